@@ -1,0 +1,2 @@
+//! The kavach server binary.
+fn main() {}
