@@ -1,1 +1,3 @@
 //! Kavach.
+
+pub mod domain;

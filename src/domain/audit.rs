@@ -1,0 +1,251 @@
+//! The audit trail: a view of the tenant's events, and the filter a query puts before it.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::agent::AgentSpec;
+use super::cost::Cost;
+use super::error::Code;
+use super::event::{By, Change, ChangeRecord, Event, Record};
+use super::id::{AgentId, AuditId, TenantId};
+use super::tenant::Moment;
+use super::time::Timestamp;
+
+/// What an entry is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditKind {
+    /// A decided call.
+    #[default]
+    Decision,
+    /// An administrative change.
+    Admin,
+}
+
+/// How a call, or a change, came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditResult {
+    /// It was allowed.
+    Allowed,
+    /// It was denied.
+    Denied,
+    /// It was denied because a rate is used up.
+    RateLimited,
+}
+
+impl AuditResult {
+    fn of(code: Option<Code>) -> Self {
+        match code {
+            None => Self::Allowed,
+            Some(Code::RateLimited) => Self::RateLimited,
+            Some(_) => Self::Denied,
+        }
+    }
+}
+
+/// An audit entry.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEntry {
+    /// Its id.
+    pub id: AuditId,
+    /// What it is about.
+    pub kind: AuditKind,
+    /// The tenant; `null` is the default one.
+    pub tenant_id: TenantId,
+    /// The agent, where there is one.
+    pub agent_id: Option<AgentId>,
+    /// The agent's owner at that time.
+    pub user_id: Option<Box<str>>,
+    /// The action, or for `admin` what was done, such as `agent.create`.
+    pub action: Box<str>,
+    /// The resource, or for `admin` the id of what was changed.
+    pub resource: Box<str>,
+    /// The call's arguments, or for `admin` the new values.
+    pub parameters: Option<Box<RawValue>>,
+    /// How it came out.
+    pub result: AuditResult,
+    /// Why a call was denied.
+    pub code: Option<Code>,
+    /// The same for people.
+    pub reason: Option<Box<str>>,
+    /// Milliseconds from the request's arrival to the decision.
+    pub duration_ms: f64,
+    /// The call's cost, exact.
+    pub tokens_cost: Option<Cost>,
+    /// The caller's address.
+    pub ip: Option<IpAddr>,
+    /// The caller's `User-Agent`.
+    pub user_agent: Option<Box<str>>,
+    /// For `admin` who made the change: `operator` or a key's id.
+    pub by: Option<Box<str>>,
+    /// When it happened.
+    pub timestamp: Timestamp,
+}
+
+/// Which entries a query asks for. What is `None` or empty does not restrict.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AuditFilter {
+    /// Entries of that kind.
+    pub kind: AuditKind,
+    /// Entries of that agent.
+    pub agent: Option<AgentId>,
+    /// Entries of agents that belonged to that user.
+    pub owner: Option<Box<str>>,
+    /// Entries at or after that time.
+    pub since: Option<Timestamp>,
+    /// Entries before that time.
+    pub until: Option<Timestamp>,
+    /// Entries with one of these actions.
+    pub actions: Vec<Box<str>>,
+    /// Entries with that result.
+    pub result: Option<AuditResult>,
+}
+
+impl AuditFilter {
+    /// Whether the query asks for this event.
+    pub fn matches(&self, at: Timestamp, event: &Event<'_>) -> bool {
+        let Self { kind, agent, owner, since, until, actions, result } = self;
+        if since.is_some_and(|since| at < since) || until.is_some_and(|until| at >= until) {
+            return false;
+        }
+        match (kind, event) {
+            (AuditKind::Decision, Event::Decided(record)) => {
+                agent.is_none_or(|agent| record.agent == Some(agent))
+                    && owner.as_ref().is_none_or(|owner| record.owner.as_deref() == Some(owner))
+                    && (actions.is_empty() || actions.iter().any(|action| **action == *record.action))
+                    && result.is_none_or(|result| AuditResult::of(record.code) == result)
+            }
+            (AuditKind::Admin, Event::Changed(ChangeRecord { change, .. })) => {
+                let told = Told::of(change);
+                agent.is_none_or(|agent| told.agent == Some(agent))
+                    && owner.as_ref().is_none_or(|owner| told.owner == Some(owner))
+                    && (actions.is_empty() || actions.iter().any(|action| **action == *told.action))
+                    && result.is_none_or(|result| result == AuditResult::Allowed)
+            }
+            (AuditKind::Decision, Event::Changed(_)) | (AuditKind::Admin, Event::Decided(_)) => false,
+        }
+    }
+}
+
+impl AuditEntry {
+    /// The entry that shows this event of the tenant.
+    pub fn of(tenant: TenantId, moment: Moment, event: &Event<'_>) -> Self {
+        let id = AuditId::derive(moment.at, moment.seq, tenant.tag());
+        match event {
+            Event::Decided(record) => Self::of_decision(id, tenant, moment.at, record),
+            Event::Changed(record) => Self::of_change(id, tenant, moment.at, record),
+        }
+    }
+
+    fn of_decision(id: AuditId, tenant: TenantId, at: Timestamp, record: &Record<'_>) -> Self {
+        Self {
+            id,
+            kind: AuditKind::Decision,
+            tenant_id: tenant,
+            agent_id: record.agent,
+            user_id: record.owner.as_deref().map(Into::into),
+            action: record.action.into(),
+            resource: record.resource.into(),
+            parameters: record.arguments.and_then(|json| RawValue::from_string(json.to_owned()).ok()),
+            result: AuditResult::of(record.code),
+            code: record.code,
+            reason: record.reason.as_deref().map(Into::into),
+            duration_ms: f64::from(record.micros) / 1_000.0,
+            tokens_cost: record.cost,
+            ip: record.ip,
+            user_agent: record.user_agent.map(Into::into),
+            by: None,
+            timestamp: at,
+        }
+    }
+
+    fn of_change(id: AuditId, tenant: TenantId, at: Timestamp, record: &ChangeRecord) -> Self {
+        let Told { action, agent, owner, subject, parameters } = Told::of(&record.change);
+        Self {
+            id,
+            kind: AuditKind::Admin,
+            tenant_id: tenant,
+            agent_id: agent,
+            user_id: owner.map(Into::into),
+            action: action.into(),
+            resource: subject.unwrap_or_else(|| tenant.folder_name()).into(),
+            parameters: (!parameters.is_null()).then(|| RawValue::from_string(parameters.to_string()).ok()).flatten(),
+            result: AuditResult::Allowed,
+            code: None,
+            reason: None,
+            duration_ms: 0.0,
+            tokens_cost: None,
+            ip: None,
+            user_agent: None,
+            by: Some(match record.by {
+                By::Operator => "operator".into(),
+                By::Key(key) => key.to_string().into(),
+            }),
+            timestamp: at,
+        }
+    }
+}
+
+/// A change in the words of the audit trail. Hashes of secrets are not told.
+struct Told<'a> {
+    action: &'static str,
+    agent: Option<AgentId>,
+    owner: Option<&'a str>,
+    /// The id of what was changed; `None` is the tenant itself.
+    subject: Option<String>,
+    parameters: Value,
+}
+
+impl<'a> Told<'a> {
+    fn of(change: &'a Change) -> Self {
+        let tenant = |action, parameters| Told { action, agent: None, owner: None, subject: None, parameters };
+        let agent = |action, agent: &AgentId, spec: Option<&'a AgentSpec>, parameters| Told {
+            action,
+            agent: Some(*agent),
+            owner: spec.map(|spec| &*spec.owner),
+            subject: Some(agent.to_string()),
+            parameters,
+        };
+        match change {
+            Change::TenantCreated { id: _, name, slug, settings } => {
+                tenant("tenant.create", json!({ "name": name, "slug": slug, "settings": settings }))
+            }
+            Change::TenantUpdated { name, settings } => {
+                tenant("tenant.update", json!({ "name": name, "settings": settings }))
+            }
+            Change::TenantSuspended => tenant("tenant.suspend", Value::Null),
+            Change::TenantActivated => tenant("tenant.activate", Value::Null),
+            Change::KeyCreated { key, name, hash: _, prefix } => Told {
+                subject: Some(key.to_string()),
+                ..tenant("key.create", json!({ "name": name, "prefix": prefix }))
+            },
+            Change::KeyRevoked { key } => Told { subject: Some(key.to_string()), ..tenant("key.revoke", Value::Null) },
+            Change::AgentCreated { agent: id, spec, token: _ } => {
+                agent("agent.create", id, Some(spec), spec_json(spec))
+            }
+            Change::AgentUpdated { agent: id, spec } => agent("agent.update", id, Some(spec), spec_json(spec)),
+            Change::AgentRevoked { agent: id } => agent("agent.revoke", id, None, Value::Null),
+            Change::TokenRotated { agent: id, token: _, grace_until } => {
+                agent("agent.rotate", id, None, json!({ "graceUntil": grace_until }))
+            }
+        }
+    }
+}
+
+fn spec_json(spec: &AgentSpec) -> Value {
+    let AgentSpec { owner, name, kind, permissions, expires_at, metadata } = spec;
+    let metadata = metadata.as_deref().and_then(|json| serde_json::from_str::<Value>(json).ok());
+    json!({
+        "ownerId": owner,
+        "name": name,
+        "type": kind,
+        "permissions": permissions.specs(),
+        "expiresAt": expires_at,
+        "metadata": metadata,
+    })
+}

@@ -1,0 +1,228 @@
+//! May this agent do this action on this resource now? The order of the checks, and the sentence for each no.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::agent::{Agent, AgentStatus};
+use super::constraint::{Facts, Failure};
+use super::error::Code;
+use super::event::Record;
+use super::explain::{Step, Trace};
+use super::id::{AgentId, AuditId};
+use super::pattern::Segments;
+use super::permission::Permission;
+use super::request::{Asked, Request};
+use super::tenant::{Caller, Moment, Tenant};
+use super::text::quote;
+use super::time::Timestamp;
+
+/// The answer to an authorize request.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// Whether the agent may.
+    pub allowed: bool,
+    /// The audit entry that records it; absent where nothing was recorded (explain).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_id: Option<AuditId>,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
+    /// The same for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Seconds after which the same call can be allowed again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+}
+
+/// What was decided, before it is recorded.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    agent: Option<AgentId>,
+    owner: Option<Arc<str>>,
+    outcome: Result<u32, Denial>,
+}
+
+#[derive(Clone, Debug)]
+struct Denial {
+    code: Code,
+    reason: Cow<'static, str>,
+    retry_after: Option<u64>,
+}
+
+impl Denial {
+    fn new(code: Code, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, reason: reason.into(), retry_after: None }
+    }
+}
+
+impl Verdict {
+    /// Whether the agent is one of this tenant.
+    pub fn knows_agent(&self) -> bool {
+        self.owner.is_some()
+    }
+
+    /// The event that records the verdict. `micros` is the time since the request arrived.
+    pub fn record<'r>(&'r self, request: &'r Request, micros: u32) -> Record<'r> {
+        let denial = self.outcome.as_ref().err();
+        Record {
+            agent: self.agent,
+            owner: self.owner.clone(),
+            action: request.action(),
+            resource: request.resource(),
+            arguments: request.arguments(),
+            granted_by: self.outcome.as_ref().ok().copied(),
+            code: denial.map(|denial| denial.code),
+            reason: denial.map(|denial| Cow::Borrowed(&*denial.reason)),
+            cost: request.cost,
+            ip: request.ip,
+            user_agent: request.user_agent(),
+            micros,
+        }
+    }
+
+    /// The answer to the caller.
+    pub fn answer(self, audit_id: Option<AuditId>) -> Decision {
+        match self.outcome {
+            Ok(_) => Decision { allowed: true, audit_id, code: None, reason: None, retry_after: None },
+            Err(Denial { code, reason, retry_after }) => {
+                Decision { allowed: false, audit_id, code: Some(code), reason: Some(reason.into_owned()), retry_after }
+            }
+        }
+    }
+}
+
+impl Tenant {
+    /// Decides a call. Changes nothing: the verdict's record does, once it is applied.
+    pub fn decide(&self, caller: &Caller, request: &Request, moment: Moment, trace: &mut impl Trace) -> Verdict {
+        let (agent, asked) = match (caller, request.agent) {
+            (Caller::Agent(slot), _) => (self.agent_in(*slot), None),
+            (_, Asked::Agent(id)) => (self.agent(id), Some(id)),
+            (_, Asked::Caller | Asked::Nobody) => (None, None),
+        };
+        let outcome = self.check(agent, request, moment.at, trace);
+        Verdict {
+            agent: agent.map(|agent| agent.profile.id).or(asked),
+            owner: agent.map(|agent| Arc::clone(&agent.profile.spec.owner)),
+            outcome,
+        }
+    }
+
+    fn check(
+        &self,
+        agent: Option<&Agent>,
+        request: &Request,
+        at: Timestamp,
+        trace: &mut impl Trace,
+    ) -> Result<u32, Denial> {
+        if let Some(named) = &request.tenant
+            && !self.is_named(named)
+        {
+            let denial = Denial::new(Code::TenantMismatch, "The request names a tenant that is not the agent's");
+            return Err(stop(trace, "tenant", denial));
+        }
+        if self.is_suspended() {
+            return Err(stop(trace, "tenant", Denial::new(Code::TenantSuspended, "The agent's tenant is suspended")));
+        }
+        pass(trace, "tenant", "The tenant is active");
+        let Some(agent) = agent else {
+            return Err(stop(trace, "agent", Denial::new(Code::AgentNotFound, "No such agent in this tenant")));
+        };
+        match agent.profile.status(at) {
+            AgentStatus::Revoked => {
+                return Err(stop(trace, "agent", Denial::new(Code::AgentRevoked, "The agent was revoked")));
+            }
+            AgentStatus::Expired => {
+                return Err(stop(trace, "agent", Denial::new(Code::AgentExpired, "The agent has expired")));
+            }
+            AgentStatus::Active => pass(trace, "agent", "The agent is active"),
+        }
+        self.check_permissions(agent, request, at, trace)
+    }
+
+    /// Answers the position of the first permission that matches and whose constraints all hold, or the failure of
+    /// the first that matches.
+    fn check_permissions(
+        &self,
+        agent: &Agent,
+        request: &Request,
+        at: Timestamp,
+        trace: &mut impl Trace,
+    ) -> Result<u32, Denial> {
+        let permissions = &agent.profile.spec.permissions;
+        let segments = Segments::of(request.resource());
+        let facts = Facts { arguments: request.arguments(), ip: request.ip, at };
+        let mut first_failure = None;
+        for position in permissions.matching(&segments, request.action()) {
+            let Some(permission) = permissions.as_slice().get(position as usize) else { continue };
+            trace.step(|| Step {
+                check: "permission",
+                passed: true,
+                permission: Some(position),
+                detail: format!("'{}' matches the resource and the action", permission.resource()),
+            });
+            match self.check_constraints(agent, permission, position, &facts, trace) {
+                Ok(()) => return Ok(position),
+                Err(denial) => {
+                    first_failure.get_or_insert(denial);
+                }
+            }
+        }
+        Err(first_failure.unwrap_or_else(|| {
+            let reason = format!(
+                "No permission for action '{}' on resource '{}'",
+                quote(request.action()),
+                quote(request.resource())
+            );
+            stop(trace, "permission", Denial::new(Code::PermissionDenied, reason))
+        }))
+    }
+
+    fn check_constraints(
+        &self,
+        agent: &Agent,
+        permission: &Permission,
+        position: u32,
+        facts: &Facts<'_>,
+        trace: &mut impl Trace,
+    ) -> Result<(), Denial> {
+        let Some(constraints) = permission.constraints() else { return Ok(()) };
+        let checked = constraints.check(facts, self.regexes(), |check, failure| {
+            trace.step(|| Step {
+                check,
+                passed: failure.is_none(),
+                permission: Some(position),
+                detail: failure.map_or_else(|| "The constraint holds".to_owned(), |failure| failure.reason.clone()),
+            });
+        });
+        checked.map_err(|Failure { code, reason }| Denial::new(code, reason))?;
+        if let (Some(max), Some(window)) = (constraints.max_calls_per_hour(), agent.window(position)) {
+            let used = window.used(facts.at);
+            trace.step(|| Step {
+                check: "maxCallsPerHour",
+                passed: used < max,
+                permission: Some(position),
+                detail: format!("{used} of {max} calls of the last hour are used"),
+            });
+            if used >= max {
+                let pattern = quote(permission.resource());
+                let reason = format!("Rate limit exceeded: {used}/{max} calls per hour for permission '{pattern}'");
+                let retry_after = window.retry_after(facts.at, max);
+                return Err(Denial { code: Code::RateLimited, reason: reason.into(), retry_after });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn pass(trace: &mut impl Trace, check: &'static str, detail: &str) {
+    trace.step(|| Step { check, passed: true, permission: None, detail: detail.to_owned() });
+}
+
+fn stop(trace: &mut impl Trace, check: &'static str, denial: Denial) -> Denial {
+    trace.step(|| Step { check, passed: false, permission: None, detail: denial.reason.to_string() });
+    denial
+}

@@ -1,0 +1,154 @@
+//! Every code the server answers with, in one table, and the error that carries one.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+macro_rules! codes {
+    ($($variant:ident $text:literal $status:literal $meaning:literal;)*) => {
+        /// A stable code for programs. The wording of a message may change, a code never does.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum Code {
+            $(#[doc = $meaning] #[serde(rename = $text)] $variant,)*
+        }
+
+        impl Code {
+            /// Every code, in the order of the table.
+            pub const ALL: &'static [Code] = &[$(Code::$variant,)*];
+
+            /// The code as it is sent, such as `SLUG_TAKEN`.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Code::$variant => $text,)* }
+            }
+
+            /// The HTTP status it is answered with (RFC 9110). Codes of decisions travel in a 200.
+            pub fn status(self) -> u16 {
+                match self { $(Code::$variant => $status,)* }
+            }
+
+            /// What it means, in a sentence.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Code::$variant => $meaning,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    // Codes of a decision: the call was understood, and the answer is no.
+    TenantMismatch "TENANT_MISMATCH" 200 "The request names a tenant that is not the agent's.";
+    TenantSuspended "TENANT_SUSPENDED" 200 "The agent's tenant is suspended.";
+    AgentNotFound "AGENT_NOT_FOUND" 200 "No such agent in this tenant.";
+    AgentRevoked "AGENT_REVOKED" 200 "The agent was revoked.";
+    AgentExpired "AGENT_EXPIRED" 200 "The agent's expiresAt has passed.";
+    PermissionDenied "PERMISSION_DENIED" 200 "No permission of the agent matches the action and the resource.";
+    OutsideTimeWindow "OUTSIDE_TIME_WINDOW" 200 "The matching permission does not hold at this time of day.";
+    IpNotAllowed "IP_NOT_ALLOWED" 200 "The address of the call is unknown or not in the permission's allowlist.";
+    ArgumentNotAllowed "ARGUMENT_NOT_ALLOWED" 200 "An argument matches none of the permission's patterns.";
+    RequiresApproval "REQUIRES_APPROVAL" 200 "The matching permission asks for a person's approval.";
+    RateLimited "RATE_LIMITED" 200 "The permission's calls of the last hour are used up.";
+    // Errors of a request.
+    InvalidBody "INVALID_BODY" 400 "The body is not the JSON this route reads.";
+    InvalidField "INVALID_FIELD" 400 "A field of the request holds a value it can't have.";
+    InvalidQuery "INVALID_QUERY" 400 "The query string is not one this route reads.";
+    InvalidPattern "INVALID_PATTERN" 400 "A resource pattern, argument pattern, time window or network can't be read.";
+    ConfirmationRequired "CONFIRMATION_REQUIRED" 400 "Deleting a tenant takes ?confirm= with its slug.";
+    Unauthenticated "UNAUTHENTICATED" 401 "The request carries no key or token.";
+    InvalidToken "INVALID_TOKEN" 401 "The key or token is not valid.";
+    Forbidden "FORBIDDEN" 403 "The key is valid, and may not do this.";
+    RouteNotFound "ROUTE_NOT_FOUND" 404 "There is no such route.";
+    TenantNotFound "TENANT_NOT_FOUND" 404 "There is no such tenant for this key.";
+    UnknownAgent "UNKNOWN_AGENT" 404 "There is no such agent for this key.";
+    UnknownKey "UNKNOWN_KEY" 404 "There is no such API key for this key.";
+    UnknownAuditEntry "UNKNOWN_AUDIT_ENTRY" 404 "There is no such audit entry for this key.";
+    MethodNotAllowed "METHOD_NOT_ALLOWED" 405 "The route exists, but not with this method.";
+    SlugTaken "SLUG_TAKEN" 409 "Another tenant has this slug.";
+    AgentIsRevoked "AGENT_IS_REVOKED" 409 "The agent was revoked, which is final: it can't be changed.";
+    PayloadTooLarge "PAYLOAD_TOO_LARGE" 413 "The body is over its limit.";
+    AgentLimitExceeded "AGENT_LIMIT_EXCEEDED" 422 "The tenant has as many active agents as its maxAgents allows.";
+    AgentTypeNotAllowed "AGENT_TYPE_NOT_ALLOWED" 422 "The tenant's allowedAgentTypes does not hold this type.";
+    DefaultTenantFixed "DEFAULT_TENANT_FIXED" 422 "The default tenant can't be suspended or deleted.";
+    KeyLimitExceeded "KEY_LIMIT_EXCEEDED" 422 "The tenant has as many API keys as one may have.";
+    RotationLimitExceeded "ROTATION_LIMIT_EXCEEDED" 422 "As many old tokens as allowed are still in their grace.";
+    InternalError "INTERNAL_ERROR" 500 "A defect of the server. Nothing was changed.";
+    NotReady "NOT_READY" 503 "The server is still recovering its tenants.";
+    ShuttingDown "SHUTTING_DOWN" 503 "The server is shutting down.";
+    Overloaded "OVERLOADED" 503 "More calls wait for this tenant than its mailbox holds.";
+    TenantUnavailable "TENANT_UNAVAILABLE" 503 "The tenant's data can't be read, or it is being rebuilt.";
+    StorageUnavailable "STORAGE_UNAVAILABLE" 503 "The journal can't be written. Nothing was changed.";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a request was refused: a code for programs and a sentence for people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Error {
+    code: Code,
+    message: String,
+    details: Value,
+}
+
+impl Error {
+    /// An error with its sentence.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), details: Value::Null }
+    }
+
+    /// An error about one field. The sentence is the field's name and then `problem`: "slug must be ...".
+    pub fn field(code: Code, field: &str, problem: impl fmt::Display) -> Self {
+        Self { code, message: format!("{field} {problem}"), details: json!({ "field": field }) }
+    }
+
+    /// The same error with facts for programs.
+    #[must_use]
+    pub fn with_details(mut self, details: Value) -> Self {
+        self.details = details;
+        self
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The sentence for people.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Facts for programs, such as the field's name; `null` where there are none.
+    pub fn details(&self) -> &Value {
+        &self.details
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.code)
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct_and_survive_their_text() {
+        let texts: HashSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(texts.len(), Code::ALL.len());
+        for code in Code::ALL {
+            let text = serde_json::to_string(code).unwrap();
+            assert_eq!(text, format!("\"{code}\""));
+            assert_eq!(serde_json::from_str::<Code>(&text).unwrap(), *code);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What happened to a tenant: the only thing that changes its state, and all that its journal holds.
+//!
+//! Both kinds are durable data. A [`Change`] is written with named fields; a [`Record`], of which there is one a
+//! call, as a bare array whose layout is version 1 of the format. A field is never removed or reordered.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::agent::AgentSpec;
+use super::cost::Cost;
+use super::error::Code;
+use super::id::{AgentId, KeyId, TenantId};
+use super::secret::SecretHash;
+use super::settings::Settings;
+use super::text::Slug;
+use super::time::Timestamp;
+
+/// One event. Its time and sequence number stand beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event<'a> {
+    /// A call was decided.
+    Decided(Record<'a>),
+    /// Somebody changed the tenant or what is in it.
+    Changed(ChangeRecord),
+}
+
+/// A change and who made it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangeRecord {
+    /// Who made it.
+    pub by: By,
+    /// What it is.
+    pub change: Change,
+}
+
+/// Who makes a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum By {
+    /// An operator, or the process that embeds the library.
+    Operator,
+    /// A tenant key.
+    Key(KeyId),
+}
+
+/// A change, with the whole new value of what it changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Change {
+    /// The tenant began. Always its first event.
+    #[serde(rename_all = "camelCase")]
+    TenantCreated {
+        /// Its id.
+        id: TenantId,
+        /// Its name.
+        name: Box<str>,
+        /// Its slug; the default tenant has none.
+        slug: Option<Slug>,
+        /// Its settings.
+        settings: Settings,
+    },
+    /// The tenant's name or settings are now these.
+    TenantUpdated {
+        /// The name.
+        name: Box<str>,
+        /// The settings.
+        settings: Settings,
+    },
+    /// Its agents are stopped.
+    TenantSuspended,
+    /// Its agents may work again.
+    TenantActivated,
+    /// A tenant key was made.
+    KeyCreated {
+        /// Its id.
+        key: KeyId,
+        /// Its name.
+        name: Box<str>,
+        /// Its hash.
+        hash: SecretHash,
+        /// The start of its text.
+        prefix: Box<str>,
+    },
+    /// A tenant key is no longer valid.
+    KeyRevoked {
+        /// Its id.
+        key: KeyId,
+    },
+    /// An agent was created.
+    AgentCreated {
+        /// Its id.
+        agent: AgentId,
+        /// What it is.
+        spec: Box<AgentSpec>,
+        /// Its token.
+        token: SecretHash,
+    },
+    /// An agent is now this.
+    AgentUpdated {
+        /// Its id.
+        agent: AgentId,
+        /// What it is.
+        spec: Box<AgentSpec>,
+    },
+    /// An agent was revoked.
+    AgentRevoked {
+        /// Its id.
+        agent: AgentId,
+    },
+    /// An agent has a new token.
+    #[serde(rename_all = "camelCase")]
+    TokenRotated {
+        /// Its id.
+        agent: AgentId,
+        /// The new token.
+        token: SecretHash,
+        /// Until when the old one stays valid, where it does.
+        grace_until: Option<Timestamp>,
+    },
+}
+
+/// A decided call: all that its audit entry shows and all that it changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record<'a> {
+    /// The agent that was asked about, known or not.
+    pub agent: Option<AgentId>,
+    /// The owner of the agent at that time, where the agent is known.
+    pub owner: Option<Arc<str>>,
+    /// The action.
+    pub action: &'a str,
+    /// The resource.
+    pub resource: &'a str,
+    /// The call's arguments as compact JSON.
+    #[serde(borrow)]
+    pub arguments: Option<&'a str>,
+    /// Position of the permission that granted it; absent where it was denied.
+    pub granted_by: Option<u32>,
+    /// Why it was denied; absent where it was allowed.
+    pub code: Option<Code>,
+    /// The same for people.
+    #[serde(borrow)]
+    pub reason: Option<Cow<'a, str>>,
+    /// The estimated cost the call named.
+    pub cost: Option<Cost>,
+    /// The caller's address, where it is known.
+    pub ip: Option<IpAddr>,
+    /// The caller's `User-Agent`.
+    #[serde(borrow)]
+    pub user_agent: Option<&'a str>,
+    /// Microseconds from the request's arrival to the decision.
+    pub micros: u32,
+}
+
+impl Record<'_> {
+    /// Whether the call was allowed.
+    pub fn allowed(&self) -> bool {
+        self.code.is_none()
+    }
+}

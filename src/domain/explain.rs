@@ -1,0 +1,34 @@
+//! The steps of a decision, for whoever asks why.
+
+use serde::Serialize;
+
+/// One thing a decision looked at.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// What was looked at: `tenant`, `agent`, `permission`, or a constraint's name.
+    pub check: &'static str,
+    /// Whether it held.
+    pub passed: bool,
+    /// Position of the permission it belongs to, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permission: Option<u32>,
+    /// What was seen, for people.
+    pub detail: String,
+}
+
+/// Who watches a decision. The hot path's watcher is `()`, which costs nothing.
+pub trait Trace {
+    /// Takes a step. `make` is called only where steps are kept.
+    fn step(&mut self, make: impl FnOnce() -> Step);
+}
+
+impl Trace for () {
+    fn step(&mut self, _: impl FnOnce() -> Step) {}
+}
+
+impl Trace for Vec<Step> {
+    fn step(&mut self, make: impl FnOnce() -> Step) {
+        self.push(make());
+    }
+}

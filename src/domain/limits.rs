@@ -1,0 +1,63 @@
+//! Every limit in one place, each with its reason. Nothing a client sends is unbounded.
+
+/// Bytes of a management or batch body. A thousand requests of a kilobyte each fit.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// Bytes of one authorize body: 32 KiB of arguments, as much again for the rest.
+pub const MAX_AUTHORIZE_BODY_BYTES: usize = 64 * 1024;
+/// Characters of a name or an owner's id: longer than any real one, short enough to index and show.
+pub const MAX_NAME_CHARS: usize = 256;
+/// Characters of a slug: the length of a DNS label (RFC 1035), so that a slug can be a host name's part.
+pub const MAX_SLUG_CHARS: usize = 63;
+/// Bytes of a resource or of a resource pattern.
+pub const MAX_RESOURCE_BYTES: usize = 512;
+/// Segments of a resource: one bit each in the matcher's mask.
+pub const MAX_RESOURCE_SEGMENTS: usize = 32;
+/// Bytes of an action.
+pub const MAX_ACTION_BYTES: usize = 128;
+/// Permissions of one agent: the matcher stays in a few cache lines' reach up to here.
+pub const MAX_PERMISSIONS: usize = 1_000;
+/// Actions of one permission.
+pub const MAX_ACTIONS: usize = 64;
+/// Argument patterns of one permission.
+pub const MAX_ARG_PATTERNS: usize = 64;
+/// Bytes of one argument pattern.
+pub const MAX_ARG_PATTERN_BYTES: usize = 512;
+/// Bytes a compiled regular expression may take: 512 bytes of text can ask for gigabytes (`.{9}{9}{9}…`).
+pub const MAX_REGEX_BYTES: usize = 256 * 1024;
+/// Compiled regular expressions a tenant keeps: they are built when first needed, and rebuilt when
+/// forgotten, so that a tenant's patterns can't fill the memory of the process.
+pub const MAX_CACHED_REGEXES: usize = 128;
+/// Addresses or networks of one allowlist.
+pub const MAX_IP_NETS: usize = 256;
+/// Bytes of an agent's metadata as JSON.
+pub const MAX_METADATA_BYTES: usize = 16 * 1024;
+/// Bytes of a call's arguments as JSON.
+pub const MAX_ARGUMENTS_BYTES: usize = 32 * 1024;
+/// Nesting of arguments and metadata: far past real calls, far below what could exhaust a stack.
+pub const MAX_JSON_DEPTH: usize = 64;
+/// Bytes kept of a `User-Agent`: it is shown in the audit log, never decided on.
+pub const MAX_USER_AGENT_BYTES: usize = 256;
+/// Requests of one batch.
+pub const MAX_BATCH: usize = 1_000;
+/// Items of one page of a list.
+pub const MAX_PAGE: usize = 1_000;
+/// Entries of an audit page when no `limit` is given.
+pub const DEFAULT_AUDIT_PAGE: usize = 100;
+/// Entries an audit query may skip by `offset`: past that a cursor does it in constant time.
+pub const MAX_AUDIT_OFFSET: usize = 1_000_000;
+/// Actions named by one audit filter.
+pub const MAX_FILTER_ACTIONS: usize = 64;
+/// Live API keys of one tenant: enough to give each service its own and rotate them.
+pub const MAX_TENANT_KEYS: usize = 100;
+/// Old tokens of one agent that a rotation's grace still keeps valid.
+pub const MAX_GRACED_TOKENS: usize = 8;
+/// Seconds of grace a rotation can ask for: 30 days.
+pub const MAX_GRACE_SECONDS: u64 = 30 * 24 * 60 * 60;
+/// Days of audit retention a tenant can ask for: a century.
+pub const MAX_RETENTION_DAYS: u32 = 36_500;
+/// Delegation depth a tenant can ask for: chains longer than this are a mistake, and each link costs a check.
+pub const MAX_DELEGATION_DEPTH: u32 = 32;
+/// Active agents a tenant can ask for.
+pub const MAX_AGENTS: u32 = 10_000_000;
+/// Characters of an argument's value quoted in a reason.
+pub const MAX_QUOTED_CHARS: usize = 80;

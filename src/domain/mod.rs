@@ -1,0 +1,53 @@
+//! The rules, and nothing else: what a tenant is, who may do what, and what is written down.
+//!
+//! This room is pure. It knows no actor, HTTP, file, async runtime or clock: the time is an argument,
+//! randomness is an argument, and every function answers from its arguments alone. State changes only
+//! in [`Tenant::apply`], so replaying a tenant's events gives the same state again.
+//!
+//! | to find | look in |
+//! | --- | --- |
+//! | one tenant's whole state, and how an event changes it | [`tenant`] |
+//! | administrative commands: what they check and which change they yield | [`tenant_commands`], [`agent_commands`], [`key`] |
+//! | the authorize decision, its order and its reasons | [`decision`] |
+//! | what a permission matches, and the index that finds it | [`permission`], [`pattern`] |
+//! | what a permission demands besides | [`constraint`], [`arguments`], [`glob`], [`rate`] |
+//! | what is recorded, and how an audit entry is read back from it | [`event`], [`audit`] |
+//! | every error and denial code | [`error`] |
+//! | every limit | [`limits`] |
+
+pub mod agent;
+pub mod agent_commands;
+pub mod arguments;
+pub mod audit;
+pub mod constraint;
+pub mod cost;
+pub mod decision;
+pub mod error;
+pub mod event;
+pub mod explain;
+pub mod glob;
+pub mod id;
+pub mod key;
+pub mod limits;
+pub mod pattern;
+pub mod permission;
+pub mod rate;
+pub mod request;
+pub mod secret;
+pub mod settings;
+pub mod tenant;
+pub mod tenant_commands;
+pub mod text;
+pub mod time;
+
+pub use agent::{Agent, AgentProfile, AgentStatus, AgentType};
+pub use audit::{AuditEntry, AuditFilter};
+pub use decision::Decision;
+pub use error::{Code, Error};
+pub use event::{Change, Event, Record};
+pub use id::{AgentId, AuditId, KeyId, TenantId, TenantRef, TenantTag};
+pub use request::Request;
+pub use secret::{Credential, Secret, SecretHash};
+pub use settings::Settings;
+pub use tenant::{Command, Moment, Tenant};
+pub use time::Timestamp;

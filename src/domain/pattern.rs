@@ -1,0 +1,188 @@
+//! Resources and the patterns that match them.
+//!
+//! A resource is `:`-separated segments. In a pattern `*` alone matches everything; a last `*` matches one or
+//! more segments; an inner `*` matches exactly one. A `*` is always a whole segment.
+
+use super::error::{Code, Error};
+use super::limits::{MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS};
+use super::text::quote;
+
+/// A resource cut into its segments.
+pub struct Segments<'a> {
+    parts: [&'a str; MAX_RESOURCE_SEGMENTS],
+    count: usize,
+}
+
+impl<'a> Segments<'a> {
+    /// Cuts a resource. Text past the limit of segments is not looked at: [`check_resource`] refused it before.
+    pub fn of(resource: &'a str) -> Self {
+        let mut parts = [""; MAX_RESOURCE_SEGMENTS];
+        let mut count = 0;
+        for (slot, part) in parts.iter_mut().zip(resource.split(':')) {
+            *slot = part;
+            count += 1;
+        }
+        Self { parts, count }
+    }
+
+    /// The segments in order.
+    pub fn as_slice(&self) -> &[&'a str] {
+        self.parts.get(..self.count).unwrap_or_default()
+    }
+}
+
+/// Checks a resource that a call names.
+///
+/// # Errors
+/// `INVALID_FIELD` for one that is empty, too long, has too many or empty segments, or control characters.
+pub fn check_resource(field: &str, text: &str) -> Result<(), Error> {
+    let problem = if text.is_empty() {
+        "must not be empty".to_owned()
+    } else if text.len() > MAX_RESOURCE_BYTES {
+        format!("must have at most {MAX_RESOURCE_BYTES} bytes")
+    } else if text.split(':').count() > MAX_RESOURCE_SEGMENTS {
+        format!("must have at most {MAX_RESOURCE_SEGMENTS} segments")
+    } else if text.split(':').any(str::is_empty) {
+        format!("must not have an empty segment, as '{}' has", quote(text))
+    } else if text.chars().any(char::is_control) {
+        "must not hold control characters".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Error::field(Code::InvalidField, field, problem))
+}
+
+/// What the segments of a pattern look like, apart from their text. Patterns of one shape are found by one look-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shape {
+    /// Bit `i` is set where segment `i` is literal text.
+    pub literals: u32,
+    /// Segments before a last `*`, or all of them where the last is no `*`.
+    pub length: u8,
+    /// Whether a last `*` follows, which stands for one or more segments.
+    pub open: bool,
+}
+
+impl Shape {
+    /// Whether a resource of so many segments can match a pattern of this shape.
+    pub fn fits(self, segments: usize) -> bool {
+        let length = usize::from(self.length);
+        if self.open { segments > length } else { segments == length }
+    }
+}
+
+/// A checked resource pattern.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pattern(Box<str>);
+
+impl Pattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// `INVALID_PATTERN` for a `*` mixed into a segment, `INVALID_FIELD` for what no resource may be either.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
+        check_resource(field, text)?;
+        if let Some(mixed) = text.split(':').find(|part| part.len() > 1 && part.contains('*')) {
+            return Err(Error::field(
+                Code::InvalidPattern,
+                field,
+                format!("has a '*' inside the segment '{}': a '*' must be a whole segment", quote(mixed)),
+            ));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The pattern's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The pattern's shape.
+    pub fn shape(&self) -> Shape {
+        let mut shape = Shape { literals: 0, length: 0, open: false };
+        let mut parts = self.0.split(':').peekable();
+        while let Some(part) = parts.next() {
+            if part == "*" && parts.peek().is_none() {
+                shape.open = true;
+            } else {
+                if part != "*" {
+                    shape.literals |= 1 << shape.length;
+                }
+                shape.length += 1;
+            }
+        }
+        shape
+    }
+
+    /// The pattern's literal segments in order.
+    pub fn literals(&self) -> impl Iterator<Item = &str> {
+        self.0.split(':').filter(|part| *part != "*")
+    }
+
+    /// Whether the resource matches.
+    pub fn matches(&self, segments: &[&str]) -> bool {
+        let mut rest = segments.iter();
+        let mut parts = self.0.split(':').peekable();
+        while let Some(part) = parts.next() {
+            let Some(segment) = rest.next() else { return false };
+            if part == "*" {
+                if parts.peek().is_none() {
+                    return true;
+                }
+            } else if part != *segment {
+                return false;
+            }
+        }
+        rest.next().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, resource: &str) -> bool {
+        Pattern::parse("resource", pattern).unwrap().matches(Segments::of(resource).as_slice())
+    }
+
+    #[test]
+    fn stars_match_as_documented() {
+        for (pattern, resource, expected) in [
+            ("*", "a", true),
+            ("*", "a:b:c", true),
+            ("mcp:*", "mcp:github:repos", true),
+            ("mcp:*", "mcp:github", true),
+            ("mcp:*", "mcp", false),
+            ("mcp:*", "mcpx:github", false),
+            ("mcp:*:read", "mcp:github:read", true),
+            ("mcp:*:read", "mcp:github:repos:read", false),
+            ("mcp:*:read", "mcp:read", false),
+            ("*:b", "a:b", true),
+            ("*:b", "b", false),
+            ("*:*", "a", false),
+            ("*:*", "a:b:c", true),
+            ("a:b", "a:b", true),
+            ("a:b", "a:b:c", false),
+            ("a:b", "a", false),
+        ] {
+            assert_eq!(matches(pattern, resource), expected, "{pattern} {resource}");
+        }
+    }
+
+    #[test]
+    fn shapes_tell_literals_from_stars() {
+        let shape = |text| Pattern::parse("resource", text).unwrap().shape();
+        assert_eq!(shape("*"), Shape { literals: 0, length: 0, open: true });
+        assert_eq!(shape("a:*:c"), Shape { literals: 0b101, length: 3, open: false });
+        assert_eq!(shape("a:*:*"), Shape { literals: 0b1, length: 2, open: true });
+    }
+
+    #[test]
+    fn bad_patterns_are_refused_at_creation() {
+        let long = format!("{}a", "a:".repeat(32));
+        for bad in ["", "foo*", "a:*b", "a::b", ":", "a:", "**", "a\u{7}", long.as_str(), &"x".repeat(513)] {
+            assert!(Pattern::parse("resource", bad).is_err(), "{bad}");
+        }
+        assert!(Pattern::parse("resource", &format!("{}a", "a:".repeat(31))).is_ok());
+    }
+}

@@ -1,0 +1,327 @@
+//! Permissions, and the index that finds those that match a call.
+//!
+//! The index is a tuple space search (Srinivasan, Suri, Varghese: Packet Classification using Tuple Space Search,
+//! SIGCOMM 1999): patterns are grouped by their shape (which segments are literal), and within a shape they are
+//! sorted by a hash of their literal segments and their action. A call looks once into each shape that fits its
+//! number of segments, so the cost follows the number of shapes, a handful, not the number of permissions.
+
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::fast::FixedState;
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use super::constraint::{Constraints, ConstraintsSpec};
+use super::error::{Code, Error};
+use super::limits::{MAX_ACTION_BYTES, MAX_ACTIONS, MAX_PERMISSIONS};
+use super::pattern::{Pattern, Segments, Shape};
+use super::text::quote;
+
+/// The action that stands for every action.
+const ANY_ACTION: &str = "*";
+
+/// A permission as a request and the journal spell it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PermissionSpec {
+    /// A resource pattern, see [`super::pattern`].
+    pub resource: String,
+    /// Actions it grants; `*` is any action.
+    pub actions: Vec<String>,
+    /// What must hold besides.
+    #[serde(default)]
+    pub constraints: Option<ConstraintsSpec>,
+}
+
+/// A checked permission.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permission {
+    resource: Pattern,
+    actions: Box<[Box<str>]>,
+    constraints: Option<Box<Constraints>>,
+}
+
+impl Permission {
+    fn parse(field: &str, spec: PermissionSpec) -> Result<Self, Error> {
+        let PermissionSpec { resource, actions, constraints } = spec;
+        let resource = Pattern::parse(&format!("{field}.resource"), &resource)?;
+        if actions.is_empty() || actions.len() > MAX_ACTIONS {
+            let problem = format!("must hold 1 to {MAX_ACTIONS} actions, not {}", actions.len());
+            return Err(Error::field(Code::InvalidField, &format!("{field}.actions"), problem));
+        }
+        for (at, action) in actions.iter().enumerate() {
+            let field = format!("{field}.actions[{at}]");
+            check_action(&field, action)?;
+            if action != ANY_ACTION && action.contains('*') {
+                let problem = format!("has a '*' in '{}': '*' alone is any action", quote(action));
+                return Err(Error::field(Code::InvalidPattern, &field, problem));
+            }
+        }
+        let constraints = constraints
+            .map(|spec| Constraints::parse(&format!("{field}.constraints"), spec))
+            .transpose()?
+            .filter(|constraints| *constraints != Constraints::default())
+            .map(Box::new);
+        Ok(Self { resource, actions: actions.into_iter().map(String::into_boxed_str).collect(), constraints })
+    }
+
+    /// The permission as it is spelled.
+    pub fn spec(&self) -> PermissionSpec {
+        PermissionSpec {
+            resource: self.resource.as_str().to_owned(),
+            actions: self.actions.iter().map(|action| action.to_string()).collect(),
+            constraints: self.constraints.as_ref().map(|constraints| constraints.spec()),
+        }
+    }
+
+    /// The resource pattern.
+    pub fn resource(&self) -> &str {
+        self.resource.as_str()
+    }
+
+    /// What must hold besides.
+    pub fn constraints(&self) -> Option<&Constraints> {
+        self.constraints.as_deref()
+    }
+
+    /// Calls it grants in a sliding hour, where that is limited.
+    pub fn max_calls_per_hour(&self) -> Option<u32> {
+        self.constraints.as_ref().and_then(|constraints| constraints.max_calls_per_hour())
+    }
+
+    /// Whether it is about this call at all.
+    pub fn matches(&self, segments: &[&str], action: &str) -> bool {
+        self.actions.iter().any(|own| &**own == action || &**own == ANY_ACTION) && self.resource.matches(segments)
+    }
+}
+
+/// Checks an action that a call names.
+///
+/// # Errors
+/// `INVALID_FIELD` for one that is empty, too long or holds control characters.
+pub fn check_action(field: &str, action: &str) -> Result<(), Error> {
+    let problem = if action.is_empty() {
+        "must not be empty".to_owned()
+    } else if action.len() > MAX_ACTION_BYTES {
+        format!("must have at most {MAX_ACTION_BYTES} bytes")
+    } else if action.chars().any(char::is_control) {
+        "must not hold control characters".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Error::field(Code::InvalidField, field, problem))
+}
+
+/// An agent's permissions in declared order, with the index over them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(try_from = "Vec<PermissionSpec>", into = "Vec<PermissionSpec>")]
+pub struct PermissionSet {
+    permissions: Box<[Permission]>,
+    /// Positions of those with `maxCallsPerHour`, ascending.
+    rated: Box<[u32]>,
+    shapes: Box<[ShapeRange]>,
+    /// Within a shape's range sorted by hash.
+    entries: Box<[Entry]>,
+}
+
+impl TryFrom<Vec<PermissionSpec>> for PermissionSet {
+    type Error = Error;
+
+    fn try_from(specs: Vec<PermissionSpec>) -> Result<Self, Error> {
+        Self::parse(specs)
+    }
+}
+
+impl From<PermissionSet> for Vec<PermissionSpec> {
+    fn from(set: PermissionSet) -> Self {
+        set.specs()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ShapeRange {
+    shape: Shape,
+    start: u32,
+    end: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    hash: u64,
+    permission: u32,
+}
+
+impl PartialEq for PermissionSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.permissions == other.permissions
+    }
+}
+
+impl PermissionSet {
+    /// Reads permissions and builds the index.
+    ///
+    /// # Errors
+    /// `INVALID_PATTERN` or `INVALID_FIELD`, naming the field from `permissions[0]` on.
+    pub fn parse(specs: Vec<PermissionSpec>) -> Result<Self, Error> {
+        if specs.len() > MAX_PERMISSIONS {
+            let problem = format!("must hold at most {MAX_PERMISSIONS} permissions, not {}", specs.len());
+            return Err(Error::field(Code::InvalidField, "permissions", problem));
+        }
+        let permissions: Box<[Permission]> = specs
+            .into_iter()
+            .enumerate()
+            .map(|(at, spec)| Permission::parse(&format!("permissions[{at}]"), spec))
+            .collect::<Result<_, _>>()?;
+        Ok(Self::index(permissions))
+    }
+
+    fn index(permissions: Box<[Permission]>) -> Self {
+        let mut sorted: Vec<(Shape, u64, u32)> = Vec::new();
+        for (permission, at) in permissions.iter().zip(0u32..) {
+            let literals = hash_segments(permission.resource.literals());
+            let shape = permission.resource.shape();
+            sorted.extend(permission.actions.iter().map(|action| (shape, with_action(literals, action), at)));
+        }
+        sorted.sort_unstable();
+        let entries = sorted.iter().map(|&(_, hash, permission)| Entry { hash, permission }).collect();
+        let mut shapes: Vec<ShapeRange> = Vec::new();
+        for (&(shape, ..), at) in sorted.iter().zip(0u32..) {
+            match shapes.last_mut() {
+                Some(last) if last.shape == shape => last.end = at + 1,
+                _ => shapes.push(ShapeRange { shape, start: at, end: at + 1 }),
+            }
+        }
+        let rated = (0..).zip(&permissions).filter(|(_, permission)| permission.max_calls_per_hour().is_some());
+        let rated = rated.map(|(at, _)| at).collect();
+        Self { permissions, rated, shapes: shapes.into(), entries }
+    }
+
+    /// Positions of the permissions with `maxCallsPerHour`, ascending.
+    pub fn rated(&self) -> &[u32] {
+        &self.rated
+    }
+
+    /// The permissions with `maxCallsPerHour`, in declared order.
+    pub fn rated_permissions(&self) -> impl Iterator<Item = &Permission> {
+        self.rated.iter().filter_map(|at| self.permissions.get(*at as usize))
+    }
+
+    /// The permissions in declared order.
+    pub fn as_slice(&self) -> &[Permission] {
+        &self.permissions
+    }
+
+    /// The permissions as they are spelled.
+    pub fn specs(&self) -> Vec<PermissionSpec> {
+        self.permissions.iter().map(Permission::spec).collect()
+    }
+
+    /// Positions of the permissions that match, in declared order.
+    pub fn matching(&self, segments: &Segments<'_>, action: &str) -> SmallVec<[u32; 8]> {
+        let segments = segments.as_slice();
+        let mut found = SmallVec::new();
+        for range in self.shapes.iter().filter(|range| range.shape.fits(segments.len())) {
+            let literals = hash_segments(
+                segments
+                    .iter()
+                    .copied()
+                    .enumerate()
+                    .take(usize::from(range.shape.length))
+                    .filter(|(at, _)| range.shape.literals >> at & 1 == 1)
+                    .map(|(_, segment)| segment),
+            );
+            let entries = self.entries.get(range.start as usize..range.end as usize).unwrap_or_default();
+            for hash in [with_action(literals, action), with_action(literals, ANY_ACTION)] {
+                let from = entries.partition_point(|entry| entry.hash < hash);
+                let equal = entries.iter().skip(from).take_while(|entry| entry.hash == hash);
+                // A hash only says where to look: two texts may share one.
+                found.extend(equal.map(|entry| entry.permission).filter(|at| {
+                    self.permissions.get(*at as usize).is_some_and(|permission| permission.matches(segments, action))
+                }));
+            }
+        }
+        if found.len() > 1 {
+            found.sort_unstable();
+            found.dedup();
+        }
+        found
+    }
+}
+
+// The seed is fixed: the state must not depend on chance. Who finds colliding patterns slows down the look-ups of
+// an agent of their own, by at most what as many permissions that all match would.
+const HASH_SEED: u64 = 0x6b61_7661_6368;
+
+fn hash_segments<'a>(segments: impl Iterator<Item = &'a str>) -> u64 {
+    let mut hasher = FixedState::with_seed(HASH_SEED).build_hasher();
+    for segment in segments {
+        hasher.write(segment.as_bytes());
+        hasher.write_u8(b':');
+    }
+    hasher.finish()
+}
+
+fn with_action(literals: u64, action: &str) -> u64 {
+    let mut hasher = FixedState::with_seed(literals).build_hasher();
+    hasher.write(action.as_bytes());
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn spec(resource: &str, actions: &[&str]) -> PermissionSpec {
+        let actions = actions.iter().map(|action| (*action).to_owned()).collect();
+        PermissionSpec { resource: resource.to_owned(), actions, constraints: None }
+    }
+
+    fn pattern() -> impl Strategy<Value = String> {
+        prop::collection::vec("[ab*]", 1..5).prop_map(|parts| parts.join(":"))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+        #[test]
+        fn the_index_finds_what_a_scan_finds(
+            patterns in prop::collection::vec((pattern(), prop::collection::vec("[xyz*]", 1..3)), 0..40),
+            resource in prop::collection::vec("[abc]", 1..6),
+            action in "[xyzw]",
+        ) {
+            let specs = patterns.into_iter().map(|(resource, actions)| PermissionSpec { resource, actions, constraints: None });
+            let set = PermissionSet::parse(specs.collect()).unwrap();
+            let resource = resource.join(":");
+            let segments = Segments::of(&resource);
+            let scanned: Vec<u32> = (0..).zip(set.as_slice())
+                .filter(|(_, permission)| permission.matches(segments.as_slice(), &action))
+                .map(|(at, _)| at)
+                .collect();
+            prop_assert_eq!(set.matching(&segments, &action).to_vec(), scanned);
+        }
+    }
+
+    #[test]
+    fn a_star_in_a_request_is_no_wildcard() {
+        let set = PermissionSet::parse(vec![spec("mcp:github", &["read"])]).unwrap();
+        assert!(set.matching(&Segments::of("mcp:*"), "read").is_empty());
+        assert!(set.matching(&Segments::of("mcp:github"), "*").is_empty());
+    }
+
+    #[test]
+    fn bad_permissions_name_the_field() {
+        let many: Vec<&str> = vec!["read"; MAX_ACTIONS + 1];
+        for (bad, field) in [
+            (spec("foo*", &["read"]), "permissions[1].resource"),
+            (spec("a", &[]), "permissions[1].actions"),
+            (spec("a", &many), "permissions[1].actions"),
+            (spec("a", &["read", ""]), "permissions[1].actions[1]"),
+            (spec("a", &["re*"]), "permissions[1].actions[0]"),
+        ] {
+            let error = PermissionSet::parse(vec![spec("a", &["read"]), bad]).unwrap_err();
+            assert!(error.message().starts_with(&format!("{field} ")), "{error}");
+        }
+        assert!(PermissionSet::parse(vec![spec("a", &["read"]); MAX_PERMISSIONS + 1]).is_err());
+    }
+}

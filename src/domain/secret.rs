@@ -1,0 +1,175 @@
+//! Keys and tokens: how they are built, recognised and compared. Only their SHA-256 is ever kept.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::id::TenantId;
+
+const TOKEN_PREFIX: &str = "kv_";
+const TENANT_KEY_PREFIX: &str = "kvt_";
+/// What an operator key starts with.
+pub const OPERATOR_KEY_PREFIX: &str = "kvo_";
+/// Characters of 48 bytes (tenant UUID and 32 random bytes) in base64url.
+const TENANT_SECRET_CHARS: usize = 64;
+/// Characters of a tenant key shown as its prefix: the tag, the tenant's part and six of its own.
+const SHOWN_CHARS: usize = 32;
+
+/// The SHA-256 of a secret (FIPS 180-4), the only form in which one is stored or looked up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SecretHash([u8; 32]);
+
+impl SecretHash {
+    /// The hash of a secret's text.
+    pub fn of(secret: &str) -> Self {
+        Self(Sha256::digest(secret.as_bytes()).into())
+    }
+
+    /// Compares without a branch on the content.
+    pub fn matches(&self, other: &SecretHash) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretHash(..)")
+    }
+}
+
+impl Serialize for SecretHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl de::Visitor<'_> for Bytes {
+            type Value = SecretHash;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the 32 bytes of a SHA-256")
+            }
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<SecretHash, E> {
+                bytes.try_into().map(SecretHash).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+/// A key or token in clear. It exists between its making and the one answer that shows it.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// An agent's token: `kv_`, then the tenant's UUID and 32 random bytes in base64url.
+    pub fn agent_token(tenant: TenantId, random: [u8; 32]) -> Self {
+        Self::of_tenant(TOKEN_PREFIX, tenant, random)
+    }
+
+    /// A tenant's API key: `kvt_`, then the same.
+    pub fn tenant_key(tenant: TenantId, random: [u8; 32]) -> Self {
+        Self::of_tenant(TENANT_KEY_PREFIX, tenant, random)
+    }
+
+    /// An operator's key: `kvo_` and 32 random bytes in base64url.
+    pub fn operator_key(random: [u8; 32]) -> Self {
+        Self(format!("{OPERATOR_KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(random)))
+    }
+
+    fn of_tenant(prefix: &str, tenant: TenantId, random: [u8; 32]) -> Self {
+        let mut bytes = [0; 48];
+        let (head, tail) = bytes.split_at_mut(16);
+        head.copy_from_slice(&tenant.bytes());
+        tail.copy_from_slice(&random);
+        Self(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes)))
+    }
+
+    /// The text to hand to its owner.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// The hash to keep.
+    pub fn hash(&self) -> SecretHash {
+        SecretHash::of(&self.0)
+    }
+
+    /// The start of a tenant key, by which people tell keys apart.
+    pub fn prefix(&self) -> Box<str> {
+        self.0.chars().take(SHOWN_CHARS).collect::<String>().into()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// What a caller presents, by its form. Whether it is good, only the tenant (or the operator's hash) can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// Anything without the form of a tenant's secret: good only if it is the operator key.
+    Operator(SecretHash),
+    /// A tenant's API key.
+    TenantKey(TenantId, SecretHash),
+    /// An agent's token.
+    AgentToken(TenantId, SecretHash),
+}
+
+impl Credential {
+    /// Reads the text of a bearer credential (RFC 6750).
+    pub fn parse(text: &str) -> Self {
+        let hash = SecretHash::of(text);
+        if let Some(tenant) = tenant_in(TOKEN_PREFIX, text) {
+            Self::AgentToken(tenant, hash)
+        } else if let Some(tenant) = tenant_in(TENANT_KEY_PREFIX, text) {
+            Self::TenantKey(tenant, hash)
+        } else {
+            Self::Operator(hash)
+        }
+    }
+}
+
+fn tenant_in(prefix: &str, text: &str) -> Option<TenantId> {
+    let encoded = text.strip_prefix(prefix).filter(|rest| rest.len() == TENANT_SECRET_CHARS)?;
+    let mut bytes = [0; 48];
+    URL_SAFE_NO_PAD.decode_slice(encoded, &mut bytes).ok()?;
+    let (tenant, _) = bytes.split_first_chunk::<16>()?;
+    Some(TenantId::from_bytes(*tenant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::Timestamp;
+
+    #[test]
+    fn a_secret_finds_its_tenant() {
+        let tenant = TenantId::generate(Timestamp::from_millis(1_700_000_000_000), [5; 10]).unwrap();
+        let token = Secret::agent_token(tenant, [7; 32]);
+        assert_eq!(token.reveal().len(), 3 + 64);
+        assert_eq!(Credential::parse(token.reveal()), Credential::AgentToken(tenant, token.hash()));
+        let key = Secret::tenant_key(tenant, [7; 32]);
+        assert_eq!(key.reveal().len(), 4 + 64);
+        assert_eq!(Credential::parse(key.reveal()), Credential::TenantKey(tenant, key.hash()));
+        let operator = Secret::operator_key([7; 32]);
+        assert_eq!(operator.reveal().len(), 4 + 43);
+        assert_eq!(Credential::parse(operator.reveal()), Credential::Operator(operator.hash()));
+        assert!(!format!("{token:?}{key:?}{:?}", key.hash()).contains("kv"));
+    }
+
+    #[test]
+    fn anything_else_is_at_most_an_operator_key() {
+        for text in ["", "kv_", "kvt_short", "kv_!!!", "Bearer", &format!("kv_{}", "é".repeat(32))] {
+            assert!(matches!(Credential::parse(text), Credential::Operator(_)), "{text}");
+        }
+    }
+}

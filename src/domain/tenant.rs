@@ -1,0 +1,345 @@
+//! One tenant's whole state. It changes in [`Tenant::apply`] and nowhere else.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use serde::{Deserialize, Serialize};
+
+use super::agent::{Agent, AgentStatus, GracedToken};
+use super::constraint::RegexCache;
+use super::error::{Code, Error};
+use super::event::{By, Change, Event};
+use super::id::{AgentId, TenantId, TenantRef};
+use super::key::ApiKey;
+use super::secret::{Credential, SecretHash};
+use super::settings::Settings;
+use super::text::Slug;
+use super::time::Timestamp;
+
+/// When an event happens: its time and its number in the tenant's journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Never earlier than the event before it.
+    pub at: Timestamp,
+    /// From 1, without a gap.
+    pub seq: u64,
+}
+
+/// Whether a tenant's agents may work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TenantStatus {
+    /// They may.
+    #[default]
+    Active,
+    /// They are stopped; everything can still be read and repaired.
+    Suspended,
+}
+
+/// What a tenant says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Profile {
+    /// Its id; `null` for the default tenant.
+    pub id: TenantId,
+    /// Its name.
+    pub name: Box<str>,
+    /// Its slug; the default tenant has none.
+    pub slug: Option<Slug>,
+    /// Its settings.
+    pub settings: Settings,
+    /// Whether its agents may work.
+    pub status: TenantStatus,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When its name, settings or status changed last.
+    pub updated_at: Timestamp,
+}
+
+/// The durable part of a tenant: what a snapshot holds. A copy is cheap, since agents share their profiles.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// Number of the last event in it; 0 before the first.
+    pub seq: u64,
+    /// Time of the last event in it.
+    pub at: Timestamp,
+    /// The tenant itself.
+    pub profile: Profile,
+    /// Its live API keys, oldest first.
+    pub keys: Vec<ApiKey>,
+    /// All its agents, oldest first. An agent's place never changes.
+    pub agents: Vec<Agent>,
+}
+
+/// A tenant: its state, and look-ups derived from it.
+#[derive(Debug, Default)]
+pub struct Tenant {
+    state: State,
+    by_id: HashMap<AgentId, u32, FixedState>,
+    by_token: HashMap<SecretHash, u32, FixedState>,
+    /// Agents that are not revoked.
+    unrevoked: usize,
+    /// Those of them with an `expiresAt`, soonest first.
+    expiring: BTreeSet<(Timestamp, u32)>,
+    regexes: RegexCache,
+}
+
+/// Who makes a call, once the credential was found good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// An operator, or the process that embeds the library.
+    Operator,
+    /// A key of this tenant.
+    Key(super::id::KeyId),
+    /// The agent at that place, by its token.
+    Agent(u32),
+}
+
+/// An administrative command: decided against the state, answered from the state after its change.
+pub trait Command: Sized {
+    /// What the reply is about.
+    type Subject;
+    /// The answer.
+    type Reply;
+
+    /// Checks the command. No change means that all is as the command wants it already.
+    ///
+    /// # Errors
+    /// The rule that refuses it.
+    fn decide(self, tenant: &Tenant, moment: Moment) -> Result<(Option<Change>, Self::Subject), Error>;
+
+    /// The answer, once the change is applied.
+    fn reply(tenant: &Tenant, subject: Self::Subject, now: Timestamp) -> Self::Reply;
+}
+
+impl Tenant {
+    /// The tenant a snapshot holds.
+    pub fn restore(state: State) -> Self {
+        let mut tenant = Self { state, ..Self::default() };
+        for slot in 0..u32::try_from(tenant.state.agents.len()).unwrap_or(u32::MAX) {
+            tenant.index_agent(slot);
+        }
+        tenant
+    }
+
+    /// A copy of the durable part.
+    pub fn state(&self) -> State {
+        self.state.clone()
+    }
+
+    /// When the next event would happen. Time never runs backwards inside a tenant.
+    pub fn next_moment(&self, now: Timestamp) -> Moment {
+        Moment { at: now.max(self.state.at), seq: self.state.seq + 1 }
+    }
+
+    /// Number of the last event; 0 before the first.
+    pub fn seq(&self) -> u64 {
+        self.state.seq
+    }
+
+    /// The tenant's id.
+    pub fn id(&self) -> TenantId {
+        self.state.profile.id
+    }
+
+    /// What it says of itself.
+    pub fn profile(&self) -> &Profile {
+        &self.state.profile
+    }
+
+    /// Whether its agents are stopped.
+    pub fn is_suspended(&self) -> bool {
+        self.state.profile.status == TenantStatus::Suspended
+    }
+
+    /// Whether the name is this tenant's.
+    pub fn is_named(&self, name: &TenantRef) -> bool {
+        match name {
+            TenantRef::Default => self.id().is_default(),
+            TenantRef::Id(id) => *id == self.id(),
+            TenantRef::Slug(slug) => self.profile().slug.as_ref().is_some_and(|own| own.as_str() == &**slug),
+            TenantRef::Impossible => false,
+        }
+    }
+
+    /// Its live API keys, oldest first.
+    pub fn keys(&self) -> &[ApiKey] {
+        &self.state.keys
+    }
+
+    /// All its agents, oldest first.
+    pub fn agents(&self) -> &[Agent] {
+        &self.state.agents
+    }
+
+    /// The agent with that id.
+    pub fn agent(&self, id: AgentId) -> Option<&Agent> {
+        self.agent_in(*self.by_id.get(&id)?)
+    }
+
+    /// The agent at that place.
+    pub fn agent_in(&self, slot: u32) -> Option<&Agent> {
+        self.state.agents.get(slot as usize)
+    }
+
+    /// Agents that are active at that time.
+    pub fn active_agents(&self, at: Timestamp) -> usize {
+        self.unrevoked.saturating_sub(self.expiring.range(..=(at, u32::MAX)).count())
+    }
+
+    /// Compiled regular expressions.
+    pub(super) fn regexes(&self) -> &RegexCache {
+        &self.regexes
+    }
+
+    /// Finds out who calls. The operator's own hash is checked before: this tenant does not know it.
+    ///
+    /// # Errors
+    /// `INVALID_TOKEN` for a key or token this tenant does not know, or no longer.
+    pub fn authenticate(&self, credential: &Credential, now: Timestamp) -> Result<Caller, Error> {
+        let found = match credential {
+            Credential::Operator(_) => Some(Caller::Operator),
+            Credential::TenantKey(_, hash) => {
+                self.state.keys.iter().find(|key| key.hash.matches(hash)).map(|key| Caller::Key(key.id))
+            }
+            Credential::AgentToken(_, hash) => self.by_token.get(hash).and_then(|slot| {
+                let agent = self.agent_in(*slot)?;
+                agent.profile.accepts(hash, now).then_some(Caller::Agent(*slot))
+            }),
+        };
+        found.ok_or_else(|| Error::new(Code::InvalidToken, "the key or token is not valid"))
+    }
+
+    /// Lets an event happen. It was decided before, so nothing is checked here; an event about an agent that is not
+    /// there changes nothing.
+    pub fn apply(&mut self, moment: Moment, event: &Event<'_>) {
+        self.state.seq = moment.seq;
+        self.state.at = moment.at;
+        match event {
+            Event::Decided(record) => {
+                let slot = record.agent.and_then(|id| self.by_id.get(&id));
+                if let Some(agent) = slot.and_then(|slot| self.state.agents.get_mut(*slot as usize)) {
+                    agent.last_active_at = Some(moment.at);
+                    if let Some(window) = record.granted_by.and_then(|position| agent.window_mut(position)) {
+                        window.count(moment.at);
+                    }
+                }
+            }
+            Event::Changed(record) => self.apply_change(moment.at, &record.change),
+        }
+    }
+
+    fn apply_change(&mut self, at: Timestamp, change: &Change) {
+        let profile = &mut self.state.profile;
+        match change {
+            Change::TenantCreated { id, name, slug, settings } => {
+                *profile = Profile {
+                    id: *id,
+                    name: name.clone(),
+                    slug: slug.clone(),
+                    settings: settings.clone(),
+                    status: TenantStatus::Active,
+                    created_at: at,
+                    updated_at: at,
+                };
+            }
+            Change::TenantUpdated { name, settings } => {
+                profile.name = name.clone();
+                profile.settings = settings.clone();
+                profile.updated_at = at;
+            }
+            Change::TenantSuspended => {
+                profile.status = TenantStatus::Suspended;
+                profile.updated_at = at;
+            }
+            Change::TenantActivated => {
+                profile.status = TenantStatus::Active;
+                profile.updated_at = at;
+            }
+            Change::KeyCreated { key, name, hash, prefix } => {
+                let (name, prefix) = (name.clone(), prefix.clone());
+                self.state.keys.push(ApiKey { id: *key, name, hash: *hash, prefix, created_at: at });
+            }
+            Change::KeyRevoked { key } => self.state.keys.retain(|known| known.id != *key),
+            Change::AgentCreated { agent, spec, token } => {
+                let slot = u32::try_from(self.state.agents.len()).unwrap_or(u32::MAX);
+                self.state.agents.push(Agent::new(*agent, (**spec).clone(), *token, at));
+                self.index_agent(slot);
+            }
+            Change::AgentUpdated { agent, spec } => {
+                self.change_agent(*agent, |agent| agent.replace_spec((**spec).clone(), at));
+            }
+            Change::AgentRevoked { agent } => self.change_agent(*agent, |agent| {
+                let profile = Arc::make_mut(&mut agent.profile);
+                profile.revoked = true;
+                profile.updated_at = at;
+            }),
+            Change::TokenRotated { agent, token, grace_until } => self.change_agent(*agent, |agent| {
+                let profile = Arc::make_mut(&mut agent.profile);
+                let old = std::mem::replace(&mut profile.token, *token);
+                profile.graced.retain(|graced| graced.until > at);
+                profile.graced.extend(grace_until.map(|until| GracedToken { token: old, until }));
+                profile.updated_at = at;
+            }),
+        }
+    }
+
+    fn change_agent(&mut self, id: AgentId, change: impl FnOnce(&mut Agent)) {
+        let Some(slot) = self.by_id.get(&id).copied() else { return };
+        self.unindex_agent(slot);
+        if let Some(agent) = self.state.agents.get_mut(slot as usize) {
+            change(agent);
+        }
+        self.index_agent(slot);
+    }
+
+    fn index_agent(&mut self, slot: u32) {
+        let Some(agent) = self.state.agents.get(slot as usize) else { return };
+        let profile = &agent.profile;
+        self.by_id.insert(profile.id, slot);
+        self.by_token.insert(profile.token, slot);
+        self.by_token.extend(profile.graced.iter().map(|graced| (graced.token, slot)));
+        if !profile.revoked {
+            self.unrevoked += 1;
+            self.expiring.extend(profile.spec.expires_at.map(|expires| (expires, slot)));
+        }
+    }
+
+    fn unindex_agent(&mut self, slot: u32) {
+        let Some(agent) = self.state.agents.get(slot as usize) else { return };
+        let profile = &agent.profile;
+        self.by_token.remove(&profile.token);
+        for graced in &profile.graced {
+            self.by_token.remove(&graced.token);
+        }
+        if !profile.revoked {
+            self.unrevoked = self.unrevoked.saturating_sub(1);
+            if let Some(expires) = profile.spec.expires_at {
+                self.expiring.remove(&(expires, slot));
+            }
+        }
+    }
+}
+
+impl Agent {
+    /// Whether the agent is live at that time.
+    pub fn status(&self, at: Timestamp) -> AgentStatus {
+        self.profile.status(at)
+    }
+}
+
+impl Caller {
+    /// Who is written down as the one who changed something. Agents change nothing.
+    ///
+    /// # Errors
+    /// `FORBIDDEN` for an agent.
+    pub fn as_author(self) -> Result<By, Error> {
+        match self {
+            Self::Operator => Ok(By::Operator),
+            Self::Key(key) => Ok(By::Key(key)),
+            Self::Agent(_) => Err(Error::new(Code::Forbidden, "an agent token may only ask for its own decisions")),
+        }
+    }
+}
