@@ -1,3 +1,34 @@
-//! Kavach.
+//! Kavach: a multi-tenant authorization server for AI agents.
+//!
+//! Before every tool call of an agent, a service asks: may this agent do this action on this resource now? Each
+//! tenant is an event-sourced actor that owns its agents, permissions and audit trail, with a journal and snapshots
+//! on disk. See [`App`] for a tenant's life in a few lines.
+//!
+//! # Layout
+//!
+//! Dependencies point one way, from the bottom of this table to its top:
+//!
+//! | room | what is in it |
+//! | --- | --- |
+//! | [`domain`] | the rules: pure, without clock, files, actors or HTTP |
+//! | [`journal`] | the durable log and the snapshots; the only code that touches files |
+//! | [`actors`] | one actor for each tenant, and the registry over them |
+//! | [`service`] | what the server offers, as calls for one caller |
+//! | [`api`] | the same over HTTP |
+//! | [`settings`], [`telemetry`], [`demo`], [`fixture`] | the program's own parts |
+//! | [`app`] | the composition root |
 
+pub mod actors;
+pub mod api;
+pub mod app;
+pub mod demo;
 pub mod domain;
+pub mod fixture;
+pub mod journal;
+pub mod service;
+pub mod settings;
+pub mod telemetry;
+
+pub use app::{App, Server};
+pub use service::Kavach;
+pub use settings::Settings;

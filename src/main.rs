@@ -1,2 +1,63 @@
-//! The kavach server binary.
-fn main() {}
+//! The server binary. All it does is read the command line, start the server, and stop it on a signal.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use kavach::settings::Cli;
+use kavach::{Server, Settings, demo, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let settings = Cli::parse().into_settings();
+    telemetry::start(settings.log_json);
+    match actix_rt::System::new().block_on(serve(&settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            // For whoever started it; the log may go elsewhere.
+            let _ = writeln!(io::stderr(), "kavach: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(settings: &Settings) -> io::Result<()> {
+    // A signal that comes while the tenants load is not lost.
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let server = Server::start(settings).await?;
+    greet(settings, &server).await?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    info!("stopping: what is under way is answered, everything is written to disk");
+    server.stop().await;
+    info!("stopped");
+    Ok(())
+}
+
+/// Says on standard output what the caller needs to know: the address, a new operator key, the demo's call.
+async fn greet(settings: &Settings, server: &Server) -> io::Result<()> {
+    let base_url = format!("http://{}", server.address());
+    let mut out = io::stdout();
+    if let Some(key) = server.app().new_operator_key() {
+        writeln!(out, "Operator key, shown this once: {}", key.reveal())?;
+    }
+    if settings.demo {
+        match demo::fill(&server.app().kavach()).await.map_err(io::Error::other)? {
+            Some(made) => {
+                let command = demo::sample_command(&base_url, &made).map_err(io::Error::other)?;
+                writeln!(out, "The demo's tenant is 'acme'. Authorize a call of its first agent:\n\n{command}\n")?;
+            }
+            None => {
+                writeln!(out, "--demo: {} holds tenants already and was left as it is.", settings.data_dir.display())?
+            }
+        }
+    }
+    writeln!(out, "Listening on {base_url}")?;
+    out.flush()
+}

@@ -118,9 +118,7 @@ impl Tenant {
         at: Timestamp,
         trace: &mut impl Trace,
     ) -> Result<u32, Denial> {
-        if let Some(named) = &request.tenant
-            && !self.is_named(named)
-        {
+        if request.tenants.iter().any(|named| !self.is_named(named)) {
             let denial = Denial::new(Code::TenantMismatch, "The request names a tenant that is not the agent's");
             return Err(stop(trace, "tenant", denial));
         }

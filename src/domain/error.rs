@@ -22,7 +22,7 @@ macro_rules! codes {
                 match self { $(Code::$variant => $text,)* }
             }
 
-            /// The HTTP status it is answered with (RFC 9110). Codes of decisions travel in a 200.
+            /// The HTTP status it is answered with (RFC 9110) where it is an error, not a decision.
             pub fn status(self) -> u16 {
                 match self { $(Code::$variant => $status,)* }
             }
@@ -36,8 +36,8 @@ macro_rules! codes {
 }
 
 codes! {
-    // Codes of a decision: the call was understood, and the answer is no.
-    TenantMismatch "TENANT_MISMATCH" 200 "The request names a tenant that is not the agent's.";
+    // Codes of a decision: the call was understood, and the answer is no. In a decision they travel in a 200.
+    TenantMismatch "TENANT_MISMATCH" 403 "The request names a tenant that is not the agent's, or not the key's.";
     TenantSuspended "TENANT_SUSPENDED" 200 "The agent's tenant is suspended.";
     AgentNotFound "AGENT_NOT_FOUND" 200 "No such agent in this tenant.";
     AgentRevoked "AGENT_REVOKED" 200 "The agent was revoked.";
@@ -108,6 +108,16 @@ impl Error {
     #[must_use]
     pub fn with_details(mut self, details: Value) -> Self {
         self.details = details;
+        self
+    }
+
+    /// The same error about a part of a larger thing: its sentence, and its field, begin with the path of that part.
+    #[must_use]
+    pub fn within(mut self, path: &str) -> Self {
+        self.message = format!("{path}.{}", self.message);
+        if let Some(Value::String(field)) = self.details.get_mut("field") {
+            *field = format!("{path}.{field}");
+        }
         self
     }
 

@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn a_hostile_glob_ends() {
-        let glob = "*a".repeat(250);
-        assert!(!matches(&glob, &"a".repeat(32 * 1024)[..].replace("aaaaaaaaaa", "ab")));
+        let text = "a".repeat(32 * 1024) + "b";
+        assert!(!matches(&"*a".repeat(250), &text));
+        assert!(!matches(&"**a".repeat(150), &text));
     }
 }

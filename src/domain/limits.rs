@@ -43,8 +43,8 @@ pub const MAX_BATCH: usize = 1_000;
 pub const MAX_PAGE: usize = 1_000;
 /// Entries of an audit page when no `limit` is given.
 pub const DEFAULT_AUDIT_PAGE: usize = 100;
-/// Entries an audit query may skip by `offset`: past that a cursor does it in constant time.
-pub const MAX_AUDIT_OFFSET: usize = 1_000_000;
+/// Entries an audit query may skip by `offset`: past that a cursor does it, in constant memory.
+pub const MAX_AUDIT_OFFSET: usize = 10_000;
 /// Actions named by one audit filter.
 pub const MAX_FILTER_ACTIONS: usize = 64;
 /// Live API keys of one tenant: enough to give each service its own and rotate them.

@@ -35,8 +35,8 @@ pub struct Request {
     resource: Box<str>,
     /// Which agent.
     pub agent: Asked,
-    /// The tenant the request says the agent belongs to, where it says so.
-    pub tenant: Option<TenantRef>,
+    /// Every name the request gives the agent's tenant, in its path or its body.
+    pub tenants: Vec<TenantRef>,
     arguments: Option<Box<str>>,
     /// Estimated cost of the call.
     pub cost: Option<Cost>,
@@ -57,7 +57,7 @@ impl Request {
             action: action.into(),
             resource: resource.into(),
             agent: Asked::Caller,
-            tenant: None,
+            tenants: Vec::new(),
             arguments: None,
             cost: None,
             ip: None,

@@ -29,6 +29,24 @@ impl SecretHash {
         Self(Sha256::digest(secret.as_bytes()).into())
     }
 
+    /// The hash as 64 hex digits.
+    pub fn to_hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Reads 64 hex digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        let mut hash = [0; 32];
+        if pairs.len() != hash.len() || !rest.is_empty() {
+            return None;
+        }
+        for (byte, pair) in hash.iter_mut().zip(pairs) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(hash))
+    }
+
     /// Compares without a branch on the content.
     pub fn matches(&self, other: &SecretHash) -> bool {
         self.0.ct_eq(&other.0).into()
@@ -163,6 +181,8 @@ mod tests {
         let operator = Secret::operator_key([7; 32]);
         assert_eq!(operator.reveal().len(), 4 + 43);
         assert_eq!(Credential::parse(operator.reveal()), Credential::Operator(operator.hash()));
+        assert_eq!(SecretHash::from_hex(&token.hash().to_hex()), Some(token.hash()));
+        assert_eq!(SecretHash::from_hex(&"é".repeat(32)), None);
         assert!(!format!("{token:?}{key:?}{:?}", key.hash()).contains("kv"));
     }
 

@@ -1,0 +1,87 @@
+//! From a tenant's folder to what its actor starts from, and back to a folder for a new tenant.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::core::Core;
+use super::tenant::Loaded;
+use crate::domain::event::{By, ChangeRecord};
+use crate::domain::tenant_commands::TenantSpec;
+use crate::domain::text::{DEFAULT_TENANT_NAME, Slug};
+use crate::domain::{Event, Tenant, TenantId, Timestamp, tenant::Moment};
+use crate::journal::{JournalOptions, NewTenant, TenantFolder, codec, load_snapshot, recover};
+
+/// What labels a tenant's folder for people, and keeps its slug taken when the rest can't be read.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Label {
+    /// The tenant's id, or `default`.
+    pub id: String,
+    /// Its slug.
+    pub slug: Option<String>,
+    /// Its name when it was created.
+    pub name: String,
+}
+
+/// The tenant a folder belongs to, by its name and label.
+pub fn identify(folder: &TenantFolder) -> Option<(TenantId, Option<Slug>)> {
+    let label: Label = folder.label.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
+    let slug = label.slug.and_then(|slug| Slug::parse("slug", &slug).ok());
+    match folder.name.as_str() {
+        DEFAULT_TENANT_NAME => Some((TenantId::DEFAULT, None)),
+        name => TenantId::parse(name).map(|id| (id, slug)),
+    }
+}
+
+/// Reads a tenant from its folder: the newest good snapshot, then the events after it.
+///
+/// # Errors
+/// A sentence that says which file is bad and what to do.
+pub fn load(path: &Path, id: TenantId, now: Timestamp) -> Result<Loaded, String> {
+    let loaded = load_snapshot(path, id.bytes()).map_err(|problem| problem.to_string())?;
+    let (mut tenant, snapshot_seq) = match loaded.snapshot {
+        Some(snapshot) => {
+            let state = codec::decode_state(&snapshot.payload)
+                .map_err(|problem| format!("{}: the snapshot of event {}: {problem}", path.display(), snapshot.seq))?;
+            (Tenant::restore(state), snapshot.seq)
+        }
+        None => (Tenant::default(), 0),
+    };
+    let mut replay = |seq: u64, bytes: &[u8]| {
+        let (at, event) = codec::decode_event(bytes).map_err(|problem| problem.to_string())?;
+        tenant.apply(Moment { at, seq }, &event);
+        Ok(())
+    };
+    let options = JournalOptions::default();
+    let journal = recover(path, id.bytes(), snapshot_seq, now.millis(), options, &mut replay)
+        .map_err(|problem| problem.to_string())?;
+    if tenant.id() != id || tenant.seq() == 0 {
+        return Err(format!("{}: the events in it are not those of tenant {}", path.display(), id.folder_name()));
+    }
+    Ok(Loaded { tenant, journal, snapshot_seq })
+}
+
+/// Makes a tenant's folder with its first event on disk.
+///
+/// # Errors
+/// What kept the folder from being written.
+pub fn create(core: &Core, id: TenantId, spec: TenantSpec, now: Timestamp) -> std::io::Result<Loaded> {
+    let slug = spec.slug().map(|slug| slug.to_string());
+    let label = Label { id: id.folder_name(), slug, name: spec.name().to_owned() };
+    let label = serde_json::to_vec_pretty(&label)?;
+    let mut tenant = Tenant::default();
+    let moment = tenant.next_moment(now);
+    let event = Event::Changed(ChangeRecord { by: By::Operator, change: spec.created(id) });
+    let mut payload = Vec::new();
+    codec::encode_event(moment.at, &event, &mut payload).map_err(std::io::Error::other)?;
+    let journal = core.data.create_tenant(NewTenant {
+        name: &id.folder_name(),
+        label: &label,
+        tenant: id.bytes(),
+        now_ms: now.millis(),
+        events: &[payload],
+        options: JournalOptions::default(),
+    })?;
+    tenant.apply(moment, &event);
+    Ok(Loaded { tenant, journal, snapshot_seq: 0 })
+}

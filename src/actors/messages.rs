@@ -1,0 +1,410 @@
+//! The messages a tenant's actor takes, and what it does with each.
+
+use std::io;
+use std::time::Instant;
+
+use actix::{ActorContext, Context, Handler, Message};
+use actix_rt::task::spawn_blocking;
+use serde::Serialize;
+use tokio::sync::oneshot;
+use tracing::error;
+
+use super::commit::{Held, Reply};
+use super::core::now;
+use super::tenant::{Ending, TenantActor, shutting_down};
+use crate::domain::event::ChangeRecord;
+use crate::domain::explain::Step;
+use crate::domain::request::Asked;
+use crate::domain::tenant::{Caller, Command};
+use crate::domain::{AuditId, Code, Credential, Decision, Error, Event, Request, Tenant, TenantId, Timestamp};
+use crate::journal::{JournalReader, SyncPoint, codec};
+
+/// Decide a call and record it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Authorize {
+    /// Who asks.
+    pub credential: Credential,
+    /// What is asked.
+    pub request: Request,
+    /// When the request arrived.
+    pub received: Instant,
+    /// Whether an agent that is not this tenant's is another tenant's business: it is then not recorded here, and
+    /// the answer is `UNKNOWN_AGENT`.
+    pub known_only: bool,
+    /// Where the answer goes.
+    pub reply: Reply<Decision>,
+}
+
+/// Decide calls in order, each on its own. An answer is missing where `known_only` says so.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AuthorizeMany {
+    /// Who asks.
+    pub credential: Credential,
+    /// What is asked.
+    pub requests: Vec<Request>,
+    /// When the requests arrived.
+    pub received: Instant,
+    /// See [`Authorize::known_only`].
+    pub known_only: bool,
+    /// Where the answers go.
+    pub reply: Reply<Vec<Option<Decision>>>,
+}
+
+/// Decide a call, record nothing, and say what was looked at.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Explain {
+    /// Who asks.
+    pub credential: Credential,
+    /// What is asked.
+    pub request: Request,
+    /// See [`Authorize::known_only`].
+    pub known_only: bool,
+    /// Where the answer goes.
+    pub reply: Reply<Explanation>,
+}
+
+/// A decision that was not recorded, with its steps.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// What the answer would be.
+    #[serde(flatten)]
+    pub decision: Decision,
+    /// All that was looked at, in order.
+    pub steps: Vec<Step>,
+}
+
+/// Carry out an administrative command.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Execute<C: Command> {
+    /// Who asks.
+    pub credential: Credential,
+    /// What for.
+    pub command: C,
+    /// Where the answer goes.
+    pub reply: Reply<C::Reply>,
+}
+
+/// Look at the state.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Inspect<F, T> {
+    /// Who asks.
+    pub credential: Credential,
+    /// What to look at, at what time.
+    pub look: F,
+    /// Where the answer goes.
+    pub reply: Reply<T>,
+}
+
+/// Find out whether a key or token is good, and nothing else.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Verify {
+    /// The key or token.
+    pub credential: Credential,
+    /// Where the answer goes.
+    pub reply: Reply<Caller>,
+}
+
+/// Open the audit trail for reading on another thread.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct OpenAudit {
+    /// Who asks.
+    pub credential: Credential,
+    /// Where the answer goes.
+    pub reply: Reply<AuditTrail>,
+}
+
+/// A tenant's audit trail up to a moment.
+pub struct AuditTrail {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its events.
+    pub reader: JournalReader,
+    /// Entries before that time are past the tenant's retention.
+    pub horizon: Option<Timestamp>,
+}
+
+/// Write a snapshot now.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TakeSnapshot {
+    /// Where the answer goes, once the snapshot is on disk.
+    pub reply: Reply<()>,
+}
+
+/// Write all there is to disk, and end.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Close {
+    /// Told when all is done.
+    pub done: oneshot::Sender<()>,
+}
+
+/// End at once: the tenant is being erased.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Retire {
+    /// Told when no call can be answered any more.
+    pub done: oneshot::Sender<()>,
+}
+
+/// Panic, as a defect would: what tests use to see that nobody else notices.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct InjectPanic;
+
+/// The mailbox is empty: give the kernel what was appended.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Flush;
+
+/// The disk has all up to that point.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct SyncDone(pub io::Result<SyncPoint>);
+
+/// A snapshot is on disk, or a problem kept it from there.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct SnapshotWritten {
+    pub seq: u64,
+    pub problem: Option<String>,
+    pub done: Option<Held>,
+}
+
+/// Try whether the storage works.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Probe;
+
+/// Whether it does.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Probed(pub bool);
+
+impl TenantActor {
+    /// Decides and records one call. `None`: the agent is not this tenant's, and only its own count.
+    fn decide(
+        &mut self,
+        caller: &Caller,
+        request: &Request,
+        received: Instant,
+        known_only: bool,
+    ) -> Result<Option<Decision>, Error> {
+        let moment = self.tenant.next_moment(now());
+        let verdict = self.tenant.decide(caller, request, moment, &mut ());
+        if known_only && !verdict.knows_agent() {
+            return Ok(None);
+        }
+        let micros = u32::try_from(received.elapsed().as_micros()).unwrap_or(u32::MAX);
+        self.record(moment, &Event::Decided(verdict.record(request, micros)))?;
+        let id = AuditId::derive(moment.at, moment.seq, self.tenant.id().tag());
+        Ok(Some(verdict.answer(Some(id))))
+    }
+
+    /// Who calls, and whether all that is asked is for the caller to ask.
+    fn admit(&self, credential: &Credential, requests: &[Request]) -> Result<Caller, Error> {
+        let caller = self.tenant.authenticate(credential, now())?;
+        if let Caller::Agent(slot) = caller {
+            let own = self.tenant.agent_in(slot).map(|agent| Asked::Agent(agent.profile.id));
+            if requests.iter().any(|request| request.agent != Asked::Caller && Some(request.agent) != own) {
+                return Err(Error::new(Code::Forbidden, "agentId: an agent token may only ask for its own agent"));
+            }
+        }
+        Ok(caller)
+    }
+}
+
+impl Handler<Authorize> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Authorize, ctx: &mut Context<Self>) {
+        let Authorize { credential, request, received, known_only, reply } = message;
+        let decided = self
+            .admit(&credential, std::slice::from_ref(&request))
+            .and_then(|caller| self.decide(&caller, &request, received, known_only));
+        match decided {
+            Ok(Some(decision)) => self.reply_decided(Held::Decision(reply, decision), ctx),
+            Ok(None) => drop(reply.send(Err(Error::new(Code::UnknownAgent, "the agent is not this tenant's")))),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Handler<AuthorizeMany> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, message: AuthorizeMany, ctx: &mut Context<Self>) {
+        let AuthorizeMany { credential, requests, received, known_only, reply } = message;
+        let decided = self.admit(&credential, &requests).and_then(|caller| {
+            requests.iter().map(|request| self.decide(&caller, request, received, known_only)).collect()
+        });
+        match decided {
+            Ok(decisions) => self.reply_decided(Held::of::<Vec<_>>(reply, decisions), ctx),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Handler<Explain> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Explain, ctx: &mut Context<Self>) {
+        let Explain { credential, request, known_only, reply } = message;
+        let caller = match self.admit(&credential, std::slice::from_ref(&request)) {
+            Ok(caller) => caller,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        let mut steps = Vec::new();
+        let verdict = self.tenant.decide(&caller, &request, self.tenant.next_moment(now()), &mut steps);
+        if known_only && !verdict.knows_agent() {
+            return drop(reply.send(Err(Error::new(Code::UnknownAgent, "the agent is not this tenant's"))));
+        }
+        self.reply_read(Held::of(reply, Explanation { decision: verdict.answer(None), steps }), ctx);
+    }
+}
+
+impl<C> Handler<Execute<C>> for TenantActor
+where
+    C: Command + Send + 'static,
+    C::Reply: Send + 'static,
+{
+    type Result = ();
+
+    fn handle(&mut self, message: Execute<C>, ctx: &mut Context<Self>) {
+        let Execute { credential, command, reply } = message;
+        let executed = (|| {
+            let now = now();
+            let by = self.tenant.authenticate(&credential, now)?.as_author()?;
+            self.check_writable()?;
+            let moment = self.tenant.next_moment(now);
+            let (change, subject) = command.decide(&self.tenant, moment)?;
+            let changed = change.is_some();
+            if let Some(change) = change {
+                self.record(moment, &Event::Changed(ChangeRecord { by, change }))?;
+            }
+            Ok((changed, C::reply(&self.tenant, subject, moment.at)))
+        })();
+        match executed {
+            Ok((true, answer)) => self.reply_changed(Held::of(reply, answer), ctx),
+            Ok((false, answer)) => self.reply_read(Held::of(reply, answer), ctx),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl<F, T> Handler<Inspect<F, T>> for TenantActor
+where
+    F: FnOnce(&Tenant, Timestamp) -> Result<T, Error> + Send + 'static,
+    T: Send + 'static,
+{
+    type Result = ();
+
+    fn handle(&mut self, message: Inspect<F, T>, ctx: &mut Context<Self>) {
+        let Inspect { credential, look, reply } = message;
+        let now = now();
+        let seen = self
+            .tenant
+            .authenticate(&credential, now)
+            .and_then(Caller::as_author)
+            .and_then(|_| look(&self.tenant, self.tenant.next_moment(now).at));
+        match seen {
+            Ok(answer) => self.reply_read(Held::of(reply, answer), ctx),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Handler<Verify> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, Verify { credential, reply }: Verify, _: &mut Context<Self>) {
+        let _ = reply.send(self.tenant.authenticate(&credential, now()));
+    }
+}
+
+impl Handler<OpenAudit> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, OpenAudit { credential, reply }: OpenAudit, ctx: &mut Context<Self>) {
+        let now = now();
+        if let Err(error) = self.tenant.authenticate(&credential, now).and_then(Caller::as_author) {
+            return drop(reply.send(Err(error)));
+        }
+        // The reader sees what the file holds.
+        self.flush(ctx);
+        let Some(journal) = &self.journal else { return drop(reply.send(Err(shutting_down()))) };
+        let days = self.tenant.profile().settings.audit_retention_days;
+        let horizon = days.map(|days| now.plus_millis(-i64::from(days) * 24 * 60 * 60 * 1_000));
+        let trail = AuditTrail { tenant: self.tenant.id(), reader: journal.reader(), horizon };
+        self.reply_read(Held::of(reply, trail), ctx);
+    }
+}
+
+impl Handler<TakeSnapshot> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, TakeSnapshot { reply }: TakeSnapshot, ctx: &mut Context<Self>) {
+        match self.check_writable() {
+            Ok(()) => self.snapshot(Some(Held::of(reply, ())), ctx),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Handler<Close> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, Close { done }: Close, ctx: &mut Context<Self>) {
+        self.flush(ctx);
+        let Some(journal) = self.journal.take() else { return };
+        self.ending = Ending::Clean;
+        let id = self.tenant.id();
+        let snapshot = journal.begin_snapshot();
+        let state = (self.tenant.seq() > self.snapshot_seq).then(|| self.tenant.state());
+        let waiting = std::mem::take(&mut self.waiting);
+        ctx.stop();
+        actix_rt::spawn(async move {
+            let closed = spawn_blocking(move || {
+                journal.close(now().millis())?;
+                let Some(state) = state else { return Ok(()) };
+                snapshot.run(&codec::encode_state(&state).map_err(io::Error::other)?)
+            });
+            match closed.await {
+                Ok(Ok(())) => waiting.end(Ok(())),
+                Ok(Err(problem)) => {
+                    error!(tenant = %id, %problem, "the tenant could not be closed cleanly");
+                    waiting.end(Err(super::tenant::storage_unavailable()));
+                }
+                Err(panic) => error!(tenant = %id, %panic, "the tenant could not be closed cleanly"),
+            }
+            let _ = done.send(());
+        });
+    }
+}
+
+impl Handler<Retire> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, Retire { done }: Retire, ctx: &mut Context<Self>) {
+        self.ending = Ending::Clean;
+        self.journal = None;
+        ctx.stop();
+        let _ = done.send(());
+    }
+}
+
+impl Handler<InjectPanic> for TenantActor {
+    type Result = ();
+
+    #[expect(clippy::panic, reason = "it is the message's whole purpose")]
+    fn handle(&mut self, _: InjectPanic, _: &mut Context<Self>) {
+        panic!("a panic was injected");
+    }
+}

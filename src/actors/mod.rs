@@ -1,0 +1,22 @@
+//! The actors: one for every tenant, and the registry that creates, loads, supervises and removes them.
+//!
+//! | to find | look in |
+//! | --- | --- |
+//! | how a command becomes an event, and when its caller is answered | [`tenant`], [`commit`] |
+//! | the messages a tenant's actor takes | [`messages`] |
+//! | tenants coming and going, start, rebuilding after a panic, shutdown | [`registry`], [`loader`] |
+//! | how a message finds its tenant | [`routes`] |
+//! | what all actors of a process share | [`core`] |
+
+pub mod commit;
+pub mod core;
+pub mod loader;
+pub mod messages;
+pub mod registry;
+pub mod routes;
+pub mod tenant;
+
+pub use self::core::{Core, Durability, Phase};
+pub use registry::Registry;
+pub use routes::{Route, Routes};
+pub use tenant::TenantActor;

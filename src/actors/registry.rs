@@ -1,0 +1,412 @@
+//! The registry: creates, loads, supervises and removes tenants' actors, and writes the route table.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, ResponseFuture, WrapFuture,
+};
+use actix_rt::task::spawn_blocking;
+use serde_json::json;
+use tokio::sync::{Semaphore, oneshot};
+use tracing::{error, info, warn};
+
+use super::core::{Core, Phase, now};
+use super::loader;
+use super::messages::{Close, Retire, TakeSnapshot};
+use super::routes::{Down, Route, unknown_tenant};
+use super::tenant::{Ending, Loaded, TenantActor, storage_unavailable};
+use crate::domain::tenant::Profile;
+use crate::domain::tenant_commands::TenantSpec;
+use crate::domain::text::{Slug, quote};
+use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
+
+/// Tenants read, closed or written at once: more only wait for the same disk and cores.
+const AT_ONCE: usize = 8;
+
+/// The registry's actor.
+pub struct Registry {
+    core: Arc<Core>,
+    /// Slugs of tenants that are being created.
+    reserved_slugs: HashSet<Slug>,
+    reserved_tags: HashSet<TenantTag>,
+    next_generation: u64,
+}
+
+impl Registry {
+    /// Starts the registry on the calling thread's arbiter and makes it known.
+    pub fn launch(core: Arc<Core>) -> actix::Addr<Self> {
+        let registry = Self {
+            core: Arc::clone(&core),
+            reserved_slugs: HashSet::new(),
+            reserved_tags: HashSet::new(),
+            next_generation: 0,
+        };
+        let address = registry.start();
+        core.set_registry(address.clone());
+        address
+    }
+
+    /// Starts the actor of a tenant that was loaded, and routes to it.
+    fn start_tenant(&mut self, loaded: Loaded, storage_failed: bool) -> Profile {
+        self.next_generation += 1;
+        let generation = self.next_generation;
+        let profile = loaded.tenant.profile().clone();
+        let core = Arc::clone(&self.core);
+        let actor = TenantActor::start_in_arbiter(&self.core.place(), move |_| {
+            TenantActor::new(core, loaded, generation, storage_failed)
+        });
+        let (id, slug) = (profile.id, profile.slug.clone());
+        self.core.routes.insert(Route { id, slug, generation, actor: Ok(actor) });
+        profile
+    }
+
+    /// Keeps a tenant's id and slug taken while it has no actor.
+    fn mark_down(&mut self, id: TenantId, slug: Option<Slug>, code: Code, reason: String) {
+        self.next_generation += 1;
+        let generation = self.next_generation;
+        self.core.routes.insert(Route { id, slug, generation, actor: Err(Down { code, reason }) });
+    }
+
+    fn take_loaded(&mut self, id: TenantId, slug: Option<Slug>, loaded: Result<Loaded, String>, storage_failed: bool) {
+        match loaded {
+            Ok(loaded) => {
+                self.start_tenant(loaded, storage_failed);
+            }
+            Err(problem) => {
+                error!(tenant = %id.folder_name(), problem, "the tenant can't be loaded and stays down; others are not affected");
+                let reason = "the tenant's data can't be read; the server's log says why";
+                self.mark_down(id, slug, Code::TenantUnavailable, reason.to_owned());
+            }
+        }
+    }
+}
+
+/// Reads a tenant on another thread. A panic while reading is a problem like any other.
+async fn load(core: Arc<Core>, id: TenantId) -> Result<Loaded, String> {
+    let read = move || {
+        let path = core.data.tenant_path(&id.folder_name()).map_err(|problem| problem.to_string())?;
+        loader::load(&path, id, now())
+    };
+    match spawn_blocking(read).await {
+        Ok(loaded) => loaded,
+        Err(panic) => Err(format!("reading it panicked: {panic}")),
+    }
+}
+
+impl Actor for Registry {
+    type Context = Context<Self>;
+}
+
+/// Load every tenant of the data directory, and make the default one where it is not there.
+#[derive(Message)]
+#[rtype(result = "Result<(), String>")]
+pub struct LoadAll;
+
+impl Handler<LoadAll> for Registry {
+    type Result = ResponseActFuture<Self, Result<(), String>>;
+
+    fn handle(&mut self, _: LoadAll, ctx: &mut Self::Context) -> Self::Result {
+        let core = Arc::clone(&self.core);
+        let me = ctx.address();
+        let work = async move {
+            let folders = core.data.tenants().map_err(|problem| problem.to_string())?;
+            let permits = Arc::new(Semaphore::new(AT_ONCE));
+            let mut loads = Vec::new();
+            let mut has_default = false;
+            for folder in folders {
+                let Some((id, slug)) = loader::identify(&folder) else {
+                    warn!(folder = %folder.path.display(), "this folder is no tenant's and is left alone");
+                    continue;
+                };
+                has_default |= id.is_default();
+                let (core, me, permits) = (Arc::clone(&core), me.clone(), Arc::clone(&permits));
+                loads.push(actix_rt::spawn(async move {
+                    let _permit = permits.acquire().await;
+                    let loaded = load(core, id).await;
+                    // The registry outlives this work, which it waits for.
+                    let _ = me.send(TenantLoaded { id, slug, loaded, storage_failed: false }).await;
+                }));
+            }
+            for load in loads {
+                load.await.map_err(|problem| problem.to_string())?;
+            }
+            if !has_default {
+                let created = spawn_blocking(move || {
+                    loader::create(&core, TenantId::DEFAULT, TenantSpec::default_tenant(), now())
+                });
+                let loaded = created.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string());
+                let (id, slug) = (TenantId::DEFAULT, None);
+                let _ = me.send(TenantLoaded { id, slug, loaded: Ok(loaded?), storage_failed: false }).await;
+            }
+            Ok(())
+        };
+        Box::pin(work.into_actor(self).map(|outcome: Result<(), String>, actor, _| {
+            if outcome.is_ok() {
+                actor.core.set_phase(Phase::Ready);
+            }
+            outcome
+        }))
+    }
+}
+
+/// A tenant was read, or could not be.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct TenantLoaded {
+    id: TenantId,
+    slug: Option<Slug>,
+    loaded: Result<Loaded, String>,
+    storage_failed: bool,
+}
+
+impl Handler<TenantLoaded> for Registry {
+    type Result = ();
+
+    fn handle(&mut self, message: TenantLoaded, _: &mut Self::Context) {
+        let TenantLoaded { id, slug, loaded, storage_failed } = message;
+        self.take_loaded(id, slug, loaded, storage_failed);
+    }
+}
+
+/// Create a tenant.
+#[derive(Message)]
+#[rtype(result = "Result<Profile, Error>")]
+pub struct CreateTenant(
+    /// What it is.
+    pub TenantSpec,
+);
+
+impl Handler<CreateTenant> for Registry {
+    type Result = ResponseActFuture<Self, Result<Profile, Error>>;
+
+    fn handle(&mut self, CreateTenant(spec): CreateTenant, _: &mut Self::Context) -> Self::Result {
+        let reserved = self.reserve(&spec);
+        let core = Arc::clone(&self.core);
+        Box::pin(
+            async move {
+                let (id, slug) = reserved?;
+                let created = spawn_blocking(move || loader::create(&core, id, spec, now())).await;
+                Ok((id, slug, created))
+            }
+            .into_actor(self)
+            .map(|created, actor, _| {
+                let (id, slug, created) = created?;
+                actor.reserved_tags.remove(&id.tag());
+                if let Some(slug) = slug {
+                    actor.reserved_slugs.remove(&slug);
+                }
+                match created {
+                    Ok(Ok(loaded)) => Ok(actor.start_tenant(loaded, false)),
+                    Ok(Err(problem)) => {
+                        error!(%problem, "a tenant's folder could not be written");
+                        Err(storage_unavailable())
+                    }
+                    Err(panic) => {
+                        error!(%panic, "a tenant could not be created");
+                        Err(Error::new(Code::InternalError, "the tenant could not be created"))
+                    }
+                }
+            }),
+        )
+    }
+}
+
+impl Registry {
+    /// Keeps the slug and a free id for a tenant that is about to be created.
+    fn reserve(&mut self, spec: &TenantSpec) -> Result<(TenantId, Option<Slug>), Error> {
+        match self.core.phase() {
+            Phase::Ready => {}
+            Phase::Recovering => return Err(Error::new(Code::NotReady, "the server is still reading its tenants")),
+            Phase::Draining => return Err(super::tenant::shutting_down()),
+        }
+        let slug = spec.slug().cloned();
+        if let Some(slug) = &slug
+            && (self.core.routes.has_slug(slug) || self.reserved_slugs.contains(slug))
+        {
+            let message = format!("slug '{slug}' is another tenant's");
+            return Err(Error::new(Code::SlugTaken, message).with_details(json!({ "field": "slug" })));
+        }
+        let id = self.free_id()?;
+        self.reserved_tags.insert(id.tag());
+        self.reserved_slugs.extend(slug.clone());
+        Ok((id, slug))
+    }
+
+    /// A new id whose tag no other tenant has.
+    fn free_id(&self) -> Result<TenantId, Error> {
+        // Even among a hundred million tenants one try in forty is a clash; a hundred in a row do not happen.
+        for _ in 0..100 {
+            let mut random = [0; 10];
+            getrandom::fill(&mut random).map_err(|_| Error::new(Code::InternalError, "no random bytes"))?;
+            if let Some(id) = TenantId::generate(now(), random)
+                && !self.core.routes.has_tag(id.tag())
+                && !self.reserved_tags.contains(&id.tag())
+            {
+                return Ok(id);
+            }
+        }
+        Err(Error::new(Code::InternalError, "no free tenant id was found"))
+    }
+}
+
+/// Erase a tenant, its agents and its audit log.
+#[derive(Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct DeleteTenant {
+    /// Which.
+    pub tenant: TenantRef,
+    /// Its slug, typed again.
+    pub confirm: String,
+}
+
+impl Handler<DeleteTenant> for Registry {
+    type Result = ResponseActFuture<Self, Result<(), Error>>;
+
+    fn handle(&mut self, DeleteTenant { tenant, confirm }: DeleteTenant, _: &mut Self::Context) -> Self::Result {
+        let found = self.core.routes.find(&tenant).and_then(|route| check_deletion(&route, &confirm).map(|()| route));
+        if let Ok(route) = &found {
+            // From here on no call finds it. Its id and slug are free only once the folder is gone.
+            let reason = unknown_tenant(&tenant).message().to_owned();
+            self.mark_down(route.id, route.slug.clone(), Code::TenantNotFound, reason);
+        }
+        let core = Arc::clone(&self.core);
+        let work = async move {
+            let route = found?;
+            if let Ok(actor) = &route.actor {
+                let (done, ended) = oneshot::channel();
+                // An actor that is gone already has nothing left to end.
+                let _ = actor.send(Retire { done }).await;
+                let _ = ended.await;
+            }
+            let name = route.id.folder_name();
+            let erased = spawn_blocking(move || core.data.erase_tenant(&name)).await;
+            Ok((route, erased))
+        };
+        Box::pin(work.into_actor(self).map(|outcome: Result<_, Error>, actor, ctx| {
+            let (route, erased) = outcome?;
+            match erased {
+                Ok(Ok(())) => {
+                    info!(tenant = %route.id, "the tenant was erased");
+                    actor.core.routes.remove(route.id);
+                    Ok(())
+                }
+                failed => {
+                    error!(tenant = %route.id, ?failed, "the tenant's folder could not be erased");
+                    actor.rebuild(route.id, route.slug, true, ctx);
+                    Err(storage_unavailable())
+                }
+            }
+        }))
+    }
+}
+
+fn check_deletion(route: &Route, confirm: &str) -> Result<(), Error> {
+    if route.id.is_default() {
+        return Err(Error::new(Code::DefaultTenantFixed, "the default tenant can't be deleted"));
+    }
+    if matches!(&route.actor, Err(down) if down.code == Code::TenantNotFound) {
+        return Err(unknown_tenant(&TenantRef::Id(route.id)));
+    }
+    // A tenant whose label was lost has only its id left.
+    let expected = route.slug.as_ref().map_or_else(|| route.id.to_string(), ToString::to_string);
+    if confirm != expected {
+        let problem = format!("must be the tenant's slug, '{expected}', not '{}'", quote(confirm));
+        return Err(Error::field(Code::ConfirmationRequired, "confirm", problem));
+    }
+    Ok(())
+}
+
+/// A tenant's actor ended without being told to.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct TenantDown {
+    pub id: TenantId,
+    pub generation: u64,
+    pub ending: Ending,
+}
+
+impl Handler<TenantDown> for Registry {
+    type Result = ();
+
+    fn handle(&mut self, TenantDown { id, generation, ending }: TenantDown, ctx: &mut Self::Context) {
+        if self.core.phase() == Phase::Draining {
+            return;
+        }
+        let Some(route) = self.core.routes.with(id.tag(), Route::clone) else { return };
+        if route.generation != generation {
+            return;
+        }
+        error!(tenant = %id.folder_name(), ?ending, "the tenant's actor ended; it is rebuilt from disk");
+        self.rebuild(id, route.slug, ending == Ending::Storage, ctx);
+    }
+}
+
+impl Registry {
+    fn rebuild(&mut self, id: TenantId, slug: Option<Slug>, storage_failed: bool, ctx: &mut Context<Self>) {
+        let reason = "the tenant is being rebuilt; try again in a moment";
+        self.mark_down(id, slug.clone(), Code::TenantUnavailable, reason.to_owned());
+        let work = load(Arc::clone(&self.core), id).into_actor(self).map(move |loaded, actor, _| {
+            actor.take_loaded(id, slug, loaded, storage_failed);
+        });
+        ctx.spawn(work);
+    }
+}
+
+/// Write a snapshot of every tenant now. Answers how many were written.
+#[derive(Message)]
+#[rtype(result = "Result<usize, Error>")]
+pub struct SnapshotAll;
+
+impl Handler<SnapshotAll> for Registry {
+    type Result = ResponseFuture<Result<usize, Error>>;
+
+    fn handle(&mut self, _: SnapshotAll, _: &mut Self::Context) -> Self::Result {
+        let actors: Vec<_> = self.core.routes.all().into_iter().filter_map(|route| route.actor.ok()).collect();
+        Box::pin(async move {
+            let mut written = 0;
+            for batch in actors.chunks(AT_ONCE) {
+                let mut answers = Vec::new();
+                for actor in batch {
+                    let (reply, answer) = oneshot::channel();
+                    if actor.send(TakeSnapshot { reply }).await.is_ok() {
+                        answers.push(answer);
+                    }
+                }
+                for answer in answers {
+                    answer.await.unwrap_or_else(|_| Err(storage_unavailable()))?;
+                    written += 1;
+                }
+            }
+            Ok(written)
+        })
+    }
+}
+
+/// Close every tenant: all on disk, a snapshot each. New calls are refused from now on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct CloseAll;
+
+impl Handler<CloseAll> for Registry {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: CloseAll, _: &mut Self::Context) -> Self::Result {
+        self.core.set_phase(Phase::Draining);
+        let actors: Vec<_> = self.core.routes.all().into_iter().filter_map(|route| route.actor.ok()).collect();
+        Box::pin(async move {
+            for batch in actors.chunks(AT_ONCE) {
+                let mut ends = Vec::new();
+                for actor in batch {
+                    let (done, ended) = oneshot::channel();
+                    if actor.send(Close { done }).await.is_ok() {
+                        ends.push(ended);
+                    }
+                }
+                for ended in ends {
+                    let _ = ended.await;
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,121 @@
+//! The route table: from a tenant's name to its actor. Workers read it directly, the registry alone writes it.
+
+use actix::Addr;
+use dashmap::DashMap;
+
+use super::tenant::TenantActor;
+use crate::domain::text::{Slug, quote};
+use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
+
+/// One tenant's entry.
+#[derive(Clone)]
+pub struct Route {
+    /// Its id.
+    pub id: TenantId,
+    /// Its slug; the default tenant has none.
+    pub slug: Option<Slug>,
+    /// Counts the actors this tenant has had, so that news of an old one is not taken for the new one's.
+    pub(super) generation: u64,
+    /// Where to send messages, or why not.
+    pub actor: Result<Addr<TenantActor>, Down>,
+}
+
+impl Route {
+    /// Whether the name is this tenant's.
+    pub fn is_named(&self, name: &TenantRef) -> bool {
+        match name {
+            TenantRef::Default => self.id.is_default(),
+            TenantRef::Id(id) => *id == self.id,
+            TenantRef::Slug(slug) => self.slug.as_ref().is_some_and(|own| own.as_str() == &**slug),
+            TenantRef::Impossible => false,
+        }
+    }
+}
+
+/// Why a tenant has no actor.
+#[derive(Clone, Debug)]
+pub struct Down {
+    /// The code callers get.
+    pub code: Code,
+    /// The sentence they get.
+    pub reason: String,
+}
+
+impl Down {
+    /// The error callers get.
+    pub fn error(&self) -> Error {
+        Error::new(self.code, self.reason.clone())
+    }
+}
+
+/// All tenants by tag and by slug.
+#[derive(Default)]
+pub struct Routes {
+    by_tag: DashMap<TenantTag, Route>,
+    by_slug: DashMap<Slug, TenantTag>,
+}
+
+impl Routes {
+    /// Calls `f` with the entry of the tenant that ids with this tag belong to. `f` must not wait: the entry is
+    /// locked against the registry while it runs.
+    pub fn with<R>(&self, tag: TenantTag, f: impl FnOnce(&Route) -> R) -> Option<R> {
+        self.by_tag.get(&tag).map(|route| f(&route))
+    }
+
+    /// The tenant of that name.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`.
+    pub fn find(&self, name: &TenantRef) -> Result<Route, Error> {
+        let tag = match name {
+            TenantRef::Default => Some(TenantTag::default()),
+            TenantRef::Id(id) => Some(id.tag()),
+            TenantRef::Slug(slug) => Slug::parse("slug", slug).ok().and_then(|slug| Some(*self.by_slug.get(&slug)?)),
+            TenantRef::Impossible => None,
+        };
+        tag.and_then(|tag| self.with(tag, Route::clone))
+            .filter(|route| !matches!(name, TenantRef::Id(id) if *id != route.id))
+            .ok_or_else(|| unknown_tenant(name))
+    }
+
+    /// All entries, the default tenant's included, in the order of their ids.
+    pub fn all(&self) -> Vec<Route> {
+        let mut all: Vec<_> = self.by_tag.iter().map(|route| route.clone()).collect();
+        all.sort_by_key(|route| route.id);
+        all
+    }
+
+    /// Whether a tenant with this tag is there.
+    pub fn has_tag(&self, tag: TenantTag) -> bool {
+        self.by_tag.contains_key(&tag)
+    }
+
+    /// Whether a tenant with this slug is there.
+    pub fn has_slug(&self, slug: &Slug) -> bool {
+        self.by_slug.contains_key(slug)
+    }
+
+    pub(super) fn insert(&self, route: Route) {
+        if let Some(slug) = &route.slug {
+            self.by_slug.insert(slug.clone(), route.id.tag());
+        }
+        self.by_tag.insert(route.id.tag(), route);
+    }
+
+    pub(super) fn remove(&self, id: TenantId) {
+        if let Some((_, Route { slug: Some(slug), .. })) = self.by_tag.remove(&id.tag()) {
+            self.by_slug.remove(&slug);
+        }
+    }
+}
+
+/// The error for a tenant that is not there, or not the caller's.
+pub fn unknown_tenant(name: &TenantRef) -> Error {
+    let shown = match name {
+        TenantRef::Default => "default".to_owned(),
+        TenantRef::Id(id) => id.to_string(),
+        TenantRef::Slug(slug) => quote(slug),
+        TenantRef::Impossible => return Error::new(Code::TenantNotFound, "there is no tenant of that name"),
+    };
+    Error::new(Code::TenantNotFound, format!("there is no tenant '{shown}'"))
+}

@@ -1,0 +1,371 @@
+//! A tenant's actor: the only owner of its state and its journal.
+//!
+//! A command is decided against the state by pure code and yields an event; the event is appended to the journal's
+//! buffer and applied; the reply is held. When the mailbox is empty the buffer is flushed with one write, and the
+//! replies that wait for no more leave. Those that wait for the disk leave when a sync, run by another thread, says
+//! so. So one write, or one fsync, serves all calls that came meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, Handler};
+use actix_rt::task::spawn_blocking;
+use tracing::{error, info, warn};
+
+use super::commit::{Held, Waiting};
+use super::core::{Core, Durability, now};
+use super::messages::{Flush, Probe, SnapshotWritten, SyncDone};
+use super::registry::TenantDown;
+use crate::domain::{Code, Error, Event, Tenant, tenant::Moment};
+use crate::journal::{Journal, codec};
+
+/// Messages a tenant's mailbox holds: a few milliseconds of work, and a few megabytes at most of small calls.
+pub const MAILBOX_CAPACITY: usize = 4_096;
+/// How long a decision may stay out of the disk's reach, less the time a busy disk takes.
+const SYNC_DELAY: Duration = Duration::from_millis(500);
+/// Events after which a snapshot is due: replaying as many takes well under a second.
+const SNAPSHOT_EVENTS: u64 = 200_000;
+/// How often a tenant with fewer new events writes one.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(300);
+/// How often a tenant whose storage failed tries it again.
+const PROBE_DELAY: Duration = Duration::from_millis(250);
+
+/// How an actor ended, which decides what the registry does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It panicked: what nobody else said before it was dropped.
+    Panic,
+    /// The journal could not be written: the state is ahead of the disk.
+    Storage,
+    /// It was told to.
+    Clean,
+}
+
+/// A tenant's actor.
+pub struct TenantActor {
+    pub(super) core: Arc<Core>,
+    pub(super) tenant: Tenant,
+    /// `None` once the actor ends.
+    pub(super) journal: Option<Journal>,
+    pub(super) waiting: Waiting,
+    /// Number of the last administrative change, which a read must not run ahead of.
+    pub(super) last_change: u64,
+    /// Number of the last event the newest snapshot holds.
+    pub(super) snapshot_seq: u64,
+    /// Whether the storage failed and was not seen to work since: nothing is written meanwhile.
+    pub(super) storage_failed: bool,
+    pub(super) ending: Ending,
+    generation: u64,
+    flush_scheduled: bool,
+    sync_running: bool,
+    sync_scheduled: bool,
+    snapshot_running: bool,
+}
+
+/// What a tenant's actor starts from.
+pub struct Loaded {
+    /// Its state.
+    pub tenant: Tenant,
+    /// Its journal, ready to append.
+    pub journal: Journal,
+    /// Number of the last event the newest snapshot holds.
+    pub snapshot_seq: u64,
+}
+
+impl TenantActor {
+    pub(super) fn new(core: Arc<Core>, loaded: Loaded, generation: u64, storage_failed: bool) -> Self {
+        let Loaded { tenant, journal, snapshot_seq } = loaded;
+        if storage_failed {
+            core.storage_failures.fetch_add(1, Ordering::Relaxed);
+        }
+        Self {
+            core,
+            tenant,
+            journal: Some(journal),
+            waiting: Waiting::default(),
+            last_change: 0,
+            snapshot_seq,
+            storage_failed,
+            ending: Ending::Panic,
+            generation,
+            flush_scheduled: false,
+            sync_running: false,
+            sync_scheduled: false,
+            snapshot_running: false,
+        }
+    }
+
+    /// Whether something may be written now.
+    pub(super) fn check_writable(&self) -> Result<(), Error> {
+        if self.journal.is_none() {
+            return Err(shutting_down());
+        }
+        if self.storage_failed { Err(storage_unavailable()) } else { Ok(()) }
+    }
+
+    /// Lets an event happen: into the journal's buffer, then into the state.
+    pub(super) fn record(&mut self, moment: Moment, event: &Event<'_>) -> Result<(), Error> {
+        self.check_writable()?;
+        let journal = self.journal.as_mut().ok_or_else(shutting_down)?;
+        let mut encoded = Ok(());
+        let appended = journal.append(moment.seq, |buffer| encoded = codec::encode_event(moment.at, event, buffer));
+        if let Err(problem) = appended.map_err(|e| e.to_string()).and(encoded.map_err(|e| e.to_string())) {
+            // No event the domain makes is too large or can't be encoded. The buffer is not to be trusted now.
+            error!(tenant = %self.tenant.id(), problem, "an event could not be appended");
+            self.ending = Ending::Storage;
+            return Err(Error::new(Code::InternalError, "the event could not be recorded"));
+        }
+        self.tenant.apply(moment, event);
+        if matches!(event, Event::Changed(_)) {
+            self.last_change = moment.seq;
+        }
+        Ok(())
+    }
+
+    /// Holds the reply to a decision until its event is as durable as configured.
+    pub(super) fn reply_decided(&mut self, held: Held, ctx: &mut Context<Self>) {
+        match self.core.durability {
+            Durability::Interval => self.waiting.until_written(held),
+            Durability::Fsync => self.waiting.until_synced(self.tenant.seq(), held),
+        }
+        self.schedule_flush(ctx);
+    }
+
+    /// Holds the reply to a change until the change is on disk.
+    pub(super) fn reply_changed(&mut self, held: Held, ctx: &mut Context<Self>) {
+        self.waiting.until_synced(self.tenant.seq(), held);
+        self.schedule_flush(ctx);
+    }
+
+    /// Holds the reply to a read until all it may show is as durable as its writers were promised.
+    pub(super) fn reply_read(&mut self, held: Held, ctx: &mut Context<Self>) {
+        let seen = match self.core.durability {
+            Durability::Interval => self.last_change,
+            Durability::Fsync => self.tenant.seq(),
+        };
+        match &self.journal {
+            Some(journal) if journal.synced_seq() < seen => {
+                self.waiting.until_synced(seen, held);
+                self.schedule_flush(ctx);
+            }
+            Some(journal) if journal.written_seq() < self.tenant.seq() => {
+                self.waiting.until_written(held);
+                self.schedule_flush(ctx);
+            }
+            _ => held.release(Ok(())),
+        }
+    }
+
+    fn schedule_flush(&mut self, ctx: &mut Context<Self>) {
+        // A message to itself is handled when the mailbox has been emptied: the batch makes itself.
+        if !std::mem::replace(&mut self.flush_scheduled, true) {
+            ctx.notify(Flush);
+        }
+    }
+
+    /// Gives the kernel all that was appended and releases who waited for that.
+    pub(super) fn flush(&mut self, ctx: &mut Context<Self>) {
+        self.flush_scheduled = false;
+        let Some(journal) = &mut self.journal else { return };
+        if self.ending == Ending::Storage {
+            return self.abandon("an event could not be appended", ctx);
+        }
+        if let Err(problem) = journal.flush() {
+            return self.abandon(&problem.to_string(), ctx);
+        }
+        self.waiting.written();
+        // The tenant's time, which never runs backwards, not the clock's.
+        let at = self.tenant.next_moment(now()).at;
+        if let Err(problem) = journal.rotate_if_due(at.millis()) {
+            warn!(tenant = %self.tenant.id(), %problem, "a new journal segment could not be started; the old one goes on");
+        }
+        if self.waiting.needs_sync() {
+            self.start_sync(ctx);
+        } else if journal.is_dirty() && !self.sync_running && !std::mem::replace(&mut self.sync_scheduled, true) {
+            ctx.run_later(SYNC_DELAY, |actor, ctx| {
+                actor.sync_scheduled = false;
+                actor.start_sync(ctx);
+            });
+        }
+        if self.tenant.seq() - self.snapshot_seq >= SNAPSHOT_EVENTS {
+            self.snapshot(None, ctx);
+        }
+    }
+
+    fn start_sync(&mut self, ctx: &mut Context<Self>) {
+        let Some(journal) = &self.journal else { return };
+        if self.sync_running || !(journal.is_dirty() || self.waiting.needs_sync()) {
+            return;
+        }
+        self.sync_running = true;
+        let me = ctx.address();
+        // An actor that ended meanwhile has nobody left to tell.
+        self.core.syncer.submit(journal.begin_sync(), Box::new(move |outcome| me.do_send(SyncDone(outcome))));
+    }
+
+    /// Copies the state and has it written by another thread.
+    pub(super) fn snapshot(&mut self, done: Option<Held>, ctx: &mut Context<Self>) {
+        // A snapshot holds no more than the journal does.
+        self.flush(ctx);
+        let current = self.tenant.seq() == self.snapshot_seq;
+        let Some(journal) = self.journal.as_ref().filter(|_| !current) else {
+            if let Some(held) = done {
+                held.release(if current { Ok(()) } else { Err(shutting_down()) });
+            }
+            return;
+        };
+        if self.storage_failed || (self.snapshot_running && done.is_none()) {
+            return;
+        }
+        self.snapshot_running = true;
+        let (job, state) = (journal.begin_snapshot(), self.tenant.state());
+        let (core, me, seq) = (Arc::clone(&self.core), ctx.address(), state.seq);
+        actix_rt::spawn(async move {
+            let permit = core.snapshot_writers.acquire().await;
+            let written = spawn_blocking(move || {
+                let payload = codec::encode_state(&state).map_err(std::io::Error::other)?;
+                job.run(&payload)
+            });
+            let problem = match written.await {
+                Ok(Ok(())) => None,
+                Ok(Err(problem)) => Some(problem.to_string()),
+                Err(panic) => Some(panic.to_string()),
+            };
+            drop(permit);
+            me.do_send(SnapshotWritten { seq, problem, done });
+        });
+    }
+
+    /// Ends an actor whose state is ahead of its journal: who waits gets an error, and the registry reads the
+    /// tenant from disk again.
+    fn abandon(&mut self, problem: &str, ctx: &mut Context<Self>) {
+        use actix::ActorContext;
+        error!(tenant = %self.tenant.id(), problem, "the journal could not be written");
+        self.ending = Ending::Storage;
+        self.journal = None;
+        std::mem::take(&mut self.waiting).end(Err(storage_unavailable()));
+        ctx.stop();
+    }
+}
+
+/// The error while the journal can't be written.
+pub fn storage_unavailable() -> Error {
+    Error::new(Code::StorageUnavailable, "the journal can't be written; nothing was changed, try again later")
+}
+
+/// The error while the process ends.
+pub fn shutting_down() -> Error {
+    Error::new(Code::ShuttingDown, "the server is shutting down")
+}
+
+impl Actor for TenantActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+        // Tenants that started together take their turns.
+        let offset = Duration::from_secs(u64::from(self.tenant.id().tag().0) % SNAPSHOT_INTERVAL.as_secs());
+        ctx.run_later(offset, |actor, ctx| {
+            actor.snapshot(None, ctx);
+            ctx.run_interval(SNAPSHOT_INTERVAL, |actor, ctx| actor.snapshot(None, ctx));
+        });
+        if self.storage_failed {
+            ctx.notify(Probe);
+        }
+    }
+}
+
+impl Drop for TenantActor {
+    fn drop(&mut self) {
+        if self.storage_failed {
+            self.core.storage_failures.fetch_sub(1, Ordering::Relaxed);
+        }
+        if self.ending != Ending::Clean
+            && let Some(registry) = self.core.registry()
+        {
+            let (id, generation, ending) = (self.tenant.id(), self.generation, self.ending);
+            registry.do_send(TenantDown { id, generation, ending });
+        }
+    }
+}
+
+impl Handler<Flush> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, ctx: &mut Self::Context) {
+        self.flush(ctx);
+    }
+}
+
+impl Handler<SyncDone> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, SyncDone(outcome): SyncDone, ctx: &mut Self::Context) {
+        self.sync_running = false;
+        let Some(journal) = &mut self.journal else { return };
+        if let Err(problem) = outcome.and_then(|point| journal.finish_sync(point, now().millis())) {
+            return self.abandon(&problem.to_string(), ctx);
+        }
+        self.waiting.synced(journal.synced_seq());
+        for job in journal.take_sealed() {
+            let id = self.tenant.id();
+            spawn_blocking(move || {
+                if let Err(problem) = job.run() {
+                    warn!(tenant = %id, %problem, "a journal segment could not be compressed; it stays as it is");
+                }
+            });
+        }
+        if self.waiting.needs_sync() {
+            self.start_sync(ctx);
+        }
+    }
+}
+
+impl Handler<SnapshotWritten> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, SnapshotWritten { seq, problem, done }: SnapshotWritten, _: &mut Self::Context) {
+        self.snapshot_running = false;
+        let outcome = match problem {
+            None => {
+                self.snapshot_seq = self.snapshot_seq.max(seq);
+                Ok(())
+            }
+            Some(problem) => {
+                warn!(tenant = %self.tenant.id(), problem, "a snapshot could not be written; the journal has it all");
+                Err(storage_unavailable())
+            }
+        };
+        if let Some(held) = done {
+            held.release(outcome);
+        }
+    }
+}
+
+impl Handler<Probe> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Probe, ctx: &mut Self::Context) {
+        let (core, name, me) = (Arc::clone(&self.core), self.tenant.id().folder_name(), ctx.address());
+        actix_rt::spawn(async move {
+            let probed = spawn_blocking(move || crate::journal::probe(&core.data.tenant_path(&name)?)).await;
+            let works = matches!(probed, Ok(Ok(())));
+            me.do_send(super::messages::Probed(works));
+        });
+    }
+}
+
+impl Handler<super::messages::Probed> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, super::messages::Probed(works): super::messages::Probed, ctx: &mut Self::Context) {
+        if works {
+            info!(tenant = %self.tenant.id(), "the storage works again");
+            self.storage_failed = false;
+            self.core.storage_failures.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            ctx.notify_later(Probe, PROBE_DELAY);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Guards: the only way for a handler to come by the service. A guard is an extractor that finds out who calls and
+//! yields a [`Kavach`] that acts for that caller; a handler without one has nothing to call.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::{FromRequest, HttpRequest, web};
+use ipnet::IpNet;
+
+use super::error::Problem;
+use crate::domain::tenant::Caller;
+use crate::domain::{Code, Credential, Error};
+use crate::service::Kavach;
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone, without a key.
+    Public,
+    /// An operator.
+    Operator,
+    /// An operator, or a tenant key for its own tenant.
+    Admin,
+    /// An operator or a tenant key; an agent token for its own agent.
+    Decider,
+}
+
+/// An extractor that settles who calls.
+pub trait Guard: FromRequest<Error = Problem> + 'static {
+    /// Who gets past it.
+    const ACCESS: Access;
+}
+
+/// What every worker knows. Private, so that only guards reach it.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub kavach: Kavach,
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// An operator.
+pub struct Operator(
+    /// The server, acting for the operator.
+    pub Kavach,
+);
+
+/// An operator or a tenant key.
+pub struct Admin(
+    /// The server, acting for that key.
+    pub Kavach,
+);
+
+/// Whoever may ask for decisions. The credential is not checked yet: the tenant's actor does that in the same step
+/// in which it decides.
+pub struct Decider {
+    /// The server, acting for that credential.
+    pub kavach: Kavach,
+    /// Whether an agent asks, whose address is then the connection's and not what the body says.
+    pub is_agent: bool,
+    /// The address the call came from, as far as it can be believed.
+    pub peer: Option<IpAddr>,
+}
+
+/// Nobody in particular: health, which tells nothing of any tenant's content.
+pub struct Public(
+    /// The server, for its own condition only.
+    pub Kavach,
+);
+
+type Extracted<T> = Pin<Box<dyn Future<Output = Result<T, Problem>>>>;
+
+impl Guard for Operator {
+    const ACCESS: Access = Access::Operator;
+}
+
+impl FromRequest for Operator {
+    type Error = Problem;
+    type Future = Extracted<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let kavach = caller(request);
+        Box::pin(async move {
+            let kavach = kavach?;
+            match kavach.authenticate().await? {
+                Caller::Operator => Ok(Self(kavach)),
+                Caller::Key(_) | Caller::Agent(_) => Err(Problem::new(Code::Forbidden, "this takes an operator key")),
+            }
+        })
+    }
+}
+
+impl Guard for Admin {
+    const ACCESS: Access = Access::Admin;
+}
+
+impl FromRequest for Admin {
+    type Error = Problem;
+    type Future = Extracted<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let kavach = caller(request);
+        Box::pin(async move {
+            let kavach = kavach?;
+            match kavach.authenticate().await? {
+                Caller::Operator | Caller::Key(_) => Ok(Self(kavach)),
+                Caller::Agent(_) => {
+                    Err(Problem::new(Code::Forbidden, "an agent token may only ask for its own decisions"))
+                }
+            }
+        })
+    }
+}
+
+impl Guard for Decider {
+    const ACCESS: Access = Access::Decider;
+}
+
+impl FromRequest for Decider {
+    type Error = Problem;
+    type Future = std::future::Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        std::future::ready((|| {
+            let shared = shared(request)?;
+            let credential = credential(request)?;
+            Ok(Self {
+                kavach: shared.kavach.acting_for(credential),
+                is_agent: matches!(credential, Credential::AgentToken(..)),
+                peer: peer(request, &shared.trusted_proxies),
+            })
+        })())
+    }
+}
+
+impl Guard for Public {
+    const ACCESS: Access = Access::Public;
+}
+
+impl FromRequest for Public {
+    type Error = Problem;
+    type Future = std::future::Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        std::future::ready(shared(request).map(|shared| Self(shared.kavach.clone())))
+    }
+}
+
+fn shared(request: &HttpRequest) -> Result<&Shared, Problem> {
+    let shared = request.app_data::<web::Data<Shared>>();
+    shared.map(|shared| &***shared).ok_or_else(|| Problem::new(Code::InternalError, "the server is not set up"))
+}
+
+fn caller(request: &HttpRequest) -> Result<Kavach, Problem> {
+    Ok(shared(request)?.kavach.acting_for(credential(request)?))
+}
+
+/// The bearer credential of the request (RFC 6750, 2.1).
+fn credential(request: &HttpRequest) -> Result<Credential, Problem> {
+    let missing = || Problem(Error::new(Code::Unauthenticated, "the request needs 'Authorization: Bearer <key>'"));
+    let header = request.headers().get(AUTHORIZATION).ok_or_else(missing)?;
+    let (scheme, text) = header.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(missing)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(missing());
+    }
+    Ok(Credential::parse(text.trim()))
+}
+
+/// Where a call came from: the peer, or, where the peer is a trusted proxy, the last address in `X-Forwarded-For`
+/// that no trusted proxy has. Text there that is no address makes it unknown.
+fn peer(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
+    let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
+    let peer = request.peer_addr()?.ip().to_canonical();
+    if !is_trusted(&peer) {
+        return Some(peer);
+    }
+    let mut last = peer;
+    let lines: Vec<_> = request.headers().get_all("x-forwarded-for").collect();
+    for line in lines.into_iter().rev() {
+        for text in line.to_str().ok()?.split(',').rev() {
+            last = text.trim().parse::<IpAddr>().ok()?.to_canonical();
+            if !is_trusted(&last) {
+                return Some(last);
+            }
+        }
+    }
+    Some(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn seen(peer_text: &str, forwarded: &[&str], trusted: &[&str]) -> Option<String> {
+        let trusted: Vec<IpNet> = trusted.iter().map(|text| text.parse().unwrap()).collect();
+        let mut request = TestRequest::default().peer_addr(format!("{peer_text}:1").parse().unwrap());
+        for line in forwarded {
+            request = request.append_header(("X-Forwarded-For", *line));
+        }
+        peer(&request.to_http_request(), &trusted).map(|ip| ip.to_string())
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_is_believed() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(seen("192.0.2.1", &["10.0.0.1"], &[]), some("192.0.2.1"));
+        assert_eq!(seen("10.0.0.9", &["198.51.100.7"], &["10.0.0.0/8"]), some("198.51.100.7"));
+        // What a client wrote itself stands left of what the proxy saw.
+        assert_eq!(seen("10.0.0.9", &["1.2.3.4, 198.51.100.7", "10.0.0.8"], &["10.0.0.0/8"]), some("198.51.100.7"));
+        assert_eq!(seen("10.0.0.9", &["::ffff:198.51.100.7"], &["10.0.0.0/8"]), some("198.51.100.7"));
+        assert_eq!(seen("10.0.0.9", &["unknown"], &["10.0.0.0/8"]), None);
+        assert_eq!(seen("10.0.0.9", &[], &["10.0.0.0/8"]), some("10.0.0.9"));
+    }
+}

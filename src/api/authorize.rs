@@ -1,0 +1,189 @@
+//! `/v1/authorize` in all its forms.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use actix_web::http::header::USER_AGENT;
+use actix_web::{HttpRequest, HttpResponse, web::Path};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::auth::{Admin, Decider};
+use super::error::Problem;
+use super::input::{Raw, parse};
+use super::routes::Answer;
+use super::views;
+use crate::domain::cost::Cost;
+use crate::domain::limits::{MAX_AUTHORIZE_BODY_BYTES, MAX_BATCH, MAX_BODY_BYTES};
+use crate::domain::request::Asked;
+use crate::domain::text::quote;
+use crate::domain::{Code, Error, Request, TenantRef};
+
+/// An authorize body. Fields it does not know are ignored.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AuthorizeBody<'a> {
+    #[serde(borrow)]
+    agent_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    tenant_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    action: Cow<'a, str>,
+    #[serde(borrow)]
+    resource: Cow<'a, str>,
+    #[serde(borrow)]
+    arguments: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tokens_cost: Option<&'a RawValue>,
+    #[serde(borrow)]
+    context: Option<Context<'a>>,
+}
+
+/// What the asking service knows of the call.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Context<'a> {
+    #[serde(borrow)]
+    ip: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    user_agent: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct BatchBody<'a> {
+    #[serde(borrow)]
+    requests: Vec<AuthorizeBody<'a>>,
+}
+
+/// What a request takes from its connection rather than its body.
+struct Connection<'a> {
+    /// An agent's own address; what an asking service names is in the body.
+    agent_ip: Option<Option<IpAddr>>,
+    user_agent: Option<&'a str>,
+}
+
+impl<'a> Connection<'a> {
+    fn of(decider: &Decider, request: &'a HttpRequest) -> Self {
+        let user_agent = request.headers().get(USER_AGENT).and_then(|text| text.to_str().ok());
+        Self { agent_ip: decider.is_agent.then_some(decider.peer), user_agent }
+    }
+}
+
+impl AuthorizeBody<'_> {
+    /// Checks the body. `agent` is the one that the path names.
+    fn check(self, connection: &Connection<'_>, agent: Option<&str>) -> Result<Request, Error> {
+        let Self { agent_id, tenant_id, action, resource, arguments, tokens_cost, context } = self;
+        let mut request = Request::new(&action, &resource)?;
+        request.agent = match (agent, agent_id.as_deref()) {
+            (Some(path), Some(body)) if path != body => {
+                return Err(Error::field(Code::InvalidField, "agentId", "names another agent than the path"));
+            }
+            (Some(id), _) | (None, Some(id)) => Asked::parse(id),
+            (None, None) if connection.agent_ip.is_some() => Asked::Caller,
+            (None, None) => {
+                let problem = "is needed: only an agent token says by itself which agent asks";
+                return Err(Error::field(Code::InvalidField, "agentId", problem));
+            }
+        };
+        request.tenants.extend(tenant_id.as_deref().map(TenantRef::parse));
+        if let Some(json) = arguments.filter(|json| json.get() != "null") {
+            request = request.with_arguments(json.get())?;
+        }
+        if let Some(number) = tokens_cost.filter(|json| json.get() != "null") {
+            request.cost = Some(Cost::parse("tokensCost", number.get())?);
+        }
+        let (ip, user_agent) = context.map_or((None, None), |context| (context.ip, context.user_agent));
+        request.ip = match (connection.agent_ip, ip) {
+            (Some(own), _) => own,
+            (None, Some(text)) => Some(parse_ip(&text)?),
+            (None, None) => None,
+        };
+        let user_agent = user_agent.as_deref().filter(|_| connection.agent_ip.is_none()).or(connection.user_agent);
+        Ok(request.with_user_agent(user_agent))
+    }
+}
+
+fn parse_ip(text: &str) -> Result<IpAddr, Error> {
+    text.parse::<IpAddr>().map(|ip| ip.to_canonical()).map_err(|_| {
+        Error::field(Code::InvalidField, "context.ip", format!("must be an IP address, not '{}'", quote(text)))
+    })
+}
+
+type AuthorizeInput = (HttpRequest, Raw<MAX_AUTHORIZE_BODY_BYTES>);
+
+/// Reads one authorize body. One that can't be read is told to nobody whose key is not good.
+async fn read(decider: &Decider, request: &HttpRequest, body: &[u8], agent: Option<&str>) -> Result<Request, Problem> {
+    let connection = Connection::of(decider, request);
+    let read = serde_json::from_slice::<AuthorizeBody<'_>>(body)
+        // The slower reader says where the mistake is.
+        .or_else(|_| parse::<AuthorizeBody<'_>>(body))
+        .and_then(|parsed| parsed.check(&connection, agent).map_err(Problem));
+    if read.is_err() {
+        decider.kavach.authenticate().await?;
+    }
+    read
+}
+
+async fn decide(decider: &Decider, request: Request, received: Instant) -> Answer {
+    views::json(HttpResponse::Ok(), &decider.kavach.authorize_since(request, received).await?)
+}
+
+/// `POST /v1/authorize`
+pub async fn single(decider: Decider, (http, Raw(body)): AuthorizeInput) -> Answer {
+    let received = Instant::now();
+    let request = read(&decider, &http, &body, None).await?;
+    decide(&decider, request, received).await
+}
+
+/// `POST /v1/agents/{id}/authorize`
+pub async fn by_agent(decider: Decider, (id, (http, Raw(body))): (Path<String>, AuthorizeInput)) -> Answer {
+    let received = Instant::now();
+    let request = read(&decider, &http, &body, Some(&id)).await?;
+    decide(&decider, request, received).await
+}
+
+/// `POST /v1/tenants/{tenant}/authorize`
+pub async fn by_tenant(decider: Decider, (tenant, (http, Raw(body))): (Path<String>, AuthorizeInput)) -> Answer {
+    let received = Instant::now();
+    let mut request = read(&decider, &http, &body, None).await?;
+    match decider.kavach.claim_in_path(&TenantRef::parse(&tenant)) {
+        Ok(claim) => request.tenants.insert(0, claim),
+        Err(error) => {
+            decider.kavach.authenticate().await?;
+            return Err(error.into());
+        }
+    }
+    decide(&decider, request, received).await
+}
+
+/// `POST /v1/authorize/batch`
+pub async fn batch(decider: Decider, (http, Raw(body)): (HttpRequest, Raw<MAX_BODY_BYTES>)) -> Answer {
+    let received = Instant::now();
+    let read = read_batch(&Connection::of(&decider, &http), &body);
+    if read.is_err() {
+        decider.kavach.authenticate().await?;
+    }
+    let results = decider.kavach.authorize_batch(read?, received).await?;
+    views::json(HttpResponse::Ok(), &json!({ "results": results }))
+}
+
+fn read_batch(connection: &Connection<'_>, body: &[u8]) -> Result<Vec<Request>, Problem> {
+    let BatchBody { requests } = parse(body)?;
+    if requests.is_empty() || requests.len() > MAX_BATCH {
+        let problem = format!("must hold 1 to {MAX_BATCH} requests, not {}", requests.len());
+        return Err(Problem(Error::field(Code::InvalidField, "requests", problem)));
+    }
+    let check = |(at, body): (usize, AuthorizeBody<'_>)| {
+        body.check(connection, None).map_err(|error| Problem(error.within(&format!("requests[{at}]"))))
+    };
+    requests.into_iter().enumerate().map(check).collect()
+}
+
+/// `POST /v1/authorize/explain`
+pub async fn explain(Admin(kavach): Admin, (http, Raw(body)): AuthorizeInput) -> Answer {
+    let decider = Decider { kavach, is_agent: false, peer: None };
+    let request = read(&decider, &http, &body, None).await?;
+    views::json(HttpResponse::Ok(), &decider.kavach.explain(request).await?)
+}

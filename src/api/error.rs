@@ -1,0 +1,110 @@
+//! From an error to its answer: RFC 9457 problem details.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use serde_json::Value;
+use tracing::error;
+
+use crate::domain::limits::MAX_BODY_BYTES;
+use crate::domain::{Code, Error};
+
+/// Seconds after which a call that got 503 is worth another try.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// An error on its way to the client.
+#[derive(Clone, Debug)]
+pub struct Problem(pub Error);
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: Code,
+    message: &'a str,
+    details: &'a Value,
+}
+
+impl Problem {
+    /// A problem with its sentence.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self(Error::new(code, message))
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+/// A route without input can't fail to read it.
+impl From<std::convert::Infallible> for Problem {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// Errors of the framework's own extractors.
+impl From<actix_web::Error> for Problem {
+    fn from(problem: actix_web::Error) -> Self {
+        if let Some(ours) = problem.as_error::<Problem>() {
+            return ours.clone();
+        }
+        let code = match problem.as_response_error().status_code() {
+            StatusCode::PAYLOAD_TOO_LARGE => return Self::too_large(MAX_BODY_BYTES),
+            StatusCode::NOT_FOUND => Code::RouteNotFound,
+            _ => Code::InvalidBody,
+        };
+        Self::new(code, format!("the request can't be read: {problem}"))
+    }
+}
+
+impl Problem {
+    /// A body over its limit.
+    pub fn too_large(limit: usize) -> Self {
+        Self::new(Code::PayloadTooLarge, format!("the body must have at most {limit} bytes"))
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.0.code().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let (status, code) = (self.status_code(), self.0.code());
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            error!(%code, message = self.0.message(), "a request failed by a defect of the server");
+        }
+        let body = Body {
+            r#type: format!("urn:kavach:problem:{}", code.as_str().to_ascii_lowercase().replace('_', "-")),
+            title: code.meaning(),
+            status: status.as_u16(),
+            detail: self.0.message(),
+            code,
+            message: self.0.message(),
+            details: self.0.details(),
+        };
+        let mut response = HttpResponse::build(status);
+        response.insert_header((CONTENT_TYPE, "application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.insert_header((RETRY_AFTER, RETRY_SECONDS));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+        }
+        response.body(serde_json::to_vec(&body).unwrap_or_default())
+    }
+}

@@ -1,0 +1,111 @@
+//! Bodies and query strings, read so that an error names the field.
+
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest, web};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::error::Problem;
+use crate::domain::limits::MAX_PAGE;
+use crate::domain::{Code, Error};
+use crate::service::PageRequest;
+
+/// A JSON body of that type, whatever its content type says.
+pub struct Body<T>(
+    /// What it holds.
+    pub T,
+);
+
+/// The bytes of a body of at most `LIMIT` bytes.
+pub struct Raw<const LIMIT: usize>(
+    /// The bytes.
+    pub web::Bytes,
+);
+
+/// A query string of that type.
+pub struct Query<T>(
+    /// What it holds.
+    pub T,
+);
+
+impl<const LIMIT: usize> FromRequest for Raw<LIMIT> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = web::Payload::from_request(request, payload);
+        let declared = request.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
+        Box::pin(async move {
+            // A body that says it is too large need not be read.
+            if declared.is_some_and(|length: usize| length > LIMIT) {
+                return Err(Problem::too_large(LIMIT));
+            }
+            match body.await.map_err(Problem::from)?.to_bytes_limited(LIMIT).await {
+                Ok(Ok(bytes)) => Ok(Self(bytes)),
+                Ok(Err(problem)) => Err(Problem::new(Code::InvalidBody, format!("the body can't be read: {problem}"))),
+                Err(_) => Err(Problem::too_large(LIMIT)),
+            }
+        })
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest for Body<T> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bytes = Raw::<{ crate::domain::limits::MAX_BODY_BYTES }>::from_request(request, payload);
+        Box::pin(async move { parse(&bytes.await?.0).map(Self) })
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest for Query<T> {
+    type Error = Problem;
+    type Future = std::future::Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let parsed = web::Query::<T>::from_query(request.query_string());
+        std::future::ready(parsed.map(|query| Self(query.into_inner())).map_err(|problem| {
+            let text = problem.to_string();
+            let cause = text.trim_start_matches("Query deserialize error: ");
+            Problem::new(Code::InvalidQuery, format!("the query string can't be read: {cause}"))
+        }))
+    }
+}
+
+/// Reads JSON (RFC 8259). The error says where in the value, and at which line and column.
+///
+/// # Errors
+/// `INVALID_BODY`.
+pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
+    let mut parser = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut parser).map_err(|problem| {
+        let path = problem.path().to_string();
+        match path.as_str() {
+            "." | "?" => invalid(None, problem.inner()),
+            _ => invalid(Some(&path), problem.inner()),
+        }
+    })?;
+    parser.end().map_err(|problem| invalid(None, &problem))?;
+    Ok(value)
+}
+
+fn invalid(field: Option<&str>, problem: &serde_json::Error) -> Problem {
+    Problem(match field {
+        Some(field) => Error::field(Code::InvalidBody, field, format!("can't be read: {problem}")),
+        None => Error::new(Code::InvalidBody, format!("the body can't be read: {problem}")),
+    })
+}
+
+/// Checks the paging fields of a query.
+///
+/// # Errors
+/// `INVALID_QUERY`.
+pub fn page(limit: Option<usize>, cursor: Option<String>) -> Result<PageRequest, Problem> {
+    if limit.is_some_and(|limit| !(1..=MAX_PAGE).contains(&limit)) {
+        return Err(Problem(Error::field(Code::InvalidQuery, "limit", format!("must be from 1 to {MAX_PAGE}"))));
+    }
+    Ok(PageRequest { limit, cursor })
+}

@@ -1,0 +1,24 @@
+//! HTTP: one file a resource. A handler extracts, calls the service once, and shapes the answer.
+//!
+//! | to find | look in |
+//! | --- | --- |
+//! | every route with who may call it | [`routes`] |
+//! | how a handler comes by its caller | [`auth`] |
+//! | how an error becomes an answer | [`error`] |
+//! | how bodies and queries are read | [`input`] |
+//! | the JSON of answers | [`views`] |
+
+pub mod agents;
+pub mod audit;
+pub mod auth;
+pub mod authorize;
+pub mod error;
+pub mod health;
+pub mod input;
+pub mod routes;
+pub mod tenants;
+pub mod views;
+
+pub use auth::Access;
+pub use error::Problem;
+pub use routes::{Endpoint, configure, endpoints};

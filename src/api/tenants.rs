@@ -1,0 +1,108 @@
+//! `/v1/tenants`, their keys, and `/v1/snapshot`.
+
+use actix_web::{HttpRequest, HttpResponse, web::Path};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::auth::{Admin, Operator};
+use super::input::{Body, Query, page};
+use super::routes::Answer;
+use super::views::{self, KeyJson, TenantJson};
+use crate::domain::TenantRef;
+use crate::domain::tenant_commands::{NewTenant, TenantPatch};
+
+/// The paging fields of a query.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Paging {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// `?confirm={slug}`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirmation {
+    #[serde(default)]
+    confirm: String,
+}
+
+/// The body that makes a key.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    name: String,
+}
+
+/// `POST /v1/tenants`
+pub async fn create(Operator(kavach): Operator, Body(new): Body<NewTenant>) -> Answer {
+    let tenant = kavach.tenants().create(new).await?;
+    let location = format!("/v1/tenants/{}", tenant.id);
+    let mut response = HttpResponse::Created();
+    response.insert_header(("Location", location));
+    views::json(response, &TenantJson::from(tenant))
+}
+
+/// `GET /v1/tenants`
+pub async fn list(Admin(kavach): Admin, (request, Query(paging)): (HttpRequest, Query<Paging>)) -> Answer {
+    let tenants = kavach.tenants().list(page(paging.limit, paging.cursor)?).await?;
+    views::list(&request, tenants, TenantJson::from).await
+}
+
+/// `GET /v1/tenants/{tenant}`
+pub async fn get(Admin(kavach): Admin, tenant: Path<String>) -> Answer {
+    let tenant = kavach.tenants().get(TenantRef::parse(&tenant)).await?;
+    views::json(HttpResponse::Ok(), &TenantJson::from(tenant))
+}
+
+/// `PATCH /v1/tenants/{tenant}`
+pub async fn update(Operator(kavach): Operator, (tenant, Body(patch)): (Path<String>, Body<TenantPatch>)) -> Answer {
+    let tenant = kavach.tenants().update(TenantRef::parse(&tenant), patch).await?;
+    views::json(HttpResponse::Ok(), &TenantJson::from(tenant))
+}
+
+/// `DELETE /v1/tenants/{tenant}?confirm={slug}`
+pub async fn delete(
+    Operator(kavach): Operator,
+    (tenant, Query(confirmation)): (Path<String>, Query<Confirmation>),
+) -> Answer {
+    kavach.tenants().delete(TenantRef::parse(&tenant), &confirmation.confirm).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// `POST /v1/tenants/{tenant}/suspend`
+pub async fn suspend(Operator(kavach): Operator, tenant: Path<String>) -> Answer {
+    let tenant = kavach.tenants().suspend(TenantRef::parse(&tenant)).await?;
+    views::json(HttpResponse::Ok(), &TenantJson::from(tenant))
+}
+
+/// `POST /v1/tenants/{tenant}/activate`
+pub async fn activate(Operator(kavach): Operator, tenant: Path<String>) -> Answer {
+    let tenant = kavach.tenants().activate(TenantRef::parse(&tenant)).await?;
+    views::json(HttpResponse::Ok(), &TenantJson::from(tenant))
+}
+
+/// `POST /v1/tenants/{tenant}/keys`
+pub async fn create_key(Operator(kavach): Operator, (tenant, Body(new)): (Path<String>, Body<NewKey>)) -> Answer {
+    let made = kavach.tenants().create_key(TenantRef::parse(&tenant), &new.name).await?;
+    views::json(HttpResponse::Created(), &KeyJson::new(made.key, Some(&made.secret)))
+}
+
+/// `GET /v1/tenants/{tenant}/keys`
+pub async fn keys(Admin(kavach): Admin, tenant: Path<String>) -> Answer {
+    let keys = kavach.tenants().keys(TenantRef::parse(&tenant)).await?;
+    views::json(HttpResponse::Ok(), &keys.into_iter().map(|key| KeyJson::new(key, None)).collect::<Vec<_>>())
+}
+
+/// `DELETE /v1/tenants/{tenant}/keys/{id}`
+pub async fn revoke_key(Operator(kavach): Operator, path: Path<(String, String)>) -> Answer {
+    let (tenant, key) = path.into_inner();
+    kavach.tenants().revoke_key(TenantRef::parse(&tenant), &key).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// `POST /v1/snapshot`
+pub async fn snapshot(Operator(kavach): Operator, (): ()) -> Answer {
+    let tenants = kavach.tenants().snapshot().await?;
+    views::json(HttpResponse::Ok(), &json!({ "tenants": tenants }))
+}

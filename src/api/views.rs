@@ -1,0 +1,184 @@
+//! The JSON of answers.
+
+use actix_rt::task::spawn_blocking;
+use actix_web::http::header::{CONTENT_TYPE, LINK};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::error::Problem;
+use super::routes::Answer;
+use crate::domain::agent_commands::AgentView;
+use crate::domain::constraint::{ConstraintsSpec, TimeWindowSpec};
+use crate::domain::key::ApiKey;
+use crate::domain::permission::PermissionSpec;
+use crate::domain::tenant::{Profile, TenantStatus};
+use crate::domain::text::DEFAULT_TENANT_NAME;
+use crate::domain::{AgentId, AgentStatus, AgentType, Code, KeyId, Secret, Settings, TenantId, Timestamp};
+use crate::service::Page;
+
+/// Items of a list from which on its JSON is made on a thread that serves no calls.
+const LARGE_LIST: usize = 500;
+
+/// A tenant.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantJson {
+    id: TenantId,
+    name: Box<str>,
+    slug: Box<str>,
+    settings: Settings,
+    status: TenantStatus,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl From<Profile> for TenantJson {
+    fn from(profile: Profile) -> Self {
+        let Profile { id, name, slug, settings, status, created_at, updated_at } = profile;
+        let slug = slug.map_or(DEFAULT_TENANT_NAME.into(), |slug| slug.as_str().into());
+        Self { id, name, slug, settings, status, created_at, updated_at }
+    }
+}
+
+/// A tenant key. `key` is there only in the answer to its making.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyJson {
+    id: KeyId,
+    name: Box<str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    prefix: Box<str>,
+    created_at: Timestamp,
+}
+
+impl KeyJson {
+    /// The key, with its text where it was just made.
+    pub fn new(key: ApiKey, secret: Option<&Secret>) -> Self {
+        let ApiKey { id, name, hash: _, prefix, created_at } = key;
+        Self { id, name, key: secret.map(|secret| secret.reveal().to_owned()), prefix, created_at }
+    }
+}
+
+/// An agent. `token` is empty but in the answers to creation and rotation.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentJson {
+    id: AgentId,
+    tenant_id: TenantId,
+    owner_id: String,
+    name: Box<str>,
+    r#type: AgentType,
+    permissions: Vec<PermissionJson>,
+    status: AgentStatus,
+    expires_at: Option<Timestamp>,
+    metadata: Option<Box<RawValue>>,
+    last_active_at: Option<Timestamp>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    token: String,
+}
+
+impl AgentJson {
+    /// The agent, with its token where it was just made.
+    pub fn new(view: &AgentView, token: Option<&Secret>) -> Self {
+        let AgentView { tenant, agent, status } = view;
+        let profile = &agent.profile;
+        let spec = &profile.spec;
+        let metadata = spec.metadata.as_deref().unwrap_or("{}");
+        Self {
+            id: profile.id,
+            tenant_id: *tenant,
+            owner_id: spec.owner.to_string(),
+            name: spec.name.clone(),
+            r#type: spec.kind,
+            permissions: spec.permissions.specs().into_iter().map(PermissionJson::from).collect(),
+            status: *status,
+            expires_at: spec.expires_at,
+            metadata: RawValue::from_string(metadata.to_owned()).ok(),
+            last_active_at: agent.last_active_at,
+            created_at: profile.created_at,
+            updated_at: profile.updated_at,
+            token: token.map(|token| token.reveal().to_owned()).unwrap_or_default(),
+        }
+    }
+}
+
+/// A permission, without the constraints it does not have.
+#[derive(Serialize)]
+struct PermissionJson {
+    resource: String,
+    actions: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    constraints: Option<ConstraintsJson>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ConstraintsJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_calls_per_hour: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed_arg_patterns: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_window: Option<TimeWindowSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip_allowlist: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    require_approval: Option<bool>,
+}
+
+impl From<PermissionSpec> for PermissionJson {
+    fn from(spec: PermissionSpec) -> Self {
+        let PermissionSpec { resource, actions, constraints } = spec;
+        let constraints = constraints.map(|constraints| {
+            let ConstraintsSpec {
+                max_calls_per_hour,
+                allowed_arg_patterns,
+                time_window,
+                ip_allowlist,
+                require_approval,
+            } = constraints;
+            ConstraintsJson { max_calls_per_hour, allowed_arg_patterns, time_window, ip_allowlist, require_approval }
+        });
+        Self { resource, actions, constraints }
+    }
+}
+
+/// An answer that holds this value as JSON.
+pub fn json(mut response: HttpResponseBuilder, value: &impl Serialize) -> Answer {
+    Ok(response.insert_header((CONTENT_TYPE, "application/json")).body(to_bytes(value)?))
+}
+
+fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
+    serde_json::to_vec(value)
+        .map_err(|problem| Problem::new(Code::InternalError, format!("the answer could not be written: {problem}")))
+}
+
+/// An answer that holds a page of a list as a plain array, with a link to the next one (RFC 8288).
+pub async fn list<T, J>(request: &HttpRequest, page: Page<T>, shape: fn(T) -> J) -> Answer
+where
+    T: Send + 'static,
+    J: Serialize + 'static,
+{
+    let mut response = HttpResponse::Ok();
+    response.insert_header((CONTENT_TYPE, "application/json"));
+    if let Some(cursor) = &page.next {
+        let pairs = form_urlencoded::parse(request.query_string().as_bytes()).filter(|(name, _)| name != "cursor");
+        let query =
+            form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).append_pair("cursor", cursor).finish();
+        response.insert_header((LINK, format!("<{}?{query}>; rel=\"next\"", request.path())));
+    }
+    let items = page.items;
+    let large = items.len() > LARGE_LIST;
+    let write = move || to_bytes(&items.into_iter().map(shape).collect::<Vec<J>>());
+    let bytes = if large {
+        let written = spawn_blocking(write).await;
+        written
+            .map_err(|problem| Problem::new(Code::InternalError, format!("the list was not written: {problem}")))??
+    } else {
+        write()?
+    };
+    Ok(response.body(bytes))
+}

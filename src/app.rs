@@ -1,0 +1,234 @@
+//! The composition root: puts the parts together, starts them in order and ends them in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use actix_rt::Arbiter;
+use actix_web::dev::ServerHandle;
+use actix_web::{App as WebApp, HttpServer};
+use serde::{Deserialize, Serialize};
+use tracing::{error, info};
+
+use crate::actors::registry::{CloseAll, LoadAll};
+use crate::actors::{Core, Registry};
+use crate::api;
+use crate::domain::{Secret, SecretHash};
+use crate::journal::{DataDir, Syncer, read_small, write_atomic};
+use crate::service::Kavach;
+use crate::settings::Settings;
+
+/// Holds the operator key's hash in the data directory.
+const OPERATOR_FILE: &str = "operator.json";
+/// Seconds that open connections get to end once all tenants are closed.
+const CLOSE_SECONDS: u64 = 5;
+/// Connections a worker accepts at once. More wait in the kernel.
+const MAX_CONNECTIONS: usize = 10_000;
+
+/// A running Kavach inside this process, without HTTP. Call [`App::close`] at the end.
+///
+/// It has to be started inside an `actix_rt` system.
+///
+/// ```
+/// use kavach::domain::agent_commands::NewAgent;
+/// use kavach::domain::tenant_commands::NewTenant;
+/// use kavach::domain::{AgentType, Code, Request, permission::PermissionSpec};
+/// use kavach::{App, Settings};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let folder = std::env::temp_dir().join(format!("kavach-example-{}", std::process::id()));
+/// actix_rt::System::new().block_on(async {
+///     let app = App::open(&Settings::new(&folder)).await?;
+///     let kavach = app.kavach();
+///
+///     // A tenant, and an agent of it that may read and export reports.
+///     let new = NewTenant { name: "Acme".into(), slug: "acme".into(), settings: None };
+///     let acme = kavach.tenants().create(new).await?;
+///     let (bot, token) = kavach
+///         .agents()
+///         .create(NewAgent {
+///             tenant_id: Some("acme".into()),
+///             owner_id: "user-1".into(),
+///             name: "acme-data-bot".into(),
+///             kind: AgentType::Autonomous,
+///             permissions: vec![PermissionSpec {
+///                 resource: "reports:*".into(),
+///                 actions: vec!["read".into(), "export".into()],
+///                 constraints: None,
+///             }],
+///             expires_at: None,
+///             metadata: None,
+///         })
+///         .await?;
+///     let id = bot.agent.profile.id;
+///     assert!(token.reveal().starts_with("kv_"));
+///
+///     // May it? Each decision is recorded before it is answered.
+///     let read = Request::new("read", "reports:2026:q1")?.for_agent(id);
+///     assert!(kavach.authorize(read.clone()).await?.allowed);
+///     let delete = Request::new("delete", "reports:2026:q1")?.for_agent(id);
+///     assert_eq!(kavach.authorize(delete).await?.code, Some(Code::PermissionDenied));
+///
+///     // Suspended, all its agents stop; activated, they go on.
+///     kavach.tenants().suspend("acme").await?;
+///     assert_eq!(kavach.authorize(read.clone()).await?.code, Some(Code::TenantSuspended));
+///     kavach.tenants().activate("acme").await?;
+///     assert!(kavach.authorize(read).await?.allowed);
+///
+///     // All of it is in the audit trail, newest first, and nothing of it in another tenant's.
+///     let trail = kavach.audit().query(kavach::service::AuditQuery { tenant: Some(acme.id.into()), ..Default::default() });
+///     assert_eq!(trail.await?.items.len(), 4);
+///
+///     kavach.tenants().delete("acme", "acme").await?;
+///     app.close().await;
+///     Ok::<(), Box<dyn std::error::Error>>(())
+/// })?;
+/// # std::fs::remove_dir_all(folder)?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct App {
+    core: Arc<Core>,
+    /// Where its tenants live, where it has no HTTP workers.
+    arbiters: Vec<Arbiter>,
+    new_operator_key: Option<Secret>,
+}
+
+impl App {
+    /// Opens a data directory and loads its tenants.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with the directory: another process holds it, or it can't be written.
+    pub async fn open(settings: &Settings) -> io::Result<Self> {
+        let mut app = Self::assemble(settings)?;
+        for _ in 0..settings.worker_count() {
+            let arbiter = Arbiter::new();
+            app.core.add_arbiter(arbiter.handle());
+            app.arbiters.push(arbiter);
+        }
+        app.load().await?;
+        Ok(app)
+    }
+
+    /// All parts, with no tenant loaded.
+    fn assemble(settings: &Settings) -> io::Result<Self> {
+        let data = DataDir::open(&settings.data_dir)?;
+        let (operator, new_operator_key) = operator_key(settings, &data)?;
+        let syncer = Syncer::start(data.path())?;
+        let core = Arc::new(Core::new(data, syncer, settings.durability, operator));
+        Registry::launch(Arc::clone(&core));
+        Ok(Self { core, arbiters: Vec::new(), new_operator_key })
+    }
+
+    async fn load(&self) -> io::Result<()> {
+        let registry = self.core.registry().ok_or_else(|| io::Error::other("the registry has not started"))?;
+        registry.send(LoadAll).await.map_err(io::Error::other)?.map_err(io::Error::other)
+    }
+
+    /// The server, acting as an operator.
+    pub fn kavach(&self) -> Kavach {
+        Kavach::new(Arc::clone(&self.core))
+    }
+
+    /// The operator key, where this start made one. It is shown nowhere else.
+    pub fn new_operator_key(&self) -> Option<&Secret> {
+        self.new_operator_key.as_ref()
+    }
+
+    /// Answers what is under way, writes everything to disk with a snapshot of each tenant, and ends.
+    pub async fn close(self) {
+        if let Some(registry) = self.core.registry()
+            && let Err(problem) = registry.send(CloseAll).await
+        {
+            error!(%problem, "the tenants could not be closed");
+        }
+        for arbiter in self.arbiters {
+            arbiter.stop();
+            // Its thread ends at its next turn; a panic on it was logged where it happened.
+            let _ = arbiter.join();
+        }
+    }
+}
+
+/// The hash of the operator key: the configured one's, else the kept one, else that of a new key.
+fn operator_key(settings: &Settings, data: &DataDir) -> io::Result<(SecretHash, Option<Secret>)> {
+    #[derive(Serialize, Deserialize)]
+    struct Kept {
+        sha256: String,
+    }
+
+    if let Some(key) = &settings.operator_key {
+        return Ok((SecretHash::of(key.reveal()), None));
+    }
+    let path = data.path().join(OPERATOR_FILE);
+    if let Some(bytes) = read_small(&path)? {
+        let hash = serde_json::from_slice::<Kept>(&bytes).ok().and_then(|kept| SecretHash::from_hex(&kept.sha256));
+        let problem = || {
+            let sentence = "holds no operator key's hash; set KAVACH_OPERATOR_KEY, or remove the file for a new key";
+            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {sentence}", path.display()))
+        };
+        return Ok((hash.ok_or_else(problem)?, None));
+    }
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    let secret = Secret::operator_key(random);
+    write_atomic(&path, &serde_json::to_vec_pretty(&Kept { sha256: secret.hash().to_hex() })?)?;
+    Ok((secret.hash(), Some(secret)))
+}
+
+/// A running server: an [`App`] with HTTP in front.
+pub struct Server {
+    app: App,
+    http: ServerHandle,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Listens, then loads the tenants. Until they are loaded `/readyz` says so and calls get 503.
+    ///
+    /// # Errors
+    /// As for [`App::open`], or the address can't be bound.
+    pub async fn start(settings: &Settings) -> io::Result<Self> {
+        let app = App::assemble(settings)?;
+        let workers = settings.worker_count();
+        let (kavach, core, proxies) = (app.kavach(), Arc::clone(&app.core), settings.trusted_proxies.clone());
+        let server = HttpServer::new(move || {
+            // Tenants' actors live on the workers' own arbiters.
+            core.add_arbiter(Arbiter::current());
+            let (kavach, proxies) = (kavach.clone(), proxies.clone());
+            WebApp::new().configure(move |config| api::configure(config, kavach, proxies))
+        })
+        .workers(workers)
+        .max_connections(MAX_CONNECTIONS)
+        .shutdown_timeout(CLOSE_SECONDS)
+        .disable_signals()
+        .bind(settings.addr)?;
+        let address = server.addrs().first().copied().ok_or_else(|| io::Error::other("the server has no address"))?;
+        let running = server.run();
+        let http = running.handle();
+        actix_rt::spawn(running);
+        app.core.wait_for_arbiters(workers).await;
+        app.load().await?;
+        info!(%address, workers, "serving");
+        Ok(Self { app, http, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The parts behind HTTP.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Takes no new connections, answers what is under way, writes everything to disk, and ends.
+    pub async fn stop(self) {
+        let Self { app, http, address: _ } = self;
+        http.pause().await;
+        // The tenants go first, since they live on the workers: calls that come now get 503 SHUTTING_DOWN.
+        app.close().await;
+        http.stop(true).await;
+    }
+}

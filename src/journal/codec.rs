@@ -1,0 +1,81 @@
+//! How an event and a snapshot's state become bytes: MessagePack.
+//!
+//! An event is an array of three: its kind, its time in milliseconds, its body.
+//!
+//! | kind | body | layout |
+//! | --- | --- | --- |
+//! | 1 | [`Record`] | an array, its fields in declared order: there is one a call, so names would double the journal |
+//! | 2 | [`ChangeRecord`] | maps with named fields |
+//!
+//! A kind's layout never changes. A new layout is a new kind, and the old one stays readable. The state of a
+//! snapshot is a map with named fields throughout.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::event::{ChangeRecord, Record};
+use crate::domain::tenant::State;
+use crate::domain::{Event, Timestamp};
+
+const KIND_DECIDED: u8 = 1;
+const KIND_CHANGED: u8 = 2;
+
+/// Bytes that are no event, or none this version knows.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct CodecError(String);
+
+/// Appends an event's bytes to the buffer.
+///
+/// # Errors
+/// None that these types can cause; the buffer may then hold a part of the event.
+pub fn encode_event(at: Timestamp, event: &Event<'_>, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+    let written = match event {
+        Event::Decided(record) => rmp_serde::encode::write(buffer, &(KIND_DECIDED, at, record)),
+        Event::Changed(record) => rmp_serde::encode::write_named(buffer, &(KIND_CHANGED, at, record)),
+    };
+    written.map_err(|error| CodecError(error.to_string()))
+}
+
+/// Reads an event's bytes. What it says is borrowed from them.
+///
+/// # Errors
+/// [`CodecError`] where the bytes are no event of a known kind.
+pub fn decode_event(bytes: &[u8]) -> Result<(Timestamp, Event<'_>), CodecError> {
+    // The array's head and a kind below 128 are one byte each.
+    match bytes.get(1) {
+        Some(&KIND_DECIDED) => {
+            let (_, at, record): (u8, Timestamp, Record<'_>) = decode(bytes)?;
+            Ok((at, Event::Decided(record)))
+        }
+        Some(&KIND_CHANGED) => {
+            let (_, at, record): (u8, Timestamp, ChangeRecord) = decode(bytes)?;
+            Ok((at, Event::Changed(record)))
+        }
+        Some(kind) => Err(CodecError(format!("an event of kind {kind}, which this version does not know"))),
+        None => Err(CodecError("an event of less than two bytes".to_owned())),
+    }
+}
+
+/// The bytes of a snapshot's state.
+///
+/// # Errors
+/// None that these types can cause.
+pub fn encode_state(state: &State) -> Result<Vec<u8>, CodecError> {
+    encode_named(state)
+}
+
+/// Reads the bytes of a snapshot's state.
+///
+/// # Errors
+/// [`CodecError`] where the bytes are no state.
+pub fn decode_state(bytes: &[u8]) -> Result<State, CodecError> {
+    decode(bytes)
+}
+
+fn encode_named(value: &impl Serialize) -> Result<Vec<u8>, CodecError> {
+    rmp_serde::to_vec_named(value).map_err(|error| CodecError(error.to_string()))
+}
+
+fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, CodecError> {
+    rmp_serde::from_slice(bytes).map_err(|error| CodecError(error.to_string()))
+}

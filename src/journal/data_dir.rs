@@ -1,0 +1,301 @@
+//! The data directory: one folder per tenant, and a lock against a second process.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::chain::{Checkpoint, genesis};
+use super::files::{TEMPORARY, parent, read_small, sync_folder, write_atomic};
+use super::folder::Folder;
+use super::writer::{Journal, JournalOptions};
+
+const LOCK: &str = "LOCK";
+const LABEL: &str = "tenant.json";
+const UNFINISHED: &str = ".new-";
+const ERASED: &str = ".erased-";
+
+/// Longest name of a tenant's folder, in bytes: with the prefixes above well below what file systems take.
+const NAME_BYTES: usize = 128;
+
+/// The locked data directory. The lock ends with this value, or with the process.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// One tenant's folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantFolder {
+    /// Its name in the data directory.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// The bytes of its `tenant.json`; `None` where that is missing or cannot be read.
+    pub label: Option<Vec<u8>>,
+}
+
+/// What a new tenant's folder is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct NewTenant<'a> {
+    /// The folder's name: ASCII letters, digits, `-` and `_`, at most 128.
+    pub name: &'a str,
+    /// The bytes of `tenant.json`.
+    pub label: &'a [u8],
+    /// The tenant's uuid, written into every file.
+    pub tenant: [u8; 16],
+    /// Unix milliseconds.
+    pub now_ms: i64,
+    /// The payloads of its first events, from event 1 on.
+    pub events: &'a [Vec<u8>],
+    /// For its journal.
+    pub options: JournalOptions,
+}
+
+impl DataDir {
+    /// Opens, or makes, the directory and locks it; removes what a crash left unfinished. A directory another
+    /// process holds is a `ResourceBusy` error.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        // What is in there is nobody else's business, wherever it was made.
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let path = fs::canonicalize(path)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::Error(error) => error,
+            TryLockError::WouldBlock => io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                format!(
+                    "the data directory {} is in use by another process; stop that one, or choose another \
+                     directory",
+                    path.display()
+                ),
+            ),
+        })?;
+        let dir = Self { path, _lock: lock };
+        dir.remove_leftovers()?;
+        sync_folder(&dir.path)?;
+        sync_folder(parent(&dir.path))?;
+        Ok(dir)
+    }
+
+    fn remove_leftovers(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if entry.file_type()?.is_dir() {
+                if name.starts_with(UNFINISHED) || name.starts_with(ERASED) {
+                    fs::remove_dir_all(entry.path())?;
+                }
+            } else if name.ends_with(TEMPORARY) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory, absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where a tenant's folder of that name is, or would be.
+    pub fn tenant_path(&self, name: &str) -> io::Result<PathBuf> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if name.is_empty() || name.len() > NAME_BYTES || !name.bytes().all(allowed) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} cannot name a tenant's folder")));
+        }
+        Ok(self.path.join(name))
+    }
+
+    /// All tenants' folders, by name. Blocking, reads each label.
+    pub fn tenants(&self) -> io::Result<Vec<TenantFolder>> {
+        let mut tenants = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            // Folders of other names (`lost+found`, a backup) are not ours.
+            let Some(name) = name.to_str() else { continue };
+            let Ok(path) = self.tenant_path(name) else {
+                continue;
+            };
+            // A link may lead to a disk that is not there now: still a tenant, whose name is taken.
+            if entry.file_type()?.is_file() {
+                continue;
+            }
+            let label = read_small(&path.join(LABEL)).unwrap_or_else(|error| {
+                tracing::warn!(tenant = name, %error, "the tenant's label cannot be read");
+                None
+            });
+            tenants.push(TenantFolder { name: name.to_owned(), path, label });
+        }
+        tenants.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(tenants)
+    }
+
+    /// Makes a tenant's folder with its first events, all on disk when it returns. Blocking. After a crash the
+    /// tenant is there wholly or not at all. A name that is taken is an `AlreadyExists` error.
+    pub fn create_tenant(&self, new: NewTenant<'_>) -> io::Result<Journal> {
+        let target = self.tenant_path(new.name)?;
+        if fs::symlink_metadata(&target).is_ok() {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                format!("the folder {} exists", target.display()),
+            ));
+        }
+        let unfinished = self.path.join(format!("{UNFINISHED}{}", new.name));
+        remove_tree(&unfinished)?;
+        let built = build(&unfinished, &new).and_then(|journal| {
+            fs::rename(&unfinished, &target)?;
+            sync_folder(&self.path)?;
+            Ok(journal)
+        });
+        let mut journal = built.inspect_err(|_| {
+            // A leftover is removed at the next start; the first error is the one to report.
+            let _ = fs::rename(&target, &unfinished);
+            let _ = fs::remove_dir_all(&unfinished);
+        })?;
+        journal.folder = Arc::new(Folder::open(&target)?);
+        Ok(journal)
+    }
+
+    /// Replaces a tenant's label as one step. Blocking.
+    pub fn write_label(&self, name: &str, label: &[u8]) -> io::Result<()> {
+        write_atomic(&self.tenant_path(name)?.join(LABEL), label)
+    }
+
+    /// Removes a tenant's folder with all in it. Blocking. Once the rename is on disk the tenant is gone, and
+    /// a crash while the rest is removed leaves only what the next start removes. One that is not there is a
+    /// `NotFound` error.
+    pub fn erase_tenant(&self, name: &str) -> io::Result<()> {
+        let path = self.tenant_path(name)?;
+        let erased = self.path.join(format!("{ERASED}{name}"));
+        remove_tree(&erased)?;
+        fs::rename(path, &erased)?;
+        sync_folder(&self.path)?;
+        remove_tree(&erased)
+    }
+}
+
+fn build(folder: &Path, new: &NewTenant<'_>) -> io::Result<Journal> {
+    fs::create_dir(folder)?;
+    write_atomic(&folder.join(LABEL), new.label)?;
+    let link = Checkpoint { seq: 0, hash: genesis(new.tenant), time_ms: new.now_ms };
+    let folder = Arc::new(Folder::open(folder)?);
+    let mut journal = Journal::start(folder, new.tenant, new.options, Vec::new(), link, new.now_ms)?;
+    for event in new.events {
+        journal.append(journal.next_seq(), |buffer| buffer.extend_from_slice(event))?;
+    }
+    // Even without events the header and its entry in the folder have to be on disk.
+    journal.flush()?;
+    let point = journal.begin_sync().run()?;
+    journal.finish_sync(point, new.now_ms)?;
+    journal.settle(new.now_ms)?;
+    Ok(journal)
+}
+
+fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{TENANT, recovered};
+    use super::*;
+
+    fn tenant(name: &str) -> NewTenant<'_> {
+        NewTenant {
+            name,
+            label: br#"{"slug":"acme"}"#,
+            tenant: TENANT,
+            now_ms: 5,
+            events: &[],
+            options: JournalOptions::default(),
+        }
+    }
+
+    #[test]
+    fn a_second_opener_is_told_that_the_directory_is_in_use() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b");
+        let dir = DataDir::open(&path).unwrap();
+        let error = DataDir::open(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+        assert!(error.to_string().contains("in use by another process"));
+        drop(dir);
+        DataDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_tenant_is_made_listed_and_erased() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path()).unwrap();
+        let events = [b"created".to_vec(), b"updated".to_vec()];
+        let new = NewTenant { events: &events, ..tenant("tnt_1") };
+        let mut journal = dir.create_tenant(new).unwrap();
+        assert_eq!((journal.synced_seq(), journal.is_dirty()), (2, false));
+        assert_eq!(journal.reader().verify().unwrap(), journal.checkpoint());
+        journal.append(3, |b| b.push(3)).unwrap();
+        journal.close(6).unwrap();
+        let taken = dir.create_tenant(tenant("tnt_1")).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        dir.write_label("tnt_1", b"{}").unwrap();
+        fs::create_dir(dir.path().join("lost+found")).unwrap();
+        let tenants = dir.tenants().unwrap();
+        assert_eq!(tenants.len(), 1);
+        assert_eq!(tenants[0].name, "tnt_1");
+        assert_eq!(tenants[0].label.as_deref(), Some(&b"{}"[..]));
+        let (_, events) = recovered(&tenants[0].path, TENANT, 0).unwrap();
+        assert_eq!(events.len(), 3);
+        dir.erase_tenant("tnt_1").unwrap();
+        assert!(dir.tenants().unwrap().is_empty());
+        let gone = dir.erase_tenant("tnt_1").unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+        let empty = dir.create_tenant(tenant("tnt_1")).unwrap();
+        assert_eq!((empty.next_seq(), empty.is_dirty()), (1, false));
+        std::os::unix::fs::symlink("/not/there", dir.path().join("away")).unwrap();
+        assert_eq!(dir.tenants().unwrap()[0].name, "away");
+        assert!(dir.create_tenant(tenant("away")).is_err());
+    }
+
+    #[test]
+    fn a_tenant_that_cannot_be_made_leaves_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path()).unwrap();
+        let events = [vec![0; super::super::MAX_FRAME + 1]];
+        let new = NewTenant { events: &events, ..tenant("big") };
+        assert!(dir.create_tenant(new).is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "the lock");
+    }
+
+    #[test]
+    fn leftovers_of_a_crash_are_removed_at_open() {
+        let root = tempfile::tempdir().unwrap();
+        for name in [".new-a", ".erased-b", "kept"] {
+            fs::create_dir(root.path().join(name)).unwrap();
+            fs::write(root.path().join(name).join("file"), b"").unwrap();
+        }
+        fs::write(root.path().join("operator.json.tmp"), b"").unwrap();
+        fs::write(root.path().join("operator.json"), b"").unwrap();
+        let dir = DataDir::open(root.path()).unwrap();
+        let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["LOCK", "kept", "operator.json"]);
+        assert_eq!(dir.tenants().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn names_cannot_lead_out_of_the_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path()).unwrap();
+        for name in ["", ".", "..", "a/b", ".new-a", "a b", &"a".repeat(129)] {
+            assert!(dir.create_tenant(tenant(name)).is_err());
+            assert!(dir.erase_tenant(name).is_err());
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Where events lie in the active segment, coarsely: enough to read it in blocks from either end.
+
+/// Bytes between two entries (64 KiB): one block is read for a page of a log, and a full segment has 256
+/// entries of 16 bytes.
+const SPACING: u64 = 64 << 10;
+
+/// An event and where its frame starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub offset: u64,
+    pub seq: u64,
+}
+
+/// The sparse index of one segment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Index {
+    places: Vec<Place>,
+    due: u64,
+}
+
+impl Index {
+    /// Tells it of the next event; most are not kept.
+    #[inline]
+    pub fn note(&mut self, offset: u64, seq: u64) {
+        if offset >= self.due {
+            self.places.push(Place { offset, seq });
+            self.due = offset + SPACING;
+        }
+    }
+
+    /// The places before a file offset.
+    pub fn before(&self, end: u64) -> Vec<Place> {
+        let upto = self.places.partition_point(|place| place.offset < end);
+        self.places.iter().take(upto).copied().collect()
+    }
+}

@@ -1,0 +1,104 @@
+//! The durable log of each tenant, its snapshots, and the data directory: the only code that touches files.
+//!
+//! Its files deal in bytes: an event is an opaque payload with a sequence number, starting at 1 without gaps. What
+//! the bytes of an event and of a snapshot mean is said in [`codec`] alone.
+//!
+//! ```text
+//! <data dir>/
+//!   LOCK                              held while a process uses the directory
+//!   <tenant>/
+//!     tenant.json                     label for people, the caller's bytes
+//!     {first_seq:020}.journal         segment in use, or not yet compressed
+//!     {first_seq:020}.journal.zst     sealed: a zstd stream of exactly those bytes
+//!     {seq:020}.snapshot              state as of event `seq`
+//!   .new-<tenant>/  .erased-<tenant>/  *.tmp    unfinished, removed at the next start
+//! ```
+//!
+//! All numbers in files are little-endian, all times Unix milliseconds.
+//!
+//! Segment header, 78 bytes:
+//!
+//! | bytes | field |
+//! | --- | --- |
+//! | 0..8 | magic `KAVACHJ\n` |
+//! | 8..10 | format version, u16, 1 |
+//! | 10..26 | tenant uuid |
+//! | 26..34 | sequence number of the first event, u64 |
+//! | 34..42 | created, i64 |
+//! | 42..74 | link of the hash chain before the first event |
+//! | 74..78 | CRC-32 of bytes 0..74 |
+//!
+//! Then frames, each `len u32 | crc u32 | payload`, the CRC-32 over `len` and `payload`:
+//!
+//! | payload of an event | field |
+//! | --- | --- |
+//! | 0..8 | sequence number, u64 below 2^63 |
+//! | 8.. | the caller's bytes |
+//!
+//! | payload of a marker | field |
+//! | --- | --- |
+//! | 0..16 | magic `FF FE 'KAVA' FE FF FF FE 'CHMK' FE FF`, as a number above 2^63 |
+//! | 16..24 | last event on disk when it was written, u64 |
+//! | 24..32 | bytes of this file on disk then, u64; 0 says nothing of this file |
+//! | 32..40 | time of writing, i64 |
+//! | 40..72 | SHA-256 of the link before and of all event frames since |
+//!
+//! Snapshot, a header of 46 bytes and the payload:
+//!
+//! | bytes | field |
+//! | --- | --- |
+//! | 0..8 | magic `KAVACHS\n` |
+//! | 8..10 | format version, u16, 1 |
+//! | 10..26 | tenant uuid |
+//! | 26..34 | sequence number of the last event in the state, u64 |
+//! | 34..42 | bytes of payload, u64 |
+//! | 42..46 | CRC-32 of bytes 0..42 and of the payload |
+//! | 46.. | the caller's bytes |
+//!
+//! A marker is written after each sync, unsynced itself, and once more where a segment ends, so that the next
+//! segment's header continues the chain. It may stand behind events it does not vouch for.
+
+mod chain;
+pub mod codec;
+mod data_dir;
+mod error;
+mod files;
+mod folder;
+mod frame;
+mod index;
+mod probe;
+mod reader;
+mod recovery;
+mod repair;
+mod retention;
+mod seal;
+mod segment;
+mod snapshot;
+mod sync;
+mod syncer;
+mod verify;
+mod writer;
+
+#[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
+mod tests;
+
+pub use chain::Checkpoint;
+pub use data_dir::{DataDir, NewTenant, TenantFolder};
+pub use error::{AppendError, RecoveryError};
+pub use files::{read_small, write_atomic};
+pub use frame::MAX_FRAME;
+pub use probe::probe;
+pub use reader::JournalReader;
+pub use recovery::{Each, recover};
+pub use retention::RetentionJob;
+pub use seal::SealJob;
+pub use snapshot::{LoadedSnapshot, Snapshot, SnapshotJob, load_snapshot};
+pub use sync::{SyncJob, SyncPoint};
+pub use syncer::Syncer;
+pub use writer::{Journal, JournalOptions};

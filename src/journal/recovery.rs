@@ -1,0 +1,314 @@
+//! Bringing a journal back from its folder.
+//!
+//! Frames are read in order until the end, or until the first bad spot: bytes that are no whole frame with the
+//! next sequence number. Only then it matters what was certainly on disk: the newest marker that can be found,
+//! bad bytes before it or not, the snapshot, and any later sealed segment say so. A bad spot within that is
+//! damage, and nothing is touched. Behind it lies a torn tail, which nobody was promised to survive a power
+//! failure; it is cut off at the last whole frame.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::chain::{Chain, Checkpoint};
+use super::error::RecoveryError;
+use super::folder::{Entry, Folder, Listing};
+use super::frame::{self, Frame};
+use super::index::Index;
+use super::repair;
+use super::segment::{HEADER, Header, HeaderError, VERSION, read_header, read_sealed, read_segment};
+use super::writer::{Journal, JournalOptions};
+
+/// What is called with each event's sequence number and payload, in order. The error says in words why the
+/// payload does not decode.
+pub type Each<'a> = dyn FnMut(u64, &[u8]) -> Result<(), String> + 'a;
+
+/// Reads the events after `snapshot_seq` (0 without a snapshot) and returns a journal ready for the next one.
+/// `now_ms` is Unix milliseconds. Blocking.
+///
+/// Any earlier [`Journal`] of the folder has to be dropped before; its jobs may still run.
+///
+/// A torn tail is cut, with a warning in the log. On `Damaged`, `Undecodable` and `TooNew` nothing on disk was
+/// changed, though `each` may have been called for events before the bad spot.
+pub fn recover(
+    dir: &Path,
+    tenant: [u8; 16],
+    snapshot_seq: u64,
+    now_ms: i64,
+    options: JournalOptions,
+    each: &mut Each<'_>,
+) -> Result<Journal, RecoveryError> {
+    let folder = Arc::new(Folder::open(dir).map_err(RecoveryError::io(dir))?);
+    let listing = folder.list().map_err(RecoveryError::io(dir))?;
+    let mut replay = Replay {
+        folder: &folder,
+        listing: &listing,
+        tenant,
+        snapshot_seq,
+        each,
+        expect: 0,
+        link: Checkpoint { seq: 0, hash: [0; 32], time_ms: 0 },
+        told: 0,
+    };
+    let start = replay.first_to_read()?;
+    let (reached, torn) = replay.run(start)?;
+    let found = repair::Found {
+        last_seq: replay.expect.saturating_sub(1),
+        synced_seq: replay.told.max(snapshot_seq),
+        told: replay.told,
+        reached,
+        torn,
+    };
+    repair::reopen(folder.clone(), tenant, options, now_ms, &listing, found)
+}
+
+/// The segment up to which all is whole.
+pub(super) struct Reached {
+    /// Which of the listed segments.
+    pub at: usize,
+    pub header: Header,
+    /// Where its last whole frame ends.
+    pub end: u64,
+    pub chain: Chain,
+    pub index: Index,
+    /// Bytes of it on disk for certain.
+    pub synced_offset: u64,
+}
+
+/// Where the first bytes are that make no sense.
+pub(super) struct Bad {
+    /// Which of the listed segments.
+    pub at: usize,
+    pub offset: u64,
+    pub detail: String,
+}
+
+enum Fault {
+    Bad(String),
+    Fatal(RecoveryError),
+}
+
+struct Replay<'a, 'e> {
+    folder: &'a Folder,
+    listing: &'a Listing,
+    tenant: [u8; 16],
+    snapshot_seq: u64,
+    each: &'a mut Each<'e>,
+    /// The sequence number that has to come next.
+    expect: u64,
+    link: Checkpoint,
+    /// The most a marker read so far says is on disk.
+    told: u64,
+}
+
+impl Replay<'_, '_> {
+    /// Segments the snapshot covers wholly are skipped, but one that has a header is needed to go on from.
+    fn first_to_read(&self) -> Result<usize, RecoveryError> {
+        let segments = &self.listing.segments;
+        let covered = segments.partition_point(|s| s.first_seq <= self.snapshot_seq.saturating_add(1));
+        let Some(mut start) = covered.checked_sub(1) else {
+            return Err(RecoveryError::Damaged {
+                file: self.folder.path.clone(),
+                offset: 0,
+                detail: format!("the journal segment with event {} is missing", self.snapshot_seq.saturating_add(1)),
+            });
+        };
+        while start > 0 && !self.has_header(start)? {
+            start -= 1;
+        }
+        Ok(start)
+    }
+
+    fn has_header(&self, at: usize) -> Result<bool, RecoveryError> {
+        // A sealed file that does not decompress is met again, and judged, when it is read.
+        match self.listing.segments.get(at) {
+            Some(entry) if entry.raw => read_header(self.folder, entry.first_seq)
+                .map(|header| header.is_some())
+                .map_err(RecoveryError::io(self.folder.raw(entry.first_seq))),
+            _ => Ok(true),
+        }
+    }
+
+    fn run(&mut self, start: usize) -> Result<(Reached, Option<Bad>), RecoveryError> {
+        let mut reached: Option<Reached> = None;
+        for (at, &entry) in self.listing.segments.iter().enumerate().skip(start) {
+            let bytes = self.load(entry)?;
+            let (now, bad) = match self.header(entry, &bytes, reached.is_none()) {
+                Ok(header) => self.frames(at, entry, header, &bytes)?,
+                Err(Fault::Fatal(error)) => return Err(error),
+                Err(Fault::Bad(detail)) => {
+                    let bad = Bad { at, offset: 0, detail };
+                    self.judge(&bad, &bytes)?;
+                    // Without a segment before it, there is nothing to go on from.
+                    let Some(before) = reached else {
+                        return Err(self.damaged(&bad));
+                    };
+                    return Ok((before, Some(bad)));
+                }
+            };
+            if let Some(bad) = bad {
+                self.judge(&bad, &bytes)?;
+                return Ok((now, Some(bad)));
+            }
+            reached = Some(now);
+        }
+        match reached {
+            Some(reached) if self.expect > self.snapshot_seq => Ok((reached, None)),
+            reached => Err(self.damaged(&Bad {
+                at: self.listing.segments.len().saturating_sub(1),
+                offset: reached.map_or(0, |reached| reached.end),
+                detail: format!(
+                    "the journal ends with event {}, before the snapshot of event {}",
+                    self.expect.saturating_sub(1),
+                    self.snapshot_seq
+                ),
+            })),
+        }
+    }
+
+    fn load(&self, entry: Entry) -> Result<Vec<u8>, RecoveryError> {
+        let path = self.folder.current(entry);
+        let read = match entry.raw {
+            true => read_segment(self.folder, entry.first_seq),
+            false => read_sealed(&path),
+        };
+        match read {
+            Ok(bytes) => Ok(bytes),
+            // The system's own errors have a number; the decompressor's have none.
+            Err(error) if error.raw_os_error().is_some() => Err(RecoveryError::io(path)(error)),
+            Err(error) => Err(RecoveryError::Damaged {
+                file: path,
+                offset: 0,
+                detail: format!("the sealed segment does not decompress: {error}"),
+            }),
+        }
+    }
+
+    fn header(&mut self, entry: Entry, bytes: &[u8], first: bool) -> Result<Header, Fault> {
+        let header = match Header::decode(bytes) {
+            Ok(header) => header,
+            Err(HeaderError::Torn) => return Err(Fault::Bad("the header is torn".into())),
+            Err(HeaderError::TooNew(version)) => {
+                return Err(Fault::Fatal(RecoveryError::TooNew {
+                    file: self.folder.current(entry),
+                    version,
+                    supported: VERSION,
+                }));
+            }
+        };
+        if header.tenant != self.tenant {
+            return Err(Fault::Fatal(RecoveryError::Damaged {
+                file: self.folder.current(entry),
+                offset: 0,
+                detail: "the segment belongs to another tenant".into(),
+            }));
+        }
+        let named = entry.first_seq;
+        if header.first_seq != named {
+            return Err(Fault::Bad(format!(
+                "the header says the segment starts with event {}, its name {named}",
+                header.first_seq
+            )));
+        }
+        if first {
+            self.expect = named;
+            self.link = Checkpoint { seq: named.saturating_sub(1), hash: header.previous, time_ms: header.created_ms };
+        } else if named != self.expect {
+            return Err(Fault::Bad(format!(
+                "the segment starts with event {named} where event {} is next",
+                self.expect
+            )));
+        } else if header.previous != self.link.hash {
+            return Err(Fault::Bad("the segment does not continue the hash chain of the one before".into()));
+        }
+        Ok(header)
+    }
+
+    fn frames(
+        &mut self,
+        at: usize,
+        entry: Entry,
+        header: Header,
+        bytes: &[u8],
+    ) -> Result<(Reached, Option<Bad>), RecoveryError> {
+        let mut index = Index::default();
+        let mut synced_offset = 0;
+        let mut position = HEADER;
+        let mut unlinked = HEADER;
+        let bad = loop {
+            let rest = bytes.get(position..).unwrap_or_default();
+            if rest.is_empty() {
+                break None;
+            }
+            let (frame, length) = match frame::parse(rest) {
+                Ok(parsed) => parsed,
+                Err(detail) => break Some(detail.to_owned()),
+            };
+            match frame {
+                Frame::Event { seq, payload } => {
+                    if seq != self.expect {
+                        break Some(format!("event {seq} stands where event {} is next", self.expect));
+                    }
+                    if seq > self.snapshot_seq {
+                        (self.each)(seq, payload).map_err(|detail| RecoveryError::Undecodable {
+                            file: self.folder.current(entry),
+                            offset: position as u64,
+                            seq,
+                            detail,
+                        })?;
+                    }
+                    index.note(position as u64, seq);
+                    self.expect += 1;
+                }
+                Frame::Marker(marker) => {
+                    if marker.synced_seq >= self.expect || marker.synced_offset > position as u64 {
+                        break Some("a marker tells of events that are not there".into());
+                    }
+                    self.told = self.told.max(marker.synced_seq);
+                    synced_offset = marker.synced_offset;
+                    self.link = Checkpoint { seq: self.expect - 1, hash: marker.hash, time_ms: marker.time_ms };
+                    unlinked = position + length;
+                }
+            }
+            position += length;
+        };
+        let mut chain = Chain::resume(self.link);
+        chain.extend(bytes.get(unlinked..position).unwrap_or_default());
+        let reached = Reached { at, header, end: position as u64, chain, index, synced_offset };
+        let bad = bad.map(|detail| Bad { at, offset: position as u64, detail });
+        Ok((reached, bad))
+    }
+
+    /// An error if the bad spot is at or before what was on disk for certain. `bytes` are those of its segment.
+    fn judge(&self, bad: &Bad, bytes: &[u8]) -> Result<(), RecoveryError> {
+        let mut synced_seq = self.told.max(self.snapshot_seq);
+        let mut certain = false;
+        for (at, &entry) in self.listing.segments.iter().enumerate().skip(bad.at) {
+            // A segment is sealed only once it, and all before it, are on disk.
+            certain |= entry.sealed;
+            let marker = if at == bad.at {
+                frame::last_marker(bytes)
+            } else if entry.raw {
+                frame::last_marker(&self.load(entry)?)
+            } else {
+                None
+            };
+            if let Some(marker) = marker {
+                synced_seq = synced_seq.max(marker.synced_seq);
+                let needed = if at == bad.at { bad.offset } else { 0 };
+                certain |= marker.synced_offset > needed;
+            }
+        }
+        if certain || self.expect <= synced_seq {
+            return Err(self.damaged(bad));
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, bad: &Bad) -> RecoveryError {
+        let file = match self.listing.segments.get(bad.at) {
+            Some(&entry) => self.folder.current(entry),
+            None => self.folder.path.clone(),
+        };
+        RecoveryError::Damaged { file, offset: bad.offset, detail: bad.detail.clone() }
+    }
+}

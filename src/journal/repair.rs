@@ -1,0 +1,180 @@
+//! The second half of recovery: cutting a torn tail off, and opening what is left for writing.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use super::error::RecoveryError;
+use super::files::{remove_if_there, sync_folder};
+use super::folder::{Folder, Listing};
+use super::recovery::{Bad, Reached};
+use super::segment::SegmentFile;
+use super::sync::SyncState;
+use super::writer::{Active, Journal, JournalOptions};
+
+/// Bytes rewritten at a time.
+const BLOCK: u64 = 1 << 20;
+
+/// What reading the journal found.
+pub(super) struct Found {
+    pub last_seq: u64,
+    /// The last event on disk for certain.
+    pub synced_seq: u64,
+    /// What the last marker says of it.
+    pub told: u64,
+    pub reached: Reached,
+    pub torn: Option<Bad>,
+}
+
+/// Makes the folder end where the whole frames end, and opens the journal there.
+pub(super) fn reopen(
+    folder: Arc<Folder>,
+    tenant: [u8; 16],
+    options: JournalOptions,
+    now_ms: i64,
+    listing: &Listing,
+    found: Found,
+) -> Result<Journal, RecoveryError> {
+    let dir = folder.path.clone();
+    let outcome = try_reopen(folder, tenant, options, now_ms, listing, found);
+    outcome.map_err(RecoveryError::io(dir))
+}
+
+fn try_reopen(
+    folder: Arc<Folder>,
+    tenant: [u8; 16],
+    options: JournalOptions,
+    now_ms: i64,
+    listing: &Listing,
+    found: Found,
+) -> io::Result<Journal> {
+    for leftover in &listing.leftovers {
+        remove_if_there(leftover)?;
+    }
+    let last = found.reached.at;
+    if let Some(bad) = &found.torn {
+        cut(&folder, listing, &found.reached, bad)?;
+    }
+    let kept = listing.segments.get(..=last).unwrap_or_default();
+    let Some((active, older)) = kept.split_last() else {
+        return Err(io::Error::other("no segment was read"));
+    };
+    let rotated = open_rotated(&folder, older, active.first_seq, &found)?;
+    let older = older.iter().map(|entry| entry.first_seq);
+    let chain = found.reached.chain;
+    if !active.raw {
+        // The segment after a sealed one was lost, which takes no more frames.
+        if chain.link().seq != found.last_seq {
+            return Err(io::Error::other("a sealed segment lacks its closing marker"));
+        }
+        let older = older.chain([active.first_seq]).collect();
+        let mut journal = Journal::start(folder, tenant, options, older, chain.link(), now_ms)?;
+        sync_folder(&journal.folder.path)?;
+        let entered = journal.active.first_seq();
+        journal.sync = SyncState::recovered(found.last_seq, found.last_seq, 0, entered, rotated);
+        return Ok(journal);
+    }
+    if active.sealed {
+        // Crashed while it was sealed, and then its successor was lost: the copy will no longer be true.
+        remove_if_there(&folder.sealed(active.first_seq))?;
+        sync_folder(&folder.path)?;
+    }
+    let file = SegmentFile::open(&folder, active.first_seq)?;
+    let end = found.reached.end;
+    if found.torn.is_some() {
+        file.file().set_len(end)?;
+        file.file().sync_all()?;
+    }
+    if found.last_seq > found.synced_seq {
+        rewrite(&file, found.reached.synced_offset, end)?;
+    }
+    Ok(Journal {
+        folder,
+        tenant,
+        options,
+        older: Arc::new(older.collect()),
+        active: Active {
+            created_ms: found.reached.header.created_ms,
+            end,
+            index: found.reached.index,
+            file: Arc::new(file),
+        },
+        pending: Vec::new(),
+        appended: found.last_seq,
+        written: found.last_seq,
+        chain,
+        sync: SyncState::recovered(found.synced_seq, found.told, found.reached.synced_offset, 0, rotated),
+        broken: false,
+    })
+}
+
+/// Says what is cut, and removes the segments behind it, newest first, so that a crash in between leaves no
+/// gap. The file itself is cut where it is opened.
+fn cut(folder: &Folder, listing: &Listing, reached: &Reached, bad: &Bad) -> io::Result<()> {
+    let behind = listing.segments.get(reached.at + 1..).unwrap_or_default();
+    let mut bytes = 0;
+    if let Some(&last) = listing.segments.get(reached.at) {
+        let path = folder.current(last);
+        if last.raw {
+            bytes = fs::metadata(&path)?.len().saturating_sub(reached.end);
+        }
+        for entry in behind {
+            bytes += fs::metadata(folder.raw(entry.first_seq))?.len();
+        }
+        tracing::warn!(
+            file = %path.display(),
+            offset = reached.end,
+            bytes,
+            detail = bad.detail,
+            "cutting off a torn tail that was never reported as synced"
+        );
+    }
+    for entry in behind.iter().rev() {
+        remove_if_there(&folder.raw(entry.first_seq))?;
+    }
+    sync_folder(&folder.path)
+}
+
+/// Raw segments before the active one: what they end with may not be on disk, so the next sync covers them,
+/// and then they are sealed.
+fn open_rotated(
+    folder: &Folder,
+    older: &[super::folder::Entry],
+    active: u64,
+    found: &Found,
+) -> io::Result<Vec<Arc<SegmentFile>>> {
+    let next = older.iter().skip(1).map(|entry| entry.first_seq);
+    let mut rotated = Vec::new();
+    for (entry, next) in older.iter().zip(next.chain([active])) {
+        if entry.raw {
+            let file = match SegmentFile::open(folder, entry.first_seq) {
+                // A job of before has sealed it since it was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && folder.sealed(entry.first_seq).exists() => {
+                    continue;
+                }
+                opened => opened?,
+            };
+            if next - 1 > found.synced_seq {
+                rewrite(&file, 0, file.file().metadata()?.len())?;
+            }
+            rotated.push(Arc::new(file));
+        }
+    }
+    Ok(rotated)
+}
+
+/// Writes bytes over themselves. After a sync that failed, the kernel takes bytes for clean that it lost, and
+/// the next sync would vouch for them; written again, they are dirty again. In place, so no space is needed.
+fn rewrite(file: &SegmentFile, from: u64, end: u64) -> io::Result<()> {
+    let mut block = Vec::new();
+    let mut offset = from;
+    while offset < end {
+        let length = BLOCK.min(end - offset);
+        block.resize(length as usize, 0);
+        file.file().read_exact_at(&mut block, offset)?;
+        file.file().write_all_at(&block, offset)?;
+        offset += length;
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! Removing the oldest part of the log.
+
+use std::io;
+use std::sync::Arc;
+
+use super::files::{remove_if_there, sync_folder};
+use super::folder::Folder;
+use super::segment::read_header;
+use super::writer::Journal;
+
+/// A removal of old segments, to be run off the owner's thread.
+#[derive(Debug)]
+pub struct RetentionJob {
+    folder: Arc<Folder>,
+    /// Each older segment and the one after it, oldest first.
+    candidates: Vec<(u64, u64)>,
+    cutoff_ms: i64,
+}
+
+impl Journal {
+    /// A job that removes whole segments whose events are all from before `cutoff_ms` (Unix milliseconds).
+    /// Only sealed segments go, followed by one that is on disk, and covered by both kept snapshots, so that
+    /// what is left can be recovered even from the older snapshot.
+    pub fn begin_retention(&self, cutoff_ms: i64) -> RetentionJob {
+        let next = self.older.iter().skip(1).copied();
+        let next = next.chain([self.active.first_seq()]);
+        let synced = self.synced_seq();
+        RetentionJob {
+            folder: Arc::clone(&self.folder),
+            candidates: std::iter::zip(self.older.iter().copied(), next)
+                .take_while(|&(_, next)| next <= synced)
+                .collect(),
+            cutoff_ms,
+        }
+    }
+
+    /// Takes note of what a [`RetentionJob`] removed: every segment before the one that starts with
+    /// `first_kept`.
+    pub fn finish_retention(&mut self, first_kept: u64) {
+        Arc::make_mut(&mut self.older).retain(|&first| first >= first_kept);
+    }
+}
+
+impl RetentionJob {
+    /// Removes what may go, and returns the first sequence number still there, `None` if nothing went.
+    /// Blocking. A segment counts as old once the one after it was begun before the cutoff.
+    pub fn run(&self) -> io::Result<Option<u64>> {
+        let mut first_kept = None;
+        let listing = self.folder.list()?;
+        let [oldest, _, ..] = listing.snapshots.as_slice() else {
+            return Ok(None);
+        };
+        for &(first, next) in &self.candidates {
+            let segment = listing.segments.iter().find(|s| s.first_seq == first);
+            let sealed = segment.is_some_and(|segment| segment.sealed && !segment.raw);
+            if !sealed || next - 1 > *oldest {
+                break;
+            }
+            match read_header(&self.folder, next)? {
+                Some(header) if header.created_ms <= self.cutoff_ms => {}
+                _ => break,
+            }
+            remove_if_there(&self.folder.sealed(first))?;
+            first_kept = Some(next);
+        }
+        if first_kept.is_some() {
+            sync_folder(&self.folder.path)?;
+        }
+        Ok(first_kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{TENANT, append, fresh, recovered, seal, sync};
+    use super::super::writer::JournalOptions;
+    use std::ops::ControlFlow;
+
+    #[test]
+    fn only_old_covered_and_sealed_segments_go() {
+        let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 1 });
+        for day in 0..6 {
+            append(&mut journal, 10);
+            journal.flush().unwrap();
+            sync(&mut journal, day);
+            journal.rotate_if_due(day + 1).unwrap();
+            if day == 3 {
+                journal.begin_snapshot().run(b"four").unwrap();
+            }
+        }
+        assert_eq!(journal.begin_retention(100).run().unwrap(), None);
+        journal.begin_snapshot().run(b"six").unwrap();
+        assert_eq!(journal.begin_retention(100).run().unwrap(), None, "unsealed");
+        sync(&mut journal, 9);
+        seal(&mut journal);
+        assert_eq!(journal.begin_retention(0).run().unwrap(), None, "too young");
+        let reader = journal.reader();
+        assert_eq!(journal.begin_retention(3).run().unwrap(), Some(4));
+        journal.finish_retention(4);
+        assert_eq!(journal.begin_retention(100).run().unwrap(), Some(5));
+        journal.finish_retention(5);
+        assert_eq!(journal.begin_retention(100).run().unwrap(), None, "not covered");
+        for reader in [reader, journal.reader()] {
+            let mut seen = Vec::new();
+            let mut see = |seq, _: &[u8]| {
+                seen.push(seq);
+                ControlFlow::Continue(())
+            };
+            reader.newest_first(None, &mut see).unwrap();
+            reader.oldest_first(0, &mut see).unwrap();
+            assert_eq!(seen, [6, 5, 5, 6]);
+            assert_eq!(reader.get(2).unwrap(), None);
+            assert!(reader.verify().is_ok());
+        }
+        journal.close(9).unwrap();
+        assert_eq!(recovered(dir.path(), TENANT, 4).unwrap().1.len(), 2);
+        assert!(recovered(dir.path(), TENANT, 3).is_err());
+    }
+}

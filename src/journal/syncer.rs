@@ -1,0 +1,156 @@
+//! One thread that syncs for all tenants.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use super::sync::{SyncJob, SyncPoint};
+
+/// From how many files on one `syncfs` is cheaper than syncing each. It also waits for what others wrote to
+/// the file system, so a few files are better synced by themselves.
+const SYNCFS_THRESHOLD: usize = 16;
+
+type Done = Box<dyn FnOnce(io::Result<SyncPoint>) + Send>;
+
+struct Request {
+    job: SyncJob,
+    done: Done,
+}
+
+/// A handle to the thread that waits for the disk; it ends when the last handle is dropped and all that was
+/// submitted is done.
+#[derive(Clone, Debug)]
+pub struct Syncer {
+    requests: Sender<Request>,
+}
+
+impl Syncer {
+    /// Starts the thread. `data_dir` is the folder all tenants' folders lie in.
+    pub fn start(data_dir: &Path) -> io::Result<Self> {
+        let disk = Disk::open(data_dir)?;
+        let (requests, queue) = channel();
+        thread::Builder::new().name("kavach-sync".into()).spawn(move || disk.serve(&queue))?;
+        Ok(Self { requests })
+    }
+
+    /// Queues a job; `done` is called on the syncer's thread with its result, and should only pass it on.
+    /// All that waits by the time the thread is free is synced together.
+    pub fn submit(&self, job: SyncJob, done: Box<dyn FnOnce(io::Result<SyncPoint>) + Send>) {
+        if let Err(refused) = self.requests.send(Request { job, done }) {
+            let error = io::Error::other("the sync thread has ended");
+            (refused.0.done)(Err(error));
+        }
+    }
+}
+
+/// The file system below the data directory.
+struct Disk {
+    handle: File,
+    device: u64,
+}
+
+impl Disk {
+    fn open(data_dir: &Path) -> io::Result<Self> {
+        let handle = File::open(data_dir)?;
+        let device = handle.metadata()?.dev();
+        Ok(Self { handle, device })
+    }
+
+    fn serve(&self, queue: &Receiver<Request>) {
+        while let Ok(first) = queue.recv() {
+            let mut batch = vec![first];
+            batch.extend(queue.try_iter());
+            self.sync(batch);
+        }
+    }
+
+    fn sync(&self, batch: Vec<Request>) {
+        // A tenant's folder may be a link to another file system, which syncfs here would not reach.
+        let (here, elsewhere): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|request| request.job.folder.device == self.device);
+        let files: usize = here.iter().map(|request| request.job.files()).sum();
+        if files > SYNCFS_THRESHOLD {
+            let synced = rustix::fs::syncfs(&self.handle);
+            for request in here {
+                // An error concerns some file of the file system, so each is asked by itself.
+                let result = match synced {
+                    Ok(()) => request.job.confirm(),
+                    Err(_) => request.job.run(),
+                };
+                finish(request.done, result);
+            }
+        } else {
+            run_each(here);
+        }
+        run_each(elsewhere);
+    }
+}
+
+fn run_each(batch: Vec<Request>) {
+    for request in batch {
+        let result = request.job.run();
+        finish(request.done, result);
+    }
+}
+
+/// A callback that panics loses its own tenant's answer, not the thread all tenants share.
+fn finish(done: Done, result: io::Result<SyncPoint>) {
+    if catch_unwind(AssertUnwindSafe(|| done(result))).is_err() {
+        tracing::error!("a sync callback panicked");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::fresh_in;
+    use super::*;
+    use crate::journal::JournalOptions;
+
+    #[test]
+    fn jobs_of_many_tenants_are_all_answered_and_a_panic_harms_only_its_own() {
+        for tenants in [1, SYNCFS_THRESHOLD + 4] {
+            let dir = tempfile::tempdir().unwrap();
+            let disk = Disk::open(dir.path()).unwrap();
+            let (answers, answered) = channel();
+            let mut batch = Vec::new();
+            for tenant in 0..tenants {
+                let folder = dir.path().join(tenant.to_string());
+                std::fs::create_dir(&folder).unwrap();
+                let mut journal = fresh_in(&folder, JournalOptions::default());
+                journal.append(1, |_| {}).unwrap();
+                journal.flush().unwrap();
+                let answers = answers.clone();
+                batch.push(Request {
+                    job: journal.begin_sync(),
+                    done: Box::new(move |result| {
+                        answers.send(result.unwrap().seq).unwrap();
+                        assert!(tenant != 0, "a callback that panics");
+                    }),
+                });
+            }
+            drop(answers);
+            disk.sync(batch);
+            assert_eq!(answered.iter().count(), tenants);
+        }
+    }
+
+    #[test]
+    fn the_thread_outlives_a_panic_and_answers_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let syncer = Syncer::start(dir.path()).unwrap();
+        let journal = fresh_in(dir.path(), JournalOptions::default());
+        let (answers, answered) = channel();
+        syncer.submit(journal.begin_sync(), Box::new(|_| panic!("on purpose")));
+        for _ in 0..3 {
+            let answers = answers.clone();
+            let done = move |result: io::Result<SyncPoint>| answers.send(result.is_ok()).unwrap();
+            syncer.clone().submit(journal.begin_sync(), Box::new(done));
+        }
+        drop((syncer, answers));
+        assert_eq!(answered.iter().collect::<Vec<_>>(), [true; 3]);
+    }
+}

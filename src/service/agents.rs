@@ -1,0 +1,149 @@
+//! Agents.
+
+use super::{Kavach, Page, PageRequest, answer, ask, make_secret, send};
+use crate::actors::Route;
+use crate::actors::messages::{Execute, Inspect};
+use crate::domain::agent_commands::{
+    AgentPatch, AgentView, CreateAgent, NewAgent, RevokeAgent, RotateToken, UpdateAgent, unknown_agent,
+};
+use crate::domain::text::quote;
+use crate::domain::{AgentId, AgentStatus, AgentType, Code, Command, Error, Secret, Tenant, TenantRef, Timestamp};
+
+/// Calls about agents.
+pub struct Agents<'a>(pub(super) &'a Kavach);
+
+/// Which agents a list asks for. What is `None` does not restrict.
+#[derive(Clone, Debug, Default)]
+pub struct AgentFilter {
+    /// Agents of that tenant.
+    pub tenant: Option<TenantRef>,
+    /// Agents that belong to that user.
+    pub owner: Option<String>,
+    /// Agents with that status now.
+    pub status: Option<AgentStatus>,
+    /// Agents of that type.
+    pub kind: Option<AgentType>,
+}
+
+impl Agents<'_> {
+    /// Creates an agent. Answers it with its token, which is shown this once.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD`, `INVALID_PATTERN`, `AGENT_LIMIT_EXCEEDED`, `AGENT_TYPE_NOT_ALLOWED`, `TENANT_NOT_FOUND`, or
+    /// `TENANT_MISMATCH` for a tenant key that names another tenant.
+    pub async fn create(&self, new: NewAgent) -> Result<(AgentView, Secret), Error> {
+        let named = new.tenant_id.as_deref().map(TenantRef::parse);
+        let route = self.0.tenant_in_body(named.as_ref())?;
+        let token = make_secret(|random| Secret::agent_token(route.id, random))?;
+        let view = self.execute(&route, CreateAgent::parse(new, token.hash())?).await?;
+        Ok((view.ok_or_else(lost)?, token))
+    }
+
+    /// Agents in the order of their creation.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `INVALID_QUERY` for a cursor that is none.
+    pub async fn list(&self, filter: AgentFilter, page: PageRequest) -> Result<Page<AgentView>, Error> {
+        let after = match &page.cursor {
+            Some(cursor) => Some(AgentId::parse(cursor).ok_or_else(|| bad_cursor(cursor))?),
+            None => None,
+        };
+        let routes = self.0.tenants_in_filter(filter.tenant.as_ref())?;
+        let credential = self.0.credential;
+        // One more than asked for tells whether there is a next page.
+        let most = page.limit.map_or(usize::MAX, |limit| limit + 1);
+        let asked: Vec<_> = routes
+            .iter()
+            .map(|route| {
+                let filter = filter.clone();
+                let look = move |tenant: &Tenant, now| Ok(filter.select(tenant, now, after, most));
+                send(route, |reply| Inspect { credential, look, reply })
+            })
+            .collect();
+        let mut items = Vec::new();
+        for receiver in asked {
+            items.extend(answer(receiver?).await?);
+        }
+        items.sort_by_key(|view| view.agent.profile.id);
+        let more = page.limit.is_some_and(|limit| items.len() > limit);
+        items.truncate(page.limit.unwrap_or(usize::MAX));
+        let next = items.last().filter(|_| more).map(|view| view.agent.profile.id.to_string());
+        Ok(Page { items, next })
+    }
+
+    /// An agent.
+    ///
+    /// # Errors
+    /// `UNKNOWN_AGENT`.
+    pub async fn get(&self, agent: &str) -> Result<AgentView, Error> {
+        let (id, route) = self.find(agent)?;
+        self.0.inspect(&route, move |tenant, now| AgentView::find(tenant, id, now)).await
+    }
+
+    /// Changes an agent. What is omitted stays.
+    ///
+    /// # Errors
+    /// `UNKNOWN_AGENT`, `AGENT_IS_REVOKED`, `INVALID_FIELD`, `INVALID_PATTERN`, `AGENT_LIMIT_EXCEEDED`,
+    /// `AGENT_TYPE_NOT_ALLOWED`.
+    pub async fn update(&self, agent: &str, patch: AgentPatch) -> Result<AgentView, Error> {
+        let (id, route) = self.find(agent)?;
+        self.execute(&route, UpdateAgent::parse(id, patch)?).await?.ok_or_else(lost)
+    }
+
+    /// Revokes an agent for good.
+    ///
+    /// # Errors
+    /// `UNKNOWN_AGENT`.
+    pub async fn revoke(&self, agent: &str) -> Result<(), Error> {
+        let (id, route) = self.find(agent)?;
+        self.execute(&route, RevokeAgent(id)).await
+    }
+
+    /// Gives an agent a new token. The old one stays valid for `grace_seconds`.
+    ///
+    /// # Errors
+    /// `UNKNOWN_AGENT`, `AGENT_IS_REVOKED`, `INVALID_FIELD`, `ROTATION_LIMIT_EXCEEDED`.
+    pub async fn rotate(&self, agent: &str, grace_seconds: u64) -> Result<(AgentView, Secret), Error> {
+        let (id, route) = self.find(agent)?;
+        let token = make_secret(|random| Secret::agent_token(route.id, random))?;
+        let view = self.execute(&route, RotateToken::new(id, token.hash(), grace_seconds)?).await?;
+        Ok((view.ok_or_else(lost)?, token))
+    }
+
+    fn find(&self, agent: &str) -> Result<(AgentId, Route), Error> {
+        let unknown = || unknown_agent(agent);
+        let id = AgentId::parse(agent).ok_or_else(unknown)?;
+        Ok((id, self.0.tenant_of_id(id.tag(), unknown)?))
+    }
+
+    async fn execute<C>(&self, route: &Route, command: C) -> Result<C::Reply, Error>
+    where
+        C: Command + Send + 'static,
+        C::Reply: Send + 'static,
+    {
+        let credential = self.0.credential;
+        ask(route, |reply| Execute { credential, command, reply }).await
+    }
+}
+
+impl AgentFilter {
+    fn select(&self, tenant: &Tenant, now: Timestamp, after: Option<AgentId>, most: usize) -> Vec<AgentView> {
+        let Self { tenant: _, owner, status, kind } = self;
+        let wanted = tenant.agents().iter().filter(|agent| {
+            let profile = &agent.profile;
+            after.is_none_or(|after| profile.id > after)
+                && owner.as_ref().is_none_or(|owner| **owner == *profile.spec.owner)
+                && status.is_none_or(|status| agent.status(now) == status)
+                && kind.is_none_or(|kind| profile.spec.kind == kind)
+        });
+        wanted.take(most).map(|agent| AgentView::of(tenant, agent, now)).collect()
+    }
+}
+
+pub(super) fn bad_cursor(cursor: &str) -> Error {
+    Error::field(Code::InvalidQuery, "cursor", format!("must be one that a page gave, not '{}'", quote(cursor)))
+}
+
+fn lost() -> Error {
+    Error::new(Code::InternalError, "the agent is not there after its own change")
+}

@@ -1,0 +1,147 @@
+//! Authorize: which tenant decides a request, and nothing of how.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::{Kavach, answer, ask, send};
+use crate::actors::Route;
+use crate::actors::messages::{Authorize, AuthorizeMany, Explain, Explanation};
+use crate::domain::request::Asked;
+use crate::domain::{Code, Credential, Decision, Error, Request, TenantRef, TenantTag};
+
+impl Kavach {
+    /// May the agent do that? The decision is recorded before it is answered.
+    ///
+    /// # Errors
+    /// `INVALID_TOKEN`, `FORBIDDEN` for an agent that asks about another, `TENANT_NOT_FOUND` where an operator names
+    /// no agent's tenant, or that the tenant can't answer. A denial is no error.
+    pub async fn authorize(&self, request: Request) -> Result<Decision, Error> {
+        self.authorize_since(request, Instant::now()).await
+    }
+
+    /// The same for a request that arrived at that instant.
+    pub(crate) async fn authorize_since(&self, request: Request, received: Instant) -> Result<Decision, Error> {
+        let credential = self.credential;
+        if let Some(route) = self.tenant_of_agent(request.agent)? {
+            let copy = request.clone();
+            let message = |reply| Authorize { credential, request: copy, received, known_only: true, reply };
+            match ask(&route, message).await {
+                Err(error) if error.code() == Code::UnknownAgent => {}
+                decided => return decided,
+            }
+        }
+        let route = self.home_of(&request)?;
+        ask(&route, |reply| Authorize { credential, request, received, known_only: false, reply }).await
+    }
+
+    /// Decides many requests, each on its own, and answers in their order. A request whose tenant can't answer is
+    /// denied with the code that says why.
+    ///
+    /// # Errors
+    /// As for [`Kavach::authorize`], where they concern all of the requests.
+    pub async fn authorize_batch(&self, requests: Vec<Request>, received: Instant) -> Result<Vec<Decision>, Error> {
+        let credential = self.credential;
+        if !matches!(credential, Credential::Operator(_)) {
+            let route = self.own_tenant()?;
+            let message = |reply| AuthorizeMany { credential, requests, received, known_only: false, reply };
+            return Ok(ask(&route, message).await?.into_iter().flatten().collect());
+        }
+        self.check_operator_key()?;
+        self.check_phase()?;
+        let mut decisions: Vec<Option<Decision>> = vec![None; requests.len()];
+        let mut by_tenant: BTreeMap<TenantTag, Vec<usize>> = BTreeMap::new();
+        for (at, request) in requests.iter().enumerate() {
+            if let Asked::Agent(id) = request.agent {
+                by_tenant.entry(id.tag()).or_default().push(at);
+            }
+        }
+        let mut asked = Vec::new();
+        for (tag, places) in by_tenant {
+            let Some(route) = self.core.routes.with(tag, Route::clone) else { continue };
+            let part = places.iter().filter_map(|at| requests.get(*at).cloned()).collect();
+            let message = |reply| AuthorizeMany { credential, requests: part, received, known_only: true, reply };
+            asked.push((places, send(&route, message)));
+        }
+        for (places, sent) in asked {
+            let decided = match sent {
+                Ok(receiver) => answer(receiver).await,
+                Err(error) => Err(error),
+            };
+            let decided = decided.unwrap_or_else(|error| vec![Some(refused(&error)); places.len()]);
+            for (at, decision) in places.into_iter().zip(decided) {
+                if let Some(slot) = decisions.get_mut(at) {
+                    *slot = decision;
+                }
+            }
+        }
+        // What no tenant knows is recorded where the request says, one by one: it is rare.
+        for (slot, request) in decisions.iter_mut().zip(requests).filter(|(slot, _)| slot.is_none()) {
+            let decided = match self.home_of(&request) {
+                Ok(route) => {
+                    ask(&route, |reply| Authorize { credential, request, received, known_only: false, reply }).await
+                }
+                Err(error) => Err(error),
+            };
+            *slot = Some(decided.unwrap_or_else(|error| refused(&error)));
+        }
+        Ok(decisions.into_iter().flatten().collect())
+    }
+
+    /// What the decision would be, and why. Nothing is recorded or counted.
+    ///
+    /// # Errors
+    /// As for [`Kavach::authorize`]; `FORBIDDEN` for an agent token.
+    pub async fn explain(&self, request: Request) -> Result<Explanation, Error> {
+        let credential = self.credential;
+        if let Credential::AgentToken(..) = credential {
+            return Err(super::agent_may_not());
+        }
+        if let Some(route) = self.tenant_of_agent(request.agent)? {
+            let copy = request.clone();
+            let message = |reply| Explain { credential, request: copy, known_only: true, reply };
+            match ask(&route, message).await {
+                Err(error) if error.code() == Code::UnknownAgent => {}
+                explained => return explained,
+            }
+        }
+        let route = self.home_of(&request)?;
+        ask(&route, |reply| Explain { credential, request, known_only: false, reply }).await
+    }
+
+    /// Checks that a path's tenant is one the caller may name, and answers it by its id.
+    pub(crate) fn claim_in_path(&self, name: &TenantRef) -> Result<TenantRef, Error> {
+        self.tenant_in_path(name).map(|route| TenantRef::from(route.id))
+    }
+
+    /// For an operator, the tenant that the agent's id says it belongs to. Only that tenant knows whether it does.
+    fn tenant_of_agent(&self, agent: Asked) -> Result<Option<Route>, Error> {
+        match (self.credential, agent) {
+            (Credential::Operator(_), Asked::Agent(id)) => {
+                self.check_operator_key()?;
+                self.check_phase()?;
+                Ok(self.core.routes.with(id.tag(), Route::clone))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Where a request is decided whose agent no tenant knows: the key's tenant, and for an operator the one that
+    /// the request names, else the default one.
+    fn home_of(&self, request: &Request) -> Result<Route, Error> {
+        match self.credential {
+            Credential::Operator(_) => self.tenant_in_path(request.tenants.first().unwrap_or(&TenantRef::Default)),
+            Credential::TenantKey(..) | Credential::AgentToken(..) => self.own_tenant(),
+        }
+    }
+}
+
+/// An item of a batch that no tenant could decide: denied, and recorded nowhere.
+fn refused(error: &Error) -> Decision {
+    Decision {
+        allowed: false,
+        audit_id: None,
+        code: Some(error.code()),
+        reason: Some(error.message().to_owned()),
+        retry_after: None,
+    }
+}

@@ -1,0 +1,276 @@
+//! What the server offers, as plain calls: the same for its HTTP routes and for programs that embed it.
+//!
+//! A [`Kavach`] acts for one caller. The one that [`crate::App`] hands out acts as an operator; [`Kavach::acting_for`]
+//! makes one for a key. Every call finds its tenant here, by the rules of that caller, and nowhere else: a tenant key
+//! can reach no actor but its own tenant's.
+
+mod agents;
+mod audit;
+mod authorize;
+mod tenants;
+
+use std::sync::Arc;
+
+use actix::Addr;
+use actix::dev::ToEnvelope;
+use actix::prelude::SendError;
+use actix::{Handler, Message};
+use tokio::sync::oneshot;
+
+pub use agents::{AgentFilter, Agents};
+pub use audit::{Audit, AuditQuery};
+pub use tenants::{KeyWithSecret, Tenants};
+
+use crate::actors::commit::Reply;
+use crate::actors::messages::{InjectPanic, Inspect, Verify};
+use crate::actors::routes::unknown_tenant;
+use crate::actors::tenant::shutting_down;
+use crate::actors::{Core, Phase, Route, TenantActor};
+use crate::domain::tenant::Caller;
+use crate::domain::{Code, Credential, Error, Secret, Tenant, TenantId, TenantRef, TenantTag, Timestamp};
+
+/// The server, acting for one caller. Copies are cheap.
+#[derive(Clone)]
+pub struct Kavach {
+    core: Arc<Core>,
+    credential: Credential,
+}
+
+/// A part of a list, and where the rest begins.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// The cursor of the next page; `None` on the last.
+    pub next: Option<String>,
+}
+
+/// Which part of a list is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct PageRequest {
+    /// At most so many items; `None` is all of them.
+    pub limit: Option<usize>,
+    /// Where the page before ended.
+    pub cursor: Option<String>,
+}
+
+impl Kavach {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        let credential = Credential::Operator(core.operator);
+        Self { core, credential }
+    }
+
+    /// The same server, acting for whoever presents that credential. Whether it is good is checked with every call.
+    #[must_use]
+    pub fn acting_for(&self, credential: Credential) -> Self {
+        Self { core: Arc::clone(&self.core), credential }
+    }
+
+    /// Tenants and their keys.
+    pub fn tenants(&self) -> Tenants<'_> {
+        Tenants(self)
+    }
+
+    /// Agents.
+    pub fn agents(&self) -> Agents<'_> {
+        Agents(self)
+    }
+
+    /// The audit trail.
+    pub fn audit(&self) -> Audit<'_> {
+        Audit(self)
+    }
+
+    /// What the process is doing.
+    pub fn phase(&self) -> Phase {
+        self.core.phase()
+    }
+
+    /// Tenants that can't be served, with the reason callers get.
+    pub fn unavailable_tenants(&self) -> Vec<(TenantId, Error)> {
+        let routes = self.core.routes.all().into_iter();
+        routes.filter_map(|route| route.actor.err().map(|down| (route.id, down.error()))).collect()
+    }
+
+    /// Finds out who the credential is: an operator, a live key, or a live agent's token.
+    ///
+    /// # Errors
+    /// `INVALID_TOKEN`, or the tenant can't answer.
+    pub async fn authenticate(&self) -> Result<Caller, Error> {
+        match self.credential {
+            Credential::Operator(_) => self.check_operator_key().map(|()| Caller::Operator),
+            credential @ (Credential::TenantKey(..) | Credential::AgentToken(..)) => {
+                ask(&self.own_tenant()?, |reply| Verify { credential, reply }).await
+            }
+        }
+    }
+
+    /// Whether every tenant's journal can be written, as far as is known.
+    pub fn storage_works(&self) -> bool {
+        self.core.storage_failures.load(std::sync::atomic::Ordering::Relaxed) == 0
+    }
+
+    /// Panics inside a tenant's actor, so that tests can see that no other tenant notices.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, or why the tenant can't be asked.
+    #[doc(hidden)]
+    pub fn inject_panic(&self, tenant: impl Into<TenantRef>) -> Result<(), Error> {
+        let route = self.core.routes.find(&tenant.into())?;
+        route.actor.map_err(|down| down.error())?.do_send(InjectPanic);
+        Ok(())
+    }
+
+    fn check_operator_key(&self) -> Result<(), Error> {
+        match &self.credential {
+            Credential::Operator(hash) if self.core.operator.matches(hash) => Ok(()),
+            _ => Err(invalid_token()),
+        }
+    }
+
+    /// Lets only an operator go on.
+    fn check_operator(&self) -> Result<(), Error> {
+        match self.credential {
+            Credential::Operator(_) => self.check_operator_key(),
+            Credential::TenantKey(..) => Err(Error::new(Code::Forbidden, "this takes an operator key")),
+            Credential::AgentToken(..) => Err(agent_may_not()),
+        }
+    }
+
+    /// The tenant a tenant key or an agent token belongs to.
+    fn own_tenant(&self) -> Result<Route, Error> {
+        let (Credential::TenantKey(id, _) | Credential::AgentToken(id, _)) = self.credential else {
+            return Err(invalid_token());
+        };
+        self.check_phase()?;
+        self.core
+            .routes
+            .with(id.tag(), Route::clone)
+            .filter(|route| route.id == id && !matches!(&route.actor, Err(down) if down.code == Code::TenantNotFound))
+            .ok_or_else(invalid_token)
+    }
+
+    fn check_phase(&self) -> Result<(), Error> {
+        match self.core.phase() {
+            Phase::Ready => Ok(()),
+            Phase::Recovering => Err(Error::new(Code::NotReady, "the server is still reading its tenants")),
+            Phase::Draining => Err(shutting_down()),
+        }
+    }
+
+    /// The tenant that a path names. To a tenant key every other one is unknown.
+    fn tenant_in_path(&self, name: &TenantRef) -> Result<Route, Error> {
+        match self.credential {
+            Credential::Operator(_) => {
+                self.check_operator_key()?;
+                self.check_phase()?;
+                self.core.routes.find(name)
+            }
+            Credential::TenantKey(..) | Credential::AgentToken(..) => {
+                self.own_tenant().and_then(|own| if own.is_named(name) { Ok(own) } else { Err(unknown_tenant(name)) })
+            }
+        }
+    }
+
+    /// The tenant that a body names, or does not. To a tenant key every other one is a mismatch.
+    fn tenant_in_body(&self, name: Option<&TenantRef>) -> Result<Route, Error> {
+        match self.credential {
+            Credential::Operator(_) => self.tenant_in_path(name.unwrap_or(&TenantRef::Default)),
+            Credential::TenantKey(..) | Credential::AgentToken(..) => {
+                let own = self.own_tenant()?;
+                match name {
+                    Some(name) if !own.is_named(name) => {
+                        Err(Error::field(Code::TenantMismatch, "tenantId", "names another tenant than the key's"))
+                    }
+                    _ => Ok(own),
+                }
+            }
+        }
+    }
+
+    /// The tenants that a filter asks for: the named one, or all the caller may see.
+    fn tenants_in_filter(&self, name: Option<&TenantRef>) -> Result<Vec<Route>, Error> {
+        match (self.credential, name) {
+            (Credential::Operator(_), None) => {
+                self.check_operator_key()?;
+                self.check_phase()?;
+                Ok(self.core.routes.all().into_iter().filter(|route| route.actor.is_ok()).collect())
+            }
+            _ => self.tenant_in_body(name).map(|route| vec![route]),
+        }
+    }
+
+    /// The tenant to ask about an id that ends with that tag. `unknown` is the answer where there is none.
+    fn tenant_of_id(&self, tag: TenantTag, unknown: impl FnOnce() -> Error) -> Result<Route, Error> {
+        match self.credential {
+            Credential::Operator(_) => {
+                self.check_operator_key()?;
+                self.check_phase()?;
+                self.core.routes.with(tag, Route::clone).ok_or_else(unknown)
+            }
+            // The id's tag is not looked at, so an id of another tenant and one of no tenant take the same way.
+            Credential::TenantKey(..) => self.own_tenant(),
+            Credential::AgentToken(..) => Err(agent_may_not()),
+        }
+    }
+
+    /// Looks at a tenant's state.
+    async fn inspect<T: Send + 'static>(
+        &self,
+        route: &Route,
+        look: impl FnOnce(&Tenant, Timestamp) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let credential = self.credential;
+        ask(route, |reply| Inspect { credential, look, reply }).await
+    }
+}
+
+/// Sends a message to a tenant's actor. The answer is what the returned receiver gets.
+fn send<M, T>(route: &Route, make: impl FnOnce(Reply<T>) -> M) -> Result<oneshot::Receiver<Result<T, Error>>, Error>
+where
+    M: Message<Result = ()> + Send + 'static,
+    TenantActor: Handler<M>,
+    actix::Context<TenantActor>: ToEnvelope<TenantActor, M>,
+{
+    let actor: &Addr<TenantActor> = route.actor.as_ref().map_err(|down| down.error())?;
+    let (reply, answer) = oneshot::channel();
+    match actor.try_send(make(reply)) {
+        Ok(()) => Ok(answer),
+        Err(SendError::Full(_)) => {
+            Err(Error::new(Code::Overloaded, "more calls wait for this tenant than it can take; try again"))
+        }
+        Err(SendError::Closed(_)) => Err(gone()),
+    }
+}
+
+/// Waits for an answer. None comes from an actor that ended before it was sure of it.
+async fn answer<T>(receiver: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
+    receiver.await.unwrap_or_else(|_| Err(gone()))
+}
+
+async fn ask<M, T>(route: &Route, make: impl FnOnce(Reply<T>) -> M) -> Result<T, Error>
+where
+    M: Message<Result = ()> + Send + 'static,
+    TenantActor: Handler<M>,
+    actix::Context<TenantActor>: ToEnvelope<TenantActor, M>,
+{
+    answer(send(route, make)?).await
+}
+
+fn gone() -> Error {
+    Error::new(Code::TenantUnavailable, "the tenant can't answer right now; try again in a moment")
+}
+
+fn invalid_token() -> Error {
+    Error::new(Code::InvalidToken, "the key or token is not valid")
+}
+
+fn agent_may_not() -> Error {
+    Error::new(Code::Forbidden, "an agent token may only ask for its own decisions")
+}
+
+fn make_secret(make: impl FnOnce([u8; 32]) -> Secret) -> Result<Secret, Error> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|_| Error::new(Code::InternalError, "the system gave no random bytes"))?;
+    Ok(make(random))
+}

@@ -1,0 +1,170 @@
+//! Tenants and their keys.
+
+use tracing::info;
+
+use super::{Kavach, Page, PageRequest, answer, ask, make_secret, send};
+use crate::actors::messages::{Execute, Inspect};
+use crate::actors::registry::{CreateTenant, DeleteTenant, SnapshotAll};
+use crate::domain::key::{ApiKey, CreateKey, RevokeKey};
+use crate::domain::tenant::{Profile, TenantStatus};
+use crate::domain::tenant_commands::{NewTenant, SetStatus, TenantPatch, TenantSpec, UpdateTenant};
+use crate::domain::{Code, Error, KeyId, Secret, TenantId, TenantRef};
+
+/// Calls about tenants.
+pub struct Tenants<'a>(pub(super) &'a Kavach);
+
+/// A tenant key with its text, which is shown this once.
+#[derive(Clone, Debug)]
+pub struct KeyWithSecret {
+    /// The key as it is kept.
+    pub key: ApiKey,
+    /// Its text.
+    pub secret: Secret,
+}
+
+impl Tenants<'_> {
+    /// Creates a tenant.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD`, `SLUG_TAKEN`, `FORBIDDEN` for anyone but an operator.
+    pub async fn create(&self, new: NewTenant) -> Result<Profile, Error> {
+        self.0.check_operator()?;
+        let spec = TenantSpec::parse(new)?;
+        let registry = self.0.core.registry().ok_or_else(not_started)?;
+        let profile = registry.send(CreateTenant(spec)).await.unwrap_or_else(|_| Err(not_started()))?;
+        info!(tenant = %profile.id, slug = ?profile.slug, "a tenant was created");
+        Ok(profile)
+    }
+
+    /// Tenants in the order of their creation, whatever their status. A tenant key sees its own.
+    ///
+    /// # Errors
+    /// `INVALID_TOKEN`, `INVALID_QUERY` for a cursor that is none.
+    pub async fn list(&self, page: PageRequest) -> Result<Page<Profile>, Error> {
+        let after = match &page.cursor {
+            Some(cursor) => Some(TenantId::parse(cursor).ok_or_else(|| super::agents::bad_cursor(cursor))?),
+            None => None,
+        };
+        let mut routes = self.0.tenants_in_filter(None)?;
+        routes.retain(|route| !route.id.is_default() && after.is_none_or(|after| route.id > after));
+        let more = page.limit.is_some_and(|limit| routes.len() > limit);
+        routes.truncate(page.limit.unwrap_or(usize::MAX));
+        let next = routes.last().filter(|_| more).map(|route| route.id.to_string());
+        let credential = self.0.credential;
+        let look = |tenant: &crate::domain::Tenant, _| Ok(tenant.profile().clone());
+        let asked: Vec<_> =
+            routes.iter().map(|route| send(route, |reply| Inspect { credential, look, reply })).collect();
+        let mut items = Vec::with_capacity(asked.len());
+        for receiver in asked {
+            items.push(answer(receiver?).await?);
+        }
+        Ok(Page { items, next })
+    }
+
+    /// A tenant by id or slug.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`.
+    pub async fn get(&self, tenant: impl Into<TenantRef>) -> Result<Profile, Error> {
+        let route = self.0.tenant_in_path(&tenant.into())?;
+        self.0.inspect(&route, |tenant, _| Ok(tenant.profile().clone())).await
+    }
+
+    /// Changes a tenant's name and settings. What is omitted stays.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `INVALID_FIELD`.
+    pub async fn update(&self, tenant: impl Into<TenantRef>, patch: TenantPatch) -> Result<Profile, Error> {
+        self.execute(tenant, UpdateTenant(patch)).await
+    }
+
+    /// Stops all agents of a tenant.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `DEFAULT_TENANT_FIXED`.
+    pub async fn suspend(&self, tenant: impl Into<TenantRef>) -> Result<Profile, Error> {
+        self.execute(tenant, SetStatus(TenantStatus::Suspended)).await
+    }
+
+    /// Lets them work again.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`.
+    pub async fn activate(&self, tenant: impl Into<TenantRef>) -> Result<Profile, Error> {
+        self.execute(tenant, SetStatus(TenantStatus::Active)).await
+    }
+
+    /// Erases a tenant with its agents and its audit log. `confirm` is its slug.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `CONFIRMATION_REQUIRED`, `DEFAULT_TENANT_FIXED`.
+    pub async fn delete(&self, tenant: impl Into<TenantRef>, confirm: &str) -> Result<(), Error> {
+        self.0.check_operator()?;
+        self.0.check_phase()?;
+        let registry = self.0.core.registry().ok_or_else(not_started)?;
+        let message = DeleteTenant { tenant: tenant.into(), confirm: confirm.to_owned() };
+        registry.send(message).await.unwrap_or_else(|_| Err(not_started()))
+    }
+
+    /// Makes an API key for a tenant.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `INVALID_FIELD`, `KEY_LIMIT_EXCEEDED`.
+    pub async fn create_key(&self, tenant: impl Into<TenantRef>, name: &str) -> Result<KeyWithSecret, Error> {
+        self.0.check_operator()?;
+        let route = self.0.tenant_in_path(&tenant.into())?;
+        let secret = make_secret(|random| Secret::tenant_key(route.id, random))?;
+        let (credential, command) = (self.0.credential, CreateKey::new(name, &secret)?);
+        let key = ask(&route, |reply| Execute { credential, command, reply }).await?;
+        let key = key.ok_or_else(|| Error::new(Code::InternalError, "the key was not kept"))?;
+        Ok(KeyWithSecret { key, secret })
+    }
+
+    /// A tenant's live API keys, without their text.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`.
+    pub async fn keys(&self, tenant: impl Into<TenantRef>) -> Result<Vec<ApiKey>, Error> {
+        let route = self.0.tenant_in_path(&tenant.into())?;
+        self.0.inspect(&route, |tenant, _| Ok(tenant.keys().to_vec())).await
+    }
+
+    /// Revokes an API key at once.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `UNKNOWN_KEY`.
+    pub async fn revoke_key(&self, tenant: impl Into<TenantRef>, key: &str) -> Result<(), Error> {
+        let id = KeyId::parse(key).ok_or_else(|| {
+            Error::new(Code::UnknownKey, format!("there is no API key '{}'", crate::domain::text::quote(key)))
+        });
+        self.0.check_operator()?;
+        let route = self.0.tenant_in_path(&tenant.into())?;
+        let (credential, command) = (self.0.credential, RevokeKey(id?));
+        ask(&route, |reply| Execute { credential, command, reply }).await
+    }
+
+    /// Writes a snapshot of every tenant now. Answers how many tenants there are.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub async fn snapshot(&self) -> Result<usize, Error> {
+        self.0.check_operator()?;
+        self.0.check_phase()?;
+        let registry = self.0.core.registry().ok_or_else(not_started)?;
+        registry.send(SnapshotAll).await.unwrap_or_else(|_| Err(not_started()))
+    }
+
+    async fn execute<C>(&self, tenant: impl Into<TenantRef>, command: C) -> Result<Profile, Error>
+    where
+        C: crate::domain::Command<Reply = Profile> + Send + 'static,
+    {
+        self.0.check_operator()?;
+        let route = self.0.tenant_in_path(&tenant.into())?;
+        let credential = self.0.credential;
+        ask(&route, |reply| Execute { credential, command, reply }).await
+    }
+}
+
+fn not_started() -> Error {
+    Error::new(Code::NotReady, "the server has not started")
+}

@@ -1,0 +1,154 @@
+//! How a server is set up: the command line and the environment, in one place.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+
+use crate::actors::Durability;
+use crate::domain::constraint::parse_net;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "kavach", version, about, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; without one, serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Settings of `serve`.
+    #[command(flatten)]
+    pub serve: Settings,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server.
+    Serve(Settings),
+}
+
+impl Cli {
+    /// The settings to serve with.
+    pub fn into_settings(self) -> Settings {
+        match self.command {
+            Some(Command::Serve(settings)) => settings,
+            None => self.serve,
+        }
+    }
+}
+
+/// Settings of a server.
+#[derive(Clone, Debug, Args)]
+pub struct Settings {
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long, env = "KAVACH_ADDR", default_value = "127.0.0.1:7600")]
+    pub addr: SocketAddr,
+    /// Directory that holds one folder per tenant.
+    #[arg(long, env = "KAVACH_DATA_DIR", default_value = "./snapshots")]
+    pub data_dir: PathBuf,
+    /// HTTP worker threads, which also run the tenants' actors [default: one per core].
+    #[arg(long, env = "KAVACH_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+    /// When a decision's answer may leave: once the kernel has it, or once the disk has it.
+    #[arg(long, env = "KAVACH_DURABILITY", value_enum, default_value_t = Durability::Interval)]
+    pub durability: Durability,
+    /// Proxies whose X-Forwarded-For is believed: addresses or networks, separated by commas.
+    #[arg(long, env = "KAVACH_TRUSTED_PROXIES", value_delimiter = ',', value_parser = read_net)]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Fill an empty data directory with a tenant, agents and traffic to look at.
+    #[arg(long, env = "KAVACH_DEMO")]
+    pub demo: bool,
+    /// Write the log as JSON lines.
+    #[arg(long, env = "KAVACH_LOG_JSON")]
+    pub log_json: bool,
+    /// The operator key: 32 to 256 visible characters, best made by the server itself at its first start.
+    #[arg(long, env = "KAVACH_OPERATOR_KEY", hide_env_values = true)]
+    pub operator_key: Option<OperatorKey>,
+}
+
+impl Settings {
+    /// Default settings on a data directory and a free port.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            data_dir: data_dir.into(),
+            workers: None,
+            durability: Durability::Interval,
+            trusted_proxies: Vec::new(),
+            demo: false,
+            log_json: false,
+            operator_key: None,
+        }
+    }
+
+    /// Worker threads to run.
+    pub fn worker_count(&self) -> usize {
+        self.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+    }
+}
+
+fn read_net(text: &str) -> Result<IpNet, String> {
+    parse_net(text.trim()).ok_or_else(|| "not an IP address or a network such as 10.0.0.0/8".to_owned())
+}
+
+/// An operator key that somebody chose. It is not shown by `Debug`.
+#[derive(Clone)]
+pub struct OperatorKey(String);
+
+impl OperatorKey {
+    /// The key's text.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for OperatorKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OperatorKey(..)")
+    }
+}
+
+impl std::str::FromStr for OperatorKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if !(32..=256).contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(
+                "an operator key has 32 to 256 visible ASCII characters; without one the server makes one".into()
+            );
+        }
+        if text.starts_with("kv_") || text.starts_with("kvt_") {
+            return Err("an operator key does not start with kv_ or kvt_, which mark tokens and tenant keys".into());
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serving_is_the_default_command() {
+        let settings = Cli::try_parse_from(["kavach", "--addr", "127.0.0.1:0", "--demo"]).unwrap().into_settings();
+        assert!(settings.demo);
+        let args = ["kavach", "serve", "--durability", "fsync", "--trusted-proxies", "10.0.0.0/8,192.0.2.1"];
+        let settings = Cli::try_parse_from(args).unwrap().into_settings();
+        assert_eq!(settings.durability, Durability::Fsync);
+        assert_eq!(settings.trusted_proxies.len(), 2);
+    }
+
+    #[test]
+    fn bad_settings_are_refused() {
+        for args in [
+            ["kavach", "--addr", "localhost"],
+            ["kavach", "--workers", "0"],
+            ["kavach", "--durability", "maybe"],
+            ["kavach", "--trusted-proxies", "10.0.0.0/40"],
+            ["kavach", "--operator-key", "short"],
+        ] {
+            assert!(Cli::try_parse_from(args).is_err(), "{args:?}");
+        }
+    }
+}
