@@ -284,7 +284,7 @@ where
             let by = self.tenant.authenticate(&credential, now)?.as_author()?;
             self.check_writable()?;
             let moment = self.tenant.next_moment(now);
-            let (change, subject) = command.decide(&self.tenant, moment)?;
+            let (change, subject) = command.decide(&self.tenant, by, moment)?;
             let changed = change.is_some();
             if let Some(change) = change {
                 self.record(moment, &Event::Changed(ChangeRecord { by, change }))?;

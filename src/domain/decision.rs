@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::agent::{Agent, AgentStatus};
 use super::constraint::{Facts, Failure};
 use super::error::Code;
-use super::event::Record;
+use super::event::{Grant, Record};
 use super::explain::{Step, Trace};
 use super::id::{AgentId, AuditId};
 use super::pattern::Segments;
@@ -43,7 +43,7 @@ pub struct Decision {
 pub struct Verdict {
     agent: Option<AgentId>,
     owner: Option<Arc<str>>,
-    outcome: Result<u32, Denial>,
+    outcome: Result<Grant, Denial>,
 }
 
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ impl Verdict {
             action: request.action(),
             resource: request.resource(),
             arguments: request.arguments(),
-            granted_by: self.outcome.as_ref().ok().copied(),
+            granted_by: self.outcome.as_ref().ok().cloned(),
             code: denial.map(|denial| denial.code),
             reason: denial.map(|denial| Cow::Borrowed(&*denial.reason)),
             cost: request.cost,
@@ -117,7 +117,7 @@ impl Tenant {
         request: &Request,
         at: Timestamp,
         trace: &mut impl Trace,
-    ) -> Result<u32, Denial> {
+    ) -> Result<Grant, Denial> {
         if request.tenants.iter().any(|named| !self.is_named(named)) {
             let denial = Denial::new(Code::TenantMismatch, "The request names a tenant that is not the agent's");
             return Err(stop(trace, "tenant", denial));
@@ -141,15 +141,15 @@ impl Tenant {
         self.check_permissions(agent, request, at, trace)
     }
 
-    /// Answers the position of the first permission that matches and whose constraints all hold, or the failure of
-    /// the first that matches.
+    /// Answers the first permission that matches and whose constraints all hold, or the failure of the first that
+    /// matches.
     fn check_permissions(
         &self,
         agent: &Agent,
         request: &Request,
         at: Timestamp,
         trace: &mut impl Trace,
-    ) -> Result<u32, Denial> {
+    ) -> Result<Grant, Denial> {
         let permissions = &agent.profile.spec.permissions;
         let segments = Segments::of(request.resource());
         let facts = Facts { arguments: request.arguments(), ip: request.ip, at };
@@ -163,7 +163,7 @@ impl Tenant {
                 detail: format!("'{}' matches the resource and the action", permission.resource()),
             });
             match self.check_constraints(agent, permission, position, &facts, trace) {
-                Ok(()) => return Ok(position),
+                Ok(()) => return Ok(Grant { links: Vec::new(), permission: position }),
                 Err(denial) => {
                     first_failure.get_or_insert(denial);
                 }

@@ -137,8 +137,8 @@ pub struct Record<'a> {
     /// The call's arguments as compact JSON.
     #[serde(borrow)]
     pub arguments: Option<&'a str>,
-    /// Position of the permission that granted it; absent where it was denied.
-    pub granted_by: Option<u32>,
+    /// What granted it; absent where it was denied.
+    pub granted_by: Option<Grant>,
     /// Why it was denied; absent where it was allowed.
     pub code: Option<Code>,
     /// The same for people.
@@ -153,6 +153,25 @@ pub struct Record<'a> {
     pub user_agent: Option<&'a str>,
     /// Microseconds from the request's arrival to the decision.
     pub micros: u32,
+}
+
+/// What granted a call: a permission of the agent itself, or one delegated to it. Every permission on the way counts
+/// the call in its window.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The links from the calling agent to the agent whose own permission it rests on; empty where that is itself.
+    pub links: Vec<LinkUse>,
+    /// Position of that permission among the own ones of the agent at the end of the links.
+    pub permission: u32,
+}
+
+/// A delegated permission that a call made use of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkUse {
+    /// Place of the link among the tenant's.
+    pub link: u32,
+    /// Position of the permission among the link's.
+    pub permission: u32,
 }
 
 impl Record<'_> {

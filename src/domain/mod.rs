@@ -45,7 +45,7 @@ pub use audit::{AuditEntry, AuditFilter};
 pub use decision::Decision;
 pub use error::{Code, Error};
 pub use event::{Change, Event, Record};
-pub use id::{AgentId, AuditId, KeyId, TenantId, TenantRef, TenantTag};
+pub use id::{AgentId, AuditId, DelegationId, KeyId, PolicyId, TenantId, TenantRef, TenantTag};
 pub use request::Request;
 pub use secret::{Credential, Secret, SecretHash};
 pub use settings::Settings;

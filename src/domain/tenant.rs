@@ -108,7 +108,7 @@ pub trait Command: Sized {
     ///
     /// # Errors
     /// The rule that refuses it.
-    fn decide(self, tenant: &Tenant, moment: Moment) -> Result<(Option<Change>, Self::Subject), Error>;
+    fn decide(self, tenant: &Tenant, by: By, moment: Moment) -> Result<(Option<Change>, Self::Subject), Error>;
 
     /// The answer, once the change is applied.
     fn reply(tenant: &Tenant, subject: Self::Subject, now: Timestamp) -> Self::Reply;
@@ -222,7 +222,9 @@ impl Tenant {
                 let slot = record.agent.and_then(|id| self.by_id.get(&id));
                 if let Some(agent) = slot.and_then(|slot| self.state.agents.get_mut(*slot as usize)) {
                     agent.last_active_at = Some(moment.at);
-                    if let Some(window) = record.granted_by.and_then(|position| agent.window_mut(position)) {
+                    if let Some(grant) = &record.granted_by
+                        && let Some(window) = agent.window_mut(grant.permission)
+                    {
                         window.count(moment.at);
                     }
                 }
