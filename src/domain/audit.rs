@@ -10,9 +10,10 @@ use super::agent::AgentSpec;
 use super::cost::Cost;
 use super::error::Code;
 use super::event::{By, Change, ChangeRecord, Event, Record};
-use super::id::{AgentId, AuditId, TenantId};
+use super::id::{AgentId, AuditId, PolicyId, TenantId};
 use super::tenant::Moment;
 use super::time::Timestamp;
+use super::usage::UsageRecord;
 
 /// What an entry is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub enum AuditKind {
     /// A decided call.
     #[default]
     Decision,
+    /// A usage report.
+    Usage,
     /// An administrative change.
     Admin,
 }
@@ -38,11 +41,11 @@ pub enum AuditResult {
 }
 
 impl AuditResult {
-    fn of(code: Option<Code>) -> Self {
-        match code {
-            None => Self::Allowed,
-            Some(Code::RateLimited) => Self::RateLimited,
-            Some(_) => Self::Denied,
+    fn of(record: &Record<'_>) -> Self {
+        match (record.allowed(), record.rate_limited) {
+            (true, _) => Self::Allowed,
+            (false, true) => Self::RateLimited,
+            (false, false) => Self::Denied,
         }
     }
 }
@@ -81,7 +84,11 @@ pub struct AuditEntry {
     pub ip: Option<IpAddr>,
     /// The caller's `User-Agent`.
     pub user_agent: Option<Box<str>>,
-    /// For `admin` who made the change: `operator` or a key's id.
+    /// The policy that denied a call.
+    pub policy_id: Option<PolicyId>,
+    /// For `usage` the decision it settled.
+    pub r#ref: Option<AuditId>,
+    /// For `admin` and `usage` who made the change or the report: `operator` or a key's id.
     pub by: Option<Box<str>>,
     /// When it happened.
     pub timestamp: Timestamp,
@@ -118,7 +125,7 @@ impl AuditFilter {
                 agent.is_none_or(|agent| record.agent == Some(agent))
                     && owner.as_ref().is_none_or(|owner| record.owner.as_deref() == Some(owner))
                     && (actions.is_empty() || actions.iter().any(|action| **action == *record.action))
-                    && result.is_none_or(|result| AuditResult::of(record.code) == result)
+                    && result.is_none_or(|result| AuditResult::of(record) == result)
             }
             (AuditKind::Admin, Event::Changed(ChangeRecord { change, .. })) => {
                 let told = Told::of(change);
@@ -127,7 +134,15 @@ impl AuditFilter {
                     && (actions.is_empty() || actions.iter().any(|action| **action == *told.action))
                     && result.is_none_or(|result| result == AuditResult::Allowed)
             }
-            (AuditKind::Decision, Event::Changed(_)) | (AuditKind::Admin, Event::Decided(_)) => false,
+            (AuditKind::Usage, Event::Used(record)) => {
+                agent.is_none_or(|agent| record.agent == agent)
+                    && owner.as_ref().is_none_or(|owner| **owner == *record.owner)
+                    && (actions.is_empty() || actions.iter().any(|action| &**action == USAGE_ACTION))
+                    && result.is_none_or(|result| result == AuditResult::Allowed)
+            }
+            (AuditKind::Decision, Event::Changed(_) | Event::Used(_))
+            | (AuditKind::Admin, Event::Decided(_) | Event::Used(_))
+            | (AuditKind::Usage, Event::Decided(_) | Event::Changed(_)) => false,
         }
     }
 }
@@ -139,6 +154,7 @@ impl AuditEntry {
         match event {
             Event::Decided(record) => Self::of_decision(id, tenant, moment.at, record),
             Event::Changed(record) => Self::of_change(id, tenant, moment.at, record),
+            Event::Used(record) => Self::of_usage(id, tenant, moment.at, record),
         }
     }
 
@@ -152,14 +168,42 @@ impl AuditEntry {
             action: record.action.into(),
             resource: record.resource.into(),
             parameters: record.arguments.and_then(|json| RawValue::from_string(json.to_owned()).ok()),
-            result: AuditResult::of(record.code),
+            result: AuditResult::of(record),
             code: record.code,
             reason: record.reason.as_deref().map(Into::into),
             duration_ms: f64::from(record.micros) / 1_000.0,
             tokens_cost: record.cost,
             ip: record.ip,
             user_agent: record.user_agent.map(Into::into),
+            policy_id: record.policy,
+            r#ref: None,
             by: None,
+            timestamp: at,
+        }
+    }
+
+    fn of_usage(id: AuditId, tenant: TenantId, at: Timestamp, record: &UsageRecord) -> Self {
+        let UsageRecord { by, agent, owner, calls, cost, settles } = record;
+        let parameters = json!({ "calls": calls, "estimate": settles.as_ref().map(|decision| decision.estimate) });
+        Self {
+            id,
+            kind: AuditKind::Usage,
+            tenant_id: tenant,
+            agent_id: Some(*agent),
+            user_id: Some((**owner).into()),
+            action: USAGE_ACTION.into(),
+            resource: agent.to_string().into(),
+            parameters: RawValue::from_string(parameters.to_string()).ok(),
+            result: AuditResult::Allowed,
+            code: None,
+            reason: None,
+            duration_ms: 0.0,
+            tokens_cost: Some(*cost),
+            ip: None,
+            user_agent: None,
+            policy_id: None,
+            r#ref: settles.as_ref().map(|decision| AuditId::derive(decision.at, decision.seq, tenant.tag())),
+            by: Some(author(*by)),
             timestamp: at,
         }
     }
@@ -182,12 +226,21 @@ impl AuditEntry {
             tokens_cost: None,
             ip: None,
             user_agent: None,
-            by: Some(match record.by {
-                By::Operator => "operator".into(),
-                By::Key(key) => key.to_string().into(),
-            }),
+            policy_id: None,
+            r#ref: None,
+            by: Some(author(record.by)),
             timestamp: at,
         }
+    }
+}
+
+/// The action of a usage report's entry.
+const USAGE_ACTION: &str = "usage";
+
+fn author(by: By) -> Box<str> {
+    match by {
+        By::Operator => "operator".into(),
+        By::Key(key) => key.to_string().into(),
     }
 }
 
@@ -225,6 +278,25 @@ impl<'a> Told<'a> {
                 ..tenant("key.create", json!({ "name": name, "prefix": prefix }))
             },
             Change::KeyRevoked { key } => Told { subject: Some(key.to_string()), ..tenant("key.revoke", Value::Null) },
+            Change::PolicyCreated { policy, agent, owner, limits, action } => Told {
+                agent: *agent,
+                owner: owner.as_deref(),
+                subject: Some(policy.to_string()),
+                ..tenant(
+                    "policy.create",
+                    json!({ "agentId": agent, "userId": owner, "limits": limits, "action": action }),
+                )
+            },
+            Change::PolicyUpdated { policy, limits, action, disabled } => Told {
+                subject: Some(policy.to_string()),
+                ..tenant("policy.update", json!({ "limits": limits, "action": action, "disabled": disabled }))
+            },
+            Change::PolicyDeleted { policy } => {
+                Told { subject: Some(policy.to_string()), ..tenant("policy.delete", Value::Null) }
+            }
+            Change::PolicyReset { policy, period } => {
+                Told { subject: Some(policy.to_string()), ..tenant("policy.reset", json!({ "period": period })) }
+            }
             Change::AgentCreated { agent: id, spec, token: _ } => {
                 agent("agent.create", id, Some(spec), spec_json(spec))
             }

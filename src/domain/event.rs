@@ -12,11 +12,13 @@ use serde::{Deserialize, Serialize};
 use super::agent::AgentSpec;
 use super::cost::Cost;
 use super::error::Code;
-use super::id::{AgentId, KeyId, TenantId};
+use super::id::{AgentId, KeyId, PolicyId, TenantId};
+use super::policy::{Limits, Period, PolicyAction};
 use super::secret::SecretHash;
 use super::settings::Settings;
 use super::text::Slug;
 use super::time::Timestamp;
+use super::usage::UsageRecord;
 
 /// One event. Its time and sequence number stand beside it.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +27,8 @@ pub enum Event<'a> {
     Decided(Record<'a>),
     /// Somebody changed the tenant or what is in it.
     Changed(ChangeRecord),
+    /// Somebody reported what a call, or something else, really cost.
+    Used(UsageRecord),
 }
 
 /// A change and who made it.
@@ -106,6 +110,42 @@ pub enum Change {
         /// What it is.
         spec: Box<AgentSpec>,
     },
+    /// A budget policy was created.
+    PolicyCreated {
+        /// Its id.
+        policy: PolicyId,
+        /// The only agent it is about.
+        agent: Option<AgentId>,
+        /// The only owner whose agents it is about.
+        owner: Option<Arc<str>>,
+        /// Its limits.
+        limits: Limits,
+        /// What happens when one is exceeded.
+        action: PolicyAction,
+    },
+    /// A policy is now this.
+    PolicyUpdated {
+        /// Its id.
+        policy: PolicyId,
+        /// Its limits.
+        limits: Limits,
+        /// What happens when one is exceeded.
+        action: PolicyAction,
+        /// Whether it is switched off.
+        disabled: bool,
+    },
+    /// A policy is gone.
+    PolicyDeleted {
+        /// Its id.
+        policy: PolicyId,
+    },
+    /// What was used of a policy counts no more.
+    PolicyReset {
+        /// Its id.
+        policy: PolicyId,
+        /// Which counts.
+        period: Period,
+    },
     /// An agent was revoked.
     AgentRevoked {
         /// Its id.
@@ -144,6 +184,12 @@ pub struct Record<'a> {
     /// The same for people.
     #[serde(borrow)]
     pub reason: Option<Cow<'a, str>>,
+    /// Whether the denial is one of a rate, which passes by itself.
+    pub rate_limited: bool,
+    /// Whether the denial revoked the agent.
+    pub revokes: bool,
+    /// The policy that denied it.
+    pub policy: Option<PolicyId>,
     /// The estimated cost the call named.
     pub cost: Option<Cost>,
     /// The caller's address, where it is known.
