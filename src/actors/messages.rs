@@ -16,6 +16,7 @@ use crate::domain::event::ChangeRecord;
 use crate::domain::explain::Step;
 use crate::domain::request::Asked;
 use crate::domain::tenant::{Caller, Command};
+use crate::domain::usage::{UsageAnswer, UsageReport};
 use crate::domain::{AuditId, Code, Credential, Decision, Error, Event, Request, Tenant, TenantId, Timestamp};
 use crate::journal::{JournalReader, SyncPoint, codec};
 
@@ -86,6 +87,18 @@ pub struct Execute<C: Command> {
     pub command: C,
     /// Where the answer goes.
     pub reply: Reply<C::Reply>,
+}
+
+/// Record what an agent used.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RecordUsage {
+    /// Who asks.
+    pub credential: Credential,
+    /// What was used.
+    pub report: UsageReport,
+    /// Where the answer goes.
+    pub reply: Reply<UsageAnswer>,
 }
 
 /// Look at the state.
@@ -294,6 +307,30 @@ where
         match executed {
             Ok((true, answer)) => self.reply_changed(Held::of(reply, answer), ctx),
             Ok((false, answer)) => self.reply_read(Held::of(reply, answer), ctx),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Handler<RecordUsage> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, message: RecordUsage, ctx: &mut Context<Self>) {
+        let RecordUsage { credential, report, reply } = message;
+        let recorded = (|| {
+            let now = now();
+            let by = self.tenant.authenticate(&credential, now)?.as_author()?;
+            self.check_writable()?;
+            let moment = self.tenant.next_moment(now);
+            let (record, answer) = self.tenant.decide_usage(by, report, moment)?;
+            if let Some(record) = record {
+                self.record(moment, &Event::Used(record))?;
+            }
+            Ok(answer)
+        })();
+        match recorded {
+            // It is as durable as the decisions it is about.
+            Ok(answer) => self.reply_decided(Held::of(reply, answer), ctx),
             Err(error) => drop(reply.send(Err(error))),
         }
     }

@@ -184,7 +184,9 @@ impl AuditEntry {
 
     fn of_usage(id: AuditId, tenant: TenantId, at: Timestamp, record: &UsageRecord) -> Self {
         let UsageRecord { by, agent, owner, calls, cost, settles } = record;
-        let parameters = json!({ "calls": calls, "estimate": settles.as_ref().map(|decision| decision.estimate) });
+        // Written by hand, since a JSON value in memory would make a float of the cost.
+        let estimate = settles.as_ref().map_or_else(|| "null".to_owned(), |decision| decision.estimate.to_string());
+        let parameters = format!("{{\"calls\":{calls},\"estimate\":{estimate}}}");
         Self {
             id,
             kind: AuditKind::Usage,
@@ -193,7 +195,7 @@ impl AuditEntry {
             user_id: Some((**owner).into()),
             action: USAGE_ACTION.into(),
             resource: agent.to_string().into(),
-            parameters: RawValue::from_string(parameters.to_string()).ok(),
+            parameters: RawValue::from_string(parameters).ok(),
             result: AuditResult::Allowed,
             code: None,
             reason: None,

@@ -7,7 +7,9 @@
 mod agents;
 mod audit;
 mod authorize;
+mod policies;
 mod tenants;
+mod usage;
 
 use std::sync::Arc;
 
@@ -19,6 +21,7 @@ use tokio::sync::oneshot;
 
 pub use agents::{AgentFilter, Agents};
 pub use audit::{Audit, AuditQuery};
+pub use policies::{Policies, PolicyFilter};
 pub use tenants::{KeyWithSecret, Tenants};
 
 use crate::actors::commit::Reply;
@@ -43,6 +46,17 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// The cursor of the next page; `None` on the last.
     pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// The page that the first items of a list make.
+    fn cut(mut items: Vec<T>, limit: Option<usize>, cursor: impl FnOnce(&T) -> String) -> Self {
+        let limit = limit.unwrap_or(usize::MAX);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(cursor);
+        Self { items, next }
+    }
 }
 
 /// Which part of a list is asked for.
@@ -74,6 +88,11 @@ impl Kavach {
     /// Agents.
     pub fn agents(&self) -> Agents<'_> {
         Agents(self)
+    }
+
+    /// Budget policies.
+    pub fn policies(&self) -> Policies<'_> {
+        Policies(self)
     }
 
     /// The audit trail.
@@ -255,6 +274,11 @@ where
     actix::Context<TenantActor>: ToEnvelope<TenantActor, M>,
 {
     answer(send(route, make)?).await
+}
+
+fn bad_cursor(cursor: &str) -> Error {
+    let problem = format!("must be one that a page gave, not '{}'", crate::domain::text::quote(cursor));
+    Error::field(Code::InvalidQuery, "cursor", problem)
 }
 
 fn gone() -> Error {

@@ -43,7 +43,7 @@ impl Tenants<'_> {
     /// `INVALID_TOKEN`, `INVALID_QUERY` for a cursor that is none.
     pub async fn list(&self, page: PageRequest) -> Result<Page<Profile>, Error> {
         let after = match &page.cursor {
-            Some(cursor) => Some(TenantId::parse(cursor).ok_or_else(|| super::agents::bad_cursor(cursor))?),
+            Some(cursor) => Some(TenantId::parse(cursor).ok_or_else(|| super::bad_cursor(cursor))?),
             None => None,
         };
         let mut routes = self.0.tenants_in_filter(None)?;
