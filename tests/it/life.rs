@@ -55,7 +55,8 @@ fn a_tenants_life() {
     // All tenants, whatever their status; the default one is not among them.
     operator.tenant("globex");
     operator.post("/v1/tenants/globex/suspend", json!({})).expect(200);
-    let slugs = || -> Vec<Value> { server.operator().get("/v1/tenants").items().iter().map(|t| t["slug"].clone()).collect() };
+    let slugs =
+        || -> Vec<Value> { server.operator().get("/v1/tenants").items().iter().map(|t| t["slug"].clone()).collect() };
     assert_eq!(slugs(), ["acme", "globex"]);
 
     // Calls, with the token alone and with the operator's key and the agent's id.
