@@ -239,7 +239,9 @@ where
     let mut response = HttpResponse::Ok();
     response.insert_header((CONTENT_TYPE, "application/json"));
     if let Some(cursor) = &page.next {
-        let pairs = form_urlencoded::parse(request.query_string().as_bytes()).filter(|(name, _)| name != "cursor");
+        // The cursor stands behind all that was skipped: an offset beside it would skip once more.
+        let pairs = form_urlencoded::parse(request.query_string().as_bytes())
+            .filter(|(name, _)| !matches!(&**name, "cursor" | "offset"));
         let query =
             form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).append_pair("cursor", cursor).finish();
         response.insert_header((LINK, format!("<{}?{query}>; rel=\"next\"", request.path())));
