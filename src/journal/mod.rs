@@ -77,6 +77,7 @@ mod snapshot;
 mod sync;
 mod syncer;
 mod verify;
+mod walk;
 mod writer;
 
 #[cfg(test)]
@@ -101,4 +102,5 @@ pub use seal::SealJob;
 pub use snapshot::{LoadedSnapshot, Snapshot, SnapshotJob, load_snapshot};
 pub use sync::{SyncJob, SyncPoint};
 pub use syncer::Syncer;
+pub use walk::Walk;
 pub use writer::{Journal, JournalOptions};
