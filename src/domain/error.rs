@@ -76,6 +76,7 @@ codes! {
     KeyLimitExceeded "KEY_LIMIT_EXCEEDED" 422 "The tenant has as many API keys as one may have.";
     PolicyLimitExceeded "POLICY_LIMIT_EXCEEDED" 422 "The tenant has as many policies as one may have.";
     RotationLimitExceeded "ROTATION_LIMIT_EXCEEDED" 422 "As many old tokens as allowed are still in their grace.";
+    TooManyStreams "TOO_MANY_STREAMS" 429 "As many audit streams or exports are open as the tenant, or the server, may have.";
     InternalError "INTERNAL_ERROR" 500 "A defect of the server. Nothing was changed.";
     NotReady "NOT_READY" 503 "The server is still recovering its tenants.";
     ShuttingDown "SHUTTING_DOWN" 503 "The server is shutting down.";

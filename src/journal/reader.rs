@@ -117,7 +117,7 @@ impl JournalReader {
     /// Calls `f` with each event from `from_seq` on, the oldest first, until it breaks.
     pub fn oldest_first(&self, from_seq: u64, f: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>) -> io::Result<()> {
         let mut walk = self.walk(from_seq);
-        while let Some((seq, payload)) = walk.next()? {
+        while let Some((seq, payload)) = walk.step()? {
             if f(seq, payload).is_break() {
                 break;
             }

@@ -64,7 +64,7 @@ impl Walk {
     ///
     /// # Errors
     /// `InvalidData` names the file and the place of damage.
-    pub fn next(&mut self) -> io::Result<Option<(u64, &[u8])>> {
+    pub fn step(&mut self) -> io::Result<Option<(u64, &[u8])>> {
         while self.loaded.as_ref().is_none_or(|loaded| self.next_event >= loaded.events.len()) {
             self.loaded = None;
             if self.next_piece >= self.reader.pieces() {
@@ -108,7 +108,7 @@ mod tests {
         for from in 0..=SEVERAL + 1 {
             let mut walk = reader.walk(from);
             let mut seen = Vec::new();
-            while let Some((seq, payload)) = walk.next().unwrap() {
+            while let Some((seq, payload)) = walk.step().unwrap() {
                 seen.push((seq, payload.to_vec()));
                 assert_eq!(walk.next_seq(), seq + 1);
                 if seq % 3 == 0 {
@@ -117,7 +117,7 @@ mod tests {
             }
             let expected: Vec<_> = events.iter().filter(|event| event.0 >= from).cloned().collect();
             assert_eq!(seen, expected, "from {from}");
-            assert_eq!(walk.next().unwrap(), None);
+            assert_eq!(walk.step().unwrap(), None);
         }
     }
 

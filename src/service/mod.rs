@@ -7,8 +7,11 @@
 mod agents;
 mod audit;
 mod authorize;
+mod export;
+mod follow;
 mod policies;
 mod tenants;
+mod trail;
 mod usage;
 
 use std::sync::Arc;
@@ -21,6 +24,8 @@ use tokio::sync::oneshot;
 
 pub use agents::{AgentFilter, Agents};
 pub use audit::{Audit, AuditQuery};
+pub use export::{Export, ExportFormat, write_line};
+pub use follow::{AuditStream, KEEP_ALIVE, News, WriteEntry};
 pub use policies::{Policies, PolicyFilter};
 pub use tenants::{KeyWithSecret, Tenants};
 
