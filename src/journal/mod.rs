@@ -80,6 +80,8 @@ mod verify;
 mod writer;
 
 #[cfg(test)]
+mod codec_tests;
+#[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
 mod model_tests;
