@@ -238,7 +238,7 @@ impl Run {
         let DraftPatch { name, kind, permissions, expires_in, metadata } = draft.clone();
         let permissions = permissions.map(|Replacement { kept, added }| {
             let old: &[Permission] = self.model.agents.get(agent).map_or(&[], |agent| &agent.spec.permissions);
-            let kept = kept.into_iter().filter_map(|at| old.get(at).cloned());
+            let kept = kept.into_iter().filter_map(|at| old.get(at % old.len().max(1)).cloned());
             kept.chain(added).collect::<Vec<_>>()
         });
         let patch = naive::Patch {
@@ -490,8 +490,11 @@ impl Run {
         assert_eq!(spec.permissions.as_slice().len(), expected.spec.permissions.len());
         for (at, permission) in expected.spec.permissions.iter().enumerate() {
             let max = permission.constraints.as_ref().and_then(|limits| limits.max_calls_per_hour);
-            let used = found.window(at as u32).map(|window| window.used(Timestamp::from_millis(now)) as usize);
-            assert_eq!(used, max.map(|_| model.used(expected.places[at], now)));
+            // Now, and as the hour goes by.
+            for time in [0, 300, 3_000, 3_300, 3_600].map(|seconds| now + seconds * 1_000) {
+                let used = found.window(at as u32).map(|window| window.used(Timestamp::from_millis(time)) as usize);
+                assert_eq!(used, max.map(|_| model.used(expected.places[at], time)));
+            }
             assert_eq!(spec.permissions.as_slice()[at].resource(), permission.resource);
         }
     }

@@ -123,7 +123,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Milliseconds that meet graces, expiries and buckets exactly, or miss them by one.
 fn clock() -> impl Strategy<Value = i64> {
-    let steps = [1, 1_000, 60_000, 300_000, 3_600_000, 39_600_000];
+    let steps = [1, 1_000, 60_000, 300_000, 3_300_000, 3_600_000, 21_600_000];
     (select(steps.to_vec()), -1..=1_i64, prop_oneof![5 => Just(1), 1 => Just(-1)])
         .prop_map(|(step, off, direction)| (step + off) * direction)
 }
@@ -171,7 +171,9 @@ fn permission() -> impl Strategy<Value = Permission> {
     let resource = vec(segment, 1..5).prop_map(|segments| segments.join(":"));
     let action = prop_oneof![50 => select(vec!["read", "read", "write", "export", "*"]), 1 => Just("re*")];
     let actions = prop_oneof![50 => vec(action, 1..3), 1 => Just(Vec::new())];
-    (resource, actions, weighted(0.6, limits())).prop_map(|(resource, actions, constraints)| Permission {
+    let rate = (1..5_u32).prop_map(|max| Limits { max_calls_per_hour: Some(max), ..Limits::default() });
+    let limits = prop_oneof![1 => rate, 2 => limits()];
+    (resource, actions, weighted(0.6, limits)).prop_map(|(resource, actions, constraints)| Permission {
         resource,
         actions: actions.into_iter().map(str::to_owned).collect(),
         constraints,
