@@ -109,7 +109,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => index.clone().prop_map(Step::Revoke),
         6 => (index.clone(), grace(), times.clone())
             .prop_map(|(agent, grace, times)| Step::Rotate { agent, grace, times }),
-        4 => (weighted(0.2, select(vec!["Acme", " Acme 2 ", "  "])), settings_patch())
+        6 => (weighted(0.2, select(vec!["Acme", " Acme 2 ", "  "])), settings_patch())
             .prop_map(|(name, patch)| Step::Tenant(name, patch)),
         3 => prop::bool::weighted(0.4).prop_map(Step::Suspend),
         2 => Just(Step::CreateKey),
@@ -144,7 +144,7 @@ fn draft_patch() -> impl Strategy<Value = DraftPatch> {
         weighted(0.2, select(vec!["bot", "other bot"])),
         weighted(0.2, kind()),
         weighted(0.5, replacement),
-        weighted(0.4, of(clock())),
+        weighted(0.5, of(clock())),
         weighted(0.2, of(metadata())),
     )
         .prop_map(|(name, kind, permissions, expires_in, metadata)| DraftPatch {
@@ -214,7 +214,7 @@ fn settings_patch() -> impl Strategy<Value = SettingsPatch> {
         vec![Kind::Delegated, Kind::Autonomous],
     ];
     (
-        weighted(0.5, of(0..8_u32)),
+        weighted(0.7, of(0..5_u32)),
         weighted(0.2, of(prop_oneof![20 => 1..4_u32, 1 => Just(0)])),
         weighted(0.2, of(prop_oneof![20 => 1..400_u32, 1 => Just(0)])),
         weighted(0.3, weighted(0.4, select(types))),
