@@ -193,7 +193,7 @@ impl From<PolicyView> for PolicyJson {
         let PolicyView { tenant, policy: Policy { profile, usage }, status } = view;
         let Limits { max_calls_per_day, max_calls_per_month, max_tokens_cost_per_day, max_tokens_cost_per_month } =
             profile.limits;
-        let Usage { at, calls_today, calls_this_month, tokens_cost_today, tokens_cost_this_month } = usage;
+        let Usage { at, calls_today, calls_this_month, tokens_cost_today, tokens_cost_this_month, .. } = usage;
         Self {
             id: profile.id,
             tenant_id: tenant,

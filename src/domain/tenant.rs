@@ -257,7 +257,7 @@ impl Tenant {
         match event {
             Event::Decided(record) => self.apply_decision(moment, record),
             Event::Used(record) => self.apply_usage(moment, record),
-            Event::Changed(record) => self.apply_change(moment.at, record.by, &record.change),
+            Event::Changed(record) => self.apply_change(moment, record.by, &record.change),
         }
     }
 
@@ -297,7 +297,8 @@ impl Tenant {
         }
     }
 
-    fn apply_change(&mut self, at: Timestamp, by: By, change: &Change) {
+    fn apply_change(&mut self, moment: Moment, by: By, change: &Change) {
+        let at = moment.at;
         let profile = &mut self.state.profile;
         match change {
             Change::TenantCreated { id, name, slug, settings } => {
@@ -366,7 +367,7 @@ impl Tenant {
                 self.policy_index = PolicyIndex::build(&self.state.policies);
             }
             Change::PolicyReset { policy, period } => {
-                self.change_policy(*policy, |policy| policy.usage.reset(at, *period));
+                self.change_policy(*policy, |policy| policy.usage.reset(moment, *period));
             }
             Change::TokenRotated { agent, token, grace_until } => self.change_agent(*agent, |agent| {
                 let profile = Arc::make_mut(&mut agent.profile);
