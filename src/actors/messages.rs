@@ -375,7 +375,7 @@ impl Handler<OpenAudit> for TenantActor {
             return drop(reply.send(Err(error)));
         }
         // The reader sees what the file holds.
-        self.flush(ctx);
+        self.write(ctx);
         let Some(journal) = &self.journal else { return drop(reply.send(Err(shutting_down()))) };
         let days = self.tenant.profile().settings.audit_retention_days;
         let horizon = days.map(|days| now.plus_millis(-i64::from(days) * 24 * 60 * 60 * 1_000));
@@ -399,7 +399,7 @@ impl Handler<Close> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, Close { done }: Close, ctx: &mut Context<Self>) {
-        self.flush(ctx);
+        self.write(ctx);
         let Some(journal) = self.journal.take() else { return };
         self.ending = Ending::Clean;
         let id = self.tenant.id();

@@ -61,11 +61,12 @@ impl Registry {
         profile
     }
 
-    /// Keeps a tenant's id and slug taken while it has no actor.
-    fn mark_down(&mut self, id: TenantId, slug: Option<Slug>, code: Code, reason: String) {
+    /// Keeps a tenant's id and slug taken while it has no actor. Answers the entry's generation.
+    fn mark_down(&mut self, id: TenantId, slug: Option<Slug>, code: Code, reason: String) -> u64 {
         self.next_generation += 1;
         let generation = self.next_generation;
         self.core.routes.insert(Route { id, slug, generation, actor: Err(Down { code, reason }) });
+        generation
     }
 
     fn take_loaded(&mut self, id: TenantId, slug: Option<Slug>, loaded: Result<Loaded, String>, storage_failed: bool) {
@@ -345,9 +346,12 @@ impl Handler<TenantDown> for Registry {
 impl Registry {
     fn rebuild(&mut self, id: TenantId, slug: Option<Slug>, storage_failed: bool, ctx: &mut Context<Self>) {
         let reason = "the tenant is being rebuilt; try again in a moment";
-        self.mark_down(id, slug.clone(), Code::TenantUnavailable, reason.to_owned());
+        let generation = self.mark_down(id, slug.clone(), Code::TenantUnavailable, reason.to_owned());
         let work = load(Arc::clone(&self.core), id).into_actor(self).map(move |loaded, actor, _| {
-            actor.take_loaded(id, slug, loaded, storage_failed);
+            // A tenant that was erased meanwhile does not come back.
+            if actor.core.routes.with(id.tag(), |route| route.generation) == Some(generation) {
+                actor.take_loaded(id, slug, loaded, storage_failed);
+            }
         });
         ctx.spawn(work);
     }

@@ -108,7 +108,9 @@ impl Kavach {
     /// Tenants that can't be served, with the reason callers get.
     pub fn unavailable_tenants(&self) -> Vec<(TenantId, Error)> {
         let routes = self.core.routes.all().into_iter();
-        routes.filter_map(|route| route.actor.err().map(|down| (route.id, down.error()))).collect()
+        let down = routes.filter_map(|route| route.actor.err().map(|down| (route.id, down.error())));
+        // One that is being erased is missed by nobody.
+        down.filter(|(_, error)| error.code() != Code::TenantNotFound).collect()
     }
 
     /// Finds out who the credential is: an operator, a live key, or a live agent's token.

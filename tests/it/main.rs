@@ -29,6 +29,7 @@ mod limits;
 mod mutation;
 mod panics;
 mod secrets;
+mod snapshots;
 mod storage;
 mod tokens;
 mod tools;
