@@ -172,6 +172,14 @@ pub struct Retire {
 #[rtype(result = "()")]
 pub struct InjectPanic;
 
+/// Do nothing until the other end says so or is gone: what tests use to see a mailbox fill.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct InjectStall(
+    /// The other end.
+    pub std::sync::mpsc::Receiver<()>,
+);
+
 /// The mailbox is empty: give the kernel what was appended.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -443,5 +451,13 @@ impl Handler<InjectPanic> for TenantActor {
     #[expect(clippy::panic, reason = "it is the message's whole purpose")]
     fn handle(&mut self, _: InjectPanic, _: &mut Context<Self>) {
         panic!("a panic was injected");
+    }
+}
+
+impl Handler<InjectStall> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, InjectStall(until): InjectStall, _: &mut Context<Self>) {
+        let _ = until.recv();
     }
 }

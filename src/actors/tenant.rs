@@ -278,7 +278,6 @@ impl Actor for TenantActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
         // Tenants that started together take their turns.
         let offset = Duration::from_secs(u64::from(self.tenant.id().tag().0) % SNAPSHOT_INTERVAL.as_secs());
         ctx.run_later(offset, |actor, ctx| {

@@ -27,6 +27,7 @@ mod harness;
 mod life;
 mod limits;
 mod mutation;
+mod overload;
 mod panics;
 mod secrets;
 mod snapshots;
