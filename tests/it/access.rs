@@ -226,7 +226,7 @@ fn every_route_answers_every_key_as_the_table_says() {
                 };
                 touched[0] |= granted && reaches(About::Own);
                 touched[1] |= granted && reaches(About::Foreign);
-                if kind == Kind::OwnKey && about != About::Own || kind == Kind::OwnToken && about != About::Own {
+                if matches!(kind, Kind::OwnKey | Kind::OwnToken) && about != About::Own {
                     hidden.push(comparable(&answer, &target));
                 }
                 if granted && row.changes {
