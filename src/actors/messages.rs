@@ -16,6 +16,7 @@ use crate::domain::event::ChangeRecord;
 use crate::domain::explain::Step;
 use crate::domain::request::Asked;
 use crate::domain::tenant::{Caller, Command};
+use crate::domain::usage::{UsageAnswer, UsageReport};
 use crate::domain::{AuditId, Code, Credential, Decision, Error, Event, Request, Tenant, TenantId, Timestamp};
 use crate::journal::{JournalReader, SyncPoint, codec};
 
@@ -88,6 +89,18 @@ pub struct Execute<C: Command> {
     pub reply: Reply<C::Reply>,
 }
 
+/// Record what an agent used.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RecordUsage {
+    /// Who asks.
+    pub credential: Credential,
+    /// What was used.
+    pub report: UsageReport,
+    /// Where the answer goes.
+    pub reply: Reply<UsageAnswer>,
+}
+
 /// Look at the state.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -158,6 +171,14 @@ pub struct Retire {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct InjectPanic;
+
+/// Do nothing until the other end says so or is gone: what tests use to see a mailbox fill.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct InjectStall(
+    /// The other end.
+    pub std::sync::mpsc::Receiver<()>,
+);
 
 /// The mailbox is empty: give the kernel what was appended.
 #[derive(Message)]
@@ -284,7 +305,7 @@ where
             let by = self.tenant.authenticate(&credential, now)?.as_author()?;
             self.check_writable()?;
             let moment = self.tenant.next_moment(now);
-            let (change, subject) = command.decide(&self.tenant, moment)?;
+            let (change, subject) = command.decide(&self.tenant, by, moment)?;
             let changed = change.is_some();
             if let Some(change) = change {
                 self.record(moment, &Event::Changed(ChangeRecord { by, change }))?;
@@ -294,6 +315,30 @@ where
         match executed {
             Ok((true, answer)) => self.reply_changed(Held::of(reply, answer), ctx),
             Ok((false, answer)) => self.reply_read(Held::of(reply, answer), ctx),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Handler<RecordUsage> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, message: RecordUsage, ctx: &mut Context<Self>) {
+        let RecordUsage { credential, report, reply } = message;
+        let recorded = (|| {
+            let now = now();
+            let by = self.tenant.authenticate(&credential, now)?.as_author()?;
+            self.check_writable()?;
+            let moment = self.tenant.next_moment(now);
+            let (record, answer) = self.tenant.decide_usage(by, report, moment)?;
+            if let Some(record) = record {
+                self.record(moment, &Event::Used(record))?;
+            }
+            Ok(answer)
+        })();
+        match recorded {
+            // It is as durable as the decisions it is about.
+            Ok(answer) => self.reply_decided(Held::of(reply, answer), ctx),
             Err(error) => drop(reply.send(Err(error))),
         }
     }
@@ -338,7 +383,7 @@ impl Handler<OpenAudit> for TenantActor {
             return drop(reply.send(Err(error)));
         }
         // The reader sees what the file holds.
-        self.flush(ctx);
+        self.write(ctx);
         let Some(journal) = &self.journal else { return drop(reply.send(Err(shutting_down()))) };
         let days = self.tenant.profile().settings.audit_retention_days;
         let horizon = days.map(|days| now.plus_millis(-i64::from(days) * 24 * 60 * 60 * 1_000));
@@ -362,7 +407,7 @@ impl Handler<Close> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, Close { done }: Close, ctx: &mut Context<Self>) {
-        self.flush(ctx);
+        self.write(ctx);
         let Some(journal) = self.journal.take() else { return };
         self.ending = Ending::Clean;
         let id = self.tenant.id();
@@ -406,5 +451,13 @@ impl Handler<InjectPanic> for TenantActor {
     #[expect(clippy::panic, reason = "it is the message's whole purpose")]
     fn handle(&mut self, _: InjectPanic, _: &mut Context<Self>) {
         panic!("a panic was injected");
+    }
+}
+
+impl Handler<InjectStall> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, InjectStall(until): InjectStall, _: &mut Context<Self>) {
+        let _ = until.recv();
     }
 }

@@ -6,8 +6,7 @@ use std::time::Instant;
 
 use actix_web::http::header::USER_AGENT;
 use actix_web::{HttpRequest, HttpResponse, web::Path};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::auth::{Admin, Decider};
@@ -19,7 +18,7 @@ use crate::domain::cost::Cost;
 use crate::domain::limits::{MAX_AUTHORIZE_BODY_BYTES, MAX_BATCH, MAX_BODY_BYTES};
 use crate::domain::request::Asked;
 use crate::domain::text::quote;
-use crate::domain::{Code, Error, Request, TenantRef};
+use crate::domain::{Code, Decision, Error, Request, TenantRef};
 
 /// An authorize body. Fields it does not know are ignored.
 #[derive(Deserialize)]
@@ -55,6 +54,11 @@ struct Context<'a> {
 struct BatchBody<'a> {
     #[serde(borrow)]
     requests: Vec<AuthorizeBody<'a>>,
+}
+
+#[derive(Serialize)]
+struct BatchAnswer {
+    results: Vec<Decision>,
 }
 
 /// What a request takes from its connection rather than its body.
@@ -166,7 +170,7 @@ pub async fn batch(decider: Decider, (http, Raw(body)): (HttpRequest, Raw<MAX_BO
         decider.kavach.authenticate().await?;
     }
     let results = decider.kavach.authorize_batch(read?, received).await?;
-    views::json(HttpResponse::Ok(), &json!({ "results": results }))
+    views::json(HttpResponse::Ok(), &BatchAnswer { results })
 }
 
 fn read_batch(connection: &Connection<'_>, body: &[u8]) -> Result<Vec<Request>, Problem> {

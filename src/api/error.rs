@@ -108,3 +108,30 @@ impl ResponseError for Problem {
         response.body(serde_json::to_vec(&body).unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `docs/errors.md`, as the table of codes makes it.
+    fn page() -> String {
+        let mut page = String::from(
+            "# Codes\n\nMade from the table in `src/domain/error.rs`; `KAVACH_BLESS=1 cargo test codes` writes it anew.\n\n\
+             An error is answered as `application/problem+json` (RFC 9457) with the code in `code`. In a decision, which is\n\
+             always a 200, the code says why the call was denied.\n\n| code | status | meaning |\n| --- | --- | --- |\n",
+        );
+        for code in Code::ALL {
+            page += &format!("| `{code}` | {} | {} |\n", code.status(), code.meaning());
+        }
+        page
+    }
+
+    #[test]
+    fn the_page_of_codes_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md");
+        if std::env::var_os("KAVACH_BLESS").is_some() {
+            std::fs::write(path, page()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap(), page(), "write it anew with KAVACH_BLESS=1");
+    }
+}

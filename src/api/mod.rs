@@ -15,8 +15,10 @@ pub mod authorize;
 pub mod error;
 pub mod health;
 pub mod input;
+pub mod policies;
 pub mod routes;
 pub mod tenants;
+pub mod usage;
 pub mod views;
 
 pub use auth::Access;

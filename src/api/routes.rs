@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::auth::{Access, Guard, Shared};
 use super::error::Problem;
-use super::{agents, audit, authorize, health, tenants};
+use super::{agents, audit, authorize, health, policies, tenants, usage};
 use crate::domain::Code;
 use crate::service::Kavach;
 
@@ -73,6 +73,14 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::POST, "/v1/authorize", authorize::single),
         endpoint(Method::POST, "/v1/authorize/batch", authorize::batch),
         endpoint(Method::POST, "/v1/authorize/explain", authorize::explain),
+        endpoint(Method::POST, "/v1/policies", policies::create),
+        endpoint(Method::GET, "/v1/policies", policies::list),
+        endpoint(Method::GET, "/v1/policies/{id}", policies::get),
+        endpoint(Method::PATCH, "/v1/policies/{id}", policies::update),
+        endpoint(Method::DELETE, "/v1/policies/{id}", policies::delete),
+        endpoint(Method::POST, "/v1/policies/{id}/reset", policies::reset),
+        endpoint(Method::POST, "/v1/budget/check", policies::check),
+        endpoint(Method::POST, "/v1/usage", usage::report),
         endpoint(Method::GET, "/v1/audit", audit::query),
         endpoint(Method::GET, "/v1/audit/{id}", audit::get),
         endpoint(Method::POST, "/v1/snapshot", tenants::snapshot),

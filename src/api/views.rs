@@ -10,11 +10,14 @@ use super::error::Problem;
 use super::routes::Answer;
 use crate::domain::agent_commands::AgentView;
 use crate::domain::constraint::{ConstraintsSpec, TimeWindowSpec};
+use crate::domain::cost::Cost;
 use crate::domain::key::ApiKey;
 use crate::domain::permission::PermissionSpec;
+use crate::domain::policy::{Limits, Policy, PolicyAction, PolicyStatus, Usage};
+use crate::domain::policy_commands::PolicyView;
 use crate::domain::tenant::{Profile, TenantStatus};
 use crate::domain::text::DEFAULT_TENANT_NAME;
-use crate::domain::{AgentId, AgentStatus, AgentType, Code, KeyId, Secret, Settings, TenantId, Timestamp};
+use crate::domain::{AgentId, AgentStatus, AgentType, Code, KeyId, PolicyId, Secret, Settings, TenantId, Timestamp};
 use crate::service::Page;
 
 /// Items of a list from which on its JSON is made on a thread that serves no calls.
@@ -146,6 +149,77 @@ impl From<PermissionSpec> for PermissionJson {
     }
 }
 
+/// A budget policy.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyJson {
+    id: PolicyId,
+    tenant_id: TenantId,
+    agent_id: Option<AgentId>,
+    user_id: Option<String>,
+    limits: LimitsJson,
+    action: PolicyAction,
+    status: PolicyStatus,
+    current_usage: UsageJson,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LimitsJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_calls_per_day: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_calls_per_month: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens_cost_per_day: Option<Cost>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens_cost_per_month: Option<Cost>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UsageJson {
+    calls_today: u64,
+    calls_this_month: u64,
+    tokens_cost_today: Cost,
+    tokens_cost_this_month: Cost,
+    last_updated: Option<Timestamp>,
+}
+
+impl From<PolicyView> for PolicyJson {
+    fn from(view: PolicyView) -> Self {
+        let PolicyView { tenant, policy: Policy { profile, usage }, status } = view;
+        let Limits { max_calls_per_day, max_calls_per_month, max_tokens_cost_per_day, max_tokens_cost_per_month } =
+            profile.limits;
+        let Usage { at, calls_today, calls_this_month, tokens_cost_today, tokens_cost_this_month, .. } = usage;
+        Self {
+            id: profile.id,
+            tenant_id: tenant,
+            agent_id: profile.agent,
+            user_id: profile.owner.as_deref().map(ToOwned::to_owned),
+            limits: LimitsJson {
+                max_calls_per_day,
+                max_calls_per_month,
+                max_tokens_cost_per_day,
+                max_tokens_cost_per_month,
+            },
+            action: profile.action,
+            status,
+            current_usage: UsageJson {
+                calls_today,
+                calls_this_month,
+                tokens_cost_today,
+                tokens_cost_this_month,
+                last_updated: at,
+            },
+            created_at: profile.created_at,
+            updated_at: profile.updated_at,
+        }
+    }
+}
+
 /// An answer that holds this value as JSON.
 pub fn json(mut response: HttpResponseBuilder, value: &impl Serialize) -> Answer {
     Ok(response.insert_header((CONTENT_TYPE, "application/json")).body(to_bytes(value)?))
@@ -165,7 +239,9 @@ where
     let mut response = HttpResponse::Ok();
     response.insert_header((CONTENT_TYPE, "application/json"));
     if let Some(cursor) = &page.next {
-        let pairs = form_urlencoded::parse(request.query_string().as_bytes()).filter(|(name, _)| name != "cursor");
+        // The cursor stands behind all that was skipped: an offset beside it would skip once more.
+        let pairs = form_urlencoded::parse(request.query_string().as_bytes())
+            .filter(|(name, _)| !matches!(&**name, "cursor" | "offset"));
         let query =
             form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).append_pair("cursor", cursor).finish();
         response.insert_header((LINK, format!("<{}?{query}>; rel=\"next\"", request.path())));

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::agent::{Agent, AgentSpec, AgentStatus, AgentType};
 use super::arguments::compact;
 use super::error::{Code, Error};
-use super::event::Change;
+use super::event::{By, Change};
 use super::id::{AgentId, TenantId};
 use super::limits::{MAX_GRACE_SECONDS, MAX_GRACED_TOKENS, MAX_METADATA_BYTES};
 use super::permission::{PermissionSet, PermissionSpec};
@@ -173,7 +173,7 @@ impl Command for CreateAgent {
     type Subject = AgentId;
     type Reply = Option<AgentView>;
 
-    fn decide(self, tenant: &Tenant, moment: Moment) -> Result<(Option<Change>, AgentId), Error> {
+    fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, AgentId), Error> {
         check_type(tenant, self.spec.kind)?;
         if self.spec.expires_at.is_none_or(|expires| expires > moment.at) {
             check_room(tenant, moment.at)?;
@@ -221,7 +221,7 @@ impl Command for UpdateAgent {
     type Subject = AgentId;
     type Reply = Option<AgentView>;
 
-    fn decide(self, tenant: &Tenant, moment: Moment) -> Result<(Option<Change>, AgentId), Error> {
+    fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, AgentId), Error> {
         let Self { id, owner, name, kind, permissions, expires_at, metadata } = self;
         let agent = unrevoked(tenant, id)?;
         if let Some(kind) = kind.filter(|kind| *kind != agent.profile.spec.kind) {
@@ -260,7 +260,7 @@ impl Command for RevokeAgent {
     type Subject = ();
     type Reply = ();
 
-    fn decide(self, tenant: &Tenant, _: Moment) -> Result<(Option<Change>, ()), Error> {
+    fn decide(self, tenant: &Tenant, _: By, _: Moment) -> Result<(Option<Change>, ()), Error> {
         let revoked = existing(tenant, self.0)?.profile.revoked;
         Ok(((!revoked).then_some(Change::AgentRevoked { agent: self.0 }), ()))
     }
@@ -293,7 +293,7 @@ impl Command for RotateToken {
     type Subject = AgentId;
     type Reply = Option<AgentView>;
 
-    fn decide(self, tenant: &Tenant, moment: Moment) -> Result<(Option<Change>, AgentId), Error> {
+    fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, AgentId), Error> {
         let agent = unrevoked(tenant, self.id)?;
         let grace_until = (self.grace_seconds > 0)
             .then(|| moment.at.plus_millis(i64::try_from(self.grace_seconds * 1_000).unwrap_or(i64::MAX)));

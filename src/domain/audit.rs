@@ -1,18 +1,21 @@
 //! The audit trail: a view of the tenant's events, and the filter a query puts before it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::agent::AgentSpec;
 use super::cost::Cost;
 use super::error::Code;
 use super::event::{By, Change, ChangeRecord, Event, Record};
-use super::id::{AgentId, AuditId, TenantId};
+use super::id::{AgentId, AuditId, PolicyId, TenantId};
+use super::policy::{Limits, PolicyAction};
 use super::tenant::Moment;
 use super::time::Timestamp;
+use super::usage::UsageRecord;
 
 /// What an entry is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +24,8 @@ pub enum AuditKind {
     /// A decided call.
     #[default]
     Decision,
+    /// A usage report.
+    Usage,
     /// An administrative change.
     Admin,
 }
@@ -38,11 +43,11 @@ pub enum AuditResult {
 }
 
 impl AuditResult {
-    fn of(code: Option<Code>) -> Self {
-        match code {
-            None => Self::Allowed,
-            Some(Code::RateLimited) => Self::RateLimited,
-            Some(_) => Self::Denied,
+    fn of(record: &Record<'_>) -> Self {
+        match (record.allowed(), record.rate_limited) {
+            (true, _) => Self::Allowed,
+            (false, true) => Self::RateLimited,
+            (false, false) => Self::Denied,
         }
     }
 }
@@ -81,7 +86,11 @@ pub struct AuditEntry {
     pub ip: Option<IpAddr>,
     /// The caller's `User-Agent`.
     pub user_agent: Option<Box<str>>,
-    /// For `admin` who made the change: `operator` or a key's id.
+    /// The policy that denied a call.
+    pub policy_id: Option<PolicyId>,
+    /// For `usage` the decision it settled.
+    pub r#ref: Option<AuditId>,
+    /// For `admin` and `usage` who made the change or the report: `operator` or a key's id.
     pub by: Option<Box<str>>,
     /// When it happened.
     pub timestamp: Timestamp,
@@ -118,7 +127,7 @@ impl AuditFilter {
                 agent.is_none_or(|agent| record.agent == Some(agent))
                     && owner.as_ref().is_none_or(|owner| record.owner.as_deref() == Some(owner))
                     && (actions.is_empty() || actions.iter().any(|action| **action == *record.action))
-                    && result.is_none_or(|result| AuditResult::of(record.code) == result)
+                    && result.is_none_or(|result| AuditResult::of(record) == result)
             }
             (AuditKind::Admin, Event::Changed(ChangeRecord { change, .. })) => {
                 let told = Told::of(change);
@@ -127,7 +136,15 @@ impl AuditFilter {
                     && (actions.is_empty() || actions.iter().any(|action| **action == *told.action))
                     && result.is_none_or(|result| result == AuditResult::Allowed)
             }
-            (AuditKind::Decision, Event::Changed(_)) | (AuditKind::Admin, Event::Decided(_)) => false,
+            (AuditKind::Usage, Event::Used(record)) => {
+                agent.is_none_or(|agent| record.agent == agent)
+                    && owner.as_ref().is_none_or(|owner| **owner == *record.owner)
+                    && (actions.is_empty() || actions.iter().any(|action| &**action == USAGE_ACTION))
+                    && result.is_none_or(|result| result == AuditResult::Allowed)
+            }
+            (AuditKind::Decision, Event::Changed(_) | Event::Used(_))
+            | (AuditKind::Admin, Event::Decided(_) | Event::Used(_))
+            | (AuditKind::Usage, Event::Decided(_) | Event::Changed(_)) => false,
         }
     }
 }
@@ -139,6 +156,7 @@ impl AuditEntry {
         match event {
             Event::Decided(record) => Self::of_decision(id, tenant, moment.at, record),
             Event::Changed(record) => Self::of_change(id, tenant, moment.at, record),
+            Event::Used(record) => Self::of_usage(id, tenant, moment.at, record),
         }
     }
 
@@ -152,14 +170,44 @@ impl AuditEntry {
             action: record.action.into(),
             resource: record.resource.into(),
             parameters: record.arguments.and_then(|json| RawValue::from_string(json.to_owned()).ok()),
-            result: AuditResult::of(record.code),
+            result: AuditResult::of(record),
             code: record.code,
             reason: record.reason.as_deref().map(Into::into),
             duration_ms: f64::from(record.micros) / 1_000.0,
             tokens_cost: record.cost,
             ip: record.ip,
             user_agent: record.user_agent.map(Into::into),
+            policy_id: record.policy,
+            r#ref: None,
             by: None,
+            timestamp: at,
+        }
+    }
+
+    fn of_usage(id: AuditId, tenant: TenantId, at: Timestamp, record: &UsageRecord) -> Self {
+        let UsageRecord { by, agent, owner, calls, cost, settles } = record;
+        // Written by hand, since a JSON value in memory would make a float of the cost.
+        let estimate = settles.as_ref().map_or_else(|| "null".to_owned(), |decision| decision.estimate.to_string());
+        let parameters = format!("{{\"calls\":{calls},\"estimate\":{estimate}}}");
+        Self {
+            id,
+            kind: AuditKind::Usage,
+            tenant_id: tenant,
+            agent_id: Some(*agent),
+            user_id: Some((**owner).into()),
+            action: USAGE_ACTION.into(),
+            resource: agent.to_string().into(),
+            parameters: RawValue::from_string(parameters).ok(),
+            result: AuditResult::Allowed,
+            code: None,
+            reason: None,
+            duration_ms: 0.0,
+            tokens_cost: Some(*cost),
+            ip: None,
+            user_agent: None,
+            policy_id: None,
+            r#ref: settles.as_ref().map(|decision| AuditId::derive(decision.at, decision.seq, tenant.tag())),
+            by: Some(author(*by)),
             timestamp: at,
         }
     }
@@ -174,7 +222,7 @@ impl AuditEntry {
             user_id: owner.map(Into::into),
             action: action.into(),
             resource: subject.unwrap_or_else(|| tenant.folder_name()).into(),
-            parameters: (!parameters.is_null()).then(|| RawValue::from_string(parameters.to_string()).ok()).flatten(),
+            parameters,
             result: AuditResult::Allowed,
             code: None,
             reason: None,
@@ -182,12 +230,21 @@ impl AuditEntry {
             tokens_cost: None,
             ip: None,
             user_agent: None,
-            by: Some(match record.by {
-                By::Operator => "operator".into(),
-                By::Key(key) => key.to_string().into(),
-            }),
+            policy_id: None,
+            r#ref: None,
+            by: Some(author(record.by)),
             timestamp: at,
         }
+    }
+}
+
+/// The action of a usage report's entry.
+const USAGE_ACTION: &str = "usage";
+
+fn author(by: By) -> Box<str> {
+    match by {
+        By::Operator => "operator".into(),
+        By::Key(key) => key.to_string().into(),
     }
 }
 
@@ -198,18 +255,36 @@ struct Told<'a> {
     owner: Option<&'a str>,
     /// The id of what was changed; `None` is the tenant itself.
     subject: Option<String>,
-    parameters: Value,
+    parameters: Option<Box<RawValue>>,
+}
+
+/// What a policy is now. Its costs are written digit by digit: a JSON value in memory would make floats of them.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PolicyTold<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_id: Option<&'a Option<AgentId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a Option<Arc<str>>>,
+    limits: &'a Limits,
+    action: PolicyAction,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disabled: Option<bool>,
 }
 
 impl<'a> Told<'a> {
     fn of(change: &'a Change) -> Self {
-        let tenant = |action, parameters| Told { action, agent: None, owner: None, subject: None, parameters };
-        let agent = |action, agent: &AgentId, spec: Option<&'a AgentSpec>, parameters| Told {
+        let raw = |parameters: Value| (!parameters.is_null()).then(|| to_raw_value(&parameters).ok()).flatten();
+        let tenant = |action, parameters: Value| {
+            let parameters = raw(parameters);
+            Told { action, agent: None, owner: None, subject: None, parameters }
+        };
+        let agent = |action, agent: &AgentId, spec: Option<&'a AgentSpec>, parameters: Value| Told {
             action,
             agent: Some(*agent),
             owner: spec.map(|spec| &*spec.owner),
             subject: Some(agent.to_string()),
-            parameters,
+            parameters: raw(parameters),
         };
         match change {
             Change::TenantCreated { id: _, name, slug, settings } => {
@@ -225,6 +300,38 @@ impl<'a> Told<'a> {
                 ..tenant("key.create", json!({ "name": name, "prefix": prefix }))
             },
             Change::KeyRevoked { key } => Told { subject: Some(key.to_string()), ..tenant("key.revoke", Value::Null) },
+            Change::PolicyCreated { policy, agent, owner, limits, action } => Told {
+                agent: *agent,
+                owner: owner.as_deref(),
+                subject: Some(policy.to_string()),
+                parameters: to_raw_value(&PolicyTold {
+                    agent_id: Some(agent),
+                    user_id: Some(owner),
+                    limits,
+                    action: *action,
+                    disabled: None,
+                })
+                .ok(),
+                ..tenant("policy.create", Value::Null)
+            },
+            Change::PolicyUpdated { policy, limits, action, disabled } => Told {
+                subject: Some(policy.to_string()),
+                parameters: to_raw_value(&PolicyTold {
+                    agent_id: None,
+                    user_id: None,
+                    limits,
+                    action: *action,
+                    disabled: Some(*disabled),
+                })
+                .ok(),
+                ..tenant("policy.update", Value::Null)
+            },
+            Change::PolicyDeleted { policy } => {
+                Told { subject: Some(policy.to_string()), ..tenant("policy.delete", Value::Null) }
+            }
+            Change::PolicyReset { policy, period } => {
+                Told { subject: Some(policy.to_string()), ..tenant("policy.reset", json!({ "period": period })) }
+            }
             Change::AgentCreated { agent: id, spec, token: _ } => {
                 agent("agent.create", id, Some(spec), spec_json(spec))
             }
@@ -248,4 +355,27 @@ fn spec_json(spec: &AgentSpec) -> Value {
         "expiresAt": expires_at,
         "metadata": metadata,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policys_costs_are_told_digit_by_digit() {
+        let cost = Cost::parse("cost", "123456789012.123457").unwrap();
+        let limits = Limits { max_tokens_cost_per_day: Some(cost), ..Limits::default() };
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let policy = PolicyId::derive(at, 2, TenantId::DEFAULT.tag());
+        let action = PolicyAction::Block;
+        let created = Change::PolicyCreated { policy, agent: None, owner: None, limits: limits.clone(), action };
+        let updated = Change::PolicyUpdated { policy, limits, action, disabled: true };
+        let told = |change| {
+            let event = Event::Changed(ChangeRecord { by: By::Operator, change });
+            AuditEntry::of(TenantId::DEFAULT, Moment { at, seq: 2 }, &event).parameters.unwrap().get().to_owned()
+        };
+        let limits = r#""limits":{"maxCallsPerDay":null,"maxCallsPerMonth":null,"maxTokensCostPerDay":123456789012.123457,"maxTokensCostPerMonth":null},"action":"block""#;
+        assert_eq!(told(created), format!(r#"{{"agentId":null,"userId":null,{limits}}}"#));
+        assert_eq!(told(updated), format!(r#"{{{limits},"disabled":true}}"#));
+    }
 }

@@ -12,8 +12,8 @@ use super::error::{Code, Error};
 #[serde(transparent)]
 pub struct Cost(u64);
 
-/// The largest cost of one call: a billion units. Sums over a month stay far inside 64 bits.
-const MAX_MILLIONTHS: u64 = 1_000_000_000 * MILLION;
+/// The largest cost of a call or a limit: a million million units. What sums up past eighteen of those stays there.
+const MAX_MILLIONTHS: u64 = 1_000_000_000_000 * MILLION;
 const MILLION: u64 = 1_000_000;
 const FRACTION_DIGITS: i64 = 6;
 
@@ -28,10 +28,22 @@ impl Cost {
         self.0
     }
 
+    /// The sum, at most the largest amount there is.
+    #[must_use]
+    pub fn plus(self, other: Cost) -> Cost {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    /// The difference, at least zero.
+    #[must_use]
+    pub fn minus(self, other: Cost) -> Cost {
+        Self(self.0.saturating_sub(other.0))
+    }
+
     /// Reads the text of a JSON number (RFC 8259), exponents included.
     ///
     /// # Errors
-    /// `INVALID_FIELD` for negatives, more than six fractional digits, and more than a billion.
+    /// `INVALID_FIELD` for negatives, more than six fractional digits, and more than a million million.
     pub fn parse(field: &str, number: &str) -> Result<Self, Error> {
         let refuse = |problem: String| Error::field(Code::InvalidField, field, problem);
         let malformed = || refuse(format!("must be a number, not {}", super::text::quote(number)));
@@ -57,7 +69,7 @@ impl Cost {
         if scale < -FRACTION_DIGITS {
             return Err(refuse(format!("must have at most {FRACTION_DIGITS} fractional digits")));
         }
-        let too_large = || refuse("must be at most 1000000000".to_owned());
+        let too_large = || refuse("must be at most 1000000000000".to_owned());
         let shift = u32::try_from(scale + FRACTION_DIGITS).map_err(|_| too_large())?;
         let millionths = significant
             .parse::<u64>()
@@ -116,7 +128,7 @@ mod tests {
             ("0.10", 100_000),
             ("1.5E2", 150_000_000),
             ("0.1000000000", 100_000),
-            ("1000000000", MAX_MILLIONTHS),
+            ("1000000000000", MAX_MILLIONTHS),
             ("0e999", 0),
             ("10e-7", 1),
         ] {
@@ -128,7 +140,7 @@ mod tests {
             "0.0000001",
             "1e-7",
             "0.30000000000000004",
-            "1000000000.000001",
+            "1000000000000.000001",
             "1e300",
             "1e99999999999",
             "NaN",

@@ -6,20 +6,22 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::agent::{Agent, AgentStatus};
+use super::budget::Exceeded;
 use super::constraint::{Facts, Failure};
 use super::error::Code;
-use super::event::Record;
+use super::event::{Grant, Record};
 use super::explain::{Step, Trace};
-use super::id::{AgentId, AuditId};
+use super::id::{AgentId, AuditId, PolicyId};
 use super::pattern::Segments;
 use super::permission::Permission;
+use super::policy::PolicyAction;
 use super::request::{Asked, Request};
 use super::tenant::{Caller, Moment, Tenant};
 use super::text::quote;
 use super::time::Timestamp;
 
 /// The answer to an authorize request.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
     /// Whether the agent may.
@@ -36,6 +38,12 @@ pub struct Decision {
     /// Seconds after which the same call can be allowed again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
+    /// The policy that denied it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_id: Option<PolicyId>,
+    /// Policies that are exceeded and only warn.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Exceeded>,
 }
 
 /// What was decided, before it is recorded.
@@ -43,7 +51,8 @@ pub struct Decision {
 pub struct Verdict {
     agent: Option<AgentId>,
     owner: Option<Arc<str>>,
-    outcome: Result<u32, Denial>,
+    outcome: Result<Grant, Denial>,
+    warnings: Vec<Exceeded>,
 }
 
 #[derive(Clone, Debug)]
@@ -51,11 +60,27 @@ struct Denial {
     code: Code,
     reason: Cow<'static, str>,
     retry_after: Option<u64>,
+    /// The policy that denies, and what it does.
+    policy: Option<(PolicyId, PolicyAction)>,
 }
 
 impl Denial {
     fn new(code: Code, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, reason: reason.into(), retry_after: None }
+        Self { code, reason: reason.into(), retry_after: None, policy: None }
+    }
+}
+
+impl Denial {
+    fn is_of_a_rate(&self) -> bool {
+        self.code == Code::RateLimited || self.policy.is_some_and(|(_, action)| action == PolicyAction::Throttle)
+    }
+}
+
+impl From<Exceeded> for Denial {
+    fn from(exceeded: Exceeded) -> Self {
+        let Exceeded { policy_id, action, retry_after, message, .. } = exceeded;
+        let policy = Some((policy_id, action));
+        Self { code: Code::BudgetExceeded, reason: message.into(), retry_after: Some(retry_after), policy }
     }
 }
 
@@ -68,15 +93,19 @@ impl Verdict {
     /// The event that records the verdict. `micros` is the time since the request arrived.
     pub fn record<'r>(&'r self, request: &'r Request, micros: u32) -> Record<'r> {
         let denial = self.outcome.as_ref().err();
+        let policy = denial.and_then(|denial| denial.policy);
         Record {
             agent: self.agent,
             owner: self.owner.clone(),
             action: request.action(),
             resource: request.resource(),
             arguments: request.arguments(),
-            granted_by: self.outcome.as_ref().ok().copied(),
+            granted_by: self.outcome.as_ref().ok().cloned(),
             code: denial.map(|denial| denial.code),
             reason: denial.map(|denial| Cow::Borrowed(&*denial.reason)),
+            rate_limited: denial.is_some_and(Denial::is_of_a_rate),
+            revokes: policy.is_some_and(|(_, action)| action == PolicyAction::Revoke),
+            policy: policy.map(|(id, _)| id),
             cost: request.cost,
             ip: request.ip,
             user_agent: request.user_agent(),
@@ -86,12 +115,18 @@ impl Verdict {
 
     /// The answer to the caller.
     pub fn answer(self, audit_id: Option<AuditId>) -> Decision {
-        match self.outcome {
-            Ok(_) => Decision { allowed: true, audit_id, code: None, reason: None, retry_after: None },
-            Err(Denial { code, reason, retry_after }) => {
-                Decision { allowed: false, audit_id, code: Some(code), reason: Some(reason.into_owned()), retry_after }
+        let Self { agent: _, owner: _, outcome, warnings } = self;
+        let mut decision = Decision { audit_id, warnings, ..Decision::default() };
+        match outcome {
+            Ok(_) => decision.allowed = true,
+            Err(Denial { code, reason, retry_after, policy }) => {
+                decision.code = Some(code);
+                decision.reason = Some(reason.into_owned());
+                decision.retry_after = retry_after;
+                decision.policy_id = policy.map(|(id, _)| id);
             }
         }
+        decision
     }
 }
 
@@ -103,21 +138,31 @@ impl Tenant {
             (_, Asked::Agent(id)) => (self.agent(id), Some(id)),
             (_, Asked::Caller | Asked::Nobody) => (None, None),
         };
-        let outcome = self.check(agent, request, moment.at, trace);
+        let mut warnings = Vec::new();
+        let outcome = self.check(agent, request, moment.at, trace).and_then(|(agent, grant)| {
+            if self.policies().is_empty() {
+                return Ok(grant);
+            }
+            let budgets = self.check_budgets(agent, request.cost.unwrap_or_default(), moment.at, trace);
+            warnings = budgets.warnings;
+            budgets.denied_by.map_or(Ok(grant), |exceeded| Err(Denial::from(*exceeded)))
+        });
         Verdict {
             agent: agent.map(|agent| agent.profile.id).or(asked),
             owner: agent.map(|agent| Arc::clone(&agent.profile.spec.owner)),
             outcome,
+            warnings,
         }
     }
 
-    fn check(
+    /// All but the budgets.
+    fn check<'a>(
         &self,
-        agent: Option<&Agent>,
+        agent: Option<&'a Agent>,
         request: &Request,
         at: Timestamp,
         trace: &mut impl Trace,
-    ) -> Result<u32, Denial> {
+    ) -> Result<(&'a Agent, Grant), Denial> {
         if request.tenants.iter().any(|named| !self.is_named(named)) {
             let denial = Denial::new(Code::TenantMismatch, "The request names a tenant that is not the agent's");
             return Err(stop(trace, "tenant", denial));
@@ -138,18 +183,18 @@ impl Tenant {
             }
             AgentStatus::Active => pass(trace, "agent", "The agent is active"),
         }
-        self.check_permissions(agent, request, at, trace)
+        self.check_permissions(agent, request, at, trace).map(|grant| (agent, grant))
     }
 
-    /// Answers the position of the first permission that matches and whose constraints all hold, or the failure of
-    /// the first that matches.
+    /// Answers the first permission that matches and whose constraints all hold, or the failure of the first that
+    /// matches.
     fn check_permissions(
         &self,
         agent: &Agent,
         request: &Request,
         at: Timestamp,
         trace: &mut impl Trace,
-    ) -> Result<u32, Denial> {
+    ) -> Result<Grant, Denial> {
         let permissions = &agent.profile.spec.permissions;
         let segments = Segments::of(request.resource());
         let facts = Facts { arguments: request.arguments(), ip: request.ip, at };
@@ -160,10 +205,11 @@ impl Tenant {
                 check: "permission",
                 passed: true,
                 permission: Some(position),
+                policy: None,
                 detail: format!("'{}' matches the resource and the action", permission.resource()),
             });
             match self.check_constraints(agent, permission, position, &facts, trace) {
-                Ok(()) => return Ok(position),
+                Ok(()) => return Ok(Grant { links: Vec::new(), permission: position }),
                 Err(denial) => {
                     first_failure.get_or_insert(denial);
                 }
@@ -193,6 +239,7 @@ impl Tenant {
                 check,
                 passed: failure.is_none(),
                 permission: Some(position),
+                policy: None,
                 detail: failure.map_or_else(|| "The constraint holds".to_owned(), |failure| failure.reason.clone()),
             });
         });
@@ -203,13 +250,14 @@ impl Tenant {
                 check: "maxCallsPerHour",
                 passed: used < max,
                 permission: Some(position),
+                policy: None,
                 detail: format!("{used} of {max} calls of the last hour are used"),
             });
             if used >= max {
                 let pattern = quote(permission.resource());
                 let reason = format!("Rate limit exceeded: {used}/{max} calls per hour for permission '{pattern}'");
                 let retry_after = window.retry_after(facts.at, max);
-                return Err(Denial { code: Code::RateLimited, reason: reason.into(), retry_after });
+                return Err(Denial { code: Code::RateLimited, reason: reason.into(), retry_after, policy: None });
             }
         }
         Ok(())
@@ -217,10 +265,10 @@ impl Tenant {
 }
 
 fn pass(trace: &mut impl Trace, check: &'static str, detail: &str) {
-    trace.step(|| Step { check, passed: true, permission: None, detail: detail.to_owned() });
+    trace.step(|| Step { check, passed: true, permission: None, policy: None, detail: detail.to_owned() });
 }
 
 fn stop(trace: &mut impl Trace, check: &'static str, denial: Denial) -> Denial {
-    trace.step(|| Step { check, passed: false, permission: None, detail: denial.reason.to_string() });
+    trace.step(|| Step { check, passed: false, permission: None, policy: None, detail: denial.reason.to_string() });
     denial
 }

@@ -48,6 +48,7 @@ codes! {
     ArgumentNotAllowed "ARGUMENT_NOT_ALLOWED" 200 "An argument matches none of the permission's patterns.";
     RequiresApproval "REQUIRES_APPROVAL" 200 "The matching permission asks for a person's approval.";
     RateLimited "RATE_LIMITED" 200 "The permission's calls of the last hour are used up.";
+    BudgetExceeded "BUDGET_EXCEEDED" 200 "A budget policy's limit is used up, or the call would exceed it.";
     // Errors of a request.
     InvalidBody "INVALID_BODY" 400 "The body is not the JSON this route reads.";
     InvalidField "INVALID_FIELD" 400 "A field of the request holds a value it can't have.";
@@ -61,15 +62,19 @@ codes! {
     TenantNotFound "TENANT_NOT_FOUND" 404 "There is no such tenant for this key.";
     UnknownAgent "UNKNOWN_AGENT" 404 "There is no such agent for this key.";
     UnknownKey "UNKNOWN_KEY" 404 "There is no such API key for this key.";
+    UnknownPolicy "UNKNOWN_POLICY" 404 "There is no such policy for this key.";
     UnknownAuditEntry "UNKNOWN_AUDIT_ENTRY" 404 "There is no such audit entry for this key.";
     MethodNotAllowed "METHOD_NOT_ALLOWED" 405 "The route exists, but not with this method.";
     SlugTaken "SLUG_TAKEN" 409 "Another tenant has this slug.";
     AgentIsRevoked "AGENT_IS_REVOKED" 409 "The agent was revoked, which is final: it can't be changed.";
+    AlreadySettled "ALREADY_SETTLED" 409 "The decision was settled with another cost.";
+    NotSettleable "NOT_SETTLEABLE" 409 "The decision was denied, or is too old to be settled.";
     PayloadTooLarge "PAYLOAD_TOO_LARGE" 413 "The body is over its limit.";
     AgentLimitExceeded "AGENT_LIMIT_EXCEEDED" 422 "The tenant has as many active agents as its maxAgents allows.";
     AgentTypeNotAllowed "AGENT_TYPE_NOT_ALLOWED" 422 "The tenant's allowedAgentTypes does not hold this type.";
     DefaultTenantFixed "DEFAULT_TENANT_FIXED" 422 "The default tenant can't be suspended or deleted.";
     KeyLimitExceeded "KEY_LIMIT_EXCEEDED" 422 "The tenant has as many API keys as one may have.";
+    PolicyLimitExceeded "POLICY_LIMIT_EXCEEDED" 422 "The tenant has as many policies as one may have.";
     RotationLimitExceeded "ROTATION_LIMIT_EXCEEDED" 422 "As many old tokens as allowed are still in their grace.";
     InternalError "INTERNAL_ERROR" 500 "A defect of the server. Nothing was changed.";
     NotReady "NOT_READY" 503 "The server is still recovering its tenants.";

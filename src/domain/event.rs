@@ -12,11 +12,13 @@ use serde::{Deserialize, Serialize};
 use super::agent::AgentSpec;
 use super::cost::Cost;
 use super::error::Code;
-use super::id::{AgentId, KeyId, TenantId};
+use super::id::{AgentId, KeyId, PolicyId, TenantId};
+use super::policy::{Limits, Period, PolicyAction};
 use super::secret::SecretHash;
 use super::settings::Settings;
 use super::text::Slug;
 use super::time::Timestamp;
+use super::usage::UsageRecord;
 
 /// One event. Its time and sequence number stand beside it.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +27,8 @@ pub enum Event<'a> {
     Decided(Record<'a>),
     /// Somebody changed the tenant or what is in it.
     Changed(ChangeRecord),
+    /// Somebody reported what a call, or something else, really cost.
+    Used(UsageRecord),
 }
 
 /// A change and who made it.
@@ -106,6 +110,42 @@ pub enum Change {
         /// What it is.
         spec: Box<AgentSpec>,
     },
+    /// A budget policy was created.
+    PolicyCreated {
+        /// Its id.
+        policy: PolicyId,
+        /// The only agent it is about.
+        agent: Option<AgentId>,
+        /// The only owner whose agents it is about.
+        owner: Option<Arc<str>>,
+        /// Its limits.
+        limits: Limits,
+        /// What happens when one is exceeded.
+        action: PolicyAction,
+    },
+    /// A policy is now this.
+    PolicyUpdated {
+        /// Its id.
+        policy: PolicyId,
+        /// Its limits.
+        limits: Limits,
+        /// What happens when one is exceeded.
+        action: PolicyAction,
+        /// Whether it is switched off.
+        disabled: bool,
+    },
+    /// A policy is gone.
+    PolicyDeleted {
+        /// Its id.
+        policy: PolicyId,
+    },
+    /// What was used of a policy counts no more.
+    PolicyReset {
+        /// Its id.
+        policy: PolicyId,
+        /// Which counts.
+        period: Period,
+    },
     /// An agent was revoked.
     AgentRevoked {
         /// Its id.
@@ -137,13 +177,19 @@ pub struct Record<'a> {
     /// The call's arguments as compact JSON.
     #[serde(borrow)]
     pub arguments: Option<&'a str>,
-    /// Position of the permission that granted it; absent where it was denied.
-    pub granted_by: Option<u32>,
+    /// What granted it; absent where it was denied.
+    pub granted_by: Option<Grant>,
     /// Why it was denied; absent where it was allowed.
     pub code: Option<Code>,
     /// The same for people.
     #[serde(borrow)]
     pub reason: Option<Cow<'a, str>>,
+    /// Whether the denial is one of a rate, which passes by itself.
+    pub rate_limited: bool,
+    /// Whether the denial revoked the agent.
+    pub revokes: bool,
+    /// The policy that denied it.
+    pub policy: Option<PolicyId>,
     /// The estimated cost the call named.
     pub cost: Option<Cost>,
     /// The caller's address, where it is known.
@@ -153,6 +199,25 @@ pub struct Record<'a> {
     pub user_agent: Option<&'a str>,
     /// Microseconds from the request's arrival to the decision.
     pub micros: u32,
+}
+
+/// What granted a call: a permission of the agent itself, or one delegated to it. Every permission on the way counts
+/// the call in its window.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The links from the calling agent to the agent whose own permission it rests on; empty where that is itself.
+    pub links: Vec<LinkUse>,
+    /// Position of that permission among the own ones of the agent at the end of the links.
+    pub permission: u32,
+}
+
+/// A delegated permission that a call made use of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkUse {
+    /// Place of the link among the tenant's.
+    pub link: u32,
+    /// Position of the permission among the link's.
+    pub permission: u32,
 }
 
 impl Record<'_> {

@@ -2,17 +2,22 @@
 
 use serde::Serialize;
 
+use super::id::PolicyId;
+
 /// One thing a decision looked at.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
-    /// What was looked at: `tenant`, `agent`, `permission`, or a constraint's name.
+    /// What was looked at: `tenant`, `agent`, `permission`, `policy`, or a constraint's name.
     pub check: &'static str,
     /// Whether it held.
     pub passed: bool,
     /// Position of the permission it belongs to, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permission: Option<u32>,
+    /// The policy it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyId>,
     /// What was seen, for people.
     pub detail: String,
 }

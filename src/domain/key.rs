@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::{Code, Error};
-use super::event::Change;
+use super::event::{By, Change};
 use super::id::KeyId;
 use super::limits::MAX_TENANT_KEYS;
 use super::secret::{Secret, SecretHash};
@@ -48,7 +48,7 @@ impl Command for CreateKey {
     type Subject = KeyId;
     type Reply = Option<ApiKey>;
 
-    fn decide(self, tenant: &Tenant, moment: Moment) -> Result<(Option<Change>, KeyId), Error> {
+    fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, KeyId), Error> {
         if tenant.keys().len() >= MAX_TENANT_KEYS {
             let message = format!("the tenant has {MAX_TENANT_KEYS} API keys already; revoke one first");
             return Err(Error::new(Code::KeyLimitExceeded, message));
@@ -72,7 +72,7 @@ impl Command for RevokeKey {
     type Subject = ();
     type Reply = ();
 
-    fn decide(self, tenant: &Tenant, _: Moment) -> Result<(Option<Change>, ()), Error> {
+    fn decide(self, tenant: &Tenant, _: By, _: Moment) -> Result<(Option<Change>, ()), Error> {
         if !tenant.keys().iter().any(|key| key.id == self.0) {
             return Err(Error::new(Code::UnknownKey, format!("there is no API key {}", self.0)));
         }

@@ -61,3 +61,10 @@ pub const MAX_DELEGATION_DEPTH: u32 = 32;
 pub const MAX_AGENTS: u32 = 10_000_000;
 /// Characters of an argument's value quoted in a reason.
 pub const MAX_QUOTED_CHARS: usize = 80;
+/// Budget policies of one tenant. Each matching one is checked and charged with every call.
+pub const MAX_POLICIES: usize = 10_000;
+/// Calls that one usage report can add.
+pub const MAX_REPORTED_CALLS: u64 = 1_000_000_000;
+/// Settlements a tenant remembers, so that a repeat is answered as the first was. A decision older than all of them
+/// can't be settled any more. They are part of each snapshot's copy, which may not take a millisecond.
+pub const MAX_SETTLED: usize = 50_000;

@@ -11,6 +11,7 @@
 //! | the authorize decision, its order and its reasons | [`decision`] |
 //! | what a permission matches, and the index that finds it | [`permission`], [`pattern`] |
 //! | what a permission demands besides | [`constraint`], [`arguments`], [`glob`], [`rate`] |
+//! | budgets: policies, what is used, what a call really cost | [`policy`], [`budget`], [`usage`] |
 //! | what is recorded, and how an audit entry is read back from it | [`event`], [`audit`] |
 //! | every error and denial code | [`error`] |
 //! | every limit | [`limits`] |
@@ -19,6 +20,8 @@ pub mod agent;
 pub mod agent_commands;
 pub mod arguments;
 pub mod audit;
+pub mod budget;
+pub mod calendar;
 pub mod constraint;
 pub mod cost;
 pub mod decision;
@@ -31,6 +34,9 @@ pub mod key;
 pub mod limits;
 pub mod pattern;
 pub mod permission;
+pub mod policy;
+pub mod policy_commands;
+pub mod policy_index;
 pub mod rate;
 pub mod request;
 pub mod secret;
@@ -39,13 +45,14 @@ pub mod tenant;
 pub mod tenant_commands;
 pub mod text;
 pub mod time;
+pub mod usage;
 
 pub use agent::{Agent, AgentProfile, AgentStatus, AgentType};
 pub use audit::{AuditEntry, AuditFilter};
 pub use decision::Decision;
 pub use error::{Code, Error};
 pub use event::{Change, Event, Record};
-pub use id::{AgentId, AuditId, KeyId, TenantId, TenantRef, TenantTag};
+pub use id::{AgentId, AuditId, DelegationId, KeyId, PolicyId, TenantId, TenantRef, TenantTag};
 pub use request::Request;
 pub use secret::{Credential, Secret, SecretHash};
 pub use settings::Settings;

@@ -5,17 +5,21 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::agent::{Agent, AgentStatus, GracedToken};
 use super::constraint::RegexCache;
 use super::error::{Code, Error};
-use super::event::{By, Change, Event};
-use super::id::{AgentId, TenantId, TenantRef};
+use super::event::{By, Change, Event, Record};
+use super::id::{AgentId, PolicyId, TenantId, TenantRef};
 use super::key::ApiKey;
+use super::policy::{Policy, PolicyProfile};
+use super::policy_index::PolicyIndex;
 use super::secret::{Credential, SecretHash};
 use super::settings::Settings;
 use super::text::Slug;
 use super::time::Timestamp;
+use super::usage::Settlements;
 
 /// When an event happens: its time and its number in the tenant's journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +75,10 @@ pub struct State {
     pub keys: Vec<ApiKey>,
     /// All its agents, oldest first. An agent's place never changes.
     pub agents: Vec<Agent>,
+    /// Its budget policies, oldest first.
+    pub policies: Vec<Policy>,
+    /// What was settled.
+    pub settlements: Settlements,
 }
 
 /// A tenant: its state, and look-ups derived from it.
@@ -83,6 +91,7 @@ pub struct Tenant {
     unrevoked: usize,
     /// Those of them with an `expiresAt`, soonest first.
     expiring: BTreeSet<(Timestamp, u32)>,
+    policy_index: PolicyIndex,
     regexes: RegexCache,
 }
 
@@ -108,7 +117,7 @@ pub trait Command: Sized {
     ///
     /// # Errors
     /// The rule that refuses it.
-    fn decide(self, tenant: &Tenant, moment: Moment) -> Result<(Option<Change>, Self::Subject), Error>;
+    fn decide(self, tenant: &Tenant, by: By, moment: Moment) -> Result<(Option<Change>, Self::Subject), Error>;
 
     /// The answer, once the change is applied.
     fn reply(tenant: &Tenant, subject: Self::Subject, now: Timestamp) -> Self::Reply;
@@ -121,6 +130,7 @@ impl Tenant {
         for slot in 0..u32::try_from(tenant.state.agents.len()).unwrap_or(u32::MAX) {
             tenant.index_agent(slot);
         }
+        tenant.policy_index = PolicyIndex::build(&tenant.state.policies);
         tenant
     }
 
@@ -189,6 +199,31 @@ impl Tenant {
         self.unrevoked.saturating_sub(self.expiring.range(..=(at, u32::MAX)).count())
     }
 
+    /// Its budget policies, oldest first.
+    pub fn policies(&self) -> &[Policy] {
+        &self.state.policies
+    }
+
+    /// What was settled.
+    pub fn settlements(&self) -> &Settlements {
+        &self.state.settlements
+    }
+
+    pub(super) fn settlements_mut(&mut self) -> &mut Settlements {
+        &mut self.state.settlements
+    }
+
+    pub(super) fn policy_mut(&mut self, place: u32) -> Option<&mut Policy> {
+        self.state.policies.get_mut(place as usize)
+    }
+
+    /// Places of the policies about the agent of that owner, oldest first.
+    pub(super) fn policies_about_owner(&self, agent: AgentId, owner: &str) -> SmallVec<[u32; 8]> {
+        let mut places = self.policy_index.candidates(agent, owner);
+        places.retain(|place| self.policies().get(*place as usize).is_some_and(|policy| policy.is_about(agent, owner)));
+        places
+    }
+
     /// Compiled regular expressions.
     pub(super) fn regexes(&self) -> &RegexCache {
         &self.regexes
@@ -220,20 +255,50 @@ impl Tenant {
         self.state.seq = moment.seq;
         self.state.at = moment.at;
         match event {
-            Event::Decided(record) => {
-                let slot = record.agent.and_then(|id| self.by_id.get(&id));
-                if let Some(agent) = slot.and_then(|slot| self.state.agents.get_mut(*slot as usize)) {
-                    agent.last_active_at = Some(moment.at);
-                    if let Some(window) = record.granted_by.and_then(|position| agent.window_mut(position)) {
-                        window.count(moment.at);
-                    }
-                }
-            }
-            Event::Changed(record) => self.apply_change(moment.at, &record.change),
+            Event::Decided(record) => self.apply_decision(moment, record),
+            Event::Used(record) => self.apply_usage(moment, record),
+            Event::Changed(record) => self.apply_change(moment, record.by, &record.change),
         }
     }
 
-    fn apply_change(&mut self, at: Timestamp, change: &Change) {
+    fn apply_decision(&mut self, moment: Moment, record: &Record<'_>) {
+        let Some(slot) = record.agent.and_then(|id| self.by_id.get(&id)).copied() else { return };
+        let Some(agent) = self.state.agents.get_mut(slot as usize) else { return };
+        agent.last_active_at = Some(moment.at);
+        if let Some(grant) = &record.granted_by
+            && let Some(window) = agent.window_mut(grant.permission)
+        {
+            window.count(moment.at);
+        }
+        if record.allowed() && !self.state.policies.is_empty() {
+            let (id, owner) = (agent.profile.id, Arc::clone(&agent.profile.spec.owner));
+            for place in self.policies_about_owner(id, &owner) {
+                if let Some(policy) = self.policy_mut(place) {
+                    policy.usage.charge(moment.at, 1, record.cost.unwrap_or_default());
+                }
+            }
+        }
+        if let (true, Some(id)) = (record.revokes, record.agent) {
+            self.revoke_agent(id, moment.at);
+        }
+    }
+
+    fn revoke_agent(&mut self, id: AgentId, at: Timestamp) {
+        self.change_agent(id, |agent| {
+            let profile = Arc::make_mut(&mut agent.profile);
+            profile.revoked = true;
+            profile.updated_at = at;
+        });
+    }
+
+    fn change_policy(&mut self, id: PolicyId, change: impl FnOnce(&mut Policy)) {
+        if let Some(policy) = self.state.policies.iter_mut().find(|policy| policy.profile.id == id) {
+            change(policy);
+        }
+    }
+
+    fn apply_change(&mut self, moment: Moment, by: By, change: &Change) {
+        let at = moment.at;
         let profile = &mut self.state.profile;
         match change {
             Change::TenantCreated { id, name, slug, settings } => {
@@ -273,11 +338,37 @@ impl Tenant {
             Change::AgentUpdated { agent, spec } => {
                 self.change_agent(*agent, |agent| agent.replace_spec((**spec).clone(), at));
             }
-            Change::AgentRevoked { agent } => self.change_agent(*agent, |agent| {
-                let profile = Arc::make_mut(&mut agent.profile);
-                profile.revoked = true;
+            Change::AgentRevoked { agent } => self.revoke_agent(*agent, at),
+            Change::PolicyCreated { policy, agent, owner, limits, action } => {
+                let place = u32::try_from(self.state.policies.len()).unwrap_or(u32::MAX);
+                let policy = Policy::new(PolicyProfile {
+                    id: *policy,
+                    agent: *agent,
+                    owner: owner.clone(),
+                    limits: limits.clone(),
+                    action: *action,
+                    disabled: false,
+                    by,
+                    created_at: at,
+                    updated_at: at,
+                });
+                self.policy_index.insert(place, &policy);
+                self.state.policies.push(policy);
+            }
+            Change::PolicyUpdated { policy, limits, action, disabled } => self.change_policy(*policy, |policy| {
+                let profile = Arc::make_mut(&mut policy.profile);
+                profile.limits = limits.clone();
+                profile.action = *action;
+                profile.disabled = *disabled;
                 profile.updated_at = at;
             }),
+            Change::PolicyDeleted { policy } => {
+                self.state.policies.retain(|known| known.profile.id != *policy);
+                self.policy_index = PolicyIndex::build(&self.state.policies);
+            }
+            Change::PolicyReset { policy, period } => {
+                self.change_policy(*policy, |policy| policy.usage.reset(moment, *period));
+            }
             Change::TokenRotated { agent, token, grace_until } => self.change_agent(*agent, |agent| {
                 let profile = Arc::make_mut(&mut agent.profile);
                 let old = std::mem::replace(&mut profile.token, *token);

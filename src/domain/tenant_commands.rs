@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::error::{Code, Error};
-use super::event::Change;
+use super::event::{By, Change};
 use super::id::TenantId;
 use super::settings::{Settings, SettingsPatch};
 use super::tenant::{Command, Moment, Profile, Tenant, TenantStatus};
@@ -88,7 +88,7 @@ impl Command for UpdateTenant {
     type Subject = ();
     type Reply = Profile;
 
-    fn decide(self, tenant: &Tenant, _: Moment) -> Result<(Option<Change>, ()), Error> {
+    fn decide(self, tenant: &Tenant, _: By, _: Moment) -> Result<(Option<Change>, ()), Error> {
         let TenantPatch { name, settings } = self.0;
         let old = tenant.profile();
         let name = name.map_or_else(|| Ok(old.name.clone()), |name| parse_name("name", &name))?;
@@ -112,7 +112,7 @@ impl Command for SetStatus {
     type Subject = ();
     type Reply = Profile;
 
-    fn decide(self, tenant: &Tenant, _: Moment) -> Result<(Option<Change>, ()), Error> {
+    fn decide(self, tenant: &Tenant, _: By, _: Moment) -> Result<(Option<Change>, ()), Error> {
         if tenant.id().is_default() && self.0 == TenantStatus::Suspended {
             return Err(Error::new(Code::DefaultTenantFixed, "the default tenant can't be suspended"));
         }

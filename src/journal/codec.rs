@@ -6,6 +6,7 @@
 //! | --- | --- | --- |
 //! | 1 | [`Record`] | an array, its fields in declared order: there is one a call, so names would double the journal |
 //! | 2 | [`ChangeRecord`] | maps with named fields |
+//! | 3 | [`UsageRecord`] | maps with named fields |
 //!
 //! A kind's layout never changes. A new layout is a new kind, and the old one stays readable. The state of a
 //! snapshot is a map with named fields throughout.
@@ -14,10 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::event::{ChangeRecord, Record};
 use crate::domain::tenant::State;
+use crate::domain::usage::UsageRecord;
 use crate::domain::{Event, Timestamp};
 
 const KIND_DECIDED: u8 = 1;
 const KIND_CHANGED: u8 = 2;
+const KIND_USED: u8 = 3;
 
 /// Bytes that are no event, or none this version knows.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +35,7 @@ pub fn encode_event(at: Timestamp, event: &Event<'_>, buffer: &mut Vec<u8>) -> R
     let written = match event {
         Event::Decided(record) => rmp_serde::encode::write(buffer, &(KIND_DECIDED, at, record)),
         Event::Changed(record) => rmp_serde::encode::write_named(buffer, &(KIND_CHANGED, at, record)),
+        Event::Used(record) => rmp_serde::encode::write_named(buffer, &(KIND_USED, at, record)),
     };
     written.map_err(|error| CodecError(error.to_string()))
 }
@@ -50,6 +54,10 @@ pub fn decode_event(bytes: &[u8]) -> Result<(Timestamp, Event<'_>), CodecError> 
         Some(&KIND_CHANGED) => {
             let (_, at, record): (u8, Timestamp, ChangeRecord) = decode(bytes)?;
             Ok((at, Event::Changed(record)))
+        }
+        Some(&KIND_USED) => {
+            let (_, at, record): (u8, Timestamp, UsageRecord) = decode(bytes)?;
+            Ok((at, Event::Used(record)))
         }
         Some(kind) => Err(CodecError(format!("an event of kind {kind}, which this version does not know"))),
         None => Err(CodecError("an event of less than two bytes".to_owned())),

@@ -6,7 +6,6 @@ use crate::actors::messages::{Execute, Inspect};
 use crate::domain::agent_commands::{
     AgentPatch, AgentView, CreateAgent, NewAgent, RevokeAgent, RotateToken, UpdateAgent, unknown_agent,
 };
-use crate::domain::text::quote;
 use crate::domain::{AgentId, AgentStatus, AgentType, Code, Command, Error, Secret, Tenant, TenantRef, Timestamp};
 
 /// Calls about agents.
@@ -45,7 +44,7 @@ impl Agents<'_> {
     /// `TENANT_NOT_FOUND`, `INVALID_QUERY` for a cursor that is none.
     pub async fn list(&self, filter: AgentFilter, page: PageRequest) -> Result<Page<AgentView>, Error> {
         let after = match &page.cursor {
-            Some(cursor) => Some(AgentId::parse(cursor).ok_or_else(|| bad_cursor(cursor))?),
+            Some(cursor) => Some(AgentId::parse(cursor).ok_or_else(|| super::bad_cursor(cursor))?),
             None => None,
         };
         let routes = self.0.tenants_in_filter(filter.tenant.as_ref())?;
@@ -64,11 +63,8 @@ impl Agents<'_> {
         for receiver in asked {
             items.extend(answer(receiver?).await?);
         }
-        items.sort_by_key(|view| view.agent.profile.id);
-        let more = page.limit.is_some_and(|limit| items.len() > limit);
-        items.truncate(page.limit.unwrap_or(usize::MAX));
-        let next = items.last().filter(|_| more).map(|view| view.agent.profile.id.to_string());
-        Ok(Page { items, next })
+        items.sort_by_key(|view: &AgentView| view.agent.profile.id);
+        Ok(Page::cut(items, page.limit, |view| view.agent.profile.id.to_string()))
     }
 
     /// An agent.
@@ -138,10 +134,6 @@ impl AgentFilter {
         });
         wanted.take(most).map(|agent| AgentView::of(tenant, agent, now)).collect()
     }
-}
-
-pub(super) fn bad_cursor(cursor: &str) -> Error {
-    Error::field(Code::InvalidQuery, "cursor", format!("must be one that a page gave, not '{}'", quote(cursor)))
 }
 
 fn lost() -> Error {

@@ -6,13 +6,12 @@ use std::ops::ControlFlow;
 use actix_rt::task::spawn_blocking;
 use tracing::error;
 
-use super::agents::bad_cursor;
-use super::{Kavach, Page, answer, ask, send};
+use super::{Kavach, Page, answer, ask, bad_cursor, send};
 use crate::actors::messages::{AuditTrail, OpenAudit};
 use crate::domain::limits::DEFAULT_AUDIT_PAGE;
 use crate::domain::tenant::Moment;
 use crate::domain::text::quote;
-use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Error, TenantRef};
+use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Error, Event, TenantRef, Timestamp};
 use crate::journal::codec;
 
 /// Calls about the audit trail.
@@ -86,7 +85,7 @@ impl Audit<'_> {
     }
 }
 
-fn unreadable(problem: impl std::fmt::Display) -> Error {
+pub(super) fn unreadable(problem: impl std::fmt::Display) -> Error {
     error!(%problem, "an audit trail could not be read");
     Error::new(Code::TenantUnavailable, "the audit trail can't be read; the server's log says why")
 }
@@ -132,10 +131,20 @@ impl AuditTrail {
 
     /// The entry with that id.
     fn get(&self, id: AuditId) -> std::io::Result<Option<AuditEntry>> {
+        self.look_up(id, |at, event| AuditEntry::of(self.tenant, Moment { at, seq: id.seq() }, event))
+    }
+
+    /// Looks at the event whose entry has that id; `None` where there is none, or it is past the retention.
+    pub(super) fn look_up<T>(
+        &self,
+        id: AuditId,
+        look: impl FnOnce(Timestamp, &Event<'_>) -> T,
+    ) -> std::io::Result<Option<T>> {
         let Some(bytes) = self.reader.get(id.seq())? else { return Ok(None) };
         let (at, event) = codec::decode_event(&bytes).map_err(undecodable)?;
-        let entry = AuditEntry::of(self.tenant, Moment { at, seq: id.seq() }, &event);
         // The whole id has to be right: a number alone names an event of any tenant.
-        Ok((entry.id == id && self.horizon.is_none_or(|horizon| at >= horizon)).then_some(entry))
+        let is_it = AuditId::derive(at, id.seq(), self.tenant.tag()) == id;
+        let is_kept = self.horizon.is_none_or(|horizon| at >= horizon);
+        Ok((is_it && is_kept).then(|| look(at, &event)))
     }
 }

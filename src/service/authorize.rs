@@ -137,11 +137,5 @@ impl Kavach {
 
 /// An item of a batch that no tenant could decide: denied, and recorded nowhere.
 fn refused(error: &Error) -> Decision {
-    Decision {
-        allowed: false,
-        audit_id: None,
-        code: Some(error.code()),
-        reason: Some(error.message().to_owned()),
-        retry_after: None,
-    }
+    Decision { code: Some(error.code()), reason: Some(error.message().to_owned()), ..Decision::default() }
 }

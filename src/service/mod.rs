@@ -7,7 +7,9 @@
 mod agents;
 mod audit;
 mod authorize;
+mod policies;
 mod tenants;
+mod usage;
 
 use std::sync::Arc;
 
@@ -19,10 +21,11 @@ use tokio::sync::oneshot;
 
 pub use agents::{AgentFilter, Agents};
 pub use audit::{Audit, AuditQuery};
+pub use policies::{Policies, PolicyFilter};
 pub use tenants::{KeyWithSecret, Tenants};
 
 use crate::actors::commit::Reply;
-use crate::actors::messages::{InjectPanic, Inspect, Verify};
+use crate::actors::messages::{InjectPanic, InjectStall, Inspect, Verify};
 use crate::actors::routes::unknown_tenant;
 use crate::actors::tenant::shutting_down;
 use crate::actors::{Core, Phase, Route, TenantActor};
@@ -43,6 +46,17 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// The cursor of the next page; `None` on the last.
     pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// The page that the first items of a list make.
+    fn cut(mut items: Vec<T>, limit: Option<usize>, cursor: impl FnOnce(&T) -> String) -> Self {
+        let limit = limit.unwrap_or(usize::MAX);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(cursor);
+        Self { items, next }
+    }
 }
 
 /// Which part of a list is asked for.
@@ -76,6 +90,11 @@ impl Kavach {
         Agents(self)
     }
 
+    /// Budget policies.
+    pub fn policies(&self) -> Policies<'_> {
+        Policies(self)
+    }
+
     /// The audit trail.
     pub fn audit(&self) -> Audit<'_> {
         Audit(self)
@@ -89,7 +108,9 @@ impl Kavach {
     /// Tenants that can't be served, with the reason callers get.
     pub fn unavailable_tenants(&self) -> Vec<(TenantId, Error)> {
         let routes = self.core.routes.all().into_iter();
-        routes.filter_map(|route| route.actor.err().map(|down| (route.id, down.error()))).collect()
+        let down = routes.filter_map(|route| route.actor.err().map(|down| (route.id, down.error())));
+        // One that is being erased is missed by nobody.
+        down.filter(|(_, error)| error.code() != Code::TenantNotFound).collect()
     }
 
     /// Finds out who the credential is: an operator, a live key, or a live agent's token.
@@ -118,6 +139,22 @@ impl Kavach {
     pub fn inject_panic(&self, tenant: impl Into<TenantRef>) -> Result<(), Error> {
         let route = self.core.routes.find(&tenant.into())?;
         route.actor.map_err(|down| down.error())?.do_send(InjectPanic);
+        Ok(())
+    }
+
+    /// Stalls a tenant's actor until the other end of the channel says so or is gone, so that tests can see its
+    /// mailbox fill.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, or why the tenant can't be asked.
+    #[doc(hidden)]
+    pub fn inject_stall(
+        &self,
+        tenant: impl Into<TenantRef>,
+        until: std::sync::mpsc::Receiver<()>,
+    ) -> Result<(), Error> {
+        let route = self.core.routes.find(&tenant.into())?;
+        route.actor.map_err(|down| down.error())?.do_send(InjectStall(until));
         Ok(())
     }
 
@@ -255,6 +292,11 @@ where
     actix::Context<TenantActor>: ToEnvelope<TenantActor, M>,
 {
     answer(send(route, make)?).await
+}
+
+fn bad_cursor(cursor: &str) -> Error {
+    let problem = format!("must be one that a page gave, not '{}'", crate::domain::text::quote(cursor));
+    Error::field(Code::InvalidQuery, "cursor", problem)
 }
 
 fn gone() -> Error {

@@ -8,6 +8,7 @@ use crate::actors::registry::{CreateTenant, DeleteTenant, SnapshotAll};
 use crate::domain::key::{ApiKey, CreateKey, RevokeKey};
 use crate::domain::tenant::{Profile, TenantStatus};
 use crate::domain::tenant_commands::{NewTenant, SetStatus, TenantPatch, TenantSpec, UpdateTenant};
+use crate::domain::text::Slug;
 use crate::domain::{Code, Error, KeyId, Secret, TenantId, TenantRef};
 
 /// Calls about tenants.
@@ -32,7 +33,7 @@ impl Tenants<'_> {
         let spec = TenantSpec::parse(new)?;
         let registry = self.0.core.registry().ok_or_else(not_started)?;
         let profile = registry.send(CreateTenant(spec)).await.unwrap_or_else(|_| Err(not_started()))?;
-        info!(tenant = %profile.id, slug = ?profile.slug, "a tenant was created");
+        info!(tenant = %profile.id, slug = profile.slug.as_ref().map(Slug::as_str), "a tenant was created");
         Ok(profile)
     }
 
@@ -42,7 +43,7 @@ impl Tenants<'_> {
     /// `INVALID_TOKEN`, `INVALID_QUERY` for a cursor that is none.
     pub async fn list(&self, page: PageRequest) -> Result<Page<Profile>, Error> {
         let after = match &page.cursor {
-            Some(cursor) => Some(TenantId::parse(cursor).ok_or_else(|| super::agents::bad_cursor(cursor))?),
+            Some(cursor) => Some(TenantId::parse(cursor).ok_or_else(|| super::bad_cursor(cursor))?),
             None => None,
         };
         let mut routes = self.0.tenants_in_filter(None)?;

@@ -134,8 +134,9 @@ impl Run {
     /// Carries out a command the way the actor does; says whether it changed anything.
     fn execute<C: Command>(&mut self, command: Result<C, Error>) -> Result<(bool, C::Reply), Code> {
         let moment = self.tenant.next_moment(self.now());
-        let (change, subject) =
-            command.and_then(|command| command.decide(&self.tenant, moment)).map_err(|error| error.code())?;
+        let (change, subject) = command
+            .and_then(|command| command.decide(&self.tenant, By::Operator, moment))
+            .map_err(|error| error.code())?;
         let changed = change.is_some();
         if let Some(change) = change {
             let by = match self.model.keys.last() {
@@ -318,7 +319,7 @@ impl Run {
         assert_eq!(verdict.knows_agent(), known.is_some());
         let expected = self.model.decide(&call, moment.at.millis());
         let record = verdict.record(&request, 5);
-        assert_eq!(record.granted_by.map(|at| at as usize), expected.granted_by, "{call:?}");
+        assert_eq!(record.granted_by.as_ref().map(|grant| grant.permission as usize), expected.granted_by, "{call:?}");
         assert_eq!(record.agent, if let Asked::Nobody = request.agent { None } else { Some(self.agent_id(asked)) });
         self.record(moment, &Event::Decided(record));
         self.model.record(&call, &expected, moment.at.millis());

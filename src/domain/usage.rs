@@ -1,0 +1,223 @@
+//! Usage reports: what a call really cost, once it is known.
+//!
+//! A report may name the decision it settles. Which decision that was is read from the journal, which remembers all
+//! of them; the state keeps only what was settled.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::cost::Cost;
+use super::error::{Code, Error};
+use super::event::{By, Event, Record};
+use super::id::{AgentId, AuditId};
+use super::limits::{MAX_REPORTED_CALLS, MAX_SETTLED};
+use super::tenant::{Moment, Tenant};
+use super::time::Timestamp;
+use std::sync::Arc;
+
+/// What was used, as the journal keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UsageRecord {
+    /// Who reported it.
+    pub by: By,
+    /// The agent that used it.
+    pub agent: AgentId,
+    /// The agent's owner, at the time of the decision where there is one.
+    pub owner: Arc<str>,
+    /// Calls to add.
+    pub calls: u64,
+    /// The real cost.
+    pub cost: Cost,
+    /// The decision whose estimate the cost replaces.
+    pub settles: Option<SettledDecision>,
+}
+
+/// A decision that can be settled: an allowed one, as the journal has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettledDecision {
+    /// Number of its event.
+    pub seq: u64,
+    /// Its time.
+    pub at: Timestamp,
+    /// The cost it was charged with.
+    pub estimate: Cost,
+}
+
+/// A settlement, remembered so that a repeat gets the same answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settlement {
+    /// Number of the decision's event.
+    pub decision: u64,
+    /// The real cost.
+    pub cost: Cost,
+    /// Number of the settlement's own event.
+    pub seq: u64,
+    /// Time of that event.
+    pub at: Timestamp,
+}
+
+/// The settlements a tenant remembers, by their decisions' numbers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Settlements {
+    /// Ascending.
+    known: VecDeque<Settlement>,
+    /// Decisions up to this number can't be settled any more.
+    closed_to: u64,
+}
+
+impl Settlements {
+    /// The settlement of that decision.
+    pub fn get(&self, decision: u64) -> Option<&Settlement> {
+        self.known.binary_search_by_key(&decision, |known| known.decision).ok().and_then(|at| self.known.get(at))
+    }
+
+    /// Remembers a settlement, and forgets the one of the oldest decision where there are too many.
+    pub fn insert(&mut self, settlement: Settlement) {
+        if let Err(at) = self.known.binary_search_by_key(&settlement.decision, |known| known.decision) {
+            self.known.insert(at, settlement);
+        }
+        if self.known.len() > MAX_SETTLED
+            && let Some(oldest) = self.known.pop_front()
+        {
+            self.closed_to = oldest.decision;
+        }
+    }
+}
+
+/// A usage report, checked but for the state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UsageReport {
+    /// The agent that used it.
+    pub agent: AgentId,
+    /// Calls to add.
+    pub calls: u64,
+    /// The real cost.
+    pub cost: Cost,
+    /// The decision to settle, with its owner then.
+    pub settles: Option<(SettledDecision, Arc<str>)>,
+}
+
+/// The answer to a usage report.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageAnswer {
+    /// The audit entry of the report itself.
+    pub audit_id: AuditId,
+    /// The decision it settled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r#ref: Option<AuditId>,
+    /// The agent.
+    pub agent_id: AgentId,
+    /// The cost that counts now.
+    pub tokens_cost: Cost,
+    /// Calls that were added.
+    pub calls: u64,
+}
+
+impl UsageReport {
+    /// Checks a report about no decision.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` for too many calls.
+    pub fn new(agent: AgentId, calls: u64, cost: Cost) -> Result<Self, Error> {
+        if calls > MAX_REPORTED_CALLS {
+            return Err(Error::field(Code::InvalidField, "calls", format!("must be at most {MAX_REPORTED_CALLS}")));
+        }
+        Ok(Self { agent, calls, cost, settles: None })
+    }
+
+    /// The same report, as the settlement of the decision with that id, whose event is this.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` where calls are reported too, or the decision is another agent's; `NOT_SETTLEABLE` for a
+    /// denied one; `UNKNOWN_AUDIT_ENTRY` where the id names no decision.
+    pub fn settling(mut self, id: AuditId, at: Timestamp, event: &Event<'_>) -> Result<Self, Error> {
+        let Event::Decided(record) = event else {
+            return Err(Error::field(Code::UnknownAuditEntry, "auditId", format!("{id} is no decision's")));
+        };
+        let Record { agent, owner, code, cost, .. } = record;
+        if *agent != Some(self.agent) {
+            let problem = "names a decision about another agent than agentId";
+            return Err(Error::field(Code::InvalidField, "auditId", problem));
+        }
+        let (None, Some(owner)) = (code, owner) else {
+            return Err(Error::field(Code::NotSettleable, "auditId", "names a denied decision, which cost nothing"));
+        };
+        if self.calls != 0 {
+            let problem = "must be left out with auditId: the call was counted when it was allowed";
+            return Err(Error::field(Code::InvalidField, "calls", problem));
+        }
+        let decision = SettledDecision { seq: id.seq(), at, estimate: cost.unwrap_or_default() };
+        self.settles = Some((decision, Arc::clone(owner)));
+        Ok(self)
+    }
+}
+
+impl Tenant {
+    /// Checks a usage report. Answers the record to keep, where it is not the repeat of a settlement, and the answer.
+    ///
+    /// # Errors
+    /// `UNKNOWN_AGENT`, `ALREADY_SETTLED`, `NOT_SETTLEABLE`.
+    pub fn decide_usage(
+        &self,
+        by: By,
+        report: UsageReport,
+        moment: Moment,
+    ) -> Result<(Option<UsageRecord>, UsageAnswer), Error> {
+        let UsageReport { agent, calls, cost, settles } = report;
+        let tag = self.id().tag();
+        let known = self.agent(agent).ok_or_else(|| super::agent_commands::unknown_agent(&agent.to_string()))?;
+        let mut answer = UsageAnswer {
+            audit_id: AuditId::derive(moment.at, moment.seq, tag),
+            r#ref: settles.as_ref().map(|(decision, _)| AuditId::derive(decision.at, decision.seq, tag)),
+            agent_id: agent,
+            tokens_cost: cost,
+            calls,
+        };
+        let Some((decision, owner)) = settles else {
+            let owner = Arc::clone(&known.profile.spec.owner);
+            return Ok((Some(UsageRecord { by, agent, owner, calls, cost, settles: None }), answer));
+        };
+        match self.settlements().get(decision.seq) {
+            Some(settled) if settled.cost == cost => {
+                answer.audit_id = AuditId::derive(settled.at, settled.seq, tag);
+                Ok((None, answer))
+            }
+            Some(settled) => {
+                let problem = format!("names a decision that was settled at {}, not {cost}", settled.cost);
+                Err(Error::field(Code::AlreadySettled, "auditId", problem))
+            }
+            None if decision.seq <= self.settlements().closed_to => {
+                let problem = "names a decision too old to be settled; report its cost without auditId";
+                Err(Error::field(Code::NotSettleable, "auditId", problem))
+            }
+            None => Ok((Some(UsageRecord { by, agent, owner, calls, cost, settles: Some(decision) }), answer)),
+        }
+    }
+
+    /// Lets a usage report happen.
+    pub(super) fn apply_usage(&mut self, moment: Moment, record: &UsageRecord) {
+        let UsageRecord { by: _, agent, owner, calls, cost, settles } = record;
+        let places = self.policies_about_owner(*agent, owner);
+        for place in places {
+            let Some(policy) = self.policy_mut(place) else { continue };
+            match settles {
+                None => policy.usage.charge(moment.at, *calls, *cost),
+                // A policy made after the decision was not charged with it.
+                Some(decision) if policy.profile.id.seq() > decision.seq => {}
+                // More is charged to the windows that are open now, which are the decision's own while those are.
+                Some(decision) if *cost >= decision.estimate => {
+                    policy.usage.charge(moment.at, 0, cost.minus(decision.estimate));
+                }
+                Some(SettledDecision { seq, at, estimate }) => {
+                    policy.usage.give_back(moment.at, Moment { at: *at, seq: *seq }, estimate.minus(*cost));
+                }
+            }
+        }
+        if let Some(decision) = settles {
+            let settlement = Settlement { decision: decision.seq, cost: *cost, seq: moment.seq, at: moment.at };
+            self.settlements_mut().insert(settlement);
+        }
+    }
+}

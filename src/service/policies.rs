@@ -1,0 +1,164 @@
+//! Budget policies.
+
+use super::{Kavach, Page, PageRequest, answer, ask, send};
+use crate::actors::Route;
+use crate::actors::messages::{Execute, Inspect};
+use crate::domain::agent_commands::unknown_agent;
+use crate::domain::budget::BudgetCheck;
+use crate::domain::cost::Cost;
+use crate::domain::policy::{Period, PolicyStatus};
+use crate::domain::policy_commands::{
+    CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicy, UpdatePolicy, unknown_policy,
+};
+use crate::domain::{AgentId, Code, Command, Error, PolicyId, Tenant, TenantRef, Timestamp};
+
+/// Calls about policies.
+pub struct Policies<'a>(pub(super) &'a Kavach);
+
+/// Which policies a list asks for. What is `None` does not restrict.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyFilter {
+    /// Policies of that tenant.
+    pub tenant: Option<TenantRef>,
+    /// Policies that name that agent.
+    pub agent: Option<AgentId>,
+    /// Policies that name that owner.
+    pub owner: Option<String>,
+    /// Policies with that status now.
+    pub status: Option<PolicyStatus>,
+}
+
+impl Policies<'_> {
+    /// Creates a policy.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD`, `UNKNOWN_AGENT`, `TENANT_NOT_FOUND`, `TENANT_MISMATCH`, `POLICY_LIMIT_EXCEEDED`.
+    pub async fn create(&self, new: NewPolicy) -> Result<PolicyView, Error> {
+        let named = new.tenant_id.as_deref().map(TenantRef::parse);
+        let agent = new.agent_id.as_deref().and_then(AgentId::parse);
+        let route = match (&named, agent) {
+            // With an agent and no tenant it belongs to that agent's tenant.
+            (None, Some(id)) => self.0.tenant_of_id(id.tag(), || {
+                Error::field(Code::UnknownAgent, "agentId", unknown_agent(&id.to_string()).message())
+            })?,
+            _ => self.0.tenant_in_body(named.as_ref())?,
+        };
+        self.execute(&route, CreatePolicy::parse(new)?).await?.ok_or_else(lost)
+    }
+
+    /// Policies in the order of their creation.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `INVALID_QUERY` for a cursor that is none.
+    pub async fn list(&self, filter: PolicyFilter, page: PageRequest) -> Result<Page<PolicyView>, Error> {
+        let after = match &page.cursor {
+            Some(cursor) => Some(PolicyId::parse(cursor).ok_or_else(|| super::bad_cursor(cursor))?),
+            None => None,
+        };
+        let credential = self.0.credential;
+        let asked: Vec<_> = self
+            .0
+            .tenants_in_filter(filter.tenant.as_ref())?
+            .iter()
+            .map(|route| {
+                let filter = filter.clone();
+                let look = move |tenant: &Tenant, now| Ok(filter.select(tenant, now, after));
+                send(route, |reply| Inspect { credential, look, reply })
+            })
+            .collect();
+        let mut items = Vec::new();
+        for receiver in asked {
+            items.extend(answer(receiver?).await?);
+        }
+        items.sort_by_key(|view: &PolicyView| view.policy.profile.id);
+        Ok(Page::cut(items, page.limit, |view| view.policy.profile.id.to_string()))
+    }
+
+    /// A policy.
+    ///
+    /// # Errors
+    /// `UNKNOWN_POLICY`.
+    pub async fn get(&self, policy: &str) -> Result<PolicyView, Error> {
+        let (id, route) = self.find(policy)?;
+        self.0.inspect(&route, move |tenant, now| PolicyView::find(tenant, id, now)).await
+    }
+
+    /// Changes a policy. What is omitted stays.
+    ///
+    /// # Errors
+    /// `UNKNOWN_POLICY`, `INVALID_FIELD`, `FORBIDDEN` for a tenant key where an operator set it.
+    pub async fn update(&self, policy: &str, patch: PolicyPatch) -> Result<PolicyView, Error> {
+        let (id, route) = self.find(policy)?;
+        self.execute(&route, UpdatePolicy { id, patch }).await?.ok_or_else(lost)
+    }
+
+    /// Deletes a policy.
+    ///
+    /// # Errors
+    /// `UNKNOWN_POLICY`, `FORBIDDEN` for a tenant key where an operator set it.
+    pub async fn delete(&self, policy: &str) -> Result<(), Error> {
+        let (id, route) = self.find(policy)?;
+        self.execute(&route, DeletePolicy(id)).await
+    }
+
+    /// Sets what is used of a policy back to nothing.
+    ///
+    /// # Errors
+    /// `UNKNOWN_POLICY`, `FORBIDDEN` for a tenant key where an operator set it.
+    pub async fn reset(&self, policy: &str, period: Period) -> Result<PolicyView, Error> {
+        let (id, route) = self.find(policy)?;
+        self.execute(&route, ResetPolicy { id, period }).await?.ok_or_else(lost)
+    }
+
+    /// Whether the policies about an agent let a call of that cost through now, and those policies. Nothing is
+    /// charged or recorded.
+    ///
+    /// # Errors
+    /// `UNKNOWN_AGENT`.
+    pub async fn check(&self, agent: &str, cost: Cost) -> Result<(BudgetCheck, Vec<PolicyView>), Error> {
+        let unknown = || Error::field(Code::UnknownAgent, "agentId", unknown_agent(agent).message());
+        let id = AgentId::parse(agent).ok_or_else(unknown)?;
+        let route = self.0.tenant_of_id(id.tag(), unknown)?;
+        let missing = unknown();
+        let look = move |tenant: &Tenant, now| {
+            let agent = tenant.agent(id).ok_or(missing)?;
+            let about = tenant.policies().iter().filter(|policy| policy.is_about(id, &agent.profile.spec.owner));
+            let views = about.map(|policy| PolicyView::of(tenant, policy, now)).collect();
+            Ok((tenant.check_budgets(agent, cost, now, &mut ()), views))
+        };
+        self.0.inspect(&route, look).await
+    }
+
+    fn find(&self, policy: &str) -> Result<(PolicyId, Route), Error> {
+        let unknown = || unknown_policy(policy);
+        let id = PolicyId::parse(policy).ok_or_else(unknown)?;
+        Ok((id, self.0.tenant_of_id(id.tag(), unknown)?))
+    }
+
+    async fn execute<C>(&self, route: &Route, command: C) -> Result<C::Reply, Error>
+    where
+        C: Command + Send + 'static,
+        C::Reply: Send + 'static,
+    {
+        let credential = self.0.credential;
+        ask(route, |reply| Execute { credential, command, reply }).await
+    }
+}
+
+impl PolicyFilter {
+    fn select(&self, tenant: &Tenant, now: Timestamp, after: Option<PolicyId>) -> Vec<PolicyView> {
+        let Self { tenant: _, agent, owner, status } = self;
+        let wanted = tenant.policies().iter().filter(|policy| {
+            let profile = &policy.profile;
+            after.is_none_or(|after| profile.id > after)
+                && agent.is_none_or(|agent| profile.agent == Some(agent))
+                && owner.as_ref().is_none_or(|owner| profile.owner.as_deref() == Some(owner))
+                && status.is_none_or(|status| policy.status(now) == status)
+        });
+        wanted.map(|policy| PolicyView::of(tenant, policy, now)).collect()
+    }
+}
+
+fn lost() -> Error {
+    Error::new(Code::InternalError, "the policy is not there after its own change")
+}

@@ -1,0 +1,54 @@
+//! Usage reports: what calls really cost.
+
+use actix_rt::task::spawn_blocking;
+
+use super::audit::unreadable;
+use super::{Kavach, ask};
+use crate::actors::Route;
+use crate::actors::messages::{OpenAudit, RecordUsage};
+use crate::domain::agent_commands::unknown_agent;
+use crate::domain::cost::Cost;
+use crate::domain::text::quote;
+use crate::domain::usage::{UsageAnswer, UsageReport};
+use crate::domain::{AgentId, AuditId, Code, Error};
+
+impl Kavach {
+    /// Records what an agent used, even past a limit: the money is spent. With the audit id of an allowed decision
+    /// the cost replaces that decision's estimate, once; a repeat is answered as the first was.
+    ///
+    /// # Errors
+    /// `UNKNOWN_AGENT`, `UNKNOWN_AUDIT_ENTRY`, `INVALID_FIELD`, `ALREADY_SETTLED`, `NOT_SETTLEABLE`.
+    pub async fn report_usage(
+        &self,
+        agent: &str,
+        cost: Cost,
+        calls: u64,
+        settles: Option<&str>,
+    ) -> Result<UsageAnswer, Error> {
+        let unknown = || Error::field(Code::UnknownAgent, "agentId", unknown_agent(agent).message());
+        let id = AgentId::parse(agent).ok_or_else(unknown)?;
+        let route = self.tenant_of_id(id.tag(), unknown)?;
+        let mut report = UsageReport::new(id, calls, cost)?;
+        if let Some(decision) = settles {
+            // Who reports about an agent that is not there learns that, whatever the decision is.
+            let missing = unknown();
+            self.inspect(&route, move |tenant, _| tenant.agent(id).map(|_| ()).ok_or(missing)).await?;
+            report = self.settling(&route, report, decision).await?;
+        }
+        let credential = self.credential;
+        ask(&route, |reply| RecordUsage { credential, report, reply }).await
+    }
+
+    /// Reads the decision that a report settles from the journal, on a thread that serves no calls.
+    async fn settling(&self, route: &Route, report: UsageReport, decision: &str) -> Result<UsageReport, Error> {
+        let unknown = || {
+            let problem = format!("names no decision: there is no audit entry '{}'", quote(decision));
+            Error::field(Code::UnknownAuditEntry, "auditId", problem)
+        };
+        let id = AuditId::parse(decision).filter(|id| id.tag() == route.id.tag()).ok_or_else(unknown)?;
+        let credential = self.credential;
+        let trail = ask(route, |reply| OpenAudit { credential, reply }).await?;
+        let read = spawn_blocking(move || trail.look_up(id, |at, event| report.settling(id, at, event)));
+        read.await.map_err(unreadable)?.map_err(unreadable)?.ok_or_else(unknown)?
+    }
+}

@@ -1,0 +1,275 @@
+//! The audit trail: filters, paging, single entries, and what an entry says.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::decisions::unknown_like;
+use crate::harness::Server;
+use crate::world::{Agent, call, next_page, permits};
+
+fn ids(entries: &[Value]) -> Vec<String> {
+    entries.iter().map(|entry| entry["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Ten calls of two agents of `acme`, and one of `globex`.
+fn some_calls(operator: &Client) -> (Agent, Agent) {
+    operator.tenant("acme");
+    let globex = operator.tenant("globex");
+    let permissions = permits("docs:*", &["read", "list"]);
+    let first = operator.agent_with("acme", json!({ "permissions": permissions, "ownerId": "ann" }));
+    let second = operator.agent_with("acme", json!({ "permissions": permissions, "ownerId": "bob" }));
+    for n in 0..5 {
+        for (agent, action) in [(&first, ["read", "list", "drop"][n % 3]), (&second, "read")] {
+            let body = json!({ "agentId": agent.id, "action": action, "resource": format!("docs:{n}") });
+            operator.authorize(body).expect(200);
+        }
+    }
+    let other = operator.reader(&globex);
+    operator.granted(call(&other.id));
+    (first, second)
+}
+
+#[test]
+fn filters_narrow_the_trail() {
+    let server = Server::start();
+    let operator = server.operator();
+    let (first, second) = some_calls(&operator);
+    let all = operator.trail("tenantId=acme");
+    assert_eq!(all.len(), 10);
+    let (newest, oldest) = (&all[0]["timestamp"], &all[9]["timestamp"]);
+    assert!(newest.as_str() >= oldest.as_str());
+    let unknown = unknown_like(&first.id);
+    for (query, count) in [
+        ("", 11),
+        ("tenantId=globex", 1),
+        ("tenantId=default", 0),
+        ("tenantId=acme&userId=ann", 5),
+        ("userId=bob", 5),
+        ("userId=nobody", 0),
+        ("tenantId=acme&actions=list", 2),
+        ("tenantId=acme&actions=list,drop", 3),
+        ("tenantId=acme&actions=nothing", 0),
+        ("tenantId=acme&result=denied", 1),
+        ("tenantId=acme&result=allowed", 9),
+        ("tenantId=acme&result=rate_limited", 0),
+        ("tenantId=acme&kind=decision&result=allowed&actions=read&userId=ann", 2),
+        ("since=2100-01-01T00:00:00Z", 0),
+        ("until=2000-01-01T00:00:00Z", 0),
+        ("since=2000-01-01T00:00:00Z&until=2100-01-01T00:00:00%2B02:00", 11),
+        (&*format!("agentId={}", first.id), 5),
+        (&*format!("agentId={}&tenantId=globex", second.id), 0),
+        (&*format!("agentId={unknown}"), 0),
+    ] {
+        assert_eq!(operator.trail(query).len(), count, "{query}");
+    }
+    // From a time on, and up to but without a time.
+    let middle = all[4]["timestamp"].as_str().unwrap();
+    let since = operator.trail(&format!("tenantId=acme&since={middle}"));
+    let until = operator.trail(&format!("tenantId=acme&until={middle}"));
+    assert_eq!([since, until].concat(), all, "together they are all of it, once");
+}
+
+#[test]
+fn an_entry_says_what_happened() {
+    let server = Server::start();
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let agent = operator.reader(&acme);
+    let body = json!({
+        "agentId": agent.id, "action": "read", "resource": "docs:7", "tokensCost": 0.100001,
+        "arguments": { "path": "/a  b", "n": [1, 2.50, null] }, "context": { "ip": "192.0.2.7", "userAgent": "cli/1" },
+        "unknown": { "is": "ignored" },
+    });
+    let id = operator.granted(body);
+    let entry = operator.get(&format!("/v1/audit/{id}")).expect(200);
+    for (member, value) in [
+        ("id", json!(id)),
+        ("tenantId", json!(acme.id)),
+        ("agentId", json!(agent.id)),
+        ("userId", json!("user-1")),
+        ("kind", json!("decision")),
+        ("action", json!("read")),
+        ("resource", json!("docs:7")),
+        ("parameters", json!({ "path": "/a  b", "n": [1, 2.5, null] })),
+        ("result", json!("allowed")),
+        ("code", Value::Null),
+        ("reason", Value::Null),
+        ("tokensCost", json!(0.100001)),
+        ("ip", json!("192.0.2.7")),
+        ("userAgent", json!("cli/1")),
+    ] {
+        assert_eq!(entry[member], value, "{member}: {entry}");
+    }
+    assert!(entry["durationMs"].as_f64().is_some_and(|ms| (0.0..60_000.0).contains(&ms)), "{entry}");
+    let time = entry["timestamp"].as_str().unwrap();
+    assert!(time.ends_with('Z') && time.len() == "2026-01-01T00:00:00.000Z".len(), "{time}");
+    assert_eq!(operator.get(&format!("/v1/agents/{}", agent.id)).expect(200)["lastActiveAt"], time);
+    // A denial says why, in the words the caller got; an agent's own call shows its own client.
+    let body = json!({ "action": "drop", "resource": "docs:7", "context": { "userAgent": "liar" } });
+    let headers: [(&str, &[u8]); 1] = [("User-Agent", b"agent/2")];
+    let answer = server
+        .with_key(&agent.token)
+        .try_send("POST", "/v1/authorize", &headers, Some(body.to_string().as_bytes()))
+        .unwrap()
+        .expect(200);
+    let entry = &operator.trail("tenantId=acme")[0];
+    assert_eq!((&entry["code"], &entry["reason"]), (&answer["code"], &answer["reason"]));
+    assert_eq!((&entry["userAgent"], &entry["result"]), (&json!("agent/2"), &json!("denied")));
+    assert_eq!((&entry["parameters"], &entry["tokensCost"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn administrative_changes_are_in_the_trail_of_their_tenant() {
+    let server = Server::start();
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let key = server.with_key(&acme.key);
+    let agent = key.reader(&acme);
+    key.patch(&format!("/v1/agents/{}", agent.id), json!({ "name": "renamed" })).expect(200);
+    key.post(&format!("/v1/agents/{}/rotate", agent.id), json!({})).expect(200);
+    operator.post("/v1/tenants/acme/suspend", json!({})).expect(200);
+    operator.post("/v1/tenants/acme/suspend", json!({})).expect(200);
+    operator.post("/v1/tenants/acme/activate", json!({})).expect(200);
+    operator.patch("/v1/tenants/acme", json!({ "settings": { "maxAgents": 3 } })).expect(200);
+    operator.delete(&format!("/v1/agents/{}", agent.id)).expect(204);
+    operator.delete(&format!("/v1/tenants/acme/keys/{}", acme.key_id)).expect(204);
+    let trail = operator.trail("tenantId=acme&kind=admin");
+    let mut told: Vec<_> = trail.iter().map(|e| (e["action"].as_str().unwrap(), e["by"].as_str().unwrap())).collect();
+    told.reverse();
+    let by = acme.key_id.as_str();
+    let expected = [
+        ("tenant.create", "operator"),
+        ("key.create", "operator"),
+        ("agent.create", by),
+        ("agent.update", by),
+        ("agent.rotate", by),
+        ("tenant.suspend", "operator"),
+        ("tenant.activate", "operator"),
+        ("tenant.update", "operator"),
+        ("agent.revoke", "operator"),
+        ("key.revoke", "operator"),
+    ];
+    assert_eq!(told, expected, "what changed nothing is not told twice");
+    assert!(trail.iter().all(|entry| entry["kind"] == "admin" && entry["tenantId"] == acme.id));
+    let update = operator.trail("tenantId=acme&kind=admin&actions=agent.update");
+    assert_eq!((update.len(), &update[0]["parameters"]["name"]), (1, &json!("renamed")));
+    assert_eq!(update[0]["resource"], json!(agent.id));
+    assert_eq!(operator.trail(&format!("kind=admin&agentId={}", agent.id)).len(), 4);
+    assert_eq!(operator.trail("tenantId=acme").len(), 0, "no decision was made");
+    let id = trail[0]["id"].as_str().unwrap();
+    assert_eq!(operator.get(&format!("/v1/audit/{id}")).expect(200), trail[0]);
+}
+
+#[test]
+fn pages_hold_each_entry_once_while_writes_go_on() {
+    let server = Server::start();
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let agent = operator.reader(&acme);
+    for n in 0..60 {
+        operator.granted(json!({ "agentId": agent.id, "action": "read", "resource": format!("docs:{n}") }));
+    }
+    let there = operator.trail("tenantId=acme&actions=read");
+    assert_eq!(there.len(), 60);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                operator.granted(call(&agent.id));
+            }
+        });
+        for limit in [7, 20, 59, 60, 61] {
+            let mut path = Some(format!("/v1/audit?tenantId=acme&actions=read,x%20y&limit={limit}"));
+            let (mut walked, mut pages) = (Vec::new(), 0);
+            // The writer adds at the front, so a walk ends.
+            while let Some(page) = path {
+                let answer = operator.get(&page);
+                let items = answer.items();
+                path = next_page(&answer);
+                assert!(items.len() == limit || path.is_none(), "a short page in the middle");
+                assert!(
+                    path.as_ref().is_none_or(|path| path.contains("actions=read") && path.contains("tenantId=acme"))
+                );
+                walked.extend(items);
+                pages += 1;
+            }
+            let walked = ids(&walked);
+            let distinct: HashSet<_> = walked.iter().collect();
+            assert_eq!(distinct.len(), walked.len(), "an entry came twice");
+            assert!(walked.windows(2).all(|pair| pair[0] > pair[1]), "newest first");
+            let old: Vec<_> = ids(&there);
+            assert!(walked.ends_with(&old), "what was there is there to the end");
+            assert!(pages >= 60 / limit);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn limit_offset_and_cursor_agree() {
+    let server = Server::start();
+    let operator = server.operator();
+    some_calls(&operator);
+    let all = ids(&operator.get("/v1/audit?limit=1000").items());
+    assert_eq!(all.len(), 11);
+    for (offset, limit) in [(0, 3), (3, 3), (8, 3), (9, 3), (11, 3), (500, 3), (0, 11), (0, 12)] {
+        let answer = operator.get(&format!("/v1/audit?limit={limit}&offset={offset}"));
+        let expected = &all[offset.min(11)..(offset + limit).min(11)];
+        assert_eq!(ids(&answer.items()), expected, "{offset} {limit}");
+        assert_eq!(next_page(&answer).is_some(), offset + limit < 11, "{offset} {limit}");
+    }
+    let first = operator.get("/v1/audit?limit=4");
+    let second = operator.get(&next_page(&first).unwrap());
+    assert_eq!(ids(&second.items()), &all[4..8]);
+    // A page that was reached by an offset goes on where it ended.
+    let page = operator.get("/v1/audit?limit=4&offset=2");
+    assert_eq!(ids(&operator.get(&next_page(&page).unwrap()).items()), &all[6..10]);
+    // The lists of agents and tenants page in the same way, in the order of their creation.
+    for (path, count) in [("/v1/agents", 3), ("/v1/tenants", 2)] {
+        let whole = operator.get(path);
+        assert_eq!((whole.items().len(), next_page(&whole)), (count, None));
+        let mut page = Some(format!("{path}?limit=1"));
+        let mut walked = Vec::new();
+        while let Some(path) = page {
+            let answer = operator.get(&path);
+            assert_eq!(answer.items().len(), 1);
+            walked.extend(answer.items());
+            page = next_page(&answer);
+        }
+        assert_eq!(walked, whole.items());
+    }
+}
+
+#[test]
+fn without_a_limit_a_hundred_come() {
+    let server = Server::start();
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let agent = operator.reader(&acme);
+    let batch = json!({ "requests": vec![call(&agent.id); 150] });
+    operator.post("/v1/authorize/batch", batch).expect(200);
+    let answer = operator.get("/v1/audit");
+    assert_eq!(answer.items().len(), 100);
+    assert_eq!(operator.get(&next_page(&answer).unwrap()).items().len(), 50);
+}
+
+#[test]
+fn an_entry_is_found_by_its_whole_id_only() {
+    let server = Server::start();
+    let operator = server.operator();
+    let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
+    let agent = operator.reader(&acme);
+    let id = operator.granted(call(&agent.id));
+    let found = server.with_key(&acme.key).get(&format!("/v1/audit/{id}")).expect(200);
+    assert_eq!(found["id"], json!(id));
+    server.with_key(&globex.key).get(&format!("/v1/audit/{id}")).problem(404, "UNKNOWN_AUDIT_ENTRY");
+    // The same number at another time is no entry.
+    let (head, rest) = id.split_at("aud_".len() + 3);
+    let digit = if rest.starts_with('0') { '1' } else { '0' };
+    for unknown in [format!("{head}{digit}{}", &rest[1..]), "aud_".into(), "garbage".into(), id.to_uppercase()] {
+        operator.get(&format!("/v1/audit/{unknown}")).problem(404, "UNKNOWN_AUDIT_ENTRY");
+    }
+}

@@ -1,0 +1,215 @@
+//! The server under test: started on a free port with a directory of its own, killed or stopped, started again.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::client::Client;
+
+/// The operator key of every server here.
+pub const OPERATOR_KEY: &str = "kvo_the-operator-key-of-the-tests-0123456789abcd";
+
+/// How long a condition may take on a machine that is busy with other things.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What a server is started with besides an address and a directory.
+#[derive(Clone, Default)]
+pub struct Options {
+    pub args: Vec<&'static str>,
+    pub env: Vec<(&'static str, &'static str)>,
+    /// A file that would grow too large is an error then, not the end of the process.
+    pub ignore_file_size_signal: bool,
+    /// The data directory, where it is not to be one of the server's own.
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Options {
+    pub fn args(args: &[&'static str]) -> Self {
+        Self { args: args.to_vec(), ..Self::default() }
+    }
+}
+
+/// A running server. It is killed when it is dropped.
+pub struct Server {
+    child: Child,
+    base: String,
+    options: Options,
+    home: TempDir,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::start_with(Options::default())
+    }
+
+    pub fn start_with(options: Options) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let (child, base) = launch(home.path(), &options);
+        Self { child, base, options, home }
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.options.data_dir.clone().unwrap_or_else(|| self.home.path().join("data"))
+    }
+
+    /// A tenant's folder; `default` names the default tenant's.
+    pub fn folder(&self, tenant: &str) -> PathBuf {
+        self.data_dir().join(tenant)
+    }
+
+    /// All that the server wrote to standard error, over all its starts.
+    pub fn log(&self) -> String {
+        fs::read_to_string(log_path(self.home.path())).unwrap()
+    }
+
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// `127.0.0.1:port`
+    pub fn host(&self) -> &str {
+        self.base.strip_prefix("http://").unwrap()
+    }
+
+    pub fn operator(&self) -> Client {
+        self.with_key(OPERATOR_KEY)
+    }
+
+    pub fn with_key(&self, key: &str) -> Client {
+        Client::new(&self.base, Some(&format!("Bearer {key}")))
+    }
+
+    pub fn anonymous(&self) -> Client {
+        Client::new(&self.base, None)
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Whether the process is still there.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Ends the process with no chance to do anything more (SIGKILL).
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks the process to end.
+    pub fn terminate(&self) {
+        kill_process(self.pid(), Signal::TERM).unwrap();
+    }
+
+    /// Waits until the process has ended.
+    pub fn wait(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        eventually("the server ends", || child.try_wait().unwrap())
+    }
+
+    /// Asks the process to end, and waits until it has, with exit code 0.
+    pub fn stop(&mut self) {
+        self.terminate();
+        let status = self.wait();
+        assert!(status.success(), "{status}");
+    }
+
+    /// Starts the server again on the same directory, on another port.
+    pub fn start_again(&mut self) {
+        assert!(!self.is_running(), "stop or kill it first");
+        (self.child, self.base) = launch(self.home.path(), &self.options);
+    }
+
+    /// Kills the server and starts it again.
+    pub fn crash_and_start(&mut self) {
+        self.kill();
+        self.start_again();
+    }
+
+    /// A command that would start a second server on the same directory.
+    pub fn second_process(&self) -> Command {
+        command(self.home.path(), &self.options)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = fs::read_to_string(log_path(self.home.path())).unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            eprintln!("the server's last words:\n{}", lines[lines.len().saturating_sub(30)..].join("\n"));
+        }
+    }
+}
+
+fn log_path(home: &Path) -> PathBuf {
+    home.join("stderr.log")
+}
+
+fn command(home: &Path, options: &Options) -> Command {
+    let binary = env!("CARGO_BIN_EXE_kavach");
+    let mut command = if options.ignore_file_size_signal {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", binary]);
+        shell
+    } else {
+        Command::new(binary)
+    };
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("KAVACH_") || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+    let data = options.data_dir.clone().unwrap_or_else(|| home.join("data"));
+    command.args(["--addr", "127.0.0.1:0", "--data-dir"]).arg(data).args(&options.args);
+    command.env("KAVACH_OPERATOR_KEY", OPERATOR_KEY).envs(options.env.iter().copied());
+    command.current_dir(home).stdin(Stdio::null());
+    command
+}
+
+/// Starts the binary and waits for the line that says where it listens.
+fn launch(home: &Path, options: &Options) -> (Child, String) {
+    let log = File::options().create(true).append(true).open(log_path(home)).unwrap();
+    let mut child = command(home, options).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let base = loop {
+        let mut line = String::new();
+        if out.read_line(&mut line).unwrap() == 0 {
+            break None;
+        }
+        if let Some(base) = line.strip_prefix("Listening on ") {
+            break Some(base.trim_end().to_owned());
+        }
+    };
+    let Some(base) = base else {
+        let _ = child.kill();
+        let status = child.wait();
+        panic!("the server did not start ({status:?}): {}", fs::read_to_string(log_path(home)).unwrap_or_default());
+    };
+    // Whatever else it says is read, so that it never waits for a reader.
+    std::thread::spawn(move || out.read_to_end(&mut Vec::new()));
+    (child, base)
+}
+
+/// Polls until there is an answer. Panics after a time that is far past what any machine takes.
+pub fn eventually<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = poll() {
+            return found;
+        }
+        assert!(start.elapsed() < DEADLINE, "it did not come about: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

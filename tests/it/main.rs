@@ -1,0 +1,37 @@
+//! The integration tests: the real server binary, driven over HTTP as its users drive it.
+//!
+//! Each test has its own server and its own directory. Nothing waits for a fixed time: [`harness::eventually`] polls
+//! a condition instead.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test ends by a panic that says what was wrong"
+)]
+
+mod access;
+mod access_table;
+mod audit;
+mod bad_bytes;
+mod bad_input;
+mod bad_table;
+mod client;
+mod constraints;
+mod crash;
+mod damage;
+mod decisions;
+mod faults;
+mod harness;
+mod life;
+mod limits;
+mod mutation;
+mod overload;
+mod panics;
+mod secrets;
+mod snapshots;
+mod storage;
+mod tokens;
+mod tools;
+mod world;
