@@ -163,6 +163,11 @@ impl CreateDelegation {
         })
     }
 
+    /// The agent that delegates, whose tenant it is.
+    pub fn grantor(&self) -> AgentId {
+        self.from
+    }
+
     /// Finds the grantor, where these two agents may be linked at all.
     fn check_agents<'t>(&self, tenant: &'t Tenant, at: Timestamp) -> Result<&'t Agent, Error> {
         let find = |field, id: AgentId| tenant.agent(id).ok_or_else(|| unknown_agent_in(field, &id.to_string()));
