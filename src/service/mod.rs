@@ -7,6 +7,7 @@
 mod agents;
 mod audit;
 mod authorize;
+mod delegations;
 mod policies;
 mod tenants;
 mod usage;
@@ -21,6 +22,7 @@ use tokio::sync::oneshot;
 
 pub use agents::{AgentFilter, Agents};
 pub use audit::{Audit, AuditQuery};
+pub use delegations::Delegations;
 pub use policies::{Policies, PolicyFilter};
 pub use tenants::{KeyWithSecret, Tenants};
 
@@ -88,6 +90,11 @@ impl Kavach {
     /// Agents.
     pub fn agents(&self) -> Agents<'_> {
         Agents(self)
+    }
+
+    /// Delegations.
+    pub fn delegations(&self) -> Delegations<'_> {
+        Delegations(self)
     }
 
     /// Budget policies.
