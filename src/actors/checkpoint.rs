@@ -29,7 +29,7 @@ impl Handler<TakeCheckpoint> for TenantActor {
         if let Err(error) = allowed.and_then(|_| self.check_writable()) {
             return drop(reply.send(Err(error)));
         }
-        self.flush(ctx);
+        self.write(ctx);
         let Some(journal) = &mut self.journal else { return drop(reply.send(Err(shutting_down()))) };
         let link = match journal.link(now.millis()) {
             Ok(link) => link,

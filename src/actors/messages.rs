@@ -172,6 +172,14 @@ pub struct Retire {
 #[rtype(result = "()")]
 pub struct InjectPanic;
 
+/// Do nothing until the other end says so or is gone: what tests use to see a mailbox fill.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct InjectStall(
+    /// The other end.
+    pub std::sync::mpsc::Receiver<()>,
+);
+
 /// The mailbox is empty: give the kernel what was appended.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -375,7 +383,7 @@ impl Handler<OpenAudit> for TenantActor {
             return drop(reply.send(Err(error)));
         }
         // The reader sees what the file holds.
-        self.flush(ctx);
+        self.write(ctx);
         let Some(journal) = &self.journal else { return drop(reply.send(Err(shutting_down()))) };
         let trail = AuditTrail { tenant: self.tenant.id(), reader: journal.reader(), horizon: self.horizon(now) };
         self.reply_read(Held::of(reply, trail), ctx);
@@ -397,7 +405,7 @@ impl Handler<Close> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, Close { done }: Close, ctx: &mut Context<Self>) {
-        self.flush(ctx);
+        self.write(ctx);
         let Some(journal) = self.journal.take() else { return };
         self.ending = Ending::Clean;
         let id = self.tenant.id();
@@ -441,5 +449,13 @@ impl Handler<InjectPanic> for TenantActor {
     #[expect(clippy::panic, reason = "it is the message's whole purpose")]
     fn handle(&mut self, _: InjectPanic, _: &mut Context<Self>) {
         panic!("a panic was injected");
+    }
+}
+
+impl Handler<InjectStall> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, InjectStall(until): InjectStall, _: &mut Context<Self>) {
+        let _ = until.recv();
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use actix::dev::channel::channel;
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, ResponseFuture, WrapFuture,
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseActFuture, ResponseFuture, WrapFuture,
 };
 use actix_rt::task::spawn_blocking;
 use serde_json::json;
@@ -15,7 +16,7 @@ use super::core::{Core, Phase, now};
 use super::loader;
 use super::messages::{Close, Retire, TakeSnapshot};
 use super::routes::{Down, Route, unknown_tenant};
-use super::tenant::{Ending, Loaded, TenantActor, storage_unavailable};
+use super::tenant::{Ending, Loaded, MAILBOX_CAPACITY, TenantActor, storage_unavailable};
 use crate::domain::tenant::Profile;
 use crate::domain::tenant_commands::TenantSpec;
 use crate::domain::text::{Slug, quote};
@@ -35,7 +36,7 @@ pub struct Registry {
 
 impl Registry {
     /// Starts the registry on the calling thread's arbiter and makes it known.
-    pub fn launch(core: Arc<Core>) -> actix::Addr<Self> {
+    pub fn launch(core: Arc<Core>) -> Addr<Self> {
         let registry = Self {
             core: Arc::clone(&core),
             reserved_slugs: HashSet::new(),
@@ -53,19 +54,23 @@ impl Registry {
         let generation = self.next_generation;
         let profile = loaded.tenant.profile().clone();
         let core = Arc::clone(&self.core);
-        let actor = TenantActor::start_in_arbiter(&self.core.place(), move |_| {
-            TenantActor::new(core, loaded, generation, storage_failed)
+        let (sender, receiver) = channel(MAILBOX_CAPACITY);
+        // An arbiter that has just ended drops the actor, which tells the registry as any other ending does.
+        let actor = TenantActor::new(core, loaded, generation, storage_failed);
+        self.core.place().spawn_fn(move || {
+            Context::with_receiver(receiver).run(actor);
         });
         let (id, slug) = (profile.id, profile.slug.clone());
-        self.core.routes.insert(Route { id, slug, generation, actor: Ok(actor) });
+        self.core.routes.insert(Route { id, slug, generation, actor: Ok(Arc::new(Addr::new(sender))) });
         profile
     }
 
-    /// Keeps a tenant's id and slug taken while it has no actor.
-    fn mark_down(&mut self, id: TenantId, slug: Option<Slug>, code: Code, reason: String) {
+    /// Keeps a tenant's id and slug taken while it has no actor. Answers the entry's generation.
+    fn mark_down(&mut self, id: TenantId, slug: Option<Slug>, code: Code, reason: String) -> u64 {
         self.next_generation += 1;
         let generation = self.next_generation;
         self.core.routes.insert(Route { id, slug, generation, actor: Err(Down { code, reason }) });
+        generation
     }
 
     fn take_loaded(&mut self, id: TenantId, slug: Option<Slug>, loaded: Result<Loaded, String>, storage_failed: bool) {
@@ -349,9 +354,12 @@ impl Handler<TenantDown> for Registry {
 impl Registry {
     fn rebuild(&mut self, id: TenantId, slug: Option<Slug>, storage_failed: bool, ctx: &mut Context<Self>) {
         let reason = "the tenant is being rebuilt; try again in a moment";
-        self.mark_down(id, slug.clone(), Code::TenantUnavailable, reason.to_owned());
+        let generation = self.mark_down(id, slug.clone(), Code::TenantUnavailable, reason.to_owned());
         let work = load(Arc::clone(&self.core), id).into_actor(self).map(move |loaded, actor, _| {
-            actor.take_loaded(id, slug, loaded, storage_failed);
+            // A tenant that was erased meanwhile does not come back.
+            if actor.core.routes.with(id.tag(), |route| route.generation) == Some(generation) {
+                actor.take_loaded(id, slug, loaded, storage_failed);
+            }
         });
         ctx.spawn(work);
     }

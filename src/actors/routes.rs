@@ -1,5 +1,7 @@
 //! The route table: from a tenant's name to its actor. Workers read it directly, the registry alone writes it.
 
+use std::sync::Arc;
+
 use actix::Addr;
 use dashmap::DashMap;
 
@@ -16,8 +18,9 @@ pub struct Route {
     pub slug: Option<Slug>,
     /// Counts the actors this tenant has had, so that news of an old one is not taken for the new one's.
     pub(super) generation: u64,
-    /// Where to send messages, or why not.
-    pub actor: Result<Addr<TenantActor>, Down>,
+    /// Where to send messages, or why not. The address itself is never copied: each copy of one may put a message
+    /// past the mailbox's limit, and a limit that grows with its callers is none.
+    pub actor: Result<Arc<Addr<TenantActor>>, Down>,
 }
 
 impl Route {

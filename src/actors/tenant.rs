@@ -169,15 +169,16 @@ impl TenantActor {
         }
     }
 
-    /// Gives the kernel all that was appended and releases who waited for that.
-    pub(super) fn flush(&mut self, ctx: &mut Context<Self>) {
-        self.flush_scheduled = false;
-        let Some(journal) = &mut self.journal else { return };
+    /// Gives the kernel all that was appended and releases who waited for that. Says whether the journal goes on.
+    pub(super) fn write(&mut self, ctx: &mut Context<Self>) -> bool {
+        let Some(journal) = &mut self.journal else { return false };
         if self.ending == Ending::Storage {
-            return self.abandon("an event could not be appended", ctx);
+            self.abandon("an event could not be appended", ctx);
+            return false;
         }
         if let Err(problem) = journal.flush() {
-            return self.abandon(&problem.to_string(), ctx);
+            self.abandon(&problem.to_string(), ctx);
+            return false;
         }
         self.waiting.written();
         let last_old = std::mem::replace(&mut self.told, journal.written_seq());
@@ -189,16 +190,30 @@ impl TenantActor {
         if let Err(problem) = journal.rotate_if_due(at.millis()) {
             warn!(tenant = %self.tenant.id(), %problem, "a new journal segment could not be started; the old one goes on");
         }
+        true
+    }
+
+    /// Empties the journal's buffer and sees to what follows from that.
+    fn flush(&mut self, ctx: &mut Context<Self>) {
+        self.flush_scheduled = false;
+        if self.write(ctx) {
+            self.sync_when_due(ctx);
+            if self.tenant.seq() - self.snapshot_seq >= SNAPSHOT_EVENTS {
+                self.snapshot(None, ctx);
+            }
+        }
+    }
+
+    /// Has the disk take what the kernel has: at once where a reply waits for it, else within a second.
+    fn sync_when_due(&mut self, ctx: &mut Context<Self>) {
+        let dirty = self.journal.as_ref().is_some_and(Journal::is_dirty);
         if self.waiting.needs_sync() {
             self.start_sync(ctx);
-        } else if journal.is_dirty() && !self.sync_running && !std::mem::replace(&mut self.sync_scheduled, true) {
+        } else if dirty && !self.sync_running && !std::mem::replace(&mut self.sync_scheduled, true) {
             ctx.run_later(SYNC_DELAY, |actor, ctx| {
                 actor.sync_scheduled = false;
                 actor.start_sync(ctx);
             });
-        }
-        if self.tenant.seq() - self.snapshot_seq >= SNAPSHOT_EVENTS {
-            self.snapshot(None, ctx);
         }
     }
 
@@ -216,7 +231,7 @@ impl TenantActor {
     /// Copies the state and has it written by another thread.
     pub(super) fn snapshot(&mut self, done: Option<Held>, ctx: &mut Context<Self>) {
         // A snapshot holds no more than the journal does.
-        self.flush(ctx);
+        self.write(ctx);
         let current = self.tenant.seq() == self.snapshot_seq;
         let Some(journal) = self.journal.as_ref().filter(|_| !current) else {
             if let Some(held) = done {
@@ -272,7 +287,6 @@ impl Actor for TenantActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
         // Tenants that started together take their turns.
         let offset = Duration::from_secs(u64::from(self.tenant.id().tag().0) % SNAPSHOT_INTERVAL.as_secs());
         ctx.run_later(offset, |actor, ctx| {
@@ -293,6 +307,8 @@ impl Drop for TenantActor {
         if self.storage_failed {
             self.core.storage_failures.fetch_sub(1, Ordering::Relaxed);
         }
+        // The registry reads the tenant from disk again, which takes that nobody else has its journal open.
+        self.journal = None;
         if self.ending != Ending::Clean
             && let Some(registry) = self.core.registry()
         {
@@ -328,9 +344,8 @@ impl Handler<SyncDone> for TenantActor {
                 }
             });
         }
-        if self.waiting.needs_sync() {
-            self.start_sync(ctx);
-        }
+        // What came while the disk was busy.
+        self.sync_when_due(ctx);
     }
 }
 

@@ -66,11 +66,14 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     type Future = std::future::Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let parsed = web::Query::<T>::from_query(request.query_string());
-        std::future::ready(parsed.map(|query| Self(query.into_inner())).map_err(|problem| {
-            let text = problem.to_string();
-            let cause = text.trim_start_matches("Query deserialize error: ");
-            Problem::new(Code::InvalidQuery, format!("the query string can't be read: {cause}"))
+        let pairs = form_urlencoded::parse(request.query_string().as_bytes());
+        let parsed = serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs));
+        std::future::ready(parsed.map(Self).map_err(|problem| {
+            let (field, cause) = (problem.path().to_string(), problem.inner());
+            Problem(match field.as_str() {
+                "." | "?" => Error::new(Code::InvalidQuery, format!("the query string can't be read: {cause}")),
+                field => Error::field(Code::InvalidQuery, field, format!("can't be read: {cause}")),
+            })
         }))
     }
 }

@@ -13,6 +13,7 @@ pub mod agents;
 pub mod audit;
 pub mod auth;
 pub mod authorize;
+pub mod delegations;
 pub mod error;
 pub mod health;
 pub mod input;

@@ -1,16 +1,19 @@
 //! The audit trail: a view of the tenant's events, and the filter a query puts before it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::agent::AgentSpec;
 use super::cost::Cost;
+use super::delegation::DelegationSpec;
 use super::error::Code;
 use super::event::{By, Change, ChangeRecord, Event, Record};
 use super::id::{AgentId, AuditId, PolicyId, TenantId};
+use super::policy::{Limits, PolicyAction};
 use super::tenant::Moment;
 use super::time::Timestamp;
 use super::usage::UsageRecord;
@@ -220,7 +223,7 @@ impl AuditEntry {
             user_id: owner.map(Into::into),
             action: action.into(),
             resource: subject.unwrap_or_else(|| tenant.folder_name()).into(),
-            parameters: (!parameters.is_null()).then(|| RawValue::from_string(parameters.to_string()).ok()).flatten(),
+            parameters,
             result: AuditResult::Allowed,
             code: None,
             reason: None,
@@ -253,18 +256,36 @@ struct Told<'a> {
     owner: Option<&'a str>,
     /// The id of what was changed; `None` is the tenant itself.
     subject: Option<String>,
-    parameters: Value,
+    parameters: Option<Box<RawValue>>,
+}
+
+/// What a policy is now. Its costs are written digit by digit: a JSON value in memory would make floats of them.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PolicyTold<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_id: Option<&'a Option<AgentId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a Option<Arc<str>>>,
+    limits: &'a Limits,
+    action: PolicyAction,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disabled: Option<bool>,
 }
 
 impl<'a> Told<'a> {
     fn of(change: &'a Change) -> Self {
-        let tenant = |action, parameters| Told { action, agent: None, owner: None, subject: None, parameters };
-        let agent = |action, agent: &AgentId, spec: Option<&'a AgentSpec>, parameters| Told {
+        let raw = |parameters: Value| (!parameters.is_null()).then(|| to_raw_value(&parameters).ok()).flatten();
+        let tenant = |action, parameters: Value| {
+            let parameters = raw(parameters);
+            Told { action, agent: None, owner: None, subject: None, parameters }
+        };
+        let agent = |action, agent: &AgentId, spec: Option<&'a AgentSpec>, parameters: Value| Told {
             action,
             agent: Some(*agent),
             owner: spec.map(|spec| &*spec.owner),
             subject: Some(agent.to_string()),
-            parameters,
+            parameters: raw(parameters),
         };
         match change {
             Change::TenantCreated { id: _, name, slug, settings } => {
@@ -284,14 +305,27 @@ impl<'a> Told<'a> {
                 agent: *agent,
                 owner: owner.as_deref(),
                 subject: Some(policy.to_string()),
-                ..tenant(
-                    "policy.create",
-                    json!({ "agentId": agent, "userId": owner, "limits": limits, "action": action }),
-                )
+                parameters: to_raw_value(&PolicyTold {
+                    agent_id: Some(agent),
+                    user_id: Some(owner),
+                    limits,
+                    action: *action,
+                    disabled: None,
+                })
+                .ok(),
+                ..tenant("policy.create", Value::Null)
             },
             Change::PolicyUpdated { policy, limits, action, disabled } => Told {
                 subject: Some(policy.to_string()),
-                ..tenant("policy.update", json!({ "limits": limits, "action": action, "disabled": disabled }))
+                parameters: to_raw_value(&PolicyTold {
+                    agent_id: None,
+                    user_id: None,
+                    limits,
+                    action: *action,
+                    disabled: Some(*disabled),
+                })
+                .ok(),
+                ..tenant("policy.update", Value::Null)
             },
             Change::PolicyDeleted { policy } => {
                 Told { subject: Some(policy.to_string()), ..tenant("policy.delete", Value::Null) }
@@ -299,6 +333,38 @@ impl<'a> Told<'a> {
             Change::PolicyReset { policy, period } => {
                 Told { subject: Some(policy.to_string()), ..tenant("policy.reset", json!({ "period": period })) }
             }
+            Change::DelegationCreated { delegation, spec } => {
+                let DelegationSpec {
+                    from,
+                    to,
+                    permissions,
+                    expires_at,
+                    max_depth,
+                    effective_max_depth: _,
+                    depth,
+                    stands_on: _,
+                } = &**spec;
+                Told {
+                    agent: Some(*from),
+                    subject: Some(delegation.to_string()),
+                    ..tenant(
+                        "delegation.create",
+                        json!({
+                            "fromAgent": from,
+                            "toAgent": to,
+                            "permissions": permissions.specs(),
+                            "expiresAt": expires_at,
+                            "maxDepth": max_depth,
+                            "depth": depth,
+                        }),
+                    )
+                }
+            }
+            Change::DelegationRevoked { delegation, from, to } => Told {
+                agent: Some(*from),
+                subject: Some(delegation.to_string()),
+                ..tenant("delegation.revoke", json!({ "fromAgent": from, "toAgent": to }))
+            },
             Change::AgentCreated { agent: id, spec, token: _ } => {
                 agent("agent.create", id, Some(spec), spec_json(spec))
             }
@@ -322,4 +388,27 @@ fn spec_json(spec: &AgentSpec) -> Value {
         "expiresAt": expires_at,
         "metadata": metadata,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policys_costs_are_told_digit_by_digit() {
+        let cost = Cost::parse("cost", "123456789012.123457").unwrap();
+        let limits = Limits { max_tokens_cost_per_day: Some(cost), ..Limits::default() };
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let policy = PolicyId::derive(at, 2, TenantId::DEFAULT.tag());
+        let action = PolicyAction::Block;
+        let created = Change::PolicyCreated { policy, agent: None, owner: None, limits: limits.clone(), action };
+        let updated = Change::PolicyUpdated { policy, limits, action, disabled: true };
+        let told = |change| {
+            let event = Event::Changed(ChangeRecord { by: By::Operator, change });
+            AuditEntry::of(TenantId::DEFAULT, Moment { at, seq: 2 }, &event).parameters.unwrap().get().to_owned()
+        };
+        let limits = r#""limits":{"maxCallsPerDay":null,"maxCallsPerMonth":null,"maxTokensCostPerDay":123456789012.123457,"maxTokensCostPerMonth":null},"action":"block""#;
+        assert_eq!(told(created), format!(r#"{{"agentId":null,"userId":null,{limits}}}"#));
+        assert_eq!(told(updated), format!(r#"{{{limits},"disabled":true}}"#));
+    }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::cost::Cost;
 use super::event::By;
 use super::id::{AgentId, PolicyId};
+use super::tenant::Moment;
 use super::time::Timestamp;
 
 /// What happens when a limit is exceeded, from the mildest to the most severe.
@@ -98,6 +99,13 @@ pub struct Usage {
     pub tokens_cost_today: Cost,
     /// Cost of that month.
     pub tokens_cost_this_month: Cost,
+    /// Number of the event that reset the day last; 0 before the first. What was charged up to it counts no more, so
+    /// it can't be given back either.
+    #[serde(default)]
+    pub day_reset: u64,
+    /// The same of the month.
+    #[serde(default)]
+    pub month_reset: u64,
 }
 
 impl Usage {
@@ -126,29 +134,32 @@ impl Usage {
         self.tokens_cost_this_month = self.tokens_cost_this_month.plus(cost);
     }
 
-    /// Gives back cost that was charged at `charged`, where that day or month is still open. Nothing goes below zero.
-    pub fn give_back(&mut self, now: Timestamp, charged: Timestamp, cost: Cost) {
+    /// Gives back cost that was charged at `charged`, where that day or month is still open: not over, and not reset
+    /// since. Nothing goes below zero.
+    pub fn give_back(&mut self, now: Timestamp, charged: Moment, cost: Cost) {
         *self = self.now(now);
         self.at = Some(now);
-        if charged.day() == now.day() {
+        if charged.at.day() == now.day() && charged.seq > self.day_reset {
             self.tokens_cost_today = self.tokens_cost_today.minus(cost);
         }
-        if charged.month() == now.month() {
+        if charged.at.month() == now.month() && charged.seq > self.month_reset {
             self.tokens_cost_this_month = self.tokens_cost_this_month.minus(cost);
         }
     }
 
     /// Sets the counts of that period back to nothing.
-    pub fn reset(&mut self, now: Timestamp, period: Period) {
-        *self = self.now(now);
-        self.at = Some(now);
+    pub fn reset(&mut self, moment: Moment, period: Period) {
+        *self = self.now(moment.at);
+        self.at = Some(moment.at);
         if period != Period::Month {
             self.calls_today = 0;
             self.tokens_cost_today = Cost::default();
+            self.day_reset = moment.seq;
         }
         if period != Period::Day {
             self.calls_this_month = 0;
             self.tokens_cost_this_month = Cost::default();
+            self.month_reset = moment.seq;
         }
     }
 }
@@ -293,6 +304,10 @@ mod tests {
         Cost::parse("cost", text).unwrap()
     }
 
+    fn event(seq: u64, text: &str) -> Moment {
+        Moment { at: at(text), seq }
+    }
+
     #[test]
     fn counts_belong_to_their_day_and_month() {
         let mut usage = Usage::default();
@@ -311,10 +326,23 @@ mod tests {
     fn cost_is_given_back_only_to_open_windows_and_never_below_zero() {
         let mut usage = Usage::default();
         usage.charge(at("2026-03-30T10:00:00Z"), 1, cost("10"));
-        usage.give_back(at("2026-03-31T10:00:00Z"), at("2026-03-30T10:00:00Z"), cost("4"));
+        usage.give_back(at("2026-03-31T10:00:00Z"), event(1, "2026-03-30T10:00:00Z"), cost("4"));
         let now = usage.now(at("2026-03-31T10:00:00Z"));
         assert_eq!((now.tokens_cost_today, now.tokens_cost_this_month), (cost("0"), cost("6")));
-        usage.give_back(at("2026-03-31T11:00:00Z"), at("2026-03-31T10:00:00Z"), cost("100"));
+        usage.give_back(at("2026-03-31T11:00:00Z"), event(2, "2026-03-31T10:00:00Z"), cost("100"));
         assert_eq!(usage.tokens_cost_this_month, cost("0"));
+    }
+
+    #[test]
+    fn what_a_reset_took_away_is_not_given_back_once_more() {
+        let noon = at("2026-03-30T12:00:00Z");
+        let mut usage = Usage::default();
+        usage.charge(noon, 1, cost("10"));
+        usage.reset(event(2, "2026-03-30T12:00:00Z"), Period::Day);
+        usage.charge(noon, 1, cost("5"));
+        usage.give_back(noon, event(1, "2026-03-30T12:00:00Z"), cost("6"));
+        assert_eq!((usage.tokens_cost_today, usage.tokens_cost_this_month), (cost("5"), cost("9")));
+        usage.give_back(noon, event(3, "2026-03-30T12:00:00Z"), cost("1"));
+        assert_eq!((usage.tokens_cost_today, usage.tokens_cost_this_month), (cost("4"), cost("8")));
     }
 }

@@ -210,7 +210,9 @@ impl Tenant {
                 Some(decision) if *cost >= decision.estimate => {
                     policy.usage.charge(moment.at, 0, cost.minus(decision.estimate));
                 }
-                Some(decision) => policy.usage.give_back(moment.at, decision.at, decision.estimate.minus(*cost)),
+                Some(SettledDecision { seq, at, estimate }) => {
+                    policy.usage.give_back(moment.at, Moment { at: *at, seq: *seq }, estimate.minus(*cost));
+                }
             }
         }
         if let Some(decision) = settles {

@@ -82,6 +82,8 @@ mod walk;
 mod writer;
 
 #[cfg(test)]
+mod codec_tests;
+#[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
 mod model_tests;

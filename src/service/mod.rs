@@ -7,6 +7,7 @@
 mod agents;
 mod audit;
 mod authorize;
+mod delegations;
 mod export;
 mod follow;
 mod policies;
@@ -24,13 +25,14 @@ use tokio::sync::oneshot;
 
 pub use agents::{AgentFilter, Agents};
 pub use audit::{Audit, AuditQuery};
+pub use delegations::Delegations;
 pub use export::{Export, ExportFormat, write_line};
 pub use follow::{AuditStream, KEEP_ALIVE, News, WriteEntry};
 pub use policies::{Policies, PolicyFilter};
 pub use tenants::{KeyWithSecret, Tenants};
 
 use crate::actors::commit::Reply;
-use crate::actors::messages::{InjectPanic, Inspect, Verify};
+use crate::actors::messages::{InjectPanic, InjectStall, Inspect, Verify};
 use crate::actors::routes::unknown_tenant;
 use crate::actors::tenant::shutting_down;
 use crate::actors::{Core, Phase, Route, TenantActor};
@@ -95,6 +97,11 @@ impl Kavach {
         Agents(self)
     }
 
+    /// Delegations.
+    pub fn delegations(&self) -> Delegations<'_> {
+        Delegations(self)
+    }
+
     /// Budget policies.
     pub fn policies(&self) -> Policies<'_> {
         Policies(self)
@@ -113,7 +120,9 @@ impl Kavach {
     /// Tenants that can't be served, with the reason callers get.
     pub fn unavailable_tenants(&self) -> Vec<(TenantId, Error)> {
         let routes = self.core.routes.all().into_iter();
-        routes.filter_map(|route| route.actor.err().map(|down| (route.id, down.error()))).collect()
+        let down = routes.filter_map(|route| route.actor.err().map(|down| (route.id, down.error())));
+        // One that is being erased is missed by nobody.
+        down.filter(|(_, error)| error.code() != Code::TenantNotFound).collect()
     }
 
     /// Finds out who the credential is: an operator, a live key, or a live agent's token.
@@ -142,6 +151,22 @@ impl Kavach {
     pub fn inject_panic(&self, tenant: impl Into<TenantRef>) -> Result<(), Error> {
         let route = self.core.routes.find(&tenant.into())?;
         route.actor.map_err(|down| down.error())?.do_send(InjectPanic);
+        Ok(())
+    }
+
+    /// Stalls a tenant's actor until the other end of the channel says so or is gone, so that tests can see its
+    /// mailbox fill.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, or why the tenant can't be asked.
+    #[doc(hidden)]
+    pub fn inject_stall(
+        &self,
+        tenant: impl Into<TenantRef>,
+        until: std::sync::mpsc::Receiver<()>,
+    ) -> Result<(), Error> {
+        let route = self.core.routes.find(&tenant.into())?;
+        route.actor.map_err(|down| down.error())?.do_send(InjectStall(until));
         Ok(())
     }
 

@@ -1,1 +1,325 @@
-//! todo
+//! Who may call what: every route by every kind of key, about what is its own, another's, and nobody's.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kavach::api::{Access, endpoints};
+use serde_json::{Value, json};
+
+use crate::access_table::{FORBIDDEN, Outcome, Row, Target, rows};
+use crate::client::{Answer, Client};
+use crate::decisions::unknown_like;
+use crate::harness::{OPERATOR_KEY, Server};
+use crate::world::{Agent, Tenant, call};
+
+/// Two tenants in all that a key can be and name.
+struct World {
+    own: Side,
+    foreign: Side,
+    unknown: Target,
+    headers: Vec<(Kind, Option<String>)>,
+}
+
+struct Side {
+    target: Target,
+    /// All that can be read of it.
+    seen: Value,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// No `Authorization`, or one that holds no bearer.
+    Missing,
+    /// A bearer that is nobody's.
+    Invalid,
+    Operator,
+    OwnKey,
+    ForeignKey,
+    OwnToken,
+    ForeignToken,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    Own,
+    Foreign,
+    Unknown,
+}
+
+fn side(operator: &Client, tenant: &Tenant, agent: &Agent) -> Side {
+    let entry = operator.granted(call(&agent.id));
+    // What an operator set, no tenant key may change.
+    let body = json!({ "limits": { "maxCallsPerMonth": 1_000_000 } });
+    let policy =
+        operator.acting_for(&tenant.key).post("/v1/policies", body).expect(201)["id"].as_str().unwrap().to_owned();
+    let target =
+        Target { tenant: tenant.id.clone(), agent: agent.id.clone(), key: tenant.key_id.clone(), entry, policy };
+    let seen = operator.all_of(&tenant.id);
+    Side { target, seen }
+}
+
+impl World {
+    fn new(operator: &Client, n: usize) -> Self {
+        let own = operator.tenant(&format!("own-{n}"));
+        let foreign = operator.tenant(&format!("foreign-{n}"));
+        let made = operator.post(&format!("/v1/tenants/{}/keys", own.id), json!({ "name": "revoked" })).expect(201);
+        let revoked = made["key"].as_str().unwrap();
+        operator.delete(&format!("/v1/tenants/{}/keys/{}", own.id, made["id"].as_str().unwrap())).expect(204);
+        let old = operator.reader(&own);
+        let rotated = operator.post(&format!("/v1/agents/{}/rotate", old.id), json!({})).expect(200);
+        let agent = Agent::from(&rotated);
+        let other = operator.reader(&foreign);
+        let bearer = |text: &str| Some(format!("Bearer {text}"));
+        // Right in form, of a tenant that is there, and wrong; and of a tenant that is not there.
+        let forged = format!("{}{}", &agent.token[..40], "A".repeat(27));
+        let forged_key = format!("{}{}", &own.key[..40], "A".repeat(28));
+        let nobodys = |prefix: &str| format!("{prefix}{}", URL_SAFE_NO_PAD.encode([7; 48]));
+        let headers = vec![
+            (Kind::Missing, None),
+            (Kind::Missing, Some(String::new())),
+            (Kind::Missing, Some("Bearer".into())),
+            (Kind::Missing, Some(OPERATOR_KEY.into())),
+            (Kind::Missing, Some(format!("Basic {OPERATOR_KEY}"))),
+            (Kind::Invalid, bearer("no-key-at-all")),
+            (Kind::Invalid, bearer(&format!("{OPERATOR_KEY}x"))),
+            (Kind::Invalid, bearer(&OPERATOR_KEY.to_uppercase())),
+            (Kind::Invalid, bearer(&format!("kvo_{}", "x".repeat(43)))),
+            (Kind::Invalid, bearer(revoked)),
+            (Kind::Invalid, bearer(&old.token)),
+            (Kind::Invalid, bearer(&forged)),
+            (Kind::Invalid, bearer(&forged_key)),
+            (Kind::Invalid, bearer(&nobodys("kv_"))),
+            (Kind::Invalid, bearer(&nobodys("kvt_"))),
+            (Kind::Invalid, bearer(&own.key.replace("kvt_", "kv_"))),
+            (Kind::Operator, bearer(OPERATOR_KEY)),
+            (Kind::Operator, Some(format!("bearer  {OPERATOR_KEY}"))),
+            (Kind::OwnKey, bearer(&own.key)),
+            (Kind::ForeignKey, bearer(&foreign.key)),
+            (Kind::OwnToken, bearer(&agent.token)),
+            (Kind::ForeignToken, bearer(&other.token)),
+        ];
+        let unknown = Target {
+            tenant: unknown_like(&own.id.replace("tnt_", "agt_")).replace("agt_", "tnt_"),
+            agent: unknown_like(&agent.id),
+            key: unknown_like(&own.key_id.replace("key_", "agt_")).replace("agt_", "key_"),
+            entry: unknown_like(&agent.id).replace("agt_", "aud_"),
+            policy: unknown_like(&agent.id).replace("agt_", "pol_"),
+        };
+        Self { own: side(operator, &own, &agent), foreign: side(operator, &foreign, &other), unknown, headers }
+    }
+
+    fn target(&self, about: About) -> &Target {
+        match about {
+            About::Own => &self.own.target,
+            About::Foreign => &self.foreign.target,
+            About::Unknown => &self.unknown,
+        }
+    }
+}
+
+/// What the table says that key gets.
+fn expected(row: &Row, access: Access, kind: Kind, about: About) -> Outcome {
+    let mine = match kind {
+        Kind::OwnKey | Kind::OwnToken => about == About::Own,
+        Kind::ForeignKey | Kind::ForeignToken => about == About::Foreign,
+        _ => about != About::Unknown,
+    };
+    match (access, kind) {
+        (Access::Public, _) => row.granted,
+        (_, Kind::Missing) => (401, Some("UNAUTHENTICATED")),
+        (_, Kind::Invalid) => (401, Some("INVALID_TOKEN")),
+        (_, Kind::Operator) if mine => row.granted,
+        (_, Kind::Operator) => row.missing,
+        (Access::Operator, _) => FORBIDDEN,
+        (_, Kind::OwnKey | Kind::ForeignKey) if mine || !row.has_target() => row.granted,
+        (_, Kind::OwnKey | Kind::ForeignKey) => row.hidden,
+        (Access::Admin, Kind::OwnToken | Kind::ForeignToken) => FORBIDDEN,
+        (Access::Decider, Kind::OwnToken | Kind::ForeignToken) if mine => row.granted,
+        (Access::Decider, Kind::OwnToken | Kind::ForeignToken) => row.hidden_from_agent,
+    }
+}
+
+/// The code of an error, of a decision, or of a batch's first decision.
+fn code(answer: &Answer) -> Option<String> {
+    answer.code().or_else(|| {
+        let body: Value = serde_json::from_slice(&answer.body).ok()?;
+        Some(body.get("results")?.get(0)?.get("code")?.as_str()?.to_owned())
+    })
+}
+
+/// The answer without what is different by nature: the ids that the call named, and the new entry's.
+fn comparable(answer: &Answer, target: &Target) -> (u16, BTreeSet<String>, String) {
+    let mut text = answer.text();
+    for id in target.ids() {
+        text = text.replace(id, "<id>");
+    }
+    if let Some(at) = text.find("\"auditId\":\"") {
+        text.replace_range(at + 11..at + 11 + 36, "<new>");
+    }
+    // Whether the connection goes on depends on how fast the body came.
+    let headers = answer.headers.keys().map(|name| name.to_string()).filter(|name| name != "connection").collect();
+    (answer.status, headers, text)
+}
+
+/// What no key had a say over is as it was, to the last audit entry.
+fn check_untouched(operator: &Client, world: &mut World, touched: &mut [bool; 2], place: &str) {
+    for (side, touched) in [&mut world.own, &mut world.foreign].into_iter().zip(touched) {
+        let read = operator.all_of(&side.target.tenant);
+        if std::mem::take(touched) {
+            side.seen = read;
+        } else {
+            assert_eq!(read, side.seen, "it changed: {place}");
+        }
+    }
+}
+
+#[test]
+fn every_route_has_a_row_and_every_row_a_route() {
+    let routes: BTreeSet<_> = endpoints().iter().map(|e| (e.method.to_string(), e.path)).collect();
+    let table: BTreeSet<_> = rows().iter().map(|row| (row.method.to_owned(), row.path)).collect();
+    assert_eq!(routes, table);
+    assert_eq!(endpoints().len(), rows().len(), "one of them is there twice");
+}
+
+#[test]
+fn every_route_answers_every_key_as_the_table_says() {
+    let server = Server::start();
+    let operator = server.operator();
+    let rows = rows();
+    let mut made = 0;
+    let mut world = World::new(&operator, made);
+    let mut asked = 0;
+    for endpoint in endpoints() {
+        let found = rows.iter().find(|row| (row.method, row.path) == (endpoint.method.as_str(), endpoint.path));
+        let row = found.unwrap_or_else(|| panic!("{} {} has no row in the table", endpoint.method, endpoint.path));
+        for key in 0..world.headers.len() {
+            let mut hidden = Vec::new();
+            let mut touched = [false; 2];
+            for about in [About::Own, About::Foreign, About::Unknown] {
+                if about != About::Own && !row.has_target() {
+                    continue;
+                }
+                let (kind, header) = world.headers[key].clone();
+                let client = Client::new(server.base(), header.as_deref());
+                let target = world.target(about).clone();
+                let body = match (row.body)(&target) {
+                    Value::Null if row.method == "POST" => Some(String::new()),
+                    Value::Null => None,
+                    body => Some(body.to_string()),
+                };
+                let answer = client.send(row.method, &row.path_to(&target), body.as_deref().map(str::as_bytes));
+                let wanted = expected(row, endpoint.access, kind, about);
+                let place = format!("{} {} {header:?} about {about:?}: {}", row.method, row.path, answer.text());
+                assert_eq!((answer.status, code(&answer).as_deref()), wanted, "{place}");
+                if answer.status >= 400 {
+                    answer.problem(wanted.0, wanted.1.unwrap());
+                }
+                asked += 1;
+
+                let granted = answer.status < 300;
+                let reaches = |side: About| match kind {
+                    Kind::Operator => about == side || about == About::Unknown || !row.has_target(),
+                    Kind::OwnKey | Kind::OwnToken => side == About::Own,
+                    Kind::ForeignKey | Kind::ForeignToken => side == About::Foreign,
+                    Kind::Missing | Kind::Invalid => false,
+                };
+                touched[0] |= granted && reaches(About::Own);
+                touched[1] |= granted && reaches(About::Foreign);
+                if matches!(kind, Kind::OwnKey | Kind::OwnToken) && about != About::Own {
+                    hidden.push(comparable(&answer, &target));
+                }
+                if granted && row.changes {
+                    if row.path == "/v1/tenants" {
+                        operator.delete("/v1/tenants/new?confirm=new").expect(204);
+                    }
+                    check_untouched(&operator, &mut world, &mut touched, &place);
+                    made += 1;
+                    world = World::new(&operator, made);
+                    touched = [false; 2];
+                }
+            }
+            // All the keys that are nobody's are looked at together.
+            if world.headers.get(key + 1).is_none_or(|(next, _)| !matches!(next, Kind::Missing | Kind::Invalid)) {
+                check_untouched(&operator, &mut world, &mut touched, &format!("{} {}", row.method, row.path));
+            }
+            if let [foreign, unknown] = &hidden[..] {
+                assert_eq!(foreign, unknown, "{} {}: a foreign id answers otherwise", row.method, row.path);
+            }
+        }
+    }
+    assert!(asked > 1_000, "{asked}");
+}
+
+#[test]
+fn a_foreign_slug_answers_as_an_unknown_one() {
+    let server = Server::start();
+    let operator = server.operator();
+    let (acme, _) = (operator.tenant("acme"), operator.tenant("globex"));
+    let agent = operator.reader(&acme);
+    for key in [&acme.key, &agent.token] {
+        let client = server.with_key(key);
+        for (method, path, body) in [
+            ("GET", "/v1/tenants/{}", None),
+            ("GET", "/v1/tenants/{}/keys", None),
+            ("PATCH", "/v1/tenants/{}", Some(json!({ "name": "x" }))),
+            ("POST", "/v1/tenants/{}/suspend", Some(json!({}))),
+            ("POST", "/v1/tenants/{}/authorize", Some(call(&agent.id))),
+            ("GET", "/v1/agents?tenantId={}", None),
+            ("GET", "/v1/audit?tenantId={}", None),
+        ] {
+            let body = body.map(|body| body.to_string());
+            let answers = ["globex", "nobody", "default"].map(|slug| {
+                let answer = client.send(method, &path.replace("{}", slug), body.as_deref().map(str::as_bytes));
+                assert!(answer.status >= 400, "{}", answer.text());
+                (answer.status, answer.text().replace(slug, "<slug>"))
+            });
+            assert_eq!(answers[0], answers[1], "{method} {path}");
+            assert_eq!(answers[0], answers[2], "{method} {path}: the default tenant");
+        }
+    }
+}
+
+#[test]
+fn a_foreign_key_id_under_the_own_tenant_is_unknown() {
+    let server = Server::start();
+    let operator = server.operator();
+    let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
+    operator.delete(&format!("/v1/tenants/acme/keys/{}", globex.key_id)).problem(404, "UNKNOWN_KEY");
+    operator.delete("/v1/tenants/acme/keys/garbage").problem(404, "UNKNOWN_KEY");
+    server.with_key(&globex.key).get("/v1/tenants").expect(200);
+    server.with_key(&acme.key).get("/v1/tenants").expect(200);
+}
+
+#[test]
+fn a_method_a_route_does_not_take_is_told_which_it_takes() {
+    let server = Server::start();
+    let operator = server.operator();
+    let routes = endpoints();
+    let paths: BTreeSet<_> = routes.iter().map(|endpoint| endpoint.path).collect();
+    for path in paths {
+        let takes: BTreeSet<_> = routes
+            .iter()
+            .filter(|endpoint| endpoint.path == path)
+            .map(|endpoint| endpoint.method.to_string())
+            .collect();
+        let concrete = path.replace("{tenant}", "acme").replace("{id}", "x");
+        for method in ["GET", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"] {
+            // `/v1/agents/x` beside `/v1/agents/{id}/…` is told apart; a path that two routes share is not here.
+            if takes.contains(method) {
+                continue;
+            }
+            let body = ["POST", "PATCH", "PUT"].contains(&method).then_some(&b"{}"[..]);
+            let answer = operator.send(method, &concrete, body);
+            answer.problem(405, "METHOD_NOT_ALLOWED");
+            let allowed: BTreeSet<_> = answer.header("allow").unwrap().split(", ").map(str::to_owned).collect();
+            assert_eq!(allowed, takes, "{method} {path}");
+        }
+    }
+    for path in
+        ["/", "/v1", "/v1/", "/v1/tenants/", "/v2/tenants", "/v1/tenants/a/b/c/d", "/v1//tenants", "/V1/tenants"]
+    {
+        let message = operator.get(path).problem(404, "ROUTE_NOT_FOUND");
+        assert!(message.contains(path), "{message}");
+    }
+}

@@ -1,1 +1,163 @@
-//! todo
+//! Every route, with what a call of it looks like and what it answers to whom. A route without a row fails the test.
+
+use serde_json::{Value, json};
+
+use crate::world::permits;
+
+/// The ids that a call names.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub tenant: String,
+    pub agent: String,
+    pub key: String,
+    pub entry: String,
+    pub policy: String,
+}
+
+impl Target {
+    pub fn ids(&self) -> [&str; 5] {
+        [&self.tenant, &self.agent, &self.key, &self.entry, &self.policy]
+    }
+}
+
+/// What is answered: the status, and the code where there is one.
+pub type Outcome = (u16, Option<&'static str>);
+
+/// One route.
+pub struct Row {
+    pub method: &'static str,
+    pub path: &'static str,
+    pub body: fn(&Target) -> Value,
+    /// What a query string adds.
+    pub query: fn(&Target) -> String,
+    /// To whom it may concern: who may call it, about what is theirs.
+    pub granted: Outcome,
+    /// To an operator, about what is not there.
+    pub missing: Outcome,
+    /// To a tenant key, about what is another tenant's or not there.
+    pub hidden: Outcome,
+    /// The same to an agent token, where one may call the route at all.
+    pub hidden_from_agent: Outcome,
+    /// Whether a call that is granted changes more than the audit trail.
+    pub changes: bool,
+}
+
+const OK: Outcome = (200, None);
+const CREATED: Outcome = (201, None);
+const GONE: Outcome = (204, None);
+const NO_TENANT: Outcome = (404, Some("TENANT_NOT_FOUND"));
+const NO_AGENT: Outcome = (404, Some("UNKNOWN_AGENT"));
+const NO_ENTRY: Outcome = (404, Some("UNKNOWN_AUDIT_ENTRY"));
+const NO_POLICY: Outcome = (404, Some("UNKNOWN_POLICY"));
+const MISMATCH: Outcome = (403, Some("TENANT_MISMATCH"));
+const NOT_FOUND: Outcome = (200, Some("AGENT_NOT_FOUND"));
+pub const FORBIDDEN: Outcome = (403, Some("FORBIDDEN"));
+
+fn row(method: &'static str, path: &'static str, granted: Outcome, missing: Outcome, hidden: Outcome) -> Row {
+    Row {
+        method,
+        path,
+        body: |_| Value::Null,
+        query: |_| String::new(),
+        granted,
+        missing,
+        hidden,
+        hidden_from_agent: FORBIDDEN,
+        changes: false,
+    }
+}
+
+impl Row {
+    fn body(self, body: fn(&Target) -> Value) -> Self {
+        Self { body, ..self }
+    }
+
+    fn query(self, query: fn(&Target) -> String) -> Self {
+        Self { query, ..self }
+    }
+
+    fn changes(self) -> Self {
+        Self { changes: true, ..self }
+    }
+
+    /// Whether the call names anything that can be another's.
+    pub fn has_target(&self) -> bool {
+        let mark = || "\u{1}".to_owned();
+        let marked = Target { tenant: mark(), agent: mark(), key: mark(), entry: mark(), policy: mark() };
+        self.path.contains('{')
+            || (self.query)(&marked).contains('\u{1}')
+            || (self.body)(&marked).to_string().contains("\\u0001")
+    }
+
+    /// The path of a call.
+    pub fn path_to(&self, target: &Target) -> String {
+        let id = if self.path.starts_with("/v1/agents/") {
+            &target.agent
+        } else if self.path.starts_with("/v1/audit/") {
+            &target.entry
+        } else if self.path.starts_with("/v1/policies/") {
+            &target.policy
+        } else {
+            &target.key
+        };
+        self.path.replace("{tenant}", &target.tenant).replace("{id}", id) + &(self.query)(target)
+    }
+}
+
+fn ask(target: &Target) -> Value {
+    json!({ "agentId": target.agent, "action": "read", "resource": "docs:1" })
+}
+
+/// Every route of this version.
+pub fn rows() -> Vec<Row> {
+    let public = |path| row("GET", path, OK, OK, OK);
+    let decision = |path| row("POST", path, OK, NOT_FOUND, NOT_FOUND).body(ask);
+    vec![
+        public("/livez"),
+        public("/readyz"),
+        row("POST", "/v1/tenants", CREATED, CREATED, FORBIDDEN).body(|_| json!({ "name": "N", "slug": "new" })).changes(),
+        row("GET", "/v1/tenants", OK, OK, OK),
+        row("GET", "/v1/tenants/{tenant}", OK, NO_TENANT, NO_TENANT),
+        row("PATCH", "/v1/tenants/{tenant}", OK, NO_TENANT, FORBIDDEN).body(|_| json!({ "name": "Other" })).changes(),
+        row("DELETE", "/v1/tenants/{tenant}", (400, Some("CONFIRMATION_REQUIRED")), NO_TENANT, FORBIDDEN)
+            .query(|_| "?confirm=wrong".into()),
+        row("POST", "/v1/tenants/{tenant}/suspend", OK, NO_TENANT, FORBIDDEN).changes(),
+        row("POST", "/v1/tenants/{tenant}/activate", OK, NO_TENANT, FORBIDDEN).changes(),
+        row("POST", "/v1/tenants/{tenant}/keys", CREATED, NO_TENANT, FORBIDDEN).body(|_| json!({ "name": "k" })).changes(),
+        row("GET", "/v1/tenants/{tenant}/keys", OK, NO_TENANT, NO_TENANT),
+        row("DELETE", "/v1/tenants/{tenant}/keys/{id}", GONE, NO_TENANT, FORBIDDEN).changes(),
+        Row { hidden_from_agent: NO_TENANT, ..row("POST", "/v1/tenants/{tenant}/authorize", OK, NO_TENANT, NO_TENANT) }
+            .body(ask),
+        row("POST", "/v1/agents", CREATED, NO_TENANT, MISMATCH)
+            .body(|target| {
+                let permissions = permits("docs:*", &["read"]);
+                json!({ "tenantId": target.tenant, "ownerId": "u", "name": "b", "type": "service", "permissions": permissions })
+            })
+            .changes(),
+        row("GET", "/v1/agents", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
+        row("GET", "/v1/agents/{id}", OK, NO_AGENT, NO_AGENT),
+        row("PATCH", "/v1/agents/{id}", OK, NO_AGENT, NO_AGENT).body(|_| json!({ "name": "Other" })).changes(),
+        row("DELETE", "/v1/agents/{id}", GONE, NO_AGENT, NO_AGENT).changes(),
+        row("POST", "/v1/agents/{id}/rotate", OK, NO_AGENT, NO_AGENT).changes(),
+        row("POST", "/v1/agents/{id}/authorize", OK, NOT_FOUND, NOT_FOUND)
+            .body(|_| json!({ "action": "read", "resource": "docs:1" })),
+        decision("/v1/authorize"),
+        decision("/v1/authorize/explain"),
+        row("POST", "/v1/authorize/batch", OK, NOT_FOUND, NOT_FOUND).body(|target| json!({ "requests": [ask(target)] })),
+        row("GET", "/v1/audit", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
+        row("GET", "/v1/audit/{id}", OK, NO_ENTRY, NO_ENTRY),
+        row("POST", "/v1/policies", CREATED, NO_TENANT, MISMATCH)
+            .body(|target| json!({ "tenantId": target.tenant, "limits": { "maxCallsPerDay": 1_000_000 } }))
+            .changes(),
+        row("GET", "/v1/policies", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
+        row("GET", "/v1/policies/{id}", OK, NO_POLICY, NO_POLICY),
+        row("PATCH", "/v1/policies/{id}", OK, NO_POLICY, NO_POLICY).body(|_| json!({ "action": "warn" })).changes(),
+        row("DELETE", "/v1/policies/{id}", GONE, NO_POLICY, NO_POLICY).changes(),
+        row("POST", "/v1/policies/{id}/reset", OK, NO_POLICY, NO_POLICY).changes(),
+        row("POST", "/v1/budget/check", OK, NO_AGENT, NO_AGENT).body(|target| json!({ "agentId": target.agent })),
+        row("POST", "/v1/usage", OK, NO_AGENT, NO_AGENT)
+            .body(|target| json!({ "agentId": target.agent, "calls": 1 }))
+            .changes(),
+        row("POST", "/v1/snapshot", OK, OK, FORBIDDEN),
+    ]
+}

@@ -1,1 +1,389 @@
-//! todo
+//! Requests that are wrong in one way each, with the code they get and the field their sentence must name.
+
+use kavach::domain::limits::{
+    MAX_ACTION_BYTES, MAX_ACTIONS, MAX_AGENTS, MAX_ARG_PATTERN_BYTES, MAX_ARG_PATTERNS, MAX_ARGUMENTS_BYTES,
+    MAX_DELEGATION_DEPTH, MAX_GRACE_SECONDS, MAX_IP_NETS, MAX_JSON_DEPTH, MAX_METADATA_BYTES, MAX_NAME_CHARS,
+    MAX_PERMISSIONS, MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS, MAX_RETENTION_DAYS, MAX_SLUG_CHARS,
+};
+use serde_json::{Value, json};
+
+/// One bad request. `{agent}` in a path is an agent that is there; `acme` is a tenant that is.
+pub struct Bad {
+    pub method: &'static str,
+    pub path: String,
+    pub body: Value,
+    pub status: u16,
+    pub code: &'static str,
+    pub names: &'static str,
+}
+
+fn bad(method: &'static str, path: &str, body: Value, code: &'static str, names: &'static str) -> Bad {
+    let status = match code {
+        "SLUG_TAKEN" => 409,
+        "AGENT_TYPE_NOT_ALLOWED" | "DEFAULT_TENANT_FIXED" => 422,
+        "TENANT_NOT_FOUND" | "UNKNOWN_AGENT" | "UNKNOWN_KEY" | "UNKNOWN_AUDIT_ENTRY" => 404,
+        _ => 400,
+    };
+    Bad { method, path: path.to_owned(), body, status, code, names }
+}
+
+const FIELD: &str = "INVALID_FIELD";
+const PATTERN: &str = "INVALID_PATTERN";
+const BODY: &str = "INVALID_BODY";
+const QUERY: &str = "INVALID_QUERY";
+
+fn with(base: &Value, changes: Value) -> Value {
+    let mut body = base.clone();
+    for (name, value) in changes.as_object().unwrap() {
+        // A field that is to be absent.
+        if value == "<absent>" {
+            body.as_object_mut().unwrap().remove(name);
+        } else {
+            body[name] = value.clone();
+        }
+    }
+    body
+}
+
+/// JSON text nested so deep that no parser should follow it.
+pub fn nested(depth: usize) -> Value {
+    let mut value = json!(1);
+    for _ in 0..depth {
+        value = json!([value]);
+    }
+    value
+}
+
+fn long(count: usize) -> String {
+    "x".repeat(count)
+}
+
+/// Arrays where objects are wanted, which a derived reader takes for the members in their order.
+pub fn positional() -> Vec<Bad> {
+    let agent = json!({ "tenantId": "acme", "ownerId": "u", "name": "b", "type": "service" });
+    let window = json!({ "timeWindow": ["09:00", "17:00"] });
+    let permission = json!([{ "resource": "a", "actions": ["b"], "constraints": window }]);
+    vec![
+        bad("POST", "/v1/tenants", json!(["N", "new"]), BODY, "body"),
+        bad("POST", "/v1/tenants", json!({ "name": "N", "slug": "new", "settings": [] }), BODY, "settings"),
+        bad("PATCH", "/v1/tenants/acme", json!([]), BODY, "body"),
+        bad("POST", "/v1/tenants/acme/keys", json!(["k"]), BODY, "body"),
+        bad("PATCH", "/v1/agents/{agent}", json!([]), BODY, "body"),
+        bad("POST", "/v1/agents", with(&agent, json!({ "permissions": [["a", ["b"]]] })), BODY, "permissions[0]"),
+        bad("POST", "/v1/agents", with(&agent, json!({ "permissions": permission })), BODY, "timeWindow"),
+        bad("POST", "/v1/authorize", json!(["agt_1", null, "read", "docs:1", null, null, null]), BODY, "body"),
+        bad("POST", "/v1/authorize/batch", json!([[]]), BODY, "body"),
+    ]
+}
+
+/// All of them.
+pub fn all() -> Vec<Bad> {
+    let mut table = tenants();
+    table.extend(agents());
+    table.extend(permissions());
+    table.extend(calls());
+    table.extend(queries());
+    table
+}
+
+fn tenants() -> Vec<Bad> {
+    let base = json!({ "name": "N", "slug": "new" });
+    let post = |changes: Value, code, names| bad("POST", "/v1/tenants", with(&base, changes), code, names);
+    let patch = |body: Value, code, names| bad("PATCH", "/v1/tenants/acme", body, code, names);
+    let mut table: Vec<Bad> = ["", "-", "a-", "-a", "a--b", "A", "a_b", "a b", "ä", "a.b", "a/b", "a\n", "a\u{0}"]
+        .into_iter()
+        .map(|slug| post(json!({ "slug": slug }), FIELD, "slug"))
+        .collect();
+    table.extend([
+        post(json!({ "slug": long(MAX_SLUG_CHARS + 1) }), FIELD, "slug"),
+        post(json!({ "slug": "acme" }), "SLUG_TAKEN", "slug"),
+        post(json!({ "slug": "default" }), "SLUG_TAKEN", "slug"),
+        post(json!({ "slug": "<absent>" }), BODY, "slug"),
+        post(json!({ "slug": null }), BODY, "slug"),
+        post(json!({ "slug": 5 }), BODY, "slug"),
+        post(json!({ "slug": ["new"] }), BODY, "slug"),
+        post(json!({ "name": "<absent>" }), BODY, "name"),
+        post(json!({ "name": "" }), FIELD, "name"),
+        post(json!({ "name": " \t " }), FIELD, "name"),
+        post(json!({ "name": "a\u{7}b" }), FIELD, "name"),
+        post(json!({ "name": "é".repeat(MAX_NAME_CHARS + 1) }), FIELD, "name"),
+        post(json!({ "name": {} }), BODY, "name"),
+        post(json!({ "id": "tnt_1" }), BODY, "id"),
+        post(json!({ "status": "suspended" }), BODY, "status"),
+        post(json!({ "settings": "none" }), BODY, "settings"),
+        post(json!({ "settings": { "maxAgent": 5 } }), BODY, "maxAgent"),
+        post(json!({ "settings": { "maxAgents": "5" } }), BODY, "maxAgents"),
+        post(json!({ "settings": { "maxAgents": -1 } }), BODY, "maxAgents"),
+        post(json!({ "settings": { "maxAgents": 1.5 } }), BODY, "maxAgents"),
+        post(json!({ "settings": { "maxAgents": 1e30 } }), BODY, "maxAgents"),
+        post(json!({ "settings": { "maxAgents": MAX_AGENTS + 1 } }), FIELD, "settings.maxAgents"),
+        post(json!({ "settings": { "maxDelegationDepth": 0 } }), FIELD, "settings.maxDelegationDepth"),
+        post(
+            json!({ "settings": { "maxDelegationDepth": MAX_DELEGATION_DEPTH + 1 } }),
+            FIELD,
+            "settings.maxDelegationDepth",
+        ),
+        post(json!({ "settings": { "auditRetentionDays": 0 } }), FIELD, "settings.auditRetentionDays"),
+        post(
+            json!({ "settings": { "auditRetentionDays": MAX_RETENTION_DAYS + 1 } }),
+            FIELD,
+            "settings.auditRetentionDays",
+        ),
+        post(json!({ "settings": { "allowedAgentTypes": [] } }), FIELD, "settings.allowedAgentTypes"),
+        post(
+            json!({ "settings": { "allowedAgentTypes": ["service", "service"] } }),
+            FIELD,
+            "settings.allowedAgentTypes",
+        ),
+        post(json!({ "settings": { "allowedAgentTypes": ["robot"] } }), BODY, "allowedAgentTypes"),
+        post(json!({ "settings": { "allowedAgentTypes": "service" } }), BODY, "allowedAgentTypes"),
+        patch(json!({ "slug": "other" }), BODY, "slug"),
+        patch(json!({ "name": "" }), FIELD, "name"),
+        patch(json!({ "settings": { "maxAgents": 5, "unknown": 1 } }), BODY, "unknown"),
+        patch(json!({ "name": "Good", "settings": { "auditRetentionDays": 0 } }), FIELD, "settings.auditRetentionDays"),
+        patch(json!("x"), BODY, "body"),
+        bad("PATCH", "/v1/tenants/nobody", json!({ "name": "x" }), "TENANT_NOT_FOUND", "nobody"),
+        bad("GET", "/v1/tenants/No%20Slug", Value::Null, "TENANT_NOT_FOUND", "tenant"),
+        bad("POST", "/v1/tenants/default/suspend", Value::Null, "DEFAULT_TENANT_FIXED", "default"),
+        bad("DELETE", "/v1/tenants/acme", Value::Null, "CONFIRMATION_REQUIRED", "confirm"),
+        bad("DELETE", "/v1/tenants/acme?confirm=Acme", Value::Null, "CONFIRMATION_REQUIRED", "confirm"),
+        bad("DELETE", "/v1/tenants/acme?force=true", Value::Null, QUERY, "force"),
+        bad("POST", "/v1/tenants/acme/keys", json!({}), BODY, "name"),
+        bad("POST", "/v1/tenants/acme/keys", json!({ "name": "" }), FIELD, "name"),
+        bad("POST", "/v1/tenants/acme/keys", json!({ "name": "k", "key": "kvt_mine" }), BODY, "key"),
+        bad("DELETE", "/v1/tenants/acme/keys/key_1", Value::Null, "UNKNOWN_KEY", "key_1"),
+    ]);
+    table
+}
+
+fn agents() -> Vec<Bad> {
+    let base = json!({ "tenantId": "acme", "ownerId": "u", "name": "b", "type": "service", "permissions": [] });
+    let post = |changes: Value, code, names| bad("POST", "/v1/agents", with(&base, changes), code, names);
+    let patch = |body: Value, code, names| bad("PATCH", "/v1/agents/{agent}", body, code, names);
+    let rotate = |body: Value, code, names| bad("POST", "/v1/agents/{agent}/rotate", body, code, names);
+    vec![
+        post(json!({ "tenantId": "nobody" }), "TENANT_NOT_FOUND", "nobody"),
+        post(json!({ "tenantId": "No Slug" }), "TENANT_NOT_FOUND", "tenant"),
+        post(json!({ "tenantId": 5 }), BODY, "tenantId"),
+        post(json!({ "ownerId": "<absent>" }), BODY, "ownerId"),
+        post(json!({ "ownerId": "" }), FIELD, "ownerId"),
+        post(json!({ "ownerId": long(MAX_NAME_CHARS + 1) }), FIELD, "ownerId"),
+        post(json!({ "name": "a\nb" }), FIELD, "name"),
+        post(json!({ "type": "<absent>" }), BODY, "type"),
+        post(json!({ "type": "robot" }), BODY, "type"),
+        post(json!({ "type": "Service" }), BODY, "type"),
+        post(json!({ "type": "delegated" }), "AGENT_TYPE_NOT_ALLOWED", "type"),
+        post(json!({ "permission": [] }), BODY, "permission"),
+        post(json!({ "token": "kv_mine" }), BODY, "token"),
+        post(json!({ "status": "active" }), BODY, "status"),
+        post(json!({ "expiresAt": "tomorrow" }), FIELD, "expiresAt"),
+        post(json!({ "expiresAt": "2026-02-30T00:00:00Z" }), FIELD, "expiresAt"),
+        post(json!({ "expiresAt": "2026-02-03" }), FIELD, "expiresAt"),
+        post(json!({ "expiresAt": "1969-12-31T23:59:59Z" }), FIELD, "expiresAt"),
+        post(json!({ "expiresAt": 1_700_000_000 }), BODY, "expiresAt"),
+        post(json!({ "metadata": [] }), FIELD, "metadata"),
+        post(json!({ "metadata": "text" }), FIELD, "metadata"),
+        post(json!({ "metadata": { "a": nested(MAX_JSON_DEPTH) } }), FIELD, "metadata"),
+        post(json!({ "metadata": { "a": long(MAX_METADATA_BYTES) } }), FIELD, "metadata"),
+        patch(json!({ "tenantId": "globex" }), BODY, "tenantId"),
+        patch(json!({ "name": "" }), FIELD, "name"),
+        patch(json!({ "ownerId": 7 }), BODY, "ownerId"),
+        patch(json!({ "type": "delegated" }), "AGENT_TYPE_NOT_ALLOWED", "type"),
+        patch(json!({ "name": "Good", "expiresAt": "" }), FIELD, "expiresAt"),
+        patch(
+            json!({ "name": "Good", "permissions": [{ "resource": "a*", "actions": ["*"] }] }),
+            PATTERN,
+            "permissions[0].resource",
+        ),
+        patch(json!({ "status": "active" }), BODY, "status"),
+        rotate(json!({ "graceSeconds": MAX_GRACE_SECONDS + 1 }), FIELD, "graceSeconds"),
+        rotate(json!({ "graceSeconds": -1 }), BODY, "graceSeconds"),
+        rotate(json!({ "graceSeconds": "1" }), BODY, "graceSeconds"),
+        rotate(json!({ "grace": 1 }), BODY, "grace"),
+        bad("GET", "/v1/agents/agt_1", Value::Null, "UNKNOWN_AGENT", "agt_1"),
+        bad("PATCH", "/v1/agents/nobody", json!({ "name": "x" }), "UNKNOWN_AGENT", "nobody"),
+        bad("DELETE", "/v1/agents/nobody", Value::Null, "UNKNOWN_AGENT", "nobody"),
+    ]
+}
+
+fn permissions() -> Vec<Bad> {
+    let base = json!({ "tenantId": "acme", "ownerId": "u", "name": "b", "type": "service" });
+    let post = |permissions: Value, code, names| {
+        bad("POST", "/v1/agents", with(&base, json!({ "permissions": permissions })), code, names)
+    };
+    let one = |changes: Value, code, names| {
+        post(json!([with(&json!({ "resource": "a:b", "actions": ["read"] }), changes)]), code, names)
+    };
+    let constraint = |constraints: Value, code, names| one(json!({ "constraints": constraints }), code, names);
+    let window = |start: &str, end: &str, names| {
+        constraint(json!({ "timeWindow": { "start": start, "end": end } }), PATTERN, names)
+    };
+    const RESOURCE: &str = "permissions[0].resource";
+    let mut table: Vec<Bad> = ["a*", "*a", "mcp:git*", "mcp:*hub:x", "**", "mcp:**"]
+        .map(|text| one(json!({ "resource": text }), PATTERN, RESOURCE))
+        .into();
+    table.extend(["", ":", "a:", ":a", "a::b", "a\u{0}"].map(|text| one(json!({ "resource": text }), FIELD, RESOURCE)));
+    table.extend(["10.0.0.0/33", "10.0.0", "::/129", "localhost", "", "10.0.0.0/", "10.0.0.1/-1", " 10.0.0.1"].map(
+        |net| {
+            constraint(
+                json!({ "ipAllowlist": ["10.0.0.1", net] }),
+                PATTERN,
+                "permissions[0].constraints.ipAllowlist[1]",
+            )
+        },
+    ));
+    table.extend(
+        ["24:00", "9:00", "09:60", "0900", "", "09:00:00", "-1:00", "+9:00", "aa:bb"]
+            .map(|clock| window(clock, "23:00", "permissions[0].constraints.timeWindow.start")),
+    );
+    table.extend([
+        window("09:00", "25:00", "permissions[0].constraints.timeWindow.end"),
+        window("09:00", "09:00", "permissions[0].constraints.timeWindow"),
+        one(json!({ "resource": long(MAX_RESOURCE_BYTES + 1) }), FIELD, RESOURCE),
+        one(json!({ "resource": vec!["a"; MAX_RESOURCE_SEGMENTS + 1].join(":") }), FIELD, RESOURCE),
+        one(json!({ "resource": "<absent>" }), BODY, "resource"),
+        one(json!({ "resource": 1 }), BODY, "permissions[0].resource"),
+        one(json!({ "actions": [] }), FIELD, "permissions[0].actions"),
+        one(json!({ "actions": vec!["a"; MAX_ACTIONS + 1] }), FIELD, "permissions[0].actions"),
+        one(json!({ "actions": ["read", ""] }), FIELD, "permissions[0].actions[1]"),
+        one(json!({ "actions": ["re*"] }), PATTERN, "permissions[0].actions[0]"),
+        one(json!({ "actions": [long(MAX_ACTION_BYTES + 1)] }), FIELD, "permissions[0].actions[0]"),
+        one(json!({ "actions": "read" }), BODY, "permissions[0].actions"),
+        one(json!({ "action": ["read"] }), BODY, "action"),
+        // Misspelled, it would widen access.
+        one(json!({ "constraint": { "requireApproval": true } }), BODY, "constraint"),
+        constraint(json!({ "maxCallPerHour": 1 }), BODY, "maxCallPerHour"),
+        constraint(json!({ "maxCallsPerHour": -1 }), BODY, "maxCallsPerHour"),
+        constraint(json!({ "maxCallsPerHour": 4_294_967_296u64 }), BODY, "maxCallsPerHour"),
+        constraint(json!({ "requireApproval": "yes" }), BODY, "requireApproval"),
+        constraint(json!({ "timeWindow": { "start": "09:00" } }), BODY, "end"),
+        constraint(json!({ "timeWindow": { "start": "09:00", "end": "10:00", "zone": "CET" } }), BODY, "zone"),
+        constraint(json!({ "ipAllowlist": [] }), FIELD, "permissions[0].constraints.ipAllowlist"),
+        constraint(
+            json!({ "ipAllowlist": vec!["10.0.0.1"; MAX_IP_NETS + 1] }),
+            FIELD,
+            "permissions[0].constraints.ipAllowlist",
+        ),
+        constraint(json!({ "allowedArgPatterns": [] }), FIELD, "permissions[0].constraints.allowedArgPatterns"),
+        constraint(
+            json!({ "allowedArgPatterns": vec!["a"; MAX_ARG_PATTERNS + 1] }),
+            FIELD,
+            "permissions[0].constraints.allowedArgPatterns",
+        ),
+        constraint(
+            json!({ "allowedArgPatterns": ["a", ""] }),
+            PATTERN,
+            "permissions[0].constraints.allowedArgPatterns[1]",
+        ),
+        constraint(
+            json!({ "allowedArgPatterns": [long(MAX_ARG_PATTERN_BYTES + 1)] }),
+            PATTERN,
+            "allowedArgPatterns[0]",
+        ),
+        constraint(
+            json!({ "allowedArgPatterns": ["^(a"] }),
+            PATTERN,
+            "permissions[0].constraints.allowedArgPatterns[0]",
+        ),
+        constraint(json!({ "allowedArgPatterns": [r"^(\w{1,9}){1,9}{9}{9}$"] }), PATTERN, "allowedArgPatterns[0]"),
+        constraint(json!({ "allowedArgPatterns": ["^.{1000}{1000}{1000}$"] }), PATTERN, "allowedArgPatterns[0]"),
+        constraint(
+            json!({ "allowedArgPatterns": [format!("^{}", "(".repeat(500))] }),
+            PATTERN,
+            "allowedArgPatterns[0]",
+        ),
+        post(json!(vec![json!({ "resource": "a", "actions": ["b"] }); MAX_PERMISSIONS + 1]), FIELD, "permissions"),
+        post(json!({}), BODY, "permissions"),
+        post(json!([1]), BODY, "permissions[0]"),
+    ]);
+    table
+}
+
+fn calls() -> Vec<Bad> {
+    let base = json!({ "agentId": "agt_1", "action": "read", "resource": "docs:1" });
+    let mut table = Vec::new();
+    for path in ["/v1/authorize", "/v1/authorize/explain", "/v1/agents/agt_1/authorize", "/v1/tenants/acme/authorize"] {
+        let post = |changes: Value, code, names| bad("POST", path, with(&base, changes), code, names);
+        table.extend([
+            post(json!({ "action": "<absent>" }), BODY, "action"),
+            post(json!({ "resource": "<absent>" }), BODY, "resource"),
+            post(json!({ "action": "" }), FIELD, "action"),
+            post(json!({ "action": ["read"] }), BODY, "action"),
+            post(json!({ "action": long(MAX_ACTION_BYTES + 1) }), FIELD, "action"),
+            post(json!({ "action": "a\u{1b}[2J" }), FIELD, "action"),
+            post(json!({ "resource": "" }), FIELD, "resource"),
+            post(json!({ "resource": "a::b" }), FIELD, "resource"),
+            post(json!({ "resource": long(MAX_RESOURCE_BYTES + 1) }), FIELD, "resource"),
+            post(json!({ "resource": vec!["a"; MAX_RESOURCE_SEGMENTS + 1].join(":") }), FIELD, "resource"),
+            post(json!({ "resource": null }), BODY, "resource"),
+            post(json!({ "arguments": { "a": long(MAX_ARGUMENTS_BYTES) } }), FIELD, "arguments"),
+            post(json!({ "arguments": nested(MAX_JSON_DEPTH + 1) }), FIELD, "arguments"),
+            post(json!({ "tokensCost": -1 }), FIELD, "tokensCost"),
+            post(json!({ "tokensCost": 0.0000001 }), FIELD, "tokensCost"),
+            post(json!({ "tokensCost": "1" }), FIELD, "tokensCost"),
+            post(json!({ "tokensCost": 1e300 }), FIELD, "tokensCost"),
+            post(json!({ "tokensCost": [] }), FIELD, "tokensCost"),
+            post(json!({ "context": { "ip": "somewhere" } }), FIELD, "context.ip"),
+            post(json!({ "context": { "ip": "10.0.0.1/8" } }), FIELD, "context.ip"),
+            post(json!({ "context": { "ip": 5 } }), BODY, "context.ip"),
+            post(json!({ "context": "here" }), BODY, "context"),
+            post(json!({ "tenantId": [] }), BODY, "tenantId"),
+        ]);
+        if !path.contains("/agents/") {
+            table.push(post(json!({ "agentId": "<absent>" }), FIELD, "agentId"));
+        }
+        table.push(post(json!({ "agentId": {} }), BODY, "agentId"));
+    }
+    let batch = |body: Value, code, names| bad("POST", "/v1/authorize/batch", body, code, names);
+    table.extend([
+        batch(json!({}), BODY, "requests"),
+        batch(json!({ "requests": {} }), BODY, "requests"),
+        batch(json!({ "requests": [] }), FIELD, "requests"),
+        batch(json!({ "requests": [base, 5] }), BODY, "requests[1]"),
+        batch(json!({ "requests": [base, with(&base, json!({ "action": "" }))] }), FIELD, "requests[1].action"),
+        batch(json!({ "requests": [base, with(&base, json!({ "resource": 1 }))] }), BODY, "requests[1].resource"),
+        batch(json!({ "requests": [with(&base, json!({ "agentId": "<absent>" }))] }), FIELD, "requests[0].agentId"),
+    ]);
+    table
+}
+
+fn queries() -> Vec<Bad> {
+    let get = |path: &str, names| bad("GET", path, Value::Null, QUERY, names);
+    let field = |path: &str, names| bad("GET", path, Value::Null, FIELD, names);
+    let mut table = Vec::new();
+    for path in ["/v1/tenants", "/v1/agents", "/v1/audit"] {
+        for (query, names) in [
+            ("limit=0", "limit"),
+            ("limit=1001", "limit"),
+            ("limit=-1", "limit"),
+            ("limit=ten", "limit"),
+            ("limit=", "limit"),
+            ("limit=99999999999999999999999", "limit"),
+            ("limit=1&limit=2", "limit"),
+            ("cursor=", "cursor"),
+            ("cursor=garbage", "cursor"),
+            ("cursor=%FF%FE", "cursor"),
+            ("unknown=1", "unknown"),
+            ("Limit=1", "Limit"),
+        ] {
+            table.push(get(&format!("{path}?{query}"), names));
+        }
+    }
+    table.extend([
+        get("/v1/agents?status=gone", "status"),
+        get("/v1/agents?type=robot", "type"),
+        get("/v1/audit?kind=all", "kind"),
+        get("/v1/audit?result=maybe", "result"),
+        get("/v1/audit?agentId=agt_1", "agentId"),
+        get("/v1/audit?offset=-1", "offset"),
+        get("/v1/audit?offset=10001", "offset"),
+        get(&format!("/v1/audit?actions={}", vec!["a"; 65].join(",")), "actions"),
+        get("/v1/audit?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", "since"),
+        field("/v1/audit?since=yesterday", "since"),
+        field("/v1/audit?until=2026-13-01T00:00:00Z", "until"),
+        bad("GET", "/v1/audit?tenantId=nobody", Value::Null, "TENANT_NOT_FOUND", "nobody"),
+        bad("GET", "/v1/agents?tenantId=nobody", Value::Null, "TENANT_NOT_FOUND", "nobody"),
+        bad("GET", "/v1/audit/aud_1", Value::Null, "UNKNOWN_AUDIT_ENTRY", "aud_1"),
+    ]);
+    table
+}

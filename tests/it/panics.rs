@@ -1,1 +1,129 @@
-//! todo
+//! A panic inside one tenant's actor, in process: callers get an answer or a 503, and no other tenant notices.
+
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use kavach::{Kavach, Settings};
+use tokio::sync::oneshot;
+
+use crate::client::Client;
+use crate::crash::{Told, check_trail, counted, under_load};
+use crate::harness::{OPERATOR_KEY, eventually};
+use crate::world::call;
+
+/// A server inside this process.
+struct InProcess {
+    kavach: Kavach,
+    base: String,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+fn start(settings: Settings) -> InProcess {
+    let (started, starts) = mpsc::channel();
+    let (stop, stopped) = oneshot::channel();
+    let thread = std::thread::spawn(move || {
+        actix_rt::System::new().block_on(async move {
+            let server = kavach::Server::start(&settings).await.unwrap();
+            started.send((server.app().kavach(), format!("http://{}", server.address()))).unwrap();
+            stopped.await.unwrap();
+            server.stop().await;
+        });
+    });
+    let (kavach, base) = starts.recv().unwrap();
+    InProcess { kavach, base, stop, thread }
+}
+
+impl InProcess {
+    /// Ends it and lets go of everything, the directory's lock included.
+    fn end(self) {
+        let Self { kavach, base: _, stop, thread } = self;
+        drop(kavach);
+        stop.send(()).unwrap();
+        thread.join().unwrap();
+    }
+
+    fn with_key(&self, key: &str) -> Client {
+        Client::new(&self.base, Some(&format!("Bearer {key}")))
+    }
+}
+
+#[test]
+fn a_panic_ends_one_tenants_actor_and_nothing_else() {
+    let home = tempfile::tempdir().unwrap();
+    let mut settings = Settings::new(home.path());
+    settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
+    let server = start(settings);
+    let operator = server.with_key(OPERATOR_KEY);
+    operator.tenant("acme");
+    operator.tenant("globex");
+    let (acme, globex) = (counted(&operator, "acme"), counted(&operator, "globex"));
+    let clients = |token: &str| -> Vec<_> { (0..4).map(|_| server.with_key(token)).collect() };
+    let mut told = Told::default();
+    let others = std::thread::scope(|scope| {
+        let (done, finished) = mpsc::channel();
+        let globex_clients = clients(&globex.token);
+        let others = scope.spawn(move || under_load(&globex_clients, 50, || finished.recv().unwrap()));
+        for _ in 0..10 {
+            let part = under_load(&clients(&acme.token), 30, || {
+                server.kavach.inject_panic("acme").unwrap();
+                // Its calls are answered again, by an actor that was rebuilt from disk.
+                eventually("it is back", || (operator.authorize(call(&acme.id)).status == 200).then_some(()));
+            });
+            told.granted.extend(part.granted);
+            told.denied.extend(part.denied);
+            told.refused.extend(part.refused);
+        }
+        done.send(()).unwrap();
+        others.join().unwrap()
+    });
+    assert!(told.refused.iter().all(|code| code.as_deref() == Some("TENANT_UNAVAILABLE")), "{:?}", told.refused);
+    assert!(others.refused.is_empty(), "{:?}", others.refused);
+    check_trail(&operator, &acme.id, &told);
+    let trail = check_trail(&operator, &globex.id, &others);
+    assert_eq!(trail.len(), others.all().count(), "every call of the other tenant was answered");
+    assert_eq!(operator.get("/v1/tenants").items().len(), 2);
+    let before = operator.all_of("acme");
+    server.end();
+
+    // The tenant's files are good: another server finds the same.
+    let mut settings = Settings::new(home.path());
+    settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
+    let server = start(settings);
+    let operator = server.with_key(OPERATOR_KEY);
+    assert_eq!(operator.all_of("acme"), before);
+    server.with_key(&acme.token).granted(call(&acme.id));
+    server.end();
+}
+
+#[test]
+fn a_panic_during_administrative_changes_loses_none_that_was_answered() {
+    let home = tempfile::tempdir().unwrap();
+    let mut settings = Settings::new(home.path());
+    settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
+    let server = start(settings);
+    let operator = server.with_key(OPERATOR_KEY);
+    let acme = operator.tenant("acme");
+    let mut made = Vec::new();
+    for n in 0..40 {
+        if n % 4 == 2 {
+            // The tenant may still be coming back from the panic before.
+            eventually("it can be asked", || server.kavach.inject_panic("acme").ok());
+        }
+        let agent = eventually("an agent is made", || {
+            let body = serde_json::json!({ "tenantId": "acme", "ownerId": "u", "name": "b", "type": "service" });
+            let answer = operator.post("/v1/agents", body);
+            assert!([201, 503].contains(&answer.status), "{}", answer.text());
+            (answer.status == 201).then(|| answer.json())
+        });
+        made.push(agent["id"].as_str().unwrap().to_owned());
+    }
+    let listed = eventually("it can be asked", || {
+        let answer = operator.get("/v1/agents?tenantId=acme");
+        (answer.status == 200).then(|| answer.items())
+    });
+    let listed: Vec<_> = listed.iter().map(|agent| agent["id"].as_str().unwrap()).collect();
+    assert!(made.iter().all(|id| listed.contains(&id.as_str())), "{made:?} {listed:?}");
+    assert!(server.with_key(&acme.key).get("/v1/tenants").items().len() == 1);
+    server.end();
+}

@@ -1,1 +1,133 @@
-//! todo
+//! Storage that fails for a while: calls that need it are refused, reads go on, and service resumes by itself.
+
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::{Resource, Rlimit, prlimit};
+use serde_json::{Value, json};
+
+use crate::harness::{Options, Server, eventually};
+use crate::world::{Agent, call};
+
+/// Makes every file of the server as large as it may get (`EFBIG`), or takes that back.
+fn limit_files(server: &Server, limit: Option<u64>) {
+    prlimit(Some(server.pid()), Resource::Fsize, Rlimit { current: limit, maximum: None }).unwrap();
+}
+
+/// Bytes of the largest file under a folder.
+fn largest_file(folder: &Path) -> u64 {
+    let sizes = std::fs::read_dir(folder).unwrap().map(|entry| {
+        let entry = entry.unwrap();
+        let data = entry.metadata().unwrap();
+        if data.is_dir() { largest_file(&entry.path()) } else { data.len() }
+    });
+    sizes.max().unwrap_or(0)
+}
+
+/// What has to hold from the moment at which nothing can be written until the moment at which it can.
+fn check_outage(server: &mut Server, agent: &Agent, before: &Value, repair: impl FnOnce(&Server)) {
+    let operator = server.operator();
+    // The first call finds out; while the tenant is read again there may be another reason for a no.
+    let refused = operator.authorize(call(&agent.id));
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    eventually("calls are told why", || {
+        let answer = operator.authorize(call(&agent.id));
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        (answer.code().as_deref() == Some("STORAGE_UNAVAILABLE")).then(|| answer.problem(503, "STORAGE_UNAVAILABLE"))
+    });
+    let storage = || server.anonymous().get("/readyz").expect(200)["storage"].clone();
+    eventually("the probe tells", || (storage() == "unavailable").then_some(()));
+    let new = json!({ "tenantId": "acme", "ownerId": "u", "name": "b", "type": "service" });
+    for _ in 0..3 {
+        server.with_key(&agent.token).authorize(call(&agent.id)).problem(503, "STORAGE_UNAVAILABLE");
+        operator.post("/v1/agents", new.clone()).problem(503, "STORAGE_UNAVAILABLE");
+        operator.patch("/v1/tenants/acme", json!({ "name": "x" })).problem(503, "STORAGE_UNAVAILABLE");
+        // Reads work, and show the state as it was.
+        assert_eq!(&operator.all_of("acme"), before);
+        let explained = operator.post("/v1/authorize/explain", call(&agent.id)).expect(200);
+        assert_eq!(explained["allowed"], true);
+    }
+    assert!(server.is_running());
+    repair(server);
+    let operator = server.operator();
+    eventually("service resumes", || (operator.authorize(call(&agent.id)).status == 200).then_some(()));
+    let storage = || server.anonymous().get("/readyz").expect(200)["storage"].clone();
+    eventually("the probe tells", || (storage() == "ok").then_some(()));
+    server.with_key(&agent.token).granted(call(&agent.id));
+    operator.tenant("initech");
+    operator.post("/v1/agents", new).expect(201);
+    let after = operator.all_of("acme");
+    let count = |all: &Value| all["decisions"].as_array().unwrap().len();
+    assert_eq!(count(&after), count(before) + 2, "what was refused is not in the trail");
+    server.crash_and_start();
+    assert_eq!(server.operator().all_of("acme"), after);
+}
+
+#[test]
+fn files_that_cannot_grow_stop_no_reads_and_service_resumes() {
+    let options = Options { ignore_file_size_signal: true, ..Options::default() };
+    let mut server = Server::start_with(options);
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let agent = operator.reader(&acme);
+    for _ in 0..5 {
+        operator.granted(call(&agent.id));
+    }
+    let before = operator.all_of("acme");
+    limit_files(&server, Some(largest_file(&server.data_dir())));
+    check_outage(&mut server, &agent, &before, |server| limit_files(server, None));
+}
+
+/// A small file system of its own, unmounted at the end.
+struct Mount<'a>(&'a Path);
+
+impl Mount<'_> {
+    fn new(path: &Path) -> Option<Mount<'_>> {
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(path).output();
+        mount.is_ok_and(|output| output.status.success()).then_some(Mount(path))
+    }
+}
+
+impl Drop for Mount<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).output();
+    }
+}
+
+#[test]
+fn a_full_disk_stops_no_reads_and_service_resumes() {
+    let place = tempfile::tempdir().unwrap();
+    let Some(_mount) = Mount::new(place.path()) else {
+        eprintln!("skipped: a file system can't be mounted here");
+        return;
+    };
+    let mut server = Server::start_with(Options { data_dir: Some(place.path().join("data")), ..Options::default() });
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let agent = operator.reader(&acme);
+    for _ in 0..5 {
+        operator.granted(call(&agent.id));
+    }
+    let before = operator.all_of("acme");
+    // Whatever room is left is taken, to the last byte of the journal's last block.
+    let ballast = place.path().join("ballast");
+    let filled = std::fs::write(&ballast, vec![0; 4 << 20]);
+    assert!(filled.is_err(), "the disk is small");
+    let mut calls = 0;
+    while operator.authorize(call(&agent.id)).status == 200 {
+        calls += 1;
+        assert!(calls < 1_000, "a page of the file system takes no more");
+    }
+    let before = if calls > 0 {
+        eventually("reads work", || (operator.get("/v1/tenants/acme").status == 200).then_some(()));
+        let now = operator.all_of("acme");
+        let count = |all: &Value| all["decisions"].as_array().unwrap().len();
+        assert_eq!(count(&now), count(&before) + calls);
+        now
+    } else {
+        before
+    };
+    let new = json!({ "name": "Initech", "slug": "initech" });
+    operator.post("/v1/tenants", new).problem(503, "STORAGE_UNAVAILABLE");
+    check_outage(&mut server, &agent, &before, |_| std::fs::remove_file(&ballast).unwrap());
+}

@@ -105,6 +105,7 @@ impl Client {
             "tenant": get(format!("/v1/tenants/{tenant}")),
             "keys": get(format!("/v1/tenants/{tenant}/keys")),
             "agents": get(format!("/v1/agents?tenantId={tenant}")),
+            "policies": get(format!("/v1/policies?tenantId={tenant}")),
             "decisions": self.trail(&format!("tenantId={tenant}")),
             "changes": self.trail(&format!("tenantId={tenant}&kind=admin")),
         })

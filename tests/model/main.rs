@@ -8,8 +8,16 @@
 //! `KAVACH_CASES=5000 cargo test --release --test model` plays more of them.
 
 #[cfg(test)]
+mod budget_runs;
+#[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod naive;
+#[cfg(test)]
+mod recount;
 #[cfg(test)]
 mod run;
 #[cfg(test)]
 mod steps;
+#[cfg(test)]
+mod time_travel;

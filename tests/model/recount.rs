@@ -1,0 +1,313 @@
+//! Budgets, counted anew from the audit trail and nothing else, by the words of the design. Costs are read from the
+//! digits of the JSON, and the calendar is worked out from the number of days, not by the library the server uses.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+const DAY: i64 = 86_400_000;
+
+/// An audit entry as a client reads it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Entry {
+    pub id: String,
+    pub kind: String,
+    pub agent_id: Option<String>,
+    pub user_id: Option<String>,
+    pub action: String,
+    pub resource: String,
+    pub result: String,
+    pub policy_id: Option<String>,
+    pub r#ref: Option<String>,
+    timestamp: String,
+    tokens_cost: Option<Box<RawValue>>,
+    parameters: Option<Box<RawValue>>,
+    #[serde(skip)]
+    pub at: i64,
+    #[serde(skip)]
+    pub cost: u128,
+    #[serde(skip)]
+    told: Told,
+}
+
+/// The `parameters` of entries about policies, agents and usage.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Told {
+    limits: ToldLimits,
+    action: String,
+    disabled: bool,
+    period: String,
+    owner_id: String,
+    calls: u128,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ToldLimits {
+    max_calls_per_day: Option<u128>,
+    max_calls_per_month: Option<u128>,
+    max_tokens_cost_per_day: Option<Box<RawValue>>,
+    max_tokens_cost_per_month: Option<Box<RawValue>>,
+}
+
+impl Entry {
+    pub fn read(json: &str) -> Self {
+        let mut entry: Self = serde_json::from_str(json).unwrap_or_else(|problem| panic!("{problem}: {json}"));
+        entry.at = millis(&entry.timestamp);
+        entry.cost = entry.tokens_cost.as_ref().map_or(0, |number| millionths(number.get()));
+        if entry.kind != "decision" {
+            let parameters = entry.parameters.as_ref().map_or("{}", |json| json.get());
+            entry.told = serde_json::from_str(parameters).unwrap_or_else(|problem| panic!("{problem}: {parameters}"));
+        }
+        entry
+    }
+
+    fn is_allowed_call(&self) -> bool {
+        self.kind == "decision" && self.result == "allowed"
+    }
+}
+
+/// Decimal digits as a number of millionths.
+pub fn millionths(text: &str) -> u128 {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    format!("{whole}{fraction:0<6}").parse().unwrap_or_else(|_| panic!("no decimal: {text}"))
+}
+
+/// `2026-03-01T09:30:00.000Z` in milliseconds since 1970.
+fn millis(text: &str) -> i64 {
+    let part = |from: usize, to: usize| text[from..to].parse::<i64>().unwrap();
+    let clock = ((part(11, 13) * 60 + part(14, 16)) * 60 + part(17, 19)) * 1_000 + part(20, 23);
+    days_before(part(0, 4), part(5, 7)) * DAY + (part(8, 10) - 1) * DAY + clock
+}
+
+fn is_leap(year: i64) -> bool {
+    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
+}
+
+fn days_in(year: i64, month: i64) -> i64 {
+    match month {
+        2 if is_leap(year) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Days from 1970 to the first of that month.
+fn days_before(year: i64, month: i64) -> i64 {
+    let years: i64 = (1970..year).map(|year| if is_leap(year) { 366 } else { 365 }).sum();
+    years + (1..month).map(|month| days_in(year, month)).sum::<i64>()
+}
+
+/// First moment of the month, and of the next one.
+fn month_of(at: i64) -> (i64, i64) {
+    let day = at / DAY;
+    let (mut year, mut month) = (1970, 1);
+    while days_before(year + 1, 1) <= day {
+        year += 1;
+    }
+    while month < 12 && days_before(year, month + 1) <= day {
+        month += 1;
+    }
+    let first = days_before(year, month);
+    (first * DAY, (first + days_in(year, month)) * DAY)
+}
+
+/// First moment of the day, and of the next one.
+fn day_of(at: i64) -> (i64, i64) {
+    (at / DAY * DAY, (at / DAY + 1) * DAY)
+}
+
+/// A policy as the trail leaves it.
+#[derive(Debug)]
+pub struct Counted {
+    id: String,
+    agent: Option<String>,
+    owner: Option<String>,
+    /// Calls of the day and of the month, cost of the day and of the month.
+    limits: [Option<u128>; 4],
+    used: [u128; 4],
+    action: String,
+    disabled: bool,
+}
+
+impl Counted {
+    fn is_about(&self, agent: &str, owner: &str) -> bool {
+        self.agent.as_ref().is_none_or(|own| own == agent) && self.owner.as_ref().is_none_or(|own| own == owner)
+    }
+
+    fn status(&self) -> &'static str {
+        let used_up = (0..4).any(|at| self.limits[at].is_some_and(|max| self.used[at] >= max));
+        match (self.disabled, used_up) {
+            (true, _) => "disabled",
+            (false, true) => "triggered",
+            (false, false) => "active",
+        }
+    }
+
+    pub fn shown(&self) -> Value {
+        json!({
+            "id": self.id,
+            "limits": self.limits.map(|max| max.map(|max| max.to_string())),
+            "action": self.action,
+            "status": self.status(),
+            "used": self.used.map(|used| used.to_string()),
+        })
+    }
+}
+
+fn limits(told: &ToldLimits) -> [Option<u128>; 4] {
+    let cost = |number: &Option<Box<RawValue>>| number.as_ref().map(|number| millionths(number.get()));
+    [
+        told.max_calls_per_day,
+        told.max_calls_per_month,
+        cost(&told.max_tokens_cost_per_day),
+        cost(&told.max_tokens_cost_per_month),
+    ]
+}
+
+/// Who owns the agent.
+pub fn owner(trail: &[Entry], agent: &str) -> Option<String> {
+    let told = |entry: &&Entry| entry.resource == agent && ["agent.create", "agent.update"].contains(&&*entry.action);
+    trail.iter().rev().find(told).map(|entry| entry.told.owner_id.clone())
+}
+
+/// Whether the agent was revoked, by somebody or by a policy.
+pub fn is_revoked(trail: &[Entry], agent: &str) -> bool {
+    let actions: HashMap<_, _> = actions_over_time(trail);
+    trail.iter().enumerate().any(|(place, entry)| {
+        let by_hand = entry.action == "agent.revoke" && entry.resource == agent;
+        let by_policy = entry.kind == "decision"
+            && entry.agent_id.as_deref() == Some(agent)
+            && entry.policy_id.as_ref().is_some_and(|id| action_at(&actions[id], place) == "revoke");
+        by_hand || by_policy
+    })
+}
+
+fn actions_over_time(trail: &[Entry]) -> HashMap<String, Vec<(usize, String)>> {
+    let mut actions: HashMap<String, Vec<(usize, String)>> = HashMap::new();
+    for (place, entry) in trail.iter().enumerate() {
+        if ["policy.create", "policy.update"].contains(&&*entry.action) {
+            actions.entry(entry.resource.clone()).or_default().push((place, entry.told.action.clone()));
+        }
+    }
+    actions
+}
+
+fn action_at(actions: &[(usize, String)], place: usize) -> &str {
+    actions.iter().rev().find(|(at, _)| *at < place).map(|(_, action)| &**action).unwrap()
+}
+
+/// All policies there are at that time, oldest first, with what is used of them.
+pub fn policies(trail: &[Entry], now: i64) -> Vec<Counted> {
+    let mut found = Vec::new();
+    for (born, entry) in trail.iter().enumerate().filter(|(_, entry)| entry.action == "policy.create") {
+        let later = &trail[born + 1..];
+        let about = |entry: &&Entry| entry.resource == entry_id(&trail[born]);
+        if later.iter().filter(about).any(|entry| entry.action == "policy.delete") {
+            continue;
+        }
+        let newest = later.iter().filter(about).rfind(|entry| entry.action == "policy.update");
+        let told = &newest.unwrap_or(entry).told;
+        let mut policy = Counted {
+            id: entry.resource.clone(),
+            agent: entry.agent_id.clone(),
+            owner: entry.user_id.clone(),
+            limits: limits(&told.limits),
+            used: [0; 4],
+            action: told.action.clone(),
+            disabled: told.disabled,
+        };
+        let (calls_today, cost_today) = count(trail, born, &policy, "month", day_of(now));
+        let (calls_this_month, cost_this_month) = count(trail, born, &policy, "day", month_of(now));
+        policy.used = [calls_today, calls_this_month, cost_today, cost_this_month];
+        found.push(policy);
+    }
+    found
+}
+
+fn entry_id(created: &Entry) -> &str {
+    &created.resource
+}
+
+/// Calls and cost of a policy in a window: those since it was made, or since the last reset of that window.
+/// `other` is the period whose reset leaves the window alone.
+fn count(trail: &[Entry], born: usize, policy: &Counted, other: &str, (start, end): (i64, i64)) -> (u128, u128) {
+    let is_reset =
+        |entry: &Entry| entry.action == "policy.reset" && entry.resource == policy.id && entry.told.period != other;
+    let since = trail.iter().rposition(is_reset).unwrap_or(born).max(born);
+    let most = u128::from(u64::MAX);
+    let (mut calls, mut cost) = (0, 0_u128);
+    for entry in trail[since + 1..].iter().filter(|entry| (start..end).contains(&entry.at)) {
+        let (Some(agent), Some(owner)) = (&entry.agent_id, &entry.user_id) else { continue };
+        if !policy.is_about(agent, owner) {
+            continue;
+        }
+        if entry.is_allowed_call() {
+            (calls, cost) = (calls + 1, most.min(cost + entry.cost));
+        } else if entry.kind == "usage" {
+            match &entry.r#ref {
+                None => (calls, cost) = (calls + entry.told.calls, most.min(cost + entry.cost)),
+                Some(settled) => {
+                    let place = trail.iter().position(|entry| entry.id == *settled).unwrap();
+                    let decision = &trail[place];
+                    let was_open = place > since && (start..end).contains(&decision.at);
+                    match entry.cost.checked_sub(decision.cost) {
+                        // A policy made after the decision was never charged with it.
+                        _ if place < born => {}
+                        Some(more) => cost = most.min(cost + more),
+                        None if was_open => cost = cost.saturating_sub(decision.cost - entry.cost),
+                        None => {}
+                    }
+                }
+            }
+        }
+    }
+    (calls, cost)
+}
+
+/// A policy that is exceeded, and its limit that takes longest to start anew.
+#[derive(Debug)]
+pub struct Said {
+    pub policy: String,
+    pub action: String,
+    limit: &'static str,
+    pub retry_after: i64,
+}
+
+impl Said {
+    pub fn shown(&self) -> Value {
+        json!([self.policy, self.limit, self.action, self.retry_after])
+    }
+}
+
+/// The policy that denies a call, where one does, then all those that warn.
+pub fn verdict(policies: &[Counted], agent: &str, owner: &str, cost: u128, now: i64) -> Vec<Said> {
+    let names = ["maxCallsPerDay", "maxCallsPerMonth", "maxTokensCostPerDay", "maxTokensCostPerMonth"];
+    let seconds = |end: i64| (end - now + 999) / 1_000;
+    let resets = [seconds(day_of(now).1), seconds(month_of(now).1)];
+    let mut said = Vec::new();
+    for policy in policies.iter().filter(|policy| !policy.disabled && policy.is_about(agent, owner)) {
+        let mut exceeded: Vec<(i64, usize)> = Vec::new();
+        for at in 0..4 {
+            let (used, asked) = (policy.used[at], if at < 2 { 1 } else { cost });
+            if policy.limits[at].is_some_and(|max| used >= max || used + asked > max) {
+                exceeded.push((resets[at % 2], at));
+            }
+        }
+        // The longest; of equals the first.
+        let longest = exceeded.iter().map(|(reset, _)| *reset).max();
+        let Some((retry_after, at)) = exceeded.into_iter().find(|(reset, _)| Some(*reset) == longest) else { continue };
+        let (policy, action) = (policy.id.clone(), policy.action.clone());
+        said.push(Said { policy, action, limit: names[at], retry_after });
+    }
+    let severity = |said: &Said| ["warn", "throttle", "block", "revoke"].iter().position(|name| *name == said.action);
+    let (warnings, mut denials): (Vec<_>, Vec<_>) = said.into_iter().partition(|said| said.action == "warn");
+    let worst = denials.iter().map(severity).max();
+    let denial = denials.iter().position(|said| Some(severity(said)) == worst).map(|at| denials.swap_remove(at));
+    denial.into_iter().chain(warnings).collect()
+}
