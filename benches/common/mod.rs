@@ -102,7 +102,7 @@ impl World {
         let slot = self.tenant.agents().len() as u32;
         let token = SecretHash::of(&format!("token {slot}"));
         let command = CreateAgent::parse(new_agent(permissions), token).unwrap();
-        let (change, _) = command.decide(&self.tenant, self.tenant.next_moment(now())).unwrap();
+        let (change, _) = command.decide(&self.tenant, By::Operator, self.tenant.next_moment(now())).unwrap();
         self.change(change.unwrap());
         Caller::Agent(slot)
     }

@@ -140,7 +140,9 @@ impl Kavach {
 
     /// Whether every tenant's journal can be written, as far as is known.
     pub fn storage_works(&self) -> bool {
+        let down = |route: Route| matches!(route.actor, Err(down) if down.code == Code::StorageUnavailable);
         self.core.storage_failures.load(std::sync::atomic::Ordering::Relaxed) == 0
+            && !self.core.routes.all().into_iter().any(down)
     }
 
     /// Panics inside a tenant's actor, so that tests can see that no other tenant notices.
