@@ -74,16 +74,18 @@ pub struct Loaded {
     pub journal: Journal,
     /// Number of the last event the newest snapshot holds.
     pub snapshot_seq: u64,
+    /// The last event that is no news to followers of the journal.
+    pub told: u64,
 }
 
 impl TenantActor {
     pub(super) fn new(core: Arc<Core>, loaded: Loaded, generation: u64, storage_failed: bool) -> Self {
-        let Loaded { tenant, journal, snapshot_seq } = loaded;
+        let Loaded { tenant, journal, snapshot_seq, told } = loaded;
         if storage_failed {
             core.storage_failures.fetch_add(1, Ordering::Relaxed);
         }
         Self {
-            told: journal.written_seq(),
+            told,
             core,
             tenant,
             journal: Some(journal),
@@ -294,8 +296,6 @@ impl Actor for TenantActor {
             ctx.run_interval(SNAPSHOT_INTERVAL, |actor, ctx| actor.snapshot(None, ctx));
         });
         self.schedule_retention(ctx);
-        // After a rebuild there may be more to read than was told before it.
-        self.core.audit.news.tell(self.tenant.id().tag(), self.told);
         if self.storage_failed {
             ctx.notify(Probe);
         }

@@ -14,6 +14,7 @@
 mod access;
 mod access_table;
 mod audit;
+mod audit_streams;
 mod bad_bytes;
 mod bad_input;
 mod bad_table;
