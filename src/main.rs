@@ -1,11 +1,12 @@
-//! The server binary. All it does is read the command line, start the server, and stop it on a signal.
+//! The server binary. All it does is read the command line, start the server, and stop it on a signal; or verify an
+//! audit trail offline.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use kavach::settings::Cli;
-use kavach::{Server, Settings, demo, telemetry};
+use kavach::settings::{AuditCommand, Cli, Command};
+use kavach::{Server, Settings, demo, telemetry, verify};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -13,7 +14,10 @@ use tracing::info;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let settings = Cli::parse().into_settings();
+    let settings = match Cli::parse().into_command() {
+        Command::Serve(settings) => settings,
+        Command::Audit(AuditCommand::Verify(settings)) => return verify::run(&settings),
+    };
     telemetry::start(settings.log_json);
     match actix_rt::System::new().block_on(serve(&settings)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -385,9 +385,7 @@ impl Handler<OpenAudit> for TenantActor {
         // The reader sees what the file holds.
         self.write(ctx);
         let Some(journal) = &self.journal else { return drop(reply.send(Err(shutting_down()))) };
-        let days = self.tenant.profile().settings.audit_retention_days;
-        let horizon = days.map(|days| now.plus_millis(-i64::from(days) * 24 * 60 * 60 * 1_000));
-        let trail = AuditTrail { tenant: self.tenant.id(), reader: journal.reader(), horizon };
+        let trail = AuditTrail { tenant: self.tenant.id(), reader: journal.reader(), horizon: self.horizon(now) };
         self.reply_read(Held::of(reply, trail), ctx);
     }
 }

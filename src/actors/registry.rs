@@ -244,7 +244,11 @@ impl Handler<CreateTenant> for Registry {
                     actor.reserved_slugs.remove(&slug);
                 }
                 match created {
-                    Ok(Ok(loaded)) => Ok(actor.start_tenant(loaded, false)),
+                    Ok(Ok(loaded)) => {
+                        let profile = actor.start_tenant(loaded, false);
+                        actor.core.audit.news.tell(profile.id.tag(), 0);
+                        Ok(profile)
+                    }
                     Ok(Err(problem)) => {
                         error!(%problem, "a tenant's folder could not be written");
                         Err(storage_unavailable())
@@ -443,6 +447,7 @@ impl Handler<CloseAll> for Registry {
 
     fn handle(&mut self, _: CloseAll, _: &mut Self::Context) -> Self::Result {
         self.core.set_phase(Phase::Draining);
+        self.core.audit.news.close();
         let actors: Vec<_> = self.core.routes.all().into_iter().filter_map(|route| route.actor.ok()).collect();
         Box::pin(async move {
             for batch in actors.chunks(AT_ONCE) {

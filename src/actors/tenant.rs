@@ -56,6 +56,9 @@ pub struct TenantActor {
     /// Whether the storage failed and was not seen to work since: nothing is written meanwhile.
     pub(super) storage_failed: bool,
     pub(super) ending: Ending,
+    /// The last event that followers of the journal were told of.
+    told: u64,
+    pub(super) retention_running: bool,
     generation: u64,
     flush_scheduled: bool,
     sync_running: bool,
@@ -80,6 +83,7 @@ impl TenantActor {
             core.storage_failures.fetch_add(1, Ordering::Relaxed);
         }
         Self {
+            told: journal.written_seq(),
             core,
             tenant,
             journal: Some(journal),
@@ -88,6 +92,7 @@ impl TenantActor {
             snapshot_seq,
             storage_failed,
             ending: Ending::Panic,
+            retention_running: false,
             generation,
             flush_scheduled: false,
             sync_running: false,
@@ -176,6 +181,10 @@ impl TenantActor {
             return false;
         }
         self.waiting.written();
+        let last_old = std::mem::replace(&mut self.told, journal.written_seq());
+        if last_old < self.told {
+            self.core.audit.news.tell(self.tenant.id().tag(), last_old);
+        }
         // The tenant's time, which never runs backwards, not the clock's.
         let at = self.tenant.next_moment(now()).at;
         if let Err(problem) = journal.rotate_if_due(at.millis()) {
@@ -254,7 +263,7 @@ impl TenantActor {
 
     /// Ends an actor whose state is ahead of its journal: who waits gets an error, and the registry reads the
     /// tenant from disk again.
-    fn abandon(&mut self, problem: &str, ctx: &mut Context<Self>) {
+    pub(super) fn abandon(&mut self, problem: &str, ctx: &mut Context<Self>) {
         use actix::ActorContext;
         error!(tenant = %self.tenant.id(), problem, "the journal could not be written");
         self.ending = Ending::Storage;
@@ -284,6 +293,9 @@ impl Actor for TenantActor {
             actor.snapshot(None, ctx);
             ctx.run_interval(SNAPSHOT_INTERVAL, |actor, ctx| actor.snapshot(None, ctx));
         });
+        self.schedule_retention(ctx);
+        // After a rebuild there may be more to read than was told before it.
+        self.core.audit.news.tell(self.tenant.id().tag(), self.told);
         if self.storage_failed {
             ctx.notify(Probe);
         }
@@ -340,11 +352,12 @@ impl Handler<SyncDone> for TenantActor {
 impl Handler<SnapshotWritten> for TenantActor {
     type Result = ();
 
-    fn handle(&mut self, SnapshotWritten { seq, problem, done }: SnapshotWritten, _: &mut Self::Context) {
+    fn handle(&mut self, SnapshotWritten { seq, problem, done }: SnapshotWritten, ctx: &mut Self::Context) {
         self.snapshot_running = false;
         let outcome = match problem {
             None => {
                 self.snapshot_seq = self.snapshot_seq.max(seq);
+                self.remove_old_segments(ctx);
                 Ok(())
             }
             Some(problem) => {

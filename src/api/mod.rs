@@ -6,6 +6,7 @@
 //! | how a handler comes by its caller | [`auth`] |
 //! | how an error becomes an answer | [`error`] |
 //! | how bodies and queries are read | [`input`] |
+//! | answers that are made while they are sent | [`streaming`] |
 //! | the JSON of answers | [`views`] |
 
 pub mod agents;
@@ -18,6 +19,7 @@ pub mod health;
 pub mod input;
 pub mod policies;
 pub mod routes;
+pub mod streaming;
 pub mod tenants;
 pub mod usage;
 pub mod views;

@@ -87,6 +87,10 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::POST, "/v1/budget/check", policies::check),
         endpoint(Method::POST, "/v1/usage", usage::report),
         endpoint(Method::GET, "/v1/audit", audit::query),
+        // Before `{id}`, which would take these for one.
+        endpoint(Method::GET, "/v1/audit/export", audit::export),
+        endpoint(Method::GET, "/v1/audit/stream", audit::stream),
+        endpoint(Method::GET, "/v1/audit/checkpoint", audit::checkpoint),
         endpoint(Method::GET, "/v1/audit/{id}", audit::get),
         endpoint(Method::POST, "/v1/snapshot", tenants::snapshot),
     ]

@@ -77,6 +77,7 @@ codes! {
     KeyLimitExceeded "KEY_LIMIT_EXCEEDED" 422 "The tenant has as many API keys as one may have.";
     PolicyLimitExceeded "POLICY_LIMIT_EXCEEDED" 422 "The tenant has as many policies as one may have.";
     RotationLimitExceeded "ROTATION_LIMIT_EXCEEDED" 422 "As many old tokens as allowed are still in their grace.";
+    TooManyStreams "TOO_MANY_STREAMS" 429 "As many audit streams or exports are open as the tenant, or the server, may have.";
     DelegationNotCovered "DELEGATION_NOT_COVERED" 422 "No single permission that the grantor holds covers a delegated one.";
     DelegationSelf "DELEGATION_SELF" 422 "An agent can't delegate to itself.";
     DelegationCycle "DELEGATION_CYCLE" 422 "The grantor holds permissions by way of the agent it would delegate to.";

@@ -68,6 +68,16 @@ pub const MAX_REPORTED_CALLS: u64 = 1_000_000_000;
 /// Settlements a tenant remembers, so that a repeat is answered as the first was. A decision older than all of them
 /// can't be settled any more. They are part of each snapshot's copy, which may not take a millisecond.
 pub const MAX_SETTLED: usize = 50_000;
+/// Journals read at once for audit trails: each reader may take a core, and holds a segment of some 20 MB.
+pub const MAX_AUDIT_READERS: usize = 4;
+/// Audit exports under way in a process: each holds a segment in memory while its client takes its time.
+pub const MAX_EXPORTS: usize = 8;
+/// Audit exports of one tenant under way, so that no tenant takes all of them.
+pub const MAX_EXPORTS_PER_TENANT: usize = 2;
+/// Live audit streams of a process: each is told of every flush of what it follows.
+pub const MAX_STREAMS: usize = 256;
+/// Live audit streams of one tenant: a few dashboards and collectors.
+pub const MAX_STREAMS_PER_TENANT: usize = 16;
 /// Delegations of one tenant that are not over. A revocation may have to look at all of them.
 pub const MAX_DELEGATIONS: usize = 100_000;
 /// Delegations that leave one agent and are not over: an orchestrator with as many workers. Each revocation of what

@@ -8,8 +8,11 @@ mod agents;
 mod audit;
 mod authorize;
 mod delegations;
+mod export;
+mod follow;
 mod policies;
 mod tenants;
+mod trail;
 mod usage;
 
 use std::sync::Arc;
@@ -23,6 +26,8 @@ use tokio::sync::oneshot;
 pub use agents::{AgentFilter, Agents};
 pub use audit::{Audit, AuditQuery};
 pub use delegations::Delegations;
+pub use export::{Export, ExportFormat, write_line};
+pub use follow::{AuditStream, KEEP_ALIVE, News, WriteEntry};
 pub use policies::{Policies, PolicyFilter};
 pub use tenants::{KeyWithSecret, Tenants};
 
