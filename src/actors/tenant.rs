@@ -158,6 +158,8 @@ impl TenantActor {
             Durability::Fsync => self.tenant.seq(),
         };
         match &self.journal {
+            // What can't be confirmed now is shown as it is: nobody was told yet that it happened.
+            Some(_) if self.storage_failed => held.release(Ok(())),
             Some(journal) if journal.synced_seq() < seen => {
                 self.waiting.until_synced(seen, held);
                 self.schedule_flush(ctx);
@@ -231,7 +233,7 @@ impl TenantActor {
     }
 
     fn start_sync(&mut self, ctx: &mut Context<Self>) {
-        let Some(journal) = &self.journal else { return };
+        let Some(journal) = self.journal.as_ref().filter(|_| !self.storage_failed) else { return };
         if self.sync_running || !(journal.is_dirty() || self.waiting.needs_sync()) {
             return;
         }
@@ -415,6 +417,7 @@ impl Handler<super::messages::Probed> for TenantActor {
             info!(tenant = %self.tenant.id(), "the storage works again");
             self.storage_failed = false;
             self.core.storage_failures.fetch_sub(1, Ordering::Relaxed);
+            self.sync_when_due(ctx);
         } else {
             ctx.notify_later(Probe, PROBE_DELAY);
         }
