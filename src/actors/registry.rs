@@ -87,9 +87,18 @@ impl Registry {
         ctx: &mut Context<Self>,
     ) {
         match loaded {
-            Ok(loaded) => {
-                self.start_tenant(loaded, storage_failed);
-            }
+            Ok(loaded) => match self.core.routes.conflict(id, loaded.tenant.profile().slug.as_ref()) {
+                None => {
+                    self.start_tenant(loaded, storage_failed);
+                }
+                Some(conflict) => {
+                    error!(tenant = %id.folder_name(), conflict, "the tenant stays down; move its folder away, or the other's");
+                    // Where the id's end is the other's too, there is no place to say so but the log.
+                    if self.core.routes.with(id.tag(), |route| route.id).is_none_or(|other| other == id) {
+                        self.mark_down(id, None, Code::TenantUnavailable, conflict);
+                    }
+                }
+            },
             Err(LoadError { problem, may_pass: true }) => {
                 error!(tenant = %id.folder_name(), problem, "the tenant's storage fails; it is tried again until it works");
                 let reason = storage_unavailable().message().to_owned();

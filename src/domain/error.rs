@@ -89,6 +89,7 @@ codes! {
     ShuttingDown "SHUTTING_DOWN" 503 "The server is shutting down.";
     Overloaded "OVERLOADED" 503 "More calls wait for this tenant than its mailbox holds.";
     TenantUnavailable "TENANT_UNAVAILABLE" 503 "The tenant's data can't be read, or it is being rebuilt.";
+    OutcomeUnknown "OUTCOME_UNKNOWN" 503 "The disk did not confirm the change: it may have happened or not.";
     StorageUnavailable "STORAGE_UNAVAILABLE" 503 "The journal can't be written. Nothing was changed.";
 }
 

@@ -206,7 +206,8 @@ pub fn keep_servers_out(data_dir: &Path) -> io::Result<Option<File>> {
 }
 
 fn build(folder: &Path, new: &NewTenant<'_>) -> io::Result<Journal> {
-    fs::create_dir(folder)?;
+    // Arguments of calls are in there: nobody else's business, whoever made the data directory.
+    DirBuilder::new().mode(0o700).create(folder)?;
     write_atomic(&folder.join(LABEL), new.label)?;
     let link = Checkpoint { seq: 0, hash: genesis(new.tenant), time_ms: new.now_ms };
     let folder = Arc::new(Folder::open(folder)?);

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::trail::{Oldest, Start};
 use super::{Kavach, ask};
 use crate::actors::Route;
+use crate::actors::core::now;
 use crate::actors::desk::Slot;
 use crate::actors::messages::OpenAudit;
 use crate::actors::news::Follower;
@@ -31,6 +32,9 @@ const CHUNK_BYTES: usize = 512 * 1024;
 /// With several tenants, how far before the last entry a stream goes on: flushes of two tenants may come in another
 /// order than their entries.
 const OVERLAP_MS: i64 = 5_000;
+
+/// How long after its `until` a stream ends: what was decided before may still be on its way to the disk.
+const GRACE_MS: i64 = 2_000;
 
 /// How an entry is written.
 pub type WriteEntry = fn(&mut Vec<u8>, &AuditEntry) -> io::Result<()>;
@@ -75,7 +79,7 @@ impl AuditStream {
         // First of all, so that nothing happens unheard.
         let follower = kavach.core.audit.news.follow(only.map(|route| route.id.tag()));
         kavach.check_phase()?;
-        let now = Instant::now();
+        let start = Instant::now();
         let mut stream = Self {
             filter: Arc::new(filter),
             write,
@@ -84,9 +88,9 @@ impl AuditStream {
             reached: HashMap::new(),
             waiting: BTreeMap::new(),
             reading: None,
-            next_look: now,
+            next_look: start,
             keep_alive: KEEP_ALIVE,
-            last_sign: now,
+            last_sign: start,
             _slot: slot,
             kavach,
         };
@@ -134,7 +138,7 @@ impl AuditStream {
     }
 
     /// Waits for what comes next. `None`: the stream has ended, since the server shuts down, the tenant was erased,
-    /// or the caller's key is no longer good.
+    /// the caller's key is no longer good, or the filter's `until` has passed.
     ///
     /// # Errors
     /// The tenant's trail can't be read. There is no more after it.
@@ -165,7 +169,12 @@ impl AuditStream {
                 }
                 continue;
             }
-            match tokio::time::timeout_at(silence_ends, self.follower.heard()).await {
+            let last_call = self.last_call();
+            if last_call.is_some_and(|last_call| Instant::now() >= last_call) {
+                return None;
+            }
+            let wake = last_call.map_or(silence_ends, |last_call| last_call.min(silence_ends));
+            match tokio::time::timeout_at(wake, self.follower.heard()).await {
                 Ok(Some(heard)) => {
                     for (tag, last_old) in heard {
                         self.waiting.entry(tag).or_insert(Start::After(last_old));
@@ -175,6 +184,12 @@ impl AuditStream {
                 Err(_) => {}
             }
         }
+    }
+
+    /// When no entry can come any more that the filter asks for.
+    fn last_call(&self) -> Option<Instant> {
+        let left = self.filter.until?.plus_millis(GRACE_MS).millis() - now().millis();
+        Some(Instant::now() + Duration::from_millis(u64::try_from(left).unwrap_or(0)))
     }
 
     async fn read_on(&mut self, tag: TenantTag, reading: Oldest) -> Result<Vec<u8>, Error> {
