@@ -144,13 +144,13 @@ impl AuditStream {
     /// The tenant's trail can't be read. There is no more after it.
     pub async fn next(&mut self) -> Option<Result<News, Error>> {
         loop {
+            if self.follower.is_closed() {
+                return None;
+            }
             let silence_ends = self.last_sign + self.keep_alive;
             if Instant::now() >= silence_ends {
                 self.last_sign = Instant::now();
                 return Some(Ok(News::StillHere));
-            }
-            if self.follower.is_closed() {
-                return None;
             }
             if let Some((tag, reading)) = self.reading.take() {
                 match self.read_on(tag, reading).await {
@@ -242,5 +242,47 @@ impl AuditStream {
                 _ => false,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Request, Timestamp};
+    use crate::{App, Settings};
+
+    fn write(bytes: &mut Vec<u8>, entry: &AuditEntry) -> io::Result<()> {
+        bytes.extend_from_slice(entry.action.as_bytes());
+        bytes.push(b' ');
+        Ok(())
+    }
+
+    #[test]
+    fn a_silent_stream_says_that_it_is_there_and_an_until_ends_it() {
+        actix_rt::System::new().block_on(silence_and_end());
+    }
+
+    async fn silence_and_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let app = App::open(&Settings::new(folder.path())).await.unwrap();
+        let kavach = app.kavach();
+        let stream = kavach.audit().stream(None, AuditFilter::default(), None, write).await.unwrap();
+        let mut stream = stream.with_keep_alive(Duration::from_millis(1));
+        assert_eq!(stream.next().await, Some(Ok(News::StillHere)));
+        let unknown = crate::domain::AgentId::derive(Timestamp::default(), 7, TenantTag(0));
+        kavach.authorize(Request::new("read", "docs:1").unwrap().for_agent(unknown)).await.unwrap();
+        let entries = loop {
+            match stream.next().await.unwrap().unwrap() {
+                News::StillHere => {}
+                News::Entries(bytes) => break bytes,
+            }
+        };
+        assert_eq!(entries, b"read ");
+        let past = AuditFilter { until: Some(Timestamp::default()), ..AuditFilter::default() };
+        let mut ended = kavach.audit().stream(None, past, None, write).await.unwrap();
+        assert_eq!(ended.next().await, None);
+        app.close().await;
+        assert_eq!(stream.next().await, None);
+        assert!(kavach.audit().stream(None, AuditFilter::default(), None, write).await.is_err());
     }
 }

@@ -30,6 +30,7 @@ mod limits;
 mod mutation;
 mod overload;
 mod panics;
+mod retention;
 mod secrets;
 mod snapshots;
 mod storage;
