@@ -28,6 +28,9 @@ use crate::service::Page;
 /// Items of a list from which on its JSON is made on a thread that serves no calls.
 const LARGE_LIST: usize = 500;
 
+/// Tenants that a header names as missing from a list: enough to act on, in a header any client takes.
+const MAX_NAMED: usize = 50;
+
 /// A tenant.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -327,6 +330,10 @@ where
         let query =
             form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).append_pair("cursor", cursor).finish();
         response.insert_header((LINK, format!("<{}?{query}>; rel=\"next\"", request.path())));
+    }
+    if !page.missing.is_empty() {
+        let missing: Vec<_> = page.missing.iter().take(MAX_NAMED).map(|id| id.folder_name()).collect();
+        response.insert_header(("Kavach-Unavailable-Tenants", missing.join(", ")));
     }
     let items = page.items;
     let large = items.len() > LARGE_LIST;

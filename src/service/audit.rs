@@ -2,8 +2,9 @@
 
 use super::export::{Export, ExportFormat};
 use super::follow::{AuditStream, WriteEntry};
+use super::lists::bad_cursor;
 use super::trail::Newest;
-use super::{Kavach, Page, answer, ask, bad_cursor, send};
+use super::{Kavach, Page, ask};
 use crate::actors::Route;
 use crate::actors::checkpoint::TakeCheckpoint;
 use crate::actors::messages::OpenAudit;
@@ -42,17 +43,13 @@ impl Audit<'_> {
             Some(cursor) => Some(AuditId::parse(cursor).ok_or_else(|| bad_cursor(cursor))?),
             None => None,
         };
-        let routes = self.0.tenants_in_filter(tenant.as_ref())?;
+        let selection = self.0.tenants_in_filter(tenant.as_ref())?;
         let credential = self.0.credential;
-        let asked: Vec<_> = routes.iter().map(|route| send(route, |reply| OpenAudit { credential, reply })).collect();
-        let mut trails = Vec::with_capacity(asked.len());
-        for receiver in asked {
-            trails.push(answer(receiver?).await?);
-        }
+        let trails = self.0.gather(selection, |reply| OpenAudit { credential, reply }).await?;
         let limit = limit.unwrap_or(DEFAULT_AUDIT_PAGE);
         // One more than asked for tells whether there is a next page.
         let wanted = offset.saturating_add(limit).saturating_add(1);
-        let mut query = Newest::new(trails, filter, before, wanted);
+        let mut query = Newest::new(trails.items, filter, before, wanted);
         let mut entries = loop {
             let step = move || Ok((query.step()?, query));
             match self.0.read_trail(step).await? {
@@ -64,7 +61,7 @@ impl Audit<'_> {
         entries.truncate(offset.saturating_add(limit));
         entries.drain(..offset.min(entries.len()));
         let next = entries.last().filter(|_| more).map(|entry| entry.id.to_string());
-        Ok(Page { items: entries, next })
+        Ok(Page { items: entries, next, missing: trails.missing })
     }
 
     /// One entry.

@@ -1,8 +1,9 @@
 //! Delegations.
 
-use super::{Kavach, Page, PageRequest, answer, ask, send};
+use super::lists::Selection;
+use super::{Kavach, Page, PageRequest, ask};
 use crate::actors::Route;
-use crate::actors::messages::{Execute, Inspect};
+use crate::actors::messages::Execute;
 use crate::domain::agent_commands::unknown_agent;
 use crate::domain::delegation_commands::{
     CreateDelegation, DelegationFilter, DelegationView, NewDelegation, RevokeDelegation, effective_permissions,
@@ -42,11 +43,11 @@ impl Delegations<'_> {
         filter: DelegationFilter,
         page: PageRequest,
     ) -> Result<Page<DelegationView>, Error> {
-        let mut routes = self.0.tenants_in_filter(tenant)?;
+        let mut selection = self.0.tenants_in_filter(tenant)?;
         // An agent's links are in the agent's tenant.
         let agents = [filter.from, filter.to];
-        routes.retain(|route| agents.iter().flatten().all(|agent| agent.tag() == route.id.tag()));
-        self.page_of(&routes, filter, page).await
+        selection.routes.retain(|route| agents.iter().flatten().all(|agent| agent.tag() == route.id.tag()));
+        self.page_of(selection, filter, page).await
     }
 
     /// Delegations that leave an agent.
@@ -58,7 +59,7 @@ impl Delegations<'_> {
         let missing = unknown_agent(agent);
         self.0.inspect(&route, move |tenant, _| tenant.agent(id).map(|_| ()).ok_or(missing)).await?;
         let filter = DelegationFilter { from: Some(id), to: None };
-        self.page_of(&[route], filter, page).await
+        self.page_of(Selection::one(route), filter, page).await
     }
 
     /// A delegation.
@@ -90,26 +91,15 @@ impl Delegations<'_> {
 
     async fn page_of(
         &self,
-        routes: &[Route],
+        selection: Selection,
         filter: DelegationFilter,
         page: PageRequest,
     ) -> Result<Page<DelegationView>, Error> {
-        let after = match &page.cursor {
-            Some(cursor) => Some(DelegationId::parse(cursor).ok_or_else(|| super::bad_cursor(cursor))?),
-            None => None,
-        };
-        let credential = self.0.credential;
-        // One more than asked for tells whether there is a next page.
-        let most = page.limit.map_or(usize::MAX, |limit| limit + 1);
-        let look = move |tenant: &Tenant, now| Ok(DelegationView::list(tenant, filter, now, after, most));
-        let asked: Vec<_> =
-            routes.iter().map(|route| send(route, |reply| Inspect { credential, look, reply })).collect();
-        let mut items = Vec::new();
-        for receiver in asked {
-            items.extend(answer(receiver?).await?);
-        }
-        items.sort_by_key(|view: &DelegationView| view.delegation.profile.id);
-        Ok(Page::cut(items, page.limit, |view| view.delegation.profile.id.to_string()))
+        let (after, most) = (page.after(DelegationId::parse)?, page.most());
+        let look = move |tenant: &Tenant, now| DelegationView::list(tenant, filter, now, after, most);
+        let mut links = self.0.gather_lists(selection, look).await?;
+        links.items.sort_by_key(|view: &DelegationView| view.delegation.profile.id);
+        Ok(Page::cut(links, page.limit, |view| view.delegation.profile.id.to_string()))
     }
 
     fn find(&self, delegation: &str) -> Result<(DelegationId, Route), Error> {
