@@ -227,7 +227,7 @@ impl fmt::Display for Report {
             Some(fault) => write!(f, "The audit trail of tenant {tenant} is not as it was written. {fault}")?,
             None => write!(
                 f,
-                "The audit trail of tenant {tenant} is as it was written: {} entries in {segments} segments, {links} links.",
+                "The audit trail of tenant {tenant} is as it was written: {} entries, segments: {segments}, links: {links}.",
                 (last_seq + 1).saturating_sub(*first_seq)
             )?,
         }

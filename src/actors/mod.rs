@@ -8,7 +8,7 @@
 //! | how a message finds its tenant | [`routes`] |
 //! | what all actors of a process share | [`core`] |
 //! | who reads and follows audit trails, and how many at once | [`desk`], [`news`] |
-//! | removing what is past the audit retention | [`retention`] |
+//! | removing what is past the audit retention | `retention` |
 
 pub mod checkpoint;
 pub mod commit;

@@ -424,6 +424,18 @@ fn a_stream_outlives_a_slow_client_and_holds_up_nobody() {
     let mut trail = operator.trail("tenantId=acme");
     trail.reverse();
     assert_eq!(trail.len(), 2_000);
+    // Exports that nobody reads on keep their places until their clients go away.
+    let export = || {
+        let request = Request::builder()
+            .uri(format!("{}/v1/audit/export?tenantId=acme", server.base()))
+            .header("Authorization", format!("Bearer {OPERATOR_KEY}"));
+        let config = ureq::Agent::config_builder().http_status_as_error(false).build();
+        ureq::Agent::from(config).run(request.body(()).unwrap()).unwrap()
+    };
+    let begun = [export(), export()];
+    operator.get("/v1/audit/export?tenantId=acme").problem(429, "TOO_MANY_STREAMS");
+    drop(begun);
+    eventually("a place is free again", || (export().status() == 200).then_some(()));
     assert_eq!(slow.take(2_000), trail);
 }
 
