@@ -300,7 +300,8 @@ fn lent() -> impl Strategy<Value = Lent> {
 
 fn op() -> impl Strategy<Value = Op> {
     let several = || prop::collection::vec(lent(), 1..3);
-    let soon = || prop::option::weighted(0.2, 1i64..20_000);
+    let soon =
+        || prop::option::weighted(0.2, prop_oneof![Just(300i64), Just(1_800), Just(7_000), Just(8_800), 1i64..20_000]);
     let other = prop_oneof![15 => 1..AGENTS, 1 => Just(0)];
     let call = (prop::collection::vec("[aabz]", 1..4), "[rrwz]", prop::option::weighted(0.5, "[xxy]"))
         .prop_map(|(resource, action, argument)| Call { resource, action, argument });
