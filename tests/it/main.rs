@@ -22,6 +22,7 @@ mod constraints;
 mod crash;
 mod damage;
 mod decisions;
+mod delegations;
 mod faults;
 mod harness;
 mod life;
