@@ -14,6 +14,10 @@ use kavach::fixture::tools;
 use kavach::journal::{self, DataDir, Journal, JournalOptions, codec};
 use tempfile::TempDir;
 
+/// The program's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Whether figures are wanted. Otherwise each bench runs once, as a test, on little data.
 pub fn measuring() -> bool {
     let given = |wanted| std::env::args().any(|arg| arg == wanted);
@@ -102,7 +106,7 @@ impl World {
         let slot = self.tenant.agents().len() as u32;
         let token = SecretHash::of(&format!("token {slot}"));
         let command = CreateAgent::parse(new_agent(permissions), token).unwrap();
-        let (change, _) = command.decide(&self.tenant, self.tenant.next_moment(now())).unwrap();
+        let (change, _) = command.decide(&self.tenant, By::Operator, self.tenant.next_moment(now())).unwrap();
         self.change(change.unwrap());
         Caller::Agent(slot)
     }
