@@ -1,8 +1,8 @@
 //! Kavach: a multi-tenant authorization server for AI agents.
 //!
 //! Before every tool call of an agent, a service asks: may this agent do this action on this resource now? Each
-//! tenant is an event-sourced actor that owns its agents, permissions and audit trail, with a journal and snapshots
-//! on disk. See [`App`] for a tenant's life in a few lines.
+//! tenant is an event-sourced actor that owns its agents, permissions, budgets and audit trail, with a journal and
+//! snapshots on disk. See [`App`] for a tenant's life in a few lines.
 //!
 //! # Layout
 //!
@@ -15,7 +15,7 @@
 //! | [`actors`] | one actor for each tenant, and the registry over them |
 //! | [`service`] | what the server offers, as calls for one caller |
 //! | [`api`] | the same over HTTP |
-//! | [`settings`], [`telemetry`], [`demo`], [`fixture`] | the program's own parts |
+//! | [`settings`], [`telemetry`], [`verify`], [`demo`], [`fixture`], [`verify`] | the program's own parts |
 //! | [`app`] | the composition root |
 
 pub mod actors;
@@ -28,6 +28,7 @@ pub mod journal;
 pub mod service;
 pub mod settings;
 pub mod telemetry;
+pub mod verify;
 
 pub use app::{App, Server};
 pub use service::Kavach;
