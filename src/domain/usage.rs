@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::agent_commands::no_such_agent;
 use super::cost::Cost;
 use super::error::{Code, Error};
 use super::event::{By, Event, Record};
@@ -167,7 +168,7 @@ impl Tenant {
     ) -> Result<(Option<UsageRecord>, UsageAnswer), Error> {
         let UsageReport { agent, calls, cost, settles } = report;
         let tag = self.id().tag();
-        let known = self.agent(agent).ok_or_else(|| super::agent_commands::unknown_agent(&agent.to_string()))?;
+        let known = self.agent(agent).ok_or_else(|| no_such_agent(&agent.to_string()))?;
         let mut answer = UsageAnswer {
             audit_id: AuditId::derive(moment.at, moment.seq, tag),
             r#ref: settles.as_ref().map(|(decision, _)| AuditId::derive(decision.at, decision.seq, tag)),

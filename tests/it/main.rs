@@ -17,6 +17,8 @@ mod audit;
 mod bad_bytes;
 mod bad_input;
 mod bad_table;
+mod budget_input;
+mod budget_proof;
 mod budgets;
 mod client;
 mod constraints;
