@@ -68,24 +68,23 @@ fn each_limit_is_met_exactly_by_32_threads_at_once() {
     let operator = server.operator();
     for repetition in 0..REPETITIONS {
         let office = Office::new(&operator, &format!("t{repetition}"));
-        let answers = storm(&server, &operator, &office);
+        let answers = storm(&operator, &office);
         check(&operator, &office, &answers);
     }
 }
 
 /// Many more calls than any limit lets through, by the operator's key, the tenant's, and the agents' own tokens.
-fn storm(server: &Server, operator: &Client, office: &Office) -> Vec<Asked> {
+fn storm(operator: &Client, office: &Office) -> Vec<Asked> {
     let (answers, half) = (Mutex::new(Vec::new()), Barrier::new(THREADS));
-    let base = server.operator();
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (answers, half, base) = (&answers, &half, &base);
+            let (answers, half) = (&answers, &half);
             scope.spawn(move || {
                 let ask = |owner: &'static str, agent: &Agent, mut body: Value| {
                     let client = match thread % 3 {
                         0 => operator.clone(),
-                        1 => base.acting_for(&office.tenant.key),
-                        _ => base.acting_for(&agent.token),
+                        1 => operator.acting_for(&office.tenant.key),
+                        _ => operator.acting_for(&agent.token),
                     };
                     if thread % 3 == 2 {
                         body.as_object_mut().unwrap().remove("agentId");
@@ -294,5 +293,44 @@ fn audited(operator: &Client, known: &Known, policies: &[(&String, Option<&Agent
         let used = operator.used(policy);
         assert_eq!((&used[0], &used[1]), (&json!(mine.len()), &json!(mine.len())), "{policy}");
         assert_eq!((millionths(&used[2]), millionths(&used[3])), (cost, cost), "{policy}");
+    }
+}
+
+#[test]
+fn of_many_settlements_of_one_decision_at_once_one_counts() {
+    settle_into_the_day();
+    let server = Server::start();
+    let operator = server.operator();
+    let agent = operator.reader(&operator.tenant("acme"));
+    let policy = operator.policy("acme", json!({ "limits": { "maxTokensCostPerMonth": 1000 } }));
+    let mut sum = 0;
+    for round in 1..=20 {
+        let id = operator.granted(costing(&agent.id, "5"));
+        let start = Barrier::new(THREADS);
+        let settled = Mutex::new(HashMap::new());
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (operator, agent, id, start, settled) = (&operator, &agent, &id, &start, &settled);
+                scope.spawn(move || {
+                    start.wait();
+                    // Each cost is reported by four of them.
+                    let cost = thread / 4;
+                    let answer = operator.settle(&agent.id, id, json!(cost));
+                    match answer.status {
+                        200 => drop(settled.lock().unwrap().insert(answer.text(), cost)),
+                        _ => drop(answer.problem(409, "ALREADY_SETTLED")),
+                    }
+                });
+            }
+        });
+        let settled = settled.into_inner().unwrap();
+        assert_eq!(
+            settled.len(),
+            1,
+            "all four of the same cost got the same answer, and no other got one: {settled:?}"
+        );
+        sum += settled.into_values().next().unwrap();
+        assert_eq!(operator.used(&policy), json!([round, round, sum, sum]));
+        assert_eq!(operator.trail("kind=usage").len(), round);
     }
 }
