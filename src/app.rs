@@ -21,7 +21,7 @@ use crate::settings::Settings;
 /// Holds the operator key's hash in the data directory.
 const OPERATOR_FILE: &str = "operator.json";
 /// Seconds that open connections get to end once all tenants are closed.
-const CLOSE_SECONDS: u64 = 5;
+const CLOSE_SECONDS: u64 = 2;
 /// Connections a worker accepts at once. More wait in the kernel.
 const MAX_CONNECTIONS: usize = 10_000;
 
@@ -122,7 +122,13 @@ impl App {
 
     async fn load(&self) -> io::Result<()> {
         let registry = self.core.registry().ok_or_else(|| io::Error::other("the registry has not started"))?;
-        registry.send(LoadAll).await.map_err(io::Error::other)?.map_err(io::Error::other)
+        registry.send(LoadAll).await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        // A new key is kept only now that its owner will see it: a start that failed shows none.
+        if let Some(secret) = &self.new_operator_key {
+            let kept = serde_json::to_vec_pretty(&Kept { sha256: secret.hash().to_hex() })?;
+            write_atomic(&self.core.data.path().join(OPERATOR_FILE), &kept)?;
+        }
+        Ok(())
     }
 
     /// The server, acting as an operator.
@@ -150,13 +156,14 @@ impl App {
     }
 }
 
+/// What the operator file holds.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    sha256: String,
+}
+
 /// The hash of the operator key: the configured one's, else the kept one, else that of a new key.
 fn operator_key(settings: &Settings, data: &DataDir) -> io::Result<(SecretHash, Option<Secret>)> {
-    #[derive(Serialize, Deserialize)]
-    struct Kept {
-        sha256: String,
-    }
-
     if let Some(key) = &settings.operator_key {
         return Ok((SecretHash::of(key.reveal()), None));
     }
@@ -172,7 +179,6 @@ fn operator_key(settings: &Settings, data: &DataDir) -> io::Result<(SecretHash, 
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     let secret = Secret::operator_key(random);
-    write_atomic(&path, &serde_json::to_vec_pretty(&Kept { sha256: secret.hash().to_hex() })?)?;
     Ok((secret.hash(), Some(secret)))
 }
 

@@ -15,7 +15,7 @@
 //! | [`actors`] | one actor for each tenant, and the registry over them |
 //! | [`service`] | what the server offers, as calls for one caller |
 //! | [`api`] | the same over HTTP |
-//! | [`settings`], [`telemetry`], [`demo`], [`fixture`] | the program's own parts |
+//! | [`settings`], [`telemetry`], [`verify`], [`demo`], [`fixture`] | the program's own parts |
 //! | [`app`] | the composition root |
 
 pub mod actors;
@@ -28,6 +28,7 @@ pub mod journal;
 pub mod service;
 pub mod settings;
 pub mod telemetry;
+pub mod verify;
 
 pub use app::{App, Server};
 pub use service::Kavach;

@@ -1,20 +1,26 @@
-//! The server binary. All it does is read the command line, start the server, and stop it on a signal.
+//! The server binary. All it does is read the command line, start the server, and stop it on a signal; or verify an
+//! audit trail offline.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use kavach::settings::Cli;
-use kavach::{Server, Settings, demo, telemetry};
+use kavach::settings::{AuditCommand, Cli, Command};
+use kavach::{Server, Settings, demo, telemetry, verify};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let settings = Cli::parse().into_settings();
+    let settings = match Cli::parse().into_command() {
+        Command::Serve(settings) => settings,
+        Command::Audit(AuditCommand::Verify(settings)) => return verify::run(&settings),
+    };
     telemetry::start(settings.log_json);
+    raise_open_files();
     match actix_rt::System::new().block_on(serve(&settings)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
@@ -22,6 +28,14 @@ fn main() -> ExitCode {
             let _ = writeln!(io::stderr(), "kavach: {problem}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Lets the process open as many files as it may at most: each tenant keeps one open, and the usual limit is low.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(problem) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!(%problem, allowed = limit.current, "the limit of open files could not be raised; it bounds the number of tenants");
     }
 }
 

@@ -26,15 +26,43 @@ pub struct Cli {
 pub enum Command {
     /// Run the server.
     Serve(Settings),
+    /// Look after audit trails, offline.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+/// What can be done with audit trails offline.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Check that a tenant's audit trail is as it was written. Exits with 0 if it is, 1 if it is not or that can't be
+    /// shown, 2 if it could not be looked at.
+    Verify(VerifySettings),
+}
+
+/// Settings of `audit verify`.
+#[derive(Clone, Debug, Args)]
+pub struct VerifySettings {
+    /// The tenant: its id, its slug, or `default`.
+    #[arg(long, required_unless_present = "folder", conflicts_with = "folder")]
+    pub tenant: Option<String>,
+    /// Directory that holds the tenant's folder; no server may be running on it.
+    #[arg(long, env = "KAVACH_DATA_DIR", default_value = "./snapshots")]
+    pub data_dir: PathBuf,
+    /// A tenant's folder, or a copy of one, instead of a data directory and a tenant.
+    #[arg(long)]
+    pub folder: Option<PathBuf>,
+    /// A checkpoint kept from earlier (`GET /v1/audit/checkpoint`): a file, or the JSON itself.
+    #[arg(long)]
+    pub checkpoint: Option<String>,
+    /// Report as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 impl Cli {
-    /// The settings to serve with.
-    pub fn into_settings(self) -> Settings {
-        match self.command {
-            Some(Command::Serve(settings)) => settings,
-            None => self.serve,
-        }
+    /// What to do.
+    pub fn into_command(self) -> Command {
+        self.command.unwrap_or(Command::Serve(self.serve))
     }
 }
 
@@ -131,12 +159,28 @@ mod tests {
 
     #[test]
     fn serving_is_the_default_command() {
-        let settings = Cli::try_parse_from(["kavach", "--addr", "127.0.0.1:0", "--demo"]).unwrap().into_settings();
+        let serve = |args: &[&str]| match Cli::try_parse_from(args).unwrap().into_command() {
+            Command::Serve(settings) => settings,
+            Command::Audit(_) => panic!("not asked for"),
+        };
+        let settings = serve(&["kavach", "--addr", "127.0.0.1:0", "--demo"]);
         assert!(settings.demo);
         let args = ["kavach", "serve", "--durability", "fsync", "--trusted-proxies", "10.0.0.0/8,192.0.2.1"];
-        let settings = Cli::try_parse_from(args).unwrap().into_settings();
+        let settings = serve(&args);
         assert_eq!(settings.durability, Durability::Fsync);
         assert_eq!(settings.trusted_proxies.len(), 2);
+    }
+
+    #[test]
+    fn a_trail_is_verified_by_tenant_or_by_folder() {
+        let verify = |args: &[&str]| {
+            let args = ["kavach", "audit", "verify"].iter().chain(args);
+            Cli::try_parse_from(args).map(Cli::into_command)
+        };
+        assert!(matches!(verify(&["--tenant", "acme", "--data-dir", "/x"]), Ok(Command::Audit(_))));
+        assert!(matches!(verify(&["--folder", "/x", "--checkpoint", "{}", "--json"]), Ok(Command::Audit(_))));
+        assert!(verify(&[]).is_err());
+        assert!(verify(&["--folder", "/x", "--tenant", "acme"]).is_err());
     }
 
     #[test]

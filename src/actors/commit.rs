@@ -71,6 +71,16 @@ impl Waiting {
         }
     }
 
+    /// The journal ends here: what it had not written did not happen, and of what waits for the disk nobody knows.
+    pub fn fail(mut self, written: u64, unwritten: &Error, unknown: &Error) {
+        for held in self.for_write.drain(..) {
+            held.release(Err(unwritten.clone()));
+        }
+        for (seq, held) in self.for_sync.drain(..) {
+            held.release(Err(if seq <= written { unknown } else { unwritten }.clone()));
+        }
+    }
+
     /// Releases all that waits, with the same outcome.
     pub fn end(mut self, outcome: Result<(), Error>) {
         for held in self.for_write.drain(..).chain(self.for_sync.drain(..).map(|(_, held)| held)) {

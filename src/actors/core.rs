@@ -8,6 +8,7 @@ use actix::Addr;
 use actix_rt::{Arbiter, ArbiterHandle};
 use tokio::sync::{Notify, Semaphore};
 
+use super::desk::AuditDesk;
 use super::registry::Registry;
 use super::routes::Routes;
 use crate::domain::{SecretHash, Timestamp};
@@ -52,6 +53,8 @@ pub struct Core {
     pub operator: SecretHash,
     /// Who may write a snapshot now.
     pub snapshot_writers: Semaphore,
+    /// Who reads audit trails.
+    pub audit: AuditDesk,
     /// Tenants whose storage failed and was not seen to work since.
     pub storage_failures: AtomicUsize,
     phase: AtomicU8,
@@ -71,6 +74,7 @@ impl Core {
             durability,
             operator,
             snapshot_writers: Semaphore::new(SNAPSHOT_WRITERS),
+            audit: AuditDesk::default(),
             storage_failures: AtomicUsize::new(0),
             phase: AtomicU8::new(Phase::Recovering as u8),
             arbiters: Mutex::default(),

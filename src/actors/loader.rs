@@ -10,7 +10,7 @@ use crate::domain::event::{By, ChangeRecord};
 use crate::domain::tenant_commands::TenantSpec;
 use crate::domain::text::{DEFAULT_TENANT_NAME, Slug};
 use crate::domain::{Event, Tenant, TenantId, Timestamp, tenant::Moment};
-use crate::journal::{JournalOptions, NewTenant, TenantFolder, codec, load_snapshot, recover};
+use crate::journal::{JournalOptions, NewTenant, RecoveryError, TenantFolder, codec, load_snapshot, recover};
 
 /// What labels a tenant's folder for people, and keeps its slug taken when the rest can't be read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -33,12 +33,33 @@ pub fn identify(folder: &TenantFolder) -> Option<(TenantId, Option<Slug>)> {
     }
 }
 
+/// Why a tenant could not be read.
+#[derive(Debug)]
+pub struct LoadError {
+    /// A sentence that says which file is bad and what to do.
+    pub problem: String,
+    /// Whether the system refused to read or write, which may pass, while damage does not.
+    pub may_pass: bool,
+}
+
+impl From<String> for LoadError {
+    fn from(problem: String) -> Self {
+        Self { problem, may_pass: false }
+    }
+}
+
+impl From<RecoveryError> for LoadError {
+    fn from(error: RecoveryError) -> Self {
+        Self { problem: error.to_string(), may_pass: matches!(error, RecoveryError::Io { .. }) }
+    }
+}
+
 /// Reads a tenant from its folder: the newest good snapshot, then the events after it.
 ///
 /// # Errors
-/// A sentence that says which file is bad and what to do.
-pub fn load(path: &Path, id: TenantId, now: Timestamp) -> Result<Loaded, String> {
-    let loaded = load_snapshot(path, id.bytes()).map_err(|problem| problem.to_string())?;
+/// What kept it from being read.
+pub fn load(path: &Path, id: TenantId, now: Timestamp) -> Result<Loaded, LoadError> {
+    let loaded = load_snapshot(path, id.bytes())?;
     let (mut tenant, snapshot_seq) = match loaded.snapshot {
         Some(snapshot) => {
             let state = codec::decode_state(&snapshot.payload)
@@ -53,10 +74,9 @@ pub fn load(path: &Path, id: TenantId, now: Timestamp) -> Result<Loaded, String>
         Ok(())
     };
     let options = JournalOptions::default();
-    let journal = recover(path, id.bytes(), snapshot_seq, now.millis(), options, &mut replay)
-        .map_err(|problem| problem.to_string())?;
+    let journal = recover(path, id.bytes(), snapshot_seq, now.millis(), options, &mut replay)?;
     if tenant.id() != id || tenant.seq() == 0 {
-        return Err(format!("{}: the events in it are not those of tenant {}", path.display(), id.folder_name()));
+        return Err(format!("{}: the events in it are not those of tenant {}", path.display(), id.folder_name()).into());
     }
     Ok(Loaded { tenant, journal, snapshot_seq })
 }

@@ -247,11 +247,12 @@ impl Handler<Authorize> for TenantActor {
 
     fn handle(&mut self, message: Authorize, ctx: &mut Context<Self>) {
         let Authorize { credential, request, received, known_only, reply } = message;
+        let before = self.tenant.seq();
         let decided = self
             .admit(&credential, std::slice::from_ref(&request))
             .and_then(|caller| self.decide(&caller, &request, received, known_only));
         match decided {
-            Ok(Some(decision)) => self.reply_decided(Held::Decision(reply, decision), ctx),
+            Ok(Some(decision)) => self.reply_decided(Held::Decision(reply, decision), before, ctx),
             Ok(None) => drop(reply.send(Err(Error::new(Code::UnknownAgent, "the agent is not this tenant's")))),
             Err(error) => drop(reply.send(Err(error))),
         }
@@ -263,11 +264,12 @@ impl Handler<AuthorizeMany> for TenantActor {
 
     fn handle(&mut self, message: AuthorizeMany, ctx: &mut Context<Self>) {
         let AuthorizeMany { credential, requests, received, known_only, reply } = message;
+        let before = self.tenant.seq();
         let decided = self.admit(&credential, &requests).and_then(|caller| {
             requests.iter().map(|request| self.decide(&caller, request, received, known_only)).collect()
         });
         match decided {
-            Ok(decisions) => self.reply_decided(Held::of::<Vec<_>>(reply, decisions), ctx),
+            Ok(decisions) => self.reply_decided(Held::of::<Vec<_>>(reply, decisions), before, ctx),
             Err(error) => drop(reply.send(Err(error))),
         }
     }
@@ -325,6 +327,7 @@ impl Handler<RecordUsage> for TenantActor {
 
     fn handle(&mut self, message: RecordUsage, ctx: &mut Context<Self>) {
         let RecordUsage { credential, report, reply } = message;
+        let before = self.tenant.seq();
         let recorded = (|| {
             let now = now();
             let by = self.tenant.authenticate(&credential, now)?.as_author()?;
@@ -338,7 +341,7 @@ impl Handler<RecordUsage> for TenantActor {
         })();
         match recorded {
             // It is as durable as the decisions it is about.
-            Ok(answer) => self.reply_decided(Held::of(reply, answer), ctx),
+            Ok(answer) => self.reply_decided(Held::of(reply, answer), before, ctx),
             Err(error) => drop(reply.send(Err(error))),
         }
     }
@@ -385,9 +388,7 @@ impl Handler<OpenAudit> for TenantActor {
         // The reader sees what the file holds.
         self.write(ctx);
         let Some(journal) = &self.journal else { return drop(reply.send(Err(shutting_down()))) };
-        let days = self.tenant.profile().settings.audit_retention_days;
-        let horizon = days.map(|days| now.plus_millis(-i64::from(days) * 24 * 60 * 60 * 1_000));
-        let trail = AuditTrail { tenant: self.tenant.id(), reader: journal.reader(), horizon };
+        let trail = AuditTrail { tenant: self.tenant.id(), reader: journal.reader(), horizon: self.horizon(now) };
         self.reply_read(Held::of(reply, trail), ctx);
     }
 }

@@ -7,12 +7,18 @@
 //! | tenants coming and going, start, rebuilding after a panic, shutdown | [`registry`], [`loader`] |
 //! | how a message finds its tenant | [`routes`] |
 //! | what all actors of a process share | [`core`] |
+//! | who reads and follows audit trails, and how many at once | [`desk`], [`news`] |
+//! | removing what is past the audit retention | [`retention`] |
 
+pub mod checkpoint;
 pub mod commit;
 pub mod core;
+pub mod desk;
 pub mod loader;
 pub mod messages;
+pub mod news;
 pub mod registry;
+mod retention;
 pub mod routes;
 pub mod tenant;
 

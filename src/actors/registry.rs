@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::dev::channel::channel;
 use actix::{
@@ -13,7 +14,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tracing::{error, info, warn};
 
 use super::core::{Core, Phase, now};
-use super::loader;
+use super::loader::{self, LoadError};
 use super::messages::{Close, Retire, TakeSnapshot};
 use super::routes::{Down, Route, unknown_tenant};
 use super::tenant::{Ending, Loaded, MAILBOX_CAPACITY, TenantActor, storage_unavailable};
@@ -24,6 +25,8 @@ use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
 
 /// Tenants read, closed or written at once: more only wait for the same disk and cores.
 const AT_ONCE: usize = 8;
+/// How often a tenant whose storage fails is tried again: reading it may take a while.
+const LOAD_AGAIN_DELAY: Duration = Duration::from_secs(1);
 
 /// The registry's actor.
 pub struct Registry {
@@ -73,12 +76,34 @@ impl Registry {
         generation
     }
 
-    fn take_loaded(&mut self, id: TenantId, slug: Option<Slug>, loaded: Result<Loaded, String>, storage_failed: bool) {
+    fn take_loaded(
+        &mut self,
+        id: TenantId,
+        slug: Option<Slug>,
+        loaded: Result<Loaded, LoadError>,
+        storage_failed: bool,
+        ctx: &mut Context<Self>,
+    ) {
         match loaded {
-            Ok(loaded) => {
-                self.start_tenant(loaded, storage_failed);
+            Ok(loaded) => match self.core.routes.conflict(id, loaded.tenant.profile().slug.as_ref()) {
+                None => {
+                    self.start_tenant(loaded, storage_failed);
+                }
+                Some(conflict) => {
+                    error!(tenant = %id.folder_name(), conflict, "the tenant stays down; move its folder away, or the other's");
+                    // Where the id's end is the other's too, there is no place to say so but the log.
+                    if self.core.routes.with(id.tag(), |route| route.id).is_none_or(|other| other == id) {
+                        self.mark_down(id, None, Code::TenantUnavailable, conflict);
+                    }
+                }
+            },
+            Err(LoadError { problem, may_pass: true }) => {
+                error!(tenant = %id.folder_name(), problem, "the tenant's storage fails; it is tried again until it works");
+                let reason = storage_unavailable().message().to_owned();
+                self.mark_down(id, slug, Code::StorageUnavailable, reason);
+                ctx.notify_later(LoadAgain { id, generation: self.next_generation }, LOAD_AGAIN_DELAY);
             }
-            Err(problem) => {
+            Err(LoadError { problem, may_pass: false }) => {
                 error!(tenant = %id.folder_name(), problem, "the tenant can't be loaded and stays down; others are not affected");
                 let reason = "the tenant's data can't be read; the server's log says why";
                 self.mark_down(id, slug, Code::TenantUnavailable, reason.to_owned());
@@ -87,15 +112,41 @@ impl Registry {
     }
 }
 
+/// Try again to read a tenant whose storage failed.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct LoadAgain {
+    id: TenantId,
+    generation: u64,
+}
+
+impl Handler<LoadAgain> for Registry {
+    type Result = ();
+
+    fn handle(&mut self, LoadAgain { id, generation }: LoadAgain, ctx: &mut Self::Context) {
+        let route = self.core.routes.with(id.tag(), Route::clone).filter(|route| route.generation == generation);
+        if let Some(route) = route.filter(|_| self.core.phase() != Phase::Draining) {
+            // Its names and its code stay as they are until it is back.
+            let work = load(Arc::clone(&self.core), id).into_actor(self).map(move |loaded, actor, ctx| {
+                let current = actor.core.routes.with(id.tag(), |route| route.generation == generation);
+                if current == Some(true) {
+                    actor.take_loaded(id, route.slug, loaded, true, ctx);
+                }
+            });
+            ctx.spawn(work);
+        }
+    }
+}
+
 /// Reads a tenant on another thread. A panic while reading is a problem like any other.
-async fn load(core: Arc<Core>, id: TenantId) -> Result<Loaded, String> {
+async fn load(core: Arc<Core>, id: TenantId) -> Result<Loaded, LoadError> {
     let read = move || {
         let path = core.data.tenant_path(&id.folder_name()).map_err(|problem| problem.to_string())?;
         loader::load(&path, id, now())
     };
     match spawn_blocking(read).await {
         Ok(loaded) => loaded,
-        Err(panic) => Err(format!("reading it panicked: {panic}")),
+        Err(panic) => Err(format!("reading it panicked: {panic}").into()),
     }
 }
 
@@ -161,16 +212,16 @@ impl Handler<LoadAll> for Registry {
 struct TenantLoaded {
     id: TenantId,
     slug: Option<Slug>,
-    loaded: Result<Loaded, String>,
+    loaded: Result<Loaded, LoadError>,
     storage_failed: bool,
 }
 
 impl Handler<TenantLoaded> for Registry {
     type Result = ();
 
-    fn handle(&mut self, message: TenantLoaded, _: &mut Self::Context) {
+    fn handle(&mut self, message: TenantLoaded, ctx: &mut Self::Context) {
         let TenantLoaded { id, slug, loaded, storage_failed } = message;
-        self.take_loaded(id, slug, loaded, storage_failed);
+        self.take_loaded(id, slug, loaded, storage_failed, ctx);
     }
 }
 
@@ -202,7 +253,11 @@ impl Handler<CreateTenant> for Registry {
                     actor.reserved_slugs.remove(&slug);
                 }
                 match created {
-                    Ok(Ok(loaded)) => Ok(actor.start_tenant(loaded, false)),
+                    Ok(Ok(loaded)) => {
+                        let profile = actor.start_tenant(loaded, false);
+                        actor.core.audit.news.tell(profile.id.tag(), 0);
+                        Ok(profile)
+                    }
                     Ok(Err(problem)) => {
                         error!(%problem, "a tenant's folder could not be written");
                         Err(storage_unavailable())
@@ -351,10 +406,10 @@ impl Registry {
     fn rebuild(&mut self, id: TenantId, slug: Option<Slug>, storage_failed: bool, ctx: &mut Context<Self>) {
         let reason = "the tenant is being rebuilt; try again in a moment";
         let generation = self.mark_down(id, slug.clone(), Code::TenantUnavailable, reason.to_owned());
-        let work = load(Arc::clone(&self.core), id).into_actor(self).map(move |loaded, actor, _| {
+        let work = load(Arc::clone(&self.core), id).into_actor(self).map(move |loaded, actor, ctx| {
             // A tenant that was erased meanwhile does not come back.
             if actor.core.routes.with(id.tag(), |route| route.generation) == Some(generation) {
-                actor.take_loaded(id, slug, loaded, storage_failed);
+                actor.take_loaded(id, slug, loaded, storage_failed, ctx);
             }
         });
         ctx.spawn(work);
@@ -401,6 +456,7 @@ impl Handler<CloseAll> for Registry {
 
     fn handle(&mut self, _: CloseAll, _: &mut Self::Context) -> Self::Result {
         self.core.set_phase(Phase::Draining);
+        self.core.audit.news.close();
         let actors: Vec<_> = self.core.routes.all().into_iter().filter_map(|route| route.actor.ok()).collect();
         Box::pin(async move {
             for batch in actors.chunks(AT_ONCE) {

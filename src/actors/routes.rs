@@ -93,6 +93,16 @@ impl Routes {
         self.by_tag.contains_key(&tag)
     }
 
+    /// Why a tenant that was loaded can't be routed to: another has its slug, or the end of its id.
+    pub(super) fn conflict(&self, id: TenantId, slug: Option<&Slug>) -> Option<String> {
+        if let Some(other) = self.with(id.tag(), |route| route.id).filter(|other| *other != id) {
+            return Some(format!("its id ends as that of tenant {other} does"));
+        }
+        let other = slug.and_then(|slug| self.by_slug.get(slug).map(|tag| *tag)).filter(|tag| *tag != id.tag())?;
+        let other = self.with(other, |route| route.id)?;
+        Some(format!("its slug is also that of tenant {other}"))
+    }
+
     /// Whether a tenant with this slug is there.
     pub fn has_slug(&self, slug: &Slug) -> bool {
         self.by_slug.contains_key(slug)
@@ -100,14 +110,15 @@ impl Routes {
 
     pub(super) fn insert(&self, route: Route) {
         if let Some(slug) = &route.slug {
-            self.by_slug.insert(slug.clone(), route.id.tag());
+            // Two folders may claim one slug, where somebody copied them by hand: who had it keeps it.
+            self.by_slug.entry(slug.clone()).or_insert(route.id.tag());
         }
         self.by_tag.insert(route.id.tag(), route);
     }
 
     pub(super) fn remove(&self, id: TenantId) {
         if let Some((_, Route { slug: Some(slug), .. })) = self.by_tag.remove(&id.tag()) {
-            self.by_slug.remove(&slug);
+            self.by_slug.remove_if(&slug, |_, tag| *tag == id.tag());
         }
     }
 }

@@ -20,8 +20,10 @@ use super::registry::TenantDown;
 use crate::domain::{Code, Error, Event, Tenant, tenant::Moment};
 use crate::journal::{Journal, codec};
 
-/// Messages a tenant's mailbox holds: a few milliseconds of work, and a few megabytes at most of small calls.
+/// Messages a tenant's mailbox holds: some tens of milliseconds of single calls, in a few megabytes.
 pub const MAILBOX_CAPACITY: usize = 4_096;
+/// Events after which a flush does not wait for the mailbox to be empty: one write for so many is as good as free.
+const MOST_UNFLUSHED: usize = 1_024;
 /// How long a decision may stay out of the disk's reach, less the time a busy disk takes.
 const SYNC_DELAY: Duration = Duration::from_millis(500);
 /// Events after which a snapshot is due: replaying as many takes well under a second.
@@ -56,7 +58,12 @@ pub struct TenantActor {
     /// Whether the storage failed and was not seen to work since: nothing is written meanwhile.
     pub(super) storage_failed: bool,
     pub(super) ending: Ending,
+    /// The last event that followers of the journal were told of.
+    told: u64,
+    pub(super) retention_running: bool,
     generation: u64,
+    /// Events recorded since the last flush.
+    unflushed: usize,
     flush_scheduled: bool,
     sync_running: bool,
     sync_scheduled: bool,
@@ -80,14 +87,18 @@ impl TenantActor {
             core.storage_failures.fetch_add(1, Ordering::Relaxed);
         }
         Self {
+            told: journal.written_seq(),
             core,
+            // What a rebuilt tenant's changes were promised is not known here: a read waits for all of them.
+            last_change: tenant.seq(),
             tenant,
             journal: Some(journal),
             waiting: Waiting::default(),
-            last_change: 0,
+            unflushed: 0,
             snapshot_seq,
             storage_failed,
             ending: Ending::Panic,
+            retention_running: false,
             generation,
             flush_scheduled: false,
             sync_running: false,
@@ -117,17 +128,19 @@ impl TenantActor {
             return Err(Error::new(Code::InternalError, "the event could not be recorded"));
         }
         self.tenant.apply(moment, event);
-        if matches!(event, Event::Changed(_)) {
+        self.unflushed += 1;
+        // An agent that a policy revoked must not come back after a power cut either.
+        if matches!(event, Event::Changed(_)) || matches!(event, Event::Decided(record) if record.revokes) {
             self.last_change = moment.seq;
         }
         Ok(())
     }
 
-    /// Holds the reply to a decision until its event is as durable as configured.
-    pub(super) fn reply_decided(&mut self, held: Held, ctx: &mut Context<Self>) {
+    /// Holds the reply to decisions, the events after `before`, until they are as durable as configured.
+    pub(super) fn reply_decided(&mut self, held: Held, before: u64, ctx: &mut Context<Self>) {
         match self.core.durability {
-            Durability::Interval => self.waiting.until_written(held),
-            Durability::Fsync => self.waiting.until_synced(self.tenant.seq(), held),
+            Durability::Interval if self.last_change <= before => self.waiting.until_written(held),
+            Durability::Interval | Durability::Fsync => self.waiting.until_synced(self.tenant.seq(), held),
         }
         self.schedule_flush(ctx);
     }
@@ -145,6 +158,8 @@ impl TenantActor {
             Durability::Fsync => self.tenant.seq(),
         };
         match &self.journal {
+            // What can't be confirmed now is shown as it is: nobody was told yet that it happened.
+            Some(_) if self.storage_failed => held.release(Ok(())),
             Some(journal) if journal.synced_seq() < seen => {
                 self.waiting.until_synced(seen, held);
                 self.schedule_flush(ctx);
@@ -158,6 +173,10 @@ impl TenantActor {
     }
 
     fn schedule_flush(&mut self, ctx: &mut Context<Self>) {
+        // A mailbox that is filled as fast as it is emptied must not keep replies waiting.
+        if self.unflushed >= MOST_UNFLUSHED {
+            return self.flush(ctx);
+        }
         // A message to itself is handled when the mailbox has been emptied: the batch makes itself.
         if !std::mem::replace(&mut self.flush_scheduled, true) {
             ctx.notify(Flush);
@@ -167,6 +186,7 @@ impl TenantActor {
     /// Gives the kernel all that was appended and releases who waited for that. Says whether the journal goes on.
     pub(super) fn write(&mut self, ctx: &mut Context<Self>) -> bool {
         let Some(journal) = &mut self.journal else { return false };
+        self.unflushed = 0;
         if self.ending == Ending::Storage {
             self.abandon("an event could not be appended", ctx);
             return false;
@@ -176,6 +196,10 @@ impl TenantActor {
             return false;
         }
         self.waiting.written();
+        let last_old = std::mem::replace(&mut self.told, journal.written_seq());
+        if last_old < self.told {
+            self.core.audit.news.tell(self.tenant.id().tag(), last_old);
+        }
         // The tenant's time, which never runs backwards, not the clock's.
         let at = self.tenant.next_moment(now()).at;
         if let Err(problem) = journal.rotate_if_due(at.millis()) {
@@ -209,7 +233,7 @@ impl TenantActor {
     }
 
     fn start_sync(&mut self, ctx: &mut Context<Self>) {
-        let Some(journal) = &self.journal else { return };
+        let Some(journal) = self.journal.as_ref().filter(|_| !self.storage_failed) else { return };
         if self.sync_running || !(journal.is_dirty() || self.waiting.needs_sync()) {
             return;
         }
@@ -254,12 +278,12 @@ impl TenantActor {
 
     /// Ends an actor whose state is ahead of its journal: who waits gets an error, and the registry reads the
     /// tenant from disk again.
-    fn abandon(&mut self, problem: &str, ctx: &mut Context<Self>) {
+    pub(super) fn abandon(&mut self, problem: &str, ctx: &mut Context<Self>) {
         use actix::ActorContext;
         error!(tenant = %self.tenant.id(), problem, "the journal could not be written");
         self.ending = Ending::Storage;
-        self.journal = None;
-        std::mem::take(&mut self.waiting).end(Err(storage_unavailable()));
+        let written = self.journal.take().map_or(0, |journal| journal.written_seq());
+        std::mem::take(&mut self.waiting).fail(written, &storage_unavailable(), &outcome_unknown());
         ctx.stop();
     }
 }
@@ -267,6 +291,12 @@ impl TenantActor {
 /// The error while the journal can't be written.
 pub fn storage_unavailable() -> Error {
     Error::new(Code::StorageUnavailable, "the journal can't be written; nothing was changed, try again later")
+}
+
+/// The error where the kernel took an event and the disk did not confirm it.
+fn outcome_unknown() -> Error {
+    let message = "the disk did not confirm the change: it may have happened or not; look before you try again";
+    Error::new(Code::OutcomeUnknown, message)
 }
 
 /// The error while the process ends.
@@ -284,6 +314,11 @@ impl Actor for TenantActor {
             actor.snapshot(None, ctx);
             ctx.run_interval(SNAPSHOT_INTERVAL, |actor, ctx| actor.snapshot(None, ctx));
         });
+        self.schedule_retention(ctx);
+        // What a killed process left with the kernel only.
+        self.sync_when_due(ctx);
+        // After a rebuild there may be more to read than was told before it.
+        self.core.audit.news.tell(self.tenant.id().tag(), self.told);
         if self.storage_failed {
             ctx.notify(Probe);
         }
@@ -320,10 +355,12 @@ impl Handler<SyncDone> for TenantActor {
     fn handle(&mut self, SyncDone(outcome): SyncDone, ctx: &mut Self::Context) {
         self.sync_running = false;
         let Some(journal) = &mut self.journal else { return };
-        if let Err(problem) = outcome.and_then(|point| journal.finish_sync(point, now().millis())) {
+        let finished = outcome.and_then(|point| journal.finish_sync(point, now().millis()));
+        // Where only the marker could not be written, the events are on disk all the same.
+        self.waiting.synced(journal.synced_seq());
+        if let Err(problem) = finished {
             return self.abandon(&problem.to_string(), ctx);
         }
-        self.waiting.synced(journal.synced_seq());
         for job in journal.take_sealed() {
             let id = self.tenant.id();
             spawn_blocking(move || {
@@ -340,11 +377,12 @@ impl Handler<SyncDone> for TenantActor {
 impl Handler<SnapshotWritten> for TenantActor {
     type Result = ();
 
-    fn handle(&mut self, SnapshotWritten { seq, problem, done }: SnapshotWritten, _: &mut Self::Context) {
+    fn handle(&mut self, SnapshotWritten { seq, problem, done }: SnapshotWritten, ctx: &mut Self::Context) {
         self.snapshot_running = false;
         let outcome = match problem {
             None => {
                 self.snapshot_seq = self.snapshot_seq.max(seq);
+                self.remove_old_segments(ctx);
                 Ok(())
             }
             Some(problem) => {
@@ -379,6 +417,7 @@ impl Handler<super::messages::Probed> for TenantActor {
             info!(tenant = %self.tenant.id(), "the storage works again");
             self.storage_failed = false;
             self.core.storage_failures.fetch_sub(1, Ordering::Relaxed);
+            self.sync_when_due(ctx);
         } else {
             ctx.notify_later(Probe, PROBE_DELAY);
         }

@@ -1,5 +1,6 @@
 //! `/v1/audit`.
 
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, web::Path};
 use serde::Deserialize;
 
@@ -7,12 +8,13 @@ use super::auth::Admin;
 use super::error::Problem;
 use super::input::{Query, page};
 use super::routes::Answer;
+use super::streaming::{Pulled, PulledBody};
 use super::views;
 use crate::domain::audit::{AuditKind, AuditResult};
 use crate::domain::limits::{MAX_AUDIT_OFFSET, MAX_FILTER_ACTIONS};
 use crate::domain::text::quote;
-use crate::domain::{AgentId, AuditFilter, Code, Error, TenantRef, Timestamp};
-use crate::service::AuditQuery;
+use crate::domain::{AgentId, AuditEntry, AuditFilter, AuditId, Code, Error, TenantRef, Timestamp};
+use crate::service::{AuditQuery, AuditStream, Export, ExportFormat, News, write_line};
 
 /// The query of the audit trail.
 #[derive(Deserialize)]
@@ -28,15 +30,56 @@ pub struct ListQuery {
     actions: Option<String>,
     result: Option<AuditResult>,
     limit: Option<usize>,
-    #[serde(default)]
-    offset: usize,
+    offset: Option<usize>,
     cursor: Option<String>,
+    format: Option<String>,
+}
+
+fn invalid(field: &str, problem: impl std::fmt::Display) -> Problem {
+    Problem(Error::field(Code::InvalidQuery, field, problem))
 }
 
 impl ListQuery {
-    fn check(self) -> Result<AuditQuery, Problem> {
-        let Self { kind, tenant_id, agent_id, user_id, since, until, actions, result, limit, offset, cursor } = self;
-        let invalid = |field: &str, problem: String| Problem(Error::field(Code::InvalidQuery, field, problem));
+    fn page(mut self) -> Result<AuditQuery, Problem> {
+        let offset = self.offset.unwrap_or(0);
+        if offset > MAX_AUDIT_OFFSET {
+            return Err(invalid("offset", format!("must be at most {MAX_AUDIT_OFFSET}; page on with cursor")));
+        }
+        refuse("format", self.format.is_some())?;
+        let page = page(self.limit, self.cursor.take())?;
+        let (tenant, filter) = self.filter()?;
+        Ok(AuditQuery { tenant, filter, limit: page.limit, offset, cursor: page.cursor })
+    }
+
+    fn export(self) -> Result<(Option<TenantRef>, AuditFilter, ExportFormat), Problem> {
+        self.refuse_paging()?;
+        let format = match self.format.as_deref() {
+            None | Some("json") => ExportFormat::Json,
+            Some("ndjson") => ExportFormat::Ndjson,
+            Some("csv") => ExportFormat::Csv,
+            Some(other) => {
+                return Err(invalid("format", format!("must be json, ndjson or csv, not '{}'", quote(other))));
+            }
+        };
+        let (tenant, filter) = self.filter()?;
+        Ok((tenant, filter, format))
+    }
+
+    fn stream(self) -> Result<(Option<TenantRef>, AuditFilter), Problem> {
+        self.refuse_paging()?;
+        refuse("format", self.format.is_some())?;
+        self.filter()
+    }
+
+    /// What has no end has no pages.
+    fn refuse_paging(&self) -> Result<(), Problem> {
+        refuse("limit", self.limit.is_some())?;
+        refuse("offset", self.offset.is_some())?;
+        refuse("cursor", self.cursor.is_some())
+    }
+
+    fn filter(self) -> Result<(Option<TenantRef>, AuditFilter), Problem> {
+        let Self { kind, tenant_id, agent_id, user_id, since, until, actions, result, .. } = self;
         let agent = match agent_id {
             Some(text) => Some(
                 AgentId::parse(&text)
@@ -49,34 +92,106 @@ impl ListQuery {
         if let (Some(since), Some(until)) = (since, until)
             && since > until
         {
-            return Err(invalid("since", "must not be after until".to_owned()));
+            return Err(invalid("since", "must not be after until"));
         }
         let actions: Vec<Box<str>> =
             actions.iter().flat_map(|list| list.split(',')).filter(|text| !text.is_empty()).map(Into::into).collect();
         if actions.len() > MAX_FILTER_ACTIONS {
             return Err(invalid("actions", format!("must name at most {MAX_FILTER_ACTIONS} actions")));
         }
-        if offset > MAX_AUDIT_OFFSET {
-            return Err(invalid("offset", format!("must be at most {MAX_AUDIT_OFFSET}; page on with cursor")));
-        }
-        let page = page(limit, cursor)?;
-        Ok(AuditQuery {
-            tenant: tenant_id.as_deref().map(TenantRef::parse),
-            filter: AuditFilter { kind, agent, owner: user_id, since, until, actions, result },
-            limit: page.limit,
-            offset,
-            cursor: page.cursor,
-        })
+        let filter = AuditFilter { kind, agent, owner: user_id, since, until, actions, result };
+        Ok((tenant_id.as_deref().map(TenantRef::parse), filter))
     }
+}
+
+fn refuse(field: &str, given: bool) -> Result<(), Problem> {
+    if given { Err(invalid(field, "is not taken by this route")) } else { Ok(()) }
 }
 
 /// `GET /v1/audit`
 pub async fn query(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<ListQuery>)) -> Answer {
-    let entries = kavach.audit().query(query.check()?).await?;
+    let entries = kavach.audit().query(query.page()?).await?;
     views::list(&request, entries, |entry| entry).await
 }
 
 /// `GET /v1/audit/{id}`
 pub async fn get(Admin(kavach): Admin, id: Path<String>) -> Answer {
     views::json(HttpResponse::Ok(), &kavach.audit().get(&id).await?)
+}
+
+/// `GET /v1/audit/export`
+pub async fn export(Admin(kavach): Admin, Query(query): Query<ListQuery>) -> Answer {
+    let (tenant, filter, format) = query.export()?;
+    let mut export = kavach.audit().export(tenant.as_ref(), filter, format)?;
+    let (content_type, ending) = match format {
+        ExportFormat::Json => ("application/json", "json"),
+        ExportFormat::Ndjson => ("application/x-ndjson", "ndjson"),
+        ExportFormat::Csv => ("text/csv; charset=utf-8; header=present", "csv"),
+    };
+    let disposition = format!("attachment; filename=\"kavach-audit-{}.{ending}\"", export.subject());
+    // What goes wrong before there is anything to send has a status of its own.
+    let first = export.next().await.transpose()?.unwrap_or_default();
+    let mut response = HttpResponse::Ok();
+    response.insert_header((CONTENT_TYPE, content_type)).insert_header((CONTENT_DISPOSITION, disposition));
+    Ok(response.body(PulledBody::new(first, export, |export| Box::pin(pull_export(export)))))
+}
+
+async fn pull_export(mut export: Export) -> Pulled<Export> {
+    let bytes = export.next().await?;
+    Some(bytes.map(|bytes| (bytes.into(), export)))
+}
+
+/// The header that says which event a client saw last (WHATWG HTML, server-sent events).
+const LAST_EVENT_ID: &str = "Last-Event-ID";
+
+/// `GET /v1/audit/stream`
+pub async fn stream(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<ListQuery>)) -> Answer {
+    let (tenant, filter) = query.stream()?;
+    let last = match request.headers().get(LAST_EVENT_ID) {
+        // A client that saw none may send an empty one.
+        Some(text) if !text.is_empty() => {
+            let id = text.to_str().ok().and_then(AuditId::parse);
+            Some(id.ok_or_else(|| invalid(LAST_EVENT_ID, "must be an audit entry's id"))?)
+        }
+        _ => None,
+    };
+    let stream = kavach.audit().stream(tenant.as_ref(), filter, last, write_event).await?;
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header((CONTENT_TYPE, "text/event-stream"))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        // Some proxies hold answers back until they are whole.
+        .insert_header(("X-Accel-Buffering", "no"));
+    Ok(response.body(PulledBody::new(": following\n\n", stream, |stream| Box::pin(pull_stream(stream)))))
+}
+
+async fn pull_stream(mut stream: AuditStream) -> Pulled<AuditStream> {
+    let news = stream.next().await?;
+    Some(news.map(|news| match news {
+        News::Entries(events) => (events.into(), stream),
+        News::StillHere => (": still here\n\n".into(), stream),
+    }))
+}
+
+/// Writes an entry as one event.
+fn write_event(bytes: &mut Vec<u8>, entry: &AuditEntry) -> std::io::Result<()> {
+    bytes.extend_from_slice(b"id: ");
+    bytes.extend_from_slice(entry.id.to_string().as_bytes());
+    bytes.extend_from_slice(b"\ndata: ");
+    write_line(bytes, entry)?;
+    bytes.extend_from_slice(b"\n\n");
+    Ok(())
+}
+
+/// `GET /v1/audit/checkpoint`
+pub async fn checkpoint(Admin(kavach): Admin, Query(query): Query<CheckpointQuery>) -> Answer {
+    let tenant = query.tenant_id.as_deref().map(TenantRef::parse);
+    views::json(HttpResponse::Ok(), &kavach.audit().checkpoint(tenant.as_ref()).await?)
+}
+
+/// The query of a checkpoint.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CheckpointQuery {
+    tenant_id: Option<String>,
 }

@@ -6,17 +6,20 @@
 //! | how a handler comes by its caller | [`auth`] |
 //! | how an error becomes an answer | [`error`] |
 //! | how bodies and queries are read | [`input`] |
+//! | answers that are made while they are sent | [`streaming`] |
 //! | the JSON of answers | [`views`] |
 
 pub mod agents;
 pub mod audit;
 pub mod auth;
 pub mod authorize;
+pub mod delegations;
 pub mod error;
 pub mod health;
 pub mod input;
 pub mod policies;
 pub mod routes;
+pub mod streaming;
 pub mod tenants;
 pub mod usage;
 pub mod views;

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::auth::{Access, Guard, Shared};
 use super::error::Problem;
-use super::{agents, audit, authorize, health, policies, tenants, usage};
+use super::{agents, audit, authorize, delegations, health, policies, tenants, usage};
 use crate::domain::Code;
 use crate::service::Kavach;
 
@@ -73,6 +73,11 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::POST, "/v1/authorize", authorize::single),
         endpoint(Method::POST, "/v1/authorize/batch", authorize::batch),
         endpoint(Method::POST, "/v1/authorize/explain", authorize::explain),
+        endpoint(Method::POST, "/v1/delegations", delegations::create),
+        endpoint(Method::GET, "/v1/delegations", delegations::list),
+        endpoint(Method::GET, "/v1/delegations/{id}", delegations::get),
+        endpoint(Method::DELETE, "/v1/delegations/{id}", delegations::revoke),
+        endpoint(Method::GET, "/v1/delegations/{id}/permissions", delegations::permissions),
         endpoint(Method::POST, "/v1/policies", policies::create),
         endpoint(Method::GET, "/v1/policies", policies::list),
         endpoint(Method::GET, "/v1/policies/{id}", policies::get),
@@ -82,6 +87,10 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::POST, "/v1/budget/check", policies::check),
         endpoint(Method::POST, "/v1/usage", usage::report),
         endpoint(Method::GET, "/v1/audit", audit::query),
+        // Before `{id}`, which would take these for one.
+        endpoint(Method::GET, "/v1/audit/export", audit::export),
+        endpoint(Method::GET, "/v1/audit/stream", audit::stream),
+        endpoint(Method::GET, "/v1/audit/checkpoint", audit::checkpoint),
         endpoint(Method::GET, "/v1/audit/{id}", audit::get),
         endpoint(Method::POST, "/v1/snapshot", tenants::snapshot),
     ]

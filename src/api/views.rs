@@ -11,17 +11,25 @@ use super::routes::Answer;
 use crate::domain::agent_commands::AgentView;
 use crate::domain::constraint::{ConstraintsSpec, TimeWindowSpec};
 use crate::domain::cost::Cost;
+use crate::domain::delegation_commands::DelegationView;
+use crate::domain::effective::{DelegationSource, EffectivePermission};
 use crate::domain::key::ApiKey;
 use crate::domain::permission::PermissionSpec;
 use crate::domain::policy::{Limits, Policy, PolicyAction, PolicyStatus, Usage};
 use crate::domain::policy_commands::PolicyView;
 use crate::domain::tenant::{Profile, TenantStatus};
 use crate::domain::text::DEFAULT_TENANT_NAME;
-use crate::domain::{AgentId, AgentStatus, AgentType, Code, KeyId, PolicyId, Secret, Settings, TenantId, Timestamp};
+use crate::domain::{
+    AgentId, AgentStatus, AgentType, Code, DelegationId, DelegationStatus, KeyId, PolicyId, Secret, Settings, TenantId,
+    Timestamp,
+};
 use crate::service::Page;
 
 /// Items of a list from which on its JSON is made on a thread that serves no calls.
 const LARGE_LIST: usize = 500;
+
+/// Tenants that a header names as missing from a list: enough to act on, in a header any client takes.
+const MAX_NAMED: usize = 50;
 
 /// A tenant.
 #[derive(Serialize)]
@@ -149,6 +157,83 @@ impl From<PermissionSpec> for PermissionJson {
     }
 }
 
+/// A delegation.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DelegationJson {
+    id: DelegationId,
+    tenant_id: TenantId,
+    from_agent: AgentId,
+    to_agent: AgentId,
+    permissions: Vec<PermissionJson>,
+    expires_at: Option<Timestamp>,
+    max_depth: u32,
+    depth: u32,
+    status: DelegationStatus,
+    created_at: Timestamp,
+}
+
+impl From<DelegationView> for DelegationJson {
+    fn from(view: DelegationView) -> Self {
+        let DelegationView { tenant, delegation, status } = view;
+        let profile = &delegation.profile;
+        let spec = &profile.spec;
+        Self {
+            id: profile.id,
+            tenant_id: tenant,
+            from_agent: spec.from,
+            to_agent: spec.to,
+            permissions: spec.permissions.specs().into_iter().map(PermissionJson::from).collect(),
+            expires_at: spec.expires_at,
+            max_depth: spec.max_depth,
+            depth: spec.depth,
+            status,
+            created_at: profile.created_at,
+        }
+    }
+}
+
+/// A permission that an agent can make use of, and where it comes from.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectivePermissionJson {
+    #[serde(flatten)]
+    permission: PermissionJson,
+    source: &'static str,
+    delegation_id: Option<DelegationId>,
+    from_agent: Option<AgentId>,
+    depth: u32,
+    expires_at: Option<Timestamp>,
+    held: bool,
+}
+
+impl From<EffectivePermission> for EffectivePermissionJson {
+    fn from(effective: EffectivePermission) -> Self {
+        let EffectivePermission { permission, link } = effective;
+        let permission = PermissionJson::from(permission);
+        match link {
+            None => Self {
+                permission,
+                source: "own",
+                delegation_id: None,
+                from_agent: None,
+                depth: 0,
+                expires_at: None,
+                held: true,
+            },
+            Some(DelegationSource { id, from, depth, expires_at, held }) => Self {
+                permission,
+                source: "delegation",
+                delegation_id: Some(id),
+                from_agent: Some(from),
+                depth,
+                expires_at,
+                held,
+            },
+        }
+    }
+}
+
 /// A budget policy.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -245,6 +330,10 @@ where
         let query =
             form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).append_pair("cursor", cursor).finish();
         response.insert_header((LINK, format!("<{}?{query}>; rel=\"next\"", request.path())));
+    }
+    if !page.missing.is_empty() {
+        let missing: Vec<_> = page.missing.iter().take(MAX_NAMED).map(|id| id.folder_name()).collect();
+        response.insert_header(("Kavach-Unavailable-Tenants", missing.join(", ")));
     }
     let items = page.items;
     let large = items.len() > LARGE_LIST;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::agent::AgentSpec;
 use super::cost::Cost;
+use super::delegation::DelegationSpec;
 use super::error::Code;
 use super::event::{By, Change, ChangeRecord, Event, Record};
 use super::id::{AgentId, AuditId, PolicyId, TenantId};
@@ -332,6 +333,38 @@ impl<'a> Told<'a> {
             Change::PolicyReset { policy, period } => {
                 Told { subject: Some(policy.to_string()), ..tenant("policy.reset", json!({ "period": period })) }
             }
+            Change::DelegationCreated { delegation, spec } => {
+                let DelegationSpec {
+                    from,
+                    to,
+                    permissions,
+                    expires_at,
+                    max_depth,
+                    effective_max_depth: _,
+                    depth,
+                    stands_on: _,
+                } = &**spec;
+                Told {
+                    agent: Some(*from),
+                    subject: Some(delegation.to_string()),
+                    ..tenant(
+                        "delegation.create",
+                        json!({
+                            "fromAgent": from,
+                            "toAgent": to,
+                            "permissions": permissions.specs(),
+                            "expiresAt": expires_at,
+                            "maxDepth": max_depth,
+                            "depth": depth,
+                        }),
+                    )
+                }
+            }
+            Change::DelegationRevoked { delegation, from, to } => Told {
+                agent: Some(*from),
+                subject: Some(delegation.to_string()),
+                ..tenant("delegation.revoke", json!({ "fromAgent": from, "toAgent": to }))
+            },
             Change::AgentCreated { agent: id, spec, token: _ } => {
                 agent("agent.create", id, Some(spec), spec_json(spec))
             }

@@ -96,8 +96,8 @@ fn step(policy: &Policy, meter: &Meter) -> Step {
     Step {
         check: "policy",
         passed: policy.profile.disabled || !exceeded,
-        permission: None,
         policy: Some(policy.profile.id),
         detail: format!("{name}: {used} of {max} used, {requested} requested{disabled}"),
+        ..Step::default()
     }
 }

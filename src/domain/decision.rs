@@ -7,17 +7,13 @@ use serde::Serialize;
 
 use super::agent::{Agent, AgentStatus};
 use super::budget::Exceeded;
-use super::constraint::{Facts, Failure};
 use super::error::Code;
 use super::event::{Grant, Record};
 use super::explain::{Step, Trace};
 use super::id::{AgentId, AuditId, PolicyId};
-use super::pattern::Segments;
-use super::permission::Permission;
 use super::policy::PolicyAction;
 use super::request::{Asked, Request};
 use super::tenant::{Caller, Moment, Tenant};
-use super::text::quote;
 use super::time::Timestamp;
 
 /// The answer to an authorize request.
@@ -55,17 +51,18 @@ pub struct Verdict {
     warnings: Vec<Exceeded>,
 }
 
+/// Why a call is denied.
 #[derive(Clone, Debug)]
-struct Denial {
-    code: Code,
-    reason: Cow<'static, str>,
-    retry_after: Option<u64>,
+pub(super) struct Denial {
+    pub(super) code: Code,
+    pub(super) reason: Cow<'static, str>,
+    pub(super) retry_after: Option<u64>,
     /// The policy that denies, and what it does.
-    policy: Option<(PolicyId, PolicyAction)>,
+    pub(super) policy: Option<(PolicyId, PolicyAction)>,
 }
 
 impl Denial {
-    fn new(code: Code, reason: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn new(code: Code, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { code, reason: reason.into(), retry_after: None, policy: None }
     }
 }
@@ -185,90 +182,13 @@ impl Tenant {
         }
         self.check_permissions(agent, request, at, trace).map(|grant| (agent, grant))
     }
-
-    /// Answers the first permission that matches and whose constraints all hold, or the failure of the first that
-    /// matches.
-    fn check_permissions(
-        &self,
-        agent: &Agent,
-        request: &Request,
-        at: Timestamp,
-        trace: &mut impl Trace,
-    ) -> Result<Grant, Denial> {
-        let permissions = &agent.profile.spec.permissions;
-        let segments = Segments::of(request.resource());
-        let facts = Facts { arguments: request.arguments(), ip: request.ip, at };
-        let mut first_failure = None;
-        for position in permissions.matching(&segments, request.action()) {
-            let Some(permission) = permissions.as_slice().get(position as usize) else { continue };
-            trace.step(|| Step {
-                check: "permission",
-                passed: true,
-                permission: Some(position),
-                policy: None,
-                detail: format!("'{}' matches the resource and the action", permission.resource()),
-            });
-            match self.check_constraints(agent, permission, position, &facts, trace) {
-                Ok(()) => return Ok(Grant { links: Vec::new(), permission: position }),
-                Err(denial) => {
-                    first_failure.get_or_insert(denial);
-                }
-            }
-        }
-        Err(first_failure.unwrap_or_else(|| {
-            let reason = format!(
-                "No permission for action '{}' on resource '{}'",
-                quote(request.action()),
-                quote(request.resource())
-            );
-            stop(trace, "permission", Denial::new(Code::PermissionDenied, reason))
-        }))
-    }
-
-    fn check_constraints(
-        &self,
-        agent: &Agent,
-        permission: &Permission,
-        position: u32,
-        facts: &Facts<'_>,
-        trace: &mut impl Trace,
-    ) -> Result<(), Denial> {
-        let Some(constraints) = permission.constraints() else { return Ok(()) };
-        let checked = constraints.check(facts, self.regexes(), |check, failure| {
-            trace.step(|| Step {
-                check,
-                passed: failure.is_none(),
-                permission: Some(position),
-                policy: None,
-                detail: failure.map_or_else(|| "The constraint holds".to_owned(), |failure| failure.reason.clone()),
-            });
-        });
-        checked.map_err(|Failure { code, reason }| Denial::new(code, reason))?;
-        if let (Some(max), Some(window)) = (constraints.max_calls_per_hour(), agent.window(position)) {
-            let used = window.used(facts.at);
-            trace.step(|| Step {
-                check: "maxCallsPerHour",
-                passed: used < max,
-                permission: Some(position),
-                policy: None,
-                detail: format!("{used} of {max} calls of the last hour are used"),
-            });
-            if used >= max {
-                let pattern = quote(permission.resource());
-                let reason = format!("Rate limit exceeded: {used}/{max} calls per hour for permission '{pattern}'");
-                let retry_after = window.retry_after(facts.at, max);
-                return Err(Denial { code: Code::RateLimited, reason: reason.into(), retry_after, policy: None });
-            }
-        }
-        Ok(())
-    }
 }
 
 fn pass(trace: &mut impl Trace, check: &'static str, detail: &str) {
-    trace.step(|| Step { check, passed: true, permission: None, policy: None, detail: detail.to_owned() });
+    trace.step(|| Step { check, passed: true, detail: detail.to_owned(), ..Step::default() });
 }
 
-fn stop(trace: &mut impl Trace, check: &'static str, denial: Denial) -> Denial {
-    trace.step(|| Step { check, passed: false, permission: None, policy: None, detail: denial.reason.to_string() });
+pub(super) fn stop(trace: &mut impl Trace, check: &'static str, denial: Denial) -> Denial {
+    trace.step(|| Step { check, passed: false, detail: denial.reason.to_string(), ..Step::default() });
     denial
 }

@@ -63,6 +63,7 @@ codes! {
     UnknownAgent "UNKNOWN_AGENT" 404 "There is no such agent for this key.";
     UnknownKey "UNKNOWN_KEY" 404 "There is no such API key for this key.";
     UnknownPolicy "UNKNOWN_POLICY" 404 "There is no such policy for this key.";
+    UnknownDelegation "UNKNOWN_DELEGATION" 404 "There is no such delegation for this key.";
     UnknownAuditEntry "UNKNOWN_AUDIT_ENTRY" 404 "There is no such audit entry for this key.";
     MethodNotAllowed "METHOD_NOT_ALLOWED" 405 "The route exists, but not with this method.";
     SlugTaken "SLUG_TAKEN" 409 "Another tenant has this slug.";
@@ -76,11 +77,19 @@ codes! {
     KeyLimitExceeded "KEY_LIMIT_EXCEEDED" 422 "The tenant has as many API keys as one may have.";
     PolicyLimitExceeded "POLICY_LIMIT_EXCEEDED" 422 "The tenant has as many policies as one may have.";
     RotationLimitExceeded "ROTATION_LIMIT_EXCEEDED" 422 "As many old tokens as allowed are still in their grace.";
+    TooManyStreams "TOO_MANY_STREAMS" 429 "As many audit streams or exports are open as the tenant, or the server, may have.";
+    DelegationNotCovered "DELEGATION_NOT_COVERED" 422 "No single permission that the grantor holds covers a delegated one.";
+    DelegationSelf "DELEGATION_SELF" 422 "An agent can't delegate to itself.";
+    DelegationCycle "DELEGATION_CYCLE" 422 "The grantor holds permissions by way of the agent it would delegate to.";
+    DelegationDepthExceeded "DELEGATION_DEPTH_EXCEEDED" 422 "The chain of delegations would be longer than a maxDepth on the way allows.";
+    DelegationGrantorInactive "DELEGATION_GRANTOR_INACTIVE" 422 "The agent that would delegate is revoked or expired.";
+    DelegationLimitExceeded "DELEGATION_LIMIT_EXCEEDED" 422 "The tenant or an agent has as many delegations as one may have.";
     InternalError "INTERNAL_ERROR" 500 "A defect of the server. Nothing was changed.";
     NotReady "NOT_READY" 503 "The server is still recovering its tenants.";
     ShuttingDown "SHUTTING_DOWN" 503 "The server is shutting down.";
     Overloaded "OVERLOADED" 503 "More calls wait for this tenant than its mailbox holds.";
     TenantUnavailable "TENANT_UNAVAILABLE" 503 "The tenant's data can't be read, or it is being rebuilt.";
+    OutcomeUnknown "OUTCOME_UNKNOWN" 503 "The disk did not confirm the change: it may have happened or not.";
     StorageUnavailable "STORAGE_UNAVAILABLE" 503 "The journal can't be written. Nothing was changed.";
 }
 

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::AgentSpec;
 use super::cost::Cost;
+use super::delegation::DelegationSpec;
 use super::error::Code;
-use super::id::{AgentId, KeyId, PolicyId, TenantId};
+use super::id::{AgentId, DelegationId, KeyId, PolicyId, TenantId};
 use super::policy::{Limits, Period, PolicyAction};
 use super::secret::SecretHash;
 use super::settings::Settings;
@@ -146,7 +147,23 @@ pub enum Change {
         /// Which counts.
         period: Period,
     },
-    /// An agent was revoked.
+    /// An agent delegates to another.
+    DelegationCreated {
+        /// The link's id.
+        delegation: DelegationId,
+        /// What it is.
+        spec: Box<DelegationSpec>,
+    },
+    /// A link was revoked, and with it all that stand on it.
+    DelegationRevoked {
+        /// Its id.
+        delegation: DelegationId,
+        /// Its grantor.
+        from: AgentId,
+        /// The agent it lent to.
+        to: AgentId,
+    },
+    /// An agent was revoked, and with it the links it made and all that stand on them.
     AgentRevoked {
         /// Its id.
         agent: AgentId,

@@ -2,19 +2,25 @@
 
 use serde::Serialize;
 
-use super::id::PolicyId;
+use super::id::{AgentId, DelegationId, PolicyId};
 
 /// One thing a decision looked at.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
-    /// What was looked at: `tenant`, `agent`, `permission`, `policy`, or a constraint's name.
+    /// What was looked at: `tenant`, `agent`, `permission`, `delegation`, `policy`, or a constraint's name.
     pub check: &'static str,
     /// Whether it held.
     pub passed: bool,
     /// Position of the permission it belongs to, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permission: Option<u32>,
+    /// The agent whose permission it is, where that is not the calling one but one that delegated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+    /// The delegation it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delegation: Option<DelegationId>,
     /// The policy it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyId>,
@@ -24,15 +30,22 @@ pub struct Step {
 
 /// Who watches a decision. The hot path's watcher is `()`, which costs nothing.
 pub trait Trace {
+    /// Whether steps are kept, so that looking at more than the decision needs is worth it.
+    const KEPT: bool;
+
     /// Takes a step. `make` is called only where steps are kept.
     fn step(&mut self, make: impl FnOnce() -> Step);
 }
 
 impl Trace for () {
+    const KEPT: bool = false;
+
     fn step(&mut self, _: impl FnOnce() -> Step) {}
 }
 
 impl Trace for Vec<Step> {
+    const KEPT: bool = true;
+
     fn step(&mut self, make: impl FnOnce() -> Step) {
         self.push(make());
     }

@@ -88,6 +88,11 @@ macro_rules! derived_id {
                 tag_of(self.0)
             }
 
+            /// When it was made.
+            pub fn time(self) -> Timestamp {
+                Timestamp::from_millis(i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX))
+            }
+
             /// The sequence number of the event that made it.
             pub fn seq(self) -> u64 {
                 let bits = self.0.as_u128();
@@ -247,6 +252,7 @@ mod tests {
             let id = AuditId::derive(Timestamp::from_millis(millis), seq, TenantTag(tag));
             prop_assert_eq!(id.seq(), seq);
             prop_assert_eq!(id.tag(), TenantTag(tag));
+            prop_assert_eq!(id.time().millis(), millis);
             prop_assert_eq!(id.0.get_version_num(), 7);
             prop_assert_eq!(id.0.get_variant(), uuid::Variant::RFC4122);
             prop_assert_eq!(AuditId::parse(&id.to_string()), Some(id));

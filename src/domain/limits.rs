@@ -68,3 +68,28 @@ pub const MAX_REPORTED_CALLS: u64 = 1_000_000_000;
 /// Settlements a tenant remembers, so that a repeat is answered as the first was. A decision older than all of them
 /// can't be settled any more. They are part of each snapshot's copy, which may not take a millisecond.
 pub const MAX_SETTLED: usize = 50_000;
+/// Journals read at once for audit trails: each reader may take a core, and holds a segment of some 20 MB.
+pub const MAX_AUDIT_READERS: usize = 4;
+/// Audit exports under way in a process: each holds a segment in memory while its client takes its time.
+pub const MAX_EXPORTS: usize = 8;
+/// Audit exports of one tenant under way, so that no tenant takes all of them.
+pub const MAX_EXPORTS_PER_TENANT: usize = 2;
+/// Live audit streams of a process: each is told of every flush of what it follows.
+pub const MAX_STREAMS: usize = 256;
+/// Live audit streams of one tenant: a few dashboards and collectors.
+pub const MAX_STREAMS_PER_TENANT: usize = 16;
+/// Delegations of one tenant that are not over. A revocation may have to look at all of them.
+pub const MAX_DELEGATIONS: usize = 100_000;
+/// Delegations that leave one agent and are not over: an orchestrator with as many workers. Each revocation of what
+/// it holds looks at them.
+pub const MAX_DELEGATIONS_FROM_AGENT: usize = 10_000;
+/// What a decision about one agent may have to look at for delegations: the permissions of the links that arrive at
+/// it, of those that these stand on, and so on, and each standing of one link on another. Every permission an agent can
+/// have, passed on through the three links of a usual chain, fits.
+pub const MAX_DELEGATION_WEIGHT: usize = 4 * MAX_PERMISSIONS;
+/// Links that the search for a circle looks at before it gives up: half a millisecond.
+pub const MAX_CYCLE_SEARCH: usize = 10_000;
+/// Look-ups by which one call finds out who holds what is delegated: ten milliseconds.
+pub const MAX_COVER_LOOKUPS: usize = 100_000;
+/// Delegations that are over and that an explanation still names, the newest.
+pub const MAX_EXPLAINED_LINKS: usize = 20;

@@ -11,6 +11,8 @@
 //! | the authorize decision, its order and its reasons | [`decision`] |
 //! | what a permission matches, and the index that finds it | [`permission`], [`pattern`] |
 //! | what a permission demands besides | [`constraint`], [`arguments`], [`glob`], [`rate`] |
+//! | which permission grants a call, own or delegated | [`granting`], [`effective`] |
+//! | delegations: what one is, which count, what they form | [`delegation`], [`links`], [`delegation_commands`] |
 //! | budgets: policies, what is used, what a call really cost | [`policy`], [`budget`], [`usage`] |
 //! | what is recorded, and how an audit entry is read back from it | [`event`], [`audit`] |
 //! | every error and denial code | [`error`] |
@@ -25,13 +27,22 @@ pub mod calendar;
 pub mod constraint;
 pub mod cost;
 pub mod decision;
+pub mod delegation;
+pub mod delegation_commands;
+#[cfg(test)]
+mod delegation_model_tests;
+#[cfg(test)]
+mod delegation_tests;
+pub mod effective;
 pub mod error;
 pub mod event;
 pub mod explain;
 pub mod glob;
+pub mod granting;
 pub mod id;
 pub mod key;
 pub mod limits;
+pub mod links;
 pub mod pattern;
 pub mod permission;
 pub mod policy;
@@ -50,6 +61,7 @@ pub mod usage;
 pub use agent::{Agent, AgentProfile, AgentStatus, AgentType};
 pub use audit::{AuditEntry, AuditFilter};
 pub use decision::Decision;
+pub use delegation::{Delegation, DelegationStatus};
 pub use error::{Code, Error};
 pub use event::{Change, Event, Record};
 pub use id::{AgentId, AuditId, DelegationId, KeyId, PolicyId, TenantId, TenantRef, TenantTag};

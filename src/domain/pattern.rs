@@ -135,11 +135,66 @@ impl Pattern {
         }
         rest.next().is_none()
     }
+
+    /// Whether every resource that matches `other` matches this too.
+    pub fn covers(&self, other: &Self) -> bool {
+        let mut theirs = other.0.split(':').peekable();
+        let mut ours = self.0.split(':').peekable();
+        while let Some(part) = ours.next() {
+            let Some(their) = theirs.next() else { return false };
+            let (our_last, their_last) = (ours.peek().is_none(), theirs.peek().is_none());
+            if part == "*" && our_last {
+                // One segment or more, whatever they are: theirs always has the one.
+                return true;
+            }
+            if their == "*" && their_last {
+                // It stands for any number of segments, and what is left of ours for a certain number, or for two
+                // at least.
+                return false;
+            }
+            if part != "*" && part != their {
+                return false;
+            }
+        }
+        theirs.next().is_none()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Every resource of one to six segments over two letters that patterns use and one that none does.
+    fn universe() -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        let mut longest = vec![String::new()];
+        for _ in 0..6 {
+            longest = longest.iter().flat_map(|start| ["a", "b", "z"].map(|part| format!("{start}:{part}"))).collect();
+            all.extend(longest.iter().map(|text| text.trim_start_matches(':').to_owned()));
+        }
+        all
+    }
+
+    fn pattern() -> impl Strategy<Value = String> {
+        prop::collection::vec("[ab*]", 1..6).prop_map(|parts| parts.join(":"))
+    }
+
+    #[test]
+    fn covering_is_what_trying_every_resource_says() {
+        let universe = universe();
+        let config = ProptestConfig::with_cases(if cfg!(debug_assertions) { 1_000 } else { 20_000 });
+        proptest!(config, |(outer in pattern(), inner in pattern())| {
+            let read = |text: &str| Pattern::parse("resource", text).unwrap();
+            let (outer, inner) = (read(&outer), read(&inner));
+            let tried = universe.iter().all(|resource| {
+                let segments = Segments::of(resource);
+                !inner.matches(segments.as_slice()) || outer.matches(segments.as_slice())
+            });
+            prop_assert_eq!(outer.covers(&inner), tried, "{:?} {:?}", outer, inner);
+        });
+    }
 
     fn matches(pattern: &str, resource: &str) -> bool {
         Pattern::parse("resource", pattern).unwrap().matches(Segments::of(resource).as_slice())

@@ -91,7 +91,16 @@ impl Permission {
 
     /// Whether it is about this call at all.
     pub fn matches(&self, segments: &[&str], action: &str) -> bool {
-        self.actions.iter().any(|own| &**own == action || &**own == ANY_ACTION) && self.resource.matches(segments)
+        self.grants_action(action) && self.resource.matches(segments)
+    }
+
+    /// Whether it is about every call that `other` is about.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.resource.covers(&other.resource) && other.actions.iter().all(|action| self.grants_action(action))
+    }
+
+    fn grants_action(&self, action: &str) -> bool {
+        self.actions.iter().any(|own| &**own == action || &**own == ANY_ACTION)
     }
 }
 
@@ -219,6 +228,21 @@ impl PermissionSet {
     /// Positions of the permissions that match, in declared order.
     pub fn matching(&self, segments: &Segments<'_>, action: &str) -> SmallVec<[u32; 8]> {
         let segments = segments.as_slice();
+        self.find(segments, action, |permission| permission.matches(segments, action))
+    }
+
+    /// Position of the first permission that covers that one.
+    pub fn covering(&self, wanted: &Permission) -> Option<u32> {
+        // Literal segments of a covering pattern are also the covered one's, so the index finds it as it finds a
+        // match; and a star in the covered pattern is no literal of any.
+        let segments = Segments::of(wanted.resource());
+        let action = wanted.actions.first()?;
+        self.find(segments.as_slice(), action, |permission| permission.covers(wanted)).first().copied()
+    }
+
+    /// Positions, in declared order, of the permissions that `is_it` agrees to, among those that grant the action on
+    /// these segments.
+    fn find(&self, segments: &[&str], action: &str, is_it: impl Fn(&Permission) -> bool) -> SmallVec<[u32; 8]> {
         let mut found = SmallVec::new();
         for range in self.shapes.iter().filter(|range| range.shape.fits(segments.len())) {
             let literals = hash_segments(
@@ -235,9 +259,11 @@ impl PermissionSet {
                 let from = entries.partition_point(|entry| entry.hash < hash);
                 let equal = entries.iter().skip(from).take_while(|entry| entry.hash == hash);
                 // A hash only says where to look: two texts may share one.
-                found.extend(equal.map(|entry| entry.permission).filter(|at| {
-                    self.permissions.get(*at as usize).is_some_and(|permission| permission.matches(segments, action))
-                }));
+                found.extend(
+                    equal
+                        .map(|entry| entry.permission)
+                        .filter(|at| self.permissions.get(*at as usize).is_some_and(&is_it)),
+                );
             }
         }
         if found.len() > 1 {
@@ -299,6 +325,10 @@ mod tests {
                 .map(|(at, _)| at)
                 .collect();
             prop_assert_eq!(set.matching(&segments, &action).to_vec(), scanned);
+            for wanted in set.as_slice() {
+                let scanned = set.as_slice().iter().position(|permission| permission.covers(wanted));
+                prop_assert_eq!(set.covering(wanted).map(|at| at as usize), scanned);
+            }
         }
     }
 
@@ -307,6 +337,23 @@ mod tests {
         let set = PermissionSet::parse(vec![spec("mcp:github", &["read"])]).unwrap();
         assert!(set.matching(&Segments::of("mcp:*"), "read").is_empty());
         assert!(set.matching(&Segments::of("mcp:github"), "*").is_empty());
+    }
+
+    #[test]
+    fn a_permission_covers_what_lies_within_its_pattern_and_its_actions() {
+        let covers = |outer: PermissionSpec, inner: PermissionSpec| {
+            let set = PermissionSet::parse(vec![outer, inner]).unwrap();
+            set.as_slice()[0].covers(&set.as_slice()[1])
+        };
+        for (outer, inner, expected) in [
+            (spec("mcp:*", &["read", "list"]), spec("mcp:github", &["read"]), true),
+            (spec("mcp:*", &["*"]), spec("mcp:github", &["*"]), true),
+            (spec("mcp:*", &["read"]), spec("mcp:github", &["*"]), false),
+            (spec("mcp:*", &["read"]), spec("mcp:github", &["read", "write"]), false),
+            (spec("mcp:github", &["read"]), spec("mcp:*", &["read"]), false),
+        ] {
+            assert_eq!(covers(outer.clone(), inner.clone()), expected, "{outer:?} {inner:?}");
+        }
     }
 
     #[test]

@@ -9,10 +9,12 @@ use smallvec::SmallVec;
 
 use super::agent::{Agent, AgentStatus, GracedToken};
 use super::constraint::RegexCache;
+use super::delegation::{Delegation, DelegationProfile, DelegationSpec};
 use super::error::{Code, Error};
-use super::event::{By, Change, Event, Record};
-use super::id::{AgentId, PolicyId, TenantId, TenantRef};
+use super::event::{By, Change, Event, Grant, LinkUse, Record};
+use super::id::{AgentId, DelegationId, PolicyId, TenantId, TenantRef};
 use super::key::ApiKey;
+use super::links::LinkIndex;
 use super::policy::{Policy, PolicyProfile};
 use super::policy_index::PolicyIndex;
 use super::secret::{Credential, SecretHash};
@@ -79,6 +81,9 @@ pub struct State {
     pub policies: Vec<Policy>,
     /// What was settled.
     pub settlements: Settlements,
+    /// All its delegations, oldest first. A link's place never changes.
+    #[serde(default)]
+    pub delegations: Vec<Delegation>,
 }
 
 /// A tenant: its state, and look-ups derived from it.
@@ -92,6 +97,7 @@ pub struct Tenant {
     /// Those of them with an `expiresAt`, soonest first.
     expiring: BTreeSet<(Timestamp, u32)>,
     policy_index: PolicyIndex,
+    links: LinkIndex,
     regexes: RegexCache,
 }
 
@@ -131,6 +137,7 @@ impl Tenant {
             tenant.index_agent(slot);
         }
         tenant.policy_index = PolicyIndex::build(&tenant.state.policies);
+        tenant.links = LinkIndex::build(&tenant.state.delegations, tenant.state.at);
         tenant
     }
 
@@ -224,6 +231,16 @@ impl Tenant {
         places
     }
 
+    /// All its delegations, oldest first.
+    pub fn delegations(&self) -> &[Delegation] {
+        &self.state.delegations
+    }
+
+    /// Where its delegations are found.
+    pub(super) fn links(&self) -> &LinkIndex {
+        &self.links
+    }
+
     /// Compiled regular expressions.
     pub(super) fn regexes(&self) -> &RegexCache {
         &self.regexes
@@ -265,12 +282,19 @@ impl Tenant {
         let Some(slot) = record.agent.and_then(|id| self.by_id.get(&id)).copied() else { return };
         let Some(agent) = self.state.agents.get_mut(slot as usize) else { return };
         agent.last_active_at = Some(moment.at);
-        if let Some(grant) = &record.granted_by
-            && let Some(window) = agent.window_mut(grant.permission)
-        {
-            window.count(moment.at);
+        match &record.granted_by {
+            Some(grant) if grant.links.is_empty() => {
+                if let Some(window) = agent.window_mut(grant.permission) {
+                    window.count(moment.at);
+                }
+            }
+            Some(grant) => self.count_delegated(grant, moment.at),
+            None => {}
         }
-        if record.allowed() && !self.state.policies.is_empty() {
+        if record.allowed()
+            && !self.state.policies.is_empty()
+            && let Some(agent) = self.agent_in(slot)
+        {
             let (id, owner) = (agent.profile.id, Arc::clone(&agent.profile.spec.owner));
             for place in self.policies_about_owner(id, &owner) {
                 if let Some(policy) = self.policy_mut(place) {
@@ -283,12 +307,52 @@ impl Tenant {
         }
     }
 
+    /// Counts a call in every permission on the way to the agent whose own one it rests on.
+    fn count_delegated(&mut self, grant: &Grant, at: Timestamp) {
+        let mut root = None;
+        for LinkUse { link, permission } in &grant.links {
+            let Some(link) = self.state.delegations.get_mut(*link as usize) else { return };
+            root = Some(link.profile.spec.from);
+            if let Some(window) = link.window_mut(*permission) {
+                window.count(at);
+            }
+        }
+        let root = root.and_then(|id| self.by_id.get(&id)).and_then(|slot| self.state.agents.get_mut(*slot as usize));
+        if let Some(window) = root.and_then(|agent| agent.window_mut(grant.permission)) {
+            window.count(at);
+        }
+    }
+
     fn revoke_agent(&mut self, id: AgentId, at: Timestamp) {
         self.change_agent(id, |agent| {
             let profile = Arc::make_mut(&mut agent.profile);
             profile.revoked = true;
             profile.updated_at = at;
         });
+        // All of them, not the open ones: what those are may differ after a restart, and a change may not.
+        if let Some(leaving) = self.links.leaving(id) {
+            let standing =
+                leaving.all().iter().filter(|place| self.delegation_at(**place).is_some_and(|link| !link.revoked));
+            self.revoke_links(standing.copied().collect());
+        }
+    }
+
+    /// Revokes links and all that stand on them.
+    fn revoke_links(&mut self, first: Vec<u32>) {
+        for place in self.links.falling_with(first, &self.state.delegations) {
+            if let Some(link) = self.state.delegations.get_mut(place as usize) {
+                link.revoked = true;
+                self.links.close(place, link);
+            }
+        }
+    }
+
+    fn add_link(&mut self, id: DelegationId, spec: DelegationSpec, at: Timestamp) {
+        let below = spec.stands_on.iter().filter_map(|place| self.state.delegations.get(*place as usize));
+        let ends_at = below.filter_map(|link| link.profile.ends_at).chain(spec.expires_at).min();
+        let place = u32::try_from(self.state.delegations.len()).unwrap_or(u32::MAX);
+        self.state.delegations.push(Delegation::new(DelegationProfile { id, spec, ends_at, created_at: at }));
+        self.links.add(place, &self.state.delegations, at);
     }
 
     fn change_policy(&mut self, id: PolicyId, change: impl FnOnce(&mut Policy)) {
@@ -339,6 +403,10 @@ impl Tenant {
                 self.change_agent(*agent, |agent| agent.replace_spec((**spec).clone(), at));
             }
             Change::AgentRevoked { agent } => self.revoke_agent(*agent, at),
+            Change::DelegationCreated { delegation, spec } => self.add_link(*delegation, (**spec).clone(), at),
+            Change::DelegationRevoked { delegation, from: _, to: _ } => {
+                self.revoke_links(self.links.place(*delegation).into_iter().collect());
+            }
             Change::PolicyCreated { policy, agent, owner, limits, action } => {
                 let place = u32::try_from(self.state.policies.len()).unwrap_or(u32::MAX);
                 let policy = Policy::new(PolicyProfile {

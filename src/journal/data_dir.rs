@@ -103,36 +103,12 @@ impl DataDir {
 
     /// Where a tenant's folder of that name is, or would be.
     pub fn tenant_path(&self, name: &str) -> io::Result<PathBuf> {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        if name.is_empty() || name.len() > NAME_BYTES || !name.bytes().all(allowed) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} cannot name a tenant's folder")));
-        }
-        Ok(self.path.join(name))
+        folder_path(&self.path, name)
     }
 
     /// All tenants' folders, by name. Blocking, reads each label.
     pub fn tenants(&self) -> io::Result<Vec<TenantFolder>> {
-        let mut tenants = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            // Folders of other names (`lost+found`, a backup) are not ours.
-            let Some(name) = name.to_str() else { continue };
-            let Ok(path) = self.tenant_path(name) else {
-                continue;
-            };
-            // A link may lead to a disk that is not there now: still a tenant, whose name is taken.
-            if entry.file_type()?.is_file() {
-                continue;
-            }
-            let label = read_small(&path.join(LABEL)).unwrap_or_else(|error| {
-                tracing::warn!(tenant = name, %error, "the tenant's label cannot be read");
-                None
-            });
-            tenants.push(TenantFolder { name: name.to_owned(), path, label });
-        }
-        tenants.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(tenants)
+        list_tenants(&self.path)
     }
 
     /// Makes a tenant's folder with its first events, all on disk when it returns. Blocking. After a crash the
@@ -179,8 +155,59 @@ impl DataDir {
     }
 }
 
+fn folder_path(data_dir: &Path, name: &str) -> io::Result<PathBuf> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if name.is_empty() || name.len() > NAME_BYTES || !name.bytes().all(allowed) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} cannot name a tenant's folder")));
+    }
+    Ok(data_dir.join(name))
+}
+
+/// All tenants' folders in a data directory that nobody need hold, by name. Blocking, reads each label.
+pub fn list_tenants(data_dir: &Path) -> io::Result<Vec<TenantFolder>> {
+    let mut tenants = Vec::new();
+    for entry in fs::read_dir(data_dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        // Folders of other names (`lost+found`, a backup) are not ours.
+        let Some(name) = name.to_str() else { continue };
+        let Ok(path) = folder_path(data_dir, name) else {
+            continue;
+        };
+        // A link may lead to a disk that is not there now: still a tenant, whose name is taken.
+        if entry.file_type()?.is_file() {
+            continue;
+        }
+        let label = read_small(&path.join(LABEL)).unwrap_or_else(|error| {
+            tracing::warn!(tenant = name, %error, "the tenant's label cannot be read");
+            None
+        });
+        tenants.push(TenantFolder { name: name.to_owned(), path, label });
+    }
+    tenants.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(tenants)
+}
+
+/// Keeps a server from starting on a data directory while this value lives, without changing anything in it. `None`
+/// where there is no lock file: a copy, which no server has used. One that a server holds is a `ResourceBusy` error.
+pub fn keep_servers_out(data_dir: &Path) -> io::Result<Option<File>> {
+    let lock = match File::open(data_dir.join(LOCK)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::Error(error)) => Err(error),
+        Err(TryLockError::WouldBlock) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!("a server is using the data directory {}", data_dir.display()),
+        )),
+    }
+}
+
 fn build(folder: &Path, new: &NewTenant<'_>) -> io::Result<Journal> {
-    fs::create_dir(folder)?;
+    // Arguments of calls are in there: nobody else's business, whoever made the data directory.
+    DirBuilder::new().mode(0o700).create(folder)?;
     write_atomic(&folder.join(LABEL), new.label)?;
     let link = Checkpoint { seq: 0, hash: genesis(new.tenant), time_ms: new.now_ms };
     let folder = Arc::new(Folder::open(folder)?);

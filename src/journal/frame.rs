@@ -133,6 +133,11 @@ fn parse_marker(payload: &[u8]) -> Option<Marker> {
 /// The last whole marker in a segment file's bytes, found by its magic alone, so that damaged frames around
 /// it do not matter.
 pub(super) fn last_marker(segment: &[u8]) -> Option<Marker> {
+    last_marker_at(segment).map(|(_, marker)| marker)
+}
+
+/// [`last_marker`] and where its frame starts.
+pub(super) fn last_marker_at(segment: &[u8]) -> Option<(usize, Marker)> {
     let finder = memmem::FinderRev::new(&MARKER_MAGIC);
     let mut upto = segment.len();
     loop {
@@ -142,7 +147,7 @@ pub(super) fn last_marker(segment: &[u8]) -> Option<Marker> {
             && let Ok((Frame::Marker(marker), _)) = parse(bytes)
             && marker.synced_offset <= start as u64
         {
-            return Some(marker);
+            return Some((start, marker));
         }
         upto = magic;
     }

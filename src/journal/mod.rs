@@ -67,6 +67,7 @@ mod folder;
 mod frame;
 mod index;
 mod probe;
+mod proof;
 mod reader;
 mod recovery;
 mod repair;
@@ -77,8 +78,11 @@ mod snapshot;
 mod sync;
 mod syncer;
 mod verify;
+mod walk;
 mod writer;
 
+#[cfg(test)]
+mod codec_tests;
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
@@ -89,11 +93,12 @@ mod recovery_tests;
 mod tests;
 
 pub use chain::Checkpoint;
-pub use data_dir::{DataDir, NewTenant, TenantFolder};
+pub use data_dir::{DataDir, NewTenant, TenantFolder, keep_servers_out, list_tenants};
 pub use error::{AppendError, RecoveryError};
 pub use files::{read_small, write_atomic};
 pub use frame::MAX_FRAME;
 pub use probe::probe;
+pub use proof::{Fault, FaultKind, Odd, Passage};
 pub use reader::JournalReader;
 pub use recovery::{Each, recover};
 pub use retention::RetentionJob;
@@ -101,4 +106,6 @@ pub use seal::SealJob;
 pub use snapshot::{LoadedSnapshot, Snapshot, SnapshotJob, load_snapshot};
 pub use sync::{SyncJob, SyncPoint};
 pub use syncer::Syncer;
+pub use verify::{Inspection, inspect};
+pub use walk::Walk;
 pub use writer::{Journal, JournalOptions};

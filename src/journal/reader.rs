@@ -31,8 +31,8 @@ pub struct JournalReader {
 }
 
 /// What is read at once: an older segment, or a block of the active one.
-struct Piece {
-    first_seq: u64,
+pub(super) struct Piece {
+    pub first_seq: u64,
     /// One past the last event.
     end_seq: u64,
     bytes: Bytes,
@@ -44,16 +44,16 @@ enum Bytes {
 }
 
 /// A piece in memory, and where its events are.
-struct Loaded {
+pub(super) struct Loaded {
     bytes: Vec<u8>,
-    events: Events,
+    pub events: Events,
 }
 
 /// Each event's sequence number, and where its payload lies.
-type Events = Vec<(u64, Range<usize>)>;
+pub(super) type Events = Vec<(u64, Range<usize>)>;
 
 impl Loaded {
-    fn payload(&self, place: &Range<usize>) -> &[u8] {
+    pub fn payload(&self, place: &Range<usize>) -> &[u8] {
         self.bytes.get(place.clone()).unwrap_or_default()
     }
 }
@@ -85,35 +85,41 @@ impl JournalReader {
         before_seq: Option<u64>,
         f: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
     ) -> io::Result<()> {
-        let before = before_seq.unwrap_or(u64::MAX);
-        for at in (0..self.pieces()).rev() {
-            let Some(piece) = self.piece(at) else { break };
-            if piece.first_seq >= before {
-                continue;
-            }
-            let Some(loaded) = self.load(at, &piece)? else {
-                break;
-            };
-            for (seq, place) in loaded.events.iter().rev() {
-                if *seq < before && f(*seq, loaded.payload(place)).is_break() {
-                    return Ok(());
-                }
-            }
+        let mut before = before_seq;
+        while let Some(next) = self.newest_piece(before, f)? {
+            before = Some(next);
         }
         Ok(())
     }
 
+    /// One step of [`newest_first`](JournalReader::newest_first), which reads one segment or less. Returns the
+    /// `before_seq` of the next step; `None` where there is none, or `f` broke.
+    pub fn newest_piece(
+        &self,
+        before_seq: Option<u64>,
+        f: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
+    ) -> io::Result<Option<u64>> {
+        let before = before_seq.unwrap_or(u64::MAX);
+        let at = before.checked_sub(1).map(|seq| self.piece_of(seq));
+        let Some((at, piece)) = at.and_then(|at| Some((at, self.piece(at)?))).filter(|(_, p)| p.first_seq < before)
+        else {
+            return Ok(None);
+        };
+        let Some(loaded) = self.load(at, &piece)? else { return Ok(None) };
+        for (seq, place) in loaded.events.iter().rev() {
+            if *seq < before && f(*seq, loaded.payload(place)).is_break() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(piece.first_seq))
+    }
+
     /// Calls `f` with each event from `from_seq` on, the oldest first, until it breaks.
     pub fn oldest_first(&self, from_seq: u64, f: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>) -> io::Result<()> {
-        for at in self.piece_of(from_seq)..self.pieces() {
-            let Some(piece) = self.piece(at) else { break };
-            let Some(loaded) = self.load(at, &piece)? else {
-                continue;
-            };
-            for (seq, place) in &loaded.events {
-                if *seq >= from_seq && f(*seq, loaded.payload(place)).is_break() {
-                    return Ok(());
-                }
+        let mut walk = self.walk(from_seq);
+        while let Some((seq, payload)) = walk.step()? {
+            if f(seq, payload).is_break() {
+                break;
             }
         }
         Ok(())
@@ -133,18 +139,18 @@ impl JournalReader {
         Ok(found)
     }
 
-    fn pieces(&self) -> usize {
+    pub(super) fn pieces(&self) -> usize {
         self.older.len() + self.places.len()
     }
 
     /// The piece that holds an event, or the first one where all are later.
-    fn piece_of(&self, seq: u64) -> usize {
+    pub(super) fn piece_of(&self, seq: u64) -> usize {
         let older = self.older.partition_point(|&first| first <= seq);
         let blocks = self.places.partition_point(|place| place.seq <= seq);
         (older + blocks).saturating_sub(1)
     }
 
-    fn piece(&self, at: usize) -> Option<Piece> {
+    pub(super) fn piece(&self, at: usize) -> Option<Piece> {
         let starts = |at: usize| match self.older.get(at) {
             Some(&first) => Some(first),
             None => Some(self.places.get(at - self.older.len())?.seq),
@@ -160,7 +166,11 @@ impl JournalReader {
         Some(Piece { first_seq: starts(at)?, end_seq: starts(at + 1).unwrap_or(self.written + 1), bytes })
     }
 
-    /// Reads and checks a piece; `None` where retention removed it.
+    /// Reads and checks a piece; `None` where retention removed it, or there is none.
+    pub(super) fn load_piece(&self, at: usize) -> io::Result<Option<Loaded>> {
+        self.piece(at).map_or(Ok(None), |piece| self.load(at, &piece))
+    }
+
     fn load(&self, at: usize, piece: &Piece) -> io::Result<Option<Loaded>> {
         let (path, bytes, start, offset) = match &piece.bytes {
             Bytes::Segment => {
@@ -195,6 +205,10 @@ impl JournalReader {
         let is_there = |&first: &u64| self.folder.raw(first).exists() || self.folder.sealed(first).exists();
         if self.older.iter().take(at).any(is_there) {
             return Err(invalid(&self.folder.sealed(first_seq), 0, &format!("the segment is missing: {missing}")));
+        }
+        // An erased tenant is not one whose retention removed the oldest segments.
+        if !self.folder.path.exists() {
+            return Err(missing);
         }
         Ok(None)
     }

@@ -42,6 +42,11 @@ impl Journal {
 }
 
 impl RetentionJob {
+    /// Whether there is no segment that could go.
+    pub fn is_empty(&self) -> bool {
+        self.candidates.is_empty()
+    }
+
     /// Removes what may go, and returns the first sequence number still there, `None` if nothing went.
     /// Blocking. A segment counts as old once the one after it was begun before the cutoff.
     pub fn run(&self) -> io::Result<Option<u64>> {

@@ -1,80 +1,128 @@
-//! Checking the hash chain from end to end.
+//! Checking a tenant's hash chain from end to end, and against a link that was kept elsewhere.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
-use super::chain::{Chain, Checkpoint, genesis};
+use super::chain::Checkpoint;
 use super::error::invalid;
-use super::frame::{self, Frame};
+use super::folder::{Entry, Folder};
+use super::proof::{Fault, Odd, Passage, Proof, Segment};
 use super::reader::JournalReader;
 use super::segment::{HEADER, Header};
 
-impl JournalReader {
-    /// Computes every link anew and returns the newest. Whoever kept a [`Checkpoint`] elsewhere compares it
-    /// with `checkpoints`' answers; an edited journal differs or is an `InvalidData` error that names the
-    /// place. The first segment that retention left is taken at its header's word. Blocking, reads everything.
-    pub fn verify(&self) -> io::Result<Checkpoint> {
-        self.checkpoints(&mut |_| {})
-    }
+/// What a look at a tenant's folder found.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// The tenant's uuid, by the oldest segment.
+    pub tenant: [u8; 16],
+    /// Segments in the folder.
+    pub segments: usize,
+    /// The first event there is; later than 1 where retention removed those before.
+    pub first_seq: u64,
+    /// The last event that was looked at.
+    pub last_seq: u64,
+    /// Links that were found right.
+    pub links: u64,
+    /// The newest of them. Events after it are not covered yet.
+    pub link: Checkpoint,
+    /// How the chain stands to the link that was kept.
+    pub passage: Passage,
+    /// Bytes at the end that are no whole event: what a crash leaves.
+    pub torn_bytes: u64,
+    /// The first thing that is wrong.
+    pub fault: Option<Fault>,
+}
 
-    /// [`verify`](JournalReader::verify) that calls `each` with every link on the way, the oldest first.
-    pub fn checkpoints(&self, each: &mut dyn FnMut(Checkpoint)) -> io::Result<Checkpoint> {
-        let mut chain: Option<Chain> = None;
-        let firsts = self.older.iter().copied().chain([self.active.first_seq]);
-        for (at, first_seq) in firsts.enumerate() {
-            let bytes = if at < self.older.len() {
-                match self.read_older(at, first_seq)? {
-                    Some(bytes) => bytes,
-                    None => continue,
-                }
-            } else {
-                let mut bytes = vec![0; self.end as usize];
-                self.active.file().read_exact_at(&mut bytes, 0)?;
-                bytes
-            };
-            let fault = |offset: usize, detail: &str| invalid(&self.folder.raw(first_seq), offset as u64, detail);
-            let header = Header::decode(&bytes).map_err(|_| fault(0, "the header is torn"))?;
-            let previous = match &chain {
-                Some(chain) => chain.link().hash,
-                None if first_seq == 1 => genesis(self.tenant),
-                None => header.previous,
-            };
-            let follows = chain.as_ref().is_none_or(|c| c.link().seq + 1 == first_seq);
-            if header.previous != previous || !follows {
-                return Err(fault(0, "the segment does not continue the hash chain"));
-            }
-            let mut links = chain.unwrap_or_else(|| {
-                Chain::resume(Checkpoint {
-                    seq: first_seq.saturating_sub(1),
-                    hash: previous,
-                    time_ms: header.created_ms,
-                })
-            });
-            let mut position = HEADER;
-            let mut seq = first_seq.saturating_sub(1);
-            while let Some(rest) = bytes.get(position..).filter(|rest| !rest.is_empty()) {
-                let (frame, length) = frame::parse(rest).map_err(|e| fault(position, e))?;
-                match frame {
-                    Frame::Event { seq: found, .. } if found != seq + 1 => {
-                        return Err(fault(position, "an event is missing"));
-                    }
-                    Frame::Event { .. } => {
-                        links.extend(rest.get(..length).unwrap_or_default());
-                        seq += 1;
-                    }
-                    Frame::Marker(marker) if marker.hash != links.next_hash() => {
-                        return Err(fault(position, "the hash chain is broken"));
-                    }
-                    Frame::Marker(marker) => {
-                        let link = Checkpoint { seq, hash: marker.hash, time_ms: marker.time_ms };
-                        each(link);
-                        links = Chain::resume(link);
-                    }
-                }
-                position += length;
-            }
-            chain = Some(links);
+/// Follows the hash chain through all segments in a tenant's folder, up to the first thing that is wrong, and compares
+/// it with a link that was kept. Nothing is changed, and no lock is taken: nobody may write to the folder meanwhile.
+/// The oldest segment's header is taken at its word. Blocking, reads everything.
+///
+/// # Errors
+/// The folder can't be read, or holds no journal.
+pub fn inspect(folder: &Path, kept: Option<Checkpoint>, odd: &mut Odd<'_>) -> io::Result<Inspection> {
+    let folder = Folder::open(folder)?;
+    let listing = folder.list()?;
+    let none = || io::Error::new(io::ErrorKind::NotFound, format!("{} holds no journal", folder.path.display()));
+    let (newest, oldest) = (listing.segments.last().ok_or_else(none)?, listing.segments.first().ok_or_else(none)?);
+    let mut tenant = None;
+    for &entry in &listing.segments {
+        let (bytes, _) = read_what_is_there(&folder, entry)?;
+        tenant = Header::decode(&bytes).ok().map(|header| header.tenant);
+        if tenant.is_some() {
+            break;
         }
-        chain.map(|chain| chain.link()).ok_or_else(|| invalid(&self.folder.path, 0, "there is no journal segment"))
+    }
+    let unreadable = || invalid(&folder.current(*oldest), 0, "no segment in the folder has a header that can be read");
+    let tenant = tenant.ok_or_else(unreadable)?;
+    let mut proof = Proof::new(tenant, kept, odd);
+    let mut end = (PathBuf::new(), 0);
+    let mut fault = None;
+    for &entry in &listing.segments {
+        let file = folder.current(entry);
+        let (bytes, cut) = read_what_is_there(&folder, entry)?;
+        let may_be_torn = entry.raw && entry.first_seq == newest.first_seq;
+        let followed =
+            proof.segment(&Segment { file: &file, first_seq: entry.first_seq, bytes: &bytes, cut, may_be_torn });
+        end = (file, bytes.len() as u64);
+        if let Err(found) = followed {
+            fault = Some(*found);
+            break;
+        }
+    }
+    if fault.is_none() {
+        // A snapshot is written only once the journal is on disk up to its event.
+        let at_least = listing.snapshots.last().copied().unwrap_or(0);
+        fault = proof.finish(&end.0, end.1, at_least).err().map(|found| *found);
+    }
+    Ok(Inspection {
+        tenant,
+        segments: listing.segments.len(),
+        first_seq: proof.first_seq,
+        last_seq: proof.expect.saturating_sub(1),
+        links: proof.links,
+        link: proof.link().unwrap_or(Checkpoint { seq: 0, hash: [0; 32], time_ms: 0 }),
+        passage: proof.passage(),
+        torn_bytes: proof.torn_bytes,
+        fault,
+    })
+}
+
+/// A segment's uncompressed bytes, and where they can't all be had, why.
+fn read_what_is_there(folder: &Folder, entry: Entry) -> io::Result<(Vec<u8>, Option<String>)> {
+    let file = std::fs::File::open(folder.current(entry))?;
+    let mut bytes = Vec::new();
+    let read = match entry.raw {
+        true => (&file).read_to_end(&mut bytes),
+        false => zstd::stream::read::Decoder::new(&file).and_then(|mut decoder| decoder.read_to_end(&mut bytes)),
+    };
+    match read {
+        Ok(_) => Ok((bytes, None)),
+        // The system's own errors have a number; the decompressor's have none.
+        Err(error) if error.raw_os_error().is_some() => Err(error),
+        Err(error) => Ok((bytes, Some(format!("the sealed segment does not decompress: {error}")))),
+    }
+}
+
+impl JournalReader {
+    /// Computes every link of this view anew and returns the newest; an edited journal is an `InvalidData` error that
+    /// names the place. Blocking, reads everything.
+    pub fn verify(&self) -> io::Result<Checkpoint> {
+        let mut nothing_odd = |_: u64, _: &[u8]| None;
+        let mut proof = Proof::new(self.tenant, None, &mut nothing_odd);
+        let found = |fault: Box<Fault>| invalid(&fault.file, fault.offset, &fault.detail);
+        for (at, &first_seq) in self.older.iter().enumerate() {
+            let Some(bytes) = self.read_older(at, first_seq)? else { continue };
+            let file = self.folder.raw(first_seq);
+            let segment = Segment { file: &file, first_seq, bytes: &bytes, cut: None, may_be_torn: false };
+            proof.segment(&segment).map_err(found)?;
+        }
+        let first_seq = self.active.first_seq;
+        let file = self.folder.raw(first_seq);
+        let mut bytes = vec![0; self.end as usize];
+        self.active.file().read_exact_at(&mut bytes, 0)?;
+        let segment = Segment { file: &file, first_seq, bytes: &bytes, cut: None, may_be_torn: false };
+        proof.segment(&segment).map_err(found)?;
+        proof.link().ok_or_else(|| invalid(&file, HEADER as u64, "there is no journal segment"))
     }
 }

@@ -238,6 +238,17 @@ impl Journal {
         self.broken
     }
 
+    /// Writes a link that covers all written events, where there is none yet, and returns it. It is on disk once
+    /// a sync that begins after this is done. On an error nothing has changed, or the journal is broken.
+    pub fn link(&mut self, now_ms: i64) -> io::Result<Checkpoint> {
+        self.check()?;
+        self.flush()?;
+        if self.chain.link().seq < self.written {
+            self.write_marker(now_ms)?;
+        }
+        Ok(self.chain.link())
+    }
+
     /// The newest link of the hash chain.
     pub fn checkpoint(&self) -> Checkpoint {
         self.chain.link()

@@ -1,8 +1,8 @@
 //! Agents.
 
-use super::{Kavach, Page, PageRequest, answer, ask, make_secret, send};
+use super::{Kavach, Page, PageRequest, ask, make_secret};
 use crate::actors::Route;
-use crate::actors::messages::{Execute, Inspect};
+use crate::actors::messages::Execute;
 use crate::domain::agent_commands::{
     AgentPatch, AgentView, CreateAgent, NewAgent, RevokeAgent, RotateToken, UpdateAgent, unknown_agent,
 };
@@ -43,28 +43,12 @@ impl Agents<'_> {
     /// # Errors
     /// `TENANT_NOT_FOUND`, `INVALID_QUERY` for a cursor that is none.
     pub async fn list(&self, filter: AgentFilter, page: PageRequest) -> Result<Page<AgentView>, Error> {
-        let after = match &page.cursor {
-            Some(cursor) => Some(AgentId::parse(cursor).ok_or_else(|| super::bad_cursor(cursor))?),
-            None => None,
-        };
-        let routes = self.0.tenants_in_filter(filter.tenant.as_ref())?;
-        let credential = self.0.credential;
-        // One more than asked for tells whether there is a next page.
-        let most = page.limit.map_or(usize::MAX, |limit| limit + 1);
-        let asked: Vec<_> = routes
-            .iter()
-            .map(|route| {
-                let filter = filter.clone();
-                let look = move |tenant: &Tenant, now| Ok(filter.select(tenant, now, after, most));
-                send(route, |reply| Inspect { credential, look, reply })
-            })
-            .collect();
-        let mut items = Vec::new();
-        for receiver in asked {
-            items.extend(answer(receiver?).await?);
-        }
-        items.sort_by_key(|view: &AgentView| view.agent.profile.id);
-        Ok(Page::cut(items, page.limit, |view| view.agent.profile.id.to_string()))
+        let (after, most) = (page.after(AgentId::parse)?, page.most());
+        let selection = self.0.tenants_in_filter(filter.tenant.as_ref())?;
+        let look = move |tenant: &Tenant, now| filter.select(tenant, now, after, most);
+        let mut agents = self.0.gather_lists(selection, look).await?;
+        agents.items.sort_by_key(|view: &AgentView| view.agent.profile.id);
+        Ok(Page::cut(agents, page.limit, |view| view.agent.profile.id.to_string()))
     }
 
     /// An agent.

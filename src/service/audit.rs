@@ -1,18 +1,18 @@
-//! Reading the audit trail. All reading happens on threads that serve no calls.
+//! Calls about the audit trail. All reading happens on threads that serve no calls.
 
-use std::cmp::Reverse;
-use std::ops::ControlFlow;
-
-use actix_rt::task::spawn_blocking;
-use tracing::error;
-
-use super::{Kavach, Page, answer, ask, bad_cursor, send};
-use crate::actors::messages::{AuditTrail, OpenAudit};
+use super::export::{Export, ExportFormat};
+use super::follow::{AuditStream, WriteEntry};
+use super::lists::bad_cursor;
+use super::trail::Newest;
+use super::{Kavach, Page, ask};
+use crate::actors::Route;
+use crate::actors::checkpoint::TakeCheckpoint;
+use crate::actors::messages::OpenAudit;
 use crate::domain::limits::DEFAULT_AUDIT_PAGE;
 use crate::domain::tenant::Moment;
 use crate::domain::text::quote;
-use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Error, Event, TenantRef, Timestamp};
-use crate::journal::codec;
+use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, TenantRef};
+use crate::verify::KeptLink;
 
 /// Calls about the audit trail.
 pub struct Audit<'a>(pub(super) &'a Kavach);
@@ -43,31 +43,25 @@ impl Audit<'_> {
             Some(cursor) => Some(AuditId::parse(cursor).ok_or_else(|| bad_cursor(cursor))?),
             None => None,
         };
-        let routes = self.0.tenants_in_filter(tenant.as_ref())?;
+        let selection = self.0.tenants_in_filter(tenant.as_ref())?;
         let credential = self.0.credential;
-        let asked: Vec<_> = routes.iter().map(|route| send(route, |reply| OpenAudit { credential, reply })).collect();
-        let mut trails = Vec::with_capacity(asked.len());
-        for receiver in asked {
-            trails.push(answer(receiver?).await?);
-        }
+        let trails = self.0.gather(selection, |reply| OpenAudit { credential, reply }).await?;
         let limit = limit.unwrap_or(DEFAULT_AUDIT_PAGE);
         // One more than asked for tells whether there is a next page.
         let wanted = offset.saturating_add(limit).saturating_add(1);
-        let read = spawn_blocking(move || {
-            let mut entries = Vec::new();
-            for trail in trails {
-                trail.newest_first(&filter, before, wanted, &mut entries)?;
-                entries.sort_by_key(|entry| Reverse(entry.id));
-                entries.truncate(wanted);
+        let mut query = Newest::new(trails.items, filter, before, wanted);
+        let mut entries = loop {
+            let step = move || Ok((query.step()?, query));
+            match self.0.read_trail(step).await? {
+                (true, query) => break query.entries(),
+                (false, rest) => query = rest,
             }
-            Ok::<_, std::io::Error>(entries)
-        });
-        let mut entries = read.await.map_err(unreadable)?.map_err(unreadable)?;
+        };
         let more = entries.len() >= wanted;
         entries.truncate(offset.saturating_add(limit));
         entries.drain(..offset.min(entries.len()));
         let next = entries.last().filter(|_| more).map(|entry| entry.id.to_string());
-        Ok(Page { items: entries, next })
+        Ok(Page { items: entries, next, missing: trails.missing })
     }
 
     /// One entry.
@@ -80,71 +74,67 @@ impl Audit<'_> {
         let route = self.0.tenant_of_id(wanted.tag(), unknown)?;
         let credential = self.0.credential;
         let trail = ask(&route, |reply| OpenAudit { credential, reply }).await?;
-        let found = spawn_blocking(move || trail.get(wanted)).await.map_err(unreadable)?.map_err(unreadable)?;
-        found.ok_or_else(unknown)
+        let tenant = route.id;
+        let look =
+            move || trail.look_up(wanted, |at, event| AuditEntry::of(tenant, Moment { at, seq: wanted.seq() }, event));
+        self.0.read_trail(look).await?.ok_or_else(unknown)
     }
-}
 
-pub(super) fn unreadable(problem: impl std::fmt::Display) -> Error {
-    error!(%problem, "an audit trail could not be read");
-    Error::new(Code::TenantUnavailable, "the audit trail can't be read; the server's log says why")
-}
-
-fn undecodable(problem: codec::CodecError) -> std::io::Error {
-    std::io::Error::new(std::io::ErrorKind::InvalidData, problem)
-}
-
-impl AuditTrail {
-    /// Adds up to `most` entries of this tenant to the list, the newest of those before that id.
-    fn newest_first(
+    /// All entries that the filter asks for, oldest first, in that format; tenants one after the other.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `TENANT_UNAVAILABLE` where one of them can't be read, `TOO_MANY_STREAMS`.
+    pub fn export(
         &self,
-        filter: &AuditFilter,
-        before: Option<AuditId>,
-        most: usize,
-        entries: &mut Vec<AuditEntry>,
-    ) -> std::io::Result<()> {
-        let tag = self.tenant.tag();
-        // A cursor of this tenant says where to start; one of another is compared entry by entry.
-        let before_seq = before.filter(|id| id.tag() == tag).map(AuditId::seq);
-        let oldest = self.horizon.max(filter.since);
-        let enough = entries.len().saturating_add(most);
-        let mut failed = Ok(());
-        self.reader.newest_first(before_seq, &mut |seq, bytes| {
-            let (at, event) = match codec::decode_event(bytes) {
-                Ok(decoded) => decoded,
-                Err(problem) => {
-                    failed = Err(undecodable(problem));
-                    return ControlFlow::Break(());
-                }
-            };
-            if oldest.is_some_and(|oldest| at < oldest) {
-                return ControlFlow::Break(());
-            }
-            let id = AuditId::derive(at, seq, tag);
-            if before.is_none_or(|before| id < before) && filter.matches(at, &event) {
-                entries.push(AuditEntry::of(self.tenant, Moment { at, seq }, &event));
-            }
-            if entries.len() >= enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        failed
+        tenant: Option<&TenantRef>,
+        filter: AuditFilter,
+        format: ExportFormat,
+    ) -> Result<Export, Error> {
+        let one = self.one_tenant(tenant)?;
+        let slot = self.0.core.audit.exports.take(one.as_ref().map(|route| route.id))?;
+        let all = one.is_none();
+        // Not one is left out silently, for then the export would not be all there is.
+        let routes = one.map_or_else(|| self.0.core.routes.all(), |route| vec![route]);
+        Ok(Export::new(self.0.clone(), filter, routes, all, format, slot))
     }
 
-    /// The entry with that id.
-    fn get(&self, id: AuditId) -> std::io::Result<Option<AuditEntry>> {
-        self.look_up(id, |at, event| AuditEntry::of(self.tenant, Moment { at, seq: id.seq() }, event))
-    }
-
-    /// Looks at the event whose entry has that id; `None` where there is none, or it is past the retention.
-    pub(super) fn look_up<T>(
+    /// Entries that the filter asks for as they are made, and before that those since `filter.since`, or after
+    /// the entry `last`, where one is given.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `INVALID_QUERY` where `last` is no entry of the tenant, `TOO_MANY_STREAMS`.
+    pub async fn stream(
         &self,
-        id: AuditId,
-        look: impl FnOnce(Timestamp, &Event<'_>) -> T,
-    ) -> std::io::Result<Option<T>> {
-        let Some(bytes) = self.reader.get(id.seq())? else { return Ok(None) };
-        let (at, event) = codec::decode_event(&bytes).map_err(undecodable)?;
-        // The whole id has to be right: a number alone names an event of any tenant.
-        let is_it = AuditId::derive(at, id.seq(), self.tenant.tag()) == id;
-        let is_kept = self.horizon.is_none_or(|horizon| at >= horizon);
-        Ok((is_it && is_kept).then(|| look(at, &event)))
+        tenant: Option<&TenantRef>,
+        filter: AuditFilter,
+        last: Option<AuditId>,
+        write: WriteEntry,
+    ) -> Result<AuditStream, Error> {
+        let one = self.one_tenant(tenant)?;
+        let slot = self.0.core.audit.streams.take(one.as_ref().map(|route| route.id))?;
+        AuditStream::open(self.0.clone(), one.as_ref(), filter, last, write, slot).await
+    }
+
+    /// The newest link of a tenant's hash chain, which covers all entries until now. Kept elsewhere, it shows later
+    /// whether any of them was changed.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `STORAGE_UNAVAILABLE`.
+    pub async fn checkpoint(&self, tenant: Option<&TenantRef>) -> Result<KeptLink, Error> {
+        let route = self.0.tenant_in_body(tenant)?;
+        let credential = self.0.credential;
+        let (tenant_id, link) = ask(&route, |reply| TakeCheckpoint { credential, reply }).await?;
+        Ok(KeptLink::new(tenant_id, link))
+    }
+
+    /// The tenant a filter names; `None` is all of them.
+    fn one_tenant(&self, name: Option<&TenantRef>) -> Result<Option<Route>, Error> {
+        match (self.0.credential, name) {
+            (Credential::Operator(_), None) => {
+                self.0.check_operator_key()?;
+                self.0.check_phase().map(|()| None)
+            }
+            _ => self.0.tenant_in_body(name).map(Some),
+        }
     }
 }

@@ -7,8 +7,13 @@
 mod agents;
 mod audit;
 mod authorize;
+mod delegations;
+mod export;
+mod follow;
+mod lists;
 mod policies;
 mod tenants;
+mod trail;
 mod usage;
 
 use std::sync::Arc;
@@ -21,6 +26,10 @@ use tokio::sync::oneshot;
 
 pub use agents::{AgentFilter, Agents};
 pub use audit::{Audit, AuditQuery};
+pub use delegations::Delegations;
+pub use export::{Export, ExportFormat, write_line};
+pub use follow::{AuditStream, KEEP_ALIVE, News, WriteEntry};
+pub use lists::{Page, PageRequest};
 pub use policies::{Policies, PolicyFilter};
 pub use tenants::{KeyWithSecret, Tenants};
 
@@ -37,35 +46,6 @@ use crate::domain::{Code, Credential, Error, Secret, Tenant, TenantId, TenantRef
 pub struct Kavach {
     core: Arc<Core>,
     credential: Credential,
-}
-
-/// A part of a list, and where the rest begins.
-#[derive(Clone, Debug)]
-pub struct Page<T> {
-    /// The items.
-    pub items: Vec<T>,
-    /// The cursor of the next page; `None` on the last.
-    pub next: Option<String>,
-}
-
-impl<T> Page<T> {
-    /// The page that the first items of a list make.
-    fn cut(mut items: Vec<T>, limit: Option<usize>, cursor: impl FnOnce(&T) -> String) -> Self {
-        let limit = limit.unwrap_or(usize::MAX);
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next = items.last().filter(|_| more).map(cursor);
-        Self { items, next }
-    }
-}
-
-/// Which part of a list is asked for.
-#[derive(Clone, Debug, Default)]
-pub struct PageRequest {
-    /// At most so many items; `None` is all of them.
-    pub limit: Option<usize>,
-    /// Where the page before ended.
-    pub cursor: Option<String>,
 }
 
 impl Kavach {
@@ -88,6 +68,11 @@ impl Kavach {
     /// Agents.
     pub fn agents(&self) -> Agents<'_> {
         Agents(self)
+    }
+
+    /// Delegations.
+    pub fn delegations(&self) -> Delegations<'_> {
+        Delegations(self)
     }
 
     /// Budget policies.
@@ -128,7 +113,9 @@ impl Kavach {
 
     /// Whether every tenant's journal can be written, as far as is known.
     pub fn storage_works(&self) -> bool {
+        let down = |route: Route| matches!(route.actor, Err(down) if down.code == Code::StorageUnavailable);
         self.core.storage_failures.load(std::sync::atomic::Ordering::Relaxed) == 0
+            && !self.core.routes.all().into_iter().any(down)
     }
 
     /// Panics inside a tenant's actor, so that tests can see that no other tenant notices.
@@ -225,18 +212,6 @@ impl Kavach {
         }
     }
 
-    /// The tenants that a filter asks for: the named one, or all the caller may see.
-    fn tenants_in_filter(&self, name: Option<&TenantRef>) -> Result<Vec<Route>, Error> {
-        match (self.credential, name) {
-            (Credential::Operator(_), None) => {
-                self.check_operator_key()?;
-                self.check_phase()?;
-                Ok(self.core.routes.all().into_iter().filter(|route| route.actor.is_ok()).collect())
-            }
-            _ => self.tenant_in_body(name).map(|route| vec![route]),
-        }
-    }
-
     /// The tenant to ask about an id that ends with that tag. `unknown` is the answer where there is none.
     fn tenant_of_id(&self, tag: TenantTag, unknown: impl FnOnce() -> Error) -> Result<Route, Error> {
         match self.credential {
@@ -292,11 +267,6 @@ where
     actix::Context<TenantActor>: ToEnvelope<TenantActor, M>,
 {
     answer(send(route, make)?).await
-}
-
-fn bad_cursor(cursor: &str) -> Error {
-    let problem = format!("must be one that a page gave, not '{}'", crate::domain::text::quote(cursor));
-    Error::field(Code::InvalidQuery, "cursor", problem)
 }
 
 fn gone() -> Error {

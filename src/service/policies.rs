@@ -1,8 +1,8 @@
 //! Budget policies.
 
-use super::{Kavach, Page, PageRequest, answer, ask, send};
+use super::{Kavach, Page, PageRequest, ask};
 use crate::actors::Route;
-use crate::actors::messages::{Execute, Inspect};
+use crate::actors::messages::Execute;
 use crate::domain::agent_commands::no_such_agent;
 use crate::domain::budget::BudgetCheck;
 use crate::domain::cost::Cost;
@@ -49,27 +49,12 @@ impl Policies<'_> {
     /// # Errors
     /// `TENANT_NOT_FOUND`, `INVALID_QUERY` for a cursor that is none.
     pub async fn list(&self, filter: PolicyFilter, page: PageRequest) -> Result<Page<PolicyView>, Error> {
-        let after = match &page.cursor {
-            Some(cursor) => Some(PolicyId::parse(cursor).ok_or_else(|| super::bad_cursor(cursor))?),
-            None => None,
-        };
-        let credential = self.0.credential;
-        let asked: Vec<_> = self
-            .0
-            .tenants_in_filter(filter.tenant.as_ref())?
-            .iter()
-            .map(|route| {
-                let filter = filter.clone();
-                let look = move |tenant: &Tenant, now| Ok(filter.select(tenant, now, after));
-                send(route, |reply| Inspect { credential, look, reply })
-            })
-            .collect();
-        let mut items = Vec::new();
-        for receiver in asked {
-            items.extend(answer(receiver?).await?);
-        }
-        items.sort_by_key(|view: &PolicyView| view.policy.profile.id);
-        Ok(Page::cut(items, page.limit, |view| view.policy.profile.id.to_string()))
+        let (after, most) = (page.after(PolicyId::parse)?, page.most());
+        let selection = self.0.tenants_in_filter(filter.tenant.as_ref())?;
+        let look = move |tenant: &Tenant, now| filter.select(tenant, now, after, most);
+        let mut policies = self.0.gather_lists(selection, look).await?;
+        policies.items.sort_by_key(|view: &PolicyView| view.policy.profile.id);
+        Ok(Page::cut(policies, page.limit, |view| view.policy.profile.id.to_string()))
     }
 
     /// A policy.
@@ -144,7 +129,7 @@ impl Policies<'_> {
 }
 
 impl PolicyFilter {
-    fn select(&self, tenant: &Tenant, now: Timestamp, after: Option<PolicyId>) -> Vec<PolicyView> {
+    fn select(&self, tenant: &Tenant, now: Timestamp, after: Option<PolicyId>, most: usize) -> Vec<PolicyView> {
         let Self { tenant: _, agent, owner, status } = self;
         let wanted = tenant.policies().iter().filter(|policy| {
             let profile = &policy.profile;
@@ -153,7 +138,7 @@ impl PolicyFilter {
                 && owner.as_ref().is_none_or(|owner| profile.owner.as_deref() == Some(owner))
                 && status.is_none_or(|status| policy.status(now) == status)
         });
-        wanted.map(|policy| PolicyView::of(tenant, policy, now)).collect()
+        wanted.take(most).map(|policy| PolicyView::of(tenant, policy, now)).collect()
     }
 }
 

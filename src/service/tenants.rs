@@ -2,8 +2,8 @@
 
 use tracing::info;
 
-use super::{Kavach, Page, PageRequest, answer, ask, make_secret, send};
-use crate::actors::messages::{Execute, Inspect};
+use super::{Kavach, Page, PageRequest, ask, make_secret};
+use crate::actors::messages::Execute;
 use crate::actors::registry::{CreateTenant, DeleteTenant, SnapshotAll};
 use crate::domain::key::{ApiKey, CreateKey, RevokeKey};
 use crate::domain::tenant::{Profile, TenantStatus};
@@ -42,24 +42,13 @@ impl Tenants<'_> {
     /// # Errors
     /// `INVALID_TOKEN`, `INVALID_QUERY` for a cursor that is none.
     pub async fn list(&self, page: PageRequest) -> Result<Page<Profile>, Error> {
-        let after = match &page.cursor {
-            Some(cursor) => Some(TenantId::parse(cursor).ok_or_else(|| super::bad_cursor(cursor))?),
-            None => None,
-        };
-        let mut routes = self.0.tenants_in_filter(None)?;
-        routes.retain(|route| !route.id.is_default() && after.is_none_or(|after| route.id > after));
-        let more = page.limit.is_some_and(|limit| routes.len() > limit);
-        routes.truncate(page.limit.unwrap_or(usize::MAX));
-        let next = routes.last().filter(|_| more).map(|route| route.id.to_string());
-        let credential = self.0.credential;
-        let look = |tenant: &crate::domain::Tenant, _| Ok(tenant.profile().clone());
-        let asked: Vec<_> =
-            routes.iter().map(|route| send(route, |reply| Inspect { credential, look, reply })).collect();
-        let mut items = Vec::with_capacity(asked.len());
-        for receiver in asked {
-            items.push(answer(receiver?).await?);
-        }
-        Ok(Page { items, next })
+        let after = page.after(TenantId::parse)?;
+        let mut selection = self.0.tenants_in_filter(None)?;
+        selection.routes.retain(|route| !route.id.is_default() && after.is_none_or(|after| route.id > after));
+        // The routes are in the list's order, so only those of the page are asked.
+        selection.routes.truncate(page.most());
+        let tenants = self.0.gather_lists(selection, |tenant, _| vec![tenant.profile().clone()]).await?;
+        Ok(Page::cut(tenants, page.limit, |profile| profile.id.to_string()))
     }
 
     /// A tenant by id or slug.

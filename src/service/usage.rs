@@ -1,8 +1,5 @@
 //! Usage reports: what calls really cost.
 
-use actix_rt::task::spawn_blocking;
-
-use super::audit::unreadable;
 use super::{Kavach, ask};
 use crate::actors::Route;
 use crate::actors::messages::{OpenAudit, RecordUsage};
@@ -48,7 +45,7 @@ impl Kavach {
         let id = AuditId::parse(decision).filter(|id| id.tag() == route.id.tag()).ok_or_else(unknown)?;
         let credential = self.credential;
         let trail = ask(route, |reply| OpenAudit { credential, reply }).await?;
-        let read = spawn_blocking(move || trail.look_up(id, |at, event| report.settling(id, at, event)));
-        read.await.map_err(unreadable)?.map_err(unreadable)?.ok_or_else(unknown)?
+        let look = move || trail.look_up(id, |at, event| report.settling(id, at, event));
+        self.read_trail(look).await?.ok_or_else(unknown)?
     }
 }

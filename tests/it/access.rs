@@ -53,8 +53,12 @@ fn side(operator: &Client, tenant: &Tenant, agent: &Agent) -> Side {
     let body = json!({ "limits": { "maxCallsPerMonth": 1_000_000 } });
     let policy =
         operator.acting_for(&tenant.key).post("/v1/policies", body).expect(201)["id"].as_str().unwrap().to_owned();
-    let target =
-        Target { tenant: tenant.id.clone(), agent: agent.id.clone(), key: tenant.key_id.clone(), entry, policy };
+    let friend = operator.reader(tenant).id;
+    let permissions = json!([{ "resource": "docs:2", "actions": ["read"] }]);
+    let body = json!({ "fromAgent": agent.id, "toAgent": friend, "permissions": permissions });
+    let link = operator.post("/v1/delegations", body).expect(201)["id"].as_str().unwrap().to_owned();
+    let (tenant_id, key) = (tenant.id.clone(), tenant.key_id.clone());
+    let target = Target { tenant: tenant_id, agent: agent.id.clone(), key, entry, policy, friend, link };
     let seen = operator.all_of(&tenant.id);
     Side { target, seen }
 }
@@ -105,6 +109,8 @@ impl World {
             key: unknown_like(&own.key_id.replace("key_", "agt_")).replace("agt_", "key_"),
             entry: unknown_like(&agent.id).replace("agt_", "aud_"),
             policy: unknown_like(&agent.id).replace("agt_", "pol_"),
+            friend: unknown_like(&agent.id),
+            link: unknown_like(&agent.id).replace("agt_", "dlg_"),
         };
         Self { own: side(operator, &own, &agent), foreign: side(operator, &foreign, &other), unknown, headers }
     }
@@ -226,7 +232,7 @@ fn every_route_answers_every_key_as_the_table_says() {
                 };
                 touched[0] |= granted && reaches(About::Own);
                 touched[1] |= granted && reaches(About::Foreign);
-                if kind == Kind::OwnKey && about != About::Own || kind == Kind::OwnToken && about != About::Own {
+                if matches!(kind, Kind::OwnKey | Kind::OwnToken) && about != About::Own {
                     hidden.push(comparable(&answer, &target));
                 }
                 if granted && row.changes {

@@ -12,11 +12,14 @@ pub struct Target {
     pub key: String,
     pub entry: String,
     pub policy: String,
+    /// An agent that the agent lends to, by that link.
+    pub friend: String,
+    pub link: String,
 }
 
 impl Target {
-    pub fn ids(&self) -> [&str; 5] {
-        [&self.tenant, &self.agent, &self.key, &self.entry, &self.policy]
+    pub fn ids(&self) -> [&str; 7] {
+        [&self.tenant, &self.agent, &self.key, &self.entry, &self.policy, &self.friend, &self.link]
     }
 }
 
@@ -49,6 +52,7 @@ const NO_TENANT: Outcome = (404, Some("TENANT_NOT_FOUND"));
 const NO_AGENT: Outcome = (404, Some("UNKNOWN_AGENT"));
 const NO_ENTRY: Outcome = (404, Some("UNKNOWN_AUDIT_ENTRY"));
 const NO_POLICY: Outcome = (404, Some("UNKNOWN_POLICY"));
+const NO_LINK: Outcome = (404, Some("UNKNOWN_DELEGATION"));
 const MISMATCH: Outcome = (403, Some("TENANT_MISMATCH"));
 const NOT_FOUND: Outcome = (200, Some("AGENT_NOT_FOUND"));
 pub const FORBIDDEN: Outcome = (403, Some("FORBIDDEN"));
@@ -83,7 +87,15 @@ impl Row {
     /// Whether the call names anything that can be another's.
     pub fn has_target(&self) -> bool {
         let mark = || "\u{1}".to_owned();
-        let marked = Target { tenant: mark(), agent: mark(), key: mark(), entry: mark(), policy: mark() };
+        let marked = Target {
+            tenant: mark(),
+            agent: mark(),
+            key: mark(),
+            entry: mark(),
+            policy: mark(),
+            friend: mark(),
+            link: mark(),
+        };
         self.path.contains('{')
             || (self.query)(&marked).contains('\u{1}')
             || (self.body)(&marked).to_string().contains("\\u0001")
@@ -95,6 +107,10 @@ impl Row {
             &target.agent
         } else if self.path.starts_with("/v1/audit/") {
             &target.entry
+        } else if self.path == "/v1/delegations/{id}/permissions" {
+            &target.agent
+        } else if self.path.starts_with("/v1/delegations/") {
+            &target.link
         } else if self.path.starts_with("/v1/policies/") {
             &target.policy
         } else {
@@ -146,6 +162,20 @@ pub fn rows() -> Vec<Row> {
         row("POST", "/v1/authorize/batch", OK, NOT_FOUND, NOT_FOUND).body(|target| json!({ "requests": [ask(target)] })),
         row("GET", "/v1/audit", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
         row("GET", "/v1/audit/{id}", OK, NO_ENTRY, NO_ENTRY),
+        row("GET", "/v1/audit/export", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
+        row("GET", "/v1/audit/stream", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
+        row("GET", "/v1/audit/checkpoint", OK, NO_TENANT, MISMATCH)
+            .query(|target| format!("?tenantId={}", target.tenant)),
+        row("POST", "/v1/delegations", CREATED, NO_AGENT, NO_AGENT)
+            .body(|target| {
+                let permissions = permits("docs:1", &["read"]);
+                json!({ "fromAgent": target.agent, "toAgent": target.friend, "permissions": permissions })
+            })
+            .changes(),
+        row("GET", "/v1/delegations", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
+        row("GET", "/v1/delegations/{id}", OK, NO_LINK, NO_LINK),
+        row("DELETE", "/v1/delegations/{id}", GONE, NO_LINK, NO_LINK).changes(),
+        row("GET", "/v1/delegations/{id}/permissions", OK, NO_AGENT, NO_AGENT),
         row("POST", "/v1/policies", CREATED, NO_TENANT, MISMATCH)
             .body(|target| json!({ "tenantId": target.tenant, "limits": { "maxCallsPerDay": 1_000_000 } }))
             .changes(),

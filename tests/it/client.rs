@@ -85,6 +85,10 @@ impl Client {
             None => self.agent.run(request.body(()).map_err(|problem| problem.to_string())?),
         };
         let (parts, body) = answered.map_err(|problem| problem.to_string())?.into_parts();
+        // A stream of events has no end to read to.
+        if parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream") {
+            return Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body: Vec::new() });
+        }
         let body = body.into_with_config().limit(256 << 20).read_to_vec().map_err(|problem| problem.to_string())?;
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
     }

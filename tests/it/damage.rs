@@ -81,6 +81,12 @@ fn a_tenant_with_a_damaged_journal_stays_down_alone() {
     operator.patch("/v1/tenants/globex", json!({ "name": "Globex 2" })).expect(200);
     operator.tenant("initech");
     assert_eq!(operator.trail("").len(), 22);
+    // A list of all tenants' things says whose are missing.
+    for path in ["/v1/tenants", "/v1/agents", "/v1/policies", "/v1/delegations", "/v1/audit"] {
+        let list = operator.get(path);
+        assert_eq!((list.status, list.header("kavach-unavailable-tenants")), (200, Some(&*acme.id)), "{path}");
+    }
+    operator.get("/v1/agents?tenantId=acme").problem(503, code);
     assert_eq!(server.with_key(&globex.key).get("/v1/agents").items().len(), 1);
     operator.post("/v1/snapshot", json!({})).expect(200);
 

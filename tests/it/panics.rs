@@ -2,6 +2,7 @@
 
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use kavach::{Kavach, Settings};
 use tokio::sync::oneshot;
@@ -24,7 +25,16 @@ fn start(settings: Settings) -> InProcess {
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::spawn(move || {
         actix_rt::System::new().block_on(async move {
-            let server = kavach::Server::start(&settings).await.unwrap();
+            // One that was stopped just now may hold the directory's lock until its threads have ended.
+            let mut tries = 0..10_000;
+            let server = loop {
+                match kavach::Server::start(&settings).await {
+                    Err(problem) if problem.kind() == std::io::ErrorKind::ResourceBusy && tries.next().is_some() => {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    started => break started.unwrap(),
+                }
+            };
             started.send((server.app().kavach(), format!("http://{}", server.address()))).unwrap();
             stopped.await.unwrap();
             server.stop().await;

@@ -78,6 +78,40 @@ fn files_that_cannot_grow_stop_no_reads_and_service_resumes() {
     check_outage(&mut server, &agent, &before, |server| limit_files(server, None));
 }
 
+#[test]
+fn storage_that_refuses_every_write_is_tried_until_it_works() {
+    let options = Options { ignore_file_size_signal: true, ..Options::default() };
+    let mut server = Server::start_with(options);
+    let operator = server.operator();
+    let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
+    let (agent, other) = (operator.reader(&acme), operator.reader(&globex));
+    for _ in 0..5 {
+        operator.granted(call(&agent.id));
+    }
+    let before = operator.all_of("acme");
+    // Not even what is there can be written over itself, so the tenant can't be opened again.
+    limit_files(&server, Some(0));
+    eventually("calls are told why", || {
+        let answer = operator.authorize(call(&agent.id));
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        (answer.code().as_deref() == Some("STORAGE_UNAVAILABLE")).then_some(())
+    });
+    let storage = || server.anonymous().get("/readyz").expect(200)["storage"].clone();
+    eventually("the probe tells", || (storage() == "unavailable").then_some(()));
+    operator.post("/v1/tenants", json!({ "name": "n", "slug": "acme" })).problem(409, "SLUG_TAKEN");
+    // A tenant that nobody calls has not noticed.
+    assert_eq!(server.with_key(&globex.key).get("/v1/agents").items().len(), 1);
+    limit_files(&server, None);
+    eventually("service resumes", || (operator.authorize(call(&agent.id)).status == 200).then_some(()));
+    eventually("the probe tells", || (storage() == "ok").then_some(()));
+    operator.granted(call(&other.id));
+    let after = operator.all_of("acme");
+    assert_eq!((&after["keys"], &after["tenant"]), (&before["keys"], &before["tenant"]));
+    assert_eq!(operator.trail("tenantId=acme").len(), 6, "what was refused is not in the trail");
+    server.crash_and_start();
+    assert_eq!(server.operator().all_of("acme"), after);
+}
+
 /// A small file system of its own, unmounted at the end.
 struct Mount<'a>(&'a Path);
 

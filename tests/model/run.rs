@@ -204,7 +204,10 @@ impl Run {
             }
             Step::Disk(disk) => self.disk(*disk),
             Step::Restore => self.tenant = restored(&codec::encode_state(&self.tenant.state()).unwrap()),
-            Step::Reopen => self.reopen(),
+            Step::Reopen => {
+                self.probe();
+                self.reopen();
+            }
         }
     }
 
@@ -239,7 +242,7 @@ impl Run {
         let DraftPatch { name, kind, permissions, expires_in, metadata } = draft.clone();
         let permissions = permissions.map(|Replacement { kept, added }| {
             let old: &[Permission] = self.model.agents.get(agent).map_or(&[], |agent| &agent.spec.permissions);
-            let kept = kept.into_iter().filter_map(|at| old.get(at).cloned());
+            let kept = kept.into_iter().filter_map(|at| old.get(at % old.len().max(1)).cloned());
             kept.chain(added).collect::<Vec<_>>()
         });
         let patch = naive::Patch {
@@ -387,7 +390,61 @@ impl Run {
         self.journal = Some(loaded.journal);
     }
 
+    /// Decides calls at the moments that matter to each permission, and records none.
+    fn probe(&self) {
+        let arguments = [
+            None,
+            Some(json!({ "path": "/srv/data/a.csv" })),
+            Some(json!({ "/srv/data/key": 5 })),
+            Some(json!({ "x": [{ "main": ["main"] }] })),
+            Some(json!({ "path": "/srv/data/x/y.csv", "repo": "repo-17" })),
+        ];
+        let ips = [Some("10.1.2.3"), None, Some("::ffff:192.0.2.7"), Some("2001:db8::1")];
+        let (now, day) = (self.model.time(self.clock), 24 * 60 * 60_000);
+        let mut facts = arguments.iter().flat_map(|arguments| ips.map(|ip| (arguments, ip))).cycle();
+        for (index, agent) in self.model.agents.iter().enumerate() {
+            for permission in &agent.spec.permissions {
+                let (action, resource) = aimed_at(permission);
+                let window = permission.constraints.as_ref().and_then(|limits| limits.time_window.as_ref());
+                let clocks = window.into_iter().flat_map(|window| [&window.start, &window.end]);
+                let edges = clocks.map(|clock| {
+                    let (hours, minutes) = clock.split_once(':').unwrap();
+                    let minute = hours.parse::<i64>().unwrap() * 60 + minutes.parse::<i64>().unwrap();
+                    (now / day + 1) * day + minute * 60_000
+                });
+                let hours = [0, 3_000_000, 3_300_000, 3_600_000].map(|ms| now + ms);
+                for time in edges.flat_map(|edge| [edge - 1, edge, edge + 59_999, edge + 60_000]).chain(hours) {
+                    let (arguments, ip) = facts.next().unwrap();
+                    let mut call = Call {
+                        agent: Some(index),
+                        action: action.clone(),
+                        resource: resource.clone(),
+                        tenants: Vec::new(),
+                        arguments: arguments.clone(),
+                        ip: ip.map(str::to_owned),
+                    };
+                    // Once more with all that the permission asks for, so that its other limits are what decides.
+                    for _ in 0..2 {
+                        let Ok(mut request) = Request::new(&call.action, &call.resource) else { continue };
+                        if let Some(arguments) = &call.arguments {
+                            request = request.with_arguments(&arguments.to_string()).unwrap();
+                        }
+                        request.ip = call.ip.as_ref().map(|ip| ip.parse().unwrap());
+                        let request = request.for_agent(self.agent_id(index));
+                        let moment = Moment { at: Timestamp::from_millis(time), seq: self.tenant.seq() + 1 };
+                        let found = self.tenant.decide(&Caller::Operator, &request, moment, &mut ()).answer(None);
+                        let expected = self.model.decide(&call, time);
+                        assert_eq!((found.code, found.retry_after), (expected.code, expected.retry_after), "{call:?}");
+                        call.arguments = Some(json!({ "path": "/srv/data/a.csv" }));
+                        call.ip = Some("10.1.2.3".to_owned());
+                    }
+                }
+            }
+        }
+    }
+
     fn finish(mut self) {
+        self.probe();
         // From the events alone.
         same_tenant(&replayed(Tenant::default(), &self.events), &self.tenant);
         // From each snapshot and the events after it.
@@ -491,8 +548,11 @@ impl Run {
         assert_eq!(spec.permissions.as_slice().len(), expected.spec.permissions.len());
         for (at, permission) in expected.spec.permissions.iter().enumerate() {
             let max = permission.constraints.as_ref().and_then(|limits| limits.max_calls_per_hour);
-            let used = found.window(at as u32).map(|window| window.used(Timestamp::from_millis(now)) as usize);
-            assert_eq!(used, max.map(|_| model.used(expected.places[at], now)));
+            // Now, and as the hour goes by.
+            for time in [0, 300, 3_000, 3_300, 3_600].map(|seconds| now + seconds * 1_000) {
+                let used = found.window(at as u32).map(|window| window.used(Timestamp::from_millis(time)) as usize);
+                assert_eq!(used, max.map(|_| model.used(expected.places[at], time)));
+            }
             assert_eq!(spec.permissions.as_slice()[at].resource(), permission.resource);
         }
     }

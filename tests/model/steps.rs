@@ -109,7 +109,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => index.clone().prop_map(Step::Revoke),
         6 => (index.clone(), grace(), times.clone())
             .prop_map(|(agent, grace, times)| Step::Rotate { agent, grace, times }),
-        4 => (weighted(0.2, select(vec!["Acme", " Acme 2 ", "  "])), settings_patch())
+        6 => (weighted(0.2, select(vec!["Acme", " Acme 2 ", "  "])), settings_patch())
             .prop_map(|(name, patch)| Step::Tenant(name, patch)),
         3 => prop::bool::weighted(0.4).prop_map(Step::Suspend),
         2 => Just(Step::CreateKey),
@@ -123,7 +123,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Milliseconds that meet graces, expiries and buckets exactly, or miss them by one.
 fn clock() -> impl Strategy<Value = i64> {
-    let steps = [1, 1_000, 60_000, 300_000, 3_600_000, 39_600_000];
+    let steps = [1, 1_000, 60_000, 300_000, 3_300_000, 3_600_000, 21_600_000];
     (select(steps.to_vec()), -1..=1_i64, prop_oneof![5 => Just(1), 1 => Just(-1)])
         .prop_map(|(step, off, direction)| (step + off) * direction)
 }
@@ -144,7 +144,7 @@ fn draft_patch() -> impl Strategy<Value = DraftPatch> {
         weighted(0.2, select(vec!["bot", "other bot"])),
         weighted(0.2, kind()),
         weighted(0.5, replacement),
-        weighted(0.4, of(clock())),
+        weighted(0.5, of(clock())),
         weighted(0.2, of(metadata())),
     )
         .prop_map(|(name, kind, permissions, expires_in, metadata)| DraftPatch {
@@ -171,7 +171,9 @@ fn permission() -> impl Strategy<Value = Permission> {
     let resource = vec(segment, 1..5).prop_map(|segments| segments.join(":"));
     let action = prop_oneof![50 => select(vec!["read", "read", "write", "export", "*"]), 1 => Just("re*")];
     let actions = prop_oneof![50 => vec(action, 1..3), 1 => Just(Vec::new())];
-    (resource, actions, weighted(0.6, limits())).prop_map(|(resource, actions, constraints)| Permission {
+    let rate = (1..5_u32).prop_map(|max| Limits { max_calls_per_hour: Some(max), ..Limits::default() });
+    let limits = prop_oneof![1 => rate, 2 => limits()];
+    (resource, actions, weighted(0.6, limits)).prop_map(|(resource, actions, constraints)| Permission {
         resource,
         actions: actions.into_iter().map(str::to_owned).collect(),
         constraints,
@@ -212,7 +214,7 @@ fn settings_patch() -> impl Strategy<Value = SettingsPatch> {
         vec![Kind::Delegated, Kind::Autonomous],
     ];
     (
-        weighted(0.5, of(0..8_u32)),
+        weighted(0.7, of(0..5_u32)),
         weighted(0.2, of(prop_oneof![20 => 1..4_u32, 1 => Just(0)])),
         weighted(0.2, of(prop_oneof![20 => 1..400_u32, 1 => Just(0)])),
         weighted(0.3, weighted(0.4, select(types))),

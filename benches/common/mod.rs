@@ -1,0 +1,144 @@
+//! What the benches share: a tenant, its agents and their calls, made of the fixture's real tools.
+#![allow(dead_code, reason = "each bench uses its own part")]
+
+use std::path::PathBuf;
+
+use kavach::domain::agent_commands::{CreateAgent, NewAgent};
+use kavach::domain::constraint::ConstraintsSpec;
+use kavach::domain::event::{By, ChangeRecord};
+use kavach::domain::permission::PermissionSpec;
+use kavach::domain::tenant::Caller;
+use kavach::domain::tenant_commands::{NewTenant, TenantSpec};
+use kavach::domain::{AgentType, Change, Command, Event, Request, SecretHash, Tenant, TenantId, Timestamp};
+use kavach::fixture::tools;
+use kavach::journal::{self, DataDir, Journal, JournalOptions, codec};
+use tempfile::TempDir;
+
+/// Whether figures are wanted. Otherwise each bench runs once, as a test, on little data.
+pub fn measuring() -> bool {
+    let given = |wanted| std::env::args().any(|arg| arg == wanted);
+    given("--bench") && !given("--test")
+}
+
+pub fn now() -> Timestamp {
+    Timestamp::from_millis(1_772_357_400_000)
+}
+
+pub fn tenant_id() -> TenantId {
+    TenantId::from_bytes(*b"0123456789abcdef")
+}
+
+/// Exact permissions for real tools; past the fixture's end for the same tools of single repositories.
+pub fn permissions(count: usize) -> Vec<PermissionSpec> {
+    let tools = tools();
+    (0..count)
+        .map(|n| {
+            let tool = &tools[n % tools.len()];
+            let resource = match n / tools.len() {
+                0 => tool.resource(),
+                round => format!("{}:service-{round}", tool.resource()),
+            };
+            PermissionSpec { resource, actions: vec![tool.action().to_owned()], constraints: None }
+        })
+        .collect()
+}
+
+/// A call that the permission is for, with the tool's own arguments.
+pub fn call(permission: &PermissionSpec, n: usize) -> Request {
+    let tool = tools().iter().find(|tool| permission.resource.starts_with(&tool.resource()));
+    let arguments = tool.map_or_else(|| "{}".to_owned(), |tool| tool.sample_arguments(n));
+    let request = Request::new(&permission.actions[0], &permission.resource).unwrap();
+    request.with_arguments(&arguments).unwrap().with_user_agent(Some("kavach-bench/1.0"))
+}
+
+pub fn new_agent(permissions: Vec<PermissionSpec>) -> NewAgent {
+    NewAgent {
+        tenant_id: None,
+        owner_id: "user-1".to_owned(),
+        name: "repo-reader".to_owned(),
+        kind: AgentType::Autonomous,
+        permissions,
+        expires_at: None,
+        metadata: None,
+    }
+}
+
+/// What a busy agent holds: its servers, single tools, one of them rated.
+pub fn usual_permissions(n: usize) -> Vec<PermissionSpec> {
+    let mut all = permissions(4);
+    all.rotate_left(n % 4);
+    all[0].constraints = Some(ConstraintsSpec { max_calls_per_hour: Some(1_000_000), ..ConstraintsSpec::default() });
+    let wide =
+        PermissionSpec { resource: "mcp:github:*".to_owned(), actions: vec!["read".to_owned()], constraints: None };
+    all.push(wide);
+    all
+}
+
+pub struct World {
+    pub tenant: Tenant,
+    /// Its events so far, encoded.
+    pub events: Vec<Vec<u8>>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let new = NewTenant { name: "Acme".to_owned(), slug: "acme".to_owned(), settings: None };
+        let mut world = Self { tenant: Tenant::default(), events: Vec::new() };
+        world.change(TenantSpec::parse(new).unwrap().created(tenant_id()));
+        world
+    }
+
+    fn change(&mut self, change: Change) {
+        let moment = self.tenant.next_moment(now());
+        let event = Event::Changed(ChangeRecord { by: By::Operator, change });
+        let mut bytes = Vec::new();
+        codec::encode_event(moment.at, &event, &mut bytes).unwrap();
+        self.events.push(bytes);
+        self.tenant.apply(moment, &event);
+    }
+
+    /// Adds an agent; answers it as the caller its token makes it.
+    pub fn add_agent(&mut self, permissions: Vec<PermissionSpec>) -> Caller {
+        let slot = self.tenant.agents().len() as u32;
+        let token = SecretHash::of(&format!("token {slot}"));
+        let command = CreateAgent::parse(new_agent(permissions), token).unwrap();
+        let (change, _) = command.decide(&self.tenant, By::Operator, self.tenant.next_moment(now())).unwrap();
+        self.change(change.unwrap());
+        Caller::Agent(slot)
+    }
+
+    /// Decides a call and lets its event happen; the event's bytes are appended to the buffer.
+    pub fn decide(&mut self, caller: &Caller, request: &Request, buffer: &mut Vec<u8>) {
+        let moment = self.tenant.next_moment(now());
+        let verdict = self.tenant.decide(caller, request, moment, &mut ());
+        let event = Event::Decided(verdict.record(request, 12));
+        codec::encode_event(moment.at, &event, buffer).unwrap();
+        self.tenant.apply(moment, &event);
+    }
+}
+
+/// A tenant's folder in a data directory that goes when this does.
+pub struct OnDisk {
+    pub journal: Option<Journal>,
+    pub folder: PathBuf,
+    _data: DataDir,
+    _root: TempDir,
+}
+
+impl OnDisk {
+    pub fn new(events: &[Vec<u8>]) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let data = DataDir::open(root.path()).unwrap();
+        let new = journal::NewTenant {
+            name: &tenant_id().to_string(),
+            label: b"{}",
+            tenant: tenant_id().bytes(),
+            now_ms: now().millis(),
+            events,
+            options: JournalOptions::default(),
+        };
+        let journal = Some(data.create_tenant(new).unwrap());
+        let folder = data.tenant_path(&tenant_id().to_string()).unwrap();
+        Self { journal, folder, _data: data, _root: root }
+    }
+}

@@ -1,0 +1,50 @@
+//! The newest link of a tenant's hash chain, for somebody to keep elsewhere.
+
+use actix::{Context, Handler, Message};
+
+use super::commit::Reply;
+use super::core::now;
+use super::tenant::{TenantActor, shutting_down, storage_unavailable};
+use crate::domain::tenant::Caller;
+use crate::domain::{Credential, TenantId};
+use crate::journal::Checkpoint;
+
+/// Write a link that covers all events up to now, and tell it once it is on disk: one that a power failure can take
+/// back would accuse an honest journal later.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TakeCheckpoint {
+    /// Who asks.
+    pub credential: Credential,
+    /// Where the answer goes.
+    pub reply: Reply<(TenantId, Checkpoint)>,
+}
+
+impl Handler<TakeCheckpoint> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, TakeCheckpoint { credential, reply }: TakeCheckpoint, ctx: &mut Context<Self>) {
+        let now = self.tenant.next_moment(now()).at;
+        let allowed = self.tenant.authenticate(&credential, now).and_then(Caller::as_author);
+        if let Err(error) = allowed.and_then(|_| self.check_writable()) {
+            return drop(reply.send(Err(error)));
+        }
+        self.write(ctx);
+        let Some(journal) = &mut self.journal else { return drop(reply.send(Err(shutting_down()))) };
+        let link = match journal.link(now.millis()) {
+            Ok(link) => link,
+            Err(problem) => {
+                if journal.is_broken() {
+                    self.abandon(&problem.to_string(), ctx);
+                }
+                return drop(reply.send(Err(storage_unavailable())));
+            }
+        };
+        // Not the actor's own sync: that one is done with once the events are on disk, and the link comes after them.
+        let id = self.tenant.id();
+        let told = move |outcome: std::io::Result<_>| {
+            drop(reply.send(outcome.map(|_| (id, link)).map_err(|_| storage_unavailable())));
+        };
+        self.core.syncer.submit(journal.begin_sync(), Box::new(told));
+    }
+}

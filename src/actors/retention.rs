@@ -1,0 +1,79 @@
+//! Removing segments whose entries are all past the tenant's audit retention.
+//!
+//! What is past it is not shown by any read; this gives the disk its space back. The files are removed by another
+//! thread, every hour and after each snapshot, since only what two snapshots cover may go.
+
+use std::io;
+use std::time::Duration;
+
+use actix::{AsyncContext, Context, Handler, Message};
+use actix_rt::task::spawn_blocking;
+use tracing::{info, warn};
+
+use super::core::now;
+use super::tenant::TenantActor;
+use crate::domain::Timestamp;
+
+/// How often a tenant looks for segments to remove.
+const INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// Segments were removed; the first event that is left.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Removed(io::Result<Option<u64>>);
+
+impl TenantActor {
+    /// Entries before that time are past the tenant's retention; `None` keeps all.
+    pub(super) fn horizon(&self, now: Timestamp) -> Option<Timestamp> {
+        let days = self.tenant.profile().settings.audit_retention_days;
+        days.map(|days| now.plus_millis(-i64::from(days) * 24 * 60 * 60 * 1_000))
+    }
+
+    /// Looks for segments to remove every hour, each tenant at its own minute.
+    pub(super) fn schedule_retention(&self, ctx: &mut Context<Self>) {
+        let offset = Duration::from_secs(u64::from(self.tenant.id().tag().0) % INTERVAL.as_secs());
+        ctx.run_later(offset, |actor, ctx| {
+            actor.remove_old_segments(ctx);
+            ctx.run_interval(INTERVAL, Self::remove_old_segments);
+        });
+    }
+
+    /// Has the segments removed that are past the retention.
+    pub(super) fn remove_old_segments(&mut self, ctx: &mut Context<Self>) {
+        let (Some(journal), Some(horizon)) = (&self.journal, self.horizon(now())) else { return };
+        if self.retention_running || self.storage_failed {
+            return;
+        }
+        // An entry of the horizon's own millisecond is still shown.
+        let job = journal.begin_retention(horizon.millis() - 1);
+        if job.is_empty() {
+            return;
+        }
+        self.retention_running = true;
+        let me = ctx.address();
+        actix_rt::spawn(async move {
+            let removed = spawn_blocking(move || job.run()).await;
+            me.do_send(Removed(removed.unwrap_or_else(|panic| Err(io::Error::other(panic)))));
+        });
+    }
+}
+
+impl Handler<Removed> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, Removed(outcome): Removed, _: &mut Context<Self>) {
+        self.retention_running = false;
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(first_kept)) => {
+                info!(tenant = %self.tenant.id(), first_kept, "removed journal segments past the audit retention");
+                if let Some(journal) = &mut self.journal {
+                    journal.finish_retention(first_kept);
+                }
+            }
+            Err(problem) => {
+                warn!(tenant = %self.tenant.id(), %problem, "journal segments past the audit retention could not be removed");
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! `/v1/delegations`. An id in a path is an agent's or a delegation's, which its prefix tells.
+
+use actix_web::{HttpRequest, HttpResponse, web::Path};
+use serde::Deserialize;
+
+use super::auth::Admin;
+use super::error::Problem;
+use super::input::{Body, Query, page};
+use super::routes::Answer;
+use super::views::{self, DelegationJson, EffectivePermissionJson};
+use crate::domain::delegation_commands::{DelegationFilter, NewDelegation};
+use crate::domain::text::quote;
+use crate::domain::{AgentId, Code, Error, TenantRef};
+
+/// The query of a list of delegations.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ListQuery {
+    from_agent: Option<String>,
+    to_agent: Option<String>,
+    tenant_id: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// The query of the list of an agent's delegations.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PageQuery {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+fn agent(field: &str, text: Option<&str>) -> Result<Option<AgentId>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let problem = || Error::field(Code::InvalidQuery, field, format!("must be an agent's id, not '{}'", quote(text)));
+    Ok(Some(AgentId::parse(text).ok_or_else(problem)?))
+}
+
+/// `POST /v1/delegations`
+pub async fn create(Admin(kavach): Admin, Body(new): Body<NewDelegation>) -> Answer {
+    let view = kavach.delegations().create(new).await?;
+    let mut response = HttpResponse::Created();
+    response.insert_header(("Location", format!("/v1/delegations/{}", view.delegation.profile.id)));
+    views::json(response, &DelegationJson::from(view))
+}
+
+/// `GET /v1/delegations`
+pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<ListQuery>)) -> Answer {
+    let ListQuery { from_agent, to_agent, tenant_id, limit, cursor } = query;
+    let tenant = tenant_id.as_deref().map(TenantRef::parse);
+    let filter = DelegationFilter {
+        from: agent("fromAgent", from_agent.as_deref())?,
+        to: agent("toAgent", to_agent.as_deref())?,
+    };
+    let links = kavach.delegations().list(tenant.as_ref(), filter, page(limit, cursor)?).await?;
+    views::list(&request, links, DelegationJson::from).await
+}
+
+/// `GET /v1/delegations/{id}`: a delegation, or those that leave an agent.
+pub async fn get(
+    Admin(kavach): Admin,
+    (id, request, Query(query)): (Path<String>, HttpRequest, Query<PageQuery>),
+) -> Answer {
+    let PageQuery { limit, cursor } = query;
+    let page = page(limit, cursor)?;
+    if id.starts_with(AgentId::PREFIX) {
+        let links = kavach.delegations().of_agent(&id, page).await?;
+        return views::list(&request, links, DelegationJson::from).await;
+    }
+    views::json(HttpResponse::Ok(), &DelegationJson::from(kavach.delegations().get(&id).await?))
+}
+
+/// `GET /v1/delegations/{id}/permissions`: what an agent can make use of.
+pub async fn permissions(Admin(kavach): Admin, id: Path<String>) -> Answer {
+    let effective = kavach.delegations().permissions(&id).await?;
+    let effective: Vec<_> = effective.into_iter().map(EffectivePermissionJson::from).collect();
+    views::json(HttpResponse::Ok(), &effective)
+}
+
+/// `DELETE /v1/delegations/{id}`
+pub async fn revoke(Admin(kavach): Admin, id: Path<String>) -> Answer {
+    kavach.delegations().revoke(&id).await?;
+    Ok(HttpResponse::NoContent().finish())
+}

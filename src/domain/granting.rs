@@ -1,0 +1,213 @@
+//! Which permission grants a call: one of the agent's own, or one delegated to it.
+
+use super::agent::Agent;
+use super::constraint::{Facts, Failure};
+use super::decision::{Denial, stop};
+use super::delegation::{Delegation, DelegationStatus};
+use super::effective::{Question, Search};
+use super::error::Code;
+use super::event::Grant;
+use super::explain::{Step, Trace};
+use super::limits::MAX_EXPLAINED_LINKS;
+use super::links::Links;
+use super::pattern::Segments;
+use super::permission::{Permission, PermissionSet};
+use super::rate::RateWindow;
+use super::request::Request;
+use super::tenant::Tenant;
+use super::text::quote;
+use super::time::Timestamp;
+
+/// Whose permissions are looked at.
+#[derive(Clone, Copy)]
+enum Holder<'a> {
+    /// The calling agent's own.
+    Caller(&'a Agent),
+    /// Those of an agent that delegated something.
+    Grantor(&'a Agent),
+    /// Those a link lends.
+    Link(&'a Delegation),
+}
+
+impl<'a> Holder<'a> {
+    fn permissions(self) -> &'a PermissionSet {
+        match self {
+            Self::Caller(agent) | Self::Grantor(agent) => &agent.profile.spec.permissions,
+            Self::Link(link) => &link.profile.spec.permissions,
+        }
+    }
+
+    fn window(self, permission: u32) -> Option<&'a RateWindow> {
+        match self {
+            Self::Caller(agent) | Self::Grantor(agent) => agent.window(permission),
+            Self::Link(link) => link.window(permission),
+        }
+    }
+
+    fn step(self, check: &'static str, passed: bool, permission: u32, detail: String) -> Step {
+        let (agent, delegation) = match self {
+            Self::Caller(_) => (None, None),
+            Self::Grantor(agent) => (Some(agent.profile.id), None),
+            Self::Link(link) => (None, Some(link.profile.id)),
+        };
+        Step { check, passed, permission: Some(permission), agent, delegation, detail, ..Step::default() }
+    }
+}
+
+/// A call, asked of one set of permissions after the other.
+struct Call<'c, T> {
+    request: &'c Request,
+    segments: Segments<'c>,
+    facts: Facts<'c>,
+    trace: &'c mut T,
+    /// What the first permission that matched failed by.
+    first_failure: Option<Denial>,
+}
+
+impl<T: Trace> Call<'_, T> {
+    /// The first permission that matches and whose constraints all hold.
+    fn first_granting(&mut self, tenant: &Tenant, holder: Holder<'_>) -> Option<u32> {
+        let permissions = holder.permissions();
+        for position in permissions.matching(&self.segments, self.request.action()) {
+            let Some(permission) = permissions.as_slice().get(position as usize) else { continue };
+            self.trace.step(|| {
+                let detail = format!("'{}' matches the resource and the action", permission.resource());
+                holder.step("permission", true, position, detail)
+            });
+            match self.check_constraints(tenant, holder, permission, position) {
+                Ok(()) => return Some(position),
+                Err(denial) => {
+                    self.first_failure.get_or_insert(denial);
+                }
+            }
+        }
+        None
+    }
+
+    fn check_constraints(
+        &mut self,
+        tenant: &Tenant,
+        holder: Holder<'_>,
+        permission: &Permission,
+        position: u32,
+    ) -> Result<(), Denial> {
+        let Some(constraints) = permission.constraints() else { return Ok(()) };
+        let (facts, trace) = (&self.facts, &mut *self.trace);
+        let checked = constraints.check(facts, tenant.regexes(), |check, failure| {
+            trace.step(|| {
+                let detail =
+                    failure.map_or_else(|| "The constraint holds".to_owned(), |failure| failure.reason.clone());
+                holder.step(check, failure.is_none(), position, detail)
+            });
+        });
+        checked.map_err(|Failure { code, reason }| Denial::new(code, reason))?;
+        if let (Some(max), Some(window)) = (constraints.max_calls_per_hour(), holder.window(position)) {
+            let used = window.used(facts.at);
+            trace.step(|| {
+                let detail = format!("{used} of {max} calls of the last hour are used");
+                holder.step("maxCallsPerHour", used < max, position, detail)
+            });
+            if used >= max {
+                let pattern = quote(permission.resource());
+                let reason = format!("Rate limit exceeded: {used}/{max} calls per hour for permission '{pattern}'");
+                let retry_after = window.retry_after(facts.at, max);
+                return Err(Denial { retry_after, ..Denial::new(Code::RateLimited, reason) });
+            }
+        }
+        Ok(())
+    }
+
+    fn link_fails(&mut self, link: &Delegation, detail: impl FnOnce() -> String) {
+        let delegation = Some(link.profile.id);
+        self.trace.step(|| Step {
+            check: "delegation",
+            passed: false,
+            delegation,
+            detail: detail(),
+            ..Step::default()
+        });
+    }
+
+    fn no_permission(&self) -> String {
+        let (action, resource) = (quote(self.request.action()), quote(self.request.resource()));
+        format!("No permission for action '{action}' on resource '{resource}'")
+    }
+}
+
+impl<T: Trace> Question for Call<'_, T> {
+    fn own(&mut self, tenant: &Tenant, agent: &Agent) -> Option<u32> {
+        self.first_granting(tenant, Holder::Grantor(agent))
+    }
+
+    fn delegated(&mut self, tenant: &Tenant, link: &Delegation) -> Option<u32> {
+        self.first_granting(tenant, Holder::Link(link))
+    }
+
+    fn dead(&mut self, link: &Delegation, status: DelegationStatus) {
+        self.link_fails(link, || {
+            match status {
+                DelegationStatus::Active => "The delegation counts",
+                DelegationStatus::Revoked => "The delegation, its grantor, or one that it stands on was revoked",
+                DelegationStatus::Expired => "The delegation, a grantor, or one that it stands on has expired",
+            }
+            .to_owned()
+        });
+    }
+
+    fn unheld(&mut self, link: &Delegation) {
+        self.link_fails(link, || format!("Agent {} may not do it now itself", link.profile.spec.from));
+        if self.first_failure.is_none() {
+            let reason = format!("{}: the agent that delegated it may not do it itself", self.no_permission());
+            self.first_failure = Some(Denial::new(Code::PermissionDenied, reason));
+        }
+    }
+}
+
+impl Tenant {
+    /// Answers the first permission that matches and whose constraints all hold, or the failure of the first that
+    /// matches: the agent's own in declared order, then delegated ones in the order in which they came.
+    pub(super) fn check_permissions<T: Trace>(
+        &self,
+        agent: &Agent,
+        request: &Request,
+        at: Timestamp,
+        trace: &mut T,
+    ) -> Result<Grant, Denial> {
+        let mut call = Call {
+            request,
+            segments: Segments::of(request.resource()),
+            facts: Facts { arguments: request.arguments(), ip: request.ip, at },
+            trace,
+            first_failure: None,
+        };
+        if let Some(permission) = call.first_granting(self, Holder::Caller(agent)) {
+            return Ok(Grant { links: Vec::new(), permission });
+        }
+        if let Some(arriving) = self.links().arriving(agent.profile.id)
+            && let Some(grant) = self.granted_by_delegation(arriving, &mut call)
+        {
+            return Ok(grant);
+        }
+        match call.first_failure.take() {
+            Some(denial) => Err(denial),
+            None => {
+                let reason = call.no_permission();
+                Err(stop(call.trace, "permission", Denial::new(Code::PermissionDenied, reason)))
+            }
+        }
+    }
+
+    fn granted_by_delegation<T: Trace>(&self, arriving: &Links, call: &mut Call<'_, T>) -> Option<Grant> {
+        if T::KEPT {
+            // A decision need not see links that are over, but whoever asks why may look for one.
+            let unseen = arriving.all().iter().rev().filter(|place| arriving.open().binary_search(place).is_err());
+            for link in unseen.take(MAX_EXPLAINED_LINKS).filter_map(|place| self.delegation_at(*place)) {
+                let status = if link.revoked { DelegationStatus::Revoked } else { DelegationStatus::Expired };
+                call.dead(link, status);
+            }
+        }
+        let mut search = Search::new(self, call.facts.at);
+        let place = search.first(arriving.open(), call)?;
+        search.grant(place)
+    }
+}

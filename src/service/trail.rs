@@ -1,0 +1,216 @@
+//! Reading tenants' journals as audit trails, in steps of a few milliseconds on threads that serve no calls.
+//!
+//! A step holds one of a few permits ([`AuditDesk::readers`]), which are given out in turn: however far back somebody
+//! reads, decisions keep their cores and short reads get through.
+//!
+//! [`AuditDesk::readers`]: crate::actors::desk::AuditDesk::readers
+
+use std::cmp::Reverse;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use actix_rt::task::spawn_blocking;
+use tracing::error;
+
+use super::Kavach;
+use crate::actors::messages::AuditTrail;
+use crate::domain::tenant::Moment;
+use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Error, Event, Timestamp};
+use crate::journal::{Walk, codec};
+
+/// Events looked at in one step: a few milliseconds' work.
+const STEP_EVENTS: usize = 8_192;
+
+impl Kavach {
+    /// Runs one step of reading.
+    pub(super) async fn read_trail<T: Send + 'static>(
+        &self,
+        step: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let permit = Arc::clone(&self.core.audit.readers).acquire_owned().await.map_err(unreadable)?;
+        let read = spawn_blocking(move || {
+            let read = step();
+            // Not before: whoever waited for this may be gone while it still runs.
+            drop(permit);
+            read
+        });
+        read.await.map_err(unreadable)?.map_err(unreadable)
+    }
+}
+
+fn unreadable(problem: impl std::fmt::Display) -> Error {
+    error!(%problem, "an audit trail could not be read");
+    Error::new(Code::TenantUnavailable, "the audit trail can't be read; the server's log says why")
+}
+
+fn decode(bytes: &[u8]) -> io::Result<(Timestamp, Event<'_>)> {
+    codec::decode_event(bytes).map_err(|problem| io::Error::new(io::ErrorKind::InvalidData, problem))
+}
+
+impl AuditTrail {
+    /// Looks at the event whose entry has that id; `None` where there is none, or it is past the retention.
+    pub(super) fn look_up<T>(
+        &self,
+        id: AuditId,
+        look: impl FnOnce(Timestamp, &Event<'_>) -> T,
+    ) -> io::Result<Option<T>> {
+        let Some(bytes) = self.reader.get(id.seq())? else { return Ok(None) };
+        let (at, event) = decode(&bytes)?;
+        // The whole id has to be right: a number alone names an event of any tenant.
+        let is_it = AuditId::derive(at, id.seq(), self.tenant.tag()) == id;
+        let is_kept = self.horizon.is_none_or(|horizon| at >= horizon);
+        Ok((is_it && is_kept).then(|| look(at, &event)))
+    }
+}
+
+/// The newest entries of some trails: a query under way.
+pub(super) struct Newest {
+    trails: Vec<AuditTrail>,
+    filter: AuditFilter,
+    before: Option<AuditId>,
+    most: usize,
+    /// How far the last of the trails was read.
+    before_seq: Option<u64>,
+    /// Of all trails read so far, newest first but for those of the one being read.
+    entries: Vec<AuditEntry>,
+    /// Of those, the ones from the trail being read.
+    of_trail: usize,
+}
+
+impl Newest {
+    /// Up to `most` entries of the trails, the newest of those before that id.
+    pub fn new(trails: Vec<AuditTrail>, filter: AuditFilter, before: Option<AuditId>, most: usize) -> Self {
+        let mut query = Self { trails, filter, before, most, before_seq: None, entries: Vec::new(), of_trail: 0 };
+        query.start_trail();
+        query
+    }
+
+    fn start_trail(&mut self) {
+        // A cursor of this tenant says where to start; one of another is compared entry by entry.
+        let tag = self.trails.last().map(|trail| trail.tenant.tag());
+        self.before_seq = self.before.filter(|id| Some(id.tag()) == tag).map(AuditId::seq);
+        self.of_trail = 0;
+    }
+
+    /// Reads on; says whether that was all.
+    pub fn step(&mut self) -> io::Result<bool> {
+        let mut looked_at = 0;
+        while looked_at < STEP_EVENTS {
+            let Some(trail) = self.trails.last() else { return Ok(true) };
+            let Self { filter, before, most, entries, of_trail, .. } = self;
+            let (tenant, oldest) = (trail.tenant, trail.horizon.max(filter.since));
+            let mut failed = Ok(());
+            let next = trail.reader.newest_piece(self.before_seq, &mut |seq, bytes| {
+                looked_at += 1;
+                let (at, event) = match decode(bytes) {
+                    Ok(decoded) => decoded,
+                    Err(problem) => {
+                        failed = Err(problem);
+                        return ControlFlow::Break(());
+                    }
+                };
+                if oldest.is_some_and(|oldest| at < oldest) {
+                    return ControlFlow::Break(());
+                }
+                let id = AuditId::derive(at, seq, tenant.tag());
+                if before.is_none_or(|before| id < before) && filter.matches(at, &event) {
+                    entries.push(AuditEntry::of(tenant, Moment { at, seq }, &event));
+                    *of_trail += 1;
+                }
+                if *of_trail >= *most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            failed?;
+            self.before_seq = next;
+            if next.is_none() {
+                self.entries.sort_by_key(|entry| Reverse(entry.id));
+                self.entries.truncate(self.most);
+                self.trails.pop();
+                self.start_trail();
+            }
+        }
+        Ok(false)
+    }
+
+    /// What was found, newest first.
+    pub fn entries(self) -> Vec<AuditEntry> {
+        self.entries
+    }
+}
+
+/// Where to begin in a trail.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Start {
+    /// With the first entry the filter may ask for.
+    Oldest,
+    /// With the first entry of that time or later.
+    At(Timestamp),
+    /// Right after that event.
+    After(u64),
+}
+
+/// A trail read from its oldest entry on.
+pub(super) struct Oldest {
+    trail: AuditTrail,
+    filter: Arc<AuditFilter>,
+    start: Start,
+    walk: Option<Walk>,
+}
+
+impl Oldest {
+    pub fn new(trail: AuditTrail, filter: Arc<AuditFilter>, start: Start) -> Self {
+        Self { trail, filter, start, walk: None }
+    }
+
+    /// Reads on, and hands over entries until `put` breaks; says whether that was all.
+    pub fn step(&mut self, put: &mut dyn FnMut(&AuditEntry) -> io::Result<ControlFlow<()>>) -> io::Result<bool> {
+        let Self { trail, filter, start, walk } = self;
+        let oldest = trail.horizon.max(filter.since);
+        let walk = match walk {
+            Some(walk) => walk,
+            None => walk.insert(trail.reader.walk(match (*start, oldest) {
+                (Start::After(seq), _) => seq + 1,
+                (Start::Oldest, None) => 0,
+                (Start::Oldest, Some(time)) => trail.first_at(time)?,
+                (Start::At(time), oldest) => trail.first_at(oldest.map_or(time, |oldest| oldest.max(time)))?,
+            })),
+        };
+        for _ in 0..STEP_EVENTS {
+            let Some((seq, bytes)) = walk.step()? else { return Ok(true) };
+            let (at, event) = decode(bytes)?;
+            if filter.until.is_some_and(|until| at >= until) {
+                return Ok(true);
+            }
+            if oldest.is_none_or(|oldest| at >= oldest)
+                && filter.matches(at, &event)
+                && put(&AuditEntry::of(trail.tenant, Moment { at, seq }, &event))?.is_break()
+            {
+                return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The last event that was looked at.
+    pub fn reached(&self) -> u64 {
+        match (&self.walk, self.start) {
+            (Some(walk), _) => walk.next_seq().saturating_sub(1),
+            (None, Start::After(seq)) => seq,
+            (None, Start::Oldest | Start::At(_)) => 0,
+        }
+    }
+
+    /// Gives back the memory until the next step.
+    pub fn rest(&mut self) {
+        if let Some(walk) = &mut self.walk {
+            walk.rest();
+        }
+    }
+}
+
+impl AuditTrail {
+    /// The first event of that time or later.
+    fn first_at(&self, time: Timestamp) -> io::Result<u64> {
+        self.reader.first_late(&mut |bytes| Ok(decode(bytes)?.0 >= time))
+    }
+}
