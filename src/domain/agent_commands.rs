@@ -101,6 +101,11 @@ pub fn unknown_agent(id: &str) -> Error {
     Error::new(Code::UnknownAgent, format!("there is no agent '{}'", super::text::quote(id)))
 }
 
+/// The same error where a body names the agent.
+pub fn no_such_agent(id: &str) -> Error {
+    Error::field(Code::UnknownAgent, "agentId", format!("names no agent: {}", unknown_agent(id).message()))
+}
+
 fn unrevoked(tenant: &Tenant, id: AgentId) -> Result<&Agent, Error> {
     let agent = existing(tenant, id)?;
     if agent.profile.revoked {

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::agent_commands::no_such_agent;
 use super::cost::Cost;
 use super::error::{Code, Error};
 use super::event::{By, Event, Record};
@@ -167,7 +168,7 @@ impl Tenant {
     ) -> Result<(Option<UsageRecord>, UsageAnswer), Error> {
         let UsageReport { agent, calls, cost, settles } = report;
         let tag = self.id().tag();
-        let known = self.agent(agent).ok_or_else(|| super::agent_commands::unknown_agent(&agent.to_string()))?;
+        let known = self.agent(agent).ok_or_else(|| no_such_agent(&agent.to_string()))?;
         let mut answer = UsageAnswer {
             audit_id: AuditId::derive(moment.at, moment.seq, tag),
             r#ref: settles.as_ref().map(|(decision, _)| AuditId::derive(decision.at, decision.seq, tag)),
@@ -219,5 +220,34 @@ impl Tenant {
             let settlement = Settlement { decision: decision.seq, cost: *cost, seq: moment.seq, at: moment.at };
             self.settlements_mut().insert(settlement);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settlements_of_the_oldest_decisions_are_forgotten_first() {
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let settlement = |decision| Settlement { decision, cost: Cost::from_millionths(1), seq: decision + 1, at };
+        let mut settlements = Settlements::default();
+        let most = MAX_SETTLED as u64;
+        // Every second decision is settled, the newest ones first.
+        for decision in (1..=most).rev() {
+            settlements.insert(settlement(2 * decision));
+        }
+        assert_eq!((settlements.known.len(), settlements.closed_to), (MAX_SETTLED, 0));
+        // A second settlement of the same decision is not taken.
+        settlements.insert(Settlement { cost: Cost::from_millionths(2), ..settlement(2) });
+        assert_eq!(settlements.get(2), Some(&settlement(2)));
+        assert_eq!(settlements.get(3), None);
+        // One more: the oldest decision's is gone, and no decision up to it can be settled again.
+        settlements.insert(settlement(2 * most + 2));
+        assert_eq!((settlements.known.len(), settlements.closed_to), (MAX_SETTLED, 2));
+        assert_eq!((settlements.get(2), settlements.get(4)), (None, Some(&settlement(4))));
+        // Also where the one that comes is itself the oldest.
+        settlements.insert(settlement(3));
+        assert_eq!((settlements.get(3), settlements.closed_to), (None, 3));
     }
 }

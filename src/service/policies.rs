@@ -3,7 +3,7 @@
 use super::{Kavach, Page, PageRequest, ask};
 use crate::actors::Route;
 use crate::actors::messages::Execute;
-use crate::domain::agent_commands::unknown_agent;
+use crate::domain::agent_commands::no_such_agent;
 use crate::domain::budget::BudgetCheck;
 use crate::domain::cost::Cost;
 use crate::domain::policy::{Period, PolicyStatus};
@@ -38,9 +38,7 @@ impl Policies<'_> {
         let agent = new.agent_id.as_deref().and_then(AgentId::parse);
         let route = match (&named, agent) {
             // With an agent and no tenant it belongs to that agent's tenant.
-            (None, Some(id)) => self.0.tenant_of_id(id.tag(), || {
-                Error::field(Code::UnknownAgent, "agentId", unknown_agent(&id.to_string()).message())
-            })?,
+            (None, Some(id)) => self.0.tenant_of_id(id.tag(), || no_such_agent(&id.to_string()))?,
             _ => self.0.tenant_in_body(named.as_ref())?,
         };
         self.execute(&route, CreatePolicy::parse(new)?).await?.ok_or_else(lost)
@@ -101,7 +99,7 @@ impl Policies<'_> {
     /// # Errors
     /// `UNKNOWN_AGENT`.
     pub async fn check(&self, agent: &str, cost: Cost) -> Result<(BudgetCheck, Vec<PolicyView>), Error> {
-        let unknown = || Error::field(Code::UnknownAgent, "agentId", unknown_agent(agent).message());
+        let unknown = || no_such_agent(agent);
         let id = AgentId::parse(agent).ok_or_else(unknown)?;
         let route = self.0.tenant_of_id(id.tag(), unknown)?;
         let missing = unknown();
