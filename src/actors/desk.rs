@@ -26,9 +26,10 @@ pub struct AuditDesk {
 
 impl Default for AuditDesk {
     fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slots = |what, most, per_tenant| Arc::new(Slots { what, most, per_tenant, taken: Mutex::default() });
         Self {
-            readers: Arc::new(Semaphore::new(MAX_AUDIT_READERS)),
+            readers: Arc::new(Semaphore::new((cores / 2).clamp(1, MAX_AUDIT_READERS))),
             news: Arc::default(),
             exports: slots("exports", MAX_EXPORTS, MAX_EXPORTS_PER_TENANT),
             streams: slots("streams", MAX_STREAMS, MAX_STREAMS_PER_TENANT),

@@ -78,7 +78,8 @@ pub fn load(path: &Path, id: TenantId, now: Timestamp) -> Result<Loaded, LoadErr
     if tenant.id() != id || tenant.seq() == 0 {
         return Err(format!("{}: the events in it are not those of tenant {}", path.display(), id.folder_name()).into());
     }
-    Ok(Loaded { tenant, journal, snapshot_seq })
+    let told = journal.written_seq();
+    Ok(Loaded { tenant, journal, snapshot_seq, told })
 }
 
 /// Makes a tenant's folder with its first event on disk.
@@ -103,5 +104,5 @@ pub fn create(core: &Core, id: TenantId, spec: TenantSpec, now: Timestamp) -> st
         options: JournalOptions::default(),
     })?;
     tenant.apply(moment, &event);
-    Ok(Loaded { tenant, journal, snapshot_seq: 0 })
+    Ok(Loaded { tenant, journal, snapshot_seq: 0, told: 0 })
 }

@@ -55,7 +55,7 @@ impl Registry {
     fn start_tenant(&mut self, loaded: Loaded, storage_failed: bool) -> Profile {
         self.next_generation += 1;
         let generation = self.next_generation;
-        let profile = loaded.tenant.profile().clone();
+        let (profile, told) = (loaded.tenant.profile().clone(), loaded.told);
         let core = Arc::clone(&self.core);
         let (sender, receiver) = channel(MAILBOX_CAPACITY);
         // An arbiter that has just ended drops the actor, which tells the registry as any other ending does.
@@ -65,6 +65,8 @@ impl Registry {
         });
         let (id, slug) = (profile.id, profile.slug.clone());
         self.core.routes.insert(Route { id, slug, generation, actor: Ok(Arc::new(Addr::new(sender))) });
+        // Now that a follower finds it: of a new tenant all is news, of a rebuilt one some may be.
+        self.core.audit.news.tell(profile.id.tag(), told);
         profile
     }
 
@@ -253,11 +255,7 @@ impl Handler<CreateTenant> for Registry {
                     actor.reserved_slugs.remove(&slug);
                 }
                 match created {
-                    Ok(Ok(loaded)) => {
-                        let profile = actor.start_tenant(loaded, false);
-                        actor.core.audit.news.tell(profile.id.tag(), 0);
-                        Ok(profile)
-                    }
+                    Ok(Ok(loaded)) => Ok(actor.start_tenant(loaded, false)),
                     Ok(Err(problem)) => {
                         error!(%problem, "a tenant's folder could not be written");
                         Err(storage_unavailable())

@@ -78,16 +78,18 @@ pub struct Loaded {
     pub journal: Journal,
     /// Number of the last event the newest snapshot holds.
     pub snapshot_seq: u64,
+    /// The last event that is no news to followers of the journal.
+    pub told: u64,
 }
 
 impl TenantActor {
     pub(super) fn new(core: Arc<Core>, loaded: Loaded, generation: u64, storage_failed: bool) -> Self {
-        let Loaded { tenant, journal, snapshot_seq } = loaded;
+        let Loaded { tenant, journal, snapshot_seq, told } = loaded;
         if storage_failed {
             core.storage_failures.fetch_add(1, Ordering::Relaxed);
         }
         Self {
-            told: journal.written_seq(),
+            told,
             core,
             // What a rebuilt tenant's changes were promised is not known here: a read waits for all of them.
             last_change: tenant.seq(),
@@ -317,8 +319,6 @@ impl Actor for TenantActor {
         self.schedule_retention(ctx);
         // What a killed process left with the kernel only.
         self.sync_when_due(ctx);
-        // After a rebuild there may be more to read than was told before it.
-        self.core.audit.news.tell(self.tenant.id().tag(), self.told);
         if self.storage_failed {
             ctx.notify(Probe);
         }

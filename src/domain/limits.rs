@@ -68,7 +68,8 @@ pub const MAX_REPORTED_CALLS: u64 = 1_000_000_000;
 /// Settlements a tenant remembers, so that a repeat is answered as the first was. A decision older than all of them
 /// can't be settled any more. They are part of each snapshot's copy, which may not take a millisecond.
 pub const MAX_SETTLED: usize = 50_000;
-/// Journals read at once for audit trails: each reader may take a core, and holds a segment of some 20 MB.
+/// Journals read at once for audit trails, on a machine with twice as many cores or more: each reader may take a core,
+/// and holds a segment of some 20 MB. Half of the cores are left to decisions.
 pub const MAX_AUDIT_READERS: usize = 4;
 /// Audit exports under way in a process: each holds a segment in memory while its client takes its time.
 pub const MAX_EXPORTS: usize = 8;

@@ -88,6 +88,8 @@ mod golden_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod proof_tests;
+#[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]
 mod tests;

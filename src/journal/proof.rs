@@ -342,8 +342,8 @@ impl<'o, 'a> Proof<'o, 'a> {
                 fault.before.clone_from(&self.run.before);
             }
             (None, None) => {
-                fault.first = last;
-                "the link was changed, and no event stands between it and the one before".clone_into(&mut fault.detail);
+                (fault.kind, fault.last) = (FaultKind::Removed, fault.first);
+                "an event that this link covers is not there, or the link was changed".clone_into(&mut fault.detail);
             }
         }
         fault

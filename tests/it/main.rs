@@ -14,6 +14,7 @@
 mod access;
 mod access_table;
 mod audit;
+mod audit_streams;
 mod bad_bytes;
 mod bad_input;
 mod bad_table;
@@ -33,6 +34,7 @@ mod limits;
 mod mutation;
 mod overload;
 mod panics;
+mod retention;
 mod secrets;
 mod snapshots;
 mod storage;
