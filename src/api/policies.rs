@@ -61,6 +61,8 @@ struct CheckJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
     warnings: Vec<Exceeded>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more_warnings: Option<usize>,
     policies: Vec<PolicyJson>,
 }
 
@@ -121,6 +123,7 @@ pub async fn check(Admin(kavach): Admin, Body(body): Body<CheckBody>) -> Answer 
         retry_after: denied.as_ref().map(|denied| denied.retry_after),
         reason: denied.map(|denied| denied.message),
         warnings: check.warnings,
+        more_warnings: Some(check.more_warnings).filter(|more| *more > 0),
         policies: policies.into_iter().map(PolicyJson::from).collect(),
     };
     views::json(HttpResponse::Ok(), &answer)

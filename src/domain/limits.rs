@@ -84,6 +84,8 @@ pub const MAX_POLICIES: usize = 10_000;
 /// Calls that one usage report can add.
 pub const MAX_REPORTED_CALLS: u64 = 1_000_000_000;
 /// Settlements a tenant remembers, so that a repeat is answered as the first was. A decision older than all of them
+/// Warnings that one answer shows: a person reads a few, and a batch's answer holds a thousand times as many.
+pub const MAX_WARNINGS: usize = 16;
 /// can't be settled any more. They are part of each snapshot's copy, which may not take a millisecond.
 pub const MAX_SETTLED: usize = 50_000;
 /// Journals read at once for audit trails: each reader may take a core, and holds a segment of some 20 MB.
