@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::auth::{Admin, Decider};
 use super::error::Problem;
-use super::input::{Raw, parse};
+use super::input::{Raw, parse, parse_fast};
 use super::routes::Answer;
 use super::views;
 use crate::domain::cost::Cost;
@@ -120,7 +120,7 @@ type AuthorizeInput = (HttpRequest, Raw<MAX_AUTHORIZE_BODY_BYTES>);
 /// Reads one authorize body. One that can't be read is told to nobody whose key is not good.
 async fn read(decider: &Decider, request: &HttpRequest, body: &[u8], agent: Option<&str>) -> Result<Request, Problem> {
     let connection = Connection::of(decider, request);
-    let read = serde_json::from_slice::<AuthorizeBody<'_>>(body)
+    let read = parse_fast::<AuthorizeBody<'_>>(body)
         // The slower reader says where the mistake is.
         .or_else(|_| parse::<AuthorizeBody<'_>>(body))
         .and_then(|parsed| parsed.check(&connection, agent).map_err(Problem));
