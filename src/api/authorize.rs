@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use actix_web::http::header::USER_AGENT;
-use actix_web::{HttpRequest, HttpResponse, web::Path};
+use actix_web::{HttpRequest, HttpResponse, web, web::Path};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -163,13 +163,13 @@ pub async fn by_tenant(decider: Decider, (tenant, (http, Raw(body))): (Path<Stri
 }
 
 /// `POST /v1/authorize/batch`
-pub async fn batch(decider: Decider, (http, Raw(body)): (HttpRequest, Raw<MAX_BODY_BYTES>)) -> Answer {
+pub async fn batch(decider: Decider, (http, body): (HttpRequest, web::Payload)) -> Answer {
+    // A megabyte is read for nobody whose key is not good.
+    decider.kavach.authenticate().await?;
+    let Raw(body) = Raw::<MAX_BODY_BYTES>::of(&http, body).await?;
     let received = Instant::now();
-    let read = read_batch(&Connection::of(&decider, &http), &body);
-    if read.is_err() {
-        decider.kavach.authenticate().await?;
-    }
-    let results = decider.kavach.authorize_batch(read?, received).await?;
+    let requests = read_batch(&Connection::of(&decider, &http), &body)?;
+    let results = decider.kavach.authorize_batch(requests, received).await?;
     views::json(HttpResponse::Ok(), &BatchAnswer { results })
 }
 
