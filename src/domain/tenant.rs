@@ -447,7 +447,8 @@ impl Tenant {
             Change::TokenRotated { agent, token, grace_until } => self.change_agent(*agent, |agent| {
                 let profile = Arc::make_mut(&mut agent.profile);
                 let old = std::mem::replace(&mut profile.token, *token);
-                profile.graced.retain(|graced| graced.until > at);
+                // Without grace every older token ends, those still in a grace too: one of them may have leaked.
+                profile.graced.retain(|graced| grace_until.is_some() && graced.until > at);
                 profile.graced.extend(grace_until.map(|until| GracedToken { token: old, until }));
                 profile.updated_at = at;
             }),
