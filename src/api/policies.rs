@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::auth::Admin;
 use super::error::Problem;
-use super::input::{Body, Query, Raw, page, parse};
+use super::input::{Body, Query, Raw, page, parse, trimmed};
 use super::routes::Answer;
 use super::views::{self, PolicyJson};
 use crate::domain::budget::Exceeded;
@@ -85,7 +85,7 @@ pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Q
         None => None,
     };
     let tenant = tenant_id.as_deref().map(TenantRef::parse);
-    let filter = PolicyFilter { tenant, agent, owner: user_id, status };
+    let filter = PolicyFilter { tenant, agent, owner: user_id.map(trimmed), status };
     views::list(&request, kavach.policies().list(filter, page(limit, cursor)?).await?, PolicyJson::from).await
 }
 
