@@ -75,12 +75,17 @@ pub const MAX_GRACE_SECONDS: u64 = 30 * 24 * 60 * 60;
 pub const MAX_RETENTION_DAYS: u32 = 36_500;
 /// Delegation depth a tenant can ask for: chains longer than this are a mistake, and each link costs a check.
 pub const MAX_DELEGATION_DEPTH: u32 = 32;
-/// Active agents a tenant can ask for.
-pub const MAX_AGENTS: u32 = 10_000_000;
+/// Agents of one tenant in all, revoked and expired ones too: they stay known, at most a KiB each, for good. A tenant
+/// key can make them at will, so there is an end to it where the tenant has no `maxAgents`.
+pub const MAX_ALL_AGENTS: usize = 2_000_000;
+/// Active agents a tenant can ask for: as many as it can have at all.
+pub const MAX_AGENTS: u32 = 2_000_000;
 /// Characters of an argument's value quoted in a reason.
 pub const MAX_QUOTED_CHARS: usize = 80;
 /// Budget policies of one tenant. Each matching one is checked and charged with every call.
 pub const MAX_POLICIES: usize = 10_000;
+/// Warnings that one answer shows: a person reads a few, and a batch's answer holds a thousand times as many.
+pub const MAX_WARNINGS: usize = 16;
 /// Calls that one usage report can add.
 pub const MAX_REPORTED_CALLS: u64 = 1_000_000_000;
 /// Settlements a tenant remembers, so that a repeat is answered as the first was. A decision older than all of them

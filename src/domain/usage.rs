@@ -73,6 +73,13 @@ impl Settlements {
         self.known.binary_search_by_key(&decision, |known| known.decision).ok().and_then(|at| self.known.get(at))
     }
 
+    /// Whether a decision without a known settlement is too old to get one. One older than all that are known would be
+    /// forgotten at once where there is no more room, and its repeat would find nothing.
+    fn is_closed(&self, decision: u64) -> bool {
+        let is_full = self.known.len() >= MAX_SETTLED;
+        decision <= self.closed_to || is_full && self.known.front().is_some_and(|oldest| decision < oldest.decision)
+    }
+
     /// Remembers a settlement, and forgets the one of the oldest decision where there are too many.
     pub fn insert(&mut self, settlement: Settlement) {
         if let Err(at) = self.known.binary_search_by_key(&settlement.decision, |known| known.decision) {
@@ -189,7 +196,7 @@ impl Tenant {
                 let problem = format!("names a decision that was settled at {}, not {cost}", settled.cost);
                 Err(Error::field(Code::AlreadySettled, "auditId", problem))
             }
-            None if decision.seq <= self.settlements().closed_to => {
+            None if self.settlements().is_closed(decision.seq) => {
                 let problem = "names a decision too old to be settled; report its cost without auditId";
                 Err(Error::field(Code::NotSettleable, "auditId", problem))
             }
@@ -249,5 +256,24 @@ mod tests {
         // Also where the one that comes is itself the oldest.
         settlements.insert(settlement(3));
         assert_eq!((settlements.get(3), settlements.closed_to), (None, 3));
+    }
+
+    #[test]
+    fn a_full_memory_takes_no_decision_older_than_all_it_knows() {
+        let mut settlements = Settlements::default();
+        let settle = |settlements: &mut Settlements, decision| {
+            assert!(!settlements.is_closed(decision), "{decision}");
+            let at = Timestamp::default();
+            settlements.insert(Settlement { decision, cost: Cost::default(), seq: 1_000_000, at });
+            assert!(settlements.get(decision).is_some(), "{decision}");
+        };
+        for decision in 0..MAX_SETTLED as u64 - 1 {
+            settle(&mut settlements, 100 + decision);
+        }
+        settle(&mut settlements, 50);
+        assert!(settlements.is_closed(49));
+        // A later one makes the oldest go.
+        settle(&mut settlements, 500_000);
+        assert!(settlements.get(50).is_none() && settlements.is_closed(50) && settlements.is_closed(99));
     }
 }

@@ -74,7 +74,26 @@ pub fn positional() -> Vec<Bad> {
         bad("POST", "/v1/agents", with(&agent, json!({ "permissions": [["a", ["b"]]] })), BODY, "permissions[0]"),
         bad("POST", "/v1/agents", with(&agent, json!({ "permissions": permission })), BODY, "timeWindow"),
         bad("POST", "/v1/authorize", json!(["agt_1", null, "read", "docs:1", null, null, null]), BODY, "body"),
+        bad(
+            "POST",
+            "/v1/authorize",
+            json!({ "agentId": "agt_1", "action": "read", "resource": "docs:1", "context": ["10.0.0.1"] }),
+            BODY,
+            "context",
+        ),
         bad("POST", "/v1/authorize/batch", json!([[]]), BODY, "body"),
+        bad(
+            "POST",
+            "/v1/authorize/batch",
+            json!({ "requests": [["agt_1", null, "read", "docs:1"]] }),
+            BODY,
+            "requests[0]",
+        ),
+        bad("POST", "/v1/agents/{agent}/rotate", json!([0]), BODY, "body"),
+        bad("POST", "/v1/policies", json!({ "limits": [5] }), BODY, "limits"),
+        bad("PATCH", "/v1/tenants/acme", json!({ "settings": [5] }), BODY, "settings"),
+        bad("POST", "/v1/usage", json!(["agt_1"]), BODY, "body"),
+        bad("POST", "/v1/delegations", json!([]), BODY, "body"),
     ]
 }
 
