@@ -25,7 +25,7 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The least time between two looks at what is new: under load one look serves the decisions of many flushes.
 const PAUSE: Duration = Duration::from_millis(25);
 /// How long a tenant that can't answer is left alone.
-const RETRY: Duration = Duration::from_millis(250);
+const RETRY: Duration = Duration::from_millis(500);
 /// Bytes of a stream that are made at a time. A stream far behind reads a whole segment anew for each: with a
 /// sixteenth of one at a time it still gets tens of megabytes a second.
 const CHUNK_BYTES: usize = 512 * 1024;
@@ -51,6 +51,9 @@ pub struct AuditStream {
     reached: HashMap<TenantTag, u64>,
     /// Tenants with something to read, and where to begin where nothing was read yet.
     waiting: BTreeMap<TenantTag, Start>,
+    /// The same of tenants that could not answer. They keep nobody else waiting.
+    postponed: BTreeMap<TenantTag, Start>,
+    next_try: Instant,
     reading: Option<(TenantTag, Oldest)>,
     next_look: Instant,
     keep_alive: Duration,
@@ -87,6 +90,8 @@ impl AuditStream {
             all: only.is_none(),
             reached: HashMap::new(),
             waiting: BTreeMap::new(),
+            postponed: BTreeMap::new(),
+            next_try: start,
             reading: None,
             next_look: start,
             keep_alive: KEEP_ALIVE,
@@ -162,6 +167,9 @@ impl AuditStream {
                     Err(error) => return Some(Err(error)),
                 }
             }
+            if Instant::now() >= self.next_try {
+                self.waiting.append(&mut self.postponed);
+            }
             if !self.waiting.is_empty() {
                 tokio::time::sleep_until(self.next_look.min(silence_ends)).await;
                 if Instant::now() >= self.next_look && !self.open_next().await {
@@ -173,11 +181,15 @@ impl AuditStream {
             if last_call.is_some_and(|last_call| Instant::now() >= last_call) {
                 return None;
             }
-            let wake = last_call.map_or(silence_ends, |last_call| last_call.min(silence_ends));
+            let next_try = (!self.postponed.is_empty()).then_some(self.next_try);
+            let wake = [last_call, next_try].into_iter().flatten().fold(silence_ends, Instant::min);
             match tokio::time::timeout_at(wake, self.follower.heard()).await {
                 Ok(Some(heard)) => {
                     for (tag, last_old) in heard {
-                        self.waiting.entry(tag).or_insert(Start::After(last_old));
+                        // Whoever waits already has an earlier place to begin at.
+                        if !self.postponed.contains_key(&tag) {
+                            self.waiting.entry(tag).or_insert(Start::After(last_old));
+                        }
                     }
                 }
                 Ok(None) => return None,
@@ -231,8 +243,8 @@ impl AuditStream {
             }
             Err(error) => match error.code() {
                 Code::TenantUnavailable | Code::Overloaded | Code::StorageUnavailable => {
-                    self.waiting.insert(tag, start);
-                    self.next_look = Instant::now() + RETRY;
+                    self.postponed.insert(tag, start);
+                    self.next_try = Instant::now() + RETRY;
                     true
                 }
                 Code::TenantNotFound if self.all => {

@@ -527,3 +527,31 @@ fn an_export_is_whole_while_writes_go_on() {
         stop.store(true, Ordering::Relaxed);
     });
 }
+
+#[test]
+fn a_tenant_that_is_down_holds_up_no_stream_and_is_left_out_of_no_export() {
+    let mut server = Server::start();
+    let operator = server.operator();
+    let tenants = ["acme", "globex", "initech"].map(|slug| operator.tenant(slug));
+    let agents = tenants.each_ref().map(|tenant| operator.reader(tenant));
+    for agent in &agents {
+        operator.granted(call(&agent.id));
+    }
+    server.stop();
+    // The one whose id comes first.
+    damage(&server.folder(&tenants[0].id), 0);
+    server.start_again();
+    let operator = server.operator();
+    let mut stream = Stream::open(server.base(), OPERATOR_KEY, "since=2000-01-01T00:00:00Z", None).unwrap();
+    let seen = stream.take(2);
+    let id = operator.granted(call(&agents[2].id));
+    let live = stream.next().unwrap();
+    let mut shown: Vec<_> = seen.iter().map(|entry| entry["tenantId"].as_str().unwrap()).collect();
+    shown.sort_unstable();
+    let mut up = [tenants[1].id.as_str(), tenants[2].id.as_str()];
+    up.sort_unstable();
+    assert_eq!((shown, &live["id"]), (up.to_vec(), &json!(id)));
+    operator.get("/v1/audit/export").problem(503, "TENANT_UNAVAILABLE");
+    operator.get("/v1/audit/stream?tenantId=acme").problem(503, "TENANT_UNAVAILABLE");
+    assert_eq!(operator.get("/v1/audit/export?tenantId=initech").items().len(), 2);
+}
