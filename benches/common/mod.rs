@@ -14,6 +14,10 @@ use kavach::fixture::tools;
 use kavach::journal::{self, DataDir, Journal, JournalOptions, codec};
 use tempfile::TempDir;
 
+/// The program's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Whether figures are wanted. Otherwise each bench runs once, as a test, on little data.
 pub fn measuring() -> bool {
     let given = |wanted| std::env::args().any(|arg| arg == wanted);

@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web::Path};
 use serde::Deserialize;
 
 use super::auth::Admin;
-use super::input::{Body, Query, Raw, page, parse};
+use super::input::{Body, Query, Raw, page, parse, trimmed};
 use super::routes::Answer;
 use super::views::{self, AgentJson};
 use crate::domain::agent_commands::{AgentPatch, NewAgent};
@@ -44,7 +44,7 @@ pub async fn create(Admin(kavach): Admin, Body(new): Body<NewAgent>) -> Answer {
 pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<ListQuery>)) -> Answer {
     let ListQuery { tenant_id, user_id, status, r#type, limit, cursor } = query;
     let tenant = tenant_id.as_deref().map(TenantRef::parse);
-    let filter = AgentFilter { tenant, owner: user_id, status, kind: r#type };
+    let filter = AgentFilter { tenant, owner: user_id.map(trimmed), status, kind: r#type };
     let agents = kavach.agents().list(filter, page(limit, cursor)?).await?;
     views::list(&request, agents, |view| AgentJson::new(&view, None)).await
 }

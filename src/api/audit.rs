@@ -99,7 +99,8 @@ impl ListQuery {
         if actions.len() > MAX_FILTER_ACTIONS {
             return Err(invalid("actions", format!("must name at most {MAX_FILTER_ACTIONS} actions")));
         }
-        let filter = AuditFilter { kind, agent, owner: user_id, since, until, actions, result };
+        let filter =
+            AuditFilter { kind, agent, owner: user_id.map(|text| text.trim().into()), since, until, actions, result };
         Ok((tenant_id.as_deref().map(TenantRef::parse), filter))
     }
 }

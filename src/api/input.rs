@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::Problem;
+use super::objects::Objects;
 use crate::domain::limits::MAX_PAGE;
 use crate::domain::{Code, Error};
 use crate::service::PageRequest;
@@ -36,18 +37,34 @@ impl<const LIMIT: usize> FromRequest for Raw<LIMIT> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let body = web::Payload::from_request(request, payload);
-        let declared = request.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
-        Box::pin(async move {
-            // A body that says it is too large need not be read.
-            if declared.is_some_and(|length: usize| length > LIMIT) {
-                return Err(Problem::too_large(LIMIT));
-            }
-            match body.await.map_err(Problem::from)?.to_bytes_limited(LIMIT).await {
-                Ok(Ok(bytes)) => Ok(Self(bytes)),
-                Ok(Err(problem)) => Err(Problem::new(Code::InvalidBody, format!("the body can't be read: {problem}"))),
-                Err(_) => Err(Problem::too_large(LIMIT)),
-            }
-        })
+        let declared = declared_length(request);
+        Box::pin(async move { Self::read(declared, body.await.map_err(Problem::from)?).await })
+    }
+}
+
+fn declared_length(request: &HttpRequest) -> Option<usize> {
+    request.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse().ok())
+}
+
+impl<const LIMIT: usize> Raw<LIMIT> {
+    /// Reads a body that was not read yet, so that a handler can look at who calls before.
+    ///
+    /// # Errors
+    /// `PAYLOAD_TOO_LARGE`, or `INVALID_BODY` where it breaks off.
+    pub async fn of(request: &HttpRequest, body: web::Payload) -> Result<Self, Problem> {
+        Self::read(declared_length(request), body).await
+    }
+
+    async fn read(declared: Option<usize>, body: web::Payload) -> Result<Self, Problem> {
+        // A body that says it is too large need not be read.
+        if declared.is_some_and(|length| length > LIMIT) {
+            return Err(Problem::too_large(LIMIT));
+        }
+        match body.to_bytes_limited(LIMIT).await {
+            Ok(Ok(bytes)) => Ok(Self(bytes)),
+            Ok(Err(problem)) => Err(Problem::new(Code::InvalidBody, format!("the body can't be read: {problem}"))),
+            Err(_) => Err(Problem::too_large(LIMIT)),
+        }
     }
 }
 
@@ -84,7 +101,7 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
 /// `INVALID_BODY`.
 pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
     let mut parser = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut parser).map_err(|problem| {
+    let value = serde_path_to_error::deserialize(Objects(&mut parser)).map_err(|problem| {
         let path = problem.path().to_string();
         match path.as_str() {
             "." | "?" => invalid(None, problem.inner()),
@@ -95,11 +112,27 @@ pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
+/// The same for a value that is most likely a good one: the error does not say where in the value.
+///
+/// # Errors
+/// What the parser says.
+pub fn parse_fast<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, serde_json::Error> {
+    let mut parser = serde_json::Deserializer::from_slice(bytes);
+    let value = T::deserialize(Objects(&mut parser))?;
+    parser.end()?;
+    Ok(value)
+}
+
 fn invalid(field: Option<&str>, problem: &serde_json::Error) -> Problem {
     Problem(match field {
         Some(field) => Error::field(Code::InvalidBody, field, format!("can't be read: {problem}")),
         None => Error::new(Code::InvalidBody, format!("the body can't be read: {problem}")),
     })
+}
+
+/// An owner's name that a filter asks for. It is kept without space around it, so it is looked for without.
+pub fn trimmed(name: String) -> String {
+    name.trim().to_owned()
 }
 
 /// Checks the paging fields of a query.

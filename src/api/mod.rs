@@ -5,7 +5,7 @@
 //! | every route with who may call it | [`routes`] |
 //! | how a handler comes by its caller | [`auth`] |
 //! | how an error becomes an answer | [`error`] |
-//! | how bodies and queries are read | [`input`] |
+//! | how bodies and queries are read | [`input`], and `objects` for what is an object |
 //! | answers that are made while they are sent | [`streaming`] |
 //! | the JSON of answers | [`views`] |
 
@@ -17,6 +17,7 @@ pub mod delegations;
 pub mod error;
 pub mod health;
 pub mod input;
+mod objects;
 pub mod policies;
 pub mod routes;
 pub mod streaming;

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::auth::Admin;
 use super::error::Problem;
-use super::input::{Body, Query, Raw, page, parse};
+use super::input::{Body, Query, Raw, page, parse, trimmed};
 use super::routes::Answer;
 use super::views::{self, PolicyJson};
 use crate::domain::budget::Exceeded;
@@ -61,6 +61,8 @@ struct CheckJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
     warnings: Vec<Exceeded>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more_warnings: Option<usize>,
     policies: Vec<PolicyJson>,
 }
 
@@ -83,7 +85,7 @@ pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Q
         None => None,
     };
     let tenant = tenant_id.as_deref().map(TenantRef::parse);
-    let filter = PolicyFilter { tenant, agent, owner: user_id, status };
+    let filter = PolicyFilter { tenant, agent, owner: user_id.map(trimmed), status };
     views::list(&request, kavach.policies().list(filter, page(limit, cursor)?).await?, PolicyJson::from).await
 }
 
@@ -121,6 +123,7 @@ pub async fn check(Admin(kavach): Admin, Body(body): Body<CheckBody>) -> Answer 
         retry_after: denied.as_ref().map(|denied| denied.retry_after),
         reason: denied.map(|denied| denied.message),
         warnings: check.warnings,
+        more_warnings: Some(check.more_warnings).filter(|more| *more > 0),
         policies: policies.into_iter().map(PolicyJson::from).collect(),
     };
     views::json(HttpResponse::Ok(), &answer)

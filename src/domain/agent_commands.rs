@@ -9,7 +9,7 @@ use super::arguments::compact;
 use super::error::{Code, Error};
 use super::event::{By, Change};
 use super::id::{AgentId, TenantId};
-use super::limits::{MAX_GRACE_SECONDS, MAX_GRACED_TOKENS, MAX_METADATA_BYTES};
+use super::limits::{MAX_ALL_AGENTS, MAX_GRACE_SECONDS, MAX_GRACED_TOKENS, MAX_METADATA_BYTES};
 use super::permission::{PermissionSet, PermissionSpec};
 use super::secret::SecretHash;
 use super::settings::given;
@@ -101,6 +101,11 @@ pub fn unknown_agent(id: &str) -> Error {
     Error::new(Code::UnknownAgent, format!("there is no agent '{}'", super::text::quote(id)))
 }
 
+/// The same error where a body names the agent.
+pub fn no_such_agent(id: &str) -> Error {
+    Error::field(Code::UnknownAgent, "agentId", format!("names no agent: {}", unknown_agent(id).message()))
+}
+
 fn unrevoked(tenant: &Tenant, id: AgentId) -> Result<&Agent, Error> {
     let agent = existing(tenant, id)?;
     if agent.profile.revoked {
@@ -129,6 +134,14 @@ fn check_room(tenant: &Tenant, now: Timestamp) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+fn check_total(agents: usize) -> Result<(), Error> {
+    if agents < MAX_ALL_AGENTS {
+        return Ok(());
+    }
+    let message = format!("the tenant has {agents} agents in all, active or not, and {MAX_ALL_AGENTS} is the most");
+    Err(Error::new(Code::AgentLimitExceeded, message))
 }
 
 fn parse_metadata(json: Option<&RawValue>) -> Result<Option<Box<str>>, Error> {
@@ -175,6 +188,7 @@ impl Command for CreateAgent {
 
     fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, AgentId), Error> {
         check_type(tenant, self.spec.kind)?;
+        check_total(tenant.agents().len())?;
         if self.spec.expires_at.is_none_or(|expires| expires > moment.at) {
             check_room(tenant, moment.at)?;
         }
@@ -308,5 +322,16 @@ impl Command for RotateToken {
 
     fn reply(tenant: &Tenant, id: AgentId, now: Timestamp) -> Option<AgentView> {
         AgentView::find(tenant, id, now).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_that_are_over_count_too() {
+        assert!(check_total(MAX_ALL_AGENTS - 1).is_ok());
+        assert_eq!(check_total(MAX_ALL_AGENTS).unwrap_err().code(), Code::AgentLimitExceeded);
     }
 }

@@ -8,6 +8,7 @@ use super::cost::Cost;
 use super::error::Code;
 use super::explain::{Step, Trace};
 use super::id::PolicyId;
+use super::limits::MAX_WARNINGS;
 use super::policy::{Amount, Meter, Policy, PolicyAction};
 use super::tenant::Tenant;
 use super::time::Timestamp;
@@ -54,8 +55,10 @@ impl Exceeded {
 pub struct BudgetCheck {
     /// The most severe exceeded policy that denies the call, the oldest of those.
     pub denied_by: Option<Box<Exceeded>>,
-    /// Exceeded policies that only warn.
+    /// Exceeded policies that only warn, oldest first, and not more than an answer shows.
     pub warnings: Vec<Exceeded>,
+    /// How many more there are.
+    pub more_warnings: usize,
 }
 
 impl Tenant {
@@ -74,11 +77,16 @@ impl Tenant {
                 }
             }
             let Some(meter) = worst else { continue };
-            let exceeded = Exceeded::new(policy, &meter);
-            if exceeded.action == PolicyAction::Warn {
-                check.warnings.push(exceeded);
-            } else if check.denied_by.as_ref().is_none_or(|denied| exceeded.action > denied.action) {
-                check.denied_by = Some(Box::new(exceeded));
+            // A sentence is made only where it is shown: thousands of policies may be exceeded.
+            let action = policy.profile.action;
+            if action == PolicyAction::Warn {
+                if check.warnings.len() < MAX_WARNINGS {
+                    check.warnings.push(Exceeded::new(policy, &meter));
+                } else {
+                    check.more_warnings += 1;
+                }
+            } else if check.denied_by.as_ref().is_none_or(|denied| action > denied.action) {
+                check.denied_by = Some(Box::new(Exceeded::new(policy, &meter)));
             }
         }
         check
@@ -99,5 +107,30 @@ fn step(policy: &Policy, meter: &Meter) -> Step {
         policy: Some(policy.profile.id),
         detail: format!("{name}: {used} of {max} used, {requested} requested{disabled}"),
         ..Step::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Request;
+    use crate::domain::delegation_tests::{World, permissions};
+    use crate::domain::policy_commands::{CreatePolicy, NewPolicy};
+
+    #[test]
+    fn warnings_past_what_an_answer_shows_are_counted() {
+        let mut world = World::new(None);
+        let agent = world.agent(permissions(r#"[{"resource":"*","actions":["*"]}]"#));
+        let request = Request::new("read", "docs:1").unwrap();
+        for count in 1..=MAX_WARNINGS + 4 {
+            let new: NewPolicy = serde_json::from_str(r#"{"limits":{"maxCallsPerDay":0},"action":"warn"}"#).unwrap();
+            world.run(CreatePolicy::parse(new).unwrap()).unwrap();
+            let decision = world.peek(agent, &request);
+            assert!(decision.allowed);
+            assert_eq!(decision.warnings.len(), count.min(MAX_WARNINGS));
+            assert_eq!(decision.more_warnings, count.saturating_sub(MAX_WARNINGS));
+            let json = serde_json::to_value(&decision).unwrap();
+            assert_eq!(json.get("moreWarnings").is_some(), count > MAX_WARNINGS, "{json}");
+        }
     }
 }

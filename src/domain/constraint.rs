@@ -1,6 +1,6 @@
 //! What a permission demands besides a match: a time of day, an address, arguments, approval, a rate.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::arguments::each_string;
 use super::error::{Code, Error};
 use super::glob;
-use super::limits::{MAX_ARG_PATTERN_BYTES, MAX_ARG_PATTERNS, MAX_CACHED_REGEXES, MAX_IP_NETS, MAX_REGEX_BYTES};
+use super::limits::{
+    MAX_ARG_PATTERN_BYTES, MAX_ARG_PATTERNS, MAX_CACHED_REGEXES, MAX_IP_NETS, MAX_KEPT_REGEX_BYTES, MAX_MATCH_STEPS,
+    MAX_MATCHED_BYTES, MAX_REGEX_BYTES, REGEX_COMPILE_STEPS, REGEX_STEPS_PER_BYTE,
+};
 use super::text::quote;
 use super::time::Timestamp;
 
@@ -52,6 +55,16 @@ pub struct Constraints {
     require_approval: Option<bool>,
 }
 
+/// Where constraints come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A request: all is checked.
+    Request,
+    /// The journal or a snapshot, whose content was a request once. It is not held against today's limits, and no
+    /// regular expression is compiled before a call needs it.
+    Stored,
+}
+
 /// The facts of a call that constraints look at.
 pub struct Facts<'a> {
     /// The call's arguments as JSON.
@@ -60,6 +73,26 @@ pub struct Facts<'a> {
     pub ip: Option<IpAddr>,
     /// When the call is decided.
     pub at: Timestamp,
+    /// What may still be done to match the arguments.
+    pub steps: Steps,
+}
+
+/// Steps that a decision may still take to match arguments. At none, nothing matches.
+pub struct Steps(Cell<usize>);
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self(Cell::new(MAX_MATCH_STEPS))
+    }
+}
+
+impl Steps {
+    /// Takes so many, or all that are left where those are fewer. Answers whether there were enough.
+    fn take(&self, count: usize) -> bool {
+        let left = self.0.get().checked_sub(count);
+        self.0.set(left.unwrap_or(0));
+        left.is_some()
+    }
 }
 
 /// A constraint that does not hold.
@@ -75,18 +108,25 @@ impl Constraints {
     ///
     /// # Errors
     /// `INVALID_PATTERN` or `INVALID_FIELD`, naming the constraint.
-    pub fn parse(field: &str, spec: ConstraintsSpec) -> Result<Self, Error> {
+    pub fn parse(field: &str, spec: ConstraintsSpec, source: Source) -> Result<Self, Error> {
         let ConstraintsSpec { max_calls_per_hour, allowed_arg_patterns, time_window, ip_allowlist, require_approval } =
             spec;
         Ok(Self {
             max_calls_per_hour,
             arg_patterns: allowed_arg_patterns
-                .map(|patterns| parse_arg_patterns(&format!("{field}.allowedArgPatterns"), patterns))
+                .map(|patterns| {
+                    if source == Source::Request {
+                        check_arg_patterns(&format!("{field}.allowedArgPatterns"), &patterns)?;
+                    }
+                    Ok(patterns.into_iter().map(String::into_boxed_str).collect())
+                })
                 .transpose()?,
             time_window: time_window
                 .map(|window| parse_time_window(&format!("{field}.timeWindow"), &window))
                 .transpose()?,
-            ip_allowlist: ip_allowlist.map(|nets| parse_nets(&format!("{field}.ipAllowlist"), &nets)).transpose()?,
+            ip_allowlist: ip_allowlist
+                .map(|nets| parse_nets(&format!("{field}.ipAllowlist"), &nets, source))
+                .transpose()?,
             require_approval,
         })
     }
@@ -129,7 +169,7 @@ impl Constraints {
             step("ipAllowlist", not_allowed_ip(nets, facts.ip))?;
         }
         if let Some(patterns) = arg_patterns {
-            step("allowedArgPatterns", unmatched_argument(patterns, facts.arguments, regexes))?;
+            step("allowedArgPatterns", unmatched_argument(patterns, facts, regexes))?;
         }
         if *require_approval == Some(true) {
             let reason = "This call requires approval by a person".to_owned();
@@ -157,38 +197,74 @@ fn not_allowed_ip(nets: &[IpNet], ip: Option<IpAddr>) -> Option<Failure> {
     Some(Failure { code: Code::IpNotAllowed, reason })
 }
 
-fn unmatched_argument(patterns: &[Box<str>], arguments: Option<&str>, regexes: &RegexCache) -> Option<Failure> {
-    let mut unmatched = None;
-    let (shown, all_match) = each_string(arguments.unwrap_or("{}"), |value| {
-        let matches = patterns.iter().any(|pattern| arg_matches(pattern, value, regexes));
-        if !matches {
-            unmatched = Some(quote(value));
-        }
-        matches
-    });
+fn unmatched_argument(patterns: &[Box<str>], facts: &Facts<'_>, regexes: &RegexCache) -> Option<Failure> {
+    let Facts { arguments, steps, .. } = facts;
+    let arguments = arguments.unwrap_or("{}");
+    let mut problem = None;
+    // Reading the arguments is work too.
+    let (shown, all_match) = if steps.take(arguments.len()) {
+        each_string(arguments, |value| {
+            problem = unmatched_value(patterns, value, steps, regexes);
+            problem.is_none()
+        })
+    } else {
+        problem = Some(too_much_work());
+        (0, false)
+    };
     if shown > 0 && all_match {
         return None;
     }
-    let wanted: Vec<_> = patterns.iter().take(3).map(|pattern| format!("'{pattern}'")).collect();
-    let more = patterns.len().saturating_sub(wanted.len());
-    let wanted =
-        if more == 0 { wanted.join(" or ") } else { format!("{} or {more} other patterns", wanted.join(" or ")) };
-    let reason = match unmatched {
-        Some(value) => format!("Argument value '{value}' does not match pattern {wanted}"),
-        None => format!("The call has no string argument, so it does not match pattern {wanted}"),
-    };
+    let reason = problem.unwrap_or_else(|| {
+        format!("The call has no string argument, so it does not match pattern {}", any_of(patterns))
+    });
     Some(Failure { code: Code::ArgumentNotAllowed, reason })
 }
 
-fn arg_matches(pattern: &str, value: &str, regexes: &RegexCache) -> bool {
-    if pattern.starts_with('^') {
-        regexes.get(pattern).is_some_and(|regex| regex.is_match(value))
+/// Why a string argument is not allowed, where it is not.
+fn unmatched_value(patterns: &[Box<str>], value: &str, steps: &Steps, regexes: &RegexCache) -> Option<String> {
+    if value.len() > MAX_MATCHED_BYTES {
+        let (length, quoted) = (value.len(), quote(value));
+        return Some(format!(
+            "Argument value '{quoted}' has {length} bytes, and one that has to match a pattern may have {MAX_MATCHED_BYTES}"
+        ));
+    }
+    if patterns.iter().any(|pattern| arg_matches(pattern, value, steps, regexes)) {
+        return None;
+    }
+    if steps.0.get() == 0 {
+        return Some(too_much_work());
+    }
+    Some(format!("Argument value '{}' does not match pattern {}", quote(value), any_of(patterns)))
+}
+
+fn too_much_work() -> String {
+    "The arguments take more work to match against the patterns than one decision may".to_owned()
+}
+
+fn any_of(patterns: &[Box<str>]) -> String {
+    let wanted: Vec<_> = patterns.iter().take(3).map(|pattern| format!("'{pattern}'")).collect();
+    let more = patterns.len().saturating_sub(wanted.len());
+    if more == 0 { wanted.join(" or ") } else { format!("{} or {more} other patterns", wanted.join(" or ")) }
+}
+
+fn arg_matches(pattern: &str, value: &str, steps: &Steps, regexes: &RegexCache) -> bool {
+    if is_regex(pattern) {
+        steps.take((value.len() + 1) * REGEX_STEPS_PER_BYTE)
+            && regexes.get(pattern, steps).is_some_and(|regex| regex.is_match(value))
     } else {
-        glob::matches(pattern, value)
+        let mut left = steps.0.get();
+        let matches = glob::matches(pattern, value, &mut left);
+        steps.0.set(left);
+        matches
     }
 }
 
-fn parse_arg_patterns(field: &str, patterns: Vec<String>) -> Result<Box<[Box<str>]>, Error> {
+/// Whether an argument pattern is a regular expression rather than a glob.
+pub fn is_regex(pattern: &str) -> bool {
+    pattern.starts_with('^')
+}
+
+fn check_arg_patterns(field: &str, patterns: &[String]) -> Result<(), Error> {
     list_size(field, patterns.len(), MAX_ARG_PATTERNS)?;
     for (at, pattern) in patterns.iter().enumerate() {
         let field = format!("{field}[{at}]");
@@ -196,8 +272,8 @@ fn parse_arg_patterns(field: &str, patterns: Vec<String>) -> Result<Box<[Box<str
             let problem = format!("must have 1 to {MAX_ARG_PATTERN_BYTES} bytes");
             return Err(Error::field(Code::InvalidPattern, &field, problem));
         }
-        if pattern.starts_with('^') {
-            compile(pattern).map_err(|error| {
+        if is_regex(pattern) {
+            compile(pattern, MAX_REGEX_BYTES).map_err(|error| {
                 let problem = match error {
                     regex::Error::CompiledTooBig(_) => {
                         format!("is a regular expression that takes over {MAX_REGEX_BYTES} bytes when compiled")
@@ -213,11 +289,11 @@ fn parse_arg_patterns(field: &str, patterns: Vec<String>) -> Result<Box<[Box<str
             })?;
         }
     }
-    Ok(patterns.into_iter().map(String::into_boxed_str).collect())
+    Ok(())
 }
 
-fn compile(pattern: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).dfa_size_limit(MAX_REGEX_BYTES).build()
+fn compile(pattern: &str, max_bytes: usize) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern).size_limit(max_bytes).dfa_size_limit(MAX_KEPT_REGEX_BYTES).build()
 }
 
 fn parse_time_window(field: &str, spec: &TimeWindowSpec) -> Result<(u16, u16), Error> {
@@ -247,8 +323,10 @@ fn clock_text(minute: u16) -> String {
     format!("{:02}:{:02}", minute / 60, minute % 60)
 }
 
-fn parse_nets(field: &str, texts: &[String]) -> Result<Box<[IpNet]>, Error> {
-    list_size(field, texts.len(), MAX_IP_NETS)?;
+fn parse_nets(field: &str, texts: &[String], source: Source) -> Result<Box<[IpNet]>, Error> {
+    if source == Source::Request {
+        list_size(field, texts.len(), MAX_IP_NETS)?;
+    }
     let parse = |(at, text): (usize, &String)| {
         parse_net(text).ok_or_else(|| {
             let problem = format!("must be an IP address or a network such as 10.0.0.0/8, not '{}'", quote(text));
@@ -281,23 +359,41 @@ fn list_size(field: &str, count: usize, most: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Compiled regular expressions by their text. They are built when first needed and forgotten when there are too
-/// many, so what a tenant's patterns can take of memory is bounded. It holds no fact: a copy of it is empty.
+/// Compiled regular expressions by their text. They are built when first needed, and where there are too many the one
+/// that was needed longest ago is forgotten, so what a tenant's patterns can take of memory is bounded. It holds no
+/// fact: a copy of it is empty.
 #[derive(Debug, Default)]
-pub struct RegexCache(RefCell<HashMap<Box<str>, Arc<Regex>>>);
+pub struct RegexCache {
+    known: RefCell<HashMap<Box<str>, CachedRegex>>,
+    /// Look-ups so far.
+    clock: Cell<u64>,
+}
+
+#[derive(Debug)]
+struct CachedRegex {
+    regex: Arc<Regex>,
+    used: Cell<u64>,
+}
 
 impl RegexCache {
-    fn get(&self, pattern: &str) -> Option<Arc<Regex>> {
-        if let Some(regex) = self.0.borrow().get(pattern) {
-            return Some(Arc::clone(regex));
+    fn get(&self, pattern: &str, steps: &Steps) -> Option<Arc<Regex>> {
+        let now = self.clock.get() + 1;
+        self.clock.set(now);
+        if let Some(cached) = self.known.borrow().get(pattern) {
+            cached.used.set(now);
+            return Some(Arc::clone(&cached.regex));
+        }
+        if !steps.take(REGEX_COMPILE_STEPS) {
+            return None;
         }
         // Every pattern was compiled once when it was set, so this fails for none.
-        let regex = Arc::new(compile(pattern).ok()?);
-        let mut known = self.0.borrow_mut();
+        let regex = Arc::new(compile(pattern, MAX_KEPT_REGEX_BYTES).ok()?);
+        let mut known = self.known.borrow_mut();
         if known.len() >= MAX_CACHED_REGEXES {
-            known.clear();
+            let oldest = known.iter().min_by_key(|(_, cached)| cached.used.get()).map(|(text, _)| text.clone());
+            oldest.and_then(|text| known.remove(&text));
         }
-        known.insert(pattern.into(), Arc::clone(&regex));
+        known.insert(pattern.into(), CachedRegex { regex: Arc::clone(&regex), used: Cell::new(now) });
         Some(regex)
     }
 }
@@ -307,7 +403,7 @@ mod tests {
     use super::*;
 
     fn parse(json: &str) -> Result<Constraints, Error> {
-        Constraints::parse("constraints", serde_json::from_str(json).unwrap())
+        Constraints::parse("constraints", serde_json::from_str(json).unwrap(), Source::Request)
     }
 
     fn check(constraints: &str, facts: &Facts<'_>) -> Option<Code> {
@@ -316,16 +412,16 @@ mod tests {
     }
 
     fn with_arguments(json: &str) -> Facts<'_> {
-        Facts { arguments: Some(json), ip: None, at: Timestamp::default() }
+        Facts { arguments: Some(json), ip: None, at: Timestamp::default(), steps: Steps::default() }
     }
 
     fn at_clock(clock: &str) -> Facts<'static> {
         let at = Timestamp::parse("at", &format!("2026-03-01T{clock}:30Z")).unwrap();
-        Facts { arguments: None, ip: None, at }
+        Facts { arguments: None, ip: None, at, steps: Steps::default() }
     }
 
     fn from_ip(ip: &str) -> Facts<'static> {
-        Facts { arguments: None, ip: Some(ip.parse().unwrap()), at: Timestamp::default() }
+        Facts { arguments: None, ip: Some(ip.parse().unwrap()), at: Timestamp::default(), steps: Steps::default() }
     }
 
     #[test]
@@ -338,6 +434,60 @@ mod tests {
         assert_eq!(check(globs, &with_arguments(r#"{"repo":"repo-17x"}"#)), denied);
         assert_eq!(check(globs, &with_arguments(r#"{"n":5,"/srv/data/key":1}"#)), denied, "no string to match");
         assert_eq!(check(globs, &at_clock("00:00")), denied, "no arguments at all");
+    }
+
+    #[test]
+    fn a_long_argument_and_one_that_takes_too_much_work_are_denied_and_told_so() {
+        let reason = |constraints: &str, arguments: &str| {
+            let facts = with_arguments(arguments);
+            let checked = parse(constraints).unwrap().check(&facts, &RegexCache::default(), |_, _| {});
+            checked.err().map(|failure| (failure.code, failure.reason))
+        };
+        let all = r#"{"allowedArgPatterns":["**"]}"#;
+        assert_eq!(reason(all, &format!(r#"{{"a":"{}"}}"#, "a".repeat(MAX_MATCHED_BYTES))), None);
+        let (code, told) = reason(all, &format!(r#"{{"a":"{}"}}"#, "a".repeat(MAX_MATCHED_BYTES + 1))).unwrap();
+        assert_eq!(code, Code::ArgumentNotAllowed);
+        assert!(told.contains("has 4097 bytes"), "{told}");
+
+        let hostile: Vec<String> = (0..MAX_ARG_PATTERNS).map(|at| format!("*{}{at}", "a".repeat(250))).collect();
+        let hostile = serde_json::json!({ "allowedArgPatterns": hostile }).to_string();
+        let started = std::time::Instant::now();
+        let (code, told) = reason(&hostile, &format!(r#"["{}"]"#, "a".repeat(MAX_MATCHED_BYTES))).unwrap();
+        assert_eq!(code, Code::ArgumentNotAllowed);
+        assert!(told.contains("more work"), "{told}");
+        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn the_cache_forgets_the_one_needed_longest_ago() {
+        let cache = RegexCache::default();
+        let get = |at: usize| cache.get(&format!("^{at}$"), &Steps::default()).unwrap();
+        let first = get(0);
+        for at in 1..=MAX_CACHED_REGEXES {
+            get(at);
+            assert!(Arc::ptr_eq(&first, &get(0)), "{at}");
+        }
+        assert_eq!(cache.known.borrow().len(), MAX_CACHED_REGEXES);
+        assert!(!cache.known.borrow().contains_key("^1$"));
+        // What one decision can compile is bounded.
+        let steps = Steps::default();
+        let compiled = (1_000..2_000).take_while(|at| cache.get(&format!("^{at}$"), &steps).is_some()).count();
+        assert_eq!(compiled, 2 * MAX_CACHED_REGEXES);
+    }
+
+    #[test]
+    fn what_is_stored_is_not_checked_again() {
+        let spec = ConstraintsSpec {
+            allowed_arg_patterns: Some(vec!["^(".to_owned(); MAX_ARG_PATTERNS + 1]),
+            ip_allowlist: Some(vec!["10.0.0.1".to_owned(); MAX_IP_NETS + 1]),
+            ..ConstraintsSpec::default()
+        };
+        assert!(Constraints::parse("constraints", spec.clone(), Source::Request).is_err());
+        let stored = Constraints::parse("constraints", spec.clone(), Source::Stored).unwrap();
+        assert_eq!(stored.spec(), spec);
+        let facts = Facts { ip: Some("10.0.0.1".parse().unwrap()), ..with_arguments(r#"["("]"#) };
+        let failure = stored.check(&facts, &RegexCache::default(), |_, _| {}).err().map(|failure| failure.code);
+        assert_eq!(failure, Some(Code::ArgumentNotAllowed), "one that can't be compiled matches nothing");
     }
 
     #[test]
@@ -404,6 +554,6 @@ mod tests {
         let json = r#"{"maxCallsPerHour":3,"allowedArgPatterns":["a*","^b"],"timeWindow":{"start":"22:00","end":"06:30"},
             "ipAllowlist":["10.0.0.0/8","192.0.2.7"],"requireApproval":false}"#;
         let spec: ConstraintsSpec = serde_json::from_str(json).unwrap();
-        assert_eq!(Constraints::parse("constraints", spec.clone()).unwrap().spec(), spec);
+        assert_eq!(Constraints::parse("constraints", spec.clone(), Source::Request).unwrap().spec(), spec);
     }
 }

@@ -51,7 +51,7 @@ impl Cost {
             return Err(refuse("must not be negative".to_owned()));
         }
         let (mantissa, exponent) = match number.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| malformed())?),
+            Some((mantissa, exponent)) => (mantissa, parse_exponent(exponent).ok_or_else(malformed)?),
             None => (number, 0),
         };
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -79,6 +79,15 @@ impl Cost {
             .ok_or_else(too_large)?;
         Ok(Self(millionths))
     }
+}
+
+/// Reads an exponent. One past all that could matter stays there, so that the number is told to be too large or small.
+fn parse_exponent(text: &str) -> Option<i32> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    Some(text.parse().unwrap_or(if text.starts_with('-') { i32::MIN } else { i32::MAX }))
 }
 
 impl fmt::Display for Cost {
@@ -130,6 +139,7 @@ mod tests {
             ("0.1000000000", 100_000),
             ("1000000000000", MAX_MILLIONTHS),
             ("0e999", 0),
+            ("0e99999999999", 0),
             ("10e-7", 1),
         ] {
             assert_eq!(Cost::parse("tokensCost", text).unwrap().millionths(), millionths, "{text}");
@@ -150,6 +160,15 @@ mod tests {
             "\"1\"",
         ] {
             assert_eq!(Cost::parse("tokensCost", text).unwrap_err().code(), Code::InvalidField, "{text}");
+        }
+        for (text, problem) in [
+            ("1e99999999999", "at most 1000000000000"),
+            ("1e-99999999999", "fractional digits"),
+            ("1e", "a number"),
+            ("1e+-1", "a number"),
+        ] {
+            let error = Cost::parse("tokensCost", text).unwrap_err();
+            assert!(error.message().contains(problem), "{text}: {error}");
         }
     }
 }

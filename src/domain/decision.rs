@@ -40,6 +40,15 @@ pub struct Decision {
     /// Policies that are exceeded and only warn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Exceeded>,
+    /// How many more of them there are than are shown.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub more_warnings: usize,
+}
+
+// Serde hands a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// What was decided, before it is recorded.
@@ -49,6 +58,7 @@ pub struct Verdict {
     owner: Option<Arc<str>>,
     outcome: Result<Grant, Denial>,
     warnings: Vec<Exceeded>,
+    more_warnings: usize,
 }
 
 /// Why a call is denied.
@@ -112,8 +122,8 @@ impl Verdict {
 
     /// The answer to the caller.
     pub fn answer(self, audit_id: Option<AuditId>) -> Decision {
-        let Self { agent: _, owner: _, outcome, warnings } = self;
-        let mut decision = Decision { audit_id, warnings, ..Decision::default() };
+        let Self { agent: _, owner: _, outcome, warnings, more_warnings } = self;
+        let mut decision = Decision { audit_id, warnings, more_warnings, ..Decision::default() };
         match outcome {
             Ok(_) => decision.allowed = true,
             Err(Denial { code, reason, retry_after, policy }) => {
@@ -135,13 +145,13 @@ impl Tenant {
             (_, Asked::Agent(id)) => (self.agent(id), Some(id)),
             (_, Asked::Caller | Asked::Nobody) => (None, None),
         };
-        let mut warnings = Vec::new();
+        let (mut warnings, mut more_warnings) = (Vec::new(), 0);
         let outcome = self.check(agent, request, moment.at, trace).and_then(|(agent, grant)| {
             if self.policies().is_empty() {
                 return Ok(grant);
             }
             let budgets = self.check_budgets(agent, request.cost.unwrap_or_default(), moment.at, trace);
-            warnings = budgets.warnings;
+            (warnings, more_warnings) = (budgets.warnings, budgets.more_warnings);
             budgets.denied_by.map_or(Ok(grant), |exceeded| Err(Denial::from(*exceeded)))
         });
         Verdict {
@@ -149,6 +159,7 @@ impl Tenant {
             owner: agent.map(|agent| Arc::clone(&agent.profile.spec.owner)),
             outcome,
             warnings,
+            more_warnings,
         }
     }
 

@@ -71,7 +71,7 @@ codes! {
     AlreadySettled "ALREADY_SETTLED" 409 "The decision was settled with another cost.";
     NotSettleable "NOT_SETTLEABLE" 409 "The decision was denied, or is too old to be settled.";
     PayloadTooLarge "PAYLOAD_TOO_LARGE" 413 "The body is over its limit.";
-    AgentLimitExceeded "AGENT_LIMIT_EXCEEDED" 422 "The tenant has as many active agents as its maxAgents allows.";
+    AgentLimitExceeded "AGENT_LIMIT_EXCEEDED" 422 "The tenant has as many active agents as its maxAgents allows, or as many in all as one may have.";
     AgentTypeNotAllowed "AGENT_TYPE_NOT_ALLOWED" 422 "The tenant's allowedAgentTypes does not hold this type.";
     DefaultTenantFixed "DEFAULT_TENANT_FIXED" 422 "The default tenant can't be suspended or deleted.";
     KeyLimitExceeded "KEY_LIMIT_EXCEEDED" 422 "The tenant has as many API keys as one may have.";

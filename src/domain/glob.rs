@@ -4,14 +4,16 @@
 ///
 /// Runs without recursion and remembers one place to go back to for each kind of star: the earliest way to match
 /// what follows a star is never worse than a later one, so older places are not needed again. The time is at most
-/// the product of the two lengths.
-pub fn matches(glob: &str, text: &str) -> bool {
+/// the product of the two lengths. Each step takes one from `left`; when there are none left, nothing matches.
+pub fn matches(glob: &str, text: &str, left: &mut usize) -> bool {
     let (glob, text) = (glob.as_bytes(), text.as_bytes());
     let (mut g, mut t) = (0, 0);
     // Where to go on in the glob, and from which byte of the text, if what follows the star fails.
     let mut star: Option<(usize, usize)> = None;
     let mut double_star: Option<(usize, usize)> = None;
     loop {
+        let Some(less) = left.checked_sub(1) else { return false };
+        *left = less;
         match (glob.get(g), text.get(t)) {
             (Some(b'*'), _) if glob.get(g + 1) == Some(&b'*') => {
                 // Three or more stars are a double star too.
@@ -52,7 +54,9 @@ mod tests {
     use proptest::prelude::*;
     use regex::Regex;
 
-    use super::*;
+    fn matches(glob: &str, text: &str) -> bool {
+        super::matches(glob, text, &mut usize::MAX.clone())
+    }
 
     /// The same meaning, spelled as a regular expression.
     fn by_regex(glob: &str, text: &str) -> bool {
@@ -105,5 +109,15 @@ mod tests {
         let text = "a".repeat(32 * 1024) + "b";
         assert!(!matches(&"*a".repeat(250), &text));
         assert!(!matches(&"**a".repeat(150), &text));
+    }
+
+    #[test]
+    fn without_steps_left_nothing_matches() {
+        let mut left = 10;
+        assert!(super::matches("a*", "ab", &mut left));
+        assert!(left > 0);
+        assert!(!super::matches("*", &"a".repeat(20), &mut left));
+        assert_eq!(left, 0);
+        assert!(!super::matches("a", "a", &mut left));
     }
 }

@@ -1,7 +1,7 @@
 //! Which permission grants a call: one of the agent's own, or one delegated to it.
 
 use super::agent::Agent;
-use super::constraint::{Facts, Failure};
+use super::constraint::{Facts, Failure, Steps};
 use super::decision::{Denial, stop};
 use super::delegation::{Delegation, DelegationStatus};
 use super::effective::{Question, Search};
@@ -176,7 +176,7 @@ impl Tenant {
         let mut call = Call {
             request,
             segments: Segments::of(request.resource()),
-            facts: Facts { arguments: request.arguments(), ip: request.ip, at },
+            facts: Facts { arguments: request.arguments(), ip: request.ip, at, steps: Steps::default() },
             trace,
             first_failure: None,
         };

@@ -22,11 +22,29 @@ pub const MAX_ACTIONS: usize = 64;
 pub const MAX_ARG_PATTERNS: usize = 64;
 /// Bytes of one argument pattern.
 pub const MAX_ARG_PATTERN_BYTES: usize = 512;
-/// Bytes a compiled regular expression may take: 512 bytes of text can ask for gigabytes (`.{9}{9}{9}…`).
-pub const MAX_REGEX_BYTES: usize = 256 * 1024;
-/// Compiled regular expressions a tenant keeps: they are built when first needed, and rebuilt when
-/// forgotten, so that a tenant's patterns can't fill the memory of the process.
-pub const MAX_CACHED_REGEXES: usize = 128;
+/// Regular expressions of one agent's permissions, or of one delegation's, in all: each may take a millisecond to
+/// compile, when it is set and again when it is first needed after a restart.
+pub const MAX_REGEXES: usize = 64;
+/// Bytes of all argument patterns of one agent's permissions, or of one delegation's.
+pub const MAX_ALL_ARG_PATTERN_BYTES: usize = 64 * 1024;
+/// Bytes a compiled regular expression may take: 512 bytes of text can ask for gigabytes (`.{9}{9}{9}…`). Two of `\w`
+/// or `\pL`, which are large tables, fit.
+pub const MAX_REGEX_BYTES: usize = 128 * 1024;
+/// The same for one that is kept already, and for what its matcher remembers while it runs. It is what could be set
+/// once: what was accepted then goes on to match.
+pub const MAX_KEPT_REGEX_BYTES: usize = 256 * 1024;
+/// Compiled regular expressions a tenant keeps: those of an agent and of a delegation to it. They are built when first
+/// needed, and rebuilt when forgotten, so that a tenant's patterns can't fill the memory of the process.
+pub const MAX_CACHED_REGEXES: usize = 2 * MAX_REGEXES;
+/// Bytes of a string argument that has to match a pattern: paths, names and addresses are shorter.
+pub const MAX_MATCHED_BYTES: usize = 4 * 1024;
+/// Steps one decision may take to match its arguments, over all permissions it looks at: some 20 ms of the
+/// costliest. A call with a few patterns takes hundreds.
+pub const MAX_MATCH_STEPS: usize = 16 * 1024 * 1024;
+/// Steps that a regular expression counts for each byte it is matched against.
+pub const REGEX_STEPS_PER_BYTE: usize = 16;
+/// Steps that compiling a regular expression counts: one decision compiles at most twice as many as are kept.
+pub const REGEX_COMPILE_STEPS: usize = MAX_MATCH_STEPS / MAX_CACHED_REGEXES / 2;
 /// Addresses or networks of one allowlist.
 pub const MAX_IP_NETS: usize = 256;
 /// Bytes of an agent's metadata as JSON.
@@ -57,12 +75,17 @@ pub const MAX_GRACE_SECONDS: u64 = 30 * 24 * 60 * 60;
 pub const MAX_RETENTION_DAYS: u32 = 36_500;
 /// Delegation depth a tenant can ask for: chains longer than this are a mistake, and each link costs a check.
 pub const MAX_DELEGATION_DEPTH: u32 = 32;
-/// Active agents a tenant can ask for.
-pub const MAX_AGENTS: u32 = 10_000_000;
+/// Agents of one tenant in all, revoked and expired ones too: they stay known, at most a KiB each, for good. A tenant
+/// key can make them at will, so there is an end to it where the tenant has no `maxAgents`.
+pub const MAX_ALL_AGENTS: usize = 2_000_000;
+/// Active agents a tenant can ask for: as many as it can have at all.
+pub const MAX_AGENTS: u32 = 2_000_000;
 /// Characters of an argument's value quoted in a reason.
 pub const MAX_QUOTED_CHARS: usize = 80;
 /// Budget policies of one tenant. Each matching one is checked and charged with every call.
 pub const MAX_POLICIES: usize = 10_000;
+/// Warnings that one answer shows: a person reads a few, and a batch's answer holds a thousand times as many.
+pub const MAX_WARNINGS: usize = 16;
 /// Calls that one usage report can add.
 pub const MAX_REPORTED_CALLS: u64 = 1_000_000_000;
 /// Settlements a tenant remembers, so that a repeat is answered as the first was. A decision older than all of them

@@ -138,21 +138,17 @@ impl Pattern {
 
     /// Whether every resource that matches `other` matches this too.
     pub fn covers(&self, other: &Self) -> bool {
-        let mut theirs = other.0.split(':').peekable();
+        let mut theirs = other.0.split(':');
         let mut ours = self.0.split(':').peekable();
         while let Some(part) = ours.next() {
             let Some(their) = theirs.next() else { return false };
-            let (our_last, their_last) = (ours.peek().is_none(), theirs.peek().is_none());
-            if part == "*" && our_last {
-                // One segment or more, whatever they are: theirs always has the one.
-                return true;
-            }
-            if their == "*" && their_last {
-                // It stands for any number of segments, and what is left of ours for a certain number, or for two
-                // at least.
-                return false;
-            }
-            if part != "*" && part != their {
+            if part == "*" {
+                // A last one covers what is left, which is a segment at least. Against one within, a last `*` of theirs
+                // is not enough, since more of ours follows.
+                if ours.peek().is_none() {
+                    return true;
+                }
+            } else if part != their {
                 return false;
             }
         }

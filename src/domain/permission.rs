@@ -11,9 +11,9 @@ use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::constraint::{Constraints, ConstraintsSpec};
+use super::constraint::{Constraints, ConstraintsSpec, Source, is_regex};
 use super::error::{Code, Error};
-use super::limits::{MAX_ACTION_BYTES, MAX_ACTIONS, MAX_PERMISSIONS};
+use super::limits::{MAX_ACTION_BYTES, MAX_ACTIONS, MAX_ALL_ARG_PATTERN_BYTES, MAX_PERMISSIONS, MAX_REGEXES};
 use super::pattern::{Pattern, Segments, Shape};
 use super::text::quote;
 
@@ -42,23 +42,14 @@ pub struct Permission {
 }
 
 impl Permission {
-    fn parse(field: &str, spec: PermissionSpec) -> Result<Self, Error> {
+    fn parse(field: &str, spec: PermissionSpec, source: Source) -> Result<Self, Error> {
         let PermissionSpec { resource, actions, constraints } = spec;
         let resource = Pattern::parse(&format!("{field}.resource"), &resource)?;
-        if actions.is_empty() || actions.len() > MAX_ACTIONS {
-            let problem = format!("must hold 1 to {MAX_ACTIONS} actions, not {}", actions.len());
-            return Err(Error::field(Code::InvalidField, &format!("{field}.actions"), problem));
-        }
-        for (at, action) in actions.iter().enumerate() {
-            let field = format!("{field}.actions[{at}]");
-            check_action(&field, action)?;
-            if action != ANY_ACTION && action.contains('*') {
-                let problem = format!("has a '*' in '{}': '*' alone is any action", quote(action));
-                return Err(Error::field(Code::InvalidPattern, &field, problem));
-            }
+        if source == Source::Request {
+            check_actions(field, &actions)?;
         }
         let constraints = constraints
-            .map(|spec| Constraints::parse(&format!("{field}.constraints"), spec))
+            .map(|spec| Constraints::parse(&format!("{field}.constraints"), spec, source))
             .transpose()?
             .filter(|constraints| *constraints != Constraints::default())
             .map(Box::new);
@@ -104,6 +95,45 @@ impl Permission {
     }
 }
 
+fn check_actions(field: &str, actions: &[String]) -> Result<(), Error> {
+    if actions.is_empty() || actions.len() > MAX_ACTIONS {
+        let problem = format!("must hold 1 to {MAX_ACTIONS} actions, not {}", actions.len());
+        return Err(Error::field(Code::InvalidField, &format!("{field}.actions"), problem));
+    }
+    for (at, action) in actions.iter().enumerate() {
+        let field = format!("{field}.actions[{at}]");
+        check_action(&field, action)?;
+        if action != ANY_ACTION && action.contains('*') {
+            let problem = format!("has a '*' in '{}': '*' alone is any action", quote(action));
+            return Err(Error::field(Code::InvalidPattern, &field, problem));
+        }
+    }
+    Ok(())
+}
+
+/// Checks what all permissions together may have, before any of it is compiled.
+fn check_totals(specs: &[PermissionSpec]) -> Result<(), Error> {
+    let refuse = |problem| Err(Error::field(Code::InvalidField, "permissions", problem));
+    if specs.len() > MAX_PERMISSIONS {
+        return refuse(format!("must hold at most {MAX_PERMISSIONS} permissions, not {}", specs.len()));
+    }
+    let constraints = specs.iter().filter_map(|spec| spec.constraints.as_ref());
+    let patterns = || constraints.clone().filter_map(|spec| spec.allowed_arg_patterns.as_ref()).flatten();
+    let bytes: usize = patterns().map(String::len).sum();
+    if bytes > MAX_ALL_ARG_PATTERN_BYTES {
+        return refuse(format!(
+            "must hold at most {MAX_ALL_ARG_PATTERN_BYTES} bytes of allowedArgPatterns in all, not {bytes}"
+        ));
+    }
+    let regexes = patterns().filter(|pattern| is_regex(pattern)).count();
+    if regexes > MAX_REGEXES {
+        return refuse(format!(
+            "must hold at most {MAX_REGEXES} regular expressions in allowedArgPatterns in all, not {regexes}"
+        ));
+    }
+    Ok(())
+}
+
 /// Checks an action that a call names.
 ///
 /// # Errors
@@ -136,8 +166,9 @@ pub struct PermissionSet {
 impl TryFrom<Vec<PermissionSpec>> for PermissionSet {
     type Error = Error;
 
+    /// Takes what was stored. It was a request's once, and was checked then.
     fn try_from(specs: Vec<PermissionSpec>) -> Result<Self, Error> {
-        Self::parse(specs)
+        Self::read(specs, Source::Stored)
     }
 }
 
@@ -167,19 +198,20 @@ impl PartialEq for PermissionSet {
 }
 
 impl PermissionSet {
-    /// Reads permissions and builds the index.
+    /// Reads a request's permissions and builds the index.
     ///
     /// # Errors
     /// `INVALID_PATTERN` or `INVALID_FIELD`, naming the field from `permissions[0]` on.
     pub fn parse(specs: Vec<PermissionSpec>) -> Result<Self, Error> {
-        if specs.len() > MAX_PERMISSIONS {
-            let problem = format!("must hold at most {MAX_PERMISSIONS} permissions, not {}", specs.len());
-            return Err(Error::field(Code::InvalidField, "permissions", problem));
-        }
+        check_totals(&specs)?;
+        Self::read(specs, Source::Request)
+    }
+
+    fn read(specs: Vec<PermissionSpec>, source: Source) -> Result<Self, Error> {
         let permissions: Box<[Permission]> = specs
             .into_iter()
             .enumerate()
-            .map(|(at, spec)| Permission::parse(&format!("permissions[{at}]"), spec))
+            .map(|(at, spec)| Permission::parse(&format!("permissions[{at}]"), spec, source))
             .collect::<Result<_, _>>()?;
         Ok(Self::index(permissions))
     }
@@ -353,6 +385,27 @@ mod tests {
             (spec("mcp:github", &["read"]), spec("mcp:*", &["read"]), false),
         ] {
             assert_eq!(covers(outer.clone(), inner.clone()), expected, "{outer:?} {inner:?}");
+        }
+    }
+
+    #[test]
+    fn patterns_are_limited_over_all_permissions_of_a_request_and_not_of_what_is_stored() {
+        let patterned = |pattern: &str, count: usize| {
+            let constraints =
+                ConstraintsSpec { allowed_arg_patterns: Some(vec![pattern.to_owned(); count]), ..Default::default() };
+            PermissionSpec { constraints: Some(constraints), ..spec("a", &["read"]) }
+        };
+        let half = MAX_REGEXES / 2;
+        assert!(PermissionSet::parse(vec![patterned("^a$", half), patterned("^b$", half)]).is_ok());
+        let kilobyte = MAX_ALL_ARG_PATTERN_BYTES / 1024;
+        assert!(PermissionSet::parse(vec![patterned(&"a".repeat(512), 2); kilobyte]).is_ok());
+        for many in [
+            vec![patterned("^a$", half), patterned("^b$", half), patterned("^c$", 1)],
+            [vec![patterned(&"a".repeat(512), 2); kilobyte], vec![patterned("a", 1)]].concat(),
+        ] {
+            let error = PermissionSet::parse(many.clone()).unwrap_err();
+            assert!(error.message().starts_with("permissions must hold at most "), "{error}");
+            assert_eq!(PermissionSet::try_from(many.clone()).unwrap().specs(), many);
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::agent_commands::unknown_agent;
+use super::agent_commands::no_such_agent;
 use super::cost::Cost;
 use super::error::{Code, Error};
 use super::event::{By, Change};
@@ -155,10 +155,6 @@ impl CreatePolicy {
         let owner = user_id.map(|text| parse_name("userId", &text)).transpose()?.map(Arc::from);
         Ok(Self { agent, owner, limits: limits.merge(&Limits::default())?, action })
     }
-}
-
-fn no_such_agent(id: &str) -> Error {
-    Error::field(Code::UnknownAgent, "agentId", format!("names no agent: {}", unknown_agent(id).message()))
 }
 
 impl Command for CreatePolicy {

@@ -94,8 +94,10 @@ pub struct Tenant {
     by_token: HashMap<SecretHash, u32, FixedState>,
     /// Agents that are not revoked.
     unrevoked: usize,
-    /// Those of them with an `expiresAt`, soonest first.
+    /// Those of them with an `expiresAt`, soonest first, but for those that had expired at the last change.
     expiring: BTreeSet<(Timestamp, u32)>,
+    /// How many had expired by then: each is counted once, not with every question.
+    expired: usize,
     policy_index: PolicyIndex,
     links: LinkIndex,
     regexes: RegexCache,
@@ -203,7 +205,8 @@ impl Tenant {
 
     /// Agents that are active at that time.
     pub fn active_agents(&self, at: Timestamp) -> usize {
-        self.unrevoked.saturating_sub(self.expiring.range(..=(at, u32::MAX)).count())
+        let since = self.expiring.range(..=(at, u32::MAX)).count();
+        self.unrevoked.saturating_sub(self.expired + since)
     }
 
     /// Its budget policies, oldest first.
@@ -363,6 +366,10 @@ impl Tenant {
 
     fn apply_change(&mut self, moment: Moment, by: By, change: &Change) {
         let at = moment.at;
+        while self.expiring.first().is_some_and(|(expires, _)| *expires <= at) {
+            self.expiring.pop_first();
+            self.expired += 1;
+        }
         let profile = &mut self.state.profile;
         match change {
             Change::TenantCreated { id, name, slug, settings } => {
@@ -440,7 +447,8 @@ impl Tenant {
             Change::TokenRotated { agent, token, grace_until } => self.change_agent(*agent, |agent| {
                 let profile = Arc::make_mut(&mut agent.profile);
                 let old = std::mem::replace(&mut profile.token, *token);
-                profile.graced.retain(|graced| graced.until > at);
+                // Without grace every older token ends, those still in a grace too: one of them may have leaked.
+                profile.graced.retain(|graced| grace_until.is_some() && graced.until > at);
                 profile.graced.extend(grace_until.map(|until| GracedToken { token: old, until }));
                 profile.updated_at = at;
             }),
@@ -477,8 +485,10 @@ impl Tenant {
         }
         if !profile.revoked {
             self.unrevoked = self.unrevoked.saturating_sub(1);
-            if let Some(expires) = profile.spec.expires_at {
-                self.expiring.remove(&(expires, slot));
+            if let Some(expires) = profile.spec.expires_at
+                && !self.expiring.remove(&(expires, slot))
+            {
+                self.expired = self.expired.saturating_sub(1);
             }
         }
     }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::agent_commands::no_such_agent;
 use super::cost::Cost;
 use super::error::{Code, Error};
 use super::event::{By, Event, Record};
@@ -70,6 +71,13 @@ impl Settlements {
     /// The settlement of that decision.
     pub fn get(&self, decision: u64) -> Option<&Settlement> {
         self.known.binary_search_by_key(&decision, |known| known.decision).ok().and_then(|at| self.known.get(at))
+    }
+
+    /// Whether a decision without a known settlement is too old to get one. One older than all that are known would be
+    /// forgotten at once where there is no more room, and its repeat would find nothing.
+    fn is_closed(&self, decision: u64) -> bool {
+        let is_full = self.known.len() >= MAX_SETTLED;
+        decision <= self.closed_to || is_full && self.known.front().is_some_and(|oldest| decision < oldest.decision)
     }
 
     /// Remembers a settlement, and forgets the one of the oldest decision where there are too many.
@@ -167,7 +175,7 @@ impl Tenant {
     ) -> Result<(Option<UsageRecord>, UsageAnswer), Error> {
         let UsageReport { agent, calls, cost, settles } = report;
         let tag = self.id().tag();
-        let known = self.agent(agent).ok_or_else(|| super::agent_commands::unknown_agent(&agent.to_string()))?;
+        let known = self.agent(agent).ok_or_else(|| no_such_agent(&agent.to_string()))?;
         let mut answer = UsageAnswer {
             audit_id: AuditId::derive(moment.at, moment.seq, tag),
             r#ref: settles.as_ref().map(|(decision, _)| AuditId::derive(decision.at, decision.seq, tag)),
@@ -188,7 +196,7 @@ impl Tenant {
                 let problem = format!("names a decision that was settled at {}, not {cost}", settled.cost);
                 Err(Error::field(Code::AlreadySettled, "auditId", problem))
             }
-            None if decision.seq <= self.settlements().closed_to => {
+            None if self.settlements().is_closed(decision.seq) => {
                 let problem = "names a decision too old to be settled; report its cost without auditId";
                 Err(Error::field(Code::NotSettleable, "auditId", problem))
             }
@@ -219,5 +227,53 @@ impl Tenant {
             let settlement = Settlement { decision: decision.seq, cost: *cost, seq: moment.seq, at: moment.at };
             self.settlements_mut().insert(settlement);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settlements_of_the_oldest_decisions_are_forgotten_first() {
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let settlement = |decision| Settlement { decision, cost: Cost::from_millionths(1), seq: decision + 1, at };
+        let mut settlements = Settlements::default();
+        let most = MAX_SETTLED as u64;
+        // Every second decision is settled, the newest ones first.
+        for decision in (1..=most).rev() {
+            settlements.insert(settlement(2 * decision));
+        }
+        assert_eq!((settlements.known.len(), settlements.closed_to), (MAX_SETTLED, 0));
+        // A second settlement of the same decision is not taken.
+        settlements.insert(Settlement { cost: Cost::from_millionths(2), ..settlement(2) });
+        assert_eq!(settlements.get(2), Some(&settlement(2)));
+        assert_eq!(settlements.get(3), None);
+        // One more: the oldest decision's is gone, and no decision up to it can be settled again.
+        settlements.insert(settlement(2 * most + 2));
+        assert_eq!((settlements.known.len(), settlements.closed_to), (MAX_SETTLED, 2));
+        assert_eq!((settlements.get(2), settlements.get(4)), (None, Some(&settlement(4))));
+        // Also where the one that comes is itself the oldest.
+        settlements.insert(settlement(3));
+        assert_eq!((settlements.get(3), settlements.closed_to), (None, 3));
+    }
+
+    #[test]
+    fn a_full_memory_takes_no_decision_older_than_all_it_knows() {
+        let mut settlements = Settlements::default();
+        let settle = |settlements: &mut Settlements, decision| {
+            assert!(!settlements.is_closed(decision), "{decision}");
+            let at = Timestamp::default();
+            settlements.insert(Settlement { decision, cost: Cost::default(), seq: 1_000_000, at });
+            assert!(settlements.get(decision).is_some(), "{decision}");
+        };
+        for decision in 0..MAX_SETTLED as u64 - 1 {
+            settle(&mut settlements, 100 + decision);
+        }
+        settle(&mut settlements, 50);
+        assert!(settlements.is_closed(49));
+        // A later one makes the oldest go.
+        settle(&mut settlements, 500_000);
+        assert!(settlements.get(50).is_none() && settlements.is_closed(50) && settlements.is_closed(99));
     }
 }

@@ -1,12 +1,11 @@
 //! Agents.
 
-use super::{Kavach, Page, PageRequest, ask, make_secret};
+use super::{Kavach, Page, PageRequest, make_secret};
 use crate::actors::Route;
-use crate::actors::messages::Execute;
 use crate::domain::agent_commands::{
     AgentPatch, AgentView, CreateAgent, NewAgent, RevokeAgent, RotateToken, UpdateAgent, unknown_agent,
 };
-use crate::domain::{AgentId, AgentStatus, AgentType, Code, Command, Error, Secret, Tenant, TenantRef, Timestamp};
+use crate::domain::{AgentId, AgentStatus, AgentType, Error, Secret, Tenant, TenantRef, Timestamp};
 
 /// Calls about agents.
 pub struct Agents<'a>(pub(super) &'a Kavach);
@@ -34,8 +33,8 @@ impl Agents<'_> {
         let named = new.tenant_id.as_deref().map(TenantRef::parse);
         let route = self.0.tenant_in_body(named.as_ref())?;
         let token = make_secret(|random| Secret::agent_token(route.id, random))?;
-        let view = self.execute(&route, CreateAgent::parse(new, token.hash())?).await?;
-        Ok((view.ok_or_else(lost)?, token))
+        let view = self.0.execute(&route, CreateAgent::parse(new, token.hash())?).await?;
+        Ok((view.ok_or_else(super::lost)?, token))
     }
 
     /// Agents in the order of their creation.
@@ -67,7 +66,7 @@ impl Agents<'_> {
     /// `AGENT_TYPE_NOT_ALLOWED`.
     pub async fn update(&self, agent: &str, patch: AgentPatch) -> Result<AgentView, Error> {
         let (id, route) = self.find(agent)?;
-        self.execute(&route, UpdateAgent::parse(id, patch)?).await?.ok_or_else(lost)
+        self.0.execute(&route, UpdateAgent::parse(id, patch)?).await?.ok_or_else(super::lost)
     }
 
     /// Revokes an agent for good.
@@ -76,7 +75,7 @@ impl Agents<'_> {
     /// `UNKNOWN_AGENT`.
     pub async fn revoke(&self, agent: &str) -> Result<(), Error> {
         let (id, route) = self.find(agent)?;
-        self.execute(&route, RevokeAgent(id)).await
+        self.0.execute(&route, RevokeAgent(id)).await
     }
 
     /// Gives an agent a new token. The old one stays valid for `grace_seconds`.
@@ -86,23 +85,14 @@ impl Agents<'_> {
     pub async fn rotate(&self, agent: &str, grace_seconds: u64) -> Result<(AgentView, Secret), Error> {
         let (id, route) = self.find(agent)?;
         let token = make_secret(|random| Secret::agent_token(route.id, random))?;
-        let view = self.execute(&route, RotateToken::new(id, token.hash(), grace_seconds)?).await?;
-        Ok((view.ok_or_else(lost)?, token))
+        let view = self.0.execute(&route, RotateToken::new(id, token.hash(), grace_seconds)?).await?;
+        Ok((view.ok_or_else(super::lost)?, token))
     }
 
     fn find(&self, agent: &str) -> Result<(AgentId, Route), Error> {
         let unknown = || unknown_agent(agent);
         let id = AgentId::parse(agent).ok_or_else(unknown)?;
         Ok((id, self.0.tenant_of_id(id.tag(), unknown)?))
-    }
-
-    async fn execute<C>(&self, route: &Route, command: C) -> Result<C::Reply, Error>
-    where
-        C: Command + Send + 'static,
-        C::Reply: Send + 'static,
-    {
-        let credential = self.0.credential;
-        ask(route, |reply| Execute { credential, command, reply }).await
     }
 }
 
@@ -118,8 +108,4 @@ impl AgentFilter {
         });
         wanted.take(most).map(|agent| AgentView::of(tenant, agent, now)).collect()
     }
-}
-
-fn lost() -> Error {
-    Error::new(Code::InternalError, "the agent is not there after its own change")
 }

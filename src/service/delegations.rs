@@ -1,16 +1,15 @@
 //! Delegations.
 
 use super::lists::Selection;
-use super::{Kavach, Page, PageRequest, ask};
+use super::{Kavach, Page, PageRequest};
 use crate::actors::Route;
-use crate::actors::messages::Execute;
 use crate::domain::agent_commands::unknown_agent;
 use crate::domain::delegation_commands::{
     CreateDelegation, DelegationFilter, DelegationView, NewDelegation, RevokeDelegation, effective_permissions,
     unknown_agent_in, unknown_delegation,
 };
 use crate::domain::effective::EffectivePermission;
-use crate::domain::{AgentId, Code, Command, DelegationId, Error, Tenant, TenantRef};
+use crate::domain::{AgentId, Code, DelegationId, Error, Tenant, TenantRef};
 
 /// Calls about delegations.
 pub struct Delegations<'a>(pub(super) &'a Kavach);
@@ -30,7 +29,7 @@ impl Delegations<'_> {
         if named.is_some_and(|name| !route.is_named(&name)) {
             return Err(Error::field(Code::TenantMismatch, "tenantId", "names another tenant than the agents'"));
         }
-        self.execute(&route, command).await?.ok_or_else(lost)
+        self.0.execute(&route, command).await?.ok_or_else(super::lost)
     }
 
     /// Delegations in the order in which they were made, whatever their status.
@@ -86,7 +85,7 @@ impl Delegations<'_> {
     /// `UNKNOWN_DELEGATION`.
     pub async fn revoke(&self, delegation: &str) -> Result<(), Error> {
         let (id, route) = self.find(delegation)?;
-        self.execute(&route, RevokeDelegation(id)).await
+        self.0.execute(&route, RevokeDelegation(id)).await
     }
 
     async fn page_of(
@@ -113,17 +112,4 @@ impl Delegations<'_> {
         let id = AgentId::parse(agent).ok_or_else(unknown)?;
         Ok((id, self.0.tenant_of_id(id.tag(), unknown)?))
     }
-
-    async fn execute<C>(&self, route: &Route, command: C) -> Result<C::Reply, Error>
-    where
-        C: Command + Send + 'static,
-        C::Reply: Send + 'static,
-    {
-        let credential = self.0.credential;
-        ask(route, |reply| Execute { credential, command, reply }).await
-    }
-}
-
-fn lost() -> Error {
-    Error::new(Code::InternalError, "the delegation is not there after its own change")
 }

@@ -34,12 +34,12 @@ pub use policies::{Policies, PolicyFilter};
 pub use tenants::{KeyWithSecret, Tenants};
 
 use crate::actors::commit::Reply;
-use crate::actors::messages::{InjectPanic, InjectStall, Inspect, Verify};
+use crate::actors::messages::{Execute, InjectPanic, InjectStall, Inspect, Verify};
 use crate::actors::routes::unknown_tenant;
 use crate::actors::tenant::shutting_down;
 use crate::actors::{Core, Phase, Route, TenantActor};
 use crate::domain::tenant::Caller;
-use crate::domain::{Code, Credential, Error, Secret, Tenant, TenantId, TenantRef, TenantTag, Timestamp};
+use crate::domain::{Code, Command, Credential, Error, Secret, Tenant, TenantId, TenantRef, TenantTag, Timestamp};
 
 /// The server, acting for one caller. Copies are cheap.
 #[derive(Clone)]
@@ -226,6 +226,16 @@ impl Kavach {
         }
     }
 
+    /// Carries out a command.
+    async fn execute<C>(&self, route: &Route, command: C) -> Result<C::Reply, Error>
+    where
+        C: Command + Send + 'static,
+        C::Reply: Send + 'static,
+    {
+        let credential = self.credential;
+        ask(route, |reply| Execute { credential, command, reply }).await
+    }
+
     /// Looks at a tenant's state.
     async fn inspect<T: Send + 'static>(
         &self,
@@ -267,6 +277,10 @@ where
     actix::Context<TenantActor>: ToEnvelope<TenantActor, M>,
 {
     answer(send(route, make)?).await
+}
+
+fn lost() -> Error {
+    Error::new(Code::InternalError, "what was changed is not there after its own change")
 }
 
 fn gone() -> Error {

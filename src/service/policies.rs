@@ -1,16 +1,15 @@
 //! Budget policies.
 
-use super::{Kavach, Page, PageRequest, ask};
+use super::{Kavach, Page, PageRequest};
 use crate::actors::Route;
-use crate::actors::messages::Execute;
-use crate::domain::agent_commands::unknown_agent;
+use crate::domain::agent_commands::no_such_agent;
 use crate::domain::budget::BudgetCheck;
 use crate::domain::cost::Cost;
 use crate::domain::policy::{Period, PolicyStatus};
 use crate::domain::policy_commands::{
     CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicy, UpdatePolicy, unknown_policy,
 };
-use crate::domain::{AgentId, Code, Command, Error, PolicyId, Tenant, TenantRef, Timestamp};
+use crate::domain::{AgentId, Error, PolicyId, Tenant, TenantRef, Timestamp};
 
 /// Calls about policies.
 pub struct Policies<'a>(pub(super) &'a Kavach);
@@ -38,12 +37,10 @@ impl Policies<'_> {
         let agent = new.agent_id.as_deref().and_then(AgentId::parse);
         let route = match (&named, agent) {
             // With an agent and no tenant it belongs to that agent's tenant.
-            (None, Some(id)) => self.0.tenant_of_id(id.tag(), || {
-                Error::field(Code::UnknownAgent, "agentId", unknown_agent(&id.to_string()).message())
-            })?,
+            (None, Some(id)) => self.0.tenant_of_id(id.tag(), || no_such_agent(&id.to_string()))?,
             _ => self.0.tenant_in_body(named.as_ref())?,
         };
-        self.execute(&route, CreatePolicy::parse(new)?).await?.ok_or_else(lost)
+        self.0.execute(&route, CreatePolicy::parse(new)?).await?.ok_or_else(super::lost)
     }
 
     /// Policies in the order of their creation.
@@ -74,7 +71,7 @@ impl Policies<'_> {
     /// `UNKNOWN_POLICY`, `INVALID_FIELD`, `FORBIDDEN` for a tenant key where an operator set it.
     pub async fn update(&self, policy: &str, patch: PolicyPatch) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
-        self.execute(&route, UpdatePolicy { id, patch }).await?.ok_or_else(lost)
+        self.0.execute(&route, UpdatePolicy { id, patch }).await?.ok_or_else(super::lost)
     }
 
     /// Deletes a policy.
@@ -83,7 +80,7 @@ impl Policies<'_> {
     /// `UNKNOWN_POLICY`, `FORBIDDEN` for a tenant key where an operator set it.
     pub async fn delete(&self, policy: &str) -> Result<(), Error> {
         let (id, route) = self.find(policy)?;
-        self.execute(&route, DeletePolicy(id)).await
+        self.0.execute(&route, DeletePolicy(id)).await
     }
 
     /// Sets what is used of a policy back to nothing.
@@ -92,7 +89,7 @@ impl Policies<'_> {
     /// `UNKNOWN_POLICY`, `FORBIDDEN` for a tenant key where an operator set it.
     pub async fn reset(&self, policy: &str, period: Period) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
-        self.execute(&route, ResetPolicy { id, period }).await?.ok_or_else(lost)
+        self.0.execute(&route, ResetPolicy { id, period }).await?.ok_or_else(super::lost)
     }
 
     /// Whether the policies about an agent let a call of that cost through now, and those policies. Nothing is
@@ -101,7 +98,7 @@ impl Policies<'_> {
     /// # Errors
     /// `UNKNOWN_AGENT`.
     pub async fn check(&self, agent: &str, cost: Cost) -> Result<(BudgetCheck, Vec<PolicyView>), Error> {
-        let unknown = || Error::field(Code::UnknownAgent, "agentId", unknown_agent(agent).message());
+        let unknown = || no_such_agent(agent);
         let id = AgentId::parse(agent).ok_or_else(unknown)?;
         let route = self.0.tenant_of_id(id.tag(), unknown)?;
         let missing = unknown();
@@ -119,15 +116,6 @@ impl Policies<'_> {
         let id = PolicyId::parse(policy).ok_or_else(unknown)?;
         Ok((id, self.0.tenant_of_id(id.tag(), unknown)?))
     }
-
-    async fn execute<C>(&self, route: &Route, command: C) -> Result<C::Reply, Error>
-    where
-        C: Command + Send + 'static,
-        C::Reply: Send + 'static,
-    {
-        let credential = self.0.credential;
-        ask(route, |reply| Execute { credential, command, reply }).await
-    }
 }
 
 impl PolicyFilter {
@@ -142,8 +130,4 @@ impl PolicyFilter {
         });
         wanted.take(most).map(|policy| PolicyView::of(tenant, policy, now)).collect()
     }
-}
-
-fn lost() -> Error {
-    Error::new(Code::InternalError, "the policy is not there after its own change")
 }

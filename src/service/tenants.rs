@@ -2,8 +2,7 @@
 
 use tracing::info;
 
-use super::{Kavach, Page, PageRequest, ask, make_secret};
-use crate::actors::messages::Execute;
+use super::{Kavach, Page, PageRequest, make_secret};
 use crate::actors::registry::{CreateTenant, DeleteTenant, SnapshotAll};
 use crate::domain::key::{ApiKey, CreateKey, RevokeKey};
 use crate::domain::tenant::{Profile, TenantStatus};
@@ -104,9 +103,7 @@ impl Tenants<'_> {
         self.0.check_operator()?;
         let route = self.0.tenant_in_path(&tenant.into())?;
         let secret = make_secret(|random| Secret::tenant_key(route.id, random))?;
-        let (credential, command) = (self.0.credential, CreateKey::new(name, &secret)?);
-        let key = ask(&route, |reply| Execute { credential, command, reply }).await?;
-        let key = key.ok_or_else(|| Error::new(Code::InternalError, "the key was not kept"))?;
+        let key = self.0.execute(&route, CreateKey::new(name, &secret)?).await?.ok_or_else(super::lost)?;
         Ok(KeyWithSecret { key, secret })
     }
 
@@ -129,8 +126,7 @@ impl Tenants<'_> {
         });
         self.0.check_operator()?;
         let route = self.0.tenant_in_path(&tenant.into())?;
-        let (credential, command) = (self.0.credential, RevokeKey(id?));
-        ask(&route, |reply| Execute { credential, command, reply }).await
+        self.0.execute(&route, RevokeKey(id?)).await
     }
 
     /// Writes a snapshot of every tenant now. Answers how many tenants there are.
@@ -150,8 +146,7 @@ impl Tenants<'_> {
     {
         self.0.check_operator()?;
         let route = self.0.tenant_in_path(&tenant.into())?;
-        let credential = self.0.credential;
-        ask(&route, |reply| Execute { credential, command, reply }).await
+        self.0.execute(&route, command).await
     }
 }
 

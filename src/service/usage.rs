@@ -3,7 +3,7 @@
 use super::{Kavach, ask};
 use crate::actors::Route;
 use crate::actors::messages::{OpenAudit, RecordUsage};
-use crate::domain::agent_commands::unknown_agent;
+use crate::domain::agent_commands::no_such_agent;
 use crate::domain::cost::Cost;
 use crate::domain::text::quote;
 use crate::domain::usage::{UsageAnswer, UsageReport};
@@ -22,7 +22,7 @@ impl Kavach {
         calls: u64,
         settles: Option<&str>,
     ) -> Result<UsageAnswer, Error> {
-        let unknown = || Error::field(Code::UnknownAgent, "agentId", unknown_agent(agent).message());
+        let unknown = || no_such_agent(agent);
         let id = AgentId::parse(agent).ok_or_else(unknown)?;
         let route = self.tenant_of_id(id.tag(), unknown)?;
         let mut report = UsageReport::new(id, calls, cost)?;

@@ -48,6 +48,7 @@ fn filters_narrow_the_trail() {
         ("tenantId=default", 0),
         ("tenantId=acme&userId=ann", 5),
         ("userId=bob", 5),
+        ("userId=%20bob%20", 5),
         ("userId=nobody", 0),
         ("tenantId=acme&actions=list", 2),
         ("tenantId=acme&actions=list,drop", 3),

@@ -30,7 +30,6 @@ fn each_bad_request_names_its_field_and_leaves_nothing_behind() {
 }
 
 #[test]
-#[ignore = "the server reads an array as an object's members in their order"]
 fn an_array_is_no_object() {
     refused(&bad_table::positional());
 }
@@ -193,6 +192,9 @@ fn nobody_learns_of_a_body_without_a_key() {
             server.anonymous().send("POST", path, Some(body.as_bytes())).problem(401, "UNAUTHENTICATED");
         }
     }
+    // The answer comes before the body does.
+    let claim = "POST /v1/authorize/batch HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer kvo_nobody\r\nContent-Length: 1000000\r\n\r\n{";
+    send_bytes(server.host(), claim.as_bytes()).unwrap().problem(401, "INVALID_TOKEN");
     client.get("/v1/audit?limit=x").problem(401, "INVALID_TOKEN");
     client.get(&format!("/v1/agents/{}", agent.id)).problem(401, "INVALID_TOKEN");
     client.post("/v1/tenants/nobody/authorize", call(&agent.id)).problem(401, "INVALID_TOKEN");

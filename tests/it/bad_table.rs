@@ -22,6 +22,8 @@ fn bad(method: &'static str, path: &str, body: Value, code: &'static str, names:
         "SLUG_TAKEN" => 409,
         "AGENT_TYPE_NOT_ALLOWED" | "DEFAULT_TENANT_FIXED" => 422,
         "TENANT_NOT_FOUND" | "UNKNOWN_AGENT" | "UNKNOWN_KEY" | "UNKNOWN_AUDIT_ENTRY" => 404,
+        "UNKNOWN_DELEGATION" => 404,
+        "DELEGATION_SELF" => 422,
         _ => 400,
     };
     Bad { method, path: path.to_owned(), body, status, code, names }
@@ -72,7 +74,26 @@ pub fn positional() -> Vec<Bad> {
         bad("POST", "/v1/agents", with(&agent, json!({ "permissions": [["a", ["b"]]] })), BODY, "permissions[0]"),
         bad("POST", "/v1/agents", with(&agent, json!({ "permissions": permission })), BODY, "timeWindow"),
         bad("POST", "/v1/authorize", json!(["agt_1", null, "read", "docs:1", null, null, null]), BODY, "body"),
+        bad(
+            "POST",
+            "/v1/authorize",
+            json!({ "agentId": "agt_1", "action": "read", "resource": "docs:1", "context": ["10.0.0.1"] }),
+            BODY,
+            "context",
+        ),
         bad("POST", "/v1/authorize/batch", json!([[]]), BODY, "body"),
+        bad(
+            "POST",
+            "/v1/authorize/batch",
+            json!({ "requests": [["agt_1", null, "read", "docs:1"]] }),
+            BODY,
+            "requests[0]",
+        ),
+        bad("POST", "/v1/agents/{agent}/rotate", json!([0]), BODY, "body"),
+        bad("POST", "/v1/policies", json!({ "limits": [5] }), BODY, "limits"),
+        bad("PATCH", "/v1/tenants/acme", json!({ "settings": [5] }), BODY, "settings"),
+        bad("POST", "/v1/usage", json!(["agt_1"]), BODY, "body"),
+        bad("POST", "/v1/delegations", json!([]), BODY, "body"),
     ]
 }
 
@@ -83,6 +104,7 @@ pub fn all() -> Vec<Bad> {
     table.extend(permissions());
     table.extend(calls());
     table.extend(queries());
+    table.extend(delegations());
     table
 }
 
@@ -351,7 +373,7 @@ fn queries() -> Vec<Bad> {
     let get = |path: &str, names| bad("GET", path, Value::Null, QUERY, names);
     let field = |path: &str, names| bad("GET", path, Value::Null, FIELD, names);
     let mut table = Vec::new();
-    for path in ["/v1/tenants", "/v1/agents", "/v1/audit"] {
+    for path in ["/v1/tenants", "/v1/agents", "/v1/delegations", "/v1/audit"] {
         for (query, names) in [
             ("limit=0", "limit"),
             ("limit=1001", "limit"),
@@ -386,4 +408,44 @@ fn queries() -> Vec<Bad> {
         bad("GET", "/v1/audit/aud_1", Value::Null, "UNKNOWN_AUDIT_ENTRY", "aud_1"),
     ]);
     table
+}
+
+fn delegations() -> Vec<Bad> {
+    let unknown = "agt_00000000000070008000000000000000";
+    let permissions = json!([{ "resource": "docs:1", "actions": ["read"] }]);
+    let base = json!({ "fromAgent": unknown, "toAgent": unknown, "permissions": permissions });
+    let post = |changes: Value, code, names| bad("POST", "/v1/delegations", with(&base, changes), code, names);
+    let get = |path: &str, code, names| bad("GET", path, Value::Null, code, names);
+    vec![
+        post(json!({}), "UNKNOWN_AGENT", "fromAgent"),
+        post(json!({ "fromAgent": "agt_1" }), "UNKNOWN_AGENT", "fromAgent"),
+        post(json!({ "toAgent": "bot" }), "UNKNOWN_AGENT", "toAgent"),
+        post(json!({ "fromAgent": "<absent>" }), BODY, "fromAgent"),
+        post(json!({ "toAgent": null }), BODY, "toAgent"),
+        post(json!({ "toAgents": [] }), BODY, "toAgents"),
+        post(json!({ "permissions": "<absent>" }), BODY, "permissions"),
+        post(json!({ "permissions": [] }), FIELD, "permissions"),
+        post(
+            json!({ "permissions": [{ "resource": "foo*", "actions": ["read"] }] }),
+            PATTERN,
+            "permissions[0].resource",
+        ),
+        post(json!({ "permissions": [{ "resource": "a", "actions": ["b"], "constraint": {} }] }), BODY, "constraint"),
+        post(json!({ "maxDepth": 0 }), FIELD, "maxDepth"),
+        post(json!({ "maxDepth": MAX_DELEGATION_DEPTH + 1 }), FIELD, "maxDepth"),
+        post(json!({ "maxDepth": 1.5 }), BODY, "maxDepth"),
+        post(json!({ "maxDepth": -1 }), BODY, "maxDepth"),
+        post(json!({ "expiresAt": "tomorrow" }), FIELD, "expiresAt"),
+        post(json!({ "expiresAt": 5 }), BODY, "expiresAt"),
+        get("/v1/delegations?fromAgent=bot", QUERY, "fromAgent"),
+        get("/v1/delegations?toAgent=bot", QUERY, "toAgent"),
+        get("/v1/delegations?tenantId=nobody", "TENANT_NOT_FOUND", "nobody"),
+        get("/v1/delegations/dlg_1", "UNKNOWN_DELEGATION", "dlg_1"),
+        get("/v1/delegations/other", "UNKNOWN_DELEGATION", "other"),
+        get("/v1/delegations/agt_1", "UNKNOWN_AGENT", "agt_1"),
+        get("/v1/delegations/{agent}?limit=0", QUERY, "limit"),
+        get("/v1/delegations/{agent}?cursor=x", QUERY, "cursor"),
+        get("/v1/delegations/dlg_1/permissions", "UNKNOWN_AGENT", "dlg_1"),
+        bad("DELETE", "/v1/delegations/{agent}", Value::Null, "UNKNOWN_DELEGATION", "agt_"),
+    ]
 }

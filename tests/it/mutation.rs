@@ -24,7 +24,7 @@ fn seed(agent: &str) -> Value {
         "metadata": { "a": 1 }, "agentId": agent, "action": "read", "resource": "docs:1", "tokensCost": 0.5,
         "arguments": { "path": "/srv/x" }, "context": { "ip": "10.0.0.1", "userAgent": "x" }, "graceSeconds": 1,
         "requests": [{ "agentId": agent, "action": "read", "resource": "docs:1" }],
-        "limits": { "maxCallsPerDay": 100_000 }, "period": "day", "calls": 1,
+        "fromAgent": agent, "toAgent": agent, "maxDepth": 2, "limits": { "maxCallsPerDay": 100_000 }, "period": "day", "calls": 1,
     })
 }
 
@@ -38,6 +38,7 @@ fn part(seed: &Value, path: &str) -> Value {
         "/v1/agents/{id}" => &["name", "permissions", "expiresAt", "metadata"],
         "/v1/agents/{id}/rotate" => &["graceSeconds"],
         "/v1/authorize/batch" => &["requests"],
+        "/v1/delegations" => &["fromAgent", "toAgent", "permissions", "expiresAt", "maxDepth"],
         "/v1/policies" => &["tenantId", "agentId", "limits"],
         "/v1/policies/{id}" => &["limits"],
         "/v1/policies/{id}/reset" => &["period"],

@@ -62,6 +62,12 @@ impl Client {
         Agent::from(&self.post("/v1/agents", body).expect(201))
     }
 
+    /// A delegation between those agents; answers its id.
+    pub fn delegation(&self, from: &str, to: &str, permissions: Value) -> String {
+        let body = json!({ "fromAgent": from, "toAgent": to, "permissions": permissions });
+        self.post("/v1/delegations", body).expect(201)["id"].as_str().unwrap().to_owned()
+    }
+
     pub fn authorize(&self, body: Value) -> Answer {
         self.post("/v1/authorize", body)
     }
@@ -105,6 +111,7 @@ impl Client {
             "tenant": get(format!("/v1/tenants/{tenant}")),
             "keys": get(format!("/v1/tenants/{tenant}/keys")),
             "agents": get(format!("/v1/agents?tenantId={tenant}")),
+            "delegations": get(format!("/v1/delegations?tenantId={tenant}")),
             "policies": get(format!("/v1/policies?tenantId={tenant}")),
             "decisions": self.trail(&format!("tenantId={tenant}")),
             "changes": self.trail(&format!("tenantId={tenant}&kind=admin")),

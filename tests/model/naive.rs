@@ -332,6 +332,11 @@ impl Model {
         for old in self.tokens.iter_mut().filter(|token| token.agent == agent && token.until.is_none()) {
             old.until = Some(at + grace as i64 * 1_000);
         }
+        if grace == 0 {
+            for old in self.tokens.iter_mut().filter(|token| token.agent == agent) {
+                old.until = old.until.map(|until| until.min(at));
+            }
+        }
         self.tokens.push(Token { text: token.to_owned(), agent, until: None });
         self.agents[agent].updated = at;
         self.event(at);

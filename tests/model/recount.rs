@@ -106,8 +106,9 @@ fn days_before(year: i64, month: i64) -> i64 {
 /// First moment of the month, and of the next one.
 fn month_of(at: i64) -> (i64, i64) {
     let day = at / DAY;
-    let (mut year, mut month) = (1970, 1);
-    while days_before(year + 1, 1) <= day {
+    let (mut year, mut month, mut left) = (1970, 1, day);
+    while left >= 365 + i64::from(is_leap(year)) {
+        left -= 365 + i64::from(is_leap(year));
         year += 1;
     }
     while month < 12 && days_before(year, month + 1) <= day {
@@ -204,6 +205,7 @@ fn action_at(actions: &[(usize, String)], place: usize) -> &str {
 
 /// All policies there are at that time, oldest first, with what is used of them.
 pub fn policies(trail: &[Entry], now: i64) -> Vec<Counted> {
+    let (day, month) = (day_of(now), month_of(now));
     let mut found = Vec::new();
     for (born, entry) in trail.iter().enumerate().filter(|(_, entry)| entry.action == "policy.create") {
         let later = &trail[born + 1..];
@@ -222,8 +224,8 @@ pub fn policies(trail: &[Entry], now: i64) -> Vec<Counted> {
             action: told.action.clone(),
             disabled: told.disabled,
         };
-        let (calls_today, cost_today) = count(trail, born, &policy, "month", day_of(now));
-        let (calls_this_month, cost_this_month) = count(trail, born, &policy, "day", month_of(now));
+        let (calls_today, cost_today) = count(trail, born, &policy, "month", day);
+        let (calls_this_month, cost_this_month) = count(trail, born, &policy, "day", month);
         policy.used = [calls_today, calls_this_month, cost_today, cost_this_month];
         found.push(policy);
     }
@@ -243,26 +245,25 @@ fn count(trail: &[Entry], born: usize, policy: &Counted, other: &str, (start, en
     let most = u128::from(u64::MAX);
     let (mut calls, mut cost) = (0, 0_u128);
     for entry in trail[since + 1..].iter().filter(|entry| (start..end).contains(&entry.at)) {
-        let (Some(agent), Some(owner)) = (&entry.agent_id, &entry.user_id) else { continue };
+        let settled = entry.r#ref.as_ref().map(|id| trail.iter().position(|entry| entry.id == *id).unwrap());
+        // A settlement is its decision's owner's, whoever owns the agent by then.
+        let charged = settled.map_or(entry, |place| &trail[place]);
+        let (Some(agent), Some(owner)) = (&charged.agent_id, &charged.user_id) else { continue };
         if !policy.is_about(agent, owner) {
             continue;
         }
-        if entry.is_allowed_call() {
-            (calls, cost) = (calls + 1, most.min(cost + entry.cost));
-        } else if entry.kind == "usage" {
-            match &entry.r#ref {
-                None => (calls, cost) = (calls + entry.told.calls, most.min(cost + entry.cost)),
-                Some(settled) => {
-                    let place = trail.iter().position(|entry| entry.id == *settled).unwrap();
-                    let decision = &trail[place];
-                    let was_open = place > since && (start..end).contains(&decision.at);
-                    match entry.cost.checked_sub(decision.cost) {
-                        // A policy made after the decision was never charged with it.
-                        _ if place < born => {}
-                        Some(more) => cost = most.min(cost + more),
-                        None if was_open => cost = cost.saturating_sub(decision.cost - entry.cost),
-                        None => {}
-                    }
+        match settled {
+            None if entry.is_allowed_call() => (calls, cost) = (calls + 1, most.min(cost + entry.cost)),
+            None if entry.kind == "usage" => (calls, cost) = (calls + entry.told.calls, most.min(cost + entry.cost)),
+            None => {}
+            // A policy made after the decision was never charged with it.
+            Some(place) if place < born => {}
+            Some(place) => {
+                let was_open = place > since && (start..end).contains(&charged.at);
+                match entry.cost.checked_sub(charged.cost) {
+                    Some(more) => cost = most.min(cost + more),
+                    None if was_open => cost = cost.saturating_sub(charged.cost - entry.cost),
+                    None => {}
                 }
             }
         }
