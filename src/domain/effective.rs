@@ -1,7 +1,7 @@
 //! What an agent may by delegation: the search through the links that arrive at it.
 //!
 //! The same search answers whether a call is granted and whether a permission may be delegated further; a
-//! [`Question`] tells what a single set of permissions says to it. Each link and each grantor is asked once, so a
+//! `Question` tells what a single set of permissions says to it. Each link and each grantor is asked once, so a
 //! graph in which many paths meet costs no more than its links.
 
 use std::collections::HashMap;
