@@ -33,6 +33,7 @@ const MAX_CONNECTIONS: usize = 10_000;
 /// use kavach::domain::agent_commands::NewAgent;
 /// use kavach::domain::tenant_commands::NewTenant;
 /// use kavach::domain::{AgentType, Code, Request, permission::PermissionSpec};
+/// use kavach::service::AuditQuery;
 /// use kavach::{App, Settings};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -76,8 +77,8 @@ const MAX_CONNECTIONS: usize = 10_000;
 ///     assert!(kavach.authorize(read).await?.allowed);
 ///
 ///     // All of it is in the audit trail, newest first, and nothing of it in another tenant's.
-///     let trail = kavach.audit().query(kavach::service::AuditQuery { tenant: Some(acme.id.into()), ..Default::default() });
-///     assert_eq!(trail.await?.items.len(), 4);
+///     let query = AuditQuery { tenant: Some(acme.id.into()), ..AuditQuery::default() };
+///     assert_eq!(kavach.audit().query(query).await?.items.len(), 4);
 ///
 ///     kavach.tenants().delete("acme", "acme").await?;
 ///     app.close().await;
