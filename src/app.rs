@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix_rt::Arbiter;
+use actix_web::HttpServer;
 use actix_web::dev::ServerHandle;
-use actix_web::{App as WebApp, HttpServer};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
@@ -202,8 +202,7 @@ impl Server {
         let server = HttpServer::new(move || {
             // Tenants' actors live on the workers' own arbiters.
             core.add_arbiter(Arbiter::current());
-            let (kavach, proxies) = (kavach.clone(), proxies.clone());
-            WebApp::new().configure(move |config| api::configure(config, kavach, proxies))
+            api::service(kavach.clone(), proxies.clone())
         })
         .workers(workers)
         .max_connections(MAX_CONNECTIONS)

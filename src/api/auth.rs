@@ -1,11 +1,11 @@
 //! Guards: the only way for a handler to come by the service. A guard is an extractor that finds out who calls and
 //! yields a [`Kavach`] that acts for that caller; a handler without one has nothing to call.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use actix_web::{FromRequest, HttpRequest, web};
 use ipnet::IpNet;
 
@@ -123,15 +123,19 @@ impl FromRequest for Decider {
     type Future = std::future::Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        std::future::ready((|| {
-            let shared = shared(request)?;
-            let credential = credential(request)?;
-            Ok(Self {
-                kavach: shared.kavach.acting_for(credential),
-                is_agent: matches!(credential, Credential::AgentToken(..)),
-                peer: peer(request, &shared.trusted_proxies),
-            })
-        })())
+        std::future::ready(shared(request).and_then(|shared| Self::of(shared, request.headers(), request.peer_addr())))
+    }
+}
+
+impl Decider {
+    /// Who asks, by the head of a request and the address it came from.
+    pub(super) fn of(shared: &Shared, headers: &HeaderMap, peer: Option<SocketAddr>) -> Result<Self, Problem> {
+        let credential = credential(headers)?;
+        Ok(Self {
+            kavach: shared.kavach.acting_for(credential),
+            is_agent: matches!(credential, Credential::AgentToken(..)),
+            peer: origin(headers, peer, &shared.trusted_proxies),
+        })
     }
 }
 
@@ -154,13 +158,13 @@ fn shared(request: &HttpRequest) -> Result<&Shared, Problem> {
 }
 
 fn caller(request: &HttpRequest) -> Result<Kavach, Problem> {
-    Ok(shared(request)?.kavach.acting_for(credential(request)?))
+    Ok(shared(request)?.kavach.acting_for(credential(request.headers())?))
 }
 
 /// The bearer credential of the request (RFC 6750, 2.1).
-fn credential(request: &HttpRequest) -> Result<Credential, Problem> {
+fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
     let missing = || Problem(Error::new(Code::Unauthenticated, "the request needs 'Authorization: Bearer <key>'"));
-    let header = request.headers().get(AUTHORIZATION).ok_or_else(missing)?;
+    let header = headers.get(AUTHORIZATION).ok_or_else(missing)?;
     let (scheme, text) = header.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(missing)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(missing());
@@ -170,14 +174,14 @@ fn credential(request: &HttpRequest) -> Result<Credential, Problem> {
 
 /// Where a call came from: the peer, or, where the peer is a trusted proxy, the last address in `X-Forwarded-For`
 /// that no trusted proxy has. Text there that is no address makes it unknown.
-fn peer(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
+fn origin(headers: &HeaderMap, peer: Option<SocketAddr>, trusted: &[IpNet]) -> Option<IpAddr> {
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
-    let peer = request.peer_addr()?.ip().to_canonical();
+    let peer = peer?.ip().to_canonical();
     if !is_trusted(&peer) {
         return Some(peer);
     }
     let mut last = peer;
-    let lines: Vec<_> = request.headers().get_all("x-forwarded-for").collect();
+    let lines: Vec<_> = headers.get_all("x-forwarded-for").collect();
     for line in lines.into_iter().rev() {
         for text in line.to_str().ok()?.split(',').rev() {
             last = text.trim().parse::<IpAddr>().ok()?.to_canonical();
@@ -201,7 +205,8 @@ mod tests {
         for line in forwarded {
             request = request.append_header(("X-Forwarded-For", *line));
         }
-        peer(&request.to_http_request(), &trusted).map(|ip| ip.to_string())
+        let request = request.to_http_request();
+        origin(request.headers(), request.peer_addr(), &trusted).map(|ip| ip.to_string())
     }
 
     #[test]

@@ -4,14 +4,15 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use actix_web::http::header::USER_AGENT;
-use actix_web::{HttpRequest, HttpResponse, web, web::Path};
+use actix_web::http::header::{HeaderMap, USER_AGENT};
+use actix_web::web::{Bytes, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::auth::{Admin, Decider};
 use super::error::Problem;
-use super::input::{Raw, parse, parse_fast};
+use super::input::{Raw, declared_length, parse, parse_fast};
 use super::routes::Answer;
 use super::views;
 use crate::domain::cost::Cost;
@@ -69,8 +70,8 @@ struct Connection<'a> {
 }
 
 impl<'a> Connection<'a> {
-    fn of(decider: &Decider, request: &'a HttpRequest) -> Self {
-        let user_agent = request.headers().get(USER_AGENT).and_then(|text| text.to_str().ok());
+    fn of(decider: &Decider, headers: &'a HeaderMap) -> Self {
+        let user_agent = headers.get(USER_AGENT).and_then(|text| text.to_str().ok());
         Self { agent_ip: decider.is_agent.then_some(decider.peer), user_agent }
     }
 }
@@ -118,8 +119,8 @@ fn parse_ip(text: &str) -> Result<IpAddr, Error> {
 type AuthorizeInput = (HttpRequest, Raw<MAX_AUTHORIZE_BODY_BYTES>);
 
 /// Reads one authorize body. One that can't be read is told to nobody whose key is not good.
-async fn read(decider: &Decider, request: &HttpRequest, body: &[u8], agent: Option<&str>) -> Result<Request, Problem> {
-    let connection = Connection::of(decider, request);
+async fn read(decider: &Decider, headers: &HeaderMap, body: &[u8], agent: Option<&str>) -> Result<Request, Problem> {
+    let connection = Connection::of(decider, headers);
     let read = parse_fast::<AuthorizeBody<'_>>(body)
         // The slower reader says where the mistake is.
         .or_else(|_| parse::<AuthorizeBody<'_>>(body))
@@ -136,22 +137,29 @@ async fn decide(decider: &Decider, request: Request, received: Instant) -> Answe
 
 /// `POST /v1/authorize`
 pub async fn single(decider: Decider, (http, Raw(body)): AuthorizeInput) -> Answer {
+    answer(&decider, http.headers(), body).await
+}
+
+/// The same by the parts of a request.
+pub async fn answer(decider: &Decider, headers: &HeaderMap, body: Bytes) -> Answer {
     let received = Instant::now();
-    let request = read(&decider, &http, &body, None).await?;
-    decide(&decider, request, received).await
+    let request = read(decider, headers, &body, None).await?;
+    // The connection can reuse the buffer that the body lies in.
+    drop(body);
+    decide(decider, request, received).await
 }
 
 /// `POST /v1/agents/{id}/authorize`
 pub async fn by_agent(decider: Decider, (id, (http, Raw(body))): (Path<String>, AuthorizeInput)) -> Answer {
     let received = Instant::now();
-    let request = read(&decider, &http, &body, Some(&id)).await?;
+    let request = read(&decider, http.headers(), &body, Some(&id)).await?;
     decide(&decider, request, received).await
 }
 
 /// `POST /v1/tenants/{tenant}/authorize`
 pub async fn by_tenant(decider: Decider, (tenant, (http, Raw(body))): (Path<String>, AuthorizeInput)) -> Answer {
     let received = Instant::now();
-    let mut request = read(&decider, &http, &body, None).await?;
+    let mut request = read(&decider, http.headers(), &body, None).await?;
     match decider.kavach.claim_in_path(&TenantRef::parse(&tenant)) {
         Ok(claim) => request.tenants.insert(0, claim),
         Err(error) => {
@@ -163,12 +171,12 @@ pub async fn by_tenant(decider: Decider, (tenant, (http, Raw(body))): (Path<Stri
 }
 
 /// `POST /v1/authorize/batch`
-pub async fn batch(decider: Decider, (http, body): (HttpRequest, web::Payload)) -> Answer {
+pub async fn batch(decider: Decider, (http, body): (HttpRequest, Payload)) -> Answer {
     // A megabyte is read for nobody whose key is not good.
     decider.kavach.authenticate().await?;
-    let Raw(body) = Raw::<MAX_BODY_BYTES>::of(&http, body).await?;
+    let Raw(body) = Raw::<MAX_BODY_BYTES>::read(declared_length(http.headers()), body.into_inner()).await?;
     let received = Instant::now();
-    let requests = read_batch(&Connection::of(&decider, &http), &body)?;
+    let requests = read_batch(&Connection::of(&decider, http.headers()), &body)?;
     let results = decider.kavach.authorize_batch(requests, received).await?;
     views::json(HttpResponse::Ok(), &BatchAnswer { results })
 }
@@ -188,6 +196,6 @@ fn read_batch(connection: &Connection<'_>, body: &[u8]) -> Result<Vec<Request>, 
 /// `POST /v1/authorize/explain`
 pub async fn explain(Admin(kavach): Admin, (http, Raw(body)): AuthorizeInput) -> Answer {
     let decider = Decider { kavach, is_agent: false, peer: None };
-    let request = read(&decider, &http, &body, None).await?;
+    let request = read(&decider, http.headers(), &body, None).await?;
     views::json(HttpResponse::Ok(), &decider.kavach.explain(request).await?)
 }

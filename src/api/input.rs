@@ -1,9 +1,13 @@
 //! Bodies and query strings, read so that an error names the field.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 
+use actix_http::header::{CONTENT_LENGTH, HeaderMap};
 use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::web::{Bytes, BytesMut};
+use actix_web::{FromRequest, HttpRequest};
+use futures_core::Stream;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -22,7 +26,7 @@ pub struct Body<T>(
 /// The bytes of a body of at most `LIMIT` bytes.
 pub struct Raw<const LIMIT: usize>(
     /// The bytes.
-    pub web::Bytes,
+    pub Bytes,
 );
 
 /// A query string of that type.
@@ -36,35 +40,41 @@ impl<const LIMIT: usize> FromRequest for Raw<LIMIT> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let body = web::Payload::from_request(request, payload);
-        let declared = declared_length(request);
-        Box::pin(async move { Self::read(declared, body.await.map_err(Problem::from)?).await })
+        let (declared, payload) = (declared_length(request.headers()), payload.take());
+        Box::pin(Self::read(declared, payload))
     }
 }
 
-fn declared_length(request: &HttpRequest) -> Option<usize> {
-    request.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse().ok())
+/// The length that the head of a request says its body has.
+pub fn declared_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok())
 }
 
 impl<const LIMIT: usize> Raw<LIMIT> {
-    /// Reads a body that was not read yet, so that a handler can look at who calls before.
+    /// Reads a body that was not read yet. It is copied only where it comes in several pieces.
     ///
     /// # Errors
     /// `PAYLOAD_TOO_LARGE`, or `INVALID_BODY` where it breaks off.
-    pub async fn of(request: &HttpRequest, body: web::Payload) -> Result<Self, Problem> {
-        Self::read(declared_length(request), body).await
-    }
-
-    async fn read(declared: Option<usize>, body: web::Payload) -> Result<Self, Problem> {
+    pub async fn read(declared: Option<usize>, mut payload: Payload) -> Result<Self, Problem> {
         // A body that says it is too large need not be read.
         if declared.is_some_and(|length| length > LIMIT) {
             return Err(Problem::too_large(LIMIT));
         }
-        match body.to_bytes_limited(LIMIT).await {
-            Ok(Ok(bytes)) => Ok(Self(bytes)),
-            Ok(Err(problem)) => Err(Problem::new(Code::InvalidBody, format!("the body can't be read: {problem}"))),
-            Err(_) => Err(Problem::too_large(LIMIT)),
+        let (mut first, mut all) = (Bytes::new(), BytesMut::new());
+        while let Some(piece) = poll_fn(|context| Pin::new(&mut payload).poll_next(context)).await {
+            let piece = piece
+                .map_err(|problem| Problem::new(Code::InvalidBody, format!("the body can't be read: {problem}")))?;
+            if first.len() + all.len() + piece.len() > LIMIT {
+                return Err(Problem::too_large(LIMIT));
+            }
+            if first.is_empty() && all.is_empty() {
+                first = piece;
+            } else {
+                all.extend_from_slice(&std::mem::take(&mut first));
+                all.extend_from_slice(&piece);
+            }
         }
+        Ok(Self(if all.is_empty() { first } else { all.freeze() }))
     }
 }
 

@@ -3,6 +3,7 @@
 //! | to find | look in |
 //! | --- | --- |
 //! | every route with who may call it | [`routes`] |
+//! | what is answered before the router | `front` |
 //! | how a handler comes by its caller | [`auth`] |
 //! | how an error becomes an answer | [`error`] |
 //! | how bodies and queries are read | [`input`], and `objects` for what is an object |
@@ -15,6 +16,7 @@ pub mod auth;
 pub mod authorize;
 pub mod delegations;
 pub mod error;
+mod front;
 pub mod health;
 pub mod input;
 mod objects;
@@ -27,4 +29,4 @@ pub mod views;
 
 pub use auth::Access;
 pub use error::Problem;
-pub use routes::{Endpoint, configure, endpoints};
+pub use routes::{Endpoint, endpoints, service};

@@ -1,12 +1,17 @@
 //! Every route, in one table, with the guard it stands behind.
 
+use actix_http::{Request, Response};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory};
+use actix_web::body::BoxBody;
+use actix_web::dev::AppConfig;
 use actix_web::http::Method;
 use actix_web::http::header::ALLOW;
-use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError, Route, web};
+use actix_web::{App, FromRequest, HttpRequest, HttpResponse, ResponseError, Route, web};
 use ipnet::IpNet;
 
 use super::auth::{Access, Guard, Shared};
 use super::error::Problem;
+use super::front::FrontFactory;
 use super::{agents, audit, authorize, delegations, health, policies, tenants, usage};
 use crate::domain::Code;
 use crate::service::Kavach;
@@ -50,6 +55,11 @@ where
 /// All routes.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
+        // The router tries one after the other, and a `{name}` costs a regular expression: what is called most is first.
+        endpoint(Method::POST, "/v1/authorize", authorize::single),
+        endpoint(Method::POST, "/v1/authorize/batch", authorize::batch),
+        endpoint(Method::POST, "/v1/agents/{id}/authorize", authorize::by_agent),
+        endpoint(Method::POST, "/v1/tenants/{tenant}/authorize", authorize::by_tenant),
         endpoint(Method::GET, "/livez", health::live),
         endpoint(Method::GET, "/readyz", health::ready),
         endpoint(Method::POST, "/v1/tenants", tenants::create),
@@ -62,16 +72,12 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::POST, "/v1/tenants/{tenant}/keys", tenants::create_key),
         endpoint(Method::GET, "/v1/tenants/{tenant}/keys", tenants::keys),
         endpoint(Method::DELETE, "/v1/tenants/{tenant}/keys/{id}", tenants::revoke_key),
-        endpoint(Method::POST, "/v1/tenants/{tenant}/authorize", authorize::by_tenant),
         endpoint(Method::POST, "/v1/agents", agents::create),
         endpoint(Method::GET, "/v1/agents", agents::list),
         endpoint(Method::GET, "/v1/agents/{id}", agents::get),
         endpoint(Method::PATCH, "/v1/agents/{id}", agents::update),
         endpoint(Method::DELETE, "/v1/agents/{id}", agents::revoke),
         endpoint(Method::POST, "/v1/agents/{id}/rotate", agents::rotate),
-        endpoint(Method::POST, "/v1/agents/{id}/authorize", authorize::by_agent),
-        endpoint(Method::POST, "/v1/authorize", authorize::single),
-        endpoint(Method::POST, "/v1/authorize/batch", authorize::batch),
         endpoint(Method::POST, "/v1/authorize/explain", authorize::explain),
         endpoint(Method::POST, "/v1/delegations", delegations::create),
         endpoint(Method::GET, "/v1/delegations", delegations::list),
@@ -96,9 +102,25 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
+/// What makes the HTTP service of a worker.
+pub fn service(
+    kavach: Kavach,
+    trusted_proxies: Vec<IpNet>,
+) -> impl ServiceFactory<
+    Request,
+    Config = AppConfig,
+    Response = Response<BoxBody>,
+    Error = actix_web::Error,
+    InitError = (),
+    Service = impl Service<Request, Response = Response<BoxBody>, Error = actix_web::Error, Future: 'static> + 'static,
+> + 'static {
+    let shared = web::Data::new(Shared { kavach, trusted_proxies });
+    let app = App::new().app_data(shared.clone()).configure(configure);
+    FrontFactory { shared, router: app.into_factory() }
+}
+
 /// Sets up a worker's routes.
-pub fn configure(config: &mut web::ServiceConfig, kavach: Kavach, trusted_proxies: Vec<IpNet>) {
-    config.app_data(web::Data::new(Shared { kavach, trusted_proxies }));
+fn configure(config: &mut web::ServiceConfig) {
     let mut paths: Vec<(&'static str, Vec<Endpoint>)> = Vec::new();
     for endpoint in endpoints() {
         match paths.iter_mut().find(|(path, _)| *path == endpoint.path) {
