@@ -216,9 +216,10 @@ impl TenantActor {
         caller: &Caller,
         request: &Request,
         received: Instant,
+        now: Timestamp,
         known_only: bool,
     ) -> Result<Option<Decision>, Error> {
-        let moment = self.tenant.next_moment(now());
+        let moment = self.tenant.next_moment(now);
         let verdict = self.tenant.decide(caller, request, moment, &mut ());
         if known_only && !verdict.knows_agent() {
             return Ok(None);
@@ -230,8 +231,8 @@ impl TenantActor {
     }
 
     /// Who calls, and whether all that is asked is for the caller to ask.
-    fn admit(&self, credential: &Credential, requests: &[Request]) -> Result<Caller, Error> {
-        let caller = self.tenant.authenticate(credential, now())?;
+    fn admit(&self, credential: &Credential, requests: &[Request], now: Timestamp) -> Result<Caller, Error> {
+        let caller = self.tenant.authenticate(credential, now)?;
         if let Caller::Agent(slot) = caller {
             let own = self.tenant.agent_in(slot).map(|agent| Asked::Agent(agent.profile.id));
             if requests.iter().any(|request| request.agent != Asked::Caller && Some(request.agent) != own) {
@@ -247,10 +248,10 @@ impl Handler<Authorize> for TenantActor {
 
     fn handle(&mut self, message: Authorize, ctx: &mut Context<Self>) {
         let Authorize { credential, request, received, known_only, reply } = message;
-        let before = self.tenant.seq();
+        let (before, now) = (self.tenant.seq(), now());
         let decided = self
-            .admit(&credential, std::slice::from_ref(&request))
-            .and_then(|caller| self.decide(&caller, &request, received, known_only));
+            .admit(&credential, std::slice::from_ref(&request), now)
+            .and_then(|caller| self.decide(&caller, &request, received, now, known_only));
         match decided {
             Ok(Some(decision)) => self.reply_decided(Held::Decision(reply, decision), before, ctx),
             Ok(None) => drop(reply.send(Err(Error::new(Code::UnknownAgent, "the agent is not this tenant's")))),
@@ -264,9 +265,9 @@ impl Handler<AuthorizeMany> for TenantActor {
 
     fn handle(&mut self, message: AuthorizeMany, ctx: &mut Context<Self>) {
         let AuthorizeMany { credential, requests, received, known_only, reply } = message;
-        let before = self.tenant.seq();
-        let decided = self.admit(&credential, &requests).and_then(|caller| {
-            requests.iter().map(|request| self.decide(&caller, request, received, known_only)).collect()
+        let (before, now) = (self.tenant.seq(), now());
+        let decided = self.admit(&credential, &requests, now).and_then(|caller| {
+            requests.iter().map(|request| self.decide(&caller, request, received, now, known_only)).collect()
         });
         match decided {
             Ok(decisions) => self.reply_decided(Held::of::<Vec<_>>(reply, decisions), before, ctx),
@@ -280,12 +281,13 @@ impl Handler<Explain> for TenantActor {
 
     fn handle(&mut self, message: Explain, ctx: &mut Context<Self>) {
         let Explain { credential, request, known_only, reply } = message;
-        let caller = match self.admit(&credential, std::slice::from_ref(&request)) {
+        let now = now();
+        let caller = match self.admit(&credential, std::slice::from_ref(&request), now) {
             Ok(caller) => caller,
             Err(error) => return drop(reply.send(Err(error))),
         };
         let mut steps = Vec::new();
-        let verdict = self.tenant.decide(&caller, &request, self.tenant.next_moment(now()), &mut steps);
+        let verdict = self.tenant.decide(&caller, &request, self.tenant.next_moment(now), &mut steps);
         if known_only && !verdict.knows_agent() {
             return drop(reply.send(Err(Error::new(Code::UnknownAgent, "the agent is not this tenant's"))));
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix::Addr;
 use dashmap::DashMap;
+use foldhash::fast::RandomState;
 
 use super::tenant::TenantActor;
 use crate::domain::text::{Slug, quote};
@@ -54,8 +55,8 @@ impl Down {
 /// All tenants by tag and by slug.
 #[derive(Default)]
 pub struct Routes {
-    by_tag: DashMap<TenantTag, Route>,
-    by_slug: DashMap<Slug, TenantTag>,
+    by_tag: DashMap<TenantTag, Route, RandomState>,
+    by_slug: DashMap<Slug, TenantTag, RandomState>,
 }
 
 impl Routes {

@@ -161,14 +161,19 @@ fn caller(request: &HttpRequest) -> Result<Kavach, Problem> {
     Ok(shared(request)?.kavach.acting_for(credential(request.headers())?))
 }
 
+/// What stands before a credential.
+const BEARER: &[u8] = b"Bearer ";
+
 /// The bearer credential of the request (RFC 6750, 2.1).
 fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
     let missing = || Problem(Error::new(Code::Unauthenticated, "the request needs 'Authorization: Bearer <key>'"));
     let header = headers.get(AUTHORIZATION).ok_or_else(missing)?;
-    let (scheme, text) = header.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(missing)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
+    let header = header.as_bytes();
+    let (scheme, text) = header.split_first_chunk::<{ BEARER.len() }>().ok_or_else(missing)?;
+    if !scheme.eq_ignore_ascii_case(BEARER) || !text.is_ascii() {
         return Err(missing());
     }
+    let text = std::str::from_utf8(text).map_err(|_| missing())?;
     Ok(Credential::parse(text.trim()))
 }
 

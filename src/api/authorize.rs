@@ -80,7 +80,10 @@ impl AuthorizeBody<'_> {
     /// Checks the body. `agent` is the one that the path names.
     fn check(self, connection: &Connection<'_>, agent: Option<&str>) -> Result<Request, Error> {
         let Self { agent_id, tenant_id, action, resource, arguments, tokens_cost, context } = self;
-        let mut request = Request::new(&action, &resource)?;
+        let arguments = arguments.map(RawValue::get).filter(|json| *json != "null");
+        let (ip, user_agent) = context.map_or((None, None), |context| (context.ip, context.user_agent));
+        let user_agent = user_agent.as_deref().filter(|_| connection.agent_ip.is_none()).or(connection.user_agent);
+        let mut request = Request::of(&action, &resource, arguments, user_agent)?;
         request.agent = match (agent, agent_id.as_deref()) {
             (Some(path), Some(body)) if path != body => {
                 return Err(Error::field(Code::InvalidField, "agentId", "names another agent than the path"));
@@ -93,20 +96,15 @@ impl AuthorizeBody<'_> {
             }
         };
         request.tenants.extend(tenant_id.as_deref().map(TenantRef::parse));
-        if let Some(json) = arguments.filter(|json| json.get() != "null") {
-            request = request.with_arguments(json.get())?;
-        }
         if let Some(number) = tokens_cost.filter(|json| json.get() != "null") {
             request.cost = Some(Cost::parse("tokensCost", number.get())?);
         }
-        let (ip, user_agent) = context.map_or((None, None), |context| (context.ip, context.user_agent));
         request.ip = match (connection.agent_ip, ip) {
             (Some(own), _) => own,
             (None, Some(text)) => Some(parse_ip(&text)?),
             (None, None) => None,
         };
-        let user_agent = user_agent.as_deref().filter(|_| connection.agent_ip.is_none()).or(connection.user_agent);
-        Ok(request.with_user_agent(user_agent))
+        Ok(request)
     }
 }
 
@@ -123,7 +121,7 @@ async fn read(decider: &Decider, headers: &HeaderMap, body: &[u8], agent: Option
     let connection = Connection::of(decider, headers);
     let read = parse_fast::<AuthorizeBody<'_>>(body)
         // The slower reader says where the mistake is.
-        .or_else(|_| parse::<AuthorizeBody<'_>>(body))
+        .map_or_else(|| parse::<AuthorizeBody<'_>>(body), Ok)
         .and_then(|parsed| parsed.check(&connection, agent).map_err(Problem));
     if read.is_err() {
         decider.kavach.authenticate().await?;

@@ -1,7 +1,7 @@
 //! The JSON of answers.
 
 use actix_rt::task::spawn_blocking;
-use actix_web::http::header::{CONTENT_TYPE, LINK};
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue, LINK};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -305,9 +305,11 @@ impl From<PolicyView> for PolicyJson {
     }
 }
 
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
 /// An answer that holds this value as JSON.
 pub fn json(mut response: HttpResponseBuilder, value: &impl Serialize) -> Answer {
-    Ok(response.insert_header((CONTENT_TYPE, "application/json")).body(to_bytes(value)?))
+    Ok(response.insert_header((CONTENT_TYPE, JSON)).body(to_bytes(value)?))
 }
 
 fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
@@ -322,7 +324,7 @@ where
     J: Serialize + 'static,
 {
     let mut response = HttpResponse::Ok();
-    response.insert_header((CONTENT_TYPE, "application/json"));
+    response.insert_header((CONTENT_TYPE, JSON));
     if let Some(cursor) = &page.next {
         // The cursor stands behind all that was skipped: an offset beside it would skip once more.
         let pairs = form_urlencoded::parse(request.query_string().as_bytes())

@@ -16,15 +16,11 @@ use super::limits::MAX_JSON_DEPTH;
 /// `INVALID_FIELD`, naming `field`.
 pub fn compact<'a>(field: &str, json: &'a str, max_bytes: usize) -> Result<Cow<'a, str>, Error> {
     let mut depth = 0usize;
-    let mut in_string = false;
-    let mut escaped = false;
     let mut spaces = 0usize;
-    for byte in json.bytes() {
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
+            b'"' => skip_string(&mut bytes),
             b'[' | b'{' => {
                 depth += 1;
                 if depth > MAX_JSON_DEPTH {
@@ -41,6 +37,17 @@ pub fn compact<'a>(field: &str, json: &'a str, max_bytes: usize) -> Result<Cow<'
         return Err(Error::field(Code::InvalidField, field, format!("must have at most {max_bytes} bytes as JSON")));
     }
     Ok(if spaces == 0 { Cow::Borrowed(json) } else { Cow::Owned(without_spaces(json)) })
+}
+
+/// Goes past a string's closing quote.
+fn skip_string(bytes: &mut std::str::Bytes<'_>) {
+    while let Some(byte) = bytes.find(|byte| matches!(byte, b'"' | b'\\')) {
+        if byte == b'"' {
+            return;
+        }
+        // What is escaped ends nothing.
+        bytes.next();
+    }
 }
 
 fn without_spaces(json: &str) -> String {

@@ -16,6 +16,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
+use uuid::fmt::Simple;
 
 use super::text::{DEFAULT_TENANT_NAME, is_slug};
 use super::time::Timestamp;
@@ -25,6 +26,9 @@ use super::time::Timestamp;
 pub struct TenantTag(pub u32);
 
 const SEQ_BITS: u32 = 42;
+
+/// Bytes of an id as text: a prefix of four and 32 digits.
+const TEXT_BYTES: usize = 4 + Simple::LENGTH;
 
 fn derive(at: Timestamp, seq: u64, tag: TenantTag) -> Uuid {
     let millis = u128::from(at.millis().unsigned_abs()) & 0xffff_ffff_ffff;
@@ -47,6 +51,15 @@ fn parse_hex(prefix: &str, text: &str) -> Option<Uuid> {
 
 fn uuid_to_bytes<S: Serializer>(uuid: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bytes(uuid.as_bytes())
+}
+
+/// Writes the text of an id, without the detour that `Display` would be: an audit id is in every answer.
+fn serialize_text<S: Serializer>(prefix: &str, uuid: Uuid, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut text = [0; TEXT_BYTES];
+    let (head, digits) = text.split_at_mut(prefix.len());
+    head.copy_from_slice(prefix.as_bytes());
+    uuid.simple().encode_lower(digits);
+    serializer.serialize_str(std::str::from_utf8(&text).unwrap_or_default())
 }
 
 struct BytesVisitor;
@@ -109,7 +122,7 @@ macro_rules! derived_id {
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 if serializer.is_human_readable() {
-                    serializer.collect_str(self)
+                    serialize_text($prefix, self.0, serializer)
                 } else {
                     uuid_to_bytes(&self.0, serializer)
                 }
@@ -188,7 +201,7 @@ impl Serialize for TenantId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match serializer.is_human_readable() {
             true if self.is_default() => serializer.serialize_none(),
-            true => serializer.collect_str(self),
+            true => serialize_text(Self::PREFIX, self.0, serializer),
             false => uuid_to_bytes(&self.0, serializer),
         }
     }

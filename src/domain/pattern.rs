@@ -3,32 +3,39 @@
 //! A resource is `:`-separated segments. In a pattern `*` alone matches everything; a last `*` matches one or
 //! more segments; an inner `*` matches exactly one. A `*` is always a whole segment.
 
+use smallvec::SmallVec;
+
 use super::error::{Code, Error};
 use super::limits::{MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS};
-use super::text::quote;
+use super::text::{has_control, quote};
 
 /// A resource cut into its segments.
-pub struct Segments<'a> {
-    parts: [&'a str; MAX_RESOURCE_SEGMENTS],
-    count: usize,
-}
+pub struct Segments<'a>(SmallVec<[&'a str; USUAL_SEGMENTS]>);
+
+/// Segments that take no allocation.
+const USUAL_SEGMENTS: usize = 8;
 
 impl<'a> Segments<'a> {
     /// Cuts a resource. Text past the limit of segments is not looked at: [`check_resource`] refused it before.
     pub fn of(resource: &'a str) -> Self {
-        let mut parts = [""; MAX_RESOURCE_SEGMENTS];
-        let mut count = 0;
-        for (slot, part) in parts.iter_mut().zip(resource.split(':')) {
-            *slot = part;
-            count += 1;
-        }
-        Self { parts, count }
+        Self(split(resource).take(MAX_RESOURCE_SEGMENTS).collect())
     }
 
     /// The segments in order.
     pub fn as_slice(&self) -> &[&'a str] {
-        self.parts.get(..self.count).unwrap_or_default()
+        &self.0
     }
+}
+
+/// The segments of a text. They are short, so looking at one byte after the other is quicker than a search.
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = text.bytes().position(|byte| byte == b':');
+        rest = end.and_then(|end| text.get(end + 1..));
+        text.get(..end.unwrap_or(text.len()))
+    })
 }
 
 /// Checks a resource that a call names.
@@ -40,11 +47,11 @@ pub fn check_resource(field: &str, text: &str) -> Result<(), Error> {
         "must not be empty".to_owned()
     } else if text.len() > MAX_RESOURCE_BYTES {
         format!("must have at most {MAX_RESOURCE_BYTES} bytes")
-    } else if text.split(':').count() > MAX_RESOURCE_SEGMENTS {
+    } else if split(text).count() > MAX_RESOURCE_SEGMENTS {
         format!("must have at most {MAX_RESOURCE_SEGMENTS} segments")
-    } else if text.split(':').any(str::is_empty) {
+    } else if split(text).any(str::is_empty) {
         format!("must not have an empty segment, as '{}' has", quote(text))
-    } else if text.chars().any(char::is_control) {
+    } else if has_control(text) {
         "must not hold control characters".to_owned()
     } else {
         return Ok(());
@@ -82,7 +89,7 @@ impl Pattern {
     /// `INVALID_PATTERN` for a `*` mixed into a segment, `INVALID_FIELD` for what no resource may be either.
     pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
         check_resource(field, text)?;
-        if let Some(mixed) = text.split(':').find(|part| part.len() > 1 && part.contains('*')) {
+        if let Some(mixed) = split(text).find(|part| part.len() > 1 && part.contains('*')) {
             return Err(Error::field(
                 Code::InvalidPattern,
                 field,
@@ -100,7 +107,7 @@ impl Pattern {
     /// The pattern's shape.
     pub fn shape(&self) -> Shape {
         let mut shape = Shape { literals: 0, length: 0, open: false };
-        let mut parts = self.0.split(':').peekable();
+        let mut parts = split(&self.0).peekable();
         while let Some(part) = parts.next() {
             if part == "*" && parts.peek().is_none() {
                 shape.open = true;
@@ -116,13 +123,13 @@ impl Pattern {
 
     /// The pattern's literal segments in order.
     pub fn literals(&self) -> impl Iterator<Item = &str> {
-        self.0.split(':').filter(|part| *part != "*")
+        split(&self.0).filter(|part| *part != "*")
     }
 
     /// Whether the resource matches.
     pub fn matches(&self, segments: &[&str]) -> bool {
         let mut rest = segments.iter();
-        let mut parts = self.0.split(':').peekable();
+        let mut parts = split(&self.0).peekable();
         while let Some(part) = parts.next() {
             let Some(segment) = rest.next() else { return false };
             if part == "*" {
@@ -138,8 +145,8 @@ impl Pattern {
 
     /// Whether every resource that matches `other` matches this too.
     pub fn covers(&self, other: &Self) -> bool {
-        let mut theirs = other.0.split(':');
-        let mut ours = self.0.split(':').peekable();
+        let mut theirs = split(&other.0);
+        let mut ours = split(&self.0).peekable();
         while let Some(part) = ours.next() {
             let Some(their) = theirs.next() else { return false };
             if part == "*" {

@@ -15,7 +15,7 @@ use super::constraint::{Constraints, ConstraintsSpec, Source, is_regex};
 use super::error::{Code, Error};
 use super::limits::{MAX_ACTION_BYTES, MAX_ACTIONS, MAX_ALL_ARG_PATTERN_BYTES, MAX_PERMISSIONS, MAX_REGEXES};
 use super::pattern::{Pattern, Segments, Shape};
-use super::text::quote;
+use super::text::{has_control, quote};
 
 /// The action that stands for every action.
 const ANY_ACTION: &str = "*";
@@ -143,7 +143,7 @@ pub fn check_action(field: &str, action: &str) -> Result<(), Error> {
         "must not be empty".to_owned()
     } else if action.len() > MAX_ACTION_BYTES {
         format!("must have at most {MAX_ACTION_BYTES} bytes")
-    } else if action.chars().any(char::is_control) {
+    } else if has_control(action) {
         "must not hold control characters".to_owned()
     } else {
         return Ok(());
@@ -219,9 +219,9 @@ impl PermissionSet {
     fn index(permissions: Box<[Permission]>) -> Self {
         let mut sorted: Vec<(Shape, u64, u32)> = Vec::new();
         for (permission, at) in permissions.iter().zip(0u32..) {
-            let literals = hash_segments(permission.resource.literals());
+            let literals = join(permission.resource.literals().map(hash_text));
             let shape = permission.resource.shape();
-            sorted.extend(permission.actions.iter().map(|action| (shape, with_action(literals, action), at)));
+            sorted.extend(permission.actions.iter().map(|action| (shape, append(literals, hash_text(action)), at)));
         }
         sorted.sort_unstable();
         let entries = sorted.iter().map(|&(_, hash, permission)| Entry { hash, permission }).collect();
@@ -276,18 +276,14 @@ impl PermissionSet {
     /// these segments.
     fn find(&self, segments: &[&str], action: &str, is_it: impl Fn(&Permission) -> bool) -> SmallVec<[u32; 8]> {
         let mut found = SmallVec::new();
+        let hashes: SmallVec<[u64; 8]> = segments.iter().map(|segment| hash_text(segment)).collect();
+        let actions = [hash_text(action), hash_text(ANY_ACTION)];
         for range in self.shapes.iter().filter(|range| range.shape.fits(segments.len())) {
-            let literals = hash_segments(
-                segments
-                    .iter()
-                    .copied()
-                    .enumerate()
-                    .take(usize::from(range.shape.length))
-                    .filter(|(at, _)| range.shape.literals >> at & 1 == 1)
-                    .map(|(_, segment)| segment),
-            );
+            let of_shape = hashes.iter().take(usize::from(range.shape.length)).enumerate();
+            let literals = of_shape.filter(|(at, _)| range.shape.literals >> at & 1 == 1).map(|(_, hash)| *hash);
+            let literals = join(literals);
             let entries = self.entries.get(range.start as usize..range.end as usize).unwrap_or_default();
-            for hash in [with_action(literals, action), with_action(literals, ANY_ACTION)] {
+            for hash in actions.map(|action| append(literals, action)) {
                 let from = entries.partition_point(|entry| entry.hash < hash);
                 let equal = entries.iter().skip(from).take_while(|entry| entry.hash == hash);
                 // A hash only says where to look: two texts may share one.
@@ -310,19 +306,21 @@ impl PermissionSet {
 // an agent of their own, by at most what as many permissions that all match would.
 const HASH_SEED: u64 = 0x6b61_7661_6368;
 
-fn hash_segments<'a>(segments: impl Iterator<Item = &'a str>) -> u64 {
+fn hash_text(text: &str) -> u64 {
     let mut hasher = FixedState::with_seed(HASH_SEED).build_hasher();
-    for segment in segments {
-        hasher.write(segment.as_bytes());
-        hasher.write_u8(b':');
-    }
+    hasher.write(text.as_bytes());
     hasher.finish()
 }
 
-fn with_action(literals: u64, action: &str) -> u64 {
-    let mut hasher = FixedState::with_seed(literals).build_hasher();
-    hasher.write(action.as_bytes());
-    hasher.finish()
+/// The hash of a sequence, from those of its parts: each text of a call is hashed once, however many shapes it meets.
+fn join(hashes: impl Iterator<Item = u64>) -> u64 {
+    hashes.fold(HASH_SEED, append)
+}
+
+fn append(sequence: u64, hash: u64) -> u64 {
+    // A folded multiplication: every bit of both ends up in all of the result. The constant is the golden ratio's.
+    let wide = u128::from(sequence.rotate_left(23) ^ hash) * 0x9e37_79b9_7f4a_7c15;
+    (wide >> 64) as u64 ^ wide as u64
 }
 
 #[cfg(test)]

@@ -113,13 +113,14 @@ impl Usage {
     #[must_use]
     pub fn now(mut self, now: Timestamp) -> Self {
         let Some(at) = self.at else { return self };
+        // Most charges are of the day of the one before, and then of its month too.
         if at.day() != now.day() {
             self.calls_today = 0;
             self.tokens_cost_today = Cost::default();
-        }
-        if at.month() != now.month() {
-            self.calls_this_month = 0;
-            self.tokens_cost_this_month = Cost::default();
+            if at.month() != now.month() {
+                self.calls_this_month = 0;
+                self.tokens_cost_this_month = Cost::default();
+            }
         }
         self
     }

@@ -37,17 +37,21 @@ impl PolicyIndex {
         }
     }
 
-    /// Places of the policies that may be about the agent of that owner, ascending. One that names both an agent and
-    /// an owner is among them for its agent's sake alone.
-    pub fn candidates(&self, agent: AgentId, owner: &str) -> SmallVec<[u32; 8]> {
+    /// Places, ascending, of those of the policies that are about the agent of that owner.
+    pub fn about(&self, agent: AgentId, owner: &str, policies: &[Policy]) -> SmallVec<[u32; 8]> {
         let mut places = SmallVec::from_slice(&self.everyone);
-        if !self.by_agent.is_empty() {
-            places.extend(self.by_agent.get(&agent).into_iter().flatten().copied());
+        if let Some(named) = self.by_agent.get(&agent) {
+            // One that names both an agent and an owner is listed by its agent alone.
+            let is_about =
+                |place: &u32| policies.get(*place as usize).is_some_and(|policy| policy.is_about(agent, owner));
+            places.extend(named.iter().copied().filter(is_about));
         }
-        if !self.by_owner.is_empty() {
-            places.extend(self.by_owner.get(owner).into_iter().flatten().copied());
+        if let Some(owned) = self.by_owner.get(owner) {
+            places.extend_from_slice(owned);
         }
-        places.sort_unstable();
+        if !places.is_sorted() {
+            places.sort_unstable();
+        }
         places
     }
 }

@@ -31,18 +31,52 @@ impl Asked {
 /// May this agent do this action on this resource now?
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    action: Box<str>,
-    resource: Box<str>,
+    texts: Texts,
     /// Which agent.
     pub agent: Asked,
     /// Every name the request gives the agent's tenant, in its path or its body.
     pub tenants: Vec<TenantRef>,
-    arguments: Option<Box<str>>,
     /// Estimated cost of the call.
     pub cost: Option<Cost>,
     /// The caller's address, where it is known.
     pub ip: Option<IpAddr>,
-    user_agent: Option<Box<str>>,
+}
+
+/// All text of a request in one piece of memory: action, resource, arguments, `User-Agent`, where they end, and
+/// whether the last two are there.
+#[derive(Clone, Debug, PartialEq)]
+struct Texts {
+    joined: Box<str>,
+    action_end: u32,
+    resource_end: u32,
+    arguments_end: u32,
+    has_arguments: bool,
+    has_user_agent: bool,
+}
+
+impl Texts {
+    fn join(action: &str, resource: &str, arguments: Option<&str>, user_agent: Option<&str>) -> Self {
+        let parts = [action, resource, arguments.unwrap_or_default(), user_agent.unwrap_or_default()];
+        let mut joined = String::with_capacity(parts.iter().map(|part| part.len()).sum());
+        // Each part has its limit, far below four gigabytes.
+        let ends = parts.map(|part| {
+            joined.push_str(part);
+            joined.len() as u32
+        });
+        let [action_end, resource_end, arguments_end, _] = ends;
+        Self {
+            joined: joined.into(),
+            action_end,
+            resource_end,
+            arguments_end,
+            has_arguments: arguments.is_some(),
+            has_user_agent: user_agent.is_some(),
+        }
+    }
+
+    fn part(&self, start: u32, end: u32) -> &str {
+        self.joined.get(start as usize..end as usize).unwrap_or_default()
+    }
 }
 
 impl Request {
@@ -51,17 +85,24 @@ impl Request {
     /// # Errors
     /// `INVALID_FIELD` where the action or the resource is none.
     pub fn new(action: &str, resource: &str) -> Result<Self, Error> {
+        Self::of(action, resource, None, None)
+    }
+
+    /// The same with arguments, the text of one valid JSON value, and the caller's `User-Agent`, of which the start is
+    /// kept.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` where the action or the resource is none, or the arguments are too large or too deeply nested.
+    pub fn of(action: &str, resource: &str, arguments: Option<&str>, user_agent: Option<&str>) -> Result<Self, Error> {
         check_action("action", action)?;
         check_resource("resource", resource)?;
+        let arguments = arguments.map(|json| compact("arguments", json, MAX_ARGUMENTS_BYTES)).transpose()?;
         Ok(Self {
-            action: action.into(),
-            resource: resource.into(),
+            texts: Texts::join(action, resource, arguments.as_deref(), kept_user_agent(user_agent)),
             agent: Asked::Caller,
             tenants: Vec::new(),
-            arguments: None,
             cost: None,
             ip: None,
-            user_agent: None,
         })
     }
 
@@ -76,38 +117,41 @@ impl Request {
     ///
     /// # Errors
     /// `INVALID_FIELD` where they are too large or too deeply nested.
-    pub fn with_arguments(mut self, json: &str) -> Result<Self, Error> {
-        self.arguments = Some(compact("arguments", json, MAX_ARGUMENTS_BYTES)?.into());
-        Ok(self)
+    pub fn with_arguments(self, json: &str) -> Result<Self, Error> {
+        let texts = Self::of(self.action(), self.resource(), Some(json), self.user_agent())?.texts;
+        Ok(Self { texts, ..self })
     }
 
     /// The same request with the caller's `User-Agent`, cut to what is kept.
     #[must_use]
-    pub fn with_user_agent(mut self, text: Option<&str>) -> Self {
-        self.user_agent = text.map(|text| {
-            let cut = (0..=MAX_USER_AGENT_BYTES.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
-            text.get(..cut.unwrap_or(0)).unwrap_or_default().into()
-        });
-        self
+    pub fn with_user_agent(self, text: Option<&str>) -> Self {
+        let texts = Texts::join(self.action(), self.resource(), self.arguments(), kept_user_agent(text));
+        Self { texts, ..self }
     }
 
     /// The action.
     pub fn action(&self) -> &str {
-        &self.action
+        self.texts.part(0, self.texts.action_end)
     }
 
     /// The resource.
     pub fn resource(&self) -> &str {
-        &self.resource
+        self.texts.part(self.texts.action_end, self.texts.resource_end)
     }
 
     /// The arguments as compact JSON.
     pub fn arguments(&self) -> Option<&str> {
-        self.arguments.as_deref()
+        let Texts { resource_end, arguments_end, has_arguments, .. } = self.texts;
+        has_arguments.then(|| self.texts.part(resource_end, arguments_end))
     }
 
     /// The caller's `User-Agent`.
     pub fn user_agent(&self) -> Option<&str> {
-        self.user_agent.as_deref()
+        let Texts { arguments_end, has_user_agent, .. } = self.texts;
+        has_user_agent.then(|| self.texts.part(arguments_end, self.texts.joined.len() as u32))
     }
+}
+
+fn kept_user_agent(text: Option<&str>) -> Option<&str> {
+    text.map(|text| text.get(..text.floor_char_boundary(MAX_USER_AGENT_BYTES)).unwrap_or_default())
 }

@@ -229,9 +229,7 @@ impl Tenant {
 
     /// Places of the policies about the agent of that owner, oldest first.
     pub(super) fn policies_about_owner(&self, agent: AgentId, owner: &str) -> SmallVec<[u32; 8]> {
-        let mut places = self.policy_index.candidates(agent, owner);
-        places.retain(|place| self.policies().get(*place as usize).is_some_and(|policy| policy.is_about(agent, owner)));
-        places
+        self.policy_index.about(agent, owner, self.policies())
     }
 
     /// All its delegations, oldest first.

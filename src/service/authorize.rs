@@ -22,6 +22,10 @@ impl Kavach {
     /// The same for a request that arrived at that instant.
     pub(crate) async fn authorize_since(&self, request: Request, received: Instant) -> Result<Decision, Error> {
         let credential = self.credential;
+        let Credential::Operator(_) = credential else {
+            let message = |reply| Authorize { credential, request, received, known_only: false, reply };
+            return answer(self.with_own_tenant(|route| send(route, message))??).await;
+        };
         if let Some(route) = self.tenant_of_agent(request.agent)? {
             let copy = request.clone();
             let message = |reply| Authorize { credential, request: copy, received, known_only: true, reply };

@@ -163,15 +163,18 @@ impl Kavach {
 
     /// The tenant a tenant key or an agent token belongs to.
     fn own_tenant(&self) -> Result<Route, Error> {
+        self.with_own_tenant(Route::clone)
+    }
+
+    /// Calls `f` with the entry of the tenant a tenant key or an agent token belongs to; it must not wait.
+    fn with_own_tenant<R>(&self, f: impl FnOnce(&Route) -> R) -> Result<R, Error> {
         let (Credential::TenantKey(id, _) | Credential::AgentToken(id, _)) = self.credential else {
             return Err(invalid_token());
         };
         self.check_phase()?;
-        self.core
-            .routes
-            .with(id.tag(), Route::clone)
-            .filter(|route| route.id == id && !matches!(&route.actor, Err(down) if down.code == Code::TenantNotFound))
-            .ok_or_else(invalid_token)
+        let is_there =
+            |route: &Route| route.id == id && !matches!(&route.actor, Err(down) if down.code == Code::TenantNotFound);
+        self.core.routes.with(id.tag(), |route| is_there(route).then(|| f(route))).flatten().ok_or_else(invalid_token)
     }
 
     fn check_phase(&self) -> Result<(), Error> {
