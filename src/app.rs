@@ -116,7 +116,7 @@ impl App {
         let data = DataDir::open(&settings.data_dir)?;
         let (operator, new_operator_key) = operator_key(settings, &data)?;
         let syncer = Syncer::start(data.path())?;
-        let core = Arc::new(Core::new(data, syncer, settings.durability, operator));
+        let core = Arc::new(Core::new(data, syncer, settings.durability, operator, settings.worker_count()));
         Registry::launch(Arc::clone(&core));
         Ok(Self { core, arbiters: Vec::new(), new_operator_key })
     }
@@ -201,7 +201,7 @@ impl Server {
         let (kavach, core, proxies) = (app.kavach(), Arc::clone(&app.core), settings.trusted_proxies.clone());
         let server = HttpServer::new(move || {
             // Tenants' actors live on the workers' own arbiters.
-            core.add_arbiter(Arbiter::current());
+            core.add_worker();
             api::service(kavach.clone(), proxies.clone())
         })
         .workers(workers)
@@ -213,7 +213,7 @@ impl Server {
         let running = server.run();
         let http = running.handle();
         actix_rt::spawn(running);
-        app.core.wait_for_arbiters(workers).await;
+        app.core.wait_for_homes(workers).await;
         app.load().await?;
         info!(%address, workers, "serving");
         Ok(Self { app, http, address })

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
 
+use super::lanes::ReplyTo;
 use crate::domain::{Decision, Error};
 
 /// What a caller waits on.
@@ -12,7 +13,7 @@ pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
 /// A reply that is ready but for its events' durability.
 pub enum Held {
     /// The answer to one authorize call: by far the most frequent, so it costs no allocation.
-    Decision(Reply<Decision>, Decision),
+    Decision(ReplyTo, Decision),
     /// Anything else: called with `Ok` once the events are durable, or with why they are not.
     Other(Box<dyn FnOnce(Result<(), Error>) + Send>),
 }
@@ -27,7 +28,7 @@ impl Held {
     /// Lets the reply go.
     pub fn release(self, outcome: Result<(), Error>) {
         match self {
-            Self::Decision(reply, decision) => drop(reply.send(outcome.map(|()| decision))),
+            Self::Decision(reply, decision) => reply.send(outcome.map(|()| decision)),
             Self::Other(done) => done(outcome),
         }
     }

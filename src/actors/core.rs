@@ -1,7 +1,7 @@
 //! What all actors of a process share.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix::Addr;
@@ -9,6 +9,7 @@ use actix_rt::{Arbiter, ArbiterHandle};
 use tokio::sync::{Notify, Semaphore};
 
 use super::desk::AuditDesk;
+use super::lanes::{LaneId, Lanes};
 use super::registry::Registry;
 use super::routes::Routes;
 use crate::domain::{SecretHash, Timestamp};
@@ -36,6 +37,14 @@ pub enum Phase {
     Draining,
 }
 
+/// A thread that tenants' actors live on.
+#[derive(Clone)]
+pub(super) struct Home {
+    pub arbiter: ArbiterHandle,
+    /// What leads there from other workers, where it is one.
+    pub lane: Option<LaneId>,
+}
+
 /// Snapshots written at once: each may take a core and the disk.
 const SNAPSHOT_WRITERS: usize = 2;
 
@@ -58,15 +67,17 @@ pub struct Core {
     /// Tenants whose storage failed and was not seen to work since.
     pub storage_failures: AtomicUsize,
     phase: AtomicU8,
-    arbiters: Mutex<Vec<ArbiterHandle>>,
-    next_arbiter: AtomicUsize,
-    arbiter_added: Notify,
+    /// How calls cross between workers.
+    pub lanes: Arc<Lanes>,
+    homes: Mutex<Vec<Home>>,
+    next_home: AtomicUsize,
+    home_added: Notify,
     registry: OnceLock<Addr<Registry>>,
 }
 
 impl Core {
     /// The shared part of a process that has not loaded its tenants yet.
-    pub fn new(data: DataDir, syncer: Syncer, durability: Durability, operator: SecretHash) -> Self {
+    pub fn new(data: DataDir, syncer: Syncer, durability: Durability, operator: SecretHash, workers: usize) -> Self {
         Self {
             routes: Routes::default(),
             data,
@@ -77,9 +88,10 @@ impl Core {
             audit: AuditDesk::default(),
             storage_failures: AtomicUsize::new(0),
             phase: AtomicU8::new(Phase::Recovering as u8),
-            arbiters: Mutex::default(),
-            next_arbiter: AtomicUsize::new(0),
-            arbiter_added: Notify::new(),
+            lanes: Lanes::new(workers),
+            homes: Mutex::default(),
+            next_home: AtomicUsize::new(0),
+            home_added: Notify::new(),
             registry: OnceLock::new(),
         }
     }
@@ -98,29 +110,40 @@ impl Core {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// Offers the calling thread's arbiter as a home for tenants' actors.
+    /// Offers the calling thread, which is one of a server's workers, as a home for tenants' actors.
+    pub fn add_worker(&self) {
+        self.add_home(Home { arbiter: Arbiter::current(), lane: self.lanes.join() });
+    }
+
+    /// Offers an arbiter that serves no calls of its own as a home for tenants' actors.
     pub fn add_arbiter(&self, arbiter: ArbiterHandle) {
-        self.arbiters.lock().unwrap_or_else(PoisonError::into_inner).push(arbiter);
-        self.arbiter_added.notify_one();
+        self.add_home(Home { arbiter, lane: None });
     }
 
-    /// Waits until so many arbiters are there.
-    pub async fn wait_for_arbiters(&self, count: usize) {
-        while self.arbiters.lock().unwrap_or_else(PoisonError::into_inner).len() < count {
-            self.arbiter_added.notified().await;
+    fn add_home(&self, home: Home) {
+        self.lock_homes().push(home);
+        self.home_added.notify_one();
+    }
+
+    fn lock_homes(&self) -> MutexGuard<'_, Vec<Home>> {
+        self.homes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until so many homes were offered.
+    pub async fn wait_for_homes(&self, count: usize) {
+        while self.lock_homes().len() < count {
+            self.home_added.notified().await;
         }
     }
 
-    /// The arbiter for the next tenant: each in turn, the caller's own where none was offered.
-    pub(super) fn place(&self) -> ArbiterHandle {
-        let mut arbiters = self.arbiters.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The home of the next tenant: each in turn, the caller's own arbiter where none was offered.
+    pub(super) fn place(&self) -> Home {
+        let mut homes = self.lock_homes();
         // A worker that ended takes its arbiter with it: one that can't run a function is gone.
-        arbiters.retain(|arbiter| arbiter.spawn_fn(|| {}));
-        let turn = self.next_arbiter.fetch_add(1, Ordering::Relaxed);
-        match arbiters.len() {
-            0 => Arbiter::current(),
-            count => arbiters.get(turn % count).cloned().unwrap_or_else(Arbiter::current),
-        }
+        homes.retain(|home| home.arbiter.spawn_fn(|| {}));
+        let turn = self.next_home.fetch_add(1, Ordering::Relaxed);
+        let chosen = turn.checked_rem(homes.len()).and_then(|at| homes.get(at)).cloned();
+        chosen.unwrap_or_else(|| Home { arbiter: Arbiter::current(), lane: None })
     }
 
     /// Names the registry, once.

@@ -11,6 +11,7 @@ use tracing::error;
 
 use super::commit::{Held, Reply};
 use super::core::now;
+use super::lanes::ReplyTo;
 use super::tenant::{Ending, TenantActor, shutting_down};
 use crate::domain::event::ChangeRecord;
 use crate::domain::explain::Step;
@@ -34,7 +35,7 @@ pub struct Authorize {
     /// the answer is `UNKNOWN_AGENT`.
     pub known_only: bool,
     /// Where the answer goes.
-    pub reply: Reply<Decision>,
+    pub reply: ReplyTo,
 }
 
 /// Decide calls in order, each on its own. An answer is missing where `known_only` says so.
@@ -254,8 +255,8 @@ impl Handler<Authorize> for TenantActor {
             .and_then(|caller| self.decide(&caller, &request, received, now, known_only));
         match decided {
             Ok(Some(decision)) => self.reply_decided(Held::Decision(reply, decision), before, ctx),
-            Ok(None) => drop(reply.send(Err(Error::new(Code::UnknownAgent, "the agent is not this tenant's")))),
-            Err(error) => drop(reply.send(Err(error))),
+            Ok(None) => reply.send(Err(Error::new(Code::UnknownAgent, "the agent is not this tenant's"))),
+            Err(error) => reply.send(Err(error)),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! | the messages a tenant's actor takes | [`messages`] |
 //! | tenants coming and going, start, rebuilding after a panic, shutdown | [`registry`], [`loader`] |
 //! | how a message finds its tenant | [`routes`] |
+//! | how calls and answers cross between workers | [`lanes`] |
 //! | what all actors of a process share | [`core`] |
 //! | who reads and follows audit trails, and how many at once | [`desk`], [`news`] |
 //! | removing what is past the audit retention | `retention` |
@@ -14,6 +15,7 @@ pub mod checkpoint;
 pub mod commit;
 pub mod core;
 pub mod desk;
+pub mod lanes;
 pub mod loader;
 pub mod messages;
 pub mod news;

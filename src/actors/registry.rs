@@ -60,11 +60,13 @@ impl Registry {
         let (sender, receiver) = channel(MAILBOX_CAPACITY);
         // An arbiter that has just ended drops the actor, which tells the registry as any other ending does.
         let actor = TenantActor::new(core, loaded, generation, storage_failed);
-        self.core.place().spawn_fn(move || {
+        let home = self.core.place();
+        home.arbiter.spawn_fn(move || {
             Context::with_receiver(receiver).run(actor);
         });
         let (id, slug) = (profile.id, profile.slug.clone());
-        self.core.routes.insert(Route { id, slug, generation, actor: Ok(Arc::new(Addr::new(sender))) });
+        let actor = Ok(Arc::new(Addr::new(sender)));
+        self.core.routes.insert(Route { id, slug, generation, actor, lane: home.lane });
         // Now that a follower finds it: of a new tenant all is news, of a rebuilt one some may be.
         self.core.audit.news.tell(profile.id.tag(), told);
         profile
@@ -74,7 +76,7 @@ impl Registry {
     fn mark_down(&mut self, id: TenantId, slug: Option<Slug>, code: Code, reason: String) -> u64 {
         self.next_generation += 1;
         let generation = self.next_generation;
-        self.core.routes.insert(Route { id, slug, generation, actor: Err(Down { code, reason }) });
+        self.core.routes.insert(Route { id, slug, generation, actor: Err(Down { code, reason }), lane: None });
         generation
     }
 

@@ -6,6 +6,7 @@ use actix::Addr;
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 
+use super::lanes::LaneId;
 use super::tenant::TenantActor;
 use crate::domain::text::{Slug, quote};
 use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
@@ -22,6 +23,8 @@ pub struct Route {
     /// Where to send messages, or why not. The address itself is never copied: each copy of one may put a message
     /// past the mailbox's limit, and a limit that grows with its callers is none.
     pub actor: Result<Arc<Addr<TenantActor>>, Down>,
+    /// The worker the actor lives on, where it is one of a server's.
+    pub(crate) lane: Option<LaneId>,
 }
 
 impl Route {

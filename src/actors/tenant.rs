@@ -301,6 +301,11 @@ fn outcome_unknown() -> Error {
     Error::new(Code::OutcomeUnknown, message)
 }
 
+/// The error of a call that a mailbox has no room for.
+pub fn overloaded() -> Error {
+    Error::new(Code::Overloaded, "more calls wait for this tenant than it can take; try again")
+}
+
 /// The error while the process ends.
 pub fn shutting_down() -> Error {
     Error::new(Code::ShuttingDown, "the server is shutting down")

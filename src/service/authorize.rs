@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::{Kavach, answer, ask, send};
-use crate::actors::Route;
+use tokio::sync::oneshot;
+
+use super::{Kavach, answer, ask, not_sent, send};
 use crate::actors::messages::{Authorize, AuthorizeMany, Explain, Explanation};
+use crate::actors::{Route, lanes};
 use crate::domain::request::Asked;
 use crate::domain::{Code, Credential, Decision, Error, Request, TenantRef, TenantTag};
+
+/// Where the answer to a call arrives.
+type Answer = oneshot::Receiver<Result<Decision, Error>>;
 
 impl Kavach {
     /// May the agent do that? The decision is recorded before it is answered.
@@ -21,21 +26,28 @@ impl Kavach {
 
     /// The same for a request that arrived at that instant.
     pub(crate) async fn authorize_since(&self, request: Request, received: Instant) -> Result<Decision, Error> {
-        let credential = self.credential;
-        let Credential::Operator(_) = credential else {
-            let message = |reply| Authorize { credential, request, received, known_only: false, reply };
-            return answer(self.with_own_tenant(|route| send(route, message))??).await;
+        let Credential::Operator(_) = self.credential else {
+            let sent = self.with_own_tenant(|route| self.send_call(route, request, received, false))?;
+            return answer(sent?).await;
         };
         if let Some(route) = self.tenant_of_agent(request.agent)? {
-            let copy = request.clone();
-            let message = |reply| Authorize { credential, request: copy, received, known_only: true, reply };
-            match ask(&route, message).await {
+            match answer(self.send_call(&route, request.clone(), received, true)?).await {
                 Err(error) if error.code() == Code::UnknownAgent => {}
                 decided => return decided,
             }
         }
         let route = self.home_of(&request)?;
-        ask(&route, |reply| Authorize { credential, request, received, known_only: false, reply }).await
+        answer(self.send_call(&route, request, received, false)?).await
+    }
+
+    /// Sends a call to a tenant's actor, which may live on another worker.
+    fn send_call(&self, route: &Route, request: Request, received: Instant, known_only: bool) -> Result<Answer, Error> {
+        let actor = route.actor.as_ref().map_err(|down| down.error())?;
+        let (caller, answer) = oneshot::channel();
+        let reply = self.core.lanes.reply_to(caller);
+        let call = Authorize { credential: self.credential, request, received, known_only, reply };
+        lanes::send(actor, route.lane, call).map_err(|problem| not_sent(&problem))?;
+        Ok(answer)
     }
 
     /// Decides many requests, each on its own, and answers in their order. A request whose tenant can't answer is
@@ -81,9 +93,10 @@ impl Kavach {
         // What no tenant knows is recorded where the request says, one by one: it is rare.
         for (slot, request) in decisions.iter_mut().zip(requests).filter(|(slot, _)| slot.is_none()) {
             let decided = match self.home_of(&request) {
-                Ok(route) => {
-                    ask(&route, |reply| Authorize { credential, request, received, known_only: false, reply }).await
-                }
+                Ok(route) => match self.send_call(&route, request, received, false) {
+                    Ok(receiver) => answer(receiver).await,
+                    Err(error) => Err(error),
+                },
                 Err(error) => Err(error),
             };
             *slot = Some(decided.unwrap_or_else(|error| refused(&error)));

@@ -36,7 +36,7 @@ pub use tenants::{KeyWithSecret, Tenants};
 use crate::actors::commit::Reply;
 use crate::actors::messages::{Execute, InjectPanic, InjectStall, Inspect, Verify};
 use crate::actors::routes::unknown_tenant;
-use crate::actors::tenant::shutting_down;
+use crate::actors::tenant::{overloaded, shutting_down};
 use crate::actors::{Core, Phase, Route, TenantActor};
 use crate::domain::tenant::Caller;
 use crate::domain::{Code, Command, Credential, Error, Secret, Tenant, TenantId, TenantRef, TenantTag, Timestamp};
@@ -261,10 +261,14 @@ where
     let (reply, answer) = oneshot::channel();
     match actor.try_send(make(reply)) {
         Ok(()) => Ok(answer),
-        Err(SendError::Full(_)) => {
-            Err(Error::new(Code::Overloaded, "more calls wait for this tenant than it can take; try again"))
-        }
-        Err(SendError::Closed(_)) => Err(gone()),
+        Err(problem) => Err(not_sent(&problem)),
+    }
+}
+
+fn not_sent<M>(problem: &SendError<M>) -> Error {
+    match problem {
+        SendError::Full(_) => overloaded(),
+        SendError::Closed(_) => gone(),
     }
 }
 
