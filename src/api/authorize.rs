@@ -7,14 +7,14 @@ use std::time::Instant;
 use actix_web::http::header::{HeaderMap, USER_AGENT};
 use actix_web::web::{Bytes, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::auth::{Admin, Decider};
 use super::error::Problem;
-use super::input::{Raw, declared_length, parse, parse_fast};
+use super::input::{Raw, declared_length, parse};
 use super::routes::Answer;
-use super::views;
+use super::{plain, views};
 use crate::domain::cost::Cost;
 use crate::domain::limits::{MAX_AUTHORIZE_BODY_BYTES, MAX_BATCH, MAX_BODY_BYTES};
 use crate::domain::request::Asked;
@@ -22,39 +22,46 @@ use crate::domain::text::quote;
 use crate::domain::{Code, Decision, Error, Request, TenantRef};
 
 /// An authorize body. Fields it does not know are ignored.
-#[derive(Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct AuthorizeBody<'a> {
+pub(super) struct AuthorizeBody<'a> {
     #[serde(borrow)]
-    agent_id: Option<Cow<'a, str>>,
+    pub agent_id: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    tenant_id: Option<Cow<'a, str>>,
+    pub tenant_id: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    action: Cow<'a, str>,
+    pub action: Cow<'a, str>,
     #[serde(borrow)]
-    resource: Cow<'a, str>,
+    pub resource: Cow<'a, str>,
+    /// The text of a JSON value.
+    #[serde(borrow, default, deserialize_with = "json_text")]
+    pub arguments: Option<&'a str>,
+    /// The same.
+    #[serde(borrow, default, deserialize_with = "json_text")]
+    pub tokens_cost: Option<&'a str>,
     #[serde(borrow)]
-    arguments: Option<&'a RawValue>,
-    #[serde(borrow)]
-    tokens_cost: Option<&'a RawValue>,
-    #[serde(borrow)]
-    context: Option<Context<'a>>,
+    pub context: Option<Context<'a>>,
 }
 
 /// What the asking service knows of the call.
-#[derive(Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Context<'a> {
+pub(super) struct Context<'a> {
     #[serde(borrow)]
-    ip: Option<Cow<'a, str>>,
+    pub ip: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    user_agent: Option<Cow<'a, str>>,
+    pub user_agent: Option<Cow<'a, str>>,
 }
 
-#[derive(Deserialize)]
-struct BatchBody<'a> {
+/// A batch's body.
+#[derive(Debug, PartialEq, Deserialize)]
+pub(super) struct BatchBody<'a> {
     #[serde(borrow)]
-    requests: Vec<AuthorizeBody<'a>>,
+    pub requests: Vec<AuthorizeBody<'a>>,
+}
+
+fn json_text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a str>, D::Error> {
+    Option::<&RawValue>::deserialize(deserializer).map(|value| value.map(RawValue::get))
 }
 
 #[derive(Serialize)]
@@ -80,7 +87,6 @@ impl AuthorizeBody<'_> {
     /// Checks the body. `agent` is the one that the path names.
     fn check(self, connection: &Connection<'_>, agent: Option<&str>) -> Result<Request, Error> {
         let Self { agent_id, tenant_id, action, resource, arguments, tokens_cost, context } = self;
-        let arguments = arguments.map(RawValue::get).filter(|json| *json != "null");
         let (ip, user_agent) = context.map_or((None, None), |context| (context.ip, context.user_agent));
         let user_agent = user_agent.as_deref().filter(|_| connection.agent_ip.is_none()).or(connection.user_agent);
         let mut request = Request::of(&action, &resource, arguments, user_agent)?;
@@ -96,9 +102,7 @@ impl AuthorizeBody<'_> {
             }
         };
         request.tenants.extend(tenant_id.as_deref().map(TenantRef::parse));
-        if let Some(number) = tokens_cost.filter(|json| json.get() != "null") {
-            request.cost = Some(Cost::parse("tokensCost", number.get())?);
-        }
+        request.cost = tokens_cost.map(|number| Cost::parse("tokensCost", number)).transpose()?;
         request.ip = match (connection.agent_ip, ip) {
             (Some(own), _) => own,
             (None, Some(text)) => Some(parse_ip(&text)?),
@@ -116,12 +120,16 @@ fn parse_ip(text: &str) -> Result<IpAddr, Error> {
 
 type AuthorizeInput = (HttpRequest, Raw<MAX_AUTHORIZE_BODY_BYTES>);
 
+fn as_text(body: &[u8]) -> Option<&str> {
+    std::str::from_utf8(body).ok()
+}
+
 /// Reads one authorize body. One that can't be read is told to nobody whose key is not good.
 async fn read(decider: &Decider, headers: &HeaderMap, body: &[u8], agent: Option<&str>) -> Result<Request, Problem> {
     let connection = Connection::of(decider, headers);
-    let read = parse_fast::<AuthorizeBody<'_>>(body)
-        // The slower reader says where the mistake is.
-        .map_or_else(|| parse::<AuthorizeBody<'_>>(body), Ok)
+    let read = as_text(body)
+        .and_then(plain::single)
+        .map_or_else(|| parse(body), Ok)
         .and_then(|parsed| parsed.check(&connection, agent).map_err(Problem));
     if read.is_err() {
         decider.kavach.authenticate().await?;
@@ -180,7 +188,8 @@ pub async fn batch(decider: Decider, (http, body): (HttpRequest, Payload)) -> An
 }
 
 fn read_batch(connection: &Connection<'_>, body: &[u8]) -> Result<Vec<Request>, Problem> {
-    let BatchBody { requests } = parse(body)?;
+    let plain = as_text(body).and_then(plain::batch);
+    let requests = plain.map_or_else(|| parse::<BatchBody<'_>>(body).map(|body| body.requests), Ok)?;
     if requests.is_empty() || requests.len() > MAX_BATCH {
         let problem = format!("must hold 1 to {MAX_BATCH} requests, not {}", requests.len());
         return Err(Problem(Error::field(Code::InvalidField, "requests", problem)));

@@ -122,16 +122,6 @@ pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-/// The same for a value that is most likely a good one: nothing says what is wrong with one that is not.
-pub fn parse_fast<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Option<T> {
-    // Once for the whole, not for each string.
-    let text = std::str::from_utf8(bytes).ok()?;
-    let mut parser = serde_json::Deserializer::from_str(text);
-    let value = T::deserialize(Objects(&mut parser)).ok()?;
-    parser.end().ok()?;
-    Some(value)
-}
-
 fn invalid(field: Option<&str>, problem: &serde_json::Error) -> Problem {
     Problem(match field {
         Some(field) => Error::field(Code::InvalidBody, field, format!("can't be read: {problem}")),

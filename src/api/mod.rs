@@ -6,7 +6,7 @@
 //! | what is answered before the router | `front` |
 //! | how a handler comes by its caller | [`auth`] |
 //! | how an error becomes an answer | [`error`] |
-//! | how bodies and queries are read | [`input`], and `objects` for what is an object |
+//! | how bodies and queries are read | [`input`]; `plain` is the short cut of most authorize bodies, `objects` says what is an object |
 //! | answers that are made while they are sent | [`streaming`] |
 //! | the JSON of answers | [`views`] |
 
@@ -20,6 +20,7 @@ mod front;
 pub mod health;
 pub mod input;
 mod objects;
+mod plain;
 pub mod policies;
 pub mod routes;
 pub mod streaming;
