@@ -2,9 +2,11 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use actix_http::header::{CONTENT_LENGTH, HeaderMap};
 use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{FromRequest, HttpRequest};
 use futures_core::Stream;
@@ -61,7 +63,7 @@ impl<const LIMIT: usize> Raw<LIMIT> {
             return Err(Problem::too_large(LIMIT));
         }
         let (mut first, mut all) = (Bytes::new(), BytesMut::new());
-        while let Some(piece) = poll_fn(|context| Pin::new(&mut payload).poll_next(context)).await {
+        while let Some(piece) = poll_fn(|context| next_piece(&mut payload, context)).await {
             let piece = piece
                 .map_err(|problem| Problem::new(Code::InvalidBody, format!("the body can't be read: {problem}")))?;
             if first.len() + all.len() + piece.len() > LIMIT {
@@ -76,6 +78,15 @@ impl<const LIMIT: usize> Raw<LIMIT> {
         }
         Ok(Self(if all.is_empty() { first } else { all.freeze() }))
     }
+}
+
+/// The next piece of a body, as a stream has it.
+fn next_piece(payload: &mut Payload, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
+    // Of HTTP/1 it is the connection's own task that reads the body from the socket, and polls the handler each time
+    // after that. To have the body wake that very task would only make it run once more for nothing.
+    let mut unwoken = Context::from_waker(Waker::noop());
+    let context = if let Payload::H1 { .. } = payload { &mut unwoken } else { context };
+    Pin::new(payload).poll_next(context)
 }
 
 impl<T: DeserializeOwned> FromRequest for Body<T> {
