@@ -15,6 +15,7 @@ use super::error::Problem;
 use super::input::{Raw, declared_length, parse};
 use super::routes::Answer;
 use super::{plain, views};
+use crate::domain::arguments::Arguments;
 use crate::domain::cost::Cost;
 use crate::domain::limits::{MAX_AUTHORIZE_BODY_BYTES, MAX_BATCH, MAX_BODY_BYTES};
 use crate::domain::request::Asked;
@@ -33,10 +34,9 @@ pub(super) struct AuthorizeBody<'a> {
     pub action: Cow<'a, str>,
     #[serde(borrow)]
     pub resource: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "arguments")]
+    pub arguments: Option<Arguments<'a>>,
     /// The text of a JSON value.
-    #[serde(borrow, default, deserialize_with = "json_text")]
-    pub arguments: Option<&'a str>,
-    /// The same.
     #[serde(borrow, default, deserialize_with = "json_text")]
     pub tokens_cost: Option<&'a str>,
     #[serde(borrow)]
@@ -58,6 +58,10 @@ pub(super) struct Context<'a> {
 pub(super) struct BatchBody<'a> {
     #[serde(borrow)]
     pub requests: Vec<AuthorizeBody<'a>>,
+}
+
+fn arguments<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arguments<'a>>, D::Error> {
+    json_text(deserializer).map(|text| text.map(Arguments::Any))
 }
 
 fn json_text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a str>, D::Error> {

@@ -8,11 +8,12 @@
 use std::borrow::Cow;
 
 use super::authorize::{AuthorizeBody, Context};
+use crate::domain::arguments::Arguments;
 use crate::domain::limits::MAX_JSON_DEPTH;
 
 /// Reads one authorize body. `None`: it is not plain.
 pub fn single(text: &str) -> Option<AuthorizeBody<'_>> {
-    let mut reader = Reader { text, at: 0 };
+    let mut reader = Reader { text, at: 0, saw_space: false };
     reader.space();
     let body = reader.body()?;
     reader.end()?;
@@ -21,7 +22,7 @@ pub fn single(text: &str) -> Option<AuthorizeBody<'_>> {
 
 /// Reads the requests of a batch. `None`: it is not plain.
 pub fn batch(text: &str) -> Option<Vec<AuthorizeBody<'_>>> {
-    let mut reader = Reader { text, at: 0 };
+    let mut reader = Reader { text, at: 0, saw_space: false };
     reader.space();
     let mut requests = None;
     reader.object(|reader, name| match name {
@@ -40,6 +41,8 @@ pub fn batch(text: &str) -> Option<Vec<AuthorizeBody<'_>>> {
 struct Reader<'a> {
     text: &'a str,
     at: usize,
+    /// Whether there was space between two tokens.
+    saw_space: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -49,7 +52,7 @@ impl<'a> Reader<'a> {
         self.object(|reader, name| match name {
             "action" => reader.once(&mut action, Self::string),
             "resource" => reader.once(&mut resource, Self::string),
-            "arguments" => reader.once(&mut body.arguments, Self::value),
+            "arguments" => reader.once(&mut body.arguments, Self::arguments),
             "agentId" => reader.once(&mut body.agent_id, Self::cow),
             "tenantId" => reader.once(&mut body.tenant_id, Self::cow),
             "tokensCost" => reader.once(&mut body.tokens_cost, Self::value),
@@ -119,6 +122,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn arguments(&mut self) -> Option<Arguments<'a>> {
+        self.saw_space = false;
+        let json = self.value()?;
+        Some(if self.saw_space { Arguments::Any(json) } else { Arguments::Compact(json) })
+    }
+
     /// The text of any value.
     fn value(&mut self) -> Option<&'a str> {
         let start = self.at;
@@ -127,12 +136,10 @@ impl<'a> Reader<'a> {
     }
 
     fn skip(&mut self, depth: usize) -> Option<()> {
-        // Deeper is not allowed anyway.
-        if depth > MAX_JSON_DEPTH {
-            return None;
-        }
         match self.peek()? {
             b'"' => self.string().map(drop),
+            // Deeper is not allowed anyway.
+            b'{' | b'[' if depth >= MAX_JSON_DEPTH => None,
             b'{' => self.object(|reader, _| reader.skip(depth + 1)),
             b'[' => self.array(|reader| reader.skip(depth + 1)),
             b't' => self.word("true"),
@@ -195,6 +202,7 @@ impl<'a> Reader<'a> {
     fn space(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
             self.at += 1;
+            self.saw_space = true;
         }
     }
 
@@ -219,6 +227,17 @@ mod tests {
     use super::*;
     use crate::api::authorize::BatchBody;
     use crate::api::input::parse;
+
+    /// The same body with nothing known of its arguments, once what was known was seen to be true.
+    fn by_text(mut body: AuthorizeBody<'_>) -> AuthorizeBody<'_> {
+        body.arguments = body.arguments.map(|arguments| {
+            if let Arguments::Compact(json) = arguments {
+                assert_eq!(arguments.compact().unwrap(), Arguments::Any(json).compact().unwrap());
+            }
+            Arguments::Any(arguments.text())
+        });
+        body
+    }
 
     /// Text that is JSON, nearly JSON, or far from it: whole bodies, with pieces cut out, doubled or replaced.
     fn near_json() -> impl Strategy<Value = String> {
@@ -280,13 +299,24 @@ mod tests {
         fn what_it_reads_the_general_reader_reads_alike(json in near_json()) {
             if let Some(body) = single(&json) {
                 let general = parse::<AuthorizeBody<'_>>(json.as_bytes());
-                prop_assert_eq!(Some(body), general.ok(), "{}", json);
+                prop_assert_eq!(Some(by_text(body)), general.ok(), "{}", json);
             }
             let many = format!("{{\"requests\":[{json},{json}]}}");
             if let Some(bodies) = batch(&many) {
                 let general = parse::<BatchBody<'_>>(many.as_bytes());
+                let bodies = bodies.into_iter().map(by_text).collect();
                 prop_assert_eq!(Some(bodies), general.ok().map(|body| body.requests), "{}", many);
             }
+        }
+    }
+
+    #[test]
+    fn arguments_at_the_deepest_are_as_deep_for_both() {
+        for depth in 1..=MAX_JSON_DEPTH + 2 {
+            let arguments = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+            let json = format!(r#"{{"action":"read","resource":"a","arguments":{arguments}}}"#);
+            let plain = single(&json).map(|body| body.arguments.unwrap().compact().is_ok());
+            assert_eq!(plain.unwrap_or(false), Arguments::Any(&arguments).compact().is_ok(), "{depth}");
         }
     }
 

@@ -6,7 +6,35 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::error::{Code, Error};
-use super::limits::MAX_JSON_DEPTH;
+use super::limits::{MAX_ARGUMENTS_BYTES, MAX_JSON_DEPTH};
+
+/// A call's arguments: the text of one valid JSON value (RFC 8259).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arguments<'a> {
+    /// As it came.
+    Any(&'a str),
+    /// Without space between its tokens, and nested no deeper than [`MAX_JSON_DEPTH`]: whoever read it saw that.
+    Compact(&'a str),
+}
+
+impl<'a> Arguments<'a> {
+    /// The text as it came.
+    pub fn text(self) -> &'a str {
+        let (Self::Any(text) | Self::Compact(text)) = self;
+        text
+    }
+
+    /// The text without space between its tokens.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` where it is too large or too deeply nested.
+    pub fn compact(self) -> Result<Cow<'a, str>, Error> {
+        match self {
+            Self::Compact(json) if json.len() <= MAX_ARGUMENTS_BYTES => Ok(Cow::Borrowed(json)),
+            Self::Any(json) | Self::Compact(json) => compact("arguments", json, MAX_ARGUMENTS_BYTES),
+        }
+    }
+}
 
 /// JSON without the space between its tokens, checked against a size and the nesting limit.
 ///
@@ -15,14 +43,6 @@ use super::limits::MAX_JSON_DEPTH;
 /// # Errors
 /// `INVALID_FIELD`, naming `field`.
 pub fn compact<'a>(field: &str, json: &'a str, max_bytes: usize) -> Result<Cow<'a, str>, Error> {
-    // Most arguments hold neither space nor so many brackets, even counting those in strings.
-    let (spaces, brackets) = json.bytes().fold((0usize, 0usize), |(spaces, brackets), byte| {
-        let is_space = matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
-        (spaces + usize::from(is_space), brackets + usize::from(matches!(byte, b'[' | b'{')))
-    });
-    if spaces == 0 && brackets <= MAX_JSON_DEPTH && json.len() <= max_bytes {
-        return Ok(Cow::Borrowed(json));
-    }
     let mut depth = 0usize;
     let mut spaces = 0usize;
     let mut bytes = json.bytes();

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::error::{Code, Error};
 use super::limits::{MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS};
-use super::text::{has_control, quote};
+use super::text::{has_control, is_plain, quote};
 
 /// A resource cut into its segments.
 pub struct Segments<'a>(SmallVec<[&'a str; USUAL_SEGMENTS]>);
@@ -43,6 +43,9 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
 /// # Errors
 /// `INVALID_FIELD` for one that is empty, too long, has too many or empty segments, or control characters.
 pub fn check_resource(field: &str, text: &str) -> Result<(), Error> {
+    if is_plain_resource(text) {
+        return Ok(());
+    }
     let problem = if text.is_empty() {
         "must not be empty".to_owned()
     } else if text.len() > MAX_RESOURCE_BYTES {
@@ -57,6 +60,21 @@ pub fn check_resource(field: &str, text: &str) -> Result<(), Error> {
         return Ok(());
     };
     Err(Error::field(Code::InvalidField, field, problem))
+}
+
+/// Whether one look at each byte shows that a resource is a good one, as it does of most.
+fn is_plain_resource(text: &str) -> bool {
+    let (mut segments, mut before) = (1, b':');
+    for byte in text.bytes() {
+        if byte == b':' {
+            segments += 1;
+            if before == b':' {
+                return false;
+            }
+        }
+        before = byte;
+    }
+    before != b':' && segments <= MAX_RESOURCE_SEGMENTS && text.len() <= MAX_RESOURCE_BYTES && is_plain(text)
 }
 
 /// What the segments of a pattern look like, apart from their text. Patterns of one shape are found by one look-up.

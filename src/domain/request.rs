@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::arguments::compact;
+use super::arguments::Arguments;
 use super::cost::Cost;
 use super::error::Error;
 use super::id::{AgentId, TenantRef};
-use super::limits::{MAX_ARGUMENTS_BYTES, MAX_USER_AGENT_BYTES};
+use super::limits::MAX_USER_AGENT_BYTES;
 use super::pattern::check_resource;
 use super::permission::check_action;
 
@@ -88,15 +88,20 @@ impl Request {
         Self::of(action, resource, None, None)
     }
 
-    /// The same with arguments, the text of one valid JSON value, and the caller's `User-Agent`, of which the start is
+    /// The same with arguments and the caller's `User-Agent`, of which the start is
     /// kept.
     ///
     /// # Errors
     /// `INVALID_FIELD` where the action or the resource is none, or the arguments are too large or too deeply nested.
-    pub fn of(action: &str, resource: &str, arguments: Option<&str>, user_agent: Option<&str>) -> Result<Self, Error> {
+    pub fn of(
+        action: &str,
+        resource: &str,
+        arguments: Option<Arguments<'_>>,
+        user_agent: Option<&str>,
+    ) -> Result<Self, Error> {
         check_action("action", action)?;
         check_resource("resource", resource)?;
-        let arguments = arguments.map(|json| compact("arguments", json, MAX_ARGUMENTS_BYTES)).transpose()?;
+        let arguments = arguments.map(Arguments::compact).transpose()?;
         Ok(Self {
             texts: Texts::join(action, resource, arguments.as_deref(), kept_user_agent(user_agent)),
             agent: Asked::Caller,
@@ -118,7 +123,7 @@ impl Request {
     /// # Errors
     /// `INVALID_FIELD` where they are too large or too deeply nested.
     pub fn with_arguments(self, json: &str) -> Result<Self, Error> {
-        let texts = Self::of(self.action(), self.resource(), Some(json), self.user_agent())?.texts;
+        let texts = Self::of(self.action(), self.resource(), Some(Arguments::Any(json)), self.user_agent())?.texts;
         Ok(Self { texts, ..self })
     }
 
