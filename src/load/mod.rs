@@ -13,12 +13,14 @@
 //! | `connection`, `answer` | one connection; answers out of its bytes |
 //! | `engine` | the loop that sends and reads |
 //! | `tally`, `report` | what is counted; the result as JSON and as a table |
+//! | `plot` | the result as a picture |
 //! | `progress` | bars on a terminal |
 
 mod answer;
 mod calls;
 mod connection;
 pub mod engine;
+pub mod plot;
 mod progress;
 pub mod report;
 mod schedule;
@@ -27,13 +29,15 @@ pub mod tally;
 pub mod targets;
 pub mod traffic;
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use self::engine::{CONNECT_TIMEOUT, Plan};
@@ -57,7 +61,7 @@ pub fn run(settings: &LoadSettings) -> ExitCode {
 }
 
 fn execute(settings: &LoadSettings) -> Result<ExitCode, String> {
-    let stop = stop_on_interrupt().map_err(|problem| format!("signals can't be awaited: {problem}"))?;
+    let stop = stop_on_signal().map_err(|problem| format!("signals can't be awaited: {problem}"))?;
     let (address, own_ip) = find_server(&settings.url)?;
     let setup = match &settings.key {
         Some(key) => Some(Setup::new(&settings.url, key, &stop)),
@@ -72,25 +76,20 @@ fn execute(settings: &LoadSettings) -> Result<ExitCode, String> {
     if settings.setup_only {
         return Ok(ExitCode::SUCCESS);
     }
-    let measured = measure(settings, &targets, address, &stop);
-    if let Some(setup) = setup.filter(|_| settings.clean_up) {
-        setup.delete(&targets)?;
-    }
-    let report = measured?;
-    let succeeded = report.total.requests > 0;
-    let text = match settings.json {
-        true => serde_json::to_string(&report).map_err(|problem| problem.to_string())?,
-        false => report.to_string(),
-    };
-    let written = writeln!(io::stdout(), "{text}");
-    Ok(if succeeded && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let done = measure(settings, &targets, address, &stop);
+    // Whatever came of it, and after the result is told.
+    let deleted = setup.filter(|_| settings.clean_up).map_or(Ok(()), |setup| setup.delete(&targets));
+    done.and_then(|succeeded| deleted.map(|()| succeeded))
 }
 
-/// Set by the first interrupt; the second ends the program at once.
-fn stop_on_interrupt() -> io::Result<Arc<AtomicBool>> {
+/// Set by the first signal; a second one ends the program at once.
+fn stop_on_signal() -> io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&stop))?;
-    flag::register(SIGINT, Arc::clone(&stop))?;
+    for signal in [SIGINT, SIGTERM] {
+        // In this order, so that the first only sets what the second looks at.
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
     Ok(stop)
 }
 
@@ -118,12 +117,14 @@ fn make_targets(settings: &LoadSettings, setup: &Setup<'_>, own_ip: Option<IpAdd
     Ok(targets)
 }
 
+/// Sends the load and tells the result. Answers success if any request succeeded.
 fn measure(
     settings: &LoadSettings,
     targets: &Targets,
     address: SocketAddr,
     stop: &AtomicBool,
-) -> Result<Report, String> {
+) -> Result<ExitCode, String> {
+    let plot = settings.plot.as_deref().map(|path| Ok::<_, String>((path, create_plot(path)?))).transpose()?;
     let mix = Mix {
         batch: settings.batch_size(),
         deny_share: settings.deny_share,
@@ -144,5 +145,34 @@ fn measure(
     let outcome = engine::run(&plan, &mut traffic, stop, &mut |progress| bar.show(settings, progress));
     bar.clear();
     let outcome = outcome.map_err(|problem| format!("the load on {} could not be run: {problem}", settings.url))?;
-    Ok(Report::new(settings, &outcome))
+    let report = Report::new(settings, &outcome);
+    tell(settings, &report).map_err(|problem| format!("the result can't be written: {problem}"))?;
+    if let Some((path, mut file)) = plot {
+        let svg = plot::draw(&report, &outcome.tally.latency);
+        file.write_all(svg.as_bytes()).map_err(|problem| unwritable_plot(path, &problem))?;
+    }
+    match report.total.requests {
+        0 => Err(format!("no request to {} succeeded", settings.url)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn tell(settings: &LoadSettings, report: &Report) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if settings.json {
+        serde_json::to_writer(&mut out, report)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{report}")?;
+    }
+    out.flush()
+}
+
+/// Before the load: it would be a pity to find out only after it.
+fn create_plot(path: &Path) -> Result<File, String> {
+    File::create(path).map_err(|problem| unwritable_plot(path, &problem))
+}
+
+fn unwritable_plot(path: &Path, problem: &io::Error) -> String {
+    format!("the plot can't be written to {}: {problem}", path.display())
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use indicatif::{DecimalBytes, HumanCount, HumanFloatCount};
 use serde::Serialize;
 
 use super::engine::Outcome;
@@ -158,8 +159,179 @@ fn float(number: u64) -> f64 {
     number as f64
 }
 
+/// The table for people.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", serde_json::to_string_pretty(self).unwrap_or_default())
+        let Self { mode, connections, pipeline, batch, target_rate, duration_seconds, .. } = self;
+        write!(f, "{mode} loop, {connections} connections")?;
+        if *pipeline > 1 {
+            write!(f, ", {pipeline} requests under way on each")?;
+        }
+        if !self.keep_alive {
+            write!(f, ", a new one for each request")?;
+        }
+        if *batch > 0 {
+            write!(f, ", {batch} decisions a request")?;
+        }
+        writeln!(f, ", {duration_seconds:.1} s")?;
+        let mut row = |name: &str, value: &dyn fmt::Display, note: &str| {
+            let space = if note.is_empty() { "" } else { "  " };
+            writeln!(f, "  {name:<24}{:>14}{space}{note}", value.to_string())
+        };
+        let due = target_rate.map_or_else(String::new, |rate| format!("of {} due", HumanCount(rate.into())));
+        row("requests/s", &rate(self.requests_per_second), &due)?;
+        row("decisions/s", &rate(self.decisions_per_second), "")?;
+        row("requests", &HumanCount(self.requests), "")?;
+        row("decisions", &HumanCount(self.decisions), "")?;
+        row("  allowed", &HumanCount(self.allowed), "")?;
+        row("  denied", &HumanCount(self.denied), "")?;
+        for (code, count) in &self.denials {
+            row(&format!("    {code}"), &HumanCount(*count), "")?;
+        }
+        row("errors", &HumanCount(self.errors.values().sum()), "")?;
+        for (kind, count) in &self.errors {
+            row(&format!("  {kind}"), &HumanCount(*count), "")?;
+        }
+        let Latency { min: _, p50, p90, p99, p999, max, mean: _ } = self.latency_micros;
+        let since = if target_rate.is_some() { "from when a request was due" } else { "" };
+        row("latency p50", &human_time(p50), since)?;
+        row("        p90", &human_time(p90), "")?;
+        row("        p99", &human_time(p99), "")?;
+        row("        p99.9", &human_time(p999), "")?;
+        row("        max", &human_time(max), "")?;
+        row("bytes sent", &DecimalBytes(self.bytes_sent), "")?;
+        row("bytes received", &DecimalBytes(self.bytes_received), "")?;
+        let share = if *duration_seconds > 0.0 { 100.0 * self.client_cpu_seconds / duration_seconds } else { 0.0 };
+        row("own processor time", &format_args!("{:.2} s", self.client_cpu_seconds), &format!("{share:.0}% of a core"))
+    }
+}
+
+fn rate(per_second: f64) -> HumanFloatCount {
+    HumanFloatCount((per_second * 10.0).round() / 10.0)
+}
+
+/// A time in the unit that suits it.
+pub fn human_time(micros: f64) -> String {
+    // Three digits, so that a rounded one never looks like one of the next unit.
+    let three = |number: f64| match number {
+        ..9.995 => format!("{number:.2}"),
+        ..99.95 => format!("{number:.1}"),
+        _ => format!("{number:.0}"),
+    };
+    match micros {
+        ..999.5 => format!("{} µs", three(micros)),
+        ..999_500.0 => format!("{} ms", three(micros / 1e3)),
+        _ => format!("{} s", three(micros / 1e6)),
+    }
+}
+
+#[cfg(test)]
+pub use tests::test_report;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+    use hdrhistogram::Histogram;
+
+    use super::super::engine::Mark;
+    use super::super::tally::{Failure, Tally};
+    use super::*;
+    use crate::settings::{Cli, Command};
+
+    fn settings(args: &[&str]) -> LoadSettings {
+        match Cli::try_parse_from(["kavach", "load"].iter().chain(args)).unwrap().into_command() {
+            Command::Load(settings) => *settings,
+            other => panic!("{other:?} was not asked for"),
+        }
+    }
+
+    fn report(args: &[&str]) -> Report {
+        test_report(args).0
+    }
+
+    /// A second in which a request was due every millisecond and took as many microseconds as it had a number.
+    pub fn test_report(args: &[&str]) -> (Report, Histogram<u64>) {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap();
+        let second = nanos(Duration::from_secs(1));
+        let mut tally = Tally::new(second..2 * second).unwrap();
+        for n in 1..=1000 {
+            let due = second + (n - 1) * second / 1000;
+            tally.answered(
+                due,
+                due + 1000 * n,
+                200,
+                if n <= 900 { b"{\"allowed\":true}" } else { b"{\"allowed\":false,\"code\":\"X\"}" },
+            );
+        }
+        tally.failed(second, second, Failure::Closed);
+        let start = Mark { time: second, cpu: 5, requests: 100, decisions: 100, bytes_sent: 7, bytes_received: 8 };
+        let end = Mark {
+            time: 3 * second,
+            cpu: 5 + second / 4,
+            requests: 1100,
+            decisions: 1100,
+            bytes_sent: 1007,
+            bytes_received: 2008,
+        };
+        let outcome = Outcome { tally, start, end };
+        (Report::new(&settings(args), &outcome), outcome.tally.latency)
+    }
+
+    #[test]
+    fn percentiles_and_rates_are_what_was_recorded() {
+        let report = report(&[]);
+        let Latency { min, p50, p90, p99, p999, max, mean } = report.latency_micros;
+        for (found, wanted) in
+            [(min, 1.0), (p50, 500.0), (p90, 900.0), (p99, 990.0), (p999, 999.0), (max, 1000.0), (mean, 500.5)]
+        {
+            assert!((found - wanted).abs() <= wanted / 1000.0, "{found} instead of {wanted}");
+        }
+        assert_eq!((report.requests_per_second, report.decisions_per_second), (500.0, 500.0));
+        assert_eq!((report.requests, report.allowed, report.denied), (1000, 900, 100));
+        assert_eq!((report.bytes_sent, report.bytes_received, report.client_cpu_seconds), (1000, 2000, 0.25));
+    }
+
+    #[test]
+    fn the_object_has_the_promised_members() {
+        let object = serde_json::to_value(report(&["--connections", "8", "--batch", "5"])).unwrap();
+        assert_eq!((&object["mode"], &object["targetRate"]), (&"closed".into(), &serde_json::Value::Null));
+        assert_eq!((&object["connections"], &object["pipeline"], &object["batch"]), (&8.into(), &1.into(), &5.into()));
+        assert_eq!((&object["errors"]["closed"], &object["denials"]["X"]), (&1.into(), &100.into()));
+        assert_eq!(object["total"]["errors"], 1);
+    }
+
+    #[test]
+    fn the_table_says_it_all() {
+        let table = report(&["--rate", "1000"]).to_string();
+        for line in [
+            "open loop, 64 connections, 2.0 s",
+            "  requests/s                         500  of 1,000 due",
+            "      X                              100",
+            "    closed                             1",
+            "          p99                     990 µs",
+            "  own processor time              0.25 s  12% of a core",
+        ] {
+            assert!(table.lines().any(|found| found == line), "{line}\n{table}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_was_interrupted_at_once_has_numbers_too() {
+        let tally = Tally::new(0..1).unwrap();
+        let report = Report::new(&settings(&[]), &Outcome { tally, start: Mark::default(), end: Mark::default() });
+        assert_eq!(report.requests_per_second, 0.0);
+        assert!(report.to_string().contains("0% of a core"));
+        assert!(!serde_json::to_string(&report).unwrap().contains("null"));
+    }
+
+    #[test]
+    fn times_are_in_the_unit_that_suits_them() {
+        let shown = [0.0, 9.996, 99.96, 476.2, 999.7, 4_550.0, 99_960.0, 999_700.0, 2_071_000.0].map(human_time);
+        assert_eq!(
+            shown,
+            ["0.00 µs", "10.0 µs", "100 µs", "476 µs", "1.00 ms", "4.55 ms", "100 ms", "1.00 s", "2.07 s"]
+        );
     }
 }

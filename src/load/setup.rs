@@ -314,7 +314,7 @@ mod tests {
         let bar = ProgressBar::hidden();
         let go = AtomicBool::new(false);
         assert_eq!(in_parallel(1000, &bar, &go, Ok).unwrap(), (0..1000).collect::<Vec<_>>());
-        assert_eq!(in_parallel(0, &bar, &go, Ok).unwrap(), []);
+        assert!(in_parallel(0, &bar, &go, Ok).unwrap().is_empty());
         let begun = AtomicUsize::new(0);
         let failed = in_parallel(100_000, &bar, &go, |n| {
             begun.fetch_add(1, Ordering::Relaxed);

@@ -127,7 +127,7 @@ mod tests {
     fn a_file_that_is_none_is_told_from_one() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("targets.json");
-        let mut problem = |content: &str| {
+        let problem = |content: &str| {
             fs::write(&path, content).unwrap();
             Targets::read(&path).err().unwrap()
         };
