@@ -118,11 +118,11 @@ impl Calls {
     pub fn next(&mut self) -> String {
         let n = self.made;
         self.made += 1;
-        // So many of any number of calls in a row that no share comes nearer.
+        // So many of any number of calls in a row that no share comes nearer; each other one by its argument.
         #[expect(clippy::cast_precision_loss, reason = "a series is far shorter than 2^52 calls")]
         let denied_before = |n: u64| (n as f64 * self.deny_share).floor();
         let denied = denied_before(n + 1) > denied_before(n);
-        let by_argument = denied && self.rng.bool();
+        let by_argument = denied && denied_before(n) % 2.0 > 0.0;
         let choices = match (denied, by_argument) {
             (false, _) => &self.granted,
             (true, false) => &self.unpermitted,
@@ -161,6 +161,15 @@ mod tests {
             let call: Value = serde_json::from_str(&call).unwrap();
             assert!(call["resource"].as_str().unwrap().starts_with("mcp:"), "{call}");
             assert!(call["arguments"].is_object(), "{call}");
+        }
+    }
+
+    #[test]
+    fn as_many_calls_are_meant_to_be_denied_as_were_asked_for() {
+        for (share, denied) in [(0.0, 0), (0.1, 100), (0.25, 250), (0.5, 500), (1.0, 1000)] {
+            let calls = first(share, 3, 1000);
+            let by_argument = calls.iter().filter(|call| call.contains("\"/etc/app/")).count();
+            assert_eq!(by_argument, denied / 2, "{share}");
         }
     }
 

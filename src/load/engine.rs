@@ -90,7 +90,8 @@ pub struct Progress {
     pub errors: u64,
 }
 
-/// Runs a load to its end, or until `stop` is set: then it ends as if its time were over.
+/// Runs a load to its end, or until `stop` is set: then it ends as if its time were over. It does all of it on the
+/// calling thread, whose timers it makes as exact as they can be.
 ///
 /// # Errors
 /// The connections can't be opened, or waiting for them fails.

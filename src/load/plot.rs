@@ -53,6 +53,10 @@ fn line_distance(max_micros: f64) -> f64 {
     [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power).into_iter().find(|step| *step >= wanted).unwrap_or(10.0 * power)
 }
 
+fn line_label(micros: f64) -> String {
+    if micros > 0.0 { human_time(micros).replacen(".00 ", " ", 1).replacen(".0 ", " ", 1) } else { "0".to_owned() }
+}
+
 /// Colours that can be read on white and on black.
 fn draw_frame(svg: &mut String, report: &Report) -> std::fmt::Result {
     let Report { mode, connections, requests, requests_per_second, duration_seconds, .. } = report;
@@ -80,12 +84,18 @@ fn draw_axes(
     let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
     let mut line = 0.0;
     while line <= lines {
-        let (at, label) = (y(line * step), if line > 0.0 { human_time(line * step) } else { "0".to_owned() });
+        let at = y(line * step);
         writeln!(
             svg,
             r##"<line x1="{LEFT}" x2="{right}" y1="{at:.1}" y2="{at:.1}" stroke="#76808c" stroke-opacity=".3"/>"##
         )?;
-        writeln!(svg, r#"<text x="{:.1}" y="{:.1}" text-anchor="end">{label}</text>"#, LEFT - 8.0, at + 4.5)?;
+        writeln!(
+            svg,
+            r#"<text x="{:.1}" y="{:.1}" text-anchor="end">{}</text>"#,
+            LEFT - 8.0,
+            at + 4.5,
+            line_label(line * step)
+        )?;
         line += 1.0;
     }
     for count in 0..=nines {
@@ -134,7 +144,9 @@ fn draw_curve(
         let (x, y) = (x(quantile), y(value));
         writeln!(svg, r##"<circle cx="{x:.1}" cy="{y:.1}" r="3.5" fill="#2f81f7"/>"##)?;
         let label = human_time(value);
-        writeln!(svg, r#"<text x="{:.1}" y="{:.1}" text-anchor="end">{name} {label}</text>"#, x - 4.0, y - 9.0)?;
+        // The first is close to the labels of the lines.
+        let anchor = if name == "p50" { "middle" } else { "end" };
+        writeln!(svg, r#"<text x="{:.1}" y="{:.1}" text-anchor="{anchor}">{name} {label}</text>"#, x - 4.0, y - 9.0)?;
     }
     Ok(())
 }
@@ -182,6 +194,7 @@ mod tests {
         for (max, distance) in [(1.0, 0.2), (6.0, 1.0), (7.0, 2.0), (950.0, 200.0), (61_000.0, 20_000.0)] {
             assert!((line_distance(max) - distance).abs() < 1e-9, "{max}: {}", line_distance(max));
         }
+        assert_eq!([0.0, 2.0, 20.0, 5_000.0, 2.5e6].map(line_label), ["0", "2 µs", "20 µs", "5 ms", "2.50 s"]);
         assert_eq!((nines(0), nines(100), nines(101), nines(10_000), nines(u64::MAX)), (2, 2, 3, 4, 6));
     }
 }

@@ -9,7 +9,7 @@ use crate::settings::LoadSettings;
 pub fn items(what: &'static str, count: u64) -> ProgressBar {
     let bar = ProgressBar::new(count);
     // The template is a constant.
-    if let Ok(style) = ProgressStyle::with_template("{msg:>20} [{bar:40}] {pos}/{len} {eta}") {
+    if let Ok(style) = ProgressStyle::with_template("{msg:>8} [{wide_bar}] {pos}/{len} {eta}") {
         bar.set_style(style.progress_chars("=> "));
     }
     bar.with_message(what)
@@ -26,7 +26,7 @@ impl RunBar {
     /// A bar for the warm-up and the window.
     pub fn new(settings: &LoadSettings) -> Self {
         let bar = ProgressBar::new(millis(settings.warmup + settings.duration));
-        if let Ok(style) = ProgressStyle::with_template("{prefix:>20} [{bar:40}] {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{prefix:>8} [{wide_bar}] {msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
         Self { bar, shown_requests: 0, shown_millis: 0 }

@@ -187,7 +187,7 @@ impl<'a> Setup<'a> {
     /// A sentence that says what kept one from being deleted.
     pub fn delete(&self, targets: &Targets) -> Result<(), String> {
         let tenants: Vec<_> = targets.tenants.iter().filter(|tenant| tenant.slug.starts_with(SLUG_PREFIX)).collect();
-        let bar = progress::items("tenants to delete", tenants.len() as u64);
+        let bar = progress::items("deleting", tenants.len() as u64);
         let never = AtomicBool::new(false);
         in_parallel(tenants.len(), &bar, &never, |n| {
             let Some(tenant) = tenants.get(n) else { return Ok(()) };

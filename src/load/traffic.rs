@@ -137,4 +137,12 @@ mod tests {
         assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
         assert_eq!(body["requests"].as_array().unwrap().len(), 7);
     }
+
+    #[test]
+    fn the_largest_batch_is_one_that_the_server_takes() {
+        let traffic = traffic(Mix { batch: Some(1_000), deny_share: 0.1, keep_alive: true, seed: 1 });
+        for rest in traffic.rests {
+            assert!(rest.len() < crate::domain::limits::MAX_BODY_BYTES, "{}", rest.len());
+        }
+    }
 }
