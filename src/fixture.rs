@@ -1,5 +1,5 @@
-//! Real tool calls, for the demo, the tests and the benches: tools of public Model Context Protocol servers with the
-//! names of their arguments (`fixtures/mcp-tools.json`).
+//! Real tool calls, for the demo, the load, the tests and the benches: tools of public Model Context Protocol servers
+//! with the names of their arguments (`fixtures/mcp-tools.json`).
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;

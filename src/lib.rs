@@ -15,7 +15,7 @@
 //! | [`actors`] | one actor for each tenant, and the registry over them |
 //! | [`service`] | what the server offers, as calls for one caller |
 //! | [`api`] | the same over HTTP |
-//! | [`settings`], [`telemetry`], [`verify`], [`demo`], [`fixture`], [`verify`] | the program's own parts |
+//! | [`settings`], [`telemetry`], [`demo`], [`fixture`], [`load`], [`verify`] | the program's own parts |
 //! | [`app`] | the composition root |
 
 pub mod actors;
@@ -25,6 +25,7 @@ pub mod demo;
 pub mod domain;
 pub mod fixture;
 pub mod journal;
+pub mod load;
 pub mod service;
 pub mod settings;
 pub mod telemetry;

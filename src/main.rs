@@ -1,12 +1,12 @@
 //! The server binary. All it does is read the command line, start the server, and stop it on a signal; or verify an
-//! audit trail offline.
+//! audit trail offline, or send load to a server.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use kavach::settings::{AuditCommand, Cli, Command};
-use kavach::{Server, Settings, demo, telemetry, verify};
+use kavach::{Server, Settings, demo, load, telemetry, verify};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -18,6 +18,10 @@ fn main() -> ExitCode {
     let settings = match Cli::parse().into_command() {
         Command::Serve(settings) => settings,
         Command::Audit(AuditCommand::Verify(settings)) => return verify::run(&settings),
+        Command::Load(settings) => {
+            raise_open_files();
+            return load::run(&settings);
+        }
     };
     telemetry::start(settings.log_json);
     raise_open_files();

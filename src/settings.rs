@@ -1,5 +1,7 @@
 //! How a server is set up: the command line and the environment, in one place.
 
+mod load;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -8,6 +10,8 @@ use ipnet::IpNet;
 
 use crate::actors::Durability;
 use crate::domain::constraint::parse_net;
+
+pub use load::{BaseUrl, LoadSettings, Pace};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -29,6 +33,9 @@ pub enum Command {
     /// Look after audit trails, offline.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Send load to a running server and measure what its callers would wait. Exits with 0 if any request succeeded,
+    /// 1 if none did or there was nothing to send it to.
+    Load(Box<LoadSettings>),
 }
 
 /// What can be done with audit trails offline.
@@ -161,7 +168,7 @@ mod tests {
     fn serving_is_the_default_command() {
         let serve = |args: &[&str]| match Cli::try_parse_from(args).unwrap().into_command() {
             Command::Serve(settings) => settings,
-            Command::Audit(_) => panic!("not asked for"),
+            other => panic!("{other:?} was not asked for"),
         };
         let settings = serve(&["kavach", "--addr", "127.0.0.1:0", "--demo"]);
         assert!(settings.demo);

@@ -31,6 +31,7 @@ mod faults;
 mod harness;
 mod life;
 mod limits;
+mod load;
 mod mutation;
 mod overload;
 mod panics;
