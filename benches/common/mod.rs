@@ -7,11 +7,15 @@ use kavach::domain::agent_commands::{CreateAgent, NewAgent};
 use kavach::domain::constraint::ConstraintsSpec;
 use kavach::domain::event::{By, ChangeRecord};
 use kavach::domain::permission::PermissionSpec;
+use kavach::domain::policy_commands::{CreatePolicy, NewPolicy};
 use kavach::domain::tenant::Caller;
 use kavach::domain::tenant_commands::{NewTenant, TenantSpec};
-use kavach::domain::{AgentType, Change, Command, Event, Request, SecretHash, Tenant, TenantId, Timestamp};
+use kavach::domain::{
+    AgentId, AgentType, Change, Command, Decision, Event, Request, Secret, Tenant, TenantId, Timestamp,
+};
 use kavach::fixture::tools;
 use kavach::journal::{self, DataDir, Journal, JournalOptions, codec};
+use serde_json::json;
 use tempfile::TempDir;
 
 /// The program's own.
@@ -30,6 +34,21 @@ pub fn now() -> Timestamp {
 
 pub fn tenant_id() -> TenantId {
     TenantId::from_bytes(*b"0123456789abcdef")
+}
+
+/// The token of the agent that was added so many agents after the first.
+pub fn token(slot: u32) -> Secret {
+    let mut random = [0; 32];
+    random[..4].copy_from_slice(&slot.to_le_bytes());
+    Secret::agent_token(tenant_id(), random)
+}
+
+/// All four limits, so high that nothing reaches them.
+pub fn high_limits() -> serde_json::Value {
+    let most = 1_000_000_000_000_u64;
+    json!({
+        "maxCallsPerDay": most, "maxCallsPerMonth": most, "maxTokensCostPerDay": most, "maxTokensCostPerMonth": most,
+    })
 }
 
 /// Exact permissions for real tools; past the fixture's end for the same tools of single repositories.
@@ -101,23 +120,42 @@ impl World {
         self.tenant.apply(moment, &event);
     }
 
+    /// Carries out an operator's command.
+    pub fn execute<C: Command>(&mut self, command: C) -> C::Subject {
+        let moment = self.tenant.next_moment(now());
+        let (change, subject) = command.decide(&self.tenant, By::Operator, moment).unwrap();
+        self.change(change.unwrap());
+        subject
+    }
+
     /// Adds an agent; answers it as the caller its token makes it.
     pub fn add_agent(&mut self, permissions: Vec<PermissionSpec>) -> Caller {
         let slot = self.tenant.agents().len() as u32;
-        let token = SecretHash::of(&format!("token {slot}"));
-        let command = CreateAgent::parse(new_agent(permissions), token).unwrap();
-        let (change, _) = command.decide(&self.tenant, By::Operator, self.tenant.next_moment(now())).unwrap();
-        self.change(change.unwrap());
+        let token = token(slot).hash();
+        self.execute(CreateAgent::parse(new_agent(permissions), token).unwrap());
         Caller::Agent(slot)
     }
 
+    /// The id of the agent that was added so many agents after the first.
+    pub fn agent_id(&self, slot: u32) -> AgentId {
+        self.tenant.agent_in(slot).unwrap().profile.id
+    }
+
+    /// Adds a blocking policy with those limits (as JSON), about whom the other fields say.
+    pub fn add_policy(&mut self, mut about: serde_json::Value, limits: serde_json::Value) {
+        about["limits"] = limits;
+        let new: NewPolicy = serde_json::from_str(&about.to_string()).unwrap();
+        self.execute(CreatePolicy::parse(new).unwrap());
+    }
+
     /// Decides a call and lets its event happen; the event's bytes are appended to the buffer.
-    pub fn decide(&mut self, caller: &Caller, request: &Request, buffer: &mut Vec<u8>) {
+    pub fn decide(&mut self, caller: &Caller, request: &Request, buffer: &mut Vec<u8>) -> Decision {
         let moment = self.tenant.next_moment(now());
         let verdict = self.tenant.decide(caller, request, moment, &mut ());
         let event = Event::Decided(verdict.record(request, 12));
         codec::encode_event(moment.at, &event, buffer).unwrap();
         self.tenant.apply(moment, &event);
+        verdict.answer(None)
     }
 }
 
