@@ -1,45 +1,38 @@
-//! The yardstick: an actix-web handler that reads the body and answers fixed bytes, set up as the server is.
+//! The yardstick: an actix-web handler that reads the body and answers fixed bytes. It has the same framework, the
+//! same allocator, the same build and as many workers as the server, and does nothing else.
 
 use std::io::{self, Write as _};
 
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{App, HttpResponse, HttpServer, web};
+use kavach::Settings;
+use kavach::domain::limits::MAX_BODY_BYTES;
 
 /// What an allowed call is answered, byte for byte but for its id.
 const ANSWER: &str = r#"{"allowed":true,"auditId":"aud_019d0000000070008000000100000001"}"#;
 
-/// A body of at most so many bytes, which is what the server takes in a batch.
-const MAX_BODY_BYTES: usize = 1 << 20;
-
-async fn handler(_body: web::Bytes) -> HttpResponse {
-    HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(ANSWER)
+fn json(body: impl Into<web::Bytes>) -> HttpResponse {
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(body.into())
 }
 
-/// A batch's answer has a result for each request; the fixed one is as long as that of the given number.
-fn batch_answer(requests: usize) -> web::Bytes {
-    format!(r#"{{"results":[{}]}}"#, vec![ANSWER; requests].join(",")).into()
-}
-
-/// Serves until the process is killed. The address is the first line on standard output.
-pub fn serve(workers: usize, batch: usize) -> io::Result<()> {
+/// Serves until the process is ended. Says where on standard output. A batch is answered as one of that size is.
+pub fn serve(batch: usize) -> io::Result<()> {
+    let results = web::Bytes::from(format!(r#"{{"results":[{}]}}"#, vec![ANSWER; batch].join(",")));
     actix_web::rt::System::new().block_on(async move {
         let server = HttpServer::new(move || {
-            let answer = batch_answer(batch);
+            let results = results.clone();
             App::new()
                 .app_data(web::PayloadConfig::new(MAX_BODY_BYTES))
-                .route("/v1/authorize", web::post().to(handler))
+                .route("/v1/authorize", web::post().to(async |_: web::Bytes| json(ANSWER)))
                 .route(
                     "/v1/authorize/batch",
-                    web::post().to(move |_body: web::Bytes| {
-                        let answer = answer.clone();
-                        async move { HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(answer) }
-                    }),
+                    web::post().to(move |_: web::Bytes| std::future::ready(json(results.clone()))),
                 )
         })
-        .workers(workers)
+        .workers(Settings::new("").worker_count())
         .bind(("127.0.0.1", 0))?;
         for address in server.addrs() {
-            writeln!(io::stdout(), "{address}")?;
+            writeln!(io::stdout(), "http://{address}")?;
         }
         server.run().await
     })
