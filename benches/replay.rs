@@ -53,7 +53,7 @@ fn replay(c: &mut Criterion) {
                 (0..rounds)
                     .map(|_| {
                         let start = Instant::now();
-                        let loaded = load(&disk.folder, tenant_id(), now()).unwrap();
+                        let loaded = load(&disk.folder, tenant_id(0), now()).unwrap();
                         let spent = start.elapsed();
                         assert_eq!(loaded.tenant.seq(), events as u64 + 101);
                         spent

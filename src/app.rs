@@ -14,7 +14,7 @@ use crate::actors::registry::{CloseAll, LoadAll};
 use crate::actors::{Core, Registry};
 use crate::api;
 use crate::domain::{Secret, SecretHash};
-use crate::journal::{DataDir, Syncer, read_small, write_atomic};
+use crate::journal::{DataDir, Sealer, Syncer, read_small, write_atomic};
 use crate::service::Kavach;
 use crate::settings::Settings;
 
@@ -116,7 +116,8 @@ impl App {
         let data = DataDir::open(&settings.data_dir)?;
         let (operator, new_operator_key) = operator_key(settings, &data)?;
         let syncer = Syncer::start(data.path())?;
-        let core = Arc::new(Core::new(data, syncer, settings.durability, operator, settings.worker_count()));
+        let sealer = Sealer::start()?;
+        let core = Arc::new(Core::new(data, syncer, sealer, settings.durability, operator, settings.worker_count()));
         Registry::launch(Arc::clone(&core));
         Ok(Self { core, arbiters: Vec::new(), new_operator_key })
     }

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use kavach::actors::loader::Label;
 use kavach::domain::agent_commands::{CreateAgent, NewAgent};
 use kavach::domain::constraint::ConstraintsSpec;
 use kavach::domain::event::{By, ChangeRecord};
@@ -16,6 +17,7 @@ use kavach::domain::{
 use kavach::fixture::tools;
 use kavach::journal::{self, DataDir, Journal, JournalOptions, codec};
 use serde_json::json;
+use serde_json::value::RawValue;
 use tempfile::TempDir;
 
 /// The program's own.
@@ -32,15 +34,18 @@ pub fn now() -> Timestamp {
     Timestamp::from_millis(1_772_357_400_000)
 }
 
-pub fn tenant_id() -> TenantId {
-    TenantId::from_bytes(*b"0123456789abcdef")
+/// The id of the tenant of that number.
+pub fn tenant_id(number: u32) -> TenantId {
+    let mut bytes = *b"0123456789ab\0\0\0\0";
+    bytes[12..].copy_from_slice(&(number + 1).to_be_bytes());
+    TenantId::from_bytes(bytes)
 }
 
-/// The token of the agent that was added so many agents after the first.
-pub fn token(slot: u32) -> Secret {
+/// The token of an agent of that tenant, by the number of agents added before it.
+pub fn token(tenant: TenantId, slot: u32) -> Secret {
     let mut random = [0; 32];
     random[..4].copy_from_slice(&slot.to_le_bytes());
-    Secret::agent_token(tenant_id(), random)
+    Secret::agent_token(tenant, random)
 }
 
 /// All four limits, so high that nothing reaches them.
@@ -53,17 +58,18 @@ pub fn high_limits() -> serde_json::Value {
 
 /// Exact permissions for real tools; past the fixture's end for the same tools of single repositories.
 pub fn permissions(count: usize) -> Vec<PermissionSpec> {
+    (0..count).map(permission).collect()
+}
+
+/// The permission at that place among them.
+pub fn permission(n: usize) -> PermissionSpec {
     let tools = tools();
-    (0..count)
-        .map(|n| {
-            let tool = &tools[n % tools.len()];
-            let resource = match n / tools.len() {
-                0 => tool.resource(),
-                round => format!("{}:service-{round}", tool.resource()),
-            };
-            PermissionSpec { resource, actions: vec![tool.action().to_owned()], constraints: None }
-        })
-        .collect()
+    let tool = &tools[n % tools.len()];
+    let resource = match n / tools.len() {
+        0 => tool.resource(),
+        round => format!("{}:service-{round}", tool.resource()),
+    };
+    PermissionSpec { resource, actions: vec![tool.action().to_owned()], constraints: None }
 }
 
 /// A call that the permission is for, with the tool's own arguments.
@@ -97,17 +103,46 @@ pub fn usual_permissions(n: usize) -> Vec<PermissionSpec> {
     all
 }
 
+/// What agents of a large tenant may be.
+pub const ROLES: usize = 20;
+
+/// One agent of a large tenant: a name and an owner of its own kind, one of the roles, which hold 4 to 8 permissions
+/// each, and with every third one metadata.
+pub fn usual_agent(n: usize) -> NewAgent {
+    let role = n % ROLES;
+    let mut permissions: Vec<_> = (role * 8..).take(4 + role % 5).map(permission).collect();
+    permissions[0].constraints =
+        Some(ConstraintsSpec { max_calls_per_hour: Some(1_000), ..ConstraintsSpec::default() });
+    let metadata = format!(r#"{{"team":"payments-{}","model":"large-3","region":"eu-west-1"}}"#, n % 50);
+    NewAgent {
+        owner_id: format!("user-{}", n / 10),
+        name: format!("repo-reader-{n}"),
+        metadata: n.is_multiple_of(3).then(|| RawValue::from_string(metadata).unwrap()),
+        ..new_agent(permissions)
+    }
+}
+
+/// A call that agents of that role may make.
+pub fn usual_request(role: usize) -> Request {
+    call(&usual_agent(role).permissions[1], 7)
+}
+
 pub struct World {
     pub tenant: Tenant,
-    /// Its events so far, encoded.
+    /// Its events since somebody took them, encoded.
     pub events: Vec<Vec<u8>>,
 }
 
 impl World {
     pub fn new() -> Self {
-        let new = NewTenant { name: "Acme".to_owned(), slug: "acme".to_owned(), settings: None };
+        Self::of(0)
+    }
+
+    /// The tenant of that number.
+    pub fn of(number: u32) -> Self {
+        let new = NewTenant { name: "Acme".to_owned(), slug: format!("acme-{number}"), settings: None };
         let mut world = Self { tenant: Tenant::default(), events: Vec::new() };
-        world.change(TenantSpec::parse(new).unwrap().created(tenant_id()));
+        world.change(TenantSpec::parse(new).unwrap().created(tenant_id(number)));
         world
     }
 
@@ -128,11 +163,16 @@ impl World {
         subject
     }
 
-    /// Adds an agent; answers it as the caller its token makes it.
+    /// Adds an agent with those permissions; answers it as the caller its token makes it.
     pub fn add_agent(&mut self, permissions: Vec<PermissionSpec>) -> Caller {
+        self.add(new_agent(permissions))
+    }
+
+    /// Adds an agent; answers it as the caller its token makes it.
+    pub fn add(&mut self, agent: NewAgent) -> Caller {
         let slot = self.tenant.agents().len() as u32;
-        let token = token(slot).hash();
-        self.execute(CreateAgent::parse(new_agent(permissions), token).unwrap());
+        let token = token(self.tenant.id(), slot).hash();
+        self.execute(CreateAgent::parse(agent, token).unwrap());
         Caller::Agent(slot)
     }
 
@@ -159,6 +199,21 @@ impl World {
     }
 }
 
+/// Makes the folder of the tenant of that number, with those events in its journal.
+pub fn create_folder(data: &DataDir, number: u32, events: &[Vec<u8>]) -> Journal {
+    let id = tenant_id(number).to_string();
+    let label = Label { id: id.clone(), slug: Some(format!("acme-{number}")), name: "Acme".to_owned() };
+    let new = journal::NewTenant {
+        name: &id,
+        label: &serde_json::to_vec_pretty(&label).unwrap(),
+        tenant: tenant_id(number).bytes(),
+        now_ms: now().millis(),
+        events,
+        options: JournalOptions::default(),
+    };
+    data.create_tenant(new).unwrap()
+}
+
 /// A tenant's folder in a data directory that goes when this does.
 pub struct OnDisk {
     pub journal: Option<Journal>,
@@ -171,16 +226,8 @@ impl OnDisk {
     pub fn new(events: &[Vec<u8>]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let data = DataDir::open(root.path()).unwrap();
-        let new = journal::NewTenant {
-            name: &tenant_id().to_string(),
-            label: b"{}",
-            tenant: tenant_id().bytes(),
-            now_ms: now().millis(),
-            events,
-            options: JournalOptions::default(),
-        };
-        let journal = Some(data.create_tenant(new).unwrap());
-        let folder = data.tenant_path(&tenant_id().to_string()).unwrap();
+        let journal = Some(create_folder(&data, 0, events));
+        let folder = data.tenant_path(&tenant_id(0).to_string()).unwrap();
         Self { journal, folder, _data: data, _root: root }
     }
 }

@@ -10,7 +10,7 @@ use kavach::domain::{Code, Credential, Decision, Request};
 use kavach::journal::Journal;
 use serde_json::json;
 
-use crate::common::{OnDisk, World, call, high_limits, now, permissions, token};
+use crate::common::{OnDisk, World, call, high_limits, now, permissions, tenant_id, token};
 
 /// Calls between two writes to the journal's file, which are not counted.
 const BATCH: u64 = 64;
@@ -79,7 +79,7 @@ impl Scene {
         let mut request = call(&permissions[permissions.len() - 1], 7);
         request.ip = Some([10, 1, 2, 3].into());
         world.add_agent(permissions);
-        Self { world, credential: Credential::parse(token(0).reveal()), request }
+        Self { world, credential: Credential::parse(token(tenant_id(0), 0).reveal()), request }
     }
 
     /// Budgets of the tenant, of the owner and of the agent.
@@ -129,7 +129,7 @@ impl Scene {
             };
             scene.world.execute(CreateDelegation::parse(new).unwrap());
         }
-        scene.credential = Credential::parse(token(links).reveal());
+        scene.credential = Credential::parse(token(tenant_id(0), links).reveal());
         scene.with_budgets()
     }
 }

@@ -13,7 +13,7 @@ use super::lanes::{LaneId, Lanes};
 use super::registry::Registry;
 use super::routes::Routes;
 use crate::domain::{SecretHash, Timestamp};
-use crate::journal::{DataDir, Syncer};
+use crate::journal::{DataDir, Sealer, Syncer};
 
 /// When a decision's answer may leave. Administrative changes always wait for the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -56,6 +56,8 @@ pub struct Core {
     pub data: DataDir,
     /// The thread that calls fsync.
     pub syncer: Syncer,
+    /// The threads that compress.
+    pub sealer: Sealer,
     /// When a decision's answer may leave.
     pub durability: Durability,
     /// The operator key's hash.
@@ -77,11 +79,19 @@ pub struct Core {
 
 impl Core {
     /// The shared part of a process that has not loaded its tenants yet.
-    pub fn new(data: DataDir, syncer: Syncer, durability: Durability, operator: SecretHash, workers: usize) -> Self {
+    pub fn new(
+        data: DataDir,
+        syncer: Syncer,
+        sealer: Sealer,
+        durability: Durability,
+        operator: SecretHash,
+        workers: usize,
+    ) -> Self {
         Self {
             routes: Routes::default(),
             data,
             syncer,
+            sealer,
             durability,
             operator,
             snapshot_writers: Semaphore::new(SNAPSHOT_WRITERS),

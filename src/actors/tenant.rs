@@ -368,11 +368,12 @@ impl Handler<SyncDone> for TenantActor {
         }
         for job in journal.take_sealed() {
             let id = self.tenant.id();
-            spawn_blocking(move || {
-                if let Err(problem) = job.run() {
+            let done = move |outcome| {
+                if let Err(problem) = outcome {
                     warn!(tenant = %id, %problem, "a journal segment could not be compressed; it stays as it is");
                 }
-            });
+            };
+            self.core.sealer.submit(job, Box::new(done));
         }
         // What came while the disk was busy.
         self.sync_when_due(ctx);

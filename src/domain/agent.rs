@@ -54,8 +54,8 @@ pub struct AgentSpec {
     pub name: Box<str>,
     /// How it works.
     pub kind: AgentType,
-    /// What it may do.
-    pub permissions: PermissionSet,
+    /// What it may do. Agents that may do the same share it.
+    pub permissions: Arc<PermissionSet>,
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,
     /// The client's own facts: a JSON object as compact text.

@@ -1,5 +1,7 @@
 //! Commands about agents.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -174,7 +176,7 @@ impl CreateAgent {
             owner: parse_name("ownerId", &owner_id)?.into(),
             name: parse_name("name", &name)?,
             kind,
-            permissions: PermissionSet::parse(permissions)?,
+            permissions: PermissionSet::parse(permissions)?.into(),
             expires_at: parse_expiry(expires_at.as_deref())?,
             metadata: parse_metadata(metadata.as_deref())?,
         };
@@ -246,7 +248,7 @@ impl Command for UpdateAgent {
             owner: owner.map_or_else(|| old.owner.clone(), Into::into),
             name: name.unwrap_or_else(|| old.name.clone()),
             kind: kind.unwrap_or(old.kind),
-            permissions: permissions.unwrap_or_else(|| old.permissions.clone()),
+            permissions: permissions.map_or_else(|| Arc::clone(&old.permissions), Into::into),
             expires_at: expires_at.unwrap_or(old.expires_at),
             metadata: metadata.unwrap_or_else(|| old.metadata.clone()),
         };

@@ -46,7 +46,7 @@ pub struct TimeWindowSpec {
 }
 
 /// Checked constraints. All that are there must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Constraints {
     max_calls_per_hour: Option<u32>,
     arg_patterns: Option<Box<[Box<str>]>>,

@@ -52,6 +52,7 @@ pub mod rate;
 pub mod request;
 pub mod secret;
 pub mod settings;
+pub mod sharing;
 pub mod tenant;
 pub mod tenant_commands;
 pub mod text;

@@ -5,7 +5,7 @@
 //! sorted by a hash of their literal segments and their action. A call looks once into each shape that fits its
 //! number of segments, so the cost follows the number of shapes, a handful, not the number of permissions.
 
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ pub struct PermissionSpec {
 }
 
 /// A checked permission.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Permission {
     resource: Pattern,
     actions: Box<[Box<str>]>,
@@ -194,6 +194,14 @@ struct Entry {
 impl PartialEq for PermissionSet {
     fn eq(&self, other: &Self) -> bool {
         self.permissions == other.permissions
+    }
+}
+
+impl Eq for PermissionSet {}
+
+impl Hash for PermissionSet {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.permissions.hash(state);
     }
 }
 

@@ -10,13 +10,20 @@ use super::id::AgentId;
 use super::policy::Policy;
 
 /// Places of policies by what they are about. It is derived from the policies and holds no fact of its own.
+///
+/// A look-up reads nothing but its own entries: the policies themselves are elsewhere in memory, and of many tenants in
+/// no cache.
 #[derive(Debug, Default)]
 pub struct PolicyIndex {
     everyone: Vec<u32>,
-    by_agent: HashMap<AgentId, Vec<u32>, FixedState>,
-    /// Those that name an owner and no agent.
-    by_owner: HashMap<Arc<str>, Vec<u32>, FixedState>,
+    by_agent: HashMap<AgentId, Places, FixedState>,
+    by_owner: HashMap<Arc<str>, Places, FixedState>,
+    /// Those that name an agent and the owner that it has to have.
+    by_both: HashMap<AgentId, Vec<(u32, Arc<str>)>, FixedState>,
 }
+
+/// Most agents and owners have no more than one policy of their own.
+type Places = SmallVec<[u32; 2]>;
 
 impl PolicyIndex {
     /// The index over these policies.
@@ -31,23 +38,25 @@ impl PolicyIndex {
     /// Adds the policy at that place.
     pub fn insert(&mut self, place: u32, policy: &Policy) {
         match (policy.profile.agent, &policy.profile.owner) {
-            (Some(agent), _) => self.by_agent.entry(agent).or_default().push(place),
+            (Some(agent), Some(owner)) => self.by_both.entry(agent).or_default().push((place, Arc::clone(owner))),
+            (Some(agent), None) => self.by_agent.entry(agent).or_default().push(place),
             (None, Some(owner)) => self.by_owner.entry(Arc::clone(owner)).or_default().push(place),
             (None, None) => self.everyone.push(place),
         }
     }
 
-    /// Places, ascending, of those of the policies that are about the agent of that owner.
-    pub fn about(&self, agent: AgentId, owner: &str, policies: &[Policy]) -> SmallVec<[u32; 8]> {
+    /// Places of the policies that are about the agent of that owner, ascending.
+    pub fn about(&self, agent: AgentId, owner: &str) -> SmallVec<[u32; 8]> {
         let mut places = SmallVec::from_slice(&self.everyone);
-        if let Some(named) = self.by_agent.get(&agent) {
-            // One that names both an agent and an owner is listed by its agent alone.
-            let is_about =
-                |place: &u32| policies.get(*place as usize).is_some_and(|policy| policy.is_about(agent, owner));
-            places.extend(named.iter().copied().filter(is_about));
+        if !self.by_agent.is_empty() {
+            places.extend_from_slice(self.by_agent.get(&agent).map_or(&[], SmallVec::as_slice));
         }
-        if let Some(owned) = self.by_owner.get(owner) {
-            places.extend_from_slice(owned);
+        if !self.by_owner.is_empty() {
+            places.extend_from_slice(self.by_owner.get(owner).map_or(&[], SmallVec::as_slice));
+        }
+        if !self.by_both.is_empty() {
+            let named = self.by_both.get(&agent).into_iter().flatten();
+            places.extend(named.filter(|(_, own)| **own == *owner).map(|(place, _)| *place));
         }
         if !places.is_sorted() {
             places.sort_unstable();

@@ -7,7 +7,7 @@ use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::agent::{Agent, AgentStatus, GracedToken};
+use super::agent::{Agent, AgentSpec, AgentStatus, GracedToken};
 use super::constraint::RegexCache;
 use super::delegation::{Delegation, DelegationProfile, DelegationSpec};
 use super::error::{Code, Error};
@@ -19,6 +19,7 @@ use super::policy::{Policy, PolicyProfile};
 use super::policy_index::PolicyIndex;
 use super::secret::{Credential, SecretHash};
 use super::settings::Settings;
+use super::sharing::{SharedPermissions, read_agents};
 use super::text::Slug;
 use super::time::Timestamp;
 use super::usage::Settlements;
@@ -76,6 +77,7 @@ pub struct State {
     /// Its live API keys, oldest first.
     pub keys: Vec<ApiKey>,
     /// All its agents, oldest first. An agent's place never changes.
+    #[serde(deserialize_with = "read_agents")]
     pub agents: Vec<Agent>,
     /// Its budget policies, oldest first.
     pub policies: Vec<Policy>,
@@ -100,6 +102,7 @@ pub struct Tenant {
     expired: usize,
     policy_index: PolicyIndex,
     links: LinkIndex,
+    shared: SharedPermissions,
     regexes: RegexCache,
 }
 
@@ -229,7 +232,7 @@ impl Tenant {
 
     /// Places of the policies about the agent of that owner, oldest first.
     pub(super) fn policies_about_owner(&self, agent: AgentId, owner: &str) -> SmallVec<[u32; 8]> {
-        self.policy_index.about(agent, owner, self.policies())
+        self.policy_index.about(agent, owner)
     }
 
     /// All its delegations, oldest first.
@@ -401,11 +404,13 @@ impl Tenant {
             Change::KeyRevoked { key } => self.state.keys.retain(|known| known.id != *key),
             Change::AgentCreated { agent, spec, token } => {
                 let slot = u32::try_from(self.state.agents.len()).unwrap_or(u32::MAX);
-                self.state.agents.push(Agent::new(*agent, (**spec).clone(), *token, at));
+                let spec = self.sharing(spec);
+                self.state.agents.push(Agent::new(*agent, spec, *token, at));
                 self.index_agent(slot);
             }
             Change::AgentUpdated { agent, spec } => {
-                self.change_agent(*agent, |agent| agent.replace_spec((**spec).clone(), at));
+                let spec = self.sharing(spec);
+                self.change_agent(*agent, |agent| agent.replace_spec(spec, at));
             }
             Change::AgentRevoked { agent } => self.revoke_agent(*agent, at),
             Change::DelegationCreated { delegation, spec } => self.add_link(*delegation, (**spec).clone(), at),
@@ -451,6 +456,11 @@ impl Tenant {
                 profile.updated_at = at;
             }),
         }
+    }
+
+    /// The same spec, its permissions shared with the agents that have equal ones.
+    fn sharing(&mut self, spec: &AgentSpec) -> AgentSpec {
+        AgentSpec { permissions: self.shared.share(&spec.permissions), ..spec.clone() }
     }
 
     fn change_agent(&mut self, id: AgentId, change: impl FnOnce(&mut Agent)) {

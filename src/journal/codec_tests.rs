@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::codec::{decode_event, decode_state, encode_event, encode_state};
 use crate::domain::agent::AgentSpec;
@@ -81,14 +82,15 @@ fn full_spec() -> AgentSpec {
             permission("mcp:*:list_issues", &["*"], Some(constraints)),
             permission("mcp:github:*", &["read"], Some(rated)),
         ])
-        .unwrap(),
+        .unwrap()
+        .into(),
         expires_at: Some(at(1_000_000)),
         metadata: Some(r#"{"team":"data"}"#.into()),
     }
 }
 
 fn least_spec(kind: AgentType) -> AgentSpec {
-    let permissions = PermissionSet::default();
+    let permissions = PermissionSet::default().into();
     AgentSpec { owner: "u".into(), name: "n".into(), kind, permissions, expires_at: None, metadata: None }
 }
 
@@ -137,7 +139,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         spec: Box::new(DelegationSpec {
             from: agent_id(9),
             to: agent_id(11),
-            permissions: full_spec().permissions,
+            permissions: full_spec().permissions.as_ref().clone(),
             expires_at,
             max_depth: 3,
             effective_max_depth: 2,
@@ -392,6 +394,22 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     assert_eq!(decode_state(bytes).unwrap(), state);
     assert_eq!(line("state", &written), line("state", bytes));
     assert_eq!(Tenant::restore(decode_state(bytes).unwrap()).state(), state);
+}
+
+#[test]
+fn agents_that_may_do_the_same_share_it_however_they_come() {
+    let mut tenant = Tenant::default();
+    for seq in 1..=3 {
+        let (agent, spec, token) = (agent_id(seq), Box::new(full_spec()), SecretHash::of(&seq.to_string()));
+        let change = Change::AgentCreated { agent, spec, token };
+        tenant.apply(Moment { at: at(seq), seq }, &Event::Changed(ChangeRecord { by: By::Operator, change }));
+    }
+    let read = decode_state(&encode_state(&tenant.state()).unwrap()).unwrap();
+    for state in [tenant.state(), read] {
+        let mut held = state.agents.iter().map(|agent| &agent.profile.spec.permissions);
+        let first = held.next().unwrap();
+        assert!(held.all(|other| Arc::ptr_eq(first, other)));
+    }
 }
 
 #[test]

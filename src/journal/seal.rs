@@ -27,9 +27,8 @@ impl SealJob {
         let sealed = self.folder.sealed(self.first_seq);
         let unfinished = temporary(&sealed);
         let source = match File::open(&raw) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && sealed.exists() => {
-                return Ok(());
-            }
+            // It was done before, or the tenant was erased meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             opened => opened?,
         };
         if let Err(error) = compress(source, &unfinished) {

@@ -1,0 +1,177 @@
+//! A whole call through the service in process (mailbox, decision, journal, reply) by how many tenants, agents and audit
+//! entries there are.
+
+use std::cell::Cell;
+use std::ops::Range;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Instant;
+
+use actix_rt::task::JoinHandle;
+use actix_rt::{System, SystemRunner};
+use kavach::domain::{Credential, Request, Secret};
+use kavach::journal::{DataDir, codec};
+use kavach::{App, Kavach, Settings};
+use tempfile::TempDir;
+
+use crate::common::{ROLES, World, create_folder, measuring, now, tenant_id, token, usual_agent, usual_request};
+use crate::decide::shuffle;
+use crate::interleaved::{GOAL, Side, compare};
+use crate::start;
+
+/// Agents of a tenant where they are not what is varied.
+const FEW: usize = 10;
+/// Calls under way: one after the other, and as many as a busy worker has connections.
+const IN_FLIGHT: [usize; 2] = [1, 64];
+
+/// By the number of tenants.
+pub fn tenants() {
+    let tenants = if measuring() { 10_000 } else { 20 };
+    let system = System::new();
+    let one = Server::open(&system, |root| start::prepare(root, 1));
+    let many = Server::open(&system, |root| start::prepare(root, tenants));
+    for in_flight in IN_FLIGHT {
+        let sides = vec![
+            one.callers(0..1, start::AGENTS).side("of the only tenant".to_owned(), in_flight),
+            many.callers(0..1, start::AGENTS).side(format!("of one of {tenants} tenants"), in_flight),
+            many.callers(0..tenants, start::AGENTS).side(format!("of all {tenants} tenants in turn"), in_flight),
+        ];
+        compare(&format!("call, {in_flight} under way"), sides, GOAL);
+    }
+    one.close();
+    many.close();
+}
+
+/// By the number of agents of a tenant.
+pub fn agents() {
+    let agents = if measuring() { 100_000 } else { 100 };
+    compare_tenants([("of 10 agents in turn", FEW, 0), (&format!("of {agents} agents in turn"), agents, 0)]);
+}
+
+/// By the number of a tenant's audit entries.
+pub fn entries() {
+    let entries = if measuring() { 10_000_000 } else { 3_000 };
+    compare_tenants([
+        ("of a tenant without audit entries", FEW, 0),
+        (&format!("of a tenant with {entries} audit entries"), FEW, entries),
+    ]);
+}
+
+/// Compares two tenants of one server, by their agents and audit entries.
+fn compare_tenants(tenants: [(&str, usize, usize); 2]) {
+    let system = System::new();
+    let server = Server::open(&system, |root| {
+        let data = DataDir::open(root).unwrap();
+        for (number, (_, agents, entries)) in (0..).zip(tenants) {
+            fill(&data, number, agents, entries);
+        }
+    });
+    for in_flight in IN_FLIGHT {
+        let sides = (0..).zip(tenants).map(|(number, (name, agents, _))| {
+            server.callers(number..number + 1, agents).side(name.to_owned(), in_flight)
+        });
+        compare(&format!("call, {in_flight} under way"), sides.collect(), GOAL);
+    }
+    server.close();
+}
+
+/// A server in process, on data of its own.
+struct Server<'s> {
+    system: &'s SystemRunner,
+    app: App,
+    _root: TempDir,
+}
+
+impl<'s> Server<'s> {
+    fn open(system: &'s SystemRunner, prepare: impl FnOnce(&Path)) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        prepare(root.path());
+        // One arbiter: it and the thread that calls have a core each.
+        let settings = Settings { workers: Some(1), ..Settings::new(root.path()) };
+        let app = system.block_on(App::open(&settings)).unwrap();
+        Self { system, app, _root: root }
+    }
+
+    /// So many agents of each of those tenants, in an order that no cache can guess.
+    fn callers(&self, tenants: Range<u32>, agents: usize) -> Callers<'s> {
+        let of_tenant = |tenant| (0..agents).map(move |n| (token(tenant_id(tenant), n as u32), n % ROLES));
+        let credential = |(token, role): (Secret, usize)| (Credential::parse(token.reveal()), role);
+        let mut agents: Vec<_> = tenants.flat_map(of_tenant).map(credential).collect();
+        shuffle(&mut agents);
+        let requests = (0..ROLES).map(usual_request).collect();
+        Callers { system: self.system, kavach: self.app.kavach(), agents: agents.into(), requests, next: Cell::new(0) }
+    }
+
+    fn close(self) {
+        self.system.block_on(self.app.close());
+    }
+}
+
+/// Makes a tenant with so many agents and audit entries, and a snapshot of all.
+fn fill(data: &DataDir, number: u32, agents: usize, entries: usize) {
+    let mut world = World::of(number);
+    let callers: Vec<_> = (0..agents).map(|n| world.add(usual_agent(n))).collect();
+    let request = usual_request(0);
+    let mut journal = create_folder(data, number, &world.events);
+    world.events = Vec::new();
+    for made in 0..entries {
+        let seq = journal.next_seq();
+        journal
+            .append(seq, |buffer| {
+                world.decide(&callers[made % agents], &request, buffer);
+            })
+            .unwrap();
+        if made % 64 == 0 {
+            journal.flush().unwrap();
+            journal.rotate_if_due(now().millis()).unwrap();
+        }
+    }
+    journal.flush().unwrap();
+    let point = journal.begin_sync().run().unwrap();
+    journal.finish_sync(point, now().millis()).unwrap();
+    // Sealed now, not while calls are measured.
+    journal.take_sealed().into_iter().for_each(|job| job.run().unwrap());
+    journal.begin_snapshot().run(&codec::encode_state(&world.tenant.state()).unwrap()).unwrap();
+    journal.close(now().millis()).unwrap();
+}
+
+/// Agents, by what they call with and their role.
+struct Callers<'s> {
+    system: &'s SystemRunner,
+    kavach: Kavach,
+    agents: Rc<[(Credential, usize)]>,
+    requests: Rc<[Request]>,
+    /// Whose turn it is.
+    next: Cell<usize>,
+}
+
+impl<'s> Callers<'s> {
+    fn side(self, name: String, in_flight: usize) -> Side<'s> {
+        Side::new(name, move || self.run(in_flight))
+    }
+
+    /// Makes many calls, with so many of them under way. Answers the nanoseconds of each.
+    fn run(&self, in_flight: usize) -> f64 {
+        let each = if measuring() { 20_000 } else { 64 } / in_flight;
+        let first = self.next.replace(self.next.get() + each * in_flight);
+        let start = Instant::now();
+        self.system.block_on(async {
+            let tasks: Vec<_> = (0..in_flight).map(|task| self.calls(first + task * each, each)).collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+        start.elapsed().as_nanos() as f64 / (each * in_flight) as f64
+    }
+
+    /// A task that makes so many calls, one after the other.
+    fn calls(&self, first: usize, count: usize) -> JoinHandle<()> {
+        let (kavach, agents, requests) = (self.kavach.clone(), Rc::clone(&self.agents), Rc::clone(&self.requests));
+        actix_rt::spawn(async move {
+            for (credential, role) in agents.iter().cycle().skip(first % agents.len()).take(count) {
+                let call = kavach.acting_for(*credential);
+                assert!(call.authorize(requests[*role].clone()).await.unwrap().allowed);
+            }
+        })
+    }
+}

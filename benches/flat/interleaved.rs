@@ -1,0 +1,49 @@
+//! Comparing costs on a machine that is never quiet: what is compared runs in turn, round after round, so that whatever
+//! slows one down slows down the others too.
+
+use crate::claim;
+use crate::common::measuring;
+
+/// What flat means: at most so many times the cost of the first.
+pub const GOAL: f64 = 1.1;
+
+/// One of the things that are compared.
+pub struct Side<'a> {
+    pub name: String,
+    /// Does it many times. Answers the nanoseconds of one.
+    pub run: Box<dyn FnMut() -> f64 + 'a>,
+}
+
+impl<'a> Side<'a> {
+    pub fn new(name: String, run: impl FnMut() -> f64 + 'a) -> Self {
+        Self { name, run: Box::new(run) }
+    }
+}
+
+/// Runs the sides and says what each costs, and that the others cost at most so many times what the first one does.
+pub fn compare(what: &str, mut sides: Vec<Side<'_>>, at_most: f64) {
+    let rounds = if measuring() { 31 } else { 1 };
+    let mut times = vec![Vec::new(); sides.len()];
+    if measuring() {
+        // The first time everything is cold.
+        sides.iter_mut().for_each(|side| _ = (side.run)());
+    }
+    for _ in 0..rounds {
+        for (side, times) in sides.iter_mut().zip(&mut times) {
+            times.push((side.run)());
+        }
+    }
+    let medians: Vec<f64> = times.iter_mut().map(|times| median(times)).collect();
+    for (side, median) in sides.iter().zip(&medians) {
+        claim::note(&format!("{what}, {}", side.name), *median, "ns");
+    }
+    for (side, median) in sides.iter().zip(&medians).skip(1) {
+        claim::at_most(&format!("{what}, {}", side.name), median / medians[0], "times the first", at_most);
+    }
+}
+
+/// The middle one.
+pub fn median(figures: &mut [f64]) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}

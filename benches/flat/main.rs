@@ -1,0 +1,37 @@
+//! What a call, an agent and a start cost however much there is: a line for each claim, with its figure and its goal.
+//! `cargo bench --bench flat -- memory` takes only the parts whose names are given.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench that can't be set up has to stop")]
+#![allow(clippy::expect_used, clippy::print_stdout, reason = "it is a program for people")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod calls;
+mod claim;
+mod decide;
+mod flood;
+mod interleaved;
+mod memory;
+mod start;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|arg| arg == "--memory") {
+        return memory::child(&args[1..]);
+    }
+    let parts: [(&str, fn()); 7] = [
+        ("start", start::run),
+        ("decide", decide::run),
+        ("tenants", calls::tenants),
+        ("agents", calls::agents),
+        ("entries", calls::entries),
+        ("flood", flood::run),
+        ("memory", memory::run),
+    ];
+    let wanted: Vec<_> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
+    for (name, part) in parts {
+        if wanted.is_empty() || wanted.iter().any(|wanted| *wanted == name) {
+            part();
+        }
+    }
+}
