@@ -3,9 +3,9 @@
 use super::agent_commands::{AgentPatch, CreateAgent, NewAgent, RevokeAgent, UpdateAgent};
 use super::delegation_commands::*;
 use super::event::{By, ChangeRecord};
-use super::explain::Step;
-use super::limits::MAX_DELEGATION_WEIGHT;
-use super::permission::PermissionSpec;
+use super::explain::{Step, Steps, Trace};
+use super::limits::{MAX_DELEGATION_WEIGHT, MAX_EXPLAINED_STEPS, MAX_MATCH_STEPS, MAX_PERMISSIONS};
+use super::permission::{PermissionSet, PermissionSpec};
 use super::settings::Settings;
 use super::tenant::{Caller, Command};
 use super::*;
@@ -123,11 +123,16 @@ impl World {
         self.call(agent, action, resource).allowed
     }
 
-    fn explain(&self, agent: AgentId, action: &str, resource: &str) -> Vec<Step> {
+    fn watch(&self, agent: AgentId, action: &str, resource: &str, trace: &mut impl Trace) -> Decision {
         let request = Request::new(action, resource).unwrap().for_agent(agent);
-        let mut steps = Vec::new();
-        self.tenant.decide(&Caller::Operator, &request, self.tenant.next_moment(self.now), &mut steps);
-        steps
+        self.tenant.decide(&Caller::Operator, &request, self.tenant.next_moment(self.now), trace).answer(None)
+    }
+
+    fn explain(&self, agent: AgentId, action: &str, resource: &str) -> Vec<Step> {
+        let mut steps = Steps::default();
+        self.watch(agent, action, resource, &mut steps);
+        assert_eq!(steps.more, 0);
+        steps.shown
     }
 
     pub(super) fn status(&self, link: DelegationId) -> DelegationStatus {
@@ -362,6 +367,56 @@ fn an_agent_depends_on_so_many_delegations_and_no_more() {
     // What is over does not count.
     world.later(3_600);
     world.link(root, worker, READ_ALL);
+}
+
+/// Counts the permissions that a decision finds, and keeps nothing.
+struct Found(usize);
+
+impl Trace for Found {
+    const KEPT: bool = true;
+
+    fn step(&mut self, make: impl FnOnce() -> Step) {
+        self.0 += usize::from(make().check == "permission");
+    }
+}
+
+#[test]
+fn a_decision_looks_at_so_many_permissions_of_its_grantors_and_no_more() {
+    let mut world = World::new(None);
+    let closed =
+        r#"{"resource":"a:b","actions":["read"],"constraints":{"timeWindow":{"start":"02:00","end":"02:01"}}}"#;
+    let (closed, open) =
+        (permissions(&format!("[{closed}]")), permissions(r#"[{"resource":"a:b","actions":["read"]}]"#));
+    let worker = world.agent(vec![]);
+    let looks = MAX_MATCH_STEPS / PermissionSet::parse(closed.clone()).unwrap().as_slice()[0].steps();
+    let mut grantors: Vec<_> = (0..=looks / MAX_PERMISSIONS).map(|_| world.agent(open.clone())).collect();
+    grantors.push(world.agent(open.clone()));
+    for grantor in &grantors {
+        world.delegate(*grantor, worker, open.clone(), None, None).unwrap();
+    }
+    assert!(world.may(worker, "read", "a:b"));
+    // The weight of what is lent stays as it is while what the grantors hold grows.
+    let last = grantors.pop().unwrap();
+    for grantor in &grantors {
+        let many = vec![closed[0].clone(); MAX_PERMISSIONS];
+        world.patch(*grantor, AgentPatch { permissions: Some(many), ..AgentPatch::default() }).unwrap();
+    }
+    let mut found = Found(0);
+    let decision = world.watch(worker, "read", "a:b", &mut found);
+    assert!((looks / 2..=looks).contains(&found.0), "{}", found.0);
+    assert_eq!((decision.allowed, decision.code), (false, Some(Code::PermissionDenied)));
+    let reason = decision.reason.unwrap();
+    assert!(reason.starts_with("No permission for action 'read'") && reason.contains("more work"), "{reason}");
+    let mut steps = Steps::default();
+    world.watch(worker, "read", "a:b", &mut steps);
+    assert_eq!(steps.shown.len(), MAX_EXPLAINED_STEPS);
+    assert!(steps.more > looks / 2, "{}", steps.more);
+
+    // What it may look at is enough for many, and an agent's own permissions are always looked at.
+    let narrower = AgentPatch { permissions: Some(closed), ..AgentPatch::default() };
+    world.patch(grantors[0], narrower).unwrap();
+    world.patch(grantors[1], AgentPatch { permissions: Some(vec![]), ..AgentPatch::default() }).unwrap();
+    assert!(world.may(worker, "read", "a:b"), "by way of {last}");
 }
 
 #[test]

@@ -38,9 +38,14 @@ pub const MAX_KEPT_REGEX_BYTES: usize = 256 * 1024;
 pub const MAX_CACHED_REGEXES: usize = 2 * MAX_REGEXES;
 /// Bytes of a string argument that has to match a pattern: paths, names and addresses are shorter.
 pub const MAX_MATCHED_BYTES: usize = 4 * 1024;
-/// Steps one decision may take to match its arguments, over all permissions it looks at: some 20 ms of the
-/// costliest. A call with a few patterns takes hundreds.
+/// Steps one decision may take to match its arguments and to look at what was delegated, over all permissions it looks
+/// at: some 20 ms of the costliest. A call with a few patterns takes hundreds.
 pub const MAX_MATCH_STEPS: usize = 16 * 1024 * 1024;
+/// Steps that a delegation's or a grantor's permission counts when a decision looks at it, and each shape among them
+/// when it is searched for a match. An agent's own permissions are few enough to be free.
+pub const STEPS_PER_PERMISSION: usize = 64;
+/// Steps that each of its actions and addresses counts besides; each byte of its resource counts one.
+pub const STEPS_PER_ITEM: usize = 8;
 /// Steps that a regular expression counts for each byte it is matched against.
 pub const REGEX_STEPS_PER_BYTE: usize = 16;
 /// Steps that compiling a regular expression counts: one decision compiles at most twice as many as are kept.
@@ -117,3 +122,5 @@ pub const MAX_CYCLE_SEARCH: usize = 10_000;
 pub const MAX_COVER_LOOKUPS: usize = 100_000;
 /// Delegations that are over and that an explanation still names, the newest.
 pub const MAX_EXPLAINED_LINKS: usize = 20;
+/// Steps that an explanation shows, the first: all that an agent's own permissions can take, in a few megabytes.
+pub const MAX_EXPLAINED_STEPS: usize = 10_000;

@@ -13,7 +13,10 @@ use smallvec::SmallVec;
 
 use super::constraint::{Constraints, ConstraintsSpec, Source, is_regex};
 use super::error::{Code, Error};
-use super::limits::{MAX_ACTION_BYTES, MAX_ACTIONS, MAX_ALL_ARG_PATTERN_BYTES, MAX_PERMISSIONS, MAX_REGEXES};
+use super::limits::{
+    MAX_ACTION_BYTES, MAX_ACTIONS, MAX_ALL_ARG_PATTERN_BYTES, MAX_PERMISSIONS, MAX_REGEXES, STEPS_PER_ITEM,
+    STEPS_PER_PERMISSION,
+};
 use super::pattern::{Pattern, Segments, Shape};
 use super::text::quote;
 
@@ -78,6 +81,12 @@ impl Permission {
     /// Calls it grants in a sliding hour, where that is limited.
     pub fn max_calls_per_hour(&self) -> Option<u32> {
         self.constraints.as_ref().and_then(|constraints| constraints.max_calls_per_hour())
+    }
+
+    /// Steps that a look at it counts, but for its argument patterns, which count their own.
+    pub fn steps(&self) -> usize {
+        let addresses = self.constraints.as_ref().map_or(0, |constraints| constraints.addresses());
+        STEPS_PER_PERMISSION + self.resource().len() + (self.actions.len() + addresses) * STEPS_PER_ITEM
     }
 
     /// Whether it is about this call at all.
@@ -255,6 +264,11 @@ impl PermissionSet {
     /// The permissions as they are spelled.
     pub fn specs(&self) -> Vec<PermissionSpec> {
         self.permissions.iter().map(Permission::spec).collect()
+    }
+
+    /// Steps that a search for those that match counts, but for what it finds.
+    pub fn search_steps(&self) -> usize {
+        self.shapes.len() * STEPS_PER_PERMISSION
     }
 
     /// Positions of the permissions that match, in declared order.
