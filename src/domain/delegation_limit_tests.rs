@@ -1,0 +1,120 @@
+//! What delegation may cost: how much a decision looks at, how much a revocation does, how much is kept.
+
+use super::agent_commands::AgentPatch;
+use super::delegation_commands::*;
+use super::delegation_tests::{READ_ALL, READ_GITHUB, World, permissions};
+use super::explain::{Step, Steps, Trace};
+use super::limits::{MAX_DELEGATION_WEIGHT, MAX_EXPLAINED_STEPS, MAX_MATCH_STEPS, MAX_PERMISSIONS, MAX_RESOURCE_BYTES};
+use super::permission::PermissionSet;
+use super::*;
+
+#[test]
+fn many_paths_are_searched_once() {
+    let mut world = World::new(Some(32));
+    let mut below = vec![world.agent(permissions(READ_ALL))];
+    // Fifteen layers of two agents, each linked with both of the layer below: 2^15 paths.
+    for _ in 0..15 {
+        let layer: Vec<_> = (0..2).map(|_| world.agent(vec![])).collect();
+        for from in &below {
+            for to in &layer {
+                world.delegate(*from, *to, permissions(READ_ALL), None, Some(32)).unwrap();
+            }
+        }
+        below = layer;
+    }
+    assert!(world.may(below[1], "read", "mcp:x"));
+    assert!(!world.may(below[1], "write", "mcp:x"));
+    assert!(!world.explain(below[1], "write", "mcp:x").is_empty());
+    let last = world.tenant.delegations().last().unwrap().profile.id;
+    let first = world.tenant.delegations()[0].profile.id;
+    world.run(RevokeDelegation(first)).unwrap();
+    assert_eq!(world.status(last), DelegationStatus::Revoked);
+}
+
+#[test]
+fn an_agent_depends_on_so_many_delegations_and_no_more() {
+    let mut world = World::new(None);
+    let (root, worker) = (world.agent(permissions(READ_ALL)), world.agent(vec![]));
+    let hour = Some(world.now.plus_millis(3_600_000));
+    let hundred = vec![permissions(READ_GITHUB).remove(0); 100];
+    for _ in 0..MAX_DELEGATION_WEIGHT / 100 {
+        world.delegate(root, worker, hundred.clone(), hour, None).unwrap();
+    }
+    assert_eq!(world.refusal(root, worker, READ_ALL), Code::DelegationLimitExceeded);
+    // What is over does not count.
+    world.later(3_600);
+    world.link(root, worker, READ_ALL);
+}
+
+/// Counts the permissions that a decision finds, and keeps nothing.
+struct Found(usize);
+
+impl Trace for Found {
+    const KEPT: bool = true;
+
+    fn step(&mut self, make: impl FnOnce() -> Step) {
+        self.0 += usize::from(make().check == "permission");
+    }
+}
+
+#[test]
+fn a_decision_looks_at_so_many_permissions_of_its_grantors_and_no_more() {
+    let mut world = World::new(None);
+    // A long resource counts more steps than a short one.
+    let resource = format!("{}:b", "a".repeat(MAX_RESOURCE_BYTES - 2));
+    let spec = |constraints: &str| {
+        permissions(&format!(r#"[{{"resource":"{resource}","actions":["read"],"constraints":{constraints}}}]"#))
+    };
+    let (closed, open) = (spec(r#"{"timeWindow":{"start":"02:00","end":"02:01"}}"#), spec("null"));
+    let worker = world.agent(vec![]);
+    let looks = MAX_MATCH_STEPS / PermissionSet::parse(closed.clone()).unwrap().as_slice()[0].steps();
+    let mut grantors: Vec<_> = (0..=looks / MAX_PERMISSIONS).map(|_| world.agent(open.clone())).collect();
+    grantors.push(world.agent(open.clone()));
+    for grantor in &grantors {
+        world.delegate(*grantor, worker, open.clone(), None, None).unwrap();
+    }
+    assert!(world.may(worker, "read", &resource));
+    // The weight of what is lent stays as it is while what the grantors hold grows.
+    let last = grantors.pop().unwrap();
+    for grantor in &grantors {
+        let many = vec![closed[0].clone(); MAX_PERMISSIONS];
+        world.patch(*grantor, AgentPatch { permissions: Some(many), ..AgentPatch::default() }).unwrap();
+    }
+    let mut found = Found(0);
+    let decision = world.watch(worker, "read", &resource, &mut found);
+    assert!((looks / 2..=looks).contains(&found.0), "{}", found.0);
+    assert_eq!((decision.allowed, decision.code), (false, Some(Code::PermissionDenied)));
+    let reason = decision.reason.unwrap();
+    assert!(reason.starts_with("No permission for action 'read'") && reason.contains("more work"), "{reason}");
+    let mut steps = Steps::default();
+    world.watch(worker, "read", &resource, &mut steps);
+    assert_eq!(steps.shown.len(), MAX_EXPLAINED_STEPS);
+    assert!(steps.more > looks / 2, "{}", steps.more);
+
+    // What it may look at is enough for many, and an agent's own permissions are always looked at.
+    let narrower = AgentPatch { permissions: Some(closed), ..AgentPatch::default() };
+    world.patch(grantors[0], narrower).unwrap();
+    world.patch(grantors[1], AgentPatch { permissions: Some(vec![]), ..AgentPatch::default() }).unwrap();
+    assert!(world.may(worker, "read", &resource), "by way of {last}");
+}
+
+#[test]
+fn links_that_are_over_are_swept_out() {
+    let mut world = World::new(None);
+    let (root, worker) = (world.agent(permissions(READ_ALL)), world.agent(vec![]));
+    for _ in 0..500 {
+        let soon = Some(world.now.plus_millis(10_000));
+        world.delegate(root, worker, permissions(READ_ALL), soon, None).unwrap();
+        world.later(1);
+    }
+    // Ten of them count at any time.
+    let open = |links: Option<&links::Links>| links.unwrap().open().len();
+    assert!(open(world.tenant.links().arriving(worker)) <= 32);
+    assert!(open(world.tenant.links().leaving(root)) <= 32);
+    assert!(world.tenant.open_links_at_most() <= 32);
+    assert_eq!(world.tenant.open_links_count(world.now), 9);
+    world.restart();
+    assert!(world.may(worker, "read", "mcp:x"));
+    world.later(10);
+    assert!(!world.may(worker, "read", "mcp:x"));
+}
