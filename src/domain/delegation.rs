@@ -19,7 +19,7 @@ use super::time::Timestamp;
 pub enum DelegationStatus {
     /// It does.
     Active,
-    /// It was revoked, or its grantor or a link it stands on was. That is final.
+    /// It was revoked, or its grantor or a link it stands on was before it was over by itself. That is final.
     Revoked,
     /// Its `expiresAt` or that of a link it stands on has passed, or a grantor on the way has expired.
     Expired,

@@ -12,6 +12,7 @@ use super::event::{By, Change};
 use super::id::{AgentId, DelegationId, TenantId};
 use super::limits::{
     MAX_COVER_LOOKUPS, MAX_DELEGATION_DEPTH, MAX_DELEGATION_WEIGHT, MAX_DELEGATIONS, MAX_DELEGATIONS_FROM_AGENT,
+    MAX_STANDS_ON,
 };
 use super::links::{Links, Standing};
 use super::permission::{PermissionSet, PermissionSpec};
@@ -227,6 +228,13 @@ impl CreateDelegation {
             && over(tenant.open_links(leaving, at).count(), MAX_DELEGATIONS_FROM_AGENT)
         {
             let message = format!("fromAgent has made {MAX_DELEGATIONS_FROM_AGENT} delegations already");
+            return Err(limit(message));
+        }
+        if stands_on.len() > MAX_STANDS_ON {
+            let message = format!(
+                "fromAgent holds permissions by {} delegations, and what it delegates may stand on {MAX_STANDS_ON}",
+                stands_on.len()
+            );
             return Err(limit(message));
         }
         let mut bearing: Vec<u32> =

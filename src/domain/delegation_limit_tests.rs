@@ -1,10 +1,16 @@
 //! What delegation may cost: how much a decision looks at, how much a revocation does, how much is kept.
 
+use std::cell::Cell;
+
 use super::agent_commands::AgentPatch;
+use super::delegation::{DelegationProfile, DelegationSpec};
 use super::delegation_commands::*;
 use super::delegation_tests::{READ_ALL, READ_GITHUB, World, permissions};
 use super::explain::{Step, Steps, Trace};
-use super::limits::{MAX_DELEGATION_WEIGHT, MAX_EXPLAINED_STEPS, MAX_MATCH_STEPS, MAX_PERMISSIONS, MAX_RESOURCE_BYTES};
+use super::limits::{
+    MAX_DELEGATION_WEIGHT, MAX_EXPLAINED_STEPS, MAX_MATCH_STEPS, MAX_PERMISSIONS, MAX_RESOURCE_BYTES, MAX_STANDS_ON,
+};
+use super::links::LinkIndex;
 use super::permission::PermissionSet;
 use super::*;
 
@@ -96,6 +102,67 @@ fn a_decision_looks_at_so_many_permissions_of_its_grantors_and_no_more() {
     world.patch(grantors[0], narrower).unwrap();
     world.patch(grantors[1], AgentPatch { permissions: Some(vec![]), ..AgentPatch::default() }).unwrap();
     assert!(world.may(worker, "read", &resource), "by way of {last}");
+}
+
+#[test]
+fn a_revocation_looks_once_at_each_link_that_may_fall() {
+    let mut world = World::new(None);
+    let agents: Vec<_> = (0..3).map(|_| world.agent(vec![])).collect();
+    let mut links = Vec::new();
+    let mut link = |from, to, stands_on: Vec<u32>| {
+        let id = DelegationId::derive(world.now, links.len() as u64 + 1, world.tenant.id().tag());
+        let spec = DelegationSpec {
+            from: agents[from],
+            to: agents[to],
+            permissions: PermissionSet::default(),
+            expires_at: None,
+            max_depth: 3,
+            effective_max_depth: 3,
+            depth: 1,
+            stands_on,
+        };
+        links.push(Delegation::new(DelegationProfile { id, spec, ends_at: None, created_at: world.now }));
+    };
+    // A star as older versions could make it: each link of the second half stands on all of the first.
+    let (below, above) = (500, 1_000);
+    (0..below).for_each(|_| link(0, 1, Vec::new()));
+    (0..above).for_each(|_| link(1, 2, (0..below).collect()));
+    link(1, 2, Vec::new());
+    let index = LinkIndex::build(&links, world.now);
+    let looked_at = Cell::new(0);
+    let link_at = |place: u32| {
+        looked_at.set(looked_at.get() + 1);
+        links.get(place as usize)
+    };
+    let falling = index.falling_with((0..below).collect(), world.now, link_at);
+    assert_eq!(falling, (0..below + above).collect::<Vec<_>>());
+    assert_eq!(looked_at.get(), links.len());
+    // What was revoked before is not looked at again.
+    looked_at.set(0);
+    for link in &mut links[below as usize..] {
+        link.revoked = true;
+    }
+    let index = LinkIndex::build(&links, world.now);
+    let link_at = |place: u32| {
+        looked_at.set(looked_at.get() + 1);
+        links.get(place as usize)
+    };
+    assert_eq!(index.falling_with(vec![0], world.now, link_at), [0]);
+    assert_eq!(looked_at.get(), 1);
+}
+
+#[test]
+fn a_delegation_stands_on_so_many_and_no_more() {
+    let mut world = World::new(None);
+    let (root, worker, other) = (world.agent(permissions(READ_ALL)), world.agent(vec![]), world.agent(vec![]));
+    for _ in 0..MAX_STANDS_ON {
+        world.link(root, worker, READ_ALL);
+    }
+    world.link(worker, other, READ_ALL);
+    let one_more = world.link(root, worker, READ_ALL);
+    assert_eq!(world.refusal(worker, other, READ_ALL), Code::DelegationLimitExceeded);
+    world.run(RevokeDelegation(one_more)).unwrap();
+    world.link(worker, other, READ_ALL);
 }
 
 #[test]

@@ -109,6 +109,9 @@ pub const MAX_STREAMS: usize = 256;
 pub const MAX_STREAMS_PER_TENANT: usize = 16;
 /// Delegations of one tenant that are not over. A revocation may have to look at all of them.
 pub const MAX_DELEGATIONS: usize = 100_000;
+/// Delegations that one may stand on: those that are live into its grantor when it is made. Each names them, in memory
+/// and in the journal, and a revocation looks at them: 100 MB over all of a tenant's.
+pub const MAX_STANDS_ON: usize = 256;
 /// Delegations that leave one agent and are not over: an orchestrator with as many workers. Each revocation of what
 /// it holds looks at them.
 pub const MAX_DELEGATIONS_FROM_AGENT: usize = 10_000;

@@ -1,12 +1,12 @@
 //! Look-ups over a tenant's delegations, derived from its state, and what the graph they make says: which links
 //! count, which fall together, which bear on an agent.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use foldhash::fast::FixedState;
 
 use super::agent::AgentStatus;
-use super::delegation::{Delegation, DelegationStatus};
+use super::delegation::{Delegation, DelegationSpec, DelegationStatus};
 use super::id::{AgentId, DelegationId};
 use super::limits::MAX_CYCLE_SEARCH;
 use super::tenant::Tenant;
@@ -114,21 +114,33 @@ impl LinkIndex {
         self.leaving.get(&agent)
     }
 
-    /// Those links, and all that stand on them, directly or not. They fall together.
-    pub fn falling_with(&self, first: Vec<u32>, delegations: &[Delegation]) -> Vec<u32> {
+    /// Those links, and all that stand on them, directly or not, and are not over. They fall together.
+    ///
+    /// A link stands on smaller places only. So going upwards, whether one falls is known once it is its turn, and
+    /// what leaves an agent is looked at once, however many of the links that arrive there fall.
+    pub fn falling_with<'d>(
+        &self,
+        first: Vec<u32>,
+        at: Timestamp,
+        link_at: impl Fn(u32) -> Option<&'d Delegation>,
+    ) -> Vec<u32> {
         let mut fallen: HashSet<u32, FixedState> = first.iter().copied().collect();
-        let mut falling = first;
-        let mut next = 0;
-        while let Some(below) = falling.get(next).copied() {
-            next += 1;
-            let Some(link) = delegations.get(below as usize) else { continue };
-            for place in self.leaving(link.profile.spec.to).map(Links::all).unwrap_or_default() {
-                let stands = delegations
-                    .get(*place as usize)
-                    .is_some_and(|above| !above.revoked && above.profile.spec.stands_on.binary_search(&below).is_ok());
-                if stands && fallen.insert(*place) {
-                    falling.push(*place);
+        let mut waiting: BTreeSet<u32> = first.into_iter().collect();
+        let mut agents: HashSet<AgentId, FixedState> = HashSet::default();
+        let mut falling = Vec::new();
+        while let Some(place) = waiting.pop_first() {
+            let Some(link) = link_at(place) else { continue };
+            let DelegationSpec { to, stands_on, .. } = &link.profile.spec;
+            if !fallen.contains(&place) {
+                if link.is_over(at) || !stands_on.iter().any(|below| fallen.contains(below)) {
+                    continue;
                 }
+                fallen.insert(place);
+            }
+            falling.push(place);
+            if agents.insert(*to) {
+                let leaving = self.leaving(*to).map(Links::open).unwrap_or_default();
+                waiting.extend(leaving.iter().filter(|above| **above > place));
             }
         }
         falling
@@ -143,16 +155,14 @@ impl Standing {
     /// Whether the link at that place counts.
     pub fn of(&mut self, tenant: &Tenant, place: u32, at: Timestamp) -> DelegationStatus {
         let Some(link) = tenant.delegation_at(place) else { return DelegationStatus::Revoked };
-        if link.revoked {
-            return DelegationStatus::Revoked;
+        if link.is_over(at) {
+            return if link.revoked { DelegationStatus::Revoked } else { DelegationStatus::Expired };
         }
         let spec = &link.profile.spec;
-        let grantor = tenant.agent(spec.from).map_or(AgentStatus::Revoked, |agent| agent.status(at));
-        let own = match grantor {
-            AgentStatus::Revoked => DelegationStatus::Revoked,
-            AgentStatus::Expired => DelegationStatus::Expired,
-            AgentStatus::Active if link.is_over(at) => DelegationStatus::Expired,
-            AgentStatus::Active => DelegationStatus::Active,
+        let own = match tenant.agent(spec.from).map(|agent| agent.status(at)) {
+            Some(AgentStatus::Active) => DelegationStatus::Active,
+            Some(AgentStatus::Expired) => DelegationStatus::Expired,
+            Some(AgentStatus::Revoked) | None => DelegationStatus::Revoked,
         };
         if own != DelegationStatus::Active || spec.stands_on.is_empty() {
             return own;

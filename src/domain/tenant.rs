@@ -332,17 +332,14 @@ impl Tenant {
             profile.revoked = true;
             profile.updated_at = at;
         });
-        // All of them, not the open ones: what those are may differ after a restart, and a change may not.
-        if let Some(leaving) = self.links.leaving(id) {
-            let standing =
-                leaving.all().iter().filter(|place| self.delegation_at(**place).is_some_and(|link| !link.revoked));
-            self.revoke_links(standing.copied().collect());
-        }
+        let leaving = self.open_links(self.links.leaving(id), at).map(|(place, _)| place);
+        self.revoke_links(leaving.collect(), at);
     }
 
-    /// Revokes links and all that stand on them.
-    fn revoke_links(&mut self, first: Vec<u32>) {
-        for place in self.links.falling_with(first, &self.state.delegations) {
+    /// Revokes links and all that stand on them. What is over by then stays as it is, so that the cost follows what
+    /// counts.
+    fn revoke_links(&mut self, first: Vec<u32>, at: Timestamp) {
+        for place in self.links.falling_with(first, at, |place| self.delegation_at(place)) {
             if let Some(link) = self.state.delegations.get_mut(place as usize) {
                 link.revoked = true;
                 self.links.close(place, link);
@@ -412,7 +409,7 @@ impl Tenant {
             Change::AgentRevoked { agent } => self.revoke_agent(*agent, at),
             Change::DelegationCreated { delegation, spec } => self.add_link(*delegation, (**spec).clone(), at),
             Change::DelegationRevoked { delegation, from: _, to: _ } => {
-                self.revoke_links(self.links.place(*delegation).into_iter().collect());
+                self.revoke_links(self.links.place(*delegation).into_iter().collect(), at);
             }
             Change::PolicyCreated { policy, agent, owner, limits, action } => {
                 let place = u32::try_from(self.state.policies.len()).unwrap_or(u32::MAX);
