@@ -19,7 +19,7 @@ use super::time::Timestamp;
 pub enum DelegationStatus {
     /// It does.
     Active,
-    /// It was revoked, or its grantor or a link it stands on was before it was over by itself. That is final.
+    /// It, an agent at its ends, or a link it stands on was revoked before it was over by itself. That is final.
     Revoked,
     /// Its `expiresAt` or that of a link it stands on has passed, or a grantor on the way has expired.
     Expired,
@@ -64,7 +64,7 @@ pub struct DelegationProfile {
 pub struct Delegation {
     /// All that never changes.
     pub profile: Arc<DelegationProfile>,
-    /// Whether it was revoked, or fell with its grantor or with a link it stands on.
+    /// Whether it was revoked, or fell with an agent at its ends or with a link it stands on.
     pub revoked: bool,
     /// One window for each permission with `maxCallsPerHour`, in their order.
     pub windows: Vec<RateWindow>,

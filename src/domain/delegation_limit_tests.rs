@@ -8,7 +8,8 @@ use super::delegation_commands::*;
 use super::delegation_tests::{READ_ALL, READ_GITHUB, World, permissions};
 use super::explain::{Step, Steps, Trace};
 use super::limits::{
-    MAX_DELEGATION_WEIGHT, MAX_EXPLAINED_STEPS, MAX_MATCH_STEPS, MAX_PERMISSIONS, MAX_RESOURCE_BYTES, MAX_STANDS_ON,
+    MAX_DELEGATION_WEIGHT, MAX_DELEGATIONS_FROM_AGENT, MAX_EXPLAINED_STEPS, MAX_MATCH_STEPS, MAX_PERMISSIONS,
+    MAX_RESOURCE_BYTES, MAX_STANDS_ON,
 };
 use super::links::LinkIndex;
 use super::permission::PermissionSet;
@@ -163,6 +164,35 @@ fn a_delegation_stands_on_so_many_and_no_more() {
     assert_eq!(world.refusal(worker, other, READ_ALL), Code::DelegationLimitExceeded);
     world.run(RevokeDelegation(one_more)).unwrap();
     world.link(worker, other, READ_ALL);
+}
+
+#[test]
+fn links_to_revoked_agents_are_over() {
+    let mut world = World::new(None);
+    let orchestrator = world.agent(permissions(READ_ALL));
+    for _ in 0..=MAX_DELEGATIONS_FROM_AGENT {
+        let worker = world.agent(vec![]);
+        world.link(orchestrator, worker, READ_ALL);
+        world.revoke_agent(worker);
+    }
+    assert_eq!(world.tenant.open_links_count(world.now), 0);
+    let last = world.tenant.delegations().last().unwrap().profile.id;
+    assert_eq!(world.status(last), DelegationStatus::Revoked);
+}
+
+#[test]
+fn an_older_snapshots_links_to_revoked_agents_are_over() {
+    let mut world = World::new(None);
+    let (root, worker) = (world.agent(permissions(READ_ALL)), world.agent(vec![]));
+    let hour = Some(world.now.plus_millis(3_600_000));
+    world.delegate(root, worker, permissions(READ_ALL), hour, None).unwrap();
+    world.later(3_600);
+    world.link(root, worker, READ_ALL);
+    world.revoke_agent(worker);
+    let state = world.tenant.state();
+    assert_eq!(state.delegations.iter().map(|link| link.revoked).collect::<Vec<_>>(), [false, true]);
+    world.restart_with(|state| state.delegations[1].revoked = false);
+    assert_eq!(world.tenant.state(), state);
 }
 
 #[test]

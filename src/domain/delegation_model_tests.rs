@@ -416,7 +416,7 @@ impl Both {
             }
             Op::RevokeAgent(agent) => {
                 world.revoke_agent(model.agents[agent].id);
-                model.revoke(&|link| link.from == agent);
+                model.revoke(&|link| link.from == agent || link.to == agent);
                 model.agents[agent].revoked = true;
             }
             Op::Replace(agent, own) => self.replace(agent, own),

@@ -138,6 +138,14 @@ impl World {
         DelegationView::find(&self.tenant, link, self.tenant.next_moment(self.now).at).unwrap().status
     }
 
+    /// Goes on with the tenant that a snapshot of another version makes, which held this.
+    pub(super) fn restart_with(&mut self, change: impl FnOnce(&mut tenant::State)) {
+        let mut state = self.tenant.state();
+        change(&mut state);
+        let bytes = codec::encode_state(&state).unwrap();
+        self.tenant = Tenant::restore(codec::decode_state(&bytes).unwrap());
+    }
+
     pub(super) fn later(&mut self, seconds: i64) {
         self.now = self.now.plus_millis(seconds * 1_000);
     }
@@ -154,8 +162,7 @@ impl World {
 
     /// Goes on with the tenant that a snapshot of it makes.
     pub(super) fn restart(&mut self) {
-        let bytes = codec::encode_state(&self.tenant.state()).unwrap();
-        self.tenant = Tenant::restore(codec::decode_state(&bytes).unwrap());
+        self.restart_with(|_| {});
     }
 }
 

@@ -139,8 +139,20 @@ impl Tenant {
             tenant.index_agent(slot);
         }
         tenant.policy_index = PolicyIndex::build(&tenant.state.policies);
+        tenant.revoke_links_to_revoked();
         tenant.links = LinkIndex::build(&tenant.state.delegations, tenant.state.at);
         tenant
+    }
+
+    /// Snapshots of older versions hold links to revoked agents as if they counted. Replay revokes them with the agent.
+    fn revoke_links_to_revoked(&mut self) {
+        let mut links = std::mem::take(&mut self.state.delegations);
+        for link in links.iter_mut().filter(|link| !link.revoked) {
+            let to = self.agent(link.profile.spec.to).map(|agent| &agent.profile);
+            // Nothing changes a revoked agent, so its last change is its revocation.
+            link.revoked = to.is_some_and(|to| to.revoked && !link.is_over(to.updated_at));
+        }
+        self.state.delegations = links;
     }
 
     /// A copy of the durable part.
@@ -332,8 +344,10 @@ impl Tenant {
             profile.revoked = true;
             profile.updated_at = at;
         });
-        let leaving = self.open_links(self.links.leaving(id), at).map(|(place, _)| place);
-        self.revoke_links(leaving.collect(), at);
+        // A link to it will never count again either, and would take up a place among those that may be open.
+        let lists = [self.links.leaving(id), self.links.arriving(id)];
+        let links = lists.into_iter().flat_map(|links| self.open_links(links, at)).map(|(place, _)| place);
+        self.revoke_links(links.collect(), at);
     }
 
     /// Revokes links and all that stand on them. What is over by then stays as it is, so that the cost follows what
