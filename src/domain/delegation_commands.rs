@@ -84,12 +84,11 @@ impl DelegationView {
         most: usize,
     ) -> Vec<Self> {
         let DelegationFilter { from, to } = filter;
-        let count = u32::try_from(tenant.delegations().len()).unwrap_or(u32::MAX);
         let places = |links: Option<&Links>| links.map(|links| links.all().to_vec()).unwrap_or_default();
         let places = match (from, to) {
             (Some(from), _) => places(tenant.links().leaving(from)),
             (None, Some(to)) => places(tenant.links().arriving(to)),
-            (None, None) => (0..count).collect(),
+            (None, None) => tenant.delegations().iter().map(|link| link.place).collect(),
         };
         let mut standing = Standing::default();
         let links = places.into_iter().filter_map(|place| tenant.delegation_at(place).map(|link| (place, link)));
@@ -218,6 +217,9 @@ impl CreateDelegation {
     }
 
     fn check_room(&self, tenant: &Tenant, stands_on: &[u32], at: Timestamp) -> Result<(), Error> {
+        if tenant.next_place().is_none() {
+            return Err(limit("the tenant has made as many delegations as can be told apart".to_owned()));
+        }
         let leaving = tenant.links().leaving(self.from);
         let over = |open: usize, most| open >= most;
         // The lists hold some links that are over: they are only counted where it could matter.

@@ -8,8 +8,8 @@ use super::delegation_commands::*;
 use super::delegation_tests::{READ_ALL, READ_GITHUB, World, permissions};
 use super::explain::{Step, Steps, Trace};
 use super::limits::{
-    MAX_DELEGATION_WEIGHT, MAX_DELEGATIONS_FROM_AGENT, MAX_EXPLAINED_STEPS, MAX_MATCH_STEPS, MAX_PERMISSIONS,
-    MAX_RESOURCE_BYTES, MAX_STANDS_ON,
+    MAX_DELEGATION_WEIGHT, MAX_DELEGATIONS_FROM_AGENT, MAX_ENDED_WEIGHT, MAX_EXPLAINED_STEPS, MAX_MATCH_STEPS,
+    MAX_PERMISSIONS, MAX_RESOURCE_BYTES, MAX_STANDS_ON,
 };
 use super::links::LinkIndex;
 use super::permission::PermissionSet;
@@ -122,7 +122,8 @@ fn a_revocation_looks_once_at_each_link_that_may_fall() {
             depth: 1,
             stands_on,
         };
-        links.push(Delegation::new(DelegationProfile { id, spec, ends_at: None, created_at: world.now }));
+        let place = u32::try_from(links.len()).unwrap();
+        links.push(Delegation::new(place, DelegationProfile { id, spec, ends_at: None, created_at: world.now }));
     };
     // A star as older versions could make it: each link of the second half stands on all of the first.
     let (below, above) = (500, 1_000);
@@ -178,6 +179,65 @@ fn links_to_revoked_agents_are_over() {
     assert_eq!(world.tenant.open_links_count(world.now), 0);
     let last = world.tenant.delegations().last().unwrap().profile.id;
     assert_eq!(world.status(last), DelegationStatus::Revoked);
+}
+
+#[test]
+fn delegations_that_are_over_are_forgotten_when_there_are_many_newer_ones() {
+    let mut world = World::new(None);
+    let (root, worker, other) = (world.agent(permissions(READ_ALL)), world.agent(vec![]), world.agent(vec![]));
+    let twice = r#"[{"resource":"mcp:*","actions":["read"],"constraints":{"maxCallsPerHour":2}}]"#;
+    let lasting = world.delegate(root, worker, permissions(READ_ALL), None, None).unwrap().delegation;
+    let first = world.link(root, other, READ_ALL);
+    world.run(RevokeDelegation(first)).unwrap();
+    // Each weighs forty.
+    let many = vec![permissions(READ_GITHUB).remove(0); 39];
+    let (most, rounds) = (MAX_ENDED_WEIGHT / 40, MAX_ENDED_WEIGHT / 40 + 600);
+    let mut last = first;
+    for round in 0..rounds {
+        let soon = Some(world.now.plus_millis(1_000));
+        last = world.delegate(root, other, many.clone(), soon, None).unwrap().delegation.profile.id;
+        if round % 50 == 0 {
+            world.run(RevokeDelegation(last)).unwrap();
+        }
+        if round == rounds / 2 || round == rounds - 200 {
+            world.restart();
+        }
+        world.later(1);
+    }
+    assert_eq!(world.replayed().state(), world.tenant.state());
+    let kept = world.tenant.delegations().len();
+    assert!((most..most + 260).contains(&kept), "{kept}");
+    let listed = |from, to| {
+        DelegationView::list(&world.tenant, DelegationFilter { from, to }, world.now, None, usize::MAX).len()
+    };
+    assert_eq!((listed(None, None), listed(Some(root), None)), (kept, kept));
+    assert_eq!((listed(None, Some(other)), listed(None, Some(worker))), (kept - 1, 1));
+    let find = |world: &World, id| DelegationView::find(&world.tenant, id, world.now);
+    assert_eq!(find(&world, first).unwrap_err().code(), Code::UnknownDelegation);
+    assert_eq!(find(&world, last).unwrap().status, DelegationStatus::Expired);
+    assert_eq!(find(&world, last).unwrap().delegation.profile.spec.permissions.as_slice().len(), 39);
+    assert_eq!(find(&world, lasting.profile.id).unwrap().delegation, lasting);
+    // Links are found by their places still, whether others before them were forgotten or not.
+    let above = world.link(worker, other, twice);
+    assert!(world.may(other, "read", "mcp:x") && world.may(other, "read", "mcp:x"));
+    assert_eq!(world.call(other, "read", "mcp:x").code, Some(Code::RateLimited));
+    assert_eq!(world.replayed().state(), world.tenant.state());
+    world.restart();
+    assert_eq!(world.call(other, "read", "mcp:x").code, Some(Code::RateLimited));
+    world.run(RevokeDelegation(lasting.profile.id)).unwrap();
+    assert_eq!(world.status(above), DelegationStatus::Revoked);
+    assert_eq!(world.replayed().state(), world.tenant.state());
+}
+
+#[test]
+fn places_come_to_an_end() {
+    let mut world = World::new(None);
+    let (root, worker) = (world.agent(permissions(READ_ALL)), world.agent(vec![]));
+    world.link(root, worker, READ_ALL);
+    world.restart_with(|state| state.delegations[0].place = u32::MAX - 1);
+    world.link(root, worker, READ_ALL);
+    assert_eq!(world.refusal(root, worker, READ_ALL), Code::DelegationLimitExceeded);
+    assert!(world.may(worker, "read", "mcp:x"));
 }
 
 #[test]

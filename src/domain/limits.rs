@@ -119,6 +119,10 @@ pub const MAX_DELEGATIONS_FROM_AGENT: usize = 10_000;
 /// it, of those that these stand on, and so on, and each standing of one link on another. Every permission an agent can
 /// have, passed on through the three links of a usual chain, fits.
 pub const MAX_DELEGATION_WEIGHT: usize = 4 * MAX_PERMISSIONS;
+/// What delegations that are over and still shown, the newest, may weigh, each one more than its weight: some thousands
+/// of usual ones. Older ones are in the audit trail alone: short-lived ones are made without end, and each snapshot
+/// copies them.
+pub const MAX_ENDED_WEIGHT: usize = 10 * MAX_DELEGATION_WEIGHT;
 /// Links that the search for a circle looks at before it gives up: half a millisecond.
 pub const MAX_CYCLE_SEARCH: usize = 10_000;
 /// Look-ups by which one call finds out who holds what is delegated: ten milliseconds.

@@ -9,11 +9,12 @@ use smallvec::SmallVec;
 
 use super::agent::{Agent, AgentStatus, GracedToken};
 use super::constraint::RegexCache;
-use super::delegation::{Delegation, DelegationProfile, DelegationSpec};
+use super::delegation::{Delegation, DelegationProfile, DelegationSpec, forget_ended, position};
 use super::error::{Code, Error};
 use super::event::{By, Change, Event, Grant, LinkUse, Record};
 use super::id::{AgentId, DelegationId, PolicyId, TenantId, TenantRef};
 use super::key::ApiKey;
+use super::limits::MAX_ENDED_WEIGHT;
 use super::links::LinkIndex;
 use super::policy::{Policy, PolicyProfile};
 use super::policy_index::PolicyIndex;
@@ -22,6 +23,9 @@ use super::settings::Settings;
 use super::text::Slug;
 use super::time::Timestamp;
 use super::usage::Settlements;
+
+/// Delegations are looked through for those to forget whenever so many were made.
+const FORGET_EVERY: u32 = 256;
 
 /// When an event happens: its time and its number in the tenant's journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +85,7 @@ pub struct State {
     pub policies: Vec<Policy>,
     /// What was settled.
     pub settlements: Settlements,
-    /// All its delegations, oldest first. A link's place never changes.
+    /// Its delegations that are not over and the newest of those that are, oldest first. A link's place never changes.
     #[serde(default)]
     pub delegations: Vec<Delegation>,
 }
@@ -139,18 +143,20 @@ impl Tenant {
             tenant.index_agent(slot);
         }
         tenant.policy_index = PolicyIndex::build(&tenant.state.policies);
-        tenant.revoke_links_to_revoked();
+        tenant.renew_links();
         tenant.links = LinkIndex::build(&tenant.state.delegations, tenant.state.at);
         tenant
     }
 
-    /// Snapshots of older versions hold links to revoked agents as if they counted. Replay revokes them with the agent.
-    fn revoke_links_to_revoked(&mut self) {
+    /// Gives the links of an older version's snapshot what replay would: their places, and that a link fell with the
+    /// agent it goes to.
+    fn renew_links(&mut self) {
         let mut links = std::mem::take(&mut self.state.delegations);
-        for link in links.iter_mut().filter(|link| !link.revoked) {
+        for (link, position) in links.iter_mut().zip(0..) {
+            link.place = link.place.max(position);
             let to = self.agent(link.profile.spec.to).map(|agent| &agent.profile);
             // Nothing changes a revoked agent, so its last change is its revocation.
-            link.revoked = to.is_some_and(|to| to.revoked && !link.is_over(to.updated_at));
+            link.revoked |= to.is_some_and(|to| to.revoked && !link.is_over(to.updated_at));
         }
         self.state.delegations = links;
     }
@@ -246,7 +252,7 @@ impl Tenant {
         places
     }
 
-    /// All its delegations, oldest first.
+    /// Its delegations that are not over and the newest of those that are, oldest first.
     pub fn delegations(&self) -> &[Delegation] {
         &self.state.delegations
     }
@@ -326,7 +332,7 @@ impl Tenant {
     fn count_delegated(&mut self, grant: &Grant, at: Timestamp) {
         let mut root = None;
         for LinkUse { link, permission } in &grant.links {
-            let Some(link) = self.state.delegations.get_mut(*link as usize) else { return };
+            let Some(link) = self.link_mut(*link) else { return };
             root = Some(link.profile.spec.from);
             if let Some(window) = link.window_mut(*permission) {
                 window.count(at);
@@ -354,19 +360,39 @@ impl Tenant {
     /// counts.
     fn revoke_links(&mut self, first: Vec<u32>, at: Timestamp) {
         for place in self.links.falling_with(first, at, |place| self.delegation_at(place)) {
-            if let Some(link) = self.state.delegations.get_mut(place as usize) {
+            if let Some(at) = position(&self.state.delegations, place)
+                && let Some(link) = self.state.delegations.get_mut(at)
+            {
                 link.revoked = true;
-                self.links.close(place, link);
+                self.links.close(link);
             }
         }
     }
 
+    fn link_mut(&mut self, place: u32) -> Option<&mut Delegation> {
+        let at = position(&self.state.delegations, place)?;
+        self.state.delegations.get_mut(at)
+    }
+
+    /// The next link's place; `None` where there were as many as there are numbers.
+    pub(super) fn next_place(&self) -> Option<u32> {
+        // The newest link is never forgotten.
+        self.state.delegations.last().map_or(Some(0), |newest| newest.place.checked_add(1))
+    }
+
     fn add_link(&mut self, id: DelegationId, spec: DelegationSpec, at: Timestamp) {
-        let below = spec.stands_on.iter().filter_map(|place| self.state.delegations.get(*place as usize));
+        let Some(place) = self.next_place() else { return };
+        // When it is done follows from the events alone, since it changes the state.
+        if place.is_multiple_of(FORGET_EVERY) {
+            self.links.forget(&forget_ended(&mut self.state.delegations, at, MAX_ENDED_WEIGHT));
+        }
+        let below = spec.stands_on.iter().filter_map(|place| self.delegation_at(*place));
         let ends_at = below.filter_map(|link| link.profile.ends_at).chain(spec.expires_at).min();
-        let place = u32::try_from(self.state.delegations.len()).unwrap_or(u32::MAX);
-        self.state.delegations.push(Delegation::new(DelegationProfile { id, spec, ends_at, created_at: at }));
-        self.links.add(place, &self.state.delegations, at);
+        let profile = DelegationProfile { id, spec, ends_at, created_at: at };
+        self.state.delegations.push(Delegation::new(place, profile));
+        if let Some(link) = self.state.delegations.last() {
+            self.links.add(link, &self.state.delegations, at);
+        }
     }
 
     fn change_policy(&mut self, id: PolicyId, change: impl FnOnce(&mut Policy)) {
