@@ -241,6 +241,28 @@ fn places_come_to_an_end() {
 }
 
 #[test]
+fn whether_a_permission_is_held_is_unknown_once_there_are_no_look_ups_left() {
+    let mut world = World::new(None);
+    let (root, a, b) = (world.agent(permissions(READ_ALL)), world.agent(vec![]), world.agent(vec![]));
+    world.link(root, a, READ_ALL);
+    let lent = [permissions(READ_GITHUB), permissions(READ_ALL)].concat();
+    world.delegate(a, b, lent, None, None).unwrap();
+    let held = |world: &World, left| -> Vec<_> {
+        let agent = world.tenant.agent(b).unwrap();
+        let all = world.tenant.effective_permissions(agent, world.now, left);
+        all.into_iter().map(|permission| permission.link.unwrap().held).collect()
+    };
+    // The grantor's own permissions are looked up, then the link's, then those of the one before.
+    assert_eq!(held(&world, 6), [Some(true), Some(true)]);
+    assert_eq!(held(&world, 5), [Some(true), None]);
+    assert_eq!(held(&world, 3), [Some(true), None]);
+    assert_eq!(held(&world, 2), [None, None]);
+    world.patch(root, AgentPatch { permissions: Some(permissions(READ_GITHUB)), ..AgentPatch::default() }).unwrap();
+    assert_eq!(held(&world, 7), [Some(true), Some(false)]);
+    assert_eq!(held(&world, 0), [None, None]);
+}
+
+#[test]
 fn an_older_snapshots_links_to_revoked_agents_are_over() {
     let mut world = World::new(None);
     let (root, worker) = (world.agent(permissions(READ_ALL)), world.agent(vec![]));

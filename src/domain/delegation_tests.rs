@@ -365,9 +365,12 @@ fn effective_permissions_tell_where_they_come_from() {
     let [own, lent] = &seen(&world)[..] else { panic!() };
     assert_eq!((own.permission.resource.as_str(), &own.link), ("mcp:github:*", &None));
     let source = lent.link.as_ref().unwrap();
-    assert_eq!((lent.permission.resource.as_str(), source.id, source.from, source.held), ("mcp:*", link, root, true));
+    assert_eq!(
+        (lent.permission.resource.as_str(), source.id, source.from, source.held),
+        ("mcp:*", link, root, Some(true))
+    );
     world.patch(root, AgentPatch { permissions: Some(permissions(READ_GITHUB)), ..AgentPatch::default() }).unwrap();
-    assert!(!seen(&world)[1].link.as_ref().unwrap().held);
+    assert_eq!(seen(&world)[1].link.as_ref().unwrap().held, Some(false));
     world.revoke_agent(root);
     assert_eq!(seen(&world).len(), 1);
     world.revoke_agent(worker);

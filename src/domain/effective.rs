@@ -167,7 +167,8 @@ pub struct DelegationSource {
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,
     /// Whether the grantor holds all of the permission now. Where not, calls are granted as far as the grantor's go.
-    pub held: bool,
+    /// `None` where it would have taken too many look-ups to find out.
+    pub held: Option<bool>,
 }
 
 impl Tenant {
@@ -181,7 +182,17 @@ impl Tenant {
         Search::new(self, at).first(arriving, &mut question).is_some()
     }
 
+    /// Whether the link's grantor holds all that the permission says; `None` where the look-ups did not suffice.
+    fn holds(&self, link: &Delegation, permission: &Permission, at: Timestamp, left: &mut usize) -> Option<bool> {
+        if *left == 0 {
+            return None;
+        }
+        let held = Search::new(self, at).footing(link, &mut Cover::new(permission, left)).is_some();
+        (held || *left > 0).then_some(held)
+    }
+
     /// What the agent can make use of now, its own first. An agent that is not active can't make use of anything.
+    /// `left` is how many look-ups it may take to find out what grantors hold.
     pub fn effective_permissions(&self, agent: &Agent, at: Timestamp, mut left: usize) -> Vec<EffectivePermission> {
         if agent.status(at) != AgentStatus::Active {
             return Vec::new();
@@ -202,7 +213,7 @@ impl Tenant {
                     from: profile.spec.from,
                     depth: profile.spec.depth,
                     expires_at: profile.spec.expires_at,
-                    held: Search::new(self, at).footing(link, &mut Cover::new(permission, &mut left)).is_some(),
+                    held: self.holds(link, permission, at, &mut left),
                 }),
             }));
         }
