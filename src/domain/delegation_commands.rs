@@ -76,29 +76,35 @@ impl DelegationView {
     }
 
     /// Delegations after that one in the order in which they were made, at most so many.
-    pub fn list(
-        tenant: &Tenant,
+    pub fn list<'t>(
+        tenant: &'t Tenant,
         filter: DelegationFilter,
         now: Timestamp,
         after: Option<DelegationId>,
         most: usize,
     ) -> Vec<Self> {
         let DelegationFilter { from, to } = filter;
-        let places = |links: Option<&Links>| links.map(|links| links.all().to_vec()).unwrap_or_default();
-        let places = match (from, to) {
-            (Some(from), _) => places(tenant.links().leaving(from)),
-            (None, Some(to)) => places(tenant.links().arriving(to)),
-            (None, None) => tenant.delegations().iter().map(|link| link.place).collect(),
+        // Ids are in the order of the places, so where the page begins is not searched for from the first link on.
+        let is_before = |link: &Delegation| after.is_some_and(|after| link.profile.id <= after);
+        let listed = |links: Option<&'t Links>| {
+            let places = links.map(Links::all).unwrap_or_default();
+            let start = places.partition_point(|place| tenant.delegation_at(*place).is_some_and(is_before));
+            places.iter().skip(start).filter_map(|place| tenant.delegation_at(*place))
+        };
+        let links: Box<dyn Iterator<Item = &Delegation>> = match (from, to) {
+            (Some(from), _) => Box::new(listed(tenant.links().leaving(from))),
+            (None, Some(to)) => Box::new(listed(tenant.links().arriving(to))),
+            (None, None) => {
+                let all = tenant.delegations();
+                Box::new(all.iter().skip(all.partition_point(is_before)))
+            }
         };
         let mut standing = Standing::default();
-        let links = places.into_iter().filter_map(|place| tenant.delegation_at(place).map(|link| (place, link)));
-        let wanted = links.filter(|(_, link)| {
-            after.is_none_or(|after| link.profile.id > after) && to.is_none_or(|to| link.profile.spec.to == to)
-        });
-        wanted
+        links
+            .filter(|link| to.is_none_or(|to| link.profile.spec.to == to))
             .take(most)
-            .map(|(place, link)| {
-                let status = standing.of(tenant, place, now);
+            .map(|link| {
+                let status = standing.of(tenant, link.place, now);
                 Self { tenant: tenant.id(), delegation: link.clone(), status }
             })
             .collect()

@@ -278,6 +278,40 @@ fn a_link_ends_with_its_time_or_its_grantors() {
 }
 
 #[test]
+fn pages_go_on_after_the_last_of_the_one_before() {
+    let mut world = World::new(None);
+    let agents: Vec<_> = (0..4).map(|_| world.agent(permissions(READ_ALL))).collect();
+    for (from, to) in [(0, 1), (0, 2), (1, 2), (0, 1), (2, 3), (1, 3), (0, 3), (0, 1)] {
+        world.link(agents[from], agents[to], READ_GITHUB);
+    }
+    // As after those at some places were forgotten.
+    world.restart_with(|state| {
+        state.delegations.remove(3);
+        state.delegations.remove(0);
+    });
+    let ends = || [None, Some(agents[0]), Some(agents[1]), Some(agents[3])];
+    for (from, to) in ends().into_iter().flat_map(|from| ends().map(|to| (from, to))) {
+        let list = |after, most| -> Vec<_> {
+            let filter = DelegationFilter { from, to };
+            let page = DelegationView::list(&world.tenant, filter, world.now, after, most);
+            page.into_iter().map(|view| view.delegation.profile.id).collect()
+        };
+        let ids: Vec<_> = world
+            .tenant
+            .delegations()
+            .iter()
+            .map(|link| &link.profile)
+            .filter(|link| from.is_none_or(|from| link.spec.from == from) && to.is_none_or(|to| link.spec.to == to))
+            .map(|link| link.id)
+            .collect();
+        assert_eq!(list(None, usize::MAX), ids);
+        for (at, id) in ids.iter().enumerate() {
+            assert_eq!(list(Some(*id), 2), ids[at + 1..ids.len().min(at + 3)]);
+        }
+    }
+}
+
+#[test]
 fn refusals_have_their_codes() {
     let mut world = World::new(Some(2));
     let (root, a, b, c) =
