@@ -6,12 +6,12 @@ use serde_json::json;
 use super::agent::{Agent, AgentStatus};
 use super::agent_commands::unknown_agent;
 use super::delegation::{Delegation, DelegationSpec, DelegationStatus};
-use super::effective::EffectivePermission;
+use super::effective::{EffectivePermission, Search};
 use super::error::{Code, Error};
 use super::event::{By, Change};
 use super::id::{AgentId, DelegationId, TenantId};
 use super::limits::{
-    MAX_COVER_LOOKUPS, MAX_DELEGATION_DEPTH, MAX_DELEGATION_WEIGHT, MAX_DELEGATIONS, MAX_DELEGATIONS_FROM_AGENT,
+    MAX_COVER_STEPS, MAX_DELEGATION_DEPTH, MAX_DELEGATION_WEIGHT, MAX_DELEGATIONS, MAX_DELEGATIONS_FROM_AGENT,
     MAX_STANDS_ON,
 };
 use super::links::{Links, Standing};
@@ -117,7 +117,7 @@ impl DelegationView {
 /// `UNKNOWN_AGENT`.
 pub fn effective_permissions(tenant: &Tenant, id: AgentId, now: Timestamp) -> Result<Vec<EffectivePermission>, Error> {
     let agent = tenant.agent(id).ok_or_else(|| unknown_agent(&id.to_string()))?;
-    Ok(tenant.effective_permissions(agent, now, MAX_COVER_LOOKUPS))
+    Ok(tenant.effective_permissions(agent, now, MAX_COVER_STEPS))
 }
 
 fn existing(tenant: &Tenant, id: DelegationId) -> Result<(u32, &Delegation), Error> {
@@ -202,14 +202,14 @@ impl CreateDelegation {
     }
 
     fn check_coverage(&self, tenant: &Tenant, grantor: &Agent, at: Timestamp) -> Result<(), Error> {
-        let mut left = MAX_COVER_LOOKUPS;
+        let (mut search, mut left) = (Search::new(tenant, at), MAX_COVER_STEPS);
         for (position, permission) in self.permissions.as_slice().iter().enumerate() {
-            if tenant.covers(grantor, permission, at, &mut left) {
+            if search.covers(grantor, permission, &mut left) {
                 continue;
             }
             if left == 0 {
                 return Err(limit(
-                    "more delegations lead to fromAgent than can be searched for all of these permissions".to_owned(),
+                    "it takes too much work to find out whether fromAgent holds all of these permissions".to_owned(),
                 ));
             }
             let problem = format!(

@@ -8,11 +8,11 @@ use super::delegation_commands::*;
 use super::delegation_tests::{READ_ALL, READ_GITHUB, World, permissions};
 use super::explain::{Step, Steps, Trace};
 use super::limits::{
-    MAX_DELEGATION_WEIGHT, MAX_DELEGATIONS_FROM_AGENT, MAX_ENDED_WEIGHT, MAX_EXPLAINED_STEPS, MAX_MATCH_STEPS,
-    MAX_PERMISSIONS, MAX_RESOURCE_BYTES, MAX_STANDS_ON,
+    MAX_ACTIONS, MAX_DELEGATION_WEIGHT, MAX_DELEGATIONS_FROM_AGENT, MAX_ENDED_WEIGHT, MAX_EXPLAINED_STEPS,
+    MAX_MATCH_STEPS, MAX_PERMISSIONS, MAX_RESOURCE_BYTES, MAX_STANDS_ON,
 };
 use super::links::LinkIndex;
-use super::permission::PermissionSet;
+use super::permission::{PermissionSet, PermissionSpec};
 use super::*;
 
 #[test]
@@ -241,25 +241,44 @@ fn places_come_to_an_end() {
 }
 
 #[test]
-fn whether_a_permission_is_held_is_unknown_once_there_are_no_look_ups_left() {
+fn whether_a_permission_is_held_is_unknown_once_there_are_no_steps_left() {
     let mut world = World::new(None);
     let (root, a, b) = (world.agent(permissions(READ_ALL)), world.agent(vec![]), world.agent(vec![]));
     world.link(root, a, READ_ALL);
     let lent = [permissions(READ_GITHUB), permissions(READ_ALL)].concat();
     world.delegate(a, b, lent, None, None).unwrap();
-    let held = |world: &World, left| -> Vec<_> {
+    // What is said with no steps, with one, with two, ..., each once.
+    let said = |world: &World| {
         let agent = world.tenant.agent(b).unwrap();
-        let all = world.tenant.effective_permissions(agent, world.now, left);
-        all.into_iter().map(|permission| permission.link.unwrap().held).collect()
+        let said = (0..5_000).map(|left| {
+            let all = world.tenant.effective_permissions(agent, world.now, left);
+            all.into_iter().map(|permission| permission.link.unwrap().held).collect::<Vec<_>>()
+        });
+        let mut said: Vec<_> = said.collect();
+        said.dedup();
+        said
     };
-    // The grantor's own permissions are looked up, then the link's, then those of the one before.
-    assert_eq!(held(&world, 6), [Some(true), Some(true)]);
-    assert_eq!(held(&world, 5), [Some(true), None]);
-    assert_eq!(held(&world, 3), [Some(true), None]);
-    assert_eq!(held(&world, 2), [None, None]);
+    assert_eq!(said(&world), [[None, None], [Some(true), None], [Some(true), Some(true)]]);
     world.patch(root, AgentPatch { permissions: Some(permissions(READ_GITHUB)), ..AgentPatch::default() }).unwrap();
-    assert_eq!(held(&world, 7), [Some(true), Some(false)]);
-    assert_eq!(held(&world, 0), [None, None]);
+    assert_eq!(said(&world), [[None, None], [Some(true), None], [Some(true), Some(false)]]);
+}
+
+#[test]
+fn finding_out_who_holds_what_is_delegated_takes_so_much_work_and_no_more() {
+    let mut world = World::new(None);
+    // Each of the grantor's permissions has all actions but the last of what is wanted, and the last of them has all.
+    let spec = |last: &str| {
+        let actions = (1..MAX_ACTIONS).map(|number| number.to_string()).chain([last.to_owned()]).collect();
+        PermissionSpec { resource: "a".to_owned(), actions, constraints: None }
+    };
+    let own = vec![spec("other"); MAX_PERMISSIONS - 1].into_iter().chain([spec("last")]).collect();
+    let (root, worker) = (world.agent(own), world.agent(vec![]));
+    let error = world.delegate(root, worker, vec![spec("last"); MAX_PERMISSIONS], None, None).unwrap_err();
+    assert_eq!(error.code(), Code::DelegationLimitExceeded);
+    world.delegate(root, worker, vec![spec("last")], None, None).unwrap();
+    // What is held as it is lent is found at once, however much of it there is.
+    let same = world.agent(vec![spec("last")]);
+    world.delegate(same, worker, vec![spec("last"); MAX_PERMISSIONS], None, None).unwrap();
 }
 
 #[test]

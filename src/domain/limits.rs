@@ -125,8 +125,10 @@ pub const MAX_DELEGATION_WEIGHT: usize = 4 * MAX_PERMISSIONS;
 pub const MAX_ENDED_WEIGHT: usize = 10 * MAX_DELEGATION_WEIGHT;
 /// Links that the search for a circle looks at before it gives up: half a millisecond.
 pub const MAX_CYCLE_SEARCH: usize = 10_000;
-/// Look-ups by which one call finds out who holds what is delegated: ten milliseconds.
-pub const MAX_COVER_LOOKUPS: usize = 100_000;
+/// Steps by which one call finds out who holds what is delegated: twice those of a decision.
+pub const MAX_COVER_STEPS: usize = 2 * MAX_MATCH_STEPS;
+/// Steps that each action that is looked for among each other one counts.
+pub const STEPS_PER_ACTION_PAIR: usize = 4;
 /// Delegations that are over and that an explanation still names, the newest.
 pub const MAX_EXPLAINED_LINKS: usize = 20;
 /// Steps that an explanation shows, the first: all that an agent's own permissions can take, in a few megabytes.

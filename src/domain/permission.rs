@@ -14,8 +14,8 @@ use smallvec::SmallVec;
 use super::constraint::{Constraints, ConstraintsSpec, Source, is_regex};
 use super::error::{Code, Error};
 use super::limits::{
-    MAX_ACTION_BYTES, MAX_ACTIONS, MAX_ALL_ARG_PATTERN_BYTES, MAX_PERMISSIONS, MAX_REGEXES, STEPS_PER_ITEM,
-    STEPS_PER_PERMISSION,
+    MAX_ACTION_BYTES, MAX_ACTIONS, MAX_ALL_ARG_PATTERN_BYTES, MAX_PERMISSIONS, MAX_REGEXES, STEPS_PER_ACTION_PAIR,
+    STEPS_PER_ITEM, STEPS_PER_PERMISSION,
 };
 use super::pattern::{Pattern, Segments, Shape};
 use super::text::quote;
@@ -277,18 +277,31 @@ impl PermissionSet {
         self.find(segments, action, |permission| permission.matches(segments, action))
     }
 
-    /// Position of the first permission that covers that one.
-    pub fn covering(&self, wanted: &Permission) -> Option<u32> {
+    /// Position of the first permission that covers that one. What it takes to find it is taken from `left`; without
+    /// enough left, none covers it and nothing is left.
+    pub fn covering(&self, wanted: &Permission, left: &mut usize) -> Option<u32> {
+        let mut affords = |steps: usize| {
+            let enough = left.checked_sub(steps);
+            *left = enough.unwrap_or(0);
+            enough.is_some()
+        };
+        if !affords(STEPS_PER_PERMISSION + self.search_steps()) {
+            return None;
+        }
         // Literal segments of a covering pattern are also the covered one's, so the index finds it as it finds a
         // match; and a star in the covered pattern is no literal of any.
         let segments = Segments::of(wanted.resource());
         let action = wanted.actions.first()?;
-        self.find(segments.as_slice(), action, |permission| permission.covers(wanted)).first().copied()
+        let covers = |permission: &Permission| {
+            let pairs = permission.actions.len() * wanted.actions.len();
+            affords(permission.steps() + pairs * STEPS_PER_ACTION_PAIR) && permission.covers(wanted)
+        };
+        self.find(segments.as_slice(), action, covers).first().copied()
     }
 
     /// Positions, in declared order, of the permissions that `is_it` agrees to, among those that grant the action on
     /// these segments.
-    fn find(&self, segments: &[&str], action: &str, is_it: impl Fn(&Permission) -> bool) -> SmallVec<[u32; 8]> {
+    fn find(&self, segments: &[&str], action: &str, mut is_it: impl FnMut(&Permission) -> bool) -> SmallVec<[u32; 8]> {
         let mut found = SmallVec::new();
         for range in self.shapes.iter().filter(|range| range.shape.fits(segments.len())) {
             let literals = hash_segments(
@@ -308,7 +321,7 @@ impl PermissionSet {
                 found.extend(
                     equal
                         .map(|entry| entry.permission)
-                        .filter(|at| self.permissions.get(*at as usize).is_some_and(&is_it)),
+                        .filter(|at| self.permissions.get(*at as usize).is_some_and(&mut is_it)),
                 );
             }
         }
@@ -373,7 +386,7 @@ mod tests {
             prop_assert_eq!(set.matching(&segments, &action).to_vec(), scanned);
             for wanted in set.as_slice() {
                 let scanned = set.as_slice().iter().position(|permission| permission.covers(wanted));
-                prop_assert_eq!(set.covering(wanted).map(|at| at as usize), scanned);
+                prop_assert_eq!(set.covering(wanted, &mut usize::MAX.clone()).map(|at| at as usize), scanned);
             }
         }
     }
