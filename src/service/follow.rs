@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::resume::Resume;
 use super::trail::{Oldest, Start};
 use super::{Kavach, ask};
 use crate::actors::Route;
@@ -29,15 +30,12 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Bytes of a stream that are made at a time. A stream far behind reads a whole segment anew for each: with a
 /// sixteenth of one at a time it still gets tens of megabytes a second.
 const CHUNK_BYTES: usize = 512 * 1024;
-/// With several tenants, how far before the last entry a stream goes on: flushes of two tenants may come in another
-/// order than their entries.
-const OVERLAP_MS: i64 = 5_000;
-
 /// How long after its `until` a stream ends: what was decided before may still be on its way to the disk.
 const GRACE_MS: i64 = 2_000;
 
-/// How an entry is written.
-pub type WriteEntry = fn(&mut Vec<u8>, &AuditEntry) -> io::Result<()>;
+/// How an entry is written. The last argument says whether a client can go on from it, by its id, once the stream has
+/// broken off: where it can't, an earlier one it was told of still holds.
+pub type WriteEntry = fn(&mut Vec<u8>, &AuditEntry, bool) -> io::Result<()>;
 
 /// A live stream.
 pub struct AuditStream {
@@ -47,6 +45,7 @@ pub struct AuditStream {
     follower: Follower,
     /// Whether it is of all tenants, and goes on without one that is erased.
     all: bool,
+    resume: Resume,
     /// The last event looked at, of each tenant that had any.
     reached: HashMap<TenantTag, u64>,
     /// Tenants with something to read, and where to begin where nothing was read yet.
@@ -88,6 +87,7 @@ impl AuditStream {
             write,
             follower,
             all: only.is_none(),
+            resume: Resume::in_order(),
             reached: HashMap::new(),
             waiting: BTreeMap::new(),
             postponed: BTreeMap::new(),
@@ -125,8 +125,12 @@ impl AuditStream {
     }
 
     fn start_all(&mut self, resume: Option<AuditId>) {
-        let overlap = resume.map(|id| id.time().plus_millis(-OVERLAP_MS));
-        if let Some(time) = overlap.max(self.filter.since) {
+        let start = resume.map(Resume::overlap).max(self.filter.since);
+        self.resume = Resume::from(start.unwrap_or_default(), resume);
+        if start.is_none() {
+            self.resume.shown_before(now());
+        }
+        if let Some(time) = start {
             let routes = self.kavach.core.routes.all();
             self.waiting = routes.iter().map(|route| (route.id.tag(), Start::At(time))).collect();
         }
@@ -184,7 +188,10 @@ impl AuditStream {
             let next_try = (!self.postponed.is_empty()).then_some(self.next_try);
             let wake = [last_call, next_try].into_iter().flatten().fold(silence_ends, Instant::min);
             match tokio::time::timeout_at(wake, self.follower.heard()).await {
-                Ok(Some(heard)) => {
+                Ok(Some((heard, since))) => {
+                    if self.postponed.is_empty() {
+                        self.resume.shown_before(since);
+                    }
                     for (tag, last_old) in heard {
                         // Whoever waits already has an earlier place to begin at.
                         if !self.postponed.contains_key(&tag) {
@@ -205,18 +212,19 @@ impl AuditStream {
     }
 
     async fn read_on(&mut self, tag: TenantTag, reading: Oldest) -> Result<Vec<u8>, Error> {
-        let write = self.write;
+        let (write, resume) = (self.write, self.resume);
         let step = move || {
-            let (mut reading, mut bytes) = (reading, Vec::new());
+            let (mut reading, mut bytes, mut resume) = (reading, Vec::new(), resume);
             let ended = reading.step(&mut |entry| {
-                write(&mut bytes, entry)?;
+                write(&mut bytes, entry, resume.allows(entry.id))?;
                 Ok(if bytes.len() >= CHUNK_BYTES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             })?;
             // A client may take its time, and there may be hundreds.
             reading.rest();
-            Ok((ended, reading, bytes))
+            Ok((ended, reading, bytes, resume))
         };
-        let (ended, reading, bytes) = self.kavach.read_trail(step).await?;
+        let (ended, reading, bytes, resume) = self.kavach.read_trail(step).await?;
+        self.resume = resume;
         self.reached.insert(tag, reading.reached());
         if !ended {
             self.reading = Some((tag, reading));
@@ -238,6 +246,11 @@ impl AuditStream {
         };
         match opened {
             Ok(trail) => {
+                // A client's id, or a trail that was set back, may be past the end: what comes is new all the same.
+                let start = match start {
+                    Start::After(seq) => Start::After(seq.min(trail.reader.last_seq())),
+                    other => other,
+                };
                 self.reading = Some((tag, Oldest::new(trail, Arc::clone(&self.filter), start)));
                 true
             }
@@ -263,7 +276,7 @@ mod tests {
     use crate::domain::{Request, Timestamp};
     use crate::{App, Settings};
 
-    fn write(bytes: &mut Vec<u8>, entry: &AuditEntry) -> io::Result<()> {
+    fn write(bytes: &mut Vec<u8>, entry: &AuditEntry, _: bool) -> io::Result<()> {
         bytes.extend_from_slice(entry.action.as_bytes());
         bytes.push(b' ');
         Ok(())

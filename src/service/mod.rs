@@ -12,6 +12,7 @@ mod export;
 mod follow;
 mod lists;
 mod policies;
+mod resume;
 mod tenants;
 mod trail;
 mod usage;
