@@ -347,6 +347,8 @@ impl Handler<DeleteTenant> for Registry {
                 Ok(Ok(())) => {
                     info!(tenant = %route.id, "the tenant was erased");
                     actor.core.routes.remove(route.id);
+                    // Who follows it finds out when it looks.
+                    actor.core.audit.news.tell(route.id.tag(), 0);
                     Ok(())
                 }
                 failed => {

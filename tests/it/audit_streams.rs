@@ -330,7 +330,10 @@ fn a_stream_ends_with_the_server_the_tenant_or_the_key() {
     let last = entry["id"].as_str().unwrap();
     let mut again = Stream::open(server.base(), &globex.key, "", Some(last)).unwrap();
     assert_eq!(again.next().unwrap()["id"], json!(id));
+    let mut seen_by_operator = Stream::open(server.base(), OPERATOR_KEY, "tenantId=globex", None).unwrap();
     operator.delete("/v1/tenants/globex?confirm=globex").expect(204);
+    assert_eq!(again.next(), None, "its tenant is gone");
+    assert_eq!(seen_by_operator.next(), None, "whoever reads it");
 }
 
 #[test]

@@ -17,7 +17,7 @@ impl Stream {
     pub fn open(base: &str, key: &str, query: &str, last: Option<&str>) -> Result<Self, u16> {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_recv_body(Some(Duration::from_secs(120)))
+            .timeout_recv_body(Some(Duration::from_secs(60)))
             .build();
         let mut request = Request::builder()
             .uri(format!("{base}/v1/audit/stream?{query}"))
@@ -42,7 +42,11 @@ impl Stream {
     /// `None` at the end.
     fn line(&mut self) -> Option<String> {
         let mut line = String::new();
-        let count = self.body.read_line(&mut line).unwrap_or(0);
+        // A connection that breaks off is an end too; one on which nothing happens is none.
+        let count = self.body.read_line(&mut line).unwrap_or_else(|problem| {
+            assert!(!problem.to_string().contains("timeout"), "the stream went silent");
+            0
+        });
         (count > 0).then(|| line.strip_suffix('\n').unwrap().to_owned())
     }
 
