@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -20,6 +21,11 @@ use crate::domain::{AuditEntry, AuditFilter, Code, Error};
 
 /// Bytes of an export that are made at a time: what one connection takes in a few writes.
 const CHUNK_BYTES: usize = 128 * 1024;
+
+/// How often a tenant that can't answer is asked again before an export under way breaks off: for half a minute.
+const TRIES: usize = 60;
+/// How long it is left alone each time.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// How an export is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -97,6 +103,9 @@ impl Export {
                     Err(error) => return Some(Err(error)),
                 },
             };
+            if let Err(error) = self.check_reader(&reading).await {
+                return Some(Err(error));
+            }
             let step = move || {
                 let (mut reading, mut writer) = (reading, writer);
                 let ended = reading.step(&mut |entry| {
@@ -117,6 +126,18 @@ impl Export {
                 self.writer = bytes.is_ok().then_some(writer);
                 return Some(bytes);
             }
+        }
+    }
+
+    /// Whether the caller may read on. A tenant that can't answer for a moment does not end a long export.
+    async fn check_reader(&self, reading: &Oldest) -> Result<(), Error> {
+        let mut tries = TRIES;
+        loop {
+            match self.kavach.check_reader(reading.tenant()).await {
+                Err(error) if error.code().status() == 503 && tries > 0 => tries -= 1,
+                outcome => return outcome,
+            }
+            tokio::time::sleep(RETRY).await;
         }
     }
 

@@ -19,7 +19,7 @@ use crate::actors::core::now;
 use crate::actors::desk::Slot;
 use crate::actors::messages::OpenAudit;
 use crate::actors::news::Follower;
-use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Error, TenantTag};
+use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Error, TenantId, TenantTag};
 
 /// Silence after which a stream says that it is still there: below the minute after which proxies give up.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -43,8 +43,8 @@ pub struct AuditStream {
     filter: Arc<AuditFilter>,
     write: WriteEntry,
     follower: Follower,
-    /// Whether it is of all tenants, and goes on without one that is erased.
-    all: bool,
+    /// The only tenant it follows; `None` is all of them, and it goes on without one that is erased.
+    only: Option<TenantId>,
     resume: Resume,
     /// The last event looked at, of each tenant that had any.
     reached: HashMap<TenantTag, u64>,
@@ -86,7 +86,7 @@ impl AuditStream {
             filter: Arc::new(filter),
             write,
             follower,
-            all: only.is_none(),
+            only: only.map(|route| route.id),
             resume: Resume::in_order(),
             reached: HashMap::new(),
             waiting: BTreeMap::new(),
@@ -162,6 +162,12 @@ impl AuditStream {
                 return Some(Ok(News::StillHere));
             }
             if let Some((tag, reading)) = self.reading.take() {
+                if let Err(error) = self.kavach.check_reader(reading.tenant()).await {
+                    if self.set_back(tag, reading.rest_start(), &error) {
+                        continue;
+                    }
+                    return None;
+                }
                 match self.read_on(tag, reading).await {
                     Ok(bytes) if bytes.is_empty() => continue,
                     Ok(bytes) => {
@@ -240,7 +246,8 @@ impl AuditStream {
         }
         let start = self.reached.get(&tag).map_or(start, |seq| Start::After(*seq));
         let credential = self.kavach.credential;
-        let opened = match self.kavach.core.routes.with(tag, Route::clone) {
+        let route = self.kavach.core.routes.with(tag, Route::clone);
+        let opened = match route.filter(|route| self.only.is_none_or(|only| only == route.id)) {
             Some(route) => ask(&route, |reply| OpenAudit { credential, reply }).await,
             None => Err(Error::new(Code::TenantNotFound, "the tenant was erased")),
         };
@@ -254,18 +261,23 @@ impl AuditStream {
                 self.reading = Some((tag, Oldest::new(trail, Arc::clone(&self.filter), start)));
                 true
             }
-            Err(error) => match error.code() {
-                Code::TenantUnavailable | Code::Overloaded | Code::StorageUnavailable => {
-                    self.postponed.insert(tag, start);
-                    self.next_try = Instant::now() + RETRY;
-                    true
-                }
-                Code::TenantNotFound if self.all => {
-                    self.reached.remove(&tag);
-                    true
-                }
-                _ => false,
-            },
+            Err(error) => self.set_back(tag, start, &error),
+        }
+    }
+
+    /// What becomes of a tenant that can't be read on from there. `false` ends the stream.
+    fn set_back(&mut self, tag: TenantTag, start: Start, error: &Error) -> bool {
+        match error.code() {
+            Code::TenantUnavailable | Code::Overloaded | Code::StorageUnavailable => {
+                self.postponed.insert(tag, start);
+                self.next_try = Instant::now() + RETRY;
+                true
+            }
+            Code::TenantNotFound if self.only.is_none() => {
+                self.reached.remove(&tag);
+                true
+            }
+            _ => false,
         }
     }
 }

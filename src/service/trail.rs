@@ -13,10 +13,12 @@ use std::sync::Arc;
 use actix_rt::task::spawn_blocking;
 use tracing::error;
 
-use super::Kavach;
-use crate::actors::messages::AuditTrail;
-use crate::domain::tenant::Moment;
-use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Error, Event, Timestamp};
+use super::{Kavach, ask};
+use crate::actors::Route;
+use crate::actors::messages::{AuditTrail, Verify};
+use crate::actors::routes::unknown_tenant;
+use crate::domain::tenant::{Caller, Moment};
+use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, Event, TenantId, TenantRef, Timestamp};
 use crate::journal::{Walk, codec};
 
 /// Events looked at in one step: a few milliseconds' work.
@@ -36,6 +38,26 @@ impl Kavach {
             read
         });
         read.await.map_err(unreadable)?.map_err(unreadable)
+    }
+
+    /// Whether the caller may still read that tenant's trail. One that was opened is a view of files, which outlives
+    /// the key and the tenant: whoever reads on for long has to ask.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `INVALID_TOKEN`, or the tenant can't answer.
+    pub(super) async fn check_reader(&self, tenant: TenantId) -> Result<(), Error> {
+        let route = self.core.routes.with(tenant.tag(), Route::clone).filter(|route| route.id == tenant);
+        let route = route.ok_or_else(|| unknown_tenant(&TenantRef::Id(tenant)))?;
+        match self.credential {
+            Credential::Operator(_) => match route.actor {
+                Err(down) if down.code == Code::TenantNotFound => Err(down.error()),
+                // Its files can be read while it has no actor.
+                _ => self.check_operator_key(),
+            },
+            credential @ (Credential::TenantKey(..) | Credential::AgentToken(..)) => {
+                ask(&route, |reply| Verify { credential, reply }).await.and_then(Caller::as_author).map(drop)
+            }
+        }
     }
 }
 
@@ -189,6 +211,16 @@ impl Oldest {
             }
         }
         Ok(false)
+    }
+
+    /// Whose trail it is.
+    pub fn tenant(&self) -> TenantId {
+        self.trail.tenant
+    }
+
+    /// Where to begin to go on from here.
+    pub fn rest_start(&self) -> Start {
+        if self.walk.is_some() { Start::After(self.reached()) } else { self.start }
     }
 
     /// The last event that was looked at.

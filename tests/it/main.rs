@@ -42,5 +42,6 @@ mod storage;
 mod stream_resume;
 mod tokens;
 mod tools;
+mod trail_access;
 mod usage;
 mod world;
