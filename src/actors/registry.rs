@@ -365,7 +365,7 @@ fn check_deletion(route: &Route, confirm: &str) -> Result<(), Error> {
     if route.id.is_default() {
         return Err(Error::new(Code::DefaultTenantFixed, "the default tenant can't be deleted"));
     }
-    if matches!(&route.actor, Err(down) if down.code == Code::TenantNotFound) {
+    if route.is_being_erased() {
         return Err(unknown_tenant(&TenantRef::Id(route.id)));
     }
     // A tenant whose label was lost has only its id left.

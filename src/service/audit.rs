@@ -44,24 +44,27 @@ impl Audit<'_> {
             None => None,
         };
         let selection = self.0.tenants_in_filter(tenant.as_ref())?;
-        let credential = self.0.credential;
+        let (credential, all) = (self.0.credential, selection.all);
         let trails = self.0.gather(selection, |reply| OpenAudit { credential, reply }).await?;
         let limit = limit.unwrap_or(DEFAULT_AUDIT_PAGE);
         // One more than asked for tells whether there is a next page.
         let wanted = offset.saturating_add(limit).saturating_add(1);
-        let mut query = Newest::new(trails.items, filter, before, wanted);
-        let mut entries = loop {
+        let mut query = Newest::new(trails.items, all, filter, before, wanted);
+        let (mut entries, unread) = loop {
             let step = move || Ok((query.step()?, query));
             match self.0.read_trail(step).await? {
-                (true, query) => break query.entries(),
+                (true, query) => break query.found(),
                 (false, rest) => query = rest,
             }
         };
+        let mut missing = trails.missing;
+        // One that was erased meanwhile is missed by nobody.
+        missing.extend(unread.into_iter().filter(|tenant| self.0.is_there(*tenant)));
         let more = entries.len() >= wanted;
         entries.truncate(offset.saturating_add(limit));
         entries.drain(..offset.min(entries.len()));
         let next = entries.last().filter(|_| more).map(|entry| entry.id.to_string());
-        Ok(Page { items: entries, next, missing: trails.missing })
+        Ok(Page { items: entries, next, missing })
     }
 
     /// One entry.

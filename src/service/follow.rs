@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::error;
 
 use super::resume::Resume;
 use super::trail::{Oldest, Start};
@@ -168,11 +169,17 @@ impl AuditStream {
                     }
                     return None;
                 }
+                let (tenant, last) = (reading.tenant(), reading.last_seq());
                 match self.read_on(tag, reading).await {
                     Ok(bytes) if bytes.is_empty() => continue,
                     Ok(bytes) => {
                         self.last_sign = Instant::now();
                         return Some(Ok(News::Entries(bytes)));
+                    }
+                    Err(_) if self.only.is_none() => {
+                        error!(%tenant, last, "a stream goes on after the last entry of an audit trail that can't be read");
+                        self.reached.insert(tag, last);
+                        continue;
                     }
                     Err(error) => return Some(Err(error)),
                 }

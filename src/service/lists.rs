@@ -69,7 +69,7 @@ pub(super) struct Selection {
     /// Those to ask.
     pub routes: Vec<Route>,
     /// Whether nobody named them, so that one that can't answer does not spoil the list.
-    all: bool,
+    pub all: bool,
 }
 
 impl Selection {

@@ -171,7 +171,7 @@ impl Kavach {
         self.core
             .routes
             .with(id.tag(), Route::clone)
-            .filter(|route| route.id == id && !matches!(&route.actor, Err(down) if down.code == Code::TenantNotFound))
+            .filter(|route| route.id == id && !route.is_being_erased())
             .ok_or_else(invalid_token)
     }
 

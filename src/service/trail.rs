@@ -46,18 +46,24 @@ impl Kavach {
     /// # Errors
     /// `TENANT_NOT_FOUND`, `INVALID_TOKEN`, or the tenant can't answer.
     pub(super) async fn check_reader(&self, tenant: TenantId) -> Result<(), Error> {
-        let route = self.core.routes.with(tenant.tag(), Route::clone).filter(|route| route.id == tenant);
+        let route = self.core.routes.with(tenant.tag(), Route::clone);
+        let route = route.filter(|route| route.id == tenant && !route.is_being_erased());
         let route = route.ok_or_else(|| unknown_tenant(&TenantRef::Id(tenant)))?;
         match self.credential {
-            Credential::Operator(_) => match route.actor {
-                Err(down) if down.code == Code::TenantNotFound => Err(down.error()),
-                // Its files can be read while it has no actor.
-                _ => self.check_operator_key(),
-            },
+            // The files can be read while the tenant has no actor.
+            Credential::Operator(_) => self.check_operator_key(),
             credential @ (Credential::TenantKey(..) | Credential::AgentToken(..)) => {
                 ask(&route, |reply| Verify { credential, reply }).await.and_then(Caller::as_author).map(drop)
             }
         }
+    }
+}
+
+impl Kavach {
+    /// Whether that tenant is there, and not being erased.
+    pub(super) fn is_there(&self, tenant: TenantId) -> bool {
+        let is_it = |route: &Route| route.id == tenant && !route.is_being_erased();
+        self.core.routes.with(tenant.tag(), is_it).unwrap_or(false)
     }
 }
 
@@ -89,6 +95,10 @@ impl AuditTrail {
 /// The newest entries of some trails: a query under way.
 pub(super) struct Newest {
     trails: Vec<AuditTrail>,
+    /// Whether one that can't be read is done without.
+    all: bool,
+    /// Whose trails could not be read.
+    unread: Vec<TenantId>,
     filter: AuditFilter,
     before: Option<AuditId>,
     most: usize,
@@ -101,9 +111,11 @@ pub(super) struct Newest {
 }
 
 impl Newest {
-    /// Up to `most` entries of the trails, the newest of those before that id.
-    pub fn new(trails: Vec<AuditTrail>, filter: AuditFilter, before: Option<AuditId>, most: usize) -> Self {
-        let mut query = Self { trails, filter, before, most, before_seq: None, entries: Vec::new(), of_trail: 0 };
+    /// Up to `most` entries of the trails, the newest of those before that id. With `all` it does without a trail
+    /// that can't be read.
+    pub fn new(trails: Vec<AuditTrail>, all: bool, filter: AuditFilter, before: Option<AuditId>, most: usize) -> Self {
+        let (entries, unread) = (Vec::new(), Vec::new());
+        let mut query = Self { trails, all, unread, filter, before, most, before_seq: None, entries, of_trail: 0 };
         query.start_trail();
         query
     }
@@ -119,32 +131,18 @@ impl Newest {
     pub fn step(&mut self) -> io::Result<bool> {
         let mut looked_at = 0;
         while looked_at < STEP_EVENTS {
-            let Some(trail) = self.trails.last() else { return Ok(true) };
-            let Self { filter, before, most, entries, of_trail, .. } = self;
-            let (tenant, oldest) = (trail.tenant, trail.horizon.max(filter.since));
-            let mut failed = Ok(());
-            let next = trail.reader.newest_piece(self.before_seq, &mut |seq, bytes| {
-                looked_at += 1;
-                let (at, event) = match decode(bytes) {
-                    Ok(decoded) => decoded,
-                    Err(problem) => {
-                        failed = Err(problem);
-                        return ControlFlow::Break(());
-                    }
-                };
-                if oldest.is_some_and(|oldest| at < oldest) {
-                    return ControlFlow::Break(());
+            let Some(tenant) = self.trails.last().map(|trail| trail.tenant) else { return Ok(true) };
+            self.before_seq = match self.piece(&mut looked_at) {
+                Ok(next) => next,
+                Err(problem) if self.all => {
+                    error!(%tenant, %problem, "an audit trail could not be read; it is missing from a query of all tenants");
+                    self.unread.push(tenant);
+                    self.entries.retain(|entry| entry.tenant_id != tenant);
+                    None
                 }
-                let id = AuditId::derive(at, seq, tenant.tag());
-                if before.is_none_or(|before| id < before) && filter.matches(at, &event) {
-                    entries.push(AuditEntry::of(tenant, Moment { at, seq }, &event));
-                    *of_trail += 1;
-                }
-                if *of_trail >= *most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })?;
-            failed?;
-            self.before_seq = next;
-            if next.is_none() {
+                Err(problem) => return Err(problem),
+            };
+            if self.before_seq.is_none() {
                 self.entries.sort_by_key(|entry| Reverse(entry.id));
                 self.entries.truncate(self.most);
                 self.trails.pop();
@@ -154,9 +152,37 @@ impl Newest {
         Ok(false)
     }
 
-    /// What was found, newest first.
-    pub fn entries(self) -> Vec<AuditEntry> {
-        self.entries
+    /// Reads a piece of the last trail; answers where the next one ends, if more of the trail is wanted.
+    fn piece(&mut self, looked_at: &mut usize) -> io::Result<Option<u64>> {
+        let Self { trails, filter, before, before_seq, most, entries, of_trail, .. } = self;
+        let Some(trail) = trails.last() else { return Ok(None) };
+        let (tenant, oldest) = (trail.tenant, trail.horizon.max(filter.since));
+        let mut failed = Ok(());
+        let next = trail.reader.newest_piece(*before_seq, &mut |seq, bytes| {
+            *looked_at += 1;
+            let (at, event) = match decode(bytes) {
+                Ok(decoded) => decoded,
+                Err(problem) => {
+                    failed = Err(problem);
+                    return ControlFlow::Break(());
+                }
+            };
+            if oldest.is_some_and(|oldest| at < oldest) {
+                return ControlFlow::Break(());
+            }
+            let id = AuditId::derive(at, seq, tenant.tag());
+            if before.is_none_or(|before| id < before) && filter.matches(at, &event) {
+                entries.push(AuditEntry::of(tenant, Moment { at, seq }, &event));
+                *of_trail += 1;
+            }
+            if *of_trail >= *most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        failed.map(|()| next)
+    }
+
+    /// What was found, newest first, and whose trails could not be read.
+    pub fn found(self) -> (Vec<AuditEntry>, Vec<TenantId>) {
+        (self.entries, self.unread)
     }
 }
 
@@ -216,6 +242,11 @@ impl Oldest {
     /// Whose trail it is.
     pub fn tenant(&self) -> TenantId {
         self.trail.tenant
+    }
+
+    /// The last event of this view.
+    pub fn last_seq(&self) -> u64 {
+        self.trail.reader.last_seq()
     }
 
     /// Where to begin to go on from here.

@@ -175,7 +175,7 @@ fn what_these_routes_do_not_take_names_the_parameter() {
 }
 
 /// Flips a bit in the resource of one call on `docs:1` in a tenant's only segment.
-fn damage(folder: &Path, nth: usize) {
+pub fn damage(folder: &Path, nth: usize) {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let journal = files.filter(|path| path.extension().is_some_and(|ending| ending == "journal")).min().unwrap();
     let mut bytes = fs::read(&journal).unwrap();

@@ -5,9 +5,10 @@ use std::io::Read;
 use serde_json::json;
 use ureq::http::Request;
 
+use crate::audit_streams::damage;
 use crate::client::Client;
 use crate::events::Stream;
-use crate::harness::{OPERATOR_KEY, Server};
+use crate::harness::{OPERATOR_KEY, Server, eventually};
 use crate::world::{Tenant, call};
 
 /// Entries of a trail that is far larger than what any socket's buffers hold, and bytes of each one's arguments.
@@ -78,4 +79,31 @@ fn a_long_read_ends_with_its_tenant() {
         let shown = 1 + std::iter::from_fn(|| backlog.next()).count();
         assert!(shown < ENTRIES, "{shown}");
     }
+}
+
+#[test]
+fn one_trail_that_cannot_be_read_spoils_no_read_of_all_tenants() {
+    let server = Server::start();
+    let operator = server.operator();
+    let tenants = ["acme", "globex", "initech"].map(|slug| operator.tenant(slug));
+    let agents = tenants.each_ref().map(|tenant| operator.reader(tenant));
+    let mut made: Vec<_> = agents.each_ref().map(|agent| operator.granted(call(&agent.id))).into();
+    made.push(operator.granted(call(&agents[0].id)));
+    damage(&server.folder(&tenants[1].id), 0);
+    let answer = operator.get("/v1/audit?limit=10");
+    let shown: Vec<_> = answer.items().iter().map(|entry| entry["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(shown, [&*made[3], &made[2], &made[0]]);
+    assert_eq!(answer.header("kavach-unavailable-tenants"), Some(&*tenants[1].id), "who is missing is said");
+    operator.get("/v1/audit?tenantId=globex").problem(503, "TENANT_UNAVAILABLE");
+    // A stream goes on without what can't be read, and with what comes after it.
+    let mut stream = Stream::open(server.base(), OPERATOR_KEY, "since=2000-01-01T00:00:00Z", None).unwrap();
+    let mut shown: Vec<_> = stream.take(3).iter().map(|entry| entry["id"].as_str().unwrap().to_owned()).collect();
+    shown.sort();
+    assert_eq!(shown, [&*made[0], &made[2], &made[3]]);
+    operator.granted(call(&agents[2].id));
+    assert_eq!(stream.next().unwrap()["tenantId"], json!(tenants[2].id));
+    eventually("the log says so", || server.log().contains("stream goes on").then_some(()));
+    // One that is erased meanwhile is missed by nobody.
+    operator.delete("/v1/tenants/globex?confirm=globex").expect(204);
+    assert_eq!(operator.get("/v1/audit").header("kavach-unavailable-tenants"), None);
 }
