@@ -275,7 +275,8 @@ impl AuditStream {
     /// What becomes of a tenant that can't be read on from there. `false` ends the stream.
     fn set_back(&mut self, tag: TenantTag, start: Start, error: &Error) -> bool {
         match error.code() {
-            Code::TenantUnavailable | Code::Overloaded | Code::StorageUnavailable => {
+            // Where it is the server that ends, the follower is told so.
+            code if code.status() == 503 => {
                 self.postponed.insert(tag, start);
                 self.next_try = Instant::now() + RETRY;
                 true
