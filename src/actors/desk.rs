@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
-
 use super::news::News;
+use super::turns::Turns;
 use crate::domain::limits::{
     MAX_AUDIT_READERS, MAX_EXPORTS, MAX_EXPORTS_PER_TENANT, MAX_STREAMS, MAX_STREAMS_PER_TENANT,
 };
@@ -14,8 +13,8 @@ use crate::domain::{Code, Error, TenantId};
 /// What all readers of audit trails share.
 pub struct AuditDesk {
     /// Who may read a journal now. A reader holds its permit for a few milliseconds' work and then queues again, so
-    /// that a long scan lets short ones through.
-    pub readers: Arc<Semaphore>,
+    /// that a long scan lets short ones through; each party has one at most, so that many scans do too.
+    pub readers: Arc<Turns>,
     /// Who follows which tenants.
     pub news: Arc<News>,
     /// Exports under way.
@@ -29,7 +28,7 @@ impl Default for AuditDesk {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slots = |what, most, per_tenant| Arc::new(Slots { what, most, per_tenant, taken: Mutex::default() });
         Self {
-            readers: Arc::new(Semaphore::new((cores / 2).clamp(1, MAX_AUDIT_READERS))),
+            readers: Turns::new((cores / 2).clamp(1, MAX_AUDIT_READERS), 1),
             news: Arc::default(),
             exports: slots("exports", MAX_EXPORTS, MAX_EXPORTS_PER_TENANT),
             streams: slots("streams", MAX_STREAMS, MAX_STREAMS_PER_TENANT),

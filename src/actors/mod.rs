@@ -7,7 +7,7 @@
 //! | tenants coming and going, start, rebuilding after a panic, shutdown | [`registry`], [`loader`] |
 //! | how a message finds its tenant | [`routes`] |
 //! | what all actors of a process share | [`core`] |
-//! | who reads and follows audit trails, and how many at once | [`desk`], [`news`] |
+//! | who reads and follows audit trails, and how many at once | [`desk`], [`turns`], [`news`] |
 //! | removing what is past the audit retention | `retention` |
 
 pub mod checkpoint;
@@ -21,6 +21,7 @@ pub mod registry;
 mod retention;
 pub mod routes;
 pub mod tenant;
+pub mod turns;
 
 pub use self::core::{Core, Durability, Phase};
 pub use registry::Registry;

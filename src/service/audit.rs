@@ -44,15 +44,15 @@ impl Audit<'_> {
             None => None,
         };
         let selection = self.0.tenants_in_filter(tenant.as_ref())?;
-        let (credential, all) = (self.0.credential, selection.all);
+        let (credential, only) = (self.0.credential, selection.only());
         let trails = self.0.gather(selection, |reply| OpenAudit { credential, reply }).await?;
         let limit = limit.unwrap_or(DEFAULT_AUDIT_PAGE);
         // One more than asked for tells whether there is a next page.
         let wanted = offset.saturating_add(limit).saturating_add(1);
-        let mut query = Newest::new(trails.items, all, filter, before, wanted);
+        let mut query = Newest::new(trails.items, only.is_none(), filter, before, wanted);
         let (mut entries, unread) = loop {
             let step = move || Ok((query.step()?, query));
-            match self.0.read_trail(step).await? {
+            match self.0.read_trail(only, step).await? {
                 (true, query) => break query.found(),
                 (false, rest) => query = rest,
             }
@@ -80,7 +80,7 @@ impl Audit<'_> {
         let tenant = route.id;
         let look =
             move || trail.look_up(wanted, |at, event| AuditEntry::of(tenant, Moment { at, seq: wanted.seq() }, event));
-        self.0.read_trail(look).await?.ok_or_else(unknown)
+        self.0.read_trail(Some(tenant), look).await?.ok_or_else(unknown)
     }
 
     /// All entries that the filter asks for, oldest first, in that format; tenants one after the other.
@@ -95,10 +95,7 @@ impl Audit<'_> {
     ) -> Result<Export, Error> {
         let one = self.one_tenant(tenant)?;
         let slot = self.0.core.audit.exports.take(one.as_ref().map(|route| route.id))?;
-        let all = one.is_none();
-        // Not one is left out silently, for then the export would not be all there is.
-        let routes = one.map_or_else(|| self.0.core.routes.all(), |route| vec![route]);
-        Ok(Export::new(self.0.clone(), filter, routes, all, format, slot))
+        Ok(Export::new(self.0.clone(), filter, one, format, slot))
     }
 
     /// Entries that the filter asks for as they are made, and before that those since `filter.since`, or after

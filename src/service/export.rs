@@ -17,7 +17,7 @@ use super::{Kavach, ask};
 use crate::actors::Route;
 use crate::actors::desk::Slot;
 use crate::actors::messages::OpenAudit;
-use crate::domain::{AuditEntry, AuditFilter, Code, Error};
+use crate::domain::{AuditEntry, AuditFilter, Code, Error, TenantId};
 
 /// Bytes of an export that are made at a time: what one connection takes in a few writes.
 const CHUNK_BYTES: usize = 128 * 1024;
@@ -47,8 +47,8 @@ pub struct Export {
     filter: Arc<AuditFilter>,
     /// Tenants whose turn has not come.
     routes: VecDeque<Route>,
-    /// Whether it is of all tenants, and may do without one that is erased meanwhile.
-    all: bool,
+    /// The only tenant it is of; `None` is all of them, and it may do without one that is erased meanwhile.
+    only: Option<TenantId>,
     /// `None` once the export has ended.
     writer: Option<Writer>,
     reading: Option<Oldest>,
@@ -59,23 +59,25 @@ impl Export {
     pub(super) fn new(
         kavach: Kavach,
         filter: AuditFilter,
-        routes: Vec<Route>,
-        all: bool,
+        only: Option<Route>,
         format: ExportFormat,
         slot: Slot,
     ) -> Self {
         let writer = Some(Writer::new(format));
-        let subject = match routes.first().filter(|_| !all) {
+        let subject = match &only {
             None => "all".to_owned(),
             Some(Route { slug: Some(slug), .. }) => slug.to_string(),
             Some(route) => route.id.folder_name(),
         };
+        let tenant = only.as_ref().map(|route| route.id);
+        // Not one is left out silently, for then the export would not be all there is.
+        let routes = only.map_or_else(|| kavach.core.routes.all(), |route| vec![route]);
         Self {
             subject,
             kavach,
             filter: Arc::new(filter),
             routes: routes.into(),
-            all,
+            only: tenant,
             writer,
             reading: None,
             _slot: slot,
@@ -114,7 +116,7 @@ impl Export {
                 })?;
                 Ok(((!ended).then_some(reading), writer))
             };
-            writer = match self.kavach.read_trail(step).await {
+            writer = match self.kavach.read_trail(self.only, step).await {
                 Ok((reading, writer)) => {
                     self.reading = reading;
                     writer
@@ -148,7 +150,7 @@ impl Export {
             let route = self.kavach.core.routes.with(route.id.tag(), Route::clone).unwrap_or(route);
             match ask(&route, |reply| OpenAudit { credential, reply }).await {
                 Ok(trail) => return Ok(Some(Oldest::new(trail, Arc::clone(&self.filter), Start::Oldest))),
-                Err(error) if self.all && error.code() == Code::TenantNotFound => {}
+                Err(error) if self.only.is_none() && error.code() == Code::TenantNotFound => {}
                 Err(error) => return Err(error),
             }
         }

@@ -236,7 +236,7 @@ impl AuditStream {
             reading.rest();
             Ok((ended, reading, bytes, resume))
         };
-        let (ended, reading, bytes, resume) = self.kavach.read_trail(step).await?;
+        let (ended, reading, bytes, resume) = self.kavach.read_trail(self.only, step).await?;
         self.resume = resume;
         self.reached.insert(tag, reading.reached());
         if !ended {

@@ -69,13 +69,18 @@ pub(super) struct Selection {
     /// Those to ask.
     pub routes: Vec<Route>,
     /// Whether nobody named them, so that one that can't answer does not spoil the list.
-    pub all: bool,
+    all: bool,
 }
 
 impl Selection {
     /// The one tenant that a call is about.
     pub fn one(route: Route) -> Self {
         Self { routes: vec![route], all: false }
+    }
+
+    /// The one tenant it is about; `None` where it is all of them.
+    pub fn only(&self) -> Option<TenantId> {
+        self.routes.first().filter(|_| !self.all).map(|route| route.id)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reading tenants' journals as audit trails, in steps of a few milliseconds on threads that serve no calls.
 //!
 //! A step holds one of a few permits ([`AuditDesk::readers`]), which are given out in turn: however far back somebody
-//! reads, decisions keep their cores and short reads get through.
+//! reads, and however often, decisions keep their cores and others' short reads get through.
 //!
 //! [`AuditDesk::readers`]: crate::actors::desk::AuditDesk::readers
 
@@ -17,6 +17,7 @@ use super::{Kavach, ask};
 use crate::actors::Route;
 use crate::actors::messages::{AuditTrail, Verify};
 use crate::actors::routes::unknown_tenant;
+use crate::actors::turns::Party;
 use crate::domain::tenant::{Caller, Moment};
 use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, Event, TenantId, TenantRef, Timestamp};
 use crate::journal::{Walk, codec};
@@ -25,12 +26,13 @@ use crate::journal::{Walk, codec};
 const STEP_EVENTS: usize = 8_192;
 
 impl Kavach {
-    /// Runs one step of reading.
+    /// Runs one step of reading that tenant's trail; `None` is a read of all of them.
     pub(super) async fn read_trail<T: Send + 'static>(
         &self,
+        tenant: Option<TenantId>,
         step: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let permit = Arc::clone(&self.core.audit.readers).acquire_owned().await.map_err(unreadable)?;
+        let permit = self.core.audit.readers.take(self.party(tenant)).await.map_err(unreadable)?;
         let read = spawn_blocking(move || {
             let read = step();
             // Not before: whoever waited for this may be gone while it still runs.
@@ -60,6 +62,11 @@ impl Kavach {
 }
 
 impl Kavach {
+    /// On whose behalf that tenant's trail is read, or all of them.
+    pub(super) fn party(&self, tenant: Option<TenantId>) -> Party {
+        Party { operator: matches!(self.credential, Credential::Operator(_)), tenant }
+    }
+
     /// Whether that tenant is there, and not being erased.
     pub(super) fn is_there(&self, tenant: TenantId) -> bool {
         let is_it = |route: &Route| route.id == tenant && !route.is_being_erased();

@@ -17,7 +17,7 @@ impl Stream {
     pub fn open(base: &str, key: &str, query: &str, last: Option<&str>) -> Result<Self, u16> {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_recv_body(Some(Duration::from_secs(60)))
+            .timeout_recv_body(Some(Duration::from_secs(120)))
             .build();
         let mut request = Request::builder()
             .uri(format!("{base}/v1/audit/stream?{query}"))
