@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::news::News;
 use super::turns::Turns;
 use crate::domain::limits::{
-    MAX_AUDIT_READERS, MAX_EXPORTS, MAX_EXPORTS_PER_TENANT, MAX_STREAMS, MAX_STREAMS_PER_TENANT,
+    MAX_AUDIT_PAGES, MAX_AUDIT_PAGES_PER_TENANT, MAX_AUDIT_READERS, MAX_EXPORTS, MAX_EXPORTS_PER_TENANT, MAX_STREAMS,
+    MAX_STREAMS_PER_TENANT,
 };
 use crate::domain::{Code, Error, TenantId};
 
@@ -15,6 +16,8 @@ pub struct AuditDesk {
     /// Who may read a journal now. A reader holds its permit for a few milliseconds' work and then queues again, so
     /// that a long scan lets short ones through; each party has one at most, so that many scans do too.
     pub readers: Arc<Turns>,
+    /// Who may make a page of entries now: it is in memory until it is answered.
+    pub pages: Arc<Turns>,
     /// Who follows which tenants.
     pub news: Arc<News>,
     /// Exports under way.
@@ -29,6 +32,7 @@ impl Default for AuditDesk {
         let slots = |what, most, per_tenant| Arc::new(Slots { what, most, per_tenant, taken: Mutex::default() });
         Self {
             readers: Turns::new((cores / 2).clamp(1, MAX_AUDIT_READERS), 1),
+            pages: Turns::new(MAX_AUDIT_PAGES, MAX_AUDIT_PAGES_PER_TENANT),
             news: Arc::default(),
             exports: slots("exports", MAX_EXPORTS, MAX_EXPORTS_PER_TENANT),
             streams: slots("streams", MAX_STREAMS, MAX_STREAMS_PER_TENANT),

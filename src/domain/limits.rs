@@ -94,6 +94,10 @@ pub const MAX_SETTLED: usize = 50_000;
 /// Journals read at once for audit trails, on a machine with twice as many cores or more: each reader may take a core,
 /// and holds a segment of some 20 MB. Half of the cores are left to decisions.
 pub const MAX_AUDIT_READERS: usize = 4;
+/// Pages of audit entries made at once: each may hold a thousand entries of 32 KiB.
+pub const MAX_AUDIT_PAGES: usize = 8;
+/// Pages of one tenant's entries made at once, so that no tenant takes all of them. More wait.
+pub const MAX_AUDIT_PAGES_PER_TENANT: usize = 2;
 /// Audit exports under way in a process: each holds a segment in memory while its client takes its time.
 pub const MAX_EXPORTS: usize = 8;
 /// Audit exports of one tenant under way, so that no tenant takes all of them.

@@ -3,7 +3,8 @@
 use super::export::{Export, ExportFormat};
 use super::follow::{AuditStream, WriteEntry};
 use super::lists::bad_cursor;
-use super::trail::Newest;
+use super::newest::{Entries, Newest, Unread};
+use super::trail::unreadable;
 use super::{Kavach, Page, ask};
 use crate::actors::Route;
 use crate::actors::checkpoint::TakeCheckpoint;
@@ -49,22 +50,31 @@ impl Audit<'_> {
         let limit = limit.unwrap_or(DEFAULT_AUDIT_PAGE);
         // One more than asked for tells whether there is a next page.
         let wanted = offset.saturating_add(limit).saturating_add(1);
-        let mut query = Newest::new(trails.items, only.is_none(), filter, before, wanted);
-        let (mut entries, unread) = loop {
-            let step = move || Ok((query.step()?, query));
+        let mut newest = Newest::new(trails.items, Unread::new(only.is_none()), filter, before, wanted);
+        let mut found = loop {
+            let step = move || Ok((newest.step()?, newest));
             match self.0.read_trail(only, step).await? {
-                (true, query) => break query.found(),
-                (false, rest) => query = rest,
+                (true, newest) => break newest.found(),
+                (false, rest) => newest = rest,
+            }
+        };
+        let more = found.ids.len() >= wanted;
+        found.ids.truncate(offset.saturating_add(limit));
+        found.ids.drain(..offset.min(found.ids.len()));
+        let next = found.ids.last().filter(|_| more).map(ToString::to_string);
+        let _place = self.0.core.audit.pages.take(self.0.party(only)).await.map_err(unreadable)?;
+        let mut page = Entries::new(found);
+        let (items, unread) = loop {
+            let step = move || Ok((page.step()?, page));
+            match self.0.read_trail(only, step).await? {
+                (true, page) => break page.made(),
+                (false, rest) => page = rest,
             }
         };
         let mut missing = trails.missing;
         // One that was erased meanwhile is missed by nobody.
-        missing.extend(unread.into_iter().filter(|tenant| self.0.is_there(*tenant)));
-        let more = entries.len() >= wanted;
-        entries.truncate(offset.saturating_add(limit));
-        entries.drain(..offset.min(entries.len()));
-        let next = entries.last().filter(|_| more).map(|entry| entry.id.to_string());
-        Ok(Page { items: entries, next, missing })
+        missing.extend(unread.into_tenants().into_iter().filter(|tenant| self.0.is_there(*tenant)));
+        Ok(Page { items, next, missing })
     }
 
     /// One entry.

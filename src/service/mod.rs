@@ -11,6 +11,7 @@ mod delegations;
 mod export;
 mod follow;
 mod lists;
+mod newest;
 mod policies;
 mod resume;
 mod tenants;

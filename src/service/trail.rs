@@ -5,7 +5,6 @@
 //!
 //! [`AuditDesk::readers`]: crate::actors::desk::AuditDesk::readers
 
-use std::cmp::Reverse;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, E
 use crate::journal::{Walk, codec};
 
 /// Events looked at in one step: a few milliseconds' work.
-const STEP_EVENTS: usize = 8_192;
+pub(super) const STEP_EVENTS: usize = 8_192;
 
 impl Kavach {
     /// Runs one step of reading that tenant's trail; `None` is a read of all of them.
@@ -74,12 +73,12 @@ impl Kavach {
     }
 }
 
-fn unreadable(problem: impl std::fmt::Display) -> Error {
+pub(super) fn unreadable(problem: impl std::fmt::Display) -> Error {
     error!(%problem, "an audit trail could not be read");
     Error::new(Code::TenantUnavailable, "the audit trail can't be read; the server's log says why")
 }
 
-fn decode(bytes: &[u8]) -> io::Result<(Timestamp, Event<'_>)> {
+pub(super) fn decode(bytes: &[u8]) -> io::Result<(Timestamp, Event<'_>)> {
     codec::decode_event(bytes).map_err(|problem| io::Error::new(io::ErrorKind::InvalidData, problem))
 }
 
@@ -96,100 +95,6 @@ impl AuditTrail {
         let is_it = AuditId::derive(at, id.seq(), self.tenant.tag()) == id;
         let is_kept = self.horizon.is_none_or(|horizon| at >= horizon);
         Ok((is_it && is_kept).then(|| look(at, &event)))
-    }
-}
-
-/// The newest entries of some trails: a query under way.
-pub(super) struct Newest {
-    trails: Vec<AuditTrail>,
-    /// Whether one that can't be read is done without.
-    all: bool,
-    /// Whose trails could not be read.
-    unread: Vec<TenantId>,
-    filter: AuditFilter,
-    before: Option<AuditId>,
-    most: usize,
-    /// How far the last of the trails was read.
-    before_seq: Option<u64>,
-    /// Of all trails read so far, newest first but for those of the one being read.
-    entries: Vec<AuditEntry>,
-    /// Of those, the ones from the trail being read.
-    of_trail: usize,
-}
-
-impl Newest {
-    /// Up to `most` entries of the trails, the newest of those before that id. With `all` it does without a trail
-    /// that can't be read.
-    pub fn new(trails: Vec<AuditTrail>, all: bool, filter: AuditFilter, before: Option<AuditId>, most: usize) -> Self {
-        let (entries, unread) = (Vec::new(), Vec::new());
-        let mut query = Self { trails, all, unread, filter, before, most, before_seq: None, entries, of_trail: 0 };
-        query.start_trail();
-        query
-    }
-
-    fn start_trail(&mut self) {
-        // A cursor of this tenant says where to start; one of another is compared entry by entry.
-        let tag = self.trails.last().map(|trail| trail.tenant.tag());
-        self.before_seq = self.before.filter(|id| Some(id.tag()) == tag).map(AuditId::seq);
-        self.of_trail = 0;
-    }
-
-    /// Reads on; says whether that was all.
-    pub fn step(&mut self) -> io::Result<bool> {
-        let mut looked_at = 0;
-        while looked_at < STEP_EVENTS {
-            let Some(tenant) = self.trails.last().map(|trail| trail.tenant) else { return Ok(true) };
-            self.before_seq = match self.piece(&mut looked_at) {
-                Ok(next) => next,
-                Err(problem) if self.all => {
-                    error!(%tenant, %problem, "an audit trail could not be read; it is missing from a query of all tenants");
-                    self.unread.push(tenant);
-                    self.entries.retain(|entry| entry.tenant_id != tenant);
-                    None
-                }
-                Err(problem) => return Err(problem),
-            };
-            if self.before_seq.is_none() {
-                self.entries.sort_by_key(|entry| Reverse(entry.id));
-                self.entries.truncate(self.most);
-                self.trails.pop();
-                self.start_trail();
-            }
-        }
-        Ok(false)
-    }
-
-    /// Reads a piece of the last trail; answers where the next one ends, if more of the trail is wanted.
-    fn piece(&mut self, looked_at: &mut usize) -> io::Result<Option<u64>> {
-        let Self { trails, filter, before, before_seq, most, entries, of_trail, .. } = self;
-        let Some(trail) = trails.last() else { return Ok(None) };
-        let (tenant, oldest) = (trail.tenant, trail.horizon.max(filter.since));
-        let mut failed = Ok(());
-        let next = trail.reader.newest_piece(*before_seq, &mut |seq, bytes| {
-            *looked_at += 1;
-            let (at, event) = match decode(bytes) {
-                Ok(decoded) => decoded,
-                Err(problem) => {
-                    failed = Err(problem);
-                    return ControlFlow::Break(());
-                }
-            };
-            if oldest.is_some_and(|oldest| at < oldest) {
-                return ControlFlow::Break(());
-            }
-            let id = AuditId::derive(at, seq, tenant.tag());
-            if before.is_none_or(|before| id < before) && filter.matches(at, &event) {
-                entries.push(AuditEntry::of(tenant, Moment { at, seq }, &event));
-                *of_trail += 1;
-            }
-            if *of_trail >= *most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        failed.map(|()| next)
-    }
-
-    /// What was found, newest first, and whose trails could not be read.
-    pub fn found(self) -> (Vec<AuditEntry>, Vec<TenantId>) {
-        (self.entries, self.unread)
     }
 }
 
@@ -280,7 +185,7 @@ impl Oldest {
 
 impl AuditTrail {
     /// The first event of that time or later.
-    fn first_at(&self, time: Timestamp) -> io::Result<u64> {
-        self.reader.first_late(&mut |bytes| Ok(decode(bytes)?.0 >= time))
+    pub(super) fn first_at(&self, time: Timestamp) -> io::Result<u64> {
+        self.reader.first_late(time.millis(), &mut |bytes| Ok(decode(bytes)?.0 >= time))
     }
 }

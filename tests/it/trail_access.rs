@@ -1,15 +1,19 @@
 //! Who reads an audit trail for a long time, and what ends that: the key, the tenant, a trail that can't be read.
 
+use std::fs;
 use std::io::Read;
 
+use kavach::domain::Timestamp;
+use kavach::journal::DataDir;
 use serde_json::json;
 use ureq::http::Request;
 
 use crate::audit_streams::damage;
 use crate::client::Client;
 use crate::events::Stream;
-use crate::harness::{OPERATOR_KEY, Server, eventually};
-use crate::world::{Tenant, call};
+use crate::harness::{OPERATOR_KEY, Options, Server, eventually};
+use crate::retention::{now, with_a_past};
+use crate::world::{Tenant, call, permits};
 
 /// Entries of a trail that is far larger than what any socket's buffers hold, and bytes of each one's arguments.
 const ENTRIES: usize = 2_000;
@@ -106,4 +110,52 @@ fn one_trail_that_cannot_be_read_spoils_no_read_of_all_tenants() {
     // One that is erased meanwhile is missed by nobody.
     operator.delete("/v1/tenants/globex?confirm=globex").expect(204);
     assert_eq!(operator.get("/v1/audit").header("kavach-unavailable-tenants"), None);
+}
+
+#[test]
+fn what_lies_outside_of_the_time_asked_for_need_not_be_readable() {
+    let root = tempfile::tempdir().unwrap();
+    let now = now();
+    let data = DataDir::open(root.path()).unwrap();
+    let (acme, made) = with_a_past(&data, "acme", None, now);
+    drop(data);
+    let mut server = Server::start_with(Options { data_dir: Some(root.path().to_owned()), ..Options::default() });
+    // Something for a snapshot to cover: what it covers is not read at the next start.
+    server.operator().agent("acme", permits("docs:*", &["read"]));
+    server.operator().post("/v1/snapshot", json!({})).expect(200);
+    server.stop();
+    let folder = server.folder(&acme.to_string());
+    let middle = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut middle: Vec<_> = middle.filter(|path| path.to_string_lossy().contains(".journal")).collect();
+    middle.sort();
+    let middle = &middle[middle.len() / 2];
+    let mut bytes = fs::read(middle).unwrap();
+    let last = bytes.len() - 20;
+    bytes[last] ^= 1;
+    fs::write(middle, bytes).unwrap();
+    server.start_again();
+    let operator = server.operator();
+    if let Ok(answer) = operator.try_send("GET", "/v1/audit/export?tenantId=acme", &[], None) {
+        answer.problem(503, "TENANT_UNAVAILABLE");
+    }
+    operator.get("/v1/audit?tenantId=acme&limit=1000").problem(503, "TENANT_UNAVAILABLE");
+    // Ten days at the one end, and ten at the other.
+    let (late, early) = (&made[made.len() - 40..], &made[..40]);
+    let ids = |entries: &[(i64, String)]| -> Vec<String> { entries.iter().map(|(_, id)| id.clone()).collect() };
+    let shown = |query: &str| -> Vec<String> {
+        let answer = operator.get(&format!("/v1/audit{query}"));
+        assert_eq!(answer.status, 200, "{query}");
+        let entries = answer.items();
+        entries.iter().map(|entry| entry["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let since = format!("since={}", Timestamp::from_millis(late[0].0));
+    assert_eq!(shown(&format!("/export?tenantId=acme&{since}")), ids(late));
+    let mut reversed = ids(late);
+    reversed.reverse();
+    assert_eq!(shown(&format!("?tenantId=acme&{since}")), reversed);
+    let until = format!("until={}", Timestamp::from_millis(made[40].0));
+    assert_eq!(shown(&format!("/export?tenantId=acme&{until}")), ids(early));
+    let mut reversed = ids(early);
+    reversed.reverse();
+    assert_eq!(shown(&format!("?tenantId=acme&{until}")), reversed);
 }
