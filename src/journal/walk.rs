@@ -148,6 +148,11 @@ impl Walk {
         Ok(Some((*seq, loaded.payload(place))))
     }
 
+    /// Whether nothing in memory is still to be given, so that a rest costs nothing.
+    pub fn is_between_pieces(&self) -> bool {
+        self.loaded.as_ref().is_none_or(|loaded| self.next_event >= loaded.events.len())
+    }
+
     /// The event that comes next, if it is there.
     pub fn next_seq(&self) -> u64 {
         self.next_seq

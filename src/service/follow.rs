@@ -18,7 +18,7 @@ use super::{Kavach, ask};
 use crate::actors::Route;
 use crate::actors::core::now;
 use crate::actors::desk::Slot;
-use crate::actors::messages::OpenAudit;
+use crate::actors::messages::{AuditTrail, OpenAudit};
 use crate::actors::news::Follower;
 use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Error, TenantId, TenantTag};
 
@@ -117,12 +117,19 @@ impl AuditStream {
         let trail = ask(route, |reply| OpenAudit { credential, reply }).await?;
         let last = trail.reader.last_seq();
         let start = match (resume, self.filter.since) {
-            (Some(id), _) => Start::After(id.seq().min(last)),
+            (Some(id), _) if id.seq() <= last => Start::After(id.seq()),
+            // The trail was set back since, to an older copy: that number is no place in it any more.
+            (Some(id), _) => Start::At(Resume::overlap(id)),
             (None, Some(since)) => Start::At(since),
             (None, None) => Start::After(last),
         };
-        self.reading = Some((tag, Oldest::new(trail, Arc::clone(&self.filter), start)));
+        self.reading = Some((tag, self.read_from(trail, start)));
         Ok(())
+    }
+
+    fn read_from(&self, trail: AuditTrail, start: Start) -> Oldest {
+        // A client may take its time, and there may be hundreds.
+        Oldest::new(trail, Arc::clone(&self.filter), start).resting()
     }
 
     fn start_all(&mut self, resume: Option<AuditId>) {
@@ -232,8 +239,6 @@ impl AuditStream {
                 write(&mut bytes, entry, resume.allows(entry.id))?;
                 Ok(if bytes.len() >= CHUNK_BYTES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             })?;
-            // A client may take its time, and there may be hundreds.
-            reading.rest();
             Ok((ended, reading, bytes, resume))
         };
         let (ended, reading, bytes, resume) = self.kavach.read_trail(self.only, step).await?;
@@ -251,7 +256,6 @@ impl AuditStream {
         if self.waiting.is_empty() {
             self.next_look = Instant::now() + PAUSE;
         }
-        let start = self.reached.get(&tag).map_or(start, |seq| Start::After(*seq));
         let credential = self.kavach.credential;
         let route = self.kavach.core.routes.with(tag, Route::clone);
         let opened = match route.filter(|route| self.only.is_none_or(|only| only == route.id)) {
@@ -260,12 +264,13 @@ impl AuditStream {
         };
         match opened {
             Ok(trail) => {
-                // A client's id, or a trail that was set back, may be past the end: what comes is new all the same.
-                let start = match start {
-                    Start::After(seq) => Start::After(seq.min(trail.reader.last_seq())),
-                    other => other,
+                // What a client saw last, or this stream, may be past the end of a trail that was set back since.
+                let last = trail.reader.last_seq();
+                let start = match self.reached.get(&tag) {
+                    Some(reached) if *reached <= last => Start::After(*reached),
+                    _ => start,
                 };
-                self.reading = Some((tag, Oldest::new(trail, Arc::clone(&self.filter), start)));
+                self.reading = Some((tag, self.read_from(trail, start)));
                 true
             }
             Err(error) => self.set_back(tag, start, &error),

@@ -115,16 +115,31 @@ pub(super) struct Oldest {
     filter: Arc<AuditFilter>,
     start: Start,
     walk: Option<Walk>,
+    rests: bool,
 }
 
 impl Oldest {
     pub fn new(trail: AuditTrail, filter: Arc<AuditFilter>, start: Start) -> Self {
-        Self { trail, filter, start, walk: None }
+        Self { trail, filter, start, walk: None, rests: false }
+    }
+
+    /// One that gives back its memory after each step. What was in it is read again for the next, so that a step goes
+    /// on to the end of it, unless `put` breaks.
+    pub fn resting(self) -> Self {
+        Self { rests: true, ..self }
     }
 
     /// Reads on, and hands over entries until `put` breaks; says whether that was all.
     pub fn step(&mut self, put: &mut dyn FnMut(&AuditEntry) -> io::Result<ControlFlow<()>>) -> io::Result<bool> {
-        let Self { trail, filter, start, walk } = self;
+        let ended = self.read(put);
+        if let Some(walk) = self.walk.as_mut().filter(|_| self.rests) {
+            walk.rest();
+        }
+        ended
+    }
+
+    fn read(&mut self, put: &mut dyn FnMut(&AuditEntry) -> io::Result<ControlFlow<()>>) -> io::Result<bool> {
+        let Self { trail, filter, start, walk, rests } = self;
         let oldest = trail.horizon.max(filter.since);
         let walk = match walk {
             Some(walk) => walk,
@@ -135,7 +150,9 @@ impl Oldest {
                 (Start::At(time), oldest) => trail.first_at(oldest.map_or(time, |oldest| oldest.max(time)))?,
             })),
         };
-        for _ in 0..STEP_EVENTS {
+        let mut looked_at = 0;
+        while looked_at < STEP_EVENTS || (*rests && !walk.is_between_pieces()) {
+            looked_at += 1;
             let Some((seq, bytes)) = walk.step()? else { return Ok(true) };
             let (at, event) = decode(bytes)?;
             if filter.until.is_some_and(|until| at >= until) {
@@ -174,18 +191,56 @@ impl Oldest {
             (None, Start::Oldest | Start::At(_)) => 0,
         }
     }
-
-    /// Gives back the memory until the next step.
-    pub fn rest(&mut self) {
-        if let Some(walk) = &mut self.walk {
-            walk.rest();
-        }
-    }
 }
 
 impl AuditTrail {
     /// The first event of that time or later.
     pub(super) fn first_at(&self, time: Timestamp) -> io::Result<u64> {
         self.reader.first_late(time.millis(), &mut |bytes| Ok(decode(bytes)?.0 >= time))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::{By, Change, ChangeRecord};
+    use crate::domain::{Settings, audit::AuditKind};
+    use crate::journal::{DataDir, JournalOptions, NewTenant};
+
+    #[test]
+    fn a_reader_that_rests_reads_no_piece_twice() {
+        const EVENTS: u64 = 2 * STEP_EVENTS as u64 + 10;
+        const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+        let folder = tempfile::tempdir().unwrap();
+        let tenant = TenantId::generate(Timestamp::default(), [7; 10]).unwrap();
+        let change =
+            Change::TenantCreated { id: tenant, name: "acme".into(), slug: None, settings: Settings::default() };
+        let mut bytes = Vec::new();
+        let event = Event::Changed(ChangeRecord { by: By::Operator, change });
+        codec::encode_event(Timestamp::default(), &event, &mut bytes).unwrap();
+        let data = DataDir::open(folder.path()).unwrap();
+        let (label, options) = (b"{}".as_slice(), JournalOptions::default());
+        let (name, tenant_bytes, events) = (tenant.folder_name(), tenant.bytes(), [bytes.clone()]);
+        let new = NewTenant { name: &name, label, tenant: tenant_bytes, now_ms: 0, events: &events, options };
+        let mut journal = data.create_tenant(new).unwrap();
+        for seq in 2..=EVENTS {
+            journal.append(seq, |buffer| buffer.extend_from_slice(&bytes)).unwrap();
+        }
+        assert!(journal.rotate_if_due(DAY_MS).unwrap());
+        journal.append(EVENTS + 1, |buffer| buffer.extend_from_slice(&bytes)).unwrap();
+        journal.flush().unwrap();
+        let trail = || AuditTrail { tenant, reader: journal.reader(), horizon: None };
+        // Nothing of it is asked for, so that nothing else ends a step.
+        let filter = Arc::new(AuditFilter { kind: AuditKind::Usage, ..AuditFilter::default() });
+        let steps = |mut reading: Oldest| {
+            let mut reached = Vec::new();
+            while !reading.step(&mut |_| Ok(ControlFlow::Break(()))).unwrap() {
+                reached.push(reading.reached());
+            }
+            reached
+        };
+        let step = STEP_EVENTS as u64;
+        assert_eq!(steps(Oldest::new(trail(), Arc::clone(&filter), Start::Oldest)), [step, 2 * step]);
+        assert_eq!(steps(Oldest::new(trail(), filter, Start::Oldest).resting()), [EVENTS]);
     }
 }
