@@ -102,8 +102,12 @@ pub const MAX_AUDIT_PAGES_PER_TENANT: usize = 2;
 pub const MAX_EXPORTS: usize = 8;
 /// Audit exports of one tenant under way, so that no tenant takes all of them.
 pub const MAX_EXPORTS_PER_TENANT: usize = 2;
+/// Of those, exports that only an operator can have, so that tenants together don't take all of them.
+pub const RESERVED_EXPORTS: usize = 2;
 /// Live audit streams of a process: each is told of every flush of what it follows.
 pub const MAX_STREAMS: usize = 256;
+/// Of those, streams that only an operator can have.
+pub const RESERVED_STREAMS: usize = 16;
 /// Live audit streams of one tenant: a few dashboards and collectors.
 pub const MAX_STREAMS_PER_TENANT: usize = 16;
 /// Delegations of one tenant that are not over. A revocation may have to look at all of them.

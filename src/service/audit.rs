@@ -104,7 +104,7 @@ impl Audit<'_> {
         format: ExportFormat,
     ) -> Result<Export, Error> {
         let one = self.one_tenant(tenant)?;
-        let slot = self.0.core.audit.exports.take(one.as_ref().map(|route| route.id))?;
+        let slot = self.0.core.audit.exports.take(self.0.party(one.as_ref().map(|route| route.id)))?;
         Ok(Export::new(self.0.clone(), filter, one, format, slot))
     }
 
@@ -121,7 +121,7 @@ impl Audit<'_> {
         write: WriteEntry,
     ) -> Result<AuditStream, Error> {
         let one = self.one_tenant(tenant)?;
-        let slot = self.0.core.audit.streams.take(one.as_ref().map(|route| route.id))?;
+        let slot = self.0.core.audit.streams.take(self.0.party(one.as_ref().map(|route| route.id)))?;
         AuditStream::open(self.0.clone(), one.as_ref(), filter, last, write, slot).await
     }
 

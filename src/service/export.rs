@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::kept::Kept;
 use super::trail::{Oldest, Start};
 use super::{Kavach, ask};
 use crate::actors::Route;
@@ -27,6 +28,10 @@ const TRIES: usize = 60;
 /// How long it is left alone each time.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// How long an export waits until its client takes what comes next. A client that reads a few kilobytes a second makes
+/// room in time for more.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// How an export is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -40,19 +45,12 @@ pub enum ExportFormat {
     Csv,
 }
 
-/// An export under way.
+/// An export under way. One whose next bytes nobody asks for ends, and gives its place back.
 pub struct Export {
     subject: String,
-    kavach: Kavach,
-    filter: Arc<AuditFilter>,
-    /// Tenants whose turn has not come.
-    routes: VecDeque<Route>,
-    /// The only tenant it is of; `None` is all of them, and it may do without one that is erased meanwhile.
-    only: Option<TenantId>,
+    patience: Duration,
     /// `None` once the export has ended.
-    writer: Option<Writer>,
-    reading: Option<Oldest>,
-    _slot: Slot,
+    under_way: Option<Kept<UnderWay>>,
 }
 
 impl Export {
@@ -63,7 +61,6 @@ impl Export {
         format: ExportFormat,
         slot: Slot,
     ) -> Self {
-        let writer = Some(Writer::new(format));
         let subject = match &only {
             None => "all".to_owned(),
             Some(Route { slug: Some(slug), .. }) => slug.to_string(),
@@ -72,16 +69,23 @@ impl Export {
         let tenant = only.as_ref().map(|route| route.id);
         // Not one is left out silently, for then the export would not be all there is.
         let routes = only.map_or_else(|| kavach.core.routes.all(), |route| vec![route]);
-        Self {
-            subject,
+        let under_way = UnderWay {
             kavach,
             filter: Arc::new(filter),
             routes: routes.into(),
             only: tenant,
-            writer,
+            writer: Some(Writer::new(format)),
             reading: None,
             _slot: slot,
-        }
+        };
+        Self { subject, patience: PATIENCE, under_way: Some(Kept::new(under_way, PATIENCE)) }
+    }
+
+    /// The same export with another time after which nobody is waited for.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Whose trail it is: a tenant's slug, its id where it has none, `default` or `all`.
@@ -92,8 +96,33 @@ impl Export {
     /// The next bytes; `None` at the end. After an error there is no more: what came is not the whole.
     ///
     /// # Errors
-    /// A tenant's trail can't be read, or the caller's key is no longer good.
+    /// A tenant's trail can't be read, the caller's key is no longer good, or nobody asked for too long.
     pub async fn next(&mut self) -> Option<Result<Vec<u8>, Error>> {
+        let Some(mut under_way) = self.under_way.take()?.take() else { return Some(Err(given_up())) };
+        let next = under_way.next().await;
+        if matches!(next, Some(Ok(_))) {
+            self.under_way = Some(Kept::new(under_way, self.patience));
+        }
+        next
+    }
+}
+
+/// What an export holds while its client takes its time.
+struct UnderWay {
+    kavach: Kavach,
+    filter: Arc<AuditFilter>,
+    /// Tenants whose turn has not come.
+    routes: VecDeque<Route>,
+    /// The only tenant it is of; `None` is all of them, and it may do without one that is erased meanwhile.
+    only: Option<TenantId>,
+    /// `None` once all was given.
+    writer: Option<Writer>,
+    reading: Option<Oldest>,
+    _slot: Slot,
+}
+
+impl UnderWay {
+    async fn next(&mut self) -> Option<Result<Vec<u8>, Error>> {
         // Whatever ends this early leaves no writer behind, so that nothing is taken for the end.
         let mut writer = self.writer.take()?;
         loop {
@@ -156,6 +185,13 @@ impl Export {
         }
         Ok(None)
     }
+}
+
+fn given_up() -> Error {
+    Error::new(
+        Code::TooManyStreams,
+        "nobody took what came next of the export for minutes, so its place was given back",
+    )
 }
 
 fn unwritable() -> Error {
@@ -333,4 +369,44 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 19]> {
         text(by),
         timestamp.to_string(),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{AgentId, Request, TenantTag, Timestamp};
+    use crate::{App, Settings};
+
+    #[test]
+    fn an_export_that_nobody_reads_on_gives_its_place_back_and_does_not_look_whole() {
+        actix_rt::System::new().block_on(stalled_exports());
+    }
+
+    async fn stalled_exports() {
+        let folder = tempfile::tempdir().unwrap();
+        let app = App::open(&Settings::new(folder.path())).await.unwrap();
+        let kavach = app.kavach();
+        let unknown = AgentId::derive(Timestamp::default(), 7, TenantTag(0));
+        let resource = format!("docs:{}", "x".repeat(500));
+        for _ in 0..2 * CHUNK_BYTES / 500 {
+            kavach.authorize(Request::new("read", &resource).unwrap().for_agent(unknown)).await.unwrap();
+        }
+        let export = || kavach.audit().export(None, AuditFilter::default(), ExportFormat::Ndjson);
+        let (mut patient, stalled) = (export().unwrap(), export().unwrap());
+        assert_eq!(export().err().map(|error| error.code()), Some(Code::TooManyStreams));
+        let mut whole = patient.next().await.unwrap().unwrap();
+        let mut stalled = stalled.with_patience(Duration::from_millis(1));
+        assert!(stalled.next().await.unwrap().unwrap().len() >= CHUNK_BYTES);
+        while let Err(error) = export() {
+            assert_eq!(error.code(), Code::TooManyStreams);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(stalled.next().await.unwrap().unwrap_err().code(), Code::TooManyStreams);
+        assert!(stalled.next().await.is_none());
+        while let Some(bytes) = patient.next().await {
+            whole.extend(bytes.unwrap());
+        }
+        assert_eq!(whole.iter().filter(|byte| **byte == b'\n').count(), 2 * CHUNK_BYTES / 500);
+        app.close().await;
+    }
 }

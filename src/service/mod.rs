@@ -10,6 +10,7 @@ mod authorize;
 mod delegations;
 mod export;
 mod follow;
+mod kept;
 mod lists;
 mod newest;
 mod policies;
