@@ -256,7 +256,10 @@ impl fmt::Display for Report {
                 write!(f, " {not_covered} entries after it are not covered yet.")?;
             }
             if *torn_bytes > 0 {
-                write!(f, " The last {torn_bytes} bytes are no whole entry, as a crash leaves them.")?;
+                write!(
+                    f,
+                    " The last {torn_bytes} bytes can't be followed, as a crash leaves what nothing says was on disk."
+                )?;
             }
         }
         Ok(())

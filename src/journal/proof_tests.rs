@@ -354,6 +354,7 @@ fn a_tail_that_recovery_cuts_accuses_nobody_and_one_that_it_refuses_does() {
                 journal.options = JournalOptions::default();
             }
         }
+        let link = journal.checkpoint();
         drop(journal);
         let segments = Folder::open(dir.path()).unwrap().list().unwrap().segments;
         assert_eq!(segments.iter().map(|entry| entry.first_seq).collect::<Vec<_>>(), [1, 6, 11]);
@@ -379,6 +380,9 @@ fn a_tail_that_recovery_cuts_accuses_nobody_and_one_that_it_refuses_does() {
                     match (found, recovered(copy.path(), TENANT, 0)) {
                         (Ok(found), Ok((_, events))) => {
                             assert_eq!(found.fault, None, "{place}");
+                            // A link that was kept elsewhere says what was on disk once.
+                            let fault = look(dir.path(), Some(link)).fault;
+                            assert_eq!(fault.is_some(), found.last_seq < link.seq, "{place}: {fault:?}");
                             assert!(found.last_seq >= events.len() as u64, "{place}");
                             cut += 1;
                         }

@@ -47,8 +47,9 @@ pub fn inspect(folder: &Path, kept: Option<Checkpoint>, odd: &mut Odd<'_>) -> io
     let listing = folder.list()?;
     let none = || io::Error::new(io::ErrorKind::NotFound, format!("{} holds no journal", folder.path.display()));
     let oldest = listing.segments.first().ok_or_else(none)?;
-    // A snapshot is written only once the journal is on disk up to its event.
+    // A snapshot is written, and a checkpoint told, only once the journal is on disk up to its event.
     let snapshot_seq = listing.snapshots.last().copied().unwrap_or(0);
+    let certain_seq = kept.map_or(0, |kept| kept.seq).max(snapshot_seq);
     let mut tenant = None;
     for &entry in &listing.segments {
         let (bytes, _) = read_what_is_there(&folder, entry)?;
@@ -68,7 +69,7 @@ pub fn inspect(folder: &Path, kept: Option<Checkpoint>, odd: &mut Odd<'_>) -> io
         let (bytes, cut) = read_what_is_there(&folder, entry)?;
         // What recovery takes for a torn tail, and cuts, is no sign of tampering.
         let was_on_disk = |spot: Spot| {
-            let spot = Spot { synced_seq: spot.synced_seq.max(snapshot_seq), ..spot };
+            let spot = Spot { synced_seq: spot.synced_seq.max(certain_seq), ..spot };
             let rest = listing.segments.get(at..).unwrap_or_default();
             let judged = was_on_disk(rest, &bytes, spot, &mut |entry| Ok(read_what_is_there(&folder, entry)?.0));
             judged.unwrap_or_else(|problem: io::Error| {
