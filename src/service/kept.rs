@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use actix_rt::task::JoinHandle;
+use tokio::task::JoinHandle;
 
 /// A value that is dropped, with all it holds, unless it is taken in time.
 pub(super) struct Kept<T> {
@@ -11,12 +11,12 @@ pub(super) struct Kept<T> {
     timer: JoinHandle<()>,
 }
 
-impl<T: 'static> Kept<T> {
+impl<T: Send + 'static> Kept<T> {
     /// Keeps it for so long.
     pub fn new(value: T, patience: Duration) -> Self {
         let value = Arc::new(Mutex::new(Some(value)));
         let late = Arc::clone(&value);
-        let timer = actix_rt::spawn(async move {
+        let timer = tokio::spawn(async move {
             tokio::time::sleep(patience).await;
             let gone = late.lock().unwrap_or_else(PoisonError::into_inner).take();
             drop(gone);

@@ -31,9 +31,9 @@ fn large_trail(operator: &Client, tenant: &Tenant) {
 }
 
 /// An export that is read on by hand.
-fn export(server: &Server, key: &str, tenant: &Tenant) -> impl Read + use<> {
+fn export(server: &Server, key: &str, query: &str) -> impl Read + use<> {
     let request = Request::builder()
-        .uri(format!("{}/v1/audit/export?format=ndjson&tenantId={}", server.base(), tenant.id))
+        .uri(format!("{}/v1/audit/export?format=ndjson&{query}", server.base()))
         .header("Authorization", format!("Bearer {key}"));
     let answer = ureq::agent().run(request.body(()).unwrap()).unwrap();
     let mut body = answer.into_body().into_reader();
@@ -47,7 +47,7 @@ fn a_long_read_ends_with_the_key_it_began_with() {
     let operator = server.operator();
     let acme = operator.tenant("acme");
     large_trail(&operator, &acme);
-    let mut exported = export(&server, &acme.key, &acme);
+    let mut exported = export(&server, &acme.key, "");
     let mut backlog = Stream::open(server.base(), &acme.key, "since=2000-01-01T00:00:00Z", None).unwrap();
     backlog.take(1);
     operator.delete(&format!("/v1/tenants/acme/keys/{}", acme.key_id)).expect(204);
@@ -66,7 +66,11 @@ fn a_long_read_ends_with_its_tenant() {
     let operator = server.operator();
     let acme = operator.tenant("acme");
     large_trail(&operator, &acme);
-    let mut exports = [export(&server, &acme.key, &acme), export(&server, OPERATOR_KEY, &acme)];
+    // What is of all tenants comes to this one after acme.
+    let globex = operator.tenant("globex");
+    let other = operator.granted(call(&operator.reader(&globex).id));
+    let mut of_all = export(&server, OPERATOR_KEY, "");
+    let mut exports = [export(&server, &acme.key, ""), export(&server, OPERATOR_KEY, "tenantId=acme")];
     let mut backlogs = [&*acme.key, OPERATOR_KEY].map(|key| {
         let mut backlog =
             Stream::open(server.base(), key, &format!("since=2000-01-01T00:00:00Z&tenantId={}", acme.id), None)
@@ -79,6 +83,11 @@ fn a_long_read_ends_with_its_tenant() {
         let mut rest = Vec::new();
         assert!(exported.read_to_end(&mut rest).is_err(), "it seemed whole, with {} bytes", rest.len());
     }
+    // Of all tenants, one that is gone is missed by nobody.
+    let mut rest = String::new();
+    of_all.read_to_string(&mut rest).unwrap();
+    assert!(rest.lines().count() < ENTRIES);
+    assert!(rest.lines().last().unwrap().contains(&other), "it goes on with the next");
     for backlog in &mut backlogs {
         let shown = 1 + std::iter::from_fn(|| backlog.next()).count();
         assert!(shown < ENTRIES, "{shown}");
