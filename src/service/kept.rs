@@ -27,13 +27,19 @@ impl<T: Send + 'static> Kept<T> {
 
 impl<T> Kept<T> {
     /// The value; `None` where it was let go.
-    pub fn take(self) -> Option<T> {
+    pub fn take(mut self) -> Option<T> {
+        self.empty()
+    }
+
+    fn empty(&mut self) -> Option<T> {
+        self.timer.abort();
         self.value.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 impl<T> Drop for Kept<T> {
     fn drop(&mut self) {
-        self.timer.abort();
+        // At once, not when the timer's task has ended.
+        drop(self.empty());
     }
 }
