@@ -12,7 +12,7 @@ use tracing::error;
 use super::commit::{Held, Reply};
 use super::core::now;
 use super::lanes::ReplyTo;
-use super::tenant::{Ending, TenantActor, shutting_down};
+use super::tenant::{Ending, TenantActor};
 use crate::domain::event::ChangeRecord;
 use crate::domain::explain::{Step, Steps};
 use crate::domain::request::Asked;
@@ -396,7 +396,7 @@ impl Handler<OpenAudit> for TenantActor {
         }
         // The reader sees what the file holds.
         self.write(ctx);
-        let Some(journal) = &self.journal else { return drop(reply.send(Err(shutting_down()))) };
+        let Some(journal) = &self.journal else { return drop(reply.send(Err(self.no_journal()))) };
         let trail = AuditTrail { tenant: self.tenant.id(), reader: journal.reader(), horizon: self.horizon(now) };
         self.reply_read(Held::of(reply, trail), ctx);
     }

@@ -99,12 +99,21 @@ pub const MAX_SETTLED: usize = 50_000;
 /// Journals read at once for audit trails, on a machine with twice as many cores or more: each reader may take a core,
 /// and holds a segment of some 20 MB. Half of the cores are left to decisions.
 pub const MAX_AUDIT_READERS: usize = 4;
+/// Pages of audit entries made at once: each may hold a thousand entries of 32 KiB. More wait.
+pub const MAX_AUDIT_PAGES: usize = 8;
+/// Pages of one tenant's entries made at once, so that no tenant takes all of them. Here and below, what a tenant's own
+/// keys ask of it is counted apart from what operators do.
+pub const MAX_AUDIT_PAGES_PER_TENANT: usize = 2;
 /// Audit exports under way in a process: each holds a segment in memory while its client takes its time.
 pub const MAX_EXPORTS: usize = 8;
+/// Of those, exports that only an operator can have, so that tenants together don't take all of them.
+pub const RESERVED_EXPORTS: usize = 2;
 /// Audit exports of one tenant under way, so that no tenant takes all of them.
 pub const MAX_EXPORTS_PER_TENANT: usize = 2;
 /// Live audit streams of a process: each is told of every flush of what it follows.
 pub const MAX_STREAMS: usize = 256;
+/// Of those, streams that only an operator can have.
+pub const RESERVED_STREAMS: usize = 16;
 /// Live audit streams of one tenant: a few dashboards and collectors.
 pub const MAX_STREAMS_PER_TENANT: usize = 16;
 /// Delegations of one tenant that are not over. A revocation may have to look at all of them.
