@@ -109,15 +109,18 @@ impl Lanes {
 /// Sends a call to a tenant's actor that lives on that worker.
 ///
 /// # Errors
-/// The call, where the actor's mailbox is full or closed, as far as that is known at once.
-pub fn send(actor: &Arc<Addr<TenantActor>>, home: Option<LaneId>, call: Authorize) -> Result<(), SendError<Authorize>> {
+/// That the actor's mailbox is full or closed, as far as it is known at once.
+pub fn send(actor: &Arc<Addr<TenantActor>>, home: Option<LaneId>, call: Authorize) -> Result<(), SendError<()>> {
     match home {
         // A caller on a worker whose tenant is on another.
         Some(home) if call.reply.lane.is_some_and(|lane| lane != home) => {
             post(home, Parcel::Call(Arc::clone(actor), call));
             Ok(())
         }
-        _ => actor.try_send(call),
+        _ => actor.try_send(call).map_err(|problem| match problem {
+            SendError::Full(_) => SendError::Full(()),
+            SendError::Closed(_) => SendError::Closed(()),
+        }),
     }
 }
 
