@@ -18,6 +18,7 @@ mod audit_streams;
 mod bad_bytes;
 mod bad_input;
 mod bad_table;
+mod bodies;
 mod budget_input;
 mod budget_proof;
 mod budgets;
