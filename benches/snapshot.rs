@@ -23,7 +23,7 @@ fn snapshot(c: &mut Criterion) {
     let disk = OnDisk::new(&world.events);
     let journal = disk.journal.as_ref().unwrap();
     group.bench_function("encode_write_fsync", |b| {
-        b.iter(|| journal.begin_snapshot().run(&codec::encode_state(&state).unwrap()).unwrap());
+        b.iter(|| journal.begin_snapshot().run(|file| codec::write_state(&state, file)).unwrap());
     });
     group.finish();
 }

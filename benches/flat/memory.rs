@@ -61,7 +61,7 @@ pub fn child(args: &[String]) {
     println!("{} {}", resident("VmRSS:") - before, resident("VmHWM:") - before);
     if task == "grow" {
         let loaded = loader::load(&folder, tenant_id(0), now()).unwrap();
-        loaded.journal.begin_snapshot().run(&codec::encode_state(&loaded.tenant.state()).unwrap()).unwrap();
+        loaded.journal.begin_snapshot().run(|file| codec::write_state(&loaded.tenant.state(), file)).unwrap();
     }
 }
 

@@ -48,7 +48,7 @@ fn tenant(data: &DataDir, number: u32) {
     let mut journal = create_folder(data, number, &world.events);
     for decided in 0..2 * DECISIONS {
         if decided == DECISIONS {
-            journal.begin_snapshot().run(&codec::encode_state(&world.tenant.state()).unwrap()).unwrap();
+            journal.begin_snapshot().run(|file| codec::write_state(&world.tenant.state(), file)).unwrap();
         }
         let seq = journal.next_seq();
         journal

@@ -62,9 +62,10 @@ pub fn load(path: &Path, id: TenantId, now: Timestamp) -> Result<Loaded, LoadErr
     let loaded = load_snapshot(path, id.bytes())?;
     let (mut tenant, snapshot_seq) = match loaded.snapshot {
         Some(snapshot) => {
-            let state = codec::decode_state(&snapshot.payload)
-                .map_err(|problem| format!("{}: the snapshot of event {}: {problem}", path.display(), snapshot.seq))?;
-            (Tenant::restore(state), snapshot.seq)
+            let seq = snapshot.seq;
+            let state = codec::read_state(snapshot)
+                .map_err(|problem| format!("{}: the snapshot of event {seq}: {problem}", path.display()))?;
+            (Tenant::restore(state), seq)
         }
         None => (Tenant::default(), 0),
     };

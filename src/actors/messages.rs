@@ -429,7 +429,7 @@ impl Handler<Close> for TenantActor {
             let closed = spawn_blocking(move || {
                 journal.close(now().millis())?;
                 let Some(state) = state else { return Ok(()) };
-                snapshot.run(&codec::encode_state(&state).map_err(io::Error::other)?)
+                snapshot.run(|file| codec::write_state(&state, file))
             });
             match closed.await {
                 Ok(Ok(())) => waiting.end(Ok(())),

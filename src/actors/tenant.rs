@@ -269,10 +269,7 @@ impl TenantActor {
         let (core, me, seq) = (Arc::clone(&self.core), ctx.address(), state.seq);
         actix_rt::spawn(async move {
             let permit = core.snapshot_writers.acquire().await;
-            let written = spawn_blocking(move || {
-                let payload = codec::encode_state(&state).map_err(std::io::Error::other)?;
-                job.run(&payload)
-            });
+            let written = spawn_blocking(move || job.run(|file| codec::write_state(&state, file)));
             let problem = match written.await {
                 Ok(Ok(())) => None,
                 Ok(Err(problem)) => Some(problem.to_string()),

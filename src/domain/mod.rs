@@ -55,6 +55,7 @@ pub mod request;
 pub mod secret;
 pub mod settings;
 pub mod sharing;
+pub mod slots;
 pub mod tenant;
 pub mod tenant_commands;
 pub mod text;

@@ -1,9 +1,8 @@
 //! One tenant's whole state. It changes in [`Tenant::apply`] and nowhere else.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -18,9 +17,10 @@ use super::limits::MAX_ENDED_WEIGHT;
 use super::links::LinkIndex;
 use super::policy::{Policy, PolicyProfile};
 use super::policy_index::PolicyIndex;
-use super::secret::{Credential, SecretHash};
+use super::secret::Credential;
 use super::settings::Settings;
 use super::sharing::{SharedPermissions, read_agents};
+use super::slots::Slots;
 use super::text::Slug;
 use super::time::Timestamp;
 use super::usage::Settlements;
@@ -96,8 +96,8 @@ pub struct State {
 #[derive(Debug, Default)]
 pub struct Tenant {
     state: State,
-    by_id: HashMap<AgentId, u32, FixedState>,
-    by_token: HashMap<SecretHash, u32, FixedState>,
+    by_id: Slots,
+    by_token: Slots,
     /// Agents that are not revoked.
     unrevoked: usize,
     /// Those of them with an `expiresAt`, soonest first, but for those that had expired at the last change.
@@ -143,7 +143,7 @@ impl Tenant {
     pub fn restore(state: State) -> Self {
         let mut tenant = Self { state, ..Self::default() };
         for slot in 0..u32::try_from(tenant.state.agents.len()).unwrap_or(u32::MAX) {
-            tenant.index_agent(slot);
+            tenant.add_to_index(slot);
         }
         tenant.policy_index = PolicyIndex::build(&tenant.state.policies);
         tenant.renew_links();
@@ -216,7 +216,12 @@ impl Tenant {
 
     /// The agent with that id.
     pub fn agent(&self, id: AgentId) -> Option<&Agent> {
-        self.agent_in(*self.by_id.get(&id)?)
+        self.agent_in(self.slot_of(id)?)
+    }
+
+    /// The place of the agent with that id.
+    fn slot_of(&self, id: AgentId) -> Option<u32> {
+        self.by_id.find(&id, |slot| self.agent_in(slot).is_some_and(|agent| agent.profile.id == id))
     }
 
     /// The agent at that place.
@@ -280,10 +285,10 @@ impl Tenant {
             Credential::TenantKey(_, hash) => {
                 self.state.keys.iter().find(|key| key.hash.matches(hash)).map(|key| Caller::Key(key.id))
             }
-            Credential::AgentToken(_, hash) => self.by_token.get(hash).and_then(|slot| {
-                let agent = self.agent_in(*slot)?;
-                agent.profile.accepts(hash, now).then_some(Caller::Agent(*slot))
-            }),
+            Credential::AgentToken(_, hash) => self
+                .by_token
+                .find(hash, |slot| self.agent_in(slot).is_some_and(|agent| agent.profile.accepts(hash, now)))
+                .map(Caller::Agent),
         };
         found.ok_or_else(|| Error::new(Code::InvalidToken, "the key or token is not valid"))
     }
@@ -301,7 +306,7 @@ impl Tenant {
     }
 
     fn apply_decision(&mut self, moment: Moment, record: &Record<'_>) {
-        let Some(slot) = record.agent.and_then(|id| self.by_id.get(&id)).copied() else { return };
+        let Some(slot) = record.agent.and_then(|id| self.slot_of(id)) else { return };
         let Some(agent) = self.state.agents.get_mut(slot as usize) else { return };
         agent.last_active_at = Some(moment.at);
         match &record.granted_by {
@@ -339,7 +344,7 @@ impl Tenant {
                 window.count(at);
             }
         }
-        let root = root.and_then(|id| self.by_id.get(&id)).and_then(|slot| self.state.agents.get_mut(*slot as usize));
+        let root = root.and_then(|id| self.slot_of(id)).and_then(|slot| self.state.agents.get_mut(slot as usize));
         if let Some(window) = root.and_then(|agent| agent.window_mut(grant.permission)) {
             window.count(at);
         }
@@ -443,7 +448,7 @@ impl Tenant {
                 let slot = u32::try_from(self.state.agents.len()).unwrap_or(u32::MAX);
                 let spec = self.sharing(spec);
                 self.state.agents.push(Agent::new(*agent, spec, *token, at));
-                self.index_agent(slot);
+                self.add_to_index(slot);
             }
             Change::AgentUpdated { agent, spec } => {
                 let spec = self.sharing(spec);
@@ -501,7 +506,7 @@ impl Tenant {
     }
 
     fn change_agent(&mut self, id: AgentId, change: impl FnOnce(&mut Agent)) {
-        let Some(slot) = self.by_id.get(&id).copied() else { return };
+        let Some(slot) = self.slot_of(id) else { return };
         self.unindex_agent(slot);
         if let Some(agent) = self.state.agents.get_mut(slot as usize) {
             change(agent);
@@ -509,12 +514,21 @@ impl Tenant {
         self.index_agent(slot);
     }
 
+    /// Makes an agent known that was just added.
+    fn add_to_index(&mut self, slot: u32) {
+        if let Some(agent) = self.state.agents.get(slot as usize) {
+            self.by_id.insert(&agent.profile.id, slot);
+        }
+        self.index_agent(slot);
+    }
+
     fn index_agent(&mut self, slot: u32) {
         let Some(agent) = self.state.agents.get(slot as usize) else { return };
         let profile = &agent.profile;
-        self.by_id.insert(profile.id, slot);
-        self.by_token.insert(profile.token, slot);
-        self.by_token.extend(profile.graced.iter().map(|graced| (graced.token, slot)));
+        self.by_token.insert(&profile.token, slot);
+        for graced in &profile.graced {
+            self.by_token.insert(&graced.token, slot);
+        }
         if !profile.revoked {
             self.unrevoked += 1;
             self.expiring.extend(profile.spec.expires_at.map(|expires| (expires, slot)));
@@ -524,9 +538,9 @@ impl Tenant {
     fn unindex_agent(&mut self, slot: u32) {
         let Some(agent) = self.state.agents.get(slot as usize) else { return };
         let profile = &agent.profile;
-        self.by_token.remove(&profile.token);
+        self.by_token.remove(&profile.token, slot);
         for graced in &profile.graced {
-            self.by_token.remove(&graced.token);
+            self.by_token.remove(&graced.token, slot);
         }
         if !profile.revoked {
             self.unrevoked = self.unrevoked.saturating_sub(1);

@@ -11,7 +11,9 @@
 //! A kind's layout never changes. A new layout is a new kind, and the old one stays readable. The state of a
 //! snapshot is a map with named fields throughout.
 
-use serde::{Deserialize, Serialize};
+use std::io::{self, Read, Write};
+
+use serde::Deserialize;
 
 use crate::domain::event::{ChangeRecord, Record};
 use crate::domain::tenant::State;
@@ -64,12 +66,33 @@ pub fn decode_event(bytes: &[u8]) -> Result<(Timestamp, Event<'_>), CodecError> 
     }
 }
 
-/// The bytes of a snapshot's state.
+/// Writes a snapshot's state.
+///
+/// # Errors
+/// The writer's; these types cause none.
+pub fn write_state(state: &State, writer: &mut impl Write) -> io::Result<()> {
+    rmp_serde::encode::write_named(writer, state).map_err(|error| match error {
+        rmp_serde::encode::Error::InvalidValueWrite(error) => error.into(),
+        other => io::Error::other(other),
+    })
+}
+
+/// Reads a snapshot's state.
+///
+/// # Errors
+/// [`CodecError`] where what is read is no state, or can't be read.
+pub fn read_state(reader: impl Read) -> Result<State, CodecError> {
+    rmp_serde::from_read(reader).map_err(|error| CodecError(error.to_string()))
+}
+
+/// The bytes of a snapshot's state, in memory.
 ///
 /// # Errors
 /// None that these types can cause.
 pub fn encode_state(state: &State) -> Result<Vec<u8>, CodecError> {
-    encode_named(state)
+    let mut bytes = Vec::new();
+    write_state(state, &mut bytes).map_err(|error| CodecError(error.to_string()))?;
+    Ok(bytes)
 }
 
 /// Reads the bytes of a snapshot's state.
@@ -77,11 +100,7 @@ pub fn encode_state(state: &State) -> Result<Vec<u8>, CodecError> {
 /// # Errors
 /// [`CodecError`] where the bytes are no state.
 pub fn decode_state(bytes: &[u8]) -> Result<State, CodecError> {
-    decode(bytes)
-}
-
-fn encode_named(value: &impl Serialize) -> Result<Vec<u8>, CodecError> {
-    rmp_serde::to_vec_named(value).map_err(|error| CodecError(error.to_string()))
+    read_state(bytes)
 }
 
 fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, CodecError> {

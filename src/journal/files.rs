@@ -38,17 +38,15 @@ pub(super) fn temporary(path: &Path) -> PathBuf {
 /// Replaces the file at `path` as one step: the content is written beside it, synced, renamed over it, and the
 /// folder synced. Blocking. On an error the old content stays.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_atomic_parts(path, &[bytes])
+    replace(path, |mut file| file.write_all(bytes))
 }
 
-/// [`write_atomic`] of several pieces, so that a large one need not be copied behind its header.
-pub(super) fn write_atomic_parts(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+/// [`write_atomic`] of what `write` writes, which need not be in memory as a whole.
+pub(super) fn replace(path: &Path, write: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     let temporary = temporary(path);
     let written = (|| {
-        let mut file = File::create_new(&temporary)?;
-        for part in parts {
-            file.write_all(part)?;
-        }
+        let file = File::create_new(&temporary)?;
+        write(&file)?;
         file.sync_all()?;
         fs::rename(&temporary, path)
     })();

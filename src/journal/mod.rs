@@ -107,7 +107,7 @@ pub use recovery::{Each, recover};
 pub use retention::RetentionJob;
 pub use seal::SealJob;
 pub use sealer::Sealer;
-pub use snapshot::{LoadedSnapshot, Snapshot, SnapshotJob, load_snapshot};
+pub use snapshot::{LoadedSnapshot, Snapshot, SnapshotFile, SnapshotJob, load_snapshot};
 pub use sync::{SyncJob, SyncPoint};
 pub use syncer::Syncer;
 pub use verify::{Inspection, inspect};

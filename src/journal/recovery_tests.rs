@@ -1,6 +1,7 @@
 //! What recovery makes of folders a crash, a disk or a person has changed.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::folder::Folder;
@@ -65,7 +66,7 @@ fn an_unsealed_predecessor_of_a_lost_segment_takes_the_next_events() {
     let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 100 });
     append(&mut journal, 100);
     journal.rotate_if_due(0).unwrap();
-    journal.begin_snapshot().run(b"state").unwrap();
+    journal.begin_snapshot().run(|file| file.write_all(b"state")).unwrap();
     drop(journal);
     let folder = Folder::open(dir.path()).unwrap();
     // A copy that was sealed already must not outlive the raw file's growth.

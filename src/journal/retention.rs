@@ -82,6 +82,7 @@ impl RetentionJob {
 mod tests {
     use super::super::tests::{TENANT, append, fresh, recovered, seal, sync};
     use super::super::writer::JournalOptions;
+    use std::io::Write;
     use std::ops::ControlFlow;
 
     #[test]
@@ -93,11 +94,11 @@ mod tests {
             sync(&mut journal, day);
             journal.rotate_if_due(day + 1).unwrap();
             if day == 3 {
-                journal.begin_snapshot().run(b"four").unwrap();
+                journal.begin_snapshot().run(|file| file.write_all(b"four")).unwrap();
             }
         }
         assert_eq!(journal.begin_retention(100).run().unwrap(), None);
-        journal.begin_snapshot().run(b"six").unwrap();
+        journal.begin_snapshot().run(|file| file.write_all(b"six")).unwrap();
         assert_eq!(journal.begin_retention(100).run().unwrap(), None, "unsealed");
         sync(&mut journal, 9);
         seal(&mut journal);

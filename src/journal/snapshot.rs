@@ -4,12 +4,13 @@
 //! A snapshot is written only after the journal up to its event is on disk, so that it also proves how far the
 //! journal has to reach.
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Take, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::error::RecoveryError;
-use super::files::{remove_if_there, write_atomic_parts};
+use super::files::{remove_if_there, replace};
 use super::folder::Folder;
 use super::segment::VERSION;
 use super::sync::SyncJob;
@@ -21,17 +22,29 @@ const HEADER: usize = 46;
 /// Snapshots kept: the newest, and one to fall back to.
 const KEPT: usize = 2;
 
-/// A snapshot whose checksum holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Bytes read or written at a time (64 KiB). A state may be of a gigabyte, so it is never in memory as bytes too.
+const BLOCK: usize = 1 << 16;
+
+/// A snapshot whose checksum holds. Reading from it gives the caller's bytes.
+#[derive(Debug)]
 pub struct Snapshot {
     /// The last event its state includes.
     pub seq: u64,
-    /// The caller's bytes.
-    pub payload: Vec<u8>,
+    payload: Take<BufReader<File>>,
+}
+
+impl Read for Snapshot {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.payload.read(buffer)
+    }
+
+    fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        self.payload.read_exact(buffer)
+    }
 }
 
 /// What [`load_snapshot`] found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct LoadedSnapshot {
     /// The newest good one; `None` means to replay the whole journal.
     pub snapshot: Option<Snapshot>,
@@ -48,26 +61,25 @@ pub fn load_snapshot(dir: &Path, tenant: [u8; 16]) -> Result<LoadedSnapshot, Rec
     let mut loaded = LoadedSnapshot::default();
     for seq in listing.snapshots.into_iter().rev() {
         let path = folder.snapshot(seq);
-        let mut bytes = match fs::read(&path) {
+        let opened = match Opened::at(&path) {
             // A job of before is still removing what is no longer kept.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             result => result.map_err(RecoveryError::io(&path))?,
         };
-        let detail = match Head::read(&bytes) {
-            Some(head) if !head.fits(&bytes) => "it does not match its checksum",
-            Some(head) if head.version > VERSION => {
+        let detail = match opened {
+            Some(opened) if !opened.fits => "it does not match its checksum",
+            Some(Opened { head, .. }) if head.version > VERSION => {
                 return Err(RecoveryError::TooNew { file: path, version: head.version, supported: VERSION });
             }
-            Some(head) if head.tenant != tenant => {
+            Some(Opened { head, .. }) if head.tenant != tenant => {
                 return Err(RecoveryError::Damaged {
                     file: path,
                     offset: 0,
                     detail: "the snapshot belongs to another tenant".into(),
                 });
             }
-            Some(head) if head.version == VERSION && head.seq == seq => {
-                bytes.drain(..HEADER);
-                loaded.snapshot = Some(Snapshot { seq, payload: bytes });
+            Some(Opened { head, file, .. }) if head.version == VERSION && head.seq == seq => {
+                loaded.snapshot = Some(Snapshot { seq, payload: file.take(head.len) });
                 return Ok(loaded);
             }
             Some(_) => "its header does not match its name",
@@ -91,16 +103,16 @@ struct Head {
 }
 
 impl Head {
-    fn encode(tenant: [u8; 16], seq: u64, payload: &[u8]) -> Vec<u8> {
+    fn encode(tenant: [u8; 16], seq: u64, len: u64, payload: &crc32fast::Hasher) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&tenant);
         bytes.extend_from_slice(&seq.to_le_bytes());
-        bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&len.to_le_bytes());
         let mut crc = crc32fast::Hasher::new();
         crc.update(&bytes);
-        crc.update(payload);
+        crc.combine(payload);
         bytes.extend_from_slice(&crc.finalize().to_le_bytes());
         bytes
     }
@@ -121,37 +133,86 @@ impl Head {
             hasher,
         })
     }
+}
 
-    fn fits(&self, snapshot: &[u8]) -> bool {
-        let payload = snapshot.get(HEADER..).unwrap_or_default();
-        let mut hasher = self.hasher.clone();
-        hasher.update(payload);
-        payload.len() as u64 == self.len && hasher.finalize() == self.crc
+/// A snapshot file whose payload is read next.
+struct Opened {
+    head: Head,
+    /// Whether the file is as long as the header says, and its checksum holds.
+    fits: bool,
+    file: BufReader<File>,
+}
+
+impl Opened {
+    /// Opens a file and reads it once to check it; `None` where its header is torn.
+    fn at(path: &Path) -> io::Result<Option<Self>> {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        // The small snapshot of a small tenant is read once and stays in the buffer.
+        let mut file = BufReader::with_capacity(BLOCK.min(usize::try_from(size).unwrap_or(BLOCK)), file);
+        let mut header = Vec::with_capacity(HEADER);
+        file.by_ref().take(HEADER as u64).read_to_end(&mut header)?;
+        let Some(head) = Head::read(&header) else { return Ok(None) };
+        let whole = size.checked_sub(HEADER as u64) == Some(head.len);
+        let fits = whole && head.crc == checksum(head.hasher.clone(), &mut file, head.len)?;
+        if fits && let Ok(back) = i64::try_from(head.len) {
+            file.seek_relative(-back)?;
+        }
+        Ok(Some(Self { head, fits, file }))
+    }
+}
+/// The checksum of what was hashed and of so many bytes more, or of those that there are.
+fn checksum(mut hasher: crc32fast::Hasher, file: &mut impl BufRead, len: u64) -> io::Result<u32> {
+    let mut left = len;
+    while left > 0 {
+        let block = file.fill_buf()?;
+        let length = block.len();
+        if length == 0 {
+            break;
+        }
+        hasher.update(block);
+        file.consume(length);
+        left = left.saturating_sub(length as u64);
+    }
+    Ok(hasher.finalize())
+}
+
+/// Where a snapshot's bytes go.
+#[derive(Debug)]
+pub struct SnapshotFile<'f>(BufWriter<Counted<'f>>);
+
+/// Counts and sums up what it passes on.
+#[derive(Debug)]
+struct Counted<'f> {
+    file: &'f File,
+    len: u64,
+    hasher: crc32fast::Hasher,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = (&mut self.file).write(bytes)?;
+        self.hasher.update(bytes.get(..written).unwrap_or_default());
+        self.len += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (&mut self.file).flush()
     }
 }
 
-/// Whether a snapshot file is whole, without holding it in memory.
-fn is_good(path: &Path) -> io::Result<bool> {
-    let mut file = BufReader::with_capacity(1 << 16, File::open(path)?);
-    let mut header = Vec::with_capacity(HEADER);
-    file.by_ref().take(HEADER as u64).read_to_end(&mut header)?;
-    let Some(head) = Head::read(&header) else {
-        return Ok(false);
-    };
-    let mut hasher = head.hasher;
-    let mut left = head.len;
-    let mut block = vec![0; 1 << 16];
-    loop {
-        let read = file.read(&mut block)?;
-        let bytes = block.get(..read).unwrap_or_default();
-        if bytes.is_empty() {
-            return Ok(left == 0 && hasher.finalize() == head.crc);
-        }
-        hasher.update(bytes);
-        let Some(rest) = left.checked_sub(read as u64) else {
-            return Ok(false);
-        };
-        left = rest;
+impl Write for SnapshotFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -178,15 +239,22 @@ impl SnapshotJob {
 
     /// Makes the journal durable up to the snapshot's event, writes the snapshot as one step, and removes
     /// those that are no longer kept. Blocking. A snapshot of event 0 says nothing and is not written.
-    pub fn run(&self, payload: &[u8]) -> io::Result<()> {
+    pub fn run(&self, write: impl FnOnce(&mut SnapshotFile<'_>) -> io::Result<()>) -> io::Result<()> {
         let seq = self.seq();
         if seq == 0 {
             return Ok(());
         }
         self.sync.run()?;
         let folder = &self.sync.folder;
-        let header = Head::encode(self.tenant, seq, payload);
-        write_atomic_parts(&folder.snapshot(seq), &[&header, payload])?;
+        replace(&folder.snapshot(seq), |mut file| {
+            // What the header says of the payload is known at its end.
+            file.write_all(&[0; HEADER])?;
+            let counted = Counted { file, len: 0, hasher: crc32fast::Hasher::new() };
+            let mut payload = SnapshotFile(BufWriter::with_capacity(BLOCK, counted));
+            write(&mut payload)?;
+            let Counted { len, hasher, .. } = payload.0.into_inner().map_err(io::IntoInnerError::into_error)?;
+            file.write_all_at(&Head::encode(self.tenant, seq, len, &hasher), 0)
+        })?;
         prune(folder, seq)
     }
 }
@@ -198,7 +266,7 @@ fn prune(folder: &Folder, written: u64) -> io::Result<()> {
         let path = folder.snapshot(seq);
         if good >= KEPT {
             remove_if_there(&path)?;
-        } else if seq == written || is_good(&path)? {
+        } else if seq == written || Opened::at(&path)?.is_some_and(|opened| opened.fits) {
             good += 1;
         }
     }
@@ -210,6 +278,13 @@ mod tests {
     use super::super::tests::{TENANT, append, fresh, recovered};
     use super::super::writer::JournalOptions;
     use super::*;
+    use std::fs;
+
+    fn read(snapshot: &mut Snapshot) -> Vec<u8> {
+        let mut payload = Vec::new();
+        snapshot.read_to_end(&mut payload).unwrap();
+        payload
+    }
 
     fn flip(path: &Path, at: usize) {
         let mut bytes = fs::read(path).unwrap();
@@ -220,13 +295,13 @@ mod tests {
     #[test]
     fn the_last_two_are_kept_and_a_damaged_one_falls_back() {
         let (dir, mut journal) = fresh(JournalOptions::default());
-        assert_eq!(load_snapshot(dir.path(), TENANT).unwrap().snapshot, None);
+        assert!(load_snapshot(dir.path(), TENANT).unwrap().snapshot.is_none());
         for seq in 1..=3 {
             append(&mut journal, 1);
             journal.flush().unwrap();
             let job = journal.begin_snapshot();
             assert_eq!(job.seq(), seq);
-            job.run(format!("state {seq}").as_bytes()).unwrap();
+            job.run(|file| write!(file, "state {seq}")).unwrap();
         }
         let folder = Folder::open(dir.path()).unwrap();
         assert_eq!(folder.list().unwrap().snapshots, [2, 3]);
@@ -235,10 +310,9 @@ mod tests {
         let size = fs::metadata(folder.snapshot(3)).unwrap().len() as usize;
         for at in 0..size {
             flip(&folder.snapshot(3), at);
-            assert!(!is_good(&folder.snapshot(3)).unwrap());
             let loaded = load_snapshot(dir.path(), TENANT).unwrap();
-            let fallback = loaded.snapshot.unwrap();
-            assert_eq!((fallback.seq, &fallback.payload[..]), (2, &b"state 2"[..]));
+            let mut fallback = loaded.snapshot.unwrap();
+            assert_eq!((fallback.seq, read(&mut fallback)), (2, b"state 2".to_vec()));
             assert_eq!(loaded.warnings.len(), 1);
             flip(&folder.snapshot(3), at);
         }
@@ -246,7 +320,7 @@ mod tests {
         flip(&folder.snapshot(3), size - 1);
         append(&mut journal, 1);
         journal.flush().unwrap();
-        journal.begin_snapshot().run(b"state 4").unwrap();
+        journal.begin_snapshot().run(|file| file.write_all(b"state 4")).unwrap();
         assert_eq!(folder.list().unwrap().snapshots, [2, 3, 4]);
         assert_eq!(seq(dir.path()), Some(4));
         flip(&folder.snapshot(4), 50);
@@ -260,11 +334,41 @@ mod tests {
     }
 
     #[test]
+    fn one_larger_than_the_buffer_is_read_back_and_every_length_but_its_own_is_noticed() {
+        let (dir, mut journal) = fresh(JournalOptions::default());
+        append(&mut journal, 1);
+        journal.flush().unwrap();
+        let payload: Vec<u8> = (0..3 * BLOCK + 7).map(|n| (n % 251) as u8).collect();
+        journal.begin_snapshot().run(|file| payload.chunks(1_000).try_for_each(|part| file.write_all(part))).unwrap();
+        let path = Folder::open(dir.path()).unwrap().snapshot(1);
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(bytes[HEADER..], payload);
+        assert_eq!(read(&mut load_snapshot(dir.path(), TENANT).unwrap().snapshot.unwrap()), payload);
+        for other in
+            [&bytes[..bytes.len() - 1], &[&bytes[..], b"x"].concat(), &bytes[..HEADER], &bytes[..HEADER - 1], b""]
+        {
+            fs::write(&path, other).unwrap();
+            assert!(load_snapshot(dir.path(), TENANT).unwrap().snapshot.is_none());
+        }
+    }
+
+    #[test]
+    fn a_snapshot_that_fails_to_be_written_leaves_nothing() {
+        let (dir, mut journal) = fresh(JournalOptions::default());
+        append(&mut journal, 1);
+        journal.flush().unwrap();
+        let full = |_: &mut SnapshotFile<'_>| Err(io::ErrorKind::StorageFull.into());
+        assert_eq!(journal.begin_snapshot().run(full).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        let listing = Folder::open(dir.path()).unwrap().list().unwrap();
+        assert!(listing.snapshots.is_empty() && listing.leftovers.is_empty());
+    }
+
+    #[test]
     fn another_tenants_snapshot_is_refused() {
         let (dir, mut journal) = fresh(JournalOptions::default());
         append(&mut journal, 1);
         journal.flush().unwrap();
-        journal.begin_snapshot().run(b"state").unwrap();
+        journal.begin_snapshot().run(|file| file.write_all(b"state")).unwrap();
         assert!(matches!(load_snapshot(dir.path(), [0; 16]), Err(RecoveryError::Damaged { .. })));
     }
 
@@ -275,7 +379,7 @@ mod tests {
             append(&mut journal, 10);
         }
         journal.flush().unwrap();
-        journal.begin_snapshot().run(b"state").unwrap();
+        journal.begin_snapshot().run(|file| file.write_all(b"state")).unwrap();
         append(&mut journal, 10);
         journal.flush().unwrap();
         drop(journal);

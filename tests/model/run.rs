@@ -1,5 +1,6 @@
 //! Plays a history against the tenant and the model, and compares after every step.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use kavach::actors::loader::load;
@@ -373,7 +374,7 @@ impl Run {
             }
             Disk::Snapshot => {
                 let state = codec::encode_state(&self.tenant.state()).unwrap();
-                journal.begin_snapshot().run(&state).unwrap();
+                journal.begin_snapshot().run(|file| file.write_all(&state)).unwrap();
                 self.snapshots.push((self.events.len(), state));
             }
         }
