@@ -238,6 +238,7 @@ mod tests {
     use crate::domain::{Code, Credential, Request, SecretHash};
 
     type Answer = oneshot::Receiver<Result<Decision, Error>>;
+    type Work = Box<dyn FnOnce(&Arc<Lanes>, oneshot::Sender<Vec<Code>>) + Send>;
 
     fn actor(room: usize) -> (Arc<Addr<TenantActor>>, AddressReceiver<TenantActor>) {
         let (sender, mailbox) = channel(room);
@@ -309,7 +310,7 @@ mod tests {
         let system = actix_rt::System::new();
         let arbiters = [actix_rt::Arbiter::new(), actix_rt::Arbiter::new()];
         system.block_on(async {
-            let ask = |arbiter: usize, work: Box<dyn FnOnce(&Arc<Lanes>, oneshot::Sender<Vec<Code>>) + Send>| {
+            let ask = |arbiter: usize, work: Work| {
                 let (done, seen) = oneshot::channel();
                 let lanes = Arc::clone(&lanes);
                 assert!(arbiters[arbiter].spawn_fn(move || work(&lanes, done)));
