@@ -102,7 +102,7 @@ pub struct Report {
     pub last_link: KeptLink,
     /// Entries after it: no link covers them yet.
     pub not_covered: u64,
-    /// Bytes at the end that are no whole entry: what a crash leaves.
+    /// Bytes at the end that are no whole entry, or behind one that is not there: what a crash leaves.
     pub torn_bytes: u64,
     /// How the chain stands to the checkpoint.
     pub checkpoint: CheckpointResult,
@@ -256,7 +256,10 @@ impl fmt::Display for Report {
                 write!(f, " {not_covered} entries after it are not covered yet.")?;
             }
             if *torn_bytes > 0 {
-                write!(f, " The last {torn_bytes} bytes are no whole entry, as a crash leaves them.")?;
+                write!(
+                    f,
+                    " The last {torn_bytes} bytes can't be followed, as a crash leaves what nothing says was on disk."
+                )?;
             }
         }
         Ok(())

@@ -62,7 +62,13 @@ fn scenarios() -> Vec<Scenario> {
         scenario("open loop at half of that", 1, 100, Load::HalfOfMost, half),
         scenario("one hot tenant, 8 connections", 1, 100, closed(8), light),
         scenario("100 tenants, 64 connections", 100, 10, closed(64), most()),
-        scenario("batches of 100, 16 connections", 1, 100, Load::Closed { connections: 16, batch: BATCH }, batches),
+        scenario(
+            "batches of 100 from 16 tenants, 16 connections",
+            16,
+            10,
+            Load::Closed { connections: 16, batch: BATCH },
+            batches,
+        ),
         Scenario {
             durability: "fsync",
             ..scenario("each decision on disk before its answer, 64 connections", 1, 100, closed(64), fsync)

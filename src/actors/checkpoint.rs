@@ -4,7 +4,7 @@ use actix::{Context, Handler, Message};
 
 use super::commit::Reply;
 use super::core::now;
-use super::tenant::{TenantActor, shutting_down, storage_unavailable};
+use super::tenant::{TenantActor, storage_unavailable};
 use crate::domain::tenant::Caller;
 use crate::domain::{Credential, TenantId};
 use crate::journal::Checkpoint;
@@ -30,7 +30,8 @@ impl Handler<TakeCheckpoint> for TenantActor {
             return drop(reply.send(Err(error)));
         }
         self.write(ctx);
-        let Some(journal) = &mut self.journal else { return drop(reply.send(Err(shutting_down()))) };
+        let gone = self.no_journal();
+        let Some(journal) = &mut self.journal else { return drop(reply.send(Err(gone))) };
         let link = match journal.link(now.millis()) {
             Ok(link) => link,
             Err(problem) => {

@@ -3,19 +3,21 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
-
 use super::news::News;
+use super::turns::{Party, Turns};
 use crate::domain::limits::{
-    MAX_AUDIT_READERS, MAX_EXPORTS, MAX_EXPORTS_PER_TENANT, MAX_STREAMS, MAX_STREAMS_PER_TENANT,
+    MAX_AUDIT_PAGES, MAX_AUDIT_PAGES_PER_TENANT, MAX_AUDIT_READERS, MAX_EXPORTS, MAX_EXPORTS_PER_TENANT, MAX_STREAMS,
+    MAX_STREAMS_PER_TENANT, RESERVED_EXPORTS, RESERVED_STREAMS,
 };
-use crate::domain::{Code, Error, TenantId};
+use crate::domain::{Code, Error};
 
 /// What all readers of audit trails share.
 pub struct AuditDesk {
     /// Who may read a journal now. A reader holds its permit for a few milliseconds' work and then queues again, so
-    /// that a long scan lets short ones through.
-    pub readers: Arc<Semaphore>,
+    /// that a long scan lets short ones through; each party has one at most, so that many scans do too.
+    pub readers: Arc<Turns>,
+    /// Who may make a page of entries now: it is in memory until it is answered.
+    pub pages: Arc<Turns>,
     /// Who follows which tenants.
     pub news: Arc<News>,
     /// Exports under way.
@@ -27,12 +29,16 @@ pub struct AuditDesk {
 impl Default for AuditDesk {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let slots = |what, most, per_tenant| Arc::new(Slots { what, most, per_tenant, taken: Mutex::default() });
+        let slots = |what, most, reserved, each| {
+            let taken = Mutex::default();
+            Arc::new(Slots { what, most, reserved, each, taken })
+        };
         Self {
-            readers: Arc::new(Semaphore::new((cores / 2).clamp(1, MAX_AUDIT_READERS))),
+            readers: Turns::new((cores / 2).clamp(1, MAX_AUDIT_READERS), 1),
+            pages: Turns::new(MAX_AUDIT_PAGES, MAX_AUDIT_PAGES_PER_TENANT),
             news: Arc::default(),
-            exports: slots("exports", MAX_EXPORTS, MAX_EXPORTS_PER_TENANT),
-            streams: slots("streams", MAX_STREAMS, MAX_STREAMS_PER_TENANT),
+            exports: slots("exports", MAX_EXPORTS, RESERVED_EXPORTS, MAX_EXPORTS_PER_TENANT),
+            streams: slots("streams", MAX_STREAMS, RESERVED_STREAMS, MAX_STREAMS_PER_TENANT),
         }
     }
 }
@@ -41,45 +47,51 @@ impl Default for AuditDesk {
 pub struct Slots {
     what: &'static str,
     most: usize,
-    per_tenant: usize,
-    taken: Mutex<HashMap<Option<TenantId>, usize>>,
+    /// How many of them only operators can take.
+    reserved: usize,
+    each: usize,
+    taken: Mutex<HashMap<Party, usize>>,
 }
 
 /// A taken place, given back when dropped.
 pub struct Slot {
     slots: Arc<Slots>,
-    tenant: Option<TenantId>,
+    party: Party,
 }
 
 impl Slots {
-    /// Takes a place for a tenant, or for all tenants at once.
+    /// Takes a place.
     ///
     /// # Errors
     /// `TOO_MANY_STREAMS`.
-    pub fn take(self: &Arc<Self>, tenant: Option<TenantId>) -> Result<Slot, Error> {
+    pub fn take(self: &Arc<Self>, party: Party) -> Result<Slot, Error> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let refuse = |most, whose| {
-            let message = format!("{} audit {} are open at once at most for {whose}; end one first", most, self.what);
+            let message = format!("{most} audit {} are open at once at most for {whose}; end one first", self.what);
             Err(Error::new(Code::TooManyStreams, message))
         };
-        if taken.get(&tenant).is_some_and(|count| *count >= self.per_tenant) {
-            return refuse(self.per_tenant, "a tenant");
+        if taken.get(&party).is_some_and(|count| *count >= self.each) {
+            return refuse(self.each, "a tenant");
+        }
+        let of_tenants: usize = taken.iter().filter(|(party, _)| !party.operator).map(|(_, count)| count).sum();
+        if !party.operator && of_tenants >= self.most - self.reserved {
+            return refuse(self.most - self.reserved, "all tenants together");
         }
         if taken.values().sum::<usize>() >= self.most {
             return refuse(self.most, "the server");
         }
-        *taken.entry(tenant).or_default() += 1;
-        Ok(Slot { slots: Arc::clone(self), tenant })
+        *taken.entry(party).or_default() += 1;
+        Ok(Slot { slots: Arc::clone(self), party })
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut taken = self.slots.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.tenant) {
+        if let Some(count) = taken.get_mut(&self.party) {
             *count -= 1;
             if *count == 0 {
-                taken.remove(&self.tenant);
+                taken.remove(&self.party);
             }
         }
     }
@@ -88,20 +100,25 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Timestamp;
+    use crate::domain::{TenantId, Timestamp};
 
     #[test]
-    fn places_are_limited_for_a_tenant_and_for_all() {
-        let slots = Arc::new(Slots { what: "streams", most: 3, per_tenant: 2, taken: Mutex::default() });
-        let other = TenantId::generate(Timestamp::default(), [5; 10]);
-        let first = slots.take(None).unwrap();
-        let second = slots.take(None).unwrap();
-        assert_eq!(slots.take(None).err().unwrap().code(), Code::TooManyStreams);
-        let third = slots.take(other).unwrap();
-        assert_eq!(slots.take(other).err().unwrap().code(), Code::TooManyStreams, "the server is full");
+    fn places_are_limited_for_a_tenant_for_tenants_and_for_all() {
+        let slots = Arc::new(Slots { what: "streams", most: 4, reserved: 1, each: 2, taken: Mutex::default() });
+        let tenant = |of: u8| Party { operator: false, tenant: TenantId::generate(Timestamp::default(), [of; 10]) };
+        let operator = Party { operator: true, tenant: None };
+        let refused = |party| slots.take(party).err().is_some_and(|error| error.code() == Code::TooManyStreams);
+        let first = slots.take(tenant(1)).unwrap();
+        let second = slots.take(tenant(1)).unwrap();
+        assert!(refused(tenant(1)), "a tenant has its own");
+        let third = slots.take(tenant(2)).unwrap();
+        assert!(refused(tenant(2)) && refused(tenant(3)), "the last is an operator's");
+        let fourth = slots.take(operator).unwrap();
+        assert!(refused(operator), "the server is full");
         drop(first);
-        let fourth = slots.take(other).unwrap();
-        drop((second, third, fourth));
+        let fifth = slots.take(operator).unwrap();
+        assert!(refused(tenant(3)), "an operator may have more than what is kept for one");
+        drop((second, third, fourth, fifth));
         assert!(slots.taken.lock().unwrap().is_empty());
     }
 }

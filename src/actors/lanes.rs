@@ -109,15 +109,18 @@ impl Lanes {
 /// Sends a call to a tenant's actor that lives on that worker.
 ///
 /// # Errors
-/// The call, where the actor's mailbox is full or closed, as far as that is known at once.
-pub fn send(actor: &Arc<Addr<TenantActor>>, home: Option<LaneId>, call: Authorize) -> Result<(), SendError<Authorize>> {
+/// That the actor's mailbox is full or closed, as far as it is known at once.
+pub fn send(actor: &Arc<Addr<TenantActor>>, home: Option<LaneId>, call: Authorize) -> Result<(), SendError<()>> {
     match home {
         // A caller on a worker whose tenant is on another.
         Some(home) if call.reply.lane.is_some_and(|lane| lane != home) => {
             post(home, Parcel::Call(Arc::clone(actor), call));
             Ok(())
         }
-        _ => actor.try_send(call),
+        _ => actor.try_send(call).map_err(|problem| match problem {
+            SendError::Full(_) => SendError::Full(()),
+            SendError::Closed(_) => SendError::Closed(()),
+        }),
     }
 }
 
@@ -220,5 +223,135 @@ struct End<'a>(&'a Lane);
 impl Drop for End<'_> {
     fn drop(&mut self) {
         *self.0.lock() = Inbox::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use actix::dev::channel::{AddressReceiver, channel};
+    use tokio::sync::oneshot;
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    use super::*;
+    use crate::domain::{Code, Credential, Request, SecretHash};
+
+    type Answer = oneshot::Receiver<Result<Decision, Error>>;
+
+    fn actor(room: usize) -> (Arc<Addr<TenantActor>>, AddressReceiver<TenantActor>) {
+        let (sender, mailbox) = channel(room);
+        (Arc::new(Addr::new(sender)), mailbox)
+    }
+
+    fn call(reply: ReplyTo) -> Authorize {
+        let credential = Credential::Operator(SecretHash::of("key"));
+        let request = Request::new("read", "docs:1").unwrap();
+        Authorize { credential, request, received: Instant::now(), known_only: false, reply }
+    }
+
+    fn parcel(actor: &Arc<Addr<TenantActor>>) -> (Parcel, Answer) {
+        let (caller, answer) = oneshot::channel();
+        (Parcel::Call(Arc::clone(actor), call(ReplyTo { caller, lane: Some(LaneId(0)) })), answer)
+    }
+
+    fn code(answer: &mut Answer) -> Result<Code, TryRecvError> {
+        answer.try_recv().map(|outcome| outcome.unwrap_err().code())
+    }
+
+    #[test]
+    fn a_full_lane_refuses_calls_and_takes_answers() {
+        let lanes = Lanes::new(1);
+        let lane = &lanes.lanes[0];
+        lane.lock().open = true;
+        let (actor, _mailbox) = actor(4);
+        let answer = || {
+            let (caller, answer) = oneshot::channel();
+            (Parcel::Answer(caller, Err(overloaded())), answer)
+        };
+        let (mut parcels, _answers): (Vec<_>, Vec<_>) = (1..LANE_CAPACITY).map(|_| answer()).unzip();
+        lane.take_in(&mut parcels);
+        let ((last, mut taken), (past, mut refused), (more, _more)) = (parcel(&actor), parcel(&actor), answer());
+        lane.take_in(&mut vec![last, past, more]);
+        assert_eq!(lane.lock().parcels.len(), LANE_CAPACITY + 1);
+        assert_eq!(code(&mut refused), Ok(Code::Overloaded));
+        assert_eq!(code(&mut taken), Err(TryRecvError::Empty));
+        // When the worker ends, whoever still waits hears of it.
+        drop(End(lane));
+        assert_eq!(code(&mut taken), Err(TryRecvError::Closed));
+        let (late, mut answer) = parcel(&actor);
+        lane.take_in(&mut vec![late]);
+        assert_eq!(code(&mut answer), Err(TryRecvError::Closed));
+    }
+
+    #[test]
+    fn a_full_or_closed_mailbox_is_told_to_the_caller() {
+        let (actor, mailbox) = actor(1);
+        let mut answers: Vec<_> = (0..4)
+            .map(|_| {
+                let (parcel, answer) = parcel(&actor);
+                parcel.deliver();
+                answer
+            })
+            .collect();
+        assert_eq!(code(&mut answers[0]), Err(TryRecvError::Empty));
+        assert_eq!(code(&mut answers[3]), Ok(Code::Overloaded));
+        drop(mailbox);
+        assert_eq!(code(&mut answers[0]), Err(TryRecvError::Closed));
+        let (parcel, mut answer) = parcel(&actor);
+        parcel.deliver();
+        assert_eq!(code(&mut answer), Err(TryRecvError::Closed));
+    }
+
+    #[test]
+    fn calls_and_answers_cross_between_two_threads_in_order() {
+        let lanes = Lanes::new(2);
+        let system = actix_rt::System::new();
+        let arbiters = [actix_rt::Arbiter::new(), actix_rt::Arbiter::new()];
+        system.block_on(async {
+            let ask = |arbiter: usize, work: Box<dyn FnOnce(&Arc<Lanes>, oneshot::Sender<Vec<Code>>) + Send>| {
+                let (done, seen) = oneshot::channel();
+                let lanes = Arc::clone(&lanes);
+                assert!(arbiters[arbiter].spawn_fn(move || work(&lanes, done)));
+                seen
+            };
+            for (at, _) in arbiters.iter().enumerate() {
+                let joined = ask(
+                    at,
+                    Box::new(move |lanes, done| {
+                        assert_eq!(lanes.join(), Some(LaneId(at)));
+                        done.send(Vec::new()).unwrap();
+                    }),
+                );
+                joined.await.unwrap();
+            }
+            // A mailbox with room for one: the first call waits there, and later ones are refused over there.
+            let (actor, mailbox) = actor(1);
+            let crossed = ask(
+                0,
+                Box::new(move |lanes, done| {
+                    let answers: Vec<Answer> = (0..100)
+                        .map(|_| {
+                            let (caller, answer) = oneshot::channel();
+                            send(&actor, Some(LaneId(1)), call(lanes.reply_to(caller))).unwrap();
+                            answer
+                        })
+                        .collect();
+                    actix_rt::spawn(async move {
+                        let mut refused = Vec::new();
+                        for answer in answers.into_iter().rev().take(98) {
+                            refused.push(answer.await.unwrap().unwrap_err().code());
+                        }
+                        done.send(refused).unwrap();
+                    });
+                }),
+            );
+            assert_eq!(crossed.await.unwrap(), vec![Code::Overloaded; 98]);
+            drop(mailbox);
+        });
+        for arbiter in arbiters {
+            arbiter.stop();
+            arbiter.join().unwrap();
+        }
     }
 }

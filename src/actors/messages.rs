@@ -12,9 +12,9 @@ use tracing::error;
 use super::commit::{Held, Reply};
 use super::core::now;
 use super::lanes::ReplyTo;
-use super::tenant::{Ending, TenantActor, shutting_down};
+use super::tenant::{Ending, TenantActor};
 use crate::domain::event::ChangeRecord;
-use crate::domain::explain::Step;
+use crate::domain::explain::{Step, Steps};
 use crate::domain::request::Asked;
 use crate::domain::tenant::{Caller, Command};
 use crate::domain::usage::{UsageAnswer, UsageReport};
@@ -70,12 +70,16 @@ pub struct Explain {
 
 /// A decision that was not recorded, with its steps.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// What the answer would be.
     #[serde(flatten)]
     pub decision: Decision,
-    /// All that was looked at, in order.
+    /// What was looked at, in order, and not more of it than an answer shows.
     pub steps: Vec<Step>,
+    /// How many more steps there were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub more_steps: Option<usize>,
 }
 
 /// Carry out an administrative command.
@@ -287,12 +291,14 @@ impl Handler<Explain> for TenantActor {
             Ok(caller) => caller,
             Err(error) => return drop(reply.send(Err(error))),
         };
-        let mut steps = Vec::new();
+        let mut steps = Steps::default();
         let verdict = self.tenant.decide(&caller, &request, self.tenant.next_moment(now), &mut steps);
         if known_only && !verdict.knows_agent() {
             return drop(reply.send(Err(Error::new(Code::UnknownAgent, "the agent is not this tenant's"))));
         }
-        self.reply_read(Held::of(reply, Explanation { decision: verdict.answer(None), steps }), ctx);
+        let Steps { shown, more } = steps;
+        let more_steps = (more > 0).then_some(more);
+        self.reply_read(Held::of(reply, Explanation { decision: verdict.answer(None), steps: shown, more_steps }), ctx);
     }
 }
 
@@ -390,7 +396,7 @@ impl Handler<OpenAudit> for TenantActor {
         }
         // The reader sees what the file holds.
         self.write(ctx);
-        let Some(journal) = &self.journal else { return drop(reply.send(Err(shutting_down()))) };
+        let Some(journal) = &self.journal else { return drop(reply.send(Err(self.no_journal()))) };
         let trail = AuditTrail { tenant: self.tenant.id(), reader: journal.reader(), horizon: self.horizon(now) };
         self.reply_read(Held::of(reply, trail), ctx);
     }

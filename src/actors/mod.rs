@@ -8,7 +8,7 @@
 //! | how a message finds its tenant | [`routes`] |
 //! | how calls and answers cross between workers | [`lanes`] |
 //! | what all actors of a process share | [`core`] |
-//! | who reads and follows audit trails, and how many at once | [`desk`], [`news`] |
+//! | who reads and follows audit trails, and how many at once | [`desk`], [`turns`], [`news`] |
 //! | removing what is past the audit retention | `retention` |
 
 pub mod checkpoint;
@@ -23,6 +23,7 @@ pub mod registry;
 mod retention;
 pub mod routes;
 pub mod tenant;
+pub mod turns;
 
 pub use self::core::{Core, Durability, Phase};
 pub use registry::Registry;

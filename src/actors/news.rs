@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::Notify;
 
-use crate::domain::TenantTag;
+use super::core::now;
+use crate::domain::{TenantTag, Timestamp};
 
 /// The followers of a process.
 #[derive(Default)]
@@ -33,6 +34,8 @@ struct Inbox {
 struct Heard {
     /// Tenants with news, and the last event that is not news.
     tenants: BTreeMap<TenantTag, u64>,
+    /// When the first of them was told of.
+    since: Timestamp,
     closed: bool,
 }
 
@@ -66,7 +69,12 @@ impl News {
         }
         for inbox in self.inboxes.read().unwrap_or_else(PoisonError::into_inner).iter() {
             if inbox.only.is_none_or(|only| only == tenant) {
-                inbox.heard().tenants.entry(tenant).or_insert(last_old);
+                let mut heard = inbox.heard();
+                if heard.tenants.is_empty() {
+                    heard.since = now();
+                }
+                heard.tenants.entry(tenant).or_insert(last_old);
+                drop(heard);
                 inbox.bell.notify_one();
             }
         }
@@ -82,9 +90,10 @@ impl News {
 }
 
 impl Follower {
-    /// Waits until there is news, and takes it: tenants with more events than the one named. `None`: there will be
-    /// no more. What it was about to take is not lost when the wait is given up.
-    pub async fn heard(&self) -> Option<BTreeMap<TenantTag, u64>> {
+    /// Waits until there is news, and takes it: tenants with more events than the one named, and when the first of
+    /// them was told of. `None`: there will be no more. What it was about to take is not lost when the wait is given
+    /// up.
+    pub async fn heard(&self) -> Option<(BTreeMap<TenantTag, u64>, Timestamp)> {
         loop {
             {
                 let mut heard = self.inbox.heard();
@@ -92,7 +101,7 @@ impl Follower {
                     return None;
                 }
                 if !heard.tenants.is_empty() {
-                    return Some(std::mem::take(&mut heard.tenants));
+                    return Some((std::mem::take(&mut heard.tenants), heard.since));
                 }
             }
             self.inbox.bell.notified().await;
@@ -125,10 +134,11 @@ mod tests {
         news.tell(TenantTag(1), 4);
         news.tell(TenantTag(2), 0);
         news.tell(TenantTag(1), 9);
-        assert_eq!(one.heard().await, Some(BTreeMap::from([(TenantTag(1), 4)])));
-        assert_eq!(all.heard().await, Some(BTreeMap::from([(TenantTag(1), 4), (TenantTag(2), 0)])));
+        let tenants = async |follower: &Follower| follower.heard().await.unwrap().0;
+        assert_eq!(tenants(&one).await, BTreeMap::from([(TenantTag(1), 4)]));
+        assert_eq!(tenants(&all).await, BTreeMap::from([(TenantTag(1), 4), (TenantTag(2), 0)]));
         news.tell(TenantTag(1), 12);
-        assert_eq!(one.heard().await, Some(BTreeMap::from([(TenantTag(1), 12)])));
+        assert_eq!(tenants(&one).await, BTreeMap::from([(TenantTag(1), 12)]));
         let waiting = tokio::spawn(async move { one.heard().await });
         drop(all);
         assert_eq!(news.count.load(Ordering::Acquire), 1);

@@ -349,6 +349,8 @@ impl Handler<DeleteTenant> for Registry {
                 Ok(Ok(())) => {
                     info!(tenant = %route.id, "the tenant was erased");
                     actor.core.routes.remove(route.id);
+                    // Who follows it finds out when it looks.
+                    actor.core.audit.news.tell(route.id.tag(), 0);
                     Ok(())
                 }
                 failed => {
@@ -365,7 +367,7 @@ fn check_deletion(route: &Route, confirm: &str) -> Result<(), Error> {
     if route.id.is_default() {
         return Err(Error::new(Code::DefaultTenantFixed, "the default tenant can't be deleted"));
     }
-    if matches!(&route.actor, Err(down) if down.code == Code::TenantNotFound) {
+    if route.is_being_erased() {
         return Err(unknown_tenant(&TenantRef::Id(route.id)));
     }
     // A tenant whose label was lost has only its id left.

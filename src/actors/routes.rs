@@ -28,6 +28,11 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether it is being erased: for all but its id and its slug it is gone.
+    pub fn is_being_erased(&self) -> bool {
+        matches!(&self.actor, Err(down) if down.code == Code::TenantNotFound)
+    }
+
     /// Whether the name is this tenant's.
     pub fn is_named(&self, name: &TenantRef) -> bool {
         match name {

@@ -112,9 +112,14 @@ impl TenantActor {
     /// Whether something may be written now.
     pub(super) fn check_writable(&self) -> Result<(), Error> {
         if self.journal.is_none() {
-            return Err(shutting_down());
+            return Err(self.no_journal());
         }
         if self.storage_failed { Err(storage_unavailable()) } else { Ok(()) }
+    }
+
+    /// Why there is no journal any more.
+    pub(super) fn no_journal(&self) -> Error {
+        if self.ending == Ending::Storage { storage_unavailable() } else { shutting_down() }
     }
 
     /// Lets an event happen: into the journal's buffer, then into the state.
@@ -252,7 +257,7 @@ impl TenantActor {
         let current = self.tenant.seq() == self.snapshot_seq;
         let Some(journal) = self.journal.as_ref().filter(|_| !current) else {
             if let Some(held) = done {
-                held.release(if current { Ok(()) } else { Err(shutting_down()) });
+                held.release(if current { Ok(()) } else { Err(self.no_journal()) });
             }
             return;
         };

@@ -174,11 +174,14 @@ async fn pull_stream(mut stream: AuditStream) -> Pulled<AuditStream> {
     }))
 }
 
-/// Writes an entry as one event.
-fn write_event(bytes: &mut Vec<u8>, entry: &AuditEntry) -> std::io::Result<()> {
-    bytes.extend_from_slice(b"id: ");
-    bytes.extend_from_slice(entry.id.to_string().as_bytes());
-    bytes.extend_from_slice(b"\ndata: ");
+/// Writes an entry as one event. A client keeps the id it has where an event has none.
+fn write_event(bytes: &mut Vec<u8>, entry: &AuditEntry, resumable: bool) -> std::io::Result<()> {
+    if resumable {
+        bytes.extend_from_slice(b"id: ");
+        bytes.extend_from_slice(entry.id.to_string().as_bytes());
+        bytes.push(b'\n');
+    }
+    bytes.extend_from_slice(b"data: ");
     write_line(bytes, entry)?;
     bytes.extend_from_slice(b"\n\n");
     Ok(())

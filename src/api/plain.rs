@@ -28,7 +28,10 @@ pub fn batch(text: &str) -> Option<Vec<AuthorizeBody<'_>>> {
     reader.object(|reader, name| match name {
         "requests" if requests.is_none() => {
             let mut all = Vec::new();
-            reader.array(|reader| Some(all.push(reader.body()?)))?;
+            reader.array(|reader| {
+                all.push(reader.body()?);
+                Some(())
+            })?;
             requests = Some(all);
             Some(())
         }

@@ -204,7 +204,7 @@ pub struct EffectivePermissionJson {
     from_agent: Option<AgentId>,
     depth: u32,
     expires_at: Option<Timestamp>,
-    held: bool,
+    held: Option<bool>,
 }
 
 impl From<EffectivePermission> for EffectivePermissionJson {
@@ -219,7 +219,7 @@ impl From<EffectivePermission> for EffectivePermissionJson {
                 from_agent: None,
                 depth: 0,
                 expires_at: None,
-                held: true,
+                held: Some(true),
             },
             Some(DelegationSource { id, from, depth, expires_at, held }) => Self {
                 permission,

@@ -1,5 +1,6 @@
 //! What a permission demands besides a match: a time of day, an address, arguments, approval, a rate.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -73,11 +74,11 @@ pub struct Facts<'a> {
     pub ip: Option<IpAddr>,
     /// When the call is decided.
     pub at: Timestamp,
-    /// What may still be done to match the arguments.
+    /// What may still be done to match the arguments, and to look at what was delegated.
     pub steps: Steps,
 }
 
-/// Steps that a decision may still take to match arguments. At none, nothing matches.
+/// Steps that a decision may still take. At none, nothing matches.
 pub struct Steps(Cell<usize>);
 
 impl Default for Steps {
@@ -88,19 +89,71 @@ impl Default for Steps {
 
 impl Steps {
     /// Takes so many, or all that are left where those are fewer. Answers whether there were enough.
-    fn take(&self, count: usize) -> bool {
+    pub(super) fn take(&self, count: usize) -> bool {
         let left = self.0.get().checked_sub(count);
         self.0.set(left.unwrap_or(0));
         left.is_some()
     }
 }
 
-/// A constraint that does not hold.
-pub struct Failure {
+/// A constraint that does not hold. The sentence for people is made only where somebody reads it: a decision may look at
+/// many that fail, and tells of one.
+pub enum Failure<'c> {
+    /// It is not the time of day: minutes since midnight of the window's start and end.
+    OutsideTimeWindow(u16, u16),
+    /// The address is not in the allowlist, or is unknown.
+    IpNotAllowed(Option<IpAddr>),
+    /// There is no argument that could match one of these patterns.
+    NoArgument(&'c [Box<str>]),
+    /// An argument matches none of these patterns; it is quoted.
+    Unmatched(String, &'c [Box<str>]),
+    /// An argument is too long to be matched; it is quoted, with its length in bytes.
+    TooLong(String, usize),
+    /// No steps are left to match the arguments.
+    TooMuchWork,
+    /// A person has to approve.
+    RequiresApproval,
+}
+
+impl Failure<'_> {
     /// Which code says so.
-    pub code: Code,
+    pub fn code(&self) -> Code {
+        match self {
+            Self::OutsideTimeWindow(..) => Code::OutsideTimeWindow,
+            Self::IpNotAllowed(_) => Code::IpNotAllowed,
+            Self::NoArgument(_) | Self::Unmatched(..) | Self::TooLong(..) | Self::TooMuchWork => {
+                Code::ArgumentNotAllowed
+            }
+            Self::RequiresApproval => Code::RequiresApproval,
+        }
+    }
+
     /// The sentence for people.
-    pub reason: String,
+    pub fn reason(&self) -> Cow<'static, str> {
+        match self {
+            Self::OutsideTimeWindow(start, end) => {
+                let (start, end) = (clock_text(*start), clock_text(*end));
+                format!("Outside the permission's time window {start}-{end} UTC").into()
+            }
+            Self::IpNotAllowed(Some(ip)) => format!("IP address {ip} is not in the permission's allowlist").into(),
+            Self::IpNotAllowed(None) => "The caller's IP address is unknown, and the permission has an allowlist".into(),
+            Self::NoArgument(patterns) => {
+                let patterns = any_of(patterns);
+                format!("The call has no string argument, so it does not match pattern {patterns}").into()
+            }
+            Self::Unmatched(quoted, patterns) => {
+                format!("Argument value '{quoted}' does not match pattern {}", any_of(patterns)).into()
+            }
+            Self::TooLong(quoted, bytes) => format!(
+                "Argument value '{quoted}' has {bytes} bytes, and one that has to match a pattern may have {MAX_MATCHED_BYTES}"
+            )
+            .into(),
+            Self::TooMuchWork => {
+                "The arguments take more work to match against the patterns than one decision may".into()
+            }
+            Self::RequiresApproval => "This call requires approval by a person".into(),
+        }
+    }
 }
 
 impl Constraints {
@@ -149,96 +202,88 @@ impl Constraints {
         self.max_calls_per_hour
     }
 
+    /// Addresses and networks of the allowlist: a check may look at all of them.
+    pub fn addresses(&self) -> usize {
+        self.ip_allowlist.as_ref().map_or(0, |nets| nets.len())
+    }
+
     /// Checks all that needs no counter, in the order in which failures are reported. Each result is shown to
     /// `looked_at` (the constraint's name and what came of it).
-    pub fn check(
-        &self,
+    ///
+    /// # Errors
+    /// The first constraint that does not hold.
+    pub fn check<'c>(
+        &'c self,
         facts: &Facts<'_>,
         regexes: &RegexCache,
-        mut looked_at: impl FnMut(&'static str, Option<&Failure>),
-    ) -> Result<(), Failure> {
+        mut looked_at: impl FnMut(&'static str, Option<&Failure<'_>>),
+    ) -> Result<(), Failure<'c>> {
         let Self { max_calls_per_hour: _, arg_patterns, time_window, ip_allowlist, require_approval } = self;
-        let mut step = |name, failure: Option<Failure>| {
-            looked_at(name, failure.as_ref());
-            failure.map_or(Ok(()), Err)
+        let mut step = |name, checked: Result<(), Failure<'c>>| {
+            looked_at(name, checked.as_ref().err());
+            checked
         };
         if let Some((start, end)) = time_window {
-            step("timeWindow", outside_window(*start, *end, facts.at))?;
+            step("timeWindow", check_window(*start, *end, facts.at))?;
         }
         if let Some(nets) = ip_allowlist {
-            step("ipAllowlist", not_allowed_ip(nets, facts.ip))?;
+            step("ipAllowlist", check_ip(nets, facts.ip))?;
         }
         if let Some(patterns) = arg_patterns {
-            step("allowedArgPatterns", unmatched_argument(patterns, facts, regexes))?;
+            step("allowedArgPatterns", check_arguments(patterns, facts, regexes))?;
         }
         if *require_approval == Some(true) {
-            let reason = "This call requires approval by a person".to_owned();
-            step("requireApproval", Some(Failure { code: Code::RequiresApproval, reason }))?;
+            step("requireApproval", Err(Failure::RequiresApproval))?;
         }
         Ok(())
     }
 }
 
-fn outside_window(start: u16, end: u16, at: Timestamp) -> Option<Failure> {
+fn check_window<'c>(start: u16, end: u16, at: Timestamp) -> Result<(), Failure<'c>> {
     let minute = at.minute_of_day();
     let inside = if start < end { (start..end).contains(&minute) } else { minute >= start || minute < end };
-    (!inside).then(|| Failure {
-        code: Code::OutsideTimeWindow,
-        reason: format!("Outside the permission's time window {}-{} UTC", clock_text(start), clock_text(end)),
-    })
+    if inside { Ok(()) } else { Err(Failure::OutsideTimeWindow(start, end)) }
 }
 
-fn not_allowed_ip(nets: &[IpNet], ip: Option<IpAddr>) -> Option<Failure> {
-    let reason = match ip.map(|ip| ip.to_canonical()) {
-        Some(ip) if nets.iter().any(|net| net.contains(&ip)) => return None,
-        Some(ip) => format!("IP address {ip} is not in the permission's allowlist"),
-        None => "The caller's IP address is unknown, and the permission has an allowlist".to_owned(),
-    };
-    Some(Failure { code: Code::IpNotAllowed, reason })
+fn check_ip<'c>(nets: &[IpNet], ip: Option<IpAddr>) -> Result<(), Failure<'c>> {
+    match ip.map(|ip| ip.to_canonical()) {
+        Some(ip) if nets.iter().any(|net| net.contains(&ip)) => Ok(()),
+        ip => Err(Failure::IpNotAllowed(ip)),
+    }
 }
 
-fn unmatched_argument(patterns: &[Box<str>], facts: &Facts<'_>, regexes: &RegexCache) -> Option<Failure> {
+fn check_arguments<'c>(patterns: &'c [Box<str>], facts: &Facts<'_>, regexes: &RegexCache) -> Result<(), Failure<'c>> {
     let Facts { arguments, steps, .. } = facts;
     let arguments = arguments.unwrap_or("{}");
-    let mut problem = None;
     // Reading the arguments is work too.
-    let (shown, all_match) = if steps.take(arguments.len()) {
-        each_string(arguments, |value| {
-            problem = unmatched_value(patterns, value, steps, regexes);
-            problem.is_none()
-        })
-    } else {
-        problem = Some(too_much_work());
-        (0, false)
-    };
-    if shown > 0 && all_match {
-        return None;
+    if !steps.take(arguments.len()) {
+        return Err(Failure::TooMuchWork);
     }
-    let reason = problem.unwrap_or_else(|| {
-        format!("The call has no string argument, so it does not match pattern {}", any_of(patterns))
+    let mut checked = Ok(());
+    let (shown, all_match) = each_string(arguments, |value| {
+        checked = check_value(patterns, value, steps, regexes);
+        checked.is_ok()
     });
-    Some(Failure { code: Code::ArgumentNotAllowed, reason })
+    checked?;
+    if shown > 0 && all_match { Ok(()) } else { Err(Failure::NoArgument(patterns)) }
 }
 
-/// Why a string argument is not allowed, where it is not.
-fn unmatched_value(patterns: &[Box<str>], value: &str, steps: &Steps, regexes: &RegexCache) -> Option<String> {
+fn check_value<'c>(
+    patterns: &'c [Box<str>],
+    value: &str,
+    steps: &Steps,
+    regexes: &RegexCache,
+) -> Result<(), Failure<'c>> {
     if value.len() > MAX_MATCHED_BYTES {
-        let (length, quoted) = (value.len(), quote(value));
-        return Some(format!(
-            "Argument value '{quoted}' has {length} bytes, and one that has to match a pattern may have {MAX_MATCHED_BYTES}"
-        ));
+        return Err(Failure::TooLong(quote(value), value.len()));
     }
     if patterns.iter().any(|pattern| arg_matches(pattern, value, steps, regexes)) {
-        return None;
+        return Ok(());
     }
     if steps.0.get() == 0 {
-        return Some(too_much_work());
+        return Err(Failure::TooMuchWork);
     }
-    Some(format!("Argument value '{}' does not match pattern {}", quote(value), any_of(patterns)))
-}
-
-fn too_much_work() -> String {
-    "The arguments take more work to match against the patterns than one decision may".to_owned()
+    Err(Failure::Unmatched(quote(value), patterns))
 }
 
 fn any_of(patterns: &[Box<str>]) -> String {
@@ -408,7 +453,7 @@ mod tests {
 
     fn check(constraints: &str, facts: &Facts<'_>) -> Option<Code> {
         let constraints = parse(constraints).unwrap();
-        constraints.check(facts, &RegexCache::default(), |_, _| {}).err().map(|failure| failure.code)
+        constraints.check(facts, &RegexCache::default(), |_, _| {}).err().map(|failure| failure.code())
     }
 
     fn with_arguments(json: &str) -> Facts<'_> {
@@ -440,8 +485,9 @@ mod tests {
     fn a_long_argument_and_one_that_takes_too_much_work_are_denied_and_told_so() {
         let reason = |constraints: &str, arguments: &str| {
             let facts = with_arguments(arguments);
-            let checked = parse(constraints).unwrap().check(&facts, &RegexCache::default(), |_, _| {});
-            checked.err().map(|failure| (failure.code, failure.reason))
+            let constraints = parse(constraints).unwrap();
+            let checked = constraints.check(&facts, &RegexCache::default(), |_, _| {});
+            checked.err().map(|failure| (failure.code(), failure.reason()))
         };
         let all = r#"{"allowedArgPatterns":["**"]}"#;
         assert_eq!(reason(all, &format!(r#"{{"a":"{}"}}"#, "a".repeat(MAX_MATCHED_BYTES))), None);
@@ -486,7 +532,7 @@ mod tests {
         let stored = Constraints::parse("constraints", spec.clone(), Source::Stored).unwrap();
         assert_eq!(stored.spec(), spec);
         let facts = Facts { ip: Some("10.0.0.1".parse().unwrap()), ..with_arguments(r#"["("]"#) };
-        let failure = stored.check(&facts, &RegexCache::default(), |_, _| {}).err().map(|failure| failure.code);
+        let failure = stored.check(&facts, &RegexCache::default(), |_, _| {}).err().map(|failure| failure.code());
         assert_eq!(failure, Some(Code::ArgumentNotAllowed), "one that can't be compiled matches nothing");
     }
 

@@ -19,7 +19,7 @@ use super::time::Timestamp;
 pub enum DelegationStatus {
     /// It does.
     Active,
-    /// It was revoked, or its grantor or a link it stands on was. That is final.
+    /// It, an agent at its ends, or a link it stands on was revoked before it was over by itself. That is final.
     Revoked,
     /// Its `expiresAt` or that of a link it stands on has passed, or a grantor on the way has expired.
     Expired,
@@ -46,6 +46,13 @@ pub struct DelegationSpec {
     pub stands_on: Vec<u32>,
 }
 
+impl DelegationSpec {
+    /// What a decision may have to look at for it: its permissions, and the links it stands on.
+    pub fn weight(&self) -> usize {
+        self.permissions.as_slice().len() + self.stands_on.len()
+    }
+}
+
 /// A link but for what calls and revocations change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DelegationProfile {
@@ -64,7 +71,11 @@ pub struct DelegationProfile {
 pub struct Delegation {
     /// All that never changes.
     pub profile: Arc<DelegationProfile>,
-    /// Whether it was revoked, or fell with its grantor or with a link it stands on.
+    /// How many the tenant had made before it: what grants and other links name it by. Older snapshots don't say it,
+    /// and hold every link there ever was.
+    #[serde(default)]
+    pub place: u32,
+    /// Whether it was revoked, or fell with an agent at its ends or with a link it stands on.
     pub revoked: bool,
     /// One window for each permission with `maxCallsPerHour`, in their order.
     pub windows: Vec<RateWindow>,
@@ -72,9 +83,9 @@ pub struct Delegation {
 
 impl Delegation {
     /// A new link.
-    pub fn new(profile: DelegationProfile) -> Self {
+    pub fn new(place: u32, profile: DelegationProfile) -> Self {
         let windows = vec![RateWindow::default(); profile.spec.permissions.rated().len()];
-        Self { profile: Arc::new(profile), revoked: false, windows }
+        Self { profile: Arc::new(profile), place, revoked: false, windows }
     }
 
     /// Whether it will never count again, whatever its grantors do.
@@ -92,5 +103,67 @@ impl Delegation {
     pub fn window_mut(&mut self, permission: u32) -> Option<&mut RateWindow> {
         let at = self.profile.spec.permissions.rated().binary_search(&permission).ok()?;
         self.windows.get_mut(at)
+    }
+}
+
+/// Position of the link with that place among those, which are in the order of their places.
+pub fn position(links: &[Delegation], place: u32) -> Option<usize> {
+    let straight = place as usize;
+    if links.get(straight).is_some_and(|link| link.place == place) {
+        return Some(straight);
+    }
+    links.binary_search_by_key(&place, |link| link.place).ok()
+}
+
+/// Takes out the oldest of those that are over, so that the newest of them are left that weigh no more than that. None
+/// that counts stands on one that is over, so none that counts misses one.
+pub fn forget_ended(links: &mut Vec<Delegation>, at: Timestamp, max_weight: usize) -> Vec<Delegation> {
+    let mut weight = 0;
+    let weighs_too_much = |link: &&Delegation| {
+        weight += 1 + link.profile.spec.weight();
+        weight > max_weight
+    };
+    let mut newest_first = links.iter().rev().filter(|link| link.is_over(at));
+    let Some(last) = newest_first.find(weighs_too_much).map(|link| link.place) else { return Vec::new() };
+    links.extract_if(.., |link| link.place <= last && link.is_over(at)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::id::TenantId;
+    use super::*;
+
+    fn link(place: u32, ends_at: Option<i64>) -> Delegation {
+        let created_at = Timestamp::from_millis(0);
+        let agent = |number| AgentId::derive(created_at, number, TenantId::default().tag());
+        let spec = DelegationSpec {
+            from: agent(1),
+            to: agent(2),
+            permissions: PermissionSet::default(),
+            expires_at: None,
+            max_depth: 1,
+            effective_max_depth: 1,
+            depth: 1,
+            stands_on: Vec::new(),
+        };
+        let id = DelegationId::derive(created_at, u64::from(place), TenantId::default().tag());
+        Delegation::new(place, DelegationProfile { id, spec, ends_at: ends_at.map(Timestamp::from_millis), created_at })
+    }
+
+    #[test]
+    fn the_oldest_that_are_over_are_forgotten_and_the_others_are_found() {
+        let ends = [Some(5), None, Some(10), Some(11), Some(1), Some(2), Some(3)];
+        let mut links: Vec<_> = (0..).zip(ends).map(|(place, ends)| link(place, ends)).collect();
+        let at = Timestamp::from_millis(10);
+        let places = |links: &[Delegation]| links.iter().map(|link| link.place).collect::<Vec<_>>();
+        // Each of them weighs one.
+        assert!(forget_ended(&mut links, at, 5).is_empty());
+        assert_eq!(places(&forget_ended(&mut links, at, 2)), [0, 2, 4]);
+        assert_eq!(places(&links), [1, 3, 5, 6]);
+        for place in 0..9 {
+            let found = position(&links, place).map(|at| links[at].place);
+            assert_eq!(found, [1, 3, 5, 6].contains(&place).then_some(place));
+        }
+        assert!(forget_ended(&mut links, at, 2).is_empty());
     }
 }

@@ -6,12 +6,13 @@ use serde_json::json;
 use super::agent::{Agent, AgentStatus};
 use super::agent_commands::unknown_agent;
 use super::delegation::{Delegation, DelegationSpec, DelegationStatus};
-use super::effective::EffectivePermission;
+use super::effective::{EffectivePermission, Search};
 use super::error::{Code, Error};
 use super::event::{By, Change};
 use super::id::{AgentId, DelegationId, TenantId};
 use super::limits::{
-    MAX_COVER_LOOKUPS, MAX_DELEGATION_DEPTH, MAX_DELEGATION_WEIGHT, MAX_DELEGATIONS, MAX_DELEGATIONS_FROM_AGENT,
+    MAX_COVER_STEPS, MAX_DELEGATION_DEPTH, MAX_DELEGATION_WEIGHT, MAX_DELEGATIONS, MAX_DELEGATIONS_FROM_AGENT,
+    MAX_STANDS_ON,
 };
 use super::links::{Links, Standing};
 use super::permission::{PermissionSet, PermissionSpec};
@@ -75,30 +76,35 @@ impl DelegationView {
     }
 
     /// Delegations after that one in the order in which they were made, at most so many.
-    pub fn list(
-        tenant: &Tenant,
+    pub fn list<'t>(
+        tenant: &'t Tenant,
         filter: DelegationFilter,
         now: Timestamp,
         after: Option<DelegationId>,
         most: usize,
     ) -> Vec<Self> {
         let DelegationFilter { from, to } = filter;
-        let count = u32::try_from(tenant.delegations().len()).unwrap_or(u32::MAX);
-        let places = |links: Option<&Links>| links.map(|links| links.all().to_vec()).unwrap_or_default();
-        let places = match (from, to) {
-            (Some(from), _) => places(tenant.links().leaving(from)),
-            (None, Some(to)) => places(tenant.links().arriving(to)),
-            (None, None) => (0..count).collect(),
+        // Ids are in the order of the places, so where the page begins is not searched for from the first link on.
+        let is_before = |link: &Delegation| after.is_some_and(|after| link.profile.id <= after);
+        let listed = |links: Option<&'t Links>| {
+            let places = links.map(Links::all).unwrap_or_default();
+            let start = places.partition_point(|place| tenant.delegation_at(*place).is_some_and(is_before));
+            places.iter().skip(start).filter_map(|place| tenant.delegation_at(*place))
+        };
+        let links: Box<dyn Iterator<Item = &Delegation>> = match (from, to) {
+            (Some(from), _) => Box::new(listed(tenant.links().leaving(from))),
+            (None, Some(to)) => Box::new(listed(tenant.links().arriving(to))),
+            (None, None) => {
+                let all = tenant.delegations();
+                Box::new(all.iter().skip(all.partition_point(is_before)))
+            }
         };
         let mut standing = Standing::default();
-        let links = places.into_iter().filter_map(|place| tenant.delegation_at(place).map(|link| (place, link)));
-        let wanted = links.filter(|(_, link)| {
-            after.is_none_or(|after| link.profile.id > after) && to.is_none_or(|to| link.profile.spec.to == to)
-        });
-        wanted
+        links
+            .filter(|link| to.is_none_or(|to| link.profile.spec.to == to))
             .take(most)
-            .map(|(place, link)| {
-                let status = standing.of(tenant, place, now);
+            .map(|link| {
+                let status = standing.of(tenant, link.place, now);
                 Self { tenant: tenant.id(), delegation: link.clone(), status }
             })
             .collect()
@@ -111,7 +117,7 @@ impl DelegationView {
 /// `UNKNOWN_AGENT`.
 pub fn effective_permissions(tenant: &Tenant, id: AgentId, now: Timestamp) -> Result<Vec<EffectivePermission>, Error> {
     let agent = tenant.agent(id).ok_or_else(|| unknown_agent(&id.to_string()))?;
-    Ok(tenant.effective_permissions(agent, now, MAX_COVER_LOOKUPS))
+    Ok(tenant.effective_permissions(agent, now, MAX_COVER_STEPS))
 }
 
 fn existing(tenant: &Tenant, id: DelegationId) -> Result<(u32, &Delegation), Error> {
@@ -196,14 +202,14 @@ impl CreateDelegation {
     }
 
     fn check_coverage(&self, tenant: &Tenant, grantor: &Agent, at: Timestamp) -> Result<(), Error> {
-        let mut left = MAX_COVER_LOOKUPS;
+        let (mut search, mut left) = (Search::new(tenant, at), MAX_COVER_STEPS);
         for (position, permission) in self.permissions.as_slice().iter().enumerate() {
-            if tenant.covers(grantor, permission, at, &mut left) {
+            if search.covers(grantor, permission, &mut left) {
                 continue;
             }
             if left == 0 {
                 return Err(limit(
-                    "more delegations lead to fromAgent than can be searched for all of these permissions".to_owned(),
+                    "it takes too much work to find out whether fromAgent holds all of these permissions".to_owned(),
                 ));
             }
             let problem = format!(
@@ -217,6 +223,9 @@ impl CreateDelegation {
     }
 
     fn check_room(&self, tenant: &Tenant, stands_on: &[u32], at: Timestamp) -> Result<(), Error> {
+        if tenant.next_place().is_none() {
+            return Err(limit("the tenant has made as many delegations as can be told apart".to_owned()));
+        }
         let leaving = tenant.links().leaving(self.from);
         let over = |open: usize, most| open >= most;
         // The lists hold some links that are over: they are only counted where it could matter.
@@ -227,6 +236,13 @@ impl CreateDelegation {
             && over(tenant.open_links(leaving, at).count(), MAX_DELEGATIONS_FROM_AGENT)
         {
             let message = format!("fromAgent has made {MAX_DELEGATIONS_FROM_AGENT} delegations already");
+            return Err(limit(message));
+        }
+        if stands_on.len() > MAX_STANDS_ON {
+            let message = format!(
+                "fromAgent holds permissions by {} delegations, and what it delegates may stand on {MAX_STANDS_ON}",
+                stands_on.len()
+            );
             return Err(limit(message));
         }
         let mut bearing: Vec<u32> =

@@ -140,8 +140,11 @@ impl Model {
         is(&self.links[link]) || self.links[link].stands_on.iter().any(|below| self.any(*below, is))
     }
 
-    fn is_revoked(&self, link: usize) -> bool {
-        self.any(link, &|link| link.revoked || self.agents[link.from].revoked)
+    /// Revokes all those links, and what stands on them, but for what is past already.
+    fn revoke(&mut self, is: &dyn Fn(&Link) -> bool) {
+        for link in 0..self.links.len() {
+            self.links[link].revoked |= self.any(link, is) && !self.is_past(link);
+        }
     }
 
     fn is_past(&self, link: usize) -> bool {
@@ -149,7 +152,7 @@ impl Model {
     }
 
     fn status(&self, link: usize) -> DelegationStatus {
-        if self.is_revoked(link) {
+        if self.links[link].revoked {
             DelegationStatus::Revoked
         } else if self.is_past(link) || self.any(link, &|link| !self.is_active(link.from)) {
             DelegationStatus::Expired
@@ -222,7 +225,7 @@ impl Model {
     fn leads_to(&self, from: usize, to: usize) -> bool {
         let leaving = (0..self.links.len()).filter(|link| self.links[*link].from == from);
         leaving
-            .filter(|link| !self.is_revoked(*link) && !self.is_past(*link))
+            .filter(|link| !self.links[*link].revoked && !self.is_past(*link))
             .any(|link| self.links[link].to == to || self.leads_to(self.links[link].to, to))
     }
 
@@ -406,11 +409,14 @@ impl Both {
             Op::RevokeLink(_) if model.links.is_empty() => {}
             Op::RevokeLink(at) => {
                 let at = at % model.links.len();
-                world.run(RevokeDelegation(model.links[at].id)).unwrap();
+                let id = model.links[at].id;
+                world.run(RevokeDelegation(id)).unwrap();
+                model.revoke(&|link| link.id == id);
                 model.links[at].revoked = true;
             }
             Op::RevokeAgent(agent) => {
                 world.revoke_agent(model.agents[agent].id);
+                model.revoke(&|link| link.from == agent || link.to == agent);
                 model.agents[agent].revoked = true;
             }
             Op::Replace(agent, own) => self.replace(agent, own),

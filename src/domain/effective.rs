@@ -90,7 +90,7 @@ impl<'t> Search<'t> {
 
     /// What lets the grantor of a live link say yes: a permission of its own, else a link this one stands on. Links
     /// that came to the grantor later don't count: they could make a chain longer than its links allow.
-    pub(super) fn footing(&mut self, link: &Delegation, question: &mut impl Question) -> Option<Footing> {
+    fn footing(&mut self, link: &Delegation, question: &mut impl Question) -> Option<Footing> {
         let spec = &link.profile.spec;
         let own = match self.agents.get(&spec.from) {
             Some(known) => *known,
@@ -101,6 +101,34 @@ impl<'t> Search<'t> {
             }
         };
         own.map(Footing::Own).or_else(|| self.first(&spec.stands_on, question).map(Footing::Link))
+    }
+
+    /// Forgets what was answered, for another question. Which links count stays known.
+    fn ask_anew(&mut self) {
+        self.links.clear();
+        self.agents.clear();
+    }
+
+    /// Whether the agent holds all that the permission says: by a permission of its own, or by a live link. Takes from
+    /// the steps that are left; at none, nobody holds anything.
+    pub(super) fn covers(&mut self, agent: &Agent, wanted: &Permission, left: &mut usize) -> bool {
+        self.ask_anew();
+        let mut question = Cover { wanted, left };
+        if question.own(self.tenant, agent).is_some() {
+            return true;
+        }
+        let arriving = self.tenant.links().arriving(agent.profile.id).map(Links::open).unwrap_or_default();
+        self.first(arriving, &mut question).is_some()
+    }
+
+    /// Whether the link's grantor holds all that the permission says; `None` where the steps did not suffice.
+    fn holds_below(&mut self, link: &Delegation, wanted: &Permission, left: &mut usize) -> Option<bool> {
+        if *left == 0 {
+            return None;
+        }
+        self.ask_anew();
+        let held = self.footing(link, &mut Cover { wanted, left }).is_some();
+        (held || *left > 0).then_some(held)
     }
 
     /// The whole way from the link at that place, which says yes, to an agent's own permission.
@@ -119,20 +147,15 @@ impl<'t> Search<'t> {
 }
 
 /// Asks who holds all that a permission says. Constraints are no part of it: they apply when a call is decided.
-pub(super) struct Cover<'p> {
+struct Cover<'p> {
     wanted: &'p Permission,
-    /// Look-ups it may still make. At none, nobody holds anything.
+    /// Steps it may still take. At none, nobody holds anything.
     left: &'p mut usize,
 }
 
-impl<'p> Cover<'p> {
-    pub(super) fn new(wanted: &'p Permission, left: &'p mut usize) -> Self {
-        Self { wanted, left }
-    }
-
+impl Cover<'_> {
     fn first(&mut self, permissions: &PermissionSet) -> Option<u32> {
-        *self.left = self.left.checked_sub(1)?;
-        permissions.covering(self.wanted)
+        permissions.covering(self.wanted, self.left)
     }
 }
 
@@ -167,21 +190,13 @@ pub struct DelegationSource {
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,
     /// Whether the grantor holds all of the permission now. Where not, calls are granted as far as the grantor's go.
-    pub held: bool,
+    /// `None` where it would have taken too much work to find out.
+    pub held: Option<bool>,
 }
 
 impl Tenant {
-    /// Whether the agent holds all that the permission says: by a permission of its own, or by a live link.
-    pub(super) fn covers(&self, agent: &Agent, wanted: &Permission, at: Timestamp, left: &mut usize) -> bool {
-        let mut question = Cover::new(wanted, left);
-        if question.own(self, agent).is_some() {
-            return true;
-        }
-        let arriving = self.links().arriving(agent.profile.id).map(Links::open).unwrap_or_default();
-        Search::new(self, at).first(arriving, &mut question).is_some()
-    }
-
     /// What the agent can make use of now, its own first. An agent that is not active can't make use of anything.
+    /// `left` is how many steps it may take to find out what grantors hold.
     pub fn effective_permissions(&self, agent: &Agent, at: Timestamp, mut left: usize) -> Vec<EffectivePermission> {
         if agent.status(at) != AgentStatus::Active {
             return Vec::new();
@@ -189,9 +204,9 @@ impl Tenant {
         let own = agent.profile.spec.permissions.specs();
         let mut all: Vec<_> =
             own.into_iter().map(|permission| EffectivePermission { permission, link: None }).collect();
-        let mut standing = Standing::default();
+        let mut search = Search::new(self, at);
         for (place, link) in self.open_links(self.links().arriving(agent.profile.id), at) {
-            if standing.of(self, place, at) != DelegationStatus::Active {
+            if search.standing.of(self, place, at) != DelegationStatus::Active {
                 continue;
             }
             let profile = &link.profile;
@@ -202,7 +217,7 @@ impl Tenant {
                     from: profile.spec.from,
                     depth: profile.spec.depth,
                     expires_at: profile.spec.expires_at,
-                    held: Search::new(self, at).footing(link, &mut Cover::new(permission, &mut left)).is_some(),
+                    held: search.holds_below(link, permission, &mut left),
                 }),
             }));
         }

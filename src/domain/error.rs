@@ -63,7 +63,7 @@ codes! {
     UnknownAgent "UNKNOWN_AGENT" 404 "There is no such agent for this key.";
     UnknownKey "UNKNOWN_KEY" 404 "There is no such API key for this key.";
     UnknownPolicy "UNKNOWN_POLICY" 404 "There is no such policy for this key.";
-    UnknownDelegation "UNKNOWN_DELEGATION" 404 "There is no such delegation for this key.";
+    UnknownDelegation "UNKNOWN_DELEGATION" 404 "There is no such delegation for this key, or it was over and newer ones took its place.";
     UnknownAuditEntry "UNKNOWN_AUDIT_ENTRY" 404 "There is no such audit entry for this key.";
     MethodNotAllowed "METHOD_NOT_ALLOWED" 405 "The route exists, but not with this method.";
     SlugTaken "SLUG_TAKEN" 409 "Another tenant has this slug.";

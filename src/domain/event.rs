@@ -163,7 +163,7 @@ pub enum Change {
         /// The agent it lent to.
         to: AgentId,
     },
-    /// An agent was revoked, and with it the links it made and all that stand on them.
+    /// An agent was revoked, and with it the links it made, those to it, and all that stand on them.
     AgentRevoked {
         /// Its id.
         agent: AgentId,

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::id::{AgentId, DelegationId, PolicyId};
+use super::limits::MAX_EXPLAINED_STEPS;
 
 /// One thing a decision looked at.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -33,7 +34,7 @@ pub trait Trace {
     /// Whether steps are kept, so that looking at more than the decision needs is worth it.
     const KEPT: bool;
 
-    /// Takes a step. `make` is called only where steps are kept.
+    /// Takes a step. `make` is called only where it is kept.
     fn step(&mut self, make: impl FnOnce() -> Step);
 }
 
@@ -43,10 +44,23 @@ impl Trace for () {
     fn step(&mut self, _: impl FnOnce() -> Step) {}
 }
 
-impl Trace for Vec<Step> {
+/// The steps of a decision that are shown: the first of them.
+#[derive(Clone, Debug, Default)]
+pub struct Steps {
+    /// In order.
+    pub shown: Vec<Step>,
+    /// How many more there were.
+    pub more: usize,
+}
+
+impl Trace for Steps {
     const KEPT: bool = true;
 
     fn step(&mut self, make: impl FnOnce() -> Step) {
-        self.push(make());
+        if self.shown.len() < MAX_EXPLAINED_STEPS {
+            self.shown.push(make());
+        } else {
+            self.more += 1;
+        }
     }
 }

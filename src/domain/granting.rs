@@ -62,45 +62,65 @@ struct Call<'c, T> {
     trace: &'c mut T,
     /// What the first permission that matched failed by.
     first_failure: Option<Denial>,
+    /// Whether there was more to look at than one decision may.
+    cut_off: bool,
 }
 
 impl<T: Trace> Call<'_, T> {
-    /// The first permission that matches and whose constraints all hold.
-    fn first_granting(&mut self, tenant: &Tenant, holder: Holder<'_>) -> Option<u32> {
+    /// The first permission that matches and whose constraints all hold. A look at those that are not the caller's own,
+    /// of which there may be any number, takes steps.
+    fn first_granting<const LENT: bool>(&mut self, tenant: &Tenant, holder: Holder<'_>) -> Option<u32> {
         let permissions = holder.permissions();
+        if LENT && !self.affords(permissions.search_steps()) {
+            return None;
+        }
         for position in permissions.matching(&self.segments, self.request.action()) {
             let Some(permission) = permissions.as_slice().get(position as usize) else { continue };
+            if LENT && !self.affords(permission.steps()) {
+                return None;
+            }
             self.trace.step(|| {
                 let detail = format!("'{}' matches the resource and the action", permission.resource());
                 holder.step("permission", true, position, detail)
             });
-            match self.check_constraints(tenant, holder, permission, position) {
-                Ok(()) => return Some(position),
-                Err(denial) => {
-                    self.first_failure.get_or_insert(denial);
-                }
+            if self.constraints_hold(tenant, holder, permission, position) {
+                return Some(position);
             }
         }
         None
     }
 
-    fn check_constraints(
+    fn affords(&mut self, steps: usize) -> bool {
+        if self.facts.steps.take(steps) {
+            return true;
+        }
+        if !self.cut_off {
+            self.cut_off = true;
+            let detail = "The search ends here: it takes more work than one decision may".to_owned();
+            self.trace.step(|| Step { check: "delegation", detail, ..Step::default() });
+        }
+        false
+    }
+
+    fn constraints_hold(
         &mut self,
         tenant: &Tenant,
         holder: Holder<'_>,
         permission: &Permission,
         position: u32,
-    ) -> Result<(), Denial> {
-        let Some(constraints) = permission.constraints() else { return Ok(()) };
+    ) -> bool {
+        let Some(constraints) = permission.constraints() else { return true };
         let (facts, trace) = (&self.facts, &mut *self.trace);
         let checked = constraints.check(facts, tenant.regexes(), |check, failure| {
             trace.step(|| {
-                let detail =
-                    failure.map_or_else(|| "The constraint holds".to_owned(), |failure| failure.reason.clone());
+                let detail = failure.map_or_else(|| "The constraint holds".into(), Failure::reason).into_owned();
                 holder.step(check, failure.is_none(), position, detail)
             });
         });
-        checked.map_err(|Failure { code, reason }| Denial::new(code, reason))?;
+        if let Err(failure) = checked {
+            self.first_failure.get_or_insert_with(|| Denial::new(failure.code(), failure.reason()));
+            return false;
+        }
         if let (Some(max), Some(window)) = (constraints.max_calls_per_hour(), holder.window(position)) {
             let used = window.used(facts.at);
             trace.step(|| {
@@ -108,13 +128,16 @@ impl<T: Trace> Call<'_, T> {
                 holder.step("maxCallsPerHour", used < max, position, detail)
             });
             if used >= max {
-                let pattern = quote(permission.resource());
-                let reason = format!("Rate limit exceeded: {used}/{max} calls per hour for permission '{pattern}'");
-                let retry_after = window.retry_after(facts.at, max);
-                return Err(Denial { retry_after, ..Denial::new(Code::RateLimited, reason) });
+                self.first_failure.get_or_insert_with(|| {
+                    let pattern = quote(permission.resource());
+                    let reason = format!("Rate limit exceeded: {used}/{max} calls per hour for permission '{pattern}'");
+                    let retry_after = window.retry_after(facts.at, max);
+                    Denial { retry_after, ..Denial::new(Code::RateLimited, reason) }
+                });
+                return false;
             }
         }
-        Ok(())
+        true
     }
 
     fn link_fails(&mut self, link: &Delegation, detail: impl FnOnce() -> String) {
@@ -128,6 +151,13 @@ impl<T: Trace> Call<'_, T> {
         });
     }
 
+    fn searched_too_long(&self) -> String {
+        format!(
+            "{} was found: what was delegated takes more work to search than one decision may",
+            self.no_permission()
+        )
+    }
+
     fn no_permission(&self) -> String {
         let (action, resource) = (quote(self.request.action()), quote(self.request.resource()));
         format!("No permission for action '{action}' on resource '{resource}'")
@@ -136,11 +166,11 @@ impl<T: Trace> Call<'_, T> {
 
 impl<T: Trace> Question for Call<'_, T> {
     fn own(&mut self, tenant: &Tenant, agent: &Agent) -> Option<u32> {
-        self.first_granting(tenant, Holder::Grantor(agent))
+        self.first_granting::<true>(tenant, Holder::Grantor(agent))
     }
 
     fn delegated(&mut self, tenant: &Tenant, link: &Delegation) -> Option<u32> {
-        self.first_granting(tenant, Holder::Link(link))
+        self.first_granting::<true>(tenant, Holder::Link(link))
     }
 
     fn dead(&mut self, link: &Delegation, status: DelegationStatus) {
@@ -179,16 +209,20 @@ impl Tenant {
             facts: Facts { arguments: request.arguments(), ip: request.ip, at, steps: Steps::default() },
             trace,
             first_failure: None,
+            cut_off: false,
         };
-        if let Some(permission) = call.first_granting(self, Holder::Caller(agent)) {
+        if let Some(permission) = call.first_granting::<false>(self, Holder::Caller(agent)) {
             return Ok(Grant { links: Vec::new(), permission });
         }
+        let fails_itself = call.first_failure.is_some();
         if let Some(arriving) = self.links().arriving(agent.profile.id)
             && let Some(grant) = self.granted_by_delegation(arriving, &mut call)
         {
             return Ok(grant);
         }
         match call.first_failure.take() {
+            // What was not looked at may have granted the call, so what else failed is not the reason.
+            _ if call.cut_off && !fails_itself => Err(Denial::new(Code::PermissionDenied, call.searched_too_long())),
             Some(denial) => Err(denial),
             None => {
                 let reason = call.no_permission();

@@ -38,9 +38,14 @@ pub const MAX_KEPT_REGEX_BYTES: usize = 256 * 1024;
 pub const MAX_CACHED_REGEXES: usize = 2 * MAX_REGEXES;
 /// Bytes of a string argument that has to match a pattern: paths, names and addresses are shorter.
 pub const MAX_MATCHED_BYTES: usize = 4 * 1024;
-/// Steps one decision may take to match its arguments, over all permissions it looks at: some 20 ms of the
-/// costliest. A call with a few patterns takes hundreds.
+/// Steps one decision may take to match its arguments and to look at what was delegated, over all permissions it looks
+/// at: some 20 ms of the costliest. A call with a few patterns takes hundreds.
 pub const MAX_MATCH_STEPS: usize = 16 * 1024 * 1024;
+/// Steps that a delegation's or a grantor's permission counts when a decision looks at it, and each shape among them
+/// when it is searched for a match. An agent's own permissions are few enough to be free.
+pub const STEPS_PER_PERMISSION: usize = 64;
+/// Steps that each of its actions and addresses counts besides; each byte of its resource counts one.
+pub const STEPS_PER_ITEM: usize = 8;
 /// Steps that a regular expression counts for each byte it is matched against.
 pub const REGEX_STEPS_PER_BYTE: usize = 16;
 /// Steps that compiling a regular expression counts: one decision compiles at most twice as many as are kept.
@@ -94,16 +99,28 @@ pub const MAX_SETTLED: usize = 50_000;
 /// Journals read at once for audit trails, on a machine with twice as many cores or more: each reader may take a core,
 /// and holds a segment of some 20 MB. Half of the cores are left to decisions.
 pub const MAX_AUDIT_READERS: usize = 4;
+/// Pages of audit entries made at once: each may hold a thousand entries of 32 KiB. More wait.
+pub const MAX_AUDIT_PAGES: usize = 8;
+/// Pages of one tenant's entries made at once, so that no tenant takes all of them. Here and below, what a tenant's own
+/// keys ask of it is counted apart from what operators do.
+pub const MAX_AUDIT_PAGES_PER_TENANT: usize = 2;
 /// Audit exports under way in a process: each holds a segment in memory while its client takes its time.
 pub const MAX_EXPORTS: usize = 8;
+/// Of those, exports that only an operator can have, so that tenants together don't take all of them.
+pub const RESERVED_EXPORTS: usize = 2;
 /// Audit exports of one tenant under way, so that no tenant takes all of them.
 pub const MAX_EXPORTS_PER_TENANT: usize = 2;
 /// Live audit streams of a process: each is told of every flush of what it follows.
 pub const MAX_STREAMS: usize = 256;
+/// Of those, streams that only an operator can have.
+pub const RESERVED_STREAMS: usize = 16;
 /// Live audit streams of one tenant: a few dashboards and collectors.
 pub const MAX_STREAMS_PER_TENANT: usize = 16;
 /// Delegations of one tenant that are not over. A revocation may have to look at all of them.
 pub const MAX_DELEGATIONS: usize = 100_000;
+/// Delegations that one may stand on: those that are live into its grantor when it is made. Each names them, in memory
+/// and in the journal, and a revocation looks at them: 100 MB over all of a tenant's.
+pub const MAX_STANDS_ON: usize = 256;
 /// Delegations that leave one agent and are not over: an orchestrator with as many workers. Each revocation of what
 /// it holds looks at them.
 pub const MAX_DELEGATIONS_FROM_AGENT: usize = 10_000;
@@ -111,9 +128,17 @@ pub const MAX_DELEGATIONS_FROM_AGENT: usize = 10_000;
 /// it, of those that these stand on, and so on, and each standing of one link on another. Every permission an agent can
 /// have, passed on through the three links of a usual chain, fits.
 pub const MAX_DELEGATION_WEIGHT: usize = 4 * MAX_PERMISSIONS;
+/// What delegations that are over and still shown, the newest, may weigh, each one more than its weight: some thousands
+/// of usual ones. Older ones are in the audit trail alone: short-lived ones are made without end, and each snapshot
+/// copies them.
+pub const MAX_ENDED_WEIGHT: usize = 10 * MAX_DELEGATION_WEIGHT;
 /// Links that the search for a circle looks at before it gives up: half a millisecond.
 pub const MAX_CYCLE_SEARCH: usize = 10_000;
-/// Look-ups by which one call finds out who holds what is delegated: ten milliseconds.
-pub const MAX_COVER_LOOKUPS: usize = 100_000;
+/// Steps by which one call finds out who holds what is delegated: twice those of a decision.
+pub const MAX_COVER_STEPS: usize = 2 * MAX_MATCH_STEPS;
+/// Steps that each action that is looked for among each other one counts.
+pub const STEPS_PER_ACTION_PAIR: usize = 4;
 /// Delegations that are over and that an explanation still names, the newest.
 pub const MAX_EXPLAINED_LINKS: usize = 20;
+/// Steps that an explanation shows, the first: all that an agent's own permissions can take, in a few megabytes.
+pub const MAX_EXPLAINED_STEPS: usize = 10_000;

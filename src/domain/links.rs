@@ -1,12 +1,13 @@
 //! Look-ups over a tenant's delegations, derived from its state, and what the graph they make says: which links
 //! count, which fall together, which bear on an agent.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use foldhash::fast::FixedState;
 
 use super::agent::AgentStatus;
-use super::delegation::{Delegation, DelegationStatus};
+use super::delegation::{Delegation, DelegationSpec, DelegationStatus, position};
 use super::id::{AgentId, DelegationId};
 use super::limits::MAX_CYCLE_SEARCH;
 use super::tenant::Tenant;
@@ -39,10 +40,15 @@ struct Open {
     sweep_at: usize,
 }
 
+fn link_at(delegations: &[Delegation], place: u32) -> Option<&Delegation> {
+    delegations.get(position(delegations, place)?)
+}
+
 impl Open {
     fn add(&mut self, place: u32, delegations: &[Delegation], at: Timestamp) {
         if self.places.len() >= self.sweep_at.max(SWEEP_LEAST) {
-            self.places.retain(|known| delegations.get(*known as usize).is_some_and(|link| !link.is_over(at)));
+            let is_open = |link: &Delegation| !link.is_over(at);
+            self.places.retain(|known| link_at(delegations, *known).is_some_and(is_open));
             // Twice what is left, so that sweeping costs each link the same however many there are.
             self.sweep_at = self.places.len() * 2;
         }
@@ -51,7 +57,7 @@ impl Open {
 }
 
 impl Links {
-    /// All there ever were, oldest first.
+    /// All that are known, oldest first.
     pub fn all(&self) -> &[u32] {
         &self.all
     }
@@ -66,16 +72,15 @@ impl LinkIndex {
     /// The look-ups over these links.
     pub fn build(delegations: &[Delegation], at: Timestamp) -> Self {
         let mut index = Self::default();
-        for (place, _) in (0..).zip(delegations) {
-            index.add(place, delegations, at);
+        for link in delegations {
+            index.add(link, delegations, at);
         }
         index
     }
 
-    /// Takes in the link at that place, the newest.
-    pub fn add(&mut self, place: u32, delegations: &[Delegation], at: Timestamp) {
-        let Some(link) = delegations.get(place as usize) else { return };
-        let spec = &link.profile.spec;
+    /// Takes in a link of those, newer than all that it knows.
+    pub fn add(&mut self, link: &Delegation, delegations: &[Delegation], at: Timestamp) {
+        let (place, spec) = (link.place, &link.profile.spec);
         self.by_id.insert(link.profile.id, place);
         let (arriving, leaving) =
             (self.arriving.entry(spec.to).or_default(), self.leaving.entry(spec.from).or_default());
@@ -89,11 +94,33 @@ impl LinkIndex {
         }
     }
 
-    /// Learns that the link at that place was revoked.
-    pub fn close(&mut self, place: u32, link: &Delegation) {
+    /// Forgets links that are over. They are in the order of their places.
+    pub fn forget(&mut self, links: &[Delegation]) {
+        let is_kept = |place: &u32| links.binary_search_by_key(place, |link| link.place).is_err();
+        for link in links {
+            self.by_id.remove(&link.profile.id);
+        }
+        // Whoever looks for open ones passes over those that are not there.
+        let ends =
+            |end: fn(&DelegationSpec) -> AgentId| links.iter().map(move |link| end(&link.profile.spec)).collect();
+        let (to, from): (HashSet<AgentId, FixedState>, HashSet<_, _>) = (ends(|spec| spec.to), ends(|spec| spec.from));
+        for (lists, agents) in [(&mut self.arriving, to), (&mut self.leaving, from)] {
+            for agent in agents {
+                if let Entry::Occupied(mut list) = lists.entry(agent) {
+                    list.get_mut().all.retain(is_kept);
+                    if list.get().all.is_empty() {
+                        list.remove();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Learns that the link was revoked.
+    pub fn close(&mut self, link: &Delegation) {
         // Only decisions are hot: the other lists are swept as they grow.
         if let Some(links) = self.arriving.get_mut(&link.profile.spec.to)
-            && let Ok(at) = links.open.places.binary_search(&place)
+            && let Ok(at) = links.open.places.binary_search(&link.place)
         {
             links.open.places.remove(at);
         }
@@ -114,21 +141,33 @@ impl LinkIndex {
         self.leaving.get(&agent)
     }
 
-    /// Those links, and all that stand on them, directly or not. They fall together.
-    pub fn falling_with(&self, first: Vec<u32>, delegations: &[Delegation]) -> Vec<u32> {
+    /// Those links, and all that stand on them, directly or not, and are not over. They fall together.
+    ///
+    /// A link stands on smaller places only. So going upwards, whether one falls is known once it is its turn, and
+    /// what leaves an agent is looked at once, however many of the links that arrive there fall.
+    pub fn falling_with<'d>(
+        &self,
+        first: Vec<u32>,
+        at: Timestamp,
+        link_at: impl Fn(u32) -> Option<&'d Delegation>,
+    ) -> Vec<u32> {
         let mut fallen: HashSet<u32, FixedState> = first.iter().copied().collect();
-        let mut falling = first;
-        let mut next = 0;
-        while let Some(below) = falling.get(next).copied() {
-            next += 1;
-            let Some(link) = delegations.get(below as usize) else { continue };
-            for place in self.leaving(link.profile.spec.to).map(Links::all).unwrap_or_default() {
-                let stands = delegations
-                    .get(*place as usize)
-                    .is_some_and(|above| !above.revoked && above.profile.spec.stands_on.binary_search(&below).is_ok());
-                if stands && fallen.insert(*place) {
-                    falling.push(*place);
+        let mut waiting: BTreeSet<u32> = first.into_iter().collect();
+        let mut agents: HashSet<AgentId, FixedState> = HashSet::default();
+        let mut falling = Vec::new();
+        while let Some(place) = waiting.pop_first() {
+            let Some(link) = link_at(place) else { continue };
+            let DelegationSpec { to, stands_on, .. } = &link.profile.spec;
+            if !fallen.contains(&place) {
+                if link.is_over(at) || !stands_on.iter().any(|below| fallen.contains(below)) {
+                    continue;
                 }
+                fallen.insert(place);
+            }
+            falling.push(place);
+            if agents.insert(*to) {
+                let leaving = self.leaving(*to).map(Links::open).unwrap_or_default();
+                waiting.extend(leaving.iter().filter(|above| **above > place));
             }
         }
         falling
@@ -143,16 +182,14 @@ impl Standing {
     /// Whether the link at that place counts.
     pub fn of(&mut self, tenant: &Tenant, place: u32, at: Timestamp) -> DelegationStatus {
         let Some(link) = tenant.delegation_at(place) else { return DelegationStatus::Revoked };
-        if link.revoked {
-            return DelegationStatus::Revoked;
+        if link.is_over(at) {
+            return if link.revoked { DelegationStatus::Revoked } else { DelegationStatus::Expired };
         }
         let spec = &link.profile.spec;
-        let grantor = tenant.agent(spec.from).map_or(AgentStatus::Revoked, |agent| agent.status(at));
-        let own = match grantor {
-            AgentStatus::Revoked => DelegationStatus::Revoked,
-            AgentStatus::Expired => DelegationStatus::Expired,
-            AgentStatus::Active if link.is_over(at) => DelegationStatus::Expired,
-            AgentStatus::Active => DelegationStatus::Active,
+        let own = match tenant.agent(spec.from).map(|agent| agent.status(at)) {
+            Some(AgentStatus::Active) => DelegationStatus::Active,
+            Some(AgentStatus::Expired) => DelegationStatus::Expired,
+            Some(AgentStatus::Revoked) | None => DelegationStatus::Revoked,
         };
         if own != DelegationStatus::Active || spec.stands_on.is_empty() {
             return own;
@@ -181,7 +218,7 @@ impl Tenant {
 
     /// The link at that place.
     pub fn delegation_at(&self, place: u32) -> Option<&Delegation> {
-        self.delegations().get(place as usize)
+        link_at(self.delegations(), place)
     }
 
     /// Links that are not over, among those.
@@ -238,7 +275,7 @@ impl Tenant {
         let mut weight = 0;
         while let Some(link) = waiting.pop().and_then(|place| self.delegation_at(place)) {
             let spec = &link.profile.spec;
-            weight += spec.permissions.as_slice().len() + spec.stands_on.len();
+            weight += spec.weight();
             waiting.extend(spec.stands_on.iter().filter(|below| seen.insert(**below)));
         }
         weight

@@ -30,6 +30,8 @@ pub mod decision;
 pub mod delegation;
 pub mod delegation_commands;
 #[cfg(test)]
+mod delegation_limit_tests;
+#[cfg(test)]
 mod delegation_model_tests;
 #[cfg(test)]
 mod delegation_tests;

@@ -13,7 +13,10 @@ use smallvec::SmallVec;
 
 use super::constraint::{Constraints, ConstraintsSpec, Source, is_regex};
 use super::error::{Code, Error};
-use super::limits::{MAX_ACTION_BYTES, MAX_ACTIONS, MAX_ALL_ARG_PATTERN_BYTES, MAX_PERMISSIONS, MAX_REGEXES};
+use super::limits::{
+    MAX_ACTION_BYTES, MAX_ACTIONS, MAX_ALL_ARG_PATTERN_BYTES, MAX_PERMISSIONS, MAX_REGEXES, STEPS_PER_ACTION_PAIR,
+    STEPS_PER_ITEM, STEPS_PER_PERMISSION,
+};
 use super::pattern::{Pattern, Segments, Shape};
 use super::text::{has_control, quote};
 
@@ -78,6 +81,12 @@ impl Permission {
     /// Calls it grants in a sliding hour, where that is limited.
     pub fn max_calls_per_hour(&self) -> Option<u32> {
         self.constraints.as_ref().and_then(|constraints| constraints.max_calls_per_hour())
+    }
+
+    /// Steps that a look at it counts, but for its argument patterns, which count their own.
+    pub fn steps(&self) -> usize {
+        let addresses = self.constraints.as_ref().map_or(0, |constraints| constraints.addresses());
+        STEPS_PER_PERMISSION + self.resource().len() + (self.actions.len() + addresses) * STEPS_PER_ITEM
     }
 
     /// Whether it is about this call at all.
@@ -265,24 +274,42 @@ impl PermissionSet {
         self.permissions.iter().map(Permission::spec).collect()
     }
 
+    /// Steps that a search for those that match counts, but for what it finds.
+    pub fn search_steps(&self) -> usize {
+        self.shapes.len() * STEPS_PER_PERMISSION
+    }
+
     /// Positions of the permissions that match, in declared order.
     pub fn matching(&self, segments: &Segments<'_>, action: &str) -> SmallVec<[u32; 8]> {
         let segments = segments.as_slice();
         self.find(segments, action, |permission| permission.matches(segments, action))
     }
 
-    /// Position of the first permission that covers that one.
-    pub fn covering(&self, wanted: &Permission) -> Option<u32> {
+    /// Position of the first permission that covers that one. What it takes to find it is taken from `left`; without
+    /// enough left, none covers it and nothing is left.
+    pub fn covering(&self, wanted: &Permission, left: &mut usize) -> Option<u32> {
+        let mut affords = |steps: usize| {
+            let enough = left.checked_sub(steps);
+            *left = enough.unwrap_or(0);
+            enough.is_some()
+        };
+        if !affords(STEPS_PER_PERMISSION + self.search_steps()) {
+            return None;
+        }
         // Literal segments of a covering pattern are also the covered one's, so the index finds it as it finds a
         // match; and a star in the covered pattern is no literal of any.
         let segments = Segments::of(wanted.resource());
         let action = wanted.actions.first()?;
-        self.find(segments.as_slice(), action, |permission| permission.covers(wanted)).first().copied()
+        let covers = |permission: &Permission| {
+            let pairs = permission.actions.len() * wanted.actions.len();
+            affords(permission.steps() + pairs * STEPS_PER_ACTION_PAIR) && permission.covers(wanted)
+        };
+        self.find(segments.as_slice(), action, covers).first().copied()
     }
 
     /// Positions, in declared order, of the permissions that `is_it` agrees to, among those that grant the action on
     /// these segments.
-    fn find(&self, segments: &[&str], action: &str, is_it: impl Fn(&Permission) -> bool) -> SmallVec<[u32; 8]> {
+    fn find(&self, segments: &[&str], action: &str, mut is_it: impl FnMut(&Permission) -> bool) -> SmallVec<[u32; 8]> {
         let mut found = SmallVec::new();
         let hashes: SmallVec<[u64; 8]> = segments.iter().map(|segment| hash_text(segment)).collect();
         let actions = [hash_text(action), hash_text(ANY_ACTION)];
@@ -298,7 +325,7 @@ impl PermissionSet {
                 found.extend(
                     equal
                         .map(|entry| entry.permission)
-                        .filter(|at| self.permissions.get(*at as usize).is_some_and(&is_it)),
+                        .filter(|at| self.permissions.get(*at as usize).is_some_and(&mut is_it)),
                 );
             }
         }
@@ -365,7 +392,7 @@ mod tests {
             prop_assert_eq!(set.matching(&segments, &action).to_vec(), scanned);
             for wanted in set.as_slice() {
                 let scanned = set.as_slice().iter().position(|permission| permission.covers(wanted));
-                prop_assert_eq!(set.covering(wanted).map(|at| at as usize), scanned);
+                prop_assert_eq!(set.covering(wanted, &mut usize::MAX.clone()).map(|at| at as usize), scanned);
             }
         }
     }

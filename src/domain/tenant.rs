@@ -8,11 +8,12 @@ use smallvec::SmallVec;
 
 use super::agent::{Agent, AgentSpec, AgentStatus, GracedToken};
 use super::constraint::RegexCache;
-use super::delegation::{Delegation, DelegationProfile, DelegationSpec};
+use super::delegation::{Delegation, DelegationProfile, DelegationSpec, forget_ended, position};
 use super::error::{Code, Error};
 use super::event::{By, Change, Event, Grant, LinkUse, Record};
 use super::id::{AgentId, DelegationId, PolicyId, TenantId, TenantRef};
 use super::key::ApiKey;
+use super::limits::MAX_ENDED_WEIGHT;
 use super::links::LinkIndex;
 use super::policy::{Policy, PolicyProfile};
 use super::policy_index::PolicyIndex;
@@ -23,6 +24,9 @@ use super::slots::Slots;
 use super::text::Slug;
 use super::time::Timestamp;
 use super::usage::Settlements;
+
+/// Delegations are looked through for those to forget whenever so many were made.
+const FORGET_EVERY: u32 = 256;
 
 /// When an event happens: its time and its number in the tenant's journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +87,7 @@ pub struct State {
     pub policies: Vec<Policy>,
     /// What was settled.
     pub settlements: Settlements,
-    /// All its delegations, oldest first. A link's place never changes.
+    /// Its delegations that are not over and the newest of those that are, oldest first. A link's place never changes.
     #[serde(default)]
     pub delegations: Vec<Delegation>,
 }
@@ -142,8 +146,22 @@ impl Tenant {
             tenant.add_to_index(slot);
         }
         tenant.policy_index = PolicyIndex::build(&tenant.state.policies);
+        tenant.renew_links();
         tenant.links = LinkIndex::build(&tenant.state.delegations, tenant.state.at);
         tenant
+    }
+
+    /// Gives the links of an older version's snapshot what replay would: their places, and that a link fell with the
+    /// agent it goes to.
+    fn renew_links(&mut self) {
+        let mut links = std::mem::take(&mut self.state.delegations);
+        for (link, position) in links.iter_mut().zip(0..) {
+            link.place = link.place.max(position);
+            let to = self.agent(link.profile.spec.to).map(|agent| &agent.profile);
+            // Nothing changes a revoked agent, so its last change is its revocation.
+            link.revoked |= to.is_some_and(|to| to.revoked && !link.is_over(to.updated_at));
+        }
+        self.state.delegations = links;
     }
 
     /// A copy of the durable part.
@@ -240,7 +258,7 @@ impl Tenant {
         self.policy_index.about(agent, owner)
     }
 
-    /// All its delegations, oldest first.
+    /// Its delegations that are not over and the newest of those that are, oldest first.
     pub fn delegations(&self) -> &[Delegation] {
         &self.state.delegations
     }
@@ -320,7 +338,7 @@ impl Tenant {
     fn count_delegated(&mut self, grant: &Grant, at: Timestamp) {
         let mut root = None;
         for LinkUse { link, permission } in &grant.links {
-            let Some(link) = self.state.delegations.get_mut(*link as usize) else { return };
+            let Some(link) = self.link_mut(*link) else { return };
             root = Some(link.profile.spec.from);
             if let Some(window) = link.window_mut(*permission) {
                 window.count(at);
@@ -338,30 +356,49 @@ impl Tenant {
             profile.revoked = true;
             profile.updated_at = at;
         });
-        // All of them, not the open ones: what those are may differ after a restart, and a change may not.
-        if let Some(leaving) = self.links.leaving(id) {
-            let standing =
-                leaving.all().iter().filter(|place| self.delegation_at(**place).is_some_and(|link| !link.revoked));
-            self.revoke_links(standing.copied().collect());
-        }
+        // A link to it will never count again either, and would take up a place among those that may be open.
+        let lists = [self.links.leaving(id), self.links.arriving(id)];
+        let links = lists.into_iter().flat_map(|links| self.open_links(links, at)).map(|(place, _)| place);
+        self.revoke_links(links.collect(), at);
     }
 
-    /// Revokes links and all that stand on them.
-    fn revoke_links(&mut self, first: Vec<u32>) {
-        for place in self.links.falling_with(first, &self.state.delegations) {
-            if let Some(link) = self.state.delegations.get_mut(place as usize) {
+    /// Revokes links and all that stand on them. What is over by then stays as it is, so that the cost follows what
+    /// counts.
+    fn revoke_links(&mut self, first: Vec<u32>, at: Timestamp) {
+        for place in self.links.falling_with(first, at, |place| self.delegation_at(place)) {
+            if let Some(at) = position(&self.state.delegations, place)
+                && let Some(link) = self.state.delegations.get_mut(at)
+            {
                 link.revoked = true;
-                self.links.close(place, link);
+                self.links.close(link);
             }
         }
     }
 
+    fn link_mut(&mut self, place: u32) -> Option<&mut Delegation> {
+        let at = position(&self.state.delegations, place)?;
+        self.state.delegations.get_mut(at)
+    }
+
+    /// The next link's place; `None` where there were as many as there are numbers.
+    pub(super) fn next_place(&self) -> Option<u32> {
+        // The newest link is never forgotten.
+        self.state.delegations.last().map_or(Some(0), |newest| newest.place.checked_add(1))
+    }
+
     fn add_link(&mut self, id: DelegationId, spec: DelegationSpec, at: Timestamp) {
-        let below = spec.stands_on.iter().filter_map(|place| self.state.delegations.get(*place as usize));
+        let Some(place) = self.next_place() else { return };
+        // When it is done follows from the events alone, since it changes the state.
+        if place.is_multiple_of(FORGET_EVERY) {
+            self.links.forget(&forget_ended(&mut self.state.delegations, at, MAX_ENDED_WEIGHT));
+        }
+        let below = spec.stands_on.iter().filter_map(|place| self.delegation_at(*place));
         let ends_at = below.filter_map(|link| link.profile.ends_at).chain(spec.expires_at).min();
-        let place = u32::try_from(self.state.delegations.len()).unwrap_or(u32::MAX);
-        self.state.delegations.push(Delegation::new(DelegationProfile { id, spec, ends_at, created_at: at }));
-        self.links.add(place, &self.state.delegations, at);
+        let profile = DelegationProfile { id, spec, ends_at, created_at: at };
+        self.state.delegations.push(Delegation::new(place, profile));
+        if let Some(link) = self.state.delegations.last() {
+            self.links.add(link, &self.state.delegations, at);
+        }
     }
 
     fn change_policy(&mut self, id: PolicyId, change: impl FnOnce(&mut Policy)) {
@@ -420,7 +457,7 @@ impl Tenant {
             Change::AgentRevoked { agent } => self.revoke_agent(*agent, at),
             Change::DelegationCreated { delegation, spec } => self.add_link(*delegation, (**spec).clone(), at),
             Change::DelegationRevoked { delegation, from: _, to: _ } => {
-                self.revoke_links(self.links.place(*delegation).into_iter().collect());
+                self.revoke_links(self.links.place(*delegation).into_iter().collect(), at);
             }
             Change::PolicyCreated { policy, agent, owner, limits, action } => {
                 let place = u32::try_from(self.state.policies.len()).unwrap_or(u32::MAX);

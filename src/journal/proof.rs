@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::chain::{Chain, Checkpoint, genesis};
 use super::frame::{self, Frame};
+use super::recovery::Spot;
 use super::segment::{HEADER, Header, HeaderError, VERSION};
 
 /// Looks at an event that a link does not vouch for, and says what is odd about it, if anything is.
@@ -66,8 +67,8 @@ pub(super) struct Segment<'a> {
     pub bytes: &'a [u8],
     /// Why there are not more.
     pub cut: Option<String>,
-    /// Whether a crash can have left it unfinished: the newest one, not sealed.
-    pub may_be_torn: bool,
+    /// Whether it is certain that what was at a bad spot of it had reached the disk.
+    pub was_on_disk: &'a dyn Fn(Spot) -> bool,
 }
 
 /// What was followed so far.
@@ -86,7 +87,10 @@ pub(super) struct Proof<'o, 'a> {
     before: Option<Vec<u8>>,
     /// Links on the way.
     pub links: u64,
-    /// Bytes behind the last whole frame.
+    /// The last event that a link on the way says is on disk.
+    told: u64,
+    torn: bool,
+    /// Bytes behind the place from which on a crash left nothing that can be followed.
     pub torn_bytes: u64,
 }
 
@@ -94,14 +98,14 @@ pub(super) struct Proof<'o, 'a> {
 #[derive(Default)]
 struct Run {
     /// The first of them, and of those that are odd.
-    first: Option<Spot>,
-    odd: Option<(Spot, String)>,
+    first: Option<Seen>,
+    odd: Option<(Seen, String)>,
     /// The last event before it.
     before: Option<Vec<u8>>,
 }
 
 #[derive(Clone)]
-struct Spot {
+struct Seen {
     file: PathBuf,
     offset: u64,
     seq: u64,
@@ -124,6 +128,8 @@ impl<'o, 'a> Proof<'o, 'a> {
             run: Run::default(),
             before: None,
             links: 0,
+            told: 0,
+            torn: false,
             torn_bytes: 0,
         }
     }
@@ -157,6 +163,11 @@ impl<'o, 'a> Proof<'o, 'a> {
 
     /// Follows the chain through the next segment.
     pub fn segment(&mut self, segment: &Segment<'_>) -> Found {
+        if self.torn {
+            // Nothing says that it, or what came before it, had reached the disk.
+            self.torn_bytes += segment.bytes.len() as u64;
+            return Ok(());
+        }
         if self.chain.is_none() {
             self.expect = segment.first_seq;
             self.first_seq = segment.first_seq;
@@ -181,13 +192,16 @@ impl<'o, 'a> Proof<'o, 'a> {
             return Err(self.fault(FaultKind::Changed, segment, 26, detail));
         }
         self.join(segment, &header)?;
-        self.frames(segment)
+        if self.torn { Ok(()) } else { self.frames(segment) }
     }
 
     /// Goes from the end of one segment to the start of the next.
     fn join(&mut self, segment: &Segment<'_>, header: &Header) -> Found {
         let Some(chain) = &self.chain else { return self.begin(segment, header) };
         if segment.first_seq > self.expect {
+            if self.is_torn(segment, 0) {
+                return Ok(());
+            }
             let mut fault = self.fault(FaultKind::Removed, segment, 0, "the events before this segment are missing");
             fault.last = segment.first_seq - 1;
             return Err(fault);
@@ -242,7 +256,7 @@ impl<'o, 'a> Proof<'o, 'a> {
             };
             match frame {
                 Frame::Event { seq, payload } if seq == self.expect => {
-                    let spot = || Spot {
+                    let spot = || Seen {
                         file: segment.file.to_path_buf(),
                         offset: position as u64,
                         seq,
@@ -270,7 +284,10 @@ impl<'o, 'a> Proof<'o, 'a> {
                     self.expect += 1;
                 }
                 Frame::Event { seq, .. } => return Err(self.out_of_place(segment, position, seq)),
-                Frame::Marker(marker) => self.link_to(segment, position, marker.hash, marker.time_ms)?,
+                Frame::Marker(marker) => {
+                    self.link_to(segment, position, marker.hash, marker.time_ms)?;
+                    self.told = self.told.max(marker.synced_seq);
+                }
             }
             position += length;
         }
@@ -366,13 +383,12 @@ impl<'o, 'a> Proof<'o, 'a> {
 
     /// Whether bad bytes at that place are what a crash leaves of writes it interrupted. If so, they are counted.
     fn is_torn(&mut self, segment: &Segment<'_>, position: usize) -> bool {
-        let rest = segment.bytes.get(position..).unwrap_or_default();
-        let linked = frame::last_marker_at(segment.bytes).is_some_and(|(at, _)| at >= position);
-        let torn = segment.may_be_torn && self.chain.is_some() && !linked;
-        if torn {
-            self.torn_bytes += rest.len() as u64;
+        let spot = Spot { offset: position as u64, next_seq: self.expect, synced_seq: self.told };
+        self.torn = self.chain.is_some() && !(segment.was_on_disk)(spot);
+        if self.torn {
+            self.torn_bytes += segment.bytes.get(position..).unwrap_or_default().len() as u64;
         }
-        torn
+        self.torn
     }
 
     /// Looks at the end: `at_least` is the last event the journal once had for certain.

@@ -9,7 +9,7 @@ use super::chain::{Chain, Checkpoint, genesis};
 use super::folder::Folder;
 use super::frame::{self, Frame, MARKER_FRAME, Marker};
 use super::segment::{HEADER, Header};
-use super::tests::{TENANT, append, fresh, payload, seal, sync};
+use super::tests::{TENANT, append, fresh, payload, recovered, seal, sync};
 use super::writer::JournalOptions;
 use super::{Fault, FaultKind, Inspection, Passage, inspect};
 
@@ -334,6 +334,68 @@ fn what_a_crash_leaves_is_no_fault() {
         fs::write(raw(dir.path(), 20), header).unwrap();
         let found = look(dir.path(), None);
         assert_eq!((found.fault, found.last_seq, found.torn_bytes), (None, 19, length));
+    }
+}
+
+#[test]
+fn a_tail_that_recovery_cuts_accuses_nobody_and_one_that_it_refuses_does() {
+    // The last sync of each is in the first segment, in the second one, or in the third.
+    for synced in [3, 8, 13] {
+        let (dir, mut journal) = fresh(JournalOptions::default());
+        for seq in 1..=13 {
+            append(&mut journal, SIZE);
+            journal.flush().unwrap();
+            if seq == synced {
+                sync(&mut journal, seq as i64);
+            }
+            if seq % 5 == 0 {
+                journal.options.segment_bytes = journal.active.end;
+                journal.rotate_if_due(seq as i64).unwrap();
+                journal.options = JournalOptions::default();
+            }
+        }
+        let link = journal.checkpoint();
+        drop(journal);
+        let segments = Folder::open(dir.path()).unwrap().list().unwrap().segments;
+        assert_eq!(segments.iter().map(|entry| entry.first_seq).collect::<Vec<_>>(), [1, 6, 11]);
+        let (mut cut, mut refused) = (0, 0);
+        for entry in &segments[..] {
+            let path = raw(dir.path(), entry.first_seq);
+            let whole = fs::read(&path).unwrap();
+            // Anywhere, and between frames.
+            let mut lengths: Vec<_> = (0..whole.len()).step_by(29).chain([HEADER]).collect();
+            for frame in frames(&whole) {
+                lengths.push(lengths.last().unwrap() + frame.len());
+            }
+            lengths.pop();
+            for length in lengths {
+                for zeros in [0, whole.len() - length] {
+                    fs::write(&path, [&whole[..length], &vec![0; zeros]].concat()).unwrap();
+                    let found = inspect(dir.path(), None, &mut |_, _| None);
+                    let copy = tempfile::tempdir().unwrap();
+                    for file in segments.iter().map(|entry| raw(dir.path(), entry.first_seq)) {
+                        fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
+                    }
+                    let place = format!("synced {synced}, segment {}, {length} and {zeros} zeros", entry.first_seq);
+                    match (found, recovered(copy.path(), TENANT, 0)) {
+                        (Ok(found), Ok((_, events))) => {
+                            assert_eq!(found.fault, None, "{place}");
+                            // A link that was kept elsewhere says what was on disk once.
+                            let fault = look(dir.path(), Some(link)).fault;
+                            assert_eq!(fault.is_some(), found.last_seq < link.seq, "{place}: {fault:?}");
+                            assert!(found.last_seq >= events.len() as u64, "{place}");
+                            cut += 1;
+                        }
+                        (Ok(Inspection { fault: Some(_), .. }) | Err(_), Err(_)) => refused += 1,
+                        // Only a link is gone, which the next header stands for.
+                        (Ok(Inspection { last_seq: 13, .. }), Err(_)) => {}
+                        (found, recovered) => panic!("{place}: {found:?}, {:?}", recovered.err()),
+                    }
+                }
+            }
+            fs::write(&path, whole).unwrap();
+        }
+        assert!(cut > 0 && refused > 0, "{cut} {refused}");
     }
 }
 

@@ -82,6 +82,43 @@ pub(super) struct Bad {
     pub detail: String,
 }
 
+/// A bad place in a segment.
+#[derive(Clone, Copy)]
+pub(super) struct Spot {
+    pub offset: u64,
+    /// The event that has to come next there.
+    pub next_seq: u64,
+    /// The last event that what comes before it, or a snapshot, says is on disk.
+    pub synced_seq: u64,
+}
+
+/// Whether it is certain that what was at a bad spot had reached the disk, so that no crash can have left it so.
+/// `segments` are that segment, whose bytes are given, and those after it.
+pub(super) fn was_on_disk<E>(
+    segments: &[Entry],
+    bytes: &[u8],
+    spot: Spot,
+    load: &mut dyn FnMut(Entry) -> Result<Vec<u8>, E>,
+) -> Result<bool, E> {
+    let mut synced_seq = spot.synced_seq;
+    let mut certain = false;
+    for (at, &entry) in segments.iter().enumerate() {
+        // A segment is sealed only once it, and all before it, are on disk.
+        certain |= entry.sealed;
+        let marker = match at {
+            0 => frame::last_marker(bytes),
+            _ if entry.raw => frame::last_marker(&load(entry)?),
+            _ => None,
+        };
+        if let Some(marker) = marker {
+            synced_seq = synced_seq.max(marker.synced_seq);
+            let needed = if at == 0 { spot.offset } else { 0 };
+            certain |= marker.synced_offset > needed;
+        }
+    }
+    Ok(certain || spot.next_seq <= synced_seq)
+}
+
 enum Fault {
     Bad(String),
     Fatal(RecoveryError),
@@ -280,28 +317,12 @@ impl Replay<'_, '_> {
 
     /// An error if the bad spot is at or before what was on disk for certain. `bytes` are those of its segment.
     fn judge(&self, bad: &Bad, bytes: &[u8]) -> Result<(), RecoveryError> {
-        let mut synced_seq = self.told.max(self.snapshot_seq);
-        let mut certain = false;
-        for (at, &entry) in self.listing.segments.iter().enumerate().skip(bad.at) {
-            // A segment is sealed only once it, and all before it, are on disk.
-            certain |= entry.sealed;
-            let marker = if at == bad.at {
-                frame::last_marker(bytes)
-            } else if entry.raw {
-                frame::last_marker(&self.load(entry)?)
-            } else {
-                None
-            };
-            if let Some(marker) = marker {
-                synced_seq = synced_seq.max(marker.synced_seq);
-                let needed = if at == bad.at { bad.offset } else { 0 };
-                certain |= marker.synced_offset > needed;
-            }
+        let segments = self.listing.segments.get(bad.at..).unwrap_or_default();
+        let spot = Spot { offset: bad.offset, next_seq: self.expect, synced_seq: self.told.max(self.snapshot_seq) };
+        match was_on_disk(segments, bytes, spot, &mut |entry| self.load(entry))? {
+            true => Err(self.damaged(bad)),
+            false => Ok(()),
         }
-        if certain || self.expect <= synced_seq {
-            return Err(self.damaged(bad));
-        }
-        Ok(())
     }
 
     fn damaged(&self, bad: &Bad) -> RecoveryError {

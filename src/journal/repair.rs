@@ -69,7 +69,9 @@ fn try_reopen(
             return Err(io::Error::other("a sealed segment lacks its closing marker"));
         }
         let older = older.chain([active.first_seq]).collect();
-        let mut journal = Journal::start(folder, tenant, options, older, chain.link(), now_ms)?;
+        // No segment is begun before an event ahead of it, even where the clock was set back.
+        let begun_ms = now_ms.max(chain.link().time_ms);
+        let mut journal = Journal::start(folder, tenant, options, older, chain.link(), begun_ms)?;
         sync_folder(&journal.folder.path)?;
         let entered = journal.active.first_seq();
         journal.sync = SyncState::recovered(found.last_seq, found.last_seq, 0, entered, rotated);

@@ -56,9 +56,12 @@ impl RetentionJob {
             return Ok(None);
         };
         for &(first, next) in &self.candidates {
-            let segment = listing.segments.iter().find(|s| s.first_seq == first);
-            let sealed = segment.is_some_and(|segment| segment.sealed && !segment.raw);
-            if !sealed || next - 1 > *oldest {
+            let Some(segment) = listing.segments.iter().find(|segment| segment.first_seq == first) else {
+                // Gone already: an earlier run did not come to say so.
+                first_kept = Some(next);
+                continue;
+            };
+            if !segment.sealed || segment.raw || next - 1 > *oldest {
                 break;
             }
             match read_header(&self.folder, next)? {
@@ -118,8 +121,33 @@ mod tests {
             assert_eq!(reader.get(2).unwrap(), None);
             assert!(reader.verify().is_ok());
         }
+        assert_eq!(journal.begin_retention(3).run().unwrap(), None, "nothing is left to do");
         journal.close(9).unwrap();
         assert_eq!(recovered(dir.path(), TENANT, 4).unwrap().1.len(), 2);
         assert!(recovered(dir.path(), TENANT, 3).is_err());
+    }
+    #[test]
+    fn a_run_goes_on_where_one_before_it_broke_off() {
+        let (_dir, mut journal) = fresh(JournalOptions { segment_bytes: 1 });
+        for day in 0..4 {
+            append(&mut journal, 10);
+            journal.flush().unwrap();
+            sync(&mut journal, day);
+            journal.rotate_if_due(day + 1).unwrap();
+        }
+        sync(&mut journal, 9);
+        seal(&mut journal);
+        for state in [b"one", b"two"] {
+            append(&mut journal, 10);
+            journal.flush().unwrap();
+            sync(&mut journal, 9);
+            journal.begin_snapshot().run(state).unwrap();
+        }
+        std::fs::remove_file(journal.folder.sealed(1)).unwrap();
+        assert_eq!(journal.begin_retention(3).run().unwrap(), Some(4));
+        journal.finish_retention(4);
+        // All that is old is gone, and nobody said so.
+        std::fs::remove_file(journal.folder.sealed(4)).unwrap();
+        assert_eq!(journal.begin_retention(3).run().unwrap(), Some(5));
     }
 }

@@ -13,10 +13,10 @@ use std::thread;
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 
-use super::seal::SealJob;
+use super::seal::{Packer, SealJob};
 
-/// Segments that may wait for a free core: at 16 MiB each half a gigabyte, which a disk that holds audit trails has.
-const MAX_BACKLOG: usize = 32;
+/// Segments that may wait for a free core: at 16 MiB each one gigabyte, which a disk that holds audit trails has.
+const MAX_BACKLOG: usize = 64;
 
 /// The lowest priority (see `setpriority(2)`): some sixtieth of what other threads get of a busy core.
 const LOWEST_PRIORITY: i32 = 19;
@@ -53,9 +53,17 @@ impl Sealer {
                     // On Linux a thread has a priority of its own. Where it can't be had, the usual one does.
                     let _ = setpriority_process(Some(gettid()), LOWEST_PRIORITY);
                 }
-                while let Some((job, done)) = queue.next(if patient { 0 } else { MAX_BACKLOG }) {
-                    // A defect costs the segment its compression, not all tenants theirs.
-                    let _ = catch_unwind(AssertUnwindSafe(|| done(job.run())));
+                let spare = if patient { 0 } else { MAX_BACKLOG };
+                while let Some(mut next) = queue.next(spare) {
+                    let mut packer = Packer::default();
+                    loop {
+                        let (job, done) = next;
+                        // A defect costs the segment its compression, not all tenants theirs.
+                        let _ = catch_unwind(AssertUnwindSafe(|| done(job.run_with(&mut packer))));
+                        // While nothing waits, nothing is held.
+                        let Some(following) = queue.try_next(spare) else { break };
+                        next = following;
+                    }
                 }
             })?;
         }
@@ -73,6 +81,12 @@ impl Sealer {
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The oldest job, where more than `spare` wait now.
+    fn try_next(&self, spare: usize) -> Option<(SealJob, Done)> {
+        let mut state = self.lock();
+        if state.ended || state.jobs.len() <= spare { None } else { state.jobs.pop_front() }
     }
 
     /// The oldest job, once more than `spare` wait. `None` at the end.

@@ -1,5 +1,6 @@
 //! Checking a tenant's hash chain from end to end, and against a link that was kept elsewhere.
 
+use std::cell::Cell;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use super::error::invalid;
 use super::folder::{Entry, Folder};
 use super::proof::{Fault, Odd, Passage, Proof, Segment};
 use super::reader::JournalReader;
+use super::recovery::{Spot, was_on_disk};
 use super::segment::{HEADER, Header};
 
 /// What a look at a tenant's folder found.
@@ -28,7 +30,7 @@ pub struct Inspection {
     pub link: Checkpoint,
     /// How the chain stands to the link that was kept.
     pub passage: Passage,
-    /// Bytes at the end that are no whole event: what a crash leaves.
+    /// Bytes at the end that are no whole event, or behind one that is not there: what a crash leaves.
     pub torn_bytes: u64,
     /// The first thing that is wrong.
     pub fault: Option<Fault>,
@@ -44,7 +46,10 @@ pub fn inspect(folder: &Path, kept: Option<Checkpoint>, odd: &mut Odd<'_>) -> io
     let folder = Folder::open(folder)?;
     let listing = folder.list()?;
     let none = || io::Error::new(io::ErrorKind::NotFound, format!("{} holds no journal", folder.path.display()));
-    let (newest, oldest) = (listing.segments.last().ok_or_else(none)?, listing.segments.first().ok_or_else(none)?);
+    let oldest = listing.segments.first().ok_or_else(none)?;
+    // A snapshot is written, and a checkpoint told, only once the journal is on disk up to its event.
+    let snapshot_seq = listing.snapshots.last().copied().unwrap_or(0);
+    let certain_seq = kept.map_or(0, |kept| kept.seq).max(snapshot_seq);
     let mut tenant = None;
     for &entry in &listing.segments {
         let (bytes, _) = read_what_is_there(&folder, entry)?;
@@ -58,12 +63,26 @@ pub fn inspect(folder: &Path, kept: Option<Checkpoint>, odd: &mut Odd<'_>) -> io
     let mut proof = Proof::new(tenant, kept, odd);
     let mut end = (PathBuf::new(), 0);
     let mut fault = None;
-    for &entry in &listing.segments {
+    let unread = Cell::new(None);
+    for (at, &entry) in listing.segments.iter().enumerate() {
         let file = folder.current(entry);
         let (bytes, cut) = read_what_is_there(&folder, entry)?;
-        let may_be_torn = entry.raw && entry.first_seq == newest.first_seq;
+        // What recovery takes for a torn tail, and cuts, is no sign of tampering.
+        let was_on_disk = |spot: Spot| {
+            let spot = Spot { synced_seq: spot.synced_seq.max(certain_seq), ..spot };
+            let rest = listing.segments.get(at..).unwrap_or_default();
+            let judged = was_on_disk(rest, &bytes, spot, &mut |entry| Ok(read_what_is_there(&folder, entry)?.0));
+            judged.unwrap_or_else(|problem: io::Error| {
+                unread.set(Some(problem));
+                true
+            })
+        };
+        let first_seq = entry.first_seq;
         let followed =
-            proof.segment(&Segment { file: &file, first_seq: entry.first_seq, bytes: &bytes, cut, may_be_torn });
+            proof.segment(&Segment { file: &file, first_seq, bytes: &bytes, cut, was_on_disk: &was_on_disk });
+        if let Some(problem) = unread.take() {
+            return Err(problem);
+        }
         end = (file, bytes.len() as u64);
         if let Err(found) = followed {
             fault = Some(*found);
@@ -71,9 +90,7 @@ pub fn inspect(folder: &Path, kept: Option<Checkpoint>, odd: &mut Odd<'_>) -> io
         }
     }
     if fault.is_none() {
-        // A snapshot is written only once the journal is on disk up to its event.
-        let at_least = listing.snapshots.last().copied().unwrap_or(0);
-        fault = proof.finish(&end.0, end.1, at_least).err().map(|found| *found);
+        fault = proof.finish(&end.0, end.1, snapshot_seq).err().map(|found| *found);
     }
     Ok(Inspection {
         tenant,
@@ -114,14 +131,14 @@ impl JournalReader {
         for (at, &first_seq) in self.older.iter().enumerate() {
             let Some(bytes) = self.read_older(at, first_seq)? else { continue };
             let file = self.folder.raw(first_seq);
-            let segment = Segment { file: &file, first_seq, bytes: &bytes, cut: None, may_be_torn: false };
+            let segment = Segment { file: &file, first_seq, bytes: &bytes, cut: None, was_on_disk: &|_| true };
             proof.segment(&segment).map_err(found)?;
         }
         let first_seq = self.active.first_seq;
         let file = self.folder.raw(first_seq);
         let mut bytes = vec![0; self.end as usize];
         self.active.file().read_exact_at(&mut bytes, 0)?;
-        let segment = Segment { file: &file, first_seq, bytes: &bytes, cut: None, may_be_torn: false };
+        let segment = Segment { file: &file, first_seq, bytes: &bytes, cut: None, was_on_disk: &|_| true };
         proof.segment(&segment).map_err(found)?;
         proof.link().ok_or_else(|| invalid(&file, HEADER as u64, "there is no journal segment"))
     }

@@ -3,7 +3,8 @@
 use super::export::{Export, ExportFormat};
 use super::follow::{AuditStream, WriteEntry};
 use super::lists::bad_cursor;
-use super::trail::Newest;
+use super::newest::{Entries, Newest, Unread};
+use super::trail::unreadable;
 use super::{Kavach, Page, ask};
 use crate::actors::Route;
 use crate::actors::checkpoint::TakeCheckpoint;
@@ -44,24 +45,36 @@ impl Audit<'_> {
             None => None,
         };
         let selection = self.0.tenants_in_filter(tenant.as_ref())?;
-        let credential = self.0.credential;
+        let (credential, only) = (self.0.credential, selection.only());
         let trails = self.0.gather(selection, |reply| OpenAudit { credential, reply }).await?;
         let limit = limit.unwrap_or(DEFAULT_AUDIT_PAGE);
         // One more than asked for tells whether there is a next page.
         let wanted = offset.saturating_add(limit).saturating_add(1);
-        let mut query = Newest::new(trails.items, filter, before, wanted);
-        let mut entries = loop {
-            let step = move || Ok((query.step()?, query));
-            match self.0.read_trail(step).await? {
-                (true, query) => break query.entries(),
-                (false, rest) => query = rest,
+        let mut newest = Newest::new(trails.items, Unread::new(only.is_none()), filter, before, wanted);
+        let mut found = loop {
+            let step = move || Ok((newest.step()?, newest));
+            match self.0.read_trail(only, step).await? {
+                (true, newest) => break newest.found(),
+                (false, rest) => newest = rest,
             }
         };
-        let more = entries.len() >= wanted;
-        entries.truncate(offset.saturating_add(limit));
-        entries.drain(..offset.min(entries.len()));
-        let next = entries.last().filter(|_| more).map(|entry| entry.id.to_string());
-        Ok(Page { items: entries, next, missing: trails.missing })
+        let more = found.ids.len() >= wanted;
+        found.ids.truncate(offset.saturating_add(limit));
+        found.ids.drain(..offset.min(found.ids.len()));
+        let next = found.ids.last().filter(|_| more).map(ToString::to_string);
+        let _place = self.0.core.audit.pages.take(self.0.party(only)).await.map_err(unreadable)?;
+        let mut page = Entries::new(found);
+        let (items, unread) = loop {
+            let step = move || Ok((page.step()?, page));
+            match self.0.read_trail(only, step).await? {
+                (true, page) => break page.made(),
+                (false, rest) => page = rest,
+            }
+        };
+        let mut missing = trails.missing;
+        // One that was erased meanwhile is missed by nobody.
+        missing.extend(unread.into_tenants().into_iter().filter(|tenant| self.0.is_there(*tenant)));
+        Ok(Page { items, next, missing })
     }
 
     /// One entry.
@@ -77,7 +90,7 @@ impl Audit<'_> {
         let tenant = route.id;
         let look =
             move || trail.look_up(wanted, |at, event| AuditEntry::of(tenant, Moment { at, seq: wanted.seq() }, event));
-        self.0.read_trail(look).await?.ok_or_else(unknown)
+        self.0.read_trail(Some(tenant), look).await?.ok_or_else(unknown)
     }
 
     /// All entries that the filter asks for, oldest first, in that format; tenants one after the other.
@@ -91,11 +104,8 @@ impl Audit<'_> {
         format: ExportFormat,
     ) -> Result<Export, Error> {
         let one = self.one_tenant(tenant)?;
-        let slot = self.0.core.audit.exports.take(one.as_ref().map(|route| route.id))?;
-        let all = one.is_none();
-        // Not one is left out silently, for then the export would not be all there is.
-        let routes = one.map_or_else(|| self.0.core.routes.all(), |route| vec![route]);
-        Ok(Export::new(self.0.clone(), filter, routes, all, format, slot))
+        let slot = self.0.core.audit.exports.take(self.0.party(one.as_ref().map(|route| route.id)))?;
+        Ok(Export::new(self.0.clone(), filter, one, format, slot))
     }
 
     /// Entries that the filter asks for as they are made, and before that those since `filter.since`, or after
@@ -111,7 +121,7 @@ impl Audit<'_> {
         write: WriteEntry,
     ) -> Result<AuditStream, Error> {
         let one = self.one_tenant(tenant)?;
-        let slot = self.0.core.audit.streams.take(one.as_ref().map(|route| route.id))?;
+        let slot = self.0.core.audit.streams.take(self.0.party(one.as_ref().map(|route| route.id)))?;
         AuditStream::open(self.0.clone(), one.as_ref(), filter, last, write, slot).await
     }
 

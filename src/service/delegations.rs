@@ -32,7 +32,7 @@ impl Delegations<'_> {
         self.0.execute(&route, command).await?.ok_or_else(super::lost)
     }
 
-    /// Delegations in the order in which they were made, whatever their status.
+    /// Delegations in the order in which they were made, whatever their status, but for those that were over long ago.
     ///
     /// # Errors
     /// `TENANT_NOT_FOUND`, `INVALID_QUERY` for a cursor that is none.

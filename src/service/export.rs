@@ -7,19 +7,30 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::trail::{Oldest, Start};
+use super::kept::Kept;
+use super::trail::{Oldest, Start, unreadable};
 use super::{Kavach, ask};
-use crate::actors::Route;
 use crate::actors::desk::Slot;
 use crate::actors::messages::OpenAudit;
-use crate::domain::{AuditEntry, AuditFilter, Code, Error};
+use crate::actors::{Phase, Route};
+use crate::domain::{AuditEntry, AuditFilter, Code, Error, TenantId};
 
 /// Bytes of an export that are made at a time: what one connection takes in a few writes.
 const CHUNK_BYTES: usize = 128 * 1024;
+
+/// How often a tenant that can't answer is asked again before an export under way breaks off: for half a minute.
+const TRIES: usize = 60;
+/// How long it is left alone each time.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// How long an export waits until its client takes what comes next. A client that reads a few kilobytes a second makes
+/// room in time for more.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How an export is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -34,46 +45,47 @@ pub enum ExportFormat {
     Csv,
 }
 
-/// An export under way.
+/// An export under way. One whose next bytes nobody asks for ends, and gives its place back.
 pub struct Export {
     subject: String,
-    kavach: Kavach,
-    filter: Arc<AuditFilter>,
-    /// Tenants whose turn has not come.
-    routes: VecDeque<Route>,
-    /// Whether it is of all tenants, and may do without one that is erased meanwhile.
-    all: bool,
+    patience: Duration,
     /// `None` once the export has ended.
-    writer: Option<Writer>,
-    reading: Option<Oldest>,
-    _slot: Slot,
+    under_way: Option<Kept<UnderWay>>,
 }
 
 impl Export {
     pub(super) fn new(
         kavach: Kavach,
         filter: AuditFilter,
-        routes: Vec<Route>,
-        all: bool,
+        only: Option<Route>,
         format: ExportFormat,
         slot: Slot,
     ) -> Self {
-        let writer = Some(Writer::new(format));
-        let subject = match routes.first().filter(|_| !all) {
+        let subject = match &only {
             None => "all".to_owned(),
             Some(Route { slug: Some(slug), .. }) => slug.to_string(),
             Some(route) => route.id.folder_name(),
         };
-        Self {
-            subject,
+        let tenant = only.as_ref().map(|route| route.id);
+        // Not one is left out silently, for then the export would not be all there is.
+        let routes = only.map_or_else(|| kavach.core.routes.all(), |route| vec![route]);
+        let under_way = UnderWay {
             kavach,
             filter: Arc::new(filter),
             routes: routes.into(),
-            all,
-            writer,
+            only: tenant,
+            writer: Some(Writer::new(format)),
             reading: None,
             _slot: slot,
-        }
+        };
+        Self { subject, patience: PATIENCE, under_way: Some(Kept::new(under_way, PATIENCE)) }
+    }
+
+    /// The same export with another time after which nobody is waited for.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Whose trail it is: a tenant's slug, its id where it has none, `default` or `all`.
@@ -84,8 +96,33 @@ impl Export {
     /// The next bytes; `None` at the end. After an error there is no more: what came is not the whole.
     ///
     /// # Errors
-    /// A tenant's trail can't be read, or the caller's key is no longer good.
+    /// A tenant's trail can't be read, the caller's key is no longer good, or nobody asked for too long.
     pub async fn next(&mut self) -> Option<Result<Vec<u8>, Error>> {
+        let Some(mut under_way) = self.under_way.take()?.take() else { return Some(Err(given_up())) };
+        let next = under_way.next().await;
+        if matches!(next, Some(Ok(_))) {
+            self.under_way = Some(Kept::new(under_way, self.patience));
+        }
+        next
+    }
+}
+
+/// What an export holds while its client takes its time.
+struct UnderWay {
+    kavach: Kavach,
+    filter: Arc<AuditFilter>,
+    /// Tenants whose turn has not come.
+    routes: VecDeque<Route>,
+    /// The only tenant it is of; `None` is all of them, and it may do without one that is erased meanwhile.
+    only: Option<TenantId>,
+    /// `None` once all was given.
+    writer: Option<Writer>,
+    reading: Option<Oldest>,
+    _slot: Slot,
+}
+
+impl UnderWay {
+    async fn next(&mut self) -> Option<Result<Vec<u8>, Error>> {
         // Whatever ends this early leaves no writer behind, so that nothing is taken for the end.
         let mut writer = self.writer.take()?;
         loop {
@@ -97,26 +134,50 @@ impl Export {
                     Err(error) => return Some(Err(error)),
                 },
             };
+            match self.check_reader(&reading).await {
+                Ok(()) => {}
+                // Of all tenants, one that is erased is missed by nobody.
+                Err(error) if self.only.is_none() && error.code() == Code::TenantNotFound => continue,
+                Err(error) => return Some(Err(error)),
+            }
             let step = move || {
                 let (mut reading, mut writer) = (reading, writer);
                 let ended = reading.step(&mut |entry| {
                     writer.put(entry)?;
                     Ok(if writer.len() >= CHUNK_BYTES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-                })?;
-                Ok(((!ended).then_some(reading), writer))
+                });
+                Ok((ended, reading, writer))
             };
-            writer = match self.kavach.read_trail(step).await {
-                Ok((reading, writer)) => {
-                    self.reading = reading;
-                    writer
-                }
+            let (ended, reading, rest) = match self.kavach.read_trail(self.only, step).await {
+                Ok(read) => read,
                 Err(error) => return Some(Err(error)),
             };
+            writer = rest;
+            match ended {
+                Ok(true) => {}
+                Ok(false) => self.reading = Some(reading),
+                Err(_) if self.only.is_none() && !self.kavach.is_there(reading.tenant()) => {}
+                Err(problem) => return Some(Err(unreadable(problem))),
+            }
             if writer.len() >= CHUNK_BYTES {
                 let bytes = writer.take().map_err(|_| unwritable());
                 self.writer = bytes.is_ok().then_some(writer);
                 return Some(bytes);
             }
+        }
+    }
+
+    /// Whether the caller may read on. A tenant that can't answer for a moment does not end a long export.
+    async fn check_reader(&self, reading: &Oldest) -> Result<(), Error> {
+        let mut tries = TRIES;
+        loop {
+            match self.kavach.check_reader(reading.tenant()).await {
+                Err(error) if error.code().status() == 503 && tries > 0 && self.kavach.phase() == Phase::Ready => {
+                    tries -= 1;
+                }
+                outcome => return outcome,
+            }
+            tokio::time::sleep(RETRY).await;
         }
     }
 
@@ -127,12 +188,19 @@ impl Export {
             let route = self.kavach.core.routes.with(route.id.tag(), Route::clone).unwrap_or(route);
             match ask(&route, |reply| OpenAudit { credential, reply }).await {
                 Ok(trail) => return Ok(Some(Oldest::new(trail, Arc::clone(&self.filter), Start::Oldest))),
-                Err(error) if self.all && error.code() == Code::TenantNotFound => {}
+                Err(error) if self.only.is_none() && error.code() == Code::TenantNotFound => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(None)
     }
+}
+
+fn given_up() -> Error {
+    Error::new(
+        Code::TooManyStreams,
+        "nobody took what came next of the export for minutes, so its place was given back",
+    )
 }
 
 fn unwritable() -> Error {
@@ -310,4 +378,44 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 19]> {
         text(by),
         timestamp.to_string(),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{AgentId, Request, TenantTag, Timestamp};
+    use crate::{App, Settings};
+
+    #[test]
+    fn an_export_that_nobody_reads_on_gives_its_place_back_and_does_not_look_whole() {
+        actix_rt::System::new().block_on(stalled_exports());
+    }
+
+    async fn stalled_exports() {
+        let folder = tempfile::tempdir().unwrap();
+        let app = App::open(&Settings::new(folder.path())).await.unwrap();
+        let kavach = app.kavach();
+        let unknown = AgentId::derive(Timestamp::default(), 7, TenantTag(0));
+        let resource = format!("docs:{}", "x".repeat(500));
+        for _ in 0..2 * CHUNK_BYTES / 500 {
+            kavach.authorize(Request::new("read", &resource).unwrap().for_agent(unknown)).await.unwrap();
+        }
+        let export = || kavach.audit().export(None, AuditFilter::default(), ExportFormat::Ndjson);
+        let (mut patient, stalled) = (export().unwrap(), export().unwrap());
+        assert_eq!(export().err().map(|error| error.code()), Some(Code::TooManyStreams));
+        let mut whole = patient.next().await.unwrap().unwrap();
+        let mut stalled = stalled.with_patience(Duration::from_millis(1));
+        assert!(stalled.next().await.unwrap().unwrap().len() >= CHUNK_BYTES);
+        while let Err(error) = export() {
+            assert_eq!(error.code(), Code::TooManyStreams);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(stalled.next().await.unwrap().unwrap_err().code(), Code::TooManyStreams);
+        assert!(stalled.next().await.is_none());
+        while let Some(bytes) = patient.next().await {
+            whole.extend(bytes.unwrap());
+        }
+        assert_eq!(whole.iter().filter(|byte| **byte == b'\n').count(), 2 * CHUNK_BYTES / 500);
+        app.close().await;
+    }
 }

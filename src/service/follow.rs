@@ -10,15 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::error;
 
+use super::resume::Resume;
 use super::trail::{Oldest, Start};
 use super::{Kavach, ask};
 use crate::actors::Route;
 use crate::actors::core::now;
 use crate::actors::desk::Slot;
-use crate::actors::messages::OpenAudit;
+use crate::actors::messages::{AuditTrail, OpenAudit};
 use crate::actors::news::Follower;
-use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Error, TenantTag};
+use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Error, TenantId, TenantTag};
 
 /// Silence after which a stream says that it is still there: below the minute after which proxies give up.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -29,15 +31,12 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Bytes of a stream that are made at a time. A stream far behind reads a whole segment anew for each: with a
 /// sixteenth of one at a time it still gets tens of megabytes a second.
 const CHUNK_BYTES: usize = 512 * 1024;
-/// With several tenants, how far before the last entry a stream goes on: flushes of two tenants may come in another
-/// order than their entries.
-const OVERLAP_MS: i64 = 5_000;
-
 /// How long after its `until` a stream ends: what was decided before may still be on its way to the disk.
 const GRACE_MS: i64 = 2_000;
 
-/// How an entry is written.
-pub type WriteEntry = fn(&mut Vec<u8>, &AuditEntry) -> io::Result<()>;
+/// How an entry is written. The last argument says whether a client can go on from it, by its id, once the stream has
+/// broken off: where it can't, an earlier one it was told of still holds.
+pub type WriteEntry = fn(&mut Vec<u8>, &AuditEntry, bool) -> io::Result<()>;
 
 /// A live stream.
 pub struct AuditStream {
@@ -45,8 +44,9 @@ pub struct AuditStream {
     filter: Arc<AuditFilter>,
     write: WriteEntry,
     follower: Follower,
-    /// Whether it is of all tenants, and goes on without one that is erased.
-    all: bool,
+    /// The only tenant it follows; `None` is all of them, and it goes on without one that is erased.
+    only: Option<TenantId>,
+    resume: Resume,
     /// The last event looked at, of each tenant that had any.
     reached: HashMap<TenantTag, u64>,
     /// Tenants with something to read, and where to begin where nothing was read yet.
@@ -87,7 +87,8 @@ impl AuditStream {
             filter: Arc::new(filter),
             write,
             follower,
-            all: only.is_none(),
+            only: only.map(|route| route.id),
+            resume: Resume::in_order(),
             reached: HashMap::new(),
             waiting: BTreeMap::new(),
             postponed: BTreeMap::new(),
@@ -116,17 +117,28 @@ impl AuditStream {
         let trail = ask(route, |reply| OpenAudit { credential, reply }).await?;
         let last = trail.reader.last_seq();
         let start = match (resume, self.filter.since) {
-            (Some(id), _) => Start::After(id.seq().min(last)),
+            (Some(id), _) if id.seq() <= last => Start::After(id.seq()),
+            // The trail was set back since, to an older copy: that number is no place in it any more.
+            (Some(id), _) => Start::At(Resume::overlap(id)),
             (None, Some(since)) => Start::At(since),
             (None, None) => Start::After(last),
         };
-        self.reading = Some((tag, Oldest::new(trail, Arc::clone(&self.filter), start)));
+        self.reading = Some((tag, self.read_from(trail, start)));
         Ok(())
     }
 
+    fn read_from(&self, trail: AuditTrail, start: Start) -> Oldest {
+        // A client may take its time, and there may be hundreds.
+        Oldest::new(trail, Arc::clone(&self.filter), start).resting()
+    }
+
     fn start_all(&mut self, resume: Option<AuditId>) {
-        let overlap = resume.map(|id| id.time().plus_millis(-OVERLAP_MS));
-        if let Some(time) = overlap.max(self.filter.since) {
+        let start = resume.map(Resume::overlap).max(self.filter.since);
+        self.resume = Resume::from(start.unwrap_or_default(), resume);
+        if start.is_none() {
+            self.resume.shown_before(now());
+        }
+        if let Some(time) = start {
             let routes = self.kavach.core.routes.all();
             self.waiting = routes.iter().map(|route| (route.id.tag(), Start::At(time))).collect();
         }
@@ -158,11 +170,23 @@ impl AuditStream {
                 return Some(Ok(News::StillHere));
             }
             if let Some((tag, reading)) = self.reading.take() {
+                if let Err(error) = self.kavach.check_reader(reading.tenant()).await {
+                    if self.set_back(tag, reading.rest_start(), &error) {
+                        continue;
+                    }
+                    return None;
+                }
+                let (tenant, last) = (reading.tenant(), reading.last_seq());
                 match self.read_on(tag, reading).await {
                     Ok(bytes) if bytes.is_empty() => continue,
                     Ok(bytes) => {
                         self.last_sign = Instant::now();
                         return Some(Ok(News::Entries(bytes)));
+                    }
+                    Err(_) if self.only.is_none() => {
+                        error!(%tenant, last, "a stream goes on after the last entry of an audit trail that can't be read");
+                        self.reached.insert(tag, last);
+                        continue;
                     }
                     Err(error) => return Some(Err(error)),
                 }
@@ -184,7 +208,10 @@ impl AuditStream {
             let next_try = (!self.postponed.is_empty()).then_some(self.next_try);
             let wake = [last_call, next_try].into_iter().flatten().fold(silence_ends, Instant::min);
             match tokio::time::timeout_at(wake, self.follower.heard()).await {
-                Ok(Some(heard)) => {
+                Ok(Some((heard, since))) => {
+                    if self.postponed.is_empty() {
+                        self.resume.shown_before(since);
+                    }
                     for (tag, last_old) in heard {
                         // Whoever waits already has an earlier place to begin at.
                         if !self.postponed.contains_key(&tag) {
@@ -205,18 +232,17 @@ impl AuditStream {
     }
 
     async fn read_on(&mut self, tag: TenantTag, reading: Oldest) -> Result<Vec<u8>, Error> {
-        let write = self.write;
+        let (write, resume) = (self.write, self.resume);
         let step = move || {
-            let (mut reading, mut bytes) = (reading, Vec::new());
+            let (mut reading, mut bytes, mut resume) = (reading, Vec::new(), resume);
             let ended = reading.step(&mut |entry| {
-                write(&mut bytes, entry)?;
+                write(&mut bytes, entry, resume.allows(entry.id))?;
                 Ok(if bytes.len() >= CHUNK_BYTES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             })?;
-            // A client may take its time, and there may be hundreds.
-            reading.rest();
-            Ok((ended, reading, bytes))
+            Ok((ended, reading, bytes, resume))
         };
-        let (ended, reading, bytes) = self.kavach.read_trail(step).await?;
+        let (ended, reading, bytes, resume) = self.kavach.read_trail(self.only, step).await?;
+        self.resume = resume;
         self.reached.insert(tag, reading.reached());
         if !ended {
             self.reading = Some((tag, reading));
@@ -230,29 +256,41 @@ impl AuditStream {
         if self.waiting.is_empty() {
             self.next_look = Instant::now() + PAUSE;
         }
-        let start = self.reached.get(&tag).map_or(start, |seq| Start::After(*seq));
         let credential = self.kavach.credential;
-        let opened = match self.kavach.core.routes.with(tag, Route::clone) {
+        let route = self.kavach.core.routes.with(tag, Route::clone);
+        let opened = match route.filter(|route| self.only.is_none_or(|only| only == route.id)) {
             Some(route) => ask(&route, |reply| OpenAudit { credential, reply }).await,
             None => Err(Error::new(Code::TenantNotFound, "the tenant was erased")),
         };
         match opened {
             Ok(trail) => {
-                self.reading = Some((tag, Oldest::new(trail, Arc::clone(&self.filter), start)));
+                // What a client saw last, or this stream, may be past the end of a trail that was set back since.
+                let last = trail.reader.last_seq();
+                let start = match self.reached.get(&tag) {
+                    Some(reached) if *reached <= last => Start::After(*reached),
+                    _ => start,
+                };
+                self.reading = Some((tag, self.read_from(trail, start)));
                 true
             }
-            Err(error) => match error.code() {
-                Code::TenantUnavailable | Code::Overloaded | Code::StorageUnavailable => {
-                    self.postponed.insert(tag, start);
-                    self.next_try = Instant::now() + RETRY;
-                    true
-                }
-                Code::TenantNotFound if self.all => {
-                    self.reached.remove(&tag);
-                    true
-                }
-                _ => false,
-            },
+            Err(error) => self.set_back(tag, start, &error),
+        }
+    }
+
+    /// What becomes of a tenant that can't be read on from there. `false` ends the stream.
+    fn set_back(&mut self, tag: TenantTag, start: Start, error: &Error) -> bool {
+        match error.code() {
+            // Where it is the server that ends, the follower is told so.
+            code if code.status() == 503 => {
+                self.postponed.insert(tag, start);
+                self.next_try = Instant::now() + RETRY;
+                true
+            }
+            Code::TenantNotFound if self.only.is_none() => {
+                self.reached.remove(&tag);
+                true
+            }
+            _ => false,
         }
     }
 }
@@ -263,7 +301,7 @@ mod tests {
     use crate::domain::{Request, Timestamp};
     use crate::{App, Settings};
 
-    fn write(bytes: &mut Vec<u8>, entry: &AuditEntry) -> io::Result<()> {
+    fn write(bytes: &mut Vec<u8>, entry: &AuditEntry, _: bool) -> io::Result<()> {
         bytes.extend_from_slice(entry.action.as_bytes());
         bytes.push(b' ');
         Ok(())

@@ -77,6 +77,11 @@ impl Selection {
     pub fn one(route: Route) -> Self {
         Self { routes: vec![route], all: false }
     }
+
+    /// The one tenant it is about; `None` where it is all of them.
+    pub fn only(&self) -> Option<TenantId> {
+        self.routes.first().filter(|_| !self.all).map(|route| route.id)
+    }
 }
 
 /// What several tenants answered, and which did not.

@@ -10,8 +10,11 @@ mod authorize;
 mod delegations;
 mod export;
 mod follow;
+mod kept;
 mod lists;
+mod newest;
 mod policies;
+mod resume;
 mod tenants;
 mod trail;
 mod usage;
@@ -172,8 +175,7 @@ impl Kavach {
             return Err(invalid_token());
         };
         self.check_phase()?;
-        let is_there =
-            |route: &Route| route.id == id && !matches!(&route.actor, Err(down) if down.code == Code::TenantNotFound);
+        let is_there = |route: &Route| route.id == id && !route.is_being_erased();
         self.core.routes.with(id.tag(), |route| is_there(route).then(|| f(route))).flatten().ok_or_else(invalid_token)
     }
 

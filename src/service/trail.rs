@@ -1,11 +1,10 @@
 //! Reading tenants' journals as audit trails, in steps of a few milliseconds on threads that serve no calls.
 //!
 //! A step holds one of a few permits ([`AuditDesk::readers`]), which are given out in turn: however far back somebody
-//! reads, decisions keep their cores and short reads get through.
+//! reads, and however often, decisions keep their cores and others' short reads get through.
 //!
 //! [`AuditDesk::readers`]: crate::actors::desk::AuditDesk::readers
 
-use std::cmp::Reverse;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -13,22 +12,26 @@ use std::sync::Arc;
 use actix_rt::task::spawn_blocking;
 use tracing::error;
 
-use super::Kavach;
-use crate::actors::messages::AuditTrail;
-use crate::domain::tenant::Moment;
-use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Error, Event, Timestamp};
+use super::{Kavach, ask};
+use crate::actors::Route;
+use crate::actors::messages::{AuditTrail, Verify};
+use crate::actors::routes::unknown_tenant;
+use crate::actors::turns::Party;
+use crate::domain::tenant::{Caller, Moment};
+use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, Event, TenantId, TenantRef, Timestamp};
 use crate::journal::{Walk, codec};
 
 /// Events looked at in one step: a few milliseconds' work.
-const STEP_EVENTS: usize = 8_192;
+pub(super) const STEP_EVENTS: usize = 8_192;
 
 impl Kavach {
-    /// Runs one step of reading.
+    /// Runs one step of reading that tenant's trail; `None` is a read of all of them.
     pub(super) async fn read_trail<T: Send + 'static>(
         &self,
+        tenant: Option<TenantId>,
         step: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let permit = Arc::clone(&self.core.audit.readers).acquire_owned().await.map_err(unreadable)?;
+        let permit = self.core.audit.readers.take(self.party(tenant)).await.map_err(unreadable)?;
         let read = spawn_blocking(move || {
             let read = step();
             // Not before: whoever waited for this may be gone while it still runs.
@@ -37,14 +40,45 @@ impl Kavach {
         });
         read.await.map_err(unreadable)?.map_err(unreadable)
     }
+
+    /// Whether the caller may still read that tenant's trail. One that was opened is a view of files, which outlives
+    /// the key and the tenant: whoever reads on for long has to ask.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `INVALID_TOKEN`, or the tenant can't answer.
+    pub(super) async fn check_reader(&self, tenant: TenantId) -> Result<(), Error> {
+        let route = self.core.routes.with(tenant.tag(), Route::clone);
+        let route = route.filter(|route| route.id == tenant && !route.is_being_erased());
+        let route = route.ok_or_else(|| unknown_tenant(&TenantRef::Id(tenant)))?;
+        match self.credential {
+            // The files can be read while the tenant has no actor.
+            Credential::Operator(_) => self.check_operator_key(),
+            credential @ (Credential::TenantKey(..) | Credential::AgentToken(..)) => {
+                ask(&route, |reply| Verify { credential, reply }).await.and_then(Caller::as_author).map(drop)
+            }
+        }
+    }
 }
 
-fn unreadable(problem: impl std::fmt::Display) -> Error {
+impl Kavach {
+    /// On whose behalf that tenant's trail is read, or all of them.
+    pub(super) fn party(&self, tenant: Option<TenantId>) -> Party {
+        Party { operator: matches!(self.credential, Credential::Operator(_)), tenant }
+    }
+
+    /// Whether that tenant is there, and not being erased.
+    pub(super) fn is_there(&self, tenant: TenantId) -> bool {
+        let is_it = |route: &Route| route.id == tenant && !route.is_being_erased();
+        self.core.routes.with(tenant.tag(), is_it).unwrap_or(false)
+    }
+}
+
+pub(super) fn unreadable(problem: impl std::fmt::Display) -> Error {
     error!(%problem, "an audit trail could not be read");
     Error::new(Code::TenantUnavailable, "the audit trail can't be read; the server's log says why")
 }
 
-fn decode(bytes: &[u8]) -> io::Result<(Timestamp, Event<'_>)> {
+pub(super) fn decode(bytes: &[u8]) -> io::Result<(Timestamp, Event<'_>)> {
     codec::decode_event(bytes).map_err(|problem| io::Error::new(io::ErrorKind::InvalidData, problem))
 }
 
@@ -61,80 +95,6 @@ impl AuditTrail {
         let is_it = AuditId::derive(at, id.seq(), self.tenant.tag()) == id;
         let is_kept = self.horizon.is_none_or(|horizon| at >= horizon);
         Ok((is_it && is_kept).then(|| look(at, &event)))
-    }
-}
-
-/// The newest entries of some trails: a query under way.
-pub(super) struct Newest {
-    trails: Vec<AuditTrail>,
-    filter: AuditFilter,
-    before: Option<AuditId>,
-    most: usize,
-    /// How far the last of the trails was read.
-    before_seq: Option<u64>,
-    /// Of all trails read so far, newest first but for those of the one being read.
-    entries: Vec<AuditEntry>,
-    /// Of those, the ones from the trail being read.
-    of_trail: usize,
-}
-
-impl Newest {
-    /// Up to `most` entries of the trails, the newest of those before that id.
-    pub fn new(trails: Vec<AuditTrail>, filter: AuditFilter, before: Option<AuditId>, most: usize) -> Self {
-        let mut query = Self { trails, filter, before, most, before_seq: None, entries: Vec::new(), of_trail: 0 };
-        query.start_trail();
-        query
-    }
-
-    fn start_trail(&mut self) {
-        // A cursor of this tenant says where to start; one of another is compared entry by entry.
-        let tag = self.trails.last().map(|trail| trail.tenant.tag());
-        self.before_seq = self.before.filter(|id| Some(id.tag()) == tag).map(AuditId::seq);
-        self.of_trail = 0;
-    }
-
-    /// Reads on; says whether that was all.
-    pub fn step(&mut self) -> io::Result<bool> {
-        let mut looked_at = 0;
-        while looked_at < STEP_EVENTS {
-            let Some(trail) = self.trails.last() else { return Ok(true) };
-            let Self { filter, before, most, entries, of_trail, .. } = self;
-            let (tenant, oldest) = (trail.tenant, trail.horizon.max(filter.since));
-            let mut failed = Ok(());
-            let next = trail.reader.newest_piece(self.before_seq, &mut |seq, bytes| {
-                looked_at += 1;
-                let (at, event) = match decode(bytes) {
-                    Ok(decoded) => decoded,
-                    Err(problem) => {
-                        failed = Err(problem);
-                        return ControlFlow::Break(());
-                    }
-                };
-                if oldest.is_some_and(|oldest| at < oldest) {
-                    return ControlFlow::Break(());
-                }
-                let id = AuditId::derive(at, seq, tenant.tag());
-                if before.is_none_or(|before| id < before) && filter.matches(at, &event) {
-                    entries.push(AuditEntry::of(tenant, Moment { at, seq }, &event));
-                    *of_trail += 1;
-                }
-                if *of_trail >= *most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })?;
-            failed?;
-            self.before_seq = next;
-            if next.is_none() {
-                self.entries.sort_by_key(|entry| Reverse(entry.id));
-                self.entries.truncate(self.most);
-                self.trails.pop();
-                self.start_trail();
-            }
-        }
-        Ok(false)
-    }
-
-    /// What was found, newest first.
-    pub fn entries(self) -> Vec<AuditEntry> {
-        self.entries
     }
 }
 
@@ -155,16 +115,31 @@ pub(super) struct Oldest {
     filter: Arc<AuditFilter>,
     start: Start,
     walk: Option<Walk>,
+    rests: bool,
 }
 
 impl Oldest {
     pub fn new(trail: AuditTrail, filter: Arc<AuditFilter>, start: Start) -> Self {
-        Self { trail, filter, start, walk: None }
+        Self { trail, filter, start, walk: None, rests: false }
+    }
+
+    /// One that gives back its memory after each step. What was in it is read again for the next, so that a step goes
+    /// on to the end of it, unless `put` breaks.
+    pub fn resting(self) -> Self {
+        Self { rests: true, ..self }
     }
 
     /// Reads on, and hands over entries until `put` breaks; says whether that was all.
     pub fn step(&mut self, put: &mut dyn FnMut(&AuditEntry) -> io::Result<ControlFlow<()>>) -> io::Result<bool> {
-        let Self { trail, filter, start, walk } = self;
+        let ended = self.read(put);
+        if let Some(walk) = self.walk.as_mut().filter(|_| self.rests) {
+            walk.rest();
+        }
+        ended
+    }
+
+    fn read(&mut self, put: &mut dyn FnMut(&AuditEntry) -> io::Result<ControlFlow<()>>) -> io::Result<bool> {
+        let Self { trail, filter, start, walk, rests } = self;
         let oldest = trail.horizon.max(filter.since);
         let walk = match walk {
             Some(walk) => walk,
@@ -175,7 +150,9 @@ impl Oldest {
                 (Start::At(time), oldest) => trail.first_at(oldest.map_or(time, |oldest| oldest.max(time)))?,
             })),
         };
-        for _ in 0..STEP_EVENTS {
+        let mut looked_at = 0;
+        while looked_at < STEP_EVENTS || (*rests && !walk.is_between_pieces()) {
+            looked_at += 1;
             let Some((seq, bytes)) = walk.step()? else { return Ok(true) };
             let (at, event) = decode(bytes)?;
             if filter.until.is_some_and(|until| at >= until) {
@@ -191,6 +168,21 @@ impl Oldest {
         Ok(false)
     }
 
+    /// Whose trail it is.
+    pub fn tenant(&self) -> TenantId {
+        self.trail.tenant
+    }
+
+    /// The last event of this view.
+    pub fn last_seq(&self) -> u64 {
+        self.trail.reader.last_seq()
+    }
+
+    /// Where to begin to go on from here.
+    pub fn rest_start(&self) -> Start {
+        if self.walk.is_some() { Start::After(self.reached()) } else { self.start }
+    }
+
     /// The last event that was looked at.
     pub fn reached(&self) -> u64 {
         match (&self.walk, self.start) {
@@ -199,18 +191,56 @@ impl Oldest {
             (None, Start::Oldest | Start::At(_)) => 0,
         }
     }
-
-    /// Gives back the memory until the next step.
-    pub fn rest(&mut self) {
-        if let Some(walk) = &mut self.walk {
-            walk.rest();
-        }
-    }
 }
 
 impl AuditTrail {
     /// The first event of that time or later.
-    fn first_at(&self, time: Timestamp) -> io::Result<u64> {
-        self.reader.first_late(&mut |bytes| Ok(decode(bytes)?.0 >= time))
+    pub(super) fn first_at(&self, time: Timestamp) -> io::Result<u64> {
+        self.reader.first_late(time.millis(), &mut |bytes| Ok(decode(bytes)?.0 >= time))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::{By, Change, ChangeRecord};
+    use crate::domain::{Settings, audit::AuditKind};
+    use crate::journal::{DataDir, JournalOptions, NewTenant};
+
+    #[test]
+    fn a_reader_that_rests_reads_no_piece_twice() {
+        const EVENTS: u64 = 2 * STEP_EVENTS as u64 + 10;
+        const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+        let folder = tempfile::tempdir().unwrap();
+        let tenant = TenantId::generate(Timestamp::default(), [7; 10]).unwrap();
+        let change =
+            Change::TenantCreated { id: tenant, name: "acme".into(), slug: None, settings: Settings::default() };
+        let mut bytes = Vec::new();
+        let event = Event::Changed(ChangeRecord { by: By::Operator, change });
+        codec::encode_event(Timestamp::default(), &event, &mut bytes).unwrap();
+        let data = DataDir::open(folder.path()).unwrap();
+        let (label, options) = (b"{}".as_slice(), JournalOptions::default());
+        let (name, tenant_bytes, events) = (tenant.folder_name(), tenant.bytes(), [bytes.clone()]);
+        let new = NewTenant { name: &name, label, tenant: tenant_bytes, now_ms: 0, events: &events, options };
+        let mut journal = data.create_tenant(new).unwrap();
+        for seq in 2..=EVENTS {
+            journal.append(seq, |buffer| buffer.extend_from_slice(&bytes)).unwrap();
+        }
+        assert!(journal.rotate_if_due(DAY_MS).unwrap());
+        journal.append(EVENTS + 1, |buffer| buffer.extend_from_slice(&bytes)).unwrap();
+        journal.flush().unwrap();
+        let trail = || AuditTrail { tenant, reader: journal.reader(), horizon: None };
+        // Nothing of it is asked for, so that nothing else ends a step.
+        let filter = Arc::new(AuditFilter { kind: AuditKind::Usage, ..AuditFilter::default() });
+        let steps = |mut reading: Oldest| {
+            let mut reached = Vec::new();
+            while !reading.step(&mut |_| Ok(ControlFlow::Break(()))).unwrap() {
+                reached.push(reading.reached());
+            }
+            reached
+        };
+        let step = STEP_EVENTS as u64;
+        assert_eq!(steps(Oldest::new(trail(), Arc::clone(&filter), Start::Oldest)), [step, 2 * step]);
+        assert_eq!(steps(Oldest::new(trail(), filter, Start::Oldest).resting()), [EVENTS]);
     }
 }

@@ -46,6 +46,6 @@ impl Kavach {
         let credential = self.credential;
         let trail = ask(route, |reply| OpenAudit { credential, reply }).await?;
         let look = move || trail.look_up(id, |at, event| report.settling(id, at, event));
-        self.read_trail(look).await?.ok_or_else(unknown)?
+        self.read_trail(Some(route.id), look).await?.ok_or_else(unknown)?
     }
 }

@@ -3,11 +3,14 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use kavach::domain::Timestamp;
+use kavach::journal::DataDir;
 use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::decisions::unknown_like;
-use crate::harness::Server;
+use crate::harness::{Options, Server};
+use crate::retention::{now, with_a_past};
 use crate::world::{Agent, call, next_page, permits};
 
 fn ids(entries: &[Value]) -> Vec<String> {
@@ -241,6 +244,40 @@ fn limit_offset_and_cursor_agree() {
             page = next_page(&answer);
         }
         assert_eq!(walked, whole.items());
+    }
+}
+
+#[test]
+fn pages_of_a_long_past_agree_wherever_they_begin() {
+    let root = tempfile::tempdir().unwrap();
+    let data = DataDir::open(root.path()).unwrap();
+    let of = |slug| {
+        let mut made = with_a_past(&data, slug, None, now()).1;
+        made.reverse();
+        made
+    };
+    let acme = of("acme");
+    let mut all = [acme.clone(), of("globex")].concat();
+    // By time, and then by their numbers and tenants.
+    all.sort_by(|one, other| other.1.cmp(&one.1));
+    drop(data);
+    let server = Server::start_with(Options { data_dir: Some(root.path().to_owned()), ..Options::default() });
+    let operator = server.operator();
+    for (tenant, expected) in [("tenantId=acme&", &acme), ("", &all)] {
+        let page = |query: &str| ids(&operator.get(&format!("/v1/audit?{tenant}{query}")).items());
+        let part = |part: &[(i64, String)]| part.iter().map(|(_, id)| id.clone()).collect::<Vec<_>>();
+        for offset in [0, 1, 9, 100, expected.len() - 3, expected.len()] {
+            let end = expected.len().min(offset + 7);
+            assert_eq!(page(&format!("limit=7&offset={offset}")), part(&expected[offset..end]), "{tenant}{offset}");
+            // A cursor, of this tenant or another, and a time say where to begin as well.
+            let Some((at, id)) = expected.get(offset) else { continue };
+            let end = expected.len().min(offset + 8);
+            assert_eq!(page(&format!("limit=7&cursor={id}")), part(&expected[offset + 1..end]), "{tenant}{offset}");
+            let before = expected.iter().position(|other| other.0 < *at).unwrap_or(expected.len());
+            let until = Timestamp::from_millis(*at);
+            let end = expected.len().min(before + 7);
+            assert_eq!(page(&format!("limit=7&until={until}")), part(&expected[before..end]), "{tenant}{offset}");
+        }
     }
 }
 

@@ -153,15 +153,20 @@ pub fn send_bytes(host: &str, bytes: &[u8]) -> Result<Answer, String> {
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     // A server that has answered already may not want the rest.
     let _ = stream.write_all(bytes);
+    read_answer(&mut stream)
+}
+
+/// Reads one answer with a content length, and nothing of what may follow it.
+pub fn read_answer(stream: &mut TcpStream) -> Result<Answer, String> {
     let mut read = Vec::new();
-    let mut chunk = [0; 16 << 10];
+    let mut byte = [0];
     loop {
         if let Some(answer) = parse(&read) {
             return Ok(answer);
         }
-        match stream.read(&mut chunk) {
+        match stream.read(&mut byte) {
             Ok(0) => return Err(format!("closed after {} bytes: {:?}", read.len(), String::from_utf8_lossy(&read))),
-            Ok(count) => read.extend_from_slice(&chunk[..count]),
+            Ok(_) => read.extend_from_slice(&byte),
             Err(problem) => return Err(problem.to_string()),
         }
     }

@@ -16,10 +16,10 @@ use crate::world::call;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 /// Days of the past, each with some decisions in a segment of its own.
-const DAYS: i64 = 60;
-const A_DAY: u64 = 4;
+pub const DAYS: i64 = 60;
+pub const A_DAY: u64 = 4;
 
-fn now() -> i64 {
+pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
@@ -30,7 +30,7 @@ fn encoded(at: i64, event: &Event<'_>) -> Vec<u8> {
 }
 
 /// A tenant that has been there for some time. Answers its id and its decisions' times with their audit ids.
-fn with_a_past(data: &DataDir, slug: &str, days: Option<u32>, now: i64) -> (TenantId, Vec<(i64, String)>) {
+pub fn with_a_past(data: &DataDir, slug: &str, days: Option<u32>, now: i64) -> (TenantId, Vec<(i64, String)>) {
     let began = now - DAYS * DAY_MS;
     let id = TenantId::generate(Timestamp::from_millis(began), [slug.as_bytes()[0]; 10]).unwrap();
     let created = Change::TenantCreated {

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
-use crate::harness::{Options, Server, eventually};
+use crate::events::Stream;
+use crate::harness::{OPERATOR_KEY, Options, Server, eventually};
 use crate::world::{Agent, call};
 
 /// Makes every file of the server as large as it may get (`EFBIG`), or takes that back.
@@ -76,6 +78,53 @@ fn files_that_cannot_grow_stop_no_reads_and_service_resumes() {
     let before = operator.all_of("acme");
     limit_files(&server, Some(largest_file(&server.data_dir())));
     check_outage(&mut server, &agent, &before, |server| limit_files(server, None));
+}
+
+#[test]
+fn whoever_finds_the_storage_failed_is_told_so_and_streams_outlive_it() {
+    const OUTAGES: usize = 4;
+    const THREADS: usize = 8;
+    let options = Options { ignore_file_size_signal: true, ..Options::default() };
+    let server = Server::start_with(options);
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let agent = operator.reader(&acme);
+    let open = |key: &str, query: &str| Stream::open(server.base(), key, query, None).unwrap();
+    let mut streams = [open(&acme.key, ""), open(OPERATOR_KEY, "tenantId=acme"), open(OPERATOR_KEY, "")];
+    let batch = json!({ "requests": vec![call(&agent.id); 100] });
+    for _ in 0..OUTAGES {
+        // Many are under way when it fails: of the calls one finds out, or a read that has them written.
+        let failed = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (operator, batch, failed) = (&operator, &batch, &failed);
+                scope.spawn(move || {
+                    while !failed.load(Ordering::Relaxed) {
+                        let answer = match thread % 3 {
+                            0 => operator.post("/v1/authorize/batch", batch.clone()),
+                            1 => operator.get("/v1/audit?tenantId=acme&limit=1"),
+                            _ => operator.get("/v1/audit/checkpoint?tenantId=acme"),
+                        };
+                        if answer.status != 200 {
+                            failed.store(true, Ordering::Relaxed);
+                            let code = answer.code().unwrap();
+                            let why = ["STORAGE_UNAVAILABLE", "TENANT_UNAVAILABLE", "OUTCOME_UNKNOWN"];
+                            assert!(why.contains(&&*code), "{}", answer.text());
+                        }
+                    }
+                });
+            }
+            limit_files(&server, Some(0));
+        });
+        limit_files(&server, None);
+        eventually("service resumes", || (operator.authorize(call(&agent.id)).status == 200).then_some(()));
+    }
+    let mut trail: Vec<_> = operator.trail("tenantId=acme").iter().map(|entry| entry["id"].clone()).collect();
+    trail.reverse();
+    for stream in &mut streams {
+        let shown: Vec<_> = stream.take(trail.len()).iter().map(|entry| entry["id"].clone()).collect();
+        assert!(shown == trail, "nothing is left out and nothing comes twice");
+    }
 }
 
 #[test]

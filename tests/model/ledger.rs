@@ -3,6 +3,7 @@
 use kavach::domain::agent_commands::{AgentPatch, CreateAgent, NewAgent, RevokeAgent, UpdateAgent};
 use kavach::domain::cost::Cost;
 use kavach::domain::event::{By, ChangeRecord};
+use kavach::domain::explain::Steps;
 use kavach::domain::policy::Period;
 use kavach::domain::policy_commands::{
     CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicy, UpdatePolicy,
@@ -137,7 +138,7 @@ impl Ledger {
         let mut request = Request::new(action, "docs:1").unwrap().for_agent(agent);
         request.cost = cost.map(self::cost);
         let moment = self.tenant.next_moment(self.clock);
-        let mut steps = Vec::new();
+        let mut steps = Steps::default();
         let explained = self.tenant.decide(&Caller::Operator, &request, moment, &mut steps).answer(None);
         let verdict = self.tenant.decide(&Caller::Operator, &request, moment, &mut ());
         self.record(moment, &Event::Decided(verdict.record(&request, 1)));

@@ -8,7 +8,7 @@ use kavach::domain::agent_commands::{
     AgentPatch, AgentView, CreateAgent, NewAgent, RevokeAgent, RotateToken, UpdateAgent,
 };
 use kavach::domain::event::{By, ChangeRecord};
-use kavach::domain::explain::Step as Explained;
+use kavach::domain::explain::Steps as Explained;
 use kavach::domain::key::{CreateKey, RevokeKey};
 use kavach::domain::request::Asked;
 use kavach::domain::tenant::{Caller, TenantStatus};
@@ -314,7 +314,7 @@ impl Run {
 
         let moment = self.tenant.next_moment(self.now());
         // An explanation is the same decision.
-        let mut steps: Vec<Explained> = Vec::new();
+        let mut steps = Explained::default();
         let explained = self.tenant.decide(&caller, &request, moment, &mut steps).answer(None);
         let verdict = self.tenant.decide(&caller, &request, moment, &mut ());
         assert_eq!(verdict.knows_agent(), known.is_some());
@@ -333,7 +333,7 @@ impl Run {
         assert!(reason.contains(&expected.says), "{reason} should say {}", expected.says);
         assert_eq!(decision.audit_id, Some(id));
         assert_eq!(explained, kavach::domain::Decision { audit_id: None, ..decision });
-        assert!(!steps.is_empty());
+        assert!(!steps.shown.is_empty());
     }
 
     /// Who calls, and the agent where it is one; `None` where the credential is rightly refused.

@@ -1,0 +1,136 @@
+//! Permits that go round among those who want them, not among their requests.
+//!
+//! A queue of requests serves whoever asks most. Here each party asks with a few requests at a time, and the others of
+//! its own wait behind those: however many one party has, another waits for a few of them at most.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+
+use crate::domain::TenantId;
+
+/// On whose behalf something is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Party {
+    /// Whether it is an operator, whom no tenant's own reads hold up.
+    pub operator: bool,
+    /// The tenant it is about; `None` is all of them.
+    pub tenant: Option<TenantId>,
+}
+
+/// Permits, some for each party at a time.
+pub struct Turns {
+    each: usize,
+    shared: Arc<Semaphore>,
+    /// Of each party that holds one or waits.
+    parties: Mutex<HashMap<Party, Arc<Semaphore>>>,
+}
+
+/// A permit, given back when dropped.
+pub struct Turn {
+    _shared: OwnedSemaphorePermit,
+    _own: OwnedSemaphorePermit,
+    _seat: Seat,
+}
+
+/// A party's entry in the table, there as long as it is of use.
+struct Seat {
+    turns: Arc<Turns>,
+    party: Party,
+    own: Arc<Semaphore>,
+}
+
+impl Turns {
+    /// So many permits in all, and for each party.
+    pub fn new(all: usize, each: usize) -> Arc<Self> {
+        Arc::new(Self { each, shared: Arc::new(Semaphore::new(all)), parties: Mutex::default() })
+    }
+
+    /// Waits for a permit.
+    ///
+    /// # Errors
+    /// None: there are permits as long as there is a process.
+    pub async fn take(self: &Arc<Self>, party: Party) -> Result<Turn, AcquireError> {
+        let seat = self.seat(party);
+        let own = Arc::clone(&seat.own).acquire_owned().await?;
+        let shared = Arc::clone(&self.shared).acquire_owned().await?;
+        Ok(Turn { _shared: shared, _own: own, _seat: seat })
+    }
+
+    fn seat(self: &Arc<Self>, party: Party) -> Seat {
+        let mut parties = self.parties.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = parties.entry(party).or_insert_with(|| Arc::new(Semaphore::new(self.each)));
+        Seat { turns: Arc::clone(self), party, own: Arc::clone(own) }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut parties = self.turns.parties.lock().unwrap_or_else(PoisonError::into_inner);
+        // The table's own and this one: nobody else of the party is left.
+        if Arc::strong_count(&self.own) <= 2 {
+            parties.remove(&self.party);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn party(of: u8) -> Party {
+        Party { operator: false, tenant: TenantId::generate(Timestamp::default(), [of; 10]) }
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_once_waits_for_few_of_those_who_ask_often() {
+        let turns = Turns::new(1, 1);
+        let steps = Arc::new(AtomicUsize::new(0));
+        let busy = turns.take(party(1)).await.unwrap();
+        let many: Vec<_> = (0..50)
+            .map(|_| {
+                let (turns, steps) = (Arc::clone(&turns), Arc::clone(&steps));
+                tokio::spawn(async move {
+                    // Long scans: each comes back for more.
+                    for _ in 0..3 {
+                        let turn = turns.take(party(1)).await.unwrap();
+                        steps.fetch_add(1, Ordering::Relaxed);
+                        tokio::task::yield_now().await;
+                        drop(turn);
+                    }
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        let (others, counted) = (Arc::clone(&turns), Arc::clone(&steps));
+        let other = tokio::spawn(async move {
+            let _turn = others.take(party(2)).await.unwrap();
+            counted.load(Ordering::Relaxed)
+        });
+        tokio::task::yield_now().await;
+        drop(busy);
+        assert!(other.await.unwrap() <= 2, "of 150 steps");
+        for one in many {
+            one.await.unwrap();
+        }
+        assert_eq!(steps.load(Ordering::Relaxed), 150);
+        assert!(turns.parties.lock().unwrap().is_empty(), "nothing is left behind");
+    }
+
+    #[tokio::test]
+    async fn whoever_gives_up_waiting_leaves_nothing_behind() {
+        let turns = Turns::new(1, 1);
+        let held = turns.take(party(1)).await.unwrap();
+        for of in [1, 2] {
+            let gave_up = tokio::time::timeout(std::time::Duration::ZERO, turns.take(party(of))).await;
+            assert!(gave_up.is_err());
+        }
+        assert_eq!(turns.parties.lock().unwrap().len(), 1);
+        drop(held);
+        assert!(turns.parties.lock().unwrap().is_empty());
+        drop(turns.take(party(2)).await.unwrap());
+    }
+}
