@@ -141,7 +141,7 @@ mod tests {
             append(&mut journal, 10);
             journal.flush().unwrap();
             sync(&mut journal, 9);
-            journal.begin_snapshot().run(state).unwrap();
+            journal.begin_snapshot().run(|file| file.write_all(state)).unwrap();
         }
         std::fs::remove_file(journal.folder.sealed(1)).unwrap();
         assert_eq!(journal.begin_retention(3).run().unwrap(), Some(4));
