@@ -37,7 +37,7 @@ pub fn run() {
     let flood = Flood::begin(flooded);
     let mut beside = probe(&quiet, calls);
     let rate = flood.end();
-    for (at, name) in [(50, "median"), (99, "p99")] {
+    for (at, name) in [(50, "median"), (90, "p90"), (99, "p99")] {
         let (alone, beside) = (percentile(&mut alone, at), percentile(&mut beside, at));
         claim::note(&format!("{name} of a quiet tenant's calls, alone"), alone, "microseconds");
         claim::note(&format!("{name} of a quiet tenant's calls, beside a flood"), beside, "microseconds");

@@ -28,7 +28,7 @@ pub fn run() {
                 "roles" => claim::at_most(&format!("memory of each of {what}"), bytes, "bytes", GOAL_BYTES),
                 _ => claim::note(&format!("memory of each of {what}"), bytes, "bytes"),
             }
-            claim::note("    the most there was at any time", peak, "bytes");
+            claim::note("    the most there was at any time, a snapshot included", peak, "bytes");
         }
     }
 }
@@ -59,10 +59,6 @@ pub fn child(args: &[String]) {
     assert_eq!(world.tenant.agents().len(), agents);
     serve(&mut world);
     println!("{} {}", resident("VmRSS:") - before, resident("VmHWM:") - before);
-    if task == "grow" {
-        let loaded = loader::load(&folder, tenant_id(0), now()).unwrap();
-        loaded.journal.begin_snapshot().run(|file| codec::write_state(&loaded.tenant.state(), file)).unwrap();
-    }
 }
 
 /// Decides calls for a while, after which the allocator has given back what was only needed to read the state.
@@ -86,7 +82,7 @@ fn agent(kind: &str, n: usize) -> NewAgent {
     agent
 }
 
-/// Adds the agents to a tenant and its journal, as its actor would.
+/// Adds the agents to a tenant and its journal, as its actor would, and writes a snapshot.
 fn grow(world: &mut World, data: &DataDir, kind: &str, agents: usize) {
     let mut journal = create_folder(data, 0, &world.events);
     world.events.clear();
@@ -100,6 +96,9 @@ fn grow(world: &mut World, data: &DataDir, kind: &str, agents: usize) {
             journal.rotate_if_due(now().millis()).unwrap();
         }
     }
+    journal.flush().unwrap();
+    let state = world.tenant.state();
+    journal.begin_snapshot().run(|file| codec::write_state(&state, file)).unwrap();
     journal.close(now().millis()).unwrap();
 }
 

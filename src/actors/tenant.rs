@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use actix::fut::wrap_future;
 use actix::{Actor, AsyncContext, Context, Handler};
 use actix_rt::task::spawn_blocking;
 use tracing::{error, info, warn};
@@ -22,8 +23,9 @@ use crate::journal::{Journal, codec};
 
 /// Messages a tenant's mailbox holds: some tens of milliseconds of single calls, in a few megabytes.
 pub const MAILBOX_CAPACITY: usize = 4_096;
-/// Events after which a flush does not wait for the mailbox to be empty: one write for so many is as good as free.
-const MOST_UNFLUSHED: usize = 1_024;
+/// Events after which a flush does not wait for the mailbox to be empty, and other tenants of the thread have their
+/// turn: so many take a fraction of a millisecond, and one write for so many is as good as free.
+const MOST_UNFLUSHED: usize = 128;
 /// How long a decision may stay out of the disk's reach, less the time a busy disk takes.
 const SYNC_DELAY: Duration = Duration::from_millis(500);
 /// Events after which a snapshot is due: replaying as many takes well under a second.
@@ -180,9 +182,11 @@ impl TenantActor {
     }
 
     fn schedule_flush(&mut self, ctx: &mut Context<Self>) {
-        // A mailbox that is filled as fast as it is emptied must not keep replies waiting.
+        // A mailbox that is filled as fast as it is emptied must not keep replies waiting, nor who else lives here.
         if self.unflushed >= MOST_UNFLUSHED {
-            return self.flush(ctx);
+            self.flush(ctx);
+            ctx.wait(wrap_future(tokio::task::yield_now()));
+            return;
         }
         // A message to itself is handled when the mailbox has been emptied: the batch makes itself.
         if !std::mem::replace(&mut self.flush_scheduled, true) {
