@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix_rt::Arbiter;
+use actix_rt::task::spawn_blocking;
 use actix_web::HttpServer;
 use actix_web::dev::ServerHandle;
 use serde::{Deserialize, Serialize};
@@ -149,6 +150,10 @@ impl App {
             && let Err(problem) = registry.send(CloseAll).await
         {
             error!(%problem, "the tenants could not be closed");
+        }
+        let sealer = self.core.sealer.clone();
+        if let Err(problem) = spawn_blocking(move || sealer.close()).await {
+            error!(%problem, "the threads that compress segments could not be ended");
         }
         for arbiter in self.arbiters {
             arbiter.stop();

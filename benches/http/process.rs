@@ -1,8 +1,11 @@
 //! Processes that are measured: the server, the yardstick, and the load between them.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
@@ -83,8 +86,11 @@ impl Process {
     /// Sends load, once to warm up and once to measure.
     pub fn measure(&self, targets: &Path, seconds: f64, load: &[&str]) -> Measured {
         self.load(targets, seconds / 4.0, load);
+        self.settle();
         let before = self.cpu_micros();
         let load = self.load(targets, seconds, load);
+        // What the load left to do belongs to it, and would else be done while the other side is measured.
+        self.settle();
         let cpu_micros = (self.cpu_micros() - before) / load.requests as f64;
         assert!(load.errors.is_empty(), "a measured request failed: {load:?}");
         Measured { load, cpu_micros }
@@ -96,6 +102,23 @@ impl Process {
         let sent = command.arg("--targets").arg(targets).args(load).output().unwrap();
         assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
         serde_json::from_slice(&sent.stdout).unwrap()
+    }
+
+    /// Waits until every segment that takes no more events is compressed.
+    fn settle(&self) {
+        let is_raw = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|end| end == "journal");
+        let unsealed = || {
+            let folders = fs::read_dir(self.folder.path()).unwrap().flatten();
+            folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).any(|files| {
+                let raw = files.flatten().filter(is_raw);
+                raw.count() > 1
+            })
+        };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while unsealed() {
+            assert!(Instant::now() < deadline, "segments stay as they are");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// A command that sends load here.

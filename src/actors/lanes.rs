@@ -6,7 +6,8 @@
 //! lot. Under light load a lot is one call, which waits for nothing; under heavy load it is dozens, and the tenant's
 //! actor decides them together and writes them with one write.
 //!
-//! A lane is no queue of its own: it only carries to the tenant's mailbox, which bounds what a tenant takes.
+//! Calls wait in their tenant's mailbox, which bounds what a tenant takes, and not in a lane: that is emptied at every
+//! turn of its worker, and holds more than a turn's only while the worker is stuck.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,22 +19,29 @@ use tokio::sync::Notify;
 
 use super::commit::Reply;
 use super::messages::Authorize;
-use super::tenant::{TenantActor, overloaded};
+use super::tenant::{MAILBOX_CAPACITY, TenantActor, overloaded};
 use crate::domain::{Decision, Error};
 
-/// Parcels that may wait for one worker. It empties its lane at every turn of its loop, which takes milliseconds at
-/// most; so many wait only for one that is stuck, and more would only be memory.
-const LANE_CAPACITY: usize = 16_384;
+/// Parcels that may wait for one worker: as many as a mailbox takes. They are there only while the worker is stuck, and
+/// then calls are better refused than kept.
+const LANE_CAPACITY: usize = MAILBOX_CAPACITY;
+
+/// Servers that were started in this process so far.
+static SERVERS: AtomicUsize = AtomicUsize::new(0);
 
 /// The lanes of a server's workers.
 pub struct Lanes {
+    server: usize,
     lanes: Box<[Lane]>,
     claimed: AtomicUsize,
 }
 
-/// Which worker.
+/// Which worker of which server in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LaneId(usize);
+pub struct LaneId {
+    server: usize,
+    at: usize,
+}
 
 /// What leads to one worker.
 struct Lane {
@@ -80,14 +88,15 @@ impl Lanes {
     /// So many lanes, none of which leads anywhere yet.
     pub fn new(workers: usize) -> Arc<Self> {
         let lane = || Lane { inbox: Mutex::default(), news: Notify::new() };
-        Arc::new(Self { lanes: (0..workers).map(|_| lane()).collect(), claimed: AtomicUsize::new(0) })
+        let server = SERVERS.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { server, lanes: (0..workers).map(|_| lane()).collect(), claimed: AtomicUsize::new(0) })
     }
 
     /// Makes the calling thread a worker, whose lane is served by its arbiter from now on. `None` where all lanes are
     /// taken: what goes to that worker then crosses call by call.
     pub fn join(self: &Arc<Self>) -> Option<LaneId> {
-        let id = LaneId(self.claimed.fetch_add(1, Ordering::Relaxed));
-        let lane = self.lanes.get(id.0)?;
+        let id = LaneId { server: self.server, at: self.claimed.fetch_add(1, Ordering::Relaxed) };
+        let lane = self.lanes.get(id.at)?;
         lane.lock().open = true;
         let outboxes = self.lanes.iter().map(|_| Vec::new()).collect();
         HERE.set(Some(Here { lanes: Arc::clone(self), lane: id, outboxes }));
@@ -97,7 +106,7 @@ impl Lanes {
 
     /// The calling thread's lane, where it is one of these workers.
     fn here(self: &Arc<Self>) -> Option<LaneId> {
-        HERE.with_borrow(|here| here.as_ref().filter(|here| Arc::ptr_eq(&here.lanes, self)).map(|here| here.lane))
+        own_lane().filter(|lane| lane.server == self.server)
     }
 
     /// Where the calling thread wants an answer sent.
@@ -128,13 +137,19 @@ impl ReplyTo {
     /// Lets the answer go.
     pub fn send(self, outcome: Result<Decision, Error>) {
         let Self { caller, lane } = self;
-        let own = HERE.with_borrow(|here| here.as_ref().map(|here| here.lane));
-        match (lane, own) {
-            (Some(lane), Some(own)) if lane != own => post(lane, Parcel::Answer(caller, outcome)),
+        match (lane, own_lane()) {
+            (Some(lane), Some(own)) if lane.server == own.server && lane.at != own.at => {
+                post(lane, Parcel::Answer(caller, outcome));
+            }
             // A caller that went away in the meantime needs no answer.
             _ => drop(caller.send(outcome)),
         }
     }
+}
+
+/// The calling thread's lane, where it is a worker.
+fn own_lane() -> Option<LaneId> {
+    HERE.with_borrow(|here| here.as_ref().map(|here| here.lane))
 }
 
 /// Puts a parcel with those that leave the calling worker at the end of its turn.
@@ -143,11 +158,11 @@ fn post(to: LaneId, parcel: Parcel) {
         let Some(Here { lanes, lane, outboxes }) = here else { return };
         // The carrier runs once all tasks that are ready now have run.
         if outboxes.iter().all(Vec::is_empty)
-            && let Some(own) = lanes.lanes.get(lane.0)
+            && let Some(own) = lanes.lanes.get(lane.at)
         {
             own.news.notify_one();
         }
-        if let Some(outbox) = outboxes.get_mut(to.0) {
+        if let Some(outbox) = outboxes.get_mut(to.at) {
             outbox.push(parcel);
         }
     });
@@ -201,7 +216,7 @@ impl Parcel {
 
 /// Empties a worker's inbox and its outboxes whenever there is something in them.
 async fn carry(lanes: Arc<Lanes>, id: LaneId) {
-    let Some(lane) = lanes.lanes.get(id.0) else { return };
+    let Some(lane) = lanes.lanes.get(id.at) else { return };
     let _end = End(lane);
     let mut arrived = Vec::new();
     loop {
@@ -238,6 +253,7 @@ mod tests {
     use crate::domain::{Code, Credential, Request, SecretHash};
 
     type Answer = oneshot::Receiver<Result<Decision, Error>>;
+    type Work = Box<dyn FnOnce(&Arc<Lanes>, oneshot::Sender<Vec<Code>>) + Send>;
 
     fn actor(room: usize) -> (Arc<Addr<TenantActor>>, AddressReceiver<TenantActor>) {
         let (sender, mailbox) = channel(room);
@@ -252,7 +268,7 @@ mod tests {
 
     fn parcel(actor: &Arc<Addr<TenantActor>>) -> (Parcel, Answer) {
         let (caller, answer) = oneshot::channel();
-        (Parcel::Call(Arc::clone(actor), call(ReplyTo { caller, lane: Some(LaneId(0)) })), answer)
+        (Parcel::Call(Arc::clone(actor), call(ReplyTo { caller, lane: Some(LaneId { server: 0, at: 0 }) })), answer)
     }
 
     fn code(answer: &mut Answer) -> Result<Code, TryRecvError> {
@@ -309,7 +325,7 @@ mod tests {
         let system = actix_rt::System::new();
         let arbiters = [actix_rt::Arbiter::new(), actix_rt::Arbiter::new()];
         system.block_on(async {
-            let ask = |arbiter: usize, work: Box<dyn FnOnce(&Arc<Lanes>, oneshot::Sender<Vec<Code>>) + Send>| {
+            let ask = |arbiter: usize, work: Work| {
                 let (done, seen) = oneshot::channel();
                 let lanes = Arc::clone(&lanes);
                 assert!(arbiters[arbiter].spawn_fn(move || work(&lanes, done)));
@@ -319,7 +335,7 @@ mod tests {
                 let joined = ask(
                     at,
                     Box::new(move |lanes, done| {
-                        assert_eq!(lanes.join(), Some(LaneId(at)));
+                        assert_eq!(lanes.join(), Some(LaneId { server: lanes.server, at }));
                         done.send(Vec::new()).unwrap();
                     }),
                 );
@@ -333,7 +349,8 @@ mod tests {
                     let answers: Vec<Answer> = (0..100)
                         .map(|_| {
                             let (caller, answer) = oneshot::channel();
-                            send(&actor, Some(LaneId(1)), call(lanes.reply_to(caller))).unwrap();
+                            send(&actor, Some(LaneId { server: lanes.server, at: 1 }), call(lanes.reply_to(caller)))
+                                .unwrap();
                             answer
                         })
                         .collect();

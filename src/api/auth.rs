@@ -33,7 +33,7 @@ pub trait Guard: FromRequest<Error = Problem> + 'static {
     const ACCESS: Access;
 }
 
-/// What every worker knows. Private, so that only guards reach it.
+/// What every worker knows. Private to this folder: handlers come by it through guards alone.
 #[derive(Clone)]
 pub(super) struct Shared {
     pub kavach: Kavach,

@@ -31,7 +31,8 @@ pub struct Endpoint {
 pub type Answer = Result<HttpResponse, Problem>;
 
 /// A route whose handler takes a guard and one input. The guard is settled before the input is read, so that nobody
-/// learns what a body should look like without a key. There is no other way to make a route.
+/// learns what a body should look like without a key. There is no other way to make a route; `front` answers one of them
+/// itself, behind the same guard.
 fn endpoint<G, I, F, R>(method: Method, path: &'static str, handler: F) -> Endpoint
 where
     G: Guard,

@@ -51,11 +51,11 @@ impl SecretHash {
 
     /// Compares without a branch on the content.
     pub fn matches(&self, other: &SecretHash) -> bool {
-        let words = |hash: &SecretHash| {
-            let (words, _) = hash.0.as_chunks::<8>();
-            <[[u8; 8]; 4]>::try_from(words).unwrap_or_default().map(u64::from_ne_bytes)
-        };
-        words(self).iter().zip(words(other)).fold(Choice::from(1), |same, (a, b)| same & a.ct_eq(&b)).into()
+        // By words, of which 32 bytes are four and nothing is left over: a quarter of the instructions.
+        const { assert!(size_of::<SecretHash>() == 4 * size_of::<u64>()) };
+        let ((ours, _), (theirs, _)) = (self.0.as_chunks::<8>(), other.0.as_chunks::<8>());
+        let words = ours.iter().zip(theirs).map(|(a, b)| (u64::from_ne_bytes(*a), u64::from_ne_bytes(*b)));
+        words.fold(Choice::from(1), |same, (a, b)| same & a.ct_eq(&b)).into()
     }
 }
 

@@ -27,12 +27,19 @@ impl SealJob {
     }
 
     pub(super) fn run_with(&self, packer: &mut Packer) -> io::Result<()> {
+        match self.replace(packer) {
+            // The tenant was erased meanwhile.
+            Err(_) if !self.folder.path.exists() => Ok(()),
+            replaced => replaced,
+        }
+    }
+
+    fn replace(&self, packer: &mut Packer) -> io::Result<()> {
         let raw = self.folder.raw(self.first_seq);
         let sealed = self.folder.sealed(self.first_seq);
         let unfinished = temporary(&sealed);
         let source = match File::open(&raw) {
-            // It was done before, or the tenant was erased meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && sealed.exists() => return Ok(()),
             opened => opened?,
         };
         if let Err(error) = packer.pack(source, &unfinished) {

@@ -2,20 +2,20 @@
 //!
 //! To compress an event takes a third as long as to decide it, and nobody waits for it. So one thread does it with the
 //! lowest priority there is, in what the calls leave of the cores: under full load segments wait as they are. That
-//! takes room on the disk, so only so many wait; past that a second thread, with the usual priority, takes its share.
+//! takes room on the disk, so once many wait a second thread, with the usual priority, takes its share.
 
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 
 use super::seal::{Packer, SealJob};
 
-/// Segments that may wait for a free core: at 16 MiB each one gigabyte, which a disk that holds audit trails has.
+/// Segments that wait for a free core alone: at 16 MiB each one gigabyte, which a disk that holds audit trails has.
 const MAX_BACKLOG: usize = 64;
 
 /// The lowest priority (see `setpriority(2)`): some sixtieth of what other threads get of a busy core.
@@ -23,12 +23,15 @@ const LOWEST_PRIORITY: i32 = 19;
 
 type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 
-/// A handle to the threads that compress; they end once the last handle is dropped. What still waits then is handed
-/// out again after the next start.
+/// A handle to the threads that compress; they end once it is closed, or the last copy is dropped. What still waits
+/// then is handed out again after the next start.
 #[derive(Clone)]
 pub struct Sealer(Arc<Handle>);
 
-struct Handle(Arc<Queue>);
+struct Handle {
+    queue: Arc<Queue>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
 
 #[derive(Default)]
 struct Queue {
@@ -46,9 +49,10 @@ impl Sealer {
     /// Starts the threads.
     pub fn start() -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
+        let mut threads = Vec::new();
         for (name, patient) in [("kavach-seal", true), ("kavach-seal-late", false)] {
             let queue = Arc::clone(&queue);
-            thread::Builder::new().name(name.into()).spawn(move || {
+            threads.push(thread::Builder::new().name(name.into()).spawn(move || {
                 if patient {
                     // On Linux a thread has a priority of its own. Where it can't be had, the usual one does.
                     let _ = setpriority_process(Some(gettid()), LOWEST_PRIORITY);
@@ -65,20 +69,35 @@ impl Sealer {
                         next = following;
                     }
                 }
-            })?;
+            })?);
         }
-        Ok(Self(Arc::new(Handle(queue))))
+        Ok(Self(Arc::new(Handle { queue, threads: Mutex::new(threads) })))
+    }
+
+    /// Ends the threads, and waits for the segments that they are at. Blocking.
+    pub fn close(&self) {
+        self.0.queue.end();
+        let threads = std::mem::take(&mut *self.0.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A panic was contained where it happened.
+            let _ = thread.join();
+        }
     }
 
     /// Queues a segment; `done` is called on another thread with what came of it.
     pub fn submit(&self, job: SealJob, done: Done) {
-        let Handle(queue) = &*self.0;
+        let queue = &self.0.queue;
         queue.lock().jobs.push_back((job, done));
         queue.changed.notify_all();
     }
 }
 
 impl Queue {
+    fn end(&self) {
+        self.lock().ended = true;
+        self.changed.notify_all();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,7 +118,69 @@ impl Queue {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.lock().ended = true;
-        self.0.changed.notify_all();
+        self.queue.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::super::JournalOptions;
+    use super::super::tests::{append, fresh, sync};
+    use super::*;
+
+    #[test]
+    fn every_segment_is_sealed_however_many_wait() {
+        let (_dir, mut journal) = fresh(JournalOptions { segment_bytes: 1 });
+        let segments = 2 * MAX_BACKLOG as i64;
+        for day in 0..segments {
+            append(&mut journal, 10);
+            journal.flush().unwrap();
+            journal.rotate_if_due(day + 1).unwrap();
+        }
+        sync(&mut journal, segments + 1);
+        let jobs = journal.take_sealed();
+        assert_eq!(jobs.len(), 2 * MAX_BACKLOG);
+        let sealer = Sealer::start().unwrap();
+        let (done, outcomes) = mpsc::channel();
+        for job in jobs {
+            let done = done.clone();
+            sealer.submit(job, Box::new(move |outcome| done.send(outcome).unwrap()));
+        }
+        drop(done);
+        assert_eq!(outcomes.iter().filter(Result::is_ok).count(), 2 * MAX_BACKLOG);
+        assert!(journal.folder.sealed(1).exists() && !journal.folder.raw(1).exists());
+    }
+
+    #[test]
+    fn an_erased_tenant_is_no_problem_and_a_lost_segment_is() {
+        let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 1 });
+        for day in 0..3 {
+            append(&mut journal, 10);
+            journal.flush().unwrap();
+            journal.rotate_if_due(day + 1).unwrap();
+        }
+        sync(&mut journal, 9);
+        let jobs = journal.take_sealed();
+        jobs[0].run().unwrap();
+        jobs[0].run().unwrap();
+        std::fs::remove_file(journal.folder.raw(2)).unwrap();
+        assert!(jobs[1].run().is_err());
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        jobs[2].run().unwrap();
+    }
+
+    #[test]
+    fn a_closed_sealer_lets_go_of_what_waits() {
+        let (_dir, mut journal) = fresh(JournalOptions { segment_bytes: 1 });
+        append(&mut journal, 10);
+        journal.flush().unwrap();
+        journal.rotate_if_due(1).unwrap();
+        sync(&mut journal, 9);
+        let sealer = Sealer::start().unwrap();
+        sealer.close();
+        sealer.submit(journal.take_sealed().remove(0), Box::new(|_| panic!("nobody is there to do it")));
+        assert!(journal.folder.raw(1).exists());
     }
 }

@@ -19,15 +19,15 @@
 mod answer;
 mod calls;
 mod connection;
-pub mod engine;
-pub mod plot;
+mod engine;
+mod plot;
 mod progress;
-pub mod report;
+mod report;
 mod schedule;
 mod setup;
-pub mod tally;
-pub mod targets;
-pub mod traffic;
+mod tally;
+mod targets;
+mod traffic;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -111,8 +111,12 @@ fn make_targets(settings: &LoadSettings, setup: &Setup<'_>, own_ip: Option<IpAdd
     // First the file: what was made would be of no use without it.
     let file = settings.save.as_deref().map(|path| Ok::<_, String>((path, TargetFile::create(path)?))).transpose()?;
     let targets = setup.create(settings, own_ip)?;
-    if let Some((path, file)) = file {
-        file.write(path, &targets)?;
+    if let Some((path, file)) = file
+        && let Err(problem) = file.write(path, &targets)
+    {
+        // Nobody could ever ask for them.
+        setup.delete(&targets)?;
+        return Err(problem);
     }
     Ok(targets)
 }

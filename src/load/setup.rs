@@ -33,6 +33,17 @@ const MAX_OWN_POLICIES: u32 = 7_000;
 const MANY_CALLS: u64 = 1_000_000_000_000_000;
 const MUCH_COST: u64 = 1_000_000_000_000;
 
+/// Whether a slug has the form of those that [`Setup::create`] gives, not just the start of one.
+fn was_made_by_a_load(slug: &str) -> bool {
+    let run_and_number = slug.strip_prefix(SLUG_PREFIX).and_then(|rest| rest.split_once('-'));
+    run_and_number.is_some_and(|(run, number)| {
+        run.len() == 8
+            && run.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
 /// Makes and deletes what a load asks for, over the server's API.
 pub struct Setup<'a> {
     http: ureq::Agent,
@@ -186,7 +197,7 @@ impl<'a> Setup<'a> {
     /// # Errors
     /// A sentence that says what kept one from being deleted.
     pub fn delete(&self, targets: &Targets) -> Result<(), String> {
-        let tenants: Vec<_> = targets.tenants.iter().filter(|tenant| tenant.slug.starts_with(SLUG_PREFIX)).collect();
+        let tenants: Vec<_> = targets.tenants.iter().filter(|tenant| was_made_by_a_load(&tenant.slug)).collect();
         let bar = progress::items("deleting", tenants.len() as u64);
         let never = AtomicBool::new(false);
         in_parallel(tenants.len(), &bar, &never, |n| {
@@ -292,6 +303,16 @@ fn in_parallel<T: Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_loads_own_tenants_are_deleted() {
+        assert!(was_made_by_a_load("load-0123abcd-17"));
+        for slug in
+            ["load-balancer", "load-", "load-0123abcd", "load-0123abcd-", "load-0123abcd-x", "load-abc-1", "acme"]
+        {
+            assert!(!was_made_by_a_load(slug), "{slug}");
+        }
+    }
 
     fn policies_per_agent(agents: u32, budgets: u32) -> u32 {
         let size = Size { tenants: 1, agents, budgets };

@@ -1,7 +1,7 @@
 //! One call, however its body is spelled and in whatever pieces it comes.
 
-use std::io::Write as _;
-use std::net::TcpStream;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,15 +10,23 @@ use crate::client::{Answer, read_answer};
 use crate::harness::Server;
 use crate::world::{call, permits};
 
-/// A request whose body is sent byte by byte, as far as the network leaves it so; chunked, or with its length.
-fn send_in_pieces(server: &Server, token: &str, path: &str, body: &str, chunked: bool) -> Answer {
-    let mut stream = TcpStream::connect(server.host()).unwrap();
+fn connect(server: &Server) -> TcpStream {
+    let stream = TcpStream::connect(server.host()).unwrap();
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream
+}
+
+fn head(path: &str, token: &str, headers: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{headers}\r\n\r\n")
+}
+
+/// A request whose body is sent byte by byte, as far as the network leaves it so; chunked, or with its length.
+fn send_in_pieces(server: &Server, token: &str, path: &str, body: &str, chunked: bool) -> Answer {
+    let mut stream = connect(server);
     let framing =
         if chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {}", body.len()) };
-    let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{framing}\r\n\r\n");
-    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(head(path, token, &framing).as_bytes()).unwrap();
     for byte in body.bytes() {
         let piece = if chunked { [b"1\r\n", &[byte][..], b"\r\n"].concat() } else { vec![byte] };
         stream.write_all(&piece).unwrap();
@@ -51,22 +59,66 @@ fn a_body_may_come_in_any_pieces() {
 }
 
 #[test]
+fn a_large_body_may_come_in_pieces_and_after_leave_to_continue() {
+    let server = Server::start();
+    let operator = server.operator();
+    let agent = operator.reader(&operator.tenant("acme"));
+    // More than the server reads ahead of the handler.
+    let one = json!({ "action": "read", "resource": "docs:1", "arguments": { "text": "x".repeat(4_000) } });
+    let body = json!({ "requests": vec![one; 200] }).to_string();
+    for expect in ["", "Expect: 100-continue\r\n"] {
+        let mut stream = connect(&server);
+        let head = head("/v1/authorize/batch", &agent.token, &format!("{expect}Content-Length: {}", body.len()));
+        stream.write_all(head.as_bytes()).unwrap();
+        if !expect.is_empty() {
+            let leave = b"HTTP/1.1 100 Continue\r\n\r\n";
+            let mut got = vec![0; leave.len()];
+            stream.read_exact(&mut got).unwrap();
+            assert_eq!(got, leave);
+        }
+        for piece in body.as_bytes().chunks(7_001) {
+            stream.write_all(piece).unwrap();
+        }
+        let results = read_answer(&mut stream).unwrap().expect(200);
+        assert_eq!(results["results"].as_array().unwrap().len(), 200);
+    }
+}
+
+#[test]
+fn a_body_that_breaks_off_is_answered_or_closed_and_decides_nothing() {
+    let server = Server::start();
+    let operator = server.operator();
+    let agent = operator.reader(&operator.tenant("acme"));
+    let body = r#"{"action":"read","resource":"docs:1"}"#;
+    for path in ["/v1/authorize", "/v1/authorize/batch", "/v1/tenants/acme/authorize"] {
+        for sent in [0, 1, body.len() - 1] {
+            let mut stream = connect(&server);
+            let head = head(path, &agent.token, &format!("Content-Length: {}", body.len()));
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&body.as_bytes()[..sent]).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            // Not to be left waiting is what matters: a server may close on who closes.
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).unwrap();
+            let answer = String::from_utf8(answer).unwrap();
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{path} {sent}: {answer}");
+        }
+    }
+    assert_eq!(operator.trail("tenantId=acme").len(), 0);
+}
+
+#[test]
 fn calls_on_one_connection_may_be_sent_ahead() {
     let server = Server::start();
     let operator = server.operator();
     let agent = operator.reader(&operator.tenant("acme"));
-    let mut stream = TcpStream::connect(server.host()).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut stream = connect(&server);
     let mut bytes = Vec::new();
     for n in 0..20 {
         let resource = if n % 2 == 0 { "docs" } else { "mail" };
         let body = json!({ "action": "read", "resource": format!("{resource}:{n}") }).to_string();
-        let (token, length) = (&agent.token, body.len());
-        let head = "POST /v1/authorize HTTP/1.1\r\nHost: localhost";
-        bytes.extend(
-            format!("{head}\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n{body}").bytes(),
-        );
+        let head = head("/v1/authorize", &agent.token, &format!("Content-Length: {}", body.len()));
+        bytes.extend(head.bytes().chain(body.bytes()));
     }
     // The last request breaks off in its middle, and goes on once the others are answered.
     let (ahead, rest) = bytes.split_at(bytes.len() - 7);
