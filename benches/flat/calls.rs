@@ -31,12 +31,16 @@ pub fn tenants() {
     let one = Server::open(&system, |root| start::prepare(root, 1));
     let many = Server::open(&system, |root| start::prepare(root, tenants));
     for in_flight in IN_FLIGHT {
-        let sides = vec![
-            one.callers(0..1, start::AGENTS).side("of the only tenant".to_owned(), in_flight),
-            many.callers(0..1, start::AGENTS).side(format!("of one of {tenants} tenants"), in_flight),
-            many.callers(0..tenants, start::AGENTS).side(format!("of all {tenants} tenants in turn"), in_flight),
-        ];
-        compare(&format!("call, {in_flight} under way"), sides, GOAL);
+        // Not all three in one: what all tenants wrote is synced while the next ones call.
+        for (calling, name) in
+            [(1, format!("of one of {tenants} tenants")), (tenants, format!("of all {tenants} tenants in turn"))]
+        {
+            let sides = vec![
+                one.callers(0..1, start::AGENTS).side("of the only tenant".to_owned(), in_flight),
+                many.callers(0..calling, start::AGENTS).side(name, in_flight),
+            ];
+            compare(&format!("call, {in_flight} under way"), sides, GOAL);
+        }
     }
     one.close();
     many.close();
