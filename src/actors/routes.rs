@@ -92,7 +92,12 @@ impl Routes {
 
     /// All entries, the default tenant's included, in the order of their ids.
     pub fn all(&self) -> Vec<Route> {
-        let mut all: Vec<_> = self.by_tag.iter().map(|route| route.clone()).collect();
+        self.all_that(|_| true)
+    }
+
+    /// Those entries that `wanted` agrees to, in the same order.
+    pub fn all_that(&self, wanted: impl Fn(&Route) -> bool) -> Vec<Route> {
+        let mut all: Vec<_> = self.by_tag.iter().filter(|route| wanted(route)).map(|route| route.clone()).collect();
         all.sort_by_key(|route| route.id);
         all
     }

@@ -95,10 +95,10 @@ impl Kavach {
 
     /// Tenants that can't be served, with the reason callers get.
     pub fn unavailable_tenants(&self) -> Vec<(TenantId, Error)> {
-        let routes = self.core.routes.all().into_iter();
-        let down = routes.filter_map(|route| route.actor.err().map(|down| (route.id, down.error())));
         // One that is being erased is missed by nobody.
-        down.filter(|(_, error)| error.code() != Code::TenantNotFound).collect()
+        let missed = |route: &Route| matches!(&route.actor, Err(down) if down.code != Code::TenantNotFound);
+        let routes = self.core.routes.all_that(missed).into_iter();
+        routes.filter_map(|route| route.actor.err().map(|down| (route.id, down.error()))).collect()
     }
 
     /// Finds out who the credential is: an operator, a live key, or a live agent's token.
@@ -116,9 +116,9 @@ impl Kavach {
 
     /// Whether every tenant's journal can be written, as far as is known.
     pub fn storage_works(&self) -> bool {
-        let down = |route: Route| matches!(route.actor, Err(down) if down.code == Code::StorageUnavailable);
+        let down = |route: &Route| matches!(&route.actor, Err(down) if down.code == Code::StorageUnavailable);
         self.core.storage_failures.load(std::sync::atomic::Ordering::Relaxed) == 0
-            && !self.core.routes.all().into_iter().any(down)
+            && self.core.routes.all_that(down).is_empty()
     }
 
     /// Panics inside a tenant's actor, so that tests can see that no other tenant notices.
