@@ -15,6 +15,7 @@
 //! | [`actors`] | one actor for each tenant, and the registry over them |
 //! | [`service`] | what the server offers, as calls for one caller |
 //! | [`api`] | the same over HTTP |
+//! | [`net`] | connections: how many, how slow they may be, TLS |
 //! | [`settings`], [`telemetry`], [`demo`], [`fixture`], [`load`], [`verify`] | the program's own parts |
 //! | [`app`] | the composition root |
 
@@ -26,6 +27,7 @@ pub mod domain;
 pub mod fixture;
 pub mod journal;
 pub mod load;
+pub mod net;
 pub mod service;
 pub mod settings;
 pub mod telemetry;

@@ -8,8 +8,8 @@ use clap::Parser;
 use kavach::settings::{AuditCommand, Cli, Command};
 use kavach::{Server, Settings, demo, load, telemetry, verify};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -46,11 +46,13 @@ fn raise_open_files() {
 async fn serve(settings: &Settings) -> io::Result<()> {
     // A signal that comes while the tenants load is not lost.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut hang_up = signal(SignalKind::hangup())?;
     let server = Server::start(settings).await?;
     greet(settings, &server).await?;
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        () = renew_certificate(&server, &mut hang_up) => {}
     }
     info!("stopping: what is under way is answered, everything is written to disk");
     server.stop().await;
@@ -58,9 +60,21 @@ async fn serve(settings: &Settings) -> io::Result<()> {
     Ok(())
 }
 
+/// Reads the certificate again with each SIGHUP. Without TLS there is none, and the signal ends the server as it ends
+/// any program.
+async fn renew_certificate(server: &Server, hang_up: &mut Signal) {
+    while hang_up.recv().await.is_some() {
+        let Some(tls) = server.tls() else { return };
+        match tls.read_again() {
+            Ok(()) => info!("the TLS certificate was read again; new connections are shown it"),
+            Err(problem) => error!(%problem, "the TLS certificate was not read again; the old one is still shown"),
+        }
+    }
+}
+
 /// Says on standard output what the caller needs to know: the address, a new operator key, the demo's call.
 async fn greet(settings: &Settings, server: &Server) -> io::Result<()> {
-    let base_url = format!("http://{}", server.address());
+    let base_url = server.base_url();
     let mut out = io::stdout();
     if let Some(key) = server.app().new_operator_key() {
         writeln!(out, "Operator key, shown this once: {}", key.reveal())?;

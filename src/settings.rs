@@ -91,6 +91,12 @@ pub struct Settings {
     /// Proxies whose X-Forwarded-For is believed: addresses or networks, separated by commas.
     #[arg(long, env = "KAVACH_TRUSTED_PROXIES", value_delimiter = ',', value_parser = read_net)]
     pub trusted_proxies: Vec<IpNet>,
+    /// The certificate to serve TLS with, and those that lead to its authority, as PEM. Read again on SIGHUP.
+    #[arg(long, env = "KAVACH_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key, as PEM without a password.
+    #[arg(long, env = "KAVACH_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Fill an empty data directory with a tenant, agents and traffic to look at.
     #[arg(long, env = "KAVACH_DEMO")]
     pub demo: bool,
@@ -111,6 +117,8 @@ impl Settings {
             workers: None,
             durability: Durability::Interval,
             trusted_proxies: Vec::new(),
+            tls_cert: None,
+            tls_key: None,
             demo: false,
             log_json: false,
             operator_key: None,

@@ -1,12 +1,18 @@
 //! Structured logs on standard error: what is for people and programs to read goes to standard output instead.
 
 use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
 
+/// What is logged where nothing else is asked for. What actix-http logs as an error, a client can cause as often as it
+/// likes: requests that can't be read, and answers that nobody takes.
+const DEFAULT_FILTER: &str = "info,actix_server=warn,actix_http=off";
+
 /// Starts logging. `RUST_LOG` says what (`info` without it).
 pub fn start(json: bool) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -16,4 +22,49 @@ pub fn start(json: bool) {
     let logs = logs.log_internal_errors(false);
     // A subscriber that is there already, as in tests, stays.
     let _ = if json { logs.json().try_init() } else { logs.try_init() };
+}
+
+/// Time between two lines of a kind that is logged seldom.
+const SELDOM: Duration = Duration::from_secs(60);
+
+/// A line of the log that clients can cause as often as they like, written once a minute at most.
+#[derive(Default)]
+pub struct Seldom(Mutex<Recent>);
+
+#[derive(Default)]
+struct Recent {
+    last: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Seldom {
+    /// Calls `log` with the number of times there was something to log since it last did; or counts this time.
+    pub fn warn_with(&self, log: impl FnOnce(u64)) {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.unsaid += 1;
+        if recent.last.is_none_or(|last| last.elapsed() >= SELDOM) {
+            recent.last = Some(Instant::now());
+            let times = std::mem::take(&mut recent.unsaid);
+            drop(recent);
+            log(times);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_often_is_said_once() {
+        let (seldom, mut said) = (Seldom::default(), Vec::new());
+        for _ in 0..3 {
+            seldom.warn_with(|times| said.push(times));
+        }
+        let recent = || seldom.0.lock().unwrap();
+        let last = recent().last.and_then(|last| last.checked_sub(SELDOM));
+        recent().last = last;
+        seldom.warn_with(|times| said.push(times));
+        assert_eq!(said, if last.is_some() { vec![1, 3] } else { vec![1, 1] });
+    }
 }

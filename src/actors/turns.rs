@@ -4,6 +4,7 @@
 //! its own wait behind those: however many one party has, another waits for a few of them at most.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
@@ -32,6 +33,12 @@ pub struct Turn {
     _shared: OwnedSemaphorePermit,
     _own: OwnedSemaphorePermit,
     _seat: Seat,
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Turn(..)")
+    }
 }
 
 /// A party's entry in the table, there as long as it is of use.

@@ -3,13 +3,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use actix_web::{FromRequest, HttpRequest, web};
 use ipnet::IpNet;
 
+use super::attempts::Attempts;
 use super::error::Problem;
+use super::held::Held;
+use crate::domain::limits::{MAX_HELD_ANSWER_BYTES, MAX_SLOW_BODY_BYTES};
 use crate::domain::tenant::Caller;
 use crate::domain::{Code, Credential, Error};
 use crate::service::Kavach;
@@ -35,10 +39,34 @@ pub trait Guard: FromRequest<Error = Problem> + 'static {
 
 /// What every worker knows. Private to this folder: handlers come by it through guards alone.
 #[derive(Clone)]
-pub(super) struct Shared {
-    pub kavach: Kavach,
+pub struct Shared {
+    pub(super) kavach: Kavach,
     /// Peers whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpNet>,
+    trusted_proxies: Arc<[IpNet]>,
+    /// Calls without a good key.
+    pub(super) attempts: Arc<Attempts>,
+    /// Bodies that are on their way in.
+    pub(super) bodies: Arc<Held>,
+    /// Large answers on their way out.
+    pub(super) answers: Arc<Held>,
+}
+
+impl Shared {
+    /// The server, which believes those proxies.
+    pub fn new(kavach: Kavach, trusted_proxies: Vec<IpNet>) -> Self {
+        Self {
+            kavach,
+            trusted_proxies: trusted_proxies.into(),
+            attempts: Arc::default(),
+            bodies: Held::new(MAX_SLOW_BODY_BYTES),
+            answers: Held::new(MAX_HELD_ANSWER_BYTES),
+        }
+    }
+
+    /// Where a call came from, as far as it can be believed.
+    pub(super) fn origin(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Option<IpAddr> {
+        origin(headers, peer, &self.trusted_proxies)
+    }
 }
 
 /// An operator.
@@ -134,7 +162,7 @@ impl Decider {
         Ok(Self {
             kavach: shared.kavach.acting_for(credential),
             is_agent: matches!(credential, Credential::AgentToken(..)),
-            peer: origin(headers, peer, &shared.trusted_proxies),
+            peer: shared.origin(headers, peer),
         })
     }
 }
@@ -152,7 +180,7 @@ impl FromRequest for Public {
     }
 }
 
-fn shared(request: &HttpRequest) -> Result<&Shared, Problem> {
+pub(super) fn shared(request: &HttpRequest) -> Result<&Shared, Problem> {
     let shared = request.app_data::<web::Data<Shared>>();
     shared.map(|shared| &***shared).ok_or_else(|| Problem::new(Code::InternalError, "the server is not set up"))
 }

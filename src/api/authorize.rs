@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::auth::{Admin, Decider};
 use super::error::Problem;
-use super::input::{Raw, declared_length, parse};
+use super::input::{Incoming, Raw, parse};
 use super::routes::Answer;
 use super::{plain, views};
 use crate::domain::arguments::Arguments;
@@ -184,7 +184,7 @@ pub async fn by_tenant(decider: Decider, (tenant, (http, Raw(body))): (Path<Stri
 pub async fn batch(decider: Decider, (http, body): (HttpRequest, Payload)) -> Answer {
     // A megabyte is read for nobody whose key is not good.
     decider.kavach.authenticate().await?;
-    let Raw(body) = Raw::<MAX_BODY_BYTES>::read(declared_length(http.headers()), body.into_inner()).await?;
+    let Raw(body) = Raw::<MAX_BODY_BYTES>::read(Incoming::of(&http)?, body.into_inner()).await?;
     let received = Instant::now();
     let requests = read_batch(&Connection::of(&decider, http.headers()), &body)?;
     let results = decider.kavach.authorize_batch(requests, received).await?;

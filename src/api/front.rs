@@ -4,23 +4,30 @@
 //! them cost it about as much as the decision itself, so it is picked out before them. What answers it is the same code
 //! that the router would call.
 
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use actix_http::{Request, Response};
 use actix_service::{Service, ServiceFactory};
-use actix_web::body::BoxBody;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{AppConfig, ServiceResponse};
-use actix_web::http::Method;
+use actix_web::http::{Method, StatusCode};
 use actix_web::{Error, ResponseError, web};
 
 use super::auth::{Decider, Shared};
-use super::input::{Raw, declared_length};
+use super::input::{Incoming, Raw, declared_length};
 use super::routes::Answer;
+use super::streaming::{HeldBody, UnderWay};
 use crate::domain::limits::MAX_AUTHORIZE_BODY_BYTES;
+use crate::net::Pace;
+use crate::net::pace::Call;
 
 /// Path of the route that is answered here.
 const AUTHORIZE: &str = "/v1/authorize";
+/// Bytes of an answer that are copied to its connection in one piece, and not counted until its client has them.
+const SMALL_BYTES: u64 = 64 * 1024;
 
 /// Makes the service of each worker.
 pub(super) struct FrontFactory<F> {
@@ -69,21 +76,51 @@ where
         self.router.poll_ready(context)
     }
 
-    fn call(&self, request: Request) -> Answering {
+    fn call(&self, mut request: Request) -> Answering {
+        // As long as it is answered, the connection is not idle.
+        let call = request.conn_data::<Rc<Pace>>().map(Pace::call);
+        let shared = self.shared.clone();
         if request.path() == AUTHORIZE && request.method() == Method::POST {
-            let shared = self.shared.clone();
-            Box::pin(async move { Ok(authorize(&shared, request).await.unwrap_or_else(|p| p.error_response()).into()) })
+            Box::pin(async move {
+                let answer = authorize(&shared, &mut request).await.unwrap_or_else(|problem| problem.error_response());
+                Ok(sent(&shared, answer.into(), call, || shared.origin(&request.head().headers, request.peer_addr())))
+            })
         } else {
             let routed = self.router.call(request);
-            Box::pin(async move { Ok(routed.await?.into()) })
+            Box::pin(async move {
+                let (request, answer) = routed.await?.into_parts();
+                Ok(sent(&shared, answer.into(), call, || shared.origin(request.headers(), request.peer_addr())))
+            })
         }
     }
 }
 
-async fn authorize(shared: &Shared, mut request: Request) -> Answer {
+async fn authorize(shared: &Shared, request: &mut Request) -> Answer {
     let payload = request.take_payload();
     let headers = &request.head().headers;
     let decider = Decider::of(shared, headers, request.peer_addr())?;
-    let Raw(body) = Raw::<MAX_AUTHORIZE_BODY_BYTES>::read(declared_length(headers), payload).await?;
+    let body = Incoming { declared: declared_length(headers), bodies: &shared.bodies, pace: request.conn_data() };
+    let Raw(body) = Raw::<MAX_AUTHORIZE_BODY_BYTES>::read(body, payload).await?;
     super::authorize::answer(&decider, headers, body).await
+}
+
+/// What an answer passes on its way out.
+fn sent(
+    shared: &Shared,
+    mut answer: Response<BoxBody>,
+    call: Option<Call>,
+    origin: impl FnOnce() -> Option<IpAddr>,
+) -> Response<BoxBody> {
+    if answer.status() == StatusCode::UNAUTHORIZED {
+        answer = shared.attempts.answer(answer, origin());
+    }
+    match answer.body().size() {
+        BodySize::None => answer,
+        BodySize::Sized(bytes) if bytes <= SMALL_BYTES => answer,
+        BodySize::Sized(_) => answer.map_body(|_, body| match body.try_into_bytes() {
+            Ok(bytes) => HeldBody::new(bytes, &shared.answers, call).boxed(),
+            Err(body) => body,
+        }),
+        BodySize::Stream => answer.map_body(|_, body| UnderWay::new(body, call).boxed()),
+    }
 }

@@ -1,8 +1,11 @@
 //! Bodies and query strings, read so that an error names the field.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use actix_http::header::{CONTENT_LENGTH, HeaderMap};
 use actix_web::dev::Payload;
@@ -12,11 +15,17 @@ use actix_web::{FromRequest, HttpRequest};
 use futures_core::Stream;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::select;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
 
+use super::auth::shared;
 use super::error::Problem;
+use super::held::Held;
 use super::objects::Objects;
-use crate::domain::limits::MAX_PAGE;
+use crate::domain::limits::{MAX_BODY_SECONDS, MAX_PAGE};
 use crate::domain::{Code, Error};
+use crate::net::Pace;
 use crate::service::PageRequest;
 
 /// A JSON body of that type, whatever its content type says.
@@ -42,8 +51,29 @@ impl<const LIMIT: usize> FromRequest for Raw<LIMIT> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let (declared, payload) = (declared_length(request.headers()), payload.take());
-        Box::pin(Self::read(declared, payload))
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move { Self::read(Incoming::of(&request)?, payload).await })
+    }
+}
+
+/// A body that was not read yet.
+pub struct Incoming<'a> {
+    /// The length that the head says it has.
+    pub declared: Option<usize>,
+    /// What is on its way in with it.
+    pub bodies: &'a Arc<Held>,
+    /// The connection that it comes by.
+    pub pace: Option<&'a Rc<Pace>>,
+}
+
+impl<'a> Incoming<'a> {
+    /// The body of that request.
+    ///
+    /// # Errors
+    /// `INTERNAL_ERROR` in a server that was put together wrongly.
+    pub fn of(request: &'a HttpRequest) -> Result<Self, Problem> {
+        let bodies = &shared(request)?.bodies;
+        Ok(Self { declared: declared_length(request.headers()), bodies, pace: request.conn_data() })
     }
 }
 
@@ -56,27 +86,82 @@ impl<const LIMIT: usize> Raw<LIMIT> {
     /// Reads a body that was not read yet. It is copied only where it comes in several pieces.
     ///
     /// # Errors
-    /// `PAYLOAD_TOO_LARGE`, or `INVALID_BODY` where it breaks off.
-    pub async fn read(declared: Option<usize>, mut payload: Payload) -> Result<Self, Problem> {
+    /// `PAYLOAD_TOO_LARGE`; `INVALID_BODY` where it breaks off; `REQUEST_TIMEOUT` where it takes too long; `OVERLOADED`
+    /// where too many are on their way and this one is the slowest.
+    pub async fn read(from: Incoming<'_>, mut payload: Payload) -> Result<Self, Problem> {
         // A body that says it is too large need not be read.
-        if declared.is_some_and(|length| length > LIMIT) {
+        if from.declared.is_some_and(|length| length > LIMIT) {
             return Err(Problem::too_large(LIMIT));
         }
-        let (mut first, mut all) = (Bytes::new(), BytesMut::new());
-        while let Some(piece) = poll_fn(|context| next_piece(&mut payload, context)).await {
-            let piece = piece
-                .map_err(|problem| Problem::new(Code::InvalidBody, format!("the body can't be read: {problem}")))?;
-            if first.len() + all.len() + piece.len() > LIMIT {
-                return Err(Problem::too_large(LIMIT));
-            }
-            if first.is_empty() && all.is_empty() {
-                first = piece;
-            } else {
-                all.extend_from_slice(&std::mem::take(&mut first));
-                all.extend_from_slice(&piece);
+        let mut pieces = Pieces::<LIMIT>::default();
+        // Most bodies are there with their head.
+        while let Poll::Ready(piece) = poll_fn(|context| Poll::Ready(next_piece(&mut payload, context))).await {
+            match piece {
+                Some(piece) => pieces.add(piece)?,
+                None => return Ok(pieces.whole()),
             }
         }
-        Ok(Self(if all.is_empty() { first } else { all.freeze() }))
+        Box::pin(Self::read_rest(from, payload, pieces)).await
+    }
+
+    /// Reads what is still on its way.
+    async fn read_rest(from: Incoming<'_>, mut payload: Payload, mut pieces: Pieces<LIMIT>) -> Result<Self, Problem> {
+        let _reading = from.pace.map(Pace::read_body);
+        let (let_go, mut gone) = oneshot::channel();
+        let mut place = from.bodies.take(pieces.len(), move || _ = let_go.send(()));
+        let mut deadline = pin!(sleep(Duration::from_secs(MAX_BODY_SECONDS)));
+        loop {
+            let piece = select! {
+                biased;
+                piece = poll_fn(|context| next_piece(&mut payload, context)) => piece,
+                _ = &mut gone => {
+                    let message = "too many bodies are on their way, and this one was the slowest; try again in a moment";
+                    return Err(Problem::new(Code::Overloaded, message));
+                }
+                () = &mut deadline => {
+                    let message = format!("the body was not there {MAX_BODY_SECONDS} seconds after its head");
+                    return Err(Problem::new(Code::RequestTimeout, message));
+                }
+            };
+            match piece {
+                Some(piece) => pieces.add(piece)?,
+                None => return Ok(pieces.whole()),
+            }
+            place.moved(pieces.len());
+        }
+    }
+}
+
+/// What there is of a body.
+#[derive(Default)]
+struct Pieces<const LIMIT: usize> {
+    first: Bytes,
+    /// All of it, from the second piece on.
+    all: BytesMut,
+}
+
+impl<const LIMIT: usize> Pieces<LIMIT> {
+    fn len(&self) -> usize {
+        self.first.len() + self.all.len()
+    }
+
+    fn add(&mut self, piece: Result<Bytes, PayloadError>) -> Result<(), Problem> {
+        let piece =
+            piece.map_err(|problem| Problem::new(Code::InvalidBody, format!("the body can't be read: {problem}")))?;
+        if self.len() + piece.len() > LIMIT {
+            return Err(Problem::too_large(LIMIT));
+        }
+        if self.len() == 0 {
+            self.first = piece;
+        } else {
+            self.all.extend_from_slice(&std::mem::take(&mut self.first));
+            self.all.extend_from_slice(&piece);
+        }
+        Ok(())
+    }
+
+    fn whole(self) -> Raw<LIMIT> {
+        Raw(if self.all.is_empty() { self.first } else { self.all.freeze() })
     }
 }
 
@@ -154,4 +239,82 @@ pub fn page(limit: Option<usize>, cursor: Option<String>) -> Result<PageRequest,
         return Err(Problem(Error::field(Code::InvalidQuery, "limit", format!("must be from 1 to {MAX_PAGE}"))));
     }
     Ok(PageRequest { limit, cursor })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZero;
+
+    use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A body whose pieces come when they are sent.
+    struct Pieced(UnboundedReceiver<Bytes>);
+
+    impl Stream for Pieced {
+        type Item = Result<Bytes, PayloadError>;
+
+        fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            self.0.poll_recv(context).map(|piece| piece.map(Ok))
+        }
+    }
+
+    fn body() -> (UnboundedSender<Bytes>, Payload) {
+        let (pieces, receiver) = unbounded_channel();
+        (pieces, Payload::Stream { payload: Box::pin(Pieced(receiver)) })
+    }
+
+    async fn read(bodies: &Arc<Held>, payload: Payload) -> Result<Bytes, Code> {
+        let from = Incoming { declared: None, bodies, pace: None };
+        let read = Raw::<1_000>::read(from, payload).await;
+        read.map(|Raw(bytes)| bytes).map_err(|Problem(error)| error.code())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_takes_too_long_is_given_up() {
+        let bodies = Held::new(usize::MAX);
+        let send_each_second = |pieces: UnboundedSender<Bytes>, times: NonZero<u64>| async move {
+            for _ in 0..times.get() {
+                sleep(Duration::from_secs(1)).await;
+                let _ = pieces.send(Bytes::from_static(b"x"));
+            }
+        };
+        let (pieces, payload) = body();
+        let start = Instant::now();
+        let in_time = NonZero::new(MAX_BODY_SECONDS - 1).unwrap();
+        let (whole, ()) = tokio::join!(read(&bodies, payload), send_each_second(pieces, in_time));
+        assert_eq!(whole.unwrap().len() as u64, in_time.get());
+        assert_eq!(start.elapsed().as_secs(), in_time.get());
+        let (pieces, payload) = body();
+        let start = Instant::now();
+        let late = NonZero::new(2 * MAX_BODY_SECONDS).unwrap();
+        let _sender = tokio::spawn(send_each_second(pieces, late));
+        assert_eq!(read(&bodies, payload).await, Err(Code::RequestTimeout));
+        assert_eq!(start.elapsed().as_secs(), MAX_BODY_SECONDS);
+        assert_eq!(bodies.bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_slowest_of_too_many_bodies_goes() {
+        let bodies = Held::new(100);
+        let (slow_pieces, payload) = body();
+        slow_pieces.send(Bytes::from_static(&[b'x'; 60])).unwrap();
+        let mut slow = Box::pin(read(&bodies, payload));
+        assert!(poll_fn(|context| Poll::Ready(slow.as_mut().poll(context).is_pending())).await);
+        assert_eq!(bodies.bytes(), 60);
+        let (pieces, payload) = body();
+        pieces.send(Bytes::from_static(&[b'y'; 60])).unwrap();
+        let mut quick = Box::pin(read(&bodies, payload));
+        assert!(poll_fn(|context| Poll::Ready(quick.as_mut().poll(context).is_pending())).await);
+        assert_eq!(slow.await, Err(Code::Overloaded));
+        drop(pieces);
+        assert_eq!(quick.await.unwrap().len(), 60);
+        assert_eq!(bodies.bytes(), 0);
+        let (pieces, payload) = body();
+        pieces.send(Bytes::from_static(&[b'z'; 600])).unwrap();
+        pieces.send(Bytes::from_static(&[b'z'; 401])).unwrap();
+        assert_eq!(read(&bodies, payload).await, Err(Code::PayloadTooLarge));
+    }
 }

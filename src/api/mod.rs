@@ -3,14 +3,17 @@
 //! | to find | look in |
 //! | --- | --- |
 //! | every route with who may call it | [`routes`] |
-//! | what is answered before the router | `front` |
+//! | what is answered before the router, and what each answer passes on its way out | `front` |
 //! | how a handler comes by its caller | [`auth`] |
+//! | how many calls without a good key an address may make | `attempts` |
 //! | how an error becomes an answer | [`error`] |
 //! | how bodies and queries are read | [`input`]; `plain` is the short cut of most authorize bodies, `objects` says what is an object |
-//! | answers that are made while they are sent | [`streaming`] |
+//! | answers that are made while they are sent, or that wait for their client | [`streaming`] |
+//! | what is held for clients that take their time | `held` |
 //! | the JSON of answers | [`views`] |
 
 pub mod agents;
+mod attempts;
 pub mod audit;
 pub mod auth;
 pub mod authorize;
@@ -18,6 +21,7 @@ pub mod delegations;
 pub mod error;
 mod front;
 pub mod health;
+mod held;
 pub mod input;
 mod objects;
 mod plain;
@@ -28,6 +32,6 @@ pub mod tenants;
 pub mod usage;
 pub mod views;
 
-pub use auth::Access;
+pub use auth::{Access, Shared};
 pub use error::Problem;
 pub use routes::{Endpoint, endpoints, service};

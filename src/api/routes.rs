@@ -7,14 +7,12 @@ use actix_web::dev::AppConfig;
 use actix_web::http::Method;
 use actix_web::http::header::ALLOW;
 use actix_web::{App, FromRequest, HttpRequest, HttpResponse, ResponseError, Route, web};
-use ipnet::IpNet;
 
 use super::auth::{Access, Guard, Shared};
 use super::error::Problem;
 use super::front::FrontFactory;
 use super::{agents, audit, authorize, delegations, health, policies, tenants, usage};
 use crate::domain::Code;
-use crate::service::Kavach;
 
 /// One route.
 pub struct Endpoint {
@@ -105,8 +103,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 /// What makes the HTTP service of a worker.
 pub fn service(
-    kavach: Kavach,
-    trusted_proxies: Vec<IpNet>,
+    shared: Shared,
 ) -> impl ServiceFactory<
     Request,
     Config = AppConfig,
@@ -115,7 +112,7 @@ pub fn service(
     InitError = (),
     Service = impl Service<Request, Response = Response<BoxBody>, Error = actix_web::Error, Future: 'static> + 'static,
 > + 'static {
-    let shared = web::Data::new(Shared { kavach, trusted_proxies });
+    let shared = web::Data::new(shared);
     let app = App::new().app_data(shared.clone()).configure(configure);
     FrontFactory { shared, router: app.into_factory() }
 }

@@ -66,6 +66,7 @@ codes! {
     UnknownDelegation "UNKNOWN_DELEGATION" 404 "There is no such delegation for this key, or it was over and newer ones took its place.";
     UnknownAuditEntry "UNKNOWN_AUDIT_ENTRY" 404 "There is no such audit entry for this key.";
     MethodNotAllowed "METHOD_NOT_ALLOWED" 405 "The route exists, but not with this method.";
+    RequestTimeout "REQUEST_TIMEOUT" 408 "The body did not come in time. Nothing was changed.";
     SlugTaken "SLUG_TAKEN" 409 "Another tenant has this slug.";
     AgentIsRevoked "AGENT_IS_REVOKED" 409 "The agent was revoked, which is final: it can't be changed.";
     AlreadySettled "ALREADY_SETTLED" 409 "The decision was settled with another cost.";
@@ -77,6 +78,7 @@ codes! {
     KeyLimitExceeded "KEY_LIMIT_EXCEEDED" 422 "The tenant has as many API keys as one may have.";
     PolicyLimitExceeded "POLICY_LIMIT_EXCEEDED" 422 "The tenant has as many policies as one may have.";
     RotationLimitExceeded "ROTATION_LIMIT_EXCEEDED" 422 "As many old tokens as allowed are still in their grace.";
+    AuthRateLimited "AUTH_RATE_LIMITED" 429 "Too many calls from this address had no valid key or token. One with a valid one is never refused so.";
     TooManyStreams "TOO_MANY_STREAMS" 429 "As many audit streams or exports are open as the tenant, or the server, may have.";
     DelegationNotCovered "DELEGATION_NOT_COVERED" 422 "No single permission that the grantor holds covers a delegated one.";
     DelegationSelf "DELEGATION_SELF" 422 "An agent can't delegate to itself.";
@@ -87,7 +89,7 @@ codes! {
     InternalError "INTERNAL_ERROR" 500 "A defect of the server. Nothing was changed.";
     NotReady "NOT_READY" 503 "The server is still recovering its tenants.";
     ShuttingDown "SHUTTING_DOWN" 503 "The server is shutting down.";
-    Overloaded "OVERLOADED" 503 "More calls wait for this tenant than its mailbox holds.";
+    Overloaded "OVERLOADED" 503 "More calls wait for this tenant than its mailbox holds, or more bodies are on their way than the server holds.";
     TenantUnavailable "TENANT_UNAVAILABLE" 503 "The tenant's data can't be read, or it is being rebuilt.";
     OutcomeUnknown "OUTCOME_UNKNOWN" 503 "The disk did not confirm the change: it may have happened or not.";
     StorageUnavailable "STORAGE_UNAVAILABLE" 503 "The journal can't be written. Nothing was changed.";

@@ -4,6 +4,13 @@
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// Bytes of one authorize body: 32 KiB of arguments, as much again for the rest.
 pub const MAX_AUTHORIZE_BODY_BYTES: usize = 64 * 1024;
+/// Bytes of bodies that are on their way in, of all calls together. One that came with its head is not among them. A
+/// body comes within milliseconds where nobody is slow on purpose, so this is thousands of calls a second.
+pub const MAX_SLOW_BODY_BYTES: usize = 128 * 1024 * 1024;
+/// Seconds that a body may take once its head is there: a megabyte at less than the speed of any network in use.
+pub const MAX_BODY_SECONDS: u64 = 30;
+/// Bytes of large answers that wait for their clients: seven of the largest pages of an audit trail.
+pub const MAX_HELD_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 /// Characters of a name or an owner's id: longer than any real one, short enough to index and show.
 pub const MAX_NAME_CHARS: usize = 256;
 /// Characters of a slug: the length of a DNS label (RFC 1035), so that a slug can be a host name's part.

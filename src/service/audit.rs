@@ -1,5 +1,7 @@
 //! Calls about the audit trail. All reading happens on threads that serve no calls.
 
+use std::sync::Arc;
+
 use super::export::{Export, ExportFormat};
 use super::follow::{AuditStream, WriteEntry};
 use super::lists::bad_cursor;
@@ -62,7 +64,7 @@ impl Audit<'_> {
         found.ids.truncate(offset.saturating_add(limit));
         found.ids.drain(..offset.min(found.ids.len()));
         let next = found.ids.last().filter(|_| more).map(ToString::to_string);
-        let _place = self.0.core.audit.pages.take(self.0.party(only)).await.map_err(unreadable)?;
+        let turn = self.0.core.audit.pages.take(self.0.party(only)).await.map_err(unreadable)?;
         let mut page = Entries::new(found);
         let (items, unread) = loop {
             let step = move || Ok((page.step()?, page));
@@ -74,7 +76,7 @@ impl Audit<'_> {
         let mut missing = trails.missing;
         // One that was erased meanwhile is missed by nobody.
         missing.extend(unread.into_tenants().into_iter().filter(|tenant| self.0.is_there(*tenant)));
-        Ok(Page { items, next, missing })
+        Ok(Page { items, next, missing, turn: Some(Arc::new(turn)) })
     }
 
     /// One entry.

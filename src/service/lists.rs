@@ -1,5 +1,7 @@
 //! Lists: which tenants they ask, how their answers become a page, and what becomes of a tenant that gives none.
 
+use std::sync::Arc;
+
 use actix::Handler;
 use actix::dev::ToEnvelope;
 use actix::prelude::Message;
@@ -7,6 +9,7 @@ use actix::prelude::Message;
 use super::{Kavach, answer, send};
 use crate::actors::commit::Reply;
 use crate::actors::messages::Inspect;
+use crate::actors::turns::Turn;
 use crate::actors::{Route, TenantActor};
 use crate::domain::text::quote;
 use crate::domain::{Code, Credential, Error, Tenant, TenantId, TenantRef, Timestamp};
@@ -20,6 +23,8 @@ pub struct Page<T> {
     pub next: Option<String>,
     /// Tenants that could not answer, whose items are missing. A list of one tenant's items is an error instead.
     pub missing: Vec<TenantId>,
+    /// The turn of making it, where such pages take much memory, for as long as there is more than the answer.
+    pub(crate) turn: Option<Arc<Turn>>,
 }
 
 impl<T> Page<T> {
@@ -30,7 +35,7 @@ impl<T> Page<T> {
         let more = items.len() > limit;
         items.truncate(limit);
         let next = items.last().filter(|_| more).map(cursor);
-        Self { items, next, missing }
+        Self { items, next, missing, turn: None }
     }
 }
 

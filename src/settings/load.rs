@@ -170,8 +170,14 @@ impl FromStr for BaseUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let uri: Uri = text.parse().map_err(|problem| format!("not a URL such as http://127.0.0.1:7600: {problem}"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err("must start with http://; put a proxy before the server for anything else".to_owned());
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => {
+                let problem =
+                    "the load speaks no TLS, which would measure that too: name an address without, with http://";
+                return Err(problem.to_owned());
+            }
+            _ => return Err("must start with http://".to_owned()),
         }
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'));
         let authority = authority.ok_or("must name a host, without a user")?;

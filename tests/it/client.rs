@@ -13,6 +13,8 @@ pub struct Client {
     agent: ureq::Agent,
     base: String,
     authorization: Option<String>,
+    /// What `X-Forwarded-For` says.
+    forwarded: Option<String>,
 }
 
 /// What the server answered.
@@ -34,12 +36,22 @@ impl Client {
             .max_idle_connections(64)
             .max_idle_connections_per_host(64)
             .build();
-        Self { agent: config.into(), base: base.to_owned(), authorization: authorization.map(str::to_owned) }
+        Self {
+            agent: config.into(),
+            base: base.to_owned(),
+            authorization: authorization.map(str::to_owned),
+            forwarded: None,
+        }
     }
 
     /// The same connections for another key.
     pub fn acting_for(&self, key: &str) -> Self {
         Self { authorization: Some(format!("Bearer {key}")), ..self.clone() }
+    }
+
+    /// The same caller behind a proxy that says where it calls from.
+    pub fn forwarded_for(&self, address: &str) -> Self {
+        Self { forwarded: Some(address.to_owned()), ..self.clone() }
     }
 
     pub fn get(&self, path: &str) -> Answer {
@@ -73,6 +85,9 @@ impl Client {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(authorization) = &self.authorization {
             request = request.header("Authorization", authorization);
+        }
+        if let Some(address) = &self.forwarded {
+            request = request.header("X-Forwarded-For", address);
         }
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -135,7 +150,8 @@ impl Answer {
         }
         assert!(body.get("details").is_some(), "{shown}");
         assert_eq!(status == 401, self.headers.contains_key("www-authenticate"), "{shown}");
-        assert_eq!(status == 503, self.headers.contains_key("retry-after"), "{shown}");
+        let says_when = status == 503 || code == "AUTH_RATE_LIMITED";
+        assert_eq!(says_when, self.headers.contains_key("retry-after"), "{shown}");
         body["detail"].as_str().unwrap().to_owned()
     }
 

@@ -24,6 +24,8 @@ pub struct Options {
     pub env: Vec<(&'static str, &'static str)>,
     /// A file that would grow too large is an error then, not the end of the process.
     pub ignore_file_size_signal: bool,
+    /// Files that the process may have open.
+    pub open_files: Option<u32>,
     /// The data directory, where it is not to be one of the server's own.
     pub data_dir: Option<PathBuf>,
 }
@@ -74,7 +76,7 @@ impl Server {
 
     /// `127.0.0.1:port`
     pub fn host(&self) -> &str {
-        self.base.strip_prefix("http://").unwrap()
+        self.base.split_once("://").unwrap().1
     }
 
     pub fn operator(&self) -> Client {
@@ -159,12 +161,17 @@ fn log_path(home: &Path) -> PathBuf {
 
 fn command(home: &Path, options: &Options) -> Command {
     let binary = env!("CARGO_BIN_EXE_kavach");
-    let mut command = if options.ignore_file_size_signal {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", binary]);
-        shell
-    } else {
+    let before = [
+        options.ignore_file_size_signal.then(|| "trap '' XFSZ".to_owned()),
+        options.open_files.map(|files| format!("ulimit -n {files}")),
+    ];
+    let before: Vec<_> = before.into_iter().flatten().collect();
+    let mut command = if before.is_empty() {
         Command::new(binary)
+    } else {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{}; exec \"$@\"", before.join("; ")), "sh", binary]);
+        shell
     };
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("KAVACH_") || name == "RUST_LOG" {

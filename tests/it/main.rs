@@ -13,6 +13,7 @@
 
 mod access;
 mod access_table;
+mod attempts;
 mod audit;
 mod audit_streams;
 mod bad_bytes;
@@ -35,6 +36,7 @@ mod life;
 mod limits;
 mod load;
 mod mutation;
+mod network;
 mod overload;
 mod panics;
 mod retention;
@@ -42,6 +44,7 @@ mod secrets;
 mod snapshots;
 mod storage;
 mod stream_resume;
+mod tls;
 mod tokens;
 mod tools;
 mod trail_access;

@@ -1,0 +1,128 @@
+//! Memory whose time a client decides: bodies that are on their way in, and large answers on their way out.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What is held for clients that take their time. There is an end to all of it together: where it is reached, that goes
+/// whose client has moved nothing for longest. So whoever is slow on purpose goes first, and who is merely slow last.
+pub struct Held {
+    most: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    bytes: usize,
+    /// Counts what happens.
+    clock: u64,
+    /// By when the client last moved some of it.
+    places: BTreeMap<u64, (usize, LetGo)>,
+}
+
+/// Frees what is held.
+type LetGo = Box<dyn FnOnce() + Send>;
+
+/// What is held for one client, until this is dropped.
+pub struct Place {
+    held: Arc<Held>,
+    at: u64,
+}
+
+impl Held {
+    /// So many bytes at most, or one thing that is larger.
+    pub fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, inner: Mutex::default() })
+    }
+
+    /// A place for so many bytes. `let_go` is called where they have to go.
+    pub fn take(self: &Arc<Self>, bytes: usize, let_go: impl FnOnce() + Send + 'static) -> Place {
+        let at = self.with(|inner| inner.put(bytes, Box::new(let_go)));
+        Place { held: Arc::clone(self), at }
+    }
+
+    /// How many are held.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        self.with(|inner| inner.bytes)
+    }
+
+    fn with<R>(&self, change: impl FnOnce(&mut Inner) -> R) -> R {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(&mut inner);
+        let mut gone = Vec::new();
+        while inner.bytes > self.most && inner.places.len() > 1 {
+            gone.extend(inner.places.first_key_value().map(|(at, _)| *at).and_then(|at| inner.remove(at)));
+        }
+        drop(inner);
+        for (_, let_go) in gone {
+            let_go();
+        }
+        changed
+    }
+}
+
+impl Inner {
+    fn put(&mut self, bytes: usize, let_go: LetGo) -> u64 {
+        self.clock += 1;
+        self.bytes += bytes;
+        self.places.insert(self.clock, (bytes, let_go));
+        self.clock
+    }
+
+    fn remove(&mut self, at: u64) -> Option<(usize, LetGo)> {
+        let place = self.places.remove(&at)?;
+        self.bytes -= place.0;
+        Some(place)
+    }
+}
+
+impl Place {
+    /// The client moved some of it, and now there are so many bytes.
+    pub fn moved(&mut self, bytes: usize) {
+        let at = self.at;
+        let put = |inner: &mut Inner| inner.remove(at).map(|(_, let_go)| inner.put(bytes, let_go));
+        // Where it had to go already, whoever holds it is told.
+        if let Some(at) = self.held.with(put) {
+            self.at = at;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.held.with(|inner| inner.remove(self.at));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn what_moved_longest_ago_goes_first() {
+        let held = Held::new(100);
+        let gone: Arc<[AtomicUsize; 3]> = Arc::default();
+        let take = |n: usize, bytes| {
+            let gone = Arc::clone(&gone);
+            held.take(bytes, move || {
+                gone[n].fetch_add(1, Ordering::Relaxed);
+            })
+        };
+        let went = || gone.iter().map(|times| times.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        let mut first = take(0, 40);
+        let mut second = take(1, 40);
+        first.moved(50);
+        assert_eq!((went(), held.bytes()), (vec![0, 0, 0], 90));
+        let third = take(2, 40);
+        assert_eq!((went(), held.bytes()), (vec![0, 1, 0], 90), "the second one moved nothing");
+        second.moved(80);
+        assert_eq!((went(), held.bytes()), (vec![0, 1, 0], 90), "it is gone");
+        drop(second);
+        first.moved(500);
+        assert_eq!((went(), held.bytes()), (vec![0, 1, 1], 500), "one alone may be larger");
+        drop((first, third));
+        assert_eq!((went(), held.bytes()), (vec![0, 1, 1], 0));
+    }
+}

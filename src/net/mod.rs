@@ -1,0 +1,25 @@
+//! Connections: who is let in, how long a client may take, and TLS.
+//!
+//! HTTP itself is actix-http's. What it leaves open is here: it waits for ever for the rest of a later request's head,
+//! for a client that takes nothing of an answer, and it reads requests ahead of the answers that nobody takes. So it
+//! gets its bytes through a [`Watched`] stream, which stops where a client stalls, and each worker looks through its
+//! connections once a second.
+//!
+//! | to find | look in |
+//! | --- | --- |
+//! | what a connection is doing, and for how long it may | [`pace`] |
+//! | how many there may be, and who goes when there are more | [`roster`] |
+//! | how a connection is served | [`serve`] |
+//! | certificates | [`tls`] |
+
+pub mod pace;
+pub mod roster;
+pub mod serve;
+mod stream;
+pub mod tls;
+
+pub use pace::Pace;
+pub use roster::Limit;
+pub use serve::{Entrance, Serve};
+pub use stream::Watched;
+pub use tls::Tls;

@@ -1,0 +1,236 @@
+//! How many connections there may be, and which one goes when there are more.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::pace::Pace;
+
+/// Connections of a process. An idle one takes some 20 KiB, one in the middle of a request's head at most 130 KiB.
+pub const MAX_CONNECTIONS: usize = 20_000;
+/// A process has as many connections as this part of the files it may open: each tenant's journal is one too.
+const SHARE_OF_FILES: u64 = 2;
+/// Connections that are looked at for one that can go.
+const LOOKED_AT: usize = 64;
+/// Time between two looks at all connections.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How many connections a process may have, and has.
+///
+/// There is no limit by address: all services behind one proxy or one gateway have the same. Where there are too many
+/// connections, one that has nothing to do goes for one that may have: whoever opens thousands loses his own first.
+pub struct Limit {
+    most: usize,
+    open: AtomicUsize,
+}
+
+impl Limit {
+    /// As many as the process may open files for.
+    pub fn of_process() -> Arc<Self> {
+        let files = getrlimit(Resource::Nofile)
+            .current
+            .map_or(usize::MAX, |files| usize::try_from(files / SHARE_OF_FILES).unwrap_or(usize::MAX));
+        Self::new(files.clamp(1, MAX_CONNECTIONS))
+    }
+
+    /// So many.
+    pub fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, open: AtomicUsize::new(0) })
+    }
+
+    /// How many there may be.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+}
+
+/// The connections of one worker.
+pub struct Roster {
+    limit: Arc<Limit>,
+    paces: RefCell<Vec<Rc<Pace>>>,
+    /// Where the next search for one that can go begins.
+    hand: Cell<usize>,
+}
+
+/// A connection's place, given back when dropped.
+pub struct Seat {
+    roster: Rc<Roster>,
+    pace: Rc<Pace>,
+}
+
+impl Roster {
+    /// None yet.
+    pub fn new(limit: Arc<Limit>) -> Rc<Self> {
+        Rc::new(Self { limit, paces: RefCell::default(), hand: Cell::new(0) })
+    }
+
+    /// A place for one more, where there is room or another one can go.
+    pub fn enter(self: &Rc<Self>) -> Option<Seat> {
+        let open = self.limit.open.fetch_add(1, Ordering::Relaxed);
+        if open >= self.limit.most {
+            let Some(expendable) = self.expendable() else {
+                self.limit.open.fetch_sub(1, Ordering::Relaxed);
+                return None;
+            };
+            expendable.end();
+        }
+        let pace = Rc::new(Pace::default());
+        let mut paces = self.paces.borrow_mut();
+        pace.at.set(paces.len());
+        paces.push(Rc::clone(&pace));
+        Some(Seat { roster: Rc::clone(self), pace })
+    }
+
+    /// The most idle of the next few.
+    fn expendable(&self) -> Option<Rc<Pace>> {
+        let paces = self.paces.borrow();
+        let start = self.hand.get();
+        self.hand.set(if start + LOOKED_AT < paces.len() { start + LOOKED_AT } else { 0 });
+        let next = paces.iter().cycle().skip(start).take(LOOKED_AT.min(paces.len()));
+        let (_, pace) = next.filter_map(|pace| Some((pace.idleness()?, pace))).max_by_key(|(idleness, _)| *idleness)?;
+        Some(Rc::clone(pace))
+    }
+
+    /// Looks at all of them, and ends those whose clients take too long.
+    pub fn look(&self) {
+        for pace in self.paces.borrow().iter().filter(|pace| pace.look()) {
+            pace.end();
+        }
+    }
+
+    /// Looks once a second, as long as there is a roster.
+    pub async fn keep_looking(roster: Weak<Self>) {
+        let mut ticks = interval(LOOK);
+        // After a pause of the whole process there is one look, not one for each second of it.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match roster.upgrade() {
+                Some(roster) => roster.look(),
+                None => return,
+            }
+        }
+    }
+}
+
+impl Seat {
+    /// What the connection is doing.
+    pub fn pace(&self) -> &Rc<Pace> {
+        &self.pace
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut paces = self.roster.paces.borrow_mut();
+        let at = self.pace.at.get();
+        paces.swap_remove(at);
+        if let Some(moved) = paces.get(at) {
+            moved.at.set(at);
+        }
+        self.roster.limit.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pace::{HEAD_SECONDS, IDLE_SECONDS, STALL_SECONDS};
+    use super::*;
+
+    fn roster(most: usize) -> Rc<Roster> {
+        Roster::new(Limit::new(most))
+    }
+
+    /// At which look a connection ends that is as `prepare` leaves it, and as `meanwhile` does before each look.
+    fn ends_at(prepare: impl FnOnce(&Rc<Pace>), meanwhile: impl Fn(&Rc<Pace>)) -> Option<u32> {
+        let roster = roster(1);
+        let seat = roster.enter().unwrap();
+        prepare(seat.pace());
+        (1..=2 * STALL_SECONDS).find(|_| {
+            meanwhile(seat.pace());
+            roster.look();
+            seat.pace().is_over()
+        })
+    }
+
+    #[test]
+    fn what_a_connection_waits_for_has_its_time() {
+        assert_eq!(ends_at(|_| {}, |_| {}), Some(IDLE_SECONDS), "between requests");
+        assert_eq!(ends_at(|pace| pace.has_read(1), |_| {}), Some(HEAD_SECONDS), "in a head");
+        assert_eq!(ends_at(|_| {}, |pace| pace.has_read(1)), Some(HEAD_SECONDS), "in one that comes byte by byte");
+        assert_eq!(ends_at(|pace| pace.begins(), |pace| pace.has_read(1)), Some(HEAD_SECONDS), "in a handshake");
+        let after_one = |pace: &Rc<Pace>| {
+            pace.has_read(100);
+            drop(pace.call());
+        };
+        assert_eq!(ends_at(after_one, |_| {}), Some(IDLE_SECONDS), "after an answer");
+        assert_eq!(ends_at(after_one, |pace| pace.has_read(1)), Some(HEAD_SECONDS), "in the head after an answer");
+        assert_eq!(ends_at(|_| {}, after_one), None, "while it asks and is answered");
+    }
+
+    #[test]
+    fn a_call_takes_the_time_it_takes_unless_its_client_takes_nothing() {
+        let held = Cell::new(None);
+        assert_eq!(ends_at(|pace| held.set(Some(pace.call())), |pace| pace.has_read(1)), None);
+        let stalls = |pace: &Rc<Pace>| {
+            held.set(Some(pace.call()));
+            pace.waits_to_write();
+        };
+        assert_eq!(ends_at(stalls, |_| {}), Some(STALL_SECONDS));
+        assert_eq!(ends_at(stalls, |pace| pace.waits_to_write()), Some(STALL_SECONDS), "which is looked at once more");
+        assert_eq!(ends_at(stalls, |pace| pace.has_written()), None, "it takes some");
+        let took_all = |pace: &Rc<Pace>| {
+            pace.waits_to_write();
+            pace.is_flushed();
+        };
+        assert_eq!(ends_at(took_all, |_| {}), Some(IDLE_SECONDS));
+    }
+
+    #[test]
+    fn who_has_nothing_to_do_goes_for_who_may_have() {
+        let roster = roster(3);
+        let seats: Vec<_> = (0..3).map(|_| roster.enter().unwrap()).collect();
+        assert!(roster.enter().is_none(), "all are new: nobody has shown yet that there is nothing to do");
+        let busy = seats[0].pace().call();
+        seats[1].pace().has_read(1);
+        roster.look();
+        // In the middle of a head is no better than idle: whoever sends one at once was not seen there.
+        let fourth = roster.enter().unwrap();
+        let over = || seats.iter().map(|seat| seat.pace().is_over()).collect::<Vec<_>>();
+        assert_eq!(over().iter().filter(|over| **over).count(), 1);
+        let fifth = roster.enter().unwrap();
+        assert_eq!(over(), [false, true, true]);
+        assert!(
+            roster.enter().is_none(),
+            "a call under way is not broken off, and who is asked to go already is no room"
+        );
+        drop((busy, fourth, fifth));
+        drop(seats);
+        assert_eq!((roster.paces.borrow().len(), roster.limit.open.load(Ordering::Relaxed)), (0, 0));
+        let full: Vec<_> = (0..3).filter_map(|_| roster.enter()).collect();
+        assert_eq!(full.len(), 3);
+    }
+
+    #[test]
+    fn places_are_given_back_in_any_order() {
+        let roster = roster(100);
+        let mut seats: Vec<_> = (0..50).map(|_| roster.enter().unwrap()).collect();
+        for step in [7, 3, 1] {
+            let mut at = 0;
+            seats.retain(|_| {
+                at += 1;
+                at % step != 0
+            });
+            let paces = roster.paces.borrow();
+            assert_eq!(paces.len(), seats.len());
+            assert!(paces.iter().enumerate().all(|(at, pace)| pace.at.get() == at));
+            assert!(seats.iter().all(|seat| Rc::ptr_eq(seat.pace(), &paces[seat.pace().at.get()])));
+        }
+        assert!(seats.is_empty());
+    }
+}

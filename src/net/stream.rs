@@ -1,0 +1,104 @@
+//! The bytes of a connection, as its pace allows.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use actix_rt::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::pace::{Pace, Reading};
+
+/// A stream that keeps its [`Pace`] informed, and that ends where the pace says so: as if the client had closed it
+/// for whoever reads, and as an error for whoever writes.
+pub struct Watched {
+    stream: TcpStream,
+    pace: Rc<Pace>,
+}
+
+impl Watched {
+    /// That stream.
+    pub fn new(stream: TcpStream, pace: Rc<Pace>) -> Self {
+        Self { stream, pace }
+    }
+
+    /// What it is doing.
+    pub fn pace(&self) -> &Rc<Pace> {
+        &self.pace
+    }
+
+    fn written(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match outcome {
+            Poll::Ready(Ok(_)) => self.pace.has_written(),
+            Poll::Pending => self.pace.waits_to_write(),
+            Poll::Ready(Err(_)) => {}
+        }
+        outcome
+    }
+}
+
+fn too_slow() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the client took nothing for too long")
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.pace.may_read(context) {
+            Reading::Go => {}
+            Reading::Wait => return Poll::Pending,
+            Reading::End => return Poll::Ready(Ok(())),
+        }
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
+        match outcome {
+            Poll::Ready(Ok(())) => self.pace.has_read(buffer.filled().len() - before),
+            Poll::Pending => self.pace.waits_to_read(context),
+            Poll::Ready(Err(_)) => {}
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.pace.is_over() {
+            return Poll::Ready(Err(too_slow()));
+        }
+        let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.pace.is_over() {
+            return Poll::Ready(Err(too_slow()));
+        }
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.written(outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_flush(context);
+        if let Poll::Ready(Ok(())) = outcome {
+            // Whoever writes flushes once all of it was taken.
+            self.pace.is_flushed();
+        }
+        outcome
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
