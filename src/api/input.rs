@@ -108,7 +108,7 @@ impl<const LIMIT: usize> Raw<LIMIT> {
     async fn read_rest(from: Incoming<'_>, mut payload: Payload, mut pieces: Pieces<LIMIT>) -> Result<Self, Problem> {
         let _reading = from.pace.map(Pace::read_body);
         let (let_go, mut gone) = oneshot::channel();
-        let mut place = from.bodies.take(pieces.len(), move || _ = let_go.send(()));
+        let mut place = from.bodies.take(pieces.memory(), move || _ = let_go.send(()));
         let mut deadline = pin!(sleep(Duration::from_secs(MAX_BODY_SECONDS)));
         loop {
             let piece = select! {
@@ -127,7 +127,7 @@ impl<const LIMIT: usize> Raw<LIMIT> {
                 Some(piece) => pieces.add(piece)?,
                 None => return Ok(pieces.whole()),
             }
-            place.moved(pieces.len());
+            place.moved(pieces.memory());
         }
     }
 }
@@ -143,6 +143,10 @@ struct Pieces<const LIMIT: usize> {
 impl<const LIMIT: usize> Pieces<LIMIT> {
     fn len(&self) -> usize {
         self.first.len() + self.all.len()
+    }
+
+    fn memory(&self) -> usize {
+        self.first.len() + self.all.capacity()
     }
 
     fn add(&mut self, piece: Result<Bytes, PayloadError>) -> Result<(), Problem> {

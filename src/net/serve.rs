@@ -1,12 +1,13 @@
 //! How a connection is served, from its first byte to its last.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actix_http::{HttpService, KeepAlive, Request, Response};
 use actix_rt::net::TcpStream;
@@ -14,7 +15,6 @@ use actix_server::GracefulShutdownSignal;
 use actix_service::{Service, ServiceFactory, ServiceFactoryExt, map_config};
 use actix_web::body::BoxBody;
 use actix_web::dev::AppConfig;
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
@@ -95,8 +95,10 @@ impl Entrance {
                 refused.warn_with(|times| {
                     warn!(most, times, "connections were refused: there are as many as there may be");
                 });
-                // Nothing was read, so the kernel has room for it. Within TLS it would be no answer.
-                let _ = tls.is_none().then(|| stream.try_write(NO_ROOM));
+                // Within TLS it would be no answer.
+                if tls.is_none() {
+                    refuse(stream);
+                }
                 return Box::pin(std::future::ready(()));
             };
             let (http, tls) = (Rc::clone(&http), tls.clone());
@@ -110,6 +112,12 @@ impl Entrance {
             })
         }))
     }
+}
+
+/// Says that there is no room. Nothing was written yet, so the kernel takes it at once; where it does not, the client
+/// sees a closed connection.
+fn refuse(stream: TcpStream) {
+    let _ = stream.into_std().and_then(|mut stream| stream.write(NO_ROOM));
 }
 
 /// What serves HTTP on a stream.

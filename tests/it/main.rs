@@ -38,6 +38,7 @@ mod load;
 mod mutation;
 mod network;
 mod overload;
+mod overload_figures;
 mod panics;
 mod retention;
 mod secrets;
