@@ -1,31 +1,22 @@
-//! The composition root: puts the parts together, starts them in order and ends them in order.
+//! The composition root: puts the parts together, starts them in order and ends them in order. `server` adds HTTP.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use actix_rt::Arbiter;
 use actix_rt::task::spawn_blocking;
-use actix_server::ServerHandle;
-use actix_service::{fn_factory, fn_service};
 use serde::{Deserialize, Serialize};
-use tracing::{error, info};
+use tracing::error;
 
 use crate::actors::registry::{CloseAll, LoadAll};
 use crate::actors::{Core, Registry};
-use crate::api;
 use crate::domain::{Secret, SecretHash};
 use crate::journal::{DataDir, Sealer, Syncer, read_small, write_atomic};
-use crate::net::{Entrance, Limit, Tls};
 use crate::service::Kavach;
 use crate::settings::Settings;
 
 /// Holds the operator key's hash in the data directory.
 const OPERATOR_FILE: &str = "operator.json";
-/// Seconds that open connections get to end once all tenants are closed.
-const CLOSE_SECONDS: u64 = 2;
-/// Connections that wait to be accepted: what comes while all workers are held up for a moment.
-const BACKLOG: i32 = 2048;
 
 /// A running Kavach inside this process, without HTTP. Call [`App::close`] at the end.
 ///
@@ -114,7 +105,7 @@ impl App {
     }
 
     /// All parts, with no tenant loaded.
-    fn assemble(settings: &Settings) -> io::Result<Self> {
+    pub(crate) fn assemble(settings: &Settings) -> io::Result<Self> {
         let data = DataDir::open(&settings.data_dir)?;
         let (operator, new_operator_key) = operator_key(settings, &data)?;
         let syncer = Syncer::start(data.path())?;
@@ -124,7 +115,7 @@ impl App {
         Ok(Self { core, arbiters: Vec::new(), new_operator_key })
     }
 
-    async fn load(&self) -> io::Result<()> {
+    pub(crate) async fn load(&self) -> io::Result<()> {
         let registry = self.core.registry().ok_or_else(|| io::Error::other("the registry has not started"))?;
         registry.send(LoadAll).await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         // A new key is kept only now that its owner will see it: a start that failed shows none.
@@ -138,6 +129,10 @@ impl App {
     /// The server, acting as an operator.
     pub fn kavach(&self) -> Kavach {
         Kavach::new(Arc::clone(&self.core))
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// The operator key, where this start made one. It is shown nowhere else.
@@ -188,100 +183,4 @@ fn operator_key(settings: &Settings, data: &DataDir) -> io::Result<(SecretHash, 
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     let secret = Secret::operator_key(random);
     Ok((secret.hash(), Some(secret)))
-}
-
-/// TLS, where the settings ask for it.
-fn tls(settings: &Settings) -> io::Result<Option<Tls>> {
-    match (&settings.tls_cert, &settings.tls_key) {
-        (Some(certificate), Some(key)) => Tls::read(certificate, key).map(Some),
-        (None, None) => Ok(None),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "TLS takes both a certificate and its key")),
-    }
-}
-
-/// A running server: an [`App`] with HTTP in front.
-pub struct Server {
-    app: App,
-    http: ServerHandle,
-    address: SocketAddr,
-    tls: Option<Tls>,
-}
-
-impl Server {
-    /// Listens, then loads the tenants. Until they are loaded `/readyz` says so and calls get 503.
-    ///
-    /// # Errors
-    /// As for [`App::open`], or the address can't be bound.
-    pub async fn start(settings: &Settings) -> io::Result<Self> {
-        let tls = tls(settings)?;
-        let app = App::assemble(settings)?;
-        let workers = settings.worker_count();
-        let (core, shared) = (Arc::clone(&app.core), api::Shared::new(app.kavach(), settings.trusted_proxies.clone()));
-        let server = actix_server::Server::build()
-            .workers(workers)
-            // All are accepted, and those that there is no room for are told so.
-            .max_concurrent_connections(usize::MAX)
-            .shutdown_timeout(CLOSE_SECONDS)
-            .disable_signals();
-        let limit = Limit::of_process();
-        let connections = limit.most();
-        let entrance = Entrance::new(limit, tls.clone(), server.graceful_shutdown_signal());
-        let listener = TcpListener::bind(settings.addr)?;
-        rustix::net::listen(&listener, BACKLOG)?;
-        let address = listener.local_addr()?;
-        let server = server.listen("kavach", listener, move || {
-            let (core, entrance, shared) = (Arc::clone(&core), entrance.clone(), shared.clone());
-            fn_factory(move || {
-                // Tenants' actors live on the workers' own arbiters.
-                core.add_worker();
-                let worker = entrance.clone().worker(api::service(shared.clone()));
-                async move {
-                    let serve = worker.await?;
-                    Ok::<_, ()>(fn_service(move |stream| {
-                        let serving = serve(stream);
-                        async move {
-                            serving.await;
-                            Ok::<_, ()>(())
-                        }
-                    }))
-                }
-            })
-        })?;
-        let running = server.run();
-        let http = running.handle();
-        actix_rt::spawn(running);
-        app.core.wait_for_homes(workers).await;
-        app.load().await?;
-        info!(%address, workers, connections, tls = tls.is_some(), "serving");
-        Ok(Self { app, http, address, tls })
-    }
-
-    /// Its URL, without a path.
-    pub fn base_url(&self) -> String {
-        format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.address)
-    }
-
-    /// The certificate it shows, if any.
-    pub fn tls(&self) -> Option<&Tls> {
-        self.tls.as_ref()
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The parts behind HTTP.
-    pub fn app(&self) -> &App {
-        &self.app
-    }
-
-    /// Takes no new connections, answers what is under way, writes everything to disk, and ends.
-    pub async fn stop(self) {
-        let Self { app, http, address: _, tls: _ } = self;
-        http.pause().await;
-        // The tenants go first, since they live on the workers: calls that come now get 503 SHUTTING_DOWN.
-        app.close().await;
-        http.stop(true).await;
-    }
 }

@@ -20,6 +20,6 @@ pub mod tls;
 
 pub use pace::Pace;
 pub use roster::Limit;
-pub use serve::{Entrance, Serve};
+pub use serve::Entrance;
 pub use stream::Watched;
 pub use tls::Tls;

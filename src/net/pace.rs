@@ -89,6 +89,12 @@ impl Pace {
         self.ended.get()
     }
 
+    /// The same for a task that is to be woken when it is over.
+    pub(super) fn is_over_at(&self, context: &Context<'_>) -> bool {
+        self.remember(context);
+        self.is_over()
+    }
+
     fn is_busy(&self) -> bool {
         self.calls.get() > 0
     }

@@ -69,6 +69,11 @@ impl Roster {
         Rc::new(Self { limit, paces: RefCell::default(), hand: Cell::new(0) })
     }
 
+    /// How many there may be, of all workers.
+    pub fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
     /// A place for one more, where there is room or another one can go.
     pub fn enter(self: &Rc<Self>) -> Option<Seat> {
         let open = self.limit.open.fetch_add(1, Ordering::Relaxed);

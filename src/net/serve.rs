@@ -1,6 +1,7 @@
 //! How a connection is served, from its first byte to its last.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,17 +12,18 @@ use std::time::Duration;
 
 use actix_http::{HttpService, KeepAlive, Request, Response};
 use actix_rt::net::TcpStream;
-use actix_server::GracefulShutdownSignal;
 use actix_service::{Service, ServiceFactory, ServiceFactoryExt, map_config};
 use actix_web::body::BoxBody;
 use actix_web::dev::AppConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use super::pace::{Pace, STALL_SECONDS};
 use super::roster::{Limit, Roster, Seat};
 use super::{Tls, Watched};
+use crate::connections::Serve;
 use crate::telemetry::Seldom;
 
 /// How long what a client still sends is thrown away after an answer that did not wait for it. A connection that is
@@ -32,31 +34,26 @@ const LINGER: Duration = Duration::from_secs(1);
 const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     retry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
-/// A connection that is being served.
-pub type Serving = Pin<Box<dyn Future<Output = ()>>>;
-/// How one worker serves a connection.
-pub type Serve = Rc<dyn Fn(TcpStream) -> Serving>;
-
 /// How the connections of a process are served.
 #[derive(Clone)]
 pub struct Entrance {
     limit: Arc<Limit>,
     tls: Option<Tls>,
-    stopping: GracefulShutdownSignal,
+    ending: watch::Receiver<bool>,
     refused: Arc<Seldom>,
 }
 
 impl Entrance {
-    /// So many connections, with TLS or without, until that signal comes.
-    pub fn new(limit: Arc<Limit>, tls: Option<Tls>, stopping: GracefulShutdownSignal) -> Self {
-        Self { limit, tls, stopping, refused: Arc::default() }
+    /// So many connections, with TLS or without. Where `ending` says so, each ends after what it is at.
+    pub fn new(limit: Arc<Limit>, tls: Option<Tls>, ending: watch::Receiver<bool>) -> Self {
+        Self { limit, tls, ending, refused: Arc::default() }
     }
 
     /// Makes the calling thread a worker that serves connections by that application.
     ///
     /// # Errors
     /// The application can't be made.
-    pub async fn worker<F>(self, app: F) -> Result<Serve, ()>
+    pub async fn worker<F>(self, app: F) -> Result<Worker, ()>
     where
         F: ServiceFactory<
                 Request,
@@ -68,8 +65,7 @@ impl Entrance {
         F::Future: 'static,
         F::Service: Service<Request, Future: 'static> + 'static,
     {
-        let Self { limit, tls, stopping, refused } = self;
-        let most = limit.most();
+        let Self { limit, tls, ending, refused } = self;
         let roster = Roster::new(limit);
         actix_rt::spawn(Roster::keep_looking(Rc::downgrade(&roster)));
         let app =
@@ -80,8 +76,11 @@ impl Entrance {
             .client_request_timeout(Duration::ZERO)
             .client_disconnect_timeout(LINGER)
             .graceful_shutdown_signal(move || {
-                let stopping = stopping.clone();
-                async move { stopping.notified().await }
+                let mut ending = ending.clone();
+                async move {
+                    // Ends as well where the server was dropped.
+                    let _ = ending.wait_for(|ending| *ending).await;
+                }
             })
             .on_connect_ext(|wire: &Wire, extensions| {
                 extensions.insert(Rc::clone(wire.pace()));
@@ -89,28 +88,96 @@ impl Entrance {
             .h1(app)
             .new_service(())
             .await?;
-        let http = Rc::new(http);
-        Ok(Rc::new(move |stream: TcpStream| -> Serving {
-            let Some(seat) = roster.enter() else {
-                refused.warn_with(|times| {
-                    warn!(most, times, "connections were refused: there are as many as there may be");
-                });
-                // Within TLS it would be no answer.
-                if tls.is_none() {
-                    refuse(stream);
-                }
-                return Box::pin(std::future::ready(()));
-            };
-            let (http, tls) = (Rc::clone(&http), tls.clone());
+        let door = Rc::new(Door { roster, tls, refused });
+        let (http, behind) = (Rc::new(http), Rc::clone(&door));
+        let serve: Serve = Rc::new(move |stream| {
+            let (http, door) = (Rc::clone(&http), Rc::clone(&behind));
             Box::pin(async move {
+                let Some((stream, seat)) = door.enter(stream) else { return };
                 let peer = stream.peer_addr().ok();
-                if let Some(wire) = open(stream, &seat, tls.as_ref(), peer).await
+                if let Some(wire) = door.open(stream, &seat, peer).await
                     && let Err(problem) = http.call((wire, peer)).await
                 {
+                    // That is no problem of the server's.
                     debug!(?peer, %problem, "a connection broke");
                 }
             })
-        }))
+        });
+        Ok(Worker { door, serve })
+    }
+}
+
+/// What one worker does with connections.
+pub struct Worker {
+    door: Rc<Door>,
+    serve: Serve,
+}
+
+impl Worker {
+    /// Waits for the first bytes of a new connection. `None`: none came in time, or there is no room.
+    pub async fn let_in(&self, stream: TcpStream) -> Option<TcpStream> {
+        let (stream, seat) = self.door.enter(stream)?;
+        let pace = seat.pace();
+        pace.begins();
+        let has_bytes = poll_fn(|context| {
+            if pace.is_over_at(context) {
+                return Poll::Ready(false);
+            }
+            stream.poll_read_ready(context).map(|ready| ready.is_ok())
+        });
+        has_bytes.await.then_some(stream)
+    }
+
+    /// How it serves one that has something to say, whichever worker let it in.
+    pub fn serve(&self) -> Serve {
+        Rc::clone(&self.serve)
+    }
+}
+
+/// Where connections come in.
+struct Door {
+    roster: Rc<Roster>,
+    tls: Option<Tls>,
+    refused: Arc<Seldom>,
+}
+
+impl Door {
+    /// Gives a connection a seat, or refuses it.
+    fn enter(&self, stream: TcpStream) -> Option<(TcpStream, Seat)> {
+        if let Some(seat) = self.roster.enter() {
+            return Some((stream, seat));
+        }
+        self.refused.warn_with(|times| {
+            let most = self.roster.limit().most();
+            warn!(most, times, "connections were refused: there are as many as there may be");
+        });
+        // Within TLS it would be no answer.
+        if self.tls.is_none() {
+            refuse(stream);
+        }
+        None
+    }
+
+    /// What serves HTTP on a stream.
+    async fn open(&self, stream: TcpStream, seat: &Seat, peer: Option<SocketAddr>) -> Option<Wire> {
+        // An answer is written in one piece: to hold its end back for the client's word on its beginning gains nothing.
+        let _ = stream.set_nodelay(true);
+        // A client that vanished without a word is found out as soon as one that takes nothing.
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, STALL_SECONDS * 1000);
+        let pace = seat.pace();
+        let stream = Watched::new(stream, Rc::clone(pace));
+        let Some(tls) = &self.tls else { return Some(Wire::Plain(stream)) };
+        pace.begins();
+        match tls.acceptor().accept(stream).await {
+            Ok(stream) => {
+                pace.is_through();
+                Some(Wire::Tls(Box::new(stream)))
+            }
+            Err(problem) => {
+                debug!(?peer, %problem, "a TLS handshake failed");
+                None
+            }
+        }
     }
 }
 
@@ -118,28 +185,6 @@ impl Entrance {
 /// sees a closed connection.
 fn refuse(stream: TcpStream) {
     let _ = stream.into_std().and_then(|mut stream| stream.write(NO_ROOM));
-}
-
-/// What serves HTTP on a stream.
-async fn open(stream: TcpStream, seat: &Seat, tls: Option<&Tls>, peer: Option<SocketAddr>) -> Option<Wire> {
-    // An answer is written in one piece: to hold its end back for the client's word on its beginning gains nothing.
-    let _ = stream.set_nodelay(true);
-    // A client that vanished without a word is found out as soon as one that takes nothing.
-    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, STALL_SECONDS * 1000);
-    let pace = seat.pace();
-    let stream = Watched::new(stream, Rc::clone(pace));
-    let Some(tls) = tls else { return Some(Wire::Plain(stream)) };
-    pace.begins();
-    match tls.acceptor().accept(stream).await {
-        Ok(stream) => {
-            pace.is_through();
-            Some(Wire::Tls(Box::new(stream)))
-        }
-        Err(problem) => {
-            debug!(?peer, %problem, "a TLS handshake failed");
-            None
-        }
-    }
 }
 
 /// A connection's bytes as HTTP sees them.

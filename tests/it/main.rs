@@ -24,6 +24,7 @@ mod budget_input;
 mod budget_proof;
 mod budgets;
 mod client;
+mod connections;
 mod constraints;
 mod crash;
 mod damage;
@@ -38,6 +39,7 @@ mod load;
 mod mutation;
 mod network;
 mod overload;
+#[allow(clippy::print_stdout, reason = "it is there to print figures")]
 mod overload_figures;
 mod panics;
 mod retention;

@@ -1,0 +1,155 @@
+//! A running server: an [`App`] with HTTP in front.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_rt::net::TcpStream;
+use actix_rt::time::timeout;
+use actix_server::ServerHandle;
+use actix_service::{IntoService, ServiceFactory, fn_factory, fn_service};
+use tokio::sync::watch;
+use tracing::info;
+
+use crate::actors::Core;
+use crate::api;
+use crate::app::App;
+use crate::connections::Connections;
+use crate::domain::TenantId;
+use crate::net::{Entrance, Limit, Tls};
+use crate::settings::Settings;
+
+/// How long open connections get to end once all tenants are closed.
+const CLOSING: Duration = Duration::from_secs(2);
+/// Connections that wait to be accepted: what comes while all workers are held up for a moment.
+const BACKLOG: i32 = 2048;
+
+/// A running server: an [`App`] with HTTP in front.
+pub struct Server {
+    app: App,
+    http: ServerHandle,
+    connections: Arc<Connections>,
+    /// Tells the connections to end after what they are at.
+    ending: watch::Sender<bool>,
+    address: SocketAddr,
+    tls: Option<Tls>,
+}
+
+impl Server {
+    /// Listens, then loads the tenants. Until they are loaded `/readyz` says so and calls get 503.
+    ///
+    /// # Errors
+    /// As for [`App::open`], or the address can't be bound.
+    pub async fn start(settings: &Settings) -> io::Result<Self> {
+        let tls = tls(settings)?;
+        let app = App::assemble(settings)?;
+        let workers = settings.worker_count();
+        let socket = TcpListener::bind(settings.addr)?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        let address = socket.local_addr()?;
+        let core = Arc::clone(app.core());
+        let home = move |tenant: TenantId| core.routes.with(tenant.tag(), |route| route.lane)?;
+        let connections = Connections::new(workers, home);
+        let ending = watch::Sender::new(false);
+        let limit = Limit::of_process();
+        let most = limit.most();
+        let listener = Listening {
+            shared: api::Shared::new(app.kavach(), settings.trusted_proxies.clone()),
+            core: Arc::clone(app.core()),
+            connections: Arc::clone(&connections),
+            entrance: Entrance::new(limit, tls.clone(), ending.subscribe()),
+        };
+        let running = actix_server::Server::build()
+            .workers(workers)
+            // All are accepted, and those that there is no room for are told so.
+            .max_concurrent_connections(usize::MAX)
+            .disable_signals()
+            .listen("http", socket, move || listener.worker())?
+            .run();
+        let http = running.handle();
+        actix_rt::spawn(running);
+        app.core().wait_for_homes(workers).await;
+        app.load().await?;
+        info!(%address, workers, connections = most, tls = tls.is_some(), "serving");
+        Ok(Self { app, http, connections, ending, address, tls })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its URL, without a path.
+    pub fn base_url(&self) -> String {
+        format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.address)
+    }
+
+    /// The certificate it shows, if any.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// The parts behind HTTP.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Takes no new connections, answers what is under way, writes everything to disk, and ends.
+    pub async fn stop(self) {
+        let Self { app, http, connections, ending, address: _, tls: _ } = self;
+        http.pause().await;
+        // The tenants go first, since they live on the workers: calls that come now get 503 SHUTTING_DOWN.
+        app.close().await;
+        // The workers would wait for the connections that came to them, but not for those that were moved to them.
+        ending.send_replace(true);
+        let _ = timeout(CLOSING, connections.all_closed()).await;
+        http.stop(false).await;
+    }
+}
+
+/// TLS, where the settings ask for it.
+fn tls(settings: &Settings) -> io::Result<Option<Tls>> {
+    match (&settings.tls_cert, &settings.tls_key) {
+        (Some(certificate), Some(key)) => Tls::read(certificate, key).map(Some),
+        (None, None) => Ok(None),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "TLS takes both a certificate and its key")),
+    }
+}
+
+/// What each worker is made of.
+#[derive(Clone)]
+struct Listening {
+    shared: api::Shared,
+    core: Arc<Core>,
+    connections: Arc<Connections>,
+    entrance: Entrance,
+}
+
+impl Listening {
+    /// Makes the calling thread a worker, and what serves the connections that come to it.
+    fn worker(&self) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()> + use<> {
+        // Tenants' actors live on the workers' own arbiters.
+        let lane = self.core.add_worker();
+        let Self { shared, core: _, connections, entrance } = self.clone();
+        fn_factory(move || {
+            let made = entrance.clone().worker(api::service(shared.clone()));
+            let connections = Arc::clone(&connections);
+            async move {
+                let worker = Rc::new(made.await?);
+                connections.join(lane, worker.serve());
+                let take_in = move |stream| {
+                    let (worker, connections) = (Rc::clone(&worker), Arc::clone(&connections));
+                    async move {
+                        if let Some(stream) = worker.let_in(stream).await {
+                            connections.take_in(stream, lane, worker.serve()).await;
+                        }
+                        Ok(())
+                    }
+                };
+                Ok(fn_service(take_in).into_service())
+            }
+        })
+    }
+}
