@@ -54,7 +54,7 @@ impl Server {
         let connections = Connections::new(workers, home);
         let ending = watch::Sender::new(false);
         let limit = Limit::of_process();
-        let most = limit.most();
+        let (most, to_accept) = (limit.most(), limit.to_accept(workers));
         let listener = Listening {
             shared: api::Shared::new(app.kavach(), settings.trusted_proxies.clone()),
             core: Arc::clone(app.core()),
@@ -63,8 +63,7 @@ impl Server {
         };
         let running = actix_server::Server::build()
             .workers(workers)
-            // All are accepted, and those that there is no room for are told so.
-            .max_concurrent_connections(usize::MAX)
+            .max_concurrent_connections(to_accept)
             .disable_signals()
             .listen("http", socket, move || listener.worker())?
             .run();

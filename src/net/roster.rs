@@ -43,6 +43,13 @@ impl Limit {
         Arc::new(Self { most, open: AtomicUsize::new(0) })
     }
 
+    /// How many each of so many workers takes from the kernel: its share, and some more that it refuses or ends others
+    /// for. What comes faster waits in the kernel: what was taken is an open file, whether there is room for it or not.
+    pub fn to_accept(&self, workers: usize) -> usize {
+        let share = self.most.div_ceil(workers.max(1));
+        share + (share / 8).max(16)
+    }
+
     /// How many there may be.
     pub fn most(&self) -> usize {
         self.most
