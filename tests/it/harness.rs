@@ -134,6 +134,20 @@ impl Server {
         self.start_again();
     }
 
+    /// Starts the server and kills it so long after, wherever it is by then.
+    pub fn start_and_kill(&mut self, after: Duration) {
+        assert!(!self.is_running(), "stop or kill it first");
+        let log = log_file(self.home.path());
+        self.child = command(self.home.path(), &self.options).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        std::thread::sleep(after);
+        self.kill();
+    }
+
+    /// Changes what the next start is given.
+    pub fn set_args(&mut self, args: &[&'static str]) {
+        self.options.args = args.to_vec();
+    }
+
     /// A command that would start a second server on the same directory.
     pub fn second_process(&self) -> Command {
         command(self.home.path(), &self.options)
@@ -155,6 +169,10 @@ impl Drop for Server {
 
 fn log_path(home: &Path) -> PathBuf {
     home.join("stderr.log")
+}
+
+fn log_file(home: &Path) -> File {
+    File::options().create(true).append(true).open(log_path(home)).unwrap()
 }
 
 fn command(home: &Path, options: &Options) -> Command {
@@ -180,8 +198,7 @@ fn command(home: &Path, options: &Options) -> Command {
 
 /// Starts the binary and waits for the line that says where it listens.
 fn launch(home: &Path, options: &Options) -> (Child, String) {
-    let log = File::options().create(true).append(true).open(log_path(home)).unwrap();
-    let mut child = command(home, options).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+    let mut child = command(home, options).stdout(Stdio::piped()).stderr(log_file(home)).spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let base = loop {
         let mut line = String::new();

@@ -38,6 +38,7 @@ mod mutation;
 mod overload;
 mod panics;
 mod retention;
+mod rounds;
 mod secrets;
 mod snapshots;
 mod storage;
