@@ -192,10 +192,13 @@ impl Handler<LoadAll> for Registry {
                 load.await.map_err(|problem| problem.to_string())?;
             }
             if !has_default {
-                let created = spawn_blocking(move || {
-                    loader::create(&core, TenantId::DEFAULT, TenantSpec::default_tenant(), now())
-                });
-                let loaded = created.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string());
+                let create = move || {
+                    let created = loader::create(&core, TenantId::DEFAULT, TenantSpec::default_tenant(), now());
+                    created.map_err(|problem| {
+                        format!("the data directory {} can't be written: {problem}", core.data.path().display())
+                    })
+                };
+                let loaded = spawn_blocking(create).await.map_err(|problem| problem.to_string())?;
                 let (id, slug) = (TenantId::DEFAULT, None);
                 let _ = me.send(TenantLoaded { id, slug, loaded: Ok(loaded?), storage_failed: false }).await;
             }

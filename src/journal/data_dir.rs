@@ -56,8 +56,23 @@ pub struct NewTenant<'a> {
 
 impl DataDir {
     /// Opens, or makes, the directory and locks it; removes what a crash left unfinished. A directory another
-    /// process holds is a `ResourceBusy` error.
+    /// process holds is a `ResourceBusy` error. Every error names the directory and says what to do.
     pub fn open(path: &Path) -> io::Result<Self> {
+        Self::try_open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => error,
+            kind => {
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+                let sentence = format!(
+                    "the data directory {} can't be written: {error}; see that the server may write there and that \
+                     the file system is not read-only or full, or choose another directory",
+                    path.display()
+                );
+                io::Error::new(kind, sentence)
+            }
+        })
+    }
+
+    fn try_open(path: &Path) -> io::Result<Self> {
         // What is in there is nobody else's business, wherever it was made.
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let path = fs::canonicalize(path)?;

@@ -49,7 +49,7 @@ impl Server {
 
     pub fn start_with(options: Options) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let (child, base) = launch(home.path(), &options);
+        let (child, base) = launch(home.path(), &options).unwrap_or_else(|said| panic!("the server did not start: {said}"));
         Self { child, base, options, home }
     }
 
@@ -124,8 +124,14 @@ impl Server {
 
     /// Starts the server again on the same directory, on another port.
     pub fn start_again(&mut self) {
+        self.try_start_again().unwrap_or_else(|said| panic!("the server did not start: {said}"));
+    }
+
+    /// The same where it may end instead: an error is what it said on standard error.
+    pub fn try_start_again(&mut self) -> Result<(), String> {
         assert!(!self.is_running(), "stop or kill it first");
-        (self.child, self.base) = launch(self.home.path(), &self.options);
+        (self.child, self.base) = launch(self.home.path(), &self.options)?;
+        Ok(())
     }
 
     /// Kills the server and starts it again.
@@ -196,9 +202,11 @@ fn command(home: &Path, options: &Options) -> Command {
     command
 }
 
-/// Starts the binary and waits for the line that says where it listens.
-fn launch(home: &Path, options: &Options) -> (Child, String) {
-    let mut child = command(home, options).stdout(Stdio::piped()).stderr(log_file(home)).spawn().unwrap();
+/// Starts the binary and waits for the line that says where it listens. An error is what it said where it ended first.
+fn launch(home: &Path, options: &Options) -> Result<(Child, String), String> {
+    let log = log_file(home);
+    let said_before = log.metadata().unwrap().len() as usize;
+    let mut child = command(home, options).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let base = loop {
         let mut line = String::new();
@@ -210,13 +218,13 @@ fn launch(home: &Path, options: &Options) -> (Child, String) {
         }
     };
     let Some(base) = base else {
-        let _ = child.kill();
-        let status = child.wait();
-        panic!("the server did not start ({status:?}): {}", fs::read_to_string(log_path(home)).unwrap_or_default());
+        let status = child.wait().unwrap();
+        let log = fs::read(log_path(home)).unwrap();
+        return Err(format!("{status}\n{}", String::from_utf8_lossy(&log[said_before..])));
     };
     // Whatever else it says is read, so that it never waits for a reader.
     std::thread::spawn(move || out.read_to_end(&mut Vec::new()));
-    (child, base)
+    Ok((child, base))
 }
 
 /// Polls until there is an answer. Panics after a time that is far past what any machine takes.

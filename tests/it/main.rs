@@ -37,6 +37,7 @@ mod load;
 mod mutation;
 mod overload;
 mod panics;
+mod places;
 mod retention;
 mod rounds;
 mod secrets;

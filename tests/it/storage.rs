@@ -1,7 +1,6 @@
 //! Storage that fails for a while: calls that need it are refused, reads go on, and service resumes by itself.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Resource, Rlimit, prlimit};
@@ -9,10 +8,11 @@ use serde_json::{Value, json};
 
 use crate::events::Stream;
 use crate::harness::{OPERATOR_KEY, Options, Server, eventually};
+use crate::places::Mount;
 use crate::world::{Agent, call};
 
 /// Makes every file of the server as large as it may get (`EFBIG`), or takes that back.
-fn limit_files(server: &Server, limit: Option<u64>) {
+pub fn limit_files(server: &Server, limit: Option<u64>) {
     prlimit(Some(server.pid()), Resource::Fsize, Rlimit { current: limit, maximum: None }).unwrap();
 }
 
@@ -161,26 +161,11 @@ fn storage_that_refuses_every_write_is_tried_until_it_works() {
     assert_eq!(server.operator().all_of("acme"), after);
 }
 
-/// A small file system of its own, unmounted at the end.
-struct Mount<'a>(&'a Path);
-
-impl Mount<'_> {
-    fn new(path: &Path) -> Option<Mount<'_>> {
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(path).output();
-        mount.is_ok_and(|output| output.status.success()).then_some(Mount(path))
-    }
-}
-
-impl Drop for Mount<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).output();
-    }
-}
-
 #[test]
 fn a_full_disk_stops_no_reads_and_service_resumes() {
     let place = tempfile::tempdir().unwrap();
-    let Some(_mount) = Mount::new(place.path()) else {
+    let Some(_mount) = Mount::new(place.path(), "2m") else {
+        // What comes closest without a file system of its own is tested above.
         eprintln!("skipped: a file system can't be mounted here");
         return;
     };
