@@ -29,6 +29,7 @@ mod damage;
 mod decisions;
 mod delegations;
 mod events;
+mod every_byte;
 mod faults;
 mod harness;
 mod life;
