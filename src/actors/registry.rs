@@ -22,6 +22,7 @@ use crate::domain::tenant::Profile;
 use crate::domain::tenant_commands::TenantSpec;
 use crate::domain::text::{Slug, quote};
 use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
+use crate::journal::unwritable;
 
 /// Tenants read, closed or written at once: more only wait for the same disk and cores.
 const AT_ONCE: usize = 8;
@@ -194,9 +195,7 @@ impl Handler<LoadAll> for Registry {
             if !has_default {
                 let create = move || {
                     let created = loader::create(&core, TenantId::DEFAULT, TenantSpec::default_tenant(), now());
-                    created.map_err(|problem| {
-                        format!("the data directory {} can't be written: {problem}", core.data.path().display())
-                    })
+                    created.map_err(|problem| unwritable(core.data.path(), &problem))
                 };
                 let loaded = spawn_blocking(create).await.map_err(|problem| problem.to_string())?;
                 let (id, slug) = (TenantId::DEFAULT, None);

@@ -2,11 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
 use crate::client::Client;
@@ -26,6 +28,8 @@ pub struct Options {
     pub ignore_file_size_signal: bool,
     /// The data directory, where it is not to be one of the server's own.
     pub data_dir: Option<PathBuf>,
+    /// It has no rights but those of a user, whom permissions stop, also where the tests are run by root.
+    pub unprivileged: bool,
 }
 
 impl Options {
@@ -49,7 +53,11 @@ impl Server {
 
     pub fn start_with(options: Options) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let (child, base) = launch(home.path(), &options).unwrap_or_else(|said| panic!("the server did not start: {said}"));
+        if options.unprivileged && geteuid().is_root() {
+            hand_over(home.path());
+        }
+        let (child, base) =
+            launch(home.path(), &options).unwrap_or_else(|said| panic!("the server did not start: {said}"));
         Self { child, base, options, home }
     }
 
@@ -149,6 +157,11 @@ impl Server {
         self.kill();
     }
 
+    /// The next start is on another data directory.
+    pub fn move_to(&mut self, data_dir: PathBuf) {
+        self.options.data_dir = Some(data_dir);
+    }
+
     /// Changes what the next start is given.
     pub fn set_args(&mut self, args: &[&'static str]) {
         self.options.args = args.to_vec();
@@ -177,13 +190,28 @@ fn log_path(home: &Path) -> PathBuf {
     home.join("stderr.log")
 }
 
+/// A user and a group with no rights at all, as on every Linux.
+const NOBODY: u32 = 65_534;
+
+/// Lets nobody in, with a copy of the program, since the build may lie where nobody can read.
+fn hand_over(home: &Path) {
+    fs::set_permissions(home, fs::Permissions::from_mode(0o711)).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_kavach"), home.join("kavach")).unwrap();
+    fs::create_dir(home.join("data")).unwrap();
+    chown(home.join("data"), Some(NOBODY), Some(NOBODY)).unwrap();
+}
+
 fn log_file(home: &Path) -> File {
     File::options().create(true).append(true).open(log_path(home)).unwrap()
 }
 
 fn command(home: &Path, options: &Options) -> Command {
     let binary = env!("CARGO_BIN_EXE_kavach");
-    let mut command = if options.ignore_file_size_signal {
+    let mut command = if options.unprivileged && geteuid().is_root() {
+        let mut command = Command::new(home.join("kavach"));
+        command.uid(NOBODY).gid(NOBODY);
+        command
+    } else if options.ignore_file_size_signal {
         let mut shell = Command::new("sh");
         shell.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", binary]);
         shell

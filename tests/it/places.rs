@@ -50,6 +50,11 @@ enum How {
 }
 
 impl Frozen {
+    /// By permissions, which stop a server without rights.
+    pub fn by_permissions(path: &Path) -> Self {
+        Self { path: path.to_owned(), how: How::Permissions }
+    }
+
     /// Whatever works for that directory.
     pub fn new(path: &Path) -> Self {
         let (path, probe) = (path.to_owned(), path.join("probe.tmp"));

@@ -106,7 +106,9 @@ impl Changes {
             };
             match at {
                 None => self.create(operator, round),
-                Some(at) if self.things[at].pending.is_none() && !self.things[at].shown.is_null() => self.change(operator, at, &mut rng),
+                Some(at) if self.things[at].pending.is_none() && !self.things[at].shown.is_null() => {
+                    self.change(operator, at, &mut rng)
+                }
                 Some(_) => std::thread::yield_now(),
             }
         }
@@ -228,7 +230,8 @@ impl Changes {
             }
             if self.kind == Kind::Suspension && thing.shown["status"] == "suspended" {
                 // The checks of its calls need it.
-                thing.shown["status"] = operator.post(&format!("{}/activate", self.path(thing)), json!({})).json()["status"].clone();
+                thing.shown["status"] =
+                    operator.post(&format!("{}/activate", self.path(thing)), json!({})).json()["status"].clone();
                 assert_eq!(thing.shown["status"], "active");
             }
         }

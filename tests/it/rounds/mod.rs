@@ -147,7 +147,9 @@ impl World {
         let decided: u64 = self.sites.iter().map(|site| site.decisions).sum();
         let acknowledged: usize = self.changes.iter().map(|changes| changes.acknowledged).sum();
         let start = self.start.as_millis();
-        eprintln!("round {number}: {durability}, {workers} workers, start {start} ms, {end:?}; so far {decided} decisions, {acknowledged} changes");
+        eprintln!(
+            "round {number}: {durability}, {workers} workers, start {start} ms, {end:?}; so far {decided} decisions, {acknowledged} changes"
+        );
     }
 
     /// Loads the server until that end.
