@@ -17,7 +17,7 @@ use crate::client::Client;
 pub const OPERATOR_KEY: &str = "kvo_the-operator-key-of-the-tests-0123456789abcd";
 
 /// How long a condition may take on a machine that is busy with other things.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// What a server is started with besides an address and a directory.
 #[derive(Clone, Default)]

@@ -31,6 +31,7 @@ mod delegations;
 mod events;
 mod every_byte;
 mod faults;
+mod foreign_ids;
 mod harness;
 mod life;
 mod limits;
