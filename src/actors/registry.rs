@@ -420,7 +420,7 @@ impl Registry {
     }
 }
 
-/// Write a snapshot of every tenant now. Answers how many were written.
+/// Write a snapshot of every tenant now. Answers how many were written, or an error once all were tried.
 #[derive(Message)]
 #[rtype(result = "Result<usize, Error>")]
 pub struct SnapshotAll;
@@ -431,7 +431,7 @@ impl Handler<SnapshotAll> for Registry {
     fn handle(&mut self, _: SnapshotAll, _: &mut Self::Context) -> Self::Result {
         let actors: Vec<_> = self.core.routes.all().into_iter().filter_map(|route| route.actor.ok()).collect();
         Box::pin(async move {
-            let mut written = 0;
+            let (mut written, mut failed) = (0, None);
             for batch in actors.chunks(AT_ONCE) {
                 let mut answers = Vec::new();
                 for actor in batch {
@@ -441,11 +441,14 @@ impl Handler<SnapshotAll> for Registry {
                     }
                 }
                 for answer in answers {
-                    answer.await.unwrap_or_else(|_| Err(storage_unavailable()))?;
-                    written += 1;
+                    match answer.await.unwrap_or_else(|_| Err(storage_unavailable())) {
+                        Ok(()) => written += 1,
+                        // One tenant's trouble keeps no other from its snapshot.
+                        Err(error) => failed = Some(error),
+                    }
                 }
             }
-            Ok(written)
+            failed.map_or(Ok(written), Err)
         })
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::process::{Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
+use crate::damage::files;
 use crate::events::Stream;
 use crate::harness::{OPERATOR_KEY, Options, Server, eventually};
 use crate::places::{Frozen, Mount};
@@ -329,4 +330,20 @@ fn where_no_new_file_can_be_made_those_that_are_there_are_written_on() {
     assert_eq!(before["decisions"].as_array().unwrap().len(), 3 + 1);
     server.crash_and_start();
     assert_eq!(server.operator().all_of("acme"), before);
+}
+
+#[test]
+fn a_tenant_whose_snapshot_cannot_be_written_keeps_no_other_from_its_own() {
+    let server = Server::start_with(Options { unprivileged: true, ..Options::default() });
+    let operator = server.operator();
+    // More than are written at once, and the first of them can't be.
+    let tenants: Vec<_> = (0..20).map(|n| operator.tenant(&format!("t{n}"))).collect();
+    let bad = Frozen::by_permissions(&server.folder(&tenants[0].id));
+    bad.freeze();
+    operator.post("/v1/snapshot", json!({})).problem(503, "STORAGE_UNAVAILABLE");
+    for tenant in &tenants[1..] {
+        assert_eq!(files(&server.folder(&tenant.id), ".snapshot").len(), 1, "{}", tenant.slug);
+    }
+    bad.thaw();
+    assert_eq!(operator.post("/v1/snapshot", json!({})).expect(200), json!({ "tenants": 21 }));
 }
