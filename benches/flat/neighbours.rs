@@ -206,7 +206,8 @@ fn beside(quiet: &Neighbourhood, lasts: Duration, there: Option<(&Neighbourhood,
 }
 
 pub fn run() {
-    let (rounds, lasts) = if measuring() { (3, Duration::from_millis(1_200)) } else { (1, Duration::ZERO) };
+    let rounds = std::env::var("KAVACH_BENCH_ROUNDS").map_or(3, |text| text.parse().expect("a number"));
+    let (rounds, lasts) = if measuring() { (rounds, Duration::from_millis(1_200)) } else { (1, Duration::ZERO) };
     let (here, elsewhere) = (Neighbourhood::new(), Neighbourhood::new());
     for disturbance in &DISTURBANCES {
         // Alone, with it elsewhere, with it here; p50 and p99 of each.
