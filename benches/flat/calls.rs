@@ -125,7 +125,7 @@ impl<'s> Server<'s> {
 }
 
 /// Makes a tenant with so many agents and audit entries, and a snapshot of all.
-fn fill(data: &DataDir, number: u32, agents: usize, entries: usize) {
+pub fn fill(data: &DataDir, number: u32, agents: usize, entries: usize) {
     let mut world = World::of(number);
     let callers: Vec<_> = (0..agents).map(|n| world.add(usual_agent(n))).collect();
     let request = usual_request(0);

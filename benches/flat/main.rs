@@ -10,8 +10,11 @@ mod calls;
 mod claim;
 mod decide;
 mod flood;
+mod ids;
 mod interleaved;
 mod memory;
+mod neighbours;
+mod served;
 mod start;
 
 fn main() {
@@ -19,13 +22,20 @@ fn main() {
     if args.first().is_some_and(|arg| arg == "--memory") {
         return memory::child(&args[1..]);
     }
-    let parts: [(&str, fn()); 7] = [
+    if let [flag, folder] = args.as_slice()
+        && flag == "--serve"
+    {
+        return served::child(folder);
+    }
+    let parts: [(&str, fn()); 9] = [
         ("start", start::run),
         ("decide", decide::run),
         ("tenants", calls::tenants),
         ("agents", calls::agents),
         ("entries", calls::entries),
         ("flood", flood::run),
+        ("neighbours", neighbours::run),
+        ("ids", ids::run),
         ("memory", memory::run),
     ];
     let wanted: Vec<_> = args.iter().filter(|arg| !arg.starts_with('-')).collect();

@@ -76,8 +76,13 @@ pub fn load(path: &Path, id: TenantId, now: Timestamp) -> Result<Loaded, LoadErr
     };
     let options = JournalOptions::default();
     let journal = recover(path, id.bytes(), snapshot_seq, now.millis(), options, &mut replay)?;
+    // A folder is there only once its tenant's first event is on disk.
     if tenant.id() != id || tenant.seq() == 0 {
-        return Err(format!("{}: the events in it are not those of tenant {}", path.display(), id.folder_name()).into());
+        let detail = match tenant.seq() {
+            0 => "none of the tenant's events is left in it".to_owned(),
+            _ => format!("the events in it are not those of tenant {}", id.folder_name()),
+        };
+        return Err(RecoveryError::Damaged { file: path.to_owned(), offset: 0, detail }.into());
     }
     let told = journal.written_seq();
     Ok(Loaded { tenant, journal, snapshot_seq, told })

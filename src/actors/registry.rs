@@ -22,6 +22,7 @@ use crate::domain::tenant::Profile;
 use crate::domain::tenant_commands::TenantSpec;
 use crate::domain::text::{Slug, quote};
 use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
+use crate::journal::unwritable;
 
 /// Tenants read, closed or written at once: more only wait for the same disk and cores.
 const AT_ONCE: usize = 8;
@@ -192,10 +193,11 @@ impl Handler<LoadAll> for Registry {
                 load.await.map_err(|problem| problem.to_string())?;
             }
             if !has_default {
-                let created = spawn_blocking(move || {
-                    loader::create(&core, TenantId::DEFAULT, TenantSpec::default_tenant(), now())
-                });
-                let loaded = created.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string());
+                let create = move || {
+                    let created = loader::create(&core, TenantId::DEFAULT, TenantSpec::default_tenant(), now());
+                    created.map_err(|problem| unwritable(core.data.path(), &problem))
+                };
+                let loaded = spawn_blocking(create).await.map_err(|problem| problem.to_string())?;
                 let (id, slug) = (TenantId::DEFAULT, None);
                 let _ = me.send(TenantLoaded { id, slug, loaded: Ok(loaded?), storage_failed: false }).await;
             }
@@ -418,7 +420,7 @@ impl Registry {
     }
 }
 
-/// Write a snapshot of every tenant now. Answers how many were written.
+/// Write a snapshot of every tenant now. Answers how many were written, or an error once all were tried.
 #[derive(Message)]
 #[rtype(result = "Result<usize, Error>")]
 pub struct SnapshotAll;
@@ -429,7 +431,7 @@ impl Handler<SnapshotAll> for Registry {
     fn handle(&mut self, _: SnapshotAll, _: &mut Self::Context) -> Self::Result {
         let actors: Vec<_> = self.core.routes.all().into_iter().filter_map(|route| route.actor.ok()).collect();
         Box::pin(async move {
-            let mut written = 0;
+            let (mut written, mut failed) = (0, None);
             for batch in actors.chunks(AT_ONCE) {
                 let mut answers = Vec::new();
                 for actor in batch {
@@ -439,11 +441,14 @@ impl Handler<SnapshotAll> for Registry {
                     }
                 }
                 for answer in answers {
-                    answer.await.unwrap_or_else(|_| Err(storage_unavailable()))?;
-                    written += 1;
+                    match answer.await.unwrap_or_else(|_| Err(storage_unavailable())) {
+                        Ok(()) => written += 1,
+                        // One tenant's trouble keeps no other from its snapshot.
+                        Err(error) => failed = Some(error),
+                    }
                 }
             }
-            Ok(written)
+            failed.map_or(Ok(written), Err)
         })
     }
 }

@@ -56,9 +56,17 @@ pub struct NewTenant<'a> {
 
 impl DataDir {
     /// Opens, or makes, the directory and locks it; removes what a crash left unfinished. A directory another
-    /// process holds is a `ResourceBusy` error.
+    /// process holds is a `ResourceBusy` error. Every error names the directory and says what to do.
     pub fn open(path: &Path) -> io::Result<Self> {
+        Self::try_open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => error,
+            kind => io::Error::new(kind, unwritable(path, &error)),
+        })
+    }
+
+    fn try_open(path: &Path) -> io::Result<Self> {
         // What is in there is nobody else's business, wherever it was made.
+        let is_new = !path.exists();
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let path = fs::canonicalize(path)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK))?;
@@ -76,7 +84,10 @@ impl DataDir {
         let dir = Self { path, _lock: lock };
         dir.remove_leftovers()?;
         sync_folder(&dir.path)?;
-        sync_folder(parent(&dir.path))?;
+        // One that somebody made for the server may lie where the server can't read.
+        if is_new {
+            sync_folder(parent(&dir.path))?;
+        }
         Ok(dir)
     }
 
@@ -153,6 +164,16 @@ impl DataDir {
         sync_folder(&self.path)?;
         remove_tree(&erased)
     }
+}
+
+/// What to say of a data directory that can't be used, and what to do.
+pub fn unwritable(data_dir: &Path, problem: &io::Error) -> String {
+    let path = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    format!(
+        "the data directory {} can't be written: {problem}; see that the server may write there and that the file \
+         system is not read-only or full, or choose another directory",
+        path.display()
+    )
 }
 
 fn folder_path(data_dir: &Path, name: &str) -> io::Result<PathBuf> {

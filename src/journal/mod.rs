@@ -96,7 +96,7 @@ mod recovery_tests;
 mod tests;
 
 pub use chain::Checkpoint;
-pub use data_dir::{DataDir, NewTenant, TenantFolder, keep_servers_out, list_tenants};
+pub use data_dir::{DataDir, NewTenant, TenantFolder, keep_servers_out, list_tenants, unwritable};
 pub use error::{AppendError, RecoveryError};
 pub use files::{read_small, write_atomic};
 pub use frame::MAX_FRAME;

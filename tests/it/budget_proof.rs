@@ -257,7 +257,7 @@ fn once(operator: &Client, known: &Known, body: &Value, ann: &str, settles: bool
     Ok(())
 }
 
-fn millionths(cost: &Value) -> i64 {
+pub fn millionths(cost: &Value) -> i64 {
     (cost.as_f64().unwrap_or(0.0) * 1e6).round() as i64
 }
 

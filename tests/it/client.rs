@@ -30,7 +30,7 @@ impl Client {
     pub fn new(base: &str, authorization: Option<&str>) -> Self {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(60)))
+            .timeout_global(Some(Duration::from_secs(300)))
             // Below the server's own, so that no request meets a connection that is being closed.
             .max_idle_age(Duration::from_secs(2))
             .max_idle_connections(64)

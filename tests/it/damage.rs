@@ -24,7 +24,7 @@ fn stopped() -> (Server, [(Tenant, Agent); 2]) {
     (server, made)
 }
 
-fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+pub fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut found: Vec<_> = paths.filter(|path| path.to_string_lossy().ends_with(ending)).collect();
     found.sort();

@@ -48,15 +48,25 @@ fn a_server_without_calls_stops_at_once() {
 }
 
 #[test]
-fn a_second_process_on_the_same_directory_says_so_and_ends() {
-    let server = Server::start();
-    let output = server.second_process().output().unwrap();
-    assert!(!output.status.success());
-    let said = String::from_utf8(output.stderr).unwrap();
-    let sentence = said.lines().find(|line| line.starts_with("kavach: ")).unwrap_or_else(|| panic!("{said}"));
-    assert!(sentence.contains(server.data_dir().to_str().unwrap()), "{sentence}");
-    assert!(!said.contains("panicked"), "{said}");
-    server.operator().get("/v1/tenants").expect(200);
+fn a_second_process_on_the_same_directory_says_so_and_ends_and_the_first_goes_on() {
+    let mut server = Server::start();
+    let agent = counted(&server.operator(), &server.operator().tenant("acme").slug);
+    let clients: Vec<_> = (0..4).map(|_| server.with_key(&agent.token)).collect();
+    let told = under_load(&clients, 50, || {
+        for _ in 0..5 {
+            let output = server.second_process().output().unwrap();
+            assert!(!output.status.success());
+            let said = String::from_utf8(output.stderr).unwrap();
+            let sentence = said.lines().find(|line| line.starts_with("kavach: ")).unwrap_or_else(|| panic!("{said}"));
+            assert!(sentence.contains("in use by another process"), "{sentence}");
+            assert!(sentence.contains(server.data_dir().to_str().unwrap()), "{sentence}");
+            assert!(!said.contains("panicked"), "{said}");
+        }
+    });
+    assert!(told.refused.is_empty(), "{:?}", told.refused);
+    check_trail(&server.operator(), &agent.id, &told);
+    server.crash_and_start();
+    assert_eq!(check_trail(&server.operator(), &agent.id, &told).len(), told.all().count());
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
 use crate::client::Client;
@@ -15,7 +17,7 @@ use crate::client::Client;
 pub const OPERATOR_KEY: &str = "kvo_the-operator-key-of-the-tests-0123456789abcd";
 
 /// How long a condition may take on a machine that is busy with other things.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// What a server is started with besides an address and a directory.
 #[derive(Clone, Default)]
@@ -28,6 +30,8 @@ pub struct Options {
     pub open_files: Option<u32>,
     /// The data directory, where it is not to be one of the server's own.
     pub data_dir: Option<PathBuf>,
+    /// It has no rights but those of a user, whom permissions stop, also where the tests are run by root.
+    pub unprivileged: bool,
 }
 
 impl Options {
@@ -51,7 +55,11 @@ impl Server {
 
     pub fn start_with(options: Options) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let (child, base) = launch(home.path(), &options);
+        if options.unprivileged && geteuid().is_root() {
+            hand_over(home.path());
+        }
+        let (child, base) =
+            launch(home.path(), &options).unwrap_or_else(|said| panic!("the server did not start: {said}"));
         Self { child, base, options, home }
     }
 
@@ -126,14 +134,39 @@ impl Server {
 
     /// Starts the server again on the same directory, on another port.
     pub fn start_again(&mut self) {
+        self.try_start_again().unwrap_or_else(|said| panic!("the server did not start: {said}"));
+    }
+
+    /// The same where it may end instead: an error is what it said on standard error.
+    pub fn try_start_again(&mut self) -> Result<(), String> {
         assert!(!self.is_running(), "stop or kill it first");
-        (self.child, self.base) = launch(self.home.path(), &self.options);
+        (self.child, self.base) = launch(self.home.path(), &self.options)?;
+        Ok(())
     }
 
     /// Kills the server and starts it again.
     pub fn crash_and_start(&mut self) {
         self.kill();
         self.start_again();
+    }
+
+    /// Starts the server and kills it so long after, wherever it is by then.
+    pub fn start_and_kill(&mut self, after: Duration) {
+        assert!(!self.is_running(), "stop or kill it first");
+        let log = log_file(self.home.path());
+        self.child = command(self.home.path(), &self.options).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        std::thread::sleep(after);
+        self.kill();
+    }
+
+    /// The next start is on another data directory.
+    pub fn move_to(&mut self, data_dir: PathBuf) {
+        self.options.data_dir = Some(data_dir);
+    }
+
+    /// Changes what the next start is given.
+    pub fn set_args(&mut self, args: &[&'static str]) {
+        self.options.args = args.to_vec();
     }
 
     /// A command that would start a second server on the same directory.
@@ -159,6 +192,21 @@ fn log_path(home: &Path) -> PathBuf {
     home.join("stderr.log")
 }
 
+/// A user and a group with no rights at all, as on every Linux.
+const NOBODY: u32 = 65_534;
+
+/// Lets nobody in, with a copy of the program, since the build may lie where nobody can read.
+fn hand_over(home: &Path) {
+    fs::set_permissions(home, fs::Permissions::from_mode(0o711)).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_kavach"), home.join("kavach")).unwrap();
+    fs::create_dir(home.join("data")).unwrap();
+    chown(home.join("data"), Some(NOBODY), Some(NOBODY)).unwrap();
+}
+
+fn log_file(home: &Path) -> File {
+    File::options().create(true).append(true).open(log_path(home)).unwrap()
+}
+
 fn command(home: &Path, options: &Options) -> Command {
     let binary = env!("CARGO_BIN_EXE_kavach");
     let before = [
@@ -166,7 +214,11 @@ fn command(home: &Path, options: &Options) -> Command {
         options.open_files.map(|files| format!("ulimit -n {files}")),
     ];
     let before: Vec<_> = before.into_iter().flatten().collect();
-    let mut command = if before.is_empty() {
+    let mut command = if options.unprivileged && geteuid().is_root() {
+        let mut command = Command::new(home.join("kavach"));
+        command.uid(NOBODY).gid(NOBODY);
+        command
+    } else if before.is_empty() {
         Command::new(binary)
     } else {
         let mut shell = Command::new("sh");
@@ -185,9 +237,10 @@ fn command(home: &Path, options: &Options) -> Command {
     command
 }
 
-/// Starts the binary and waits for the line that says where it listens.
-fn launch(home: &Path, options: &Options) -> (Child, String) {
-    let log = File::options().create(true).append(true).open(log_path(home)).unwrap();
+/// Starts the binary and waits for the line that says where it listens. An error is what it said where it ended first.
+fn launch(home: &Path, options: &Options) -> Result<(Child, String), String> {
+    let log = log_file(home);
+    let said_before = log.metadata().unwrap().len() as usize;
     let mut child = command(home, options).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let base = loop {
@@ -200,13 +253,13 @@ fn launch(home: &Path, options: &Options) -> (Child, String) {
         }
     };
     let Some(base) = base else {
-        let _ = child.kill();
-        let status = child.wait();
-        panic!("the server did not start ({status:?}): {}", fs::read_to_string(log_path(home)).unwrap_or_default());
+        let status = child.wait().unwrap();
+        let log = fs::read(log_path(home)).unwrap();
+        return Err(format!("{status}\n{}", String::from_utf8_lossy(&log[said_before..])));
     };
     // Whatever else it says is read, so that it never waits for a reader.
     std::thread::spawn(move || out.read_to_end(&mut Vec::new()));
-    (child, base)
+    Ok((child, base))
 }
 
 /// Polls until there is an answer. Panics after a time that is far past what any machine takes.

@@ -1,18 +1,21 @@
 //! Storage that fails for a while: calls that need it are refused, reads go on, and service resumes by itself.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
+use crate::damage::files;
 use crate::events::Stream;
 use crate::harness::{OPERATOR_KEY, Options, Server, eventually};
+use crate::places::{Frozen, Mount};
 use crate::world::{Agent, call};
 
 /// Makes every file of the server as large as it may get (`EFBIG`), or takes that back.
-fn limit_files(server: &Server, limit: Option<u64>) {
+pub fn limit_files(server: &Server, limit: Option<u64>) {
     prlimit(Some(server.pid()), Resource::Fsize, Rlimit { current: limit, maximum: None }).unwrap();
 }
 
@@ -127,6 +130,32 @@ fn whoever_finds_the_storage_failed_is_told_so_and_streams_outlive_it() {
     }
 }
 
+/// Calls are refused, and told why.
+fn check_refused(server: &Server, agent: &Agent) {
+    let operator = server.operator();
+    eventually("calls are told why", || {
+        let answer = operator.authorize(call(&agent.id));
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        (answer.code().as_deref() == Some("STORAGE_UNAVAILABLE")).then_some(())
+    });
+    let storage = || server.anonymous().get("/readyz").expect(200)["storage"].clone();
+    eventually("the probe tells", || (storage() == "unavailable").then_some(()));
+}
+
+/// All is as it was before, but for one call that was let through since.
+fn check_resumed(server: &mut Server, agent: &Agent, before: &Value) {
+    let operator = server.operator();
+    eventually("service resumes", || (operator.authorize(call(&agent.id)).status == 200).then_some(()));
+    let storage = || server.anonymous().get("/readyz").expect(200)["storage"].clone();
+    eventually("the probe tells", || (storage() == "ok").then_some(()));
+    let after = operator.all_of("acme");
+    assert_eq!((&after["keys"], &after["tenant"]), (&before["keys"], &before["tenant"]));
+    let count = |all: &Value| all["decisions"].as_array().unwrap().len();
+    assert_eq!(count(&after), count(before) + 1, "what was refused is not in the trail");
+    server.crash_and_start();
+    assert_eq!(server.operator().all_of("acme"), after);
+}
+
 #[test]
 fn storage_that_refuses_every_write_is_tried_until_it_works() {
     let options = Options { ignore_file_size_signal: true, ..Options::default() };
@@ -140,47 +169,20 @@ fn storage_that_refuses_every_write_is_tried_until_it_works() {
     let before = operator.all_of("acme");
     // Not even what is there can be written over itself, so the tenant can't be opened again.
     limit_files(&server, Some(0));
-    eventually("calls are told why", || {
-        let answer = operator.authorize(call(&agent.id));
-        assert_eq!(answer.status, 503, "{}", answer.text());
-        (answer.code().as_deref() == Some("STORAGE_UNAVAILABLE")).then_some(())
-    });
-    let storage = || server.anonymous().get("/readyz").expect(200)["storage"].clone();
-    eventually("the probe tells", || (storage() == "unavailable").then_some(()));
+    check_refused(&server, &agent);
     operator.post("/v1/tenants", json!({ "name": "n", "slug": "acme" })).problem(409, "SLUG_TAKEN");
     // A tenant that nobody calls has not noticed.
     assert_eq!(server.with_key(&globex.key).get("/v1/agents").items().len(), 1);
     limit_files(&server, None);
-    eventually("service resumes", || (operator.authorize(call(&agent.id)).status == 200).then_some(()));
-    eventually("the probe tells", || (storage() == "ok").then_some(()));
-    operator.granted(call(&other.id));
-    let after = operator.all_of("acme");
-    assert_eq!((&after["keys"], &after["tenant"]), (&before["keys"], &before["tenant"]));
-    assert_eq!(operator.trail("tenantId=acme").len(), 6, "what was refused is not in the trail");
-    server.crash_and_start();
-    assert_eq!(server.operator().all_of("acme"), after);
-}
-
-/// A small file system of its own, unmounted at the end.
-struct Mount<'a>(&'a Path);
-
-impl Mount<'_> {
-    fn new(path: &Path) -> Option<Mount<'_>> {
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(path).output();
-        mount.is_ok_and(|output| output.status.success()).then_some(Mount(path))
-    }
-}
-
-impl Drop for Mount<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).output();
-    }
+    check_resumed(&mut server, &agent, &before);
+    server.operator().granted(call(&other.id));
 }
 
 #[test]
 fn a_full_disk_stops_no_reads_and_service_resumes() {
     let place = tempfile::tempdir().unwrap();
-    let Some(_mount) = Mount::new(place.path()) else {
+    let Some(_mount) = Mount::new(place.path(), "2m") else {
+        // What comes closest without a file system of its own is tested above.
         eprintln!("skipped: a file system can't be mounted here");
         return;
     };
@@ -213,4 +215,135 @@ fn a_full_disk_stops_no_reads_and_service_resumes() {
     let new = json!({ "name": "Initech", "slug": "initech" });
     operator.post("/v1/tenants", new).problem(503, "STORAGE_UNAVAILABLE");
     check_outage(&mut server, &agent, &before, |_| std::fs::remove_file(&ballast).unwrap());
+}
+
+/// What a server says that does not start where it can't write.
+fn check_refusal(server: &mut Server) {
+    let said = server.try_start_again().unwrap_err();
+    let sentence = said.lines().find(|line| line.starts_with("kavach: ")).unwrap_or_else(|| panic!("{said}"));
+    assert!(sentence.contains(server.data_dir().to_str().unwrap()), "{sentence}");
+    assert!(sentence.contains("can't be written") && sentence.contains("choose another directory"), "{sentence}");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn a_server_does_not_start_where_it_may_not_write_and_says_where() {
+    let mut server = Server::start_with(Options { unprivileged: true, ..Options::default() });
+    let agent = server.operator().reader(&server.operator().tenant("acme"));
+    server.operator().granted(call(&agent.id));
+    let before = server.operator().all_of("acme");
+    server.kill();
+    let frozen = Frozen::by_permissions(&server.data_dir());
+    frozen.freeze();
+    // The lock's file is there and is the server's own.
+    std::fs::set_permissions(server.data_dir().join("LOCK"), Permissions::from_mode(0o400)).unwrap();
+    check_refusal(&mut server);
+    std::fs::set_permissions(server.data_dir().join("LOCK"), Permissions::from_mode(0o600)).unwrap();
+    frozen.thaw();
+    server.start_again();
+    assert_eq!(server.operator().all_of("acme"), before);
+    server.operator().granted(call(&agent.id));
+}
+
+#[test]
+fn nor_on_a_file_system_that_is_read_only() {
+    let place = tempfile::tempdir().unwrap();
+    let Some(mount) = Mount::new(place.path(), "16m") else {
+        eprintln!("skipped: a file system can't be mounted here; permissions are tested above");
+        return;
+    };
+    let mut server = Server::start_with(Options { data_dir: Some(place.path().join("data")), ..Options::default() });
+    let agent = server.operator().reader(&server.operator().tenant("acme"));
+    let before = server.operator().all_of("acme");
+    server.kill();
+    mount.make_read_only();
+    check_refusal(&mut server);
+    mount.make_writable();
+    server.start_again();
+    assert_eq!(server.operator().all_of("acme"), before);
+    server.operator().granted(call(&agent.id));
+}
+
+#[test]
+fn nor_for_the_first_time_on_a_full_disk() {
+    let place = tempfile::tempdir().unwrap();
+    let Some(_mount) = Mount::new(place.path(), "1m") else {
+        eprintln!("skipped: a file system can't be mounted here");
+        return;
+    };
+    let mut server = Server::start();
+    server.kill();
+    let ballast = place.path().join("ballast");
+    assert!(std::fs::write(&ballast, vec![0; 4 << 20]).is_err(), "the disk is small");
+    server.move_to(place.path().join("data"));
+    check_refusal(&mut server);
+    std::fs::remove_file(&ballast).unwrap();
+    server.start_again();
+    server.operator().tenant("acme");
+}
+
+#[test]
+fn a_directory_that_turns_read_only_stops_no_reads_and_service_resumes() {
+    let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let data_dir = home.path().join("data");
+    let mut server = Server::start_with(Options { data_dir: Some(data_dir.clone()), ..Options::default() });
+    let frozen = Frozen::new(&data_dir);
+    if !frozen.stops_open_files() {
+        eprintln!("skipped: nothing here makes open files read-only; the limit of their size is tested above");
+        return;
+    }
+    let operator = server.operator();
+    let agent = operator.reader(&operator.tenant("acme"));
+    operator.granted(call(&agent.id));
+    let before = operator.all_of("acme");
+    frozen.freeze();
+    operator.post("/v1/tenants", json!({ "name": "n", "slug": "n" })).problem(503, "STORAGE_UNAVAILABLE");
+    // Not even what is there can be opened for writing, so the tenant is down until it can.
+    check_refused(&server, &agent);
+    frozen.thaw();
+    check_resumed(&mut server, &agent, &before);
+}
+
+#[test]
+fn where_no_new_file_can_be_made_those_that_are_there_are_written_on() {
+    let mut server = Server::start_with(Options { unprivileged: true, ..Options::default() });
+    let operator = server.operator();
+    let agent = operator.reader(&operator.tenant("acme"));
+    let frozen = Frozen::by_permissions(&server.data_dir());
+    frozen.freeze();
+    let new = json!({ "name": "n", "slug": "n" });
+    for _ in 0..3 {
+        operator.granted(call(&agent.id));
+        operator.patch("/v1/tenants/acme", json!({ "name": "Acme" })).expect(200);
+        operator.post("/v1/tenants", new.clone()).problem(503, "STORAGE_UNAVAILABLE");
+        operator.post("/v1/snapshot", json!({})).problem(503, "STORAGE_UNAVAILABLE");
+    }
+    // What could not be erased is read again, and written on once new files can be made.
+    operator.delete("/v1/tenants/acme?confirm=acme").problem(503, "STORAGE_UNAVAILABLE");
+    eventually("it is back", || (operator.get("/v1/tenants/acme").status == 200).then_some(()));
+    operator.authorize(call(&agent.id)).problem(503, "STORAGE_UNAVAILABLE");
+    frozen.thaw();
+    eventually("service resumes", || (operator.authorize(call(&agent.id)).status == 200).then_some(()));
+    operator.post("/v1/tenants", new).expect(201);
+    operator.post("/v1/snapshot", json!({})).expect(200);
+    let before = operator.all_of("acme");
+    assert_eq!(before["decisions"].as_array().unwrap().len(), 3 + 1);
+    server.crash_and_start();
+    assert_eq!(server.operator().all_of("acme"), before);
+}
+
+#[test]
+fn a_tenant_whose_snapshot_cannot_be_written_keeps_no_other_from_its_own() {
+    let server = Server::start_with(Options { unprivileged: true, ..Options::default() });
+    let operator = server.operator();
+    // More than are written at once, and the first of them can't be.
+    let tenants: Vec<_> = (0..20).map(|n| operator.tenant(&format!("t{n}"))).collect();
+    let bad = Frozen::by_permissions(&server.folder(&tenants[0].id));
+    bad.freeze();
+    operator.post("/v1/snapshot", json!({})).problem(503, "STORAGE_UNAVAILABLE");
+    for tenant in &tenants[1..] {
+        assert_eq!(files(&server.folder(&tenant.id), ".snapshot").len(), 1, "{}", tenant.slug);
+    }
+    bad.thaw();
+    assert_eq!(operator.post("/v1/snapshot", json!({})).expect(200), json!({ "tenants": 21 }));
 }

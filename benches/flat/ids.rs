@@ -1,0 +1,147 @@
+//! Whether the time of an answer tells a foreign id from an unknown one. Requests for both are sent in turn over one
+//! connection, in no order, and the medians are held against each other; so are those of two halves of the unknown ones,
+//! which says what the machine alone makes of it.
+
+use std::time::{Duration, Instant};
+
+use kavach::journal::DataDir;
+use serde_json::{Value, json};
+
+use crate::calls::fill;
+use crate::claim;
+use crate::common::{measuring, tenant_id, token};
+use crate::decide::shuffle;
+use crate::interleaved::median;
+use crate::served::{Connection, OPERATOR_KEY, Served, request};
+
+/// Whose keys ask, and whose things they ask about.
+const OWN: u32 = 0;
+const FOREIGN: u32 = 1;
+
+/// How long one comparison may take.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Makes something as an operator; answers it.
+fn make(connection: &mut Connection, path: &str, body: &Value) -> Value {
+    let status = connection.call(&request("POST", path, OPERATOR_KEY, &body.to_string(), false));
+    assert!(status < 300, "{path}: {status} {}", String::from_utf8_lossy(connection.body()));
+    serde_json::from_slice(connection.body()).unwrap()
+}
+
+fn id(made: &Value) -> String {
+    made["id"].as_str().unwrap().to_owned()
+}
+
+/// Another id of the same kind and end, which nothing has.
+fn unknown(id: &str) -> String {
+    let (head, rest) = id.split_at(8);
+    let digit = if rest.starts_with('f') { 'e' } else { 'f' };
+    format!("{head}{digit}{}", &rest[1..])
+}
+
+pub fn run() {
+    let served = Served::start(|root| {
+        let data = DataDir::open(root).unwrap();
+        fill(&data, OWN, 10, 1_000);
+        fill(&data, FOREIGN, 10, 1_000);
+    });
+    let mut connection = served.connect();
+    let key = |connection: &mut Connection, tenant: u32| {
+        make(connection, &format!("/v1/tenants/{}/keys", tenant_id(tenant)), &json!({ "name": "k" }))["key"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let own_key = key(&mut connection, OWN);
+    let new = |connection: &mut Connection, tenant: u32| {
+        let permissions = json!([{ "resource": "docs:*", "actions": ["read"] }]);
+        let body = json!({
+            "tenantId": tenant_id(tenant), "ownerId": "u", "name": "n", "type": "service", "permissions": permissions,
+        });
+        id(&make(connection, "/v1/agents", &body))
+    };
+    let (own_agent, agent) = (new(&mut connection, OWN), new(&mut connection, FOREIGN));
+    let friend = new(&mut connection, FOREIGN);
+    let limits = json!({ "maxCallsPerDay": 1_000 });
+    let policy =
+        id(&make(&mut connection, "/v1/policies", &json!({ "tenantId": tenant_id(FOREIGN), "limits": limits })));
+    let permissions = json!([{ "resource": "docs:1", "actions": ["read"] }]);
+    let link = json!({ "fromAgent": agent, "toAgent": friend, "permissions": permissions });
+    let link = id(&make(&mut connection, "/v1/delegations", &link));
+    let ask = |agent: &str| json!({ "agentId": agent, "action": "read", "resource": "docs:1" });
+    let entry = make(&mut connection, "/v1/authorize", &ask(&agent))["auditId"].as_str().unwrap().to_owned();
+    let tenant = tenant_id(FOREIGN).to_string();
+
+    let get = |path: &str, id: &str| request("GET", &format!("{path}{id}"), &own_key, "", false);
+    let post = |path: &str, body: Value| request("POST", path, &own_key, &body.to_string(), false);
+    let pair = |id: &str, make: &dyn Fn(&str) -> Vec<u8>| [make(id), make(&unknown(id))];
+    let mut cases = vec![
+        ("GET /v1/agents/{id}", pair(&agent, &|id| get("/v1/agents/", id))),
+        ("GET /v1/policies/{id}", pair(&policy, &|id| get("/v1/policies/", id))),
+        ("GET /v1/delegations/{id}", pair(&link, &|id| get("/v1/delegations/", id))),
+        (
+            "GET /v1/delegations/{id}/permissions",
+            pair(&agent, &|id| get("/v1/delegations/", &format!("{id}/permissions"))),
+        ),
+        ("GET /v1/audit/{id}", pair(&entry, &|id| get("/v1/audit/", id))),
+        ("GET /v1/tenants/{tenant}, by id", pair(&tenant, &|id| get("/v1/tenants/", id))),
+        ("GET /v1/tenants/{tenant}, by slug", ["acme-1", "acme-9"].map(|slug| get("/v1/tenants/", slug))),
+        ("GET /v1/agents?tenantId", pair(&tenant, &|id| get("/v1/agents?tenantId=", id))),
+        ("GET /v1/delegations?fromAgent", pair(&agent, &|id| get("/v1/delegations?fromAgent=", id))),
+        ("GET /v1/audit?agentId", pair(&agent, &|id| get("/v1/audit?agentId=", id))),
+        ("POST /v1/authorize", pair(&agent, &|id| post("/v1/authorize", ask(id)))),
+        ("POST /v1/authorize/explain", pair(&agent, &|id| post("/v1/authorize/explain", ask(id)))),
+        ("POST /v1/budget/check", pair(&agent, &|id| post("/v1/budget/check", json!({ "agentId": id })))),
+        (
+            "POST /v1/usage, of a foreign decision",
+            pair(&entry, &|id| post("/v1/usage", json!({ "agentId": own_agent, "auditId": id, "tokensCost": 1 }))),
+        ),
+        (
+            "POST /v1/policies about an agent",
+            pair(&agent, &|id| post("/v1/policies", json!({ "agentId": id, "limits": limits }))),
+        ),
+    ];
+    // Who guesses a token has to guess the whole id of its tenant first: what is compared here is less than that.
+    let forged = |tenant| {
+        let mut text = token(tenant_id(tenant), 0).reveal().to_owned();
+        text.replace_range(text.len() - 20.., "aaaaaaaaaaaaaaaaaaaa");
+        request("POST", "/v1/authorize", &text, &json!({ "action": "read", "resource": "docs:1" }).to_string(), false)
+    };
+    cases.push(("a forged token, of a tenant that is there and of none", [forged(FOREIGN), forged(77)]));
+    for (name, requests) in cases {
+        compare(&mut connection, name, &requests);
+    }
+}
+
+fn compare(connection: &mut Connection, name: &str, requests: &[Vec<u8>; 2]) {
+    let each = if measuring() { 4_000 } else { 4 };
+    let mut order: Vec<usize> = (0..3 * each).map(|n| n % 3).collect();
+    shuffle(&mut order);
+    // Foreign ones, and two times unknown ones.
+    let mut times: [Vec<f64>; 3] = Default::default();
+    let mut answers: [Option<(u16, usize)>; 2] = [None; 2];
+    let begun = Instant::now();
+    for which in order {
+        // Some answers take a hundred times as long as others.
+        if begun.elapsed() > PATIENCE && times.iter().all(|times| !times.is_empty()) {
+            break;
+        }
+        let request = &requests[which.min(1)];
+        let start = Instant::now();
+        let status = connection.call(request);
+        times[which].push(start.elapsed().as_nanos() as f64 / 1e3);
+        let answer = (status, connection.body().len());
+        assert_eq!(*answers[which.min(1)].get_or_insert(answer), answer, "{name}");
+    }
+    assert_eq!(answers[0], answers[1], "{name}: they differ by more than their time");
+    let [foreign, unknown, again] = times.map(|mut times| median(&mut times));
+    if measuring() {
+        let percent = |other: f64| 100.0 * (other / unknown - 1.0);
+        println!(
+            "{name}: foreign {foreign:.2} us, unknown {unknown:.2} us; {:+.2} %, where unknown ones differ by {:+.2} %",
+            percent(foreign),
+            percent(again)
+        );
+    }
+    claim::note("    apart", foreign - unknown, "microseconds");
+}

@@ -1,0 +1,395 @@
+//! Every byte of a tenant's files cut off or flipped: what comes back is what was there up to an event, and no less than
+//! the disk had been told to keep; or the tenant stays down with the file, the place and what to do. Never anything else.
+//!
+//! The events are those of a real server. What a cut or a flip may cost is worked out here from the byte tables of
+//! `src/journal/mod.rs`, not by the code that is tested.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fastrand::Rng;
+use kavach::actors::loader;
+use kavach::domain::tenant::Moment;
+use kavach::domain::{Tenant, TenantId, Timestamp};
+use kavach::journal::{DataDir, Journal, JournalOptions, NewTenant, codec};
+use serde_json::{Value, json};
+
+use crate::damage::files as files_like;
+use crate::harness::{Options, Server};
+use crate::world::{Agent, Tenant as Named, call, permits};
+
+const HEADER: usize = 78;
+const MARKER: &[u8] = b"\xff\xfeKAVA\xfe\xff\xff\xfeCHMK\xfe\xff";
+
+/// The files of a folder by their names.
+type Files = BTreeMap<String, Vec<u8>>;
+
+fn read(folder: &Path) -> Files {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
+}
+
+/// Makes the folder hold these files and no others.
+fn write(folder: &Path, files: &Files) {
+    let there = read(folder);
+    for name in there.keys().filter(|name| !files.contains_key(*name)) {
+        fs::remove_file(folder.join(name)).unwrap();
+    }
+    for (name, bytes) in files.iter().filter(|(name, bytes)| there.get(*name) != Some(*bytes)) {
+        fs::write(folder.join(name), bytes).unwrap();
+    }
+}
+
+/// A header, an event or a marker of a segment file.
+struct Piece {
+    at: usize,
+    end: usize,
+    /// The event that is next there.
+    next: u64,
+    /// What a marker says is on disk: the last event, and bytes of this file.
+    says: Option<(u64, u64)>,
+    /// An event's payload.
+    payload: Vec<u8>,
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+fn pieces(bytes: &[u8]) -> Vec<Piece> {
+    let mut next = u64_at(bytes, 26);
+    let mut pieces = vec![Piece { at: 0, end: HEADER, next, says: None, payload: Vec::new() }];
+    let mut at = HEADER;
+    while at < bytes.len() {
+        let end = at + 8 + u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        let payload = &bytes[at + 8..end];
+        let mut piece = Piece { at, end, next, says: None, payload: Vec::new() };
+        if payload.starts_with(MARKER) {
+            piece.says = Some((u64_at(payload, 16), u64_at(payload, 24)));
+        } else {
+            assert_eq!(u64_at(payload, 0), next);
+            piece.payload = payload[8..].to_vec();
+            next += 1;
+        }
+        pieces.push(piece);
+        at = end;
+    }
+    pieces
+}
+
+/// The tenant after each of its events, as the bytes of a snapshot.
+struct History {
+    id: TenantId,
+    events: Vec<Vec<u8>>,
+    states: Vec<Vec<u8>>,
+}
+
+impl History {
+    fn of(id: TenantId, journal: &[u8]) -> Self {
+        let payloads = pieces(journal).into_iter().map(|piece| piece.payload);
+        let events: Vec<_> = payloads.filter(|payload| !payload.is_empty()).collect();
+        let mut tenant = Tenant::default();
+        let mut states = vec![Vec::new()];
+        for (seq, event) in (1..).zip(&events) {
+            let (at, event) = codec::decode_event(event).unwrap();
+            tenant.apply(Moment { at, seq }, &event);
+            states.push(codec::encode_state(&tenant.state()).unwrap());
+        }
+        Self { id, events, states }
+    }
+
+    fn last(&self) -> u64 {
+        self.events.len() as u64
+    }
+
+    /// What the server makes of a folder: the last event of the tenant, which is as it was then, or a sentence.
+    fn load(&self, folder: &Path) -> Result<u64, String> {
+        let loaded = loader::load(folder, self.id, Timestamp::from_millis(crate::retention::now()));
+        let loaded = loaded.map_err(|error| error.problem)?;
+        let state = loaded.tenant.state();
+        let as_it_was = self.states.get(state.seq as usize).filter(|_| state.seq > 0);
+        assert!(as_it_was.is_some_and(|was| *was == codec::encode_state(&state).unwrap()), "it never was like that");
+        assert_eq!(loaded.journal.written_seq(), state.seq);
+        Ok(state.seq)
+    }
+
+    fn check(&self, folder: &Path, files: &Files, name: &str, what: &str, expected: Expected) {
+        write(folder, files);
+        let loaded = self.load(folder);
+        match (&loaded, expected) {
+            (Ok(seq), Expected::Prefix(wanted)) => assert_eq!(*seq, wanted, "{what}"),
+            (Ok(seq), Expected::AllOrRefusal) => assert_eq!(*seq, self.last(), "{what}"),
+            (Err(sentence), Expected::Refusal | Expected::AllOrRefusal) => {
+                let place = folder.join(name).display().to_string();
+                // Where a whole file is gone the folder is named.
+                let named = sentence.contains(&place) || sentence.contains(&*folder.to_string_lossy());
+                assert!(named && sentence.contains("at byte") && sentence.contains("backup"), "{what}: {sentence}");
+                // Where not even the first event is left, what was left of that may be cut off.
+                if !sentence.contains("none of the tenant's events") {
+                    assert_eq!(&read(folder), files, "{what}: it was refused and changed");
+                }
+            }
+            _ => panic!("{what}: {loaded:?} instead of {expected:?}"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    /// The tenant as it was after that event.
+    Prefix(u64),
+    Refusal,
+    /// The change may be in bits that say nothing.
+    AllOrRefusal,
+}
+
+/// What may come of a segment that takes events, of which `bad` is not whole and of whose markers these are left.
+fn verdict(bad: &Piece, markers: impl Iterator<Item = (u64, u64)>, snapshot: u64) -> Expected {
+    let mut certain = bad.next <= snapshot;
+    for (seq, offset) in markers {
+        certain |= seq >= bad.next || offset > bad.at as u64;
+    }
+    // A tenant without its first event is none.
+    if certain || bad.next == 1 { Expected::Refusal } else { Expected::Prefix(bad.next - 1) }
+}
+
+/// Which bytes are tried: all of the last few frames, and some of the rest, others each time. All in a long run.
+fn tried(len: usize) -> impl Iterator<Item = usize> {
+    let all = std::env::var_os("KAVACH_CRASH_ROUNDS").is_some();
+    let some = fastrand::usize(0..SOME);
+    (0..len).filter(move |at| all || at + 500 >= len || at % SOME == some)
+}
+
+const SOME: usize = 17;
+
+/// A folder in memory, where there is one, since recovery syncs what it cuts.
+fn fast_folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+fn flipped(files: &Files, name: &str, at: usize) -> Files {
+    let mut files = files.clone();
+    files.get_mut(name).unwrap()[at] ^= 1 << (at % 8);
+    files
+}
+
+fn cut(files: &Files, name: &str, at: usize) -> Files {
+    let mut files = files.clone();
+    files.get_mut(name).unwrap().truncate(at);
+    files
+}
+
+/// Every cut and flip of a segment that takes events, the last one of the folder. Answers how many are refused.
+fn damage_active(history: &History, folder: &Path, snapshot: u64) -> usize {
+    let files = read(folder);
+    let name = files.keys().rfind(|name| name.ends_with(".journal")).unwrap();
+    let pieces = pieces(&files[name]);
+    let first = !files.keys().any(|other| other.contains(".journal") && other < name);
+    let mut refused = 0;
+    for at in tried(files[name].len()) {
+        let bad = pieces.iter().position(|piece| (piece.at..piece.end).contains(&at)).unwrap();
+        let markers = |upto: usize| {
+            let all = pieces.iter().enumerate().filter(move |(n, _)| *n != bad && *n < upto);
+            all.filter_map(|(_, piece)| piece.says)
+        };
+        let mut expected = verdict(&pieces[bad], markers(pieces.len()), snapshot);
+        let mut after_cut = verdict(&pieces[bad], markers(bad), snapshot);
+        if at == pieces[bad].at && at > 0 && pieces[bad].next > snapshot.max(1) {
+            // Cut between two frames: whole, and shorter.
+            after_cut = Expected::Prefix(pieces[bad].next - 1);
+        }
+        if bad == 0 && first {
+            // Without a header there is nothing to go on from.
+            (expected, after_cut) = (Expected::Refusal, Expected::Refusal);
+        }
+        refused += usize::from(expected == Expected::Refusal);
+        history.check(folder, &flipped(&files, name, at), name, &format!("byte {at} of {name} flipped"), expected);
+        history.check(folder, &cut(&files, name, at), name, &format!("{name} cut at {at}"), after_cut);
+    }
+    write(folder, &files);
+    refused
+}
+
+/// Every cut and flip of a snapshot costs nothing but the replay.
+fn damage_snapshots(history: &History, folder: &Path) {
+    let files = read(folder);
+    let all = Expected::Prefix(history.last());
+    for name in files.keys().filter(|name| name.ends_with(".snapshot")) {
+        for at in tried(files[name].len()) {
+            history.check(folder, &flipped(&files, name, at), name, &format!("byte {at} of {name} flipped"), all);
+            history.check(folder, &cut(&files, name, at), name, &format!("{name} cut at {at}"), all);
+        }
+    }
+    write(folder, &files);
+}
+
+/// Two tenants of a server that was killed before the disk had all of it.
+fn killed() -> (Server, [(Named, Agent); 2]) {
+    let mut server = Server::start_with(Options::args(&["--workers", "1"]));
+    let operator = server.operator();
+    let made = ["acme", "globex"].map(|slug| {
+        let tenant = operator.tenant(slug);
+        let agent = operator.reader(&tenant);
+        let friend = operator.reader(&tenant);
+        operator.delegation(&agent.id, &friend.id, permits("docs:2", &["read"]));
+        operator.policy(slug, json!({ "limits": { "maxCallsPerMonth": 1_000 } }));
+        operator.granted(call(&agent.id));
+        operator.delete(&format!("/v1/agents/{}", friend.id)).expect(204);
+        (tenant, agent)
+    });
+    for (_, agent) in &made {
+        // The disk is asked half a second after the first of them.
+        let batch = json!({ "requests": vec![call(&agent.id); 5] });
+        operator.post("/v1/authorize/batch", batch).expect(200);
+    }
+    server.kill();
+    (server, made)
+}
+
+fn journal_of(folder: &Path) -> PathBuf {
+    files_like(folder, ".journal").pop().unwrap()
+}
+
+#[test]
+fn the_files_of_a_killed_server() {
+    let (server, [(acme, _), _]) = killed();
+    let folder = server.folder(&acme.id);
+    let id = TenantId::parse(&acme.id).unwrap();
+    let history = History::of(id, &fs::read(journal_of(&folder)).unwrap());
+    assert!(history.last() >= 12, "{}", history.last());
+    let mut files = read(&folder);
+    files.retain(|name, _| !name.ends_with(".snapshot"));
+    let home = fast_folder();
+    let folder = home.path().to_owned();
+    write(&folder, &files);
+    assert!(damage_active(&history, &folder, 0) > 0);
+
+    // Once more with the snapshots of half of it and of somewhat less.
+    for seq in [history.last() / 2 - 1, history.last() / 2] {
+        files.insert(format!("{seq:020}.snapshot"), snapshot(&history, seq));
+    }
+    write(&folder, &files);
+    assert_eq!(history.load(&folder), Ok(history.last()));
+    write(&folder, &files);
+    assert!(damage_active(&history, &folder, history.last() / 2) > 0);
+    damage_snapshots(&history, &folder);
+}
+
+/// The bytes of a snapshot, by the table.
+fn snapshot(history: &History, seq: u64) -> Vec<u8> {
+    let payload = &history.states[seq as usize];
+    let mut bytes = b"KAVACHS\n\x01\x00".to_vec();
+    bytes.extend_from_slice(&history.id.bytes());
+    bytes.extend_from_slice(&seq.to_le_bytes());
+    bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&bytes);
+    crc.update(payload);
+    bytes.extend_from_slice(&crc.finalize().to_le_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+#[test]
+fn a_journal_of_several_segments_some_of_them_compressed() {
+    let (server, [(acme, _), _]) = killed();
+    let id = TenantId::parse(&acme.id).unwrap();
+    let history = History::of(id, &fs::read(journal_of(&server.folder(&acme.id))).unwrap());
+    let home = fast_folder();
+    let data = DataDir::open(home.path()).unwrap();
+    let new = NewTenant {
+        name: &acme.id,
+        label: b"{}",
+        tenant: id.bytes(),
+        now_ms: 0,
+        events: &history.events[..1],
+        options: JournalOptions { segment_bytes: 600 },
+    };
+    let mut journal = data.create_tenant(new).unwrap();
+    let sync = |journal: &mut Journal| {
+        let point = journal.begin_sync().run().unwrap();
+        journal.finish_sync(point, 0).unwrap();
+    };
+    for (seq, event) in (1..).zip(&history.events).skip(1) {
+        journal.append(seq, |buffer| buffer.extend_from_slice(event)).unwrap();
+        journal.flush().unwrap();
+        sync(&mut journal);
+        journal.rotate_if_due(0).unwrap();
+        if seq == history.last() - 5 {
+            journal.take_sealed().iter().for_each(|job| job.run().unwrap());
+        }
+    }
+    sync(&mut journal);
+    drop(journal);
+    let folder = home.path().join(&acme.id);
+    let files = read(&folder);
+    let sealed: Vec<_> = files.keys().filter(|name| name.ends_with(".zst")).collect();
+    let raw: Vec<_> = files.keys().filter(|name| name.ends_with(".journal")).collect();
+    assert!(sealed.len() >= 2 && raw.len() >= 2, "{:?}", files.keys());
+    damage_active(&history, &folder, 0);
+    for name in sealed.iter().copied().chain(raw.iter().copied().rev().skip(1)) {
+        for at in tried(files[name].len()) {
+            // The markers of those after it say that all of it is on disk.
+            let is_raw = name.ends_with(".journal");
+            let expected = if is_raw { Expected::Refusal } else { Expected::AllOrRefusal };
+            history.check(&folder, &flipped(&files, name, at), name, &format!("byte {at} of {name} flipped"), expected);
+            history.check(&folder, &cut(&files, name, at), name, &format!("{name} cut at {at}"), Expected::Refusal);
+        }
+        let mut gone = files.clone();
+        gone.remove(name);
+        history.check(&folder, &gone, name, &format!("{name} gone"), Expected::Refusal);
+    }
+}
+
+#[test]
+fn a_server_on_damaged_files_serves_a_prefix_or_names_the_file_and_all_other_tenants() {
+    let seed = std::env::var("KAVACH_CRASH_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    eprintln!("KAVACH_CRASH_SEED={seed}");
+    let mut rng = Rng::with_seed(seed);
+    let (mut server, [(acme, agent), (_, other)]) = killed();
+    server.start_again();
+    server.operator().post("/v1/snapshot", json!({})).expect(200);
+    let operator = server.operator();
+    let batch = json!({ "requests": vec![call(&agent.id); 5] });
+    operator.post("/v1/authorize/batch", batch).expect(200);
+    let (trail, globex) = (operator.trail("tenantId=acme"), operator.all_of("globex"));
+    server.kill();
+    let folder = server.folder(&acme.id);
+    let healthy = read(&folder);
+    let names: Vec<_> = healthy.keys().filter(|name| *name != "tenant.json").collect();
+    let (mut down, mut up) = (0, 0);
+    for _ in 0..12 {
+        let mut files = healthy.clone();
+        for _ in 0..rng.usize(1..3) {
+            let name = names[rng.usize(0..names.len())].as_str();
+            let len = files[name].len();
+            // Mostly near the end, which is where crashes leave their marks.
+            let at = if rng.bool() { len.saturating_sub(rng.usize(1..600)) } else { rng.usize(0..len) };
+            files = if rng.bool() { flipped(&files, name, at.min(len - 1)) } else { cut(&files, name, at) };
+        }
+        write(&folder, &files);
+        server.start_again();
+        let operator = server.operator();
+        let missing = operator.get("/readyz").expect(200)["unavailableTenants"].clone();
+        if missing == json!([]) {
+            up += 1;
+            let left = operator.trail("tenantId=acme");
+            assert_eq!(left[..], trail[trail.len() - left.len()..], "a prefix, which is newest first");
+            server.with_key(&agent.token).granted(call(&agent.id));
+        } else {
+            down += 1;
+            assert_eq!(missing[0]["tenant"], Value::from(&*acme.id));
+            server.with_key(&agent.token).authorize(call(&agent.id)).problem(503, "TENANT_UNAVAILABLE");
+            let log = server.log();
+            let said = log.lines().rfind(|line| line.contains("can't be loaded")).unwrap();
+            assert!(said.contains(folder.to_str().unwrap()) && said.contains("at byte"), "{said}");
+            assert!(said.contains("backup"), "{said}");
+            assert_eq!(read(&folder), files, "nothing was written over the damage");
+        }
+        assert_eq!(operator.all_of("globex"), globex);
+        assert_eq!(operator.post("/v1/authorize/explain", call(&other.id)).expect(200)["allowed"], true);
+        server.kill();
+    }
+    eprintln!("{down} times down, {up} times up");
+}

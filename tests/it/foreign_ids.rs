@@ -1,0 +1,224 @@
+//! Every id that a call can name, one at a time: another tenant's, and three that are nobody's. A tenant key and an
+//! agent's token get the same bytes for all four.
+//!
+//! Where a call may name one is found out from the route table, the rows of [`crate::access_table`] and the server, which
+//! says which members and parameters it knows where one is wrong. So none can be forgotten.
+
+use std::collections::BTreeSet;
+
+use kavach::api::{Endpoint, endpoints};
+use serde_json::{Value, json};
+
+use crate::access::{Kind, World, comparable};
+use crate::access_table::{Row, Target, rows};
+use crate::client::Client;
+use crate::harness::Server;
+
+/// What holds an id, and of which kind by its route.
+const IDS: [&str; 6] = ["tenantId", "agentId", "fromAgent", "toAgent", "auditId", "cursor"];
+
+/// What holds none.
+const NO_IDS: [&str; 30] = [
+    "name",
+    "slug",
+    "settings",
+    "ownerId",
+    "userId",
+    "type",
+    "permissions",
+    "expiresAt",
+    "metadata",
+    "graceSeconds",
+    "maxDepth",
+    "limits",
+    "action",
+    "status",
+    "period",
+    "tokensCost",
+    "calls",
+    "kind",
+    "since",
+    "until",
+    "actions",
+    "result",
+    "limit",
+    "offset",
+    "format",
+    "confirm",
+    "requests",
+    "resource",
+    "arguments",
+    "context",
+];
+
+/// Where a call names an id.
+#[derive(Clone, Debug)]
+enum Place {
+    /// Where its row does: one member of the target is another's.
+    Row(fn(&mut Target) -> &mut String),
+    /// In a member of its body.
+    Body(&'static str),
+    /// In a member of the only item of its body.
+    Item(&'static str),
+    /// In a parameter of its query.
+    Query(&'static str),
+    /// In a header.
+    Header(&'static str),
+}
+
+const MEMBERS: [fn(&mut Target) -> &mut String; 7] = [
+    |target| &mut target.tenant,
+    |target| &mut target.agent,
+    |target| &mut target.key,
+    |target| &mut target.entry,
+    |target| &mut target.policy,
+    |target| &mut target.friend,
+    |target| &mut target.link,
+];
+
+/// The id of a target that belongs in a field of a route.
+fn id_for<'t>(path: &str, field: &str, target: &'t Target) -> &'t str {
+    match field {
+        "tenantId" => &target.tenant,
+        "agentId" | "fromAgent" => &target.agent,
+        "toAgent" => &target.friend,
+        "auditId" | "last-event-id" => &target.entry,
+        _ if path.starts_with("/v1/agents") => &target.agent,
+        _ if path.starts_with("/v1/policies") => &target.policy,
+        _ if path.starts_with("/v1/delegations") => &target.link,
+        _ if path.starts_with("/v1/audit") => &target.entry,
+        _ => &target.tenant,
+    }
+}
+
+/// Fields that the server says it knows in a query or a body; those of an authorize body it doesn't tell.
+fn known_fields(operator: &Client, row: &Row, own: &Target) -> (BTreeSet<String>, BTreeSet<String>) {
+    let told = |path: String, body: Option<&[u8]>| -> BTreeSet<String> {
+        let answer: Value = serde_json::from_slice(&operator.send(row.method, &path, body).body).unwrap_or_default();
+        let message = answer["detail"].as_str().unwrap_or_default().to_owned();
+        let Some((_, expected)) = message.split_once("expected ") else { return BTreeSet::new() };
+        assert!(message.contains("no-such-field"), "{message}");
+        expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    let path = row.path_to(own);
+    let bare = path.split('?').next().unwrap();
+    let query = told(format!("{bare}?no-such-field=1"), None);
+    let body = match row.method {
+        "GET" | "DELETE" => BTreeSet::new(),
+        // Of a body that the server would take it has to know all, to say so.
+        _ if row.path.contains("authorize") => BTreeSet::new(),
+        _ => told(path, Some(br#"{"no-such-field":1}"#)),
+    };
+    (query, body)
+}
+
+fn places(operator: &Client, endpoint: &Endpoint, row: &Row, own: &Target) -> Vec<Place> {
+    let call = |target: &Target| (row.path_to(target), (row.body)(target));
+    let changes = |member: &&fn(&mut Target) -> &mut String| {
+        let mut other = own.clone();
+        *member(&mut other) = "other".into();
+        call(&other) != call(own)
+    };
+    let mut places: Vec<_> = MEMBERS.iter().filter(changes).map(|member| Place::Row(*member)).collect();
+    let (query, body) = known_fields(operator, row, own);
+    for field in query.iter().chain(&body) {
+        let known = IDS.contains(&&**field) || NO_IDS.contains(&&**field);
+        assert!(known, "{} {}: say whether '{field}' holds an id", endpoint.method, endpoint.path);
+    }
+    let ids = |there: &BTreeSet<String>| IDS.into_iter().filter(|id| there.contains(*id)).collect::<Vec<_>>();
+    places.extend(ids(&query).into_iter().map(Place::Query));
+    places.extend(ids(&body).into_iter().map(Place::Body));
+    if row.path.contains("authorize") {
+        let place: fn(_) -> _ = if row.path.ends_with("/batch") { Place::Item } else { Place::Body };
+        places.extend(["tenantId", "agentId"].map(place));
+    }
+    if row.path == "/v1/audit/stream" {
+        places.push(Place::Header("last-event-id"));
+    }
+    places
+}
+
+/// Ids with the end of another tenant's, of whatever tenant the digits name.
+fn with_end(target: &Target, end: &str) -> Target {
+    let mut target = target.clone();
+    for member in MEMBERS {
+        let id = member(&mut target);
+        id.replace_range(28.., end);
+    }
+    target
+}
+
+#[test]
+fn one_foreign_id_in_a_call_answers_as_an_unknown_one() {
+    let server = Server::start();
+    let operator = server.operator();
+    let world = World::new(&operator, 0);
+    let (own, foreign) = (&world.own.target, &world.foreign.target);
+    let near = world.unknown.clone();
+    let others = [
+        ("foreign", foreign.clone()),
+        ("unknown, of the key's own tenant", near.clone()),
+        ("unknown, of the other tenant", with_end(&near, &foreign.tenant[28..])),
+        ("unknown, of no tenant", with_end(&near, "00c0ffee")),
+    ];
+    let rows = rows();
+    let (mut asked, mut found) = (0, BTreeSet::new());
+    for endpoint in endpoints() {
+        let row = rows.iter().find(|row| (row.method, row.path) == (endpoint.method.as_str(), endpoint.path)).unwrap();
+        for place in places(&operator, &endpoint, row, own) {
+            if let Place::Query(field) | Place::Body(field) = place {
+                found.insert((row.path, field));
+            }
+            for (kind, header) in &world.headers {
+                if !matches!(kind, Kind::OwnKey | Kind::OwnToken) {
+                    continue;
+                }
+                let client = Client::new(server.base(), header.as_deref());
+                let answers = others.each_ref().map(|(what, other)| {
+                    let (mut target, mut headers) = (own.clone(), Vec::new());
+                    if let Place::Row(member) = place {
+                        let mut other = other.clone();
+                        *member(&mut target) = member(&mut other).clone();
+                    }
+                    let (mut path, mut body) = (row.path_to(&target), (row.body)(&target));
+                    match place {
+                        Place::Row(_) => {}
+                        Place::Body(field) => body[field] = json!(id_for(row.path, field, other)),
+                        Place::Item(field) => body["requests"][0][field] = json!(id_for(row.path, field, other)),
+                        Place::Query(field) => {
+                            let mark = if path.contains('?') { '&' } else { '?' };
+                            // Named twice it would be refused for that.
+                            if path.contains(&format!("{field}=")) {
+                                path.truncate(path.find('?').unwrap());
+                                path += &format!("?{field}={}", id_for(row.path, field, other));
+                            } else {
+                                path += &format!("{mark}{field}={}", id_for(row.path, field, other));
+                            }
+                        }
+                        Place::Header(name) => headers.push((name, id_for(row.path, name, other).as_bytes())),
+                    }
+                    let body = if body.is_null() { String::new() } else { body.to_string() };
+                    let body = ["POST", "PATCH"].contains(&row.method).then_some(body.as_bytes());
+                    let answer = client.try_send(row.method, &path, &headers, body).unwrap();
+                    asked += 1;
+                    assert!(answer.status < 500, "{path}: {}", answer.text());
+                    (*what, comparable(&answer, other))
+                });
+                for (what, answer) in &answers[1..] {
+                    let place = format!("{} {} {place:?} by {kind:?}", row.method, row.path);
+                    assert_eq!(answers[0].1, *answer, "{place}: a foreign id answers not as one that is {what}");
+                }
+            }
+        }
+    }
+    assert!(asked > 500, "{asked}");
+    // What was looked for was found, so the server still tells what it knows.
+    for wanted in
+        [("/v1/agents", "cursor"), ("/v1/policies", "agentId"), ("/v1/usage", "auditId"), ("/v1/audit", "agentId")]
+    {
+        assert!(found.contains(&wanted), "{wanted:?} of {found:?}");
+    }
+    let seen = operator.all_of(&foreign.tenant);
+    assert_eq!(seen, world.foreign.seen, "and nothing of the other tenant changed");
+    assert_ne!(seen, Value::Null);
+}

@@ -1,0 +1,294 @@
+//! Administrative changes, one after the other in each thread, and whether each that was acknowledged is there.
+//!
+//! A thing is changed by one thread alone. So what it has to look like is known, but for the one change that was under
+//! way at the end, which may have happened or not.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+use super::{Outcome, send};
+use crate::client::Client;
+use crate::world::permits;
+
+/// What a thread makes and changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Agent,
+    Policy,
+    Delegation,
+    Key,
+    Tenant,
+    /// The tenant itself, suspended and activated over and over.
+    Suspension,
+}
+
+/// A thread's things.
+pub struct Changes {
+    kind: Kind,
+    /// The tenant they are in; `None` is the default one.
+    tenant: Option<&'static str>,
+    /// Whom delegations are between.
+    agents: Option<[String; 2]>,
+    things: Vec<Thing>,
+    made: usize,
+    /// Changes that were acknowledged.
+    pub acknowledged: usize,
+    /// Ids of what was created since the last check, and acknowledged.
+    pub created: Vec<String>,
+}
+
+struct Thing {
+    id: String,
+    shown: Value,
+    /// What was under way when it was last heard of.
+    pending: Option<Pending>,
+    /// A token or a key, where it is known.
+    secret: Option<String>,
+    /// Secrets that must be no good any more.
+    retired: Vec<String>,
+    /// Whether anything happened to it since the last check.
+    touched: bool,
+}
+
+enum Pending {
+    Fields(Value),
+    /// It may be gone.
+    Gone,
+    /// Its secret may be another one.
+    Secret,
+}
+
+/// Members that say when, or what was used, and not what it is.
+const MOVING: [&str; 4] = ["updatedAt", "lastActiveAt", "currentUsage", "token"];
+
+fn still(mut shown: Value) -> Value {
+    let members = shown.as_object_mut().unwrap();
+    MOVING.iter().for_each(|name| drop(members.remove(*name)));
+    members.remove("key");
+    shown
+}
+
+impl Changes {
+    pub fn new(operator: &Client, kind: Kind, tenant: Option<&'static str>) -> Self {
+        let agents = (kind == Kind::Delegation).then(|| {
+            let agent = || operator.agent(tenant, permits("lend:*", &["read"])).id;
+            [agent(), agent()]
+        });
+        let mut things = Vec::new();
+        if kind == Kind::Suspension {
+            let shown = operator.get(&format!("/v1/tenants/{}", tenant.unwrap())).expect(200);
+            things.push(Thing::new(shown));
+        }
+        Self { kind, tenant, agents, things, made: 0, acknowledged: 0, created: Vec::new() }
+    }
+
+    fn path(&self, thing: &Thing) -> String {
+        match self.kind {
+            Kind::Agent => format!("/v1/agents/{}", thing.id),
+            Kind::Policy => format!("/v1/policies/{}", thing.id),
+            Kind::Delegation => format!("/v1/delegations/{}", thing.id),
+            Kind::Key => format!("/v1/tenants/{}/keys/{}", self.tenant.unwrap(), thing.id),
+            Kind::Tenant | Kind::Suspension => format!("/v1/tenants/{}", thing.id),
+        }
+    }
+
+    /// Changes things until told to stop.
+    pub fn run(&mut self, operator: &Client, round: usize, mut rng: Rng, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            let at = match self.things.len() {
+                0 => None,
+                // More only take time.
+                60.. => Some(rng.usize(0..self.things.len())),
+                _ if self.kind != Kind::Suspension && rng.usize(0..5) < 2 => None,
+                many => Some(rng.usize(0..many)),
+            };
+            match at {
+                None => self.create(operator, round),
+                Some(at) if self.things[at].pending.is_none() && !self.things[at].shown.is_null() => {
+                    self.change(operator, at, &mut rng)
+                }
+                Some(_) => std::thread::yield_now(),
+            }
+        }
+    }
+
+    fn create(&mut self, operator: &Client, round: usize) {
+        self.made += 1;
+        let name = format!("n{round}-{}", self.made);
+        let tenant = self.tenant;
+        let (path, body) = match self.kind {
+            Kind::Agent => {
+                let permissions = permits("x:*", &["read"]);
+                let body = json!({
+                    "tenantId": tenant, "ownerId": name, "name": name, "type": "service", "permissions": permissions,
+                });
+                ("/v1/agents".to_owned(), body)
+            }
+            Kind::Policy => {
+                let limits = json!({ "maxCallsPerDay": 1_000 });
+                ("/v1/policies".to_owned(), json!({ "tenantId": tenant, "userId": name, "limits": limits }))
+            }
+            Kind::Delegation => {
+                let [from, to] = self.agents.as_ref().unwrap();
+                let permissions = permits(&format!("lend:{name}"), &["read"]);
+                let body = json!({ "fromAgent": from, "toAgent": to, "permissions": permissions });
+                ("/v1/delegations".to_owned(), body)
+            }
+            Kind::Key => (format!("/v1/tenants/{}/keys", tenant.unwrap()), json!({ "name": name })),
+            Kind::Tenant => ("/v1/tenants".to_owned(), json!({ "name": name, "slug": name })),
+            Kind::Suspension => return,
+        };
+        if let Outcome::Done(shown) = send(operator, "POST", &path, Some(body)) {
+            let thing = Thing::new(shown);
+            self.created.push(thing.id.clone());
+            self.things.push(thing);
+            self.acknowledged += 1;
+        }
+    }
+
+    fn change(&mut self, operator: &Client, at: usize, rng: &mut Rng) {
+        self.made += 1;
+        let path = self.path(&self.things[at]);
+        let thing = &mut self.things[at];
+        let (status, name) = (thing.shown["status"].clone(), format!("m{}", self.made));
+        let dice = rng.usize(0..10);
+        let fields = |body: Value| ("PATCH", path.clone(), Some(body.clone()), Pending::Fields(body));
+        let set = |verb: &str, status: &str| {
+            let pending = Pending::Fields(json!({ "status": status }));
+            ("POST", format!("{path}/{verb}"), Some(json!({})), pending)
+        };
+        let gone = || ("DELETE", path.clone(), None, Pending::Gone);
+        let revoked = || ("DELETE", path.clone(), None, Pending::Fields(json!({ "status": "revoked" })));
+        let (method, path, body, pending) = match (self.kind, dice) {
+            (Kind::Agent | Kind::Delegation, _) if status == "revoked" => return,
+            (Kind::Agent, 0..3) => revoked(),
+            (Kind::Agent, 3..6) => ("POST", format!("{path}/rotate"), Some(json!({})), Pending::Secret),
+            (Kind::Agent, _) => fields(json!({ "name": name, "metadata": { "n": self.made } })),
+            (Kind::Policy, 0..2) => gone(),
+            (Kind::Policy, 2..6) => fields(json!({ "limits": { "maxCallsPerDay": 1_000 + self.made } })),
+            (Kind::Policy, _) if status == "disabled" => fields(json!({ "status": "active" })),
+            (Kind::Policy, _) => fields(json!({ "status": "disabled" })),
+            (Kind::Delegation, _) => revoked(),
+            (Kind::Key, _) => gone(),
+            (Kind::Tenant, 0..2) => {
+                let slug = thing.shown["slug"].as_str().unwrap();
+                ("DELETE", format!("{path}?confirm={slug}"), None, Pending::Gone)
+            }
+            (Kind::Tenant, 2..6) => fields(json!({ "name": name })),
+            (Kind::Tenant | Kind::Suspension, _) if status == "active" => set("suspend", "suspended"),
+            (Kind::Tenant | Kind::Suspension, _) => set("activate", "active"),
+        };
+        thing.touched = true;
+        thing.pending = Some(pending);
+        let outcome = send(operator, method, &path, body);
+        match (outcome, &thing.pending) {
+            (Outcome::Unknown, _) | (_, None) => return,
+            (Outcome::Refused, _) => {}
+            (Outcome::Done(_), Some(Pending::Gone)) => {
+                self.acknowledged += 1;
+                thing.retired.extend(thing.secret.take());
+                thing.shown = Value::Null;
+            }
+            (Outcome::Done(answer), Some(Pending::Fields(fields))) => {
+                self.acknowledged += 1;
+                thing.shown.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+                if method != "DELETE" {
+                    assert_eq!(still(answer), thing.shown);
+                }
+            }
+            (Outcome::Done(answer), Some(Pending::Secret)) => {
+                self.acknowledged += 1;
+                thing.retired.extend(thing.secret.replace(answer["token"].as_str().unwrap().to_owned()));
+            }
+        }
+        thing.pending = None;
+    }
+
+    /// Whether all is as its changes were acknowledged.
+    pub fn check(&mut self, operator: &Client, data_dir: &std::path::Path) {
+        let keys = match self.kind {
+            Kind::Key => operator.get(&format!("/v1/tenants/{}/keys", self.tenant.unwrap())).items(),
+            _ => Vec::new(),
+        };
+        let mut things = std::mem::take(&mut self.things);
+        for thing in &mut things {
+            let found = match self.kind {
+                Kind::Key => keys.iter().find(|key| key["id"] == thing.id.as_str()).cloned(),
+                _ => {
+                    let answer = operator.get(&self.path(thing));
+                    if answer.status == 404 { None } else { Some(answer.expect(200)) }
+                }
+            };
+            thing.check(self.kind, found.map(still));
+            if thing.shown.is_null() && self.kind == Kind::Tenant {
+                assert!(!data_dir.join(&thing.id).exists(), "{} was erased", thing.id);
+            }
+            if std::mem::take(&mut thing.touched) {
+                thing.check_secrets(operator, self.kind);
+            }
+            if self.kind == Kind::Suspension && thing.shown["status"] == "suspended" {
+                // The checks of its calls need it.
+                thing.shown["status"] =
+                    operator.post(&format!("{}/activate", self.path(thing)), json!({})).json()["status"].clone();
+                assert_eq!(thing.shown["status"], "active");
+            }
+        }
+        things.retain(|thing| !thing.shown.is_null() && thing.shown["status"] != "revoked");
+        self.things = things;
+    }
+}
+
+impl Thing {
+    fn new(mut shown: Value) -> Self {
+        let secret = ["token", "key"].iter().find_map(|name| shown.as_object_mut().unwrap().remove(*name));
+        Self {
+            id: shown["id"].as_str().unwrap().to_owned(),
+            shown: still(shown),
+            pending: None,
+            secret: secret.and_then(|secret| Some(secret.as_str()?.to_owned())),
+            retired: Vec::new(),
+            touched: true,
+        }
+    }
+
+    fn check(&mut self, kind: Kind, found: Option<Value>) {
+        let as_told = found.as_ref().map_or(self.shown.is_null(), |found| *found == self.shown);
+        let pending = self.pending.take();
+        let as_pending = match (&pending, &found) {
+            (Some(Pending::Fields(fields)), Some(found)) => {
+                let mut after = self.shown.clone();
+                after.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+                *found == after
+            }
+            (Some(Pending::Gone), None) => true,
+            _ => false,
+        };
+        // Links that are over are forgotten some time.
+        let forgotten = kind == Kind::Delegation && found.is_none() && self.shown["status"] == "revoked";
+        assert!(as_told || as_pending || forgotten, "{kind:?}: {found:?} is there, {} was told", self.shown);
+        match pending {
+            Some(Pending::Secret) => self.secret = None,
+            Some(Pending::Gone) if found.is_none() => self.retired.extend(self.secret.take()),
+            _ => {}
+        }
+        self.shown = found.unwrap_or(Value::Null);
+    }
+
+    fn check_secrets(&self, operator: &Client, kind: Kind) {
+        let ask = |secret: &str| match kind {
+            Kind::Key => operator.acting_for(secret).get("/v1/tenants"),
+            _ => operator.acting_for(secret).authorize(json!({ "action": "a", "resource": "probe" })),
+        };
+        if let Some(secret) = &self.secret {
+            let answer = ask(secret).expect(200);
+            if kind == Kind::Agent && self.shown["status"] == "revoked" {
+                assert!(["AGENT_REVOKED", "TENANT_SUSPENDED"].contains(&answer["code"].as_str().unwrap()), "{answer}");
+            }
+        }
+        for secret in &self.retired {
+            ask(secret).problem(401, "INVALID_TOKEN");
+        }
+    }
+}
