@@ -31,6 +31,7 @@ mod delegations;
 mod events;
 mod faults;
 mod harness;
+mod leaks;
 mod life;
 mod limits;
 mod load;
