@@ -24,6 +24,9 @@ pub mod app;
 pub mod demo;
 pub mod domain;
 pub mod fixture;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod journal;
 pub mod load;
 pub mod service;

@@ -17,6 +17,8 @@ pub mod authorize;
 pub mod delegations;
 pub mod error;
 mod front;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod health;
 pub mod input;
 mod objects;
