@@ -171,6 +171,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_secret_that_a_sentence_quotes_is_hidden() {
+        let token = format!("kv_{}", "aB3-".repeat(16));
+        let error = Error::field(Code::InvalidField, &token, format!("is no {token}"));
+        assert_eq!(error.message(), "kv_(hidden) is no kv_(hidden)");
+        assert_eq!(error.details()["field"], "kv_(hidden)");
+    }
+
+    #[test]
     fn codes_are_distinct_and_survive_their_text() {
         let texts: HashSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(texts.len(), Code::ALL.len());

@@ -69,13 +69,17 @@ mod tests {
         let small = Small::new();
         assert_eq!(small.tenant.check_soundness(), Ok(()));
         type Forge = fn(&mut State);
-        let forgeries: [(&str, Forge); 6] = [
+        let forgeries: [(&str, Forge); 7] = [
             ("in the order", |state| state.delegations.swap(0, 1)),
             ("came after it", |state| {
                 let place = state.delegations[1].place;
                 Arc::make_mut(&mut state.delegations[1].profile).spec.stands_on = vec![place];
             }),
             ("came after it", |state| Arc::make_mut(&mut state.delegations[1].profile).spec.stands_on = vec![0]),
+            ("came after it", |state| {
+                let spec = &mut Arc::make_mut(&mut state.delegations[0].profile).spec;
+                (spec.stands_on, spec.depth) = (vec![1], 2);
+            }),
             ("a chain of", |state| Arc::make_mut(&mut state.delegations[0].profile).spec.depth = u32::MAX),
             ("two agents", |state| state.agents.push(state.agents[0].clone())),
             ("one window", |state| state.agents[0].windows.push(RateWindow::default())),

@@ -1,12 +1,14 @@
 //! A small tenant that has one of everything, for targets to act on.
 
+use std::sync::LazyLock;
+
 use crate::domain::agent_commands::{CreateAgent, NewAgent, RevokeAgent, RotateToken};
 use crate::domain::delegation_commands::{CreateDelegation, NewDelegation};
 use crate::domain::event::{By, ChangeRecord};
 use crate::domain::explain::Steps;
 use crate::domain::key::CreateKey;
 use crate::domain::policy_commands::{CreatePolicy, NewPolicy};
-use crate::domain::tenant::{Caller, Command};
+use crate::domain::tenant::{Caller, Command, State};
 use crate::domain::tenant_commands::{NewTenant, TenantSpec};
 use crate::domain::{AgentId, AuditEntry, Decision, Event, Moment, Request, Secret, Tenant, TenantId, Timestamp};
 use crate::journal::codec;
@@ -32,9 +34,19 @@ pub fn tenant_id() -> TenantId {
 }
 
 impl Small {
+    /// The small tenant, as it was made once: a target is run many times a second.
+    pub fn new() -> Self {
+        static MADE: LazyLock<(State, Vec<Vec<u8>>, Timestamp)> = LazyLock::new(|| {
+            let small = Small::make();
+            (small.tenant.state(), small.journal, small.now)
+        });
+        let (state, journal, now) = MADE.clone();
+        Self { tenant: Tenant::restore(state), journal, now }
+    }
+
     /// The tenant with its agents: one with many constraints, one that borrows, one of another owner, one that has
     /// expired and one that was revoked; with a key, and budgets that warn, throttle, block and revoke.
-    pub fn new() -> Self {
+    fn make() -> Self {
         let mut small = Self { tenant: Tenant::default(), journal: Vec::new(), now: Timestamp::from_millis(BEGIN) };
         let new: NewTenant = json(r#"{"name":"Acme","slug":"acme","settings":{"maxAgents":50}}"#);
         let change = TenantSpec::parse(new).unwrap().created(tenant_id());
