@@ -26,6 +26,9 @@ mod connections;
 pub mod demo;
 pub mod domain;
 pub mod fixture;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod journal;
 pub mod load;
 pub mod net;

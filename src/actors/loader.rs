@@ -63,14 +63,20 @@ pub fn load(path: &Path, id: TenantId, now: Timestamp) -> Result<Loaded, LoadErr
     let (mut tenant, snapshot_seq) = match loaded.snapshot {
         Some(snapshot) => {
             let seq = snapshot.seq;
-            let state = codec::read_state(snapshot)
-                .map_err(|problem| format!("{}: the snapshot of event {seq}: {problem}", path.display()))?;
-            (Tenant::restore(state), seq)
+            let problem = |problem: String| format!("{}: the snapshot of event {seq}: {problem}", path.display());
+            let tenant = Tenant::restore(codec::read_state(snapshot).map_err(|error| problem(error.to_string()))?);
+            if tenant.seq() != seq {
+                return Err(problem(format!("its state is that of event {}", tenant.seq())).into());
+            }
+            (tenant, seq)
         }
         None => (Tenant::default(), 0),
     };
     let mut replay = |seq: u64, bytes: &[u8]| {
         let (at, event) = codec::decode_event(bytes).map_err(|problem| problem.to_string())?;
+        if at < tenant.time() {
+            return Err("its time is before that of the event before it".to_owned());
+        }
         tenant.apply(Moment { at, seq }, &event);
         Ok(())
     };
@@ -84,6 +90,7 @@ pub fn load(path: &Path, id: TenantId, now: Timestamp) -> Result<Loaded, LoadErr
         };
         return Err(RecoveryError::Damaged { file: path.to_owned(), offset: 0, detail }.into());
     }
+    tenant.check_soundness().map_err(|problem| format!("{}: its state is not one: {problem}", path.display()))?;
     let told = journal.written_seq();
     Ok(Loaded { tenant, journal, snapshot_seq, told })
 }
@@ -111,4 +118,72 @@ pub fn create(core: &Core, id: TenantId, spec: TenantSpec, now: Timestamp) -> st
     })?;
     tenant.apply(moment, &event);
     Ok(Loaded { tenant, journal, snapshot_seq: 0, told: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::fuzz::small::{Small, tenant_id};
+    use crate::journal::DataDir;
+
+    /// A folder with those events, and the state as a snapshot of that one.
+    fn folder(root: &Path, events: &[Vec<u8>], snapshot: Option<(u64, &Tenant)>) -> PathBuf {
+        let data = DataDir::open(root).unwrap();
+        let new = NewTenant {
+            name: "t",
+            label: b"{}",
+            tenant: tenant_id().bytes(),
+            now_ms: 1,
+            events: &events[..1],
+            options: JournalOptions::default(),
+        };
+        let mut journal = data.create_tenant(new).unwrap();
+        let mut write = |upto: usize| {
+            while (journal.next_seq() as usize) <= upto {
+                let next = &events[journal.next_seq() as usize - 1];
+                journal.append(journal.next_seq(), |buffer| buffer.extend_from_slice(next)).unwrap();
+            }
+            journal.flush().unwrap();
+            journal.begin_snapshot()
+        };
+        if let Some((seq, tenant)) = snapshot {
+            write(seq as usize).run(|file| codec::write_state(&tenant.state(), file)).unwrap();
+        }
+        drop(write(events.len()));
+        journal.close(2).unwrap();
+        data.path().join("t")
+    }
+
+    fn loaded(path: &Path) -> Result<Tenant, String> {
+        load(path, tenant_id(), Timestamp::default()).map(|loaded| loaded.tenant).map_err(|error| error.problem)
+    }
+
+    #[test]
+    fn a_state_or_an_event_that_was_forged_keeps_the_tenant_down() {
+        let small = Small::new();
+        let last = small.journal.len() as u64;
+        let root = || tempfile::tempdir().unwrap();
+        let dir = root();
+        let path = folder(dir.path(), &small.journal, Some((last, &small.tenant)));
+        assert_eq!(loaded(&path).unwrap().state(), small.tenant.state());
+        // A snapshot's state of another event than its header says.
+        let dir = root();
+        let path = folder(dir.path(), &small.journal, Some((last - 1, &small.tenant)));
+        assert!(loaded(&path).unwrap_err().contains(&format!("that of event {last}")));
+        // An event of a time before the one before it.
+        let dir = root();
+        let mut events = small.journal.clone();
+        events.swap(1, 2);
+        assert!(loaded(&folder(dir.path(), &events, None)).unwrap_err().contains("time is before"));
+        // A state that would send the search for a delegation round in circles.
+        let dir = root();
+        let mut state = small.tenant.state();
+        std::sync::Arc::make_mut(&mut state.delegations[0].profile).spec.stands_on = vec![0];
+        let path = folder(dir.path(), &small.journal, Some((last, &Tenant::restore(state))));
+        assert!(loaded(&path).unwrap_err().contains("came after it"));
+        assert!(fs::exists(path).unwrap());
+    }
 }

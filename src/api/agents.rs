@@ -27,9 +27,9 @@ pub struct ListQuery {
 /// The body of a rotation; an empty body is one without grace.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Rotation {
+pub(super) struct Rotation {
     #[serde(default)]
-    grace_seconds: u64,
+    pub(super) grace_seconds: u64,
 }
 
 /// `POST /v1/agents`

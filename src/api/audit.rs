@@ -40,7 +40,7 @@ fn invalid(field: &str, problem: impl std::fmt::Display) -> Problem {
 }
 
 impl ListQuery {
-    fn page(mut self) -> Result<AuditQuery, Problem> {
+    pub(super) fn page(mut self) -> Result<AuditQuery, Problem> {
         let offset = self.offset.unwrap_or(0);
         if offset > MAX_AUDIT_OFFSET {
             return Err(invalid("offset", format!("must be at most {MAX_AUDIT_OFFSET}; page on with cursor")));
@@ -51,7 +51,7 @@ impl ListQuery {
         Ok(AuditQuery { tenant, filter, limit: page.limit, offset, cursor: page.cursor })
     }
 
-    fn export(self) -> Result<(Option<TenantRef>, AuditFilter, ExportFormat), Problem> {
+    pub(super) fn export(self) -> Result<(Option<TenantRef>, AuditFilter, ExportFormat), Problem> {
         self.refuse_paging()?;
         let format = match self.format.as_deref() {
             None | Some("json") => ExportFormat::Json,
@@ -65,7 +65,7 @@ impl ListQuery {
         Ok((tenant, filter, format))
     }
 
-    fn stream(self) -> Result<(Option<TenantRef>, AuditFilter), Problem> {
+    pub(super) fn stream(self) -> Result<(Option<TenantRef>, AuditFilter), Problem> {
         self.refuse_paging()?;
         refuse("format", self.format.is_some())?;
         self.filter()

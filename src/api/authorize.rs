@@ -74,10 +74,10 @@ struct BatchAnswer {
 }
 
 /// What a request takes from its connection rather than its body.
-struct Connection<'a> {
+pub(super) struct Connection<'a> {
     /// An agent's own address; what an asking service names is in the body.
-    agent_ip: Option<Option<IpAddr>>,
-    user_agent: Option<&'a str>,
+    pub agent_ip: Option<Option<IpAddr>>,
+    pub user_agent: Option<&'a str>,
 }
 
 impl<'a> Connection<'a> {
@@ -89,7 +89,7 @@ impl<'a> Connection<'a> {
 
 impl AuthorizeBody<'_> {
     /// Checks the body. `agent` is the one that the path names.
-    fn check(self, connection: &Connection<'_>, agent: Option<&str>) -> Result<Request, Error> {
+    pub(super) fn check(self, connection: &Connection<'_>, agent: Option<&str>) -> Result<Request, Error> {
         let Self { agent_id, tenant_id, action, resource, arguments, tokens_cost, context } = self;
         let (ip, user_agent) = context.map_or((None, None), |context| (context.ip, context.user_agent));
         let user_agent = user_agent.as_deref().filter(|_| connection.agent_ip.is_none()).or(connection.user_agent);
@@ -191,7 +191,7 @@ pub async fn batch(decider: Decider, (http, body): (HttpRequest, Payload)) -> An
     views::json(HttpResponse::Ok(), &BatchAnswer { results })
 }
 
-fn read_batch(connection: &Connection<'_>, body: &[u8]) -> Result<Vec<Request>, Problem> {
+pub(super) fn read_batch(connection: &Connection<'_>, body: &[u8]) -> Result<Vec<Request>, Problem> {
     let plain = as_text(body).and_then(plain::batch);
     let requests = plain.map_or_else(|| parse::<BatchBody<'_>>(body).map(|body| body.requests), Ok)?;
     if requests.is_empty() || requests.len() > MAX_BATCH {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tracing::error;
 
 use crate::domain::limits::MAX_BODY_BYTES;
+use crate::domain::text::quote_cause;
 use crate::domain::{Code, Error};
 
 /// Seconds after which a call that got 503 is worth another try.
@@ -61,7 +62,7 @@ impl From<actix_web::Error> for Problem {
             StatusCode::NOT_FOUND => Code::RouteNotFound,
             _ => Code::InvalidBody,
         };
-        Self::new(code, format!("the request can't be read: {problem}"))
+        Self::new(code, format!("the request can't be read: {}", quote_cause(&problem.to_string())))
     }
 }
 

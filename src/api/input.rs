@@ -24,6 +24,7 @@ use super::error::Problem;
 use super::held::Held;
 use super::objects::Objects;
 use crate::domain::limits::{MAX_BODY_SECONDS, MAX_PAGE};
+use crate::domain::text::{quote, quote_cause};
 use crate::domain::{Code, Error};
 use crate::net::Pace;
 use crate::service::PageRequest;
@@ -193,16 +194,24 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     type Future = std::future::Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let pairs = form_urlencoded::parse(request.query_string().as_bytes());
-        let parsed = serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs));
-        std::future::ready(parsed.map(Self).map_err(|problem| {
-            let (field, cause) = (problem.path().to_string(), problem.inner());
-            Problem(match field.as_str() {
-                "." | "?" => Error::new(Code::InvalidQuery, format!("the query string can't be read: {cause}")),
-                field => Error::field(Code::InvalidQuery, field, format!("can't be read: {cause}")),
-            })
-        }))
+        std::future::ready(parse_query(request.query_string()).map(Self))
     }
+}
+
+/// Reads a query string. The error says which parameter can't be read.
+///
+/// # Errors
+/// `INVALID_QUERY`.
+pub fn parse_query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    let pairs = form_urlencoded::parse(text.as_bytes());
+    serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs)).map_err(|problem| {
+        // A parameter that nobody knows is named as the client spelled it.
+        let (field, cause) = (quote(&problem.path().to_string()), quote_cause(&problem.inner().to_string()));
+        Problem(match field.as_str() {
+            "." | "?" => Error::new(Code::InvalidQuery, format!("the query string can't be read: {cause}")),
+            field => Error::field(Code::InvalidQuery, field, format!("can't be read: {cause}")),
+        })
+    })
 }
 
 /// Reads JSON (RFC 8259). The error says where in the value, and at which line and column.
@@ -212,7 +221,8 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
 pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
     let mut parser = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(Objects(&mut parser)).map_err(|problem| {
-        let path = problem.path().to_string();
+        // A field that nobody knows is named as the client spelled it.
+        let path = quote(&problem.path().to_string());
         match path.as_str() {
             "." | "?" => invalid(None, problem.inner()),
             _ => invalid(Some(&path), problem.inner()),
@@ -223,6 +233,7 @@ pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
 }
 
 fn invalid(field: Option<&str>, problem: &serde_json::Error) -> Problem {
+    let problem = quote_cause(&problem.to_string());
     Problem(match field {
         Some(field) => Error::field(Code::InvalidBody, field, format!("can't be read: {problem}")),
         None => Error::new(Code::InvalidBody, format!("the body can't be read: {problem}")),

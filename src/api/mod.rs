@@ -20,6 +20,8 @@ pub mod authorize;
 pub mod delegations;
 pub mod error;
 mod front;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod health;
 mod held;
 pub mod input;

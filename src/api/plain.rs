@@ -41,6 +41,10 @@ pub fn batch(text: &str) -> Option<Vec<AuthorizeBody<'_>>> {
     requests
 }
 
+/// Bytes of a plain number, and digits of its exponent: whatever they are, a double can hold it.
+const NUMBER_BYTES: usize = 200;
+const EXPONENT_DIGITS: usize = 2;
+
 struct Reader<'a> {
     text: &'a str,
     at: usize,
@@ -156,8 +160,9 @@ impl<'a> Reader<'a> {
         self.text.get(self.at..)?.starts_with(word).then(|| self.at += word.len())
     }
 
-    /// A number as RFC 8259 spells it.
+    /// A number as RFC 8259 spells it, so short that a double can hold it.
     fn number(&mut self) -> Option<()> {
+        let start = self.at;
         if self.peek()? == b'-' {
             self.at += 1;
         }
@@ -175,9 +180,13 @@ impl<'a> Reader<'a> {
             if let Some(b'+' | b'-') = self.peek() {
                 self.at += 1;
             }
+            let exponent = self.at;
             self.digits()?;
+            if self.at - exponent > EXPONENT_DIGITS {
+                return None;
+            }
         }
-        Some(())
+        (self.at - start <= NUMBER_BYTES).then_some(())
     }
 
     fn digits(&mut self) -> Option<()> {

@@ -33,18 +33,18 @@ pub struct ListQuery {
 /// The body of a reset; an empty body resets all.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Reset {
+pub(super) struct Reset {
     #[serde(default)]
-    period: Period,
+    pub(super) period: Period,
 }
 
 /// The body of a budget check.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CheckBody {
-    agent_id: String,
+    pub(super) agent_id: String,
     #[serde(default)]
-    tokens_cost: Option<Box<RawValue>>,
+    pub(super) tokens_cost: Option<Box<RawValue>>,
 }
 
 /// The answer to a budget check.

@@ -31,7 +31,7 @@ pub struct Confirmation {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
-    name: String,
+    pub(super) name: String,
 }
 
 /// `POST /v1/tenants`

@@ -14,13 +14,13 @@ use super::views;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UsageBody {
-    agent_id: String,
+    pub(super) agent_id: String,
     #[serde(default)]
-    tokens_cost: Option<Box<RawValue>>,
+    pub(super) tokens_cost: Option<Box<RawValue>>,
     #[serde(default)]
-    calls: u64,
+    pub(super) calls: u64,
     #[serde(default)]
-    audit_id: Option<String>,
+    pub(super) audit_id: Option<String>,
 }
 
 /// `POST /v1/usage`

@@ -13,7 +13,7 @@ use super::event::{By, Change};
 use super::id::{AgentId, TenantId};
 use super::limits::{MAX_ALL_AGENTS, MAX_GRACE_SECONDS, MAX_GRACED_TOKENS, MAX_METADATA_BYTES};
 use super::permission::{PermissionSet, PermissionSpec};
-use super::secret::SecretHash;
+use super::secret::{SecretHash, check_no_secret};
 use super::settings::given;
 use super::tenant::{Command, Moment, Tenant};
 use super::text::parse_name;
@@ -149,6 +149,7 @@ fn check_total(agents: usize) -> Result<(), Error> {
 fn parse_metadata(json: Option<&RawValue>) -> Result<Option<Box<str>>, Error> {
     let Some(json) = json else { return Ok(None) };
     let compacted = compact("metadata", json.get(), MAX_METADATA_BYTES)?;
+    check_no_secret("metadata", &compacted)?;
     if !compacted.starts_with('{') {
         return Err(Error::field(Code::InvalidField, "metadata", "must be a JSON object"));
     }

@@ -7,6 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::error::{Code, Error};
 use super::limits::{MAX_ARGUMENTS_BYTES, MAX_JSON_DEPTH};
+use super::text::quote;
 
 /// A call's arguments: the text of one valid JSON value (RFC 8259).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,10 @@ pub fn compact<'a>(field: &str, json: &'a str, max_bytes: usize) -> Result<Cow<'
     let mut bytes = json.bytes();
     while let Some(byte) = bytes.next() {
         match byte {
-            b'"' => skip_string(&mut bytes),
+            b'"' if !skip_string(&mut bytes) => {
+                let problem = "must not hold one half of a surrogate pair, which no text can";
+                return Err(Error::field(Code::InvalidField, field, problem));
+            }
             b'[' | b'{' => {
                 depth += 1;
                 if depth > MAX_JSON_DEPTH {
@@ -57,6 +61,16 @@ pub fn compact<'a>(field: &str, json: &'a str, max_bytes: usize) -> Result<Cow<'
                 }
             }
             b']' | b'}' => depth = depth.saturating_sub(1),
+            b'-' | b'0'..=b'9' => {
+                let rest = json.get(json.len() - bytes.len() - 1..).unwrap_or_default();
+                let end = rest.bytes().position(|byte| !matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
+                let (number, rest) = rest.split_at_checked(end.unwrap_or(rest.len())).unwrap_or_default();
+                if !is_common_number(number) {
+                    let problem = format!("must not hold numbers that a double can't, such as {}", quote(number));
+                    return Err(Error::field(Code::InvalidField, field, problem));
+                }
+                bytes = rest.bytes();
+            }
             b' ' | b'\n' | b'\r' | b'\t' => spaces += 1,
             _ => {}
         }
@@ -67,15 +81,41 @@ pub fn compact<'a>(field: &str, json: &'a str, max_bytes: usize) -> Result<Cow<'
     Ok(if spaces == 0 { Cow::Borrowed(json) } else { Cow::Owned(without_spaces(json)) })
 }
 
-/// Goes past a string's closing quote.
-fn skip_string(bytes: &mut std::str::Bytes<'_>) {
+/// Goes past a string's closing quote. Answers whether it is text: one with an escaped half of a surrogate pair is none,
+/// and whoever reads a page of the audit trail would stumble over it.
+fn skip_string(bytes: &mut std::str::Bytes<'_>) -> bool {
     while let Some(byte) = bytes.find(|byte| matches!(byte, b'"' | b'\\')) {
         if byte == b'"' {
-            return;
+            return true;
         }
         // What is escaped ends nothing.
-        bytes.next();
+        if bytes.next() == Some(b'u') {
+            let is_whole = match four_digits(bytes) {
+                0xd800..=0xdbff => {
+                    bytes.next() == Some(b'\\')
+                        && bytes.next() == Some(b'u')
+                        && (0xdc00..=0xdfff).contains(&four_digits(bytes))
+                }
+                0xdc00..=0xdfff => false,
+                _ => true,
+            };
+            if !is_whole {
+                return false;
+            }
+        }
     }
+    true
+}
+
+/// Whether a number fits in a double: many a client can read no other (RFC 7493, 2.2).
+fn is_common_number(number: &str) -> bool {
+    let may_be_large = number.len() > 300 || number.contains(['e', 'E']);
+    !may_be_large || number.parse().is_ok_and(f64::is_finite)
+}
+
+/// The hexadecimal number in the next four bytes.
+fn four_digits(bytes: &mut std::str::Bytes<'_>) -> u32 {
+    bytes.take(4).fold(0, |number, digit| number << 4 | char::from(digit).to_digit(16).unwrap_or(0))
 }
 
 fn without_spaces(json: &str) -> String {
@@ -201,6 +241,25 @@ mod tests {
         let compacted = compact("arguments", "{ \"a b\" :\n\t[ \"c \\\" d\" , 1 ] }", 100).unwrap();
         assert_eq!(compacted, r#"{"a b":["c \" d",1]}"#);
         assert!(matches!(compact("arguments", r#"{"a":1}"#, 100).unwrap(), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn what_many_a_client_could_not_read_is_refused() {
+        for (good, bad) in [
+            (r#""\ud83d\ude00""#, r#""\ud83d""#),
+            (r#""\\ud83d \u00e9""#, r#""\ud83dx\ude00""#),
+            (r#"["\udbff\udfff"]"#, r#"["\ude00"]"#),
+            (r#"{"\ud800\udc00":1}"#, r#"{"\ud800\u0041":1}"#),
+            ("1e308", "1e309"),
+            ("[-1E+2,1e-999]", "[1,-1E+999]"),
+            (&"9".repeat(300), &"9".repeat(400)),
+            (r#""1e999""#, r#"{"n":1e999}"#),
+        ] {
+            assert!(serde_json::from_str::<serde_json::Value>(good).is_ok(), "{good}");
+            assert!(serde_json::from_str::<serde_json::Value>(bad).is_err(), "{bad}");
+            assert_eq!(compact("arguments", good, 1_000).as_deref(), Ok(good));
+            assert_eq!(compact("arguments", bad, 1_000).unwrap_err().code(), Code::InvalidField, "{bad}");
+        }
     }
 
     #[test]

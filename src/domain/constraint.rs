@@ -17,6 +17,7 @@ use super::limits::{
     MAX_ARG_PATTERN_BYTES, MAX_ARG_PATTERNS, MAX_CACHED_REGEXES, MAX_IP_NETS, MAX_KEPT_REGEX_BYTES, MAX_MATCH_STEPS,
     MAX_MATCHED_BYTES, MAX_REGEX_BYTES, REGEX_COMPILE_STEPS, REGEX_STEPS_PER_BYTE,
 };
+use super::secret::check_no_secret;
 use super::text::quote;
 use super::time::Timestamp;
 
@@ -317,6 +318,7 @@ fn check_arg_patterns(field: &str, patterns: &[String]) -> Result<(), Error> {
             let problem = format!("must have 1 to {MAX_ARG_PATTERN_BYTES} bytes");
             return Err(Error::field(Code::InvalidPattern, &field, problem));
         }
+        check_no_secret(&field, pattern)?;
         if is_regex(pattern) {
             compile(pattern, MAX_REGEX_BYTES).map_err(|error| {
                 let problem = match error {

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::secret::{hide_secrets, holds_secret};
+
 macro_rules! codes {
     ($($variant:ident $text:literal $status:literal $meaning:literal;)*) => {
         /// A stable code for programs. The wording of a message may change, a code never does.
@@ -112,12 +114,15 @@ pub struct Error {
 impl Error {
     /// An error with its sentence.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: Value::Null }
+        // A sentence may quote what was sent, such as a key in the place of an id.
+        let message = message.into();
+        let message = if holds_secret(&message) { hide_secrets(&message).into_owned() } else { message };
+        Self { code, message, details: Value::Null }
     }
 
     /// An error about one field. The sentence is the field's name and then `problem`: "slug must be ...".
     pub fn field(code: Code, field: &str, problem: impl fmt::Display) -> Self {
-        Self { code, message: format!("{field} {problem}"), details: json!({ "field": field }) }
+        Self { details: json!({ "field": hide_secrets(field) }), ..Self::new(code, format!("{field} {problem}")) }
     }
 
     /// The same error with facts for programs.
@@ -166,6 +171,14 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn a_secret_that_a_sentence_quotes_is_hidden() {
+        let token = format!("kv_{}", "aB3-".repeat(16));
+        let error = Error::field(Code::InvalidField, &token, format!("is no {token}"));
+        assert_eq!(error.message(), "kv_(hidden) is no kv_(hidden)");
+        assert_eq!(error.details()["field"], "kv_(hidden)");
+    }
 
     #[test]
     fn codes_are_distinct_and_survive_their_text() {

@@ -94,6 +94,9 @@ pub const MAX_ALL_AGENTS: usize = 2_000_000;
 pub const MAX_AGENTS: u32 = 2_000_000;
 /// Characters of an argument's value quoted in a reason.
 pub const MAX_QUOTED_CHARS: usize = 80;
+/// Characters of what a parser says is wrong with a body or a query string: it names all fields there are, and repeats
+/// the one that is none.
+pub const MAX_CAUSE_CHARS: usize = 400;
 /// Budget policies of one tenant. Each matching one is checked and charged with every call.
 pub const MAX_POLICIES: usize = 10_000;
 /// Warnings that one answer shows: a person reads a few, and a batch's answer holds a thousand times as many.

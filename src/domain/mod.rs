@@ -56,6 +56,7 @@ pub mod secret;
 pub mod settings;
 pub mod sharing;
 pub mod slots;
+mod soundness;
 pub mod tenant;
 pub mod tenant_commands;
 pub mod text;

@@ -18,6 +18,7 @@ use super::limits::{
     STEPS_PER_ITEM, STEPS_PER_PERMISSION,
 };
 use super::pattern::{Pattern, Segments, Shape};
+use super::secret::check_no_secret;
 use super::text::{has_control, quote};
 
 /// The action that stands for every action.
@@ -49,6 +50,7 @@ impl Permission {
         let PermissionSpec { resource, actions, constraints } = spec;
         let resource = Pattern::parse(&format!("{field}.resource"), &resource)?;
         if source == Source::Request {
+            check_no_secret(&format!("{field}.resource"), resource.as_str())?;
             check_actions(field, &actions)?;
         }
         let constraints = constraints
@@ -112,6 +114,7 @@ fn check_actions(field: &str, actions: &[String]) -> Result<(), Error> {
     for (at, action) in actions.iter().enumerate() {
         let field = format!("{field}.actions[{at}]");
         check_action(&field, action)?;
+        check_no_secret(&field, action)?;
         if action != ANY_ACTION && action.contains('*') {
             let problem = format!("has a '*' in '{}': '*' alone is any action", quote(action));
             return Err(Error::field(Code::InvalidPattern, &field, problem));

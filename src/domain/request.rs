@@ -9,6 +9,7 @@ use super::id::{AgentId, TenantRef};
 use super::limits::MAX_USER_AGENT_BYTES;
 use super::pattern::check_resource;
 use super::permission::check_action;
+use super::secret::{hide_secrets, holds_secret};
 
 /// Which agent a request asks about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,16 @@ struct Texts {
 impl Texts {
     fn join(action: &str, resource: &str, arguments: Option<&str>, user_agent: Option<&str>) -> Self {
         let parts = [action, resource, arguments.unwrap_or_default(), user_agent.unwrap_or_default()];
+        let texts = Self::of(parts, arguments.is_some(), user_agent.is_some());
+        if !holds_secret(&texts.joined) {
+            return texts;
+        }
+        // What a client sent in a wrong place is neither recorded nor shown.
+        let hidden = parts.map(hide_secrets);
+        Self::of(hidden.each_ref().map(|part| &**part), arguments.is_some(), user_agent.is_some())
+    }
+
+    fn of(parts: [&str; 4], has_arguments: bool, has_user_agent: bool) -> Self {
         let mut joined = String::with_capacity(parts.iter().map(|part| part.len()).sum());
         // Each part has its limit, far below four gigabytes.
         let ends = parts.map(|part| {
@@ -64,14 +75,7 @@ impl Texts {
             joined.len() as u32
         });
         let [action_end, resource_end, arguments_end, _] = ends;
-        Self {
-            joined: joined.into(),
-            action_end,
-            resource_end,
-            arguments_end,
-            has_arguments: arguments.is_some(),
-            has_user_agent: user_agent.is_some(),
-        }
+        Self { joined: joined.into(), action_end, resource_end, arguments_end, has_arguments, has_user_agent }
     }
 
     fn part(&self, start: u32, end: u32) -> &str {

@@ -1,6 +1,9 @@
 //! Keys and tokens: how they are built, recognised and compared. Only their SHA-256 is ever kept.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
+use super::error::{Code, Error};
 use super::id::TenantId;
 
 const TOKEN_PREFIX: &str = "kv_";
@@ -21,9 +25,26 @@ const TENANT_CHARS: usize = 24;
 /// Characters of a tenant key shown as its prefix: the tag, the tenant's part and six of its own.
 const SHOWN_CHARS: usize = 32;
 
+/// Characters behind a prefix from which on a text may be a key or token, or nearly one: an operator's has 43.
+const HIDDEN_CHARS: usize = 40;
+/// What stands in the place of a secret's characters.
+const HIDDEN: &str = "(hidden)";
+
 /// The SHA-256 of a secret (FIPS 180-4), the only form in which one is stored or looked up.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Eq)]
 pub struct SecretHash([u8; 32]);
+
+impl PartialEq for SecretHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.matches(other)
+    }
+}
+
+impl Hash for SecretHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 impl SecretHash {
     /// The hash of a secret's text.
@@ -85,6 +106,61 @@ impl<'de> Deserialize<'de> for SecretHash {
         }
         deserializer.deserialize_bytes(Bytes)
     }
+}
+
+/// Where the first key or token in a text is, but for its prefix. It is found by its form, so that a secret in a wrong
+/// place, such as a call's arguments, is neither recorded nor shown. Other names that begin like one, `kv_` not least,
+/// are all of one case.
+fn find_secret(text: &str) -> Option<Range<usize>> {
+    let bytes = text.as_bytes();
+    memchr::memchr_iter(b'_', bytes).find_map(|underscore| {
+        let (head, rest) = bytes.split_at_checked(underscore + 1)?;
+        let prefix = [TOKEN_PREFIX, TENANT_KEY_PREFIX, OPERATOR_KEY_PREFIX];
+        let prefix = prefix.into_iter().find(|prefix| head.ends_with(prefix.as_bytes()))?;
+        // The first characters tell, so that a text of nothing but prefixes is no work.
+        let start = rest.get(..HIDDEN_CHARS)?;
+        let has = |case: fn(&u8) -> bool| start.iter().any(case);
+        let is_mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
+        let is_secret = start.iter().all(is_base64url) && (is_mixed || prefix == OPERATOR_KEY_PREFIX);
+        let length = || rest.iter().position(|byte| !is_base64url(byte)).unwrap_or(rest.len());
+        is_secret.then(|| underscore + 1..underscore + 1 + length())
+    })
+}
+
+fn is_base64url(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+}
+
+/// Whether a text holds what may be a key or token.
+pub fn holds_secret(text: &str) -> bool {
+    find_secret(text).is_some()
+}
+
+/// The text with what may be keys or tokens hidden but for their prefixes.
+pub fn hide_secrets(text: &str) -> Cow<'_, str> {
+    let (mut rest, mut shown) = (text, String::new());
+    while let Some(place) = find_secret(rest) {
+        let (before, after) = (rest.get(..place.start), rest.get(place.end..));
+        shown.push_str(before.unwrap_or_default());
+        shown.push_str(HIDDEN);
+        rest = after.unwrap_or_default();
+    }
+    if shown.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(shown + rest) }
+}
+
+/// An error where a text that is kept and shown holds what may be a key or token.
+///
+/// # Errors
+/// `INVALID_FIELD`, naming `field`.
+pub fn check_no_secret(field: &str, text: &str) -> Result<(), Error> {
+    if holds_secret(text) {
+        return Err(Error::field(
+            Code::InvalidField,
+            field,
+            "must not hold a key or token: it would be shown to others",
+        ));
+    }
+    Ok(())
 }
 
 /// A key or token in clear. It exists between its making and the one answer that shows it.
@@ -197,6 +273,28 @@ mod tests {
         assert_eq!(SecretHash::from_hex(&token.hash().to_hex()), Some(token.hash()));
         assert_eq!(SecretHash::from_hex(&"é".repeat(32)), None);
         assert!(!format!("{token:?}{key:?}{:?}", key.hash()).contains("kv"));
+    }
+
+    #[test]
+    fn secrets_in_a_text_are_hidden_and_other_names_are_not() {
+        let tenant = TenantId::generate(Timestamp::from_millis(1_700_000_000_000), [5; 10]).unwrap();
+        let random = |n: u8| std::array::from_fn(|at| (at as u8).wrapping_mul(73).wrapping_add(n));
+        let (token, key) = (Secret::agent_token(tenant, random(1)), Secret::tenant_key(tenant, random(2)));
+        let operator = Secret::operator_key(random(3));
+        let text = format!("{{\"a\":\"{}\"}} x{}:{}é", token.reveal(), key.reveal(), operator.reveal());
+        assert_eq!(hide_secrets(&text), "{\"a\":\"kv_(hidden)\"} xkvt_(hidden):kvo_(hidden)é");
+        let cut = &token.reveal()[..50];
+        assert_eq!(hide_secrets(&format!("{cut} {}x", token.reveal())), "kv_(hidden) kv_(hidden)");
+        let names = ["kv_", "kv_production_settings_of_the_database_in_the_cellar_1", "kv_Ab", "_", "", "kvt_x kvo_y"];
+        for name in names {
+            assert!(matches!(hide_secrets(name), Cow::Borrowed(same) if same == name));
+            assert!(check_no_secret("name", name).is_ok());
+        }
+        // Text that looks like keys all over takes no more time for it: this ends.
+        for text in ["kv_".repeat(1 << 16), format!("{} ", token.reveal()).repeat(1 << 10)] {
+            assert_eq!(hide_secrets(&text).contains(HIDDEN), holds_secret(&text));
+        }
+        assert_eq!(check_no_secret("name", key.reveal()).unwrap_err().code(), Code::InvalidField);
     }
 
     #[test]

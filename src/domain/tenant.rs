@@ -174,6 +174,11 @@ impl Tenant {
         Moment { at: now.max(self.state.at), seq: self.state.seq + 1 }
     }
 
+    /// Time of the last event.
+    pub fn time(&self) -> Timestamp {
+        self.state.at
+    }
+
     /// Number of the last event; 0 before the first.
     pub fn seq(&self) -> u64 {
         self.state.seq
@@ -220,7 +225,7 @@ impl Tenant {
     }
 
     /// The place of the agent with that id.
-    fn slot_of(&self, id: AgentId) -> Option<u32> {
+    pub(super) fn slot_of(&self, id: AgentId) -> Option<u32> {
         self.by_id.find(&id, |slot| self.agent_in(slot).is_some_and(|agent| agent.profile.id == id))
     }
 

@@ -6,15 +6,27 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Code, Error};
-use super::limits::{MAX_NAME_CHARS, MAX_QUOTED_CHARS, MAX_SLUG_CHARS};
+use super::limits::{MAX_CAUSE_CHARS, MAX_NAME_CHARS, MAX_QUOTED_CHARS, MAX_SLUG_CHARS};
+use super::secret::{check_no_secret, hide_secrets};
 
 /// The word that names the default tenant in paths and filters.
 pub const DEFAULT_TENANT_NAME: &str = "default";
 
 /// A value cut to a length a sentence can hold, with control characters made visible.
 pub fn quote(value: &str) -> String {
-    let mut quoted: String = value.chars().take(MAX_QUOTED_CHARS).flat_map(char_shown).collect();
-    if value.chars().nth(MAX_QUOTED_CHARS).is_some() {
+    cut(value, MAX_QUOTED_CHARS)
+}
+
+/// What a parser says is wrong, as a part of a sentence: it may quote any text that it read.
+pub fn quote_cause(cause: &str) -> String {
+    cut(cause, MAX_CAUSE_CHARS)
+}
+
+fn cut(value: &str, most: usize) -> String {
+    // Before it is cut: the start of a key would not be known for one.
+    let value = hide_secrets(value);
+    let mut quoted: String = value.chars().take(most).flat_map(char_shown).collect();
+    if value.chars().nth(most).is_some() {
         quoted.push('…');
     }
     quoted
@@ -51,6 +63,7 @@ pub fn parse_name(field: &str, text: &str) -> Result<Box<str>, Error> {
     if has_control(text) {
         return Err(Error::field(Code::InvalidField, field, "must not hold control characters"));
     }
+    check_no_secret(field, text)?;
     Ok(text.into())
 }
 

@@ -143,7 +143,7 @@ pub(super) fn last_marker_at(segment: &[u8]) -> Option<(usize, Marker)> {
     loop {
         let magic = finder.rfind(segment.get(..upto)?)?;
         if let Some(start) = magic.checked_sub(FRAME_HEAD)
-            && let Some(bytes) = segment.get(start..)
+            && let Some(bytes) = segment.get(start..start + MARKER_FRAME)
             && let Ok((Frame::Marker(marker), _)) = parse(bytes)
             && marker.synced_offset <= start as u64
         {

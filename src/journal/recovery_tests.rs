@@ -285,3 +285,23 @@ fn a_whole_frame_in_the_wrong_place_is_not_an_event() {
     assert_eq!(recovered(dir.path(), TENANT, 0).unwrap().1.len(), 2);
     assert_eq!(fs::read(folder.raw(2)).unwrap(), whole);
 }
+
+#[test]
+fn a_few_kilobytes_that_claim_to_be_gigabytes_are_not_believed() {
+    let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 100 });
+    append(&mut journal, 100);
+    journal.rotate_if_due(0).unwrap();
+    sync(&mut journal, 0);
+    seal(&mut journal);
+    journal.close(1).unwrap();
+    let path = Folder::open(dir.path()).unwrap().sealed(1);
+    let mut bomb = zstd::stream::write::Encoder::new(fs::File::create(&path).unwrap(), 1).unwrap();
+    let zeros = vec![0; 1 << 20];
+    for _ in 0..=(segment::MAX_SEALED >> 20) {
+        bomb.write_all(&zeros).unwrap();
+    }
+    bomb.finish().unwrap();
+    assert!(fs::metadata(&path).unwrap().len() < 100_000);
+    let error = recovered(dir.path(), TENANT, 0).unwrap_err();
+    assert!(error.to_string().contains("more than the 268435456 bytes"), "{error}");
+}

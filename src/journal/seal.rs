@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::files::{remove_if_there, sync_folder, temporary};
 use super::folder::Folder;
+use super::segment::MAX_SEALED;
 use super::writer::Journal;
 
 /// zstd's own default: about a sixth of the size at some hundred MB/s, off the workers' threads.
@@ -42,6 +43,10 @@ impl SealJob {
             Err(error) if error.kind() == io::ErrorKind::NotFound && sealed.exists() => return Ok(()),
             opened => opened?,
         };
+        // One that grew so large, as it does while no next one can be begun, stays as it is.
+        if source.metadata()?.len() > MAX_SEALED {
+            return Ok(());
+        }
         if let Err(error) = packer.pack(source, &unfinished) {
             // A leftover is removed at the next start; the first error is the one to report.
             let _ = fs::remove_file(&unfinished);

@@ -18,6 +18,10 @@ pub(super) const HEADER: usize = 78;
 /// The version this code writes, and the newest it reads.
 pub(super) const VERSION: u16 = 1;
 
+/// Most bytes that are sealed, and that a sealed segment is believed to hold (256 MiB): many times what a segment is
+/// rotated at. A few kilobytes of zstd can claim to be gigabytes.
+pub(super) const MAX_SEALED: u64 = 256 << 20;
+
 const MAGIC: [u8; 8] = *b"KAVACHJ\n";
 
 /// What a segment's header says.
@@ -167,8 +171,18 @@ pub(super) fn read_segment(folder: &Folder, first_seq: u64) -> io::Result<Vec<u8
 /// The uncompressed bytes of a sealed segment.
 pub(super) fn read_sealed(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    zstd::stream::read::Decoder::new(File::open(path)?)?.read_to_end(&mut bytes)?;
+    decompress(&File::open(path)?, &mut bytes)?;
     Ok(bytes)
+}
+
+/// Appends the uncompressed bytes of a sealed segment's file, or those before what is wrong with it.
+pub(super) fn decompress(file: &File, bytes: &mut Vec<u8>) -> io::Result<()> {
+    zstd::stream::read::Decoder::new(file)?.take(MAX_SEALED + 1).read_to_end(bytes)?;
+    if bytes.len() as u64 > MAX_SEALED {
+        let problem = format!("it holds more than the {MAX_SEALED} bytes that a sealed segment may have");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+    }
+    Ok(())
 }
 
 /// The header alone, of the raw or the sealed file; `None` where it is torn or of a later version.

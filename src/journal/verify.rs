@@ -11,7 +11,7 @@ use super::folder::{Entry, Folder};
 use super::proof::{Fault, Odd, Passage, Proof, Segment};
 use super::reader::JournalReader;
 use super::recovery::{Spot, was_on_disk};
-use super::segment::{HEADER, Header};
+use super::segment::{HEADER, Header, decompress};
 
 /// What a look at a tenant's folder found.
 #[derive(Clone, Debug)]
@@ -110,11 +110,11 @@ fn read_what_is_there(folder: &Folder, entry: Entry) -> io::Result<(Vec<u8>, Opt
     let file = std::fs::File::open(folder.current(entry))?;
     let mut bytes = Vec::new();
     let read = match entry.raw {
-        true => (&file).read_to_end(&mut bytes),
-        false => zstd::stream::read::Decoder::new(&file).and_then(|mut decoder| decoder.read_to_end(&mut bytes)),
+        true => (&file).read_to_end(&mut bytes).map(|_| ()),
+        false => decompress(&file, &mut bytes),
     };
     match read {
-        Ok(_) => Ok((bytes, None)),
+        Ok(()) => Ok((bytes, None)),
         // The system's own errors have a number; the decompressor's have none.
         Err(error) if error.raw_os_error().is_some() => Err(error),
         Err(error) => Ok((bytes, Some(format!("the sealed segment does not decompress: {error}")))),

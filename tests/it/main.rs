@@ -35,6 +35,7 @@ mod every_byte;
 mod faults;
 mod foreign_ids;
 mod harness;
+mod leaks;
 mod life;
 mod limits;
 mod load;
