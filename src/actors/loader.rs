@@ -1,7 +1,5 @@
 //! From a tenant's folder to what its actor starts from, and back to a folder for a new tenant.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
 use super::core::Core;
@@ -10,7 +8,7 @@ use crate::domain::event::{By, ChangeRecord};
 use crate::domain::tenant_commands::TenantSpec;
 use crate::domain::text::{DEFAULT_TENANT_NAME, Slug};
 use crate::domain::{Event, Tenant, TenantId, Timestamp, tenant::Moment};
-use crate::journal::{JournalOptions, NewTenant, RecoveryError, TenantFolder, codec, load_snapshot, recover};
+use crate::journal::{Folder, JournalOptions, NewTenant, RecoveryError, TenantFolder, codec, load_snapshot, recover};
 
 /// What labels a tenant's folder for people, and keeps its slug taken when the rest can't be read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -58,8 +56,9 @@ impl From<RecoveryError> for LoadError {
 ///
 /// # Errors
 /// What kept it from being read.
-pub fn load(path: &Path, id: TenantId, now: Timestamp) -> Result<Loaded, LoadError> {
-    let loaded = load_snapshot(path, id.bytes())?;
+pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptions) -> Result<Loaded, LoadError> {
+    let path = folder.path();
+    let loaded = load_snapshot(folder, id.bytes())?;
     let (mut tenant, snapshot_seq) = match loaded.snapshot {
         Some(snapshot) => {
             let seq = snapshot.seq;
@@ -74,8 +73,7 @@ pub fn load(path: &Path, id: TenantId, now: Timestamp) -> Result<Loaded, LoadErr
         tenant.apply(Moment { at, seq }, &event);
         Ok(())
     };
-    let options = JournalOptions::default();
-    let journal = recover(path, id.bytes(), snapshot_seq, now.millis(), options, &mut replay)?;
+    let journal = recover(folder, id.bytes(), snapshot_seq, now.millis(), options, &mut replay)?;
     if tenant.id() != id || tenant.seq() == 0 {
         return Err(format!("{}: the events in it are not those of tenant {}", path.display(), id.folder_name()).into());
     }

@@ -22,6 +22,7 @@ use crate::domain::tenant::Profile;
 use crate::domain::tenant_commands::TenantSpec;
 use crate::domain::text::{Slug, quote};
 use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
+use crate::journal::JournalOptions;
 
 /// Tenants read, closed or written at once: more only wait for the same disk and cores.
 const AT_ONCE: usize = 8;
@@ -145,8 +146,10 @@ impl Handler<LoadAgain> for Registry {
 /// Reads a tenant on another thread. A panic while reading is a problem like any other.
 async fn load(core: Arc<Core>, id: TenantId) -> Result<Loaded, LoadError> {
     let read = move || {
-        let path = core.data.tenant_path(&id.folder_name()).map_err(|problem| problem.to_string())?;
-        loader::load(&path, id, now())
+        let name = id.folder_name();
+        let unreachable = |problem| LoadError { problem: format!("the folder {name}: {problem}"), may_pass: true };
+        let folder = core.data.folder(&name).map_err(unreachable)?;
+        loader::load(&folder, id, now(), JournalOptions::default())
     };
     match spawn_blocking(read).await {
         Ok(loaded) => loaded,

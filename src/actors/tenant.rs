@@ -414,7 +414,7 @@ impl Handler<Probe> for TenantActor {
     fn handle(&mut self, _: Probe, ctx: &mut Self::Context) {
         let (core, name, me) = (Arc::clone(&self.core), self.tenant.id().folder_name(), ctx.address());
         actix_rt::spawn(async move {
-            let probed = spawn_blocking(move || crate::journal::probe(&core.data.tenant_path(&name)?)).await;
+            let probed = spawn_blocking(move || crate::journal::probe(&core.data.folder(&name)?)).await;
             let works = matches!(probed, Ok(Ok(())));
             me.do_send(super::messages::Probed(works));
         });

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::chain::{Checkpoint, genesis};
-use super::files::{TEMPORARY, parent, read_small, sync_folder, write_atomic};
+use super::disk::{Disk, Kind, Listed, SystemDisk};
+use super::files::{TEMPORARY, parent, read_small, write_atomic};
 use super::folder::Folder;
 use super::writer::{Journal, JournalOptions};
 
@@ -22,8 +23,10 @@ const NAME_BYTES: usize = 128;
 /// The locked data directory. The lock ends with this value, or with the process.
 #[derive(Debug)]
 pub struct DataDir {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
-    _lock: File,
+    /// The lock file; none on a disk that no other process reaches.
+    _lock: Option<File>,
 }
 
 /// One tenant's folder.
@@ -73,24 +76,31 @@ impl DataDir {
                 ),
             ),
         })?;
-        let dir = Self { path, _lock: lock };
+        Self::start(SystemDisk::shared(), path, Some(lock))
+    }
+
+    /// The same of a directory that is there, on a disk that is the caller's own.
+    pub fn on(disk: Arc<dyn Disk>, path: &Path) -> io::Result<Self> {
+        Self::start(disk, path.to_path_buf(), None)
+    }
+
+    fn start(disk: Arc<dyn Disk>, path: PathBuf, lock: Option<File>) -> io::Result<Self> {
+        let dir = Self { disk, path, _lock: lock };
         dir.remove_leftovers()?;
-        sync_folder(&dir.path)?;
-        sync_folder(parent(&dir.path))?;
+        dir.disk.sync_folder(&dir.path)?;
+        dir.disk.sync_folder(parent(&dir.path))?;
         Ok(dir)
     }
 
     fn remove_leftovers(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            if entry.file_type()?.is_dir() {
+        for entry in self.disk.list(&self.path)? {
+            let (name, path) = (entry.name.as_str(), self.path.join(&entry.name));
+            if entry.kind == Kind::Folder {
                 if name.starts_with(UNFINISHED) || name.starts_with(ERASED) {
-                    fs::remove_dir_all(entry.path())?;
+                    self.disk.remove_folder(&path)?;
                 }
             } else if name.ends_with(TEMPORARY) {
-                fs::remove_file(entry.path())?;
+                self.disk.remove(&path)?;
             }
         }
         Ok(())
@@ -106,40 +116,56 @@ impl DataDir {
         folder_path(&self.path, name)
     }
 
+    /// A tenant's folder, which has to be there. Blocking.
+    pub fn folder(&self, name: &str) -> io::Result<Folder> {
+        Folder::on(Arc::clone(&self.disk), &self.tenant_path(name)?)
+    }
+
     /// All tenants' folders, by name. Blocking, reads each label.
     pub fn tenants(&self) -> io::Result<Vec<TenantFolder>> {
-        list_tenants(&self.path)
+        list_on(&*self.disk, &self.path)
+    }
+
+    /// The content of a small file right in the directory, `None` where there is no such file. A file over 1 MiB is
+    /// `InvalidData`. Blocking.
+    pub fn read_file(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        read_small(&*self.disk, &self.path.join(name))
+    }
+
+    /// Replaces such a file as one step. Blocking. On an error the old content stays.
+    pub fn write_file(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        write_atomic(&*self.disk, &self.path.join(name), content)
     }
 
     /// Makes a tenant's folder with its first events, all on disk when it returns. Blocking. After a crash the
     /// tenant is there wholly or not at all. A name that is taken is an `AlreadyExists` error.
     pub fn create_tenant(&self, new: NewTenant<'_>) -> io::Result<Journal> {
         let target = self.tenant_path(new.name)?;
-        if fs::symlink_metadata(&target).is_ok() {
+        if self.disk.exists(&target) {
             return Err(io::Error::new(
                 io::ErrorKind::AlreadyExists,
                 format!("the folder {} exists", target.display()),
             ));
         }
         let unfinished = self.path.join(format!("{UNFINISHED}{}", new.name));
-        remove_tree(&unfinished)?;
-        let built = build(&unfinished, &new).and_then(|journal| {
-            fs::rename(&unfinished, &target)?;
-            sync_folder(&self.path)?;
+        self.remove_tree(&unfinished)?;
+        let built = build(&self.disk, &unfinished, &new).and_then(|journal| {
+            self.disk.rename(&unfinished, &target)?;
+            self.disk.sync_folder(&self.path)?;
             Ok(journal)
         });
         let mut journal = built.inspect_err(|_| {
             // A leftover is removed at the next start; the first error is the one to report.
-            let _ = fs::rename(&target, &unfinished);
-            let _ = fs::remove_dir_all(&unfinished);
+            let _ = self.disk.rename(&target, &unfinished);
+            let _ = self.disk.remove_folder(&unfinished);
         })?;
-        journal.folder = Arc::new(Folder::open(&target)?);
+        journal.folder = Arc::new(self.folder(new.name)?);
         Ok(journal)
     }
 
     /// Replaces a tenant's label as one step. Blocking.
     pub fn write_label(&self, name: &str, label: &[u8]) -> io::Result<()> {
-        write_atomic(&self.tenant_path(name)?.join(LABEL), label)
+        write_atomic(&*self.disk, &self.tenant_path(name)?.join(LABEL), label)
     }
 
     /// Removes a tenant's folder with all in it. Blocking. Once the rename is on disk the tenant is gone, and
@@ -148,10 +174,17 @@ impl DataDir {
     pub fn erase_tenant(&self, name: &str) -> io::Result<()> {
         let path = self.tenant_path(name)?;
         let erased = self.path.join(format!("{ERASED}{name}"));
-        remove_tree(&erased)?;
-        fs::rename(path, &erased)?;
-        sync_folder(&self.path)?;
-        remove_tree(&erased)
+        self.remove_tree(&erased)?;
+        self.disk.rename(&path, &erased)?;
+        self.disk.sync_folder(&self.path)?;
+        self.remove_tree(&erased)
+    }
+
+    fn remove_tree(&self, path: &Path) -> io::Result<()> {
+        match self.disk.remove_folder(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -165,24 +198,23 @@ fn folder_path(data_dir: &Path, name: &str) -> io::Result<PathBuf> {
 
 /// All tenants' folders in a data directory that nobody need hold, by name. Blocking, reads each label.
 pub fn list_tenants(data_dir: &Path) -> io::Result<Vec<TenantFolder>> {
+    list_on(&SystemDisk, data_dir)
+}
+
+fn list_on(disk: &dyn Disk, data_dir: &Path) -> io::Result<Vec<TenantFolder>> {
     let mut tenants = Vec::new();
-    for entry in fs::read_dir(data_dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
+    for Listed { name, kind } in disk.list(data_dir)? {
         // Folders of other names (`lost+found`, a backup) are not ours.
-        let Some(name) = name.to_str() else { continue };
-        let Ok(path) = folder_path(data_dir, name) else {
-            continue;
-        };
+        let Ok(path) = folder_path(data_dir, &name) else { continue };
         // A link may lead to a disk that is not there now: still a tenant, whose name is taken.
-        if entry.file_type()?.is_file() {
+        if kind == Kind::File {
             continue;
         }
-        let label = read_small(&path.join(LABEL)).unwrap_or_else(|error| {
+        let label = read_small(disk, &path.join(LABEL)).unwrap_or_else(|error| {
             tracing::warn!(tenant = name, %error, "the tenant's label cannot be read");
             None
         });
-        tenants.push(TenantFolder { name: name.to_owned(), path, label });
+        tenants.push(TenantFolder { name, path, label });
     }
     tenants.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(tenants)
@@ -205,12 +237,12 @@ pub fn keep_servers_out(data_dir: &Path) -> io::Result<Option<File>> {
     }
 }
 
-fn build(folder: &Path, new: &NewTenant<'_>) -> io::Result<Journal> {
+fn build(disk: &Arc<dyn Disk>, path: &Path, new: &NewTenant<'_>) -> io::Result<Journal> {
     // Arguments of calls are in there: nobody else's business, whoever made the data directory.
-    DirBuilder::new().mode(0o700).create(folder)?;
-    write_atomic(&folder.join(LABEL), new.label)?;
+    disk.make_folder(path)?;
+    write_atomic(&**disk, &path.join(LABEL), new.label)?;
     let link = Checkpoint { seq: 0, hash: genesis(new.tenant), time_ms: new.now_ms };
-    let folder = Arc::new(Folder::open(folder)?);
+    let folder = Arc::new(Folder::on(Arc::clone(disk), path)?);
     let mut journal = Journal::start(folder, new.tenant, new.options, Vec::new(), link, new.now_ms)?;
     for event in new.events {
         journal.append(journal.next_seq(), |buffer| buffer.extend_from_slice(event))?;
@@ -221,13 +253,6 @@ fn build(folder: &Path, new: &NewTenant<'_>) -> io::Result<Journal> {
     journal.finish_sync(point, new.now_ms)?;
     journal.settle(new.now_ms)?;
     Ok(journal)
-}
-
-fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

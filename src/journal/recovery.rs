@@ -6,7 +6,6 @@
 //! damage, and nothing is touched. Behind it lies a torn tail, which nobody was promised to survive a power
 //! failure; it is cut off at the last whole frame.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::chain::{Chain, Checkpoint};
@@ -30,17 +29,16 @@ pub type Each<'a> = dyn FnMut(u64, &[u8]) -> Result<(), String> + 'a;
 /// A torn tail is cut, with a warning in the log. On `Damaged`, `Undecodable` and `TooNew` nothing on disk was
 /// changed, though `each` may have been called for events before the bad spot.
 pub fn recover(
-    dir: &Path,
+    folder: &Folder,
     tenant: [u8; 16],
     snapshot_seq: u64,
     now_ms: i64,
     options: JournalOptions,
     each: &mut Each<'_>,
 ) -> Result<Journal, RecoveryError> {
-    let folder = Arc::new(Folder::open(dir).map_err(RecoveryError::io(dir))?);
-    let listing = folder.list().map_err(RecoveryError::io(dir))?;
+    let listing = folder.list().map_err(RecoveryError::io(&folder.path))?;
     let mut replay = Replay {
-        folder: &folder,
+        folder,
         listing: &listing,
         tenant,
         snapshot_seq,
@@ -58,7 +56,7 @@ pub fn recover(
         reached,
         torn,
     };
-    repair::reopen(folder.clone(), tenant, options, now_ms, &listing, found)
+    repair::reopen(Arc::new(folder.clone()), tenant, options, now_ms, &listing, found)
 }
 
 /// The segment up to which all is whole.
@@ -206,7 +204,7 @@ impl Replay<'_, '_> {
         let path = self.folder.current(entry);
         let read = match entry.raw {
             true => read_segment(self.folder, entry.first_seq),
-            false => read_sealed(&path),
+            false => read_sealed(&*self.folder.disk, &path),
         };
         match read {
             Ok(bytes) => Ok(bytes),

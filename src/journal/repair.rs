@@ -1,12 +1,11 @@
 //! The second half of recovery: cutting a torn tail off, and opening what is left for writing.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
+use super::disk::Access;
 use super::error::RecoveryError;
-use super::files::{remove_if_there, sync_folder};
 use super::folder::{Folder, Listing};
 use super::recovery::{Bad, Reached};
 use super::segment::SegmentFile;
@@ -50,7 +49,7 @@ fn try_reopen(
     found: Found,
 ) -> io::Result<Journal> {
     for leftover in &listing.leftovers {
-        remove_if_there(leftover)?;
+        folder.remove_if_there(leftover)?;
     }
     let last = found.reached.at;
     if let Some(bad) = &found.torn {
@@ -72,21 +71,21 @@ fn try_reopen(
         // No segment is begun before an event ahead of it, even where the clock was set back.
         let begun_ms = now_ms.max(chain.link().time_ms);
         let mut journal = Journal::start(folder, tenant, options, older, chain.link(), begun_ms)?;
-        sync_folder(&journal.folder.path)?;
+        journal.folder.sync()?;
         let entered = journal.active.first_seq();
         journal.sync = SyncState::recovered(found.last_seq, found.last_seq, 0, entered, rotated);
         return Ok(journal);
     }
     if active.sealed {
         // Crashed while it was sealed, and then its successor was lost: the copy will no longer be true.
-        remove_if_there(&folder.sealed(active.first_seq))?;
-        sync_folder(&folder.path)?;
+        folder.remove_if_there(&folder.sealed(active.first_seq))?;
+        folder.sync()?;
     }
     let file = SegmentFile::open(&folder, active.first_seq)?;
     let end = found.reached.end;
     if found.torn.is_some() {
-        file.file().set_len(end)?;
-        file.file().sync_all()?;
+        file.file().set_size(end)?;
+        file.file().sync()?;
     }
     if found.last_seq > found.synced_seq {
         rewrite(&file, found.reached.synced_offset, end)?;
@@ -119,10 +118,10 @@ fn cut(folder: &Folder, listing: &Listing, reached: &Reached, bad: &Bad) -> io::
     if let Some(&last) = listing.segments.get(reached.at) {
         let path = folder.current(last);
         if last.raw {
-            bytes = fs::metadata(&path)?.len().saturating_sub(reached.end);
+            bytes = size(folder, &path)?.saturating_sub(reached.end);
         }
         for entry in behind {
-            bytes += fs::metadata(folder.raw(entry.first_seq))?.len();
+            bytes += size(folder, &folder.raw(entry.first_seq))?;
         }
         tracing::warn!(
             file = %path.display(),
@@ -133,9 +132,13 @@ fn cut(folder: &Folder, listing: &Listing, reached: &Reached, bad: &Bad) -> io::
         );
     }
     for entry in behind.iter().rev() {
-        remove_if_there(&folder.raw(entry.first_seq))?;
+        folder.remove_if_there(&folder.raw(entry.first_seq))?;
     }
-    sync_folder(&folder.path)
+    folder.sync()
+}
+
+fn size(folder: &Folder, path: &Path) -> io::Result<u64> {
+    folder.disk.open(path, Access::Read)?.size()
 }
 
 /// Raw segments before the active one: what they end with may not be on disk, so the next sync covers them,
@@ -152,13 +155,16 @@ fn open_rotated(
         if entry.raw {
             let file = match SegmentFile::open(folder, entry.first_seq) {
                 // A job of before has sealed it since it was listed.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && folder.sealed(entry.first_seq).exists() => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound
+                        && folder.disk.exists(&folder.sealed(entry.first_seq)) =>
+                {
                     continue;
                 }
                 opened => opened?,
             };
             if next - 1 > found.synced_seq {
-                rewrite(&file, 0, file.file().metadata()?.len())?;
+                rewrite(&file, 0, file.file().size()?)?;
             }
             rotated.push(Arc::new(file));
         }
@@ -175,7 +181,7 @@ fn rewrite(file: &SegmentFile, from: u64, end: u64) -> io::Result<()> {
         let length = BLOCK.min(end - offset);
         block.resize(length as usize, 0);
         file.file().read_exact_at(&mut block, offset)?;
-        file.file().write_all_at(&block, offset)?;
+        file.file().write_all_at(&block, offset).map_err(|(_, error)| error)?;
         offset += length;
     }
     Ok(())

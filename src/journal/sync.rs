@@ -6,7 +6,6 @@
 use std::io;
 use std::sync::Arc;
 
-use super::files::sync_folder;
 use super::folder::Folder;
 use super::segment::SegmentFile;
 use super::writer::Journal;
@@ -116,7 +115,7 @@ impl SyncJob {
             file.sync()?;
         }
         if self.folder_too {
-            sync_folder(&self.folder.path)?;
+            self.folder.sync()?;
         }
         Ok(self.point)
     }

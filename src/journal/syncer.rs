@@ -31,9 +31,9 @@ pub struct Syncer {
 impl Syncer {
     /// Starts the thread. `data_dir` is the folder all tenants' folders lie in.
     pub fn start(data_dir: &Path) -> io::Result<Self> {
-        let disk = Disk::open(data_dir)?;
+        let file_system = FileSystem::open(data_dir)?;
         let (requests, queue) = channel();
-        thread::Builder::new().name("kavach-sync".into()).spawn(move || disk.serve(&queue))?;
+        thread::Builder::new().name("kavach-sync".into()).spawn(move || file_system.serve(&queue))?;
         Ok(Self { requests })
     }
 
@@ -48,16 +48,16 @@ impl Syncer {
 }
 
 /// The file system below the data directory.
-struct Disk {
+struct FileSystem {
     handle: File,
-    device: u64,
+    number: u64,
 }
 
-impl Disk {
+impl FileSystem {
     fn open(data_dir: &Path) -> io::Result<Self> {
         let handle = File::open(data_dir)?;
-        let device = handle.metadata()?.dev();
-        Ok(Self { handle, device })
+        let number = handle.metadata()?.dev();
+        Ok(Self { handle, number })
     }
 
     fn serve(&self, queue: &Receiver<Request>) {
@@ -71,7 +71,7 @@ impl Disk {
     fn sync(&self, batch: Vec<Request>) {
         // A tenant's folder may be a link to another file system, which syncfs here would not reach.
         let (here, elsewhere): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|request| request.job.folder.device == self.device);
+            batch.into_iter().partition(|request| request.job.folder.file_system == self.number);
         let files: usize = here.iter().map(|request| request.job.files()).sum();
         if files > SYNCFS_THRESHOLD {
             let synced = rustix::fs::syncfs(&self.handle);
@@ -114,7 +114,7 @@ mod tests {
     fn jobs_of_many_tenants_are_all_answered_and_a_panic_harms_only_its_own() {
         for tenants in [1, SYNCFS_THRESHOLD + 4] {
             let dir = tempfile::tempdir().unwrap();
-            let disk = Disk::open(dir.path()).unwrap();
+            let file_system = FileSystem::open(dir.path()).unwrap();
             let (answers, answered) = channel();
             let mut batch = Vec::new();
             for tenant in 0..tenants {
@@ -133,7 +133,7 @@ mod tests {
                 });
             }
             drop(answers);
-            disk.sync(batch);
+            file_system.sync(batch);
             assert_eq!(answered.iter().count(), tenants);
         }
     }

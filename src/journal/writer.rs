@@ -4,7 +4,6 @@
 //! waits for the disk or compresses is handed out as a job for another thread.
 
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::chain::{Chain, Checkpoint};
@@ -170,7 +169,7 @@ impl Journal {
             error.source
         })?;
         if let Err(error) = self.write_marker(now_ms) {
-            let removed = super::files::remove_if_there(&self.folder.raw(header.first_seq));
+            let removed = self.folder.remove_if_there(&self.folder.raw(header.first_seq));
             self.broken |= removed.is_err();
             return Err(error);
         }
@@ -197,9 +196,9 @@ impl Journal {
 
     fn write_at_end(&mut self, bytes: &[u8]) -> io::Result<()> {
         let file = self.active.file.file();
-        if let Err(error) = file.write_all_at(bytes, self.active.end) {
+        if let Err((_, error)) = file.write_all_at(bytes, self.active.end) {
             // Half a frame may be there. If it cannot be cut off now, only recovery can.
-            self.broken |= file.set_len(self.active.end).is_err();
+            self.broken |= file.set_size(self.active.end).is_err();
             return Err(error);
         }
         self.active.end += bytes.len() as u64;
@@ -263,7 +262,7 @@ mod tests {
 
     fn full_disk(first_seq: u64) -> Arc<SegmentFile> {
         let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        Arc::new(SegmentFile::new(first_seq, file))
+        Arc::new(SegmentFile::new(first_seq, Box::new(file)))
     }
 
     #[test]
