@@ -72,18 +72,20 @@ impl Waiting {
         }
     }
 
-    /// The journal ends here: what it had not written did not happen, and of what waits for the disk nobody knows.
-    pub fn fail(mut self, written: u64, unwritten: &Error, unknown: &Error) {
+    /// The journal ends here, with `written` in the kernel's hands: what is after `possible` can't be in its files and
+    /// did not happen, and of all the rest that waits nobody knows.
+    pub fn fail(mut self, written: u64, possible: u64, unwritten: &Error, unknown: &Error) {
+        let of_write = if possible > written { unknown } else { unwritten };
         for held in self.for_write.drain(..) {
-            held.release(Err(unwritten.clone()));
+            held.release(Err(of_write.clone()));
         }
         for (seq, held) in self.for_sync.drain(..) {
-            held.release(Err(if seq <= written { unknown } else { unwritten }.clone()));
+            held.release(Err(if seq <= possible { unknown } else { unwritten }.clone()));
         }
     }
 
     /// Releases all that waits, with the same outcome.
-    pub fn end(mut self, outcome: Result<(), Error>) {
+    pub fn end(mut self, outcome: &Result<(), Error>) {
         for held in self.for_write.drain(..).chain(self.for_sync.drain(..).map(|(_, held)| held)) {
             held.release(outcome.clone());
         }

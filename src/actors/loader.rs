@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::core::Core;
-use super::tenant::Loaded;
 use crate::domain::event::{By, ChangeRecord};
 use crate::domain::tenant_commands::TenantSpec;
 use crate::domain::text::{DEFAULT_TENANT_NAME, Slug};
 use crate::domain::{Event, Tenant, TenantId, Timestamp, tenant::Moment};
-use crate::journal::{Folder, JournalOptions, NewTenant, RecoveryError, TenantFolder, codec, load_snapshot, recover};
+use crate::journal::{
+    Folder, Journal, JournalOptions, NewTenant, RecoveryError, TenantFolder, codec, load_snapshot, recover,
+};
 
 /// What labels a tenant's folder for people, and keeps its slug taken when the rest can't be read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -29,6 +30,18 @@ pub fn identify(folder: &TenantFolder) -> Option<(TenantId, Option<Slug>)> {
         DEFAULT_TENANT_NAME => Some((TenantId::DEFAULT, None)),
         name => TenantId::parse(name).map(|id| (id, slug)),
     }
+}
+
+/// What a tenant goes on from.
+pub struct Loaded {
+    /// Its state.
+    pub tenant: Tenant,
+    /// Its journal, ready to append.
+    pub journal: Journal,
+    /// Number of the last event the newest snapshot holds.
+    pub snapshot_seq: u64,
+    /// The last event that is no news to followers of the journal.
+    pub told: u64,
 }
 
 /// Why a tenant could not be read.

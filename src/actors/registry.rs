@@ -14,10 +14,12 @@ use tokio::sync::{Semaphore, oneshot};
 use tracing::{error, info, warn};
 
 use super::core::{Core, Phase, now};
+use super::ledger::{shutting_down, storage_unavailable};
+use super::loader::Loaded;
 use super::loader::{self, LoadError};
 use super::messages::{Close, Retire, TakeSnapshot};
 use super::routes::{Down, Route, unknown_tenant};
-use super::tenant::{Ending, Loaded, MAILBOX_CAPACITY, TenantActor, storage_unavailable};
+use super::tenant::{Ending, MAILBOX_CAPACITY, TenantActor};
 use crate::domain::tenant::Profile;
 use crate::domain::tenant_commands::TenantSpec;
 use crate::domain::text::{Slug, quote};
@@ -281,7 +283,7 @@ impl Registry {
         match self.core.phase() {
             Phase::Ready => {}
             Phase::Recovering => return Err(Error::new(Code::NotReady, "the server is still reading its tenants")),
-            Phase::Draining => return Err(super::tenant::shutting_down()),
+            Phase::Draining => return Err(shutting_down()),
         }
         let slug = spec.slug().cloned();
         if let Some(slug) = &slug

@@ -75,6 +75,8 @@ pub struct Journal {
     pub(super) chain: Chain,
     pub(super) sync: SyncState,
     pub(super) broken: bool,
+    /// Events after the last written one that a failed write may have left in the file.
+    pub(super) perhaps: u64,
 }
 
 impl Journal {
@@ -101,6 +103,7 @@ impl Journal {
             chain: Chain::resume(link),
             sync: SyncState::default(),
             broken: false,
+            perhaps: 0,
         })
     }
 
@@ -120,15 +123,17 @@ impl Journal {
     }
 
     /// Hands the pending events to the kernel with one write. Once it returns, a killed process loses none of
-    /// them. On an error none of them counts as written, and the journal is broken.
+    /// them. On an error none of them counts as written, and the journal is broken; see
+    /// [`possible_seq`](Journal::possible_seq).
     pub fn flush(&mut self) -> io::Result<()> {
         self.check()?;
         if self.pending.is_empty() {
             return Ok(());
         }
         let pending = std::mem::take(&mut self.pending);
-        if let Err(error) = self.write_at_end(&pending) {
+        if let Err((written, error)) = self.write_at_end(&pending) {
             self.broken = true;
+            self.perhaps = frame::count_whole(pending.get(..written).unwrap_or_default());
             return Err(error);
         }
         self.chain.extend(&pending);
@@ -188,18 +193,18 @@ impl Journal {
             time_ms: now_ms,
             hash: self.chain.next_hash(),
         };
-        self.write_at_end(&frame::marker_frame(&marker))?;
+        self.write_at_end(&frame::marker_frame(&marker)).map_err(|(_, error)| error)?;
         self.sync.told(marker.synced_seq);
         self.chain = Chain::resume(Checkpoint { seq: self.written, hash: marker.hash, time_ms: now_ms });
         Ok(())
     }
 
-    fn write_at_end(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write_at_end(&mut self, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
         let file = self.active.file.file();
-        if let Err((_, error)) = file.write_all_at(bytes, self.active.end) {
+        if let Err((written, error)) = file.write_all_at(bytes, self.active.end) {
             // Half a frame may be there. If it cannot be cut off now, only recovery can.
             self.broken |= file.set_size(self.active.end).is_err();
-            return Err(error);
+            return Err((written, error));
         }
         self.active.end += bytes.len() as u64;
         Ok(())
@@ -220,6 +225,12 @@ impl Journal {
     /// The last event in the kernel's hands; 0 before the first.
     pub fn written_seq(&self) -> u64 {
         self.written
+    }
+
+    /// The last event that can be found after a recovery. It is past the written ones where a write failed half-way:
+    /// what that left was cut off, but a power failure may undo the cut.
+    pub fn possible_seq(&self) -> u64 {
+        self.written + self.perhaps
     }
 
     /// The last event known to be on disk; 0 before the first.
