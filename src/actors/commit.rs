@@ -72,15 +72,14 @@ impl Waiting {
         }
     }
 
-    /// The journal ends here, with `written` in the kernel's hands: what is after `possible` can't be in its files and
-    /// did not happen, and of all the rest that waits nobody knows.
-    pub fn fail(mut self, written: u64, possible: u64, unwritten: &Error, unknown: &Error) {
-        let of_write = if possible > written { unknown } else { unwritten };
+    /// The journal ends here: who waits for events after the last written one gets that error, and who waits for the
+    /// disk to have those before the other.
+    pub fn fail(mut self, written: u64, unwritten: &Error, unsynced: &Error) {
         for held in self.for_write.drain(..) {
-            held.release(Err(of_write.clone()));
+            held.release(Err(unwritten.clone()));
         }
         for (seq, held) in self.for_sync.drain(..) {
-            held.release(Err(if seq <= possible { unknown } else { unwritten }.clone()));
+            held.release(Err(if seq <= written { unsynced } else { unwritten }.clone()));
         }
     }
 

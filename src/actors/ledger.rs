@@ -26,7 +26,7 @@ pub struct Ledger {
     /// Number of the last event the newest snapshot holds.
     snapshot_seq: u64,
     /// Whether the storage failed and was not seen to work since: nothing is written meanwhile.
-    pub(super) storage_failed: bool,
+    storage_failed: bool,
     /// Whether it ended because the journal could not be written, or has to.
     failed: bool,
 }
@@ -70,6 +70,16 @@ impl Ledger {
     /// The journal, for links and what retention removed.
     pub fn journal_mut(&mut self) -> Option<&mut Journal> {
         self.journal.as_mut()
+    }
+
+    /// Whether the storage failed and was not seen to work since.
+    pub fn storage_failed(&self) -> bool {
+        self.storage_failed
+    }
+
+    /// The storage was seen to work again.
+    pub fn storage_works(&mut self) {
+        self.storage_failed = false;
     }
 
     /// Events that no snapshot holds.
@@ -189,16 +199,20 @@ impl Ledger {
     pub fn synced(&mut self, outcome: io::Result<SyncPoint>, now: Timestamp) -> io::Result<Vec<SealJob>> {
         let Some(journal) = &mut self.journal else { return Ok(Vec::new()) };
         let finished = outcome.and_then(|point| journal.finish_sync(point, now.millis()));
-        // Where only the marker could not be written, the events are on disk all the same.
+        // It may have written what was appended. Where only the marker could not be written, the events are there all
+        // the same.
+        if journal.written_seq() == self.tenant.seq() {
+            self.waiting.written();
+        }
         self.waiting.synced(journal.synced_seq());
         finished?;
         Ok(journal.take_sealed())
     }
 
-    /// What a snapshot of all that is written takes: `None` where the newest one holds it, or there can be none.
-    pub fn begin_snapshot(&self) -> Option<(SnapshotJob, State)> {
+    /// A snapshot of all that is written: `None` where the newest one holds it, or there can be none.
+    pub fn begin_snapshot(&self) -> Option<PendingSnapshot> {
         let journal = self.journal.as_ref().filter(|_| self.since_snapshot() > 0)?;
-        Some((journal.begin_snapshot(), self.tenant.state()))
+        Some(PendingSnapshot { job: journal.begin_snapshot(), state: self.tenant.state() })
     }
 
     /// A snapshot as of that event is on disk.
@@ -209,10 +223,10 @@ impl Ledger {
     /// Ends a ledger whose state is ahead of its journal: who waits is told what is known of their events.
     pub fn abandon(&mut self) {
         self.failed = true;
-        let (written, possible) =
-            self.journal.take().map_or((0, 0), |journal| (journal.written_seq(), journal.possible_seq()));
-        let waiting = std::mem::take(&mut self.waiting);
-        waiting.fail(written, possible, &storage_unavailable(), &outcome_unknown());
+        let (written, left_events) =
+            self.journal.take().map_or((0, false), |journal| (journal.written_seq(), journal.left_events()));
+        let unwritten = if left_events { outcome_unknown() } else { storage_unavailable() };
+        std::mem::take(&mut self.waiting).fail(written, &unwritten, &outcome_unknown());
     }
 
     /// Ends it cleanly, all written: what is left to do may block. The last one wrote all that was appended.
@@ -232,15 +246,15 @@ impl Ledger {
 /// The last that is done with a journal.
 pub struct CloseJob {
     journal: Journal,
-    snapshot: Option<(SnapshotJob, State)>,
+    snapshot: Option<PendingSnapshot>,
 }
 
 impl CloseJob {
-    /// Has the disk take all of the journal. Blocking.
+    /// Has the disk take all of the journal. Blocking. Returns the snapshot that is due then.
     ///
     /// # Errors
     /// The disk may not have taken it.
-    pub fn close(self, now: Timestamp) -> io::Result<Option<(SnapshotJob, State)>> {
+    pub fn close(self, now: Timestamp) -> io::Result<Option<PendingSnapshot>> {
         self.journal.close(now.millis())?;
         Ok(self.snapshot)
     }
@@ -258,12 +272,25 @@ impl Closing {
     }
 }
 
-/// Writes a snapshot. Blocking.
-///
-/// # Errors
-/// It could not be written; the journal has it all.
-pub fn write_snapshot((job, state): (SnapshotJob, State)) -> io::Result<()> {
-    job.run(|file| codec::write_state(&state, file))
+/// A copy of the state, to be written off the owner's thread.
+pub struct PendingSnapshot {
+    job: SnapshotJob,
+    state: State,
+}
+
+impl PendingSnapshot {
+    /// The last event it holds.
+    pub fn seq(&self) -> u64 {
+        self.state.seq
+    }
+
+    /// Writes it. Blocking.
+    ///
+    /// # Errors
+    /// It could not be written; the journal has it all.
+    pub fn write(self) -> io::Result<()> {
+        self.job.run(|file| codec::write_state(&self.state, file))
+    }
 }
 
 /// The error while the journal can't be written.

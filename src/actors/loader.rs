@@ -2,13 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::core::Core;
 use crate::domain::event::{By, ChangeRecord};
 use crate::domain::tenant_commands::TenantSpec;
 use crate::domain::text::{DEFAULT_TENANT_NAME, Slug};
 use crate::domain::{Event, Tenant, TenantId, Timestamp, tenant::Moment};
 use crate::journal::{
-    Folder, Journal, JournalOptions, NewTenant, RecoveryError, TenantFolder, codec, load_snapshot, recover,
+    DataDir, Folder, Journal, JournalOptions, NewTenant, RecoveryError, TenantFolder, codec, load_snapshot, recover,
 };
 
 /// What labels a tenant's folder for people, and keeps its slug taken when the rest can't be read.
@@ -98,7 +97,13 @@ pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptio
 ///
 /// # Errors
 /// What kept the folder from being written.
-pub fn create(core: &Core, id: TenantId, spec: TenantSpec, now: Timestamp) -> std::io::Result<Loaded> {
+pub fn create(
+    data: &DataDir,
+    id: TenantId,
+    spec: TenantSpec,
+    now: Timestamp,
+    options: JournalOptions,
+) -> std::io::Result<Loaded> {
     let slug = spec.slug().map(|slug| slug.to_string());
     let label = Label { id: id.folder_name(), slug, name: spec.name().to_owned() };
     let label = serde_json::to_vec_pretty(&label)?;
@@ -107,13 +112,13 @@ pub fn create(core: &Core, id: TenantId, spec: TenantSpec, now: Timestamp) -> st
     let event = Event::Changed(ChangeRecord { by: By::Operator, change: spec.created(id) });
     let mut payload = Vec::new();
     codec::encode_event(moment.at, &event, &mut payload).map_err(std::io::Error::other)?;
-    let journal = core.data.create_tenant(NewTenant {
+    let journal = data.create_tenant(NewTenant {
         name: &id.folder_name(),
         label: &label,
         tenant: id.bytes(),
         now_ms: now.millis(),
         events: &[payload],
-        options: JournalOptions::default(),
+        options,
     })?;
     tenant.apply(moment, &event);
     Ok(Loaded { tenant, journal, snapshot_seq: 0, told: 0 })

@@ -12,7 +12,6 @@ use tracing::error;
 use super::commit::{Held, Reply};
 use super::core::now;
 use super::lanes::ReplyTo;
-use super::ledger::write_snapshot;
 use super::tenant::{Ending, TenantActor};
 use crate::domain::event::ChangeRecord;
 use crate::domain::explain::{Step, Steps};
@@ -441,7 +440,7 @@ impl Handler<Close> for TenantActor {
                 }
             };
             if let Some(snapshot) = snapshot
-                && let Ok(Err(problem)) = spawn_blocking(move || write_snapshot(snapshot)).await
+                && let Ok(Err(problem)) = spawn_blocking(move || snapshot.write()).await
             {
                 error!(tenant = %id, %problem, "a snapshot could not be written; the journal has it all");
             }

@@ -198,7 +198,13 @@ impl Handler<LoadAll> for Registry {
             }
             if !has_default {
                 let created = spawn_blocking(move || {
-                    loader::create(&core, TenantId::DEFAULT, TenantSpec::default_tenant(), now())
+                    loader::create(
+                        &core.data,
+                        TenantId::DEFAULT,
+                        TenantSpec::default_tenant(),
+                        now(),
+                        JournalOptions::default(),
+                    )
                 });
                 let loaded = created.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string());
                 let (id, slug) = (TenantId::DEFAULT, None);
@@ -251,7 +257,8 @@ impl Handler<CreateTenant> for Registry {
         Box::pin(
             async move {
                 let (id, slug) = reserved?;
-                let created = spawn_blocking(move || loader::create(&core, id, spec, now())).await;
+                let create = move || loader::create(&core.data, id, spec, now(), JournalOptions::default());
+                let created = spawn_blocking(create).await;
                 Ok((id, slug, created))
             }
             .into_actor(self)

@@ -41,7 +41,7 @@ impl TenantActor {
     /// Has the segments removed that are past the retention.
     pub(super) fn remove_old_segments(&mut self, ctx: &mut Context<Self>) {
         let (Some(journal), Some(horizon)) = (&self.ledger.journal, self.horizon(now())) else { return };
-        if self.retention_running || self.ledger.storage_failed {
+        if self.retention_running || self.ledger.storage_failed() {
             return;
         }
         // An entry of the horizon's own millisecond is still shown.

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use super::commit::Held;
 use super::core::{Core, now};
-use super::ledger::{Answered, Ledger, storage_unavailable, write_snapshot};
+use super::ledger::{Answered, Ledger, storage_unavailable};
 use super::loader::Loaded;
 use super::messages::{Flush, Probe, SnapshotWritten, SyncDone};
 use super::registry::TenantDown;
@@ -195,14 +195,14 @@ impl TenantActor {
             }
             return;
         };
-        if self.ledger.storage_failed || (self.snapshot_running && done.is_none()) {
+        if self.ledger.storage_failed() || (self.snapshot_running && done.is_none()) {
             return;
         }
         self.snapshot_running = true;
-        let (core, me, seq) = (Arc::clone(&self.core), ctx.address(), snapshot.1.seq);
+        let (core, me, seq) = (Arc::clone(&self.core), ctx.address(), snapshot.seq());
         actix_rt::spawn(async move {
             let permit = core.snapshot_writers.acquire().await;
-            let written = spawn_blocking(move || write_snapshot(snapshot));
+            let written = spawn_blocking(move || snapshot.write());
             let problem = match written.await {
                 Ok(Ok(())) => None,
                 Ok(Err(problem)) => Some(problem.to_string()),
@@ -242,7 +242,7 @@ impl Actor for TenantActor {
         self.schedule_retention(ctx);
         // What a killed process left with the kernel only.
         self.sync_when_due(ctx);
-        if self.ledger.storage_failed {
+        if self.ledger.storage_failed() {
             ctx.notify(Probe);
         }
     }
@@ -250,7 +250,7 @@ impl Actor for TenantActor {
 
 impl Drop for TenantActor {
     fn drop(&mut self) {
-        if self.ledger.storage_failed {
+        if self.ledger.storage_failed() {
             self.core.storage_failures.fetch_sub(1, Ordering::Relaxed);
         }
         // The registry reads the tenant from disk again, which takes that nobody else has its journal open.
@@ -339,7 +339,7 @@ impl Handler<super::messages::Probed> for TenantActor {
     fn handle(&mut self, super::messages::Probed(works): super::messages::Probed, ctx: &mut Self::Context) {
         if works {
             info!(tenant = %self.tenant().id(), "the storage works again");
-            self.ledger.storage_failed = false;
+            self.ledger.storage_works();
             self.core.storage_failures.fetch_sub(1, Ordering::Relaxed);
             self.sync_when_due(ctx);
         } else {

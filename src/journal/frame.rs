@@ -117,16 +117,6 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Frame<'_>, usize), &'static str> {
     Ok((frame, FRAME_HEAD + length))
 }
 
-/// How many whole frames the bytes begin with.
-pub(super) fn count_whole(mut bytes: &[u8]) -> u64 {
-    let mut count = 0;
-    while let Ok((_, length)) = parse(bytes) {
-        bytes = bytes.get(length..).unwrap_or_default();
-        count += 1;
-    }
-    count
-}
-
 fn parse_marker(payload: &[u8]) -> Option<Marker> {
     let rest = payload.strip_prefix(&MARKER_MAGIC)?;
     let (synced_seq, rest) = rest.split_first_chunk::<8>()?;

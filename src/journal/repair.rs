@@ -107,7 +107,7 @@ fn try_reopen(
         chain,
         sync: SyncState::recovered(found.synced_seq, found.told, found.reached.synced_offset, 0, rotated),
         broken: false,
-        perhaps: 0,
+        left_events: false,
     })
 }
 

@@ -30,6 +30,8 @@ pub(super) struct SyncState {
     offset: u64,
     /// What the last marker said of `seq`.
     told: u64,
+    /// Where the last marker ends that was written to the active segment since it was opened; 0 where none was.
+    marked: u64,
     /// Rotated segments with bytes that may not be on disk, oldest first.
     rotated: Vec<Arc<SegmentFile>>,
     /// Rotated segments wholly on disk that nobody was asked to seal.
@@ -41,7 +43,7 @@ pub(super) struct SyncState {
 impl SyncState {
     /// As recovery finds it: `told` is what the last marker said.
     pub fn recovered(seq: u64, told: u64, offset: u64, entered: u64, rotated: Vec<Arc<SegmentFile>>) -> Self {
-        Self { seq, offset, told, rotated, sealable: Vec::new(), entered }
+        Self { seq, offset, told, marked: 0, rotated, sealable: Vec::new(), entered }
     }
 
     pub fn seq(&self) -> u64 {
@@ -52,14 +54,21 @@ impl SyncState {
         self.offset
     }
 
-    pub fn told(&mut self, synced_seq: u64) {
+    /// A marker was written that says so, and ends there.
+    pub fn told(&mut self, synced_seq: u64, end: u64) {
         self.told = synced_seq;
+        self.marked = end;
+    }
+
+    /// Whether the last marker may not be on disk itself.
+    fn has_unsynced_marker(&self) -> bool {
+        self.marked > self.offset
     }
 
     /// The active segment was rotated; its closing marker, at least, is not on disk.
     pub fn rotated(&mut self, file: Arc<SegmentFile>) {
         self.rotated.push(file);
-        self.offset = 0;
+        (self.offset, self.marked) = (0, 0);
     }
 
     pub fn has_rotated(&self) -> bool {
@@ -168,13 +177,14 @@ impl Journal {
     pub(super) fn settle(&mut self, now_ms: i64) -> io::Result<()> {
         self.flush()?;
         let unlinked = |journal: &Self| journal.chain.link().seq < journal.written;
-        if self.is_dirty() || self.sync.seq > self.sync.told || unlinked(self) {
+        if self.is_dirty() || self.sync.seq > self.sync.told || self.sync.has_unsynced_marker() || unlinked(self) {
             let point = self.begin_sync().run()?;
             self.finish_sync(point, now_ms)?;
             if unlinked(self) {
                 self.write_marker(now_ms)?;
             }
             self.active.file.sync()?;
+            self.sync.marked = 0;
         }
         Ok(())
     }

@@ -75,8 +75,8 @@ pub struct Journal {
     pub(super) chain: Chain,
     pub(super) sync: SyncState,
     pub(super) broken: bool,
-    /// Events after the last written one that a failed write may have left in the file.
-    pub(super) perhaps: u64,
+    /// Whether a failed write left whole events in the file.
+    pub(super) left_events: bool,
 }
 
 impl Journal {
@@ -103,7 +103,7 @@ impl Journal {
             chain: Chain::resume(link),
             sync: SyncState::default(),
             broken: false,
-            perhaps: 0,
+            left_events: false,
         })
     }
 
@@ -124,7 +124,7 @@ impl Journal {
 
     /// Hands the pending events to the kernel with one write. Once it returns, a killed process loses none of
     /// them. On an error none of them counts as written, and the journal is broken; see
-    /// [`possible_seq`](Journal::possible_seq).
+    /// [`left_events`](Journal::left_events).
     pub fn flush(&mut self) -> io::Result<()> {
         self.check()?;
         if self.pending.is_empty() {
@@ -132,8 +132,10 @@ impl Journal {
         }
         let pending = std::mem::take(&mut self.pending);
         if let Err((written, error)) = self.write_at_end(&pending) {
+            // What is there stays there for recovery to find: a cut that is not on disk could be undone by a power
+            // failure, long after everybody saw that the events are gone.
             self.broken = true;
-            self.perhaps = frame::count_whole(pending.get(..written).unwrap_or_default());
+            self.left_events = frame::parse(pending.get(..written).unwrap_or_default()).is_ok();
             return Err(error);
         }
         self.chain.extend(&pending);
@@ -193,19 +195,19 @@ impl Journal {
             time_ms: now_ms,
             hash: self.chain.next_hash(),
         };
-        self.write_at_end(&frame::marker_frame(&marker)).map_err(|(_, error)| error)?;
-        self.sync.told(marker.synced_seq);
+        if let Err((_, error)) = self.write_at_end(&frame::marker_frame(&marker)) {
+            // Half a marker may be there. If it cannot be cut off now, only recovery can.
+            self.broken |= self.active.file.file().set_size(self.active.end).is_err();
+            return Err(error);
+        }
+        self.sync.told(marker.synced_seq, self.active.end);
         self.chain = Chain::resume(Checkpoint { seq: self.written, hash: marker.hash, time_ms: now_ms });
         Ok(())
     }
 
     fn write_at_end(&mut self, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
         let file = self.active.file.file();
-        if let Err((written, error)) = file.write_all_at(bytes, self.active.end) {
-            // Half a frame may be there. If it cannot be cut off now, only recovery can.
-            self.broken |= file.set_size(self.active.end).is_err();
-            return Err((written, error));
-        }
+        file.write_all_at(bytes, self.active.end)?;
         self.active.end += bytes.len() as u64;
         Ok(())
     }
@@ -227,10 +229,9 @@ impl Journal {
         self.written
     }
 
-    /// The last event that can be found after a recovery. It is past the written ones where a write failed half-way:
-    /// what that left was cut off, but a power failure may undo the cut.
-    pub fn possible_seq(&self) -> u64 {
-        self.written + self.perhaps
+    /// Whether a write failed half-way, so that recovery may find events that do not count as written.
+    pub fn left_events(&self) -> bool {
+        self.left_events
     }
 
     /// The last event known to be on disk; 0 before the first.
