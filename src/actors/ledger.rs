@@ -143,7 +143,9 @@ impl Ledger {
             // What can't be confirmed now is shown as it is: nobody was told yet that it happened.
             Some(_) if self.storage_failed => {}
             Some(journal) if journal.synced_seq() < seen => {
-                self.waiting.until_synced(seen, held);
+                // A sync may be over before what it shows besides is written.
+                let written = journal.written_seq() == self.tenant.seq();
+                self.waiting.until_synced(if written { seen } else { self.tenant.seq() }, held);
                 return Answered::Later;
             }
             Some(journal) if journal.written_seq() < self.tenant.seq() => {

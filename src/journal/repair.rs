@@ -7,13 +7,10 @@ use std::sync::Arc;
 use super::disk::Access;
 use super::error::RecoveryError;
 use super::folder::{Folder, Listing};
-use super::recovery::{Bad, Reached};
+use super::recovery::{Bad, Reached, Unsure};
 use super::segment::SegmentFile;
 use super::sync::SyncState;
 use super::writer::{Active, Journal, JournalOptions};
-
-/// Bytes rewritten at a time.
-const BLOCK: u64 = 1 << 20;
 
 /// What reading the journal found.
 pub(super) struct Found {
@@ -22,6 +19,8 @@ pub(super) struct Found {
     pub synced_seq: u64,
     /// What the last marker says of it.
     pub told: u64,
+    /// Segments up to the last whole one that may not be on disk, oldest first.
+    pub unsure: Vec<Unsure>,
     pub reached: Reached,
     pub torn: Option<Bad>,
 }
@@ -59,7 +58,7 @@ fn try_reopen(
     let Some((active, older)) = kept.split_last() else {
         return Err(io::Error::other("no segment was read"));
     };
-    let rotated = open_rotated(&folder, older, active.first_seq, &found)?;
+    let rotated = open_rotated(&folder, older, &found)?;
     let older = older.iter().map(|entry| entry.first_seq);
     let chain = found.reached.chain;
     if !active.raw {
@@ -87,9 +86,7 @@ fn try_reopen(
         file.file().set_size(end)?;
         file.file().sync()?;
     }
-    if found.last_seq > found.synced_seq {
-        rewrite(&file, found.reached.synced_offset, end)?;
-    }
+    rewrite(&file, &found.unsure, end)?;
     Ok(Journal {
         folder,
         tenant,
@@ -144,15 +141,9 @@ fn size(folder: &Folder, path: &Path) -> io::Result<u64> {
 
 /// Raw segments before the active one: what they end with may not be on disk, so the next sync covers them,
 /// and then they are sealed.
-fn open_rotated(
-    folder: &Folder,
-    older: &[super::folder::Entry],
-    active: u64,
-    found: &Found,
-) -> io::Result<Vec<Arc<SegmentFile>>> {
-    let next = older.iter().skip(1).map(|entry| entry.first_seq);
+fn open_rotated(folder: &Folder, older: &[super::folder::Entry], found: &Found) -> io::Result<Vec<Arc<SegmentFile>>> {
     let mut rotated = Vec::new();
-    for (entry, next) in older.iter().zip(next.chain([active])) {
+    for entry in older {
         if entry.raw {
             let file = match SegmentFile::open(folder, entry.first_seq) {
                 // A job of before has sealed it since it was listed.
@@ -164,26 +155,19 @@ fn open_rotated(
                 }
                 opened => opened?,
             };
-            if next - 1 > found.synced_seq {
-                rewrite(&file, 0, file.file().size()?)?;
-            }
+            rewrite(&file, &found.unsure, u64::MAX)?;
             rotated.push(Arc::new(file));
         }
     }
     Ok(rotated)
 }
 
-/// Writes bytes over themselves. After a sync that failed, the kernel takes bytes for clean that it lost, and
-/// the next sync would vouch for them; written again, they are dirty again. In place, so no space is needed.
-fn rewrite(file: &SegmentFile, from: u64, end: u64) -> io::Result<()> {
-    let mut block = Vec::new();
-    let mut offset = from;
-    while offset < end {
-        let length = BLOCK.min(end - offset);
-        block.resize(length as usize, 0);
-        file.file().read_exact_at(&mut block, offset)?;
-        file.file().write_all_at(&block, offset).map_err(|(_, error)| error)?;
-        offset += length;
-    }
-    Ok(())
+/// Writes what was read of a segment up to `end` over itself, but for what is on disk for certain. After a sync that
+/// failed, the kernel takes bytes for clean that it lost, and may forget them at any time: the next sync would vouch for
+/// them. Written again, from what was read, they are dirty again. In place, so no space is needed.
+fn rewrite(file: &SegmentFile, unsure: &[Unsure], end: u64) -> io::Result<()> {
+    let Some(read) = unsure.iter().find(|read| read.first_seq == file.first_seq) else { return Ok(()) };
+    let end = end.min(read.bytes.len() as u64);
+    let bytes = read.bytes.get(read.synced_offset as usize..end as usize).unwrap_or_default();
+    file.file().write_all_at(bytes, read.synced_offset).map_err(|(_, error)| error)
 }
