@@ -68,10 +68,9 @@ impl RetentionJob {
                 _ => break,
             }
             self.folder.remove_if_there(&self.folder.sealed(first))?;
-            first_kept = Some(next);
-        }
-        if first_kept.is_some() {
+            // One by one: a power failure may not bring back an older one without those after it.
             self.folder.sync()?;
+            first_kept = Some(next);
         }
         Ok(first_kept)
     }
