@@ -400,6 +400,23 @@ fn a_tail_that_recovery_cuts_accuses_nobody_and_one_that_it_refuses_does() {
 }
 
 #[test]
+fn a_checkpoint_may_have_other_links_of_its_event_behind_it_that_retention_removed() {
+    let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 100 });
+    append(&mut journal, 10);
+    let kept = journal.link(1).unwrap();
+    sync(&mut journal, 2);
+    assert!(journal.rotate_if_due(3).unwrap());
+    append(&mut journal, 10);
+    journal.close(4).unwrap();
+    assert_eq!(look(dir.path(), Some(kept)).passage, Passage::Through);
+    fs::remove_file(Folder::open(dir.path()).unwrap().raw(1)).unwrap();
+    let found = look(dir.path(), Some(kept));
+    assert_eq!((found.fault, found.first_seq, found.passage), (None, 2, Passage::Through));
+    let other = Checkpoint { hash: [1; 32], ..kept };
+    assert!(look(dir.path(), Some(other)).fault.is_some());
+}
+
+#[test]
 fn what_retention_left_is_followed_from_its_first_link_on() {
     let (dir, links) = linked(true);
     let folder = Folder::open(dir.path()).unwrap();

@@ -177,12 +177,14 @@ impl Journal {
     pub(super) fn settle(&mut self, now_ms: i64) -> io::Result<()> {
         self.flush()?;
         let unlinked = |journal: &Self| journal.chain.link().seq < journal.written;
-        if self.is_dirty() || self.sync.seq > self.sync.told || self.sync.has_unsynced_marker() || unlinked(self) {
+        if self.is_dirty() || self.sync.seq > self.sync.told || unlinked(self) {
             let point = self.begin_sync().run()?;
             self.finish_sync(point, now_ms)?;
             if unlinked(self) {
                 self.write_marker(now_ms)?;
             }
+        }
+        if self.sync.has_unsynced_marker() {
             self.active.file.sync()?;
             self.sync.marked = 0;
         }
