@@ -1,19 +1,15 @@
-//! The composition root: puts the parts together, starts them in order and ends them in order.
+//! The composition root: puts the parts together, starts them in order and ends them in order. `server` adds HTTP.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix_rt::Arbiter;
 use actix_rt::task::spawn_blocking;
-use actix_web::HttpServer;
-use actix_web::dev::ServerHandle;
 use serde::{Deserialize, Serialize};
-use tracing::{error, info};
+use tracing::error;
 
 use crate::actors::registry::{CloseAll, LoadAll};
 use crate::actors::{Core, Registry};
-use crate::api;
 use crate::domain::{Secret, SecretHash};
 use crate::journal::{DataDir, Sealer, Syncer};
 use crate::service::Kavach;
@@ -21,10 +17,6 @@ use crate::settings::Settings;
 
 /// Holds the operator key's hash in the data directory.
 const OPERATOR_FILE: &str = "operator.json";
-/// Seconds that open connections get to end once all tenants are closed.
-const CLOSE_SECONDS: u64 = 2;
-/// Connections a worker accepts at once. More wait in the kernel.
-const MAX_CONNECTIONS: usize = 10_000;
 
 /// A running Kavach inside this process, without HTTP. Call [`App::close`] at the end.
 ///
@@ -113,7 +105,7 @@ impl App {
     }
 
     /// All parts, with no tenant loaded.
-    fn assemble(settings: &Settings) -> io::Result<Self> {
+    pub(crate) fn assemble(settings: &Settings) -> io::Result<Self> {
         let data = DataDir::open(&settings.data_dir)?;
         let (operator, new_operator_key) = operator_key(settings, &data)?;
         let syncer = Syncer::start(data.path())?;
@@ -123,7 +115,7 @@ impl App {
         Ok(Self { core, arbiters: Vec::new(), new_operator_key })
     }
 
-    async fn load(&self) -> io::Result<()> {
+    pub(crate) async fn load(&self) -> io::Result<()> {
         let registry = self.core.registry().ok_or_else(|| io::Error::other("the registry has not started"))?;
         registry.send(LoadAll).await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         // A new key is kept only now that its owner will see it: a start that failed shows none.
@@ -137,6 +129,10 @@ impl App {
     /// The server, acting as an operator.
     pub fn kavach(&self) -> Kavach {
         Kavach::new(Arc::clone(&self.core))
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// The operator key, where this start made one. It is shown nowhere else.
@@ -189,60 +185,4 @@ fn operator_key(settings: &Settings, data: &DataDir) -> io::Result<(SecretHash, 
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     let secret = Secret::operator_key(random);
     Ok((secret.hash(), Some(secret)))
-}
-
-/// A running server: an [`App`] with HTTP in front.
-pub struct Server {
-    app: App,
-    http: ServerHandle,
-    address: SocketAddr,
-}
-
-impl Server {
-    /// Listens, then loads the tenants. Until they are loaded `/readyz` says so and calls get 503.
-    ///
-    /// # Errors
-    /// As for [`App::open`], or the address can't be bound.
-    pub async fn start(settings: &Settings) -> io::Result<Self> {
-        let app = App::assemble(settings)?;
-        let workers = settings.worker_count();
-        let (kavach, core, proxies) = (app.kavach(), Arc::clone(&app.core), settings.trusted_proxies.clone());
-        let server = HttpServer::new(move || {
-            // Tenants' actors live on the workers' own arbiters.
-            core.add_worker();
-            api::service(kavach.clone(), proxies.clone())
-        })
-        .workers(workers)
-        .max_connections(MAX_CONNECTIONS)
-        .shutdown_timeout(CLOSE_SECONDS)
-        .disable_signals()
-        .bind(settings.addr)?;
-        let address = server.addrs().first().copied().ok_or_else(|| io::Error::other("the server has no address"))?;
-        let running = server.run();
-        let http = running.handle();
-        actix_rt::spawn(running);
-        app.core.wait_for_homes(workers).await;
-        app.load().await?;
-        info!(%address, workers, "serving");
-        Ok(Self { app, http, address })
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The parts behind HTTP.
-    pub fn app(&self) -> &App {
-        &self.app
-    }
-
-    /// Takes no new connections, answers what is under way, writes everything to disk, and ends.
-    pub async fn stop(self) {
-        let Self { app, http, address: _ } = self;
-        http.pause().await;
-        // The tenants go first, since they live on the workers: calls that come now get 503 SHUTTING_DOWN.
-        app.close().await;
-        http.stop(true).await;
-    }
 }

@@ -16,21 +16,24 @@
 //! | [`service`] | what the server offers, as calls for one caller |
 //! | [`api`] | the same over HTTP |
 //! | [`settings`], [`telemetry`], [`demo`], [`fixture`], [`load`], [`verify`] | the program's own parts |
-//! | [`app`] | the composition root |
+//! | [`app`], [`server`] | the composition root; with HTTP in front |
 
 pub mod actors;
 pub mod api;
 pub mod app;
+mod connections;
 pub mod demo;
 pub mod domain;
 pub mod fixture;
 pub mod journal;
 pub mod load;
+pub mod server;
 pub mod service;
 pub mod settings;
 pub mod telemetry;
 pub mod verify;
 
-pub use app::{App, Server};
+pub use app::App;
+pub use server::Server;
 pub use service::Kavach;
 pub use settings::Settings;

@@ -63,10 +63,10 @@ fn scenarios() -> Vec<Scenario> {
         scenario("one hot tenant, 8 connections", 1, 100, closed(8), light),
         scenario("100 tenants, 64 connections", 100, 10, closed(64), most()),
         scenario(
-            "batches of 100 from 16 tenants, 16 connections",
+            "batches of 100 from 16 tenants, 32 connections",
             16,
             10,
-            Load::Closed { connections: 16, batch: BATCH },
+            Load::Closed { connections: 32, batch: BATCH },
             batches,
         ),
         Scenario {

@@ -121,8 +121,10 @@ impl Core {
     }
 
     /// Offers the calling thread, which is one of a server's workers, as a home for tenants' actors.
-    pub fn add_worker(&self) {
-        self.add_home(Home { arbiter: Arbiter::current(), lane: self.lanes.join() });
+    pub fn add_worker(&self) -> Option<LaneId> {
+        let lane = self.lanes.join();
+        self.add_home(Home { arbiter: Arbiter::current(), lane });
+        lane
     }
 
     /// Offers an arbiter that serves no calls of its own as a home for tenants' actors.

@@ -43,6 +43,13 @@ pub struct LaneId {
     at: usize,
 }
 
+impl LaneId {
+    /// Which worker of its server: from 0, in the order in which they joined.
+    pub fn at(self) -> usize {
+        self.at
+    }
+}
+
 /// What leads to one worker.
 struct Lane {
     inbox: Mutex<Inbox>,

@@ -497,11 +497,9 @@ mod tests {
 
         let hostile: Vec<String> = (0..MAX_ARG_PATTERNS).map(|at| format!("*{}{at}", "a".repeat(250))).collect();
         let hostile = serde_json::json!({ "allowedArgPatterns": hostile }).to_string();
-        let started = std::time::Instant::now();
         let (code, told) = reason(&hostile, &format!(r#"["{}"]"#, "a".repeat(MAX_MATCHED_BYTES))).unwrap();
         assert_eq!(code, Code::ArgumentNotAllowed);
         assert!(told.contains("more work"), "{told}");
-        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
     }
 
     #[test]

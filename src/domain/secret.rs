@@ -152,9 +152,9 @@ impl Credential {
     /// Reads the text of a bearer credential (RFC 6750).
     pub fn parse(text: &str) -> Self {
         let hash = SecretHash::of(text);
-        if let Some(tenant) = tenant_in(TOKEN_PREFIX, text) {
+        if let Some(tenant) = tenant_behind(TOKEN_PREFIX, text) {
             Self::AgentToken(tenant, hash)
-        } else if let Some(tenant) = tenant_in(TENANT_KEY_PREFIX, text) {
+        } else if let Some(tenant) = tenant_behind(TENANT_KEY_PREFIX, text) {
             Self::TenantKey(tenant, hash)
         } else {
             Self::Operator(hash)
@@ -162,8 +162,13 @@ impl Credential {
     }
 }
 
+/// The tenant in an agent's token or a tenant's key, by its form alone.
+pub fn tenant_in(text: &str) -> Option<TenantId> {
+    tenant_behind(TOKEN_PREFIX, text).or_else(|| tenant_behind(TENANT_KEY_PREFIX, text))
+}
+
 /// The tenant in a secret of that form. Whether the rest is base64url is not looked at: its hash will not be found.
-fn tenant_in(prefix: &str, text: &str) -> Option<TenantId> {
+fn tenant_behind(prefix: &str, text: &str) -> Option<TenantId> {
     let encoded = text.strip_prefix(prefix).filter(|rest| rest.len() == TENANT_SECRET_CHARS)?;
     let (head, _) = encoded.as_bytes().split_first_chunk::<TENANT_CHARS>()?;
     let mut bytes = [0; TENANT_CHARS / 4 * 3];

@@ -1,8 +1,8 @@
 //! Compresses sealed segments for all tenants, out of the way of their calls.
 //!
-//! To compress an event takes a third as long as to decide it, and nobody waits for it. So one thread does it with the
-//! lowest priority there is, in what the calls leave of the cores: under full load segments wait as they are. That
-//! takes room on the disk, so once many wait a second thread, with the usual priority, takes its share.
+//! To compress an event takes a third as long as to decide it, and nobody waits for it. So one thread does it only in
+//! what the calls leave of the cores: under full load segments wait as they are. That takes room on the disk, so once
+//! many wait a second thread, with the usual priority, takes its share.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,16 +10,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use rustix::process::setpriority_process;
-use rustix::thread::gettid;
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 
 use super::seal::{Packer, SealJob};
 
 /// Segments that wait for a free core alone: at 16 MiB each one gigabyte, which a disk that holds audit trails has.
 const MAX_BACKLOG: usize = 64;
-
-/// The lowest priority (see `setpriority(2)`): some sixtieth of what other threads get of a busy core.
-const LOWEST_PRIORITY: i32 = 19;
 
 type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 
@@ -54,20 +52,13 @@ impl Sealer {
             let queue = Arc::clone(&queue);
             threads.push(thread::Builder::new().name(name.into()).spawn(move || {
                 if patient {
-                    // On Linux a thread has a priority of its own. Where it can't be had, the usual one does.
-                    let _ = setpriority_process(Some(gettid()), LOWEST_PRIORITY);
+                    give_way();
                 }
                 let spare = if patient { 0 } else { MAX_BACKLOG };
-                while let Some(mut next) = queue.next(spare) {
-                    let mut packer = Packer::default();
-                    loop {
-                        let (job, done) = next;
-                        // A defect costs the segment its compression, not all tenants theirs.
-                        let _ = catch_unwind(AssertUnwindSafe(|| done(job.run_with(&mut packer))));
-                        // While nothing waits, nothing is held.
-                        let Some(following) = queue.try_next(spare) else { break };
-                        next = following;
-                    }
+                let mut packer = Packer::default();
+                while let Some((job, done)) = queue.next(spare, &mut packer) {
+                    // A defect costs the segment its compression, not all tenants theirs.
+                    let _ = catch_unwind(AssertUnwindSafe(|| done(job.run_with(&mut packer))));
                 }
             })?);
         }
@@ -102,18 +93,24 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The oldest job, where more than `spare` wait now.
-    fn try_next(&self, spare: usize) -> Option<(SealJob, Done)> {
+    /// The oldest job, once more than `spare` wait. `None` at the end. While nothing waits, `packer` holds no memory.
+    fn next(&self, spare: usize, packer: &mut Packer) -> Option<(SealJob, Done)> {
+        let rests = |state: &mut State| !state.ended && state.jobs.len() <= spare;
         let mut state = self.lock();
-        if state.ended || state.jobs.len() <= spare { None } else { state.jobs.pop_front() }
-    }
-
-    /// The oldest job, once more than `spare` wait. `None` at the end.
-    fn next(&self, spare: usize) -> Option<(SealJob, Done)> {
-        let waits = |state: &mut State| !state.ended && state.jobs.len() <= spare;
-        let mut state = self.changed.wait_while(self.lock(), waits).unwrap_or_else(PoisonError::into_inner);
+        if rests(&mut state) {
+            *packer = Packer::default();
+            state = self.changed.wait_while(state, rests).unwrap_or_else(PoisonError::into_inner);
+        }
         if state.ended { None } else { state.jobs.pop_front() }
     }
+}
+
+/// Lets the calling thread run only where no other wants the core (`SCHED_IDLE`, see `sched(7)`). The lowest nice value
+/// is not enough: such a thread keeps a core for milliseconds after a worker was woken there.
+fn give_way() {
+    let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    // Where that can't be had, the usual priority does.
+    let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
 }
 
 impl Drop for Handle {

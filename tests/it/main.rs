@@ -23,6 +23,7 @@ mod budget_input;
 mod budget_proof;
 mod budgets;
 mod client;
+mod connections;
 mod constraints;
 mod crash;
 mod damage;

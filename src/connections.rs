@@ -1,0 +1,304 @@
+//! Which worker serves a connection.
+//!
+//! A new connection comes to any worker, but the tenant that its caller asks for lives on one. A call that crosses to
+//! it and back wakes two threads, which costs more than the decision. So the first bytes of a connection are looked at
+//! where the kernel holds them, and where they show a credential of a tenant, the connection moves to that tenant's
+//! worker. That one gets at most a bounded multiple of its even share, as in consistent hashing with bounded loads
+//! (Mirrokni, Thorup, Zadimoghaddam, 2018): a hot tenant must not leave the other cores idle, nor may a client that
+//! only says it is of that tenant. What does not move is served as well: its calls cross.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actix_rt::net::TcpStream;
+use actix_rt::time::timeout;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::{oneshot, watch};
+
+use crate::actors::lanes::LaneId;
+use crate::domain::TenantId;
+use crate::domain::secret::tenant_in;
+
+/// How long a new connection may stay without a byte. As long as the head of a request may take: it would not be
+/// served later either.
+const FIRST_BYTES: Duration = Duration::from_secs(5);
+/// Bytes looked at: the head of a request by any common client.
+const HEAD_BYTES: usize = 2_048;
+/// How many times its even share of all connections a worker may have for one to be moved there, as a fraction: with
+/// two workers three quarters. Twice would be all, on one of two cores.
+const MOST_SHARES: (usize, usize) = (3, 2);
+/// So many it may have in any case. A worker is not busy with them.
+const FEW: usize = 8;
+
+/// The open connections of a server.
+pub struct Connections {
+    /// Which worker has a tenant.
+    home: Home,
+    workers: Box<[Worker]>,
+    /// How many are open.
+    open: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct Worker {
+    /// Takes what moves there.
+    door: OnceLock<UnboundedSender<Moved>>,
+    open: AtomicUsize,
+}
+
+/// A connection on its way to its worker.
+struct Moved {
+    stream: std::net::TcpStream,
+    counted: Counted,
+    /// Dropped when it ends.
+    ending: oneshot::Sender<Infallible>,
+}
+
+type Home = Box<dyn Fn(TenantId) -> Option<LaneId> + Send + Sync>;
+
+/// A connection being served, until it ends.
+pub type Serving = Pin<Box<dyn Future<Output = ()>>>;
+
+/// How a worker serves a connection.
+pub type Serve = Rc<dyn Fn(TcpStream) -> Serving>;
+
+impl Connections {
+    /// None yet, for so many workers. `home` tells which of them has a tenant.
+    pub fn new(workers: usize, home: impl Fn(TenantId) -> Option<LaneId> + Send + Sync + 'static) -> Arc<Self> {
+        let workers = (0..workers).map(|_| Worker::default()).collect();
+        Arc::new(Self { home: Box::new(home), workers, open: watch::Sender::new(0) })
+    }
+
+    /// Makes the calling thread a worker with that lane, which serves by `serve` what is moved to it.
+    pub fn join(&self, lane: Option<LaneId>, serve: Serve) {
+        // Without a lane is a worker that was started in the place of one that broke: no tenant lives there.
+        let Some(worker) = lane.and_then(|lane| self.workers.get(lane.at())) else { return };
+        // No more than the connections that workers took in, which are limited.
+        let (door, mut moved) = unbounded_channel();
+        if worker.door.set(door).is_ok() {
+            actix_rt::spawn(async move {
+                while let Some(Moved { stream, counted, ending }) = moved.recv().await {
+                    let serve = Rc::clone(&serve);
+                    actix_rt::spawn(async move {
+                        let _until_it_ends = (counted, ending);
+                        if let Ok(stream) = TcpStream::from_std(stream) {
+                            serve(stream).await;
+                        }
+                    });
+                }
+            });
+        }
+    }
+
+    /// Serves a connection that came to the calling worker, here or where it belongs. Ends when the connection does.
+    pub async fn take_in(self: Arc<Self>, stream: TcpStream, lane: Option<LaneId>, serve: Serve) {
+        let here = Counted::new(&self, lane.map(LaneId::at));
+        // What says nothing is closed.
+        let Ok(Ok(())) = timeout(FIRST_BYTES, stream.readable()).await else { return };
+        let home = self.home(&stream).await.filter(|home| Some(*home) != here.worker);
+        let Some((home, door)) = home.and_then(|home| Some((home, self.door_with_room(home)?))) else {
+            return serve(stream).await;
+        };
+        // Fails only where the connection is broken.
+        let Ok(stream) = stream.into_std() else { return };
+        let counted = Counted::new(&self, Some(home));
+        drop(here);
+        let (ending, end) = oneshot::channel();
+        // A worker that broke meanwhile drops it.
+        let _ = door.send(Moved { stream, counted, ending });
+        // This worker took it in, so here it counts against the limit of open connections until it ends.
+        let _ = end.await;
+    }
+
+    /// The worker of the tenant that the first request on the connection is for.
+    async fn home(&self, stream: &TcpStream) -> Option<usize> {
+        let mut head = vec![0; HEAD_BYTES];
+        let length = stream.peek(&mut head).await.ok()?;
+        let tenant = tenant_in(bearer(head.get(..length)?)?)?;
+        (self.home)(tenant).map(LaneId::at)
+    }
+
+    /// The way to that worker, where it may have one more.
+    fn door_with_room(&self, at: usize) -> Option<&UnboundedSender<Moved>> {
+        let worker = self.workers.get(at)?;
+        let most = most(*self.open.borrow(), self.workers.len());
+        worker.door.get().filter(|_| worker.open.load(Ordering::Relaxed) < most)
+    }
+
+    /// Waits until all are closed.
+    pub async fn all_closed(&self) {
+        // The sender lives as long as this waits.
+        let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
+    }
+}
+
+/// Connections that a worker may have for one to be moved there, of so many open ones at so many workers.
+fn most(open: usize, workers: usize) -> usize {
+    let (times, per) = MOST_SHARES;
+    FEW.max(open.saturating_mul(times).checked_div(workers.saturating_mul(per)).unwrap_or(0))
+}
+
+/// The bearer credential in the head of a request, as far as it is there. Nothing rests on it but where the connection
+/// is served.
+fn bearer(head: &[u8]) -> Option<&str> {
+    const NAME: &[u8] = b"authorization:";
+    const SCHEME: &[u8] = b"Bearer ";
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let value = lines.find_map(|line| {
+        let (name, value) = line.split_at_checked(NAME.len())?;
+        name.eq_ignore_ascii_case(NAME).then_some(value.trim_ascii())
+    })?;
+    let (scheme, text) = value.split_at_checked(SCHEME.len())?;
+    let text = scheme.eq_ignore_ascii_case(SCHEME).then_some(text)?;
+    std::str::from_utf8(text.trim_ascii()).ok()
+}
+
+/// An open connection, counted for the worker that serves it.
+struct Counted {
+    connections: Arc<Connections>,
+    worker: Option<usize>,
+}
+
+impl Counted {
+    fn new(connections: &Arc<Connections>, worker: Option<usize>) -> Self {
+        let counted = Self { connections: Arc::clone(connections), worker };
+        counted.connections.open.send_modify(|open| *open += 1);
+        if let Some(worker) = counted.worker() {
+            worker.open.fetch_add(1, Ordering::Relaxed);
+        }
+        counted
+    }
+
+    fn worker(&self) -> Option<&Worker> {
+        self.connections.workers.get(self.worker?)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(worker) = self.worker() {
+            worker.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.connections.open.send_modify(|open| *open -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream as Client};
+
+    use actix_rt::{Arbiter, System};
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+    use crate::actors::lanes::Lanes;
+    use crate::domain::Secret;
+
+    /// Answers one byte, the number of the worker, and waits for the end of the connection.
+    fn answering(number: u8) -> Serve {
+        Rc::new(move |mut stream| {
+            Box::pin(async move {
+                stream.write_all(&[number]).await.unwrap();
+                let mut rest = [0; 512];
+                loop {
+                    stream.readable().await.unwrap();
+                    if let Ok(0) = stream.try_read(&mut rest) {
+                        break;
+                    }
+                }
+            })
+        })
+    }
+
+    #[test]
+    fn a_connection_moves_to_its_tenants_worker_while_that_has_room() {
+        let (lanes, there) = (Lanes::new(2), Arc::new(OnceLock::new()));
+        let connections = Connections::new(2, {
+            let there = Arc::clone(&there);
+            move |tenant| there.get().copied().filter(|_| tenant == TenantId::from_bytes([7; 16]))
+        });
+        let system = System::new();
+        let other = Arbiter::new();
+        system.block_on(async {
+            let here = lanes.join();
+            let serve = answering(0);
+            let (joined, is_there) = oneshot::channel();
+            let (lanes, theirs) = (Arc::clone(&lanes), Arc::clone(&connections));
+            other.spawn_fn(move || {
+                let lane = lanes.join();
+                theirs.join(lane, answering(1));
+                joined.send(lane.unwrap()).unwrap();
+            });
+            there.set(is_there.await.unwrap()).unwrap();
+
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let connect = async |head: String| {
+                let mut client = Client::connect(listener.local_addr().unwrap()).unwrap();
+                let (accepted, _) = listener.accept().unwrap();
+                accepted.set_nonblocking(true).unwrap();
+                actix_rt::spawn(Arc::clone(&connections).take_in(
+                    TcpStream::from_std(accepted).unwrap(),
+                    here,
+                    serve.clone(),
+                ));
+                client.write_all(head.as_bytes()).unwrap();
+                actix_rt::task::spawn_blocking(move || {
+                    let mut worker = [9];
+                    client.read_exact(&mut worker).unwrap();
+                    (client, worker[0])
+                })
+                .await
+                .unwrap()
+            };
+            let of = |tenant: u8| {
+                let token = Secret::agent_token(TenantId::from_bytes([tenant; 16]), [1; 32]);
+                format!("POST / HTTP/1.1\r\nAuthorization: Bearer {}\r\n\r\n", token.reveal())
+            };
+            let (unknown, served) = connect(of(8)).await;
+            assert_eq!(served, 0);
+            drop(unknown);
+            connections.all_closed().await;
+            // Eight in any case, and then three quarters of all: nine of twelve.
+            let (mut open, mut workers) = (Vec::new(), Vec::new());
+            for _ in 0..13 {
+                let (client, served) = connect(of(7)).await;
+                open.push(client);
+                workers.push(served);
+            }
+            assert_eq!(workers, [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 0]);
+            drop(open);
+            connections.all_closed().await;
+            assert_eq!(connect(of(7)).await.1, 1);
+        });
+        other.stop();
+        other.join().unwrap();
+    }
+
+    #[test]
+    fn a_credential_is_found_in_the_head_of_a_request() {
+        let found = |head: &str| bearer(head.as_bytes()).map(str::to_owned);
+        let token = Some("kv_abc".to_owned());
+        assert_eq!(found("POST /v1/authorize HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer kv_abc\r\n\r\n{}"), token);
+        assert_eq!(found("GET / HTTP/1.1\r\nauthorization:bearer  kv_abc \r\n"), token);
+        assert_eq!(found("GET / HTTP/1.1\nAUTHORIZATION: BEARER kv_abc"), token);
+        for head in ["", "\n", "GET / HTTP/1.1\r\n\r\n", "Authorization", "Authorization: Basic kv_abc\r\n"] {
+            assert_eq!(found(head), None, "{head}");
+        }
+        assert_eq!(bearer(b"\xff\xfe\nauthorization: bearer \xff\n"), None);
+    }
+
+    #[test]
+    fn a_worker_gets_at_most_a_bounded_share() {
+        assert_eq!(most(0, 0), FEW);
+        assert_eq!(most(4, 2), FEW);
+        assert_eq!(most(64, 2), 48);
+        assert_eq!(most(64, 1), 96);
+        assert_eq!(most(10_000, 16), 937);
+        assert_eq!(most(usize::MAX, 4), usize::MAX / 8);
+    }
+}
