@@ -301,7 +301,7 @@ pub fn storage_unavailable() -> Error {
 }
 
 /// The error where an event may be in the file, and the disk did not confirm it.
-fn outcome_unknown() -> Error {
+pub fn outcome_unknown() -> Error {
     let message = "the disk did not confirm the change: it may have happened or not; look before you try again";
     Error::new(Code::OutcomeUnknown, message)
 }

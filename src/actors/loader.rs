@@ -1,5 +1,7 @@
 //! From a tenant's folder to what its actor starts from, and back to a folder for a new tenant.
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::{By, ChangeRecord};
@@ -7,7 +9,8 @@ use crate::domain::tenant_commands::TenantSpec;
 use crate::domain::text::{DEFAULT_TENANT_NAME, Slug};
 use crate::domain::{Event, Tenant, TenantId, Timestamp, tenant::Moment};
 use crate::journal::{
-    DataDir, Folder, Journal, JournalOptions, NewTenant, RecoveryError, TenantFolder, codec, load_snapshot, recover,
+    DataDir, Folder, Journal, JournalOptions, NewTenant, NotCreated, RecoveryError, TenantFolder, codec, load_snapshot,
+    recover,
 };
 
 /// What labels a tenant's folder for people, and keeps its slug taken when the rest can't be read.
@@ -103,15 +106,15 @@ pub fn create(
     spec: TenantSpec,
     now: Timestamp,
     options: JournalOptions,
-) -> std::io::Result<Loaded> {
+) -> Result<Loaded, NotCreated> {
     let slug = spec.slug().map(|slug| slug.to_string());
     let label = Label { id: id.folder_name(), slug, name: spec.name().to_owned() };
-    let label = serde_json::to_vec_pretty(&label)?;
+    let label = serde_json::to_vec_pretty(&label).map_err(io::Error::from)?;
     let mut tenant = Tenant::default();
     let moment = tenant.next_moment(now);
     let event = Event::Changed(ChangeRecord { by: By::Operator, change: spec.created(id) });
     let mut payload = Vec::new();
-    codec::encode_event(moment.at, &event, &mut payload).map_err(std::io::Error::other)?;
+    codec::encode_event(moment.at, &event, &mut payload).map_err(io::Error::other)?;
     let journal = data.create_tenant(NewTenant {
         name: &id.folder_name(),
         label: &label,

@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tracing::{error, info, warn};
 
 use super::core::{Core, Phase, now};
-use super::ledger::{shutting_down, storage_unavailable};
+use super::ledger::{outcome_unknown, shutting_down, storage_unavailable};
 use super::loader::Loaded;
 use super::loader::{self, LoadError};
 use super::messages::{Close, Retire, TakeSnapshot};
@@ -272,7 +272,7 @@ impl Handler<CreateTenant> for Registry {
                     Ok(Ok(loaded)) => Ok(actor.start_tenant(loaded, false)),
                     Ok(Err(problem)) => {
                         error!(%problem, "a tenant's folder could not be written");
-                        Err(storage_unavailable())
+                        Err(if problem.may_exist { outcome_unknown() } else { storage_unavailable() })
                     }
                     Err(panic) => {
                         error!(%panic, "a tenant could not be created");

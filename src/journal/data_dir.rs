@@ -6,6 +6,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use thiserror::Error;
+
 use super::chain::{Checkpoint, genesis};
 use super::disk::{Disk, Kind, Listed, SystemDisk};
 use super::files::{TEMPORARY, parent, read_small, write_atomic};
@@ -38,6 +40,22 @@ pub struct TenantFolder {
     pub path: PathBuf,
     /// The bytes of its `tenant.json`; `None` where that is missing or cannot be read.
     pub label: Option<Vec<u8>>,
+}
+
+/// Why a tenant's folder was not made.
+#[derive(Debug, Error)]
+#[error("{source}")]
+pub struct NotCreated {
+    /// What went wrong.
+    pub source: io::Error,
+    /// Whether the tenant may be there after a power failure all the same, as a whole.
+    pub may_exist: bool,
+}
+
+impl From<io::Error> for NotCreated {
+    fn from(source: io::Error) -> Self {
+        Self { source, may_exist: false }
+    }
 }
 
 /// What a new tenant's folder is made of.
@@ -97,7 +115,7 @@ impl DataDir {
             let (name, path) = (entry.name.as_str(), self.path.join(&entry.name));
             if entry.kind == Kind::Folder {
                 if name.starts_with(UNFINISHED) || name.starts_with(ERASED) {
-                    self.disk.remove_folder(&path)?;
+                    self.remove_tree(&path)?;
                 }
             } else if name.ends_with(TEMPORARY) {
                 self.disk.remove(&path)?;
@@ -139,27 +157,28 @@ impl DataDir {
 
     /// Makes a tenant's folder with its first events, all on disk when it returns. Blocking. After a crash the
     /// tenant is there wholly or not at all. A name that is taken is an `AlreadyExists` error.
-    pub fn create_tenant(&self, new: NewTenant<'_>) -> io::Result<Journal> {
+    pub fn create_tenant(&self, new: NewTenant<'_>) -> Result<Journal, NotCreated> {
         let target = self.tenant_path(new.name)?;
         if self.disk.exists(&target) {
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                format!("the folder {} exists", target.display()),
-            ));
+            let problem = format!("the folder {} exists", target.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem).into());
         }
         let unfinished = self.path.join(format!("{UNFINISHED}{}", new.name));
         self.remove_tree(&unfinished)?;
         let built = build(&self.disk, &unfinished, &new).and_then(|journal| {
             self.disk.rename(&unfinished, &target)?;
-            self.disk.sync_folder(&self.path)?;
             Ok(journal)
         });
         let mut journal = built.inspect_err(|_| {
             // A leftover is removed at the next start; the first error is the one to report.
-            let _ = self.disk.rename(&target, &unfinished);
             let _ = self.disk.remove_folder(&unfinished);
         })?;
-        journal.folder = Arc::new(self.folder(new.name)?);
+        if let Err(source) = self.disk.sync_folder(&self.path) {
+            // The disk may have either name. What is in the folder goes only once it has no tenant's name for certain.
+            let undone = self.disk.rename(&target, &unfinished).and_then(|()| self.remove_tree(&unfinished));
+            return Err(NotCreated { source, may_exist: undone.is_err() });
+        }
+        journal.folder = Arc::new(Folder { path: target, ..(*journal.folder).clone() });
         Ok(journal)
     }
 
@@ -176,15 +195,17 @@ impl DataDir {
         let erased = self.path.join(format!("{ERASED}{name}"));
         self.remove_tree(&erased)?;
         self.disk.rename(&path, &erased)?;
-        self.disk.sync_folder(&self.path)?;
         self.remove_tree(&erased)
     }
 
+    /// Removes a folder that may not be there, once it is on disk under that name: after a power failure a tenant's
+    /// name may not lead to what was removed.
     fn remove_tree(&self, path: &Path) -> io::Result<()> {
-        match self.disk.remove_folder(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        if !self.disk.exists(path) {
+            return Ok(());
         }
+        self.disk.sync_folder(&self.path)?;
+        self.disk.remove_folder(path)
     }
 }
 
@@ -295,7 +316,7 @@ mod tests {
         journal.append(3, |b| b.push(3)).unwrap();
         journal.close(6).unwrap();
         let taken = dir.create_tenant(tenant("tnt_1")).unwrap_err();
-        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(taken.source.kind(), io::ErrorKind::AlreadyExists);
         dir.write_label("tnt_1", b"{}").unwrap();
         fs::create_dir(dir.path().join("lost+found")).unwrap();
         let tenants = dir.tenants().unwrap();

@@ -232,14 +232,16 @@ impl History {
                     return self.say(|| format!("tenant {} is made", id.folder_name()));
                 }
                 Err(problem) => {
-                    self.say(|| format!("a tenant could not be made: {problem}"));
-                    if self.disk.is_down() || self.rng.bool() {
+                    self.say(|| format!("a tenant could not be made: {problem:?}"));
+                    let was_down = self.disk.is_down();
+                    if was_down || self.rng.bool() {
                         let stop = if self.rng.bool() { Stop::Power } else { Stop::Kill };
                         self.stop(stop, false);
                     }
                     // Wholly or not at all.
                     if let Ok(folder) = self.disk.calmly(|| self.data.as_ref().unwrap().folder(&id.folder_name())) {
                         self.say(|| "but it is there".to_owned());
+                        assert!(problem.may_exist || was_down, "it is there, and was said not to be");
                         let loaded = self
                             .disk
                             .calmly(|| loader::load(&folder, id, self.now(), self.options))
