@@ -231,7 +231,7 @@ impl Ledger {
         std::mem::take(&mut self.waiting).fail(written, &unwritten, &outcome_unknown());
     }
 
-    /// Ends it cleanly, all written: what is left to do may block. The last one wrote all that was appended.
+    /// Ends it cleanly; all that was appended has to be written before. What is left to do may block.
     pub fn begin_close(&mut self) -> Option<(CloseJob, Closing)> {
         let snapshot = self.begin_snapshot();
         let journal = self.journal.take()?;

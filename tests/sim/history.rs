@@ -576,6 +576,10 @@ impl History {
                 {
                     self.tally.removals += 1;
                     journal.finish_retention(first_kept);
+                    // What was removed last is what a power failure brings back.
+                    if self.rng.u32(0..3) == 0 {
+                        self.stop(Stop::Power, false);
+                    }
                 }
             }
             Job::Checkpoint(task, link) => {
@@ -720,6 +724,8 @@ impl History {
                     Err(error) => {
                         self.say(|| format!("{at}: {}", error.problem));
                         assert!(error.may_pass || self.disk.is_down(), "{}", error.problem);
+                        // A full disk stays full until somebody makes room.
+                        self.disk.fill(None);
                     }
                 }
             }
