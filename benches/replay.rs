@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use common::{OnDisk, World, call, measuring, now, tenant_id, usual_permissions};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kavach::actors::loader::load;
+use kavach::journal::JournalOptions;
 
 /// Events between two writes, as under load.
 const BATCH: usize = 64;
@@ -53,7 +54,7 @@ fn replay(c: &mut Criterion) {
                 (0..rounds)
                     .map(|_| {
                         let start = Instant::now();
-                        let loaded = load(&disk.folder, tenant_id(0), now()).unwrap();
+                        let loaded = load(&disk.folder, tenant_id(0), now(), JournalOptions::default()).unwrap();
                         let spent = start.elapsed();
                         assert_eq!(loaded.tenant.seq(), events as u64 + 101);
                         spent

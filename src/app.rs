@@ -11,7 +11,7 @@ use tracing::error;
 use crate::actors::registry::{CloseAll, LoadAll};
 use crate::actors::{Core, Registry};
 use crate::domain::{Secret, SecretHash};
-use crate::journal::{DataDir, Sealer, Syncer, read_small, write_atomic};
+use crate::journal::{DataDir, Sealer, Syncer};
 use crate::service::Kavach;
 use crate::settings::Settings;
 
@@ -121,7 +121,7 @@ impl App {
         // A new key is kept only now that its owner will see it: a start that failed shows none.
         if let Some(secret) = &self.new_operator_key {
             let kept = serde_json::to_vec_pretty(&Kept { sha256: secret.hash().to_hex() })?;
-            write_atomic(&self.core.data.path().join(OPERATOR_FILE), &kept)?;
+            self.core.data.write_file(OPERATOR_FILE, &kept)?;
         }
         Ok(())
     }
@@ -170,12 +170,14 @@ fn operator_key(settings: &Settings, data: &DataDir) -> io::Result<(SecretHash, 
     if let Some(key) = &settings.operator_key {
         return Ok((SecretHash::of(key.reveal()), None));
     }
-    let path = data.path().join(OPERATOR_FILE);
-    if let Some(bytes) = read_small(&path)? {
+    if let Some(bytes) = data.read_file(OPERATOR_FILE)? {
         let hash = serde_json::from_slice::<Kept>(&bytes).ok().and_then(|kept| SecretHash::from_hex(&kept.sha256));
         let problem = || {
             let sentence = "holds no operator key's hash; set KAVACH_OPERATOR_KEY, or remove the file for a new key";
-            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {sentence}", path.display()))
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}: {sentence}", data.path().join(OPERATOR_FILE).display()),
+            )
         };
         return Ok((hash.ok_or_else(problem)?, None));
     }

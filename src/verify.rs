@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::actors::loader;
 use crate::domain::{AuditId, TenantId, TenantRef, Timestamp};
 use crate::journal::{
-    self, Checkpoint, Fault, FaultKind, Inspection, Passage, codec, inspect, keep_servers_out, list_tenants, read_small,
+    self, Checkpoint, Fault, FaultKind, Folder, Inspection, Passage, SystemDisk, codec, inspect, keep_servers_out,
+    list_tenants, read_small,
 };
 use crate::settings::VerifySettings;
 
@@ -165,7 +166,8 @@ pub fn verify(folder: &Path, kept: Option<&KeptLink>) -> Result<Report, String> 
             None
         }
     };
-    let found = inspect(folder, link, &mut odd).map_err(|problem| problem.to_string())?;
+    let opened = Folder::open(folder).map_err(|problem| format!("{}: {problem}", folder.display()))?;
+    let found = inspect(&opened, link, &mut odd).map_err(|problem| problem.to_string())?;
     let tenant = TenantId::from_bytes(found.tenant);
     if kept.is_some_and(|kept| kept.tenant_id != tenant) {
         return Err(format!("the checkpoint is of another tenant; this folder is of {}", tenant.folder_name()));
@@ -342,7 +344,7 @@ fn read_checkpoint(text: &str) -> Result<KeptLink, String> {
         return KeptLink::parse(text.as_bytes());
     }
     let problem = |problem: &dyn fmt::Display| format!("the checkpoint {text} can't be read: {problem}");
-    let bytes = read_small(Path::new(text)).map_err(|error| problem(&error))?;
+    let bytes = read_small(&SystemDisk, Path::new(text)).map_err(|error| problem(&error))?;
     KeptLink::parse(&bytes.ok_or_else(|| problem(&"there is no such file"))?)
 }
 

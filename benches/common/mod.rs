@@ -1,8 +1,6 @@
 //! What the benches share: a tenant, its agents and their calls, made of the fixture's real tools.
 #![allow(dead_code, reason = "each bench uses its own part")]
 
-use std::path::PathBuf;
-
 use kavach::actors::loader::Label;
 use kavach::domain::agent_commands::{CreateAgent, NewAgent};
 use kavach::domain::constraint::ConstraintsSpec;
@@ -15,7 +13,7 @@ use kavach::domain::{
     AgentId, AgentType, Change, Command, Decision, Event, Request, Secret, Tenant, TenantId, Timestamp,
 };
 use kavach::fixture::tools;
-use kavach::journal::{self, DataDir, Journal, JournalOptions, codec};
+use kavach::journal::{self, DataDir, Folder, Journal, JournalOptions, codec};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tempfile::TempDir;
@@ -217,7 +215,7 @@ pub fn create_folder(data: &DataDir, number: u32, events: &[Vec<u8>]) -> Journal
 /// A tenant's folder in a data directory that goes when this does.
 pub struct OnDisk {
     pub journal: Option<Journal>,
-    pub folder: PathBuf,
+    pub folder: Folder,
     _data: DataDir,
     _root: TempDir,
 }
@@ -227,7 +225,7 @@ impl OnDisk {
         let root = tempfile::tempdir().unwrap();
         let data = DataDir::open(root.path()).unwrap();
         let journal = Some(create_folder(&data, 0, events));
-        let folder = data.tenant_path(&tenant_id(0).to_string()).unwrap();
+        let folder = data.folder(&tenant_id(0).to_string()).unwrap();
         Self { journal, folder, _data: data, _root: root }
     }
 }

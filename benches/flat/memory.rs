@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use kavach::actors::loader;
 use kavach::domain::agent_commands::NewAgent;
 use kavach::domain::tenant::Caller;
-use kavach::journal::{DataDir, codec};
+use kavach::journal::{DataDir, JournalOptions, codec};
 
 use crate::claim;
 use crate::common::{World, call, create_folder, measuring, now, permission, tenant_id, usual_agent};
@@ -47,14 +47,16 @@ fn process(task: &str, kind: &str, agents: usize, root: &Path) -> (f64, f64) {
 pub fn child(args: &[String]) {
     let (task, kind, agents, root) = (&*args[0], &*args[1], args[2].parse::<usize>().unwrap(), Path::new(&args[3]));
     let data = DataDir::open(root).unwrap();
-    let folder = data.tenant_path(&tenant_id(0).to_string()).unwrap();
     // What all agents share, such as the fixture, is no agent's.
     let mut world = World::new();
     world.add(agent(kind, 0));
     let before = resident("VmRSS:");
     match task {
         "grow" => grow(&mut world, &data, kind, agents),
-        _ => world.tenant = loader::load(&folder, tenant_id(0), now()).unwrap().tenant,
+        _ => {
+            let folder = data.folder(&tenant_id(0).to_string()).unwrap();
+            world.tenant = loader::load(&folder, tenant_id(0), now(), JournalOptions::default()).unwrap().tenant;
+        }
     }
     assert_eq!(world.tenant.agents().len(), agents);
     serve(&mut world);

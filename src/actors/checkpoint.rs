@@ -4,7 +4,8 @@ use actix::{Context, Handler, Message};
 
 use super::commit::Reply;
 use super::core::now;
-use super::tenant::{TenantActor, storage_unavailable};
+use super::ledger::storage_unavailable;
+use super::tenant::TenantActor;
 use crate::domain::tenant::Caller;
 use crate::domain::{Credential, TenantId};
 use crate::journal::Checkpoint;
@@ -24,14 +25,14 @@ impl Handler<TakeCheckpoint> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, TakeCheckpoint { credential, reply }: TakeCheckpoint, ctx: &mut Context<Self>) {
-        let now = self.tenant.next_moment(now()).at;
-        let allowed = self.tenant.authenticate(&credential, now).and_then(Caller::as_author);
-        if let Err(error) = allowed.and_then(|_| self.check_writable()) {
+        let now = self.tenant().next_moment(now()).at;
+        let allowed = self.tenant().authenticate(&credential, now).and_then(Caller::as_author);
+        if let Err(error) = allowed.and_then(|_| self.ledger.check_writable()) {
             return drop(reply.send(Err(error)));
         }
         self.write(ctx);
-        let gone = self.no_journal();
-        let Some(journal) = &mut self.journal else { return drop(reply.send(Err(gone))) };
+        let (id, gone) = (self.tenant().id(), self.ledger.no_journal());
+        let Some(journal) = &mut self.ledger.journal else { return drop(reply.send(Err(gone))) };
         let link = match journal.link(now.millis()) {
             Ok(link) => link,
             Err(problem) => {
@@ -42,7 +43,6 @@ impl Handler<TakeCheckpoint> for TenantActor {
             }
         };
         // Not the actor's own sync: that one is done with once the events are on disk, and the link comes after them.
-        let id = self.tenant.id();
         let told = move |outcome: std::io::Result<_>| {
             drop(reply.send(outcome.map(|_| (id, link)).map_err(|_| storage_unavailable())));
         };

@@ -72,18 +72,19 @@ impl Waiting {
         }
     }
 
-    /// The journal ends here: what it had not written did not happen, and of what waits for the disk nobody knows.
-    pub fn fail(mut self, written: u64, unwritten: &Error, unknown: &Error) {
+    /// The journal ends here: who waits for events after the last written one gets that error, and who waits for the
+    /// disk to have those before the other.
+    pub fn fail(mut self, written: u64, unwritten: &Error, unsynced: &Error) {
         for held in self.for_write.drain(..) {
             held.release(Err(unwritten.clone()));
         }
         for (seq, held) in self.for_sync.drain(..) {
-            held.release(Err(if seq <= written { unknown } else { unwritten }.clone()));
+            held.release(Err(if seq <= written { unsynced } else { unwritten }.clone()));
         }
     }
 
     /// Releases all that waits, with the same outcome.
-    pub fn end(mut self, outcome: Result<(), Error>) {
+    pub fn end(mut self, outcome: &Result<(), Error>) {
         for held in self.for_write.drain(..).chain(self.for_sync.drain(..).map(|(_, held)| held)) {
             held.release(outcome.clone());
         }

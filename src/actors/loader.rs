@@ -1,16 +1,17 @@
 //! From a tenant's folder to what its actor starts from, and back to a folder for a new tenant.
 
-use std::path::Path;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::core::Core;
-use super::tenant::Loaded;
 use crate::domain::event::{By, ChangeRecord};
 use crate::domain::tenant_commands::TenantSpec;
 use crate::domain::text::{DEFAULT_TENANT_NAME, Slug};
 use crate::domain::{Event, Tenant, TenantId, Timestamp, tenant::Moment};
-use crate::journal::{JournalOptions, NewTenant, RecoveryError, TenantFolder, codec, load_snapshot, recover};
+use crate::journal::{
+    DataDir, Folder, Journal, JournalOptions, NewTenant, NotCreated, RecoveryError, TenantFolder, codec, load_snapshot,
+    recover,
+};
 
 /// What labels a tenant's folder for people, and keeps its slug taken when the rest can't be read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -31,6 +32,18 @@ pub fn identify(folder: &TenantFolder) -> Option<(TenantId, Option<Slug>)> {
         DEFAULT_TENANT_NAME => Some((TenantId::DEFAULT, None)),
         name => TenantId::parse(name).map(|id| (id, slug)),
     }
+}
+
+/// What a tenant goes on from.
+pub struct Loaded {
+    /// Its state.
+    pub tenant: Tenant,
+    /// Its journal, ready to append.
+    pub journal: Journal,
+    /// Number of the last event the newest snapshot holds.
+    pub snapshot_seq: u64,
+    /// The last event that is no news to followers of the journal.
+    pub told: u64,
 }
 
 /// Why a tenant could not be read.
@@ -58,8 +71,9 @@ impl From<RecoveryError> for LoadError {
 ///
 /// # Errors
 /// What kept it from being read.
-pub fn load(path: &Path, id: TenantId, now: Timestamp) -> Result<Loaded, LoadError> {
-    let loaded = load_snapshot(path, id.bytes())?;
+pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptions) -> Result<Loaded, LoadError> {
+    let path = folder.path();
+    let loaded = load_snapshot(folder, id.bytes())?;
     let (mut tenant, snapshot_seq) = match loaded.snapshot {
         Some(snapshot) => {
             let seq = snapshot.seq;
@@ -80,8 +94,7 @@ pub fn load(path: &Path, id: TenantId, now: Timestamp) -> Result<Loaded, LoadErr
         tenant.apply(Moment { at, seq }, &event);
         Ok(())
     };
-    let options = JournalOptions::default();
-    let journal = recover(path, id.bytes(), snapshot_seq, now.millis(), options, &mut replay)?;
+    let journal = recover(folder, id.bytes(), snapshot_seq, now.millis(), options, &mut replay)?;
     // A folder is there only once its tenant's first event is on disk.
     if tenant.id() != id || tenant.seq() == 0 {
         let detail = match tenant.seq() {
@@ -99,22 +112,28 @@ pub fn load(path: &Path, id: TenantId, now: Timestamp) -> Result<Loaded, LoadErr
 ///
 /// # Errors
 /// What kept the folder from being written.
-pub fn create(core: &Core, id: TenantId, spec: TenantSpec, now: Timestamp) -> std::io::Result<Loaded> {
+pub fn create(
+    data: &DataDir,
+    id: TenantId,
+    spec: TenantSpec,
+    now: Timestamp,
+    options: JournalOptions,
+) -> Result<Loaded, NotCreated> {
     let slug = spec.slug().map(|slug| slug.to_string());
     let label = Label { id: id.folder_name(), slug, name: spec.name().to_owned() };
-    let label = serde_json::to_vec_pretty(&label)?;
+    let label = serde_json::to_vec_pretty(&label).map_err(io::Error::from)?;
     let mut tenant = Tenant::default();
     let moment = tenant.next_moment(now);
     let event = Event::Changed(ChangeRecord { by: By::Operator, change: spec.created(id) });
     let mut payload = Vec::new();
-    codec::encode_event(moment.at, &event, &mut payload).map_err(std::io::Error::other)?;
-    let journal = core.data.create_tenant(NewTenant {
+    codec::encode_event(moment.at, &event, &mut payload).map_err(io::Error::other)?;
+    let journal = data.create_tenant(NewTenant {
         name: &id.folder_name(),
         label: &label,
         tenant: id.bytes(),
         now_ms: now.millis(),
         events: &[payload],
-        options: JournalOptions::default(),
+        options,
     })?;
     tenant.apply(moment, &event);
     Ok(Loaded { tenant, journal, snapshot_seq: 0, told: 0 })
@@ -123,7 +142,7 @@ pub fn create(core: &Core, id: TenantId, spec: TenantSpec, now: Timestamp) -> st
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     use super::*;
     use crate::fuzz::small::{Small, tenant_id};
@@ -158,7 +177,9 @@ mod tests {
     }
 
     fn loaded(path: &Path) -> Result<Tenant, String> {
-        load(path, tenant_id(), Timestamp::default()).map(|loaded| loaded.tenant).map_err(|error| error.problem)
+        let folder = Folder::open(path).unwrap();
+        let loaded = load(&folder, tenant_id(), Timestamp::default(), JournalOptions::default());
+        loaded.map(|loaded| loaded.tenant).map_err(|error| error.problem)
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::domain::request::Asked;
 use crate::domain::tenant::{Caller, Command};
 use crate::domain::usage::{UsageAnswer, UsageReport};
 use crate::domain::{AuditId, Code, Credential, Decision, Error, Event, Request, Tenant, TenantId, Timestamp};
-use crate::journal::{JournalReader, SyncPoint, codec};
+use crate::journal::{JournalReader, SyncPoint};
 
 /// Decide a call and record it.
 #[derive(Message)]
@@ -224,22 +224,22 @@ impl TenantActor {
         now: Timestamp,
         known_only: bool,
     ) -> Result<Option<Decision>, Error> {
-        let moment = self.tenant.next_moment(now);
-        let verdict = self.tenant.decide(caller, request, moment, &mut ());
+        let moment = self.tenant().next_moment(now);
+        let verdict = self.tenant().decide(caller, request, moment, &mut ());
         if known_only && !verdict.knows_agent() {
             return Ok(None);
         }
         let micros = u32::try_from(received.elapsed().as_micros()).unwrap_or(u32::MAX);
         self.record(moment, &Event::Decided(verdict.record(request, micros)))?;
-        let id = AuditId::derive(moment.at, moment.seq, self.tenant.id().tag());
+        let id = AuditId::derive(moment.at, moment.seq, self.tenant().id().tag());
         Ok(Some(verdict.answer(Some(id))))
     }
 
     /// Who calls, and whether all that is asked is for the caller to ask.
     fn admit(&self, credential: &Credential, requests: &[Request], now: Timestamp) -> Result<Caller, Error> {
-        let caller = self.tenant.authenticate(credential, now)?;
+        let caller = self.tenant().authenticate(credential, now)?;
         if let Caller::Agent(slot) = caller {
-            let own = self.tenant.agent_in(slot).map(|agent| Asked::Agent(agent.profile.id));
+            let own = self.tenant().agent_in(slot).map(|agent| Asked::Agent(agent.profile.id));
             if requests.iter().any(|request| request.agent != Asked::Caller && Some(request.agent) != own) {
                 return Err(Error::new(Code::Forbidden, "agentId: an agent token may only ask for its own agent"));
             }
@@ -253,7 +253,7 @@ impl Handler<Authorize> for TenantActor {
 
     fn handle(&mut self, message: Authorize, ctx: &mut Context<Self>) {
         let Authorize { credential, request, received, known_only, reply } = message;
-        let (before, now) = (self.tenant.seq(), now());
+        let (before, now) = (self.tenant().seq(), now());
         let decided = self
             .admit(&credential, std::slice::from_ref(&request), now)
             .and_then(|caller| self.decide(&caller, &request, received, now, known_only));
@@ -270,7 +270,7 @@ impl Handler<AuthorizeMany> for TenantActor {
 
     fn handle(&mut self, message: AuthorizeMany, ctx: &mut Context<Self>) {
         let AuthorizeMany { credential, requests, received, known_only, reply } = message;
-        let (before, now) = (self.tenant.seq(), now());
+        let (before, now) = (self.tenant().seq(), now());
         let decided = self.admit(&credential, &requests, now).and_then(|caller| {
             requests.iter().map(|request| self.decide(&caller, request, received, now, known_only)).collect()
         });
@@ -292,7 +292,7 @@ impl Handler<Explain> for TenantActor {
             Err(error) => return drop(reply.send(Err(error))),
         };
         let mut steps = Steps::default();
-        let verdict = self.tenant.decide(&caller, &request, self.tenant.next_moment(now), &mut steps);
+        let verdict = self.tenant().decide(&caller, &request, self.tenant().next_moment(now), &mut steps);
         if known_only && !verdict.knows_agent() {
             return drop(reply.send(Err(Error::new(Code::UnknownAgent, "the agent is not this tenant's"))));
         }
@@ -313,15 +313,15 @@ where
         let Execute { credential, command, reply } = message;
         let executed = (|| {
             let now = now();
-            let by = self.tenant.authenticate(&credential, now)?.as_author()?;
-            self.check_writable()?;
-            let moment = self.tenant.next_moment(now);
-            let (change, subject) = command.decide(&self.tenant, by, moment)?;
+            let by = self.tenant().authenticate(&credential, now)?.as_author()?;
+            self.ledger.check_writable()?;
+            let moment = self.tenant().next_moment(now);
+            let (change, subject) = command.decide(self.tenant(), by, moment)?;
             let changed = change.is_some();
             if let Some(change) = change {
                 self.record(moment, &Event::Changed(ChangeRecord { by, change }))?;
             }
-            Ok((changed, C::reply(&self.tenant, subject, moment.at)))
+            Ok((changed, C::reply(self.tenant(), subject, moment.at)))
         })();
         match executed {
             Ok((true, answer)) => self.reply_changed(Held::of(reply, answer), ctx),
@@ -336,13 +336,13 @@ impl Handler<RecordUsage> for TenantActor {
 
     fn handle(&mut self, message: RecordUsage, ctx: &mut Context<Self>) {
         let RecordUsage { credential, report, reply } = message;
-        let before = self.tenant.seq();
+        let before = self.tenant().seq();
         let recorded = (|| {
             let now = now();
-            let by = self.tenant.authenticate(&credential, now)?.as_author()?;
-            self.check_writable()?;
-            let moment = self.tenant.next_moment(now);
-            let (record, answer) = self.tenant.decide_usage(by, report, moment)?;
+            let by = self.tenant().authenticate(&credential, now)?.as_author()?;
+            self.ledger.check_writable()?;
+            let moment = self.tenant().next_moment(now);
+            let (record, answer) = self.tenant().decide_usage(by, report, moment)?;
             if let Some(record) = record {
                 self.record(moment, &Event::Used(record))?;
             }
@@ -367,10 +367,10 @@ where
         let Inspect { credential, look, reply } = message;
         let now = now();
         let seen = self
-            .tenant
+            .tenant()
             .authenticate(&credential, now)
             .and_then(Caller::as_author)
-            .and_then(|_| look(&self.tenant, self.tenant.next_moment(now).at));
+            .and_then(|_| look(self.tenant(), self.tenant().next_moment(now).at));
         match seen {
             Ok(answer) => self.reply_read(Held::of(reply, answer), ctx),
             Err(error) => drop(reply.send(Err(error))),
@@ -382,7 +382,7 @@ impl Handler<Verify> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, Verify { credential, reply }: Verify, _: &mut Context<Self>) {
-        let _ = reply.send(self.tenant.authenticate(&credential, now()));
+        let _ = reply.send(self.tenant().authenticate(&credential, now()));
     }
 }
 
@@ -391,13 +391,13 @@ impl Handler<OpenAudit> for TenantActor {
 
     fn handle(&mut self, OpenAudit { credential, reply }: OpenAudit, ctx: &mut Context<Self>) {
         let now = now();
-        if let Err(error) = self.tenant.authenticate(&credential, now).and_then(Caller::as_author) {
+        if let Err(error) = self.tenant().authenticate(&credential, now).and_then(Caller::as_author) {
             return drop(reply.send(Err(error)));
         }
         // The reader sees what the file holds.
         self.write(ctx);
-        let Some(journal) = &self.journal else { return drop(reply.send(Err(self.no_journal()))) };
-        let trail = AuditTrail { tenant: self.tenant.id(), reader: journal.reader(), horizon: self.horizon(now) };
+        let Some(journal) = &self.ledger.journal else { return drop(reply.send(Err(self.ledger.no_journal()))) };
+        let trail = AuditTrail { tenant: self.tenant().id(), reader: journal.reader(), horizon: self.horizon(now) };
         self.reply_read(Held::of(reply, trail), ctx);
     }
 }
@@ -406,7 +406,7 @@ impl Handler<TakeSnapshot> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, TakeSnapshot { reply }: TakeSnapshot, ctx: &mut Context<Self>) {
-        match self.check_writable() {
+        match self.ledger.check_writable() {
             Ok(()) => self.snapshot(Some(Held::of(reply, ())), ctx),
             Err(error) => drop(reply.send(Err(error))),
         }
@@ -418,26 +418,31 @@ impl Handler<Close> for TenantActor {
 
     fn handle(&mut self, Close { done }: Close, ctx: &mut Context<Self>) {
         self.write(ctx);
-        let Some(journal) = self.journal.take() else { return };
+        let Some((job, waiting)) = self.ledger.begin_close() else { return };
         self.ending = Ending::Clean;
-        let id = self.tenant.id();
-        let snapshot = journal.begin_snapshot();
-        let state = (self.tenant.seq() > self.snapshot_seq).then(|| self.tenant.state());
-        let waiting = std::mem::take(&mut self.waiting);
+        let id = self.tenant().id();
         ctx.stop();
         actix_rt::spawn(async move {
-            let closed = spawn_blocking(move || {
-                journal.close(now().millis())?;
-                let Some(state) = state else { return Ok(()) };
-                snapshot.run(|file| codec::write_state(&state, file))
-            });
-            match closed.await {
-                Ok(Ok(())) => waiting.end(Ok(())),
+            let snapshot = match spawn_blocking(move || job.close(now())).await {
+                Ok(Ok(snapshot)) => {
+                    waiting.finish(true);
+                    snapshot
+                }
                 Ok(Err(problem)) => {
                     error!(tenant = %id, %problem, "the tenant could not be closed cleanly");
-                    waiting.end(Err(super::tenant::storage_unavailable()));
+                    waiting.finish(false);
+                    None
                 }
-                Err(panic) => error!(tenant = %id, %panic, "the tenant could not be closed cleanly"),
+                Err(panic) => {
+                    error!(tenant = %id, %panic, "the tenant could not be closed cleanly");
+                    waiting.finish(false);
+                    None
+                }
+            };
+            if let Some(snapshot) = snapshot
+                && let Ok(Err(problem)) = spawn_blocking(move || snapshot.write()).await
+            {
+                error!(tenant = %id, %problem, "a snapshot could not be written; the journal has it all");
             }
             let _ = done.send(());
         });
@@ -449,7 +454,7 @@ impl Handler<Retire> for TenantActor {
 
     fn handle(&mut self, Retire { done }: Retire, ctx: &mut Context<Self>) {
         self.ending = Ending::Clean;
-        self.journal = None;
+        self.ledger.journal = None;
         ctx.stop();
         let _ = done.send(());
     }

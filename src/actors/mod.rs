@@ -2,7 +2,7 @@
 //!
 //! | to find | look in |
 //! | --- | --- |
-//! | how a command becomes an event, and when its caller is answered | [`tenant`], [`commit`] |
+//! | how a command becomes an event, and when its caller is answered | [`ledger`], [`commit`], [`tenant`] |
 //! | the messages a tenant's actor takes | [`messages`] |
 //! | tenants coming and going, start, rebuilding after a panic, shutdown | [`registry`], [`loader`] |
 //! | how a message finds its tenant | [`routes`] |
@@ -16,6 +16,7 @@ pub mod commit;
 pub mod core;
 pub mod desk;
 pub mod lanes;
+pub mod ledger;
 pub mod loader;
 pub mod messages;
 pub mod news;

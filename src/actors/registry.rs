@@ -14,15 +14,17 @@ use tokio::sync::{Semaphore, oneshot};
 use tracing::{error, info, warn};
 
 use super::core::{Core, Phase, now};
+use super::ledger::{outcome_unknown, shutting_down, storage_unavailable};
+use super::loader::Loaded;
 use super::loader::{self, LoadError};
 use super::messages::{Close, Retire, TakeSnapshot};
 use super::routes::{Down, Route, unknown_tenant};
-use super::tenant::{Ending, Loaded, MAILBOX_CAPACITY, TenantActor, storage_unavailable};
+use super::tenant::{Ending, MAILBOX_CAPACITY, TenantActor};
 use crate::domain::tenant::Profile;
 use crate::domain::tenant_commands::TenantSpec;
 use crate::domain::text::{Slug, quote};
 use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
-use crate::journal::unwritable;
+use crate::journal::{JournalOptions, unwritable};
 
 /// Tenants read, closed or written at once: more only wait for the same disk and cores.
 const AT_ONCE: usize = 8;
@@ -146,8 +148,10 @@ impl Handler<LoadAgain> for Registry {
 /// Reads a tenant on another thread. A panic while reading is a problem like any other.
 async fn load(core: Arc<Core>, id: TenantId) -> Result<Loaded, LoadError> {
     let read = move || {
-        let path = core.data.tenant_path(&id.folder_name()).map_err(|problem| problem.to_string())?;
-        loader::load(&path, id, now())
+        let name = id.folder_name();
+        let unreachable = |problem| LoadError { problem: format!("the folder {name}: {problem}"), may_pass: true };
+        let folder = core.data.folder(&name).map_err(unreachable)?;
+        loader::load(&folder, id, now(), JournalOptions::default())
     };
     match spawn_blocking(read).await {
         Ok(loaded) => loaded,
@@ -194,8 +198,10 @@ impl Handler<LoadAll> for Registry {
             }
             if !has_default {
                 let create = move || {
-                    let created = loader::create(&core, TenantId::DEFAULT, TenantSpec::default_tenant(), now());
-                    created.map_err(|problem| unwritable(core.data.path(), &problem))
+                    let options = JournalOptions::default();
+                    let created =
+                        loader::create(&core.data, TenantId::DEFAULT, TenantSpec::default_tenant(), now(), options);
+                    created.map_err(|problem| unwritable(core.data.path(), &problem.source))
                 };
                 let loaded = spawn_blocking(create).await.map_err(|problem| problem.to_string())?;
                 let (id, slug) = (TenantId::DEFAULT, None);
@@ -248,7 +254,8 @@ impl Handler<CreateTenant> for Registry {
         Box::pin(
             async move {
                 let (id, slug) = reserved?;
-                let created = spawn_blocking(move || loader::create(&core, id, spec, now())).await;
+                let create = move || loader::create(&core.data, id, spec, now(), JournalOptions::default());
+                let created = spawn_blocking(create).await;
                 Ok((id, slug, created))
             }
             .into_actor(self)
@@ -262,7 +269,7 @@ impl Handler<CreateTenant> for Registry {
                     Ok(Ok(loaded)) => Ok(actor.start_tenant(loaded, false)),
                     Ok(Err(problem)) => {
                         error!(%problem, "a tenant's folder could not be written");
-                        Err(storage_unavailable())
+                        Err(if problem.may_exist { outcome_unknown() } else { storage_unavailable() })
                     }
                     Err(panic) => {
                         error!(%panic, "a tenant could not be created");
@@ -280,7 +287,7 @@ impl Registry {
         match self.core.phase() {
             Phase::Ready => {}
             Phase::Recovering => return Err(Error::new(Code::NotReady, "the server is still reading its tenants")),
-            Phase::Draining => return Err(super::tenant::shutting_down()),
+            Phase::Draining => return Err(shutting_down()),
         }
         let slug = spec.slug().cloned();
         if let Some(slug) = &slug

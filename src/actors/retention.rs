@@ -25,13 +25,13 @@ struct Removed(io::Result<Option<u64>>);
 impl TenantActor {
     /// Entries before that time are past the tenant's retention; `None` keeps all.
     pub(super) fn horizon(&self, now: Timestamp) -> Option<Timestamp> {
-        let days = self.tenant.profile().settings.audit_retention_days;
+        let days = self.tenant().profile().settings.audit_retention_days;
         days.map(|days| now.plus_millis(-i64::from(days) * 24 * 60 * 60 * 1_000))
     }
 
     /// Looks for segments to remove every hour, each tenant at its own minute.
     pub(super) fn schedule_retention(&self, ctx: &mut Context<Self>) {
-        let offset = Duration::from_secs(u64::from(self.tenant.id().tag().0) % INTERVAL.as_secs());
+        let offset = Duration::from_secs(u64::from(self.tenant().id().tag().0) % INTERVAL.as_secs());
         ctx.run_later(offset, |actor, ctx| {
             actor.remove_old_segments(ctx);
             ctx.run_interval(INTERVAL, Self::remove_old_segments);
@@ -40,8 +40,8 @@ impl TenantActor {
 
     /// Has the segments removed that are past the retention.
     pub(super) fn remove_old_segments(&mut self, ctx: &mut Context<Self>) {
-        let (Some(journal), Some(horizon)) = (&self.journal, self.horizon(now())) else { return };
-        if self.retention_running || self.storage_failed {
+        let (Some(journal), Some(horizon)) = (&self.ledger.journal, self.horizon(now())) else { return };
+        if self.retention_running || self.ledger.storage_failed() {
             return;
         }
         // An entry of the horizon's own millisecond is still shown.
@@ -66,13 +66,13 @@ impl Handler<Removed> for TenantActor {
         match outcome {
             Ok(None) => {}
             Ok(Some(first_kept)) => {
-                info!(tenant = %self.tenant.id(), first_kept, "removed journal segments past the audit retention");
-                if let Some(journal) = &mut self.journal {
+                info!(tenant = %self.tenant().id(), first_kept, "removed journal segments past the audit retention");
+                if let Some(journal) = &mut self.ledger.journal {
                     journal.finish_retention(first_kept);
                 }
             }
             Err(problem) => {
-                warn!(tenant = %self.tenant.id(), %problem, "journal segments past the audit retention could not be removed");
+                warn!(tenant = %self.tenant().id(), %problem, "journal segments past the audit retention could not be removed");
             }
         }
     }

@@ -1,7 +1,7 @@
 //! A tenant's actor: the only owner of its state and its journal.
 //!
 //! A command is decided against the state by pure code and yields an event; the event is appended to the journal's
-//! buffer and applied; the reply is held. When the mailbox is empty the buffer is flushed with one write, and the
+//! buffer and applied; the reply is held (see [`ledger`](super::ledger)). When the mailbox is empty the buffer is flushed with one write, and the
 //! replies that wait for no more leave. Those that wait for the disk leave when a sync, run by another thread, says
 //! so. So one write, or one fsync, serves all calls that came meanwhile.
 
@@ -14,12 +14,13 @@ use actix::{Actor, AsyncContext, Context, Handler};
 use actix_rt::task::spawn_blocking;
 use tracing::{error, info, warn};
 
-use super::commit::{Held, Waiting};
-use super::core::{Core, Durability, now};
+use super::commit::Held;
+use super::core::{Core, now};
+use super::ledger::{Answered, Ledger, storage_unavailable};
+use super::loader::Loaded;
 use super::messages::{Flush, Probe, SnapshotWritten, SyncDone};
 use super::registry::TenantDown;
 use crate::domain::{Code, Error, Event, Tenant, tenant::Moment};
-use crate::journal::{Journal, codec};
 
 /// Messages a tenant's mailbox holds: some tens of milliseconds of single calls, in a few megabytes.
 pub const MAILBOX_CAPACITY: usize = 4_096;
@@ -49,16 +50,8 @@ pub enum Ending {
 /// A tenant's actor.
 pub struct TenantActor {
     pub(super) core: Arc<Core>,
-    pub(super) tenant: Tenant,
-    /// `None` once the actor ends.
-    pub(super) journal: Option<Journal>,
-    pub(super) waiting: Waiting,
-    /// Number of the last administrative change, which a read must not run ahead of.
-    pub(super) last_change: u64,
-    /// Number of the last event the newest snapshot holds.
-    pub(super) snapshot_seq: u64,
-    /// Whether the storage failed and was not seen to work since: nothing is written meanwhile.
-    pub(super) storage_failed: bool,
+    /// Its journal is `None` once the actor ends.
+    pub(super) ledger: Ledger,
     pub(super) ending: Ending,
     /// The last event that followers of the journal were told of.
     told: u64,
@@ -72,35 +65,17 @@ pub struct TenantActor {
     snapshot_running: bool,
 }
 
-/// What a tenant's actor starts from.
-pub struct Loaded {
-    /// Its state.
-    pub tenant: Tenant,
-    /// Its journal, ready to append.
-    pub journal: Journal,
-    /// Number of the last event the newest snapshot holds.
-    pub snapshot_seq: u64,
-    /// The last event that is no news to followers of the journal.
-    pub told: u64,
-}
-
 impl TenantActor {
     pub(super) fn new(core: Arc<Core>, loaded: Loaded, generation: u64, storage_failed: bool) -> Self {
-        let Loaded { tenant, journal, snapshot_seq, told } = loaded;
+        let told = loaded.told;
         if storage_failed {
             core.storage_failures.fetch_add(1, Ordering::Relaxed);
         }
         Self {
             told,
+            ledger: Ledger::new(loaded, core.durability, storage_failed),
             core,
-            // What a rebuilt tenant's changes were promised is not known here: a read waits for all of them.
-            last_change: tenant.seq(),
-            tenant,
-            journal: Some(journal),
-            waiting: Waiting::default(),
             unflushed: 0,
-            snapshot_seq,
-            storage_failed,
             ending: Ending::Panic,
             retention_running: false,
             generation,
@@ -111,73 +86,33 @@ impl TenantActor {
         }
     }
 
-    /// Whether something may be written now.
-    pub(super) fn check_writable(&self) -> Result<(), Error> {
-        if self.journal.is_none() {
-            return Err(self.no_journal());
-        }
-        if self.storage_failed { Err(storage_unavailable()) } else { Ok(()) }
-    }
-
-    /// Why there is no journal any more.
-    pub(super) fn no_journal(&self) -> Error {
-        if self.ending == Ending::Storage { storage_unavailable() } else { shutting_down() }
+    pub(super) fn tenant(&self) -> &Tenant {
+        self.ledger.tenant()
     }
 
     /// Lets an event happen: into the journal's buffer, then into the state.
     pub(super) fn record(&mut self, moment: Moment, event: &Event<'_>) -> Result<(), Error> {
-        self.check_writable()?;
-        let journal = self.journal.as_mut().ok_or_else(shutting_down)?;
-        let mut encoded = Ok(());
-        let appended = journal.append(moment.seq, |buffer| encoded = codec::encode_event(moment.at, event, buffer));
-        if let Err(problem) = appended.map_err(|e| e.to_string()).and(encoded.map_err(|e| e.to_string())) {
-            // No event the domain makes is too large or can't be encoded. The buffer is not to be trusted now.
-            error!(tenant = %self.tenant.id(), problem, "an event could not be appended");
-            self.ending = Ending::Storage;
-            return Err(Error::new(Code::InternalError, "the event could not be recorded"));
-        }
-        self.tenant.apply(moment, event);
+        self.ledger.record(moment, event)?;
         self.unflushed += 1;
-        // An agent that a policy revoked must not come back after a power cut either.
-        if matches!(event, Event::Changed(_)) || matches!(event, Event::Decided(record) if record.revokes) {
-            self.last_change = moment.seq;
-        }
         Ok(())
     }
 
     /// Holds the reply to decisions, the events after `before`, until they are as durable as configured.
     pub(super) fn reply_decided(&mut self, held: Held, before: u64, ctx: &mut Context<Self>) {
-        match self.core.durability {
-            Durability::Interval if self.last_change <= before => self.waiting.until_written(held),
-            Durability::Interval | Durability::Fsync => self.waiting.until_synced(self.tenant.seq(), held),
-        }
+        self.ledger.hold_decided(held, before);
         self.schedule_flush(ctx);
     }
 
     /// Holds the reply to a change until the change is on disk.
     pub(super) fn reply_changed(&mut self, held: Held, ctx: &mut Context<Self>) {
-        self.waiting.until_synced(self.tenant.seq(), held);
+        self.ledger.hold_changed(held);
         self.schedule_flush(ctx);
     }
 
     /// Holds the reply to a read until all it may show is as durable as its writers were promised.
     pub(super) fn reply_read(&mut self, held: Held, ctx: &mut Context<Self>) {
-        let seen = match self.core.durability {
-            Durability::Interval => self.last_change,
-            Durability::Fsync => self.tenant.seq(),
-        };
-        match &self.journal {
-            // What can't be confirmed now is shown as it is: nobody was told yet that it happened.
-            Some(_) if self.storage_failed => held.release(Ok(())),
-            Some(journal) if journal.synced_seq() < seen => {
-                self.waiting.until_synced(seen, held);
-                self.schedule_flush(ctx);
-            }
-            Some(journal) if journal.written_seq() < self.tenant.seq() => {
-                self.waiting.until_written(held);
-                self.schedule_flush(ctx);
-            }
-            _ => held.release(Ok(())),
+        if self.ledger.hold_read(held) == Answered::Later {
+            self.schedule_flush(ctx);
         }
     }
 
@@ -196,27 +131,23 @@ impl TenantActor {
 
     /// Gives the kernel all that was appended and releases who waited for that. Says whether the journal goes on.
     pub(super) fn write(&mut self, ctx: &mut Context<Self>) -> bool {
-        let Some(journal) = &mut self.journal else { return false };
+        if self.ledger.journal.is_none() {
+            return false;
+        }
         self.unflushed = 0;
-        if self.ending == Ending::Storage {
-            self.abandon("an event could not be appended", ctx);
-            return false;
+        match self.ledger.write(now()) {
+            Ok(written) => {
+                let last_old = std::mem::replace(&mut self.told, written);
+                if last_old < written {
+                    self.core.audit.news.tell(self.tenant().id().tag(), last_old);
+                }
+                true
+            }
+            Err(problem) => {
+                self.abandon(&problem.to_string(), ctx);
+                false
+            }
         }
-        if let Err(problem) = journal.flush() {
-            self.abandon(&problem.to_string(), ctx);
-            return false;
-        }
-        self.waiting.written();
-        let last_old = std::mem::replace(&mut self.told, journal.written_seq());
-        if last_old < self.told {
-            self.core.audit.news.tell(self.tenant.id().tag(), last_old);
-        }
-        // The tenant's time, which never runs backwards, not the clock's.
-        let at = self.tenant.next_moment(now()).at;
-        if let Err(problem) = journal.rotate_if_due(at.millis()) {
-            warn!(tenant = %self.tenant.id(), %problem, "a new journal segment could not be started; the old one goes on");
-        }
-        true
     }
 
     /// Empties the journal's buffer and sees to what follows from that.
@@ -224,7 +155,7 @@ impl TenantActor {
         self.flush_scheduled = false;
         if self.write(ctx) {
             self.sync_when_due(ctx);
-            if self.tenant.seq() - self.snapshot_seq >= SNAPSHOT_EVENTS {
+            if self.ledger.since_snapshot() >= SNAPSHOT_EVENTS {
                 self.snapshot(None, ctx);
             }
         }
@@ -232,10 +163,9 @@ impl TenantActor {
 
     /// Has the disk take what the kernel has: at once where a reply waits for it, else within a second.
     fn sync_when_due(&mut self, ctx: &mut Context<Self>) {
-        let dirty = self.journal.as_ref().is_some_and(Journal::is_dirty);
-        if self.waiting.needs_sync() {
+        if self.ledger.needs_sync() {
             self.start_sync(ctx);
-        } else if dirty && !self.sync_running && !std::mem::replace(&mut self.sync_scheduled, true) {
+        } else if self.ledger.is_dirty() && !self.sync_running && !std::mem::replace(&mut self.sync_scheduled, true) {
             ctx.run_later(SYNC_DELAY, |actor, ctx| {
                 actor.sync_scheduled = false;
                 actor.start_sync(ctx);
@@ -244,36 +174,35 @@ impl TenantActor {
     }
 
     fn start_sync(&mut self, ctx: &mut Context<Self>) {
-        let Some(journal) = self.journal.as_ref().filter(|_| !self.storage_failed) else { return };
-        if self.sync_running || !(journal.is_dirty() || self.waiting.needs_sync()) {
+        if self.sync_running {
             return;
         }
+        let Some(job) = self.ledger.begin_sync() else { return };
         self.sync_running = true;
         let me = ctx.address();
         // An actor that ended meanwhile has nobody left to tell.
-        self.core.syncer.submit(journal.begin_sync(), Box::new(move |outcome| me.do_send(SyncDone(outcome))));
+        self.core.syncer.submit(job, Box::new(move |outcome| me.do_send(SyncDone(outcome))));
     }
 
     /// Copies the state and has it written by another thread.
     pub(super) fn snapshot(&mut self, done: Option<Held>, ctx: &mut Context<Self>) {
         // A snapshot holds no more than the journal does.
         self.write(ctx);
-        let current = self.tenant.seq() == self.snapshot_seq;
-        let Some(journal) = self.journal.as_ref().filter(|_| !current) else {
+        let Some(snapshot) = self.ledger.begin_snapshot() else {
             if let Some(held) = done {
-                held.release(if current { Ok(()) } else { Err(self.no_journal()) });
+                let current = self.ledger.since_snapshot() == 0;
+                held.release(if current { Ok(()) } else { Err(self.ledger.no_journal()) });
             }
             return;
         };
-        if self.storage_failed || (self.snapshot_running && done.is_none()) {
+        if self.ledger.storage_failed() || (self.snapshot_running && done.is_none()) {
             return;
         }
         self.snapshot_running = true;
-        let (job, state) = (journal.begin_snapshot(), self.tenant.state());
-        let (core, me, seq) = (Arc::clone(&self.core), ctx.address(), state.seq);
+        let (core, me, seq) = (Arc::clone(&self.core), ctx.address(), snapshot.seq());
         actix_rt::spawn(async move {
             let permit = core.snapshot_writers.acquire().await;
-            let written = spawn_blocking(move || job.run(|file| codec::write_state(&state, file)));
+            let written = spawn_blocking(move || snapshot.write());
             let problem = match written.await {
                 Ok(Ok(())) => None,
                 Ok(Err(problem)) => Some(problem.to_string()),
@@ -288,23 +217,11 @@ impl TenantActor {
     /// tenant from disk again.
     pub(super) fn abandon(&mut self, problem: &str, ctx: &mut Context<Self>) {
         use actix::ActorContext;
-        error!(tenant = %self.tenant.id(), problem, "the journal could not be written");
+        error!(tenant = %self.tenant().id(), problem, "the journal could not be written");
         self.ending = Ending::Storage;
-        let written = self.journal.take().map_or(0, |journal| journal.written_seq());
-        std::mem::take(&mut self.waiting).fail(written, &storage_unavailable(), &outcome_unknown());
+        self.ledger.abandon();
         ctx.stop();
     }
-}
-
-/// The error while the journal can't be written.
-pub fn storage_unavailable() -> Error {
-    Error::new(Code::StorageUnavailable, "the journal can't be written; nothing was changed, try again later")
-}
-
-/// The error where the kernel took an event and the disk did not confirm it.
-fn outcome_unknown() -> Error {
-    let message = "the disk did not confirm the change: it may have happened or not; look before you try again";
-    Error::new(Code::OutcomeUnknown, message)
 }
 
 /// The error of a call that a mailbox has no room for.
@@ -312,17 +229,12 @@ pub fn overloaded() -> Error {
     Error::new(Code::Overloaded, "more calls wait for this tenant than it can take; try again")
 }
 
-/// The error while the process ends.
-pub fn shutting_down() -> Error {
-    Error::new(Code::ShuttingDown, "the server is shutting down")
-}
-
 impl Actor for TenantActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
         // Tenants that started together take their turns.
-        let offset = Duration::from_secs(u64::from(self.tenant.id().tag().0) % SNAPSHOT_INTERVAL.as_secs());
+        let offset = Duration::from_secs(u64::from(self.tenant().id().tag().0) % SNAPSHOT_INTERVAL.as_secs());
         ctx.run_later(offset, |actor, ctx| {
             actor.snapshot(None, ctx);
             ctx.run_interval(SNAPSHOT_INTERVAL, |actor, ctx| actor.snapshot(None, ctx));
@@ -330,7 +242,7 @@ impl Actor for TenantActor {
         self.schedule_retention(ctx);
         // What a killed process left with the kernel only.
         self.sync_when_due(ctx);
-        if self.storage_failed {
+        if self.ledger.storage_failed() {
             ctx.notify(Probe);
         }
     }
@@ -338,15 +250,15 @@ impl Actor for TenantActor {
 
 impl Drop for TenantActor {
     fn drop(&mut self) {
-        if self.storage_failed {
+        if self.ledger.storage_failed() {
             self.core.storage_failures.fetch_sub(1, Ordering::Relaxed);
         }
         // The registry reads the tenant from disk again, which takes that nobody else has its journal open.
-        self.journal = None;
+        self.ledger.drop_journal();
         if self.ending != Ending::Clean
             && let Some(registry) = self.core.registry()
         {
-            let (id, generation, ending) = (self.tenant.id(), self.generation, self.ending);
+            let (id, generation, ending) = (self.tenant().id(), self.generation, self.ending);
             registry.do_send(TenantDown { id, generation, ending });
         }
     }
@@ -365,15 +277,15 @@ impl Handler<SyncDone> for TenantActor {
 
     fn handle(&mut self, SyncDone(outcome): SyncDone, ctx: &mut Self::Context) {
         self.sync_running = false;
-        let Some(journal) = &mut self.journal else { return };
-        let finished = outcome.and_then(|point| journal.finish_sync(point, now().millis()));
-        // Where only the marker could not be written, the events are on disk all the same.
-        self.waiting.synced(journal.synced_seq());
-        if let Err(problem) = finished {
-            return self.abandon(&problem.to_string(), ctx);
+        if self.ledger.journal.is_none() {
+            return;
         }
-        for job in journal.take_sealed() {
-            let id = self.tenant.id();
+        let sealable = match self.ledger.synced(outcome, now()) {
+            Ok(sealable) => sealable,
+            Err(problem) => return self.abandon(&problem.to_string(), ctx),
+        };
+        for job in sealable {
+            let id = self.tenant().id();
             let done = move |outcome| {
                 if let Err(problem) = outcome {
                     warn!(tenant = %id, %problem, "a journal segment could not be compressed; it stays as it is");
@@ -393,12 +305,12 @@ impl Handler<SnapshotWritten> for TenantActor {
         self.snapshot_running = false;
         let outcome = match problem {
             None => {
-                self.snapshot_seq = self.snapshot_seq.max(seq);
+                self.ledger.snapshot_written(seq);
                 self.remove_old_segments(ctx);
                 Ok(())
             }
             Some(problem) => {
-                warn!(tenant = %self.tenant.id(), problem, "a snapshot could not be written; the journal has it all");
+                warn!(tenant = %self.tenant().id(), problem, "a snapshot could not be written; the journal has it all");
                 Err(storage_unavailable())
             }
         };
@@ -412,9 +324,9 @@ impl Handler<Probe> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, _: Probe, ctx: &mut Self::Context) {
-        let (core, name, me) = (Arc::clone(&self.core), self.tenant.id().folder_name(), ctx.address());
+        let (core, name, me) = (Arc::clone(&self.core), self.tenant().id().folder_name(), ctx.address());
         actix_rt::spawn(async move {
-            let probed = spawn_blocking(move || crate::journal::probe(&core.data.tenant_path(&name)?)).await;
+            let probed = spawn_blocking(move || crate::journal::probe(&core.data.folder(&name)?)).await;
             let works = matches!(probed, Ok(Ok(())));
             me.do_send(super::messages::Probed(works));
         });
@@ -426,8 +338,8 @@ impl Handler<super::messages::Probed> for TenantActor {
 
     fn handle(&mut self, super::messages::Probed(works): super::messages::Probed, ctx: &mut Self::Context) {
         if works {
-            info!(tenant = %self.tenant.id(), "the storage works again");
-            self.storage_failed = false;
+            info!(tenant = %self.tenant().id(), "the storage works again");
+            self.ledger.storage_works();
             self.core.storage_failures.fetch_sub(1, Ordering::Relaxed);
             self.sync_when_due(ctx);
         } else {

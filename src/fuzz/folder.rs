@@ -8,6 +8,7 @@ use crate::api::fuzz::shown;
 use crate::domain::explain::Steps;
 use crate::domain::tenant::Caller;
 use crate::domain::{Credential, Request, Secret, Tenant, Timestamp};
+use crate::journal::Folder;
 
 /// A folder of this process that is gone when dropped. `TMPDIR` says where; in memory it is many times as quick.
 pub struct Scratch(PathBuf);
@@ -25,6 +26,11 @@ impl Scratch {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// The same as the journal takes it.
+    pub fn folder(&self) -> Folder {
+        Folder::open(&self.0).unwrap()
     }
 
     /// Every file in it with its bytes.

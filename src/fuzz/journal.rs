@@ -134,7 +134,7 @@ type Events = Vec<(u64, Vec<u8>)>;
 fn recovered(scratch: &Scratch, snapshot_seq: u64) -> Result<(crate::journal::Journal, Events), RecoveryError> {
     let mut events = Vec::new();
     let options = JournalOptions { segment_bytes: 1_000 };
-    let journal = recover(scratch.path(), TENANT, snapshot_seq, 5, options, &mut |seq, payload| {
+    let journal = recover(&scratch.folder(), TENANT, snapshot_seq, 5, options, &mut |seq, payload| {
         events.push((seq, payload.to_vec()));
         Ok(())
     })?;
@@ -145,7 +145,7 @@ fn recovered(scratch: &Scratch, snapshot_seq: u64) -> Result<(crate::journal::Jo
 fn recovery(scratch: &Scratch, snapshot_seq: u64, single: Option<&[u8]>) {
     let before = scratch.files();
     let mut nothing_odd = |_: u64, _: &[u8]| None;
-    let _ = inspect(scratch.path(), None, &mut nothing_odd);
+    let _ = inspect(&scratch.folder(), None, &mut nothing_odd);
     assert_eq!(scratch.files(), before, "an inspection changes nothing");
     let (journal, events) = match recovered(scratch, snapshot_seq) {
         Ok(recovered) => recovered,
@@ -191,7 +191,7 @@ fn recovery(scratch: &Scratch, snapshot_seq: u64, single: Option<&[u8]>) {
     assert_eq!(more.split_last(), Some((&(last + 1, b"one more".to_vec()), events.as_slice())));
     read_back(&journal, &more);
     let before = scratch.files();
-    let _ = inspect(scratch.path(), None, &mut nothing_odd);
+    let _ = inspect(&scratch.folder(), None, &mut nothing_odd);
     assert_eq!(scratch.files(), before);
 }
 

@@ -25,7 +25,7 @@ pub fn snapshot(bytes: &[u8]) {
     let scratch = Scratch::new();
     fs::write(scratch.path().join(format!("{seq:020}.snapshot")), &file).unwrap();
     let before = scratch.files();
-    let loaded = load_snapshot(scratch.path(), TENANT);
+    let loaded = load_snapshot(&scratch.folder(), TENANT);
     assert_eq!(scratch.files(), before, "loading changes nothing");
     let Ok(loaded) = loaded else { return };
     let Some(snapshot) = loaded.snapshot else {

@@ -6,8 +6,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use thiserror::Error;
+
 use super::chain::{Checkpoint, genesis};
-use super::files::{TEMPORARY, parent, read_small, sync_folder, write_atomic};
+use super::disk::{Disk, Kind, Listed, SystemDisk};
+use super::files::{TEMPORARY, parent, read_small, write_atomic};
 use super::folder::Folder;
 use super::writer::{Journal, JournalOptions};
 
@@ -22,8 +25,10 @@ const NAME_BYTES: usize = 128;
 /// The locked data directory. The lock ends with this value, or with the process.
 #[derive(Debug)]
 pub struct DataDir {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
-    _lock: File,
+    /// The lock file; none on a disk that no other process reaches.
+    _lock: Option<File>,
 }
 
 /// One tenant's folder.
@@ -35,6 +40,22 @@ pub struct TenantFolder {
     pub path: PathBuf,
     /// The bytes of its `tenant.json`; `None` where that is missing or cannot be read.
     pub label: Option<Vec<u8>>,
+}
+
+/// Why a tenant's folder was not made.
+#[derive(Debug, Error)]
+#[error("{source}")]
+pub struct NotCreated {
+    /// What went wrong.
+    pub source: io::Error,
+    /// Whether the tenant may be there after a power failure all the same, as a whole.
+    pub may_exist: bool,
+}
+
+impl From<io::Error> for NotCreated {
+    fn from(source: io::Error) -> Self {
+        Self { source, may_exist: false }
+    }
 }
 
 /// What a new tenant's folder is made of.
@@ -81,27 +102,35 @@ impl DataDir {
                 ),
             ),
         })?;
-        let dir = Self { path, _lock: lock };
-        dir.remove_leftovers()?;
-        sync_folder(&dir.path)?;
+        let dir = Self::start(SystemDisk::shared(), path, Some(lock))?;
         // One that somebody made for the server may lie where the server can't read.
         if is_new {
-            sync_folder(parent(&dir.path))?;
+            dir.disk.sync_folder(parent(&dir.path))?;
         }
         Ok(dir)
     }
 
+    /// The same of a directory that is there, on a disk that is the caller's own.
+    pub fn on(disk: Arc<dyn Disk>, path: &Path) -> io::Result<Self> {
+        Self::start(disk, path.to_path_buf(), None)
+    }
+
+    fn start(disk: Arc<dyn Disk>, path: PathBuf, lock: Option<File>) -> io::Result<Self> {
+        let dir = Self { disk, path, _lock: lock };
+        dir.remove_leftovers()?;
+        dir.disk.sync_folder(&dir.path)?;
+        Ok(dir)
+    }
+
     fn remove_leftovers(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            if entry.file_type()?.is_dir() {
+        for entry in self.disk.list(&self.path)? {
+            let (name, path) = (entry.name.as_str(), self.path.join(&entry.name));
+            if entry.kind == Kind::Folder {
                 if name.starts_with(UNFINISHED) || name.starts_with(ERASED) {
-                    fs::remove_dir_all(entry.path())?;
+                    self.remove_tree(&path)?;
                 }
             } else if name.ends_with(TEMPORARY) {
-                fs::remove_file(entry.path())?;
+                self.disk.remove(&path)?;
             }
         }
         Ok(())
@@ -117,40 +146,57 @@ impl DataDir {
         folder_path(&self.path, name)
     }
 
+    /// A tenant's folder, which has to be there. Blocking.
+    pub fn folder(&self, name: &str) -> io::Result<Folder> {
+        Folder::on(Arc::clone(&self.disk), &self.tenant_path(name)?)
+    }
+
     /// All tenants' folders, by name. Blocking, reads each label.
     pub fn tenants(&self) -> io::Result<Vec<TenantFolder>> {
-        list_tenants(&self.path)
+        list_on(&*self.disk, &self.path)
+    }
+
+    /// The content of a small file right in the directory, `None` where there is no such file. A file over 1 MiB is
+    /// `InvalidData`. Blocking.
+    pub fn read_file(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        read_small(&*self.disk, &self.path.join(name))
+    }
+
+    /// Replaces such a file as one step. Blocking. On an error the old content stays.
+    pub fn write_file(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        write_atomic(&*self.disk, &self.path.join(name), content)
     }
 
     /// Makes a tenant's folder with its first events, all on disk when it returns. Blocking. After a crash the
     /// tenant is there wholly or not at all. A name that is taken is an `AlreadyExists` error.
-    pub fn create_tenant(&self, new: NewTenant<'_>) -> io::Result<Journal> {
+    pub fn create_tenant(&self, new: NewTenant<'_>) -> Result<Journal, NotCreated> {
         let target = self.tenant_path(new.name)?;
-        if fs::symlink_metadata(&target).is_ok() {
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                format!("the folder {} exists", target.display()),
-            ));
+        if self.disk.exists(&target) {
+            let problem = format!("the folder {} exists", target.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem).into());
         }
         let unfinished = self.path.join(format!("{UNFINISHED}{}", new.name));
-        remove_tree(&unfinished)?;
-        let built = build(&unfinished, &new).and_then(|journal| {
-            fs::rename(&unfinished, &target)?;
-            sync_folder(&self.path)?;
+        self.remove_tree(&unfinished)?;
+        let built = build(&self.disk, &unfinished, &new).and_then(|journal| {
+            self.disk.rename(&unfinished, &target)?;
             Ok(journal)
         });
         let mut journal = built.inspect_err(|_| {
             // A leftover is removed at the next start; the first error is the one to report.
-            let _ = fs::rename(&target, &unfinished);
-            let _ = fs::remove_dir_all(&unfinished);
+            let _ = self.disk.remove_folder(&unfinished);
         })?;
-        journal.folder = Arc::new(Folder::open(&target)?);
+        if let Err(source) = self.disk.sync_folder(&self.path) {
+            // The disk may have either name. What is in the folder goes only once it has no tenant's name for certain.
+            let undone = self.disk.rename(&target, &unfinished).and_then(|()| self.remove_tree(&unfinished));
+            return Err(NotCreated { source, may_exist: undone.is_err() });
+        }
+        journal.folder = Arc::new(Folder { path: target, ..(*journal.folder).clone() });
         Ok(journal)
     }
 
     /// Replaces a tenant's label as one step. Blocking.
     pub fn write_label(&self, name: &str, label: &[u8]) -> io::Result<()> {
-        write_atomic(&self.tenant_path(name)?.join(LABEL), label)
+        write_atomic(&*self.disk, &self.tenant_path(name)?.join(LABEL), label)
     }
 
     /// Removes a tenant's folder with all in it. Blocking. Once the rename is on disk the tenant is gone, and
@@ -159,10 +205,19 @@ impl DataDir {
     pub fn erase_tenant(&self, name: &str) -> io::Result<()> {
         let path = self.tenant_path(name)?;
         let erased = self.path.join(format!("{ERASED}{name}"));
-        remove_tree(&erased)?;
-        fs::rename(path, &erased)?;
-        sync_folder(&self.path)?;
-        remove_tree(&erased)
+        self.remove_tree(&erased)?;
+        self.disk.rename(&path, &erased)?;
+        self.remove_tree(&erased)
+    }
+
+    /// Removes a folder that may not be there, once it is on disk under that name: after a power failure a tenant's
+    /// name may not lead to what was removed.
+    fn remove_tree(&self, path: &Path) -> io::Result<()> {
+        if !self.disk.exists(path) {
+            return Ok(());
+        }
+        self.disk.sync_folder(&self.path)?;
+        self.disk.remove_folder(path)
     }
 }
 
@@ -186,24 +241,23 @@ fn folder_path(data_dir: &Path, name: &str) -> io::Result<PathBuf> {
 
 /// All tenants' folders in a data directory that nobody need hold, by name. Blocking, reads each label.
 pub fn list_tenants(data_dir: &Path) -> io::Result<Vec<TenantFolder>> {
+    list_on(&SystemDisk, data_dir)
+}
+
+fn list_on(disk: &dyn Disk, data_dir: &Path) -> io::Result<Vec<TenantFolder>> {
     let mut tenants = Vec::new();
-    for entry in fs::read_dir(data_dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
+    for Listed { name, kind } in disk.list(data_dir)? {
         // Folders of other names (`lost+found`, a backup) are not ours.
-        let Some(name) = name.to_str() else { continue };
-        let Ok(path) = folder_path(data_dir, name) else {
-            continue;
-        };
+        let Ok(path) = folder_path(data_dir, &name) else { continue };
         // A link may lead to a disk that is not there now: still a tenant, whose name is taken.
-        if entry.file_type()?.is_file() {
+        if kind == Kind::File {
             continue;
         }
-        let label = read_small(&path.join(LABEL)).unwrap_or_else(|error| {
+        let label = read_small(disk, &path.join(LABEL)).unwrap_or_else(|error| {
             tracing::warn!(tenant = name, %error, "the tenant's label cannot be read");
             None
         });
-        tenants.push(TenantFolder { name: name.to_owned(), path, label });
+        tenants.push(TenantFolder { name, path, label });
     }
     tenants.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(tenants)
@@ -226,12 +280,12 @@ pub fn keep_servers_out(data_dir: &Path) -> io::Result<Option<File>> {
     }
 }
 
-fn build(folder: &Path, new: &NewTenant<'_>) -> io::Result<Journal> {
+fn build(disk: &Arc<dyn Disk>, path: &Path, new: &NewTenant<'_>) -> io::Result<Journal> {
     // Arguments of calls are in there: nobody else's business, whoever made the data directory.
-    DirBuilder::new().mode(0o700).create(folder)?;
-    write_atomic(&folder.join(LABEL), new.label)?;
+    disk.make_folder(path)?;
+    write_atomic(&**disk, &path.join(LABEL), new.label)?;
     let link = Checkpoint { seq: 0, hash: genesis(new.tenant), time_ms: new.now_ms };
-    let folder = Arc::new(Folder::open(folder)?);
+    let folder = Arc::new(Folder::on(Arc::clone(disk), path)?);
     let mut journal = Journal::start(folder, new.tenant, new.options, Vec::new(), link, new.now_ms)?;
     for event in new.events {
         journal.append(journal.next_seq(), |buffer| buffer.extend_from_slice(event))?;
@@ -242,13 +296,6 @@ fn build(folder: &Path, new: &NewTenant<'_>) -> io::Result<Journal> {
     journal.finish_sync(point, new.now_ms)?;
     journal.settle(new.now_ms)?;
     Ok(journal)
-}
-
-fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -291,7 +338,7 @@ mod tests {
         journal.append(3, |b| b.push(3)).unwrap();
         journal.close(6).unwrap();
         let taken = dir.create_tenant(tenant("tnt_1")).unwrap_err();
-        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(taken.source.kind(), io::ErrorKind::AlreadyExists);
         dir.write_label("tnt_1", b"{}").unwrap();
         fs::create_dir(dir.path().join("lost+found")).unwrap();
         let tenants = dir.tenants().unwrap();

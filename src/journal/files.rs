@@ -1,10 +1,11 @@
 //! Small files and folders, written so that a crash leaves the old or the new content, never a mix.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::disk::{Access, Disk, DiskFile, Stream};
 
 /// Most bytes [`read_small`] reads (1 MiB): labels and keys are far below, and a wrong file must not fill
 /// the memory.
@@ -12,11 +13,6 @@ const SMALL_FILE: u64 = 1 << 20;
 
 /// The ending of a file that is not finished; such files are leftovers after a crash.
 pub(super) const TEMPORARY: &str = ".tmp";
-
-/// Makes the entries of a folder durable.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
 
 /// The folder a path lies in.
 pub(super) fn parent(path: &Path) -> &Path {
@@ -37,36 +33,40 @@ pub(super) fn temporary(path: &Path) -> PathBuf {
 
 /// Replaces the file at `path` as one step: the content is written beside it, synced, renamed over it, and the
 /// folder synced. Blocking. On an error the old content stays.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace(path, |mut file| file.write_all(bytes))
+pub(super) fn write_atomic(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(disk, path, |file| file.write_all_at(bytes, 0).map_err(|(_, error)| error))
 }
 
 /// [`write_atomic`] of what `write` writes, which need not be in memory as a whole.
-pub(super) fn replace(path: &Path, write: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+pub(super) fn replace(
+    disk: &dyn Disk,
+    path: &Path,
+    write: impl FnOnce(&dyn DiskFile) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = temporary(path);
     let written = (|| {
-        let file = File::create_new(&temporary)?;
-        write(&file)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
+        let file = disk.open(&temporary, Access::Create)?;
+        write(&*file)?;
+        file.sync()?;
+        disk.rename(&temporary, path)
     })();
     if written.is_err() {
         // A leftover is removed at the next start; the first error is the one to report.
-        let _ = fs::remove_file(&temporary);
+        let _ = disk.remove(&temporary);
     }
     written?;
-    sync_folder(parent(path))
+    disk.sync_folder(parent(path))
 }
 
 /// The content of a small file, `None` where there is no such file. A file over 1 MiB is `InvalidData`.
-pub fn read_small(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
+pub fn read_small(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match disk.open(path, Access::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
-    file.take(SMALL_FILE + 1).read_to_end(&mut bytes)?;
+    Stream::new(file).take(SMALL_FILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > SMALL_FILE {
         return Err(super::error::invalid(path, SMALL_FILE, "the file is too large"));
     }
@@ -74,8 +74,8 @@ pub fn read_small(path: &Path) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Removes a file that may be gone already.
-pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
+pub(super) fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -83,18 +83,21 @@ pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use super::super::disk::SystemDisk;
     use super::*;
 
     #[test]
     fn a_small_file_is_replaced_whole_and_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("operator.json");
-        assert_eq!(read_small(&path).unwrap(), None);
-        write_atomic(&path, b"one").unwrap();
-        write_atomic(&path, b"two").unwrap();
-        assert_eq!(read_small(&path).unwrap().as_deref(), Some(&b"two"[..]));
+        assert_eq!(read_small(&SystemDisk, &path).unwrap(), None);
+        write_atomic(&SystemDisk, &path, b"one").unwrap();
+        write_atomic(&SystemDisk, &path, b"two").unwrap();
+        assert_eq!(read_small(&SystemDisk, &path).unwrap().as_deref(), Some(&b"two"[..]));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         fs::write(&path, vec![0; SMALL_FILE as usize + 1]).unwrap();
-        assert_eq!(read_small(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(read_small(&SystemDisk, &path).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -1,12 +1,12 @@
 //! The folder of one tenant: the names in it and what they mean.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::files::TEMPORARY;
+use super::disk::{Disk, SystemDisk};
+use super::files::{TEMPORARY, remove_if_there};
 
 const RAW: &str = ".journal";
 const SEALED: &str = ".journal.zst";
@@ -14,10 +14,11 @@ const SNAPSHOT: &str = ".snapshot";
 
 /// A tenant's folder. It holds no open handle: with thousands of tenants, open files are dear.
 #[derive(Clone, Debug)]
-pub(super) struct Folder {
-    pub path: PathBuf,
-    /// The file system it is on, since one `syncfs` covers only one.
-    pub device: u64,
+pub struct Folder {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) path: PathBuf,
+    /// The file system it is on.
+    pub(super) file_system: u64,
 }
 
 /// One segment's files.
@@ -41,34 +42,55 @@ pub(super) struct Listing {
 }
 
 impl Folder {
+    /// The folder at a path of the operating system's, which has to be there.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_path_buf(), device: fs::metadata(path)?.dev() })
+        Self::on(SystemDisk::shared(), path)
     }
 
-    pub fn raw(&self, first_seq: u64) -> PathBuf {
+    /// The same on any disk.
+    pub fn on(disk: Arc<dyn Disk>, path: &Path) -> io::Result<Self> {
+        let file_system = disk.file_system(path)?;
+        Ok(Self { disk, path: path.to_path_buf(), file_system })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes its entries durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.disk.sync_folder(&self.path)
+    }
+
+    /// Removes a file of it that may be gone already.
+    pub(super) fn remove_if_there(&self, path: &Path) -> io::Result<()> {
+        remove_if_there(&*self.disk, path)
+    }
+
+    pub(super) fn raw(&self, first_seq: u64) -> PathBuf {
         self.path.join(format!("{first_seq:020}{RAW}"))
     }
 
-    pub fn sealed(&self, first_seq: u64) -> PathBuf {
+    pub(super) fn sealed(&self, first_seq: u64) -> PathBuf {
         self.path.join(format!("{first_seq:020}{SEALED}"))
     }
 
-    pub fn snapshot(&self, seq: u64) -> PathBuf {
+    pub(super) fn snapshot(&self, seq: u64) -> PathBuf {
         self.path.join(format!("{seq:020}{SNAPSHOT}"))
     }
 
     /// The file that holds a segment's bytes now.
-    pub fn current(&self, entry: Entry) -> PathBuf {
+    pub(super) fn current(&self, entry: Entry) -> PathBuf {
         if entry.raw { self.raw(entry.first_seq) } else { self.sealed(entry.first_seq) }
     }
 
     /// Reads the names in the folder. Files of other names are not ours and stay unmentioned.
-    pub fn list(&self) -> io::Result<Listing> {
+    pub(super) fn list(&self) -> io::Result<Listing> {
         let mut segments: BTreeMap<u64, Entry> = BTreeMap::new();
         let mut listing = Listing::default();
-        for entry in fs::read_dir(&self.path)? {
-            let name = entry?.file_name();
-            let Some(name) = name.to_str() else { continue };
+        for entry in self.disk.list(&self.path)? {
+            let name = entry.name.as_str();
             if name.ends_with(TEMPORARY) {
                 listing.leftovers.push(self.path.join(name));
             } else if let Some(seq) = numbered(name, SNAPSHOT) {
@@ -100,6 +122,8 @@ fn numbered(name: &str, ending: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -49,7 +49,7 @@ fn format_version_1_is_written_and_read_byte_for_byte() {
     for name in names(&golden()) {
         let read = |dir: &Path| match name.ends_with(".zst") {
             // What matters is what is inside; another zstd release may pack it differently.
-            true => segment::read_sealed(&dir.join(&name)).unwrap(),
+            true => segment::read_sealed(&SystemDisk, &dir.join(&name)).unwrap(),
             false => fs::read(dir.join(&name)).unwrap(),
         };
         assert_eq!(read(&written), read(&golden()), "{name}");
@@ -60,7 +60,7 @@ fn format_version_1_is_written_and_read_byte_for_byte() {
         fs::copy(golden().join(&name), copy.path().join(&name)).unwrap();
     }
     let tenant = *b"0123456789abcdef";
-    let mut snapshot = load_snapshot(copy.path(), tenant).unwrap().snapshot.unwrap();
+    let mut snapshot = load_snapshot(&Folder::open(copy.path()).unwrap(), tenant).unwrap().snapshot.unwrap();
     let mut state = Vec::new();
     snapshot.read_to_end(&mut state).unwrap();
     assert_eq!((snapshot.seq, &state[..]), (5, &b"state of five events"[..]));

@@ -61,6 +61,7 @@
 mod chain;
 pub mod codec;
 mod data_dir;
+mod disk;
 mod error;
 mod files;
 mod folder;
@@ -96,9 +97,11 @@ mod recovery_tests;
 mod tests;
 
 pub use chain::Checkpoint;
-pub use data_dir::{DataDir, NewTenant, TenantFolder, keep_servers_out, list_tenants, unwritable};
+pub use data_dir::{DataDir, NewTenant, NotCreated, TenantFolder, keep_servers_out, list_tenants, unwritable};
+pub use disk::{Access, Disk, DiskFile, Kind, Listed, SystemDisk};
 pub use error::{AppendError, RecoveryError};
-pub use files::{read_small, write_atomic};
+pub use files::read_small;
+pub use folder::Folder;
 pub use frame::MAX_FRAME;
 pub use probe::probe;
 pub use proof::{Fault, FaultKind, Odd, Passage};

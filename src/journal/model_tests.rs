@@ -84,7 +84,7 @@ fn map_out(folder: &Folder) -> Vec<Spot> {
     for entry in folder.list().unwrap().segments {
         let bytes = match entry.raw {
             true => fs::read(folder.raw(entry.first_seq)).unwrap(),
-            false => read_sealed(&folder.sealed(entry.first_seq)).unwrap(),
+            false => read_sealed(&SystemDisk, &folder.sealed(entry.first_seq)).unwrap(),
         };
         let mut spot = |offset, end, expect, marker| {
             spots.push(Spot { segment: entry.first_seq, sealed: !entry.raw, offset, end, expect, marker });

@@ -1,10 +1,10 @@
 //! Whether a folder can be written, asked before the journal is trusted with an event again.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::Path;
+use std::io;
 
+use super::disk::Access;
 use super::files::temporary;
+use super::folder::Folder;
 
 /// Bytes tried: enough that a disk with room for one more small event only does not pass for one that works.
 const PROBE_BYTES: usize = 256 * 1024;
@@ -13,12 +13,12 @@ const PROBE_BYTES: usize = 256 * 1024;
 ///
 /// # Errors
 /// What would keep the journal from being written there too.
-pub fn probe(folder: &Path) -> io::Result<()> {
-    let path = temporary(&folder.join("probe"));
-    let tried = File::create_new(&path).and_then(|mut file| {
-        file.write_all(&vec![0x55; PROBE_BYTES])?;
-        file.sync_all()
+pub fn probe(folder: &Folder) -> io::Result<()> {
+    let path = temporary(&folder.path.join("probe"));
+    let tried = folder.disk.open(&path, Access::Create).and_then(|file| {
+        file.write_all_at(&vec![0x55; PROBE_BYTES], 0).map_err(|(_, error)| error)?;
+        file.sync()
     });
-    let removed = fs::remove_file(&path);
+    let removed = folder.disk.remove(&path);
     tried.and(removed)
 }

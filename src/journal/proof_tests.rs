@@ -45,7 +45,7 @@ fn linked(sealed: bool) -> (TempDir, Vec<Checkpoint>) {
 }
 
 fn look(dir: &Path, kept: Option<Checkpoint>) -> Inspection {
-    inspect(dir, kept, &mut |_, _| None).unwrap()
+    inspect(&Folder::open(dir).unwrap(), kept, &mut |_, _| None).unwrap()
 }
 
 #[track_caller]
@@ -174,7 +174,7 @@ fn of_a_run_the_event_that_makes_no_sense_is_named() {
         frames[at] = event_frame(9, &changed);
     });
     let mut odd = |_: u64, bytes: &[u8]| (bytes == changed).then(|| "it is odd".to_owned());
-    let fault = inspect(dir.path(), None, &mut odd).unwrap().fault.unwrap();
+    let fault = inspect(&Folder::open(dir.path()).unwrap(), None, &mut odd).unwrap().fault.unwrap();
     assert_eq!((fault.first, fault.last, &*fault.detail), (9, 9, "it is odd"));
 }
 
@@ -371,7 +371,7 @@ fn a_tail_that_recovery_cuts_accuses_nobody_and_one_that_it_refuses_does() {
             for length in lengths {
                 for zeros in [0, whole.len() - length] {
                     fs::write(&path, [&whole[..length], &vec![0; zeros]].concat()).unwrap();
-                    let found = inspect(dir.path(), None, &mut |_, _| None);
+                    let found = inspect(&Folder::open(dir.path()).unwrap(), None, &mut |_, _| None);
                     let copy = tempfile::tempdir().unwrap();
                     for file in segments.iter().map(|entry| raw(dir.path(), entry.first_seq)) {
                         fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
@@ -400,6 +400,23 @@ fn a_tail_that_recovery_cuts_accuses_nobody_and_one_that_it_refuses_does() {
 }
 
 #[test]
+fn a_checkpoint_may_have_other_links_of_its_event_behind_it_that_retention_removed() {
+    let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 100 });
+    append(&mut journal, 10);
+    let kept = journal.link(1).unwrap();
+    sync(&mut journal, 2);
+    assert!(journal.rotate_if_due(3).unwrap());
+    append(&mut journal, 10);
+    journal.close(4).unwrap();
+    assert_eq!(look(dir.path(), Some(kept)).passage, Passage::Through);
+    fs::remove_file(Folder::open(dir.path()).unwrap().raw(1)).unwrap();
+    let found = look(dir.path(), Some(kept));
+    assert_eq!((found.fault, found.first_seq, found.passage), (None, 2, Passage::Through));
+    let other = Checkpoint { hash: [1; 32], ..kept };
+    assert!(look(dir.path(), Some(other)).fault.is_some());
+}
+
+#[test]
 fn what_retention_left_is_followed_from_its_first_link_on() {
     let (dir, links) = linked(true);
     let folder = Folder::open(dir.path()).unwrap();
@@ -415,8 +432,7 @@ fn what_retention_left_is_followed_from_its_first_link_on() {
 #[test]
 fn a_folder_without_a_journal_can_not_be_looked_at() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(inspect(dir.path(), None, &mut |_, _| None).is_err());
+    assert!(inspect(&Folder::open(dir.path()).unwrap(), None, &mut |_, _| None).is_err());
     fs::write(raw(dir.path(), 1), b"").unwrap();
-    assert!(inspect(dir.path(), None, &mut |_, _| None).is_err());
-    assert!(inspect(&dir.path().join("none"), None, &mut |_, _| None).is_err());
+    assert!(inspect(&Folder::open(dir.path()).unwrap(), None, &mut |_, _| None).is_err());
 }

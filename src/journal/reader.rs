@@ -2,7 +2,6 @@
 
 use std::io;
 use std::ops::{ControlFlow, Range};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::error::invalid;
@@ -202,12 +201,13 @@ impl JournalReader {
             Err(error) if error.kind() == io::ErrorKind::NotFound => error,
             result => return result.map(Some),
         };
-        let is_there = |&first: &u64| self.folder.raw(first).exists() || self.folder.sealed(first).exists();
+        let disk = &*self.folder.disk;
+        let is_there = |&first: &u64| disk.exists(&self.folder.raw(first)) || disk.exists(&self.folder.sealed(first));
         if self.older.iter().take(at).any(is_there) {
             return Err(invalid(&self.folder.sealed(first_seq), 0, &format!("the segment is missing: {missing}")));
         }
         // An erased tenant is not one whose retention removed the oldest segments.
-        if !self.folder.path.exists() {
+        if !disk.exists(&self.folder.path) {
             return Err(missing);
         }
         Ok(None)

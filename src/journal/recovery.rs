@@ -6,7 +6,6 @@
 //! damage, and nothing is touched. Behind it lies a torn tail, which nobody was promised to survive a power
 //! failure; it is cut off at the last whole frame.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::chain::{Chain, Checkpoint};
@@ -30,17 +29,16 @@ pub type Each<'a> = dyn FnMut(u64, &[u8]) -> Result<(), String> + 'a;
 /// A torn tail is cut, with a warning in the log. On `Damaged`, `Undecodable` and `TooNew` nothing on disk was
 /// changed, though `each` may have been called for events before the bad spot.
 pub fn recover(
-    dir: &Path,
+    folder: &Folder,
     tenant: [u8; 16],
     snapshot_seq: u64,
     now_ms: i64,
     options: JournalOptions,
     each: &mut Each<'_>,
 ) -> Result<Journal, RecoveryError> {
-    let folder = Arc::new(Folder::open(dir).map_err(RecoveryError::io(dir))?);
-    let listing = folder.list().map_err(RecoveryError::io(dir))?;
+    let listing = folder.list().map_err(RecoveryError::io(&folder.path))?;
     let mut replay = Replay {
-        folder: &folder,
+        folder,
         listing: &listing,
         tenant,
         snapshot_seq,
@@ -48,6 +46,7 @@ pub fn recover(
         expect: 0,
         link: Checkpoint { seq: 0, hash: [0; 32], time_ms: 0 },
         told: 0,
+        unsure: Vec::new(),
     };
     let start = replay.first_to_read()?;
     let (reached, torn) = replay.run(start)?;
@@ -55,10 +54,11 @@ pub fn recover(
         last_seq: replay.expect.saturating_sub(1),
         synced_seq: replay.told.max(snapshot_seq),
         told: replay.told,
+        unsure: replay.unsure,
         reached,
         torn,
     };
-    repair::reopen(folder.clone(), tenant, options, now_ms, &listing, found)
+    repair::reopen(Arc::new(folder.clone()), tenant, options, now_ms, &listing, found)
 }
 
 /// The segment up to which all is whole.
@@ -71,6 +71,14 @@ pub(super) struct Reached {
     pub chain: Chain,
     pub index: Index,
     /// Bytes of it on disk for certain.
+    pub synced_offset: u64,
+}
+
+/// A segment that may not be on disk as a whole, though it was read.
+pub(super) struct Unsure {
+    pub first_seq: u64,
+    pub bytes: Vec<u8>,
+    /// How many of them are on disk for certain.
     pub synced_offset: u64,
 }
 
@@ -135,14 +143,17 @@ struct Replay<'a, 'e> {
     link: Checkpoint,
     /// The most a marker read so far says is on disk.
     told: u64,
+    /// The segments that may not be there after a power failure, oldest first.
+    unsure: Vec<Unsure>,
 }
 
 impl Replay<'_, '_> {
     /// Segments the snapshot covers wholly are skipped, but one that has a header is needed to go on from.
     fn first_to_read(&self) -> Result<usize, RecoveryError> {
         let segments = &self.listing.segments;
-        let covered = segments.partition_point(|s| s.first_seq <= self.snapshot_seq.saturating_add(1));
-        let Some(mut start) = covered.checked_sub(1) else {
+        // Where a segment ends with the snapshot's event, its closing marker may have come after the snapshot.
+        let covered = segments.partition_point(|s| s.first_seq <= self.snapshot_seq.max(1));
+        let Some(mut start) = covered.checked_sub(1).or_else(|| self.starts_after_snapshot()) else {
             return Err(RecoveryError::Damaged {
                 file: self.folder.path.clone(),
                 offset: 0,
@@ -153,6 +164,12 @@ impl Replay<'_, '_> {
             start -= 1;
         }
         Ok(start)
+    }
+
+    /// Retention may have removed all that the snapshot holds.
+    fn starts_after_snapshot(&self) -> Option<usize> {
+        let first = self.listing.segments.first()?;
+        (first.first_seq == self.snapshot_seq.saturating_add(1)).then_some(0)
     }
 
     fn has_header(&self, at: usize) -> Result<bool, RecoveryError> {
@@ -182,9 +199,19 @@ impl Replay<'_, '_> {
                     return Ok((before, Some(bad)));
                 }
             };
-            if let Some(bad) = bad {
-                self.judge(&bad, &bytes)?;
-                return Ok((now, Some(bad)));
+            if let Some(bad) = &bad {
+                self.judge(bad, &bytes)?;
+            }
+            let synced_offset = now.synced_offset;
+            if synced_offset > 0 {
+                // No byte of a segment is known to be on disk before all of those ahead of it are.
+                self.unsure.clear();
+            }
+            if entry.raw {
+                self.unsure.push(Unsure { first_seq: entry.first_seq, bytes, synced_offset });
+            }
+            if bad.is_some() {
+                return Ok((now, bad));
             }
             reached = Some(now);
         }
@@ -206,7 +233,7 @@ impl Replay<'_, '_> {
         let path = self.folder.current(entry);
         let read = match entry.raw {
             true => read_segment(self.folder, entry.first_seq),
-            false => read_sealed(&path),
+            false => read_sealed(&*self.folder.disk, &path),
         };
         match read {
             Ok(bytes) => Ok(bytes),

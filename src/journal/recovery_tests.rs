@@ -154,7 +154,8 @@ fn another_tenants_folder_a_newer_format_and_a_strange_event_are_told_apart() {
         7 => Err("no such kind".to_owned()),
         _ => Ok(()),
     };
-    let error = recover(dir.path(), TENANT, 0, 0, JournalOptions::default(), refuse).unwrap_err();
+    let error =
+        recover(&Folder::open(dir.path()).unwrap(), TENANT, 0, 0, JournalOptions::default(), refuse).unwrap_err();
     assert!(matches!(error, RecoveryError::Undecodable { seq: 7, .. }));
     assert!(error.to_string().contains("no such kind"));
     // A snapshot behind the end means that the end is missing.

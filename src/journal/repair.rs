@@ -1,20 +1,16 @@
 //! The second half of recovery: cutting a torn tail off, and opening what is left for writing.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
+use super::disk::Access;
 use super::error::RecoveryError;
-use super::files::{remove_if_there, sync_folder};
 use super::folder::{Folder, Listing};
-use super::recovery::{Bad, Reached};
+use super::recovery::{Bad, Reached, Unsure};
 use super::segment::SegmentFile;
 use super::sync::SyncState;
 use super::writer::{Active, Journal, JournalOptions};
-
-/// Bytes rewritten at a time.
-const BLOCK: u64 = 1 << 20;
 
 /// What reading the journal found.
 pub(super) struct Found {
@@ -23,6 +19,8 @@ pub(super) struct Found {
     pub synced_seq: u64,
     /// What the last marker says of it.
     pub told: u64,
+    /// Segments up to the last whole one that may not be on disk, oldest first.
+    pub unsure: Vec<Unsure>,
     pub reached: Reached,
     pub torn: Option<Bad>,
 }
@@ -50,7 +48,7 @@ fn try_reopen(
     found: Found,
 ) -> io::Result<Journal> {
     for leftover in &listing.leftovers {
-        remove_if_there(leftover)?;
+        folder.remove_if_there(leftover)?;
     }
     let last = found.reached.at;
     if let Some(bad) = &found.torn {
@@ -60,7 +58,7 @@ fn try_reopen(
     let Some((active, older)) = kept.split_last() else {
         return Err(io::Error::other("no segment was read"));
     };
-    let rotated = open_rotated(&folder, older, active.first_seq, &found)?;
+    let rotated = open_rotated(&folder, older, &found)?;
     let older = older.iter().map(|entry| entry.first_seq);
     let chain = found.reached.chain;
     if !active.raw {
@@ -72,25 +70,23 @@ fn try_reopen(
         // No segment is begun before an event ahead of it, even where the clock was set back.
         let begun_ms = now_ms.max(chain.link().time_ms);
         let mut journal = Journal::start(folder, tenant, options, older, chain.link(), begun_ms)?;
-        sync_folder(&journal.folder.path)?;
+        journal.folder.sync()?;
         let entered = journal.active.first_seq();
         journal.sync = SyncState::recovered(found.last_seq, found.last_seq, 0, entered, rotated);
         return Ok(journal);
     }
     if active.sealed {
         // Crashed while it was sealed, and then its successor was lost: the copy will no longer be true.
-        remove_if_there(&folder.sealed(active.first_seq))?;
-        sync_folder(&folder.path)?;
+        folder.remove_if_there(&folder.sealed(active.first_seq))?;
+        folder.sync()?;
     }
     let file = SegmentFile::open(&folder, active.first_seq)?;
     let end = found.reached.end;
     if found.torn.is_some() {
-        file.file().set_len(end)?;
-        file.file().sync_all()?;
+        file.file().set_size(end)?;
+        file.file().sync()?;
     }
-    if found.last_seq > found.synced_seq {
-        rewrite(&file, found.reached.synced_offset, end)?;
-    }
+    rewrite(&file, &found.unsure, end)?;
     Ok(Journal {
         folder,
         tenant,
@@ -108,6 +104,7 @@ fn try_reopen(
         chain,
         sync: SyncState::recovered(found.synced_seq, found.told, found.reached.synced_offset, 0, rotated),
         broken: false,
+        left_events: false,
     })
 }
 
@@ -119,10 +116,10 @@ fn cut(folder: &Folder, listing: &Listing, reached: &Reached, bad: &Bad) -> io::
     if let Some(&last) = listing.segments.get(reached.at) {
         let path = folder.current(last);
         if last.raw {
-            bytes = fs::metadata(&path)?.len().saturating_sub(reached.end);
+            bytes = size(folder, &path)?.saturating_sub(reached.end);
         }
         for entry in behind {
-            bytes += fs::metadata(folder.raw(entry.first_seq))?.len();
+            bytes += size(folder, &folder.raw(entry.first_seq))?;
         }
         tracing::warn!(
             file = %path.display(),
@@ -133,50 +130,44 @@ fn cut(folder: &Folder, listing: &Listing, reached: &Reached, bad: &Bad) -> io::
         );
     }
     for entry in behind.iter().rev() {
-        remove_if_there(&folder.raw(entry.first_seq))?;
+        folder.remove_if_there(&folder.raw(entry.first_seq))?;
     }
-    sync_folder(&folder.path)
+    folder.sync()
+}
+
+fn size(folder: &Folder, path: &Path) -> io::Result<u64> {
+    folder.disk.open(path, Access::Read)?.size()
 }
 
 /// Raw segments before the active one: what they end with may not be on disk, so the next sync covers them,
 /// and then they are sealed.
-fn open_rotated(
-    folder: &Folder,
-    older: &[super::folder::Entry],
-    active: u64,
-    found: &Found,
-) -> io::Result<Vec<Arc<SegmentFile>>> {
-    let next = older.iter().skip(1).map(|entry| entry.first_seq);
+fn open_rotated(folder: &Folder, older: &[super::folder::Entry], found: &Found) -> io::Result<Vec<Arc<SegmentFile>>> {
     let mut rotated = Vec::new();
-    for (entry, next) in older.iter().zip(next.chain([active])) {
+    for entry in older {
         if entry.raw {
             let file = match SegmentFile::open(folder, entry.first_seq) {
                 // A job of before has sealed it since it was listed.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && folder.sealed(entry.first_seq).exists() => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound
+                        && folder.disk.exists(&folder.sealed(entry.first_seq)) =>
+                {
                     continue;
                 }
                 opened => opened?,
             };
-            if next - 1 > found.synced_seq {
-                rewrite(&file, 0, file.file().metadata()?.len())?;
-            }
+            rewrite(&file, &found.unsure, u64::MAX)?;
             rotated.push(Arc::new(file));
         }
     }
     Ok(rotated)
 }
 
-/// Writes bytes over themselves. After a sync that failed, the kernel takes bytes for clean that it lost, and
-/// the next sync would vouch for them; written again, they are dirty again. In place, so no space is needed.
-fn rewrite(file: &SegmentFile, from: u64, end: u64) -> io::Result<()> {
-    let mut block = Vec::new();
-    let mut offset = from;
-    while offset < end {
-        let length = BLOCK.min(end - offset);
-        block.resize(length as usize, 0);
-        file.file().read_exact_at(&mut block, offset)?;
-        file.file().write_all_at(&block, offset)?;
-        offset += length;
-    }
-    Ok(())
+/// Writes what was read of a segment up to `end` over itself, but for what is on disk for certain. After a sync that
+/// failed, the kernel takes bytes for clean that it lost, and may forget them at any time: the next sync would vouch for
+/// them. Written again, from what was read, they are dirty again. In place, so no space is needed.
+fn rewrite(file: &SegmentFile, unsure: &[Unsure], end: u64) -> io::Result<()> {
+    let Some(read) = unsure.iter().find(|read| read.first_seq == file.first_seq) else { return Ok(()) };
+    let end = end.min(read.bytes.len() as u64);
+    let bytes = read.bytes.get(read.synced_offset as usize..end as usize).unwrap_or_default();
+    file.file().write_all_at(bytes, read.synced_offset).map_err(|(_, error)| error)
 }

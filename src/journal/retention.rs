@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::Arc;
 
-use super::files::{remove_if_there, sync_folder};
 use super::folder::Folder;
 use super::segment::read_header;
 use super::writer::Journal;
@@ -68,11 +67,10 @@ impl RetentionJob {
                 Some(header) if header.created_ms <= self.cutoff_ms => {}
                 _ => break,
             }
-            remove_if_there(&self.folder.sealed(first))?;
+            self.folder.remove_if_there(&self.folder.sealed(first))?;
+            // One by one: a power failure may not bring back an older one without those after it.
+            self.folder.sync()?;
             first_kept = Some(next);
-        }
-        if first_kept.is_some() {
-            sync_folder(&self.folder.path)?;
         }
         Ok(first_kept)
     }

@@ -1,11 +1,11 @@
 //! Compressing segments that take no more frames.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
-use std::path::PathBuf;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::files::{remove_if_there, sync_folder, temporary};
+use super::disk::{Access, Disk, DiskFile};
+use super::files::temporary;
 use super::folder::Folder;
 use super::segment::MAX_SEALED;
 use super::writer::Journal;
@@ -30,7 +30,7 @@ impl SealJob {
     pub(super) fn run_with(&self, packer: &mut Packer) -> io::Result<()> {
         match self.replace(packer) {
             // The tenant was erased meanwhile.
-            Err(_) if !self.folder.path.exists() => Ok(()),
+            Err(_) if !self.folder.disk.exists(&self.folder.path) => Ok(()),
             replaced => replaced,
         }
     }
@@ -39,22 +39,23 @@ impl SealJob {
         let raw = self.folder.raw(self.first_seq);
         let sealed = self.folder.sealed(self.first_seq);
         let unfinished = temporary(&sealed);
-        let source = match File::open(&raw) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && sealed.exists() => return Ok(()),
+        let disk = &*self.folder.disk;
+        let source = match disk.open(&raw, Access::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && disk.exists(&sealed) => return Ok(()),
             opened => opened?,
         };
         // One that grew so large, as it does while no next one can be begun, stays as it is.
-        if source.metadata()?.len() > MAX_SEALED {
+        if source.size()? > MAX_SEALED {
             return Ok(());
         }
-        if let Err(error) = packer.pack(source, &unfinished) {
+        if let Err(error) = packer.pack(&*source, disk, &unfinished) {
             // A leftover is removed at the next start; the first error is the one to report.
-            let _ = fs::remove_file(&unfinished);
+            let _ = disk.remove(&unfinished);
             return Err(error);
         }
-        fs::rename(&unfinished, &sealed)?;
-        sync_folder(&self.folder.path)?;
-        remove_if_there(&raw)
+        disk.rename(&unfinished, &sealed)?;
+        self.folder.sync()?;
+        self.folder.remove_if_there(&raw)
     }
 }
 
@@ -70,18 +71,18 @@ pub(super) struct Packer {
 impl Packer {
     /// Writes a compressed copy of a segment. In one piece, as segments are read too: a stream would take a third
     /// longer for the same bytes.
-    fn pack(&mut self, mut source: File, target: &PathBuf) -> io::Result<()> {
+    fn pack(&mut self, source: &dyn DiskFile, disk: &dyn Disk, target: &Path) -> io::Result<()> {
         let Self { compressor, raw, packed } = self;
         compressor.set_compression_level(LEVEL)?;
         compressor.include_checksum(true)?;
-        raw.clear();
-        source.read_to_end(raw)?;
+        raw.resize(source.size()? as usize, 0);
+        source.read_exact_at(raw, 0)?;
         packed.clear();
         packed.reserve(zstd::zstd_safe::compress_bound(raw.len()));
         compressor.compress_to_buffer(raw.as_slice(), packed)?;
-        let mut target = File::create_new(target)?;
-        target.write_all(packed)?;
-        target.sync_all()
+        let target = disk.open(target, Access::Create)?;
+        target.write_all_at(packed, 0).map_err(|(_, error)| error)?;
+        target.sync()
     }
 }
 

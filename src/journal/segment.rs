@@ -3,13 +3,11 @@
 //! Every later version keeps the size of this header and the places of magic, version and checksum, so that
 //! an old server can tell a newer file from a torn one.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use super::files::remove_if_there;
+use super::disk::{Access, Disk, DiskFile, Stream};
 use super::folder::Folder;
 
 /// Bytes of a segment's header; its first frame starts here.
@@ -88,14 +86,14 @@ impl Header {
 #[derive(Debug)]
 pub(super) struct SegmentFile {
     pub first_seq: u64,
-    file: File,
+    file: Box<dyn DiskFile>,
     /// Whether a sync ever failed. The kernel reports a lost write once per open file, to whoever asks first,
     /// so that one failure has to be remembered for all who share the file.
     failed: Mutex<bool>,
 }
 
 impl SegmentFile {
-    pub fn new(first_seq: u64, file: File) -> Self {
+    pub fn new(first_seq: u64, file: Box<dyn DiskFile>) -> Self {
         Self { first_seq, file, failed: Mutex::new(false) }
     }
 
@@ -103,14 +101,10 @@ impl SegmentFile {
     /// [`CreateError::left_behind`] says so.
     pub fn create(folder: &Folder, header: &Header) -> Result<Self, CreateError> {
         let path = folder.raw(header.first_seq);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(|source| CreateError { source, left_behind: false })?;
-        if let Err(source) = file.write_all_at(&header.encode(), 0) {
-            let left_behind = remove_if_there(&path).is_err();
+        let opened = folder.disk.open(&path, Access::Create);
+        let file = opened.map_err(|source| CreateError { source, left_behind: false })?;
+        if let Err((_, source)) = file.write_all_at(&header.encode(), 0) {
+            let left_behind = folder.remove_if_there(&path).is_err();
             return Err(CreateError { source, left_behind });
         }
         Ok(Self::new(header.first_seq, file))
@@ -118,13 +112,11 @@ impl SegmentFile {
 
     /// Opens an existing segment for reading and writing.
     pub fn open(folder: &Folder, first_seq: u64) -> io::Result<Self> {
-        let path = folder.raw(first_seq);
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(Self::new(first_seq, file))
+        Ok(Self::new(first_seq, folder.disk.open(&folder.raw(first_seq), Access::Write)?))
     }
 
-    pub fn file(&self) -> &File {
-        &self.file
+    pub fn file(&self) -> &dyn DiskFile {
+        &*self.file
     }
 
     /// Makes every written byte durable. Blocking.
@@ -133,7 +125,7 @@ impl SegmentFile {
         if *failed {
             return Err(sync_failed_before());
         }
-        let result = self.file.sync_data();
+        let result = self.file.sync();
         *failed = result.is_err();
         result
     }
@@ -162,21 +154,21 @@ pub(super) struct CreateError {
 /// The whole uncompressed bytes of a segment: of the raw file, else of the sealed one, since a raw file is
 /// removed only once the sealed one is durable.
 pub(super) fn read_segment(folder: &Folder, first_seq: u64) -> io::Result<Vec<u8>> {
-    match fs::read(folder.raw(first_seq)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => read_sealed(&folder.sealed(first_seq)),
+    match folder.disk.read(&folder.raw(first_seq)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => read_sealed(&*folder.disk, &folder.sealed(first_seq)),
         result => result,
     }
 }
 
 /// The uncompressed bytes of a sealed segment.
-pub(super) fn read_sealed(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read_sealed(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    decompress(&File::open(path)?, &mut bytes)?;
+    decompress(Stream::new(disk.open(path, Access::Read)?), &mut bytes)?;
     Ok(bytes)
 }
 
 /// Appends the uncompressed bytes of a sealed segment's file, or those before what is wrong with it.
-pub(super) fn decompress(file: &File, bytes: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn decompress(file: impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
     zstd::stream::read::Decoder::new(file)?.take(MAX_SEALED + 1).read_to_end(bytes)?;
     if bytes.len() as u64 > MAX_SEALED {
         let problem = format!("it holds more than the {MAX_SEALED} bytes that a sealed segment may have");
@@ -188,11 +180,11 @@ pub(super) fn decompress(file: &File, bytes: &mut Vec<u8>) -> io::Result<()> {
 /// The header alone, of the raw or the sealed file; `None` where it is torn or of a later version.
 pub(super) fn read_header(folder: &Folder, first_seq: u64) -> io::Result<Option<Header>> {
     let mut bytes = Vec::with_capacity(HEADER);
-    match File::open(folder.raw(first_seq)) {
-        Ok(file) => file.take(HEADER as u64).read_to_end(&mut bytes)?,
+    match folder.disk.open(&folder.raw(first_seq), Access::Read) {
+        Ok(file) => Stream::new(file).take(HEADER as u64).read_to_end(&mut bytes)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let sealed = File::open(folder.sealed(first_seq))?;
-            zstd::stream::read::Decoder::new(sealed)?.take(HEADER as u64).read_to_end(&mut bytes)?
+            let sealed = folder.disk.open(&folder.sealed(first_seq), Access::Read)?;
+            zstd::stream::read::Decoder::new(Stream::new(sealed))?.take(HEADER as u64).read_to_end(&mut bytes)?
         }
         Err(error) => return Err(error),
     };

@@ -4,13 +4,12 @@
 //! A snapshot is written only after the journal up to its event is on disk, so that it also proves how far the
 //! journal has to reach.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Take, Write};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::disk::{Access, DiskFile, Stream};
 use super::error::RecoveryError;
-use super::files::{remove_if_there, replace};
+use super::files::replace;
 use super::folder::Folder;
 use super::segment::VERSION;
 use super::sync::SyncJob;
@@ -30,7 +29,7 @@ const BLOCK: usize = 1 << 16;
 pub struct Snapshot {
     /// The last event its state includes.
     pub seq: u64,
-    payload: Take<BufReader<File>>,
+    payload: Take<BufReader<Stream>>,
 }
 
 impl Read for Snapshot {
@@ -55,13 +54,12 @@ pub struct LoadedSnapshot {
 /// Loads the newest good snapshot of a tenant's folder. Blocking, changes nothing.
 ///
 /// One of another tenant is `Damaged`, one of a later format `TooNew`: neither may be passed over silently.
-pub fn load_snapshot(dir: &Path, tenant: [u8; 16]) -> Result<LoadedSnapshot, RecoveryError> {
-    let folder = Folder::open(dir).map_err(RecoveryError::io(dir))?;
-    let listing = folder.list().map_err(RecoveryError::io(dir))?;
+pub fn load_snapshot(folder: &Folder, tenant: [u8; 16]) -> Result<LoadedSnapshot, RecoveryError> {
+    let listing = folder.list().map_err(RecoveryError::io(&folder.path))?;
     let mut loaded = LoadedSnapshot::default();
     for seq in listing.snapshots.into_iter().rev() {
         let path = folder.snapshot(seq);
-        let opened = match Opened::at(&path) {
+        let opened = match Opened::at(folder, &path) {
             // A job of before is still removing what is no longer kept.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             result => result.map_err(RecoveryError::io(&path))?,
@@ -140,16 +138,16 @@ struct Opened {
     head: Head,
     /// Whether the file is as long as the header says, and its checksum holds.
     fits: bool,
-    file: BufReader<File>,
+    file: BufReader<Stream>,
 }
 
 impl Opened {
     /// Opens a file and reads it once to check it; `None` where its header is torn.
-    fn at(path: &Path) -> io::Result<Option<Self>> {
-        let file = File::open(path)?;
-        let size = file.metadata()?.len();
+    fn at(folder: &Folder, path: &Path) -> io::Result<Option<Self>> {
+        let file = folder.disk.open(path, Access::Read)?;
+        let size = file.size()?;
         // The small snapshot of a small tenant is read once and stays in the buffer.
-        let mut file = BufReader::with_capacity(BLOCK.min(usize::try_from(size).unwrap_or(BLOCK)), file);
+        let mut file = BufReader::with_capacity(BLOCK.min(usize::try_from(size).unwrap_or(BLOCK)), Stream::new(file));
         let mut header = Vec::with_capacity(HEADER);
         file.by_ref().take(HEADER as u64).read_to_end(&mut header)?;
         let Some(head) = Head::read(&header) else { return Ok(None) };
@@ -184,21 +182,21 @@ pub struct SnapshotFile<'f>(BufWriter<Counted<'f>>);
 /// Counts and sums up what it passes on.
 #[derive(Debug)]
 struct Counted<'f> {
-    file: &'f File,
+    file: &'f dyn DiskFile,
     len: u64,
     hasher: crc32fast::Hasher,
 }
 
 impl Write for Counted<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = (&mut self.file).write(bytes)?;
+        let written = self.file.write_at(bytes, HEADER as u64 + self.len)?;
         self.hasher.update(bytes.get(..written).unwrap_or_default());
         self.len += written as u64;
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        (&mut self.file).flush()
+        Ok(())
     }
 }
 
@@ -246,14 +244,13 @@ impl SnapshotJob {
         }
         self.sync.run()?;
         let folder = &self.sync.folder;
-        replace(&folder.snapshot(seq), |mut file| {
-            // What the header says of the payload is known at its end.
-            file.write_all(&[0; HEADER])?;
+        replace(&*folder.disk, &folder.snapshot(seq), |file| {
             let counted = Counted { file, len: 0, hasher: crc32fast::Hasher::new() };
             let mut payload = SnapshotFile(BufWriter::with_capacity(BLOCK, counted));
             write(&mut payload)?;
             let Counted { len, hasher, .. } = payload.0.into_inner().map_err(io::IntoInnerError::into_error)?;
-            file.write_all_at(&Head::encode(self.tenant, seq, len, &hasher), 0)
+            // What the header says of the payload is known at its end.
+            file.write_all_at(&Head::encode(self.tenant, seq, len, &hasher), 0).map_err(|(_, error)| error)
         })?;
         prune(folder, seq)
     }
@@ -265,8 +262,8 @@ fn prune(folder: &Folder, written: u64) -> io::Result<()> {
     for seq in folder.list()?.snapshots.into_iter().rev() {
         let path = folder.snapshot(seq);
         if good >= KEPT {
-            remove_if_there(&path)?;
-        } else if seq == written || Opened::at(&path)?.is_some_and(|opened| opened.fits) {
+            folder.remove_if_there(&path)?;
+        } else if seq == written || Opened::at(folder, &path)?.is_some_and(|opened| opened.fits) {
             good += 1;
         }
     }
@@ -295,7 +292,7 @@ mod tests {
     #[test]
     fn the_last_two_are_kept_and_a_damaged_one_falls_back() {
         let (dir, mut journal) = fresh(JournalOptions::default());
-        assert!(load_snapshot(dir.path(), TENANT).unwrap().snapshot.is_none());
+        assert!(load_snapshot(&Folder::open(dir.path()).unwrap(), TENANT).unwrap().snapshot.is_none());
         for seq in 1..=3 {
             append(&mut journal, 1);
             journal.flush().unwrap();
@@ -305,12 +302,12 @@ mod tests {
         }
         let folder = Folder::open(dir.path()).unwrap();
         assert_eq!(folder.list().unwrap().snapshots, [2, 3]);
-        let seq = |dir| load_snapshot(dir, TENANT).unwrap().snapshot.map(|s| s.seq);
+        let seq = |dir| load_snapshot(&Folder::open(dir).unwrap(), TENANT).unwrap().snapshot.map(|s| s.seq);
         assert_eq!(seq(dir.path()), Some(3));
         let size = fs::metadata(folder.snapshot(3)).unwrap().len() as usize;
         for at in 0..size {
             flip(&folder.snapshot(3), at);
-            let loaded = load_snapshot(dir.path(), TENANT).unwrap();
+            let loaded = load_snapshot(&Folder::open(dir.path()).unwrap(), TENANT).unwrap();
             let mut fallback = loaded.snapshot.unwrap();
             assert_eq!((fallback.seq, read(&mut fallback)), (2, b"state 2".to_vec()));
             assert_eq!(loaded.warnings.len(), 1);
@@ -328,7 +325,7 @@ mod tests {
         flip(&folder.snapshot(2), 50);
         assert_eq!(seq(dir.path()), None);
         assert!(matches!(
-            load_snapshot(dir.path(), [0; 16]),
+            load_snapshot(&Folder::open(dir.path()).unwrap(), [0; 16]),
             Ok(LoadedSnapshot { snapshot: None, warnings }) if warnings.len() == 3
         ));
     }
@@ -343,12 +340,15 @@ mod tests {
         let path = Folder::open(dir.path()).unwrap().snapshot(1);
         let bytes = fs::read(&path).unwrap();
         assert_eq!(bytes[HEADER..], payload);
-        assert_eq!(read(&mut load_snapshot(dir.path(), TENANT).unwrap().snapshot.unwrap()), payload);
+        assert_eq!(
+            read(&mut load_snapshot(&Folder::open(dir.path()).unwrap(), TENANT).unwrap().snapshot.unwrap()),
+            payload
+        );
         for other in
             [&bytes[..bytes.len() - 1], &[&bytes[..], b"x"].concat(), &bytes[..HEADER], &bytes[..HEADER - 1], b""]
         {
             fs::write(&path, other).unwrap();
-            assert!(load_snapshot(dir.path(), TENANT).unwrap().snapshot.is_none());
+            assert!(load_snapshot(&Folder::open(dir.path()).unwrap(), TENANT).unwrap().snapshot.is_none());
         }
     }
 
@@ -369,7 +369,10 @@ mod tests {
         append(&mut journal, 1);
         journal.flush().unwrap();
         journal.begin_snapshot().run(|file| file.write_all(b"state")).unwrap();
-        assert!(matches!(load_snapshot(dir.path(), [0; 16]), Err(RecoveryError::Damaged { .. })));
+        assert!(matches!(
+            load_snapshot(&Folder::open(dir.path()).unwrap(), [0; 16]),
+            Err(RecoveryError::Damaged { .. })
+        ));
     }
 
     #[test]

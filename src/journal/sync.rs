@@ -6,7 +6,6 @@
 use std::io;
 use std::sync::Arc;
 
-use super::files::sync_folder;
 use super::folder::Folder;
 use super::segment::SegmentFile;
 use super::writer::Journal;
@@ -31,6 +30,8 @@ pub(super) struct SyncState {
     offset: u64,
     /// What the last marker said of `seq`.
     told: u64,
+    /// Where the last marker ends that was written to the active segment since it was opened; 0 where none was.
+    marked: u64,
     /// Rotated segments with bytes that may not be on disk, oldest first.
     rotated: Vec<Arc<SegmentFile>>,
     /// Rotated segments wholly on disk that nobody was asked to seal.
@@ -42,7 +43,7 @@ pub(super) struct SyncState {
 impl SyncState {
     /// As recovery finds it: `told` is what the last marker said.
     pub fn recovered(seq: u64, told: u64, offset: u64, entered: u64, rotated: Vec<Arc<SegmentFile>>) -> Self {
-        Self { seq, offset, told, rotated, sealable: Vec::new(), entered }
+        Self { seq, offset, told, marked: 0, rotated, sealable: Vec::new(), entered }
     }
 
     pub fn seq(&self) -> u64 {
@@ -53,14 +54,21 @@ impl SyncState {
         self.offset
     }
 
-    pub fn told(&mut self, synced_seq: u64) {
+    /// A marker was written that says so, and ends there.
+    pub fn told(&mut self, synced_seq: u64, end: u64) {
         self.told = synced_seq;
+        self.marked = end;
+    }
+
+    /// Whether the last marker may not be on disk itself.
+    fn has_unsynced_marker(&self) -> bool {
+        self.marked > self.offset
     }
 
     /// The active segment was rotated; its closing marker, at least, is not on disk.
     pub fn rotated(&mut self, file: Arc<SegmentFile>) {
         self.rotated.push(file);
-        self.offset = 0;
+        (self.offset, self.marked) = (0, 0);
     }
 
     pub fn has_rotated(&self) -> bool {
@@ -116,7 +124,7 @@ impl SyncJob {
             file.sync()?;
         }
         if self.folder_too {
-            sync_folder(&self.folder.path)?;
+            self.folder.sync()?;
         }
         Ok(self.point)
     }
@@ -175,7 +183,10 @@ impl Journal {
             if unlinked(self) {
                 self.write_marker(now_ms)?;
             }
+        }
+        if self.sync.has_unsynced_marker() {
             self.active.file.sync()?;
+            self.sync.marked = 0;
         }
         Ok(())
     }

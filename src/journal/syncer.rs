@@ -1,5 +1,6 @@
 //! One thread that syncs for all tenants.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -31,9 +32,9 @@ pub struct Syncer {
 impl Syncer {
     /// Starts the thread. `data_dir` is the folder all tenants' folders lie in.
     pub fn start(data_dir: &Path) -> io::Result<Self> {
-        let disk = Disk::open(data_dir)?;
+        let file_system = FileSystem::open(data_dir)?;
         let (requests, queue) = channel();
-        thread::Builder::new().name("kavach-sync".into()).spawn(move || disk.serve(&queue))?;
+        thread::Builder::new().name("kavach-sync".into()).spawn(move || file_system.serve(&queue))?;
         Ok(Self { requests })
     }
 
@@ -48,16 +49,21 @@ impl Syncer {
 }
 
 /// The file system below the data directory.
-struct Disk {
-    handle: File,
-    device: u64,
+struct FileSystem {
+    /// Has the disk take all of it.
+    sync_all: Box<dyn Fn() -> io::Result<()> + Send>,
+    /// Whether that never failed. The kernel tells of a lost write of any file once (Linux 5.8 and later), so that after
+    /// one failure a success says nothing of the files that were not asked then, and each has to be asked by itself.
+    is_trusted: Cell<bool>,
+    number: u64,
 }
 
-impl Disk {
+impl FileSystem {
     fn open(data_dir: &Path) -> io::Result<Self> {
         let handle = File::open(data_dir)?;
-        let device = handle.metadata()?.dev();
-        Ok(Self { handle, device })
+        let number = handle.metadata()?.dev();
+        let sync_all = Box::new(move || Ok(rustix::fs::syncfs(&handle)?));
+        Ok(Self { sync_all, is_trusted: Cell::new(true), number })
     }
 
     fn serve(&self, queue: &Receiver<Request>) {
@@ -71,16 +77,12 @@ impl Disk {
     fn sync(&self, batch: Vec<Request>) {
         // A tenant's folder may be a link to another file system, which syncfs here would not reach.
         let (here, elsewhere): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|request| request.job.folder.device == self.device);
+            batch.into_iter().partition(|request| request.job.folder.file_system == self.number);
         let files: usize = here.iter().map(|request| request.job.files()).sum();
-        if files > SYNCFS_THRESHOLD {
-            let synced = rustix::fs::syncfs(&self.handle);
+        if files > SYNCFS_THRESHOLD && self.is_trusted.get() {
+            self.is_trusted.set((self.sync_all)().is_ok());
             for request in here {
-                // An error concerns some file of the file system, so each is asked by itself.
-                let result = match synced {
-                    Ok(()) => request.job.confirm(),
-                    Err(_) => request.job.run(),
-                };
+                let result = if self.is_trusted.get() { request.job.confirm() } else { request.job.run() };
                 finish(request.done, result);
             }
         } else {
@@ -106,6 +108,10 @@ fn finish(done: Done, result: io::Result<SyncPoint>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::disk::DiskFile;
+    use super::super::segment::SegmentFile;
     use super::super::tests::fresh_in;
     use super::*;
     use crate::journal::JournalOptions;
@@ -114,7 +120,7 @@ mod tests {
     fn jobs_of_many_tenants_are_all_answered_and_a_panic_harms_only_its_own() {
         for tenants in [1, SYNCFS_THRESHOLD + 4] {
             let dir = tempfile::tempdir().unwrap();
-            let disk = Disk::open(dir.path()).unwrap();
+            let file_system = FileSystem::open(dir.path()).unwrap();
             let (answers, answered) = channel();
             let mut batch = Vec::new();
             for tenant in 0..tenants {
@@ -133,8 +139,63 @@ mod tests {
                 });
             }
             drop(answers);
-            disk.sync(batch);
+            file_system.sync(batch);
             assert_eq!(answered.iter().count(), tenants);
+        }
+    }
+
+    /// A file of which the kernel lost a write.
+    #[derive(Debug)]
+    struct Lossy;
+
+    impl DiskFile for Lossy {
+        fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+            Ok(0)
+        }
+
+        fn write_at(&self, bytes: &[u8], _: u64) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn size(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+
+        fn set_size(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Err(io::Error::other("a write was lost"))
+        }
+    }
+
+    #[test]
+    fn after_the_file_system_failed_each_file_is_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let failed = Cell::new(false);
+        // It tells of a lost write once, to whoever asks first.
+        let sync_all = move || if failed.replace(true) { Ok(()) } else { Err(io::Error::other("a write was lost")) };
+        let number = dir.path().metadata().unwrap().dev();
+        let file_system = FileSystem { sync_all: Box::new(sync_all), is_trusted: Cell::new(true), number };
+        for lossy in [false, true] {
+            let (answers, answered) = channel();
+            let batch = (0..SYNCFS_THRESHOLD + 4).map(|tenant| {
+                let folder = dir.path().join(format!("{lossy}-{tenant}"));
+                std::fs::create_dir(&folder).unwrap();
+                let mut journal = fresh_in(&folder, JournalOptions::default());
+                if lossy && tenant == 7 {
+                    journal.active.file = Arc::new(SegmentFile::new(1, Box::new(Lossy)));
+                }
+                journal.append(1, |_| {}).unwrap();
+                journal.flush().unwrap();
+                let answers = answers.clone();
+                let done = move |result: io::Result<SyncPoint>| answers.send((tenant, result.is_ok())).unwrap();
+                Request { job: journal.begin_sync(), done: Box::new(done) }
+            });
+            file_system.sync(batch.collect());
+            drop(answers);
+            assert!(answered.iter().all(|(tenant, synced)| synced != (lossy && tenant == 7)));
         }
     }
 

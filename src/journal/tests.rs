@@ -31,7 +31,7 @@ pub(super) fn fresh(options: JournalOptions) -> (TempDir, Journal) {
 pub(super) fn recovered(dir: &Path, tenant: [u8; 16], snapshot_seq: u64) -> Result<(Journal, Events), RecoveryError> {
     let mut events = Vec::new();
     let options = JournalOptions { segment_bytes: 300 };
-    let journal = recover(dir, tenant, snapshot_seq, 1, options, &mut |seq, payload| {
+    let journal = recover(&Folder::open(dir).unwrap(), tenant, snapshot_seq, 1, options, &mut |seq, payload| {
         events.push((seq, payload.to_vec()));
         Ok(())
     })?;
@@ -141,7 +141,7 @@ fn opening_and_closing_without_events_changes_no_byte() {
     let before = all(dir.path());
     for now in 0..3 {
         let options = JournalOptions::default();
-        let journal = recover(dir.path(), TENANT, 0, now, options, &mut |_, _| Ok(())).unwrap();
+        let journal = recover(&Folder::open(dir.path()).unwrap(), TENANT, 0, now, options, &mut |_, _| Ok(())).unwrap();
         journal.close(now).unwrap();
     }
     assert_eq!(all(dir.path()), before);
@@ -261,7 +261,8 @@ fn measure() {
             seen += payload.len() as u64 / 200;
             Ok(())
         };
-        let journal = recover(dir.path(), TENANT, 0, 0, JournalOptions::default(), count).unwrap();
+        let journal =
+            recover(&Folder::open(dir.path()).unwrap(), TENANT, 0, 0, JournalOptions::default(), count).unwrap();
         let rate = seen as f64 / start.elapsed().as_secs_f64();
         println!("recovery: {:.2} M events/s of 200 bytes", rate / 1e6);
         let start = std::time::Instant::now();

@@ -2,10 +2,10 @@
 
 use std::cell::Cell;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::chain::Checkpoint;
+use super::disk::{Access, Stream};
 use super::error::invalid;
 use super::folder::{Entry, Folder};
 use super::proof::{Fault, Odd, Passage, Proof, Segment};
@@ -42,8 +42,7 @@ pub struct Inspection {
 ///
 /// # Errors
 /// The folder can't be read, or holds no journal.
-pub fn inspect(folder: &Path, kept: Option<Checkpoint>, odd: &mut Odd<'_>) -> io::Result<Inspection> {
-    let folder = Folder::open(folder)?;
+pub fn inspect(folder: &Folder, kept: Option<Checkpoint>, odd: &mut Odd<'_>) -> io::Result<Inspection> {
     let listing = folder.list()?;
     let none = || io::Error::new(io::ErrorKind::NotFound, format!("{} holds no journal", folder.path.display()));
     let oldest = listing.segments.first().ok_or_else(none)?;
@@ -52,7 +51,7 @@ pub fn inspect(folder: &Path, kept: Option<Checkpoint>, odd: &mut Odd<'_>) -> io
     let certain_seq = kept.map_or(0, |kept| kept.seq).max(snapshot_seq);
     let mut tenant = None;
     for &entry in &listing.segments {
-        let (bytes, _) = read_what_is_there(&folder, entry)?;
+        let (bytes, _) = read_what_is_there(folder, entry)?;
         tenant = Header::decode(&bytes).ok().map(|header| header.tenant);
         if tenant.is_some() {
             break;
@@ -66,12 +65,12 @@ pub fn inspect(folder: &Path, kept: Option<Checkpoint>, odd: &mut Odd<'_>) -> io
     let unread = Cell::new(None);
     for (at, &entry) in listing.segments.iter().enumerate() {
         let file = folder.current(entry);
-        let (bytes, cut) = read_what_is_there(&folder, entry)?;
+        let (bytes, cut) = read_what_is_there(folder, entry)?;
         // What recovery takes for a torn tail, and cuts, is no sign of tampering.
         let was_on_disk = |spot: Spot| {
             let spot = Spot { synced_seq: spot.synced_seq.max(certain_seq), ..spot };
             let rest = listing.segments.get(at..).unwrap_or_default();
-            let judged = was_on_disk(rest, &bytes, spot, &mut |entry| Ok(read_what_is_there(&folder, entry)?.0));
+            let judged = was_on_disk(rest, &bytes, spot, &mut |entry| Ok(read_what_is_there(folder, entry)?.0));
             judged.unwrap_or_else(|problem: io::Error| {
                 unread.set(Some(problem));
                 true
@@ -107,11 +106,11 @@ pub fn inspect(folder: &Path, kept: Option<Checkpoint>, odd: &mut Odd<'_>) -> io
 
 /// A segment's uncompressed bytes, and where they can't all be had, why.
 fn read_what_is_there(folder: &Folder, entry: Entry) -> io::Result<(Vec<u8>, Option<String>)> {
-    let file = std::fs::File::open(folder.current(entry))?;
+    let mut file = Stream::new(folder.disk.open(&folder.current(entry), Access::Read)?);
     let mut bytes = Vec::new();
     let read = match entry.raw {
-        true => (&file).read_to_end(&mut bytes).map(|_| ()),
-        false => decompress(&file, &mut bytes),
+        true => file.read_to_end(&mut bytes).map(|_| ()),
+        false => decompress(file, &mut bytes),
     };
     match read {
         Ok(()) => Ok((bytes, None)),

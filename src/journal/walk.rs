@@ -1,7 +1,6 @@
 //! Reading a journal forward in steps, so that whoever reads may stop, let others go first, and read on.
 
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use super::reader::{JournalReader, Loaded};
 use super::segment::{HEADER, Header, read_header};

@@ -4,7 +4,6 @@
 //! waits for the disk or compresses is handed out as a job for another thread.
 
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::chain::{Chain, Checkpoint};
@@ -76,6 +75,8 @@ pub struct Journal {
     pub(super) chain: Chain,
     pub(super) sync: SyncState,
     pub(super) broken: bool,
+    /// Whether a failed write left whole events in the file.
+    pub(super) left_events: bool,
 }
 
 impl Journal {
@@ -102,6 +103,7 @@ impl Journal {
             chain: Chain::resume(link),
             sync: SyncState::default(),
             broken: false,
+            left_events: false,
         })
     }
 
@@ -121,15 +123,19 @@ impl Journal {
     }
 
     /// Hands the pending events to the kernel with one write. Once it returns, a killed process loses none of
-    /// them. On an error none of them counts as written, and the journal is broken.
+    /// them. On an error none of them counts as written, and the journal is broken; see
+    /// [`left_events`](Journal::left_events).
     pub fn flush(&mut self) -> io::Result<()> {
         self.check()?;
         if self.pending.is_empty() {
             return Ok(());
         }
         let pending = std::mem::take(&mut self.pending);
-        if let Err(error) = self.write_at_end(&pending) {
+        if let Err((written, error)) = self.write_at_end(&pending) {
+            // What is there stays there for recovery to find: a cut that is not on disk could be undone by a power
+            // failure, long after everybody saw that the events are gone.
             self.broken = true;
+            self.left_events = frame::parse(pending.get(..written).unwrap_or_default()).is_ok();
             return Err(error);
         }
         self.chain.extend(&pending);
@@ -170,7 +176,7 @@ impl Journal {
             error.source
         })?;
         if let Err(error) = self.write_marker(now_ms) {
-            let removed = super::files::remove_if_there(&self.folder.raw(header.first_seq));
+            let removed = self.folder.remove_if_there(&self.folder.raw(header.first_seq));
             self.broken |= removed.is_err();
             return Err(error);
         }
@@ -189,19 +195,19 @@ impl Journal {
             time_ms: now_ms,
             hash: self.chain.next_hash(),
         };
-        self.write_at_end(&frame::marker_frame(&marker))?;
-        self.sync.told(marker.synced_seq);
+        if let Err((_, error)) = self.write_at_end(&frame::marker_frame(&marker)) {
+            // Half a marker may be there. If it cannot be cut off now, only recovery can.
+            self.broken |= self.active.file.file().set_size(self.active.end).is_err();
+            return Err(error);
+        }
+        self.sync.told(marker.synced_seq, self.active.end);
         self.chain = Chain::resume(Checkpoint { seq: self.written, hash: marker.hash, time_ms: now_ms });
         Ok(())
     }
 
-    fn write_at_end(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write_at_end(&mut self, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
         let file = self.active.file.file();
-        if let Err(error) = file.write_all_at(bytes, self.active.end) {
-            // Half a frame may be there. If it cannot be cut off now, only recovery can.
-            self.broken |= file.set_len(self.active.end).is_err();
-            return Err(error);
-        }
+        file.write_all_at(bytes, self.active.end)?;
         self.active.end += bytes.len() as u64;
         Ok(())
     }
@@ -221,6 +227,11 @@ impl Journal {
     /// The last event in the kernel's hands; 0 before the first.
     pub fn written_seq(&self) -> u64 {
         self.written
+    }
+
+    /// Whether a write failed half-way, so that recovery may find events that do not count as written.
+    pub fn left_events(&self) -> bool {
+        self.left_events
     }
 
     /// The last event known to be on disk; 0 before the first.
@@ -263,7 +274,7 @@ mod tests {
 
     fn full_disk(first_seq: u64) -> Arc<SegmentFile> {
         let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        Arc::new(SegmentFile::new(first_seq, file))
+        Arc::new(SegmentFile::new(first_seq, Box::new(file)))
     }
 
     #[test]

@@ -37,9 +37,10 @@ pub use policies::{Policies, PolicyFilter};
 pub use tenants::{KeyWithSecret, Tenants};
 
 use crate::actors::commit::Reply;
+use crate::actors::ledger::shutting_down;
 use crate::actors::messages::{Execute, InjectPanic, InjectStall, Inspect, Verify};
 use crate::actors::routes::unknown_tenant;
-use crate::actors::tenant::{overloaded, shutting_down};
+use crate::actors::tenant::overloaded;
 use crate::actors::{Core, Phase, Route, TenantActor};
 use crate::domain::tenant::Caller;
 use crate::domain::{Code, Command, Credential, Error, Secret, Tenant, TenantId, TenantRef, TenantTag, Timestamp};

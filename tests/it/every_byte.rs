@@ -12,7 +12,7 @@ use fastrand::Rng;
 use kavach::actors::loader;
 use kavach::domain::tenant::Moment;
 use kavach::domain::{Tenant, TenantId, Timestamp};
-use kavach::journal::{DataDir, Journal, JournalOptions, NewTenant, codec};
+use kavach::journal::{DataDir, Folder, Journal, JournalOptions, NewTenant, codec};
 use serde_json::{Value, json};
 
 use crate::damage::files as files_like;
@@ -105,7 +105,8 @@ impl History {
 
     /// What the server makes of a folder: the last event of the tenant, which is as it was then, or a sentence.
     fn load(&self, folder: &Path) -> Result<u64, String> {
-        let loaded = loader::load(folder, self.id, Timestamp::from_millis(crate::retention::now()));
+        let now = Timestamp::from_millis(crate::retention::now());
+        let loaded = loader::load(&Folder::open(folder).unwrap(), self.id, now, JournalOptions::default());
         let loaded = loaded.map_err(|error| error.problem)?;
         let state = loaded.tenant.state();
         let as_it_was = self.states.get(state.seq as usize).filter(|_| state.seq > 0);

@@ -1,7 +1,6 @@
 //! Plays a history against the tenant and the model, and compares after every step.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use kavach::actors::loader::load;
 use kavach::domain::agent_commands::{
@@ -17,7 +16,7 @@ use kavach::domain::{
     AgentId, AgentStatus, AgentType, AuditId, Code, Command, Credential, Error, Event, KeyId, Moment, Request, Secret,
     Tenant, TenantId, TenantRef, TenantTag, Timestamp,
 };
-use kavach::journal::{self, DataDir, Journal, JournalOptions, codec};
+use kavach::journal::{self, DataDir, Folder, Journal, JournalOptions, codec};
 use proptest::prelude::*;
 use serde_json::json;
 use tempfile::TempDir;
@@ -56,7 +55,7 @@ struct Run {
     /// A snapshot's bytes, and how many events it holds.
     snapshots: Vec<(usize, Vec<u8>)>,
     journal: Option<Journal>,
-    folder: PathBuf,
+    folder: Folder,
     secrets: u8,
     _data: DataDir,
     _root: TempDir,
@@ -100,7 +99,7 @@ impl Run {
             events: vec![first],
             snapshots: Vec::new(),
             journal,
-            folder: data.tenant_path(&id.folder_name()).unwrap(),
+            folder: data.folder(&id.folder_name()).unwrap(),
             secrets: 0,
             _data: data,
             _root: root,
@@ -385,7 +384,7 @@ impl Run {
         let mut journal = self.journal.take().unwrap();
         journal.flush().unwrap();
         drop(journal);
-        let loaded = load(&self.folder, self.tenant.id(), self.now()).unwrap();
+        let loaded = load(&self.folder, self.tenant.id(), self.now(), JournalOptions::default()).unwrap();
         same_tenant(&loaded.tenant, &self.tenant);
         self.tenant = loaded.tenant;
         self.journal = Some(loaded.journal);

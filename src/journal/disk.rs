@@ -1,0 +1,236 @@
+//! The disk, as much of it as the journal uses: few operations, each with the meaning POSIX gives it.
+//!
+//! All the other files of this module touch the disk through here, so that `tests/sim` can run them on a disk that
+//! crashes, tears, refuses and forgets.
+
+use std::fmt::Debug;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Files and folders by their paths. What is made, renamed or removed is on disk for certain only once its folder was
+/// synced.
+pub trait Disk: Debug + Send + Sync {
+    /// Opens a file.
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>>;
+    /// A file's whole content.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Gives a file or folder another name, in place of whatever file has it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes a folder that is nobody's business but the owner's. One that is there is an `AlreadyExists` error.
+    fn make_folder(&self, path: &Path) -> io::Result<()>;
+    /// Removes a folder with all in it.
+    fn remove_folder(&self, path: &Path) -> io::Result<()>;
+    /// Waits until the entries of a folder are on disk.
+    fn sync_folder(&self, path: &Path) -> io::Result<()>;
+    /// What a folder holds, in no order. Names that are not UTF-8 are left out.
+    fn list(&self, folder: &Path) -> io::Result<Vec<Listed>>;
+    /// Whether there is anything of that name, be it a link that leads nowhere.
+    fn exists(&self, path: &Path) -> bool;
+    /// The number of the file system a folder is on, since one `syncfs` covers only one.
+    fn file_system(&self, folder: &Path) -> io::Result<u64>;
+}
+
+/// An open file. What is written is on disk for certain only once the file was synced.
+pub trait DiskFile: Debug + Send + Sync {
+    /// Reads some bytes at a place, none only at the end.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes some of the bytes at a place, and says how many.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// The file's size in bytes.
+    fn size(&self) -> io::Result<u64>;
+    /// Cuts the file off, or fills it with zeros, to a size.
+    fn set_size(&self, size: u64) -> io::Result<()>;
+    /// Waits until the content and the size are on disk. After an error what was written before may be lost, though a
+    /// later sync says otherwise.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading a file that is there.
+    Read,
+    /// Reading and writing a file that is there.
+    Write,
+    /// Reading and writing a new, empty file; one that is there is an `AlreadyExists` error.
+    Create,
+}
+
+/// An entry of a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name in the folder.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What an entry of a folder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A file.
+    File,
+    /// A folder.
+    Folder,
+    /// A link, or anything else.
+    Other,
+}
+
+impl dyn DiskFile + '_ {
+    /// Fills the whole buffer from a place.
+    pub(super) fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buffer.is_empty() {
+            match self.read_at(buffer, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(length) => {
+                    buffer = buffer.get_mut(length..).unwrap_or_default();
+                    offset += length as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all bytes at a place. The error comes with how many were written before it.
+    pub(super) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<(), (usize, io::Error)> {
+        let mut written = 0;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            match self.write_at(rest, offset + written as u64) {
+                Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
+                Ok(length) => written += length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err((written, error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a file from its start on.
+#[derive(Debug)]
+pub(super) struct Stream {
+    file: Box<dyn DiskFile>,
+    position: u64,
+}
+
+impl Stream {
+    pub fn new(file: Box<dyn DiskFile>) -> Self {
+        Self { file, position: 0 }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.file.read_at(buffer, self.position)?;
+        self.position += length as u64;
+        Ok(length)
+    }
+}
+
+impl Seek for Stream {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            SeekFrom::Start(offset) => Some(offset),
+            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+            SeekFrom::End(by) => self.file.size()?.checked_add_signed(by),
+        };
+        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
+    }
+}
+
+/// The operating system's file systems.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemDisk;
+
+impl SystemDisk {
+    /// It, to be shared.
+    pub fn shared() -> Arc<dyn Disk> {
+        Arc::new(Self)
+    }
+}
+
+impl Disk for SystemDisk {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(access != Access::Read).create_new(access == Access::Create);
+        Ok(Box::new(options.open(path)?))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        DirBuilder::new().mode(0o700).create(path)
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir_all(path)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<Listed>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let found = entry.file_type()?;
+            let kind = match (found.is_file(), found.is_dir()) {
+                (true, _) => Kind::File,
+                (_, true) => Kind::Folder,
+                _ => Kind::Other,
+            };
+            entries.push(Listed { name, kind });
+        }
+        Ok(entries)
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok()
+    }
+
+    fn file_system(&self, folder: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(folder)?.dev())
+    }
+}
+
+impl DiskFile for File {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self, buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        FileExt::write_at(self, bytes, offset)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        self.set_len(size)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}

@@ -1,0 +1,108 @@
+//! Deterministic simulation: the production code of the domain, the ledger, the journal and the snapshots on a disk in
+//! memory that crashes, tears, refuses, fills up and forgets, in histories that a seed decides. Each ends in recovery,
+//! and what is recovered is compared with the list of what was sent and what callers were told.
+//!
+//! A seed that fails says how to play it again, step by step:
+//!
+//! ```text
+//! KAVACH_SIM_SEED=42 cargo test --test sim
+//! ```
+//!
+//! `KAVACH_SIM_SECONDS=600` plays fresh seeds for that long instead of some seconds.
+//!
+//! | file | what is in it |
+//! | --- | --- |
+//! | `disk.rs` | the disk |
+//! | `task.rs` | jobs of other threads, one operation of the disk at a time |
+//! | `history.rs` | what happens, and when |
+//! | `commands.rs` | what tenants are asked |
+//! | `model.rs` | what must hold |
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test ends by a panic that says what was wrong"
+)]
+
+mod commands;
+mod disk;
+mod history;
+mod model;
+mod task;
+
+use std::panic::catch_unwind;
+use std::time::{Duration, Instant};
+
+use history::{Tally, play};
+
+/// Seconds that fresh seeds are played for where nobody says how long.
+const USUAL_SECONDS: u64 = 8;
+
+/// Seeds that are always played: so many from zero on.
+const FIXED_SEEDS: u64 = 300;
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
+/// Plays a seed; where it fails, says how to play it again.
+fn play_or_tell(seed: u64, tally: &mut Tally) -> u32 {
+    let mut own = *tally;
+    let played = catch_unwind(move || {
+        let digest = play(seed, false, &mut own);
+        (digest, own)
+    });
+    match played {
+        Ok((digest, played)) => {
+            *tally = played;
+            digest
+        }
+        Err(_) => panic!(
+            "seed {seed} failed after {} histories; play it again with KAVACH_SIM_SEED={seed} cargo test --test sim",
+            tally.histories
+        ),
+    }
+}
+
+#[test]
+fn fixed_seeds() {
+    if let Some(seed) = variable("KAVACH_SIM_SEED") {
+        let mut tally = Tally::default();
+        play(seed, true, &mut tally);
+        eprintln!("{tally:#?}");
+        return;
+    }
+    let mut tally = Tally::default();
+    for seed in 0..FIXED_SEEDS {
+        play_or_tell(seed, &mut tally);
+    }
+    eprintln!("{tally:#?}");
+    // A simulation in which something never happens says nothing of it.
+    for (what, count) in tally.counts() {
+        assert!(count > 0, "no {what} in {FIXED_SEEDS} histories");
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_history() {
+    for seed in 0..20 {
+        let mut tally = Tally::default();
+        assert_eq!(play_or_tell(seed, &mut tally), play_or_tell(seed, &mut tally), "seed {seed}");
+    }
+}
+
+#[test]
+fn fresh_seeds() {
+    if variable("KAVACH_SIM_SEED").is_some() {
+        return;
+    }
+    let time = Duration::from_secs(variable("KAVACH_SIM_SECONDS").unwrap_or(USUAL_SECONDS));
+    let begun = Instant::now();
+    let mut tally = Tally::default();
+    while begun.elapsed() < time {
+        play_or_tell(fastrand::u64(FIXED_SEEDS..), &mut tally);
+    }
+    eprintln!("{tally:#?}");
+}
