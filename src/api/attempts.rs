@@ -1,8 +1,8 @@
 //! How many calls without a good key an address may make.
 //!
-//! A key has 256 random bits, so nobody guesses one. What is limited is what trying costs, and what it leaves in logs.
-//! Only calls that failed are counted, and only those are refused: a good key always passes, whoever else is behind the
-//! same address, and is never looked up here.
+//! A key has 256 random bits, so nobody guesses one at any rate. Whoever tries, or has an old key, is told to stop, and
+//! the log tells of it. Only calls that failed are counted, and only those are refused: a good key always passes, whoever
+//! else is behind the same address, and is never looked up here. So a refused call was looked up before like any other.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
