@@ -15,6 +15,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{Error, ResponseError, web};
+use tokio::task::yield_now;
 
 use super::auth::{Decider, Shared};
 use super::input::{Incoming, Raw, declared_length};
@@ -79,15 +80,22 @@ where
     fn call(&self, mut request: Request) -> Answering {
         // As long as it is answered, the connection is not idle.
         let call = request.conn_data::<Rc<Pace>>().map(Pace::call);
+        let gives_way = call.as_ref().is_some_and(Call::gives_way);
         let shared = self.shared.clone();
         if request.path() == AUTHORIZE && request.method() == Method::POST {
             Box::pin(async move {
+                if gives_way {
+                    yield_now().await;
+                }
                 let answer = authorize(&shared, &mut request).await.unwrap_or_else(|problem| problem.error_response());
                 Ok(sent(&shared, answer.into(), call, || shared.origin(&request.head().headers, request.peer_addr())))
             })
         } else {
             let routed = self.router.call(request);
             Box::pin(async move {
+                if gives_way {
+                    yield_now().await;
+                }
                 let (request, answer) = routed.await?.into_parts();
                 Ok(sent(&shared, answer.into(), call, || shared.origin(request.headers(), request.peer_addr())))
             })

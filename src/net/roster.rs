@@ -151,11 +151,18 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::super::pace::{HEAD_SECONDS, IDLE_SECONDS, STALL_SECONDS};
     use super::*;
 
     fn roster(most: usize) -> Rc<Roster> {
         Roster::new(Limit::new(most))
+    }
+
+    /// A write that its client does not take.
+    fn block(pace: &Pace) {
+        pace.waits_to_write(&Context::from_waker(Waker::noop()));
     }
 
     /// At which look a connection ends that is as `prepare` leaves it, and as `meanwhile` does before each look.
@@ -191,13 +198,13 @@ mod tests {
         assert_eq!(ends_at(|pace| held.set(Some(pace.call())), |pace| pace.has_read(1)), None);
         let stalls = |pace: &Rc<Pace>| {
             held.set(Some(pace.call()));
-            pace.waits_to_write();
+            block(pace);
         };
         assert_eq!(ends_at(stalls, |_| {}), Some(STALL_SECONDS));
-        assert_eq!(ends_at(stalls, |pace| pace.waits_to_write()), Some(STALL_SECONDS), "which is looked at once more");
+        assert_eq!(ends_at(stalls, |pace| block(pace)), Some(STALL_SECONDS), "which is looked at once more");
         assert_eq!(ends_at(stalls, |pace| pace.has_written()), None, "it takes some");
         let took_all = |pace: &Rc<Pace>| {
-            pace.waits_to_write();
+            block(pace);
             pace.is_flushed();
         };
         assert_eq!(ends_at(took_all, |_| {}), Some(IDLE_SECONDS));

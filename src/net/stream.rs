@@ -28,10 +28,10 @@ impl Watched {
         &self.pace
     }
 
-    fn written(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn written(&self, context: &Context<'_>, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match outcome {
             Poll::Ready(Ok(_)) => self.pace.has_written(),
-            Poll::Pending => self.pace.waits_to_write(),
+            Poll::Pending => self.pace.waits_to_write(context),
             Poll::Ready(Err(_)) => {}
         }
         outcome
@@ -70,7 +70,7 @@ impl AsyncWrite for Watched {
             return Poll::Ready(Err(too_slow()));
         }
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.written(outcome)
+        self.written(context, outcome)
     }
 
     fn poll_write_vectored(
@@ -82,7 +82,7 @@ impl AsyncWrite for Watched {
             return Poll::Ready(Err(too_slow()));
         }
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.written(outcome)
+        self.written(context, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -100,5 +100,48 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Shutdown, TcpListener, TcpStream as Client};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Wake, Waker};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sends_no_more_and_takes_nothing_can_be_ended() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Client::connect(listener.local_addr().unwrap()).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        let pace = Rc::new(Pace::default());
+        let mut stream = Watched::new(TcpStream::from_std(accepted).unwrap(), Rc::clone(&pace));
+        stream.write_all(b"x").await.unwrap();
+        stream.flush().await.unwrap();
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut write = || Pin::new(&mut stream).poll_write(&mut Context::from_waker(&waker), &[0; 1 << 16]);
+        while write().is_ready() {}
+        assert!(!woken.0.load(Ordering::Relaxed));
+        pace.end();
+        assert!(woken.0.load(Ordering::Relaxed));
+        assert!(matches!(write(), Poll::Ready(Err(problem)) if problem.kind() == io::ErrorKind::TimedOut));
     }
 }

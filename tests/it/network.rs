@@ -72,6 +72,32 @@ fn a_client_that_takes_no_answers_is_not_read_from_and_loses_none() {
 }
 
 #[test]
+fn requests_that_come_behind_a_long_queue_are_answered() {
+    let server = Server::start();
+    // It takes a while, and the rest is answered at once when it is over.
+    let one = json!({ "agentId": "x", "action": "a", "resource": "r" });
+    let body = json!({ "requests": vec![one; 900] }).to_string();
+    let head = format!(
+        "POST /v1/authorize/batch HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OPERATOR_KEY}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    // More than actix-http queues.
+    let first = [head.as_bytes(), body.as_bytes(), &ALIVE.repeat(20)].concat();
+    for milliseconds in 0..20 {
+        let mut stream = connect(&server);
+        stream.set_nodelay(true).unwrap();
+        stream.write_all(&first).unwrap();
+        // At some time in between the others are queued and not answered.
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        stream.write_all(ALIVE).unwrap();
+        let mut stream = std::io::BufReader::new(stream);
+        for _ in 0..22 {
+            assert_eq!(read_one(&mut stream).0, 200);
+        }
+    }
+}
+
+#[test]
 fn idle_and_slow_connections_go_for_those_that_ask() {
     // Half of that are connections.
     let options = Options { open_files: Some(256), args: vec!["--workers", "2"], ..Options::default() };
