@@ -165,7 +165,7 @@ impl Ledger {
     pub fn write(&mut self, now: Timestamp) -> io::Result<u64> {
         let Some(journal) = &mut self.journal else { return Err(io::Error::other("the journal has ended")) };
         if self.failed {
-            return Err(io::Error::other("an event could not be appended"));
+            return Err(not_appended());
         }
         journal.flush()?;
         self.waiting.written();
@@ -200,7 +200,9 @@ impl Ledger {
     /// The disk may have lost what was written: the ledger has to be [abandoned](Ledger::abandon).
     pub fn synced(&mut self, outcome: io::Result<SyncPoint>, now: Timestamp) -> io::Result<Vec<SealJob>> {
         let Some(journal) = &mut self.journal else { return Ok(Vec::new()) };
-        let finished = outcome.and_then(|point| journal.finish_sync(point, now.millis()));
+        // An event that could not be appended may have left half of itself in the buffer, which finishing would write.
+        let finished = if self.failed { Err(not_appended()) } else { outcome }
+            .and_then(|point| journal.finish_sync(point, now.millis()));
         // It may have written what was appended. Where only the marker could not be written, the events are there all
         // the same.
         if journal.written_seq() == self.tenant.seq() {
@@ -295,6 +297,10 @@ impl PendingSnapshot {
     }
 }
 
+fn not_appended() -> io::Error {
+    io::Error::other("an event could not be appended")
+}
+
 /// The error while the journal can't be written.
 pub fn storage_unavailable() -> Error {
     Error::new(Code::StorageUnavailable, "the journal can't be written; nothing was changed, try again later")
@@ -309,4 +315,48 @@ pub fn outcome_unknown() -> Error {
 /// The error while the process ends.
 pub fn shutting_down() -> Error {
     Error::new(Code::ShuttingDown, "the server is shutting down")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::actors::loader;
+    use crate::domain::TenantId;
+    use crate::domain::event::{By, ChangeRecord};
+    use crate::domain::tenant_commands::TenantSpec;
+    use crate::journal::{DataDir, JournalOptions};
+
+    #[test]
+    fn a_sync_that_ends_after_an_event_could_not_be_appended_writes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let (id, spec, now) = (TenantId::DEFAULT, TenantSpec::default_tenant(), Timestamp::from_millis(5));
+        let loaded = loader::create(&data, id, spec.clone(), now, JournalOptions::default()).unwrap();
+        let mut ledger = Ledger::new(loaded, Durability::Interval, false);
+        let event = Event::Changed(ChangeRecord { by: By::Operator, change: spec.created(id) });
+        let (told, answers) = mpsc::channel();
+        let change = |ledger: &mut Ledger, moment| {
+            let recorded = ledger.record(moment, &event);
+            let told = told.clone();
+            ledger.hold_changed(Held::Other(Box::new(move |outcome| told.send(outcome).unwrap())));
+            recorded
+        };
+        let moment = ledger.tenant().next_moment(now);
+        change(&mut ledger, moment).unwrap();
+        ledger.write(now).unwrap();
+        let sync = ledger.begin_sync().unwrap();
+        let moment = ledger.tenant().next_moment(now);
+        change(&mut ledger, moment).unwrap();
+        let bad = Moment { seq: moment.seq + 7, ..moment };
+        assert_eq!(change(&mut ledger, bad).unwrap_err().code(), Code::InternalError);
+        assert!(ledger.synced(sync.run(), now).is_err());
+        ledger.abandon();
+        let outcomes: Vec<_> = answers.try_iter().map(|outcome| outcome.map_err(|error| error.code())).collect();
+        assert_eq!(outcomes[1..], [Err(Code::StorageUnavailable), Err(Code::StorageUnavailable)]);
+        let folder = data.folder(&id.folder_name()).unwrap();
+        let loaded = loader::load(&folder, id, now, JournalOptions::default()).unwrap();
+        assert_eq!(loaded.tenant.seq(), moment.seq - 1, "what was refused did not happen");
+    }
 }

@@ -9,7 +9,7 @@ use crate::domain::tenant_commands::TenantSpec;
 use crate::domain::text::{DEFAULT_TENANT_NAME, Slug};
 use crate::domain::{Event, Tenant, TenantId, Timestamp, tenant::Moment};
 use crate::journal::{
-    DataDir, Folder, Journal, JournalOptions, NewTenant, NotCreated, RecoveryError, TenantFolder, codec, load_snapshot,
+    DataDir, Folder, Journal, JournalOptions, NewTenant, NotDone, RecoveryError, TenantFolder, codec, load_snapshot,
     recover,
 };
 
@@ -118,7 +118,7 @@ pub fn create(
     spec: TenantSpec,
     now: Timestamp,
     options: JournalOptions,
-) -> Result<Loaded, NotCreated> {
+) -> Result<Loaded, NotDone> {
     let slug = spec.slug().map(|slug| slug.to_string());
     let label = Label { id: id.folder_name(), slug, name: spec.name().to_owned() };
     let label = serde_json::to_vec_pretty(&label).map_err(io::Error::from)?;

@@ -24,7 +24,7 @@ use crate::domain::tenant::Profile;
 use crate::domain::tenant_commands::TenantSpec;
 use crate::domain::text::{Slug, quote};
 use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
-use crate::journal::{JournalOptions, unwritable};
+use crate::journal::{JournalOptions, NotDone, unwritable};
 
 /// Tenants read, closed or written at once: more only wait for the same disk and cores.
 const AT_ONCE: usize = 8;
@@ -269,7 +269,7 @@ impl Handler<CreateTenant> for Registry {
                     Ok(Ok(loaded)) => Ok(actor.start_tenant(loaded, false)),
                     Ok(Err(problem)) => {
                         error!(%problem, "a tenant's folder could not be written");
-                        Err(if problem.may_exist { outcome_unknown() } else { storage_unavailable() })
+                        Err(not_done(&problem))
                     }
                     Err(panic) => {
                         error!(%panic, "a tenant could not be created");
@@ -365,11 +365,17 @@ impl Handler<DeleteTenant> for Registry {
                 failed => {
                     error!(tenant = %route.id, ?failed, "the tenant's folder could not be erased");
                     actor.rebuild(route.id, route.slug, true, ctx);
-                    Err(storage_unavailable())
+                    // A panic may have come at any point.
+                    Err(if let Ok(Err(problem)) = &failed { not_done(problem) } else { outcome_unknown() })
                 }
             }
         }))
     }
+}
+
+/// What a caller is told whose tenant was not made, or not erased.
+fn not_done(problem: &NotDone) -> Error {
+    if problem.may_have_happened { outcome_unknown() } else { storage_unavailable() }
 }
 
 fn check_deletion(route: &Route, confirm: &str) -> Result<(), Error> {

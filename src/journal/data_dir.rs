@@ -42,19 +42,19 @@ pub struct TenantFolder {
     pub label: Option<Vec<u8>>,
 }
 
-/// Why a tenant's folder was not made.
+/// Why a tenant's folder was not made, or not erased.
 #[derive(Debug, Error)]
 #[error("{source}")]
-pub struct NotCreated {
+pub struct NotDone {
     /// What went wrong.
     pub source: io::Error,
-    /// Whether the tenant may be there after a power failure all the same, as a whole.
-    pub may_exist: bool,
+    /// Whether the tenant may be there, or be gone, all the same, at the latest after a power failure; as a whole.
+    pub may_have_happened: bool,
 }
 
-impl From<io::Error> for NotCreated {
+impl From<io::Error> for NotDone {
     fn from(source: io::Error) -> Self {
-        Self { source, may_exist: false }
+        Self { source, may_have_happened: false }
     }
 }
 
@@ -169,7 +169,7 @@ impl DataDir {
 
     /// Makes a tenant's folder with its first events, all on disk when it returns. Blocking. After a crash the
     /// tenant is there wholly or not at all. A name that is taken is an `AlreadyExists` error.
-    pub fn create_tenant(&self, new: NewTenant<'_>) -> Result<Journal, NotCreated> {
+    pub fn create_tenant(&self, new: NewTenant<'_>) -> Result<Journal, NotDone> {
         let target = self.tenant_path(new.name)?;
         if self.disk.exists(&target) {
             let problem = format!("the folder {} exists", target.display());
@@ -188,7 +188,7 @@ impl DataDir {
         if let Err(source) = self.disk.sync_folder(&self.path) {
             // The disk may have either name. What is in the folder goes only once it has no tenant's name for certain.
             let undone = self.disk.rename(&target, &unfinished).and_then(|()| self.remove_tree(&unfinished));
-            return Err(NotCreated { source, may_exist: undone.is_err() });
+            return Err(NotDone { source, may_have_happened: undone.is_err() });
         }
         journal.folder = Arc::new(Folder { path: target, ..(*journal.folder).clone() });
         Ok(journal)
@@ -200,14 +200,26 @@ impl DataDir {
     }
 
     /// Removes a tenant's folder with all in it. Blocking. Once the rename is on disk the tenant is gone, and
-    /// a crash while the rest is removed leaves only what the next start removes. One that is not there is a
-    /// `NotFound` error.
-    pub fn erase_tenant(&self, name: &str) -> io::Result<()> {
+    /// a crash or an error while the rest is removed leaves only what the next start removes. One that is not there is
+    /// a `NotFound` error.
+    pub fn erase_tenant(&self, name: &str) -> Result<(), NotDone> {
         let path = self.tenant_path(name)?;
         let erased = self.path.join(format!("{ERASED}{name}"));
+        let was_begun = self.disk.exists(&erased);
         self.remove_tree(&erased)?;
+        if was_begun && !self.disk.exists(&path) {
+            return Ok(());
+        }
         self.disk.rename(&path, &erased)?;
-        self.remove_tree(&erased)
+        if let Err(source) = self.disk.sync_folder(&self.path) {
+            // The disk may have either name. What goes on to be written is safe only under the tenant's own.
+            let undone = self.disk.rename(&erased, &path).and_then(|()| self.disk.sync_folder(&self.path));
+            return Err(NotDone { source, may_have_happened: undone.is_err() });
+        }
+        if let Err(problem) = self.disk.remove_folder(&erased) {
+            tracing::warn!(folder = %erased.display(), %problem, "the next start removes what is left of an erased tenant");
+        }
+        Ok(())
     }
 
     /// Removes a folder that may not be there, once it is on disk under that name: after a power failure a tenant's
@@ -350,7 +362,7 @@ mod tests {
         dir.erase_tenant("tnt_1").unwrap();
         assert!(dir.tenants().unwrap().is_empty());
         let gone = dir.erase_tenant("tnt_1").unwrap_err();
-        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+        assert_eq!(gone.source.kind(), io::ErrorKind::NotFound);
         let empty = dir.create_tenant(tenant("tnt_1")).unwrap();
         assert_eq!((empty.next_seq(), empty.is_dirty()), (1, false));
         std::os::unix::fs::symlink("/not/there", dir.path().join("away")).unwrap();

@@ -97,7 +97,7 @@ mod recovery_tests;
 mod tests;
 
 pub use chain::Checkpoint;
-pub use data_dir::{DataDir, NewTenant, NotCreated, TenantFolder, keep_servers_out, list_tenants, unwritable};
+pub use data_dir::{DataDir, NewTenant, NotDone, TenantFolder, keep_servers_out, list_tenants, unwritable};
 pub use disk::{Access, Disk, DiskFile, Kind, Listed, SystemDisk};
 pub use error::{AppendError, RecoveryError};
 pub use files::read_small;

@@ -3,8 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
+use super::disk::Access;
 use super::folder::Folder;
-use super::segment::read_header;
+use super::segment::{MAX_SEALED, read_header};
 use super::writer::Journal;
 
 /// A removal of old segments, to be run off the owner's thread.
@@ -18,7 +19,7 @@ pub struct RetentionJob {
 
 impl Journal {
     /// A job that removes whole segments whose events are all from before `cutoff_ms` (Unix milliseconds).
-    /// Only sealed segments go, followed by one that is on disk, and covered by both kept snapshots, so that
+    /// Only sealed segments go, and those too large for it, followed by one that is on disk, and covered by both kept snapshots, so that
     /// what is left can be recovered even from the older snapshot.
     pub fn begin_retention(&self, cutoff_ms: i64) -> RetentionJob {
         let next = self.older.iter().skip(1).copied();
@@ -60,14 +61,20 @@ impl RetentionJob {
                 first_kept = Some(next);
                 continue;
             };
-            if !segment.sealed || segment.raw || next - 1 > *oldest {
+            let path = self.folder.current(*segment);
+            let is_settled = if segment.raw {
+                !segment.sealed && self.folder.disk.open(&path, Access::Read)?.size()? > MAX_SEALED
+            } else {
+                segment.sealed
+            };
+            if !is_settled || next - 1 > *oldest {
                 break;
             }
             match read_header(&self.folder, next)? {
                 Some(header) if header.created_ms <= self.cutoff_ms => {}
                 _ => break,
             }
-            self.folder.remove_if_there(&self.folder.sealed(first))?;
+            self.folder.remove_if_there(&path)?;
             // One by one: a power failure may not bring back an older one without those after it.
             self.folder.sync()?;
             first_kept = Some(next);
@@ -78,6 +85,7 @@ impl RetentionJob {
 
 #[cfg(test)]
 mod tests {
+    use super::super::segment::MAX_SEALED;
     use super::super::tests::{TENANT, append, fresh, recovered, seal, sync};
     use super::super::writer::JournalOptions;
     use std::io::Write;
@@ -124,6 +132,26 @@ mod tests {
         assert_eq!(recovered(dir.path(), TENANT, 4).unwrap().1.len(), 2);
         assert!(recovered(dir.path(), TENANT, 3).is_err());
     }
+
+    #[test]
+    fn one_that_is_too_large_to_be_sealed_keeps_nothing_from_going() {
+        let (_dir, mut journal) = fresh(JournalOptions { segment_bytes: 1 });
+        for day in 0..3 {
+            append(&mut journal, 10);
+            journal.flush().unwrap();
+            sync(&mut journal, day);
+            journal.rotate_if_due(day + 1).unwrap();
+            journal.begin_snapshot().run(|file| file.write_all(b"state")).unwrap();
+        }
+        let large = journal.folder.raw(1);
+        std::fs::OpenOptions::new().write(true).open(&large).unwrap().set_len(MAX_SEALED + 1).unwrap();
+        sync(&mut journal, 9);
+        seal(&mut journal);
+        assert!(large.exists());
+        assert_eq!(journal.begin_retention(100).run().unwrap(), Some(3));
+        assert!(!large.exists());
+    }
+
     #[test]
     fn a_run_goes_on_where_one_before_it_broke_off() {
         let (_dir, mut journal) = fresh(JournalOptions { segment_bytes: 1 });

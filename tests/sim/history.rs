@@ -81,6 +81,17 @@ pub fn play(seed: u64, verbose: bool, tally: &mut Tally) -> u32 {
     history.disk.digest()
 }
 
+/// Makes a tenant and erases it on a disk that refuses much: it is there as a whole, or gone, as the caller was told.
+pub fn come_and_go(seed: u64, verbose: bool) {
+    let mut history = History::new(seed, verbose);
+    history.restart(Stop::Power, false);
+    history.disk.fail(8);
+    history.create();
+    let every = history.rng.u32(3..12);
+    history.disk.fail(every);
+    history.erase();
+}
+
 type Outcomes = Arc<Mutex<Vec<(Promise, Result<(), Code>)>>>;
 
 struct History {
@@ -241,7 +252,7 @@ impl History {
                     // Wholly or not at all.
                     if let Ok(folder) = self.disk.calmly(|| self.data.as_ref().unwrap().folder(&id.folder_name())) {
                         self.say(|| "but it is there".to_owned());
-                        assert!(problem.may_exist || was_down, "it is there, and was said not to be");
+                        assert!(problem.may_have_happened || was_down, "it is there, and was said not to be");
                         let loaded = self
                             .disk
                             .calmly(|| loader::load(&folder, id, self.now(), self.options))
@@ -251,6 +262,31 @@ impl History {
                     }
                 }
             }
+        }
+    }
+
+    /// The only tenant goes, with as many attempts as that takes.
+    fn erase(&mut self) {
+        let id = self.members.pop().unwrap().id;
+        let name = id.folder_name();
+        loop {
+            if self.rng.u32(0..4) == 0 {
+                self.disk.stop_in(Some(self.rng.u64(1..8)));
+            }
+            let erased = self.data.as_ref().unwrap().erase_tenant(&name);
+            self.say(|| format!("erased: {erased:?}"));
+            let was_down = self.disk.is_down();
+            let is_unknown = was_down || erased.as_ref().is_err_and(|problem| problem.may_have_happened);
+            if was_down || self.rng.bool() {
+                let stop = if self.rng.bool() { Stop::Power } else { Stop::Kill };
+                self.stop(stop, false);
+            }
+            let folder = self.disk.calmly(|| self.data.as_ref().unwrap().folder(&name));
+            assert!(is_unknown || folder.is_ok() == erased.is_err(), "{erased:?}, and is it there: {}", folder.is_ok());
+            let Ok(folder) = folder else { return };
+            assert!(erased.is_err(), "it is there again");
+            let loaded = self.disk.calmly(|| loader::load(&folder, id, self.now(), self.options));
+            assert_eq!(loaded.map_err(|error| error.problem).unwrap().tenant.seq(), 1, "half a tenant");
         }
     }
 

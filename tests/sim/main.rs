@@ -35,7 +35,7 @@ mod task;
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
-use history::{Tally, play};
+use history::{Tally, come_and_go, play};
 
 /// Seconds that fresh seeds are played for where nobody says how long.
 const USUAL_SECONDS: u64 = 8;
@@ -82,6 +82,15 @@ fn fixed_seeds() {
     // A simulation in which something never happens says nothing of it.
     for (what, count) in tally.counts() {
         assert!(count > 0, "no {what} in {FIXED_SEEDS} histories");
+    }
+}
+
+#[test]
+fn tenants_come_and_go_as_a_whole() {
+    let seeds = variable("KAVACH_SIM_SEED").map_or(0..FIXED_SEEDS, |seed| seed..seed + 1);
+    for seed in seeds {
+        let verbose = variable("KAVACH_SIM_SEED").is_some();
+        assert!(catch_unwind(|| come_and_go(seed, verbose)).is_ok(), "seed {seed} failed: KAVACH_SIM_SEED={seed}");
     }
 }
 
