@@ -8,12 +8,15 @@
 //! only says it is of that tenant. What does not move is served as well: its calls cross.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 
 use actix_rt::net::TcpStream;
+use tokio::io::ReadBuf;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 
@@ -114,8 +117,10 @@ impl Connections {
     /// The worker of the tenant that the first request on the connection is for.
     async fn home(&self, stream: &TcpStream) -> Option<usize> {
         let mut head = vec![0; HEAD_BYTES];
-        let length = stream.peek(&mut head).await.ok()?;
-        let tenant = tenant_in(bearer(head.get(..length)?)?)?;
+        let mut head = ReadBuf::new(&mut head);
+        // Once: what is not there now is not waited for.
+        let there = poll_fn(|context| Poll::Ready(stream.poll_peek(context, &mut head).is_ready())).await;
+        let tenant = tenant_in(bearer(head.filled()).filter(|_| there)?)?;
         (self.home)(tenant).map(LaneId::at)
     }
 
