@@ -22,7 +22,6 @@
 pub mod actors;
 pub mod api;
 pub mod app;
-mod connections;
 pub mod demo;
 pub mod domain;
 pub mod fixture;

@@ -16,8 +16,8 @@ use tracing::info;
 use crate::actors::Core;
 use crate::api;
 use crate::app::App;
-use crate::connections::Connections;
 use crate::domain::TenantId;
+use crate::net::placement::Connections;
 use crate::net::{Entrance, Limit, Tls};
 use crate::settings::Settings;
 

@@ -1,4 +1,4 @@
-//! Connections: who is let in, how long a client may take, and TLS.
+//! Connections: who is let in, which worker serves it, how long a client may take, and TLS.
 //!
 //! HTTP itself is actix-http's. What it leaves open is here: it waits for ever for the rest of a later request's head,
 //! for a client that takes nothing of an answer, and it reads requests ahead of the answers that nobody takes. So it
@@ -9,10 +9,12 @@
 //! | --- | --- |
 //! | what a connection is doing, and for how long it may | [`pace`] |
 //! | how many there may be, and who goes when there are more | [`roster`] |
+//! | which worker serves one | [`placement`] |
 //! | how a connection is served | [`serve`] |
 //! | certificates | [`tls`] |
 
 pub mod pace;
+pub mod placement;
 pub mod roster;
 pub mod serve;
 mod stream;

@@ -21,9 +21,9 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use super::pace::{Pace, STALL_SECONDS};
+use super::placement::Serve;
 use super::roster::{Limit, Roster, Seat};
 use super::{Tls, Watched};
-use crate::connections::Serve;
 use crate::telemetry::Seldom;
 
 /// How long what a client still sends is thrown away after an answer that did not wait for it. A connection that is
