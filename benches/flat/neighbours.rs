@@ -130,7 +130,7 @@ fn full_mailbox(beside: &Neighbourhood, stop: &AtomicBool) -> String {
 fn load(beside: &Neighbourhood, stop: &AtomicBool, connections: &str) -> String {
     let mut load = Command::new(env!("CARGO_BIN_EXE_kavach"));
     load.args(["load", "--url", &format!("http://{}", beside.served.address), "--connections", connections]);
-    load.args(["--json", "--warmup", "0s", "--duration", "10m", "--targets"]);
+    load.args(["--json", "--warmup", "0s", "--duration", "60s", "--targets"]);
     load.arg(beside.targets.path().join("targets.json"));
     let child = load.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     while !stop.load(Ordering::Relaxed) {
@@ -142,7 +142,8 @@ fn load(beside: &Neighbourhood, stop: &AtomicBool, connections: &str) -> String 
 /// What a load says that is broken off.
 fn interrupted(child: Child) -> String {
     let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    // Not SIGINT, which whoever runs this in the background has ignored until the load asks for it.
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let output = child.wait_with_output().unwrap();
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     format!("{} requests a second, of which failed: {}", report["requestsPerSecond"], report["errors"])

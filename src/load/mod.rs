@@ -84,11 +84,12 @@ fn execute(settings: &LoadSettings) -> Result<ExitCode, String> {
 
 /// Set by the first signal; a second one ends the program at once.
 fn stop_on_signal() -> io::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, again) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     for signal in [SIGINT, SIGTERM] {
-        // In this order, so that the first only sets what the second looks at.
-        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))?;
+        // In this order: whenever a signal comes it sets `stop`, and only the next one finds `again` set.
         flag::register(signal, Arc::clone(&stop))?;
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))?;
+        flag::register(signal, Arc::clone(&again))?;
     }
     Ok(stop)
 }
