@@ -32,7 +32,7 @@ impl Handler<TakeCheckpoint> for TenantActor {
         }
         self.write(ctx);
         let (id, gone) = (self.tenant().id(), self.ledger.no_journal());
-        let Some(journal) = &mut self.ledger.journal else { return drop(reply.send(Err(gone))) };
+        let Some(journal) = self.ledger.journal_mut() else { return drop(reply.send(Err(gone))) };
         let link = match journal.link(now.millis()) {
             Ok(link) => link,
             Err(problem) => {

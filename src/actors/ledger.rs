@@ -16,9 +16,9 @@ use crate::journal::{Journal, SealJob, SnapshotJob, SyncJob, SyncPoint, codec};
 
 /// A tenant's state, its journal, and who waits for both.
 pub struct Ledger {
-    pub(super) tenant: Tenant,
+    tenant: Tenant,
     /// `None` once it ended.
-    pub(super) journal: Option<Journal>,
+    journal: Option<Journal>,
     waiting: Waiting,
     durability: Durability,
     /// Number of the last administrative change, which a read must not run ahead of.

@@ -396,7 +396,7 @@ impl Handler<OpenAudit> for TenantActor {
         }
         // The reader sees what the file holds.
         self.write(ctx);
-        let Some(journal) = &self.ledger.journal else { return drop(reply.send(Err(self.ledger.no_journal()))) };
+        let Some(journal) = self.ledger.journal() else { return drop(reply.send(Err(self.ledger.no_journal()))) };
         let trail = AuditTrail { tenant: self.tenant().id(), reader: journal.reader(), horizon: self.horizon(now) };
         self.reply_read(Held::of(reply, trail), ctx);
     }
@@ -454,7 +454,7 @@ impl Handler<Retire> for TenantActor {
 
     fn handle(&mut self, Retire { done }: Retire, ctx: &mut Context<Self>) {
         self.ending = Ending::Clean;
-        self.ledger.journal = None;
+        self.ledger.drop_journal();
         ctx.stop();
         let _ = done.send(());
     }

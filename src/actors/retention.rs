@@ -40,7 +40,7 @@ impl TenantActor {
 
     /// Has the segments removed that are past the retention.
     pub(super) fn remove_old_segments(&mut self, ctx: &mut Context<Self>) {
-        let (Some(journal), Some(horizon)) = (&self.ledger.journal, self.horizon(now())) else { return };
+        let (Some(journal), Some(horizon)) = (self.ledger.journal(), self.horizon(now())) else { return };
         if self.retention_running || self.ledger.storage_failed() {
             return;
         }
@@ -67,7 +67,7 @@ impl Handler<Removed> for TenantActor {
             Ok(None) => {}
             Ok(Some(first_kept)) => {
                 info!(tenant = %self.tenant().id(), first_kept, "removed journal segments past the audit retention");
-                if let Some(journal) = &mut self.ledger.journal {
+                if let Some(journal) = self.ledger.journal_mut() {
                     journal.finish_retention(first_kept);
                 }
             }

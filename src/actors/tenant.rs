@@ -131,7 +131,7 @@ impl TenantActor {
 
     /// Gives the kernel all that was appended and releases who waited for that. Says whether the journal goes on.
     pub(super) fn write(&mut self, ctx: &mut Context<Self>) -> bool {
-        if self.ledger.journal.is_none() {
+        if self.ledger.journal().is_none() {
             return false;
         }
         self.unflushed = 0;
@@ -277,7 +277,7 @@ impl Handler<SyncDone> for TenantActor {
 
     fn handle(&mut self, SyncDone(outcome): SyncDone, ctx: &mut Self::Context) {
         self.sync_running = false;
-        if self.ledger.journal.is_none() {
+        if self.ledger.journal().is_none() {
             return;
         }
         let sealable = match self.ledger.synced(outcome, now()) {

@@ -14,6 +14,7 @@ use super::attempts::Attempts;
 use super::error::Problem;
 use super::held::Held;
 use crate::domain::limits::{MAX_HELD_ANSWER_BYTES, MAX_SLOW_BODY_BYTES};
+use crate::domain::secret::bearer;
 use crate::domain::tenant::Caller;
 use crate::domain::{Code, Credential, Error};
 use crate::service::Kavach;
@@ -189,20 +190,11 @@ fn caller(request: &HttpRequest) -> Result<Kavach, Problem> {
     Ok(shared(request)?.kavach.acting_for(credential(request.headers())?))
 }
 
-/// What stands before a credential.
-const BEARER: &[u8] = b"Bearer ";
-
 /// The bearer credential of the request (RFC 6750, 2.1).
 fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
     let missing = || Problem(Error::new(Code::Unauthenticated, "the request needs 'Authorization: Bearer <key>'"));
-    let header = headers.get(AUTHORIZATION).ok_or_else(missing)?;
-    let header = header.as_bytes();
-    let (scheme, text) = header.split_first_chunk::<{ BEARER.len() }>().ok_or_else(missing)?;
-    if !scheme.eq_ignore_ascii_case(BEARER) || !text.is_ascii() {
-        return Err(missing());
-    }
-    let text = std::str::from_utf8(text).map_err(|_| missing())?;
-    Ok(Credential::parse(text.trim()))
+    let text = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
+    text.map(Credential::parse).ok_or_else(missing)
 }
 
 /// Where a call came from: the peer, or, where the peer is a trusted proxy, the last address in `X-Forwarded-For`

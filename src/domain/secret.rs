@@ -238,6 +238,17 @@ impl Credential {
     }
 }
 
+/// What stands before a bearer credential.
+const BEARER: &[u8] = b"Bearer ";
+
+/// The text of a bearer credential (RFC 6750, 2.1) in the value of an `Authorization` header. One that is not ASCII is
+/// none.
+pub fn bearer(value: &[u8]) -> Option<&str> {
+    let (scheme, text) = value.split_at_checked(BEARER.len())?;
+    let text = text.is_ascii().then(|| std::str::from_utf8(text).ok()).flatten()?;
+    scheme.eq_ignore_ascii_case(BEARER).then(|| text.trim())
+}
+
 /// The tenant in an agent's token or a tenant's key, by its form alone.
 pub fn tenant_in(text: &str) -> Option<TenantId> {
     tenant_behind(TOKEN_PREFIX, text).or_else(|| tenant_behind(TENANT_KEY_PREFIX, text))

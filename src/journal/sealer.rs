@@ -124,7 +124,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::super::JournalOptions;
-    use super::super::tests::{append, fresh, sync};
+    use super::super::tests::{fresh, segment, sync};
     use super::*;
 
     #[test]
@@ -132,9 +132,7 @@ mod tests {
         let (_dir, mut journal) = fresh(JournalOptions { segment_bytes: 1 });
         let segments = 2 * MAX_BACKLOG as i64;
         for day in 0..segments {
-            append(&mut journal, 10);
-            journal.flush().unwrap();
-            journal.rotate_if_due(day + 1).unwrap();
+            segment(&mut journal, day);
         }
         sync(&mut journal, segments + 1);
         let jobs = journal.take_sealed();
@@ -154,9 +152,7 @@ mod tests {
     fn an_erased_tenant_is_no_problem_and_a_lost_segment_is() {
         let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 1 });
         for day in 0..3 {
-            append(&mut journal, 10);
-            journal.flush().unwrap();
-            journal.rotate_if_due(day + 1).unwrap();
+            segment(&mut journal, day);
         }
         sync(&mut journal, 9);
         let jobs = journal.take_sealed();
@@ -171,9 +167,7 @@ mod tests {
     #[test]
     fn a_closed_sealer_lets_go_of_what_waits() {
         let (_dir, mut journal) = fresh(JournalOptions { segment_bytes: 1 });
-        append(&mut journal, 10);
-        journal.flush().unwrap();
-        journal.rotate_if_due(1).unwrap();
+        segment(&mut journal, 0);
         sync(&mut journal, 9);
         let sealer = Sealer::start().unwrap();
         sealer.close();

@@ -275,6 +275,10 @@ mod tests {
     use super::super::tests::{TENANT, append, fresh, recovered};
     use super::super::writer::JournalOptions;
     use super::*;
+
+    fn load(dir: &Path, tenant: [u8; 16]) -> Result<LoadedSnapshot, RecoveryError> {
+        load_snapshot(&Folder::open(dir).unwrap(), tenant)
+    }
     use std::fs;
 
     fn read(snapshot: &mut Snapshot) -> Vec<u8> {
@@ -292,7 +296,7 @@ mod tests {
     #[test]
     fn the_last_two_are_kept_and_a_damaged_one_falls_back() {
         let (dir, mut journal) = fresh(JournalOptions::default());
-        assert!(load_snapshot(&Folder::open(dir.path()).unwrap(), TENANT).unwrap().snapshot.is_none());
+        assert!(load(dir.path(), TENANT).unwrap().snapshot.is_none());
         for seq in 1..=3 {
             append(&mut journal, 1);
             journal.flush().unwrap();
@@ -302,12 +306,12 @@ mod tests {
         }
         let folder = Folder::open(dir.path()).unwrap();
         assert_eq!(folder.list().unwrap().snapshots, [2, 3]);
-        let seq = |dir| load_snapshot(&Folder::open(dir).unwrap(), TENANT).unwrap().snapshot.map(|s| s.seq);
+        let seq = |dir| load(dir, TENANT).unwrap().snapshot.map(|s| s.seq);
         assert_eq!(seq(dir.path()), Some(3));
         let size = fs::metadata(folder.snapshot(3)).unwrap().len() as usize;
         for at in 0..size {
             flip(&folder.snapshot(3), at);
-            let loaded = load_snapshot(&Folder::open(dir.path()).unwrap(), TENANT).unwrap();
+            let loaded = load(dir.path(), TENANT).unwrap();
             let mut fallback = loaded.snapshot.unwrap();
             assert_eq!((fallback.seq, read(&mut fallback)), (2, b"state 2".to_vec()));
             assert_eq!(loaded.warnings.len(), 1);
@@ -325,7 +329,7 @@ mod tests {
         flip(&folder.snapshot(2), 50);
         assert_eq!(seq(dir.path()), None);
         assert!(matches!(
-            load_snapshot(&Folder::open(dir.path()).unwrap(), [0; 16]),
+            load(dir.path(), [0; 16]),
             Ok(LoadedSnapshot { snapshot: None, warnings }) if warnings.len() == 3
         ));
     }
@@ -340,15 +344,12 @@ mod tests {
         let path = Folder::open(dir.path()).unwrap().snapshot(1);
         let bytes = fs::read(&path).unwrap();
         assert_eq!(bytes[HEADER..], payload);
-        assert_eq!(
-            read(&mut load_snapshot(&Folder::open(dir.path()).unwrap(), TENANT).unwrap().snapshot.unwrap()),
-            payload
-        );
+        assert_eq!(read(&mut load(dir.path(), TENANT).unwrap().snapshot.unwrap()), payload);
         for other in
             [&bytes[..bytes.len() - 1], &[&bytes[..], b"x"].concat(), &bytes[..HEADER], &bytes[..HEADER - 1], b""]
         {
             fs::write(&path, other).unwrap();
-            assert!(load_snapshot(&Folder::open(dir.path()).unwrap(), TENANT).unwrap().snapshot.is_none());
+            assert!(load(dir.path(), TENANT).unwrap().snapshot.is_none());
         }
     }
 
@@ -369,10 +370,7 @@ mod tests {
         append(&mut journal, 1);
         journal.flush().unwrap();
         journal.begin_snapshot().run(|file| file.write_all(b"state")).unwrap();
-        assert!(matches!(
-            load_snapshot(&Folder::open(dir.path()).unwrap(), [0; 16]),
-            Err(RecoveryError::Damaged { .. })
-        ));
+        assert!(matches!(load(dir.path(), [0; 16]), Err(RecoveryError::Damaged { .. })));
     }
 
     #[test]

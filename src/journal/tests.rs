@@ -53,6 +53,13 @@ pub(super) fn sync(journal: &mut Journal, now_ms: i64) {
     journal.finish_sync(point, now_ms).unwrap();
 }
 
+/// A segment of one event, which takes no more from the day after that on.
+pub(super) fn segment(journal: &mut Journal, day: i64) {
+    append(journal, 10);
+    journal.flush().unwrap();
+    journal.rotate_if_due(day + 1).unwrap();
+}
+
 pub(super) fn seal(journal: &mut Journal) {
     for job in journal.take_sealed() {
         job.run().unwrap();

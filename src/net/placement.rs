@@ -22,7 +22,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::actors::lanes::LaneId;
 use crate::domain::TenantId;
-use crate::domain::secret::tenant_in;
+use crate::domain::secret::{bearer, tenant_in};
 
 /// Bytes looked at: the head of a request by any common client.
 const HEAD_BYTES: usize = 2_048;
@@ -92,13 +92,10 @@ impl Connections {
         }
     }
 
-    /// Serves a connection that came to the calling worker, here or where it belongs. Ends when the connection does.
+    /// Serves a connection that came to the calling worker and has something to say, here or where it belongs. Ends when
+    /// the connection does.
     pub async fn take_in(self: Arc<Self>, stream: TcpStream, lane: Option<LaneId>, serve: Serve) {
         let here = Counted::new(&self, lane.map(LaneId::at));
-        // It was let in since it has something to say.
-        if stream.readable().await.is_err() {
-            return;
-        }
         let home = self.home(&stream).await.filter(|home| Some(*home) != here.worker);
         let Some((home, door)) = home.and_then(|home| Some((home, self.door_with_room(home)?))) else {
             return serve(stream).await;
@@ -120,7 +117,7 @@ impl Connections {
         let mut head = ReadBuf::new(&mut head);
         // Once: what is not there now is not waited for.
         let there = poll_fn(|context| Poll::Ready(stream.poll_peek(context, &mut head).is_ready())).await;
-        let tenant = tenant_in(bearer(head.filled()).filter(|_| there)?)?;
+        let tenant = tenant_in(credential(head.filled()).filter(|_| there)?)?;
         (self.home)(tenant).map(LaneId::at)
     }
 
@@ -144,19 +141,16 @@ fn most(open: usize, workers: usize) -> usize {
     FEW.max(open.saturating_mul(times).checked_div(workers.saturating_mul(per)).unwrap_or(0))
 }
 
-/// The bearer credential in the head of a request, as far as it is there. Nothing rests on it but where the connection
-/// is served.
-fn bearer(head: &[u8]) -> Option<&str> {
+/// The credential in the head of a request, as far as it is there. Nothing rests on it but where the connection is
+/// served.
+fn credential(head: &[u8]) -> Option<&str> {
     const NAME: &[u8] = b"authorization:";
-    const SCHEME: &[u8] = b"Bearer ";
     let mut lines = head.split(|byte| *byte == b'\n');
     let value = lines.find_map(|line| {
         let (name, value) = line.split_at_checked(NAME.len())?;
         name.eq_ignore_ascii_case(NAME).then_some(value.trim_ascii())
     })?;
-    let (scheme, text) = value.split_at_checked(SCHEME.len())?;
-    let text = scheme.eq_ignore_ascii_case(SCHEME).then_some(text)?;
-    std::str::from_utf8(text.trim_ascii()).ok()
+    bearer(value)
 }
 
 /// An open connection, counted for the worker that serves it.
@@ -243,11 +237,12 @@ mod tests {
                 let mut client = Client::connect(listener.local_addr().unwrap()).unwrap();
                 let (accepted, _) = listener.accept().unwrap();
                 accepted.set_nonblocking(true).unwrap();
-                actix_rt::spawn(Arc::clone(&connections).take_in(
-                    TcpStream::from_std(accepted).unwrap(),
-                    here,
-                    serve.clone(),
-                ));
+                let (connections, serve) = (Arc::clone(&connections), serve.clone());
+                actix_rt::spawn(async move {
+                    let accepted = TcpStream::from_std(accepted).unwrap();
+                    accepted.readable().await.unwrap();
+                    connections.take_in(accepted, here, serve).await;
+                });
                 client.write_all(head.as_bytes()).unwrap();
                 actix_rt::task::spawn_blocking(move || {
                     let mut worker = [9];
@@ -283,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_credential_is_found_in_the_head_of_a_request() {
-        let found = |head: &str| bearer(head.as_bytes()).map(str::to_owned);
+        let found = |head: &str| credential(head.as_bytes()).map(str::to_owned);
         let token = Some("kv_abc".to_owned());
         assert_eq!(found("POST /v1/authorize HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer kv_abc\r\n\r\n{}"), token);
         assert_eq!(found("GET / HTTP/1.1\r\nauthorization:bearer  kv_abc \r\n"), token);
@@ -291,7 +286,7 @@ mod tests {
         for head in ["", "\n", "GET / HTTP/1.1\r\n\r\n", "Authorization", "Authorization: Basic kv_abc\r\n"] {
             assert_eq!(found(head), None, "{head}");
         }
-        assert_eq!(bearer(b"\xff\xfe\nauthorization: bearer \xff\n"), None);
+        assert_eq!(credential(b"\xff\xfe\nauthorization: bearer \xff\n"), None);
     }
 
     #[test]

@@ -357,12 +357,7 @@ impl History {
         } else {
             if kind < 9 {
                 for _ in 0..if kind == 8 { self.rng.usize(2..6) } else { 1 } {
-                    let moment = ledger.tenant().next_moment(now);
-                    let request = commands::call(&mut self.rng, ledger.tenant(), moment);
-                    let verdict = ledger.tenant().decide(&Caller::Operator, &request, moment, &mut ());
-                    let event = Event::Decided(verdict.record(&request, 7));
-                    ledger.record(moment, &event).unwrap();
-                    member.model.record(moment, &event);
+                    decide(&mut self.rng, ledger, &mut member.model, now);
                 }
             } else {
                 let Some(mut report) = commands::spent(&mut self.rng, ledger.tenant()) else { return };
@@ -773,18 +768,13 @@ impl History {
         let now = self.now();
         let member = &mut self.members[at];
         let Part::Up(ledger) = &mut member.part else { panic!("it is not there") };
-        let moment = ledger.tenant().next_moment(now);
-        let request = commands::call(&mut self.rng, ledger.tenant(), moment);
-        let verdict = ledger.tenant().decide(&Caller::Operator, &request, moment, &mut ());
-        let event = Event::Decided(verdict.record(&request, 7));
-        ledger.record(moment, &event).unwrap();
-        member.model.record(moment, &event);
+        let seq = decide(&mut self.rng, ledger, &mut member.model, now);
         ledger.write(now).unwrap();
         let outcome = ledger.begin_sync().map(|job| job.run()).unwrap();
         for job in ledger.synced(outcome, now).unwrap() {
             job.run().unwrap();
         }
-        assert_eq!(ledger.journal().unwrap().synced_seq(), moment.seq);
+        assert_eq!(ledger.journal().unwrap().synced_seq(), seq);
         member.model.all_synced();
         member.model.undisturbed(ledger);
     }
@@ -836,6 +826,17 @@ impl History {
             }
         }
     }
+}
+
+/// Decides a call, in the ledger and in the model. Answers the number of its event.
+fn decide(rng: &mut Rng, ledger: &mut Ledger, model: &mut Model, now: Timestamp) -> u64 {
+    let moment = ledger.tenant().next_moment(now);
+    let request = commands::call(rng, ledger.tenant(), moment);
+    let verdict = ledger.tenant().decide(&Caller::Operator, &request, moment, &mut ());
+    let event = Event::Decided(verdict.record(&request, 7));
+    ledger.record(moment, &event).unwrap();
+    model.record(moment, &event);
+    moment.seq
 }
 
 fn ledger_synced(part: &Part) -> u64 {
