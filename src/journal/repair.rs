@@ -164,10 +164,11 @@ fn open_rotated(folder: &Folder, older: &[super::folder::Entry], found: &Found) 
 
 /// Writes what was read of a segment up to `end` over itself, but for what is on disk for certain. After a sync that
 /// failed, the kernel takes bytes for clean that it lost, and may forget them at any time: the next sync would vouch for
-/// them. Written again, from what was read, they are dirty again. In place, so no space is needed.
+/// them. Written again, from what was read, they are dirty again, and so is the size. In place, so no space is needed.
 fn rewrite(file: &SegmentFile, unsure: &[Unsure], end: u64) -> io::Result<()> {
     let Some(read) = unsure.iter().find(|read| read.first_seq == file.first_seq) else { return Ok(()) };
     let end = end.min(read.bytes.len() as u64);
+    file.file().set_size(end)?;
     let bytes = read.bytes.get(read.synced_offset as usize..end as usize).unwrap_or_default();
     file.file().write_all_at(bytes, read.synced_offset).map_err(|(_, error)| error)
 }
