@@ -131,6 +131,7 @@ pub fn rows() -> Vec<Row> {
     vec![
         public("/livez"),
         public("/readyz"),
+        public("/openapi.json"),
         row("POST", "/v1/tenants", CREATED, CREATED, FORBIDDEN).body(|_| json!({ "name": "N", "slug": "new" })).changes(),
         row("GET", "/v1/tenants", OK, OK, OK),
         row("GET", "/v1/tenants/{tenant}", OK, NO_TENANT, NO_TENANT),

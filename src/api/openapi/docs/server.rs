@@ -1,0 +1,44 @@
+//! The server itself.
+
+use serde_json::json;
+
+use crate::api::health::{Liveness, Readiness};
+use crate::api::openapi::examples::Examples;
+use crate::api::openapi::{Docs, Tag};
+use crate::api::tenants::SnapshotJson;
+
+fn docs(id: &'static str, summary: &'static str) -> Docs {
+    Docs::new(Tag::Server, id, summary)
+}
+
+/// `GET /livez`
+pub fn live() -> Docs {
+    docs("getLiveness", "Is the process there?").answers::<Liveness>(200, "It is.")
+}
+
+/// `GET /readyz`
+pub fn ready() -> Docs {
+    docs("getReadiness", "Should calls be sent here?")
+        .about("One tenant that can't be served does not keep the others waiting.")
+        .answers::<Readiness>(200, "They should.")
+        .answers::<Readiness>(503, "Not yet, or not any more.")
+}
+
+/// `POST /v1/snapshot`
+pub fn snapshot() -> Docs {
+    docs("takeSnapshot", "Write a snapshot of every tenant now")
+        .answers::<SnapshotJson>(200, "They are on disk.")
+        .writes()
+}
+
+/// `GET /openapi.json`
+pub fn openapi() -> Docs {
+    docs("getOpenapi", "Get this document").object("application/json", "An OpenAPI 3.1 document.", document).versioned()
+}
+
+fn document() -> Examples {
+    vec![(
+        "its start",
+        json!({ "openapi": "3.1.0", "info": { "title": "Kavach", "version": env!("CARGO_PKG_VERSION") } }),
+    )]
+}
