@@ -12,6 +12,7 @@
 //! | what is held for clients that take their time | `held` |
 //! | the JSON of answers | [`views`] |
 //! | the OpenAPI document: what is told of each route | [`openapi`] |
+//! | what browsers are served | [`pages`], the files of [`crate::dashboard`] |
 
 pub mod agents;
 mod attempts;
@@ -28,6 +29,7 @@ mod held;
 pub mod input;
 mod objects;
 pub mod openapi;
+pub mod pages;
 mod plain;
 pub mod policies;
 pub mod routes;
@@ -35,6 +37,7 @@ pub mod streaming;
 pub mod tenants;
 pub mod usage;
 pub mod views;
+pub mod whoami;
 
 pub use auth::{Access, Shared};
 pub use error::Problem;

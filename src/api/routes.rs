@@ -13,7 +13,7 @@ use super::error::Problem;
 use super::front::FrontFactory;
 use super::openapi::inputs::{Input, Reads};
 use super::openapi::{Docs, docs, document};
-use super::{agents, audit, authorize, delegations, health, policies, tenants, usage};
+use super::{agents, audit, authorize, delegations, health, pages, policies, tenants, usage, whoami};
 use crate::domain::Code;
 
 /// One route.
@@ -110,6 +110,9 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::GET, "/v1/audit/{id}", audit::get, docs::audit::get),
         endpoint(Method::POST, "/v1/snapshot", tenants::snapshot, docs::server::snapshot),
         endpoint(Method::GET, "/openapi.json", document::get, docs::server::openapi),
+        endpoint(Method::GET, "/v1/whoami", whoami::get, docs::server::whoami),
+        endpoint(Method::GET, "/", pages::file, docs::server::dashboard),
+        endpoint(Method::GET, "/assets/{file}", pages::file, docs::server::asset),
     ]
 }
 

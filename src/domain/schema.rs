@@ -1,6 +1,6 @@
 //! JSON Schemas (2020-12) of what requests and answers spell as text or numbers, with the limits that are checked.
 //!
-//! A type that is read and written by hand has its schema beside it, by [`inline_schema!`]; here are those of texts that
+//! A type that is read and written by hand has its schema beside it, by `inline_schema!`; here are those of texts that
 //! have no type of their own before they are checked.
 
 use super::limits::{

@@ -1,11 +1,10 @@
 //! The document itself, and how it is served.
 
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::examples::{denied, shown};
 use super::inputs::Reads;
@@ -14,7 +13,9 @@ use super::schemas::Schemas;
 use super::{Answered, Tag};
 use crate::api::auth::{Access, Public};
 use crate::api::error::Body as ProblemBody;
+use crate::api::pages::is_known;
 use crate::api::routes::{Answer, Endpoint, endpoints};
+use crate::dashboard::etag;
 use crate::domain::Code;
 
 /// Headers of answers, with what they say.
@@ -103,7 +104,7 @@ fn examples() -> Map<String, Value> {
 /// OpenAPI's operation object of a route.
 fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
     let docs = (endpoint.docs)();
-    let mut reads = Reads { path: endpoint.path, schemas, parameters: Vec::new(), body: None, codes: Vec::new() };
+    let mut reads = Reads::new(endpoint.path, schemas);
     (endpoint.input)(&mut reads);
     let Reads { mut parameters, body, mut codes, .. } = reads;
     parameters.retain(|parameter| !docs.without.iter().any(|name| parameter["name"] == *name));
@@ -164,34 +165,21 @@ fn security(access: Access) -> Value {
     }
 }
 
-/// The document as it is sent, made when it is first asked for.
-struct Served {
-    bytes: Vec<u8>,
-    etag: HeaderValue,
-}
-
-fn served() -> &'static Served {
-    static SERVED: OnceLock<Served> = OnceLock::new();
-    SERVED.get_or_init(|| {
-        let bytes = document().0.to_string().into_bytes();
-        let digest: String = Sha256::digest(&bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        let etag = HeaderValue::from_str(&format!("\"{digest}\"")).unwrap_or(HeaderValue::from_static("\"0\""));
-        Served { bytes, etag }
-    })
-}
-
 /// `GET /openapi.json`
 pub async fn get(_: Public, request: HttpRequest) -> Answer {
-    let Served { bytes, etag } = served();
-    let known = request.headers().get_all(IF_NONE_MATCH).filter_map(|known| known.to_str().ok());
-    let is_known = known.flat_map(|known| known.split(',')).any(|known| {
-        let known = known.trim();
-        known == "*" || etag == known.strip_prefix("W/").unwrap_or(known)
+    /// Made when it is first asked for.
+    static SERVED: LazyLock<(String, String)> = LazyLock::new(|| {
+        let text = document().0.to_string();
+        let etag = etag(&text);
+        (text, etag)
     });
+    let (text, etag) = &*SERVED;
+    let is_known = is_known(&request, etag);
     let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    response.insert_header((ETAG, etag.clone())).insert_header((CACHE_CONTROL, "no-cache"));
-    if is_known {
-        return Ok(response.finish());
-    }
-    Ok(response.insert_header((CONTENT_TYPE, "application/json")).body(bytes.as_slice()))
+    response.insert_header((ETAG, etag.as_str())).insert_header((CACHE_CONTROL, "no-cache"));
+    Ok(if is_known {
+        response.finish()
+    } else {
+        response.insert_header((CONTENT_TYPE, "application/json")).body(text.as_str())
+    })
 }

@@ -10,6 +10,7 @@ use crate::api::policies::{CheckBody, CheckJson, Reset};
 use crate::api::tenants::{NewKey, SnapshotJson};
 use crate::api::usage::UsageBody;
 use crate::api::views::{AgentJson, DelegationJson, EffectivePermissionJson, KeyJson, PolicyJson, TenantJson};
+use crate::api::whoami::WhoamiJson;
 use crate::domain::agent_commands::{AgentPatch, NewAgent};
 use crate::domain::delegation_commands::NewDelegation;
 use crate::domain::policy_commands::{NewPolicy, PolicyPatch};
@@ -291,6 +292,7 @@ examples! {
             "time": "2026-11-24T10:15:00.000Z",
         }
     }
+    WhoamiJson { "an operator": { "kind": "operator" } }
     Liveness { "alive": { "status": "alive" } }
     Readiness {
         "ready": { "status": "ready", "storage": "ok", "unavailableTenants": [] }

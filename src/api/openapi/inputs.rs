@@ -35,7 +35,14 @@ pub struct Reads<'a> {
 /// What can be wrong with a body, before anyone knows what it says.
 const OF_BODIES: [Code; 4] = [Code::InvalidBody, Code::RequestTimeout, Code::PayloadTooLarge, Code::Overloaded];
 
-impl Reads<'_> {
+impl<'a> Reads<'a> {
+    /// What every route with that path reads.
+    pub fn new(path: &'static str, schemas: &'a mut Schemas) -> Self {
+        let mut reads = Self { path, schemas, parameters: Vec::new(), body: None, codes: Vec::new() };
+        reads.path();
+        reads
+    }
+
     fn body<T: Example>(&mut self, required: bool) {
         let schema = self.schemas.request::<T>();
         let content = json!({ "application/json": { "schema": schema, "examples": shown(T::examples()) } });
@@ -89,6 +96,7 @@ fn path_parameter(schemas: &mut Schemas, path: &str, name: &str) -> (Value, &'st
         }
         "id" if begins("/v1/policies/") => (schemas.request::<PolicyId>(), "The policy's id."),
         "id" if begins("/v1/audit/") => (schemas.request::<AuditId>(), "The entry's id."),
+        "file" => (json!({ "type": "string" }), "The file's name."),
         _ => (json!({ "type": "string" }), ""),
     }
 }
@@ -102,16 +110,13 @@ impl Input for HttpRequest {
     fn describe(_: &mut Reads<'_>) {}
 }
 
+/// What a path's names mean is in [`path_parameter`].
 impl Input for Path<String> {
-    fn describe(reads: &mut Reads<'_>) {
-        reads.path();
-    }
+    fn describe(_: &mut Reads<'_>) {}
 }
 
 impl Input for Path<(String, String)> {
-    fn describe(reads: &mut Reads<'_>) {
-        reads.path();
-    }
+    fn describe(_: &mut Reads<'_>) {}
 }
 
 impl<T: DeserializeOwned + JsonSchema> Input for Query<T> {

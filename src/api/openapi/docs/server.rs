@@ -6,6 +6,8 @@ use crate::api::health::{Liveness, Readiness};
 use crate::api::openapi::examples::Examples;
 use crate::api::openapi::{Docs, Tag};
 use crate::api::tenants::SnapshotJson;
+use crate::api::whoami::WhoamiJson;
+use crate::domain::Code::RouteNotFound;
 
 fn docs(id: &'static str, summary: &'static str) -> Docs {
     Docs::new(Tag::Server, id, summary)
@@ -29,6 +31,28 @@ pub fn snapshot() -> Docs {
     docs("takeSnapshot", "Write a snapshot of every tenant now")
         .answers::<SnapshotJson>(200, "They are on disk.")
         .writes()
+}
+
+/// `GET /v1/whoami`
+pub fn whoami() -> Docs {
+    docs("getWhoami", "Whose key is this?").answers::<WhoamiJson>(200, "An operator's, or a tenant's with the tenant.")
+}
+
+/// `GET /`
+pub fn dashboard() -> Docs {
+    docs("getDashboard", "Open the dashboard")
+        .text("text/html; charset=utf-8", "A page for a browser.", || vec![("its start", "<!doctype html>...".into())])
+        .versioned()
+}
+
+/// `GET /assets/{file}`
+pub fn asset() -> Docs {
+    docs("getAsset", "Get a file of the dashboard")
+        .text("text/javascript; charset=utf-8", "The file.", || vec![("its start", "import ...".into())])
+        .text("text/css; charset=utf-8", "", || vec![("its start", ":root { ... }".into())])
+        .text("image/svg+xml", "", || vec![("its start", "<svg ...".into())])
+        .versioned()
+        .fails(&[RouteNotFound])
 }
 
 /// `GET /openapi.json`
