@@ -29,6 +29,7 @@ mod objects;
 mod plain;
 pub mod policies;
 pub mod routes;
+pub mod stats;
 pub mod streaming;
 pub mod tenants;
 pub mod usage;

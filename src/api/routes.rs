@@ -11,7 +11,7 @@ use actix_web::{App, FromRequest, HttpRequest, HttpResponse, ResponseError, Rout
 use super::auth::{Access, Guard, Shared};
 use super::error::Problem;
 use super::front::FrontFactory;
-use super::{agents, audit, authorize, delegations, health, policies, tenants, usage};
+use super::{agents, audit, authorize, delegations, health, policies, stats, tenants, usage};
 use crate::domain::Code;
 
 /// One route.
@@ -98,6 +98,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::GET, "/v1/audit/checkpoint", audit::checkpoint),
         endpoint(Method::GET, "/v1/audit/{id}", audit::get),
         endpoint(Method::POST, "/v1/snapshot", tenants::snapshot),
+        endpoint(Method::GET, "/v1/stats", stats::get),
     ]
 }
 
