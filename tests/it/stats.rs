@@ -52,7 +52,7 @@ pub fn mixed_run(server: &Server, tenant: &Tenant, rounds: usize) {
         operator.post(&format!("/v1/agents/{}/authorize", agent.id), other).expect(200);
         // What is no decision is not counted as one.
         key.post("/v1/authorize/explain", call(&agent.id)).expect(200);
-        key.authorize(json!({ "agentId": agent.id, "action": "" })).problem(400, "INVALID_FIELD");
+        key.authorize(json!({ "agentId": agent.id, "action": "" })).problem(400, "INVALID_BODY");
         key.post("/v1/usage", json!({ "agentId": agent.id, "calls": 1 })).expect(200);
     }
 }
