@@ -13,7 +13,7 @@ use super::error::Problem;
 use super::front::FrontFactory;
 use super::openapi::inputs::{Input, Reads};
 use super::openapi::{Docs, docs, document};
-use super::{agents, audit, authorize, delegations, health, pages, policies, tenants, usage, whoami};
+use super::{agents, audit, authorize, delegations, health, pages, policies, stats, tenants, usage, whoami};
 use crate::domain::Code;
 
 /// One route.
@@ -113,6 +113,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::GET, "/v1/whoami", whoami::get, docs::server::whoami),
         endpoint(Method::GET, "/", pages::file, docs::server::dashboard),
         endpoint(Method::GET, "/assets/{file}", pages::file, docs::server::asset),
+        endpoint(Method::GET, "/v1/stats", stats::get, docs::server::stats),
     ]
 }
 

@@ -7,6 +7,7 @@ use crate::api::agents::Rotation;
 use crate::api::authorize::{AuthorizeBody, BatchAnswer, BatchBody};
 use crate::api::health::{Liveness, Readiness};
 use crate::api::policies::{CheckBody, CheckJson, Reset};
+use crate::api::stats::StatsJson;
 use crate::api::tenants::{NewKey, SnapshotJson};
 use crate::api::usage::UsageBody;
 use crate::api::views::{AgentJson, DelegationJson, EffectivePermissionJson, KeyJson, PolicyJson, TenantJson};
@@ -290,6 +291,24 @@ examples! {
             "seq": 412,
             "hash": "6f1ed002ab5595859014ebf0951522d9b1b8b2c4f0a2f6d1b6c8f0f4a8c3e5d7",
             "time": "2026-11-24T10:15:00.000Z",
+        }
+    }
+    StatsJson {
+        "of a tenant": {
+            "at": "2026-11-24T10:15:00.000Z",
+            "startedAt": MADE,
+            "agents": { "active": 12, "revoked": 1, "expired": 0 },
+            "decisions": { "allowed": 100, "denied": 5, "rateLimited": 2 },
+            "denials": [{ "code": "PERMISSION_DENIED", "count": 5 }],
+            "seconds": {
+                "from": "2026-11-24T10:14:00.000Z", "step": 1, "allowed": [2, 3], "denied": [0, 0], "rateLimited": [0, 0]
+            },
+            "minutes": {
+                "from": "2026-11-24T09:15:00.000Z", "step": 60, "allowed": [0, 40], "denied": [0, 2], "rateLimited": [0, 0]
+            },
+            "latency": { "count": 107, "p50Ms": 0.08, "p90Ms": 0.2, "p99Ms": 1.2, "maxMs": 4.0 },
+            "slowestTenants": [{ "tenantId": TENANT, "slug": "acme", "name": "Acme Inc.", "decisions": 107, "p99Ms": 1.2 }],
+            "budgets": [],
         }
     }
     WhoamiJson { "an operator": { "kind": "operator" } }

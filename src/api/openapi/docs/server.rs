@@ -5,9 +5,10 @@ use serde_json::json;
 use crate::api::health::{Liveness, Readiness};
 use crate::api::openapi::examples::Examples;
 use crate::api::openapi::{Docs, Tag};
+use crate::api::stats::StatsJson;
 use crate::api::tenants::SnapshotJson;
 use crate::api::whoami::WhoamiJson;
-use crate::domain::Code::RouteNotFound;
+use crate::domain::Code::{RouteNotFound, TenantMismatch, TenantNotFound};
 
 fn docs(id: &'static str, summary: &'static str) -> Docs {
     Docs::new(Tag::Server, id, summary)
@@ -31,6 +32,14 @@ pub fn snapshot() -> Docs {
     docs("takeSnapshot", "Write a snapshot of every tenant now")
         .answers::<SnapshotJson>(200, "They are on disk.")
         .writes()
+}
+
+/// `GET /v1/stats`
+pub fn stats() -> Docs {
+    docs("getStats", "Get figures for a dashboard")
+        .about("They are counted in memory since the start of the process. A tenant key gets its own tenant's.")
+        .answers::<StatsJson>(200, "The figures.")
+        .fails(&[TenantMismatch, TenantNotFound])
 }
 
 /// `GET /v1/whoami`
