@@ -110,7 +110,7 @@ impl Input for HttpRequest {
     fn describe(_: &mut Reads<'_>) {}
 }
 
-/// What a path's names mean is in [`path_parameter`].
+/// What a path's names mean is in `path_parameter`.
 impl Input for Path<String> {
     fn describe(_: &mut Reads<'_>) {}
 }
