@@ -1,4 +1,4 @@
-//! Objects are objects: JSON arrays are not taken for them.
+//! Objects are objects: JSON arrays are not taken for them. And whole numbers are whole numbers, with a point or without.
 //!
 //! What serde derives for a struct also reads an array, as the members in their order. A body like `["N","new"]` would
 //! then make a tenant, and an array would slip past the refusal of unknown fields. This reader asks for a map wherever
@@ -201,5 +201,33 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Objects<A> {
 
     fn size_hint(&self) -> Option<usize> {
         self.0.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    fn read<T: for<'de> Deserialize<'de>>(json: &str) -> Result<T, serde_json::Error> {
+        T::deserialize(Objects(&mut serde_json::Deserializer::from_str(json)))
+    }
+
+    #[test]
+    fn a_whole_number_may_have_a_point() {
+        for (json, number) in [("27", 27), ("27.0", 27), ("2.7e1", 27), ("0.0", 0), ("-0.0", 0), ("1e6", 1_000_000)] {
+            assert_eq!(read::<u32>(json).unwrap(), number, "{json}");
+            assert_eq!(read::<Option<u32>>(json).unwrap(), Some(number), "{json}");
+            assert_eq!(read::<Vec<u64>>(&format!("[{json}]")).unwrap(), [u64::from(number)], "{json}");
+        }
+        assert_eq!(read::<i64>("-3.0").unwrap(), -3);
+        assert_eq!(read::<u64>("9007199254740992.0").unwrap(), 1 << 53);
+        for json in ["27.5", "-1.0", "1e10", "1e300", "\"27\"", "4294967296.0"] {
+            assert!(read::<u32>(json).is_err(), "{json}");
+        }
+        // A double holds no such number for sure.
+        assert!(read::<u64>("18014398509481984.0").is_err());
+        assert_eq!(read::<f64>("27.5").unwrap().to_bits(), 27.5f64.to_bits());
     }
 }

@@ -61,13 +61,13 @@ function limitsOf(schema) {
   return limits;
 }
 
-function details(schema) {
+function details(schema, of = "") {
   const limits = limitsOf(schema);
   const names = schema.enum;
   return [
     names && names.length <= 12 && h("p", { class: "small" }, "One of ",
       names.map((name, n) => [n > 0 && ", ", h("code", null, String(name))])),
-    limits.length > 0 && h("p", { class: "small" }, limits.join(", ")),
+    limits.length > 0 && h("p", { class: "small" }, of, limits.join(", ")),
     schema.pattern && h("details", { class: "pattern" }, h("summary", null, "pattern"), h("code", null, schema.pattern)),
   ];
 }
@@ -91,7 +91,7 @@ function memberView(api, name, schema, required, seen) {
       h("span", { class: "type" }, typeOf(api, schema)),
       required && h("span", { class: "required" }, "required")),
     prose(schema.description ?? ""),
-    details(deep.schema.properties ? own : { ...deep.schema, ...own }),
+    own.type === "array" ? [details(own), details(deep.schema, "each ")] : details({ ...deep.schema, ...own }),
     more && h("details", { class: "deeper" }, h("summary", null, deep.name ?? "members"),
       view(api, deep.schema, deep.name ? [...seen, deep.name] : seen)));
 }
