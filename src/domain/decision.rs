@@ -117,6 +117,7 @@ impl Verdict {
             ip: request.ip,
             user_agent: request.user_agent(),
             micros,
+            trace: request.trace,
         }
     }
 

@@ -308,7 +308,7 @@ pub fn write_line(bytes: &mut Vec<u8>, entry: &AuditEntry) -> io::Result<()> {
     Ok(())
 }
 
-const COLUMNS: [&str; 19] = [
+const COLUMNS: [&str; 20] = [
     "id",
     "kind",
     "tenantId",
@@ -328,10 +328,11 @@ const COLUMNS: [&str; 19] = [
     "ref",
     "by",
     "timestamp",
+    "traceId",
 ];
 
 /// The entry's cells, in the order of the columns: text as it is, anything else as its JSON, `null` as nothing.
-fn cells(entry: &AuditEntry) -> io::Result<[String; 19]> {
+fn cells(entry: &AuditEntry) -> io::Result<[String; 20]> {
     let AuditEntry {
         id,
         kind,
@@ -352,6 +353,7 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 19]> {
         r#ref,
         by,
         timestamp,
+        trace_id,
     } = entry;
     fn text(value: &Option<impl ToString>) -> String {
         value.as_ref().map(ToString::to_string).unwrap_or_default()
@@ -377,6 +379,7 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 19]> {
         text(r#ref),
         text(by),
         timestamp.to_string(),
+        text(trace_id),
     ])
 }
 
