@@ -16,6 +16,7 @@
 //! | [`service`] | what the server offers, as calls for one caller |
 //! | [`gateway`] | from a request that a gateway asks about to the action and the resource |
 //! | [`api`] | the same over HTTP |
+//! | [`dashboard`] | the files that browsers are served |
 //! | [`net`] | connections: how many, how slow they may be, TLS |
 //! | [`settings`], [`telemetry`], [`demo`], [`fixture`], [`load`], [`verify`] | the program's own parts |
 //! | [`app`], [`server`] | the composition root; with HTTP in front |
@@ -23,6 +24,7 @@
 pub mod actors;
 pub mod api;
 pub mod app;
+pub mod dashboard;
 pub mod demo;
 pub mod domain;
 pub mod fixture;

@@ -2,7 +2,7 @@
 //! that can happen to one of them. And connections to it.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Mutex;
@@ -71,6 +71,7 @@ impl Drop for Served {
 /// The other process: serves, and panics where a line of its input says so, until its input ends.
 pub fn child(folder: &str) {
     let mut settings = Settings { workers: Some(1), ..Settings::new(folder) };
+    settings.trusted_proxies = vec![IpAddr::from([127, 0, 0, 1]).into()];
     settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
     System::new().block_on(async {
         let server = Server::start(&settings).await.unwrap();

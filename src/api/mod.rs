@@ -11,6 +11,7 @@
 //! | answers that are made while they are sent, or that wait for their client | [`streaming`] |
 //! | what is held for clients that take their time | `held` |
 //! | the JSON of answers | [`views`] |
+//! | what browsers are served | [`pages`], the files of [`crate::dashboard`] |
 
 pub mod agents;
 mod attempts;
@@ -27,6 +28,7 @@ pub mod health;
 mod held;
 pub mod input;
 mod objects;
+pub mod pages;
 mod plain;
 pub mod policies;
 pub mod routes;
@@ -34,6 +36,7 @@ pub mod streaming;
 pub mod tenants;
 pub mod usage;
 pub mod views;
+pub mod whoami;
 
 pub use auth::{Access, Shared};
 pub use error::Problem;

@@ -116,7 +116,8 @@ impl Row {
         } else {
             &target.key
         };
-        self.path.replace("{tenant}", &target.tenant).replace("{id}", id) + &(self.query)(target)
+        let path = self.path.replace("{tenant}", &target.tenant).replace("{id}", id).replace("{file}", "app.js");
+        path + &(self.query)(target)
     }
 }
 
@@ -131,6 +132,8 @@ pub fn rows() -> Vec<Row> {
     vec![
         public("/livez"),
         public("/readyz"),
+        public("/"),
+        public("/assets/{file}"),
         row("POST", "/v1/tenants", CREATED, CREATED, FORBIDDEN).body(|_| json!({ "name": "N", "slug": "new" })).changes(),
         row("GET", "/v1/tenants", OK, OK, OK),
         row("GET", "/v1/tenants/{tenant}", OK, NO_TENANT, NO_TENANT),
@@ -194,5 +197,6 @@ pub fn rows() -> Vec<Row> {
             hidden_from_agent: (403, Some("UNMAPPED_REQUEST")),
             ..row("GET", "/v1/forward-auth", FORBIDDEN, FORBIDDEN, FORBIDDEN)
         },
+        row("GET", "/v1/whoami", OK, OK, OK),
     ]
 }

@@ -45,6 +45,7 @@ mod network;
 mod overload;
 #[allow(clippy::print_stdout, reason = "it is there to print figures")]
 mod overload_figures;
+mod pages;
 mod panics;
 mod places;
 mod retention;

@@ -3,7 +3,8 @@
 //! A thing is changed by one thread alone. So what it has to look like is known, but for the one change that was under
 //! way at the end, which may have happened or not.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use fastrand::Rng;
 use serde_json::{Value, json};
@@ -11,6 +12,9 @@ use serde_json::{Value, json};
 use super::{Outcome, send};
 use crate::client::Client;
 use crate::world::permits;
+
+/// Where the next secret is tried from, in the network for benchmarks (RFC 2544).
+static NEXT_ADDRESS: AtomicU32 = AtomicU32::new(0xC612_0000);
 
 /// What a thread makes and changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,9 +281,14 @@ impl Thing {
     }
 
     fn check_secrets(&self, operator: &Client, kind: Kind) {
-        let ask = |secret: &str| match kind {
-            Kind::Key => operator.acting_for(secret).get("/v1/tenants"),
-            _ => operator.acting_for(secret).authorize(json!({ "action": "a", "resource": "probe" })),
+        // From one address, so many that are not valid would be refused as attempts.
+        let address = || Ipv4Addr::from_bits(NEXT_ADDRESS.fetch_add(1, Ordering::Relaxed)).to_string();
+        let ask = |secret: &str| {
+            let caller = operator.acting_for(secret).forwarded_for(&address());
+            match kind {
+                Kind::Key => caller.get("/v1/tenants"),
+                _ => caller.authorize(json!({ "action": "a", "resource": "probe" })),
+            }
         };
         if let Some(secret) = &self.secret {
             let answer = ask(secret).expect(200);
