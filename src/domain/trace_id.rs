@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::error::{Code, Error};
+use super::schema::inline_schema;
 use super::text::quote;
 
 /// Characters of a `traceparent` of version 00, which later versions may only add to.
@@ -74,6 +75,8 @@ impl Serialize for TraceId {
         if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_bytes(&self.0) }
     }
 }
+
+inline_schema!(TraceId { "type": "string", "pattern": "^[0-9a-f]{32}$", "not": { "const": "00000000000000000000000000000000" } });
 
 /// From the journal's bytes.
 impl<'de> Deserialize<'de> for TraceId {

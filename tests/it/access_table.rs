@@ -132,6 +132,7 @@ pub fn rows() -> Vec<Row> {
     vec![
         public("/livez"),
         public("/readyz"),
+        public("/openapi.json"),
         public("/"),
         public("/assets/{file}"),
         row("POST", "/v1/tenants", CREATED, CREATED, FORBIDDEN).body(|_| json!({ "name": "N", "slug": "new" })).changes(),
@@ -197,6 +198,7 @@ pub fn rows() -> Vec<Row> {
             hidden_from_agent: (403, Some("UNMAPPED_REQUEST")),
             ..row("GET", "/v1/forward-auth", FORBIDDEN, FORBIDDEN, FORBIDDEN)
         },
+        row("GET", "/v1/stats", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
         row("GET", "/v1/whoami", OK, OK, OK),
     ]
 }

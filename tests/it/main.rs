@@ -42,6 +42,7 @@ mod limits;
 mod load;
 mod mutation;
 mod network;
+mod openapi;
 mod overload;
 #[allow(clippy::print_stdout, reason = "it is there to print figures")]
 mod overload_figures;
@@ -52,6 +53,7 @@ mod retention;
 mod rounds;
 mod secrets;
 mod snapshots;
+mod stats;
 mod storage;
 mod stream_resume;
 mod tls;
