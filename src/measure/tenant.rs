@@ -57,3 +57,13 @@ impl Meter {
         version.store(version.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_thread_notes_shares_no_cache_line_with_what_others_write() {
+        assert_eq!((align_of::<TenantMeasures>(), align_of::<Traffic>()), (64, 64));
+    }
+}
