@@ -63,6 +63,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_new_actor_makes_what_the_one_before_said_an_old_answer() {
+        let tenant = Arc::<TenantMeasures>::default();
+        let _first = Meter::new(Arc::clone(&tenant), Arc::default());
+        let version = tenant.version();
+        let _second = Meter::new(Arc::clone(&tenant), Arc::default());
+        assert_ne!(tenant.version(), version);
+    }
+
+    #[test]
     fn what_one_thread_notes_shares_no_cache_line_with_what_others_write() {
         assert_eq!((align_of::<TenantMeasures>(), align_of::<Traffic>()), (64, 64));
     }
