@@ -116,7 +116,8 @@ impl Row {
         } else {
             &target.key
         };
-        self.path.replace("{tenant}", &target.tenant).replace("{id}", id) + &(self.query)(target)
+        let path = self.path.replace("{tenant}", &target.tenant).replace("{id}", id).replace("{file}", "app.js");
+        path + &(self.query)(target)
     }
 }
 
@@ -131,6 +132,9 @@ pub fn rows() -> Vec<Row> {
     vec![
         public("/livez"),
         public("/readyz"),
+        public("/openapi.json"),
+        public("/"),
+        public("/assets/{file}"),
         row("POST", "/v1/tenants", CREATED, CREATED, FORBIDDEN).body(|_| json!({ "name": "N", "slug": "new" })).changes(),
         row("GET", "/v1/tenants", OK, OK, OK),
         row("GET", "/v1/tenants/{tenant}", OK, NO_TENANT, NO_TENANT),
@@ -189,5 +193,7 @@ pub fn rows() -> Vec<Row> {
             .body(|target| json!({ "agentId": target.agent, "calls": 1 }))
             .changes(),
         row("POST", "/v1/snapshot", OK, OK, FORBIDDEN),
+        row("GET", "/v1/stats", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
+        row("GET", "/v1/whoami", OK, OK, OK),
     ]
 }
