@@ -7,7 +7,7 @@
 //! | how a handler comes by its caller | [`auth`] |
 //! | how many calls without a good key an address may make | `attempts` |
 //! | how an error becomes an answer | [`error`] |
-//! | how bodies and queries are read | [`input`]; `plain` is the short cut of most authorize bodies, `objects` says what is an object |
+//! | how bodies and queries are read | [`input`]; `plain` is the short cut of most authorize bodies, `objects` says what is an object and what a whole number |
 //! | answers that are made while they are sent, or that wait for their client | [`streaming`] |
 //! | what is held for clients that take their time | `held` |
 //! | the JSON of answers | [`views`] |

@@ -1,4 +1,4 @@
-//! Objects are objects: JSON arrays are not taken for them.
+//! Objects are objects: JSON arrays are not taken for them. And whole numbers are whole numbers, with a point or without.
 //!
 //! What serde derives for a struct also reads an array, as the members in their order. A body like `["N","new"]` would
 //! then make a tenant, and an array would slip past the refusal of unknown fields. This reader asks for a map wherever
@@ -22,12 +22,53 @@ macro_rules! forward {
     };
 }
 
+macro_rules! whole {
+    ($($method:ident)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+            self.0.$method(Whole(visitor))
+        })*
+    };
+}
+
+/// Takes `27.0` for 27, which to JSON Schema is an integer, and which languages with one kind of number write.
+struct Whole<V>(V);
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Whole<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.expecting(f)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<V::Value, E> {
+        self.0.visit_u64(value)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<V::Value, E> {
+        self.0.visit_i64(value)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
+        // Past this a double is no longer sure of its last digit.
+        const EXACT: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
+        if value.fract() == 0.0 && value.abs() <= EXACT {
+            self.0.visit_i64(value as i64)
+        } else {
+            self.0.visit_f64(value)
+        }
+    }
+}
+
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
     type Error = D::Error;
 
+    whole! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
+    }
+
     forward! {
-        deserialize_any deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
-        deserialize_i128 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+        deserialize_any deserialize_bool deserialize_i128 deserialize_u128
         deserialize_f32 deserialize_f64 deserialize_char deserialize_str deserialize_string deserialize_bytes
         deserialize_byte_buf deserialize_option deserialize_unit deserialize_seq deserialize_map
         deserialize_identifier deserialize_ignored_any
@@ -160,5 +201,33 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Objects<A> {
 
     fn size_hint(&self) -> Option<usize> {
         self.0.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    fn read<T: for<'de> Deserialize<'de>>(json: &str) -> Result<T, serde_json::Error> {
+        T::deserialize(Objects(&mut serde_json::Deserializer::from_str(json)))
+    }
+
+    #[test]
+    fn a_whole_number_may_have_a_point() {
+        for (json, number) in [("27", 27), ("27.0", 27), ("2.7e1", 27), ("0.0", 0), ("-0.0", 0), ("1e6", 1_000_000)] {
+            assert_eq!(read::<u32>(json).unwrap(), number, "{json}");
+            assert_eq!(read::<Option<u32>>(json).unwrap(), Some(number), "{json}");
+            assert_eq!(read::<Vec<u64>>(&format!("[{json}]")).unwrap(), [u64::from(number)], "{json}");
+        }
+        assert_eq!(read::<i64>("-3.0").unwrap(), -3);
+        assert_eq!(read::<u64>("9007199254740992.0").unwrap(), 1 << 53);
+        for json in ["27.5", "-1.0", "1e10", "1e300", "\"27\"", "4294967296.0"] {
+            assert!(read::<u32>(json).is_err(), "{json}");
+        }
+        // A double holds no such number for sure.
+        assert!(read::<u64>("18014398509481984.0").is_err());
+        assert_eq!(read::<f64>("27.5").unwrap().to_bits(), 27.5f64.to_bits());
     }
 }

@@ -124,6 +124,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::GET, "/openapi.json", document::get, docs::server::openapi),
         endpoint(Method::GET, "/v1/whoami", whoami::get, docs::server::whoami),
         endpoint(Method::GET, "/", pages::file, docs::server::dashboard),
+        endpoint(Method::GET, "/docs", pages::file, docs::server::docs_page),
         endpoint(Method::GET, "/assets/{file}", pages::file, docs::server::asset),
         endpoint(Method::GET, "/v1/stats", stats::get, docs::server::stats),
     ]

@@ -1,4 +1,4 @@
-//! What browsers are served: the dashboard at `/`. Plain HTML, CSS and ES modules, as they lie in this folder, in the
+//! What browsers are served: the dashboard at `/`, and the API's documentation at `/docs`. Plain HTML, CSS and ES modules, as they lie in this folder, in the
 //! binary: there is no build step, and nothing comes from another host.
 
 use std::sync::LazyLock;
@@ -32,6 +32,9 @@ macro_rules! asset {
     ($content_type:expr, $name:literal) => {
         ($content_type, concat!("/assets/", $name), include_str!($name))
     };
+    ($content_type:expr, $name:literal in $folder:literal) => {
+        ($content_type, concat!("/assets/", $name), include_str!(concat!($folder, "/", $name)))
+    };
 }
 
 static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
@@ -41,6 +44,13 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         asset!(CSS, "theme.css"),
         asset!(CSS, "app.css"),
         asset!(JS, "app.js"),
+        asset!(JS, "dom.js"),
+        (HTML, "/docs", include_str!("docs/index.html")),
+        asset!(CSS, "docs.css" in "docs"),
+        asset!(JS, "docs.js" in "docs"),
+        asset!(JS, "docs-prose.js" in "docs"),
+        asset!(JS, "docs-schema.js" in "docs"),
+        asset!(JS, "docs-try.js" in "docs"),
     ]
     .into_iter()
     .map(|(content_type, path, content)| File { path, content_type, content, etag: etag(content) })

@@ -7,6 +7,19 @@ use super::limits::{
     MAX_ACTION_BYTES, MAX_ARG_PATTERN_BYTES, MAX_NAME_CHARS, MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS, MAX_SLUG_CHARS,
 };
 
+const IPV4: &str = "((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+
+/// IPv6 addresses as RFC 4291, 2.2 writes them, but for most of those that end with an IPv4 address.
+fn ipv6() -> String {
+    let group = "[0-9A-Fa-f]{1,4}";
+    let mut forms =
+        vec![format!("({group}:){{7}}{group}"), format!("({group}:){{1,7}}:"), format!(":((:{group}){{1,7}}|:)")];
+    // So many groups before the gap, and as many as are left behind it.
+    forms.extend((1..=6).map(|before| format!("({group}:){{1,{before}}}(:{group}){{1,{}}}", 7 - before)));
+    forms.push(format!("::([Ff]{{4}}:)?{IPV4}"));
+    forms.join("|")
+}
+
 /// The schema of a type, shown wherever the type is used rather than once by name.
 macro_rules! inline_schema {
     ($type:ident $($schema:tt)+) => {
@@ -114,9 +127,8 @@ texts! {
         "anyOf": [
             { "format": "ipv4" },
             { "format": "ipv6" },
-            { "pattern": "^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])/\
-                          (3[0-2]|[12]?[0-9])$" },
-            { "pattern": "^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9])$" },
+            { "pattern": format!("^{IPV4}/(3[0-2]|[12]?[0-9])$") },
+            { "pattern": format!("^({})/(12[0-8]|1[01][0-9]|[1-9]?[0-9])$", ipv6()) },
         ],
     };
     /// An address.

@@ -134,6 +134,7 @@ pub fn rows() -> Vec<Row> {
         public("/readyz"),
         public("/openapi.json"),
         public("/"),
+        public("/docs"),
         public("/assets/{file}"),
         row("POST", "/v1/tenants", CREATED, CREATED, FORBIDDEN).body(|_| json!({ "name": "N", "slug": "new" })).changes(),
         row("GET", "/v1/tenants", OK, OK, OK),

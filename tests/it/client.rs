@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::http::{HeaderMap, Request};
 
+use crate::conformance;
+
 /// A caller with one key.
 #[derive(Clone)]
 pub struct Client {
@@ -86,7 +88,7 @@ impl Client {
         }
     }
 
-    /// One request. An error is a connection that broke or was refused.
+    /// One request. An error is a connection that broke or was refused. The answer is what the API's document says.
     pub fn try_send(
         &self,
         method: &str,
@@ -113,11 +115,14 @@ impl Client {
         };
         let (parts, body) = answered.map_err(|problem| problem.to_string())?.into_parts();
         // A stream of events has no end to read to.
-        if parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream") {
-            return Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body: Vec::new() });
-        }
-        let body = body.into_with_config().limit(256 << 20).read_to_vec().map_err(|problem| problem.to_string())?;
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+        let body = if parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream") {
+            Vec::new()
+        } else {
+            body.into_with_config().limit(256 << 20).read_to_vec().map_err(|problem| problem.to_string())?
+        };
+        let answer = Answer { status: parts.status.as_u16(), headers: parts.headers, body };
+        conformance::check(method, path, &answer);
+        Ok(answer)
     }
 }
 

@@ -24,6 +24,7 @@ mod budget_input;
 mod budget_proof;
 mod budgets;
 mod client;
+mod conformance;
 mod connections;
 mod constraints;
 mod crash;

@@ -7,6 +7,7 @@ use kavach::api::openapi::document::document;
 use kavach::domain::Code;
 use serde_json::{Value, json};
 
+use crate::conformance::validator;
 use crate::harness::Server;
 
 /// A part of the document, with where it is.
@@ -33,16 +34,6 @@ fn places(value: &Value) -> Vec<Place<'_>> {
         next += 1;
     }
     all
-}
-
-/// A schema of the document by itself, with the named ones that it may refer to.
-pub fn validator(document: &Value, schema: &Value) -> jsonschema::Validator {
-    let whole = json!({ "components": { "schemas": document["components"]["schemas"] }, "allOf": [schema] });
-    jsonschema::options()
-        .with_draft(jsonschema::Draft::Draft202012)
-        .should_validate_formats(true)
-        .build(&whole)
-        .unwrap_or_else(|problem| panic!("{problem}: {schema}"))
 }
 
 fn operations(document: &Value) -> Vec<(String, &Value)> {
@@ -93,7 +84,7 @@ fn each_example_is_what_its_schema_says() {
             continue;
         };
         assert!(!examples.is_empty(), "{at} has no example");
-        let validator = validator(&document, schema);
+        let validator = validator(schema, &document["components"]["schemas"]);
         for (name, example) in examples {
             let example = match example.get("$ref").and_then(Value::as_str) {
                 Some(reference) => document.pointer(&reference[1..]).unwrap(),

@@ -8,6 +8,8 @@ fn a_file_is_served_with_its_type_and_under_the_policy() {
     let anyone = server.anonymous();
     for (path, content_type) in [
         ("/", "text/html; charset=utf-8"),
+        ("/docs", "text/html; charset=utf-8"),
+        ("/assets/docs.js", "text/javascript; charset=utf-8"),
         ("/assets/app.js", "text/javascript; charset=utf-8"),
         ("/assets/app.css", "text/css; charset=utf-8"),
         ("/assets/icon.svg", "image/svg+xml"),

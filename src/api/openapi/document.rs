@@ -46,6 +46,7 @@ pub fn document() -> (Value, Vec<String>) {
         let methods = paths.entry(endpoint.path).or_insert_with(|| json!({}));
         methods[endpoint.method.as_str().to_ascii_lowercase()] = operation;
     }
+    link(&mut paths);
     schemas.answer::<ProblemBody<'_>>();
     let (named, clashes) = schemas.named();
     let tags = Tag::ALL.map(|tag| json!({ "name": tag.told().0, "description": tag.told().1 }));
@@ -106,6 +107,30 @@ fn examples() -> Map<String, Value> {
         examples.insert(code.to_string(), json!({ "summary": code.meaning(), "value": denied(*code) }));
     }
     examples
+}
+
+/// Links what was created to all that can be done with it: the routes below its own that name it and nothing else.
+fn link(paths: &mut Map<String, Value>) {
+    let id = |operation: &Value| operation["operationId"].as_str().unwrap_or_default().to_owned();
+    let named = |path: &str, operations: &Value| {
+        let operations = operations.as_object().into_iter().flatten();
+        operations.map(|(_, operation)| (path.to_owned(), id(operation))).collect::<Vec<_>>()
+    };
+    let all: Vec<_> = paths.iter().flat_map(|(path, operations)| named(path, operations)).collect();
+    for (path, operations) in paths.iter_mut() {
+        let Some(created) = operations.pointer_mut("/post/responses/201") else { continue };
+        if created["headers"]["Location"].is_null() {
+            continue;
+        }
+        for (other, operation) in &all {
+            let rest = other.strip_prefix(path.as_str()).and_then(|rest| rest.strip_prefix("/{"));
+            let Some((name, rest)) = rest.and_then(|rest| rest.split_once('}')) else { continue };
+            if !rest.contains('{') {
+                let parameters = json!({ name: "$response.body#/id" });
+                created["links"][operation] = json!({ "operationId": operation, "parameters": parameters });
+            }
+        }
+    }
 }
 
 /// OpenAPI's operation object of a route.

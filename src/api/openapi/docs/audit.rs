@@ -2,11 +2,17 @@
 
 use crate::api::openapi::examples::{export_csv, export_ndjson, stream as stream_example};
 use crate::api::openapi::{Docs, Tag};
+use crate::domain::AuditEntry;
 use crate::domain::Code::{
     InvalidField, StorageUnavailable, TenantMismatch, TenantNotFound, TooManyStreams, UnknownAuditEntry,
 };
-use crate::domain::{AuditEntry, AuditId};
+use crate::domain::schema::inline_schema;
 use crate::verify::KeptLink;
+
+/// An entry's id; a client that saw none may send an empty one.
+struct LastEventId;
+
+inline_schema!(LastEventId { "type": "string", "pattern": "^(aud_[0-9a-f]{32})?$" });
 
 fn docs(id: &'static str, summary: &'static str) -> Docs {
     Docs::new(Tag::Audit, id, summary).fails(&[StorageUnavailable])
@@ -43,7 +49,7 @@ pub fn stream() -> Docs {
     docs("streamAudit", "Follow the audit trail")
         .about("Server-sent events: an entry is `data`, its id is `id`. `since` begins in the past, `until` ends it.")
         .text("text/event-stream", "Entries as they are made.", stream_example)
-        .header::<AuditId>("Last-Event-ID", "The entry to go on after.")
+        .header::<LastEventId>("Last-Event-ID", "The entry to go on after.")
         .without(&["limit", "offset", "cursor", "format"])
         .fails(&[InvalidField, TenantMismatch, TenantNotFound, TooManyStreams])
 }

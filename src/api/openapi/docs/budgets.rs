@@ -54,7 +54,7 @@ pub fn delete() -> Docs {
 
 /// `POST /v1/policies/{id}/reset`
 pub fn reset() -> Docs {
-    docs("resetPolicy", "Count anew")
+    docs("resetPolicy", "Start a policy's counts anew")
         .about("Without a body both the day's and the month's counts start anew.")
         .answers::<PolicyJson>(200, "The policy as it is now.")
         .fails(&[Forbidden, UnknownPolicy])

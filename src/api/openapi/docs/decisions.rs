@@ -3,7 +3,7 @@
 use crate::actors::messages::Explanation;
 use crate::api::authorize::BatchAnswer;
 use crate::api::openapi::{Docs, Tag};
-use crate::domain::Code::{InvalidField, StorageUnavailable, TenantNotFound, UnmappedRequest};
+use crate::domain::Code::{Forbidden, InvalidField, StorageUnavailable, TenantNotFound, UnmappedRequest};
 use crate::domain::Decision;
 
 fn docs(id: &'static str, summary: &'static str) -> Docs {
@@ -11,14 +11,14 @@ fn docs(id: &'static str, summary: &'static str) -> Docs {
 }
 
 fn decides(id: &'static str, summary: &'static str) -> Docs {
-    docs(id, summary).answers::<Decision>(200, "The decision, yes or no.").fails(&[InvalidField]).writes()
+    docs(id, summary).answers::<Decision>(200, "The decision, yes or no.").fails(&[InvalidField, Forbidden]).writes()
 }
 
 /// `POST /v1/authorize`
 pub fn single() -> Docs {
-    decides("authorize", "May this agent do this action on this resource now?")
+    decides("authorize", "Decide a call")
         .about(
-            "Decides, charges budgets and records, in one step. With an agent token the agent asks for itself, and the \
+            "May this agent do this action on this resource now? Decides, charges budgets and records, in one step. With an agent token the agent asks for itself, and the \
              address is its connection's; a service with a key names the agent, and the address in `context`. Fields \
              that are not known are ignored.",
         )
@@ -27,12 +27,12 @@ pub fn single() -> Docs {
 
 /// `POST /v1/agents/{id}/authorize`
 pub fn by_agent() -> Docs {
-    decides("authorizeAgent", "The same for the agent in the path").fails(&[TenantNotFound])
+    decides("authorizeAgent", "Decide a call of the agent in the path").fails(&[TenantNotFound])
 }
 
 /// `POST /v1/tenants/{tenant}/authorize`
 pub fn by_tenant() -> Docs {
-    decides("authorizeInTenant", "The same for an agent of the tenant in the path").fails(&[TenantNotFound])
+    decides("authorizeInTenant", "Decide a call in the tenant in the path").fails(&[TenantNotFound])
 }
 
 /// `POST /v1/authorize/batch`
@@ -40,7 +40,7 @@ pub fn batch() -> Docs {
     docs("authorizeBatch", "Decide many calls at once")
         .about("Each is decided, charged and recorded on its own, in order.")
         .answers::<BatchAnswer>(200, "The decisions, in the order of the requests.")
-        .fails(&[InvalidField, TenantNotFound])
+        .fails(&[InvalidField, Forbidden, TenantNotFound])
         .writes()
 }
 

@@ -3,8 +3,9 @@
 use crate::api::openapi::{Docs, Tag};
 use crate::api::views::{DelegationJson, EffectivePermissionJson};
 use crate::domain::Code::{
-    DelegationCycle, DelegationDepthExceeded, DelegationGrantorInactive, DelegationLimitExceeded, DelegationNotCovered,
-    DelegationSelf, InvalidField, InvalidPattern, TenantMismatch, TenantNotFound, UnknownAgent, UnknownDelegation,
+    AgentIsRevoked, DelegationCycle, DelegationDepthExceeded, DelegationGrantorInactive, DelegationLimitExceeded,
+    DelegationNotCovered, DelegationSelf, InvalidField, InvalidPattern, TenantMismatch, TenantNotFound, UnknownAgent,
+    UnknownDelegation,
 };
 
 fn docs(id: &'static str, summary: &'static str) -> Docs {
@@ -25,6 +26,7 @@ pub fn create() -> Docs {
             TenantMismatch,
             TenantNotFound,
             UnknownAgent,
+            AgentIsRevoked,
             DelegationNotCovered,
             DelegationSelf,
             DelegationCycle,

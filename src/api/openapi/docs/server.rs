@@ -54,6 +54,13 @@ pub fn dashboard() -> Docs {
         .versioned()
 }
 
+/// `GET /docs`
+pub fn docs_page() -> Docs {
+    docs("getDocs", "Open the documentation of this API")
+        .text("text/html; charset=utf-8", "A page for a browser.", || vec![("its start", "<!doctype html>...".into())])
+        .versioned()
+}
+
 /// `GET /assets/{file}`
 pub fn asset() -> Docs {
     docs("getAsset", "Get a file of the dashboard")

@@ -1,0 +1,49 @@
+"""What schemathesis has to know of this server that no schema can say."""
+
+import random
+import re
+
+import schemathesis
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+# Sentences of a 400 to a request that its schema allows: rules between two members, about the caller, or about what
+# is there.
+RULES = [
+    r"timeWindow must not start and end at the same minute",
+    r"since must not be after until",
+    r"confirm must be the tenant's slug",
+    r"agentId is needed: only an agent token says",
+    r"agentId names another agent than the path",
+    r"auditId names a decision about another agent",
+    r"limits must hold at least one of",
+    r"Last-Event-ID names no entry",
+    r"allowedArgPatterns\[\d+\] is no regular expression",
+]
+
+
+@schemathesis.check
+def valid_data_is_accepted(ctx, response, case):
+    """The built-in check, but for what breaks one of the rules."""
+    if response.status_code == 400 and any(re.search(rule, response.text) for rule in RULES):
+        return
+    positive_data_acceptance(ctx, response, case)
+
+
+def from_elsewhere(request):
+    """Lets each call come from an address of its own, since calls without a good key are counted by address."""
+    request.headers["X-Forwarded-For"] = ".".join(["10", *(str(random.randrange(256)) for _ in range(3))])
+    return request
+
+
+@schemathesis.hook
+def before_call(ctx, case, kwargs):
+    kwargs.setdefault("auth", from_elsewhere)
+    # A stream that has no end can't be read to one.
+    if case.path == "/v1/audit/stream":
+        is_positive = case.meta is None or case.meta.generation.mode.is_positive
+        query = dict(case.query or {})
+        if is_positive:
+            query.pop("since", None)
+        if is_positive or "until" not in query:
+            query["until"] = "2020-01-01T00:00:00Z"
+        case.query = query
