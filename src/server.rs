@@ -56,7 +56,7 @@ impl Server {
         let limit = Limit::of_process();
         let (most, to_accept) = (limit.most(), limit.to_accept(workers));
         let listener = Listening {
-            shared: api::Shared::new(app.kavach(), settings.trusted_proxies.clone()),
+            shared: api::Shared::new(app.kavach(), settings),
             core: Arc::clone(app.core()),
             connections: Arc::clone(&connections),
             entrance: Entrance::new(limit, tls.clone(), ending.subscribe()),

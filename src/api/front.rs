@@ -18,6 +18,7 @@ use actix_web::{Error, ResponseError, web};
 use tokio::task::yield_now;
 
 use super::auth::{Decider, Shared};
+use super::authzen;
 use super::input::{Incoming, Raw, declared_length};
 use super::routes::Answer;
 use super::streaming::{HeldBody, UnderWay};
@@ -91,13 +92,20 @@ where
                 Ok(sent(&shared, answer.into(), call, || shared.origin(&request.head().headers, request.peer_addr())))
             })
         } else {
+            let request_id =
+                authzen::is_path(request.path()).then(|| authzen::request_id(&request.head().headers)).flatten();
             let routed = self.router.call(request);
             Box::pin(async move {
                 if gives_way {
                     yield_now().await;
                 }
                 let (request, answer) = routed.await?.into_parts();
-                Ok(sent(&shared, answer.into(), call, || shared.origin(request.headers(), request.peer_addr())))
+                let origin = || shared.origin(request.headers(), request.peer_addr());
+                let mut answer = sent(&shared, answer.into(), call, origin);
+                if let Some(id) = request_id {
+                    answer.headers_mut().insert(authzen::REQUEST_ID, id);
+                }
+                Ok(answer)
             })
         }
     }

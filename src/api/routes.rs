@@ -11,7 +11,7 @@ use actix_web::{App, FromRequest, HttpRequest, HttpResponse, ResponseError, Rout
 use super::auth::{Access, Guard, Shared};
 use super::error::Problem;
 use super::front::FrontFactory;
-use super::{agents, audit, authorize, delegations, health, policies, tenants, usage};
+use super::{agents, audit, authorize, authzen, delegations, health, policies, tenants, usage};
 use crate::domain::Code;
 
 /// One route.
@@ -59,6 +59,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::POST, "/v1/authorize/batch", authorize::batch),
         endpoint(Method::POST, "/v1/agents/{id}/authorize", authorize::by_agent),
         endpoint(Method::POST, "/v1/tenants/{tenant}/authorize", authorize::by_tenant),
+        endpoint(Method::POST, "/access/v1/evaluation", authzen::evaluation::single),
+        endpoint(Method::POST, "/access/v1/evaluations", authzen::evaluations::many),
         endpoint(Method::GET, "/livez", health::live),
         endpoint(Method::GET, "/readyz", health::ready),
         endpoint(Method::POST, "/v1/tenants", tenants::create),
@@ -98,6 +100,10 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::GET, "/v1/audit/checkpoint", audit::checkpoint),
         endpoint(Method::GET, "/v1/audit/{id}", audit::get),
         endpoint(Method::POST, "/v1/snapshot", tenants::snapshot),
+        endpoint(Method::POST, "/access/v1/search/subject", authzen::search::subject),
+        endpoint(Method::POST, "/access/v1/search/resource", authzen::search::resource),
+        endpoint(Method::POST, "/access/v1/search/action", authzen::search::action),
+        endpoint(Method::GET, authzen::discovery::PATH, authzen::discovery::metadata),
     ]
 }
 

@@ -52,6 +52,7 @@ pub mod policy_commands;
 pub mod policy_index;
 pub mod rate;
 pub mod request;
+pub mod search;
 pub mod secret;
 pub mod settings;
 pub mod sharing;
