@@ -53,6 +53,8 @@ pub mod policy_index;
 pub mod rate;
 pub mod request;
 pub mod search;
+#[cfg(test)]
+mod search_tests;
 pub mod secret;
 pub mod settings;
 pub mod sharing;

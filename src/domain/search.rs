@@ -41,7 +41,9 @@ impl Tenant {
     /// Resources whose first segment is `kind` and that hold a second one, on which the agent might do the action: a `*`
     /// is every value.
     pub fn resources_to_try(&self, agent: AgentId, action: &str, kind: &str) -> Candidates {
-        let mut walk = Walk::new(self, |permission| permission.grants_action(action));
+        let is_wanted =
+            |permission: &Permission| permission.grants_action(action) && of_kind(permission.pattern(), kind).is_some();
+        let mut walk = Walk::new(self, is_wanted);
         let patterns = walk.held_by(agent);
         let texts = patterns.iter().filter_map(|pattern| of_kind(pattern, kind)).collect();
         Candidates { texts, cut_off: walk.cut_off }
@@ -71,6 +73,13 @@ fn of_kind(pattern: &Pattern, kind: &str) -> Option<String> {
         Some((first, rest)) if first == "*" || first == kind => Some(format!("{kind}:{rest}")),
         _ => None,
     }
+}
+
+/// The second segment of a pattern, `*` where a `*` stands for it.
+fn second_of(pattern: &Pattern) -> &str {
+    let mut segments = pattern.as_str().split(':');
+    segments.next();
+    segments.next().unwrap_or("*")
 }
 
 type Patterns = BTreeSet<Box<str>>;
@@ -123,13 +132,25 @@ impl<'t, F: FnMut(&Permission) -> bool> Walk<'t, F> {
         let lent = self.wanted(&spec.permissions);
         let Some(grantor) = self.tenant.agent(spec.from).filter(|_| !lent.is_empty()) else { return Vec::new() };
         let held = self.held_through(grantor, &spec.stands_on);
+        let mut by_second: HashMap<&str, Vec<&Pattern>, FixedState> = HashMap::default();
+        for pattern in &held {
+            by_second.entry(second_of(pattern)).or_default().push(pattern);
+        }
         let mut seen = Patterns::new();
         let mut met = Vec::new();
-        for (lent, held) in lent.iter().flat_map(|lent| held.iter().map(move |held| (lent, held))) {
-            if !self.affords() {
-                break;
+        for lent in &lent {
+            // Where both have text there, it has to be the same.
+            let second = second_of(lent);
+            let meeting: Vec<_> = match second {
+                "*" => by_second.values().collect(),
+                second => [second, "*"].into_iter().filter_map(|second| by_second.get(second)).collect(),
+            };
+            for held in meeting.into_iter().flatten() {
+                if !self.affords() {
+                    return met;
+                }
+                met.extend(lent.meet(held).filter(|both| seen.insert(both.as_str().into())));
             }
-            met.extend(lent.meet(held).filter(|both| seen.insert(both.as_str().into())));
         }
         met
     }
