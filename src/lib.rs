@@ -11,10 +11,12 @@
 //! | room | what is in it |
 //! | --- | --- |
 //! | [`domain`] | the rules: pure, without clock, files, actors or HTTP |
+//! | [`measure`] | what the server counts and times, in memory only |
 //! | [`journal`] | the durable log and the snapshots; the only code that touches files |
 //! | [`actors`] | one actor for each tenant, and the registry over them |
 //! | [`service`] | what the server offers, as calls for one caller |
 //! | [`api`] | the same over HTTP |
+//! | [`dashboard`] | the files that browsers are served |
 //! | [`net`] | connections: how many, how slow they may be, TLS |
 //! | [`settings`], [`telemetry`], [`demo`], [`fixture`], [`load`], [`verify`] | the program's own parts |
 //! | [`app`], [`server`] | the composition root; with HTTP in front |
@@ -22,6 +24,7 @@
 pub mod actors;
 pub mod api;
 pub mod app;
+pub mod dashboard;
 pub mod demo;
 pub mod domain;
 pub mod fixture;
@@ -30,6 +33,7 @@ pub mod fixture;
 pub mod fuzz;
 pub mod journal;
 pub mod load;
+pub mod measure;
 pub mod net;
 pub mod server;
 pub mod service;

@@ -12,6 +12,8 @@
 //! | answers that are made while they are sent, or that wait for their client | [`streaming`] |
 //! | what is held for clients that take their time | `held` |
 //! | the JSON of answers | [`views`] |
+//! | the OpenAPI document: what is told of each route | [`openapi`] |
+//! | what browsers are served | [`pages`], the files of [`crate::dashboard`] |
 
 pub mod agents;
 mod attempts;
@@ -28,13 +30,17 @@ pub mod health;
 mod held;
 pub mod input;
 mod objects;
+pub mod openapi;
+pub mod pages;
 mod plain;
 pub mod policies;
 pub mod routes;
+pub mod stats;
 pub mod streaming;
 pub mod tenants;
 pub mod usage;
 pub mod views;
+pub mod whoami;
 
 pub use auth::{Access, Shared};
 pub use error::Problem;

@@ -1,5 +1,6 @@
 //! Budgets: all policies about an agent are checked, then all are charged at once, or none.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use smallvec::SmallVec;
 
@@ -14,7 +15,7 @@ use super::tenant::Tenant;
 use super::time::Timestamp;
 
 /// A limit that a call exceeds: a warning beside an allowed call, or the reason of a denial.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Exceeded {
     /// The policy.
@@ -37,7 +38,7 @@ pub struct Exceeded {
 
 impl Exceeded {
     fn new(policy: &Policy, meter: &Meter) -> Self {
-        let Meter { name, used, requested, max, used_up: _, exceeded: _, reset_seconds } = *meter;
+        let Meter { name, used, requested, max, used_up: _, exceeded: _, reset_seconds, daily: _ } = *meter;
         let id = policy.profile.id;
         let message = format!("Budget {name} of policy {id} exceeded: {used} of {max} used, {requested} requested");
         let action = policy.profile.action;

@@ -14,9 +14,11 @@
 //! | which permission grants a call, own or delegated | [`granting`], [`effective`] |
 //! | delegations: what one is, which count, what they form | [`delegation`], [`links`], [`delegation_commands`] |
 //! | budgets: policies, what is used, what a call really cost | [`policy`], [`budget`], [`usage`] |
+//! | a tenant in a few numbers | [`census`] |
 //! | what is recorded, and how an audit entry is read back from it | [`event`], [`audit`] |
 //! | every error and denial code | [`error`] |
 //! | every limit | [`limits`] |
+//! | what requests and answers look like as JSON Schemas | [`schema`], and beside each type |
 
 pub mod agent;
 pub mod agent_commands;
@@ -24,6 +26,7 @@ pub mod arguments;
 pub mod audit;
 pub mod budget;
 pub mod calendar;
+pub mod census;
 pub mod constraint;
 pub mod cost;
 pub mod decision;
@@ -52,6 +55,7 @@ pub mod policy_commands;
 pub mod policy_index;
 pub mod rate;
 pub mod request;
+pub mod schema;
 pub mod search;
 #[cfg(test)]
 mod search_tests;

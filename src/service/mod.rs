@@ -16,6 +16,7 @@ mod newest;
 mod policies;
 mod resume;
 mod search;
+mod stats;
 mod tenants;
 mod trail;
 mod usage;
@@ -36,6 +37,7 @@ pub use follow::{AuditStream, KEEP_ALIVE, News, WriteEntry};
 pub use lists::{Page, PageRequest};
 pub use policies::{Policies, PolicyFilter};
 pub use search::{Found, SearchPage};
+pub use stats::{Named, SlowTenant, Stats, TenantCounts};
 pub use tenants::{KeyWithSecret, Tenants};
 
 use crate::actors::commit::Reply;

@@ -59,6 +59,14 @@ impl Tenants<'_> {
         self.0.inspect(&route, |tenant, _| Ok(tenant.profile().clone())).await
     }
 
+    /// The tenant that the caller's key belongs to.
+    ///
+    /// # Errors
+    /// `INVALID_TOKEN`, for an operator too, who belongs to none.
+    pub async fn own(&self) -> Result<Profile, Error> {
+        self.0.inspect(&self.0.own_tenant()?, |tenant, _| Ok(tenant.profile().clone())).await
+    }
+
     /// Changes a tenant's name and settings. What is omitted stays.
     ///
     /// # Errors

@@ -116,7 +116,8 @@ impl Row {
         } else {
             &target.key
         };
-        self.path.replace("{tenant}", &target.tenant).replace("{id}", id) + &(self.query)(target)
+        let path = self.path.replace("{tenant}", &target.tenant).replace("{id}", id).replace("{file}", "app.js");
+        path + &(self.query)(target)
     }
 }
 
@@ -140,6 +141,9 @@ pub fn rows() -> Vec<Row> {
     vec![
         public("/livez"),
         public("/readyz"),
+        public("/openapi.json"),
+        public("/"),
+        public("/assets/{file}"),
         row("POST", "/v1/tenants", CREATED, CREATED, FORBIDDEN).body(|_| json!({ "name": "N", "slug": "new" })).changes(),
         row("GET", "/v1/tenants", OK, OK, OK),
         row("GET", "/v1/tenants/{tenant}", OK, NO_TENANT, NO_TENANT),
@@ -210,5 +214,7 @@ pub fn rows() -> Vec<Row> {
         }),
         row("POST", "/access/v1/search/resource", OK, OK, OK).body(evaluation),
         row("POST", "/access/v1/search/action", OK, OK, OK).body(evaluation),
+        row("GET", "/v1/stats", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
+        row("GET", "/v1/whoami", OK, OK, OK),
     ]
 }

@@ -42,15 +42,18 @@ mod limits;
 mod load;
 mod mutation;
 mod network;
+mod openapi;
 mod overload;
 #[allow(clippy::print_stdout, reason = "it is there to print figures")]
 mod overload_figures;
+mod pages;
 mod panics;
 mod places;
 mod retention;
 mod rounds;
 mod secrets;
 mod snapshots;
+mod stats;
 mod storage;
 mod stream_resume;
 mod tls;

@@ -12,9 +12,9 @@
 //!
 //! | file | what is in it |
 //! | --- | --- |
-//! | `disk.rs` | the disk |
+//! | `disk` | the disk: what a crash leaves of it (`nodes.rs`), what the journal asks of it (`operations.rs`) |
 //! | `task.rs` | jobs of other threads, one operation of the disk at a time |
-//! | `history.rs` | what happens, and when |
+//! | `history` | what happens, and when (`mod.rs`): calls, jobs, tenants that come and go, recovery |
 //! | `commands.rs` | what tenants are asked |
 //! | `model.rs` | what must hold |
 

@@ -2,6 +2,7 @@
 
 use actix_web::http::header::{CACHE_CONTROL, HOST, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::auth::{Public, shared};
@@ -13,13 +14,21 @@ use crate::domain::{Code, Error};
 /// Path of the metadata.
 pub const PATH: &str = "/.well-known/authzen-configuration";
 
-#[derive(Serialize)]
-struct Metadata {
+/// What a client needs to know of the server.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuthzenMetadata")]
+pub struct Metadata {
+    /// The URL that it is known by.
     policy_decision_point: String,
+    /// Where one decision is asked for.
     access_evaluation_endpoint: String,
+    /// Where many are.
     access_evaluations_endpoint: String,
+    /// Where subjects are searched for.
     search_subject_endpoint: String,
+    /// Where resources are.
     search_resource_endpoint: String,
+    /// Where actions are.
     search_action_endpoint: String,
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use serde_json::value::RawValue;
@@ -9,67 +10,111 @@ use serde_json::value::RawValue;
 use crate::api::authorize::{self, AuthorizeBody, Connection, json_text};
 use crate::domain::arguments::{Arguments, compact};
 use crate::domain::cost::Cost;
-use crate::domain::limits::MAX_ARGUMENTS_BYTES;
+use crate::domain::limits::{MAX_ARGUMENTS_BYTES, MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS};
 use crate::domain::pattern::check_resource;
 use crate::domain::permission::check_action;
-use crate::domain::{Error, Request};
+use crate::domain::schema::inline_schema;
+use crate::domain::{Error, Request, schema};
 
 /// The type of the subjects there are: agents.
 pub const AGENT: &str = "agent";
 
 /// A subject or a resource.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenSubject")]
 pub struct Entity<'a> {
-    /// What it is one of.
+    /// What it is one of: of subjects, only `agent` is known.
     #[serde(borrow)]
+    #[schemars(with = "String")]
     pub r#type: Cow<'a, str>,
-    /// Which of them.
+    /// Which of them: an agent's id.
     #[serde(borrow)]
+    #[schemars(with = "String")]
     pub id: Cow<'a, str>,
-    /// The text of an object. No decision looks at it.
+    /// No decision looks at them.
     #[serde(borrow, default, deserialize_with = "object_text")]
+    #[schemars(with = "Option<schema::AnyObject>")]
     pub properties: Option<&'a str>,
 }
 
 /// A subject or a resource that is searched for. An id that it has does not count.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenSought")]
 pub struct Sought<'a> {
     /// What it is one of.
     #[serde(borrow)]
+    #[schemars(with = "String", length(min = 1), pattern(r"^[^\u0000-\u001f\u007f-\u009f]+$"))]
     pub r#type: Cow<'a, str>,
-    /// The text of an object. No decision looks at it.
+    /// No decision looks at them.
     #[serde(borrow, default, deserialize_with = "object_text")]
+    #[schemars(with = "Option<schema::AnyObject>")]
     pub properties: Option<&'a str>,
 }
 
 /// An action.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenAction")]
 pub struct Action<'a> {
     /// Its name.
     #[serde(borrow)]
+    #[schemars(with = "schema::Action")]
     pub name: Cow<'a, str>,
-    /// The text of an object: the call's arguments.
+    /// The call's arguments.
     #[serde(borrow, default, deserialize_with = "object_text")]
+    #[schemars(with = "Option<schema::AnyObject>")]
     pub properties: Option<&'a str>,
 }
 
 /// What surrounds a request. It may hold anything; these members count.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "AuthzenContext")]
 pub struct Context<'a> {
     /// The caller's address, as the asking service knows it.
     #[serde(borrow)]
+    #[schemars(with = "Option<schema::Address>")]
     pub ip: Option<Cow<'a, str>>,
     /// The caller's `User-Agent`, as the asking service knows it.
     #[serde(borrow)]
+    #[schemars(with = "Option<String>")]
     pub user_agent: Option<Cow<'a, str>>,
     /// The agent's tenant, as the asking service believes.
     #[serde(borrow)]
+    #[schemars(with = "Option<String>")]
     pub tenant_id: Option<Cow<'a, str>>,
-    /// The text of a number: the estimated cost of the call.
+    /// The estimated cost of the call.
     #[serde(borrow, default, deserialize_with = "json_text")]
+    #[schemars(with = "Option<Cost>")]
     pub tokens_cost: Option<&'a str>,
 }
+
+/// What a resource looks like: its type and its id together are a resource of Kavach's.
+pub struct ResourceEntity;
+
+inline_schema!(ResourceEntity {
+    "type": "object",
+    "required": ["type", "id"],
+    "properties": {
+        "type": {
+            "description": "What it is one of: the first segment of the resource.",
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_RESOURCE_BYTES - 2,
+            "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+        },
+        "id": {
+            "description": "Which of them: the segments after it.",
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_RESOURCE_BYTES - 2,
+            "pattern": format!(
+                "^[^:\\u0000-\\u001f\\u007f-\\u009f]+(:[^:\\u0000-\\u001f\\u007f-\\u009f]+){{0,{}}}$",
+                MAX_RESOURCE_SEGMENTS - 2
+            ),
+        },
+        "properties": { "description": "No decision looks at them.", "type": ["object", "null"] },
+    },
+});
 
 fn object_text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a str>, D::Error> {
     let text = Option::<&RawValue>::deserialize(deserializer)?.map(RawValue::get);

@@ -4,14 +4,15 @@ use std::time::Instant;
 
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check_content_type;
-use super::entities::{Action, Asking, Context, Entity};
+use super::entities::{Action, Asking, Context, Entity, ResourceEntity};
 use crate::api::auth::Decider;
 use crate::api::authorize::Connection;
 use crate::api::error::Problem;
-use crate::api::input::{Raw, parse};
+use crate::api::input::{Unread, parse};
 use crate::api::routes::Answer;
 use crate::api::views;
 use crate::domain::budget::Exceeded;
@@ -19,14 +20,20 @@ use crate::domain::limits::MAX_AUTHORIZE_BODY_BYTES;
 use crate::domain::{AuditId, Code, Decision, Error, PolicyId, Request};
 
 /// The body of an evaluation. Fields it does not know are ignored, here and in all that it holds.
-#[derive(Debug, Deserialize)]
-pub(in crate::api) struct EvaluationBody<'a> {
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenEvaluationRequest")]
+pub struct EvaluationBody<'a> {
+    /// Whose call it is.
     #[serde(borrow)]
     subject: Entity<'a>,
+    /// What is done.
     #[serde(borrow)]
     action: Action<'a>,
+    /// On what.
     #[serde(borrow)]
+    #[schemars(with = "ResourceEntity")]
     resource: Entity<'a>,
+    /// What is known of the call besides.
     #[serde(borrow)]
     context: Option<Context<'a>>,
 }
@@ -54,20 +61,26 @@ pub fn asking<'a>(
 }
 
 /// A decision as the specification shapes it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AuthzenDecision")]
 pub struct Evaluated {
     /// Whether the agent may.
     pub decision: bool,
+    /// Where it is recorded, and why not.
     context: Why,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "AuthzenDecisionContext")]
 struct Why {
+    /// The audit entry that records it.
     #[serde(skip_serializing_if = "Option::is_none")]
     audit_id: Option<AuditId>,
+    /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<Code>,
+    /// The same for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// The reason as the specification's examples give it, for those who run the system.
@@ -76,12 +89,16 @@ struct Why {
     /// What a user may know of it: nothing of how the permissions are.
     #[serde(rename = "reason_user", skip_serializing_if = "Option::is_none")]
     reason_user: Option<ByStatus<&'static str>>,
+    /// Seconds after which the same call can be allowed again.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
+    /// The policy that denied it.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_id: Option<PolicyId>,
+    /// Policies that are exceeded and only warn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<Exceeded>,
+    /// How many more of them there are than are shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     more_warnings: Option<usize>,
     /// Why it could not be decided at all.
@@ -89,15 +106,20 @@ struct Why {
     error: Option<Failure>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
 struct ByStatus<T> {
+    /// Why it is forbidden.
     #[serde(rename = "403")]
     forbidden: T,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AuthzenFailure")]
 struct Failure {
+    /// The status that it would have by itself.
     status: u16,
+    /// What is wrong with it.
     message: String,
 }
 
@@ -140,8 +162,11 @@ async fn read(decider: &Decider, headers: &HeaderMap, body: &[u8]) -> Result<Req
     read
 }
 
+type Input = (HttpRequest, Unread<EvaluationBody<'static>, MAX_AUTHORIZE_BODY_BYTES>);
+
 /// `POST /access/v1/evaluation`
-pub async fn single(decider: Decider, (http, Raw(body)): (HttpRequest, Raw<MAX_AUTHORIZE_BODY_BYTES>)) -> Answer {
+pub async fn single(decider: Decider, (http, body): Input) -> Answer {
+    let body = body.bytes(&http).await?;
     let received = Instant::now();
     let request = read(&decider, http.headers(), &body).await?;
     let decision = decider.kavach.authorize_since(request, received).await?;

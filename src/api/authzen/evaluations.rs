@@ -2,26 +2,27 @@
 
 use std::time::Instant;
 
-use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::check_content_type;
-use super::entities::{Action, Context, Entity};
+use super::entities::{Action, Context, Entity, ResourceEntity};
 use super::evaluation::{Evaluated, asking};
 use crate::api::auth::Decider;
 use crate::api::authorize::Connection;
 use crate::api::error::Problem;
-use crate::api::input::{Incoming, Raw, parse};
+use crate::api::input::{Unread, parse};
 use crate::api::routes::Answer;
 use crate::api::views;
 use crate::domain::limits::{MAX_BATCH, MAX_BODY_BYTES};
 use crate::domain::{Code, Decision, Error, Request};
 
 /// When evaluations stop.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "AuthzenEvaluationsSemantic")]
 pub(in crate::api) enum Semantic {
     /// After the last.
     #[default]
@@ -43,28 +44,54 @@ impl Semantic {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenEvaluationsOptions")]
 struct Options {
+    /// When they stop.
     evaluations_semantic: Option<Semantic>,
 }
 
-/// What an evaluation says itself, and what all of them have in common.
-#[derive(Debug, Default, Deserialize)]
+/// What one evaluation says itself.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenEvaluationParts")]
 struct Parts<'a> {
+    /// Whose call it is.
     #[serde(borrow)]
     subject: Option<Entity<'a>>,
+    /// What is done.
     #[serde(borrow)]
     action: Option<Action<'a>>,
+    /// On what.
     #[serde(borrow)]
+    #[schemars(with = "Option<ResourceEntity>")]
     resource: Option<Entity<'a>>,
+    /// What is known of the call besides.
     #[serde(borrow)]
     context: Option<Context<'a>>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Body<'a> {
+/// The body of many evaluations, with what they have in common.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenEvaluationsRequest")]
+pub struct EvaluationsBody<'a> {
+    /// The subject of those that name none.
     #[serde(borrow)]
+    subject: Option<Entity<'a>>,
+    /// The action of those that name none.
+    #[serde(borrow)]
+    action: Option<Action<'a>>,
+    /// The resource of those that name none.
+    #[serde(borrow)]
+    #[schemars(with = "Option<ResourceEntity>")]
+    resource: Option<Entity<'a>>,
+    /// The context of those that have none.
+    #[serde(borrow)]
+    context: Option<Context<'a>>,
+    /// Each with what it does not take from the members above. Without any, those are the evaluation.
+    #[serde(borrow)]
+    #[schemars(with = "Option<Vec<Parts<'static>>>", length(max = MAX_BATCH))]
     evaluations: Option<Vec<&'a RawValue>>,
+    /// How they are decided.
     options: Option<Options>,
 }
 
@@ -94,8 +121,8 @@ impl Evaluations {
     /// # Errors
     /// What concerns all of it. An evaluation that can't be read concerns no other.
     pub(in crate::api) fn read(connection: &Connection<'_>, body: &[u8]) -> Result<Self, Problem> {
-        let Body { evaluations, options } = parse(body)?;
-        let defaults: Parts<'_> = parse(body)?;
+        let EvaluationsBody { subject, action, resource, context, evaluations, options } = parse(body)?;
+        let defaults = Parts { subject, action, resource, context };
         let items = evaluations.unwrap_or_default();
         if items.is_empty() {
             return Ok(Self::One(Parts::default().check(&defaults, connection)?));
@@ -123,9 +150,18 @@ impl Evaluations {
     }
 }
 
-#[derive(Serialize)]
-struct EvaluationsAnswer {
-    evaluations: Vec<Evaluated>,
+/// The decisions, or the only one of a call without evaluations.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "AuthzenDecisions")]
+pub enum EvaluationsAnswer {
+    /// In the order of the evaluations, up to the one that ended them.
+    Many {
+        /// The decisions.
+        evaluations: Vec<Evaluated>,
+    },
+    /// A decision.
+    One(Evaluated),
 }
 
 /// Decides what can be decided, as far as the semantic goes.
@@ -173,21 +209,22 @@ fn in_order(items: Vec<Result<(), Error>>, decisions: Vec<Decision>, until: Opti
     answers
 }
 
+type Input = (HttpRequest, Unread<EvaluationsBody<'static>, MAX_BODY_BYTES>);
+
 /// `POST /access/v1/evaluations`
-pub async fn many(decider: Decider, (http, body): (HttpRequest, Payload)) -> Answer {
+pub async fn many(decider: Decider, (http, body): Input) -> Answer {
     // A megabyte is read for nobody whose key is not good.
     decider.kavach.authenticate().await?;
-    let Raw(body) = Raw::<MAX_BODY_BYTES>::read(Incoming::of(&http)?, body.into_inner()).await?;
+    let body = body.bytes(&http).await?;
     let received = Instant::now();
     check_content_type(http.headers())?;
-    match Evaluations::read(&Connection::of(&decider, http.headers()), &body)? {
+    let answer = match Evaluations::read(&Connection::of(&decider, http.headers()), &body)? {
         Evaluations::One(request) => {
-            let decision = decider.kavach.authorize_since(request, received).await?;
-            views::json(HttpResponse::Ok(), &Evaluated::from(decision))
+            EvaluationsAnswer::One(decider.kavach.authorize_since(request, received).await?.into())
         }
         Evaluations::Many(items, semantic) => {
-            let evaluations = decide(&decider, items, semantic, received).await?;
-            views::json(HttpResponse::Ok(), &EvaluationsAnswer { evaluations })
+            EvaluationsAnswer::Many { evaluations: decide(&decider, items, semantic, received).await? }
         }
-    }
+    };
+    views::json(HttpResponse::Ok(), &answer)
 }

@@ -5,15 +5,16 @@ use std::borrow::Cow;
 use actix_web::{HttpRequest, HttpResponse};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::check_content_type;
-use super::entities::{AGENT, Action, Asking, Context, Entity, Sought, segment_of};
+use super::entities::{AGENT, Action, Asking, Context, Entity, ResourceEntity, Sought, segment_of};
 use super::evaluation::asking;
 use crate::api::auth::Admin;
 use crate::api::authorize::Connection;
-use crate::api::input::{Raw, parse};
+use crate::api::input::{Unread, parse};
 use crate::api::routes::Answer;
 use crate::api::views;
 use crate::domain::limits::{MAX_AUTHORIZE_BODY_BYTES, MAX_PAGE};
@@ -25,53 +26,78 @@ const ANY: &str = "*";
 /// Bytes of a token that say which search it is of.
 const MARK_BYTES: usize = 8;
 
-type Input = (HttpRequest, Raw<MAX_AUTHORIZE_BODY_BYTES>);
+type Input<T> = (HttpRequest, Unread<T, MAX_AUTHORIZE_BODY_BYTES>);
 
 /// Which part of the results is asked for.
-#[derive(Debug, Default, Deserialize)]
-pub(in crate::api) struct Page<'a> {
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenPageRequest")]
+struct Page<'a> {
+    /// The `next_token` of the page before.
     #[serde(borrow)]
+    #[schemars(with = "Option<String>")]
     token: Option<Cow<'a, str>>,
+    /// At most so many results; no page has more than 1,000.
     limit: Option<usize>,
 }
 
-#[derive(Debug, Deserialize)]
-pub(in crate::api) struct SubjectBody<'a> {
+/// Which subjects may do that?
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenSubjectSearch")]
+pub struct SubjectBody<'a> {
+    /// Who.
     #[serde(borrow)]
     subject: Sought<'a>,
+    /// What is done.
     #[serde(borrow)]
     action: Action<'a>,
+    /// On what.
     #[serde(borrow)]
+    #[schemars(with = "ResourceEntity")]
     resource: Entity<'a>,
+    /// What is known of the call besides.
     #[serde(borrow)]
     context: Option<Context<'a>>,
+    /// Which part of the results.
     #[serde(borrow)]
     page: Option<Page<'a>>,
 }
 
-#[derive(Debug, Deserialize)]
-pub(in crate::api) struct ResourceBody<'a> {
+/// On which resources may the subject do that?
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenResourceSearch")]
+pub struct ResourceBody<'a> {
+    /// Who.
     #[serde(borrow)]
     subject: Entity<'a>,
+    /// What is done.
     #[serde(borrow)]
     action: Action<'a>,
+    /// On what.
     #[serde(borrow)]
     resource: Sought<'a>,
+    /// What is known of the call besides.
     #[serde(borrow)]
     context: Option<Context<'a>>,
+    /// Which part of the results.
     #[serde(borrow)]
     page: Option<Page<'a>>,
 }
 
-/// An action that is there all the same is ignored.
-#[derive(Debug, Deserialize)]
-pub(in crate::api) struct ActionBody<'a> {
+/// What may the subject do there? An action that is there all the same is ignored.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenActionSearch")]
+pub struct ActionBody<'a> {
+    /// Who.
     #[serde(borrow)]
     subject: Entity<'a>,
+    /// On what.
     #[serde(borrow)]
+    #[schemars(with = "ResourceEntity")]
     resource: Entity<'a>,
+    /// What is known of the call besides.
     #[serde(borrow)]
     context: Option<Context<'a>>,
+    /// Which part of the results.
     #[serde(borrow)]
     page: Option<Page<'a>>,
 }
@@ -191,39 +217,60 @@ fn bad_token() -> Error {
 
 const CUT_OFF: &str = "There may be more results: what was delegated takes more work to search than one search may.";
 
-#[derive(Serialize)]
-struct SearchAnswer<T> {
+/// A page of results.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuthzenFound_{T}")]
+pub struct SearchAnswer<T> {
+    /// Where the rest is.
     page: PageAnswer,
+    /// There where results may be missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     context: Option<Incomplete>,
+    /// What was found.
     results: Vec<T>,
 }
 
-#[derive(Serialize)]
+/// Where the rest is.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuthzenPage")]
 struct PageAnswer {
+    /// What the next page is asked for by; empty on the last.
     next_token: String,
+    /// How many results this page has.
     count: usize,
 }
 
-#[derive(Serialize)]
+/// That there may be more.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuthzenIncomplete")]
 struct Incomplete {
+    /// Whether all was found.
     complete: bool,
+    /// Why not.
     reason: &'static str,
 }
 
-#[derive(Serialize)]
-struct EntityAnswer<'a> {
+/// A subject or a resource.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuthzenEntityFound")]
+pub struct EntityAnswer<'a> {
+    /// What it is one of.
     r#type: &'a str,
+    /// Which of them; of a resource, `*` is every value in its place.
     id: String,
 }
 
-#[derive(Serialize)]
-struct ActionAnswer {
+/// An action.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuthzenActionFound")]
+pub struct ActionAnswer {
+    /// Its name; `*` is every action.
     name: String,
 }
 
 /// `POST /access/v1/search/subject`
-pub async fn subject(Admin(kavach): Admin, (http, Raw(body)): Input) -> Answer {
+pub async fn subject(Admin(kavach): Admin, (http, body): Input<SubjectBody<'static>>) -> Answer {
+    let body = body.bytes(&http).await?;
     check_content_type(http.headers())?;
     let search = parse::<SubjectBody<'_>>(&body)?.check(&Connection::asking(http.headers()))?;
     let found = match search.is_for_agents() {
@@ -234,7 +281,8 @@ pub async fn subject(Admin(kavach): Admin, (http, Raw(body)): Input) -> Answer {
 }
 
 /// `POST /access/v1/search/resource`
-pub async fn resource(Admin(kavach): Admin, (http, Raw(body)): Input) -> Answer {
+pub async fn resource(Admin(kavach): Admin, (http, body): Input<ResourceBody<'static>>) -> Answer {
+    let body = body.bytes(&http).await?;
     check_content_type(http.headers())?;
     let search = parse::<ResourceBody<'_>>(&body)?.check(&Connection::asking(http.headers()))?;
     let segment = segment_of(&search.kind);
@@ -246,7 +294,8 @@ pub async fn resource(Admin(kavach): Admin, (http, Raw(body)): Input) -> Answer 
 }
 
 /// `POST /access/v1/search/action`
-pub async fn action(Admin(kavach): Admin, (http, Raw(body)): Input) -> Answer {
+pub async fn action(Admin(kavach): Admin, (http, body): Input<ActionBody<'static>>) -> Answer {
+    let body = body.bytes(&http).await?;
     check_content_type(http.headers())?;
     let search = parse::<ActionBody<'_>>(&body)?.check(&Connection::asking(http.headers()))?;
     let found = kavach.search_actions(search.request.clone(), &search.page).await?;

@@ -172,7 +172,8 @@ fn semantics_stop_exactly_where_they_say() {
     let fixture = Fixture::new();
     let limits = json!({ "agentId": fixture.alice.id, "limits": { "maxCallsPerMonth": 1_000 } });
     let policy = fixture.pep.post("/v1/policies", limits).expect(201)["id"].as_str().unwrap().to_owned();
-    let charged = || fixture.pep.get(&format!("/v1/policies/{policy}")).expect(200)["currentUsage"]["callsThisMonth"].clone();
+    let charged =
+        || fixture.pep.get(&format!("/v1/policies/{policy}")).expect(200)["currentUsage"]["callsThisMonth"].clone();
     let (all, deny, permit) = ("execute_all", "deny_on_first_deny", "permit_on_first_permit");
     let (mut recorded, mut calls) = (0, 0);
     for (semantic, actions, wanted, decided) in [

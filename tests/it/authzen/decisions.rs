@@ -59,7 +59,8 @@ fn a_subject_that_is_no_agent_is_denied() {
     let acme = operator.tenant("acme");
     let agent = operator.reader(&acme);
     let pep = server.with_key(&acme.key);
-    for (kind, id) in [("user", &*agent.id), ("Agent", &*agent.id), ("agent", "alice"), ("", &*agent.id), ("agent", "")] {
+    for (kind, id) in [("user", &*agent.id), ("Agent", &*agent.id), ("agent", "alice"), ("", &*agent.id), ("agent", "")]
+    {
         let body = with(ask(&agent.id), json!({ "subject": { "type": kind, "id": id } }));
         let context = denied(&pep, body, "AGENT_NOT_FOUND");
         assert!(context["auditId"].is_string(), "it is recorded: {context}");
@@ -84,10 +85,13 @@ fn a_subject_that_is_no_agent_is_denied() {
 fn a_type_and_an_id_name_one_resource() {
     let server = Server::start();
     let operator = server.operator();
-    let agent = operator.agent(Value::Null, json!([
-        { "resource": "docs:*", "actions": ["read"] },
-        { "resource": "urn%3Aexample:*", "actions": ["read"] },
-    ]));
+    let agent = operator.agent(
+        Value::Null,
+        json!([
+            { "resource": "docs:*", "actions": ["read"] },
+            { "resource": "urn%3Aexample:*", "actions": ["read"] },
+        ]),
+    );
     let may = |kind: &str, id: &str| {
         let body = with(ask(&agent.id), json!({ "resource": { "type": kind, "id": id } }));
         decision(&operator.post(EVALUATION, body).expect(200))
@@ -123,8 +127,9 @@ fn constraints_see_properties_and_context() {
         (json!({ "tokensCost": -1 }), "context.tokensCost"),
         (json!({ "tokensCost": "1" }), "context.tokensCost"),
     ] {
-        let sentence =
-            operator.post(EVALUATION, with(ask(&agent.id), json!({ "context": context }))).problem(400, "INVALID_FIELD");
+        let sentence = operator
+            .post(EVALUATION, with(ask(&agent.id), json!({ "context": context })))
+            .problem(400, "INVALID_FIELD");
         assert!(sentence.contains(names), "{sentence}");
     }
 }

@@ -79,7 +79,12 @@ pub fn decision(answer: &Value) -> bool {
 /// The decisions of an answer to many.
 #[track_caller]
 pub fn decisions(answer: &Value) -> Vec<bool> {
-    answer["evaluations"].as_array().unwrap_or_else(|| panic!("no evaluations: {answer}")).iter().map(decision).collect()
+    answer["evaluations"]
+        .as_array()
+        .unwrap_or_else(|| panic!("no evaluations: {answer}"))
+        .iter()
+        .map(decision)
+        .collect()
 }
 
 /// `{subject, action, resource}` of the scenario's agents and records.

@@ -99,9 +99,10 @@ fn searches_agree_with_evaluations() {
         for action in actions {
             for id in ids {
                 let body = with(request("x", action, id), json!({ "context": context }));
-                let who: BTreeSet<_> = found(&pep, SEARCH_SUBJECT, &with(body, json!({ "subject": { "type": "agent" } })), 3)
-                    .into_iter()
-                    .collect();
+                let who: BTreeSet<_> =
+                    found(&pep, SEARCH_SUBJECT, &with(body, json!({ "subject": { "type": "agent" } })), 3)
+                        .into_iter()
+                        .collect();
                 let is_permitted = |at: usize| permitted.contains(&(at, action, id));
                 let wanted: BTreeSet<_> =
                     (0..agents.len()).filter(|at| is_permitted(*at)).map(|at| agents[at].id.clone()).collect();
@@ -151,7 +152,8 @@ fn a_search_stays_in_its_tenant() {
     let server = Server::start();
     let operator = server.operator();
     let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
-    let (own, foreign, nobodys) = (operator.reader(&acme), operator.reader(&globex), operator.agent(Value::Null, permits("docs:*", &["read"])));
+    let (own, foreign, nobodys) =
+        (operator.reader(&acme), operator.reader(&globex), operator.agent(Value::Null, permits("docs:*", &["read"])));
     let who = |client: &Client, context: Value| {
         let body = with(request("x", "read", "1"), json!({ "subject": { "type": "agent" }, "context": context }));
         found(client, SEARCH_SUBJECT, &body, 10)

@@ -1,0 +1,248 @@
+//! `/v1/stats`: figures for a dashboard.
+
+use actix_web::HttpResponse;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::auth::Admin;
+use super::input::Query;
+use super::routes::Answer;
+use super::views;
+use crate::domain::census::{AgentCounts, NearLimit};
+use crate::domain::policy::{Amount, PolicyAction, PolicyStatus};
+use crate::domain::text::DEFAULT_TENANT_NAME;
+use crate::domain::{AgentId, Code, PolicyId, TenantId, TenantRef, Timestamp, schema};
+use crate::measure::latency::Summary;
+use crate::measure::ring::Series;
+use crate::service::{Named, SlowTenant, Stats, TenantCounts};
+
+/// Which tenant's figures.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StatsQuery {
+    /// That tenant's: id, slug or `default`. Without it all there are, and to a tenant key its own.
+    #[schemars(with = "Option<schema::TenantName>")]
+    tenant_id: Option<String>,
+}
+
+/// The figures.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Stats")]
+pub struct StatsJson {
+    /// When they were taken.
+    at: Timestamp,
+    /// When the process began to count.
+    started_at: Timestamp,
+    /// Tenants by status; to an operator that asks for all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenants: Option<TenantCounts>,
+    /// Agents of what is asked for, by status.
+    agents: AgentCounts,
+    /// Decisions since the start.
+    decisions: DecisionsJson,
+    /// Denials since the start by code.
+    denials: Vec<DenialJson>,
+    /// Decisions of the last whole minute, by second.
+    seconds: SeriesJson,
+    /// Decisions of the last whole hour, by minute.
+    minutes: SeriesJson,
+    /// Time inside the server over the last five minutes.
+    latency: LatencyJson,
+    /// The slowest tenants of the last five minutes, slowest first.
+    slowest_tenants: Vec<SlowTenantJson>,
+    /// Policies near their limit or past it, fullest first: of each its fullest limit.
+    budgets: Vec<BudgetJson>,
+}
+
+/// Decisions by result.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "DecisionCounts")]
+struct DecisionsJson {
+    /// Allowed.
+    allowed: u64,
+    /// Denied.
+    denied: u64,
+    /// Denied because a rate is used up.
+    rate_limited: u64,
+}
+
+/// Denials of one kind.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DenialCount")]
+struct DenialJson {
+    /// Why.
+    code: Code,
+    /// How often.
+    count: u64,
+}
+
+/// Decisions in steps of so many seconds, oldest first.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "DecisionSeries")]
+struct SeriesJson {
+    /// Where the first step begins.
+    from: Timestamp,
+    /// Seconds of a step.
+    step: i64,
+    /// Allowed, by step.
+    allowed: Vec<u64>,
+    /// Denied, by step.
+    denied: Vec<u64>,
+    /// Denied because a rate is used up, by step.
+    rate_limited: Vec<u64>,
+}
+
+/// Milliseconds from a request's arrival to its decision.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Latency")]
+struct LatencyJson {
+    /// Decisions that were measured.
+    count: u64,
+    /// Half were as quick.
+    p50_ms: f64,
+    /// Nine of ten were as quick.
+    p90_ms: f64,
+    /// 99 of a hundred were as quick.
+    p99_ms: f64,
+    /// The slowest.
+    max_ms: f64,
+}
+
+/// A tenant, by how slow it is answered.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "SlowTenant")]
+struct SlowTenantJson {
+    /// Its id; `null` is the default tenant.
+    tenant_id: TenantId,
+    /// Its slug.
+    slug: String,
+    /// Its name, where it could be asked.
+    name: Option<Box<str>>,
+    /// Decisions that were measured.
+    decisions: u64,
+    /// 99 of a hundred were as quick, in milliseconds.
+    p99_ms: f64,
+}
+
+/// A limit of a policy that is nearly used up.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "NearLimit")]
+struct BudgetJson {
+    /// The tenant; `null` is the default one.
+    tenant_id: TenantId,
+    /// The tenant's slug.
+    slug: String,
+    /// The policy.
+    policy_id: PolicyId,
+    /// The only agent it is about, where it names one.
+    agent_id: Option<AgentId>,
+    /// The only owner whose agents it is about, where it names one.
+    user_id: Option<String>,
+    /// What happens when it is exceeded.
+    action: PolicyAction,
+    /// Whether it stops anything.
+    status: PolicyStatus,
+    /// The limit's name, such as `maxCallsPerDay`.
+    limit: &'static str,
+    /// What is used of it.
+    used: Amount,
+    /// The limit.
+    max: Amount,
+    /// What is used of it, 1 is all.
+    share: f64,
+    /// When it starts anew.
+    resets_at: Timestamp,
+}
+
+impl From<Stats> for StatsJson {
+    fn from(stats: Stats) -> Self {
+        let Stats { at, started_at, tenants, agents, traffic, slowest, near_limits } = stats;
+        let [allowed, denied, rate_limited] = traffic.results;
+        Self {
+            at,
+            started_at,
+            tenants,
+            agents,
+            decisions: DecisionsJson { allowed, denied, rate_limited },
+            denials: traffic.denials().into_iter().map(|(code, count)| DenialJson { code, count }).collect(),
+            seconds: SeriesJson::new(traffic.from(1), 1, &traffic.seconds),
+            minutes: SeriesJson::new(traffic.from(60), 60, &traffic.minutes),
+            latency: LatencyJson::from(&traffic.latency),
+            slowest_tenants: slowest.into_iter().map(SlowTenantJson::from).collect(),
+            budgets: near_limits.into_iter().map(|(tenant, near)| BudgetJson::new(tenant, near)).collect(),
+        }
+    }
+}
+
+impl SeriesJson {
+    fn new(from: Timestamp, step: i64, series: &Series) -> Self {
+        let [allowed, denied, rate_limited] = series.counts.map(|counts| counts.to_vec());
+        Self { from, step, allowed, denied, rate_limited }
+    }
+}
+
+impl From<&Summary> for LatencyJson {
+    fn from(summary: &Summary) -> Self {
+        let quantile = |share| millis(summary.quantile(share));
+        Self {
+            count: summary.count(),
+            p50_ms: quantile(0.5),
+            p90_ms: quantile(0.9),
+            p99_ms: quantile(0.99),
+            max_ms: millis(f64::from(summary.max)),
+        }
+    }
+}
+
+/// Milliseconds to the whole microsecond, which is all that was measured.
+fn millis(micros: f64) -> f64 {
+    micros.round() / 1_000.0
+}
+
+fn slug_of(tenant: &Named) -> String {
+    match &tenant.slug {
+        Some(slug) => slug.to_string(),
+        None if tenant.id.is_default() => DEFAULT_TENANT_NAME.to_owned(),
+        // Its label was lost; its id names it as well.
+        None => tenant.id.to_string(),
+    }
+}
+
+impl From<SlowTenant> for SlowTenantJson {
+    fn from(slow: SlowTenant) -> Self {
+        let SlowTenant { tenant, decisions, p99 } = slow;
+        Self { tenant_id: tenant.id, slug: slug_of(&tenant), name: tenant.name, decisions, p99_ms: millis(p99) }
+    }
+}
+
+impl BudgetJson {
+    fn new(tenant: Named, near: NearLimit) -> Self {
+        let NearLimit { policy, agent, owner, action, status, limit, used, max, share, resets_at } = near;
+        Self {
+            tenant_id: tenant.id,
+            slug: slug_of(&tenant),
+            policy_id: policy,
+            agent_id: agent,
+            user_id: owner.as_deref().map(ToOwned::to_owned),
+            action,
+            status,
+            limit,
+            used,
+            max,
+            share,
+            resets_at,
+        }
+    }
+}
+
+/// `GET /v1/stats`
+pub async fn get(Admin(kavach): Admin, Query(query): Query<StatsQuery>) -> Answer {
+    let tenant = query.tenant_id.as_deref().map(TenantRef::parse);
+    views::json(HttpResponse::Ok(), &StatsJson::from(kavach.stats(tenant.as_ref()).await?))
+}

@@ -1,0 +1,58 @@
+//! What browsers are served: each file by its type, under a policy that lets nothing in from elsewhere.
+
+use crate::harness::Server;
+
+#[test]
+fn a_file_is_served_with_its_type_and_under_the_policy() {
+    let server = Server::start();
+    let anyone = server.anonymous();
+    for (path, content_type) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/assets/app.js", "text/javascript; charset=utf-8"),
+        ("/assets/app.css", "text/css; charset=utf-8"),
+        ("/assets/icon.svg", "image/svg+xml"),
+    ] {
+        let answer = anyone.get(path);
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some(content_type)), "{path}");
+        let policy = answer.header("content-security-policy").unwrap();
+        for part in ["default-src 'none'", "script-src 'self'", "base-uri 'none'", "frame-ancestors 'none'"] {
+            assert!(policy.contains(part), "{path}: {policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{path}: {policy}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+
+        // What a browser has already is not sent again.
+        let tag = answer.header("etag").unwrap();
+        let again = |known: &str| anyone.try_send("GET", path, &[("if-none-match", known.as_bytes())], None).unwrap();
+        for known in [tag.to_owned(), format!("W/{tag}"), format!("\"old\", {tag}"), "*".to_owned()] {
+            let answer = again(&known);
+            assert_eq!(
+                (answer.status, answer.body.len(), answer.header("etag")),
+                (304, 0, Some(tag)),
+                "{path} {known}"
+            );
+        }
+        assert_eq!(again("\"old\"").status, 200);
+    }
+    for path in ["/assets/none.js", "/assets/%2e%2e%2fmod.rs", "/assets/mod.rs", "/assets/app.js%00"] {
+        assert!(anyone.get(path).problem(404, "ROUTE_NOT_FOUND").contains("no file"), "{path}");
+    }
+}
+
+#[test]
+fn a_key_is_told_who_it_is() {
+    let server = Server::start();
+    let operator = server.operator();
+    let told = |key: &str| server.with_key(key).get("/v1/whoami").expect(200);
+    let whole = operator.get("/v1/whoami").expect(200);
+    assert_eq!(whole, serde_json::json!({ "kind": "operator" }));
+    let acme = operator.tenant("acme");
+    let answer = told(&acme.key);
+    assert_eq!((&answer["kind"], &answer["keyId"]), (&"tenantKey".into(), &acme.key_id.as_str().into()));
+    assert_eq!(answer["tenant"], operator.get("/v1/tenants/acme").expect(200));
+    // The default tenant's key too, whose tenant is in no list.
+    let made = operator.post("/v1/tenants/default/keys", serde_json::json!({ "name": "k" })).expect(201);
+    let answer = told(made["key"].as_str().unwrap());
+    assert_eq!((&answer["tenant"]["slug"], &answer["tenant"]["id"]), (&"default".into(), &serde_json::Value::Null));
+}

@@ -1,0 +1,146 @@
+//! Files and folders: what reads see, what is on the platter, and what is under way between them.
+
+use fastrand::Rng;
+
+use super::Seen;
+
+/// Bytes that the disk writes as one.
+const SECTOR: usize = 512;
+
+#[derive(Debug)]
+pub enum Node {
+    File(FileNode),
+    Folder(FolderNode),
+}
+
+#[derive(Debug, Default)]
+pub struct FileNode {
+    /// What reads see.
+    pub cached: Vec<u8>,
+    pub durable: Vec<u8>,
+    /// What is to be written, oldest first.
+    pub pending: Vec<Change>,
+    /// A sync failed: what reads see is not what the disk has, and may be forgotten at any time.
+    pub forgetful: bool,
+    /// Syncs that failed. Each open file is told of it once.
+    pub errors: u32,
+}
+
+#[derive(Clone, Debug)]
+pub enum Change {
+    Data(usize, Vec<u8>),
+    Size(usize),
+}
+
+#[derive(Debug, Default)]
+pub struct FolderNode {
+    pub cached: Entries,
+    pub durable: Entries,
+    pub pending: Vec<EntryChange>,
+}
+
+pub type Entries = Vec<(String, usize)>;
+
+/// One step of a folder: an entry goes, one comes, or, where it is renamed, both at once.
+#[derive(Clone, Debug)]
+pub struct EntryChange {
+    pub gone: Option<String>,
+    pub come: Option<(String, usize)>,
+}
+
+pub fn apply(content: &mut Vec<u8>, change: &Change) {
+    match change {
+        Change::Data(at, bytes) => {
+            if content.len() < at + bytes.len() {
+                content.resize(at + bytes.len(), 0);
+            }
+            content[*at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        Change::Size(size) => content.resize(*size, 0),
+    }
+}
+
+pub fn apply_entry(entries: &mut Entries, change: &EntryChange) {
+    let EntryChange { gone, come } = change;
+    entries.retain(|(name, _)| Some(name) != gone.as_ref() && Some(name) != come.as_ref().map(|(name, _)| name));
+    entries.extend(come.clone());
+}
+
+impl FileNode {
+    /// The disk took some of what is under way, in whatever order and pieces.
+    pub fn take_some(&mut self, rng: &mut Rng, seen: &mut Seen) {
+        let pending = std::mem::take(&mut self.pending);
+        let way = rng.u32(0..6);
+        let upto = rng.usize(0..=pending.len());
+        let end = self.cached.len();
+        for (at, change) in pending.iter().enumerate() {
+            let whole = match way {
+                0 => false,
+                1 => true,
+                2 => at < upto,
+                _ => rng.bool(),
+            };
+            match change {
+                Change::Data(offset, bytes) if way >= 3 => {
+                    // Each sector by itself, and one of them torn anywhere.
+                    let mut start = 0;
+                    while start < bytes.len() {
+                        let length = (SECTOR - (offset + start) % SECTOR).min(bytes.len() - start);
+                        if rng.bool() {
+                            let torn = rng.u32(0..8) == 0;
+                            seen.torn_writes += u64::from(torn);
+                            let kept = if torn { rng.usize(0..length) } else { length };
+                            let piece = bytes[start..start + kept].to_vec();
+                            apply(&mut self.durable, &Change::Data(offset + start, piece));
+                        } else {
+                            seen.lost_writes += 1;
+                        }
+                        start += length;
+                    }
+                }
+                change if whole => apply(&mut self.durable, change),
+                Change::Data(offset, bytes) if way == 2 && at == upto => {
+                    seen.torn_writes += 1;
+                    apply(&mut self.durable, &Change::Data(*offset, bytes[..rng.usize(0..=bytes.len())].to_vec()));
+                }
+                _ => seen.lost_writes += 1,
+            }
+        }
+        // The size may have come before the data: what lies between is zeros, or whatever was there before.
+        if !pending.is_empty() && self.durable.len() < end && rng.u32(0..3) == 0 {
+            let garbage = rng.u32(0..4) == 0;
+            while self.durable.len() < end {
+                self.durable.push(if garbage { rng.u8(..) } else { 0 });
+            }
+        }
+    }
+
+    /// The kernel forgets what it holds of the file beyond what is on disk or under way.
+    pub fn forget(&mut self) {
+        self.cached.clone_from(&self.durable);
+        for change in &self.pending {
+            apply(&mut self.cached, change);
+        }
+        self.forgetful = false;
+    }
+}
+
+impl FolderNode {
+    pub fn change(&mut self, change: EntryChange) {
+        apply_entry(&mut self.cached, &change);
+        self.pending.push(change);
+    }
+
+    /// Some of the steps reached the disk, mostly the first ones.
+    pub fn take_some(&mut self, rng: &mut Rng, seen: &mut Seen) {
+        let in_order = rng.bool();
+        let upto = rng.usize(0..=self.pending.len());
+        for (at, change) in std::mem::take(&mut self.pending).iter().enumerate() {
+            if if in_order { at < upto } else { rng.bool() } {
+                apply_entry(&mut self.durable, change);
+            } else {
+                seen.lost_entries += 1;
+            }
+        }
+    }
+}
