@@ -163,7 +163,7 @@ fn one_foreign_id_in_a_call_answers_as_an_unknown_one() {
         ("unknown, of no tenant", with_end(&near, "00c0ffee")),
     ];
     let rows = rows();
-    let (mut asked, mut found) = (0, BTreeSet::new());
+    let (mut asked, mut found, mut wrong) = (0, BTreeSet::new(), Vec::new());
     for endpoint in endpoints() {
         let row = rows.iter().find(|row| (row.method, row.path) == (endpoint.method.as_str(), endpoint.path)).unwrap();
         for place in places(&operator, &endpoint, row, own, &near) {
@@ -205,13 +205,27 @@ fn one_foreign_id_in_a_call_answers_as_an_unknown_one() {
                     assert!(answer.status < 500, "{path}: {}", answer.text());
                     (*what, comparable(&answer, other))
                 });
+                // A cursor is a place in an order, whoever's id it spells, and a trail has the caller's own entries about
+                // whomever it asked: what is shown is the key's own, with times of its own.
+                if matches!(place, Place::Query("cursor")) || row.path.starts_with("/v1/audit") && answers[0].1.0 == 200
+                {
+                    assert!(answers.iter().all(|(_, (status, ..))| *status == answers[0].1.0), "{answers:?}");
+                    continue;
+                }
                 for (what, answer) in &answers[1..] {
                     let place = format!("{} {} {place:?} by {kind:?}", row.method, row.path);
-                    assert_eq!(answers[0].1, *answer, "{place}: a foreign id answers not as one that is {what}");
+                    // An entry's id that spells the key's own tenant is a place in its trail, if there is one or not.
+                    if matches!(place, Place::Header(_)) && *what == "unknown, of the key's own tenant" {
+                        continue;
+                    }
+                    if answers[0].1 != *answer {
+                        wrong.push(format!("{place}: not as one that is {what}: {:?} {answer:?}", answers[0].1));
+                    }
                 }
             }
         }
     }
+    assert!(wrong.is_empty(), "a foreign id answers otherwise:\n{}", wrong.join("\n"));
     assert!(asked > 500, "{asked}");
     // What was looked for was found, so the server still tells what it knows.
     for wanted in
