@@ -11,6 +11,7 @@ use ureq::http::Uri;
 
 use crate::actors::Durability;
 use crate::domain::constraint::parse_net;
+use crate::gateway::GatewayKind;
 
 pub use load::{BaseUrl, LoadSettings, Pace};
 
@@ -96,6 +97,12 @@ pub struct Settings {
     /// one, what a request's Host says, over TLS where this server itself speaks it.
     #[arg(long, env = "KAVACH_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<PublicUrl>,
+    /// The gateway that asks /v1/forward-auth: it says where the original request is read from.
+    #[arg(long, env = "KAVACH_FORWARD_AUTH", value_name = "GATEWAY", value_enum, default_value_t = GatewayKind::Envoy)]
+    pub forward_auth: GatewayKind,
+    /// Rules that make an action and a resource of the original request, as JSON; see docs/gateways.md.
+    #[arg(long, env = "KAVACH_FORWARD_AUTH_RULES", value_name = "FILE")]
+    pub forward_auth_rules: Option<PathBuf>,
     /// The certificate to serve TLS with, and those that lead to its authority, as PEM. Read again on SIGHUP.
     #[arg(long, env = "KAVACH_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -123,6 +130,8 @@ impl Settings {
             durability: Durability::Interval,
             trusted_proxies: Vec::new(),
             public_url: None,
+            forward_auth: GatewayKind::default(),
+            forward_auth_rules: None,
             tls_cert: None,
             tls_key: None,
             demo: false,

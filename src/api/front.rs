@@ -19,6 +19,7 @@ use tokio::task::yield_now;
 
 use super::auth::{Decider, Shared};
 use super::authzen;
+use super::forward_auth;
 use super::input::{Incoming, Raw, declared_length};
 use super::routes::Answer;
 use super::streaming::{HeldBody, UnderWay};
@@ -99,13 +100,17 @@ where
                 if gives_way {
                     yield_now().await;
                 }
-                let (request, answer) = routed.await?.into_parts();
+                let (request, mut answer) = routed.await?.into_parts();
+                let of_gateway = forward_auth::answers(request.path());
+                if of_gateway {
+                    forward_auth::explain(&mut answer);
+                }
                 let origin = || shared.origin(request.headers(), request.peer_addr());
                 let mut answer = sent(&shared, answer.into(), call, origin);
                 if let Some(id) = request_id {
                     answer.headers_mut().insert(authzen::REQUEST_ID, id);
                 }
-                Ok(answer)
+                Ok(if of_gateway { forward_auth::understood(shared.gateway.kind, answer) } else { answer })
             })
         }
     }

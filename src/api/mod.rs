@@ -23,6 +23,7 @@ pub mod authorize;
 pub mod authzen;
 pub mod delegations;
 pub mod error;
+pub mod forward_auth;
 mod front;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;

@@ -214,6 +214,11 @@ pub fn rows() -> Vec<Row> {
         }),
         row("POST", "/access/v1/search/resource", OK, OK, OK).body(evaluation),
         row("POST", "/access/v1/search/action", OK, OK, OK).body(evaluation),
+        // It names nothing but what an agent asks about for itself.
+        Row {
+            hidden_from_agent: (403, Some("UNMAPPED_REQUEST")),
+            ..row("GET", "/v1/forward-auth", FORBIDDEN, FORBIDDEN, FORBIDDEN)
+        },
         row("GET", "/v1/stats", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
         row("GET", "/v1/whoami", OK, OK, OK),
     ]

@@ -18,7 +18,8 @@ use crate::harness::Server;
 const IDS: [&str; 6] = ["tenantId", "agentId", "fromAgent", "toAgent", "auditId", "cursor"];
 
 /// What holds none.
-const NO_IDS: [&str; 30] = [
+const NO_IDS: [&str; 31] = [
+    "traceId",
     "name",
     "slug",
     "settings",

@@ -125,7 +125,8 @@ struct Failure {
 
 impl From<Decision> for Evaluated {
     fn from(decision: Decision) -> Self {
-        let Decision { allowed, audit_id, code, reason, retry_after, policy_id, warnings, more_warnings } = decision;
+        let Decision { allowed, audit_id, code, reason, retry_after, policy_id, warnings, more_warnings, .. } =
+            decision;
         let context = Why {
             audit_id,
             code,

@@ -12,7 +12,7 @@ use crate::domain::request::Asked;
 use crate::domain::tenant::Caller;
 use crate::fuzz::small::Small;
 
-const ASKING: Connection<'static> = Connection { agent_ip: None, user_agent: Some("pep/1") };
+const ASKING: Connection<'static> = Connection { agent_ip: None, user_agent: Some("pep/1"), trace: None };
 
 pub fn evaluation(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
     let request = parse::<EvaluationBody<'_>>(body)?.check(&ASKING)?;

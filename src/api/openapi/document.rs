@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use actix_rt::task::spawn_blocking;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
@@ -12,18 +13,24 @@ use super::problems::{self, header_references};
 use super::schemas::Schemas;
 use super::{Answered, Tag};
 use crate::api::auth::{Access, Public};
-use crate::api::error::Body as ProblemBody;
+use crate::api::error::{Body as ProblemBody, Problem};
 use crate::api::pages::is_known;
 use crate::api::routes::{Answer, Endpoint, endpoints};
 use crate::dashboard::etag;
 use crate::domain::Code;
 
 /// Headers of answers, with what they say.
-pub const HEADERS: [(&str, &str); 8] = [
+pub const HEADERS: [(&str, &str); 14] = [
     ("Allow", "Methods that the route takes (RFC 9110)."),
     ("Content-Disposition", "A name for the file."),
     ("ETag", "The version, for `If-None-Match` (RFC 9110)."),
+    ("Kavach-Agent-Id", "The agent that asked."),
+    ("Kavach-Audit-Id", "The audit entry that records the decision."),
+    ("Kavach-Code", "The problem's code."),
+    ("Kavach-Reason", "The problem's sentence, cut, with `?` for what no header can hold."),
+    ("Kavach-Tenant-Id", "The agent's tenant; `default` is the default one."),
     ("Kavach-Unavailable-Tenants", "Tenants that could not be asked, whose items are missing from the list."),
+    ("Kavach-Warnings", "How many budgets are exceeded that only warn."),
     ("Link", "The next page, `<...>; rel=\"next\"` (RFC 8288); absent on the last one."),
     ("Location", "Where it is from now on."),
     ("Retry-After", "Seconds after which the call is worth another try."),
@@ -116,7 +123,14 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
     }
     codes.extend(problems::of_guard(endpoint.access));
     codes.extend(&docs.codes);
-    let mut responses = problems::responses(&codes);
+    let mut responses = problems::responses(&codes, &docs.refusals);
+    for (_, response) in responses.iter_mut().filter(|_| !docs.refusals.is_empty()) {
+        let Some(headers) = header_references(&["Kavach-Code", "Kavach-Reason"]).as_object().cloned() else { continue };
+        match response["headers"].as_object_mut() {
+            Some(known) => known.extend(headers),
+            None => response["headers"] = headers.into(),
+        }
+    }
     for answered in &docs.answers {
         let response = response(answered, schemas);
         match responses.get_mut(&answered.status.to_string()) {
@@ -161,6 +175,7 @@ fn security(access: Access) -> Value {
         Access::Public => json!([]),
         Access::Operator => json!([{ "operatorKey": [] }]),
         Access::Admin => json!([{ "operatorKey": [] }, { "tenantKey": [] }]),
+        Access::Agent => json!([{ "agentToken": [] }]),
         Access::Decider => json!([{ "operatorKey": [] }, { "tenantKey": [] }, { "agentToken": [] }]),
     }
 }
@@ -173,7 +188,9 @@ pub async fn get(_: Public, request: HttpRequest) -> Answer {
         let etag = etag(&text);
         (text, etag)
     });
-    let (text, etag) = &*SERVED;
+    // That takes long enough for other calls of this worker to notice.
+    let made = spawn_blocking(|| &*SERVED).await;
+    let (text, etag) = made.map_err(|_| Problem::new(Code::InternalError, "the document could not be made"))?;
     let is_known = is_known(&request, etag);
     let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response.insert_header((ETAG, etag.as_str())).insert_header((CACHE_CONTROL, "no-cache"));

@@ -44,10 +44,8 @@ fn missing_required_fields() {
     let whole = request("alice", "read", "record-1");
     // 2.4.1
     for field in ["subject", "action", "resource"] {
-        for value in [json!({ field: null })] {
-            let answer = fixture.ask(EVALUATION, with(whole.clone(), value));
-            assert!(answer.problem(400, "INVALID_BODY").contains(field));
-        }
+        let answer = fixture.ask(EVALUATION, with(whole.clone(), json!({ field: null })));
+        assert!(answer.problem(400, "INVALID_BODY").contains(field));
     }
     // 2.4.2
     for (entity, parts) in [("subject", ["type", "id"]), ("resource", ["type", "id"]), ("action", ["name", "name"])] {

@@ -41,13 +41,20 @@ fn an_evaluation_is_recorded_as_authorize_does() {
             "context": { "ip": "10.1.2.3", "userAgent": "bot/1", "tokensCost": 0.5, "tenantId": "acme", "time": "now" },
         }),
     );
-    let answer = operator.post(EVALUATION, body).expect(200);
+    let traced = |path: &str, body: Value| {
+        let parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".as_slice();
+        let sent = operator.try_send("POST", path, &[("traceparent", parent)], Some(body.to_string().as_bytes()));
+        sent.unwrap().expect(200)
+    };
+    let answer = traced(EVALUATION, body);
     let by_authzen = operator.get(&format!("/v1/audit/{}", answer["context"]["auditId"].as_str().unwrap())).expect(200);
     let body = json!({
         "agentId": agent.id, "tenantId": "acme", "action": "read", "resource": "docs:a:b", "tokensCost": 0.5,
         "arguments": { "path": "/srv/a", "n": [1, 2] }, "context": { "ip": "10.1.2.3", "userAgent": "bot/1" },
     });
-    let by_authorize = operator.get(&format!("/v1/audit/{}", operator.granted(body))).expect(200);
+    let answer = traced("/v1/authorize", body);
+    let by_authorize = operator.get(&format!("/v1/audit/{}", answer["auditId"].as_str().unwrap())).expect(200);
+    assert_eq!(by_authzen["traceId"], "4bf92f3577b34da6a3ce929d0e0e4736");
     let bare = |entry: Value| with(entry, json!({ "id": null, "timestamp": null, "durationMs": null }));
     assert_eq!(bare(by_authzen), bare(by_authorize));
 }
