@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
+use ureq::http::Uri;
 
 use crate::actors::Durability;
 use crate::domain::constraint::parse_net;
@@ -92,6 +93,10 @@ pub struct Settings {
     /// Proxies whose X-Forwarded-For is believed: addresses or networks, separated by commas.
     #[arg(long, env = "KAVACH_TRUSTED_PROXIES", value_delimiter = ',', value_parser = read_net)]
     pub trusted_proxies: Vec<IpNet>,
+    /// The URL that clients know this server by, as AuthZEN's metadata gives it: https, but for development. Without
+    /// one, what a request's Host says, over TLS where this server itself speaks it.
+    #[arg(long, env = "KAVACH_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<PublicUrl>,
     /// The gateway that asks /v1/forward-auth: it says where the original request is read from.
     #[arg(long, env = "KAVACH_FORWARD_AUTH", value_name = "GATEWAY", value_enum, default_value_t = GatewayKind::Envoy)]
     pub forward_auth: GatewayKind,
@@ -124,6 +129,7 @@ impl Settings {
             workers: None,
             durability: Durability::Interval,
             trusted_proxies: Vec::new(),
+            public_url: None,
             forward_auth: GatewayKind::default(),
             forward_auth_rules: None,
             tls_cert: None,
@@ -137,6 +143,37 @@ impl Settings {
     /// Worker threads to run.
     pub fn worker_count(&self) -> usize {
         self.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+    }
+}
+
+/// An `https` or `http` URL without a user, a query, a fragment, or a slash at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicUrl(String);
+
+impl PublicUrl {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for PublicUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let uri: Uri =
+            text.parse().map_err(|problem| format!("not a URL such as https://kavach.example: {problem}"))?;
+        if !matches!(uri.scheme_str(), Some("https" | "http")) {
+            return Err("must start with https://, or for development with http://".to_owned());
+        }
+        if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
+            return Err("must name a host, without a user".to_owned());
+        }
+        // A URI drops its fragment while it is read.
+        if uri.query().is_some() || text.contains('#') {
+            return Err("must have no query and no fragment".to_owned());
+        }
+        Ok(Self(text.trim_end_matches('/').to_owned()))
     }
 }
 
@@ -196,6 +233,13 @@ mod tests {
     }
 
     #[test]
+    fn a_public_url_ends_without_a_slash() {
+        let read = |text: &str| text.parse::<PublicUrl>().unwrap().as_str().to_owned();
+        assert_eq!(read("https://pdp.example.com/"), "https://pdp.example.com");
+        assert_eq!(read("http://localhost:7600/kavach/"), "http://localhost:7600/kavach");
+    }
+
+    #[test]
     fn a_trail_is_verified_by_tenant_or_by_folder() {
         let verify = |args: &[&str]| {
             let args = ["kavach", "audit", "verify"].iter().chain(args);
@@ -215,6 +259,11 @@ mod tests {
             ["kavach", "--durability", "maybe"],
             ["kavach", "--trusted-proxies", "10.0.0.0/40"],
             ["kavach", "--operator-key", "short"],
+            ["kavach", "--public-url", "pdp.example.com"],
+            ["kavach", "--public-url", "ftp://pdp.example.com"],
+            ["kavach", "--public-url", "https://user@pdp.example.com"],
+            ["kavach", "--public-url", "https://pdp.example.com/?a=b"],
+            ["kavach", "--public-url", "https://pdp.example.com/#part"],
         ] {
             assert!(Cli::try_parse_from(args).is_err(), "{args:?}");
         }

@@ -12,6 +12,8 @@ use super::desk::AuditDesk;
 use super::lanes::{LaneId, Lanes};
 use super::registry::Registry;
 use super::routes::Routes;
+use super::turns::Turns;
+use crate::domain::limits::{MAX_SEARCHES, MAX_SEARCHES_PER_TENANT};
 use crate::domain::{SecretHash, Timestamp};
 use crate::journal::{DataDir, Sealer, Syncer};
 use crate::measure::{Measures, Traffic};
@@ -69,6 +71,8 @@ pub struct Core {
     pub snapshot_writers: Semaphore,
     /// Who reads audit trails.
     pub audit: AuditDesk,
+    /// Who searches.
+    pub searches: Arc<Turns>,
     /// Tenants whose storage failed and was not seen to work since.
     pub storage_failures: AtomicUsize,
     /// What the process measures of itself.
@@ -101,6 +105,7 @@ impl Core {
             operator,
             snapshot_writers: Semaphore::new(SNAPSHOT_WRITERS),
             audit: AuditDesk::default(),
+            searches: Turns::new(MAX_SEARCHES, MAX_SEARCHES_PER_TENANT),
             storage_failures: AtomicUsize::new(0),
             measures: Measures::new(now()),
             phase: AtomicU8::new(Phase::Recovering as u8),

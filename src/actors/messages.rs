@@ -52,6 +52,8 @@ pub struct AuthorizeMany {
     pub received: Instant,
     /// See [`Authorize::known_only`].
     pub known_only: bool,
+    /// The first decision that says this is the last one made: those after it are not decided.
+    pub until: Option<bool>,
     /// Where the answers go.
     pub reply: Reply<Vec<Option<Decision>>>,
 }
@@ -274,10 +276,19 @@ impl Handler<AuthorizeMany> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, message: AuthorizeMany, ctx: &mut Context<Self>) {
-        let AuthorizeMany { credential, requests, received, known_only, reply } = message;
+        let AuthorizeMany { credential, requests, received, known_only, until, reply } = message;
         let (before, now) = (self.tenant().seq(), now());
         let decided = self.admit(&credential, &requests, now).and_then(|caller| {
-            requests.iter().map(|request| self.decide(&caller, request, received, now, known_only)).collect()
+            let mut decisions = Vec::with_capacity(requests.len());
+            for request in &requests {
+                let decision = self.decide(&caller, request, received, now, known_only)?;
+                let is_last = until.is_some() && decision.as_ref().map(|decision| decision.allowed) == until;
+                decisions.push(decision);
+                if is_last {
+                    break;
+                }
+            }
+            Ok(decisions)
         });
         match decided {
             Ok(decisions) => self.reply_decided(Held::of::<Vec<_>>(reply, decisions), before, ctx),

@@ -19,6 +19,7 @@ use crate::domain::tenant::Caller;
 use crate::domain::{Code, Credential, Error, TenantId};
 use crate::gateway::Gateway;
 use crate::service::Kavach;
+use crate::settings::Settings;
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,10 @@ pub struct Shared {
     pub(super) kavach: Kavach,
     /// Peers whose `X-Forwarded-For` is believed.
     trusted_proxies: Arc<[IpNet]>,
+    /// What clients know the server by, where that was said.
+    public_url: Option<Arc<str>>,
+    /// Whether its own connections are TLS.
+    is_tls: bool,
     /// Calls without a good key.
     pub(super) attempts: Arc<Attempts>,
     /// Bodies that are on their way in.
@@ -58,16 +63,33 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// The server, which believes those proxies and answers that gateway.
-    pub fn new(kavach: Kavach, trusted_proxies: Vec<IpNet>, gateway: Gateway) -> Self {
+    /// The server, set up so, which answers that gateway.
+    pub fn new(kavach: Kavach, settings: &Settings, gateway: Gateway) -> Self {
         Self {
             kavach,
-            trusted_proxies: trusted_proxies.into(),
+            trusted_proxies: settings.trusted_proxies.clone().into(),
+            public_url: settings.public_url.as_ref().map(|url| url.as_str().into()),
+            is_tls: settings.tls_cert.is_some(),
             attempts: Arc::default(),
             bodies: Held::new(MAX_SLOW_BODY_BYTES),
             answers: Held::new(MAX_HELD_ANSWER_BYTES),
             gateway: Arc::new(gateway),
         }
+    }
+
+    /// What clients know the server by, without a slash at its end, where that was said.
+    pub(super) fn public_url(&self) -> Option<&str> {
+        self.public_url.as_deref()
+    }
+
+    /// Whether its own connections are TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// Whether that peer is a proxy that is believed.
+    pub(super) fn is_forwarded(&self, peer: Option<SocketAddr>) -> bool {
+        peer.is_some_and(|peer| is_trusted(&self.trusted_proxies, peer.ip().to_canonical()))
     }
 
     /// Where a call came from, as far as it can be believed.
@@ -237,12 +259,15 @@ fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
     text.map(Credential::parse).ok_or_else(missing)
 }
 
+fn is_trusted(trusted: &[IpNet], ip: IpAddr) -> bool {
+    trusted.iter().any(|net| net.contains(&ip))
+}
+
 /// Where a call came from: the peer, or, where the peer is a trusted proxy, the last address in `X-Forwarded-For`
 /// that no trusted proxy has. Text there that is no address makes it unknown.
 fn origin(headers: &HeaderMap, peer: Option<SocketAddr>, trusted: &[IpNet]) -> Option<IpAddr> {
-    let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
     let peer = peer?.ip().to_canonical();
-    if !is_trusted(&peer) {
+    if !is_trusted(trusted, peer) {
         return Some(peer);
     }
     let mut last = peer;
@@ -250,7 +275,7 @@ fn origin(headers: &HeaderMap, peer: Option<SocketAddr>, trusted: &[IpNet]) -> O
     for line in lines.into_iter().rev() {
         for text in line.to_str().ok()?.split(',').rev() {
             last = text.trim().parse::<IpAddr>().ok()?.to_canonical();
-            if !is_trusted(&last) {
+            if !is_trusted(trusted, last) {
                 return Some(last);
             }
         }

@@ -86,7 +86,7 @@ fn arguments<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     json_text(deserializer).map(|text| text.map(Arguments::Any))
 }
 
-fn json_text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a str>, D::Error> {
+pub(super) fn json_text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a str>, D::Error> {
     Option::<&RawValue>::deserialize(deserializer).map(|value| value.map(RawValue::get))
 }
 
@@ -108,8 +108,13 @@ pub(super) struct Connection<'a> {
 
 impl<'a> Connection<'a> {
     pub(super) fn of(decider: &Decider, headers: &'a HeaderMap) -> Self {
+        Self { agent_ip: decider.is_agent.then_some(decider.peer), ..Self::asking(headers) }
+    }
+
+    /// That of a service that asks about agents.
+    pub(super) fn asking(headers: &'a HeaderMap) -> Self {
         let user_agent = headers.get(USER_AGENT).and_then(|text| text.to_str().ok());
-        Self { agent_ip: decider.is_agent.then_some(decider.peer), user_agent, trace: trace_id(headers) }
+        Self { agent_ip: None, user_agent, trace: trace_id(headers) }
     }
 }
 

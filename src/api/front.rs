@@ -18,6 +18,7 @@ use actix_web::{Error, ResponseError, web};
 use tokio::task::yield_now;
 
 use super::auth::{Decider, Shared};
+use super::authzen;
 use super::forward_auth;
 use super::input::{Incoming, Raw, declared_length};
 use super::routes::Answer;
@@ -92,6 +93,8 @@ where
                 Ok(sent(&shared, answer.into(), call, || shared.origin(&request.head().headers, request.peer_addr())))
             })
         } else {
+            let request_id =
+                authzen::is_path(request.path()).then(|| authzen::request_id(&request.head().headers)).flatten();
             let routed = self.router.call(request);
             Box::pin(async move {
                 if gives_way {
@@ -103,7 +106,10 @@ where
                     forward_auth::explain(&mut answer);
                 }
                 let origin = || shared.origin(request.headers(), request.peer_addr());
-                let answer = sent(&shared, answer.into(), call, origin);
+                let mut answer = sent(&shared, answer.into(), call, origin);
+                if let Some(id) = request_id {
+                    answer.headers_mut().insert(authzen::REQUEST_ID, id);
+                }
                 Ok(if of_gateway { forward_auth::understood(shared.gateway.kind, answer) } else { answer })
             })
         }

@@ -13,7 +13,7 @@ use super::policies::{CheckBody, Reset, read_cost};
 use super::tenants::{Confirmation, NewKey, Paging};
 use super::usage::UsageBody;
 use super::views::{AgentJson, DelegationJson, EffectivePermissionJson, KeyJson, PolicyJson, TenantJson};
-use super::{agents, audit, delegations, plain, policies};
+use super::{agents, audit, authzen, delegations, plain, policies};
 use crate::domain::agent_commands::{AgentPatch, AgentView, CreateAgent, NewAgent, RotateToken, UpdateAgent};
 use crate::domain::arguments::Arguments;
 use crate::domain::delegation_commands::{
@@ -121,6 +121,11 @@ const ROUTES: &[(&str, Step)] = &[
     }),
     ("POST /v1/budget/check", check_budget),
     ("POST /v1/usage", report_usage),
+    ("POST /access/v1/evaluation", authzen::fuzz::evaluation),
+    ("POST /access/v1/evaluations", authzen::fuzz::evaluations),
+    ("POST /access/v1/search/subject", authzen::fuzz::search_subject),
+    ("POST /access/v1/search/resource", authzen::fuzz::search_resource),
+    ("POST /access/v1/search/action", authzen::fuzz::search_action),
     ("DELETE /v1/tenants/{tenant}", query::<Confirmation>),
     ("GET /v1/tenants", query::<Paging>),
     ("GET /v1/agents", query::<agents::ListQuery>),

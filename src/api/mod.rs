@@ -8,6 +8,7 @@
 //! | how many calls without a good key an address may make | `attempts` |
 //! | how an error becomes an answer | [`error`] |
 //! | how bodies and queries are read | [`input`]; `plain` is the short cut of most authorize bodies, `objects` says what is an object and what a whole number |
+//! | the same decisions as AuthZEN has them | [`authzen`] |
 //! | answers that are made while they are sent, or that wait for their client | [`streaming`] |
 //! | what is held for clients that take their time | `held` |
 //! | the JSON of answers | [`views`] |
@@ -19,6 +20,7 @@ mod attempts;
 pub mod audit;
 pub mod auth;
 pub mod authorize;
+pub mod authzen;
 pub mod delegations;
 pub mod error;
 pub mod forward_auth;

@@ -14,7 +14,8 @@ use super::front::FrontFactory;
 use super::openapi::inputs::{Input, Reads};
 use super::openapi::{Docs, docs, document};
 use super::{
-    agents, audit, authorize, delegations, forward_auth, health, pages, policies, stats, tenants, usage, whoami,
+    agents, audit, authorize, authzen, delegations, forward_auth, health, pages, policies, stats, tenants, usage,
+    whoami,
 };
 use crate::domain::Code;
 
@@ -76,6 +77,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::POST, "/v1/authorize/batch", authorize::batch, docs::decisions::batch),
         endpoint(Method::POST, "/v1/agents/{id}/authorize", authorize::by_agent, docs::decisions::by_agent),
         endpoint(Method::POST, "/v1/tenants/{tenant}/authorize", authorize::by_tenant, docs::decisions::by_tenant),
+        endpoint(Method::POST, "/access/v1/evaluation", authzen::evaluation::single, docs::authzen::evaluation),
+        endpoint(Method::POST, "/access/v1/evaluations", authzen::evaluations::many, docs::authzen::evaluations),
         endpoint(Method::GET, "/livez", health::live, docs::server::live),
         endpoint(Method::GET, "/readyz", health::ready, docs::server::ready),
         endpoint(Method::POST, "/v1/tenants", tenants::create, docs::tenants::create),
@@ -127,6 +130,10 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::GET, "/docs", pages::file, docs::server::docs_page),
         endpoint(Method::GET, "/assets/{file}", pages::file, docs::server::asset),
         endpoint(Method::GET, "/v1/stats", stats::get, docs::server::stats),
+        endpoint(Method::POST, "/access/v1/search/subject", authzen::search::subject, docs::authzen::search_subject),
+        endpoint(Method::POST, "/access/v1/search/resource", authzen::search::resource, docs::authzen::search_resource),
+        endpoint(Method::POST, "/access/v1/search/action", authzen::search::action, docs::authzen::search_action),
+        endpoint(Method::GET, authzen::discovery::PATH, authzen::discovery::metadata, docs::authzen::metadata),
     ]
 }
 

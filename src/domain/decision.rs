@@ -104,6 +104,11 @@ impl Verdict {
         self.owner.is_some()
     }
 
+    /// Whether the agent may.
+    pub fn allows(&self) -> bool {
+        self.outcome.is_ok()
+    }
+
     /// The event that records the verdict. `micros` is the time since the request arrived.
     pub fn record<'r>(&'r self, request: &'r Request, micros: u32) -> Record<'r> {
         let denial = self.outcome.as_ref().err();

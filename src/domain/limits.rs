@@ -152,3 +152,19 @@ pub const STEPS_PER_ACTION_PAIR: usize = 4;
 pub const MAX_EXPLAINED_LINKS: usize = 20;
 /// Steps that an explanation shows, the first: all that an agent's own permissions can take, in a few megabytes.
 pub const MAX_EXPLAINED_STEPS: usize = 10_000;
+/// Searches under way in a process, each a millisecond's work at a time on its tenant's thread.
+pub const MAX_SEARCHES: usize = 16;
+/// Searches of one tenant under way: more wait, so that they don't add up in front of its neighbours' calls.
+pub const MAX_SEARCHES_PER_TENANT: usize = 1;
+/// Microseconds that a search takes of its tenant's thread before others have their turn. A single decision that takes
+/// longer is not broken off.
+pub const SEARCH_STEP_MICROS: u128 = 1_000;
+/// Microseconds of such work for one page: then it ends early, and the next one goes on. A million agents are looked at
+/// by then.
+pub const MAX_SEARCH_MICROS: u128 = 1_000_000;
+/// Permissions that one search looks at for what it could find, and pairs of a link's with its grantor's: some
+/// milliseconds. Every permission an agent can have, each about one thing, lent through the three links of a usual
+/// chain, takes a tenth.
+pub const MAX_SEARCH_PAIRS: usize = 50_000;
+/// Bytes of a request's identifier that are sent back: many times what identifiers take.
+pub const MAX_REQUEST_ID_BYTES: usize = 1_024;

@@ -56,6 +56,9 @@ pub mod policy_index;
 pub mod rate;
 pub mod request;
 pub mod schema;
+pub mod search;
+#[cfg(test)]
+mod search_tests;
 pub mod secret;
 pub mod settings;
 pub mod sharing;

@@ -179,6 +179,35 @@ impl Pattern {
         }
         theirs.next().is_none()
     }
+
+    /// The pattern of the resources that match both; `None` where there is none.
+    pub fn meet(&self, other: &Self) -> Option<Self> {
+        let mut ours = split(&self.0).peekable();
+        let mut theirs = split(&other.0).peekable();
+        let mut both: Vec<&str> = Vec::new();
+        loop {
+            let (our, their) = match (ours.next(), theirs.next()) {
+                (None, None) => return Some(Self(both.join(":").into())),
+                (Some(our), Some(their)) => (our, their),
+                _ => return None,
+            };
+            both.push(match (our, their) {
+                ("*", their) => their,
+                (our, "*") => our,
+                (our, their) if our == their => our,
+                _ => return None,
+            });
+            // A last `*` also stands for all that is left of the other, which has its own segment there.
+            if our == "*" && ours.peek().is_none() && theirs.peek().is_some() {
+                both.extend(theirs);
+                return Some(Self(both.join(":").into()));
+            }
+            if their == "*" && theirs.peek().is_none() && ours.peek().is_some() {
+                both.extend(ours);
+                return Some(Self(both.join(":").into()));
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -214,6 +243,24 @@ mod tests {
                 !inner.matches(segments.as_slice()) || outer.matches(segments.as_slice())
             });
             prop_assert_eq!(outer.covers(&inner), tried, "{:?} {:?}", outer, inner);
+        });
+    }
+
+    #[test]
+    fn a_meet_matches_what_both_match() {
+        let universe = universe();
+        let config = ProptestConfig::with_cases(if cfg!(debug_assertions) { 1_000 } else { 20_000 });
+        proptest!(config, |(one in pattern(), other in pattern())| {
+            let read = |text: &str| Pattern::parse("resource", text).unwrap();
+            let (one, other) = (read(&one), read(&other));
+            let meet = one.meet(&other);
+            prop_assert_eq!(&meet, &other.meet(&one));
+            for resource in &universe {
+                let segments = Segments::of(resource);
+                let both = one.matches(segments.as_slice()) && other.matches(segments.as_slice());
+                let by_meet = meet.as_ref().is_some_and(|meet| meet.matches(segments.as_slice()));
+                prop_assert_eq!(by_meet, both, "{:?} {:?} {:?} {}", one, other, meet, resource);
+            }
         });
     }
 

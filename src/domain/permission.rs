@@ -84,6 +84,16 @@ impl Permission {
         self.resource.as_str()
     }
 
+    /// The resource pattern, checked.
+    pub fn pattern(&self) -> &Pattern {
+        &self.resource
+    }
+
+    /// The actions, `*` for any.
+    pub fn actions(&self) -> impl Iterator<Item = &str> {
+        self.actions.iter().map(|action| &**action)
+    }
+
     /// What must hold besides.
     pub fn constraints(&self) -> Option<&Constraints> {
         self.constraints.as_deref()
@@ -110,7 +120,8 @@ impl Permission {
         self.resource.covers(&other.resource) && other.actions.iter().all(|action| self.grants_action(action))
     }
 
-    fn grants_action(&self, action: &str) -> bool {
+    /// Whether it is about that action.
+    pub fn grants_action(&self, action: &str) -> bool {
         self.actions.iter().any(|own| &**own == action || &**own == ANY_ACTION)
     }
 }

@@ -142,6 +142,17 @@ impl Request {
         Self { texts, ..self }
     }
 
+    /// The same request about another action or resource.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` where the action or the resource is none.
+    pub fn about(&self, action: &str, resource: &str) -> Result<Self, Error> {
+        check_action("action", action)?;
+        check_resource("resource", resource)?;
+        let texts = Texts::join(action, resource, self.arguments(), self.user_agent());
+        Ok(Self { texts, tenants: self.tenants.clone(), ..*self })
+    }
+
     /// The action.
     pub fn action(&self) -> &str {
         self.texts.part(0, self.texts.action_end)

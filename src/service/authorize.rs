@@ -59,7 +59,8 @@ impl Kavach {
         let credential = self.credential;
         if !matches!(credential, Credential::Operator(_)) {
             let route = self.own_tenant()?;
-            let message = |reply| AuthorizeMany { credential, requests, received, known_only: false, reply };
+            let message =
+                |reply| AuthorizeMany { credential, requests, received, known_only: false, until: None, reply };
             return Ok(ask(&route, message).await?.into_iter().flatten().collect());
         }
         self.check_operator_key()?;
@@ -75,7 +76,8 @@ impl Kavach {
         for (tag, places) in by_tenant {
             let Some(route) = self.core.routes.with(tag, Route::clone) else { continue };
             let part = places.iter().filter_map(|at| requests.get(*at).cloned()).collect();
-            let message = |reply| AuthorizeMany { credential, requests: part, received, known_only: true, reply };
+            let message =
+                |reply| AuthorizeMany { credential, requests: part, received, known_only: true, until: None, reply };
             asked.push((places, send(&route, message)));
         }
         for (places, sent) in asked {
@@ -102,6 +104,39 @@ impl Kavach {
             *slot = Some(decided.unwrap_or_else(|error| refused(&error)));
         }
         Ok(decisions.into_iter().flatten().collect())
+    }
+
+    /// Decides requests one after the other until one is answered so: those after it are neither decided nor recorded
+    /// nor charged. Otherwise as [`Kavach::authorize_batch`].
+    ///
+    /// # Errors
+    /// As for [`Kavach::authorize_batch`].
+    pub async fn authorize_until(
+        &self,
+        requests: Vec<Request>,
+        until: bool,
+        received: Instant,
+    ) -> Result<Vec<Decision>, Error> {
+        let credential = self.credential;
+        if !matches!(credential, Credential::Operator(_)) {
+            let route = self.own_tenant()?;
+            let until = Some(until);
+            let message = |reply| AuthorizeMany { credential, requests, received, known_only: false, until, reply };
+            return Ok(ask(&route, message).await?.into_iter().flatten().collect());
+        }
+        self.check_operator_key()?;
+        self.check_phase()?;
+        let mut decisions = Vec::new();
+        // Each may be another tenant's.
+        for request in requests {
+            let decision = self.authorize_since(request, received).await.unwrap_or_else(|error| refused(&error));
+            let is_last = decision.allowed == until;
+            decisions.push(decision);
+            if is_last {
+                break;
+            }
+        }
+        Ok(decisions)
     }
 
     /// What the decision would be, and why. Nothing is recorded or counted.
@@ -131,7 +166,7 @@ impl Kavach {
     }
 
     /// For an operator, the tenant that the agent's id says it belongs to. Only that tenant knows whether it does.
-    fn tenant_of_agent(&self, agent: Asked) -> Result<Option<Route>, Error> {
+    pub(super) fn tenant_of_agent(&self, agent: Asked) -> Result<Option<Route>, Error> {
         match (self.credential, agent) {
             (Credential::Operator(_), Asked::Agent(id)) => {
                 self.check_operator_key()?;
@@ -144,7 +179,7 @@ impl Kavach {
 
     /// Where a request is decided whose agent no tenant knows: the key's tenant, and for an operator the one that
     /// the request names, else the default one.
-    fn home_of(&self, request: &Request) -> Result<Route, Error> {
+    pub(super) fn home_of(&self, request: &Request) -> Result<Route, Error> {
         match self.credential {
             Credential::Operator(_) => self.tenant_in_path(request.tenants.first().unwrap_or(&TenantRef::Default)),
             Credential::TenantKey(..) | Credential::AgentToken(..) => self.own_tenant(),

@@ -15,6 +15,7 @@ mod lists;
 mod newest;
 mod policies;
 mod resume;
+mod search;
 mod stats;
 mod tenants;
 mod trail;
@@ -35,6 +36,7 @@ pub use export::{Export, ExportFormat, write_line};
 pub use follow::{AuditStream, KEEP_ALIVE, News, WriteEntry};
 pub use lists::{Page, PageRequest};
 pub use policies::{Policies, PolicyFilter};
+pub use search::{Found, SearchPage};
 pub use stats::{Named, SlowTenant, Stats, TenantCounts};
 pub use tenants::{KeyWithSecret, Tenants};
 

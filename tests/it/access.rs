@@ -147,11 +147,12 @@ fn expected(row: &Row, access: Access, kind: Kind, about: About) -> Outcome {
     }
 }
 
-/// The code of an error, of a decision, or of a batch's first decision.
+/// The code of an error, of a decision, or of a batch's first decision, as AuthZEN has them too.
 fn code(answer: &Answer) -> Option<String> {
     answer.code().or_else(|| {
         let body: Value = serde_json::from_slice(&answer.body).ok()?;
-        Some(body.get("results")?.get(0)?.get("code")?.as_str()?.to_owned())
+        let first = body.get("results").or_else(|| body.get("evaluations")).and_then(|all| all.get(0)).unwrap_or(&body);
+        Some(first.get("context").unwrap_or(first).get("code")?.as_str()?.to_owned())
     })
 }
 

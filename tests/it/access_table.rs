@@ -125,6 +125,15 @@ fn ask(target: &Target) -> Value {
     json!({ "agentId": target.agent, "action": "read", "resource": "docs:1" })
 }
 
+/// The same as AuthZEN has it.
+fn evaluation(target: &Target) -> Value {
+    json!({
+        "subject": { "type": "agent", "id": target.agent },
+        "action": { "name": "read" },
+        "resource": { "type": "docs", "id": "1" },
+    })
+}
+
 /// Every route of this version.
 pub fn rows() -> Vec<Row> {
     let public = |path| row("GET", path, OK, OK, OK);
@@ -194,6 +203,18 @@ pub fn rows() -> Vec<Row> {
             .body(|target| json!({ "agentId": target.agent, "calls": 1 }))
             .changes(),
         row("POST", "/v1/snapshot", OK, OK, FORBIDDEN),
+        public("/.well-known/authzen-configuration"),
+        row("POST", "/access/v1/evaluation", OK, NOT_FOUND, NOT_FOUND).body(evaluation),
+        row("POST", "/access/v1/evaluations", OK, NOT_FOUND, NOT_FOUND)
+            .body(|target| json!({ "evaluations": [evaluation(target)] })),
+        row("POST", "/access/v1/search/subject", OK, NO_TENANT, OK).body(|target| {
+            let mut body = evaluation(target);
+            body["subject"] = json!({ "type": "agent" });
+            body["context"] = json!({ "tenantId": target.tenant });
+            body
+        }),
+        row("POST", "/access/v1/search/resource", OK, OK, OK).body(evaluation),
+        row("POST", "/access/v1/search/action", OK, OK, OK).body(evaluation),
         // It names nothing but what an agent asks about for itself.
         Row {
             hidden_from_agent: (403, Some("UNMAPPED_REQUEST")),

@@ -16,6 +16,7 @@ mod access_table;
 mod attempts;
 mod audit;
 mod audit_streams;
+mod authzen;
 mod bad_bytes;
 mod bad_input;
 mod bad_table;

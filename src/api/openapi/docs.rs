@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod audit;
+pub mod authzen;
 pub mod budgets;
 pub mod decisions;
 pub mod delegations;

@@ -5,6 +5,10 @@ use serde_json::{Map, Value, json};
 use crate::actors::messages::Explanation;
 use crate::api::agents::Rotation;
 use crate::api::authorize::{AuthorizeBody, BatchAnswer, BatchBody};
+use crate::api::authzen::discovery::Metadata;
+use crate::api::authzen::evaluation::{Evaluated, EvaluationBody};
+use crate::api::authzen::evaluations::{EvaluationsAnswer, EvaluationsBody};
+use crate::api::authzen::search::{ActionAnswer, ActionBody, EntityAnswer, ResourceBody, SearchAnswer, SubjectBody};
 use crate::api::health::{Liveness, Readiness};
 use crate::api::policies::{CheckBody, CheckJson, Reset};
 use crate::api::stats::StatsJson;
@@ -90,6 +94,77 @@ examples! {
             "status": "active",
             "createdAt": MADE,
             "updatedAt": MADE,
+        }
+    }
+    EvaluationBody<'_> {
+        "a call": {
+            "subject": { "type": "agent", "id": AGENT },
+            "action": { "name": "read", "properties": { "repo": "acme/site" } },
+            "resource": { "type": "mcp", "id": "github:repos" },
+            "context": { "ip": "10.1.2.3", "tokensCost": 0.05 },
+        }
+    }
+    Evaluated {
+        "permitted": { "decision": true, "context": { "auditId": ENTRY } }
+        "denied": {
+            "decision": false,
+            "context": {
+                "auditId": ENTRY,
+                "code": "PERMISSION_DENIED",
+                "reason": "No permission for action 'drop' on resource 'mcp:github:repos'",
+                "reason_admin": { "403": "No permission for action 'drop' on resource 'mcp:github:repos'" },
+                "reason_user": { "403": "No permission of the agent matches the action and the resource." },
+            },
+        }
+    }
+    EvaluationsBody<'_> {
+        "two calls": {
+            "subject": { "type": "agent", "id": AGENT },
+            "action": { "name": "read" },
+            "evaluations": [
+                { "resource": { "type": "mcp", "id": "github:repos" } },
+                { "resource": { "type": "mcp", "id": "github:issues" } },
+            ],
+            "options": { "evaluations_semantic": "deny_on_first_deny" },
+        }
+    }
+    EvaluationsAnswer {
+        "decisions": { "evaluations": [{ "decision": true, "context": { "auditId": ENTRY } }] }
+        "only one": { "decision": true, "context": { "auditId": ENTRY } }
+    }
+    SubjectBody<'_> {
+        "a search": {
+            "subject": { "type": "agent" },
+            "action": { "name": "read" },
+            "resource": { "type": "mcp", "id": "github:repos" },
+            "page": { "limit": 100 },
+        }
+    }
+    ResourceBody<'_> {
+        "a search": {
+            "subject": { "type": "agent", "id": AGENT },
+            "action": { "name": "read" },
+            "resource": { "type": "mcp" },
+        }
+    }
+    ActionBody<'_> {
+        "a search": { "subject": { "type": "agent", "id": AGENT }, "resource": { "type": "mcp", "id": "github:repos" } }
+    }
+    SearchAnswer<EntityAnswer<'_>> {
+        "agents": { "page": { "next_token": "", "count": 1 }, "results": [{ "type": "agent", "id": AGENT }] }
+        "resources": { "page": { "next_token": "", "count": 1 }, "results": [{ "type": "mcp", "id": "github:*" }] }
+    }
+    SearchAnswer<ActionAnswer> {
+        "actions": { "page": { "next_token": "", "count": 2 }, "results": [{ "name": "read" }, { "name": "write" }] }
+    }
+    Metadata {
+        "a server": {
+            "policy_decision_point": "https://kavach.acme.example",
+            "access_evaluation_endpoint": "https://kavach.acme.example/access/v1/evaluation",
+            "access_evaluations_endpoint": "https://kavach.acme.example/access/v1/evaluations",
+            "search_subject_endpoint": "https://kavach.acme.example/access/v1/search/subject",
+            "search_resource_endpoint": "https://kavach.acme.example/access/v1/search/resource",
+            "search_action_endpoint": "https://kavach.acme.example/access/v1/search/action",
         }
     }
     NewKey { "a key": { "name": "billing service" } }

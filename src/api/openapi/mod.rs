@@ -50,14 +50,24 @@ pub enum Tag {
     Budgets,
     /// The audit trail.
     Audit,
+    /// Decisions as AuthZEN has them.
+    Authzen,
     /// The server itself.
     Server,
 }
 
 impl Tag {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 7] =
-        [Self::Decisions, Self::Tenants, Self::Agents, Self::Delegations, Self::Budgets, Self::Audit, Self::Server];
+    pub const ALL: [Self; 8] = [
+        Self::Decisions,
+        Self::Tenants,
+        Self::Agents,
+        Self::Delegations,
+        Self::Budgets,
+        Self::Audit,
+        Self::Authzen,
+        Self::Server,
+    ];
 
     /// Its name, and what it is about.
     pub fn told(self) -> (&'static str, &'static str) {
@@ -70,6 +80,7 @@ impl Tag {
             Self::Delegations => ("Delegations", "Permissions that one agent lends another."),
             Self::Budgets => ("Budgets", "Policies that limit calls and costs, and what was used."),
             Self::Audit => ("Audit", "Every decision, usage report and change, once and for good."),
+            Self::Authzen => ("AuthZEN", "The same decisions by the OpenID Foundation's Authorization API 1.0."),
             Self::Server => ("Server", "The process itself, and what it says of itself."),
         }
     }

@@ -1,0 +1,207 @@
+//! The information model: what a subject, a resource, an action and a context say, and the request they make.
+
+use std::borrow::Cow;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use serde_json::value::RawValue;
+
+use crate::api::authorize::{self, AuthorizeBody, Connection, json_text};
+use crate::domain::arguments::{Arguments, compact};
+use crate::domain::cost::Cost;
+use crate::domain::limits::{MAX_ARGUMENTS_BYTES, MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS};
+use crate::domain::pattern::check_resource;
+use crate::domain::permission::check_action;
+use crate::domain::schema::inline_schema;
+use crate::domain::{Error, Request, schema};
+
+/// The type of the subjects there are: agents.
+pub const AGENT: &str = "agent";
+
+/// A subject or a resource.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenSubject")]
+pub struct Entity<'a> {
+    /// What it is one of: of subjects, only `agent` is known.
+    #[serde(borrow)]
+    #[schemars(with = "String")]
+    pub r#type: Cow<'a, str>,
+    /// Which of them: an agent's id.
+    #[serde(borrow)]
+    #[schemars(with = "String")]
+    pub id: Cow<'a, str>,
+    /// No decision looks at them.
+    #[serde(borrow, default, deserialize_with = "object_text")]
+    #[schemars(with = "Option<schema::AnyObject>")]
+    pub properties: Option<&'a str>,
+}
+
+/// A subject or a resource that is searched for. An id that it has does not count.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenSought")]
+pub struct Sought<'a> {
+    /// What it is one of.
+    #[serde(borrow)]
+    #[schemars(with = "String", length(min = 1), pattern(r"^[^\u0000-\u001f\u007f-\u009f]+$"))]
+    pub r#type: Cow<'a, str>,
+    /// No decision looks at them.
+    #[serde(borrow, default, deserialize_with = "object_text")]
+    #[schemars(with = "Option<schema::AnyObject>")]
+    pub properties: Option<&'a str>,
+}
+
+/// An action.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenAction")]
+pub struct Action<'a> {
+    /// Its name.
+    #[serde(borrow)]
+    #[schemars(with = "schema::Action")]
+    pub name: Cow<'a, str>,
+    /// The call's arguments.
+    #[serde(borrow, default, deserialize_with = "object_text")]
+    #[schemars(with = "Option<schema::AnyObject>")]
+    pub properties: Option<&'a str>,
+}
+
+/// What surrounds a request. It may hold anything; these members count.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "AuthzenContext")]
+pub struct Context<'a> {
+    /// The caller's address, as the asking service knows it.
+    #[serde(borrow)]
+    #[schemars(with = "Option<schema::Address>")]
+    pub ip: Option<Cow<'a, str>>,
+    /// The caller's `User-Agent`, as the asking service knows it.
+    #[serde(borrow)]
+    #[schemars(with = "Option<String>")]
+    pub user_agent: Option<Cow<'a, str>>,
+    /// The agent's tenant, as the asking service believes.
+    #[serde(borrow)]
+    #[schemars(with = "Option<String>")]
+    pub tenant_id: Option<Cow<'a, str>>,
+    /// The estimated cost of the call.
+    #[serde(borrow, default, deserialize_with = "json_text")]
+    #[schemars(with = "Option<Cost>")]
+    pub tokens_cost: Option<&'a str>,
+}
+
+/// What a resource looks like: its type and its id together are a resource of Kavach's.
+pub struct ResourceEntity;
+
+inline_schema!(ResourceEntity {
+    "type": "object",
+    "required": ["type", "id"],
+    "properties": {
+        "type": {
+            "description": "What it is one of: the first segment of the resource.",
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_RESOURCE_BYTES - 2,
+            "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+        },
+        "id": {
+            "description": "Which of them: the segments after it.",
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_RESOURCE_BYTES - 2,
+            "pattern": format!(
+                "^[^:\\u0000-\\u001f\\u007f-\\u009f]+(:[^:\\u0000-\\u001f\\u007f-\\u009f]+){{0,{}}}$",
+                MAX_RESOURCE_SEGMENTS - 2
+            ),
+        },
+        "properties": { "description": "No decision looks at them.", "type": ["object", "null"] },
+    },
+});
+
+fn object_text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a str>, D::Error> {
+    let text = Option::<&RawValue>::deserialize(deserializer)?.map(RawValue::get);
+    // Of a value's text the first byte says which kind it is.
+    if text.is_some_and(|text| !text.starts_with('{')) { Err(D::Error::custom("expected an object")) } else { Ok(text) }
+}
+
+/// The resource that a type and an id name: `type:id`. A `:` in the type is written `%3A`, and a `%` there `%25`, so that
+/// no two pairs name the same resource, whoever chooses the id or the type.
+pub fn resource_of(kind: &str, id: &str) -> String {
+    format!("{}:{id}", segment_of(kind))
+}
+
+/// The first segment of a type's resources.
+pub fn segment_of(kind: &str) -> Cow<'_, str> {
+    if kind.contains([':', '%']) { kind.replace('%', "%25").replace(':', "%3A").into() } else { kind.into() }
+}
+
+/// What one evaluation asks, or a search with something in the place of what it looks for.
+pub struct Asking<'a> {
+    /// The agent's id; `None` for a subject that is no agent.
+    pub agent: Option<&'a str>,
+    /// The action's name.
+    pub action: &'a str,
+    /// The action's properties.
+    pub arguments: Option<&'a str>,
+    /// As [`resource_of`] spells it.
+    pub resource: Cow<'a, str>,
+    /// What surrounds it.
+    pub context: Option<&'a Context<'a>>,
+}
+
+impl Asking<'_> {
+    /// The request: the same that `/v1/authorize` would make of it.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD`.
+    pub(in crate::api) fn request(&self, connection: &Connection<'_>) -> Result<Request, Error> {
+        // These are named otherwise there.
+        check_action("action.name", self.action)?;
+        check_resource("resource (type:id)", &self.resource)?;
+        let arguments =
+            self.arguments.map(|text| compact("action.properties", text, MAX_ARGUMENTS_BYTES)).transpose()?;
+        let context = self.context.cloned().unwrap_or_default();
+        if let Some(number) = context.tokens_cost {
+            Cost::parse("context.tokensCost", number)?;
+        }
+        let body = AuthorizeBody {
+            // No agent has the id that is empty.
+            agent_id: Some(self.agent.unwrap_or_default().into()),
+            tenant_id: context.tenant_id,
+            action: self.action.into(),
+            resource: Cow::Borrowed(&*self.resource),
+            arguments: arguments.as_deref().map(Arguments::Compact),
+            tokens_cost: context.tokens_cost,
+            context: Some(authorize::Context { ip: context.ip, user_agent: context.user_agent }),
+        };
+        body.check(connection, None)
+    }
+}
+
+impl<'a> Entity<'a> {
+    /// The agent's id, where it is an agent.
+    pub fn agent(&'a self) -> Option<&'a str> {
+        (self.r#type == AGENT).then_some(&*self.id)
+    }
+
+    /// The resource it names.
+    pub fn resource(&self) -> Cow<'a, str> {
+        resource_of(&self.r#type, &self.id).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn no_two_pairs_name_the_same_resource() {
+        let text = "[a:%3A25*]{0,4}";
+        proptest!(|(one in (text, text), other in (text, text))| {
+            let names = |(kind, id): &(String, String)| resource_of(kind, id);
+            prop_assert_eq!(names(&one) == names(&other), one == other);
+        });
+        assert_eq!(resource_of("mcp", "github:repos"), "mcp:github:repos");
+        assert_eq!(resource_of("urn:x", "100%"), "urn%3Ax:100%");
+    }
+}

@@ -1,0 +1,230 @@
+//! Many decisions in one call, with defaults for what they have in common.
+
+use std::time::Instant;
+
+use actix_web::{HttpRequest, HttpResponse};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::check_content_type;
+use super::entities::{Action, Context, Entity, ResourceEntity};
+use super::evaluation::{Evaluated, asking};
+use crate::api::auth::Decider;
+use crate::api::authorize::Connection;
+use crate::api::error::Problem;
+use crate::api::input::{Unread, parse};
+use crate::api::routes::Answer;
+use crate::api::views;
+use crate::domain::limits::{MAX_BATCH, MAX_BODY_BYTES};
+use crate::domain::{Code, Decision, Error, Request};
+
+/// When evaluations stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "AuthzenEvaluationsSemantic")]
+pub(in crate::api) enum Semantic {
+    /// After the last.
+    #[default]
+    ExecuteAll,
+    /// After the first that is denied, or can't be decided.
+    DenyOnFirstDeny,
+    /// After the first that is permitted.
+    PermitOnFirstPermit,
+}
+
+impl Semantic {
+    /// The answer after which no more is decided.
+    fn until(self) -> Option<bool> {
+        match self {
+            Self::ExecuteAll => None,
+            Self::DenyOnFirstDeny => Some(false),
+            Self::PermitOnFirstPermit => Some(true),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenEvaluationsOptions")]
+struct Options {
+    /// When they stop.
+    evaluations_semantic: Option<Semantic>,
+}
+
+/// What one evaluation says itself.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenEvaluationParts")]
+struct Parts<'a> {
+    /// Whose call it is.
+    #[serde(borrow)]
+    subject: Option<Entity<'a>>,
+    /// What is done.
+    #[serde(borrow)]
+    action: Option<Action<'a>>,
+    /// On what.
+    #[serde(borrow)]
+    #[schemars(with = "Option<ResourceEntity>")]
+    resource: Option<Entity<'a>>,
+    /// What is known of the call besides.
+    #[serde(borrow)]
+    context: Option<Context<'a>>,
+}
+
+/// The body of many evaluations, with what they have in common.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenEvaluationsRequest")]
+pub struct EvaluationsBody<'a> {
+    /// The subject of those that name none.
+    #[serde(borrow)]
+    subject: Option<Entity<'a>>,
+    /// The action of those that name none.
+    #[serde(borrow)]
+    action: Option<Action<'a>>,
+    /// The resource of those that name none.
+    #[serde(borrow)]
+    #[schemars(with = "Option<ResourceEntity>")]
+    resource: Option<Entity<'a>>,
+    /// The context of those that have none.
+    #[serde(borrow)]
+    context: Option<Context<'a>>,
+    /// Each with what it does not take from the members above. Without any, those are the evaluation.
+    #[serde(borrow)]
+    #[schemars(with = "Option<Vec<Parts<'static>>>", length(max = MAX_BATCH))]
+    evaluations: Option<Vec<&'a RawValue>>,
+    /// How they are decided.
+    options: Option<Options>,
+}
+
+impl Parts<'_> {
+    /// The request, with each part that is not there taken whole from the defaults.
+    fn check(&self, defaults: &Parts<'_>, connection: &Connection<'_>) -> Result<Request, Error> {
+        let missing = |field| Error::field(Code::InvalidBody, field, "is missing, here and among the defaults");
+        let subject = self.subject.as_ref().or(defaults.subject.as_ref()).ok_or_else(|| missing("subject"))?;
+        let action = self.action.as_ref().or(defaults.action.as_ref()).ok_or_else(|| missing("action"))?;
+        let resource = self.resource.as_ref().or(defaults.resource.as_ref()).ok_or_else(|| missing("resource"))?;
+        let context = self.context.as_ref().or(defaults.context.as_ref());
+        asking(subject, action, resource, context).request(connection)
+    }
+}
+
+/// What a call asks.
+pub(in crate::api) enum Evaluations {
+    /// Without evaluations it is one.
+    One(Request),
+    /// Each, or why it is none.
+    Many(Vec<Result<Request, Error>>, Semantic),
+}
+
+impl Evaluations {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// What concerns all of it. An evaluation that can't be read concerns no other.
+    pub(in crate::api) fn read(connection: &Connection<'_>, body: &[u8]) -> Result<Self, Problem> {
+        let EvaluationsBody { subject, action, resource, context, evaluations, options } = parse(body)?;
+        let defaults = Parts { subject, action, resource, context };
+        let items = evaluations.unwrap_or_default();
+        if items.is_empty() {
+            return Ok(Self::One(Parts::default().check(&defaults, connection)?));
+        }
+        if items.len() > MAX_BATCH {
+            let problem = format!("must hold at most {MAX_BATCH} evaluations, not {}", items.len());
+            return Err(Problem(Error::field(Code::InvalidField, "evaluations", problem)));
+        }
+        let mut requests = Vec::with_capacity(items.len());
+        let mut bytes = 0;
+        for (item, at) in items.into_iter().zip(0..) {
+            let request = parse::<Parts<'_>>(item.get().as_bytes())
+                .and_then(|parts| Ok(parts.check(&defaults, connection)?))
+                .map_err(|Problem(error)| error.within(&format!("evaluations[{at}]")));
+            // A default is said once, and recorded with each.
+            bytes += request.as_ref().ok().and_then(Request::arguments).map_or(0, str::len);
+            if bytes > MAX_BODY_BYTES {
+                let message =
+                    "the evaluations' action.properties, with the defaults in their places, must have at most";
+                return Err(Problem::new(Code::PayloadTooLarge, format!("{message} {MAX_BODY_BYTES} bytes")));
+            }
+            requests.push(request);
+        }
+        Ok(Self::Many(requests, options.and_then(|options| options.evaluations_semantic).unwrap_or_default()))
+    }
+}
+
+/// The decisions, or the only one of a call without evaluations.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "AuthzenDecisions")]
+pub enum EvaluationsAnswer {
+    /// In the order of the evaluations, up to the one that ended them.
+    Many {
+        /// The decisions.
+        evaluations: Vec<Evaluated>,
+    },
+    /// A decision.
+    One(Evaluated),
+}
+
+/// Decides what can be decided, as far as the semantic goes.
+async fn decide(
+    decider: &Decider,
+    mut items: Vec<Result<Request, Error>>,
+    semantic: Semantic,
+    received: Instant,
+) -> Result<Vec<Evaluated>, Problem> {
+    let until = semantic.until();
+    if until == Some(false)
+        && let Some(failed) = items.iter().position(Result::is_err)
+    {
+        items.truncate(failed + 1);
+    }
+    let mut requests = Vec::with_capacity(items.len());
+    let items: Vec<Result<(), Error>> =
+        items.into_iter().map(|item| item.map(|request| requests.push(request))).collect();
+    let decisions = match until {
+        _ if requests.is_empty() => Vec::new(),
+        None => decider.kavach.authorize_batch(requests, received).await?,
+        Some(until) => decider.kavach.authorize_until(requests, until, received).await?,
+    };
+    Ok(in_order(items, decisions, until))
+}
+
+/// What is answered: each evaluation's decision or why there is none, up to the one that ends them.
+fn in_order(items: Vec<Result<(), Error>>, decisions: Vec<Decision>, until: Option<bool>) -> Vec<Evaluated> {
+    let mut decisions = decisions.into_iter();
+    let mut answers = Vec::with_capacity(items.len());
+    for item in items {
+        let answer = match item {
+            Ok(()) => match decisions.next() {
+                Some(decision) => Evaluated::from(decision),
+                None => break,
+            },
+            Err(error) => Evaluated::failed(&error),
+        };
+        let is_last = Some(answer.decision) == until;
+        answers.push(answer);
+        if is_last {
+            break;
+        }
+    }
+    answers
+}
+
+type Input = (HttpRequest, Unread<EvaluationsBody<'static>, MAX_BODY_BYTES>);
+
+/// `POST /access/v1/evaluations`
+pub async fn many(decider: Decider, (http, body): Input) -> Answer {
+    // A megabyte is read for nobody whose key is not good.
+    decider.kavach.authenticate().await?;
+    let body = body.bytes(&http).await?;
+    let received = Instant::now();
+    check_content_type(http.headers())?;
+    let answer = match Evaluations::read(&Connection::of(&decider, http.headers()), &body)? {
+        Evaluations::One(request) => {
+            EvaluationsAnswer::One(decider.kavach.authorize_since(request, received).await?.into())
+        }
+        Evaluations::Many(items, semantic) => {
+            EvaluationsAnswer::Many { evaluations: decide(&decider, items, semantic, received).await? }
+        }
+    };
+    views::json(HttpResponse::Ok(), &answer)
+}

@@ -1,0 +1,303 @@
+//! Searches: what an evaluation would say yes to. Nothing is recorded or charged.
+
+use std::borrow::Cow;
+
+use actix_web::{HttpRequest, HttpResponse};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::check_content_type;
+use super::entities::{AGENT, Action, Asking, Context, Entity, ResourceEntity, Sought, segment_of};
+use super::evaluation::asking;
+use crate::api::auth::Admin;
+use crate::api::authorize::Connection;
+use crate::api::input::{Unread, parse};
+use crate::api::routes::Answer;
+use crate::api::views;
+use crate::domain::limits::{MAX_AUTHORIZE_BODY_BYTES, MAX_PAGE};
+use crate::domain::{Code, Error, Request};
+use crate::service::{Found, SearchPage};
+
+/// The action in whose place a search looks for others.
+const ANY: &str = "*";
+/// Bytes of a token that say which search it is of.
+const MARK_BYTES: usize = 8;
+
+type Input<T> = (HttpRequest, Unread<T, MAX_AUTHORIZE_BODY_BYTES>);
+
+/// Which part of the results is asked for.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenPageRequest")]
+struct Page<'a> {
+    /// The `next_token` of the page before.
+    #[serde(borrow)]
+    #[schemars(with = "Option<String>")]
+    token: Option<Cow<'a, str>>,
+    /// At most so many results; no page has more than 1,000.
+    limit: Option<usize>,
+}
+
+/// Which subjects may do that?
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenSubjectSearch")]
+pub struct SubjectBody<'a> {
+    /// Who.
+    #[serde(borrow)]
+    subject: Sought<'a>,
+    /// What is done.
+    #[serde(borrow)]
+    action: Action<'a>,
+    /// On what.
+    #[serde(borrow)]
+    #[schemars(with = "ResourceEntity")]
+    resource: Entity<'a>,
+    /// What is known of the call besides.
+    #[serde(borrow)]
+    context: Option<Context<'a>>,
+    /// Which part of the results.
+    #[serde(borrow)]
+    page: Option<Page<'a>>,
+}
+
+/// On which resources may the subject do that?
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenResourceSearch")]
+pub struct ResourceBody<'a> {
+    /// Who.
+    #[serde(borrow)]
+    subject: Entity<'a>,
+    /// What is done.
+    #[serde(borrow)]
+    action: Action<'a>,
+    /// On what.
+    #[serde(borrow)]
+    resource: Sought<'a>,
+    /// What is known of the call besides.
+    #[serde(borrow)]
+    context: Option<Context<'a>>,
+    /// Which part of the results.
+    #[serde(borrow)]
+    page: Option<Page<'a>>,
+}
+
+/// What may the subject do there? An action that is there all the same is ignored.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthzenActionSearch")]
+pub struct ActionBody<'a> {
+    /// Who.
+    #[serde(borrow)]
+    subject: Entity<'a>,
+    /// On what.
+    #[serde(borrow)]
+    #[schemars(with = "ResourceEntity")]
+    resource: Entity<'a>,
+    /// What is known of the call besides.
+    #[serde(borrow)]
+    context: Option<Context<'a>>,
+    /// Which part of the results.
+    #[serde(borrow)]
+    page: Option<Page<'a>>,
+}
+
+/// A checked search.
+#[derive(Debug)]
+pub(in crate::api) struct Search {
+    pub request: Request,
+    pub page: SearchPage,
+    /// What tokens of its pages begin with.
+    mark: [u8; MARK_BYTES],
+    /// The type of what is found; none of an action.
+    kind: String,
+}
+
+impl SubjectBody<'_> {
+    pub(in crate::api) fn check(&self, connection: &Connection<'_>) -> Result<Search, Error> {
+        let Self { subject, action, resource, context, page } = self;
+        let parts = [&*subject.r#type, &resource.r#type, &resource.id, &action.name];
+        let properties = [subject.properties, resource.properties, action.properties];
+        let resource = resource.resource();
+        let asking = Asking {
+            agent: None,
+            action: &action.name,
+            arguments: action.properties,
+            resource,
+            context: context.as_ref(),
+        };
+        Search::of(&asking, connection, page.as_ref(), "subject", &parts, &properties, &subject.r#type)
+    }
+}
+
+impl ResourceBody<'_> {
+    pub(in crate::api) fn check(&self, connection: &Connection<'_>) -> Result<Search, Error> {
+        let Self { subject, action, resource, context, page } = self;
+        let parts = [&*subject.r#type, &subject.id, &action.name, &resource.r#type];
+        let properties = [subject.properties, action.properties, resource.properties];
+        let asking = Asking {
+            agent: subject.agent(),
+            action: &action.name,
+            arguments: action.properties,
+            resource: segment_of(&resource.r#type),
+            context: context.as_ref(),
+        };
+        Search::of(&asking, connection, page.as_ref(), "resource", &parts, &properties, &resource.r#type)
+    }
+}
+
+impl ActionBody<'_> {
+    pub(in crate::api) fn check(&self, connection: &Connection<'_>) -> Result<Search, Error> {
+        let Self { subject, resource, context, page } = self;
+        let parts = [&*subject.r#type, &subject.id, &resource.r#type, &resource.id];
+        let properties = [subject.properties, resource.properties];
+        let any = Action { name: ANY.into(), properties: None };
+        let asking = asking(subject, &any, resource, context.as_ref());
+        Search::of(&asking, connection, page.as_ref(), "action", &parts, &properties, "")
+    }
+}
+
+impl Search {
+    fn of(
+        asking: &Asking<'_>,
+        connection: &Connection<'_>,
+        page: Option<&Page<'_>>,
+        route: &str,
+        parts: &[&str],
+        properties: &[Option<&str>],
+        kind: &str,
+    ) -> Result<Self, Error> {
+        let request = asking.request(connection)?;
+        let mark = mark(route, parts, properties, asking.context);
+        let from = page.and_then(|page| page.token.as_deref()).filter(|token| !token.is_empty());
+        let from = from.map(|token| read_token(token, mark).ok_or_else(bad_token)).transpose()?;
+        let limit = page.and_then(|page| page.limit).unwrap_or(MAX_PAGE).min(MAX_PAGE);
+        Ok(Self { request, page: SearchPage { limit, from }, mark, kind: kind.to_owned() })
+    }
+
+    /// Whether it looks for agents.
+    pub(in crate::api) fn is_for_agents(&self) -> bool {
+        self.kind == AGENT
+    }
+
+    /// The answer, with each result shaped from its text.
+    fn answer<T: Serialize>(&self, found: Found, shape: impl Fn(String) -> T) -> Answer {
+        let Found { items, next, cut_off } = found;
+        let token = next.map(|from| URL_SAFE_NO_PAD.encode([&self.mark, from.as_bytes()].concat()));
+        let results: Vec<T> = items.into_iter().map(shape).collect();
+        let page = PageAnswer { next_token: token.unwrap_or_default(), count: results.len() };
+        let context = cut_off.then_some(Incomplete { complete: false, reason: CUT_OFF });
+        views::json(HttpResponse::Ok(), &SearchAnswer { page, context, results })
+    }
+}
+
+/// What tells one search from another, so that a token of one is not taken for another's. The `limit` is no part of it.
+fn mark(route: &str, parts: &[&str], properties: &[Option<&str>], context: Option<&Context<'_>>) -> [u8; MARK_BYTES] {
+    let mut hash = Sha256::new();
+    let context = context.map_or([None; 4], |context| {
+        [context.ip.as_deref(), context.user_agent.as_deref(), context.tenant_id.as_deref(), context.tokens_cost]
+    });
+    let required = [route].into_iter().chain(parts.iter().copied()).map(Some);
+    for part in required.chain(properties.iter().copied()).chain(context) {
+        // Each with its length, so that none runs into the next.
+        hash.update(part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
+        hash.update(part.unwrap_or_default());
+    }
+    hash.finalize().first_chunk().copied().unwrap_or_default()
+}
+
+fn read_token(token: &str, mark: [u8; MARK_BYTES]) -> Option<String> {
+    let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+    String::from_utf8(bytes.strip_prefix(&mark)?.to_vec()).ok()
+}
+
+fn bad_token() -> Error {
+    Error::field(Code::InvalidField, "page.token", "must be the next_token of a page of this search")
+}
+
+const CUT_OFF: &str = "There may be more results: what was delegated takes more work to search than one search may.";
+
+/// A page of results.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuthzenFound_{T}")]
+pub struct SearchAnswer<T> {
+    /// Where the rest is.
+    page: PageAnswer,
+    /// There where results may be missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<Incomplete>,
+    /// What was found.
+    results: Vec<T>,
+}
+
+/// Where the rest is.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuthzenPage")]
+struct PageAnswer {
+    /// What the next page is asked for by; empty on the last.
+    next_token: String,
+    /// How many results this page has.
+    count: usize,
+}
+
+/// That there may be more.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuthzenIncomplete")]
+struct Incomplete {
+    /// Whether all was found.
+    complete: bool,
+    /// Why not.
+    reason: &'static str,
+}
+
+/// A subject or a resource.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuthzenEntityFound")]
+pub struct EntityAnswer<'a> {
+    /// What it is one of.
+    r#type: &'a str,
+    /// Which of them; of a resource, `*` is every value in its place.
+    id: String,
+}
+
+/// An action.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuthzenActionFound")]
+pub struct ActionAnswer {
+    /// Its name; `*` is every action.
+    name: String,
+}
+
+/// `POST /access/v1/search/subject`
+pub async fn subject(Admin(kavach): Admin, (http, body): Input<SubjectBody<'static>>) -> Answer {
+    let body = body.bytes(&http).await?;
+    check_content_type(http.headers())?;
+    let search = parse::<SubjectBody<'_>>(&body)?.check(&Connection::asking(http.headers()))?;
+    let found = match search.is_for_agents() {
+        true => kavach.search_agents(search.request.clone(), &search.page).await?,
+        false => Found::default(),
+    };
+    search.answer(found, |id| EntityAnswer { r#type: &search.kind, id })
+}
+
+/// `POST /access/v1/search/resource`
+pub async fn resource(Admin(kavach): Admin, (http, body): Input<ResourceBody<'static>>) -> Answer {
+    let body = body.bytes(&http).await?;
+    check_content_type(http.headers())?;
+    let search = parse::<ResourceBody<'_>>(&body)?.check(&Connection::asking(http.headers()))?;
+    let segment = segment_of(&search.kind);
+    let found = kavach.search_resources(search.request.clone(), &segment, &search.page).await?;
+    search.answer(found, |resource| {
+        let id = resource.get(segment.len() + 1..).unwrap_or_default().to_owned();
+        EntityAnswer { r#type: &search.kind, id }
+    })
+}
+
+/// `POST /access/v1/search/action`
+pub async fn action(Admin(kavach): Admin, (http, body): Input<ActionBody<'static>>) -> Answer {
+    let body = body.bytes(&http).await?;
+    check_content_type(http.headers())?;
+    let search = parse::<ActionBody<'_>>(&body)?.check(&Connection::asking(http.headers()))?;
+    let found = kavach.search_actions(search.request.clone(), &search.page).await?;
+    search.answer(found, |name| ActionAnswer { name })
+}
