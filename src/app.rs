@@ -8,10 +8,12 @@ use actix_rt::task::spawn_blocking;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
+use crate::actors::core::now;
 use crate::actors::registry::{CloseAll, LoadAll};
 use crate::actors::{Core, Registry};
 use crate::domain::{Secret, SecretHash};
 use crate::journal::{DataDir, Sealer, Syncer};
+use crate::measure::Measures;
 use crate::service::Kavach;
 use crate::settings::Settings;
 
@@ -108,9 +110,11 @@ impl App {
     pub(crate) fn assemble(settings: &Settings) -> io::Result<Self> {
         let data = DataDir::open(&settings.data_dir)?;
         let (operator, new_operator_key) = operator_key(settings, &data)?;
-        let syncer = Syncer::start(data.path())?;
+        let measures = Measures::new(now(), settings.metrics_per_tenant);
+        let syncer = Syncer::start(data.path(), Arc::clone(&measures.syncs))?;
         let sealer = Sealer::start()?;
-        let core = Arc::new(Core::new(data, syncer, sealer, settings.durability, operator, settings.worker_count()));
+        let core =
+            Arc::new(Core::new(data, syncer, sealer, settings.durability, operator, settings.worker_count(), measures));
         Registry::launch(Arc::clone(&core));
         Ok(Self { core, arbiters: Vec::new(), new_operator_key })
     }

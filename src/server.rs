@@ -58,7 +58,7 @@ impl Server {
         let limit = Limit::of_process();
         let (most, to_accept) = (limit.most(), limit.to_accept(workers));
         let listener = Listening {
-            shared: api::Shared::new(app.kavach(), settings, gateway),
+            shared: api::Shared::new(app.kavach(), settings, gateway, Arc::clone(&limit)),
             core: Arc::clone(app.core()),
             connections: Arc::clone(&connections),
             entrance: Entrance::new(limit, tls.clone(), ending.subscribe()),

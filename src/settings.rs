@@ -109,6 +109,9 @@ pub struct Settings {
     /// The certificate's private key, as PEM without a password.
     #[arg(long, env = "KAVACH_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// Tell so many tenants apart in /metrics, by their id; the others are added up. Without it no tenant is named there.
+    #[arg(long, env = "KAVACH_METRICS_PER_TENANT", value_name = "TENANTS", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub metrics_per_tenant: Option<u32>,
     /// Fill an empty data directory with a tenant, agents and traffic to look at.
     #[arg(long, env = "KAVACH_DEMO")]
     pub demo: bool,
@@ -134,6 +137,7 @@ impl Settings {
             forward_auth_rules: None,
             tls_cert: None,
             tls_key: None,
+            metrics_per_tenant: None,
             demo: false,
             log_json: false,
             operator_key: None,

@@ -16,7 +16,7 @@ use super::turns::Turns;
 use crate::domain::limits::{MAX_SEARCHES, MAX_SEARCHES_PER_TENANT};
 use crate::domain::{SecretHash, Timestamp};
 use crate::journal::{DataDir, Sealer, Syncer};
-use crate::measure::{Measures, Traffic};
+use crate::measure::{Measures, ThreadMeasures};
 
 /// When a decision's answer may leave. Administrative changes always wait for the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -46,8 +46,8 @@ pub(super) struct Home {
     pub arbiter: ArbiterHandle,
     /// What leads there from other workers, where it is one.
     pub lane: Option<LaneId>,
-    /// What it notes its decisions in.
-    pub traffic: Arc<Traffic>,
+    /// What it notes.
+    pub notes: Arc<ThreadMeasures>,
 }
 
 /// Snapshots written at once: each may take a core and the disk.
@@ -95,6 +95,7 @@ impl Core {
         durability: Durability,
         operator: SecretHash,
         workers: usize,
+        measures: Measures,
     ) -> Self {
         Self {
             routes: Routes::default(),
@@ -107,7 +108,7 @@ impl Core {
             audit: AuditDesk::default(),
             searches: Turns::new(MAX_SEARCHES, MAX_SEARCHES_PER_TENANT),
             storage_failures: AtomicUsize::new(0),
-            measures: Measures::new(now()),
+            measures,
             phase: AtomicU8::new(Phase::Recovering as u8),
             lanes: Lanes::new(workers),
             homes: Mutex::default(),
@@ -144,8 +145,8 @@ impl Core {
     }
 
     fn add_home(&self, arbiter: ArbiterHandle, lane: Option<LaneId>) {
-        let traffic = self.measures.add_thread();
-        self.lock_homes().push(Home { arbiter, lane, traffic });
+        let notes = self.measures.add_thread();
+        self.lock_homes().push(Home { arbiter, lane, notes });
         self.home_added.notify_one();
     }
 
@@ -168,8 +169,8 @@ impl Core {
         let turn = self.next_home.fetch_add(1, Ordering::Relaxed);
         let chosen = turn.checked_rem(homes.len()).and_then(|at| homes.get(at)).cloned();
         chosen.unwrap_or_else(|| {
-            // It may be the home of others too, who have a traffic each then: every one of them has one writer.
-            Home { arbiter: Arbiter::current(), lane: None, traffic: self.measures.add_thread() }
+            // It may be the home of others too, who note apart then: each note has one writer.
+            Home { arbiter: Arbiter::current(), lane: None, notes: self.measures.add_thread() }
         })
     }
 

@@ -270,7 +270,8 @@ mod tests {
     fn call(reply: ReplyTo) -> Authorize {
         let credential = Credential::Operator(SecretHash::of("key"));
         let request = Request::new("read", "docs:1").unwrap();
-        Authorize { credential, request, received: Instant::now(), known_only: false, reply }
+        let (received, known_only, waiting) = (Instant::now(), false, crate::measure::tenant::Waiting::default());
+        Authorize { credential, request, received, known_only, reply, waiting }
     }
 
     fn parcel(actor: &Arc<Addr<TenantActor>>) -> (Parcel, Answer) {

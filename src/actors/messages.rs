@@ -22,6 +22,7 @@ use crate::domain::tenant::{Caller, Command};
 use crate::domain::usage::{UsageAnswer, UsageReport};
 use crate::domain::{AuditId, Code, Credential, Decision, Error, Event, Request, Tenant, TenantId, Timestamp};
 use crate::journal::{JournalReader, SyncPoint};
+use crate::measure::tenant::Waiting;
 
 /// Decide a call and record it.
 #[derive(Message)]
@@ -38,6 +39,8 @@ pub struct Authorize {
     pub known_only: bool,
     /// Where the answer goes.
     pub reply: ReplyTo,
+    /// As long as it waits to be decided.
+    pub waiting: Waiting,
 }
 
 /// Decide calls in order, each on its own. An answer is missing where `known_only` says so.
@@ -56,6 +59,8 @@ pub struct AuthorizeMany {
     pub until: Option<bool>,
     /// Where the answers go.
     pub reply: Reply<Vec<Option<Decision>>>,
+    /// As long as they wait to be decided.
+    pub waiting: Waiting,
 }
 
 /// Decide a call, record nothing, and say what was looked at.
@@ -206,6 +211,8 @@ pub(super) struct SnapshotWritten {
     pub seq: u64,
     pub problem: Option<String>,
     pub done: Option<Held>,
+    /// When the state was taken that it holds.
+    pub begun_at: Timestamp,
 }
 
 /// Try whether the storage works.
@@ -259,7 +266,8 @@ impl Handler<Authorize> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, message: Authorize, ctx: &mut Context<Self>) {
-        let Authorize { credential, request, received, known_only, reply } = message;
+        let Authorize { credential, request, received, known_only, reply, waiting } = message;
+        drop(waiting);
         let (before, now) = (self.tenant().seq(), now());
         let decided = self
             .admit(&credential, std::slice::from_ref(&request), now)
@@ -276,7 +284,8 @@ impl Handler<AuthorizeMany> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, message: AuthorizeMany, ctx: &mut Context<Self>) {
-        let AuthorizeMany { credential, requests, received, known_only, until, reply } = message;
+        let AuthorizeMany { credential, requests, received, known_only, until, reply, waiting } = message;
+        drop(waiting);
         let (before, now) = (self.tenant().seq(), now());
         let decided = self.admit(&credential, &requests, now).and_then(|caller| {
             let mut decisions = Vec::with_capacity(requests.len());

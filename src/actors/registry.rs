@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use actix::dev::channel::channel;
 use actix::{
@@ -25,7 +26,7 @@ use crate::domain::tenant_commands::TenantSpec;
 use crate::domain::text::{Slug, quote};
 use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
 use crate::journal::{JournalOptions, NotDone, unwritable};
-use crate::measure::Meter;
+use crate::measure::{Meter, count};
 
 /// Tenants read, closed or written at once: more only wait for the same disk and cores.
 const AT_ONCE: usize = 8;
@@ -65,7 +66,7 @@ impl Registry {
         // An arbiter that has just ended drops the actor, which tells the registry as any other ending does.
         let home = self.core.place();
         let measures = self.core.routes.measures(profile.id);
-        let meter = Meter::new(Arc::clone(&measures), home.traffic);
+        let meter = Meter::new(Arc::clone(&measures), home.notes);
         let actor = TenantActor::new(core, loaded, generation, storage_failed, meter);
         home.arbiter.spawn_fn(move || {
             Context::with_receiver(receiver).run(actor);
@@ -152,6 +153,7 @@ impl Handler<LoadAgain> for Registry {
 
 /// Reads a tenant on another thread. A panic while reading is a problem like any other.
 async fn load(core: Arc<Core>, id: TenantId) -> Result<Loaded, LoadError> {
+    let measured = Arc::clone(&core);
     let read = move || {
         let name = id.folder_name();
         let unreachable = |problem| LoadError { problem: format!("the folder {name}: {problem}"), may_pass: true };
@@ -159,7 +161,12 @@ async fn load(core: Arc<Core>, id: TenantId) -> Result<Loaded, LoadError> {
         loader::load(&folder, id, now(), JournalOptions::default())
     };
     match spawn_blocking(read).await {
-        Ok(loaded) => loaded,
+        Ok(loaded) => {
+            if let Ok(Loaded { tenant, snapshot_seq, .. }) = &loaded {
+                measured.measures.replayed.fetch_add(tenant.seq() - snapshot_seq, Ordering::Relaxed);
+            }
+            loaded
+        }
         Err(panic) => Err(format!("reading it panicked: {panic}").into()),
     }
 }
@@ -178,7 +185,7 @@ impl Handler<LoadAll> for Registry {
 
     fn handle(&mut self, _: LoadAll, ctx: &mut Self::Context) -> Self::Result {
         let core = Arc::clone(&self.core);
-        let me = ctx.address();
+        let (me, start) = (ctx.address(), Instant::now());
         let work = async move {
             let folders = core.data.tenants().map_err(|problem| problem.to_string())?;
             let permits = Arc::new(Semaphore::new(AT_ONCE));
@@ -214,8 +221,10 @@ impl Handler<LoadAll> for Registry {
             }
             Ok(())
         };
-        Box::pin(work.into_actor(self).map(|outcome: Result<(), String>, actor, _| {
+        Box::pin(work.into_actor(self).map(move |outcome: Result<(), String>, actor, _| {
             if outcome.is_ok() {
+                let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+                actor.core.measures.recovery_micros.store(micros, Ordering::Relaxed);
                 actor.core.set_phase(Phase::Ready);
             }
             outcome
@@ -419,6 +428,7 @@ impl Handler<TenantDown> for Registry {
         if route.generation != generation {
             return;
         }
+        count(&self.core.measures.lost_actors);
         error!(tenant = %id.folder_name(), ?ending, "the tenant's actor ended; it is rebuilt from disk");
         self.rebuild(id, route.slug, ending == Ending::Storage, ctx);
     }

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::fut::wrap_future;
 use actix::{Actor, AsyncContext, Context, Handler};
@@ -20,8 +20,9 @@ use super::ledger::{Answered, Ledger, storage_unavailable};
 use super::loader::Loaded;
 use super::messages::{Flush, Probe, SnapshotWritten, SyncDone};
 use super::registry::TenantDown;
-use crate::domain::{Code, Error, Event, Tenant, tenant::Moment};
-use crate::measure::Meter;
+use crate::domain::{Code, Error, Event, Tenant, Timestamp, tenant::Moment};
+use crate::journal::Journal;
+use crate::measure::{Meter, count};
 
 /// Messages a tenant's mailbox holds: some tens of milliseconds of single calls, in a few megabytes.
 pub const MAILBOX_CAPACITY: usize = 4_096;
@@ -142,10 +143,13 @@ impl TenantActor {
             return false;
         }
         self.unflushed = 0;
-        match self.ledger.write(now()) {
+        let (now, start) = (now(), Instant::now());
+        match self.ledger.write(now) {
             Ok(written) => {
                 let last_old = std::mem::replace(&mut self.told, written);
                 if last_old < written {
+                    self.meter.flushed(start.elapsed(), self.ledger.journal().map_or(0, Journal::written_bytes));
+                    self.note_unsaved(now);
                     self.core.audit.news.tell(self.tenant().id().tag(), last_old);
                 }
                 true
@@ -154,6 +158,12 @@ impl TenantActor {
                 self.abandon(&problem.to_string(), ctx);
                 false
             }
+        }
+    }
+
+    fn note_unsaved(&self, now: Timestamp) {
+        if !self.meter.has_unsaved() && self.ledger.since_snapshot() > 0 {
+            self.meter.unsaved(Some(now));
         }
     }
 
@@ -206,17 +216,24 @@ impl TenantActor {
             return;
         }
         self.snapshot_running = true;
-        let (core, me, seq) = (Arc::clone(&self.core), ctx.address(), snapshot.seq());
+        let (core, me, seq, start) = (Arc::clone(&self.core), ctx.address(), snapshot.seq(), now());
         actix_rt::spawn(async move {
             let permit = core.snapshot_writers.acquire().await;
-            let written = spawn_blocking(move || snapshot.write());
+            let written = spawn_blocking(move || {
+                let start = Instant::now();
+                snapshot.write().map(|()| start.elapsed())
+            });
             let problem = match written.await {
-                Ok(Ok(())) => None,
+                Ok(Ok(took)) => {
+                    core.measures.snapshots.add_time(took);
+                    core.measures.last_snapshot.store(now().millis(), Ordering::Relaxed);
+                    None
+                }
                 Ok(Err(problem)) => Some(problem.to_string()),
                 Err(panic) => Some(panic.to_string()),
             };
             drop(permit);
-            me.do_send(SnapshotWritten { seq, problem, done });
+            me.do_send(SnapshotWritten { seq, problem, done, begun_at: start });
         });
     }
 
@@ -247,6 +264,7 @@ impl Actor for TenantActor {
             ctx.run_interval(SNAPSHOT_INTERVAL, |actor, ctx| actor.snapshot(None, ctx));
         });
         self.schedule_retention(ctx);
+        self.note_unsaved(now());
         // What a killed process left with the kernel only.
         self.sync_when_due(ctx);
         if self.ledger.storage_failed() {
@@ -308,15 +326,18 @@ impl Handler<SyncDone> for TenantActor {
 impl Handler<SnapshotWritten> for TenantActor {
     type Result = ();
 
-    fn handle(&mut self, SnapshotWritten { seq, problem, done }: SnapshotWritten, ctx: &mut Self::Context) {
+    fn handle(&mut self, message: SnapshotWritten, ctx: &mut Self::Context) {
+        let SnapshotWritten { seq, problem, done, begun_at } = message;
         self.snapshot_running = false;
         let outcome = match problem {
             None => {
                 self.ledger.snapshot_written(seq);
+                self.meter.unsaved((self.ledger.since_snapshot() > 0).then_some(begun_at));
                 self.remove_old_segments(ctx);
                 Ok(())
             }
             Some(problem) => {
+                count(&self.core.measures.failed_snapshots);
                 warn!(tenant = %self.tenant().id(), problem, "a snapshot could not be written; the journal has it all");
                 Err(storage_unavailable())
             }

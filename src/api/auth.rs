@@ -12,12 +12,14 @@ use ipnet::IpNet;
 
 use super::attempts::Attempts;
 use super::error::Problem;
+use super::families::Connections;
 use super::held::Held;
 use crate::domain::limits::{MAX_HELD_ANSWER_BYTES, MAX_SLOW_BODY_BYTES};
 use crate::domain::secret::bearer;
 use crate::domain::tenant::Caller;
 use crate::domain::{Code, Credential, Error, TenantId};
 use crate::gateway::Gateway;
+use crate::net::Limit;
 use crate::service::Kavach;
 use crate::settings::Settings;
 
@@ -60,11 +62,13 @@ pub struct Shared {
     pub(super) answers: Arc<Held>,
     /// Which gateway asks, and about what.
     pub(super) gateway: Arc<Gateway>,
+    /// How many connections there may be, and are.
+    limit: Arc<Limit>,
 }
 
 impl Shared {
-    /// The server, set up so, which answers that gateway.
-    pub fn new(kavach: Kavach, settings: &Settings, gateway: Gateway) -> Self {
+    /// The server, set up so, which answers that gateway, behind so many connections.
+    pub fn new(kavach: Kavach, settings: &Settings, gateway: Gateway, limit: Arc<Limit>) -> Self {
         Self {
             kavach,
             trusted_proxies: settings.trusted_proxies.clone().into(),
@@ -74,6 +78,7 @@ impl Shared {
             bodies: Held::new(MAX_SLOW_BODY_BYTES),
             answers: Held::new(MAX_HELD_ANSWER_BYTES),
             gateway: Arc::new(gateway),
+            limit,
         }
     }
 
@@ -85,6 +90,11 @@ impl Shared {
     /// Whether its own connections are TLS.
     pub(super) fn is_tls(&self) -> bool {
         self.is_tls
+    }
+
+    /// Its connections.
+    pub(super) fn connections(&self) -> Connections {
+        Connections { open: self.limit.open(), most: self.limit.most(), refused: self.limit.refused() }
     }
 
     /// Whether that peer is a proxy that is believed.

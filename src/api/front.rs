@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actix_http::{Request, Response};
@@ -24,6 +25,7 @@ use super::input::{Incoming, Raw, declared_length};
 use super::routes::Answer;
 use super::streaming::{HeldBody, UnderWay};
 use crate::domain::limits::MAX_AUTHORIZE_BODY_BYTES;
+use crate::measure::{ThreadMeasures, count};
 use crate::net::Pace;
 use crate::net::pace::Call;
 
@@ -43,6 +45,7 @@ pub(super) struct FrontFactory<F> {
 pub(super) struct Front<S> {
     shared: web::Data<Shared>,
     router: S,
+    notes: Arc<ThreadMeasures>,
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<Response<BoxBody>, Error>>>>;
@@ -62,7 +65,8 @@ where
 
     fn new_service(&self, config: AppConfig) -> Self::Future {
         let (shared, router) = (self.shared.clone(), self.router.new_service(config));
-        Box::pin(async move { Ok(Front { shared, router: router.await? }) })
+        let notes = shared.kavach.measures().add_thread();
+        Box::pin(async move { Ok(Front { shared, router: router.await?, notes }) })
     }
 }
 
@@ -83,14 +87,16 @@ where
         // As long as it is answered, the connection is not idle.
         let call = request.conn_data::<Rc<Pace>>().map(Pace::call);
         let gives_way = call.as_ref().is_some_and(Call::gives_way);
-        let shared = self.shared.clone();
+        let (shared, notes) = (self.shared.clone(), Arc::clone(&self.notes));
         if request.path() == AUTHORIZE && request.method() == Method::POST {
             Box::pin(async move {
                 if gives_way {
                     yield_now().await;
                 }
                 let answer = authorize(&shared, &mut request).await.unwrap_or_else(|problem| problem.error_response());
-                Ok(sent(&shared, answer.into(), call, || shared.origin(&request.head().headers, request.peer_addr())))
+                Ok(sent(&shared, &notes, answer.into(), call, || {
+                    shared.origin(&request.head().headers, request.peer_addr())
+                }))
             })
         } else {
             let request_id =
@@ -106,7 +112,7 @@ where
                     forward_auth::explain(&mut answer);
                 }
                 let origin = || shared.origin(request.headers(), request.peer_addr());
-                let mut answer = sent(&shared, answer.into(), call, origin);
+                let mut answer = sent(&shared, &notes, answer.into(), call, origin);
                 if let Some(id) = request_id {
                     answer.headers_mut().insert(authzen::REQUEST_ID, id);
                 }
@@ -128,12 +134,17 @@ async fn authorize(shared: &Shared, request: &mut Request) -> Answer {
 /// What an answer passes on its way out.
 fn sent(
     shared: &Shared,
+    notes: &ThreadMeasures,
     mut answer: Response<BoxBody>,
     call: Option<Call>,
     origin: impl FnOnce() -> Option<IpAddr>,
 ) -> Response<BoxBody> {
     if answer.status() == StatusCode::UNAUTHORIZED {
+        count(&shared.kavach.measures().unauthenticated);
         answer = shared.attempts.answer(answer, origin());
+    }
+    if let Some(answers) = notes.answers.get(usize::from(answer.status().as_u16() / 100).wrapping_sub(1)) {
+        answers.add(1);
     }
     match answer.body().size() {
         BodySize::None => answer,

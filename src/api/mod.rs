@@ -12,6 +12,7 @@
 //! | answers that are made while they are sent, or that wait for their client | [`streaming`] |
 //! | what is held for clients that take their time | `held` |
 //! | the JSON of answers | [`views`] |
+//! | the metrics that are told | `families` |
 //! | the OpenAPI document: what is told of each route | [`openapi`] |
 //! | what browsers are served | [`pages`], the files of [`crate::dashboard`] |
 
@@ -23,6 +24,7 @@ pub mod authorize;
 pub mod authzen;
 pub mod delegations;
 pub mod error;
+mod families;
 pub mod forward_auth;
 mod front;
 #[cfg(any(test, fuzzing))]
@@ -30,6 +32,7 @@ pub(crate) mod fuzz;
 pub mod health;
 mod held;
 pub mod input;
+pub mod metrics;
 mod objects;
 pub mod openapi;
 pub mod pages;

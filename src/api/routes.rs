@@ -14,8 +14,8 @@ use super::front::FrontFactory;
 use super::openapi::inputs::{Input, Reads};
 use super::openapi::{Docs, docs, document};
 use super::{
-    agents, audit, authorize, authzen, delegations, forward_auth, health, pages, policies, stats, tenants, usage,
-    whoami,
+    agents, audit, authorize, authzen, delegations, forward_auth, health, metrics, pages, policies, stats, tenants,
+    usage, whoami,
 };
 use crate::domain::Code;
 
@@ -134,6 +134,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::POST, "/access/v1/search/resource", authzen::search::resource, docs::authzen::search_resource),
         endpoint(Method::POST, "/access/v1/search/action", authzen::search::action, docs::authzen::search_action),
         endpoint(Method::GET, authzen::discovery::PATH, authzen::discovery::metadata, docs::authzen::metadata),
+        endpoint(Method::GET, "/metrics", metrics::get, docs::server::metrics),
     ]
 }
 

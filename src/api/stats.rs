@@ -12,9 +12,10 @@ use crate::domain::census::{AgentCounts, NearLimit};
 use crate::domain::policy::{Amount, PolicyAction, PolicyStatus};
 use crate::domain::text::DEFAULT_TENANT_NAME;
 use crate::domain::{AgentId, Code, PolicyId, TenantId, TenantRef, Timestamp, schema};
+use crate::measure::figures::TenantCounts;
 use crate::measure::latency::Summary;
 use crate::measure::ring::Series;
-use crate::service::{Named, SlowTenant, Stats, TenantCounts};
+use crate::service::{Named, SlowTenant, Stats};
 
 /// Which tenant's figures.
 #[derive(Deserialize, JsonSchema)]

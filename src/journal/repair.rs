@@ -105,6 +105,7 @@ fn try_reopen(
         sync: SyncState::recovered(found.synced_seq, found.told, found.reached.synced_offset, 0, rotated),
         broken: false,
         left_events: false,
+        written_bytes: 0,
     })
 }
 

@@ -6,10 +6,13 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Instant;
 
 use super::sync::{SyncJob, SyncPoint};
+use crate::measure::Times;
 
 /// From how many files on one `syncfs` is cheaper than syncing each. It also waits for what others wrote to
 /// the file system, so a few files are better synced by themselves.
@@ -31,10 +34,11 @@ pub struct Syncer {
 
 impl Syncer {
     /// Starts the thread. `data_dir` is the folder all tenants' folders lie in.
-    pub fn start(data_dir: &Path) -> io::Result<Self> {
+    /// How long it waits each time is noted.
+    pub fn start(data_dir: &Path, times: Arc<Times>) -> io::Result<Self> {
         let file_system = FileSystem::open(data_dir)?;
         let (requests, queue) = channel();
-        thread::Builder::new().name("kavach-sync".into()).spawn(move || file_system.serve(&queue))?;
+        thread::Builder::new().name("kavach-sync".into()).spawn(move || file_system.serve(&queue, &times))?;
         Ok(Self { requests })
     }
 
@@ -66,11 +70,13 @@ impl FileSystem {
         Ok(Self { sync_all, is_trusted: Cell::new(true), number })
     }
 
-    fn serve(&self, queue: &Receiver<Request>) {
+    fn serve(&self, queue: &Receiver<Request>, times: &Times) {
         while let Ok(first) = queue.recv() {
             let mut batch = vec![first];
             batch.extend(queue.try_iter());
+            let start = Instant::now();
             self.sync(batch);
+            times.add_time(start.elapsed());
         }
     }
 
@@ -108,8 +114,6 @@ fn finish(done: Done, result: io::Result<SyncPoint>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::super::disk::DiskFile;
     use super::super::segment::SegmentFile;
     use super::super::tests::fresh_in;
@@ -202,7 +206,7 @@ mod tests {
     #[test]
     fn the_thread_outlives_a_panic_and_answers_in_order() {
         let dir = tempfile::tempdir().unwrap();
-        let syncer = Syncer::start(dir.path()).unwrap();
+        let syncer = Syncer::start(dir.path(), Arc::default()).unwrap();
         let journal = fresh_in(dir.path(), JournalOptions::default());
         let (answers, answered) = channel();
         syncer.submit(journal.begin_sync(), Box::new(|_| panic!("on purpose")));

@@ -77,6 +77,8 @@ pub struct Journal {
     pub(super) broken: bool,
     /// Whether a failed write left whole events in the file.
     pub(super) left_events: bool,
+    /// Bytes written since it was started or recovered.
+    pub(super) written_bytes: u64,
 }
 
 impl Journal {
@@ -104,6 +106,7 @@ impl Journal {
             sync: SyncState::default(),
             broken: false,
             left_events: false,
+            written_bytes: 0,
         })
     }
 
@@ -209,6 +212,7 @@ impl Journal {
         let file = self.active.file.file();
         file.write_all_at(bytes, self.active.end)?;
         self.active.end += bytes.len() as u64;
+        self.written_bytes += bytes.len() as u64;
         Ok(())
     }
 
@@ -227,6 +231,11 @@ impl Journal {
     /// The last event in the kernel's hands; 0 before the first.
     pub fn written_seq(&self) -> u64 {
         self.written
+    }
+
+    /// Bytes that were written since it was started or recovered, but for the headers of its segments.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes
     }
 
     /// Whether a write failed half-way, so that recovery may find events that do not count as written.

@@ -50,6 +50,11 @@ impl Traffic {
         self.latency.add(minute, micros);
     }
 
+    /// Decisions since the process began: allowed, denied and rate limited ones.
+    pub fn results(&self) -> [u64; 3] {
+        self.results.each_ref().map(Count::get)
+    }
+
     /// How long decisions of the last five minutes took.
     pub fn latency(&self, now: Timestamp) -> Summary {
         let mut summary = Summary::default();

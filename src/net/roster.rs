@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
@@ -27,6 +27,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Limit {
     most: usize,
     open: AtomicUsize,
+    refused: AtomicU64,
 }
 
 impl Limit {
@@ -40,7 +41,7 @@ impl Limit {
 
     /// So many.
     pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, open: AtomicUsize::new(0) })
+        Arc::new(Self { most, open: AtomicUsize::new(0), refused: AtomicU64::new(0) })
     }
 
     /// How many each of so many workers takes from the kernel: its share, and some more that it refuses or ends others
@@ -53,6 +54,16 @@ impl Limit {
     /// How many there may be.
     pub fn most(&self) -> usize {
         self.most
+    }
+
+    /// How many there are.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// How many were refused so far.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 }
 
@@ -87,6 +98,7 @@ impl Roster {
         if open >= self.limit.most {
             let Some(expendable) = self.expendable() else {
                 self.limit.open.fetch_sub(1, Ordering::Relaxed);
+                self.limit.refused.fetch_add(1, Ordering::Relaxed);
                 return None;
             };
             expendable.end();

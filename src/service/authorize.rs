@@ -10,6 +10,7 @@ use crate::actors::messages::{Authorize, AuthorizeMany, Explain, Explanation};
 use crate::actors::{Route, lanes};
 use crate::domain::request::Asked;
 use crate::domain::{Code, Credential, Decision, Error, Request, TenantRef, TenantTag};
+use crate::measure::count;
 
 /// Where the answer to a call arrives.
 type Answer = oneshot::Receiver<Result<Decision, Error>>;
@@ -26,6 +27,21 @@ impl Kavach {
 
     /// The same for a request that arrived at that instant.
     pub(crate) async fn authorize_since(&self, request: Request, received: Instant) -> Result<Decision, Error> {
+        let decided = self.authorize_of(request, received).await;
+        if let Err(error) = &decided {
+            self.note_refused(error);
+        }
+        decided
+    }
+
+    /// Counts a call that a mailbox had no room for.
+    fn note_refused(&self, error: &Error) {
+        if error.code() == Code::Overloaded {
+            count(&self.core.measures.overloaded);
+        }
+    }
+
+    async fn authorize_of(&self, request: Request, received: Instant) -> Result<Decision, Error> {
         let Credential::Operator(_) = self.credential else {
             let sent = self.with_own_tenant(|route| self.send_call(route, request, received, false))?;
             return answer(sent?).await;
@@ -45,7 +61,8 @@ impl Kavach {
         let actor = route.actor.as_ref().map_err(|down| down.error())?;
         let (caller, answer) = oneshot::channel();
         let reply = self.core.lanes.reply_to(caller);
-        let call = Authorize { credential: self.credential, request, received, known_only, reply };
+        let waiting = route.measures.waits();
+        let call = Authorize { credential: self.credential, request, received, known_only, reply, waiting };
         lanes::send(actor, route.lane, call).map_err(|problem| not_sent(&problem))?;
         Ok(answer)
     }
@@ -58,10 +75,7 @@ impl Kavach {
     pub async fn authorize_batch(&self, requests: Vec<Request>, received: Instant) -> Result<Vec<Decision>, Error> {
         let credential = self.credential;
         if !matches!(credential, Credential::Operator(_)) {
-            let route = self.own_tenant()?;
-            let message =
-                |reply| AuthorizeMany { credential, requests, received, known_only: false, until: None, reply };
-            return Ok(ask(&route, message).await?.into_iter().flatten().collect());
+            return self.authorize_own(requests, None, received).await;
         }
         self.check_operator_key()?;
         self.check_phase()?;
@@ -76,8 +90,16 @@ impl Kavach {
         for (tag, places) in by_tenant {
             let Some(route) = self.core.routes.with(tag, Route::clone) else { continue };
             let part = places.iter().filter_map(|at| requests.get(*at).cloned()).collect();
-            let message =
-                |reply| AuthorizeMany { credential, requests: part, received, known_only: true, until: None, reply };
+            let waiting = route.measures.waits();
+            let message = |reply| AuthorizeMany {
+                credential,
+                requests: part,
+                received,
+                known_only: true,
+                until: None,
+                reply,
+                waiting,
+            };
             asked.push((places, send(&route, message)));
         }
         for (places, sent) in asked {
@@ -85,7 +107,7 @@ impl Kavach {
                 Ok(receiver) => answer(receiver).await,
                 Err(error) => Err(error),
             };
-            let decided = decided.unwrap_or_else(|error| vec![Some(refused(&error)); places.len()]);
+            let decided = decided.unwrap_or_else(|error| vec![Some(self.refused(&error)); places.len()]);
             for (at, decision) in places.into_iter().zip(decided) {
                 if let Some(slot) = decisions.get_mut(at) {
                     *slot = decision;
@@ -101,9 +123,23 @@ impl Kavach {
                 },
                 Err(error) => Err(error),
             };
-            *slot = Some(decided.unwrap_or_else(|error| refused(&error)));
+            *slot = Some(decided.unwrap_or_else(|error| self.refused(&error)));
         }
         Ok(decisions.into_iter().flatten().collect())
+    }
+
+    /// Decides many requests of a tenant key or an agent in one step of its tenant's actor.
+    async fn authorize_own(
+        &self,
+        requests: Vec<Request>,
+        until: Option<bool>,
+        received: Instant,
+    ) -> Result<Vec<Decision>, Error> {
+        let (credential, route) = (self.credential, self.own_tenant()?);
+        let (known_only, waiting) = (false, route.measures.waits());
+        let message = |reply| AuthorizeMany { credential, requests, received, known_only, until, reply, waiting };
+        let decided = ask(&route, message).await.inspect_err(|error| self.note_refused(error))?;
+        Ok(decided.into_iter().flatten().collect())
     }
 
     /// Decides requests one after the other until one is answered so: those after it are neither decided nor recorded
@@ -117,19 +153,15 @@ impl Kavach {
         until: bool,
         received: Instant,
     ) -> Result<Vec<Decision>, Error> {
-        let credential = self.credential;
-        if !matches!(credential, Credential::Operator(_)) {
-            let route = self.own_tenant()?;
-            let until = Some(until);
-            let message = |reply| AuthorizeMany { credential, requests, received, known_only: false, until, reply };
-            return Ok(ask(&route, message).await?.into_iter().flatten().collect());
+        if !matches!(self.credential, Credential::Operator(_)) {
+            return self.authorize_own(requests, Some(until), received).await;
         }
         self.check_operator_key()?;
         self.check_phase()?;
         let mut decisions = Vec::new();
         // Each may be another tenant's.
         for request in requests {
-            let decision = self.authorize_since(request, received).await.unwrap_or_else(|error| refused(&error));
+            let decision = self.authorize_of(request, received).await.unwrap_or_else(|error| self.refused(&error));
             let is_last = decision.allowed == until;
             decisions.push(decision);
             if is_last {
@@ -185,9 +217,10 @@ impl Kavach {
             Credential::TenantKey(..) | Credential::AgentToken(..) => self.own_tenant(),
         }
     }
-}
 
-/// An item of a batch that no tenant could decide: denied, and recorded nowhere.
-fn refused(error: &Error) -> Decision {
-    Decision { code: Some(error.code()), reason: Some(error.message().to_owned()), ..Decision::default() }
+    /// An item of a batch that no tenant could decide: denied, and recorded nowhere.
+    fn refused(&self, error: &Error) -> Decision {
+        self.note_refused(error);
+        Decision { code: Some(error.code()), reason: Some(error.message().to_owned()), ..Decision::default() }
+    }
 }

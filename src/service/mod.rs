@@ -12,6 +12,7 @@ mod export;
 mod follow;
 mod kept;
 mod lists;
+mod metrics;
 mod newest;
 mod policies;
 mod resume;
@@ -29,6 +30,7 @@ use actix::prelude::SendError;
 use actix::{Handler, Message};
 use tokio::sync::oneshot;
 
+pub use crate::measure::figures::TenantCounts;
 pub use agents::{AgentFilter, Agents};
 pub use audit::{Audit, AuditQuery};
 pub use delegations::Delegations;
@@ -37,7 +39,7 @@ pub use follow::{AuditStream, KEEP_ALIVE, News, WriteEntry};
 pub use lists::{Page, PageRequest};
 pub use policies::{Policies, PolicyFilter};
 pub use search::{Found, SearchPage};
-pub use stats::{Named, SlowTenant, Stats, TenantCounts};
+pub use stats::{Named, SlowTenant, Stats};
 pub use tenants::{KeyWithSecret, Tenants};
 
 use crate::actors::commit::Reply;

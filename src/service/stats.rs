@@ -14,6 +14,7 @@ use crate::domain::census::{AgentCounts, Census, NearLimit, sort_fullest_first};
 use crate::domain::tenant::TenantStatus;
 use crate::domain::text::Slug;
 use crate::domain::{Code, Credential, Error, Tenant, TenantId, TenantRef, Timestamp};
+use crate::measure::figures::TenantCounts;
 use crate::measure::traffic::Report;
 
 /// Tenants among the slowest, at most.
@@ -42,17 +43,6 @@ pub struct Stats {
     pub near_limits: Vec<(Named, NearLimit)>,
 }
 
-/// How many tenants there are, the default one included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
-pub struct TenantCounts {
-    /// Those whose agents may work.
-    pub active: usize,
-    /// Those whose agents are stopped.
-    pub suspended: usize,
-    /// Those that can't answer.
-    pub unavailable: usize,
-}
-
 /// Which tenant.
 #[derive(Clone, Debug)]
 pub struct Named {
@@ -76,8 +66,8 @@ pub struct SlowTenant {
 }
 
 /// A tenant, and what it said of itself.
-struct Counted {
-    route: Route,
+pub(super) struct Counted {
+    pub route: Route,
     /// The newest that is known, though it may not have answered now.
     census: Option<Arc<Census>>,
     answered: bool,
@@ -111,11 +101,23 @@ impl Kavach {
         send(route, |reply| Inspect { credential, look, reply })
     }
 
-    /// Figures of all tenants. Only those are asked that something happened to since they were asked last, or that time
-    /// itself has changed; of an idle one there is nothing to find out.
     async fn stats_of_all(&self) -> Result<Stats, Error> {
         self.check_operator_key()?;
         self.check_phase()?;
+        let counted = self.count_all().await?;
+        let core = Arc::clone(&self.core);
+        off_thread(move || {
+            let mut traffic = Report::new(now());
+            core.measures.threads().iter().for_each(|thread| traffic.add(&thread.traffic));
+            let stats = Stats::of(&counted, traffic, core.measures.started_at);
+            Stats { tenants: Some(tenant_counts(&counted)), ..stats }
+        })
+        .await
+    }
+
+    /// What each tenant says of itself. Only those are asked that something happened to since they were asked last, or
+    /// that time itself has changed; of an idle one there is nothing to find out.
+    pub(super) async fn count_all(&self) -> Result<Vec<Counted>, Error> {
         let core = Arc::clone(&self.core);
         // One at a time: whoever comes second finds what the first one asked for.
         let mut known = self.core.measures.census.lock().await;
@@ -151,38 +153,25 @@ impl Kavach {
             counted.census = known.last(counted.route.id).cloned();
         }
         known.forget_all_but(counted.len(), |id| counted.binary_search_by_key(&id, |one| one.route.id).is_ok());
-        drop(known);
-        let core = Arc::clone(&self.core);
-        off_thread(move || {
-            let mut traffic = Report::new(now());
-            core.measures.threads().iter().for_each(|thread| traffic.add(thread));
-            let mut stats = Stats::of(&counted, traffic, core.measures.started_at);
-            stats.tenants = Some(TenantCounts::of(&counted));
-            stats
-        })
-        .await
+        Ok(counted)
     }
 }
 
 /// Runs what takes a while where there are thousands of tenants.
-async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+pub(super) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     spawn_blocking(work).await.map_err(|_| Error::new(Code::InternalError, "the figures could not be added up"))
 }
 
 impl Stats {
     fn of(counted: &[Counted], traffic: Report, started_at: Timestamp) -> Self {
-        let mut agents = AgentCounts::default();
         let mut near_limits = Vec::new();
         for one in counted.iter().filter(|one| one.answered) {
             let Some(census) = &one.census else { continue };
-            agents.active += census.agents.active;
-            agents.revoked += census.agents.revoked;
-            agents.expired += census.agents.expired;
             near_limits.extend(census.near_limits.iter().map(|near| (one.named(), near.clone())));
         }
         sort_fullest_first(&mut near_limits, |(_, near)| near);
         near_limits.truncate(MAX_NEAR_LIMITS);
-        let slowest = slowest(counted, traffic.now);
+        let (agents, slowest) = (agent_counts(counted), slowest(counted, traffic.now));
         Self { at: traffic.now, started_at, tenants: None, agents, traffic, slowest, near_limits }
     }
 }
@@ -208,16 +197,25 @@ impl Counted {
     }
 }
 
-impl TenantCounts {
-    fn of(all: &[Counted]) -> Self {
-        let mut counts = Self::default();
-        for one in all {
-            match (&one.census, one.answered) {
-                (Some(census), true) if census.status == TenantStatus::Active => counts.active += 1,
-                (Some(_), true) => counts.suspended += 1,
-                _ => counts.unavailable += 1,
-            }
+/// How many there are of them.
+pub(super) fn tenant_counts(all: &[Counted]) -> TenantCounts {
+    let mut counts = TenantCounts::default();
+    for one in all {
+        match (&one.census, one.answered) {
+            (Some(census), true) if census.status == TenantStatus::Active => counts.active += 1,
+            (Some(_), true) => counts.suspended += 1,
+            _ => counts.unavailable += 1,
         }
-        counts
     }
+    counts
+}
+
+/// How many agents they have, but for those that did not answer.
+pub(super) fn agent_counts(all: &[Counted]) -> AgentCounts {
+    let answered = all.iter().filter(|one| one.answered).filter_map(|one| one.census.as_ref());
+    answered.fold(AgentCounts::default(), |sum, census| AgentCounts {
+        active: sum.active + census.agents.active,
+        revoked: sum.revoked + census.agents.revoked,
+        expired: sum.expired + census.agents.expired,
+    })
 }

@@ -141,6 +141,7 @@ pub fn rows() -> Vec<Row> {
     vec![
         public("/livez"),
         public("/readyz"),
+        public("/metrics"),
         public("/openapi.json"),
         public("/"),
         public("/docs"),

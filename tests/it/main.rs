@@ -42,6 +42,7 @@ mod leaks;
 mod life;
 mod limits;
 mod load;
+mod metrics;
 mod mutation;
 mod network;
 mod openapi;

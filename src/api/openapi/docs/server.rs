@@ -42,6 +42,18 @@ pub fn stats() -> Docs {
         .fails(&[TenantMismatch, TenantNotFound])
 }
 
+/// `GET /metrics`
+pub fn metrics() -> Docs {
+    const ONE: &str = "# HELP kavach_http_connections Open connections.\n# TYPE kavach_http_connections gauge\n";
+    fn of(end: &str) -> Examples {
+        vec![("one of them", format!("{ONE}kavach_http_connections 3\n{end}").into())]
+    }
+    docs("getMetrics", "Get metrics for a monitoring system")
+        .about("They name no tenant but where --metrics-per-tenant says so. What they mean is in docs/metrics.md.")
+        .text("text/plain; version=0.0.4; charset=utf-8", "As Prometheus reads them.", || of(""))
+        .text("application/openmetrics-text; version=1.0.0; charset=utf-8", "", || of("# EOF\n"))
+}
+
 /// `GET /v1/whoami`
 pub fn whoami() -> Docs {
     docs("getWhoami", "Whose key is this?").answers::<WhoamiJson>(200, "An operator's, or a tenant's with the tenant.")

@@ -1,0 +1,67 @@
+//! What the kernel says of this process.
+
+use std::fs;
+
+use rustix::param::{clock_ticks_per_second, page_size};
+use rustix::process::{Resource, getrlimit};
+
+/// Figures of the process. What the kernel does not tell is 0.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Process {
+    /// Time on a core, of users' and the system's code, in seconds.
+    pub cpu_seconds: f64,
+    /// Memory that it has.
+    pub resident_bytes: u64,
+    /// Addresses that it has.
+    pub virtual_bytes: u64,
+    /// Open files, sockets included.
+    pub open_files: u64,
+    /// How many it may have.
+    pub max_files: u64,
+    /// Threads.
+    pub threads: u64,
+}
+
+impl Process {
+    /// As they are now. It reads from `/proc`, which takes a moment with thousands of open files.
+    pub fn now() -> Self {
+        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let open_files = fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64);
+        let max_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        Self { open_files, max_files, ..Self::of(&stat).unwrap_or_default() }
+    }
+
+    /// What the line of `stat` says (proc_pid_stat(5)).
+    fn of(stat: &str) -> Option<Self> {
+        // The program's name, in parentheses, may hold anything.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let fields: Vec<_> = fields.split_ascii_whitespace().collect();
+        // Fields are numbered from 1, and the third is the first here.
+        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        Some(Self {
+            cpu_seconds: (field(14)? + field(15)?) as f64 / clock_ticks_per_second() as f64,
+            threads: field(20)?,
+            virtual_bytes: field(23)?,
+            resident_bytes: field(24)? * page_size() as u64,
+            ..Self::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_there() {
+        let now = Process::now();
+        assert!(now.resident_bytes > 100_000 && now.virtual_bytes > now.resident_bytes, "{now:?}");
+        assert!(now.open_files >= 3 && now.open_files <= now.max_files && now.threads >= 1, "{now:?}");
+        let stat = "7 (a) b) S 1 7 7 0 -1 4 0 0 0 0 150 50 0 0 20 0 9 0 100 8192 3 0 0";
+        let read = Process::of(stat).unwrap();
+        assert_eq!((read.threads, read.virtual_bytes), (9, 8192));
+        assert_eq!(read.resident_bytes, 3 * page_size() as u64);
+        assert_eq!(read.cpu_seconds, 200.0 / clock_ticks_per_second() as f64);
+        assert!(Process::of("garbage").is_none());
+    }
+}

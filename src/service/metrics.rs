@@ -1,0 +1,102 @@
+//! All that is measured, for a monitoring system.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Kavach;
+use super::stats::{Counted, agent_counts, off_thread, tenant_counts};
+use crate::actors::core::now;
+use crate::actors::{Core, Phase};
+use crate::domain::{Error, Timestamp};
+use crate::measure::Measures;
+use crate::measure::figures::{Figures, TenantDecisions};
+use crate::measure::labels::Split;
+use crate::measure::process::Process;
+use crate::measure::traffic::Report;
+
+impl Kavach {
+    /// All that is measured, a second old at most.
+    ///
+    /// # Errors
+    /// `INVALID_TOKEN` for anyone but an operator.
+    pub async fn metrics(&self) -> Result<Arc<Figures>, Error> {
+        self.check_operator()?;
+        let mut last = self.core.measures.figures.lock().await;
+        if let Some(figures) = last.current() {
+            return Ok(figures);
+        }
+        let counted = self.count_all().await?;
+        let core = Arc::clone(&self.core);
+        Ok(last.keep(off_thread(move || read(&core, &counted)).await?))
+    }
+
+    /// What the process measures of itself.
+    pub(crate) fn measures(&self) -> &Measures {
+        &self.core.measures
+    }
+}
+
+fn read(core: &Core, counted: &[Counted]) -> Figures {
+    let (measures, at) = (&core.measures, now());
+    let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let mut figures = Figures {
+        started_at: measures.started_at,
+        at,
+        ready: core.phase() == Phase::Ready,
+        storage_failures: core.storage_failures.load(Ordering::Relaxed),
+        tenants: tenant_counts(counted),
+        agents: agent_counts(counted),
+        overloaded: get(&measures.overloaded),
+        failed_snapshots: get(&measures.failed_snapshots),
+        last_snapshot: Some(measures.last_snapshot.load(Ordering::Relaxed))
+            .filter(|millis| *millis != 0)
+            .map(Timestamp::from_millis),
+        recovery_seconds: get(&measures.recovery_micros) as f64 / 1e6,
+        replayed: get(&measures.replayed),
+        lost_actors: get(&measures.lost_actors),
+        unauthenticated: get(&measures.unauthenticated),
+        process: Process::now(),
+        ..Figures::default()
+    };
+    let mut traffic = Report::new(at);
+    for thread in measures.threads() {
+        traffic.add(&thread.traffic);
+        figures.decisions.add(&thread.decisions);
+        figures.flushes.add(&thread.flushes);
+        figures.journal_bytes += thread.written.get();
+        for (sum, count) in figures.answers.iter_mut().zip(&thread.answers) {
+            *sum += count.get();
+        }
+    }
+    figures.results = traffic.results;
+    figures.denials = traffic.denials();
+    figures.syncs.add(&measures.syncs);
+    figures.snapshots.add(&measures.snapshots);
+    let of_tenants = counted.iter().map(|one| &one.route.measures);
+    let waiting = of_tenants.clone().map(|measures| measures.waiting());
+    figures.waiting = waiting.clone().sum();
+    figures.most_waiting = waiting.max().unwrap_or(0);
+    let unsaved = of_tenants.filter_map(|measures| measures.unsaved_since()).min();
+    figures.unsaved_seconds = unsaved.map_or(0.0, |since| (at.millis() - since.millis()).max(0) as f64 / 1e3);
+    figures.by_tenant = by_tenant(measures, counted);
+    figures
+}
+
+/// Decisions of those that have a label of their own, and of the others.
+fn by_tenant(measures: &Measures, counted: &[Counted]) -> Option<Vec<TenantDecisions>> {
+    let all = counted.iter().filter_map(|one| {
+        let results = one.route.measures.traffic()?.results();
+        Some((one.route.id, results.iter().sum(), results))
+    });
+    let Split { named, others } = measures.labels.split(all.collect())?;
+    let mut list: Vec<_> =
+        named.into_iter().map(|(id, results)| TenantDecisions { tenant: Some(id), results }).collect();
+    let mut other = TenantDecisions::default();
+    for results in others {
+        for (sum, count) in other.results.iter_mut().zip(results) {
+            *sum += count;
+        }
+    }
+    list.push(other);
+    Some(list)
+}
