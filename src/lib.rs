@@ -11,6 +11,7 @@
 //! | room | what is in it |
 //! | --- | --- |
 //! | [`domain`] | the rules: pure, without clock, files, actors or HTTP |
+//! | [`measure`] | what the server counts and times, in memory only |
 //! | [`journal`] | the durable log and the snapshots; the only code that touches files |
 //! | [`actors`] | one actor for each tenant, and the registry over them |
 //! | [`service`] | what the server offers, as calls for one caller |
@@ -32,6 +33,7 @@ pub mod fixture;
 pub mod fuzz;
 pub mod journal;
 pub mod load;
+pub mod measure;
 pub mod net;
 pub mod server;
 pub mod service;

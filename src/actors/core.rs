@@ -14,6 +14,7 @@ use super::registry::Registry;
 use super::routes::Routes;
 use crate::domain::{SecretHash, Timestamp};
 use crate::journal::{DataDir, Sealer, Syncer};
+use crate::measure::{Measures, Traffic};
 
 /// When a decision's answer may leave. Administrative changes always wait for the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -43,6 +44,8 @@ pub(super) struct Home {
     pub arbiter: ArbiterHandle,
     /// What leads there from other workers, where it is one.
     pub lane: Option<LaneId>,
+    /// What it notes its decisions in.
+    pub traffic: Arc<Traffic>,
 }
 
 /// Snapshots written at once: each may take a core and the disk.
@@ -68,6 +71,8 @@ pub struct Core {
     pub audit: AuditDesk,
     /// Tenants whose storage failed and was not seen to work since.
     pub storage_failures: AtomicUsize,
+    /// What the process measures of itself.
+    pub measures: Measures,
     phase: AtomicU8,
     /// How calls cross between workers.
     pub lanes: Arc<Lanes>,
@@ -97,6 +102,7 @@ impl Core {
             snapshot_writers: Semaphore::new(SNAPSHOT_WRITERS),
             audit: AuditDesk::default(),
             storage_failures: AtomicUsize::new(0),
+            measures: Measures::new(now()),
             phase: AtomicU8::new(Phase::Recovering as u8),
             lanes: Lanes::new(workers),
             homes: Mutex::default(),
@@ -123,17 +129,18 @@ impl Core {
     /// Offers the calling thread, which is one of a server's workers, as a home for tenants' actors.
     pub fn add_worker(&self) -> Option<LaneId> {
         let lane = self.lanes.join();
-        self.add_home(Home { arbiter: Arbiter::current(), lane });
+        self.add_home(Arbiter::current(), lane);
         lane
     }
 
     /// Offers an arbiter that serves no calls of its own as a home for tenants' actors.
     pub fn add_arbiter(&self, arbiter: ArbiterHandle) {
-        self.add_home(Home { arbiter, lane: None });
+        self.add_home(arbiter, None);
     }
 
-    fn add_home(&self, home: Home) {
-        self.lock_homes().push(home);
+    fn add_home(&self, arbiter: ArbiterHandle, lane: Option<LaneId>) {
+        let traffic = self.measures.add_thread();
+        self.lock_homes().push(Home { arbiter, lane, traffic });
         self.home_added.notify_one();
     }
 
@@ -155,7 +162,10 @@ impl Core {
         homes.retain(|home| home.arbiter.spawn_fn(|| {}));
         let turn = self.next_home.fetch_add(1, Ordering::Relaxed);
         let chosen = turn.checked_rem(homes.len()).and_then(|at| homes.get(at)).cloned();
-        chosen.unwrap_or_else(|| Home { arbiter: Arbiter::current(), lane: None })
+        chosen.unwrap_or_else(|| {
+            // It may be the home of others too, who have a traffic each then: every one of them has one writer.
+            Home { arbiter: Arbiter::current(), lane: None, traffic: self.measures.add_thread() }
+        })
     }
 
     /// Names the registry, once.

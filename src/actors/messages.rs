@@ -13,6 +13,7 @@ use super::commit::{Held, Reply};
 use super::core::now;
 use super::lanes::ReplyTo;
 use super::tenant::{Ending, TenantActor};
+use crate::domain::audit::AuditResult;
 use crate::domain::event::ChangeRecord;
 use crate::domain::explain::{Step, Steps};
 use crate::domain::request::Asked;
@@ -230,7 +231,10 @@ impl TenantActor {
             return Ok(None);
         }
         let micros = u32::try_from(received.elapsed().as_micros()).unwrap_or(u32::MAX);
-        self.record(moment, &Event::Decided(verdict.record(request, micros)))?;
+        let record = verdict.record(request, micros);
+        let (result, code) = (AuditResult::of(&record), record.code);
+        self.record(moment, &Event::Decided(record))?;
+        self.meter.decided(now, micros, result, code);
         let id = AuditId::derive(moment.at, moment.seq, self.tenant().id().tag());
         Ok(Some(verdict.answer(Some(id))))
     }

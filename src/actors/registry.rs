@@ -25,6 +25,7 @@ use crate::domain::tenant_commands::TenantSpec;
 use crate::domain::text::{Slug, quote};
 use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
 use crate::journal::{JournalOptions, NotDone, unwritable};
+use crate::measure::Meter;
 
 /// Tenants read, closed or written at once: more only wait for the same disk and cores.
 const AT_ONCE: usize = 8;
@@ -62,14 +63,16 @@ impl Registry {
         let core = Arc::clone(&self.core);
         let (sender, receiver) = channel(MAILBOX_CAPACITY);
         // An arbiter that has just ended drops the actor, which tells the registry as any other ending does.
-        let actor = TenantActor::new(core, loaded, generation, storage_failed);
         let home = self.core.place();
+        let measures = self.core.routes.measures(profile.id);
+        let meter = Meter::new(Arc::clone(&measures), home.traffic);
+        let actor = TenantActor::new(core, loaded, generation, storage_failed, meter);
         home.arbiter.spawn_fn(move || {
             Context::with_receiver(receiver).run(actor);
         });
         let (id, slug) = (profile.id, profile.slug.clone());
         let actor = Ok(Arc::new(Addr::new(sender)));
-        self.core.routes.insert(Route { id, slug, generation, actor, lane: home.lane });
+        self.core.routes.insert(Route { id, slug, generation, actor, lane: home.lane, measures });
         // Now that a follower finds it: of a new tenant all is news, of a rebuilt one some may be.
         self.core.audit.news.tell(profile.id.tag(), told);
         profile
@@ -79,7 +82,9 @@ impl Registry {
     fn mark_down(&mut self, id: TenantId, slug: Option<Slug>, code: Code, reason: String) -> u64 {
         self.next_generation += 1;
         let generation = self.next_generation;
-        self.core.routes.insert(Route { id, slug, generation, actor: Err(Down { code, reason }), lane: None });
+        let measures = self.core.routes.measures(id);
+        let actor = Err(Down { code, reason });
+        self.core.routes.insert(Route { id, slug, generation, actor, lane: None, measures });
         generation
     }
 

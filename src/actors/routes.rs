@@ -10,6 +10,7 @@ use super::lanes::LaneId;
 use super::tenant::TenantActor;
 use crate::domain::text::{Slug, quote};
 use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
+use crate::measure::TenantMeasures;
 
 /// One tenant's entry.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ pub struct Route {
     pub actor: Result<Arc<Addr<TenantActor>>, Down>,
     /// The worker the actor lives on, where it is one of a server's.
     pub(crate) lane: Option<LaneId>,
+    /// What is measured of it, by whichever actor it has.
+    pub(crate) measures: Arc<TenantMeasures>,
 }
 
 impl Route {
@@ -105,6 +108,12 @@ impl Routes {
     /// Whether a tenant with this tag is there.
     pub fn has_tag(&self, tag: TenantTag) -> bool {
         self.by_tag.contains_key(&tag)
+    }
+
+    /// What was measured of a tenant so far.
+    pub(super) fn measures(&self, id: TenantId) -> Arc<TenantMeasures> {
+        let known = self.with(id.tag(), |route| (route.id == id).then(|| Arc::clone(&route.measures)));
+        known.flatten().unwrap_or_default()
     }
 
     /// Why a tenant that was loaded can't be routed to: another has its slug, or the end of its id.

@@ -21,6 +21,7 @@ use super::loader::Loaded;
 use super::messages::{Flush, Probe, SnapshotWritten, SyncDone};
 use super::registry::TenantDown;
 use crate::domain::{Code, Error, Event, Tenant, tenant::Moment};
+use crate::measure::Meter;
 
 /// Messages a tenant's mailbox holds: some tens of milliseconds of single calls, in a few megabytes.
 pub const MAILBOX_CAPACITY: usize = 4_096;
@@ -63,10 +64,11 @@ pub struct TenantActor {
     sync_running: bool,
     sync_scheduled: bool,
     snapshot_running: bool,
+    pub(super) meter: Meter,
 }
 
 impl TenantActor {
-    pub(super) fn new(core: Arc<Core>, loaded: Loaded, generation: u64, storage_failed: bool) -> Self {
+    pub(super) fn new(core: Arc<Core>, loaded: Loaded, generation: u64, storage_failed: bool, meter: Meter) -> Self {
         let told = loaded.told;
         if storage_failed {
             core.storage_failures.fetch_add(1, Ordering::Relaxed);
@@ -83,6 +85,7 @@ impl TenantActor {
             sync_running: false,
             sync_scheduled: false,
             snapshot_running: false,
+            meter,
         }
     }
 
@@ -94,6 +97,10 @@ impl TenantActor {
     pub(super) fn record(&mut self, moment: Moment, event: &Event<'_>) -> Result<(), Error> {
         self.ledger.record(moment, event)?;
         self.unflushed += 1;
+        // A decision that is charged to no policy, and revokes nobody, leaves all but the traffic as it is.
+        if !matches!(event, Event::Decided(_)) || !self.tenant().policies().is_empty() {
+            self.meter.changed();
+        }
         Ok(())
     }
 

@@ -31,6 +31,7 @@ pub mod pages;
 mod plain;
 pub mod policies;
 pub mod routes;
+pub mod stats;
 pub mod streaming;
 pub mod tenants;
 pub mod usage;

@@ -11,7 +11,7 @@ use actix_web::{App, FromRequest, HttpRequest, HttpResponse, ResponseError, Rout
 use super::auth::{Access, Guard, Shared};
 use super::error::Problem;
 use super::front::FrontFactory;
-use super::{agents, audit, authorize, delegations, health, pages, policies, tenants, usage, whoami};
+use super::{agents, audit, authorize, delegations, health, pages, policies, stats, tenants, usage, whoami};
 use crate::domain::Code;
 
 /// One route.
@@ -98,6 +98,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::GET, "/v1/audit/checkpoint", audit::checkpoint),
         endpoint(Method::GET, "/v1/audit/{id}", audit::get),
         endpoint(Method::POST, "/v1/snapshot", tenants::snapshot),
+        endpoint(Method::GET, "/v1/stats", stats::get),
         endpoint(Method::GET, "/v1/whoami", whoami::get),
         endpoint(Method::GET, "/", pages::file),
         endpoint(Method::GET, "/assets/{file}", pages::file),

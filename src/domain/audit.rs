@@ -44,7 +44,8 @@ pub enum AuditResult {
 }
 
 impl AuditResult {
-    fn of(record: &Record<'_>) -> Self {
+    /// How the recorded call came out.
+    pub fn of(record: &Record<'_>) -> Self {
         match (record.allowed(), record.rate_limited) {
             (true, _) => Self::Allowed,
             (false, true) => Self::RateLimited,

@@ -37,7 +37,7 @@ pub struct Exceeded {
 
 impl Exceeded {
     fn new(policy: &Policy, meter: &Meter) -> Self {
-        let Meter { name, used, requested, max, used_up: _, exceeded: _, reset_seconds } = *meter;
+        let Meter { name, used, requested, max, used_up: _, exceeded: _, reset_seconds, daily: _ } = *meter;
         let id = policy.profile.id;
         let message = format!("Budget {name} of policy {id} exceeded: {used} of {max} used, {requested} requested");
         let action = policy.profile.action;

@@ -19,18 +19,32 @@ impl Timestamp {
         i64::from(time.year()) * 12 + i64::from(time.month0())
     }
 
+    /// When the next UTC day begins.
+    pub fn next_day(self) -> Self {
+        Self::from_millis((self.day() + 1) * DAY_MILLIS)
+    }
+
     /// Whole seconds, rounded up, until the next UTC day begins.
     pub fn seconds_to_next_day(self) -> u64 {
         seconds_up((self.day() + 1) * DAY_MILLIS - self.millis())
     }
 
+    /// When the next calendar month begins in UTC.
+    pub fn next_month(self) -> Self {
+        Self::from_millis(self.next_month_millis())
+    }
+
     /// Whole seconds, rounded up, until the next calendar month begins in UTC.
     pub fn seconds_to_next_month(self) -> u64 {
+        seconds_up(self.next_month_millis() - self.millis())
+    }
+
+    fn next_month_millis(self) -> i64 {
         let next = self.month() + 1;
         let year = i32::try_from(next.div_euclid(12)).unwrap_or(i32::MAX);
         let month = u32::try_from(next.rem_euclid(12)).unwrap_or(0) + 1;
         let start = NaiveDate::from_ymd_opt(year, month, 1).unwrap_or_default().and_time(chrono::NaiveTime::MIN);
-        seconds_up(start.and_utc().timestamp_millis() - self.millis())
+        start.and_utc().timestamp_millis()
     }
 }
 

@@ -14,6 +14,7 @@
 //! | which permission grants a call, own or delegated | [`granting`], [`effective`] |
 //! | delegations: what one is, which count, what they form | [`delegation`], [`links`], [`delegation_commands`] |
 //! | budgets: policies, what is used, what a call really cost | [`policy`], [`budget`], [`usage`] |
+//! | a tenant in a few numbers | [`census`] |
 //! | what is recorded, and how an audit entry is read back from it | [`event`], [`audit`] |
 //! | every error and denial code | [`error`] |
 //! | every limit | [`limits`] |
@@ -24,6 +25,7 @@ pub mod arguments;
 pub mod audit;
 pub mod budget;
 pub mod calendar;
+pub mod census;
 pub mod constraint;
 pub mod cost;
 pub mod decision;

@@ -222,6 +222,8 @@ pub struct Meter {
     pub exceeded: bool,
     /// Seconds until it starts anew.
     pub reset_seconds: u64,
+    /// Whether it is of a day, not of a month.
+    pub daily: bool,
 }
 
 impl Policy {
@@ -280,17 +282,17 @@ fn meter(
     used_up: bool,
     passed: bool,
     now: Timestamp,
-    day: bool,
+    daily: bool,
 ) -> Option<Meter> {
     let max = max?;
     let exceeded = used_up || passed;
     // Only a limit that is in the way has its reset looked up: the calendar costs more than the comparison.
-    let reset_seconds = match (exceeded, day) {
+    let reset_seconds = match (exceeded, daily) {
         (false, _) => 0,
         (true, true) => now.seconds_to_next_day(),
         (true, false) => now.seconds_to_next_month(),
     };
-    Some(Meter { name, used, requested, max, used_up, exceeded, reset_seconds })
+    Some(Meter { name, used, requested, max, used_up, exceeded, reset_seconds, daily })
 }
 
 #[cfg(test)]

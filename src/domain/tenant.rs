@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::agent::{Agent, AgentSpec, AgentStatus, GracedToken};
+use super::census::AgentCounts;
 use super::constraint::RegexCache;
 use super::delegation::{Delegation, DelegationProfile, DelegationSpec, forget_ended, position};
 use super::error::{Code, Error};
@@ -238,6 +239,21 @@ impl Tenant {
     pub fn active_agents(&self, at: Timestamp) -> usize {
         let since = self.expiring.range(..=(at, u32::MAX)).count();
         self.unrevoked.saturating_sub(self.expired + since)
+    }
+
+    /// How many agents it has at that time.
+    pub fn agent_counts(&self, at: Timestamp) -> AgentCounts {
+        let active = self.active_agents(at);
+        AgentCounts {
+            active,
+            revoked: self.state.agents.len().saturating_sub(self.unrevoked),
+            expired: self.unrevoked.saturating_sub(active),
+        }
+    }
+
+    /// When the next agent after that time expires.
+    pub fn next_expiry(&self, at: Timestamp) -> Option<Timestamp> {
+        self.expiring.range((at, u32::MAX)..).next().map(|(expiry, _)| *expiry)
     }
 
     /// Its budget policies, oldest first.

@@ -15,6 +15,7 @@ mod lists;
 mod newest;
 mod policies;
 mod resume;
+mod stats;
 mod tenants;
 mod trail;
 mod usage;
@@ -34,6 +35,7 @@ pub use export::{Export, ExportFormat, write_line};
 pub use follow::{AuditStream, KEEP_ALIVE, News, WriteEntry};
 pub use lists::{Page, PageRequest};
 pub use policies::{Policies, PolicyFilter};
+pub use stats::{Named, SlowTenant, Stats, TenantCounts};
 pub use tenants::{KeyWithSecret, Tenants};
 
 use crate::actors::commit::Reply;

@@ -192,6 +192,7 @@ pub fn rows() -> Vec<Row> {
             .body(|target| json!({ "agentId": target.agent, "calls": 1 }))
             .changes(),
         row("POST", "/v1/snapshot", OK, OK, FORBIDDEN),
+        row("GET", "/v1/stats", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
         row("GET", "/v1/whoami", OK, OK, OK),
     ]
 }

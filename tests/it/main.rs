@@ -51,6 +51,7 @@ mod retention;
 mod rounds;
 mod secrets;
 mod snapshots;
+mod stats;
 mod storage;
 mod stream_resume;
 mod tls;

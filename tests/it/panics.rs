@@ -94,6 +94,10 @@ fn a_panic_ends_one_tenants_actor_and_nothing_else() {
     assert_eq!(trail.len(), others.all().count(), "every call of the other tenant was answered");
     assert_eq!(operator.get("/v1/tenants").items().len(), 2);
     let before = operator.all_of("acme");
+    // A rebuilt actor goes on counting where the one before was. What a panic kept from the journal was decided too.
+    let stats = operator.get("/v1/stats?tenantId=acme").expect(200);
+    let counted = stats["decisions"]["allowed"].as_u64().unwrap();
+    assert!(counted >= told.granted.len() as u64, "{counted} of {}", told.granted.len());
     server.end();
 
     // The tenant's files are good: another server finds the same.

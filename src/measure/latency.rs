@@ -1,0 +1,184 @@
+//! How long decisions took, in buckets whose width grows with the time.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Each doubling of the time has so many buckets: a bucket is a quarter as wide as its lower bound, at most.
+const PER_OCTAVE: u32 = 4;
+const PER_OCTAVE_BITS: u32 = PER_OCTAVE.ilog2();
+/// Buckets for any time in microseconds that 32 bits hold.
+const BUCKETS: usize = (PER_OCTAVE * (33 - PER_OCTAVE_BITS)) as usize;
+/// Minutes that are kept: the five last whole ones, and the one that is under way.
+const MINUTES: u32 = 6;
+
+/// The bucket of a time.
+fn bucket(micros: u32) -> usize {
+    if micros < PER_OCTAVE {
+        return micros as usize;
+    }
+    let octave = micros.ilog2() - PER_OCTAVE_BITS;
+    // The bits right after the highest one say where within the octave.
+    (PER_OCTAVE * octave + (micros >> octave)) as usize
+}
+
+/// The shortest time of a bucket.
+fn lower_bound(bucket: usize) -> u64 {
+    let bucket = bucket as u64;
+    let per_octave = u64::from(PER_OCTAVE);
+    if bucket < per_octave {
+        return bucket;
+    }
+    let octave = bucket / per_octave - 1;
+    (per_octave + bucket % per_octave) << octave
+}
+
+/// Times of the last five minutes. One thread adds to it.
+#[derive(Debug)]
+pub struct Recent([Minute; MINUTES as usize]);
+
+#[derive(Debug)]
+struct Minute {
+    /// Number of the minute since 1970.
+    minute: AtomicU32,
+    max: AtomicU32,
+    counts: [AtomicU32; BUCKETS],
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        let counts = || std::array::from_fn(|_| AtomicU32::new(0));
+        Self(std::array::from_fn(|_| Minute { minute: AtomicU32::new(0), max: AtomicU32::new(0), counts: counts() }))
+    }
+}
+
+impl Recent {
+    /// Adds a time.
+    pub fn add(&self, minute: u32, micros: u32) {
+        let Some(slot) = self.0.get((minute % MINUTES) as usize) else { return };
+        if slot.minute.load(Ordering::Relaxed) != minute {
+            slot.max.store(0, Ordering::Relaxed);
+            for count in &slot.counts {
+                count.store(0, Ordering::Relaxed);
+            }
+            slot.minute.store(minute, Ordering::Release);
+        }
+        if micros > slot.max.load(Ordering::Relaxed) {
+            slot.max.store(micros, Ordering::Relaxed);
+        }
+        if let Some(count) = slot.counts.get(bucket(micros)) {
+            count.store(count.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Adds the times of that minute, which is under way, and of the five before it to a summary.
+    pub fn add_to(&self, minute: u32, summary: &mut Summary) {
+        for slot in &self.0 {
+            if minute.wrapping_sub(slot.minute.load(Ordering::Acquire)) >= MINUTES {
+                continue;
+            }
+            summary.max = summary.max.max(slot.max.load(Ordering::Relaxed));
+            for (sum, count) in summary.counts.iter_mut().zip(&slot.counts) {
+                *sum += u64::from(count.load(Ordering::Relaxed));
+            }
+        }
+    }
+}
+
+/// Times that were added up.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    counts: [u64; BUCKETS],
+    /// The longest, in microseconds.
+    pub max: u32,
+}
+
+impl Default for Summary {
+    fn default() -> Self {
+        Self { counts: [0; BUCKETS], max: 0 }
+    }
+}
+
+impl Summary {
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The time in microseconds that this share of them did not pass; 0 where there are none. It is right to a bucket's
+    /// width, a quarter of it at most, and never more than the longest.
+    pub fn quantile(&self, share: f64) -> f64 {
+        let count = self.count();
+        let rank = ((share * count as f64).ceil() as u64).clamp(1, count.max(1));
+        let mut before = 0;
+        for (bucket, &here) in self.counts.iter().enumerate() {
+            if before + here >= rank {
+                let (from, to) = (lower_bound(bucket), lower_bound(bucket + 1));
+                // As if they were spread evenly over the bucket.
+                let within = (rank - before) as f64 / here as f64;
+                return (from as f64 + within * (to - from) as f64).min(f64::from(self.max));
+            }
+            before += here;
+        }
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn each_bucket_begins_where_the_one_before_ends() {
+        assert_eq!(bucket(u32::MAX), BUCKETS - 1);
+        for at in 0..BUCKETS {
+            let from = u32::try_from(lower_bound(at)).unwrap();
+            assert_eq!(bucket(from), at);
+            if from > 0 {
+                assert_eq!(bucket(from - 1), at - 1, "{from}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_minute_counts_for_five_more() {
+        let recent = Recent::default();
+        recent.add(100, 700);
+        for (minute, count) in [(99, 0), (100, 1), (105, 1), (106, 0)] {
+            let mut summary = Summary::default();
+            recent.add_to(minute, &mut summary);
+            assert_eq!(summary.count(), count, "{minute}");
+        }
+        recent.add(106, 90);
+        let mut summary = Summary::default();
+        recent.add_to(106, &mut summary);
+        assert_eq!((summary.count(), summary.max), (1, 90));
+    }
+
+    #[test]
+    fn nothing_takes_no_time() {
+        let summary = Summary::default();
+        assert_eq!((summary.count(), summary.quantile(0.99), summary.max), (0, 0.0, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn a_quantile_is_right_to_a_quarter(
+            times in prop::collection::vec(prop_oneof![0u32..100, 0u32..100_000, any::<u32>()], 1..300),
+            share in 0.0f64..=1.0,
+        ) {
+            let recent = Recent::default();
+            times.iter().for_each(|micros| recent.add(7, *micros));
+            let mut summary = Summary::default();
+            recent.add_to(7, &mut summary);
+            let mut sorted = times;
+            sorted.sort_unstable();
+            let rank = ((share * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len());
+            let exact = f64::from(sorted[rank - 1]);
+            let found = summary.quantile(share);
+            prop_assert!((found - exact).abs() <= exact / 4.0 + 1.0, "{found} for {exact}");
+            prop_assert!(found <= f64::from(*sorted.last().unwrap()));
+            prop_assert_eq!(summary.count(), sorted.len() as u64);
+        }
+    }
+}

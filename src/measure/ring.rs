@@ -1,0 +1,134 @@
+//! Counts of the last sixty seconds, or minutes.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::domain::audit::AuditResult;
+
+/// Whole steps that can be read.
+pub const STEPS: usize = 60;
+/// More than are read: the one that is under way, and some that a reader may still be at when they are over.
+const SLOTS: usize = 64;
+
+/// Counts by result, for each of the last steps of time. One thread adds to it.
+#[derive(Debug)]
+pub struct Ring([Slot; SLOTS]);
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// Number of the step since 1970 that the counts are of.
+    step: AtomicU32,
+    counts: [AtomicU32; 3],
+}
+
+/// Decisions by result, in steps of time: oldest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Series {
+    /// Allowed, denied and rate limited ones.
+    pub counts: [[u64; STEPS]; 3],
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        Self { counts: [[0; STEPS]; 3] }
+    }
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Slot::default()))
+    }
+}
+
+/// Where a result's counts are.
+pub fn place(result: AuditResult) -> usize {
+    match result {
+        AuditResult::Allowed => 0,
+        AuditResult::Denied => 1,
+        AuditResult::RateLimited => 2,
+    }
+}
+
+impl Ring {
+    /// Counts one in that step.
+    pub fn add(&self, step: u32, result: AuditResult) {
+        let Some(slot) = self.0.get(step as usize % SLOTS) else { return };
+        if slot.step.load(Ordering::Relaxed) != step {
+            // Nobody reads a slot while it changes hands: what it held is out of reach by then.
+            for count in &slot.counts {
+                count.store(0, Ordering::Relaxed);
+            }
+            slot.step.store(step, Ordering::Release);
+        }
+        if let Some(count) = slot.counts.get(place(result)) {
+            count.store(count.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Adds the counts of the steps from `first` on to a series that begins there.
+    pub fn add_to(&self, first: u32, series: &mut Series) {
+        for slot in &self.0 {
+            let at = slot.step.load(Ordering::Acquire).wrapping_sub(first) as usize;
+            for (sums, count) in series.counts.iter_mut().zip(&slot.counts) {
+                if let Some(sum) = sums.get_mut(at) {
+                    *sum += u64::from(count.load(Ordering::Relaxed));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RESULTS: [AuditResult; 3] = [AuditResult::Allowed, AuditResult::Denied, AuditResult::RateLimited];
+
+    #[test]
+    fn a_step_is_forgotten_after_an_hour_and_not_before() {
+        let ring = Ring::default();
+        ring.add(1_000, AuditResult::Denied);
+        let seen = |first| {
+            let mut series = Series::default();
+            ring.add_to(first, &mut series);
+            series.counts
+        };
+        assert_eq!((seen(1_000)[1][0], seen(941)[1][59], seen(1_000)[0][0]), (1, 1, 0));
+        assert_eq!((seen(1_001)[1], seen(940)[1]), ([0; STEPS], [0; STEPS]), "it is of another time");
+        // The same slot, another time.
+        ring.add(1_000 + SLOTS as u32, AuditResult::Allowed);
+        assert_eq!(seen(1_000)[1][0], 0);
+        assert_eq!(seen(1_064)[0][0], 1);
+    }
+
+    proptest! {
+        /// Against a list of all that happened, which forgets nothing. The clock may stand, jump and step back a little.
+        #[test]
+        fn what_is_read_is_what_happened(
+            moves in prop::collection::vec((-2i64..70, 0usize..3, 1usize..4), 1..200),
+        ) {
+            let ring = Ring::default();
+            let (mut now, mut latest, mut all) = (1_000_000i64, 0, Vec::new());
+            for (step, result, times) in moves {
+                // A clock that steps back does so from the latest time, and not further each time.
+                now = if step < 0 { latest + step } else { now.max(latest) + step };
+                latest = latest.max(now);
+                for _ in 0..times {
+                    ring.add(now as u32, RESULTS[result]);
+                    all.push((now, result));
+                }
+                let first = latest - STEPS as i64;
+                let mut wanted = Series::default();
+                for (at, result) in &all {
+                    if (first..latest).contains(at) {
+                        wanted.counts[*result][(at - first) as usize] += 1;
+                    }
+                }
+                let mut found = Series::default();
+                ring.add_to(first as u32, &mut found);
+                prop_assert_eq!(found, wanted);
+            }
+        }
+    }
+}

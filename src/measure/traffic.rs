@@ -1,0 +1,151 @@
+//! What is noted of decisions.
+
+use super::Count;
+use super::latency::{Recent, Summary};
+use super::ring::{Ring, STEPS, Series, place};
+use crate::domain::audit::AuditResult;
+use crate::domain::{Code, Timestamp};
+
+/// Decisions of a tenant, or of a thread. One thread notes them, any thread reads. It takes about six kilobytes.
+#[derive(Debug)]
+pub struct Traffic {
+    results: [Count; 3],
+    codes: [Count; Code::ALL.len()],
+    seconds: Ring,
+    minutes: Ring,
+    latency: Recent,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self {
+            results: Default::default(),
+            codes: std::array::from_fn(|_| Count::default()),
+            seconds: Ring::default(),
+            minutes: Ring::default(),
+            latency: Recent::default(),
+        }
+    }
+}
+
+/// Where in the time since 1970 a moment is, by whole steps of so many seconds.
+fn step_of(at: Timestamp, seconds: i64) -> u32 {
+    u32::try_from(at.seconds() / seconds).unwrap_or(u32::MAX)
+}
+
+impl Traffic {
+    /// Notes a decision. `micros` are those from the request's arrival to the decision, as the audit trail tells them.
+    pub fn note(&self, at: Timestamp, micros: u32, result: AuditResult, code: Option<Code>) {
+        if let Some(count) = self.results.get(place(result)) {
+            count.add(1);
+        }
+        if let Some(count) = code.and_then(|code| self.codes.get(code as usize)) {
+            count.add(1);
+        }
+        self.seconds.add(step_of(at, 1), result);
+        let minute = step_of(at, 60);
+        self.minutes.add(minute, result);
+        self.latency.add(minute, micros);
+    }
+
+    /// How long decisions of the last five minutes took.
+    pub fn latency(&self, now: Timestamp) -> Summary {
+        let mut summary = Summary::default();
+        self.latency.add_to(step_of(now, 60), &mut summary);
+        summary
+    }
+}
+
+/// Traffic that was added up.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// When it was made.
+    pub now: Timestamp,
+    /// Decisions since the process began: allowed, denied and rate limited ones.
+    pub results: [u64; 3],
+    codes: [u64; Code::ALL.len()],
+    /// Those of the last sixty whole seconds.
+    pub seconds: Series,
+    /// Those of the last sixty whole minutes.
+    pub minutes: Series,
+    /// How long those of the last five minutes took.
+    pub latency: Summary,
+}
+
+impl Report {
+    /// Of nothing so far.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            now,
+            results: [0; 3],
+            codes: [0; Code::ALL.len()],
+            seconds: Series::default(),
+            minutes: Series::default(),
+            latency: Summary::default(),
+        }
+    }
+
+    /// Adds what was noted.
+    pub fn add(&mut self, traffic: &Traffic) {
+        for (sum, count) in self.results.iter_mut().zip(&traffic.results) {
+            *sum += count.get();
+        }
+        for (sum, count) in self.codes.iter_mut().zip(&traffic.codes) {
+            *sum += count.get();
+        }
+        traffic.seconds.add_to(self.first(1), &mut self.seconds);
+        traffic.minutes.add_to(self.first(60), &mut self.minutes);
+        traffic.latency.add_to(step_of(self.now, 60), &mut self.latency);
+    }
+
+    /// The first of the last sixty whole steps of so many seconds.
+    fn first(&self, seconds: i64) -> u32 {
+        step_of(self.now, seconds).saturating_sub(STEPS as u32)
+    }
+
+    /// When that step began.
+    pub fn from(&self, seconds: i64) -> Timestamp {
+        Timestamp::from_millis(i64::from(self.first(seconds)) * seconds * 1_000)
+    }
+
+    /// How often a call was denied, by why: the most frequent first.
+    pub fn denials(&self) -> Vec<(Code, u64)> {
+        let counts = Code::ALL.iter().copied().zip(self.codes);
+        let mut denials: Vec<_> = counts.filter(|(_, count)| *count > 0).collect();
+        denials.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        denials
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_is_in_every_sum_and_in_its_second_once_that_is_over() {
+        let traffic = Traffic::default();
+        let at = Timestamp::parse("at", "2026-11-24T17:59:59.250Z").unwrap();
+        traffic.note(at, 80, AuditResult::Allowed, None);
+        traffic.note(at, 1_200, AuditResult::Denied, Some(Code::PermissionDenied));
+        traffic.note(at, 1_200, AuditResult::RateLimited, Some(Code::BudgetExceeded));
+        traffic.note(at, 1_200, AuditResult::Denied, Some(Code::BudgetExceeded));
+        let report = |after| {
+            let mut report = Report::new(at.plus_millis(after));
+            report.add(&traffic);
+            report
+        };
+        let now = report(0);
+        assert_eq!(now.results, [1, 2, 1]);
+        assert_eq!(now.denials(), [(Code::BudgetExceeded, 2), (Code::PermissionDenied, 1)]);
+        assert_eq!(now.latency.count(), 4);
+        assert_eq!((now.seconds, now.minutes), (Series::default(), Series::default()), "they are not over");
+        let then = report(750);
+        assert_eq!(then.seconds.counts.map(|counts| counts[59]), [1, 2, 1]);
+        assert_eq!(then.minutes.counts.map(|counts| counts[59]), [1, 2, 1]);
+        assert_eq!(then.from(1).to_string(), "2026-11-24T17:59:00.000Z");
+        assert_eq!(then.from(60).to_string(), "2026-11-24T17:00:00.000Z");
+        let gone = report(60_750);
+        assert_eq!((gone.seconds, gone.results), (Series::default(), [1, 2, 1]));
+        assert_eq!(gone.minutes.counts.map(|counts| counts[58]), [1, 2, 1]);
+    }
+}
