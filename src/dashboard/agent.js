@@ -63,7 +63,7 @@ export async function agent({ parts, signal, refresh }) {
         fact("Last active", ago(found.lastActiveAt)), fact("Created", ago(found.createdAt)), fact("Ends", found.expiresAt ? ago(found.expiresAt) : "never")),
       found.metadata && Object.keys(found.metadata).length > 0 && h("details", {}, h("summary", { class: "small muted" }, "Metadata"), h("pre", {}, JSON.stringify(found.metadata, null, 2))))),
       h("div", { class: "w8 stack" },
-        card("May do", { kind: "flush" }, own.length ? own.map((one) => permissionRow(one)) : empty("skip", "Nothing of its own", "Without a permission every call is denied.", usable && button("Add permissions", edit))),
+        card("May do", { kind: "flush" }, own.length ? own.map((one) => permissionRow(one)) : lent.length ? h("p", { class: "perm-row muted" }, "Nothing of its own; only what is lent to it.") : empty("skip", "Nothing of its own", "Without a permission every call is denied.", usable && button("Add permissions", edit))),
         lent.length > 0 && card("Lent by other agents", { kind: "flush" }, lent.map((one) => permissionRow(one, h("div", { class: "small muted" }, "from ", agentLink(one.fromAgent), one.held === false && h("span", { class: "warn" }, " · the grantor does not hold all of it now"))))),
         card("Recent decisions", { kind: "flush", side: h("a", { class: "small", href: withQuery("#/audit", { agentId: found.id }) }, "All") }, recent.items.length
           ? auditTable(recent.items, { showAgent: false, showTenant: false }).element

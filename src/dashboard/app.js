@@ -78,7 +78,6 @@ async function route() {
     window.scrollTo(0, 0);
     main.focus({ preventScroll: true });
   }
-  main.dataset.ready = location.hash;
 }
 
 function theme(next) {

@@ -90,7 +90,11 @@ export function timeChart(label, unit) {
   return { element, update };
 }
 
-/** Layers of a graph without cycles: each node stands right of all that lead to it. */
+/**
+ * Places of a graph without cycles in layers (after Sugiyama, Tagawa, Toda: Methods for Visual Understanding of
+ * Hierarchical System Structures, 1981): each node stands right of all that lead to it, and an edge that passes a layer
+ * has a place of its own there. `bends` are the edges' places between their ends.
+ */
 export function layers(nodes, edges) {
   const depth = new Map(nodes.map((node) => [node, 0]));
   // A chain is at most as long as there are nodes.
@@ -102,34 +106,57 @@ export function layers(nodes, edges) {
     if (!moved) break;
   }
   const columns = [];
-  for (const node of nodes) (columns[depth.get(node)] ??= []).push(node);
+  const before = new Map();
+  const put = (item, x, from) => {
+    if (!before.has(item)) { before.set(item, []); (columns[x] ??= []).push(item); }
+    if (from !== undefined) before.get(item).push(from);
+  };
+  for (const node of nodes) put(node, depth.get(node));
+  const chains = edges.map(([from, to]) => {
+    const chain = [];
+    for (let x = depth.get(from) + 1; x < depth.get(to); x += 1) {
+      const bend = { x };
+      put(bend, x, chain.at(-1) ?? from);
+      chain.push(bend);
+    }
+    put(to, depth.get(to), chain.at(-1) ?? from);
+    return chain;
+  });
   const place = new Map();
   columns.forEach((column, x) => {
     // In the order of where their edges come from, so that few cross.
-    const weight = (node) => {
-      const from = edges.filter(([, to]) => to === node).map(([source]) => place.get(source)?.[1] ?? 0);
-      return from.length ? from.reduce((sum, y) => sum + y, 0) / from.length : 0;
-    };
-    const ordered = x === 0 ? column : column.map((node) => [weight(node), node]).sort((a, b) => a[0] - b[0]).map(([, node]) => node);
-    ordered.forEach((node, y) => place.set(node, [x, y]));
+    const weight = (item) => before.get(item).reduce((sum, from) => sum + place.get(from)[1], 0) / (before.get(item).length || 1);
+    const ordered = x === 0 ? column : column.map((item) => [weight(item), item]).sort((a, b) => a[0] - b[0]).map(([, item]) => item);
+    ordered.forEach((item, y) => place.set(item, [x, y]));
   });
-  return { place, width: columns.length, height: Math.max(...columns.map((column) => column.length)) };
+  return { place, bends: chains, width: columns.length, height: Math.max(...columns.map((column) => column.length)) };
 }
 
 const NODE = { width: 176, height: 46, across: 86, down: 20 };
 
 /** Who lends to whom: `nodes` are `{id, name, sub, off, href}`, `edges` are `{from, to, label}`. */
 export function graph(nodes, edges, label) {
-  const { place, width, height } = layers(nodes.map((node) => node.id), edges.map((edge) => [edge.from, edge.to]));
+  const { place, bends, width, height } = layers(nodes.map((node) => node.id), edges.map((edge) => [edge.from, edge.to]));
   const x = (id) => 4 + place.get(id)[0] * (NODE.width + NODE.across);
   const y = (id) => 4 + place.get(id)[1] * (NODE.height + NODE.down);
   const size = [width * (NODE.width + NODE.across) - NODE.across + 8, height * (NODE.height + NODE.down) - NODE.down + 8];
   const svg = s("svg", { viewBox: `0 0 ${size[0]} ${size[1]}`, width: size[0], height: size[1], role: "group", "aria-label": label });
   svg.append(s("defs", {}, s("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, s("path", { class: "arrow", d: "M0 0 8 4 0 8z" }))));
-  const lines = edges.map((edge) => {
-    const [x1, y1, x2, y2] = [x(edge.from) + NODE.width, y(edge.from) + NODE.height / 2, x(edge.to) - 2, y(edge.to) + NODE.height / 2];
-    const bend = Math.max(30, (x2 - x1) / 2);
-    const line = s("path", { class: "edge", d: `M${x1} ${y1} C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`, "marker-end": "url(#arrow)" }, s("title", {}, edge.label));
+  const lines = edges.map((edge, n) => {
+    const middle = (item) => y(item) + NODE.height / 2;
+    let path = `M${x(edge.from) + NODE.width} ${middle(edge.from)}`;
+    let [atX, atY] = [x(edge.from) + NODE.width, middle(edge.from)];
+    const curve = (toX, toY) => {
+      const bend = (toX - atX) / 2;
+      path += ` C${atX + bend} ${atY} ${toX - bend} ${toY} ${toX} ${toY}`;
+      [atX, atY] = [toX, toY];
+    };
+    for (const bend of bends[n]) {
+      curve(x(bend), middle(bend));
+      path += ` H${atX += NODE.width}`;
+    }
+    curve(x(edge.to) - 2, middle(edge.to));
+    const line = s("path", { class: "edge", d: path, "marker-end": "url(#arrow)" }, s("title", {}, edge.label));
     svg.append(line);
     return [edge, line];
   });

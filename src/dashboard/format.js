@@ -50,8 +50,8 @@ export function untilReset(period, now = new Date()) {
   return Math.ceil((end - now) / 1000);
 }
 
-/** The end of an id, by which people tell two apart. */
-export const shortId = (id) => (id ? `${id.slice(0, 4)}…${id.slice(-6)}` : "–");
+/** The part of an id by which two of one tenant differ: its end is the same for all of them. */
+export const shortId = (id) => (id ? `${id.slice(0, 4)}…${id.slice(12, 28)}` : "–");
 
 /** `rate_limited` and `maxCallsPerDay` as words. */
 export const words = (name) => name.replaceAll("_", " ").replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);

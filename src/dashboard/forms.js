@@ -6,14 +6,14 @@ import { dialog, button, report } from "./ui.js";
 import { shortId } from "./format.js";
 
 /** A labelled input, select or textarea. `name` is the field's name in the API, which errors name too. */
-export function field(label, name, { as = "input", hint, wide = false, options, control, ...props } = {}) {
+export function field(label, name, { as = "input", hint, wide = false, options, control, labelFor, ...props } = {}) {
   const id = uid("field");
   const described = `${id}-hint ${id}-error`;
   control ??= options
     ? h("select", { ...props, id, name, "aria-describedby": described }, options.map(([value, text]) => h("option", { value, selected: value === props.value }, text)))
     : h(as, { autocomplete: "off", spellcheck: "false", ...props, id, name, "aria-describedby": described });
   return h("div", { class: wide ? "field wide" : "field", "data-field": name },
-    h("label", { for: control.id || id }, label), control,
+    h("label", { for: labelFor ?? id }, label), control,
     hint && h("div", { class: "hint", id: `${id}-hint` }, hint), h("div", { class: "error", id: `${id}-error` }));
 }
 
@@ -150,7 +150,5 @@ export function agentField(label, name, { tenant, value = "", hint, onpick = () 
     input.value = shortId(value);
     get(`/v1/agents/${encodeURIComponent(value)}`).then((agent) => { if (hidden.value === value) { input.value = agent.name; onpick(agent); } }, () => { input.value = value; });
   }
-  const box = field(label, name, { control: input, hint, wide });
-  box.replaceChild(h("div", { class: "combo" }, input, hidden, list), input);
-  return box;
+  return field(label, name, { control: h("div", { class: "combo" }, input, hidden, list), labelFor: input.id, hint, wide });
 }

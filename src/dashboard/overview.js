@@ -24,7 +24,7 @@ export async function overview({ query, signal }) {
   const path = withQuery("/v1/stats", { tenantId: tenant });
   const first = await get(path, { signal });
 
-  const tiles = { rate: tile("decisions a second"), allowed: tile("allowed"), denied: tile("denied"), limited: tile("rate-limited"), agents: tile("active agents"), p99: tile("p99 in the server, 5 min") };
+  const tiles = { rate: tile("decisions a second"), allowed: tile("allowed"), denied: tile("denied"), limited: tile("rate-limited"), agents: tile("active agents"), p99: tile("p99, 5 minutes") };
   const tenants = session.isOperator && !tenant ? tile("active tenants") : null;
   const [seconds, minutes] = [timeChart("Decisions in each second of the last minute", "second"), timeChart("Decisions in each minute of the last hour", "minute")];
   const [slow, budgets, denials, stamp] = [h("div"), h("div"), h("div"), h("span", { class: "small muted num" })];
@@ -109,14 +109,15 @@ function slowest(tenants) {
     ["Tenant", (one) => (one.tenantId ? h("a", { href: `#/tenants/${one.slug}` }, one.name) : tenantLink(null))],
     ["Decisions", (one) => count(one.decisions), "num"],
     ["p99", (one) => ms(one.p99Ms), "num"],
-    ["", (one) => share(one.p99Ms / most), "actions"],
+    ["", (one) => h("div", { class: "mid" }, share(one.p99Ms / most)), "actions"],
   ], tenants, { label: "Slowest tenants" });
 }
 
 /** A choice of a tenant, for pages that look at one or at all. */
-export function tenantFilter(tenants, chosen, { allName = "All tenants", onchange } = {}) {
+export function tenantFilter(tenants, chosen, { allName = "All tenants", onchange, wide } = {}) {
   return field("Tenant", "tenantId", {
     value: chosen,
+    wide,
     onchange,
     options: [...(allName ? [["", allName]] : []), ["default", "Default"], ...tenants.map((one) => [one.slug, one.name])],
   });

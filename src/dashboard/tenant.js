@@ -23,7 +23,7 @@ export async function tenant(ctx) {
     pageHead(found.name, {
       crumb: session.isOperator ? h("a", { href: "#/tenants" }, "Tenants") : "Your tenant",
       marks: [badge(found.status)],
-      actions: [session.isOperator && found.id !== null && statusButton(found, ctx.refresh), h("a", { class: "button", href: `#/overview?tenantId=${found.slug}` }, "Figures"), h("a", { class: "button primary", href: `#/agents/new?tenantId=${found.slug}` }, "New agent")],
+      actions: [session.isOperator && found.id !== null && statusButton(found, ctx.refresh, ""), h("a", { class: "button", href: `#/overview?tenantId=${found.slug}` }, "Figures"), h("a", { class: "button primary", href: `#/agents/new?tenantId=${found.slug}` }, "New agent")],
     }),
     tabs, content];
 }

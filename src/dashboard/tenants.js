@@ -38,7 +38,7 @@ export async function tenants({ signal, refresh }) {
 }
 
 /** Suspends or activates a tenant, after asking. */
-export function statusButton(tenant, refresh) {
+export function statusButton(tenant, refresh, kind = "small-button") {
   const suspended = tenant.status === "suspended";
   const act = async () => {
     await post(`/v1/tenants/${tenant.slug}/${suspended ? "activate" : "suspend"}`);
@@ -46,8 +46,8 @@ export function statusButton(tenant, refresh) {
     await refresh();
   };
   return suspended
-    ? button("Activate", () => confirm(`Activate ${tenant.name}?`, "All its active agents may work again, by the same permissions and budgets as before.", "Activate", act, { danger: false }), { kind: "small-button", label: `Activate ${tenant.name}` })
-    : button("Suspend", () => confirm(`Suspend ${tenant.name}?`, "All its agents are stopped at once: each call is denied until the tenant is active again. Its keys can still read and repair.", "Suspend", act), { kind: "small-button", label: `Suspend ${tenant.name}` });
+    ? button("Activate", () => confirm(`Activate ${tenant.name}?`, "All its active agents may work again, by the same permissions and budgets as before.", "Activate", act, { danger: false }), { kind, label: `Activate ${tenant.name}` })
+    : button("Suspend", () => confirm(`Suspend ${tenant.name}?`, "All its agents are stopped at once: each call is denied until the tenant is active again. Its keys can still read and repair.", "Suspend", act), { kind, label: `Suspend ${tenant.name}` });
 }
 
 /** The fields of a tenant's settings. */

@@ -16,10 +16,10 @@ export async function why({ query }) {
   let tenant = given("tenantId");
   const content = [
     h("div", { class: "fields" },
-      session.isOperator && tenantFilter(tenants, tenant, { onchange: (event) => { tenant = event.target.value; } }),
+      session.isOperator && tenantFilter(tenants, tenant, { wide: true, onchange: (event) => { tenant = event.target.value; } }),
       agentField("Agent", "agentId", { tenant: () => tenant, value: given("agentId"), wide: true }),
-      field("Action", "action", { value: given("action"), placeholder: "read" }),
-      field("Resource", "resource", { value: given("resource"), placeholder: "mcp:github:list_issues", "data-search": "" }),
+      field("Action", "action", { value: given("action"), placeholder: "read", wide: true }),
+      field("Resource", "resource", { value: given("resource"), placeholder: "mcp:github:list_issues", "data-search": "", wide: true }),
       field("Arguments, JSON", "arguments", { as: "textarea", rows: 4, wide: true, value: pretty(given("arguments")), placeholder: '{"path": "/srv/data/report.csv"}' }),
       field("Address", "context.ip", { value: given("ip"), placeholder: "10.0.0.7" }),
       field("Cost", "tokensCost", { value: given("cost"), inputmode: "decimal", placeholder: "0" })),
@@ -42,7 +42,7 @@ export async function why({ query }) {
   if (given("agentId") && given("action") && given("resource")) setTimeout(() => element.requestSubmit());
   return [
     pageHead("Why?", { sub: old ? `Filled in from the entry ${shortId(old)}. The answer is about now: permissions, budgets and the time may have changed since.` : "What would be decided now, and what each step of the decision saw. Nothing is recorded or charged." }),
-    h("div", { class: "grid" }, h("div", { class: "w4" }, h("div", { class: "card" }, element)), h("div", { class: "w8" }, answer)),
+    h("div", { class: "grid" }, h("div", { class: "w5" }, h("div", { class: "card" }, element)), h("div", { class: "w7" }, answer)),
   ];
 }
 
