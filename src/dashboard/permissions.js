@@ -63,7 +63,7 @@ export function permissionEditor(initial = [], { name = "permissions", templates
     const element = h("fieldset", { class: "perm" }, legend,
       h("div", { class: "fields" }, resource, actions),
       h("details", { open: permission.constraints !== undefined && Object.keys(permission.constraints).length > 0 }, h("summary", {}, "Constraints"), h("div", { class: "fields" }, constraints, approval)),
-      h("div", { class: "row" }, button("Remove", () => { element.remove(); number(); }, { kind: "quiet small-button", label: "Remove this permission" })));
+      h("div", { class: "row" }, button("Remove", () => { element.remove(); number(); }, { kind: "small-button danger", label: "Remove this permission" })));
     const control = (part) => parts[part].querySelector("input, textarea");
     element.number = () => {
       legend.textContent = `Permission ${[...list.children].indexOf(element) + 1}`;
