@@ -33,7 +33,7 @@ export function auditTable(entries, { showAgent = true, showTenant = true } = {}
     ...(showAgent ? [["Agent", (entry) => (entry.kind === "admin" ? h("span", { class: "muted" }, entry.by ?? "–") : agentLink(entry.agentId))]] : []),
     ["Action", (entry) => entry.action],
     ["Resource", (entry) => [h("button", { type: "button", class: "link mono", onclick: () => details(entry), "aria-label": `Details of ${entry.action} on ${entry.resource}` }, entry.resource),
-      entry.code && h("div", { class: "small muted" }, entry.reason)], "wrap"],
+      entry.code && h("div", { class: "small muted reason", title: entry.reason }, entry.reason)], "wrap"],
   ];
   const element = table(columns, entries, { label: "Audit entries" });
   const body = element.querySelector("tbody");

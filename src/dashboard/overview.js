@@ -24,7 +24,7 @@ export async function overview({ query, signal }) {
   const path = withQuery("/v1/stats", { tenantId: tenant });
   const first = await get(path, { signal });
 
-  const tiles = { rate: tile("decisions a second"), allowed: tile("allowed"), denied: tile("denied"), limited: tile("rate-limited"), agents: tile("active agents"), p99: tile("p99, 5 minutes") };
+  const tiles = { rate: tile("decisions/s"), allowed: tile("allowed"), denied: tile("denied"), limited: tile("rate-limited"), agents: tile("active agents"), p99: tile("p99, 5 minutes") };
   const tenants = session.isOperator && !tenant ? tile("active tenants") : null;
   const [seconds, minutes] = [timeChart("Decisions in each second of the last minute", "second"), timeChart("Decisions in each minute of the last hour", "minute")];
   const [slow, budgets, denials, stamp] = [h("div"), h("div"), h("div"), h("span", { class: "small muted num" })];
@@ -52,18 +52,20 @@ export async function overview({ query, signal }) {
   }, EVERY);
   signal.addEventListener("abort", () => clearInterval(timer));
 
-  const content = h("div", { class: "stack" },
+  const content = [
     pageHead(tenant ? "Overview of one tenant" : "Overview", {
       crumb: tenant && h("a", { href: "#/overview" }, "All tenants"),
       sub: stamp,
     }),
+    h("div", { class: "stack" },
     h("div", { class: "tiles", "data-tiles": "" }, [tiles.rate, tiles.allowed, tiles.denied, tiles.limited, tiles.agents, tenants, tiles.p99].filter(Boolean).map((one) => one.element)),
     h("div", { class: "grid" },
       h("div", { class: "w6" }, card("Last minute", { side: legend() }, seconds.element)),
       h("div", { class: "w6" }, card("Last hour", { side: legend() }, minutes.element)),
       h("div", { class: "w8" }, card("Budgets near their limit", { kind: "flush", id: "budgets" }, budgets)),
       h("div", { class: "w4" }, card("Why calls were denied", {}, denials)),
-      h("div", { class: "w12" }, card(session.isOperator ? "Slowest tenants, last 5 minutes" : "Time in the server, last 5 minutes", { kind: "flush" }, slow))));
+      h("div", { class: "w12" }, card(session.isOperator ? "Slowest tenants, last 5 minutes" : "Time in the server, last 5 minutes", { kind: "flush" }, slow)))),
+  ];
   draw(first);
   return content;
 }

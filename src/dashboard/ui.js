@@ -101,7 +101,11 @@ export function table(columns, items, { label, row = () => ({}) } = {}) {
 
 /** One row of such a table. */
 export function tableRow(columns, item, props = {}) {
-  return h("tr", { role: "row", ...props }, columns.map(([name, cell, kind]) => h("td", { role: "cell", class: kind, "data-label": name }, cell(item))));
+  return h("tr", { role: "row", ...props }, columns.map(([name, cell, kind]) => {
+    const content = [cell(item)].flat(Infinity).filter((one) => one !== null && one !== undefined && one !== false && one !== "");
+    // One box, so that on a phone all of it stands beside its label.
+    return h("td", { role: "cell", class: kind, "data-label": name }, content.length > 0 && h("div", {}, content));
+  }));
 }
 
 /** What stands where there is nothing yet: what it would be, and what to do next. */

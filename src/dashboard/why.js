@@ -5,7 +5,7 @@ import { session, post, withQuery, Problem } from "./api.js";
 import { pageHead, card, empty } from "./ui.js";
 import { agentField, field, form, text } from "./forms.js";
 import { span, words, shortId } from "./format.js";
-import { agentLink, tenantLink } from "./names.js";
+import { agentLink } from "./names.js";
 import { tenantFilter } from "./overview.js";
 import { tenantChoices } from "./tenant.js";
 
@@ -72,16 +72,18 @@ function result(explained) {
     warnings.map((warning) => h("p", { class: "small wrap" }, warning.message))));
   const list = h("ol", { class: "steps" }, steps.map((step, n) => {
     const decides = n === settled;
+    const refs = [
+      decides && h("span", { class: "badge plain" }, "decided it"),
+      step.permission !== undefined && h("span", {}, `permission ${step.permission + 1}`),
+      step.agent && h("span", {}, "of ", agentLink(step.agent)),
+      step.delegation && h("span", {}, "delegation ", h("code", {}, shortId(step.delegation))),
+      step.policy && h("span", {}, "policy ", h("code", {}, shortId(step.policy))),
+    ].filter(Boolean);
     return h("li", { class: `${decides ? "decides" : ""} ${NESTED.has(step.check) ? "nested" : ""}` },
       icon(step.passed ? "pass" : decides && !allowed ? "fail" : "skip", step.passed ? "ok" : decides && !allowed ? "bad" : "muted"),
       h("span", { class: "name" }, words(step.check), h("span", { class: "sr" }, step.passed ? " held" : decides ? " failed and decided it" : " did not hold")),
       h("div", { class: "stack tight" }, h("span", { class: "wrap" }, step.detail),
-        h("span", { class: "refs muted" },
-          decides && h("span", { class: "badge plain" }, "decided it"),
-          step.permission !== undefined && `permission ${step.permission + 1}`,
-          step.agent && h("span", {}, "of ", agentLink(step.agent)),
-          step.delegation && h("span", {}, "delegation ", h("code", {}, shortId(step.delegation))),
-          step.policy && h("span", {}, "policy ", h("code", {}, shortId(step.policy))))));
+        refs.length > 0 && h("span", { class: "refs muted" }, refs)));
   }));
   return h("div", { class: "stack" }, verdict, card("Steps", { kind: "flush", side: h("span", { class: "small muted" }, `${steps.length}${moreSteps ? ` and ${moreSteps} more` : ""}`) }, list));
 }
