@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::actors::loader;
@@ -20,7 +21,7 @@ use crate::journal::{
 use crate::settings::VerifySettings;
 
 /// A link of a tenant's hash chain, to be kept elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeptLink {
     /// The tenant.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use actix::{ActorContext, Context, Handler, Message};
 use actix_rt::task::spawn_blocking;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tracing::error;
@@ -70,7 +71,7 @@ pub struct Explain {
 }
 
 /// A decision that was not recorded, with its steps.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// What the answer would be.

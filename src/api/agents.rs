@@ -1,34 +1,46 @@
 //! `/v1/agents`.
 
 use actix_web::{HttpRequest, HttpResponse, web::Path};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Admin;
-use super::input::{Body, Query, Raw, page, parse, trimmed};
+use super::input::{Body, OptionalBody, Query, page, trimmed};
 use super::routes::Answer;
 use super::views::{self, AgentJson};
 use crate::domain::agent_commands::{AgentPatch, NewAgent};
-use crate::domain::limits::MAX_BODY_BYTES;
-use crate::domain::{AgentStatus, AgentType, TenantRef};
+use crate::domain::limits::{MAX_GRACE_SECONDS, MAX_PAGE};
+use crate::domain::{AgentId, AgentStatus, AgentType, TenantRef, schema};
 use crate::service::AgentFilter;
 
 /// The query of a list of agents.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ListQuery {
+    /// Agents of that tenant: id, slug or `default`.
+    #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,
+    /// Agents of that owner (`ownerId`).
     user_id: Option<String>,
+    /// Agents with that status.
     status: Option<AgentStatus>,
+    /// Agents of that type.
     r#type: Option<AgentType>,
+    /// Items of a page. Without it the list comes whole.
+    #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
+    /// Where the page before ended, from its `Link`.
+    #[schemars(with = "Option<AgentId>")]
     cursor: Option<String>,
 }
 
 /// The body of a rotation; an empty body is one without grace.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Rotation {
+pub struct Rotation {
+    /// How long the old token stays valid.
     #[serde(default)]
+    #[schemars(range(max = MAX_GRACE_SECONDS))]
     pub(super) grace_seconds: u64,
 }
 
@@ -66,8 +78,10 @@ pub async fn revoke(Admin(kavach): Admin, id: Path<String>) -> Answer {
 }
 
 /// `POST /v1/agents/{id}/rotate`
-pub async fn rotate(Admin(kavach): Admin, (id, Raw(body)): (Path<String>, Raw<MAX_BODY_BYTES>)) -> Answer {
-    let rotation: Rotation = if body.is_empty() { Rotation::default() } else { parse(&body)? };
+pub async fn rotate(
+    Admin(kavach): Admin,
+    (id, OptionalBody(rotation)): (Path<String>, OptionalBody<Rotation>),
+) -> Answer {
     let (view, token) = kavach.agents().rotate(&id, rotation.grace_seconds).await?;
     views::json(HttpResponse::Ok(), &AgentJson::new(&view, Some(&token)))
 }

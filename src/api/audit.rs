@@ -2,6 +2,7 @@
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, web::Path};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Admin;
@@ -11,27 +12,47 @@ use super::routes::Answer;
 use super::streaming::{Pulled, PulledBody};
 use super::views;
 use crate::domain::audit::{AuditKind, AuditResult};
-use crate::domain::limits::{MAX_AUDIT_OFFSET, MAX_FILTER_ACTIONS};
+use crate::domain::limits::{MAX_AUDIT_OFFSET, MAX_FILTER_ACTIONS, MAX_PAGE};
 use crate::domain::text::quote;
-use crate::domain::{AgentId, AuditEntry, AuditFilter, AuditId, Code, Error, TenantRef, Timestamp};
+use crate::domain::{AgentId, AuditEntry, AuditFilter, AuditId, Code, Error, TenantRef, Timestamp, schema};
 use crate::service::{AuditQuery, AuditStream, Export, ExportFormat, News, write_line};
 
 /// The query of the audit trail.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ListQuery {
+    /// What entries are about.
     #[serde(default)]
     kind: AuditKind,
+    /// Entries of that tenant: id, slug or `default`.
+    #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,
+    /// Entries of that agent.
+    #[schemars(with = "Option<AgentId>")]
     agent_id: Option<String>,
+    /// Entries of agents that belonged to that owner.
     user_id: Option<Box<str>>,
+    /// Entries at or after that time, RFC 3339.
+    #[schemars(with = "Option<schema::Time>")]
     since: Option<String>,
+    /// Entries before that time, RFC 3339.
+    #[schemars(with = "Option<schema::Time>")]
     until: Option<String>,
+    /// Entries with one of these actions, separated by commas.
     actions: Option<String>,
+    /// Entries with that result.
     result: Option<AuditResult>,
+    /// Items of a page, 100 where nothing is said.
+    #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
+    /// Skip so many first.
+    #[schemars(range(max = MAX_AUDIT_OFFSET))]
     offset: Option<usize>,
+    /// Where the page before ended, from its `Link`.
+    #[schemars(with = "Option<AuditId>")]
     cursor: Option<String>,
+    /// How the export is written, `json` where nothing is said.
+    #[schemars(with = "Option<ExportFormat>")]
     format: Option<String>,
 }
 
@@ -194,8 +215,10 @@ pub async fn checkpoint(Admin(kavach): Admin, Query(query): Query<CheckpointQuer
 }
 
 /// The query of a checkpoint.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CheckpointQuery {
+    /// Which tenant: id, slug or `default`, which it is where nothing is said. With a tenant key, that key's.
+    #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,
 }

@@ -5,14 +5,15 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use actix_web::http::header::{HeaderMap, USER_AGENT};
-use actix_web::web::{Bytes, Path, Payload};
+use actix_web::web::{Bytes, Path};
 use actix_web::{HttpRequest, HttpResponse};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::auth::{Admin, Decider};
 use super::error::Problem;
-use super::input::{Incoming, Raw, parse};
+use super::input::{Unread, parse};
 use super::routes::Answer;
 use super::{plain, views};
 use crate::domain::arguments::Arguments;
@@ -20,43 +21,64 @@ use crate::domain::cost::Cost;
 use crate::domain::limits::{MAX_AUTHORIZE_BODY_BYTES, MAX_BATCH, MAX_BODY_BYTES};
 use crate::domain::request::Asked;
 use crate::domain::text::quote;
-use crate::domain::{Code, Decision, Error, Request, TenantRef};
+use crate::domain::{Code, Decision, Error, Request, TenantRef, schema};
 
 /// An authorize body. Fields it does not know are ignored.
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct AuthorizeBody<'a> {
+#[schemars(rename = "AuthorizeRequest")]
+pub struct AuthorizeBody<'a> {
+    /// Whose call it is. Not needed with an agent token, nor where the path names the agent.
     #[serde(borrow)]
+    #[schemars(with = "Option<String>")]
     pub agent_id: Option<Cow<'a, str>>,
+    /// The tenant that the agent has to belong to: id, slug or `default`.
     #[serde(borrow)]
+    #[schemars(with = "Option<String>")]
     pub tenant_id: Option<Cow<'a, str>>,
+    /// What is done.
     #[serde(borrow)]
+    #[schemars(with = "schema::Action")]
     pub action: Cow<'a, str>,
+    /// On what: segments joined by `:`.
     #[serde(borrow)]
+    #[schemars(with = "schema::Resource")]
     pub resource: Cow<'a, str>,
+    /// The call's arguments, for `allowedArgPatterns` and the audit trail.
     #[serde(borrow, default, deserialize_with = "arguments")]
+    #[schemars(with = "schema::AnyJson")]
     pub arguments: Option<Arguments<'a>>,
-    /// The text of a JSON value.
+    /// An estimate of what the call costs, charged to budgets at once. `POST /v1/usage` settles it.
     #[serde(borrow, default, deserialize_with = "json_text")]
+    #[schemars(with = "Option<Cost>")]
     pub tokens_cost: Option<&'a str>,
+    /// What the asking service knows of the call. With an agent token the connection's own address counts.
     #[serde(borrow)]
     pub context: Option<Context<'a>>,
 }
 
 /// What the asking service knows of the call.
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Context<'a> {
+#[schemars(rename = "CallContext")]
+pub struct Context<'a> {
+    /// Where the call comes from.
     #[serde(borrow)]
+    #[schemars(with = "Option<schema::Address>")]
     pub ip: Option<Cow<'a, str>>,
+    /// What it says of itself, for the audit trail.
     #[serde(borrow)]
+    #[schemars(with = "Option<String>")]
     pub user_agent: Option<Cow<'a, str>>,
 }
 
 /// A batch's body.
-#[derive(Debug, PartialEq, Deserialize)]
-pub(super) struct BatchBody<'a> {
+#[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+#[schemars(rename = "BatchRequest")]
+pub struct BatchBody<'a> {
+    /// What is asked, each on its own.
     #[serde(borrow)]
+    #[schemars(length(min = 1, max = MAX_BATCH))]
     pub requests: Vec<AuthorizeBody<'a>>,
 }
 
@@ -68,8 +90,11 @@ fn json_text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     Option::<&RawValue>::deserialize(deserializer).map(|value| value.map(RawValue::get))
 }
 
-#[derive(Serialize)]
-struct BatchAnswer {
+/// The answers of a batch.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "BatchDecisions")]
+pub struct BatchAnswer {
+    /// In the order of the requests.
     results: Vec<Decision>,
 }
 
@@ -122,7 +147,7 @@ fn parse_ip(text: &str) -> Result<IpAddr, Error> {
     })
 }
 
-type AuthorizeInput = (HttpRequest, Raw<MAX_AUTHORIZE_BODY_BYTES>);
+type AuthorizeInput = (HttpRequest, Unread<AuthorizeBody<'static>, MAX_AUTHORIZE_BODY_BYTES>);
 
 fn as_text(body: &[u8]) -> Option<&str> {
     std::str::from_utf8(body).ok()
@@ -146,8 +171,8 @@ async fn decide(decider: &Decider, request: Request, received: Instant) -> Answe
 }
 
 /// `POST /v1/authorize`
-pub async fn single(decider: Decider, (http, Raw(body)): AuthorizeInput) -> Answer {
-    answer(&decider, http.headers(), body).await
+pub async fn single(decider: Decider, (http, body): AuthorizeInput) -> Answer {
+    answer(&decider, http.headers(), body.bytes(&http).await?).await
 }
 
 /// The same by the parts of a request.
@@ -160,14 +185,16 @@ pub async fn answer(decider: &Decider, headers: &HeaderMap, body: Bytes) -> Answ
 }
 
 /// `POST /v1/agents/{id}/authorize`
-pub async fn by_agent(decider: Decider, (id, (http, Raw(body))): (Path<String>, AuthorizeInput)) -> Answer {
+pub async fn by_agent(decider: Decider, (id, (http, body)): (Path<String>, AuthorizeInput)) -> Answer {
+    let body = body.bytes(&http).await?;
     let received = Instant::now();
     let request = read(&decider, http.headers(), &body, Some(&id)).await?;
     decide(&decider, request, received).await
 }
 
 /// `POST /v1/tenants/{tenant}/authorize`
-pub async fn by_tenant(decider: Decider, (tenant, (http, Raw(body))): (Path<String>, AuthorizeInput)) -> Answer {
+pub async fn by_tenant(decider: Decider, (tenant, (http, body)): (Path<String>, AuthorizeInput)) -> Answer {
+    let body = body.bytes(&http).await?;
     let received = Instant::now();
     let mut request = read(&decider, http.headers(), &body, None).await?;
     match decider.kavach.claim_in_path(&TenantRef::parse(&tenant)) {
@@ -180,11 +207,13 @@ pub async fn by_tenant(decider: Decider, (tenant, (http, Raw(body))): (Path<Stri
     decide(&decider, request, received).await
 }
 
+type BatchInput = (HttpRequest, Unread<BatchBody<'static>, MAX_BODY_BYTES>);
+
 /// `POST /v1/authorize/batch`
-pub async fn batch(decider: Decider, (http, body): (HttpRequest, Payload)) -> Answer {
+pub async fn batch(decider: Decider, (http, body): BatchInput) -> Answer {
     // A megabyte is read for nobody whose key is not good.
     decider.kavach.authenticate().await?;
-    let Raw(body) = Raw::<MAX_BODY_BYTES>::read(Incoming::of(&http)?, body.into_inner()).await?;
+    let body = body.bytes(&http).await?;
     let received = Instant::now();
     let requests = read_batch(&Connection::of(&decider, http.headers()), &body)?;
     let results = decider.kavach.authorize_batch(requests, received).await?;
@@ -205,7 +234,8 @@ pub(super) fn read_batch(connection: &Connection<'_>, body: &[u8]) -> Result<Vec
 }
 
 /// `POST /v1/authorize/explain`
-pub async fn explain(Admin(kavach): Admin, (http, Raw(body)): AuthorizeInput) -> Answer {
+pub async fn explain(Admin(kavach): Admin, (http, body): AuthorizeInput) -> Answer {
+    let body = body.bytes(&http).await?;
     let decider = Decider { kavach, is_agent: false, peer: None };
     let request = read(&decider, http.headers(), &body, None).await?;
     views::json(HttpResponse::Ok(), &decider.kavach.explain(request).await?)

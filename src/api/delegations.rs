@@ -1,6 +1,7 @@
 //! `/v1/delegations`. An id in a path is an agent's or a delegation's, which its prefix tells.
 
 use actix_web::{HttpRequest, HttpResponse, web::Path};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Admin;
@@ -9,25 +10,40 @@ use super::input::{Body, Query, page};
 use super::routes::Answer;
 use super::views::{self, DelegationJson, EffectivePermissionJson};
 use crate::domain::delegation_commands::{DelegationFilter, NewDelegation};
+use crate::domain::limits::MAX_PAGE;
 use crate::domain::text::quote;
-use crate::domain::{AgentId, Code, Error, TenantRef};
+use crate::domain::{AgentId, Code, DelegationId, Error, TenantRef, schema};
 
 /// The query of a list of delegations.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ListQuery {
+    /// Those that leave that agent.
+    #[schemars(with = "Option<AgentId>")]
     from_agent: Option<String>,
+    /// Those that arrive at that agent.
+    #[schemars(with = "Option<AgentId>")]
     to_agent: Option<String>,
+    /// Those of that tenant: id, slug or `default`.
+    #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,
+    /// Items of a page. Without it the list comes whole.
+    #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
+    /// Where the page before ended, from its `Link`.
+    #[schemars(with = "Option<DelegationId>")]
     cursor: Option<String>,
 }
 
 /// The query of the list of an agent's delegations.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PageQuery {
+    /// Items of a page, where the id is an agent's. Without it the list comes whole.
+    #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
+    /// Where the page before ended, from its `Link`.
+    #[schemars(with = "Option<DelegationId>")]
     cursor: Option<String>,
 }
 

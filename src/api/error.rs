@@ -5,13 +5,14 @@ use std::fmt;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use tracing::error;
 
 use crate::domain::limits::MAX_BODY_BYTES;
 use crate::domain::text::quote_cause;
-use crate::domain::{Code, Error};
+use crate::domain::{Code, Error, schema};
 
 /// Seconds after which a call that got 503 is worth another try.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -20,14 +21,24 @@ const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 #[derive(Clone, Debug)]
 pub struct Problem(pub Error);
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// An error as it is answered (RFC 9457).
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub struct Body<'a> {
+    /// Names the code as a URI.
     r#type: String,
+    /// What the code means.
     title: &'static str,
+    /// The status it is answered with.
     status: u16,
+    /// What was wrong, for people. The wording may change.
     detail: &'a str,
+    /// The same for programs. It never changes.
     code: Code,
+    /// The same as `detail`.
     message: &'a str,
+    /// Facts for programs, such as the `field` that is wrong; `null` where there are none.
+    #[schemars(with = "Option<schema::AnyObject>")]
     details: &'a Value,
 }
 

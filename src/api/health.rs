@@ -1,16 +1,50 @@
 //! `/livez` and `/readyz`: no key needed, and nothing told of what a tenant holds.
 
 use actix_web::HttpResponse;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::auth::Public;
 use super::routes::Answer;
 use super::views;
 use crate::actors::Phase;
+use crate::domain::Code;
+
+/// The answer of a process that is alive.
+#[derive(Serialize, JsonSchema)]
+pub struct Liveness {
+    /// `alive`.
+    status: &'static str,
+}
+
+/// Whether to send calls here.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Readiness {
+    /// `ready` with a 200; `recovering` or `draining` with a 503.
+    #[schemars(extend("enum" = ["ready", "recovering", "draining"]))]
+    status: &'static str,
+    /// Whether journals can be written.
+    #[schemars(extend("enum" = ["ok", "unavailable"]))]
+    storage: &'static str,
+    /// Tenants that can't be served; the others can.
+    unavailable_tenants: Vec<UnavailableTenant>,
+}
+
+/// A tenant that can't be served.
+#[derive(Serialize, JsonSchema)]
+pub struct UnavailableTenant {
+    /// Its id, or `default`.
+    tenant: String,
+    /// The code its callers get.
+    code: Code,
+    /// The same for people.
+    reason: String,
+}
 
 /// `GET /livez`: the process answers.
 pub async fn live(_: Public, (): ()) -> Answer {
-    views::json(HttpResponse::Ok(), &json!({ "status": "alive" }))
+    views::json(HttpResponse::Ok(), &Liveness { status: "alive" })
 }
 
 /// `GET /readyz`: whether to send calls here. One tenant that can't be read does not keep the others waiting.
@@ -20,11 +54,15 @@ pub async fn ready(Public(kavach): Public, (): ()) -> Answer {
         Phase::Ready => (HttpResponse::Ok(), "ready"),
         Phase::Draining => (HttpResponse::ServiceUnavailable(), "draining"),
     };
-    let unavailable: Vec<Value> = kavach
+    let unavailable_tenants = kavach
         .unavailable_tenants()
         .into_iter()
-        .map(|(id, error)| json!({ "tenant": id.folder_name(), "code": error.code(), "reason": error.message() }))
+        .map(|(id, error)| UnavailableTenant {
+            tenant: id.folder_name(),
+            code: error.code(),
+            reason: error.message().to_owned(),
+        })
         .collect();
     let storage = if kavach.storage_works() { "ok" } else { "unavailable" };
-    views::json(response, &json!({ "status": status, "storage": storage, "unavailableTenants": unavailable }))
+    views::json(response, &Readiness { status, storage, unavailable_tenants })
 }

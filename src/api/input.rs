@@ -1,6 +1,8 @@
 //! Bodies and query strings, read so that an error names the field.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
+use std::marker::PhantomData;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,6 +36,18 @@ pub struct Body<T>(
     /// What it holds.
     pub T,
 );
+
+/// The same, where an empty body is `T`'s default.
+pub struct OptionalBody<T>(
+    /// What it holds.
+    pub T,
+);
+
+/// A body of that type and at most `LIMIT` bytes which its handler reads itself, when it wants it.
+pub struct Unread<T, const LIMIT: usize> {
+    payload: Payload,
+    holds: PhantomData<fn() -> T>,
+}
 
 /// The bytes of a body of at most `LIMIT` bytes.
 pub struct Raw<const LIMIT: usize>(
@@ -186,6 +200,38 @@ impl<T: DeserializeOwned> FromRequest for Body<T> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let bytes = Raw::<{ crate::domain::limits::MAX_BODY_BYTES }>::from_request(request, payload);
         Box::pin(async move { parse(&bytes.await?.0).map(Self) })
+    }
+}
+
+impl<T: DeserializeOwned + Default> FromRequest for OptionalBody<T> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bytes = Raw::<{ crate::domain::limits::MAX_BODY_BYTES }>::from_request(request, payload);
+        Box::pin(async move {
+            let Raw(bytes) = bytes.await?;
+            if bytes.is_empty() { Ok(Self(T::default())) } else { parse(&bytes).map(Self) }
+        })
+    }
+}
+
+impl<T: 'static, const LIMIT: usize> FromRequest for Unread<T, LIMIT> {
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Self, Infallible>>;
+
+    fn from_request(_: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        std::future::ready(Ok(Self { payload: payload.take(), holds: PhantomData }))
+    }
+}
+
+impl<T, const LIMIT: usize> Unread<T, LIMIT> {
+    /// The bytes of the body.
+    ///
+    /// # Errors
+    /// See [`Raw::read`].
+    pub async fn bytes(self, request: &HttpRequest) -> Result<Bytes, Problem> {
+        Raw::<LIMIT>::read(Incoming::of(request)?, self.payload).await.map(|Raw(bytes)| bytes)
     }
 }
 

@@ -11,6 +11,7 @@
 //! | answers that are made while they are sent, or that wait for their client | [`streaming`] |
 //! | what is held for clients that take their time | `held` |
 //! | the JSON of answers | [`views`] |
+//! | the OpenAPI document: what is told of each route | [`openapi`] |
 //! | what browsers are served | [`pages`], the files of [`crate::dashboard`] |
 
 pub mod agents;
@@ -27,6 +28,7 @@ pub mod health;
 mod held;
 pub mod input;
 mod objects;
+pub mod openapi;
 pub mod pages;
 mod plain;
 pub mod policies;

@@ -12,15 +12,20 @@ use crate::dashboard;
 use crate::domain::Code;
 use crate::domain::text::quote;
 
+/// Whether the client has the version of that tag (RFC 9110, 13.1.2).
+pub(super) fn is_known(request: &HttpRequest, etag: &str) -> bool {
+    let known = request.headers().get_all(IF_NONE_MATCH).filter_map(|value| value.to_str().ok());
+    let mut tags = known.flat_map(|value| value.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
+    tags.any(|tag| tag == etag || tag == "*")
+}
+
 /// `GET /`, and every other path that a file is served at.
 pub async fn file(_: Public, request: HttpRequest) -> Answer {
     let path = request.path();
     let Some(file) = dashboard::file(path) else {
         return Err(Problem::new(Code::RouteNotFound, format!("there is no file '{}'", quote(path))));
     };
-    let known = request.headers().get_all(IF_NONE_MATCH).filter_map(|value| value.to_str().ok());
-    let mut tags = known.flat_map(|value| value.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
-    let is_known = tags.any(|tag| tag == file.etag || tag == "*");
+    let is_known = is_known(&request, &file.etag);
     let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
         .insert_header((ETAG, file.etag.as_str()))

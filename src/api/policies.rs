@@ -1,68 +1,93 @@
 //! `/v1/policies` and `/v1/budget/check`.
 
 use actix_web::{HttpRequest, HttpResponse, web::Path};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::auth::Admin;
 use super::error::Problem;
-use super::input::{Body, Query, Raw, page, parse, trimmed};
+use super::input::{Body, OptionalBody, Query, page, trimmed};
 use super::routes::Answer;
 use super::views::{self, PolicyJson};
 use crate::domain::budget::Exceeded;
 use crate::domain::cost::Cost;
-use crate::domain::limits::MAX_BODY_BYTES;
+use crate::domain::limits::MAX_PAGE;
 use crate::domain::policy::{Period, PolicyStatus};
 use crate::domain::policy_commands::{NewPolicy, PolicyPatch};
 use crate::domain::text::quote;
-use crate::domain::{AgentId, Code, Error, PolicyId, TenantRef};
+use crate::domain::{AgentId, Code, Error, PolicyId, TenantRef, schema};
 use crate::service::PolicyFilter;
 
 /// The query of a list of policies.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ListQuery {
+    /// Policies of that tenant: id, slug or `default`.
+    #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,
+    /// Policies that name that agent.
+    #[schemars(with = "Option<AgentId>")]
     agent_id: Option<String>,
+    /// Policies that name that owner.
     user_id: Option<String>,
+    /// Policies with that status.
     status: Option<PolicyStatus>,
+    /// Items of a page. Without it the list comes whole.
+    #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
+    /// Where the page before ended, from its `Link`.
+    #[schemars(with = "Option<PolicyId>")]
     cursor: Option<String>,
 }
 
 /// The body of a reset; an empty body resets all.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Reset {
+pub struct Reset {
+    /// Which counts start anew.
     #[serde(default)]
     pub(super) period: Period,
 }
 
 /// The body of a budget check.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CheckBody {
+    /// The agent that would be charged.
+    #[schemars(with = "AgentId")]
     pub(super) agent_id: String,
+    /// What its call would cost.
     #[serde(default)]
+    #[schemars(with = "Option<Cost>")]
     pub(super) tokens_cost: Option<Box<RawValue>>,
 }
 
 /// The answer to a budget check.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct CheckJson {
+#[schemars(rename = "BudgetCheck")]
+pub struct CheckJson {
+    /// Whether no policy would stop the call.
     allowed: bool,
+    /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<Code>,
+    /// The same for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// The policy that would stop it.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_id: Option<PolicyId>,
+    /// Seconds until its limit starts anew.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
+    /// Policies that are exceeded and only warn.
     warnings: Vec<Exceeded>,
+    /// How many more of them there are than are shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     more_warnings: Option<usize>,
+    /// All policies about the agent, with what is used.
     policies: Vec<PolicyJson>,
 }
 
@@ -106,8 +131,7 @@ pub async fn delete(Admin(kavach): Admin, id: Path<String>) -> Answer {
 }
 
 /// `POST /v1/policies/{id}/reset`
-pub async fn reset(Admin(kavach): Admin, (id, Raw(body)): (Path<String>, Raw<MAX_BODY_BYTES>)) -> Answer {
-    let reset: Reset = if body.is_empty() { Reset::default() } else { parse(&body)? };
+pub async fn reset(Admin(kavach): Admin, (id, OptionalBody(reset)): (Path<String>, OptionalBody<Reset>)) -> Answer {
     views::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().reset(&id, reset.period).await?))
 }
 

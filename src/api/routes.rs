@@ -6,11 +6,13 @@ use actix_web::body::BoxBody;
 use actix_web::dev::AppConfig;
 use actix_web::http::Method;
 use actix_web::http::header::ALLOW;
-use actix_web::{App, FromRequest, HttpRequest, HttpResponse, ResponseError, Route, web};
+use actix_web::{App, HttpRequest, HttpResponse, ResponseError, Route, web};
 
 use super::auth::{Access, Guard, Shared};
 use super::error::Problem;
 use super::front::FrontFactory;
+use super::openapi::inputs::{Input, Reads};
+use super::openapi::{Docs, docs, document};
 use super::{agents, audit, authorize, delegations, health, pages, policies, stats, tenants, usage, whoami};
 use crate::domain::Code;
 
@@ -22,6 +24,10 @@ pub struct Endpoint {
     pub path: &'static str,
     /// Who may call it.
     pub access: Access,
+    /// What is told of it.
+    pub docs: fn() -> Docs,
+    /// Tells what it reads.
+    pub input: fn(&mut Reads<'_>),
     route: Route,
 }
 
@@ -29,12 +35,12 @@ pub struct Endpoint {
 pub type Answer = Result<HttpResponse, Problem>;
 
 /// A route whose handler takes a guard and one input. The guard is settled before the input is read, so that nobody
-/// learns what a body should look like without a key. There is no other way to make a route; `front` answers one of them
-/// itself, behind the same guard.
-fn endpoint<G, I, F, R>(method: Method, path: &'static str, handler: F) -> Endpoint
+/// learns what a body should look like without a key. There is no other way to make a route, and none is made without
+/// its documentation; `front` answers one of them itself, behind the same guard.
+fn endpoint<G, I, F, R>(method: Method, path: &'static str, handler: F, docs: fn() -> Docs) -> Endpoint
 where
     G: Guard,
-    I: FromRequest + 'static,
+    I: Input + 'static,
     I::Error: Into<Problem>,
     F: Fn(G, I) -> R + Clone + 'static,
     R: Future<Output = Answer> + 'static,
@@ -48,60 +54,66 @@ where
             handler(guard, input).await
         }
     });
-    Endpoint { method, path, access: G::ACCESS, route }
+    Endpoint { method, path, access: G::ACCESS, docs, input: I::describe, route }
 }
 
 /// All routes.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         // The router tries one after the other, and a `{name}` costs a regular expression: what is called most is first.
-        endpoint(Method::POST, "/v1/authorize", authorize::single),
-        endpoint(Method::POST, "/v1/authorize/batch", authorize::batch),
-        endpoint(Method::POST, "/v1/agents/{id}/authorize", authorize::by_agent),
-        endpoint(Method::POST, "/v1/tenants/{tenant}/authorize", authorize::by_tenant),
-        endpoint(Method::GET, "/livez", health::live),
-        endpoint(Method::GET, "/readyz", health::ready),
-        endpoint(Method::POST, "/v1/tenants", tenants::create),
-        endpoint(Method::GET, "/v1/tenants", tenants::list),
-        endpoint(Method::GET, "/v1/tenants/{tenant}", tenants::get),
-        endpoint(Method::PATCH, "/v1/tenants/{tenant}", tenants::update),
-        endpoint(Method::DELETE, "/v1/tenants/{tenant}", tenants::delete),
-        endpoint(Method::POST, "/v1/tenants/{tenant}/suspend", tenants::suspend),
-        endpoint(Method::POST, "/v1/tenants/{tenant}/activate", tenants::activate),
-        endpoint(Method::POST, "/v1/tenants/{tenant}/keys", tenants::create_key),
-        endpoint(Method::GET, "/v1/tenants/{tenant}/keys", tenants::keys),
-        endpoint(Method::DELETE, "/v1/tenants/{tenant}/keys/{id}", tenants::revoke_key),
-        endpoint(Method::POST, "/v1/agents", agents::create),
-        endpoint(Method::GET, "/v1/agents", agents::list),
-        endpoint(Method::GET, "/v1/agents/{id}", agents::get),
-        endpoint(Method::PATCH, "/v1/agents/{id}", agents::update),
-        endpoint(Method::DELETE, "/v1/agents/{id}", agents::revoke),
-        endpoint(Method::POST, "/v1/agents/{id}/rotate", agents::rotate),
-        endpoint(Method::POST, "/v1/authorize/explain", authorize::explain),
-        endpoint(Method::POST, "/v1/delegations", delegations::create),
-        endpoint(Method::GET, "/v1/delegations", delegations::list),
-        endpoint(Method::GET, "/v1/delegations/{id}", delegations::get),
-        endpoint(Method::DELETE, "/v1/delegations/{id}", delegations::revoke),
-        endpoint(Method::GET, "/v1/delegations/{id}/permissions", delegations::permissions),
-        endpoint(Method::POST, "/v1/policies", policies::create),
-        endpoint(Method::GET, "/v1/policies", policies::list),
-        endpoint(Method::GET, "/v1/policies/{id}", policies::get),
-        endpoint(Method::PATCH, "/v1/policies/{id}", policies::update),
-        endpoint(Method::DELETE, "/v1/policies/{id}", policies::delete),
-        endpoint(Method::POST, "/v1/policies/{id}/reset", policies::reset),
-        endpoint(Method::POST, "/v1/budget/check", policies::check),
-        endpoint(Method::POST, "/v1/usage", usage::report),
-        endpoint(Method::GET, "/v1/audit", audit::query),
+        endpoint(Method::POST, "/v1/authorize", authorize::single, docs::decisions::single),
+        endpoint(Method::POST, "/v1/authorize/batch", authorize::batch, docs::decisions::batch),
+        endpoint(Method::POST, "/v1/agents/{id}/authorize", authorize::by_agent, docs::decisions::by_agent),
+        endpoint(Method::POST, "/v1/tenants/{tenant}/authorize", authorize::by_tenant, docs::decisions::by_tenant),
+        endpoint(Method::GET, "/livez", health::live, docs::server::live),
+        endpoint(Method::GET, "/readyz", health::ready, docs::server::ready),
+        endpoint(Method::POST, "/v1/tenants", tenants::create, docs::tenants::create),
+        endpoint(Method::GET, "/v1/tenants", tenants::list, docs::tenants::list),
+        endpoint(Method::GET, "/v1/tenants/{tenant}", tenants::get, docs::tenants::get),
+        endpoint(Method::PATCH, "/v1/tenants/{tenant}", tenants::update, docs::tenants::update),
+        endpoint(Method::DELETE, "/v1/tenants/{tenant}", tenants::delete, docs::tenants::delete),
+        endpoint(Method::POST, "/v1/tenants/{tenant}/suspend", tenants::suspend, docs::tenants::suspend),
+        endpoint(Method::POST, "/v1/tenants/{tenant}/activate", tenants::activate, docs::tenants::activate),
+        endpoint(Method::POST, "/v1/tenants/{tenant}/keys", tenants::create_key, docs::tenants::create_key),
+        endpoint(Method::GET, "/v1/tenants/{tenant}/keys", tenants::keys, docs::tenants::keys),
+        endpoint(Method::DELETE, "/v1/tenants/{tenant}/keys/{id}", tenants::revoke_key, docs::tenants::revoke_key),
+        endpoint(Method::POST, "/v1/agents", agents::create, docs::agents::create),
+        endpoint(Method::GET, "/v1/agents", agents::list, docs::agents::list),
+        endpoint(Method::GET, "/v1/agents/{id}", agents::get, docs::agents::get),
+        endpoint(Method::PATCH, "/v1/agents/{id}", agents::update, docs::agents::update),
+        endpoint(Method::DELETE, "/v1/agents/{id}", agents::revoke, docs::agents::revoke),
+        endpoint(Method::POST, "/v1/agents/{id}/rotate", agents::rotate, docs::agents::rotate),
+        endpoint(Method::POST, "/v1/authorize/explain", authorize::explain, docs::decisions::explain),
+        endpoint(Method::POST, "/v1/delegations", delegations::create, docs::delegations::create),
+        endpoint(Method::GET, "/v1/delegations", delegations::list, docs::delegations::list),
+        endpoint(Method::GET, "/v1/delegations/{id}", delegations::get, docs::delegations::get),
+        endpoint(Method::DELETE, "/v1/delegations/{id}", delegations::revoke, docs::delegations::revoke),
+        endpoint(
+            Method::GET,
+            "/v1/delegations/{id}/permissions",
+            delegations::permissions,
+            docs::delegations::permissions,
+        ),
+        endpoint(Method::POST, "/v1/policies", policies::create, docs::budgets::create),
+        endpoint(Method::GET, "/v1/policies", policies::list, docs::budgets::list),
+        endpoint(Method::GET, "/v1/policies/{id}", policies::get, docs::budgets::get),
+        endpoint(Method::PATCH, "/v1/policies/{id}", policies::update, docs::budgets::update),
+        endpoint(Method::DELETE, "/v1/policies/{id}", policies::delete, docs::budgets::delete),
+        endpoint(Method::POST, "/v1/policies/{id}/reset", policies::reset, docs::budgets::reset),
+        endpoint(Method::POST, "/v1/budget/check", policies::check, docs::budgets::check),
+        endpoint(Method::POST, "/v1/usage", usage::report, docs::budgets::report),
+        endpoint(Method::GET, "/v1/audit", audit::query, docs::audit::query),
         // Before `{id}`, which would take these for one.
-        endpoint(Method::GET, "/v1/audit/export", audit::export),
-        endpoint(Method::GET, "/v1/audit/stream", audit::stream),
-        endpoint(Method::GET, "/v1/audit/checkpoint", audit::checkpoint),
-        endpoint(Method::GET, "/v1/audit/{id}", audit::get),
-        endpoint(Method::POST, "/v1/snapshot", tenants::snapshot),
-        endpoint(Method::GET, "/v1/stats", stats::get),
-        endpoint(Method::GET, "/v1/whoami", whoami::get),
-        endpoint(Method::GET, "/", pages::file),
-        endpoint(Method::GET, "/assets/{file}", pages::file),
+        endpoint(Method::GET, "/v1/audit/export", audit::export, docs::audit::export),
+        endpoint(Method::GET, "/v1/audit/stream", audit::stream, docs::audit::stream),
+        endpoint(Method::GET, "/v1/audit/checkpoint", audit::checkpoint, docs::audit::checkpoint),
+        endpoint(Method::GET, "/v1/audit/{id}", audit::get, docs::audit::get),
+        endpoint(Method::POST, "/v1/snapshot", tenants::snapshot, docs::server::snapshot),
+        endpoint(Method::GET, "/openapi.json", document::get, docs::server::openapi),
+        endpoint(Method::GET, "/v1/whoami", whoami::get, docs::server::whoami),
+        endpoint(Method::GET, "/", pages::file, docs::server::dashboard),
+        endpoint(Method::GET, "/assets/{file}", pages::file, docs::server::asset),
+        endpoint(Method::GET, "/v1/stats", stats::get, docs::server::stats),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! `/v1/stats`: figures for a dashboard.
 
 use actix_web::HttpResponse;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::auth::Admin;
@@ -10,96 +11,152 @@ use super::views;
 use crate::domain::census::{AgentCounts, NearLimit};
 use crate::domain::policy::{Amount, PolicyAction, PolicyStatus};
 use crate::domain::text::DEFAULT_TENANT_NAME;
-use crate::domain::{AgentId, Code, PolicyId, TenantId, TenantRef, Timestamp};
+use crate::domain::{AgentId, Code, PolicyId, TenantId, TenantRef, Timestamp, schema};
 use crate::measure::latency::Summary;
 use crate::measure::ring::Series;
 use crate::service::{Named, SlowTenant, Stats, TenantCounts};
 
 /// Which tenant's figures.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StatsQuery {
+    /// That tenant's: id, slug or `default`. Without it all there are, and to a tenant key its own.
+    #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,
 }
 
 /// The figures.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct StatsJson {
+#[schemars(rename = "Stats")]
+pub struct StatsJson {
+    /// When they were taken.
     at: Timestamp,
+    /// When the process began to count.
     started_at: Timestamp,
+    /// Tenants by status; to an operator that asks for all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     tenants: Option<TenantCounts>,
+    /// Agents of what is asked for, by status.
     agents: AgentCounts,
+    /// Decisions since the start.
     decisions: DecisionsJson,
+    /// Denials since the start by code.
     denials: Vec<DenialJson>,
+    /// Decisions of the last whole minute, by second.
     seconds: SeriesJson,
+    /// Decisions of the last whole hour, by minute.
     minutes: SeriesJson,
+    /// Time inside the server over the last five minutes.
     latency: LatencyJson,
+    /// The slowest tenants of the last five minutes, slowest first.
     slowest_tenants: Vec<SlowTenantJson>,
+    /// Policies near their limit or past it, fullest first: of each its fullest limit.
     budgets: Vec<BudgetJson>,
 }
 
-#[derive(Serialize)]
+/// Decisions by result.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "DecisionCounts")]
 struct DecisionsJson {
+    /// Allowed.
     allowed: u64,
+    /// Denied.
     denied: u64,
+    /// Denied because a rate is used up.
     rate_limited: u64,
 }
 
-#[derive(Serialize)]
+/// Denials of one kind.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DenialCount")]
 struct DenialJson {
+    /// Why.
     code: Code,
+    /// How often.
     count: u64,
 }
 
 /// Decisions in steps of so many seconds, oldest first.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "DecisionSeries")]
 struct SeriesJson {
+    /// Where the first step begins.
     from: Timestamp,
+    /// Seconds of a step.
     step: i64,
+    /// Allowed, by step.
     allowed: Vec<u64>,
+    /// Denied, by step.
     denied: Vec<u64>,
+    /// Denied because a rate is used up, by step.
     rate_limited: Vec<u64>,
 }
 
 /// Milliseconds from a request's arrival to its decision.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Latency")]
 struct LatencyJson {
+    /// Decisions that were measured.
     count: u64,
+    /// Half were as quick.
     p50_ms: f64,
+    /// Nine of ten were as quick.
     p90_ms: f64,
+    /// 99 of a hundred were as quick.
     p99_ms: f64,
+    /// The slowest.
     max_ms: f64,
 }
 
-#[derive(Serialize)]
+/// A tenant, by how slow it is answered.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "SlowTenant")]
 struct SlowTenantJson {
+    /// Its id; `null` is the default tenant.
     tenant_id: TenantId,
+    /// Its slug.
     slug: String,
+    /// Its name, where it could be asked.
     name: Option<Box<str>>,
+    /// Decisions that were measured.
     decisions: u64,
+    /// 99 of a hundred were as quick, in milliseconds.
     p99_ms: f64,
 }
 
-#[derive(Serialize)]
+/// A limit of a policy that is nearly used up.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "NearLimit")]
 struct BudgetJson {
+    /// The tenant; `null` is the default one.
     tenant_id: TenantId,
+    /// The tenant's slug.
     slug: String,
+    /// The policy.
     policy_id: PolicyId,
+    /// The only agent it is about, where it names one.
     agent_id: Option<AgentId>,
+    /// The only owner whose agents it is about, where it names one.
     user_id: Option<String>,
+    /// What happens when it is exceeded.
     action: PolicyAction,
+    /// Whether it stops anything.
     status: PolicyStatus,
+    /// The limit's name, such as `maxCallsPerDay`.
     limit: &'static str,
+    /// What is used of it.
     used: Amount,
+    /// The limit.
     max: Amount,
+    /// What is used of it, 1 is all.
     share: f64,
+    /// When it starts anew.
     resets_at: Timestamp,
 }
 

@@ -1,37 +1,54 @@
 //! `/v1/tenants`, their keys, and `/v1/snapshot`.
 
 use actix_web::{HttpRequest, HttpResponse, web::Path};
-use serde::Deserialize;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::auth::{Admin, Operator};
 use super::input::{Body, Query, page};
 use super::routes::Answer;
 use super::views::{self, KeyJson, TenantJson};
-use crate::domain::TenantRef;
+use crate::domain::limits::MAX_PAGE;
 use crate::domain::tenant_commands::{NewTenant, TenantPatch};
+use crate::domain::{TenantId, TenantRef, schema};
 
 /// The paging fields of a query.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Paging {
+    /// Items of a page. Without it the list comes whole.
+    #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
+    /// Where the page before ended, from its `Link`.
+    #[schemars(with = "Option<TenantId>")]
     cursor: Option<String>,
 }
 
 /// `?confirm={slug}`
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Confirmation {
+    /// The tenant's slug.
     #[serde(default)]
+    #[schemars(with = "schema::SlugText", required)]
     confirm: String,
 }
 
 /// The body that makes a key.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
+    /// A name for people.
+    #[schemars(with = "schema::Name")]
     pub(super) name: String,
+}
+
+/// The answer to a snapshot.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Snapshot")]
+pub struct SnapshotJson {
+    /// How many tenants were written.
+    tenants: usize,
 }
 
 /// `POST /v1/tenants`
@@ -104,5 +121,5 @@ pub async fn revoke_key(Operator(kavach): Operator, path: Path<(String, String)>
 /// `POST /v1/snapshot`
 pub async fn snapshot(Operator(kavach): Operator, (): ()) -> Answer {
     let tenants = kavach.tenants().snapshot().await?;
-    views::json(HttpResponse::Ok(), &json!({ "tenants": tenants }))
+    views::json(HttpResponse::Ok(), &SnapshotJson { tenants })
 }

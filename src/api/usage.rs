@@ -1,6 +1,7 @@
 //! `/v1/usage`.
 
 use actix_web::HttpResponse;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -9,17 +10,28 @@ use super::input::Body;
 use super::policies::read_cost;
 use super::routes::Answer;
 use super::views;
+use crate::domain::cost::Cost;
+use crate::domain::limits::MAX_REPORTED_CALLS;
+use crate::domain::{AgentId, AuditId};
 
 /// A usage report.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UsageBody {
+    /// The agent that used it.
+    #[schemars(with = "AgentId")]
     pub(super) agent_id: String,
+    /// What it cost.
     #[serde(default)]
+    #[schemars(with = "Option<Cost>")]
     pub(super) tokens_cost: Option<Box<RawValue>>,
+    /// Calls to add; none where a decision is settled, which was counted already.
     #[serde(default)]
+    #[schemars(range(max = MAX_REPORTED_CALLS))]
     pub(super) calls: u64,
+    /// The decision whose estimate the cost replaces.
     #[serde(default)]
+    #[schemars(with = "Option<AuditId>")]
     pub(super) audit_id: Option<String>,
 }
 

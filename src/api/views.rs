@@ -3,6 +3,7 @@
 use actix_rt::task::spawn_blocking;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue, LINK};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -21,7 +22,7 @@ use crate::domain::tenant::{Profile, TenantStatus};
 use crate::domain::text::DEFAULT_TENANT_NAME;
 use crate::domain::{
     AgentId, AgentStatus, AgentType, Code, DelegationId, DelegationStatus, KeyId, PolicyId, Secret, Settings, TenantId,
-    Timestamp,
+    Timestamp, schema,
 };
 use crate::service::Page;
 
@@ -32,15 +33,23 @@ const LARGE_LIST: usize = 500;
 const MAX_NAMED: usize = 50;
 
 /// A tenant.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Tenant")]
 pub struct TenantJson {
+    /// Its id; `null` is the default tenant.
     id: TenantId,
+    /// Its name.
     name: Box<str>,
+    /// Its short name in paths.
     slug: Box<str>,
+    /// Its settings.
     settings: Settings,
+    /// Whether its agents may work.
     status: TenantStatus,
+    /// When it began.
     created_at: Timestamp,
+    /// When its name, settings or status changed last.
     updated_at: Timestamp,
 }
 
@@ -53,14 +62,20 @@ impl From<Profile> for TenantJson {
 }
 
 /// A tenant key. `key` is there only in the answer to its making.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "TenantKey")]
 pub struct KeyJson {
+    /// Its id, which is no secret.
     id: KeyId,
+    /// A name for people.
     name: Box<str>,
+    /// The key itself, which is shown this once.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
+    /// The start of the key, to know it by.
     prefix: Box<str>,
+    /// When it was made.
     created_at: Timestamp,
 }
 
@@ -73,21 +88,36 @@ impl KeyJson {
 }
 
 /// An agent. `token` is empty but in the answers to creation and rotation.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Agent")]
 pub struct AgentJson {
+    /// Its id.
     id: AgentId,
+    /// The tenant it belongs to; `null` is the default one.
     tenant_id: TenantId,
+    /// The user it belongs to.
     owner_id: String,
+    /// A name for people.
     name: Box<str>,
+    /// How it works.
     r#type: AgentType,
+    /// What it may do.
     permissions: Vec<PermissionJson>,
+    /// Whether it may be authorized at all.
     status: AgentStatus,
+    /// When it ends by itself.
     expires_at: Option<Timestamp>,
+    /// The client's own facts.
+    #[schemars(with = "schema::AnyObject")]
     metadata: Option<Box<RawValue>>,
+    /// When a call of it was decided last.
     last_active_at: Option<Timestamp>,
+    /// When it was created.
     created_at: Timestamp,
+    /// When it was changed last.
     updated_at: Timestamp,
+    /// Its token in the answers to creation and rotation, else empty.
     token: String,
 }
 
@@ -117,25 +147,36 @@ impl AgentJson {
 }
 
 /// A permission, without the constraints it does not have.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Permission")]
 struct PermissionJson {
+    /// A resource pattern.
     resource: String,
+    /// Actions it grants; `*` is any action.
     actions: Vec<String>,
+    /// What must hold besides.
     #[serde(skip_serializing_if = "Option::is_none")]
     constraints: Option<ConstraintsJson>,
 }
 
-#[derive(Serialize)]
+/// What must hold besides a match.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Constraints")]
 struct ConstraintsJson {
+    /// Granted calls in a sliding hour.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_calls_per_hour: Option<u32>,
+    /// Globs or regular expressions, of which every string argument must match one.
     #[serde(skip_serializing_if = "Option::is_none")]
     allowed_arg_patterns: Option<Vec<String>>,
+    /// A time of day in UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     time_window: Option<TimeWindowSpec>,
+    /// Addresses or networks.
     #[serde(skip_serializing_if = "Option::is_none")]
     ip_allowlist: Option<Vec<String>>,
+    /// Whether a person has to approve, which this server answers with a denial.
     #[serde(skip_serializing_if = "Option::is_none")]
     require_approval: Option<bool>,
 }
@@ -158,18 +199,29 @@ impl From<PermissionSpec> for PermissionJson {
 }
 
 /// A delegation.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Delegation")]
 pub struct DelegationJson {
+    /// Its id.
     id: DelegationId,
+    /// The tenant of both agents; `null` is the default one.
     tenant_id: TenantId,
+    /// The grantor.
     from_agent: AgentId,
+    /// The agent that may use the grantor's permissions.
     to_agent: AgentId,
+    /// What of them.
     permissions: Vec<PermissionJson>,
+    /// When it ends by itself.
     expires_at: Option<Timestamp>,
+    /// Links that a chain through it may have.
     max_depth: u32,
+    /// Its place in the longest chain it is part of, from 1.
     depth: u32,
+    /// Whether it counts.
     status: DelegationStatus,
+    /// When it was made.
     created_at: Timestamp,
 }
 
@@ -194,16 +246,24 @@ impl From<DelegationView> for DelegationJson {
 }
 
 /// A permission that an agent can make use of, and where it comes from.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "EffectivePermission")]
 pub struct EffectivePermissionJson {
     #[serde(flatten)]
     permission: PermissionJson,
+    /// Where it comes from: `own`, or `delegation`.
+    #[schemars(extend("enum" = ["own", "delegation"]))]
     source: &'static str,
+    /// The delegation it comes by.
     delegation_id: Option<DelegationId>,
+    /// The agent that delegated it.
     from_agent: Option<AgentId>,
+    /// Links it came by; 0 for its own.
     depth: u32,
+    /// When the delegation ends by itself.
     expires_at: Option<Timestamp>,
+    /// Whether the grantor holds all of it now; `null` where that takes too long to find out.
     held: Option<bool>,
 }
 
@@ -235,41 +295,65 @@ impl From<EffectivePermission> for EffectivePermissionJson {
 }
 
 /// A budget policy.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Policy")]
 pub struct PolicyJson {
+    /// Its id.
     id: PolicyId,
+    /// The tenant it belongs to; `null` is the default one.
     tenant_id: TenantId,
+    /// The only agent it is about, where it names one.
     agent_id: Option<AgentId>,
+    /// The only owner whose agents it is about, where it names one.
     user_id: Option<String>,
+    /// Its limits.
     limits: LimitsJson,
+    /// What happens when one is exceeded.
     action: PolicyAction,
+    /// Whether it stops anything.
     status: PolicyStatus,
+    /// What is used now.
     current_usage: UsageJson,
+    /// When it was created.
     created_at: Timestamp,
+    /// When it was changed last.
     updated_at: Timestamp,
 }
 
-#[derive(Serialize)]
+/// Limits of a policy.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Limits")]
 struct LimitsJson {
+    /// Granted calls in a UTC day.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_calls_per_day: Option<u64>,
+    /// Granted calls in a calendar month.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_calls_per_month: Option<u64>,
+    /// Cost in a UTC day.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_tokens_cost_per_day: Option<Cost>,
+    /// Cost in a calendar month.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_tokens_cost_per_month: Option<Cost>,
 }
 
-#[derive(Serialize)]
+/// What is used of a policy's limits.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PolicyUsage")]
 struct UsageJson {
+    /// Calls of this UTC day.
     calls_today: u64,
+    /// Calls of this calendar month.
     calls_this_month: u64,
+    /// Cost of this UTC day.
     tokens_cost_today: Cost,
+    /// Cost of this calendar month.
     tokens_cost_this_month: Cost,
+    /// When it was charged last.
     last_updated: Option<Timestamp>,
 }
 

@@ -1,6 +1,7 @@
 //! `/v1/whoami`.
 
 use actix_web::HttpResponse;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::auth::Admin;
@@ -11,11 +12,19 @@ use crate::domain::tenant::Caller;
 use crate::domain::{Code, KeyId};
 
 /// Who a key is.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
-enum WhoamiJson {
+#[schemars(rename = "Whoami")]
+pub enum WhoamiJson {
+    /// An operator's.
     Operator,
-    TenantKey { key_id: KeyId, tenant: TenantJson },
+    /// A tenant's.
+    TenantKey {
+        /// The key's id.
+        key_id: KeyId,
+        /// The tenant.
+        tenant: TenantJson,
+    },
 }
 
 /// `GET /v1/whoami`: whether the key is an operator's, or which tenant's.

@@ -65,7 +65,8 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
     .collect()
 });
 
-fn etag(content: &str) -> String {
+/// The tag of that content.
+pub fn etag(content: &str) -> String {
     let hash = Sha256::digest(content.as_bytes());
     let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     format!("\"{hex}\"")

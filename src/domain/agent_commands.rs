@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -11,8 +12,9 @@ use super::arguments::compact;
 use super::error::{Code, Error};
 use super::event::{By, Change};
 use super::id::{AgentId, TenantId};
-use super::limits::{MAX_ALL_AGENTS, MAX_GRACE_SECONDS, MAX_GRACED_TOKENS, MAX_METADATA_BYTES};
+use super::limits::{MAX_ALL_AGENTS, MAX_GRACE_SECONDS, MAX_GRACED_TOKENS, MAX_METADATA_BYTES, MAX_PERMISSIONS};
 use super::permission::{PermissionSet, PermissionSpec};
+use super::schema;
 use super::secret::{SecretHash, check_no_secret};
 use super::settings::given;
 use super::tenant::{Command, Moment, Tenant};
@@ -20,51 +22,62 @@ use super::text::parse_name;
 use super::time::Timestamp;
 
 /// An agent to create, as a request spells it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewAgent {
-    /// The tenant it belongs to: id, slug, or `null` for the default one.
+    /// The tenant it belongs to: id, slug, or `null` for the default one. With a tenant key, that key's.
     #[serde(default)]
+    #[schemars(with = "Option<schema::TenantName>")]
     pub tenant_id: Option<String>,
-    /// The user it belongs to.
+    /// The user it belongs to, in the client's own words.
+    #[schemars(with = "schema::Name")]
     pub owner_id: String,
     /// A name for people.
+    #[schemars(with = "schema::Name")]
     pub name: String,
     /// How it works.
     #[serde(rename = "type")]
     pub kind: AgentType,
     /// What it may do.
     #[serde(default)]
+    #[schemars(length(max = MAX_PERMISSIONS))]
     pub permissions: Vec<PermissionSpec>,
     /// When it ends by itself, RFC 3339.
     #[serde(default)]
+    #[schemars(with = "Option<schema::Time>")]
     pub expires_at: Option<String>,
     /// The client's own facts, a JSON object.
     #[serde(default)]
+    #[schemars(with = "Option<schema::AnyObject>")]
     pub metadata: Option<Box<RawValue>>,
 }
 
 /// A change of an agent: an omitted field keeps its value, `null` clears `expiresAt` and `metadata`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AgentPatch {
-    /// See [`NewAgent::owner_id`].
+    /// The user it belongs to from now on.
     #[serde(default)]
+    #[schemars(with = "Option<schema::Name>")]
     pub owner_id: Option<String>,
-    /// See [`NewAgent::name`].
+    /// A new name.
     #[serde(default)]
+    #[schemars(with = "Option<schema::Name>")]
     pub name: Option<String>,
-    /// See [`NewAgent::kind`].
+    /// How it works from now on.
     #[serde(default, rename = "type")]
     pub kind: Option<AgentType>,
     /// All the permissions it has from now on.
     #[serde(default)]
+    #[schemars(length(max = MAX_PERMISSIONS))]
     pub permissions: Option<Vec<PermissionSpec>>,
-    /// See [`NewAgent::expires_at`].
+    /// When it ends by itself, RFC 3339; `null` is never.
     #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Option<schema::Time>")]
     pub expires_at: Option<Option<String>>,
-    /// See [`NewAgent::metadata`].
+    /// The client's own facts in place of those there are; `null` is none.
     #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Option<schema::AnyObject>")]
     pub metadata: Option<Option<Box<RawValue>>>,
 }
 

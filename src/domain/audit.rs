@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
@@ -14,12 +15,13 @@ use super::error::Code;
 use super::event::{By, Change, ChangeRecord, Event, Record};
 use super::id::{AgentId, AuditId, PolicyId, TenantId};
 use super::policy::{Limits, PolicyAction};
+use super::schema;
 use super::tenant::Moment;
 use super::time::Timestamp;
 use super::usage::UsageRecord;
 
 /// What an entry is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AuditKind {
     /// A decided call.
@@ -32,7 +34,7 @@ pub enum AuditKind {
 }
 
 /// How a call, or a change, came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditResult {
     /// It was allowed.
@@ -55,7 +57,7 @@ impl AuditResult {
 }
 
 /// An audit entry.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEntry {
     /// Its id.
@@ -73,6 +75,7 @@ pub struct AuditEntry {
     /// The resource, or for `admin` the id of what was changed.
     pub resource: Box<str>,
     /// The call's arguments, or for `admin` the new values.
+    #[schemars(with = "schema::AnyJson")]
     pub parameters: Option<Box<RawValue>>,
     /// How it came out.
     pub result: AuditResult,
@@ -85,6 +88,7 @@ pub struct AuditEntry {
     /// The call's cost, exact.
     pub tokens_cost: Option<Cost>,
     /// The caller's address.
+    #[schemars(with = "Option<schema::Address>")]
     pub ip: Option<IpAddr>,
     /// The caller's `User-Agent`.
     pub user_agent: Option<Box<str>>,

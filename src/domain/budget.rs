@@ -1,5 +1,6 @@
 //! Budgets: all policies about an agent are checked, then all are charged at once, or none.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use smallvec::SmallVec;
 
@@ -14,7 +15,7 @@ use super::tenant::Tenant;
 use super::time::Timestamp;
 
 /// A limit that a call exceeds: a warning beside an allowed call, or the reason of a denial.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Exceeded {
     /// The policy.

@@ -1,5 +1,6 @@
 //! A tenant in a few numbers: how many agents it has, and which of its budgets are almost used up.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::id::{AgentId, PolicyId};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 const NEAR: f64 = 0.8;
 
 /// How many agents there are, by their status.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct AgentCounts {
     /// Those that may work.
     pub active: usize,

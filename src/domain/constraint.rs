@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use regex::{Regex, RegexBuilder};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::arguments::each_string;
@@ -17,33 +18,41 @@ use super::limits::{
     MAX_ARG_PATTERN_BYTES, MAX_ARG_PATTERNS, MAX_CACHED_REGEXES, MAX_IP_NETS, MAX_KEPT_REGEX_BYTES, MAX_MATCH_STEPS,
     MAX_MATCHED_BYTES, MAX_REGEX_BYTES, REGEX_COMPILE_STEPS, REGEX_STEPS_PER_BYTE,
 };
+use super::schema;
 use super::secret::check_no_secret;
 use super::text::quote;
 use super::time::Timestamp;
 
 /// Constraints as a request and the journal spell them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "NewConstraints", description = "What must hold besides a match: all that is given.")]
 pub struct ConstraintsSpec {
     /// Granted calls in a sliding hour.
     pub max_calls_per_hour: Option<u32>,
-    /// Globs, or regular expressions that start with `^`, of which every string argument must match one.
+    /// Globs, or regular expressions that start with `^`, of which every string argument must match one. In a glob
+    /// `*` stops at `/` and `**` does not.
+    #[schemars(with = "Option<Vec<schema::ArgPattern>>", length(min = 1, max = MAX_ARG_PATTERNS))]
     pub allowed_arg_patterns: Option<Vec<String>>,
     /// A time of day in UTC.
     pub time_window: Option<TimeWindowSpec>,
     /// IPv4 and IPv6 addresses or networks in CIDR notation (RFC 4632, RFC 4291).
+    #[schemars(with = "Option<Vec<schema::AddressOrNetwork>>", length(min = 1, max = MAX_IP_NETS))]
     pub ip_allowlist: Option<Vec<String>>,
     /// Whether a person has to approve, which this server answers with a denial.
     pub require_approval: Option<bool>,
 }
 
 /// A time of day, `HH:MM` in UTC; the start counts, the end does not, and it may wrap midnight.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "TimeWindow")]
 pub struct TimeWindowSpec {
     /// First minute.
+    #[schemars(with = "schema::Clock")]
     pub start: String,
     /// First minute after it.
+    #[schemars(with = "schema::Clock")]
     pub end: String,
 }
 

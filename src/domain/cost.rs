@@ -1,7 +1,9 @@
 //! Token costs: exact decimals with at most six fractional digits, held as whole millionths.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -98,6 +100,25 @@ impl fmt::Display for Cost {
         }
         let digits = format!("{fraction:06}");
         write!(f, "{whole}.{}", digits.trim_end_matches('0'))
+    }
+}
+
+impl JsonSchema for Cost {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Cost".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        if generator.contract().is_deserialize() {
+            json_schema!({ "type": "number", "minimum": 0, "maximum": MAX_MILLIONTHS / MILLION, "multipleOf": 0.000_001 })
+        } else {
+            // A sum may be larger.
+            json_schema!({ "type": "number", "minimum": 0 })
+        }
     }
 }
 

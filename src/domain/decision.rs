@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::agent::{Agent, AgentStatus};
@@ -17,7 +18,7 @@ use super::tenant::{Caller, Moment, Tenant};
 use super::time::Timestamp;
 
 /// The answer to an authorize request.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
     /// Whether the agent may.

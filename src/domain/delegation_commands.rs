@@ -1,5 +1,6 @@
 //! Commands about delegations.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -12,10 +13,11 @@ use super::event::{By, Change};
 use super::id::{AgentId, DelegationId, TenantId};
 use super::limits::{
     MAX_COVER_STEPS, MAX_DELEGATION_DEPTH, MAX_DELEGATION_WEIGHT, MAX_DELEGATIONS, MAX_DELEGATIONS_FROM_AGENT,
-    MAX_STANDS_ON,
+    MAX_PERMISSIONS, MAX_STANDS_ON,
 };
 use super::links::{Links, Standing};
 use super::permission::{PermissionSet, PermissionSpec};
+use super::schema;
 use super::tenant::{Command, Moment, Tenant};
 use super::text::quote;
 use super::time::Timestamp;
@@ -24,23 +26,29 @@ use super::time::Timestamp;
 const DEFAULT_MAX_DEPTH: u32 = 3;
 
 /// A delegation to make, as a request spells it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewDelegation {
     /// The agents' tenant, where the request names it: id, slug, or `null` for the default one.
     #[serde(default)]
+    #[schemars(with = "Option<schema::TenantName>")]
     pub tenant_id: Option<String>,
     /// The grantor.
+    #[schemars(with = "AgentId")]
     pub from_agent: String,
     /// The agent that may use the grantor's permissions.
+    #[schemars(with = "AgentId")]
     pub to_agent: String,
     /// What of them: each has to lie within a single one that the grantor holds.
+    #[schemars(length(min = 1, max = MAX_PERMISSIONS))]
     pub permissions: Vec<PermissionSpec>,
     /// When it ends by itself, RFC 3339.
     #[serde(default)]
+    #[schemars(with = "Option<schema::Time>")]
     pub expires_at: Option<String>,
     /// Links that a chain through it may have, itself and those before it counted.
     #[serde(default)]
+    #[schemars(range(min = 1, max = MAX_DELEGATION_DEPTH))]
     pub max_depth: Option<u32>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ use super::secret::{hide_secrets, holds_secret};
 macro_rules! codes {
     ($($variant:ident $text:literal $status:literal $meaning:literal;)*) => {
         /// A stable code for programs. The wording of a message may change, a code never does.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
         pub enum Code {
             $(#[doc = $meaning] #[serde(rename = $text)] $variant,)*
         }

@@ -1,12 +1,13 @@
 //! The steps of a decision, for whoever asks why.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::id::{AgentId, DelegationId, PolicyId};
 use super::limits::MAX_EXPLAINED_STEPS;
 
 /// One thing a decision looked at.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
     /// What was looked at: `tenant`, `agent`, `permission`, `delegation`, `policy`, or a constraint's name.

@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 use uuid::fmt::Simple;
 
+use super::schema::inline_schema;
 use super::text::{DEFAULT_TENANT_NAME, is_slug};
 use super::time::Timestamp;
 
@@ -129,6 +130,8 @@ macro_rules! derived_id {
             }
         }
 
+        inline_schema!($name { "type": "string", "pattern": concat!("^", $prefix, "[0-9a-f]{32}$") });
+
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 deserializer.deserialize_bytes(BytesVisitor).map(Self)
@@ -206,6 +209,8 @@ impl Serialize for TenantId {
         }
     }
 }
+
+inline_schema!(TenantId { "type": ["string", "null"], "pattern": "^tnt_[0-9a-f]{32}$" });
 
 impl<'de> Deserialize<'de> for TenantId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -18,6 +18,7 @@
 //! | what is recorded, and how an audit entry is read back from it | [`event`], [`audit`] |
 //! | every error and denial code | [`error`] |
 //! | every limit | [`limits`] |
+//! | what requests and answers look like as JSON Schemas | [`schema`], and beside each type |
 
 pub mod agent;
 pub mod agent_commands;
@@ -54,6 +55,7 @@ pub mod policy_commands;
 pub mod policy_index;
 pub mod rate;
 pub mod request;
+pub mod schema;
 pub mod secret;
 pub mod settings;
 pub mod sharing;

@@ -8,6 +8,7 @@
 use std::hash::{BuildHasher, Hash, Hasher};
 
 use foldhash::fast::FixedState;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -18,6 +19,7 @@ use super::limits::{
     STEPS_PER_ITEM, STEPS_PER_PERMISSION,
 };
 use super::pattern::{Pattern, Segments, Shape};
+use super::schema;
 use super::secret::check_no_secret;
 use super::text::{has_control, quote};
 
@@ -25,12 +27,19 @@ use super::text::{has_control, quote};
 const ANY_ACTION: &str = "*";
 
 /// A permission as a request and the journal spell it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(
+    rename = "NewPermission",
+    description = "Which actions on which resources are granted, and on what conditions."
+)]
 pub struct PermissionSpec {
-    /// A resource pattern, see [`super::pattern`].
+    /// A resource pattern: segments joined by `:`. `*` alone matches everything, a last `*` one or more segments, an inner
+    /// `*` exactly one.
+    #[schemars(with = "schema::ResourcePattern")]
     pub resource: String,
     /// Actions it grants; `*` is any action.
+    #[schemars(with = "Vec<schema::ActionPattern>", length(min = 1, max = MAX_ACTIONS))]
     pub actions: Vec<String>,
     /// What must hold besides.
     #[serde(default)]

@@ -3,16 +3,18 @@
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::cost::Cost;
 use super::event::By;
 use super::id::{AgentId, PolicyId};
+use super::schema::inline_schema;
 use super::tenant::Moment;
 use super::time::Timestamp;
 
 /// What happens when a limit is exceeded, from the mildest to the most severe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PolicyAction {
     /// The call is allowed, with a warning.
@@ -27,7 +29,7 @@ pub enum PolicyAction {
 }
 
 /// Whether a policy stops anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PolicyStatus {
     /// It is watched, and none of its limits is used up.
@@ -39,7 +41,7 @@ pub enum PolicyStatus {
 }
 
 /// Limits of a policy, at least one. Zero is a limit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
     /// Granted calls in a UTC day.
@@ -166,7 +168,7 @@ impl Usage {
 }
 
 /// Which counts a reset is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Period {
     /// Those of the day.
@@ -195,6 +197,8 @@ impl fmt::Display for Amount {
         }
     }
 }
+
+inline_schema!(Amount { "type": "number", "minimum": 0 });
 
 impl Serialize for Amount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -12,23 +13,27 @@ use super::event::{By, Change};
 use super::id::{AgentId, PolicyId, TenantId};
 use super::limits::MAX_POLICIES;
 use super::policy::{Limits, Period, Policy, PolicyAction, PolicyStatus};
+use super::schema;
 use super::settings::given;
 use super::tenant::{Command, Moment, Tenant};
 use super::text::{parse_name, quote};
 use super::time::Timestamp;
 
 /// A policy to create, as a request spells it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewPolicy {
     /// The tenant it belongs to: id, slug, or `null`; with an agent, that agent's.
     #[serde(default)]
+    #[schemars(with = "Option<schema::TenantName>")]
     pub tenant_id: Option<String>,
     /// The only agent it is about.
     #[serde(default)]
+    #[schemars(with = "Option<AgentId>")]
     pub agent_id: Option<String>,
     /// The only owner whose agents it is about.
     #[serde(default)]
+    #[schemars(with = "Option<schema::Name>")]
     pub user_id: Option<String>,
     /// Its limits, at least one.
     pub limits: LimitsPatch,
@@ -38,20 +43,22 @@ pub struct NewPolicy {
 }
 
 /// Limits to set: an omitted one keeps its value, `null` clears it.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LimitsPatch {
-    /// See [`Limits::max_calls_per_day`].
+    /// Granted calls in a UTC day.
     #[serde(default, deserialize_with = "given")]
     pub max_calls_per_day: Option<Option<u64>>,
-    /// See [`Limits::max_calls_per_month`].
+    /// Granted calls in a calendar month.
     #[serde(default, deserialize_with = "given")]
     pub max_calls_per_month: Option<Option<u64>>,
-    /// See [`Limits::max_tokens_cost_per_day`].
+    /// Cost in a UTC day.
     #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Option<Cost>")]
     pub max_tokens_cost_per_day: Option<Option<Box<RawValue>>>,
-    /// See [`Limits::max_tokens_cost_per_month`].
+    /// Cost in a calendar month.
     #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Option<Cost>")]
     pub max_tokens_cost_per_month: Option<Option<Box<RawValue>>>,
 }
 
@@ -180,7 +187,7 @@ impl Command for CreatePolicy {
 }
 
 /// A change of a policy: an omitted field keeps its value.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyPatch {
     /// Limits to merge.

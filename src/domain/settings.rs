@@ -1,13 +1,14 @@
 //! A tenant's settings, and how an update merges into them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::agent::AgentType;
 use super::error::{Code, Error};
 use super::limits::{MAX_AGENTS, MAX_DELEGATION_DEPTH, MAX_RETENTION_DAYS};
 
-/// What an operator sets for a tenant. `None` is no rule of the tenant's own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What an operator sets for a tenant. `null` is no rule of the tenant's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Settings {
     /// Active agents it may have. Lowering it below today's count only stops new ones.
@@ -21,19 +22,23 @@ pub struct Settings {
 }
 
 /// A change of settings: an omitted field keeps its value, `null` clears it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SettingsPatch {
-    /// See [`Settings::max_agents`].
+    /// Active agents it may have. Lowering it below today's count only stops new ones.
+    #[schemars(range(max = MAX_AGENTS))]
     #[serde(default, deserialize_with = "given")]
     pub max_agents: Option<Option<u32>>,
-    /// See [`Settings::max_delegation_depth`].
+    /// Longest chain of delegations, in links.
+    #[schemars(range(min = 1, max = MAX_DELEGATION_DEPTH))]
     #[serde(default, deserialize_with = "given")]
     pub max_delegation_depth: Option<Option<u32>>,
-    /// See [`Settings::audit_retention_days`].
+    /// Days an audit entry stays readable.
+    #[schemars(range(min = 1, max = MAX_RETENTION_DAYS))]
     #[serde(default, deserialize_with = "given")]
     pub audit_retention_days: Option<Option<u32>>,
-    /// See [`Settings::allowed_agent_types`].
+    /// Types its agents may have, each once. Agents that are there already keep theirs.
+    #[schemars(length(min = 1), extend("uniqueItems" = true))]
     #[serde(default, deserialize_with = "given")]
     pub allowed_agent_types: Option<Option<Vec<AgentType>>>,
 }

@@ -1,22 +1,26 @@
 //! Commands about the tenant itself.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::error::{Code, Error};
 use super::event::{By, Change};
 use super::id::TenantId;
+use super::schema;
 use super::settings::{Settings, SettingsPatch};
 use super::tenant::{Command, Moment, Profile, Tenant, TenantStatus};
 use super::text::{Slug, parse_name};
 use super::time::Timestamp;
 
 /// A tenant to create, as a request spells it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewTenant {
     /// Its name.
+    #[schemars(with = "schema::Name")]
     pub name: String,
-    /// Its slug.
+    /// Its short name in paths, which stays: words of small letters and digits, joined by single hyphens.
+    #[schemars(with = "schema::SlugText")]
     pub slug: String,
     /// Its settings.
     #[serde(default)]
@@ -67,11 +71,12 @@ impl TenantSpec {
 }
 
 /// A change of a tenant: an omitted field keeps its value. The slug is fixed, since paths name tenants by it.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TenantPatch {
     /// A new name.
     #[serde(default)]
+    #[schemars(with = "Option<schema::Name>")]
     pub name: Option<String>,
     /// Settings to merge.
     #[serde(default)]

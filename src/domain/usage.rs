@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::agent_commands::no_such_agent;
@@ -107,7 +108,7 @@ pub struct UsageReport {
 }
 
 /// The answer to a usage report.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsageAnswer {
     /// The audit entry of the report itself.

@@ -43,7 +43,7 @@ pub struct Stats {
 }
 
 /// How many tenants there are, the default one included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct TenantCounts {
     /// Those whose agents may work.
     pub active: usize,

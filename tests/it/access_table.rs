@@ -132,6 +132,7 @@ pub fn rows() -> Vec<Row> {
     vec![
         public("/livez"),
         public("/readyz"),
+        public("/openapi.json"),
         public("/"),
         public("/assets/{file}"),
         row("POST", "/v1/tenants", CREATED, CREATED, FORBIDDEN).body(|_| json!({ "name": "N", "slug": "new" })).changes(),

@@ -41,6 +41,7 @@ mod limits;
 mod load;
 mod mutation;
 mod network;
+mod openapi;
 mod overload;
 #[allow(clippy::print_stdout, reason = "it is there to print figures")]
 mod overload_figures;

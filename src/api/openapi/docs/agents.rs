@@ -1,0 +1,64 @@
+//! Agents.
+
+use crate::api::openapi::{Docs, Tag};
+use crate::api::views::AgentJson;
+use crate::domain::Code::{
+    AgentIsRevoked, AgentLimitExceeded, AgentTypeNotAllowed, InvalidField, InvalidPattern, RotationLimitExceeded,
+    TenantMismatch, TenantNotFound, UnknownAgent,
+};
+
+fn docs(id: &'static str, summary: &'static str) -> Docs {
+    Docs::new(Tag::Agents, id, summary)
+}
+
+/// `POST /v1/agents`
+pub fn create() -> Docs {
+    docs("createAgent", "Create an agent")
+        .about("Its token is in this answer only.")
+        .created::<AgentJson>("The new agent, with its token.")
+        .fails(&[InvalidField, InvalidPattern, TenantMismatch, TenantNotFound, AgentLimitExceeded, AgentTypeNotAllowed])
+        .writes()
+}
+
+/// `GET /v1/agents`
+pub fn list() -> Docs {
+    docs("listAgents", "List agents")
+        .about("Oldest first, revoked and expired ones too. An operator sees those of all tenants.")
+        .list::<AgentJson>("The agents.")
+        .fails(&[TenantMismatch, TenantNotFound])
+}
+
+/// `GET /v1/agents/{id}`
+pub fn get() -> Docs {
+    docs("getAgent", "Get an agent").answers::<AgentJson>(200, "The agent.").fails(&[UnknownAgent])
+}
+
+/// `PATCH /v1/agents/{id}`
+pub fn update() -> Docs {
+    docs("updateAgent", "Change an agent")
+        .about(
+            "What is left out stays. Permissions are replaced as a whole; one that was there before keeps its window of \
+             `maxCallsPerHour`.",
+        )
+        .answers::<AgentJson>(200, "The agent as it is now.")
+        .fails(&[InvalidField, InvalidPattern, UnknownAgent, AgentIsRevoked, AgentLimitExceeded, AgentTypeNotAllowed])
+        .writes()
+}
+
+/// `DELETE /v1/agents/{id}`
+pub fn revoke() -> Docs {
+    docs("revokeAgent", "Revoke an agent")
+        .about("It is final. The agent and its audit trail stay readable; delegations by way of it end.")
+        .nothing("It is revoked.")
+        .fails(&[UnknownAgent])
+        .writes()
+}
+
+/// `POST /v1/agents/{id}/rotate`
+pub fn rotate() -> Docs {
+    docs("rotateAgentToken", "Give an agent a new token")
+        .about("The token is in this answer only. Without `graceSeconds` every older one ends at once.")
+        .answers::<AgentJson>(200, "The agent, with its new token.")
+        .fails(&[InvalidField, UnknownAgent, AgentIsRevoked, RotationLimitExceeded])
+        .writes()
+}

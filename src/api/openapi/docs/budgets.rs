@@ -1,0 +1,82 @@
+//! Budgets and usage.
+
+use crate::api::openapi::{Docs, Tag};
+use crate::api::policies::CheckJson;
+use crate::api::views::PolicyJson;
+use crate::domain::Code::{
+    AlreadySettled, Forbidden, InvalidField, NotSettleable, PolicyLimitExceeded, TenantMismatch, TenantNotFound,
+    UnknownAgent, UnknownAuditEntry, UnknownPolicy,
+};
+use crate::domain::usage::UsageAnswer;
+
+fn docs(id: &'static str, summary: &'static str) -> Docs {
+    Docs::new(Tag::Budgets, id, summary)
+}
+
+/// `POST /v1/policies`
+pub fn create() -> Docs {
+    docs("createPolicy", "Create a budget policy")
+        .about(
+            "It is about all agents of the tenant, or those of one owner, or one. Days and calendar months are UTC. \
+             Policies that a tenant key makes it can change, those of operators it can't.",
+        )
+        .created::<PolicyJson>("The new policy.")
+        .fails(&[InvalidField, TenantMismatch, TenantNotFound, UnknownAgent, PolicyLimitExceeded])
+        .writes()
+}
+
+/// `GET /v1/policies`
+pub fn list() -> Docs {
+    docs("listPolicies", "List budget policies")
+        .about("Oldest first, with what is used.")
+        .list::<PolicyJson>("The policies.")
+        .fails(&[TenantMismatch, TenantNotFound])
+}
+
+/// `GET /v1/policies/{id}`
+pub fn get() -> Docs {
+    docs("getPolicy", "Get a budget policy").answers::<PolicyJson>(200, "The policy.").fails(&[UnknownPolicy])
+}
+
+/// `PATCH /v1/policies/{id}`
+pub fn update() -> Docs {
+    docs("updatePolicy", "Change a budget policy")
+        .about("What is left out stays. `null` clears a limit; one has to be left. `disabled` switches the policy off.")
+        .answers::<PolicyJson>(200, "The policy as it is now.")
+        .fails(&[InvalidField, Forbidden, UnknownPolicy])
+        .writes()
+}
+
+/// `DELETE /v1/policies/{id}`
+pub fn delete() -> Docs {
+    docs("deletePolicy", "Delete a budget policy").nothing("It is gone.").fails(&[Forbidden, UnknownPolicy]).writes()
+}
+
+/// `POST /v1/policies/{id}/reset`
+pub fn reset() -> Docs {
+    docs("resetPolicy", "Count anew")
+        .about("Without a body both the day's and the month's counts start anew.")
+        .answers::<PolicyJson>(200, "The policy as it is now.")
+        .fails(&[Forbidden, UnknownPolicy])
+        .writes()
+}
+
+/// `POST /v1/budget/check`
+pub fn check() -> Docs {
+    docs("checkBudget", "Ask whether a call would exceed a budget")
+        .about("Charges and records nothing.")
+        .answers::<CheckJson>(200, "What all policies about the agent say.")
+        .fails(&[InvalidField, UnknownAgent])
+}
+
+/// `POST /v1/usage`
+pub fn report() -> Docs {
+    docs("reportUsage", "Report what was used")
+        .about(
+            "With `auditId` the decision's estimate becomes the real cost; a repeat with the same cost answers the same. \
+             Without, cost and calls are added, even past a limit.",
+        )
+        .answers::<UsageAnswer>(200, "What counts now.")
+        .fails(&[InvalidField, UnknownAgent, UnknownAuditEntry, AlreadySettled, NotSettleable])
+        .writes()
+}

@@ -1,0 +1,53 @@
+//! Decisions.
+
+use crate::actors::messages::Explanation;
+use crate::api::authorize::BatchAnswer;
+use crate::api::openapi::{Docs, Tag};
+use crate::domain::Code::{InvalidField, StorageUnavailable, TenantNotFound};
+use crate::domain::Decision;
+
+fn docs(id: &'static str, summary: &'static str) -> Docs {
+    Docs::new(Tag::Decisions, id, summary)
+}
+
+fn decides(id: &'static str, summary: &'static str) -> Docs {
+    docs(id, summary).answers::<Decision>(200, "The decision, yes or no.").fails(&[InvalidField]).writes()
+}
+
+/// `POST /v1/authorize`
+pub fn single() -> Docs {
+    decides("authorize", "May this agent do this action on this resource now?")
+        .about(
+            "Decides, charges budgets and records, in one step. With an agent token the agent asks for itself, and the \
+             address is its connection's; a service with a key names the agent, and the address in `context`. Fields \
+             that are not known are ignored.",
+        )
+        .fails(&[TenantNotFound])
+}
+
+/// `POST /v1/agents/{id}/authorize`
+pub fn by_agent() -> Docs {
+    decides("authorizeAgent", "The same for the agent in the path").fails(&[TenantNotFound])
+}
+
+/// `POST /v1/tenants/{tenant}/authorize`
+pub fn by_tenant() -> Docs {
+    decides("authorizeInTenant", "The same for an agent of the tenant in the path").fails(&[TenantNotFound])
+}
+
+/// `POST /v1/authorize/batch`
+pub fn batch() -> Docs {
+    docs("authorizeBatch", "Decide many calls at once")
+        .about("Each is decided, charged and recorded on its own, in order.")
+        .answers::<BatchAnswer>(200, "The decisions, in the order of the requests.")
+        .fails(&[InvalidField, TenantNotFound])
+        .writes()
+}
+
+/// `POST /v1/authorize/explain`
+pub fn explain() -> Docs {
+    docs("explainDecision", "Show how a call would be decided")
+        .about("Decides without charging or recording, and shows each step.")
+        .answers::<Explanation>(200, "The decision and what was looked at.")
+        .fails(&[InvalidField, TenantNotFound, StorageUnavailable])
+}

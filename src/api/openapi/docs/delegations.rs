@@ -1,0 +1,69 @@
+//! Delegations.
+
+use crate::api::openapi::{Docs, Tag};
+use crate::api::views::{DelegationJson, EffectivePermissionJson};
+use crate::domain::Code::{
+    DelegationCycle, DelegationDepthExceeded, DelegationGrantorInactive, DelegationLimitExceeded, DelegationNotCovered,
+    DelegationSelf, InvalidField, InvalidPattern, TenantMismatch, TenantNotFound, UnknownAgent, UnknownDelegation,
+};
+
+fn docs(id: &'static str, summary: &'static str) -> Docs {
+    Docs::new(Tag::Delegations, id, summary)
+}
+
+/// `POST /v1/delegations`
+pub fn create() -> Docs {
+    docs("createDelegation", "Lend permissions to another agent")
+        .about(
+            "Each permission has to lie within a single one that the grantor holds, and may add constraints. What \
+             constrains the grantor constrains the delegate too.",
+        )
+        .created::<DelegationJson>("The new delegation.")
+        .fails(&[
+            InvalidField,
+            InvalidPattern,
+            TenantMismatch,
+            TenantNotFound,
+            UnknownAgent,
+            DelegationNotCovered,
+            DelegationSelf,
+            DelegationCycle,
+            DelegationDepthExceeded,
+            DelegationGrantorInactive,
+            DelegationLimitExceeded,
+        ])
+        .writes()
+}
+
+/// `GET /v1/delegations`
+pub fn list() -> Docs {
+    docs("listDelegations", "List delegations")
+        .about("Oldest first; of those that are over, the newest.")
+        .list::<DelegationJson>("The delegations.")
+        .fails(&[TenantMismatch, TenantNotFound])
+}
+
+/// `GET /v1/delegations/{id}`
+pub fn get() -> Docs {
+    docs("getDelegation", "Get a delegation, or those that leave an agent")
+        .about("The id's prefix tells which is asked for.")
+        .one_or_list::<DelegationJson>("The delegation, or a list of them.")
+        .fails(&[UnknownAgent, UnknownDelegation])
+}
+
+/// `GET /v1/delegations/{id}/permissions`
+pub fn permissions() -> Docs {
+    docs("listEffectivePermissions", "List what an agent can make use of")
+        .about("Its own permissions, and those that reach it by delegations that count.")
+        .answers::<Vec<EffectivePermissionJson>>(200, "The permissions, and where each comes from.")
+        .fails(&[UnknownAgent])
+}
+
+/// `DELETE /v1/delegations/{id}`
+pub fn revoke() -> Docs {
+    docs("revokeDelegation", "Revoke a delegation")
+        .about("It is final, and ends all delegations that stand on it.")
+        .nothing("It is revoked.")
+        .fails(&[UnknownDelegation])
+        .writes()
+}

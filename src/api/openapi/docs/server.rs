@@ -1,0 +1,77 @@
+//! The server itself.
+
+use serde_json::json;
+
+use crate::api::health::{Liveness, Readiness};
+use crate::api::openapi::examples::Examples;
+use crate::api::openapi::{Docs, Tag};
+use crate::api::stats::StatsJson;
+use crate::api::tenants::SnapshotJson;
+use crate::api::whoami::WhoamiJson;
+use crate::domain::Code::{RouteNotFound, TenantMismatch, TenantNotFound};
+
+fn docs(id: &'static str, summary: &'static str) -> Docs {
+    Docs::new(Tag::Server, id, summary)
+}
+
+/// `GET /livez`
+pub fn live() -> Docs {
+    docs("getLiveness", "Is the process there?").answers::<Liveness>(200, "It is.")
+}
+
+/// `GET /readyz`
+pub fn ready() -> Docs {
+    docs("getReadiness", "Should calls be sent here?")
+        .about("One tenant that can't be served does not keep the others waiting.")
+        .answers::<Readiness>(200, "They should.")
+        .answers::<Readiness>(503, "Not yet, or not any more.")
+}
+
+/// `POST /v1/snapshot`
+pub fn snapshot() -> Docs {
+    docs("takeSnapshot", "Write a snapshot of every tenant now")
+        .answers::<SnapshotJson>(200, "They are on disk.")
+        .writes()
+}
+
+/// `GET /v1/stats`
+pub fn stats() -> Docs {
+    docs("getStats", "Get figures for a dashboard")
+        .about("They are counted in memory since the start of the process. A tenant key gets its own tenant's.")
+        .answers::<StatsJson>(200, "The figures.")
+        .fails(&[TenantMismatch, TenantNotFound])
+}
+
+/// `GET /v1/whoami`
+pub fn whoami() -> Docs {
+    docs("getWhoami", "Whose key is this?").answers::<WhoamiJson>(200, "An operator's, or a tenant's with the tenant.")
+}
+
+/// `GET /`
+pub fn dashboard() -> Docs {
+    docs("getDashboard", "Open the dashboard")
+        .text("text/html; charset=utf-8", "A page for a browser.", || vec![("its start", "<!doctype html>...".into())])
+        .versioned()
+}
+
+/// `GET /assets/{file}`
+pub fn asset() -> Docs {
+    docs("getAsset", "Get a file of the dashboard")
+        .text("text/javascript; charset=utf-8", "The file.", || vec![("its start", "import ...".into())])
+        .text("text/css; charset=utf-8", "", || vec![("its start", ":root { ... }".into())])
+        .text("image/svg+xml", "", || vec![("its start", "<svg ...".into())])
+        .versioned()
+        .fails(&[RouteNotFound])
+}
+
+/// `GET /openapi.json`
+pub fn openapi() -> Docs {
+    docs("getOpenapi", "Get this document").object("application/json", "An OpenAPI 3.1 document.", document).versioned()
+}
+
+fn document() -> Examples {
+    vec![(
+        "its start",
+        json!({ "openapi": "3.1.0", "info": { "title": "Kavach", "version": env!("CARGO_PKG_VERSION") } }),
+    )]
+}

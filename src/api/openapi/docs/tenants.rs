@@ -1,0 +1,93 @@
+//! Tenants and their keys.
+
+use crate::api::openapi::{Docs, Tag};
+use crate::api::views::{KeyJson, TenantJson};
+use crate::domain::Code::{
+    ConfirmationRequired, DefaultTenantFixed, InvalidField, KeyLimitExceeded, SlugTaken, TenantNotFound, UnknownKey,
+};
+
+fn docs(id: &'static str, summary: &'static str) -> Docs {
+    Docs::new(Tag::Tenants, id, summary)
+}
+
+/// `POST /v1/tenants`
+pub fn create() -> Docs {
+    docs("createTenant", "Create a tenant")
+        .about("The slug names the tenant in paths and can't be changed.")
+        .created::<TenantJson>("The new tenant.")
+        .fails(&[InvalidField, SlugTaken])
+        .writes()
+}
+
+/// `GET /v1/tenants`
+pub fn list() -> Docs {
+    docs("listTenants", "List tenants")
+        .about("All but the default one, whatever their status, oldest first. A tenant key sees its own.")
+        .list::<TenantJson>("The tenants.")
+}
+
+/// `GET /v1/tenants/{tenant}`
+pub fn get() -> Docs {
+    docs("getTenant", "Get a tenant").answers::<TenantJson>(200, "The tenant.").fails(&[TenantNotFound])
+}
+
+/// `PATCH /v1/tenants/{tenant}`
+pub fn update() -> Docs {
+    docs("updateTenant", "Change a tenant's name and settings")
+        .about("What is left out stays. `null` clears a setting.")
+        .answers::<TenantJson>(200, "The tenant as it is now.")
+        .fails(&[InvalidField, TenantNotFound])
+        .writes()
+}
+
+/// `DELETE /v1/tenants/{tenant}`
+pub fn delete() -> Docs {
+    docs("deleteTenant", "Erase a tenant")
+        .about("Erases the tenant with its agents, keys, budgets and its whole audit trail, for good.")
+        .nothing("It is gone.")
+        .fails(&[ConfirmationRequired, TenantNotFound, DefaultTenantFixed])
+        .writes()
+}
+
+/// `POST /v1/tenants/{tenant}/suspend`
+pub fn suspend() -> Docs {
+    docs("suspendTenant", "Stop all agents of a tenant")
+        .about("Every call of them is denied with `TENANT_SUSPENDED`. Its keys still read and repair.")
+        .answers::<TenantJson>(200, "The tenant as it is now.")
+        .fails(&[TenantNotFound, DefaultTenantFixed])
+        .writes()
+}
+
+/// `POST /v1/tenants/{tenant}/activate`
+pub fn activate() -> Docs {
+    docs("activateTenant", "Let a tenant's agents work again")
+        .answers::<TenantJson>(200, "The tenant as it is now.")
+        .fails(&[TenantNotFound])
+        .writes()
+}
+
+/// `POST /v1/tenants/{tenant}/keys`
+pub fn create_key() -> Docs {
+    docs("createTenantKey", "Create a tenant key")
+        .about(
+            "The key's text is in this answer only. It is good for the tenant's own agents, budgets and audit trail.",
+        )
+        .answers::<KeyJson>(201, "The key, with its text.")
+        .fails(&[InvalidField, TenantNotFound, KeyLimitExceeded])
+        .writes()
+}
+
+/// `GET /v1/tenants/{tenant}/keys`
+pub fn keys() -> Docs {
+    docs("listTenantKeys", "List a tenant's keys")
+        .answers::<Vec<KeyJson>>(200, "The keys, without their text.")
+        .fails(&[TenantNotFound])
+}
+
+/// `DELETE /v1/tenants/{tenant}/keys/{id}`
+pub fn revoke_key() -> Docs {
+    docs("revokeTenantKey", "Revoke a tenant key")
+        .nothing("It is good for nothing from now on.")
+        .fails(&[TenantNotFound, UnknownKey])
+        .writes()
+}

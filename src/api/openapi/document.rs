@@ -1,0 +1,185 @@
+//! The document itself, and how it is served.
+
+use std::sync::LazyLock;
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
+use actix_web::{HttpRequest, HttpResponse};
+use serde_json::{Map, Value, json};
+
+use super::examples::{denied, shown};
+use super::inputs::Reads;
+use super::problems::{self, header_references};
+use super::schemas::Schemas;
+use super::{Answered, Tag};
+use crate::api::auth::{Access, Public};
+use crate::api::error::Body as ProblemBody;
+use crate::api::pages::is_known;
+use crate::api::routes::{Answer, Endpoint, endpoints};
+use crate::dashboard::etag;
+use crate::domain::Code;
+
+/// Headers of answers, with what they say.
+pub const HEADERS: [(&str, &str); 8] = [
+    ("Allow", "Methods that the route takes (RFC 9110)."),
+    ("Content-Disposition", "A name for the file."),
+    ("ETag", "The version, for `If-None-Match` (RFC 9110)."),
+    ("Kavach-Unavailable-Tenants", "Tenants that could not be asked, whose items are missing from the list."),
+    ("Link", "The next page, `<...>; rel=\"next\"` (RFC 8288); absent on the last one."),
+    ("Location", "Where it is from now on."),
+    ("Retry-After", "Seconds after which the call is worth another try."),
+    ("WWW-Authenticate", "How to authenticate (RFC 6750)."),
+];
+
+/// The document as a JSON value, and the names of schemas that say different things in requests and answers.
+pub fn document() -> (Value, Vec<String>) {
+    let mut schemas = Schemas::default();
+    let mut paths: Map<String, Value> = Map::new();
+    for endpoint in endpoints() {
+        let operation = operation(&endpoint, &mut schemas);
+        let methods = paths.entry(endpoint.path).or_insert_with(|| json!({}));
+        methods[endpoint.method.as_str().to_ascii_lowercase()] = operation;
+    }
+    schemas.answer::<ProblemBody<'_>>();
+    let (named, clashes) = schemas.named();
+    let tags = Tag::ALL.map(|tag| json!({ "name": tag.told().0, "description": tag.told().1 }));
+    let headers: Map<_, _> = HEADERS
+        .iter()
+        .map(|(name, description)| {
+            let kind = if *name == "Retry-After" { "integer" } else { "string" };
+            ((*name).to_owned(), json!({ "description": description, "schema": { "type": kind } }))
+        })
+        .collect();
+    let document = json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Kavach",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": env!("CARGO_PKG_DESCRIPTION"),
+            "description": INTRODUCTION,
+            "license": { "name": env!("CARGO_PKG_LICENSE"), "identifier": env!("CARGO_PKG_LICENSE") },
+        },
+        "servers": [{ "url": "/", "description": "This server" }],
+        "tags": tags,
+        "paths": paths,
+        "components": {
+            "schemas": named,
+            "examples": examples(),
+            "headers": headers,
+            "responses": {
+                "RouteNotFound": problems::response(404, &[Code::RouteNotFound]),
+                "MethodNotAllowed": problems::response(405, &[Code::MethodNotAllowed]),
+            },
+            "securitySchemes": {
+                "operatorKey": bearer("kvo_...", "An operator's key: everything."),
+                "tenantKey": bearer("kvt_...", "A tenant's key: its own tenant."),
+                "agentToken": bearer("kv_...", "An agent's token: its own decisions."),
+            },
+        },
+    });
+    (document, clashes)
+}
+
+const INTRODUCTION: &str = "\
+May this agent do this action on this resource now? Services ask before every tool call of an agent; the answer is \
+exact, recorded and fast.\n\n\
+Every call but health takes `Authorization: Bearer ...` with an operator key, a tenant key or an agent's token. A \
+decision is always a 200, whether it says yes or no. Errors are RFC 9457 problems; programs go by `code`, whose meaning \
+never changes. Bodies are JSON whatever their content type says. Those that manage refuse fields they don't know. Lists \
+are plain arrays, paged by `limit` and `cursor`: the `Link` header has the next page.\n\n\
+A route that is not here answers 404 `ROUTE_NOT_FOUND`, and a method that a route does not take 405 `METHOD_NOT_ALLOWED`.";
+
+fn bearer(format: &str, description: &str) -> Value {
+    json!({ "type": "http", "scheme": "bearer", "bearerFormat": format, "description": description })
+}
+
+/// An example of each code: of those that only decisions have a decision, of others an error.
+fn examples() -> Map<String, Value> {
+    let mut examples = problems::examples();
+    for code in Code::ALL.iter().filter(|code| code.status() == 200) {
+        examples.insert(code.to_string(), json!({ "summary": code.meaning(), "value": denied(*code) }));
+    }
+    examples
+}
+
+/// OpenAPI's operation object of a route.
+fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
+    let docs = (endpoint.docs)();
+    let mut reads = Reads::new(endpoint.path, schemas);
+    (endpoint.input)(&mut reads);
+    let Reads { mut parameters, body, mut codes, .. } = reads;
+    parameters.retain(|parameter| !docs.without.iter().any(|name| parameter["name"] == *name));
+    for header in &docs.headers {
+        let schema = (header.schema)(schemas);
+        parameters.push(json!({
+            "name": header.name, "in": "header", "required": false, "description": header.description, "schema": schema,
+        }));
+    }
+    codes.extend(problems::of_guard(endpoint.access));
+    codes.extend(&docs.codes);
+    let mut responses = problems::responses(&codes);
+    for answered in &docs.answers {
+        let response = response(answered, schemas);
+        match responses.get_mut(&answered.status.to_string()) {
+            // Not every 503 is a problem.
+            Some(problem) => problem["content"]["application/json"] = response["content"]["application/json"].clone(),
+            None => _ = responses.insert(answered.status.to_string(), response),
+        }
+    }
+    let mut operation = json!({
+        "operationId": docs.id,
+        "tags": [docs.tag.told().0],
+        "summary": docs.summary,
+        "security": security(endpoint.access),
+        "responses": responses,
+    });
+    if !docs.description.is_empty() {
+        operation["description"] = docs.description.into();
+    }
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.into();
+    }
+    if let Some(body) = body {
+        operation["requestBody"] = body;
+    }
+    operation
+}
+
+fn response(answered: &Answered, schemas: &mut Schemas) -> Value {
+    let mut response = json!({ "description": answered.description });
+    if !answered.headers.is_empty() {
+        response["headers"] = header_references(&answered.headers);
+    }
+    for content in &answered.content {
+        let schema = (content.schema)(schemas);
+        response["content"][content.media] = json!({ "schema": schema, "examples": shown((content.examples)()) });
+    }
+    response
+}
+
+fn security(access: Access) -> Value {
+    match access {
+        Access::Public => json!([]),
+        Access::Operator => json!([{ "operatorKey": [] }]),
+        Access::Admin => json!([{ "operatorKey": [] }, { "tenantKey": [] }]),
+        Access::Decider => json!([{ "operatorKey": [] }, { "tenantKey": [] }, { "agentToken": [] }]),
+    }
+}
+
+/// `GET /openapi.json`
+pub async fn get(_: Public, request: HttpRequest) -> Answer {
+    /// Made when it is first asked for.
+    static SERVED: LazyLock<(String, String)> = LazyLock::new(|| {
+        let text = document().0.to_string();
+        let etag = etag(&text);
+        (text, etag)
+    });
+    let (text, etag) = &*SERVED;
+    let is_known = is_known(&request, etag);
+    let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    response.insert_header((ETAG, etag.as_str())).insert_header((CACHE_CONTROL, "no-cache"));
+    Ok(if is_known {
+        response.finish()
+    } else {
+        response.insert_header((CONTENT_TYPE, "application/json")).body(text.as_str())
+    })
+}

@@ -1,0 +1,372 @@
+//! An example of each body and answer. All of them tell one story: the tenant `acme`, its agents, and what they do.
+
+use serde_json::{Map, Value, json};
+
+use crate::actors::messages::Explanation;
+use crate::api::agents::Rotation;
+use crate::api::authorize::{AuthorizeBody, BatchAnswer, BatchBody};
+use crate::api::health::{Liveness, Readiness};
+use crate::api::policies::{CheckBody, CheckJson, Reset};
+use crate::api::stats::StatsJson;
+use crate::api::tenants::{NewKey, SnapshotJson};
+use crate::api::usage::UsageBody;
+use crate::api::views::{AgentJson, DelegationJson, EffectivePermissionJson, KeyJson, PolicyJson, TenantJson};
+use crate::api::whoami::WhoamiJson;
+use crate::domain::agent_commands::{AgentPatch, NewAgent};
+use crate::domain::delegation_commands::NewDelegation;
+use crate::domain::policy_commands::{NewPolicy, PolicyPatch};
+use crate::domain::tenant_commands::{NewTenant, TenantPatch};
+use crate::domain::usage::UsageAnswer;
+use crate::domain::{AuditEntry, Code, Decision};
+use crate::verify::KeptLink;
+
+/// Examples with the names they are shown by.
+pub type Examples = Vec<(&'static str, Value)>;
+
+/// A type in bodies or answers, with what it looks like. One without an example can't be documented.
+pub trait Example: schemars::JsonSchema {
+    /// At least one.
+    fn examples() -> Examples;
+}
+
+/// A list of one of each.
+impl<T: Example> Example for Vec<T> {
+    fn examples() -> Examples {
+        T::examples().into_iter().take(1).map(|(name, value)| (name, json!([value]))).collect()
+    }
+}
+
+/// OpenAPI's map of examples. Those of denials are many, and each is in the document once.
+pub fn shown(examples: Examples) -> Map<String, Value> {
+    let denials = Code::ALL.iter().filter(|code| code.status() == 200).map(|code| code.as_str());
+    let denials: Vec<_> = denials.collect();
+    let shown = |(name, value): (&str, Value)| {
+        let told = if denials.contains(&name) { reference(name) } else { json!({ "value": value }) };
+        (name.to_owned(), told)
+    };
+    examples.into_iter().map(shown).collect()
+}
+
+/// A reference to the example of a code.
+pub fn reference(code: &str) -> Value {
+    json!({ "$ref": format!("#/components/examples/{code}") })
+}
+
+macro_rules! examples {
+    ($($type:ty { $($name:literal: $value:tt)+ })*) => {
+        $(
+            impl Example for $type {
+                fn examples() -> Examples {
+                    vec![$(($name, json!($value))),+]
+                }
+            }
+        )*
+    };
+}
+
+const TENANT: &str = "tnt_019ac1d2e3f47a5b8c6d7e8f9a0b1c2d";
+const KEY: &str = "key_019ac1d300007000800000049a0b1c2d";
+const AGENT: &str = "agt_019ac1d400007000800000059a0b1c2d";
+const HELPER: &str = "agt_019ac1d400507000800000069a0b1c2d";
+const POLICY: &str = "pol_019ac1d500007000800000079a0b1c2d";
+const LINK: &str = "dlg_019ac1d600007000800000089a0b1c2d";
+const ENTRY: &str = "aud_019ac1d700007000800000099a0b1c2d";
+const REPORT: &str = "aud_019ac1d7100070008000000a9a0b1c2d";
+/// Not in the form of a real one, lest anyone takes it for a secret that got out.
+const TOKEN: &str = "kv_(64 characters)";
+const MADE: &str = "2026-11-24T09:30:00.000Z";
+
+examples! {
+    NewTenant { "a tenant": { "name": "Acme Inc.", "slug": "acme", "settings": { "maxAgents": 200, "auditRetentionDays": 365 } } }
+    TenantPatch { "settings": { "settings": { "maxAgents": 500, "auditRetentionDays": null } } }
+    TenantJson {
+        "a tenant": {
+            "id": TENANT,
+            "name": "Acme Inc.",
+            "slug": "acme",
+            "settings": {
+                "maxAgents": 200, "maxDelegationDepth": null, "auditRetentionDays": 365, "allowedAgentTypes": null
+            },
+            "status": "active",
+            "createdAt": MADE,
+            "updatedAt": MADE,
+        }
+    }
+    NewKey { "a key": { "name": "billing service" } }
+    KeyJson {
+        "a key": {
+            "id": KEY,
+            "name": "billing service",
+            "key": "kvt_(64 characters)",
+            "prefix": "kvt_AZrB0uP0eluMbX6PmgscLQQ7h2Lk",
+            "createdAt": MADE,
+        }
+    }
+    SnapshotJson { "written": { "tenants": 3 } }
+    NewAgent {
+        "an agent": {
+            "tenantId": "acme",
+            "ownerId": "user-1",
+            "name": "Release bot",
+            "type": "autonomous",
+            "permissions": [
+                { "resource": "mcp:github:*", "actions": ["read"] },
+                {
+                    "resource": "mcp:github:issues",
+                    "actions": ["write"],
+                    "constraints": {
+                        "maxCallsPerHour": 60,
+                        "allowedArgPatterns": ["acme/**"],
+                        "timeWindow": { "start": "08:00", "end": "18:00" },
+                        "ipAllowlist": ["10.0.0.0/8"],
+                    },
+                },
+            ],
+            "expiresAt": "2027-12-31T23:59:59Z",
+            "metadata": { "team": "release" },
+        }
+    }
+    AgentPatch { "a name and an end": { "name": "Release bot 2", "expiresAt": null } }
+    AgentJson {
+        "an agent": {
+            "id": AGENT,
+            "tenantId": TENANT,
+            "ownerId": "user-1",
+            "name": "Release bot",
+            "type": "autonomous",
+            "permissions": [{ "resource": "mcp:github:*", "actions": ["read"] }],
+            "status": "active",
+            "expiresAt": "2027-12-31T23:59:59.000Z",
+            "metadata": { "team": "release" },
+            "lastActiveAt": null,
+            "createdAt": MADE,
+            "updatedAt": MADE,
+            "token": TOKEN,
+        }
+    }
+    Rotation { "with grace": { "graceSeconds": 3600 } }
+    AuthorizeBody<'_> {
+        "a tool call": {
+            "agentId": AGENT,
+            "action": "write",
+            "resource": "mcp:github:issues",
+            "arguments": { "repository": "acme/web", "title": "Broken link" },
+            "tokensCost": 0.0125,
+            "context": { "ip": "10.1.2.3", "userAgent": "release-bot/2.1" },
+        }
+    }
+    BatchBody<'_> {
+        "two calls": {
+            "requests": [
+                { "agentId": AGENT, "action": "read", "resource": "mcp:github:repos" },
+                { "agentId": AGENT, "action": "delete", "resource": "mcp:github:repos" },
+            ]
+        }
+    }
+    BatchAnswer {
+        "one of two": {
+            "results": [
+                { "allowed": true, "auditId": ENTRY },
+                { "allowed": false, "auditId": REPORT, "code": "PERMISSION_DENIED", "reason": "No permission ..." },
+            ]
+        }
+    }
+    Explanation {
+        "allowed": {
+            "allowed": true,
+            "steps": [
+                { "check": "tenant", "passed": true, "detail": "the tenant is active" },
+                { "check": "agent", "passed": true, "detail": "the agent is active" },
+                { "check": "permission", "passed": true, "permission": 0, "detail": "'mcp:github:*' matches" },
+            ],
+        }
+    }
+    NewDelegation {
+        "reading alone": {
+            "fromAgent": AGENT,
+            "toAgent": HELPER,
+            "permissions": [{ "resource": "mcp:github:repos", "actions": ["read"] }],
+            "maxDepth": 2,
+            "expiresAt": "2027-01-01T00:00:00Z",
+        }
+    }
+    DelegationJson {
+        "a delegation": {
+            "id": LINK,
+            "tenantId": TENANT,
+            "fromAgent": AGENT,
+            "toAgent": HELPER,
+            "permissions": [{ "resource": "mcp:github:repos", "actions": ["read"] }],
+            "expiresAt": "2027-01-01T00:00:00.000Z",
+            "maxDepth": 2,
+            "depth": 1,
+            "status": "active",
+            "createdAt": MADE,
+        }
+    }
+    EffectivePermissionJson {
+        "a lent one": {
+            "resource": "mcp:github:repos",
+            "actions": ["read"],
+            "source": "delegation",
+            "delegationId": LINK,
+            "fromAgent": AGENT,
+            "depth": 1,
+            "expiresAt": "2027-01-01T00:00:00.000Z",
+            "held": true,
+        }
+    }
+    NewPolicy {
+        "a budget": {
+            "agentId": AGENT,
+            "limits": { "maxCallsPerDay": 1000, "maxTokensCostPerMonth": 25.5 },
+            "action": "block",
+        }
+    }
+    PolicyPatch { "a higher limit": { "limits": { "maxCallsPerDay": 2000 } } }
+    PolicyJson {
+        "a policy": {
+            "id": POLICY,
+            "tenantId": TENANT,
+            "agentId": AGENT,
+            "userId": null,
+            "limits": { "maxCallsPerDay": 1000, "maxTokensCostPerMonth": 25.5 },
+            "action": "block",
+            "status": "active",
+            "currentUsage": {
+                "callsToday": 17,
+                "callsThisMonth": 412,
+                "tokensCostToday": 0.2125,
+                "tokensCostThisMonth": 5.15,
+                "lastUpdated": "2026-11-24T10:15:00.000Z",
+            },
+            "createdAt": MADE,
+            "updatedAt": MADE,
+        }
+    }
+    Reset { "the day's": { "period": "day" } }
+    CheckBody { "a call": { "agentId": AGENT, "tokensCost": 0.5 } }
+    CheckJson {
+        "exceeded": {
+            "allowed": false,
+            "code": "BUDGET_EXCEEDED",
+            "reason": "Budget maxCallsPerDay exceeded: 1000 of 1000 used, 1 requested",
+            "policyId": POLICY,
+            "retryAfter": 3600,
+            "warnings": [],
+            "policies": [],
+        }
+    }
+    UsageBody {
+        "settle a decision": { "agentId": AGENT, "tokensCost": 0.0131, "auditId": ENTRY }
+        "report calls": { "agentId": AGENT, "tokensCost": 2, "calls": 40 }
+    }
+    UsageAnswer { "settled": { "auditId": REPORT, "ref": ENTRY, "agentId": AGENT, "tokensCost": 0.0131, "calls": 0 } }
+    AuditEntry {
+        "a decision": {
+            "id": ENTRY,
+            "kind": "decision",
+            "tenantId": TENANT,
+            "agentId": AGENT,
+            "userId": "user-1",
+            "action": "write",
+            "resource": "mcp:github:issues",
+            "parameters": { "repository": "acme/web", "title": "Broken link" },
+            "result": "allowed",
+            "code": null,
+            "reason": null,
+            "durationMs": 0.041,
+            "tokensCost": 0.0125,
+            "ip": "10.1.2.3",
+            "userAgent": "release-bot/2.1",
+            "policyId": null,
+            "ref": null,
+            "by": null,
+            "timestamp": "2026-11-24T10:15:00.000Z",
+        }
+    }
+    KeptLink {
+        "a checkpoint": {
+            "tenantId": TENANT,
+            "seq": 412,
+            "hash": "6f1ed002ab5595859014ebf0951522d9b1b8b2c4f0a2f6d1b6c8f0f4a8c3e5d7",
+            "time": "2026-11-24T10:15:00.000Z",
+        }
+    }
+    StatsJson {
+        "of a tenant": {
+            "at": "2026-11-24T10:15:00.000Z",
+            "startedAt": MADE,
+            "agents": { "active": 12, "revoked": 1, "expired": 0 },
+            "decisions": { "allowed": 100, "denied": 5, "rateLimited": 2 },
+            "denials": [{ "code": "PERMISSION_DENIED", "count": 5 }],
+            "seconds": {
+                "from": "2026-11-24T10:14:00.000Z", "step": 1, "allowed": [2, 3], "denied": [0, 0], "rateLimited": [0, 0]
+            },
+            "minutes": {
+                "from": "2026-11-24T09:15:00.000Z", "step": 60, "allowed": [0, 40], "denied": [0, 2], "rateLimited": [0, 0]
+            },
+            "latency": { "count": 107, "p50Ms": 0.08, "p90Ms": 0.2, "p99Ms": 1.2, "maxMs": 4.0 },
+            "slowestTenants": [{ "tenantId": TENANT, "slug": "acme", "name": "Acme Inc.", "decisions": 107, "p99Ms": 1.2 }],
+            "budgets": [],
+        }
+    }
+    WhoamiJson { "an operator": { "kind": "operator" } }
+    Liveness { "alive": { "status": "alive" } }
+    Readiness {
+        "ready": { "status": "ready", "storage": "ok", "unavailableTenants": [] }
+    }
+}
+
+/// A yes, and a no of each kind.
+impl Example for Decision {
+    fn examples() -> Examples {
+        let denials = Code::ALL.iter().filter(|code| code.status() == 200 || **code == Code::TenantMismatch);
+        let denials = denials.map(|code| (code.as_str(), denied(*code)));
+        [("allowed", json!({ "allowed": true, "auditId": ENTRY }))].into_iter().chain(denials).collect()
+    }
+}
+
+/// A decision that says no, with that code.
+pub fn denied(code: Code) -> Value {
+    let mut decision = json!({ "allowed": false, "auditId": ENTRY, "code": code, "reason": code.meaning() });
+    match code {
+        Code::PermissionDenied => {
+            decision["reason"] = "No permission for action 'delete' on resource 'mcp:github:issues'".into();
+        }
+        Code::RateLimited => {
+            decision["reason"] = "Rate limit exceeded: 60/60 calls per hour for permission 'mcp:github:issues'".into();
+            decision["retryAfter"] = 240.into();
+        }
+        Code::BudgetExceeded => {
+            let reason = format!("Budget maxCallsPerDay of policy {POLICY} exceeded: 1000 of 1000 used, 1 requested");
+            decision["reason"] = reason.into();
+            decision["policyId"] = POLICY.into();
+            decision["retryAfter"] = 3_600.into();
+        }
+        _ => {}
+    }
+    decision
+}
+
+/// The start of an audit trail in each format.
+pub fn export_json() -> Examples {
+    Vec::<AuditEntry>::examples()
+}
+
+/// See [`export_json`].
+pub fn export_ndjson() -> Examples {
+    AuditEntry::examples().into_iter().map(|(name, entry)| (name, format!("{entry}\n").into())).collect()
+}
+
+/// See [`export_json`].
+pub fn export_csv() -> Examples {
+    let text = format!("id,kind,tenantId,agentId,...\r\n{ENTRY},decision,{TENANT},{AGENT},...\r\n");
+    vec![("a decision", text.into())]
+}
+
+/// The start of a stream.
+pub fn stream() -> Examples {
+    let event = |(name, entry): (_, Value)| (name, format!(": following\n\nid: {ENTRY}\ndata: {entry}\n\n").into());
+    AuditEntry::examples().into_iter().map(event).collect()
+}

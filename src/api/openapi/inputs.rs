@@ -1,0 +1,159 @@
+//! What a handler's input says of itself: parameters, a body, and how reading them can fail.
+
+use actix_web::web::Path;
+use actix_web::{FromRequest, HttpRequest};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::examples::{Example, shown};
+use super::schemas::{Schemas, not_null};
+use crate::api::input::{Body, OptionalBody, Query, Unread};
+use crate::domain::schema::TenantName;
+use crate::domain::{AgentId, AuditId, Code, KeyId, PolicyId};
+
+/// An input of a handler. One that can't be described is none.
+pub trait Input: FromRequest {
+    /// Adds what it reads.
+    fn describe(reads: &mut Reads<'_>);
+}
+
+/// What a route reads.
+pub struct Reads<'a> {
+    /// Its path.
+    pub path: &'static str,
+    /// Where schemas are collected.
+    pub schemas: &'a mut Schemas,
+    /// OpenAPI's parameter objects.
+    pub parameters: Vec<Value>,
+    /// OpenAPI's request body object.
+    pub body: Option<Value>,
+    /// How reading can fail.
+    pub codes: Vec<Code>,
+}
+
+/// What can be wrong with a body, before anyone knows what it says.
+const OF_BODIES: [Code; 4] = [Code::InvalidBody, Code::RequestTimeout, Code::PayloadTooLarge, Code::Overloaded];
+
+impl<'a> Reads<'a> {
+    /// What every route with that path reads.
+    pub fn new(path: &'static str, schemas: &'a mut Schemas) -> Self {
+        let mut reads = Self { path, schemas, parameters: Vec::new(), body: None, codes: Vec::new() };
+        reads.path();
+        reads
+    }
+
+    fn body<T: Example>(&mut self, required: bool) {
+        let schema = self.schemas.request::<T>();
+        let content = json!({ "application/json": { "schema": schema, "examples": shown(T::examples()) } });
+        self.body = Some(json!({ "required": required, "content": content }));
+        self.codes.extend(OF_BODIES);
+    }
+
+    fn path(&mut self) {
+        let names = self.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        for name in names {
+            let (schema, description) = path_parameter(self.schemas, self.path, name);
+            self.parameters.push(json!({
+                "name": name, "in": "path", "required": true, "description": description, "schema": schema,
+            }));
+        }
+    }
+
+    fn query<T: JsonSchema>(&mut self) {
+        let schema = self.schemas.query::<T>();
+        let required = schema["required"].as_array().cloned().unwrap_or_default();
+        let Some(properties) = schema["properties"].as_object() else { return };
+        for (name, schema) in properties {
+            let mut schema = schema.clone();
+            // In a query there is no null.
+            not_null(&mut schema);
+            let description = schema.as_object_mut().and_then(|members| members.remove("description"));
+            self.parameters.push(json!({
+                "name": name,
+                "in": "query",
+                "required": required.contains(&name.as_str().into()),
+                "description": description,
+                "schema": schema,
+            }));
+        }
+        self.codes.push(Code::InvalidQuery);
+    }
+}
+
+/// What a `{name}` in a path is.
+fn path_parameter(schemas: &mut Schemas, path: &str, name: &str) -> (Value, &'static str) {
+    let begins = |start: &str| path.starts_with(start);
+    match name {
+        "tenant" => (schemas.request::<TenantName>(), "The tenant: its id, its slug, or `default`."),
+        "id" if begins("/v1/tenants/") => (schemas.request::<KeyId>(), "The key's id."),
+        "id" if begins("/v1/agents/") || path == "/v1/delegations/{id}/permissions" => {
+            (schemas.request::<AgentId>(), "The agent's id.")
+        }
+        "id" if begins("/v1/delegations/") => {
+            let schema = json!({ "type": "string", "pattern": "^(dlg|agt)_[0-9a-f]{32}$" });
+            (schema, "The delegation's id; to `GET`, an agent's asks for those that leave it.")
+        }
+        "id" if begins("/v1/policies/") => (schemas.request::<PolicyId>(), "The policy's id."),
+        "id" if begins("/v1/audit/") => (schemas.request::<AuditId>(), "The entry's id."),
+        "file" => (json!({ "type": "string" }), "The file's name."),
+        _ => (json!({ "type": "string" }), ""),
+    }
+}
+
+impl Input for () {
+    fn describe(_: &mut Reads<'_>) {}
+}
+
+/// Headers that a handler reads are told in its [`super::Docs`].
+impl Input for HttpRequest {
+    fn describe(_: &mut Reads<'_>) {}
+}
+
+/// What a path's names mean is in `path_parameter`.
+impl Input for Path<String> {
+    fn describe(_: &mut Reads<'_>) {}
+}
+
+impl Input for Path<(String, String)> {
+    fn describe(_: &mut Reads<'_>) {}
+}
+
+impl<T: DeserializeOwned + JsonSchema> Input for Query<T> {
+    fn describe(reads: &mut Reads<'_>) {
+        reads.query::<T>();
+    }
+}
+
+impl<T: DeserializeOwned + Example> Input for Body<T> {
+    fn describe(reads: &mut Reads<'_>) {
+        reads.body::<T>(true);
+    }
+}
+
+impl<T: DeserializeOwned + Default + Example> Input for OptionalBody<T> {
+    fn describe(reads: &mut Reads<'_>) {
+        reads.body::<T>(false);
+    }
+}
+
+impl<T: Example + 'static, const LIMIT: usize> Input for Unread<T, LIMIT> {
+    fn describe(reads: &mut Reads<'_>) {
+        reads.body::<T>(true);
+    }
+}
+
+impl<A: Input + 'static, B: Input + 'static> Input for (A, B) {
+    fn describe(reads: &mut Reads<'_>) {
+        A::describe(reads);
+        B::describe(reads);
+    }
+}
+
+impl<A: Input + 'static, B: Input + 'static, C: Input + 'static> Input for (A, B, C) {
+    fn describe(reads: &mut Reads<'_>) {
+        A::describe(reads);
+        B::describe(reads);
+        C::describe(reads);
+    }
+}

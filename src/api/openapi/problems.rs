@@ -1,0 +1,130 @@
+//! Errors: what each looks like, and how those of a route are grouped.
+
+use std::collections::BTreeMap;
+
+use actix_web::body::MessageBody;
+use actix_web::{HttpResponse, ResponseError};
+use serde_json::{Map, Value, json};
+
+use super::examples::reference;
+use crate::api::{Access, Problem};
+use crate::domain::{Code, Error};
+
+/// What a guard can answer.
+pub fn of_guard(access: Access) -> Vec<Code> {
+    let mut codes = vec![Code::InternalError];
+    if access != Access::Public {
+        codes.extend([
+            Code::Unauthenticated,
+            Code::InvalidToken,
+            Code::AuthRateLimited,
+            // Whose key it is, the tenant says.
+            Code::NotReady,
+            Code::ShuttingDown,
+            Code::Overloaded,
+            Code::TenantUnavailable,
+        ]);
+    }
+    if matches!(access, Access::Operator | Access::Admin) {
+        codes.push(Code::Forbidden);
+    }
+    codes
+}
+
+/// OpenAPI's response objects for those codes, by status.
+pub fn responses(codes: &[Code]) -> Map<String, Value> {
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    for code in Code::ALL {
+        if codes.contains(code) {
+            by_status.entry(code.status()).or_default().push(*code);
+        }
+    }
+    by_status.into_iter().map(|(status, codes)| (status.to_string(), response(status, &codes))).collect()
+}
+
+/// OpenAPI's response object for codes of one status.
+pub fn response(status: u16, codes: &[Code]) -> Value {
+    let lines: Vec<_> = codes.iter().map(|code| format!("- `{code}`: {}", code.meaning())).collect();
+    let examples: Map<_, _> = codes.iter().map(|code| (code.to_string(), reference(code.as_str()))).collect();
+    let narrowed = json!({ "properties": { "code": { "enum": codes }, "status": { "const": status } } });
+    let schema = json!({ "allOf": [{ "$ref": "#/components/schemas/Problem" }, narrowed] });
+    let mut response = json!({
+        "description": lines.join("\n"),
+        "content": { "application/problem+json": { "schema": schema, "examples": examples } },
+    });
+    let headers: &[&str] = match status {
+        401 => &["WWW-Authenticate"],
+        405 => &["Allow"],
+        429 | 503 => &["Retry-After"],
+        _ => &[],
+    };
+    if !headers.is_empty() {
+        response["headers"] = header_references(headers);
+    }
+    response
+}
+
+/// References to headers of the document.
+pub fn header_references(names: &[&str]) -> Value {
+    let reference = |name: &&str| ((*name).to_owned(), json!({ "$ref": format!("#/components/headers/{name}") }));
+    names.iter().map(reference).collect::<Map<_, _>>().into()
+}
+
+/// An example of each code, as it is answered.
+pub fn examples() -> Map<String, Value> {
+    Code::ALL
+        .iter()
+        .map(|code| {
+            let value = answered(&Problem(example(*code)));
+            (code.to_string(), json!({ "summary": code.meaning(), "value": value }))
+        })
+        .collect()
+}
+
+fn answered(problem: &Problem) -> Value {
+    let response: HttpResponse = problem.error_response();
+    let bytes = response.into_body().try_into_bytes().unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
+/// A sentence that the code is told with.
+fn example(code: Code) -> Error {
+    let field = |field: &str, problem: &str| Error::field(code, field, problem);
+    let told = |message: &str| Error::new(code, message);
+    match code {
+        Code::TenantMismatch => field("tenantId", "names another tenant than the key's"),
+        Code::InvalidBody => {
+            field("settings.maxAgents", "can't be read: invalid type: string \"5\", expected u32 at line 1 column 53")
+        }
+        Code::InvalidField => field("name", "must not be empty"),
+        Code::InvalidQuery => field("limit", "must be from 1 to 1000"),
+        Code::InvalidPattern => {
+            field("permissions[0].resource", "has a '*' inside the segment 'foo*': a '*' must be a whole segment")
+        }
+        Code::ConfirmationRequired => told("deleting a tenant takes ?confirm= with its slug, 'acme'"),
+        Code::Unauthenticated => told("the request needs 'Authorization: Bearer <key>'"),
+        Code::InvalidToken => told("the key or token is not valid"),
+        Code::Forbidden => told("this takes an operator key"),
+        Code::RouteNotFound => told("there is no route '/v2/tenants'"),
+        Code::TenantNotFound => told("there is no tenant 'globex'"),
+        Code::UnknownAgent => told("there is no agent 'agt_019ac1d40000700080000009a0b1c2d3'"),
+        Code::UnknownKey => told("there is no API key 'key_019ac1d40000700080000009a0b1c2d3'"),
+        Code::UnknownPolicy => told("there is no policy 'pol_019ac1d40000700080000009a0b1c2d3'"),
+        Code::UnknownDelegation => told("there is no delegation 'dlg_019ac1d40000700080000009a0b1c2d3'"),
+        Code::UnknownAuditEntry => told("there is no audit entry 'aud_019ac1d40000700080000009a0b1c2d3'"),
+        Code::MethodNotAllowed => told("this route takes POST, GET"),
+        Code::RequestTimeout => told("the body was not there 30 seconds after its head"),
+        Code::SlugTaken => field("slug", "'acme' is taken"),
+        Code::PayloadTooLarge => told("the body must have at most 1048576 bytes"),
+        Code::AuthRateLimited => {
+            told("too many calls from this address had no valid key or token; one with a valid one is not refused")
+                .with_details(json!({ "retryAfter": 1 }))
+        }
+        Code::AgentTypeNotAllowed => told("type 'delegated' is not one the tenant allows: autonomous, service")
+            .with_details(json!({ "allowedAgentTypes": ["autonomous", "service"] })),
+        Code::NotReady => told("the server is still reading its tenants"),
+        Code::TenantUnavailable => told("the tenant can't answer right now; try again in a moment"),
+        // The meaning is a sentence already.
+        other => told(other.meaning()),
+    }
+}

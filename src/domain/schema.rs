@@ -1,0 +1,138 @@
+//! JSON Schemas (2020-12) of what requests and answers spell as text or numbers, with the limits that are checked.
+//!
+//! A type that is read and written by hand has its schema beside it, by `inline_schema!`; here are those of texts that
+//! have no type of their own before they are checked.
+
+use super::limits::{
+    MAX_ACTION_BYTES, MAX_ARG_PATTERN_BYTES, MAX_NAME_CHARS, MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS, MAX_SLUG_CHARS,
+};
+
+/// The schema of a type, shown wherever the type is used rather than once by name.
+macro_rules! inline_schema {
+    ($type:ident $($schema:tt)+) => {
+        impl schemars::JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!($($schema)+)
+            }
+        }
+    };
+}
+pub(crate) use inline_schema;
+
+macro_rules! texts {
+    ($($(#[$doc:meta])* $name:ident $schema:tt;)*) => {
+        $(
+            $(#[$doc])*
+            pub struct $name;
+
+            inline_schema!($name $schema);
+        )*
+    };
+}
+
+texts! {
+    /// A name, see [`super::text::parse_name`].
+    Name {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_NAME_CHARS,
+        "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$",
+    };
+    /// A slug, see [`super::text::Slug`].
+    SlugText {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_SLUG_CHARS,
+        "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$",
+        "not": { "const": super::text::DEFAULT_TENANT_NAME },
+    };
+    /// How a tenant is named, see [`super::id::TenantRef`].
+    TenantName {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_SLUG_CHARS,
+        "pattern": "^(tnt_[0-9a-f]{32}|[a-z0-9]+(-[a-z0-9]+)*)$",
+    };
+    /// An RFC 3339 time with any offset, see [`super::time::Timestamp::parse`].
+    Time {
+        "type": "string",
+        "format": "date-time",
+        "pattern": "^(19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T\
+                    ([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$",
+    };
+    /// What is called, see [`super::pattern::check_resource`].
+    Resource {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_RESOURCE_BYTES,
+        "pattern": format!(
+            "^[^:\\u0000-\\u001f\\u007f-\\u009f]+(:[^:\\u0000-\\u001f\\u007f-\\u009f]+){{0,{}}}$",
+            MAX_RESOURCE_SEGMENTS - 1
+        ),
+    };
+    /// Which resources a permission is about, see [`super::pattern::Pattern`].
+    ResourcePattern {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_RESOURCE_BYTES,
+        "pattern": format!(
+            "^(\\*|[^:*\\u0000-\\u001f\\u007f-\\u009f]+)(:(\\*|[^:*\\u0000-\\u001f\\u007f-\\u009f]+)){{0,{}}}$",
+            MAX_RESOURCE_SEGMENTS - 1
+        ),
+    };
+    /// What is done, see [`super::permission::check_action`].
+    Action {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_ACTION_BYTES,
+        "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+    };
+    /// What a permission lets be done: an action, or `*`.
+    ActionPattern {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_ACTION_BYTES,
+        "pattern": "^(\\*|[^*\\u0000-\\u001f\\u007f-\\u009f]+)$",
+    };
+    /// A glob, or a regular expression that starts with `^`.
+    ArgPattern {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_ARG_PATTERN_BYTES,
+    };
+    /// An address, or a network in CIDR notation.
+    AddressOrNetwork {
+        "type": "string",
+        "anyOf": [
+            { "format": "ipv4" },
+            { "format": "ipv6" },
+            { "pattern": "^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])/\
+                          (3[0-2]|[12]?[0-9])$" },
+            { "pattern": "^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9])$" },
+        ],
+    };
+    /// An address.
+    Address {
+        "type": "string",
+        "anyOf": [{ "format": "ipv4" }, { "format": "ipv6" }],
+    };
+    /// A time of day.
+    Clock {
+        "type": "string",
+        "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$",
+    };
+    /// A JSON object of the client's own.
+    AnyObject {
+        "type": "object",
+    };
+    /// Any JSON value.
+    AnyJson {};
+}

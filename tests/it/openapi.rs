@@ -1,0 +1,174 @@
+//! The OpenAPI document: it is whole, and it says what the types and the tables say.
+
+use std::collections::BTreeSet;
+
+use kavach::api::endpoints;
+use kavach::api::openapi::document::document;
+use kavach::domain::Code;
+use serde_json::{Value, json};
+
+use crate::harness::Server;
+
+/// A part of the document, with where it is.
+struct Place<'a> {
+    at: String,
+    value: &'a Value,
+}
+
+/// Every part of a JSON value.
+fn places(value: &Value) -> Vec<Place<'_>> {
+    let mut all = vec![Place { at: String::new(), value }];
+    let mut next = 0;
+    while let Some(Place { at, value }) = all.get(next) {
+        let (at, value) = (at.clone(), *value);
+        match value {
+            Value::Object(members) => all.extend(
+                members.iter().map(|(name, value)| Place { at: format!("{at}/{}", name.replace('/', "~1")), value }),
+            ),
+            Value::Array(items) => {
+                all.extend(items.iter().enumerate().map(|(n, value)| Place { at: format!("{at}/{n}"), value }));
+            }
+            _ => {}
+        }
+        next += 1;
+    }
+    all
+}
+
+/// A schema of the document by itself, with the named ones that it may refer to.
+pub fn validator(document: &Value, schema: &Value) -> jsonschema::Validator {
+    let whole = json!({ "components": { "schemas": document["components"]["schemas"] }, "allOf": [schema] });
+    jsonschema::options()
+        .with_draft(jsonschema::Draft::Draft202012)
+        .should_validate_formats(true)
+        .build(&whole)
+        .unwrap_or_else(|problem| panic!("{problem}: {schema}"))
+}
+
+fn operations(document: &Value) -> Vec<(String, &Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    let named = |path: &str, method: &str| format!("{} {path}", method.to_uppercase());
+    paths
+        .iter()
+        .flat_map(|(path, methods)| {
+            methods.as_object().unwrap().iter().map(move |(method, operation)| (named(path, method), operation))
+        })
+        .collect()
+}
+
+#[test]
+fn each_reference_leads_somewhere() {
+    let (document, _) = document();
+    let mut referred = BTreeSet::new();
+    for Place { at, value } in places(&document) {
+        let Some(reference) = value.get("$ref").and_then(Value::as_str) else { continue };
+        let pointer = reference.strip_prefix('#').unwrap_or_else(|| panic!("{at}: {reference}"));
+        assert!(document.pointer(pointer).is_some(), "{at}: {reference}");
+        referred.insert(pointer.to_owned());
+    }
+    for kind in ["schemas", "headers"] {
+        for name in document["components"][kind].as_object().unwrap().keys() {
+            let pointer = format!("/components/{kind}/{name}");
+            assert!(referred.contains(&pointer), "nothing refers to {pointer}");
+        }
+    }
+}
+
+#[test]
+fn a_schema_says_the_same_in_requests_and_answers() {
+    let (document, clashes) = document();
+    assert_eq!(clashes, Vec::<String>::new(), "give one of the two types another name");
+    let names = document["components"]["schemas"].as_object().unwrap().keys();
+    let numbered: Vec<_> = names.filter(|name| name.ends_with(char::is_numeric)).collect();
+    assert!(numbered.is_empty(), "two types have one name: {numbered:?}");
+}
+
+#[test]
+fn each_example_is_what_its_schema_says() {
+    let (document, _) = document();
+    let mut checked = 0;
+    for Place { at, value } in places(&document["paths"]) {
+        let (Some(schema), Some(examples)) = (value.get("schema"), value.get("examples").and_then(Value::as_object))
+        else {
+            continue;
+        };
+        assert!(!examples.is_empty(), "{at} has no example");
+        let validator = validator(&document, schema);
+        for (name, example) in examples {
+            let example = match example.get("$ref").and_then(Value::as_str) {
+                Some(reference) => document.pointer(&reference[1..]).unwrap(),
+                None => example,
+            };
+            let problems: Vec<_> = validator.iter_errors(&example["value"]).map(|e| e.to_string()).collect();
+            assert!(problems.is_empty(), "{at} {name}: {problems:?}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 500, "{checked}");
+}
+
+#[test]
+fn every_route_and_every_code_is_in_it() {
+    let (document, _) = document();
+    let documented: BTreeSet<_> = operations(&document).into_iter().map(|(name, _)| name).collect();
+    let routes: BTreeSet<_> = endpoints().iter().map(|e| format!("{} {}", e.method, e.path)).collect();
+    assert_eq!(documented, routes);
+    let codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(document["components"]["schemas"]["Code"]["enum"], json!(codes));
+    // An example of each is shown somewhere, or as what no route answers.
+    let text = document.to_string();
+    for code in codes {
+        assert!(!document["components"]["examples"][code]["value"].is_null(), "{code}");
+        assert!(text.contains(&format!("\"$ref\":\"#/components/examples/{code}\"")), "no answer has {code}");
+    }
+}
+
+#[test]
+fn each_operation_is_told_in_full() {
+    let (document, _) = document();
+    let mut ids = BTreeSet::new();
+    for (name, operation) in operations(&document) {
+        let text = |member: &str| operation[member].as_str().unwrap_or_default().to_owned();
+        assert!(ids.insert(text("operationId")), "{name}: another has the same operationId");
+        assert!(!text("summary").is_empty() && !text("summary").ends_with('.'), "{name}");
+        let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+        for parameter in &parameters {
+            assert!(parameter["description"].as_str().is_some_and(|text| !text.is_empty()), "{name}: {parameter}");
+        }
+        let path: BTreeSet<_> =
+            parameters.iter().filter(|p| p["in"] == "path").map(|p| p["name"].to_string()).collect();
+        assert_eq!(path.len(), name.matches('{').count(), "{name}");
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{name} {status}");
+        }
+    }
+}
+
+#[test]
+fn the_source_does_not_show_through() {
+    let (document, _) = document();
+    for Place { at, value } in places(&document) {
+        if at.ends_with("/description")
+            && let Some(text) = value.as_str()
+        {
+            for rust in ["[`", "::", "`None`", "`Some"] {
+                assert!(!text.contains(rust), "{at}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn it_is_served_with_its_version() {
+    let server = Server::start();
+    let client = server.anonymous();
+    let answer = client.get("/openapi.json");
+    assert_eq!(answer.expect(200), document().0);
+    let etag = answer.header("etag").unwrap().to_owned();
+    for known in [etag.clone(), format!("W/{etag}"), format!("\"other\", {etag}"), "*".to_owned()] {
+        let headers = [("If-None-Match", known.as_bytes())];
+        let answer = client.try_send("GET", "/openapi.json", &headers, None).unwrap();
+        assert_eq!((answer.status, answer.body.len(), answer.header("etag")), (304, 0, Some(&*etag)), "{known}");
+    }
+    client.try_send("GET", "/openapi.json", &[("If-None-Match", b"\"other\"")], None).unwrap().expect(200);
+}
