@@ -36,9 +36,13 @@ function places() {
   return [["#/overview", "Overview", "overview", "o"], own, ["#/agents", "Agents", "agents", "a"], ["#/audit", "Audit", "audit", "u"], ["#/why", "Why?", "why", "w"]];
 }
 
+function decoded(part) {
+  try { return decodeURIComponent(part); } catch { return part; }
+}
+
 function parse(hash) {
   const [path, query] = hash.replace(/^#\/?/, "").split("?");
-  return { parts: path.split("/").filter(Boolean).map(decodeURIComponent), query: new URLSearchParams(query ?? "") };
+  return { parts: path.split("/").filter(Boolean).map(decoded), query: new URLSearchParams(query ?? "") };
 }
 
 async function route() {
@@ -76,8 +80,9 @@ async function route() {
   main.dataset.at = location.hash;
   if (moved) {
     window.scrollTo(0, 0);
-    main.focus({ preventScroll: true });
   }
+  // Whoever uses the keyboard goes on from the new content, also where what had the focus is no more.
+  if (moved || document.activeElement === document.body) main.focus({ preventScroll: true });
 }
 
 function theme(next) {

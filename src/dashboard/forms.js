@@ -22,7 +22,7 @@ export function checks(label, name, options, chosen) {
   const id = uid("label");
   return h("div", { class: "field wide", role: "group", "aria-labelledby": id, "data-field": name },
     h("span", { class: "label", id }, label),
-    h("div", { class: "row" }, options.map(([value, text]) => h("label", { class: "check" }, h("input", { type: "checkbox", name, value, checked: chosen.includes(value) }), text))),
+    h("div", { class: "checks" }, options.map(([value, text]) => h("label", { class: "check" }, h("input", { type: "checkbox", name, value, checked: chosen.includes(value) }), text))),
     h("div", { class: "error" }));
 }
 
@@ -44,6 +44,14 @@ export function time(form, name) {
 function clear(form) {
   for (const error of form.querySelectorAll(".field .error, .form-error")) error.textContent = "";
   for (const control of form.querySelectorAll("[aria-invalid]")) control.removeAttribute("aria-invalid");
+}
+
+/** What a browser could not read as a number or a time would look like an empty field. */
+function check(form) {
+  const bad = [...form.elements].find((control) => control.validity?.badInput);
+  if (!bad) return;
+  const name = bad.closest("[data-field]")?.dataset.field ?? bad.name;
+  throw new Problem(0, { detail: bad.type === "number" ? "must be a number" : "is not complete", details: { field: name } });
 }
 
 /** Shows a refusal at the field it names, or else above the form's foot. */
@@ -76,7 +84,7 @@ export function form(content, submit, action, { cancel, kind = "stack" } = {}) {
     event.preventDefault();
     clear(element);
     send.disabled = true;
-    try { await action(element); } catch (error) { refuse(element, error); } finally { send.disabled = false; }
+    try { check(element); await action(element); } catch (error) { refuse(element, error); } finally { send.disabled = false; }
   });
   return element;
 }
@@ -92,7 +100,7 @@ export function formDialog(title, submit, content, action) {
       event.preventDefault();
       clear(element);
       send.disabled = true;
-      try { await action(element); close(); } catch (error) { refuse(element, error); } finally { send.disabled = false; }
+      try { check(element); await action(element); close(); } catch (error) { refuse(element, error); } finally { send.disabled = false; }
     });
     return element;
   });

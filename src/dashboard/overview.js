@@ -77,7 +77,7 @@ function nearLimit(budgets) {
   const unit = (budget, amount) => (budget.limit.includes("Cost") ? amount : count(amount));
   return table([
     ["Tenant", (budget) => h("a", { href: `#/tenants/${budget.slug}/policies` }, budget.slug)],
-    ["Limit", (budget) => [words(budget.limit).replace("max ", ""), budget.agentId && h("div", { class: "small muted" }, "one agent"), budget.userId && h("div", { class: "small muted wrap" }, `owner ${budget.userId}`)]],
+    ["Limit", (budget) => [h("span", { class: "nowrap" }, words(budget.limit).replace("max ", "").replace("tokens ", "")), budget.agentId && h("div", { class: "small muted" }, "one agent"), budget.userId && h("div", { class: "small muted wrap" }, `owner ${budget.userId}`)]],
     ["Used", (budget) => h("div", { class: "meter" }, h("div", { class: "meter-line num" }, h("span", {}, `${unit(budget, budget.used)} of ${unit(budget, budget.max)}`), h("span", {}, `${Math.floor(Math.min(budget.share, 9.99) * 100)} %`)), bar(budget.share, `${Math.floor(budget.share * 100)} % used`))],
     ["Resets", (budget) => h("span", { class: "nowrap" }, `in ${span(Math.max(0, (new Date(budget.resetsAt) - Date.now()) / 1000))}`)],
     ["Status", (budget) => h("span", { class: "row" }, badge(budget.status), h("span", { class: "badge plain" }, budget.action))],

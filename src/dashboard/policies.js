@@ -66,7 +66,7 @@ function editPolicy({ tenant, policy, refresh }) {
     // As they were typed: a cost is an exact decimal, and the server says what is no number.
     const given = Object.fromEntries(LIMITS.map(([name]) => {
       const typed = text(form, `limits.${name}`);
-      const exact = /^\d+(\.\d+)?$/.test(typed) ? Number(typed) : typed;
+      const exact = /^(0|[1-9]\d*)(\.\d+)?$/.test(typed) ? (JSON.rawJSON?.(typed) ?? Number(typed)) : typed;
       return [name, typed === "" ? null : exact];
     }).filter(([name, value]) => value !== null || limits[name] !== undefined));
     const action = text(form, "action");

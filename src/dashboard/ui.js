@@ -43,7 +43,10 @@ export function dialog(title, make, { kind = "" } = {}) {
   const close = () => box.close();
   append(box, [make(close, h("h2", { id, class: "title" }, title))]);
   box.addEventListener("close", () => box.remove());
-  box.addEventListener("click", (event) => { if (event.target === box && box.dataset.stays === undefined) close(); });
+  // What was typed, or is shown this once, is not lost by a press beside it.
+  const stays = () => box.dataset.stays !== undefined || box.querySelector("form");
+  box.addEventListener("pointerdown", (event) => { if (event.target === box && !stays()) close(); });
+  box.addEventListener("cancel", (event) => { if (box.dataset.stays !== undefined) event.preventDefault(); });
   document.body.append(box);
   box.showModal();
   return box;
@@ -60,6 +63,11 @@ export function confirm(title, text, yes, action, { danger = true } = {}) {
 /** Copies a text and says so. */
 export function copyButton(text, what) {
   return button("Copy", async (element) => {
+    // Browsers have a clipboard for pages of this machine or behind TLS only.
+    if (!navigator.clipboard) {
+      getSelection().selectAllChildren(element.parentElement.querySelector("code"));
+      return toast("Press Ctrl C: this page may not copy by itself without TLS");
+    }
     await navigator.clipboard.writeText(text);
     show(element, icon("pass"), "Copied");
     setTimeout(() => show(element, icon("copy"), "Copy"), 2000);
@@ -75,7 +83,6 @@ export function revealSecret(title, what, secret, note, after = () => {}) {
       note && h("p", { class: "small muted wrap" }, note)),
     h("div", { class: "foot" }, button("I have copied it", close, { kind: "primary" })),
   ]);
-  // A click beside it must not lose it.
   box.dataset.stays = "";
   box.addEventListener("close", after);
 }

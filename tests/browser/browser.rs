@@ -198,7 +198,7 @@ impl Browser {
     pub fn click(&self, name: &str) {
         // What a page replaces while it is pressed is found again.
         self.poll(&format!("{name:?} can be pressed"), || {
-            let element = self.find("button, a, summary", Some(name));
+            let element = self.find("button, a, summary, [type=checkbox]", Some(name));
             self.try_ask("POST", &format!("/element/{element}/click"), &json!({})).ok()
         });
     }
@@ -215,6 +215,13 @@ impl Browser {
         let element = self.ask("GET", "/element/active", &Value::Null);
         let element = element[ELEMENT].as_str().unwrap();
         self.ask("POST", &format!("/element/{element}/value"), &json!({ "text": keys }));
+    }
+
+    /// Presses keys one after the other, wherever the focus is.
+    pub fn press_all(&self, keys: &str) {
+        let steps = keys.chars().flat_map(|key| ["keyDown", "keyUp"].map(|kind| json!({ "type": kind, "value": key })));
+        let keyboard = json!({ "type": "key", "id": "keyboard", "actions": steps.collect::<Vec<_>>() });
+        self.ask("POST", "/actions", &json!({ "actions": [keyboard] }));
     }
 
     /// Moves the focus by the keyboard until the element of that name has it.

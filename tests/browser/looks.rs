@@ -62,6 +62,7 @@ fn every_page_is_whole_named_and_readable() {
     );
     let pages: Vec<(&str, String)> = vec![
         ("overview", "#/overview".into()),
+        ("overview-tenant", "#/overview?tenantId=acme".into()),
         ("tenants", "#/tenants".into()),
         ("tenant", "#/tenants/acme/agents".into()),
         ("policies", "#/tenants/acme/policies".into()),

@@ -69,6 +69,11 @@ fn an_operator_sets_a_tenant_up_watches_it_and_stops_it() {
     browser.sees("docs:while-paused");
     browser.click("Live tail");
 
+    // All of it can be taken away as a file, with the filters that are set.
+    browser.click("Export as CSV");
+    let fetched = "return performance.getEntriesByType('resource').some((e) => e.name.endsWith('/v1/audit/export?format=csv') && e.responseStatus === 200)";
+    browser.until("the trail is exported", fetched);
+
     // Why was it denied?
     browser.click("Details of read on secrets:all");
     browser.sees("PERMISSION_DENIED");
@@ -209,5 +214,111 @@ fn names_are_text_whatever_they_hold() {
     browser.go("#/audit");
     browser.click("Details of read on docs:<b>x</b>");
     browser.sees("onerror");
+    browser.check_records();
+}
+
+#[test]
+fn agents_keys_and_delegations_are_managed() {
+    let server = Server::start();
+    let operator = server.operator();
+    operator.post("/v1/tenants", json!({ "name": "Acme", "slug": "acme" })).expect(201);
+    let make = |name: &str| {
+        let permissions = json!([{ "resource": "docs:*", "actions": ["read", "write"] }]);
+        let body = json!({ "tenantId": "acme", "ownerId": "ana", "name": name, "type": "service", "permissions": permissions });
+        let made = operator.post("/v1/agents", body).expect(201);
+        (made["id"].as_str().unwrap().to_owned(), made["token"].as_str().unwrap().to_owned())
+    };
+    let ((lender, token), (borrower, _)) = (make("lender"), make("borrower"));
+    let browser = Browser::start(&server);
+    browser.sign_in(OPERATOR_KEY);
+
+    // The search goes to an agent, by the keyboard alone.
+    browser.press_all("/");
+    browser.find("input", Some("Go to a page, a tenant or an agent"));
+    browser.press("lend");
+    browser.until(
+        "it is found",
+        "return document.querySelector('.palette li[aria-selected=true]')?.innerText.startsWith('lender')",
+    );
+    browser.press(ENTER);
+    browser.at(&format!("#/agents/{lender}"));
+
+    // A new token; the old one works no more.
+    browser.click("Rotate token");
+    browser.click("Rotate");
+    browser.sees("The new token");
+    let fresh = browser.text_of("dialog [data-secret]");
+    // Escape does not lose it.
+    browser.press_all(ESCAPE);
+    browser.sees("The new token");
+    browser.click("I have copied it");
+    assert_ne!(fresh, token);
+    server.with_key(&token).post("/v1/authorize", ask("docs:1")).expect(401);
+    assert_eq!(server.with_key(&fresh).post("/v1/authorize", ask("docs:1")).expect(200)["allowed"], true);
+
+    // Its permissions are edited.
+    browser.click("Edit");
+    browser.fill("Actions", "read");
+    browser.click("Save");
+    browser.until("the dialog is closed", "return !document.querySelector('dialog[open]')");
+    assert_eq!(operator.get(&format!("/v1/agents/{lender}")).expect(200)["permissions"][0]["actions"], json!(["read"]));
+
+    // It lends what it has, which fills the form.
+    browser.go("#/tenants/acme/delegations");
+    browser.sees("No delegation yet");
+    browser.click("Delegate");
+    browser.fill("From", "lend");
+    browser.sees("ana");
+    browser.press(ENTER);
+    browser.until(
+        "its permissions are offered",
+        "return document.querySelector('dialog [name=resource]')?.value === 'docs:*'",
+    );
+    browser.fill("To", "borr");
+    browser.sees("ana");
+    browser.press(ENTER);
+    browser.click("Delegate");
+    browser.until("the graph is drawn", "return document.querySelectorAll('.graph a').length === 2");
+    let links = operator.get(&format!("/v1/delegations?toAgent={borrower}")).items();
+    assert_eq!((links.len(), &links[0]["fromAgent"]), (1, &json!(lender)));
+    browser.click("Revoke the delegation from lender to borrower");
+    browser.click("Revoke");
+    browser.sees("revoked");
+    assert_eq!(operator.get(&format!("/v1/delegations?toAgent={borrower}")).items()[0]["status"], "revoked");
+
+    // A tenant key.
+    browser.go("#/tenants/acme/keys");
+    browser.sees("No key yet");
+    browser.click("New key");
+    browser.fill("Name", "billing");
+    browser.click("Create key");
+    browser.sees("The new key");
+    let key = browser.text_of("dialog [data-secret]");
+    browser.click("I have copied it");
+    server.with_key(&key).get("/v1/agents").expect(200);
+    browser.click("Revoke billing");
+    browser.click("Revoke");
+    browser.sees("No key yet");
+
+    // Settings; and the agent is revoked.
+    browser.go("#/tenants/acme/settings");
+    browser.fill("Audit kept, days", "30");
+    browser.click("Service");
+    browser.click("Save");
+    browser.sees("Saved");
+    let settings = &operator.get("/v1/tenants/acme").expect(200)["settings"];
+    assert_eq!(settings["auditRetentionDays"], 30);
+    assert_eq!(settings["allowedAgentTypes"], json!(["autonomous", "delegated"]));
+    browser.go(&format!("#/agents/{lender}"));
+    browser.click("Revoke");
+    browser.sees("can't be undone");
+    browser.click("Revoke");
+    browser.sees("lender is revoked");
+    assert_eq!(operator.get(&format!("/v1/agents/{lender}")).expect(200)["status"], "revoked");
+
+    // g and a letter go elsewhere.
+    browser.until("the dialog is closed", "return !document.querySelector('dialog[open]')");
+    browser.press_all("ga");
+    browser.at("#/agents");
     browser.check_records();
 }
