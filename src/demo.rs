@@ -125,7 +125,7 @@ fn scenes() -> [Scene; 2] {
             ),
         ],
         delegations: vec![],
-        policies: vec![json!({ "limits": { "maxCallsPerDay": 1_000 }, "action": "block" })],
+        policies: vec![json!({ "limits": { "maxCallsPerDay": 20_000 }, "action": "block" })],
         revoked: None,
     };
     [acme, globex]

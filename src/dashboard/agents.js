@@ -44,7 +44,7 @@ export async function agentTable(filter, signal, { showTenant = true } = {}) {
     ...(showTenant ? [["Tenant", (one) => tenantLink(one.tenantId)]] : []),
     ["Owner", (one) => one.ownerId],
     ["Type", (one) => one.type],
-    ["May", (one) => (one.permissions.length ? h("span", { title: one.permissions.map((p) => p.resource).join("\n") }, h("code", {}, one.permissions[0].resource), one.permissions.length > 1 && ` +${one.permissions.length - 1}`) : h("span", { class: "muted" }, "nothing"))],
+    ["Own permissions", (one) => (one.permissions.length ? h("span", { title: one.permissions.map((p) => p.resource).join("\n") }, h("code", {}, one.permissions[0].resource), one.permissions.length > 1 && ` +${one.permissions.length - 1}`) : h("span", { class: "muted" }, "nothing"))],
     ["Status", (one) => badge(one.status)],
     ["Active", (one) => ago(one.lastActiveAt)],
   ];

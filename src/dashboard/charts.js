@@ -31,7 +31,7 @@ export function timeChart(label, unit) {
     const n = data?.allowed.length ?? 0;
     if (at === null || !n) {
       const total = RESULTS.map(([name]) => data ? data[name].reduce((sum, value) => sum + value, 0) : 0);
-      show(readout, RESULTS.map(([, word], k) => `${count(total[k])} ${word.toLowerCase()}`).join(" · "), unit === "second" ? " in the last minute" : " up to the last whole minute");
+      show(readout, RESULTS.map(([, word], k) => `${count(total[k])} ${word.toLowerCase()}`).join(" · "), unit === "second" ? " in the last minute" : " in whole minutes");
     } else {
       const time = new Date(new Date(data.from).getTime() + at * data.step * 1000);
       show(readout, h("b", {}, clock(time).slice(0, unit === "second" ? 8 : 5)), " · ", RESULTS.map(([name, word]) => `${count(data[name][at])} ${word.toLowerCase()}`).join(" · "));

@@ -53,7 +53,7 @@ export async function overview({ query, signal }) {
   signal.addEventListener("abort", () => clearInterval(timer));
 
   const content = [
-    pageHead(tenant ? "Overview of one tenant" : "Overview", {
+    pageHead(tenant ? `Overview of ${tenant}` : "Overview", {
       crumb: tenant && h("a", { href: "#/overview" }, "All tenants"),
       sub: stamp,
     }),
@@ -70,6 +70,9 @@ export async function overview({ query, signal }) {
   return content;
 }
 
+/** What a policy does once a limit of it is used up. */
+const ACTS = { warn: "warns", throttle: "throttles", block: "blocks", revoke: "revokes" };
+
 function nearLimit(budgets) {
   if (!budgets.length) {
     return empty("pass", "All budgets have room", "A policy shows up here once four fifths of one of its limits are used.");
@@ -77,10 +80,10 @@ function nearLimit(budgets) {
   const unit = (budget, amount) => (budget.limit.includes("Cost") ? amount : count(amount));
   return table([
     ["Tenant", (budget) => h("a", { href: `#/tenants/${budget.slug}/policies` }, budget.slug)],
-    ["Limit", (budget) => [h("span", { class: "nowrap" }, words(budget.limit).replace("max ", "").replace("tokens ", "")), budget.agentId && h("div", { class: "small muted" }, "one agent"), budget.userId && h("div", { class: "small muted wrap" }, `owner ${budget.userId}`)]],
+    ["Limit", (budget) => [h("span", { class: "nowrap" }, words(budget.limit).replace("max ", "").replace("tokens ", "")), h("div", { class: "small muted" }, budget.agentId ? "one agent" : budget.userId ? `owner ${budget.userId}` : "all agents")]],
     ["Used", (budget) => h("div", { class: "meter" }, h("div", { class: "meter-line num" }, h("span", {}, `${unit(budget, budget.used)} of ${unit(budget, budget.max)}`), h("span", {}, `${Math.floor(Math.min(budget.share, 9.99) * 100)} %`)), bar(budget.share, `${Math.floor(budget.share * 100)} % used`))],
     ["Resets", (budget) => h("span", { class: "nowrap" }, `in ${span(Math.max(0, (new Date(budget.resetsAt) - Date.now()) / 1000))}`)],
-    ["Status", (budget) => h("span", { class: "row" }, badge(budget.status), h("span", { class: "badge plain" }, budget.action))],
+    ["Status", (budget) => [badge(budget.status), h("div", { class: "small muted" }, ACTS[budget.action])]],
   ], budgets, { label: "Budgets near their limit" });
 }
 

@@ -25,6 +25,7 @@ export async function tenant(ctx) {
       marks: [badge(found.status)],
       actions: [session.isOperator && found.id !== null && statusButton(found, ctx.refresh, ""), h("a", { class: "button", href: `#/overview?tenantId=${found.slug}` }, "Figures"), h("a", { class: "button primary", href: `#/agents/new?tenantId=${found.slug}` }, "New agent")],
     }),
+    found.status === "suspended" && h("p", { class: "notice" }, "Suspended: every call of its agents is denied until it is active again. What it holds can still be read and changed."),
     tabs, content];
 }
 

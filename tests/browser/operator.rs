@@ -111,6 +111,7 @@ fn an_operator_sets_a_tenant_up_watches_it_and_stops_it() {
     browser.click("Suspend");
     browser.sees("Acme Corp is suspended");
     browser.find("button", Some("Activate Acme Corp"));
+    browser.sees("every call of its agents is denied");
     assert_eq!(agent.post("/v1/authorize", ask("docs:6")).expect(200)["code"], "TENANT_SUSPENDED");
     browser.check_records();
 }
