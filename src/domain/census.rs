@@ -59,6 +59,8 @@ pub struct Census {
     pub agents: AgentCounts,
     /// Its policies that are near a limit, the fullest first.
     pub near_limits: Vec<NearLimit>,
+    /// When it was taken.
+    pub taken_at: Timestamp,
     /// When time alone makes it another one: an agent expires, or a day ends.
     pub valid_until: Timestamp,
 }
@@ -75,6 +77,7 @@ impl Census {
             status: tenant.profile().status,
             agents: tenant.agent_counts(now),
             near_limits,
+            taken_at: now,
             valid_until: tenant.next_expiry(now).map_or(next_day, |expiry| expiry.min(next_day)),
         }
     }

@@ -6,8 +6,10 @@ use super::ring::{Ring, STEPS, Series, place};
 use crate::domain::audit::AuditResult;
 use crate::domain::{Code, Timestamp};
 
-/// Decisions of a tenant, or of a thread. One thread notes them, any thread reads. It takes about six kilobytes.
+/// Decisions of a tenant, or of a thread. One thread notes them, any thread reads. It takes about six kilobytes, in
+/// cache lines of its own.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Traffic {
     results: [Count; 3],
     codes: [Count; Code::ALL.len()],

@@ -121,10 +121,11 @@ impl Kavach {
         let mut known = self.core.measures.census.lock().await;
         let routes = off_thread(move || core.routes.all_that(|route| !route.is_being_erased())).await?;
         let (mut counted, mut stale) = (Vec::with_capacity(routes.len()), Vec::new());
+        let time = now();
         for (at, route) in routes.into_iter().enumerate() {
             // Read before it is asked: what changes afterwards makes the answer an old one.
             let version = route.measures.version();
-            let census = known.current(route.id, version, now());
+            let census = known.current(route.id, version, time);
             if census.is_none() && route.actor.is_ok() {
                 stale.push((at, version));
             }
@@ -141,11 +142,12 @@ impl Kavach {
                 let Some(counted) = counted.get_mut(at) else { continue };
                 match answered {
                     Ok(census) => counted.census = Some(known.keep(counted.route.id, version, census)),
-                    Err(_) => counted.answered = false,
+                    // A tenant with more calls than it can take serves them: what it said last is still about right.
+                    Err(error) => counted.answered = error.code() == Code::Overloaded,
                 }
             }
         }
-        for counted in counted.iter_mut().filter(|counted| !counted.answered) {
+        for counted in counted.iter_mut().filter(|counted| counted.census.is_none()) {
             counted.census = known.last(counted.route.id).cloned();
         }
         known.forget_all_but(counted.len(), |id| counted.binary_search_by_key(&id, |one| one.route.id).is_ok());

@@ -124,6 +124,21 @@ fn every_route_and_every_code_is_in_it() {
 }
 
 #[test]
+fn a_route_that_asks_a_tenant_tells_how_that_can_fail() {
+    let (document, _) = document();
+    for (name, operation) in operations(&document) {
+        if operation["security"].as_array().unwrap().is_empty() {
+            continue;
+        }
+        let codes = &operation["responses"]["503"]["content"]["application/problem+json"]["schema"]["allOf"][1];
+        let codes = codes["properties"]["code"]["enum"].as_array().unwrap();
+        for code in ["NOT_READY", "OVERLOADED", "TENANT_UNAVAILABLE", "STORAGE_UNAVAILABLE", "OUTCOME_UNKNOWN"] {
+            assert!(codes.iter().any(|told| told == code), "{name} does not tell {code}: {codes:?}");
+        }
+    }
+}
+
+#[test]
 fn each_operation_is_told_in_full() {
     let (document, _) = document();
     let mut ids = BTreeSet::new();

@@ -5,8 +5,10 @@ use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 
 use kavach::actors::tenant::MAILBOX_CAPACITY;
+use kavach::domain::agent_commands::NewAgent;
 use kavach::domain::tenant_commands::NewTenant;
-use kavach::domain::{Code, Request};
+use kavach::domain::{AgentType, Code, Request};
+use kavach::service::TenantCounts;
 use kavach::{App, Settings};
 
 #[test]
@@ -24,6 +26,19 @@ fn a_full_mailbox_sheds_its_own_calls_and_loses_none_it_took() {
             request.tenants.push(tenant.into());
             kavach.authorize(request)
         };
+
+        let told = async || kavach.stats(None).await.unwrap();
+        assert_eq!((told().await.tenants.unwrap().active, told().await.agents.active), (2, 0));
+        let agent = NewAgent {
+            tenant_id: None,
+            owner_id: "someone".into(),
+            name: "Reader".into(),
+            kind: AgentType::Autonomous,
+            permissions: Vec::new(),
+            expires_at: None,
+            metadata: None,
+        };
+        kavach.agents().create(agent).await.unwrap();
 
         let (release, until) = mpsc::channel();
         kavach.inject_stall("default", until).unwrap();
@@ -45,11 +60,17 @@ fn a_full_mailbox_sheds_its_own_calls_and_loses_none_it_took() {
         let quiet = pin!(ask("quiet")).await.unwrap();
         assert_eq!(quiet.code, Some(Code::AgentNotFound), "another tenant answers meanwhile");
 
+        // Nor is it told to be gone: figures tell what it said last.
+        let stats = told().await;
+        assert_eq!(stats.tenants.unwrap(), TenantCounts { active: 2, ..TenantCounts::default() });
+        assert_eq!(stats.agents.active, 0);
+
         release.send(()).unwrap();
         for call in taken {
             assert_eq!(call.await.unwrap().code, Some(Code::AgentNotFound));
         }
         assert_eq!(ask("default").await.unwrap().code, Some(Code::AgentNotFound), "it goes on");
+        assert_eq!(told().await.agents.active, 1);
         app.close().await;
     });
 }

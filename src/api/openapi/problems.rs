@@ -23,6 +23,9 @@ pub fn of_guard(access: Access) -> Vec<Code> {
             Code::ShuttingDown,
             Code::Overloaded,
             Code::TenantUnavailable,
+            // A tenant whose storage fails can't be read either, and what it shows waits until it is on disk.
+            Code::StorageUnavailable,
+            Code::OutcomeUnknown,
         ]);
     }
     if matches!(access, Access::Operator | Access::Admin) {
