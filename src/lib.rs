@@ -15,6 +15,7 @@
 //! | [`journal`] | the durable log and the snapshots; the only code that touches files |
 //! | [`actors`] | one actor for each tenant, and the registry over them |
 //! | [`service`] | what the server offers, as calls for one caller |
+//! | [`gateway`] | from a request that a gateway asks about to the action and the resource |
 //! | [`api`] | the same over HTTP |
 //! | [`dashboard`] | the files that browsers are served |
 //! | [`net`] | connections: how many, how slow they may be, TLS |
@@ -31,6 +32,7 @@ pub mod fixture;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod gateway;
 pub mod journal;
 pub mod load;
 pub mod measure;

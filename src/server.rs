@@ -17,6 +17,7 @@ use crate::actors::Core;
 use crate::api;
 use crate::app::App;
 use crate::domain::TenantId;
+use crate::gateway::Gateway;
 use crate::net::placement::Connections;
 use crate::net::{Entrance, Limit, Tls};
 use crate::settings::Settings;
@@ -44,6 +45,7 @@ impl Server {
     /// As for [`App::open`], or the address can't be bound.
     pub async fn start(settings: &Settings) -> io::Result<Self> {
         let tls = tls(settings)?;
+        let gateway = Gateway::open(settings.forward_auth, settings.forward_auth_rules.as_deref())?;
         let app = App::assemble(settings)?;
         let workers = settings.worker_count();
         let socket = TcpListener::bind(settings.addr)?;
@@ -56,7 +58,7 @@ impl Server {
         let limit = Limit::of_process();
         let (most, to_accept) = (limit.most(), limit.to_accept(workers));
         let listener = Listening {
-            shared: api::Shared::new(app.kavach(), settings.trusted_proxies.clone()),
+            shared: api::Shared::new(app.kavach(), settings.trusted_proxies.clone(), gateway),
             core: Arc::clone(app.core()),
             connections: Arc::clone(&connections),
             entrance: Entrance::new(limit, tls.clone(), ending.subscribe()),

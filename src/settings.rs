@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use crate::actors::Durability;
 use crate::domain::constraint::parse_net;
+use crate::gateway::GatewayKind;
 
 pub use load::{BaseUrl, LoadSettings, Pace};
 
@@ -91,6 +92,12 @@ pub struct Settings {
     /// Proxies whose X-Forwarded-For is believed: addresses or networks, separated by commas.
     #[arg(long, env = "KAVACH_TRUSTED_PROXIES", value_delimiter = ',', value_parser = read_net)]
     pub trusted_proxies: Vec<IpNet>,
+    /// The gateway that asks /v1/forward-auth: it says where the original request is read from.
+    #[arg(long, env = "KAVACH_FORWARD_AUTH", value_name = "GATEWAY", value_enum, default_value_t = GatewayKind::Envoy)]
+    pub forward_auth: GatewayKind,
+    /// Rules that make an action and a resource of the original request, as JSON; see docs/gateways.md.
+    #[arg(long, env = "KAVACH_FORWARD_AUTH_RULES", value_name = "FILE")]
+    pub forward_auth_rules: Option<PathBuf>,
     /// The certificate to serve TLS with, and those that lead to its authority, as PEM. Read again on SIGHUP.
     #[arg(long, env = "KAVACH_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -117,6 +124,8 @@ impl Settings {
             workers: None,
             durability: Durability::Interval,
             trusted_proxies: Vec::new(),
+            forward_auth: GatewayKind::default(),
+            forward_auth_rules: None,
             tls_cert: None,
             tls_key: None,
             demo: false,

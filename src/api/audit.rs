@@ -14,7 +14,7 @@ use super::views;
 use crate::domain::audit::{AuditKind, AuditResult};
 use crate::domain::limits::{MAX_AUDIT_OFFSET, MAX_FILTER_ACTIONS, MAX_PAGE};
 use crate::domain::text::quote;
-use crate::domain::{AgentId, AuditEntry, AuditFilter, AuditId, Code, Error, TenantRef, Timestamp, schema};
+use crate::domain::{AgentId, AuditEntry, AuditFilter, AuditId, Code, Error, TenantRef, Timestamp, TraceId, schema};
 use crate::service::{AuditQuery, AuditStream, Export, ExportFormat, News, write_line};
 
 /// The query of the audit trail.
@@ -42,6 +42,9 @@ pub struct ListQuery {
     actions: Option<String>,
     /// Entries with that result.
     result: Option<AuditResult>,
+    /// Entries of calls that were part of that trace.
+    #[schemars(with = "Option<TraceId>")]
+    trace_id: Option<String>,
     /// Items of a page, 100 where nothing is said.
     #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
@@ -100,7 +103,7 @@ impl ListQuery {
     }
 
     fn filter(self) -> Result<(Option<TenantRef>, AuditFilter), Problem> {
-        let Self { kind, tenant_id, agent_id, user_id, since, until, actions, result, .. } = self;
+        let Self { kind, tenant_id, agent_id, user_id, since, until, actions, result, trace_id, .. } = self;
         let agent = match agent_id {
             Some(text) => Some(
                 AgentId::parse(&text)
@@ -120,8 +123,9 @@ impl ListQuery {
         if actions.len() > MAX_FILTER_ACTIONS {
             return Err(invalid("actions", format!("must name at most {MAX_FILTER_ACTIONS} actions")));
         }
-        let filter =
-            AuditFilter { kind, agent, owner: user_id.map(|text| text.trim().into()), since, until, actions, result };
+        let trace = trace_id.map(|text| TraceId::parse_query("traceId", &text)).transpose()?;
+        let owner = user_id.map(|text| text.trim().into());
+        let filter = AuditFilter { kind, agent, owner, since, until, actions, result, trace };
         Ok((tenant_id.as_deref().map(TenantRef::parse), filter))
     }
 }

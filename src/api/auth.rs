@@ -16,7 +16,8 @@ use super::held::Held;
 use crate::domain::limits::{MAX_HELD_ANSWER_BYTES, MAX_SLOW_BODY_BYTES};
 use crate::domain::secret::bearer;
 use crate::domain::tenant::Caller;
-use crate::domain::{Code, Credential, Error};
+use crate::domain::{Code, Credential, Error, TenantId};
+use crate::gateway::Gateway;
 use crate::service::Kavach;
 
 /// Who may call a route.
@@ -30,6 +31,8 @@ pub enum Access {
     Admin,
     /// An operator or a tenant key; an agent token for its own agent.
     Decider,
+    /// An agent token, for its own agent.
+    Agent,
 }
 
 /// An extractor that settles who calls.
@@ -50,17 +53,20 @@ pub struct Shared {
     pub(super) bodies: Arc<Held>,
     /// Large answers on their way out.
     pub(super) answers: Arc<Held>,
+    /// Which gateway asks, and about what.
+    pub(super) gateway: Arc<Gateway>,
 }
 
 impl Shared {
-    /// The server, which believes those proxies.
-    pub fn new(kavach: Kavach, trusted_proxies: Vec<IpNet>) -> Self {
+    /// The server, which believes those proxies and answers that gateway.
+    pub fn new(kavach: Kavach, trusted_proxies: Vec<IpNet>, gateway: Gateway) -> Self {
         Self {
             kavach,
             trusted_proxies: trusted_proxies.into(),
             attempts: Arc::default(),
             bodies: Held::new(MAX_SLOW_BODY_BYTES),
             answers: Held::new(MAX_HELD_ANSWER_BYTES),
+            gateway: Arc::new(gateway),
         }
     }
 
@@ -91,6 +97,16 @@ pub struct Decider {
     pub is_agent: bool,
     /// The address the call came from, as far as it can be believed.
     pub peer: Option<IpAddr>,
+}
+
+/// An agent, by its token, for whom a gateway asks. Like a [`Decider`]'s, the token is checked with the decision.
+pub struct Agent {
+    /// The server, acting for the agent.
+    pub decider: Decider,
+    /// The tenant that the token names.
+    pub tenant: TenantId,
+    /// Which gateway asks.
+    pub gateway: Arc<Gateway>,
 }
 
 /// Nobody in particular: health, which tells nothing of any tenant's content.
@@ -164,6 +180,30 @@ impl Decider {
             kavach: shared.kavach.acting_for(credential),
             is_agent: matches!(credential, Credential::AgentToken(..)),
             peer: shared.origin(headers, peer),
+        })
+    }
+}
+
+impl Guard for Agent {
+    const ACCESS: Access = Access::Agent;
+}
+
+impl FromRequest for Agent {
+    type Error = Problem;
+    type Future = Extracted<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let decider = shared(request).and_then(|shared| {
+            let decider = Decider::of(shared, request.headers(), request.peer_addr())?;
+            Ok((decider, credential(request.headers())?, Arc::clone(&shared.gateway)))
+        });
+        Box::pin(async move {
+            let (decider, credential, gateway) = decider?;
+            let Credential::AgentToken(tenant, _) = credential else {
+                decider.kavach.authenticate().await?;
+                return Err(Problem::new(Code::Forbidden, "this takes an agent token"));
+            };
+            Ok(Self { decider, tenant, gateway })
         })
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use actix_web::http::header::{HeaderMap, USER_AGENT};
+use actix_web::http::header::{HeaderMap, HeaderName, USER_AGENT};
 use actix_web::web::{Bytes, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use schemars::JsonSchema;
@@ -21,7 +21,7 @@ use crate::domain::cost::Cost;
 use crate::domain::limits::{MAX_AUTHORIZE_BODY_BYTES, MAX_BATCH, MAX_BODY_BYTES};
 use crate::domain::request::Asked;
 use crate::domain::text::quote;
-use crate::domain::{Code, Decision, Error, Request, TenantRef, schema};
+use crate::domain::{Code, Decision, Error, Request, TenantRef, TraceId, schema};
 
 /// An authorize body. Fields it does not know are ignored.
 #[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -103,13 +103,24 @@ pub(super) struct Connection<'a> {
     /// An agent's own address; what an asking service names is in the body.
     pub agent_ip: Option<Option<IpAddr>>,
     pub user_agent: Option<&'a str>,
+    pub trace: Option<TraceId>,
 }
 
 impl<'a> Connection<'a> {
-    fn of(decider: &Decider, headers: &'a HeaderMap) -> Self {
+    pub(super) fn of(decider: &Decider, headers: &'a HeaderMap) -> Self {
         let user_agent = headers.get(USER_AGENT).and_then(|text| text.to_str().ok());
-        Self { agent_ip: decider.is_agent.then_some(decider.peer), user_agent }
+        Self { agent_ip: decider.is_agent.then_some(decider.peer), user_agent, trace: trace_id(headers) }
     }
+}
+
+/// The header that says which trace a call is part of (W3C Trace Context).
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The trace that a request is part of. Of two headers neither is to be believed.
+fn trace_id(headers: &HeaderMap) -> Option<TraceId> {
+    let first = headers.get(TRACEPARENT)?;
+    let is_only = headers.get_all(TRACEPARENT).nth(1).is_none();
+    is_only.then(|| TraceId::of_traceparent(first.to_str().ok()?)).flatten()
 }
 
 impl AuthorizeBody<'_> {
@@ -137,6 +148,7 @@ impl AuthorizeBody<'_> {
             (None, Some(text)) => Some(parse_ip(&text)?),
             (None, None) => None,
         };
+        request.trace = connection.trace;
         Ok(request)
     }
 }

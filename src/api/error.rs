@@ -49,6 +49,27 @@ impl Problem {
     }
 }
 
+/// The content type of an error's body.
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+
+/// The body of an answer that says what the error says, with that status.
+///
+/// # Errors
+/// None that an error can cause.
+pub(super) fn problem_body(error: &Error, status: StatusCode) -> Result<Vec<u8>, Problem> {
+    let code = error.code();
+    let body = Body {
+        r#type: format!("urn:kavach:problem:{}", code.as_str().to_ascii_lowercase().replace('_', "-")),
+        title: code.meaning(),
+        status: status.as_u16(),
+        detail: error.message(),
+        code,
+        message: error.message(),
+        details: error.details(),
+    };
+    serde_json::to_vec(&body).map_err(|_| Problem::new(Code::InternalError, "the answer could not be written"))
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         Self(error)
@@ -100,24 +121,15 @@ impl ResponseError for Problem {
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             error!(%code, message = self.0.message(), "a request failed by a defect of the server");
         }
-        let body = Body {
-            r#type: format!("urn:kavach:problem:{}", code.as_str().to_ascii_lowercase().replace('_', "-")),
-            title: code.meaning(),
-            status: status.as_u16(),
-            detail: self.0.message(),
-            code,
-            message: self.0.message(),
-            details: self.0.details(),
-        };
         let mut response = HttpResponse::build(status);
-        response.insert_header((CONTENT_TYPE, "application/problem+json"));
+        response.insert_header((CONTENT_TYPE, PROBLEM_JSON));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((RETRY_AFTER, RETRY_SECONDS));
         }
         if status == StatusCode::UNAUTHORIZED {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }
-        response.body(serde_json::to_vec(&body).unwrap_or_default())
+        response.body(problem_body(&self.0, status).unwrap_or_default())
     }
 }
 

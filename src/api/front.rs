@@ -18,6 +18,7 @@ use actix_web::{Error, ResponseError, web};
 use tokio::task::yield_now;
 
 use super::auth::{Decider, Shared};
+use super::forward_auth;
 use super::input::{Incoming, Raw, declared_length};
 use super::routes::Answer;
 use super::streaming::{HeldBody, UnderWay};
@@ -96,8 +97,14 @@ where
                 if gives_way {
                     yield_now().await;
                 }
-                let (request, answer) = routed.await?.into_parts();
-                Ok(sent(&shared, answer.into(), call, || shared.origin(request.headers(), request.peer_addr())))
+                let (request, mut answer) = routed.await?.into_parts();
+                let of_gateway = forward_auth::answers(request.path());
+                if of_gateway {
+                    forward_auth::explain(&mut answer);
+                }
+                let origin = || shared.origin(request.headers(), request.peer_addr());
+                let answer = sent(&shared, answer.into(), call, origin);
+                Ok(if of_gateway { forward_auth::understood(shared.gateway.kind, answer) } else { answer })
             })
         }
     }

@@ -26,7 +26,7 @@ use crate::domain::policy_commands::{CreatePolicy, NewPolicy, PolicyPatch, Polic
 use crate::domain::tenant::{Caller, Command};
 use crate::domain::tenant_commands::{NewTenant, TenantPatch, TenantSpec, UpdateTenant};
 use crate::domain::usage::UsageReport;
-use crate::domain::{AgentId, AuditId, Event, Request, Secret, Tenant, TenantId, Timestamp};
+use crate::domain::{AgentId, AuditId, Event, Request, Secret, Tenant, TenantId, Timestamp, TraceId};
 use crate::fuzz::small::{Small, readable, tenant_id};
 use crate::journal::codec;
 
@@ -48,8 +48,8 @@ pub fn authorize(bytes: &[u8]) {
         return;
     }
     let mut small = Small::new();
-    let asking = Connection { agent_ip: None, user_agent: Some("agent/1") };
-    let own = Connection { agent_ip: Some(Some([10, 0, 0, 1].into())), user_agent: None };
+    let asking = Connection { agent_ip: None, user_agent: Some("agent/1"), trace: TraceId::from_bytes([7; 16]) };
+    let own = Connection { agent_ip: Some(Some([10, 0, 0, 1].into())), user_agent: None, trace: None };
     for (connection, caller) in [(asking, Caller::Operator), (own, Caller::Agent(0))] {
         let read =
             |agent| checked(parse::<AuthorizeBody<'_>>(bytes).and_then(|body| Ok(body.check(&connection, agent)?)));

@@ -21,6 +21,7 @@ pub mod auth;
 pub mod authorize;
 pub mod delegations;
 pub mod error;
+pub mod forward_auth;
 mod front;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;

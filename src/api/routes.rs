@@ -13,7 +13,9 @@ use super::error::Problem;
 use super::front::FrontFactory;
 use super::openapi::inputs::{Input, Reads};
 use super::openapi::{Docs, docs, document};
-use super::{agents, audit, authorize, delegations, health, pages, policies, stats, tenants, usage, whoami};
+use super::{
+    agents, audit, authorize, delegations, forward_auth, health, pages, policies, stats, tenants, usage, whoami,
+};
 use crate::domain::Code;
 
 /// One route.
@@ -24,6 +26,8 @@ pub struct Endpoint {
     pub path: &'static str,
     /// Who may call it.
     pub access: Access,
+    /// Whether it takes any other method too, and any path below its own.
+    pub catch_all: bool,
     /// What is told of it.
     pub docs: fn() -> Docs,
     /// Tells what it reads.
@@ -45,7 +49,7 @@ where
     F: Fn(G, I) -> R + Clone + 'static,
     R: Future<Output = Answer> + 'static,
 {
-    let route = web::method(method.clone()).to(move |request: HttpRequest, payload: web::Payload| {
+    let route = web::route().to(move |request: HttpRequest, payload: web::Payload| {
         let handler = handler.clone();
         async move {
             let mut payload = payload.into_inner();
@@ -54,7 +58,14 @@ where
             handler(guard, input).await
         }
     });
-    Endpoint { method, path, access: G::ACCESS, docs, input: I::describe, route }
+    Endpoint { method, path, access: G::ACCESS, docs, input: I::describe, catch_all: false, route }
+}
+
+impl Endpoint {
+    /// The same with any method, and any path below its own.
+    fn catch_all(self) -> Self {
+        Self { catch_all: true, ..self }
+    }
 }
 
 /// All routes.
@@ -109,6 +120,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::GET, "/v1/audit/checkpoint", audit::checkpoint, docs::audit::checkpoint),
         endpoint(Method::GET, "/v1/audit/{id}", audit::get, docs::audit::get),
         endpoint(Method::POST, "/v1/snapshot", tenants::snapshot, docs::server::snapshot),
+        endpoint(Method::GET, forward_auth::PATH, forward_auth::check, docs::decisions::forward_auth).catch_all(),
         endpoint(Method::GET, "/openapi.json", document::get, docs::server::openapi),
         endpoint(Method::GET, "/v1/whoami", whoami::get, docs::server::whoami),
         endpoint(Method::GET, "/", pages::file, docs::server::dashboard),
@@ -144,9 +156,11 @@ fn configure(config: &mut web::ServiceConfig) {
     }
     for (path, methods) in paths {
         let allowed = methods.iter().map(|endpoint| endpoint.method.as_str()).collect::<Vec<_>>().join(", ");
-        let mut resource = web::resource(path);
-        for endpoint in methods {
-            resource = resource.route(endpoint.route);
+        let catch_all = methods.iter().any(|endpoint| endpoint.catch_all);
+        let below = catch_all.then(|| format!("{path}/{{path:.*}}"));
+        let mut resource = web::resource(std::iter::once(path.to_owned()).chain(below).collect::<Vec<_>>());
+        for Endpoint { method, route, .. } in methods {
+            resource = resource.route(if catch_all { route } else { route.method(method) });
         }
         config.service(resource.default_service(web::to(move || {
             let message = format!("this route takes {allowed}");

@@ -18,6 +18,7 @@ use super::policy::{Limits, PolicyAction};
 use super::schema;
 use super::tenant::Moment;
 use super::time::Timestamp;
+use super::trace_id::TraceId;
 use super::usage::UsageRecord;
 
 /// What an entry is about.
@@ -100,6 +101,8 @@ pub struct AuditEntry {
     pub by: Option<Box<str>>,
     /// When it happened.
     pub timestamp: Timestamp,
+    /// The trace that the call was part of.
+    pub trace_id: Option<TraceId>,
 }
 
 /// Which entries a query asks for. What is `None` or empty does not restrict.
@@ -119,12 +122,14 @@ pub struct AuditFilter {
     pub actions: Vec<Box<str>>,
     /// Entries with that result.
     pub result: Option<AuditResult>,
+    /// Entries of calls that were part of that trace.
+    pub trace: Option<TraceId>,
 }
 
 impl AuditFilter {
     /// Whether the query asks for this event.
     pub fn matches(&self, at: Timestamp, event: &Event<'_>) -> bool {
-        let Self { kind, agent, owner, since, until, actions, result } = self;
+        let Self { kind, agent, owner, since, until, actions, result, trace } = self;
         if since.is_some_and(|since| at < since) || until.is_some_and(|until| at >= until) {
             return false;
         }
@@ -134,6 +139,7 @@ impl AuditFilter {
                     && owner.as_ref().is_none_or(|owner| record.owner.as_deref() == Some(owner))
                     && (actions.is_empty() || actions.iter().any(|action| **action == *record.action))
                     && result.is_none_or(|result| AuditResult::of(record) == result)
+                    && trace.is_none_or(|trace| record.trace == Some(trace))
             }
             (AuditKind::Admin, Event::Changed(ChangeRecord { change, .. })) => {
                 let told = Told::of(change);
@@ -141,12 +147,14 @@ impl AuditFilter {
                     && owner.as_ref().is_none_or(|owner| told.owner == Some(owner))
                     && (actions.is_empty() || actions.iter().any(|action| **action == *told.action))
                     && result.is_none_or(|result| result == AuditResult::Allowed)
+                    && trace.is_none()
             }
             (AuditKind::Usage, Event::Used(record)) => {
                 agent.is_none_or(|agent| record.agent == agent)
                     && owner.as_ref().is_none_or(|owner| **owner == *record.owner)
                     && (actions.is_empty() || actions.iter().any(|action| &**action == USAGE_ACTION))
                     && result.is_none_or(|result| result == AuditResult::Allowed)
+                    && trace.is_none()
             }
             (AuditKind::Decision, Event::Changed(_) | Event::Used(_))
             | (AuditKind::Admin, Event::Decided(_) | Event::Used(_))
@@ -187,6 +195,7 @@ impl AuditEntry {
             r#ref: None,
             by: None,
             timestamp: at,
+            trace_id: record.trace,
         }
     }
 
@@ -215,6 +224,7 @@ impl AuditEntry {
             r#ref: settles.as_ref().map(|decision| AuditId::derive(decision.at, decision.seq, tenant.tag())),
             by: Some(author(*by)),
             timestamp: at,
+            trace_id: None,
         }
     }
 
@@ -240,6 +250,7 @@ impl AuditEntry {
             r#ref: None,
             by: Some(author(record.by)),
             timestamp: at,
+            trace_id: None,
         }
     }
 }

@@ -44,6 +44,12 @@ pub struct Decision {
     /// How many more of them there are than are shown.
     #[serde(skip_serializing_if = "is_zero")]
     pub more_warnings: usize,
+    /// The agent that was asked about, known or not.
+    #[serde(skip)]
+    pub agent_id: Option<AgentId>,
+    /// Whether the denial is one of a rate, which passes by itself.
+    #[serde(skip)]
+    pub rate_limited: bool,
 }
 
 // Serde hands a reference.
@@ -118,16 +124,19 @@ impl Verdict {
             ip: request.ip,
             user_agent: request.user_agent(),
             micros,
+            trace: request.trace,
         }
     }
 
     /// The answer to the caller.
     pub fn answer(self, audit_id: Option<AuditId>) -> Decision {
-        let Self { agent: _, owner: _, outcome, warnings, more_warnings } = self;
-        let mut decision = Decision { audit_id, warnings, more_warnings, ..Decision::default() };
+        let Self { agent: agent_id, owner: _, outcome, warnings, more_warnings } = self;
+        let mut decision = Decision { audit_id, warnings, more_warnings, agent_id, ..Decision::default() };
         match outcome {
             Ok(_) => decision.allowed = true,
-            Err(Denial { code, reason, retry_after, policy }) => {
+            Err(denial) => {
+                decision.rate_limited = denial.is_of_a_rate();
+                let Denial { code, reason, retry_after, policy } = denial;
                 decision.code = Some(code);
                 decision.reason = Some(reason.into_owned());
                 decision.retry_after = retry_after;

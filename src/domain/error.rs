@@ -61,6 +61,7 @@ codes! {
     Unauthenticated "UNAUTHENTICATED" 401 "The request carries no key or token.";
     InvalidToken "INVALID_TOKEN" 401 "The key or token is not valid.";
     Forbidden "FORBIDDEN" 403 "The key is valid, and may not do this.";
+    UnmappedRequest "UNMAPPED_REQUEST" 403 "What a gateway asks about is ambiguous, or no rule makes an action and a resource of it.";
     RouteNotFound "ROUTE_NOT_FOUND" 404 "There is no such route.";
     TenantNotFound "TENANT_NOT_FOUND" 404 "There is no such tenant for this key.";
     UnknownAgent "UNKNOWN_AGENT" 404 "There is no such agent for this key.";

@@ -19,6 +19,7 @@ use super::secret::SecretHash;
 use super::settings::Settings;
 use super::text::Slug;
 use super::time::Timestamp;
+use super::trace_id::TraceId;
 use super::usage::UsageRecord;
 
 /// One event. Its time and sequence number stand beside it.
@@ -216,6 +217,10 @@ pub struct Record<'a> {
     pub user_agent: Option<&'a str>,
     /// Microseconds from the request's arrival to the decision.
     pub micros: u32,
+    /// The trace that the call is part of. It is no part of the array: an event that has one is written as another kind,
+    /// so that the others take no byte more.
+    #[serde(skip)]
+    pub trace: Option<TraceId>,
 }
 
 /// What granted a call: a permission of the agent itself, or one delegated to it. Every permission on the way counts

@@ -15,7 +15,7 @@
 //! | delegations: what one is, which count, what they form | [`delegation`], [`links`], [`delegation_commands`] |
 //! | budgets: policies, what is used, what a call really cost | [`policy`], [`budget`], [`usage`] |
 //! | a tenant in a few numbers | [`census`] |
-//! | what is recorded, and how an audit entry is read back from it | [`event`], [`audit`] |
+//! | what is recorded, and how an audit entry is read back from it | [`event`], [`audit`], [`trace_id`] |
 //! | every error and denial code | [`error`] |
 //! | every limit | [`limits`] |
 //! | what requests and answers look like as JSON Schemas | [`schema`], and beside each type |
@@ -65,6 +65,7 @@ pub mod tenant;
 pub mod tenant_commands;
 pub mod text;
 pub mod time;
+pub mod trace_id;
 pub mod usage;
 
 pub use agent::{Agent, AgentProfile, AgentStatus, AgentType};
@@ -79,3 +80,4 @@ pub use secret::{Credential, Secret, SecretHash};
 pub use settings::Settings;
 pub use tenant::{Command, Moment, Tenant};
 pub use time::Timestamp;
+pub use trace_id::TraceId;

@@ -10,6 +10,7 @@ use super::limits::MAX_USER_AGENT_BYTES;
 use super::pattern::check_resource;
 use super::permission::check_action;
 use super::secret::{hide_secrets, holds_secret};
+use super::trace_id::TraceId;
 
 /// Which agent a request asks about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct Request {
     pub cost: Option<Cost>,
     /// The caller's address, where it is known.
     pub ip: Option<IpAddr>,
+    /// The trace that the call is part of.
+    pub trace: Option<TraceId>,
 }
 
 /// All text of a request in one piece of memory: action, resource, arguments, `User-Agent`, where they end, and
@@ -112,6 +115,7 @@ impl Request {
             tenants: Vec::new(),
             cost: None,
             ip: None,
+            trace: None,
         })
     }
 

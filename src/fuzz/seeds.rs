@@ -7,7 +7,8 @@ use std::path::Path;
 
 use super::folder::Scratch;
 use super::small::Small;
-use crate::domain::{AuditId, Moment};
+use crate::domain::tenant::Caller;
+use crate::domain::{AuditId, Moment, Request, TraceId};
 use crate::journal::{DataDir, JournalOptions, NewTenant, codec};
 
 /// The target, the file's name, and its bytes.
@@ -124,7 +125,14 @@ fn values(small: &Small) -> Vec<(&'static str, String)> {
 }
 
 fn events(small: &Small) -> Vec<(String, Vec<u8>)> {
-    (1..).zip(&small.journal).map(|(seq, bytes)| (format!("event-{seq:02}"), bytes.clone())).collect()
+    let mut named: Vec<_> =
+        (1..).zip(&small.journal).map(|(seq, bytes)| (format!("event-{seq:02}"), bytes.clone())).collect();
+    let mut request = Request::new("read", "reports:q1").unwrap().for_agent(small.agent(0));
+    request.trace = TraceId::from_bytes(*b"a trace's 16 bts");
+    let mut traced = Small::new();
+    traced.authorize(&Caller::Operator, &request);
+    named.extend(traced.journal.pop().map(|bytes| ("traced".to_owned(), bytes)));
+    named
 }
 
 /// The events in segments as the server writes them, all of it in one input.

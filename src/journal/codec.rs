@@ -1,12 +1,13 @@
 //! How an event and a snapshot's state become bytes: MessagePack.
 //!
-//! An event is an array of three: its kind, its time in milliseconds, its body.
+//! An event is an array: its kind, its time in milliseconds, its body, and of kind 4 a trace id.
 //!
 //! | kind | body | layout |
 //! | --- | --- | --- |
 //! | 1 | [`Record`] | an array, its fields in declared order: there is one a call, so names would double the journal |
 //! | 2 | [`ChangeRecord`] | maps with named fields |
 //! | 3 | [`UsageRecord`] | maps with named fields |
+//! | 4 | [`Record`] of a call that is part of a trace | as 1; behind it the 16 bytes of the trace's id |
 //!
 //! A kind's layout never changes. A new layout is a new kind, and the old one stays readable. The state of a
 //! snapshot is a map with named fields throughout.
@@ -18,11 +19,12 @@ use serde::Deserialize;
 use crate::domain::event::{ChangeRecord, Record};
 use crate::domain::tenant::State;
 use crate::domain::usage::UsageRecord;
-use crate::domain::{Event, Timestamp};
+use crate::domain::{Event, Timestamp, TraceId};
 
 const KIND_DECIDED: u8 = 1;
 const KIND_CHANGED: u8 = 2;
 const KIND_USED: u8 = 3;
+const KIND_TRACED: u8 = 4;
 
 /// Bytes that are no event, or none this version knows.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +37,10 @@ pub struct CodecError(String);
 /// None that these types can cause; the buffer may then hold a part of the event.
 pub fn encode_event(at: Timestamp, event: &Event<'_>, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
     let written = match event {
-        Event::Decided(record) => rmp_serde::encode::write(buffer, &(KIND_DECIDED, at, record)),
+        Event::Decided(record) => match record.trace {
+            None => rmp_serde::encode::write(buffer, &(KIND_DECIDED, at, record)),
+            Some(trace) => rmp_serde::encode::write(buffer, &(KIND_TRACED, at, record, trace)),
+        },
         Event::Changed(record) => rmp_serde::encode::write_named(buffer, &(KIND_CHANGED, at, record)),
         Event::Used(record) => rmp_serde::encode::write_named(buffer, &(KIND_USED, at, record)),
     };
@@ -60,6 +65,10 @@ pub fn decode_event(bytes: &[u8]) -> Result<(Timestamp, Event<'_>), CodecError> 
         Some(&KIND_USED) => {
             let (_, at, record): (u8, Timestamp, UsageRecord) = decode(bytes)?;
             Ok((at, Event::Used(record)))
+        }
+        Some(&KIND_TRACED) => {
+            let (_, at, record, trace): (u8, Timestamp, Record<'_>, TraceId) = decode(bytes)?;
+            Ok((at, Event::Decided(Record { trace: Some(trace), ..record })))
         }
         Some(kind) => Err(CodecError(format!("an event of kind {kind}, which this version does not know"))),
         None => Err(CodecError("an event of less than two bytes".to_owned())),

@@ -21,7 +21,7 @@ use crate::domain::text::Slug;
 use crate::domain::usage::{SettledDecision, UsageRecord};
 use crate::domain::{
     AgentId, AgentType, Change, Code, DelegationId, Event, KeyId, Moment, PolicyId, Record, SecretHash, Settings,
-    Tenant, TenantId, Timestamp,
+    Tenant, TenantId, Timestamp, TraceId,
 };
 
 const FIRST: i64 = 1_700_000_000_000;
@@ -212,6 +212,7 @@ fn records() -> Vec<(String, Record<'static>)> {
         ip: Some("10.1.2.3".parse().unwrap()),
         user_agent: Some("kavach-demo/1.0"),
         micros: 12,
+        trace: None,
     };
     let least = Record {
         agent: None,
@@ -229,6 +230,7 @@ fn records() -> Vec<(String, Record<'static>)> {
         ip: None,
         user_agent: None,
         micros: 0,
+        trace: None,
     };
     let own = Record { granted_by: Some(Grant { links: Vec::new(), permission: 2 }), ..allowed.clone() };
     let revoked = Record {
@@ -240,8 +242,13 @@ fn records() -> Vec<(String, Record<'static>)> {
         ..allowed.clone()
     };
     let v6 = Record { ip: Some("2001:db8::1".parse().unwrap()), micros: u32::MAX, ..allowed.clone() };
+    let trace = TraceId::from_bytes(*b"a trace's 16 bts");
+    let traced = Record { trace, ..allowed.clone() };
+    let denied = Record { trace, ..least.clone() };
     let mut all = vec![
         ("allowed".to_owned(), allowed.clone()),
+        ("allowed.traced".to_owned(), traced),
+        ("denied.traced".to_owned(), denied),
         ("allowed.ipv6".to_owned(), v6),
         ("allowed.own".to_owned(), own),
         ("denied.least".to_owned(), least),
@@ -351,6 +358,20 @@ fn events_of_version_1_are_read_and_written_byte_for_byte() {
     }
     assert!(missing.is_empty(), "lines to add to events.txt:\n{missing}");
     assert_eq!(golden.len(), events().len(), "a line that nothing here reads");
+}
+
+#[test]
+fn a_trace_takes_18_bytes_and_its_absence_none() {
+    let length = |name: &str| {
+        let (_, event) = events().into_iter().find(|(known, _)| known == name).unwrap();
+        encoded(&event).len()
+    };
+    assert_eq!(length("allowed.traced"), length("allowed") + 18);
+    assert_eq!(length("denied.traced"), length("denied.least") + 18);
+    let mut nil = encoded(&events().into_iter().find(|(name, _)| name == "denied.traced").unwrap().1);
+    let at = nil.len() - 16;
+    nil[at..].fill(0);
+    assert!(decode_event(&nil).is_err(), "a trace id is not all zero");
 }
 
 #[test]

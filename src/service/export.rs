@@ -309,7 +309,7 @@ pub fn write_line(bytes: &mut Vec<u8>, entry: &AuditEntry) -> io::Result<()> {
     Ok(())
 }
 
-const COLUMNS: [&str; 19] = [
+const COLUMNS: [&str; 20] = [
     "id",
     "kind",
     "tenantId",
@@ -329,10 +329,11 @@ const COLUMNS: [&str; 19] = [
     "ref",
     "by",
     "timestamp",
+    "traceId",
 ];
 
 /// The entry's cells, in the order of the columns: text as it is, anything else as its JSON, `null` as nothing.
-fn cells(entry: &AuditEntry) -> io::Result<[String; 19]> {
+fn cells(entry: &AuditEntry) -> io::Result<[String; 20]> {
     let AuditEntry {
         id,
         kind,
@@ -353,6 +354,7 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 19]> {
         r#ref,
         by,
         timestamp,
+        trace_id,
     } = entry;
     fn text(value: &Option<impl ToString>) -> String {
         value.as_ref().map(ToString::to_string).unwrap_or_default()
@@ -378,6 +380,7 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 19]> {
         text(r#ref),
         text(by),
         timestamp.to_string(),
+        text(trace_id),
     ])
 }
 

@@ -193,6 +193,11 @@ pub fn rows() -> Vec<Row> {
             .body(|target| json!({ "agentId": target.agent, "calls": 1 }))
             .changes(),
         row("POST", "/v1/snapshot", OK, OK, FORBIDDEN),
+        // It names nothing but what an agent asks about for itself.
+        Row {
+            hidden_from_agent: (403, Some("UNMAPPED_REQUEST")),
+            ..row("GET", "/v1/forward-auth", FORBIDDEN, FORBIDDEN, FORBIDDEN)
+        },
         row("GET", "/v1/stats", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
         row("GET", "/v1/whoami", OK, OK, OK),
     ]

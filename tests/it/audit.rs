@@ -126,6 +126,54 @@ fn an_entry_says_what_happened() {
 }
 
 #[test]
+fn a_decision_keeps_the_trace_it_is_part_of() {
+    let server = Server::start();
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let agent = operator.reader(&acme);
+    let (trace, other) = ("4bf92f3577b34da6a3ce929d0e0e4736", "0af7651916cd43dd8448eb211c80319c");
+    let parent = |trace: &str| format!("00-{trace}-00f067aa0ba902b7-01").into_bytes();
+    let traced = |client: &Client, path: &str, body: &Value, headers: &[&[u8]]| {
+        let headers: Vec<_> = headers.iter().map(|value| ("traceparent", *value)).collect();
+        client.try_send("POST", path, &headers, Some(body.to_string().as_bytes())).unwrap().expect(200)
+    };
+    let shown = |decision: &Value| {
+        let id = decision["auditId"].as_str().unwrap();
+        operator.get(&format!("/v1/audit/{id}")).expect(200)["traceId"].clone()
+    };
+    let asked = call(&agent.id);
+    let mut ids = Vec::new();
+    for path in ["/v1/authorize", &format!("/v1/agents/{}/authorize", agent.id), "/v1/tenants/acme/authorize"] {
+        let decision = traced(&operator, path, &asked, &[&parent(trace)]);
+        assert_eq!(shown(&decision), trace, "{path}");
+        ids.push(decision["auditId"].clone());
+    }
+    let own = json!({ "action": "drop", "resource": "docs:1" });
+    let denied = traced(&server.with_key(&agent.token), "/v1/authorize", &own, &[&parent(trace)]);
+    assert_eq!(shown(&denied), trace);
+    ids.push(denied["auditId"].clone());
+    let batch = json!({ "requests": [asked, asked] });
+    let results = traced(&operator, "/v1/authorize/batch", &batch, &[&parent(trace)]);
+    for decision in results["results"].as_array().unwrap() {
+        assert_eq!(shown(decision), trace);
+        ids.push(decision["auditId"].clone());
+    }
+    // One that is not valid is as good as none, and nobody is refused for it.
+    let (good, bad, odd) = (parent(trace), parent("not-a-trace"), b"00-\xff".as_slice());
+    for headers in [&[][..], &[&*bad], &[odd], &[&*good, &*good], &[&*good, &*bad]] {
+        let decision = traced(&operator, "/v1/authorize", &asked, headers);
+        assert_eq!(shown(&decision), Value::Null, "{headers:?}");
+    }
+    assert_eq!(shown(&traced(&operator, "/v1/authorize", &asked, &[&parent(other)])), other);
+    ids.reverse();
+    let found = |query: &str| operator.trail(query).iter().map(|entry| entry["id"].clone()).collect::<Vec<_>>();
+    assert_eq!(found(&format!("traceId={trace}")), ids);
+    assert_eq!(found(&format!("traceId={trace}&result=denied")), [denied["auditId"].clone()]);
+    assert_eq!(found(&format!("traceId={trace}&kind=admin")), Vec::<Value>::new());
+    assert_eq!(found(&format!("traceId={}", trace.replace('4', "5"))), Vec::<Value>::new());
+}
+
+#[test]
 fn administrative_changes_are_in_the_trail_of_their_tenant() {
     let server = Server::start();
     let operator = server.operator();

@@ -29,6 +29,9 @@ fn odd_entries(operator: &Client) {
         });
         operator.authorize(body).expect(200);
     }
+    let traced: [(&str, &[u8]); 1] = [("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")];
+    let body = call(&agent.id).to_string();
+    operator.try_send("POST", "/v1/authorize", &traced, Some(body.as_bytes())).unwrap().expect(200);
     let other = operator.reader(&globex);
     operator.granted(call(&other.id));
     operator.post("/v1/usage", json!({ "agentId": agent.id, "tokensCost": 1.25, "calls": 2 })).expect(200);

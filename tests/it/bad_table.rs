@@ -402,6 +402,8 @@ fn queries() -> Vec<Bad> {
         get(&format!("/v1/audit?actions={}", vec!["a"; 65].join(",")), "actions"),
         get("/v1/audit?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", "since"),
         field("/v1/audit?since=yesterday", "since"),
+        get("/v1/audit?traceId=4BF92F3577B34DA6A3CE929D0E0E4736", "traceId"),
+        get("/v1/audit/export?traceId=00000000000000000000000000000000", "traceId"),
         field("/v1/audit?until=2026-13-01T00:00:00Z", "until"),
         bad("GET", "/v1/audit?tenantId=nobody", Value::Null, "TENANT_NOT_FOUND", "nobody"),
         bad("GET", "/v1/agents?tenantId=nobody", Value::Null, "TENANT_NOT_FOUND", "nobody"),

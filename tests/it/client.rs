@@ -1,6 +1,6 @@
 //! A small HTTP client: every status is a value, and a broken connection is one too.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -72,6 +72,18 @@ impl Client {
 
     pub fn send(&self, method: &str, path: &str, body: Option<&[u8]>) -> Answer {
         self.try_send(method, path, &[], body).unwrap_or_else(|problem| panic!("{method} {path}: {problem}"))
+    }
+
+    /// Gets what is too long for memory, and shows it line by line.
+    pub fn lines(&self, path: &str, mut each: impl FnMut(&str)) {
+        let key = self.authorization.as_deref().unwrap_or_default();
+        let request = Request::get(format!("{}{path}", self.base)).header("Authorization", key).body(()).unwrap();
+        let request = self.agent.configure_request(request).timeout_global(None).build();
+        let answer = self.agent.run(request).unwrap_or_else(|problem| panic!("{path}: {problem}"));
+        assert_eq!(answer.status(), 200, "{path}");
+        for line in BufReader::new(answer.into_body().into_reader()).lines() {
+            each(&line.unwrap_or_else(|problem| panic!("{path} ended before its end: {problem}")));
+        }
     }
 
     /// One request. An error is a connection that broke or was refused.

@@ -34,6 +34,7 @@ mod events;
 mod every_byte;
 mod faults;
 mod foreign_ids;
+mod gateways;
 mod harness;
 mod leaks;
 mod life;

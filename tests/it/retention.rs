@@ -67,6 +67,7 @@ pub fn with_a_past(data: &DataDir, slug: &str, days: Option<u32>, now: i64) -> (
         ip: None,
         user_agent: None,
         micros: 1,
+        trace: None,
     };
     let mut made = Vec::new();
     for day in 0..DAYS {

@@ -14,7 +14,7 @@ use kavach::domain::tenant::{Caller, TenantStatus};
 use kavach::domain::tenant_commands::{NewTenant, SetStatus, TenantPatch, TenantSpec, UpdateTenant};
 use kavach::domain::{
     AgentId, AgentStatus, AgentType, AuditId, Code, Command, Credential, Error, Event, KeyId, Moment, Request, Secret,
-    Tenant, TenantId, TenantRef, TenantTag, Timestamp,
+    Tenant, TenantId, TenantRef, TenantTag, Timestamp, TraceId,
 };
 use kavach::journal::{self, DataDir, Folder, Journal, JournalOptions, codec};
 use proptest::prelude::*;
@@ -310,6 +310,7 @@ impl Run {
         };
         request.tenants = call.tenants.iter().map(|name| TenantRef::parse(name)).collect();
         request.ip = call.ip.as_ref().map(|ip| ip.parse().unwrap());
+        request.trace = TraceId::from_bytes([ask.trace; 16]);
 
         let moment = self.tenant.next_moment(self.now());
         // An explanation is the same decision.
@@ -319,6 +320,7 @@ impl Run {
         assert_eq!(verdict.knows_agent(), known.is_some());
         let expected = self.model.decide(&call, moment.at.millis());
         let record = verdict.record(&request, 5);
+        assert_eq!(record.trace.is_some(), ask.trace != 0);
         assert_eq!(record.granted_by.as_ref().map(|grant| grant.permission as usize), expected.granted_by, "{call:?}");
         assert_eq!(record.agent, if let Asked::Nobody = request.agent { None } else { Some(self.agent_id(asked)) });
         self.record(moment, &Event::Decided(record));

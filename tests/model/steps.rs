@@ -91,6 +91,8 @@ pub struct Ask {
     pub other_name: Option<&'static str>,
     pub arguments: Option<Value>,
     pub ip: Option<&'static str>,
+    /// Each byte of the trace's id; 0 is none.
+    pub trace: u8,
 }
 
 /// The default tenant or another, and a history of it.
@@ -250,8 +252,9 @@ fn ask() -> impl Strategy<Value = Ask> {
         weighted(0.03, other),
         weighted(0.8, arguments()),
         weighted(0.8, select(ips.to_vec())),
+        select(vec![0, 0, 1, 0xfe]),
     )
-        .prop_map(|(agent, aim, resource, action, own_names, other_name, arguments, ip)| Ask {
+        .prop_map(|(agent, aim, resource, action, own_names, other_name, arguments, ip, trace)| Ask {
             agent,
             aim,
             resource,
@@ -260,6 +263,7 @@ fn ask() -> impl Strategy<Value = Ask> {
             other_name,
             arguments,
             ip,
+            trace,
         })
 }
 

@@ -20,11 +20,17 @@ use crate::dashboard::etag;
 use crate::domain::Code;
 
 /// Headers of answers, with what they say.
-pub const HEADERS: [(&str, &str); 8] = [
+pub const HEADERS: [(&str, &str); 14] = [
     ("Allow", "Methods that the route takes (RFC 9110)."),
     ("Content-Disposition", "A name for the file."),
     ("ETag", "The version, for `If-None-Match` (RFC 9110)."),
+    ("Kavach-Agent-Id", "The agent that asked."),
+    ("Kavach-Audit-Id", "The audit entry that records the decision."),
+    ("Kavach-Code", "The problem's code."),
+    ("Kavach-Reason", "The problem's sentence, cut, with `?` for what no header can hold."),
+    ("Kavach-Tenant-Id", "The agent's tenant; `default` is the default one."),
     ("Kavach-Unavailable-Tenants", "Tenants that could not be asked, whose items are missing from the list."),
+    ("Kavach-Warnings", "How many budgets are exceeded that only warn."),
     ("Link", "The next page, `<...>; rel=\"next\"` (RFC 8288); absent on the last one."),
     ("Location", "Where it is from now on."),
     ("Retry-After", "Seconds after which the call is worth another try."),
@@ -117,7 +123,14 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
     }
     codes.extend(problems::of_guard(endpoint.access));
     codes.extend(&docs.codes);
-    let mut responses = problems::responses(&codes);
+    let mut responses = problems::responses(&codes, &docs.refusals);
+    for (_, response) in responses.iter_mut().filter(|_| !docs.refusals.is_empty()) {
+        let Some(headers) = header_references(&["Kavach-Code", "Kavach-Reason"]).as_object().cloned() else { continue };
+        match response["headers"].as_object_mut() {
+            Some(known) => known.extend(headers),
+            None => response["headers"] = headers.into(),
+        }
+    }
     for answered in &docs.answers {
         let response = response(answered, schemas);
         match responses.get_mut(&answered.status.to_string()) {
@@ -162,6 +175,7 @@ fn security(access: Access) -> Value {
         Access::Public => json!([]),
         Access::Operator => json!([{ "operatorKey": [] }]),
         Access::Admin => json!([{ "operatorKey": [] }, { "tenantKey": [] }]),
+        Access::Agent => json!([{ "agentToken": [] }]),
         Access::Decider => json!([{ "operatorKey": [] }, { "tenantKey": [] }, { "agentToken": [] }]),
     }
 }

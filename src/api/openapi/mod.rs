@@ -84,6 +84,8 @@ pub struct Docs {
     description: &'static str,
     answers: Vec<Answered>,
     codes: Vec<Code>,
+    /// Denials that are answered as errors, with their status.
+    refusals: Vec<(u16, Code)>,
     headers: Vec<Header>,
     without: &'static [&'static str],
 }
@@ -124,6 +126,7 @@ impl Docs {
             description: "",
             answers: Vec::new(),
             codes: Vec::new(),
+            refusals: Vec::new(),
             headers: Vec::new(),
             without: &[],
         }
@@ -182,6 +185,22 @@ impl Docs {
             &["ETag"],
             Vec::new(),
         )
+    }
+
+    /// It answers 200 without a body.
+    #[must_use]
+    pub fn empty(self, description: &'static str) -> Self {
+        self.answered(200, description, &[], Vec::new())
+    }
+
+    /// It answers denials as problems: 403, and 429 where it is one of a rate; and says in headers why.
+    #[must_use]
+    pub fn denies(mut self) -> Self {
+        let denials = Code::ALL.iter().filter(|code| code.status() == 200);
+        self.refusals = denials.map(|code| (403, *code)).collect();
+        self.refusals.extend([(429, Code::RateLimited), (429, Code::BudgetExceeded)]);
+        self.refusals.retain(|refusal| *refusal != (403, Code::RateLimited));
+        self
     }
 
     /// It answers 204.

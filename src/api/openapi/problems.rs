@@ -28,19 +28,23 @@ pub fn of_guard(access: Access) -> Vec<Code> {
             Code::OutcomeUnknown,
         ]);
     }
-    if matches!(access, Access::Operator | Access::Admin) {
+    if matches!(access, Access::Operator | Access::Admin | Access::Agent) {
         codes.push(Code::Forbidden);
     }
     codes
 }
 
-/// OpenAPI's response objects for those codes, by status.
-pub fn responses(codes: &[Code]) -> Map<String, Value> {
+/// OpenAPI's response objects for those codes, by status. `refusals` are codes of decisions that are answered with a
+/// status of their own.
+pub fn responses(codes: &[Code], refusals: &[(u16, Code)]) -> Map<String, Value> {
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for code in Code::ALL {
         if codes.contains(code) {
             by_status.entry(code.status()).or_default().push(*code);
         }
+    }
+    for (status, code) in refusals {
+        by_status.entry(*status).or_default().push(*code);
     }
     by_status.into_iter().map(|(status, codes)| (status.to_string(), response(status, &codes))).collect()
 }
@@ -48,7 +52,9 @@ pub fn responses(codes: &[Code]) -> Map<String, Value> {
 /// OpenAPI's response object for codes of one status.
 pub fn response(status: u16, codes: &[Code]) -> Value {
     let lines: Vec<_> = codes.iter().map(|code| format!("- `{code}`: {}", code.meaning())).collect();
-    let examples: Map<_, _> = codes.iter().map(|code| (code.to_string(), reference(code.as_str()))).collect();
+    // The example of a decision's code is a decision.
+    let told = codes.iter().filter(|code| code.status() == status);
+    let examples: Map<_, _> = told.map(|code| (code.to_string(), reference(code.as_str()))).collect();
     let narrowed = json!({ "properties": { "code": { "enum": codes }, "status": { "const": status } } });
     let schema = json!({ "allOf": [{ "$ref": "#/components/schemas/Problem" }, narrowed] });
     let mut response = json!({

@@ -3,7 +3,7 @@
 use crate::actors::messages::Explanation;
 use crate::api::authorize::BatchAnswer;
 use crate::api::openapi::{Docs, Tag};
-use crate::domain::Code::{InvalidField, StorageUnavailable, TenantNotFound};
+use crate::domain::Code::{InvalidField, StorageUnavailable, TenantNotFound, UnmappedRequest};
 use crate::domain::Decision;
 
 fn docs(id: &'static str, summary: &'static str) -> Docs {
@@ -50,4 +50,25 @@ pub fn explain() -> Docs {
         .about("Decides without charging or recording, and shows each step.")
         .answers::<Explanation>(200, "The decision and what was looked at.")
         .fails(&[InvalidField, TenantNotFound, StorageUnavailable])
+}
+
+/// Any method, `/v1/forward-auth` and below.
+pub fn forward_auth() -> Docs {
+    docs("forwardAuth", "May a gateway let this request through?")
+        .about(
+            "For nginx, Traefik and Envoy, which ask before they let a request through. Any method is taken, and with \
+             `--forward-auth envoy` the original path stands behind this one. Action and resource are made of the original \
+             request by the server's rules. To nginx, 429 is 403.",
+        )
+        .empty("The agent may.")
+        .with(&["Kavach-Agent-Id", "Kavach-Tenant-Id", "Kavach-Audit-Id", "Kavach-Warnings"])
+        .header::<String>("X-Original-Method", "The original method, with `--forward-auth nginx`.")
+        .header::<String>("X-Original-URI", "The original path with its query, with `--forward-auth nginx`.")
+        .header::<String>("X-Original-Host", "The original host, with `--forward-auth nginx`.")
+        .header::<String>("X-Forwarded-Method", "The original method, with `--forward-auth traefik`.")
+        .header::<String>("X-Forwarded-Uri", "The original path with its query, with `--forward-auth traefik`.")
+        .header::<String>("X-Forwarded-Host", "The original host, with `--forward-auth traefik`.")
+        .fails(&[UnmappedRequest])
+        .denies()
+        .writes()
 }

@@ -1,0 +1,163 @@
+//! `/v1/forward-auth`: what a gateway asks before it lets a request through (`docs/gateways.md`).
+//!
+//! The status is the answer, since that is what gateways look at: 200, 401, 403 or 429, and 403 in the place of 429
+//! where nginx asks. The same is told in headers, which are all that nginx keeps of a refusal.
+
+use std::time::Instant;
+
+use actix_http::Response;
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::{HttpRequest, HttpResponse};
+use serde_json::json;
+
+use super::auth::Agent;
+use super::authorize::Connection;
+use super::error::{PROBLEM_JSON, Problem, problem_body};
+use super::routes::Answer;
+use crate::domain::{Code, Decision, Error, Request, TenantId};
+use crate::gateway::{Gateway, GatewayKind, Mapped, Original};
+
+/// The route's path. It answers below it too.
+pub const PATH: &str = "/v1/forward-auth";
+
+const AGENT_ID: HeaderName = HeaderName::from_static("kavach-agent-id");
+const TENANT_ID: HeaderName = HeaderName::from_static("kavach-tenant-id");
+const AUDIT_ID: HeaderName = HeaderName::from_static("kavach-audit-id");
+const WARNINGS: HeaderName = HeaderName::from_static("kavach-warnings");
+const CODE: HeaderName = HeaderName::from_static("kavach-code");
+const REASON: HeaderName = HeaderName::from_static("kavach-reason");
+
+/// Bytes of a reason in a header: nginx reads all headers of an answer into one page of memory.
+const MAX_REASON_BYTES: usize = 512;
+
+/// Any method, `/v1/forward-auth` and below.
+pub async fn check(agent: Agent, http: HttpRequest) -> Answer {
+    let received = Instant::now();
+    let Agent { decider, tenant, gateway } = agent;
+    let request = match read(&gateway, &http, &Connection::of(&decider, http.headers())) {
+        Ok(request) => request,
+        Err(problem) => {
+            // What is wrong with it is told to nobody whose token is not good.
+            decider.kavach.authenticate().await?;
+            return Err(Problem::new(Code::UnmappedRequest, problem));
+        }
+    };
+    let decision = decider.kavach.authorize_since(request, received).await?;
+    Ok(if decision.allowed { allowed(&decision, tenant) } else { denied(decision, tenant)? })
+}
+
+/// What is asked, of the original request that the gateway tells of.
+fn read(gateway: &Gateway, http: &HttpRequest, connection: &Connection<'_>) -> Result<Request, String> {
+    let headers = http.headers();
+    let header = |name: &str| only(headers, name);
+    let find = |name: &str| headers.get_all(name).map(HeaderValue::as_bytes).collect();
+    let needed = |name: &str| header(name)?.ok_or_else(|| format!("the gateway must send the header '{name}'"));
+    let original = match gateway.kind {
+        GatewayKind::Nginx => Original {
+            method: needed("X-Original-Method")?,
+            target: needed("X-Original-URI")?,
+            host: header("X-Original-Host")?,
+            headers: &find,
+        },
+        GatewayKind::Traefik => Original {
+            method: needed("X-Forwarded-Method")?,
+            target: needed("X-Forwarded-Uri")?,
+            host: header("X-Forwarded-Host")?,
+            headers: &find,
+        },
+        GatewayKind::Envoy => {
+            let target = http.uri().path_and_query().and_then(|target| target.as_str().strip_prefix(PATH));
+            Original {
+                method: http.method().as_str(),
+                target: target.ok_or("the path must begin with the route's")?,
+                host: header(HOST.as_str())?,
+                headers: &find,
+            }
+        }
+    };
+    let Mapped { action, resource } = gateway.map(&original)?;
+    let request = Request::of(&action, &resource, None, connection.user_agent);
+    let mut request = request.map_err(|error| format!("the request's {}", error.message()))?;
+    request.ip = connection.agent_ip.flatten();
+    request.trace = connection.trace;
+    Ok(request)
+}
+
+/// The only header of that name.
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, String> {
+    let mut values = headers.get_all(name);
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().ok().filter(|_| values.next().is_none());
+    text.map(Some).ok_or_else(|| format!("the header '{name}' must be there once, of visible ASCII characters"))
+}
+
+fn allowed(decision: &Decision, tenant: TenantId) -> HttpResponse {
+    let mut response = HttpResponse::Ok().finish();
+    identify(response.headers_mut(), decision, tenant);
+    response
+}
+
+fn denied(decision: Decision, tenant: TenantId) -> Result<HttpResponse, Problem> {
+    let status = if decision.rate_limited { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::FORBIDDEN };
+    let code = decision.code.unwrap_or(Code::InternalError);
+    let details = json!({
+        "auditId": decision.audit_id, "policyId": decision.policy_id, "retryAfter": decision.retry_after,
+    });
+    let mut response = HttpResponse::build(status);
+    response.insert_header((CONTENT_TYPE, PROBLEM_JSON));
+    if let Some(seconds) = decision.retry_after.filter(|_| decision.rate_limited) {
+        response.insert_header((RETRY_AFTER, seconds));
+    }
+    let reason = decision.reason.clone().unwrap_or_default();
+    let error = Error::new(code, reason).with_details(details);
+    let mut response = response.body(problem_body(&error, status)?);
+    identify(response.headers_mut(), &decision, tenant);
+    tell(response.headers_mut(), &error);
+    Ok(response)
+}
+
+/// Who asked, and where it is recorded. All of them are always there: where one is missing, Envoy would let through what
+/// the client itself sent under that name.
+fn identify(headers: &mut HeaderMap, decision: &Decision, tenant: TenantId) {
+    let mut put = |name, text: String| {
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.insert(name, value);
+        }
+    };
+    put(AGENT_ID, decision.agent_id.map(|id| id.to_string()).unwrap_or_default());
+    put(TENANT_ID, tenant.folder_name());
+    put(AUDIT_ID, decision.audit_id.map(|id| id.to_string()).unwrap_or_default());
+    put(WARNINGS, (decision.warnings.len() + decision.more_warnings).to_string());
+}
+
+/// Why not, in headers.
+fn tell(headers: &mut HeaderMap, error: &Error) {
+    headers.insert(CODE, HeaderValue::from_static(error.code().as_str()));
+    let shown = |char: char| if char == ' ' || char.is_ascii_graphic() { char } else { '?' };
+    let reason: String = error.message().chars().map(shown).take(MAX_REASON_BYTES).collect();
+    if let Ok(value) = HeaderValue::try_from(reason) {
+        headers.insert(REASON, value);
+    }
+}
+
+/// Whether a request is this route's.
+pub(super) fn answers(path: &str) -> bool {
+    path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Puts what an error says into headers too.
+pub(super) fn explain(answer: &mut HttpResponse) {
+    if let Some(Problem(error)) = answer.error().and_then(|error| error.as_error::<Problem>()).cloned() {
+        tell(answer.headers_mut(), &error);
+    }
+}
+
+/// Gives an answer a status that the gateway understands: to nginx, 429 would be an error of this server's.
+pub(super) fn understood(kind: GatewayKind, mut answer: Response<BoxBody>) -> Response<BoxBody> {
+    if kind == GatewayKind::Nginx && answer.status() == StatusCode::TOO_MANY_REQUESTS {
+        *answer.status_mut() = StatusCode::FORBIDDEN;
+    }
+    answer
+}
