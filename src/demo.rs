@@ -1,16 +1,20 @@
-//! `--demo`: fills an empty data directory with a tenant, agents and traffic to look at.
+//! `--demo`: fills an empty data directory with tenants, agents, budgets, delegations and traffic to look at.
 
-use crate::domain::agent_commands::NewAgent;
-use crate::domain::constraint::{ConstraintsSpec, TimeWindowSpec};
-use crate::domain::permission::PermissionSpec;
-use crate::domain::settings::SettingsPatch;
-use crate::domain::tenant_commands::NewTenant;
-use crate::domain::{AgentId, AgentType, Code, Error, Request, Secret};
-use crate::fixture::tools;
+use std::collections::HashMap;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::domain::cost::Cost;
+use crate::domain::{AgentId, Code, Error, Request, Secret};
+use crate::fixture::{Tool, tools};
 use crate::service::{Kavach, PageRequest};
 
-/// Calls of the demo's traffic.
-const CALLS: usize = 400;
+/// Calls of each tenant's traffic.
+const CALLS: usize = 600;
+
+/// One call in so many is about any tool at all, not one of the agent's own work.
+const STRAY: usize = 7;
 
 /// What the demo made.
 pub struct Demo {
@@ -18,7 +22,116 @@ pub struct Demo {
     pub token: Secret,
 }
 
-/// Makes the demo's tenant, agents and traffic. `None` where a tenant is there already: nothing is touched then.
+/// A tenant as the demo has it, in the spelling of the API's bodies. Agents are named, since they have no ids yet.
+struct Scene {
+    tenant: Value,
+    /// Each with the tool servers that it works with.
+    agents: Vec<(Value, &'static [&'static str])>,
+    delegations: Vec<Value>,
+    policies: Vec<Value>,
+    /// An agent that is revoked once all is made.
+    revoked: Option<&'static str>,
+}
+
+fn scenes() -> [Scene; 2] {
+    let reads = |resource: &str| json!({ "resource": resource, "actions": ["read"] });
+    let agent = |name: &str, owner: &str, kind: &str, permissions: Value| json!({ "name": name, "ownerId": owner, "type": kind, "permissions": permissions });
+    let lends = |from: &str, to: &str, permissions: Value| json!({ "fromAgent": from, "toAgent": to, "permissions": permissions });
+    let acme = Scene {
+        tenant: json!({ "name": "Acme", "slug": "acme", "settings": { "maxAgents": 200, "auditRetentionDays": 365 } }),
+        agents: vec![
+            (agent("repo-reader", "ana", "autonomous", json!([reads("mcp:github:*")])), &["github"]),
+            (
+                agent(
+                    "report-filer",
+                    "ben",
+                    "service",
+                    json!([
+                        { "resource": "mcp:filesystem:*", "actions": ["read"], "constraints": { "allowedArgPatterns": ["/srv/data/**"] } },
+                        { "resource": "mcp:github:create_issue", "actions": ["execute"], "constraints": { "maxCallsPerHour": 20 } },
+                    ]),
+                ),
+                &["filesystem"],
+            ),
+            (
+                agent(
+                    "night-keeper",
+                    "ana",
+                    "delegated",
+                    json!([
+                        { "resource": "mcp:git:*", "actions": ["*"], "constraints": { "timeWindow": { "start": "22:00", "end": "06:00" } } },
+                        reads("mcp:memory:*"),
+                        { "resource": "mcp:*:delete_entities", "actions": ["execute"], "constraints": { "requireApproval": true } },
+                    ]),
+                ),
+                &["memory", "git"],
+            ),
+            (
+                agent(
+                    "research-lead",
+                    "chen",
+                    "autonomous",
+                    json!([reads("mcp:*"), { "resource": "mcp:memory:*", "actions": ["*"] }]),
+                ),
+                &["memory", "fetch"],
+            ),
+            (agent("web-researcher", "chen", "delegated", json!([])), &["fetch", "github"]),
+            (agent("summarizer", "chen", "delegated", json!([])), &["fetch"]),
+            (agent("note-taker", "dora", "delegated", json!([])), &["memory"]),
+            (
+                agent(
+                    "release-bot",
+                    "ops",
+                    "service",
+                    json!([{ "resource": "mcp:git:*", "actions": ["read", "execute"] }, reads("mcp:github:*")]),
+                ),
+                &["git", "github"],
+            ),
+            (agent("old-importer", "ben", "service", json!([reads("mcp:filesystem:*")])), &["filesystem"]),
+        ],
+        delegations: vec![
+            lends("research-lead", "web-researcher", json!([reads("mcp:fetch:*"), reads("mcp:github:*")])),
+            lends("research-lead", "note-taker", json!([{ "resource": "mcp:memory:*", "actions": ["*"] }])),
+            lends("web-researcher", "summarizer", json!([reads("mcp:fetch:*")])),
+            lends(
+                "release-bot",
+                "summarizer",
+                json!([{ "resource": "mcp:github:*", "actions": ["read"], "constraints": { "maxCallsPerHour": 30 } }]),
+            ),
+        ],
+        policies: vec![
+            json!({ "limits": { "maxCallsPerMonth": 100_000, "maxTokensCostPerMonth": 500 }, "action": "warn" }),
+            json!({ "userId": "chen", "limits": { "maxCallsPerDay": 180, "maxTokensCostPerDay": 2.5 }, "action": "throttle" }),
+            json!({ "agentId": "report-filer", "limits": { "maxTokensCostPerDay": 0.15 }, "action": "block" }),
+            json!({ "agentId": "release-bot", "limits": { "maxCallsPerDay": 30 }, "action": "block" }),
+        ],
+        revoked: Some("old-importer"),
+    };
+    let globex = Scene {
+        tenant: json!({ "name": "Globex", "slug": "globex", "settings": { "maxAgents": 20, "allowedAgentTypes": ["autonomous", "service"] } }),
+        agents: vec![
+            (
+                agent(
+                    "support-triage",
+                    "eve",
+                    "autonomous",
+                    json!([reads("mcp:github:*"), { "resource": "mcp:memory:*", "actions": ["*"] }]),
+                ),
+                &["github", "memory"],
+            ),
+            (
+                agent("docs-crawler", "eve", "service", json!([reads("mcp:fetch:*"), reads("mcp:filesystem:*")])),
+                &["fetch", "filesystem"],
+            ),
+        ],
+        delegations: vec![],
+        policies: vec![json!({ "limits": { "maxCallsPerDay": 20_000 }, "action": "block" })],
+        revoked: None,
+    };
+    [acme, globex]
+}
+
+/// Makes the demo's tenants. `None` where a tenant is there already: nothing is touched then.
 ///
 /// # Errors
 /// What kept it from being made.
@@ -26,72 +139,80 @@ pub async fn fill(kavach: &Kavach) -> Result<Option<Demo>, Error> {
     if !kavach.tenants().list(PageRequest { limit: Some(1), cursor: None }).await?.items.is_empty() {
         return Ok(None);
     }
-    let settings = SettingsPatch {
-        max_agents: Some(Some(200)),
-        audit_retention_days: Some(Some(365)),
-        ..SettingsPatch::default()
-    };
-    let new = NewTenant { name: "Acme".to_owned(), slug: "acme".to_owned(), settings: Some(settings) };
-    kavach.tenants().create(new).await?;
-
-    let reader = agent("repo-reader", "ana", AgentType::Autonomous, vec![permission("mcp:github:*", "read", None)]);
-    let files =
-        ConstraintsSpec { allowed_arg_patterns: Some(vec!["/srv/data/**".to_owned()]), ..ConstraintsSpec::default() };
-    let writer = ConstraintsSpec { max_calls_per_hour: Some(20), ..ConstraintsSpec::default() };
-    let filer = agent(
-        "report-filer",
-        "ben",
-        AgentType::Service,
-        vec![
-            permission("mcp:filesystem:read_text_file", "read", Some(files)),
-            permission("mcp:github:create_issue", "execute", Some(writer)),
-        ],
-    );
-    let night = ConstraintsSpec {
-        time_window: Some(TimeWindowSpec { start: "22:00".to_owned(), end: "06:00".to_owned() }),
-        ..ConstraintsSpec::default()
-    };
-    let approved = ConstraintsSpec { require_approval: Some(true), ..ConstraintsSpec::default() };
-    let keeper = agent(
-        "night-keeper",
-        "ana",
-        AgentType::Delegated,
-        vec![
-            permission("mcp:git:*", "*", Some(night)),
-            permission("mcp:memory:*", "read", None),
-            permission("mcp:*:delete_entities", "execute", Some(approved)),
-        ],
-    );
-    let (reader, token) = kavach.agents().create(reader).await?;
-    let mut agents: Vec<AgentId> = vec![reader.agent.profile.id];
-    for new in [filer, keeper] {
-        agents.push(kavach.agents().create(new).await?.0.agent.profile.id);
+    let mut first = None;
+    for scene in scenes() {
+        let token = play(kavach, scene).await?;
+        first = first.or(token);
     }
+    Ok(first.map(|token| Demo { token }))
+}
 
-    for (n, (tool, agent)) in tools().iter().cycle().zip(agents.iter().cycle()).take(CALLS).enumerate() {
-        let request = Request::new(tool.action(), &tool.resource())?
+/// Makes one tenant and its traffic, and answers its first agent's token.
+async fn play(kavach: &Kavach, scene: Scene) -> Result<Option<Secret>, Error> {
+    let tenant = kavach.tenants().create(read(scene.tenant)?).await?;
+    let (mut ids, mut work, mut token) = (HashMap::new(), Vec::new(), None);
+    for (mut body, servers) in scene.agents {
+        let name = body.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        set(&mut body, "tenantId", tenant.id.to_string());
+        let (made, secret) = kavach.agents().create(read(body)?).await?;
+        let id = made.agent.profile.id;
+        token.get_or_insert(secret);
+        work.push((id, tools().iter().filter(|tool| servers.contains(&&*tool.server)).collect::<Vec<_>>()));
+        ids.insert(name, id);
+    }
+    for body in scene.delegations {
+        kavach.delegations().create(read(with_ids(body, &ids))?).await?;
+    }
+    for mut body in scene.policies {
+        set(&mut body, "tenantId", tenant.id.to_string());
+        kavach.policies().create(read(with_ids(body, &ids))?).await?;
+    }
+    if let Some(id) = scene.revoked.and_then(|name| ids.get(name)) {
+        kavach.agents().revoke(&id.to_string()).await?;
+    }
+    traffic(kavach, &work).await?;
+    Ok(token)
+}
+
+/// Calls of all agents in turn.
+async fn traffic(kavach: &Kavach, work: &[(AgentId, Vec<&Tool>)]) -> Result<(), Error> {
+    for (n, (agent, own)) in work.iter().cycle().take(CALLS).enumerate() {
+        let stray = n % STRAY == 0 || own.is_empty();
+        let tool = if stray { tools().iter().cycle().nth(n) } else { own.iter().cycle().nth(n / work.len()).copied() };
+        let Some(tool) = tool else { continue };
+        let mut request = Request::new(tool.action(), &tool.resource())?
             .for_agent(*agent)
             .with_arguments(&tool.sample_arguments(n))?
             .with_user_agent(Some("kavach-demo"));
+        // A hundredth to some hundredths of whatever the costs are counted in.
+        request.cost = Some(Cost::from_millionths(4_000 + 3_000 * (n as u64 % 5)));
         kavach.authorize(request).await?;
     }
-    Ok(Some(Demo { token }))
+    Ok(())
 }
 
-fn agent(name: &str, owner: &str, kind: AgentType, permissions: Vec<PermissionSpec>) -> NewAgent {
-    NewAgent {
-        tenant_id: Some("acme".to_owned()),
-        owner_id: owner.to_owned(),
-        name: name.to_owned(),
-        kind,
-        permissions,
-        expires_at: None,
-        metadata: None,
+/// A body as the API would read it.
+fn read<T: DeserializeOwned>(body: Value) -> Result<T, Error> {
+    // Through its text, since costs are read from the text of a number.
+    serde_json::from_str(&body.to_string())
+        .map_err(|problem| Error::new(Code::InternalError, format!("the demo is not spelled right: {problem}")))
+}
+
+fn set(body: &mut Value, field: &str, text: String) {
+    if let Some(object) = body.as_object_mut() {
+        object.insert(field.to_owned(), text.into());
     }
 }
 
-fn permission(resource: &str, action: &str, constraints: Option<ConstraintsSpec>) -> PermissionSpec {
-    PermissionSpec { resource: resource.to_owned(), actions: vec![action.to_owned()], constraints }
+/// The same with ids where agents are named.
+fn with_ids(mut body: Value, ids: &HashMap<String, AgentId>) -> Value {
+    for field in ["fromAgent", "toAgent", "agentId"] {
+        let id = body.get(field).and_then(Value::as_str).and_then(|name| ids.get(name)).map(ToString::to_string);
+        if let Some(id) = id {
+            set(&mut body, field, id);
+        }
+    }
+    body
 }
 
 /// A command line that authorizes a real call of the demo's first agent.

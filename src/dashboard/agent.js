@@ -1,0 +1,76 @@
+// One agent: what it may do, what it has done, and its token.
+
+import { h } from "./dom.js";
+import { get, post, patch, remove, page, withQuery } from "./api.js";
+import { pageHead, badge, card, empty, ago, button, confirm, toast, revealSecret } from "./ui.js";
+import { field, formDialog, number } from "./forms.js";
+import { permissionEditor, permissionRow } from "./permissions.js";
+import { policyMeters, scope } from "./policies.js";
+import { agentFields, readAgent } from "./agents.js";
+import { auditTable } from "./audit.js";
+import { agentLink, tenantLink, remember, forget } from "./names.js";
+
+const RECENT = 8;
+
+export async function agent({ parts, signal, refresh }) {
+  const path = `/v1/agents/${encodeURIComponent(parts[1])}`;
+  const found = await get(path, { signal });
+  remember([found]);
+  const [effective, budget, recent] = await Promise.all([
+    get(`/v1/delegations/${found.id}/permissions`, { signal }),
+    post("/v1/budget/check", { agentId: found.id }, { signal }),
+    page(withQuery("/v1/audit", { agentId: found.id, limit: RECENT }), { signal }),
+  ]);
+  const fact = (label, value) => h("div", {}, h("dt", {}, label), h("dd", {}, value));
+  const whyLink = withQuery("#/why", { agentId: found.id });
+
+  const edit = () => {
+    const editor = permissionEditor(found.permissions);
+    formDialog(`Edit ${found.name}`, "Save", [h("div", { class: "fields" }, agentFields(found)), editor.element], async (form) => {
+      await patch(path, readAgent(form, editor));
+      forget(path);
+      toast("Saved");
+      await refresh();
+    });
+  };
+  const rotate = () => formDialog(`Rotate the token of ${found.name}?`, "Rotate", [
+    h("p", { class: "muted" }, "A new token is made. The old one is refused at once, or after the grace period."),
+    field("Old token still works for, seconds", "graceSeconds", { type: "number", min: 0, value: 0, hint: "At most 2,592,000 (30 days)." }),
+  ], async (form) => {
+    const made = await post(`${path}/rotate`, { graceSeconds: number(form, "graceSeconds") ?? 0 });
+    revealSecret("The new token", "token", made.token, null, refresh);
+  });
+  const revoke = () => confirm(`Revoke ${found.name}?`, "All its calls are denied from then on, and all it has lent ends. This can't be undone.", "Revoke", async () => {
+    await remove(path);
+    toast(`${found.name} is revoked`);
+    await refresh();
+  });
+  const usable = found.status !== "revoked";
+  const [own, lent] = [effective.filter((one) => one.source === "own"), effective.filter((one) => one.source !== "own")];
+
+  return [
+    pageHead(found.name, {
+      crumb: h("span", {}, h("a", { href: "#/agents" }, "Agents"), " / ", tenantLink(found.tenantId)),
+      marks: [badge(found.status)],
+      actions: [
+        h("a", { class: "button", href: whyLink }, "Why?"),
+        usable && button("Edit", edit), usable && button("Rotate token", rotate), usable && button("Revoke", revoke, { kind: "danger" }),
+      ],
+    }),
+    h("div", { class: "grid" },
+      h("div", { class: "w12" }, h("div", { class: "card" }, h("dl", { class: "facts" },
+        fact("Id", h("code", { class: "small" }, found.id)), fact("Owner", found.ownerId), fact("Type", found.type),
+        fact("Last active", ago(found.lastActiveAt)), fact("Created", ago(found.createdAt)), fact("Ends", found.expiresAt ? ago(found.expiresAt) : "never")),
+      found.metadata && Object.keys(found.metadata).length > 0 && h("details", {}, h("summary", { class: "small muted" }, "Metadata"), h("pre", {}, JSON.stringify(found.metadata, null, 2))))),
+      h("div", { class: "w8 stack" },
+        card("May do", { kind: "flush" }, own.length ? own.map((one) => permissionRow(one)) : lent.length ? h("p", { class: "perm-row muted" }, "Nothing of its own; only what is lent to it.") : empty("skip", "Nothing of its own", "Without a permission every call is denied.", usable && button("Add permissions", edit))),
+        lent.length > 0 && card("Lent by other agents", { kind: "flush" }, lent.map((one) => permissionRow(one, h("div", { class: "small muted" }, "from ", agentLink(one.fromAgent), one.held === false && h("span", { class: "warn" }, " · the grantor does not hold all of it now"))))),
+        card("Recent decisions", { kind: "flush", side: h("a", { class: "small", href: withQuery("#/audit", { agentId: found.id }) }, "All") }, recent.items.length
+          ? auditTable(recent.items, { showAgent: false, showTenant: false }).element
+          : empty("audit", "No decision yet", "Ask with its token at /v1/authorize, or try a call here without recording it.", h("a", { class: "button", href: whyLink }, "Try a call")))),
+      h("div", { class: "w4 stack" },
+        card("Budgets", { side: budget.allowed ? null : badge("triggered") }, budget.policies.length
+          ? h("div", { class: "stack" }, budget.policies.map((policy) => h("div", { class: "stack tight" }, h("div", { class: "row apart small muted" }, h("span", {}, policy.agentId ? "This agent" : scope(policy)), h("span", { class: "badge plain" }, policy.action)), policyMeters(policy))))
+          : h("p", { class: "muted" }, "No policy limits this agent.")))),
+  ];
+}

@@ -1,0 +1,71 @@
+// Numbers, times and ids as people read them. Times are UTC, as the server's days and windows are.
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+
+/** A count: `1,234`, from a hundred thousand on `123.4K`. */
+export const count = (n) => (Math.abs(n) < 100000 ? whole : compact).format(n);
+
+/** Milliseconds with three significant figures. */
+export function ms(n) {
+  if (n === null || n === undefined) return "–";
+  if (n >= 1000) return `${(n / 1000).toFixed(2)} s`;
+  return `${n >= 100 ? n.toFixed(0) : n >= 1 ? n.toFixed(1) : n.toFixed(2)} ms`;
+}
+
+/** `18:04:31` */
+export const clock = (time) => new Date(time).toISOString().slice(11, 19);
+
+/** `24 Nov 18:04:31` */
+export function dateTime(time) {
+  if (!time) return "–";
+  const date = new Date(time);
+  return `${date.getUTCDate()} ${MONTHS[date.getUTCMonth()]}${date.getUTCFullYear() === new Date().getUTCFullYear() ? "" : ` ${date.getUTCFullYear()}`} ${clock(time)}`;
+}
+
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/** How long ago, or how long until: `3 min ago`, `in 5 h`. */
+export function relative(time) {
+  if (!time) return "never";
+  const seconds = Math.round((new Date(time) - Date.now()) / 1000);
+  const length = span(Math.abs(seconds));
+  return Math.abs(seconds) < 5 ? "now" : seconds < 0 ? `${length} ago` : `in ${length}`;
+}
+
+/** A number of seconds: `42 s`, `3 min`, `5 h 12 min`, `6 d 3 h`. */
+export function span(seconds) {
+  if (seconds < 60) return `${Math.round(seconds)} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 24) return `${hours} h${minutes % 60 ? ` ${minutes % 60} min` : ""}`;
+  return `${Math.floor(hours / 24)} d${hours % 24 ? ` ${hours % 24} h` : ""}`;
+}
+
+/** Seconds until the UTC day or month ends. */
+export function untilReset(period, now = new Date()) {
+  const [year, month, day] = [now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate()];
+  const end = period === "day" ? Date.UTC(year, month, day + 1) : Date.UTC(year, month + 1, 1);
+  return Math.ceil((end - now) / 1000);
+}
+
+/** The part of an id by which two of one tenant differ: its end is the same for all of them. */
+export const shortId = (id) => (id ? `${id.slice(0, 4)}…${id.slice(12, 28)}` : "–");
+
+/** `rate_limited` and `maxCallsPerDay` as words. */
+export const words = (name) => name.replaceAll("_", " ").replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+
+/** A policy's limits with what is used of them. */
+export function meters(policy) {
+  const { limits, currentUsage: used } = policy;
+  return [
+    ["maxCallsPerDay", "Calls today", "day", used.callsToday],
+    ["maxCallsPerMonth", "Calls this month", "month", used.callsThisMonth],
+    ["maxTokensCostPerDay", "Cost today", "day", used.tokensCostToday],
+    ["maxTokensCostPerMonth", "Cost this month", "month", used.tokensCostThisMonth],
+  ].filter(([name]) => limits[name] !== undefined).map(([name, label, period, amount]) => {
+    const max = limits[name];
+    return { name, label, period, used: amount, max, share: Number(max) === 0 ? 1 : Number(amount) / Number(max) };
+  });
+}

@@ -1,0 +1,142 @@
+// What every page is put together from: toasts, dialogs, tables, marks, empty states.
+
+import { h, s, icon, append, show, uid } from "./dom.js";
+import { Problem } from "./api.js";
+import { dateTime, relative } from "./format.js";
+
+const toasts = () => document.getElementById("toasts");
+
+/** Says something in the corner. An error stays until it is closed. */
+export function toast(text, { bad = false, code = "" } = {}) {
+  const box = h("div", { class: bad ? "toast bad" : "toast" },
+    h("div", {}, h("div", {}, text), code && h("div", { class: "small muted mono" }, code)),
+    h("button", { type: "button", class: "quiet small-button", "aria-label": "Close this message", onclick: () => box.remove() }, "✕"));
+  toasts().append(box);
+  while (toasts().children.length > 4) toasts().firstChild.remove();
+  // Above an open dialog, which is in the top layer.
+  if (toasts().matches(":popover-open")) toasts().hidePopover();
+  toasts().showPopover();
+  if (!bad) setTimeout(() => box.remove(), 5000);
+}
+
+/** Says what went wrong, in the server's words and with its code. */
+export function report(error) {
+  if (error?.name === "AbortError") return;
+  if (!(error instanceof Problem)) console.error(error);
+  toast(error.message, { bad: true, code: error.code ?? "" });
+}
+
+/** A button that can't be pressed twice while what it does is under way. */
+export function button(text, action, { kind = "", label, glyph } = {}) {
+  const element = h("button", { type: "button", class: kind, "aria-label": label }, glyph && icon(glyph), text);
+  element.addEventListener("click", async () => {
+    element.disabled = true;
+    try { await action(element); } catch (error) { report(error); } finally { element.disabled = false; }
+  });
+  return element;
+}
+
+/** Opens a dialog. `make` gets a function that closes it and returns its content. */
+export function dialog(title, make, { kind = "" } = {}) {
+  const id = uid("title");
+  const box = h("dialog", { class: kind, "aria-labelledby": id });
+  const close = () => box.close();
+  append(box, [make(close, h("h2", { id, class: "title" }, title))]);
+  box.addEventListener("close", () => box.remove());
+  // What was typed, or is shown this once, is not lost by a press beside it.
+  const stays = () => box.dataset.stays !== undefined || box.querySelector("form");
+  box.addEventListener("pointerdown", (event) => { if (event.target === box && !stays()) close(); });
+  box.addEventListener("cancel", (event) => { if (box.dataset.stays !== undefined) event.preventDefault(); });
+  document.body.append(box);
+  box.showModal();
+  return box;
+}
+
+/** Asks before something is done; `action` runs on yes, and the dialog stays open where it fails. */
+export function confirm(title, text, yes, action, { danger = true } = {}) {
+  dialog(title, (close, heading) => [
+    h("div", { class: "body" }, heading, h("p", { class: "muted wrap" }, text)),
+    h("div", { class: "foot" }, button("Cancel", close), button(yes, async () => { await action(); close(); }, { kind: danger ? "primary danger" : "primary" })),
+  ]);
+}
+
+/** Copies a text and says so. */
+export function copyButton(text, what) {
+  return button("Copy", async (element) => {
+    // Browsers have a clipboard for pages of this machine or behind TLS only.
+    if (!navigator.clipboard) {
+      getSelection().selectAllChildren(element.parentElement.querySelector("code"));
+      return toast("Press Ctrl C: this page may not copy by itself without TLS");
+    }
+    await navigator.clipboard.writeText(text);
+    show(element, icon("pass"), "Copied");
+    setTimeout(() => show(element, icon("copy"), "Copy"), 2000);
+  }, { glyph: "copy", label: `Copy the ${what}` });
+}
+
+/** Shows a secret that is never shown again. */
+export function revealSecret(title, what, secret, note, after = () => {}) {
+  const box = dialog(title, (close, heading) => [
+    h("div", { class: "body" }, heading,
+      h("p", { class: "muted" }, `Copy the ${what} now. It is shown this once; only its hash is kept.`),
+      h("div", { class: "secret" }, h("code", { "data-secret": "" }, secret), copyButton(secret, what)),
+      note && h("p", { class: "small muted wrap" }, note)),
+    h("div", { class: "foot" }, button("I have copied it", close, { kind: "primary" })),
+  ]);
+  box.dataset.stays = "";
+  box.addEventListener("close", after);
+}
+
+const TONES = {
+  active: "ok", allowed: "ok", suspended: "warn", triggered: "bad", denied: "bad", rate_limited: "warn", revoked: "bad",
+  expired: "warn", disabled: "", block: "", warn: "", throttle: "", revoke: "",
+};
+
+/** A status as a coloured word. */
+export const badge = (word) => h("span", { class: `badge ${TONES[word] ?? ""}` }, word.replace("_", " "));
+
+/** A time as how long ago it is, with the time itself on hovering. */
+export const ago = (time) => (time ? h("time", { datetime: time, title: `${dateTime(time)} UTC`, class: "nowrap" }, relative(time)) : h("span", { class: "muted" }, "never"));
+
+/** A table whose rows are cards on a phone. `columns`: `[label, cell(item), class]`. */
+export function table(columns, items, { label, row = () => ({}) } = {}) {
+  const body = h("tbody", {}, items.map((item) => tableRow(columns, item, row(item))));
+  return h("div", { class: "table-box" }, h("table", { class: "cards", role: "table", "aria-label": label },
+    h("thead", {}, h("tr", { role: "row" }, columns.map(([name, , kind]) => h("th", { role: "columnheader", scope: "col", class: kind }, name || h("span", { class: "sr" }, "Actions"))))),
+    body));
+}
+
+/** One row of such a table. */
+export function tableRow(columns, item, props = {}) {
+  return h("tr", { role: "row", ...props }, columns.map(([name, cell, kind]) => {
+    const content = [cell(item)].flat(Infinity).filter((one) => one !== null && one !== undefined && one !== false && one !== "");
+    // One box, so that on a phone all of it stands beside its label.
+    return h("td", { role: "cell", class: kind, "data-label": name }, content.length > 0 && h("div", {}, content));
+  }));
+}
+
+/** What stands where there is nothing yet: what it would be, and what to do next. */
+export function empty(glyph, title, text, ...actions) {
+  return h("div", { class: "empty" }, icon(glyph), h("h2", {}, title), h("p", {}, text), actions.length > 0 && h("div", { class: "row" }, actions));
+}
+
+/** A card with a heading. */
+export function card(title, { kind = "", side = null, id } = {}, ...children) {
+  return h("section", { class: `card ${kind}`, "aria-label": title, id }, h("header", {}, h("h2", {}, title), side), children);
+}
+
+/** The head of a page. */
+export function pageHead(title, { crumb, marks = [], actions = [], sub } = {}) {
+  document.title = `${title} · Kavach`;
+  return h("div", { class: "head" },
+    h("div", { class: "head-title" }, crumb && h("div", { class: "crumb" }, crumb), h("div", { class: "row" }, h("h1", {}, title), marks), sub && h("p", { class: "muted wrap" }, sub)),
+    h("div", { class: "row" }, actions));
+}
+
+/** A bar that is filled by a share from 0 to 1. */
+export function bar(share, label) {
+  const filled = Math.max(0, Math.min(1, share));
+  const tone = share >= 1 ? "bad" : share >= 0.8 ? "warn" : "";
+  return s("svg", { class: "bar", viewBox: "0 0 100 6", preserveAspectRatio: "none", role: "img", "aria-label": label },
+    s("rect", { class: "track", width: 100, height: 6 }), s("rect", { class: `fill ${tone}`, width: filled * 100, height: 6 }));
+}

@@ -1,0 +1,136 @@
+//! Every page, light and dark, wide and narrow: nothing is cut off, unnamed or hard to read.
+
+use serde_json::{Value, json};
+
+use crate::browser::Browser;
+use crate::harness::{OPERATOR_KEY, Options, Server};
+
+/// Controls without an accessible name, ids that two elements have, and references to none.
+const UNNAMED: &str = r#"
+const bad = [];
+const text = (e) => (e.getAttribute("aria-label") ?? [...(e.labels ?? [])].map((l) => l.textContent).join(" ")) || e.textContent || e.title;
+for (const e of document.querySelectorAll("button, a[href], input:not([type=hidden]), select, textarea, [role=img], [role=group], nav, dialog, table")) {
+  const by = e.getAttribute("aria-labelledby");
+  const name = by ? document.getElementById(by)?.textContent : text(e);
+  if (e.checkVisibility() && !name?.trim()) bad.push(e.outerHTML.slice(0, 120));
+}
+const ids = [...document.querySelectorAll("[id]")].map((e) => e.id);
+for (const id of new Set(ids.filter((one, n) => ids.indexOf(one) !== n))) bad.push(`id ${id} is there twice`);
+if (document.querySelectorAll("h1").length !== 1) bad.push("there is not one h1");
+return bad;
+"#;
+
+/// Texts whose contrast with what lies behind them is under 4.5 (WCAG 2.2, 1.4.3).
+const FAINT: &str = r#"
+const parse = (c) => { const n = c.match(/[\d.]+/g)?.map(Number); return n && (c.startsWith("color(") ? [n[0] * 255, n[1] * 255, n[2] * 255, n[3] ?? 1] : [n[0], n[1], n[2], n[3] ?? 1]); };
+const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)).reduce((sum, v, n) => sum + v * [0.2126, 0.7152, 0.0722][n], 0);
+const behind = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c && c[3] === 1) return c; } return [255, 255, 255, 1]; };
+const bad = new Set();
+const walker = document.createTreeWalker(document.getElementById("app"), NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const e = walker.currentNode.parentElement;
+  if (!walker.currentNode.textContent.trim() || !e.checkVisibility() || e.closest("svg, option, :disabled")) continue;
+  const [front, back] = [light(parse(getComputedStyle(e).color)), light(behind(e))];
+  const ratio = (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
+  if (ratio < 4.5) bad.add(`${ratio.toFixed(2)}: ${e.tagName}.${e.className} ${walker.currentNode.textContent.trim().slice(0, 40)}`);
+}
+return [...bad];
+"#;
+
+/// What sticks out of the window to the side, and is not inside a box that scrolls.
+const CUT_OFF: &str = r##"
+const wide = document.documentElement.scrollWidth;
+return wide <= innerWidth ? [] : [`${wide} wide in ${innerWidth}`, ...[...document.querySelectorAll("#app *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 5).map((e) => e.outerHTML.slice(0, 140))];
+"##;
+
+fn check(browser: &Browser, page: &str) {
+    for (what, script) in [("unnamed", UNNAMED), ("faint", FAINT), ("cut off", CUT_OFF)] {
+        assert_eq!(browser.run(script, json!([])), json!([]), "{what} on {page}");
+    }
+}
+
+#[test]
+fn every_page_is_whole_named_and_readable() {
+    let server = Server::start_with(Options::args(&["--demo"]));
+    let operator = server.operator();
+    let agents = operator.get("/v1/agents?tenantId=acme").items();
+    let id = |name: &str| agents.iter().find(|agent| agent["name"] == name).unwrap()["id"].as_str().unwrap().to_owned();
+    let (lent, filer) = (id("summarizer"), id("report-filer"));
+    operator.post("/v1/tenants/acme/keys", json!({ "name": "billing service" })).expect(201);
+    let why = format!(
+        "#/why?agentId={filer}&action=read&resource=mcp%3Afilesystem%3Aread_text_file&arguments=%7B%22path%22%3A%22%2Fetc%2Fpasswd%22%7D"
+    );
+    let pages: Vec<(&str, String)> = vec![
+        ("overview", "#/overview".into()),
+        ("overview-tenant", "#/overview?tenantId=acme".into()),
+        ("tenants", "#/tenants".into()),
+        ("tenant", "#/tenants/acme/agents".into()),
+        ("policies", "#/tenants/acme/policies".into()),
+        ("delegations", "#/tenants/acme/delegations".into()),
+        ("keys", "#/tenants/acme/keys".into()),
+        ("tenant-audit", "#/tenants/acme/audit".into()),
+        ("settings", "#/tenants/acme/settings".into()),
+        ("agents", "#/agents".into()),
+        ("new-agent", "#/agents/new".into()),
+        ("agent", format!("#/agents/{lent}")),
+        ("audit", "#/audit".into()),
+        ("why", why),
+    ];
+
+    let browser = Browser::start(&server);
+    for (look, width, dark) in [
+        ("wide-light", 1280, false),
+        ("wide-dark", 1280, true),
+        ("narrow-light", 390, false),
+        ("narrow-dark", 390, true),
+    ] {
+        browser.look_like(width, dark);
+        if look == "wide-light" {
+            browser.open();
+            browser.find("input", Some("Operator or tenant key"));
+            check(&browser, "sign-in");
+            browser.picture("sign-in-wide-light");
+            browser.sign_in(OPERATOR_KEY);
+        }
+        for (name, hash) in &pages {
+            // Something goes on while it is looked at.
+            traffic(&server, &agents);
+            browser.go("#/none");
+            browser.sees("there is no such page");
+            browser.go(hash);
+            if *name == "why" {
+                browser.until("it is explained", "return document.querySelector('[data-verdict]') !== null");
+            }
+            check(&browser, &format!("{name} {look}"));
+            browser.picture(&format!("{name}-{look}"));
+        }
+    }
+
+    // A dialog too, and a choice of theme that is kept.
+    browser.go("#/tenants");
+    browser.click("New tenant");
+    check(&browser, "the dialog");
+    browser.picture("dialog-narrow-dark");
+    browser.click("Cancel");
+    browser.click("Light or dark");
+    browser.until("it is light", "return document.documentElement.dataset.theme === 'light' && getComputedStyle(document.body).backgroundColor === 'rgb(247, 247, 249)'");
+    browser.open();
+    browser.until("it is still light", "return document.documentElement.dataset.theme === 'light'");
+    browser.at("#/overview");
+    browser.check_records();
+}
+
+/// Some calls of all agents.
+fn traffic(server: &Server, agents: &[Value]) {
+    let call = |agent: &Value, n: usize| {
+        let (action, resource) = [
+            ("read", "mcp:github:list_issues"),
+            ("read", "mcp:fetch:fetch"),
+            ("execute", "mcp:git:git_push"),
+            ("read", "mcp:memory:read_graph"),
+        ][n % 4];
+        json!({ "agentId": agent["id"], "action": action, "resource": resource })
+    };
+    let requests: Vec<_> = (0..3).flat_map(|n| agents.iter().map(move |agent| call(agent, n))).collect();
+    server.operator().post("/v1/authorize/batch", json!({ "requests": requests })).expect(200);
+}

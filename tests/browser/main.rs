@@ -1,0 +1,23 @@
+//! The dashboard in a real browser: headless Chromium, driven by chromedriver (Debian's chromium and chromium-driver).
+//!
+//! After each test the browser's own records are looked at: no page may have logged an error or a warning, and no
+//! request may have left for another host. `KAVACH_SCREENSHOTS=folder` keeps pictures of every page.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test ends by a panic that says what was wrong"
+)]
+
+mod browser;
+#[allow(dead_code, reason = "the other tests use more of it")]
+#[path = "../it/client.rs"]
+mod client;
+#[allow(dead_code, reason = "the other tests use more of it")]
+#[path = "../it/harness.rs"]
+mod harness;
+mod looks;
+mod operator;
+mod tenant_key;
