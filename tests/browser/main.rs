@@ -16,6 +16,9 @@ mod browser;
 #[path = "../it/client.rs"]
 mod client;
 #[allow(dead_code, reason = "the other tests use more of it")]
+#[path = "../it/conformance.rs"]
+mod conformance;
+#[allow(dead_code, reason = "the other tests use more of it")]
 #[path = "../it/harness.rs"]
 mod harness;
 mod looks;
