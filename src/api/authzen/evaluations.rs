@@ -82,7 +82,6 @@ pub struct EvaluationsBody<'a> {
     action: Option<Action<'a>>,
     /// The resource of those that name none.
     #[serde(borrow)]
-    #[schemars(with = "Option<ResourceEntity>")]
     resource: Option<Entity<'a>>,
     /// The context of those that have none.
     #[serde(borrow)]
@@ -145,15 +144,20 @@ impl Evaluations {
         let mut requests = Vec::with_capacity(items.len());
         let mut bytes = 0;
         for (item, at) in items.into_iter().zip(0..) {
-            let parts = parse::<Parts<'_>>(item.get().as_bytes());
+            let place = format!("evaluations[{at}]");
+            let parts = if item.get().starts_with('{') {
+                parse::<Parts<'_>>(item.get().as_bytes()).map_err(|Problem(error)| error.within(&place))
+            } else {
+                Err(Error::field(Code::InvalidBody, &place, "must be an object"))
+            };
             // A default is said once, and checked and recorded with each.
             bytes += parts.as_ref().map_or(0, |parts| parts.weight(&defaults));
             if bytes > MAX_BODY_BYTES {
                 let message = "the evaluations, with the defaults in their places, must have at most";
                 return Err(Problem::new(Code::PayloadTooLarge, format!("{message} {MAX_BODY_BYTES} bytes")));
             }
-            let request = parts.and_then(|parts| Ok(parts.check(&defaults, connection)?));
-            requests.push(request.map_err(|Problem(error)| error.within(&format!("evaluations[{at}]"))));
+            let check = |parts: Parts<'_>| parts.check(&defaults, connection).map_err(|error| error.within(&place));
+            requests.push(parts.and_then(check));
         }
         Ok(Self::Many(requests, options.and_then(|options| options.evaluations_semantic).unwrap_or_default()))
     }
