@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use actix_web::HttpResponse;
 use actix_web::http::header::RETRY_AFTER;
-use actix_web::{HttpResponse, ResponseError};
 use serde_json::json;
 use tracing::warn;
 
@@ -102,7 +102,7 @@ fn too_many(wait: Duration) -> HttpResponse {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     let message = "too many calls from this address had no valid key or token; one with a valid one is not refused";
     let error = Error::new(Code::AuthRateLimited, message).with_details(json!({ "retryAfter": seconds }));
-    let mut response = Problem(error).error_response();
+    let mut response = HttpResponse::from_error(Problem(error));
     response.headers_mut().insert(RETRY_AFTER, seconds.into());
     response
 }
