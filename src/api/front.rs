@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use actix_http::{Request, Response};
 use actix_service::{Service, ServiceFactory};
-use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::body::{self, BodySize, BoxBody, MessageBody};
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{Error, ResponseError, web};
@@ -99,6 +99,7 @@ where
                 }))
             })
         } else {
+            let is_head = request.method() == Method::HEAD;
             let request_id =
                 authzen::is_path(request.path()).then(|| authzen::request_id(&request.head().headers)).flatten();
             let routed = self.router.call(request);
@@ -115,6 +116,10 @@ where
                 let mut answer = sent(&shared, &notes, answer.into(), call, origin);
                 if let Some(id) = request_id {
                     answer.headers_mut().insert(authzen::REQUEST_ID, id);
+                }
+                // actix-http leaves out the body, but not where the next request was read before this answer was there.
+                if is_head {
+                    answer = answer.map_body(|_, _| BoxBody::new(body::None::new()));
                 }
                 Ok(if of_gateway { forward_auth::understood(shared.gateway.kind, answer) } else { answer })
             })

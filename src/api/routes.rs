@@ -6,7 +6,7 @@ use actix_web::body::BoxBody;
 use actix_web::dev::AppConfig;
 use actix_web::http::Method;
 use actix_web::http::header::ALLOW;
-use actix_web::{App, HttpRequest, HttpResponse, ResponseError, Route, web};
+use actix_web::{App, HttpRequest, HttpResponse, ResponseError, Route, guard, web};
 
 use super::auth::{Access, Guard, Shared};
 use super::error::Problem;
@@ -66,6 +66,12 @@ impl Endpoint {
     /// The same with any method, and any path below its own.
     fn catch_all(self) -> Self {
         Self { catch_all: true, ..self }
+    }
+
+    /// The methods that it answers: HEAD too where anyone may get it, as whoever watches a server asks (RFC 9110, 9.3.2).
+    pub fn methods(&self) -> Vec<Method> {
+        let has_head = self.method == Method::GET && self.access == Access::Public;
+        std::iter::once(self.method.clone()).chain(has_head.then_some(Method::HEAD)).collect()
     }
 }
 
@@ -164,12 +170,15 @@ fn configure(config: &mut web::ServiceConfig) {
         }
     }
     for (path, methods) in paths {
-        let allowed = methods.iter().map(|endpoint| endpoint.method.as_str()).collect::<Vec<_>>().join(", ");
+        let all = methods.iter().flat_map(Endpoint::methods);
+        let allowed = all.map(|method| method.to_string()).collect::<Vec<_>>().join(", ");
         let catch_all = methods.iter().any(|endpoint| endpoint.catch_all);
         let below = catch_all.then(|| format!("{path}/{{path:.*}}"));
         let mut resource = web::resource(std::iter::once(path.to_owned()).chain(below).collect::<Vec<_>>());
-        for Endpoint { method, route, .. } in methods {
-            resource = resource.route(if catch_all { route } else { route.method(method) });
+        for endpoint in methods {
+            let taken = endpoint.methods();
+            let is_taken = guard::fn_guard(move |request| catch_all || taken.contains(&request.head().method));
+            resource = resource.route(endpoint.route.guard(is_taken));
         }
         config.service(resource.default_service(web::to(move || {
             let message = format!("this route takes {allowed}");

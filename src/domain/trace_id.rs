@@ -76,7 +76,12 @@ impl Serialize for TraceId {
     }
 }
 
-inline_schema!(TraceId { "type": "string", "pattern": "^[0-9a-f]{32}$", "not": { "const": "00000000000000000000000000000000" } });
+inline_schema!(TraceId {
+    "type": "string",
+    "minLength": 32,
+    "maxLength": 32,
+    "pattern": "^[0-9a-f]*[1-9a-f][0-9a-f]*$",
+});
 
 /// From the journal's bytes.
 impl<'de> Deserialize<'de> for TraceId {

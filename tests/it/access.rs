@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use kavach::api::{Access, endpoints};
+use kavach::api::{Access, Endpoint, endpoints};
 use serde_json::{Value, json};
 
 use crate::access_table::{FORBIDDEN, Outcome, Row, Target, rows};
@@ -323,7 +323,8 @@ fn a_method_a_route_does_not_take_is_told_which_it_takes() {
         let takes: BTreeSet<_> = routes
             .iter()
             .filter(|endpoint| endpoint.path == path)
-            .map(|endpoint| endpoint.method.to_string())
+            .flat_map(Endpoint::methods)
+            .map(|method| method.to_string())
             .collect();
         if routes.iter().any(|endpoint| endpoint.path == path && endpoint.catch_all) {
             continue;

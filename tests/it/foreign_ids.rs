@@ -93,7 +93,7 @@ fn id_for<'t>(path: &str, field: &str, target: &'t Target) -> &'t str {
     }
 }
 
-/// Fields of a query and of a body, as the document has them; those of an authorize body are not asked for here.
+/// Fields of a query and of a body, as the document has them; those of a decision's body are not asked for here.
 fn known_fields(row: &Row) -> (BTreeSet<String>, BTreeSet<String>) {
     let (document, _) = document();
     let operation = &document["paths"][row.path][row.method.to_lowercase()];
@@ -101,7 +101,7 @@ fn known_fields(row: &Row) -> (BTreeSet<String>, BTreeSet<String>) {
     let in_query = parameters.filter(|parameter| parameter["in"] == "query");
     let query = in_query.map(|parameter| parameter["name"].as_str().unwrap().to_owned()).collect();
     let body = match operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str() {
-        Some(reference) if !row.path.contains("authorize") => {
+        Some(reference) if !row.path.contains("authorize") && !row.path.starts_with("/access/") => {
             let schema = document.pointer(&reference[1..]).unwrap();
             schema["properties"].as_object().unwrap().keys().cloned().collect()
         }

@@ -1,5 +1,8 @@
 //! What browsers are served: each file by its type, under a policy that lets nothing in from elsewhere.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use crate::harness::Server;
 
 #[test]
@@ -39,6 +42,23 @@ fn a_file_is_served_with_its_type_and_under_the_policy() {
     }
     for path in ["/assets/none.js", "/assets/%2e%2e%2fmod.rs", "/assets/mod.rs", "/assets/app.js%00"] {
         assert!(anyone.get(path).problem(404, "ROUTE_NOT_FOUND").contains("no file"), "{path}");
+    }
+}
+
+#[test]
+fn what_anyone_may_get_is_there_for_head_without_its_body() {
+    let server = Server::start();
+    for path in ["/", "/assets/app.js", "/docs", "/livez", "/readyz", "/metrics", "/openapi.json"] {
+        let (mut stream, got) = (TcpStream::connect(server.host()).unwrap(), server.anonymous().get(path));
+        // What comes behind the head is the next answer and not a body.
+        let ask = |method: &str, path: &str, more: &str| format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{more}\r\n");
+        stream.write_all((ask("HEAD", path, "") + &ask("GET", "/livez", "Connection: close\r\n")).as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, rest) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
+        assert!(head.contains(got.header("content-type").unwrap()), "{path}: {head}");
+        assert!(rest.starts_with("HTTP/1.1 200 "), "{path}: {rest}");
     }
 }
 

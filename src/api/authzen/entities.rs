@@ -43,7 +43,7 @@ pub struct Entity<'a> {
 pub struct Sought<'a> {
     /// What it is one of.
     #[serde(borrow)]
-    #[schemars(with = "String", length(min = 1), pattern(r"^[^\u0000-\u001f\u007f-\u009f]+$"))]
+    #[schemars(with = "String")]
     pub r#type: Cow<'a, str>,
     /// No decision looks at them.
     #[serde(borrow, default, deserialize_with = "object_text")]

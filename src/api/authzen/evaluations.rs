@@ -82,7 +82,6 @@ pub struct EvaluationsBody<'a> {
     action: Option<Action<'a>>,
     /// The resource of those that name none.
     #[serde(borrow)]
-    #[schemars(with = "Option<ResourceEntity>")]
     resource: Option<Entity<'a>>,
     /// The context of those that have none.
     #[serde(borrow)]
@@ -134,9 +133,14 @@ impl Evaluations {
         let mut requests = Vec::with_capacity(items.len());
         let mut bytes = 0;
         for (item, at) in items.into_iter().zip(0..) {
-            let request = parse::<Parts<'_>>(item.get().as_bytes())
-                .and_then(|parts| Ok(parts.check(&defaults, connection)?))
-                .map_err(|Problem(error)| error.within(&format!("evaluations[{at}]")));
+            let place = format!("evaluations[{at}]");
+            let request = if item.get().starts_with('{') {
+                parse::<Parts<'_>>(item.get().as_bytes())
+                    .and_then(|parts| Ok(parts.check(&defaults, connection)?))
+                    .map_err(|Problem(error)| error.within(&place))
+            } else {
+                Err(Error::field(Code::InvalidBody, &place, "must be an object"))
+            };
             // A default is said once, and recorded with each.
             bytes += request.as_ref().ok().and_then(Request::arguments).map_or(0, str::len);
             if bytes > MAX_BODY_BYTES {

@@ -103,6 +103,8 @@ fn evaluation_level_errors() {
         assert!(message.contains(&format!("evaluations[{at}]")), "{message}");
         assert!(context.get("auditId").is_none(), "{context}");
     }
+    let no_object = &answer["evaluations"][3]["context"]["error"]["message"];
+    assert_eq!(no_object, "evaluations[3] must be an object");
     assert_eq!(fixture.recorded().len(), 2);
 }
 
