@@ -312,8 +312,8 @@ mod tests {
              key, and names no tenant and no agent. Times are in buckets that each end at twice the time of the one before,\n\
              from 32 microseconds to 8.4 seconds. Who asks more often than once a second gets the same figures again.\n\n\
              With `--metrics-per-tenant 100` decisions of so many tenants are told apart, by their ids (`default` is the\n\
-             default tenant's); the busiest have the first places and keep them until they are erased, and the label\n\
-             value `other` stands for the sum of all others.\n\n\
+             default tenant's); the busiest have the first places and keep them until they are erased. The label\n\
+             value `other` stands for all others; a decision stays under the label that it was first counted under.\n\n\
              [A dashboard for Grafana](grafana-dashboard.json) and [alert rules for Prometheus](alerts.yml) use them.\n\n\
              | metric | type | labels | meaning |\n| --- | --- | --- | --- |\n",
         );

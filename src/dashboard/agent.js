@@ -27,7 +27,7 @@ export async function agent({ parts, signal, refresh }) {
   const edit = () => {
     const editor = permissionEditor(found.permissions);
     formDialog(`Edit ${found.name}`, "Save", [h("div", { class: "fields" }, agentFields(found)), editor.element], async (form) => {
-      await patch(path, readAgent(form, editor));
+      await patch(path, readAgent(form, editor, found));
       forget(path);
       toast("Saved");
       await refresh();
@@ -59,7 +59,7 @@ export async function agent({ parts, signal, refresh }) {
     }),
     h("div", { class: "grid" },
       h("div", { class: "w12" }, h("div", { class: "card" }, h("dl", { class: "facts" },
-        fact("Id", h("code", { class: "small" }, found.id)), fact("Owner", found.ownerId), fact("Type", found.type),
+        h("div", { class: "long" }, h("dt", {}, "Id"), h("dd", {}, h("code", { class: "small" }, found.id))), fact("Owner", found.ownerId), fact("Type", found.type),
         fact("Last active", ago(found.lastActiveAt)), fact("Created", ago(found.createdAt)), fact("Ends", found.expiresAt ? ago(found.expiresAt) : "never")),
       found.metadata && Object.keys(found.metadata).length > 0 && h("details", {}, h("summary", { class: "small muted" }, "Metadata"), h("pre", {}, JSON.stringify(found.metadata, null, 2))))),
       h("div", { class: "w8 stack" },

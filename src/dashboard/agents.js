@@ -62,25 +62,34 @@ export async function agentTable(filter, signal, { showTenant = true } = {}) {
   return h("div", { class: "stack" }, h("div", { class: "card flush" }, list), h("div", { class: "row" }, more));
 }
 
+/** What the fields show of what they can't show exactly: a time's seconds, a number's last digits. */
+const shown = (agent) => ({
+  expiresAt: agent.expiresAt?.slice(0, 16) ?? "",
+  metadata: agent.metadata && Object.keys(agent.metadata).length ? JSON.stringify(agent.metadata, null, 2) : "",
+});
+
 /** The fields that creating and changing an agent share. */
 export function agentFields(agent = {}) {
+  const { expiresAt, metadata } = shown(agent);
   return [
     field("Name", "name", { value: agent.name ?? "", placeholder: "report-writer" }),
     field("Owner", "ownerId", { value: agent.ownerId ?? "", placeholder: "user-1", hint: "The user or team that answers for it." }),
     field("Type", "type", { value: agent.type ?? "autonomous", options: TYPES }),
-    field("Ends (UTC)", "expiresAt", { type: "datetime-local", value: agent.expiresAt?.slice(0, 16) ?? "", hint: "Empty: only when it is revoked." }),
-    field("Metadata, a JSON object", "metadata", { as: "textarea", rows: 3, wide: true, value: agent.metadata && Object.keys(agent.metadata).length ? JSON.stringify(agent.metadata, null, 2) : "", placeholder: '{"team": "data"}' }),
+    field("Ends (UTC)", "expiresAt", { type: "datetime-local", value: expiresAt, hint: "Empty: only when it is revoked." }),
+    field("Metadata, a JSON object", "metadata", { as: "textarea", rows: 3, wide: true, value: metadata, placeholder: '{"team": "data"}' }),
   ];
 }
 
-/** What those fields hold. */
-export function readAgent(entered, editor) {
+/** What those fields hold; of an agent that is there already, not what was left as it is shown. */
+export function readAgent(entered, editor, agent) {
+  const before = agent && shown(agent);
+  const changed = (name) => before?.[name] !== text(entered, name);
   const metadata = text(entered, "metadata");
   let parsed = null;
   try { parsed = metadata === "" ? null : JSON.parse(metadata); } catch (error) {
     throw new Problem(0, { detail: `metadata must be JSON: ${error.message}`, details: { field: "metadata" } });
   }
-  return { name: text(entered, "name"), ownerId: text(entered, "ownerId"), type: text(entered, "type"), expiresAt: time(entered, "expiresAt"), metadata: parsed, permissions: editor.read() };
+  return { name: text(entered, "name"), ownerId: text(entered, "ownerId"), type: text(entered, "type"), ...(changed("expiresAt") && { expiresAt: time(entered, "expiresAt") }), ...(changed("metadata") && { metadata: parsed }), permissions: editor.read() };
 }
 
 export async function newAgent({ query }) {

@@ -23,7 +23,13 @@ export const session = {
   get isOperator() { return this.who?.kind === "operator"; },
 };
 
+/** What is asked for with a key is nothing to whoever signed in with another one since, or to nobody. */
+function check(key) {
+  if (session.key !== key) throw new DOMException("signed out", "AbortError");
+}
+
 async function call(method, path, { body, headers, signal } = {}) {
+  const { key } = session;
   let response;
   try {
     response = await fetch(path, {
@@ -32,13 +38,15 @@ async function call(method, path, { body, headers, signal } = {}) {
       cache: "no-store",
       credentials: "omit",
       referrerPolicy: "no-referrer",
-      headers: { Authorization: `Bearer ${session.key}`, ...(body === undefined ? {} : { "Content-Type": "application/json" }), ...headers },
+      headers: { Authorization: `Bearer ${key}`, ...(body === undefined ? {} : { "Content-Type": "application/json" }), ...headers },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    check(key);
     throw new Problem(0, { detail: "the server can't be reached", code: "UNREACHABLE" });
   }
+  check(key);
   if (response.ok) return response;
   const problem = new Problem(response.status, await response.json().catch(() => null), response.headers.get("Retry-After"));
   if (response.status === 401) session.onlost(problem);
@@ -46,8 +54,11 @@ async function call(method, path, { body, headers, signal } = {}) {
 }
 
 async function json(method, path, options) {
+  const { key } = session;
   const response = await call(method, path, options);
-  return response.status === 204 ? null : response.json();
+  const answer = response.status === 204 ? null : await response.json();
+  check(key);
+  return answer;
 }
 
 export const get = (path, options) => json("GET", path, options);
@@ -69,7 +80,7 @@ export async function page(path, options) {
 }
 
 /** All of a list up to `most` items. */
-export async function all(path, most = 5000) {
+export async function all(path, most = 10000) {
   const items = [];
   for (let next = path; next && items.length < most;) {
     const part = await page(next);
@@ -81,9 +92,12 @@ export async function all(path, most = 5000) {
 
 /** A download under the key, as a blob with its file name. */
 export async function download(path) {
+  const { key } = session;
   const response = await call("GET", path);
+  const blob = await response.blob();
+  check(key);
   const name = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") ?? "")?.[1] ?? "kavach-audit";
-  return { blob: await response.blob(), name };
+  return { blob, name };
 }
 
 /** Reads server-sent events (WHATWG HTML, 9.2.6) by fetch, since an EventSource can't send the key. */

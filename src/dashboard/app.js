@@ -12,6 +12,7 @@ import { agents, newAgent } from "./agents.js";
 import { agent } from "./agent.js";
 import { audit } from "./audit.js";
 import { why } from "./why.js";
+import { forgetAll } from "./names.js";
 
 const THEME = "kavach.theme";
 const app = document.getElementById("app");
@@ -104,6 +105,10 @@ function signOut(problem) {
   leave.abort();
   session.key = null;
   session.who = null;
+  forgetAll();
+  document.getElementById("toasts").replaceChildren();
+  // Who leaves leaves nothing in the address; whose key was refused may go on there with another one.
+  if (!problem) history.replaceState(null, "", location.pathname);
   for (const box of document.querySelectorAll("dialog")) box.close();
   signIn(problem);
 }
@@ -119,7 +124,11 @@ function signIn(problem) {
     const key = text(entered, "key");
     if (!key) throw new Problem(0, { detail: "enter a key", details: { field: "key" } });
     if (!/^[\x21-\x7e]+$/.test(key)) throw new Problem(0, { detail: "a key has no spaces and no such characters", details: { field: "key" } });
-    await enter(key);
+    try { await enter(key); } catch (error) {
+      session.key = null;
+      if (error instanceof Problem && error.status) error.field = "key";
+      throw error;
+    }
   });
   show(app, h("main", { class: "signin", id: "main", tabindex: "-1" }, element));
   if (problem) element.querySelector(".form-error").textContent = `${problem.message} (${problem.code})`;
@@ -132,13 +141,23 @@ async function enter(key) {
   try {
     session.who = await get("/v1/whoami");
   } catch (error) {
-    session.key = null;
-    if (error instanceof Problem && error.status) error.field = "key";
+    // A server that does not answer just now says nothing against the key.
+    if (!(error instanceof Problem && (!error.status || error.status === 429 || error.status >= 500))) session.key = null;
     throw error;
   }
   session.onlost = (problem) => session.who && signOut(problem);
   frame();
   await route();
+}
+
+/** Goes on with the key that this tab has kept. */
+async function resume() {
+  try { await enter(session.key); } catch (error) {
+    if (!(error instanceof Problem)) report(error);
+    if (!session.key) return signIn(error instanceof Problem ? error : undefined);
+    show(app, h("main", { class: "signin", id: "main", tabindex: "-1" },
+      empty("fail", "The server does not answer now", error.message, button("Try again", resume, { kind: "primary" }), button("Sign out", () => signOut()))));
+  }
 }
 
 function frame() {
@@ -152,7 +171,7 @@ function frame() {
       h("div", { class: "who", title: who.tenant?.name }, who.kind === "operator" ? "Operator" : `Key of ${who.tenant.name}`),
       h("button", { type: "button", class: "quiet", "aria-label": "Search", title: "Search (Ctrl K)", onclick: () => palette(places()) }, icon("search"), h("span", { class: "wide-only" }, "Search")),
       h("button", { type: "button", class: "quiet", "aria-label": "Light or dark", title: "Light or dark", onclick: toggleTheme }, icon("theme"), h("span", { class: "wide-only" }, "Theme")),
-      h("a", { class: "button quiet wide-only", href: "/docs", title: "The API to read and to try" }, icon("book"), "API"),
+      h("a", { class: "button quiet", href: "/docs", "aria-label": "API", title: "The API to read and to try" }, icon("book"), h("span", { class: "wide-only" }, "API")),
       h("button", { type: "button", class: "quiet wide-only", "aria-label": "Keyboard", title: "Keyboard (?)", onclick: () => help(places()) }, h("kbd", {}, "?"), "Keyboard"),
       h("button", { type: "button", class: "quiet", "aria-label": "Sign out", title: "Sign out", onclick: () => signOut() }, icon("exit"), h("span", { class: "wide-only" }, "Sign out"))));
   show(app, append(h("div", { class: "shell" }), [side, h("main", { id: "main", tabindex: "-1" })]));
@@ -165,5 +184,5 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 window.addEventListener("hashchange", route);
 shortcuts(() => (session.who ? places() : null));
 theme();
-if (session.key) enter(session.key).catch((error) => { signIn(error instanceof Problem ? error : undefined); if (!(error instanceof Problem)) report(error); });
+if (session.key) resume();
 else signIn();

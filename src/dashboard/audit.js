@@ -112,7 +112,7 @@ export async function auditView({ query, signal, tenant, parts }) {
 
 /** The buttons of the live tail. */
 function liveTail({ filter, signal, last, seen, list, draw }) {
-  let following = null, paused = false, held = [], newest = last;
+  let following = null, paused = false, held = [], frame = 0, newest = last;
   const state = h("span", { class: "row small muted", role: "status" });
   const take = (entry) => {
     if (seen.has(entry.id)) return;
@@ -122,6 +122,11 @@ function liveTail({ filter, signal, last, seen, list, draw }) {
     // Ids older than the rows are asked for by nobody.
     if (seen.size > 10 * MOST_ROWS) [...seen].slice(0, 5 * MOST_ROWS).forEach((id) => seen.delete(id));
   };
+  /** Draws what came since the last frame: a flood may not stop the page. */
+  const flush = () => {
+    frame = 0;
+    if (!paused && !signal.aborted) held.splice(0).forEach(take);
+  };
   const say = (name) => show(state, following && [!paused && name === "live" && h("span", { class: "live-dot" }), paused ? `Paused, ${held.length}${held.length === MOST_ROWS ? " or more" : ""} new` : name === "live" ? "Following" : "Reconnecting…"]);
   let name = "";
   const toggle = button("Live tail", () => {
@@ -129,6 +134,7 @@ function liveTail({ filter, signal, last, seen, list, draw }) {
       following.abort();
       following = null;
       paused = false;
+      flush();
     } else {
       following = new AbortController();
       const mine = following;
@@ -138,7 +144,10 @@ function liveTail({ filter, signal, last, seen, list, draw }) {
         last: newest, signal: mine.signal,
         onentry: (entry) => {
           newest = entry.id;
-          if (paused) { held.push(entry); held = held.slice(-MOST_ROWS); say(name); } else take(entry);
+          held.push(entry);
+          // More than the rows would only be drawn to be removed.
+          if (held.length > MOST_ROWS) held.shift();
+          if (paused) say(name); else frame ||= requestAnimationFrame(flush);
         },
         onstate: (now) => { name = now; say(name); },
       }).catch((error) => { report(error); mine.abort(); if (following === mine) { following = null; look(); } });
@@ -147,7 +156,7 @@ function liveTail({ filter, signal, last, seen, list, draw }) {
   });
   const hold = button("Pause", () => {
     paused = !paused;
-    if (!paused) held.splice(0).forEach(take);
+    flush();
     look();
   });
   const look = () => {

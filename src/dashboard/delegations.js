@@ -20,7 +20,8 @@ export async function delegationView(tenant, { refresh }) {
   if (!links.length) {
     return h("div", { class: "card" }, empty("agents", "No delegation yet", agents.length < 2 ? "An agent can lend what it may do to another one. Create two agents first." : "An agent can lend what it may do to another one, never more than it holds. Revoking a link ends all that stand on it.", agents.length < 2 ? h("a", { class: "button", href: `#/agents/new?tenantId=${tenant}` }, "Create an agent") : create()));
   }
-  const live = links.filter((link) => link.status === "active").slice(0, MOST_DRAWN);
+  const alive = links.filter((link) => link.status === "active");
+  const live = alive.slice(0, MOST_DRAWN);
   const ids = [...new Set(live.flatMap((link) => [link.fromAgent, link.toAgent]))];
   const nodes = ids.map((id) => {
     const agent = names.get(id);
@@ -34,7 +35,7 @@ export async function delegationView(tenant, { refresh }) {
   }), { kind: "small-button danger", label: `Revoke the delegation from ${names.get(link.fromAgent)?.name ?? link.fromAgent} to ${names.get(link.toAgent)?.name ?? link.toAgent}` });
   return h("div", { class: "stack" },
     h("div", { class: "row" }, create()),
-    live.length > 0 && card("Who lends to whom", { side: h("span", { class: "small muted" }, `${live.length} live`) }, graph(nodes, edges, "Delegations between agents; the same is in the list below")),
+    live.length > 0 && card("Who lends to whom", { side: h("span", { class: "small muted" }, alive.length > live.length ? `${live.length} of ${alive.length} live` : `${live.length} live`) }, graph(nodes, edges, "Delegations between agents; the same is in the list below")),
     h("div", { class: "card flush" }, table([
       ["From", (link) => agentLink(link.fromAgent)],
       ["To", (link) => agentLink(link.toAgent)],

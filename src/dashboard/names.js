@@ -14,7 +14,11 @@ function pump() {
   while (busy < MOST_BUSY && waiting.length) {
     const [path, settle] = waiting.shift();
     busy += 1;
-    get(path).then((item) => settle(item.name), () => settle(null)).finally(() => { busy -= 1; pump(); });
+    get(path).then((item) => settle(item.name), (error) => {
+      // What is gone has no name; what could not be asked for now is asked for again.
+      if (error.status !== 404) known.delete(path);
+      settle(null);
+    }).finally(() => { busy -= 1; pump(); });
   }
 }
 
@@ -33,6 +37,12 @@ export function remember(agents) {
 
 /** Forgets a name that was changed. */
 export const forget = (path) => known.delete(path);
+
+/** Forgets all names, which the next to sign in may not see. */
+export function forgetAll() {
+  known.clear();
+  for (const [, settle] of waiting.splice(0)) settle(null);
+}
 
 /** A link to an agent by its name. */
 export function agentLink(id) {

@@ -43,7 +43,7 @@ export async function overview({ query, signal }) {
     show(slow, slowest(stats.slowestTenants));
     show(budgets, nearLimit(stats.budgets));
     show(denials, reasons(stats.denials));
-    stamp.textContent = `Counted since ${relative(stats.startedAt)}`;
+    stamp.textContent = `Counted since the server started, ${relative(stats.startedAt)}`;
   };
 
   const timer = setInterval(async () => {
@@ -114,7 +114,7 @@ function slowest(tenants) {
     ["Tenant", (one) => (one.tenantId ? h("a", { href: `#/tenants/${one.slug}` }, one.name) : tenantLink(null))],
     ["Decisions", (one) => count(one.decisions), "num"],
     ["p99", (one) => ms(one.p99Ms), "num"],
-    ["", (one) => h("div", { class: "mid" }, share(one.p99Ms / most)), "actions"],
+    ["", (one) => h("div", { class: "mid" }, share(one.p99Ms / most)), "share"],
   ], tenants, { label: "Slowest tenants" });
 }
 

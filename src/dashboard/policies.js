@@ -10,6 +10,9 @@ import { agentLink } from "./names.js";
 const ACTIONS = [["block", "Block: deny"], ["throttle", "Throttle: deny as rate-limited"], ["warn", "Warn: allow with a warning"], ["revoke", "Revoke: deny and revoke the agent"]];
 const LIMITS = [["maxCallsPerDay", "Calls a day"], ["maxCallsPerMonth", "Calls a month"], ["maxTokensCostPerDay", "Cost a day"], ["maxTokensCostPerMonth", "Cost a month"]];
 
+/** Policies that are shown at once. */
+const MOST = 500;
+
 /** The bars of a policy. */
 export function policyMeters(policy) {
   return meters(policy).map(({ label, period, used, max, share, name }) => {
@@ -29,12 +32,12 @@ export function scope(policy) {
 
 /** A tenant's policies with what can be done about them. */
 export async function policyCards({ tenant, refresh }) {
-  const policies = await all(withQuery("/v1/policies", { tenantId: tenant, limit: 500 }), 500);
+  const policies = await all(withQuery("/v1/policies", { tenantId: tenant, limit: MOST }), MOST);
   const create = () => button("New policy", () => editPolicy({ tenant, refresh }), { kind: "primary", glyph: "plus" });
   if (!policies.length) {
     return h("div", { class: "card" }, empty("overview", "No budget yet", "A policy limits calls or cost of a tenant, an owner or one agent by day and month, and says what happens when a limit is used up.", create()));
   }
-  return h("div", { class: "stack" }, h("div", { class: "row" }, create()),
+  return h("div", { class: "stack" }, h("div", { class: "row" }, create(), policies.length >= MOST && h("span", { class: "small muted" }, `The first ${MOST} are shown; GET /v1/policies has all.`)),
     h("div", { class: "grid" }, policies.map((policy) => h("div", { class: "w4" }, policyCard(policy, tenant, refresh)))));
 }
 

@@ -1,12 +1,16 @@
 // All tenants, for operators.
 
-import { h } from "./dom.js";
+import { h, append, show } from "./dom.js";
 import { session, all, post, patch, get } from "./api.js";
-import { pageHead, table, badge, empty, ago, button, confirm, toast } from "./ui.js";
+import { pageHead, table, tableRow, badge, empty, ago, button, confirm, toast } from "./ui.js";
 import { field, checks, formDialog, text, number } from "./forms.js";
 import { forget } from "./names.js";
+import { count } from "./format.js";
 
 export const TYPES = [["autonomous", "Autonomous"], ["delegated", "Delegated"], ["service", "Service"]];
+
+/** Rows that are shown at once. */
+const MOST = 200;
 
 export async function tenants({ signal, refresh }) {
   if (!session.isOperator) {
@@ -15,7 +19,7 @@ export async function tenants({ signal, refresh }) {
   }
   const [items, fallback] = await Promise.all([all("/v1/tenants?limit=1000"), get("/v1/tenants/default", { signal })]);
   const create = () => button("New tenant", () => createTenant(), { kind: "primary", glyph: "plus" });
-  const search = h("input", { type: "search", "data-search": "", "aria-label": "Find a tenant", placeholder: "Find a tenant  /", autocomplete: "off", oninput: filter });
+  const search = h("input", { type: "search", "data-search": "", "aria-label": "Find a tenant", placeholder: "Find a tenant  /", autocomplete: "off", oninput: () => draw() });
   const columns = [
     ["Name", (one) => h("a", { href: `#/tenants/${one.slug}` }, one.name)],
     ["Slug", (one) => h("span", { class: "mono" }, one.slug)],
@@ -25,14 +29,19 @@ export async function tenants({ signal, refresh }) {
     ["Created", (one) => ago(one.createdAt)],
     ["", (one) => (one.id === null ? "" : statusButton(one, refresh)), "actions"],
   ];
-  const list = table(columns, [...items, fallback], { label: "Tenants", row: (one) => ({ "data-find": `${one.name} ${one.slug}`.toLowerCase() }) });
-  function filter() {
-    for (const row of list.querySelectorAll("tbody tr")) row.hidden = !row.dataset.find.includes(search.value.trim().toLowerCase());
-  }
+  const list = table(columns, [], { label: "Tenants" });
+  const note = h("p", { class: "small muted", role: "status" });
+  const draw = () => {
+    const typed = search.value.trim().toLowerCase();
+    const found = [...items, fallback].filter((one) => `${one.name} ${one.slug}`.toLowerCase().includes(typed));
+    append(show(list.querySelector("tbody")), found.slice(0, MOST).map((one) => tableRow(columns, one)));
+    note.textContent = found.length > MOST ? `${MOST} of ${count(found.length)} are shown. Type a name to find others.` : found.length ? "" : "No tenant has that name.";
+  };
+  draw();
   return [
     pageHead("Tenants", { sub: items.length ? "Each has its own agents, budgets and audit trail, and knows nothing of the others." : null, actions: [items.length > 1 && h("div", {}, search), items.length > 0 && create()] }),
     items.length
-      ? h("div", { class: "card flush" }, list)
+      ? h("div", { class: "stack" }, h("div", { class: "card flush" }, list), note)
       : h("div", { class: "card" }, empty("tenants", "No tenant yet", "A tenant is an organization with its own agents, budgets and audit trail. Create one to begin; then give it an agent.", create(), h("a", { class: "button", href: "#/tenants/default" }, "Use the default tenant"))),
   ];
 }

@@ -84,19 +84,8 @@ fn read(core: &Core, counted: &[Counted]) -> Figures {
 
 /// Decisions of those that have a label of their own, and of the others.
 fn by_tenant(measures: &Measures, counted: &[Counted]) -> Option<Vec<TenantDecisions>> {
-    let all = counted.iter().filter_map(|one| {
-        let results = one.route.measures.traffic()?.results();
-        Some((one.route.id, results.iter().sum(), results))
-    });
+    let all = counted.iter().filter_map(|one| Some((one.route.id, one.route.measures.traffic()?.results())));
     let Split { named, others } = measures.labels.split(all.collect())?;
-    let mut list: Vec<_> =
-        named.into_iter().map(|(id, results)| TenantDecisions { tenant: Some(id), results }).collect();
-    let mut other = TenantDecisions::default();
-    for results in others {
-        for (sum, count) in other.results.iter_mut().zip(results) {
-            *sum += count;
-        }
-    }
-    list.push(other);
-    Some(list)
+    let named = named.into_iter().map(|(id, results)| TenantDecisions { tenant: Some(id), results });
+    Some(named.chain([TenantDecisions { tenant: None, results: others }]).collect())
 }

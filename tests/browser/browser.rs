@@ -135,7 +135,17 @@ impl Browser {
 
     /// Opens the dashboard.
     pub fn open(&self) {
-        self.ask("POST", "/url", &json!({ "url": format!("{}/", self.base) }));
+        self.open_at("/");
+    }
+
+    /// Opens another page of the server.
+    pub fn open_at(&self, path: &str) {
+        self.ask("POST", "/url", &json!({ "url": format!("{}{path}", self.base) }));
+    }
+
+    /// Has every page run a script before its own from now on.
+    pub fn run_first(&self, script: &str) {
+        self.tool("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script }));
     }
 
     /// Signs in as a person does, by the keyboard alone: the field has the focus.

@@ -26,10 +26,10 @@ const parse = (c) => { const n = c.match(/[\d.]+/g)?.map(Number); return n && (c
 const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)).reduce((sum, v, n) => sum + v * [0.2126, 0.7152, 0.0722][n], 0);
 const behind = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c && c[3] === 1) return c; } return [255, 255, 255, 1]; };
 const bad = new Set();
-const walker = document.createTreeWalker(document.getElementById("app"), NodeFilter.SHOW_TEXT);
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 while (walker.nextNode()) {
   const e = walker.currentNode.parentElement;
-  if (!walker.currentNode.textContent.trim() || !e.checkVisibility() || e.closest("svg, option, :disabled")) continue;
+  if (!walker.currentNode.textContent.trim() || !e.checkVisibility() || e.closest("svg, option, :disabled, noscript")) continue;
   const [front, back] = [light(parse(getComputedStyle(e).color)), light(behind(e))];
   const ratio = (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
   if (ratio < 4.5) bad.add(`${ratio.toFixed(2)}: ${e.tagName}.${e.className} ${walker.currentNode.textContent.trim().slice(0, 40)}`);
@@ -43,8 +43,26 @@ const wide = document.documentElement.scrollWidth;
 return wide <= innerWidth ? [] : [`${wide} wide in ${innerWidth}`, ...[...document.querySelectorAll("#app *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 5).map((e) => e.outerHTML.slice(0, 140))];
 "##;
 
-fn check(browser: &Browser, page: &str) {
-    for (what, script) in [("unnamed", UNNAMED), ("faint", FAINT), ("cut off", CUT_OFF)] {
+/// Words that are broken into a letter or two a line, and a head that fills the window of a phone.
+const SQUEEZED: &str = r##"
+const bad = new Set();
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const node = walker.currentNode;
+  const length = node.textContent.trim().length;
+  if (length < 6 || !node.parentElement.checkVisibility() || node.parentElement.closest("svg, .sr, noscript, table.cards thead")) continue;
+  const range = document.createRange();
+  range.selectNodeContents(node);
+  const lines = new Set([...range.getClientRects()].map((r) => Math.round(r.top))).size;
+  if (lines > 2 && length / lines < 4) bad.add(`${lines} lines: ${node.textContent.slice(0, 40)}`);
+}
+const side = document.querySelector(".shell > .side");
+if (side && innerWidth < 760 && side.offsetHeight > 120) bad.add(`the head is ${side.offsetHeight} high`);
+return [...bad];
+"##;
+
+pub fn check(browser: &Browser, page: &str) {
+    for (what, script) in [("unnamed", UNNAMED), ("faint", FAINT), ("cut off", CUT_OFF), ("squeezed", SQUEEZED)] {
         assert_eq!(browser.run(script, json!([])), json!([]), "{what} on {page}");
     }
 }

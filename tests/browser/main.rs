@@ -18,9 +18,11 @@ mod client;
 #[allow(dead_code, reason = "the other tests use more of it")]
 #[path = "../it/conformance.rs"]
 mod conformance;
+mod docs;
 #[allow(dead_code, reason = "the other tests use more of it")]
 #[path = "../it/harness.rs"]
 mod harness;
 mod looks;
 mod operator;
+mod sessions;
 mod tenant_key;

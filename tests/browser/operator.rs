@@ -225,7 +225,11 @@ fn agents_keys_and_delegations_are_managed() {
     operator.post("/v1/tenants", json!({ "name": "Acme", "slug": "acme" })).expect(201);
     let make = |name: &str| {
         let permissions = json!([{ "resource": "docs:*", "actions": ["read", "write"] }]);
-        let body = json!({ "tenantId": "acme", "ownerId": "ana", "name": name, "type": "service", "permissions": permissions });
+        // What a form can't show exactly.
+        let body = json!({
+            "tenantId": "acme", "ownerId": "ana", "name": name, "type": "service", "permissions": permissions,
+            "expiresAt": "2099-01-01T10:00:30.500Z", "metadata": { "account": 12_345_678_901_234_567_891_u64 },
+        });
         let made = operator.post("/v1/agents", body).expect(201);
         (made["id"].as_str().unwrap().to_owned(), made["token"].as_str().unwrap().to_owned())
     };
@@ -262,7 +266,10 @@ fn agents_keys_and_delegations_are_managed() {
     browser.fill("Actions", "read");
     browser.click("Save");
     browser.until("the dialog is closed", "return !document.querySelector('dialog[open]')");
-    assert_eq!(operator.get(&format!("/v1/agents/{lender}")).expect(200)["permissions"][0]["actions"], json!(["read"]));
+    let edited = operator.get(&format!("/v1/agents/{lender}")).expect(200);
+    assert_eq!(edited["permissions"][0]["actions"], json!(["read"]));
+    assert_eq!(edited["expiresAt"], "2099-01-01T10:00:30.500Z", "what nobody touched stays as it was");
+    assert_eq!(edited["metadata"]["account"].to_string(), "12345678901234567891");
 
     // It lends what it has, which fills the form.
     browser.go("#/tenants/acme/delegations");
@@ -321,5 +328,23 @@ fn agents_keys_and_delegations_are_managed() {
     browser.until("the dialog is closed", "return !document.querySelector('dialog[open]')");
     browser.press_all("ga");
     browser.at("#/agents");
+    browser.check_records();
+}
+
+#[test]
+fn one_of_many_tenants_is_found() {
+    let server = Server::start();
+    let operator = server.operator();
+    for n in 0..201 {
+        operator.post("/v1/tenants", json!({ "name": format!("Tenant {n}"), "slug": format!("t-{n}") })).expect(201);
+    }
+    let browser = Browser::start(&server);
+    browser.sign_in(OPERATOR_KEY);
+    browser.go("#/tenants");
+    browser.sees("200 of 202 are shown");
+    browser.fill("Find a tenant", "t-200");
+    browser.until("it is found", "return document.querySelectorAll('tbody tr').length === 1");
+    browser.click("Tenant 200");
+    browser.at("#/tenants/t-200");
     browser.check_records();
 }

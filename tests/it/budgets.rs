@@ -154,7 +154,12 @@ fn lists_filter_and_page() {
         let items = client.get(&format!("/v1/policies{query}")).items();
         items.iter().map(|policy| policy["id"].as_str().unwrap().to_owned()).collect()
     };
-    let pick = |places: &[usize]| -> Vec<String> { places.iter().map(|at| all[*at].clone()).collect() };
+    // In the order of their ids, which two of different tenants need not be made in within a millisecond.
+    let pick = |places: &[usize]| -> Vec<String> {
+        let mut picked: Vec<_> = places.iter().map(|at| all[*at].clone()).collect();
+        picked.sort();
+        picked
+    };
     for (query, expected) in [
         ("", pick(&[0, 1, 2, 3, 4, 5, 6])),
         ("?tenantId=acme", pick(&[0, 1, 2, 3])),
@@ -183,7 +188,7 @@ fn lists_filter_and_page() {
             walked.extend(answer.items().iter().map(|policy| policy["id"].as_str().unwrap().to_owned()));
             page = next_page(&answer);
         }
-        assert_eq!(walked, all, "{limit}");
+        assert_eq!(walked, pick(&[0, 1, 2, 3, 4, 5, 6]), "{limit}");
     }
 }
 

@@ -177,4 +177,5 @@ fn it_is_served_with_its_version() {
         assert_eq!((answer.status, answer.body.len(), answer.header("etag")), (304, 0, Some(&*etag)), "{known}");
     }
     client.try_send("GET", "/openapi.json", &[("If-None-Match", b"\"other\"")], None).unwrap().expect(200);
+    assert!(!server.log().contains("ERROR"), "making it is no defect: {}", server.log());
 }

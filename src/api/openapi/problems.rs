@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::body::MessageBody;
-use actix_web::{HttpResponse, ResponseError};
+use actix_web::ResponseError;
 use serde_json::{Map, Value, json};
 
 use super::examples::reference;
+use crate::api::error::problem_body;
 use crate::api::{Access, Problem};
 use crate::domain::{Code, Error};
 
@@ -84,15 +84,15 @@ pub fn examples() -> Map<String, Value> {
     Code::ALL
         .iter()
         .map(|code| {
-            let value = answered(&Problem(example(*code)));
+            let value = body(&Problem(example(*code)));
             (code.to_string(), json!({ "summary": code.meaning(), "value": value }))
         })
         .collect()
 }
 
-fn answered(problem: &Problem) -> Value {
-    let response: HttpResponse = problem.error_response();
-    let bytes = response.into_body().try_into_bytes().unwrap_or_default();
+/// The body alone: making an answer of it would also log a defect that did not happen.
+fn body(problem: &Problem) -> Value {
+    let bytes = problem_body(&problem.0, problem.status_code()).unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 

@@ -95,6 +95,12 @@ export function tryIt(api, operation, key, say) {
     type: "button",
     class: "small-button",
     onclick: async () => {
+      // Browsers have a clipboard for pages of this machine or behind TLS only.
+      if (!navigator.clipboard) {
+        getSelection().selectAllChildren(command);
+        say("Press Ctrl C: this page may not copy by itself without TLS.");
+        return;
+      }
       await navigator.clipboard.writeText(command.textContent);
       copy.textContent = "Copied";
       say("The command was copied.");

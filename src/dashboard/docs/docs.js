@@ -25,7 +25,8 @@ function frame() {
     setTheme(now === "dark" ? "light" : "dark");
   });
   const key = at("key");
-  key.value = sessionStorage.getItem(KEY) ?? "";
+  // A page that comes back from the browser's memory may hold a key that was signed out since.
+  window.addEventListener("pageshow", () => { key.value = sessionStorage.getItem(KEY) ?? ""; });
   key.addEventListener("input", () => {
     const text = key.value.trim();
     if (text) sessionStorage.setItem(KEY, text);
@@ -165,7 +166,7 @@ function navView(groups, words) {
 
 /** Opens the operation that the address names. */
 function open() {
-  const view = at(decodeURIComponent(location.hash.slice(1)));
+  const view = at(location.hash.slice(1));
   for (const link of document.querySelectorAll("#nav a")) {
     if (link.getAttribute("href") === location.hash) link.setAttribute("aria-current", "true");
     else link.removeAttribute("aria-current");
