@@ -9,9 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use actix_http::Response;
-use actix_web::ResponseError;
-use actix_web::body::BoxBody;
+use actix_web::HttpResponse;
 use actix_web::http::header::RETRY_AFTER;
 use serde_json::json;
 use tracing::warn;
@@ -88,7 +86,7 @@ impl Table {
 
 impl Attempts {
     /// What is answered to a call without a good key from that address, instead of `answer` where there were too many.
-    pub fn answer(&self, answer: Response<BoxBody>, address: Option<IpAddr>) -> Response<BoxBody> {
+    pub fn answer(&self, answer: HttpResponse, address: Option<IpAddr>) -> HttpResponse {
         let (origin, now) = (Origin::of(address), Instant::now());
         let wait = self.table.lock().unwrap_or_else(PoisonError::into_inner).count(origin, now);
         let Some(wait) = wait else { return answer };
@@ -96,15 +94,15 @@ impl Attempts {
             let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
             warn!(%address, times, "calls without a valid key are refused as too many; the last came from this address");
         });
-        too_many(wait).into()
+        too_many(wait)
     }
 }
 
-fn too_many(wait: Duration) -> actix_web::HttpResponse {
+fn too_many(wait: Duration) -> HttpResponse {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     let message = "too many calls from this address had no valid key or token; one with a valid one is not refused";
     let error = Error::new(Code::AuthRateLimited, message).with_details(json!({ "retryAfter": seconds }));
-    let mut response = Problem(error).error_response();
+    let mut response = HttpResponse::from_error(Problem(error));
     response.headers_mut().insert(RETRY_AFTER, seconds.into());
     response
 }

@@ -15,7 +15,7 @@ use actix_service::{Service, ServiceFactory};
 use actix_web::body::{self, BodySize, BoxBody, MessageBody};
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::http::{Method, StatusCode};
-use actix_web::{Error, ResponseError, web};
+use actix_web::{Error, HttpResponse, ResponseError, web};
 use tokio::task::yield_now;
 
 use super::auth::{Decider, Shared};
@@ -94,9 +94,8 @@ where
                     yield_now().await;
                 }
                 let answer = authorize(&shared, &mut request).await.unwrap_or_else(|problem| problem.error_response());
-                Ok(sent(&shared, &notes, answer.into(), call, || {
-                    shared.origin(&request.head().headers, request.peer_addr())
-                }))
+                let answer = limited(&shared, answer, || shared.origin(&request.head().headers, request.peer_addr()));
+                Ok(sent(&shared, &notes, answer.into(), call))
             })
         } else {
             let is_head = request.method() == Method::HEAD;
@@ -107,13 +106,14 @@ where
                 if gives_way {
                     yield_now().await;
                 }
-                let (request, mut answer) = routed.await?.into_parts();
+                let (request, answer) = routed.await?.into_parts();
+                let origin = || shared.origin(request.headers(), request.peer_addr());
+                let mut answer = limited(&shared, answer, origin);
                 let of_gateway = forward_auth::answers(request.path());
                 if of_gateway {
                     forward_auth::explain(&mut answer);
                 }
-                let origin = || shared.origin(request.headers(), request.peer_addr());
-                let mut answer = sent(&shared, &notes, answer.into(), call, origin);
+                let mut answer = sent(&shared, &notes, answer.into(), call);
                 if let Some(id) = request_id {
                     answer.headers_mut().insert(authzen::REQUEST_ID, id);
                 }
@@ -136,18 +136,17 @@ async fn authorize(shared: &Shared, request: &mut Request) -> Answer {
     super::authorize::answer(&decider, headers, body).await
 }
 
-/// What an answer passes on its way out.
-fn sent(
-    shared: &Shared,
-    notes: &ThreadMeasures,
-    mut answer: Response<BoxBody>,
-    call: Option<Call>,
-    origin: impl FnOnce() -> Option<IpAddr>,
-) -> Response<BoxBody> {
-    if answer.status() == StatusCode::UNAUTHORIZED {
-        count(&shared.kavach.measures().unauthenticated);
-        answer = shared.attempts.answer(answer, origin());
+/// The answer, or that there were too many calls without a good key.
+fn limited(shared: &Shared, answer: HttpResponse, origin: impl FnOnce() -> Option<IpAddr>) -> HttpResponse {
+    if answer.status() != StatusCode::UNAUTHORIZED {
+        return answer;
     }
+    count(&shared.kavach.measures().unauthenticated);
+    shared.attempts.answer(answer, origin())
+}
+
+/// What an answer passes on its way out.
+fn sent(shared: &Shared, notes: &ThreadMeasures, answer: Response<BoxBody>, call: Option<Call>) -> Response<BoxBody> {
     if let Some(answers) = notes.answers.get(usize::from(answer.status().as_u16() / 100).wrapping_sub(1)) {
         answers.add(1);
     }

@@ -164,7 +164,7 @@ pub const SEARCH_STEP_MICROS: u128 = 1_000;
 pub const MAX_SEARCH_MICROS: u128 = 1_000_000;
 /// Permissions that one search looks at for what it could find, and pairs of a link's with its grantor's: some
 /// milliseconds. Every permission an agent can have, each about one thing, lent through the three links of a usual
-/// chain, takes a tenth.
+/// chain, takes a tenth. As many patterns are passed on by all links together.
 pub const MAX_SEARCH_PAIRS: usize = 50_000;
 /// Bytes of a request's identifier that are sent back: many times what identifiers take.
 pub const MAX_REQUEST_ID_BYTES: usize = 1_024;

@@ -91,12 +91,14 @@ struct Walk<'t, F> {
     is_wanted: F,
     links: HashMap<u32, Rc<Vec<Pattern>>, FixedState>,
     left: usize,
+    /// Patterns that links passed on. Counted apart: what was found before the pairs were too many still goes on.
+    passed_on: usize,
     cut_off: bool,
 }
 
 impl<'t, F: FnMut(&Permission) -> bool> Walk<'t, F> {
     fn new(tenant: &'t Tenant, is_wanted: F) -> Self {
-        Self { tenant, is_wanted, links: HashMap::default(), left: MAX_SEARCH_PAIRS, cut_off: false }
+        Self { tenant, is_wanted, links: HashMap::default(), left: MAX_SEARCH_PAIRS, passed_on: 0, cut_off: false }
     }
 
     /// Patterns of all that the agent may use.
@@ -111,7 +113,15 @@ impl<'t, F: FnMut(&Permission) -> bool> Walk<'t, F> {
         let mut seen = Patterns::new();
         let mut held = self.wanted(&agent.profile.spec.permissions);
         for place in links {
-            held.extend(self.lent_by(*place).iter().cloned());
+            // Many links may stand on one that lends much.
+            for pattern in &*self.lent_by(*place) {
+                if self.passed_on == MAX_SEARCH_PAIRS {
+                    self.cut_off = true;
+                    break;
+                }
+                self.passed_on += 1;
+                held.push(pattern.clone());
+            }
         }
         held.retain(|pattern| seen.insert(pattern.as_str().into()));
         held

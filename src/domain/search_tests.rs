@@ -203,3 +203,21 @@ fn a_search_ends_where_it_takes_too_much() {
     assert!(tried.cut_off && !tried.texts.is_empty(), "400 times 400 pairs are too many");
     assert!(tried.texts.iter().all(|text| world.allows(borrower, "read", text)));
 }
+
+#[test]
+fn what_many_links_pass_on_counts_each_time() {
+    // One link lends 150 patterns that each meet another 150; all that stands on it is about something else.
+    let [lent, met] = [150, 150];
+    let mut world = World::new(&[vec![("a:*".to_owned(), vec!["read"], false)], Vec::new(), Vec::new()]);
+    world.step(&Op::Lend(0, 1, each(lent, |n| format!("a:*:{n}:*"))));
+    for n in 0..40 {
+        world.step(&Op::Lend(1, 2, vec![(format!("a:z{n}:0:q"), vec!["read"], false)]));
+    }
+    world.step(&Op::Replace(0, each(met, |n| format!("a:y:*:{n}"))));
+    let [_, between, last] = world.agents[..] else { panic!("three agents") };
+    let tried = world.tenant.resources_to_try(between, "read", "a");
+    assert_eq!((tried.texts.len(), tried.cut_off), (lent * met, false));
+    let links = world.tenant.links().arriving(last).unwrap().open().len();
+    assert_eq!(links, 40);
+    assert!(world.tenant.resources_to_try(last, "read", "a").cut_off, "a million patterns are passed on");
+}

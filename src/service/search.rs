@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::Kavach;
 use crate::actors::Route;
+use crate::actors::turns::Turn;
 use crate::domain::limits::{MAX_SEARCH_MICROS, SEARCH_STEP_MICROS};
 use crate::domain::request::Asked;
 use crate::domain::search::Candidates;
@@ -78,6 +79,7 @@ impl Kavach {
                 tenant.would_allow(&request, now).then(|| id.to_string())
             })
         };
+        let _turn = self.search_turn(&route).await?;
         let (items, next) = self.sift(&route, page.limit, from, step).await?;
         Ok(Found { items, next: next.map(|place| place.to_string()), cut_off: false })
     }
@@ -117,22 +119,24 @@ impl Kavach {
             Credential::TenantKey(..) | Credential::AgentToken(..) => Some(self.own_tenant()?),
         };
         let Some(route) = route else { return Ok(Found::default()) };
+        let _turn = self.search_turn(&route).await?;
         let Candidates { texts, cut_off } = self.inspect(&route, move |tenant, _| Ok(list(tenant, agent))).await?;
         let rest = texts.into_iter().filter(|text| page.from.as_ref().is_none_or(|from| text >= from));
-        // What no request may name, such as too long a text, no decision says yes to.
-        let tries = rest.filter_map(|text| ask(&request, &text).ok().map(|request| (text, request)));
-        let tries: Arc<Vec<(String, Request)>> = Arc::new(tries.collect());
+        let tries: Arc<Vec<String>> = Arc::new(rest.collect());
         let step = {
             let tries = Arc::clone(&tries);
             move |tenant: &Tenant, now, from: usize, wanted| {
                 Step::take(from..tries.len(), wanted, |place| {
-                    let (text, request) = tries.get(place)?;
-                    tenant.would_allow(request, now).then(|| text.clone())
+                    // What no request may name, such as too long a text, no decision says yes to. Each request is made
+                    // when it is its turn: it holds the arguments once more.
+                    let text = tries.get(place)?;
+                    let asked = ask(&request, text).ok()?;
+                    tenant.would_allow(&asked, now).then(|| text.clone())
                 })
             }
         };
         let (items, next) = self.sift(&route, page.limit, 0, step).await?;
-        let next = next.and_then(|place| tries.get(place)).map(|(text, _)| text.clone());
+        let next = next.and_then(|place| tries.get(place)).cloned();
         Ok(Found { items, next, cut_off })
     }
 
@@ -144,8 +148,6 @@ impl Kavach {
         from: usize,
         step: impl Fn(&Tenant, Timestamp, usize, usize) -> Step + Clone + Send + 'static,
     ) -> Result<(Vec<String>, Option<usize>), Error> {
-        let turn = self.core.searches.take(self.party(Some(route.id))).await;
-        let _turn = turn.map_err(|_| Error::new(Code::InternalError, "searches have ended"))?;
         let (mut found, mut from, mut micros): (Vec<(usize, String)>, _, _) = (Vec::new(), Some(from), 0);
         // One more than wanted tells whether there is a next page, and where it begins.
         while let Some(place) = from.filter(|_| found.len() <= limit && micros < MAX_SEARCH_MICROS) {
@@ -156,6 +158,12 @@ impl Kavach {
         }
         let next = found.get(limit).map(|(place, _)| *place).or(from);
         Ok((found.into_iter().take(limit).map(|(_, item)| item).collect(), next))
+    }
+
+    /// Waits until this search may take time of its tenant's thread.
+    async fn search_turn(&self, route: &Route) -> Result<Turn, Error> {
+        let turn = self.core.searches.take(self.party(Some(route.id))).await;
+        turn.map_err(|_| Error::new(Code::InternalError, "searches have ended"))
     }
 
     fn check_searcher(&self) -> Result<(), Error> {

@@ -182,8 +182,13 @@ fn nginx_lets_through_what_kavach_allows_and_nothing_else() {
     // Allowed: the upstream learns who calls, and not the token.
     let trace = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".as_slice();
     let spoofed = b"agt_spoofed".as_slice();
-    let headers =
-        [("traceparent", trace), ("Kavach-Agent-Id", spoofed), ("Kavach-Audit-Id", spoofed), ("User-Agent", b"bot/1")];
+    let headers = [
+        ("traceparent", trace),
+        ("Kavach-Agent-Id", spoofed),
+        ("Kavach-Audit-Id", spoofed),
+        ("Kavach-Warnings", spoofed),
+        ("User-Agent", b"bot/1"),
+    ];
     let answer = client.try_send("GET", "/docs/1?q=1", &headers, None).unwrap();
     assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
     let entry = decided("allowed");
@@ -364,6 +369,13 @@ fn traefik_is_answered() {
     server.with_key("kv_x").get("/v1/forward-auth").problem(401, "INVALID_TOKEN");
     server.operator().get("/v1/forward-auth").problem(403, "FORBIDDEN");
     assert_eq!(operator.trail("tenantId=acme").len(), before);
+    // Too many of them from one address: like any other refusal it says why in headers too.
+    let nobody = server.anonymous().forwarded_for("192.0.2.9");
+    let refused = (0..1_000).map(|_| nobody.get("/v1/forward-auth")).find(|answer| answer.status != 401).unwrap();
+    let sentence = refused.problem(429, "AUTH_RATE_LIMITED");
+    assert_eq!(refused.header("kavach-code"), Some("AUTH_RATE_LIMITED"));
+    assert_eq!(refused.header("kavach-reason"), Some(&*sentence));
+    assert!(refused.header("retry-after").is_some());
 }
 
 #[test]

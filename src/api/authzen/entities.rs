@@ -176,6 +176,14 @@ impl Asking<'_> {
     }
 }
 
+impl Context<'_> {
+    /// Bytes of what counts in it.
+    pub fn weight(&self) -> usize {
+        let texts = [self.ip.as_deref(), self.user_agent.as_deref(), self.tenant_id.as_deref(), self.tokens_cost];
+        texts.into_iter().flatten().map(str::len).sum()
+    }
+}
+
 impl<'a> Entity<'a> {
     /// The agent's id, where it is an agent.
     pub fn agent(&'a self) -> Option<&'a str> {

@@ -95,6 +95,17 @@ pub struct EvaluationsBody<'a> {
 }
 
 impl Parts<'_> {
+    /// Bytes of text that it takes to read and check it, with each part that is not there taken from the defaults.
+    fn weight(&self, defaults: &Parts<'_>) -> usize {
+        let entity = |entity: &Entity<'_>| entity.r#type.len() + entity.id.len();
+        let subject = self.subject.as_ref().or(defaults.subject.as_ref()).map_or(0, entity);
+        let resource = self.resource.as_ref().or(defaults.resource.as_ref()).map_or(0, entity);
+        let action = self.action.as_ref().or(defaults.action.as_ref());
+        let action = action.map_or(0, |action| action.name.len() + action.properties.map_or(0, str::len));
+        let context = self.context.as_ref().or(defaults.context.as_ref()).map_or(0, Context::weight);
+        subject + resource + action + context
+    }
+
     /// The request, with each part that is not there taken whole from the defaults.
     fn check(&self, defaults: &Parts<'_>, connection: &Connection<'_>) -> Result<Request, Error> {
         let missing = |field| Error::field(Code::InvalidBody, field, "is missing, here and among the defaults");
@@ -134,21 +145,19 @@ impl Evaluations {
         let mut bytes = 0;
         for (item, at) in items.into_iter().zip(0..) {
             let place = format!("evaluations[{at}]");
-            let request = if item.get().starts_with('{') {
-                parse::<Parts<'_>>(item.get().as_bytes())
-                    .and_then(|parts| Ok(parts.check(&defaults, connection)?))
-                    .map_err(|Problem(error)| error.within(&place))
+            let parts = if item.get().starts_with('{') {
+                parse::<Parts<'_>>(item.get().as_bytes()).map_err(|Problem(error)| error.within(&place))
             } else {
                 Err(Error::field(Code::InvalidBody, &place, "must be an object"))
             };
-            // A default is said once, and recorded with each.
-            bytes += request.as_ref().ok().and_then(Request::arguments).map_or(0, str::len);
+            // A default is said once, and checked and recorded with each.
+            bytes += parts.as_ref().map_or(0, |parts| parts.weight(&defaults));
             if bytes > MAX_BODY_BYTES {
-                let message =
-                    "the evaluations' action.properties, with the defaults in their places, must have at most";
+                let message = "the evaluations, with the defaults in their places, must have at most";
                 return Err(Problem::new(Code::PayloadTooLarge, format!("{message} {MAX_BODY_BYTES} bytes")));
             }
-            requests.push(request);
+            let check = |parts: Parts<'_>| parts.check(&defaults, connection).map_err(|error| error.within(&place));
+            requests.push(parts.and_then(check));
         }
         Ok(Self::Many(requests, options.and_then(|options| options.evaluations_semantic).unwrap_or_default()))
     }

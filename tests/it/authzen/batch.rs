@@ -151,7 +151,8 @@ fn a_default_is_not_recorded_a_thousand_times_without_end() {
         let action = json!({ "name": "read", "properties": { "text": text } });
         with(request("alice", "read", "record-1"), json!({ "action": action, "evaluations": vec![json!({}); count] }))
     };
-    let most = MAX_BODY_BYTES / (text.len() + r#"{"text":""}"#.len());
+    let rest = "agent".len() + fixture.alice.id.len() + "read".len() + "record".len() + "record-1".len();
+    let most = MAX_BODY_BYTES / (text.len() + r#"{"text":""}"#.len() + rest);
     assert_eq!(decisions(&fixture.ask(EVALUATIONS, body(most)).expect(200)).len(), most);
     fixture.ask(EVALUATIONS, body(most + 1)).problem(413, "PAYLOAD_TOO_LARGE");
     assert_eq!(fixture.recorded().len(), most);
@@ -200,4 +201,29 @@ fn semantics_stop_exactly_where_they_say() {
             assert_eq!(charged(), calls, "{semantic} {actions:?}");
         }
     }
+}
+
+#[test]
+fn a_default_is_not_checked_a_thousand_times_without_end() {
+    let fixture = Fixture::new();
+    let long = "x".repeat(MAX_BODY_BYTES / 2);
+    // None of them is any good, or gets any shorter by being checked.
+    for default in [
+        json!({ "action": { "name": "read", "properties": { "text": long } } }),
+        json!({ "action": { "name": long } }),
+        json!({ "resource": { "type": "record", "id": long } }),
+        json!({ "resource": { "type": "%".repeat(MAX_BODY_BYTES / 2), "id": "record-1" } }),
+        json!({ "subject": { "type": "agent", "id": long } }),
+        json!({ "context": { "tenantId": long } }),
+        json!({ "context": { "userAgent": long } }),
+    ] {
+        let body = with(with(request("alice", "read", "record-1"), default), json!({ "evaluations": [{}, {}, {}] }));
+        fixture.ask(EVALUATIONS, body).problem(413, "PAYLOAD_TOO_LARGE");
+    }
+    // Space counts as well.
+    let spaces = " ".repeat(MAX_BODY_BYTES / 2);
+    let body = fixture.named(with(request("alice", "read", "record-1"), json!({ "evaluations": [{}, {}, {}] })));
+    let body = body.to_string().replace("\"read\"", &format!("\"read\",\"properties\":{{{spaces}}}"));
+    fixture.pep.send("POST", EVALUATIONS, Some(body.as_bytes())).problem(413, "PAYLOAD_TOO_LARGE");
+    assert!(fixture.recorded().is_empty());
 }

@@ -177,3 +177,28 @@ fn a_search_stays_in_its_tenant() {
     }
     token.post(SEARCH_SUBJECT, request(&own.id, "read", "1")).problem(403, "FORBIDDEN");
 }
+
+#[test]
+fn a_search_does_not_hold_its_arguments_once_for_each_permission() {
+    let server = Server::start();
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let permissions: Vec<_> =
+        (0..1_000).map(|n| json!({ "resource": format!("docs:{n}"), "actions": ["read"] })).collect();
+    let agent = operator.agent(acme.id.as_str(), json!(permissions));
+    let pep = server.with_key(&acme.key);
+    // MiB of memory that it had at most.
+    let most = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid().as_raw_nonzero())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    };
+    let body = request(&agent.id, "read", "ignored");
+    assert_eq!(found(&pep, SEARCH_RESOURCE, &body, 1_000).len(), 1_000);
+    let before = most();
+    let properties = json!({ "text": "x".repeat(30 * 1_024) });
+    let body = with(body, json!({ "action": { "name": "read", "properties": properties } }));
+    assert_eq!(found(&pep, SEARCH_RESOURCE, &body, 1_000).len(), 1_000);
+    let taken = most() - before;
+    assert!(taken < 16, "{taken} MiB, and a thousand times the arguments are 30");
+}
