@@ -2,8 +2,8 @@
 //! nothing is decided by it.
 //!
 //! A decision is noted twice: in its tenant's [`Traffic`] and in that of the thread which made it. Each of them has one
-//! writer, so noting takes plain loads and stores, no lock and no clock, and two threads never write to the same cache
-//! line. What the process did is the sum of its threads', so it does not shrink when a tenant is erased.
+//! writer, so noting takes no lock and no clock, and two threads never write to the same cache line.
+//! What the process did is the sum of its threads', so it does not shrink when a tenant is erased.
 //!
 //! | to find | look in |
 //! | --- | --- |
