@@ -7,9 +7,10 @@ import requests
 import schemathesis
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-# Sentences of a 400 to a request that its schema allows: rules between two members, about the caller, or about what
-# is there.
+# Sentences of a 400 to a request that its schema allows: rules between two members, about the caller, about what is
+# there, or in digits, which floats can't say.
 RULES = [
+    r"must have at most 6 fractional digits",
     r"timeWindow must not start and end at the same minute",
     r"since must not be after until",
     r"confirm must be the tenant's slug",

@@ -114,7 +114,14 @@ impl JsonSchema for Cost {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         if generator.contract().is_deserialize() {
-            json_schema!({ "type": "number", "minimum": 0, "maximum": MAX_MILLIONTHS / MILLION, "multipleOf": 0.000_001 })
+            // No `multipleOf`: by floats, which most validators count with, 0.1 is no multiple of a millionth.
+            let description = format!("With at most {FRACTION_DIGITS} fractional digits.");
+            json_schema!({
+                "type": "number",
+                "minimum": 0,
+                "maximum": MAX_MILLIONTHS / MILLION,
+                "description": description,
+            })
         } else {
             // A sum may be larger.
             json_schema!({ "type": "number", "minimum": 0 })

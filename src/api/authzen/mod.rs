@@ -3,7 +3,7 @@
 //!
 //! | to find | look in |
 //! | --- | --- |
-//! | subjects, resources, actions and contexts, and the request they make | [`entities`] |
+//! | subjects, resources, actions and contexts, and the request they make | `entities` |
 //! | one decision | [`evaluation`] |
 //! | many, and when they stop | [`evaluations`] |
 //! | which agents, resources or actions would be allowed | [`search`] |
