@@ -9,8 +9,8 @@ use crate::domain::tenant_commands::TenantSpec;
 use crate::domain::text::{DEFAULT_TENANT_NAME, Slug};
 use crate::domain::{Event, Tenant, TenantId, Timestamp, tenant::Moment};
 use crate::journal::{
-    DataDir, Folder, Journal, JournalOptions, NewTenant, NotDone, RecoveryError, TenantFolder, codec, load_snapshot,
-    recover,
+    self, DataDir, Folder, Journal, JournalOptions, NewTenant, NotDone, RecoveryError, TenantFolder, codec,
+    load_snapshot,
 };
 
 /// What labels a tenant's folder for people, and keeps its slug taken when the rest can't be read.
@@ -94,7 +94,7 @@ pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptio
         tenant.apply(Moment { at, seq }, &event);
         Ok(())
     };
-    let journal = recover(folder, id.bytes(), snapshot_seq, now.millis(), options, &mut replay)?;
+    let read = journal::read(folder, id.bytes(), snapshot_seq, &mut replay)?;
     // A folder is there only once its tenant's first event is on disk.
     if tenant.id() != id || tenant.seq() == 0 {
         let detail = match tenant.seq() {
@@ -104,6 +104,8 @@ pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptio
         return Err(RecoveryError::Damaged { file: path.to_owned(), offset: 0, detail }.into());
     }
     tenant.check_soundness().map_err(|problem| format!("{}: its state is not one: {problem}", path.display()))?;
+    // Only now is anything on disk changed.
+    let journal = read.reopen(options, now.millis())?;
     let told = journal.written_seq();
     Ok(Loaded { tenant, journal, snapshot_seq, told })
 }
@@ -180,6 +182,25 @@ mod tests {
         let folder = Folder::open(path).unwrap();
         let loaded = load(&folder, tenant_id(), Timestamp::default(), JournalOptions::default());
         loaded.map(|loaded| loaded.tenant).map_err(|error| error.problem)
+    }
+
+    /// Where not one event is left, nothing says that there was more than one, so the rest looks like a torn tail.
+    #[test]
+    fn a_folder_without_an_event_is_refused_before_anything_is_cut() {
+        let small = Small::new();
+        let dir = tempfile::tempdir().unwrap();
+        let path = folder(dir.path(), &small.journal, None);
+        let file = path.join("00000000000000000001.journal");
+        let whole = fs::read(&file).unwrap();
+        let mut refused = 0;
+        for length in 0..whole.len() {
+            fs::write(&file, &whole[..length]).unwrap();
+            if loaded(&path).is_err() {
+                refused += 1;
+                assert_eq!(fs::read(&file).unwrap(), &whole[..length], "{length} bytes");
+            }
+        }
+        assert!(refused > 64, "without a whole event it has no owner: {refused}");
     }
 
     #[test]

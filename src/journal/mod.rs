@@ -106,7 +106,9 @@ pub use frame::MAX_FRAME;
 pub use probe::probe;
 pub use proof::{Fault, FaultKind, Odd, Passage};
 pub use reader::JournalReader;
-pub use recovery::{Each, recover};
+#[cfg(any(test, fuzzing))]
+pub use recovery::recover;
+pub use recovery::{Each, ReadThrough, read};
 pub use retention::RetentionJob;
 pub use seal::SealJob;
 pub use sealer::Sealer;

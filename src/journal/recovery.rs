@@ -21,21 +21,24 @@ use super::writer::{Journal, JournalOptions};
 /// payload does not decode.
 pub type Each<'a> = dyn FnMut(u64, &[u8]) -> Result<(), String> + 'a;
 
-/// Reads the events after `snapshot_seq` (0 without a snapshot) and returns a journal ready for the next one.
-/// `now_ms` is Unix milliseconds. Blocking.
+/// A journal that was read to its end. Nothing on disk was changed yet.
+pub struct ReadThrough {
+    folder: Arc<Folder>,
+    tenant: [u8; 16],
+    listing: Listing,
+    found: repair::Found,
+}
+
+/// Reads the events after `snapshot_seq` (0 without a snapshot). Blocking.
 ///
-/// Any earlier [`Journal`] of the folder has to be dropped before; its jobs may still run.
-///
-/// A torn tail is cut, with a warning in the log. On `Damaged`, `Undecodable` and `TooNew` nothing on disk was
-/// changed, though `each` may have been called for events before the bad spot.
-pub fn recover(
+/// # Errors
+/// `Damaged`, `Undecodable` and `TooNew`, upon which `each` may have been called for events before the bad spot; `Io`.
+pub fn read(
     folder: &Folder,
     tenant: [u8; 16],
     snapshot_seq: u64,
-    now_ms: i64,
-    options: JournalOptions,
     each: &mut Each<'_>,
-) -> Result<Journal, RecoveryError> {
+) -> Result<ReadThrough, RecoveryError> {
     let listing = folder.list().map_err(RecoveryError::io(&folder.path))?;
     let mut replay = Replay {
         folder,
@@ -58,7 +61,34 @@ pub fn recover(
         reached,
         torn,
     };
-    repair::reopen(Arc::new(folder.clone()), tenant, options, now_ms, &listing, found)
+    Ok(ReadThrough { folder: Arc::new(folder.clone()), tenant, listing, found })
+}
+
+impl ReadThrough {
+    /// Makes the journal ready for the next event: a torn tail is cut, with a warning in the log. `now_ms` is Unix
+    /// milliseconds. Blocking. Whoever finds fault with the events has to say so before: what is cut is gone.
+    ///
+    /// Any earlier [`Journal`] of the folder has to be dropped before; its jobs may still run.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn reopen(self, options: JournalOptions, now_ms: i64) -> Result<Journal, RecoveryError> {
+        let Self { folder, tenant, listing, found } = self;
+        repair::reopen(folder, tenant, options, now_ms, &listing, found)
+    }
+}
+
+/// [`read`] and then [`ReadThrough::reopen`].
+#[cfg(any(test, fuzzing))]
+pub fn recover(
+    folder: &Folder,
+    tenant: [u8; 16],
+    snapshot_seq: u64,
+    now_ms: i64,
+    options: JournalOptions,
+    each: &mut Each<'_>,
+) -> Result<Journal, RecoveryError> {
+    read(folder, tenant, snapshot_seq, each)?.reopen(options, now_ms)
 }
 
 /// The segment up to which all is whole.
