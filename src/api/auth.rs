@@ -207,12 +207,16 @@ impl FromRequest for Decider {
 impl Decider {
     /// Who asks, by the head of a request and the address it came from.
     pub(super) fn of(shared: &Shared, headers: &HeaderMap, peer: Option<SocketAddr>) -> Result<Self, Problem> {
-        let credential = credential(headers)?;
-        Ok(Self {
+        Ok(Self::presenting(credential(headers)?, shared, headers, peer))
+    }
+
+    /// The same where the credential was read already.
+    fn presenting(credential: Credential, shared: &Shared, headers: &HeaderMap, peer: Option<SocketAddr>) -> Self {
+        Self {
             kavach: shared.kavach.acting_for(credential),
             is_agent: matches!(credential, Credential::AgentToken(..)),
             peer: shared.origin(headers, peer),
-        })
+        }
     }
 }
 
@@ -226,8 +230,9 @@ impl FromRequest for Agent {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let decider = shared(request).and_then(|shared| {
-            let decider = Decider::of(shared, request.headers(), request.peer_addr())?;
-            Ok((decider, credential(request.headers())?, Arc::clone(&shared.gateway)))
+            let credential = credential(request.headers())?;
+            let decider = Decider::presenting(credential, shared, request.headers(), request.peer_addr());
+            Ok((decider, credential, Arc::clone(&shared.gateway)))
         });
         Box::pin(async move {
             let (decider, credential, gateway) = decider?;
