@@ -94,26 +94,42 @@ pub struct EvaluationsBody<'a> {
     options: Option<Options>,
 }
 
+/// The parts of an evaluation, each from itself or, whole, from the defaults.
+struct Filled<'a> {
+    subject: Option<&'a Entity<'a>>,
+    action: Option<&'a Action<'a>>,
+    resource: Option<&'a Entity<'a>>,
+    context: Option<&'a Context<'a>>,
+}
+
 impl Parts<'_> {
-    /// Bytes of text that it takes to read and check it, with each part that is not there taken from the defaults.
-    fn weight(&self, defaults: &Parts<'_>) -> usize {
+    fn or<'a>(&'a self, defaults: &'a Parts<'_>) -> Filled<'a> {
+        Filled {
+            subject: self.subject.as_ref().or(defaults.subject.as_ref()),
+            action: self.action.as_ref().or(defaults.action.as_ref()),
+            resource: self.resource.as_ref().or(defaults.resource.as_ref()),
+            context: self.context.as_ref().or(defaults.context.as_ref()),
+        }
+    }
+}
+
+impl Filled<'_> {
+    /// Bytes of text that it takes to read and check it.
+    fn weight(&self) -> usize {
         let entity = |entity: &Entity<'_>| entity.r#type.len() + entity.id.len();
-        let subject = self.subject.as_ref().or(defaults.subject.as_ref()).map_or(0, entity);
-        let resource = self.resource.as_ref().or(defaults.resource.as_ref()).map_or(0, entity);
-        let action = self.action.as_ref().or(defaults.action.as_ref());
-        let action = action.map_or(0, |action| action.name.len() + action.properties.map_or(0, str::len));
-        let context = self.context.as_ref().or(defaults.context.as_ref()).map_or(0, Context::weight);
-        subject + resource + action + context
+        let action = |action: &Action<'_>| action.name.len() + action.properties.map_or(0, str::len);
+        self.subject.map_or(0, entity)
+            + self.action.map_or(0, action)
+            + self.resource.map_or(0, entity)
+            + self.context.map_or(0, Context::weight)
     }
 
-    /// The request, with each part that is not there taken whole from the defaults.
-    fn check(&self, defaults: &Parts<'_>, connection: &Connection<'_>) -> Result<Request, Error> {
+    fn check(&self, connection: &Connection<'_>) -> Result<Request, Error> {
         let missing = |field| Error::field(Code::InvalidBody, field, "is missing, here and among the defaults");
-        let subject = self.subject.as_ref().or(defaults.subject.as_ref()).ok_or_else(|| missing("subject"))?;
-        let action = self.action.as_ref().or(defaults.action.as_ref()).ok_or_else(|| missing("action"))?;
-        let resource = self.resource.as_ref().or(defaults.resource.as_ref()).ok_or_else(|| missing("resource"))?;
-        let context = self.context.as_ref().or(defaults.context.as_ref());
-        asking(subject, action, resource, context).request(connection)
+        let subject = self.subject.ok_or_else(|| missing("subject"))?;
+        let action = self.action.ok_or_else(|| missing("action"))?;
+        let resource = self.resource.ok_or_else(|| missing("resource"))?;
+        asking(subject, action, resource, self.context).request(connection)
     }
 }
 
@@ -135,7 +151,7 @@ impl Evaluations {
         let defaults = Parts { subject, action, resource, context };
         let items = evaluations.unwrap_or_default();
         if items.is_empty() {
-            return Ok(Self::One(Parts::default().check(&defaults, connection)?));
+            return Ok(Self::One(Parts::default().or(&defaults).check(connection)?));
         }
         if items.len() > MAX_BATCH {
             let problem = format!("must hold at most {MAX_BATCH} evaluations, not {}", items.len());
@@ -151,12 +167,12 @@ impl Evaluations {
                 Err(Error::field(Code::InvalidBody, &place, "must be an object"))
             };
             // A default is said once, and checked and recorded with each.
-            bytes += parts.as_ref().map_or(0, |parts| parts.weight(&defaults));
+            bytes += parts.as_ref().map_or(0, |parts| parts.or(&defaults).weight());
             if bytes > MAX_BODY_BYTES {
                 let message = "the evaluations, with the defaults in their places, must have at most";
                 return Err(Problem::new(Code::PayloadTooLarge, format!("{message} {MAX_BODY_BYTES} bytes")));
             }
-            let check = |parts: Parts<'_>| parts.check(&defaults, connection).map_err(|error| error.within(&place));
+            let check = |parts: Parts<'_>| parts.or(&defaults).check(connection).map_err(|error| error.within(&place));
             requests.push(parts.and_then(check));
         }
         Ok(Self::Many(requests, options.and_then(|options| options.evaluations_semantic).unwrap_or_default()))
