@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::{call, measuring, new_agent, usual_permissions};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use kavach::domain::tenant_commands::NewTenant;
+use kavach::domain::tenant::commands::NewTenant;
 use kavach::domain::{AgentId, AuditFilter, Request, TenantRef};
 use kavach::service::{AuditQuery, ExportFormat};
 use kavach::{App, Kavach, Settings};

@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use common::{World, call, high_limits, permissions};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use kavach::domain::cost::Cost;
+use kavach::domain::budget::cost::Cost;
 use serde_json::json;
 
 fn budgets(criterion: &mut Criterion) {

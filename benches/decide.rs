@@ -9,8 +9,8 @@ use std::hint::black_box;
 use common::{World, call, permissions};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use kavach::domain::Request;
-use kavach::domain::constraint::{ConstraintsSpec, TimeWindowSpec};
 use kavach::domain::permission::PermissionSpec;
+use kavach::domain::permission::constraint::{ConstraintsSpec, TimeWindowSpec};
 use kavach::domain::tenant::Caller;
 
 fn run(b: &mut criterion::Bencher<'_>, world: &mut World, caller: Caller, request: &Request) {

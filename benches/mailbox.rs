@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::{call, new_agent, usual_permissions};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use kavach::domain::tenant_commands::NewTenant;
+use kavach::domain::tenant::commands::NewTenant;
 use kavach::domain::{Credential, Request};
 use kavach::{App, Kavach, Settings};
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use common::{OnDisk, World, call, measuring, now, tenant_id, usual_permissions};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use kavach::actors::loader::load;
 use kavach::journal::JournalOptions;
+use kavach::store::loader::load;
 
 /// Events between two writes, as under load.
 const BATCH: usize = 64;

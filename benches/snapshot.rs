@@ -6,7 +6,7 @@ mod common;
 
 use common::{OnDisk, World, measuring, usual_permissions};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use kavach::journal::codec;
+use kavach::store::codec;
 
 fn of_agents(count: usize) -> World {
     let mut world = World::new();

@@ -25,8 +25,8 @@ const OPERATOR_FILE: &str = "operator.json";
 /// It has to be started inside an `actix_rt` system.
 ///
 /// ```
-/// use kavach::domain::agent_commands::NewAgent;
-/// use kavach::domain::tenant_commands::NewTenant;
+/// use kavach::domain::agent::commands::NewAgent;
+/// use kavach::domain::tenant::commands::NewTenant;
 /// use kavach::domain::{AgentType, Code, Request, permission::PermissionSpec};
 /// use kavach::service::AuditQuery;
 /// use kavach::{App, Settings};
@@ -111,7 +111,8 @@ impl App {
         let data = DataDir::open(&settings.data_dir)?;
         let (operator, new_operator_key) = operator_key(settings, &data)?;
         let measures = Measures::new(now(), settings.metrics_per_tenant);
-        let syncer = Syncer::start(data.path(), Arc::clone(&measures.syncs))?;
+        let syncs = Arc::clone(&measures.syncs);
+        let syncer = Syncer::start(data.path(), move |took| syncs.add_time(took))?;
         let sealer = Sealer::start()?;
         let core =
             Arc::new(Core::new(data, syncer, sealer, settings.durability, operator, settings.worker_count(), measures));

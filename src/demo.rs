@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::domain::cost::Cost;
+use crate::domain::budget::cost::Cost;
 use crate::domain::{AgentId, Code, Error, Request, Secret};
-use crate::fixture::{Tool, tools};
 use crate::service::{Kavach, PageRequest};
+use kavach_fixture::{Tool, tools};
 
 /// Calls of each tenant's traffic.
 const CALLS: usize = 600;

@@ -25,23 +25,23 @@
 pub mod actors;
 pub mod api;
 pub mod app;
+pub mod cli;
 pub mod dashboard;
 pub mod demo;
-pub mod domain;
-pub mod fixture;
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub mod fuzz;
 pub mod gateway;
-pub mod journal;
-pub mod load;
 pub mod measure;
 pub mod net;
 pub mod server;
 pub mod service;
 pub mod settings;
 pub mod telemetry;
-pub mod verify;
+
+#[doc(inline)]
+pub use kavach_domain as domain;
+#[doc(hidden)]
+pub use kavach_journal as journal;
+#[doc(hidden)]
+pub use kavach_store as store;
 
 pub use app::App;
 pub use server::Server;

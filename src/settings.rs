@@ -1,79 +1,17 @@
-//! How a server is set up: the command line and the environment, in one place.
-
-mod load;
+//! How a server is set up: its options on the command line and in the environment.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use actix_web::http::Uri;
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use ipnet::IpNet;
-use ureq::http::Uri;
 
-use crate::actors::Durability;
-use crate::domain::constraint::parse_net;
+use crate::domain::permission::constraint::parse_net;
+use crate::domain::secret::OperatorKey;
 use crate::gateway::GatewayKind;
-
-pub use load::{BaseUrl, LoadSettings, Pace};
-
-/// The command line.
-#[derive(Debug, Parser)]
-#[command(name = "kavach", version, about, args_conflicts_with_subcommands = true)]
-pub struct Cli {
-    /// What to do; without one, serve.
-    #[command(subcommand)]
-    pub command: Option<Command>,
-    /// Settings of `serve`.
-    #[command(flatten)]
-    pub serve: Settings,
-}
-
-/// What the program can do.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Run the server.
-    Serve(Settings),
-    /// Look after audit trails, offline.
-    #[command(subcommand)]
-    Audit(AuditCommand),
-    /// Send load to a running server and measure what its callers would wait. Exits with 0 if any request succeeded,
-    /// 1 if none did or there was nothing to send it to.
-    Load(Box<LoadSettings>),
-}
-
-/// What can be done with audit trails offline.
-#[derive(Debug, Subcommand)]
-pub enum AuditCommand {
-    /// Check that a tenant's audit trail is as it was written. Exits with 0 if it is, 1 if it is not or that can't be
-    /// shown, 2 if it could not be looked at.
-    Verify(VerifySettings),
-}
-
-/// Settings of `audit verify`.
-#[derive(Clone, Debug, Args)]
-pub struct VerifySettings {
-    /// The tenant: its id, its slug, or `default`.
-    #[arg(long, required_unless_present = "folder", conflicts_with = "folder")]
-    pub tenant: Option<String>,
-    /// Directory that holds the tenant's folder; no server may be running on it.
-    #[arg(long, env = "KAVACH_DATA_DIR", default_value = "./snapshots")]
-    pub data_dir: PathBuf,
-    /// A tenant's folder, or a copy of one, instead of a data directory and a tenant.
-    #[arg(long)]
-    pub folder: Option<PathBuf>,
-    /// A checkpoint kept from earlier (`GET /v1/audit/checkpoint`): a file, or the JSON itself.
-    #[arg(long)]
-    pub checkpoint: Option<String>,
-    /// Report as JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-impl Cli {
-    /// What to do.
-    pub fn into_command(self) -> Command {
-        self.command.unwrap_or(Command::Serve(self.serve))
-    }
-}
+use crate::store::Durability;
 
 /// Settings of a server.
 #[derive(Clone, Debug, Args)]
@@ -88,7 +26,7 @@ pub struct Settings {
     #[arg(long, env = "KAVACH_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
     /// When a decision's answer may leave: once the kernel has it, or once the disk has it.
-    #[arg(long, env = "KAVACH_DURABILITY", value_enum, default_value_t = Durability::Interval)]
+    #[arg(long, env = "KAVACH_DURABILITY", default_value_t = Durability::Interval, value_parser = PossibleValuesParser::new(Durability::NAMES).try_map(|name| name.parse::<Durability>()))]
     pub durability: Durability,
     /// Proxies whose X-Forwarded-For is believed: addresses or networks, separated by commas.
     #[arg(long, env = "KAVACH_TRUSTED_PROXIES", value_delimiter = ',', value_parser = read_net)]
@@ -185,91 +123,14 @@ fn read_net(text: &str) -> Result<IpNet, String> {
     parse_net(text.trim()).ok_or_else(|| "not an IP address or a network such as 10.0.0.0/8".to_owned())
 }
 
-/// An operator key that somebody chose. It is not shown by `Debug`.
-#[derive(Clone)]
-pub struct OperatorKey(String);
-
-impl OperatorKey {
-    /// The key's text.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for OperatorKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("OperatorKey(..)")
-    }
-}
-
-impl std::str::FromStr for OperatorKey {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if !(32..=256).contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(
-                "an operator key has 32 to 256 visible ASCII characters; without one the server makes one".into()
-            );
-        }
-        if text.starts_with("kv_") || text.starts_with("kvt_") {
-            return Err("an operator key does not start with kv_ or kvt_, which mark tokens and tenant keys".into());
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn serving_is_the_default_command() {
-        let serve = |args: &[&str]| match Cli::try_parse_from(args).unwrap().into_command() {
-            Command::Serve(settings) => settings,
-            other => panic!("{other:?} was not asked for"),
-        };
-        let settings = serve(&["kavach", "--addr", "127.0.0.1:0", "--demo"]);
-        assert!(settings.demo);
-        let args = ["kavach", "serve", "--durability", "fsync", "--trusted-proxies", "10.0.0.0/8,192.0.2.1"];
-        let settings = serve(&args);
-        assert_eq!(settings.durability, Durability::Fsync);
-        assert_eq!(settings.trusted_proxies.len(), 2);
-    }
 
     #[test]
     fn a_public_url_ends_without_a_slash() {
         let read = |text: &str| text.parse::<PublicUrl>().unwrap().as_str().to_owned();
         assert_eq!(read("https://pdp.example.com/"), "https://pdp.example.com");
         assert_eq!(read("http://localhost:7600/kavach/"), "http://localhost:7600/kavach");
-    }
-
-    #[test]
-    fn a_trail_is_verified_by_tenant_or_by_folder() {
-        let verify = |args: &[&str]| {
-            let args = ["kavach", "audit", "verify"].iter().chain(args);
-            Cli::try_parse_from(args).map(Cli::into_command)
-        };
-        assert!(matches!(verify(&["--tenant", "acme", "--data-dir", "/x"]), Ok(Command::Audit(_))));
-        assert!(matches!(verify(&["--folder", "/x", "--checkpoint", "{}", "--json"]), Ok(Command::Audit(_))));
-        assert!(verify(&[]).is_err());
-        assert!(verify(&["--folder", "/x", "--tenant", "acme"]).is_err());
-    }
-
-    #[test]
-    fn bad_settings_are_refused() {
-        for args in [
-            ["kavach", "--addr", "localhost"],
-            ["kavach", "--workers", "0"],
-            ["kavach", "--durability", "maybe"],
-            ["kavach", "--trusted-proxies", "10.0.0.0/40"],
-            ["kavach", "--operator-key", "short"],
-            ["kavach", "--public-url", "pdp.example.com"],
-            ["kavach", "--public-url", "ftp://pdp.example.com"],
-            ["kavach", "--public-url", "https://user@pdp.example.com"],
-            ["kavach", "--public-url", "https://pdp.example.com/?a=b"],
-            ["kavach", "--public-url", "https://pdp.example.com/#part"],
-        ] {
-            assert!(Cli::try_parse_from(args).is_err(), "{args:?}");
-        }
     }
 }

@@ -1,19 +1,20 @@
 //! What the benches share: a tenant, its agents and their calls, made of the fixture's real tools.
 #![allow(dead_code, reason = "each bench uses its own part")]
 
-use kavach::actors::loader::Label;
-use kavach::domain::agent_commands::{CreateAgent, NewAgent};
-use kavach::domain::constraint::ConstraintsSpec;
+use kavach::domain::agent::commands::{CreateAgent, NewAgent};
+use kavach::domain::budget::policy_commands::{CreatePolicy, NewPolicy};
 use kavach::domain::event::{By, ChangeRecord};
 use kavach::domain::permission::PermissionSpec;
-use kavach::domain::policy_commands::{CreatePolicy, NewPolicy};
+use kavach::domain::permission::constraint::ConstraintsSpec;
 use kavach::domain::tenant::Caller;
-use kavach::domain::tenant_commands::{NewTenant, TenantSpec};
+use kavach::domain::tenant::commands::{NewTenant, TenantSpec};
 use kavach::domain::{
     AgentId, AgentType, Change, Command, Decision, Event, Request, Secret, Tenant, TenantId, Timestamp,
 };
-use kavach::fixture::tools;
-use kavach::journal::{self, DataDir, Folder, Journal, JournalOptions, codec};
+use kavach::journal::{self, DataDir, Folder, Journal, JournalOptions};
+use kavach::store::codec;
+use kavach::store::loader::Label;
+use kavach_fixture::tools;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tempfile::TempDir;

@@ -10,7 +10,8 @@ use std::time::Instant;
 use actix_rt::task::JoinHandle;
 use actix_rt::{System, SystemRunner};
 use kavach::domain::{Credential, Request, Secret};
-use kavach::journal::{DataDir, codec};
+use kavach::journal::DataDir;
+use kavach::store::codec;
 use kavach::{App, Kavach, Settings};
 use tempfile::TempDir;
 

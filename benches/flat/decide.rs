@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use kavach::domain::Request;
-use kavach::domain::cost::Cost;
+use kavach::domain::budget::cost::Cost;
 use kavach::domain::tenant::Caller;
 use serde_json::json;
 

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use kavach::actors::loader;
-use kavach::domain::agent_commands::NewAgent;
+use kavach::domain::agent::commands::NewAgent;
 use kavach::domain::tenant::Caller;
-use kavach::journal::{DataDir, JournalOptions, codec};
+use kavach::journal::{DataDir, JournalOptions};
+use kavach::store::codec;
+use kavach::store::loader;
 
 use crate::claim;
 use crate::common::{World, call, create_folder, measuring, now, permission, tenant_id, usual_agent};

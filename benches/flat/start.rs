@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kavach::journal::{DataDir, codec};
+use kavach::journal::DataDir;
+use kavach::store::codec;
 
 use crate::claim;
 use crate::common::{World, call, create_folder, measuring, now, usual_agent, usual_permissions};

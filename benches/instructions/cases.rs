@@ -2,10 +2,10 @@
 
 use std::hint::black_box;
 
-use kavach::domain::constraint::{ConstraintsSpec, TimeWindowSpec};
-use kavach::domain::cost::Cost;
-use kavach::domain::delegation_commands::{CreateDelegation, NewDelegation};
+use kavach::domain::budget::cost::Cost;
+use kavach::domain::delegation::commands::{CreateDelegation, NewDelegation};
 use kavach::domain::permission::PermissionSpec;
+use kavach::domain::permission::constraint::{ConstraintsSpec, TimeWindowSpec};
 use kavach::domain::{Code, Credential, Decision, Request};
 use kavach::journal::Journal;
 use serde_json::json;

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kavach::fuzz::authorize(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kavach_fuzz_targets::authorize(bytes));

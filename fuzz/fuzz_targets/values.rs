@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kavach::fuzz::values(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kavach_fuzz_targets::values(bytes));

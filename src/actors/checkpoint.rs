@@ -2,13 +2,13 @@
 
 use actix::{Context, Handler, Message};
 
-use super::commit::Reply;
 use super::core::now;
-use super::ledger::storage_unavailable;
+use super::reply::Reply;
 use super::tenant::TenantActor;
 use crate::domain::tenant::Caller;
 use crate::domain::{Credential, TenantId};
 use crate::journal::Checkpoint;
+use kavach_store::refusal::storage_unavailable;
 
 /// Write a link that covers all events up to now, and tell it once it is on disk: one that a power failure can take
 /// back would accuse an honest journal later.
@@ -27,12 +27,12 @@ impl Handler<TakeCheckpoint> for TenantActor {
     fn handle(&mut self, TakeCheckpoint { credential, reply }: TakeCheckpoint, ctx: &mut Context<Self>) {
         let now = self.tenant().next_moment(now()).at;
         let allowed = self.tenant().authenticate(&credential, now).and_then(Caller::as_author);
-        if let Err(error) = allowed.and_then(|_| self.ledger.check_writable()) {
+        if let Err(error) = allowed.and_then(|_| self.pipeline.check_writable()) {
             return drop(reply.send(Err(error)));
         }
         self.write(ctx);
-        let (id, gone) = (self.tenant().id(), self.ledger.no_journal());
-        let Some(journal) = self.ledger.journal_mut() else { return drop(reply.send(Err(gone))) };
+        let (id, gone) = (self.tenant().id(), self.pipeline.no_journal());
+        let Some(journal) = self.pipeline.journal_mut() else { return drop(reply.send(Err(gone))) };
         let link = match journal.link(now.millis()) {
             Ok(link) => link,
             Err(problem) => {

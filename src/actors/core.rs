@@ -17,16 +17,7 @@ use crate::domain::limits::{MAX_SEARCHES, MAX_SEARCHES_PER_TENANT};
 use crate::domain::{SecretHash, Timestamp};
 use crate::journal::{DataDir, Sealer, Syncer};
 use crate::measure::{Measures, ThreadMeasures};
-
-/// When a decision's answer may leave. Administrative changes always wait for the disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Durability {
-    /// Once the kernel has its event, so a killed process loses nothing; the disk has it within a second.
-    #[default]
-    Interval,
-    /// Once the disk has its event.
-    Fsync,
-}
+use crate::store::Durability;
 
 /// What the process is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

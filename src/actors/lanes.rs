@@ -17,8 +17,8 @@ use actix::Addr;
 use actix::prelude::SendError;
 use tokio::sync::Notify;
 
-use super::commit::Reply;
 use super::messages::Authorize;
+use super::reply::Reply;
 use super::tenant::{MAILBOX_CAPACITY, TenantActor, overloaded};
 use crate::domain::{Decision, Error};
 

@@ -10,16 +10,16 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use tracing::error;
 
-use super::commit::{Held, Reply};
 use super::core::now;
 use super::lanes::ReplyTo;
+use super::reply::{Held, Reply};
 use super::tenant::{Ending, TenantActor};
 use crate::domain::audit::AuditResult;
+use crate::domain::budget::usage::{UsageAnswer, UsageReport};
+use crate::domain::decision::explain::{Step, Steps};
+use crate::domain::decision::request::Asked;
 use crate::domain::event::ChangeRecord;
-use crate::domain::explain::{Step, Steps};
-use crate::domain::request::Asked;
 use crate::domain::tenant::{Caller, Command};
-use crate::domain::usage::{UsageAnswer, UsageReport};
 use crate::domain::{AuditId, Code, Credential, Decision, Error, Event, Request, Tenant, TenantId, Timestamp};
 use crate::journal::{JournalReader, SyncPoint};
 use crate::measure::tenant::Waiting;
@@ -339,7 +339,7 @@ where
         let executed = (|| {
             let now = now();
             let by = self.tenant().authenticate(&credential, now)?.as_author()?;
-            self.ledger.check_writable()?;
+            self.pipeline.check_writable()?;
             let moment = self.tenant().next_moment(now);
             let (change, subject) = command.decide(self.tenant(), by, moment)?;
             let changed = change.is_some();
@@ -365,7 +365,7 @@ impl Handler<RecordUsage> for TenantActor {
         let recorded = (|| {
             let now = now();
             let by = self.tenant().authenticate(&credential, now)?.as_author()?;
-            self.ledger.check_writable()?;
+            self.pipeline.check_writable()?;
             let moment = self.tenant().next_moment(now);
             let (record, answer) = self.tenant().decide_usage(by, report, moment)?;
             if let Some(record) = record {
@@ -421,7 +421,7 @@ impl Handler<OpenAudit> for TenantActor {
         }
         // The reader sees what the file holds.
         self.write(ctx);
-        let Some(journal) = self.ledger.journal() else { return drop(reply.send(Err(self.ledger.no_journal()))) };
+        let Some(journal) = self.pipeline.journal() else { return drop(reply.send(Err(self.pipeline.no_journal()))) };
         let trail = AuditTrail { tenant: self.tenant().id(), reader: journal.reader(), horizon: self.horizon(now) };
         self.reply_read(Held::of(reply, trail), ctx);
     }
@@ -431,7 +431,7 @@ impl Handler<TakeSnapshot> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, TakeSnapshot { reply }: TakeSnapshot, ctx: &mut Context<Self>) {
-        match self.ledger.check_writable() {
+        match self.pipeline.check_writable() {
             Ok(()) => self.snapshot(Some(Held::of(reply, ())), ctx),
             Err(error) => drop(reply.send(Err(error))),
         }
@@ -443,7 +443,7 @@ impl Handler<Close> for TenantActor {
 
     fn handle(&mut self, Close { done }: Close, ctx: &mut Context<Self>) {
         self.write(ctx);
-        let Some((job, waiting)) = self.ledger.begin_close() else { return };
+        let Some((job, waiting)) = self.pipeline.begin_close() else { return };
         self.ending = Ending::Clean;
         let id = self.tenant().id();
         ctx.stop();
@@ -479,7 +479,7 @@ impl Handler<Retire> for TenantActor {
 
     fn handle(&mut self, Retire { done }: Retire, ctx: &mut Context<Self>) {
         self.ending = Ending::Clean;
-        self.ledger.drop_journal();
+        self.pipeline.drop_journal();
         ctx.stop();
         let _ = done.send(());
     }

@@ -2,9 +2,9 @@
 //!
 //! | to find | look in |
 //! | --- | --- |
-//! | how a command becomes an event, and when its caller is answered | [`ledger`], [`commit`], [`tenant`] |
+//! | how a command becomes an event, and when its caller is answered | [`tenant`], [`reply`], and `kavach_store::commit_pipeline` |
 //! | the messages a tenant's actor takes | [`messages`] |
-//! | tenants coming and going, start, rebuilding after a panic, shutdown | [`registry`], [`loader`] |
+//! | tenants coming and going, start, rebuilding after a panic, shutdown | [`registry`] |
 //! | how a message finds its tenant | [`routes`] |
 //! | how calls and answers cross between workers | [`lanes`] |
 //! | what all actors of a process share | [`core`] |
@@ -12,21 +12,19 @@
 //! | removing what is past the audit retention | `retention` |
 
 pub mod checkpoint;
-pub mod commit;
 pub mod core;
 pub mod desk;
 pub mod lanes;
-pub mod ledger;
-pub mod loader;
 pub mod messages;
 pub mod news;
 pub mod registry;
+pub mod reply;
 mod retention;
 pub mod routes;
 pub mod tenant;
 pub mod turns;
 
-pub use self::core::{Core, Durability, Phase};
+pub use self::core::{Core, Phase};
 pub use registry::Registry;
 pub use routes::{Route, Routes};
 pub use tenant::TenantActor;

@@ -15,18 +15,18 @@ use tokio::sync::{Semaphore, oneshot};
 use tracing::{error, info, warn};
 
 use super::core::{Core, Phase, now};
-use super::ledger::{outcome_unknown, shutting_down, storage_unavailable};
-use super::loader::Loaded;
-use super::loader::{self, LoadError};
 use super::messages::{Close, Retire, TakeSnapshot};
 use super::routes::{Down, Route, unknown_tenant};
 use super::tenant::{Ending, MAILBOX_CAPACITY, TenantActor};
 use crate::domain::tenant::Profile;
-use crate::domain::tenant_commands::TenantSpec;
+use crate::domain::tenant::commands::TenantSpec;
 use crate::domain::text::{Slug, quote};
 use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
 use crate::journal::{JournalOptions, NotDone, unwritable};
 use crate::measure::{Meter, count};
+use kavach_store::Loaded;
+use kavach_store::loader::{self, LoadError};
+use kavach_store::refusal::{outcome_unknown, shutting_down, storage_unavailable};
 
 /// Tenants read, closed or written at once: more only wait for the same disk and cores.
 const AT_ONCE: usize = 8;

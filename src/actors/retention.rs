@@ -40,8 +40,8 @@ impl TenantActor {
 
     /// Has the segments removed that are past the retention.
     pub(super) fn remove_old_segments(&mut self, ctx: &mut Context<Self>) {
-        let (Some(journal), Some(horizon)) = (self.ledger.journal(), self.horizon(now())) else { return };
-        if self.retention_running || self.ledger.storage_failed() {
+        let (Some(journal), Some(horizon)) = (self.pipeline.journal(), self.horizon(now())) else { return };
+        if self.retention_running || self.pipeline.storage_failed() {
             return;
         }
         // An entry of the horizon's own millisecond is still shown.
@@ -67,7 +67,7 @@ impl Handler<Removed> for TenantActor {
             Ok(None) => {}
             Ok(Some(first_kept)) => {
                 info!(tenant = %self.tenant().id(), first_kept, "removed journal segments past the audit retention");
-                if let Some(journal) = self.ledger.journal_mut() {
+                if let Some(journal) = self.pipeline.journal_mut() {
                     journal.finish_retention(first_kept);
                 }
             }

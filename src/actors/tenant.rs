@@ -1,7 +1,7 @@
 //! A tenant's actor: the only owner of its state and its journal.
 //!
 //! A command is decided against the state by pure code and yields an event; the event is appended to the journal's
-//! buffer and applied; the reply is held (see [`ledger`](super::ledger)). When the mailbox is empty the buffer is flushed with one write, and the
+//! buffer and applied; the reply is held (see [`kavach_store::commit_pipeline`]). When the mailbox is empty the buffer is flushed with one write, and the
 //! replies that wait for no more leave. Those that wait for the disk leave when a sync, run by another thread, says
 //! so. So one write, or one fsync, serves all calls that came meanwhile.
 
@@ -14,15 +14,18 @@ use actix::{Actor, AsyncContext, Context, Handler};
 use actix_rt::task::spawn_blocking;
 use tracing::{error, info, warn};
 
-use super::commit::Held;
 use super::core::{Core, now};
-use super::ledger::{Answered, Ledger, storage_unavailable};
-use super::loader::Loaded;
 use super::messages::{Flush, Probe, SnapshotWritten, SyncDone};
 use super::registry::TenantDown;
+use super::reply::Held;
 use crate::domain::{Code, Error, Event, Tenant, Timestamp, tenant::Moment};
 use crate::journal::Journal;
 use crate::measure::{Meter, count};
+use kavach_store::CommitPipeline;
+use kavach_store::HeldReply as _;
+use kavach_store::Loaded;
+use kavach_store::commit_pipeline::Answered;
+use kavach_store::refusal::storage_unavailable;
 
 /// Messages a tenant's mailbox holds: some tens of milliseconds of single calls, in a few megabytes.
 pub const MAILBOX_CAPACITY: usize = 4_096;
@@ -53,7 +56,7 @@ pub enum Ending {
 pub struct TenantActor {
     pub(super) core: Arc<Core>,
     /// Its journal is `None` once the actor ends.
-    pub(super) ledger: Ledger,
+    pub(super) pipeline: CommitPipeline<Held>,
     pub(super) ending: Ending,
     /// The last event that followers of the journal were told of.
     told: u64,
@@ -76,7 +79,7 @@ impl TenantActor {
         }
         Self {
             told,
-            ledger: Ledger::new(loaded, core.durability, storage_failed),
+            pipeline: CommitPipeline::new(loaded, core.durability, storage_failed),
             core,
             unflushed: 0,
             ending: Ending::Panic,
@@ -91,12 +94,12 @@ impl TenantActor {
     }
 
     pub(super) fn tenant(&self) -> &Tenant {
-        self.ledger.tenant()
+        self.pipeline.tenant()
     }
 
     /// Lets an event happen: into the journal's buffer, then into the state.
     pub(super) fn record(&mut self, moment: Moment, event: &Event<'_>) -> Result<(), Error> {
-        self.ledger.record(moment, event)?;
+        self.pipeline.record(moment, event)?;
         self.unflushed += 1;
         // A decision that is charged to no policy, and revokes nobody, leaves all but the traffic as it is.
         if !matches!(event, Event::Decided(_)) || !self.tenant().policies().is_empty() {
@@ -107,19 +110,19 @@ impl TenantActor {
 
     /// Holds the reply to decisions, the events after `before`, until they are as durable as configured.
     pub(super) fn reply_decided(&mut self, held: Held, before: u64, ctx: &mut Context<Self>) {
-        self.ledger.hold_decided(held, before);
+        self.pipeline.hold_decided(held, before);
         self.schedule_flush(ctx);
     }
 
     /// Holds the reply to a change until the change is on disk.
     pub(super) fn reply_changed(&mut self, held: Held, ctx: &mut Context<Self>) {
-        self.ledger.hold_changed(held);
+        self.pipeline.hold_changed(held);
         self.schedule_flush(ctx);
     }
 
     /// Holds the reply to a read until all it may show is as durable as its writers were promised.
     pub(super) fn reply_read(&mut self, held: Held, ctx: &mut Context<Self>) {
-        if self.ledger.hold_read(held) == Answered::Later {
+        if self.pipeline.hold_read(held) == Answered::Later {
             self.schedule_flush(ctx);
         }
     }
@@ -139,16 +142,16 @@ impl TenantActor {
 
     /// Gives the kernel all that was appended and releases who waited for that. Says whether the journal goes on.
     pub(super) fn write(&mut self, ctx: &mut Context<Self>) -> bool {
-        if self.ledger.journal().is_none() {
+        if self.pipeline.journal().is_none() {
             return false;
         }
         self.unflushed = 0;
         let (now, start) = (now(), Instant::now());
-        match self.ledger.write(now) {
+        match self.pipeline.write(now) {
             Ok(written) => {
                 let last_old = std::mem::replace(&mut self.told, written);
                 if last_old < written {
-                    self.meter.flushed(start.elapsed(), self.ledger.journal().map_or(0, Journal::written_bytes));
+                    self.meter.flushed(start.elapsed(), self.pipeline.journal().map_or(0, Journal::written_bytes));
                     self.note_unsaved(now);
                     self.core.audit.news.tell(self.tenant().id().tag(), last_old);
                 }
@@ -162,7 +165,7 @@ impl TenantActor {
     }
 
     fn note_unsaved(&self, now: Timestamp) {
-        if !self.meter.has_unsaved() && self.ledger.since_snapshot() > 0 {
+        if !self.meter.has_unsaved() && self.pipeline.since_snapshot() > 0 {
             self.meter.unsaved(Some(now));
         }
     }
@@ -172,7 +175,7 @@ impl TenantActor {
         self.flush_scheduled = false;
         if self.write(ctx) {
             self.sync_when_due(ctx);
-            if self.ledger.since_snapshot() >= SNAPSHOT_EVENTS {
+            if self.pipeline.since_snapshot() >= SNAPSHOT_EVENTS {
                 self.snapshot(None, ctx);
             }
         }
@@ -180,9 +183,9 @@ impl TenantActor {
 
     /// Has the disk take what the kernel has: at once where a reply waits for it, else within a second.
     fn sync_when_due(&mut self, ctx: &mut Context<Self>) {
-        if self.ledger.needs_sync() {
+        if self.pipeline.needs_sync() {
             self.start_sync(ctx);
-        } else if self.ledger.is_dirty() && !self.sync_running && !std::mem::replace(&mut self.sync_scheduled, true) {
+        } else if self.pipeline.is_dirty() && !self.sync_running && !std::mem::replace(&mut self.sync_scheduled, true) {
             ctx.run_later(SYNC_DELAY, |actor, ctx| {
                 actor.sync_scheduled = false;
                 actor.start_sync(ctx);
@@ -194,7 +197,7 @@ impl TenantActor {
         if self.sync_running {
             return;
         }
-        let Some(job) = self.ledger.begin_sync() else { return };
+        let Some(job) = self.pipeline.begin_sync() else { return };
         self.sync_running = true;
         let me = ctx.address();
         // An actor that ended meanwhile has nobody left to tell.
@@ -205,14 +208,14 @@ impl TenantActor {
     pub(super) fn snapshot(&mut self, done: Option<Held>, ctx: &mut Context<Self>) {
         // A snapshot holds no more than the journal does.
         self.write(ctx);
-        let Some(snapshot) = self.ledger.begin_snapshot() else {
+        let Some(snapshot) = self.pipeline.begin_snapshot() else {
             if let Some(held) = done {
-                let current = self.ledger.since_snapshot() == 0;
-                held.release(if current { Ok(()) } else { Err(self.ledger.no_journal()) });
+                let current = self.pipeline.since_snapshot() == 0;
+                held.release(if current { Ok(()) } else { Err(self.pipeline.no_journal()) });
             }
             return;
         };
-        if self.ledger.storage_failed() || (self.snapshot_running && done.is_none()) {
+        if self.pipeline.storage_failed() || (self.snapshot_running && done.is_none()) {
             return;
         }
         self.snapshot_running = true;
@@ -243,7 +246,7 @@ impl TenantActor {
         use actix::ActorContext;
         error!(tenant = %self.tenant().id(), problem, "the journal could not be written");
         self.ending = Ending::Storage;
-        self.ledger.abandon();
+        self.pipeline.abandon();
         ctx.stop();
     }
 }
@@ -267,7 +270,7 @@ impl Actor for TenantActor {
         self.note_unsaved(now());
         // What a killed process left with the kernel only.
         self.sync_when_due(ctx);
-        if self.ledger.storage_failed() {
+        if self.pipeline.storage_failed() {
             ctx.notify(Probe);
         }
     }
@@ -275,11 +278,11 @@ impl Actor for TenantActor {
 
 impl Drop for TenantActor {
     fn drop(&mut self) {
-        if self.ledger.storage_failed() {
+        if self.pipeline.storage_failed() {
             self.core.storage_failures.fetch_sub(1, Ordering::Relaxed);
         }
         // The registry reads the tenant from disk again, which takes that nobody else has its journal open.
-        self.ledger.drop_journal();
+        self.pipeline.drop_journal();
         if self.ending != Ending::Clean
             && let Some(registry) = self.core.registry()
         {
@@ -302,10 +305,10 @@ impl Handler<SyncDone> for TenantActor {
 
     fn handle(&mut self, SyncDone(outcome): SyncDone, ctx: &mut Self::Context) {
         self.sync_running = false;
-        if self.ledger.journal().is_none() {
+        if self.pipeline.journal().is_none() {
             return;
         }
-        let sealable = match self.ledger.synced(outcome, now()) {
+        let sealable = match self.pipeline.synced(outcome, now()) {
             Ok(sealable) => sealable,
             Err(problem) => return self.abandon(&problem.to_string(), ctx),
         };
@@ -331,8 +334,8 @@ impl Handler<SnapshotWritten> for TenantActor {
         self.snapshot_running = false;
         let outcome = match problem {
             None => {
-                self.ledger.snapshot_written(seq);
-                self.meter.unsaved((self.ledger.since_snapshot() > 0).then_some(begun_at));
+                self.pipeline.snapshot_written(seq);
+                self.meter.unsaved((self.pipeline.since_snapshot() > 0).then_some(begun_at));
                 self.remove_old_segments(ctx);
                 Ok(())
             }
@@ -367,7 +370,7 @@ impl Handler<super::messages::Probed> for TenantActor {
     fn handle(&mut self, super::messages::Probed(works): super::messages::Probed, ctx: &mut Self::Context) {
         if works {
             info!(tenant = %self.tenant().id(), "the storage works again");
-            self.ledger.storage_works();
+            self.pipeline.storage_works();
             self.core.storage_failures.fetch_sub(1, Ordering::Relaxed);
             self.sync_when_due(ctx);
         } else {

@@ -8,7 +8,7 @@ use super::auth::Admin;
 use super::input::{Body, OptionalBody, Query, page, trimmed};
 use super::routes::Answer;
 use super::views::{self, AgentJson};
-use crate::domain::agent_commands::{AgentPatch, NewAgent};
+use crate::domain::agent::commands::{AgentPatch, NewAgent};
 use crate::domain::limits::{MAX_GRACE_SECONDS, MAX_PAGE};
 use crate::domain::{AgentId, AgentStatus, AgentType, TenantRef, schema};
 use crate::service::AgentFilter;
@@ -41,7 +41,7 @@ pub struct Rotation {
     /// How long the old token stays valid.
     #[serde(default)]
     #[schemars(range(max = MAX_GRACE_SECONDS))]
-    pub(super) grace_seconds: u64,
+    pub grace_seconds: u64,
 }
 
 /// `POST /v1/agents`

@@ -64,7 +64,8 @@ fn invalid(field: &str, problem: impl std::fmt::Display) -> Problem {
 }
 
 impl ListQuery {
-    pub(super) fn page(mut self) -> Result<AuditQuery, Problem> {
+    /// The query of one page.
+    pub fn page(mut self) -> Result<AuditQuery, Problem> {
         let offset = self.offset.unwrap_or(0);
         if offset > MAX_AUDIT_OFFSET {
             return Err(invalid("offset", format!("must be at most {MAX_AUDIT_OFFSET}; page on with cursor")));
@@ -75,7 +76,8 @@ impl ListQuery {
         Ok(AuditQuery { tenant, filter, limit: page.limit, offset, cursor: page.cursor })
     }
 
-    pub(super) fn export(self) -> Result<(Option<TenantRef>, AuditFilter, ExportFormat), Problem> {
+    /// What an export is asked for: a tenant, a filter and a format.
+    pub fn export(self) -> Result<(Option<TenantRef>, AuditFilter, ExportFormat), Problem> {
         self.refuse_paging()?;
         let format = match self.format.as_deref() {
             None | Some("json") => ExportFormat::Json,
@@ -89,7 +91,8 @@ impl ListQuery {
         Ok((tenant, filter, format))
     }
 
-    pub(super) fn stream(self) -> Result<(Option<TenantRef>, AuditFilter), Problem> {
+    /// What a stream is asked for: a tenant and a filter.
+    pub fn stream(self) -> Result<(Option<TenantRef>, AuditFilter), Problem> {
         self.refuse_paging()?;
         refuse("format", self.format.is_some())?;
         self.filter()

@@ -16,10 +16,10 @@ use super::error::Problem;
 use super::input::{Unread, parse};
 use super::routes::Answer;
 use super::{plain, views};
-use crate::domain::arguments::Arguments;
-use crate::domain::cost::Cost;
+use crate::domain::budget::cost::Cost;
+use crate::domain::decision::arguments::Arguments;
+use crate::domain::decision::request::Asked;
 use crate::domain::limits::{MAX_AUTHORIZE_BODY_BYTES, MAX_BATCH, MAX_BODY_BYTES};
-use crate::domain::request::Asked;
 use crate::domain::text::quote;
 use crate::domain::{Code, Decision, Error, Request, TenantRef, TraceId, schema};
 
@@ -86,7 +86,8 @@ fn arguments<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     json_text(deserializer).map(|text| text.map(Arguments::Any))
 }
 
-pub(super) fn json_text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a str>, D::Error> {
+/// Reads a JSON value as its own text.
+pub fn json_text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a str>, D::Error> {
     Option::<&RawValue>::deserialize(deserializer).map(|value| value.map(RawValue::get))
 }
 
@@ -99,20 +100,23 @@ pub struct BatchAnswer {
 }
 
 /// What a request takes from its connection rather than its body.
-pub(super) struct Connection<'a> {
+pub struct Connection<'a> {
     /// An agent's own address; what an asking service names is in the body.
     pub agent_ip: Option<Option<IpAddr>>,
+    /// The caller's `User-Agent`.
     pub user_agent: Option<&'a str>,
+    /// The trace that the call is part of.
     pub trace: Option<TraceId>,
 }
 
 impl<'a> Connection<'a> {
-    pub(super) fn of(decider: &Decider, headers: &'a HeaderMap) -> Self {
+    /// What a call's head says.
+    pub fn of(decider: &Decider, headers: &'a HeaderMap) -> Self {
         Self { agent_ip: decider.is_agent.then_some(decider.peer), ..Self::asking(headers) }
     }
 
     /// That of a service that asks about agents.
-    pub(super) fn asking(headers: &'a HeaderMap) -> Self {
+    pub fn asking(headers: &'a HeaderMap) -> Self {
         let user_agent = headers.get(USER_AGENT).and_then(|text| text.to_str().ok());
         Self { agent_ip: None, user_agent, trace: trace_id(headers) }
     }
@@ -130,7 +134,7 @@ fn trace_id(headers: &HeaderMap) -> Option<TraceId> {
 
 impl AuthorizeBody<'_> {
     /// Checks the body. `agent` is the one that the path names.
-    pub(super) fn check(self, connection: &Connection<'_>, agent: Option<&str>) -> Result<Request, Error> {
+    pub fn check(self, connection: &Connection<'_>, agent: Option<&str>) -> Result<Request, Error> {
         let Self { agent_id, tenant_id, action, resource, arguments, tokens_cost, context } = self;
         let (ip, user_agent) = context.map_or((None, None), |context| (context.ip, context.user_agent));
         let user_agent = user_agent.as_deref().filter(|_| connection.agent_ip.is_none()).or(connection.user_agent);
@@ -237,7 +241,8 @@ pub async fn batch(decider: Decider, (http, body): BatchInput) -> Answer {
     views::json(HttpResponse::Ok(), &BatchAnswer { results })
 }
 
-pub(super) fn read_batch(connection: &Connection<'_>, body: &[u8]) -> Result<Vec<Request>, Problem> {
+/// Reads the calls of a batch.
+pub fn read_batch(connection: &Connection<'_>, body: &[u8]) -> Result<Vec<Request>, Problem> {
     let plain = as_text(body).and_then(plain::batch);
     let requests = plain.map_or_else(|| parse::<BatchBody<'_>>(body).map(|body| body.requests), Ok)?;
     if requests.is_empty() || requests.len() > MAX_BATCH {

@@ -9,7 +9,7 @@ use super::error::Problem;
 use super::input::{Body, Query, page};
 use super::routes::Answer;
 use super::views::{self, DelegationJson, EffectivePermissionJson};
-use crate::domain::delegation_commands::{DelegationFilter, NewDelegation};
+use crate::domain::delegation::commands::{DelegationFilter, NewDelegation};
 use crate::domain::limits::MAX_PAGE;
 use crate::domain::text::quote;
 use crate::domain::{AgentId, Code, DelegationId, Error, TenantRef, schema};

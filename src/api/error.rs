@@ -50,13 +50,13 @@ impl Problem {
 }
 
 /// The content type of an error's body.
-pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// The body of an answer that says what the error says, with that status.
 ///
 /// # Errors
 /// None that an error can cause.
-pub(super) fn problem_body(error: &Error, status: StatusCode) -> Result<Vec<u8>, Problem> {
+pub fn problem_body(error: &Error, status: StatusCode) -> Result<Vec<u8>, Problem> {
     let code = error.code();
     let body = Body {
         r#type: format!("urn:kavach:problem:{}", code.as_str().to_ascii_lowercase().replace('_', "-")),

@@ -27,16 +27,14 @@ pub mod error;
 mod families;
 pub mod forward_auth;
 mod front;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod fuzz;
 pub mod health;
 mod held;
 pub mod input;
 pub mod metrics;
-mod objects;
+pub mod objects;
 pub mod openapi;
 pub mod pages;
-mod plain;
+pub mod plain;
 pub mod policies;
 pub mod routes;
 pub mod stats;

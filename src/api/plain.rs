@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 use super::authorize::{AuthorizeBody, Context};
-use crate::domain::arguments::Arguments;
+use crate::domain::decision::arguments::Arguments;
 use crate::domain::limits::MAX_JSON_DEPTH;
 
 /// Reads one authorize body. `None`: it is not plain.

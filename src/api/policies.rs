@@ -10,11 +10,11 @@ use super::error::Problem;
 use super::input::{Body, OptionalBody, Query, page, trimmed};
 use super::routes::Answer;
 use super::views::{self, PolicyJson};
-use crate::domain::budget::Exceeded;
-use crate::domain::cost::Cost;
+use crate::domain::budget::check::Exceeded;
+use crate::domain::budget::cost::Cost;
+use crate::domain::budget::policy::{Period, PolicyStatus};
+use crate::domain::budget::policy_commands::{NewPolicy, PolicyPatch};
 use crate::domain::limits::MAX_PAGE;
-use crate::domain::policy::{Period, PolicyStatus};
-use crate::domain::policy_commands::{NewPolicy, PolicyPatch};
 use crate::domain::text::quote;
 use crate::domain::{AgentId, Code, Error, PolicyId, TenantRef, schema};
 use crate::service::PolicyFilter;
@@ -47,7 +47,7 @@ pub struct ListQuery {
 pub struct Reset {
     /// Which counts start anew.
     #[serde(default)]
-    pub(super) period: Period,
+    pub period: Period,
 }
 
 /// The body of a budget check.
@@ -56,11 +56,11 @@ pub struct Reset {
 pub struct CheckBody {
     /// The agent that would be charged.
     #[schemars(with = "AgentId")]
-    pub(super) agent_id: String,
+    pub agent_id: String,
     /// What its call would cost.
     #[serde(default)]
     #[schemars(with = "Option<Cost>")]
-    pub(super) tokens_cost: Option<Box<RawValue>>,
+    pub tokens_cost: Option<Box<RawValue>>,
 }
 
 /// The answer to a budget check.
@@ -154,6 +154,6 @@ pub async fn check(Admin(kavach): Admin, Body(body): Body<CheckBody>) -> Answer 
 }
 
 /// Reads an optional `tokensCost`.
-pub(super) fn read_cost(json: Option<&RawValue>) -> Result<Cost, Error> {
+pub fn read_cost(json: Option<&RawValue>) -> Result<Cost, Error> {
     json.map_or(Ok(Cost::default()), |number| Cost::parse("tokensCost", number.get()))
 }

@@ -9,7 +9,7 @@ use super::input::{Body, Query, page};
 use super::routes::Answer;
 use super::views::{self, KeyJson, TenantJson};
 use crate::domain::limits::MAX_PAGE;
-use crate::domain::tenant_commands::{NewTenant, TenantPatch};
+use crate::domain::tenant::commands::{NewTenant, TenantPatch};
 use crate::domain::{TenantId, TenantRef, schema};
 
 /// The paging fields of a query.
@@ -40,7 +40,7 @@ pub struct Confirmation {
 pub struct NewKey {
     /// A name for people.
     #[schemars(with = "schema::Name")]
-    pub(super) name: String,
+    pub name: String,
 }
 
 /// The answer to a snapshot.

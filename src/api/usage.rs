@@ -10,7 +10,7 @@ use super::input::Body;
 use super::policies::read_cost;
 use super::routes::Answer;
 use super::views;
-use crate::domain::cost::Cost;
+use crate::domain::budget::cost::Cost;
 use crate::domain::limits::MAX_REPORTED_CALLS;
 use crate::domain::{AgentId, AuditId};
 
@@ -20,19 +20,19 @@ use crate::domain::{AgentId, AuditId};
 pub struct UsageBody {
     /// The agent that used it.
     #[schemars(with = "AgentId")]
-    pub(super) agent_id: String,
+    pub agent_id: String,
     /// What it cost.
     #[serde(default)]
     #[schemars(with = "Option<Cost>")]
-    pub(super) tokens_cost: Option<Box<RawValue>>,
+    pub tokens_cost: Option<Box<RawValue>>,
     /// Calls to add; none where a decision is settled, which was counted already.
     #[serde(default)]
     #[schemars(range(max = MAX_REPORTED_CALLS))]
-    pub(super) calls: u64,
+    pub calls: u64,
     /// The decision whose estimate the cost replaces.
     #[serde(default)]
     #[schemars(with = "Option<AuditId>")]
-    pub(super) audit_id: Option<String>,
+    pub audit_id: Option<String>,
 }
 
 /// `POST /v1/usage`

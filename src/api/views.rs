@@ -9,15 +9,15 @@ use serde_json::value::RawValue;
 
 use super::error::Problem;
 use super::routes::Answer;
-use crate::domain::agent_commands::AgentView;
-use crate::domain::constraint::{ConstraintsSpec, TimeWindowSpec};
-use crate::domain::cost::Cost;
-use crate::domain::delegation_commands::DelegationView;
-use crate::domain::effective::{DelegationSource, EffectivePermission};
-use crate::domain::key::ApiKey;
+use crate::domain::agent::commands::AgentView;
+use crate::domain::budget::cost::Cost;
+use crate::domain::budget::policy::{Limits, Policy, PolicyAction, PolicyStatus, Usage};
+use crate::domain::budget::policy_commands::PolicyView;
+use crate::domain::delegation::commands::DelegationView;
+use crate::domain::delegation::search::{DelegationSource, EffectivePermission};
 use crate::domain::permission::PermissionSpec;
-use crate::domain::policy::{Limits, Policy, PolicyAction, PolicyStatus, Usage};
-use crate::domain::policy_commands::PolicyView;
+use crate::domain::permission::constraint::{ConstraintsSpec, TimeWindowSpec};
+use crate::domain::tenant::key::ApiKey;
 use crate::domain::tenant::{Profile, TenantStatus};
 use crate::domain::text::DEFAULT_TENANT_NAME;
 use crate::domain::{

@@ -16,8 +16,8 @@ use serde::Deserialize;
 
 use super::MAX_METHOD_BYTES;
 use super::path::{check_segment, host_name};
-use crate::domain::pattern::check_resource;
 use crate::domain::permission::check_action;
+use crate::domain::permission::pattern::check_resource;
 use crate::domain::text::quote;
 
 /// Rules of one file. They are tried one after the other with each request.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::domain::census::Census;
+use crate::domain::tenant::census::Census;
 use crate::domain::{TenantId, Timestamp};
 
 /// What was found out last. Whoever holds it is the only one who asks.

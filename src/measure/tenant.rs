@@ -49,7 +49,7 @@ impl TenantMeasures {
         Some(self.unsaved_since.load(Ordering::Relaxed)).filter(|millis| *millis != 0).map(Timestamp::from_millis)
     }
 
-    /// A number that is another one whenever what a [census](crate::domain::census) says may have changed.
+    /// A number that is another one whenever what a [census](crate::domain::tenant::census) says may have changed.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }

@@ -2,7 +2,7 @@
 
 use super::{Kavach, Page, PageRequest, make_secret};
 use crate::actors::Route;
-use crate::domain::agent_commands::{
+use crate::domain::agent::commands::{
     AgentPatch, AgentView, CreateAgent, NewAgent, RevokeAgent, RotateToken, UpdateAgent, unknown_agent,
 };
 use crate::domain::{AgentId, AgentStatus, AgentType, Error, Secret, Tenant, TenantRef, Timestamp};

@@ -15,7 +15,7 @@ use crate::domain::limits::DEFAULT_AUDIT_PAGE;
 use crate::domain::tenant::Moment;
 use crate::domain::text::quote;
 use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, TenantRef};
-use crate::verify::KeptLink;
+use crate::store::checkpoint::KeptCheckpoint;
 
 /// Calls about the audit trail.
 pub struct Audit<'a>(pub(super) &'a Kavach);
@@ -132,11 +132,11 @@ impl Audit<'_> {
     ///
     /// # Errors
     /// `TENANT_NOT_FOUND`, `STORAGE_UNAVAILABLE`.
-    pub async fn checkpoint(&self, tenant: Option<&TenantRef>) -> Result<KeptLink, Error> {
+    pub async fn checkpoint(&self, tenant: Option<&TenantRef>) -> Result<KeptCheckpoint, Error> {
         let route = self.0.tenant_in_body(tenant)?;
         let credential = self.0.credential;
         let (tenant_id, link) = ask(&route, |reply| TakeCheckpoint { credential, reply }).await?;
-        Ok(KeptLink::new(tenant_id, link))
+        Ok(KeptCheckpoint::new(tenant_id, link))
     }
 
     /// The tenant a filter names; `None` is all of them.

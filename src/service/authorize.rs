@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::{Kavach, answer, ask, not_sent, send};
 use crate::actors::messages::{Authorize, AuthorizeMany, Explain, Explanation};
 use crate::actors::{Route, lanes};
-use crate::domain::request::Asked;
+use crate::domain::decision::request::Asked;
 use crate::domain::{Code, Credential, Decision, Error, Request, TenantRef, TenantTag};
 use crate::measure::count;
 

@@ -3,12 +3,12 @@
 use super::lists::Selection;
 use super::{Kavach, Page, PageRequest};
 use crate::actors::Route;
-use crate::domain::agent_commands::unknown_agent;
-use crate::domain::delegation_commands::{
+use crate::domain::agent::commands::unknown_agent;
+use crate::domain::delegation::commands::{
     CreateDelegation, DelegationFilter, DelegationView, NewDelegation, RevokeDelegation, effective_permissions,
     unknown_agent_in, unknown_delegation,
 };
-use crate::domain::effective::EffectivePermission;
+use crate::domain::delegation::search::EffectivePermission;
 use crate::domain::{AgentId, Code, DelegationId, Error, Tenant, TenantRef};
 
 /// Calls about delegations.

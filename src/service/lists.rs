@@ -7,8 +7,8 @@ use actix::dev::ToEnvelope;
 use actix::prelude::Message;
 
 use super::{Kavach, answer, send};
-use crate::actors::commit::Reply;
 use crate::actors::messages::Inspect;
+use crate::actors::reply::Reply;
 use crate::actors::turns::Turn;
 use crate::actors::{Route, TenantActor};
 use crate::domain::text::quote;

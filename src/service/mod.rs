@@ -42,14 +42,14 @@ pub use search::{Found, SearchPage};
 pub use stats::{Named, SlowTenant, Stats};
 pub use tenants::{KeyWithSecret, Tenants};
 
-use crate::actors::commit::Reply;
-use crate::actors::ledger::shutting_down;
 use crate::actors::messages::{Execute, InjectPanic, InjectStall, Inspect, Verify};
+use crate::actors::reply::Reply;
 use crate::actors::routes::unknown_tenant;
 use crate::actors::tenant::overloaded;
 use crate::actors::{Core, Phase, Route, TenantActor};
 use crate::domain::tenant::Caller;
 use crate::domain::{Code, Command, Credential, Error, Secret, Tenant, TenantId, TenantRef, TenantTag, Timestamp};
+use crate::store::refusal::shutting_down;
 
 /// The server, acting for one caller. Copies are cheap.
 #[derive(Clone)]

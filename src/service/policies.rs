@@ -2,11 +2,11 @@
 
 use super::{Kavach, Page, PageRequest};
 use crate::actors::Route;
-use crate::domain::agent_commands::no_such_agent;
-use crate::domain::budget::BudgetCheck;
-use crate::domain::cost::Cost;
-use crate::domain::policy::{Period, PolicyStatus};
-use crate::domain::policy_commands::{
+use crate::domain::agent::commands::no_such_agent;
+use crate::domain::budget::check::BudgetCheck;
+use crate::domain::budget::cost::Cost;
+use crate::domain::budget::policy::{Period, PolicyStatus};
+use crate::domain::budget::policy_commands::{
     CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicy, UpdatePolicy, unknown_policy,
 };
 use crate::domain::{AgentId, Error, PolicyId, Tenant, TenantRef, Timestamp};

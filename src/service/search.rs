@@ -9,9 +9,9 @@ use std::time::Instant;
 use super::Kavach;
 use crate::actors::Route;
 use crate::actors::turns::Turn;
+use crate::domain::decision::request::Asked;
+use crate::domain::decision::search::Candidates;
 use crate::domain::limits::{MAX_SEARCH_MICROS, SEARCH_STEP_MICROS};
-use crate::domain::request::Asked;
-use crate::domain::search::Candidates;
 use crate::domain::{AgentId, Code, Credential, Error, Request, Tenant, Timestamp};
 
 /// Which part of what can be found is asked for.

@@ -4,9 +4,9 @@ use tracing::info;
 
 use super::{Kavach, Page, PageRequest, make_secret};
 use crate::actors::registry::{CreateTenant, DeleteTenant, SnapshotAll};
-use crate::domain::key::{ApiKey, CreateKey, RevokeKey};
+use crate::domain::tenant::commands::{NewTenant, SetStatus, TenantPatch, TenantSpec, UpdateTenant};
+use crate::domain::tenant::key::{ApiKey, CreateKey, RevokeKey};
 use crate::domain::tenant::{Profile, TenantStatus};
-use crate::domain::tenant_commands::{NewTenant, SetStatus, TenantPatch, TenantSpec, UpdateTenant};
 use crate::domain::text::Slug;
 use crate::domain::{Code, Error, KeyId, Secret, TenantId, TenantRef};
 

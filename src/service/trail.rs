@@ -19,7 +19,8 @@ use crate::actors::routes::unknown_tenant;
 use crate::actors::turns::Party;
 use crate::domain::tenant::{Caller, Moment};
 use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, Event, TenantId, TenantRef, Timestamp};
-use crate::journal::{Walk, codec};
+use crate::journal::Walk;
+use crate::store::codec;
 
 /// Events looked at in one step: a few milliseconds' work.
 pub(super) const STEP_EVENTS: usize = 8_192;

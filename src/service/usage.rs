@@ -3,10 +3,10 @@
 use super::{Kavach, ask};
 use crate::actors::Route;
 use crate::actors::messages::{OpenAudit, RecordUsage};
-use crate::domain::agent_commands::no_such_agent;
-use crate::domain::cost::Cost;
+use crate::domain::agent::commands::no_such_agent;
+use crate::domain::budget::cost::Cost;
+use crate::domain::budget::usage::{UsageAnswer, UsageReport};
 use crate::domain::text::quote;
-use crate::domain::usage::{UsageAnswer, UsageReport};
 use crate::domain::{AgentId, AuditId, Code, Error};
 
 impl Kavach {

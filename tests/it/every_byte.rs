@@ -9,10 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
-use kavach::actors::loader;
 use kavach::domain::tenant::Moment;
 use kavach::domain::{Tenant, TenantId, Timestamp};
-use kavach::journal::{DataDir, Folder, Journal, JournalOptions, NewTenant, codec};
+use kavach::journal::{DataDir, Folder, Journal, JournalOptions, NewTenant};
+use kavach::store::codec;
+use kavach::store::loader;
 use serde_json::{Value, json};
 
 use crate::damage::files as files_like;

@@ -5,8 +5,8 @@ use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 
 use kavach::actors::tenant::MAILBOX_CAPACITY;
-use kavach::domain::agent_commands::NewAgent;
-use kavach::domain::tenant_commands::NewTenant;
+use kavach::domain::agent::commands::NewAgent;
+use kavach::domain::tenant::commands::NewTenant;
 use kavach::domain::{AgentType, Code, Request};
 use kavach::service::TenantCounts;
 use kavach::{App, Settings};

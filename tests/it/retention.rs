@@ -8,7 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kavach::domain::event::{By, ChangeRecord};
 use kavach::domain::text::Slug;
 use kavach::domain::{AuditId, Change, Code, Event, Record, Settings, TenantId, Timestamp};
-use kavach::journal::{DataDir, JournalOptions, NewTenant, codec};
+use kavach::journal::{DataDir, JournalOptions, NewTenant};
+use kavach::store::codec;
 use serde_json::{Value, json};
 
 use crate::harness::{Options, Server, eventually};

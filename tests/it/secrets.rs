@@ -384,7 +384,7 @@ fn what_holds_a_secret_does_not_show_it_when_debugged() {
     let mut pieces = Pieces::default();
     pieces.add_secret("the key", secret.reveal());
     pieces.add_hash("the key", secret.reveal());
-    let key = kavach::domain::key::ApiKey {
+    let key = kavach::domain::tenant::key::ApiKey {
         id: kavach::domain::KeyId::derive(kavach::domain::Timestamp::default(), 1, TenantId::DEFAULT.tag()),
         name: "ci".into(),
         hash: secret.hash(),

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use kavach::domain::agent_commands::NewAgent;
+use kavach::domain::agent::commands::NewAgent;
 use kavach::domain::permission::PermissionSpec;
 use kavach::domain::{AgentType, Request};
-use kavach::fixture::tools;
 use kavach::{App, Settings};
+use kavach_fixture::tools;
 
 use crate::harness::eventually;
 

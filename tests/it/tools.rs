@@ -1,6 +1,6 @@
 //! Real tool calls: every tool of the fixture, asked by agents that hold a whole server or single tools of it.
 
-use kavach::fixture::{Tool, tools};
+use kavach_fixture::{Tool, tools};
 use serde_json::{Value, json};
 
 use crate::harness::Server;

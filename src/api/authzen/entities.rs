@@ -8,11 +8,11 @@ use serde::de::{Deserializer, Error as _};
 use serde_json::value::RawValue;
 
 use crate::api::authorize::{self, AuthorizeBody, Connection, json_text};
-use crate::domain::arguments::{Arguments, compact};
-use crate::domain::cost::Cost;
+use crate::domain::budget::cost::Cost;
+use crate::domain::decision::arguments::{Arguments, compact};
 use crate::domain::limits::{MAX_ARGUMENTS_BYTES, MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS};
-use crate::domain::pattern::check_resource;
 use crate::domain::permission::check_action;
+use crate::domain::permission::pattern::check_resource;
 use crate::domain::schema::inline_schema;
 use crate::domain::{Error, Request, schema};
 
@@ -152,7 +152,7 @@ impl Asking<'_> {
     ///
     /// # Errors
     /// `INVALID_FIELD`.
-    pub(in crate::api) fn request(&self, connection: &Connection<'_>) -> Result<Request, Error> {
+    pub fn request(&self, connection: &Connection<'_>) -> Result<Request, Error> {
         // These are named otherwise there.
         check_action("action.name", self.action)?;
         check_resource("resource (type:id)", &self.resource)?;

@@ -15,7 +15,7 @@ use crate::api::error::Problem;
 use crate::api::input::{Unread, parse};
 use crate::api::routes::Answer;
 use crate::api::views;
-use crate::domain::budget::Exceeded;
+use crate::domain::budget::check::Exceeded;
 use crate::domain::limits::MAX_AUTHORIZE_BODY_BYTES;
 use crate::domain::{AuditId, Code, Decision, Error, PolicyId, Request};
 
@@ -39,7 +39,8 @@ pub struct EvaluationBody<'a> {
 }
 
 impl EvaluationBody<'_> {
-    pub(in crate::api) fn check(&self, connection: &Connection<'_>) -> Result<Request, Error> {
+    /// Checks what was sent.
+    pub fn check(&self, connection: &Connection<'_>) -> Result<Request, Error> {
         asking(&self.subject, &self.action, &self.resource, self.context.as_ref()).request(connection)
     }
 }

@@ -23,7 +23,7 @@ use crate::domain::{Code, Decision, Error, Request};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "AuthzenEvaluationsSemantic")]
-pub(in crate::api) enum Semantic {
+pub enum Semantic {
     /// After the last.
     #[default]
     ExecuteAll,
@@ -134,7 +134,7 @@ impl Filled<'_> {
 }
 
 /// What a call asks.
-pub(in crate::api) enum Evaluations {
+pub enum Evaluations {
     /// Without evaluations it is one.
     One(Request),
     /// Each, or why it is none.
@@ -146,7 +146,7 @@ impl Evaluations {
     ///
     /// # Errors
     /// What concerns all of it. An evaluation that can't be read concerns no other.
-    pub(in crate::api) fn read(connection: &Connection<'_>, body: &[u8]) -> Result<Self, Problem> {
+    pub fn read(connection: &Connection<'_>, body: &[u8]) -> Result<Self, Problem> {
         let EvaluationsBody { subject, action, resource, context, evaluations, options } = parse(body)?;
         let defaults = Parts { subject, action, resource, context };
         let items = evaluations.unwrap_or_default();

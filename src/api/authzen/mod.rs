@@ -17,11 +17,9 @@ use crate::domain::limits::MAX_REQUEST_ID_BYTES;
 use crate::domain::text::quote;
 
 pub mod discovery;
-pub(super) mod entities;
+pub mod entities;
 pub mod evaluation;
 pub mod evaluations;
-#[cfg(any(test, fuzzing))]
-pub(super) mod fuzz;
 pub mod search;
 
 /// What names a request, in it and in its answer.

@@ -104,8 +104,10 @@ pub struct ActionBody<'a> {
 
 /// A checked search.
 #[derive(Debug)]
-pub(in crate::api) struct Search {
+pub struct Search {
+    /// What is asked, but for what is searched for.
     pub request: Request,
+    /// Which results.
     pub page: SearchPage,
     /// What tokens of its pages begin with.
     mark: [u8; MARK_BYTES],
@@ -114,7 +116,8 @@ pub(in crate::api) struct Search {
 }
 
 impl SubjectBody<'_> {
-    pub(in crate::api) fn check(&self, connection: &Connection<'_>) -> Result<Search, Error> {
+    /// Checks what was sent.
+    pub fn check(&self, connection: &Connection<'_>) -> Result<Search, Error> {
         let Self { subject, action, resource, context, page } = self;
         let parts = [&*subject.r#type, &resource.r#type, &resource.id, &action.name];
         let properties = [subject.properties, resource.properties, action.properties];
@@ -131,7 +134,8 @@ impl SubjectBody<'_> {
 }
 
 impl ResourceBody<'_> {
-    pub(in crate::api) fn check(&self, connection: &Connection<'_>) -> Result<Search, Error> {
+    /// Checks what was sent.
+    pub fn check(&self, connection: &Connection<'_>) -> Result<Search, Error> {
         let Self { subject, action, resource, context, page } = self;
         let parts = [&*subject.r#type, &subject.id, &action.name, &resource.r#type];
         let properties = [subject.properties, action.properties, resource.properties];
@@ -147,7 +151,8 @@ impl ResourceBody<'_> {
 }
 
 impl ActionBody<'_> {
-    pub(in crate::api) fn check(&self, connection: &Connection<'_>) -> Result<Search, Error> {
+    /// Checks what was sent.
+    pub fn check(&self, connection: &Connection<'_>) -> Result<Search, Error> {
         let Self { subject, resource, context, page } = self;
         let parts = [&*subject.r#type, &subject.id, &resource.r#type, &resource.id];
         let properties = [subject.properties, resource.properties];
@@ -176,7 +181,7 @@ impl Search {
     }
 
     /// Whether it looks for agents.
-    pub(in crate::api) fn is_for_agents(&self) -> bool {
+    pub fn is_for_agents(&self) -> bool {
         self.kind == AGENT
     }
 

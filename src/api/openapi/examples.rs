@@ -16,13 +16,13 @@ use crate::api::tenants::{NewKey, SnapshotJson};
 use crate::api::usage::UsageBody;
 use crate::api::views::{AgentJson, DelegationJson, EffectivePermissionJson, KeyJson, PolicyJson, TenantJson};
 use crate::api::whoami::WhoamiJson;
-use crate::domain::agent_commands::{AgentPatch, NewAgent};
-use crate::domain::delegation_commands::NewDelegation;
-use crate::domain::policy_commands::{NewPolicy, PolicyPatch};
-use crate::domain::tenant_commands::{NewTenant, TenantPatch};
-use crate::domain::usage::UsageAnswer;
+use crate::domain::agent::commands::{AgentPatch, NewAgent};
+use crate::domain::budget::policy_commands::{NewPolicy, PolicyPatch};
+use crate::domain::budget::usage::UsageAnswer;
+use crate::domain::delegation::commands::NewDelegation;
+use crate::domain::tenant::commands::{NewTenant, TenantPatch};
 use crate::domain::{AuditEntry, Code, Decision};
-use crate::verify::KeptLink;
+use crate::store::checkpoint::KeptCheckpoint;
 
 /// Examples with the names they are shown by.
 pub type Examples = Vec<(&'static str, Value)>;
@@ -361,7 +361,7 @@ examples! {
             "traceId": "4bf92f3577b34da6a3ce929d0e0e4736",
         }
     }
-    KeptLink {
+    KeptCheckpoint {
         "a checkpoint": {
             "tenantId": TENANT,
             "seq": 412,

@@ -7,7 +7,7 @@ use crate::domain::Code::{
     InvalidField, StorageUnavailable, TenantMismatch, TenantNotFound, TooManyStreams, UnknownAuditEntry,
 };
 use crate::domain::schema::inline_schema;
-use crate::verify::KeptLink;
+use crate::store::checkpoint::KeptCheckpoint;
 
 /// An entry's id; a client that saw none may send an empty one.
 struct LastEventId;
@@ -58,6 +58,6 @@ pub fn stream() -> Docs {
 pub fn checkpoint() -> Docs {
     docs("takeCheckpoint", "Get the newest link of the hash chain")
         .about("Kept elsewhere, it shows later whether an entry was changed: `kavach audit verify --checkpoint`.")
-        .answers::<KeptLink>(200, "The link.")
+        .answers::<KeptCheckpoint>(200, "The link.")
         .fails(&[TenantMismatch, TenantNotFound])
 }

@@ -7,7 +7,7 @@ use crate::domain::Code::{
     AlreadySettled, Forbidden, InvalidField, NotSettleable, PolicyLimitExceeded, TenantMismatch, TenantNotFound,
     UnknownAgent, UnknownAuditEntry, UnknownPolicy,
 };
-use crate::domain::usage::UsageAnswer;
+use crate::domain::budget::usage::UsageAnswer;
 
 fn docs(id: &'static str, summary: &'static str) -> Docs {
     Docs::new(Tag::Budgets, id, summary)

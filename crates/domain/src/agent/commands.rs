@@ -1,0 +1,355 @@
+//! Commands about agents.
+
+use std::sync::Arc;
+
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::agent::{Agent, AgentSpec, AgentStatus, AgentType};
+use crate::decision::arguments::compact;
+use crate::error::{Code, Error};
+use crate::event::{By, Change};
+use crate::id::{AgentId, TenantId};
+use crate::limits::{MAX_ALL_AGENTS, MAX_GRACE_SECONDS, MAX_GRACED_TOKENS, MAX_METADATA_BYTES};
+use crate::permission::{PermissionSet, PermissionSpec};
+use crate::secret::{SecretHash, check_no_secret};
+use crate::tenant::settings::given;
+use crate::tenant::{Command, Moment, Tenant};
+use crate::text::parse_name;
+use crate::time::Timestamp;
+
+/// An agent to create, as a request spells it.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewAgent {
+    /// The tenant it belongs to: id, slug, or `null` for the default one. With a tenant key, that key's.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::TenantName>"))]
+    pub tenant_id: Option<String>,
+    /// The user it belongs to, in the client's own words.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Name"))]
+    pub owner_id: String,
+    /// A name for people.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Name"))]
+    pub name: String,
+    /// How it works.
+    #[serde(rename = "type")]
+    pub kind: AgentType,
+    /// What it may do.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = crate::limits::MAX_PERMISSIONS)))]
+    pub permissions: Vec<PermissionSpec>,
+    /// When it ends by itself, RFC 3339.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Time>"))]
+    pub expires_at: Option<String>,
+    /// The client's own facts, a JSON object.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::AnyObject>"))]
+    pub metadata: Option<Box<RawValue>>,
+}
+
+/// A change of an agent: an omitted field keeps its value, `null` clears `expiresAt` and `metadata`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentPatch {
+    /// The user it belongs to from now on.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Name>"))]
+    pub owner_id: Option<String>,
+    /// A new name.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Name>"))]
+    pub name: Option<String>,
+    /// How it works from now on.
+    #[serde(default, rename = "type")]
+    pub kind: Option<AgentType>,
+    /// All the permissions it has from now on.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = crate::limits::MAX_PERMISSIONS)))]
+    pub permissions: Option<Vec<PermissionSpec>>,
+    /// When it ends by itself, RFC 3339; `null` is never.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Time>"))]
+    pub expires_at: Option<Option<String>>,
+    /// The client's own facts in place of those there are; `null` is none.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::AnyObject>"))]
+    pub metadata: Option<Option<Box<RawValue>>>,
+}
+
+/// An agent as an answer shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentView {
+    /// The tenant it belongs to.
+    pub tenant: TenantId,
+    /// The agent.
+    pub agent: Agent,
+    /// Whether it is live now.
+    pub status: AgentStatus,
+}
+
+impl AgentView {
+    /// The agent as it is seen now.
+    pub fn of(tenant: &Tenant, agent: &Agent, now: Timestamp) -> Self {
+        Self { tenant: tenant.id(), agent: agent.clone(), status: agent.status(now) }
+    }
+
+    /// The agent with that id.
+    ///
+    /// # Errors
+    /// `UNKNOWN_AGENT`.
+    pub fn find(tenant: &Tenant, id: AgentId, now: Timestamp) -> Result<Self, Error> {
+        existing(tenant, id).map(|agent| Self::of(tenant, agent, now))
+    }
+}
+
+fn existing(tenant: &Tenant, id: AgentId) -> Result<&Agent, Error> {
+    tenant.agent(id).ok_or_else(|| unknown_agent(&id.to_string()))
+}
+
+/// The error for an agent that is not there, or not the caller's.
+pub fn unknown_agent(id: &str) -> Error {
+    Error::new(Code::UnknownAgent, format!("there is no agent '{}'", crate::text::quote(id)))
+}
+
+/// The same error where a body names the agent.
+pub fn no_such_agent(id: &str) -> Error {
+    Error::field(Code::UnknownAgent, "agentId", format!("names no agent: {}", unknown_agent(id).message()))
+}
+
+fn unrevoked(tenant: &Tenant, id: AgentId) -> Result<&Agent, Error> {
+    let agent = existing(tenant, id)?;
+    if agent.profile.revoked {
+        return Err(Error::new(Code::AgentIsRevoked, format!("agent {id} was revoked, which is final")));
+    }
+    Ok(agent)
+}
+
+fn check_type(tenant: &Tenant, kind: AgentType) -> Result<(), Error> {
+    match &tenant.profile().settings.allowed_agent_types {
+        Some(allowed) if !allowed.contains(&kind) => {
+            let allowed: Vec<_> = allowed.iter().map(ToString::to_string).collect();
+            let message = format!("type '{kind}' is not one the tenant allows: {}", allowed.join(", "));
+            Err(Error::new(Code::AgentTypeNotAllowed, message).with_details(json!({ "allowedAgentTypes": allowed })))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_room(tenant: &Tenant, now: Timestamp) -> Result<(), Error> {
+    match tenant.profile().settings.max_agents {
+        Some(most) if tenant.active_agents(now) >= most as usize => {
+            let message =
+                format!("the tenant has {} active agents and its maxAgents is {most}", tenant.active_agents(now));
+            Err(Error::new(Code::AgentLimitExceeded, message).with_details(json!({ "maxAgents": most })))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_total(agents: usize) -> Result<(), Error> {
+    if agents < MAX_ALL_AGENTS {
+        return Ok(());
+    }
+    let message = format!("the tenant has {agents} agents in all, active or not, and {MAX_ALL_AGENTS} is the most");
+    Err(Error::new(Code::AgentLimitExceeded, message))
+}
+
+fn parse_metadata(json: Option<&RawValue>) -> Result<Option<Box<str>>, Error> {
+    let Some(json) = json else { return Ok(None) };
+    let compacted = compact("metadata", json.get(), MAX_METADATA_BYTES)?;
+    check_no_secret("metadata", &compacted)?;
+    if !compacted.starts_with('{') {
+        return Err(Error::field(Code::InvalidField, "metadata", "must be a JSON object"));
+    }
+    Ok(Some(compacted.into()))
+}
+
+fn parse_expiry(text: Option<&str>) -> Result<Option<Timestamp>, Error> {
+    text.map(|text| Timestamp::parse("expiresAt", text)).transpose()
+}
+
+/// Creates an agent.
+pub struct CreateAgent {
+    spec: Box<AgentSpec>,
+    token: SecretHash,
+}
+
+impl CreateAgent {
+    /// Reads a new agent. Which tenant it belongs to was settled before.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` or `INVALID_PATTERN`, naming the field.
+    pub fn parse(new: NewAgent, token: SecretHash) -> Result<Self, Error> {
+        let NewAgent { tenant_id: _, owner_id, name, kind, permissions, expires_at, metadata } = new;
+        let spec = AgentSpec {
+            owner: parse_name("ownerId", &owner_id)?.into(),
+            name: parse_name("name", &name)?,
+            kind,
+            permissions: PermissionSet::parse(permissions)?.into(),
+            expires_at: parse_expiry(expires_at.as_deref())?,
+            metadata: parse_metadata(metadata.as_deref())?,
+        };
+        Ok(Self { spec: Box::new(spec), token })
+    }
+}
+
+impl Command for CreateAgent {
+    type Subject = AgentId;
+    type Reply = Option<AgentView>;
+
+    fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, AgentId), Error> {
+        check_type(tenant, self.spec.kind)?;
+        check_total(tenant.agents().len())?;
+        if self.spec.expires_at.is_none_or(|expires| expires > moment.at) {
+            check_room(tenant, moment.at)?;
+        }
+        let agent = AgentId::derive(moment.at, moment.seq, tenant.id().tag());
+        Ok((Some(Change::AgentCreated { agent, spec: self.spec, token: self.token }), agent))
+    }
+
+    fn reply(tenant: &Tenant, id: AgentId, now: Timestamp) -> Option<AgentView> {
+        AgentView::find(tenant, id, now).ok()
+    }
+}
+
+/// Changes an agent.
+pub struct UpdateAgent {
+    id: AgentId,
+    owner: Option<Box<str>>,
+    name: Option<Box<str>>,
+    kind: Option<AgentType>,
+    permissions: Option<PermissionSet>,
+    expires_at: Option<Option<Timestamp>>,
+    metadata: Option<Option<Box<str>>>,
+}
+
+impl UpdateAgent {
+    /// Reads a change.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` or `INVALID_PATTERN`, naming the field.
+    pub fn parse(id: AgentId, patch: AgentPatch) -> Result<Self, Error> {
+        let AgentPatch { owner_id, name, kind, permissions, expires_at, metadata } = patch;
+        Ok(Self {
+            id,
+            owner: owner_id.map(|text| parse_name("ownerId", &text)).transpose()?,
+            name: name.map(|text| parse_name("name", &text)).transpose()?,
+            kind,
+            permissions: permissions.map(PermissionSet::parse).transpose()?,
+            expires_at: expires_at.map(|text| parse_expiry(text.as_deref())).transpose()?,
+            metadata: metadata.map(|json| parse_metadata(json.as_deref())).transpose()?,
+        })
+    }
+}
+
+impl Command for UpdateAgent {
+    type Subject = AgentId;
+    type Reply = Option<AgentView>;
+
+    fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, AgentId), Error> {
+        let Self { id, owner, name, kind, permissions, expires_at, metadata } = self;
+        let agent = unrevoked(tenant, id)?;
+        if let Some(kind) = kind.filter(|kind| *kind != agent.profile.spec.kind) {
+            check_type(tenant, kind)?;
+        }
+        let old = &agent.profile.spec;
+        let spec = AgentSpec {
+            owner: owner.map_or_else(|| old.owner.clone(), Into::into),
+            name: name.unwrap_or_else(|| old.name.clone()),
+            kind: kind.unwrap_or(old.kind),
+            permissions: permissions.map_or_else(|| Arc::clone(&old.permissions), Into::into),
+            expires_at: expires_at.unwrap_or(old.expires_at),
+            metadata: metadata.unwrap_or_else(|| old.metadata.clone()),
+        };
+        let revives = agent.status(moment.at) == AgentStatus::Expired
+            && spec.expires_at.is_none_or(|expires| expires > moment.at);
+        if revives {
+            check_room(tenant, moment.at)?;
+        }
+        let changed = spec != *old;
+        Ok((changed.then(|| Change::AgentUpdated { agent: id, spec: Box::new(spec) }), id))
+    }
+
+    fn reply(tenant: &Tenant, id: AgentId, now: Timestamp) -> Option<AgentView> {
+        AgentView::find(tenant, id, now).ok()
+    }
+}
+
+/// Revokes an agent for good. Its token stays known, so that its calls are recorded as a revoked agent's.
+pub struct RevokeAgent(
+    /// Which.
+    pub AgentId,
+);
+
+impl Command for RevokeAgent {
+    type Subject = ();
+    type Reply = ();
+
+    fn decide(self, tenant: &Tenant, _: By, _: Moment) -> Result<(Option<Change>, ()), Error> {
+        let revoked = existing(tenant, self.0)?.profile.revoked;
+        Ok(((!revoked).then_some(Change::AgentRevoked { agent: self.0 }), ()))
+    }
+
+    fn reply(_: &Tenant, (): (), _: Timestamp) {}
+}
+
+/// Replaces an agent's token.
+pub struct RotateToken {
+    id: AgentId,
+    token: SecretHash,
+    grace_seconds: u64,
+}
+
+impl RotateToken {
+    /// A rotation that leaves the old token valid for that many seconds.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` where that is more than 30 days.
+    pub fn new(id: AgentId, token: SecretHash, grace_seconds: u64) -> Result<Self, Error> {
+        if grace_seconds > MAX_GRACE_SECONDS {
+            let problem = format!("must be at most {MAX_GRACE_SECONDS}, not {grace_seconds}");
+            return Err(Error::field(Code::InvalidField, "graceSeconds", problem));
+        }
+        Ok(Self { id, token, grace_seconds })
+    }
+}
+
+impl Command for RotateToken {
+    type Subject = AgentId;
+    type Reply = Option<AgentView>;
+
+    fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, AgentId), Error> {
+        let agent = unrevoked(tenant, self.id)?;
+        let grace_until = (self.grace_seconds > 0)
+            .then(|| moment.at.plus_millis(i64::try_from(self.grace_seconds * 1_000).unwrap_or(i64::MAX)));
+        let in_grace = agent.profile.graced.iter().filter(|graced| graced.until > moment.at).count();
+        if grace_until.is_some() && in_grace >= MAX_GRACED_TOKENS {
+            let message =
+                format!("{MAX_GRACED_TOKENS} old tokens are still in their grace; rotate without graceSeconds");
+            return Err(Error::new(Code::RotationLimitExceeded, message));
+        }
+        Ok((Some(Change::TokenRotated { agent: self.id, token: self.token, grace_until }), self.id))
+    }
+
+    fn reply(tenant: &Tenant, id: AgentId, now: Timestamp) -> Option<AgentView> {
+        AgentView::find(tenant, id, now).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_that_are_over_count_too() {
+        assert!(check_total(MAX_ALL_AGENTS - 1).is_ok());
+        assert_eq!(check_total(MAX_ALL_AGENTS).unwrap_err().code(), Code::AgentLimitExceeded);
+    }
+}

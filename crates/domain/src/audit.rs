@@ -1,0 +1,433 @@
+//! The audit trail: a view of the tenant's events, and the filter a query puts before it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
+
+use crate::agent::AgentSpec;
+use crate::budget::cost::Cost;
+use crate::budget::policy::{Limits, PolicyAction};
+use crate::budget::usage::UsageRecord;
+use crate::delegation::DelegationSpec;
+use crate::error::Code;
+use crate::event::{By, Change, ChangeRecord, Event, Record};
+use crate::id::{AgentId, AuditId, PolicyId, TenantId};
+use crate::tenant::Moment;
+use crate::time::Timestamp;
+use crate::trace_id::TraceId;
+
+/// What an entry is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum AuditKind {
+    /// A decided call.
+    #[default]
+    Decision,
+    /// A usage report.
+    Usage,
+    /// An administrative change.
+    Admin,
+}
+
+/// How a call, or a change, came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum AuditResult {
+    /// It was allowed.
+    Allowed,
+    /// It was denied.
+    Denied,
+    /// It was denied because a rate is used up.
+    RateLimited,
+}
+
+impl AuditResult {
+    /// How the recorded call came out.
+    pub fn of(record: &Record<'_>) -> Self {
+        match (record.allowed(), record.rate_limited) {
+            (true, _) => Self::Allowed,
+            (false, true) => Self::RateLimited,
+            (false, false) => Self::Denied,
+        }
+    }
+}
+
+/// An audit entry.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEntry {
+    /// Its id.
+    pub id: AuditId,
+    /// What it is about.
+    pub kind: AuditKind,
+    /// The tenant; `null` is the default one.
+    pub tenant_id: TenantId,
+    /// The agent, where there is one.
+    pub agent_id: Option<AgentId>,
+    /// The agent's owner at that time.
+    pub user_id: Option<Box<str>>,
+    /// The action, or for `admin` what was done, such as `agent.create`.
+    pub action: Box<str>,
+    /// The resource, or for `admin` the id of what was changed.
+    pub resource: Box<str>,
+    /// The call's arguments, or for `admin` the new values.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::AnyJson"))]
+    pub parameters: Option<Box<RawValue>>,
+    /// How it came out.
+    pub result: AuditResult,
+    /// Why a call was denied.
+    pub code: Option<Code>,
+    /// The same for people.
+    pub reason: Option<Box<str>>,
+    /// Milliseconds from the request's arrival to the decision.
+    pub duration_ms: f64,
+    /// The call's cost, exact.
+    pub tokens_cost: Option<Cost>,
+    /// The caller's address.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Address>"))]
+    pub ip: Option<IpAddr>,
+    /// The caller's `User-Agent`.
+    pub user_agent: Option<Box<str>>,
+    /// The policy that denied a call.
+    pub policy_id: Option<PolicyId>,
+    /// For `usage` the decision it settled.
+    pub r#ref: Option<AuditId>,
+    /// For `admin` and `usage` who made the change or the report: `operator` or a key's id.
+    pub by: Option<Box<str>>,
+    /// When it happened.
+    pub timestamp: Timestamp,
+    /// The trace that the call was part of.
+    pub trace_id: Option<TraceId>,
+}
+
+/// Which entries a query asks for. What is `None` or empty does not restrict.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AuditFilter {
+    /// Entries of that kind.
+    pub kind: AuditKind,
+    /// Entries of that agent.
+    pub agent: Option<AgentId>,
+    /// Entries of agents that belonged to that user.
+    pub owner: Option<Box<str>>,
+    /// Entries at or after that time.
+    pub since: Option<Timestamp>,
+    /// Entries before that time.
+    pub until: Option<Timestamp>,
+    /// Entries with one of these actions.
+    pub actions: Vec<Box<str>>,
+    /// Entries with that result.
+    pub result: Option<AuditResult>,
+    /// Entries of calls that were part of that trace.
+    pub trace: Option<TraceId>,
+}
+
+impl AuditFilter {
+    /// Whether the query asks for this event.
+    pub fn matches(&self, at: Timestamp, event: &Event<'_>) -> bool {
+        let Self { kind, agent, owner, since, until, actions, result, trace } = self;
+        if since.is_some_and(|since| at < since) || until.is_some_and(|until| at >= until) {
+            return false;
+        }
+        match (kind, event) {
+            (AuditKind::Decision, Event::Decided(record)) => {
+                agent.is_none_or(|agent| record.agent == Some(agent))
+                    && owner.as_ref().is_none_or(|owner| record.owner.as_deref() == Some(owner))
+                    && (actions.is_empty() || actions.iter().any(|action| **action == *record.action))
+                    && result.is_none_or(|result| AuditResult::of(record) == result)
+                    && trace.is_none_or(|trace| record.trace == Some(trace))
+            }
+            (AuditKind::Admin, Event::Changed(ChangeRecord { change, .. })) => {
+                let told = Told::of(change);
+                agent.is_none_or(|agent| told.agent == Some(agent))
+                    && owner.as_ref().is_none_or(|owner| told.owner == Some(owner))
+                    && (actions.is_empty() || actions.iter().any(|action| **action == *told.action))
+                    && result.is_none_or(|result| result == AuditResult::Allowed)
+                    && trace.is_none()
+            }
+            (AuditKind::Usage, Event::Used(record)) => {
+                agent.is_none_or(|agent| record.agent == agent)
+                    && owner.as_ref().is_none_or(|owner| **owner == *record.owner)
+                    && (actions.is_empty() || actions.iter().any(|action| &**action == USAGE_ACTION))
+                    && result.is_none_or(|result| result == AuditResult::Allowed)
+                    && trace.is_none()
+            }
+            (AuditKind::Decision, Event::Changed(_) | Event::Used(_))
+            | (AuditKind::Admin, Event::Decided(_) | Event::Used(_))
+            | (AuditKind::Usage, Event::Decided(_) | Event::Changed(_)) => false,
+        }
+    }
+}
+
+impl AuditEntry {
+    /// The entry that shows this event of the tenant.
+    pub fn of(tenant: TenantId, moment: Moment, event: &Event<'_>) -> Self {
+        let id = AuditId::derive(moment.at, moment.seq, tenant.tag());
+        match event {
+            Event::Decided(record) => Self::of_decision(id, tenant, moment.at, record),
+            Event::Changed(record) => Self::of_change(id, tenant, moment.at, record),
+            Event::Used(record) => Self::of_usage(id, tenant, moment.at, record),
+        }
+    }
+
+    fn of_decision(id: AuditId, tenant: TenantId, at: Timestamp, record: &Record<'_>) -> Self {
+        Self {
+            id,
+            kind: AuditKind::Decision,
+            tenant_id: tenant,
+            agent_id: record.agent,
+            user_id: record.owner.as_deref().map(Into::into),
+            action: record.action.into(),
+            resource: record.resource.into(),
+            parameters: record.arguments.and_then(|json| RawValue::from_string(json.to_owned()).ok()),
+            result: AuditResult::of(record),
+            code: record.code,
+            reason: record.reason.as_deref().map(Into::into),
+            duration_ms: f64::from(record.micros) / 1_000.0,
+            tokens_cost: record.cost,
+            ip: record.ip,
+            user_agent: record.user_agent.map(Into::into),
+            policy_id: record.policy,
+            r#ref: None,
+            by: None,
+            timestamp: at,
+            trace_id: record.trace,
+        }
+    }
+
+    fn of_usage(id: AuditId, tenant: TenantId, at: Timestamp, record: &UsageRecord) -> Self {
+        let UsageRecord { by, agent, owner, calls, cost, settles } = record;
+        // Written by hand, since a JSON value in memory would make a float of the cost.
+        let estimate = settles.as_ref().map_or_else(|| "null".to_owned(), |decision| decision.estimate.to_string());
+        let parameters = format!("{{\"calls\":{calls},\"estimate\":{estimate}}}");
+        Self {
+            id,
+            kind: AuditKind::Usage,
+            tenant_id: tenant,
+            agent_id: Some(*agent),
+            user_id: Some((**owner).into()),
+            action: USAGE_ACTION.into(),
+            resource: agent.to_string().into(),
+            parameters: RawValue::from_string(parameters).ok(),
+            result: AuditResult::Allowed,
+            code: None,
+            reason: None,
+            duration_ms: 0.0,
+            tokens_cost: Some(*cost),
+            ip: None,
+            user_agent: None,
+            policy_id: None,
+            r#ref: settles.as_ref().map(|decision| AuditId::derive(decision.at, decision.seq, tenant.tag())),
+            by: Some(author(*by)),
+            timestamp: at,
+            trace_id: None,
+        }
+    }
+
+    fn of_change(id: AuditId, tenant: TenantId, at: Timestamp, record: &ChangeRecord) -> Self {
+        let Told { action, agent, owner, subject, parameters } = Told::of(&record.change);
+        Self {
+            id,
+            kind: AuditKind::Admin,
+            tenant_id: tenant,
+            agent_id: agent,
+            user_id: owner.map(Into::into),
+            action: action.into(),
+            resource: subject.unwrap_or_else(|| tenant.folder_name()).into(),
+            parameters,
+            result: AuditResult::Allowed,
+            code: None,
+            reason: None,
+            duration_ms: 0.0,
+            tokens_cost: None,
+            ip: None,
+            user_agent: None,
+            policy_id: None,
+            r#ref: None,
+            by: Some(author(record.by)),
+            timestamp: at,
+            trace_id: None,
+        }
+    }
+}
+
+/// The action of a usage report's entry.
+const USAGE_ACTION: &str = "usage";
+
+fn author(by: By) -> Box<str> {
+    match by {
+        By::Operator => "operator".into(),
+        By::Key(key) => key.to_string().into(),
+    }
+}
+
+/// A change in the words of the audit trail. Hashes of secrets are not told.
+struct Told<'a> {
+    action: &'static str,
+    agent: Option<AgentId>,
+    owner: Option<&'a str>,
+    /// The id of what was changed; `None` is the tenant itself.
+    subject: Option<String>,
+    parameters: Option<Box<RawValue>>,
+}
+
+/// What a policy is now. Its costs are written digit by digit: a JSON value in memory would make floats of them.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PolicyTold<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_id: Option<&'a Option<AgentId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a Option<Arc<str>>>,
+    limits: &'a Limits,
+    action: PolicyAction,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disabled: Option<bool>,
+}
+
+impl<'a> Told<'a> {
+    fn of(change: &'a Change) -> Self {
+        let raw = |parameters: Value| (!parameters.is_null()).then(|| to_raw_value(&parameters).ok()).flatten();
+        let tenant = |action, parameters: Value| {
+            let parameters = raw(parameters);
+            Told { action, agent: None, owner: None, subject: None, parameters }
+        };
+        let agent = |action, agent: &AgentId, spec: Option<&'a AgentSpec>, parameters: Value| Told {
+            action,
+            agent: Some(*agent),
+            owner: spec.map(|spec| &*spec.owner),
+            subject: Some(agent.to_string()),
+            parameters: raw(parameters),
+        };
+        match change {
+            Change::TenantCreated { id: _, name, slug, settings } => {
+                tenant("tenant.create", json!({ "name": name, "slug": slug, "settings": settings }))
+            }
+            Change::TenantUpdated { name, settings } => {
+                tenant("tenant.update", json!({ "name": name, "settings": settings }))
+            }
+            Change::TenantSuspended => tenant("tenant.suspend", Value::Null),
+            Change::TenantActivated => tenant("tenant.activate", Value::Null),
+            Change::KeyCreated { key, name, hash: _, prefix } => Told {
+                subject: Some(key.to_string()),
+                ..tenant("key.create", json!({ "name": name, "prefix": prefix }))
+            },
+            Change::KeyRevoked { key } => Told { subject: Some(key.to_string()), ..tenant("key.revoke", Value::Null) },
+            Change::PolicyCreated { policy, agent, owner, limits, action } => Told {
+                agent: *agent,
+                owner: owner.as_deref(),
+                subject: Some(policy.to_string()),
+                parameters: to_raw_value(&PolicyTold {
+                    agent_id: Some(agent),
+                    user_id: Some(owner),
+                    limits,
+                    action: *action,
+                    disabled: None,
+                })
+                .ok(),
+                ..tenant("policy.create", Value::Null)
+            },
+            Change::PolicyUpdated { policy, limits, action, disabled } => Told {
+                subject: Some(policy.to_string()),
+                parameters: to_raw_value(&PolicyTold {
+                    agent_id: None,
+                    user_id: None,
+                    limits,
+                    action: *action,
+                    disabled: Some(*disabled),
+                })
+                .ok(),
+                ..tenant("policy.update", Value::Null)
+            },
+            Change::PolicyDeleted { policy } => {
+                Told { subject: Some(policy.to_string()), ..tenant("policy.delete", Value::Null) }
+            }
+            Change::PolicyReset { policy, period } => {
+                Told { subject: Some(policy.to_string()), ..tenant("policy.reset", json!({ "period": period })) }
+            }
+            Change::DelegationCreated { delegation, spec } => {
+                let DelegationSpec {
+                    from,
+                    to,
+                    permissions,
+                    expires_at,
+                    max_depth,
+                    effective_max_depth: _,
+                    depth,
+                    stands_on: _,
+                } = &**spec;
+                Told {
+                    agent: Some(*from),
+                    subject: Some(delegation.to_string()),
+                    ..tenant(
+                        "delegation.create",
+                        json!({
+                            "fromAgent": from,
+                            "toAgent": to,
+                            "permissions": permissions.specs(),
+                            "expiresAt": expires_at,
+                            "maxDepth": max_depth,
+                            "depth": depth,
+                        }),
+                    )
+                }
+            }
+            Change::DelegationRevoked { delegation, from, to } => Told {
+                agent: Some(*from),
+                subject: Some(delegation.to_string()),
+                ..tenant("delegation.revoke", json!({ "fromAgent": from, "toAgent": to }))
+            },
+            Change::AgentCreated { agent: id, spec, token: _ } => {
+                agent("agent.create", id, Some(spec), spec_json(spec))
+            }
+            Change::AgentUpdated { agent: id, spec } => agent("agent.update", id, Some(spec), spec_json(spec)),
+            Change::AgentRevoked { agent: id } => agent("agent.revoke", id, None, Value::Null),
+            Change::TokenRotated { agent: id, token: _, grace_until } => {
+                agent("agent.rotate", id, None, json!({ "graceUntil": grace_until }))
+            }
+        }
+    }
+}
+
+fn spec_json(spec: &AgentSpec) -> Value {
+    let AgentSpec { owner, name, kind, permissions, expires_at, metadata } = spec;
+    let metadata = metadata.as_deref().and_then(|json| serde_json::from_str::<Value>(json).ok());
+    json!({
+        "ownerId": owner,
+        "name": name,
+        "type": kind,
+        "permissions": permissions.specs(),
+        "expiresAt": expires_at,
+        "metadata": metadata,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policys_costs_are_told_digit_by_digit() {
+        let cost = Cost::parse("cost", "123456789012.123457").unwrap();
+        let limits = Limits { max_tokens_cost_per_day: Some(cost), ..Limits::default() };
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let policy = PolicyId::derive(at, 2, TenantId::DEFAULT.tag());
+        let action = PolicyAction::Block;
+        let created = Change::PolicyCreated { policy, agent: None, owner: None, limits: limits.clone(), action };
+        let updated = Change::PolicyUpdated { policy, limits, action, disabled: true };
+        let told = |change| {
+            let event = Event::Changed(ChangeRecord { by: By::Operator, change });
+            AuditEntry::of(TenantId::DEFAULT, Moment { at, seq: 2 }, &event).parameters.unwrap().get().to_owned()
+        };
+        let limits = r#""limits":{"maxCallsPerDay":null,"maxCallsPerMonth":null,"maxTokensCostPerDay":123456789012.123457,"maxTokensCostPerMonth":null},"action":"block""#;
+        assert_eq!(told(created), format!(r#"{{"agentId":null,"userId":null,{limits}}}"#));
+        assert_eq!(told(updated), format!(r#"{{{limits},"disabled":true}}"#));
+    }
+}

@@ -1,0 +1,139 @@
+//! Budgets: all policies about an agent are checked, then all are charged at once, or none.
+
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
+use serde::Serialize;
+use smallvec::SmallVec;
+
+use crate::agent::Agent;
+use crate::budget::cost::Cost;
+use crate::budget::policy::{Amount, Meter, Policy, PolicyAction};
+use crate::decision::explain::{Step, Trace};
+use crate::error::Code;
+use crate::id::PolicyId;
+use crate::limits::MAX_WARNINGS;
+use crate::tenant::Tenant;
+use crate::time::Timestamp;
+
+/// A limit that a call exceeds: a warning beside an allowed call, or the reason of a denial.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Exceeded {
+    /// The policy.
+    pub policy_id: PolicyId,
+    /// What the policy does.
+    pub action: PolicyAction,
+    /// The limit's name, such as `maxCallsPerDay`.
+    pub limit: &'static str,
+    /// What is used of it.
+    pub used: Amount,
+    /// What the call asks for.
+    pub requested: Amount,
+    /// The limit.
+    pub max: Amount,
+    /// Seconds until it starts anew.
+    pub retry_after: u64,
+    /// The same for people.
+    pub message: String,
+}
+
+impl Exceeded {
+    fn new(policy: &Policy, meter: &Meter) -> Self {
+        let Meter { name, used, requested, max, used_up: _, exceeded: _, reset_seconds, daily: _ } = *meter;
+        let id = policy.profile.id;
+        let message = format!("Budget {name} of policy {id} exceeded: {used} of {max} used, {requested} requested");
+        let action = policy.profile.action;
+        Self { policy_id: id, action, limit: name, used, requested, max, retry_after: reset_seconds, message }
+    }
+
+    /// The code of the denial, where it is one.
+    pub fn code(&self) -> Option<Code> {
+        (self.action != PolicyAction::Warn).then_some(Code::BudgetExceeded)
+    }
+}
+
+/// What the policies say of a call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BudgetCheck {
+    /// The most severe exceeded policy that denies the call, the oldest of those.
+    pub denied_by: Option<Box<Exceeded>>,
+    /// Exceeded policies that only warn, oldest first, and not more than an answer shows.
+    pub warnings: Vec<Exceeded>,
+    /// How many more there are.
+    pub more_warnings: usize,
+}
+
+impl Tenant {
+    /// Holds a call of the agent against all policies about it.
+    pub fn check_budgets(&self, agent: &Agent, cost: Cost, now: Timestamp, trace: &mut impl Trace) -> BudgetCheck {
+        let mut check = BudgetCheck::default();
+        for place in self.policies_about(agent) {
+            let Some(policy) = self.policies().get(place as usize) else { continue };
+            let watched = !policy.profile.disabled;
+            let mut worst: Option<Meter> = None;
+            for meter in policy.meters(now, 1, cost) {
+                trace.step(|| step(policy, &meter));
+                // Of several exceeded limits the one that takes longest to start anew decides when to retry.
+                if watched && meter.exceeded && worst.is_none_or(|worst| meter.reset_seconds > worst.reset_seconds) {
+                    worst = Some(meter);
+                }
+            }
+            let Some(meter) = worst else { continue };
+            // A sentence is made only where it is shown: thousands of policies may be exceeded.
+            let action = policy.profile.action;
+            if action == PolicyAction::Warn {
+                if check.warnings.len() < MAX_WARNINGS {
+                    check.warnings.push(Exceeded::new(policy, &meter));
+                } else {
+                    check.more_warnings += 1;
+                }
+            } else if check.denied_by.as_ref().is_none_or(|denied| action > denied.action) {
+                check.denied_by = Some(Box::new(Exceeded::new(policy, &meter)));
+            }
+        }
+        check
+    }
+
+    /// Places of the policies about the agent, oldest first.
+    pub(crate) fn policies_about(&self, agent: &Agent) -> SmallVec<[u32; 8]> {
+        self.policies_about_owner(agent.profile.id, &agent.profile.spec.owner)
+    }
+}
+
+fn step(policy: &Policy, meter: &Meter) -> Step {
+    let Meter { name, used, requested, max, exceeded, .. } = meter;
+    let disabled = if policy.profile.disabled { "; the policy is disabled" } else { "" };
+    Step {
+        check: "policy",
+        passed: policy.profile.disabled || !exceeded,
+        policy: Some(policy.profile.id),
+        detail: format!("{name}: {used} of {max} used, {requested} requested{disabled}"),
+        ..Step::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Request;
+    use crate::budget::policy_commands::{CreatePolicy, NewPolicy};
+    use crate::delegation::example_tests::{World, permissions};
+
+    #[test]
+    fn warnings_past_what_an_answer_shows_are_counted() {
+        let mut world = World::new(None);
+        let agent = world.agent(permissions(r#"[{"resource":"*","actions":["*"]}]"#));
+        let request = Request::new("read", "docs:1").unwrap();
+        for count in 1..=MAX_WARNINGS + 4 {
+            let new: NewPolicy = serde_json::from_str(r#"{"limits":{"maxCallsPerDay":0},"action":"warn"}"#).unwrap();
+            world.run(CreatePolicy::parse(new).unwrap()).unwrap();
+            let decision = world.peek(agent, &request);
+            assert!(decision.allowed);
+            assert_eq!(decision.warnings.len(), count.min(MAX_WARNINGS));
+            assert_eq!(decision.more_warnings, count.saturating_sub(MAX_WARNINGS));
+            let json = serde_json::to_value(&decision).unwrap();
+            assert_eq!(json.get("moreWarnings").is_some(), count > MAX_WARNINGS, "{json}");
+        }
+    }
+}

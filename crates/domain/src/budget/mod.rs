@@ -1,0 +1,18 @@
+//! Budgets: what a policy limits, what is used of it, and what a call may still charge.
+//!
+//! | to find | look in |
+//! | --- | --- |
+//! | a policy, its limits and its windows | [`policy`], [`calendar`] |
+//! | how a policy is created and changed | [`policy_commands`] |
+//! | which policies bind an agent | [`policy_index`] |
+//! | the check before a call and the charge after it | [`check`] |
+//! | what a call really cost, and how that settles an estimate | [`usage`] |
+//! | exact money | [`cost`] |
+
+pub mod calendar;
+pub mod check;
+pub mod cost;
+pub mod policy;
+pub mod policy_commands;
+pub mod policy_index;
+pub mod usage;

@@ -1,0 +1,289 @@
+//! Commands about policies.
+
+use std::sync::Arc;
+
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::agent::commands::no_such_agent;
+use crate::budget::cost::Cost;
+use crate::budget::policy::{Limits, Period, Policy, PolicyAction, PolicyStatus};
+use crate::error::{Code, Error};
+use crate::event::{By, Change};
+use crate::id::{AgentId, PolicyId, TenantId};
+use crate::limits::MAX_POLICIES;
+use crate::tenant::settings::given;
+use crate::tenant::{Command, Moment, Tenant};
+use crate::text::{parse_name, quote};
+use crate::time::Timestamp;
+
+/// A policy to create, as a request spells it.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewPolicy {
+    /// The tenant it belongs to: id, slug, or `null`; with an agent, that agent's.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::TenantName>"))]
+    pub tenant_id: Option<String>,
+    /// The only agent it is about.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<AgentId>"))]
+    pub agent_id: Option<String>,
+    /// The only owner whose agents it is about.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Name>"))]
+    pub user_id: Option<String>,
+    /// Its limits, at least one.
+    #[cfg_attr(feature = "schema", schemars(extend("anyOf" = any_limit())))]
+    pub limits: LimitsPatch,
+    /// What happens when one is exceeded; `block` where nothing is said.
+    #[serde(default)]
+    pub action: PolicyAction,
+}
+
+/// In a schema: one of the limits is given.
+#[cfg(feature = "schema")]
+fn any_limit() -> serde_json::Value {
+    let names = ["maxCallsPerDay", "maxCallsPerMonth", "maxTokensCostPerDay", "maxTokensCostPerMonth"];
+    let given = |name: &str| serde_json::json!({ "required": [name], "properties": { name: { "type": "number" } } });
+    names.map(given).into_iter().collect()
+}
+
+/// Limits to set: an omitted one keeps its value, `null` clears it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LimitsPatch {
+    /// Granted calls in a UTC day.
+    #[serde(default, deserialize_with = "given")]
+    pub max_calls_per_day: Option<Option<u64>>,
+    /// Granted calls in a calendar month.
+    #[serde(default, deserialize_with = "given")]
+    pub max_calls_per_month: Option<Option<u64>>,
+    /// Cost in a UTC day.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Cost>"))]
+    pub max_tokens_cost_per_day: Option<Option<Box<RawValue>>>,
+    /// Cost in a calendar month.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Cost>"))]
+    pub max_tokens_cost_per_month: Option<Option<Box<RawValue>>>,
+}
+
+impl LimitsPatch {
+    fn merge(self, into: &Limits) -> Result<Limits, Error> {
+        let Self { max_calls_per_day, max_calls_per_month, max_tokens_cost_per_day, max_tokens_cost_per_month } = self;
+        let cost = |name: &str, value: Option<Option<Box<RawValue>>>, old: Option<Cost>| match value {
+            None => Ok(old),
+            Some(None) => Ok(None),
+            Some(Some(number)) => Cost::parse(&format!("limits.{name}"), number.get()).map(Some),
+        };
+        let limits = Limits {
+            max_calls_per_day: max_calls_per_day.unwrap_or(into.max_calls_per_day),
+            max_calls_per_month: max_calls_per_month.unwrap_or(into.max_calls_per_month),
+            max_tokens_cost_per_day: cost(
+                "maxTokensCostPerDay",
+                max_tokens_cost_per_day,
+                into.max_tokens_cost_per_day,
+            )?,
+            max_tokens_cost_per_month: cost(
+                "maxTokensCostPerMonth",
+                max_tokens_cost_per_month,
+                into.max_tokens_cost_per_month,
+            )?,
+        };
+        if limits == Limits::default() {
+            let problem = "must hold at least one of maxCallsPerDay, maxCallsPerMonth, maxTokensCostPerDay, \
+                           maxTokensCostPerMonth";
+            return Err(Error::field(Code::InvalidField, "limits", problem));
+        }
+        Ok(limits)
+    }
+}
+
+/// A policy as an answer shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyView {
+    /// The tenant it belongs to.
+    pub tenant: TenantId,
+    /// The policy, with what is used now.
+    pub policy: Policy,
+    /// Whether it stops anything now.
+    pub status: PolicyStatus,
+}
+
+impl PolicyView {
+    /// The policy as it is seen now.
+    pub fn of(tenant: &Tenant, policy: &Policy, now: Timestamp) -> Self {
+        let shown = Policy { profile: Arc::clone(&policy.profile), usage: policy.usage.now(now) };
+        Self { tenant: tenant.id(), policy: shown, status: policy.status(now) }
+    }
+
+    /// The policy with that id.
+    ///
+    /// # Errors
+    /// `UNKNOWN_POLICY`.
+    pub fn find(tenant: &Tenant, id: PolicyId, now: Timestamp) -> Result<Self, Error> {
+        existing(tenant, id).map(|policy| Self::of(tenant, policy, now))
+    }
+}
+
+fn existing(tenant: &Tenant, id: PolicyId) -> Result<&Policy, Error> {
+    tenant.policies().iter().find(|policy| policy.profile.id == id).ok_or_else(|| unknown_policy(&id.to_string()))
+}
+
+/// The error for a policy that is not there, or not the caller's.
+pub fn unknown_policy(id: &str) -> Error {
+    Error::new(Code::UnknownPolicy, format!("there is no policy '{}'", quote(id)))
+}
+
+/// The policy with that id, where this caller may change it.
+fn changeable(tenant: &Tenant, id: PolicyId, by: By) -> Result<&Policy, Error> {
+    let policy = existing(tenant, id)?;
+    match (by, policy.profile.by) {
+        (By::Operator, _) | (By::Key(_), By::Key(_)) => Ok(policy),
+        (By::Key(_), By::Operator) => {
+            Err(Error::new(Code::Forbidden, "an operator set this policy; it takes an operator key to change it"))
+        }
+    }
+}
+
+/// Creates a policy.
+pub struct CreatePolicy {
+    agent: Option<AgentId>,
+    owner: Option<Arc<str>>,
+    limits: Limits,
+    action: PolicyAction,
+}
+
+impl CreatePolicy {
+    /// Reads a new policy. Which tenant it belongs to was settled before.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD`, naming the field; `UNKNOWN_AGENT` for text that is no agent's id.
+    pub fn parse(new: NewPolicy) -> Result<Self, Error> {
+        let NewPolicy { tenant_id: _, agent_id, user_id, limits, action } = new;
+        let agent = match agent_id {
+            Some(text) => Some(AgentId::parse(&text).ok_or_else(|| no_such_agent(&text))?),
+            None => None,
+        };
+        let owner = user_id.map(|text| parse_name("userId", &text)).transpose()?.map(Arc::from);
+        Ok(Self { agent, owner, limits: limits.merge(&Limits::default())?, action })
+    }
+}
+
+impl Command for CreatePolicy {
+    type Subject = PolicyId;
+    type Reply = Option<PolicyView>;
+
+    fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, PolicyId), Error> {
+        let Self { agent, owner, limits, action } = self;
+        if let Some(id) = agent.filter(|id| tenant.agent(*id).is_none()) {
+            return Err(no_such_agent(&id.to_string()));
+        }
+        if tenant.policies().len() >= MAX_POLICIES {
+            let message = format!("the tenant has {MAX_POLICIES} policies already; delete one first");
+            return Err(Error::new(Code::PolicyLimitExceeded, message));
+        }
+        let policy = PolicyId::derive(moment.at, moment.seq, tenant.id().tag());
+        Ok((Some(Change::PolicyCreated { policy, agent, owner, limits, action }), policy))
+    }
+
+    fn reply(tenant: &Tenant, id: PolicyId, now: Timestamp) -> Option<PolicyView> {
+        PolicyView::find(tenant, id, now).ok()
+    }
+}
+
+/// A change of a policy: an omitted field keeps its value.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PolicyPatch {
+    /// Limits to merge.
+    #[serde(default)]
+    pub limits: Option<LimitsPatch>,
+    /// A new action.
+    #[serde(default)]
+    pub action: Option<PolicyAction>,
+    /// `disabled` switches it off, `active` on.
+    #[serde(default)]
+    pub status: Option<PolicyStatus>,
+}
+
+/// Changes a policy.
+pub struct UpdatePolicy {
+    /// Which.
+    pub id: PolicyId,
+    /// To what.
+    pub patch: PolicyPatch,
+}
+
+impl Command for UpdatePolicy {
+    type Subject = PolicyId;
+    type Reply = Option<PolicyView>;
+
+    fn decide(self, tenant: &Tenant, by: By, _: Moment) -> Result<(Option<Change>, PolicyId), Error> {
+        let Self { id, patch: PolicyPatch { limits, action, status } } = self;
+        let old = &changeable(tenant, id, by)?.profile;
+        let limits = limits.unwrap_or_default().merge(&old.limits)?;
+        let action = action.unwrap_or(old.action);
+        let disabled = match status {
+            None => old.disabled,
+            Some(PolicyStatus::Active) => false,
+            Some(PolicyStatus::Disabled) => true,
+            Some(PolicyStatus::Triggered) => {
+                let problem = "must be active or disabled; triggered is what a used-up limit makes of it";
+                return Err(Error::field(Code::InvalidField, "status", problem));
+            }
+        };
+        let changed = (&limits, action, disabled) != (&old.limits, old.action, old.disabled);
+        Ok((changed.then_some(Change::PolicyUpdated { policy: id, limits, action, disabled }), id))
+    }
+
+    fn reply(tenant: &Tenant, id: PolicyId, now: Timestamp) -> Option<PolicyView> {
+        PolicyView::find(tenant, id, now).ok()
+    }
+}
+
+/// Deletes a policy.
+pub struct DeletePolicy(
+    /// Which.
+    pub PolicyId,
+);
+
+impl Command for DeletePolicy {
+    type Subject = ();
+    type Reply = ();
+
+    fn decide(self, tenant: &Tenant, by: By, _: Moment) -> Result<(Option<Change>, ()), Error> {
+        changeable(tenant, self.0, by)?;
+        Ok((Some(Change::PolicyDeleted { policy: self.0 }), ()))
+    }
+
+    fn reply(_: &Tenant, (): (), _: Timestamp) {}
+}
+
+/// Sets what is used of a policy back to nothing.
+pub struct ResetPolicy {
+    /// Which.
+    pub id: PolicyId,
+    /// Which counts.
+    pub period: Period,
+}
+
+impl Command for ResetPolicy {
+    type Subject = PolicyId;
+    type Reply = Option<PolicyView>;
+
+    fn decide(self, tenant: &Tenant, by: By, _: Moment) -> Result<(Option<Change>, PolicyId), Error> {
+        changeable(tenant, self.id, by)?;
+        Ok((Some(Change::PolicyReset { policy: self.id, period: self.period }), self.id))
+    }
+
+    fn reply(tenant: &Tenant, id: PolicyId, now: Timestamp) -> Option<PolicyView> {
+        PolicyView::find(tenant, id, now).ok()
+    }
+}

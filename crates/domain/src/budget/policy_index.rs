@@ -1,0 +1,66 @@
+//! Which policies are about an agent, found without looking at the others.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use smallvec::SmallVec;
+
+use crate::budget::policy::Policy;
+use crate::id::AgentId;
+
+/// Places of policies by what they are about. It is derived from the policies and holds no fact of its own.
+///
+/// A look-up reads nothing but its own entries: the policies themselves are elsewhere in memory, and of many tenants in
+/// no cache.
+#[derive(Debug, Default)]
+pub struct PolicyIndex {
+    everyone: Vec<u32>,
+    by_agent: HashMap<AgentId, Places, FixedState>,
+    by_owner: HashMap<Arc<str>, Places, FixedState>,
+    /// Those that name an agent and the owner that it has to have.
+    by_both: HashMap<AgentId, Vec<(u32, Arc<str>)>, FixedState>,
+}
+
+/// Most agents and owners have no more than one policy of their own.
+type Places = SmallVec<[u32; 2]>;
+
+impl PolicyIndex {
+    /// The index over these policies.
+    pub fn build(policies: &[Policy]) -> Self {
+        let mut index = Self::default();
+        for (place, policy) in (0..).zip(policies) {
+            index.insert(place, policy);
+        }
+        index
+    }
+
+    /// Adds the policy at that place.
+    pub fn insert(&mut self, place: u32, policy: &Policy) {
+        match (policy.profile.agent, &policy.profile.owner) {
+            (Some(agent), Some(owner)) => self.by_both.entry(agent).or_default().push((place, Arc::clone(owner))),
+            (Some(agent), None) => self.by_agent.entry(agent).or_default().push(place),
+            (None, Some(owner)) => self.by_owner.entry(Arc::clone(owner)).or_default().push(place),
+            (None, None) => self.everyone.push(place),
+        }
+    }
+
+    /// Places of the policies that are about the agent of that owner, ascending.
+    pub fn about(&self, agent: AgentId, owner: &str) -> SmallVec<[u32; 8]> {
+        let mut places = SmallVec::from_slice(&self.everyone);
+        if !self.by_agent.is_empty() {
+            places.extend_from_slice(self.by_agent.get(&agent).map_or(&[], SmallVec::as_slice));
+        }
+        if !self.by_owner.is_empty() {
+            places.extend_from_slice(self.by_owner.get(owner).map_or(&[], SmallVec::as_slice));
+        }
+        if !self.by_both.is_empty() {
+            let named = self.by_both.get(&agent).into_iter().flatten();
+            places.extend(named.filter(|(_, own)| **own == *owner).map(|(place, _)| *place));
+        }
+        if !places.is_sorted() {
+            places.sort_unstable();
+        }
+        places
+    }
+}

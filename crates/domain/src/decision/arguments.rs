@@ -1,0 +1,273 @@
+//! A call's arguments: JSON kept as the text it came in, so that a call nobody restricts costs no parse.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use crate::error::{Code, Error};
+use crate::limits::{MAX_ARGUMENTS_BYTES, MAX_JSON_DEPTH};
+use crate::text::quote;
+
+/// A call's arguments: the text of one valid JSON value (RFC 8259).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arguments<'a> {
+    /// As it came.
+    Any(&'a str),
+    /// Without space between its tokens, and nested no deeper than [`MAX_JSON_DEPTH`]: whoever read it saw that.
+    Compact(&'a str),
+}
+
+impl<'a> Arguments<'a> {
+    /// The text as it came.
+    pub fn text(self) -> &'a str {
+        let (Self::Any(text) | Self::Compact(text)) = self;
+        text
+    }
+
+    /// The text without space between its tokens.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` where it is too large or too deeply nested.
+    pub fn compact(self) -> Result<Cow<'a, str>, Error> {
+        match self {
+            Self::Compact(json) if json.len() <= MAX_ARGUMENTS_BYTES => Ok(Cow::Borrowed(json)),
+            Self::Any(json) | Self::Compact(json) => compact("arguments", json, MAX_ARGUMENTS_BYTES),
+        }
+    }
+}
+
+/// JSON without the space between its tokens, checked against a size and the nesting limit.
+///
+/// `json` must be one valid JSON value (RFC 8259), as a JSON parser's raw value is.
+///
+/// # Errors
+/// `INVALID_FIELD`, naming `field`.
+pub fn compact<'a>(field: &str, json: &'a str, max_bytes: usize) -> Result<Cow<'a, str>, Error> {
+    let mut depth = 0usize;
+    let mut spaces = 0usize;
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' if !skip_string(&mut bytes) => {
+                let problem = "must not hold one half of a surrogate pair, which no text can";
+                return Err(Error::field(Code::InvalidField, field, problem));
+            }
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > MAX_JSON_DEPTH {
+                    let problem = format!("must not be nested deeper than {MAX_JSON_DEPTH}");
+                    return Err(Error::field(Code::InvalidField, field, problem));
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'-' | b'0'..=b'9' => {
+                let rest = json.get(json.len() - bytes.len() - 1..).unwrap_or_default();
+                let end = rest.bytes().position(|byte| !matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
+                let (number, rest) = rest.split_at_checked(end.unwrap_or(rest.len())).unwrap_or_default();
+                if !is_common_number(number) {
+                    let problem = format!("must not hold numbers that a double can't, such as {}", quote(number));
+                    return Err(Error::field(Code::InvalidField, field, problem));
+                }
+                bytes = rest.bytes();
+            }
+            b' ' | b'\n' | b'\r' | b'\t' => spaces += 1,
+            _ => {}
+        }
+    }
+    if json.len() - spaces > max_bytes {
+        return Err(Error::field(Code::InvalidField, field, format!("must have at most {max_bytes} bytes as JSON")));
+    }
+    Ok(if spaces == 0 { Cow::Borrowed(json) } else { Cow::Owned(without_spaces(json)) })
+}
+
+/// Goes past a string's closing quote. Answers whether it is text: one with an escaped half of a surrogate pair is none,
+/// and whoever reads a page of the audit trail would stumble over it.
+fn skip_string(bytes: &mut std::str::Bytes<'_>) -> bool {
+    while let Some(byte) = bytes.find(|byte| matches!(byte, b'"' | b'\\')) {
+        if byte == b'"' {
+            return true;
+        }
+        // What is escaped ends nothing.
+        if bytes.next() == Some(b'u') {
+            let is_whole = match four_digits(bytes) {
+                0xd800..=0xdbff => {
+                    bytes.next() == Some(b'\\')
+                        && bytes.next() == Some(b'u')
+                        && (0xdc00..=0xdfff).contains(&four_digits(bytes))
+                }
+                0xdc00..=0xdfff => false,
+                _ => true,
+            };
+            if !is_whole {
+                return false;
+            }
+        }
+    }
+    true
+}
+
+/// Whether a number fits in a double: many a client can read no other (RFC 7493, 2.2).
+fn is_common_number(number: &str) -> bool {
+    let may_be_large = number.len() > 300 || number.contains(['e', 'E']);
+    !may_be_large || number.parse().is_ok_and(f64::is_finite)
+}
+
+/// The hexadecimal number in the next four bytes.
+fn four_digits(bytes: &mut std::str::Bytes<'_>) -> u32 {
+    bytes.take(4).fold(0, |number, digit| number << 4 | char::from(digit).to_digit(16).unwrap_or(0))
+}
+
+fn without_spaces(json: &str) -> String {
+    let mut in_string = false;
+    let mut escaped = false;
+    json.chars()
+        .filter(|c| {
+            match c {
+                _ if escaped => escaped = false,
+                '\\' if in_string => escaped = true,
+                '"' => in_string = !in_string,
+                _ => {}
+            }
+            in_string || !matches!(c, ' ' | '\n' | '\r' | '\t')
+        })
+        .collect()
+}
+
+/// Shows every string value in the JSON, at any depth, to `each` until one makes it answer false. Keys don't count.
+/// Answers how many strings were shown, and whether `each` agreed to all of them; text that is no JSON agrees to none.
+pub fn each_string(json: &str, mut each: impl FnMut(&str) -> bool) -> (usize, bool) {
+    let mut walk = Walk { shown: 0, agreed: true, each: &mut each };
+    let mut parser = serde_json::Deserializer::from_str(json);
+    let parsed = DeserializeSeed::deserialize(&mut walk, &mut parser).is_ok();
+    (walk.shown, walk.agreed && parsed)
+}
+
+struct Walk<'f> {
+    shown: usize,
+    agreed: bool,
+    each: &'f mut dyn FnMut(&str) -> bool,
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        if self.agreed {
+            self.shown += 1;
+            self.agreed = (self.each)(text);
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(&mut *self)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        while entries.next_key::<serde::de::IgnoredAny>()?.is_some() {
+            entries.next_value_seed(&mut *self)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(json: &str) -> Vec<String> {
+        let mut seen = Vec::new();
+        assert!(
+            each_string(json, |text| {
+                seen.push(text.to_owned());
+                true
+            })
+            .1
+        );
+        seen
+    }
+
+    #[test]
+    fn every_string_value_at_any_depth_is_shown_and_no_key() {
+        let json = r#"{"a":"1","b":["2",{"c":"3\n\u00e9"},4,null,true,1.5],"d":{}}"#;
+        assert_eq!(strings(json), ["1", "2", "3\né"]);
+        assert!(strings("{}").is_empty());
+        // A repeated key hides nothing.
+        assert_eq!(strings(r#"{"a":"x","a":"y"}"#), ["x", "y"]);
+    }
+
+    #[test]
+    fn the_walk_stops_at_the_first_no() {
+        assert_eq!(each_string(r#"["a","b","c"]"#, |text| text == "a"), (2, false));
+        assert!(!each_string("[1e999]", |_| true).1, "a number that can't be read agrees to nothing");
+    }
+
+    #[test]
+    fn space_between_tokens_goes_and_space_in_strings_stays() {
+        let compacted = compact("arguments", "{ \"a b\" :\n\t[ \"c \\\" d\" , 1 ] }", 100).unwrap();
+        assert_eq!(compacted, r#"{"a b":["c \" d",1]}"#);
+        assert!(matches!(compact("arguments", r#"{"a":1}"#, 100).unwrap(), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn what_many_a_client_could_not_read_is_refused() {
+        for (good, bad) in [
+            (r#""\ud83d\ude00""#, r#""\ud83d""#),
+            (r#""\\ud83d \u00e9""#, r#""\ud83dx\ude00""#),
+            (r#"["\udbff\udfff"]"#, r#"["\ude00"]"#),
+            (r#"{"\ud800\udc00":1}"#, r#"{"\ud800\u0041":1}"#),
+            ("1e308", "1e309"),
+            ("[-1E+2,1e-999]", "[1,-1E+999]"),
+            (&"9".repeat(300), &"9".repeat(400)),
+            (r#""1e999""#, r#"{"n":1e999}"#),
+        ] {
+            assert!(serde_json::from_str::<serde_json::Value>(good).is_ok(), "{good}");
+            assert!(serde_json::from_str::<serde_json::Value>(bad).is_err(), "{bad}");
+            assert_eq!(compact("arguments", good, 1_000).as_deref(), Ok(good));
+            assert_eq!(compact("arguments", bad, 1_000).unwrap_err().code(), Code::InvalidField, "{bad}");
+        }
+    }
+
+    #[test]
+    fn size_and_depth_are_bounded() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(compact("arguments", &nested(MAX_JSON_DEPTH), 1_000).is_ok());
+        assert!(compact("arguments", &nested(MAX_JSON_DEPTH + 1), 1_000).is_err());
+        assert!(compact("arguments", r#""[[[[""#, 6).is_ok());
+        assert!(compact("arguments", r#""[[[[""#, 5).is_err());
+    }
+}

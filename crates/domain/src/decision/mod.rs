@@ -1,0 +1,229 @@
+//! May this agent do this action on this resource now? The order of the checks, and the sentence for each no.
+
+pub mod arguments;
+pub mod explain;
+pub mod request;
+pub mod search;
+#[cfg(test)]
+mod search_tests;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::agent::{Agent, AgentStatus};
+use crate::budget::check::Exceeded;
+use crate::budget::policy::PolicyAction;
+use crate::decision::explain::{Step, Trace};
+use crate::decision::request::{Asked, Request};
+use crate::error::Code;
+use crate::event::{Grant, Record};
+use crate::id::{AgentId, AuditId, PolicyId};
+use crate::tenant::{Caller, Moment, Tenant};
+use crate::time::Timestamp;
+
+/// The answer to an authorize request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// Whether the agent may.
+    pub allowed: bool,
+    /// The audit entry that records it; absent where nothing was recorded (explain).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_id: Option<AuditId>,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
+    /// The same for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Seconds after which the same call can be allowed again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+    /// The policy that denied it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_id: Option<PolicyId>,
+    /// Policies that are exceeded and only warn.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Exceeded>,
+    /// How many more of them there are than are shown.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub more_warnings: usize,
+    /// The agent that was asked about, known or not.
+    #[serde(skip)]
+    pub agent_id: Option<AgentId>,
+    /// Whether the denial is one of a rate, which passes by itself.
+    #[serde(skip)]
+    pub rate_limited: bool,
+}
+
+// Serde hands a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// What was decided, before it is recorded.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    agent: Option<AgentId>,
+    owner: Option<Arc<str>>,
+    outcome: Result<Grant, Denial>,
+    warnings: Vec<Exceeded>,
+    more_warnings: usize,
+}
+
+/// Why a call is denied.
+#[derive(Clone, Debug)]
+pub(crate) struct Denial {
+    pub(crate) code: Code,
+    pub(crate) reason: Cow<'static, str>,
+    pub(crate) retry_after: Option<u64>,
+    /// The policy that denies, and what it does.
+    pub(crate) policy: Option<(PolicyId, PolicyAction)>,
+}
+
+impl Denial {
+    pub(crate) fn new(code: Code, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, reason: reason.into(), retry_after: None, policy: None }
+    }
+}
+
+impl Denial {
+    fn is_of_a_rate(&self) -> bool {
+        self.code == Code::RateLimited || self.policy.is_some_and(|(_, action)| action == PolicyAction::Throttle)
+    }
+}
+
+impl From<Exceeded> for Denial {
+    fn from(exceeded: Exceeded) -> Self {
+        let Exceeded { policy_id, action, retry_after, message, .. } = exceeded;
+        let policy = Some((policy_id, action));
+        Self { code: Code::BudgetExceeded, reason: message.into(), retry_after: Some(retry_after), policy }
+    }
+}
+
+impl Verdict {
+    /// Whether the agent is one of this tenant.
+    pub fn knows_agent(&self) -> bool {
+        self.owner.is_some()
+    }
+
+    /// Whether the agent may.
+    pub fn allows(&self) -> bool {
+        self.outcome.is_ok()
+    }
+
+    /// The event that records the verdict. `micros` is the time since the request arrived.
+    pub fn record<'r>(&'r self, request: &'r Request, micros: u32) -> Record<'r> {
+        let denial = self.outcome.as_ref().err();
+        let policy = denial.and_then(|denial| denial.policy);
+        Record {
+            agent: self.agent,
+            owner: self.owner.clone(),
+            action: request.action(),
+            resource: request.resource(),
+            arguments: request.arguments(),
+            granted_by: self.outcome.as_ref().ok().cloned(),
+            code: denial.map(|denial| denial.code),
+            reason: denial.map(|denial| Cow::Borrowed(&*denial.reason)),
+            rate_limited: denial.is_some_and(Denial::is_of_a_rate),
+            revokes: policy.is_some_and(|(_, action)| action == PolicyAction::Revoke),
+            policy: policy.map(|(id, _)| id),
+            cost: request.cost,
+            ip: request.ip,
+            user_agent: request.user_agent(),
+            micros,
+            trace: request.trace,
+        }
+    }
+
+    /// The answer to the caller.
+    pub fn answer(self, audit_id: Option<AuditId>) -> Decision {
+        let Self { agent: agent_id, owner: _, outcome, warnings, more_warnings } = self;
+        let mut decision = Decision { audit_id, warnings, more_warnings, agent_id, ..Decision::default() };
+        match outcome {
+            Ok(_) => decision.allowed = true,
+            Err(denial) => {
+                decision.rate_limited = denial.is_of_a_rate();
+                let Denial { code, reason, retry_after, policy } = denial;
+                decision.code = Some(code);
+                decision.reason = Some(reason.into_owned());
+                decision.retry_after = retry_after;
+                decision.policy_id = policy.map(|(id, _)| id);
+            }
+        }
+        decision
+    }
+}
+
+impl Tenant {
+    /// Decides a call. Changes nothing: the verdict's record does, once it is applied.
+    pub fn decide(&self, caller: &Caller, request: &Request, moment: Moment, trace: &mut impl Trace) -> Verdict {
+        let (agent, asked) = match (caller, request.agent) {
+            (Caller::Agent(slot), _) => (self.agent_in(*slot), None),
+            (_, Asked::Agent(id)) => (self.agent(id), Some(id)),
+            (_, Asked::Caller | Asked::Nobody) => (None, None),
+        };
+        let (mut warnings, mut more_warnings) = (Vec::new(), 0);
+        let outcome = self.check(agent, request, moment.at, trace).and_then(|(agent, grant)| {
+            if self.policies().is_empty() {
+                return Ok(grant);
+            }
+            let budgets = self.check_budgets(agent, request.cost.unwrap_or_default(), moment.at, trace);
+            (warnings, more_warnings) = (budgets.warnings, budgets.more_warnings);
+            budgets.denied_by.map_or(Ok(grant), |exceeded| Err(Denial::from(*exceeded)))
+        });
+        Verdict {
+            agent: agent.map(|agent| agent.profile.id).or(asked),
+            owner: agent.map(|agent| Arc::clone(&agent.profile.spec.owner)),
+            outcome,
+            warnings,
+            more_warnings,
+        }
+    }
+
+    /// All but the budgets.
+    fn check<'a>(
+        &self,
+        agent: Option<&'a Agent>,
+        request: &Request,
+        at: Timestamp,
+        trace: &mut impl Trace,
+    ) -> Result<(&'a Agent, Grant), Denial> {
+        if request.tenants.iter().any(|named| !self.is_named(named)) {
+            let denial = Denial::new(Code::TenantMismatch, "The request names a tenant that is not the agent's");
+            return Err(stop(trace, "tenant", denial));
+        }
+        if self.is_suspended() {
+            return Err(stop(trace, "tenant", Denial::new(Code::TenantSuspended, "The agent's tenant is suspended")));
+        }
+        pass(trace, "tenant", "The tenant is active");
+        let Some(agent) = agent else {
+            return Err(stop(trace, "agent", Denial::new(Code::AgentNotFound, "No such agent in this tenant")));
+        };
+        match agent.profile.status(at) {
+            AgentStatus::Revoked => {
+                return Err(stop(trace, "agent", Denial::new(Code::AgentRevoked, "The agent was revoked")));
+            }
+            AgentStatus::Expired => {
+                return Err(stop(trace, "agent", Denial::new(Code::AgentExpired, "The agent has expired")));
+            }
+            AgentStatus::Active => pass(trace, "agent", "The agent is active"),
+        }
+        self.check_permissions(agent, request, at, trace).map(|grant| (agent, grant))
+    }
+}
+
+fn pass(trace: &mut impl Trace, check: &'static str, detail: &str) {
+    trace.step(|| Step { check, passed: true, detail: detail.to_owned(), ..Step::default() });
+}
+
+pub(crate) fn stop(trace: &mut impl Trace, check: &'static str, denial: Denial) -> Denial {
+    trace.step(|| Step { check, passed: false, detail: denial.reason.to_string(), ..Step::default() });
+    denial
+}

@@ -1,0 +1,186 @@
+//! What a search could find: which resources, and which actions, are worth a decision.
+//!
+//! Patterns can't be listed resource by resource, so a search answers in their own terms: a `*` stands for every value in
+//! its place. As the text of a resource, a pattern is granted exactly where a permission with a `*` in that place grants
+//! it, and that permission grants whatever else stands there too. So each text found here that a decision says yes to is
+//! an answer, and together they leave out nothing: what is granted matches one of them.
+//!
+//! Constraints, rates, links' standing and budgets are not looked at here: each decision does that itself.
+
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+
+use foldhash::fast::FixedState;
+
+use crate::agent::Agent;
+use crate::decision::request::Request;
+use crate::delegation::Delegation;
+use crate::delegation::graph::Links;
+use crate::id::AgentId;
+use crate::limits::MAX_SEARCH_PAIRS;
+use crate::permission::pattern::{Pattern, Segments};
+use crate::permission::{Permission, PermissionSet};
+use crate::tenant::{Caller, Tenant};
+use crate::time::Timestamp;
+
+/// What is worth a decision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Candidates {
+    /// Resources, or actions, in the order of their bytes.
+    pub texts: BTreeSet<String>,
+    /// Whether more of them would have taken too much work to find.
+    pub cut_off: bool,
+}
+
+impl Tenant {
+    /// What the decision about the request would be. Nothing is recorded or counted.
+    pub fn would_allow(&self, request: &Request, at: Timestamp) -> bool {
+        self.decide(&Caller::Operator, request, self.next_moment(at), &mut ()).allows()
+    }
+
+    /// Resources whose first segment is `kind` and that hold a second one, on which the agent might do the action: a `*`
+    /// is every value.
+    pub fn resources_to_try(&self, agent: AgentId, action: &str, kind: &str) -> Candidates {
+        let is_wanted =
+            |permission: &Permission| permission.grants_action(action) && of_kind(permission.pattern(), kind).is_some();
+        let mut walk = Walk::new(self, is_wanted);
+        let patterns = walk.held_by(agent);
+        let texts = patterns.iter().filter_map(|pattern| of_kind(pattern, kind)).collect();
+        Candidates { texts, cut_off: walk.cut_off }
+    }
+
+    /// Actions that the agent might do on the resource: `*` is every one.
+    pub fn actions_to_try(&self, agent: AgentId, resource: &str) -> Candidates {
+        let segments = Segments::of(resource);
+        let mut texts = BTreeSet::new();
+        let mut walk = Walk::new(self, |permission| {
+            let is_about = permission.pattern().matches(segments.as_slice());
+            if is_about {
+                texts.extend(permission.actions().map(str::to_owned));
+            }
+            is_about
+        });
+        walk.held_by(agent);
+        let cut_off = walk.cut_off;
+        Candidates { texts, cut_off }
+    }
+}
+
+/// The pattern as the text of resources of that kind; `None` where it matches none.
+fn of_kind(pattern: &Pattern, kind: &str) -> Option<String> {
+    match pattern.as_str().split_once(':') {
+        None if pattern.as_str() == "*" => Some(format!("{kind}:*")),
+        Some((first, rest)) if first == "*" || first == kind => Some(format!("{kind}:{rest}")),
+        _ => None,
+    }
+}
+
+/// The second segment of a pattern, `*` where a `*` stands for it.
+fn second_of(pattern: &Pattern) -> &str {
+    let mut segments = pattern.as_str().split(':');
+    segments.next();
+    segments.next().unwrap_or("*")
+}
+
+type Patterns = BTreeSet<Box<str>>;
+
+/// A walk through what an agent holds and what is lent to it. Each link is looked at once.
+struct Walk<'t, F> {
+    tenant: &'t Tenant,
+    /// Which permissions are looked for.
+    is_wanted: F,
+    links: HashMap<u32, Rc<Vec<Pattern>>, FixedState>,
+    left: usize,
+    /// Patterns that links passed on. Counted apart: what was found before the pairs were too many still goes on.
+    passed_on: usize,
+    cut_off: bool,
+}
+
+impl<'t, F: FnMut(&Permission) -> bool> Walk<'t, F> {
+    fn new(tenant: &'t Tenant, is_wanted: F) -> Self {
+        Self { tenant, is_wanted, links: HashMap::default(), left: MAX_SEARCH_PAIRS, passed_on: 0, cut_off: false }
+    }
+
+    /// Patterns of all that the agent may use.
+    fn held_by(&mut self, agent: AgentId) -> Vec<Pattern> {
+        let Some(agent) = self.tenant.agent(agent) else { return Vec::new() };
+        let arriving = self.tenant.links().arriving(agent.profile.id).map(Links::open).unwrap_or_default();
+        self.held_through(agent, arriving)
+    }
+
+    /// Patterns of the agent's own permissions, and of what those links lend.
+    fn held_through(&mut self, agent: &Agent, links: &[u32]) -> Vec<Pattern> {
+        let mut seen = Patterns::new();
+        let mut held = self.wanted(&agent.profile.spec.permissions);
+        for place in links {
+            // Many links may stand on one that lends much.
+            for pattern in &*self.lent_by(*place) {
+                if self.passed_on == MAX_SEARCH_PAIRS {
+                    self.cut_off = true;
+                    break;
+                }
+                self.passed_on += 1;
+                held.push(pattern.clone());
+            }
+        }
+        held.retain(|pattern| seen.insert(pattern.as_str().into()));
+        held
+    }
+
+    /// Patterns of what a link lends as far as its grantor has it. It stands on smaller places only, so this ends.
+    fn lent_by(&mut self, place: u32) -> Rc<Vec<Pattern>> {
+        if let Some(known) = self.links.get(&place) {
+            return Rc::clone(known);
+        }
+        let lent = Rc::new(self.tenant.delegation_at(place).map(|link| self.met(link)).unwrap_or_default());
+        self.links.insert(place, Rc::clone(&lent));
+        lent
+    }
+
+    fn met(&mut self, link: &Delegation) -> Vec<Pattern> {
+        let spec = &link.profile.spec;
+        let lent = self.wanted(&spec.permissions);
+        let Some(grantor) = self.tenant.agent(spec.from).filter(|_| !lent.is_empty()) else { return Vec::new() };
+        let held = self.held_through(grantor, &spec.stands_on);
+        let mut by_second: HashMap<&str, Vec<&Pattern>, FixedState> = HashMap::default();
+        for pattern in &held {
+            by_second.entry(second_of(pattern)).or_default().push(pattern);
+        }
+        let mut seen = Patterns::new();
+        let mut met = Vec::new();
+        for lent in &lent {
+            // Where both have text there, it has to be the same.
+            let second = second_of(lent);
+            let meeting: Vec<_> = match second {
+                "*" => by_second.values().collect(),
+                second => [second, "*"].into_iter().filter_map(|second| by_second.get(second)).collect(),
+            };
+            for held in meeting.into_iter().flatten() {
+                if !self.affords() {
+                    return met;
+                }
+                met.extend(lent.meet(held).filter(|both| seen.insert(both.as_str().into())));
+            }
+        }
+        met
+    }
+
+    fn wanted(&mut self, permissions: &PermissionSet) -> Vec<Pattern> {
+        let mut wanted = Vec::new();
+        for permission in permissions.as_slice() {
+            if !self.affords() {
+                break;
+            }
+            if (self.is_wanted)(permission) {
+                wanted.push(permission.pattern().clone());
+            }
+        }
+        wanted
+    }
+
+    fn affords(&mut self) -> bool {
+        self.cut_off |= self.left == 0;
+        self.left = self.left.saturating_sub(1);
+        !self.cut_off
+    }
+}

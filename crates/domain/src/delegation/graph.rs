@@ -1,0 +1,283 @@
+//! Look-ups over a tenant's delegations, derived from its state, and what the graph they make says: which links
+//! count, which fall together, which bear on an agent.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use foldhash::fast::FixedState;
+
+use crate::agent::AgentStatus;
+use crate::delegation::{Delegation, DelegationSpec, DelegationStatus, position};
+use crate::id::{AgentId, DelegationId};
+use crate::limits::MAX_CYCLE_SEARCH;
+use crate::tenant::Tenant;
+use crate::time::Timestamp;
+
+/// Links a list of open ones may hold before it is first swept.
+const SWEEP_LEAST: usize = 16;
+
+/// Where a tenant's links are found.
+#[derive(Debug, Default)]
+pub struct LinkIndex {
+    by_id: HashMap<DelegationId, u32, FixedState>,
+    arriving: HashMap<AgentId, Links, FixedState>,
+    leaving: HashMap<AgentId, Links, FixedState>,
+    open: Open,
+}
+
+/// The links that arrive at one agent, or that leave it.
+#[derive(Debug, Default)]
+pub struct Links {
+    all: Vec<u32>,
+    open: Open,
+}
+
+/// Links that are not over, and some that are and were not swept out yet. So what a decision looks at follows the
+/// links that count, not all there ever were.
+#[derive(Debug, Default)]
+struct Open {
+    places: Vec<u32>,
+    sweep_at: usize,
+}
+
+fn link_at(delegations: &[Delegation], place: u32) -> Option<&Delegation> {
+    delegations.get(position(delegations, place)?)
+}
+
+impl Open {
+    fn add(&mut self, place: u32, delegations: &[Delegation], at: Timestamp) {
+        if self.places.len() >= self.sweep_at.max(SWEEP_LEAST) {
+            let is_open = |link: &Delegation| !link.is_over(at);
+            self.places.retain(|known| link_at(delegations, *known).is_some_and(is_open));
+            // Twice what is left, so that sweeping costs each link the same however many there are.
+            self.sweep_at = self.places.len() * 2;
+        }
+        self.places.push(place);
+    }
+}
+
+impl Links {
+    /// All that are known, oldest first.
+    pub fn all(&self) -> &[u32] {
+        &self.all
+    }
+
+    /// At least those that are not over, oldest first.
+    pub fn open(&self) -> &[u32] {
+        &self.open.places
+    }
+}
+
+impl LinkIndex {
+    /// The look-ups over these links.
+    pub fn build(delegations: &[Delegation], at: Timestamp) -> Self {
+        let mut index = Self::default();
+        for link in delegations {
+            index.add(link, delegations, at);
+        }
+        index
+    }
+
+    /// Takes in a link of those, newer than all that it knows.
+    pub fn add(&mut self, link: &Delegation, delegations: &[Delegation], at: Timestamp) {
+        let (place, spec) = (link.place, &link.profile.spec);
+        self.by_id.insert(link.profile.id, place);
+        let (arriving, leaving) =
+            (self.arriving.entry(spec.to).or_default(), self.leaving.entry(spec.from).or_default());
+        for links in [&mut *arriving, &mut *leaving] {
+            links.all.push(place);
+        }
+        if !link.is_over(at) {
+            for open in [&mut arriving.open, &mut leaving.open, &mut self.open] {
+                open.add(place, delegations, at);
+            }
+        }
+    }
+
+    /// Forgets links that are over. They are in the order of their places.
+    pub fn forget(&mut self, links: &[Delegation]) {
+        let is_kept = |place: &u32| links.binary_search_by_key(place, |link| link.place).is_err();
+        for link in links {
+            self.by_id.remove(&link.profile.id);
+        }
+        // Whoever looks for open ones passes over those that are not there.
+        let ends =
+            |end: fn(&DelegationSpec) -> AgentId| links.iter().map(move |link| end(&link.profile.spec)).collect();
+        let (to, from): (HashSet<AgentId, FixedState>, HashSet<_, _>) = (ends(|spec| spec.to), ends(|spec| spec.from));
+        for (lists, agents) in [(&mut self.arriving, to), (&mut self.leaving, from)] {
+            for agent in agents {
+                if let Entry::Occupied(mut list) = lists.entry(agent) {
+                    list.get_mut().all.retain(is_kept);
+                    if list.get().all.is_empty() {
+                        list.remove();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Learns that the link was revoked.
+    pub fn close(&mut self, link: &Delegation) {
+        // Only decisions are hot: the other lists are swept as they grow.
+        if let Some(links) = self.arriving.get_mut(&link.profile.spec.to)
+            && let Ok(at) = links.open.places.binary_search(&link.place)
+        {
+            links.open.places.remove(at);
+        }
+    }
+
+    /// The place of the link with that id.
+    pub fn place(&self, id: DelegationId) -> Option<u32> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// The links that arrive at that agent; `None` where there never was one.
+    pub fn arriving(&self, agent: AgentId) -> Option<&Links> {
+        self.arriving.get(&agent)
+    }
+
+    /// The links that leave that agent.
+    pub fn leaving(&self, agent: AgentId) -> Option<&Links> {
+        self.leaving.get(&agent)
+    }
+
+    /// Those links, and all that stand on them, directly or not, and are not over. They fall together.
+    ///
+    /// A link stands on smaller places only. So going upwards, whether one falls is known once it is its turn, and
+    /// what leaves an agent is looked at once, however many of the links that arrive there fall.
+    pub fn falling_with<'d>(
+        &self,
+        first: Vec<u32>,
+        at: Timestamp,
+        link_at: impl Fn(u32) -> Option<&'d Delegation>,
+    ) -> Vec<u32> {
+        let mut fallen: HashSet<u32, FixedState> = first.iter().copied().collect();
+        let mut waiting: BTreeSet<u32> = first.into_iter().collect();
+        let mut agents: HashSet<AgentId, FixedState> = HashSet::default();
+        let mut falling = Vec::new();
+        while let Some(place) = waiting.pop_first() {
+            let Some(link) = link_at(place) else { continue };
+            let DelegationSpec { to, stands_on, .. } = &link.profile.spec;
+            if !fallen.contains(&place) {
+                if link.is_over(at) || !stands_on.iter().any(|below| fallen.contains(below)) {
+                    continue;
+                }
+                fallen.insert(place);
+            }
+            falling.push(place);
+            if agents.insert(*to) {
+                let leaving = self.leaving(*to).map(Links::open).unwrap_or_default();
+                waiting.extend(leaving.iter().filter(|above| **above > place));
+            }
+        }
+        falling
+    }
+}
+
+/// Which links count at one moment, remembered, so that a graph with many paths is walked once.
+#[derive(Default)]
+pub struct Standing(HashMap<u32, DelegationStatus, FixedState>);
+
+impl Standing {
+    /// Whether the link at that place counts.
+    pub fn of(&mut self, tenant: &Tenant, place: u32, at: Timestamp) -> DelegationStatus {
+        let Some(link) = tenant.delegation_at(place) else { return DelegationStatus::Revoked };
+        if link.is_over(at) {
+            return if link.revoked { DelegationStatus::Revoked } else { DelegationStatus::Expired };
+        }
+        let spec = &link.profile.spec;
+        let own = match tenant.agent(spec.from).map(|agent| agent.status(at)) {
+            Some(AgentStatus::Active) => DelegationStatus::Active,
+            Some(AgentStatus::Expired) => DelegationStatus::Expired,
+            Some(AgentStatus::Revoked) | None => DelegationStatus::Revoked,
+        };
+        if own != DelegationStatus::Active || spec.stands_on.is_empty() {
+            return own;
+        }
+        if let Some(known) = self.0.get(&place) {
+            return *known;
+        }
+        // Each stands on smaller places only, so this ends; no chain is longer than `MAX_DELEGATION_DEPTH`.
+        let mut below = spec.stands_on.iter().map(|below| self.of(tenant, *below, at));
+        let status = below.find(|status| *status != DelegationStatus::Active).unwrap_or(own);
+        self.0.insert(place, status);
+        status
+    }
+}
+
+/// The search for a cycle looked at more links than it may.
+#[derive(Debug)]
+pub struct TooTangled;
+
+impl Tenant {
+    /// The link with that id.
+    pub fn delegation(&self, id: DelegationId) -> Option<(u32, &Delegation)> {
+        let place = self.links().place(id)?;
+        self.delegation_at(place).map(|link| (place, link))
+    }
+
+    /// The link at that place.
+    pub fn delegation_at(&self, place: u32) -> Option<&Delegation> {
+        link_at(self.delegations(), place)
+    }
+
+    /// Links that are not over, among those.
+    pub(crate) fn open_links<'a>(
+        &'a self,
+        links: Option<&'a Links>,
+        at: Timestamp,
+    ) -> impl Iterator<Item = (u32, &'a Delegation)> + 'a {
+        let places = links.map(Links::open).unwrap_or_default();
+        let found = places.iter().filter_map(|place| self.delegation_at(*place).map(|link| (*place, link)));
+        found.filter(move |(_, link)| !link.is_over(at))
+    }
+
+    /// Links of the whole tenant that are not over.
+    pub(crate) fn open_links_count(&self, at: Timestamp) -> usize {
+        let places = self.links().open.places.iter();
+        places.filter(|place| self.delegation_at(**place).is_some_and(|link| !link.is_over(at))).count()
+    }
+
+    /// At least as many as [`Tenant::open_links_count`], without counting.
+    pub(crate) fn open_links_at_most(&self) -> usize {
+        self.links().open.places.len()
+    }
+
+    /// Whether permissions of `to` may come to `from`, by links that are not over, whatever the agents' status is: a
+    /// link from `from` to `to` would then close a circle.
+    pub(crate) fn would_close_circle(&self, from: AgentId, to: AgentId, at: Timestamp) -> Result<bool, TooTangled> {
+        let mut seen: HashSet<AgentId, FixedState> = HashSet::default();
+        let mut agents = vec![from];
+        let mut looked_at = 0;
+        while let Some(agent) = agents.pop() {
+            for (_, link) in self.open_links(self.links().arriving(agent), at) {
+                let grantor = link.profile.spec.from;
+                if grantor == to {
+                    return Ok(true);
+                }
+                looked_at += 1;
+                if looked_at > MAX_CYCLE_SEARCH {
+                    return Err(TooTangled);
+                }
+                if seen.insert(grantor) {
+                    agents.push(grantor);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// What a decision may have to look at that starts with these links: their permissions and the links they stand
+    /// on, and so on for each of those, once each.
+    pub(crate) fn weight_of(&self, links: Vec<u32>) -> usize {
+        let mut seen: HashSet<u32, FixedState> = links.iter().copied().collect();
+        let mut waiting = links;
+        let mut weight = 0;
+        while let Some(link) = waiting.pop().and_then(|place| self.delegation_at(place)) {
+            let spec = &link.profile.spec;
+            weight += spec.weight();
+            waiting.extend(spec.stands_on.iter().filter(|below| seen.insert(**below)));
+        }
+        weight
+    }
+}

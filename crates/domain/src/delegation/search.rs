@@ -1,0 +1,226 @@
+//! What an agent may by delegation: the search through the links that arrive at it.
+//!
+//! The same search answers whether a call is granted and whether a permission may be delegated further; a
+//! `Question` tells what a single set of permissions says to it. Each link and each grantor is asked once, so a
+//! graph in which many paths meet costs no more than its links.
+
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+
+use crate::agent::{Agent, AgentStatus};
+use crate::delegation::graph::{Links, Standing};
+use crate::delegation::{Delegation, DelegationStatus};
+use crate::event::{Grant, LinkUse};
+use crate::id::{AgentId, DelegationId};
+use crate::permission::{Permission, PermissionSet, PermissionSpec};
+use crate::tenant::Tenant;
+use crate::time::Timestamp;
+
+/// What is asked of permissions, one set at a time.
+pub(crate) trait Question {
+    /// Position of the agent's own permission that says yes.
+    fn own(&mut self, tenant: &Tenant, agent: &Agent) -> Option<u32>;
+    /// Position of the link's permission that says yes.
+    fn delegated(&mut self, tenant: &Tenant, link: &Delegation) -> Option<u32>;
+    /// Hears of a link that does not count.
+    fn dead(&mut self, _: &Delegation, _: DelegationStatus) {}
+    /// Hears of a link that says yes, and whose grantor is told no.
+    fn unheld(&mut self, _: &Delegation) {}
+}
+
+/// Why a link says yes: its own permission, and what that rests on.
+#[derive(Clone, Copy)]
+struct Held {
+    permission: u32,
+    rests_on: Footing,
+}
+
+/// What a delegated permission rests on.
+#[derive(Clone, Copy)]
+pub(crate) enum Footing {
+    /// The grantor's own permission at that position.
+    Own(u32),
+    /// The link at that place.
+    Link(u32),
+}
+
+/// A search at one moment for one question.
+pub(crate) struct Search<'t> {
+    tenant: &'t Tenant,
+    at: Timestamp,
+    standing: Standing,
+    links: HashMap<u32, Option<Held>, FixedState>,
+    agents: HashMap<AgentId, Option<u32>, FixedState>,
+}
+
+impl<'t> Search<'t> {
+    pub(crate) fn new(tenant: &'t Tenant, at: Timestamp) -> Self {
+        Self { tenant, at, standing: Standing::default(), links: HashMap::default(), agents: HashMap::default() }
+    }
+
+    /// The first of these links that says yes.
+    pub(crate) fn first(&mut self, links: &[u32], question: &mut impl Question) -> Option<u32> {
+        links.iter().copied().find(|place| self.holds(*place, question))
+    }
+
+    fn holds(&mut self, place: u32, question: &mut impl Question) -> bool {
+        if let Some(known) = self.links.get(&place) {
+            return known.is_some();
+        }
+        let held = self.ask(place, question);
+        self.links.insert(place, held);
+        held.is_some()
+    }
+
+    fn ask(&mut self, place: u32, question: &mut impl Question) -> Option<Held> {
+        let link = self.tenant.delegation_at(place)?;
+        let status = self.standing.of(self.tenant, place, self.at);
+        if status != DelegationStatus::Active {
+            question.dead(link, status);
+            return None;
+        }
+        let permission = question.delegated(self.tenant, link)?;
+        let rests_on = self.footing(link, question);
+        if rests_on.is_none() {
+            question.unheld(link);
+        }
+        rests_on.map(|rests_on| Held { permission, rests_on })
+    }
+
+    /// What lets the grantor of a live link say yes: a permission of its own, else a link this one stands on. Links
+    /// that came to the grantor later don't count: they could make a chain longer than its links allow.
+    fn footing(&mut self, link: &Delegation, question: &mut impl Question) -> Option<Footing> {
+        let spec = &link.profile.spec;
+        let own = match self.agents.get(&spec.from) {
+            Some(known) => *known,
+            None => {
+                let own = self.tenant.agent(spec.from).and_then(|grantor| question.own(self.tenant, grantor));
+                self.agents.insert(spec.from, own);
+                own
+            }
+        };
+        own.map(Footing::Own).or_else(|| self.first(&spec.stands_on, question).map(Footing::Link))
+    }
+
+    /// Forgets what was answered, for another question. Which links count stays known.
+    fn ask_anew(&mut self) {
+        self.links.clear();
+        self.agents.clear();
+    }
+
+    /// Whether the agent holds all that the permission says: by a permission of its own, or by a live link. Takes from
+    /// the steps that are left; at none, nobody holds anything.
+    pub(crate) fn covers(&mut self, agent: &Agent, wanted: &Permission, left: &mut usize) -> bool {
+        self.ask_anew();
+        let mut question = Cover { wanted, left };
+        if question.own(self.tenant, agent).is_some() {
+            return true;
+        }
+        let arriving = self.tenant.links().arriving(agent.profile.id).map(Links::open).unwrap_or_default();
+        self.first(arriving, &mut question).is_some()
+    }
+
+    /// Whether the link's grantor holds all that the permission says; `None` where the steps did not suffice.
+    fn holds_below(&mut self, link: &Delegation, wanted: &Permission, left: &mut usize) -> Option<bool> {
+        if *left == 0 {
+            return None;
+        }
+        self.ask_anew();
+        let held = self.footing(link, &mut Cover { wanted, left }).is_some();
+        (held || *left > 0).then_some(held)
+    }
+
+    /// The whole way from the link at that place, which says yes, to an agent's own permission.
+    pub(crate) fn grant(&self, place: u32) -> Option<Grant> {
+        let mut links = Vec::new();
+        let mut at = place;
+        loop {
+            let Held { permission, rests_on } = self.links.get(&at).copied().flatten()?;
+            links.push(LinkUse { link: at, permission });
+            match rests_on {
+                Footing::Own(permission) => return Some(Grant { links, permission }),
+                Footing::Link(below) => at = below,
+            }
+        }
+    }
+}
+
+/// Asks who holds all that a permission says. Constraints are no part of it: they apply when a call is decided.
+struct Cover<'p> {
+    wanted: &'p Permission,
+    /// Steps it may still take. At none, nobody holds anything.
+    left: &'p mut usize,
+}
+
+impl Cover<'_> {
+    fn first(&mut self, permissions: &PermissionSet) -> Option<u32> {
+        permissions.covering(self.wanted, self.left)
+    }
+}
+
+impl Question for Cover<'_> {
+    fn own(&mut self, _: &Tenant, agent: &Agent) -> Option<u32> {
+        self.first(&agent.profile.spec.permissions)
+    }
+
+    fn delegated(&mut self, _: &Tenant, link: &Delegation) -> Option<u32> {
+        self.first(&link.profile.spec.permissions)
+    }
+}
+
+/// A permission that an agent can make use of, and where it comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EffectivePermission {
+    /// The permission. Those it derives from have constraints of their own, which apply too.
+    pub permission: PermissionSpec,
+    /// The link that brings it; `None` is the agent's own.
+    pub link: Option<DelegationSource>,
+}
+
+/// The link that brings a permission.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DelegationSource {
+    /// Its id.
+    pub id: DelegationId,
+    /// Its grantor.
+    pub from: AgentId,
+    /// Links of the longest chain that ends with it.
+    pub depth: u32,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+    /// Whether the grantor holds all of the permission now. Where not, calls are granted as far as the grantor's go.
+    /// `None` where it would have taken too much work to find out.
+    pub held: Option<bool>,
+}
+
+impl Tenant {
+    /// What the agent can make use of now, its own first. An agent that is not active can't make use of anything.
+    /// `left` is how many steps it may take to find out what grantors hold.
+    pub fn effective_permissions(&self, agent: &Agent, at: Timestamp, mut left: usize) -> Vec<EffectivePermission> {
+        if agent.status(at) != AgentStatus::Active {
+            return Vec::new();
+        }
+        let own = agent.profile.spec.permissions.specs();
+        let mut all: Vec<_> =
+            own.into_iter().map(|permission| EffectivePermission { permission, link: None }).collect();
+        let mut search = Search::new(self, at);
+        for (place, link) in self.open_links(self.links().arriving(agent.profile.id), at) {
+            if search.standing.of(self, place, at) != DelegationStatus::Active {
+                continue;
+            }
+            let profile = &link.profile;
+            all.extend(profile.spec.permissions.as_slice().iter().map(|permission| EffectivePermission {
+                permission: permission.spec(),
+                link: Some(DelegationSource {
+                    id: profile.id,
+                    from: profile.spec.from,
+                    depth: profile.spec.depth,
+                    expires_at: profile.spec.expires_at,
+                    held: search.holds_below(link, permission, &mut left),
+                }),
+            }));
+        }
+        all
+    }
+}

@@ -1,0 +1,58 @@
+//! The rules of Kavach, and nothing else: what a tenant is, who may do what, and what is recorded.
+//!
+//! This crate is pure. It knows no actor, HTTP, file, async runtime or clock: time and randomness are arguments, and
+//! every function answers from its arguments alone. State changes only in [`Tenant::apply`], so replaying a tenant's
+//! events rebuilds its state bit for bit.
+//!
+//! | to find | look in |
+//! | --- | --- |
+//! | a tenant's whole state, and how an event changes it | [`tenant`] |
+//! | what an administrative command checks, and the change it makes | [`tenant::commands`], [`agent::commands`], [`delegation::commands`], [`budget::policy_commands`] |
+//! | the authorize decision: its order and its reasons | [`decision`] |
+//! | what a permission matches and demands, and which one grants a call | [`permission`] |
+//! | delegations: which ones count, and what they form | [`delegation`] |
+//! | budgets: policies, windows, usage, settlement | [`budget`] |
+//! | events, and the audit entries that are read back from them | [`event`], [`audit`] |
+//! | every error and denial code | [`error`] |
+//! | every limit | [`limits`] |
+//! | JSON Schemas of requests and answers (feature `schema`) | `schema`, and beside each type |
+
+pub mod agent;
+pub mod audit;
+pub mod budget;
+pub mod decision;
+pub mod delegation;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod limits;
+pub mod permission;
+#[cfg(feature = "schema")]
+pub mod schema;
+pub mod secret;
+pub mod tenant;
+pub mod text;
+pub mod time;
+pub mod trace_id;
+
+pub use agent::{Agent, AgentProfile, AgentStatus, AgentType};
+pub use audit::{AuditEntry, AuditFilter};
+pub use decision::Decision;
+pub use decision::request::Request;
+pub use delegation::{Delegation, DelegationStatus};
+pub use error::{Code, Error};
+pub use event::{Change, Event, Record};
+pub use id::{AgentId, AuditId, DelegationId, KeyId, PolicyId, TenantId, TenantRef, TenantTag};
+pub use secret::{Credential, Secret, SecretHash};
+pub use tenant::settings::Settings;
+pub use tenant::{Command, Moment, Tenant};
+pub use time::Timestamp;
+pub use trace_id::TraceId;
+
+#[cfg(not(feature = "schema"))]
+mod schema {
+    macro_rules! inline_schema {
+        ($($_:tt)*) => {};
+    }
+    pub(crate) use inline_schema;
+}

@@ -1,0 +1,151 @@
+//! JSON Schemas (2020-12) of what requests and answers spell as text or numbers, with the limits that are checked.
+//!
+//! A type that is read and written by hand has its schema beside it, by `inline_schema!`; here are those of texts that
+//! have no type of their own before they are checked.
+
+use crate::limits::{
+    MAX_ACTION_BYTES, MAX_ARG_PATTERN_BYTES, MAX_NAME_CHARS, MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS, MAX_SLUG_CHARS,
+};
+
+const IPV4: &str = "((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+
+/// IPv6 addresses as RFC 4291, 2.2 writes them, but for most of those that end with an IPv4 address.
+fn ipv6() -> String {
+    let group = "[0-9A-Fa-f]{1,4}";
+    let mut forms =
+        vec![format!("({group}:){{7}}{group}"), format!("({group}:){{1,7}}:"), format!(":((:{group}){{1,7}}|:)")];
+    // So many groups before the gap, and as many as are left behind it.
+    forms.extend((1..=6).map(|before| format!("({group}:){{1,{before}}}(:{group}){{1,{}}}", 7 - before)));
+    forms.push(format!("::([Ff]{{4}}:)?{IPV4}"));
+    forms.join("|")
+}
+
+/// Writes the schema of a type, shown wherever the type is used rather than once by name.
+#[macro_export]
+macro_rules! inline_schema {
+    ($type:ident $($schema:tt)+) => {
+        impl schemars::JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!($($schema)+)
+            }
+        }
+    };
+}
+pub use inline_schema;
+
+macro_rules! texts {
+    ($($(#[$doc:meta])* $name:ident $schema:tt;)*) => {
+        $(
+            $(#[$doc])*
+            pub struct $name;
+
+            inline_schema!($name $schema);
+        )*
+    };
+}
+
+texts! {
+    /// A name, see [`crate::text::parse_name`].
+    Name {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_NAME_CHARS,
+        "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$",
+    };
+    /// A slug, see [`crate::text::Slug`].
+    SlugText {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_SLUG_CHARS,
+        "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$",
+        "not": { "const": crate::text::DEFAULT_TENANT_NAME },
+    };
+    /// How a tenant is named, see [`crate::id::TenantRef`].
+    TenantName {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_SLUG_CHARS,
+        "pattern": "^(tnt_[0-9a-f]{32}|[a-z0-9]+(-[a-z0-9]+)*)$",
+    };
+    /// An RFC 3339 time with any offset, see [`crate::time::Timestamp::parse`].
+    Time {
+        "type": "string",
+        "format": "date-time",
+        "pattern": "^(19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T\
+                    ([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$",
+    };
+    /// What is called, see [`crate::permission::pattern::check_resource`].
+    Resource {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_RESOURCE_BYTES,
+        "pattern": format!(
+            "^[^:\\u0000-\\u001f\\u007f-\\u009f]+(:[^:\\u0000-\\u001f\\u007f-\\u009f]+){{0,{}}}$",
+            MAX_RESOURCE_SEGMENTS - 1
+        ),
+    };
+    /// Which resources a permission is about, see [`crate::permission::pattern::Pattern`].
+    ResourcePattern {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_RESOURCE_BYTES,
+        "pattern": format!(
+            "^(\\*|[^:*\\u0000-\\u001f\\u007f-\\u009f]+)(:(\\*|[^:*\\u0000-\\u001f\\u007f-\\u009f]+)){{0,{}}}$",
+            MAX_RESOURCE_SEGMENTS - 1
+        ),
+    };
+    /// What is done, see [`crate::permission::check_action`].
+    Action {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_ACTION_BYTES,
+        "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+    };
+    /// What a permission lets be done: an action, or `*`.
+    ActionPattern {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_ACTION_BYTES,
+        "pattern": "^(\\*|[^*\\u0000-\\u001f\\u007f-\\u009f]+)$",
+    };
+    /// A glob, or a regular expression that starts with `^`.
+    ArgPattern {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_ARG_PATTERN_BYTES,
+    };
+    /// An address, or a network in CIDR notation.
+    AddressOrNetwork {
+        "type": "string",
+        "anyOf": [
+            { "format": "ipv4" },
+            { "format": "ipv6" },
+            { "pattern": format!("^{IPV4}/(3[0-2]|[12]?[0-9])$") },
+            { "pattern": format!("^({})/(12[0-8]|1[01][0-9]|[1-9]?[0-9])$", ipv6()) },
+        ],
+    };
+    /// An address.
+    Address {
+        "type": "string",
+        "anyOf": [{ "format": "ipv4" }, { "format": "ipv6" }],
+    };
+    /// A time of day.
+    Clock {
+        "type": "string",
+        "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$",
+    };
+    /// A JSON object of the client's own.
+    AnyObject {
+        "type": "object",
+    };
+    /// Any JSON value.
+    AnyJson {};
+}

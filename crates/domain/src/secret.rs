@@ -1,0 +1,350 @@
+//! Keys and tokens: how they are built, recognised and compared. Only their SHA-256 is ever kept.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Range;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+
+use crate::error::{Code, Error};
+use crate::id::TenantId;
+
+const TOKEN_PREFIX: &str = "kv_";
+const TENANT_KEY_PREFIX: &str = "kvt_";
+/// What an operator key starts with.
+pub const OPERATOR_KEY_PREFIX: &str = "kvo_";
+/// Characters of 48 bytes (tenant UUID and 32 random bytes) in base64url.
+const TENANT_SECRET_CHARS: usize = 64;
+/// The first of them, which hold the tenant's UUID and two bytes more.
+const TENANT_CHARS: usize = 24;
+/// Characters of a tenant key shown as its prefix: the tag, the tenant's part and six of its own.
+const SHOWN_CHARS: usize = 32;
+
+/// Characters behind a prefix from which on a text may be a key or token, or nearly one: an operator's has 43.
+const HIDDEN_CHARS: usize = 40;
+/// What stands in the place of a secret's characters.
+const HIDDEN: &str = "(hidden)";
+
+/// The SHA-256 of a secret (FIPS 180-4), the only form in which one is stored or looked up.
+#[derive(Clone, Copy, Eq)]
+pub struct SecretHash([u8; 32]);
+
+impl PartialEq for SecretHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.matches(other)
+    }
+}
+
+impl Hash for SecretHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl SecretHash {
+    /// The hash of a secret's text.
+    pub fn of(secret: &str) -> Self {
+        Self(Sha256::digest(secret.as_bytes()).into())
+    }
+
+    /// The hash as 64 hex digits.
+    pub fn to_hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Reads 64 hex digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        let mut hash = [0; 32];
+        if pairs.len() != hash.len() || !rest.is_empty() {
+            return None;
+        }
+        for (byte, pair) in hash.iter_mut().zip(pairs) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(hash))
+    }
+
+    /// Compares without a branch on the content.
+    pub fn matches(&self, other: &SecretHash) -> bool {
+        // By words, of which 32 bytes are four and nothing is left over: a quarter of the instructions.
+        const { assert!(size_of::<SecretHash>() == 4 * size_of::<u64>()) };
+        let ((ours, _), (theirs, _)) = (self.0.as_chunks::<8>(), other.0.as_chunks::<8>());
+        let words = ours.iter().zip(theirs).map(|(a, b)| (u64::from_ne_bytes(*a), u64::from_ne_bytes(*b)));
+        words.fold(Choice::from(1), |same, (a, b)| same & a.ct_eq(&b)).into()
+    }
+}
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretHash(..)")
+    }
+}
+
+impl Serialize for SecretHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl de::Visitor<'_> for Bytes {
+            type Value = SecretHash;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the 32 bytes of a SHA-256")
+            }
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<SecretHash, E> {
+                bytes.try_into().map(SecretHash).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+/// Where the first key or token in a text is, but for its prefix. It is found by its form, so that a secret in a wrong
+/// place, such as a call's arguments, is neither recorded nor shown. Other names that begin like one, `kv_` not least,
+/// are all of one case.
+fn find_secret(text: &str) -> Option<Range<usize>> {
+    let bytes = text.as_bytes();
+    memchr::memchr_iter(b'_', bytes).find_map(|underscore| {
+        let (head, rest) = bytes.split_at_checked(underscore + 1)?;
+        let prefix = [TOKEN_PREFIX, TENANT_KEY_PREFIX, OPERATOR_KEY_PREFIX];
+        let prefix = prefix.into_iter().find(|prefix| head.ends_with(prefix.as_bytes()))?;
+        // The first characters tell, so that a text of nothing but prefixes is no work.
+        let start = rest.get(..HIDDEN_CHARS)?;
+        let has = |case: fn(&u8) -> bool| start.iter().any(case);
+        let is_mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
+        let is_secret = start.iter().all(is_base64url) && (is_mixed || prefix == OPERATOR_KEY_PREFIX);
+        let length = || rest.iter().position(|byte| !is_base64url(byte)).unwrap_or(rest.len());
+        is_secret.then(|| underscore + 1..underscore + 1 + length())
+    })
+}
+
+fn is_base64url(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+}
+
+/// Whether a text holds what may be a key or token.
+pub fn holds_secret(text: &str) -> bool {
+    find_secret(text).is_some()
+}
+
+/// The text with what may be keys or tokens hidden but for their prefixes.
+pub fn hide_secrets(text: &str) -> Cow<'_, str> {
+    let (mut rest, mut shown) = (text, String::new());
+    while let Some(place) = find_secret(rest) {
+        let (before, after) = (rest.get(..place.start), rest.get(place.end..));
+        shown.push_str(before.unwrap_or_default());
+        shown.push_str(HIDDEN);
+        rest = after.unwrap_or_default();
+    }
+    if shown.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(shown + rest) }
+}
+
+/// An error where a text that is kept and shown holds what may be a key or token.
+///
+/// # Errors
+/// `INVALID_FIELD`, naming `field`.
+pub fn check_no_secret(field: &str, text: &str) -> Result<(), Error> {
+    if holds_secret(text) {
+        return Err(Error::field(
+            Code::InvalidField,
+            field,
+            "must not hold a key or token: it would be shown to others",
+        ));
+    }
+    Ok(())
+}
+
+/// A key or token in clear. It exists between its making and the one answer that shows it.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// An agent's token: `kv_`, then the tenant's UUID and 32 random bytes in base64url.
+    pub fn agent_token(tenant: TenantId, random: [u8; 32]) -> Self {
+        Self::of_tenant(TOKEN_PREFIX, tenant, random)
+    }
+
+    /// A tenant's API key: `kvt_`, then the same.
+    pub fn tenant_key(tenant: TenantId, random: [u8; 32]) -> Self {
+        Self::of_tenant(TENANT_KEY_PREFIX, tenant, random)
+    }
+
+    /// An operator's key: `kvo_` and 32 random bytes in base64url.
+    pub fn operator_key(random: [u8; 32]) -> Self {
+        Self(format!("{OPERATOR_KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(random)))
+    }
+
+    fn of_tenant(prefix: &str, tenant: TenantId, random: [u8; 32]) -> Self {
+        let mut bytes = [0; 48];
+        let (head, tail) = bytes.split_at_mut(16);
+        head.copy_from_slice(&tenant.bytes());
+        tail.copy_from_slice(&random);
+        Self(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes)))
+    }
+
+    /// The text to hand to its owner.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// The hash to keep.
+    pub fn hash(&self) -> SecretHash {
+        SecretHash::of(&self.0)
+    }
+
+    /// The start of a tenant key, by which people tell keys apart.
+    pub fn prefix(&self) -> Box<str> {
+        self.0.chars().take(SHOWN_CHARS).collect::<String>().into()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// What a caller presents, by its form. Whether it is good, only the tenant (or the operator's hash) can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// Anything without the form of a tenant's secret: good only if it is the operator key.
+    Operator(SecretHash),
+    /// A tenant's API key.
+    TenantKey(TenantId, SecretHash),
+    /// An agent's token.
+    AgentToken(TenantId, SecretHash),
+}
+
+impl Credential {
+    /// Reads the text of a bearer credential (RFC 6750).
+    pub fn parse(text: &str) -> Self {
+        let hash = SecretHash::of(text);
+        if let Some(tenant) = tenant_behind(TOKEN_PREFIX, text) {
+            Self::AgentToken(tenant, hash)
+        } else if let Some(tenant) = tenant_behind(TENANT_KEY_PREFIX, text) {
+            Self::TenantKey(tenant, hash)
+        } else {
+            Self::Operator(hash)
+        }
+    }
+}
+
+/// What stands before a bearer credential.
+const BEARER: &[u8] = b"Bearer ";
+
+/// The text of a bearer credential (RFC 6750, 2.1) in the value of an `Authorization` header. One that is not ASCII is
+/// none.
+pub fn bearer(value: &[u8]) -> Option<&str> {
+    let (scheme, text) = value.split_at_checked(BEARER.len())?;
+    let text = text.is_ascii().then(|| std::str::from_utf8(text).ok()).flatten()?;
+    scheme.eq_ignore_ascii_case(BEARER).then(|| text.trim())
+}
+
+/// The tenant in an agent's token or a tenant's key, by its form alone.
+pub fn tenant_in(text: &str) -> Option<TenantId> {
+    tenant_behind(TOKEN_PREFIX, text).or_else(|| tenant_behind(TENANT_KEY_PREFIX, text))
+}
+
+/// The tenant in a secret of that form. Whether the rest is base64url is not looked at: its hash will not be found.
+fn tenant_behind(prefix: &str, text: &str) -> Option<TenantId> {
+    let encoded = text.strip_prefix(prefix).filter(|rest| rest.len() == TENANT_SECRET_CHARS)?;
+    let (head, _) = encoded.as_bytes().split_first_chunk::<TENANT_CHARS>()?;
+    let mut bytes = [0; TENANT_CHARS / 4 * 3];
+    URL_SAFE_NO_PAD.decode_slice(head, &mut bytes).ok()?;
+    let (tenant, _) = bytes.split_first_chunk::<16>()?;
+    Some(TenantId::from_bytes(*tenant))
+}
+
+/// An operator key that somebody chose. It is not shown by `Debug`.
+#[derive(Clone)]
+pub struct OperatorKey(String);
+
+impl OperatorKey {
+    /// The key's text.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for OperatorKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OperatorKey(..)")
+    }
+}
+
+impl std::str::FromStr for OperatorKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if !(32..=256).contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(
+                "an operator key has 32 to 256 visible ASCII characters; without one the server makes one".into()
+            );
+        }
+        if text.starts_with("kv_") || text.starts_with("kvt_") {
+            return Err("an operator key does not start with kv_ or kvt_, which mark tokens and tenant keys".into());
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn a_secret_finds_its_tenant() {
+        let tenant = TenantId::generate(Timestamp::from_millis(1_700_000_000_000), [5; 10]).unwrap();
+        let token = Secret::agent_token(tenant, [7; 32]);
+        assert_eq!(token.reveal().len(), 3 + 64);
+        assert_eq!(Credential::parse(token.reveal()), Credential::AgentToken(tenant, token.hash()));
+        let key = Secret::tenant_key(tenant, [7; 32]);
+        assert_eq!(key.reveal().len(), 4 + 64);
+        assert_eq!(Credential::parse(key.reveal()), Credential::TenantKey(tenant, key.hash()));
+        let operator = Secret::operator_key([7; 32]);
+        assert_eq!(operator.reveal().len(), 4 + 43);
+        assert_eq!(Credential::parse(operator.reveal()), Credential::Operator(operator.hash()));
+        assert_eq!(SecretHash::from_hex(&token.hash().to_hex()), Some(token.hash()));
+        assert_eq!(SecretHash::from_hex(&"é".repeat(32)), None);
+        assert!(!format!("{token:?}{key:?}{:?}", key.hash()).contains("kv"));
+    }
+
+    #[test]
+    fn secrets_in_a_text_are_hidden_and_other_names_are_not() {
+        let tenant = TenantId::generate(Timestamp::from_millis(1_700_000_000_000), [5; 10]).unwrap();
+        let random = |n: u8| std::array::from_fn(|at| (at as u8).wrapping_mul(73).wrapping_add(n));
+        let (token, key) = (Secret::agent_token(tenant, random(1)), Secret::tenant_key(tenant, random(2)));
+        let operator = Secret::operator_key(random(3));
+        let text = format!("{{\"a\":\"{}\"}} x{}:{}é", token.reveal(), key.reveal(), operator.reveal());
+        assert_eq!(hide_secrets(&text), "{\"a\":\"kv_(hidden)\"} xkvt_(hidden):kvo_(hidden)é");
+        let cut = &token.reveal()[..50];
+        assert_eq!(hide_secrets(&format!("{cut} {}x", token.reveal())), "kv_(hidden) kv_(hidden)");
+        let names = ["kv_", "kv_production_settings_of_the_database_in_the_cellar_1", "kv_Ab", "_", "", "kvt_x kvo_y"];
+        for name in names {
+            assert!(matches!(hide_secrets(name), Cow::Borrowed(same) if same == name));
+            assert!(check_no_secret("name", name).is_ok());
+        }
+        // Text that looks like keys all over takes no more time for it: this ends.
+        for text in ["kv_".repeat(1 << 16), format!("{} ", token.reveal()).repeat(1 << 10)] {
+            assert_eq!(hide_secrets(&text).contains(HIDDEN), holds_secret(&text));
+        }
+        assert_eq!(check_no_secret("name", key.reveal()).unwrap_err().code(), Code::InvalidField);
+    }
+
+    #[test]
+    fn anything_else_is_at_most_an_operator_key() {
+        for text in ["", "kv_", "kvt_short", "kv_!!!", "Bearer", &format!("kv_{}", "é".repeat(32))] {
+            assert!(matches!(Credential::parse(text), Credential::Operator(_)), "{text}");
+        }
+    }
+}

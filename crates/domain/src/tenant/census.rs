@@ -1,0 +1,204 @@
+//! A tenant in a few numbers: how many agents it has, and which of its budgets are almost used up.
+
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::budget::policy::{Amount, Meter, Policy, PolicyAction, PolicyStatus};
+use crate::id::{AgentId, PolicyId};
+use crate::tenant::{Tenant, TenantStatus};
+use crate::time::Timestamp;
+use std::sync::Arc;
+
+/// The share of a limit from which on its policy is near it.
+const NEAR: f64 = 0.8;
+
+/// How many agents there are, by their status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+pub struct AgentCounts {
+    /// Those that may work.
+    pub active: usize,
+    /// Those that were revoked, expired or not.
+    pub revoked: usize,
+    /// Others whose time has passed.
+    pub expired: usize,
+}
+
+/// A policy that is near its limit, or past it: the fullest of its limits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NearLimit {
+    /// The policy.
+    pub policy: PolicyId,
+    /// The only agent it is about, where it names one.
+    pub agent: Option<AgentId>,
+    /// The only owner whose agents it is about, where it names one.
+    pub owner: Option<Arc<str>>,
+    /// What happens when the limit is exceeded.
+    pub action: PolicyAction,
+    /// Whether a limit of it is used up.
+    pub status: PolicyStatus,
+    /// The limit's name, such as `maxCallsPerDay`.
+    pub limit: &'static str,
+    /// What is used of it.
+    pub used: Amount,
+    /// The limit.
+    pub max: Amount,
+    /// The one by the other: 1 where it is used up.
+    pub share: f64,
+    /// When it starts anew.
+    pub resets_at: Timestamp,
+}
+
+/// A tenant in a few numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Census {
+    /// Its name.
+    pub name: Box<str>,
+    /// Whether its agents may work.
+    pub status: TenantStatus,
+    /// Its agents.
+    pub agents: AgentCounts,
+    /// Its policies that are near a limit, the fullest first.
+    pub near_limits: Vec<NearLimit>,
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// When time alone makes it another one: an agent expires, or a day ends.
+    pub valid_until: Timestamp,
+}
+
+impl Census {
+    /// What it is now, with so many policies at most.
+    pub fn take(tenant: &Tenant, now: Timestamp, most: usize) -> Self {
+        let mut near_limits: Vec<_> = tenant.policies().iter().filter_map(|policy| policy.near_limit(now)).collect();
+        sort_fullest_first(&mut near_limits, |near| near);
+        near_limits.truncate(most);
+        let next_day = now.next_day();
+        Self {
+            name: tenant.profile().name.clone(),
+            status: tenant.profile().status,
+            agents: tenant.agent_counts(now),
+            near_limits,
+            taken_at: now,
+            valid_until: tenant.next_expiry(now).map_or(next_day, |expiry| expiry.min(next_day)),
+        }
+    }
+}
+
+/// Puts those first that are nearest to their limit; of equal ones the oldest.
+pub fn sort_fullest_first<T>(list: &mut [T], near: impl Fn(&T) -> &NearLimit) {
+    list.sort_by(|a, b| near(b).share.total_cmp(&near(a).share).then(near(a).policy.cmp(&near(b).policy)));
+}
+
+impl Policy {
+    /// The fullest limit of the policy where that is near, or used up. A disabled policy stops nothing, so it is near
+    /// none.
+    pub fn near_limit(&self, now: Timestamp) -> Option<NearLimit> {
+        if self.profile.disabled {
+            return None;
+        }
+        let meters = self.meters(now, 0, crate::budget::cost::Cost::default());
+        let (share, meter) =
+            meters.map(|meter| (meter.share(), meter)).max_by(|(one, _), (other, _)| one.total_cmp(other))?;
+        (share >= NEAR).then(|| {
+            let Meter { name, used, max, daily, .. } = meter;
+            let profile = &self.profile;
+            NearLimit {
+                policy: profile.id,
+                agent: profile.agent,
+                owner: profile.owner.clone(),
+                action: profile.action,
+                status: self.status(now),
+                limit: name,
+                used,
+                max,
+                share,
+                resets_at: if daily { now.next_day() } else { now.next_month() },
+            }
+        })
+    }
+}
+
+impl Meter {
+    /// How much of the limit is used: 1 is all of it, and more is past it.
+    fn share(&self) -> f64 {
+        let (used, max) = match (self.used, self.max) {
+            (Amount::Calls(used), Amount::Calls(max)) => (used, max),
+            (Amount::Cost(used), Amount::Cost(max)) => (used.millionths(), max.millionths()),
+            // A limit and what is used of it are counted alike.
+            (Amount::Calls(_), Amount::Cost(_)) | (Amount::Cost(_), Amount::Calls(_)) => return 0.0,
+        };
+        if max == 0 { 1.0 } else { used as f64 / max as f64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::cost::Cost;
+    use crate::budget::policy::{Limits, PolicyProfile};
+    use crate::event::By;
+    use crate::{Moment, TenantTag};
+
+    fn policy(limits: Limits, disabled: bool, calls: u64, cost: &str) -> Policy {
+        let (at, now) = (Timestamp::default(), at("2026-02-27T10:00:00Z"));
+        let id = PolicyId::derive(at, 1, TenantTag::default());
+        let (agent, owner, action) = (None, None, PolicyAction::Block);
+        let profile = PolicyProfile {
+            id,
+            agent,
+            owner,
+            limits,
+            action,
+            disabled,
+            by: By::Operator,
+            created_at: at,
+            updated_at: at,
+        };
+        let mut policy = Policy::new(profile);
+        policy.usage.charge(now, calls, Cost::parse("cost", cost).unwrap());
+        policy
+    }
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::parse("at", text).unwrap()
+    }
+
+    #[test]
+    fn a_policy_is_told_by_its_fullest_limit_once_that_is_near() {
+        let limits = Limits {
+            max_calls_per_day: Some(10),
+            max_tokens_cost_per_month: Some(Cost::parse("cost", "2").unwrap()),
+            ..Limits::default()
+        };
+        let now = at("2026-02-27T11:00:00Z");
+        let near = |calls, cost| policy(limits.clone(), false, calls, cost).near_limit(now);
+        assert_eq!(near(7, "1.5"), None);
+        let day = near(8, "1.5").unwrap();
+        assert_eq!((day.limit, day.share, day.status), ("maxCallsPerDay", 0.8, PolicyStatus::Active));
+        assert_eq!(day.resets_at, at("2026-02-28T00:00:00Z"));
+        let month = near(8, "2.5").unwrap();
+        assert_eq!((month.limit, month.share, month.status), ("maxTokensCostPerMonth", 1.25, PolicyStatus::Triggered));
+        assert_eq!((month.used.to_string(), month.resets_at), ("2.5".to_owned(), at("2026-03-01T00:00:00Z")));
+        let tomorrow = at("2026-02-28T00:00:00Z");
+        assert_eq!(policy(limits.clone(), false, 10, "0").near_limit(tomorrow), None);
+        assert_eq!(policy(limits, true, 10, "0").near_limit(now), None, "it stops nothing");
+        let nothing = Limits { max_calls_per_day: Some(0), ..Limits::default() };
+        assert_eq!(policy(nothing, false, 0, "0").near_limit(now).unwrap().share, 1.0);
+    }
+
+    #[test]
+    fn the_fullest_comes_first() {
+        let tenant = Tenant::restore(crate::tenant::State {
+            policies: [90, 100, 85, 10]
+                .map(|calls| policy(Limits { max_calls_per_day: Some(100), ..Limits::default() }, false, calls, "0"))
+                .to_vec(),
+            ..Default::default()
+        });
+        let now = at("2026-02-27T11:00:00Z");
+        let census = Census::take(&tenant, now, 2);
+        assert_eq!(census.near_limits.iter().map(|near| near.share).collect::<Vec<_>>(), [1.0, 0.9]);
+        assert_eq!(census.valid_until, at("2026-02-28T00:00:00Z"));
+        assert_eq!(Moment { at: now, seq: 1 }, tenant.next_moment(now));
+    }
+}

@@ -1,0 +1,139 @@
+//! Commands about the tenant itself.
+
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::error::{Code, Error};
+use crate::event::{By, Change};
+use crate::id::TenantId;
+use crate::tenant::settings::{Settings, SettingsPatch};
+use crate::tenant::{Command, Moment, Profile, Tenant, TenantStatus};
+use crate::text::{Slug, parse_name};
+use crate::time::Timestamp;
+
+/// A tenant to create, as a request spells it.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NewTenant {
+    /// Its name.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Name"))]
+    pub name: String,
+    /// Its short name in paths, which stays: words of small letters and digits, joined by single hyphens.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::SlugText"))]
+    pub slug: String,
+    /// Its settings.
+    #[serde(default)]
+    pub settings: Option<SettingsPatch>,
+}
+
+/// A new tenant, checked.
+#[derive(Clone, Debug)]
+pub struct TenantSpec {
+    name: Box<str>,
+    slug: Option<Slug>,
+    settings: Settings,
+}
+
+impl TenantSpec {
+    /// Reads a new tenant.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD`, naming the field.
+    pub fn parse(new: NewTenant) -> Result<Self, Error> {
+        let NewTenant { name, slug, settings } = new;
+        Ok(Self {
+            name: parse_name("name", &name)?,
+            slug: Some(Slug::parse("slug", &slug)?),
+            settings: settings.unwrap_or_default().merge(&Settings::default())?,
+        })
+    }
+
+    /// The default tenant, which is there from the first start on.
+    pub fn default_tenant() -> Self {
+        Self { name: "Default".into(), slug: None, settings: Settings::default() }
+    }
+
+    /// Its slug; the default tenant has none.
+    pub fn slug(&self) -> Option<&Slug> {
+        self.slug.as_ref()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The tenant's first change.
+    pub fn created(self, id: TenantId) -> Change {
+        Change::TenantCreated { id, name: self.name, slug: self.slug, settings: self.settings }
+    }
+}
+
+/// A change of a tenant: an omitted field keeps its value. The slug is fixed, since paths name tenants by it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TenantPatch {
+    /// A new name.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Name>"))]
+    pub name: Option<String>,
+    /// Settings to merge.
+    #[serde(default)]
+    pub settings: Option<SettingsPatch>,
+}
+
+/// Changes the tenant's name and settings.
+pub struct UpdateTenant(
+    /// To what.
+    pub TenantPatch,
+);
+
+impl Command for UpdateTenant {
+    type Subject = ();
+    type Reply = Profile;
+
+    fn decide(self, tenant: &Tenant, _: By, _: Moment) -> Result<(Option<Change>, ()), Error> {
+        let TenantPatch { name, settings } = self.0;
+        let old = tenant.profile();
+        let name = name.map_or_else(|| Ok(old.name.clone()), |name| parse_name("name", &name))?;
+        let settings = settings.unwrap_or_default().merge(&old.settings)?;
+        let changed = name != old.name || settings != old.settings;
+        Ok((changed.then_some(Change::TenantUpdated { name, settings }), ()))
+    }
+
+    fn reply(tenant: &Tenant, (): (), _: Timestamp) -> Profile {
+        tenant.profile().clone()
+    }
+}
+
+/// Suspends or activates the tenant.
+pub struct SetStatus(
+    /// What it shall be.
+    pub TenantStatus,
+);
+
+impl Command for SetStatus {
+    type Subject = ();
+    type Reply = Profile;
+
+    fn decide(self, tenant: &Tenant, _: By, _: Moment) -> Result<(Option<Change>, ()), Error> {
+        if tenant.id().is_default() && self.0 == TenantStatus::Suspended {
+            return Err(Error::new(Code::DefaultTenantFixed, "the default tenant can't be suspended"));
+        }
+        if tenant.profile().status == self.0 {
+            return Ok((None, ()));
+        }
+        let change = match self.0 {
+            TenantStatus::Active => Change::TenantActivated,
+            TenantStatus::Suspended => Change::TenantSuspended,
+        };
+        Ok((Some(change), ()))
+    }
+
+    fn reply(tenant: &Tenant, (): (), _: Timestamp) -> Profile {
+        tenant.profile().clone()
+    }
+}

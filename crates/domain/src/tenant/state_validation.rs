@@ -1,0 +1,56 @@
+//! What must hold of any state that events can make.
+//!
+//! A snapshot and a journal are checked for damage by their checksums, which whoever writes to the disk can make right.
+//! Searches rely on what is said here to end, and limits to be held, so a state that came from the disk is looked
+//! through once.
+
+use crate::delegation::{Delegation, position};
+use crate::limits::MAX_DELEGATION_DEPTH;
+use crate::tenant::Tenant;
+
+impl Tenant {
+    /// Looks whether the state is one that events can make.
+    ///
+    /// # Errors
+    /// What does not hold, in words.
+    pub fn check_soundness(&self) -> Result<(), String> {
+        let mut before = None;
+        for link in self.delegations() {
+            if before.is_some_and(|before| before >= link.place) {
+                return Err("the delegations are not in the order in which they were made".to_owned());
+            }
+            before = Some(link.place);
+            self.check_link(link).map_err(|problem| format!("delegation {} {problem}", link.profile.id))?;
+        }
+        for (agent, slot) in self.agents().iter().zip(0u32..) {
+            let id = agent.profile.id;
+            if self.slot_of(id) != Some(slot) {
+                return Err(format!("there are two agents {id}"));
+            }
+            if agent.windows.len() != agent.profile.spec.permissions.rated().len() {
+                return Err(format!("agent {id} has not one window for each permission with a rate"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_link(&self, link: &Delegation) -> Result<(), String> {
+        let spec = &link.profile.spec;
+        if link.windows.len() != spec.permissions.rated().len() {
+            return Err("has not one window for each permission with a rate".to_owned());
+        }
+        if spec.depth > MAX_DELEGATION_DEPTH {
+            return Err(format!("is at the end of a chain of {}", spec.depth));
+        }
+        for below in &spec.stands_on {
+            let depth = position(self.delegations(), *below)
+                .and_then(|at| self.delegations().get(at))
+                .map(|below| below.profile.spec.depth);
+            // One that was forgotten is over, and nothing stands on it any more.
+            if *below >= link.place || depth.is_some_and(|depth| depth >= spec.depth) {
+                return Err("stands on one that came after it".to_owned());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,115 @@
+//! Points in time, as the whole server keeps and shows them.
+
+use std::fmt;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::error::{Code, Error};
+use crate::schema::inline_schema;
+
+/// A point in time: whole milliseconds since 1970-01-01T00:00:00Z, without leap seconds.
+///
+/// As text it is RFC 3339 in UTC with milliseconds (`2026-03-01T09:30:00.000Z`); in durable data it is the number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+/// The latest time that still has a four-digit year, as RFC 3339 demands.
+const MAX_MILLIS: i64 = 253_402_300_799_999;
+
+impl Timestamp {
+    /// The time so many milliseconds after the epoch, held within the years 1970 to 9999.
+    pub fn from_millis(millis: i64) -> Self {
+        Self(millis.clamp(0, MAX_MILLIS))
+    }
+
+    /// Milliseconds since the epoch.
+    pub fn millis(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since the epoch.
+    pub fn seconds(self) -> i64 {
+        self.0.div_euclid(1_000)
+    }
+
+    /// This time, so many milliseconds later (or earlier, where negative).
+    pub fn plus_millis(self, millis: i64) -> Self {
+        Self::from_millis(self.0.saturating_add(millis))
+    }
+
+    /// The minute of the day in UTC, 0 to 1439.
+    pub fn minute_of_day(self) -> u16 {
+        u16::try_from(self.0.div_euclid(60_000).rem_euclid(1_440)).unwrap_or(0)
+    }
+
+    /// Reads RFC 3339 text with any offset. `field` is named in the error.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` where the text is no RFC 3339 time of the years 1970 to 9999.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
+        let time = DateTime::parse_from_rfc3339(text).map_err(|_| {
+            Error::field(
+                Code::InvalidField,
+                field,
+                format!("must be an RFC 3339 time such as 2026-03-01T09:30:00Z, not '{}'", crate::text::quote(text)),
+            )
+        })?;
+        let millis = time.timestamp_millis();
+        if !(0..=MAX_MILLIS).contains(&millis) {
+            return Err(Error::field(Code::InvalidField, field, "must lie in the years 1970 to 9999"));
+        }
+        Ok(Self(millis))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = DateTime::<Utc>::from_timestamp_millis(self.0).unwrap_or_default();
+        f.write_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_i64(self.0) }
+    }
+}
+
+inline_schema!(Timestamp {
+    "type": "string",
+    "format": "date-time",
+    "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z$",
+});
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            let text = String::deserialize(deserializer)?;
+            Self::parse("time", &text).map_err(de::Error::custom)
+        } else {
+            i64::deserialize(deserializer).map(Self::from_millis)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_rfc_3339_utc_with_milliseconds() {
+        let time = Timestamp::parse("at", "2024-02-29T23:59:59.5+02:00").unwrap();
+        assert_eq!(time.to_string(), "2024-02-29T21:59:59.500Z");
+        assert_eq!(Timestamp::parse("at", &time.to_string()).unwrap(), time);
+        assert_eq!(time.minute_of_day(), 21 * 60 + 59);
+    }
+
+    #[test]
+    fn text_that_is_no_time_names_the_field() {
+        for bad in ["", "tomorrow", "2024-02-30T00:00:00Z", "2024-01-01", "1969-12-31T23:59:59Z"] {
+            let error = Timestamp::parse("expiresAt", bad).unwrap_err();
+            assert!(error.message().starts_with("expiresAt "), "{error:?}");
+        }
+    }
+}

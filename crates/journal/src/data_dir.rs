@@ -1,0 +1,408 @@
+//! The data directory: one folder per tenant, and a lock against a second process.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::chain::{Checkpoint, genesis};
+use crate::disk::{Disk, Kind, Listed, SystemDisk};
+use crate::files::{TEMPORARY, parent, read_small, write_atomic};
+use crate::folder::Folder;
+use crate::writer::{Journal, JournalOptions};
+
+const LOCK: &str = "LOCK";
+const LABEL: &str = "tenant.json";
+const UNFINISHED: &str = ".new-";
+const ERASED: &str = ".erased-";
+
+/// Longest name of a tenant's folder, in bytes: with the prefixes above well below what file systems take.
+const NAME_BYTES: usize = 128;
+
+/// The locked data directory. The lock ends with this value, or with the process.
+#[derive(Debug)]
+pub struct DataDir {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    /// The lock file; none on a disk that no other process reaches.
+    _lock: Option<File>,
+}
+
+/// One tenant's folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantFolder {
+    /// Its name in the data directory.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// The bytes of its `tenant.json`; `None` where that is missing or cannot be read.
+    pub label: Option<Vec<u8>>,
+}
+
+/// Why a tenant's folder was not made, or not erased.
+#[derive(Debug, Error)]
+#[error("{source}")]
+pub struct NotDone {
+    /// What went wrong.
+    pub source: io::Error,
+    /// Whether the tenant may be there, or be gone, all the same, at the latest after a power failure; as a whole.
+    pub may_have_happened: bool,
+}
+
+impl From<io::Error> for NotDone {
+    fn from(source: io::Error) -> Self {
+        Self { source, may_have_happened: false }
+    }
+}
+
+/// What a new tenant's folder is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct NewTenant<'a> {
+    /// The folder's name: ASCII letters, digits, `-` and `_`, at most 128.
+    pub name: &'a str,
+    /// The bytes of `tenant.json`.
+    pub label: &'a [u8],
+    /// The tenant's uuid, written into every file.
+    pub tenant: [u8; 16],
+    /// Unix milliseconds.
+    pub now_ms: i64,
+    /// The payloads of its first events, from event 1 on.
+    pub events: &'a [Vec<u8>],
+    /// For its journal.
+    pub options: JournalOptions,
+}
+
+impl DataDir {
+    /// Opens, or makes, the directory and locks it; removes what a crash left unfinished. A directory another
+    /// process holds is a `ResourceBusy` error. Every error names the directory and says what to do.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Self::try_open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => error,
+            kind => io::Error::new(kind, unwritable(path, &error)),
+        })
+    }
+
+    fn try_open(path: &Path) -> io::Result<Self> {
+        // What is in there is nobody else's business, wherever it was made.
+        let is_new = !path.exists();
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let path = fs::canonicalize(path)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::Error(error) => error,
+            TryLockError::WouldBlock => io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                format!(
+                    "the data directory {} is in use by another process; stop that one, or choose another \
+                     directory",
+                    path.display()
+                ),
+            ),
+        })?;
+        let dir = Self::start(SystemDisk::shared(), path, Some(lock))?;
+        // One that somebody made for the server may lie where the server can't read.
+        if is_new {
+            dir.disk.sync_folder(parent(&dir.path))?;
+        }
+        Ok(dir)
+    }
+
+    /// The same of a directory that is there, on a disk that is the caller's own.
+    pub fn on(disk: Arc<dyn Disk>, path: &Path) -> io::Result<Self> {
+        Self::start(disk, path.to_path_buf(), None)
+    }
+
+    fn start(disk: Arc<dyn Disk>, path: PathBuf, lock: Option<File>) -> io::Result<Self> {
+        let dir = Self { disk, path, _lock: lock };
+        dir.remove_leftovers()?;
+        dir.disk.sync_folder(&dir.path)?;
+        Ok(dir)
+    }
+
+    fn remove_leftovers(&self) -> io::Result<()> {
+        for entry in self.disk.list(&self.path)? {
+            let (name, path) = (entry.name.as_str(), self.path.join(&entry.name));
+            if entry.kind == Kind::Folder {
+                if name.starts_with(UNFINISHED) || name.starts_with(ERASED) {
+                    self.remove_tree(&path)?;
+                }
+            } else if name.ends_with(TEMPORARY) {
+                self.disk.remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory, absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where a tenant's folder of that name is, or would be.
+    pub fn tenant_path(&self, name: &str) -> io::Result<PathBuf> {
+        folder_path(&self.path, name)
+    }
+
+    /// A tenant's folder, which has to be there. Blocking.
+    pub fn folder(&self, name: &str) -> io::Result<Folder> {
+        Folder::on(Arc::clone(&self.disk), &self.tenant_path(name)?)
+    }
+
+    /// All tenants' folders, by name. Blocking, reads each label.
+    pub fn tenants(&self) -> io::Result<Vec<TenantFolder>> {
+        list_on(&*self.disk, &self.path)
+    }
+
+    /// The content of a small file right in the directory, `None` where there is no such file. A file over 1 MiB is
+    /// `InvalidData`. Blocking.
+    pub fn read_file(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        read_small(&*self.disk, &self.path.join(name))
+    }
+
+    /// Replaces such a file as one step. Blocking. On an error the old content stays.
+    pub fn write_file(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        write_atomic(&*self.disk, &self.path.join(name), content)
+    }
+
+    /// Makes a tenant's folder with its first events, all on disk when it returns. Blocking. After a crash the
+    /// tenant is there wholly or not at all. A name that is taken is an `AlreadyExists` error.
+    pub fn create_tenant(&self, new: NewTenant<'_>) -> Result<Journal, NotDone> {
+        let target = self.tenant_path(new.name)?;
+        if self.disk.exists(&target) {
+            let problem = format!("the folder {} exists", target.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem).into());
+        }
+        let unfinished = self.path.join(format!("{UNFINISHED}{}", new.name));
+        self.remove_tree(&unfinished)?;
+        let built = build(&self.disk, &unfinished, &new).and_then(|journal| {
+            self.disk.rename(&unfinished, &target)?;
+            Ok(journal)
+        });
+        let mut journal = built.inspect_err(|_| {
+            // A leftover is removed at the next start; the first error is the one to report.
+            let _ = self.disk.remove_folder(&unfinished);
+        })?;
+        if let Err(source) = self.disk.sync_folder(&self.path) {
+            // The disk may have either name. What is in the folder goes only once it has no tenant's name for certain.
+            let undone = self.disk.rename(&target, &unfinished).and_then(|()| self.remove_tree(&unfinished));
+            return Err(NotDone { source, may_have_happened: undone.is_err() });
+        }
+        journal.folder = Arc::new(Folder { path: target, ..(*journal.folder).clone() });
+        Ok(journal)
+    }
+
+    /// Replaces a tenant's label as one step. Blocking.
+    pub fn write_label(&self, name: &str, label: &[u8]) -> io::Result<()> {
+        write_atomic(&*self.disk, &self.tenant_path(name)?.join(LABEL), label)
+    }
+
+    /// Removes a tenant's folder with all in it. Blocking. Once the rename is on disk the tenant is gone, and
+    /// a crash or an error while the rest is removed leaves only what the next start removes. One that is not there is
+    /// a `NotFound` error.
+    pub fn erase_tenant(&self, name: &str) -> Result<(), NotDone> {
+        let path = self.tenant_path(name)?;
+        let erased = self.path.join(format!("{ERASED}{name}"));
+        let was_begun = self.disk.exists(&erased);
+        self.remove_tree(&erased)?;
+        if was_begun && !self.disk.exists(&path) {
+            return Ok(());
+        }
+        self.disk.rename(&path, &erased)?;
+        if let Err(source) = self.disk.sync_folder(&self.path) {
+            // The disk may have either name. What goes on to be written is safe only under the tenant's own.
+            let undone = self.disk.rename(&erased, &path).and_then(|()| self.disk.sync_folder(&self.path));
+            return Err(NotDone { source, may_have_happened: undone.is_err() });
+        }
+        if let Err(problem) = self.disk.remove_folder(&erased) {
+            tracing::warn!(folder = %erased.display(), %problem, "the next start removes what is left of an erased tenant");
+        }
+        Ok(())
+    }
+
+    /// Removes a folder that may not be there, once it is on disk under that name: after a power failure a tenant's
+    /// name may not lead to what was removed.
+    fn remove_tree(&self, path: &Path) -> io::Result<()> {
+        if !self.disk.exists(path) {
+            return Ok(());
+        }
+        self.disk.sync_folder(&self.path)?;
+        self.disk.remove_folder(path)
+    }
+}
+
+/// What to say of a data directory that can't be used, and what to do.
+pub fn unwritable(data_dir: &Path, problem: &io::Error) -> String {
+    let path = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    format!(
+        "the data directory {} can't be written: {problem}; see that the server may write there and that the file \
+         system is not read-only or full, or choose another directory",
+        path.display()
+    )
+}
+
+fn folder_path(data_dir: &Path, name: &str) -> io::Result<PathBuf> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if name.is_empty() || name.len() > NAME_BYTES || !name.bytes().all(allowed) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} cannot name a tenant's folder")));
+    }
+    Ok(data_dir.join(name))
+}
+
+/// All tenants' folders in a data directory that nobody need hold, by name. Blocking, reads each label.
+pub fn list_tenants(data_dir: &Path) -> io::Result<Vec<TenantFolder>> {
+    list_on(&SystemDisk, data_dir)
+}
+
+fn list_on(disk: &dyn Disk, data_dir: &Path) -> io::Result<Vec<TenantFolder>> {
+    let mut tenants = Vec::new();
+    for Listed { name, kind } in disk.list(data_dir)? {
+        // Folders of other names (`lost+found`, a backup) are not ours.
+        let Ok(path) = folder_path(data_dir, &name) else { continue };
+        // A link may lead to a disk that is not there now: still a tenant, whose name is taken.
+        if kind == Kind::File {
+            continue;
+        }
+        let label = read_small(disk, &path.join(LABEL)).unwrap_or_else(|error| {
+            tracing::warn!(tenant = name, %error, "the tenant's label cannot be read");
+            None
+        });
+        tenants.push(TenantFolder { name, path, label });
+    }
+    tenants.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(tenants)
+}
+
+/// Keeps a server from starting on a data directory while this value lives, without changing anything in it. `None`
+/// where there is no lock file: a copy, which no server has used. One that a server holds is a `ResourceBusy` error.
+pub fn keep_servers_out(data_dir: &Path) -> io::Result<Option<File>> {
+    let lock = match File::open(data_dir.join(LOCK)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::Error(error)) => Err(error),
+        Err(TryLockError::WouldBlock) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!("a server is using the data directory {}", data_dir.display()),
+        )),
+    }
+}
+
+fn build(disk: &Arc<dyn Disk>, path: &Path, new: &NewTenant<'_>) -> io::Result<Journal> {
+    // Arguments of calls are in there: nobody else's business, whoever made the data directory.
+    disk.make_folder(path)?;
+    write_atomic(&**disk, &path.join(LABEL), new.label)?;
+    let link = Checkpoint { seq: 0, hash: genesis(new.tenant), time_ms: new.now_ms };
+    let folder = Arc::new(Folder::on(Arc::clone(disk), path)?);
+    let mut journal = Journal::start(folder, new.tenant, new.options, Vec::new(), link, new.now_ms)?;
+    for event in new.events {
+        journal.append(journal.next_seq(), |buffer| buffer.extend_from_slice(event))?;
+    }
+    // Even without events the header and its entry in the folder have to be on disk.
+    journal.flush()?;
+    let point = journal.begin_sync().run()?;
+    journal.finish_sync(point, new.now_ms)?;
+    journal.settle(new.now_ms)?;
+    Ok(journal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{TENANT, recovered};
+
+    fn tenant(name: &str) -> NewTenant<'_> {
+        NewTenant {
+            name,
+            label: br#"{"slug":"acme"}"#,
+            tenant: TENANT,
+            now_ms: 5,
+            events: &[],
+            options: JournalOptions::default(),
+        }
+    }
+
+    #[test]
+    fn a_second_opener_is_told_that_the_directory_is_in_use() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b");
+        let dir = DataDir::open(&path).unwrap();
+        let error = DataDir::open(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+        assert!(error.to_string().contains("in use by another process"));
+        drop(dir);
+        DataDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_tenant_is_made_listed_and_erased() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path()).unwrap();
+        let events = [b"created".to_vec(), b"updated".to_vec()];
+        let new = NewTenant { events: &events, ..tenant("tnt_1") };
+        let mut journal = dir.create_tenant(new).unwrap();
+        assert_eq!((journal.synced_seq(), journal.is_dirty()), (2, false));
+        assert_eq!(journal.reader().verify().unwrap(), journal.checkpoint());
+        journal.append(3, |b| b.push(3)).unwrap();
+        journal.close(6).unwrap();
+        let taken = dir.create_tenant(tenant("tnt_1")).unwrap_err();
+        assert_eq!(taken.source.kind(), io::ErrorKind::AlreadyExists);
+        dir.write_label("tnt_1", b"{}").unwrap();
+        fs::create_dir(dir.path().join("lost+found")).unwrap();
+        let tenants = dir.tenants().unwrap();
+        assert_eq!(tenants.len(), 1);
+        assert_eq!(tenants[0].name, "tnt_1");
+        assert_eq!(tenants[0].label.as_deref(), Some(&b"{}"[..]));
+        let (_, events) = recovered(&tenants[0].path, TENANT, 0).unwrap();
+        assert_eq!(events.len(), 3);
+        dir.erase_tenant("tnt_1").unwrap();
+        assert!(dir.tenants().unwrap().is_empty());
+        let gone = dir.erase_tenant("tnt_1").unwrap_err();
+        assert_eq!(gone.source.kind(), io::ErrorKind::NotFound);
+        let empty = dir.create_tenant(tenant("tnt_1")).unwrap();
+        assert_eq!((empty.next_seq(), empty.is_dirty()), (1, false));
+        std::os::unix::fs::symlink("/not/there", dir.path().join("away")).unwrap();
+        assert_eq!(dir.tenants().unwrap()[0].name, "away");
+        assert!(dir.create_tenant(tenant("away")).is_err());
+    }
+
+    #[test]
+    fn a_tenant_that_cannot_be_made_leaves_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path()).unwrap();
+        let events = [vec![0; crate::MAX_FRAME + 1]];
+        let new = NewTenant { events: &events, ..tenant("big") };
+        assert!(dir.create_tenant(new).is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "the lock");
+    }
+
+    #[test]
+    fn leftovers_of_a_crash_are_removed_at_open() {
+        let root = tempfile::tempdir().unwrap();
+        for name in [".new-a", ".erased-b", "kept"] {
+            fs::create_dir(root.path().join(name)).unwrap();
+            fs::write(root.path().join(name).join("file"), b"").unwrap();
+        }
+        fs::write(root.path().join("operator.json.tmp"), b"").unwrap();
+        fs::write(root.path().join("operator.json"), b"").unwrap();
+        let dir = DataDir::open(root.path()).unwrap();
+        let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["LOCK", "kept", "operator.json"]);
+        assert_eq!(dir.tenants().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn names_cannot_lead_out_of_the_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path()).unwrap();
+        for name in ["", ".", "..", "a/b", ".new-a", "a b", &"a".repeat(129)] {
+            assert!(dir.create_tenant(tenant(name)).is_err());
+            assert!(dir.erase_tenant(name).is_err());
+        }
+    }
+}

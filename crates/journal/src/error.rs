@@ -1,0 +1,101 @@
+//! What can go wrong, in words an operator can act on.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::frame::MAX_FRAME;
+
+/// Why an event was not taken into the pending buffer. The journal is as it was before.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum AppendError {
+    /// The encoded event is larger than a frame may be.
+    #[error("an event of {bytes} bytes is over the limit of {MAX_FRAME} bytes")]
+    TooLarge {
+        /// Its payload bytes, sequence number included.
+        bytes: usize,
+    },
+    /// The sequence number is not the next one.
+    #[error("event {found} does not follow: event {expected} is next")]
+    OutOfOrder {
+        /// The number that is next.
+        expected: u64,
+        /// The number that was given.
+        found: u64,
+    },
+}
+
+impl From<AppendError> for io::Error {
+    fn from(error: AppendError) -> Self {
+        io::Error::new(io::ErrorKind::InvalidInput, error)
+    }
+}
+
+/// Why a tenant could not be brought back from its folder. Except for `Io`, nothing on disk was changed.
+#[derive(Debug, Error)]
+pub enum RecoveryError {
+    /// Bytes that were on disk for certain are bad or gone.
+    #[error(
+        "{} is damaged at byte {offset}: {detail}; stop the server, then restore this tenant's folder from a \
+         backup, or move the folder out of the data directory to go on without the tenant",
+        file.display()
+    )]
+    Damaged {
+        /// The file, or the folder where a whole file is missing.
+        file: PathBuf,
+        /// Where in the (uncompressed) file.
+        offset: u64,
+        /// What is wrong there.
+        detail: String,
+    },
+    /// A whole, undamaged event the caller could not decode.
+    #[error(
+        "event {seq} in {} at byte {offset} cannot be decoded: {detail}; run the version of the server that \
+         wrote it, or restore this tenant's folder from a backup",
+        file.display()
+    )]
+    Undecodable {
+        /// The segment file.
+        file: PathBuf,
+        /// Where its frame starts in the (uncompressed) file.
+        offset: u64,
+        /// Its sequence number.
+        seq: u64,
+        /// What the caller said.
+        detail: String,
+    },
+    /// The file was written by a later version of the server.
+    #[error(
+        "{} has format version {version}, and this server reads up to {supported}: run a newer server",
+        file.display()
+    )]
+    TooNew {
+        /// The file.
+        file: PathBuf,
+        /// Its version.
+        version: u16,
+        /// The newest version this server reads.
+        supported: u16,
+    },
+    /// The operating system refused to read or write.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl RecoveryError {
+    pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}
+
+/// An `InvalidData` error that names the file and the place.
+pub(super) fn invalid(file: &std::path::Path, offset: u64, detail: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{} at byte {offset}: {detail}", file.display()))
+}

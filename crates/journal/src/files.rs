@@ -1,0 +1,103 @@
+//! Small files and folders, written so that a crash leaves the old or the new content, never a mix.
+
+use std::ffi::OsString;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::disk::{Access, Disk, DiskFile, Stream};
+
+/// Most bytes [`read_small`] reads (1 MiB): labels and keys are far below, and a wrong file must not fill
+/// the memory.
+const SMALL_FILE: u64 = 1 << 20;
+
+/// The ending of a file that is not finished; such files are leftovers after a crash.
+pub(super) const TEMPORARY: &str = ".tmp";
+
+/// The folder a path lies in.
+pub(super) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// A new place for the unfinished content of `path`. No two calls share one: a job of a tenant that was since
+/// rebuilt may still run beside its successor, and neither may rename what the other half wrote.
+pub(super) fn temporary(path: &Path) -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let mut name = OsString::from(path);
+    name.push(format!(".{}{TEMPORARY}", NEXT.fetch_add(1, Ordering::Relaxed)));
+    PathBuf::from(name)
+}
+
+/// Replaces the file at `path` as one step: the content is written beside it, synced, renamed over it, and the
+/// folder synced. Blocking. On an error the old content stays.
+pub(super) fn write_atomic(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(disk, path, |file| file.write_all_at(bytes, 0).map_err(|(_, error)| error))
+}
+
+/// [`write_atomic`] of what `write` writes, which need not be in memory as a whole.
+pub(super) fn replace(
+    disk: &dyn Disk,
+    path: &Path,
+    write: impl FnOnce(&dyn DiskFile) -> io::Result<()>,
+) -> io::Result<()> {
+    let temporary = temporary(path);
+    let written = (|| {
+        let file = disk.open(&temporary, Access::Create)?;
+        write(&*file)?;
+        file.sync()?;
+        disk.rename(&temporary, path)
+    })();
+    if written.is_err() {
+        // A leftover is removed at the next start; the first error is the one to report.
+        let _ = disk.remove(&temporary);
+    }
+    written?;
+    disk.sync_folder(parent(path))
+}
+
+/// The content of a small file, `None` where there is no such file. A file over 1 MiB is `InvalidData`.
+pub fn read_small(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match disk.open(path, Access::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    Stream::new(file).take(SMALL_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > SMALL_FILE {
+        return Err(super::error::invalid(path, SMALL_FILE, "the file is too large"));
+    }
+    Ok(Some(bytes))
+}
+
+/// Removes a file that may be gone already.
+pub(super) fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::disk::SystemDisk;
+
+    #[test]
+    fn a_small_file_is_replaced_whole_and_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("operator.json");
+        assert_eq!(read_small(&SystemDisk, &path).unwrap(), None);
+        write_atomic(&SystemDisk, &path, b"one").unwrap();
+        write_atomic(&SystemDisk, &path, b"two").unwrap();
+        assert_eq!(read_small(&SystemDisk, &path).unwrap().as_deref(), Some(&b"two"[..]));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        fs::write(&path, vec![0; SMALL_FILE as usize + 1]).unwrap();
+        assert_eq!(read_small(&SystemDisk, &path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}

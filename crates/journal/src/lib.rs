@@ -1,0 +1,117 @@
+//! The durable log of each tenant, its snapshots, and the data directory: the only code that touches files.
+//!
+//! Its files deal in bytes: an event is an opaque payload with a sequence number, starting at 1 without gaps. What
+//! those bytes mean is not known here: `kavach-store` has the codec.
+//!
+//! ```text
+//! <data dir>/
+//!   LOCK                              held while a process uses the directory
+//!   <tenant>/
+//!     tenant.json                     label for people, the caller's bytes
+//!     {first_seq:020}.journal         segment in use, or not yet compressed
+//!     {first_seq:020}.journal.zst     sealed: a zstd stream of exactly those bytes
+//!     {seq:020}.snapshot              state as of event `seq`
+//!   .new-<tenant>/  .erased-<tenant>/  *.tmp    unfinished, removed at the next start
+//! ```
+//!
+//! All numbers in files are little-endian, all times Unix milliseconds.
+//!
+//! Segment header, 78 bytes:
+//!
+//! | bytes | field |
+//! | --- | --- |
+//! | 0..8 | magic `KAVACHJ\n` |
+//! | 8..10 | format version, u16, 1 |
+//! | 10..26 | tenant uuid |
+//! | 26..34 | sequence number of the first event, u64 |
+//! | 34..42 | created, i64 |
+//! | 42..74 | link of the hash chain before the first event |
+//! | 74..78 | CRC-32 of bytes 0..74 |
+//!
+//! Then frames, each `len u32 | crc u32 | payload`, the CRC-32 over `len` and `payload`:
+//!
+//! | payload of an event | field |
+//! | --- | --- |
+//! | 0..8 | sequence number, u64 below 2^63 |
+//! | 8.. | the caller's bytes |
+//!
+//! | payload of a marker | field |
+//! | --- | --- |
+//! | 0..16 | magic `FF FE 'KAVA' FE FF FF FE 'CHMK' FE FF`, as a number above 2^63 |
+//! | 16..24 | last event on disk when it was written, u64 |
+//! | 24..32 | bytes of this file on disk then, u64; 0 says nothing of this file |
+//! | 32..40 | time of writing, i64 |
+//! | 40..72 | SHA-256 of the link before and of all event frames since |
+//!
+//! Snapshot, a header of 46 bytes and the payload:
+//!
+//! | bytes | field |
+//! | --- | --- |
+//! | 0..8 | magic `KAVACHS\n` |
+//! | 8..10 | format version, u16, 1 |
+//! | 10..26 | tenant uuid |
+//! | 26..34 | sequence number of the last event in the state, u64 |
+//! | 34..42 | bytes of payload, u64 |
+//! | 42..46 | CRC-32 of bytes 0..42 and of the payload |
+//! | 46.. | the caller's bytes |
+//!
+//! A marker is written after each sync, unsynced itself, and once more where a segment ends, so that the next
+//! segment's header continues the chain. It may stand behind events it does not vouch for.
+
+mod chain;
+mod data_dir;
+mod disk;
+mod error;
+mod files;
+mod folder;
+mod frame;
+mod index;
+mod probe;
+mod proof;
+mod reader;
+mod recovery;
+mod repair;
+mod retention;
+mod seal;
+mod sealer;
+mod segment;
+mod snapshot;
+mod sync;
+mod syncer;
+mod verify;
+mod walk;
+mod writer;
+
+#[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod proof_tests;
+#[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
+mod tests;
+
+pub use chain::Checkpoint;
+pub use data_dir::{DataDir, NewTenant, NotDone, TenantFolder, keep_servers_out, list_tenants, unwritable};
+pub use disk::{Access, Disk, DiskFile, Kind, Listed, SystemDisk};
+pub use error::{AppendError, RecoveryError};
+pub use files::read_small;
+pub use folder::Folder;
+pub use frame::MAX_FRAME;
+pub use probe::probe;
+pub use proof::{Fault, FaultKind, Odd, Passage};
+pub use reader::JournalReader;
+#[cfg(test)]
+pub(crate) use recovery::recover;
+pub use recovery::{Each, ReadThrough, read};
+pub use retention::RetentionJob;
+pub use seal::SealJob;
+pub use sealer::Sealer;
+pub use snapshot::{LoadedSnapshot, Snapshot, SnapshotFile, SnapshotJob, load_snapshot};
+pub use sync::{SyncJob, SyncPoint};
+pub use syncer::Syncer;
+pub use verify::{Inspection, inspect};
+pub use walk::Walk;
+pub use writer::{Journal, JournalOptions};

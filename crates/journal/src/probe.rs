@@ -1,0 +1,24 @@
+//! Whether a folder can be written, asked before the journal is trusted with an event again.
+
+use std::io;
+
+use crate::disk::Access;
+use crate::files::temporary;
+use crate::folder::Folder;
+
+/// Bytes tried: enough that a disk with room for one more small event only does not pass for one that works.
+const PROBE_BYTES: usize = 256 * 1024;
+
+/// Writes, syncs and removes a file in the folder. Blocking.
+///
+/// # Errors
+/// What would keep the journal from being written there too.
+pub fn probe(folder: &Folder) -> io::Result<()> {
+    let path = temporary(&folder.path.join("probe"));
+    let tried = folder.disk.open(&path, Access::Create).and_then(|file| {
+        file.write_all_at(&vec![0x55; PROBE_BYTES], 0).map_err(|(_, error)| error)?;
+        file.sync()
+    });
+    let removed = folder.disk.remove(&path);
+    tried.and(removed)
+}

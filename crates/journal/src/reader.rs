@@ -1,0 +1,238 @@
+//! Reading a journal from another thread while it grows.
+
+use std::io;
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+
+use crate::error::invalid;
+use crate::folder::Folder;
+use crate::frame::{self, Frame};
+use crate::index::Place;
+use crate::segment::{HEADER, Header, SegmentFile, read_segment};
+use crate::writer::Journal;
+
+/// A view of all that was written when it was taken; cheap to take and to clone.
+///
+/// Every method blocks, checks each frame's checksum, and holds one segment in memory at a time. An error of
+/// kind `InvalidData` names the file and the place of damage. Segments that retention removed meanwhile are
+/// passed over.
+#[derive(Clone, Debug)]
+pub struct JournalReader {
+    pub(super) folder: Arc<Folder>,
+    pub(super) tenant: [u8; 16],
+    pub(super) older: Arc<Vec<u64>>,
+    pub(super) active: Arc<SegmentFile>,
+    /// Bytes of the active segment that count.
+    pub(super) end: u64,
+    /// Where blocks of it start.
+    places: Arc<Vec<Place>>,
+    written: u64,
+}
+
+/// What is read at once: an older segment, or a block of the active one.
+pub(super) struct Piece {
+    pub first_seq: u64,
+    /// One past the last event.
+    end_seq: u64,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    Segment,
+    Block(Range<u64>),
+}
+
+/// A piece in memory, and where its events are.
+pub(super) struct Loaded {
+    bytes: Vec<u8>,
+    pub events: Events,
+}
+
+/// Each event's sequence number, and where its payload lies.
+pub(super) type Events = Vec<(u64, Range<usize>)>;
+
+impl Loaded {
+    pub fn payload(&self, place: &Range<usize>) -> &[u8] {
+        self.bytes.get(place.clone()).unwrap_or_default()
+    }
+}
+
+impl Journal {
+    /// A view of everything written so far; pending events are not in it.
+    pub fn reader(&self) -> JournalReader {
+        JournalReader {
+            folder: Arc::clone(&self.folder),
+            tenant: self.tenant,
+            older: Arc::clone(&self.older),
+            active: Arc::clone(&self.active.file),
+            end: self.active.end,
+            places: Arc::new(self.active.index.before(self.active.end)),
+            written: self.written,
+        }
+    }
+}
+
+impl JournalReader {
+    /// The last event in this view; 0 where there is none.
+    pub fn last_seq(&self) -> u64 {
+        self.written
+    }
+
+    /// Calls `f` with each event before `before_seq`, or with all, the newest first, until it breaks.
+    pub fn newest_first(
+        &self,
+        before_seq: Option<u64>,
+        f: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
+    ) -> io::Result<()> {
+        let mut before = before_seq;
+        while let Some(next) = self.newest_piece(before, f)? {
+            before = Some(next);
+        }
+        Ok(())
+    }
+
+    /// One step of [`newest_first`](JournalReader::newest_first), which reads one segment or less. Returns the
+    /// `before_seq` of the next step; `None` where there is none, or `f` broke.
+    pub fn newest_piece(
+        &self,
+        before_seq: Option<u64>,
+        f: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
+    ) -> io::Result<Option<u64>> {
+        let before = before_seq.unwrap_or(u64::MAX);
+        let at = before.checked_sub(1).map(|seq| self.piece_of(seq));
+        let Some((at, piece)) = at.and_then(|at| Some((at, self.piece(at)?))).filter(|(_, p)| p.first_seq < before)
+        else {
+            return Ok(None);
+        };
+        let Some(loaded) = self.load(at, &piece)? else { return Ok(None) };
+        for (seq, place) in loaded.events.iter().rev() {
+            if *seq < before && f(*seq, loaded.payload(place)).is_break() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(piece.first_seq))
+    }
+
+    /// Calls `f` with each event from `from_seq` on, the oldest first, until it breaks.
+    pub fn oldest_first(&self, from_seq: u64, f: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>) -> io::Result<()> {
+        let mut walk = self.walk(from_seq);
+        while let Some((seq, payload)) = walk.step()? {
+            if f(seq, payload).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The payload of one event; `None` if it was not written yet, or removed by retention.
+    pub fn get(&self, seq: u64) -> io::Result<Option<Vec<u8>>> {
+        let mut found = None;
+        if seq <= self.written {
+            self.oldest_first(seq, &mut |at, payload| {
+                if at == seq {
+                    found = Some(payload.to_vec());
+                }
+                ControlFlow::Break(())
+            })?;
+        }
+        Ok(found)
+    }
+
+    pub(super) fn pieces(&self) -> usize {
+        self.older.len() + self.places.len()
+    }
+
+    /// The piece that holds an event, or the first one where all are later.
+    pub(super) fn piece_of(&self, seq: u64) -> usize {
+        let older = self.older.partition_point(|&first| first <= seq);
+        let blocks = self.places.partition_point(|place| place.seq <= seq);
+        (older + blocks).saturating_sub(1)
+    }
+
+    pub(super) fn piece(&self, at: usize) -> Option<Piece> {
+        let starts = |at: usize| match self.older.get(at) {
+            Some(&first) => Some(first),
+            None => Some(self.places.get(at - self.older.len())?.seq),
+        };
+        let bytes = match at.checked_sub(self.older.len()) {
+            None => Bytes::Segment,
+            Some(block) => {
+                let next = self.places.get(block + 1);
+                let end = next.map_or(self.end, |place| place.offset);
+                Bytes::Block(self.places.get(block)?.offset..end)
+            }
+        };
+        Some(Piece { first_seq: starts(at)?, end_seq: starts(at + 1).unwrap_or(self.written + 1), bytes })
+    }
+
+    /// Reads and checks a piece; `None` where retention removed it, or there is none.
+    pub(super) fn load_piece(&self, at: usize) -> io::Result<Option<Loaded>> {
+        self.piece(at).map_or(Ok(None), |piece| self.load(at, &piece))
+    }
+
+    fn load(&self, at: usize, piece: &Piece) -> io::Result<Option<Loaded>> {
+        let (path, bytes, start, offset) = match &piece.bytes {
+            Bytes::Segment => {
+                let path = self.folder.sealed(piece.first_seq);
+                let Some(bytes) = self.read_older(at, piece.first_seq)? else {
+                    return Ok(None);
+                };
+                match Header::decode(&bytes) {
+                    Ok(header) if header.tenant == self.tenant && header.first_seq == piece.first_seq => {}
+                    _ => return Err(invalid(&path, 0, "the segment's header is not right")),
+                }
+                (path, bytes, HEADER, 0)
+            }
+            Bytes::Block(range) => {
+                let mut bytes = vec![0; (range.end - range.start) as usize];
+                self.active.file().read_exact_at(&mut bytes, range.start)?;
+                let path = self.folder.raw(self.active.first_seq);
+                (path, bytes, 0, range.start)
+            }
+        };
+        let events =
+            events(&bytes, start, piece).map_err(|(at, detail)| invalid(&path, offset + at as u64, &detail))?;
+        Ok(Some(Loaded { bytes, events }))
+    }
+
+    /// The whole bytes of an older segment; `None` where retention removed it, which it does oldest first.
+    pub(super) fn read_older(&self, at: usize, first_seq: u64) -> io::Result<Option<Vec<u8>>> {
+        let missing = match read_segment(&self.folder, first_seq) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => error,
+            result => return result.map(Some),
+        };
+        let disk = &*self.folder.disk;
+        let is_there = |&first: &u64| disk.exists(&self.folder.raw(first)) || disk.exists(&self.folder.sealed(first));
+        if self.older.iter().take(at).any(is_there) {
+            return Err(invalid(&self.folder.sealed(first_seq), 0, &format!("the segment is missing: {missing}")));
+        }
+        // An erased tenant is not one whose retention removed the oldest segments.
+        if !disk.exists(&self.folder.path) {
+            return Err(missing);
+        }
+        Ok(None)
+    }
+}
+
+/// The events in a piece's bytes from `start` on: all of them and no others, or the place of the first fault.
+fn events(bytes: &[u8], start: usize, piece: &Piece) -> Result<Events, (usize, String)> {
+    let mut events = Vec::new();
+    let mut position = start;
+    let mut expect = piece.first_seq;
+    while let Some(rest) = bytes.get(position..).filter(|rest| !rest.is_empty()) {
+        let (frame, length) = frame::parse(rest).map_err(|detail| (position, detail.to_owned()))?;
+        let end = position + length;
+        if let Frame::Event { seq, payload } = frame {
+            if seq != expect {
+                return Err((position, format!("event {seq} stands where event {expect} is next")));
+            }
+            events.push((seq, end - payload.len()..end));
+            expect += 1;
+        }
+        position = end;
+    }
+    if expect != piece.end_seq {
+        return Err((position, format!("event {expect} is missing")));
+    }
+    Ok(events)
+}

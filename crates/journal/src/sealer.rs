@@ -1,0 +1,177 @@
+//! Compresses sealed segments for all tenants, out of the way of their calls.
+//!
+//! To compress an event takes a third as long as to decide it, and nobody waits for it. So one thread does it only in
+//! what the calls leave of the cores: under full load segments wait as they are. That takes room on the disk, so once
+//! many wait a second thread, with the usual priority, takes its share.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
+
+use crate::seal::{Packer, SealJob};
+
+/// Segments that wait for a free core alone: at 16 MiB each one gigabyte, which a disk that holds audit trails has.
+const MAX_BACKLOG: usize = 64;
+
+type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// A handle to the threads that compress; they end once it is closed, or the last copy is dropped. What still waits
+/// then is handed out again after the next start.
+#[derive(Clone)]
+pub struct Sealer(Arc<Handle>);
+
+struct Handle {
+    queue: Arc<Queue>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<(SealJob, Done)>,
+    ended: bool,
+}
+
+impl Sealer {
+    /// Starts the threads.
+    pub fn start() -> io::Result<Self> {
+        let queue = Arc::new(Queue::default());
+        let mut threads = Vec::new();
+        for (name, patient) in [("kavach-seal", true), ("kavach-seal-late", false)] {
+            let queue = Arc::clone(&queue);
+            threads.push(thread::Builder::new().name(name.into()).spawn(move || {
+                if patient {
+                    give_way();
+                }
+                let spare = if patient { 0 } else { MAX_BACKLOG };
+                let mut packer = Packer::default();
+                while let Some((job, done)) = queue.next(spare, &mut packer) {
+                    // A defect costs the segment its compression, not all tenants theirs.
+                    let _ = catch_unwind(AssertUnwindSafe(|| done(job.run_with(&mut packer))));
+                }
+            })?);
+        }
+        Ok(Self(Arc::new(Handle { queue, threads: Mutex::new(threads) })))
+    }
+
+    /// Ends the threads, and waits for the segments that they are at. Blocking.
+    pub fn close(&self) {
+        self.0.queue.end();
+        let threads = std::mem::take(&mut *self.0.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A panic was contained where it happened.
+            let _ = thread.join();
+        }
+    }
+
+    /// Queues a segment; `done` is called on another thread with what came of it.
+    pub fn submit(&self, job: SealJob, done: Done) {
+        let queue = &self.0.queue;
+        queue.lock().jobs.push_back((job, done));
+        queue.changed.notify_all();
+    }
+}
+
+impl Queue {
+    fn end(&self) {
+        self.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The oldest job, once more than `spare` wait. `None` at the end. While nothing waits, `packer` holds no memory.
+    fn next(&self, spare: usize, packer: &mut Packer) -> Option<(SealJob, Done)> {
+        let rests = |state: &mut State| !state.ended && state.jobs.len() <= spare;
+        let mut state = self.lock();
+        if rests(&mut state) {
+            *packer = Packer::default();
+            state = self.changed.wait_while(state, rests).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.ended { None } else { state.jobs.pop_front() }
+    }
+}
+
+/// Lets the calling thread run only where no other wants the core (`SCHED_IDLE`, see `sched(7)`). The lowest nice value
+/// is not enough: such a thread keeps a core for milliseconds after a worker was woken there.
+fn give_way() {
+    let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    // Where that can't be had, the usual priority does.
+    let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.queue.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::JournalOptions;
+    use crate::tests::{fresh, segment, sync};
+
+    #[test]
+    fn every_segment_is_sealed_however_many_wait() {
+        let (_dir, mut journal) = fresh(JournalOptions { segment_bytes: 1 });
+        let segments = 2 * MAX_BACKLOG as i64;
+        for day in 0..segments {
+            segment(&mut journal, day);
+        }
+        sync(&mut journal, segments + 1);
+        let jobs = journal.take_sealed();
+        assert_eq!(jobs.len(), 2 * MAX_BACKLOG);
+        let sealer = Sealer::start().unwrap();
+        let (done, outcomes) = mpsc::channel();
+        for job in jobs {
+            let done = done.clone();
+            sealer.submit(job, Box::new(move |outcome| done.send(outcome).unwrap()));
+        }
+        drop(done);
+        assert_eq!(outcomes.iter().filter(Result::is_ok).count(), 2 * MAX_BACKLOG);
+        assert!(journal.folder.sealed(1).exists() && !journal.folder.raw(1).exists());
+    }
+
+    #[test]
+    fn an_erased_tenant_is_no_problem_and_a_lost_segment_is() {
+        let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 1 });
+        for day in 0..3 {
+            segment(&mut journal, day);
+        }
+        sync(&mut journal, 9);
+        let jobs = journal.take_sealed();
+        jobs[0].run().unwrap();
+        jobs[0].run().unwrap();
+        std::fs::remove_file(journal.folder.raw(2)).unwrap();
+        assert!(jobs[1].run().is_err());
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        jobs[2].run().unwrap();
+    }
+
+    #[test]
+    fn a_closed_sealer_lets_go_of_what_waits() {
+        let (_dir, mut journal) = fresh(JournalOptions { segment_bytes: 1 });
+        segment(&mut journal, 0);
+        sync(&mut journal, 9);
+        let sealer = Sealer::start().unwrap();
+        sealer.close();
+        sealer.submit(journal.take_sealed().remove(0), Box::new(|_| panic!("nobody is there to do it")));
+        assert!(journal.folder.raw(1).exists());
+    }
+}

@@ -1,0 +1,144 @@
+//! Checking a tenant's hash chain from end to end, and against a link that was kept elsewhere.
+
+use std::cell::Cell;
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use crate::chain::Checkpoint;
+use crate::disk::{Access, Stream};
+use crate::error::invalid;
+use crate::folder::{Entry, Folder};
+use crate::proof::{Fault, Odd, Passage, Proof, Segment};
+use crate::reader::JournalReader;
+use crate::recovery::{Spot, was_on_disk};
+use crate::segment::{HEADER, Header, decompress};
+
+/// What a look at a tenant's folder found.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// The tenant's uuid, by the oldest segment.
+    pub tenant: [u8; 16],
+    /// Segments in the folder.
+    pub segments: usize,
+    /// The first event there is; later than 1 where retention removed those before.
+    pub first_seq: u64,
+    /// The last event that was looked at.
+    pub last_seq: u64,
+    /// Links that were found right.
+    pub links: u64,
+    /// The newest of them. Events after it are not covered yet.
+    pub link: Checkpoint,
+    /// How the chain stands to the link that was kept.
+    pub passage: Passage,
+    /// Bytes at the end that are no whole event, or behind one that is not there: what a crash leaves.
+    pub torn_bytes: u64,
+    /// The first thing that is wrong.
+    pub fault: Option<Fault>,
+}
+
+/// Follows the hash chain through all segments in a tenant's folder, up to the first thing that is wrong, and compares
+/// it with a link that was kept. Nothing is changed, and no lock is taken: nobody may write to the folder meanwhile.
+/// The oldest segment's header is taken at its word. Blocking, reads everything.
+///
+/// # Errors
+/// The folder can't be read, or holds no journal.
+pub fn inspect(folder: &Folder, kept: Option<Checkpoint>, odd: &mut Odd<'_>) -> io::Result<Inspection> {
+    let listing = folder.list()?;
+    let none = || io::Error::new(io::ErrorKind::NotFound, format!("{} holds no journal", folder.path.display()));
+    let oldest = listing.segments.first().ok_or_else(none)?;
+    // A snapshot is written, and a checkpoint told, only once the journal is on disk up to its event.
+    let snapshot_seq = listing.snapshots.last().copied().unwrap_or(0);
+    let certain_seq = kept.map_or(0, |kept| kept.seq).max(snapshot_seq);
+    let mut tenant = None;
+    for &entry in &listing.segments {
+        let (bytes, _) = read_what_is_there(folder, entry)?;
+        tenant = Header::decode(&bytes).ok().map(|header| header.tenant);
+        if tenant.is_some() {
+            break;
+        }
+    }
+    let unreadable = || invalid(&folder.current(*oldest), 0, "no segment in the folder has a header that can be read");
+    let tenant = tenant.ok_or_else(unreadable)?;
+    let mut proof = Proof::new(tenant, kept, odd);
+    let mut end = (PathBuf::new(), 0);
+    let mut fault = None;
+    let unread = Cell::new(None);
+    for (at, &entry) in listing.segments.iter().enumerate() {
+        let file = folder.current(entry);
+        let (bytes, cut) = read_what_is_there(folder, entry)?;
+        // What recovery takes for a torn tail, and cuts, is no sign of tampering.
+        let was_on_disk = |spot: Spot| {
+            let spot = Spot { synced_seq: spot.synced_seq.max(certain_seq), ..spot };
+            let rest = listing.segments.get(at..).unwrap_or_default();
+            let judged = was_on_disk(rest, &bytes, spot, &mut |entry| Ok(read_what_is_there(folder, entry)?.0));
+            judged.unwrap_or_else(|problem: io::Error| {
+                unread.set(Some(problem));
+                true
+            })
+        };
+        let first_seq = entry.first_seq;
+        let followed =
+            proof.segment(&Segment { file: &file, first_seq, bytes: &bytes, cut, was_on_disk: &was_on_disk });
+        if let Some(problem) = unread.take() {
+            return Err(problem);
+        }
+        end = (file, bytes.len() as u64);
+        if let Err(found) = followed {
+            fault = Some(*found);
+            break;
+        }
+    }
+    if fault.is_none() {
+        fault = proof.finish(&end.0, end.1, snapshot_seq).err().map(|found| *found);
+    }
+    Ok(Inspection {
+        tenant,
+        segments: listing.segments.len(),
+        first_seq: proof.first_seq,
+        last_seq: proof.expect.saturating_sub(1),
+        links: proof.links,
+        link: proof.link().unwrap_or(Checkpoint { seq: 0, hash: [0; 32], time_ms: 0 }),
+        passage: proof.passage(),
+        torn_bytes: proof.torn_bytes,
+        fault,
+    })
+}
+
+/// A segment's uncompressed bytes, and where they can't all be had, why.
+fn read_what_is_there(folder: &Folder, entry: Entry) -> io::Result<(Vec<u8>, Option<String>)> {
+    let mut file = Stream::new(folder.disk.open(&folder.current(entry), Access::Read)?);
+    let mut bytes = Vec::new();
+    let read = match entry.raw {
+        true => file.read_to_end(&mut bytes).map(|_| ()),
+        false => decompress(file, &mut bytes),
+    };
+    match read {
+        Ok(()) => Ok((bytes, None)),
+        // The system's own errors have a number; the decompressor's have none.
+        Err(error) if error.raw_os_error().is_some() => Err(error),
+        Err(error) => Ok((bytes, Some(format!("the sealed segment does not decompress: {error}")))),
+    }
+}
+
+impl JournalReader {
+    /// Computes every link of this view anew and returns the newest; an edited journal is an `InvalidData` error that
+    /// names the place. Blocking, reads everything.
+    pub fn verify(&self) -> io::Result<Checkpoint> {
+        let mut nothing_odd = |_: u64, _: &[u8]| None;
+        let mut proof = Proof::new(self.tenant, None, &mut nothing_odd);
+        let found = |fault: Box<Fault>| invalid(&fault.file, fault.offset, &fault.detail);
+        for (at, &first_seq) in self.older.iter().enumerate() {
+            let Some(bytes) = self.read_older(at, first_seq)? else { continue };
+            let file = self.folder.raw(first_seq);
+            let segment = Segment { file: &file, first_seq, bytes: &bytes, cut: None, was_on_disk: &|_| true };
+            proof.segment(&segment).map_err(found)?;
+        }
+        let first_seq = self.active.first_seq;
+        let file = self.folder.raw(first_seq);
+        let mut bytes = vec![0; self.end as usize];
+        self.active.file().read_exact_at(&mut bytes, 0)?;
+        let segment = Segment { file: &file, first_seq, bytes: &bytes, cut: None, was_on_disk: &|_| true };
+        proof.segment(&segment).map_err(found)?;
+        proof.link().ok_or_else(|| invalid(&file, HEADER as u64, "there is no journal segment"))
+    }
+}

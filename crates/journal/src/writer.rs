@@ -1,0 +1,362 @@
+//! The writing end of one tenant's journal.
+//!
+//! It lives on an async worker thread: appending touches memory only, a flush is one `write`, and whatever
+//! waits for the disk or compresses is handed out as a job for another thread.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::chain::{Chain, Checkpoint};
+use crate::error::AppendError;
+use crate::folder::Folder;
+use crate::frame::{self, Marker};
+use crate::index::Index;
+use crate::segment::{HEADER, Header, SegmentFile};
+use crate::sync::SyncState;
+
+/// When segments rotate.
+#[derive(Clone, Copy, Debug)]
+pub struct JournalOptions {
+    /// A segment of at least this many bytes is followed by a new one. 16 MiB by default: small enough to hold
+    /// one in memory while reading, large enough that a busy tenant keeps few files.
+    pub segment_bytes: u64,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self { segment_bytes: 16 << 20 }
+    }
+}
+
+/// A pending buffer larger than this (1 MiB) is given back after its flush: one burst must not hold memory in
+/// each of thousands of tenants.
+const KEPT_BUFFER: usize = 1 << 20;
+
+const DAY_MS: i64 = 86_400_000;
+
+/// The segment that takes new frames.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub created_ms: i64,
+    pub file: Arc<SegmentFile>,
+    /// Bytes written.
+    pub end: u64,
+    pub index: Index,
+}
+
+impl Active {
+    fn empty(file: SegmentFile, created_ms: i64) -> Self {
+        Self { created_ms, file: Arc::new(file), end: HEADER as u64, index: Index::default() }
+    }
+
+    pub fn first_seq(&self) -> u64 {
+        self.file.first_seq
+    }
+}
+
+/// The durable log of one tenant, ready to take the next event.
+///
+/// The owner appends, flushes, applies, and answers its callers; it starts a sync when
+/// [`is_dirty`](Journal::is_dirty), and asks for rotation between flushes. After an error of
+/// [`flush`](Journal::flush) the journal refuses to go on ([`is_broken`](Journal::is_broken)): the owner
+/// drops it and its state, and recovers both from disk.
+#[derive(Debug)]
+pub struct Journal {
+    pub(super) folder: Arc<Folder>,
+    pub(super) tenant: [u8; 16],
+    pub(super) options: JournalOptions,
+    /// First sequence numbers of all segments before the active one, oldest first.
+    pub(super) older: Arc<Vec<u64>>,
+    pub(super) active: Active,
+    pub(super) pending: Vec<u8>,
+    /// The last event in the pending buffer, or written.
+    pub(super) appended: u64,
+    pub(super) written: u64,
+    pub(super) chain: Chain,
+    pub(super) sync: SyncState,
+    pub(super) broken: bool,
+    /// Whether a failed write left whole events in the file.
+    pub(super) left_events: bool,
+    /// Bytes written since it was started or recovered.
+    pub(super) written_bytes: u64,
+}
+
+impl Journal {
+    /// Starts a journal, or goes on with one, in a new segment right after `link`. Nothing is synced.
+    pub(super) fn start(
+        folder: Arc<Folder>,
+        tenant: [u8; 16],
+        options: JournalOptions,
+        older: Vec<u64>,
+        link: Checkpoint,
+        now_ms: i64,
+    ) -> io::Result<Self> {
+        let header = Header { tenant, first_seq: link.seq + 1, created_ms: now_ms, previous: link.hash };
+        let file = SegmentFile::create(&folder, &header).map_err(|error| error.source)?;
+        Ok(Self {
+            folder,
+            tenant,
+            options,
+            older: Arc::new(older),
+            active: Active::empty(file, now_ms),
+            pending: Vec::new(),
+            appended: link.seq,
+            written: link.seq,
+            chain: Chain::resume(link),
+            sync: SyncState::default(),
+            broken: false,
+            left_events: false,
+            written_bytes: 0,
+        })
+    }
+
+    /// Takes event `seq`, which must be [`next_seq`](Journal::next_seq), into the pending buffer. `encode`
+    /// appends the payload to the buffer it is given, and may do nothing else to it. Touches no file.
+    #[inline]
+    pub fn append(&mut self, seq: u64, encode: impl FnOnce(&mut Vec<u8>)) -> Result<(), AppendError> {
+        let expected = self.appended + 1;
+        if seq != expected {
+            return Err(AppendError::OutOfOrder { expected, found: seq });
+        }
+        let start = self.pending.len();
+        frame::push_event(&mut self.pending, seq, encode)?;
+        self.active.index.note(self.active.end + start as u64, seq);
+        self.appended = seq;
+        Ok(())
+    }
+
+    /// Hands the pending events to the kernel with one write. Once it returns, a killed process loses none of
+    /// them. On an error none of them counts as written, and the journal is broken; see
+    /// [`left_events`](Journal::left_events).
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.check()?;
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let pending = std::mem::take(&mut self.pending);
+        if let Err((written, error)) = self.write_at_end(&pending) {
+            // What is there stays there for recovery to find: a cut that is not on disk could be undone by a power
+            // failure, long after everybody saw that the events are gone.
+            self.broken = true;
+            self.left_events = frame::parse(pending.get(..written).unwrap_or_default()).is_ok();
+            return Err(error);
+        }
+        self.chain.extend(&pending);
+        self.written = self.appended;
+        if pending.capacity() <= KEPT_BUFFER {
+            self.pending = pending;
+            self.pending.clear();
+        }
+        Ok(())
+    }
+
+    /// Starts a new segment where the active one is full or of an earlier UTC day than `now_ms` (Unix
+    /// milliseconds); says whether it did. A segment without events is never rotated. Pending events are
+    /// flushed first. `now_ms` may not be before the time of any event, since retention takes it for the time
+    /// up to which the old segment reaches. Where the new file cannot be made, the error is returned, nothing has changed, and the
+    /// active segment stays usable.
+    pub fn rotate_if_due(&mut self, now_ms: i64) -> io::Result<bool> {
+        self.check()?;
+        if self.appended < self.active.first_seq() {
+            return Ok(false);
+        }
+        let full = self.active.end + self.pending.len() as u64 >= self.options.segment_bytes;
+        let new_day = now_ms.div_euclid(DAY_MS) > self.active.created_ms.div_euclid(DAY_MS);
+        if !full && !new_day {
+            return Ok(false);
+        }
+        self.flush()?;
+        let header = Header {
+            tenant: self.tenant,
+            first_seq: self.written + 1,
+            created_ms: now_ms,
+            previous: self.chain.next_hash(),
+        };
+        // The new file comes first, since it is what fails on a full disk. A crash before the closing marker
+        // leaves a header that does not continue the chain, which recovery removes as a torn tail.
+        let file = SegmentFile::create(&self.folder, &header).map_err(|error| {
+            self.broken |= error.left_behind;
+            error.source
+        })?;
+        if let Err(error) = self.write_marker(now_ms) {
+            let removed = self.folder.remove_if_there(&self.folder.raw(header.first_seq));
+            self.broken |= removed.is_err();
+            return Err(error);
+        }
+        let old = std::mem::replace(&mut self.active, Active::empty(file, now_ms));
+        Arc::make_mut(&mut self.older).push(old.first_seq());
+        self.sync.rotated(old.file);
+        Ok(true)
+    }
+
+    /// Writes the next link of the chain, and what is known to be on disk. On an error nothing has changed,
+    /// or the journal is broken.
+    pub(super) fn write_marker(&mut self, now_ms: i64) -> io::Result<()> {
+        let marker = Marker {
+            synced_seq: self.sync.seq(),
+            synced_offset: self.sync.offset(),
+            time_ms: now_ms,
+            hash: self.chain.next_hash(),
+        };
+        if let Err((_, error)) = self.write_at_end(&frame::marker_frame(&marker)) {
+            // Half a marker may be there. If it cannot be cut off now, only recovery can.
+            self.broken |= self.active.file.file().set_size(self.active.end).is_err();
+            return Err(error);
+        }
+        self.sync.told(marker.synced_seq, self.active.end);
+        self.chain = Chain::resume(Checkpoint { seq: self.written, hash: marker.hash, time_ms: now_ms });
+        Ok(())
+    }
+
+    fn write_at_end(&mut self, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+        let file = self.active.file.file();
+        file.write_all_at(bytes, self.active.end)?;
+        self.active.end += bytes.len() as u64;
+        self.written_bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    pub(super) fn check(&self) -> io::Result<()> {
+        if self.broken {
+            return Err(io::Error::other("this journal failed to write earlier and has to be recovered from disk"));
+        }
+        Ok(())
+    }
+
+    /// The sequence number the next event has to have.
+    pub fn next_seq(&self) -> u64 {
+        self.appended + 1
+    }
+
+    /// The last event in the kernel's hands; 0 before the first.
+    pub fn written_seq(&self) -> u64 {
+        self.written
+    }
+
+    /// Bytes that were written since it was started or recovered, but for the headers of its segments.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+
+    /// Whether a write failed half-way, so that recovery may find events that do not count as written.
+    pub fn left_events(&self) -> bool {
+        self.left_events
+    }
+
+    /// The last event known to be on disk; 0 before the first.
+    pub fn synced_seq(&self) -> u64 {
+        self.sync.seq()
+    }
+
+    /// Whether there is anything a sync would make durable.
+    pub fn is_dirty(&self) -> bool {
+        self.written > self.sync.seq() || self.sync.has_rotated()
+    }
+
+    /// Whether a write failed, so that this journal takes no more.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Writes a link that covers all written events, where there is none yet, and returns it. It is on disk once
+    /// a sync that begins after this is done. On an error nothing has changed, or the journal is broken.
+    pub fn link(&mut self, now_ms: i64) -> io::Result<Checkpoint> {
+        self.check()?;
+        self.flush()?;
+        if self.chain.link().seq < self.written {
+            self.write_marker(now_ms)?;
+        }
+        Ok(self.chain.link())
+    }
+
+    /// The newest link of the hash chain.
+    pub fn checkpoint(&self) -> Checkpoint {
+        self.chain.link()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{TENANT, fresh};
+    use std::fs::OpenOptions;
+
+    fn full_disk(first_seq: u64) -> Arc<SegmentFile> {
+        let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        Arc::new(SegmentFile::new(first_seq, Box::new(file)))
+    }
+
+    #[test]
+    fn a_failed_flush_breaks_the_journal_and_loses_only_what_it_held() {
+        let (dir, mut journal) = fresh(JournalOptions::default());
+        journal.append(1, |b| b.extend_from_slice(b"one")).unwrap();
+        journal.flush().unwrap();
+        let before = journal.checkpoint();
+        journal.append(2, |b| b.extend_from_slice(b"two")).unwrap();
+        journal.active.file = full_disk(1);
+        let error = journal.flush().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(journal.is_broken());
+        assert_eq!((journal.written_seq(), journal.checkpoint()), (1, before));
+        journal.append(3, |_| {}).unwrap();
+        assert!(journal.flush().is_err());
+        assert!(journal.rotate_if_due(0).is_err());
+        drop(journal);
+        let (_, events) = crate::tests::recovered(dir.path(), TENANT, 0).unwrap();
+        assert_eq!(events, [(1, b"one".to_vec())]);
+    }
+
+    #[test]
+    fn a_rotation_that_fails_changes_nothing() {
+        let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 100 });
+        journal.append(1, |b| b.resize(b.len() + 99, 7)).unwrap();
+        journal.flush().unwrap();
+        let (end, link) = (journal.active.end, journal.checkpoint());
+        let blocker = journal.folder.raw(2);
+        std::fs::create_dir(&blocker).unwrap();
+        assert!(journal.rotate_if_due(5).is_err());
+        assert!(!journal.is_broken());
+        assert_eq!((journal.active.end, journal.checkpoint()), (end, link));
+        std::fs::remove_dir(&blocker).unwrap();
+        assert!(journal.rotate_if_due(5).unwrap());
+        assert!(!journal.rotate_if_due(i64::MAX).unwrap(), "it is empty");
+        journal.append(2, |_| {}).unwrap();
+        journal.close(6).unwrap();
+        let (journal, events) = crate::tests::recovered(dir.path(), TENANT, 0).unwrap();
+        assert_eq!(events.len(), 2);
+        assert_eq!(journal.synced_seq(), 2);
+        assert_eq!(journal.reader().verify().unwrap(), journal.checkpoint());
+    }
+
+    #[test]
+    fn a_marker_that_cannot_be_written_takes_the_new_segment_back() {
+        let (_dir, mut journal) = fresh(JournalOptions { segment_bytes: 100 });
+        journal.append(1, |b| b.resize(b.len() + 99, 7)).unwrap();
+        journal.flush().unwrap();
+        journal.active.file = full_disk(1);
+        assert!(journal.rotate_if_due(5).is_err());
+        assert!(!journal.folder.raw(2).exists());
+        assert_eq!(journal.active.first_seq(), 1);
+    }
+
+    #[test]
+    fn sequence_numbers_have_no_gaps() {
+        let (_dir, mut journal) = fresh(JournalOptions::default());
+        assert!(journal.append(2, |_| {}).is_err());
+        journal.append(1, |_| {}).unwrap();
+        assert!(journal.append(1, |_| {}).is_err());
+        assert_eq!((journal.next_seq(), journal.written_seq()), (2, 0));
+        journal.flush().unwrap();
+        assert_eq!((journal.next_seq(), journal.written_seq()), (2, 1));
+    }
+
+    #[test]
+    fn a_new_day_rotates() {
+        let (_dir, mut journal) = fresh(JournalOptions::default());
+        journal.append(1, |_| {}).unwrap();
+        assert!(!journal.rotate_if_due(DAY_MS - 1).unwrap());
+        assert!(journal.rotate_if_due(DAY_MS).unwrap());
+        journal.append(2, |_| {}).unwrap();
+        assert!(!journal.rotate_if_due(0).unwrap(), "time went back");
+    }
+}

@@ -1,0 +1,143 @@
+//! From a tenant's folder to what its actor starts from, and back to a folder for a new tenant.
+
+use std::io;
+
+use kavach_domain::event::{By, ChangeRecord};
+use kavach_domain::tenant::commands::TenantSpec;
+use kavach_domain::text::{DEFAULT_TENANT_NAME, Slug};
+use kavach_domain::{Event, Tenant, TenantId, Timestamp, tenant::Moment};
+use kavach_journal::{
+    self as journal, DataDir, Folder, Journal, JournalOptions, NewTenant, NotDone, RecoveryError, TenantFolder,
+    load_snapshot,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::codec;
+
+/// What labels a tenant's folder for people, and keeps its slug taken when the rest can't be read.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Label {
+    /// The tenant's id, or `default`.
+    pub id: String,
+    /// Its slug.
+    pub slug: Option<String>,
+    /// Its name when it was created.
+    pub name: String,
+}
+
+/// The tenant a folder belongs to, by its name and label.
+pub fn identify(folder: &TenantFolder) -> Option<(TenantId, Option<Slug>)> {
+    let label: Label = folder.label.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
+    let slug = label.slug.and_then(|slug| Slug::parse("slug", &slug).ok());
+    match folder.name.as_str() {
+        DEFAULT_TENANT_NAME => Some((TenantId::DEFAULT, None)),
+        name => TenantId::parse(name).map(|id| (id, slug)),
+    }
+}
+
+/// What a tenant goes on from.
+pub struct Loaded {
+    /// Its state.
+    pub tenant: Tenant,
+    /// Its journal, ready to append.
+    pub journal: Journal,
+    /// Number of the last event the newest snapshot holds.
+    pub snapshot_seq: u64,
+    /// The last event that is no news to followers of the journal.
+    pub told: u64,
+}
+
+/// Why a tenant could not be read.
+#[derive(Debug)]
+pub struct LoadError {
+    /// A sentence that says which file is bad and what to do.
+    pub problem: String,
+    /// Whether the system refused to read or write, which may pass, while damage does not.
+    pub may_pass: bool,
+}
+
+impl From<String> for LoadError {
+    fn from(problem: String) -> Self {
+        Self { problem, may_pass: false }
+    }
+}
+
+impl From<RecoveryError> for LoadError {
+    fn from(error: RecoveryError) -> Self {
+        Self { problem: error.to_string(), may_pass: matches!(error, RecoveryError::Io { .. }) }
+    }
+}
+
+/// Reads a tenant from its folder: the newest good snapshot, then the events after it.
+///
+/// # Errors
+/// What kept it from being read.
+pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptions) -> Result<Loaded, LoadError> {
+    let path = folder.path();
+    let loaded = load_snapshot(folder, id.bytes())?;
+    let (mut tenant, snapshot_seq) = match loaded.snapshot {
+        Some(snapshot) => {
+            let seq = snapshot.seq;
+            let problem = |problem: String| format!("{}: the snapshot of event {seq}: {problem}", path.display());
+            let tenant = Tenant::restore(codec::read_state(snapshot).map_err(|error| problem(error.to_string()))?);
+            if tenant.seq() != seq {
+                return Err(problem(format!("its state is that of event {}", tenant.seq())).into());
+            }
+            (tenant, seq)
+        }
+        None => (Tenant::default(), 0),
+    };
+    let mut replay = |seq: u64, bytes: &[u8]| {
+        let (at, event) = codec::decode_event(bytes).map_err(|problem| problem.to_string())?;
+        if at < tenant.time() {
+            return Err("its time is before that of the event before it".to_owned());
+        }
+        tenant.apply(Moment { at, seq }, &event);
+        Ok(())
+    };
+    let read = journal::read(folder, id.bytes(), snapshot_seq, &mut replay)?;
+    // A folder is there only once its tenant's first event is on disk.
+    if tenant.id() != id || tenant.seq() == 0 {
+        let detail = match tenant.seq() {
+            0 => "none of the tenant's events is left in it".to_owned(),
+            _ => format!("the events in it are not those of tenant {}", id.folder_name()),
+        };
+        return Err(RecoveryError::Damaged { file: path.to_owned(), offset: 0, detail }.into());
+    }
+    tenant.check_soundness().map_err(|problem| format!("{}: its state is not one: {problem}", path.display()))?;
+    // Only now is anything on disk changed.
+    let journal = read.reopen(options, now.millis())?;
+    let told = journal.written_seq();
+    Ok(Loaded { tenant, journal, snapshot_seq, told })
+}
+
+/// Makes a tenant's folder with its first event on disk.
+///
+/// # Errors
+/// What kept the folder from being written.
+pub fn create(
+    data: &DataDir,
+    id: TenantId,
+    spec: TenantSpec,
+    now: Timestamp,
+    options: JournalOptions,
+) -> Result<Loaded, NotDone> {
+    let slug = spec.slug().map(|slug| slug.to_string());
+    let label = Label { id: id.folder_name(), slug, name: spec.name().to_owned() };
+    let label = serde_json::to_vec_pretty(&label).map_err(io::Error::from)?;
+    let mut tenant = Tenant::default();
+    let moment = tenant.next_moment(now);
+    let event = Event::Changed(ChangeRecord { by: By::Operator, change: spec.created(id) });
+    let mut payload = Vec::new();
+    codec::encode_event(moment.at, &event, &mut payload).map_err(io::Error::other)?;
+    let journal = data.create_tenant(NewTenant {
+        name: &id.folder_name(),
+        label: &label,
+        tenant: id.bytes(),
+        now_ms: now.millis(),
+        events: &[payload],
+        options,
+    })?;
+    tenant.apply(moment, &event);
+    Ok(Loaded { tenant, journal, snapshot_seq: 0, told: 0 })
+}

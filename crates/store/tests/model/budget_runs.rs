@@ -1,0 +1,306 @@
+//! Random histories of budgets, compared after every step with [`super::recount`].
+
+use kavach_domain::budget::policy::Period;
+use kavach_domain::{AgentId, AuditId, Code, PolicyId, TenantTag, Timestamp};
+use proptest::collection::vec;
+use proptest::option::weighted;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::ledger::{Ledger, at};
+use super::recount;
+
+const OWNERS: [&str; 3] = ["ann", "bob", "cid"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Clock(Jump),
+    Agent(usize),
+    Owner(usize, usize),
+    Revoke(usize),
+    Create {
+        agent: Option<usize>,
+        owner: Option<usize>,
+        limits: [Option<&'static str>; 4],
+        action: &'static str,
+    },
+    Patch {
+        policy: usize,
+        limits: [Option<&'static str>; 4],
+        action: Option<&'static str>,
+        status: Option<&'static str>,
+    },
+    Delete(usize),
+    Reset(usize, Period),
+    Call {
+        agent: usize,
+        allowed: bool,
+        cost: Option<&'static str>,
+        times: usize,
+    },
+    Used {
+        agent: usize,
+        calls: u64,
+        cost: &'static str,
+    },
+    Settle {
+        decision: usize,
+        other_agent: bool,
+        cost: &'static str,
+        times: usize,
+    },
+    Restore,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Jump {
+    By(i64),
+    /// To so many milliseconds from the next midnight, of a day or of a month.
+    Midnight(i64),
+    Month(i64),
+}
+
+fn histories() -> impl Strategy<Value = (&'static str, Vec<Step>)> {
+    let starts = [
+        "2024-02-28T22:00:00Z",
+        "2023-02-28T23:59:59.990Z",
+        "2026-12-31T23:00:00Z",
+        "2026-04-30T12:00:00Z",
+        "2100-02-28T23:59:00Z",
+    ];
+    (select(starts.to_vec()), vec(step(), 1..120))
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let index = 0..64_usize;
+    let owner = 0..OWNERS.len();
+    let times = prop_oneof![4 => Just(1_usize), 1 => 2..5_usize];
+    let actions = vec!["warn", "throttle", "block", "block", "revoke"];
+    let periods = vec![Period::Day, Period::Month, Period::All];
+    prop_oneof![
+        14 => clock().prop_map(Step::Clock),
+        2 => owner.clone().prop_map(Step::Agent),
+        3 => (index.clone(), owner.clone()).prop_map(|(agent, owner)| Step::Owner(agent, owner)),
+        1 => index.clone().prop_map(Step::Revoke),
+        9 => (weighted(0.3, index.clone()), weighted(0.3, owner), limits(), select(actions.clone()))
+            .prop_map(|(agent, owner, limits, action)| Step::Create { agent, owner, limits, action }),
+        6 => (index.clone(), patch(), weighted(0.3, select(actions)), weighted(0.5, select(vec!["active", "disabled"])))
+            .prop_map(|(policy, limits, action, status)| Step::Patch { policy, limits, action, status }),
+        2 => index.clone().prop_map(Step::Delete),
+        4 => (index.clone(), select(periods)).prop_map(|(policy, period)| Step::Reset(policy, period)),
+        40 => (index.clone(), prop::bool::weighted(0.9), weighted(0.7, cost()), times.clone())
+            .prop_map(|(agent, allowed, cost, times)| Step::Call { agent, allowed, cost, times }),
+        6 => (index.clone(), 0..3_u64, cost()).prop_map(|(agent, calls, cost)| Step::Used { agent, calls, cost }),
+        20 => (index, prop::bool::weighted(0.1), cost(), times)
+            .prop_map(|(decision, other_agent, cost, times)| Step::Settle { decision, other_agent, cost, times }),
+        1 => Just(Step::Restore),
+    ]
+}
+
+fn clock() -> impl Strategy<Value = Jump> {
+    let by = [1, 999, 60_000, 3_600_000, 86_400_000, 31 * 86_400_000, 366 * 86_400_000];
+    let back = [-1, -60_000, -86_400_000, -31 * 86_400_000];
+    prop_oneof![
+        5 => select(by.to_vec()).prop_map(Jump::By),
+        2 => select(back.to_vec()).prop_map(Jump::By),
+        2 => (-1..2_i64).prop_map(Jump::Midnight),
+        2 => (-1..2_i64).prop_map(Jump::Month),
+    ]
+}
+
+fn cost() -> impl Strategy<Value = &'static str> {
+    prop_oneof![
+        30 => select(vec!["0", "0.000001", "0.3", "0.5", "0.7", "0.999999", "1", "2.5"]),
+        1 => Just("999999999999.999999"),
+    ]
+}
+
+fn limits() -> impl Strategy<Value = [Option<&'static str>; 4]> {
+    patch().prop_map(|mut limits| {
+        if limits.iter().all(|limit| limit.is_none_or(|limit| limit == "null")) {
+            limits[0] = Some("2");
+        }
+        limits
+    })
+}
+
+fn patch() -> impl Strategy<Value = [Option<&'static str>; 4]> {
+    let calls = || weighted(0.4, select(vec!["0", "1", "2", "3", "5", "8", "null"]));
+    let amounts = vec!["0", "0.000001", "0.5", "1", "1.000001", "2", "3.3", "10", "123456789012.123457", "null"];
+    let cost = move || weighted(0.4, select(amounts.clone()));
+    (calls(), calls(), cost(), cost()).prop_map(|(a, b, c, d)| [a, b, c, d])
+}
+
+fn limits_json(limits: [Option<&str>; 4]) -> String {
+    let names = ["maxCallsPerDay", "maxCallsPerMonth", "maxTokensCostPerDay", "maxTokensCostPerMonth"];
+    let given = names.iter().zip(limits).filter_map(|(name, limit)| Some(format!("\"{name}\":{}", limit?)));
+    format!("{{{}}}", given.collect::<Vec<_>>().join(","))
+}
+
+fn config() -> ProptestConfig {
+    let cases = std::env::var("KAVACH_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
+    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 4_000, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+    #[test]
+    fn budgets_are_what_the_trail_adds_up_to((start, history) in histories()) {
+        let mut ledger = Ledger::start(at(start));
+        ledger.agent(OWNERS[0]);
+        ledger.agent(OWNERS[1]);
+        for step in &history {
+            play(&mut ledger, step);
+            ledger.compare();
+        }
+        ledger.compare_replayed();
+    }
+}
+
+fn play(ledger: &mut Ledger, step: &Step) {
+    let agent_of = |ledger: &Ledger, index: usize| ledger.agents[index % ledger.agents.len()];
+    match step {
+        Step::Clock(jump) => {
+            // From the tenant's own time, so that borders are met exactly also after a step back.
+            let now = ledger.now();
+            ledger.clock = match jump {
+                Jump::By(by) => ledger.clock.plus_millis(*by),
+                Jump::Midnight(off) => now.plus_millis(now.seconds_to_next_day() as i64 * 1_000 + off),
+                Jump::Month(off) => now.plus_millis(now.seconds_to_next_month() as i64 * 1_000 + off),
+            };
+        }
+        Step::Agent(owner) => drop(ledger.agent(OWNERS[*owner])),
+        Step::Owner(agent, owner) => {
+            let agent = agent_of(ledger, *agent);
+            let revoked = recount::is_revoked(&ledger.trail, &agent.to_string());
+            let found = ledger.give_to(agent, OWNERS[*owner]);
+            assert_eq!(found, if revoked { Err(Code::AgentIsRevoked) } else { Ok(()) });
+        }
+        Step::Revoke(agent) => {
+            // Most are left to the policies.
+            if ledger.agents.len() > 2 {
+                ledger.revoke(agent_of(ledger, *agent));
+            }
+        }
+        Step::Create { agent, owner, limits, action } => {
+            let agent = agent.map_or("null".to_owned(), |agent| format!("\"{}\"", agent_of(ledger, agent)));
+            let owner = owner.map_or("null".to_owned(), |owner| format!("\"{}\"", OWNERS[owner]));
+            let limits = limits_json(*limits);
+            let json =
+                format!("{{\"agentId\":{agent},\"userId\":{owner},\"limits\":{limits},\"action\":\"{action}\"}}");
+            ledger.policy(&json);
+        }
+        Step::Patch { policy, limits, action, status } => {
+            let (id, known) = policy_of(ledger, *policy);
+            let mut json = format!("{{\"limits\":{}", limits_json(*limits));
+            for (name, value) in [("action", action), ("status", status)] {
+                json += &value.map_or(String::new(), |value| format!(",\"{name}\":\"{value}\""));
+            }
+            match ledger.patch(id, &(json + "}")) {
+                Ok(()) => assert!(known),
+                // It would have cleared the last limit.
+                Err(Code::InvalidField) => assert!(known && limits.contains(&Some("null"))),
+                Err(code) => assert_eq!((code, known), (Code::UnknownPolicy, false)),
+            }
+        }
+        Step::Delete(policy) => {
+            let (id, known) = policy_of(ledger, *policy);
+            assert_eq!(ledger.delete(id), if known { Ok(()) } else { Err(Code::UnknownPolicy) });
+        }
+        Step::Reset(policy, period) => {
+            let (id, known) = policy_of(ledger, *policy);
+            assert_eq!(ledger.reset(id, *period), if known { Ok(()) } else { Err(Code::UnknownPolicy) });
+        }
+        Step::Call { agent, allowed, cost, times } => {
+            for _ in 0..*times {
+                call(ledger, agent_of(ledger, *agent), *allowed, *cost);
+            }
+        }
+        Step::Used { agent, calls, cost } => {
+            let agent = agent_of(ledger, *agent);
+            let answer = ledger.used(agent, *calls, cost).unwrap();
+            assert_eq!((answer.agent_id, answer.calls, answer.r#ref), (agent, *calls, None));
+        }
+        Step::Settle { decision, other_agent, cost, times } => {
+            for _ in 0..*times {
+                settle(ledger, *decision, *other_agent, cost);
+            }
+        }
+        Step::Restore => ledger.restore(),
+    }
+}
+
+/// One of the policies there ever were, or one there never was.
+fn policy_of(ledger: &Ledger, index: usize) -> (PolicyId, bool) {
+    let unknown = || PolicyId::derive(Timestamp::from_millis(1), 9_999_999, TenantTag(0));
+    let id = ledger.policies.get(index % (ledger.policies.len() + 1)).copied().unwrap_or_else(unknown);
+    let told = |action: &str| ledger.trail.iter().any(|e| e.action == action && e.resource == id.to_string());
+    (id, told("policy.create") && !told("policy.delete"))
+}
+
+fn call(ledger: &mut Ledger, agent: AgentId, allowed: bool, cost: Option<&str>) {
+    let (now, id) = (ledger.now().millis(), agent.to_string());
+    let owner = recount::owner(&ledger.trail, &id).unwrap();
+    let asked = cost.map_or(0, recount::millionths);
+    let said = recount::verdict(&recount::policies(&ledger.trail, now), &id, &owner, asked, now);
+    let revoked = recount::is_revoked(&ledger.trail, &id);
+    let before = ledger.trail.len();
+    let decision = ledger.call_of(if allowed { "read" } else { "drop" }, agent, cost);
+    assert_eq!(ledger.trail.len(), before + 1);
+    let (denial, warnings) = match said.split_first() {
+        Some((first, rest)) if first.action != "warn" => (Some(first), rest),
+        _ => (None, &said[..]),
+    };
+    let code = match denial {
+        _ if revoked => Some(Code::AgentRevoked),
+        _ if !allowed => Some(Code::PermissionDenied),
+        Some(_) => Some(Code::BudgetExceeded),
+        None => None,
+    };
+    assert_eq!((decision.code, decision.allowed), (code, code.is_none()));
+    let denial = denial.filter(|_| code == Some(Code::BudgetExceeded));
+    assert_eq!(decision.policy_id.map(|id| id.to_string()), denial.map(|said| said.policy.clone()));
+    assert_eq!(decision.retry_after.map(|seconds| seconds as i64), denial.map(|said| said.retry_after));
+    let told = if revoked || !allowed { &[] } else { warnings };
+    let found: Vec<_> = decision.warnings.iter().map(|warning| warning.policy_id.to_string()).collect();
+    assert_eq!(found, told.iter().map(|said| said.policy.clone()).collect::<Vec<_>>());
+    let result = match denial {
+        Some(said) if said.action == "throttle" => "rate_limited",
+        _ if code.is_some() => "denied",
+        _ => "allowed",
+    };
+    assert_eq!(ledger.trail[before].result, result);
+    let revoked = revoked || denial.is_some_and(|said| said.action == "revoke");
+    assert_eq!(ledger.tenant.agent(agent).unwrap().profile.revoked, revoked);
+}
+
+fn settle(ledger: &mut Ledger, decision: usize, other_agent: bool, cost: &str) {
+    let decisions: Vec<_> = ledger.trail.iter().filter(|entry| entry.kind == "decision").collect();
+    // The newest ones more often than not: their windows are open.
+    let Some(entry) = decisions.iter().rev().nth(decision % decisions.len().clamp(1, 12)) else { return };
+    let (id, own) = (entry.id.clone(), AgentId::parse(entry.agent_id.as_ref().unwrap()).unwrap());
+    let agent = ledger.agents.iter().copied().find(|agent| other_agent && *agent != own).unwrap_or(own);
+    let first = ledger.trail.iter().find(|entry| entry.r#ref.as_ref() == Some(&id));
+    let expected = match (first, &*entry.result) {
+        _ if agent != own => Err(Code::InvalidField),
+        (_, "denied" | "rate_limited") => Err(Code::NotSettleable),
+        (Some(first), _) if first.cost != recount::millionths(cost) => Err(Code::AlreadySettled),
+        (Some(first), _) => Ok((first.id.clone(), 0)),
+        (None, _) => Ok((String::new(), 1)),
+    };
+    let before = ledger.trail.len();
+    let found = ledger.settle(agent, AuditId::parse(&id).unwrap(), cost);
+    match expected {
+        Err(code) => assert_eq!((found.unwrap_err(), ledger.trail.len()), (code, before)),
+        Ok((first, events)) => {
+            let found = found.unwrap();
+            assert_eq!(
+                (found.r#ref.map(|id| id.to_string()), found.tokens_cost.to_string()),
+                (Some(id), cost.to_owned())
+            );
+            assert_eq!(ledger.trail.len(), before + events);
+            let entry = if events == 1 { &ledger.trail[before].id } else { &first };
+            assert_eq!(found.audit_id.to_string(), *entry);
+        }
+    }
+}

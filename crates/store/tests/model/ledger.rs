@@ -1,0 +1,252 @@
+//! A tenant that is driven as its actor drives it, at any time, with all that ever happened to it.
+
+use kavach_domain::agent::commands::{AgentPatch, CreateAgent, NewAgent, RevokeAgent, UpdateAgent};
+use kavach_domain::budget::cost::Cost;
+use kavach_domain::budget::policy::Period;
+use kavach_domain::budget::policy_commands::{
+    CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicy, UpdatePolicy,
+};
+use kavach_domain::budget::usage::{UsageAnswer, UsageReport};
+use kavach_domain::decision::explain::Steps;
+use kavach_domain::event::{By, ChangeRecord};
+use kavach_domain::tenant::Caller;
+use kavach_domain::tenant::commands::TenantSpec;
+use kavach_domain::{
+    AgentId, AuditEntry, AuditId, Code, Command, Decision, Error, Event, Moment, PolicyId, Request, Secret, Tenant,
+    TenantId, Timestamp,
+};
+use kavach_store::codec;
+use serde_json::{Value, json};
+
+use super::recount::{self, Entry};
+
+pub struct Ledger {
+    pub tenant: Tenant,
+    /// What the system's clock says.
+    pub clock: Timestamp,
+    /// Every event as the journal keeps it.
+    pub events: Vec<Vec<u8>>,
+    /// Every event as the audit trail shows it.
+    pub trail: Vec<Entry>,
+    pub agents: Vec<AgentId>,
+    pub policies: Vec<PolicyId>,
+    tokens: u8,
+}
+
+pub fn at(text: &str) -> Timestamp {
+    Timestamp::parse("at", text).unwrap()
+}
+
+pub fn cost(text: &str) -> Cost {
+    Cost::parse("cost", text).unwrap()
+}
+
+impl Ledger {
+    pub fn start(clock: Timestamp) -> Self {
+        let mut ledger = Self {
+            tenant: Tenant::default(),
+            clock,
+            events: Vec::new(),
+            trail: Vec::new(),
+            agents: Vec::new(),
+            policies: Vec::new(),
+            tokens: 0,
+        };
+        let change = TenantSpec::default_tenant().created(TenantId::DEFAULT);
+        ledger.record(ledger.tenant.next_moment(clock), &Event::Changed(ChangeRecord { by: By::Operator, change }));
+        ledger
+    }
+
+    /// The time by which the tenant decides now.
+    pub fn now(&self) -> Timestamp {
+        self.tenant.next_moment(self.clock).at
+    }
+
+    pub fn go_to(&mut self, text: &str) {
+        self.clock = at(text);
+    }
+
+    fn record(&mut self, moment: Moment, event: &Event<'_>) {
+        let mut bytes = Vec::new();
+        codec::encode_event(moment.at, event, &mut bytes).unwrap();
+        assert_eq!(codec::decode_event(&bytes).unwrap(), (moment.at, event.clone()));
+        self.events.push(bytes);
+        let shown = serde_json::to_string(&AuditEntry::of(TenantId::DEFAULT, moment, event)).unwrap();
+        self.trail.push(Entry::read(&shown));
+        self.tenant.apply(moment, event);
+    }
+
+    fn execute<C: Command>(&mut self, command: Result<C, Error>) -> Result<C::Reply, Code> {
+        let moment = self.tenant.next_moment(self.clock);
+        let decided = command.and_then(|command| command.decide(&self.tenant, By::Operator, moment));
+        let (change, subject) = decided.map_err(|error| error.code())?;
+        if let Some(change) = change {
+            self.record(moment, &Event::Changed(ChangeRecord { by: By::Operator, change }));
+        }
+        Ok(C::reply(&self.tenant, subject, moment.at))
+    }
+
+    /// An agent that may `read` whatever is below `docs`.
+    pub fn agent(&mut self, owner: &str) -> AgentId {
+        self.tokens += 1;
+        let token = Secret::agent_token(TenantId::DEFAULT, [self.tokens; 32]);
+        let new = json!({
+            "ownerId": owner, "name": "bot", "type": "service",
+            "permissions": [{ "resource": "docs:*", "actions": ["read"] }],
+        });
+        let new: NewAgent = serde_json::from_str(&new.to_string()).unwrap();
+        let view = self.execute(CreateAgent::parse(new, token.hash())).unwrap().unwrap();
+        self.agents.push(view.agent.profile.id);
+        view.agent.profile.id
+    }
+
+    pub fn give_to(&mut self, agent: AgentId, owner: &str) -> Result<(), Code> {
+        let patch: AgentPatch = serde_json::from_str(&json!({ "ownerId": owner }).to_string()).unwrap();
+        self.execute(UpdateAgent::parse(agent, patch)).map(|_| ())
+    }
+
+    pub fn revoke(&mut self, agent: AgentId) {
+        self.execute(Ok(RevokeAgent(agent))).unwrap();
+    }
+
+    /// A policy from the JSON a client sends, which keeps the digits of its numbers.
+    pub fn policy(&mut self, json: &str) -> PolicyId {
+        let new: NewPolicy = serde_json::from_str(json).unwrap();
+        let id = self.execute(CreatePolicy::parse(new)).unwrap().unwrap().policy.profile.id;
+        self.policies.push(id);
+        id
+    }
+
+    pub fn patch(&mut self, id: PolicyId, json: &str) -> Result<(), Code> {
+        let patch: PolicyPatch = serde_json::from_str(json).unwrap();
+        self.execute(Ok(UpdatePolicy { id, patch })).map(|_| ())
+    }
+
+    pub fn delete(&mut self, id: PolicyId) -> Result<(), Code> {
+        self.execute(Ok(DeletePolicy(id)))
+    }
+
+    pub fn reset(&mut self, id: PolicyId, period: Period) -> Result<(), Code> {
+        self.execute(Ok(ResetPolicy { id, period })).map(|_| ())
+    }
+
+    pub fn call(&mut self, agent: AgentId, cost: Option<&str>) -> Decision {
+        self.call_of("read", agent, cost)
+    }
+
+    pub fn call_of(&mut self, action: &str, agent: AgentId, cost: Option<&str>) -> Decision {
+        let mut request = Request::new(action, "docs:1").unwrap().for_agent(agent);
+        request.cost = cost.map(self::cost);
+        let moment = self.tenant.next_moment(self.clock);
+        let mut steps = Steps::default();
+        let explained = self.tenant.decide(&Caller::Operator, &request, moment, &mut steps).answer(None);
+        let verdict = self.tenant.decide(&Caller::Operator, &request, moment, &mut ());
+        self.record(moment, &Event::Decided(verdict.record(&request, 1)));
+        let decision = verdict.answer(Some(AuditId::derive(moment.at, moment.seq, self.tenant.id().tag())));
+        assert_eq!(explained, Decision { audit_id: None, ..decision.clone() });
+        decision
+    }
+
+    pub fn used(&mut self, agent: AgentId, calls: u64, cost: &str) -> Result<UsageAnswer, Code> {
+        self.report(UsageReport::new(agent, calls, self::cost(cost)))
+    }
+
+    pub fn settle(&mut self, agent: AgentId, decision: AuditId, cost: &str) -> Result<UsageAnswer, Code> {
+        let bytes = self.events[decision.seq() as usize - 1].clone();
+        let (at, event) = codec::decode_event(&bytes).unwrap();
+        let report = UsageReport::new(agent, 0, self::cost(cost)).unwrap();
+        self.report(report.settling(decision, at, &event))
+    }
+
+    fn report(&mut self, report: Result<UsageReport, Error>) -> Result<UsageAnswer, Code> {
+        let moment = self.tenant.next_moment(self.clock);
+        let decided = report.and_then(|report| self.tenant.decide_usage(By::Operator, report, moment));
+        let (record, answer) = decided.map_err(|error| error.code())?;
+        if let Some(record) = record {
+            self.record(moment, &Event::Used(record));
+        }
+        Ok(answer)
+    }
+
+    pub fn view(&self, id: PolicyId) -> PolicyView {
+        PolicyView::find(&self.tenant, id, self.now()).unwrap()
+    }
+
+    /// `[callsToday, callsThisMonth, costToday, costThisMonth]`
+    pub fn counts(&self, id: PolicyId) -> [String; 4] {
+        let usage = self.view(id).policy.usage;
+        [
+            usage.calls_today.to_string(),
+            usage.calls_this_month.to_string(),
+            usage.tokens_cost_today.to_string(),
+            usage.tokens_cost_this_month.to_string(),
+        ]
+    }
+
+    /// Goes on with what a snapshot would hold.
+    pub fn restore(&mut self) {
+        let bytes = codec::encode_state(&self.tenant.state()).unwrap();
+        self.tenant = Tenant::restore(codec::decode_state(&bytes).unwrap());
+    }
+
+    /// All counters, statuses and verdicts, held against what the trail alone says.
+    #[track_caller]
+    pub fn compare(&self) {
+        let now = self.now();
+        let counted = recount::policies(&self.trail, now.millis());
+        let found: Vec<_> =
+            self.tenant.policies().iter().map(|p| shown(&PolicyView::of(&self.tenant, p, now))).collect();
+        let expected: Vec<_> = counted.iter().map(recount::Counted::shown).collect();
+        assert_eq!(found, expected, "at {now}");
+        for agent in self.tenant.agents() {
+            let (id, owner) = (agent.profile.id.to_string(), &*agent.profile.spec.owner);
+            assert_eq!(Some(owner), recount::owner(&self.trail, &id).as_deref());
+            for asked in ["0", "0.5"] {
+                let check = self.tenant.check_budgets(agent, cost(asked), now, &mut ());
+                let found = check.denied_by.iter().map(|by| &**by).chain(&check.warnings);
+                let found: Vec<_> = found.map(|e| json!([e.policy_id, e.limit, e.action, e.retry_after])).collect();
+                let expected = recount::verdict(&counted, &id, owner, recount::millionths(asked), now.millis());
+                assert_eq!(found, expected.iter().map(recount::Said::shown).collect::<Vec<_>>(), "{id} at {now}");
+            }
+        }
+    }
+
+    /// The same tenant from its events alone, and from a snapshot and the events after it.
+    pub fn compare_replayed(&self) {
+        let mut tenant = Tenant::default();
+        let middle = self.events.len() / 2;
+        for (place, bytes) in self.events.iter().enumerate() {
+            if place == middle {
+                let state = codec::encode_state(&tenant.state()).unwrap();
+                tenant = Tenant::restore(codec::decode_state(&state).unwrap());
+            }
+            let (at, event) = codec::decode_event(bytes).unwrap();
+            tenant.apply(Moment { at, seq: tenant.seq() + 1 }, &event);
+        }
+        assert_eq!(tenant.state(), self.tenant.state());
+        let (found, expected) = (codec::encode_state(&tenant.state()), codec::encode_state(&self.tenant.state()));
+        assert_eq!(found.unwrap(), expected.unwrap());
+    }
+}
+
+fn shown(view: &PolicyView) -> Value {
+    let (profile, usage) = (&view.policy.profile, &view.policy.usage);
+    let limits = &profile.limits;
+    json!({
+        "id": profile.id,
+        "limits": [
+            limits.max_calls_per_day.map(|max| max.to_string()),
+            limits.max_calls_per_month.map(|max| max.to_string()),
+            limits.max_tokens_cost_per_day.map(|max| max.millionths().to_string()),
+            limits.max_tokens_cost_per_month.map(|max| max.millionths().to_string()),
+        ],
+        "action": profile.action,
+        "status": view.status,
+        "used": [
+            usage.calls_today.to_string(),
+            usage.calls_this_month.to_string(),
+            usage.tokens_cost_today.millionths().to_string(),
+            usage.tokens_cost_this_month.millionths().to_string(),
+        ],
+    })
+}

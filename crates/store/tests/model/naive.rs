@@ -1,0 +1,597 @@
+//! The naive model. Slow on purpose: whatever can be found by looking at everything is not remembered.
+
+use kavach_domain::Code;
+use kavach_domain::limits::{MAX_GRACE_SECONDS, MAX_GRACED_TOKENS};
+use serde::Serialize;
+use serde_json::Value;
+
+/// One segment of the sliding hour, and how many it has.
+const BUCKET_MS: i64 = 5 * 60 * 1_000;
+const BUCKETS: i64 = 12;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    pub max_calls_per_hour: Option<u32>,
+    pub allowed_arg_patterns: Option<Vec<String>>,
+    pub time_window: Option<Window>,
+    pub ip_allowlist: Option<Vec<String>>,
+    pub require_approval: Option<bool>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Window {
+    pub start: String,
+    pub end: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Permission {
+    pub resource: String,
+    pub actions: Vec<String>,
+    pub constraints: Option<Limits>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Autonomous,
+    Delegated,
+    Service,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Status {
+    Active,
+    Revoked,
+    Expired,
+}
+
+/// What a client says of an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    pub owner: String,
+    pub name: String,
+    pub kind: Kind,
+    pub permissions: Vec<Permission>,
+    pub expires_at: Option<i64>,
+    pub metadata: Option<Value>,
+}
+
+/// A change of an agent; an outer `None` leaves the field alone.
+#[derive(Clone, Debug, Default)]
+pub struct Patch {
+    pub owner: Option<String>,
+    pub name: Option<String>,
+    pub kind: Option<Kind>,
+    pub permissions: Option<Vec<Permission>>,
+    pub expires_at: Option<Option<i64>>,
+    pub metadata: Option<Option<Value>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    pub max_agents: Option<u32>,
+    pub max_delegation_depth: Option<u32>,
+    pub audit_retention_days: Option<u32>,
+    pub allowed_agent_types: Option<Vec<Kind>>,
+}
+
+/// A change of settings; an outer `None` leaves the setting alone.
+#[derive(Clone, Debug, Default)]
+pub struct SettingsPatch {
+    pub max_agents: Option<Option<u32>>,
+    pub max_delegation_depth: Option<Option<u32>>,
+    pub audit_retention_days: Option<Option<u32>>,
+    pub allowed_agent_types: Option<Option<Vec<Kind>>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Agent {
+    pub id: String,
+    pub spec: Spec,
+    /// For each permission a number that an identical one keeps when all are replaced.
+    pub places: Vec<usize>,
+    pub revoked: bool,
+    pub created: i64,
+    pub updated: i64,
+    pub last_active: Option<i64>,
+}
+
+/// A token that was ever given out.
+#[derive(Clone, Debug)]
+pub struct Token {
+    pub text: String,
+    pub agent: usize,
+    /// The first moment at which it is no longer valid.
+    pub until: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Key {
+    pub id: String,
+    pub name: String,
+    pub text: String,
+    pub created: i64,
+    pub revoked: bool,
+}
+
+/// A call as it is asked.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Which agent, where one of this tenant is asked about.
+    pub agent: Option<usize>,
+    pub action: String,
+    pub resource: String,
+    /// How the request names the tenant.
+    pub tenants: Vec<String>,
+    pub arguments: Option<Value>,
+    pub ip: Option<String>,
+}
+
+/// What the answer has to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    pub code: Option<Code>,
+    /// Position of the permission that grants the call.
+    pub granted_by: Option<usize>,
+    pub retry_after: Option<u64>,
+    /// What the reason has to hold, in the words that clients look for.
+    pub says: String,
+}
+
+pub struct Model {
+    /// The names it answers to.
+    pub names: Vec<String>,
+    pub is_default: bool,
+    pub tag: u32,
+    pub name: String,
+    pub settings: Settings,
+    pub suspended: bool,
+    pub created: i64,
+    pub updated: i64,
+    /// Time and number of the last event.
+    pub at: i64,
+    pub seq: u64,
+    pub keys: Vec<Key>,
+    pub agents: Vec<Agent>,
+    pub tokens: Vec<Token>,
+    /// Every granted call: the permission's number and the time.
+    pub granted: Vec<(usize, i64)>,
+    next_place: usize,
+}
+
+impl Model {
+    pub fn new(names: Vec<String>, is_default: bool, tag: u32, name: &str, settings: Settings, at: i64) -> Self {
+        Self {
+            names,
+            is_default,
+            tag,
+            name: name.to_owned(),
+            settings,
+            suspended: false,
+            created: at,
+            updated: at,
+            at,
+            seq: 1,
+            keys: Vec::new(),
+            agents: Vec::new(),
+            tokens: Vec::new(),
+            granted: Vec::new(),
+            next_place: 0,
+        }
+    }
+
+    /// Time never runs backwards inside a tenant.
+    pub fn time(&self, clock: i64) -> i64 {
+        clock.max(self.at)
+    }
+
+    /// The id of what the next event makes: UUIDv7 of its time, its number and the tenant's tag.
+    pub fn next_id(&self, prefix: &str, clock: i64) -> String {
+        let seq = 0x8000_0000 | (self.seq + 1);
+        format!("{prefix}_{:012x}7000{seq:08x}{:08x}", self.time(clock), self.tag)
+    }
+
+    fn event(&mut self, at: i64) {
+        self.at = at;
+        self.seq += 1;
+    }
+
+    pub fn status(&self, agent: usize, at: i64) -> Status {
+        let agent = &self.agents[agent];
+        match agent.spec.expires_at {
+            _ if agent.revoked => Status::Revoked,
+            Some(expires) if at >= expires => Status::Expired,
+            _ => Status::Active,
+        }
+    }
+
+    pub fn active_agents(&self, at: i64) -> usize {
+        (0..self.agents.len()).filter(|agent| self.status(*agent, at) == Status::Active).count()
+    }
+
+    /// Whose token this is, where it is good.
+    pub fn authenticate(&self, token: &str, clock: i64) -> Option<usize> {
+        let at = self.time(clock);
+        let found = self.tokens.iter().find(|known| known.text == token)?;
+        found.until.is_none_or(|until| at < until).then_some(found.agent)
+    }
+
+    /// Whose key this is, where it is good.
+    pub fn authenticate_key(&self, text: &str) -> Option<&str> {
+        self.keys.iter().find(|key| key.text == text && !key.revoked).map(|key| key.id.as_str())
+    }
+
+    fn check_type(&self, kind: Kind) -> Result<(), Vec<Code>> {
+        match &self.settings.allowed_agent_types {
+            Some(allowed) if !allowed.contains(&kind) => Err(vec![Code::AgentTypeNotAllowed]),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_room(&self, at: i64) -> Result<(), Vec<Code>> {
+        match self.settings.max_agents {
+            Some(most) if self.active_agents(at) >= most as usize => Err(vec![Code::AgentLimitExceeded]),
+            _ => Ok(()),
+        }
+    }
+
+    fn new_places(&mut self, count: usize) -> Vec<usize> {
+        self.next_place += count;
+        (self.next_place - count..self.next_place).collect()
+    }
+
+    /// An error lists every code that would do: where two things are wrong, either may be told.
+    pub fn create_agent(&mut self, spec: Spec, token: &str, clock: i64) -> Result<usize, Vec<Code>> {
+        check_permissions(&spec.permissions)?;
+        let at = self.time(clock);
+        self.check_type(spec.kind)?;
+        if spec.expires_at.is_none_or(|expires| expires > at) {
+            self.check_room(at)?;
+        }
+        let id = self.next_id("agt", clock);
+        let places = self.new_places(spec.permissions.len());
+        let agent = Agent { id, spec, places, revoked: false, created: at, updated: at, last_active: None };
+        self.agents.push(agent);
+        self.tokens.push(Token { text: token.to_owned(), agent: self.agents.len() - 1, until: None });
+        self.event(at);
+        Ok(self.agents.len() - 1)
+    }
+
+    fn unrevoked(&self, agent: usize) -> Result<&Agent, Vec<Code>> {
+        match self.agents.get(agent) {
+            None => Err(vec![Code::UnknownAgent]),
+            Some(agent) if agent.revoked => Err(vec![Code::AgentIsRevoked]),
+            Some(agent) => Ok(agent),
+        }
+    }
+
+    /// Says whether anything changed.
+    pub fn update_agent(&mut self, agent: usize, patch: Patch, clock: i64) -> Result<bool, Vec<Code>> {
+        check_permissions(patch.permissions.as_deref().unwrap_or_default())?;
+        let at = self.time(clock);
+        let old = self.unrevoked(agent)?.clone();
+        let spec = Spec {
+            owner: patch.owner.unwrap_or(old.spec.owner.clone()),
+            name: patch.name.unwrap_or(old.spec.name.clone()),
+            kind: patch.kind.unwrap_or(old.spec.kind),
+            permissions: patch.permissions.unwrap_or(old.spec.permissions.clone()),
+            expires_at: patch.expires_at.unwrap_or(old.spec.expires_at),
+            metadata: patch.metadata.unwrap_or(old.spec.metadata.clone()),
+        };
+        // Agents that are there already keep their type.
+        if spec.kind != old.spec.kind {
+            self.check_type(spec.kind)?;
+        }
+        let revives = self.status(agent, at) == Status::Expired && spec.expires_at.is_none_or(|expires| expires > at);
+        if revives {
+            self.check_room(at)?;
+        }
+        if spec == old.spec {
+            return Ok(false);
+        }
+        // An identical permission keeps its calls; of several identical ones each keeps those of one.
+        let mut places = Vec::new();
+        for permission in &spec.permissions {
+            let same = (0..old.places.len())
+                .find(|at| old.spec.permissions[*at] == *permission && !places.contains(&old.places[*at]));
+            let place = same.map(|at| old.places[at]);
+            places.push(place.unwrap_or_else(|| self.new_places(1)[0]));
+        }
+        let agent = &mut self.agents[agent];
+        (agent.spec, agent.places, agent.updated) = (spec, places, at);
+        self.event(at);
+        Ok(true)
+    }
+
+    pub fn revoke_agent(&mut self, agent: usize, clock: i64) -> Result<bool, Vec<Code>> {
+        let at = self.time(clock);
+        match self.agents.get_mut(agent) {
+            None => Err(vec![Code::UnknownAgent]),
+            Some(agent) if agent.revoked => Ok(false),
+            Some(agent) => {
+                (agent.revoked, agent.updated) = (true, at);
+                self.event(at);
+                Ok(true)
+            }
+        }
+    }
+
+    pub fn rotate(&mut self, agent: usize, token: &str, grace: u64, clock: i64) -> Result<(), Vec<Code>> {
+        if grace > MAX_GRACE_SECONDS {
+            return Err(vec![Code::InvalidField]);
+        }
+        let at = self.time(clock);
+        self.unrevoked(agent)?;
+        let mine = || self.tokens.iter().filter(|token| token.agent == agent);
+        let in_grace = mine().filter(|token| token.until.is_some_and(|until| until > at)).count();
+        if grace > 0 && in_grace >= MAX_GRACED_TOKENS {
+            return Err(vec![Code::RotationLimitExceeded]);
+        }
+        for old in self.tokens.iter_mut().filter(|token| token.agent == agent && token.until.is_none()) {
+            old.until = Some(at + grace as i64 * 1_000);
+        }
+        if grace == 0 {
+            for old in self.tokens.iter_mut().filter(|token| token.agent == agent) {
+                old.until = old.until.map(|until| until.min(at));
+            }
+        }
+        self.tokens.push(Token { text: token.to_owned(), agent, until: None });
+        self.agents[agent].updated = at;
+        self.event(at);
+        Ok(())
+    }
+
+    pub fn update_tenant(&mut self, name: Option<&str>, patch: SettingsPatch, clock: i64) -> Result<bool, Vec<Code>> {
+        let bad = patch.max_delegation_depth.flatten() == Some(0)
+            || patch.audit_retention_days.flatten() == Some(0)
+            || patch.allowed_agent_types.as_ref().is_some_and(|types| types.as_ref().is_some_and(Vec::is_empty))
+            || name.is_some_and(|name| name.trim().is_empty());
+        if bad {
+            return Err(vec![Code::InvalidField]);
+        }
+        let old = (self.name.clone(), self.settings.clone());
+        let settings = &mut self.settings;
+        patch.max_agents.into_iter().for_each(|value| settings.max_agents = value);
+        patch.max_delegation_depth.into_iter().for_each(|value| settings.max_delegation_depth = value);
+        patch.audit_retention_days.into_iter().for_each(|value| settings.audit_retention_days = value);
+        patch.allowed_agent_types.into_iter().for_each(|value| settings.allowed_agent_types = value);
+        self.name = name.map_or(old.0.clone(), |name| name.trim().to_owned());
+        let changed = (&self.name, &self.settings) != (&old.0, &old.1);
+        if changed {
+            self.updated = self.time(clock);
+            self.event(self.updated);
+        }
+        Ok(changed)
+    }
+
+    pub fn set_suspended(&mut self, suspended: bool, clock: i64) -> Result<bool, Vec<Code>> {
+        if self.is_default && suspended {
+            return Err(vec![Code::DefaultTenantFixed]);
+        }
+        let changed = self.suspended != suspended;
+        if changed {
+            self.suspended = suspended;
+            self.updated = self.time(clock);
+            self.event(self.updated);
+        }
+        Ok(changed)
+    }
+
+    pub fn create_key(&mut self, name: &str, text: &str, clock: i64) {
+        let (id, created) = (self.next_id("key", clock), self.time(clock));
+        self.keys.push(Key { id, name: name.to_owned(), text: text.to_owned(), created, revoked: false });
+        self.event(created);
+    }
+
+    pub fn revoke_key(&mut self, key: usize, clock: i64) -> Result<(), Vec<Code>> {
+        let at = self.time(clock);
+        match self.keys.get_mut(key) {
+            Some(key) if !key.revoked => key.revoked = true,
+            _ => return Err(vec![Code::UnknownKey]),
+        }
+        self.event(at);
+        Ok(())
+    }
+
+    /// Calls a permission granted in the last hour.
+    pub fn used(&self, place: usize, at: i64) -> usize {
+        let oldest = at.div_euclid(BUCKET_MS) - (BUCKETS - 1);
+        let live = |call: &&(usize, i64)| call.0 == place && call.1.div_euclid(BUCKET_MS) >= oldest;
+        self.granted.iter().filter(live).count()
+    }
+
+    /// The decision, in the order of its checks. Changes nothing.
+    pub fn decide(&self, call: &Call, at: i64) -> Answer {
+        let denied =
+            |code, says: &str| Answer { code: Some(code), granted_by: None, retry_after: None, says: says.to_owned() };
+        if call.tenants.iter().any(|named| !self.names.contains(named)) {
+            return denied(Code::TenantMismatch, "tenant");
+        }
+        if self.suspended {
+            return denied(Code::TenantSuspended, "suspended");
+        }
+        let Some(index) = call.agent else { return denied(Code::AgentNotFound, "agent") };
+        match self.status(index, at) {
+            Status::Revoked => return denied(Code::AgentRevoked, "revoked"),
+            Status::Expired => return denied(Code::AgentExpired, "expired"),
+            Status::Active => {}
+        }
+        let agent = &self.agents[index];
+        let mut first_failure = None;
+        for (position, permission) in agent.spec.permissions.iter().enumerate() {
+            if !matches_permission(permission, &call.resource, &call.action) {
+                continue;
+            }
+            match self.check_limits(permission.constraints.as_ref(), agent.places[position], call, at) {
+                None => {
+                    let granted_by = Some(position);
+                    return Answer { code: None, granted_by, retry_after: None, says: String::new() };
+                }
+                Some(failure) => first_failure = first_failure.or(Some(failure)),
+            }
+        }
+        first_failure.unwrap_or_else(|| denied(Code::PermissionDenied, "No permission "))
+    }
+
+    fn check_limits(&self, limits: Option<&Limits>, place: usize, call: &Call, at: i64) -> Option<Answer> {
+        let limits = limits?;
+        let denied = |code, says: String| Some(Answer { code: Some(code), granted_by: None, retry_after: None, says });
+        if let Some(Window { start, end }) = &limits.time_window {
+            let minutes = at / 60_000;
+            let clock = format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60);
+            let inside = if start < end { *start <= clock && clock < *end } else { *start <= clock || clock < *end };
+            if !inside {
+                return denied(Code::OutsideTimeWindow, format!("{start}-{end}"));
+            }
+        }
+        if let Some(list) = &limits.ip_allowlist
+            && !call.ip.as_ref().is_some_and(|ip| list.iter().any(|net| in_net(net, ip)))
+        {
+            return denied(Code::IpNotAllowed, "IP address".to_owned());
+        }
+        if let Some(patterns) = &limits.allowed_arg_patterns {
+            let mut strings = Vec::new();
+            collect_strings(call.arguments.as_ref().unwrap_or(&Value::Null), &mut strings);
+            let fits = |text: &&str| patterns.iter().any(|pattern| matches_argument(pattern, text));
+            if strings.is_empty() || !strings.iter().all(fits) {
+                return denied(Code::ArgumentNotAllowed, " does not match pattern ".into());
+            }
+        }
+        if limits.require_approval == Some(true) {
+            return denied(Code::RequiresApproval, "approval".to_owned());
+        }
+        if let Some(max) = limits.max_calls_per_hour {
+            let used = self.used(place, at);
+            if used >= max as usize {
+                let says = format!("Rate limit exceeded: {used}/{max}");
+                let retry_after = self.retry_after(place, max, at);
+                return Some(Answer { code: Some(Code::RateLimited), granted_by: None, retry_after, says });
+            }
+        }
+        None
+    }
+
+    /// Whole seconds until a call fits again: the first moment at which a bucket of calls leaves and room is there.
+    fn retry_after(&self, place: usize, max: u32, at: i64) -> Option<u64> {
+        let calls = self.granted.iter().filter(|call| call.0 == place);
+        let mut leaves: Vec<i64> = calls.map(|call| (call.1.div_euclid(BUCKET_MS) + BUCKETS) * BUCKET_MS).collect();
+        leaves.sort_unstable();
+        let free = leaves.into_iter().find(|moment| *moment > at && self.used(place, *moment) < max as usize)?;
+        Some(((free - at) as u64).div_ceil(1_000))
+    }
+
+    /// Records a decision.
+    pub fn record(&mut self, call: &Call, answer: &Answer, at: i64) {
+        if let Some(index) = call.agent {
+            let agent = &mut self.agents[index];
+            agent.last_active = Some(at);
+            self.granted.extend(answer.granted_by.map(|position| (agent.places[position], at)));
+        }
+        self.event(at);
+    }
+}
+
+pub fn matches_permission(permission: &Permission, resource: &str, action: &str) -> bool {
+    let pattern: Vec<&str> = permission.resource.split(':').collect();
+    let resource: Vec<&str> = resource.split(':').collect();
+    permission.actions.iter().any(|own| own == "*" || own == action) && matches_segments(&pattern, &resource)
+}
+
+fn matches_segments(pattern: &[&str], resource: &[&str]) -> bool {
+    match (pattern, resource) {
+        (["*"], rest) => !rest.is_empty(),
+        ([], []) => true,
+        ([first, pattern @ ..], [segment, rest @ ..]) => {
+            (*first == "*" || first == segment) && matches_segments(pattern, rest)
+        }
+        _ => false,
+    }
+}
+
+fn collect_strings<'a>(value: &'a Value, into: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) => into.push(text),
+        Value::Array(items) => items.iter().for_each(|item| collect_strings(item, into)),
+        Value::Object(entries) => entries.values().for_each(|item| collect_strings(item, into)),
+        _ => {}
+    }
+}
+
+fn matches_argument(pattern: &str, text: &str) -> bool {
+    if pattern.starts_with('^') {
+        return regex::Regex::new(pattern).unwrap().is_match(text);
+    }
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    matches_glob(&pattern, &text)
+}
+
+fn matches_glob(glob: &[char], text: &[char]) -> bool {
+    match (glob, text) {
+        ([], []) => true,
+        (['*', '*', glob @ ..], _) => (0..=text.len()).any(|taken| matches_glob(glob, &text[taken..])),
+        (['*', glob @ ..], _) => (0..=text.len())
+            .take_while(|taken| !text[..*taken].contains(&'/'))
+            .any(|taken| matches_glob(glob, &text[taken..])),
+        ([first, glob @ ..], [c, text @ ..]) => first == c && matches_glob(glob, text),
+        _ => false,
+    }
+}
+
+/// An address as a family and its bits as text. IPv4-mapped IPv6 is IPv4.
+fn bits(ip: &str) -> Option<(u8, String)> {
+    let octets = match ip.parse().ok()? {
+        std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
+        std::net::IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    let bits: String = octets.iter().map(|octet| format!("{octet:08b}")).collect();
+    let mapped = "0".repeat(80) + &"1".repeat(16);
+    Some(match bits.strip_prefix(&mapped) {
+        Some(v4) => (4, v4.to_owned()),
+        None => (if bits.len() == 32 { 4 } else { 6 }, bits),
+    })
+}
+
+/// A network as its family and the bits its addresses start with.
+fn net_bits(net: &str) -> Option<(u8, String)> {
+    let (ip, length) = net.split_once('/').map_or((net, None), |(ip, length)| (ip, Some(length)));
+    let (family, mut bits) = bits(ip)?;
+    if let Some(length) = length {
+        let length: usize = length.parse().ok()?;
+        // A prefix of an IPv4-mapped address counts the 96 bits that are cut off.
+        let length = if family == 4 && ip.contains(':') { length.checked_sub(96)? } else { length };
+        if length > bits.len() {
+            return None;
+        }
+        bits.truncate(length);
+    }
+    Some((family, bits))
+}
+
+fn in_net(net: &str, ip: &str) -> bool {
+    let ((net_family, prefix), (family, bits)) = (net_bits(net).unwrap(), bits(ip).unwrap());
+    net_family == family && bits.starts_with(&prefix)
+}
+
+/// All that is wrong with permissions that a client gives.
+fn check_permissions(permissions: &[Permission]) -> Result<(), Vec<Code>> {
+    let mut wrong = Vec::new();
+    let mut refuse = |bad: bool, code| wrong.extend(bad.then_some(code));
+    for Permission { resource, actions, constraints } in permissions {
+        let mut segments = resource.split(':');
+        refuse(segments.clone().any(str::is_empty), Code::InvalidField);
+        refuse(segments.any(|segment| segment != "*" && segment.contains('*')), Code::InvalidPattern);
+        refuse(actions.is_empty(), Code::InvalidField);
+        refuse(actions.iter().any(|action| action != "*" && action.contains('*')), Code::InvalidPattern);
+        let Some(limits) = constraints else { continue };
+        let patterns = limits.allowed_arg_patterns.as_deref().unwrap_or_default();
+        let unreadable = |pattern: &String| pattern.starts_with('^') && regex::Regex::new(pattern).is_err();
+        refuse(limits.allowed_arg_patterns.as_ref().is_some_and(Vec::is_empty), Code::InvalidField);
+        refuse(patterns.iter().any(unreadable), Code::InvalidPattern);
+        refuse(limits.time_window.as_ref().is_some_and(|window| window.start == window.end), Code::InvalidPattern);
+        let nets = limits.ip_allowlist.as_deref().unwrap_or_default();
+        refuse(nets.iter().any(|net| net_bits(net).is_none()), Code::InvalidPattern);
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+}

@@ -1,0 +1,275 @@
+//! Budgets at the borders of days, months and years, by the domain's own `now`.
+
+use kavach_domain::Code;
+use kavach_domain::budget::policy::{Period, PolicyStatus};
+
+use super::ledger::{Ledger, at};
+
+/// A ledger at that time with one agent of `ann`.
+fn start(text: &str) -> (Ledger, kavach_domain::AgentId) {
+    let mut ledger = Ledger::start(at(text));
+    let agent = ledger.agent("ann");
+    (ledger, agent)
+}
+
+#[test]
+fn every_border_gives_a_new_day_and_only_a_months_end_a_new_month() {
+    for (last, first, new_month) in [
+        // An ordinary midnight, and one in a leap year's February that is no month's end.
+        ("2026-05-14T23:59:59.999Z", "2026-05-15T00:00:00Z", false),
+        ("2024-02-28T23:59:59.999Z", "2024-02-29T00:00:00Z", false),
+        // Months of 28, 29, 30 and 31 days; centuries with a leap day and without; a year's end.
+        ("2023-02-28T23:59:59.999Z", "2023-03-01T00:00:00Z", true),
+        ("2024-02-29T23:59:59.999Z", "2024-03-01T00:00:00Z", true),
+        ("2000-02-29T23:59:59.999Z", "2000-03-01T00:00:00Z", true),
+        ("2100-02-28T23:59:59.999Z", "2100-03-01T00:00:00Z", true),
+        ("2026-04-30T23:59:59.999Z", "2026-05-01T00:00:00Z", true),
+        ("2026-07-31T23:59:59.999Z", "2026-08-01T00:00:00Z", true),
+        ("2026-12-31T23:59:59.999Z", "2027-01-01T00:00:00Z", true),
+    ] {
+        let (mut ledger, agent) = start(last);
+        let day = ledger.policy(r#"{"limits":{"maxCallsPerDay":1}}"#);
+        let month = ledger.policy(r#"{"limits":{"maxTokensCostPerMonth":0.5},"action":"throttle"}"#);
+        assert!(ledger.call(agent, Some("0.5")).allowed, "{last}");
+        let denied = ledger.call(agent, None);
+        assert_eq!((denied.policy_id, denied.retry_after), (Some(day), Some(1)), "{last}");
+        assert_eq!(ledger.view(month).status, PolicyStatus::Triggered, "{last}");
+        ledger.compare();
+        // Nothing happens at midnight but that it is past.
+        ledger.go_to(first);
+        assert_eq!(ledger.view(day).status, PolicyStatus::Active, "{first}");
+        let status = if new_month { PolicyStatus::Active } else { PolicyStatus::Triggered };
+        assert_eq!(ledger.view(month).status, status, "{first}");
+        ledger.compare();
+        let decision = ledger.call(agent, None);
+        assert_eq!(decision.allowed, new_month, "{first}");
+        assert_eq!(decision.policy_id, (!new_month).then_some(month), "{first}");
+        ledger.compare();
+        ledger.compare_replayed();
+    }
+}
+
+#[test]
+fn the_same_month_of_another_year_is_another_month() {
+    let (mut ledger, agent) = start("2024-02-29T10:00:00Z");
+    let policy = ledger.policy(r#"{"limits":{"maxCallsPerMonth":1}}"#);
+    assert!(ledger.call(agent, None).allowed);
+    assert!(!ledger.call(agent, None).allowed);
+    // Years without any call between, and then the same month, and the same day of it.
+    for time in ["2025-02-28T10:00:00Z", "2028-02-29T10:00:00Z", "2032-02-29T10:00:00Z"] {
+        ledger.go_to(time);
+        assert_eq!(ledger.counts(policy), ["0", "0", "0", "0"], "{time}");
+        assert!(ledger.call(agent, None).allowed, "{time}");
+        assert!(!ledger.call(agent, None).allowed, "{time}");
+        ledger.compare();
+    }
+}
+
+#[test]
+fn the_day_of_the_month_is_another_day_in_another_month() {
+    let (mut ledger, agent) = start("2026-01-31T10:00:00Z");
+    let policy = ledger.policy(r#"{"limits":{"maxCallsPerDay":1}}"#);
+    for time in ["2026-01-31T10:00:00Z", "2026-03-31T10:00:00Z", "2027-03-31T10:00:00Z"] {
+        ledger.go_to(time);
+        assert!(ledger.call(agent, None).allowed, "{time}");
+        assert!(!ledger.call(agent, None).allowed, "{time}");
+        assert_eq!(ledger.counts(policy), ["1", "1", "0", "0"], "{time}");
+    }
+}
+
+#[test]
+fn seconds_to_reset_are_exact_at_the_border() {
+    let (mut ledger, agent) = start("2024-02-28T00:00:00Z");
+    let day = ledger.policy(r#"{"limits":{"maxCallsPerDay":0}}"#);
+    let retry = |ledger: &mut Ledger, time: &str| {
+        ledger.go_to(time);
+        let denied = ledger.call(agent, None);
+        assert_eq!(denied.code, Some(Code::BudgetExceeded));
+        (denied.policy_id.unwrap(), denied.retry_after.unwrap())
+    };
+    assert_eq!(retry(&mut ledger, "2024-02-28T00:00:00Z"), (day, 86_400));
+    assert_eq!(retry(&mut ledger, "2024-02-28T00:00:00.001Z"), (day, 86_400), "a part of a second counts whole");
+    assert_eq!(retry(&mut ledger, "2024-02-28T00:00:01Z"), (day, 86_399));
+    assert_eq!(retry(&mut ledger, "2024-02-28T23:59:58.999Z"), (day, 2));
+    assert_eq!(retry(&mut ledger, "2024-02-28T23:59:59Z"), (day, 1));
+    ledger.delete(day).unwrap();
+    let month = ledger.policy(r#"{"limits":{"maxTokensCostPerMonth":0},"action":"throttle"}"#);
+    assert_eq!(retry(&mut ledger, "2024-02-28T23:59:59Z"), (month, 86_401), "the leap day is still to come");
+    assert_eq!(retry(&mut ledger, "2024-02-29T23:59:59.999Z"), (month, 1));
+    assert_eq!(retry(&mut ledger, "2024-03-01T00:00:00Z"), (month, 31 * 86_400));
+    assert_eq!(retry(&mut ledger, "2024-12-31T23:59:59.001Z"), (month, 1));
+    assert_eq!(retry(&mut ledger, "2025-02-01T00:00:00Z"), (month, 28 * 86_400));
+    // After the seconds that were told, the call goes through: a limit of one, met at each edge of a second.
+    ledger.delete(month).unwrap();
+    for edge in ["2025-03-31T23:59:57.001Z", "2025-04-02T12:00:00Z", "2025-04-03T12:00:00.999Z"] {
+        let one = ledger.policy(r#"{"limits":{"maxCallsPerDay":1}}"#);
+        ledger.go_to(edge);
+        assert!(ledger.call(agent, None).allowed);
+        let wait = ledger.call(agent, None).retry_after.unwrap() as i64;
+        ledger.clock = at(edge).plus_millis((wait - 1) * 1_000);
+        assert!(!ledger.call(agent, None).allowed, "{edge}: not a second earlier");
+        ledger.clock = at(edge).plus_millis(wait * 1_000);
+        assert!(ledger.call(agent, None).allowed, "{edge}");
+        ledger.delete(one).unwrap();
+    }
+    ledger.compare();
+}
+
+#[test]
+fn of_several_limits_the_one_that_lasts_longest_says_when() {
+    let (mut ledger, agent) = start("2026-06-10T12:00:00Z");
+    let policy = ledger.policy(r#"{"limits":{"maxCallsPerDay":0,"maxTokensCostPerDay":0,"maxCallsPerMonth":0}}"#);
+    let denied = ledger.call(agent, Some("1"));
+    assert_eq!((denied.policy_id, denied.retry_after), (Some(policy), Some(20 * 86_400 + 43_200)));
+    assert!(denied.reason.as_ref().unwrap().starts_with("Budget maxCallsPerMonth of policy pol_"), "{denied:?}");
+    ledger.compare();
+}
+
+#[test]
+fn a_clock_that_steps_back_brings_no_day_back() {
+    let (mut ledger, agent) = start("2026-03-31T23:59:00Z");
+    let day = ledger.policy(r#"{"limits":{"maxCallsPerDay":2}}"#);
+    let month = ledger.policy(r#"{"limits":{"maxCallsPerMonth":100}}"#);
+    assert!(ledger.call(agent, None).allowed);
+    ledger.go_to("2026-04-01T00:00:01Z");
+    assert!(ledger.call(agent, None).allowed);
+    // Back into March, a year back, and to the beginning of time: it stays the first of April.
+    for (time, allowed) in
+        [("2026-03-31T23:59:30Z", true), ("2025-04-01T00:00:00Z", false), ("1970-01-01T00:00:00Z", false)]
+    {
+        ledger.go_to(time);
+        assert_eq!(ledger.now(), at("2026-04-01T00:00:01Z"));
+        let decision = ledger.call(agent, None);
+        assert_eq!(decision.allowed, allowed, "{time}");
+        assert_eq!(decision.retry_after, (!allowed).then_some(86_399), "{time}");
+        assert_eq!(ledger.counts(day), ["2", "2", "0", "0"], "{time}");
+        assert_eq!(ledger.counts(month), ["2", "2", "0", "0"], "{time}");
+        ledger.compare();
+    }
+    let times: Vec<_> = ledger.trail.iter().map(|entry| entry.at).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    // When the clock is right again all goes on.
+    ledger.go_to("2026-04-02T00:00:00Z");
+    assert!(ledger.call(agent, None).allowed);
+    assert_eq!(ledger.counts(month), ["1", "3", "0", "0"]);
+    // Also over a restart, which takes the time from the journal.
+    ledger.restore();
+    ledger.go_to("2026-03-31T00:00:00Z");
+    assert_eq!(ledger.now(), at("2026-04-02T00:00:00Z"));
+    assert_eq!(ledger.counts(day), ["1", "3", "0", "0"]);
+    ledger.compare();
+    ledger.compare_replayed();
+}
+
+#[test]
+fn a_settlement_goes_to_the_windows_that_are_open() {
+    let limits = r#"{"limits":{"maxTokensCostPerDay":1000}}"#;
+    // The decision at the first time, its settlement at the second; cost of the day and the month after each.
+    for (decided, settled, lower, higher) in [
+        ("2026-05-14T10:00:00Z", "2026-05-14T23:59:59.999Z", ["3", "3"], ["15", "15"]),
+        ("2026-05-14T23:59:59.999Z", "2026-05-15T00:00:00Z", ["0", "3"], ["5", "15"]),
+        ("2026-05-31T23:59:59.999Z", "2026-06-01T00:00:00Z", ["0", "0"], ["5", "5"]),
+        ("2024-02-29T23:00:00Z", "2024-03-01T01:00:00Z", ["0", "0"], ["5", "5"]),
+        ("2026-12-31T23:59:59Z", "2027-01-01T00:00:00Z", ["0", "0"], ["5", "5"]),
+        // The same day of the month and the same month of the year are other ones.
+        ("2026-05-14T10:00:00Z", "2026-06-14T10:00:00Z", ["0", "0"], ["5", "5"]),
+        ("2026-05-14T10:00:00Z", "2027-05-14T10:00:00Z", ["0", "0"], ["5", "5"]),
+    ] {
+        for (cost, expected) in [("3", lower), ("15", higher)] {
+            let (mut ledger, agent) = start(decided);
+            let policy = ledger.policy(limits);
+            let id = ledger.call(agent, Some("10")).audit_id.unwrap();
+            assert_eq!(ledger.counts(policy), ["1", "1", "10", "10"]);
+            ledger.go_to(settled);
+            let first = ledger.settle(agent, id, cost).unwrap();
+            assert_eq!(ledger.counts(policy)[2..], expected, "{decided} {settled} {cost}");
+            // A repeat changes nothing, whenever it comes.
+            for time in [settled, "2030-01-01T00:00:00Z"] {
+                ledger.go_to(time);
+                let (count, before) = (ledger.trail.len(), ledger.counts(policy));
+                assert_eq!(ledger.settle(agent, id, cost).unwrap(), first);
+                assert_eq!(ledger.settle(agent, id, "10"), Err(Code::AlreadySettled));
+                assert_eq!((ledger.trail.len(), ledger.counts(policy)), (count, before));
+            }
+            ledger.compare();
+            ledger.compare_replayed();
+        }
+    }
+}
+
+#[test]
+fn what_is_given_back_in_another_day_takes_nothing_of_that_days_cost() {
+    let (mut ledger, agent) = start("2026-05-31T23:00:00Z");
+    let policy = ledger.policy(r#"{"limits":{"maxTokensCostPerDay":20,"maxTokensCostPerMonth":20}}"#);
+    let id = ledger.call(agent, Some("10")).audit_id.unwrap();
+    ledger.go_to("2026-06-01T01:00:00Z");
+    assert!(ledger.call(agent, Some("8")).allowed);
+    ledger.settle(agent, id, "0").unwrap();
+    assert_eq!(ledger.counts(policy), ["1", "1", "8", "8"]);
+    // More is spent now, although the call was in May: it may pass the limit, for the money is spent.
+    let id = ledger.call(agent, Some("2")).audit_id.unwrap();
+    ledger.settle(agent, id, "13.000001").unwrap();
+    assert_eq!(ledger.counts(policy), ["2", "2", "21.000001", "21.000001"]);
+    assert_eq!(ledger.view(policy).status, PolicyStatus::Triggered);
+    assert!(!ledger.call(agent, None).allowed);
+    ledger.compare();
+}
+
+#[test]
+fn a_reset_closes_the_windows_it_empties() {
+    for (period, lower) in [(Period::Day, ["2", "6"]), (Period::Month, ["6", "2"]), (Period::All, ["2", "2"])] {
+        let (mut ledger, agent) = start("2026-05-14T10:00:00Z");
+        let policy = ledger.policy(r#"{"limits":{"maxTokensCostPerDay":100}}"#);
+        let (down, up) = (ledger.call(agent, Some("10")), ledger.call(agent, Some("1")));
+        ledger.reset(policy, period).unwrap();
+        assert!(ledger.call(agent, Some("2")).allowed);
+        // The estimate is no longer in what was reset, so nothing is taken from there; what is more is spent now.
+        ledger.settle(agent, down.audit_id.unwrap(), "3").unwrap();
+        assert_eq!(ledger.counts(policy)[2..], lower, "{period:?}");
+        ledger.settle(agent, up.audit_id.unwrap(), "1.5").unwrap();
+        let more = lower.map(|text| format!("{text}.5"));
+        assert_eq!(ledger.counts(policy)[2..], more, "{period:?}");
+        ledger.restore();
+        ledger.compare();
+        ledger.compare_replayed();
+    }
+}
+
+#[test]
+fn nothing_goes_below_zero_and_nothing_wraps() {
+    let (mut ledger, agent) = start("2026-05-14T10:00:00Z");
+    let most = "1000000000000";
+    let policy = ledger.policy(r#"{"limits":{"maxTokensCostPerDay":1000000000000},"action":"warn"}"#);
+    for _ in 0..25 {
+        ledger.call(agent, Some(most));
+    }
+    let usage = ledger.view(policy).policy.usage;
+    assert_eq!(usage.tokens_cost_today.millionths(), u64::MAX, "it stays at the most there is");
+    assert_eq!(ledger.view(policy).status, PolicyStatus::Triggered);
+    // Calls of 2^64 in all.
+    let other = ledger.policy(r#"{"limits":{"maxCallsPerMonth":18446744073709551615}}"#);
+    assert_eq!(ledger.view(other).status, PolicyStatus::Active);
+    assert!(ledger.used(agent, 1_000_000_001, "0").is_err());
+    ledger.used(agent, 1_000_000_000, "0").unwrap();
+    assert_eq!(ledger.counts(other)[0], "1000000000");
+    ledger.compare();
+}
+
+#[test]
+fn a_disabled_policy_goes_on_counting_and_stops_nothing() {
+    let (mut ledger, agent) = start("2026-05-14T10:00:00Z");
+    let policy = ledger.policy(r#"{"limits":{"maxCallsPerDay":1}}"#);
+    assert!(ledger.call(agent, None).allowed);
+    assert!(!ledger.call(agent, None).allowed);
+    ledger.patch(policy, r#"{"status":"disabled"}"#).unwrap();
+    assert_eq!(ledger.view(policy).status, PolicyStatus::Disabled);
+    assert!(ledger.call(agent, None).allowed);
+    assert!(ledger.call(agent, None).warnings.is_empty());
+    assert_eq!(ledger.counts(policy), ["3", "3", "0", "0"]);
+    ledger.patch(policy, r#"{"status":"active"}"#).unwrap();
+    assert_eq!(ledger.view(policy).status, PolicyStatus::Triggered);
+    assert!(!ledger.call(agent, None).allowed);
+    ledger.go_to("2026-05-15T00:00:00Z");
+    assert!(ledger.call(agent, None).allowed);
+    ledger.compare();
+}

@@ -1,0 +1,132 @@
+//! What a tenant is asked, and the write that follows.
+
+use crate::Pipeline;
+use fastrand::Rng;
+use kavach_domain::budget::usage::UsageReport;
+use kavach_domain::event::{By, ChangeRecord};
+use kavach_domain::tenant::Caller;
+use kavach_domain::{AuditId, Event, Timestamp};
+use kavach_store::Durability;
+use kavach_store::loader;
+
+use super::History;
+use super::member::Part;
+use crate::commands;
+use crate::model::{Model, Promise};
+use crate::task::Task;
+
+impl History {
+    pub(super) fn command(&mut self, at: usize) {
+        let (now, durability) = (self.now(), self.durability);
+        let member = &mut self.members[at];
+        let Part::Up(pipeline) = &mut member.part else { return };
+        if pipeline.check_writable().is_err() {
+            return;
+        }
+        let before = pipeline.tenant().seq();
+        let moment = pipeline.tenant().next_moment(now);
+        let kind = self.rng.u32(0..10);
+        if kind < 4 {
+            let Some(change) = commands::change(&mut self.rng, pipeline.tenant(), moment) else { return };
+            let event = Event::Changed(ChangeRecord { by: By::Operator, change });
+            pipeline.record(moment, &event).unwrap();
+            member.model.record(moment, &event);
+            let promise = Promise { first: moment.seq, last: moment.seq, written: moment.seq, synced: moment.seq };
+            let held = member.held(promise);
+            let Part::Up(pipeline) = &mut member.part else { return };
+            pipeline.hold_changed(held);
+        } else {
+            if kind < 9 {
+                for _ in 0..if kind == 8 { self.rng.usize(2..6) } else { 1 } {
+                    decide(&mut self.rng, pipeline, &mut member.model, now);
+                }
+            } else {
+                let Some(mut report) = commands::spent(&mut self.rng, pipeline.tenant()) else { return };
+                // Often the settlement of a decision that was made before.
+                let decision = self.rng.u64(1..=before);
+                if self.rng.bool()
+                    && let Some((time, event)) = member.model.event(decision)
+                    && let Event::Decided(record) = &event
+                    && let Some(agent) = record.agent
+                {
+                    let id = AuditId::derive(time, decision, member.id.tag());
+                    let settling =
+                        UsageReport::new(agent, 0, report.cost).and_then(|new| new.settling(id, time, &event));
+                    report = settling.unwrap_or(report);
+                }
+                let Ok((Some(record), _)) = pipeline.tenant().decide_usage(By::Operator, report, moment) else {
+                    return;
+                };
+                let event = Event::Used(record);
+                pipeline.record(moment, &event).unwrap();
+                member.model.record(moment, &event);
+            }
+            let last = pipeline.tenant().seq();
+            let changed = durability == Durability::Fsync || member.model.last_change > before;
+            let synced = if changed { last } else { 0 };
+            let held = member.held(Promise { first: before + 1, last, written: last, synced });
+            let Part::Up(pipeline) = &mut member.part else { return };
+            pipeline.hold_decided(held, before);
+        }
+        self.tally.events += self.members[at].model.len() - before;
+        self.say(|| format!("{at}: events up to {}", self.members[at].model.len()));
+    }
+
+    pub(super) fn read(&mut self, at: usize) {
+        let durability = self.durability;
+        let member = &mut self.members[at];
+        let Part::Up(pipeline) = &member.part else { return };
+        let seen = pipeline.tenant().seq();
+        let promise = match (pipeline.storage_failed(), durability) {
+            // What is there is shown, and nothing promised.
+            (true, _) => Promise { first: 1, last: 0, written: 0, synced: 0 },
+            (false, Durability::Interval) => {
+                Promise { first: 1, last: 0, written: seen, synced: member.model.last_change }
+            }
+            (false, Durability::Fsync) => Promise { first: 1, last: 0, written: seen, synced: seen },
+        };
+        let held = member.held(promise);
+        let Part::Up(pipeline) = &mut member.part else { return };
+        pipeline.hold_read(held);
+        self.say(|| format!("{at}: a read of {seen} events"));
+    }
+
+    pub(super) fn write(&mut self, at: usize) {
+        let now = self.now();
+        let Part::Up(pipeline) = &mut self.members[at].part else { return };
+        let written = pipeline.write(now).map_err(|problem| problem.to_string());
+        self.say(|| format!("{at}: written: {written:?}"));
+        if written.is_err() {
+            self.abandon(at);
+        }
+    }
+
+    /// The storage failed: who waits is told, and the tenant read again.
+    pub(super) fn abandon(&mut self, at: usize) {
+        if self.disk.is_down() {
+            return;
+        }
+        let (now, options, losses) = (self.now(), self.options, self.disk.losses());
+        let folder = self.folder(at);
+        let member = &mut self.members[at];
+        let Part::Up(pipeline) = &mut member.part else { return };
+        pipeline.abandon();
+        member.hear(&mut self.tally);
+        let id = member.id;
+        member.generation += 1;
+        (member.sync_running, member.retention_running) = (false, false);
+        member.part = Part::Loading(Task::start(move || loader::load(&folder, id, now, options)), losses);
+        self.say(|| format!("{at}: it is read again"));
+    }
+}
+
+/// Decides a call, in the pipeline and in the model. Answers the number of its event.
+pub fn decide(rng: &mut Rng, pipeline: &mut Pipeline, model: &mut Model, now: Timestamp) -> u64 {
+    let moment = pipeline.tenant().next_moment(now);
+    let request = commands::call(rng, pipeline.tenant(), moment);
+    let verdict = pipeline.tenant().decide(&Caller::Operator, &request, moment, &mut ());
+    let event = Event::Decided(verdict.record(&request, 7));
+    pipeline.record(moment, &event).unwrap();
+    model.record(moment, &event);
+    moment.seq
+}

@@ -1,0 +1,242 @@
+//! What runs on other threads: syncs, snapshots, seals, retention, a close.
+
+use kavach_journal::{Checkpoint, SyncPoint, probe};
+use kavach_store::BoxedReply;
+use kavach_store::commit_pipeline::{Closing, PendingSnapshot};
+
+use super::History;
+use super::member::{Part, ledger_synced};
+use crate::disk::Stop;
+use crate::task::Task;
+
+pub enum Job {
+    Sync(Task<std::io::Result<SyncPoint>>),
+    Seal(Task<std::io::Result<()>>),
+    Snapshot(Task<std::io::Result<()>>, u64),
+    Retention(Task<std::io::Result<Option<u64>>>),
+    Checkpoint(Task<std::io::Result<SyncPoint>>, Checkpoint),
+    Probe(Task<std::io::Result<()>>),
+    Close(Task<std::io::Result<Option<PendingSnapshot>>>, Closing<BoxedReply>),
+    LastSnapshot(Task<std::io::Result<()>>),
+}
+
+impl Job {
+    pub fn advance(&self, operations: usize) -> bool {
+        match self {
+            Self::Sync(task) | Self::Checkpoint(task, _) => task.advance(operations),
+            Self::Seal(task) | Self::Snapshot(task, _) | Self::Probe(task) | Self::LastSnapshot(task) => {
+                task.advance(operations)
+            }
+            Self::Retention(task) => task.advance(operations),
+            Self::Close(task, _) => task.advance(operations),
+        }
+    }
+}
+
+impl History {
+    pub(super) fn start_sync(&mut self, at: usize) {
+        let member = &mut self.members[at];
+        let Part::Up(pipeline) = &mut member.part else { return };
+        if member.sync_running {
+            return;
+        }
+        let Some(job) = pipeline.begin_sync() else { return };
+        member.sync_running = true;
+        member.spawn(Job::Sync(Task::start(move || job.run())));
+        self.say(|| format!("{at}: a sync starts"));
+    }
+
+    pub(super) fn start_snapshot(&mut self, at: usize) {
+        self.write(at);
+        let member = &mut self.members[at];
+        let Part::Up(pipeline) = &mut member.part else { return };
+        if pipeline.storage_failed() {
+            return;
+        }
+        let Some(snapshot) = pipeline.begin_snapshot() else { return };
+        let seq = snapshot.seq();
+        member.spawn(Job::Snapshot(Task::start(move || snapshot.write()), seq));
+        self.say(|| format!("{at}: a snapshot of {seq} starts"));
+    }
+
+    pub(super) fn start_retention(&mut self, at: usize) {
+        let cutoff = self.clock - [0, 100, 3_600_000][self.rng.usize(0..3)];
+        let member = &mut self.members[at];
+        let Part::Up(pipeline) = &mut member.part else { return };
+        let Some(journal) = pipeline.journal().filter(|_| !pipeline.storage_failed() && !member.retention_running)
+        else {
+            return;
+        };
+        let job = journal.begin_retention(cutoff);
+        if job.is_empty() {
+            return;
+        }
+        member.retention_running = true;
+        member.model.may_forget(cutoff);
+        member.spawn(Job::Retention(Task::start(move || job.run())));
+        self.say(|| format!("{at}: what is older than {cutoff} is removed"));
+    }
+
+    pub(super) fn checkpoint(&mut self, at: usize) {
+        self.write(at);
+        let now = self.now();
+        let member = &mut self.members[at];
+        let Part::Up(pipeline) = &mut member.part else { return };
+        if pipeline.check_writable().is_err() {
+            return;
+        }
+        let at_ms = pipeline.tenant().next_moment(now).at.millis();
+        let Some(journal) = pipeline.journal_mut() else { return };
+        match journal.link(at_ms) {
+            Ok(link) => {
+                let job = journal.begin_sync();
+                member.spawn(Job::Checkpoint(Task::start(move || job.run()), link));
+                self.say(|| format!("{at}: a checkpoint of {}", link.seq));
+            }
+            Err(_) if journal.is_broken() => self.abandon(at),
+            Err(_) => {}
+        }
+    }
+
+    pub(super) fn close(&mut self, at: usize) {
+        self.write(at);
+        let now = self.now();
+        let member = &mut self.members[at];
+        let Part::Up(pipeline) = &mut member.part else { return };
+        let Some((job, closing)) = pipeline.begin_close() else { return };
+        member.part = Part::Closed;
+        member.spawn(Job::Close(Task::start(move || job.close(now)), closing));
+        self.say(|| format!("{at}: it closes"));
+    }
+
+    /// Lets what runs on other threads go on for a while.
+    pub(super) fn advance(&mut self, at: usize) {
+        let operations = self.rng.usize(1..12);
+        let member = &mut self.members[at];
+        if let Part::Loading(task, _) = &member.part
+            && self.rng.bool()
+        {
+            if task.advance(operations) {
+                self.loaded(at);
+            }
+            return;
+        }
+        if let Part::Up(pipeline) = &member.part
+            && pipeline.storage_failed()
+            && !member.jobs.iter().any(|(_, job)| matches!(job, Job::Probe(_)))
+        {
+            let folder = self.folder(at);
+            let member = &mut self.members[at];
+            member.spawn(Job::Probe(Task::start(move || probe(&folder))));
+            return;
+        }
+        let member = &mut self.members[at];
+        if matches!(member.part, Part::Closed)
+            && member.jobs.iter().all(|(generation, _)| *generation < member.generation)
+        {
+            // Nothing is left to do but to start again.
+            let stop = if self.rng.bool() { Stop::Kill } else { Stop::Power };
+            return self.stop(stop, false);
+        }
+        let Some(which) = (!member.jobs.is_empty()).then(|| self.rng.usize(0..member.jobs.len())) else { return };
+        if member.jobs[which].1.advance(operations) {
+            let (generation, job) = member.jobs.remove(which);
+            self.finish(at, generation, job);
+        }
+    }
+
+    /// What ran on another thread is over, and its tenant is told.
+    pub(super) fn finish(&mut self, at: usize, generation: u32, job: Job) {
+        let now = self.now();
+        let is_down = self.disk.is_down();
+        let member = &mut self.members[at];
+        let own = generation == member.generation && !is_down;
+        match job {
+            Job::Sync(task) => {
+                let outcome = task.finish();
+                if !own {
+                    return;
+                }
+                member.sync_running = false;
+                let Part::Up(pipeline) = &mut member.part else { return };
+                match pipeline.synced(outcome, now) {
+                    Ok(sealable) => {
+                        for job in sealable {
+                            self.tally.sealed += 1;
+                            member.spawn(Job::Seal(Task::start(move || job.run())));
+                        }
+                        let synced = ledger_synced(&member.part);
+                        self.say(|| format!("{at}: synced up to {synced}"));
+                    }
+                    Err(problem) => {
+                        self.say(|| format!("{at}: a sync failed: {problem}"));
+                        self.abandon(at);
+                    }
+                }
+            }
+            Job::Seal(task) | Job::LastSnapshot(task) => {
+                let done = task.finish();
+                self.say(|| format!("{at}: sealed or closed: {done:?}"));
+            }
+            Job::Snapshot(task, seq) => {
+                let written = task.finish();
+                self.say(|| format!("{at}: a snapshot of {seq}: {written:?}"));
+                if written.is_ok() && own {
+                    self.tally.snapshots += 1;
+                    let Part::Up(pipeline) = &mut self.members[at].part else { return };
+                    pipeline.snapshot_written(seq);
+                }
+            }
+            Job::Retention(task) => {
+                let removed = task.finish();
+                self.say(|| format!("{at}: removed up to: {removed:?}"));
+                if !own {
+                    return;
+                }
+                let member = &mut self.members[at];
+                member.retention_running = false;
+                if let (Part::Up(pipeline), Ok(Some(first_kept))) = (&mut member.part, removed)
+                    && let Some(journal) = pipeline.journal_mut()
+                {
+                    self.tally.removals += 1;
+                    journal.finish_retention(first_kept);
+                    // What was removed last is what a power failure brings back.
+                    if self.rng.u32(0..3) == 0 {
+                        self.stop(Stop::Power, false);
+                    }
+                }
+            }
+            Job::Checkpoint(task, link) => {
+                // It is told by the syncer, whatever became of the pipeline.
+                if task.finish().is_ok() && !is_down {
+                    self.tally.checkpoints += 1;
+                    member.model.checkpoint(link);
+                }
+            }
+            Job::Probe(task) => {
+                if task.finish().is_ok()
+                    && own
+                    && let Part::Up(pipeline) = &mut member.part
+                {
+                    pipeline.storage_works();
+                    self.say(|| format!("{at}: the storage works again"));
+                }
+            }
+            Job::Close(task, closing) => {
+                let closed = task.finish();
+                if is_down {
+                    return;
+                }
+                closing.finish(closed.is_ok());
+                member.hear(&mut self.tally);
+                if let Ok(snapshot) = closed {
+                    self.tally.closed += 1;
+                    member.model.all_synced();
+                    if let Some(snapshot) = snapshot {
+                        member.spawn(Job::LastSnapshot(Task::start(move || snapshot.write())));
+                    }
+                }
+            }
+        }
+    }
+}

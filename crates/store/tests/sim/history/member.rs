@@ -1,0 +1,70 @@
+//! A tenant of a history, and what became of its pipeline.
+
+use std::sync::{Arc, Mutex};
+
+use crate::Pipeline;
+use kavach_domain::{Code, TenantId};
+use kavach_store::BoxedReply;
+use kavach_store::loader::{LoadError, Loaded};
+
+use super::Tally;
+use super::jobs::Job;
+use crate::model::{Model, Promise};
+use crate::task::Task;
+
+pub type Outcomes = Arc<Mutex<Vec<(Promise, Result<(), Code>)>>>;
+
+/// A tenant.
+pub struct Member {
+    pub id: TenantId,
+    pub model: Model,
+    pub outcomes: Outcomes,
+    pub part: Part,
+    /// What runs on other threads, that of an earlier pipeline too.
+    pub jobs: Vec<(u32, Job)>,
+    /// Which pipeline this is: what belonged to an earlier one is no news to it.
+    pub generation: u32,
+    pub sync_running: bool,
+    pub retention_running: bool,
+    /// Failed syncs when the pipeline was loaded.
+    pub losses: u64,
+}
+
+pub enum Part {
+    Up(Box<Pipeline>),
+    /// It is read from disk again, after its storage failed.
+    Loading(Task<Result<Loaded, LoadError>>, u64),
+    Closed,
+    /// Not read yet.
+    Down,
+}
+
+pub fn ledger_synced(part: &Part) -> u64 {
+    if let Part::Up(pipeline) = part { pipeline.journal().map_or(0, |journal| journal.synced_seq()) } else { 0 }
+}
+
+impl Member {
+    /// A reply that tells the model of its outcome.
+    pub fn held(&self, promise: Promise) -> BoxedReply {
+        let outcomes = Arc::clone(&self.outcomes);
+        Box::new(move |outcome| {
+            outcomes.lock().unwrap().push((promise, outcome.map_err(|error| error.code())));
+        })
+    }
+
+    pub fn spawn(&mut self, job: Job) {
+        self.jobs.push((self.generation, job));
+    }
+
+    /// Takes note of what callers were told.
+    pub fn hear(&mut self, tally: &mut Tally) {
+        for (promise, outcome) in self.outcomes.lock().unwrap().drain(..) {
+            match outcome {
+                Ok(()) => tally.answers += 1,
+                Err(Code::OutcomeUnknown) => tally.unknown += 1,
+                Err(_) => tally.refused += 1,
+            }
+            self.model.answered(promise, outcome);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! One history: a seed decides what tenants are asked, when their parts of the machinery run, and what the disk does.
+
+mod calls;
+mod jobs;
+mod member;
+mod recovery;
+mod tally;
+mod tenants;
+
+use fastrand::Rng;
+use kavach_domain::Timestamp;
+use kavach_journal::{DataDir, Folder, JournalOptions};
+use kavach_store::Durability;
+
+use crate::disk::{Seen, SimDisk, Stop};
+use member::Member;
+
+pub use tally::Tally;
+
+/// 2023-11-14T22:13:20Z: the end of a day is near.
+const START: i64 = 1_700_000_000_000;
+const DATA: &str = "/data";
+
+/// Plays the history of a seed. Panics where something does not hold.
+pub fn play(seed: u64, verbose: bool, tally: &mut Tally) -> u32 {
+    let mut history = History::new(seed, verbose);
+    history.run();
+    let Seen {
+        operations,
+        write_errors,
+        short_writes,
+        sync_errors,
+        other_errors,
+        full,
+        lost_writes,
+        torn_writes,
+        lost_entries,
+    } = history.disk.seen();
+    let own = &mut history.tally;
+    own.operations = operations;
+    own.write_errors = write_errors;
+    own.short_writes = short_writes;
+    own.sync_errors = sync_errors;
+    own.other_errors = other_errors;
+    own.full = full;
+    own.lost_writes = lost_writes;
+    own.torn_writes = torn_writes;
+    own.lost_entries = lost_entries;
+    tally.add(&history.tally);
+    history.disk.digest()
+}
+
+/// Makes a tenant and erases it on a disk that refuses much: it is there as a whole, or gone, as the caller was told.
+pub fn come_and_go(seed: u64, verbose: bool) {
+    let mut history = History::new(seed, verbose);
+    history.restart(Stop::Power, false);
+    history.disk.fail(8);
+    history.create();
+    let every = history.rng.u32(3..12);
+    history.disk.fail(every);
+    history.erase();
+}
+
+struct History {
+    rng: Rng,
+    disk: SimDisk,
+    clock: i64,
+    durability: Durability,
+    options: JournalOptions,
+    /// Of so many operations one fails, in histories with errors; else 0.
+    error_every: u32,
+    data: Option<DataDir>,
+    members: Vec<Member>,
+    verbose: bool,
+    tally: Tally,
+}
+
+impl History {
+    fn new(seed: u64, verbose: bool) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let disk = SimDisk::new(rng.u64(..), verbose);
+        Self {
+            clock: START,
+            durability: if rng.bool() { Durability::Interval } else { Durability::Fsync },
+            // Small ones, so that histories meet rotation, sealing and retention.
+            options: JournalOptions { segment_bytes: rng.u64(200..3_000) },
+            error_every: if rng.bool() { rng.u32(20..200) } else { 0 },
+            data: None,
+            members: Vec::new(),
+            tally: Tally { histories: 1, ..Tally::default() },
+            rng,
+            disk,
+            verbose,
+        }
+    }
+
+    fn say(&self, text: impl FnOnce() -> String) {
+        if self.verbose {
+            eprintln!("  {}", text());
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.clock)
+    }
+
+    fn run(&mut self) {
+        self.say(|| format!("{:?}, {:?}, an error in {} operations", self.durability, self.options, self.error_every));
+        self.restart(Stop::Power, false);
+        if self.rng.u32(0..3) > 0 {
+            self.disk.fail(self.error_every);
+        }
+        for _ in 0..if self.rng.u32(0..4) == 0 { 2 } else { 1 } {
+            self.create();
+        }
+        for _ in 0..self.rng.usize(10..250) {
+            self.step();
+            self.settle();
+        }
+        // Whatever was going on, the power fails once more, and then a disk that only works has to do.
+        let stop = if self.rng.bool() { Stop::Power } else { Stop::Kill };
+        self.stop(stop, false);
+        self.disk.fail(0);
+        self.disk.fill(None);
+        self.disk.stop_in(None);
+        for at in 0..self.members.len() {
+            self.goes_on(at);
+        }
+        if self.rng.u32(0..3) == 0 {
+            self.rot();
+        }
+    }
+
+    fn step(&mut self) {
+        let at = self.rng.usize(0..self.members.len());
+        self.clock += self.rng.i64(0..20);
+        match self.rng.u32(0..100) {
+            0..26 => self.command(at),
+            26..38 => self.write(at),
+            38..48 => self.start_sync(at),
+            48..78 => self.advance(at),
+            78..83 => self.start_snapshot(at),
+            83..87 => self.start_retention(at),
+            87..89 => self.checkpoint(at),
+            89..91 => self.read(at),
+            91 => self.clock += [1_000, 3_600_000, 50_000_000, -5_000][self.rng.usize(0..4)],
+            92 | 93 => {
+                let room = self.rng.bool().then(|| self.rng.usize(0..3_000));
+                self.say(|| format!("room for {room:?} bytes more"));
+                self.disk.fill(room);
+            }
+            94 => {
+                let every = if self.rng.bool() { self.error_every } else { 0 };
+                self.disk.fail(every);
+            }
+            95 => self.close(at),
+            96 => {
+                let operations = self.rng.u64(1..40);
+                self.say(|| format!("the machine will stop after {operations} operations"));
+                self.disk.stop_in(Some(operations));
+            }
+            97 => self.stop(Stop::Kill, false),
+            98 => self.stop(Stop::Power, false),
+            _ => {}
+        }
+    }
+
+    /// Sees to what came of a step: who was answered, a tenant that has to be read again, a machine that stopped.
+    fn settle(&mut self) {
+        if self.disk.is_down() {
+            let stop = if self.rng.bool() { Stop::Kill } else { Stop::Power };
+            return self.stop(stop, true);
+        }
+        for member in &mut self.members {
+            member.hear(&mut self.tally);
+        }
+    }
+
+    /// The folder, without asking the disk more than the simulation does.
+    fn folder(&self, at: usize) -> Folder {
+        let name = self.members[at].id.folder_name();
+        self.disk.calmly(|| self.data.as_ref().unwrap().folder(&name)).unwrap()
+    }
+}

@@ -1,0 +1,31 @@
+//! The bytes of an event.
+
+use kavach_domain::audit::AuditKind;
+use kavach_domain::{AuditEntry, AuditFilter, Moment};
+use kavach_fixture::small_tenant::{Small, readable, round_trip};
+use kavach_store::codec;
+
+/// Bytes that are read as an event, and happen to the small tenant. Whoever can write to the journal can have anything
+/// happen, so the state need not be sound after it; but nothing panics, and what was read is written back the same.
+pub fn events(bytes: &[u8]) {
+    let Ok((at, event)) = codec::decode_event(bytes) else { return };
+    let mut written = Vec::new();
+    codec::encode_event(at, &event, &mut written).unwrap();
+    // What fits in a frame is written into no more bytes than a few times its own.
+    assert!(written.len() <= 64 * bytes.len() + 1_024, "{} bytes of {}", written.len(), bytes.len());
+    let (at_again, again) = codec::decode_event(&written).unwrap();
+    assert_eq!((at_again, &again), (at, &event));
+
+    let mut small = Small::new();
+    let moment = Moment { at: small.tenant.next_moment(at).at, seq: small.tenant.seq() + 1 };
+    small.tenant.apply(moment, &event);
+    let entry = AuditEntry::of(small.tenant.id(), moment, &event);
+    readable(&serde_json::to_string(&entry).unwrap());
+    let kinds = [AuditKind::Decision, AuditKind::Usage, AuditKind::Admin];
+    let seen = kinds.map(|kind| AuditFilter { kind, ..AuditFilter::default() }.matches(moment.at, &event));
+    assert_eq!(seen.iter().filter(|seen| **seen).count(), 1, "an event is of one kind");
+    if small.tenant.check_soundness().is_ok() {
+        round_trip(&small.tenant);
+        super::folder::use_it(&small.tenant);
+    }
+}

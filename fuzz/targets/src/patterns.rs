@@ -1,0 +1,135 @@
+//! Patterns against naive matchers.
+
+use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec, Source};
+use kavach_domain::permission::glob;
+use kavach_domain::permission::pattern::{Pattern, Segments};
+use kavach_domain::permission::{PermissionSet, PermissionSpec};
+
+/// Text of a segment that no pattern can hold.
+const FRESH: &str = "\u{7f}";
+/// Bytes of a glob and of a text that the naive matcher, which takes their product, is asked about.
+const MOST_BYTES: usize = 600;
+
+/// Lines: two resource patterns, a resource, an action, a glob, a text to match, a regular expression.
+pub fn patterns(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut lines = text.split('\n');
+    let mut next = || lines.next().unwrap_or_default();
+    let (outer, inner, resource, action, glob, value, regex) = (next(), next(), next(), next(), next(), next(), next());
+    resources(outer, inner, resource, action);
+    globs(glob, value);
+    regexes(regex);
+}
+
+fn resources(outer: &str, inner: &str, resource: &str, action: &str) {
+    let segments = Segments::of(resource);
+    let mut good = Vec::new();
+    for text in [outer, inner, resource] {
+        let Ok(pattern) = Pattern::parse("resource", text) else { continue };
+        assert_eq!(pattern.as_str(), text, "what parses prints");
+        let cut: Vec<&str> = text.split(':').collect();
+        assert_eq!(pattern.matches(segments.as_slice()), naive(&cut, segments.as_slice()), "{text:?} {resource:?}");
+        if pattern.matches(segments.as_slice()) {
+            assert!(pattern.shape().fits(segments.as_slice().len()));
+        }
+        assert!(pattern.covers(&pattern));
+        good.push(pattern);
+    }
+    for (at, one) in good.iter().enumerate() {
+        for other in &good[..at] {
+            for (outer, inner) in [(one, other), (other, one)] {
+                assert_eq!(outer.covers(inner), covers_all(outer, inner), "{outer:?} {inner:?}");
+                assert!(
+                    !outer.covers(inner) || !inner.matches(segments.as_slice()) || outer.matches(segments.as_slice())
+                );
+            }
+        }
+    }
+    indexed(&good, segments, action);
+}
+
+/// A pattern by its definition.
+fn naive(pattern: &[&str], resource: &[&str]) -> bool {
+    match (pattern, resource) {
+        (["*"], [_, ..]) => true,
+        (["*", pattern @ ..], [_, resource @ ..]) => naive(pattern, resource),
+        ([own, pattern @ ..], [segment, resource @ ..]) => own == segment && naive(pattern, resource),
+        ([], []) => true,
+        _ => false,
+    }
+}
+
+/// Whether what `inner` matches, with text that nobody else has in the place of its stars, all matches `outer`.
+fn covers_all(outer: &Pattern, inner: &Pattern) -> bool {
+    let parts: Vec<&str> = inner.as_str().split(':').map(|part| if part == "*" { FRESH } else { part }).collect();
+    let longest = outer.as_str().split(':').count() + 2;
+    let more = if inner.as_str() == "*" || inner.as_str().ends_with(":*") { longest } else { 0 };
+    (0..=more).all(|more| {
+        let resource: Vec<&str> = parts.iter().copied().chain(std::iter::repeat_n(FRESH, more)).collect();
+        outer.matches(&resource)
+    })
+}
+
+/// The index finds what looking at each permission finds.
+fn indexed(patterns: &[Pattern], segments: Segments<'_>, action: &str) {
+    let actions = ["read", "*", action];
+    let spec = |(at, pattern): (usize, &Pattern)| PermissionSpec {
+        resource: pattern.as_str().to_owned(),
+        actions: vec![actions[at % actions.len()].to_owned(), "write".to_owned()],
+        constraints: None,
+    };
+    let Ok(set) = PermissionSet::parse(patterns.iter().enumerate().map(spec).collect()) else { return };
+    for asked in ["read", action] {
+        let by_one = set.as_slice().iter().zip(0u32..).filter(|(one, _)| one.matches(segments.as_slice(), asked));
+        let by_one: Vec<u32> = by_one.map(|(_, at)| at).collect();
+        assert_eq!(set.matching(&segments, asked).as_slice(), by_one);
+    }
+    for wanted in set.as_slice() {
+        let by_one = set.as_slice().iter().position(|one| one.covers(wanted));
+        assert_eq!(set.covering(wanted, &mut usize::MAX.clone()).map(|at| at as usize), by_one);
+    }
+}
+
+fn globs(glob: &str, value: &str) {
+    if glob.len() > MOST_BYTES || value.len() > MOST_BYTES {
+        return;
+    }
+    let mut left = usize::MAX;
+    let matched = glob::matches(glob, value, &mut left);
+    assert_eq!(matched, naive_glob(glob.as_bytes(), value.as_bytes()), "{glob:?} {value:?}");
+    let steps = usize::MAX - left;
+    assert!(steps <= (glob.len() + 1) * (value.len() + 1) + glob.len() + value.len(), "{steps} steps");
+    // Enough steps give the same answer; without the last of them it is a no.
+    assert_eq!(glob::matches(glob, value, &mut steps.clone()), matched);
+    assert!(!glob::matches(glob, value, &mut (steps - 1)));
+}
+
+/// A glob by a table of which rest of it matches which rest of the text.
+fn naive_glob(glob: &[u8], text: &[u8]) -> bool {
+    // From the end of the glob to its start; `row[t]`: whether the rest of the glob matches `text[t..]`.
+    let mut row: Vec<bool> = (0..=text.len()).map(|t| t == text.len()).collect();
+    let mut end = glob.len();
+    while end > 0 {
+        let stars = glob[..end].iter().rev().take_while(|byte| **byte == b'*').count();
+        let mut before = vec![false; row.len()];
+        for t in (0..=text.len()).rev() {
+            before[t] = match stars {
+                0 => t < text.len() && text[t] == glob[end - 1] && row[t + 1],
+                1 => row[t] || t < text.len() && text[t] != b'/' && before[t + 1],
+                _ => row[t] || t < text.len() && before[t + 1],
+            };
+        }
+        row = before;
+        end -= stars.max(1);
+    }
+    row[0]
+}
+
+/// An argument pattern that is accepted is kept as it was.
+fn regexes(regex: &str) {
+    let spec = ConstraintsSpec { allowed_arg_patterns: Some(vec![format!("^{regex}")]), ..ConstraintsSpec::default() };
+    match Constraints::parse("constraints", spec.clone(), Source::Request) {
+        Ok(constraints) => assert_eq!(constraints.spec(), spec),
+        Err(error) => assert!(error.code().status() == 400 && !error.message().contains('\n'), "{error}"),
+    }
+}
