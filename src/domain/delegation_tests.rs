@@ -34,7 +34,7 @@ impl World {
 
     fn happen(&mut self, moment: Moment, event: &Event<'_>) {
         let mut bytes = Vec::new();
-        codec::encode_event(moment.at, event, &mut bytes).unwrap();
+        codec::encode_event(moment, event, &mut bytes).unwrap();
         self.journal.push((moment.seq, bytes));
         self.tenant.apply(moment, event);
     }
@@ -135,7 +135,7 @@ impl World {
     }
 
     pub(super) fn status(&self, link: DelegationId) -> DelegationStatus {
-        DelegationView::find(&self.tenant, link, self.tenant.next_moment(self.now).at).unwrap().status
+        DelegationView::find(&self.tenant, link, self.tenant.next_moment(self.now).wall).unwrap().status
     }
 
     /// Goes on with the tenant that a snapshot of another version makes, which held this.
@@ -154,8 +154,8 @@ impl World {
     pub(super) fn replayed(&self) -> Tenant {
         let mut tenant = Tenant::default();
         for (seq, bytes) in &self.journal {
-            let (at, event) = codec::decode_event(bytes).unwrap();
-            tenant.apply(Moment { at, seq: *seq }, &event);
+            let (moment, event) = codec::decode_event(*seq, bytes).unwrap();
+            tenant.apply(moment, &event);
         }
         tenant
     }

@@ -12,7 +12,7 @@ use super::agent::{Agent, AgentStatus};
 use super::delegation::{Delegation, DelegationStatus};
 use super::event::{Grant, LinkUse};
 use super::id::{AgentId, DelegationId};
-use super::links::{Links, Standing};
+use super::links::Standing;
 use super::permission::{Permission, PermissionSet, PermissionSpec};
 use super::tenant::Tenant;
 use super::time::Timestamp;
@@ -117,7 +117,8 @@ impl<'t> Search<'t> {
         if question.own(self.tenant, agent).is_some() {
             return true;
         }
-        let arriving = self.tenant.links().arriving(agent.profile.id).map(Links::open).unwrap_or_default();
+        let arriving = self.tenant.links().arriving(agent.profile.id);
+        let arriving = arriving.map(|links| links.open(self.at)).unwrap_or_default();
         self.first(arriving, &mut question).is_some()
     }
 

@@ -110,9 +110,9 @@ impl Small {
     pub fn happen(&mut self, event: &Event<'_>) {
         let moment = self.tenant.next_moment(self.now);
         let mut bytes = Vec::new();
-        codec::encode_event(moment.at, event, &mut bytes).unwrap();
-        let (at, decoded) = codec::decode_event(&bytes).unwrap();
-        assert_eq!((at, &decoded), (moment.at, event), "an event is read as it was written");
+        codec::encode_event(moment, event, &mut bytes).unwrap();
+        let (read, decoded) = codec::decode_event(moment.seq, &bytes).unwrap();
+        assert_eq!((read, &decoded), (moment, event), "an event is read as it was written");
         self.tenant.apply(moment, &decoded);
         // What the audit trail shows of it can be written as JSON.
         let entry = AuditEntry::of(self.tenant.id(), moment, &decoded);
@@ -143,8 +143,8 @@ impl Small {
         self.tenant.check_soundness().unwrap();
         let mut replayed = Tenant::default();
         for (bytes, seq) in self.journal.iter().zip(1..) {
-            let (at, event) = codec::decode_event(bytes).unwrap();
-            replayed.apply(Moment { at, seq }, &event);
+            let (moment, event) = codec::decode_event(seq, bytes).unwrap();
+            replayed.apply(moment, &event);
         }
         assert_eq!(replayed.state(), self.tenant.state(), "replay gives the state");
         round_trip(&self.tenant);

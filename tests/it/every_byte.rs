@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
 use kavach::actors::loader;
-use kavach::domain::tenant::Moment;
 use kavach::domain::{Tenant, TenantId, Timestamp};
 use kavach::journal::{DataDir, Folder, Journal, JournalOptions, NewTenant, codec};
 use serde_json::{Value, json};
@@ -92,8 +91,8 @@ impl History {
         let mut tenant = Tenant::default();
         let mut states = vec![Vec::new()];
         for (seq, event) in (1..).zip(&events) {
-            let (at, event) = codec::decode_event(event).unwrap();
-            tenant.apply(Moment { at, seq }, &event);
+            let (moment, event) = codec::decode_event(seq, event).unwrap();
+            tenant.apply(moment, &event);
             states.push(codec::encode_state(&tenant.state()).unwrap());
         }
         Self { id, events, states }
