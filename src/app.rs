@@ -8,7 +8,7 @@ use actix_rt::task::spawn_blocking;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
-use crate::actors::core::now;
+use crate::actors::clock::Clock;
 use crate::actors::registry::{CloseAll, LoadAll};
 use crate::actors::{Core, Registry};
 use crate::domain::{Secret, SecretHash};
@@ -110,12 +110,12 @@ impl App {
     pub(crate) fn assemble(settings: &Settings) -> io::Result<Self> {
         let data = DataDir::open(&settings.data_dir)?;
         let (operator, new_operator_key) = operator_key(settings, &data)?;
-        let measures = Measures::new(now(), settings.metrics_per_tenant);
+        let measures = Measures::new(Clock::default().now(), settings.metrics_per_tenant);
         let syncs = Arc::clone(&measures.syncs);
         let syncer = Syncer::start(data.path(), move |took| syncs.add_time(took))?;
         let sealer = Sealer::start()?;
-        let core =
-            Arc::new(Core::new(data, syncer, sealer, settings.durability, operator, settings.worker_count(), measures));
+        let (durability, workers) = (settings.durability, settings.worker_count());
+        let core = Arc::new(Core::new(data, syncer, sealer, durability, operator, workers, measures));
         Registry::launch(Arc::clone(&core));
         Ok(Self { core, arbiters: Vec::new(), new_operator_key })
     }

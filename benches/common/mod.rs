@@ -149,7 +149,7 @@ impl World {
         let moment = self.tenant.next_moment(now());
         let event = Event::Changed(ChangeRecord { by: By::Operator, change });
         let mut bytes = Vec::new();
-        codec::encode_event(moment.at, &event, &mut bytes).unwrap();
+        codec::encode_event(moment, &event, &mut bytes).unwrap();
         self.events.push(bytes);
         self.tenant.apply(moment, &event);
     }
@@ -192,7 +192,7 @@ impl World {
         let moment = self.tenant.next_moment(now());
         let verdict = self.tenant.decide(caller, request, moment, &mut ());
         let event = Event::Decided(verdict.record(request, 12));
-        codec::encode_event(moment.at, &event, buffer).unwrap();
+        codec::encode_event(moment, &event, buffer).unwrap();
         self.tenant.apply(moment, &event);
         verdict.answer(None)
     }

@@ -2,7 +2,6 @@
 
 use actix::{Context, Handler, Message};
 
-use super::core::now;
 use super::reply::Reply;
 use super::tenant::TenantActor;
 use crate::domain::tenant::Caller;
@@ -25,8 +24,9 @@ impl Handler<TakeCheckpoint> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, TakeCheckpoint { credential, reply }: TakeCheckpoint, ctx: &mut Context<Self>) {
-        let now = self.tenant().next_moment(now()).at;
-        let allowed = self.tenant().authenticate(&credential, now).and_then(Caller::as_author);
+        let reading = self.core.clock.read();
+        let now = self.tenant().next_moment(reading.now).at;
+        let allowed = self.tenant().authenticate(&credential, reading.latest()).and_then(Caller::as_author);
         if let Err(error) = allowed.and_then(|_| self.pipeline.check_writable()) {
             return drop(reply.send(Err(error)));
         }

@@ -2,19 +2,20 @@
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use actix::Addr;
 use actix_rt::{Arbiter, ArbiterHandle};
 use tokio::sync::{Notify, Semaphore};
 
+use super::clock::Clock;
 use super::desk::AuditDesk;
 use super::lanes::{LaneId, Lanes};
 use super::registry::Registry;
 use super::routes::Routes;
 use super::turns::Turns;
+use crate::domain::SecretHash;
 use crate::domain::limits::{MAX_SEARCHES, MAX_SEARCHES_PER_TENANT};
-use crate::domain::{SecretHash, Timestamp};
 use crate::journal::{DataDir, Sealer, Syncer};
 use crate::measure::{Measures, ThreadMeasures};
 use crate::store::Durability;
@@ -46,6 +47,8 @@ const SNAPSHOT_WRITERS: usize = 2;
 
 /// What all actors of a process share.
 pub struct Core {
+    /// What time it is.
+    pub clock: Clock,
     /// How a message finds its tenant.
     pub routes: Routes,
     /// The data directory, locked.
@@ -66,6 +69,8 @@ pub struct Core {
     pub searches: Arc<Turns>,
     /// Tenants whose storage failed and was not seen to work since.
     pub storage_failures: AtomicUsize,
+    /// When the data directory was tried last, and what kept a file from being written there.
+    pub tried: tokio::sync::Mutex<Option<(Instant, Option<String>)>>,
     /// What the process measures of itself.
     pub measures: Measures,
     phase: AtomicU8,
@@ -89,6 +94,7 @@ impl Core {
         measures: Measures,
     ) -> Self {
         Self {
+            clock: Clock::default(),
             routes: Routes::default(),
             data,
             syncer,
@@ -99,6 +105,7 @@ impl Core {
             audit: AuditDesk::default(),
             searches: Turns::new(MAX_SEARCHES, MAX_SEARCHES_PER_TENANT),
             storage_failures: AtomicUsize::new(0),
+            tried: tokio::sync::Mutex::default(),
             measures,
             phase: AtomicU8::new(Phase::Recovering as u8),
             lanes: Lanes::new(workers),
@@ -175,10 +182,4 @@ impl Core {
     pub fn registry(&self) -> Option<&Addr<Registry>> {
         self.registry.get()
     }
-}
-
-/// The time now, by the system's clock.
-pub fn now() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }

@@ -10,13 +10,14 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use tracing::error;
 
-use super::core::now;
+use super::clock::Reading;
 use super::lanes::ReplyTo;
 use super::reply::{Held, Reply};
 use super::tenant::{Ending, TenantActor};
 use crate::domain::audit::AuditResult;
 use crate::domain::budget::usage::{UsageAnswer, UsageReport};
-use crate::domain::decision::explain::{Step, Steps};
+use crate::domain::decision::Verdict;
+use crate::domain::decision::explain::{Step, Steps, Trace};
 use crate::domain::decision::request::Asked;
 use crate::domain::event::ChangeRecord;
 use crate::domain::tenant::{Caller, Command};
@@ -232,11 +233,11 @@ impl TenantActor {
         caller: &Caller,
         request: &Request,
         received: Instant,
-        now: Timestamp,
+        reading: Reading,
         known_only: bool,
     ) -> Result<Option<Decision>, Error> {
-        let moment = self.tenant().next_moment(now);
-        let verdict = self.tenant().decide(caller, request, moment, &mut ());
+        let moment = self.tenant().next_moment(reading.now);
+        let verdict = self.verdict(caller, request, reading, &mut ());
         if known_only && !verdict.knows_agent() {
             return Ok(None);
         }
@@ -244,14 +245,26 @@ impl TenantActor {
         let record = verdict.record(request, micros);
         let (result, code) = (AuditResult::of(&record), record.code);
         self.record(moment, &Event::Decided(record))?;
-        self.meter.decided(now, micros, result, code);
+        self.meter.decided(reading.now, micros, result, code);
         let id = AuditId::derive(moment.at, moment.seq, self.tenant().id().tag());
         Ok(Some(verdict.answer(Some(id))))
     }
 
+    /// What is decided. Of two times that it may be, a call has to be right by both.
+    fn verdict(&self, caller: &Caller, request: &Request, reading: Reading, trace: &mut impl Trace) -> Verdict {
+        let tenant = self.tenant();
+        if let Some(doubted) = reading.doubted {
+            let verdict = tenant.decide(caller, request, tenant.next_moment(doubted), trace);
+            if !verdict.allows() {
+                return verdict;
+            }
+        }
+        tenant.decide(caller, request, tenant.next_moment(reading.now), trace)
+    }
+
     /// Who calls, and whether all that is asked is for the caller to ask.
-    fn admit(&self, credential: &Credential, requests: &[Request], now: Timestamp) -> Result<Caller, Error> {
-        let caller = self.tenant().authenticate(credential, now)?;
+    fn admit(&self, credential: &Credential, requests: &[Request], reading: Reading) -> Result<Caller, Error> {
+        let caller = self.tenant().authenticate(credential, reading.latest())?;
         if let Caller::Agent(slot) = caller {
             let own = self.tenant().agent_in(slot).map(|agent| Asked::Agent(agent.profile.id));
             if requests.iter().any(|request| request.agent != Asked::Caller && Some(request.agent) != own) {
@@ -268,10 +281,10 @@ impl Handler<Authorize> for TenantActor {
     fn handle(&mut self, message: Authorize, ctx: &mut Context<Self>) {
         let Authorize { credential, request, received, known_only, reply, waiting } = message;
         drop(waiting);
-        let (before, now) = (self.tenant().seq(), now());
+        let (before, reading) = (self.tenant().seq(), self.core.clock.read());
         let decided = self
-            .admit(&credential, std::slice::from_ref(&request), now)
-            .and_then(|caller| self.decide(&caller, &request, received, now, known_only));
+            .admit(&credential, std::slice::from_ref(&request), reading)
+            .and_then(|caller| self.decide(&caller, &request, received, reading, known_only));
         match decided {
             Ok(Some(decision)) => self.reply_decided(Held::Decision(reply, decision), before, ctx),
             Ok(None) => reply.send(Err(Error::new(Code::UnknownAgent, "the agent is not this tenant's"))),
@@ -286,11 +299,11 @@ impl Handler<AuthorizeMany> for TenantActor {
     fn handle(&mut self, message: AuthorizeMany, ctx: &mut Context<Self>) {
         let AuthorizeMany { credential, requests, received, known_only, until, reply, waiting } = message;
         drop(waiting);
-        let (before, now) = (self.tenant().seq(), now());
-        let decided = self.admit(&credential, &requests, now).and_then(|caller| {
+        let (before, reading) = (self.tenant().seq(), self.core.clock.read());
+        let decided = self.admit(&credential, &requests, reading).and_then(|caller| {
             let mut decisions = Vec::with_capacity(requests.len());
             for request in &requests {
-                let decision = self.decide(&caller, request, received, now, known_only)?;
+                let decision = self.decide(&caller, request, received, reading, known_only)?;
                 let is_last = until.is_some() && decision.as_ref().map(|decision| decision.allowed) == until;
                 decisions.push(decision);
                 if is_last {
@@ -311,13 +324,13 @@ impl Handler<Explain> for TenantActor {
 
     fn handle(&mut self, message: Explain, ctx: &mut Context<Self>) {
         let Explain { credential, request, known_only, reply } = message;
-        let now = now();
-        let caller = match self.admit(&credential, std::slice::from_ref(&request), now) {
+        let reading = self.core.clock.read();
+        let caller = match self.admit(&credential, std::slice::from_ref(&request), reading) {
             Ok(caller) => caller,
             Err(error) => return drop(reply.send(Err(error))),
         };
         let mut steps = Steps::default();
-        let verdict = self.tenant().decide(&caller, &request, self.tenant().next_moment(now), &mut steps);
+        let verdict = self.verdict(&caller, &request, reading, &mut steps);
         if known_only && !verdict.knows_agent() {
             return drop(reply.send(Err(Error::new(Code::UnknownAgent, "the agent is not this tenant's"))));
         }
@@ -337,16 +350,16 @@ where
     fn handle(&mut self, message: Execute<C>, ctx: &mut Context<Self>) {
         let Execute { credential, command, reply } = message;
         let executed = (|| {
-            let now = now();
-            let by = self.tenant().authenticate(&credential, now)?.as_author()?;
+            let reading = self.core.clock.read();
+            let by = self.tenant().authenticate(&credential, reading.latest())?.as_author()?;
             self.pipeline.check_writable()?;
-            let moment = self.tenant().next_moment(now);
+            let moment = self.tenant().next_moment(reading.now);
             let (change, subject) = command.decide(self.tenant(), by, moment)?;
             let changed = change.is_some();
             if let Some(change) = change {
                 self.record(moment, &Event::Changed(ChangeRecord { by, change }))?;
             }
-            Ok((changed, C::reply(self.tenant(), subject, moment.at)))
+            Ok((changed, C::reply(self.tenant(), subject, moment.wall)))
         })();
         match executed {
             Ok((true, answer)) => self.reply_changed(Held::of(reply, answer), ctx),
@@ -363,10 +376,10 @@ impl Handler<RecordUsage> for TenantActor {
         let RecordUsage { credential, report, reply } = message;
         let before = self.tenant().seq();
         let recorded = (|| {
-            let now = now();
-            let by = self.tenant().authenticate(&credential, now)?.as_author()?;
+            let reading = self.core.clock.read();
+            let by = self.tenant().authenticate(&credential, reading.latest())?.as_author()?;
             self.pipeline.check_writable()?;
-            let moment = self.tenant().next_moment(now);
+            let moment = self.tenant().next_moment(reading.now);
             let (record, answer) = self.tenant().decide_usage(by, report, moment)?;
             if let Some(record) = record {
                 self.record(moment, &Event::Used(record))?;
@@ -390,12 +403,12 @@ where
 
     fn handle(&mut self, message: Inspect<F, T>, ctx: &mut Context<Self>) {
         let Inspect { credential, look, reply } = message;
-        let now = now();
+        let reading = self.core.clock.read();
         let seen = self
             .tenant()
-            .authenticate(&credential, now)
+            .authenticate(&credential, reading.latest())
             .and_then(Caller::as_author)
-            .and_then(|_| look(self.tenant(), self.tenant().next_moment(now).at));
+            .and_then(|_| look(self.tenant(), self.tenant().next_moment(reading.now).wall));
         match seen {
             Ok(answer) => self.reply_read(Held::of(reply, answer), ctx),
             Err(error) => drop(reply.send(Err(error))),
@@ -407,7 +420,7 @@ impl Handler<Verify> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, Verify { credential, reply }: Verify, _: &mut Context<Self>) {
-        let _ = reply.send(self.tenant().authenticate(&credential, now()));
+        let _ = reply.send(self.tenant().authenticate(&credential, self.core.clock.read().latest()));
     }
 }
 
@@ -415,14 +428,15 @@ impl Handler<OpenAudit> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, OpenAudit { credential, reply }: OpenAudit, ctx: &mut Context<Self>) {
-        let now = now();
-        if let Err(error) = self.tenant().authenticate(&credential, now).and_then(Caller::as_author) {
+        let reading = self.core.clock.read();
+        if let Err(error) = self.tenant().authenticate(&credential, reading.latest()).and_then(Caller::as_author) {
             return drop(reply.send(Err(error)));
         }
         // The reader sees what the file holds.
         self.write(ctx);
         let Some(journal) = self.pipeline.journal() else { return drop(reply.send(Err(self.pipeline.no_journal()))) };
-        let trail = AuditTrail { tenant: self.tenant().id(), reader: journal.reader(), horizon: self.horizon(now) };
+        let trail =
+            AuditTrail { tenant: self.tenant().id(), reader: journal.reader(), horizon: self.horizon(reading.now) };
         self.reply_read(Held::of(reply, trail), ctx);
     }
 }
@@ -445,10 +459,10 @@ impl Handler<Close> for TenantActor {
         self.write(ctx);
         let Some((job, waiting)) = self.pipeline.begin_close() else { return };
         self.ending = Ending::Clean;
-        let id = self.tenant().id();
+        let (id, now) = (self.tenant().id(), self.core.clock.now());
         ctx.stop();
         actix_rt::spawn(async move {
-            let snapshot = match spawn_blocking(move || job.close(now())).await {
+            let snapshot = match spawn_blocking(move || job.close(now)).await {
                 Ok(Ok(snapshot)) => {
                     waiting.finish(true);
                     snapshot

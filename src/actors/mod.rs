@@ -12,6 +12,7 @@
 //! | removing what is past the audit retention | `retention` |
 
 pub mod checkpoint;
+pub mod clock;
 pub mod core;
 pub mod desk;
 pub mod lanes;

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::Notify;
 
-use super::core::now;
 use crate::domain::{TenantTag, Timestamp};
 
 /// The followers of a process.
@@ -63,7 +62,7 @@ impl News {
     }
 
     /// Says that the tenant's journal holds more events than those up to `last_old`.
-    pub fn tell(&self, tenant: TenantTag, last_old: u64) {
+    pub fn tell(&self, tenant: TenantTag, last_old: u64, now: Timestamp) {
         if self.count.load(Ordering::Acquire) == 0 {
             return;
         }
@@ -71,7 +70,7 @@ impl News {
             if inbox.only.is_none_or(|only| only == tenant) {
                 let mut heard = inbox.heard();
                 if heard.tenants.is_empty() {
-                    heard.since = now();
+                    heard.since = now;
                 }
                 heard.tenants.entry(tenant).or_insert(last_old);
                 drop(heard);
@@ -129,15 +128,15 @@ mod tests {
     #[tokio::test]
     async fn a_follower_hears_of_its_tenants_once_from_the_oldest_news_on() {
         let news = Arc::new(News::default());
-        news.tell(TenantTag(1), 3);
+        news.tell(TenantTag(1), 3, Timestamp::default());
         let (one, all) = (news.follow(Some(TenantTag(1))), news.follow(None));
-        news.tell(TenantTag(1), 4);
-        news.tell(TenantTag(2), 0);
-        news.tell(TenantTag(1), 9);
+        news.tell(TenantTag(1), 4, Timestamp::default());
+        news.tell(TenantTag(2), 0, Timestamp::default());
+        news.tell(TenantTag(1), 9, Timestamp::default());
         let tenants = async |follower: &Follower| follower.heard().await.unwrap().0;
         assert_eq!(tenants(&one).await, BTreeMap::from([(TenantTag(1), 4)]));
         assert_eq!(tenants(&all).await, BTreeMap::from([(TenantTag(1), 4), (TenantTag(2), 0)]));
-        news.tell(TenantTag(1), 12);
+        news.tell(TenantTag(1), 12, Timestamp::default());
         assert_eq!(tenants(&one).await, BTreeMap::from([(TenantTag(1), 12)]));
         let waiting = tokio::spawn(async move { one.heard().await });
         drop(all);

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::sync::{Semaphore, oneshot};
 use tracing::{error, info, warn};
 
-use super::core::{Core, Phase, now};
+use super::core::{Core, Phase};
 use super::messages::{Close, Retire, TakeSnapshot};
 use super::routes::{Down, Route, unknown_tenant};
 use super::tenant::{Ending, MAILBOX_CAPACITY, TenantActor};
@@ -75,7 +75,7 @@ impl Registry {
         let actor = Ok(Arc::new(Addr::new(sender)));
         self.core.routes.insert(Route { id, slug, generation, actor, lane: home.lane, measures });
         // Now that a follower finds it: of a new tenant all is news, of a rebuilt one some may be.
-        self.core.audit.news.tell(profile.id.tag(), told);
+        self.core.audit.news.tell(profile.id.tag(), told, self.core.clock.now());
         profile
     }
 
@@ -158,12 +158,13 @@ async fn load(core: Arc<Core>, id: TenantId) -> Result<Loaded, LoadError> {
         let name = id.folder_name();
         let unreachable = |problem| LoadError { problem: format!("the folder {name}: {problem}"), may_pass: true };
         let folder = core.data.folder(&name).map_err(unreachable)?;
-        loader::load(&folder, id, now(), JournalOptions::default())
+        loader::load(&folder, id, core.clock.now(), JournalOptions::default())
     };
     match spawn_blocking(read).await {
         Ok(loaded) => {
             if let Ok(Loaded { tenant, snapshot_seq, .. }) = &loaded {
                 measured.measures.replayed.fetch_add(tenant.seq() - snapshot_seq, Ordering::Relaxed);
+                measured.clock.recorded(tenant.time());
             }
             loaded
         }
@@ -210,9 +211,9 @@ impl Handler<LoadAll> for Registry {
             }
             if !has_default {
                 let create = move || {
-                    let options = JournalOptions::default();
+                    let (options, now) = (JournalOptions::default(), core.clock.now());
                     let created =
-                        loader::create(&core.data, TenantId::DEFAULT, TenantSpec::default_tenant(), now(), options);
+                        loader::create(&core.data, TenantId::DEFAULT, TenantSpec::default_tenant(), now, options);
                     created.map_err(|problem| unwritable(core.data.path(), &problem.source))
                 };
                 let loaded = spawn_blocking(create).await.map_err(|problem| problem.to_string())?;
@@ -225,6 +226,7 @@ impl Handler<LoadAll> for Registry {
             if outcome.is_ok() {
                 let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
                 actor.core.measures.recovery_micros.store(micros, Ordering::Relaxed);
+                actor.core.clock.check_start();
                 actor.core.set_phase(Phase::Ready);
             }
             outcome
@@ -268,7 +270,7 @@ impl Handler<CreateTenant> for Registry {
         Box::pin(
             async move {
                 let (id, slug) = reserved?;
-                let create = move || loader::create(&core.data, id, spec, now(), JournalOptions::default());
+                let create = move || loader::create(&core.data, id, spec, core.clock.now(), JournalOptions::default());
                 let created = spawn_blocking(create).await;
                 Ok((id, slug, created))
             }
@@ -322,7 +324,7 @@ impl Registry {
         for _ in 0..100 {
             let mut random = [0; 10];
             getrandom::fill(&mut random).map_err(|_| Error::new(Code::InternalError, "no random bytes"))?;
-            if let Some(id) = TenantId::generate(now(), random)
+            if let Some(id) = TenantId::generate(self.core.clock.now(), random)
                 && !self.core.routes.has_tag(id.tag())
                 && !self.reserved_tags.contains(&id.tag())
             {
@@ -373,7 +375,7 @@ impl Handler<DeleteTenant> for Registry {
                     info!(tenant = %route.id, "the tenant was erased");
                     actor.core.routes.remove(route.id);
                     // Who follows it finds out when it looks.
-                    actor.core.audit.news.tell(route.id.tag(), 0);
+                    actor.core.audit.news.tell(route.id.tag(), 0, actor.core.clock.now());
                     Ok(())
                 }
                 failed => {

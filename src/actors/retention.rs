@@ -10,7 +10,6 @@ use actix::{AsyncContext, Context, Handler, Message};
 use actix_rt::task::spawn_blocking;
 use tracing::{info, warn};
 
-use super::core::now;
 use super::tenant::TenantActor;
 use crate::domain::Timestamp;
 
@@ -40,8 +39,9 @@ impl TenantActor {
 
     /// Has the segments removed that are past the retention.
     pub(super) fn remove_old_segments(&mut self, ctx: &mut Context<Self>) {
-        let (Some(journal), Some(horizon)) = (self.pipeline.journal(), self.horizon(now())) else { return };
-        if self.retention_running || self.pipeline.storage_failed() {
+        let horizon = self.horizon(self.core.clock.now());
+        let (Some(journal), Some(horizon)) = (self.pipeline.journal(), horizon) else { return };
+        if self.retention_running || self.pipeline.storage_failed() || !self.core.clock.may_remove() {
             return;
         }
         // An entry of the horizon's own millisecond is still shown.

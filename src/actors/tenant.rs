@@ -14,7 +14,7 @@ use actix::{Actor, AsyncContext, Context, Handler};
 use actix_rt::task::spawn_blocking;
 use tracing::{error, info, warn};
 
-use super::core::{Core, now};
+use super::core::Core;
 use super::messages::{Flush, Probe, SnapshotWritten, SyncDone};
 use super::registry::TenantDown;
 use super::reply::Held;
@@ -146,14 +146,14 @@ impl TenantActor {
             return false;
         }
         self.unflushed = 0;
-        let (now, start) = (now(), Instant::now());
+        let (now, start) = (self.core.clock.now(), Instant::now());
         match self.pipeline.write(now) {
             Ok(written) => {
                 let last_old = std::mem::replace(&mut self.told, written);
                 if last_old < written {
                     self.meter.flushed(start.elapsed(), self.pipeline.journal().map_or(0, Journal::written_bytes));
                     self.note_unsaved(now);
-                    self.core.audit.news.tell(self.tenant().id().tag(), last_old);
+                    self.core.audit.news.tell(self.tenant().id().tag(), last_old, now);
                 }
                 true
             }
@@ -219,7 +219,7 @@ impl TenantActor {
             return;
         }
         self.snapshot_running = true;
-        let (core, me, seq, start) = (Arc::clone(&self.core), ctx.address(), snapshot.seq(), now());
+        let (core, me, seq, start) = (Arc::clone(&self.core), ctx.address(), snapshot.seq(), self.core.clock.now());
         actix_rt::spawn(async move {
             let permit = core.snapshot_writers.acquire().await;
             let written = spawn_blocking(move || {
@@ -229,7 +229,7 @@ impl TenantActor {
             let problem = match written.await {
                 Ok(Ok(took)) => {
                     core.measures.snapshots.add_time(took);
-                    core.measures.last_snapshot.store(now().millis(), Ordering::Relaxed);
+                    core.measures.last_snapshot.store(core.clock.now().millis(), Ordering::Relaxed);
                     None
                 }
                 Ok(Err(problem)) => Some(problem.to_string()),
@@ -267,7 +267,7 @@ impl Actor for TenantActor {
             ctx.run_interval(SNAPSHOT_INTERVAL, |actor, ctx| actor.snapshot(None, ctx));
         });
         self.schedule_retention(ctx);
-        self.note_unsaved(now());
+        self.note_unsaved(self.core.clock.now());
         // What a killed process left with the kernel only.
         self.sync_when_due(ctx);
         if self.pipeline.storage_failed() {
@@ -308,7 +308,7 @@ impl Handler<SyncDone> for TenantActor {
         if self.pipeline.journal().is_none() {
             return;
         }
-        let sealable = match self.pipeline.synced(outcome, now()) {
+        let sealable = match self.pipeline.synced(outcome, self.core.clock.now()) {
             Ok(sealable) => sealable,
             Err(problem) => return self.abandon(&problem.to_string(), ctx),
         };

@@ -227,6 +227,20 @@ fn storage(figures: &Figures) -> Vec<Family> {
             "Time the disk took to take all that waited for it by then, of one tenant or of many.",
             &figures.syncs,
         ),
+        counter("kavach_clock_jumps", None, "Jumps of the system's clock that were followed, by direction.")
+            .with("direction", ["ahead", "back"].map(str::to_owned).into_iter().zip(figures.clock_jumps)),
+        gauge(
+            "kavach_clock_held_back",
+            Some(Unit::Seconds),
+            "How far the system's clock jumped ahead without being believed yet; 0 while it is believed.",
+        )
+        .is(figures.clock_held_back),
+        gauge(
+            "kavach_clock_behind_events",
+            Some(Unit::Seconds),
+            "How far the clock is behind the newest event, which was recorded under a clock that was ahead; else 0.",
+        )
+        .is(figures.clock_behind_events),
         gauge(
             "kavach_storage_failing_tenants",
             None,

@@ -8,6 +8,7 @@ use super::auth::Public;
 use super::routes::Answer;
 use super::views;
 use crate::actors::Phase;
+use crate::actors::clock::ClockState;
 use crate::domain::Code;
 
 /// The answer of a process that is alive.
@@ -21,12 +22,19 @@ pub struct Liveness {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Readiness {
-    /// `ready` with a 200; `recovering` or `draining` with a 503.
-    #[schemars(extend("enum" = ["ready", "recovering", "draining"]))]
+    /// `ready` with a 200; `recovering`, `unwritable` or `draining` with a 503.
+    #[schemars(extend("enum" = ["ready", "recovering", "unwritable", "draining"]))]
     status: &'static str,
+    /// Why nothing can be recorded, where it is `unwritable`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     /// Whether journals can be written.
     #[schemars(extend("enum" = ["ok", "unavailable"]))]
     storage: &'static str,
+    /// What the server thinks of the system's clock: `held_back` where it jumped far ahead and has not been steady for
+    /// long enough, so that a call has to be right by both times; `behind` where events were recorded under a clock that
+    /// was ahead.
+    clock: ClockState,
     /// Tenants that can't be served; the others can.
     unavailable_tenants: Vec<UnavailableTenant>,
 }
@@ -47,10 +55,13 @@ pub async fn live(_: Public, (): ()) -> Answer {
     views::json(HttpResponse::Ok(), &Liveness { status: "alive" })
 }
 
-/// `GET /readyz`: whether to send calls here. One tenant that can't be read does not keep the others waiting.
+/// `GET /readyz`: whether to send calls here. One tenant that can't be read does not keep the others waiting, nor does
+/// one whose own folder can't be written.
 pub async fn ready(Public(kavach): Public, (): ()) -> Answer {
+    let reason = kavach.why_unwritable().await;
     let (response, status) = match kavach.phase() {
         Phase::Recovering => (HttpResponse::ServiceUnavailable(), "recovering"),
+        Phase::Ready if reason.is_some() => (HttpResponse::ServiceUnavailable(), "unwritable"),
         Phase::Ready => (HttpResponse::Ok(), "ready"),
         Phase::Draining => (HttpResponse::ServiceUnavailable(), "draining"),
     };
@@ -64,5 +75,6 @@ pub async fn ready(Public(kavach): Public, (): ()) -> Answer {
         })
         .collect();
     let storage = if kavach.storage_works() { "ok" } else { "unavailable" };
-    views::json(response, &Readiness { status, storage, unavailable_tenants })
+    let clock = kavach.clock();
+    views::json(response, &Readiness { status, reason, storage, clock, unavailable_tenants })
 }

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use crate::domain::{AuditId, TenantId, TenantRef, Timestamp};
+use crate::domain::{AuditId, Moment, TenantId, TenantRef, Timestamp};
 use crate::journal::{
     self, Fault, FaultKind, Folder, Inspection, Passage, SystemDisk, inspect, keep_servers_out, list_tenants,
     read_small,
@@ -117,10 +117,10 @@ pub struct FaultReport {
 pub fn verify(folder: &Path, kept: Option<&KeptCheckpoint>) -> Result<Report, String> {
     let link = kept.map(KeptCheckpoint::link).transpose()?;
     let mut latest = Timestamp::default();
-    let mut odd = |_: u64, bytes: &[u8]| match codec::decode_event(bytes) {
+    let mut odd = |seq: u64, bytes: &[u8]| match codec::decode_event(seq, bytes) {
         Err(problem) => Some(format!("the entry can't be read: {problem}")),
-        Ok((at, _)) if at < latest => Some(format!("the entry is of {at}, before the one ahead of it")),
-        Ok((at, _)) => {
+        Ok((Moment { at, .. }, _)) if at < latest => Some(format!("the entry is of {at}, before the one ahead of it")),
+        Ok((Moment { at, .. }, _)) => {
             latest = at;
             None
         }
@@ -165,7 +165,7 @@ impl FaultReport {
     fn new(tenant: TenantId, fault: Fault) -> Self {
         let Fault { kind, file, offset, first, last, event, before, detail } = fault;
         let told = |bytes: Option<Vec<u8>>, seq| {
-            let (at, _) = codec::decode_event(&bytes?).ok()?;
+            let (Moment { at, .. }, _) = codec::decode_event(seq, &bytes?).ok()?;
             Some((AuditId::derive(at, seq, tenant.tag()), at))
         };
         let (audit_id, time) = told(event, first).unzip();

@@ -45,6 +45,12 @@ pub struct Figures {
     pub ready: bool,
     /// Tenants whose storage failed and was not seen to work since.
     pub storage_failures: usize,
+    /// How often the system's clock jumped ahead and was believed, and how often it was set back.
+    pub clock_jumps: [u64; 2],
+    /// Seconds by which it is ahead and held back.
+    pub clock_held_back: f64,
+    /// Seconds by which it is behind the newest event.
+    pub clock_behind_events: f64,
     /// Tenants by status.
     pub tenants: TenantCounts,
     /// Agents by status.

@@ -12,7 +12,6 @@ use crate::actors::Route;
 use crate::actors::checkpoint::TakeCheckpoint;
 use crate::actors::messages::OpenAudit;
 use crate::domain::limits::DEFAULT_AUDIT_PAGE;
-use crate::domain::tenant::Moment;
 use crate::domain::text::quote;
 use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, TenantRef};
 use crate::store::checkpoint::KeptCheckpoint;
@@ -90,8 +89,7 @@ impl Audit<'_> {
         let credential = self.0.credential;
         let trail = ask(&route, |reply| OpenAudit { credential, reply }).await?;
         let tenant = route.id;
-        let look =
-            move || trail.look_up(wanted, |at, event| AuditEntry::of(tenant, Moment { at, seq: wanted.seq() }, event));
+        let look = move || trail.look_up(wanted, |moment, event| AuditEntry::of(tenant, moment, event));
         self.0.read_trail(Some(tenant), look).await?.ok_or_else(unknown)
     }
 

@@ -309,7 +309,7 @@ pub fn write_line(bytes: &mut Vec<u8>, entry: &AuditEntry) -> io::Result<()> {
     Ok(())
 }
 
-const COLUMNS: [&str; 20] = [
+const COLUMNS: [&str; 21] = [
     "id",
     "kind",
     "tenantId",
@@ -330,10 +330,11 @@ const COLUMNS: [&str; 20] = [
     "by",
     "timestamp",
     "traceId",
+    "clockTime",
 ];
 
 /// The entry's cells, in the order of the columns: text as it is, anything else as its JSON, `null` as nothing.
-fn cells(entry: &AuditEntry) -> io::Result<[String; 20]> {
+fn cells(entry: &AuditEntry) -> io::Result<[String; 21]> {
     let AuditEntry {
         id,
         kind,
@@ -355,6 +356,7 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 20]> {
         by,
         timestamp,
         trace_id,
+        clock_time,
     } = entry;
     fn text(value: &Option<impl ToString>) -> String {
         value.as_ref().map(ToString::to_string).unwrap_or_default()
@@ -381,6 +383,7 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 20]> {
         text(by),
         timestamp.to_string(),
         text(trace_id),
+        text(clock_time),
     ])
 }
 

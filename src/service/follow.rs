@@ -16,7 +16,6 @@ use super::resume::Resume;
 use super::trail::{Oldest, Start};
 use super::{Kavach, ask};
 use crate::actors::Route;
-use crate::actors::core::now;
 use crate::actors::desk::Slot;
 use crate::actors::messages::{AuditTrail, OpenAudit};
 use crate::actors::news::Follower;
@@ -136,7 +135,7 @@ impl AuditStream {
         let start = resume.map(Resume::overlap).max(self.filter.since);
         self.resume = Resume::from(start.unwrap_or_default(), resume);
         if start.is_none() {
-            self.resume.shown_before(now());
+            self.resume.shown_before(self.kavach.core.clock.now());
         }
         if let Some(time) = start {
             let routes = self.kavach.core.routes.all();
@@ -227,7 +226,7 @@ impl AuditStream {
 
     /// When no entry can come any more that the filter asks for.
     fn last_call(&self) -> Option<Instant> {
-        let left = self.filter.until?.plus_millis(GRACE_MS).millis() - now().millis();
+        let left = self.filter.until?.plus_millis(GRACE_MS).millis() - self.kavach.core.clock.now().millis();
         Some(Instant::now() + Duration::from_millis(u64::try_from(left).unwrap_or(0)))
     }
 

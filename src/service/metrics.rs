@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Kavach;
 use super::stats::{Counted, agent_counts, off_thread, tenant_counts};
-use crate::actors::core::now;
 use crate::actors::{Core, Phase};
 use crate::domain::{Error, Timestamp};
 use crate::measure::Measures;
@@ -37,13 +36,16 @@ impl Kavach {
 }
 
 fn read(core: &Core, counted: &[Counted]) -> Figures {
-    let (measures, at) = (&core.measures, now());
+    let (measures, at) = (&core.measures, core.clock.now());
     let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let mut figures = Figures {
         started_at: measures.started_at,
         at,
         ready: core.phase() == Phase::Ready,
         storage_failures: core.storage_failures.load(Ordering::Relaxed),
+        clock_jumps: core.clock.jumps(),
+        clock_held_back: core.clock.held_back(),
+        clock_behind_events: core.clock.behind_events(),
         tenants: tenant_counts(counted),
         agents: agent_counts(counted),
         overloaded: get(&measures.overloaded),

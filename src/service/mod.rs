@@ -23,11 +23,13 @@ mod trail;
 mod usage;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use actix::Addr;
 use actix::dev::ToEnvelope;
 use actix::prelude::SendError;
 use actix::{Handler, Message};
+use actix_rt::task::spawn_blocking;
 use tokio::sync::oneshot;
 
 pub use crate::measure::figures::TenantCounts;
@@ -42,6 +44,7 @@ pub use search::{Found, SearchPage};
 pub use stats::{Named, SlowTenant, Stats};
 pub use tenants::{KeyWithSecret, Tenants};
 
+use crate::actors::clock::ClockState;
 use crate::actors::messages::{Execute, InjectPanic, InjectStall, Inspect, Verify};
 use crate::actors::reply::Reply;
 use crate::actors::routes::unknown_tenant;
@@ -50,6 +53,9 @@ use crate::actors::{Core, Phase, Route, TenantActor};
 use crate::domain::tenant::Caller;
 use crate::domain::{Code, Command, Credential, Error, Secret, Tenant, TenantId, TenantRef, TenantTag, Timestamp};
 use crate::store::refusal::shutting_down;
+
+/// How long it is good to know whether the data directory can be written: nobody needs a key to ask.
+const TRIED_FOR: Duration = Duration::from_secs(1);
 
 /// The server, acting for one caller. Copies are cheap.
 #[derive(Clone)]
@@ -128,6 +134,31 @@ impl Kavach {
             && self.core.routes.all_that(down).is_empty()
     }
 
+    /// Why no event of any tenant can be recorded, where that is so: not even the data directory takes a file.
+    ///
+    /// It is tried once a second at most, and only while some tenant's storage fails.
+    pub(crate) async fn why_unwritable(&self) -> Option<String> {
+        if self.storage_works() {
+            return None;
+        }
+        let mut tried = self.core.tried.lock().await;
+        if let Some((at, problem)) = &*tried
+            && at.elapsed() < TRIED_FOR
+        {
+            return problem.clone();
+        }
+        let core = Arc::clone(&self.core);
+        let problem = match spawn_blocking(move || core.data.probe()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(problem)) => {
+                Some(format!("nothing can be recorded: the data directory can't be written: {problem}"))
+            }
+            Err(_) => Some("nothing can be recorded: the data directory could not be tried".to_owned()),
+        };
+        *tried = Some((Instant::now(), problem.clone()));
+        problem
+    }
+
     /// Panics inside a tenant's actor, so that tests can see that no other tenant notices.
     ///
     /// # Errors
@@ -153,6 +184,21 @@ impl Kavach {
         let route = self.core.routes.find(&tenant.into())?;
         route.actor.map_err(|down| down.error())?.do_send(InjectStall(until));
         Ok(())
+    }
+
+    /// What the server thinks of the system's clock.
+    pub fn clock(&self) -> ClockState {
+        match (self.core.clock.held_back() > 0.0, self.core.clock.behind_events() > 0.0) {
+            (true, _) => ClockState::HeldBack,
+            (false, true) => ClockState::Behind,
+            (false, false) => ClockState::Ok,
+        }
+    }
+
+    /// Adds so many milliseconds to what the system's clock says, so that tests can see what a jump does.
+    #[doc(hidden)]
+    pub fn inject_clock_step(&self, millis: i64) {
+        self.core.clock.step(millis);
     }
 
     fn check_operator_key(&self) -> Result<(), Error> {

@@ -13,7 +13,6 @@ use tracing::error;
 
 use super::trail::{STEP_EVENTS, decode};
 use crate::actors::messages::AuditTrail;
-use crate::domain::tenant::Moment;
 use crate::domain::{AuditEntry, AuditFilter, AuditId, TenantId, TenantTag, Timestamp};
 
 /// What becomes of a trail that can't be read.
@@ -119,8 +118,8 @@ impl Newest {
         let mut failed = Ok(());
         let next = trail.reader.newest_piece(Some(end), &mut |seq, bytes| {
             *looked_at += 1;
-            let (at, event) = match decode(bytes) {
-                Ok(decoded) => decoded,
+            let (at, event) = match decode(seq, bytes) {
+                Ok((moment, event)) => (moment.at, event),
                 Err(problem) => {
                     failed = Err(problem);
                     return ControlFlow::Break(());
@@ -220,8 +219,8 @@ fn make_some(trail: &AuditTrail, seqs: &mut Vec<u64>, entries: &mut Vec<AuditEnt
     trail.reader.newest_piece(Some(newest + 1), &mut |seq, bytes| {
         if seqs.last() == Some(&seq) {
             seqs.pop();
-            match decode(bytes) {
-                Ok((at, event)) => entries.push(AuditEntry::of(trail.tenant, Moment { at, seq }, &event)),
+            match decode(seq, bytes) {
+                Ok((moment, event)) => entries.push(AuditEntry::of(trail.tenant, moment, &event)),
                 Err(problem) => failed = Err(problem),
             }
         }

@@ -90,7 +90,7 @@ impl Kavach {
     /// `FORBIDDEN` for an agent token.
     pub async fn search_resources(&self, request: Request, kind: &str, page: &SearchPage) -> Result<Found, Error> {
         let (action, kind) = (request.action().to_owned(), kind.to_owned());
-        let list = move |tenant: &Tenant, agent| tenant.resources_to_try(agent, &action, &kind);
+        let list = move |tenant: &Tenant, agent, now| tenant.resources_to_try(agent, &action, &kind, now);
         self.search_texts(request, page, list, |request, resource| request.about(request.action(), resource)).await
     }
 
@@ -100,7 +100,7 @@ impl Kavach {
     /// `FORBIDDEN` for an agent token.
     pub async fn search_actions(&self, request: Request, page: &SearchPage) -> Result<Found, Error> {
         let resource = request.resource().to_owned();
-        let list = move |tenant: &Tenant, agent| tenant.actions_to_try(agent, &resource);
+        let list = move |tenant: &Tenant, agent, now| tenant.actions_to_try(agent, &resource, now);
         self.search_texts(request, page, list, |request, action| request.about(action, request.resource())).await
     }
 
@@ -109,7 +109,7 @@ impl Kavach {
         &self,
         request: Request,
         page: &SearchPage,
-        list: impl FnOnce(&Tenant, AgentId) -> Candidates + Send + 'static,
+        list: impl FnOnce(&Tenant, AgentId, Timestamp) -> Candidates + Send + 'static,
         ask: fn(&Request, &str) -> Result<Request, Error>,
     ) -> Result<Found, Error> {
         self.check_searcher()?;
@@ -120,7 +120,8 @@ impl Kavach {
         };
         let Some(route) = route else { return Ok(Found::default()) };
         let _turn = self.search_turn(&route).await?;
-        let Candidates { texts, cut_off } = self.inspect(&route, move |tenant, _| Ok(list(tenant, agent))).await?;
+        let Candidates { texts, cut_off } =
+            self.inspect(&route, move |tenant, now| Ok(list(tenant, agent, now))).await?;
         let rest = texts.into_iter().filter(|text| page.from.as_ref().is_none_or(|from| text >= from));
         let tries: Arc<Vec<String>> = Arc::new(rest.collect());
         let step = {

@@ -8,7 +8,6 @@ use tokio::sync::oneshot;
 use super::lists::Selection;
 use super::{Kavach, answer, send};
 use crate::actors::Route;
-use crate::actors::core::now;
 use crate::actors::messages::Inspect;
 use crate::domain::tenant::TenantStatus;
 use crate::domain::tenant::census::{AgentCounts, Census, NearLimit, sort_fullest_first};
@@ -87,7 +86,7 @@ impl Kavach {
         };
         let Some(route) = routes.into_iter().next() else { return Err(super::lost()) };
         let census = answer(self.ask_census(&route)?).await?;
-        let mut traffic = Report::new(now());
+        let mut traffic = Report::new(self.core.clock.now());
         if let Some(own) = route.measures.traffic() {
             traffic.add(own);
         }
@@ -107,7 +106,7 @@ impl Kavach {
         let counted = self.count_all().await?;
         let core = Arc::clone(&self.core);
         off_thread(move || {
-            let mut traffic = Report::new(now());
+            let mut traffic = Report::new(core.clock.now());
             core.measures.threads().iter().for_each(|thread| traffic.add(&thread.traffic));
             let stats = Stats::of(&counted, traffic, core.measures.started_at);
             Stats { tenants: Some(tenant_counts(&counted)), ..stats }
@@ -123,7 +122,7 @@ impl Kavach {
         let mut known = self.core.measures.census.lock().await;
         let routes = off_thread(move || core.routes.all_that(|route| !route.is_being_erased())).await?;
         let (mut counted, mut stale) = (Vec::with_capacity(routes.len()), Vec::new());
-        let time = now();
+        let time = self.core.clock.now();
         for (at, route) in routes.into_iter().enumerate() {
             // Read before it is asked: what changes afterwards makes the answer an old one.
             let version = route.measures.version();

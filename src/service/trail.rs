@@ -79,23 +79,19 @@ pub(super) fn unreadable(problem: impl std::fmt::Display) -> Error {
     Error::new(Code::TenantUnavailable, "the audit trail can't be read; the server's log says why")
 }
 
-pub(super) fn decode(bytes: &[u8]) -> io::Result<(Timestamp, Event<'_>)> {
-    codec::decode_event(bytes).map_err(|problem| io::Error::new(io::ErrorKind::InvalidData, problem))
+pub(super) fn decode(seq: u64, bytes: &[u8]) -> io::Result<(Moment, Event<'_>)> {
+    codec::decode_event(seq, bytes).map_err(|problem| io::Error::new(io::ErrorKind::InvalidData, problem))
 }
 
 impl AuditTrail {
     /// Looks at the event whose entry has that id; `None` where there is none, or it is past the retention.
-    pub(super) fn look_up<T>(
-        &self,
-        id: AuditId,
-        look: impl FnOnce(Timestamp, &Event<'_>) -> T,
-    ) -> io::Result<Option<T>> {
+    pub(super) fn look_up<T>(&self, id: AuditId, look: impl FnOnce(Moment, &Event<'_>) -> T) -> io::Result<Option<T>> {
         let Some(bytes) = self.reader.get(id.seq())? else { return Ok(None) };
-        let (at, event) = decode(&bytes)?;
+        let (moment, event) = decode(id.seq(), &bytes)?;
         // The whole id has to be right: a number alone names an event of any tenant.
-        let is_it = AuditId::derive(at, id.seq(), self.tenant.tag()) == id;
-        let is_kept = self.horizon.is_none_or(|horizon| at >= horizon);
-        Ok((is_it && is_kept).then(|| look(at, &event)))
+        let is_it = AuditId::derive(moment.at, id.seq(), self.tenant.tag()) == id;
+        let is_kept = self.horizon.is_none_or(|horizon| moment.at >= horizon);
+        Ok((is_it && is_kept).then(|| look(moment, &event)))
     }
 }
 
@@ -155,13 +151,14 @@ impl Oldest {
         while looked_at < STEP_EVENTS || (*rests && !walk.is_between_pieces()) {
             looked_at += 1;
             let Some((seq, bytes)) = walk.step()? else { return Ok(true) };
-            let (at, event) = decode(bytes)?;
+            let (moment, event) = decode(seq, bytes)?;
+            let at = moment.at;
             if filter.until.is_some_and(|until| at >= until) {
                 return Ok(true);
             }
             if oldest.is_none_or(|oldest| at >= oldest)
                 && filter.matches(at, &event)
-                && put(&AuditEntry::of(trail.tenant, Moment { at, seq }, &event))?.is_break()
+                && put(&AuditEntry::of(trail.tenant, moment, &event))?.is_break()
             {
                 return Ok(false);
             }
@@ -197,7 +194,7 @@ impl Oldest {
 impl AuditTrail {
     /// The first event of that time or later.
     pub(super) fn first_at(&self, time: Timestamp) -> io::Result<u64> {
-        self.reader.first_late(time.millis(), &mut |bytes| Ok(decode(bytes)?.0 >= time))
+        self.reader.first_late(time.millis(), &mut |bytes| Ok(decode(0, bytes)?.0.at >= time))
     }
 }
 
@@ -218,7 +215,7 @@ mod tests {
             Change::TenantCreated { id: tenant, name: "acme".into(), slug: None, settings: Settings::default() };
         let mut bytes = Vec::new();
         let event = Event::Changed(ChangeRecord { by: By::Operator, change });
-        codec::encode_event(Timestamp::default(), &event, &mut bytes).unwrap();
+        codec::encode_event(Moment::new(Timestamp::default(), 1), &event, &mut bytes).unwrap();
         let data = DataDir::open(folder.path()).unwrap();
         let (label, options) = (b"{}".as_slice(), JournalOptions::default());
         let (name, tenant_bytes, events) = (tenant.folder_name(), tenant.bytes(), [bytes.clone()]);

@@ -45,7 +45,7 @@ impl Kavach {
         let id = AuditId::parse(decision).filter(|id| id.tag() == route.id.tag()).ok_or_else(unknown)?;
         let credential = self.credential;
         let trail = ask(route, |reply| OpenAudit { credential, reply }).await?;
-        let look = move || trail.look_up(id, |at, event| report.settling(id, at, event));
+        let look = move || trail.look_up(id, |moment, event| report.settling(id, moment, event));
         self.read_trail(Some(route.id), look).await?.ok_or_else(unknown)?
     }
 }

@@ -9,7 +9,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
-use kavach::domain::tenant::Moment;
 use kavach::domain::{Tenant, TenantId, Timestamp};
 use kavach::journal::{DataDir, Folder, Journal, JournalOptions, NewTenant};
 use kavach::store::codec;
@@ -93,8 +92,8 @@ impl History {
         let mut tenant = Tenant::default();
         let mut states = vec![Vec::new()];
         for (seq, event) in (1..).zip(&events) {
-            let (at, event) = codec::decode_event(event).unwrap();
-            tenant.apply(Moment { at, seq }, &event);
+            let (moment, event) = codec::decode_event(seq, event).unwrap();
+            tenant.apply(moment, &event);
             states.push(codec::encode_state(&tenant.state()).unwrap());
         }
         Self { id, events, states }

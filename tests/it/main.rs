@@ -25,6 +25,7 @@ mod budget_input;
 mod budget_proof;
 mod budgets;
 mod client;
+mod clock;
 mod conformance;
 mod connections;
 mod constraints;

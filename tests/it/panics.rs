@@ -13,14 +13,14 @@ use crate::harness::{OPERATOR_KEY, eventually};
 use crate::world::call;
 
 /// A server inside this process.
-struct InProcess {
-    kavach: Kavach,
-    base: String,
+pub struct InProcess {
+    pub kavach: Kavach,
+    pub base: String,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
-fn start(settings: Settings) -> InProcess {
+pub fn start(settings: Settings) -> InProcess {
     let (started, starts) = mpsc::channel();
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::spawn(move || {
@@ -46,14 +46,14 @@ fn start(settings: Settings) -> InProcess {
 
 impl InProcess {
     /// Ends it and lets go of everything, the directory's lock included.
-    fn end(self) {
+    pub fn end(self) {
         let Self { kavach, base: _, stop, thread } = self;
         drop(kavach);
         stop.send(()).unwrap();
         thread.join().unwrap();
     }
 
-    fn with_key(&self, key: &str) -> Client {
+    pub fn with_key(&self, key: &str) -> Client {
         Client::new(&self.base, Some(&format!("Bearer {key}")))
     }
 }

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kavach::domain::event::{By, ChangeRecord};
 use kavach::domain::text::Slug;
-use kavach::domain::{AuditId, Change, Code, Event, Record, Settings, TenantId, Timestamp};
+use kavach::domain::{AuditId, Change, Code, Event, Moment, Record, Settings, TenantId, Timestamp};
 use kavach::journal::{DataDir, JournalOptions, NewTenant};
 use kavach::store::codec;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ pub fn now() -> i64 {
 
 fn encoded(at: i64, event: &Event<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    codec::encode_event(Timestamp::from_millis(at), event, &mut bytes).unwrap();
+    codec::encode_event(Moment::new(Timestamp::from_millis(at), 0), event, &mut bytes).unwrap();
     bytes
 }
 

@@ -254,7 +254,7 @@ fn tenants_and_agents_are_told_as_they_are_now() {
     assert_eq!(agents(&operator), [1, 2, 0]);
     // Time alone makes one expire.
     let soon = operator.reader(&acme);
-    let at = kavach::actors::core::now().plus_millis(1_500);
+    let at = kavach::actors::clock::Clock::default().now().plus_millis(1_500);
     operator.patch(&format!("/v1/agents/{}", soon.id), json!({ "expiresAt": at })).expect(200);
     eventually("it expires", || (agents(&operator) == [1, 2, 1]).then_some(()));
 

@@ -40,8 +40,14 @@ fn check_outage(server: &mut Server, agent: &Agent, before: &Value, repair: impl
         assert_eq!(answer.status, 503, "{}", answer.text());
         (answer.code().as_deref() == Some("STORAGE_UNAVAILABLE")).then(|| answer.problem(503, "STORAGE_UNAVAILABLE"))
     });
-    let storage = || server.anonymous().get("/readyz").expect(200)["storage"].clone();
-    eventually("the probe tells", || (storage() == "unavailable").then_some(()));
+    let ready = || {
+        let answer = server.anonymous().get("/readyz");
+        let told = answer.json();
+        let says_why = told["reason"].as_str().is_some_and(|reason| reason.starts_with("nothing can be recorded: "));
+        assert_eq!((answer.status == 503, says_why), (told["status"] == "unwritable", told["status"] == "unwritable"));
+        (answer.status, told["storage"].clone())
+    };
+    eventually("the probe tells", || (ready() == (503, json!("unavailable"))).then_some(()));
     let new = json!({ "tenantId": "acme", "ownerId": "u", "name": "b", "type": "service" });
     for _ in 0..3 {
         server.with_key(&agent.token).authorize(call(&agent.id)).problem(503, "STORAGE_UNAVAILABLE");
@@ -56,7 +62,7 @@ fn check_outage(server: &mut Server, agent: &Agent, before: &Value, repair: impl
     repair(server);
     let operator = server.operator();
     eventually("service resumes", || (operator.authorize(call(&agent.id)).status == 200).then_some(()));
-    let storage = || server.anonymous().get("/readyz").expect(200)["storage"].clone();
+    let storage = || server.anonymous().get("/readyz").json()["storage"].clone();
     eventually("the probe tells", || (storage() == "ok").then_some(()));
     server.with_key(&agent.token).granted(call(&agent.id));
     operator.tenant("initech");
@@ -138,15 +144,21 @@ fn check_refused(server: &Server, agent: &Agent) {
         assert_eq!(answer.status, 503, "{}", answer.text());
         (answer.code().as_deref() == Some("STORAGE_UNAVAILABLE")).then_some(())
     });
-    let storage = || server.anonymous().get("/readyz").expect(200)["storage"].clone();
-    eventually("the probe tells", || (storage() == "unavailable").then_some(()));
+    let ready = || {
+        let answer = server.anonymous().get("/readyz");
+        let told = answer.json();
+        let says_why = told["reason"].as_str().is_some_and(|reason| reason.starts_with("nothing can be recorded: "));
+        assert_eq!((answer.status == 503, says_why), (told["status"] == "unwritable", told["status"] == "unwritable"));
+        (answer.status, told["storage"].clone())
+    };
+    eventually("the probe tells", || (ready() == (503, json!("unavailable"))).then_some(()));
 }
 
 /// All is as it was before, but for one call that was let through since.
 fn check_resumed(server: &mut Server, agent: &Agent, before: &Value) {
     let operator = server.operator();
     eventually("service resumes", || (operator.authorize(call(&agent.id)).status == 200).then_some(()));
-    let storage = || server.anonymous().get("/readyz").expect(200)["storage"].clone();
+    let storage = || server.anonymous().get("/readyz").json()["storage"].clone();
     eventually("the probe tells", || (storage() == "ok").then_some(()));
     let after = operator.all_of("acme");
     assert_eq!((&after["keys"], &after["tenant"]), (&before["keys"], &before["tenant"]));

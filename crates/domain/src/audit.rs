@@ -106,6 +106,9 @@ pub struct AuditEntry {
     pub timestamp: Timestamp,
     /// The trace that the call was part of.
     pub trace_id: Option<TraceId>,
+    /// What the clock said, where that was another time: time windows, expiry and budgets went by it, while `timestamp` is
+    /// the entry's place in the order.
+    pub clock_time: Option<Timestamp>,
 }
 
 /// Which entries a query asks for. What is `None` or empty does not restrict.
@@ -171,13 +174,13 @@ impl AuditEntry {
     pub fn of(tenant: TenantId, moment: Moment, event: &Event<'_>) -> Self {
         let id = AuditId::derive(moment.at, moment.seq, tenant.tag());
         match event {
-            Event::Decided(record) => Self::of_decision(id, tenant, moment.at, record),
-            Event::Changed(record) => Self::of_change(id, tenant, moment.at, record),
-            Event::Used(record) => Self::of_usage(id, tenant, moment.at, record),
+            Event::Decided(record) => Self::of_decision(id, tenant, moment, record),
+            Event::Changed(record) => Self::of_change(id, tenant, moment, record),
+            Event::Used(record) => Self::of_usage(id, tenant, moment, record),
         }
     }
 
-    fn of_decision(id: AuditId, tenant: TenantId, at: Timestamp, record: &Record<'_>) -> Self {
+    fn of_decision(id: AuditId, tenant: TenantId, moment: Moment, record: &Record<'_>) -> Self {
         Self {
             id,
             kind: AuditKind::Decision,
@@ -197,12 +200,13 @@ impl AuditEntry {
             policy_id: record.policy,
             r#ref: None,
             by: None,
-            timestamp: at,
+            timestamp: moment.at,
             trace_id: record.trace,
+            clock_time: moment.other_wall(),
         }
     }
 
-    fn of_usage(id: AuditId, tenant: TenantId, at: Timestamp, record: &UsageRecord) -> Self {
+    fn of_usage(id: AuditId, tenant: TenantId, moment: Moment, record: &UsageRecord) -> Self {
         let UsageRecord { by, agent, owner, calls, cost, settles } = record;
         // Written by hand, since a JSON value in memory would make a float of the cost.
         let estimate = settles.as_ref().map_or_else(|| "null".to_owned(), |decision| decision.estimate.to_string());
@@ -226,12 +230,13 @@ impl AuditEntry {
             policy_id: None,
             r#ref: settles.as_ref().map(|decision| AuditId::derive(decision.at, decision.seq, tenant.tag())),
             by: Some(author(*by)),
-            timestamp: at,
+            timestamp: moment.at,
             trace_id: None,
+            clock_time: moment.other_wall(),
         }
     }
 
-    fn of_change(id: AuditId, tenant: TenantId, at: Timestamp, record: &ChangeRecord) -> Self {
+    fn of_change(id: AuditId, tenant: TenantId, moment: Moment, record: &ChangeRecord) -> Self {
         let Told { action, agent, owner, subject, parameters } = Told::of(&record.change);
         Self {
             id,
@@ -252,8 +257,9 @@ impl AuditEntry {
             policy_id: None,
             r#ref: None,
             by: Some(author(record.by)),
-            timestamp: at,
+            timestamp: moment.at,
             trace_id: None,
+            clock_time: moment.other_wall(),
         }
     }
 }
@@ -424,7 +430,7 @@ mod tests {
         let updated = Change::PolicyUpdated { policy, limits, action, disabled: true };
         let told = |change| {
             let event = Event::Changed(ChangeRecord { by: By::Operator, change });
-            AuditEntry::of(TenantId::DEFAULT, Moment { at, seq: 2 }, &event).parameters.unwrap().get().to_owned()
+            AuditEntry::of(TenantId::DEFAULT, Moment::new(at, 2), &event).parameters.unwrap().get().to_owned()
         };
         let limits = r#""limits":{"maxCallsPerDay":null,"maxCallsPerMonth":null,"maxTokensCostPerDay":123456789012.123457,"maxTokensCostPerMonth":null},"action":"block""#;
         assert_eq!(told(created), format!(r#"{{"agentId":null,"userId":null,{limits}}}"#));

@@ -26,6 +26,7 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod limits;
+pub mod moment;
 pub mod permission;
 #[cfg(feature = "schema")]
 pub mod schema;
@@ -34,6 +35,7 @@ pub mod tenant;
 pub mod text;
 pub mod time;
 pub mod trace_id;
+pub mod window;
 
 pub use agent::{Agent, AgentProfile, AgentStatus, AgentType};
 pub use audit::{AuditEntry, AuditFilter};
@@ -43,9 +45,10 @@ pub use delegation::{Delegation, DelegationStatus};
 pub use error::{Code, Error};
 pub use event::{Change, Event, Record};
 pub use id::{AgentId, AuditId, DelegationId, KeyId, PolicyId, TenantId, TenantRef, TenantTag};
+pub use moment::Moment;
 pub use secret::{Credential, Secret, SecretHash};
 pub use tenant::settings::Settings;
-pub use tenant::{Command, Moment, Tenant};
+pub use tenant::{Command, Tenant};
 pub use time::Timestamp;
 pub use trace_id::TraceId;
 

@@ -166,5 +166,7 @@ pub const MAX_SEARCH_MICROS: u128 = 1_000_000;
 /// milliseconds. Every permission an agent can have, each about one thing, lent through the three links of a usual
 /// chain, takes a tenth. As many patterns are passed on by all links together.
 pub const MAX_SEARCH_PAIRS: usize = 50_000;
+/// Milliseconds that a clock may step back and be waited out: more than one that is kept right by NTP ever does.
+pub const MAX_STANDSTILL_MS: i64 = 10_000;
 /// Bytes of a request's identifier that are sent back: many times what identifiers take.
 pub const MAX_REQUEST_ID_BYTES: usize = 1_024;

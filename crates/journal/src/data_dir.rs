@@ -12,6 +12,7 @@ use crate::chain::{Checkpoint, genesis};
 use crate::disk::{Disk, Kind, Listed, SystemDisk};
 use crate::files::{TEMPORARY, parent, read_small, write_atomic};
 use crate::folder::Folder;
+use crate::probe::probe;
 use crate::writer::{Journal, JournalOptions};
 
 const LOCK: &str = "LOCK";
@@ -149,6 +150,14 @@ impl DataDir {
     /// A tenant's folder, which has to be there. Blocking.
     pub fn folder(&self, name: &str) -> io::Result<Folder> {
         Folder::on(Arc::clone(&self.disk), &self.tenant_path(name)?)
+    }
+
+    /// Tries whether a file can be written right in the directory. Blocking.
+    ///
+    /// # Errors
+    /// What keeps it from being written.
+    pub fn probe(&self) -> io::Result<()> {
+        probe(&Folder::on(Arc::clone(&self.disk), &self.path)?)
     }
 
     /// All tenants' folders, by name. Blocking, reads each label.

@@ -274,7 +274,7 @@ fn reports() -> Vec<(&'static str, UsageRecord)> {
         settles: None,
     };
     let estimate = Cost::from_millionths(1_500_000);
-    let decision = SettledDecision { seq: 20, at: at(20), estimate };
+    let decision = SettledDecision { seq: 20, at: at(20), wall: None, estimate };
     vec![("used", report.clone()), ("used.settles", UsageRecord { calls: 0, settles: Some(decision), ..report })]
 }
 
@@ -338,7 +338,7 @@ fn line(name: &str, bytes: &[u8]) -> String {
 
 fn encoded(event: &Event<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    encode_event(at(0), event, &mut bytes).unwrap();
+    encode_event(Moment::new(at(0), 1), event, &mut bytes).unwrap();
     bytes
 }
 
@@ -353,7 +353,7 @@ fn events_of_version_1_are_read_and_written_byte_for_byte() {
             missing += &line(&name, &written);
             continue;
         };
-        assert_eq!(decode_event(bytes).unwrap(), (at(0), event), "{name} reads as something else");
+        assert_eq!(decode_event(1, bytes).unwrap(), (Moment::new(at(0), 1), event), "{name} reads as something else");
         assert_eq!(line(&name, &written), line(&name, bytes), "{name} is written differently");
     }
     assert!(missing.is_empty(), "lines to add to events.txt:\n{missing}");
@@ -371,7 +371,29 @@ fn a_trace_takes_18_bytes_and_its_absence_none() {
     let mut nil = encoded(&events().into_iter().find(|(name, _)| name == "denied.traced").unwrap().1);
     let at = nil.len() - 16;
     nil[at..].fill(0);
-    assert!(decode_event(&nil).is_err(), "a trace id is not all zero");
+    assert!(decode_event(1, &nil).is_err(), "a trace id is not all zero");
+}
+
+#[test]
+fn another_time_of_the_clock_takes_9_bytes_behind_an_event_and_its_absence_none() {
+    let wall = at(0).plus_millis(-64 * 365 * 86_400_000);
+    let moment = Moment { at: at(0), wall, seq: 1 };
+    let time = |time: Timestamp| [&[0xcf][..], &time.millis().to_be_bytes()].concat();
+    for (name, ordinary) in golden("events.txt") {
+        let (_, event) = decode_event(1, &ordinary).unwrap();
+        // One more in the array, and another kind.
+        let mut other = ordinary.clone();
+        (other[0], other[1]) = (ordinary[0] + 1, ordinary[1] + 4);
+        let expected = [&other[..], &time(wall)].concat();
+        let mut written = Vec::new();
+        encode_event(moment, &event, &mut written).unwrap();
+        assert_eq!(line(&name, &written), line(&name, &expected));
+        assert_eq!(decode_event(1, &expected).unwrap(), (moment, event), "{name}");
+        for late in [at(0), at(1)] {
+            let late = [&other[..], &time(late)].concat();
+            assert!(decode_event(1, &late).is_err(), "{name}: a clock that is not behind");
+        }
+    }
 }
 
 #[test]
@@ -401,7 +423,7 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     let mut tenant = Tenant::default();
     for (name, seq) in IN_STATE.iter().zip(1..) {
         let (_, event) = events().into_iter().find(|(known, _)| known == name).unwrap();
-        tenant.apply(Moment { at: at(seq), seq }, &event);
+        tenant.apply(Moment::new(at(seq), seq), &event);
     }
     let state = tenant.state();
     assert_eq!((state.agents.len(), state.keys.len()), (3, 1));
@@ -426,7 +448,7 @@ fn agents_that_may_do_the_same_share_it_however_they_come() {
     for seq in 1..=3 {
         let (agent, spec, token) = (agent_id(seq), Box::new(full_spec()), SecretHash::of(&seq.to_string()));
         let change = Change::AgentCreated { agent, spec, token };
-        tenant.apply(Moment { at: at(seq), seq }, &Event::Changed(ChangeRecord { by: By::Operator, change }));
+        tenant.apply(Moment::new(at(seq), seq), &Event::Changed(ChangeRecord { by: By::Operator, change }));
     }
     let read = decode_state(&encode_state(&tenant.state()).unwrap()).unwrap();
     for state in [tenant.state(), read] {
@@ -439,6 +461,6 @@ fn agents_that_may_do_the_same_share_it_however_they_come() {
 #[test]
 fn bytes_that_are_no_event_are_refused() {
     for bytes in [&b""[..], b"\x93", b"\x93\x07\x00\xc0", b"\x93\x01\x00", b"\x93\x02\x00\x80", b"{}"] {
-        assert!(decode_event(bytes).is_err(), "{bytes:?}");
+        assert!(decode_event(1, bytes).is_err(), "{bytes:?}");
     }
 }

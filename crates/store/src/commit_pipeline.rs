@@ -107,7 +107,7 @@ impl<R: HeldReply> CommitPipeline<R> {
         self.check_writable()?;
         let journal = self.journal.as_mut().ok_or_else(shutting_down)?;
         let mut encoded = Ok(());
-        let appended = journal.append(moment.seq, |buffer| encoded = codec::encode_event(moment.at, event, buffer));
+        let appended = journal.append(moment.seq, |buffer| encoded = codec::encode_event(moment, event, buffer));
         if let Err(problem) = appended.map_err(|e| e.to_string()).and(encoded.map_err(|e| e.to_string())) {
             // No event the domain makes is too large or can't be encoded. The buffer is not to be trusted now.
             error!(tenant = %self.tenant.id(), problem, "an event could not be appended");
@@ -172,7 +172,7 @@ impl<R: HeldReply> CommitPipeline<R> {
         journal.flush()?;
         self.waiting.written();
         let written = journal.written_seq();
-        // The tenant's time, which never runs backwards, not the clock's.
+        // The events' order, which never runs backwards, not the clock's time.
         let at = self.tenant.next_moment(now).at;
         if let Err(problem) = journal.rotate_if_due(at.millis()) {
             warn!(tenant = %self.tenant.id(), %problem, "a new journal segment could not be started; the old one goes on");

@@ -5,7 +5,7 @@ use std::io;
 use kavach_domain::event::{By, ChangeRecord};
 use kavach_domain::tenant::commands::TenantSpec;
 use kavach_domain::text::{DEFAULT_TENANT_NAME, Slug};
-use kavach_domain::{Event, Tenant, TenantId, Timestamp, tenant::Moment};
+use kavach_domain::{Event, Tenant, TenantId, Timestamp};
 use kavach_journal::{
     self as journal, DataDir, Folder, Journal, JournalOptions, NewTenant, NotDone, RecoveryError, TenantFolder,
     load_snapshot,
@@ -88,11 +88,11 @@ pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptio
         None => (Tenant::default(), 0),
     };
     let mut replay = |seq: u64, bytes: &[u8]| {
-        let (at, event) = codec::decode_event(bytes).map_err(|problem| problem.to_string())?;
-        if at < tenant.time() {
+        let (moment, event) = codec::decode_event(seq, bytes).map_err(|problem| problem.to_string())?;
+        if moment.at < tenant.time() {
             return Err("its time is before that of the event before it".to_owned());
         }
-        tenant.apply(Moment { at, seq }, &event);
+        tenant.apply(moment, &event);
         Ok(())
     };
     let read = journal::read(folder, id.bytes(), snapshot_seq, &mut replay)?;
@@ -129,7 +129,7 @@ pub fn create(
     let moment = tenant.next_moment(now);
     let event = Event::Changed(ChangeRecord { by: By::Operator, change: spec.created(id) });
     let mut payload = Vec::new();
-    codec::encode_event(moment.at, &event, &mut payload).map_err(io::Error::other)?;
+    codec::encode_event(moment, &event, &mut payload).map_err(io::Error::other)?;
     let journal = data.create_tenant(NewTenant {
         name: &id.folder_name(),
         label: &label,

@@ -300,7 +300,7 @@ fn report_usage(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
     if let Some(id) = audit_id.as_deref().and_then(AuditId::parse)
         && let Some(bytes) = usize::try_from(id.seq()).ok().and_then(|seq| small.journal.get(seq.checked_sub(1)?))
     {
-        let (at, event) = codec::decode_event(bytes).unwrap();
+        let (at, event) = codec::decode_event(0, bytes).unwrap();
         report = report.settling(id, at, &event)?;
     }
     let moment = small.tenant.next_moment(small.now);

@@ -47,7 +47,7 @@ pub fn search_resource(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
     let search = parse::<ResourceBody<'_>>(body)?.check(&ASKING)?;
     let Asked::Agent(agent) = search.request.agent else { return Ok(()) };
     let segment = search.request.resource().to_owned();
-    for resource in small.tenant.resources_to_try(agent, search.request.action(), &segment).texts {
+    for resource in small.tenant.resources_to_try(agent, search.request.action(), &segment, small.now).texts {
         assert!(resource.starts_with(&format!("{segment}:")), "{resource} is not of {segment}");
         if let Ok(request) = search.request.about(search.request.action(), &resource) {
             small.tenant.would_allow(&request, small.now);
@@ -59,7 +59,7 @@ pub fn search_resource(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
 pub fn search_action(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
     let search = parse::<ActionBody<'_>>(body)?.check(&ASKING)?;
     let Asked::Agent(agent) = search.request.agent else { return Ok(()) };
-    for action in small.tenant.actions_to_try(agent, search.request.resource()).texts {
+    for action in small.tenant.actions_to_try(agent, search.request.resource(), small.now).texts {
         let request = search.request.about(&action, search.request.resource()).unwrap();
         small.tenant.would_allow(&request, small.now);
     }

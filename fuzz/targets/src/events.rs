@@ -8,16 +8,16 @@ use kavach_store::codec;
 /// Bytes that are read as an event, and happen to the small tenant. Whoever can write to the journal can have anything
 /// happen, so the state need not be sound after it; but nothing panics, and what was read is written back the same.
 pub fn events(bytes: &[u8]) {
-    let Ok((at, event)) = codec::decode_event(bytes) else { return };
+    let Ok((moment, event)) = codec::decode_event(0, bytes) else { return };
     let mut written = Vec::new();
-    codec::encode_event(at, &event, &mut written).unwrap();
+    codec::encode_event(moment, &event, &mut written).unwrap();
     // What fits in a frame is written into no more bytes than a few times its own.
     assert!(written.len() <= 64 * bytes.len() + 1_024, "{} bytes of {}", written.len(), bytes.len());
-    let (at_again, again) = codec::decode_event(&written).unwrap();
-    assert_eq!((at_again, &again), (at, &event));
+    let (moment_again, again) = codec::decode_event(0, &written).unwrap();
+    assert_eq!((moment_again, &again), (moment, &event));
 
     let mut small = Small::new();
-    let moment = Moment { at: small.tenant.next_moment(at).at, seq: small.tenant.seq() + 1 };
+    let moment = Moment { seq: small.tenant.seq() + 1, at: small.tenant.next_moment(moment.at).at, ..moment };
     small.tenant.apply(moment, &event);
     let entry = AuditEntry::of(small.tenant.id(), moment, &event);
     readable(&serde_json::to_string(&entry).unwrap());

@@ -62,7 +62,7 @@ pub fn number<const N: usize>(bytes: &[u8], at: usize) -> u64 {
 
 /// Does with a tenant what calls do: each list, and decisions about each agent.
 pub fn use_it(tenant: &Tenant) {
-    let now = tenant.next_moment(Timestamp::from_millis(1_767_960_000_000)).at;
+    let now = tenant.next_moment(Timestamp::from_millis(1_767_960_000_000)).wall;
     shown(tenant, now);
     let _ = tenant.authenticate(&Credential::parse(Secret::operator_key([1; 32]).reveal()), now);
     let token = Secret::agent_token(tenant.id(), [1; 32]);

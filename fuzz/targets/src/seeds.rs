@@ -54,7 +54,8 @@ fn commands(small: &Small) -> Vec<(&'static str, String)> {
     let (data, borrower, service) = (small.agent(0), small.agent(1), small.agent(2));
     let decision = |place: u64| {
         let seq = small.journal.len() as u64 - place;
-        let (at, _) = codec::decode_event(&small.journal[usize::try_from(seq).unwrap() - 1]).unwrap();
+        let (Moment { at, .. }, _) =
+            codec::decode_event(seq, &small.journal[usize::try_from(seq).unwrap() - 1]).unwrap();
         AuditId::derive(at, seq, small.tenant.id().tag())
     };
     let constraints = r#"{"maxCallsPerHour":10,"allowedArgPatterns":["/srv/**","^\\d+$"],"timeWindow":{"start":"22:00","end":"06:00"},"ipAllowlist":["10.0.0.0/8","2001:db8::/32","::1"],"requireApproval":false}"#;
@@ -179,8 +180,8 @@ fn journals(small: &Small) -> Vec<(String, Vec<u8>)> {
 fn snapshots(small: &Small) -> Vec<(String, Vec<u8>)> {
     let state = codec::encode_state(&small.tenant.state()).unwrap();
     let mut first = kavach_domain::Tenant::default();
-    let (at, event) = codec::decode_event(&small.journal[0]).unwrap();
-    first.apply(Moment { at, seq: 1 }, &event);
+    let (moment, event) = codec::decode_event(1, &small.journal[0]).unwrap();
+    first.apply(moment, &event);
     let little = codec::encode_state(&first.state()).unwrap();
     let mut header = vec![1u8];
     header.write_all(&[0; 46]).unwrap();

@@ -359,6 +359,7 @@ examples! {
             "by": null,
             "timestamp": "2026-11-24T10:15:00.000Z",
             "traceId": "4bf92f3577b34da6a3ce929d0e0e4736",
+            "clockTime": null,
         }
     }
     KeptCheckpoint {
@@ -390,7 +391,7 @@ examples! {
     WhoamiJson { "an operator": { "kind": "operator" } }
     Liveness { "alive": { "status": "alive" } }
     Readiness {
-        "ready": { "status": "ready", "storage": "ok", "unavailableTenants": [] }
+        "ready": { "status": "ready", "storage": "ok", "clock": "ok", "unavailableTenants": [] }
     }
 }
 

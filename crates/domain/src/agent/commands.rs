@@ -207,8 +207,8 @@ impl Command for CreateAgent {
     fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, AgentId), Error> {
         check_type(tenant, self.spec.kind)?;
         check_total(tenant.agents().len())?;
-        if self.spec.expires_at.is_none_or(|expires| expires > moment.at) {
-            check_room(tenant, moment.at)?;
+        if self.spec.expires_at.is_none_or(|expires| expires > moment.wall) {
+            check_room(tenant, moment.wall)?;
         }
         let agent = AgentId::derive(moment.at, moment.seq, tenant.id().tag());
         Ok((Some(Change::AgentCreated { agent, spec: self.spec, token: self.token }), agent))
@@ -268,10 +268,10 @@ impl Command for UpdateAgent {
             expires_at: expires_at.unwrap_or(old.expires_at),
             metadata: metadata.unwrap_or_else(|| old.metadata.clone()),
         };
-        let revives = agent.status(moment.at) == AgentStatus::Expired
-            && spec.expires_at.is_none_or(|expires| expires > moment.at);
+        let revives = agent.status(moment.wall) == AgentStatus::Expired
+            && spec.expires_at.is_none_or(|expires| expires > moment.wall);
         if revives {
-            check_room(tenant, moment.at)?;
+            check_room(tenant, moment.wall)?;
         }
         let changed = spec != *old;
         Ok((changed.then(|| Change::AgentUpdated { agent: id, spec: Box::new(spec) }), id))
@@ -328,8 +328,8 @@ impl Command for RotateToken {
     fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, AgentId), Error> {
         let agent = unrevoked(tenant, self.id)?;
         let grace_until = (self.grace_seconds > 0)
-            .then(|| moment.at.plus_millis(i64::try_from(self.grace_seconds * 1_000).unwrap_or(i64::MAX)));
-        let in_grace = agent.profile.graced.iter().filter(|graced| graced.until > moment.at).count();
+            .then(|| moment.wall.plus_millis(i64::try_from(self.grace_seconds * 1_000).unwrap_or(i64::MAX)));
+        let in_grace = agent.profile.graced.iter().filter(|graced| graced.until > moment.wall).count();
         if grace_until.is_some() && in_grace >= MAX_GRACED_TOKENS {
             let message =
                 format!("{MAX_GRACED_TOKENS} old tokens are still in their grace; rotate without graceSeconds");

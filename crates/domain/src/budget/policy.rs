@@ -13,6 +13,7 @@ use crate::id::{AgentId, PolicyId};
 use crate::schema::inline_schema;
 use crate::tenant::Moment;
 use crate::time::Timestamp;
+use crate::window::Window;
 
 /// What happens when a limit is exceeded, from the mildest to the most severe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -91,7 +92,7 @@ pub struct Policy {
     pub usage: Usage,
 }
 
-/// What was charged to a policy, in the day and the month of `at`.
+/// What was charged to a policy, in the day and the month of `at`. See [`super::window`] for the other ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
@@ -112,61 +113,91 @@ pub struct Usage {
     /// The same of the month.
     #[serde(default)]
     pub month_reset: u64,
+    /// The day that was charged before this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_day: Option<Window>,
+    /// The month that was charged before this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_month: Option<Window>,
 }
 
 impl Usage {
     /// What is used now: of a day or month that is over, nothing.
     #[must_use]
-    pub fn now(mut self, now: Timestamp) -> Self {
+    pub fn now(self, now: Timestamp) -> Self {
+        self.turned_to(now, 0)
+    }
+
+    /// What is used by the clock of the event `seq`.
+    fn turned_to(mut self, now: Timestamp, seq: u64) -> Self {
         let Some(at) = self.at else { return self };
         // Most charges are of the day of the one before, and then of its month too.
-        if at.day() != now.day() {
-            self.calls_today = 0;
-            self.tokens_cost_today = Cost::default();
-            if at.month() != now.month() {
-                self.calls_this_month = 0;
-                self.tokens_cost_this_month = Cost::default();
+        let (day, month) = (at.day(), at.month());
+        if day != now.day() {
+            let Self { calls_today: calls, tokens_cost_today: cost, day_reset: reset, .. } = self;
+            let left = Window { number: day, calls, cost, reset };
+            let Window { number: _, calls, cost, reset } = left.turn_to(now.day(), &mut self.other_day, seq);
+            (self.calls_today, self.tokens_cost_today, self.day_reset) = (calls, cost, reset);
+            if month != now.month() {
+                let Self { calls_this_month: calls, tokens_cost_this_month: cost, month_reset: reset, .. } = self;
+                let left = Window { number: month, calls, cost, reset };
+                let Window { number: _, calls, cost, reset } = left.turn_to(now.month(), &mut self.other_month, seq);
+                (self.calls_this_month, self.tokens_cost_this_month, self.month_reset) = (calls, cost, reset);
             }
         }
         self
     }
 
+    /// Goes to the day and month of an event.
+    fn turn_to(&mut self, moment: Moment) {
+        *self = self.turned_to(moment.wall, moment.seq);
+        self.at = Some(moment.wall);
+    }
+
     /// Charges calls and cost to the current day and month.
-    pub fn charge(&mut self, now: Timestamp, calls: u64, cost: Cost) {
-        *self = self.now(now);
-        self.at = Some(now);
+    pub fn charge(&mut self, moment: Moment, calls: u64, cost: Cost) {
+        self.turn_to(moment);
         self.calls_today = self.calls_today.saturating_add(calls);
         self.calls_this_month = self.calls_this_month.saturating_add(calls);
         self.tokens_cost_today = self.tokens_cost_today.plus(cost);
         self.tokens_cost_this_month = self.tokens_cost_this_month.plus(cost);
+        if let Some(other) = self.other_day.as_mut().filter(|other| other.number < moment.wall.day()) {
+            other.charge(calls, cost);
+        }
+        if let Some(other) = &mut self.other_month
+            && other.number < moment.wall.month()
+        {
+            other.charge(calls, cost);
+        }
     }
 
     /// Gives back cost that was charged at `charged`, where that day or month is still open: not over, and not reset
     /// since. Nothing goes below zero.
-    pub fn give_back(&mut self, now: Timestamp, charged: Moment, cost: Cost) {
-        *self = self.now(now);
-        self.at = Some(now);
-        if charged.at.day() == now.day() && charged.seq > self.day_reset {
+    pub fn give_back(&mut self, moment: Moment, charged: Moment, cost: Cost) {
+        self.turn_to(moment);
+        let (now, charged_at) = (moment.wall, charged.wall);
+        if charged_at.day() == now.day() && charged.seq > self.day_reset {
             self.tokens_cost_today = self.tokens_cost_today.minus(cost);
         }
-        if charged.at.month() == now.month() && charged.seq > self.month_reset {
+        if charged_at.month() == now.month() && charged.seq > self.month_reset {
             self.tokens_cost_this_month = self.tokens_cost_this_month.minus(cost);
         }
     }
 
-    /// Sets the counts of that period back to nothing.
+    /// Sets the counts of that period back to nothing, also those that a clock which is set back would come to.
     pub fn reset(&mut self, moment: Moment, period: Period) {
-        *self = self.now(moment.at);
-        self.at = Some(moment.at);
+        self.turn_to(moment);
         if period != Period::Month {
             self.calls_today = 0;
             self.tokens_cost_today = Cost::default();
             self.day_reset = moment.seq;
+            self.other_day = None;
         }
         if period != Period::Day {
             self.calls_this_month = 0;
             self.tokens_cost_this_month = Cost::default();
             self.month_reset = moment.seq;
+            self.other_month = None;
         }
     }
 }
@@ -239,6 +270,35 @@ impl Policy {
     /// A policy that nothing was charged to.
     pub fn new(profile: PolicyProfile) -> Self {
         Self { profile: Arc::new(profile), usage: Usage::default() }
+    }
+
+    /// Charges calls and cost.
+    pub fn charge(&mut self, moment: Moment, calls: u64, cost: Cost) {
+        self.begin();
+        self.usage.charge(moment, calls, cost);
+    }
+
+    /// See [`Usage::give_back`].
+    pub fn give_back(&mut self, moment: Moment, charged: Moment, cost: Cost) {
+        self.begin();
+        self.usage.give_back(moment, charged, cost);
+    }
+
+    /// See [`Usage::reset`].
+    pub fn reset(&mut self, moment: Moment, period: Period) {
+        self.begin();
+        self.usage.reset(moment, period);
+    }
+
+    /// Goes to the day and month that a clock shows which was set back: what was used by then is not of a later one.
+    pub fn turn_back(&mut self, moment: Moment) {
+        self.begin();
+        self.usage.turn_to(moment);
+    }
+
+    /// What is charged first may be charged ahead of the day it was made in, where nothing was used of that yet.
+    fn begin(&mut self) {
+        self.usage.at.get_or_insert(self.profile.created_at);
     }
 
     /// Whether it is about agents of that id and owner.
@@ -317,14 +377,14 @@ mod tests {
     }
 
     fn event(seq: u64, text: &str) -> Moment {
-        Moment { at: at(text), seq }
+        Moment::new(at(text), seq)
     }
 
     #[test]
     fn counts_belong_to_their_day_and_month() {
         let mut usage = Usage::default();
-        usage.charge(at("2024-02-28T23:59:59Z"), 1, cost("0.1"));
-        usage.charge(at("2024-02-29T00:00:00Z"), 2, cost("0.2"));
+        usage.charge(event(9, "2024-02-28T23:59:59Z"), 1, cost("0.1"));
+        usage.charge(event(9, "2024-02-29T00:00:00Z"), 2, cost("0.2"));
         let leap_day = usage.now(at("2024-02-29T23:59:59.999Z"));
         assert_eq!((leap_day.calls_today, leap_day.calls_this_month), (2, 3));
         assert_eq!((leap_day.tokens_cost_today, leap_day.tokens_cost_this_month), (cost("0.2"), cost("0.3")));
@@ -337,17 +397,17 @@ mod tests {
     #[test]
     fn cost_is_given_back_only_to_open_windows_and_never_below_zero() {
         let mut usage = Usage::default();
-        usage.charge(at("2026-03-30T10:00:00Z"), 1, cost("10"));
-        usage.give_back(at("2026-03-31T10:00:00Z"), event(1, "2026-03-30T10:00:00Z"), cost("4"));
+        usage.charge(event(9, "2026-03-30T10:00:00Z"), 1, cost("10"));
+        usage.give_back(event(9, "2026-03-31T10:00:00Z"), event(1, "2026-03-30T10:00:00Z"), cost("4"));
         let now = usage.now(at("2026-03-31T10:00:00Z"));
         assert_eq!((now.tokens_cost_today, now.tokens_cost_this_month), (cost("0"), cost("6")));
-        usage.give_back(at("2026-03-31T11:00:00Z"), event(2, "2026-03-31T10:00:00Z"), cost("100"));
+        usage.give_back(event(9, "2026-03-31T11:00:00Z"), event(2, "2026-03-31T10:00:00Z"), cost("100"));
         assert_eq!(usage.tokens_cost_this_month, cost("0"));
     }
 
     #[test]
     fn what_a_reset_took_away_is_not_given_back_once_more() {
-        let noon = at("2026-03-30T12:00:00Z");
+        let noon = event(9, "2026-03-30T12:00:00Z");
         let mut usage = Usage::default();
         usage.charge(noon, 1, cost("10"));
         usage.reset(event(2, "2026-03-30T12:00:00Z"), Period::Day);

@@ -43,6 +43,9 @@ pub struct SettledDecision {
     pub seq: u64,
     /// Its time.
     pub at: Timestamp,
+    /// What the clock said then, where that is another one: it was charged to the day of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall: Option<Timestamp>,
     /// The cost it was charged with.
     pub estimate: Cost,
 }
@@ -143,7 +146,7 @@ impl UsageReport {
     /// # Errors
     /// `INVALID_FIELD` where calls are reported too, or the decision is another agent's; `NOT_SETTLEABLE` for a
     /// denied one; `UNKNOWN_AUDIT_ENTRY` where the id names no decision.
-    pub fn settling(mut self, id: AuditId, at: Timestamp, event: &Event<'_>) -> Result<Self, Error> {
+    pub fn settling(mut self, id: AuditId, moment: Moment, event: &Event<'_>) -> Result<Self, Error> {
         let Event::Decided(record) = event else {
             return Err(Error::field(Code::UnknownAuditEntry, "auditId", format!("{id} is no decision's")));
         };
@@ -159,7 +162,12 @@ impl UsageReport {
             let problem = "must be left out with auditId: the call was counted when it was allowed";
             return Err(Error::field(Code::InvalidField, "calls", problem));
         }
-        let decision = SettledDecision { seq: id.seq(), at, estimate: cost.unwrap_or_default() };
+        let decision = SettledDecision {
+            seq: id.seq(),
+            at: moment.at,
+            wall: moment.other_wall(),
+            estimate: cost.unwrap_or_default(),
+        };
         self.settles = Some((decision, Arc::clone(owner)));
         Ok(self)
     }
@@ -214,15 +222,16 @@ impl Tenant {
         for place in places {
             let Some(policy) = self.policy_mut(place) else { continue };
             match settles {
-                None => policy.usage.charge(moment.at, *calls, *cost),
+                None => policy.charge(moment, *calls, *cost),
                 // A policy made after the decision was not charged with it.
                 Some(decision) if policy.profile.id.seq() > decision.seq => {}
                 // More is charged to the windows that are open now, which are the decision's own while those are.
                 Some(decision) if *cost >= decision.estimate => {
-                    policy.usage.charge(moment.at, 0, cost.minus(decision.estimate));
+                    policy.charge(moment, 0, cost.minus(decision.estimate));
                 }
-                Some(SettledDecision { seq, at, estimate }) => {
-                    policy.usage.give_back(moment.at, Moment { at: *at, seq: *seq }, estimate.minus(*cost));
+                Some(SettledDecision { seq, at, wall, estimate }) => {
+                    let charged = Moment { at: *at, wall: wall.unwrap_or(*at), seq: *seq };
+                    policy.give_back(moment, charged, estimate.minus(*cost));
                 }
             }
         }

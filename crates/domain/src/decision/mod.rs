@@ -170,11 +170,11 @@ impl Tenant {
             (_, Asked::Caller | Asked::Nobody) => (None, None),
         };
         let (mut warnings, mut more_warnings) = (Vec::new(), 0);
-        let outcome = self.check(agent, request, moment.at, trace).and_then(|(agent, grant)| {
+        let outcome = self.check(agent, request, moment.wall, trace).and_then(|(agent, grant)| {
             if self.policies().is_empty() {
                 return Ok(grant);
             }
-            let budgets = self.check_budgets(agent, request.cost.unwrap_or_default(), moment.at, trace);
+            let budgets = self.check_budgets(agent, request.cost.unwrap_or_default(), moment.wall, trace);
             (warnings, more_warnings) = (budgets.warnings, budgets.more_warnings);
             budgets.denied_by.map_or(Ok(grant), |exceeded| Err(Denial::from(*exceeded)))
         });

@@ -15,7 +15,6 @@ use foldhash::fast::FixedState;
 use crate::agent::Agent;
 use crate::decision::request::Request;
 use crate::delegation::Delegation;
-use crate::delegation::graph::Links;
 use crate::id::AgentId;
 use crate::limits::MAX_SEARCH_PAIRS;
 use crate::permission::pattern::{Pattern, Segments};
@@ -40,20 +39,20 @@ impl Tenant {
 
     /// Resources whose first segment is `kind` and that hold a second one, on which the agent might do the action: a `*`
     /// is every value.
-    pub fn resources_to_try(&self, agent: AgentId, action: &str, kind: &str) -> Candidates {
+    pub fn resources_to_try(&self, agent: AgentId, action: &str, kind: &str, at: Timestamp) -> Candidates {
         let is_wanted =
             |permission: &Permission| permission.grants_action(action) && of_kind(permission.pattern(), kind).is_some();
-        let mut walk = Walk::new(self, is_wanted);
+        let mut walk = Walk::new(self, at, is_wanted);
         let patterns = walk.held_by(agent);
         let texts = patterns.iter().filter_map(|pattern| of_kind(pattern, kind)).collect();
         Candidates { texts, cut_off: walk.cut_off }
     }
 
     /// Actions that the agent might do on the resource: `*` is every one.
-    pub fn actions_to_try(&self, agent: AgentId, resource: &str) -> Candidates {
+    pub fn actions_to_try(&self, agent: AgentId, resource: &str, at: Timestamp) -> Candidates {
         let segments = Segments::of(resource);
         let mut texts = BTreeSet::new();
-        let mut walk = Walk::new(self, |permission| {
+        let mut walk = Walk::new(self, at, |permission| {
             let is_about = permission.pattern().matches(segments.as_slice());
             if is_about {
                 texts.extend(permission.actions().map(str::to_owned));
@@ -87,6 +86,7 @@ type Patterns = BTreeSet<Box<str>>;
 /// A walk through what an agent holds and what is lent to it. Each link is looked at once.
 struct Walk<'t, F> {
     tenant: &'t Tenant,
+    at: Timestamp,
     /// Which permissions are looked for.
     is_wanted: F,
     links: HashMap<u32, Rc<Vec<Pattern>>, FixedState>,
@@ -97,14 +97,15 @@ struct Walk<'t, F> {
 }
 
 impl<'t, F: FnMut(&Permission) -> bool> Walk<'t, F> {
-    fn new(tenant: &'t Tenant, is_wanted: F) -> Self {
-        Self { tenant, is_wanted, links: HashMap::default(), left: MAX_SEARCH_PAIRS, passed_on: 0, cut_off: false }
+    fn new(tenant: &'t Tenant, at: Timestamp, is_wanted: F) -> Self {
+        Self { tenant, at, is_wanted, links: HashMap::default(), left: MAX_SEARCH_PAIRS, passed_on: 0, cut_off: false }
     }
 
     /// Patterns of all that the agent may use.
     fn held_by(&mut self, agent: AgentId) -> Vec<Pattern> {
         let Some(agent) = self.tenant.agent(agent) else { return Vec::new() };
-        let arriving = self.tenant.links().arriving(agent.profile.id).map(Links::open).unwrap_or_default();
+        let arriving = self.tenant.links().arriving(agent.profile.id);
+        let arriving = arriving.map(|links| links.open(self.at)).unwrap_or_default();
         self.held_through(agent, arriving)
     }
 

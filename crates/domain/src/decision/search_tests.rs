@@ -145,7 +145,7 @@ fn a_search_finds_what_is_allowed_and_nothing_else() {
         for agent in &world.agents {
             for action in ACTIONS {
                 for kind in SEGMENTS {
-                    let tried = world.tenant.resources_to_try(*agent, action, kind);
+                    let tried = world.tenant.resources_to_try(*agent, action, kind, world.now);
                     prop_assert!(!tried.cut_off);
                     let found: Vec<String> =
                         tried.texts.into_iter().filter(|text| world.allows(*agent, action, text)).collect();
@@ -159,7 +159,7 @@ fn a_search_finds_what_is_allowed_and_nothing_else() {
                 }
             }
             for resource in SEGMENTS.iter().flat_map(|kind| resources(kind)) {
-                let tried = world.tenant.actions_to_try(*agent, &resource);
+                let tried = world.tenant.actions_to_try(*agent, &resource, world.now);
                 prop_assert!(!tried.cut_off);
                 let allows = |text: &String| world.allows(*agent, text, &resource);
                 let found: BTreeSet<String> = tried.texts.into_iter().filter(allows).collect();
@@ -189,7 +189,7 @@ fn all_that_an_agent_can_hold_is_found_where_it_is_lent() {
     let mut world = World::new(&[each(1_000, |n| format!("a:{n}")), Vec::new(), Vec::new()]);
     world.step(&Op::Lend(0, 1, each(1_000, |n| format!("a:{n}"))));
     world.step(&Op::Lend(1, 2, each(1_000, |n| format!("a:{n}"))));
-    let tried = world.tenant.resources_to_try(world.agents[2], "read", "a");
+    let tried = world.tenant.resources_to_try(world.agents[2], "read", "a", world.now);
     assert_eq!((tried.texts.len(), tried.cut_off), (1_000, false));
 }
 
@@ -198,8 +198,8 @@ fn a_search_ends_where_it_takes_too_much() {
     let mut world = World::new(&[each(400, |n| format!("a:*:{n}:*")), Vec::new()]);
     world.step(&Op::Lend(0, 1, each(400, |n| format!("a:*:{n}:x"))));
     let (lender, borrower) = (world.agents[0], world.agents[1]);
-    assert!(!world.tenant.resources_to_try(lender, "read", "a").cut_off);
-    let tried = world.tenant.resources_to_try(borrower, "read", "a");
+    assert!(!world.tenant.resources_to_try(lender, "read", "a", world.now).cut_off);
+    let tried = world.tenant.resources_to_try(borrower, "read", "a", world.now);
     assert!(tried.cut_off && !tried.texts.is_empty(), "400 times 400 pairs are too many");
     assert!(tried.texts.iter().all(|text| world.allows(borrower, "read", text)));
 }
@@ -215,9 +215,9 @@ fn what_many_links_pass_on_counts_each_time() {
     }
     world.step(&Op::Replace(0, each(met, |n| format!("a:y:*:{n}"))));
     let [_, between, last] = world.agents[..] else { panic!("three agents") };
-    let tried = world.tenant.resources_to_try(between, "read", "a");
+    let tried = world.tenant.resources_to_try(between, "read", "a", world.now);
     assert_eq!((tried.texts.len(), tried.cut_off), (lent * met, false));
-    let links = world.tenant.links().arriving(last).unwrap().open().len();
+    let links = world.tenant.links().arriving(last).unwrap().open(world.now).len();
     assert_eq!(links, 40);
-    assert!(world.tenant.resources_to_try(last, "read", "a").cut_off, "a million patterns are passed on");
+    assert!(world.tenant.resources_to_try(last, "read", "a", world.now).cut_off, "a million patterns are passed on");
 }

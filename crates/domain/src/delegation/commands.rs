@@ -238,10 +238,10 @@ impl CreateDelegation {
         let leaving = tenant.links().leaving(self.from);
         let over = |open: usize, most| open >= most;
         // The lists hold some links that are over: they are only counted where it could matter.
-        if over(tenant.open_links_at_most(), MAX_DELEGATIONS) && over(tenant.open_links_count(at), MAX_DELEGATIONS) {
+        if over(tenant.open_links_at_most(at), MAX_DELEGATIONS) && over(tenant.open_links_count(at), MAX_DELEGATIONS) {
             return Err(limit(format!("the tenant has {MAX_DELEGATIONS} delegations already; revoke one first")));
         }
-        if over(leaving.map_or(0, |links| links.open().len()), MAX_DELEGATIONS_FROM_AGENT)
+        if over(leaving.map_or(0, |links| links.open(at).len()), MAX_DELEGATIONS_FROM_AGENT)
             && over(tenant.open_links(leaving, at).count(), MAX_DELEGATIONS_FROM_AGENT)
         {
             let message = format!("fromAgent has made {MAX_DELEGATIONS_FROM_AGENT} delegations already");
@@ -279,7 +279,7 @@ impl Command for CreateDelegation {
     type Reply = Option<DelegationView>;
 
     fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, DelegationId), Error> {
-        let at = moment.at;
+        let at = moment.wall;
         let grantor = self.check_agents(tenant, at)?;
         if self.expires_at.is_some_and(|expires| expires <= at) {
             return Err(Error::field(Code::InvalidField, "expiresAt", format!("must be later than now, {at}")));
@@ -303,7 +303,7 @@ impl Command for CreateDelegation {
         let stands_on: Vec<u32> = live.iter().map(|(place, _)| *place).collect();
         self.check_room(tenant, &stands_on, at)?;
         let Self { from, to, permissions, expires_at, max_depth } = self;
-        let delegation = DelegationId::derive(at, moment.seq, tenant.id().tag());
+        let delegation = DelegationId::derive(moment.at, moment.seq, tenant.id().tag());
         let spec =
             DelegationSpec { from, to, permissions, expires_at, max_depth, effective_max_depth, depth, stands_on };
         Ok((Some(Change::DelegationCreated { delegation, spec: Box::new(spec) }), delegation))

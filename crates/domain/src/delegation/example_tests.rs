@@ -149,7 +149,7 @@ impl World {
     }
 
     pub(crate) fn status(&self, link: DelegationId) -> DelegationStatus {
-        DelegationView::find(&self.tenant, link, self.tenant.next_moment(self.now).at).unwrap().status
+        DelegationView::find(&self.tenant, link, self.tenant.next_moment(self.now).wall).unwrap().status
     }
 
     /// Goes on with the tenant that a snapshot of another version makes, which held this.

@@ -38,6 +38,8 @@ pub struct Links {
 struct Open {
     places: Vec<u32>,
     sweep_at: usize,
+    /// The latest time by which one was left out. Before it, where the clock was set back, one may count that is not here.
+    swept: Timestamp,
 }
 
 fn link_at(delegations: &[Delegation], place: u32) -> Option<&Delegation> {
@@ -45,14 +47,22 @@ fn link_at(delegations: &[Delegation], place: u32) -> Option<&Delegation> {
 }
 
 impl Open {
-    fn add(&mut self, place: u32, delegations: &[Delegation], at: Timestamp) {
-        if self.places.len() >= self.sweep_at.max(SWEEP_LEAST) {
-            let is_open = |link: &Delegation| !link.is_over(at);
-            self.places.retain(|known| link_at(delegations, *known).is_some_and(is_open));
+    /// Takes in a link that comes after all of `known`, among which are those that are here.
+    fn add(&mut self, link: &Delegation, known: impl Iterator<Item = u32>, delegations: &[Delegation], at: Timestamp) {
+        let is_open = |place: &u32| link_at(delegations, *place).is_some_and(|link| !link.is_over(at));
+        if at < self.swept {
+            self.places = known.filter(is_open).collect();
+            (self.sweep_at, self.swept) = (self.places.len() * 2, at);
+        } else if self.places.len() >= self.sweep_at.max(SWEEP_LEAST) {
+            self.places.retain(is_open);
             // Twice what is left, so that sweeping costs each link the same however many there are.
-            self.sweep_at = self.places.len() * 2;
+            (self.sweep_at, self.swept) = (self.places.len() * 2, at);
         }
-        self.places.push(place);
+        if !link.is_over(at) {
+            self.places.push(link.place);
+        } else if !link.revoked {
+            self.swept = self.swept.max(at);
+        }
     }
 }
 
@@ -62,9 +72,9 @@ impl Links {
         &self.all
     }
 
-    /// At least those that are not over, oldest first.
-    pub fn open(&self) -> &[u32] {
-        &self.open.places
+    /// At least those that are not over at that time, oldest first.
+    pub fn open(&self, at: Timestamp) -> &[u32] {
+        if at < self.open.swept { &self.all } else { &self.open.places }
     }
 }
 
@@ -84,14 +94,12 @@ impl LinkIndex {
         self.by_id.insert(link.profile.id, place);
         let (arriving, leaving) =
             (self.arriving.entry(spec.to).or_default(), self.leaving.entry(spec.from).or_default());
-        for links in [&mut *arriving, &mut *leaving] {
-            links.all.push(place);
+        for Links { all, open } in [&mut *arriving, &mut *leaving] {
+            open.add(link, all.iter().copied(), delegations, at);
+            all.push(place);
         }
-        if !link.is_over(at) {
-            for open in [&mut arriving.open, &mut leaving.open, &mut self.open] {
-                open.add(place, delegations, at);
-            }
-        }
+        let before = delegations.iter().map(|link| link.place).take_while(|known| *known < place);
+        self.open.add(link, before, delegations, at);
     }
 
     /// Forgets links that are over. They are in the order of their places.
@@ -166,7 +174,7 @@ impl LinkIndex {
             }
             falling.push(place);
             if agents.insert(*to) {
-                let leaving = self.leaving(*to).map(Links::open).unwrap_or_default();
+                let leaving = self.leaving(*to).map(|links| links.open(at)).unwrap_or_default();
                 waiting.extend(leaving.iter().filter(|above| **above > place));
             }
         }
@@ -227,20 +235,25 @@ impl Tenant {
         links: Option<&'a Links>,
         at: Timestamp,
     ) -> impl Iterator<Item = (u32, &'a Delegation)> + 'a {
-        let places = links.map(Links::open).unwrap_or_default();
+        let places = links.map(|links| links.open(at)).unwrap_or_default();
         let found = places.iter().filter_map(|place| self.delegation_at(*place).map(|link| (*place, link)));
         found.filter(move |(_, link)| !link.is_over(at))
     }
 
     /// Links of the whole tenant that are not over.
     pub(crate) fn open_links_count(&self, at: Timestamp) -> usize {
-        let places = self.links().open.places.iter();
+        let open = &self.links().open;
+        if at < open.swept {
+            return self.delegations().iter().filter(|link| !link.is_over(at)).count();
+        }
+        let places = open.places.iter();
         places.filter(|place| self.delegation_at(**place).is_some_and(|link| !link.is_over(at))).count()
     }
 
     /// At least as many as [`Tenant::open_links_count`], without counting.
-    pub(crate) fn open_links_at_most(&self) -> usize {
-        self.links().open.places.len()
+    pub(crate) fn open_links_at_most(&self, at: Timestamp) -> usize {
+        let open = &self.links().open;
+        if at < open.swept { self.delegations().len() } else { open.places.len() }
     }
 
     /// Whether permissions of `to` may come to `from`, by links that are not over, whatever the agents' status is: a

@@ -306,10 +306,10 @@ fn links_that_are_over_are_swept_out() {
         world.later(1);
     }
     // Ten of them count at any time.
-    let open = |links: Option<&crate::delegation::graph::Links>| links.unwrap().open().len();
+    let open = |links: Option<&crate::delegation::graph::Links>| links.unwrap().open(world.now).len();
     assert!(open(world.tenant.links().arriving(worker)) <= 32);
     assert!(open(world.tenant.links().leaving(root)) <= 32);
-    assert!(world.tenant.open_links_at_most() <= 32);
+    assert!(world.tenant.open_links_at_most(world.now) <= 32);
     assert_eq!(world.tenant.open_links_count(world.now), 9);
     world.restart();
     assert!(world.may(worker, "read", "mcp:x"));

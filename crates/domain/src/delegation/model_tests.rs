@@ -433,10 +433,10 @@ impl Both {
                     self.model.agents[agent].expires = expires;
                 }
             }
-            // The clock may step back, and time inside the tenant to no earlier than its last event.
+            // The clock may step back, and small steps are waited out.
             Op::Wait(seconds) => {
                 world.later(seconds);
-                model.now = world.tenant.next_moment(world.now).at.millis();
+                model.now = world.tenant.next_moment(world.now).wall.millis();
             }
             Op::Call(agent, call) => self.call(self.model.chosen(agent), &call),
             Op::Restart => world.restart(),

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use crate::agent::{Agent, AgentStatus};
-use crate::delegation::graph::{Links, Standing};
+use crate::delegation::graph::Standing;
 use crate::delegation::{Delegation, DelegationStatus};
 use crate::event::{Grant, LinkUse};
 use crate::id::{AgentId, DelegationId};
@@ -117,7 +117,8 @@ impl<'t> Search<'t> {
         if question.own(self.tenant, agent).is_some() {
             return true;
         }
-        let arriving = self.tenant.links().arriving(agent.profile.id).map(Links::open).unwrap_or_default();
+        let arriving = self.tenant.links().arriving(agent.profile.id);
+        let arriving = arriving.map(|links| links.open(self.at)).unwrap_or_default();
         self.first(arriving, &mut question).is_some()
     }
 

@@ -232,16 +232,17 @@ impl Tenant {
     }
 
     fn granted_by_delegation<T: Trace>(&self, arriving: &Links, call: &mut Call<'_, T>) -> Option<Grant> {
+        let open = arriving.open(call.facts.at);
         if T::KEPT {
             // A decision need not see links that are over, but whoever asks why may look for one.
-            let unseen = arriving.all().iter().rev().filter(|place| arriving.open().binary_search(place).is_err());
+            let unseen = arriving.all().iter().rev().filter(|place| open.binary_search(place).is_err());
             for link in unseen.take(MAX_EXPLAINED_LINKS).filter_map(|place| self.delegation_at(*place)) {
                 let status = if link.revoked { DelegationStatus::Revoked } else { DelegationStatus::Expired };
                 call.dead(link, status);
             }
         }
         let mut search = Search::new(self, call.facts.at);
-        let place = search.first(arriving.open(), call)?;
+        let place = search.first(open, call)?;
         search.grant(place)
     }
 }

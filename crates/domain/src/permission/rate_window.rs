@@ -1,4 +1,7 @@
 //! The sliding hour of `maxCallsPerHour`: twelve buckets of five minutes.
+//!
+//! Where the clock is set back, what it counted ahead was made by now at the latest: all of it counts as made now, and
+//! is gone an hour later.
 
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +55,9 @@ impl RateWindow {
     /// Counts one granted call.
     pub fn count(&mut self, at: Timestamp) {
         let now = bucket_of(at);
+        if self.newest > now {
+            (self.newest, self.counts) = self.seen(at);
+        }
         let passed = usize::try_from(now.saturating_sub(self.newest)).unwrap_or(0);
         if passed > 0 {
             if passed >= BUCKETS {
@@ -67,13 +73,24 @@ impl RateWindow {
         }
     }
 
+    /// The newest bucket and the counts, where none is of a time that is yet to come.
+    fn seen(&self, at: Timestamp) -> (i64, [u32; BUCKETS]) {
+        let now = bucket_of(at);
+        if self.newest <= now {
+            return (self.newest, self.counts);
+        }
+        let mut counts = [0; BUCKETS];
+        if let Some(newest) = counts.first_mut() {
+            *newest = self.counts.iter().fold(0u32, |sum, count| sum.saturating_add(*count));
+        }
+        (now, counts)
+    }
+
     /// The buckets that still count, newest first, with their numbers.
-    fn live(&self, at: Timestamp) -> impl Iterator<Item = (i64, u32)> + '_ {
+    fn live(&self, at: Timestamp) -> impl Iterator<Item = (i64, u32)> + use<> {
         let oldest = bucket_of(at) - BUCKETS as i64;
-        (0..)
-            .zip(self.counts)
-            .map(|(age, count)| (self.newest - age, count))
-            .filter(move |(bucket, _)| *bucket > oldest)
+        let (newest, counts) = self.seen(at);
+        (0..).zip(counts).map(move |(age, count)| (newest - age, count)).filter(move |(bucket, _)| *bucket > oldest)
     }
 }
 
@@ -99,7 +116,33 @@ mod tests {
         assert_eq!(window.retry_after(at(0), 0), None);
     }
 
+    #[test]
+    fn what_was_counted_ahead_counts_as_made_now_once_the_clock_is_set_back() {
+        for ahead in [600, 3_000, 3_599, 64 * 365 * 86_400] {
+            let mut window = RateWindow::default();
+            window.count(at(ahead - 1));
+            window.count(at(ahead));
+            assert_eq!(window.used(at(0)), 2);
+            let wait = window.retry_after(at(0), 2).unwrap() as i64;
+            assert!((55 * 60..=60 * 60).contains(&wait), "{wait}");
+            window.count(at(0));
+            assert_eq!(window.used(at(10)), 3);
+            assert_eq!((window.used(at(wait - 1)), window.used(at(wait))), (3, 0));
+        }
+    }
+
     proptest! {
+        /// A clock that is ahead by less than an hour, however often, lets no call be forgotten in less.
+        #[test]
+        fn a_flapping_clock_grants_no_more(ahead in prop::collection::vec(prop::option::of(1i64..3_300), 1..60)) {
+            let (mut window, mut calls) = (RateWindow::default(), 0);
+            for (second, ahead) in (0..).zip(ahead) {
+                window.count(at(second + ahead.unwrap_or(0)));
+                calls += 1;
+                prop_assert_eq!(window.used(at(second)), calls);
+            }
+        }
+
         #[test]
         fn agrees_with_a_list_of_calls(steps in prop::collection::vec((0i64..2_000, any::<bool>()), 1..120)) {
             let (mut window, mut calls, mut now) = (RateWindow::default(), Vec::new(), 0);

@@ -156,7 +156,7 @@ mod tests {
             updated_at: at,
         };
         let mut policy = Policy::new(profile);
-        policy.usage.charge(now, calls, Cost::parse("cost", cost).unwrap());
+        policy.usage.charge(Moment::new(now, 1), calls, Cost::parse("cost", cost).unwrap());
         policy
     }
 
@@ -199,6 +199,6 @@ mod tests {
         let census = Census::take(&tenant, now, 2);
         assert_eq!(census.near_limits.iter().map(|near| near.share).collect::<Vec<_>>(), [1.0, 0.9]);
         assert_eq!(census.valid_until, at("2026-02-28T00:00:00Z"));
-        assert_eq!(Moment { at: now, seq: 1 }, tenant.next_moment(now));
+        assert_eq!(Moment::new(now, 1), tenant.next_moment(now));
     }
 }

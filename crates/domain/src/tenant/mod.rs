@@ -25,6 +25,7 @@ use crate::error::{Code, Error};
 use crate::event::{By, Change, Event, Grant, LinkUse, Record};
 use crate::id::{AgentId, DelegationId, PolicyId, TenantId, TenantRef};
 use crate::limits::MAX_ENDED_WEIGHT;
+pub use crate::moment::Moment;
 use crate::permission::constraint::RegexCache;
 use crate::permission::interning::{SharedPermissions, read_agents};
 use crate::secret::Credential;
@@ -36,15 +37,6 @@ use crate::time::Timestamp;
 
 /// Delegations are looked through for those to forget whenever so many were made.
 const FORGET_EVERY: u32 = 256;
-
-/// When an event happens: its time and its number in the tenant's journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
-    /// Never earlier than the event before it.
-    pub at: Timestamp,
-    /// From 1, without a gap.
-    pub seq: u64,
-}
 
 /// Whether a tenant's agents may work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +78,9 @@ pub struct State {
     pub seq: u64,
     /// Time of the last event in it.
     pub at: Timestamp,
+    /// What the clock said then, where that was another time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall: Option<Timestamp>,
     /// The tenant itself.
     pub profile: Profile,
     /// Its live API keys, oldest first.
@@ -112,8 +107,8 @@ pub struct Tenant {
     unrevoked: usize,
     /// Those of them with an `expiresAt`, soonest first, but for those that had expired at the last change.
     expiring: BTreeSet<(Timestamp, u32)>,
-    /// How many had expired by then: each is counted once, not with every question.
-    expired: usize,
+    /// Those that had: a clock that is set back may bring some of them back, and they are not counted with every question.
+    expired: BTreeSet<(Timestamp, u32)>,
     policy_index: PolicyIndex,
     links: LinkIndex,
     shared: SharedPermissions,
@@ -179,12 +174,12 @@ impl Tenant {
         self.state.clone()
     }
 
-    /// When the next event would happen. Time never runs backwards inside a tenant.
+    /// When the next event would happen, where the clock says `now`.
     pub fn next_moment(&self, now: Timestamp) -> Moment {
-        Moment { at: now.max(self.state.at), seq: self.state.seq + 1 }
+        Moment::after(self.state.seq, self.state.at, now)
     }
 
-    /// Time of the last event.
+    /// Time of the last event, its place in the order.
     pub fn time(&self) -> Timestamp {
         self.state.at
     }
@@ -247,7 +242,8 @@ impl Tenant {
     /// Agents that are active at that time.
     pub fn active_agents(&self, at: Timestamp) -> usize {
         let since = self.expiring.range(..=(at, u32::MAX)).count();
-        self.unrevoked.saturating_sub(self.expired + since)
+        let back = self.expired.range((at, u32::MAX)..).count();
+        (self.unrevoked + back).saturating_sub(self.expired.len() + since)
     }
 
     /// How many agents it has at that time.
@@ -262,7 +258,8 @@ impl Tenant {
 
     /// When the next agent after that time expires.
     pub fn next_expiry(&self, at: Timestamp) -> Option<Timestamp> {
-        self.expiring.range((at, u32::MAX)..).next().map(|(expiry, _)| *expiry)
+        let next = [&self.expired, &self.expiring].map(|agents| agents.range((at, u32::MAX)..).next());
+        next.into_iter().flatten().map(|(expiry, _)| *expiry).min()
     }
 
     /// Its budget policies, oldest first.
@@ -308,8 +305,8 @@ impl Tenant {
     /// # Errors
     /// `INVALID_TOKEN` for a key or token this tenant does not know, or no longer.
     pub fn authenticate(&self, credential: &Credential, now: Timestamp) -> Result<Caller, Error> {
-        // A clock that steps back must not wake a token whose grace was over for an event before.
-        let now = self.next_moment(now).at;
+        // A small step back must not wake a token whose grace was over for an event before.
+        let now = self.next_moment(now).wall;
         let found = match credential {
             Credential::Operator(_) => Some(Caller::Operator),
             Credential::TenantKey(_, hash) => {
@@ -326,8 +323,11 @@ impl Tenant {
     /// Lets an event happen. It was decided before, so nothing is checked here; an event about an agent that is not
     /// there changes nothing.
     pub fn apply(&mut self, moment: Moment, event: &Event<'_>) {
-        self.state.seq = moment.seq;
-        self.state.at = moment.at;
+        let before = self.state.wall.unwrap_or(self.state.at);
+        (self.state.seq, self.state.at, self.state.wall) = (moment.seq, moment.at, moment.other_wall());
+        if moment.wall < before {
+            self.state.policies.iter_mut().for_each(|policy| policy.turn_back(moment));
+        }
         match event {
             Event::Decided(record) => self.apply_decision(moment, record),
             Event::Used(record) => self.apply_usage(moment, record),
@@ -338,14 +338,14 @@ impl Tenant {
     fn apply_decision(&mut self, moment: Moment, record: &Record<'_>) {
         let Some(slot) = record.agent.and_then(|id| self.slot_of(id)) else { return };
         let Some(agent) = self.state.agents.get_mut(slot as usize) else { return };
-        agent.last_active_at = Some(moment.at);
+        agent.last_active_at = Some(moment.wall);
         match &record.granted_by {
             Some(grant) if grant.links.is_empty() => {
                 if let Some(window) = agent.window_mut(grant.permission) {
-                    window.count(moment.at);
+                    window.count(moment.wall);
                 }
             }
-            Some(grant) => self.count_delegated(grant, moment.at),
+            Some(grant) => self.count_delegated(grant, moment.wall),
             None => {}
         }
         if record.allowed()
@@ -355,12 +355,12 @@ impl Tenant {
             let (id, owner) = (agent.profile.id, Arc::clone(&agent.profile.spec.owner));
             for place in self.policies_about_owner(id, &owner) {
                 if let Some(policy) = self.policy_mut(place) {
-                    policy.usage.charge(moment.at, 1, record.cost.unwrap_or_default());
+                    policy.charge(moment, 1, record.cost.unwrap_or_default());
                 }
             }
         }
         if let (true, Some(id)) = (record.revokes, record.agent) {
-            self.revoke_agent(id, moment.at);
+            self.revoke_agent(id, moment.wall);
         }
     }
 
@@ -420,7 +420,11 @@ impl Tenant {
         let Some(place) = self.next_place() else { return };
         // When it is done follows from the events alone, since it changes the state.
         if place.is_multiple_of(FORGET_EVERY) {
-            self.links.forget(&forget_ended(&mut self.state.delegations, at, MAX_ENDED_WEIGHT));
+            // By the earliest of the times at which the newest were made, so that a clock that is ahead for a while takes
+            // none that counts again once it is right.
+            let newest = self.state.delegations.iter().rev().take(FORGET_EVERY as usize);
+            let over_by = newest.map(|link| link.profile.created_at).min().map_or(at, |earliest| earliest.min(at));
+            self.links.forget(&forget_ended(&mut self.state.delegations, over_by, MAX_ENDED_WEIGHT));
         }
         let below = spec.stands_on.iter().filter_map(|place| self.delegation_at(*place));
         let ends_at = below.filter_map(|link| link.profile.ends_at).chain(spec.expires_at).min();
@@ -438,10 +442,10 @@ impl Tenant {
     }
 
     fn apply_change(&mut self, moment: Moment, by: By, change: &Change) {
-        let at = moment.at;
-        while self.expiring.first().is_some_and(|(expires, _)| *expires <= at) {
-            self.expiring.pop_first();
-            self.expired += 1;
+        let at = moment.wall;
+        while let Some(agent) = self.expiring.first().copied().filter(|(expires, _)| *expires <= at) {
+            self.expiring.remove(&agent);
+            self.expired.insert(agent);
         }
         let profile = &mut self.state.profile;
         match change {
@@ -517,7 +521,7 @@ impl Tenant {
                 self.policy_index = PolicyIndex::build(&self.state.policies);
             }
             Change::PolicyReset { policy, period } => {
-                self.change_policy(*policy, |policy| policy.usage.reset(moment, *period));
+                self.change_policy(*policy, |policy| policy.reset(moment, *period));
             }
             Change::TokenRotated { agent, token, grace_until } => self.change_agent(*agent, |agent| {
                 let profile = Arc::make_mut(&mut agent.profile);
@@ -574,10 +578,9 @@ impl Tenant {
         }
         if !profile.revoked {
             self.unrevoked = self.unrevoked.saturating_sub(1);
-            if let Some(expires) = profile.spec.expires_at
-                && !self.expiring.remove(&(expires, slot))
-            {
-                self.expired = self.expired.saturating_sub(1);
+            if let Some(expires) = profile.spec.expires_at {
+                self.expiring.remove(&(expires, slot));
+                self.expired.remove(&(expires, slot));
             }
         }
     }

@@ -100,9 +100,11 @@ fn step() -> impl Strategy<Value = Step> {
 fn clock() -> impl Strategy<Value = Jump> {
     let by = [1, 999, 60_000, 3_600_000, 86_400_000, 31 * 86_400_000, 366 * 86_400_000];
     let back = [-1, -60_000, -86_400_000, -31 * 86_400_000];
+    let years = 64 * 366 * 86_400_000;
     prop_oneof![
         5 => select(by.to_vec()).prop_map(Jump::By),
         2 => select(back.to_vec()).prop_map(Jump::By),
+        2 => select(vec![years, -years]).prop_map(Jump::By),
         2 => (-1..2_i64).prop_map(Jump::Midnight),
         2 => (-1..2_i64).prop_map(Jump::Month),
     ]

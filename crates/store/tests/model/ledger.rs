@@ -59,7 +59,7 @@ impl Ledger {
 
     /// The time by which the tenant decides now.
     pub fn now(&self) -> Timestamp {
-        self.tenant.next_moment(self.clock).at
+        self.tenant.next_moment(self.clock).wall
     }
 
     pub fn go_to(&mut self, text: &str) {
@@ -68,8 +68,8 @@ impl Ledger {
 
     fn record(&mut self, moment: Moment, event: &Event<'_>) {
         let mut bytes = Vec::new();
-        codec::encode_event(moment.at, event, &mut bytes).unwrap();
-        assert_eq!(codec::decode_event(&bytes).unwrap(), (moment.at, event.clone()));
+        codec::encode_event(moment, event, &mut bytes).unwrap();
+        assert_eq!(codec::decode_event(moment.seq, &bytes).unwrap(), (moment, event.clone()));
         self.events.push(bytes);
         let shown = serde_json::to_string(&AuditEntry::of(TenantId::DEFAULT, moment, event)).unwrap();
         self.trail.push(Entry::read(&shown));
@@ -83,7 +83,7 @@ impl Ledger {
         if let Some(change) = change {
             self.record(moment, &Event::Changed(ChangeRecord { by: By::Operator, change }));
         }
-        Ok(C::reply(&self.tenant, subject, moment.at))
+        Ok(C::reply(&self.tenant, subject, moment.wall))
     }
 
     /// An agent that may `read` whatever is below `docs`.
@@ -153,9 +153,9 @@ impl Ledger {
 
     pub fn settle(&mut self, agent: AgentId, decision: AuditId, cost: &str) -> Result<UsageAnswer, Code> {
         let bytes = self.events[decision.seq() as usize - 1].clone();
-        let (at, event) = codec::decode_event(&bytes).unwrap();
+        let (moment, event) = codec::decode_event(decision.seq(), &bytes).unwrap();
         let report = UsageReport::new(agent, 0, self::cost(cost)).unwrap();
-        self.report(report.settling(decision, at, &event))
+        self.report(report.settling(decision, moment, &event))
     }
 
     fn report(&mut self, report: Result<UsageReport, Error>) -> Result<UsageAnswer, Code> {
@@ -220,8 +220,8 @@ impl Ledger {
                 let state = codec::encode_state(&tenant.state()).unwrap();
                 tenant = Tenant::restore(codec::decode_state(&state).unwrap());
             }
-            let (at, event) = codec::decode_event(bytes).unwrap();
-            tenant.apply(Moment { at, seq: tenant.seq() + 1 }, &event);
+            let (moment, event) = codec::decode_event(tenant.seq() + 1, bytes).unwrap();
+            tenant.apply(moment, &event);
         }
         assert_eq!(tenant.state(), self.tenant.state());
         let (found, expected) = (codec::encode_state(&tenant.state()), codec::encode_state(&self.tenant.state()));

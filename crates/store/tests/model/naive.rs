@@ -1,7 +1,7 @@
 //! The naive model. Slow on purpose: whatever can be found by looking at everything is not remembered.
 
 use kavach_domain::Code;
-use kavach_domain::limits::{MAX_GRACE_SECONDS, MAX_GRACED_TOKENS};
+use kavach_domain::limits::{MAX_GRACE_SECONDS, MAX_GRACED_TOKENS, MAX_STANDSTILL_MS};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -182,19 +182,24 @@ impl Model {
         }
     }
 
-    /// Time never runs backwards inside a tenant.
-    pub fn time(&self, clock: i64) -> i64 {
+    /// The order of events never runs backwards.
+    pub fn order(&self, clock: i64) -> i64 {
         clock.max(self.at)
+    }
+
+    /// The time by which all is decided: the clock's, but for small steps back, which are waited out.
+    pub fn time(&self, clock: i64) -> i64 {
+        if self.at - clock <= MAX_STANDSTILL_MS { self.order(clock) } else { clock }
     }
 
     /// The id of what the next event makes: UUIDv7 of its time, its number and the tenant's tag.
     pub fn next_id(&self, prefix: &str, clock: i64) -> String {
         let seq = 0x8000_0000 | (self.seq + 1);
-        format!("{prefix}_{:012x}7000{seq:08x}{:08x}", self.time(clock), self.tag)
+        format!("{prefix}_{:012x}7000{seq:08x}{:08x}", self.order(clock), self.tag)
     }
 
     fn event(&mut self, at: i64) {
-        self.at = at;
+        self.at = self.at.max(at);
         self.seq += 1;
     }
 
@@ -395,11 +400,22 @@ impl Model {
         Ok(())
     }
 
+    /// Times of the calls that a permission granted, as they are seen at that time: where the clock was set back, what it
+    /// counted in the hour up to the newest was made by now.
+    fn calls(&self, place: usize, at: i64) -> Vec<i64> {
+        let bucket = |time: i64| time.div_euclid(BUCKET_MS);
+        let mut calls: Vec<i64> = self.granted.iter().filter(|call| call.0 == place).map(|call| call.1).collect();
+        let newest = calls.iter().copied().map(bucket).max();
+        if let Some(newest) = newest.filter(|newest| *newest > bucket(at)) {
+            calls.retain(|call| bucket(*call) > newest - BUCKETS);
+            calls.fill(at);
+        }
+        calls
+    }
+
     /// Calls a permission granted in the last hour.
     pub fn used(&self, place: usize, at: i64) -> usize {
-        let oldest = at.div_euclid(BUCKET_MS) - (BUCKETS - 1);
-        let live = |call: &&(usize, i64)| call.0 == place && call.1.div_euclid(BUCKET_MS) >= oldest;
-        self.granted.iter().filter(live).count()
+        live(&self.calls(place, at), at)
     }
 
     /// The decision, in the order of its checks. Changes nothing.
@@ -475,22 +491,32 @@ impl Model {
 
     /// Whole seconds until a call fits again: the first moment at which a bucket of calls leaves and room is there.
     fn retry_after(&self, place: usize, max: u32, at: i64) -> Option<u64> {
-        let calls = self.granted.iter().filter(|call| call.0 == place);
-        let mut leaves: Vec<i64> = calls.map(|call| (call.1.div_euclid(BUCKET_MS) + BUCKETS) * BUCKET_MS).collect();
+        let calls = self.calls(place, at);
+        let leave = |call: &i64| (call.div_euclid(BUCKET_MS) + BUCKETS) * BUCKET_MS;
+        let mut leaves: Vec<i64> = calls.iter().map(leave).collect();
         leaves.sort_unstable();
-        let free = leaves.into_iter().find(|moment| *moment > at && self.used(place, *moment) < max as usize)?;
+        let free = leaves.into_iter().find(|moment| *moment > at && live(&calls, *moment) < max as usize)?;
         Some(((free - at) as u64).div_ceil(1_000))
     }
 
     /// Records a decision.
     pub fn record(&mut self, call: &Call, answer: &Answer, at: i64) {
         if let Some(index) = call.agent {
-            let agent = &mut self.agents[index];
-            agent.last_active = Some(at);
-            self.granted.extend(answer.granted_by.map(|position| (agent.places[position], at)));
+            self.agents[index].last_active = Some(at);
+            if let Some(place) = answer.granted_by.map(|position| self.agents[index].places[position]) {
+                let calls = self.calls(place, at);
+                self.granted.retain(|call| call.0 != place);
+                self.granted.extend(calls.into_iter().chain([at]).map(|call| (place, call)));
+            }
         }
         self.event(at);
     }
+}
+
+/// How many of those calls count at that time.
+fn live(calls: &[i64], at: i64) -> usize {
+    let oldest = at.div_euclid(BUCKET_MS) - (BUCKETS - 1);
+    calls.iter().filter(|call| call.div_euclid(BUCKET_MS) >= oldest).count()
 }
 
 pub fn matches_permission(permission: &Permission, resource: &str, action: &str) -> bool {

@@ -23,10 +23,14 @@ pub struct Entry {
     pub policy_id: Option<String>,
     pub r#ref: Option<String>,
     timestamp: String,
+    clock_time: Option<String>,
     tokens_cost: Option<Box<RawValue>>,
     parameters: Option<Box<RawValue>>,
     #[serde(skip)]
     pub at: i64,
+    /// What the clock said.
+    #[serde(skip)]
+    pub wall: i64,
     #[serde(skip)]
     pub cost: u128,
     #[serde(skip)]
@@ -58,6 +62,7 @@ impl Entry {
     pub fn read(json: &str) -> Self {
         let mut entry: Self = serde_json::from_str(json).unwrap_or_else(|problem| panic!("{problem}: {json}"));
         entry.at = millis(&entry.timestamp);
+        entry.wall = entry.clock_time.as_ref().map_or(entry.at, |text| millis(text));
         entry.cost = entry.tokens_cost.as_ref().map_or(0, |number| millionths(number.get()));
         if entry.kind != "decision" {
             let parameters = entry.parameters.as_ref().map_or("{}", |json| json.get());
@@ -205,7 +210,6 @@ fn action_at(actions: &[(usize, String)], place: usize) -> &str {
 
 /// All policies there are at that time, oldest first, with what is used of them.
 pub fn policies(trail: &[Entry], now: i64) -> Vec<Counted> {
-    let (day, month) = (day_of(now), month_of(now));
     let mut found = Vec::new();
     for (born, entry) in trail.iter().enumerate().filter(|(_, entry)| entry.action == "policy.create") {
         let later = &trail[born + 1..];
@@ -224,8 +228,8 @@ pub fn policies(trail: &[Entry], now: i64) -> Vec<Counted> {
             action: told.action.clone(),
             disabled: told.disabled,
         };
-        let (calls_today, cost_today) = count(trail, born, &policy, "month", day);
-        let (calls_this_month, cost_this_month) = count(trail, born, &policy, "day", month);
+        let (calls_today, cost_today) = count(trail, born, &policy, "month", day_of, now);
+        let (calls_this_month, cost_this_month) = count(trail, born, &policy, "day", month_of, now);
         policy.used = [calls_today, calls_this_month, cost_today, cost_this_month];
         found.push(policy);
     }
@@ -236,39 +240,105 @@ fn entry_id(created: &Entry) -> &str {
     &created.resource
 }
 
-/// Calls and cost of a policy in a window: those since it was made, or since the last reset of that window.
-/// `other` is the period whose reset leaves the window alone.
-fn count(trail: &[Entry], born: usize, policy: &Counted, other: &str, (start, end): (i64, i64)) -> (u128, u128) {
-    let is_reset =
-        |entry: &Entry| entry.action == "policy.reset" && entry.resource == policy.id && entry.told.period != other;
-    let since = trail.iter().rposition(is_reset).unwrap_or(born).max(born);
-    let most = u128::from(u64::MAX);
-    let (mut calls, mut cost) = (0, 0_u128);
-    for entry in trail[since + 1..].iter().filter(|entry| (start..end).contains(&entry.at)) {
+/// What was used in one window.
+#[derive(Clone, Copy, Default)]
+struct Used {
+    start: i64,
+    calls: u128,
+    cost: u128,
+    /// Place of the entry from which on what was charged is in it.
+    since: usize,
+}
+
+impl Used {
+    fn charge(&mut self, calls: u128, cost: u128) {
+        (self.calls, self.cost) = (self.calls + calls, u128::from(u64::MAX).min(self.cost + cost));
+    }
+}
+
+/// The window that the clock shows, and the one that it showed before.
+struct Shown {
+    now: Used,
+    other: Option<Used>,
+}
+
+impl Shown {
+    fn turn_to(&mut self, start: i64, place: usize) {
+        let Self { now, other } = *self;
+        if now.start == start {
+            return;
+        }
+        let opened = match other {
+            Some(known) if known.start == start => known,
+            // Back to one that nobody knows: what was used ahead of it may have been used in it.
+            Some(_) if start < now.start => Used { start, since: place, ..now },
+            _ => Used { start, since: place, ..Used::default() },
+        };
+        *self = Self { now: opened, other: Some(now) };
+    }
+
+    fn charge(&mut self, calls: u128, cost: u128) {
+        self.now.charge(calls, cost);
+        // The clock may go back there, and then these were used there, or before.
+        if let Some(other) = self.other.as_mut().filter(|other| other.start < self.now.start) {
+            other.charge(calls, cost);
+        }
+    }
+}
+
+/// Calls and cost of a policy in the window that the clock shows. `other` is the period whose reset leaves it alone.
+fn count(
+    trail: &[Entry],
+    born: usize,
+    policy: &Counted,
+    other: &str,
+    window_of: fn(i64) -> (i64, i64),
+    now: i64,
+) -> (u128, u128) {
+    let start_of = |wall: i64| window_of(wall).0;
+    let mut shown =
+        Shown { now: Used { start: start_of(trail[born].wall), since: born, ..Used::default() }, other: None };
+    for (at, entry) in trail.iter().enumerate().skip(born + 1) {
+        if entry.wall < trail[at - 1].wall {
+            shown.turn_to(start_of(entry.wall), at);
+        }
+        let is_own = entry.action == "policy.reset" && entry.resource == policy.id;
+        if is_own {
+            shown.turn_to(start_of(entry.wall), at);
+            if entry.told.period != other {
+                shown = Shown { now: Used { start: shown.now.start, since: at, ..Used::default() }, other: None };
+            }
+            continue;
+        }
         let settled = entry.r#ref.as_ref().map(|id| trail.iter().position(|entry| entry.id == *id).unwrap());
         // A settlement is its decision's owner's, whoever owns the agent by then.
         let charged = settled.map_or(entry, |place| &trail[place]);
         let (Some(agent), Some(owner)) = (&charged.agent_id, &charged.user_id) else { continue };
-        if !policy.is_about(agent, owner) {
+        // A policy made after the decision was never charged with it.
+        if !policy.is_about(agent, owner) || settled.is_some_and(|place| place < born) {
             continue;
         }
-        match settled {
-            None if entry.is_allowed_call() => (calls, cost) = (calls + 1, most.min(cost + entry.cost)),
-            None if entry.kind == "usage" => (calls, cost) = (calls + entry.told.calls, most.min(cost + entry.cost)),
-            None => {}
-            // A policy made after the decision was never charged with it.
-            Some(place) if place < born => {}
-            Some(place) => {
-                let was_open = place > since && (start..end).contains(&charged.at);
-                match entry.cost.checked_sub(charged.cost) {
-                    Some(more) => cost = most.min(cost + more),
-                    None if was_open => cost = cost.saturating_sub(charged.cost - entry.cost),
-                    None => {}
-                }
+        let calls = match settled {
+            None if entry.is_allowed_call() => 1,
+            None if entry.kind == "usage" => entry.told.calls,
+            None => continue,
+            Some(_) => 0,
+        };
+        shown.turn_to(start_of(entry.wall), at);
+        let Some(place) = settled else {
+            shown.charge(calls, entry.cost);
+            continue;
+        };
+        match entry.cost.checked_sub(charged.cost) {
+            Some(more) => shown.charge(0, more),
+            None if place >= shown.now.since && start_of(charged.wall) == shown.now.start => {
+                shown.now.cost = shown.now.cost.saturating_sub(charged.cost - entry.cost);
             }
+            None => {}
         }
     }
-    (calls, cost)
+    shown.turn_to(start_of(now), trail.len());
+    (shown.now.calls, shown.now.cost)
 }
 
 /// A policy that is exceeded, and its limit that takes longest to start anew.

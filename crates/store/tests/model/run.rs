@@ -81,7 +81,7 @@ impl Run {
         let moment = tenant.next_moment(Timestamp::from_millis(START));
         let event = Event::Changed(ChangeRecord { by: By::Operator, change: spec.created(id) });
         let mut first = Vec::new();
-        codec::encode_event(moment.at, &event, &mut first).unwrap();
+        codec::encode_event(moment, &event, &mut first).unwrap();
         tenant.apply(moment, &event);
         let new = journal::NewTenant {
             name: &id.folder_name(),
@@ -125,7 +125,7 @@ impl Run {
     /// Lets an event happen the way the actor does.
     fn record(&mut self, moment: Moment, event: &Event<'_>) {
         let mut bytes = Vec::new();
-        codec::encode_event(moment.at, event, &mut bytes).unwrap();
+        codec::encode_event(moment, event, &mut bytes).unwrap();
         let journal = self.journal.as_mut().unwrap();
         journal.append(moment.seq, |buffer| buffer.extend_from_slice(&bytes)).unwrap();
         self.events.push(bytes);
@@ -146,7 +146,7 @@ impl Run {
             };
             self.record(moment, &Event::Changed(ChangeRecord { by, change }));
         }
-        Ok((changed, C::reply(&self.tenant, subject, moment.at)))
+        Ok((changed, C::reply(&self.tenant, subject, moment.wall)))
     }
 
     fn step(&mut self, step: &Step) {
@@ -319,13 +319,13 @@ impl Run {
         let explained = self.tenant.decide(&caller, &request, moment, &mut steps).answer(None);
         let verdict = self.tenant.decide(&caller, &request, moment, &mut ());
         assert_eq!(verdict.knows_agent(), known.is_some());
-        let expected = self.model.decide(&call, moment.at.millis());
+        let expected = self.model.decide(&call, moment.wall.millis());
         let record = verdict.record(&request, 5);
         assert_eq!(record.trace.is_some(), ask.trace != 0);
         assert_eq!(record.granted_by.as_ref().map(|grant| grant.permission as usize), expected.granted_by, "{call:?}");
         assert_eq!(record.agent, if let Asked::Nobody = request.agent { None } else { Some(self.agent_id(asked)) });
         self.record(moment, &Event::Decided(record));
-        self.model.record(&call, &expected, moment.at.millis());
+        self.model.record(&call, &expected, moment.wall.millis());
 
         let id = AuditId::derive(moment.at, moment.seq, self.tenant.id().tag());
         let decision = verdict.answer(Some(id));
@@ -434,7 +434,7 @@ impl Run {
                         }
                         request.ip = call.ip.as_ref().map(|ip| ip.parse().unwrap());
                         let request = request.for_agent(self.agent_id(index));
-                        let moment = Moment { at: Timestamp::from_millis(time), seq: self.tenant.seq() + 1 };
+                        let moment = Moment::new(Timestamp::from_millis(time), self.tenant.seq() + 1);
                         let found = self.tenant.decide(&Caller::Operator, &request, moment, &mut ()).answer(None);
                         let expected = self.model.decide(&call, time);
                         assert_eq!((found.code, found.retry_after), (expected.code, expected.retry_after), "{call:?}");
@@ -496,7 +496,7 @@ impl Run {
         assert_eq!(state.agents.len(), model.agents.len());
         let now = model.time(self.clock);
         for (index, found) in state.agents.iter().enumerate() {
-            let at = tenant.next_moment(self.now()).at;
+            let at = tenant.next_moment(self.now()).wall;
             let view = AgentView::of(tenant, found, at);
             self.same_view(&view, index);
             assert_eq!(tenant.agent(found.profile.id), Some(found));
@@ -518,7 +518,7 @@ impl Run {
                 assert_eq!(found, expected, "at {at}");
             }
         }
-        // A clock that steps back wakes no token.
+        // A small step back wakes no token.
         for token in &model.tokens {
             let found = tenant.authenticate(&Credential::parse(&token.text), self.now()).ok();
             let expected = model.authenticate(&token.text, self.clock).map(|agent| Caller::Agent(agent as u32));
@@ -589,11 +589,11 @@ fn agree_on<T, E: std::fmt::Debug>(
 
 fn replayed(mut tenant: Tenant, events: &[Vec<u8>]) -> Tenant {
     for bytes in events {
-        let (at, event) = codec::decode_event(bytes).unwrap();
+        let (moment, event) = codec::decode_event(tenant.seq() + 1, bytes).unwrap();
         let mut again = Vec::new();
-        codec::encode_event(at, &event, &mut again).unwrap();
+        codec::encode_event(moment, &event, &mut again).unwrap();
         assert_eq!(again, *bytes);
-        tenant.apply(Moment { at, seq: tenant.seq() + 1 }, &event);
+        tenant.apply(moment, &event);
     }
     tenant
 }

@@ -125,40 +125,149 @@ fn of_several_limits_the_one_that_lasts_longest_says_when() {
     ledger.compare();
 }
 
-#[test]
-fn a_clock_that_steps_back_brings_no_day_back() {
-    let (mut ledger, agent) = start("2026-03-31T23:59:00Z");
-    let day = ledger.policy(r#"{"limits":{"maxCallsPerDay":2}}"#);
-    let month = ledger.policy(r#"{"limits":{"maxCallsPerMonth":100}}"#);
-    assert!(ledger.call(agent, None).allowed);
-    ledger.go_to("2026-04-01T00:00:01Z");
-    assert!(ledger.call(agent, None).allowed);
-    // Back into March, a year back, and to the beginning of time: it stays the first of April.
-    for (time, allowed) in
-        [("2026-03-31T23:59:30Z", true), ("2025-04-01T00:00:00Z", false), ("1970-01-01T00:00:00Z", false)]
-    {
-        ledger.go_to(time);
-        assert_eq!(ledger.now(), at("2026-04-01T00:00:01Z"));
-        let decision = ledger.call(agent, None);
-        assert_eq!(decision.allowed, allowed, "{time}");
-        assert_eq!(decision.retry_after, (!allowed).then_some(86_399), "{time}");
-        assert_eq!(ledger.counts(day), ["2", "2", "0", "0"], "{time}");
-        assert_eq!(ledger.counts(month), ["2", "2", "0", "0"], "{time}");
-        ledger.compare();
-    }
+const RIGHT: &str = "2026-03-30T03:00:00Z";
+const WRONG: &str = "2090-01-15T12:00:00Z";
+
+/// Time goes forward in the trail whatever the clock does, and replay agrees.
+fn check_order(ledger: &Ledger) {
     let times: Vec<_> = ledger.trail.iter().map(|entry| entry.at).collect();
     assert!(times.is_sorted(), "{times:?}");
-    // When the clock is right again all goes on.
-    ledger.go_to("2026-04-02T00:00:00Z");
-    assert!(ledger.call(agent, None).allowed);
-    assert_eq!(ledger.counts(month), ["1", "3", "0", "0"]);
-    // Also over a restart, which takes the time from the journal.
-    ledger.restore();
-    ledger.go_to("2026-03-31T00:00:00Z");
-    assert_eq!(ledger.now(), at("2026-04-02T00:00:00Z"));
-    assert_eq!(ledger.counts(day), ["1", "3", "0", "0"]);
     ledger.compare();
     ledger.compare_replayed();
+}
+
+#[test]
+fn a_clock_that_flaps_over_midnight_grants_no_day_twice() {
+    let (mut ledger, agent) = start("2026-03-31T23:59:00Z");
+    let day = ledger.policy(r#"{"limits":{"maxCallsPerDay":2}}"#);
+    let month = ledger.policy(r#"{"limits":{"maxCallsPerMonth":3}}"#);
+    let (before, after) = ("2026-03-31T23:59:30Z", "2026-04-01T00:00:30Z");
+    let mut granted = [0; 2];
+    for _ in 0..5 {
+        for (place, time) in [(0, before), (1, after)] {
+            ledger.go_to(time);
+            assert_eq!(ledger.now(), at(time));
+            for _ in 0..3 {
+                granted[place] += u64::from(ledger.call(agent, None).allowed);
+            }
+            ledger.compare();
+        }
+    }
+    assert_eq!(granted, [2, 2]);
+    assert_eq!((&*ledger.counts(day)[0], &*ledger.counts(month)[1]), ("2", "2"));
+    check_order(&ledger);
+    ledger.restore();
+    ledger.go_to(before);
+    assert_eq!(ledger.counts(day)[0], "4", "what was used ahead counts too");
+    // The next day is a new one.
+    ledger.go_to("2026-04-02T00:00:00Z");
+    assert!(ledger.call(agent, None).allowed);
+    assert!(!ledger.call(agent, None).allowed, "the month's limit");
+    check_order(&ledger);
+}
+
+#[test]
+fn small_steps_back_are_waited_out() {
+    let (mut ledger, agent) = start("2026-04-01T00:00:05Z");
+    let day = ledger.policy(r#"{"limits":{"maxCallsPerDay":1}}"#);
+    assert!(ledger.call(agent, None).allowed);
+    ledger.go_to("2026-03-31T23:59:56Z");
+    assert_eq!(ledger.now(), at("2026-04-01T00:00:05Z"));
+    assert!(!ledger.call(agent, None).allowed);
+    assert_eq!(ledger.counts(day)[0], "1");
+    check_order(&ledger);
+}
+
+#[test]
+fn a_clock_that_was_years_ahead_leaves_the_days_as_they_are_once_it_is_right() {
+    let (mut ledger, agent) = start(RIGHT);
+    let day = ledger.policy(r#"{"limits":{"maxCallsPerDay":4}}"#);
+    assert!(ledger.call(agent, None).allowed);
+    ledger.go_to(WRONG);
+    assert!(ledger.call(agent, None).allowed);
+    assert_eq!(ledger.counts(day)[..2], ["1", "1"], "a day of its own");
+    ledger.go_to(RIGHT);
+    assert_eq!(ledger.counts(day)[..2], ["2", "2"], "it was made by now");
+    for restart in [false, true] {
+        if restart {
+            ledger.restore();
+        }
+        assert_eq!(ledger.now(), at(RIGHT));
+        assert!(ledger.call(agent, None).allowed);
+    }
+    let denied = ledger.call(agent, None);
+    assert_eq!((denied.code, denied.retry_after), (Some(Code::BudgetExceeded), Some(21 * 3_600)));
+    check_order(&ledger);
+    // However often it flaps, this day is not granted again, and the other one only once.
+    let mut ahead = 1;
+    for _ in 0..10 {
+        ledger.go_to(WRONG);
+        ahead += u32::from(ledger.call(agent, None).allowed);
+        ledger.go_to(RIGHT);
+        assert!(!ledger.call(agent, None).allowed);
+    }
+    assert_eq!(ahead, 4);
+    for time in ["2026-03-31T00:00:00Z", "2026-04-01T12:00:00Z"] {
+        ledger.go_to(time);
+        for call in 0..4 {
+            assert!(ledger.call(agent, None).allowed, "{time}, call {call}");
+        }
+        assert!(!ledger.call(agent, None).allowed, "{time}");
+        check_order(&ledger);
+    }
+}
+
+#[test]
+fn what_was_used_first_under_a_wrong_clock_is_of_the_day_that_the_right_one_shows() {
+    let (mut ledger, agent) = start(RIGHT);
+    ledger.policy(r#"{"limits":{"maxCallsPerDay":1}}"#);
+    // Nothing was used of it yet. The clock is right only days later.
+    ledger.go_to(WRONG);
+    assert!(ledger.call(agent, None).allowed);
+    ledger.go_to("2026-04-02T08:00:00Z");
+    assert!(!ledger.call(agent, None).allowed, "it may have been made today");
+    ledger.go_to("2026-04-03T00:00:00Z");
+    assert!(ledger.call(agent, None).allowed);
+    check_order(&ledger);
+}
+
+#[test]
+fn a_tenant_that_an_older_version_left_years_ahead_follows_the_clock_again() {
+    let (mut ledger, agent) = start(WRONG);
+    let day = ledger.policy(r#"{"limits":{"maxCallsPerDay":1,"maxTokensCostPerMonth":5}}"#);
+    assert!(ledger.call(agent, Some("5")).allowed);
+    assert!(!ledger.call(agent, None).allowed);
+    // Its snapshot knows no other day.
+    ledger.restore();
+    ledger.go_to(RIGHT);
+    assert_eq!((ledger.now(), ledger.tenant.time()), (at(RIGHT), at(WRONG)));
+    assert_eq!(ledger.counts(day), ["0", "0", "0", "0"]);
+    assert!(ledger.call(agent, Some("1")).allowed);
+    assert!(!ledger.call(agent, None).allowed);
+    for time in ["2026-03-31T00:00:00Z", "2026-04-01T00:00:00Z"] {
+        ledger.go_to(time);
+        assert!(ledger.call(agent, Some("1")).allowed, "{time}");
+        assert!(!ledger.call(agent, None).allowed, "{time}");
+    }
+    assert_eq!(ledger.counts(day), ["1", "1", "1", "1"]);
+    let times: Vec<_> = ledger.trail.iter().map(|entry| entry.at).collect();
+    assert!(times.is_sorted());
+}
+
+#[test]
+fn a_settlement_gives_back_to_the_day_that_the_clock_showed() {
+    let limits = r#"{"limits":{"maxTokensCostPerDay":1000}}"#;
+    let (mut ledger, agent) = start(WRONG);
+    ledger.go_to(RIGHT);
+    let policy = ledger.policy(limits);
+    let id = ledger.call(agent, Some("10")).audit_id.unwrap();
+    ledger.settle(agent, id, "3").unwrap();
+    assert_eq!(ledger.counts(policy)[2..], ["3", "3"]);
+    let id = ledger.call(agent, Some("10")).audit_id.unwrap();
+    ledger.go_to(WRONG);
+    ledger.settle(agent, id, "3").unwrap();
+    assert_eq!(ledger.counts(policy)[2..], ["0", "0"], "it was not charged there");
+    check_order(&ledger);
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl Model {
     /// An event went into the journal's buffer.
     pub fn record(&mut self, moment: Moment, event: &Event<'_>) {
         let mut bytes = Vec::new();
-        codec::encode_event(moment.at, event, &mut bytes).unwrap();
+        codec::encode_event(moment, event, &mut bytes).unwrap();
         self.sent.push(Sent { bytes, at: moment.at.millis(), refused: false });
         assert_eq!(moment.seq, self.sent.len() as u64, "events have no gaps");
         if matches!(event, Event::Changed(_)) || matches!(event, Event::Decided(record) if record.revokes) {
@@ -68,9 +68,9 @@ impl Model {
     }
 
     /// The event of that number, as it was sent.
-    pub fn event(&self, seq: u64) -> Option<(Timestamp, Event<'_>)> {
+    pub fn event(&self, seq: u64) -> Option<(Moment, Event<'_>)> {
         let sent = self.sent.get((seq as usize).checked_sub(1)?)?;
-        Some(codec::decode_event(&sent.bytes).unwrap())
+        Some(codec::decode_event(seq, &sent.bytes).unwrap())
     }
 
     /// All there is was promised to outlive a power failure.
@@ -139,8 +139,8 @@ impl Model {
     fn same_state(&self, tenant: &Tenant) {
         let mut replayed = Tenant::default();
         for (seq, sent) in (1..).zip(&self.sent) {
-            let (at, event) = codec::decode_event(&sent.bytes).unwrap();
-            replayed.apply(Moment { at, seq }, &event);
+            let (moment, event) = codec::decode_event(seq, &sent.bytes).unwrap();
+            replayed.apply(moment, &event);
         }
         let [found, expected] = [tenant, &replayed].map(|tenant| codec::encode_state(&tenant.state()).unwrap());
         assert!(

@@ -22,7 +22,7 @@ pub fn live() -> Docs {
 /// `GET /readyz`
 pub fn ready() -> Docs {
     docs("getReadiness", "Should calls be sent here?")
-        .about("One tenant that can't be served does not keep the others waiting.")
+        .about("One tenant that can't be served does not keep the others waiting; a disk that takes nothing does.")
         .answers::<Readiness>(200, "They should.")
         .answers::<Readiness>(503, "Not yet, or not any more.")
 }

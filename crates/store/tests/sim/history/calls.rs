@@ -45,13 +45,13 @@ impl History {
                 // Often the settlement of a decision that was made before.
                 let decision = self.rng.u64(1..=before);
                 if self.rng.bool()
-                    && let Some((time, event)) = member.model.event(decision)
+                    && let Some((made, event)) = member.model.event(decision)
                     && let Event::Decided(record) = &event
                     && let Some(agent) = record.agent
                 {
-                    let id = AuditId::derive(time, decision, member.id.tag());
+                    let id = AuditId::derive(made.at, decision, member.id.tag());
                     let settling =
-                        UsageReport::new(agent, 0, report.cost).and_then(|new| new.settling(id, time, &event));
+                        UsageReport::new(agent, 0, report.cost).and_then(|new| new.settling(id, made, &event));
                     report = settling.unwrap_or(report);
                 }
                 let Ok((Some(record), _)) = pipeline.tenant().decide_usage(By::Operator, report, moment) else {

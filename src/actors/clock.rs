@@ -1,0 +1,372 @@
+//! The server's clock: the system's, held against one that nobody sets.
+//!
+//! A clock that jumps ahead would open time windows and begin days of budgets at once, so a jump that is too far for any
+//! correction ([`FAR_MS`]) is held back: time goes on by the clock that counts since the machine was started, until the
+//! jump has been steady for [`STEADY_MS`]. Meanwhile a call has to be right by both times, and what expires does so by
+//! the later one, so nothing is granted that either clock denies. An honest jump, such as that of a machine that was
+//! paused, costs its callers that much.
+//!
+//! A step back is followed at once: what it takes back (`domain::moment`) is what a clock that was ahead had opened.
+//!
+//! At a start nothing tells a wrong clock from a long stop, so the clock is believed, and what is odd about it is logged.
+//! What can't be taken back waits: files past the retention are removed only once the clock has been steady for
+//! [`REMOVAL_MS`] after it jumped, or began more than [`LONG_STOP_MS`] after the newest event.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+use tracing::{info, warn};
+
+use crate::domain::Timestamp;
+use crate::domain::limits::MAX_STANDSTILL_MS;
+
+const HOUR_MS: i64 = 60 * 60 * 1_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+/// A jump ahead that is held back: a wrong time zone is one, and what a clock is slewed or stepped by is none.
+const FAR_MS: i64 = HOUR_MS;
+/// How long a far jump has to be steady to be believed: longer than time services take to set a clock right again.
+const STEADY_MS: i64 = 10 * 60 * 1_000;
+/// How much the time that a clock jumped to may vary meanwhile.
+const VARIES_MS: i64 = 60 * 1_000;
+/// How long files stay that only a clock which jumped says are past the retention: time for somebody to see it.
+const REMOVAL_MS: i64 = DAY_MS;
+/// A start so long after the newest event is odd: longer than an archive is left alone that is opened once a year.
+const LONG_STOP_MS: i64 = 400 * DAY_MS;
+/// Between two looks at the other clock. What is read within it costs no more than the system's own clock.
+const STRIDE_MS: i64 = 1_000;
+/// No time that is read follows it within a stride.
+const NEVER: i64 = i64::MIN;
+
+/// What the clock says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The time.
+    pub now: Timestamp,
+    /// What the system's clock says, where that is held back.
+    pub doubted: Option<Timestamp>,
+}
+
+impl Reading {
+    /// The later of both: what has expired by one of them has expired.
+    pub fn latest(self) -> Timestamp {
+        self.doubted.map_or(self.now, |doubted| doubted.max(self.now))
+    }
+}
+
+/// What the server thinks of the system's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockState {
+    /// It is believed.
+    Ok,
+    /// It jumped far ahead and is not believed yet: calls have to be right by both times.
+    HeldBack,
+    /// It is believed, and behind events that were recorded under a clock that was ahead.
+    Behind,
+}
+
+/// Which way a clock jumped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Noted {
+    /// Too far ahead to be believed yet.
+    HeldBack,
+    /// Ahead, and believed.
+    Ahead,
+    /// Back.
+    Back,
+    /// What was held back was taken back.
+    Returned,
+}
+
+/// A jump that is held back.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    /// The system's clock less the other one.
+    offset: i64,
+    /// Since when, by the other clock.
+    since: i64,
+}
+
+/// The system's clock held against the other one. All in milliseconds.
+#[derive(Debug)]
+struct Guard {
+    /// The clock that is believed less the other one.
+    offset: i64,
+    pending: Option<Pending>,
+    /// From when on files may be removed, by the other clock.
+    removal_from: i64,
+    /// What tests add to the system's clock.
+    shift: i64,
+}
+
+impl Guard {
+    fn new(system: i64, other: i64) -> Self {
+        Self { offset: system - other, pending: None, removal_from: NEVER, shift: 0 }
+    }
+
+    /// What is read, what was noted by it, and how far it is from what was expected.
+    fn read(&mut self, system: i64, other: i64) -> (Reading, Option<Noted>, i64) {
+        let expected = other + self.offset;
+        let ahead = system - expected;
+        if ahead <= FAR_MS {
+            let returned = self.pending.take().is_some();
+            self.offset = system - other;
+            let noted = match ahead {
+                _ if ahead > MAX_STANDSTILL_MS => Some(Noted::Ahead),
+                _ if ahead < -MAX_STANDSTILL_MS => Some(Noted::Back),
+                _ => returned.then_some(Noted::Returned),
+            };
+            return (Reading { now: Timestamp::from_millis(system), doubted: None }, noted, ahead);
+        }
+        let offset = system - other;
+        let known = self.pending.filter(|pending| (offset - pending.offset).abs() <= VARIES_MS);
+        let pending = known.unwrap_or(Pending { offset, since: other });
+        if other - pending.since >= STEADY_MS {
+            (self.offset, self.pending, self.removal_from) = (offset, None, other + REMOVAL_MS);
+            return (Reading { now: Timestamp::from_millis(system), doubted: None }, Some(Noted::Ahead), ahead);
+        }
+        self.pending = Some(pending);
+        let reading = Reading { now: Timestamp::from_millis(expected), doubted: Some(Timestamp::from_millis(system)) };
+        (reading, known.is_none().then_some(Noted::HeldBack), ahead)
+    }
+}
+
+/// The clock of a process.
+#[derive(Debug)]
+pub struct Clock {
+    /// The last time that was looked at closely; [`NEVER`] where each is.
+    last: AtomicI64,
+    guard: Mutex<Guard>,
+    /// The latest time of an event that is recorded, or may be.
+    latest: AtomicI64,
+    ahead: AtomicU64,
+    back: AtomicU64,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        let guard = Mutex::new(Guard::new(system_millis(), other_millis()));
+        let (last, latest) = (AtomicI64::new(NEVER), AtomicI64::new(0));
+        Self { last, guard, latest, ahead: AtomicU64::new(0), back: AtomicU64::new(0) }
+    }
+}
+
+impl Clock {
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.read().now
+    }
+
+    /// The time, and whether the system's clock says another.
+    pub fn read(&self) -> Reading {
+        let system = system_millis();
+        let last = self.last.load(Ordering::Relaxed);
+        // Each thread sees its own reading follow a close look; which look it is does not matter.
+        if system >= last && system.saturating_sub(last) < STRIDE_MS {
+            return Reading { now: Timestamp::from_millis(system), doubted: None };
+        }
+        self.look_closely()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Guard> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cold]
+    fn look_closely(&self) -> Reading {
+        let mut guard = self.lock();
+        let (system, other) = (system_millis() + guard.shift, other_millis());
+        let (reading, noted, ahead) = guard.read(system, other);
+        let fast = reading.doubted.is_none() && guard.shift == 0;
+        self.last.store(if fast { system } else { NEVER }, Ordering::Relaxed);
+        drop(guard);
+        if let Some(noted) = noted {
+            self.note(noted, ahead, reading);
+        }
+        reading
+    }
+
+    fn note(&self, noted: Noted, ahead: i64, reading: Reading) {
+        let (seconds, now) = (ahead.abs() / 1_000, reading.now);
+        match noted {
+            Noted::HeldBack => warn!(
+                seconds,
+                %now,
+                "the system's clock jumped ahead; it is not believed before it has been steady for {} minutes, and until \
+                 then a call is allowed only where it is by both times",
+                STEADY_MS / 60_000
+            ),
+            Noted::Ahead => {
+                self.ahead.fetch_add(1, Ordering::Relaxed);
+                warn!(seconds, %now, "the system's clock jumped ahead");
+            }
+            Noted::Back => {
+                self.back.fetch_add(1, Ordering::Relaxed);
+                self.recorded(now.plus_millis(-ahead));
+                warn!(
+                    seconds,
+                    %now,
+                    "the system's clock was set back; time windows, expiry and budgets follow it, and new events keep the \
+                     latest time there was until it is past"
+                );
+            }
+            Noted::Returned => info!(%now, "the system's clock is back at the expected time"),
+        }
+    }
+
+    /// Takes note of the time of a tenant's last event.
+    pub fn recorded(&self, at: Timestamp) {
+        self.latest.fetch_max(at.millis(), Ordering::Relaxed);
+    }
+
+    /// Holds the clock against the newest event, once all are read.
+    pub fn check_start(&self) {
+        let (now, latest) = (self.now(), self.latest.load(Ordering::Relaxed));
+        let newest = Timestamp::from_millis(latest);
+        if latest > 0 && now.millis() - latest > LONG_STOP_MS {
+            let mut guard = self.lock();
+            guard.removal_from = other_millis() + REMOVAL_MS;
+            warn!(%now, %newest, "the system's clock is more than a year ahead of the newest event: see that it is right");
+        }
+        if self.behind_events() > 0.0 {
+            warn!(
+                %now,
+                %newest,
+                "the system's clock is behind the newest event: it is wrong, or it was; time windows, expiry and budgets \
+                 follow it, and new events of that tenant keep the latest time there was until it is past"
+            );
+        }
+    }
+
+    /// Whether what a retention says is over may be removed for good.
+    pub fn may_remove(&self) -> bool {
+        let doubted = self.read().doubted.is_some();
+        !doubted && other_millis() >= self.lock().removal_from
+    }
+
+    /// Seconds by which the system's clock is ahead and held back.
+    pub fn held_back(&self) -> f64 {
+        let Reading { now, doubted } = self.read();
+        doubted.map_or(0.0, |doubted| (doubted.millis() - now.millis()) as f64 / 1e3)
+    }
+
+    /// Seconds by which the clock is behind the newest event, where that is more than is waited out.
+    pub fn behind_events(&self) -> f64 {
+        let behind = self.latest.load(Ordering::Relaxed).saturating_sub(self.now().millis());
+        if behind > MAX_STANDSTILL_MS { behind as f64 / 1e3 } else { 0.0 }
+    }
+
+    /// How often it jumped ahead and was believed, and how often it was set back.
+    pub fn jumps(&self) -> [u64; 2] {
+        [&self.ahead, &self.back].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Adds so many milliseconds to what the system's clock says: what tests use for a clock that jumps.
+    pub fn step(&self, millis: i64) {
+        self.lock().shift += millis;
+        self.last.store(NEVER, Ordering::Relaxed);
+    }
+}
+
+/// Milliseconds since the epoch, by the system's clock.
+fn system_millis() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Milliseconds since the machine was started, those that it slept counted. Nobody sets this clock.
+fn other_millis() -> i64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec * 1_000 + time.tv_nsec / 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const START: i64 = 1_767_960_000_000;
+    const YEARS: i64 = 64 * 365 * DAY_MS;
+
+    fn reading(now: i64) -> Reading {
+        Reading { now: Timestamp::from_millis(now), doubted: None }
+    }
+
+    fn held(now: i64, doubted: i64) -> Reading {
+        Reading { doubted: Some(Timestamp::from_millis(doubted)), ..reading(now) }
+    }
+
+    #[test]
+    fn a_far_jump_ahead_is_held_back_until_it_was_steady() {
+        let mut guard = Guard::new(START, 0);
+        let later = |seconds: i64| (START + seconds * 1_000, seconds * 1_000);
+        let (time, other) = later(5);
+        assert_eq!(guard.read(time, other), (reading(time), None, 0));
+        for seconds in [6, 7, 60, 605] {
+            let (time, other) = later(seconds);
+            let noted = (seconds == 6).then_some(Noted::HeldBack);
+            assert_eq!(guard.read(time + YEARS, other), (held(time, time + YEARS), noted, YEARS));
+        }
+        let (time, other) = later(606);
+        assert_eq!(guard.read(time + YEARS, other), (reading(time + YEARS), Some(Noted::Ahead), YEARS));
+        assert_eq!(guard.removal_from, other + REMOVAL_MS);
+        // Back again: at once.
+        let (time, other) = later(607);
+        assert_eq!(guard.read(time, other), (reading(time), Some(Noted::Back), -YEARS));
+    }
+
+    #[test]
+    fn a_jump_that_is_taken_back_or_moves_on_is_never_believed() {
+        let mut guard = Guard::new(START, 0);
+        assert_eq!(guard.read(START + YEARS, 0).1, Some(Noted::HeldBack));
+        assert_eq!(guard.read(START + 1_000, 1_000), (reading(START + 1_000), Some(Noted::Returned), 0));
+        for minute in 0..60 {
+            let (other, ahead) = (minute * 60_000 + 2_000, YEARS + minute * 2 * VARIES_MS);
+            assert_eq!(guard.read(START + other + ahead, other).0, held(START + other, START + other + ahead));
+        }
+    }
+
+    #[test]
+    fn what_a_correction_does_is_followed_at_once() {
+        let mut guard = Guard::new(START, 0);
+        let mut time = START;
+        for (step, noted) in [
+            (200, None),
+            (-200, None),
+            (MAX_STANDSTILL_MS, None),
+            (MAX_STANDSTILL_MS + 1, Some(Noted::Ahead)),
+            (FAR_MS, Some(Noted::Ahead)),
+            (-MAX_STANDSTILL_MS - 1, Some(Noted::Back)),
+            (-YEARS / 4, Some(Noted::Back)),
+        ] {
+            time += step;
+            assert_eq!(guard.read(time, 0), (reading(time), noted, step));
+        }
+    }
+
+    proptest! {
+        /// However the clock steps, no time is believed that is further ahead than its jumps allow and was not steady.
+        #[test]
+        fn time_goes_ahead_by_no_more_than_the_other_clock_allows(
+            steps in prop::collection::vec((0i64..300_000, prop::option::weighted(0.4, -2 * YEARS..2 * YEARS)), 1..60),
+        ) {
+            let (mut guard, mut other, mut shift) = (Guard::new(START, 0), 0, 0);
+            let (mut believed, mut stable_since) = (START, 0);
+            for (passes, jump) in steps {
+                other += passes;
+                if let Some(jump) = jump {
+                    (shift, stable_since) = (jump, other);
+                }
+                let system = START.saturating_add(other).saturating_add(shift);
+                let (Reading { now, doubted }, ..) = guard.read(system, other);
+                let ahead = now.millis() - (believed + passes);
+                prop_assert!(ahead <= FAR_MS || other - stable_since >= STEADY_MS, "{ahead}");
+                prop_assert_eq!(doubted.is_some(), now.millis() != Timestamp::from_millis(system).millis());
+                believed = now.millis();
+            }
+        }
+    }
+}
