@@ -70,7 +70,8 @@ pub struct PolicyProfile {
     pub action: PolicyAction,
     /// Whether it is switched off.
     pub disabled: bool,
-    /// Who created it: a tenant key may change only what a tenant key created.
+    /// Who set it last, by creating or changing it: a tenant key may change only what a tenant key set last. Whoever only
+    /// resets what is used of it sets nothing.
     pub by: By,
     /// When it was created.
     pub created_at: Timestamp,

@@ -143,7 +143,7 @@ fn changeable(tenant: &Tenant, id: PolicyId, by: By) -> Result<&Policy, Error> {
     match (by, policy.profile.by) {
         (By::Operator, _) | (By::Key(_), By::Key(_)) => Ok(policy),
         (By::Key(_), By::Operator) => {
-            Err(Error::new(Code::Forbidden, "an operator set this policy; it takes an operator key to change it"))
+            Err(Error::new(Code::Forbidden, "an operator set this policy last; it takes an operator key to change it"))
         }
     }
 }
@@ -224,6 +224,9 @@ impl Command for UpdatePolicy {
     fn decide(self, tenant: &Tenant, by: By, _: Moment) -> Result<(Option<Change>, PolicyId), Error> {
         let Self { id, patch: PolicyPatch { limits, action, status } } = self;
         let old = &changeable(tenant, id, by)?.profile;
+        // An operator who sets what a key had set alike makes it the operator's.
+        let takes_over = matches!((by, old.by), (By::Operator, By::Key(_)))
+            && (limits.is_some() || action.is_some() || status.is_some());
         let limits = limits.unwrap_or_default().merge(&old.limits)?;
         let action = action.unwrap_or(old.action);
         let disabled = match status {
@@ -235,7 +238,7 @@ impl Command for UpdatePolicy {
                 return Err(Error::field(Code::InvalidField, "status", problem));
             }
         };
-        let changed = (&limits, action, disabled) != (&old.limits, old.action, old.disabled);
+        let changed = takes_over || (&limits, action, disabled) != (&old.limits, old.action, old.disabled);
         Ok((changed.then_some(Change::PolicyUpdated { policy: id, limits, action, disabled }), id))
     }
 

@@ -52,6 +52,7 @@ mod overload_figures;
 mod pages;
 mod panics;
 mod places;
+mod policy_owners;
 mod retention;
 mod rounds;
 mod secrets;
