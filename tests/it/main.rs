@@ -66,3 +66,4 @@ mod tools;
 mod trail_access;
 mod usage;
 mod world;
+mod wrong_types;
