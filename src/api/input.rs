@@ -18,6 +18,7 @@ use futures_core::Stream;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::select;
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
@@ -335,6 +336,25 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_takes_too_long_is_given_up() {
+/// Reads a part of a body that was read as text before. The error names its place, and where in it.
+///
+/// # Errors
+/// `INVALID_BODY`.
+pub fn parse_part<'de, T: Deserialize<'de>>(place: &str, part: &'de RawValue) -> Result<T, Error> {
+    let mut parser = serde_json::Deserializer::from_str(part.get());
+    serde_path_to_error::deserialize(Objects(&mut parser)).map_err(|problem| {
+        let field = match quote(&problem.path().to_string()).as_str() {
+            "." | "?" => place.to_owned(),
+            path => format!("{place}.{path}"),
+        };
+        // Line and column would be those of the part, which nobody counts from.
+        let problem = problem.into_inner();
+        let (text, at) = (problem.to_string(), format!(" at line {} column {}", problem.line(), problem.column()));
+        let cause = quote_cause(text.strip_suffix(&at).unwrap_or(&text));
+        Error::field(Code::InvalidBody, &field, format!("can't be read: {cause}"))
+    })
+}
+
         let bodies = Held::new(usize::MAX);
         let send_each_second = |pieces: UnboundedSender<Bytes>, times: NonZero<u64>| async move {
             for _ in 0..times.get() {

@@ -73,9 +73,6 @@ fn each_bad_request_names_its_field_and_charges_nothing() {
         let body = format!(r#"{{{ask},"action":"read","resource":"docs:1","tokensCost":{number}}}"#);
         table.push(("POST", "/v1/authorize".into(), body.clone(), 400, FIELD, "tokensCost"));
         table.push(("POST", "/v1/authorize/explain".into(), body.clone(), 400, FIELD, "tokensCost"));
-        // One bad call of a batch stops all of it: nothing of it is charged.
-        let body = format!(r#"{{"requests":[{},{body}]}}"#, call(&agent.id));
-        table.push(("POST", "/v1/authorize/batch".into(), body, 400, FIELD, "requests[1].tokensCost"));
     }
     for number in NO_COUNTS {
         table.push(usage(format!(r#"{{{ask},"calls":{number}}}"#), BODY, "calls"));
