@@ -14,6 +14,7 @@ use actix_http::{Request, Response};
 use actix_service::{Service, ServiceFactory};
 use actix_web::body::{self, BodySize, BoxBody, MessageBody};
 use actix_web::dev::{AppConfig, ServiceResponse};
+use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{Error, HttpResponse, ResponseError, web};
 use tokio::task::yield_now;
@@ -109,6 +110,9 @@ where
                 let (request, answer) = routed.await?.into_parts();
                 let origin = || shared.origin(request.headers(), request.peer_addr());
                 let mut answer = limited(&shared, answer, origin);
+                if is_private(request.path()) {
+                    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                }
                 let of_gateway = forward_auth::answers(request.path());
                 if of_gateway {
                     forward_auth::explain(&mut answer);
@@ -125,6 +129,12 @@ where
             })
         }
     }
+}
+
+/// Whether answers there are for their caller alone: some show a key or a token. The most frequent call is not asked
+/// this: nothing keeps the answer of a POST that says nothing of caches (RFC 9111, 3).
+fn is_private(path: &str) -> bool {
+    path.starts_with("/v1/") || path.starts_with("/access/")
 }
 
 async fn authorize(shared: &Shared, request: &mut Request) -> Answer {

@@ -17,8 +17,8 @@ use actix_web::{FromRequest, HttpRequest};
 use futures_core::Stream;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::select;
 use serde_json::value::RawValue;
+use tokio::select;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
@@ -245,20 +245,28 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     }
 }
 
-/// Reads a query string. The error says which parameter can't be read.
+/// Reads a query string. The error says which parameter can't be read. One that is there and says nothing is refused:
+/// whether it asks for everything or for nothing would be a guess.
 ///
 /// # Errors
 /// `INVALID_QUERY`.
 pub fn parse_query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     let pairs = form_urlencoded::parse(text.as_bytes());
-    serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs)).map_err(|problem| {
+    let read = serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs)).map_err(|problem| {
         // A parameter that nobody knows is named as the client spelled it.
         let (field, cause) = (quote(&problem.path().to_string()), quote_cause(&problem.inner().to_string()));
         Problem(match field.as_str() {
             "." | "?" => Error::new(Code::InvalidQuery, format!("the query string can't be read: {cause}")),
             field => Error::field(Code::InvalidQuery, field, format!("can't be read: {cause}")),
         })
-    })
+    })?;
+    match pairs.into_iter().find(|(_, value)| value.trim().is_empty()) {
+        Some((name, _)) => {
+            let problem = "must not be empty; leave it out where it is not meant";
+            Err(Problem(Error::field(Code::InvalidQuery, &quote(&name), problem)))
+        }
+        None => Ok(read),
+    }
 }
 
 /// Reads JSON (RFC 8259). The error says where in the value, and at which line and column.
@@ -279,6 +287,25 @@ pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
+/// Reads a part of a body that was read as text before. The error names its place, and where in it.
+///
+/// # Errors
+/// `INVALID_BODY`.
+pub fn parse_part<'de, T: Deserialize<'de>>(place: &str, part: &'de RawValue) -> Result<T, Error> {
+    let mut parser = serde_json::Deserializer::from_str(part.get());
+    serde_path_to_error::deserialize(Objects(&mut parser)).map_err(|problem| {
+        let field = match quote(&problem.path().to_string()).as_str() {
+            "." | "?" => place.to_owned(),
+            path => format!("{place}.{path}"),
+        };
+        // Line and column would be those of the part, which nobody counts from.
+        let problem = problem.into_inner();
+        let (text, at) = (problem.to_string(), format!(" at line {} column {}", problem.line(), problem.column()));
+        let cause = quote_cause(text.strip_suffix(&at).unwrap_or(&text));
+        Error::field(Code::InvalidBody, &field, format!("can't be read: {cause}"))
+    })
+}
+
 fn invalid(field: Option<&str>, problem: &serde_json::Error) -> Problem {
     let problem = quote_cause(&problem.to_string());
     Problem(match field {
@@ -287,9 +314,20 @@ fn invalid(field: Option<&str>, problem: &serde_json::Error) -> Problem {
     })
 }
 
-/// An owner's name that a filter asks for. It is kept without space around it, so it is looked for without.
-pub fn trimmed(name: String) -> String {
-    name.trim().to_owned()
+/// The owner that a filter asks for, by one of its two names or by both alike. It is kept without space around it, so
+/// it is looked for without.
+///
+/// # Errors
+/// `INVALID_QUERY` where the two ask for different owners.
+pub fn owner(user_id: Option<String>, owner_id: Option<String>) -> Result<Option<String>, Problem> {
+    let trimmed = |name: String| name.trim().to_owned();
+    match (user_id.map(trimmed), owner_id.map(trimmed)) {
+        (Some(user), Some(owner)) if user != owner => {
+            let problem = "asks for another owner than userId: the two are one filter";
+            Err(Problem(Error::field(Code::InvalidQuery, "ownerId", problem)))
+        }
+        (user, owner) => Ok(user.or(owner)),
+    }
 }
 
 /// Checks the paging fields of a query.
@@ -336,25 +374,6 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_takes_too_long_is_given_up() {
-/// Reads a part of a body that was read as text before. The error names its place, and where in it.
-///
-/// # Errors
-/// `INVALID_BODY`.
-pub fn parse_part<'de, T: Deserialize<'de>>(place: &str, part: &'de RawValue) -> Result<T, Error> {
-    let mut parser = serde_json::Deserializer::from_str(part.get());
-    serde_path_to_error::deserialize(Objects(&mut parser)).map_err(|problem| {
-        let field = match quote(&problem.path().to_string()).as_str() {
-            "." | "?" => place.to_owned(),
-            path => format!("{place}.{path}"),
-        };
-        // Line and column would be those of the part, which nobody counts from.
-        let problem = problem.into_inner();
-        let (text, at) = (problem.to_string(), format!(" at line {} column {}", problem.line(), problem.column()));
-        let cause = quote_cause(text.strip_suffix(&at).unwrap_or(&text));
-        Error::field(Code::InvalidBody, &field, format!("can't be read: {cause}"))
-    })
-}
-
         let bodies = Held::new(usize::MAX);
         let send_each_second = |pieces: UnboundedSender<Bytes>, times: NonZero<u64>| async move {
             for _ in 0..times.get() {

@@ -29,7 +29,8 @@ pub struct NewAgent {
     #[serde(default)]
     #[schemars(with = "Option<schema::TenantName>")]
     pub tenant_id: Option<String>,
-    /// The user it belongs to, in the client's own words.
+    /// The user it belongs to, in the client's own words. `userId` is taken for it too.
+    #[serde(alias = "userId")]
     #[schemars(with = "schema::Name")]
     pub owner_id: String,
     /// A name for people.
@@ -56,8 +57,8 @@ pub struct NewAgent {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AgentPatch {
-    /// The user it belongs to from now on.
-    #[serde(default)]
+    /// The user it belongs to from now on. `userId` is taken for it too.
+    #[serde(default, alias = "userId")]
     #[schemars(with = "Option<schema::Name>")]
     pub owner_id: Option<String>,
     /// A new name.

@@ -169,7 +169,7 @@ impl Usage {
 }
 
 /// Which counts a reset is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Period {
     /// Those of the day.
@@ -177,7 +177,6 @@ pub enum Period {
     /// Those of the month.
     Month,
     /// Both.
-    #[default]
     All,
 }
 

@@ -31,8 +31,8 @@ pub struct NewPolicy {
     #[serde(default)]
     #[schemars(with = "Option<AgentId>")]
     pub agent_id: Option<String>,
-    /// The only owner whose agents it is about.
-    #[serde(default)]
+    /// The only owner whose agents it is about. `ownerId` is taken for it too.
+    #[serde(default, alias = "ownerId")]
     #[schemars(with = "Option<schema::Name>")]
     pub user_id: Option<String>,
     /// Its limits, at least one.

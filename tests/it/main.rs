@@ -53,6 +53,7 @@ mod pages;
 mod panics;
 mod places;
 mod policy_owners;
+mod queries;
 mod retention;
 mod rounds;
 mod secrets;

@@ -57,7 +57,7 @@ pub fn delete() -> Docs {
 /// `POST /v1/policies/{id}/reset`
 pub fn reset() -> Docs {
     docs("resetPolicy", "Start a policy's counts anew")
-        .about("Without a body both the day's and the month's counts start anew.")
+        .about("The body names which: those of the `day`, of the `month`, or `all`.")
         .answers::<PolicyJson>(200, "The policy as it is now.")
         .fails(&[Forbidden, UnknownPolicy])
         .writes()
