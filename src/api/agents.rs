@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Admin;
-use super::input::{Body, OptionalBody, Query, owner, page};
+use super::input::{Body, OptionalBody, Query, Reason, owner, page};
 use super::routes::Answer;
 use super::views::{self, AgentJson};
 use crate::domain::agent_commands::{AgentPatch, NewAgent};
@@ -74,8 +74,8 @@ pub async fn update(Admin(kavach): Admin, (id, Body(patch)): (Path<String>, Body
 }
 
 /// `DELETE /v1/agents/{id}`
-pub async fn revoke(Admin(kavach): Admin, id: Path<String>) -> Answer {
-    kavach.agents().revoke(&id).await?;
+pub async fn revoke(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> Answer {
+    why.of(kavach)?.agents().revoke(&id).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

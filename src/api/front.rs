@@ -19,10 +19,10 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{Error, HttpResponse, ResponseError, web};
 use tokio::task::yield_now;
 
-use super::auth::{Decider, Shared};
+use super::auth::{Decider, Guard, Shared};
 use super::authzen;
 use super::forward_auth;
-use super::input::{Incoming, Raw, declared_length};
+use super::input::{Incoming, Raw, declared_length, refuse_query};
 use super::routes::Answer;
 use super::streaming::{HeldBody, UnderWay};
 use crate::domain::limits::MAX_AUTHORIZE_BODY_BYTES;
@@ -141,6 +141,12 @@ async fn authorize(shared: &Shared, request: &mut Request) -> Answer {
     let payload = request.take_payload();
     let headers = &request.head().headers;
     let decider = Decider::of(shared, headers, request.peer_addr())?;
+    if let Some(query) = request.head().uri.query()
+        && let Err(problem) = refuse_query(query)
+    {
+        decider.check().await?;
+        return Err(problem);
+    }
     let body = Incoming { declared: declared_length(headers), bodies: &shared.bodies, pace: request.conn_data() };
     let Raw(body) = Raw::<MAX_AUTHORIZE_BODY_BYTES>::read(body, payload).await?;
     super::authorize::answer(&decider, headers, body).await

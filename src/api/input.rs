@@ -15,6 +15,7 @@ use actix_web::error::PayloadError;
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{FromRequest, HttpRequest};
 use futures_core::Stream;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -28,9 +29,9 @@ use super::held::Held;
 use super::objects::Objects;
 use crate::domain::limits::{MAX_BODY_SECONDS, MAX_PAGE};
 use crate::domain::text::{quote, quote_cause};
-use crate::domain::{Code, Error};
+use crate::domain::{Code, Error, schema};
 use crate::net::Pace;
-use crate::service::PageRequest;
+use crate::service::{Kavach, PageRequest};
 
 /// A JSON body of that type, whatever its content type says.
 pub struct Body<T>(
@@ -61,6 +62,31 @@ pub struct Query<T>(
     /// What it holds.
     pub T,
 );
+
+/// A query string that is not the route's own, which its handler reads as it came.
+pub struct AnyQuery;
+
+/// Why something is ended.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// Why, for the audit trail.
+    #[schemars(with = "Option<schema::Name>")]
+    pub reason: Option<String>,
+}
+
+impl Reason {
+    /// The same caller, with the reason that the request gives.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD`.
+    pub fn of(self, caller: Kavach) -> Result<Kavach, Problem> {
+        Ok(match self.reason {
+            Some(reason) => caller.because(&reason)?,
+            None => caller,
+        })
+    }
+}
 
 impl<const LIMIT: usize> FromRequest for Raw<LIMIT> {
     type Error = Problem;
@@ -245,6 +271,15 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     }
 }
 
+impl FromRequest for AnyQuery {
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Self, Infallible>>;
+
+    fn from_request(_: &HttpRequest, _: &mut Payload) -> Self::Future {
+        std::future::ready(Ok(Self))
+    }
+}
+
 /// Reads a query string. The error says which parameter can't be read. One that is there and says nothing is refused:
 /// whether it asks for everything or for nothing would be a guess.
 ///
@@ -266,6 +301,20 @@ pub fn parse_query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
             Err(Problem(Error::field(Code::InvalidQuery, &quote(&name), problem)))
         }
         None => Ok(read),
+    }
+}
+
+/// Refuses any query string, for routes that take none: what it asks for would silently not be done.
+///
+/// # Errors
+/// `INVALID_QUERY`.
+pub fn refuse_query(text: &str) -> Result<(), Problem> {
+    match form_urlencoded::parse(text.as_bytes()).next() {
+        Some((name, _)) => {
+            let problem = "is not taken by this route, which takes no parameters";
+            Err(Problem(Error::field(Code::InvalidQuery, &quote(&name), problem)))
+        }
+        None => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::auth::Admin;
 use super::error::Problem;
-use super::input::{Body, Query, owner, page};
+use super::input::{Body, Query, Reason, owner, page};
 use super::routes::Answer;
 use super::views::{self, PolicyJson};
 use crate::domain::budget::Exceeded;
@@ -126,8 +126,8 @@ pub async fn update(Admin(kavach): Admin, (id, Body(patch)): (Path<String>, Body
 }
 
 /// `DELETE /v1/policies/{id}`
-pub async fn delete(Admin(kavach): Admin, id: Path<String>) -> Answer {
-    kavach.policies().delete(&id).await?;
+pub async fn delete(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> Answer {
+    why.of(kavach)?.policies().delete(&id).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

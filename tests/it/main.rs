@@ -54,6 +54,7 @@ mod panics;
 mod places;
 mod policy_owners;
 mod queries;
+mod reasons;
 mod retention;
 mod rounds;
 mod secrets;

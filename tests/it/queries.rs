@@ -1,10 +1,11 @@
-//! Query strings: an empty filter asks for nothing that anyone could mean,
+//! Query strings: what is not taken is refused on every route, an empty filter asks for nothing that anyone could mean,
 //! an owner has two names, and a date alone is a time.
 
 use serde_json::{Value, json};
 
 use crate::access::World;
 use crate::access_table::{Target, rows};
+use crate::bad_input::everything;
 use crate::client::Client;
 use crate::harness::Server;
 use crate::world::{call, permits};
@@ -16,6 +17,31 @@ fn send(client: &Client, row: &crate::access_table::Row, target: &Target, more: 
     let body = (row.body)(target);
     let body = (!body.is_null()).then(|| body.to_string());
     client.try_send(row.method, &path, &[], body.as_deref().map(str::as_bytes)).unwrap()
+}
+
+#[test]
+fn a_parameter_that_nobody_knows_is_refused_by_every_route() {
+    let server = Server::start();
+    let operator = server.operator();
+    let world = World::new(&operator, 1);
+    let before = everything(&operator);
+    for row in rows() {
+        // Who needs no key may add what it likes; the gateway's query is the original request's.
+        let is_public = row.method == "GET" && server.anonymous().get(&row.path_to(&world.own.target)).status == 200;
+        if is_public || row.path == "/v1/forward-auth" {
+            continue;
+        }
+        for parameter in ["sudo=1", "sudo", "sudo="] {
+            let message = send(&operator, &row, &world.own.target, parameter).problem(400, "INVALID_QUERY");
+            assert!(message.starts_with("sudo "), "{} {}: {message}", row.method, row.path);
+            // It is told to nobody whose key is not good.
+            let nobody = server.with_key(&format!("kvo_{}", "x".repeat(43)));
+            let answer = send(&nobody, &row, &world.own.target, parameter);
+            assert_eq!(answer.code().as_deref(), Some("INVALID_TOKEN"), "{} {}", row.method, row.path);
+        }
+    }
+    assert_eq!(everything(&operator), before);
+    assert!(world.own.seen.is_object());
 }
 
 #[test]

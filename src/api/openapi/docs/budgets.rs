@@ -51,7 +51,10 @@ pub fn update() -> Docs {
 
 /// `DELETE /v1/policies/{id}`
 pub fn delete() -> Docs {
-    docs("deletePolicy", "Delete a budget policy").nothing("It is gone.").fails(&[Forbidden, UnknownPolicy]).writes()
+    docs("deletePolicy", "Delete a budget policy")
+        .nothing("It is gone.")
+        .fails(&[InvalidField, Forbidden, UnknownPolicy])
+        .writes()
 }
 
 /// `POST /v1/policies/{id}/reset`
