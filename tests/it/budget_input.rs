@@ -90,7 +90,7 @@ fn each_bad_request_names_its_field_and_charges_nothing() {
     for (member, names) in [
         (r#""status":"disabled""#, "status"),
         (r#""id":"pol_1""#, "id"),
-        (r#""ownerId":"ann""#, "ownerId"),
+        (r#""ownerId":"ann","userId":"bob""#, "userId"),
         (r#""currentUsage":{}"#, "currentUsage"),
         (r#""action":"deny""#, "action"),
         (r#""action":"Block""#, "action"),
@@ -162,8 +162,11 @@ fn each_bad_request_names_its_field_and_charges_nothing() {
         "nowhere",
     ));
     for id in [&*unknown_policy, "pol_", "garbage", &agent.id] {
-        for (method, tail) in [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/reset")] {
-            table.push((method, format!("/v1/policies/{id}{tail}"), "{}".into(), 404, "UNKNOWN_POLICY", "policy"));
+        let reset = r#"{"period":"all"}"#;
+        for (method, tail, body) in
+            [("GET", "", "{}"), ("PATCH", "", "{}"), ("DELETE", "", "{}"), ("POST", "/reset", reset)]
+        {
+            table.push((method, format!("/v1/policies/{id}{tail}"), body.into(), 404, "UNKNOWN_POLICY", "policy"));
         }
     }
     for (query, names) in [

@@ -629,7 +629,7 @@ fn explain_and_check_show_every_policy_and_charge_nothing() {
     }
     let check =
         |cost: f64| operator.post("/v1/budget/check", json!({ "agentId": agent.id, "tokensCost": cost })).expect(200);
-    operator.reset(&two, json!({}));
+    operator.reset(&two, json!({ "period": "all" }));
     assert_eq!((&check(0.25)["allowed"], &check(0.25)["warnings"]), (&json!(true), &json!([])));
     let warned = check(0.250001);
     assert_eq!((&warned["allowed"], &warned["warnings"][0]["policyId"]), (&json!(true), &json!(warn)));
