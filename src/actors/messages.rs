@@ -100,6 +100,8 @@ pub struct Execute<C: Command> {
     pub credential: Credential,
     /// What for.
     pub command: C,
+    /// Why, where the caller said so.
+    pub reason: Option<Box<str>>,
     /// Where the answer goes.
     pub reply: Reply<C::Reply>,
 }
@@ -348,7 +350,7 @@ where
     type Result = ();
 
     fn handle(&mut self, message: Execute<C>, ctx: &mut Context<Self>) {
-        let Execute { credential, command, reply } = message;
+        let Execute { credential, command, reason, reply } = message;
         let executed = (|| {
             let reading = self.core.clock.read();
             let by = self.tenant().authenticate(&credential, reading.latest())?.as_author()?;
@@ -357,7 +359,7 @@ where
             let (change, subject) = command.decide(self.tenant(), by, moment)?;
             let changed = change.is_some();
             if let Some(change) = change {
-                self.record(moment, &Event::Changed(ChangeRecord { by, change }))?;
+                self.record(moment, &Event::Changed(ChangeRecord { by, reason, change }))?;
             }
             Ok((changed, C::reply(self.tenant(), subject, moment.wall)))
         })();

@@ -343,12 +343,15 @@ pub struct DeleteTenant {
     pub tenant: TenantRef,
     /// Its slug, typed again.
     pub confirm: String,
+    /// Why, where the caller said so.
+    pub reason: Option<Box<str>>,
 }
 
 impl Handler<DeleteTenant> for Registry {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
-    fn handle(&mut self, DeleteTenant { tenant, confirm }: DeleteTenant, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, message: DeleteTenant, _: &mut Self::Context) -> Self::Result {
+        let DeleteTenant { tenant, confirm, reason: why } = message;
         let found = self.core.routes.find(&tenant).and_then(|route| check_deletion(&route, &confirm).map(|()| route));
         if let Ok(route) = &found {
             // From here on no call finds it. Its id and slug are free only once the folder is gone.
@@ -368,11 +371,11 @@ impl Handler<DeleteTenant> for Registry {
             let erased = spawn_blocking(move || core.data.erase_tenant(&name)).await;
             Ok((route, erased))
         };
-        Box::pin(work.into_actor(self).map(|outcome: Result<_, Error>, actor, ctx| {
+        Box::pin(work.into_actor(self).map(move |outcome: Result<_, Error>, actor, ctx| {
             let (route, erased) = outcome?;
             match erased {
                 Ok(Ok(())) => {
-                    info!(tenant = %route.id, "the tenant was erased");
+                    info!(tenant = %route.id, reason = why.as_deref(), "the tenant was erased");
                     actor.core.routes.remove(route.id);
                     // Who follows it finds out when it looks.
                     actor.core.audit.news.tell(route.id.tag(), 0, actor.core.clock.now());

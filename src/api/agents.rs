@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Admin;
-use super::input::{Body, OptionalBody, Query, page, trimmed};
+use super::input::{Body, OptionalBody, Query, Reason, owner, page};
 use super::routes::Answer;
 use super::views::{self, AgentJson};
 use crate::domain::agent::commands::{AgentPatch, NewAgent};
@@ -20,7 +20,9 @@ pub struct ListQuery {
     /// Agents of that tenant: id, slug or `default`.
     #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,
-    /// Agents of that owner (`ownerId`).
+    /// Agents of that owner.
+    owner_id: Option<String>,
+    /// Another name of `ownerId`.
     user_id: Option<String>,
     /// Agents with that status.
     status: Option<AgentStatus>,
@@ -54,9 +56,9 @@ pub async fn create(Admin(kavach): Admin, Body(new): Body<NewAgent>) -> Answer {
 
 /// `GET /v1/agents`
 pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<ListQuery>)) -> Answer {
-    let ListQuery { tenant_id, user_id, status, r#type, limit, cursor } = query;
+    let ListQuery { tenant_id, owner_id, user_id, status, r#type, limit, cursor } = query;
     let tenant = tenant_id.as_deref().map(TenantRef::parse);
-    let filter = AgentFilter { tenant, owner: user_id.map(trimmed), status, kind: r#type };
+    let filter = AgentFilter { tenant, owner: owner(user_id, owner_id)?, status, kind: r#type };
     let agents = kavach.agents().list(filter, page(limit, cursor)?).await?;
     views::list(&request, agents, |view| AgentJson::new(&view, None)).await
 }
@@ -72,8 +74,8 @@ pub async fn update(Admin(kavach): Admin, (id, Body(patch)): (Path<String>, Body
 }
 
 /// `DELETE /v1/agents/{id}`
-pub async fn revoke(Admin(kavach): Admin, id: Path<String>) -> Answer {
-    kavach.agents().revoke(&id).await?;
+pub async fn revoke(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> Answer {
+    why.of(kavach)?.agents().revoke(&id).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

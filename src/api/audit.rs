@@ -1,13 +1,13 @@
 //! `/v1/audit`.
 
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
+use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, web::Path};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Admin;
 use super::error::Problem;
-use super::input::{Query, page};
+use super::input::{Query, owner, page};
 use super::routes::Answer;
 use super::streaming::{Pulled, PulledBody};
 use super::views;
@@ -31,12 +31,14 @@ pub struct ListQuery {
     #[schemars(with = "Option<AgentId>")]
     agent_id: Option<String>,
     /// Entries of agents that belonged to that owner.
-    user_id: Option<Box<str>>,
-    /// Entries at or after that time, RFC 3339.
-    #[schemars(with = "Option<schema::Time>")]
+    user_id: Option<String>,
+    /// Another name of `userId`.
+    owner_id: Option<String>,
+    /// Entries at or after that time, RFC 3339. A date alone is the start of that day, UTC.
+    #[schemars(with = "Option<schema::TimeOrDay>")]
     since: Option<String>,
-    /// Entries before that time, RFC 3339.
-    #[schemars(with = "Option<schema::Time>")]
+    /// Entries before that time, RFC 3339. A date alone is the start of that day, UTC, of which no entry is one.
+    #[schemars(with = "Option<schema::TimeOrDay>")]
     until: Option<String>,
     /// Entries with one of these actions, separated by commas.
     actions: Option<String>,
@@ -106,7 +108,7 @@ impl ListQuery {
     }
 
     fn filter(self) -> Result<(Option<TenantRef>, AuditFilter), Problem> {
-        let Self { kind, tenant_id, agent_id, user_id, since, until, actions, result, trace_id, .. } = self;
+        let Self { kind, tenant_id, agent_id, user_id, owner_id, since, until, actions, result, trace_id, .. } = self;
         let agent = match agent_id {
             Some(text) => Some(
                 AgentId::parse(&text)
@@ -114,20 +116,22 @@ impl ListQuery {
             ),
             None => None,
         };
-        let since = since.map(|text| Timestamp::parse("since", &text)).transpose()?;
-        let until = until.map(|text| Timestamp::parse("until", &text)).transpose()?;
+        let since = since.map(|text| Timestamp::parse_or_day("since", &text)).transpose()?;
+        let until = until.map(|text| Timestamp::parse_or_day("until", &text)).transpose()?;
         if let (Some(since), Some(until)) = (since, until)
             && since > until
         {
             return Err(invalid("since", "must not be after until"));
         }
-        let actions: Vec<Box<str>> =
-            actions.iter().flat_map(|list| list.split(',')).filter(|text| !text.is_empty()).map(Into::into).collect();
+        let actions: Vec<Box<str>> = actions.iter().flat_map(|list| list.split(',')).map(Into::into).collect();
+        if actions.iter().any(|action| action.is_empty()) {
+            return Err(invalid("actions", "must not name an empty action"));
+        }
         if actions.len() > MAX_FILTER_ACTIONS {
             return Err(invalid("actions", format!("must name at most {MAX_FILTER_ACTIONS} actions")));
         }
         let trace = trace_id.map(|text| TraceId::parse_query("traceId", &text)).transpose()?;
-        let owner = user_id.map(|text| text.trim().into());
+        let owner = owner(user_id, owner_id)?.map(Into::into);
         let filter = AuditFilter { kind, agent, owner, since, until, actions, result, trace };
         Ok((tenant_id.as_deref().map(TenantRef::parse), filter))
     }
@@ -188,7 +192,6 @@ pub async fn stream(Admin(kavach): Admin, (request, Query(query)): (HttpRequest,
     let mut response = HttpResponse::Ok();
     response
         .insert_header((CONTENT_TYPE, "text/event-stream"))
-        .insert_header((CACHE_CONTROL, "no-store"))
         // Some proxies hold answers back until they are whole.
         .insert_header(("X-Accel-Buffering", "no"));
     Ok(response.body(PulledBody::new(": following\n\n", stream, |stream| Box::pin(pull_stream(stream)))))

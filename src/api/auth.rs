@@ -42,6 +42,11 @@ pub enum Access {
 pub trait Guard: FromRequest<Error = Problem> + 'static {
     /// Who gets past it.
     const ACCESS: Access;
+
+    /// Checks the credential, where the guard left that to the tenant's actor.
+    fn check(&self) -> impl Future<Output = Result<(), Problem>> {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// What every worker knows. Private to this folder: handlers come by it through guards alone.
@@ -193,6 +198,11 @@ impl FromRequest for Admin {
 
 impl Guard for Decider {
     const ACCESS: Access = Access::Decider;
+
+    async fn check(&self) -> Result<(), Problem> {
+        self.kavach.authenticate().await?;
+        Ok(())
+    }
 }
 
 impl FromRequest for Decider {

@@ -9,11 +9,12 @@ use actix_web::web::{Bytes, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::auth::{Admin, Decider};
 use super::error::Problem;
-use super::input::{Unread, parse};
+use super::input::{Unread, parse, parse_part};
 use super::routes::Answer;
 use super::{plain, views};
 use crate::domain::budget::cost::Cost;
@@ -73,13 +74,13 @@ pub struct Context<'a> {
 }
 
 /// A batch's body.
-#[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "BatchRequest")]
 pub struct BatchBody<'a> {
     /// What is asked, each on its own.
     #[serde(borrow)]
-    #[schemars(length(min = 1, max = MAX_BATCH))]
-    pub requests: Vec<AuthorizeBody<'a>>,
+    #[schemars(with = "Vec<AuthorizeBody<'static>>", length(min = 1, max = MAX_BATCH))]
+    pub requests: Vec<&'a RawValue>,
 }
 
 fn arguments<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arguments<'a>>, D::Error> {
@@ -96,7 +97,48 @@ pub fn json_text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<O
 #[schemars(rename = "BatchDecisions")]
 pub struct BatchAnswer {
     /// In the order of the requests.
-    results: Vec<Decision>,
+    results: Vec<BatchResult>,
+}
+
+/// The answer to one request of a batch.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+enum BatchResult {
+    /// It was decided.
+    Decided(Decision),
+    /// It can't be decided for its form. The others are.
+    Failed(BatchFailure),
+}
+
+/// A request of a batch that can't be decided for its form. It is recorded nowhere.
+#[derive(Serialize, JsonSchema)]
+struct BatchFailure {
+    /// Never.
+    #[schemars(extend("const" = false))]
+    allowed: bool,
+    /// What is wrong with it.
+    error: FailureJson,
+}
+
+/// What is wrong with a request of a batch.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct FailureJson {
+    /// The code that the request would get by itself.
+    code: Code,
+    /// The same for people.
+    message: String,
+    /// Facts for programs, such as the `field` that is wrong, with the request's place.
+    #[schemars(with = "Option<schema::AnyObject>")]
+    details: Value,
+}
+
+impl BatchResult {
+    fn failed(error: &Error) -> Self {
+        let (code, message, details) = (error.code(), error.message().to_owned(), error.details().clone());
+        Self::Failed(BatchFailure { allowed: false, error: FailureJson { code, message, details } })
+    }
 }
 
 /// What a request takes from its connection rather than its body.
@@ -236,23 +278,44 @@ pub async fn batch(decider: Decider, (http, body): BatchInput) -> Answer {
     decider.kavach.authenticate().await?;
     let body = body.bytes(&http).await?;
     let received = Instant::now();
-    let requests = read_batch(&Connection::of(&decider, http.headers()), &body)?;
-    let results = decider.kavach.authorize_batch(requests, received).await?;
-    views::json(HttpResponse::Ok(), &BatchAnswer { results })
+    let mut requests = Vec::new();
+    let read = read_batch(&Connection::of(&decider, http.headers()), &body)?;
+    let items: Vec<Result<(), Error>> =
+        read.into_iter().map(|item| item.map(|request| requests.push(request))).collect();
+    let decisions =
+        if requests.is_empty() { Vec::new() } else { decider.kavach.authorize_batch(requests, received).await? };
+    let mut decisions = decisions.into_iter();
+    let lost = || Error::new(Code::InternalError, "the request was not decided");
+    let results = items.into_iter().map(|item| {
+        let decision = item.and_then(|()| decisions.next().ok_or_else(lost));
+        decision.map_or_else(|error| BatchResult::failed(&error), BatchResult::Decided)
+    });
+    views::json(HttpResponse::Ok(), &BatchAnswer { results: results.collect() })
 }
 
-/// Reads the calls of a batch.
-pub fn read_batch(connection: &Connection<'_>, body: &[u8]) -> Result<Vec<Request>, Problem> {
-    let plain = as_text(body).and_then(plain::batch);
-    let requests = plain.map_or_else(|| parse::<BatchBody<'_>>(body).map(|body| body.requests), Ok)?;
-    if requests.is_empty() || requests.len() > MAX_BATCH {
-        let problem = format!("must hold 1 to {MAX_BATCH} requests, not {}", requests.len());
-        return Err(Problem(Error::field(Code::InvalidField, "requests", problem)));
+/// Reads a batch: each request, or why it is none.
+///
+/// # Errors
+/// What concerns all of it.
+pub fn read_batch(connection: &Connection<'_>, body: &[u8]) -> Result<Vec<Result<Request, Error>>, Problem> {
+    let place = |at: usize| format!("requests[{at}]");
+    let check = |at, body: AuthorizeBody<'_>| body.check(connection, None).map_err(|error| error.within(&place(at)));
+    if let Some(bodies) = as_text(body).and_then(plain::batch) {
+        check_count(bodies.len())?;
+        return Ok(bodies.into_iter().enumerate().map(|(at, body)| check(at, body)).collect());
     }
-    let check = |(at, body): (usize, AuthorizeBody<'_>)| {
-        body.check(connection, None).map_err(|error| Problem(error.within(&format!("requests[{at}]"))))
-    };
-    requests.into_iter().enumerate().map(check).collect()
+    let BatchBody { requests } = parse(body)?;
+    check_count(requests.len())?;
+    let read = |(at, item)| parse_part(&place(at), item).and_then(|body| check(at, body));
+    Ok(requests.into_iter().enumerate().map(read).collect())
+}
+
+fn check_count(requests: usize) -> Result<(), Problem> {
+    if (1..=MAX_BATCH).contains(&requests) {
+        return Ok(());
+    }
+    let problem = format!("must hold 1 to {MAX_BATCH} requests, not {requests}");
+    Err(Problem(Error::field(Code::InvalidField, "requests", problem)))
 }
 
 /// `POST /v1/authorize/explain`

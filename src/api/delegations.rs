@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::auth::Admin;
 use super::error::Problem;
-use super::input::{Body, Query, page};
+use super::input::{Body, Query, Reason, page};
 use super::routes::Answer;
 use super::views::{self, DelegationJson, EffectivePermissionJson};
 use crate::domain::delegation::commands::{DelegationFilter, NewDelegation};
@@ -95,7 +95,7 @@ pub async fn permissions(Admin(kavach): Admin, id: Path<String>) -> Answer {
 }
 
 /// `DELETE /v1/delegations/{id}`
-pub async fn revoke(Admin(kavach): Admin, id: Path<String>) -> Answer {
-    kavach.delegations().revoke(&id).await?;
+pub async fn revoke(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> Answer {
+    why.of(kavach)?.delegations().revoke(&id).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::auth::Agent;
 use super::authorize::Connection;
 use super::error::{PROBLEM_JSON, Problem, problem_body};
+use super::input::AnyQuery;
 use super::routes::Answer;
 use crate::domain::{Code, Decision, Error, Request, TenantId};
 use crate::gateway::{Gateway, GatewayKind, Mapped, Original};
@@ -33,7 +34,7 @@ const REASON: HeaderName = HeaderName::from_static("kavach-reason");
 const MAX_REASON_BYTES: usize = 512;
 
 /// Any method, `/v1/forward-auth` and below.
-pub async fn check(agent: Agent, http: HttpRequest) -> Answer {
+pub async fn check(agent: Agent, (http, AnyQuery): (HttpRequest, AnyQuery)) -> Answer {
     let received = Instant::now();
     let Agent { decider, tenant, gateway } = agent;
     let request = match read(&gateway, &http, &Connection::of(&decider, http.headers())) {

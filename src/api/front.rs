@@ -14,14 +14,15 @@ use actix_http::{Request, Response};
 use actix_service::{Service, ServiceFactory};
 use actix_web::body::{self, BodySize, BoxBody, MessageBody};
 use actix_web::dev::{AppConfig, ServiceResponse};
+use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{Error, HttpResponse, ResponseError, web};
 use tokio::task::yield_now;
 
-use super::auth::{Decider, Shared};
+use super::auth::{Decider, Guard, Shared};
 use super::authzen;
 use super::forward_auth;
-use super::input::{Incoming, Raw, declared_length};
+use super::input::{Incoming, Raw, declared_length, refuse_query};
 use super::routes::Answer;
 use super::streaming::{HeldBody, UnderWay};
 use crate::domain::limits::MAX_AUTHORIZE_BODY_BYTES;
@@ -109,6 +110,9 @@ where
                 let (request, answer) = routed.await?.into_parts();
                 let origin = || shared.origin(request.headers(), request.peer_addr());
                 let mut answer = limited(&shared, answer, origin);
+                if is_private(request.path()) {
+                    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                }
                 let of_gateway = forward_auth::answers(request.path());
                 if of_gateway {
                     forward_auth::explain(&mut answer);
@@ -127,10 +131,22 @@ where
     }
 }
 
+/// Whether answers there are for their caller alone: some show a key or a token. The most frequent call is not asked
+/// this: nothing keeps the answer of a POST that says nothing of caches (RFC 9111, 3).
+fn is_private(path: &str) -> bool {
+    path.starts_with("/v1/") || path.starts_with("/access/")
+}
+
 async fn authorize(shared: &Shared, request: &mut Request) -> Answer {
     let payload = request.take_payload();
     let headers = &request.head().headers;
     let decider = Decider::of(shared, headers, request.peer_addr())?;
+    if let Some(query) = request.head().uri.query()
+        && let Err(problem) = refuse_query(query)
+    {
+        decider.check().await?;
+        return Err(problem);
+    }
     let body = Incoming { declared: declared_length(headers), bodies: &shared.bodies, pace: request.conn_data() };
     let Raw(body) = Raw::<MAX_AUTHORIZE_BODY_BYTES>::read(body, payload).await?;
     super::authorize::answer(&decider, headers, body).await

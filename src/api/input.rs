@@ -15,8 +15,10 @@ use actix_web::error::PayloadError;
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{FromRequest, HttpRequest};
 use futures_core::Stream;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use tokio::select;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -27,9 +29,9 @@ use super::held::Held;
 use super::objects::Objects;
 use crate::domain::limits::{MAX_BODY_SECONDS, MAX_PAGE};
 use crate::domain::text::{quote, quote_cause};
-use crate::domain::{Code, Error};
+use crate::domain::{Code, Error, schema};
 use crate::net::Pace;
-use crate::service::PageRequest;
+use crate::service::{Kavach, PageRequest};
 
 /// A JSON body of that type, whatever its content type says.
 pub struct Body<T>(
@@ -60,6 +62,31 @@ pub struct Query<T>(
     /// What it holds.
     pub T,
 );
+
+/// A query string that is not the route's own, which its handler reads as it came.
+pub struct AnyQuery;
+
+/// Why something is ended.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// Why, for the audit trail.
+    #[schemars(with = "Option<schema::Name>")]
+    pub reason: Option<String>,
+}
+
+impl Reason {
+    /// The same caller, with the reason that the request gives.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD`.
+    pub fn of(self, caller: Kavach) -> Result<Kavach, Problem> {
+        Ok(match self.reason {
+            Some(reason) => caller.because(&reason)?,
+            None => caller,
+        })
+    }
+}
 
 impl<const LIMIT: usize> FromRequest for Raw<LIMIT> {
     type Error = Problem;
@@ -244,20 +271,51 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     }
 }
 
-/// Reads a query string. The error says which parameter can't be read.
+impl FromRequest for AnyQuery {
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Self, Infallible>>;
+
+    fn from_request(_: &HttpRequest, _: &mut Payload) -> Self::Future {
+        std::future::ready(Ok(Self))
+    }
+}
+
+/// Reads a query string. The error says which parameter can't be read. One that is there and says nothing is refused:
+/// whether it asks for everything or for nothing would be a guess.
 ///
 /// # Errors
 /// `INVALID_QUERY`.
 pub fn parse_query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     let pairs = form_urlencoded::parse(text.as_bytes());
-    serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs)).map_err(|problem| {
+    let read = serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs)).map_err(|problem| {
         // A parameter that nobody knows is named as the client spelled it.
         let (field, cause) = (quote(&problem.path().to_string()), quote_cause(&problem.inner().to_string()));
         Problem(match field.as_str() {
             "." | "?" => Error::new(Code::InvalidQuery, format!("the query string can't be read: {cause}")),
             field => Error::field(Code::InvalidQuery, field, format!("can't be read: {cause}")),
         })
-    })
+    })?;
+    match pairs.into_iter().find(|(_, value)| value.trim().is_empty()) {
+        Some((name, _)) => {
+            let problem = "must not be empty; leave it out where it is not meant";
+            Err(Problem(Error::field(Code::InvalidQuery, &quote(&name), problem)))
+        }
+        None => Ok(read),
+    }
+}
+
+/// Refuses any query string, for routes that take none: what it asks for would silently not be done.
+///
+/// # Errors
+/// `INVALID_QUERY`.
+pub fn refuse_query(text: &str) -> Result<(), Problem> {
+    match form_urlencoded::parse(text.as_bytes()).next() {
+        Some((name, _)) => {
+            let problem = "is not taken by this route, which takes no parameters";
+            Err(Problem(Error::field(Code::InvalidQuery, &quote(&name), problem)))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Reads JSON (RFC 8259). The error says where in the value, and at which line and column.
@@ -278,6 +336,25 @@ pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
+/// Reads a part of a body that was read as text before. The error names its place, and where in it.
+///
+/// # Errors
+/// `INVALID_BODY`.
+pub fn parse_part<'de, T: Deserialize<'de>>(place: &str, part: &'de RawValue) -> Result<T, Error> {
+    let mut parser = serde_json::Deserializer::from_str(part.get());
+    serde_path_to_error::deserialize(Objects(&mut parser)).map_err(|problem| {
+        let field = match quote(&problem.path().to_string()).as_str() {
+            "." | "?" => place.to_owned(),
+            path => format!("{place}.{path}"),
+        };
+        // Line and column would be those of the part, which nobody counts from.
+        let problem = problem.into_inner();
+        let (text, at) = (problem.to_string(), format!(" at line {} column {}", problem.line(), problem.column()));
+        let cause = quote_cause(text.strip_suffix(&at).unwrap_or(&text));
+        Error::field(Code::InvalidBody, &field, format!("can't be read: {cause}"))
+    })
+}
+
 fn invalid(field: Option<&str>, problem: &serde_json::Error) -> Problem {
     let problem = quote_cause(&problem.to_string());
     Problem(match field {
@@ -286,9 +363,20 @@ fn invalid(field: Option<&str>, problem: &serde_json::Error) -> Problem {
     })
 }
 
-/// An owner's name that a filter asks for. It is kept without space around it, so it is looked for without.
-pub fn trimmed(name: String) -> String {
-    name.trim().to_owned()
+/// The owner that a filter asks for, by one of its two names or by both alike. It is kept without space around it, so
+/// it is looked for without.
+///
+/// # Errors
+/// `INVALID_QUERY` where the two ask for different owners.
+pub fn owner(user_id: Option<String>, owner_id: Option<String>) -> Result<Option<String>, Problem> {
+    let trimmed = |name: String| name.trim().to_owned();
+    match (user_id.map(trimmed), owner_id.map(trimmed)) {
+        (Some(user), Some(owner)) if user != owner => {
+            let problem = "asks for another owner than userId: the two are one filter";
+            Err(Problem(Error::field(Code::InvalidQuery, "ownerId", problem)))
+        }
+        (user, owner) => Ok(user.or(owner)),
+    }
 }
 
 /// Checks the paging fields of a query.

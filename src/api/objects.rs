@@ -3,10 +3,16 @@
 //! What serde derives for a struct also reads an array, as the members in their order. A body like `["N","new"]` would
 //! then make a tenant, and an array would slip past the refusal of unknown fields. This reader asks for a map wherever
 //! a struct is wanted, at every level, so no type of a body needs to think of it.
+//!
+//! Whoever sends a wrong type is told what the place takes in the words of JSON. What serde derives would name the type
+//! that the value was to become, such as `struct SettingsPatch` or `u32`.
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::value::StrDeserializer;
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error, Expected, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 
 /// What wraps a deserializer, and all that it hands out.
 pub struct Objects<T>(
@@ -23,39 +29,105 @@ macro_rules! forward {
 }
 
 macro_rules! whole {
-    ($($method:ident)*) => {
+    ($($method:ident: $type:ident)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-            self.0.$method(Whole(visitor))
+            self.0.$method(Whole { visitor, range: Range { least: $type::MIN.into(), most: $type::MAX.into() } })
         })*
     };
 }
 
 /// Takes `27.0` for 27, which to JSON Schema is an integer, and which languages with one kind of number write.
-struct Whole<V>(V);
+struct Whole<V> {
+    visitor: V,
+    range: Range,
+}
+
+/// The whole numbers that a place takes.
+#[derive(Clone, Copy)]
+struct Range {
+    least: i128,
+    most: i128,
+}
+
+impl Expected for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a whole number from {} to {}", self.least, self.most)
+    }
+}
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for Whole<V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.expecting(f)
+        Expected::fmt(&self.range, f)
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<V::Value, E> {
-        self.0.visit_u64(value)
+        let Self { visitor, range } = self;
+        visitor.visit_u64(value).map_err(|_: E| E::invalid_value(Unexpected::Unsigned(value), &range))
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<V::Value, E> {
-        self.0.visit_i64(value)
+        let Self { visitor, range } = self;
+        visitor.visit_i64(value).map_err(|_: E| E::invalid_value(Unexpected::Signed(value), &range))
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
         // Past this a double is no longer sure of its last digit.
         const EXACT: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
         if value.fract() == 0.0 && value.abs() <= EXACT {
-            self.0.visit_i64(value as i64)
+            self.visit_i64(value as i64)
         } else {
-            self.0.visit_f64(value)
+            Err(E::invalid_type(Unexpected::Float(value), &self.range))
         }
+    }
+}
+
+/// Reads an object, and nothing else.
+struct Members<V>(V);
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Members<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<V::Value, A::Error> {
+        self.0.visit_map(Objects(entries))
+    }
+}
+
+/// Reads an array, and nothing else.
+struct Items<V>(V);
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Items<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<V::Value, A::Error> {
+        self.0.visit_seq(Objects(items))
+    }
+}
+
+/// Reads one of some words, as a string and in no other way. Variants of the enums in bodies hold nothing.
+struct Word<V> {
+    visitor: V,
+    words: &'static [&'static str],
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Word<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "one of `{}`", self.words.join("`, `"))
+    }
+
+    fn visit_str<E: Error>(self, word: &str) -> Result<V::Value, E> {
+        self.visitor.visit_enum(StrDeserializer::new(word))
     }
 }
 
@@ -63,15 +135,22 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
     type Error = D::Error;
 
     whole! {
-        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
-        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
+        deserialize_i8: i8 deserialize_i16: i16 deserialize_i32: i32 deserialize_i64: i64
+        deserialize_u8: u8 deserialize_u16: u16 deserialize_u32: u32 deserialize_u64: u64
     }
 
     forward! {
         deserialize_any deserialize_bool deserialize_i128 deserialize_u128
         deserialize_f32 deserialize_f64 deserialize_char deserialize_str deserialize_string deserialize_bytes
-        deserialize_byte_buf deserialize_option deserialize_unit deserialize_seq deserialize_map
-        deserialize_identifier deserialize_ignored_any
+        deserialize_byte_buf deserialize_option deserialize_unit deserialize_identifier deserialize_ignored_any
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_seq(Items(visitor))
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(Members(visitor))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -80,7 +159,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_map(Objects(visitor))
+        self.0.deserialize_map(Members(visitor))
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, D::Error> {
@@ -92,7 +171,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, D::Error> {
-        self.0.deserialize_tuple(len, Objects(visitor))
+        self.0.deserialize_tuple(len, Items(visitor))
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -101,16 +180,16 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
         len: usize,
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_tuple_struct(name, len, Objects(visitor))
+        self.0.deserialize_tuple_struct(name, len, Items(visitor))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
         self,
-        name: &'static str,
-        variants: &'static [&'static str],
+        _: &'static str,
+        words: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_enum(name, variants, Objects(visitor))
+        self.0.deserialize_str(Word { visitor, words })
     }
 }
 
@@ -161,7 +240,6 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Objects<V> {
         self.0.visit_map(Objects(entries))
     }
 
-    // Variants of the enums in bodies hold nothing.
     fn visit_enum<A: EnumAccess<'de>>(self, variant: A) -> Result<V::Value, A::Error> {
         self.0.visit_enum(variant)
     }
@@ -212,6 +290,56 @@ mod tests {
 
     fn read<T: for<'de> Deserialize<'de>>(json: &str) -> Result<T, serde_json::Error> {
         T::deserialize(Objects(&mut serde_json::Deserializer::from_str(json)))
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    #[expect(dead_code, reason = "it is only read")]
+    struct Everything {
+        flag: bool,
+        small: u8,
+        signed: Option<i64>,
+        text: String,
+        names: Vec<String>,
+        word: Letter,
+        map: std::collections::BTreeMap<String, u64>,
+        inner: Option<Box<Everything>>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Letter {
+        Alpha,
+        Beta,
+    }
+
+    #[test]
+    fn what_a_place_takes_is_told_in_words_of_json() {
+        for (json, told) in [
+            ("5", "invalid type: integer `5`, expected an object"),
+            ("[]", "invalid type: sequence, expected an object"),
+            (r#"{"flag":"x"}"#, "invalid type: string \"x\", expected a boolean"),
+            (r#"{"small":-1}"#, "invalid value: integer `-1`, expected a whole number from 0 to 255"),
+            (r#"{"small":256}"#, "invalid value: integer `256`, expected a whole number from 0 to 255"),
+            (r#"{"small":1.5}"#, "invalid type: floating point `1.5`, expected a whole number from 0 to 255"),
+            (r#"{"small":"1"}"#, "invalid type: string \"1\", expected a whole number from 0 to 255"),
+            (r#"{"text":null}"#, "invalid type: null, expected a string"),
+            (r#"{"names":{}}"#, "invalid type: map, expected an array"),
+            (r#"{"names":[[]]}"#, "invalid type: sequence, expected a string"),
+            (r#"{"map":[]}"#, "invalid type: sequence, expected an object"),
+            (
+                r#"{"map":{"a":true}}"#,
+                "invalid type: boolean `true`, expected a whole number from 0 to 18446744073709551615",
+            ),
+            (r#"{"word":{"alpha":null}}"#, "invalid type: map, expected one of `alpha`, `beta`"),
+            (r#"{"word":1}"#, "invalid type: integer `1`, expected one of `alpha`, `beta`"),
+            (r#"{"word":"gamma"}"#, "unknown variant `gamma`, expected `alpha` or `beta`"),
+            (r#"{"inner":7}"#, "invalid type: integer `7`, expected an object"),
+        ] {
+            let said = read::<Everything>(json).unwrap_err().to_string();
+            assert!(said.starts_with(&format!("{told} at line 1 column ")), "{json}: {said}");
+        }
+        assert_eq!(read::<Letter>(r#""b\u0065ta""#).unwrap(), Letter::Beta);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::auth::Admin;
 use super::error::Problem;
-use super::input::{Body, OptionalBody, Query, page, trimmed};
+use super::input::{Body, Query, Reason, owner, page};
 use super::routes::Answer;
 use super::views::{self, PolicyJson};
 use crate::domain::budget::check::Exceeded;
@@ -31,6 +31,8 @@ pub struct ListQuery {
     agent_id: Option<String>,
     /// Policies that name that owner.
     user_id: Option<String>,
+    /// Another name of `userId`.
+    owner_id: Option<String>,
     /// Policies with that status.
     status: Option<PolicyStatus>,
     /// Items of a page. Without it the list comes whole.
@@ -41,12 +43,11 @@ pub struct ListQuery {
     cursor: Option<String>,
 }
 
-/// The body of a reset; an empty body resets all.
-#[derive(Default, Deserialize, JsonSchema)]
+/// The body of a reset. It says what is wiped: nothing is by default.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reset {
     /// Which counts start anew.
-    #[serde(default)]
     pub period: Period,
 }
 
@@ -101,7 +102,7 @@ pub async fn create(Admin(kavach): Admin, Body(new): Body<NewPolicy>) -> Answer 
 
 /// `GET /v1/policies`
 pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<ListQuery>)) -> Answer {
-    let ListQuery { tenant_id, agent_id, user_id, status, limit, cursor } = query;
+    let ListQuery { tenant_id, agent_id, user_id, owner_id, status, limit, cursor } = query;
     let agent = match agent_id {
         Some(text) => Some(AgentId::parse(&text).ok_or_else(|| {
             let problem = format!("must be an agent's id, not '{}'", quote(&text));
@@ -110,7 +111,7 @@ pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Q
         None => None,
     };
     let tenant = tenant_id.as_deref().map(TenantRef::parse);
-    let filter = PolicyFilter { tenant, agent, owner: user_id.map(trimmed), status };
+    let filter = PolicyFilter { tenant, agent, owner: owner(user_id, owner_id)?, status };
     views::list(&request, kavach.policies().list(filter, page(limit, cursor)?).await?, PolicyJson::from).await
 }
 
@@ -125,13 +126,13 @@ pub async fn update(Admin(kavach): Admin, (id, Body(patch)): (Path<String>, Body
 }
 
 /// `DELETE /v1/policies/{id}`
-pub async fn delete(Admin(kavach): Admin, id: Path<String>) -> Answer {
-    kavach.policies().delete(&id).await?;
+pub async fn delete(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> Answer {
+    why.of(kavach)?.policies().delete(&id).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// `POST /v1/policies/{id}/reset`
-pub async fn reset(Admin(kavach): Admin, (id, OptionalBody(reset)): (Path<String>, OptionalBody<Reset>)) -> Answer {
+pub async fn reset(Admin(kavach): Admin, (id, Body(reset)): (Path<String>, Body<Reset>)) -> Answer {
     views::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().reset(&id, reset.period).await?))
 }
 

@@ -11,6 +11,7 @@ use actix_web::{App, HttpRequest, HttpResponse, ResponseError, Route, guard, web
 use super::auth::{Access, Guard, Shared};
 use super::error::Problem;
 use super::front::FrontFactory;
+use super::input::refuse_query;
 use super::openapi::inputs::{Input, Reads};
 use super::openapi::{Docs, docs, document};
 use super::{
@@ -55,11 +56,30 @@ where
         async move {
             let mut payload = payload.into_inner();
             let guard = G::from_request(&request, &mut payload).await?;
+            if refuses_query::<G, I>()
+                && let Err(problem) = refuse_query(request.query_string())
+            {
+                // What is wrong with it is told to nobody whose key is not good.
+                guard.check().await?;
+                return Err(problem);
+            }
             let input = I::from_request(&request, &mut payload).await.map_err(Into::into)?;
             handler(guard, input).await
         }
     });
-    Endpoint { method, path, access: G::ACCESS, docs, input: I::describe, catch_all: false, route }
+    let input = |reads: &mut Reads<'_>| {
+        I::describe(reads);
+        if refuses_query::<G, I>() {
+            reads.codes.push(Code::InvalidQuery);
+        }
+    };
+    Endpoint { method, path, access: G::ACCESS, docs, input, catch_all: false, route }
+}
+
+/// Whether a route of that guard and input takes no query string. Who needs no key may add what it likes, such as the
+/// version of a file.
+const fn refuses_query<G: Guard, I: Input>() -> bool {
+    !I::TAKES_QUERY && !matches!(G::ACCESS, Access::Public)
 }
 
 impl Endpoint {

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::auth::{Admin, Operator};
-use super::input::{Body, Query, page};
+use super::input::{Body, Query, Reason, page};
 use super::routes::Answer;
 use super::views::{self, KeyJson, TenantJson};
 use crate::domain::limits::MAX_PAGE;
@@ -24,7 +24,7 @@ pub struct Paging {
     cursor: Option<String>,
 }
 
-/// `?confirm={slug}`
+/// `?confirm={slug}&reason=...`
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Confirmation {
@@ -32,6 +32,9 @@ pub struct Confirmation {
     #[serde(default)]
     #[schemars(with = "schema::SlugText", required)]
     confirm: String,
+    /// Why, for the log.
+    #[schemars(with = "Option<schema::Name>")]
+    reason: Option<String>,
 }
 
 /// The body that makes a key.
@@ -83,13 +86,14 @@ pub async fn delete(
     Operator(kavach): Operator,
     (tenant, Query(confirmation)): (Path<String>, Query<Confirmation>),
 ) -> Answer {
-    kavach.tenants().delete(TenantRef::parse(&tenant), &confirmation.confirm).await?;
+    let Confirmation { confirm, reason } = confirmation;
+    Reason { reason }.of(kavach)?.tenants().delete(TenantRef::parse(&tenant), &confirm).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// `POST /v1/tenants/{tenant}/suspend`
-pub async fn suspend(Operator(kavach): Operator, tenant: Path<String>) -> Answer {
-    let tenant = kavach.tenants().suspend(TenantRef::parse(&tenant)).await?;
+pub async fn suspend(Operator(kavach): Operator, (tenant, Query(why)): (Path<String>, Query<Reason>)) -> Answer {
+    let tenant = why.of(kavach)?.tenants().suspend(TenantRef::parse(&tenant)).await?;
     views::json(HttpResponse::Ok(), &TenantJson::from(tenant))
 }
 
@@ -112,9 +116,12 @@ pub async fn keys(Admin(kavach): Admin, tenant: Path<String>) -> Answer {
 }
 
 /// `DELETE /v1/tenants/{tenant}/keys/{id}`
-pub async fn revoke_key(Operator(kavach): Operator, path: Path<(String, String)>) -> Answer {
+pub async fn revoke_key(
+    Operator(kavach): Operator,
+    (path, Query(why)): (Path<(String, String)>, Query<Reason>),
+) -> Answer {
     let (tenant, key) = path.into_inner();
-    kavach.tenants().revoke_key(TenantRef::parse(&tenant), &key).await?;
+    why.of(kavach)?.tenants().revoke_key(TenantRef::parse(&tenant), &key).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

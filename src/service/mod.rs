@@ -51,6 +51,7 @@ use crate::actors::routes::unknown_tenant;
 use crate::actors::tenant::overloaded;
 use crate::actors::{Core, Phase, Route, TenantActor};
 use crate::domain::tenant::Caller;
+use crate::domain::text::parse_name;
 use crate::domain::{Code, Command, Credential, Error, Secret, Tenant, TenantId, TenantRef, TenantTag, Timestamp};
 use crate::store::refusal::shutting_down;
 
@@ -62,18 +63,29 @@ const TRIED_FOR: Duration = Duration::from_secs(1);
 pub struct Kavach {
     core: Arc<Core>,
     credential: Credential,
+    /// Why the caller changes what it changes, where it said so.
+    reason: Option<Arc<str>>,
 }
 
 impl Kavach {
     pub(crate) fn new(core: Arc<Core>) -> Self {
         let credential = Credential::Operator(core.operator);
-        Self { core, credential }
+        Self { core, credential, reason: None }
     }
 
     /// The same server, acting for whoever presents that credential. Whether it is good is checked with every call.
     #[must_use]
     pub fn acting_for(&self, credential: Credential) -> Self {
-        Self { core: Arc::clone(&self.core), credential }
+        Self { core: Arc::clone(&self.core), credential, reason: None }
+    }
+
+    /// The same caller with a reason, which is recorded with what it changes.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` for a text that no name could be.
+    pub fn because(&self, reason: &str) -> Result<Self, Error> {
+        let reason = parse_name("reason", reason)?;
+        Ok(Self { reason: Some(reason.into()), ..self.clone() })
     }
 
     /// Tenants and their keys.
@@ -290,8 +302,8 @@ impl Kavach {
         C: Command + Send + 'static,
         C::Reply: Send + 'static,
     {
-        let credential = self.credential;
-        ask(route, |reply| Execute { credential, command, reply }).await
+        let (credential, reason) = (self.credential, self.reason.as_deref().map(Into::into));
+        ask(route, |reply| Execute { credential, command, reason, reply }).await
     }
 
     /// Looks at a tenant's state.

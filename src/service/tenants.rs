@@ -99,7 +99,8 @@ impl Tenants<'_> {
         self.0.check_operator()?;
         self.0.check_phase()?;
         let registry = self.0.core.registry().ok_or_else(not_started)?;
-        let message = DeleteTenant { tenant: tenant.into(), confirm: confirm.to_owned() };
+        let (confirm, reason) = (confirm.to_owned(), self.0.reason.as_deref().map(Into::into));
+        let message = DeleteTenant { tenant: tenant.into(), confirm, reason };
         registry.send(message).await.unwrap_or_else(|_| Err(not_started()))
     }
 

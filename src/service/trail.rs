@@ -214,7 +214,7 @@ mod tests {
         let change =
             Change::TenantCreated { id: tenant, name: "acme".into(), slug: None, settings: Settings::default() };
         let mut bytes = Vec::new();
-        let event = Event::Changed(ChangeRecord { by: By::Operator, change });
+        let event = Event::Changed(ChangeRecord { by: By::Operator, reason: None, change });
         codec::encode_event(Moment::new(Timestamp::default(), 1), &event, &mut bytes).unwrap();
         let data = DataDir::open(folder.path()).unwrap();
         let (label, options) = (b"{}".as_slice(), JournalOptions::default());

@@ -198,7 +198,7 @@ pub fn rows() -> Vec<Row> {
         row("GET", "/v1/policies/{id}", OK, NO_POLICY, NO_POLICY),
         row("PATCH", "/v1/policies/{id}", OK, NO_POLICY, NO_POLICY).body(|_| json!({ "action": "warn" })).changes(),
         row("DELETE", "/v1/policies/{id}", GONE, NO_POLICY, NO_POLICY).changes(),
-        row("POST", "/v1/policies/{id}/reset", OK, NO_POLICY, NO_POLICY).changes(),
+        row("POST", "/v1/policies/{id}/reset", OK, NO_POLICY, NO_POLICY).body(|_| json!({ "period": "all" })).changes(),
         row("POST", "/v1/budget/check", OK, NO_AGENT, NO_AGENT).body(|target| json!({ "agentId": target.agent })),
         row("POST", "/v1/usage", OK, NO_AGENT, NO_AGENT)
             .body(|target| json!({ "agentId": target.agent, "calls": 1 }))

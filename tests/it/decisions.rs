@@ -263,13 +263,75 @@ fn a_batch_is_decided_in_order_each_on_its_own() {
         let message = client.post("/v1/authorize/batch", many(count)).problem(400, "INVALID_FIELD");
         assert!(message.starts_with("requests "), "{message}");
     }
-    // One that can't be read spoils the batch, and its place is told.
-    let mut bad = many(3);
-    bad["requests"][2]["resource"] = json!("a::b");
-    let message = client.post("/v1/authorize/batch", bad).problem(400, "INVALID_FIELD");
-    assert!(message.starts_with("requests[2].resource "), "{message}");
     assert_eq!(operator.trail("tenantId=acme").len(), 1_006);
     assert_eq!(server.with_key(&acme.key).trail("").len(), 1_006);
+}
+
+#[test]
+fn one_of_a_batch_with_a_bad_form_concerns_no_other() {
+    let server = Server::start();
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let agent = operator.reader(&acme);
+    let policy = json!({ "tenantId": "acme", "limits": { "maxCallsPerDay": 1_000 } });
+    let policy = operator.post("/v1/policies", policy).expect(201)["id"].as_str().unwrap().to_owned();
+    let good = call(&agent.id);
+    let with = |member: &str, value: Value| {
+        let mut body = good.clone();
+        body[member] = value;
+        body
+    };
+    let without = |member: &str| {
+        let mut body = good.clone();
+        body.as_object_mut().unwrap().remove(member);
+        body
+    };
+    // Each with the code it would get by itself, and the field.
+    let bad = [
+        (json!(5), "INVALID_BODY", ""),
+        (json!(null), "INVALID_BODY", ""),
+        (json!([]), "INVALID_BODY", ""),
+        (json!({}), "INVALID_BODY", ""),
+        (without("resource"), "INVALID_BODY", ""),
+        (without("agentId"), "INVALID_FIELD", ".agentId"),
+        (with("resource", json!(1)), "INVALID_BODY", ".resource"),
+        (with("resource", json!("")), "INVALID_FIELD", ".resource"),
+        (with("action", json!("a\u{0}b")), "INVALID_FIELD", ".action"),
+        (with("tokensCost", json!(-1)), "INVALID_FIELD", ".tokensCost"),
+        (with("context", json!({ "ip": "home" })), "INVALID_FIELD", ".context.ip"),
+        (with("context", json!({ "ip": {} })), "INVALID_BODY", ".context.ip"),
+        (with("arguments", crate::bad_table::nested(100)), "INVALID_FIELD", ".arguments"),
+    ];
+    let mut requests = vec![good.clone()];
+    for (body, ..) in &bad {
+        requests.extend([body.clone(), good.clone()]);
+    }
+    for client in [operator.clone(), server.with_key(&acme.key)] {
+        let answer = client.post("/v1/authorize/batch", json!({ "requests": requests })).expect(200);
+        let results = answer["results"].as_array().unwrap();
+        assert_eq!(results.len(), requests.len());
+        for result in results.iter().step_by(2) {
+            assert_eq!(result["allowed"], true, "{result}");
+            audit_id(result);
+        }
+        for ((at, result), (_, code, field)) in results.iter().enumerate().skip(1).step_by(2).zip(&bad) {
+            assert_eq!((&result["allowed"], &result["error"]["code"]), (&json!(false), &json!(code)), "{result}");
+            assert_eq!(result.as_object().unwrap().len(), 2, "{result}");
+            let field = format!("requests[{at}]{field}");
+            assert_eq!(result["error"]["details"]["field"], field, "{result}");
+            assert!(result["error"]["message"].as_str().unwrap().starts_with(&format!("{field} ")), "{result}");
+        }
+    }
+    // What can't be decided is neither recorded nor charged.
+    let decided = 2 * (bad.len() + 1);
+    assert_eq!(operator.trail("tenantId=acme").len(), decided);
+    let usage = operator.get(&format!("/v1/policies/{policy}")).expect(200)["currentUsage"].clone();
+    assert_eq!(usage["callsToday"], decided, "{usage}");
+    // All of a bad form is none decided; without a key none is looked at; and a text that is no JSON is no batch.
+    let answer = operator.post("/v1/authorize/batch", json!({ "requests": [5, {}] })).expect(200);
+    assert_eq!(answer["results"].as_array().unwrap().len(), 2);
+    server.anonymous().post("/v1/authorize/batch", json!({ "requests": [5] })).problem(401, "UNAUTHENTICATED");
+    operator.send("POST", "/v1/authorize/batch", Some(b"{\"requests\":[{]}")).problem(400, "INVALID_BODY");
 }
 
 #[test]

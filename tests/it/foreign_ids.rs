@@ -19,8 +19,9 @@ use crate::harness::Server;
 const IDS: [&str; 6] = ["tenantId", "agentId", "fromAgent", "toAgent", "auditId", "cursor"];
 
 /// What holds none.
-const NO_IDS: [&str; 31] = [
+const NO_IDS: [&str; 32] = [
     "traceId",
+    "reason",
     "name",
     "slug",
     "settings",

@@ -212,7 +212,7 @@ fn budgets_near_their_limit_are_told_the_fullest_first_and_as_they_are_now() {
     let shown: Vec<_> = near.as_array().unwrap().iter().map(|one| (&one["policyId"], &one["status"])).collect();
     assert_eq!(shown, [(&json!(full), &json!("triggered")), (&json!(calls), &json!("active"))], "{near}");
     assert_eq!((&near[0]["agentId"], &near[0]["limit"]), (&json!(agent.id), &json!("maxTokensCostPerMonth")));
-    operator.post(&format!("/v1/policies/{full}/reset"), json!({})).expect(200);
+    operator.post(&format!("/v1/policies/{full}/reset"), json!({ "period": "all" })).expect(200);
     operator.delete(&format!("/v1/policies/{calls}")).expect(204);
     assert_eq!(told(""), Vec::<Value>::new());
     // Of the default tenant, by the owner.

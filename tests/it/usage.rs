@@ -107,7 +107,7 @@ fn what_is_settled_counts_at_the_limit() {
     assert_eq!((operator.used(&policy)[2].clone(), operator.used(&later)[2].clone()), (json!(2.749998), json!(1.25)));
     let newest = operator.policy("acme", json!({ "limits": { "maxTokensCostPerDay": 5 } }));
     let fourth = operator.granted(costing(&agent.id, "1"));
-    operator.reset(&newest, json!({}));
+    operator.reset(&newest, json!({ "period": "all" }));
     operator.settle(&agent.id, &fourth, json!(0.25)).expect(200);
     assert_eq!(operator.used(&newest), json!([0, 0, 0, 0]), "nothing goes below zero");
 }

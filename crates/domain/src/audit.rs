@@ -85,7 +85,7 @@ pub struct AuditEntry {
     pub result: AuditResult,
     /// Why a call was denied.
     pub code: Option<Code>,
-    /// The same for people.
+    /// The same for people; for `admin` why it was done, where that was said.
     pub reason: Option<Box<str>>,
     /// Milliseconds from the request's arrival to the decision.
     pub duration_ms: f64,
@@ -249,7 +249,7 @@ impl AuditEntry {
             parameters,
             result: AuditResult::Allowed,
             code: None,
-            reason: None,
+            reason: record.reason.clone(),
             duration_ms: 0.0,
             tokens_cost: None,
             ip: None,
@@ -429,7 +429,7 @@ mod tests {
         let created = Change::PolicyCreated { policy, agent: None, owner: None, limits: limits.clone(), action };
         let updated = Change::PolicyUpdated { policy, limits, action, disabled: true };
         let told = |change| {
-            let event = Event::Changed(ChangeRecord { by: By::Operator, change });
+            let event = Event::Changed(ChangeRecord { by: By::Operator, reason: None, change });
             AuditEntry::of(TenantId::DEFAULT, Moment::new(at, 2), &event).parameters.unwrap().get().to_owned()
         };
         let limits = r#""limits":{"maxCallsPerDay":null,"maxCallsPerMonth":null,"maxTokensCostPerDay":123456789012.123457,"maxTokensCostPerMonth":null},"action":"block""#;

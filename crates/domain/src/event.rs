@@ -39,6 +39,9 @@ pub enum Event<'a> {
 pub struct ChangeRecord {
     /// Who made it.
     pub by: By,
+    /// Why, where who made it said so. One without takes no byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Box<str>>,
     /// What it is.
     pub change: Change,
 }

@@ -61,6 +61,15 @@ impl Timestamp {
         }
         Ok(Self(millis))
     }
+
+    /// The same, where a date alone (`2026-03-01`) is the start of that day in UTC: what a filter by time takes.
+    ///
+    /// # Errors
+    /// As for [`Timestamp::parse`].
+    pub fn parse_or_day(field: &str, text: &str) -> Result<Self, Error> {
+        let day = (text.len() == "2026-03-01".len()).then(|| Self::parse(field, &format!("{text}T00:00:00Z")).ok());
+        day.flatten().map_or_else(|| Self::parse(field, text), Ok)
+    }
 }
 
 impl fmt::Display for Timestamp {
@@ -103,6 +112,20 @@ mod tests {
         assert_eq!(time.to_string(), "2024-02-29T21:59:59.500Z");
         assert_eq!(Timestamp::parse("at", &time.to_string()).unwrap(), time);
         assert_eq!(time.minute_of_day(), 21 * 60 + 59);
+    }
+
+    #[test]
+    fn a_date_alone_is_the_start_of_its_day_where_a_filter_takes_it() {
+        let day = Timestamp::parse_or_day("since", "2024-02-29").unwrap();
+        assert_eq!(day.to_string(), "2024-02-29T00:00:00.000Z");
+        let time = "2024-02-29T01:00:00+02:00";
+        assert_eq!(Timestamp::parse_or_day("since", time).unwrap(), Timestamp::parse("since", time).unwrap());
+        for bad in
+            ["2024-02-30", "2024-2-29", "2024-1-001", "20240229", "24-02-29", "2024-02-29T", "1969-12-31", "+024-02-29"]
+        {
+            let error = Timestamp::parse_or_day("since", bad).unwrap_err();
+            assert!(error.message().contains(&format!("'{bad}'")), "{error:?}");
+        }
     }
 
     #[test]

@@ -96,8 +96,9 @@ fn least_spec(kind: AgentType) -> AgentSpec {
 
 /// Every change, with all that is optional and with nothing of it. What follows the dot tells them apart.
 fn changes() -> Vec<(&'static str, ChangeRecord)> {
-    let operator = |change| ChangeRecord { by: By::Operator, change };
-    let key = |change| ChangeRecord { by: By::Key(key_id(6)), change };
+    let operator = |change| ChangeRecord { by: By::Operator, reason: None, change };
+    let key = |change| ChangeRecord { by: By::Key(key_id(6)), reason: None, change };
+    let because = |change| ChangeRecord { by: By::Operator, reason: Some("left the company".into()), change };
     let token = |text| SecretHash::of(text);
     let slug = Some(Slug::parse("slug", "acme").unwrap());
     let created = Change::TenantCreated { id: tenant_id(), name: "Acme".into(), slug, settings: settings() };
@@ -191,6 +192,8 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
             "delegationRevoked",
             key(Change::DelegationRevoked { delegation: link_id(31), from: agent_id(9), to: agent_id(11) }),
         ),
+        ("agentRevoked.reason", because(Change::AgentRevoked { agent: agent_id(10) })),
+        ("tenantSuspended.reason", because(Change::TenantSuspended)),
     ]
 }
 
@@ -448,7 +451,10 @@ fn agents_that_may_do_the_same_share_it_however_they_come() {
     for seq in 1..=3 {
         let (agent, spec, token) = (agent_id(seq), Box::new(full_spec()), SecretHash::of(&seq.to_string()));
         let change = Change::AgentCreated { agent, spec, token };
-        tenant.apply(Moment::new(at(seq), seq), &Event::Changed(ChangeRecord { by: By::Operator, change }));
+        tenant.apply(
+            Moment::new(at(seq), seq),
+            &Event::Changed(ChangeRecord { by: By::Operator, reason: None, change }),
+        );
     }
     let read = decode_state(&encode_state(&tenant.state()).unwrap()).unwrap();
     for state in [tenant.state(), read] {

@@ -127,7 +127,7 @@ pub fn create(
     let label = serde_json::to_vec_pretty(&label).map_err(io::Error::from)?;
     let mut tenant = Tenant::default();
     let moment = tenant.next_moment(now);
-    let event = Event::Changed(ChangeRecord { by: By::Operator, change: spec.created(id) });
+    let event = Event::Changed(ChangeRecord { by: By::Operator, reason: None, change: spec.created(id) });
     let mut payload = Vec::new();
     codec::encode_event(moment, &event, &mut payload).map_err(io::Error::other)?;
     let journal = data.create_tenant(NewTenant {

@@ -13,7 +13,7 @@ use super::evaluation::{Evaluated, asking};
 use crate::api::auth::Decider;
 use crate::api::authorize::Connection;
 use crate::api::error::Problem;
-use crate::api::input::{Unread, parse};
+use crate::api::input::{Unread, parse, parse_part};
 use crate::api::routes::Answer;
 use crate::api::views;
 use crate::domain::limits::{MAX_BATCH, MAX_BODY_BYTES};
@@ -161,11 +161,7 @@ impl Evaluations {
         let mut bytes = 0;
         for (item, at) in items.into_iter().zip(0..) {
             let place = format!("evaluations[{at}]");
-            let parts = if item.get().starts_with('{') {
-                parse::<Parts<'_>>(item.get().as_bytes()).map_err(|Problem(error)| error.within(&place))
-            } else {
-                Err(Error::field(Code::InvalidBody, &place, "must be an object"))
-            };
+            let parts = parse_part::<Parts<'_>>(&place, item);
             // A default is said once, and checked and recorded with each.
             bytes += parts.as_ref().map_or(0, |parts| parts.or(&defaults).weight());
             if bytes > MAX_BODY_BYTES {

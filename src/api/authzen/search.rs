@@ -37,6 +37,7 @@ struct Page<'a> {
     #[schemars(with = "Option<String>")]
     token: Option<Cow<'a, str>>,
     /// At most so many results; no page has more than 1,000.
+    #[schemars(range(min = 1))]
     limit: Option<usize>,
 }
 
@@ -177,6 +178,9 @@ impl Search {
         let from = page.and_then(|page| page.token.as_deref()).filter(|token| !token.is_empty());
         let from = from.map(|token| read_token(token, mark).ok_or_else(bad_token)).transpose()?;
         let limit = page.and_then(|page| page.limit).unwrap_or(MAX_PAGE).min(MAX_PAGE);
+        if limit == 0 {
+            return Err(Error::field(Code::InvalidField, "page.limit", "must be at least 1"));
+        }
         Ok(Self { request, page: SearchPage { limit, from }, mark, kind: kind.to_owned() })
     }
 

@@ -245,6 +245,19 @@ examples! {
                 { "allowed": false, "auditId": REPORT, "code": "PERMISSION_DENIED", "reason": "No permission ..." },
             ]
         }
+        "one can't be read": {
+            "results": [
+                { "allowed": true, "auditId": ENTRY },
+                {
+                    "allowed": false,
+                    "error": {
+                        "code": "INVALID_FIELD",
+                        "message": "requests[1].resource must not be empty",
+                        "details": { "field": "requests[1].resource" },
+                    }
+                },
+            ]
+        }
     }
     Explanation {
         "allowed": {

@@ -8,12 +8,15 @@ use serde_json::{Value, json};
 
 use super::examples::{Example, shown};
 use super::schemas::{Schemas, not_null};
-use crate::api::input::{Body, OptionalBody, Query, Unread};
+use crate::api::input::{AnyQuery, Body, OptionalBody, Query, Unread};
 use crate::domain::schema::TenantName;
 use crate::domain::{AgentId, AuditId, Code, KeyId, PolicyId};
 
 /// An input of a handler. One that can't be described is none.
 pub trait Input: FromRequest {
+    /// Whether it reads a query string. A route without one refuses any.
+    const TAKES_QUERY: bool = false;
+
     /// Adds what it reads.
     fn describe(reads: &mut Reads<'_>);
 }
@@ -119,7 +122,15 @@ impl Input for Path<(String, String)> {
     fn describe(_: &mut Reads<'_>) {}
 }
 
+impl Input for AnyQuery {
+    const TAKES_QUERY: bool = true;
+
+    fn describe(_: &mut Reads<'_>) {}
+}
+
 impl<T: DeserializeOwned + JsonSchema> Input for Query<T> {
+    const TAKES_QUERY: bool = true;
+
     fn describe(reads: &mut Reads<'_>) {
         reads.query::<T>();
     }
@@ -144,6 +155,8 @@ impl<T: Example + 'static, const LIMIT: usize> Input for Unread<T, LIMIT> {
 }
 
 impl<A: Input + 'static, B: Input + 'static> Input for (A, B) {
+    const TAKES_QUERY: bool = A::TAKES_QUERY || B::TAKES_QUERY;
+
     fn describe(reads: &mut Reads<'_>) {
         A::describe(reads);
         B::describe(reads);
@@ -151,6 +164,8 @@ impl<A: Input + 'static, B: Input + 'static> Input for (A, B) {
 }
 
 impl<A: Input + 'static, B: Input + 'static, C: Input + 'static> Input for (A, B, C) {
+    const TAKES_QUERY: bool = A::TAKES_QUERY || B::TAKES_QUERY || C::TAKES_QUERY;
+
     fn describe(reads: &mut Reads<'_>) {
         A::describe(reads);
         B::describe(reads);

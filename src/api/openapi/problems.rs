@@ -102,9 +102,10 @@ fn example(code: Code) -> Error {
     let told = |message: &str| Error::new(code, message);
     match code {
         Code::TenantMismatch => field("tenantId", "names another tenant than the key's"),
-        Code::InvalidBody => {
-            field("settings.maxAgents", "can't be read: invalid type: string \"5\", expected u32 at line 1 column 53")
-        }
+        Code::InvalidBody => field(
+            "settings.maxAgents",
+            "can't be read: invalid type: string \"5\", expected a whole number from 0 to 4294967295 at line 1 column 53",
+        ),
         Code::InvalidField => field("name", "must not be empty"),
         Code::InvalidQuery => field("limit", "must be from 1 to 1000"),
         Code::InvalidPattern => {

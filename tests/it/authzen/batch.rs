@@ -104,7 +104,7 @@ fn evaluation_level_errors() {
         assert!(context.get("auditId").is_none(), "{context}");
     }
     let no_object = &answer["evaluations"][3]["context"]["error"]["message"];
-    assert_eq!(no_object, "evaluations[3] must be an object");
+    assert_eq!(no_object, "evaluations[3] can't be read: invalid type: integer `7`, expected an object");
     assert_eq!(fixture.recorded().len(), 2);
 }
 

@@ -89,10 +89,11 @@ fn pagination() {
     // Unknown members of a page, and an empty token, are as none.
     let page = json!({ "page": { "limit": 2, "token": "", "properties": { "sort": "id" }, "size": 1 } });
     assert_eq!(fixture.found(SEARCH_SUBJECT, with(readers(), page)), both);
-    // None of nothing: more is there.
-    let none = fixture.ask(SEARCH_SUBJECT, with(readers(), json!({ "page": { "limit": 0 } }))).expect(200);
-    assert_eq!(none["results"], json!([]));
-    assert_ne!(none["page"]["next_token"], "");
+    // Pages of nothing never end.
+    for (path, body) in [(SEARCH_SUBJECT, readers()), (SEARCH_RESOURCE, readable()), (SEARCH_ACTION, allowed())] {
+        let none = fixture.ask(path, with(body, json!({ "page": { "limit": 0 } })));
+        assert!(none.problem(400, "INVALID_FIELD").starts_with("page.limit "));
+    }
     // The other searches.
     let page = json!({ "page": { "limit": 1 } });
     let first = fixture.ask(SEARCH_ACTION, with(allowed(), page)).expect(200);

@@ -30,7 +30,8 @@ pub struct NewAgent {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::TenantName>"))]
     pub tenant_id: Option<String>,
-    /// The user it belongs to, in the client's own words.
+    /// The user it belongs to, in the client's own words. `userId` is taken for it too.
+    #[serde(alias = "userId")]
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Name"))]
     pub owner_id: String,
     /// A name for people.
@@ -58,8 +59,8 @@ pub struct NewAgent {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AgentPatch {
-    /// The user it belongs to from now on.
-    #[serde(default)]
+    /// The user it belongs to from now on. `userId` is taken for it too.
+    #[serde(default, alias = "userId")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Name>"))]
     pub owner_id: Option<String>,
     /// A new name.

@@ -75,7 +75,8 @@ pub struct PolicyProfile {
     pub action: PolicyAction,
     /// Whether it is switched off.
     pub disabled: bool,
-    /// Who created it: a tenant key may change only what a tenant key created.
+    /// Who set it last, by creating or changing it: a tenant key may change only what a tenant key set last. Whoever only
+    /// resets what is used of it sets nothing.
     pub by: By,
     /// When it was created.
     pub created_at: Timestamp,
@@ -203,7 +204,7 @@ impl Usage {
 }
 
 /// Which counts a reset is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Period {
@@ -212,7 +213,6 @@ pub enum Period {
     /// Those of the month.
     Month,
     /// Both.
-    #[default]
     All,
 }
 

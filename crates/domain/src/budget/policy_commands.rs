@@ -32,8 +32,8 @@ pub struct NewPolicy {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<AgentId>"))]
     pub agent_id: Option<String>,
-    /// The only owner whose agents it is about.
-    #[serde(default)]
+    /// The only owner whose agents it is about. `ownerId` is taken for it too.
+    #[serde(default, alias = "ownerId")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Name>"))]
     pub user_id: Option<String>,
     /// Its limits, at least one.
@@ -146,7 +146,7 @@ fn changeable(tenant: &Tenant, id: PolicyId, by: By) -> Result<&Policy, Error> {
     match (by, policy.profile.by) {
         (By::Operator, _) | (By::Key(_), By::Key(_)) => Ok(policy),
         (By::Key(_), By::Operator) => {
-            Err(Error::new(Code::Forbidden, "an operator set this policy; it takes an operator key to change it"))
+            Err(Error::new(Code::Forbidden, "an operator set this policy last; it takes an operator key to change it"))
         }
     }
 }
@@ -228,6 +228,9 @@ impl Command for UpdatePolicy {
     fn decide(self, tenant: &Tenant, by: By, _: Moment) -> Result<(Option<Change>, PolicyId), Error> {
         let Self { id, patch: PolicyPatch { limits, action, status } } = self;
         let old = &changeable(tenant, id, by)?.profile;
+        // An operator who sets what a key had set alike makes it the operator's.
+        let takes_over = matches!((by, old.by), (By::Operator, By::Key(_)))
+            && (limits.is_some() || action.is_some() || status.is_some());
         let limits = limits.unwrap_or_default().merge(&old.limits)?;
         let action = action.unwrap_or(old.action);
         let disabled = match status {
@@ -239,7 +242,7 @@ impl Command for UpdatePolicy {
                 return Err(Error::field(Code::InvalidField, "status", problem));
             }
         };
-        let changed = (&limits, action, disabled) != (&old.limits, old.action, old.disabled);
+        let changed = takes_over || (&limits, action, disabled) != (&old.limits, old.action, old.disabled);
         Ok((changed.then_some(Change::PolicyUpdated { policy: id, limits, action, disabled }), id))
     }
 

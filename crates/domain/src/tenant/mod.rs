@@ -514,6 +514,7 @@ impl Tenant {
                 profile.limits = limits.clone();
                 profile.action = *action;
                 profile.disabled = *disabled;
+                profile.by = by;
                 profile.updated_at = at;
             }),
             Change::PolicyDeleted { policy } => {

@@ -50,7 +50,7 @@ pub fn revoke() -> Docs {
     docs("revokeAgent", "Revoke an agent")
         .about("It is final. The agent and its audit trail stay readable; delegations by way of it end.")
         .nothing("It is revoked.")
-        .fails(&[UnknownAgent])
+        .fails(&[InvalidField, UnknownAgent])
         .writes()
 }
 

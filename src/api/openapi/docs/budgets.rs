@@ -18,7 +18,8 @@ pub fn create() -> Docs {
     docs("createPolicy", "Create a budget policy")
         .about(
             "It is about all agents of the tenant, or those of one owner, or one. Days and calendar months are UTC. \
-             Policies that a tenant key makes it can change, those of operators it can't.",
+             A tenant key can change, reset and delete a policy that a tenant key set last; what an operator \
+             made or changed since is the operator's.",
         )
         .created::<PolicyJson>("The new policy.")
         .fails(&[InvalidField, TenantMismatch, TenantNotFound, UnknownAgent, PolicyLimitExceeded])
@@ -41,7 +42,8 @@ pub fn get() -> Docs {
 /// `PATCH /v1/policies/{id}`
 pub fn update() -> Docs {
     docs("updatePolicy", "Change a budget policy")
-        .about("What is left out stays. `null` clears a limit; one has to be left. `disabled` switches the policy off.")
+        .about("What is left out stays. `null` clears a limit; one has to be left. `disabled` switches the policy off. After an \
+             operator's change only an operator changes it.")
         .answers::<PolicyJson>(200, "The policy as it is now.")
         .fails(&[InvalidField, Forbidden, UnknownPolicy])
         .writes()
@@ -49,13 +51,16 @@ pub fn update() -> Docs {
 
 /// `DELETE /v1/policies/{id}`
 pub fn delete() -> Docs {
-    docs("deletePolicy", "Delete a budget policy").nothing("It is gone.").fails(&[Forbidden, UnknownPolicy]).writes()
+    docs("deletePolicy", "Delete a budget policy")
+        .nothing("It is gone.")
+        .fails(&[InvalidField, Forbidden, UnknownPolicy])
+        .writes()
 }
 
 /// `POST /v1/policies/{id}/reset`
 pub fn reset() -> Docs {
     docs("resetPolicy", "Start a policy's counts anew")
-        .about("Without a body both the day's and the month's counts start anew.")
+        .about("The body names which: those of the `day`, of the `month`, or `all`.")
         .answers::<PolicyJson>(200, "The policy as it is now.")
         .fails(&[Forbidden, UnknownPolicy])
         .writes()

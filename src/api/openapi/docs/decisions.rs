@@ -38,7 +38,10 @@ pub fn by_tenant() -> Docs {
 /// `POST /v1/authorize/batch`
 pub fn batch() -> Docs {
     docs("authorizeBatch", "Decide many calls at once")
-        .about("Each is decided, charged and recorded on its own, in order.")
+        .about(
+            "Each is decided, charged and recorded on its own, in order. One of a bad form has an `error` of its own at its \
+             place, is recorded nowhere, and concerns no other.",
+        )
         .answers::<BatchAnswer>(200, "The decisions, in the order of the requests.")
         .fails(&[InvalidField, Forbidden, TenantNotFound])
         .writes()

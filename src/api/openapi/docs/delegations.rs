@@ -66,6 +66,6 @@ pub fn revoke() -> Docs {
     docs("revokeDelegation", "Revoke a delegation")
         .about("It is final, and ends all delegations that stand on it.")
         .nothing("It is revoked.")
-        .fails(&[UnknownDelegation])
+        .fails(&[InvalidField, UnknownDelegation])
         .writes()
 }

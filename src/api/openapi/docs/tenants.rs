@@ -45,7 +45,7 @@ pub fn delete() -> Docs {
     docs("deleteTenant", "Erase a tenant")
         .about("Erases the tenant with its agents, keys, budgets and its whole audit trail, for good.")
         .nothing("It is gone.")
-        .fails(&[ConfirmationRequired, TenantNotFound, DefaultTenantFixed])
+        .fails(&[InvalidField, ConfirmationRequired, TenantNotFound, DefaultTenantFixed])
         .writes()
 }
 
@@ -54,7 +54,7 @@ pub fn suspend() -> Docs {
     docs("suspendTenant", "Stop all agents of a tenant")
         .about("Every call of them is denied with `TENANT_SUSPENDED`. Its keys still read and repair.")
         .answers::<TenantJson>(200, "The tenant as it is now.")
-        .fails(&[TenantNotFound, DefaultTenantFixed])
+        .fails(&[InvalidField, TenantNotFound, DefaultTenantFixed])
         .writes()
 }
 
@@ -88,6 +88,6 @@ pub fn keys() -> Docs {
 pub fn revoke_key() -> Docs {
     docs("revokeTenantKey", "Revoke a tenant key")
         .nothing("It is good for nothing from now on.")
-        .fails(&[TenantNotFound, UnknownKey])
+        .fails(&[InvalidField, TenantNotFound, UnknownKey])
         .writes()
 }

@@ -19,7 +19,7 @@ impl History {
         let new = NewTenant { name: "Acme".to_owned(), slug, settings: None };
         let spec = TenantSpec::parse(new).unwrap();
         let mut model = Model::default();
-        let event = Event::Changed(ChangeRecord { by: By::Operator, change: spec.clone().created(id) });
+        let event = Event::Changed(ChangeRecord { by: By::Operator, reason: None, change: spec.clone().created(id) });
         let moment = kavach_domain::Tenant::default().next_moment(self.now());
         model.record(moment, &event);
         model.all_synced();
