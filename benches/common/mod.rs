@@ -146,7 +146,7 @@ impl World {
 
     fn change(&mut self, change: Change) {
         let moment = self.tenant.next_moment(now());
-        let event = Event::Changed(ChangeRecord { by: By::Operator, change });
+        let event = Event::Changed(ChangeRecord::new(By::Operator, change));
         let mut bytes = Vec::new();
         codec::encode_event(moment.at, &event, &mut bytes).unwrap();
         self.events.push(bytes);

@@ -15,7 +15,7 @@ use super::core::now;
 use super::lanes::ReplyTo;
 use super::tenant::{Ending, TenantActor};
 use crate::domain::audit::AuditResult;
-use crate::domain::event::ChangeRecord;
+use crate::domain::event::Author;
 use crate::domain::explain::{Step, Steps};
 use crate::domain::request::Asked;
 use crate::domain::tenant::{Caller, Command};
@@ -97,6 +97,8 @@ pub struct Explanation {
 pub struct Execute<C: Command> {
     /// Who asks.
     pub credential: Credential,
+    /// What else is known of who asks.
+    pub author: Option<Author>,
     /// What for.
     pub command: C,
     /// Where the answer goes.
@@ -335,7 +337,7 @@ where
     type Result = ();
 
     fn handle(&mut self, message: Execute<C>, ctx: &mut Context<Self>) {
-        let Execute { credential, command, reply } = message;
+        let Execute { credential, author, command, reply } = message;
         let executed = (|| {
             let now = now();
             let by = self.tenant().authenticate(&credential, now)?.as_author()?;
@@ -344,7 +346,8 @@ where
             let (change, subject) = command.decide(self.tenant(), by, moment)?;
             let changed = change.is_some();
             if let Some(change) = change {
-                self.record(moment, &Event::Changed(ChangeRecord { by, change }))?;
+                let change = self.tenant().describe(by, author, change, moment.at);
+                self.record(moment, &Event::Changed(change))?;
             }
             Ok((changed, C::reply(self.tenant(), subject, moment.at)))
         })();

@@ -15,16 +15,18 @@ use tokio::sync::{Semaphore, oneshot};
 use tracing::{error, info, warn};
 
 use super::core::{Core, Phase, now};
+use super::deletion;
 use super::ledger::{outcome_unknown, shutting_down, storage_unavailable};
 use super::loader::Loaded;
 use super::loader::{self, LoadError};
 use super::messages::{Close, Retire, TakeSnapshot};
 use super::routes::{Down, Route, unknown_tenant};
 use super::tenant::{Ending, MAILBOX_CAPACITY, TenantActor};
+use crate::domain::event::Author;
 use crate::domain::tenant::Profile;
 use crate::domain::tenant_commands::TenantSpec;
 use crate::domain::text::{Slug, quote};
-use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
+use crate::domain::{Code, Credential, Error, TenantId, TenantRef, TenantTag};
 use crate::journal::{JournalOptions, NotDone, unwritable};
 use crate::measure::{Meter, count};
 
@@ -39,6 +41,8 @@ pub struct Registry {
     /// Slugs of tenants that are being created.
     reserved_slugs: HashSet<Slug>,
     reserved_tags: HashSet<TenantTag>,
+    /// Tenants that are about to be erased, but are still served until that is noted.
+    deleting: HashSet<TenantId>,
     next_generation: u64,
 }
 
@@ -49,6 +53,7 @@ impl Registry {
             core: Arc::clone(&core),
             reserved_slugs: HashSet::new(),
             reserved_tags: HashSet::new(),
+            deleting: HashSet::new(),
             next_generation: 0,
         };
         let address = registry.start();
@@ -211,8 +216,14 @@ impl Handler<LoadAll> for Registry {
             if !has_default {
                 let create = move || {
                     let options = JournalOptions::default();
-                    let created =
-                        loader::create(&core.data, TenantId::DEFAULT, TenantSpec::default_tenant(), now(), options);
+                    let created = loader::create(
+                        &core.data,
+                        TenantId::DEFAULT,
+                        TenantSpec::default_tenant(),
+                        None,
+                        now(),
+                        options,
+                    );
                     created.map_err(|problem| unwritable(core.data.path(), &problem.source))
                 };
                 let loaded = spawn_blocking(create).await.map_err(|problem| problem.to_string())?;
@@ -257,18 +268,20 @@ impl Handler<TenantLoaded> for Registry {
 pub struct CreateTenant(
     /// What it is.
     pub TenantSpec,
+    /// What is known of who creates it.
+    pub Option<Author>,
 );
 
 impl Handler<CreateTenant> for Registry {
     type Result = ResponseActFuture<Self, Result<Profile, Error>>;
 
-    fn handle(&mut self, CreateTenant(spec): CreateTenant, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, CreateTenant(spec, author): CreateTenant, _: &mut Self::Context) -> Self::Result {
         let reserved = self.reserve(&spec);
         let core = Arc::clone(&self.core);
         Box::pin(
             async move {
                 let (id, slug) = reserved?;
-                let create = move || loader::create(&core.data, id, spec, now(), JournalOptions::default());
+                let create = move || loader::create(&core.data, id, spec, author, now(), JournalOptions::default());
                 let created = spawn_blocking(create).await;
                 Ok((id, slug, created))
             }
@@ -341,21 +354,51 @@ pub struct DeleteTenant {
     pub tenant: TenantRef,
     /// Its slug, typed again.
     pub confirm: String,
+    /// The operator who erases it.
+    pub credential: Credential,
+    /// What else is known of who erases it.
+    pub author: Option<Author>,
 }
 
 impl Handler<DeleteTenant> for Registry {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
-    fn handle(&mut self, DeleteTenant { tenant, confirm }: DeleteTenant, _: &mut Self::Context) -> Self::Result {
-        let found = self.core.routes.find(&tenant).and_then(|route| check_deletion(&route, &confirm).map(|()| route));
-        if let Ok(route) = &found {
-            // From here on no call finds it. Its id and slug are free only once the folder is gone.
-            let reason = unknown_tenant(&tenant).message().to_owned();
-            self.mark_down(route.id, route.slug.clone(), Code::TenantNotFound, reason);
-        }
+    fn handle(&mut self, message: DeleteTenant, _: &mut Self::Context) -> Self::Result {
+        let DeleteTenant { tenant, confirm, credential, author } = message;
+        let found = self.core.routes.find(&tenant).and_then(|route| {
+            check_deletion(&route, &confirm)?;
+            // Who comes second finds what the first one is about to leave.
+            if self.deleting.insert(route.id) { Ok(route) } else { Err(unknown_tenant(&tenant)) }
+        });
+        let core = Arc::clone(&self.core);
+        let noting = async move {
+            let route = found?;
+            let noted = deletion::note(&core, &route, credential, author).await;
+            Ok((route, noted))
+        };
+        Box::pin(noting.into_actor(self).then(move |noted: Result<_, Error>, actor, _| {
+            let noted = noted.and_then(|(route, noted)| {
+                actor.deleting.remove(&route.id);
+                noted.map(|()| route)
+            });
+            match noted {
+                Ok(route) => actor.erase(route, &tenant),
+                Err(error) => Box::pin(std::future::ready(Err(error)).into_actor(actor)),
+            }
+        }))
+    }
+}
+
+impl Registry {
+    /// Erases a tenant whose end is noted.
+    fn erase(&mut self, route: Route, tenant: &TenantRef) -> ResponseActFuture<Self, Result<(), Error>> {
+        // The actor may have been rebuilt since.
+        let route = self.core.routes.with(route.id.tag(), Route::clone).unwrap_or(route);
+        // From here on no call finds it. Its id and slug are free only once the folder is gone.
+        let reason = unknown_tenant(tenant).message().to_owned();
+        self.mark_down(route.id, route.slug.clone(), Code::TenantNotFound, reason);
         let core = Arc::clone(&self.core);
         let work = async move {
-            let route = found?;
             if let Ok(actor) = &route.actor {
                 let (done, ended) = oneshot::channel();
                 // An actor that is gone already has nothing left to end.
@@ -364,10 +407,9 @@ impl Handler<DeleteTenant> for Registry {
             }
             let name = route.id.folder_name();
             let erased = spawn_blocking(move || core.data.erase_tenant(&name)).await;
-            Ok((route, erased))
+            (route, erased)
         };
-        Box::pin(work.into_actor(self).map(|outcome: Result<_, Error>, actor, ctx| {
-            let (route, erased) = outcome?;
+        Box::pin(work.into_actor(self).map(|(route, erased), actor, ctx: &mut Context<Self>| {
             match erased {
                 Ok(Ok(())) => {
                     info!(tenant = %route.id, "the tenant was erased");

@@ -52,8 +52,9 @@ function details(entry) {
       h("dl", { class: "facts" },
         fact("Time (UTC)", dateTime(entry.timestamp)), fact("Tenant", tenantLink(entry.tenantId)), entry.agentId && fact("Agent", agentLink(entry.agentId)), fact("Owner", entry.userId),
         fact("Action", entry.action), fact("Resource", h("code", {}, entry.resource)), entry.kind === "decision" && fact("Took", ms(entry.durationMs)), fact("Cost", entry.tokensCost),
-        fact("Address", entry.ip), fact("User agent", entry.userAgent), fact("Policy", entry.policyId && h("code", {}, entry.policyId)), fact("By", entry.by), fact("Trace", entry.traceId && h("code", {}, entry.traceId)), fact("Settles", entry.ref && h("code", {}, entry.ref)), fact("Entry", h("code", {}, entry.id))),
-      entry.parameters && h("div", { class: "field" }, h("span", { class: "label" }, entry.kind === "admin" ? "New values" : "Arguments"), h("pre", { tabindex: "0" }, JSON.stringify(entry.parameters, null, 2)))),
+        fact("Address", entry.ip), fact("User agent", entry.userAgent), fact("Policy", entry.policyId && h("code", {}, entry.policyId)), fact("By", entry.keyName ? `${entry.keyName} (${entry.by})` : entry.by), fact("Trace", entry.traceId && h("code", {}, entry.traceId)), fact("Settles", entry.ref && h("code", {}, entry.ref)), fact("Entry", h("code", {}, entry.id))),
+      entry.parameters && h("div", { class: "field" }, h("span", { class: "label" }, entry.kind === "admin" ? "New values" : "Arguments"), h("pre", { tabindex: "0" }, JSON.stringify(entry.parameters, null, 2))),
+      entry.before && h("div", { class: "field" }, h("span", { class: "label" }, "Before"), h("pre", { tabindex: "0" }, JSON.stringify(entry.before, null, 2)))),
     h("div", { class: "foot" }, entry.kind === "decision" && h("a", { class: "button", href: whyLink(entry), onclick: close }, "Why?"), button("Close", close, { kind: "primary" })),
   ]).addEventListener("click", (event) => { if (event.target.closest("a")) event.currentTarget.close(); });
 }

@@ -12,11 +12,11 @@ use super::agent::AgentSpec;
 use super::cost::Cost;
 use super::delegation::DelegationSpec;
 use super::error::Code;
-use super::event::{By, Change, ChangeRecord, Event, Record};
+use super::event::{Before, By, Change, ChangeRecord, Event, Record};
 use super::id::{AgentId, AuditId, PolicyId, TenantId};
 use super::policy::{Limits, PolicyAction};
 use super::schema;
-use super::tenant::Moment;
+use super::tenant::{Moment, TenantStatus};
 use super::time::Timestamp;
 use super::trace_id::TraceId;
 use super::usage::UsageRecord;
@@ -103,6 +103,11 @@ pub struct AuditEntry {
     pub timestamp: Timestamp,
     /// The trace that the call was part of.
     pub trace_id: Option<TraceId>,
+    /// For `admin` the name that the key had which made the change.
+    pub key_name: Option<Box<str>>,
+    /// For `admin` what was there before, of what the change replaced or ended.
+    #[schemars(with = "schema::AnyJson")]
+    pub before: Option<Box<RawValue>>,
 }
 
 /// Which entries a query asks for. What is `None` or empty does not restrict.
@@ -196,6 +201,8 @@ impl AuditEntry {
             by: None,
             timestamp: at,
             trace_id: record.trace,
+            key_name: None,
+            before: None,
         }
     }
 
@@ -222,14 +229,18 @@ impl AuditEntry {
             user_agent: None,
             policy_id: None,
             r#ref: settles.as_ref().map(|decision| AuditId::derive(decision.at, decision.seq, tenant.tag())),
-            by: Some(author(*by)),
+            by: Some(author_id(*by)),
             timestamp: at,
             trace_id: None,
+            key_name: None,
+            before: None,
         }
     }
 
     fn of_change(id: AuditId, tenant: TenantId, at: Timestamp, record: &ChangeRecord) -> Self {
-        let Told { action, agent, owner, subject, parameters } = Told::of(&record.change);
+        let ChangeRecord { by, author, change, before } = record;
+        let author = author.as_deref();
+        let Told { action, agent, owner, subject, parameters } = Told::of(change);
         Self {
             id,
             kind: AuditKind::Admin,
@@ -244,13 +255,15 @@ impl AuditEntry {
             reason: None,
             duration_ms: 0.0,
             tokens_cost: None,
-            ip: None,
-            user_agent: None,
+            ip: author.and_then(|author| author.ip),
+            user_agent: author.and_then(|author| author.user_agent.clone()),
             policy_id: None,
             r#ref: None,
-            by: Some(author(record.by)),
+            by: Some(author_id(*by)),
             timestamp: at,
             trace_id: None,
+            key_name: author.and_then(|author| author.key_name.clone()),
+            before: before.as_deref().and_then(|before| told_before(before, change)),
         }
     }
 }
@@ -258,7 +271,7 @@ impl AuditEntry {
 /// The action of a usage report's entry.
 const USAGE_ACTION: &str = "usage";
 
-fn author(by: By) -> Box<str> {
+fn author_id(by: By) -> Box<str> {
     match by {
         By::Operator => "operator".into(),
         By::Key(key) => key.to_string().into(),
@@ -310,8 +323,11 @@ impl<'a> Told<'a> {
             Change::TenantUpdated { name, settings } => {
                 tenant("tenant.update", json!({ "name": name, "settings": settings }))
             }
-            Change::TenantSuspended => tenant("tenant.suspend", Value::Null),
-            Change::TenantActivated => tenant("tenant.activate", Value::Null),
+            Change::TenantSuspended => tenant("tenant.suspend", json!({ "status": TenantStatus::Suspended })),
+            Change::TenantActivated => tenant("tenant.activate", json!({ "status": TenantStatus::Active })),
+            Change::TenantDeleted { tenant: id, slug } => {
+                Told { subject: Some(id.folder_name()), ..tenant("tenant.delete", json!({ "slug": slug })) }
+            }
             Change::KeyCreated { key, name, hash: _, prefix } => Told {
                 subject: Some(key.to_string()),
                 ..tenant("key.create", json!({ "name": name, "prefix": prefix }))
@@ -349,33 +365,11 @@ impl<'a> Told<'a> {
             Change::PolicyReset { policy, period } => {
                 Told { subject: Some(policy.to_string()), ..tenant("policy.reset", json!({ "period": period })) }
             }
-            Change::DelegationCreated { delegation, spec } => {
-                let DelegationSpec {
-                    from,
-                    to,
-                    permissions,
-                    expires_at,
-                    max_depth,
-                    effective_max_depth: _,
-                    depth,
-                    stands_on: _,
-                } = &**spec;
-                Told {
-                    agent: Some(*from),
-                    subject: Some(delegation.to_string()),
-                    ..tenant(
-                        "delegation.create",
-                        json!({
-                            "fromAgent": from,
-                            "toAgent": to,
-                            "permissions": permissions.specs(),
-                            "expiresAt": expires_at,
-                            "maxDepth": max_depth,
-                            "depth": depth,
-                        }),
-                    )
-                }
-            }
+            Change::DelegationCreated { delegation, spec } => Told {
+                agent: Some(spec.from),
+                subject: Some(delegation.to_string()),
+                ..tenant("delegation.create", delegation_json(spec))
+            },
             Change::DelegationRevoked { delegation, from, to } => Told {
                 agent: Some(*from),
                 subject: Some(delegation.to_string()),
@@ -406,6 +400,60 @@ fn spec_json(spec: &AgentSpec) -> Value {
     })
 }
 
+fn delegation_json(spec: &DelegationSpec) -> Value {
+    let DelegationSpec { from, to, permissions, expires_at, max_depth, effective_max_depth: _, depth, stands_on: _ } =
+        spec;
+    json!({
+        "fromAgent": from,
+        "toAgent": to,
+        "permissions": permissions.specs(),
+        "expiresAt": expires_at,
+        "maxDepth": max_depth,
+        "depth": depth,
+    })
+}
+
+/// What was used of a policy, its costs digit by digit.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UsedTold {
+    calls_today: u64,
+    calls_this_month: u64,
+    tokens_cost_today: Cost,
+    tokens_cost_this_month: Cost,
+}
+
+/// What was there before the change, in the words that tell what is there now.
+fn told_before(before: &Before, change: &Change) -> Option<Box<RawValue>> {
+    match before {
+        Before::Tenant { name, slug, settings, suspended } => {
+            let status = if *suspended { TenantStatus::Suspended } else { TenantStatus::Active };
+            to_raw_value(&match change {
+                Change::TenantSuspended | Change::TenantActivated => json!({ "status": status }),
+                Change::TenantUpdated { .. } => json!({ "name": name, "settings": settings }),
+                _ => json!({ "name": name, "slug": slug, "settings": settings, "status": status }),
+            })
+        }
+        Before::Key { name, prefix } => to_raw_value(&json!({ "name": name, "prefix": prefix })),
+        Before::Agent(spec) => to_raw_value(&spec_json(spec)),
+        Before::Policy { agent, owner, limits, action, disabled } => to_raw_value(&PolicyTold {
+            agent_id: Some(agent),
+            user_id: Some(owner),
+            limits,
+            action: *action,
+            disabled: Some(*disabled),
+        }),
+        Before::Used(usage) => to_raw_value(&UsedTold {
+            calls_today: usage.calls_today,
+            calls_this_month: usage.calls_this_month,
+            tokens_cost_today: usage.tokens_cost_today,
+            tokens_cost_this_month: usage.tokens_cost_this_month,
+        }),
+        Before::Delegation(spec) => to_raw_value(&delegation_json(spec)),
+    }
+    .ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -420,7 +468,7 @@ mod tests {
         let created = Change::PolicyCreated { policy, agent: None, owner: None, limits: limits.clone(), action };
         let updated = Change::PolicyUpdated { policy, limits, action, disabled: true };
         let told = |change| {
-            let event = Event::Changed(ChangeRecord { by: By::Operator, change });
+            let event = Event::Changed(ChangeRecord::new(By::Operator, change));
             AuditEntry::of(TenantId::DEFAULT, Moment { at, seq: 2 }, &event).parameters.unwrap().get().to_owned()
         };
         let limits = r#""limits":{"maxCallsPerDay":null,"maxCallsPerMonth":null,"maxTokensCostPerDay":123456789012.123457,"maxTokensCostPerMonth":null},"action":"block""#;

@@ -15,7 +15,7 @@
 //! | delegations: what one is, which count, what they form | [`delegation`], [`links`], [`delegation_commands`] |
 //! | budgets: policies, what is used, what a call really cost | [`policy`], [`budget`], [`usage`] |
 //! | a tenant in a few numbers | [`census`] |
-//! | what is recorded, and how an audit entry is read back from it | [`event`], [`audit`], [`trace_id`] |
+//! | what is recorded, and how an audit entry is read back from it | [`event`], [`before`], [`audit`], [`trace_id`] |
 //! | every error and denial code | [`error`] |
 //! | every limit | [`limits`] |
 //! | what requests and answers look like as JSON Schemas | [`schema`], and beside each type |
@@ -24,6 +24,7 @@ pub mod agent;
 pub mod agent_commands;
 pub mod arguments;
 pub mod audit;
+pub mod before;
 pub mod budget;
 pub mod calendar;
 pub mod census;

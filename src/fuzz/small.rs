@@ -50,7 +50,7 @@ impl Small {
         let mut small = Self { tenant: Tenant::default(), journal: Vec::new(), now: Timestamp::from_millis(BEGIN) };
         let new: NewTenant = json(r#"{"name":"Acme","slug":"acme","settings":{"maxAgents":50}}"#);
         let change = TenantSpec::parse(new).unwrap().created(tenant_id());
-        small.happen(&Event::Changed(ChangeRecord { by: By::Operator, change }));
+        small.happen(&Event::Changed(ChangeRecord::new(By::Operator, change)));
         let agents = [
             r#"{"ownerId":"user-1","name":"data","type":"autonomous","permissions":[
                 {"resource":"reports:*","actions":["read","export"]},
@@ -103,7 +103,7 @@ impl Small {
     fn carry_out<C: Command>(&mut self, command: C) {
         let moment = self.tenant.next_moment(self.now);
         let (change, _) = command.decide(&self.tenant, By::Operator, moment).unwrap();
-        self.happen(&Event::Changed(ChangeRecord { by: By::Operator, change: change.unwrap() }));
+        self.happen(&Event::Changed(ChangeRecord::new(By::Operator, change.unwrap())));
     }
 
     /// Lets an event happen now, as the server would: by way of its bytes.

@@ -42,7 +42,8 @@ pub enum ExportFormat {
     Json,
     /// One JSON object a line.
     Ndjson,
-    /// RFC 4180, with a header line. Columns are the JSON's members; `parameters` is JSON text; `null` is empty.
+    /// RFC 4180, with a header line. Columns are the JSON's members; `parameters` and `before` are JSON text; `null` is
+    /// empty.
     Csv,
 }
 
@@ -309,7 +310,7 @@ pub fn write_line(bytes: &mut Vec<u8>, entry: &AuditEntry) -> io::Result<()> {
     Ok(())
 }
 
-const COLUMNS: [&str; 20] = [
+const COLUMNS: [&str; 22] = [
     "id",
     "kind",
     "tenantId",
@@ -330,10 +331,12 @@ const COLUMNS: [&str; 20] = [
     "by",
     "timestamp",
     "traceId",
+    "keyName",
+    "before",
 ];
 
 /// The entry's cells, in the order of the columns: text as it is, anything else as its JSON, `null` as nothing.
-fn cells(entry: &AuditEntry) -> io::Result<[String; 20]> {
+fn cells(entry: &AuditEntry) -> io::Result<[String; 22]> {
     let AuditEntry {
         id,
         kind,
@@ -355,10 +358,13 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 20]> {
         by,
         timestamp,
         trace_id,
+        key_name,
+        before,
     } = entry;
     fn text(value: &Option<impl ToString>) -> String {
         value.as_ref().map(ToString::to_string).unwrap_or_default()
     }
+    let json = |value: &Option<Box<RawValue>>| value.as_deref().map(RawValue::get).unwrap_or_default().to_owned();
     let word = |value: serde_json::Value| value.as_str().map(str::to_owned).unwrap_or_default();
     Ok([
         id.to_string(),
@@ -368,7 +374,7 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 20]> {
         text(user_id),
         action.to_string(),
         resource.to_string(),
-        parameters.as_deref().map(RawValue::get).unwrap_or_default().to_owned(),
+        json(parameters),
         word(serde_json::to_value(result)?),
         text(code),
         text(reason),
@@ -381,6 +387,8 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 20]> {
         text(by),
         timestamp.to_string(),
         text(trace_id),
+        text(key_name),
+        json(before),
     ])
 }
 

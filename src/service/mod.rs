@@ -48,6 +48,7 @@ use crate::actors::messages::{Execute, InjectPanic, InjectStall, Inspect, Verify
 use crate::actors::routes::unknown_tenant;
 use crate::actors::tenant::overloaded;
 use crate::actors::{Core, Phase, Route, TenantActor};
+use crate::domain::event::Author;
 use crate::domain::tenant::Caller;
 use crate::domain::{Code, Command, Credential, Error, Secret, Tenant, TenantId, TenantRef, TenantTag, Timestamp};
 
@@ -56,18 +57,30 @@ use crate::domain::{Code, Command, Credential, Error, Secret, Tenant, TenantId, 
 pub struct Kavach {
     core: Arc<Core>,
     credential: Credential,
+    /// What else is known of the caller, for the trail of what it changes.
+    author: Option<Arc<Author>>,
 }
 
 impl Kavach {
     pub(crate) fn new(core: Arc<Core>) -> Self {
         let credential = Credential::Operator(core.operator);
-        Self { core, credential }
+        Self { core, credential, author: None }
     }
 
     /// The same server, acting for whoever presents that credential. Whether it is good is checked with every call.
     #[must_use]
     pub fn acting_for(&self, credential: Credential) -> Self {
-        Self { core: Arc::clone(&self.core), credential }
+        Self { core: Arc::clone(&self.core), credential, author: None }
+    }
+
+    /// The same server for the same caller, with what the audit trail shows of the caller where it changes something.
+    #[must_use]
+    pub fn known_as(self, author: Author) -> Self {
+        Self { author: Some(Arc::new(author)), ..self }
+    }
+
+    fn author(&self) -> Option<Author> {
+        self.author.as_deref().cloned()
     }
 
     /// Tenants and their keys.
@@ -244,8 +257,8 @@ impl Kavach {
         C: Command + Send + 'static,
         C::Reply: Send + 'static,
     {
-        let credential = self.credential;
-        ask(route, |reply| Execute { credential, command, reply }).await
+        let (credential, author) = (self.credential, self.author());
+        ask(route, |reply| Execute { credential, author, command, reply }).await
     }
 
     /// Looks at a tenant's state.

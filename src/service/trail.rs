@@ -216,7 +216,7 @@ mod tests {
         let change =
             Change::TenantCreated { id: tenant, name: "acme".into(), slug: None, settings: Settings::default() };
         let mut bytes = Vec::new();
-        let event = Event::Changed(ChangeRecord { by: By::Operator, change });
+        let event = Event::Changed(ChangeRecord::new(By::Operator, change));
         codec::encode_event(Timestamp::default(), &event, &mut bytes).unwrap();
         let data = DataDir::open(folder.path()).unwrap();
         let (label, options) = (b"{}".as_slice(), JournalOptions::default());

@@ -63,5 +63,6 @@ mod tls;
 mod tokens;
 mod tools;
 mod trail_access;
+mod trail_changes;
 mod usage;
 mod world;

@@ -78,7 +78,7 @@ impl Run {
         };
         let mut tenant = Tenant::default();
         let moment = tenant.next_moment(Timestamp::from_millis(START));
-        let event = Event::Changed(ChangeRecord { by: By::Operator, change: spec.created(id) });
+        let event = Event::Changed(ChangeRecord::new(By::Operator, spec.created(id)));
         let mut first = Vec::new();
         codec::encode_event(moment.at, &event, &mut first).unwrap();
         tenant.apply(moment, &event);
@@ -143,7 +143,7 @@ impl Run {
                 Some(key) if !key.revoked => By::Key(KeyId::parse(&key.id).unwrap()),
                 _ => By::Operator,
             };
-            self.record(moment, &Event::Changed(ChangeRecord { by, change }));
+            self.record(moment, &Event::Changed(ChangeRecord::new(by, change)));
         }
         Ok((changed, C::reply(&self.tenant, subject, moment.at)))
     }

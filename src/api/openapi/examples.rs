@@ -359,6 +359,8 @@ examples! {
             "by": null,
             "timestamp": "2026-11-24T10:15:00.000Z",
             "traceId": "4bf92f3577b34da6a3ce929d0e0e4736",
+            "keyName": null,
+            "before": null,
         }
     }
     KeptLink {
