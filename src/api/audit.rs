@@ -11,7 +11,7 @@ use super::input::{Query, page};
 use super::routes::Answer;
 use super::streaming::{Pulled, PulledBody};
 use super::views;
-use crate::domain::audit::{AuditKind, AuditResult};
+use crate::domain::audit::{AuditKinds, AuditResult};
 use crate::domain::limits::{MAX_AUDIT_OFFSET, MAX_FILTER_ACTIONS, MAX_PAGE};
 use crate::domain::text::quote;
 use crate::domain::{AgentId, AuditEntry, AuditFilter, AuditId, Code, Error, TenantRef, Timestamp, TraceId, schema};
@@ -21,9 +21,9 @@ use crate::service::{AuditQuery, AuditStream, Export, ExportFormat, News, write_
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ListQuery {
-    /// What entries are about.
+    /// What entries are about: decisions where nothing is said, and `all` is every kind.
     #[serde(default)]
-    kind: AuditKind,
+    kind: AuditKinds,
     /// Entries of that tenant: id, slug or `default`.
     #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,

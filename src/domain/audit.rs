@@ -34,6 +34,33 @@ pub enum AuditKind {
     Admin,
 }
 
+/// Which kinds of entries a query asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditKinds {
+    /// Decided calls.
+    #[default]
+    Decision,
+    /// Usage reports.
+    Usage,
+    /// Administrative changes.
+    Admin,
+    /// Entries of every kind.
+    All,
+}
+
+impl AuditKinds {
+    /// Whether entries of that kind are asked for.
+    pub fn has(self, kind: AuditKind) -> bool {
+        match self {
+            Self::All => true,
+            Self::Decision => kind == AuditKind::Decision,
+            Self::Usage => kind == AuditKind::Usage,
+            Self::Admin => kind == AuditKind::Admin,
+        }
+    }
+}
+
 /// How a call, or a change, came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -108,13 +135,15 @@ pub struct AuditEntry {
     /// For `admin` what was there before, of what the change replaced or ended.
     #[schemars(with = "schema::AnyJson")]
     pub before: Option<Box<RawValue>>,
+    /// For a decision that was settled what it really cost; a live stream shows none.
+    pub settled_cost: Option<Cost>,
 }
 
 /// Which entries a query asks for. What is `None` or empty does not restrict.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AuditFilter {
-    /// Entries of that kind.
-    pub kind: AuditKind,
+    /// Entries of that kind, or of all of them.
+    pub kind: AuditKinds,
     /// Entries of that agent.
     pub agent: Option<AgentId>,
     /// Entries of agents that belonged to that user.
@@ -138,15 +167,17 @@ impl AuditFilter {
         if since.is_some_and(|since| at < since) || until.is_some_and(|until| at >= until) {
             return false;
         }
-        match (kind, event) {
-            (AuditKind::Decision, Event::Decided(record)) => {
-                agent.is_none_or(|agent| record.agent == Some(agent))
+        match event {
+            Event::Decided(record) => {
+                kind.has(AuditKind::Decision)
+                    && agent.is_none_or(|agent| record.agent == Some(agent))
                     && owner.as_ref().is_none_or(|owner| record.owner.as_deref() == Some(owner))
                     && (actions.is_empty() || actions.iter().any(|action| **action == *record.action))
                     && result.is_none_or(|result| AuditResult::of(record) == result)
                     && trace.is_none_or(|trace| record.trace == Some(trace))
             }
-            (AuditKind::Admin, Event::Changed(ChangeRecord { change, .. })) => {
+            Event::Changed(_) if !kind.has(AuditKind::Admin) => false,
+            Event::Changed(ChangeRecord { change, .. }) => {
                 let told = Told::of(change);
                 agent.is_none_or(|agent| told.agent == Some(agent))
                     && owner.as_ref().is_none_or(|owner| told.owner == Some(owner))
@@ -154,16 +185,14 @@ impl AuditFilter {
                     && result.is_none_or(|result| result == AuditResult::Allowed)
                     && trace.is_none()
             }
-            (AuditKind::Usage, Event::Used(record)) => {
-                agent.is_none_or(|agent| record.agent == agent)
+            Event::Used(record) => {
+                kind.has(AuditKind::Usage)
+                    && agent.is_none_or(|agent| record.agent == agent)
                     && owner.as_ref().is_none_or(|owner| **owner == *record.owner)
                     && (actions.is_empty() || actions.iter().any(|action| &**action == USAGE_ACTION))
                     && result.is_none_or(|result| result == AuditResult::Allowed)
                     && trace.is_none()
             }
-            (AuditKind::Decision, Event::Changed(_) | Event::Used(_))
-            | (AuditKind::Admin, Event::Decided(_) | Event::Used(_))
-            | (AuditKind::Usage, Event::Decided(_) | Event::Changed(_)) => false,
         }
     }
 }
@@ -177,6 +206,11 @@ impl AuditEntry {
             Event::Changed(record) => Self::of_change(id, tenant, moment.at, record),
             Event::Used(record) => Self::of_usage(id, tenant, moment.at, record),
         }
+    }
+
+    /// Whether it is of a decision that a usage report may settle.
+    pub fn can_be_settled(&self) -> bool {
+        self.kind == AuditKind::Decision && self.result == AuditResult::Allowed
     }
 
     fn of_decision(id: AuditId, tenant: TenantId, at: Timestamp, record: &Record<'_>) -> Self {
@@ -203,6 +237,7 @@ impl AuditEntry {
             trace_id: record.trace,
             key_name: None,
             before: None,
+            settled_cost: None,
         }
     }
 
@@ -234,6 +269,7 @@ impl AuditEntry {
             trace_id: None,
             key_name: None,
             before: None,
+            settled_cost: None,
         }
     }
 
@@ -264,6 +300,7 @@ impl AuditEntry {
             trace_id: None,
             key_name: author.and_then(|author| author.key_name.clone()),
             before: before.as_deref().and_then(|before| told_before(before, change)),
+            settled_cost: None,
         }
     }
 }

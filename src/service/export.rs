@@ -19,6 +19,7 @@ use super::{Kavach, ask};
 use crate::actors::desk::Slot;
 use crate::actors::messages::OpenAudit;
 use crate::actors::{Phase, Route};
+use crate::domain::audit::AuditKind;
 use crate::domain::{AuditEntry, AuditFilter, Code, Error, TenantId};
 
 /// Bytes of an export that are made at a time: what one connection takes in a few writes.
@@ -188,8 +189,19 @@ impl UnderWay {
         while let Some(route) = self.routes.pop_front() {
             // The actor may have been rebuilt since.
             let route = self.kavach.core.routes.with(route.id.tag(), Route::clone).unwrap_or(route);
-            match ask(&route, |reply| OpenAudit { credential, reply }).await {
-                Ok(trail) => return Ok(Some(Oldest::new(trail, Arc::clone(&self.filter), Start::Oldest))),
+            let opened = async {
+                // Before the view of the journal is taken, which then has what is not remembered.
+                let settled = match self.filter.kind.has(AuditKind::Decision) {
+                    true => Some(self.kavach.settled(&route).await?),
+                    false => None,
+                };
+                ask(&route, |reply| OpenAudit { credential, reply }).await.map(|trail| (settled, trail))
+            };
+            match opened.await {
+                Ok((settled, trail)) => {
+                    let reading = Oldest::new(trail, Arc::clone(&self.filter), Start::Oldest);
+                    return Ok(Some(reading.with_settled(settled)));
+                }
                 Err(error) if self.only.is_none() && error.code() == Code::TenantNotFound => {}
                 Err(error) => return Err(error),
             }
@@ -310,7 +322,7 @@ pub fn write_line(bytes: &mut Vec<u8>, entry: &AuditEntry) -> io::Result<()> {
     Ok(())
 }
 
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 23] = [
     "id",
     "kind",
     "tenantId",
@@ -333,10 +345,11 @@ const COLUMNS: [&str; 22] = [
     "traceId",
     "keyName",
     "before",
+    "settledCost",
 ];
 
 /// The entry's cells, in the order of the columns: text as it is, anything else as its JSON, `null` as nothing.
-fn cells(entry: &AuditEntry) -> io::Result<[String; 22]> {
+fn cells(entry: &AuditEntry) -> io::Result<[String; 23]> {
     let AuditEntry {
         id,
         kind,
@@ -360,6 +373,7 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 22]> {
         trace_id,
         key_name,
         before,
+        settled_cost,
     } = entry;
     fn text(value: &Option<impl ToString>) -> String {
         value.as_ref().map(ToString::to_string).unwrap_or_default()
@@ -389,6 +403,7 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 22]> {
         text(trace_id),
         text(key_name),
         json(before),
+        text(settled_cost),
     ])
 }
 

@@ -17,6 +17,7 @@ mod newest;
 mod policies;
 mod resume;
 mod search;
+mod settled;
 mod stats;
 mod tenants;
 mod trail;

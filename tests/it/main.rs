@@ -63,6 +63,7 @@ mod tls;
 mod tokens;
 mod tools;
 mod trail_access;
+mod trail_billing;
 mod trail_changes;
 mod usage;
 mod world;

@@ -361,6 +361,7 @@ examples! {
             "traceId": "4bf92f3577b34da6a3ce929d0e0e4736",
             "keyName": null,
             "before": null,
+            "settledCost": 0.0098,
         }
     }
     KeptLink {
