@@ -103,7 +103,7 @@ export async function auditView({ query, signal, tenant, parts }) {
 
   const live = liveTail({ filter, signal, last: first.items[0]?.id, seen, list, draw });
   const exports = h("div", { class: "row", role: "group", "aria-label": "Export" }, h("span", { class: "small muted" }, "Export"), ["csv", "ndjson", "json"].map((format) => button(format.toUpperCase(), async () => {
-    const { blob, name } = await download(withQuery("/v1/audit/export", { ...filter, format }));
+    const { blob, name } = await download(withQuery("/v1/audit/export", { ...filter, format, spreadsheet: format === "csv" ? "true" : "" }));
     const url = URL.createObjectURL(blob);
     h("a", { href: url, download: name }).click();
     setTimeout(() => URL.revokeObjectURL(url), 10000);

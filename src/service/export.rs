@@ -46,6 +46,9 @@ pub enum ExportFormat {
     /// RFC 4180, with a header line. Columns are the JSON's members; `parameters` and `before` are JSON text; `null` is
     /// empty.
     Csv,
+    /// The same for a spreadsheet: a cell that it would take for a formula begins with an apostrophe.
+    #[serde(skip)]
+    Spreadsheet,
 }
 
 /// An export under way. One whose next bytes nobody asks for ends, and gives its place back.
@@ -233,7 +236,7 @@ enum Output {
     /// Objects, in an array or one a line.
     Json { bytes: Vec<u8>, array: bool },
     /// Rows.
-    Csv(Box<csv::Writer<Vec<u8>>>),
+    Csv { rows: Box<csv::Writer<Vec<u8>>>, guarded: bool },
 }
 
 fn rows() -> Box<csv::Writer<Vec<u8>>> {
@@ -245,7 +248,8 @@ impl Writer {
         let output = match format {
             ExportFormat::Json => Output::Json { bytes: Vec::new(), array: true },
             ExportFormat::Ndjson => Output::Json { bytes: Vec::new(), array: false },
-            ExportFormat::Csv => Output::Csv(rows()),
+            ExportFormat::Csv => Output::Csv { rows: rows(), guarded: false },
+            ExportFormat::Spreadsheet => Output::Csv { rows: rows(), guarded: true },
         };
         Self { output, begun: false, any: false }
     }
@@ -257,7 +261,7 @@ impl Writer {
         match &mut self.output {
             Output::Json { bytes, array: true } => bytes.push(b'['),
             Output::Json { array: false, .. } => {}
-            Output::Csv(rows) => rows.write_record(COLUMNS)?,
+            Output::Csv { rows, .. } => rows.write_record(COLUMNS)?,
         }
         Ok(())
     }
@@ -276,8 +280,9 @@ impl Writer {
                 write_line(bytes, entry)?;
                 bytes.push(b'\n');
             }
-            Output::Csv(rows) => {
-                rows.write_record(cells(entry)?)?;
+            Output::Csv { rows, guarded } => {
+                let cells = cells(entry)?;
+                rows.write_record(if *guarded { cells.map(guard) } else { cells })?;
                 rows.flush()?;
             }
         }
@@ -288,14 +293,16 @@ impl Writer {
     fn len(&self) -> usize {
         match &self.output {
             Output::Json { bytes, .. } => bytes.len(),
-            Output::Csv(rows) => rows.get_ref().len(),
+            Output::Csv { rows, .. } => rows.get_ref().len(),
         }
     }
 
     fn take(&mut self) -> io::Result<Vec<u8>> {
         match &mut self.output {
             Output::Json { bytes, .. } => Ok(std::mem::take(bytes)),
-            Output::Csv(full) => std::mem::replace(full, rows()).into_inner().map_err(|error| error.into_error()),
+            Output::Csv { rows: full, .. } => {
+                std::mem::replace(full, rows()).into_inner().map_err(|error| error.into_error())
+            }
         }
     }
 
@@ -347,6 +354,11 @@ const COLUMNS: [&str; 23] = [
     "before",
     "settledCost",
 ];
+
+/// The cell as text, where a spreadsheet would take it for a formula (OWASP, CSV Injection).
+fn guard(cell: String) -> String {
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell }
+}
 
 /// The entry's cells, in the order of the columns: text as it is, anything else as its JSON, `null` as nothing.
 fn cells(entry: &AuditEntry) -> io::Result<[String; 23]> {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::Server;
-use crate::world::call;
+use crate::world::{call, permits};
 
 fn costing(agent: &str, cost: f64) -> Value {
     json!({ "agentId": agent, "action": "read", "resource": "docs:1", "tokensCost": cost })
@@ -85,4 +85,42 @@ fn the_live_stream_shows_every_kind_where_all_are_asked_for() {
         }
     });
     assert_eq!(kinds, ["admin", "admin", "admin", "decision", "usage"]);
+}
+
+#[test]
+fn an_export_for_a_spreadsheet_holds_no_formula_and_the_exact_one_is_exact() {
+    let server = Server::start();
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let actions = ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "read"];
+    let agent = operator.agent(acme.id.as_str(), permits("docs:*", &["read"]));
+    for action in actions {
+        operator.authorize(json!({ "agentId": agent.id, "action": action, "resource": "docs:1" })).expect(200);
+    }
+    let headers: [(&str, &[u8]); 1] = [("User-Agent", b"=1+1")];
+    let body = call(&agent.id).to_string();
+    operator.try_send("POST", "/v1/authorize", &headers, Some(body.as_bytes())).unwrap().expect(200);
+    let cells = |query: &str| {
+        let text = operator.get(&format!("/v1/audit/export?tenantId=acme&format=csv{query}")).text();
+        let mut rows = csv::Reader::from_reader(text.as_bytes());
+        let names = rows.headers().unwrap().clone();
+        let rows: Vec<_> = rows.records().map(Result::unwrap).collect();
+        let of = |name: &str| {
+            let at = names.iter().position(|known| known == name).unwrap();
+            rows.iter().map(|row| row[at].to_owned()).collect::<Vec<_>>()
+        };
+        let all: Vec<_> = rows.iter().flat_map(|row| row.iter().map(str::to_owned)).collect();
+        (of("action"), of("userAgent"), all)
+    };
+    let (exact, _, _) = cells("");
+    assert_eq!(exact[..5], actions);
+    assert_eq!(cells("&spreadsheet=false").0, exact);
+    let (guarded, agents, all) = cells("&spreadsheet=true");
+    assert_eq!(guarded[..5], ["'=HYPERLINK(1)", "'+1", "'-1", "'@SUM(1)", "read"]);
+    assert_eq!(agents[5], "'=1+1");
+    assert!(all.iter().all(|cell| !cell.starts_with(['=', '+', '-', '@', '\t', '\r'])), "{all:?}");
+    operator.get("/v1/audit/export?spreadsheet=true").problem(400, "INVALID_QUERY");
+    operator.get("/v1/audit/export?format=ndjson&spreadsheet=true").problem(400, "INVALID_QUERY");
+    operator.get("/v1/audit?spreadsheet=true").problem(400, "INVALID_QUERY");
+    operator.get("/v1/audit/stream?spreadsheet=true").problem(400, "INVALID_QUERY");
 }
