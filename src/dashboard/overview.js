@@ -38,11 +38,11 @@ export async function overview({ query, signal }) {
     tiles.agents.set(count(stats.agents.active));
     tiles.p99.set(stats.latency.count ? ms(stats.latency.p99Ms) : "–");
     tenants?.set(count(stats.tenants?.active ?? 0));
-    seconds.update(stats.seconds);
-    minutes.update(stats.minutes);
+    seconds.update(stats.seconds, stats.startedAt);
+    minutes.update(stats.minutes, stats.startedAt);
     show(slow, slowest(stats.slowestTenants));
     show(budgets, nearLimit(stats.budgets));
-    show(denials, reasons(stats.denials));
+    show(denials, reasons(stats.denials, stats.startedAt));
     stamp.textContent = `Counted since the server started, ${relative(stats.startedAt)}`;
   };
 
@@ -87,8 +87,8 @@ function nearLimit(budgets) {
   ], budgets, { label: "Budgets near their limit" });
 }
 
-function reasons(denials) {
-  if (!denials.length) return h("p", { class: "muted" }, "Nothing was denied since the server started.");
+function reasons(denials, since) {
+  if (!denials.length) return h("p", { class: "muted" }, `No denial since the server started, ${relative(since)}. `, h("a", { href: "#/audit?result=denied" }, "The audit trail"), " has those before.");
   const most = Math.max(...denials.map((one) => one.count));
   return h("div", { class: "stack tight" }, denials.slice(0, 8).map((one) => h("div", { class: "meter" },
     h("div", { class: "meter-line" }, h("a", { href: "#/audit?result=denied", class: "mono small" }, one.code), h("span", { class: "num" }, count(one.count))),
@@ -107,7 +107,7 @@ function share(part) {
 
 function slowest(tenants) {
   if (!tenants.length) {
-    return empty("overview", "No calls yet", "Once an agent asks for a decision, its tenant's time in the server is here.", h("a", { class: "button", href: "#/agents/new" }, "Create an agent"));
+    return empty("overview", "No calls in the last 5 minutes", "Once an agent asks for a decision, its tenant's time in the server is here.", h("a", { class: "button", href: "#/agents/new" }, "Create an agent"));
   }
   const most = Math.max(...tenants.map((one) => one.p99Ms));
   return table([

@@ -24,5 +24,6 @@ mod docs;
 mod harness;
 mod looks;
 mod operator;
+mod overview;
 mod sessions;
 mod tenant_key;
