@@ -36,7 +36,15 @@ export function button(text, action, { kind = "", label, glyph } = {}) {
   return element;
 }
 
-/** Opens a dialog. `make` gets a function that closes it and returns its content. */
+/** Closes what is open, as who leaves a page or opens another dialog does. What would follow an answer does not. */
+export function closeDialogs() {
+  for (const box of document.querySelectorAll("dialog")) {
+    box.dataset.left = "";
+    box.close();
+  }
+}
+
+/** Opens a dialog, the only one. `make` gets a function that closes it and returns its content. */
 export function dialog(title, make, { kind = "" } = {}) {
   const id = uid("title");
   const box = h("dialog", { class: kind, "aria-labelledby": id });
@@ -47,6 +55,7 @@ export function dialog(title, make, { kind = "" } = {}) {
   const stays = () => box.dataset.stays !== undefined || box.querySelector("form");
   box.addEventListener("pointerdown", (event) => { if (event.target === box && !stays()) close(); });
   box.addEventListener("cancel", (event) => { if (box.dataset.stays !== undefined) event.preventDefault(); });
+  closeDialogs();
   document.body.append(box);
   box.showModal();
   return box;
@@ -84,7 +93,7 @@ export function revealSecret(title, what, secret, note, after = () => {}) {
     h("div", { class: "foot" }, button("I have copied it", close, { kind: "primary" })),
   ]);
   box.dataset.stays = "";
-  box.addEventListener("close", after);
+  box.addEventListener("close", () => { if (box.dataset.left === undefined) after(); });
 }
 
 const TONES = {

@@ -18,6 +18,7 @@ mod client;
 #[allow(dead_code, reason = "the other tests use more of it")]
 #[path = "../it/conformance.rs"]
 mod conformance;
+mod dialogs;
 mod docs;
 #[allow(dead_code, reason = "the other tests use more of it")]
 #[path = "../it/harness.rs"]
