@@ -2,11 +2,11 @@
 
 import { h, show } from "./dom.js";
 import { session, get, withQuery } from "./api.js";
-import { pageHead, card, table, badge, empty, bar } from "./ui.js";
+import { pageHead, card, table, budgetBadge, empty, bar } from "./ui.js";
 import { field } from "./forms.js";
 import { timeChart, legend } from "./charts.js";
 import { count, ms, relative, span, words } from "./format.js";
-import { tenantLink } from "./names.js";
+import { agentLink, tenantLink } from "./names.js";
 
 /** Milliseconds between two looks, while the page is seen. */
 const EVERY = 2000;
@@ -80,10 +80,10 @@ function nearLimit(budgets) {
   const unit = (budget, amount) => (budget.limit.includes("Cost") ? amount : count(amount));
   return table([
     ["Tenant", (budget) => h("a", { href: `#/tenants/${budget.slug}/policies` }, budget.slug)],
-    ["Limit", (budget) => [h("span", { class: "nowrap" }, words(budget.limit).replace("max ", "").replace("tokens ", "")), h("div", { class: "small muted" }, budget.agentId ? "one agent" : budget.userId ? `owner ${budget.userId}` : "all agents")]],
+    ["Limit", (budget) => [h("span", { class: "nowrap" }, words(budget.limit).replace("max ", "").replace("tokens ", "")), h("div", { class: "small muted" }, budget.agentId ? ["only ", agentLink(budget.agentId)] : budget.userId ? `owner ${budget.userId}` : "all agents")]],
     ["Used", (budget) => h("div", { class: "meter" }, h("div", { class: "meter-line num" }, h("span", {}, `${unit(budget, budget.used)} of ${unit(budget, budget.max)}`), h("span", {}, `${Math.floor(Math.min(budget.share, 9.99) * 100)} %`)), bar(budget.share, `${Math.floor(budget.share * 100)} % used`))],
     ["Resets", (budget) => h("span", { class: "nowrap" }, `in ${span(Math.max(0, (new Date(budget.resetsAt) - Date.now()) / 1000))}`)],
-    ["Status", (budget) => [badge(budget.status), h("div", { class: "small muted" }, ACTS[budget.action])]],
+    ["Status", (budget) => [budgetBadge(budget.status, budget.share), h("div", { class: "small muted" }, ACTS[budget.action])]],
   ], budgets, { label: "Budgets near their limit" });
 }
 

@@ -96,6 +96,9 @@ export function revealSecret(title, what, secret, note, after = () => {}) {
   box.addEventListener("close", () => { if (box.dataset.left === undefined) after(); });
 }
 
+/** The share of a limit from which on it is near, as the server has it. */
+const NEAR_LIMIT = 0.8;
+
 const TONES = {
   active: "ok", allowed: "ok", suspended: "warn", triggered: "bad", denied: "bad", rate_limited: "warn", revoked: "bad",
   expired: "warn", disabled: "", block: "", warn: "", throttle: "", revoke: "",
@@ -103,6 +106,9 @@ const TONES = {
 
 /** A status as a coloured word. */
 export const badge = (word) => h("span", { class: `badge ${TONES[word] ?? ""}` }, word.replace("_", " "));
+
+/** A budget's status as a coloured word: one that may refuse the next call does not look fine. */
+export const budgetBadge = (status, share) => (status === "active" && share >= NEAR_LIMIT ? h("span", { class: "badge warn" }, "near limit") : badge(status));
 
 /** A time as how long ago it is, with the time itself on hovering. */
 export const ago = (time) => (time ? h("time", { datetime: time, title: `${dateTime(time)} UTC`, class: "nowrap" }, relative(time)) : h("span", { class: "muted" }, "never"));
@@ -145,7 +151,7 @@ export function pageHead(title, { crumb, marks = [], actions = [], sub } = {}) {
 /** A bar that is filled by a share from 0 to 1. */
 export function bar(share, label) {
   const filled = Math.max(0, Math.min(1, share));
-  const tone = share >= 1 ? "bad" : share >= 0.8 ? "warn" : "";
+  const tone = share >= 1 ? "bad" : share >= NEAR_LIMIT ? "warn" : "";
   return s("svg", { class: "bar", viewBox: "0 0 100 6", preserveAspectRatio: "none", role: "img", "aria-label": label },
     s("rect", { class: "track", width: 100, height: 6 }), s("rect", { class: `fill ${tone}`, width: filled * 100, height: 6 }));
 }
