@@ -147,7 +147,7 @@ impl World {
 
     fn change(&mut self, change: Change) {
         let moment = self.tenant.next_moment(now());
-        let event = Event::Changed(ChangeRecord { by: By::Operator, reason: None, change });
+        let event = Event::Changed(ChangeRecord::new(By::Operator, change));
         let mut bytes = Vec::new();
         codec::encode_event(moment, &event, &mut bytes).unwrap();
         self.events.push(bytes);

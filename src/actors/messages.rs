@@ -19,7 +19,7 @@ use crate::domain::budget::usage::{UsageAnswer, UsageReport};
 use crate::domain::decision::Verdict;
 use crate::domain::decision::explain::{Step, Steps, Trace};
 use crate::domain::decision::request::Asked;
-use crate::domain::event::ChangeRecord;
+use crate::domain::event::{Author, ChangeRecord};
 use crate::domain::tenant::{Caller, Command};
 use crate::domain::{AuditId, Code, Credential, Decision, Error, Event, Request, Tenant, TenantId, Timestamp};
 use crate::journal::{JournalReader, SyncPoint};
@@ -98,6 +98,8 @@ pub struct Explanation {
 pub struct Execute<C: Command> {
     /// Who asks.
     pub credential: Credential,
+    /// What else is known of who asks.
+    pub author: Option<Author>,
     /// What for.
     pub command: C,
     /// Why, where the caller said so.
@@ -350,7 +352,7 @@ where
     type Result = ();
 
     fn handle(&mut self, message: Execute<C>, ctx: &mut Context<Self>) {
-        let Execute { credential, command, reason, reply } = message;
+        let Execute { credential, author, command, reason, reply } = message;
         let executed = (|| {
             let reading = self.core.clock.read();
             let by = self.tenant().authenticate(&credential, reading.latest())?.as_author()?;
@@ -359,7 +361,8 @@ where
             let (change, subject) = command.decide(self.tenant(), by, moment)?;
             let changed = change.is_some();
             if let Some(change) = change {
-                self.record(moment, &Event::Changed(ChangeRecord { by, reason, change }))?;
+                let described = self.tenant().describe(by, author, change, moment.wall);
+                self.record(moment, &Event::Changed(ChangeRecord { reason, ..described }))?;
             }
             Ok((changed, C::reply(self.tenant(), subject, moment.wall)))
         })();

@@ -14,6 +14,7 @@
 pub mod checkpoint;
 pub mod clock;
 pub mod core;
+mod deletion;
 pub mod desk;
 pub mod lanes;
 pub mod messages;

@@ -15,13 +15,15 @@ use tokio::sync::{Semaphore, oneshot};
 use tracing::{error, info, warn};
 
 use super::core::{Core, Phase};
+use super::deletion;
 use super::messages::{Close, Retire, TakeSnapshot};
 use super::routes::{Down, Route, unknown_tenant};
 use super::tenant::{Ending, MAILBOX_CAPACITY, TenantActor};
+use crate::domain::event::Author;
 use crate::domain::tenant::Profile;
 use crate::domain::tenant::commands::TenantSpec;
 use crate::domain::text::{Slug, quote};
-use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
+use crate::domain::{Code, Credential, Error, TenantId, TenantRef, TenantTag};
 use crate::journal::{JournalOptions, NotDone, unwritable};
 use crate::measure::{Meter, count};
 use kavach_store::Loaded;
@@ -39,6 +41,8 @@ pub struct Registry {
     /// Slugs of tenants that are being created.
     reserved_slugs: HashSet<Slug>,
     reserved_tags: HashSet<TenantTag>,
+    /// Tenants that are about to be erased, but are still served until that is noted.
+    deleting: HashSet<TenantId>,
     next_generation: u64,
 }
 
@@ -49,6 +53,7 @@ impl Registry {
             core: Arc::clone(&core),
             reserved_slugs: HashSet::new(),
             reserved_tags: HashSet::new(),
+            deleting: HashSet::new(),
             next_generation: 0,
         };
         let address = registry.start();
@@ -212,8 +217,8 @@ impl Handler<LoadAll> for Registry {
             if !has_default {
                 let create = move || {
                     let (options, now) = (JournalOptions::default(), core.clock.now());
-                    let created =
-                        loader::create(&core.data, TenantId::DEFAULT, TenantSpec::default_tenant(), now, options);
+                    let spec = TenantSpec::default_tenant();
+                    let created = loader::create(&core.data, TenantId::DEFAULT, spec, None, now, options);
                     created.map_err(|problem| unwritable(core.data.path(), &problem.source))
                 };
                 let loaded = spawn_blocking(create).await.map_err(|problem| problem.to_string())?;
@@ -259,18 +264,21 @@ impl Handler<TenantLoaded> for Registry {
 pub struct CreateTenant(
     /// What it is.
     pub TenantSpec,
+    /// What is known of who creates it.
+    pub Option<Author>,
 );
 
 impl Handler<CreateTenant> for Registry {
     type Result = ResponseActFuture<Self, Result<Profile, Error>>;
 
-    fn handle(&mut self, CreateTenant(spec): CreateTenant, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, CreateTenant(spec, author): CreateTenant, _: &mut Self::Context) -> Self::Result {
         let reserved = self.reserve(&spec);
         let core = Arc::clone(&self.core);
         Box::pin(
             async move {
                 let (id, slug) = reserved?;
-                let create = move || loader::create(&core.data, id, spec, core.clock.now(), JournalOptions::default());
+                let now = core.clock.now();
+                let create = move || loader::create(&core.data, id, spec, author, now, JournalOptions::default());
                 let created = spawn_blocking(create).await;
                 Ok((id, slug, created))
             }
@@ -345,22 +353,51 @@ pub struct DeleteTenant {
     pub confirm: String,
     /// Why, where the caller said so.
     pub reason: Option<Box<str>>,
+    /// The operator who erases it.
+    pub credential: Credential,
+    /// What else is known of who erases it.
+    pub author: Option<Author>,
 }
 
 impl Handler<DeleteTenant> for Registry {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
     fn handle(&mut self, message: DeleteTenant, _: &mut Self::Context) -> Self::Result {
-        let DeleteTenant { tenant, confirm, reason: why } = message;
-        let found = self.core.routes.find(&tenant).and_then(|route| check_deletion(&route, &confirm).map(|()| route));
-        if let Ok(route) = &found {
-            // From here on no call finds it. Its id and slug are free only once the folder is gone.
-            let reason = unknown_tenant(&tenant).message().to_owned();
-            self.mark_down(route.id, route.slug.clone(), Code::TenantNotFound, reason);
-        }
+        let DeleteTenant { tenant, confirm, reason, credential, author } = message;
+        let found = self.core.routes.find(&tenant).and_then(|route| {
+            check_deletion(&route, &confirm)?;
+            // Who comes second finds what the first one is about to leave.
+            if self.deleting.insert(route.id) { Ok(route) } else { Err(unknown_tenant(&tenant)) }
+        });
+        let core = Arc::clone(&self.core);
+        let noting = async move {
+            let route = found?;
+            let noted = deletion::note(&core, &route, credential, author, reason).await;
+            Ok((route, noted))
+        };
+        Box::pin(noting.into_actor(self).then(move |noted: Result<_, Error>, actor, _| {
+            let noted = noted.and_then(|(route, noted)| {
+                actor.deleting.remove(&route.id);
+                noted.map(|()| route)
+            });
+            match noted {
+                Ok(route) => actor.erase(route, &tenant),
+                Err(error) => Box::pin(std::future::ready(Err(error)).into_actor(actor)),
+            }
+        }))
+    }
+}
+
+impl Registry {
+    /// Erases a tenant whose end is noted.
+    fn erase(&mut self, route: Route, tenant: &TenantRef) -> ResponseActFuture<Self, Result<(), Error>> {
+        // The actor may have been rebuilt since.
+        let route = self.core.routes.with(route.id.tag(), Route::clone).unwrap_or(route);
+        // From here on no call finds it. Its id and slug are free only once the folder is gone.
+        let reason = unknown_tenant(tenant).message().to_owned();
+        self.mark_down(route.id, route.slug.clone(), Code::TenantNotFound, reason);
         let core = Arc::clone(&self.core);
         let work = async move {
-            let route = found?;
             if let Ok(actor) = &route.actor {
                 let (done, ended) = oneshot::channel();
                 // An actor that is gone already has nothing left to end.
@@ -369,13 +406,12 @@ impl Handler<DeleteTenant> for Registry {
             }
             let name = route.id.folder_name();
             let erased = spawn_blocking(move || core.data.erase_tenant(&name)).await;
-            Ok((route, erased))
+            (route, erased)
         };
-        Box::pin(work.into_actor(self).map(move |outcome: Result<_, Error>, actor, ctx| {
-            let (route, erased) = outcome?;
+        Box::pin(work.into_actor(self).map(|(route, erased), actor, ctx: &mut Context<Self>| {
             match erased {
                 Ok(Ok(())) => {
-                    info!(tenant = %route.id, reason = why.as_deref(), "the tenant was erased");
+                    info!(tenant = %route.id, "the tenant was erased");
                     actor.core.routes.remove(route.id);
                     // Who follows it finds out when it looks.
                     actor.core.audit.news.tell(route.id.tag(), 0, actor.core.clock.now());

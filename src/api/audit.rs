@@ -11,7 +11,7 @@ use super::input::{Query, owner, page};
 use super::routes::Answer;
 use super::streaming::{Pulled, PulledBody};
 use super::views;
-use crate::domain::audit::{AuditKind, AuditResult};
+use crate::domain::audit::{AuditKinds, AuditResult};
 use crate::domain::limits::{MAX_AUDIT_OFFSET, MAX_FILTER_ACTIONS, MAX_PAGE};
 use crate::domain::text::quote;
 use crate::domain::{AgentId, AuditEntry, AuditFilter, AuditId, Code, Error, TenantRef, Timestamp, TraceId, schema};
@@ -21,9 +21,9 @@ use crate::service::{AuditQuery, AuditStream, Export, ExportFormat, News, write_
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ListQuery {
-    /// What entries are about.
+    /// What entries are about: decisions where nothing is said, and `all` is every kind.
     #[serde(default)]
-    kind: AuditKind,
+    kind: AuditKinds,
     /// Entries of that tenant: id, slug or `default`.
     #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,
@@ -59,6 +59,8 @@ pub struct ListQuery {
     /// How the export is written, `json` where nothing is said.
     #[schemars(with = "Option<ExportFormat>")]
     format: Option<String>,
+    /// Whether cells that a spreadsheet would take for formulas begin with an apostrophe; with `format=csv` only.
+    spreadsheet: Option<bool>,
 }
 
 fn invalid(field: &str, problem: impl std::fmt::Display) -> Problem {
@@ -72,7 +74,7 @@ impl ListQuery {
         if offset > MAX_AUDIT_OFFSET {
             return Err(invalid("offset", format!("must be at most {MAX_AUDIT_OFFSET}; page on with cursor")));
         }
-        refuse("format", self.format.is_some())?;
+        self.refuse_format()?;
         let page = page(self.limit, self.cursor.take())?;
         let (tenant, filter) = self.filter()?;
         Ok(AuditQuery { tenant, filter, limit: page.limit, offset, cursor: page.cursor })
@@ -81,11 +83,13 @@ impl ListQuery {
     /// What an export is asked for: a tenant, a filter and a format.
     pub fn export(self) -> Result<(Option<TenantRef>, AuditFilter, ExportFormat), Problem> {
         self.refuse_paging()?;
-        let format = match self.format.as_deref() {
-            None | Some("json") => ExportFormat::Json,
-            Some("ndjson") => ExportFormat::Ndjson,
-            Some("csv") => ExportFormat::Csv,
-            Some(other) => {
+        let format = match (self.format.as_deref(), self.spreadsheet) {
+            (Some("csv"), Some(true)) => ExportFormat::Spreadsheet,
+            (Some("csv"), _) => ExportFormat::Csv,
+            (_, Some(true)) => return Err(invalid("spreadsheet", "is taken with format=csv only")),
+            (None | Some("json"), _) => ExportFormat::Json,
+            (Some("ndjson"), _) => ExportFormat::Ndjson,
+            (Some(other), _) => {
                 return Err(invalid("format", format!("must be json, ndjson or csv, not '{}'", quote(other))));
             }
         };
@@ -96,8 +100,14 @@ impl ListQuery {
     /// What a stream is asked for: a tenant and a filter.
     pub fn stream(self) -> Result<(Option<TenantRef>, AuditFilter), Problem> {
         self.refuse_paging()?;
-        refuse("format", self.format.is_some())?;
+        self.refuse_format()?;
         self.filter()
+    }
+
+    /// Only an export is written in a format.
+    fn refuse_format(&self) -> Result<(), Problem> {
+        refuse("format", self.format.is_some())?;
+        refuse("spreadsheet", self.spreadsheet.is_some())
     }
 
     /// What has no end has no pages.
@@ -159,7 +169,7 @@ pub async fn export(Admin(kavach): Admin, Query(query): Query<ListQuery>) -> Ans
     let (content_type, ending) = match format {
         ExportFormat::Json => ("application/json", "json"),
         ExportFormat::Ndjson => ("application/x-ndjson", "ndjson"),
-        ExportFormat::Csv => ("text/csv; charset=utf-8; header=present", "csv"),
+        ExportFormat::Csv | ExportFormat::Spreadsheet => ("text/csv; charset=utf-8; header=present", "csv"),
     };
     let disposition = format!("attachment; filename=\"kavach-audit-{}.{ending}\"", export.subject());
     // What goes wrong before there is anything to send has a status of its own.

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{AUTHORIZATION, HeaderMap};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, USER_AGENT};
 use actix_web::{FromRequest, HttpRequest, web};
 use ipnet::IpNet;
 
@@ -14,6 +14,7 @@ use super::attempts::Attempts;
 use super::error::Problem;
 use super::families::Connections;
 use super::held::Held;
+use crate::domain::event::Author;
 use crate::domain::limits::{MAX_HELD_ANSWER_BYTES, MAX_SLOW_BODY_BYTES};
 use crate::domain::secret::bearer;
 use crate::domain::tenant::Caller;
@@ -274,7 +275,10 @@ pub(super) fn shared(request: &HttpRequest) -> Result<&Shared, Problem> {
 }
 
 fn caller(request: &HttpRequest) -> Result<Kavach, Problem> {
-    Ok(shared(request)?.kavach.acting_for(credential(request.headers())?))
+    let (shared, headers) = (shared(request)?, request.headers());
+    let user_agent = headers.get(USER_AGENT).and_then(|text| text.to_str().ok());
+    let author = Author::calling(shared.origin(headers, request.peer_addr()), user_agent);
+    Ok(shared.kavach.acting_for(credential(headers)?).known_as(author))
 }
 
 /// The bearer credential of the request (RFC 6750, 2.1).

@@ -33,7 +33,8 @@ pub struct StatsQuery {
 pub struct StatsJson {
     /// When they were taken.
     at: Timestamp,
-    /// When the process began to count.
+    /// When the process began to count. Of what was before, `seconds` and `minutes` say 0 and know nothing: the audit
+    /// trail has it.
     started_at: Timestamp,
     /// Tenants by status; to an operator that asks for all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,9 +45,9 @@ pub struct StatsJson {
     decisions: DecisionsJson,
     /// Denials since the start by code.
     denials: Vec<DenialJson>,
-    /// Decisions of the last whole minute, by second.
+    /// Decisions of the last sixty whole seconds.
     seconds: SeriesJson,
-    /// Decisions of the last whole hour, by minute.
+    /// Decisions of the last sixty minutes. The last of them is under way.
     minutes: SeriesJson,
     /// Time inside the server over the last five minutes.
     latency: LatencyJson,
@@ -172,8 +173,8 @@ impl From<Stats> for StatsJson {
             agents,
             decisions: DecisionsJson { allowed, denied, rate_limited },
             denials: traffic.denials().into_iter().map(|(code, count)| DenialJson { code, count }).collect(),
-            seconds: SeriesJson::new(traffic.from(1), 1, &traffic.seconds),
-            minutes: SeriesJson::new(traffic.from(60), 60, &traffic.minutes),
+            seconds: SeriesJson::new(traffic.seconds_from(), 1, &traffic.seconds),
+            minutes: SeriesJson::new(traffic.minutes_from(), 60, &traffic.minutes),
             latency: LatencyJson::from(&traffic.latency),
             slowest_tenants: slowest.into_iter().map(SlowTenantJson::from).collect(),
             budgets: near_limits.into_iter().map(|(tenant, near)| BudgetJson::new(tenant, near)).collect(),

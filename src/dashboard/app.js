@@ -2,7 +2,7 @@
 
 import { h, show, append, icon } from "./dom.js";
 import { session, get, Problem } from "./api.js";
-import { button, empty, report } from "./ui.js";
+import { button, closeDialogs, empty, report } from "./ui.js";
 import { form, field, text } from "./forms.js";
 import { palette, shortcuts, help } from "./keyboard.js";
 import { overview } from "./overview.js";
@@ -109,7 +109,7 @@ function signOut(problem) {
   document.getElementById("toasts").replaceChildren();
   // Who leaves leaves nothing in the address; whose key was refused may go on there with another one.
   if (!problem) history.replaceState(null, "", location.pathname);
-  for (const box of document.querySelectorAll("dialog")) box.close();
+  closeDialogs();
   signIn(problem);
 }
 
@@ -181,7 +181,7 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   document.getElementById("main")?.focus();
 });
-window.addEventListener("hashchange", route);
+window.addEventListener("hashchange", () => { closeDialogs(); route(); });
 shortcuts(() => (session.who ? places() : null));
 theme();
 if (session.key) resume();

@@ -51,9 +51,10 @@ function details(entry) {
       entry.reason && h("p", { class: "wrap" }, entry.reason, " ", h("span", { class: "muted mono small" }, entry.code)),
       h("dl", { class: "facts" },
         fact("Time (UTC)", dateTime(entry.timestamp)), fact("Tenant", tenantLink(entry.tenantId)), entry.agentId && fact("Agent", agentLink(entry.agentId)), fact("Owner", entry.userId),
-        fact("Action", entry.action), fact("Resource", h("code", {}, entry.resource)), entry.kind === "decision" && fact("Took", ms(entry.durationMs)), fact("Cost", entry.tokensCost),
-        fact("Address", entry.ip), fact("User agent", entry.userAgent), fact("Policy", entry.policyId && h("code", {}, entry.policyId)), fact("By", entry.by), fact("Trace", entry.traceId && h("code", {}, entry.traceId)), fact("Settles", entry.ref && h("code", {}, entry.ref)), fact("Entry", h("code", {}, entry.id))),
-      entry.parameters && h("div", { class: "field" }, h("span", { class: "label" }, entry.kind === "admin" ? "New values" : "Arguments"), h("pre", { tabindex: "0" }, JSON.stringify(entry.parameters, null, 2)))),
+        fact("Action", entry.action), fact("Resource", h("code", {}, entry.resource)), entry.kind === "decision" && fact("Took", ms(entry.durationMs)), fact("Cost", entry.tokensCost), fact("Settled at", entry.settledCost),
+        fact("Address", entry.ip), fact("User agent", entry.userAgent), fact("Policy", entry.policyId && h("code", {}, entry.policyId)), fact("By", entry.keyName ? `${entry.keyName} (${entry.by})` : entry.by), fact("Trace", entry.traceId && h("code", {}, entry.traceId)), fact("Settles", entry.ref && h("code", {}, entry.ref)), fact("Entry", h("code", {}, entry.id))),
+      entry.parameters && h("div", { class: "field" }, h("span", { class: "label" }, entry.kind === "admin" ? "New values" : "Arguments"), h("pre", { tabindex: "0" }, JSON.stringify(entry.parameters, null, 2))),
+      entry.before && h("div", { class: "field" }, h("span", { class: "label" }, "Before"), h("pre", { tabindex: "0" }, JSON.stringify(entry.before, null, 2)))),
     h("div", { class: "foot" }, entry.kind === "decision" && h("a", { class: "button", href: whyLink(entry), onclick: close }, "Why?"), button("Close", close, { kind: "primary" })),
   ]).addEventListener("click", (event) => { if (event.target.closest("a")) event.currentTarget.close(); });
 }
@@ -73,7 +74,7 @@ export async function auditView({ query, signal, tenant, parts }) {
   };
   const filters = h("form", { class: "filters", "aria-label": "Filters", onsubmit: (event) => { event.preventDefault(); goto(event); } },
     session.isOperator && !tenant && tenantFilter(tenants, given.tenantId, { onchange: goto }),
-    field("Kind", "kind", { value: given.kind, onchange: goto, options: [["", "Decisions"], ["usage", "Usage reports"], ["admin", "Changes"]] }),
+    field("Kind", "kind", { value: given.kind, onchange: goto, options: [["", "Decisions"], ["usage", "Usage reports"], ["admin", "Changes"], ["all", "Everything"]] }),
     field("Result", "result", { value: given.result, onchange: goto, options: [["", "Any"], ["allowed", "Allowed"], ["denied", "Denied"], ["rate_limited", "Rate-limited"]] }),
     field("Actions", "actions", { value: given.actions, onchange: goto, placeholder: "read, execute" }),
     field("Agent id", "agentId", { value: given.agentId, onchange: goto, "data-search": "", placeholder: "agt_…" }),
@@ -102,7 +103,7 @@ export async function auditView({ query, signal, tenant, parts }) {
 
   const live = liveTail({ filter, signal, last: first.items[0]?.id, seen, list, draw });
   const exports = h("div", { class: "row", role: "group", "aria-label": "Export" }, h("span", { class: "small muted" }, "Export"), ["csv", "ndjson", "json"].map((format) => button(format.toUpperCase(), async () => {
-    const { blob, name } = await download(withQuery("/v1/audit/export", { ...filter, format }));
+    const { blob, name } = await download(withQuery("/v1/audit/export", { ...filter, format, spreadsheet: format === "csv" ? "true" : "" }));
     const url = URL.createObjectURL(blob);
     h("a", { href: url, download: name }).click();
     setTimeout(() => URL.revokeObjectURL(url), 10000);

@@ -21,20 +21,26 @@ function ceiling(n) {
   return [1, 2, 4, 5, 10].map((step) => step * power).find((top) => top >= n);
 }
 
-/** Stacked bars over time. `update({from, step, allowed, denied, rateLimited})` draws them anew. */
+/**
+ * Stacked bars over time. `update({from, step, allowed, denied, rateLimited}, since)` draws them anew. What was before
+ * `since` is not known, which is not the same as zero.
+ */
 export function timeChart(label, unit) {
   const box = h("div", { class: "chart", role: "img", tabindex: "0" });
   const readout = h("div", { class: "readout", "aria-live": "off" });
-  let data = null, at = null, geometry = null;
+  let data = null, since = 0, at = null, geometry = null;
+  const begins = (i) => new Date(data.from).getTime() + i * data.step * 1000;
+  const isKnown = (i) => begins(i + 1) > since;
+  const started = () => `the server started at ${clock(since)}`;
 
   const say = () => {
     const n = data?.allowed.length ?? 0;
     if (at === null || !n) {
       const total = RESULTS.map(([name]) => data ? data[name].reduce((sum, value) => sum + value, 0) : 0);
-      show(readout, RESULTS.map(([, word], k) => `${count(total[k])} ${word.toLowerCase()}`).join(" · "), unit === "second" ? " in the last minute" : " in whole minutes");
+      show(readout, RESULTS.map(([, word], k) => `${count(total[k])} ${word.toLowerCase()}`).join(" · "), unit === "second" ? " in the last minute" : " in the last hour", n > 0 && !isKnown(0) && `; before that not known: ${started()}`);
     } else {
-      const time = new Date(new Date(data.from).getTime() + at * data.step * 1000);
-      show(readout, h("b", {}, clock(time).slice(0, unit === "second" ? 8 : 5)), " · ", RESULTS.map(([name, word]) => `${count(data[name][at])} ${word.toLowerCase()}`).join(" · "));
+      const time = new Date(begins(at));
+      show(readout, h("b", {}, clock(time).slice(0, unit === "second" ? 8 : 5)), " · ", !isKnown(at) ? `not known: ${started()}` : RESULTS.map(([name, word]) => `${count(data[name][at])} ${word.toLowerCase()}`).join(" · "));
     }
   };
   const draw = () => {
@@ -48,6 +54,11 @@ export function timeChart(label, unit) {
     for (const line of [0, top / 2, top]) {
       svg.append(s("line", { class: "grid-line", x1: LEFT, x2: width, y1: y(line), y2: y(line) }), s("text", { x: LEFT - 8, y: y(line) + 4, "text-anchor": "end" }, count(line)));
     }
+    const unknown = data.allowed.filter((_, i) => !isKnown(i)).length;
+    if (unknown) {
+      svg.append(s("rect", { class: "unknown", x: LEFT, width: unknown * slot, y: 8, height: HEIGHT - BOTTOM - 8 }));
+      if (unknown * slot > 80) svg.append(s("text", { x: LEFT + unknown * slot / 2, y: HEIGHT / 2, "text-anchor": "middle" }, "not known"));
+    }
     for (let i = 0; i < n; i += 1) {
       let below = 0;
       for (const [name, , kind] of RESULTS) {
@@ -57,7 +68,7 @@ export function timeChart(label, unit) {
       }
     }
     for (const [i, anchor] of [[0, "start"], [Math.floor(n / 2), "middle"], [n - 1, "end"]]) {
-      const time = new Date(new Date(data.from).getTime() + i * data.step * 1000);
+      const time = new Date(begins(i));
       svg.append(s("text", { x: LEFT + (i + (anchor === "start" ? 0 : anchor === "end" ? 1 : 0.5)) * slot, y: HEIGHT - 3, "text-anchor": anchor }, clock(time).slice(0, unit === "second" ? 8 : 5)));
     }
     if (at !== null) svg.append(s("rect", { class: "cursor", x: LEFT + at * slot, width: slot, y: 8, height: HEIGHT - BOTTOM - 8 }));
@@ -81,8 +92,9 @@ export function timeChart(label, unit) {
   });
   new ResizeObserver(draw).observe(box);
   const element = h("div", { class: "stack tight" }, box, readout);
-  const update = (next) => {
+  const update = (next, knownSince) => {
     data = next;
+    since = new Date(knownSince).getTime();
     draw();
     say();
     box.setAttribute("aria-label", `${label}. ${at === null ? readout.textContent : ""} Arrow keys read single values.`);

@@ -18,7 +18,9 @@ export function shortcuts(places) {
       if (!document.querySelector("dialog[open]")) palette(here);
       return;
     }
-    const typing = event.target.closest?.("input, select, textarea, dialog");
+    // A dialog is answered or closed first, wherever the focus is.
+    if (document.querySelector("dialog[open]")) return;
+    const typing = event.target.closest?.("input, select, textarea");
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
     if (Date.now() - pending < WAIT_MS) {
       pending = 0;

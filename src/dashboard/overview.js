@@ -2,11 +2,11 @@
 
 import { h, show } from "./dom.js";
 import { session, get, withQuery } from "./api.js";
-import { pageHead, card, table, badge, empty, bar } from "./ui.js";
+import { pageHead, card, table, budgetBadge, empty, bar } from "./ui.js";
 import { field } from "./forms.js";
 import { timeChart, legend } from "./charts.js";
 import { count, ms, relative, span, words } from "./format.js";
-import { tenantLink } from "./names.js";
+import { agentLink, tenantLink } from "./names.js";
 
 /** Milliseconds between two looks, while the page is seen. */
 const EVERY = 2000;
@@ -38,11 +38,11 @@ export async function overview({ query, signal }) {
     tiles.agents.set(count(stats.agents.active));
     tiles.p99.set(stats.latency.count ? ms(stats.latency.p99Ms) : "–");
     tenants?.set(count(stats.tenants?.active ?? 0));
-    seconds.update(stats.seconds);
-    minutes.update(stats.minutes);
+    seconds.update(stats.seconds, stats.startedAt);
+    minutes.update(stats.minutes, stats.startedAt);
     show(slow, slowest(stats.slowestTenants));
     show(budgets, nearLimit(stats.budgets));
-    show(denials, reasons(stats.denials));
+    show(denials, reasons(stats.denials, stats.startedAt));
     stamp.textContent = `Counted since the server started, ${relative(stats.startedAt)}`;
   };
 
@@ -80,15 +80,15 @@ function nearLimit(budgets) {
   const unit = (budget, amount) => (budget.limit.includes("Cost") ? amount : count(amount));
   return table([
     ["Tenant", (budget) => h("a", { href: `#/tenants/${budget.slug}/policies` }, budget.slug)],
-    ["Limit", (budget) => [h("span", { class: "nowrap" }, words(budget.limit).replace("max ", "").replace("tokens ", "")), h("div", { class: "small muted" }, budget.agentId ? "one agent" : budget.userId ? `owner ${budget.userId}` : "all agents")]],
+    ["Limit", (budget) => [h("span", { class: "nowrap" }, words(budget.limit).replace("max ", "").replace("tokens ", "")), h("div", { class: "small muted" }, budget.agentId ? ["only ", agentLink(budget.agentId)] : budget.userId ? `owner ${budget.userId}` : "all agents")]],
     ["Used", (budget) => h("div", { class: "meter" }, h("div", { class: "meter-line num" }, h("span", {}, `${unit(budget, budget.used)} of ${unit(budget, budget.max)}`), h("span", {}, `${Math.floor(Math.min(budget.share, 9.99) * 100)} %`)), bar(budget.share, `${Math.floor(budget.share * 100)} % used`))],
     ["Resets", (budget) => h("span", { class: "nowrap" }, `in ${span(Math.max(0, (new Date(budget.resetsAt) - Date.now()) / 1000))}`)],
-    ["Status", (budget) => [badge(budget.status), h("div", { class: "small muted" }, ACTS[budget.action])]],
+    ["Status", (budget) => [budgetBadge(budget.status, budget.share), h("div", { class: "small muted" }, ACTS[budget.action])]],
   ], budgets, { label: "Budgets near their limit" });
 }
 
-function reasons(denials) {
-  if (!denials.length) return h("p", { class: "muted" }, "Nothing was denied since the server started.");
+function reasons(denials, since) {
+  if (!denials.length) return h("p", { class: "muted" }, `No denial since the server started, ${relative(since)}. `, h("a", { href: "#/audit?result=denied" }, "The audit trail"), " has those before.");
   const most = Math.max(...denials.map((one) => one.count));
   return h("div", { class: "stack tight" }, denials.slice(0, 8).map((one) => h("div", { class: "meter" },
     h("div", { class: "meter-line" }, h("a", { href: "#/audit?result=denied", class: "mono small" }, one.code), h("span", { class: "num" }, count(one.count))),
@@ -107,7 +107,7 @@ function share(part) {
 
 function slowest(tenants) {
   if (!tenants.length) {
-    return empty("overview", "No calls yet", "Once an agent asks for a decision, its tenant's time in the server is here.", h("a", { class: "button", href: "#/agents/new" }, "Create an agent"));
+    return empty("overview", "No calls in the last 5 minutes", "Once an agent asks for a decision, its tenant's time in the server is here.", h("a", { class: "button", href: "#/agents/new" }, "Create an agent"));
   }
   const most = Math.max(...tenants.map((one) => one.p99Ms));
   return table([

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { all, post, patch, remove, withQuery } from "./api.js";
-import { badge, empty, button, confirm, toast, bar } from "./ui.js";
+import { budgetBadge, empty, button, confirm, toast, bar } from "./ui.js";
 import { field, agentField, formDialog, text } from "./forms.js";
 import { count, meters, span, untilReset, shortId } from "./format.js";
 import { agentLink } from "./names.js";
@@ -46,7 +46,7 @@ function policyCard(policy, tenant, refresh) {
   const done = async (said) => { toast(said); await refresh(); };
   const disabled = policy.status === "disabled";
   return h("section", { class: "card stack tight", "aria-label": `Policy ${policy.id}`, "data-policy": policy.id },
-    h("div", { class: "row apart" }, h("h2", { class: "wrap" }, scope(policy)), h("span", { class: "row" }, h("span", { class: "badge plain" }, policy.action), badge(policy.status))),
+    h("div", { class: "row apart" }, h("h2", { class: "wrap" }, scope(policy)), h("span", { class: "row" }, h("span", { class: "badge plain" }, policy.action), budgetBadge(policy.status, Math.max(...meters(policy).map((meter) => meter.share))))),
     policyMeters(policy),
     h("div", { class: "row" },
       button("Edit", () => editPolicy({ tenant, policy, refresh }), { kind: "small-button" }),

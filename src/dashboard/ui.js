@@ -36,7 +36,15 @@ export function button(text, action, { kind = "", label, glyph } = {}) {
   return element;
 }
 
-/** Opens a dialog. `make` gets a function that closes it and returns its content. */
+/** Closes what is open, as who leaves a page or opens another dialog does. What would follow an answer does not. */
+export function closeDialogs() {
+  for (const box of document.querySelectorAll("dialog")) {
+    box.dataset.left = "";
+    box.close();
+  }
+}
+
+/** Opens a dialog, the only one. `make` gets a function that closes it and returns its content. */
 export function dialog(title, make, { kind = "" } = {}) {
   const id = uid("title");
   const box = h("dialog", { class: kind, "aria-labelledby": id });
@@ -47,6 +55,7 @@ export function dialog(title, make, { kind = "" } = {}) {
   const stays = () => box.dataset.stays !== undefined || box.querySelector("form");
   box.addEventListener("pointerdown", (event) => { if (event.target === box && !stays()) close(); });
   box.addEventListener("cancel", (event) => { if (box.dataset.stays !== undefined) event.preventDefault(); });
+  closeDialogs();
   document.body.append(box);
   box.showModal();
   return box;
@@ -84,8 +93,11 @@ export function revealSecret(title, what, secret, note, after = () => {}) {
     h("div", { class: "foot" }, button("I have copied it", close, { kind: "primary" })),
   ]);
   box.dataset.stays = "";
-  box.addEventListener("close", after);
+  box.addEventListener("close", () => { if (box.dataset.left === undefined) after(); });
 }
+
+/** The share of a limit from which on it is near, as the server has it. */
+const NEAR_LIMIT = 0.8;
 
 const TONES = {
   active: "ok", allowed: "ok", suspended: "warn", triggered: "bad", denied: "bad", rate_limited: "warn", revoked: "bad",
@@ -94,6 +106,9 @@ const TONES = {
 
 /** A status as a coloured word. */
 export const badge = (word) => h("span", { class: `badge ${TONES[word] ?? ""}` }, word.replace("_", " "));
+
+/** A budget's status as a coloured word: one that may refuse the next call does not look fine. */
+export const budgetBadge = (status, share) => (status === "active" && share >= NEAR_LIMIT ? h("span", { class: "badge warn" }, "near limit") : badge(status));
 
 /** A time as how long ago it is, with the time itself on hovering. */
 export const ago = (time) => (time ? h("time", { datetime: time, title: `${dateTime(time)} UTC`, class: "nowrap" }, relative(time)) : h("span", { class: "muted" }, "never"));
@@ -136,7 +151,7 @@ export function pageHead(title, { crumb, marks = [], actions = [], sub } = {}) {
 /** A bar that is filled by a share from 0 to 1. */
 export function bar(share, label) {
   const filled = Math.max(0, Math.min(1, share));
-  const tone = share >= 1 ? "bad" : share >= 0.8 ? "warn" : "";
+  const tone = share >= 1 ? "bad" : share >= NEAR_LIMIT ? "warn" : "";
   return s("svg", { class: "bar", viewBox: "0 0 100 6", preserveAspectRatio: "none", role: "img", "aria-label": label },
     s("rect", { class: "track", width: 100, height: 6 }), s("rect", { class: `fill ${tone}`, width: filled * 100, height: 6 }));
 }

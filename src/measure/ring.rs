@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::domain::audit::AuditResult;
 
-/// Whole steps that can be read.
+/// Steps that can be read.
 pub const STEPS: usize = 60;
-/// More than are read: the one that is under way, and some that a reader may still be at when they are over.
+/// More than are read: the one that is under way where it is none of them, and some that a reader may still be at when they are over.
 const SLOTS: usize = 64;
 
 /// Counts by result, for each of the last steps of time. One thread adds to it.

@@ -73,7 +73,7 @@ pub struct Report {
     codes: [u64; Code::ALL.len()],
     /// Those of the last sixty whole seconds.
     pub seconds: Series,
-    /// Those of the last sixty whole minutes.
+    /// Those of the last sixty minutes, the one under way among them.
     pub minutes: Series,
     /// How long those of the last five minutes took.
     pub latency: Summary,
@@ -100,19 +100,30 @@ impl Report {
         for (sum, count) in self.codes.iter_mut().zip(&traffic.codes) {
             *sum += count.get();
         }
-        traffic.seconds.add_to(self.first(1), &mut self.seconds);
-        traffic.minutes.add_to(self.first(60), &mut self.minutes);
+        traffic.seconds.add_to(self.first_second(), &mut self.seconds);
+        traffic.minutes.add_to(self.first_minute(), &mut self.minutes);
         traffic.latency.add_to(step_of(self.now, 60), &mut self.latency);
     }
 
-    /// The first of the last sixty whole steps of so many seconds.
-    fn first(&self, seconds: i64) -> u32 {
-        step_of(self.now, seconds).saturating_sub(STEPS as u32)
+    /// The first of the last sixty whole seconds: a second is soon over, and half of one looks like a slump.
+    fn first_second(&self) -> u32 {
+        step_of(self.now, 1).saturating_sub(STEPS as u32)
     }
 
-    /// When that step began.
-    pub fn from(&self, seconds: i64) -> Timestamp {
-        Timestamp::from_millis(i64::from(self.first(seconds)) * seconds * 1_000)
+    /// The first of the last sixty minutes, the last of which is under way: without it the hour would lack what the last
+    /// minute has.
+    fn first_minute(&self) -> u32 {
+        step_of(self.now, 60).saturating_add(1).saturating_sub(STEPS as u32)
+    }
+
+    /// When the first of the seconds began.
+    pub fn seconds_from(&self) -> Timestamp {
+        Timestamp::from_millis(i64::from(self.first_second()) * 1_000)
+    }
+
+    /// When the first of the minutes began.
+    pub fn minutes_from(&self) -> Timestamp {
+        Timestamp::from_millis(i64::from(self.first_minute()) * 60_000)
     }
 
     /// How often a call was denied, by why: the most frequent first.
@@ -129,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_decision_is_in_every_sum_and_in_its_second_once_that_is_over() {
+    fn a_decision_is_in_every_sum_at_once_and_in_its_second_once_that_is_over() {
         let traffic = Traffic::default();
         let at = Timestamp::parse("at", "2026-11-24T17:59:59.250Z").unwrap();
         traffic.note(at, 80, AuditResult::Allowed, None);
@@ -145,14 +156,16 @@ mod tests {
         assert_eq!(now.results, [1, 2, 1]);
         assert_eq!(now.denials(), [(Code::BudgetExceeded, 2), (Code::PermissionDenied, 1)]);
         assert_eq!(now.latency.count(), 4);
-        assert_eq!((now.seconds, now.minutes), (Series::default(), Series::default()), "they are not over");
+        assert_eq!(now.seconds, Series::default(), "it is not over");
+        assert_eq!(now.minutes.counts.map(|counts| counts[59]), [1, 2, 1], "the hour has the minute under way");
+        assert_eq!(now.minutes_from().to_string(), "2026-11-24T17:00:00.000Z");
         let then = report(750);
         assert_eq!(then.seconds.counts.map(|counts| counts[59]), [1, 2, 1]);
-        assert_eq!(then.minutes.counts.map(|counts| counts[59]), [1, 2, 1]);
-        assert_eq!(then.from(1).to_string(), "2026-11-24T17:59:00.000Z");
-        assert_eq!(then.from(60).to_string(), "2026-11-24T17:00:00.000Z");
+        assert_eq!(then.minutes.counts.map(|counts| counts[58]), [1, 2, 1]);
+        assert_eq!(then.seconds_from().to_string(), "2026-11-24T17:59:00.000Z");
+        assert_eq!(then.minutes_from().to_string(), "2026-11-24T17:01:00.000Z");
         let gone = report(60_750);
         assert_eq!((gone.seconds, gone.results), (Series::default(), [1, 2, 1]));
-        assert_eq!(gone.minutes.counts.map(|counts| counts[58]), [1, 2, 1]);
+        assert_eq!(gone.minutes.counts.map(|counts| counts[57]), [1, 2, 1]);
     }
 }

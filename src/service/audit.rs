@@ -65,7 +65,7 @@ impl Audit<'_> {
         let next = found.ids.last().filter(|_| more).map(ToString::to_string);
         let turn = self.0.core.audit.pages.take(self.0.party(only)).await.map_err(unreadable)?;
         let mut page = Entries::new(found);
-        let (items, unread) = loop {
+        let (mut items, unread) = loop {
             let step = move || Ok((page.step()?, page));
             match self.0.read_trail(only, step).await? {
                 (true, page) => break page.made(),
@@ -73,7 +73,9 @@ impl Audit<'_> {
             }
         };
         let mut missing = trails.missing;
+        let untold = self.0.tell_settled_of_all(&mut items, only).await?;
         // One that was erased meanwhile is missed by nobody.
+        missing.extend(untold.into_iter().filter(|tenant| self.0.is_there(*tenant)));
         missing.extend(unread.into_tenants().into_iter().filter(|tenant| self.0.is_there(*tenant)));
         Ok(Page { items, next, missing, turn: Some(Arc::new(turn)) })
     }
@@ -90,7 +92,9 @@ impl Audit<'_> {
         let trail = ask(&route, |reply| OpenAudit { credential, reply }).await?;
         let tenant = route.id;
         let look = move || trail.look_up(wanted, |moment, event| AuditEntry::of(tenant, moment, event));
-        self.0.read_trail(Some(tenant), look).await?.ok_or_else(unknown)
+        let mut entry = self.0.read_trail(Some(tenant), look).await?.ok_or_else(unknown)?;
+        self.0.tell_settled(&route, &mut [&mut entry]).await?;
+        Ok(entry)
     }
 
     /// All entries that the filter asks for, oldest first, in that format; tenants one after the other.

@@ -19,6 +19,7 @@ use super::{Kavach, ask};
 use crate::actors::desk::Slot;
 use crate::actors::messages::OpenAudit;
 use crate::actors::{Phase, Route};
+use crate::domain::audit::AuditKind;
 use crate::domain::{AuditEntry, AuditFilter, Code, Error, TenantId};
 
 /// Bytes of an export that are made at a time: what one connection takes in a few writes.
@@ -42,8 +43,12 @@ pub enum ExportFormat {
     Json,
     /// One JSON object a line.
     Ndjson,
-    /// RFC 4180, with a header line. Columns are the JSON's members; `parameters` is JSON text; `null` is empty.
+    /// RFC 4180, with a header line. Columns are the JSON's members; `parameters` and `before` are JSON text; `null` is
+    /// empty.
     Csv,
+    /// The same for a spreadsheet: a cell that it would take for a formula begins with an apostrophe.
+    #[serde(skip)]
+    Spreadsheet,
 }
 
 /// An export under way. One whose next bytes nobody asks for ends, and gives its place back.
@@ -187,8 +192,19 @@ impl UnderWay {
         while let Some(route) = self.routes.pop_front() {
             // The actor may have been rebuilt since.
             let route = self.kavach.core.routes.with(route.id.tag(), Route::clone).unwrap_or(route);
-            match ask(&route, |reply| OpenAudit { credential, reply }).await {
-                Ok(trail) => return Ok(Some(Oldest::new(trail, Arc::clone(&self.filter), Start::Oldest))),
+            let opened = async {
+                // Before the view of the journal is taken, which then has what is not remembered.
+                let settled = match self.filter.kind.has(AuditKind::Decision) {
+                    true => Some(self.kavach.settled(&route).await?),
+                    false => None,
+                };
+                ask(&route, |reply| OpenAudit { credential, reply }).await.map(|trail| (settled, trail))
+            };
+            match opened.await {
+                Ok((settled, trail)) => {
+                    let reading = Oldest::new(trail, Arc::clone(&self.filter), Start::Oldest);
+                    return Ok(Some(reading.with_settled(settled)));
+                }
                 Err(error) if self.only.is_none() && error.code() == Code::TenantNotFound => {}
                 Err(error) => return Err(error),
             }
@@ -220,7 +236,7 @@ enum Output {
     /// Objects, in an array or one a line.
     Json { bytes: Vec<u8>, array: bool },
     /// Rows.
-    Csv(Box<csv::Writer<Vec<u8>>>),
+    Csv { rows: Box<csv::Writer<Vec<u8>>>, guarded: bool },
 }
 
 fn rows() -> Box<csv::Writer<Vec<u8>>> {
@@ -232,7 +248,8 @@ impl Writer {
         let output = match format {
             ExportFormat::Json => Output::Json { bytes: Vec::new(), array: true },
             ExportFormat::Ndjson => Output::Json { bytes: Vec::new(), array: false },
-            ExportFormat::Csv => Output::Csv(rows()),
+            ExportFormat::Csv => Output::Csv { rows: rows(), guarded: false },
+            ExportFormat::Spreadsheet => Output::Csv { rows: rows(), guarded: true },
         };
         Self { output, begun: false, any: false }
     }
@@ -244,7 +261,7 @@ impl Writer {
         match &mut self.output {
             Output::Json { bytes, array: true } => bytes.push(b'['),
             Output::Json { array: false, .. } => {}
-            Output::Csv(rows) => rows.write_record(COLUMNS)?,
+            Output::Csv { rows, .. } => rows.write_record(COLUMNS)?,
         }
         Ok(())
     }
@@ -263,8 +280,9 @@ impl Writer {
                 write_line(bytes, entry)?;
                 bytes.push(b'\n');
             }
-            Output::Csv(rows) => {
-                rows.write_record(cells(entry)?)?;
+            Output::Csv { rows, guarded } => {
+                let cells = cells(entry)?;
+                rows.write_record(if *guarded { cells.map(guard) } else { cells })?;
                 rows.flush()?;
             }
         }
@@ -275,14 +293,16 @@ impl Writer {
     fn len(&self) -> usize {
         match &self.output {
             Output::Json { bytes, .. } => bytes.len(),
-            Output::Csv(rows) => rows.get_ref().len(),
+            Output::Csv { rows, .. } => rows.get_ref().len(),
         }
     }
 
     fn take(&mut self) -> io::Result<Vec<u8>> {
         match &mut self.output {
             Output::Json { bytes, .. } => Ok(std::mem::take(bytes)),
-            Output::Csv(full) => std::mem::replace(full, rows()).into_inner().map_err(|error| error.into_error()),
+            Output::Csv { rows: full, .. } => {
+                std::mem::replace(full, rows()).into_inner().map_err(|error| error.into_error())
+            }
         }
     }
 
@@ -309,7 +329,7 @@ pub fn write_line(bytes: &mut Vec<u8>, entry: &AuditEntry) -> io::Result<()> {
     Ok(())
 }
 
-const COLUMNS: [&str; 21] = [
+const COLUMNS: [&str; 24] = [
     "id",
     "kind",
     "tenantId",
@@ -331,10 +351,18 @@ const COLUMNS: [&str; 21] = [
     "timestamp",
     "traceId",
     "clockTime",
+    "keyName",
+    "before",
+    "settledCost",
 ];
 
+/// The cell as text, where a spreadsheet would take it for a formula (OWASP, CSV Injection).
+fn guard(cell: String) -> String {
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell }
+}
+
 /// The entry's cells, in the order of the columns: text as it is, anything else as its JSON, `null` as nothing.
-fn cells(entry: &AuditEntry) -> io::Result<[String; 21]> {
+fn cells(entry: &AuditEntry) -> io::Result<[String; 24]> {
     let AuditEntry {
         id,
         kind,
@@ -357,10 +385,14 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 21]> {
         timestamp,
         trace_id,
         clock_time,
+        key_name,
+        before,
+        settled_cost,
     } = entry;
     fn text(value: &Option<impl ToString>) -> String {
         value.as_ref().map(ToString::to_string).unwrap_or_default()
     }
+    let json = |value: &Option<Box<RawValue>>| value.as_deref().map(RawValue::get).unwrap_or_default().to_owned();
     let word = |value: serde_json::Value| value.as_str().map(str::to_owned).unwrap_or_default();
     Ok([
         id.to_string(),
@@ -370,7 +402,7 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 21]> {
         text(user_id),
         action.to_string(),
         resource.to_string(),
-        parameters.as_deref().map(RawValue::get).unwrap_or_default().to_owned(),
+        json(parameters),
         word(serde_json::to_value(result)?),
         text(code),
         text(reason),
@@ -384,6 +416,9 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 21]> {
         timestamp.to_string(),
         text(trace_id),
         text(clock_time),
+        text(key_name),
+        json(before),
+        text(settled_cost),
     ])
 }
 

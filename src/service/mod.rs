@@ -17,6 +17,7 @@ mod newest;
 mod policies;
 mod resume;
 mod search;
+mod settled;
 mod stats;
 mod tenants;
 mod trail;
@@ -50,6 +51,7 @@ use crate::actors::reply::Reply;
 use crate::actors::routes::unknown_tenant;
 use crate::actors::tenant::overloaded;
 use crate::actors::{Core, Phase, Route, TenantActor};
+use crate::domain::event::Author;
 use crate::domain::tenant::Caller;
 use crate::domain::text::parse_name;
 use crate::domain::{Code, Command, Credential, Error, Secret, Tenant, TenantId, TenantRef, TenantTag, Timestamp};
@@ -65,18 +67,20 @@ pub struct Kavach {
     credential: Credential,
     /// Why the caller changes what it changes, where it said so.
     reason: Option<Arc<str>>,
+    /// What else is known of the caller, for the trail of what it changes.
+    author: Option<Arc<Author>>,
 }
 
 impl Kavach {
     pub(crate) fn new(core: Arc<Core>) -> Self {
         let credential = Credential::Operator(core.operator);
-        Self { core, credential, reason: None }
+        Self { core, credential, reason: None, author: None }
     }
 
     /// The same server, acting for whoever presents that credential. Whether it is good is checked with every call.
     #[must_use]
     pub fn acting_for(&self, credential: Credential) -> Self {
-        Self { core: Arc::clone(&self.core), credential, reason: None }
+        Self { core: Arc::clone(&self.core), credential, reason: None, author: None }
     }
 
     /// The same caller with a reason, which is recorded with what it changes.
@@ -86,6 +90,16 @@ impl Kavach {
     pub fn because(&self, reason: &str) -> Result<Self, Error> {
         let reason = parse_name("reason", reason)?;
         Ok(Self { reason: Some(reason.into()), ..self.clone() })
+    }
+
+    /// The same server for the same caller, with what the audit trail shows of the caller where it changes something.
+    #[must_use]
+    pub fn known_as(self, author: Author) -> Self {
+        Self { author: Some(Arc::new(author)), ..self }
+    }
+
+    fn author(&self) -> Option<Author> {
+        self.author.as_deref().cloned()
     }
 
     /// Tenants and their keys.
@@ -302,8 +316,9 @@ impl Kavach {
         C: Command + Send + 'static,
         C::Reply: Send + 'static,
     {
-        let (credential, reason) = (self.credential, self.reason.as_deref().map(Into::into));
-        ask(route, |reply| Execute { credential, command, reason, reply }).await
+        let (credential, author) = (self.credential, self.author());
+        let reason = self.reason.as_deref().map(Into::into);
+        ask(route, |reply| Execute { credential, author, command, reason, reply }).await
     }
 
     /// Looks at a tenant's state.

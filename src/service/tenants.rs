@@ -31,7 +31,8 @@ impl Tenants<'_> {
         self.0.check_operator()?;
         let spec = TenantSpec::parse(new)?;
         let registry = self.0.core.registry().ok_or_else(not_started)?;
-        let profile = registry.send(CreateTenant(spec)).await.unwrap_or_else(|_| Err(not_started()))?;
+        let profile =
+            registry.send(CreateTenant(spec, self.0.author())).await.unwrap_or_else(|_| Err(not_started()))?;
         info!(tenant = %profile.id, slug = profile.slug.as_ref().map(Slug::as_str), "a tenant was created");
         Ok(profile)
     }
@@ -91,16 +92,18 @@ impl Tenants<'_> {
         self.execute(tenant, SetStatus(TenantStatus::Active)).await
     }
 
-    /// Erases a tenant with its agents and its audit log. `confirm` is its slug.
+    /// Erases a tenant with its agents and its audit log. `confirm` is its slug. Who did it is in the default tenant's
+    /// audit trail before the tenant is gone; where that can't be written, nothing is erased.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `CONFIRMATION_REQUIRED`, `DEFAULT_TENANT_FIXED`.
+    /// `TENANT_NOT_FOUND`, `CONFIRMATION_REQUIRED`, `DEFAULT_TENANT_FIXED`, or that the default tenant can't answer.
     pub async fn delete(&self, tenant: impl Into<TenantRef>, confirm: &str) -> Result<(), Error> {
         self.0.check_operator()?;
         self.0.check_phase()?;
         let registry = self.0.core.registry().ok_or_else(not_started)?;
+        let (credential, author) = (self.0.credential, self.0.author());
         let (confirm, reason) = (confirm.to_owned(), self.0.reason.as_deref().map(Into::into));
-        let message = DeleteTenant { tenant: tenant.into(), confirm, reason };
+        let message = DeleteTenant { tenant: tenant.into(), confirm, reason, credential, author };
         registry.send(message).await.unwrap_or_else(|_| Err(not_started()))
     }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use actix_rt::task::spawn_blocking;
 use tracing::error;
 
+use super::settled::Settled;
 use super::{Kavach, ask};
 use crate::actors::Route;
 use crate::actors::messages::{AuditTrail, Verify};
@@ -113,11 +114,18 @@ pub(super) struct Oldest {
     start: Start,
     walk: Option<Walk>,
     rests: bool,
+    /// What decisions were settled at, where their entries show it.
+    settled: Option<Settled>,
 }
 
 impl Oldest {
     pub fn new(trail: AuditTrail, filter: Arc<AuditFilter>, start: Start) -> Self {
-        Self { trail, filter, start, walk: None, rests: false }
+        Self { trail, filter, start, walk: None, rests: false, settled: None }
+    }
+
+    /// One whose entries show what decisions were settled at.
+    pub fn with_settled(self, settled: Option<Settled>) -> Self {
+        Self { settled, ..self }
     }
 
     /// One that gives back its memory after each step. What was in it is read again for the next, so that a step goes
@@ -136,7 +144,7 @@ impl Oldest {
     }
 
     fn read(&mut self, put: &mut dyn FnMut(&AuditEntry) -> io::Result<ControlFlow<()>>) -> io::Result<bool> {
-        let Self { trail, filter, start, walk, rests } = self;
+        let Self { trail, filter, start, walk, rests, settled } = self;
         let oldest = trail.horizon.max(filter.since);
         let walk = match walk {
             Some(walk) => walk,
@@ -150,17 +158,26 @@ impl Oldest {
         let mut looked_at = 0;
         while looked_at < STEP_EVENTS || (*rests && !walk.is_between_pieces()) {
             looked_at += 1;
+            if let Some(settled) = settled.as_mut()
+                && settled.lacks(trail, walk.next_seq())
+            {
+                settled.read_on()?;
+                continue;
+            }
             let Some((seq, bytes)) = walk.step()? else { return Ok(true) };
             let (moment, event) = decode(seq, bytes)?;
             let at = moment.at;
             if filter.until.is_some_and(|until| at >= until) {
                 return Ok(true);
             }
-            if oldest.is_none_or(|oldest| at >= oldest)
-                && filter.matches(at, &event)
-                && put(&AuditEntry::of(trail.tenant, moment, &event))?.is_break()
-            {
-                return Ok(false);
+            if oldest.is_none_or(|oldest| at >= oldest) && filter.matches(at, &event) {
+                let mut entry = AuditEntry::of(trail.tenant, moment, &event);
+                if let Some(settled) = settled {
+                    settled.tell(seq, &mut entry);
+                }
+                if put(&entry)?.is_break() {
+                    return Ok(false);
+                }
             }
         }
         Ok(false)
@@ -202,7 +219,7 @@ impl AuditTrail {
 mod tests {
     use super::*;
     use crate::domain::event::{By, Change, ChangeRecord};
-    use crate::domain::{Settings, audit::AuditKind};
+    use crate::domain::{Settings, audit::AuditKinds};
     use crate::journal::{DataDir, JournalOptions, NewTenant};
 
     #[test]
@@ -214,7 +231,7 @@ mod tests {
         let change =
             Change::TenantCreated { id: tenant, name: "acme".into(), slug: None, settings: Settings::default() };
         let mut bytes = Vec::new();
-        let event = Event::Changed(ChangeRecord { by: By::Operator, reason: None, change });
+        let event = Event::Changed(ChangeRecord::new(By::Operator, change));
         codec::encode_event(Moment::new(Timestamp::default(), 1), &event, &mut bytes).unwrap();
         let data = DataDir::open(folder.path()).unwrap();
         let (label, options) = (b"{}".as_slice(), JournalOptions::default());
@@ -229,7 +246,7 @@ mod tests {
         journal.flush().unwrap();
         let trail = || AuditTrail { tenant, reader: journal.reader(), horizon: None };
         // Nothing of it is asked for, so that nothing else ends a step.
-        let filter = Arc::new(AuditFilter { kind: AuditKind::Usage, ..AuditFilter::default() });
+        let filter = Arc::new(AuditFilter { kind: AuditKinds::Usage, ..AuditFilter::default() });
         let steps = |mut reading: Oldest| {
             let mut reached = Vec::new();
             while !reading.step(&mut |_| Ok(ControlFlow::Break(()))).unwrap() {

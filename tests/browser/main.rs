@@ -18,11 +18,13 @@ mod client;
 #[allow(dead_code, reason = "the other tests use more of it")]
 #[path = "../it/conformance.rs"]
 mod conformance;
+mod dialogs;
 mod docs;
 #[allow(dead_code, reason = "the other tests use more of it")]
 #[path = "../it/harness.rs"]
 mod harness;
 mod looks;
 mod operator;
+mod overview;
 mod sessions;
 mod tenant_key;

@@ -71,7 +71,7 @@ fn an_operator_sets_a_tenant_up_watches_it_and_stops_it() {
 
     // All of it can be taken away as a file, with the filters that are set.
     browser.click("Export as CSV");
-    let fetched = "return performance.getEntriesByType('resource').some((e) => e.name.endsWith('/v1/audit/export?format=csv') && e.responseStatus === 200)";
+    let fetched = "return performance.getEntriesByType('resource').some((e) => e.name.endsWith('/v1/audit/export?format=csv&spreadsheet=true') && e.responseStatus === 200)";
     browser.until("the trail is exported", fetched);
 
     // Why was it denied?

@@ -116,7 +116,7 @@ fn every_format_holds_what_the_query_shows() {
             .map(|row| {
                 let cells = names.iter().zip(row).map(|(name, text)| {
                     let value = match name.as_str() {
-                        "parameters" if !text.is_empty() => serde_json::from_str(&text).unwrap(),
+                        "parameters" | "before" if !text.is_empty() => serde_json::from_str(&text).unwrap(),
                         _ => json!(text),
                     };
                     (name.clone(), value)

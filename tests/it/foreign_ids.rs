@@ -19,7 +19,8 @@ use crate::harness::Server;
 const IDS: [&str; 6] = ["tenantId", "agentId", "fromAgent", "toAgent", "auditId", "cursor"];
 
 /// What holds none.
-const NO_IDS: [&str; 32] = [
+const NO_IDS: [&str; 33] = [
+    "spreadsheet",
     "traceId",
     "reason",
     "name",

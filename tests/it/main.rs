@@ -67,6 +67,8 @@ mod tls;
 mod tokens;
 mod tools;
 mod trail_access;
+mod trail_billing;
+mod trail_changes;
 mod usage;
 mod world;
 mod wrong_types;

@@ -40,7 +40,7 @@ pub fn with_a_past(data: &DataDir, slug: &str, days: Option<u32>, now: i64) -> (
         slug: Some(Slug::parse("slug", slug).unwrap()),
         settings: Settings { audit_retention_days: days, ..Settings::default() },
     };
-    let created = encoded(began, &Event::Changed(ChangeRecord { by: By::Operator, reason: None, change: created }));
+    let created = encoded(began, &Event::Changed(ChangeRecord::new(By::Operator, created)));
     let label = json!({ "id": id.to_string(), "slug": slug, "name": slug }).to_string();
     let mut journal = data
         .create_tenant(NewTenant {

@@ -15,9 +15,9 @@ use crate::budget::policy::{Limits, PolicyAction};
 use crate::budget::usage::UsageRecord;
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
-use crate::event::{By, Change, ChangeRecord, Event, Record};
+use crate::event::{Before, By, Change, ChangeRecord, Event, Record};
 use crate::id::{AgentId, AuditId, PolicyId, TenantId};
-use crate::tenant::Moment;
+use crate::tenant::{Moment, TenantStatus};
 use crate::time::Timestamp;
 use crate::trace_id::TraceId;
 
@@ -33,6 +33,33 @@ pub enum AuditKind {
     Usage,
     /// An administrative change.
     Admin,
+}
+
+/// Which kinds of entries a query asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditKinds {
+    /// Decided calls.
+    #[default]
+    Decision,
+    /// Usage reports.
+    Usage,
+    /// Administrative changes.
+    Admin,
+    /// Entries of every kind.
+    All,
+}
+
+impl AuditKinds {
+    /// Whether entries of that kind are asked for.
+    pub fn has(self, kind: AuditKind) -> bool {
+        match self {
+            Self::All => true,
+            Self::Decision => kind == AuditKind::Decision,
+            Self::Usage => kind == AuditKind::Usage,
+            Self::Admin => kind == AuditKind::Admin,
+        }
+    }
 }
 
 /// How a call, or a change, came out.
@@ -109,13 +136,20 @@ pub struct AuditEntry {
     /// What the clock said, where that was another time: time windows, expiry and budgets went by it, while `timestamp` is
     /// the entry's place in the order.
     pub clock_time: Option<Timestamp>,
+    /// For `admin` the name that the key had which made the change.
+    pub key_name: Option<Box<str>>,
+    /// For `admin` what was there before, of what the change replaced or ended.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::AnyJson"))]
+    pub before: Option<Box<RawValue>>,
+    /// For a decision that was settled what it really cost; a live stream shows none.
+    pub settled_cost: Option<Cost>,
 }
 
 /// Which entries a query asks for. What is `None` or empty does not restrict.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AuditFilter {
-    /// Entries of that kind.
-    pub kind: AuditKind,
+    /// Entries of that kind, or of all of them.
+    pub kind: AuditKinds,
     /// Entries of that agent.
     pub agent: Option<AgentId>,
     /// Entries of agents that belonged to that user.
@@ -139,15 +173,17 @@ impl AuditFilter {
         if since.is_some_and(|since| at < since) || until.is_some_and(|until| at >= until) {
             return false;
         }
-        match (kind, event) {
-            (AuditKind::Decision, Event::Decided(record)) => {
-                agent.is_none_or(|agent| record.agent == Some(agent))
+        match event {
+            Event::Decided(record) => {
+                kind.has(AuditKind::Decision)
+                    && agent.is_none_or(|agent| record.agent == Some(agent))
                     && owner.as_ref().is_none_or(|owner| record.owner.as_deref() == Some(owner))
                     && (actions.is_empty() || actions.iter().any(|action| **action == *record.action))
                     && result.is_none_or(|result| AuditResult::of(record) == result)
                     && trace.is_none_or(|trace| record.trace == Some(trace))
             }
-            (AuditKind::Admin, Event::Changed(ChangeRecord { change, .. })) => {
+            Event::Changed(_) if !kind.has(AuditKind::Admin) => false,
+            Event::Changed(ChangeRecord { change, .. }) => {
                 let told = Told::of(change);
                 agent.is_none_or(|agent| told.agent == Some(agent))
                     && owner.as_ref().is_none_or(|owner| told.owner == Some(owner))
@@ -155,16 +191,14 @@ impl AuditFilter {
                     && result.is_none_or(|result| result == AuditResult::Allowed)
                     && trace.is_none()
             }
-            (AuditKind::Usage, Event::Used(record)) => {
-                agent.is_none_or(|agent| record.agent == agent)
+            Event::Used(record) => {
+                kind.has(AuditKind::Usage)
+                    && agent.is_none_or(|agent| record.agent == agent)
                     && owner.as_ref().is_none_or(|owner| **owner == *record.owner)
                     && (actions.is_empty() || actions.iter().any(|action| &**action == USAGE_ACTION))
                     && result.is_none_or(|result| result == AuditResult::Allowed)
                     && trace.is_none()
             }
-            (AuditKind::Decision, Event::Changed(_) | Event::Used(_))
-            | (AuditKind::Admin, Event::Decided(_) | Event::Used(_))
-            | (AuditKind::Usage, Event::Decided(_) | Event::Changed(_)) => false,
         }
     }
 }
@@ -178,6 +212,11 @@ impl AuditEntry {
             Event::Changed(record) => Self::of_change(id, tenant, moment, record),
             Event::Used(record) => Self::of_usage(id, tenant, moment, record),
         }
+    }
+
+    /// Whether it is of a decision that a usage report may settle.
+    pub fn can_be_settled(&self) -> bool {
+        self.kind == AuditKind::Decision && self.result == AuditResult::Allowed
     }
 
     fn of_decision(id: AuditId, tenant: TenantId, moment: Moment, record: &Record<'_>) -> Self {
@@ -203,6 +242,9 @@ impl AuditEntry {
             timestamp: moment.at,
             trace_id: record.trace,
             clock_time: moment.other_wall(),
+            key_name: None,
+            before: None,
+            settled_cost: None,
         }
     }
 
@@ -229,15 +271,20 @@ impl AuditEntry {
             user_agent: None,
             policy_id: None,
             r#ref: settles.as_ref().map(|decision| AuditId::derive(decision.at, decision.seq, tenant.tag())),
-            by: Some(author(*by)),
+            by: Some(author_id(*by)),
             timestamp: moment.at,
             trace_id: None,
             clock_time: moment.other_wall(),
+            key_name: None,
+            before: None,
+            settled_cost: None,
         }
     }
 
     fn of_change(id: AuditId, tenant: TenantId, moment: Moment, record: &ChangeRecord) -> Self {
-        let Told { action, agent, owner, subject, parameters } = Told::of(&record.change);
+        let ChangeRecord { by, reason, author, change, before } = record;
+        let author = author.as_deref();
+        let Told { action, agent, owner, subject, parameters } = Told::of(change);
         Self {
             id,
             kind: AuditKind::Admin,
@@ -249,17 +296,20 @@ impl AuditEntry {
             parameters,
             result: AuditResult::Allowed,
             code: None,
-            reason: record.reason.clone(),
+            reason: reason.clone(),
             duration_ms: 0.0,
             tokens_cost: None,
-            ip: None,
-            user_agent: None,
+            ip: author.and_then(|author| author.ip),
+            user_agent: author.and_then(|author| author.user_agent.clone()),
             policy_id: None,
             r#ref: None,
-            by: Some(author(record.by)),
+            by: Some(author_id(*by)),
             timestamp: moment.at,
             trace_id: None,
             clock_time: moment.other_wall(),
+            key_name: author.and_then(|author| author.key_name.clone()),
+            before: before.as_deref().and_then(|before| told_before(before, change)),
+            settled_cost: None,
         }
     }
 }
@@ -267,7 +317,7 @@ impl AuditEntry {
 /// The action of a usage report's entry.
 const USAGE_ACTION: &str = "usage";
 
-fn author(by: By) -> Box<str> {
+fn author_id(by: By) -> Box<str> {
     match by {
         By::Operator => "operator".into(),
         By::Key(key) => key.to_string().into(),
@@ -319,8 +369,11 @@ impl<'a> Told<'a> {
             Change::TenantUpdated { name, settings } => {
                 tenant("tenant.update", json!({ "name": name, "settings": settings }))
             }
-            Change::TenantSuspended => tenant("tenant.suspend", Value::Null),
-            Change::TenantActivated => tenant("tenant.activate", Value::Null),
+            Change::TenantSuspended => tenant("tenant.suspend", json!({ "status": TenantStatus::Suspended })),
+            Change::TenantActivated => tenant("tenant.activate", json!({ "status": TenantStatus::Active })),
+            Change::TenantDeleted { tenant: id, slug } => {
+                Told { subject: Some(id.folder_name()), ..tenant("tenant.delete", json!({ "slug": slug })) }
+            }
             Change::KeyCreated { key, name, hash: _, prefix } => Told {
                 subject: Some(key.to_string()),
                 ..tenant("key.create", json!({ "name": name, "prefix": prefix }))
@@ -358,33 +411,11 @@ impl<'a> Told<'a> {
             Change::PolicyReset { policy, period } => {
                 Told { subject: Some(policy.to_string()), ..tenant("policy.reset", json!({ "period": period })) }
             }
-            Change::DelegationCreated { delegation, spec } => {
-                let DelegationSpec {
-                    from,
-                    to,
-                    permissions,
-                    expires_at,
-                    max_depth,
-                    effective_max_depth: _,
-                    depth,
-                    stands_on: _,
-                } = &**spec;
-                Told {
-                    agent: Some(*from),
-                    subject: Some(delegation.to_string()),
-                    ..tenant(
-                        "delegation.create",
-                        json!({
-                            "fromAgent": from,
-                            "toAgent": to,
-                            "permissions": permissions.specs(),
-                            "expiresAt": expires_at,
-                            "maxDepth": max_depth,
-                            "depth": depth,
-                        }),
-                    )
-                }
-            }
+            Change::DelegationCreated { delegation, spec } => Told {
+                agent: Some(spec.from),
+                subject: Some(delegation.to_string()),
+                ..tenant("delegation.create", delegation_json(spec))
+            },
             Change::DelegationRevoked { delegation, from, to } => Told {
                 agent: Some(*from),
                 subject: Some(delegation.to_string()),
@@ -415,6 +446,60 @@ fn spec_json(spec: &AgentSpec) -> Value {
     })
 }
 
+fn delegation_json(spec: &DelegationSpec) -> Value {
+    let DelegationSpec { from, to, permissions, expires_at, max_depth, effective_max_depth: _, depth, stands_on: _ } =
+        spec;
+    json!({
+        "fromAgent": from,
+        "toAgent": to,
+        "permissions": permissions.specs(),
+        "expiresAt": expires_at,
+        "maxDepth": max_depth,
+        "depth": depth,
+    })
+}
+
+/// What was used of a policy, its costs digit by digit.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UsedTold {
+    calls_today: u64,
+    calls_this_month: u64,
+    tokens_cost_today: Cost,
+    tokens_cost_this_month: Cost,
+}
+
+/// What was there before the change, in the words that tell what is there now.
+fn told_before(before: &Before, change: &Change) -> Option<Box<RawValue>> {
+    match before {
+        Before::Tenant { name, slug, settings, suspended } => {
+            let status = if *suspended { TenantStatus::Suspended } else { TenantStatus::Active };
+            to_raw_value(&match change {
+                Change::TenantSuspended | Change::TenantActivated => json!({ "status": status }),
+                Change::TenantUpdated { .. } => json!({ "name": name, "settings": settings }),
+                _ => json!({ "name": name, "slug": slug, "settings": settings, "status": status }),
+            })
+        }
+        Before::Key { name, prefix } => to_raw_value(&json!({ "name": name, "prefix": prefix })),
+        Before::Agent(spec) => to_raw_value(&spec_json(spec)),
+        Before::Policy { agent, owner, limits, action, disabled } => to_raw_value(&PolicyTold {
+            agent_id: Some(agent),
+            user_id: Some(owner),
+            limits,
+            action: *action,
+            disabled: Some(*disabled),
+        }),
+        Before::Used(usage) => to_raw_value(&UsedTold {
+            calls_today: usage.calls_today,
+            calls_this_month: usage.calls_this_month,
+            tokens_cost_today: usage.tokens_cost_today,
+            tokens_cost_this_month: usage.tokens_cost_this_month,
+        }),
+        Before::Delegation(spec) => to_raw_value(&delegation_json(spec)),
+    }
+    .ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -429,7 +514,7 @@ mod tests {
         let created = Change::PolicyCreated { policy, agent: None, owner: None, limits: limits.clone(), action };
         let updated = Change::PolicyUpdated { policy, limits, action, disabled: true };
         let told = |change| {
-            let event = Event::Changed(ChangeRecord { by: By::Operator, reason: None, change });
+            let event = Event::Changed(ChangeRecord::new(By::Operator, change));
             AuditEntry::of(TenantId::DEFAULT, Moment::new(at, 2), &event).parameters.unwrap().get().to_owned()
         };
         let limits = r#""limits":{"maxCallsPerDay":null,"maxCallsPerMonth":null,"maxTokensCostPerDay":123456789012.123457,"maxTokensCostPerMonth":null},"action":"block""#;

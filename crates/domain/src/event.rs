@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::AgentSpec;
 use crate::budget::cost::Cost;
-use crate::budget::policy::{Limits, Period, PolicyAction};
+use crate::budget::policy::{Limits, Period, PolicyAction, Usage};
 use crate::budget::usage::UsageRecord;
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
@@ -33,7 +33,7 @@ pub enum Event<'a> {
     Used(UsageRecord),
 }
 
-/// A change and who made it.
+/// A change and who made it. What is not known takes no byte, and older versions wrote none of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChangeRecord {
@@ -42,8 +42,79 @@ pub struct ChangeRecord {
     /// Why, where who made it said so. One without takes no byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Box<str>>,
+    /// What else is known of who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Box<Author>>,
     /// What it is.
     pub change: Change,
+    /// What was there before it, of what it changed or ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<Before>>,
+}
+
+impl ChangeRecord {
+    /// A change of which no more is known.
+    pub fn new(by: By, change: Change) -> Self {
+        Self { by, reason: None, author: None, change, before: None }
+    }
+}
+
+/// What is known of who made a change, beside the key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Author {
+    /// The tenant key's name at that time; an operator has none.
+    #[serde(default)]
+    pub key_name: Option<Box<str>>,
+    /// The caller's address, where it is known.
+    #[serde(default)]
+    pub ip: Option<IpAddr>,
+    /// The caller's `User-Agent`.
+    #[serde(default)]
+    pub user_agent: Option<Box<str>>,
+}
+
+/// What a change replaced or ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Before {
+    /// The tenant.
+    Tenant {
+        /// Its name.
+        name: Box<str>,
+        /// Its slug; the default tenant has none.
+        slug: Option<Slug>,
+        /// Its settings.
+        settings: Settings,
+        /// Whether its agents were stopped.
+        suspended: bool,
+    },
+    /// A tenant key.
+    Key {
+        /// Its name.
+        name: Box<str>,
+        /// The start of its text.
+        prefix: Box<str>,
+    },
+    /// An agent.
+    Agent(Box<AgentSpec>),
+    /// A budget policy.
+    Policy {
+        /// The only agent it was about.
+        agent: Option<AgentId>,
+        /// The only owner whose agents it was about.
+        owner: Option<Arc<str>>,
+        /// Its limits.
+        limits: Limits,
+        /// What happened when one was exceeded.
+        action: PolicyAction,
+        /// Whether it was switched off.
+        disabled: bool,
+    },
+    /// What was used of a budget policy.
+    Used(Usage),
+    /// A delegation.
+    Delegation(Box<DelegationSpec>),
 }
 
 /// Who makes a change.
@@ -171,6 +242,13 @@ pub enum Change {
     AgentRevoked {
         /// Its id.
         agent: AgentId,
+    },
+    /// Another tenant is about to be erased, with all that its own journal says. In the default tenant's journal only.
+    TenantDeleted {
+        /// Its id.
+        tenant: TenantId,
+        /// Its slug; one whose label was lost has none.
+        slug: Option<Slug>,
     },
     /// An agent has a new token.
     #[serde(rename_all = "camelCase")]

@@ -12,13 +12,14 @@
 //! | what a permission matches and demands, and which one grants a call | [`permission`] |
 //! | delegations: which ones count, and what they form | [`delegation`] |
 //! | budgets: policies, windows, usage, settlement | [`budget`] |
-//! | events, and the audit entries that are read back from them | [`event`], [`audit`] |
+//! | events, and the audit entries that are read back from them | [`event`], [`before`], [`audit`] |
 //! | every error and denial code | [`error`] |
 //! | every limit | [`limits`] |
 //! | JSON Schemas of requests and answers (feature `schema`) | `schema`, and beside each type |
 
 pub mod agent;
 pub mod audit;
+pub mod before;
 pub mod budget;
 pub mod decision;
 pub mod delegation;

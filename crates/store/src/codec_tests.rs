@@ -12,10 +12,10 @@ use std::sync::Arc;
 use crate::codec::{decode_event, decode_state, encode_event, encode_state};
 use kavach_domain::agent::AgentSpec;
 use kavach_domain::budget::cost::Cost;
-use kavach_domain::budget::policy::{Limits, Period, PolicyAction};
+use kavach_domain::budget::policy::{Limits, Period, PolicyAction, Usage};
 use kavach_domain::budget::usage::{SettledDecision, UsageRecord};
 use kavach_domain::delegation::DelegationSpec;
-use kavach_domain::event::{By, ChangeRecord, Grant, LinkUse};
+use kavach_domain::event::{Author, Before, By, ChangeRecord, Grant, LinkUse};
 use kavach_domain::permission::constraint::{ConstraintsSpec, TimeWindowSpec};
 use kavach_domain::permission::{PermissionSet, PermissionSpec};
 use kavach_domain::text::Slug;
@@ -94,11 +94,13 @@ fn least_spec(kind: AgentType) -> AgentSpec {
     AgentSpec { owner: "u".into(), name: "n".into(), kind, permissions, expires_at: None, metadata: None }
 }
 
-/// Every change, with all that is optional and with nothing of it. What follows the dot tells them apart.
+/// Every change, with all that is optional and with nothing of it, also of what is known of its author and of what was
+/// before it. What follows the dot tells them apart.
 fn changes() -> Vec<(&'static str, ChangeRecord)> {
-    let operator = |change| ChangeRecord { by: By::Operator, reason: None, change };
-    let key = |change| ChangeRecord { by: By::Key(key_id(6)), reason: None, change };
-    let because = |change| ChangeRecord { by: By::Operator, reason: Some("left the company".into()), change };
+    let operator = |change| ChangeRecord::new(By::Operator, change);
+    let key = |change| ChangeRecord::new(By::Key(key_id(6)), change);
+    let because =
+        |change| ChangeRecord { reason: Some("left the company".into()), ..ChangeRecord::new(By::Operator, change) };
     let token = |text| SecretHash::of(text);
     let slug = Some(Slug::parse("slug", "acme").unwrap());
     let created = Change::TenantCreated { id: tenant_id(), name: "Acme".into(), slug, settings: settings() };
@@ -151,7 +153,91 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
     let mut changed = full_spec();
     changed.name = "renamed".into();
     let until = Some(at(3_600));
-    vec![
+    let known = |by, change, before| {
+        let author = Author {
+            key_name: (by != By::Operator).then(|| "ci".into()),
+            ip: Some("10.1.2.3".parse().unwrap()),
+            user_agent: Some("curl/8.9".into()),
+        };
+        ChangeRecord { by, reason: None, author: Some(Box::new(author)), change, before: Some(Box::new(before)) }
+    };
+    let by_key = By::Key(key_id(6));
+    let tenant_before =
+        |slug, suspended| Before::Tenant { name: "Globex".into(), slug, settings: settings(), suspended };
+    let other = || Slug::parse("slug", "globex").ok();
+    let used = Usage {
+        at: Some(at(40)),
+        calls_today: 7,
+        calls_this_month: 70,
+        tokens_cost_today: Cost::from_millionths(1_500_000),
+        tokens_cost_this_month: Cost::from_millionths(15_000_000),
+        day_reset: 3,
+        month_reset: 2,
+        other_day: None,
+        other_month: None,
+    };
+    let link = DelegationSpec {
+        from: agent_id(9),
+        to: agent_id(11),
+        permissions: full_spec().permissions.as_ref().clone(),
+        expires_at: None,
+        max_depth: 3,
+        effective_max_depth: 2,
+        depth: 1,
+        stands_on: Vec::new(),
+    };
+    let policy_before = Before::Policy {
+        agent: Some(agent_id(9)),
+        owner: Some("user-1".into()),
+        limits: limits.clone(),
+        action: PolicyAction::Block,
+        disabled: false,
+    };
+    let details = vec![
+        ("tenantDeleted.least", operator(Change::TenantDeleted { tenant: tenant_id(), slug: None })),
+        (
+            "tenantDeleted",
+            known(
+                By::Operator,
+                Change::TenantDeleted { tenant: tenant_id(), slug: other() },
+                tenant_before(other(), false),
+            ),
+        ),
+        ("tenantActivated.known", known(By::Operator, Change::TenantActivated, tenant_before(None, true))),
+        (
+            "keyRevoked.known",
+            known(
+                By::Operator,
+                Change::KeyRevoked { key: key_id(7) },
+                Before::Key { name: "ci".into(), prefix: "kvt_MDEy".into() },
+            ),
+        ),
+        (
+            "agentRevoked.known",
+            known(by_key, Change::AgentRevoked { agent: agent_id(9) }, Before::Agent(Box::new(full_spec()))),
+        ),
+        ("policyDeleted.known", known(by_key, Change::PolicyDeleted { policy: policy_id(20) }, policy_before)),
+        (
+            "policyReset.known",
+            known(by_key, Change::PolicyReset { policy: policy_id(20), period: Period::Day }, Before::Used(used)),
+        ),
+        (
+            "delegationRevoked.known",
+            known(
+                by_key,
+                Change::DelegationRevoked { delegation: link_id(31), from: agent_id(9), to: agent_id(11) },
+                Before::Delegation(Box::new(link)),
+            ),
+        ),
+        (
+            "tokenRotated.known",
+            ChangeRecord {
+                author: Some(Box::default()),
+                ..key(Change::TokenRotated { agent: agent_id(9), token: token("d"), grace_until: None })
+            },
+        ),
+    ];
+    let mut all = vec![
         ("tenantCreated.default", operator(default)),
         ("tenantCreated", operator(created)),
         ("tenantUpdated", operator(Change::TenantUpdated { name: "Acme Inc.".into(), settings: settings() })),
@@ -194,7 +280,9 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         ),
         ("agentRevoked.reason", because(Change::AgentRevoked { agent: agent_id(10) })),
         ("tenantSuspended.reason", because(Change::TenantSuspended)),
-    ]
+    ];
+    all.extend(details);
+    all
 }
 
 /// Calls allowed and denied, with all that is optional and with nothing of it.
@@ -451,10 +539,7 @@ fn agents_that_may_do_the_same_share_it_however_they_come() {
     for seq in 1..=3 {
         let (agent, spec, token) = (agent_id(seq), Box::new(full_spec()), SecretHash::of(&seq.to_string()));
         let change = Change::AgentCreated { agent, spec, token };
-        tenant.apply(
-            Moment::new(at(seq), seq),
-            &Event::Changed(ChangeRecord { by: By::Operator, reason: None, change }),
-        );
+        tenant.apply(Moment::new(at(seq), seq), &Event::Changed(ChangeRecord::new(By::Operator, change)));
     }
     let read = decode_state(&encode_state(&tenant.state()).unwrap()).unwrap();
     for state in [tenant.state(), read] {

@@ -322,9 +322,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(dir.path()).unwrap();
         let (id, spec, now) = (TenantId::DEFAULT, TenantSpec::default_tenant(), Timestamp::from_millis(5));
-        let loaded = loader::create(&data, id, spec.clone(), now, JournalOptions::default()).unwrap();
+        let loaded = loader::create(&data, id, spec.clone(), None, now, JournalOptions::default()).unwrap();
         let mut pipeline = CommitPipeline::new(loaded, Durability::Interval, false);
-        let event = Event::Changed(ChangeRecord { by: By::Operator, reason: None, change: spec.created(id) });
+        let event = Event::Changed(ChangeRecord::new(By::Operator, spec.created(id)));
         let (told, answers) = mpsc::channel();
         let change = |pipeline: &mut Pipeline, moment| {
             let recorded = pipeline.record(moment, &event);

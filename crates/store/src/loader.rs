@@ -2,7 +2,7 @@
 
 use std::io;
 
-use kavach_domain::event::{By, ChangeRecord};
+use kavach_domain::event::{Author, By};
 use kavach_domain::tenant::commands::TenantSpec;
 use kavach_domain::text::{DEFAULT_TENANT_NAME, Slug};
 use kavach_domain::{Event, Tenant, TenantId, Timestamp};
@@ -111,7 +111,7 @@ pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptio
     Ok(Loaded { tenant, journal, snapshot_seq, told })
 }
 
-/// Makes a tenant's folder with its first event on disk.
+/// Makes a tenant's folder with its first event on disk, which says what is known of who made it.
 ///
 /// # Errors
 /// What kept the folder from being written.
@@ -119,6 +119,7 @@ pub fn create(
     data: &DataDir,
     id: TenantId,
     spec: TenantSpec,
+    author: Option<Author>,
     now: Timestamp,
     options: JournalOptions,
 ) -> Result<Loaded, NotDone> {
@@ -127,7 +128,7 @@ pub fn create(
     let label = serde_json::to_vec_pretty(&label).map_err(io::Error::from)?;
     let mut tenant = Tenant::default();
     let moment = tenant.next_moment(now);
-    let event = Event::Changed(ChangeRecord { by: By::Operator, reason: None, change: spec.created(id) });
+    let event = Event::Changed(tenant.describe(By::Operator, author, spec.created(id), moment.at));
     let mut payload = Vec::new();
     codec::encode_event(moment, &event, &mut payload).map_err(io::Error::other)?;
     let journal = data.create_tenant(NewTenant {

@@ -192,7 +192,7 @@ impl Commands for Small {
         let (change, subject) = command.decide(&self.tenant, by, moment)?;
         let changed = change.is_some();
         if let Some(change) = change {
-            self.happen(&Event::Changed(ChangeRecord { by, reason: None, change }));
+            self.happen(&Event::Changed(ChangeRecord::new(by, change)));
         }
         let _ = C::reply(&self.tenant, subject, self.now);
         Ok(changed)
@@ -213,7 +213,7 @@ fn create_tenant(_: &mut Small, body: &[u8]) -> Result<(), Problem> {
     let spec = TenantSpec::parse(parse::<NewTenant>(body)?)?;
     let mut other = Small { tenant: Tenant::default(), journal: Vec::new(), now: Timestamp::from_millis(1) };
     let id = TenantId::generate(other.now, [3; 10]).unwrap();
-    other.happen(&Event::Changed(ChangeRecord { by: By::Operator, reason: None, change: spec.created(id) }));
+    other.happen(&Event::Changed(ChangeRecord::new(By::Operator, spec.created(id))));
     other.check();
     let json = readable(&serde_json::to_string(&TenantJson::from(other.tenant.profile().clone())).unwrap());
     let again = with(&json, &["name", "slug", "settings"]);

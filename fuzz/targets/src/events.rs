@@ -1,6 +1,6 @@
 //! The bytes of an event.
 
-use kavach_domain::audit::AuditKind;
+use kavach_domain::audit::AuditKinds;
 use kavach_domain::{AuditEntry, AuditFilter, Moment};
 use kavach_fixture::small_tenant::{Small, readable, round_trip};
 use kavach_store::codec;
@@ -21,9 +21,9 @@ pub fn events(bytes: &[u8]) {
     small.tenant.apply(moment, &event);
     let entry = AuditEntry::of(small.tenant.id(), moment, &event);
     readable(&serde_json::to_string(&entry).unwrap());
-    let kinds = [AuditKind::Decision, AuditKind::Usage, AuditKind::Admin];
+    let kinds = [AuditKinds::Decision, AuditKinds::Usage, AuditKinds::Admin, AuditKinds::All];
     let seen = kinds.map(|kind| AuditFilter { kind, ..AuditFilter::default() }.matches(moment.at, &event));
-    assert_eq!(seen.iter().filter(|seen| **seen).count(), 1, "an event is of one kind");
+    assert_eq!(seen.iter().filter(|seen| **seen).count(), 2, "an event is of one kind, and of all");
     if small.tenant.check_soundness().is_ok() {
         round_trip(&small.tenant);
         super::folder::use_it(&small.tenant);

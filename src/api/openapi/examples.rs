@@ -373,6 +373,9 @@ examples! {
             "timestamp": "2026-11-24T10:15:00.000Z",
             "traceId": "4bf92f3577b34da6a3ce929d0e0e4736",
             "clockTime": null,
+            "keyName": null,
+            "before": null,
+            "settledCost": 0.0098,
         }
     }
     KeptCheckpoint {

@@ -78,6 +78,17 @@ impl Settlements {
         self.known.binary_search_by_key(&decision, |known| known.decision).ok().and_then(|at| self.known.get(at))
     }
 
+    /// All that are known, by their decisions' numbers.
+    pub fn known(&self) -> impl ExactSizeIterator<Item = &Settlement> {
+        self.known.iter()
+    }
+
+    /// All settlements of decisions past this number are known; up to it no decision can be settled any more, and what
+    /// was settled is forgotten.
+    pub fn closed_to(&self) -> u64 {
+        self.closed_to
+    }
+
     /// Whether a decision without a known settlement is too old to get one. One older than all that are known would be
     /// forgotten at once where there is no more room, and its repeat would find nothing.
     fn is_closed(&self, decision: u64) -> bool {

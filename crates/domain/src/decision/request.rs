@@ -176,6 +176,6 @@ impl Request {
     }
 }
 
-fn kept_user_agent(text: Option<&str>) -> Option<&str> {
+pub(crate) fn kept_user_agent(text: Option<&str>) -> Option<&str> {
     text.map(|text| text.get(..text.floor_char_boundary(MAX_USER_AGENT_BYTES)).unwrap_or_default())
 }

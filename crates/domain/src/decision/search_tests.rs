@@ -81,7 +81,7 @@ impl World {
 
     fn happen(&mut self, change: Change) {
         let moment = self.tenant.next_moment(self.now);
-        self.tenant.apply(moment, &Event::Changed(ChangeRecord { by: By::Operator, reason: None, change }));
+        self.tenant.apply(moment, &Event::Changed(ChangeRecord::new(By::Operator, change)));
         self.now = self.now.plus_millis(1);
     }
 

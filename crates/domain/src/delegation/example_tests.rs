@@ -44,10 +44,7 @@ impl World {
         let settings = Settings { max_delegation_depth, ..Settings::default() };
         let id = TenantId::generate(now, [7; 10]).unwrap();
         let change = Change::TenantCreated { id, name: "Test".into(), slug: None, settings };
-        world.happen(
-            world.tenant.next_moment(now),
-            &Event::Changed(ChangeRecord { by: By::Operator, reason: None, change }),
-        );
+        world.happen(world.tenant.next_moment(now), &Event::Changed(ChangeRecord::new(By::Operator, change)));
         world
     }
 
@@ -60,7 +57,7 @@ impl World {
         let moment = self.tenant.next_moment(self.now);
         let (change, subject) = command.decide(&self.tenant, By::Operator, moment)?;
         if let Some(change) = change {
-            self.happen(moment, &Event::Changed(ChangeRecord { by: By::Operator, reason: None, change }));
+            self.happen(moment, &Event::Changed(ChangeRecord::new(By::Operator, change)));
         }
         Ok(C::reply(&self.tenant, subject, moment.at))
     }

@@ -477,6 +477,8 @@ impl Tenant {
                 let (name, prefix) = (name.clone(), prefix.clone());
                 self.state.keys.push(ApiKey { id: *key, name, hash: *hash, prefix, created_at: at });
             }
+            // It is about another tenant, of which nothing is known here.
+            Change::TenantDeleted { .. } => {}
             Change::KeyRevoked { key } => self.state.keys.retain(|known| known.id != *key),
             Change::AgentCreated { agent, spec, token } => {
                 let slot = u32::try_from(self.state.agents.len()).unwrap_or(u32::MAX);

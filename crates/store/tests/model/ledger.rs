@@ -53,10 +53,7 @@ impl Ledger {
             tokens: 0,
         };
         let change = TenantSpec::default_tenant().created(TenantId::DEFAULT);
-        ledger.record(
-            ledger.tenant.next_moment(clock),
-            &Event::Changed(ChangeRecord { by: By::Operator, reason: None, change }),
-        );
+        ledger.record(ledger.tenant.next_moment(clock), &Event::Changed(ChangeRecord::new(By::Operator, change)));
         ledger
     }
 
@@ -84,7 +81,7 @@ impl Ledger {
         let decided = command.and_then(|command| command.decide(&self.tenant, By::Operator, moment));
         let (change, subject) = decided.map_err(|error| error.code())?;
         if let Some(change) = change {
-            self.record(moment, &Event::Changed(ChangeRecord { by: By::Operator, reason: None, change }));
+            self.record(moment, &Event::Changed(ChangeRecord::new(By::Operator, change)));
         }
         Ok(C::reply(&self.tenant, subject, moment.wall))
     }

@@ -79,7 +79,7 @@ impl Run {
         };
         let mut tenant = Tenant::default();
         let moment = tenant.next_moment(Timestamp::from_millis(START));
-        let event = Event::Changed(ChangeRecord { by: By::Operator, reason: None, change: spec.created(id) });
+        let event = Event::Changed(ChangeRecord::new(By::Operator, spec.created(id)));
         let mut first = Vec::new();
         codec::encode_event(moment, &event, &mut first).unwrap();
         tenant.apply(moment, &event);
@@ -144,7 +144,7 @@ impl Run {
                 Some(key) if !key.revoked => By::Key(KeyId::parse(&key.id).unwrap()),
                 _ => By::Operator,
             };
-            self.record(moment, &Event::Changed(ChangeRecord { by, reason: None, change }));
+            self.record(moment, &Event::Changed(ChangeRecord::new(by, change)));
         }
         Ok((changed, C::reply(&self.tenant, subject, moment.wall)))
     }

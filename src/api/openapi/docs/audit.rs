@@ -23,7 +23,7 @@ pub fn query() -> Docs {
     docs("queryAudit", "Query the audit trail")
         .about("Newest first. Entries past the tenant's `auditRetentionDays` are never shown.")
         .list::<AuditEntry>("The entries.")
-        .without(&["format"])
+        .without(&["format", "spreadsheet"])
         .fails(&[InvalidField, TenantMismatch, TenantNotFound])
 }
 
@@ -50,7 +50,7 @@ pub fn stream() -> Docs {
         .about("Server-sent events: an entry is `data`, its id is `id`. `since` begins in the past, `until` ends it.")
         .text("text/event-stream", "Entries as they are made.", stream_example)
         .header::<LastEventId>("Last-Event-ID", "The entry to go on after.")
-        .without(&["limit", "offset", "cursor", "format"])
+        .without(&["limit", "offset", "cursor", "format", "spreadsheet"])
         .fails(&[InvalidField, TenantMismatch, TenantNotFound, TooManyStreams])
 }
 

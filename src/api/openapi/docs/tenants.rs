@@ -43,7 +43,7 @@ pub fn update() -> Docs {
 /// `DELETE /v1/tenants/{tenant}`
 pub fn delete() -> Docs {
     docs("deleteTenant", "Erase a tenant")
-        .about("Erases the tenant with its agents, keys, budgets and its whole audit trail, for good.")
+        .about("Erases the tenant with its agents, keys, budgets and its whole audit trail, for good. Who did it is noted in the default tenant's audit trail first, as `tenant.delete`.")
         .nothing("It is gone.")
         .fails(&[InvalidField, ConfirmationRequired, TenantNotFound, DefaultTenantFixed])
         .writes()

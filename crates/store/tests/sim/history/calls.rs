@@ -28,7 +28,7 @@ impl History {
         let kind = self.rng.u32(0..10);
         if kind < 4 {
             let Some(change) = commands::change(&mut self.rng, pipeline.tenant(), moment) else { return };
-            let event = Event::Changed(ChangeRecord { by: By::Operator, reason: None, change });
+            let event = Event::Changed(ChangeRecord::new(By::Operator, change));
             pipeline.record(moment, &event).unwrap();
             member.model.record(moment, &event);
             let promise = Promise { first: moment.seq, last: moment.seq, written: moment.seq, synced: moment.seq };

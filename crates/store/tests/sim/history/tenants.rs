@@ -19,13 +19,13 @@ impl History {
         let new = NewTenant { name: "Acme".to_owned(), slug, settings: None };
         let spec = TenantSpec::parse(new).unwrap();
         let mut model = Model::default();
-        let event = Event::Changed(ChangeRecord { by: By::Operator, reason: None, change: spec.clone().created(id) });
+        let event = Event::Changed(ChangeRecord::new(By::Operator, spec.clone().created(id)));
         let moment = kavach_domain::Tenant::default().next_moment(self.now());
         model.record(moment, &event);
         model.all_synced();
         loop {
             let data = self.data.as_ref().unwrap();
-            match loader::create(data, id, spec.clone(), self.now(), self.options) {
+            match loader::create(data, id, spec.clone(), None, self.now(), self.options) {
                 Ok(loaded) => {
                     let pipeline = Pipeline::new(loaded, self.durability, false);
                     self.members.push(Member {

@@ -1,0 +1,90 @@
+//! What is noted of a change besides the change: who made it, and what was there before.
+
+use std::net::IpAddr;
+
+use crate::budget::policy::Policy;
+use crate::decision::request::kept_user_agent;
+use crate::event::{Author, Before, By, Change, ChangeRecord};
+use crate::secret::hide_secrets;
+use crate::tenant::{Tenant, TenantStatus};
+use crate::time::Timestamp;
+
+impl Author {
+    /// Who calls from there, with that `User-Agent`, of which the start is kept.
+    pub fn calling(ip: Option<IpAddr>, user_agent: Option<&str>) -> Self {
+        let user_agent = kept_user_agent(user_agent).map(|text| hide_secrets(text).as_ref().into());
+        Self { key_name: None, ip, user_agent }
+    }
+}
+
+impl Before {
+    /// The tenant as it is now.
+    pub fn tenant(tenant: &Tenant) -> Self {
+        let profile = tenant.profile();
+        Self::Tenant {
+            name: profile.name.clone(),
+            slug: profile.slug.clone(),
+            settings: profile.settings.clone(),
+            suspended: profile.status == TenantStatus::Suspended,
+        }
+    }
+
+    /// What is there at that time of what the change replaces or ends. A secret leaves nothing to show.
+    pub fn of(tenant: &Tenant, change: &Change, at: Timestamp) -> Option<Self> {
+        let policy = |id| tenant.policies().iter().find(|policy| policy.profile.id == id);
+        match change {
+            Change::TenantUpdated { .. } | Change::TenantSuspended | Change::TenantActivated => {
+                Some(Self::tenant(tenant))
+            }
+            Change::KeyRevoked { key } => {
+                let key = tenant.keys().iter().find(|known| known.id == *key)?;
+                Some(Self::Key { name: key.name.clone(), prefix: key.prefix.clone() })
+            }
+            Change::AgentUpdated { agent, .. } | Change::AgentRevoked { agent } => {
+                tenant.agent(*agent).map(|agent| Self::Agent(Box::new(agent.profile.spec.clone())))
+            }
+            Change::PolicyUpdated { policy: id, .. } | Change::PolicyDeleted { policy: id } => {
+                policy(*id).map(Self::policy)
+            }
+            Change::PolicyReset { policy: id, .. } => policy(*id).map(|policy| Self::Used(policy.usage.now(at))),
+            Change::DelegationRevoked { delegation, .. } => {
+                let (_, link) = tenant.delegation(*delegation)?;
+                Some(Self::Delegation(Box::new(link.profile.spec.clone())))
+            }
+            Change::TenantCreated { .. }
+            | Change::TenantDeleted { .. }
+            | Change::KeyCreated { .. }
+            | Change::AgentCreated { .. }
+            | Change::TokenRotated { .. }
+            | Change::PolicyCreated { .. }
+            | Change::DelegationCreated { .. } => None,
+        }
+    }
+
+    fn policy(policy: &Policy) -> Self {
+        let profile = &policy.profile;
+        Self::Policy {
+            agent: profile.agent,
+            owner: profile.owner.clone(),
+            limits: profile.limits.clone(),
+            action: profile.action,
+            disabled: profile.disabled,
+        }
+    }
+}
+
+impl Tenant {
+    /// The change with all that is known of it before it happens at that time.
+    pub fn describe(&self, by: By, author: Option<Author>, change: Change, at: Timestamp) -> ChangeRecord {
+        let key_name = match by {
+            By::Key(id) => self.keys().iter().find(|key| key.id == id).map(|key| key.name.clone()),
+            By::Operator => None,
+        };
+        let author = match key_name {
+            Some(_) => Some(Author { key_name, ..author.unwrap_or_default() }),
+            None => author,
+        };
+        let before = Before::of(self, &change, at).map(Box::new);
+        ChangeRecord { by, reason: None, author: author.map(Box::new), change, before }
+    }
+}
