@@ -355,7 +355,7 @@ fn find(data_dir: &Path, name: &str) -> Result<(PathBuf, Option<TenantId>), Stri
     let wanted = TenantRef::parse(name);
     let folders: Vec<journal::TenantFolder> = list_tenants(data_dir).map_err(unreadable)?;
     for folder in folders {
-        let Some((id, slug)) = loader::identify(&folder) else { continue };
+        let Some(loader::Claim { id, slug, .. }) = loader::identify(&folder) else { continue };
         let is_it = match &wanted {
             TenantRef::Default => id.is_default(),
             TenantRef::Id(wanted) => id == *wanted,

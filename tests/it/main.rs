@@ -28,6 +28,7 @@ mod client;
 mod conformance;
 mod connections;
 mod constraints;
+mod copied_folders;
 mod crash;
 mod damage;
 mod decisions;

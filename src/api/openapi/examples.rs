@@ -390,7 +390,7 @@ examples! {
     WhoamiJson { "an operator": { "kind": "operator" } }
     Liveness { "alive": { "status": "alive" } }
     Readiness {
-        "ready": { "status": "ready", "storage": "ok", "unavailableTenants": [] }
+        "ready": { "status": "ready", "storage": "ok", "unavailableTenants": [], "refusedFolders": [] }
     }
 }
 
