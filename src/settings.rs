@@ -43,16 +43,16 @@ pub enum Command {
 /// What can be done with audit trails offline.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Check that a tenant's audit trail is as it was written. Exits with 0 if it is, 1 if it is not or that can't be
-    /// shown, 2 if it could not be looked at.
+    /// Check that audit trails are as they were written: a tenant's, or where none is named, all in the data directory.
+    /// Exits with 0 if each is, 1 if one is not or that can't be shown, else 2 if one could not be looked at.
     Verify(VerifySettings),
 }
 
 /// Settings of `audit verify`.
 #[derive(Clone, Debug, Args)]
 pub struct VerifySettings {
-    /// The tenant: its id, its slug, or `default`.
-    #[arg(long, required_unless_present = "folder", conflicts_with = "folder")]
+    /// The tenant: its id, its slug, or `default` [default: all, one line each].
+    #[arg(long, conflicts_with = "folder")]
     pub tenant: Option<String>,
     /// Directory that holds the tenant's folder; no server may be running on it.
     #[arg(long, env = "KAVACH_DATA_DIR", default_value = "./snapshots")]
@@ -60,7 +60,8 @@ pub struct VerifySettings {
     /// A tenant's folder, or a copy of one, instead of a data directory and a tenant.
     #[arg(long)]
     pub folder: Option<PathBuf>,
-    /// A checkpoint kept from earlier (`GET /v1/audit/checkpoint`): a file, or the JSON itself.
+    /// A checkpoint kept from earlier (`GET /v1/audit/checkpoint`): a file, or the JSON itself. It is of
+    /// one tenant, which has to be named.
     #[arg(long)]
     pub checkpoint: Option<String>,
     /// Report as JSON.
@@ -251,7 +252,7 @@ mod tests {
         };
         assert!(matches!(verify(&["--tenant", "acme", "--data-dir", "/x"]), Ok(Command::Audit(_))));
         assert!(matches!(verify(&["--folder", "/x", "--checkpoint", "{}", "--json"]), Ok(Command::Audit(_))));
-        assert!(verify(&[]).is_err());
+        assert!(matches!(verify(&["--data-dir", "/x"]), Ok(Command::Audit(_))));
         assert!(verify(&["--folder", "/x", "--tenant", "acme"]).is_err());
     }
 

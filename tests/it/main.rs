@@ -65,4 +65,5 @@ mod tokens;
 mod tools;
 mod trail_access;
 mod usage;
+mod verify_all;
 mod world;
