@@ -4,7 +4,6 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use kavach::settings::{AuditCommand, Cli, Command};
 use kavach::{Server, Settings, demo, load, telemetry, verify};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -15,7 +14,7 @@ use tracing::{error, info, warn};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let settings = match Cli::parse().into_command() {
+    let settings = match Cli::read().into_command() {
         Command::Serve(settings) => settings,
         Command::Audit(AuditCommand::Verify(settings)) => return verify::run(&settings),
         Command::Load(settings) => {

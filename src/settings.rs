@@ -1,11 +1,12 @@
 //! How a server is set up: the command line and the environment, in one place.
 
 mod load;
+mod refusal;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use ipnet::IpNet;
 use ureq::http::Uri;
 
@@ -70,6 +71,14 @@ pub struct VerifySettings {
 }
 
 impl Cli {
+    /// What the program was called with. Ends it where that can't be used, or only asks for help; no secret is shown.
+    pub fn read() -> Self {
+        Self::try_parse().unwrap_or_else(|error| {
+            let args: Vec<_> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+            refusal::without_secrets(error, &mut Self::command(), &args).exit()
+        })
+    }
+
     /// What to do.
     pub fn into_command(self) -> Command {
         self.command.unwrap_or(Command::Serve(self.serve))
@@ -96,7 +105,7 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// The URL that clients know this server by, as AuthZEN's metadata gives it: https, but for development. Without
     /// one, what a request's Host says, over TLS where this server itself speaks it.
-    #[arg(long, env = "KAVACH_PUBLIC_URL", value_name = "URL")]
+    #[arg(long, env = "KAVACH_PUBLIC_URL", value_name = "URL", hide_env_values = true)]
     pub public_url: Option<PublicUrl>,
     /// The gateway that asks /v1/forward-auth: it says where the original request is read from.
     #[arg(long, env = "KAVACH_FORWARD_AUTH", value_name = "GATEWAY", value_enum, default_value_t = GatewayKind::Envoy)]
@@ -207,6 +216,8 @@ impl std::str::FromStr for OperatorKey {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // A file that a key was read from often ends with a line break, of either kind.
+        let text = text.trim();
         if !(32..=256).contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(
                 "an operator key has 32 to 256 visible ASCII characters; without one the server makes one".into()
@@ -242,6 +253,17 @@ mod tests {
         let read = |text: &str| text.parse::<PublicUrl>().unwrap().as_str().to_owned();
         assert_eq!(read("https://pdp.example.com/"), "https://pdp.example.com");
         assert_eq!(read("http://localhost:7600/kavach/"), "http://localhost:7600/kavach");
+    }
+
+    #[test]
+    fn an_operator_key_is_read_without_the_white_space_around_it() {
+        let key = "0123456789-0123456789-0123456789";
+        for text in [format!("{key}\r\n"), format!("{key} "), format!("\t{key}"), key.to_owned()] {
+            assert_eq!(text.parse::<OperatorKey>().unwrap().reveal(), key);
+        }
+        for text in [key.replace("-0", " 0"), format!("{key}\u{200b}"), " ".repeat(40)] {
+            assert!(!text.parse::<OperatorKey>().unwrap_err().contains("0123"));
+        }
     }
 
     #[test]
