@@ -33,7 +33,7 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// The URL that clients know this server by, as AuthZEN's metadata gives it: https, but for development. Without
     /// one, what a request's Host says, over TLS where this server itself speaks it.
-    #[arg(long, env = "KAVACH_PUBLIC_URL", value_name = "URL")]
+    #[arg(long, env = "KAVACH_PUBLIC_URL", value_name = "URL", hide_env_values = true)]
     pub public_url: Option<PublicUrl>,
     /// The gateway that asks /v1/forward-auth: it says where the original request is read from.
     #[arg(long, env = "KAVACH_FORWARD_AUTH", value_name = "GATEWAY", value_enum, default_value_t = GatewayKind::Envoy)]

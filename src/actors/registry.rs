@@ -1,5 +1,6 @@
 //! The registry: creates, loads, supervises and removes tenants' actors, and writes the route table.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,7 +28,7 @@ use crate::domain::{Code, Credential, Error, TenantId, TenantRef, TenantTag};
 use crate::journal::{JournalOptions, NotDone, unwritable};
 use crate::measure::{Meter, count};
 use kavach_store::Loaded;
-use kavach_store::loader::{self, LoadError};
+use kavach_store::loader::{self, Claim, LoadError};
 use kavach_store::refusal::{outcome_unknown, shutting_down, storage_unavailable};
 
 /// Tenants read, closed or written at once: more only wait for the same disk and cores.
@@ -78,7 +79,7 @@ impl Registry {
         });
         let (id, slug) = (profile.id, profile.slug.clone());
         let actor = Ok(Arc::new(Addr::new(sender)));
-        self.core.routes.insert(Route { id, slug, generation, actor, lane: home.lane, measures });
+        self.core.routes.insert(Route { id, slug, proven: true, generation, actor, lane: home.lane, measures });
         // Now that a follower finds it: of a new tenant all is news, of a rebuilt one some may be.
         self.core.audit.news.tell(profile.id.tag(), told, self.core.clock.now());
         profile
@@ -90,7 +91,8 @@ impl Registry {
         let generation = self.next_generation;
         let measures = self.core.routes.measures(id);
         let actor = Err(Down { code, reason });
-        self.core.routes.insert(Route { id, slug, generation, actor, lane: None, measures });
+        let proven = self.core.routes.with(id.tag(), |route| route.proven).unwrap_or(false);
+        self.core.routes.insert(Route { id, slug, proven, generation, actor, lane: None, measures });
         generation
     }
 
@@ -102,30 +104,46 @@ impl Registry {
         storage_failed: bool,
         ctx: &mut Context<Self>,
     ) {
-        match loaded {
-            Ok(loaded) => match self.core.routes.conflict(id, loaded.tenant.profile().slug.as_ref()) {
-                None => {
-                    self.start_tenant(loaded, storage_failed);
-                }
-                Some(conflict) => {
-                    error!(tenant = %id.folder_name(), conflict, "the tenant stays down; move its folder away, or the other's");
-                    // Where the id's end is the other's too, there is no place to say so but the log.
-                    if self.core.routes.with(id.tag(), |route| route.id).is_none_or(|other| other == id) {
-                        self.mark_down(id, None, Code::TenantUnavailable, conflict);
-                    }
-                }
-            },
-            Err(LoadError { problem, may_pass: true }) => {
-                error!(tenant = %id.folder_name(), problem, "the tenant's storage fails; it is tried again until it works");
-                let reason = storage_unavailable().message().to_owned();
-                self.mark_down(id, slug, Code::StorageUnavailable, reason);
-                ctx.notify_later(LoadAgain { id, generation: self.next_generation }, LOAD_AGAIN_DELAY);
+        let conflict = |loaded: &Loaded| self.core.routes.conflict(id, loaded.tenant.profile().slug.as_ref());
+        let (loaded, conflict) = match loaded.map(|loaded| (conflict(&loaded), loaded)) {
+            Ok((None, loaded)) => (Ok(loaded), false),
+            Ok((Some(conflict), _)) => {
+                let problem = format!("{conflict}; stop the server and move its folder away, or the other's");
+                (Err(LoadError::from(problem)), true)
             }
-            Err(LoadError { problem, may_pass: false }) => {
-                error!(tenant = %id.folder_name(), problem, "the tenant can't be loaded and stays down; others are not affected");
-                let reason = "the tenant's data can't be read; the server's log says why";
-                self.mark_down(id, slug, Code::TenantUnavailable, reason.to_owned());
+            Err(problem) => (Err(problem), false),
+        };
+        let folder = id.folder_name();
+        let LoadError { problem, may_pass, is_foreign } = match loaded {
+            Ok(loaded) => {
+                self.start_tenant(loaded, storage_failed);
+                return;
             }
+            Err(error) => error,
+        };
+        let reason = match (is_foreign, conflict, may_pass) {
+            (true, ..) => format!(
+                "the folder {folder} holds files of another tenant, which is not affected: move the folder out of the \
+                 data directory, or restore this tenant's own files into it; the server's log says more"
+            ),
+            (_, true, _) => format!(
+                "another tenant has the slug, or the end of the id, of the tenant in the folder {folder}: move one of \
+                 the two out of the data directory; the server's log says which"
+            ),
+            (.., true) => storage_unavailable().message().to_owned(),
+            _ => "the tenant's data can't be read; the server's log says why".to_owned(),
+        };
+        // Ids that end alike are found under one tenant alone.
+        if self.core.routes.with(id.tag(), |route| route.id).is_some_and(|other| other != id) {
+            error!(folder, problem, "this folder is not served; no tenant is affected");
+            self.core.routes.refuse(folder, reason);
+        } else if may_pass {
+            error!(tenant = folder, problem, "the tenant's storage fails; it is tried again until it works");
+            self.mark_down(id, slug, Code::StorageUnavailable, reason);
+            ctx.notify_later(LoadAgain { id, generation: self.next_generation }, LOAD_AGAIN_DELAY);
+        } else {
+            error!(tenant = folder, problem, "the tenant can't be loaded and stays down; others are not affected");
+            self.mark_down(id, slug, Code::TenantUnavailable, reason);
         }
     }
 }
@@ -161,7 +179,8 @@ async fn load(core: Arc<Core>, id: TenantId) -> Result<Loaded, LoadError> {
     let measured = Arc::clone(&core);
     let read = move || {
         let name = id.folder_name();
-        let unreachable = |problem| LoadError { problem: format!("the folder {name}: {problem}"), may_pass: true };
+        let unreachable =
+            |problem| LoadError { problem: format!("the folder {name}: {problem}"), may_pass: true, is_foreign: false };
         let folder = core.data.folder(&name).map_err(unreachable)?;
         loader::load(&folder, id, core.clock.now(), JournalOptions::default())
     };
@@ -189,31 +208,29 @@ pub struct LoadAll;
 impl Handler<LoadAll> for Registry {
     type Result = ResponseActFuture<Self, Result<(), String>>;
 
-    fn handle(&mut self, _: LoadAll, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: LoadAll, _: &mut Self::Context) -> Self::Result {
         let core = Arc::clone(&self.core);
-        let (me, start) = (ctx.address(), Instant::now());
+        let start = Instant::now();
         let work = async move {
             let folders = core.data.tenants().map_err(|problem| problem.to_string())?;
             let permits = Arc::new(Semaphore::new(AT_ONCE));
-            let mut loads = Vec::new();
-            let mut has_default = false;
-            for folder in folders {
-                let Some((id, slug)) = loader::identify(&folder) else {
-                    warn!(folder = %folder.path.display(), "this folder is no tenant's and is left alone");
-                    continue;
-                };
-                has_default |= id.is_default();
-                let (core, me, permits) = (Arc::clone(&core), me.clone(), Arc::clone(&permits));
+            let mut strays = core.data.folder_names().map_err(|problem| problem.to_string())?;
+            let (mut loads, mut has_default) = (Vec::new(), false);
+            for claim in folders.iter().filter_map(loader::identify) {
+                has_default |= claim.id.is_default();
+                let (core, permits) = (Arc::clone(&core), Arc::clone(&permits));
                 loads.push(actix_rt::spawn(async move {
                     let _permit = permits.acquire().await;
-                    let loaded = load(core, id).await;
-                    // The registry outlives this work, which it waits for.
-                    let _ = me.send(TenantLoaded { id, slug, loaded, storage_failed: false }).await;
+                    let loaded = load(core, claim.id).await;
+                    (claim, loaded)
                 }));
             }
+            let mut read = Vec::with_capacity(loads.len() + 1);
             for load in loads {
-                load.await.map_err(|problem| problem.to_string())?;
+                read.push(load.await.map_err(|problem| problem.to_string())?);
             }
+            strays.retain(|name| loader::named_after(name).is_none());
+            refuse_strays(&core, strays);
             if !has_default {
                 let create = move || {
                     let (options, now) = (JournalOptions::default(), core.clock.now());
@@ -222,39 +239,60 @@ impl Handler<LoadAll> for Registry {
                     created.map_err(|problem| unwritable(core.data.path(), &problem.source))
                 };
                 let loaded = spawn_blocking(create).await.map_err(|problem| problem.to_string())?;
-                let (id, slug) = (TenantId::DEFAULT, None);
-                let _ = me.send(TenantLoaded { id, slug, loaded: Ok(loaded?), storage_failed: false }).await;
+                read.push((Claim { id: TenantId::DEFAULT, slug: None, is_own_label: true }, Ok(loaded?)));
             }
-            Ok(())
+            Ok(read)
         };
-        Box::pin(work.into_actor(self).map(move |outcome: Result<(), String>, actor, _| {
-            if outcome.is_ok() {
-                let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-                actor.core.measures.recovery_micros.store(micros, Ordering::Relaxed);
-                actor.core.clock.check_start();
-                actor.core.set_phase(Phase::Ready);
+        Box::pin(work.into_actor(self).map(move |outcome: Result<Vec<_>, String>, actor, ctx| {
+            let mut read = outcome?;
+            read.sort_by_cached_key(|(claim, loaded)| precedence(claim, loaded));
+            for (Claim { id, slug, .. }, loaded) in read {
+                actor.take_loaded(id, slug, loaded, false, ctx);
             }
-            outcome
+            let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+            actor.core.measures.recovery_micros.store(micros, Ordering::Relaxed);
+            actor.core.clock.check_start();
+            actor.core.set_phase(Phase::Ready);
+            Ok(())
         }))
     }
 }
 
-/// A tenant was read, or could not be.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct TenantLoaded {
-    id: TenantId,
-    slug: Option<Slug>,
-    loaded: Result<Loaded, LoadError>,
-    storage_failed: bool,
+/// Who comes first, the least first, where folders that were copied or restored by hand claim one slug or one end of an
+/// id. Tenants that can be served come before those that can't, and those whose own label speaks for them before those
+/// whose files are another's. Among equals the tenant that was made last comes first: the server gave it its names once
+/// the older one was gone.
+fn precedence(claim: &Claim, loaded: &Result<Loaded, LoadError>) -> (u8, bool, Reverse<TenantId>) {
+    let standing = match loaded {
+        Ok(_) => 0,
+        Err(error) if error.is_foreign => 3,
+        Err(_) if claim.is_own_label => 1,
+        Err(_) => 2,
+    };
+    (standing, !claim.id.is_default(), Reverse(claim.id))
 }
 
-impl Handler<TenantLoaded> for Registry {
-    type Result = ();
-
-    fn handle(&mut self, message: TenantLoaded, ctx: &mut Self::Context) {
-        let TenantLoaded { id, slug, loaded, storage_failed } = message;
-        self.take_loaded(id, slug, loaded, storage_failed, ctx);
+/// Looks at folders whose names are no tenant's. Those with a tenant's files in them were copied or renamed by hand.
+fn refuse_strays(core: &Core, names: Vec<String>) {
+    for name in names {
+        let folder = core.data.path().join(&name);
+        let folder = folder.display();
+        // One that can't be looked into is no business of the server.
+        match core.data.owner(&name).ok().flatten().map(TenantId::from_bytes) {
+            Some(owner) => {
+                warn!(
+                    %folder, owner = owner.folder_name(),
+                    "this folder holds a tenant's files, but its name is no tenant's id, so it is not served; move it out \
+                     of the data directory, or, where the tenant has no other, give it the name of its owner"
+                );
+                let reason = format!(
+                    "the folder {name} holds a tenant's files, but its name is no tenant's id: move it out of the data \
+                     directory; the server's log says whose files they are"
+                );
+                core.routes.refuse(name, reason);
+            }
+            None => info!(%folder, "this folder is no tenant's and is left alone"),
+        }
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Route {
     pub id: TenantId,
     /// Its slug; the default tenant has none.
     pub slug: Option<Slug>,
+    /// Whether its events were read, by this server, at any time: its slug is not only its label's word.
+    pub(super) proven: bool,
     /// Counts the actors this tenant has had, so that news of an old one is not taken for the new one's.
     pub(super) generation: u64,
     /// Where to send messages, or why not. The address itself is never copied: each copy of one may put a message
@@ -63,11 +65,12 @@ impl Down {
     }
 }
 
-/// All tenants by tag and by slug.
+/// All tenants by tag and by slug, and the folders that no name leads to.
 #[derive(Default)]
 pub struct Routes {
     by_tag: DashMap<TenantTag, Route, RandomState>,
     by_slug: DashMap<Slug, TenantTag, RandomState>,
+    refused: DashMap<String, String, RandomState>,
 }
 
 impl Routes {
@@ -121,9 +124,13 @@ impl Routes {
         if let Some(other) = self.with(id.tag(), |route| route.id).filter(|other| *other != id) {
             return Some(format!("its id ends as that of tenant {other} does"));
         }
-        let other = slug.and_then(|slug| self.by_slug.get(slug).map(|tag| *tag)).filter(|tag| *tag != id.tag())?;
-        let other = self.with(other, |route| route.id)?;
+        let other = self.holder(slug?).filter(|tag| *tag != id.tag())?;
+        let other = self.with(other, |route| route.proven.then_some(route.id)).flatten()?;
         Some(format!("its slug is also that of tenant {other}"))
+    }
+
+    fn holder(&self, slug: &Slug) -> Option<TenantTag> {
+        self.by_slug.get(slug).map(|tag| *tag)
     }
 
     /// Whether a tenant with this slug is there.
@@ -131,12 +138,41 @@ impl Routes {
         self.by_slug.contains_key(slug)
     }
 
-    pub(super) fn insert(&self, route: Route) {
-        if let Some(slug) = &route.slug {
-            // Two folders may claim one slug, where somebody copied them by hand: who had it keeps it.
-            self.by_slug.entry(slug.clone()).or_insert(route.id.tag());
+    /// Adds a tenant, or replaces its entry. Where somebody copied folders by hand, two may claim one slug: the entry has
+    /// it only where it is the tenant's, so that what becomes of the entry is nothing to the other tenant. What a label
+    /// says gives way to what events say.
+    pub(super) fn insert(&self, mut route: Route) {
+        let tag = route.id.tag();
+        if let Some(slug) = route.slug.clone() {
+            let other = self.holder(&slug).filter(|other| *other != tag);
+            let other_is_proven = other.and_then(|other| self.with(other, |route| route.proven));
+            match (other, other_is_proven) {
+                (Some(other), Some(false)) if route.proven => {
+                    if let Some(mut entry) = self.by_tag.get_mut(&other) {
+                        entry.slug = None;
+                    }
+                    self.by_slug.insert(slug, tag);
+                }
+                (Some(_), Some(_)) => route.slug = None,
+                _ => {
+                    self.by_slug.insert(slug, tag);
+                }
+            }
         }
-        self.by_tag.insert(route.id.tag(), route);
+        self.by_tag.insert(tag, route);
+    }
+
+    /// Remembers a folder that is not served and that no tenant's name leads to, and why.
+    pub(super) fn refuse(&self, folder: String, reason: String) {
+        self.refused.insert(folder, reason);
+    }
+
+    /// The folders that are not served and that no tenant's name leads to, with the reasons, by name.
+    pub fn refused(&self) -> Vec<(String, String)> {
+        let mut refused: Vec<_> =
+            self.refused.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect();
+        refused.sort();
+        refused
     }
 
     pub(super) fn remove(&self, id: TenantId) {

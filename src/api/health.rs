@@ -37,6 +37,18 @@ pub struct Readiness {
     clock: ClockState,
     /// Tenants that can't be served; the others can.
     unavailable_tenants: Vec<UnavailableTenant>,
+    /// Folders of the data directory that hold a tenant's files but have a name that no tenant can be reached by, such
+    /// as copies made by hand. They are left alone, and the tenants are not affected.
+    refused_folders: Vec<RefusedFolder>,
+}
+
+/// A folder that is not served.
+#[derive(Serialize, JsonSchema)]
+pub struct RefusedFolder {
+    /// Its name in the data directory.
+    folder: String,
+    /// Why, and what to do.
+    reason: String,
 }
 
 /// A tenant that can't be served.
@@ -74,7 +86,9 @@ pub async fn ready(Public(kavach): Public, (): ()) -> Answer {
             reason: error.message().to_owned(),
         })
         .collect();
+    let refused = kavach.refused_folders().into_iter();
+    let refused_folders = refused.map(|(folder, reason)| RefusedFolder { folder, reason }).collect();
     let storage = if kavach.storage_works() { "ok" } else { "unavailable" };
     let clock = kavach.clock();
-    views::json(response, &Readiness { status, reason, storage, clock, unavailable_tenants })
+    views::json(response, &Readiness { status, reason, storage, clock, unavailable_tenants, refused_folders })
 }

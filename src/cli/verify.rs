@@ -14,17 +14,18 @@ use serde::Serialize;
 
 use crate::domain::{AuditId, Moment, TenantId, TenantRef, Timestamp};
 use crate::journal::{
-    self, Fault, FaultKind, Folder, Inspection, Passage, SystemDisk, inspect, keep_servers_out, list_tenants,
+    Fault, FaultKind, Folder, Inspection, Passage, SystemDisk, inspect, keep_servers_out, list_tenants,
     read_small,
 };
 use crate::store::checkpoint::KeptCheckpoint;
-use crate::store::{codec, loader};
+use crate::store::codec;
+use crate::store::loader::{self, Claim};
 
 /// Settings of `audit verify`.
 #[derive(Clone, Debug, Args)]
 pub struct VerifySettings {
-    /// The tenant: its id, its slug, or `default`.
-    #[arg(long, required_unless_present = "folder", conflicts_with = "folder")]
+    /// The tenant: its id, its slug, or `default` [default: all, one line each].
+    #[arg(long, conflicts_with = "folder")]
     pub tenant: Option<String>,
     /// Directory that holds the tenant's folder; no server may be running on it.
     #[arg(long, env = "KAVACH_DATA_DIR", default_value = "./snapshots")]
@@ -32,7 +33,8 @@ pub struct VerifySettings {
     /// A tenant's folder, or a copy of one, instead of a data directory and a tenant.
     #[arg(long)]
     pub folder: Option<PathBuf>,
-    /// A checkpoint kept from earlier (`GET /v1/audit/checkpoint`): a file, or the JSON itself.
+    /// A checkpoint kept from earlier (`GET /v1/audit/checkpoint`): a file, or the JSON itself. It is of
+    /// one tenant, which has to be named.
     #[arg(long)]
     pub checkpoint: Option<String>,
     /// Report as JSON.
@@ -249,19 +251,91 @@ impl fmt::Display for FaultReport {
     }
 }
 
+/// What was found of all tenants of a data directory.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Whether each trail was looked at and is as it was written, as far as links cover it.
+    pub ok: bool,
+    /// What was found of each, by folder.
+    pub tenants: Vec<Report>,
+    /// Those that could not be looked at.
+    pub not_looked_at: Vec<NotLookedAt>,
+}
+
+/// A folder whose trail could not be looked at.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NotLookedAt {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Why.
+    pub problem: String,
+}
+
+impl Summary {
+    /// What is wrong with the trails as a whole: a trail that is not as it was written is worse than one that is not
+    /// known.
+    fn outcome(&self) -> Outcome {
+        match (self.tenants.iter().all(|report| report.ok), self.not_looked_at.is_empty()) {
+            (false, _) => Outcome::Wrong,
+            (true, false) => Outcome::NotLookedAt,
+            (true, true) => Outcome::Right,
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for report in &self.tenants {
+            let Report { tenant_id, first_seq, last_seq, links, not_covered, torn_bytes, .. } = report;
+            let tenant = tenant_id.folder_name();
+            match &report.fault {
+                Some(fault) => writeln!(f, "{tenant}: NOT as it was written. {fault}")?,
+                None => {
+                    let entries = (last_seq + 1).saturating_sub(*first_seq);
+                    write!(f, "{tenant}: as it was written, entries: {entries}, links: {links}")?;
+                    for (count, what) in [(not_covered, "entries not covered yet"), (torn_bytes, "bytes torn off")] {
+                        if *count > 0 {
+                            write!(f, ", {what}: {count}")?;
+                        }
+                    }
+                    writeln!(f)?;
+                }
+            }
+        }
+        for NotLookedAt { folder, problem } in &self.not_looked_at {
+            writeln!(f, "{}: NOT looked at. {problem}", folder.display())?;
+        }
+        let right = self.tenants.iter().filter(|report| report.ok).count();
+        let (wrong, unknown) = (self.tenants.len() - right, self.not_looked_at.len());
+        write!(
+            f,
+            "Tenants: {}, as they were written: {right}, not as they were written: {wrong}, not looked at: {unknown}. No \
+             checkpoint was given, so trails that were written anew as a whole would look the same.",
+            self.tenants.len() + unknown
+        )
+    }
+}
+
+/// What the exit code says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Right,
+    Wrong,
+    NotLookedAt,
+}
+
 /// Runs `kavach audit verify`.
 pub fn run(settings: &VerifySettings) -> ExitCode {
-    let looked_at = look_at(settings).and_then(|report| {
-        let text = match settings.json {
-            true => serde_json::to_string_pretty(&report).map_err(|problem| problem.to_string())?,
-            false => report.to_string(),
-        };
-        Ok((report.ok, text))
-    });
-    match looked_at {
-        Ok((ok, text)) => {
+    match look_at(settings) {
+        Ok((outcome, text)) => {
             let written = writeln!(io::stdout(), "{text}");
-            if ok && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            match outcome {
+                Outcome::Right if written.is_ok() => ExitCode::SUCCESS,
+                Outcome::Right | Outcome::Wrong => ExitCode::FAILURE,
+                Outcome::NotLookedAt => ExitCode::from(2),
+            }
         }
         Err(problem) => {
             // Nobody is left to tell where even that fails.
@@ -271,8 +345,8 @@ pub fn run(settings: &VerifySettings) -> ExitCode {
     }
 }
 
-fn look_at(settings: &VerifySettings) -> Result<Report, String> {
-    let VerifySettings { tenant, data_dir, folder, checkpoint, json: _ } = settings;
+fn look_at(settings: &VerifySettings) -> Result<(Outcome, String), String> {
+    let VerifySettings { tenant, data_dir, folder, checkpoint, json } = settings;
     let kept = checkpoint.as_deref().map(read_checkpoint).transpose()?;
     let home = match folder {
         Some(folder) => folder.parent().unwrap_or(Path::new(".")),
@@ -282,20 +356,66 @@ fn look_at(settings: &VerifySettings) -> Result<Report, String> {
         io::ErrorKind::ResourceBusy => format!("{problem}; stop it, or copy the tenant's folder and use --folder"),
         _ => format!("{}: {problem}", home.display()),
     })?;
-    let (folder, named) = match (folder, tenant) {
-        (Some(folder), _) => (folder.clone(), None),
-        (None, Some(tenant)) => find(data_dir, tenant)?,
-        (None, None) => return Err("--tenant or --folder is needed".to_owned()),
+    let of_one = |report: Report| {
+        let outcome = if report.ok { Outcome::Right } else { Outcome::Wrong };
+        Ok((outcome, text(*json, &report)?))
     };
-    let report = verify(&folder, kept.as_ref())?;
-    match named {
-        Some(id) if id != report.tenant_id => Err(format!(
+    match (folder, tenant) {
+        (Some(folder), _) => of_one(verify(folder, kept.as_ref())?),
+        (None, Some(tenant)) => {
+            let (folder, named) = find(data_dir, tenant)?;
+            of_one(verify_named(&folder, named, kept.as_ref())?)
+        }
+        (None, None) if kept.is_some() => {
+            Err("a checkpoint is of one tenant: name it with --tenant, or its folder with --folder".to_owned())
+        }
+        (None, None) => {
+            let summary = verify_all(data_dir)?;
+            Ok((summary.outcome(), text(*json, &summary)?))
+        }
+    }
+}
+
+fn text<T: Serialize + fmt::Display>(json: bool, found: &T) -> Result<String, String> {
+    match json {
+        true => serde_json::to_string_pretty(found).map_err(|problem| problem.to_string()),
+        false => Ok(found.to_string()),
+    }
+}
+
+/// Checks a folder that is named after a tenant.
+fn verify_named(folder: &Path, named: TenantId, kept: Option<&KeptCheckpoint>) -> Result<Report, String> {
+    let report = verify(folder, kept)?;
+    match named == report.tenant_id {
+        true => Ok(report),
+        false => Err(format!(
             "{} holds the journal of tenant {}, not of the one it is named after",
             folder.display(),
             report.tenant_id.folder_name()
         )),
-        _ => Ok(report),
     }
+}
+
+fn verify_all(data_dir: &Path) -> Result<Summary, String> {
+    let mut summary = Summary { ok: true, tenants: Vec::new(), not_looked_at: Vec::new() };
+    for (folder, claim) in named_folders(data_dir)? {
+        match verify_named(&folder, claim.id, None) {
+            Ok(report) => summary.tenants.push(report),
+            Err(problem) => summary.not_looked_at.push(NotLookedAt { folder, problem }),
+        }
+    }
+    if summary.tenants.is_empty() && summary.not_looked_at.is_empty() {
+        return Err(format!("{} holds no tenant", data_dir.display()));
+    }
+    summary.ok = summary.outcome() == Outcome::Right;
+    Ok(summary)
+}
+
+/// The folders that are named after tenants, by name, and what they say of themselves.
+fn named_folders(data_dir: &Path) -> Result<Vec<(PathBuf, Claim)>, String> {
+    let unreadable = |problem: io::Error| format!("{}: {problem}", data_dir.display());
+    let folders = list_tenants(data_dir).map_err(unreadable)?.into_iter();
+    Ok(folders.filter_map(|folder| loader::identify(&folder).map(|claim| (folder.path, claim))).collect())
 }
 
 fn read_checkpoint(text: &str) -> Result<KeptCheckpoint, String> {
@@ -307,22 +427,18 @@ fn read_checkpoint(text: &str) -> Result<KeptCheckpoint, String> {
     KeptCheckpoint::parse(&bytes.ok_or_else(|| problem(&"there is no such file"))?)
 }
 
-/// The folder of the tenant that is named, by id, slug or `default`.
-fn find(data_dir: &Path, name: &str) -> Result<(PathBuf, Option<TenantId>), String> {
-    let unreadable = |problem: io::Error| format!("{}: {problem}", data_dir.display());
+/// The folder of the tenant that is named, by id, slug or `default`, and the tenant that the folder is named after.
+fn find(data_dir: &Path, name: &str) -> Result<(PathBuf, TenantId), String> {
     let wanted = TenantRef::parse(name);
-    let folders: Vec<journal::TenantFolder> = list_tenants(data_dir).map_err(unreadable)?;
-    for folder in folders {
-        let Some((id, slug)) = loader::identify(&folder) else { continue };
-        let is_it = match &wanted {
-            TenantRef::Default => id.is_default(),
-            TenantRef::Id(wanted) => id == *wanted,
-            TenantRef::Slug(wanted) => slug.is_some_and(|slug| slug.as_str() == &**wanted),
-            TenantRef::Impossible => false,
-        };
-        if is_it {
-            return Ok((folder.path, Some(id)));
-        }
-    }
-    Err(format!("{} holds no tenant '{name}'", data_dir.display()))
+    let is_it = |claim: &Claim| match &wanted {
+        TenantRef::Default => claim.id.is_default(),
+        TenantRef::Id(wanted) => claim.id == *wanted,
+        TenantRef::Slug(wanted) => claim.slug.as_ref().is_some_and(|slug| slug.as_str() == &**wanted),
+        TenantRef::Impossible => false,
+    };
+    // A copy of the folder under another name has the slug in its label too. Of two tenants the later has it.
+    let found = named_folders(data_dir)?.into_iter().filter(|(_, claim)| is_it(claim));
+    let found = found.max_by_key(|(_, claim)| (claim.is_own_label, claim.id));
+    let (folder, claim) = found.ok_or_else(|| format!("{} holds no tenant '{name}'", data_dir.display()))?;
+    Ok((folder, claim.id))
 }

@@ -116,7 +116,7 @@ impl Audit<'_> {
     /// the entry `last`, where one is given.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `INVALID_QUERY` where `last` is no entry of the tenant, `TOO_MANY_STREAMS`.
+    /// `TENANT_NOT_FOUND`, `INVALID_QUERY` where `last` is no entry of the trail, `TOO_MANY_STREAMS`.
     pub async fn stream(
         &self,
         tenant: Option<&TenantRef>,

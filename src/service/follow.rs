@@ -101,7 +101,7 @@ impl AuditStream {
         };
         match only {
             Some(route) => stream.start_one(route, resume).await?,
-            None => stream.start_all(resume),
+            None => stream.start_all(resume).await?,
         }
         Ok(stream)
     }
@@ -109,21 +109,27 @@ impl AuditStream {
     async fn start_one(&mut self, route: &Route, resume: Option<AuditId>) -> Result<(), Error> {
         let tag = route.id.tag();
         if resume.is_some_and(|id| id.tag() != tag) {
-            let problem = "names no entry of this tenant";
-            return Err(Error::field(Code::InvalidQuery, "Last-Event-ID", problem));
+            return Err(no_entry());
         }
         let credential = self.kavach.credential;
-        let trail = ask(route, |reply| OpenAudit { credential, reply }).await?;
-        let last = trail.reader.last_seq();
+        let mut trail = ask(route, |reply| OpenAudit { credential, reply }).await?;
         let start = match (resume, self.filter.since) {
-            (Some(id), _) if id.seq() <= last => Start::After(id.seq()),
-            // The trail was set back since, to an older copy: that number is no place in it any more.
-            (Some(id), _) => Start::At(Resume::overlap(id)),
+            (Some(id), _) => {
+                trail = self.check_entry(trail, id).await?;
+                Start::After(id.seq())
+            }
             (None, Some(since)) => Start::At(since),
-            (None, None) => Start::After(last),
+            (None, None) => Start::After(trail.reader.last_seq()),
         };
         self.reading = Some((tag, self.read_from(trail, start)));
         Ok(())
+    }
+
+    /// Gives back the trail if a client can go on after that entry of it.
+    async fn check_entry(&self, trail: AuditTrail, id: AuditId) -> Result<AuditTrail, Error> {
+        let look = move || Ok((trail.goes_on_after(id)?, trail));
+        let (goes_on, trail) = self.kavach.read_trail(self.only, look).await?;
+        if goes_on { Ok(trail) } else { Err(no_entry()) }
     }
 
     fn read_from(&self, trail: AuditTrail, start: Start) -> Oldest {
@@ -131,7 +137,7 @@ impl AuditStream {
         Oldest::new(trail, Arc::clone(&self.filter), start).resting()
     }
 
-    fn start_all(&mut self, resume: Option<AuditId>) {
+    async fn start_all(&mut self, resume: Option<AuditId>) -> Result<(), Error> {
         let start = resume.map(Resume::overlap).max(self.filter.since);
         self.resume = Resume::from(start.unwrap_or_default(), resume);
         if start.is_none() {
@@ -141,9 +147,15 @@ impl AuditStream {
             let routes = self.kavach.core.routes.all();
             self.waiting = routes.iter().map(|route| (route.id.tag(), Start::At(time))).collect();
         }
-        if let Some(id) = resume {
+        let Some(id) = resume else { return Ok(()) };
+        let Some(route) = self.kavach.core.routes.with(id.tag(), Route::clone) else { return Ok(()) };
+        let credential = self.kavach.credential;
+        // One that can't answer now, or was erased, begins at the time of the entry like every other.
+        if let Ok(trail) = ask(&route, |reply| OpenAudit { credential, reply }).await {
+            self.check_entry(trail, id).await?;
             self.reached.insert(id.tag(), id.seq());
         }
+        Ok(())
     }
 
     /// The same stream with another time of silence before it says that it is there.
@@ -292,6 +304,13 @@ impl AuditStream {
             _ => false,
         }
     }
+}
+
+/// The error for an id that is no place to go on from.
+fn no_entry() -> Error {
+    let problem = "names no entry of this trail, or one of its history before a backup was restored: go on without it, \
+                   with since";
+    Error::field(Code::InvalidQuery, "Last-Event-ID", problem)
 }
 
 #[cfg(test)]

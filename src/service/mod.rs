@@ -140,6 +140,11 @@ impl Kavach {
         routes.filter_map(|route| route.actor.err().map(|down| (route.id, down.error()))).collect()
     }
 
+    /// Folders of the data directory that hold a tenant's files but that no tenant's name leads to, with the reasons.
+    pub fn refused_folders(&self) -> Vec<(String, String)> {
+        self.core.routes.refused()
+    }
+
     /// Finds out who the credential is: an operator, a live key, or a live agent's token.
     ///
     /// # Errors

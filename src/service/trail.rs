@@ -96,6 +96,18 @@ impl AuditTrail {
     }
 }
 
+impl AuditTrail {
+    /// Whether a client that has seen the entry of that id can go on after it: the trail holds that entry, or has
+    /// removed all up to it since. An id of another history, such as that before a backup was restored, has a number
+    /// that this one has not reached or has given to another entry.
+    pub(super) fn goes_on_after(&self, id: AuditId) -> io::Result<bool> {
+        Ok(match self.reader.get(id.seq())? {
+            Some(bytes) => AuditId::derive(decode(&bytes)?.0, id.seq(), self.tenant.tag()) == id,
+            None => (1..=self.reader.last_seq()).contains(&id.seq()),
+        })
+    }
+}
+
 /// Where to begin in a trail.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Start {

@@ -285,6 +285,8 @@ impl std::str::FromStr for OperatorKey {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // A file that a key was read from often ends with a line break, of either kind.
+        let text = text.trim();
         if !(32..=256).contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(
                 "an operator key has 32 to 256 visible ASCII characters; without one the server makes one".into()
@@ -300,6 +302,17 @@ impl std::str::FromStr for OperatorKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_operator_key_is_read_without_the_white_space_around_it() {
+        let key = "0123456789-0123456789-0123456789";
+        for text in [format!("{key}\r\n"), format!("{key} "), format!("\t{key}"), key.to_owned()] {
+            assert_eq!(text.parse::<OperatorKey>().unwrap().reveal(), key);
+        }
+        for text in [key.replace("-0", " 0"), format!("{key}\u{200b}"), " ".repeat(40)] {
+            assert!(!text.parse::<OperatorKey>().unwrap_err().contains("0123"));
+        }
+    }
     use crate::time::Timestamp;
 
     #[test]

@@ -165,6 +165,18 @@ impl DataDir {
         list_on(&*self.disk, &self.path)
     }
 
+    /// The names of all folders in it, links aside, whether a tenant's folder may have such a name or not. Blocking.
+    pub fn folder_names(&self) -> io::Result<Vec<String>> {
+        let folders = self.disk.list(&self.path)?.into_iter().filter(|entry| entry.kind == Kind::Folder);
+        Ok(folders.map(|entry| entry.name).collect())
+    }
+
+    /// The uuid of the tenant that the files in a folder of whatever name are of; `None` where it holds none.
+    /// Blocking.
+    pub fn owner(&self, name: &str) -> io::Result<Option<[u8; 16]>> {
+        Folder::on(Arc::clone(&self.disk), &self.path.join(name))?.owner()
+    }
+
     /// The content of a small file right in the directory, `None` where there is no such file. A file over 1 MiB is
     /// `InvalidData`. Blocking.
     pub fn read_file(&self, name: &str) -> io::Result<Option<Vec<u8>>> {

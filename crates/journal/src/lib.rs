@@ -66,6 +66,7 @@ mod files;
 mod folder;
 mod frame;
 mod index;
+mod owner;
 mod probe;
 mod proof;
 mod reader;

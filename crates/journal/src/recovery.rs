@@ -32,7 +32,7 @@ pub struct ReadThrough {
 /// Reads the events after `snapshot_seq` (0 without a snapshot). Blocking.
 ///
 /// # Errors
-/// `Damaged`, `Undecodable` and `TooNew`, upon which `each` may have been called for events before the bad spot; `Io`.
+/// `Damaged`, `Foreign`, `Undecodable` and `TooNew`, upon which `each` may have been called for events before the bad spot; `Io`.
 pub fn read(
     folder: &Folder,
     tenant: [u8; 16],
@@ -290,11 +290,8 @@ impl Replay<'_, '_> {
             }
         };
         if header.tenant != self.tenant {
-            return Err(Fault::Fatal(RecoveryError::Damaged {
-                file: self.folder.current(entry),
-                offset: 0,
-                detail: "the segment belongs to another tenant".into(),
-            }));
+            let file = self.folder.current(entry);
+            return Err(Fault::Fatal(RecoveryError::Foreign { file, owner: header.tenant }));
         }
         let named = entry.first_seq;
         if header.first_seq != named {

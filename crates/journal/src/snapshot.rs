@@ -53,7 +53,7 @@ pub struct LoadedSnapshot {
 
 /// Loads the newest good snapshot of a tenant's folder. Blocking, changes nothing.
 ///
-/// One of another tenant is `Damaged`, one of a later format `TooNew`: neither may be passed over silently.
+/// One of another tenant is `Foreign`, one of a later format `TooNew`: neither may be passed over silently.
 pub fn load_snapshot(folder: &Folder, tenant: [u8; 16]) -> Result<LoadedSnapshot, RecoveryError> {
     let listing = folder.list().map_err(RecoveryError::io(&folder.path))?;
     let mut loaded = LoadedSnapshot::default();
@@ -70,11 +70,7 @@ pub fn load_snapshot(folder: &Folder, tenant: [u8; 16]) -> Result<LoadedSnapshot
                 return Err(RecoveryError::TooNew { file: path, version: head.version, supported: VERSION });
             }
             Some(Opened { head, .. }) if head.tenant != tenant => {
-                return Err(RecoveryError::Damaged {
-                    file: path,
-                    offset: 0,
-                    detail: "the snapshot belongs to another tenant".into(),
-                });
+                return Err(RecoveryError::Foreign { file: path, owner: head.tenant });
             }
             Some(Opened { head, file, .. }) if head.version == VERSION && head.seq == seq => {
                 loaded.snapshot = Some(Snapshot { seq, payload: file.take(head.len) });
@@ -88,6 +84,14 @@ pub fn load_snapshot(folder: &Folder, tenant: [u8; 16]) -> Result<LoadedSnapshot
         loaded.warnings.push(warning);
     }
     Ok(loaded)
+}
+
+/// The tenant that a snapshot's header names; `None` where the header is torn.
+pub(super) fn read_tenant(folder: &Folder, seq: u64) -> io::Result<Option<[u8; 16]>> {
+    let mut header = Vec::with_capacity(HEADER);
+    let file = folder.disk.open(&folder.snapshot(seq), Access::Read)?;
+    Stream::new(file).take(HEADER as u64).read_to_end(&mut header)?;
+    Ok(Head::read(&header).map(|head| head.tenant))
 }
 
 struct Head {

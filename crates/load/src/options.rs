@@ -37,7 +37,7 @@ Examples:
   kavach load --targets targets.json --connections 8 --batch 100 --json")]
 pub struct LoadSettings {
     /// The server, by plain HTTP.
-    #[arg(long, env = "KAVACH_URL", default_value = "http://127.0.0.1:7600")]
+    #[arg(long, env = "KAVACH_URL", hide_env_values = true, default_value = "http://127.0.0.1:7600")]
     pub url: BaseUrl,
     /// The operator key that makes tenants and agents to ask for. Not needed with --targets.
     #[arg(long, env = "KAVACH_OPERATOR_KEY", hide_env_values = true)]

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::secret::hide_secrets;
+
 /// What a run asks for.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -52,7 +54,10 @@ impl Targets {
         let problem =
             |problem: &dyn std::fmt::Display| format!("the targets of {} can't be read: {problem}", path.display());
         let bytes = fs::read(path).map_err(|error| problem(&error))?;
-        let targets: Self = serde_json::from_slice(&bytes).map_err(|error| problem(&error))?;
+        let targets: Self = serde_json::from_slice(&bytes).map_err(|error| {
+            // What is in the wrong place may be a token.
+            problem(&hide_secrets(&error.to_string()))
+        })?;
         if targets.tokens().next().is_none() {
             return Err(problem(&"there is no agent in it"));
         }

@@ -25,14 +25,32 @@ pub struct Label {
     pub name: String,
 }
 
-/// The tenant a folder belongs to, by its name and label.
-pub fn identify(folder: &TenantFolder) -> Option<(TenantId, Option<Slug>)> {
-    let label: Label = folder.label.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
-    let slug = label.slug.and_then(|slug| Slug::parse("slug", &slug).ok());
-    match folder.name.as_str() {
-        DEFAULT_TENANT_NAME => Some((TenantId::DEFAULT, None)),
-        name => TenantId::parse(name).map(|id| (id, slug)),
+/// What a folder's name and label say of it. Whose it is, only the files in it say.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The tenant it is named after.
+    pub id: TenantId,
+    /// The slug that its label names.
+    pub slug: Option<Slug>,
+    /// Whether the label is one of the tenant it is named after: a copy of another's folder has that one's.
+    pub is_own_label: bool,
+}
+
+/// The tenant that a folder of that name is named after.
+pub fn named_after(folder: &str) -> Option<TenantId> {
+    match folder {
+        DEFAULT_TENANT_NAME => Some(TenantId::DEFAULT),
+        // The digits of the default tenant's id are no other spelling of its folder's name.
+        name => TenantId::parse(name).filter(|id| !id.is_default()),
     }
+}
+
+/// The tenant a folder is named after, and what its label says; `None` for a name that is no tenant's.
+pub fn identify(folder: &TenantFolder) -> Option<Claim> {
+    let id = named_after(&folder.name)?;
+    let label: Label = folder.label.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
+    let slug = label.slug.and_then(|slug| Slug::parse("slug", &slug).ok()).filter(|_| !id.is_default());
+    Some(Claim { id, slug, is_own_label: label.id == folder.name })
 }
 
 /// What a tenant goes on from.
@@ -54,17 +72,23 @@ pub struct LoadError {
     pub problem: String,
     /// Whether the system refused to read or write, which may pass, while damage does not.
     pub may_pass: bool,
+    /// Whether what is in the folder is another tenant's, by its headers or its events.
+    pub is_foreign: bool,
 }
 
 impl From<String> for LoadError {
     fn from(problem: String) -> Self {
-        Self { problem, may_pass: false }
+        Self { problem, may_pass: false, is_foreign: false }
     }
 }
 
 impl From<RecoveryError> for LoadError {
     fn from(error: RecoveryError) -> Self {
-        Self { problem: error.to_string(), may_pass: matches!(error, RecoveryError::Io { .. }) }
+        Self {
+            problem: error.to_string(),
+            may_pass: matches!(error, RecoveryError::Io { .. }),
+            is_foreign: matches!(error, RecoveryError::Foreign { .. }),
+        }
     }
 }
 
@@ -97,12 +121,12 @@ pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptio
     };
     let read = journal::read(folder, id.bytes(), snapshot_seq, &mut replay)?;
     // A folder is there only once its tenant's first event is on disk.
-    if tenant.id() != id || tenant.seq() == 0 {
-        let detail = match tenant.seq() {
-            0 => "none of the tenant's events is left in it".to_owned(),
-            _ => format!("the events in it are not those of tenant {}", id.folder_name()),
-        };
+    if tenant.seq() == 0 {
+        let detail = "none of the tenant's events is left in it".to_owned();
         return Err(RecoveryError::Damaged { file: path.to_owned(), offset: 0, detail }.into());
+    }
+    if tenant.id() != id {
+        return Err(RecoveryError::Foreign { file: path.to_owned(), owner: tenant.id().bytes() }.into());
     }
     tenant.check_soundness().map_err(|problem| format!("{}: its state is not one: {problem}", path.display()))?;
     // Only now is anything on disk changed.

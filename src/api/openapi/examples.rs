@@ -407,7 +407,7 @@ examples! {
     WhoamiJson { "an operator": { "kind": "operator" } }
     Liveness { "alive": { "status": "alive" } }
     Readiness {
-        "ready": { "status": "ready", "storage": "ok", "clock": "ok", "unavailableTenants": [] }
+        "ready": { "status": "ready", "storage": "ok", "clock": "ok", "unavailableTenants": [], "refusedFolders": [] }
     }
 }
 

@@ -49,7 +49,10 @@ pub fn stream() -> Docs {
     docs("streamAudit", "Follow the audit trail")
         .about("Server-sent events: an entry is `data`, its id is `id`. `since` begins in the past, `until` ends it.")
         .text("text/event-stream", "Entries as they are made.", stream_example)
-        .header::<LastEventId>("Last-Event-ID", "The entry to go on after.")
+        .header::<LastEventId>(
+            "Last-Event-ID",
+            "The entry to go on after. One that the trail does not hold, as after a backup was restored, is a 400.",
+        )
         .without(&["limit", "offset", "cursor", "format", "spreadsheet"])
         .fails(&[InvalidField, TenantMismatch, TenantNotFound, TooManyStreams])
 }
