@@ -283,9 +283,14 @@ fn caller(request: &HttpRequest) -> Result<Kavach, Problem> {
 
 /// The bearer credential of the request (RFC 6750, 2.1).
 fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
-    let missing = || Problem(Error::new(Code::Unauthenticated, "the request needs 'Authorization: Bearer <key>'"));
-    let text = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
-    text.map(Credential::parse).ok_or_else(missing)
+    let refused = |reason: &'static str| Problem(Error::new(Code::Unauthenticated, reason));
+    let mut values = headers.get_all(AUTHORIZATION);
+    let text = values.next().and_then(|value| bearer(value.as_bytes()));
+    if values.next().is_some() {
+        // Which of them counts, a proxy may see in another way.
+        return Err(refused("the request must have one header 'Authorization', not several"));
+    }
+    text.map(Credential::parse).ok_or_else(|| refused("the request needs 'Authorization: Bearer <key>'"))
 }
 
 fn is_trusted(trusted: &[IpNet], ip: IpAddr) -> bool {
@@ -303,13 +308,20 @@ fn origin(headers: &HeaderMap, peer: Option<SocketAddr>, trusted: &[IpNet]) -> O
     let lines: Vec<_> = headers.get_all("x-forwarded-for").collect();
     for line in lines.into_iter().rev() {
         for text in line.to_str().ok()?.split(',').rev() {
-            last = text.trim().parse::<IpAddr>().ok()?.to_canonical();
+            last = address(text.trim())?.to_canonical();
             if !is_trusted(trusted, last) {
                 return Some(last);
             }
         }
     }
     Some(last)
+}
+
+/// An address as proxies write it: by itself, or with the port that the client called from.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
+    let address = text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()));
+    address.or_else(bare)
 }
 
 #[cfg(test)]
@@ -338,5 +350,31 @@ mod tests {
         assert_eq!(seen("10.0.0.9", &["::ffff:198.51.100.7"], &["10.0.0.0/8"]), some("198.51.100.7"));
         assert_eq!(seen("10.0.0.9", &["unknown"], &["10.0.0.0/8"]), None);
         assert_eq!(seen("10.0.0.9", &[], &["10.0.0.0/8"]), some("10.0.0.9"));
+    }
+
+    #[test]
+    fn a_port_beside_an_address_is_taken_off() {
+        let behind = |line: &str| seen("10.0.0.9", &[line], &["10.0.0.0/8"]);
+        for (line, address) in [
+            ("203.0.113.7:4711", "203.0.113.7"),
+            ("1.2.3.4, 203.0.113.7:65535 , 10.0.0.8:80", "203.0.113.7"),
+            ("[2001:db8::1]:99", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[::ffff:203.0.113.7]:99", "203.0.113.7"),
+        ] {
+            assert_eq!(behind(line).as_deref(), Some(address), "{line}");
+        }
+        for line in [
+            "203.0.113.7:",
+            "203.0.113.7:65536",
+            "203.0.113.7:x",
+            "203.0.113.7:1:2",
+            "[2001:db8::1",
+            "[203.0.113.7]",
+            "_x:1",
+        ] {
+            assert_eq!(behind(line), None, "{line}");
+        }
     }
 }

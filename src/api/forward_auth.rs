@@ -52,20 +52,19 @@ pub async fn check(agent: Agent, (http, AnyQuery): (HttpRequest, AnyQuery)) -> A
 /// What is asked, of the original request that the gateway tells of.
 fn read(gateway: &Gateway, http: &HttpRequest, connection: &Connection<'_>) -> Result<Request, String> {
     let headers = http.headers();
-    let header = |name: &str| only(headers, name);
     let find = |name: &str| headers.get_all(name).map(HeaderValue::as_bytes).collect();
-    let needed = |name: &str| header(name)?.ok_or_else(|| format!("the gateway must send the header '{name}'"));
+    let needed = |name: &str| only(headers, name)?.ok_or_else(|| format!("the gateway must send the header '{name}'"));
     let original = match gateway.kind {
         GatewayKind::Nginx => Original {
             method: needed("X-Original-Method")?,
             target: needed("X-Original-URI")?,
-            host: header("X-Original-Host")?,
+            host: needed("X-Original-Host")?,
             headers: &find,
         },
         GatewayKind::Traefik => Original {
             method: needed("X-Forwarded-Method")?,
             target: needed("X-Forwarded-Uri")?,
-            host: header("X-Forwarded-Host")?,
+            host: needed("X-Forwarded-Host")?,
             headers: &find,
         },
         GatewayKind::Envoy => {
@@ -73,7 +72,7 @@ fn read(gateway: &Gateway, http: &HttpRequest, connection: &Connection<'_>) -> R
             Original {
                 method: http.method().as_str(),
                 target: target.ok_or("the path must begin with the route's")?,
-                host: header(HOST.as_str())?,
+                host: needed(HOST.as_str())?,
                 headers: &find,
             }
         }

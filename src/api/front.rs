@@ -10,14 +10,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use actix_http::{Request, Response};
+use actix_http::{ConnectionType, Request, Response};
 use actix_service::{Service, ServiceFactory};
-use actix_web::body::{self, BodySize, BoxBody, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::{Method, StatusCode, Version};
 use actix_web::{Error, HttpResponse, ResponseError, web};
-use tokio::task::yield_now;
 
 use super::auth::{Decider, Guard, Shared};
 use super::authzen;
@@ -85,28 +84,21 @@ where
     }
 
     fn call(&self, mut request: Request) -> Answering {
+        let version = request.head().version;
         // As long as it is answered, the connection is not idle.
         let call = request.conn_data::<Rc<Pace>>().map(Pace::call);
-        let gives_way = call.as_ref().is_some_and(Call::gives_way);
         let (shared, notes) = (self.shared.clone(), Arc::clone(&self.notes));
         if request.path() == AUTHORIZE && request.method() == Method::POST {
             Box::pin(async move {
-                if gives_way {
-                    yield_now().await;
-                }
                 let answer = authorize(&shared, &mut request).await.unwrap_or_else(|problem| problem.error_response());
                 let answer = limited(&shared, answer, || shared.origin(&request.head().headers, request.peer_addr()));
-                Ok(sent(&shared, &notes, answer.into(), call))
+                Ok(sent(&shared, &notes, answer.into(), version, call))
             })
         } else {
-            let is_head = request.method() == Method::HEAD;
             let request_id =
                 authzen::is_path(request.path()).then(|| authzen::request_id(&request.head().headers)).flatten();
             let routed = self.router.call(request);
             Box::pin(async move {
-                if gives_way {
-                    yield_now().await;
-                }
                 let (request, answer) = routed.await?.into_parts();
                 let origin = || shared.origin(request.headers(), request.peer_addr());
                 let mut answer = limited(&shared, answer, origin);
@@ -117,13 +109,9 @@ where
                 if of_gateway {
                     forward_auth::explain(&mut answer);
                 }
-                let mut answer = sent(&shared, &notes, answer.into(), call);
+                let mut answer = sent(&shared, &notes, answer.into(), version, call);
                 if let Some(id) = request_id {
                     answer.headers_mut().insert(authzen::REQUEST_ID, id);
-                }
-                // actix-http leaves out the body, but not where the next request was read before this answer was there.
-                if is_head {
-                    answer = answer.map_body(|_, _| BoxBody::new(body::None::new()));
                 }
                 Ok(if of_gateway { forward_auth::understood(shared.gateway.kind, answer) } else { answer })
             })
@@ -162,7 +150,13 @@ fn limited(shared: &Shared, answer: HttpResponse, origin: impl FnOnce() -> Optio
 }
 
 /// What an answer passes on its way out.
-fn sent(shared: &Shared, notes: &ThreadMeasures, answer: Response<BoxBody>, call: Option<Call>) -> Response<BoxBody> {
+fn sent(
+    shared: &Shared,
+    notes: &ThreadMeasures,
+    mut answer: Response<BoxBody>,
+    version: Version,
+    call: Option<Call>,
+) -> Response<BoxBody> {
     if let Some(answers) = notes.answers.get(usize::from(answer.status().as_u16() / 100).wrapping_sub(1)) {
         answers.add(1);
     }
@@ -173,6 +167,13 @@ fn sent(shared: &Shared, notes: &ThreadMeasures, answer: Response<BoxBody>, call
             Ok(bytes) => HeldBody::new(bytes, &shared.answers, call).boxed(),
             Err(body) => body,
         }),
-        BodySize::Stream => answer.map_body(|_, body| UnderWay::new(body, call).boxed()),
+        BodySize::Stream => {
+            if version < Version::HTTP_11 {
+                // HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
+                answer.head_mut().no_chunking(true);
+                answer.head_mut().set_connection_type(ConnectionType::Close);
+            }
+            answer.map_body(|_, body| UnderWay::new(body, call).boxed())
+        }
     }
 }

@@ -45,8 +45,8 @@ pub struct Original<'a> {
     pub method: &'a str,
     /// Its path with its query.
     pub target: &'a str,
-    /// Its host, where it is known.
-    pub host: Option<&'a str>,
+    /// Its host.
+    pub host: &'a str,
     /// Its headers of that name.
     pub headers: &'a dyn Fn(&str) -> Vec<&'a [u8]>,
 }
@@ -87,18 +87,17 @@ impl Gateway {
             return Err("the method must be one in capital letters".to_owned());
         }
         let path = segments(target)?;
-        let host = || host.ok_or("a rule needs the request's host, which the gateway did not send".to_owned());
         for rule in self.rules.as_slice() {
             if !rule.takes_method(method) {
                 continue;
             }
             let Some(captured) = rule.path.captures(&path) else { continue };
             if let Some(wanted) = &rule.host
-                && host_name(host()?)? != **wanted
+                && host_name(host)? != **wanted
             {
                 continue;
             }
-            let filled = Filled { original, path: &path, captured, host: &host };
+            let filled = Filled { original, path: &path, captured };
             return filled.mapped(rule);
         }
         Err("no rule is about this method and path".to_owned())
@@ -111,7 +110,6 @@ struct Filled<'f, 'a> {
     path: &'f [Cow<'a, str>],
     /// Where each captured segment is.
     captured: Vec<usize>,
-    host: &'f dyn Fn() -> Result<&'a str, String>,
 }
 
 impl<'a> Filled<'_, 'a> {
@@ -136,7 +134,7 @@ impl<'a> Filled<'_, 'a> {
             Piece::Crud => {
                 into.push_str(crud(method).ok_or("the method has no name among create, read, update, delete")?)
             }
-            Piece::Host => into.push_str(&host_name((self.host)()?)?),
+            Piece::Host => into.push_str(&host_name(self.original.host)?),
             Piece::Segment(number) => {
                 let at = self.captured.get(*number);
                 into.push_str(at.and_then(|at| self.path.get(*at)).ok_or("the path has no such segment")?);

@@ -15,7 +15,7 @@ fn map(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) 
     let find = |name: &str| {
         headers.iter().filter(|(known, _)| *known == name).map(|(_, value)| value.as_bytes()).collect::<Vec<_>>()
     };
-    let host = headers.iter().find(|(name, _)| *name == "host").map(|(_, value)| *value);
+    let host = headers.iter().find(|(name, _)| *name == "host").map(|(_, value)| *value).unwrap_or_default();
     let original = Original { method, target, host, headers: &find };
     gateway.map(&original).map(|Mapped { action, resource }| (action, resource))
 }

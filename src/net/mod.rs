@@ -11,8 +11,11 @@
 //! | how many there may be, and who goes when there are more | [`roster`] |
 //! | which worker serves one | [`placement`] |
 //! | how a connection is served | [`serve`] |
+//! | where a request ends, and what keeps the next one waiting | [`framing`], [`gate`] |
 //! | certificates | [`tls`] |
 
+mod framing;
+mod gate;
 pub mod pace;
 pub mod placement;
 pub mod roster;

@@ -15,10 +15,7 @@ pub const IDLE_SECONDS: u32 = 75;
 pub const STALL_SECONDS: u32 = 300;
 /// Bytes that are read ahead of the requests that are answered: some ten usual ones, which is what pipelining is good
 /// for. A request without headers takes twenty times its bytes in memory once it is parsed.
-const AHEAD_BYTES: usize = 8 * 1024;
-/// Calls that a connection may make in one turn of its task, which goes on as long as their answers are there at once.
-/// Hundreds of small requests fit into [`AHEAD_BYTES`], and meanwhile nobody else on the worker is served.
-const TURN_CALLS: u32 = 16;
+pub(super) const AHEAD_BYTES: usize = 8 * 1024;
 
 /// What one connection is doing. Times are counted in looks of its worker's [`Roster`](super::roster::Roster), one a
 /// second, and not by a clock: a server that was held up itself does not blame its clients.
@@ -26,6 +23,8 @@ const TURN_CALLS: u32 = 16;
 pub struct Pace {
     /// Calls that are being answered.
     calls: Cell<u32>,
+    /// Calls that ever began.
+    begun_calls: Cell<u32>,
     /// Whether one of them waits for the rest of its body.
     reads_body: Cell<bool>,
     /// Whether there are bytes of a request that is not whole, or of a handshake.
@@ -36,10 +35,6 @@ pub struct Pace {
     still: Cell<u32>,
     /// Bytes read since all that came before was answered.
     ahead: Cell<usize>,
-    /// Whether bytes came during a call that are no part of its body.
-    more: Cell<bool>,
-    /// Calls since the task last looked for something to read, which it does once a turn.
-    turn: Cell<u32>,
     ended: Cell<bool>,
     /// Whether its task was told to wait although there may be something to read.
     held_back: Cell<bool>,
@@ -106,6 +101,11 @@ impl Pace {
         self.calls.get() > 0
     }
 
+    /// Whether so many calls, and no more, began, and all of them ended.
+    pub(super) fn has_answered(&self, calls: u32) -> bool {
+        !self.is_busy() && self.begun_calls.get() == calls
+    }
+
     fn changed(&self) {
         self.still.set(0);
     }
@@ -135,11 +135,6 @@ impl Pace {
         if self.ended.get() {
             return Reading::End;
         }
-        self.turn.set(0);
-        if !self.blocked.get() && !self.is_busy() {
-            // All that was queued is answered, and what came meanwhile is looked at in this turn.
-            self.more.set(false);
-        }
         let far_ahead = self.ahead.get() >= AHEAD_BYTES && !self.reads_body.get();
         if !self.blocked.get() && !far_ahead {
             return Reading::Go;
@@ -158,9 +153,6 @@ impl Pace {
         if bytes > 0 && !self.is_busy() && !self.begun.replace(true) {
             self.ahead.set(0);
             self.changed();
-        }
-        if bytes > 0 && self.is_busy() && !self.reads_body.get() {
-            self.more.set(true);
         }
         self.ahead.set(self.ahead.get().saturating_add(bytes));
     }
@@ -208,7 +200,7 @@ impl Pace {
     /// A call begins. It ends when the answer is dropped.
     pub fn call(self: &Rc<Self>) -> Call {
         self.calls.set(self.calls.get() + 1);
-        self.turn.set(self.turn.get().saturating_add(1));
+        self.begun_calls.set(self.begun_calls.get().wrapping_add(1));
         self.begun.set(false);
         Call(Rc::clone(self))
     }
@@ -224,22 +216,11 @@ impl Pace {
 /// A call under way.
 pub struct Call(Rc<Pace>);
 
-impl Call {
-    /// Whether other connections have waited long enough for this one, and are to be served first.
-    pub fn gives_way(&self) -> bool {
-        self.0.turn.get() > TURN_CALLS
-    }
-}
-
 impl Drop for Call {
     fn drop(&mut self) {
         self.0.calls.set(self.0.calls.get().saturating_sub(1));
         if !self.0.is_busy() {
             self.0.changed();
-            // actix-http parses nothing while many requests are queued, and does not come back to what it read then.
-            if self.0.more.get() {
-                self.0.held_back.set(true);
-            }
             self.0.go_on();
         }
     }
@@ -298,49 +279,6 @@ mod tests {
         assert_eq!(pace.may_read(&context), Reading::Wait);
         assert_eq!(times(), 1);
         assert_eq!(pace.may_read(&context), Reading::Go);
-    }
-
-    #[test]
-    fn what_came_during_calls_is_looked_at_after_the_last_of_them() {
-        let pace = Rc::new(Pace::default());
-        let woken = Arc::new(Woken::default());
-        let waker = Waker::from(Arc::clone(&woken));
-        let context = Context::from_waker(&waker);
-        let read = |bytes| {
-            assert_eq!(pace.may_read(&context), Reading::Go);
-            pace.has_read(bytes);
-            pace.waits_to_read(&context);
-        };
-        let times = || woken.0.swap(0, Ordering::Relaxed);
-        read(100);
-        let call = pace.call();
-        drop(call);
-        assert_eq!(times(), 0, "a usual call costs no turn more");
-        read(100);
-        let call = pace.call();
-        read(100);
-        drop(call);
-        assert_eq!(times(), 1);
-        // The next one of those that were queued, in the same turn or a later one.
-        let call = pace.call();
-        assert_eq!(pace.may_read(&context), Reading::Go);
-        pace.waits_to_read(&context);
-        drop(call);
-        assert_eq!(times(), 1);
-        assert_eq!(pace.may_read(&context), Reading::Go);
-        drop(pace.call());
-        assert_eq!(times(), 0, "it was looked at");
-    }
-
-    #[test]
-    fn a_connection_gives_way_after_some_calls_in_a_turn() {
-        let pace = Rc::new(Pace::default());
-        let context = Context::from_waker(Waker::noop());
-        for _ in 0..3 {
-            assert_eq!(pace.may_read(&context), Reading::Go);
-            assert!((0..TURN_CALLS).all(|_| !pace.call().gives_way()));
-            assert!(pace.call().gives_way());
-        }
     }
 
     #[test]

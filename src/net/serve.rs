@@ -1,6 +1,5 @@
 //! How a connection is served, from its first byte to its last.
 
-use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -20,7 +19,8 @@ use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
-use super::pace::{Pace, STALL_SECONDS};
+use super::gate::Gate;
+use super::pace::STALL_SECONDS;
 use super::placement::Serve;
 use super::roster::{Limit, Roster, Seat};
 use super::{Tls, Watched};
@@ -82,8 +82,8 @@ impl Entrance {
                     let _ = ending.wait_for(|ending| *ending).await;
                 }
             })
-            .on_connect_ext(|wire: &Wire, extensions| {
-                extensions.insert(Rc::clone(wire.pace()));
+            .on_connect_ext(|gate: &Gate<Wire>, extensions| {
+                extensions.insert(Rc::clone(gate.pace()));
             })
             .h1(app)
             .new_service(())
@@ -96,7 +96,7 @@ impl Entrance {
                 let Some((stream, seat)) = door.enter(stream) else { return };
                 let peer = stream.peer_addr().ok();
                 if let Some(wire) = door.open(stream, &seat, peer).await
-                    && let Err(problem) = http.call((wire, peer)).await
+                    && let Err(problem) = http.call((Gate::new(wire, Rc::clone(seat.pace())), peer)).await
                 {
                     // That is no problem of the server's.
                     debug!(?peer, %problem, "a connection broke");
@@ -191,21 +191,6 @@ fn refuse(stream: TcpStream) {
 pub(super) enum Wire {
     Plain(Watched),
     Tls(Box<TlsStream<Watched>>),
-}
-
-impl Wire {
-    fn pace(&self) -> &Rc<Pace> {
-        match self {
-            Self::Plain(stream) => stream.pace(),
-            Self::Tls(stream) => stream.get_ref().0.pace(),
-        }
-    }
-}
-
-impl fmt::Debug for Wire {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Wire(..)")
-    }
 }
 
 impl AsyncRead for Wire {

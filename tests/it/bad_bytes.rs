@@ -91,6 +91,15 @@ fn odd_bytes_in_headers_are_no_key_and_no_crash() {
         assert_eq!(answer.status, 401, "{}: {}", String::from_utf8_lossy(value), answer.text());
         answer.problem(401, &answer.code().unwrap());
     }
+    let good = format!("Authorization: Bearer {OPERATOR_KEY}\r\n");
+    for (one, other) in [(good.as_str(), "authorization: Bearer x\r\n"), ("Authorization:\r\n", &good), (&good, &good)]
+    {
+        for path in ["GET /v1/tenants", "POST /v1/authorize"] {
+            let bytes = format!("{path} HTTP/1.1\r\nHost: localhost\r\n{one}{other}\r\n");
+            let refused = send_bytes(server.host(), bytes.as_bytes()).unwrap().problem(401, "UNAUTHENTICATED");
+            assert!(refused.contains("several"), "{refused}");
+        }
+    }
     // What is no part of the decision may hold anything.
     let body = call(&agent.id).to_string();
     let head = format!(

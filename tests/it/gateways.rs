@@ -362,6 +362,10 @@ fn traefik_is_answered() {
     // One header is missing, or there twice.
     ask("GET", "/docs/1", &[("X-Forwarded-Uri", b"/docs/2")]).problem(403, "UNMAPPED_REQUEST");
     ask("GET", "/docs/1", &[("X-Forwarded-Method", b"GET")]).problem(403, "UNMAPPED_REQUEST");
+    ask("GET", "/docs/1", &[("X-Forwarded-Host", b"app")]).problem(403, "UNMAPPED_REQUEST");
+    let hostless = [("X-Forwarded-Method", &b"GET"[..]), ("X-Forwarded-Uri", b"/docs/1")];
+    let hostless = client.try_send("GET", "/v1/forward-auth", &hostless, None).unwrap();
+    assert!(hostless.problem(403, "UNMAPPED_REQUEST").contains("X-Forwarded-Host"));
     client.get("/v1/forward-auth").problem(403, "UNMAPPED_REQUEST");
     client.get("/v1/forward-auth/docs/1").problem(403, "UNMAPPED_REQUEST");
     let before = operator.trail("tenantId=acme").len();
@@ -407,6 +411,11 @@ fn envoy_is_answered() {
     for path in ["", "?x=1", "//docs/1", "/docs//1", "/docs/../x", "/docs/%2e%2e/x", "/docs/a%2fb", "/docs:1", &long] {
         ask("GET", path, "").problem(403, "UNMAPPED_REQUEST");
     }
+    // What stands before a '#' is not the path: nobody sends one.
+    for path in ["/docs/1#x", "/docs#/1", "#", "/docs/1?x#y"] {
+        assert_eq!(ask("GET", path, "").status, 400, "{path}");
+    }
+    ask("GET", "/docs/1", &format!("Authorization: Bearer {}\r\n", agent.token)).problem(401, "UNAUTHENTICATED");
     server.anonymous().get("/v1/forward-authx").problem(404, "ROUTE_NOT_FOUND");
     ask("GET", "x/docs/1", "").problem(404, "ROUTE_NOT_FOUND");
 }

@@ -38,6 +38,7 @@ mod events;
 mod every_byte;
 mod faults;
 mod foreign_ids;
+mod framing;
 mod gateways;
 mod harness;
 mod leaks;
