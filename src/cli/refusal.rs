@@ -82,7 +82,7 @@ mod tests {
     use clap::{CommandFactory, Parser};
 
     use super::*;
-    use crate::settings::Cli;
+    use crate::cli::Cli;
 
     /// What the program says of that command line.
     fn said(args: &[&str]) -> String {

@@ -14,8 +14,7 @@ use serde::Serialize;
 
 use crate::domain::{AuditId, Moment, TenantId, TenantRef, Timestamp};
 use crate::journal::{
-    Fault, FaultKind, Folder, Inspection, Passage, SystemDisk, inspect, keep_servers_out, list_tenants,
-    read_small,
+    Fault, FaultKind, Folder, Inspection, Passage, SystemDisk, inspect, keep_servers_out, list_tenants, read_small,
 };
 use crate::store::checkpoint::KeptCheckpoint;
 use crate::store::codec;

@@ -102,7 +102,7 @@ impl AuditTrail {
     /// that this one has not reached or has given to another entry.
     pub(super) fn goes_on_after(&self, id: AuditId) -> io::Result<bool> {
         Ok(match self.reader.get(id.seq())? {
-            Some(bytes) => AuditId::derive(decode(&bytes)?.0, id.seq(), self.tenant.tag()) == id,
+            Some(bytes) => AuditId::derive(decode(id.seq(), &bytes)?.0.at, id.seq(), self.tenant.tag()) == id,
             None => (1..=self.reader.last_seq()).contains(&id.seq()),
         })
     }

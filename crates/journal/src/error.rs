@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::frame::MAX_FRAME;
-use crate::domain::TenantId;
 
 /// Why an event was not taken into the pending buffer. The journal is as it was before.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -52,9 +51,9 @@ pub enum RecoveryError {
     },
     /// A file of another tenant: a copy of that one's folder under this name, or a restore into the wrong one.
     #[error(
-        "{} is of another tenant, {}, than its folder is named after, so the folder is not served; stop the server, \
+        "{} is of another tenant, {:032x}, than its folder is named after, so the folder is not served; stop the server, \
          then move the folder out of the data directory, or restore this tenant's own files into it",
-        file.display(), TenantId::from_bytes(*owner).folder_name()
+        file.display(), u128::from_be_bytes(*owner)
     )]
     Foreign {
         /// The file, or the folder where it is only the events that say so.

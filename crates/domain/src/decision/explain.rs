@@ -12,7 +12,8 @@ use crate::limits::MAX_EXPLAINED_STEPS;
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
-    /// What was looked at: `tenant`, `agent`, `permission`, `delegation`, `policy`, or a constraint's name.
+    /// What was looked at: `tenant`, `agent`, `permission`, `delegation`, `policy`, a constraint's name, or `note` of what was not
+    /// looked at but may have been expected to be.
     pub check: &'static str,
     /// Whether it held.
     pub passed: bool,

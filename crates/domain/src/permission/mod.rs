@@ -5,12 +5,18 @@
 //! sorted by a hash of their literal segments and their action. A call looks once into each shape that fits its
 //! number of segments, so the cost follows the number of shapes, a handful, not the number of permissions.
 
+pub mod arg_pattern;
 pub mod check;
 pub mod constraint;
 pub mod glob;
 pub mod interning;
+pub mod oddity;
 pub mod pattern;
 pub mod rate_window;
+pub mod regexes;
+pub mod steps;
+pub mod url_glob;
+pub mod warnings;
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
@@ -25,13 +31,14 @@ use crate::limits::{
     MAX_ACTION_BYTES, MAX_ACTIONS, MAX_ALL_ARG_PATTERN_BYTES, MAX_PERMISSIONS, MAX_REGEXES, STEPS_PER_ACTION_PAIR,
     STEPS_PER_ITEM, STEPS_PER_PERMISSION,
 };
-use crate::permission::constraint::{Constraints, ConstraintsSpec, Source, is_regex};
+use crate::permission::arg_pattern::is_regex;
+use crate::permission::constraint::{Constraints, ConstraintsSpec, Source};
 use crate::permission::pattern::{Pattern, Segments, Shape};
 use crate::secret::check_no_secret;
 use crate::text::{has_control, quote};
 
 /// The action that stands for every action.
-const ANY_ACTION: &str = "*";
+pub(super) const ANY_ACTION: &str = "*";
 
 /// A permission as a request and the journal spell it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
