@@ -13,6 +13,7 @@ use super::streaming::{Pulled, PulledBody};
 use super::views;
 use crate::domain::audit::{AuditKind, AuditResult};
 use crate::domain::limits::{MAX_AUDIT_OFFSET, MAX_FILTER_ACTIONS, MAX_PAGE};
+use crate::domain::text::owner_sought;
 use crate::domain::text::quote;
 use crate::domain::{AgentId, AuditEntry, AuditFilter, AuditId, Code, Error, TenantRef, Timestamp, TraceId, schema};
 use crate::service::{AuditQuery, AuditStream, Export, ExportFormat, News, write_line};
@@ -124,7 +125,7 @@ impl ListQuery {
             return Err(invalid("actions", format!("must name at most {MAX_FILTER_ACTIONS} actions")));
         }
         let trace = trace_id.map(|text| TraceId::parse_query("traceId", &text)).transpose()?;
-        let owner = user_id.map(|text| text.trim().into());
+        let owner = user_id.map(|text| owner_sought(&text).into());
         let filter = AuditFilter { kind, agent, owner, since, until, actions, result, trace };
         Ok((tenant_id.as_deref().map(TenantRef::parse), filter))
     }

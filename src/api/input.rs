@@ -26,7 +26,7 @@ use super::error::Problem;
 use super::held::Held;
 use super::objects::Objects;
 use crate::domain::limits::{MAX_BODY_SECONDS, MAX_PAGE};
-use crate::domain::text::{quote, quote_cause};
+use crate::domain::text::{owner_sought, quote, quote_cause};
 use crate::domain::{Code, Error};
 use crate::net::Pace;
 use crate::service::PageRequest;
@@ -286,9 +286,9 @@ fn invalid(field: Option<&str>, problem: &serde_json::Error) -> Problem {
     })
 }
 
-/// An owner's name that a filter asks for. It is kept without space around it, so it is looked for without.
+/// An owner's name that a filter asks for. It is kept without space around it and composed, so it is looked for so.
 pub fn trimmed(name: String) -> String {
-    name.trim().to_owned()
+    owner_sought(&name).into_owned()
 }
 
 /// Checks the paging fields of a query.

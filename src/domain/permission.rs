@@ -21,7 +21,7 @@ use super::limits::{
 use super::pattern::{Pattern, Segments, Shape};
 use super::schema;
 use super::secret::check_no_secret;
-use super::text::{has_control, quote};
+use super::text::{problem_of_compared, quote};
 
 /// The action that stands for every action.
 const ANY_ACTION: &str = "*";
@@ -57,9 +57,13 @@ pub struct Permission {
 impl Permission {
     fn parse(field: &str, spec: PermissionSpec, source: Source) -> Result<Self, Error> {
         let PermissionSpec { resource, actions, constraints } = spec;
-        let resource = Pattern::parse(&format!("{field}.resource"), &resource)?;
+        let resource_field = format!("{field}.resource");
+        let resource = match source {
+            Source::Request => Pattern::parse(&resource_field, &resource)?,
+            Source::Stored => Pattern::stored(&resource_field, &resource)?,
+        };
         if source == Source::Request {
-            check_no_secret(&format!("{field}.resource"), resource.as_str())?;
+            check_no_secret(&resource_field, resource.as_str())?;
             check_actions(field, &actions)?;
         }
         let constraints = constraints
@@ -169,14 +173,14 @@ fn check_totals(specs: &[PermissionSpec]) -> Result<(), Error> {
 /// Checks an action that a call names.
 ///
 /// # Errors
-/// `INVALID_FIELD` for one that is empty, too long or holds control characters.
+/// `INVALID_FIELD` for one that is empty, too long, or holds characters that can't be seen or are not composed.
 pub fn check_action(field: &str, action: &str) -> Result<(), Error> {
     let problem = if action.is_empty() {
         "must not be empty".to_owned()
     } else if action.len() > MAX_ACTION_BYTES {
         format!("must have at most {MAX_ACTION_BYTES} bytes")
-    } else if has_control(action) {
-        "must not hold control characters".to_owned()
+    } else if let Some(problem) = problem_of_compared(action) {
+        problem.to_owned()
     } else {
         return Ok(());
     };
@@ -393,7 +397,11 @@ mod tests {
     }
 
     fn pattern() -> impl Strategy<Value = String> {
-        prop::collection::vec("[ab*]", 1..5).prop_map(|parts| parts.join(":"))
+        let inner = prop::collection::vec("[ab*]?", 0..3);
+        ("[ab*]", inner, "[ab*]")
+            .prop_map(|(first, inner, last)| [vec![first], inner, vec![last]].concat().join(":"))
+            .boxed()
+            .prop_union("[ab*]".boxed())
     }
 
     proptest! {
@@ -401,12 +409,15 @@ mod tests {
         #[test]
         fn the_index_finds_what_a_scan_finds(
             patterns in prop::collection::vec((pattern(), prop::collection::vec("[xyz*]", 1..3)), 0..40),
-            resource in prop::collection::vec("[abc]", 1..6),
+            inner in prop::collection::vec("[abc]?", 0..4),
+            ends in ("[abc]", prop::option::of("[abc]")),
             action in "[xyzw]",
         ) {
             let specs = patterns.into_iter().map(|(resource, actions)| PermissionSpec { resource, actions, constraints: None });
             let set = PermissionSet::parse(specs.collect()).unwrap();
-            let resource = resource.join(":");
+            let (first, last) = ends;
+            let inner = if last.is_some() { inner } else { Vec::new() };
+            let resource = [first].into_iter().chain(inner).chain(last).collect::<Vec<_>>().join(":");
             let segments = Segments::of(&resource);
             let scanned: Vec<u32> = (0..).zip(set.as_slice())
                 .filter(|(_, permission)| permission.matches(segments.as_slice(), &action))

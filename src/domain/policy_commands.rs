@@ -16,7 +16,7 @@ use super::policy::{Limits, Period, Policy, PolicyAction, PolicyStatus};
 use super::schema;
 use super::settings::given;
 use super::tenant::{Command, Moment, Tenant};
-use super::text::{parse_name, quote};
+use super::text::{parse_owner, quote};
 use super::time::Timestamp;
 
 /// A policy to create, as a request spells it.
@@ -167,7 +167,7 @@ impl CreatePolicy {
             Some(text) => Some(AgentId::parse(&text).ok_or_else(|| no_such_agent(&text))?),
             None => None,
         };
-        let owner = user_id.map(|text| parse_name("userId", &text)).transpose()?.map(Arc::from);
+        let owner = user_id.map(|text| parse_owner("userId", &text)).transpose()?.map(Arc::from);
         Ok(Self { agent, owner, limits: limits.merge(&Limits::default())?, action })
     }
 }
