@@ -131,7 +131,9 @@ async fn authorize(shared: &Shared, request: &mut Request) -> Answer {
     let payload = request.take_payload();
     let headers = &request.head().headers;
     let decider = Decider::of(shared, headers, request.peer_addr())?;
-    let body = Incoming { declared: declared_length(headers), bodies: &shared.bodies, pace: request.conn_data() };
+    let declared = declared_length(headers);
+    super::authorize::check_key_before(&decider, declared).await?;
+    let body = Incoming { declared, bodies: &shared.bodies, pace: request.conn_data() };
     let Raw(body) = Raw::<MAX_AUTHORIZE_BODY_BYTES>::read(body, payload).await?;
     super::authorize::answer(&decider, headers, body).await
 }

@@ -35,7 +35,7 @@ const ANY_ACTION: &str = "*";
 )]
 pub struct PermissionSpec {
     /// A resource pattern: segments joined by `:`. `*` alone matches everything, a last `*` one or more segments, an inner
-    /// `*` exactly one.
+    /// `*` exactly one. It never stands for an empty one, as `arn:aws:s3:::bucket` has.
     #[schemars(with = "schema::ResourcePattern")]
     pub resource: String,
     /// Actions it grants; `*` is any action.

@@ -76,7 +76,7 @@ impl LimitsPatch {
         let cost = |name: &str, value: Option<Option<Box<RawValue>>>, old: Option<Cost>| match value {
             None => Ok(old),
             Some(None) => Ok(None),
-            Some(Some(number)) => Cost::parse(&format!("limits.{name}"), number.get()).map(Some),
+            Some(Some(number)) => Cost::parse_limit(&format!("limits.{name}"), number.get()).map(Some),
         };
         let limits = Limits {
             max_calls_per_day: max_calls_per_day.unwrap_or(into.max_calls_per_day),

@@ -118,11 +118,12 @@ pub fn parse_owner(field: &str, text: &str) -> Result<Box<str>, Error> {
 /// # Errors
 /// `INVALID_FIELD`, naming `field`.
 pub fn parse_name(field: &str, text: &str) -> Result<Box<str>, Error> {
+    let text = &*composed(text);
     if has_unseen(text) && has_unseen(&without_joiners(text)) {
         let problem = "must not hold control characters or others that can't be seen";
         return Err(Error::field(Code::InvalidField, field, problem));
     }
-    let text = &*owner_sought(text);
+    let text = text.trim();
     if text.is_empty() {
         return Err(Error::field(Code::InvalidField, field, "must not be empty"));
     }

@@ -64,4 +64,5 @@ mod tokens;
 mod tools;
 mod trail_access;
 mod usage;
+mod words;
 mod world;
