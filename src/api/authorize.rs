@@ -14,13 +14,13 @@ use serde_json::value::RawValue;
 
 use super::auth::{Admin, Decider};
 use super::error::Problem;
-use super::input::{Unread, parse, parse_part};
+use super::input::{Unread, declared_length, parse, parse_part};
 use super::routes::Answer;
 use super::{plain, views};
 use crate::domain::budget::cost::Cost;
 use crate::domain::decision::arguments::Arguments;
 use crate::domain::decision::request::Asked;
-use crate::domain::limits::{MAX_AUTHORIZE_BODY_BYTES, MAX_BATCH, MAX_BODY_BYTES};
+use crate::domain::limits::{MAX_AUTHORIZE_BODY_BYTES, MAX_BATCH, MAX_BODY_BYTES, MAX_UNCHECKED_BODY_BYTES};
 use crate::domain::text::quote;
 use crate::domain::{Code, Decision, Error, Request, TenantRef, TraceId, schema};
 
@@ -45,7 +45,8 @@ pub struct AuthorizeBody<'a> {
     #[serde(borrow)]
     #[schemars(with = "schema::Resource")]
     pub resource: Cow<'a, str>,
-    /// The call's arguments, for `allowedArgPatterns` and the audit trail.
+    /// The call's arguments, for `allowedArgPatterns` and the audit trail, which holds the hash and the size of those of
+    /// more than 32 KiB.
     #[serde(borrow, default, deserialize_with = "arguments")]
     #[schemars(with = "schema::AnyJson")]
     pub arguments: Option<Arguments<'a>>,
@@ -193,7 +194,10 @@ impl AuthorizeBody<'_> {
             }
         };
         request.tenants.extend(tenant_id.as_deref().map(TenantRef::parse));
-        request.cost = tokens_cost.map(|number| Cost::parse("tokensCost", number)).transpose()?;
+        if let Some(number) = tokens_cost {
+            let (cost, is_rounded) = Cost::parse_rounding("tokensCost", number)?;
+            (request.cost, request.is_cost_rounded) = (Some(cost), is_rounded);
+        }
         request.ip = match (connection.agent_ip, ip) {
             (Some(own), _) => own,
             (None, Some(text)) => Some(parse_ip(&text)?),
@@ -211,6 +215,27 @@ fn parse_ip(text: &str) -> Result<IpAddr, Error> {
 }
 
 type AuthorizeInput = (HttpRequest, Unread<AuthorizeBody<'static>, MAX_AUTHORIZE_BODY_BYTES>);
+
+/// Lets only whoever has a good key send a body that is large, or that does not say how large it is.
+///
+/// # Errors
+/// As for [`crate::service::Kavach::authenticate`].
+pub(super) async fn check_key_before(decider: &Decider, declared: Option<usize>) -> Result<(), Problem> {
+    if declared.is_none_or(|bytes| bytes > MAX_UNCHECKED_BODY_BYTES) {
+        Box::pin(decider.kavach.authenticate()).await?;
+    }
+    Ok(())
+}
+
+/// The bytes of an authorize body.
+pub(super) async fn body_of<T, const LIMIT: usize>(
+    decider: &Decider,
+    http: &HttpRequest,
+    body: Unread<T, LIMIT>,
+) -> Result<Bytes, Problem> {
+    check_key_before(decider, declared_length(http.headers())).await?;
+    body.bytes(http).await
+}
 
 fn as_text(body: &[u8]) -> Option<&str> {
     std::str::from_utf8(body).ok()
@@ -235,7 +260,8 @@ async fn decide(decider: &Decider, request: Request, received: Instant) -> Answe
 
 /// `POST /v1/authorize`
 pub async fn single(decider: Decider, (http, body): AuthorizeInput) -> Answer {
-    answer(&decider, http.headers(), body.bytes(&http).await?).await
+    let body = body_of(&decider, &http, body).await?;
+    answer(&decider, http.headers(), body).await
 }
 
 /// The same by the parts of a request.
@@ -249,7 +275,7 @@ pub async fn answer(decider: &Decider, headers: &HeaderMap, body: Bytes) -> Answ
 
 /// `POST /v1/agents/{id}/authorize`
 pub async fn by_agent(decider: Decider, (id, (http, body)): (Path<String>, AuthorizeInput)) -> Answer {
-    let body = body.bytes(&http).await?;
+    let body = body_of(&decider, &http, body).await?;
     let received = Instant::now();
     let request = read(&decider, http.headers(), &body, Some(&id)).await?;
     decide(&decider, request, received).await
@@ -257,7 +283,7 @@ pub async fn by_agent(decider: Decider, (id, (http, body)): (Path<String>, Autho
 
 /// `POST /v1/tenants/{tenant}/authorize`
 pub async fn by_tenant(decider: Decider, (tenant, (http, body)): (Path<String>, AuthorizeInput)) -> Answer {
-    let body = body.bytes(&http).await?;
+    let body = body_of(&decider, &http, body).await?;
     let received = Instant::now();
     let mut request = read(&decider, http.headers(), &body, None).await?;
     match decider.kavach.claim_in_path(&TenantRef::parse(&tenant)) {

@@ -135,7 +135,9 @@ async fn authorize(shared: &Shared, request: &mut Request) -> Answer {
         decider.check().await?;
         return Err(problem);
     }
-    let body = Incoming { declared: declared_length(headers), bodies: &shared.bodies, pace: request.conn_data() };
+    let declared = declared_length(headers);
+    super::authorize::check_key_before(&decider, declared).await?;
+    let body = Incoming { declared, bodies: &shared.bodies, pace: request.conn_data() };
     let Raw(body) = Raw::<MAX_AUTHORIZE_BODY_BYTES>::read(body, payload).await?;
     super::authorize::answer(&decider, headers, body).await
 }

@@ -28,7 +28,7 @@ use super::error::Problem;
 use super::held::Held;
 use super::objects::Objects;
 use crate::domain::limits::{MAX_BODY_SECONDS, MAX_PAGE};
-use crate::domain::text::{quote, quote_cause};
+use crate::domain::text::{owner_sought, quote, quote_cause};
 use crate::domain::{Code, Error, schema};
 use crate::net::Pace;
 use crate::service::{Kavach, PageRequest};
@@ -363,14 +363,14 @@ fn invalid(field: Option<&str>, problem: &serde_json::Error) -> Problem {
     })
 }
 
-/// The owner that a filter asks for, by one of its two names or by both alike. It is kept without space around it, so
-/// it is looked for without.
+/// The owner that a filter asks for, by one of its two names or by both alike. It is kept without space around it
+/// and composed, so it is looked for so.
 ///
 /// # Errors
 /// `INVALID_QUERY` where the two ask for different owners.
 pub fn owner(user_id: Option<String>, owner_id: Option<String>) -> Result<Option<String>, Problem> {
-    let trimmed = |name: String| name.trim().to_owned();
-    match (user_id.map(trimmed), owner_id.map(trimmed)) {
+    let sought = |name: String| owner_sought(&name).into_owned();
+    match (user_id.map(sought), owner_id.map(sought)) {
         (Some(user), Some(owner)) if user != owner => {
             let problem = "asks for another owner than userId: the two are one filter";
             Err(Problem(Error::field(Code::InvalidQuery, "ownerId", problem)))

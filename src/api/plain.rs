@@ -7,8 +7,10 @@
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use super::authorize::{AuthorizeBody, Context};
-use crate::domain::decision::arguments::Arguments;
+use crate::domain::decision::arguments::{Arguments, first_twice};
 use crate::domain::limits::MAX_JSON_DEPTH;
 
 /// Reads one authorize body. `None`: it is not plain.
@@ -132,7 +134,7 @@ impl<'a> Reader<'a> {
     fn arguments(&mut self) -> Option<Arguments<'a>> {
         self.saw_space = false;
         let json = self.value()?;
-        Some(if self.saw_space { Arguments::Any(json) } else { Arguments::Compact(json) })
+        Some(Arguments::Plain { json, spaced: self.saw_space })
     }
 
     /// The text of any value.
@@ -147,7 +149,15 @@ impl<'a> Reader<'a> {
             b'"' => self.string().map(drop),
             // Deeper is not allowed anyway.
             b'{' | b'[' if depth >= MAX_JSON_DEPTH => None,
-            b'{' => self.object(|reader, _| reader.skip(depth + 1)),
+            b'{' => {
+                let mut names: SmallVec<[&str; 8]> = SmallVec::new();
+                self.object(|reader, name| {
+                    names.push(name);
+                    reader.skip(depth + 1)
+                })?;
+                // Which of two members counts, the other reader says.
+                first_twice(&mut names).is_none().then_some(())
+            }
             b'[' => self.array(|reader| reader.skip(depth + 1)),
             b't' => self.word("true"),
             b'f' => self.word("false"),
@@ -243,9 +253,7 @@ mod tests {
     /// The same body with nothing known of its arguments, once what was known was seen to be true.
     fn by_text(mut body: AuthorizeBody<'_>) -> AuthorizeBody<'_> {
         body.arguments = body.arguments.map(|arguments| {
-            if let Arguments::Compact(json) = arguments {
-                assert_eq!(arguments.compact().unwrap(), Arguments::Any(json).compact().unwrap());
-            }
+            assert_eq!(arguments.compact().unwrap(), Arguments::Any(arguments.text()).compact().unwrap());
             Arguments::Any(arguments.text())
         });
         body
@@ -330,8 +338,9 @@ mod tests {
         for depth in 1..=MAX_JSON_DEPTH + 2 {
             let arguments = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
             let json = format!(r#"{{"action":"read","resource":"a","arguments":{arguments}}}"#);
-            let plain = single(&json).map(|body| body.arguments.unwrap().compact().is_ok());
-            assert_eq!(plain.unwrap_or(false), Arguments::Any(&arguments).compact().is_ok(), "{depth}");
+            let plain = single(&json).map(|body| body.arguments.unwrap().compact().unwrap());
+            let general = Arguments::Any(&arguments).compact().unwrap();
+            assert_eq!(plain, (!general.is_too_deep).then_some(general), "{depth}");
         }
     }
 
@@ -356,6 +365,7 @@ mod tests {
             r#"{"action":"read","resource":null}"#,
             r#"{"action":"read","resource":"a","unknown":1}"#,
             r#"{"action":"read","resource":"a","arguments":{"n":01}}"#,
+            r#"{"action":"read","resource":"a","arguments":{"n":1,"n":2}}"#,
             r#"{"action":"read","resource":"a"} x"#,
             r#"["read","a"]"#,
         ] {

@@ -13,11 +13,19 @@ function fill(element, props, children) {
   return element;
 }
 
+const UNSEEN = /[\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu;
+
+/** The text with characters that can't be seen, or that turn what is around them, as escapes. Emoji and some scripts keep their joiners. */
+function visible(text) {
+  return text.replace(UNSEEN, (found, at) =>
+    /[\u200c\u200d\ufe00-\ufe0f]/.test(found) && text.charCodeAt(at - 1) > 0x7f ? found : `\\u{${found.codePointAt(0).toString(16)}}`);
+}
+
 /** Adds children: elements, texts, lists of them; what is null or false is left out. */
 export function append(element, children) {
   for (const child of [children].flat(Infinity)) {
     if (child === null || child === undefined || child === false) continue;
-    element.append(child instanceof Node ? child : document.createTextNode(String(child)));
+    element.append(child instanceof Node ? child : document.createTextNode(visible(String(child))));
   }
   return element;
 }

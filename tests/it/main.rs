@@ -74,5 +74,6 @@ mod trail_billing;
 mod trail_changes;
 mod usage;
 mod verify_all;
+mod words;
 mod world;
 mod wrong_types;

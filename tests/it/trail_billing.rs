@@ -75,7 +75,7 @@ fn the_live_stream_shows_every_kind_where_all_are_asked_for() {
     operator.granted(call(&agent.id));
     operator.post("/v1/usage", json!({ "agentId": agent.id, "tokensCost": 2 })).expect(200);
     operator.tenant("globex");
-    let until = kavach::actors::core::now().plus_millis(1);
+    let until = kavach::actors::clock::Clock::default().now().plus_millis(1);
     let mut kinds = Vec::new();
     let path = format!("/v1/audit/stream?tenantId=acme&kind=all&since=2020-01-01T00:00:00Z&until={until}");
     operator.lines(&path, |line| {

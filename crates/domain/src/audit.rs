@@ -105,7 +105,8 @@ pub struct AuditEntry {
     pub action: Box<str>,
     /// The resource, or for `admin` the id of what was changed.
     pub resource: Box<str>,
-    /// The call's arguments, or for `admin` the new values.
+    /// The call's arguments, or for `admin` the new values. In the place of arguments over 32 KiB, or nested too deep,
+    /// stands `{"sha256", "bytes"}` of their JSON as `JSON.stringify` writes it.
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::AnyJson"))]
     pub parameters: Option<Box<RawValue>>,
     /// How it came out.

@@ -47,7 +47,7 @@ codes! {
     AgentNotFound "AGENT_NOT_FOUND" 200 "No such agent in this tenant.";
     AgentRevoked "AGENT_REVOKED" 200 "The agent was revoked.";
     AgentExpired "AGENT_EXPIRED" 200 "The agent's expiresAt has passed.";
-    PermissionDenied "PERMISSION_DENIED" 200 "No permission of the agent matches the action and the resource.";
+    PermissionDenied "PERMISSION_DENIED" 200 "No permission of the agent matches the action and the resource, or none can for the form of the call.";
     OutsideTimeWindow "OUTSIDE_TIME_WINDOW" 200 "The matching permission does not hold at this time of day.";
     IpNotAllowed "IP_NOT_ALLOWED" 200 "The address of the call is unknown or not in the permission's allowlist.";
     ArgumentNotAllowed "ARGUMENT_NOT_ALLOWED" 200 "An argument matches none of the permission's patterns.";

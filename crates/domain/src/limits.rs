@@ -2,8 +2,11 @@
 
 /// Bytes of a management or batch body. A thousand requests of a kilobyte each fit.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// Bytes of one authorize body: 32 KiB of arguments, as much again for the rest.
-pub const MAX_AUTHORIZE_BODY_BYTES: usize = 64 * 1024;
+/// Bytes of one authorize body: arguments may hold a file.
+pub const MAX_AUTHORIZE_BODY_BYTES: usize = MAX_BODY_BYTES;
+/// Bytes of one authorize body that is read before its key is looked at, which is cheaper where the key is good: whole
+/// recorded arguments, as much again for the rest.
+pub const MAX_UNCHECKED_BODY_BYTES: usize = 64 * 1024;
 /// Bytes of bodies that are on their way in, of all calls together. One that came with its head is not among them. A
 /// body comes within milliseconds where nobody is slow on purpose, so this is thousands of calls a second.
 pub const MAX_SLOW_BODY_BYTES: usize = 128 * 1024 * 1024;
@@ -65,9 +68,11 @@ pub const REGEX_COMPILE_STEPS: usize = MAX_MATCH_STEPS / MAX_CACHED_REGEXES / 2;
 pub const MAX_IP_NETS: usize = 256;
 /// Bytes of an agent's metadata as JSON.
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
-/// Bytes of a call's arguments as JSON.
+/// Bytes of a call's arguments, as JSON without needless escapes, that are recorded whole. Of larger ones the hash and
+/// the size are: the trail is kept for years.
 pub const MAX_ARGUMENTS_BYTES: usize = 32 * 1024;
-/// Nesting of arguments and metadata: far past real calls, far below what could exhaust a stack.
+/// Nesting of arguments and metadata: far past real calls, far below what could exhaust a stack. A call with deeper
+/// arguments is denied.
 pub const MAX_JSON_DEPTH: usize = 64;
 /// Bytes kept of a `User-Agent`: it is shown in the audit log, never decided on.
 pub const MAX_USER_AGENT_BYTES: usize = 256;

@@ -7,6 +7,9 @@ use crate::limits::{
     MAX_ACTION_BYTES, MAX_ARG_PATTERN_BYTES, MAX_NAME_CHARS, MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS, MAX_SLUG_CHARS,
 };
 
+/// Characters that can't be seen: the usual ones, for clients to look out for. The server knows all of them.
+const UNSEEN: &str = "\\u0000-\\u001f\\u007f-\\u009f";
+
 const IPV4: &str = "((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
 
 /// IPv6 addresses as RFC 4291, 2.2 writes them, but for most of those that end with an IPv4 address.
@@ -58,7 +61,7 @@ texts! {
         "type": "string",
         "minLength": 1,
         "maxLength": MAX_NAME_CHARS,
-        "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$",
+        "pattern": format!("^[^{UNSEEN}]*[^\\s{UNSEEN}][^{UNSEEN}]*$"),
     };
     /// A slug, see [`crate::text::Slug`].
     SlugText {
@@ -95,8 +98,8 @@ texts! {
         "minLength": 1,
         "maxLength": MAX_RESOURCE_BYTES,
         "pattern": format!(
-            "^[^:\\u0000-\\u001f\\u007f-\\u009f]+(:[^:\\u0000-\\u001f\\u007f-\\u009f]+){{0,{}}}$",
-            MAX_RESOURCE_SEGMENTS - 1
+            "^[^:{UNSEEN}]+(:{{1,{most}}}[^:{UNSEEN}]+){{0,{most}}}$",
+            most = MAX_RESOURCE_SEGMENTS - 1
         ),
     };
     /// Which resources a permission is about, see [`crate::permission::pattern::Pattern`].
@@ -105,8 +108,8 @@ texts! {
         "minLength": 1,
         "maxLength": MAX_RESOURCE_BYTES,
         "pattern": format!(
-            "^(\\*|[^:*\\u0000-\\u001f\\u007f-\\u009f]+)(:(\\*|[^:*\\u0000-\\u001f\\u007f-\\u009f]+)){{0,{}}}$",
-            MAX_RESOURCE_SEGMENTS - 1
+            "^(\\*|[^:*{UNSEEN}]+)(:{{1,{most}}}(\\*|[^:*{UNSEEN}]+)){{0,{most}}}$",
+            most = MAX_RESOURCE_SEGMENTS - 1
         ),
     };
     /// What is done, see [`crate::permission::check_action`].
@@ -114,14 +117,14 @@ texts! {
         "type": "string",
         "minLength": 1,
         "maxLength": MAX_ACTION_BYTES,
-        "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+        "pattern": format!("^[^{UNSEEN}]+$"),
     };
     /// What a permission lets be done: an action, or `*`.
     ActionPattern {
         "type": "string",
         "minLength": 1,
         "maxLength": MAX_ACTION_BYTES,
-        "pattern": "^(\\*|[^*\\u0000-\\u001f\\u007f-\\u009f]+)$",
+        "pattern": format!("^(\\*|[^*{UNSEEN}]+)$"),
     };
     /// A glob, or a regular expression that starts with `^`, see [`super::arg_pattern`].
     ArgPattern {

@@ -2,8 +2,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::LazyLock;
 
+use regex::Regex;
 use serde::{Deserialize, Serialize};
+use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use crate::error::{Code, Error};
 use crate::limits::{MAX_CAUSE_CHARS, MAX_NAME_CHARS, MAX_QUOTED_CHARS, MAX_SLUG_CHARS};
@@ -12,7 +15,7 @@ use crate::secret::{check_no_secret, hide_secrets};
 /// The word that names the default tenant in paths and filters.
 pub const DEFAULT_TENANT_NAME: &str = "default";
 
-/// A value cut to a length a sentence can hold, with control characters made visible.
+/// A value cut to a length a sentence can hold, with characters that can't be seen made visible.
 pub fn quote(value: &str) -> String {
     cut(value, MAX_QUOTED_CHARS)
 }
@@ -32,8 +35,19 @@ fn cut(value: &str, most: usize) -> String {
     quoted
 }
 
+/// The start of a value, in at most so many bytes, with characters that can't be seen made visible.
+pub fn shown_within(value: &str, most: usize) -> String {
+    // Before it is cut, as above.
+    let mut shown: String = hide_secrets(value).chars().take(most).flat_map(char_shown).collect();
+    if shown.len() > most {
+        shown.truncate(shown.floor_char_boundary(most.saturating_sub('…'.len_utf8())));
+        shown.push('…');
+    }
+    shown
+}
+
 fn char_shown(c: char) -> impl Iterator<Item = char> {
-    let (escaped, plain) = if c.is_control() { (Some(c.escape_default()), None) } else { (None, Some(c)) };
+    let (escaped, plain) = if is_unseen(c) { (Some(c.escape_default()), None) } else { (None, Some(c)) };
     escaped.into_iter().flatten().chain(plain)
 }
 
@@ -43,16 +57,72 @@ pub fn is_plain(text: &str) -> bool {
     text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'))
 }
 
-/// Whether a character in the text can't be seen but changes what is shown around it.
+/// Whether the text holds a control character.
 pub fn has_control(text: &str) -> bool {
     !is_plain(text) && text.chars().any(char::is_control)
 }
 
-/// A name as people write it: 1 to 256 characters, no control characters, not blank, outer space removed.
+/// Characters that can't be seen: controls, among them those that turn the direction of text, what is zero wide, and
+/// what a font may leave out (Unicode 16, 4.4 and 5.21).
+static UNSEEN: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]").ok());
+
+/// Whether the text holds a character that can't be seen, so that two texts may look alike and not be equal.
+pub fn has_unseen(text: &str) -> bool {
+    !is_plain(text) && UNSEEN.as_ref().is_none_or(|unseen| unseen.is_match(text))
+}
+
+fn is_unseen(c: char) -> bool {
+    has_unseen(c.encode_utf8(&mut [0; 4]))
+}
+
+/// What is wrong with a text that is compared with others: two that look alike must be equal.
+pub fn problem_of_compared(text: &str) -> Option<&'static str> {
+    if is_plain(text) {
+        None
+    } else if has_unseen(text) {
+        Some("must not hold control characters or others that can't be seen")
+    } else if !is_nfc(text) {
+        Some("must be composed as Unicode's NFC has it")
+    } else {
+        None
+    }
+}
+
+/// The text composed as Unicode's NFC has it (UAX #15).
+pub fn composed(text: &str) -> Cow<'_, str> {
+    if is_plain(text) || is_nfc(text) { Cow::Borrowed(text) } else { Cow::Owned(text.nfc().collect()) }
+}
+
+/// An owner's id as it is compared: without space around it, and composed.
+pub fn owner_sought(text: &str) -> Cow<'_, str> {
+    composed(text.trim())
+}
+
+/// An owner's id: a name in which every character can be seen, for policies and filters compare it.
+///
+/// # Errors
+/// `INVALID_FIELD`, naming `field`.
+pub fn parse_owner(field: &str, text: &str) -> Result<Box<str>, Error> {
+    if has_unseen(text) {
+        let problem = "must not hold control characters or others that can't be seen";
+        return Err(Error::field(Code::InvalidField, field, problem));
+    }
+    parse_name(field, text)
+}
+
+/// A name as people write it, composed: 1 to 256 characters, each of which can be seen, not blank, outer space removed.
+///
+/// What emoji and some scripts join or choose their signs with is taken behind a character that is not ASCII.
 ///
 /// # Errors
 /// `INVALID_FIELD`, naming `field`.
 pub fn parse_name(field: &str, text: &str) -> Result<Box<str>, Error> {
+    let text = &*composed(text);
+    if has_unseen(text) && has_unseen(&without_joiners(text)) {
+        let problem = "must not hold control characters or others that can't be seen";
+        return Err(Error::field(Code::InvalidField, field, problem));
+    }
     let text = text.trim();
     if text.is_empty() {
         return Err(Error::field(Code::InvalidField, field, "must not be empty"));
@@ -60,11 +130,22 @@ pub fn parse_name(field: &str, text: &str) -> Result<Box<str>, Error> {
     if text.chars().nth(MAX_NAME_CHARS).is_some() {
         return Err(Error::field(Code::InvalidField, field, format!("must have at most {MAX_NAME_CHARS} characters")));
     }
-    if has_control(text) {
-        return Err(Error::field(Code::InvalidField, field, "must not hold control characters"));
-    }
     check_no_secret(field, text)?;
     Ok(text.into())
+}
+
+/// The text without what joins the signs before and after it or chooses how one is drawn, where it has its use.
+fn without_joiners(text: &str) -> String {
+    let mut before = ' ';
+    text.chars()
+        .filter(|c| {
+            let is_joiner = matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}');
+            if !is_joiner {
+                before = *c;
+            }
+            !is_joiner || before.is_ascii()
+        })
+        .collect()
 }
 
 /// A tenant's short name in paths: `^[a-z0-9]+(?:-[a-z0-9]+)*$`, at most 63 characters, never `default`.
@@ -141,10 +222,54 @@ mod tests {
     #[test]
     fn names_are_trimmed_and_bounded() {
         assert_eq!(&*parse_name("name", "  Acme Inc. ").unwrap(), "Acme Inc.");
-        for bad in ["", "   ", "a\u{0}b", "a\nb", &"é".repeat(257)] {
+        for bad in ["", "   ", "a\u{0}b", "a\nb", "a\n", "\ta", &"é".repeat(257)] {
             assert!(parse_name("name", bad).is_err(), "{bad:?}");
         }
         assert!(parse_name("name", &"é".repeat(256)).is_ok());
+    }
+
+    /// One of each kind: directions, zero widths, fillers, separators, tags, annotations.
+    const UNSEEN_ONES: &str = "\u{202e}\u{2066}\u{200f}\u{61c}\u{200b}\u{2060}\u{feff}\u{ad}\u{180e}\u{3164}\u{115f}\
+                               \u{34f}\u{2028}\u{2029}\u{e0041}\u{fff9}\u{85}\u{7f}\u{0}\u{200d}\u{fe0f}\u{e0100}";
+
+    #[test]
+    fn what_can_not_be_seen_is_refused_and_shown_escaped() {
+        for unseen in UNSEEN_ONES.chars() {
+            let text = format!("ad{unseen}min");
+            assert!(problem_of_compared(&text).is_some(), "{unseen:?}");
+            assert!(parse_owner("ownerId", &text).is_err(), "{unseen:?}");
+            assert!(parse_name("name", &text).is_err(), "{unseen:?}");
+            assert_eq!(quote(&text), format!("ad{}min", unseen.escape_default()));
+        }
+        for good in ["é", "日本語", "עברית", "यूज़र", "👩", "a b", "ß-ſ"] {
+            let good = &*composed(good);
+            assert_eq!(problem_of_compared(good), None, "{good}");
+            assert!(parse_owner("ownerId", good).is_ok(), "{good}");
+            assert_eq!(quote(good), good);
+        }
+        // Emoji and some scripts need these, where nothing is compared.
+        for name in ["👩\u{200d}💻", "❤\u{fe0f}\u{200d}🔥", "می\u{200c}خواهم"] {
+            assert!(parse_name("name", name).is_ok(), "{name}");
+            assert!(parse_owner("ownerId", name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_compared_is_composed() {
+        let (composed, apart) = ("Zoe\u{308} Å", "Zoe\u{308} A\u{30a}");
+        assert_eq!(parse_owner("ownerId", apart).unwrap(), parse_owner("ownerId", composed).unwrap());
+        assert_eq!(&*parse_owner("ownerId", apart).unwrap(), "Zoë Å");
+        assert_eq!(owner_sought(&format!(" {apart}")), "Zoë Å");
+        assert_eq!(problem_of_compared(apart), Some("must be composed as Unicode's NFC has it"));
+        assert_eq!(problem_of_compared("Zoë Å"), None);
+    }
+
+    #[test]
+    fn what_is_shown_within_bytes_is_cut_between_characters() {
+        assert_eq!(shown_within("aé", 3), "aé");
+        assert_eq!(shown_within("aéé", 4), "a…");
+        assert_eq!(shown_within("a\u{202e}", 20), "a\\u{202e}");
+        assert!((0..40).all(|most| shown_within(&"é\u{1b}".repeat(99), most).len() <= most.max(3)));
     }
 
     #[test]

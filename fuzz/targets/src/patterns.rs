@@ -54,6 +54,8 @@ fn resources(outer: &str, inner: &str, resource: &str, action: &str) {
 /// A pattern by its definition.
 fn naive(pattern: &[&str], resource: &[&str]) -> bool {
     match (pattern, resource) {
+        // A star never stands for an empty segment.
+        (["*", ..], ["", ..]) => false,
         (["*"], [_, ..]) => true,
         (["*", pattern @ ..], [_, resource @ ..]) => naive(pattern, resource),
         ([own, pattern @ ..], [segment, resource @ ..]) => own == segment && naive(pattern, resource),

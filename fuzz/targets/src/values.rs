@@ -6,11 +6,11 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use kavach_domain::budget::cost::Cost;
-use kavach_domain::decision::arguments::{Arguments, each_string};
-use kavach_domain::limits::{MAX_ARGUMENTS_BYTES, MAX_NAME_CHARS, MAX_QUOTED_CHARS};
+use kavach_domain::decision::arguments::{Arguments, Compact, each_string};
+use kavach_domain::limits::{MAX_NAME_CHARS, MAX_QUOTED_CHARS};
 use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec, Source};
 use kavach_domain::permission::{PermissionSet, PermissionSpec};
-use kavach_domain::text::{Slug, has_control, parse_name, quote};
+use kavach_domain::text::{Slug, has_unseen, parse_name, quote};
 use kavach_domain::{
     AgentId, AuditId, Credential, DelegationId, KeyId, PolicyId, SecretHash, TenantId, TenantRef, Timestamp,
 };
@@ -63,7 +63,7 @@ fn names(text: &str) {
         assert_eq!(parse_name("name", &name).unwrap(), name);
     }
     let quoted = quote(text);
-    assert!(!has_control(&quoted));
+    assert!(!has_unseen(&quoted));
     // The longest way to show a character is `\u{10ffff}`.
     assert!(quoted.chars().count() <= MAX_QUOTED_CHARS * 10 + 1);
 }
@@ -92,13 +92,17 @@ fn costs(text: &str) {
         && text.len() < 60
         && let Some(plain) = naive_decimal(text)
     {
-        let fits = plain.as_ref().is_some_and(|(whole, fraction)| {
-            fraction.len() <= 6 && (whole.len() < 13 || whole == "1000000000000" && fraction.is_empty())
-        });
+        let fits = plain
+            .as_ref()
+            .is_some_and(|(whole, fraction)| whole.len() < 13 || whole == "1000000000000" && fraction.is_empty());
         assert_eq!(parsed.is_ok(), fits, "{text}");
         if let (Ok(cost), Some((whole, fraction))) = (parsed, plain) {
-            let shown = if fraction.is_empty() { whole } else { format!("{whole}.{fraction}") };
-            assert_eq!(cost.to_string(), shown, "{text}");
+            let limit = Cost::parse_limit("cost", text).unwrap();
+            let (kept, rest) = fraction.split_at(fraction.len().min(6));
+            let kept = kept.trim_end_matches('0');
+            let shown = if kept.is_empty() { whole } else { format!("{whole}.{kept}") };
+            assert_eq!(limit.to_string(), shown, "{text}");
+            assert_eq!(cost.millionths(), limit.millionths() + u64::from(!rest.is_empty()), "{text}");
         }
     }
 }
@@ -107,7 +111,10 @@ fn costs(text: &str) {
 /// outer one whose exponent is too large to be written out.
 #[allow(clippy::option_option)]
 fn naive_decimal(number: &str) -> Option<Option<(String, String)>> {
-    if number.starts_with('-') {
+    let (number, is_negative) = number.strip_prefix('-').map_or((number, false), |number| (number, true));
+    if is_negative
+        && number.split(['e', 'E']).next().is_some_and(|digits| digits.contains(|digit| ('1'..='9').contains(&digit)))
+    {
         return Some(None);
     }
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
@@ -139,9 +146,9 @@ fn credentials(text: &str) {
 fn arguments(json: &str) {
     // serde_json's own limit of nesting is not ours: what it does not read into a value is not compared.
     let value = serde_json::from_str::<Value>(json).ok();
-    if let Ok(compact) = Arguments::Any(json).compact() {
-        assert!(compact.len() <= MAX_ARGUMENTS_BYTES);
-        assert_eq!(Arguments::Any(&compact).compact().unwrap(), compact);
+    if let Ok(Compact { json: compact, .. }) = Arguments::Any(json).compact() {
+        assert!(compact.len() <= json.len());
+        assert_eq!(Arguments::Any(&compact).compact().unwrap().json, compact);
         assert_eq!(serde_json::from_str::<Value>(&compact).ok(), value);
     }
     if let Some(value) = value

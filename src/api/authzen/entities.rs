@@ -108,8 +108,8 @@ inline_schema!(ResourceEntity {
             "minLength": 1,
             "maxLength": MAX_RESOURCE_BYTES - 2,
             "pattern": format!(
-                "^[^:\\u0000-\\u001f\\u007f-\\u009f]+(:[^:\\u0000-\\u001f\\u007f-\\u009f]+){{0,{}}}$",
-                MAX_RESOURCE_SEGMENTS - 2
+                "^(:{{0,{most}}}[^:\\u0000-\\u001f\\u007f-\\u009f]+){{1,{most}}}$",
+                most = MAX_RESOURCE_SEGMENTS - 1
             ),
         },
         "properties": { "description": "No decision looks at them.", "type": ["object", "null"] },
@@ -153,12 +153,8 @@ impl Asking<'_> {
     /// # Errors
     /// `INVALID_FIELD`.
     pub fn request(&self, connection: &Connection<'_>) -> Result<Request, Error> {
-        // These are named otherwise there.
-        check_action("action.name", self.action)?;
-        check_resource("resource (type:id)", &self.resource)?;
-        let arguments =
-            self.arguments.map(|text| compact("action.properties", text, MAX_ARGUMENTS_BYTES)).transpose()?;
         let context = self.context.cloned().unwrap_or_default();
+        // It is named otherwise there.
         if let Some(number) = context.tokens_cost {
             Cost::parse("context.tokensCost", number)?;
         }
@@ -168,7 +164,7 @@ impl Asking<'_> {
             tenant_id: context.tenant_id,
             action: self.action.into(),
             resource: Cow::Borrowed(&*self.resource),
-            arguments: arguments.as_deref().map(Arguments::Compact),
+            arguments: self.arguments.map(Arguments::Any),
             tokens_cost: context.tokens_cost,
             context: Some(authorize::Context { ip: context.ip, user_agent: context.user_agent }),
         };

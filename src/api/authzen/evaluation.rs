@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use super::check_content_type;
 use super::entities::{Action, Asking, Context, Entity, ResourceEntity};
 use crate::api::auth::Decider;
-use crate::api::authorize::Connection;
+use crate::api::authorize::{Connection, body_of};
 use crate::api::error::Problem;
 use crate::api::input::{Unread, parse};
 use crate::api::routes::Answer;
 use crate::api::views;
 use crate::domain::budget::check::Exceeded;
+use crate::domain::budget::cost::Cost;
 use crate::domain::limits::MAX_AUTHORIZE_BODY_BYTES;
 use crate::domain::{AuditId, Code, Decision, Error, PolicyId, Request};
 
@@ -102,6 +103,9 @@ struct Why {
     /// How many more of them there are than are shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     more_warnings: Option<usize>,
+    /// What was charged, where the context named a finer cost: it is rounded up to a millionth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_cost: Option<Cost>,
     /// Why it could not be decided at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Failure>,
@@ -126,8 +130,18 @@ struct Failure {
 
 impl From<Decision> for Evaluated {
     fn from(decision: Decision) -> Self {
-        let Decision { allowed, audit_id, code, reason, retry_after, policy_id, warnings, more_warnings, .. } =
-            decision;
+        let Decision {
+            allowed,
+            audit_id,
+            code,
+            reason,
+            retry_after,
+            policy_id,
+            warnings,
+            more_warnings,
+            tokens_cost,
+            ..
+        } = decision;
         let context = Why {
             audit_id,
             code,
@@ -138,6 +152,7 @@ impl From<Decision> for Evaluated {
             policy_id,
             warnings,
             more_warnings: (more_warnings > 0).then_some(more_warnings),
+            tokens_cost,
             error: None,
         };
         Self { decision: allowed, context }
@@ -168,7 +183,7 @@ type Input = (HttpRequest, Unread<EvaluationBody<'static>, MAX_AUTHORIZE_BODY_BY
 
 /// `POST /access/v1/evaluation`
 pub async fn single(decider: Decider, (http, body): Input) -> Answer {
-    let body = body.bytes(&http).await?;
+    let body = body_of(&decider, &http, body).await?;
     let received = Instant::now();
     let request = read(&decider, http.headers(), &body).await?;
     let decision = decider.kavach.authorize_since(request, received).await?;

@@ -174,6 +174,9 @@ impl Search {
         kind: &str,
     ) -> Result<Self, Error> {
         let request = asking.request(connection)?;
+        if let Some(problem) = request.problem() {
+            return Err(Error::new(Code::InvalidField, problem));
+        }
         let mark = mark(route, parts, properties, asking.context);
         let from = page.and_then(|page| page.token.as_deref()).filter(|token| !token.is_empty());
         let from = from.map(|token| read_token(token, mark).ok_or_else(bad_token)).transpose()?;

@@ -90,7 +90,7 @@ fn evaluation_level_errors() {
             {},
             { "resource": "record-1" },
             7,
-            { "resource": { "type": "record", "id": "a::b" } },
+            { "context": { "ip": "nowhere" }, "resource": { "type": "record", "id": "record-1" } },
             { "resource": { "type": "record", "id": "record-1" } },
         ],
     });

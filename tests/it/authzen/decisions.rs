@@ -107,9 +107,9 @@ fn a_type_and_an_id_name_one_resource() {
     // No type reaches into another's ids.
     assert!(!may("docs:a", "b") && !may("*", "1") && !may("doc", "s:1") && !may("docs%3Aa", "b"));
     assert!(may("urn:example", "1") && !may("urn", "example:1") && !may("urn%3Aexample", "1"));
-    for (kind, id) in [("", "1"), ("docs", ""), ("docs", "a::b"), ("docs", ":a"), ("do\ncs", "1"), ("docs", "\u{7}")] {
+    for (kind, id) in [("", "1"), ("docs", ""), ("docs", "a:"), ("do\ncs", "1"), ("docs", "\u{7}")] {
         let body = with(ask(&agent.id), json!({ "resource": { "type": kind, "id": id } }));
-        operator.post(EVALUATION, body).problem(400, "INVALID_FIELD");
+        denied(&operator, body, "PERMISSION_DENIED");
     }
 }
 
@@ -132,7 +132,7 @@ fn constraints_see_properties_and_context() {
     for (context, names) in [
         (json!({ "ip": "nowhere" }), "context.ip"),
         (json!({ "tokensCost": -1 }), "context.tokensCost"),
-        (json!({ "tokensCost": "1" }), "context.tokensCost"),
+        (json!({ "tokensCost": "one" }), "context.tokensCost"),
     ] {
         let sentence = operator
             .post(EVALUATION, with(ask(&agent.id), json!({ "context": context })))

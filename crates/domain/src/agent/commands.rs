@@ -18,7 +18,7 @@ use crate::permission::{PermissionSet, PermissionSpec};
 use crate::secret::{SecretHash, check_no_secret};
 use crate::tenant::settings::given;
 use crate::tenant::{Command, Moment, Tenant};
-use crate::text::parse_name;
+use crate::text::{parse_name, parse_owner};
 use crate::time::Timestamp;
 
 /// An agent to create, as a request spells it.
@@ -190,7 +190,7 @@ impl CreateAgent {
     pub fn parse(new: NewAgent, token: SecretHash) -> Result<Self, Error> {
         let NewAgent { tenant_id: _, owner_id, name, kind, permissions, expires_at, metadata } = new;
         let spec = AgentSpec {
-            owner: parse_name("ownerId", &owner_id)?.into(),
+            owner: parse_owner("ownerId", &owner_id)?.into(),
             name: parse_name("name", &name)?,
             kind,
             permissions: PermissionSet::parse(permissions)?.into(),
@@ -240,7 +240,7 @@ impl UpdateAgent {
         let AgentPatch { owner_id, name, kind, permissions, expires_at, metadata } = patch;
         Ok(Self {
             id,
-            owner: owner_id.map(|text| parse_name("ownerId", &text)).transpose()?,
+            owner: owner_id.map(|text| parse_owner("ownerId", &text)).transpose()?,
             name: name.map(|text| parse_name("name", &text)).transpose()?,
             kind,
             permissions: permissions.map(PermissionSet::parse).transpose()?,

@@ -1,4 +1,4 @@
-//! Token costs: exact decimals with at most six fractional digits, held as whole millionths.
+//! Token costs: decimals held as whole millionths. What a caller charges and is finer is rounded up; a limit, down.
 
 #[cfg(feature = "schema")]
 use std::borrow::Cow;
@@ -44,45 +44,88 @@ impl Cost {
         Self(self.0.saturating_sub(other.0))
     }
 
-    /// Reads the text of a JSON number (RFC 8259), exponents included.
+    /// Reads what a caller charges: a JSON number (RFC 8259), exponents included, or a JSON string that holds one. What is
+    /// finer than a millionth is rounded up, so that nothing is charged too little.
     ///
     /// # Errors
-    /// `INVALID_FIELD` for negatives, more than six fractional digits, and more than a million million.
-    pub fn parse(field: &str, number: &str) -> Result<Self, Error> {
+    /// `INVALID_FIELD` for negatives and more than a million million.
+    pub fn parse(field: &str, json: &str) -> Result<Self, Error> {
+        Self::parse_rounding(field, json).map(|(cost, _)| cost)
+    }
+
+    /// The same, and whether it was rounded.
+    ///
+    /// # Errors
+    /// See [`Self::parse`].
+    pub fn parse_rounding(field: &str, json: &str) -> Result<(Self, bool), Error> {
+        let (Self(whole), rest) = Self::read(field, json)?;
+        let cost = Self(whole + u64::from(rest));
+        if cost.0 > MAX_MILLIONTHS { Err(too_large(field)) } else { Ok((cost, rest)) }
+    }
+
+    /// Reads a limit, in the same forms. What is finer than a millionth is rounded down, so that no limit grows by it.
+    ///
+    /// # Errors
+    /// See [`Self::parse`].
+    pub fn parse_limit(field: &str, json: &str) -> Result<Self, Error> {
+        Self::read(field, json).map(|(cost, _)| cost)
+    }
+
+    /// The whole millionths of a number, and whether it has more than them.
+    fn read(field: &str, json: &str) -> Result<(Self, bool), Error> {
         let refuse = |problem: String| Error::field(Code::InvalidField, field, problem);
-        let malformed = || refuse(format!("must be a number, not {}", crate::text::quote(number)));
-        if number.starts_with('-') {
-            return Err(refuse("must not be negative".to_owned()));
-        }
+        let malformed = || {
+            let quoted = crate::text::quote(json);
+            refuse(format!("must be a number, or a string that holds a decimal number, not {quoted}"))
+        };
+        let text = match json.strip_prefix('"') {
+            Some(_) => serde_json::from_str::<Cow<'_, str>>(json).map_err(|_| malformed())?,
+            None => Cow::Borrowed(json),
+        };
+        let number = text.strip_prefix('-').unwrap_or(&text);
         let (mantissa, exponent) = match number.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, parse_exponent(exponent).ok_or_else(malformed)?),
             None => (number, 0),
         };
-        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let (whole, fraction) = match mantissa.split_once('.') {
+            Some((_, "")) => return Err(malformed()),
+            Some(parts) => parts,
+            None => (mantissa, ""),
+        };
         if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
             return Err(malformed());
         }
         let digits = format!("{whole}{fraction}");
         let significant = digits.trim_start_matches('0').trim_end_matches('0');
         if significant.is_empty() {
-            return Ok(Self(0));
+            return Ok((Self(0), false));
+        }
+        if number.len() < text.len() {
+            return Err(refuse("must not be negative".to_owned()));
         }
         let trailing_zeros = digits.len() - digits.trim_end_matches('0').len();
         // The value is `significant` times ten to the power `scale`.
         let scale = i64::from(exponent) - fraction.len() as i64 + trailing_zeros as i64;
-        if scale < -FRACTION_DIGITS {
-            return Err(refuse(format!("must have at most {FRACTION_DIGITS} fractional digits")));
+        let shift = scale + FRACTION_DIGITS;
+        // The last of the significant digits is none that is zero, so where any is left out there is a rest.
+        let left_out = usize::try_from(-shift).unwrap_or(0);
+        let kept = significant.len().checked_sub(left_out).and_then(|end| significant.get(..end)).unwrap_or_default();
+        if kept.is_empty() {
+            return Ok((Self(0), true));
         }
-        let too_large = || refuse("must be at most 1000000000000".to_owned());
-        let shift = u32::try_from(scale + FRACTION_DIGITS).map_err(|_| too_large())?;
-        let millionths = significant
+        let millionths = kept
             .parse::<u64>()
             .ok()
-            .and_then(|value| 10u64.checked_pow(shift).and_then(|power| value.checked_mul(power)))
+            .zip(u32::try_from(shift.max(0)).ok())
+            .and_then(|(value, shift)| value.checked_mul(10u64.checked_pow(shift)?))
             .filter(|millionths| *millionths <= MAX_MILLIONTHS)
-            .ok_or_else(too_large)?;
-        Ok(Self(millionths))
+            .ok_or_else(|| too_large(field))?;
+        Ok((Self(millionths), left_out > 0))
     }
+}
+
+fn too_large(field: &str) -> Error {
+    Error::field(Code::InvalidField, field, format!("must be at most {}", MAX_MILLIONTHS / MILLION))
 }
 
 /// Reads an exponent. One past all that could matter stays there, so that the number is told to be too large or small.
@@ -118,12 +161,13 @@ impl JsonSchema for Cost {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         if generator.contract().is_deserialize() {
             // No `multipleOf`: by floats, which most validators count with, 0.1 is no multiple of a millionth.
-            let description = format!("With at most {FRACTION_DIGITS} fractional digits.");
             json_schema!({
-                "type": "number",
-                "minimum": 0,
-                "maximum": MAX_MILLIONTHS / MILLION,
-                "description": description,
+                "description": "A number, or a string that holds one. What is finer than a millionth is rounded: a charge \
+                                up, a limit down.",
+                "anyOf": [
+                    { "type": "number", "minimum": 0, "maximum": MAX_MILLIONTHS / MILLION },
+                    { "type": "string", "pattern": "^([0-9]+(\\.[0-9]+)?([eE][+-]?[0-9]+)?|-0+(\\.0+)?)$" },
+                ],
             })
         } else {
             // A sum may be larger.
@@ -172,15 +216,41 @@ mod tests {
             ("0e999", 0),
             ("0e99999999999", 0),
             ("10e-7", 1),
+            ("-0", 0),
+            ("-0.0", 0),
+            ("-0e5", 0),
+            ("\"0.05\"", 50_000),
+            ("\"1.5e2\"", 150_000_000),
+            ("\"\\u0030.5\"", 500_000),
+            ("\"-0.0\"", 0),
         ] {
-            assert_eq!(Cost::parse("tokensCost", text).unwrap().millionths(), millionths, "{text}");
+            assert_eq!(Cost::parse_rounding("tokensCost", text).unwrap(), (Cost(millionths), false), "{text}");
+            assert_eq!(Cost::parse_limit("limit", text).unwrap().millionths(), millionths, "{text}");
         }
+        // A charge is rounded up, a limit down.
+        for (text, charged, limit) in [
+            ("0.30000000000000004", 300_001, 300_000),
+            ("0.0016150000000000001", 1_616, 1_615),
+            ("0.00001845", 19, 18),
+            ("\"0.00001845\"", 19, 18),
+            ("1e-7", 1, 0),
+            ("1e-99999999999", 1, 0),
+            ("999999999999.9999999", MAX_MILLIONTHS, MAX_MILLIONTHS - 1),
+            ("0.9999999", 1_000_000, 999_999),
+        ] {
+            assert_eq!(Cost::parse_rounding("tokensCost", text).unwrap(), (Cost(charged), true), "{text}");
+            assert_eq!(Cost::parse_limit("limit", text).unwrap().millionths(), limit, "{text}");
+        }
+        assert!(Cost::parse("tokensCost", "1000000000000.0000001").is_err());
         for text in [
             "-1",
             "-0.5",
-            "0.0000001",
-            "1e-7",
-            "0.30000000000000004",
+            "-1e-99",
+            "1.",
+            "+1",
+            "1,5",
+            "null",
+            "true",
             "1000000000000.000001",
             "1e300",
             "1e99999999999",
@@ -188,16 +258,17 @@ mod tests {
             "",
             ".5",
             "0x1",
-            "\"1\"",
+            "\"\"",
+            "\" 1\"",
+            "\"1.\"",
+            "\"-1\"",
+            "\"NaN\"",
+            "\"0x1\"",
+            "\"1",
         ] {
             assert_eq!(Cost::parse("tokensCost", text).unwrap_err().code(), Code::InvalidField, "{text}");
         }
-        for (text, problem) in [
-            ("1e99999999999", "at most 1000000000000"),
-            ("1e-99999999999", "fractional digits"),
-            ("1e", "a number"),
-            ("1e+-1", "a number"),
-        ] {
+        for (text, problem) in [("1e99999999999", "at most 1000000000000"), ("1e", "a number"), ("1e+-1", "a number")] {
             let error = Cost::parse("tokensCost", text).unwrap_err();
             assert!(error.message().contains(problem), "{text}: {error}");
         }

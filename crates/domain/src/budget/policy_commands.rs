@@ -16,7 +16,7 @@ use crate::id::{AgentId, PolicyId, TenantId};
 use crate::limits::MAX_POLICIES;
 use crate::tenant::settings::given;
 use crate::tenant::{Command, Moment, Tenant};
-use crate::text::{parse_name, quote};
+use crate::text::{parse_name, parse_owner, quote};
 use crate::time::Timestamp;
 
 /// A policy to create, as a request spells it.
@@ -79,7 +79,7 @@ impl LimitsPatch {
         let cost = |name: &str, value: Option<Option<Box<RawValue>>>, old: Option<Cost>| match value {
             None => Ok(old),
             Some(None) => Ok(None),
-            Some(Some(number)) => Cost::parse(&format!("limits.{name}"), number.get()).map(Some),
+            Some(Some(number)) => Cost::parse_limit(&format!("limits.{name}"), number.get()).map(Some),
         };
         let limits = Limits {
             max_calls_per_day: max_calls_per_day.unwrap_or(into.max_calls_per_day),
@@ -170,7 +170,7 @@ impl CreatePolicy {
             Some(text) => Some(AgentId::parse(&text).ok_or_else(|| no_such_agent(&text))?),
             None => None,
         };
-        let owner = user_id.map(|text| parse_name("userId", &text)).transpose()?.map(Arc::from);
+        let owner = user_id.map(|text| parse_owner("userId", &text)).transpose()?.map(Arc::from);
         Ok(Self { agent, owner, limits: limits.merge(&Limits::default())?, action })
     }
 }

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use smallvec::SmallVec;
 
 use crate::error::{Code, Error};
-use crate::limits::{MAX_ARGUMENTS_BYTES, MAX_JSON_DEPTH};
+use crate::limits::MAX_JSON_DEPTH;
 use crate::text::quote;
 
 /// A call's arguments: the text of one valid JSON value (RFC 8259).
@@ -14,60 +15,102 @@ use crate::text::quote;
 pub enum Arguments<'a> {
     /// As it came.
     Any(&'a str),
-    /// Without space between its tokens, and nested no deeper than [`MAX_JSON_DEPTH`]: whoever read it saw that.
-    Compact(&'a str),
+    /// Whoever read it saw that no string has an escape, no object a member twice, and that it is nested no deeper than
+    /// [`MAX_JSON_DEPTH`].
+    Plain {
+        /// The text as it came.
+        json: &'a str,
+        /// Whether there is space between its tokens.
+        spaced: bool,
+    },
 }
 
 impl<'a> Arguments<'a> {
     /// The text as it came.
     pub fn text(self) -> &'a str {
-        let (Self::Any(text) | Self::Compact(text)) = self;
+        let (Self::Any(text) | Self::Plain { json: text, .. }) = self;
         text
     }
 
-    /// The text without space between its tokens.
+    /// The text without space between its tokens and without needless escapes.
     ///
     /// # Errors
-    /// `INVALID_FIELD` where it is too large or too deeply nested.
-    pub fn compact(self) -> Result<Cow<'a, str>, Error> {
+    /// `INVALID_FIELD` where not everybody could read it, or reads it alike.
+    pub fn compact(self) -> Result<Compact<'a>, Error> {
         match self {
-            Self::Compact(json) if json.len() <= MAX_ARGUMENTS_BYTES => Ok(Cow::Borrowed(json)),
-            Self::Any(json) | Self::Compact(json) => compact("arguments", json, MAX_ARGUMENTS_BYTES),
+            Self::Plain { json, spaced: false } => Ok(Compact { json: json.into(), is_too_deep: false }),
+            Self::Plain { json, spaced: true } => Ok(Compact { json: without_spaces(json).into(), is_too_deep: false }),
+            Self::Any(json) => shorten("arguments", json),
         }
     }
 }
 
-/// JSON without the space between its tokens, checked against a size and the nesting limit.
+/// JSON without the space between its tokens and without escapes that no string needs, as `JSON.stringify` writes it.
+#[derive(Debug, PartialEq)]
+pub struct Compact<'a> {
+    /// The text.
+    pub json: Cow<'a, str>,
+    /// Whether it is nested deeper than [`MAX_JSON_DEPTH`].
+    pub is_too_deep: bool,
+}
+
+/// JSON in its short form, checked against a size and the nesting limit.
 ///
 /// `json` must be one valid JSON value (RFC 8259), as a JSON parser's raw value is.
 ///
 /// # Errors
 /// `INVALID_FIELD`, naming `field`.
 pub fn compact<'a>(field: &str, json: &'a str, max_bytes: usize) -> Result<Cow<'a, str>, Error> {
-    let mut depth = 0usize;
-    let mut spaces = 0usize;
+    let Compact { json, is_too_deep } = shorten(field, json)?;
+    if is_too_deep {
+        let problem = format!("must not be nested deeper than {MAX_JSON_DEPTH}");
+        return Err(Error::field(Code::InvalidField, field, problem));
+    }
+    if json.len() > max_bytes {
+        return Err(Error::field(Code::InvalidField, field, format!("must have at most {max_bytes} bytes as JSON")));
+    }
+    Ok(json)
+}
+
+/// JSON in its short form.
+///
+/// # Errors
+/// `INVALID_FIELD` for what not everybody could read, or reads alike (RFC 7493).
+fn shorten<'a>(field: &str, json: &'a str) -> Result<Compact<'a>, Error> {
+    let refuse = |problem: &str| Error::field(Code::InvalidField, field, problem);
+    let mut open = Open::default();
+    let (mut is_too_deep, mut spaces, mut escapes) = (false, 0usize, false);
+    let mut string = "";
     let mut bytes = json.bytes();
     while let Some(byte) = bytes.next() {
+        let start = json.len() - bytes.len();
         match byte {
-            b'"' if !skip_string(&mut bytes) => {
-                let problem = "must not hold one half of a surrogate pair, which no text can";
-                return Err(Error::field(Code::InvalidField, field, problem));
+            b'"' => {
+                if !skip_string(&mut bytes) {
+                    return Err(refuse("must not hold one half of a surrogate pair, which no text can"));
+                }
+                string = json.get(start..(json.len() - bytes.len()).saturating_sub(1)).unwrap_or_default();
+                escapes |= string.contains('\\');
             }
+            b':' => open.member(string),
             b'[' | b'{' => {
-                depth += 1;
-                if depth > MAX_JSON_DEPTH {
-                    let problem = format!("must not be nested deeper than {MAX_JSON_DEPTH}");
-                    return Err(Error::field(Code::InvalidField, field, problem));
+                open.begin();
+                is_too_deep |= open.starts.len() > MAX_JSON_DEPTH;
+            }
+            b']' | b'}' => {
+                if let Some(twice) = open.end() {
+                    return Err(refuse(&format!("must not hold the member '{}' twice in one object", quote(&twice))));
                 }
             }
-            b']' | b'}' => depth = depth.saturating_sub(1),
             b'-' | b'0'..=b'9' => {
-                let rest = json.get(json.len() - bytes.len() - 1..).unwrap_or_default();
+                let rest = json.get(start - 1..).unwrap_or_default();
                 let end = rest.bytes().position(|byte| !matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
                 let (number, rest) = rest.split_at_checked(end.unwrap_or(rest.len())).unwrap_or_default();
                 if !is_common_number(number) {
-                    let problem = format!("must not hold numbers that a double can't, such as {}", quote(number));
-                    return Err(Error::field(Code::InvalidField, field, problem));
+                    return Err(refuse(&format!(
+                        "must not hold numbers that a double can't, such as {}",
+                        quote(number)
+                    )));
                 }
                 bytes = rest.bytes();
             }
@@ -75,10 +118,84 @@ pub fn compact<'a>(field: &str, json: &'a str, max_bytes: usize) -> Result<Cow<'
             _ => {}
         }
     }
-    if json.len() - spaces > max_bytes {
-        return Err(Error::field(Code::InvalidField, field, format!("must have at most {max_bytes} bytes as JSON")));
+    let json = if spaces == 0 { Cow::Borrowed(json) } else { Cow::Owned(without_spaces(json)) };
+    Ok(Compact { json: if escapes { without_escapes(&json).into() } else { json }, is_too_deep })
+}
+
+/// Objects and arrays that are open, with the names of their members.
+#[derive(Default)]
+struct Open<'a> {
+    names: Vec<Cow<'a, str>>,
+    /// Where in the names those of each begin.
+    starts: Vec<usize>,
+}
+
+impl<'a> Open<'a> {
+    fn begin(&mut self) {
+        self.starts.push(self.names.len());
     }
-    Ok(if spaces == 0 { Cow::Borrowed(json) } else { Cow::Owned(without_spaces(json)) })
+
+    fn member(&mut self, name: &'a str) {
+        self.names.push(if name.contains('\\') { unescaped(name).into() } else { name.into() });
+    }
+
+    /// Ends the innermost; a name that it has twice.
+    fn end(&mut self) -> Option<Cow<'a, str>> {
+        let start = self.starts.pop().unwrap_or_default();
+        let twice = first_twice(self.names.get_mut(start..).unwrap_or_default());
+        self.names.truncate(start);
+        twice
+    }
+}
+
+/// The text that stands between the quotes of a JSON string.
+fn unescaped(inner: &str) -> String {
+    // A parser read the whole before.
+    serde_json::from_str(&format!("\"{inner}\"")).unwrap_or_else(|_| inner.to_owned())
+}
+
+/// Names that are compared one with another rather than sorted.
+const FEW_NAMES: usize = 8;
+
+/// A name that is there twice. Many are sorted for it.
+pub fn first_twice<T: Ord + Clone>(names: &mut [T]) -> Option<T> {
+    if names.len() > FEW_NAMES {
+        names.sort_unstable();
+        return names.windows(2).find_map(|pair| match pair {
+            [one, other] if one == other => Some(one.clone()),
+            _ => None,
+        });
+    }
+    let mut before: SmallVec<[&T; FEW_NAMES]> = SmallVec::new();
+    names
+        .iter()
+        .find(|name| {
+            let is_known = before.contains(name);
+            before.push(*name);
+            is_known
+        })
+        .cloned()
+}
+
+/// JSON whose strings have only the escapes they need, each in its shortest form.
+fn without_escapes(json: &str) -> String {
+    let mut short = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some((before, after)) = rest.split_once('"') {
+        let mut bytes = after.bytes();
+        skip_string(&mut bytes);
+        let (inner, next) = after.split_at_checked(after.len() - bytes.len()).unwrap_or_default();
+        let inner = inner.strip_suffix('"').unwrap_or(inner);
+        short.push_str(before);
+        if inner.contains('\\') {
+            short.push_str(&serde_json::to_string(&unescaped(inner)).unwrap_or_default());
+        } else {
+            short.extend(["\"", inner, "\""]);
+        }
+        rest = next;
+    }
+    short.push_str(rest);
+    short
 }
 
 /// Goes past a string's closing quote. Answers whether it is text: one with an escaped half of a surrogate pair is none,
@@ -257,8 +374,41 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<serde_json::Value>(good).is_ok(), "{good}");
             assert!(serde_json::from_str::<serde_json::Value>(bad).is_err(), "{bad}");
-            assert_eq!(compact("arguments", good, 1_000).as_deref(), Ok(good));
+            let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+            assert_eq!(read(&compact("arguments", good, 1_000).unwrap()), read(good));
             assert_eq!(compact("arguments", bad, 1_000).unwrap_err().code(), Code::InvalidField, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_needed_escapes_stay_so_that_text_is_looked_at_as_it_is_meant() {
+        for (json, short) in [
+            (r#""\ud83d\ude00""#, "\"😀\""),
+            (r#"{"\u0061\/":"\u006bv_\u0022"}"#, r#"{"a/":"kv_\""}"#),
+            (r#"["\u000a\n\\\"", "\u0001"]"#, r#"["\n\n\\\"","\u0001"]"#),
+            (r#""a: \\""#, r#""a: \\""#),
+        ] {
+            assert_eq!(compact("arguments", json, 1_000).unwrap(), short);
+        }
+        let emoji = format!("\"{}\"", r"\ud83d\ude00".repeat(100));
+        assert!(compact("arguments", &emoji, 402).is_ok(), "the limit counts decoded bytes");
+        assert!(compact("arguments", &emoji, 401).is_err());
+    }
+
+    #[test]
+    fn a_member_twice_is_refused_wherever_it_is() {
+        let many: Vec<_> = (0..100).map(|n| format!("\"m{n}\":{{}}")).collect();
+        let object = |members: &[String]| format!("{{{}}}", members.join(","));
+        for (good, bad) in [
+            (r#"{"a":1,"b":1}"#, r#"{"a":1,"a":1}"#),
+            (r#"[{"a":{"a":1}},{"a":"a"}]"#, r#"[{"b":[{"a":1,"b":2,"a":3}]}]"#),
+            (r#"{"a":"a","b":"a"}"#, r#"{"a":{"x":1},"\u0061":2}"#),
+            (r#"{"a":["b","b",":"],"b":{}}"#, r#"{"a":[],"b":{},"a" : 1}"#),
+            (&object(&many), &object(&[&many[..], &["\"m50\":1".to_owned()]].concat())),
+        ] {
+            assert!(compact("arguments", good, 10_000).is_ok(), "{good}");
+            let error = compact("arguments", bad, 10_000).unwrap_err();
+            assert!(error.message().contains("twice"), "{error}");
         }
     }
 

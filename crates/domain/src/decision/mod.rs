@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::agent::{Agent, AgentStatus};
 use crate::budget::check::Exceeded;
+use crate::budget::cost::Cost;
 use crate::budget::policy::PolicyAction;
 use crate::decision::explain::{Step, Trace};
 use crate::decision::request::{Asked, Request};
@@ -53,6 +54,9 @@ pub struct Decision {
     /// How many more of them there are than are shown.
     #[serde(skip_serializing_if = "is_zero")]
     pub more_warnings: usize,
+    /// What was charged, where the call named a finer cost than costs are: it is rounded up to a millionth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_cost: Option<Cost>,
     /// The agent that was asked about, known or not.
     #[serde(skip)]
     pub agent_id: Option<AgentId>,
@@ -75,6 +79,7 @@ pub struct Verdict {
     outcome: Result<Grant, Denial>,
     warnings: Vec<Exceeded>,
     more_warnings: usize,
+    rounded: Option<Cost>,
 }
 
 /// Why a call is denied.
@@ -127,7 +132,7 @@ impl Verdict {
             owner: self.owner.clone(),
             action: request.action(),
             resource: request.resource(),
-            arguments: request.arguments(),
+            arguments: request.recorded_arguments(),
             granted_by: self.outcome.as_ref().ok().cloned(),
             code: denial.map(|denial| denial.code),
             reason: denial.map(|denial| Cow::Borrowed(&*denial.reason)),
@@ -144,10 +149,13 @@ impl Verdict {
 
     /// The answer to the caller.
     pub fn answer(self, audit_id: Option<AuditId>) -> Decision {
-        let Self { agent: agent_id, owner: _, outcome, warnings, more_warnings } = self;
+        let Self { agent: agent_id, owner: _, outcome, warnings, more_warnings, rounded } = self;
         let mut decision = Decision { audit_id, warnings, more_warnings, agent_id, ..Decision::default() };
         match outcome {
-            Ok(_) => decision.allowed = true,
+            Ok(_) => {
+                decision.allowed = true;
+                decision.tokens_cost = rounded;
+            }
             Err(denial) => {
                 decision.rate_limited = denial.is_of_a_rate();
                 let Denial { code, reason, retry_after, policy } = denial;
@@ -184,6 +192,7 @@ impl Tenant {
             outcome,
             warnings,
             more_warnings,
+            rounded: request.cost.filter(|_| request.is_cost_rounded),
         }
     }
 
@@ -214,6 +223,10 @@ impl Tenant {
                 return Err(stop(trace, "agent", Denial::new(Code::AgentExpired, "The agent has expired")));
             }
             AgentStatus::Active => pass(trace, "agent", "The agent is active"),
+        }
+        if let Some(problem) = request.problem() {
+            let reason = format!("No permission can be about this call: {problem}");
+            return Err(stop(trace, "permission", Denial::new(Code::PermissionDenied, reason)));
         }
         self.check_permissions(agent, request, at, trace).map(|grant| (agent, grant))
     }

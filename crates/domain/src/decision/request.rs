@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 
 use crate::budget::cost::Cost;
-use crate::decision::arguments::Arguments;
+use crate::decision::arguments::{Arguments, Compact};
 use crate::error::Error;
 use crate::id::{AgentId, TenantRef};
-use crate::limits::MAX_USER_AGENT_BYTES;
+use crate::limits::{MAX_ACTION_BYTES, MAX_ARGUMENTS_BYTES, MAX_JSON_DEPTH, MAX_RESOURCE_BYTES, MAX_USER_AGENT_BYTES};
 use crate::permission::check_action;
 use crate::permission::pattern::check_resource;
-use crate::secret::{hide_secrets, holds_secret};
+use crate::secret::{SecretHash, hide_secrets, holds_secret};
+use crate::text::shown_within;
 use crate::trace_id::TraceId;
 
 /// Which agent a request asks about.
@@ -38,8 +39,14 @@ pub struct Request {
     pub agent: Asked,
     /// Every name the request gives the agent's tenant, in its path or its body.
     pub tenants: Vec<TenantRef>,
+    /// What is recorded in the place of arguments that are too large, or too deep, to be recorded whole.
+    digest: Option<Box<str>>,
+    /// Why no permission can be about the call: its form.
+    problem: Option<Box<str>>,
     /// Estimated cost of the call.
     pub cost: Option<Cost>,
+    /// Whether the caller named it finer than costs are, so that it was rounded up.
+    pub is_cost_rounded: bool,
     /// The caller's address, where it is known.
     pub ip: Option<IpAddr>,
     /// The trace that the call is part of.
@@ -92,28 +99,48 @@ impl Request {
     /// # Errors
     /// `INVALID_FIELD` where the action or the resource is none.
     pub fn new(action: &str, resource: &str) -> Result<Self, Error> {
+        check_action("action", action)?;
+        check_resource("resource", resource)?;
         Self::of(action, resource, None, None)
     }
 
-    /// The same with arguments and the caller's `User-Agent`, of which the start is
-    /// kept.
+    /// The same with arguments and the caller's `User-Agent`, of which the start is kept. Where no permission can be about
+    /// the call, because of the form of its action, its resource or its arguments, it is denied for that once its agent
+    /// is known.
     ///
     /// # Errors
-    /// `INVALID_FIELD` where the action or the resource is none, or the arguments are too large or too deeply nested.
+    /// `INVALID_FIELD` where not everybody could read the arguments, or reads them alike.
     pub fn of(
         action: &str,
         resource: &str,
         arguments: Option<Arguments<'_>>,
         user_agent: Option<&str>,
     ) -> Result<Self, Error> {
-        check_action("action", action)?;
-        check_resource("resource", resource)?;
         let arguments = arguments.map(Arguments::compact).transpose()?;
+        let is_too_deep = arguments.as_ref().is_some_and(|arguments| arguments.is_too_deep);
+        let problem = check_action("action", action).and_then(|()| check_resource("resource", resource)).err();
+        let problem = problem.map(|error| error.message().into()).or_else(|| {
+            is_too_deep.then(|| format!("arguments must not be nested deeper than {MAX_JSON_DEPTH}").into())
+        });
+        let digest = arguments.as_ref().and_then(digest);
+        let arguments = arguments.as_ref().map(|arguments| &*arguments.json);
+        let user_agent = kept_user_agent(user_agent);
+        let texts = if problem.is_none() {
+            Texts::join(action, resource, arguments, user_agent)
+        } else {
+            // What is recorded of it is bounded, and can be seen.
+            let (action, resource) =
+                (shown_within(action, MAX_ACTION_BYTES), shown_within(resource, MAX_RESOURCE_BYTES));
+            Texts::join(&action, &resource, arguments, user_agent)
+        };
         Ok(Self {
-            texts: Texts::join(action, resource, arguments.as_deref(), kept_user_agent(user_agent)),
+            texts,
             agent: Asked::Caller,
             tenants: Vec::new(),
+            digest,
+            problem,
             cost: None,
+            is_cost_rounded: false,
             ip: None,
             trace: None,
         })
@@ -129,10 +156,10 @@ impl Request {
     /// The same request with arguments: the text of one valid JSON value.
     ///
     /// # Errors
-    /// `INVALID_FIELD` where they are too large or too deeply nested.
+    /// As for [`Self::of`].
     pub fn with_arguments(self, json: &str) -> Result<Self, Error> {
-        let texts = Self::of(self.action(), self.resource(), Some(Arguments::Any(json)), self.user_agent())?.texts;
-        Ok(Self { texts, ..self })
+        let with = Self::of(self.action(), self.resource(), Some(Arguments::Any(json)), self.user_agent())?;
+        Ok(Self { texts: with.texts, digest: with.digest, problem: self.problem.or(with.problem), ..self })
     }
 
     /// The same request with the caller's `User-Agent`, cut to what is kept.
@@ -150,7 +177,7 @@ impl Request {
         check_action("action", action)?;
         check_resource("resource", resource)?;
         let texts = Texts::join(action, resource, self.arguments(), self.user_agent());
-        Ok(Self { texts, tenants: self.tenants.clone(), ..*self })
+        Ok(Self { texts, ..self.clone() })
     }
 
     /// The action.
@@ -161,6 +188,16 @@ impl Request {
     /// The resource.
     pub fn resource(&self) -> &str {
         self.texts.part(self.texts.action_end, self.texts.resource_end)
+    }
+
+    /// Why no permission can be about the call, which is then denied: the form of what it names.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// What is recorded of the arguments: they themselves or, of large ones, their hash and size.
+    pub fn recorded_arguments(&self) -> Option<&str> {
+        self.digest.as_deref().or_else(|| self.arguments())
     }
 
     /// The arguments as compact JSON.
@@ -174,6 +211,15 @@ impl Request {
         let Texts { arguments_end, has_user_agent, .. } = self.texts;
         has_user_agent.then(|| self.texts.part(arguments_end, self.texts.joined.len() as u32))
     }
+}
+
+/// What stands in the trail for arguments that are not recorded whole: SHA-256 and size of their short form.
+fn digest(arguments: &Compact<'_>) -> Option<Box<str>> {
+    let Compact { json, is_too_deep } = arguments;
+    (*is_too_deep || json.len() > MAX_ARGUMENTS_BYTES).then(|| {
+        let hash = SecretHash::of(json).to_hex();
+        format!("{{\"sha256\":\"{hash}\",\"bytes\":{}}}", json.len()).into()
+    })
 }
 
 pub(crate) fn kept_user_agent(text: Option<&str>) -> Option<&str> {

@@ -35,7 +35,7 @@ use crate::permission::arg_pattern::is_regex;
 use crate::permission::constraint::{Constraints, ConstraintsSpec, Source};
 use crate::permission::pattern::{Pattern, Segments, Shape};
 use crate::secret::check_no_secret;
-use crate::text::{has_control, quote};
+use crate::text::{has_control, problem_of_compared, quote};
 
 /// The action that stands for every action.
 pub(super) const ANY_ACTION: &str = "*";
@@ -53,7 +53,7 @@ pub(super) const ANY_ACTION: &str = "*";
 )]
 pub struct PermissionSpec {
     /// A resource pattern: segments joined by `:`. `*` alone matches everything, a last `*` one or more segments, an inner
-    /// `*` exactly one.
+    /// `*` exactly one. It never stands for an empty one, as `arn:aws:s3:::bucket` has.
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::ResourcePattern"))]
     pub resource: String,
     /// Actions it grants; `*` is any action.
@@ -75,9 +75,13 @@ pub struct Permission {
 impl Permission {
     fn parse(field: &str, spec: PermissionSpec, source: Source) -> Result<Self, Error> {
         let PermissionSpec { resource, actions, constraints } = spec;
-        let resource = Pattern::parse(&format!("{field}.resource"), &resource)?;
+        let resource_field = format!("{field}.resource");
+        let resource = match source {
+            Source::Request => Pattern::parse(&resource_field, &resource)?,
+            Source::Stored => Pattern::stored(&resource_field, &resource)?,
+        };
         if source == Source::Request {
-            check_no_secret(&format!("{field}.resource"), resource.as_str())?;
+            check_no_secret(&resource_field, resource.as_str())?;
             check_actions(field, &actions)?;
         }
         let constraints = constraints
@@ -187,14 +191,14 @@ fn check_totals(specs: &[PermissionSpec]) -> Result<(), Error> {
 /// Checks an action that a call names.
 ///
 /// # Errors
-/// `INVALID_FIELD` for one that is empty, too long or holds control characters.
+/// `INVALID_FIELD` for one that is empty, too long, or holds characters that can't be seen or are not composed.
 pub fn check_action(field: &str, action: &str) -> Result<(), Error> {
     let problem = if action.is_empty() {
         "must not be empty".to_owned()
     } else if action.len() > MAX_ACTION_BYTES {
         format!("must have at most {MAX_ACTION_BYTES} bytes")
-    } else if has_control(action) {
-        "must not hold control characters".to_owned()
+    } else if let Some(problem) = problem_of_compared(action) {
+        problem.to_owned()
     } else {
         return Ok(());
     };
@@ -411,7 +415,11 @@ mod tests {
     }
 
     fn pattern() -> impl Strategy<Value = String> {
-        prop::collection::vec("[ab*]", 1..5).prop_map(|parts| parts.join(":"))
+        let inner = prop::collection::vec("[ab*]?", 0..3);
+        ("[ab*]", inner, "[ab*]")
+            .prop_map(|(first, inner, last)| [vec![first], inner, vec![last]].concat().join(":"))
+            .boxed()
+            .prop_union("[ab*]".boxed())
     }
 
     proptest! {
@@ -419,12 +427,15 @@ mod tests {
         #[test]
         fn the_index_finds_what_a_scan_finds(
             patterns in prop::collection::vec((pattern(), prop::collection::vec("[xyz*]", 1..3)), 0..40),
-            resource in prop::collection::vec("[abc]", 1..6),
+            inner in prop::collection::vec("[abc]?", 0..4),
+            ends in ("[abc]", prop::option::of("[abc]")),
             action in "[xyzw]",
         ) {
             let specs = patterns.into_iter().map(|(resource, actions)| PermissionSpec { resource, actions, constraints: None });
             let set = PermissionSet::parse(specs.collect()).unwrap();
-            let resource = resource.join(":");
+            let (first, last) = ends;
+            let inner = if last.is_some() { inner } else { Vec::new() };
+            let resource = [first].into_iter().chain(inner).chain(last).collect::<Vec<_>>().join(":");
             let segments = Segments::of(&resource);
             let scanned: Vec<u32> = (0..).zip(set.as_slice())
                 .filter(|(_, permission)| permission.matches(segments.as_slice(), &action))

@@ -1,13 +1,14 @@
 //! Resources and the patterns that match them.
 //!
-//! A resource is `:`-separated segments. In a pattern `*` alone matches everything; a last `*` matches one or
-//! more segments; an inner `*` matches exactly one. A `*` is always a whole segment.
+//! A resource is `:`-separated segments. Between others one may be empty, as in `arn:aws:s3:::bucket`. In a pattern `*`
+//! alone matches everything; a last `*` matches one or more segments, the first of which is not empty; an inner `*`
+//! matches exactly one that is not empty. A `*` is always a whole segment.
 
 use smallvec::SmallVec;
 
 use crate::error::{Code, Error};
 use crate::limits::{MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS};
-use crate::text::{has_control, is_plain, quote};
+use crate::text::{is_plain, problem_of_compared, quote};
 
 /// A resource cut into its segments.
 pub struct Segments<'a>(SmallVec<[&'a str; USUAL_SEGMENTS]>);
@@ -41,40 +42,38 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
 /// Checks a resource that a call names.
 ///
 /// # Errors
-/// `INVALID_FIELD` for one that is empty, too long, has too many or empty segments, or control characters.
+/// `INVALID_FIELD` for one that is empty, too long, has too many segments or an empty one at an end, or holds characters
+/// that can't be seen or are not composed.
 pub fn check_resource(field: &str, text: &str) -> Result<(), Error> {
-    if is_plain_resource(text) {
+    if is_plain(text) && has_form(text) {
         return Ok(());
     }
+    check_form(field, text)?;
+    problem_of_compared(text).map_or(Ok(()), |problem| Err(Error::field(Code::InvalidField, field, problem)))
+}
+
+/// Checks what searches rest on.
+fn check_form(field: &str, text: &str) -> Result<(), Error> {
     let problem = if text.is_empty() {
         "must not be empty".to_owned()
     } else if text.len() > MAX_RESOURCE_BYTES {
         format!("must have at most {MAX_RESOURCE_BYTES} bytes")
     } else if split(text).count() > MAX_RESOURCE_SEGMENTS {
         format!("must have at most {MAX_RESOURCE_SEGMENTS} segments")
-    } else if split(text).any(str::is_empty) {
-        format!("must not have an empty segment, as '{}' has", quote(text))
-    } else if has_control(text) {
-        "must not hold control characters".to_owned()
+    } else if !has_form(text) {
+        format!("must not begin or end with an empty segment, as '{}' does", quote(text))
     } else {
         return Ok(());
     };
     Err(Error::field(Code::InvalidField, field, problem))
 }
 
-/// Whether one look at each byte shows that a resource is a good one, as it does of most.
-fn is_plain_resource(text: &str) -> bool {
-    let (mut segments, mut before) = (1, b':');
-    for byte in text.bytes() {
-        if byte == b':' {
-            segments += 1;
-            if before == b':' {
-                return false;
-            }
-        }
-        before = byte;
-    }
-    before != b':' && segments <= MAX_RESOURCE_SEGMENTS && text.len() <= MAX_RESOURCE_BYTES && is_plain(text)
+/// Whether a text has the form of a resource, whatever its characters.
+fn has_form(text: &str) -> bool {
+    let ends = |text: &str| text.as_bytes().first() != Some(&b':') && text.as_bytes().last() != Some(&b':');
+    // Without a branch, as in `is_plain`.
+    let colons = || text.bytes().fold(0, |count, byte| count + usize::from(byte == b':'));
+    !text.is_empty() && text.len() <= MAX_RESOURCE_BYTES && ends(text) && colons() < MAX_RESOURCE_SEGMENTS
 }
 
 /// What the segments of a pattern look like, apart from their text. Patterns of one shape are found by one look-up.
@@ -107,6 +106,15 @@ impl Pattern {
     /// `INVALID_PATTERN` for a `*` mixed into a segment, `INVALID_FIELD` for what no resource may be either.
     pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
         check_resource(field, text)?;
+        Self::stored(field, text)
+    }
+
+    /// Reads a pattern that was checked when it was set, perhaps by an older version that took more characters.
+    ///
+    /// # Errors
+    /// As for [`Self::parse`], but for characters.
+    pub fn stored(field: &str, text: &str) -> Result<Self, Error> {
+        check_form(field, text)?;
         if let Some(mixed) = split(text).find(|part| part.len() > 1 && part.contains('*')) {
             return Err(Error::field(
                 Code::InvalidPattern,
@@ -151,6 +159,9 @@ impl Pattern {
         while let Some(part) = parts.next() {
             let Some(segment) = rest.next() else { return false };
             if part == "*" {
+                if segment.is_empty() {
+                    return false;
+                }
                 if parts.peek().is_none() {
                     return true;
                 }
@@ -168,6 +179,9 @@ impl Pattern {
         while let Some(part) = ours.next() {
             let Some(their) = theirs.next() else { return false };
             if part == "*" {
+                if their.is_empty() {
+                    return false;
+                }
                 // A last one covers what is left, which is a segment at least. Against one within, a last `*` of theirs
                 // is not enough, since more of ours follows.
                 if ours.peek().is_none() {
@@ -192,6 +206,7 @@ impl Pattern {
                 _ => return None,
             };
             both.push(match (our, their) {
+                ("*", "") | ("", "*") => return None,
                 ("*", their) => their,
                 (our, "*") => our,
                 (our, their) if our == their => our,
@@ -216,19 +231,25 @@ mod tests {
 
     use super::*;
 
-    /// Every resource of one to six segments over two letters that patterns use and one that none does.
+    /// Every resource of one to five segments: a letter that patterns use, one that none does, or, between others, nothing.
     fn universe() -> Vec<String> {
         let mut all: Vec<String> = Vec::new();
         let mut longest = vec![String::new()];
-        for _ in 0..6 {
-            longest = longest.iter().flat_map(|start| ["a", "b", "z"].map(|part| format!("{start}:{part}"))).collect();
-            all.extend(longest.iter().map(|text| text.trim_start_matches(':').to_owned()));
+        for _ in 0..5 {
+            longest =
+                longest.iter().flat_map(|start| ["a", "b", "z", ""].map(|part| format!("{start}:{part}"))).collect();
+            all.extend(longest.iter().filter_map(|text| text.strip_prefix(':')).map(str::to_owned));
         }
+        all.retain(|text| check_resource("resource", text).is_ok());
         all
     }
 
     fn pattern() -> impl Strategy<Value = String> {
-        prop::collection::vec("[ab*]", 1..6).prop_map(|parts| parts.join(":"))
+        let ends = || "[ab*]";
+        (ends(), prop::collection::vec("[ab*]?", 0..3), prop::option::of(ends())).prop_map(|(first, inner, last)| {
+            let inner = if last.is_some() { inner } else { Vec::new() };
+            [first].into_iter().chain(inner).chain(last).collect::<Vec<_>>().join(":")
+        })
     }
 
     #[test]
@@ -287,6 +308,19 @@ mod tests {
             ("a:b", "a:b", true),
             ("a:b", "a:b:c", false),
             ("a:b", "a", false),
+            ("*", "a::b", true),
+            ("a:*", "a:b::c", true),
+            ("a:*", "a::b", false),
+            ("a:*:b", "a::b", false),
+            ("a::b", "a::b", true),
+            ("a::*", "a::b", true),
+            ("a::*", "a:x:b", false),
+            ("arn:aws:s3:::*", "arn:aws:s3:::bucket/key", true),
+            ("arn:*", "arn:aws:s3:::bucket/key", true),
+            ("arn:aws:s3:*", "arn:aws:s3:::bucket/key", false),
+            ("arn:aws:s3:*:*:bucket/key", "arn:aws:s3:::bucket/key", false),
+            ("2001:db8::1", "2001:db8::1", true),
+            ("2001:db8:*:1", "2001:db8::1", false),
         ] {
             assert_eq!(matches(pattern, resource), expected, "{pattern} {resource}");
         }
@@ -303,8 +337,18 @@ mod tests {
     #[test]
     fn bad_patterns_are_refused_at_creation() {
         let long = format!("{}a", "a:".repeat(32));
-        for bad in ["", "foo*", "a:*b", "a::b", ":", "a:", "**", "a\u{7}", long.as_str(), &"x".repeat(513)] {
+        for bad in ["", "foo*", "a:*b", ":", "a:", ":a", "a::", "::", "**", long.as_str(), &"x".repeat(513)] {
             assert!(Pattern::parse("resource", bad).is_err(), "{bad}");
+            assert!(Pattern::stored("resource", bad).is_err(), "{bad}");
+        }
+        // Older versions took these: what holds them goes on to load.
+        for unseen in ["a\u{7}", "mcp:files:\u{202e}tool", "a\u{200b}:*", "e\u{301}:*"] {
+            assert!(Pattern::parse("resource", unseen).is_err(), "{unseen:?}");
+            assert!(
+                Pattern::stored("resource", unseen)
+                    .unwrap()
+                    .matches(Segments::of(&unseen.replace('*', "x")).as_slice())
+            );
         }
         assert!(Pattern::parse("resource", &format!("{}a", "a:".repeat(31))).is_ok());
     }
