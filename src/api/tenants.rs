@@ -29,9 +29,8 @@ pub struct Paging {
 #[serde(deny_unknown_fields)]
 pub struct Confirmation {
     /// The tenant's slug.
-    #[serde(default)]
     #[schemars(with = "schema::SlugText", required)]
-    confirm: String,
+    confirm: Option<String>,
 }
 
 /// The body that makes a key.
@@ -83,7 +82,7 @@ pub async fn delete(
     Operator(kavach): Operator,
     (tenant, Query(confirmation)): (Path<String>, Query<Confirmation>),
 ) -> Answer {
-    kavach.tenants().delete(TenantRef::parse(&tenant), &confirmation.confirm).await?;
+    kavach.tenants().delete(TenantRef::parse(&tenant), confirmation.confirm.as_deref().unwrap_or_default()).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
