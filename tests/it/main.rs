@@ -53,6 +53,7 @@ mod pages;
 mod panics;
 mod places;
 mod retention;
+mod readme;
 mod rounds;
 mod secrets;
 mod snapshots;
