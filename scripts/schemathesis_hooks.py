@@ -44,6 +44,21 @@ def invalid_data_is_refused(ctx, response, case):
     negative_data_rejection(ctx, response, case)
 
 
+@schemathesis.check
+def problems_have_documented_codes(ctx, response, case):
+    """A problem's schema is that of all problems; which codes a status can have is beside it."""
+    if not response.headers.get("content-type", [""])[0].startswith("application/problem+json"):
+        return
+    documented = case.operation.definition.raw["responses"].get(str(response.status_code))
+    # Another check is about statuses; methods that are tried besides are no operations.
+    if documented is None:
+        return
+    documented = documented["x-codes"]
+    problem = response.json()
+    assert problem["status"] == response.status_code, problem
+    assert problem["code"] in documented, f"{problem['code']} is not among {documented}"
+
+
 def from_elsewhere(send):
     """Lets each call come from an address of its own, since calls without a good key are counted by address."""
 

@@ -29,9 +29,8 @@ pub struct Paging {
 #[serde(deny_unknown_fields)]
 pub struct Confirmation {
     /// The tenant's slug.
-    #[serde(default)]
     #[schemars(with = "schema::SlugText", required)]
-    confirm: String,
+    confirm: Option<String>,
     /// Why, for the log.
     #[schemars(with = "Option<schema::Name>")]
     reason: Option<String>,
@@ -87,7 +86,8 @@ pub async fn delete(
     (tenant, Query(confirmation)): (Path<String>, Query<Confirmation>),
 ) -> Answer {
     let Confirmation { confirm, reason } = confirmation;
-    Reason { reason }.of(kavach)?.tenants().delete(TenantRef::parse(&tenant), &confirm).await?;
+    let (tenant, confirm) = (TenantRef::parse(&tenant), confirm.unwrap_or_default());
+    Reason { reason }.of(kavach)?.tenants().delete(tenant, &confirm).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -99,9 +99,21 @@ pub fn check(method: &str, target: &str, answer: &Answer) {
     };
     let media = answer.header("content-type").unwrap_or_default();
     let Some(documented) = content.get(media) else { panic!("{media:?} is not documented: {}", place()) };
+    if media == "application/problem+json" {
+        check_problem(response, answer, &place);
+    }
     if media == "application/json" || media.ends_with("+json") {
         check_body(format!("{name} {media}"), &documented["schema"], answer, &place);
     }
+}
+
+/// What its schema, which all problems have in common, leaves open.
+fn check_problem(response: &Value, answer: &Answer, place: &dyn Fn() -> String) {
+    let problem: Value =
+        serde_json::from_slice(&answer.body).unwrap_or_else(|problem| panic!("{problem}: {}", place()));
+    assert_eq!(problem["status"], answer.status, "{}", place());
+    let codes = response["x-codes"].as_array().unwrap();
+    assert!(codes.contains(&problem["code"]), "the document does not tell this code: {}", place());
 }
 
 fn check_body(name: String, schema: &Value, answer: &Answer, place: &dyn Fn() -> String) {

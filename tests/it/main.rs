@@ -59,6 +59,7 @@ mod places;
 mod policy_owners;
 mod queries;
 mod reasons;
+mod readme;
 mod retention;
 mod rounds;
 mod secrets;

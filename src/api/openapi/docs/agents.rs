@@ -30,7 +30,10 @@ pub fn list() -> Docs {
 
 /// `GET /v1/agents/{id}`
 pub fn get() -> Docs {
-    docs("getAgent", "Get an agent").answers::<AgentJson>(200, "The agent.").fails(&[UnknownAgent])
+    docs("getAgent", "Get an agent")
+        .about("Revoked and expired ones too. Its token is never shown again.")
+        .answers::<AgentJson>(200, "The agent.")
+        .fails(&[UnknownAgent])
 }
 
 /// `PATCH /v1/agents/{id}`

@@ -29,7 +29,10 @@ pub fn query() -> Docs {
 
 /// `GET /v1/audit/{id}`
 pub fn get() -> Docs {
-    docs("getAuditEntry", "Get an audit entry").answers::<AuditEntry>(200, "The entry.").fails(&[UnknownAuditEntry])
+    docs("getAuditEntry", "Get an audit entry")
+        .about("An entry past the tenant's `auditRetentionDays` is not found.")
+        .answers::<AuditEntry>(200, "The entry.")
+        .fails(&[UnknownAuditEntry])
 }
 
 /// `GET /v1/audit/export`

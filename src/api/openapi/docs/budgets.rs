@@ -36,7 +36,10 @@ pub fn list() -> Docs {
 
 /// `GET /v1/policies/{id}`
 pub fn get() -> Docs {
-    docs("getPolicy", "Get a budget policy").answers::<PolicyJson>(200, "The policy.").fails(&[UnknownPolicy])
+    docs("getPolicy", "Get a budget policy")
+        .about("With what is used of it today and this month.")
+        .answers::<PolicyJson>(200, "The policy.")
+        .fails(&[UnknownPolicy])
 }
 
 /// `PATCH /v1/policies/{id}`
@@ -52,6 +55,7 @@ pub fn update() -> Docs {
 /// `DELETE /v1/policies/{id}`
 pub fn delete() -> Docs {
     docs("deletePolicy", "Delete a budget policy")
+        .about("It is final, and its limits end at once. The audit trail keeps what was decided by it.")
         .nothing("It is gone.")
         .fails(&[InvalidField, Forbidden, UnknownPolicy])
         .writes()

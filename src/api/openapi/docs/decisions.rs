@@ -27,12 +27,16 @@ pub fn single() -> Docs {
 
 /// `POST /v1/agents/{id}/authorize`
 pub fn by_agent() -> Docs {
-    decides("authorizeAgent", "Decide a call of the agent in the path").fails(&[TenantNotFound])
+    decides("authorizeAgent", "Decide a call of the agent in the path")
+        .about("As `POST /v1/authorize`. A body that names another agent than the path is refused.")
+        .fails(&[TenantNotFound])
 }
 
 /// `POST /v1/tenants/{tenant}/authorize`
 pub fn by_tenant() -> Docs {
-    decides("authorizeInTenant", "Decide a call in the tenant in the path").fails(&[TenantNotFound])
+    decides("authorizeInTenant", "Decide a call in the tenant in the path")
+        .about("As `POST /v1/authorize`. An agent of another tenant is not known here.")
+        .fails(&[TenantNotFound])
 }
 
 /// `POST /v1/authorize/batch`

@@ -16,7 +16,9 @@ fn docs(id: &'static str, summary: &'static str) -> Docs {
 
 /// `GET /livez`
 pub fn live() -> Docs {
-    docs("getLiveness", "Is the process there?").answers::<Liveness>(200, "It is.")
+    docs("getLiveness", "Is the process there?")
+        .about("It asks no tenant and no disk, so it also answers while tenants are loaded. `/readyz` says more.")
+        .answers::<Liveness>(200, "It is.")
 }
 
 /// `GET /readyz`
@@ -30,6 +32,7 @@ pub fn ready() -> Docs {
 /// `POST /v1/snapshot`
 pub fn snapshot() -> Docs {
     docs("takeSnapshot", "Write a snapshot of every tenant now")
+        .about("The next start has less of the journals to read. Nothing is lost without one.")
         .answers::<SnapshotJson>(200, "They are on disk.")
         .writes()
 }
@@ -56,12 +59,15 @@ pub fn metrics() -> Docs {
 
 /// `GET /v1/whoami`
 pub fn whoami() -> Docs {
-    docs("getWhoami", "Whose key is this?").answers::<WhoamiJson>(200, "An operator's, or a tenant's with the tenant.")
+    docs("getWhoami", "Whose key is this?")
+        .about("A client that was given a key learns from it what the key is good for.")
+        .answers::<WhoamiJson>(200, "An operator's, or a tenant's with the tenant.")
 }
 
 /// `GET /`
 pub fn dashboard() -> Docs {
     docs("getDashboard", "Open the dashboard")
+        .about("Everyone gets the same page; what it shows comes from the routes here, with the key that is entered in it.")
         .text("text/html; charset=utf-8", "A page for a browser.", || vec![("its start", "<!doctype html>...".into())])
         .versioned()
 }
@@ -69,6 +75,7 @@ pub fn dashboard() -> Docs {
 /// `GET /docs`
 pub fn docs_page() -> Docs {
     docs("getDocs", "Open the documentation of this API")
+        .about("This document as a page, which can also send requests. It loads nothing from other hosts.")
         .text("text/html; charset=utf-8", "A page for a browser.", || vec![("its start", "<!doctype html>...".into())])
         .versioned()
 }
@@ -76,6 +83,7 @@ pub fn docs_page() -> Docs {
 /// `GET /assets/{file}`
 pub fn asset() -> Docs {
     docs("getAsset", "Get a file of the dashboard")
+        .about("Scripts, styles and pictures of the dashboard and of the documentation.")
         .text("text/javascript; charset=utf-8", "The file.", || vec![("its start", "import ...".into())])
         .text("text/css; charset=utf-8", "", || vec![("its start", ":root { ... }".into())])
         .text("image/svg+xml", "", || vec![("its start", "<svg ...".into())])
@@ -85,7 +93,10 @@ pub fn asset() -> Docs {
 
 /// `GET /openapi.json`
 pub fn openapi() -> Docs {
-    docs("getOpenapi", "Get this document").object("application/json", "An OpenAPI 3.1 document.", document).versioned()
+    docs("getOpenapi", "Get this document")
+        .about("It is made from the types that the server reads and answers, so it says what this version does.")
+        .object("application/json", "An OpenAPI 3.1 document.", document)
+        .versioned()
 }
 
 fn document() -> Examples {

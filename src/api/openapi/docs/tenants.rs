@@ -28,7 +28,10 @@ pub fn list() -> Docs {
 
 /// `GET /v1/tenants/{tenant}`
 pub fn get() -> Docs {
-    docs("getTenant", "Get a tenant").answers::<TenantJson>(200, "The tenant.").fails(&[TenantNotFound])
+    docs("getTenant", "Get a tenant")
+        .about("A tenant key sees its own. To it, the others are not there.")
+        .answers::<TenantJson>(200, "The tenant.")
+        .fails(&[TenantNotFound])
 }
 
 /// `PATCH /v1/tenants/{tenant}`
@@ -61,6 +64,7 @@ pub fn suspend() -> Docs {
 /// `POST /v1/tenants/{tenant}/activate`
 pub fn activate() -> Docs {
     docs("activateTenant", "Let a tenant's agents work again")
+        .about("Ends a suspension. A tenant that is active stays so.")
         .answers::<TenantJson>(200, "The tenant as it is now.")
         .fails(&[TenantNotFound])
         .writes()
@@ -80,6 +84,7 @@ pub fn create_key() -> Docs {
 /// `GET /v1/tenants/{tenant}/keys`
 pub fn keys() -> Docs {
     docs("listTenantKeys", "List a tenant's keys")
+        .about("Those that are valid, each with the prefix that it is known by.")
         .answers::<Vec<KeyJson>>(200, "The keys, without their text.")
         .fails(&[TenantNotFound])
 }
@@ -87,6 +92,7 @@ pub fn keys() -> Docs {
 /// `DELETE /v1/tenants/{tenant}/keys/{id}`
 pub fn revoke_key() -> Docs {
     docs("revokeTenantKey", "Revoke a tenant key")
+        .about("It is final, and counts from the next call on.")
         .nothing("It is good for nothing from now on.")
         .fails(&[InvalidField, TenantNotFound, UnknownKey])
         .writes()
