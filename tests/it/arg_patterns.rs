@@ -14,7 +14,7 @@ const ODD: [&str; 12] = [
     "/srv/data/%252e%252E/etc",
     "/srv/data/..%2f..%2fetc",
     r"/srv/data/..\..\etc",
-    r"/srv/data\x",
+    r"/srv/data/a\x",
     "/srv/data//x",
     "/srv/data/x\u{0}/etc",
     "/srv/data/x%00/etc",
