@@ -1,25 +1,22 @@
 //! What a permission demands besides a match: a time of day, an address, arguments, approval, a rate.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
-use regex::{Regex, RegexBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::arg_pattern::{ArgPattern, Value, first_fit};
 use super::arguments::each_string;
 use super::error::{Code, Error};
-use super::glob;
-use super::limits::{
-    MAX_ARG_PATTERN_BYTES, MAX_ARG_PATTERNS, MAX_CACHED_REGEXES, MAX_IP_NETS, MAX_KEPT_REGEX_BYTES, MAX_MATCH_STEPS,
-    MAX_MATCHED_BYTES, MAX_REGEX_BYTES, REGEX_COMPILE_STEPS, REGEX_STEPS_PER_BYTE,
-};
+use super::glob::Fit;
+use super::limits::{MAX_ARG_PATTERN_BYTES, MAX_ARG_PATTERNS, MAX_IP_NETS, MAX_MATCHED_BYTES};
+use super::oddity::Oddity;
+use super::regexes::RegexCache;
 use super::schema;
 use super::secret::check_no_secret;
+use super::steps::Steps;
 use super::text::quote;
 use super::time::Timestamp;
 
@@ -30,8 +27,11 @@ use super::time::Timestamp;
 pub struct ConstraintsSpec {
     /// Granted calls in a sliding hour.
     pub max_calls_per_hour: Option<u32>,
-    /// Globs, or regular expressions that start with `^`, of which every string argument must match one. In a glob
-    /// `*` stops at `/` and `**` does not.
+    /// Globs, or regular expressions that start with `^`, of which every string argument must match one as a whole. In a
+    /// glob `*` stops at `/` and `**` does not; `?`, `[a-z]`, `[!a]` and `{a,b}` mean what they usually do, and `\\` takes
+    /// the meaning from the character after it. A glob never matches a value with a segment `.` or `..` or a control
+    /// character, percent-encoded or not; one with a `/` in it none with `//` or a backslash either. One with `://`
+    /// is held against the scheme, the host, the port and the path of a URL, each by itself.
     #[schemars(with = "Option<Vec<schema::ArgPattern>>", length(min = 1, max = MAX_ARG_PATTERNS))]
     pub allowed_arg_patterns: Option<Vec<String>>,
     /// A time of day in UTC.
@@ -60,7 +60,7 @@ pub struct TimeWindowSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Constraints {
     max_calls_per_hour: Option<u32>,
-    arg_patterns: Option<Box<[Box<str>]>>,
+    arg_patterns: Option<Box<[ArgPattern]>>,
     time_window: Option<(u16, u16)>,
     ip_allowlist: Option<Box<[IpNet]>>,
     require_approval: Option<bool>,
@@ -88,24 +88,6 @@ pub struct Facts<'a> {
     pub steps: Steps,
 }
 
-/// Steps that a decision may still take. At none, nothing matches.
-pub struct Steps(Cell<usize>);
-
-impl Default for Steps {
-    fn default() -> Self {
-        Self(Cell::new(MAX_MATCH_STEPS))
-    }
-}
-
-impl Steps {
-    /// Takes so many, or all that are left where those are fewer. Answers whether there were enough.
-    pub(super) fn take(&self, count: usize) -> bool {
-        let left = self.0.get().checked_sub(count);
-        self.0.set(left.unwrap_or(0));
-        left.is_some()
-    }
-}
-
 /// A constraint that does not hold. The sentence for people is made only where somebody reads it: a decision may look at
 /// many that fail, and tells of one.
 pub enum Failure<'c> {
@@ -114,9 +96,9 @@ pub enum Failure<'c> {
     /// The address is not in the allowlist, or is unknown.
     IpNotAllowed(Option<IpAddr>),
     /// There is no argument that could match one of these patterns.
-    NoArgument(&'c [Box<str>]),
-    /// An argument matches none of these patterns; it is quoted.
-    Unmatched(String, &'c [Box<str>]),
+    NoArgument(&'c [ArgPattern]),
+    /// An argument matches none of these patterns; it is quoted, with what keeps it from matching one that it fits.
+    Unmatched(String, &'c [ArgPattern], Option<Oddity>),
     /// An argument is too long to be matched; it is quoted, with its length in bytes.
     TooLong(String, usize),
     /// No steps are left to match the arguments.
@@ -151,8 +133,9 @@ impl Failure<'_> {
                 let patterns = any_of(patterns);
                 format!("The call has no string argument, so it does not match pattern {patterns}").into()
             }
-            Self::Unmatched(quoted, patterns) => {
-                format!("Argument value '{quoted}' does not match pattern {}", any_of(patterns)).into()
+            Self::Unmatched(quoted, patterns, odd) => {
+                let why = odd.map(|odd| format!(": {}", odd.what())).unwrap_or_default();
+                format!("Argument value '{quoted}' does not match pattern {}{why}", any_of(patterns)).into()
             }
             Self::TooLong(quoted, bytes) => format!(
                 "Argument value '{quoted}' has {bytes} bytes, and one that has to match a pattern may have {MAX_MATCHED_BYTES}"
@@ -177,11 +160,9 @@ impl Constraints {
         Ok(Self {
             max_calls_per_hour,
             arg_patterns: allowed_arg_patterns
-                .map(|patterns| {
-                    if source == Source::Request {
-                        check_arg_patterns(&format!("{field}.allowedArgPatterns"), &patterns)?;
-                    }
-                    Ok(patterns.into_iter().map(String::into_boxed_str).collect())
+                .map(|patterns| match source {
+                    Source::Request => parse_arg_patterns(&format!("{field}.allowedArgPatterns"), patterns),
+                    Source::Stored => Ok(patterns.into_iter().map(ArgPattern::stored).collect()),
                 })
                 .transpose()?,
             time_window: time_window
@@ -199,7 +180,9 @@ impl Constraints {
         let Self { max_calls_per_hour, arg_patterns, time_window, ip_allowlist, require_approval } = self;
         ConstraintsSpec {
             max_calls_per_hour: *max_calls_per_hour,
-            allowed_arg_patterns: arg_patterns.as_ref().map(|all| all.iter().map(|text| text.to_string()).collect()),
+            allowed_arg_patterns: arg_patterns
+                .as_ref()
+                .map(|all| all.iter().map(|one| one.as_str().to_owned()).collect()),
             time_window: time_window
                 .map(|(start, end)| TimeWindowSpec { start: clock_text(start), end: clock_text(end) }),
             ip_allowlist: ip_allowlist.as_ref().map(|all| all.iter().map(net_text).collect()),
@@ -210,6 +193,11 @@ impl Constraints {
     /// Calls allowed in a sliding hour, where that is limited.
     pub fn max_calls_per_hour(&self) -> Option<u32> {
         self.max_calls_per_hour
+    }
+
+    /// The patterns for arguments.
+    pub fn arg_patterns(&self) -> &[ArgPattern] {
+        self.arg_patterns.as_deref().unwrap_or_default()
     }
 
     /// Addresses and networks of the allowlist: a check may look at all of them.
@@ -262,7 +250,7 @@ fn check_ip<'c>(nets: &[IpNet], ip: Option<IpAddr>) -> Result<(), Failure<'c>> {
     }
 }
 
-fn check_arguments<'c>(patterns: &'c [Box<str>], facts: &Facts<'_>, regexes: &RegexCache) -> Result<(), Failure<'c>> {
+fn check_arguments<'c>(patterns: &'c [ArgPattern], facts: &Facts<'_>, regexes: &RegexCache) -> Result<(), Failure<'c>> {
     let Facts { arguments, steps, .. } = facts;
     let arguments = arguments.unwrap_or("{}");
     // Reading the arguments is work too.
@@ -279,7 +267,7 @@ fn check_arguments<'c>(patterns: &'c [Box<str>], facts: &Facts<'_>, regexes: &Re
 }
 
 fn check_value<'c>(
-    patterns: &'c [Box<str>],
+    patterns: &'c [ArgPattern],
     value: &str,
     steps: &Steps,
     regexes: &RegexCache,
@@ -287,69 +275,36 @@ fn check_value<'c>(
     if value.len() > MAX_MATCHED_BYTES {
         return Err(Failure::TooLong(quote(value), value.len()));
     }
-    if patterns.iter().any(|pattern| arg_matches(pattern, value, steps, regexes)) {
-        return Ok(());
-    }
-    if steps.0.get() == 0 {
+    let known = Value::new(value);
+    let odd = match first_fit(patterns.iter().map(|pattern| pattern.fits(&known, steps, regexes))) {
+        Fit::Matches => return Ok(()),
+        Fit::Refuses(odd) => Some(odd),
+        Fit::Differs => None,
+    };
+    if steps.are_used_up() {
         return Err(Failure::TooMuchWork);
     }
-    Err(Failure::Unmatched(quote(value), patterns))
+    Err(Failure::Unmatched(quote(value), patterns, odd))
 }
 
-fn any_of(patterns: &[Box<str>]) -> String {
-    let wanted: Vec<_> = patterns.iter().take(3).map(|pattern| format!("'{pattern}'")).collect();
+fn any_of(patterns: &[ArgPattern]) -> String {
+    let wanted: Vec<_> = patterns.iter().take(3).map(|pattern| format!("'{}'", pattern.as_str())).collect();
     let more = patterns.len().saturating_sub(wanted.len());
     if more == 0 { wanted.join(" or ") } else { format!("{} or {more} other patterns", wanted.join(" or ")) }
 }
 
-fn arg_matches(pattern: &str, value: &str, steps: &Steps, regexes: &RegexCache) -> bool {
-    if is_regex(pattern) {
-        steps.take((value.len() + 1) * REGEX_STEPS_PER_BYTE)
-            && regexes.get(pattern, steps).is_some_and(|regex| regex.is_match(value))
-    } else {
-        let mut left = steps.0.get();
-        let matches = glob::matches(pattern, value, &mut left);
-        steps.0.set(left);
-        matches
-    }
-}
-
-/// Whether an argument pattern is a regular expression rather than a glob.
-pub fn is_regex(pattern: &str) -> bool {
-    pattern.starts_with('^')
-}
-
-fn check_arg_patterns(field: &str, patterns: &[String]) -> Result<(), Error> {
+fn parse_arg_patterns(field: &str, patterns: Vec<String>) -> Result<Box<[ArgPattern]>, Error> {
     list_size(field, patterns.len(), MAX_ARG_PATTERNS)?;
-    for (at, pattern) in patterns.iter().enumerate() {
+    let parse = |(at, pattern): (usize, String)| {
         let field = format!("{field}[{at}]");
         if pattern.is_empty() || pattern.len() > MAX_ARG_PATTERN_BYTES {
             let problem = format!("must have 1 to {MAX_ARG_PATTERN_BYTES} bytes");
             return Err(Error::field(Code::InvalidPattern, &field, problem));
         }
-        check_no_secret(&field, pattern)?;
-        if is_regex(pattern) {
-            compile(pattern, MAX_REGEX_BYTES).map_err(|error| {
-                let problem = match error {
-                    regex::Error::CompiledTooBig(_) => {
-                        format!("is a regular expression that takes over {MAX_REGEX_BYTES} bytes when compiled")
-                    }
-                    // The parser's message draws the place over several lines; its last one says what is wrong.
-                    other => {
-                        let text = other.to_string();
-                        let cause = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-                        format!("is no regular expression: {cause}")
-                    }
-                };
-                Error::field(Code::InvalidPattern, &field, problem)
-            })?;
-        }
-    }
-    Ok(())
-}
-
-fn compile(pattern: &str, max_bytes: usize) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(pattern).size_limit(max_bytes).dfa_size_limit(MAX_KEPT_REGEX_BYTES).build()
+        check_no_secret(&field, &pattern)?;
+        ArgPattern::parse(pattern).map_err(|problem| Error::field(Code::InvalidPattern, &field, problem))
+    };
+    patterns.into_iter().enumerate().map(parse).collect()
 }
 
 fn parse_time_window(field: &str, spec: &TimeWindowSpec) -> Result<(u16, u16), Error> {
@@ -415,45 +370,6 @@ fn list_size(field: &str, count: usize, most: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Compiled regular expressions by their text. They are built when first needed, and where there are too many the one
-/// that was needed longest ago is forgotten, so what a tenant's patterns can take of memory is bounded. It holds no
-/// fact: a copy of it is empty.
-#[derive(Debug, Default)]
-pub struct RegexCache {
-    known: RefCell<HashMap<Box<str>, CachedRegex>>,
-    /// Look-ups so far.
-    clock: Cell<u64>,
-}
-
-#[derive(Debug)]
-struct CachedRegex {
-    regex: Arc<Regex>,
-    used: Cell<u64>,
-}
-
-impl RegexCache {
-    fn get(&self, pattern: &str, steps: &Steps) -> Option<Arc<Regex>> {
-        let now = self.clock.get() + 1;
-        self.clock.set(now);
-        if let Some(cached) = self.known.borrow().get(pattern) {
-            cached.used.set(now);
-            return Some(Arc::clone(&cached.regex));
-        }
-        if !steps.take(REGEX_COMPILE_STEPS) {
-            return None;
-        }
-        // Every pattern was compiled once when it was set, so this fails for none.
-        let regex = Arc::new(compile(pattern, MAX_KEPT_REGEX_BYTES).ok()?);
-        let mut known = self.known.borrow_mut();
-        if known.len() >= MAX_CACHED_REGEXES {
-            let oldest = known.iter().min_by_key(|(_, cached)| cached.used.get()).map(|(text, _)| text.clone());
-            oldest.and_then(|text| known.remove(&text));
-        }
-        known.insert(pattern.into(), CachedRegex { regex: Arc::clone(&regex), used: Cell::new(now) });
-        Some(regex)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -493,6 +409,19 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_says_what_is_odd_about_a_value() {
+        let globs = parse(r#"{"allowedArgPatterns":["/srv/**","*.md"]}"#).unwrap();
+        let facts = with_arguments(r#"{"n":"a.md","path":"/srv/../etc/passwd"}"#);
+        let failure = globs.check(&facts, &RegexCache::default(), |_, _| {}).err().unwrap();
+        assert_eq!(failure.code(), Code::ArgumentNotAllowed);
+        assert_eq!(
+            failure.reason(),
+            "Argument value '/srv/../etc/passwd' does not match pattern '/srv/**' or '*.md': a glob never matches a value \
+             with a segment '.' or '..', percent-encoded or not"
+        );
+    }
+
+    #[test]
     fn a_long_argument_and_one_that_takes_too_much_work_are_denied_and_told_so() {
         let reason = |constraints: &str, arguments: &str| {
             let facts = with_arguments(arguments);
@@ -511,23 +440,6 @@ mod tests {
         let (code, told) = reason(&hostile, &format!(r#"["{}"]"#, "a".repeat(MAX_MATCHED_BYTES))).unwrap();
         assert_eq!(code, Code::ArgumentNotAllowed);
         assert!(told.contains("more work"), "{told}");
-    }
-
-    #[test]
-    fn the_cache_forgets_the_one_needed_longest_ago() {
-        let cache = RegexCache::default();
-        let get = |at: usize| cache.get(&format!("^{at}$"), &Steps::default()).unwrap();
-        let first = get(0);
-        for at in 1..=MAX_CACHED_REGEXES {
-            get(at);
-            assert!(Arc::ptr_eq(&first, &get(0)), "{at}");
-        }
-        assert_eq!(cache.known.borrow().len(), MAX_CACHED_REGEXES);
-        assert!(!cache.known.borrow().contains_key("^1$"));
-        // What one decision can compile is bounded.
-        let steps = Steps::default();
-        let compiled = (1_000..2_000).take_while(|at| cache.get(&format!("^{at}$"), &steps).is_some()).count();
-        assert_eq!(compiled, 2 * MAX_CACHED_REGEXES);
     }
 
     #[test]
@@ -595,6 +507,9 @@ mod tests {
             (r#"{"allowedArgPatterns":["a","^("]}"#, "constraints.allowedArgPatterns[1]"),
             (r#"{"allowedArgPatterns":["^(\\pL{9}){9999}"]}"#, "constraints.allowedArgPatterns[0]"),
             (r#"{"allowedArgPatterns":[""]}"#, "constraints.allowedArgPatterns[0]"),
+            (r#"{"allowedArgPatterns":["a","[b"]}"#, "constraints.allowedArgPatterns[1]"),
+            (r#"{"allowedArgPatterns":["{a,b"]}"#, "constraints.allowedArgPatterns[0]"),
+            (r#"{"allowedArgPatterns":["/srv/../x"]}"#, "constraints.allowedArgPatterns[0]"),
         ] {
             let error = parse(json).unwrap_err();
             assert!(error.message().starts_with(&format!("{field} ")), "{json}: {error}");

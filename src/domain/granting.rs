@@ -1,7 +1,7 @@
 //! Which permission grants a call: one of the agent's own, or one delegated to it.
 
 use super::agent::Agent;
-use super::constraint::{Facts, Failure, Steps};
+use super::constraint::{Facts, Failure};
 use super::decision::{Denial, stop};
 use super::delegation::{Delegation, DelegationStatus};
 use super::effective::{Question, Search};
@@ -14,6 +14,7 @@ use super::pattern::Segments;
 use super::permission::{Permission, PermissionSet};
 use super::rate::RateWindow;
 use super::request::Request;
+use super::steps::Steps;
 use super::tenant::Tenant;
 use super::text::quote;
 use super::time::Timestamp;

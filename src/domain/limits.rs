@@ -32,6 +32,8 @@ pub const MAX_ARG_PATTERN_BYTES: usize = 512;
 /// Regular expressions of one agent's permissions, or of one delegation's, in all: each may take a millisecond to
 /// compile, when it is set and again when it is first needed after a restart.
 pub const MAX_REGEXES: usize = 64;
+/// Globs that one stands for by its braces: `{a,b}{a,b}…` would be without end.
+pub const MAX_GLOB_ALTERNATIVES: usize = 64;
 /// Bytes of all argument patterns of one agent's permissions, or of one delegation's.
 pub const MAX_ALL_ARG_PATTERN_BYTES: usize = 64 * 1024;
 /// Bytes a compiled regular expression may take: 512 bytes of text can ask for gigabytes (`.{9}{9}{9}…`). Two of `\w`
@@ -55,6 +57,8 @@ pub const STEPS_PER_PERMISSION: usize = 64;
 pub const STEPS_PER_ITEM: usize = 8;
 /// Steps that a regular expression counts for each byte it is matched against.
 pub const REGEX_STEPS_PER_BYTE: usize = 16;
+/// Steps that reading a URL counts for each byte of it: names in other scripts are normalized.
+pub const URL_STEPS_PER_BYTE: usize = 16;
 /// Steps that compiling a regular expression counts: one decision compiles at most twice as many as are kept.
 pub const REGEX_COMPILE_STEPS: usize = MAX_MATCH_STEPS / MAX_CACHED_REGEXES / 2;
 /// Addresses or networks of one allowlist.

@@ -10,7 +10,7 @@
 //! | administrative commands: what they check and which change they yield | [`tenant_commands`], [`agent_commands`], [`key`] |
 //! | the authorize decision, its order and its reasons | [`decision`] |
 //! | what a permission matches, and the index that finds it | [`permission`], [`pattern`] |
-//! | what a permission demands besides | [`constraint`], [`arguments`], [`glob`], [`rate`] |
+//! | what a permission demands besides | [`constraint`], [`arguments`], [`arg_pattern`], [`glob`], [`url_glob`], [`oddity`], [`regexes`], [`rate`] |
 //! | which permission grants a call, own or delegated | [`granting`], [`effective`] |
 //! | delegations: what one is, which count, what they form | [`delegation`], [`links`], [`delegation_commands`] |
 //! | budgets: policies, what is used, what a call really cost | [`policy`], [`budget`], [`usage`] |
@@ -22,6 +22,7 @@
 
 pub mod agent;
 pub mod agent_commands;
+pub mod arg_pattern;
 pub mod arguments;
 pub mod audit;
 pub mod budget;
@@ -48,12 +49,14 @@ pub mod id;
 pub mod key;
 pub mod limits;
 pub mod links;
+pub mod oddity;
 pub mod pattern;
 pub mod permission;
 pub mod policy;
 pub mod policy_commands;
 pub mod policy_index;
 pub mod rate;
+pub mod regexes;
 pub mod request;
 pub mod schema;
 pub mod search;
@@ -64,11 +67,13 @@ pub mod settings;
 pub mod sharing;
 pub mod slots;
 mod soundness;
+pub mod steps;
 pub mod tenant;
 pub mod tenant_commands;
 pub mod text;
 pub mod time;
 pub mod trace_id;
+pub mod url_glob;
 pub mod usage;
 
 pub use agent::{Agent, AgentProfile, AgentStatus, AgentType};

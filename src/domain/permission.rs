@@ -12,7 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::constraint::{Constraints, ConstraintsSpec, Source, is_regex};
+use super::arg_pattern::is_regex;
+use super::constraint::{Constraints, ConstraintsSpec, Source};
 use super::error::{Code, Error};
 use super::limits::{
     MAX_ACTION_BYTES, MAX_ACTIONS, MAX_ALL_ARG_PATTERN_BYTES, MAX_PERMISSIONS, MAX_REGEXES, STEPS_PER_ACTION_PAIR,

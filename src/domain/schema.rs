@@ -115,7 +115,7 @@ texts! {
         "maxLength": MAX_ACTION_BYTES,
         "pattern": "^(\\*|[^*\\u0000-\\u001f\\u007f-\\u009f]+)$",
     };
-    /// A glob, or a regular expression that starts with `^`.
+    /// A glob, or a regular expression that starts with `^`, see [`super::arg_pattern`].
     ArgPattern {
         "type": "string",
         "minLength": 1,

@@ -9,7 +9,6 @@ use smallvec::SmallVec;
 
 use super::agent::{Agent, AgentSpec, AgentStatus, GracedToken};
 use super::census::AgentCounts;
-use super::constraint::RegexCache;
 use super::delegation::{Delegation, DelegationProfile, DelegationSpec, forget_ended, position};
 use super::error::{Code, Error};
 use super::event::{By, Change, Event, Grant, LinkUse, Record};
@@ -19,6 +18,7 @@ use super::limits::MAX_ENDED_WEIGHT;
 use super::links::LinkIndex;
 use super::policy::{Policy, PolicyProfile};
 use super::policy_index::PolicyIndex;
+use super::regexes::RegexCache;
 use super::secret::Credential;
 use super::settings::Settings;
 use super::sharing::{SharedPermissions, read_agents};

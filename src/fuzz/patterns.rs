@@ -1,9 +1,12 @@
 //! Patterns against naive matchers.
 
+use crate::domain::arg_pattern::{ArgPattern, Value};
 use crate::domain::constraint::{Constraints, ConstraintsSpec, Source};
-use crate::domain::glob;
+use crate::domain::glob::{self, Fit};
 use crate::domain::pattern::{Pattern, Segments};
 use crate::domain::permission::{PermissionSet, PermissionSpec};
+use crate::domain::regexes::RegexCache;
+use crate::domain::steps::Steps;
 
 /// Text of a segment that no pattern can hold.
 const FRESH: &str = "\u{7f}";
@@ -94,9 +97,23 @@ fn globs(glob: &str, value: &str) {
     if glob.len() > MOST_BYTES || value.len() > MOST_BYTES {
         return;
     }
+    // A pattern that is accepted is kept as it was, and the same once it is stored. One that is none matches nothing then.
+    let stored = ArgPattern::stored(glob.to_owned());
+    let steps = Steps::default();
+    let fit = stored.fits(&Value::new(value), &steps, &RegexCache::default());
+    match ArgPattern::parse(glob.to_owned()) {
+        Ok(parsed) => assert_eq!(parsed, stored),
+        Err(problem) => assert!(!problem.is_empty() && fit == Fit::Differs),
+    }
+    for glob in glob::alternatives(glob).unwrap_or_default() {
+        one_glob(&glob, value);
+    }
+}
+
+fn one_glob(glob: &str, value: &str) {
     let mut left = usize::MAX;
     let matched = glob::matches(glob, value, &mut left);
-    assert_eq!(matched, naive_glob(glob.as_bytes(), value.as_bytes()), "{glob:?} {value:?}");
+    assert_eq!(matched, naive_glob(glob, value), "{glob:?} {value:?}");
     let steps = usize::MAX - left;
     assert!(steps <= (glob.len() + 1) * (value.len() + 1) + glob.len() + value.len(), "{steps} steps");
     // Enough steps give the same answer; without the last of them it is a no.
@@ -104,23 +121,65 @@ fn globs(glob: &str, value: &str) {
     assert!(!glob::matches(glob, value, &mut (steps - 1)));
 }
 
+/// One part of a glob: so many stars, or what a single character may be.
+enum Part {
+    Stars(usize),
+    One(Box<dyn Fn(char) -> bool>),
+}
+
+fn naive_parts(glob: &str) -> Vec<Part> {
+    let chars: Vec<char> = glob.chars().collect();
+    let (mut parts, mut at) = (Vec::new(), 0);
+    while let Some(&first) = chars.get(at) {
+        at += 1;
+        parts.push(match first {
+            '*' => {
+                let stars = 1 + chars[at..].iter().take_while(|c| **c == '*').count();
+                at += stars - 1;
+                Part::Stars(stars)
+            }
+            '?' => Part::One(Box::new(|c| c != '/')),
+            '[' => {
+                let negated = matches!(chars[at], '!' | '^');
+                let from = at + usize::from(negated);
+                let end = from + 1 + chars[from + 1..].iter().position(|c| *c == ']').unwrap();
+                let items = chars[from..end].to_vec();
+                at = end + 1;
+                Part::One(Box::new(move |c| {
+                    let (mut found, mut item) = (false, 0);
+                    while item < items.len() {
+                        let high = if item + 2 < items.len() && items[item + 1] == '-' { item + 2 } else { item };
+                        found |= (items[item]..=items[high]).contains(&c);
+                        item = high + 1;
+                    }
+                    c != '/' && found != negated
+                }))
+            }
+            other => {
+                let own = if other == '\\' { chars[at] } else { other };
+                at += usize::from(other == '\\');
+                Part::One(Box::new(move |c| c == own))
+            }
+        });
+    }
+    parts
+}
+
 /// A glob by a table of which rest of it matches which rest of the text.
-fn naive_glob(glob: &[u8], text: &[u8]) -> bool {
+fn naive_glob(glob: &str, text: &str) -> bool {
+    let text: Vec<char> = text.chars().collect();
     // From the end of the glob to its start; `row[t]`: whether the rest of the glob matches `text[t..]`.
     let mut row: Vec<bool> = (0..=text.len()).map(|t| t == text.len()).collect();
-    let mut end = glob.len();
-    while end > 0 {
-        let stars = glob[..end].iter().rev().take_while(|byte| **byte == b'*').count();
+    for part in naive_parts(glob).iter().rev() {
         let mut before = vec![false; row.len()];
         for t in (0..=text.len()).rev() {
-            before[t] = match stars {
-                0 => t < text.len() && text[t] == glob[end - 1] && row[t + 1],
-                1 => row[t] || t < text.len() && text[t] != b'/' && before[t + 1],
-                _ => row[t] || t < text.len() && before[t + 1],
+            before[t] = match part {
+                Part::One(takes) => t < text.len() && takes(text[t]) && row[t + 1],
+                Part::Stars(1) => row[t] || t < text.len() && text[t] != '/' && before[t + 1],
+                Part::Stars(_) => row[t] || t < text.len() && before[t + 1],
             };
         }
         row = before;
-        end -= stars.max(1);
     }
     row[0]
 }

@@ -107,6 +107,8 @@ fn patterns() -> Vec<(&'static str, String)> {
         ("stars", lines(["mcp:*", "mcp:*:read", "mcp:github:read", "read", "/srv/**", "/srv/a/b", "[a-z]+$"])),
         ("inner", lines(["a:*:c:*", "a:b:c:d:*", "a:b:c:d:e", "*", "*/x*", "a/xy", "\\d{1,3}(?:x|y)*"])),
         ("any", lines(["*", "*:*", "a", "write", "***.m*d", "docs/a/b.md", "(a|b)*c"])),
+        ("classes", lines(["a", "b", "c", "d", "{[a-c]?,*}.tx[!a]", "b1.txt", "a|b"])),
+        ("url", lines(["a", "b", "c", "d", "http{,s}://*.example.com:*/**", "https://a.example.com:8080/x?y#z", "a"])),
         ("mixed", lines(["foo*", "a::b", "é:ü", "é", "*a*b*c**d", "aabbccd/d", "\\pL.{9}{9}"])),
     ]
 }

@@ -13,6 +13,7 @@
 
 mod access;
 mod access_table;
+mod arg_patterns;
 mod attempts;
 mod audit;
 mod audit_streams;

@@ -521,7 +521,12 @@ fn collect_strings<'a>(value: &'a Value, into: &mut Vec<&'a str>) {
 
 fn matches_argument(pattern: &str, text: &str) -> bool {
     if pattern.starts_with('^') {
-        return regex::Regex::new(pattern).unwrap().is_match(text);
+        return regex::Regex::new(&format!("^(?:{pattern})$")).unwrap().is_match(text);
+    }
+    // A glob never matches these.
+    let has_dots = text.split(['/', '\\']).any(|segment| segment == "." || segment == "..");
+    if has_dots || text.chars().any(char::is_control) || pattern.contains('/') && text.contains("//") {
+        return false;
     }
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     matches_glob(&pattern, &text)
@@ -534,6 +539,7 @@ fn matches_glob(glob: &[char], text: &[char]) -> bool {
         (['*', glob @ ..], _) => (0..=text.len())
             .take_while(|taken| !text[..*taken].contains(&'/'))
             .any(|taken| matches_glob(glob, &text[taken..])),
+        (['?', glob @ ..], [c, text @ ..]) => *c != '/' && matches_glob(glob, text),
         ([first, glob @ ..], [c, text @ ..]) => first == c && matches_glob(glob, text),
         _ => false,
     }

@@ -183,7 +183,19 @@ fn permission() -> impl Strategy<Value = Permission> {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    let patterns = ["/srv/data/*", "/srv/data/**", "^repo-[0-9]+$", "^/srv", "main", "*", "**", "**/*.csv", "*-*"];
+    let patterns = [
+        "/srv/data/*",
+        "/srv/data/**",
+        "^repo-[0-9]+$",
+        "^/srv",
+        "^/srv/.*|a",
+        "main",
+        "*",
+        "**",
+        "**/*.csv",
+        "*-*",
+        "/srv/????/?.csv",
+    ];
     let pattern = prop_oneof![50 => select(patterns.to_vec()), 1 => Just("^(")];
     let nets = ["10.0.0.0/8", "10.1.2.0/24", "192.0.2.7", "2001:db8::/32", "::ffff:10.0.0.0/104", "0.0.0.0/0", "::/0"];
     let net = prop_oneof![50 => select(nets.to_vec()), 1 => select(vec!["10.0.0.0/33", "here"])];
@@ -268,7 +280,17 @@ fn ask() -> impl Strategy<Value = Ask> {
 }
 
 fn arguments() -> impl Strategy<Value = Value> {
-    let texts = ["/srv/data/a.csv", "/srv/data/x/y.csv", "repo-17", "repo-17x", "main", "", "a/b", "/etc/passwd"];
+    let texts = [
+        "/srv/data/a.csv",
+        "/srv/data/x/y.csv",
+        "repo-17",
+        "repo-17x",
+        "main",
+        "",
+        "a/b",
+        "/etc/passwd",
+        "/srv/data/../a.csv",
+    ];
     let leaf =
         prop_oneof![4 => select(texts.to_vec()).prop_map(Value::from), 1 => Just(json!(5)), 1 => Just(json!(null))];
     let nested = prop_oneof![

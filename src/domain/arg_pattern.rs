@@ -1,0 +1,251 @@
+//! What a string argument has to be like: a glob, or a regular expression that starts with `^`.
+
+use std::cell::OnceCell;
+
+use super::glob::{Fit, alternatives, fits, odd, sample};
+use super::oddity::Form;
+use super::regexes::{self, RegexCache};
+use super::steps::Steps;
+use super::url_glob::{self, Address};
+
+/// One pattern, and what kind of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ArgPattern {
+    text: Box<str>,
+    kind: Kind,
+}
+
+/// What a pattern is, which its text tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Regex,
+    /// A glob that stands for itself alone.
+    Plain,
+    /// One for URLs.
+    Url,
+    /// Globs of either kind.
+    Braces,
+    /// What was taken for a glob once, and is none any more. It matches nothing.
+    Unreadable,
+}
+
+impl ArgPattern {
+    /// Reads a pattern of a request.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the rest of a sentence that begins with the field.
+    pub fn parse(text: String) -> Result<Self, String> {
+        if is_regex(&text) {
+            regexes::check(&text)?;
+        }
+        let kind = Kind::of(&text)?;
+        Ok(Self { text: text.into(), kind })
+    }
+
+    /// Takes a pattern that was stored. No regular expression is compiled before a call needs it.
+    pub fn stored(text: String) -> Self {
+        let kind = Kind::of(&text).unwrap_or(Kind::Unreadable);
+        Self { text: text.into(), kind }
+    }
+
+    /// The pattern as it is spelled.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it is a regular expression that does not say itself that it is about the whole value.
+    pub fn is_anchored_unseen(&self) -> bool {
+        self.kind == Kind::Regex && !regexes::says_whole(&self.text)
+    }
+
+    /// What it says of a value.
+    pub fn fits(&self, value: &Value<'_>, steps: &Steps, regexes: &RegexCache) -> Fit {
+        match self.kind {
+            Kind::Regex => Fit::of(regexes.matches(&self.text, value.text, steps)),
+            Kind::Plain => steps.spend(|left| value.fits(&self.text, left)),
+            Kind::Url => steps.spend(|left| value.fits_url(&self.text, left)),
+            Kind::Braces => self.any_fits(value, steps),
+            Kind::Unreadable => Fit::Differs,
+        }
+    }
+
+    /// The globs are made anew for each value, so that a permission takes no more memory than its text.
+    fn any_fits(&self, value: &Value<'_>, steps: &Steps) -> Fit {
+        let globs = alternatives(&self.text).unwrap_or_default();
+        if !steps.take(globs.iter().map(String::len).sum()) {
+            return Fit::Differs;
+        }
+        first_fit(globs.iter().map(|glob| {
+            steps.spend(|left| if url_glob::is_one(glob) { value.fits_url(glob, left) } else { value.fits(glob, left) })
+        }))
+    }
+}
+
+impl Kind {
+    fn of(text: &str) -> Result<Self, String> {
+        if is_regex(text) {
+            return Ok(Self::Regex);
+        }
+        if !text.contains(['{', '}']) {
+            check_glob(text)?;
+            return Ok(if url_glob::is_one(text) { Self::Url } else { Self::Plain });
+        }
+        let globs = alternatives(text)?;
+        globs.iter().try_for_each(|glob| check_glob(glob))?;
+        Ok(Self::Braces)
+    }
+}
+
+/// Checks a glob without braces.
+fn check_glob(glob: &str) -> Result<(), String> {
+    if url_glob::is_one(glob) {
+        return Ok(url_glob::check(glob)?);
+    }
+    match odd(glob, Form::of(&sample(glob)?)) {
+        None => Ok(()),
+        Some(oddity) => Err(format!("never matches: {}", oddity.what())),
+    }
+}
+
+/// Whether an argument pattern is a regular expression rather than a glob.
+pub fn is_regex(pattern: &str) -> bool {
+    pattern.starts_with('^')
+}
+
+/// A match where there is one, else the first refusal.
+pub fn first_fit(fits: impl Iterator<Item = Fit>) -> Fit {
+    let mut best = Fit::Differs;
+    for fit in fits {
+        match (fit, best) {
+            (Fit::Matches, _) => return fit,
+            (Fit::Refuses(_), Fit::Differs) => best = fit,
+            _ => {}
+        }
+    }
+    best
+}
+
+/// A string argument that patterns are held against. What they have to know of it is found out once.
+pub struct Value<'v> {
+    text: &'v str,
+    form: OnceCell<Form>,
+    address: Address,
+}
+
+impl<'v> Value<'v> {
+    /// A value that nothing is known of yet.
+    pub fn new(text: &'v str) -> Self {
+        Self { text, form: OnceCell::new(), address: Address::default() }
+    }
+
+    fn form(&self) -> Form {
+        *self.form.get_or_init(|| Form::of(self.text))
+    }
+
+    fn fits(&self, glob: &str, left: &mut usize) -> Fit {
+        fits(glob, self.text, || self.form(), left)
+    }
+
+    fn fits_url(&self, glob: &str, left: &mut usize) -> Fit {
+        self.address.fits(glob, self.text, || self.form(), left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::oddity::Oddity;
+    use super::*;
+
+    fn fit(pattern: &str, value: &str) -> Fit {
+        let pattern = ArgPattern::parse(pattern.to_owned()).unwrap();
+        assert_eq!(ArgPattern::stored(pattern.as_str().to_owned()), pattern);
+        pattern.fits(&Value::new(value), &Steps::default(), &RegexCache::default())
+    }
+
+    #[test]
+    fn a_glob_never_matches_what_reads_in_two_ways() {
+        for value in [
+            "/srv/data/../../etc/passwd",
+            "/srv/data/..",
+            "/srv/data/./x",
+            "/srv/data//../../etc/passwd",
+            "/srv/data/%2e%2e/%2e%2e/etc",
+            "/srv/data/%252E./etc",
+            "/srv/data/..%2f..%2fetc",
+            r"/srv/data/..\..\etc",
+            "/srv/data/x\u{0}/etc",
+            "/srv/data/x%00/etc",
+            "/srv/data/x\n",
+        ] {
+            for glob in ["/srv/data/**", "**", "{/srv,/tmp}/**", "/[rs]rv/????/**"] {
+                assert!(matches!(fit(glob, value), Fit::Refuses(_)), "{glob} {value:?}");
+            }
+            assert_eq!(
+                fit("^(?s:/srv/data/.*)$", value),
+                Fit::Matches,
+                "an expression stays as it is written: {value:?}"
+            );
+        }
+        for (glob, value, expected) in [
+            ("/srv/**", "/srv//x", Fit::Refuses(Oddity::EmptySegment)),
+            ("/srv/**", r"/srv/a\b", Fit::Refuses(Oddity::Backslash)),
+            ("/srv/*", "/srv/a%2fb", Fit::Refuses(Oddity::EncodedSlash)),
+            ("*", "a%2fb", Fit::Refuses(Oddity::EncodedSlash)),
+            ("**", "a%2fb // c \\ d", Fit::Matches),
+            ("/srv/*", "/srv/..", Fit::Refuses(Oddity::Dots)),
+            ("*.md", "a\nb.md", Fit::Refuses(Oddity::Control)),
+            ("/srv/data/**", "/srv/data/a..b/.c/50% d", Fit::Matches),
+            // What would not match anyway is not told to have anything odd.
+            ("/srv/**", "/etc/..", Fit::Differs),
+            ("{https://*.example.com,/srv}/**", "/srv/x", Fit::Matches),
+            ("{https://*.example.com,/srv}/**", "https://a.example.com/x", Fit::Matches),
+            ("{https://*.example.com,/srv}/**", "https://evil.com#.example.com/", Fit::Differs),
+            ("http{,s}://a.com/**", "http://a.com/x", Fit::Matches),
+        ] {
+            assert_eq!(fit(glob, value), expected, "{glob} {value:?}");
+        }
+    }
+
+    #[test]
+    fn what_never_matches_is_refused() {
+        for bad in ["/srv/../x", "..", "/srv//x", "/srv/%2e%2e/x", r"/srv/a\\b", "/srv/%00", "/a%2fb", "{a,..}", "a\tb"]
+        {
+            assert!(ArgPattern::parse(bad.to_owned()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_stored_and_is_no_glob_any_more_matches_nothing() {
+        for (text, value) in [
+            ("[ab", "[ab"),
+            ("{a}", "a"),
+            ("{a}", "{a}"),
+            (r"C:\data\*", r"C:\data\x"),
+            (r"C:\data\*", "C:data*"),
+            ("https://a.com/x?y", "https://a.com/x?y"),
+            ("https://a.com/x?y", "https://a.com/xzy"),
+            ("/srv/../x", "/srv/../x"),
+        ] {
+            let stored = ArgPattern::stored(text.to_owned());
+            assert_eq!(stored.as_str(), text);
+            assert_eq!(
+                stored.fits(&Value::new(value), &Steps::default(), &RegexCache::default()),
+                Fit::Differs,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn braces_take_steps() {
+        let wide = format!("{}{}", "{a,b}".repeat(6), "c".repeat(400));
+        let pattern = ArgPattern::parse(wide).unwrap();
+        let steps = Steps::default();
+        let value = Value::new("x");
+        let most = (0..10_000).position(|_| {
+            pattern.fits(&value, &steps, &RegexCache::default());
+            steps.are_used_up()
+        });
+        assert!(most.is_some_and(|most| most < 1_000), "{most:?}");
+    }
+}

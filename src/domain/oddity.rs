@@ -1,0 +1,230 @@
+//! What about a value makes two programs read it as two things. A glob never matches such a value.
+
+use std::borrow::Cow;
+
+/// Why a glob does not match a value that fits it otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oddity {
+    /// NUL or another control character.
+    Control,
+    /// A segment `.` or `..`, between slashes or backslashes.
+    Dots,
+    /// Percent-encoded bytes that are no text, such as an overlong `.`.
+    NoText,
+    /// `//`, for a glob that holds `/`.
+    EmptySegment,
+    /// A backslash, for a glob that holds `/`.
+    Backslash,
+    /// A `/` that is percent-encoded, where a `*` could pass it.
+    EncodedSlash,
+    /// A user name or a password in a URL.
+    UserInfo,
+}
+
+impl Oddity {
+    /// What a value has, for people.
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::Control => "a glob never matches a value with a control character, percent-encoded or not",
+            Self::Dots => "a glob never matches a value with a segment '.' or '..', percent-encoded or not",
+            Self::NoText => "a glob never matches a value with percent-encoded bytes that are not UTF-8",
+            Self::EmptySegment => "a glob with a '/' never matches a value with an empty segment ('//')",
+            Self::Backslash => "a glob with a '/' never matches a value with a backslash, percent-encoded or not",
+            Self::EncodedSlash => "a percent-encoded '/' matches only a '**', in a glob without a '/'",
+            Self::UserInfo => "a glob never matches a URL with a user name or password",
+        }
+    }
+}
+
+/// What a text has, once all of its percent-encoding is undone, however often it was encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    control: bool,
+    dots: bool,
+    no_text: bool,
+    empty_segment: bool,
+    backslash: bool,
+    encoded_slash: bool,
+}
+
+impl Form {
+    /// Looks at a text.
+    pub fn of(text: &str) -> Self {
+        let bytes = decode(text);
+        let mut form = Self::default();
+        let mut segment = 0;
+        let mut before = 0;
+        for (&byte, at) in bytes.iter().zip(0..) {
+            match byte {
+                b'/' | b'\\' => {
+                    form.dots |= are_dots(bytes.get(segment..at).unwrap_or_default());
+                    form.empty_segment |= byte == b'/' && before == b'/';
+                    form.backslash |= byte == b'\\';
+                    segment = at + 1;
+                }
+                ..b' ' | 0x7f => form.control = true,
+                // The second byte of U+0080 to U+009F.
+                0x80..=0x9f => form.control |= before == 0xc2,
+                _ => {}
+            }
+            before = byte;
+        }
+        form.dots |= are_dots(bytes.get(segment..).unwrap_or_default());
+        if let Cow::Owned(decoded) = &bytes {
+            let slashes = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'/').count();
+            form.encoded_slash = slashes(decoded) > slashes(text.as_bytes());
+            form.no_text = std::str::from_utf8(decoded).is_err();
+        }
+        form
+    }
+
+    /// What no glob matches.
+    pub fn odd(self) -> Option<Oddity> {
+        match self {
+            Self { control: true, .. } => Some(Oddity::Control),
+            Self { dots: true, .. } => Some(Oddity::Dots),
+            Self { no_text: true, .. } => Some(Oddity::NoText),
+            _ => None,
+        }
+    }
+
+    /// What no glob matches that is about a path.
+    pub fn odd_in_path(self) -> Option<Oddity> {
+        match self {
+            _ if self.odd().is_some() => self.odd(),
+            Self { empty_segment: true, .. } => Some(Oddity::EmptySegment),
+            Self { backslash: true, .. } => Some(Oddity::Backslash),
+            _ => self.encoded_slash(),
+        }
+    }
+
+    /// Whether a `/` is encoded.
+    pub fn encoded_slash(self) -> Option<Oddity> {
+        self.encoded_slash.then_some(Oddity::EncodedSlash)
+    }
+}
+
+/// Whether some program takes the segment for `.` or `..`: what some cut off (spaces, and what follows `;`, `?` or `#`)
+/// does not count.
+fn are_dots(segment: &[u8]) -> bool {
+    if !matches!(segment, [b'.' | b' ', ..]) {
+        return false;
+    }
+    let cut = segment.split(|byte| matches!(byte, b';' | b'?' | b'#')).next().unwrap_or_default();
+    matches!(cut.trim_ascii(), b"." | b"..")
+}
+
+/// Undoes percent-encoding (RFC 3986, 2.1) until there is none left. What decoding makes may be a part of an encoded byte
+/// again, so each new byte is looked at with the two before it; in which order that is done makes no difference.
+fn decode(text: &str) -> Cow<'_, [u8]> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text.as_bytes());
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    for byte in text.bytes() {
+        bytes.push(byte);
+        while let [.., b'%', high, low] = bytes.as_slice() {
+            let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            let Some((high, low)) = digit(*high).zip(digit(*low)) else { break };
+            bytes.truncate(bytes.len() - 3);
+            bytes.push(high << 4 | low);
+        }
+    }
+    Cow::Owned(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn oddities_are_seen_however_they_are_encoded() {
+        for (text, odd) in [
+            ("/srv/data/a.b..c/...", None),
+            ("..a/b..", None),
+            ("100% of %zz and %2", None),
+            ("gr\u{fc}n \u{20ac}", None),
+            ("/srv/%41%20b", None),
+            ("a\u{0}b", Some(Oddity::Control)),
+            ("a%00b", Some(Oddity::Control)),
+            ("a%2500b", Some(Oddity::Control)),
+            ("a\nb", Some(Oddity::Control)),
+            ("a%0Ab", Some(Oddity::Control)),
+            ("a\u{7f}", Some(Oddity::Control)),
+            ("a\u{85}", Some(Oddity::Control)),
+            ("a%C2%85", Some(Oddity::Control)),
+            (".", Some(Oddity::Dots)),
+            ("..", Some(Oddity::Dots)),
+            ("a/..", Some(Oddity::Dots)),
+            ("a/./b", Some(Oddity::Dots)),
+            (r"a\..\b", Some(Oddity::Dots)),
+            ("a/%2e%2E/b", Some(Oddity::Dots)),
+            ("a/.%2e/b", Some(Oddity::Dots)),
+            ("a/..%2fb", Some(Oddity::Dots)),
+            ("a/..%5cb", Some(Oddity::Dots)),
+            ("a%2F..%2Fb", Some(Oddity::Dots)),
+            ("a/%252e%252e/b", Some(Oddity::Dots)),
+            ("a/%25%32%65%25%32%65/b", Some(Oddity::Dots)),
+            ("a/%%32e./b", Some(Oddity::Dots)),
+            ("a/%2525252e./b", Some(Oddity::Dots)),
+            ("a/..;x=1/b", Some(Oddity::Dots)),
+            ("a/..?b", Some(Oddity::Dots)),
+            ("a/.. /b", Some(Oddity::Dots)),
+            ("a/%c0%ae%c0%ae/b", Some(Oddity::NoText)),
+            ("a/%ff", Some(Oddity::NoText)),
+        ] {
+            assert_eq!(Form::of(text).odd(), odd, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn paths_have_more_that_is_odd() {
+        for (text, odd) in [
+            ("/a/b/", None),
+            ("//a", Some(Oddity::EmptySegment)),
+            ("/a//b", Some(Oddity::EmptySegment)),
+            ("/a/%2fb", Some(Oddity::EmptySegment)),
+            (r"/a\b", Some(Oddity::Backslash)),
+            ("/a%5Cb", Some(Oddity::Backslash)),
+            ("/a%2fb", Some(Oddity::EncodedSlash)),
+            ("/a%252fb", Some(Oddity::EncodedSlash)),
+        ] {
+            assert_eq!(Form::of(text).odd_in_path(), odd, "{text:?}");
+        }
+    }
+
+    /// Decodes once, from left to right, as a program does.
+    fn decode_once(text: &[u8]) -> Vec<u8> {
+        match text {
+            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                let digits = [*high, *low];
+                let byte = u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap();
+                [vec![byte], decode_once(rest)].concat()
+            }
+            [first, rest @ ..] => [vec![*first], decode_once(rest)].concat(),
+            [] => Vec::new(),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn what_any_number_of_decodings_shows_is_seen(text in "(%|%25|2|e|E|f|5|c|0|\\.|/|a){0,24}") {
+            let form = Form::of(&text);
+            let mut at = text.clone().into_bytes();
+            loop {
+                let has_dots = at.split(|byte| matches!(byte, b'/' | b'\\')).any(|part| part == b"." || part == b"..");
+                prop_assert!(!has_dots || form.dots, "{text}");
+                prop_assert!(!at.iter().any(|byte| byte.is_ascii_control()) || form.control, "{text}");
+                prop_assert!(!at.contains(&b'\\') || form.backslash, "{text}");
+                prop_assert!(!at.windows(2).any(|two| two == b"//") || form.empty_segment, "{text}");
+                let next = decode_once(&at);
+                if next == at { break; }
+                at = next;
+            }
+            prop_assert_eq!(decode(&text).into_owned(), at);
+        }
+    }
+}

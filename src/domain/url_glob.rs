@@ -1,0 +1,281 @@
+//! Globs for URLs: those with `://` in them.
+//!
+//! Scheme, host, port and path are each held against their own part of the glob, as the WHATWG's URL standard reads them,
+//! so nothing of one reaches into another. A glob without a port stands for the scheme's own. A value with a query matches
+//! where the glob has one too, behind a `\?`, or ends with `**`. A fragment stays with the client, and counts for nothing. A
+//! user name or a password matches nothing.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
+use url::Url;
+
+use super::glob::{Fit, matches, part, parts, sample};
+use super::limits::URL_STEPS_PER_BYTE;
+use super::oddity::{Form, Oddity};
+
+/// What a glob for URLs has in it.
+const MARK: &str = "://";
+
+/// Whether a glob is one for URLs.
+pub fn is_one(glob: &str) -> bool {
+    glob.contains(MARK)
+}
+
+/// A glob for URLs, cut.
+struct Parts<'g> {
+    scheme: &'g str,
+    host: &'g str,
+    port: Option<&'g str>,
+    path: &'g str,
+    query: Option<&'g str>,
+}
+
+fn cut(glob: &str) -> Option<Parts<'_>> {
+    let (scheme, rest) = glob.split_once(MARK)?;
+    let (authority, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len()))?;
+    let (path, query) = match path.split_once(r"\?") {
+        Some((path, query)) => (path, Some(query)),
+        None => (path, None),
+    };
+    // The colons of an IPv6 address are in brackets.
+    let name = authority.rfind(r"\]").map_or(0, |at| at + 2);
+    let colon = authority.get(name..)?.rfind(':').map(|at| name + at);
+    let (host, port) = match colon {
+        Some(at) => (authority.get(..at)?, authority.get(at + 1..)),
+        None => (authority, None),
+    };
+    Some(Parts { scheme, host, port, path: if path.is_empty() { "/" } else { path }, query })
+}
+
+/// Checks a glob for URLs that is a glob without braces.
+///
+/// # Errors
+/// What is wrong with it, as the rest of a sentence that begins with the field.
+pub fn check(glob: &str) -> Result<(), &'static str> {
+    if !glob.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(
+            "is a glob for URLs and must be ASCII without spaces: write a host as xn--... and a path percent-encoded",
+        );
+    }
+    let Some(Parts { scheme, host, port, path, query }) = cut(glob) else { return Err("is no glob for URLs") };
+    if parts(path).any(|part| part == Ok("?")) || parts(query.unwrap_or_default()).any(|part| part == Ok("?")) {
+        return Err(r"is a glob for URLs and has a '?': write '\?' where the query begins");
+    }
+    if glob.contains('#') {
+        return Err("is a glob for URLs and has a '#': a fragment is not looked at");
+    }
+    for text in [scheme, host, port.unwrap_or_default()] {
+        if text.contains('@') {
+            return Err("is a glob for URLs and has an '@': a user name or password never matches");
+        }
+        if text.contains("**") || text.contains('?') {
+            return Err(
+                "is a glob for URLs and has a '**' or a '?' before its path: write '/**' after the host, or '*' for any",
+            );
+        }
+        part_by_part(text)?;
+    }
+    if scheme.is_empty() || port == Some("") {
+        return Err("is a glob for URLs without a scheme, or with an empty port");
+    }
+    part_by_part(path)?;
+    part_by_part(query.unwrap_or_default())?;
+    let odd_in = |glob: &str| sample(glob).map(|sample| Form::of(&sample).odd_in_path());
+    let odd = Form::of(&sample(glob)?).odd().or(odd_in(host)?).or(odd_in(path)?);
+    odd.map_or(Ok(()), |_| Err("never matches: it has a segment '.' or '..', a '//' or what is none in a URL's path"))
+}
+
+fn part_by_part(glob: &str) -> Result<(), &'static str> {
+    parts(glob).try_for_each(|part| part.map(|_| ()))
+}
+
+/// A value that globs for URLs are held against: it is read once.
+#[derive(Default)]
+pub struct Address(OnceCell<Option<Read>>);
+
+/// A URL, and what is odd about its path.
+struct Read {
+    url: Url,
+    odd: Option<Oddity>,
+}
+
+impl Address {
+    /// What a glob for URLs says of the value. `form` is the whole value's.
+    pub fn fits(&self, glob: &str, value: &str, form: impl FnOnce() -> Form, left: &mut usize) -> Fit {
+        let read = self.0.get_or_init(|| {
+            let enough = left.checked_sub(value.len() * URL_STEPS_PER_BYTE);
+            *left = enough.unwrap_or(0);
+            enough.and_then(|_| read(value))
+        });
+        let (Some(Read { url, odd }), Some(glob)) = (read, cut(glob)) else { return Fit::Differs };
+        if !url_matches(&glob, url, left) {
+            return Fit::Differs;
+        }
+        form().odd().or(*odd).map_or(Fit::Matches, Fit::Refuses)
+    }
+}
+
+/// Reads a URL that every program reads alike: with its scheme and `://` at the start, and nothing that is only cut off.
+fn read(value: &str) -> Option<Read> {
+    let url = Url::parse(value).ok()?;
+    let (scheme, rest) = value.split_once(MARK)?;
+    let behind = |marks: &[char]| rest.split_at_checked(rest.find(marks).unwrap_or(rest.len()));
+    let (authority, _) = behind(&['/', '\\', '?', '#'])?;
+    let (place, _) = behind(&['?', '#'])?;
+    let host_is_elsewhere = authority.is_empty() && url.has_host() && url.host_str() != Some("");
+    if !scheme.eq_ignore_ascii_case(url.scheme()) || value.trim() != value || host_is_elsewhere {
+        return None;
+    }
+    let has_user = authority.contains('@') || !url.username().is_empty() || url.password().is_some();
+    let odd = if has_user { Some(Oddity::UserInfo) } else { Form::of(place).odd_in_path() };
+    Some(Read { url, odd })
+}
+
+fn url_matches(glob: &Parts<'_>, url: &Url, left: &mut usize) -> bool {
+    let mut fits = |glob: &str, text: &str| matches(glob, text, left);
+    // Hosts of the schemes that the standard knows are in small letters.
+    let host = if url.is_special() { Cow::Owned(glob.host.to_ascii_lowercase()) } else { Cow::Borrowed(glob.host) };
+    let port_fits = match glob.port {
+        Some(glob) => fits(glob, &url.port_or_known_default().map(|port| port.to_string()).unwrap_or_default()),
+        None => url.port().is_none(),
+    };
+    port_fits
+        && fits(&glob.scheme.to_ascii_lowercase(), url.scheme())
+        && fits(&host, url.host_str().unwrap_or_default())
+        && fits(glob.path, if url.path().is_empty() { "/" } else { url.path() })
+        && match (glob.query, url.query()) {
+            (None, None) => true,
+            (None, Some(_)) => ends_open(glob.path),
+            (Some(glob), Some(query)) => fits(glob, query),
+            (Some(_), None) => false,
+        }
+}
+
+/// Whether the last part of a glob is a `**`.
+fn ends_open(mut glob: &str) -> bool {
+    let mut open = false;
+    while let Ok(Some((first, rest))) = part(glob) {
+        open = first.starts_with("**");
+        glob = rest;
+    }
+    open
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fit(glob: &str, value: &str) -> Fit {
+        check(glob).unwrap();
+        Address::default().fits(glob, value, || Form::of(value), &mut usize::MAX.clone())
+    }
+
+    #[test]
+    fn each_part_of_a_url_is_matched_by_itself() {
+        for (glob, value) in [
+            ("https://*.example.com/**", "https://www.example.com/a/b"),
+            ("https://*.example.com/**", "HTTPS://A.B.Example.Com/"),
+            ("https://*.example.com/**", "https://www.example.com/?q=1"),
+            ("https://*.example.com/**", "https://www.example.com:443/a"),
+            ("https://*.example.com/**", "https://www.example.com/a#/b"),
+            ("https://*.example.com", "https://www.example.com"),
+            ("https://*.Example.com", "https://www.example.com/"),
+            ("https://example.com:*/**", "https://example.com/a"),
+            ("https://example.com:443/a", "https://example.com/a"),
+            ("http://localhost:*/**", "http://localhost:8080/x?u=http://b//c"),
+            ("http://127.0.0.1/**", "http://0x7f.1/x"),
+            (r"http://\[::1\]:80/**", "http://[::1]/x"),
+            (r"http://\[::1\]/*", "http://[0::1]/x"),
+            ("*://example.com/a", "ftp://example.com/a"),
+            ("file:///srv/**", "file:///srv/a"),
+            ("file:///srv/**", "file://localhost/srv/a"),
+            ("s3://Bucket/*", "s3://Bucket/key"),
+            (r"https://example.com/a\?id=*", "https://example.com/a?id=1"),
+            ("https://example.com/[ab]", "https://example.com/b"),
+            ("https://xn--bcher-kva.de/*", "https://b\u{fc}cher.de/x"),
+        ] {
+            assert_eq!(fit(glob, value), Fit::Matches, "{glob} {value}");
+        }
+        for (glob, value) in [
+            ("https://*.example.com/**", "https://evil.com#.example.com/"),
+            ("https://*.example.com/**", "https://evil.com/#.example.com/"),
+            ("https://*.example.com/**", "https://evil.com?.example.com/"),
+            ("https://*.example.com/**", r"https://evil.com\.example.com/"),
+            ("https://*.example.com/**", "https://evil.com%2f.example.com/"),
+            ("https://*.example.com/**", "https://evil.com%23.example.com/"),
+            ("https://*.example.com/**", "https://evil.com\u{ff0f}.example.com/"),
+            ("https://*.example.com/**", "https://example.com.evil.com/"),
+            ("https://*.example.com/**", "https://www.example.com:444/"),
+            ("https://*.example.com/**", "http://www.example.com/"),
+            ("https://*.example.com/**", "https:www.example.com/"),
+            ("https://*.example.com/**", "https:/www.example.com/"),
+            ("https://*.example.com/**", "https:///www.example.com/"),
+            ("https://*.example.com/**", " https://www.example.com/"),
+            ("https://*.example.com/**", "https://www.example.com/ "),
+            ("https://*.example.com/**", "//www.example.com/"),
+            ("https://*.example.com/**", "blob:https://www.example.com/"),
+            ("http://localhost:*/**", "http://localhost:80@evil.com/x"),
+            ("http://localhost:*/**", "http://localhost.evil.com:80/x"),
+            ("https://a.com/*/public", "https://a.com/secret?x=/public"),
+            ("https://a.com/*/public", "https://a.com/secret#/public"),
+            ("https://a.com/x", "https://a.com/x?y=1"),
+            (r"https://a.com/x\?*", "https://a.com/x"),
+            ("https://a.com/*", "https://a.com/x/y"),
+        ] {
+            assert_eq!(fit(glob, value), Fit::Differs, "{glob} {value}");
+        }
+        for (glob, value, oddity) in [
+            ("https://evil.com/**", "https://me@evil.com/", Oddity::UserInfo),
+            ("https://evil.com/**", "https://@evil.com/", Oddity::UserInfo),
+            ("https://evil.com/**", "https://:p@evil.com/", Oddity::UserInfo),
+            ("https://a.com/x/**", "https://a.com/x/y/..", Oddity::Dots),
+            ("https://a.com/x/**", "https://a.com/x/y/..?z", Oddity::Dots),
+            ("https://a.com/x/**", "https://a.com/x/y/..#z", Oddity::Dots),
+            ("https://a.com/**", "https://a.com/x/%2e%2e/y", Oddity::Dots),
+            ("https://a.com/**", "https://a.com/x%252e%252e/%252e%252e/y", Oddity::Dots),
+            ("https://a.com/**", "https://a.com/x?f=/../y", Oddity::Dots),
+            ("https://a.com/**", "https://a.com//x", Oddity::EmptySegment),
+            ("https://a.com/**", r"https://a.com/x\y", Oddity::Backslash),
+            ("https://a.com/**", r"https://a.com\x", Oddity::Backslash),
+            ("https://a.com/**", "https://a.com/x%5cy", Oddity::Backslash),
+            ("https://a.com/**", "https://a.com/x%2fy", Oddity::EncodedSlash),
+            ("https://a.com/**", "https://a.com/x\ty", Oddity::Control),
+            ("https://a.com/**", "https://a.c\nom/x", Oddity::Control),
+            ("https://a.com/**", "https://a.com/%00", Oddity::Control),
+        ] {
+            assert_eq!(fit(glob, value), Fit::Refuses(oddity), "{glob} {value}");
+        }
+    }
+
+    #[test]
+    fn globs_that_read_in_two_ways_or_never_match_are_refused() {
+        for bad in [
+            "https://a.com/x?y=1",
+            "https://a.com/x#y",
+            "https://me@a.com/",
+            "https://a.com**",
+            "https://**/x",
+            "https://a?.com/",
+            "https://b\u{fc}cher.de/**",
+            "https://a.com/a b",
+            "https://a.com:/x",
+            "://a.com/x",
+            "https://a.com/../x",
+            "https://a.com/x//y",
+            "https://a.com/%2e%2e/y",
+            r"https://a.com\\x",
+            "https://[a:b]/x",
+        ] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn reading_a_url_takes_steps() {
+        let mut left = 100;
+        let value = "https://example.com/";
+        assert_eq!(Address::default().fits("https://**", value, || Form::of(value), &mut left), Fit::Differs);
+        assert_eq!(left, 0);
+    }
+}

@@ -1,0 +1,92 @@
+//! Patterns for arguments, by every way that a call or a pattern comes in.
+
+use serde_json::{Value, json};
+
+use crate::harness::Server;
+use crate::world::{constrained, permits};
+
+/// Values that a pattern fits, and that other programs may read as something else.
+const ODD: [&str; 12] = [
+    "/srv/data/../../etc/passwd",
+    "/srv/data/..",
+    "/srv/data//../../etc/passwd",
+    "/srv/data/%2e%2e/%2e%2e/etc",
+    "/srv/data/%252e%252E/etc",
+    "/srv/data/..%2f..%2fetc",
+    r"/srv/data/..\..\etc",
+    r"/srv/data/a\x",
+    "/srv/data//x",
+    "/srv/data/x\u{0}/etc",
+    "/srv/data/x%00/etc",
+    "/srv/data/x\n",
+];
+
+#[test]
+fn a_glob_matches_nothing_that_reads_in_two_ways_whoever_asks_and_however() {
+    let server = Server::start();
+    let operator = server.operator();
+    operator.tenant("acme");
+    let globs = json!({ "allowedArgPatterns": ["/srv/data/**"] });
+    let own = operator.agent("acme", constrained("mcp:fs:*", globs.clone()));
+    let lender = operator.agent("acme", permits("mcp:*", &["*"]));
+    let borrower = operator.agent("acme", json!([]));
+    operator.delegation(&lender.id, &borrower.id, constrained("mcp:fs:*", globs));
+    for agent in [&own, &borrower] {
+        let ask = |arguments: Value| json!({ "agentId": agent.id, "action": "read", "resource": "mcp:fs:move", "arguments": arguments });
+        operator.granted(ask(json!({ "source": "/srv/data/a", "destination": "/srv/data/b/c..d" })));
+        for odd in ODD {
+            let arguments = json!({ "destination": "/srv/data/b", "source": odd });
+            let reason = operator.denied(ask(arguments.clone()), "ARGUMENT_NOT_ALLOWED");
+            assert!(reason.contains("does not match pattern '/srv/data/**': a glob "), "{reason}");
+            let explained = operator.post("/v1/authorize/explain", ask(arguments.clone())).expect(200);
+            assert_eq!((&explained["allowed"], &explained["reason"]), (&json!(false), &json!(reason)), "{explained}");
+            let evaluation = json!({
+                "subject": { "type": "agent", "id": agent.id },
+                "action": { "name": "read", "properties": arguments },
+                "resource": { "type": "mcp", "id": "fs:move" },
+                "context": { "tenantId": "acme" },
+            });
+            let answer = operator.post("/access/v1/evaluation", evaluation).expect(200);
+            assert_eq!(answer["decision"], false, "{odd:?}: {answer}");
+            assert_eq!(answer["context"]["code"], "ARGUMENT_NOT_ALLOWED");
+        }
+    }
+}
+
+#[test]
+fn globs_mean_what_they_usually_do_and_expressions_are_about_the_whole() {
+    let server = Server::start();
+    let operator = server.operator();
+    operator.tenant("acme");
+    for (pattern, value, granted) in [
+        ("[ab]?.txt", "a1.txt", true),
+        ("[ab]?.txt", "c1.txt", false),
+        ("[!a].txt", "b.txt", true),
+        ("{a,b}.txt", "a.txt", true),
+        ("{a,b}.txt", "c.txt", false),
+        ("https://*.example.com/**", "https://www.example.com/a?b#c", true),
+        ("https://*.example.com/**", "https://evil.com#.example.com/", false),
+        ("https://*.example.com/**", "https://evil.com?.example.com/", false),
+        ("https://*.example.com/**", r"https://evil.com\.example.com/", false),
+        ("http://localhost:*/**", "http://localhost:8080/x", true),
+        ("http://localhost:*/**", "http://localhost:80@evil.com/x", false),
+        ("^a|b", "zb", false),
+        ("^a|b", "b", true),
+        ("^/srv/data/[a-z]+", "/srv/data/a/../../etc/passwd", false),
+        ("^/srv/data/[a-z]+", "/srv/data/abc", true),
+    ] {
+        let agent = operator.agent("acme", constrained("docs:*", json!({ "allowedArgPatterns": [pattern] })));
+        let body = json!({ "agentId": agent.id, "action": "read", "resource": "docs:1", "arguments": [value] });
+        let decision = operator.authorize(body).expect(200);
+        assert_eq!(decision["allowed"], granted, "{pattern} {value}: {decision}");
+    }
+    for bad in
+        ["[ab", "{a,b", "a}", "{a}", r"C:\data\*", "[z-a]", "/srv/../x", "/srv//x", "https://a.com/x?y=1", "a\nb"]
+    {
+        let permissions = constrained("docs:*", json!({ "allowedArgPatterns": ["a", bad] }));
+        let body =
+            json!({ "tenantId": "acme", "ownerId": "u", "name": "n", "type": "service", "permissions": permissions });
+        let sentence = operator.post("/v1/agents", body).problem(400, "INVALID_PATTERN");
+        assert!(sentence.starts_with("permissions[0].constraints.allowedArgPatterns[1] "), "{bad}: {sentence}");
+    }
+}
