@@ -49,7 +49,7 @@ pub async fn create(Admin(kavach): Admin, Body(new): Body<NewAgent>) -> Answer {
     let (view, token) = kavach.agents().create(new).await?;
     let mut response = HttpResponse::Created();
     response.insert_header(("Location", format!("/v1/agents/{}", view.agent.profile.id)));
-    views::json(response, &AgentJson::new(&view, Some(&token)))
+    views::json(response, &AgentJson::new(&view, Some(&token)).with_warnings(&view))
 }
 
 /// `GET /v1/agents`
@@ -68,7 +68,8 @@ pub async fn get(Admin(kavach): Admin, id: Path<String>) -> Answer {
 
 /// `PATCH /v1/agents/{id}`
 pub async fn update(Admin(kavach): Admin, (id, Body(patch)): (Path<String>, Body<AgentPatch>)) -> Answer {
-    views::json(HttpResponse::Ok(), &AgentJson::new(&kavach.agents().update(&id, patch).await?, None))
+    let view = kavach.agents().update(&id, patch).await?;
+    views::json(HttpResponse::Ok(), &AgentJson::new(&view, None).with_warnings(&view))
 }
 
 /// `DELETE /v1/agents/{id}`

@@ -58,7 +58,7 @@ pub async fn create(Admin(kavach): Admin, Body(new): Body<NewDelegation>) -> Ans
     let view = kavach.delegations().create(new).await?;
     let mut response = HttpResponse::Created();
     response.insert_header(("Location", format!("/v1/delegations/{}", view.delegation.profile.id)));
-    views::json(response, &DelegationJson::from(view))
+    views::json(response, &DelegationJson::with_warnings(view))
 }
 
 /// `GET /v1/delegations`

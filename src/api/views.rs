@@ -15,11 +15,13 @@ use crate::domain::cost::Cost;
 use crate::domain::delegation_commands::DelegationView;
 use crate::domain::effective::{DelegationSource, EffectivePermission};
 use crate::domain::key::ApiKey;
+use crate::domain::limits::MAX_WARNINGS;
 use crate::domain::permission::PermissionSpec;
 use crate::domain::policy::{Limits, Policy, PolicyAction, PolicyStatus, Usage};
 use crate::domain::policy_commands::PolicyView;
 use crate::domain::tenant::{Profile, TenantStatus};
 use crate::domain::text::DEFAULT_TENANT_NAME;
+use crate::domain::warnings::Warning;
 use crate::domain::{
     AgentId, AgentStatus, AgentType, Code, DelegationId, DelegationStatus, KeyId, PolicyId, Secret, Settings, TenantId,
     Timestamp, schema,
@@ -119,6 +121,10 @@ pub struct AgentJson {
     updated_at: Timestamp,
     /// Its token in the answers to creation and rotation, else empty.
     token: String,
+    /// In the answers to creation and change: what its permissions say that may not have been meant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_WARNINGS))]
+    warnings: Vec<Warning>,
 }
 
 impl AgentJson {
@@ -142,7 +148,15 @@ impl AgentJson {
             created_at: profile.created_at,
             updated_at: profile.updated_at,
             token: token.map(|token| token.reveal().to_owned()).unwrap_or_default(),
+            warnings: Vec::new(),
         }
+    }
+
+    /// The same with the warnings about its permissions.
+    #[must_use]
+    pub fn with_warnings(mut self, view: &AgentView) -> Self {
+        self.warnings = view.agent.profile.spec.permissions.warnings();
+        self
     }
 }
 
@@ -167,7 +181,7 @@ struct ConstraintsJson {
     /// Granted calls in a sliding hour.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_calls_per_hour: Option<u32>,
-    /// Globs or regular expressions, of which every string argument must match one.
+    /// Globs, or regular expressions that start with `^`, of which every string argument must match one as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     allowed_arg_patterns: Option<Vec<String>>,
     /// A time of day in UTC.
@@ -223,6 +237,18 @@ pub struct DelegationJson {
     status: DelegationStatus,
     /// When it was made.
     created_at: Timestamp,
+    /// In the answer to its making: what its permissions say that may not have been meant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_WARNINGS))]
+    warnings: Vec<Warning>,
+}
+
+impl DelegationJson {
+    /// The delegation with the warnings about its permissions.
+    pub fn with_warnings(view: DelegationView) -> Self {
+        let warnings = view.delegation.profile.spec.permissions.warnings();
+        Self { warnings, ..view.into() }
+    }
 }
 
 impl From<DelegationView> for DelegationJson {
@@ -241,6 +267,7 @@ impl From<DelegationView> for DelegationJson {
             depth: spec.depth,
             status,
             created_at: profile.created_at,
+            warnings: Vec::new(),
         }
     }
 }

@@ -200,6 +200,16 @@ impl Constraints {
         self.arg_patterns.as_deref().unwrap_or_default()
     }
 
+    /// Whether there is a call that they deny.
+    pub fn restrict(&self) -> bool {
+        let Self { max_calls_per_hour, arg_patterns, time_window, ip_allowlist, require_approval } = self;
+        max_calls_per_hour.is_some()
+            || arg_patterns.is_some()
+            || time_window.is_some()
+            || ip_allowlist.is_some()
+            || *require_approval == Some(true)
+    }
+
     /// Addresses and networks of the allowlist: a check may look at all of them.
     pub fn addresses(&self) -> usize {
         self.ip_allowlist.as_ref().map_or(0, |nets| nets.len())

@@ -10,7 +10,8 @@ use super::limits::MAX_EXPLAINED_STEPS;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
-    /// What was looked at: `tenant`, `agent`, `permission`, `delegation`, `policy`, or a constraint's name.
+    /// What was looked at: `tenant`, `agent`, `permission`, `delegation`, `policy`, a constraint's name, or `note` of what was not
+    /// looked at but may have been expected to be.
     pub check: &'static str,
     /// Whether it held.
     pub passed: bool,

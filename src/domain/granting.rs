@@ -18,6 +18,7 @@ use super::steps::Steps;
 use super::tenant::Tenant;
 use super::text::quote;
 use super::time::Timestamp;
+use super::warnings::is_restricted;
 
 /// Whose permissions are looked at.
 #[derive(Clone, Copy)]
@@ -85,10 +86,32 @@ impl<T: Trace> Call<'_, T> {
                 holder.step("permission", true, position, detail)
             });
             if self.constraints_hold(tenant, holder, permission, position) {
+                if T::KEPT && !is_restricted(permission) {
+                    self.tell_what_is_moot(holder, permission, position);
+                }
                 return Some(position);
             }
         }
         None
+    }
+
+    /// Tells whoever asks why of the constraints of narrower permissions, which do not hold where this one grants the call.
+    fn tell_what_is_moot(&mut self, holder: Holder<'_>, granting: &Permission, position: u32) {
+        let permissions = holder.permissions();
+        for other in permissions.matching(&self.segments, self.request.action()) {
+            let Some(moot) = permissions.as_slice().get(other as usize) else { continue };
+            if other != position && is_restricted(moot) && granting.makes_moot(moot) {
+                self.trace.step(|| {
+                    let detail = format!(
+                        "'{}' matches too, and its constraints do not hold here: '{}' grants the call without any, and a \
+                         permission never restricts another one",
+                        moot.resource(),
+                        granting.resource()
+                    );
+                    holder.step("note", true, other, detail)
+                });
+            }
+        }
     }
 
     fn affords(&mut self, steps: usize) -> bool {

@@ -11,6 +11,7 @@
 //! | the authorize decision, its order and its reasons | [`decision`] |
 //! | what a permission matches, and the index that finds it | [`permission`], [`pattern`] |
 //! | what a permission demands besides | [`constraint`], [`arguments`], [`arg_pattern`], [`glob`], [`url_glob`], [`oddity`], [`regexes`], [`rate`] |
+//! | what permissions say that may not have been meant | [`warnings`] |
 //! | which permission grants a call, own or delegated | [`granting`], [`effective`] |
 //! | delegations: what one is, which count, what they form | [`delegation`], [`links`], [`delegation_commands`] |
 //! | budgets: policies, what is used, what a call really cost | [`policy`], [`budget`], [`usage`] |
@@ -75,6 +76,7 @@ pub mod time;
 pub mod trace_id;
 pub mod url_glob;
 pub mod usage;
+pub mod warnings;
 
 pub use agent::{Agent, AgentProfile, AgentStatus, AgentType};
 pub use audit::{AuditEntry, AuditFilter};

@@ -25,7 +25,7 @@ use super::secret::check_no_secret;
 use super::text::{has_control, quote};
 
 /// The action that stands for every action.
-const ANY_ACTION: &str = "*";
+pub(super) const ANY_ACTION: &str = "*";
 
 /// A permission as a request and the journal spell it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -90,3 +90,47 @@ fn globs_mean_what_they_usually_do_and_expressions_are_about_the_whole() {
         assert!(sentence.starts_with("permissions[0].constraints.allowedArgPatterns[1] "), "{bad}: {sentence}");
     }
 }
+
+#[test]
+fn what_permissions_may_not_have_meant_is_told_at_creation_change_and_by_explain() {
+    let server = Server::start();
+    let operator = server.operator();
+    operator.tenant("acme");
+    let permissions = json!([
+        { "resource": "site:*", "actions": ["read"] },
+        { "resource": "site:premium:*", "actions": ["read"], "constraints": { "requireApproval": true } },
+        { "resource": "docs:*", "actions": ["read"], "constraints": { "allowedArgPatterns": ["^/srv/"] } },
+    ]);
+    let fields = |answer: &Value| -> Vec<String> {
+        let warnings = answer["warnings"].as_array().cloned().unwrap_or_default();
+        warnings.iter().map(|warning| warning["field"].as_str().unwrap().to_owned()).collect()
+    };
+    let expected = ["permissions[1].constraints", "permissions[2].constraints.allowedArgPatterns[0]"];
+    let body =
+        json!({ "tenantId": "acme", "ownerId": "u", "name": "n", "type": "service", "permissions": permissions });
+    let made = operator.post("/v1/agents", body).expect(201);
+    assert_eq!(fields(&made), expected, "{made}");
+    let id = made["id"].as_str().unwrap();
+    let path = format!("/v1/agents/{id}");
+    assert_eq!(fields(&operator.patch(&path, json!({ "name": "m" })).expect(200)), expected);
+    assert_eq!(operator.get(&path).expect(200).get("warnings"), None);
+    let other = operator.agent("acme", json!([]));
+    let lent = json!({ "fromAgent": id, "toAgent": other.id, "permissions": permissions });
+    assert_eq!(fields(&operator.post("/v1/delegations", lent).expect(201)), expected);
+
+    let ask = |resource: &str| json!({ "agentId": id, "action": "read", "resource": resource });
+    operator.granted(ask("site:premium:1"));
+    let notes = |resource: &str| -> Vec<Value> {
+        let explained = operator.post("/v1/authorize/explain", ask(resource)).expect(200);
+        explained["steps"].as_array().unwrap().iter().filter(|step| step["check"] == "note").cloned().collect()
+    };
+    let told = notes("site:premium:1");
+    assert_eq!(told.len(), 1);
+    assert_eq!((&told[0]["permission"], &told[0]["passed"]), (&json!(1), &json!(true)), "{told:?}");
+    assert!(notes("site:public:1").is_empty());
+
+    let fewer =
+        json!([{ "resource": "site:premium:*", "actions": ["read"], "constraints": { "requireApproval": true } }]);
+    assert_eq!(operator.patch(&path, json!({ "permissions": fewer })).expect(200).get("warnings"), None);
+    operator.denied(ask("site:premium:1"), "REQUIRES_APPROVAL");
+}
