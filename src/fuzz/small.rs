@@ -10,7 +10,7 @@ use crate::domain::key::CreateKey;
 use crate::domain::policy_commands::{CreatePolicy, NewPolicy};
 use crate::domain::tenant::{Caller, Command, State};
 use crate::domain::tenant_commands::{NewTenant, TenantSpec};
-use crate::domain::{AgentId, AuditEntry, Decision, Event, Moment, Request, Secret, Tenant, TenantId, Timestamp};
+use crate::domain::{AgentId, AuditEntry, Decision, Event, Request, Secret, Tenant, TenantId, Timestamp};
 use crate::journal::codec;
 
 /// Milliseconds at which the tenant begins; it is a Friday's noon.
