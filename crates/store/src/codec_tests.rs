@@ -467,7 +467,7 @@ fn a_trace_takes_18_bytes_and_its_absence_none() {
 
 #[test]
 fn another_time_of_the_clock_takes_9_bytes_behind_an_event_and_its_absence_none() {
-    let wall = at(0).plus_millis(-64 * 365 * 86_400_000);
+    let wall = at(0).plus_millis(-365 * 86_400_000);
     let moment = Moment { at: at(0), wall, seq: 1 };
     let time = |time: Timestamp| [&[0xcf][..], &time.millis().to_be_bytes()].concat();
     for (name, ordinary) in golden("events.txt") {

@@ -191,7 +191,7 @@ fn delegations_that_are_over_are_forgotten_when_there_are_many_newer_ones() {
     world.run(RevokeDelegation(first)).unwrap();
     // Each weighs forty.
     let many = vec![permissions(READ_GITHUB).remove(0); 39];
-    let (most, rounds) = (MAX_ENDED_WEIGHT / 40, MAX_ENDED_WEIGHT / 40 + 600);
+    let (most, rounds) = (MAX_ENDED_WEIGHT / 40, MAX_ENDED_WEIGHT / 40 + 900);
     let mut last = first;
     for round in 0..rounds {
         let soon = Some(world.now.plus_millis(1_000));
@@ -206,7 +206,8 @@ fn delegations_that_are_over_are_forgotten_when_there_are_many_newer_ones() {
     }
     assert_eq!(world.replayed().state(), world.tenant.state());
     let kept = world.tenant.delegations().len();
-    assert!((most..most + 260).contains(&kept), "{kept}");
+    // They are forgotten by the time of a link that was made a while before.
+    assert!((most..most + 2 * 260).contains(&kept), "{kept}");
     let listed = |from, to| {
         DelegationView::list(&world.tenant, DelegationFilter { from, to }, world.now, None, usize::MAX).len()
     };

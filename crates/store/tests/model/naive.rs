@@ -335,12 +335,11 @@ impl Model {
             return Err(vec![Code::RotationLimitExceeded]);
         }
         for old in self.tokens.iter_mut().filter(|token| token.agent == agent && token.until.is_none()) {
-            old.until = Some(at + grace as i64 * 1_000);
+            old.until = Some(if grace == 0 { 0 } else { at + grace as i64 * 1_000 });
         }
-        if grace == 0 {
-            for old in self.tokens.iter_mut().filter(|token| token.agent == agent) {
-                old.until = old.until.map(|until| until.min(at));
-            }
+        // What is over by now stays so, whatever the clock says later.
+        for old in self.tokens.iter_mut().filter(|token| token.agent == agent) {
+            old.until = old.until.map(|until| if grace == 0 || until <= at { 0 } else { until });
         }
         self.tokens.push(Token { text: token.to_owned(), agent, until: None });
         self.agents[agent].updated = at;
