@@ -374,7 +374,7 @@ mod tests {
         append(&mut journal, 1);
         journal.flush().unwrap();
         journal.begin_snapshot().run(|file| file.write_all(b"state")).unwrap();
-        assert!(matches!(load(dir.path(), [0; 16]), Err(RecoveryError::Damaged { .. })));
+        assert!(matches!(load(dir.path(), [0; 16]), Err(RecoveryError::Foreign { .. })));
     }
 
     #[test]
