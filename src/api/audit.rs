@@ -13,7 +13,6 @@ use super::streaming::{Pulled, PulledBody};
 use super::views;
 use crate::domain::audit::{AuditKinds, AuditResult};
 use crate::domain::limits::{MAX_AUDIT_OFFSET, MAX_FILTER_ACTIONS, MAX_PAGE};
-use crate::domain::text::owner_sought;
 use crate::domain::text::quote;
 use crate::domain::{AgentId, AuditEntry, AuditFilter, AuditId, Code, Error, TenantRef, Timestamp, TraceId, schema};
 use crate::service::{AuditQuery, AuditStream, Export, ExportFormat, News, write_line};

@@ -156,7 +156,7 @@ fn what_these_routes_do_not_take_names_the_parameter() {
             ("since=yesterday", "since"),
             ("until=2026-13-01T00:00:00Z", "until"),
             ("agentId=nobody", "agentId"),
-            ("kind=all", "kind"),
+            ("kind=every", "kind"),
             ("result=maybe", "result"),
             ("format=xml", "format"),
         ] {

@@ -9,10 +9,8 @@ use serde_json::value::RawValue;
 
 use crate::api::authorize::{self, AuthorizeBody, Connection, json_text};
 use crate::domain::budget::cost::Cost;
-use crate::domain::decision::arguments::{Arguments, compact};
-use crate::domain::limits::{MAX_ARGUMENTS_BYTES, MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS};
-use crate::domain::permission::check_action;
-use crate::domain::permission::pattern::check_resource;
+use crate::domain::decision::arguments::Arguments;
+use crate::domain::limits::{MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS};
 use crate::domain::schema::inline_schema;
 use crate::domain::{Error, Request, schema};
 

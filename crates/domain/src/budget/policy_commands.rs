@@ -16,7 +16,7 @@ use crate::id::{AgentId, PolicyId, TenantId};
 use crate::limits::MAX_POLICIES;
 use crate::tenant::settings::given;
 use crate::tenant::{Command, Moment, Tenant};
-use crate::text::{parse_name, parse_owner, quote};
+use crate::text::{parse_owner, quote};
 use crate::time::Timestamp;
 
 /// A policy to create, as a request spells it.

@@ -12,7 +12,6 @@ use crate::decision::arguments::each_string;
 use crate::error::{Code, Error};
 use crate::limits::{MAX_ARG_PATTERN_BYTES, MAX_ARG_PATTERNS, MAX_IP_NETS, MAX_MATCHED_BYTES};
 use crate::permission::arg_pattern::{ArgPattern, Value, first_fit};
-use crate::permission::glob;
 use crate::permission::glob::Fit;
 use crate::permission::oddity::Oddity;
 use crate::permission::regexes::RegexCache;

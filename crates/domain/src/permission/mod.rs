@@ -35,7 +35,7 @@ use crate::permission::arg_pattern::is_regex;
 use crate::permission::constraint::{Constraints, ConstraintsSpec, Source};
 use crate::permission::pattern::{Pattern, Segments, Shape};
 use crate::secret::check_no_secret;
-use crate::text::{has_control, problem_of_compared, quote};
+use crate::text::{problem_of_compared, quote};
 
 /// The action that stands for every action.
 pub(super) const ANY_ACTION: &str = "*";

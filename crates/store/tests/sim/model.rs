@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::Pipeline;
-use kavach_domain::{Code, Event, Moment, Tenant, Timestamp};
+use kavach_domain::{Code, Event, Moment, Tenant};
 use kavach_journal::{Checkpoint, Folder, Passage, inspect};
 use kavach_store::codec;
 use kavach_store::loader::Loaded;
