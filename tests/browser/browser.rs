@@ -285,8 +285,12 @@ impl Browser {
                 continue;
             }
             let url = parameters["request"]["url"].as_str().or(parameters["url"].as_str()).unwrap();
-            // `chrome:` is the empty tab that a browser begins with.
-            let inside = ["data:", "blob:", "chrome:"].iter().any(|scheme| url.starts_with(scheme));
+            // The browser's own pages, such as the empty tab that it begins with, ask for what they like.
+            let of_browser = parameters["documentURL"].as_str().is_some_and(|page| page.starts_with("chrome"));
+            if of_browser || url.starts_with("chrome") {
+                continue;
+            }
+            let inside = ["data:", "blob:"].iter().any(|scheme| url.starts_with(scheme));
             let own = inside || url.starts_with(&format!("{}/", self.base));
             assert!(own, "a request left for {url}");
             asked += usize::from(!inside);
