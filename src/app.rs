@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use tracing::error;
 
 use crate::actors::clock::Clock;
-use crate::actors::registry::{CloseAll, LoadAll};
+use crate::actors::registry_messages::{CloseAll, LoadAll};
+use crate::actors::resources::Resources;
 use crate::actors::{Core, Registry};
 use crate::domain::{Secret, SecretHash};
 use crate::journal::{DataDir, Sealer, Syncer};
@@ -114,15 +115,15 @@ impl App {
         let syncs = Arc::clone(&measures.syncs);
         let syncer = Syncer::start(data.path(), move |took| syncs.add_time(took))?;
         let sealer = Sealer::start()?;
-        let (durability, workers) = (settings.durability, settings.worker_count());
-        let core = Arc::new(Core::new(data, syncer, sealer, durability, operator, workers, measures));
+        let resources = Resources::new(data, syncer, sealer, settings.durability, measures);
+        let core = Arc::new(Core::new(resources, operator, settings.worker_count()));
         Registry::launch(Arc::clone(&core));
         Ok(Self { core, arbiters: Vec::new(), new_operator_key })
     }
 
     pub(crate) async fn load(&self) -> io::Result<()> {
         let registry = self.core.registry().ok_or_else(|| io::Error::other("the registry has not started"))?;
-        registry.send(LoadAll).await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        registry.load.send(LoadAll).await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         // A new key is kept only now that its owner will see it: a start that failed shows none.
         if let Some(secret) = &self.new_operator_key {
             let kept = serde_json::to_vec_pretty(&Kept { sha256: secret.hash().to_hex() })?;
@@ -148,7 +149,7 @@ impl App {
     /// Answers what is under way, writes everything to disk with a snapshot of each tenant, and ends.
     pub async fn close(self) {
         if let Some(registry) = self.core.registry()
-            && let Err(problem) = registry.send(CloseAll).await
+            && let Err(problem) = registry.close.send(CloseAll).await
         {
             error!(%problem, "the tenants could not be closed");
         }

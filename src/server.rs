@@ -52,7 +52,7 @@ impl Server {
         rustix::net::listen(&socket, BACKLOG)?;
         let address = socket.local_addr()?;
         let core = Arc::clone(app.core());
-        let home = move |tenant: TenantId| core.routes.with(tenant.tag(), |route| route.lane)?;
+        let home = move |tenant: TenantId| core.directory.with(tenant.tag(), |route| route.channel)?;
         let connections = Connections::new(workers, home);
         let ending = watch::Sender::new(false);
         let limit = Limit::of_process();

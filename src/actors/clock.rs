@@ -264,6 +264,7 @@ impl Clock {
     }
 
     /// Adds so many milliseconds to what the system's clock says: what tests use for a clock that jumps.
+    #[cfg(feature = "test-hooks")]
     pub fn step(&self, millis: i64) {
         self.lock().shift += millis;
         self.last.store(NEVER, Ordering::Relaxed);

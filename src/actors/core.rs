@@ -1,24 +1,20 @@
-//! What all actors of a process share.
+//! The shared part of a running server: its resources, how a message finds its tenant, and where tenants' actors live.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
 
-use actix::Addr;
 use actix_rt::{Arbiter, ArbiterHandle};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
-use super::clock::Clock;
-use super::desk::AuditDesk;
-use super::lanes::{LaneId, Lanes};
-use super::registry::Registry;
-use super::routes::Routes;
-use super::turns::Turns;
+use super::fair_semaphore::FairSemaphore;
+use super::registry_messages::RegistryHandle;
+use super::resources::Resources;
+use super::tenant_directory::TenantDirectory;
+use super::worker_channels::{ChannelId, WorkerChannels};
 use crate::domain::SecretHash;
 use crate::domain::limits::{MAX_SEARCHES, MAX_SEARCHES_PER_TENANT};
-use crate::journal::{DataDir, Sealer, Syncer};
-use crate::measure::{Measures, ThreadMeasures};
-use crate::store::Durability;
+use crate::measure::ThreadMeasures;
 
 /// What the process is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,78 +33,48 @@ pub enum Phase {
 pub(super) struct Home {
     pub arbiter: ArbiterHandle,
     /// What leads there from other workers, where it is one.
-    pub lane: Option<LaneId>,
+    pub channel: Option<ChannelId>,
     /// What it notes.
     pub notes: Arc<ThreadMeasures>,
 }
 
-/// Snapshots written at once: each may take a core and the disk.
-const SNAPSHOT_WRITERS: usize = 2;
-
-/// What all actors of a process share.
+/// The shared part of a running server.
 pub struct Core {
-    /// What time it is.
-    pub clock: Clock,
+    /// What the tenants' actors share. All of it can be reached from here directly.
+    pub resources: Arc<Resources>,
     /// How a message finds its tenant.
-    pub routes: Routes,
-    /// The data directory, locked.
-    pub data: DataDir,
-    /// The thread that calls fsync.
-    pub syncer: Syncer,
-    /// The threads that compress.
-    pub sealer: Sealer,
-    /// When a decision's answer may leave.
-    pub durability: Durability,
+    pub directory: TenantDirectory,
     /// The operator key's hash.
     pub operator: SecretHash,
-    /// Who may write a snapshot now.
-    pub snapshot_writers: Semaphore,
-    /// Who reads audit trails.
-    pub audit: AuditDesk,
-    /// Who searches.
-    pub searches: Arc<Turns>,
-    /// Tenants whose storage failed and was not seen to work since.
-    pub storage_failures: AtomicUsize,
-    /// When the data directory was tried last, and what kept a file from being written there.
-    pub tried: tokio::sync::Mutex<Option<(Instant, Option<String>)>>,
-    /// What the process measures of itself.
-    pub measures: Measures,
+    /// Permits to search.
+    pub searches: Arc<FairSemaphore>,
     phase: AtomicU8,
     /// How calls cross between workers.
-    pub lanes: Arc<Lanes>,
+    pub channels: Arc<WorkerChannels>,
     homes: Mutex<Vec<Home>>,
     next_home: AtomicUsize,
     home_added: Notify,
-    registry: OnceLock<Addr<Registry>>,
+    registry: OnceLock<RegistryHandle>,
+}
+
+impl Deref for Core {
+    type Target = Resources;
+
+    fn deref(&self) -> &Resources {
+        &self.resources
+    }
 }
 
 impl Core {
     /// The shared part of a process that has not loaded its tenants yet.
-    pub fn new(
-        data: DataDir,
-        syncer: Syncer,
-        sealer: Sealer,
-        durability: Durability,
-        operator: SecretHash,
-        workers: usize,
-        measures: Measures,
-    ) -> Self {
+    pub fn new(resources: Resources, operator: SecretHash, workers: usize) -> Self {
         Self {
-            clock: Clock::default(),
-            routes: Routes::default(),
-            data,
-            syncer,
-            sealer,
-            durability,
+            resources: Arc::new(resources),
+            directory: TenantDirectory::default(),
             operator,
-            snapshot_writers: Semaphore::new(SNAPSHOT_WRITERS),
-            audit: AuditDesk::default(),
-            searches: Turns::new(MAX_SEARCHES, MAX_SEARCHES_PER_TENANT),
-            storage_failures: AtomicUsize::new(0),
-            tried: tokio::sync::Mutex::default(),
-            measures,
+            searches: FairSemaphore::new(MAX_SEARCHES, MAX_SEARCHES_PER_TENANT),
             phase: AtomicU8::new(Phase::Recovering as u8),
-            lanes: Lanes::new(workers),
+            channels: WorkerChannels::new(workers),
             homes: Mutex::default(),
             next_home: AtomicUsize::new(0),
             home_added: Notify::new(),
@@ -131,8 +97,8 @@ impl Core {
     }
 
     /// Offers the calling thread, which is one of a server's workers, as a home for tenants' actors.
-    pub fn add_worker(&self) -> Option<LaneId> {
-        let lane = self.lanes.join();
+    pub fn add_worker(&self) -> Option<ChannelId> {
+        let lane = self.channels.join();
         self.add_home(Arbiter::current(), lane);
         lane
     }
@@ -142,9 +108,9 @@ impl Core {
         self.add_home(arbiter, None);
     }
 
-    fn add_home(&self, arbiter: ArbiterHandle, lane: Option<LaneId>) {
+    fn add_home(&self, arbiter: ArbiterHandle, lane: Option<ChannelId>) {
         let notes = self.measures.add_thread();
-        self.lock_homes().push(Home { arbiter, lane, notes });
+        self.lock_homes().push(Home { arbiter, channel: lane, notes });
         self.home_added.notify_one();
     }
 
@@ -168,18 +134,18 @@ impl Core {
         let chosen = turn.checked_rem(homes.len()).and_then(|at| homes.get(at)).cloned();
         chosen.unwrap_or_else(|| {
             // It may be the home of others too, who note apart then: each note has one writer.
-            Home { arbiter: Arbiter::current(), lane: None, notes: self.measures.add_thread() }
+            Home { arbiter: Arbiter::current(), channel: None, notes: self.measures.add_thread() }
         })
     }
 
     /// Names the registry, once.
-    pub(super) fn set_registry(&self, registry: Addr<Registry>) {
+    pub(super) fn set_registry(&self, registry: RegistryHandle) {
         // A second registry is never started: the first keeps the name.
         let _ = self.registry.set(registry);
     }
 
     /// The registry, once it was started.
-    pub fn registry(&self) -> Option<&Addr<Registry>> {
+    pub fn registry(&self) -> Option<&RegistryHandle> {
         self.registry.get()
     }
 }

@@ -2,31 +2,34 @@
 //!
 //! | to find | look in |
 //! | --- | --- |
-//! | how a command becomes an event, and when its caller is answered | [`tenant`], [`reply`], and `kavach_store::commit_pipeline` |
-//! | the messages a tenant's actor takes | [`messages`] |
-//! | tenants coming and going, start, rebuilding after a panic, shutdown | [`registry`] |
-//! | how a message finds its tenant | [`routes`] |
-//! | how calls and answers cross between workers | [`lanes`] |
-//! | what all actors of a process share | [`core`] |
-//! | who reads and follows audit trails, and how many at once | [`desk`], [`turns`], [`news`] |
-//! | removing what is past the audit retention | `retention` |
+//! | what a tenant's actor does with a message | [`tenant`], one file for each kind |
+//! | the messages, which are data | [`messages`], [`registry_messages`] |
+//! | tenants coming and going, start, rebuilding after a panic, shutdown | [`registry`], `deletion` |
+//! | how a message finds its tenant | [`tenant_directory`], [`mailbox`] |
+//! | how calls and answers cross between workers | [`worker_channels`] |
+//! | replies, and those that are held until their events are durable | [`reply`], [`held`] |
+//! | what actors share, and the process as a whole | [`resources`], [`core`] |
+//! | the server's clock, and what holds while the system's is wrong | [`clock`] |
+//! | who reads and follows audit trails, and how many at once | [`audit_limits`], [`fair_semaphore`], [`journal_watch`] |
 
-pub mod checkpoint;
+pub mod audit_limits;
 pub mod clock;
 pub mod core;
 mod deletion;
-pub mod desk;
-pub mod lanes;
+pub mod fair_semaphore;
+pub mod held;
+pub mod journal_watch;
+pub mod mailbox;
 pub mod messages;
-pub mod news;
 pub mod registry;
+pub mod registry_messages;
 pub mod reply;
-mod retention;
-pub mod routes;
+pub mod resources;
 pub mod tenant;
-pub mod turns;
+pub mod tenant_directory;
+pub mod worker_channels;
 
 pub use self::core::{Core, Phase};
 pub use registry::Registry;
-pub use routes::{Route, Routes};
 pub use tenant::TenantActor;
+pub use tenant_directory::{Route, TenantDirectory};

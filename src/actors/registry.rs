@@ -17,14 +17,15 @@ use tracing::{error, info, warn};
 
 use super::core::{Core, Phase};
 use super::deletion;
-use super::messages::{Close, Retire, TakeSnapshot};
-use super::routes::{Down, Route, unknown_tenant};
-use super::tenant::{Ending, MAILBOX_CAPACITY, TenantActor};
-use crate::domain::event::Author;
+use super::mailbox::MAILBOX_CAPACITY;
+use super::messages::{Close, Ending, Retire, TakeSnapshot, TenantDown};
+use super::registry_messages::{CloseAll, CreateTenant, DeleteTenant, LoadAll, RegistryHandle, SnapshotAll};
+use super::tenant::TenantActor;
+use super::tenant_directory::{Down, Route, unknown_tenant};
 use crate::domain::tenant::Profile;
 use crate::domain::tenant::commands::TenantSpec;
 use crate::domain::text::{Slug, quote};
-use crate::domain::{Code, Credential, Error, TenantId, TenantRef, TenantTag};
+use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
 use crate::journal::{JournalOptions, NotDone, unwritable};
 use crate::measure::{Meter, count};
 use kavach_store::Loaded;
@@ -49,7 +50,7 @@ pub struct Registry {
 
 impl Registry {
     /// Starts the registry on the calling thread's arbiter and makes it known.
-    pub fn launch(core: Arc<Core>) -> Addr<Self> {
+    pub fn launch(core: Arc<Core>) {
         let registry = Self {
             core: Arc::clone(&core),
             reserved_slugs: HashSet::new(),
@@ -58,8 +59,14 @@ impl Registry {
             next_generation: 0,
         };
         let address = registry.start();
-        core.set_registry(address.clone());
-        address
+        core.resources.set_supervisor(address.clone().recipient());
+        core.set_registry(RegistryHandle {
+            create: address.clone().recipient(),
+            delete: address.clone().recipient(),
+            load: address.clone().recipient(),
+            snapshot: address.clone().recipient(),
+            close: address.recipient(),
+        });
     }
 
     /// Starts the actor of a tenant that was loaded, and routes to it.
@@ -67,21 +74,28 @@ impl Registry {
         self.next_generation += 1;
         let generation = self.next_generation;
         let (profile, told) = (loaded.tenant.profile().clone(), loaded.told);
-        let core = Arc::clone(&self.core);
         let (sender, receiver) = channel(MAILBOX_CAPACITY);
         // An arbiter that has just ended drops the actor, which tells the registry as any other ending does.
         let home = self.core.place();
-        let measures = self.core.routes.measures(profile.id);
+        let measures = self.core.directory.measures(profile.id);
         let meter = Meter::new(Arc::clone(&measures), home.notes);
-        let actor = TenantActor::new(core, loaded, generation, storage_failed, meter);
+        let actor = TenantActor::new(Arc::clone(&self.core.resources), loaded, generation, storage_failed, meter);
         home.arbiter.spawn_fn(move || {
             Context::with_receiver(receiver).run(actor);
         });
         let (id, slug) = (profile.id, profile.slug.clone());
         let actor = Ok(Arc::new(Addr::new(sender)));
-        self.core.routes.insert(Route { id, slug, proven: true, generation, actor, lane: home.lane, measures });
+        self.core.directory.insert(Route {
+            id,
+            slug,
+            proven: true,
+            generation,
+            actor,
+            channel: home.channel,
+            measures,
+        });
         // Now that a follower finds it: of a new tenant all is news, of a rebuilt one some may be.
-        self.core.audit.news.tell(profile.id.tag(), told, self.core.clock.now());
+        self.core.audit.watch.tell(profile.id.tag(), told, self.core.clock.now());
         profile
     }
 
@@ -89,10 +103,10 @@ impl Registry {
     fn mark_down(&mut self, id: TenantId, slug: Option<Slug>, code: Code, reason: String) -> u64 {
         self.next_generation += 1;
         let generation = self.next_generation;
-        let measures = self.core.routes.measures(id);
+        let measures = self.core.directory.measures(id);
         let actor = Err(Down { code, reason });
-        let proven = self.core.routes.with(id.tag(), |route| route.proven).unwrap_or(false);
-        self.core.routes.insert(Route { id, slug, proven, generation, actor, lane: None, measures });
+        let proven = self.core.directory.with(id.tag(), |route| route.proven).unwrap_or(false);
+        self.core.directory.insert(Route { id, slug, proven, generation, actor, channel: None, measures });
         generation
     }
 
@@ -104,7 +118,7 @@ impl Registry {
         storage_failed: bool,
         ctx: &mut Context<Self>,
     ) {
-        let conflict = |loaded: &Loaded| self.core.routes.conflict(id, loaded.tenant.profile().slug.as_ref());
+        let conflict = |loaded: &Loaded| self.core.directory.conflict(id, loaded.tenant.profile().slug.as_ref());
         let (loaded, conflict) = match loaded.map(|loaded| (conflict(&loaded), loaded)) {
             Ok((None, loaded)) => (Ok(loaded), false),
             Ok((Some(conflict), _)) => {
@@ -134,9 +148,9 @@ impl Registry {
             _ => "the tenant's data can't be read; the server's log says why".to_owned(),
         };
         // Ids that end alike are found under one tenant alone.
-        if self.core.routes.with(id.tag(), |route| route.id).is_some_and(|other| other != id) {
+        if self.core.directory.with(id.tag(), |route| route.id).is_some_and(|other| other != id) {
             error!(folder, problem, "this folder is not served; no tenant is affected");
-            self.core.routes.refuse(folder, reason);
+            self.core.directory.refuse(folder, reason);
         } else if may_pass {
             error!(tenant = folder, problem, "the tenant's storage fails; it is tried again until it works");
             self.mark_down(id, slug, Code::StorageUnavailable, reason);
@@ -160,11 +174,11 @@ impl Handler<LoadAgain> for Registry {
     type Result = ();
 
     fn handle(&mut self, LoadAgain { id, generation }: LoadAgain, ctx: &mut Self::Context) {
-        let route = self.core.routes.with(id.tag(), Route::clone).filter(|route| route.generation == generation);
+        let route = self.core.directory.with(id.tag(), Route::clone).filter(|route| route.generation == generation);
         if let Some(route) = route.filter(|_| self.core.phase() != Phase::Draining) {
             // Its names and its code stay as they are until it is back.
             let work = load(Arc::clone(&self.core), id).into_actor(self).map(move |loaded, actor, ctx| {
-                let current = actor.core.routes.with(id.tag(), |route| route.generation == generation);
+                let current = actor.core.directory.with(id.tag(), |route| route.generation == generation);
                 if current == Some(true) {
                     actor.take_loaded(id, route.slug, loaded, true, ctx);
                 }
@@ -199,11 +213,6 @@ async fn load(core: Arc<Core>, id: TenantId) -> Result<Loaded, LoadError> {
 impl Actor for Registry {
     type Context = Context<Self>;
 }
-
-/// Load every tenant of the data directory, and make the default one where it is not there.
-#[derive(Message)]
-#[rtype(result = "Result<(), String>")]
-pub struct LoadAll;
 
 impl Handler<LoadAll> for Registry {
     type Result = ResponseActFuture<Self, Result<(), String>>;
@@ -289,22 +298,12 @@ fn refuse_strays(core: &Core, names: Vec<String>) {
                     "the folder {name} holds a tenant's files, but its name is no tenant's id: move it out of the data \
                      directory; the server's log says whose files they are"
                 );
-                core.routes.refuse(name, reason);
+                core.directory.refuse(name, reason);
             }
             None => info!(%folder, "this folder is no tenant's and is left alone"),
         }
     }
 }
-
-/// Create a tenant.
-#[derive(Message)]
-#[rtype(result = "Result<Profile, Error>")]
-pub struct CreateTenant(
-    /// What it is.
-    pub TenantSpec,
-    /// What is known of who creates it.
-    pub Option<Author>,
-);
 
 impl Handler<CreateTenant> for Registry {
     type Result = ResponseActFuture<Self, Result<Profile, Error>>;
@@ -353,7 +352,7 @@ impl Registry {
         }
         let slug = spec.slug().cloned();
         if let Some(slug) = &slug
-            && (self.core.routes.has_slug(slug) || self.reserved_slugs.contains(slug))
+            && (self.core.directory.has_slug(slug) || self.reserved_slugs.contains(slug))
         {
             let message = format!("slug '{slug}' is another tenant's");
             return Err(Error::new(Code::SlugTaken, message).with_details(json!({ "field": "slug" })));
@@ -371,7 +370,7 @@ impl Registry {
             let mut random = [0; 10];
             getrandom::fill(&mut random).map_err(|_| Error::new(Code::InternalError, "no random bytes"))?;
             if let Some(id) = TenantId::generate(self.core.clock.now(), random)
-                && !self.core.routes.has_tag(id.tag())
+                && !self.core.directory.has_tag(id.tag())
                 && !self.reserved_tags.contains(&id.tag())
             {
                 return Ok(id);
@@ -381,28 +380,12 @@ impl Registry {
     }
 }
 
-/// Erase a tenant, its agents and its audit log.
-#[derive(Message)]
-#[rtype(result = "Result<(), Error>")]
-pub struct DeleteTenant {
-    /// Which.
-    pub tenant: TenantRef,
-    /// Its slug, typed again.
-    pub confirm: String,
-    /// Why, where the caller said so.
-    pub reason: Option<Box<str>>,
-    /// The operator who erases it.
-    pub credential: Credential,
-    /// What else is known of who erases it.
-    pub author: Option<Author>,
-}
-
 impl Handler<DeleteTenant> for Registry {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
     fn handle(&mut self, message: DeleteTenant, _: &mut Self::Context) -> Self::Result {
         let DeleteTenant { tenant, confirm, reason, credential, author } = message;
-        let found = self.core.routes.find(&tenant).and_then(|route| {
+        let found = self.core.directory.find(&tenant).and_then(|route| {
             check_deletion(&route, &confirm)?;
             // Who comes second finds what the first one is about to leave.
             if self.deleting.insert(route.id) { Ok(route) } else { Err(unknown_tenant(&tenant)) }
@@ -430,7 +413,7 @@ impl Registry {
     /// Erases a tenant whose end is noted.
     fn erase(&mut self, route: Route, tenant: &TenantRef) -> ResponseActFuture<Self, Result<(), Error>> {
         // The actor may have been rebuilt since.
-        let route = self.core.routes.with(route.id.tag(), Route::clone).unwrap_or(route);
+        let route = self.core.directory.with(route.id.tag(), Route::clone).unwrap_or(route);
         // From here on no call finds it. Its id and slug are free only once the folder is gone.
         let reason = unknown_tenant(tenant).message().to_owned();
         self.mark_down(route.id, route.slug.clone(), Code::TenantNotFound, reason);
@@ -450,9 +433,9 @@ impl Registry {
             match erased {
                 Ok(Ok(())) => {
                     info!(tenant = %route.id, "the tenant was erased");
-                    actor.core.routes.remove(route.id);
+                    actor.core.directory.remove(route.id);
                     // Who follows it finds out when it looks.
-                    actor.core.audit.news.tell(route.id.tag(), 0, actor.core.clock.now());
+                    actor.core.audit.watch.tell(route.id.tag(), 0, actor.core.clock.now());
                     Ok(())
                 }
                 failed => {
@@ -487,15 +470,6 @@ fn check_deletion(route: &Route, confirm: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A tenant's actor ended without being told to.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct TenantDown {
-    pub id: TenantId,
-    pub generation: u64,
-    pub ending: Ending,
-}
-
 impl Handler<TenantDown> for Registry {
     type Result = ();
 
@@ -503,7 +477,7 @@ impl Handler<TenantDown> for Registry {
         if self.core.phase() == Phase::Draining {
             return;
         }
-        let Some(route) = self.core.routes.with(id.tag(), Route::clone) else { return };
+        let Some(route) = self.core.directory.with(id.tag(), Route::clone) else { return };
         if route.generation != generation {
             return;
         }
@@ -519,7 +493,7 @@ impl Registry {
         let generation = self.mark_down(id, slug.clone(), Code::TenantUnavailable, reason.to_owned());
         let work = load(Arc::clone(&self.core), id).into_actor(self).map(move |loaded, actor, ctx| {
             // A tenant that was erased meanwhile does not come back.
-            if actor.core.routes.with(id.tag(), |route| route.generation) == Some(generation) {
+            if actor.core.directory.with(id.tag(), |route| route.generation) == Some(generation) {
                 actor.take_loaded(id, slug, loaded, storage_failed, ctx);
             }
         });
@@ -527,16 +501,11 @@ impl Registry {
     }
 }
 
-/// Write a snapshot of every tenant now. Answers how many were written, or an error once all were tried.
-#[derive(Message)]
-#[rtype(result = "Result<usize, Error>")]
-pub struct SnapshotAll;
-
 impl Handler<SnapshotAll> for Registry {
     type Result = ResponseFuture<Result<usize, Error>>;
 
     fn handle(&mut self, _: SnapshotAll, _: &mut Self::Context) -> Self::Result {
-        let actors: Vec<_> = self.core.routes.all().into_iter().filter_map(|route| route.actor.ok()).collect();
+        let actors: Vec<_> = self.core.directory.all().into_iter().filter_map(|route| route.actor.ok()).collect();
         Box::pin(async move {
             let (mut written, mut failed) = (0, None);
             for batch in actors.chunks(AT_ONCE) {
@@ -560,18 +529,13 @@ impl Handler<SnapshotAll> for Registry {
     }
 }
 
-/// Close every tenant: all on disk, a snapshot each. New calls are refused from now on.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct CloseAll;
-
 impl Handler<CloseAll> for Registry {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: CloseAll, _: &mut Self::Context) -> Self::Result {
         self.core.set_phase(Phase::Draining);
-        self.core.audit.news.close();
-        let actors: Vec<_> = self.core.routes.all().into_iter().filter_map(|route| route.actor.ok()).collect();
+        self.core.audit.watch.close();
+        let actors: Vec<_> = self.core.directory.all().into_iter().filter_map(|route| route.actor.ok()).collect();
         Box::pin(async move {
             for batch in actors.chunks(AT_ONCE) {
                 let mut ends = Vec::new();

@@ -1,35 +1,8 @@
-//! Replies, and replies that are held until their events are durable.
+//! Where an answer goes.
 
-use kavach_domain::{Decision, Error};
-use kavach_store::HeldReply;
 use tokio::sync::oneshot;
 
-use super::lanes::ReplyTo;
+use crate::domain::Error;
 
 /// Where an answer goes: a caller waits at the other end.
 pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
-
-/// A reply that is ready but for its events' durability.
-pub enum Held {
-    /// The answer to one authorize call: by far the most frequent, so it costs no allocation.
-    Decision(ReplyTo, Decision),
-    /// Anything else: called with `Ok` once the events are durable, or with why they are not.
-    Other(Box<dyn FnOnce(Result<(), Error>) + Send>),
-}
-
-impl Held {
-    /// A reply with its answer.
-    pub fn of<T: Send + 'static>(reply: Reply<T>, answer: T) -> Self {
-        // A caller that went away in the meantime needs no answer.
-        Self::Other(Box::new(move |outcome| drop(reply.send(outcome.map(|()| answer)))))
-    }
-}
-
-impl HeldReply for Held {
-    fn release(self, outcome: Result<(), Error>) {
-        match self {
-            Self::Decision(reply, decision) => reply.send(outcome.map(|()| decision)),
-            Self::Other(done) => done(outcome),
-        }
-    }
-}

@@ -7,7 +7,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use crate::actors::tenant::MAILBOX_CAPACITY;
+use crate::actors::mailbox::MAILBOX_CAPACITY;
 use crate::domain::{Code, Timestamp};
 use crate::measure::figures::{Figures, TenantDecisions};
 use crate::measure::times::TimesRead;

@@ -20,7 +20,7 @@ use tokio::io::ReadBuf;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 
-use crate::actors::lanes::LaneId;
+use crate::actors::worker_channels::ChannelId;
 use crate::domain::TenantId;
 use crate::domain::secret::{bearer, tenant_in};
 
@@ -56,7 +56,7 @@ struct Moved {
     ending: oneshot::Sender<Infallible>,
 }
 
-type Home = Box<dyn Fn(TenantId) -> Option<LaneId> + Send + Sync>;
+type Home = Box<dyn Fn(TenantId) -> Option<ChannelId> + Send + Sync>;
 
 /// A connection being served, until it ends.
 pub type Serving = Pin<Box<dyn Future<Output = ()>>>;
@@ -66,13 +66,13 @@ pub type Serve = Rc<dyn Fn(TcpStream) -> Serving>;
 
 impl Connections {
     /// None yet, for so many workers. `home` tells which of them has a tenant.
-    pub fn new(workers: usize, home: impl Fn(TenantId) -> Option<LaneId> + Send + Sync + 'static) -> Arc<Self> {
+    pub fn new(workers: usize, home: impl Fn(TenantId) -> Option<ChannelId> + Send + Sync + 'static) -> Arc<Self> {
         let workers = (0..workers).map(|_| Worker::default()).collect();
         Arc::new(Self { home: Box::new(home), workers, open: watch::Sender::new(0) })
     }
 
     /// Makes the calling thread a worker with that lane, which serves by `serve` what is moved to it.
-    pub fn join(&self, lane: Option<LaneId>, serve: Serve) {
+    pub fn join(&self, lane: Option<ChannelId>, serve: Serve) {
         // Without a lane is a worker that was started in the place of one that broke: no tenant lives there.
         let Some(worker) = lane.and_then(|lane| self.workers.get(lane.at())) else { return };
         // No more than the connections that workers took in, which are limited.
@@ -94,8 +94,8 @@ impl Connections {
 
     /// Serves a connection that came to the calling worker and has something to say, here or where it belongs. Ends when
     /// the connection does.
-    pub async fn take_in(self: Arc<Self>, stream: TcpStream, lane: Option<LaneId>, serve: Serve) {
-        let here = Counted::new(&self, lane.map(LaneId::at));
+    pub async fn take_in(self: Arc<Self>, stream: TcpStream, lane: Option<ChannelId>, serve: Serve) {
+        let here = Counted::new(&self, lane.map(ChannelId::at));
         let home = self.home(&stream).await.filter(|home| Some(*home) != here.worker);
         let Some((home, door)) = home.and_then(|home| Some((home, self.door_with_room(home)?))) else {
             return serve(stream).await;
@@ -118,7 +118,7 @@ impl Connections {
         // Once: what is not there now is not waited for.
         let there = poll_fn(|context| Poll::Ready(stream.poll_peek(context, &mut head).is_ready())).await;
         let tenant = tenant_in(credential(head.filled()).filter(|_| there)?)?;
-        (self.home)(tenant).map(LaneId::at)
+        (self.home)(tenant).map(ChannelId::at)
     }
 
     /// The way to that worker, where it may have one more.
@@ -192,7 +192,7 @@ mod tests {
     use tokio::io::AsyncWriteExt as _;
 
     use super::*;
-    use crate::actors::lanes::Lanes;
+    use crate::actors::worker_channels::WorkerChannels;
     use crate::domain::Secret;
 
     /// Answers one byte, the number of the worker, and waits for the end of the connection.
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_connection_moves_to_its_tenants_worker_while_that_has_room() {
-        let (lanes, there) = (Lanes::new(2), Arc::new(OnceLock::new()));
+        let (lanes, there) = (WorkerChannels::new(2), Arc::new(OnceLock::new()));
         let connections = Connections::new(2, {
             let there = Arc::clone(&there);
             move |tenant| there.get().copied().filter(|_| tenant == TenantId::from_bytes([7; 16]))

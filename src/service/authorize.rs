@@ -6,8 +6,9 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::{Kavach, answer, ask, not_sent, send};
-use crate::actors::messages::{Authorize, AuthorizeMany, Explain, Explanation};
-use crate::actors::{Route, lanes};
+use crate::actors::messages::{AuthorizeMany, Explain, Explanation};
+use crate::actors::worker_channels::Authorize;
+use crate::actors::{Route, worker_channels};
 use crate::domain::decision::request::Asked;
 use crate::domain::{Code, Credential, Decision, Error, Request, TenantRef, TenantTag};
 use crate::measure::count;
@@ -60,10 +61,10 @@ impl Kavach {
     fn send_call(&self, route: &Route, request: Request, received: Instant, known_only: bool) -> Result<Answer, Error> {
         let actor = route.actor.as_ref().map_err(|down| down.error())?;
         let (caller, answer) = oneshot::channel();
-        let reply = self.core.lanes.reply_to(caller);
+        let reply = self.core.channels.reply_to(caller);
         let waiting = route.measures.waits();
         let call = Authorize { credential: self.credential, request, received, known_only, reply, waiting };
-        lanes::send(actor, route.lane, call).map_err(|problem| not_sent(&problem))?;
+        worker_channels::send(actor, route.channel, call).map_err(|problem| not_sent(&problem))?;
         Ok(answer)
     }
 
@@ -88,7 +89,7 @@ impl Kavach {
         }
         let mut asked = Vec::new();
         for (tag, places) in by_tenant {
-            let Some(route) = self.core.routes.with(tag, Route::clone) else { continue };
+            let Some(route) = self.core.directory.with(tag, Route::clone) else { continue };
             let part = places.iter().filter_map(|at| requests.get(*at).cloned()).collect();
             let waiting = route.measures.waits();
             let message = |reply| AuthorizeMany {
@@ -203,7 +204,7 @@ impl Kavach {
             (Credential::Operator(_), Asked::Agent(id)) => {
                 self.check_operator_key()?;
                 self.check_phase()?;
-                Ok(self.core.routes.with(id.tag(), Route::clone))
+                Ok(self.core.directory.with(id.tag(), Route::clone))
             }
             _ => Ok(None),
         }

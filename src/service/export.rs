@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use super::kept::Kept;
 use super::trail::{Oldest, Start, unreadable};
 use super::{Kavach, ask};
-use crate::actors::desk::Slot;
+use crate::actors::audit_limits::Slot;
 use crate::actors::messages::OpenAudit;
 use crate::actors::{Phase, Route};
 use crate::domain::audit::AuditKind;
@@ -74,7 +74,7 @@ impl Export {
         };
         let tenant = only.as_ref().map(|route| route.id);
         // Not one is left out silently, for then the export would not be all there is.
-        let routes = only.map_or_else(|| kavach.core.routes.all(), |route| vec![route]);
+        let routes = only.map_or_else(|| kavach.core.directory.all(), |route| vec![route]);
         let under_way = UnderWay {
             kavach,
             filter: Arc::new(filter),
@@ -191,7 +191,7 @@ impl UnderWay {
         let credential = self.kavach.credential;
         while let Some(route) = self.routes.pop_front() {
             // The actor may have been rebuilt since.
-            let route = self.kavach.core.routes.with(route.id.tag(), Route::clone).unwrap_or(route);
+            let route = self.kavach.core.directory.with(route.id.tag(), Route::clone).unwrap_or(route);
             let opened = async {
                 // Before the view of the journal is taken, which then has what is not remembered.
                 let settled = match self.filter.kind.has(AuditKind::Decision) {

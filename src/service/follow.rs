@@ -16,9 +16,9 @@ use super::resume::Resume;
 use super::trail::{Oldest, Start};
 use super::{Kavach, ask};
 use crate::actors::Route;
-use crate::actors::desk::Slot;
+use crate::actors::audit_limits::Slot;
+use crate::actors::journal_watch::Follower;
 use crate::actors::messages::{AuditTrail, OpenAudit};
-use crate::actors::news::Follower;
 use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Error, TenantId, TenantTag};
 
 /// Silence after which a stream says that it is still there: below the minute after which proxies give up.
@@ -79,7 +79,7 @@ impl AuditStream {
         slot: Slot,
     ) -> Result<Self, Error> {
         // First of all, so that nothing happens unheard.
-        let follower = kavach.core.audit.news.follow(only.map(|route| route.id.tag()));
+        let follower = kavach.core.audit.watch.follow(only.map(|route| route.id.tag()));
         kavach.check_phase()?;
         let start = Instant::now();
         let mut stream = Self {
@@ -144,11 +144,11 @@ impl AuditStream {
             self.resume.shown_before(self.kavach.core.clock.now());
         }
         if let Some(time) = start {
-            let routes = self.kavach.core.routes.all();
+            let routes = self.kavach.core.directory.all();
             self.waiting = routes.iter().map(|route| (route.id.tag(), Start::At(time))).collect();
         }
         let Some(id) = resume else { return Ok(()) };
-        let Some(route) = self.kavach.core.routes.with(id.tag(), Route::clone) else { return Ok(()) };
+        let Some(route) = self.kavach.core.directory.with(id.tag(), Route::clone) else { return Ok(()) };
         let credential = self.kavach.credential;
         // One that can't answer now, or was erased, begins at the time of the entry like every other.
         if let Ok(trail) = ask(&route, |reply| OpenAudit { credential, reply }).await {
@@ -268,7 +268,7 @@ impl AuditStream {
             self.next_look = Instant::now() + PAUSE;
         }
         let credential = self.kavach.credential;
-        let route = self.kavach.core.routes.with(tag, Route::clone);
+        let route = self.kavach.core.directory.with(tag, Route::clone);
         let opened = match route.filter(|route| self.only.is_none_or(|only| only == route.id)) {
             Some(route) => ask(&route, |reply| OpenAudit { credential, reply }).await,
             None => Err(Error::new(Code::TenantNotFound, "the tenant was erased")),

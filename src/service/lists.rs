@@ -7,9 +7,9 @@ use actix::dev::ToEnvelope;
 use actix::prelude::Message;
 
 use super::{Kavach, answer, send};
+use crate::actors::fair_semaphore::Turn;
 use crate::actors::messages::Inspect;
 use crate::actors::reply::Reply;
-use crate::actors::turns::Turn;
 use crate::actors::{Route, TenantActor};
 use crate::domain::text::quote;
 use crate::domain::{Code, Credential, Error, Tenant, TenantId, TenantRef, Timestamp};
@@ -102,7 +102,7 @@ impl Kavach {
             (Credential::Operator(_), None) => {
                 self.check_operator_key()?;
                 self.check_phase()?;
-                Ok(Selection { routes: self.core.routes.all(), all: true })
+                Ok(Selection { routes: self.core.directory.all(), all: true })
             }
             _ => self.tenant_in_body(name).map(Selection::one),
         }

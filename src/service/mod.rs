@@ -46,10 +46,12 @@ pub use stats::{Named, SlowTenant, Stats};
 pub use tenants::{KeyWithSecret, Tenants};
 
 use crate::actors::clock::ClockState;
-use crate::actors::messages::{Execute, InjectPanic, InjectStall, Inspect, Verify};
+use crate::actors::mailbox::overloaded;
+use crate::actors::messages::{Execute, Inspect, Verify};
+#[cfg(feature = "test-hooks")]
+use crate::actors::messages::{InjectPanic, InjectStall};
 use crate::actors::reply::Reply;
-use crate::actors::routes::unknown_tenant;
-use crate::actors::tenant::overloaded;
+use crate::actors::tenant_directory::unknown_tenant;
 use crate::actors::{Core, Phase, Route, TenantActor};
 use crate::domain::event::Author;
 use crate::domain::tenant::Caller;
@@ -136,13 +138,13 @@ impl Kavach {
     pub fn unavailable_tenants(&self) -> Vec<(TenantId, Error)> {
         // One that is being erased is missed by nobody.
         let missed = |route: &Route| matches!(&route.actor, Err(down) if down.code != Code::TenantNotFound);
-        let routes = self.core.routes.all_that(missed).into_iter();
+        let routes = self.core.directory.all_that(missed).into_iter();
         routes.filter_map(|route| route.actor.err().map(|down| (route.id, down.error()))).collect()
     }
 
     /// Folders of the data directory that hold a tenant's files but that no tenant's name leads to, with the reasons.
     pub fn refused_folders(&self) -> Vec<(String, String)> {
-        self.core.routes.refused()
+        self.core.directory.refused()
     }
 
     /// Finds out who the credential is: an operator, a live key, or a live agent's token.
@@ -162,7 +164,7 @@ impl Kavach {
     pub fn storage_works(&self) -> bool {
         let down = |route: &Route| matches!(&route.actor, Err(down) if down.code == Code::StorageUnavailable);
         self.core.storage_failures.load(std::sync::atomic::Ordering::Relaxed) == 0
-            && self.core.routes.all_that(down).is_empty()
+            && self.core.directory.all_that(down).is_empty()
     }
 
     /// Why no event of any tenant can be recorded, where that is so: not even the data directory takes a file.
@@ -195,8 +197,9 @@ impl Kavach {
     /// # Errors
     /// `TENANT_NOT_FOUND`, or why the tenant can't be asked.
     #[doc(hidden)]
+    #[cfg(feature = "test-hooks")]
     pub fn inject_panic(&self, tenant: impl Into<TenantRef>) -> Result<(), Error> {
-        let route = self.core.routes.find(&tenant.into())?;
+        let route = self.core.directory.find(&tenant.into())?;
         route.actor.map_err(|down| down.error())?.do_send(InjectPanic);
         Ok(())
     }
@@ -207,12 +210,13 @@ impl Kavach {
     /// # Errors
     /// `TENANT_NOT_FOUND`, or why the tenant can't be asked.
     #[doc(hidden)]
+    #[cfg(feature = "test-hooks")]
     pub fn inject_stall(
         &self,
         tenant: impl Into<TenantRef>,
         until: std::sync::mpsc::Receiver<()>,
     ) -> Result<(), Error> {
-        let route = self.core.routes.find(&tenant.into())?;
+        let route = self.core.directory.find(&tenant.into())?;
         route.actor.map_err(|down| down.error())?.do_send(InjectStall(until));
         Ok(())
     }
@@ -228,6 +232,7 @@ impl Kavach {
 
     /// Adds so many milliseconds to what the system's clock says, so that tests can see what a jump does.
     #[doc(hidden)]
+    #[cfg(feature = "test-hooks")]
     pub fn inject_clock_step(&self, millis: i64) {
         self.core.clock.step(millis);
     }
@@ -260,7 +265,11 @@ impl Kavach {
         };
         self.check_phase()?;
         let is_there = |route: &Route| route.id == id && !route.is_being_erased();
-        self.core.routes.with(id.tag(), |route| is_there(route).then(|| f(route))).flatten().ok_or_else(invalid_token)
+        self.core
+            .directory
+            .with(id.tag(), |route| is_there(route).then(|| f(route)))
+            .flatten()
+            .ok_or_else(invalid_token)
     }
 
     fn check_phase(&self) -> Result<(), Error> {
@@ -277,7 +286,7 @@ impl Kavach {
             Credential::Operator(_) => {
                 self.check_operator_key()?;
                 self.check_phase()?;
-                self.core.routes.find(name)
+                self.core.directory.find(name)
             }
             Credential::TenantKey(..) | Credential::AgentToken(..) => {
                 self.own_tenant().and_then(|own| if own.is_named(name) { Ok(own) } else { Err(unknown_tenant(name)) })
@@ -307,7 +316,7 @@ impl Kavach {
             Credential::Operator(_) => {
                 self.check_operator_key()?;
                 self.check_phase()?;
-                self.core.routes.with(tag, Route::clone).ok_or_else(unknown)
+                self.core.directory.with(tag, Route::clone).ok_or_else(unknown)
             }
             // The id's tag is not looked at, so an id of another tenant and one of no tenant take the same way.
             Credential::TenantKey(..) => self.own_tenant(),

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::Kavach;
 use crate::actors::Route;
-use crate::actors::turns::Turn;
+use crate::actors::fair_semaphore::Turn;
 use crate::domain::decision::request::Asked;
 use crate::domain::decision::search::Candidates;
 use crate::domain::limits::{MAX_SEARCH_MICROS, SEARCH_STEP_MICROS};

@@ -14,7 +14,7 @@ use super::trail::{STEP_EVENTS, decode};
 use super::{Kavach, ask};
 use crate::actors::Route;
 use crate::actors::messages::{AuditTrail, Inspect, OpenAudit};
-use crate::actors::routes::unknown_tenant;
+use crate::actors::tenant_directory::unknown_tenant;
 use crate::domain::budget::cost::Cost;
 use crate::domain::limits::MAX_SETTLED;
 use crate::domain::{AuditEntry, Error, Event, Tenant, TenantId, TenantRef};
@@ -118,7 +118,7 @@ impl Kavach {
         }
         let mut untold = Vec::new();
         for (tenant, mut entries) in by_tenant {
-            let told = match self.core.routes.with(tenant.tag(), Route::clone).filter(|route| route.id == tenant) {
+            let told = match self.core.directory.with(tenant.tag(), Route::clone).filter(|route| route.id == tenant) {
                 Some(route) => self.tell_settled(&route, &mut entries).await,
                 None => Err(unknown_tenant(&TenantRef::Id(tenant))),
             };

@@ -120,7 +120,7 @@ impl Kavach {
         let core = Arc::clone(&self.core);
         // One at a time: whoever comes second finds what the first one asked for.
         let mut known = self.core.measures.census.lock().await;
-        let routes = off_thread(move || core.routes.all_that(|route| !route.is_being_erased())).await?;
+        let routes = off_thread(move || core.directory.all_that(|route| !route.is_being_erased())).await?;
         let (mut counted, mut stale) = (Vec::with_capacity(routes.len()), Vec::new());
         let time = self.core.clock.now();
         for (at, route) in routes.into_iter().enumerate() {

@@ -3,7 +3,7 @@
 use tracing::info;
 
 use super::{Kavach, Page, PageRequest, make_secret};
-use crate::actors::registry::{CreateTenant, DeleteTenant, SnapshotAll};
+use crate::actors::registry_messages::{CreateTenant, DeleteTenant, SnapshotAll};
 use crate::domain::tenant::commands::{NewTenant, SetStatus, TenantPatch, TenantSpec, UpdateTenant};
 use crate::domain::tenant::key::{ApiKey, CreateKey, RevokeKey};
 use crate::domain::tenant::{Profile, TenantStatus};
@@ -32,7 +32,7 @@ impl Tenants<'_> {
         let spec = TenantSpec::parse(new)?;
         let registry = self.0.core.registry().ok_or_else(not_started)?;
         let profile =
-            registry.send(CreateTenant(spec, self.0.author())).await.unwrap_or_else(|_| Err(not_started()))?;
+            registry.create.send(CreateTenant(spec, self.0.author())).await.unwrap_or_else(|_| Err(not_started()))?;
         info!(tenant = %profile.id, slug = profile.slug.as_ref().map(Slug::as_str), "a tenant was created");
         Ok(profile)
     }
@@ -104,7 +104,7 @@ impl Tenants<'_> {
         let (credential, author) = (self.0.credential, self.0.author());
         let (confirm, reason) = (confirm.to_owned(), self.0.reason.as_deref().map(Into::into));
         let message = DeleteTenant { tenant: tenant.into(), confirm, reason, credential, author };
-        registry.send(message).await.unwrap_or_else(|_| Err(not_started()))
+        registry.delete.send(message).await.unwrap_or_else(|_| Err(not_started()))
     }
 
     /// Makes an API key for a tenant.
@@ -149,7 +149,7 @@ impl Tenants<'_> {
         self.0.check_operator()?;
         self.0.check_phase()?;
         let registry = self.0.core.registry().ok_or_else(not_started)?;
-        registry.send(SnapshotAll).await.unwrap_or_else(|_| Err(not_started()))
+        registry.snapshot.send(SnapshotAll).await.unwrap_or_else(|_| Err(not_started()))
     }
 
     async fn execute<C>(&self, tenant: impl Into<TenantRef>, command: C) -> Result<Profile, Error>

@@ -1,9 +1,9 @@
 //! Reading tenants' journals as audit trails, in steps of a few milliseconds on threads that serve no calls.
 //!
-//! A step holds one of a few permits ([`AuditDesk::readers`]), which are given out in turn: however far back somebody
+//! A step holds one of a few permits ([`AuditLimits::readers`]), which are given out in turn: however far back somebody
 //! reads, and however often, decisions keep their cores and others' short reads get through.
 //!
-//! [`AuditDesk::readers`]: crate::actors::desk::AuditDesk::readers
+//! [`AuditLimits::readers`]: crate::actors::audit_limits::AuditLimits::readers
 
 use std::io;
 use std::ops::ControlFlow;
@@ -15,9 +15,9 @@ use tracing::error;
 use super::settled::Settled;
 use super::{Kavach, ask};
 use crate::actors::Route;
+use crate::actors::fair_semaphore::Party;
 use crate::actors::messages::{AuditTrail, Verify};
-use crate::actors::routes::unknown_tenant;
-use crate::actors::turns::Party;
+use crate::actors::tenant_directory::unknown_tenant;
 use crate::domain::tenant::{Caller, Moment};
 use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, Event, TenantId, TenantRef, Timestamp};
 use crate::journal::Walk;
@@ -49,7 +49,7 @@ impl Kavach {
     /// # Errors
     /// `TENANT_NOT_FOUND`, `INVALID_TOKEN`, or the tenant can't answer.
     pub(super) async fn check_reader(&self, tenant: TenantId) -> Result<(), Error> {
-        let route = self.core.routes.with(tenant.tag(), Route::clone);
+        let route = self.core.directory.with(tenant.tag(), Route::clone);
         let route = route.filter(|route| route.id == tenant && !route.is_being_erased());
         let route = route.ok_or_else(|| unknown_tenant(&TenantRef::Id(tenant)))?;
         match self.credential {
@@ -71,7 +71,7 @@ impl Kavach {
     /// Whether that tenant is there, and not being erased.
     pub(super) fn is_there(&self, tenant: TenantId) -> bool {
         let is_it = |route: &Route| route.id == tenant && !route.is_being_erased();
-        self.core.routes.with(tenant.tag(), is_it).unwrap_or(false)
+        self.core.directory.with(tenant.tag(), is_it).unwrap_or(false)
     }
 }
 

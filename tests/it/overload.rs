@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 
-use kavach::actors::tenant::MAILBOX_CAPACITY;
+use kavach::actors::mailbox::MAILBOX_CAPACITY;
 use kavach::domain::agent::commands::NewAgent;
 use kavach::domain::tenant::commands::NewTenant;
 use kavach::domain::{AgentType, Code, Request};

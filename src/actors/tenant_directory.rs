@@ -6,8 +6,8 @@ use actix::Addr;
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 
-use super::lanes::LaneId;
 use super::tenant::TenantActor;
+use super::worker_channels::ChannelId;
 use crate::domain::text::{Slug, quote};
 use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
 use crate::measure::TenantMeasures;
@@ -27,7 +27,7 @@ pub struct Route {
     /// past the mailbox's limit, and a limit that grows with its callers is none.
     pub actor: Result<Arc<Addr<TenantActor>>, Down>,
     /// The worker the actor lives on, where it is one of a server's.
-    pub(crate) lane: Option<LaneId>,
+    pub(crate) channel: Option<ChannelId>,
     /// What is measured of it, by whichever actor it has.
     pub(crate) measures: Arc<TenantMeasures>,
 }
@@ -67,13 +67,13 @@ impl Down {
 
 /// All tenants by tag and by slug, and the folders that no name leads to.
 #[derive(Default)]
-pub struct Routes {
+pub struct TenantDirectory {
     by_tag: DashMap<TenantTag, Route, RandomState>,
     by_slug: DashMap<Slug, TenantTag, RandomState>,
     refused: DashMap<String, String, RandomState>,
 }
 
-impl Routes {
+impl TenantDirectory {
     /// Calls `f` with the entry of the tenant that ids with this tag belong to. `f` must not wait: the entry is
     /// locked against the registry while it runs.
     pub fn with<R>(&self, tag: TenantTag, f: impl FnOnce(&Route) -> R) -> Option<R> {

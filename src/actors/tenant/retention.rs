@@ -10,7 +10,7 @@ use actix::{AsyncContext, Context, Handler, Message};
 use actix_rt::task::spawn_blocking;
 use tracing::{info, warn};
 
-use super::tenant::TenantActor;
+use super::TenantActor;
 use crate::domain::Timestamp;
 
 /// How often a tenant looks for segments to remove.
@@ -39,9 +39,9 @@ impl TenantActor {
 
     /// Has the segments removed that are past the retention.
     pub(super) fn remove_old_segments(&mut self, ctx: &mut Context<Self>) {
-        let horizon = self.horizon(self.core.clock.now());
+        let horizon = self.horizon(self.resources.clock.now());
         let (Some(journal), Some(horizon)) = (self.pipeline.journal(), horizon) else { return };
-        if self.retention_running || self.pipeline.storage_failed() || !self.core.clock.may_remove() {
+        if self.retention_running || self.pipeline.storage_failed() || !self.resources.clock.may_remove() {
             return;
         }
         // An entry of the horizon's own millisecond is still shown.

@@ -12,15 +12,17 @@
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use actix::Addr;
+use actix::dev::ToEnvelope;
 use actix::prelude::SendError;
+use actix::{Actor, Addr, Handler, Message};
 use tokio::sync::Notify;
 
-use super::messages::Authorize;
+use super::mailbox::{MAILBOX_CAPACITY, overloaded};
 use super::reply::Reply;
-use super::tenant::{MAILBOX_CAPACITY, TenantActor, overloaded};
-use crate::domain::{Decision, Error};
+use crate::domain::{Credential, Decision, Error, Request};
+use crate::measure::tenant::Waiting;
 
 /// Parcels that may wait for one worker: as many as a mailbox takes. They are there only while the worker is stuck, and
 /// then calls are better refused than kept.
@@ -29,8 +31,46 @@ const LANE_CAPACITY: usize = MAILBOX_CAPACITY;
 /// Servers that were started in this process so far.
 static SERVERS: AtomicUsize = AtomicUsize::new(0);
 
+/// Decide a call and record it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Authorize {
+    /// Who asks.
+    pub credential: Credential,
+    /// What is asked.
+    pub request: Request,
+    /// When the request arrived.
+    pub received: Instant,
+    /// Whether an agent that is not this tenant's is another tenant's business: it is then not recorded here, and
+    /// the answer is `UNKNOWN_AGENT`.
+    pub known_only: bool,
+    /// Where the answer goes.
+    pub reply: ReplyTo,
+    /// As long as it waits to be decided.
+    pub waiting: Waiting,
+}
+
+/// A tenant's actor, as far as calls to decide are concerned.
+pub trait Decides: Send + Sync {
+    /// Puts the call into the actor's mailbox.
+    ///
+    /// # Errors
+    /// The mailbox is full, or closed; the call comes back.
+    fn try_decide(&self, call: Authorize) -> Result<(), SendError<Authorize>>;
+}
+
+impl<A> Decides for Addr<A>
+where
+    A: Actor + Handler<Authorize>,
+    A::Context: ToEnvelope<A, Authorize>,
+{
+    fn try_decide(&self, call: Authorize) -> Result<(), SendError<Authorize>> {
+        self.try_send(call)
+    }
+}
+
 /// The lanes of a server's workers.
-pub struct Lanes {
+pub struct WorkerChannels {
     server: usize,
     lanes: Box<[Lane]>,
     claimed: AtomicUsize,
@@ -38,12 +78,12 @@ pub struct Lanes {
 
 /// Which worker of which server in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LaneId {
+pub struct ChannelId {
     server: usize,
     at: usize,
 }
 
-impl LaneId {
+impl ChannelId {
     /// Which worker of its server: from 0, in the order in which they joined.
     pub fn at(self) -> usize {
         self.at
@@ -67,15 +107,15 @@ struct Inbox {
 /// What crosses.
 enum Parcel {
     /// A call, and its tenant's actor.
-    Call(Arc<Addr<TenantActor>>, Authorize),
+    Call(Arc<dyn Decides>, Authorize),
     /// An answer, and the caller who waits for it.
     Answer(Reply<Decision>, Result<Decision, Error>),
 }
 
 /// What a worker's thread knows of itself.
 struct Here {
-    lanes: Arc<Lanes>,
-    lane: LaneId,
+    lanes: Arc<WorkerChannels>,
+    lane: ChannelId,
     /// For each lane what leaves at the end of the turn.
     outboxes: Vec<Vec<Parcel>>,
 }
@@ -88,10 +128,10 @@ thread_local! {
 pub struct ReplyTo {
     caller: Reply<Decision>,
     /// `None` for a caller that is on no worker.
-    lane: Option<LaneId>,
+    lane: Option<ChannelId>,
 }
 
-impl Lanes {
+impl WorkerChannels {
     /// So many lanes, none of which leads anywhere yet.
     pub fn new(workers: usize) -> Arc<Self> {
         let lane = || Lane { inbox: Mutex::default(), news: Notify::new() };
@@ -101,8 +141,8 @@ impl Lanes {
 
     /// Makes the calling thread a worker, whose lane is served by its arbiter from now on. `None` where all lanes are
     /// taken: what goes to that worker then crosses call by call.
-    pub fn join(self: &Arc<Self>) -> Option<LaneId> {
-        let id = LaneId { server: self.server, at: self.claimed.fetch_add(1, Ordering::Relaxed) };
+    pub fn join(self: &Arc<Self>) -> Option<ChannelId> {
+        let id = ChannelId { server: self.server, at: self.claimed.fetch_add(1, Ordering::Relaxed) };
         let lane = self.lanes.get(id.at)?;
         lane.lock().open = true;
         let outboxes = self.lanes.iter().map(|_| Vec::new()).collect();
@@ -112,7 +152,7 @@ impl Lanes {
     }
 
     /// The calling thread's lane, where it is one of these workers.
-    fn here(self: &Arc<Self>) -> Option<LaneId> {
+    fn here(self: &Arc<Self>) -> Option<ChannelId> {
         own_lane().filter(|lane| lane.server == self.server)
     }
 
@@ -126,14 +166,18 @@ impl Lanes {
 ///
 /// # Errors
 /// That the actor's mailbox is full or closed, as far as it is known at once.
-pub fn send(actor: &Arc<Addr<TenantActor>>, home: Option<LaneId>, call: Authorize) -> Result<(), SendError<()>> {
+pub fn send<D: Decides + 'static>(
+    actor: &Arc<D>,
+    home: Option<ChannelId>,
+    call: Authorize,
+) -> Result<(), SendError<()>> {
     match home {
         // A caller on a worker whose tenant is on another.
         Some(home) if call.reply.lane.is_some_and(|lane| lane != home) => {
-            post(home, Parcel::Call(Arc::clone(actor), call));
+            post(home, Parcel::Call(Arc::<D>::clone(actor), call));
             Ok(())
         }
-        _ => actor.try_send(call).map_err(|problem| match problem {
+        _ => actor.try_decide(call).map_err(|problem| match problem {
             SendError::Full(_) => SendError::Full(()),
             SendError::Closed(_) => SendError::Closed(()),
         }),
@@ -155,12 +199,12 @@ impl ReplyTo {
 }
 
 /// The calling thread's lane, where it is a worker.
-fn own_lane() -> Option<LaneId> {
+fn own_lane() -> Option<ChannelId> {
     HERE.with_borrow(|here| here.as_ref().map(|here| here.lane))
 }
 
 /// Puts a parcel with those that leave the calling worker at the end of its turn.
-fn post(to: LaneId, parcel: Parcel) {
+fn post(to: ChannelId, parcel: Parcel) {
     HERE.with_borrow_mut(|here| {
         let Some(Here { lanes, lane, outboxes }) = here else { return };
         // The carrier runs once all tasks that are ready now have run.
@@ -204,7 +248,7 @@ impl Lane {
 impl Parcel {
     fn deliver(self) {
         match self {
-            Self::Call(actor, call) => match actor.try_send(call) {
+            Self::Call(actor, call) => match actor.try_decide(call) {
                 Ok(()) => {}
                 Err(SendError::Full(call)) => call.reply.send(Err(overloaded())),
                 // The caller hears of it by that the reply is dropped.
@@ -222,7 +266,7 @@ impl Parcel {
 }
 
 /// Empties a worker's inbox and its outboxes whenever there is something in them.
-async fn carry(lanes: Arc<Lanes>, id: LaneId) {
+async fn carry(lanes: Arc<WorkerChannels>, id: ChannelId) {
     let Some(lane) = lanes.lanes.get(id.at) else { return };
     let _end = End(lane);
     let mut arrived = Vec::new();
@@ -250,17 +294,16 @@ impl Drop for End<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use actix::dev::channel::{AddressReceiver, channel};
     use tokio::sync::oneshot;
     use tokio::sync::oneshot::error::TryRecvError;
 
     use super::*;
-    use crate::domain::{Code, Credential, Request, SecretHash};
+    use crate::actors::tenant::TenantActor;
+    use crate::domain::{Code, SecretHash};
 
     type Answer = oneshot::Receiver<Result<Decision, Error>>;
-    type Work = Box<dyn FnOnce(&Arc<Lanes>, oneshot::Sender<Vec<Code>>) + Send>;
+    type Work = Box<dyn FnOnce(&Arc<WorkerChannels>, oneshot::Sender<Vec<Code>>) + Send>;
 
     fn actor(room: usize) -> (Arc<Addr<TenantActor>>, AddressReceiver<TenantActor>) {
         let (sender, mailbox) = channel(room);
@@ -270,13 +313,19 @@ mod tests {
     fn call(reply: ReplyTo) -> Authorize {
         let credential = Credential::Operator(SecretHash::of("key"));
         let request = Request::new("read", "docs:1").unwrap();
-        let (received, known_only, waiting) = (Instant::now(), false, crate::measure::tenant::Waiting::default());
+        let (received, known_only, waiting) = (Instant::now(), false, Waiting::default());
         Authorize { credential, request, received, known_only, reply, waiting }
     }
 
     fn parcel(actor: &Arc<Addr<TenantActor>>) -> (Parcel, Answer) {
         let (caller, answer) = oneshot::channel();
-        (Parcel::Call(Arc::clone(actor), call(ReplyTo { caller, lane: Some(LaneId { server: 0, at: 0 }) })), answer)
+        (
+            Parcel::Call(
+                Arc::<Addr<TenantActor>>::clone(actor),
+                call(ReplyTo { caller, lane: Some(ChannelId { server: 0, at: 0 }) }),
+            ),
+            answer,
+        )
     }
 
     fn code(answer: &mut Answer) -> Result<Code, TryRecvError> {
@@ -285,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_full_lane_refuses_calls_and_takes_answers() {
-        let lanes = Lanes::new(1);
+        let lanes = WorkerChannels::new(1);
         let lane = &lanes.lanes[0];
         lane.lock().open = true;
         let (actor, _mailbox) = actor(4);
@@ -329,7 +378,7 @@ mod tests {
 
     #[test]
     fn calls_and_answers_cross_between_two_threads_in_order() {
-        let lanes = Lanes::new(2);
+        let lanes = WorkerChannels::new(2);
         let system = actix_rt::System::new();
         let arbiters = [actix_rt::Arbiter::new(), actix_rt::Arbiter::new()];
         system.block_on(async {
@@ -343,7 +392,7 @@ mod tests {
                 let joined = ask(
                     at,
                     Box::new(move |lanes, done| {
-                        assert_eq!(lanes.join(), Some(LaneId { server: lanes.server, at }));
+                        assert_eq!(lanes.join(), Some(ChannelId { server: lanes.server, at }));
                         done.send(Vec::new()).unwrap();
                     }),
                 );
@@ -357,7 +406,7 @@ mod tests {
                     let answers: Vec<Answer> = (0..100)
                         .map(|_| {
                             let (caller, answer) = oneshot::channel();
-                            send(&actor, Some(LaneId { server: lanes.server, at: 1 }), call(lanes.reply_to(caller)))
+                            send(&actor, Some(ChannelId { server: lanes.server, at: 1 }), call(lanes.reply_to(caller)))
                                 .unwrap();
                             answer
                         })

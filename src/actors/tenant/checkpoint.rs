@@ -1,30 +1,17 @@
 //! The newest link of a tenant's hash chain, for somebody to keep elsewhere.
 
-use actix::{Context, Handler, Message};
+use actix::{Context, Handler};
 
-use super::reply::Reply;
-use super::tenant::TenantActor;
+use super::TenantActor;
+use crate::actors::messages::TakeCheckpoint;
 use crate::domain::tenant::Caller;
-use crate::domain::{Credential, TenantId};
-use crate::journal::Checkpoint;
 use kavach_store::refusal::storage_unavailable;
-
-/// Write a link that covers all events up to now, and tell it once it is on disk: one that a power failure can take
-/// back would accuse an honest journal later.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct TakeCheckpoint {
-    /// Who asks.
-    pub credential: Credential,
-    /// Where the answer goes.
-    pub reply: Reply<(TenantId, Checkpoint)>,
-}
 
 impl Handler<TakeCheckpoint> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, TakeCheckpoint { credential, reply }: TakeCheckpoint, ctx: &mut Context<Self>) {
-        let reading = self.core.clock.read();
+        let reading = self.resources.clock.read();
         let now = self.tenant().next_moment(reading.now).at;
         let allowed = self.tenant().authenticate(&credential, reading.latest()).and_then(Caller::as_author);
         if let Err(error) = allowed.and_then(|_| self.pipeline.check_writable()) {
@@ -46,6 +33,6 @@ impl Handler<TakeCheckpoint> for TenantActor {
         let told = move |outcome: std::io::Result<_>| {
             drop(reply.send(outcome.map(|_| (id, link)).map_err(|_| storage_unavailable())));
         };
-        self.core.syncer.submit(journal.begin_sync(), Box::new(told));
+        self.resources.syncer.submit(journal.begin_sync(), Box::new(told));
     }
 }

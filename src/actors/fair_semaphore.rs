@@ -21,7 +21,7 @@ pub struct Party {
 }
 
 /// Permits, some for each party at a time.
-pub struct Turns {
+pub struct FairSemaphore {
     each: usize,
     shared: Arc<Semaphore>,
     /// Of each party that holds one or waits.
@@ -43,12 +43,12 @@ impl fmt::Debug for Turn {
 
 /// A party's entry in the table, there as long as it is of use.
 struct Seat {
-    turns: Arc<Turns>,
+    turns: Arc<FairSemaphore>,
     party: Party,
     own: Arc<Semaphore>,
 }
 
-impl Turns {
+impl FairSemaphore {
     /// So many permits in all, and for each party.
     pub fn new(all: usize, each: usize) -> Arc<Self> {
         Arc::new(Self { each, shared: Arc::new(Semaphore::new(all)), parties: Mutex::default() })
@@ -94,7 +94,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_asks_once_waits_for_few_of_those_who_ask_often() {
-        let turns = Turns::new(1, 1);
+        let turns = FairSemaphore::new(1, 1);
         let steps = Arc::new(AtomicUsize::new(0));
         let busy = turns.take(party(1)).await.unwrap();
         let many: Vec<_> = (0..50)
@@ -129,7 +129,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_gives_up_waiting_leaves_nothing_behind() {
-        let turns = Turns::new(1, 1);
+        let turns = FairSemaphore::new(1, 1);
         let held = turns.take(party(1)).await.unwrap();
         for of in [1, 2] {
             let gave_up = tokio::time::timeout(std::time::Duration::ZERO, turns.take(party(of))).await;

@@ -15,7 +15,7 @@ use crate::domain::{TenantTag, Timestamp};
 
 /// The followers of a process.
 #[derive(Default)]
-pub struct News {
+pub struct JournalWatch {
     /// How many there are: what an actor looks at when there are none.
     count: AtomicUsize,
     inboxes: RwLock<Vec<Arc<Inbox>>>,
@@ -46,11 +46,11 @@ impl Inbox {
 
 /// Hears of news until it is dropped.
 pub struct Follower {
-    news: Arc<News>,
+    news: Arc<JournalWatch>,
     inbox: Arc<Inbox>,
 }
 
-impl News {
+impl JournalWatch {
     /// Starts to follow one tenant, or all. What is written from now on is news.
     pub fn follow(self: &Arc<Self>, only: Option<TenantTag>) -> Follower {
         let inbox = Arc::new(Inbox { only, heard: Mutex::default(), bell: Notify::new() });
@@ -127,7 +127,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_follower_hears_of_its_tenants_once_from_the_oldest_news_on() {
-        let news = Arc::new(News::default());
+        let news = Arc::new(JournalWatch::default());
         news.tell(TenantTag(1), 3, Timestamp::default());
         let (one, all) = (news.follow(Some(TenantTag(1))), news.follow(None));
         news.tell(TenantTag(1), 4, Timestamp::default());

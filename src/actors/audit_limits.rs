@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::news::News;
-use super::turns::{Party, Turns};
+use super::fair_semaphore::{FairSemaphore, Party};
+use super::journal_watch::JournalWatch;
 use crate::domain::limits::{
     MAX_AUDIT_PAGES, MAX_AUDIT_PAGES_PER_TENANT, MAX_AUDIT_READERS, MAX_EXPORTS, MAX_EXPORTS_PER_TENANT, MAX_STREAMS,
     MAX_STREAMS_PER_TENANT, RESERVED_EXPORTS, RESERVED_STREAMS,
@@ -12,21 +12,21 @@ use crate::domain::limits::{
 use crate::domain::{Code, Error};
 
 /// What all readers of audit trails share.
-pub struct AuditDesk {
+pub struct AuditLimits {
     /// Who may read a journal now. A reader holds its permit for a few milliseconds' work and then queues again, so
     /// that a long scan lets short ones through; each party has one at most, so that many scans do too.
-    pub readers: Arc<Turns>,
+    pub readers: Arc<FairSemaphore>,
     /// Who may make a page of entries now: it is in memory until it is answered.
-    pub pages: Arc<Turns>,
+    pub pages: Arc<FairSemaphore>,
     /// Who follows which tenants.
-    pub news: Arc<News>,
+    pub watch: Arc<JournalWatch>,
     /// Exports under way.
     pub exports: Arc<Slots>,
     /// Streams under way.
     pub streams: Arc<Slots>,
 }
 
-impl Default for AuditDesk {
+impl Default for AuditLimits {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slots = |what, most, reserved, each| {
@@ -34,9 +34,9 @@ impl Default for AuditDesk {
             Arc::new(Slots { what, most, reserved, each, taken })
         };
         Self {
-            readers: Turns::new((cores / 2).clamp(1, MAX_AUDIT_READERS), 1),
-            pages: Turns::new(MAX_AUDIT_PAGES, MAX_AUDIT_PAGES_PER_TENANT),
-            news: Arc::default(),
+            readers: FairSemaphore::new((cores / 2).clamp(1, MAX_AUDIT_READERS), 1),
+            pages: FairSemaphore::new(MAX_AUDIT_PAGES, MAX_AUDIT_PAGES_PER_TENANT),
+            watch: Arc::default(),
             exports: slots("exports", MAX_EXPORTS, RESERVED_EXPORTS, MAX_EXPORTS_PER_TENANT),
             streams: slots("streams", MAX_STREAMS, RESERVED_STREAMS, MAX_STREAMS_PER_TENANT),
         }

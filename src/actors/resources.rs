@@ -1,0 +1,73 @@
+//! What the tenants' actors of a process share. None of it leads from one tenant to another's state.
+
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
+
+use actix::Recipient;
+use tokio::sync::Semaphore;
+
+use super::audit_limits::AuditLimits;
+use super::clock::Clock;
+use super::messages::TenantDown;
+use crate::journal::{DataDir, Sealer, Syncer};
+use crate::measure::Measures;
+use crate::store::Durability;
+
+/// Snapshots written at once: each may take a core and the disk.
+const SNAPSHOT_WRITERS: usize = 2;
+
+/// What the tenants' actors of a process share.
+pub struct Resources {
+    /// The server's clock.
+    pub clock: Clock,
+    /// The data directory, locked.
+    pub data: DataDir,
+    /// The thread that calls fsync.
+    pub syncer: Syncer,
+    /// The threads that compress.
+    pub sealer: Sealer,
+    /// When a decision's answer may leave.
+    pub durability: Durability,
+    /// Permits to write a snapshot.
+    pub snapshot_writers: Semaphore,
+    /// Limits on readers of audit trails, and who follows which.
+    pub audit: AuditLimits,
+    /// Tenants with a storage that failed and has not worked since.
+    pub storage_failures: AtomicUsize,
+    /// When the data directory was tried last, and what kept a file from being written there.
+    pub tried: tokio::sync::Mutex<Option<(Instant, Option<String>)>>,
+    /// What the process measures of itself.
+    pub measures: Measures,
+    supervisor: OnceLock<Recipient<TenantDown>>,
+}
+
+impl Resources {
+    /// The resources of a process that has not loaded its tenants yet.
+    pub fn new(data: DataDir, syncer: Syncer, sealer: Sealer, durability: Durability, measures: Measures) -> Self {
+        Self {
+            clock: Clock::default(),
+            data,
+            syncer,
+            sealer,
+            durability,
+            snapshot_writers: Semaphore::new(SNAPSHOT_WRITERS),
+            audit: AuditLimits::default(),
+            storage_failures: AtomicUsize::new(0),
+            tried: tokio::sync::Mutex::default(),
+            measures,
+            supervisor: OnceLock::new(),
+        }
+    }
+
+    /// Names who rebuilds an actor that ended, once.
+    pub(super) fn set_supervisor(&self, supervisor: Recipient<TenantDown>) {
+        // A second registry is never started: the first keeps the name.
+        let _ = self.supervisor.set(supervisor);
+    }
+
+    /// Who rebuilds an actor that ended, once there is somebody.
+    pub(super) fn supervisor(&self) -> Option<&Recipient<TenantDown>> {
+        self.supervisor.get()
+    }
+}

@@ -1,0 +1,86 @@
+//! Administrative commands, usage reports, and the note of another tenant's end.
+
+use actix::{Context, Handler};
+
+use super::TenantActor;
+use crate::actors::held::Held;
+use crate::actors::messages::{Execute, NoteDeletion, RecordUsage};
+use crate::domain::Event;
+use crate::domain::event::{Change, ChangeRecord};
+use crate::domain::tenant::Command;
+
+impl<C> Handler<Execute<C>> for TenantActor
+where
+    C: Command + Send + 'static,
+    C::Reply: Send + 'static,
+{
+    type Result = ();
+
+    fn handle(&mut self, message: Execute<C>, ctx: &mut Context<Self>) {
+        let Execute { credential, author, command, reason, reply } = message;
+        let executed = (|| {
+            let reading = self.resources.clock.read();
+            let by = self.tenant().authenticate(&credential, reading.latest())?.as_author()?;
+            self.pipeline.check_writable()?;
+            let moment = self.tenant().next_moment(reading.now);
+            let (change, subject) = command.decide(self.tenant(), by, moment)?;
+            let changed = change.is_some();
+            if let Some(change) = change {
+                let described = self.tenant().describe(by, author, change, moment.wall);
+                self.record(moment, &Event::Changed(ChangeRecord { reason, ..described }))?;
+            }
+            Ok((changed, C::reply(self.tenant(), subject, moment.wall)))
+        })();
+        match executed {
+            Ok((true, answer)) => self.reply_changed(Held::of(reply, answer), ctx),
+            Ok((false, answer)) => self.reply_read(Held::of(reply, answer), ctx),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Handler<RecordUsage> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, message: RecordUsage, ctx: &mut Context<Self>) {
+        let RecordUsage { credential, report, reply } = message;
+        let before = self.tenant().seq();
+        let recorded = (|| {
+            let reading = self.resources.clock.read();
+            let by = self.tenant().authenticate(&credential, reading.latest())?.as_author()?;
+            self.pipeline.check_writable()?;
+            let moment = self.tenant().next_moment(reading.now);
+            let (record, answer) = self.tenant().decide_usage(by, report, moment)?;
+            if let Some(record) = record {
+                self.record(moment, &Event::Used(record))?;
+            }
+            Ok(answer)
+        })();
+        match recorded {
+            // It is as durable as the decisions it is about.
+            Ok(answer) => self.reply_decided(Held::of(reply, answer), before, ctx),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Handler<NoteDeletion> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, message: NoteDeletion, ctx: &mut Context<Self>) {
+        let NoteDeletion { credential, author, reason, tenant, slug, before, reply } = message;
+        let noted = (|| {
+            let reading = self.resources.clock.read();
+            let by = self.tenant().authenticate(&credential, reading.latest())?.as_author()?;
+            self.pipeline.check_writable()?;
+            let moment = self.tenant().next_moment(reading.now);
+            let change = self.tenant().describe(by, author, Change::TenantDeleted { tenant, slug }, moment.wall);
+            let change = ChangeRecord { reason, before: before.map(Box::new), ..change };
+            self.record(moment, &Event::Changed(change))
+        })();
+        match noted {
+            Ok(()) => self.reply_changed(Held::of(reply, ()), ctx),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}

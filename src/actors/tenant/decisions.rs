@@ -1,0 +1,131 @@
+//! Deciding calls: what `authorize`, its batch and `explain` come down to.
+
+use std::time::Instant;
+
+use actix::{Context, Handler};
+
+use super::TenantActor;
+use crate::actors::clock::Reading;
+use crate::actors::held::Held;
+use crate::actors::messages::{AuthorizeMany, Explain, Explanation};
+use crate::actors::worker_channels::Authorize;
+use crate::domain::audit::AuditResult;
+use crate::domain::decision::Verdict;
+use crate::domain::decision::explain::{Steps, Trace};
+use crate::domain::decision::request::Asked;
+use crate::domain::tenant::Caller;
+use crate::domain::{AuditId, Code, Credential, Decision, Error, Event, Request};
+
+impl Handler<Authorize> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Authorize, ctx: &mut Context<Self>) {
+        let Authorize { credential, request, received, known_only, reply, waiting } = message;
+        drop(waiting);
+        let (before, reading) = (self.tenant().seq(), self.resources.clock.read());
+        let decided = self
+            .admit(&credential, std::slice::from_ref(&request), reading)
+            .and_then(|caller| self.decide(&caller, &request, received, reading, known_only));
+        match decided {
+            Ok(Some(decision)) => self.reply_decided(Held::Decision(reply, decision), before, ctx),
+            Ok(None) => reply.send(Err(Error::new(Code::UnknownAgent, "the agent is not this tenant's"))),
+            Err(error) => reply.send(Err(error)),
+        }
+    }
+}
+
+impl Handler<AuthorizeMany> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, message: AuthorizeMany, ctx: &mut Context<Self>) {
+        let AuthorizeMany { credential, requests, received, known_only, until, reply, waiting } = message;
+        drop(waiting);
+        let (before, reading) = (self.tenant().seq(), self.resources.clock.read());
+        let decided = self.admit(&credential, &requests, reading).and_then(|caller| {
+            let mut decisions = Vec::with_capacity(requests.len());
+            for request in &requests {
+                let decision = self.decide(&caller, request, received, reading, known_only)?;
+                let is_last = until.is_some() && decision.as_ref().map(|decision| decision.allowed) == until;
+                decisions.push(decision);
+                if is_last {
+                    break;
+                }
+            }
+            Ok(decisions)
+        });
+        match decided {
+            Ok(decisions) => self.reply_decided(Held::of::<Vec<_>>(reply, decisions), before, ctx),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Handler<Explain> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Explain, ctx: &mut Context<Self>) {
+        let Explain { credential, request, known_only, reply } = message;
+        let reading = self.resources.clock.read();
+        let caller = match self.admit(&credential, std::slice::from_ref(&request), reading) {
+            Ok(caller) => caller,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        let mut steps = Steps::default();
+        let verdict = self.verdict(&caller, &request, reading, &mut steps);
+        if known_only && !verdict.knows_agent() {
+            return drop(reply.send(Err(Error::new(Code::UnknownAgent, "the agent is not this tenant's"))));
+        }
+        let Steps { shown, more } = steps;
+        let more_steps = (more > 0).then_some(more);
+        self.reply_read(Held::of(reply, Explanation { decision: verdict.answer(None), steps: shown, more_steps }), ctx);
+    }
+}
+
+impl TenantActor {
+    /// Decides and records one call. `None`: the agent is not this tenant's, and only its own count.
+    fn decide(
+        &mut self,
+        caller: &Caller,
+        request: &Request,
+        received: Instant,
+        reading: Reading,
+        known_only: bool,
+    ) -> Result<Option<Decision>, Error> {
+        let moment = self.tenant().next_moment(reading.now);
+        let verdict = self.verdict(caller, request, reading, &mut ());
+        if known_only && !verdict.knows_agent() {
+            return Ok(None);
+        }
+        let micros = u32::try_from(received.elapsed().as_micros()).unwrap_or(u32::MAX);
+        let record = verdict.record(request, micros);
+        let (result, code) = (AuditResult::of(&record), record.code);
+        self.record(moment, &Event::Decided(record))?;
+        self.meter.decided(reading.now, micros, result, code);
+        let id = AuditId::derive(moment.at, moment.seq, self.tenant().id().tag());
+        Ok(Some(verdict.answer(Some(id))))
+    }
+
+    /// What is decided. Of two times that it may be, a call has to be right by both.
+    fn verdict(&self, caller: &Caller, request: &Request, reading: Reading, trace: &mut impl Trace) -> Verdict {
+        let tenant = self.tenant();
+        if let Some(doubted) = reading.doubted {
+            let verdict = tenant.decide(caller, request, tenant.next_moment(doubted), trace);
+            if !verdict.allows() {
+                return verdict;
+            }
+        }
+        tenant.decide(caller, request, tenant.next_moment(reading.now), trace)
+    }
+
+    /// Who calls, and whether all that is asked is for the caller to ask.
+    fn admit(&self, credential: &Credential, requests: &[Request], reading: Reading) -> Result<Caller, Error> {
+        let caller = self.tenant().authenticate(credential, reading.latest())?;
+        if let Caller::Agent(slot) = caller {
+            let own = self.tenant().agent_in(slot).map(|agent| Asked::Agent(agent.profile.id));
+            if requests.iter().any(|request| request.agent != Asked::Caller && Some(request.agent) != own) {
+                return Err(Error::new(Code::Forbidden, "agentId: an agent token may only ask for its own agent"));
+            }
+        }
+        Ok(caller)
+    }
+}

@@ -1,0 +1,56 @@
+//! Looking at the state, checking a key, and opening the audit trail.
+
+use actix::{Context, Handler};
+
+use super::TenantActor;
+use crate::actors::held::Held;
+use crate::actors::messages::{AuditTrail, Inspect, OpenAudit, Verify};
+use crate::domain::tenant::Caller;
+use crate::domain::{Error, Tenant, Timestamp};
+
+impl<F, T> Handler<Inspect<F, T>> for TenantActor
+where
+    F: FnOnce(&Tenant, Timestamp) -> Result<T, Error> + Send + 'static,
+    T: Send + 'static,
+{
+    type Result = ();
+
+    fn handle(&mut self, message: Inspect<F, T>, ctx: &mut Context<Self>) {
+        let Inspect { credential, look, reply } = message;
+        let reading = self.resources.clock.read();
+        let seen = self
+            .tenant()
+            .authenticate(&credential, reading.latest())
+            .and_then(Caller::as_author)
+            .and_then(|_| look(self.tenant(), self.tenant().next_moment(reading.now).wall));
+        match seen {
+            Ok(answer) => self.reply_read(Held::of(reply, answer), ctx),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Handler<Verify> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, Verify { credential, reply }: Verify, _: &mut Context<Self>) {
+        let _ = reply.send(self.tenant().authenticate(&credential, self.resources.clock.read().latest()));
+    }
+}
+
+impl Handler<OpenAudit> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, OpenAudit { credential, reply }: OpenAudit, ctx: &mut Context<Self>) {
+        let reading = self.resources.clock.read();
+        if let Err(error) = self.tenant().authenticate(&credential, reading.latest()).and_then(Caller::as_author) {
+            return drop(reply.send(Err(error)));
+        }
+        // The reader sees what the file holds.
+        self.write(ctx);
+        let Some(journal) = self.pipeline.journal() else { return drop(reply.send(Err(self.pipeline.no_journal()))) };
+        let trail =
+            AuditTrail { tenant: self.tenant().id(), reader: journal.reader(), horizon: self.horizon(reading.now) };
+        self.reply_read(Held::of(reply, trail), ctx);
+    }
+}

@@ -1,0 +1,103 @@
+//! Snapshots: the state is copied on the actor's thread and written by another.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use actix::{AsyncContext, Context, Handler, Message};
+use actix_rt::task::spawn_blocking;
+use kavach_store::HeldReply as _;
+use kavach_store::refusal::storage_unavailable;
+use tracing::warn;
+
+use super::TenantActor;
+use crate::actors::held::Held;
+use crate::actors::messages::TakeSnapshot;
+use crate::domain::Timestamp;
+use crate::measure::count;
+
+/// A snapshot is on disk, or a problem kept it from there.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct SnapshotWritten {
+    seq: u64,
+    problem: Option<String>,
+    done: Option<Held>,
+    /// When the state was taken that it holds.
+    begun_at: Timestamp,
+}
+
+impl TenantActor {
+    /// Copies the state and has it written by another thread.
+    pub(super) fn snapshot(&mut self, done: Option<Held>, ctx: &mut Context<Self>) {
+        // A snapshot holds no more than the journal does.
+        self.write(ctx);
+        let Some(snapshot) = self.pipeline.begin_snapshot() else {
+            if let Some(held) = done {
+                let current = self.pipeline.since_snapshot() == 0;
+                held.release(if current { Ok(()) } else { Err(self.pipeline.no_journal()) });
+            }
+            return;
+        };
+        if self.pipeline.storage_failed() || (self.snapshot_running && done.is_none()) {
+            return;
+        }
+        self.snapshot_running = true;
+        let (resources, me, seq, start) =
+            (Arc::clone(&self.resources), ctx.address(), snapshot.seq(), self.resources.clock.now());
+        actix_rt::spawn(async move {
+            let permit = resources.snapshot_writers.acquire().await;
+            let written = spawn_blocking(move || {
+                let start = Instant::now();
+                snapshot.write().map(|()| start.elapsed())
+            });
+            let problem = match written.await {
+                Ok(Ok(took)) => {
+                    resources.measures.snapshots.add_time(took);
+                    resources.measures.last_snapshot.store(resources.clock.now().millis(), Ordering::Relaxed);
+                    None
+                }
+                Ok(Err(problem)) => Some(problem.to_string()),
+                Err(panic) => Some(panic.to_string()),
+            };
+            drop(permit);
+            me.do_send(SnapshotWritten { seq, problem, done, begun_at: start });
+        });
+    }
+}
+
+impl Handler<TakeSnapshot> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, TakeSnapshot { reply }: TakeSnapshot, ctx: &mut Context<Self>) {
+        match self.pipeline.check_writable() {
+            Ok(()) => self.snapshot(Some(Held::of(reply, ())), ctx),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Handler<SnapshotWritten> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, message: SnapshotWritten, ctx: &mut Self::Context) {
+        let SnapshotWritten { seq, problem, done, begun_at } = message;
+        self.snapshot_running = false;
+        let outcome = match problem {
+            None => {
+                self.pipeline.snapshot_written(seq);
+                self.meter.unsaved((self.pipeline.since_snapshot() > 0).then_some(begun_at));
+                self.remove_old_segments(ctx);
+                Ok(())
+            }
+            Some(problem) => {
+                count(&self.resources.measures.failed_snapshots);
+                warn!(tenant = %self.tenant().id(), problem, "a snapshot could not be written; the journal has it all");
+                Err(storage_unavailable())
+            }
+        };
+        if let Some(held) = done {
+            held.release(outcome);
+        }
+    }
+}

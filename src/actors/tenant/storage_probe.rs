@@ -1,0 +1,59 @@
+//! After a failed write: whether the storage works again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix::{AsyncContext, Context, Handler, Message};
+use actix_rt::task::spawn_blocking;
+use tracing::info;
+
+use super::TenantActor;
+
+/// How often a tenant whose storage failed tries it again.
+const PROBE_DELAY: Duration = Duration::from_millis(250);
+
+/// Try whether the storage works.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Probe;
+
+/// Whether it does.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Probed(bool);
+
+impl TenantActor {
+    /// Tries the storage until it works.
+    pub(super) fn probe_storage(&self, ctx: &mut Context<Self>) {
+        ctx.notify(Probe);
+    }
+}
+
+impl Handler<Probe> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Probe, ctx: &mut Self::Context) {
+        let (resources, name, me) = (Arc::clone(&self.resources), self.tenant().id().folder_name(), ctx.address());
+        actix_rt::spawn(async move {
+            let probed = spawn_blocking(move || crate::journal::probe(&resources.data.folder(&name)?)).await;
+            let works = matches!(probed, Ok(Ok(())));
+            me.do_send(Probed(works));
+        });
+    }
+}
+
+impl Handler<Probed> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, Probed(works): Probed, ctx: &mut Self::Context) {
+        if works {
+            info!(tenant = %self.tenant().id(), "the storage works again");
+            self.pipeline.storage_works();
+            self.resources.storage_failures.fetch_sub(1, Ordering::Relaxed);
+            self.sync_when_due(ctx);
+        } else {
+            ctx.notify_later(Probe, PROBE_DELAY);
+        }
+    }
+}
