@@ -270,7 +270,8 @@ mod tests {
     fn call(reply: ReplyTo) -> Authorize {
         let credential = Credential::Operator(SecretHash::of("key"));
         let request = Request::new("read", "docs:1").unwrap();
-        let (received, known_only, waiting) = (Instant::now(), false, crate::measure::tenant::Waiting::default());
+        let (received, known_only, waiting) =
+            (Instant::now(), false, crate::measure::tenant_measures::Waiting::default());
         Authorize { credential, request, received, known_only, reply, waiting }
     }
 

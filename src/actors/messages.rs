@@ -23,7 +23,7 @@ use crate::domain::event::{Author, ChangeRecord};
 use crate::domain::tenant::{Caller, Command};
 use crate::domain::{AuditId, Code, Credential, Decision, Error, Event, Request, Tenant, TenantId, Timestamp};
 use crate::journal::{JournalReader, SyncPoint};
-use crate::measure::tenant::Waiting;
+use crate::measure::tenant_measures::Waiting;
 
 /// Decide a call and record it.
 #[derive(Message)]

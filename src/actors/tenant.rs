@@ -20,7 +20,7 @@ use super::registry::TenantDown;
 use super::reply::Held;
 use crate::domain::{Code, Error, Event, Tenant, Timestamp, tenant::Moment};
 use crate::journal::Journal;
-use crate::measure::{Meter, count};
+use crate::measure::{TenantMeter, count};
 use kavach_store::CommitPipeline;
 use kavach_store::HeldReply as _;
 use kavach_store::Loaded;
@@ -68,11 +68,17 @@ pub struct TenantActor {
     sync_running: bool,
     sync_scheduled: bool,
     snapshot_running: bool,
-    pub(super) meter: Meter,
+    pub(super) meter: TenantMeter,
 }
 
 impl TenantActor {
-    pub(super) fn new(core: Arc<Core>, loaded: Loaded, generation: u64, storage_failed: bool, meter: Meter) -> Self {
+    pub(super) fn new(
+        core: Arc<Core>,
+        loaded: Loaded,
+        generation: u64,
+        storage_failed: bool,
+        meter: TenantMeter,
+    ) -> Self {
         let told = loaded.told;
         if storage_failed {
             core.storage_failures.fetch_add(1, Ordering::Relaxed);

@@ -5,7 +5,7 @@ use std::fs;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
-/// Figures of the process. What the kernel does not tell is 0.
+/// MetricValues of the process. What the kernel does not tell is 0.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Process {
     /// Time on a core, of users' and the system's code, in seconds.

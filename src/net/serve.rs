@@ -19,12 +19,12 @@ use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
-use super::gate::Gate;
-use super::pace::STALL_SECONDS;
-use super::placement::Serve;
-use super::roster::{Limit, Roster, Seat};
-use super::{Tls, Watched};
-use crate::telemetry::Seldom;
+use super::connection_affinity::ServeConnection;
+use super::connection_limit::{ConnectionLimit, ConnectionSlot, WorkerConnections};
+use super::connection_timeouts::STALL_SECONDS;
+use super::request_gate::RequestGate;
+use super::{TimedStream, Tls};
+use crate::telemetry::ThrottledLog;
 
 /// How long what a client still sends is thrown away after an answer that did not wait for it. A connection that is
 /// closed with bytes unread takes the answer along.
@@ -36,16 +36,16 @@ const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
 
 /// How the connections of a process are served.
 #[derive(Clone)]
-pub struct Entrance {
-    limit: Arc<Limit>,
+pub struct ConnectionServer {
+    limit: Arc<ConnectionLimit>,
     tls: Option<Tls>,
     ending: watch::Receiver<bool>,
-    refused: Arc<Seldom>,
+    refused: Arc<ThrottledLog>,
 }
 
-impl Entrance {
+impl ConnectionServer {
     /// So many connections, with TLS or without. Where `ending` says so, each ends after what it is at.
-    pub fn new(limit: Arc<Limit>, tls: Option<Tls>, ending: watch::Receiver<bool>) -> Self {
+    pub fn new(limit: Arc<ConnectionLimit>, tls: Option<Tls>, ending: watch::Receiver<bool>) -> Self {
         Self { limit, tls, ending, refused: Arc::default() }
     }
 
@@ -53,7 +53,7 @@ impl Entrance {
     ///
     /// # Errors
     /// The application can't be made.
-    pub async fn worker<F>(self, app: F) -> Result<Worker, ()>
+    pub async fn worker<F>(self, app: F) -> Result<ConnectionWorker, ()>
     where
         F: ServiceFactory<
                 Request,
@@ -66,12 +66,12 @@ impl Entrance {
         F::Service: Service<Request, Future: 'static> + 'static,
     {
         let Self { limit, tls, ending, refused } = self;
-        let roster = Roster::new(limit);
-        actix_rt::spawn(Roster::keep_looking(Rc::downgrade(&roster)));
+        let connections = WorkerConnections::new(limit);
+        actix_rt::spawn(WorkerConnections::keep_looking(Rc::downgrade(&connections)));
         let app =
             map_config(app, |()| AppConfig::default()).map_err(|problem| Response::from(problem.error_response()));
         let http = HttpService::build()
-            // The pace of a connection sees to both, and to what these leave out.
+            // The timer of a connection sees to both, and to what these leave out.
             .keep_alive(KeepAlive::Os)
             .client_request_timeout(Duration::ZERO)
             .client_disconnect_timeout(LINGER)
@@ -82,45 +82,45 @@ impl Entrance {
                     let _ = ending.wait_for(|ending| *ending).await;
                 }
             })
-            .on_connect_ext(|gate: &Gate<Wire>, extensions| {
-                extensions.insert(Rc::clone(gate.pace()));
+            .on_connect_ext(|gate: &RequestGate<Transport>, extensions| {
+                extensions.insert(Rc::clone(gate.timer()));
             })
             .h1(app)
             .new_service(())
             .await?;
-        let door = Rc::new(Door { roster, tls, refused });
+        let door = Rc::new(Admission { connections, tls, refused });
         let (http, behind) = (Rc::new(http), Rc::clone(&door));
-        let serve: Serve = Rc::new(move |stream| {
+        let serve: ServeConnection = Rc::new(move |stream| {
             let (http, door) = (Rc::clone(&http), Rc::clone(&behind));
             Box::pin(async move {
                 let Some((stream, seat)) = door.enter(stream) else { return };
                 let peer = stream.peer_addr().ok();
                 if let Some(wire) = door.open(stream, &seat, peer).await
-                    && let Err(problem) = http.call((Gate::new(wire, Rc::clone(seat.pace())), peer)).await
+                    && let Err(problem) = http.call((RequestGate::new(wire, Rc::clone(seat.timer())), peer)).await
                 {
                     // That is no problem of the server's.
                     debug!(?peer, %problem, "a connection broke");
                 }
             })
         });
-        Ok(Worker { door, serve })
+        Ok(ConnectionWorker { door, serve })
     }
 }
 
 /// What one worker does with connections.
-pub struct Worker {
-    door: Rc<Door>,
-    serve: Serve,
+pub struct ConnectionWorker {
+    door: Rc<Admission>,
+    serve: ServeConnection,
 }
 
-impl Worker {
+impl ConnectionWorker {
     /// Waits for the first bytes of a new connection. `None`: none came in time, or there is no room.
     pub async fn let_in(&self, stream: TcpStream) -> Option<TcpStream> {
         let (stream, seat) = self.door.enter(stream)?;
-        let pace = seat.pace();
-        pace.begins();
+        let timer = seat.timer();
+        timer.begins();
         let has_bytes = poll_fn(|context| {
-            if pace.is_over_at(context) {
+            if timer.is_over_at(context) {
                 return Poll::Ready(false);
             }
             stream.poll_read_ready(context).map(|ready| ready.is_ok())
@@ -129,26 +129,26 @@ impl Worker {
     }
 
     /// How it serves one that has something to say, whichever worker let it in.
-    pub fn serve(&self) -> Serve {
+    pub fn serve(&self) -> ServeConnection {
         Rc::clone(&self.serve)
     }
 }
 
 /// Where connections come in.
-struct Door {
-    roster: Rc<Roster>,
+struct Admission {
+    connections: Rc<WorkerConnections>,
     tls: Option<Tls>,
-    refused: Arc<Seldom>,
+    refused: Arc<ThrottledLog>,
 }
 
-impl Door {
+impl Admission {
     /// Gives a connection a seat, or refuses it.
-    fn enter(&self, stream: TcpStream) -> Option<(TcpStream, Seat)> {
-        if let Some(seat) = self.roster.enter() {
+    fn enter(&self, stream: TcpStream) -> Option<(TcpStream, ConnectionSlot)> {
+        if let Some(seat) = self.connections.enter() {
             return Some((stream, seat));
         }
         self.refused.warn_with(|times| {
-            let most = self.roster.limit().most();
+            let most = self.connections.limit().most();
             warn!(most, times, "connections were refused: there are as many as there may be");
         });
         // Within TLS it would be no answer.
@@ -159,19 +159,19 @@ impl Door {
     }
 
     /// What serves HTTP on a stream.
-    async fn open(&self, stream: TcpStream, seat: &Seat, peer: Option<SocketAddr>) -> Option<Wire> {
+    async fn open(&self, stream: TcpStream, seat: &ConnectionSlot, peer: Option<SocketAddr>) -> Option<Transport> {
         // An answer is written in one piece: to hold its end back for the client's word on its beginning gains nothing.
         let _ = stream.set_nodelay(true);
         // A client that vanished without a word is found out as soon as one that takes nothing.
         let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, STALL_SECONDS * 1000);
-        let pace = seat.pace();
-        let stream = Watched::new(stream, Rc::clone(pace));
-        let Some(tls) = &self.tls else { return Some(Wire::Plain(stream)) };
-        pace.begins();
+        let timer = seat.timer();
+        let stream = TimedStream::new(stream, Rc::clone(timer));
+        let Some(tls) = &self.tls else { return Some(Transport::Plain(stream)) };
+        timer.begins();
         match tls.acceptor().accept(stream).await {
             Ok(stream) => {
-                pace.is_through();
-                Some(Wire::Tls(Box::new(stream)))
+                timer.is_through();
+                Some(Transport::Tls(Box::new(stream)))
             }
             Err(problem) => {
                 debug!(?peer, %problem, "a TLS handshake failed");
@@ -188,12 +188,12 @@ fn refuse(stream: TcpStream) {
 }
 
 /// A connection's bytes as HTTP sees them.
-pub(super) enum Wire {
-    Plain(Watched),
-    Tls(Box<TlsStream<Watched>>),
+pub(super) enum Transport {
+    Plain(TimedStream),
+    Tls(Box<TlsStream<TimedStream>>),
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
@@ -202,7 +202,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),

@@ -1,6 +1,8 @@
 //! Agents.
 
-use super::{Kavach, Page, PageRequest, make_secret};
+use super::kavach::{Kavach, make_secret};
+use super::lists::{Page, PageRequest};
+use super::tenant_calls::lost;
 use crate::actors::Route;
 use crate::domain::agent::commands::{
     AgentPatch, AgentView, CreateAgent, NewAgent, RevokeAgent, RotateToken, UpdateAgent, unknown_agent,
@@ -23,6 +25,13 @@ pub struct AgentFilter {
     pub kind: Option<AgentType>,
 }
 
+impl Kavach {
+    /// Agents.
+    pub fn agents(&self) -> Agents<'_> {
+        Agents(self)
+    }
+}
+
 impl Agents<'_> {
     /// Creates an agent. Answers it with its token, which is shown this once.
     ///
@@ -34,7 +43,7 @@ impl Agents<'_> {
         let route = self.0.tenant_in_body(named.as_ref())?;
         let token = make_secret(|random| Secret::agent_token(route.id, random))?;
         let view = self.0.execute(&route, CreateAgent::parse(new, token.hash())?).await?;
-        Ok((view.ok_or_else(super::lost)?, token))
+        Ok((view.ok_or_else(lost)?, token))
     }
 
     /// Agents in the order of their creation.
@@ -66,7 +75,7 @@ impl Agents<'_> {
     /// `AGENT_TYPE_NOT_ALLOWED`.
     pub async fn update(&self, agent: &str, patch: AgentPatch) -> Result<AgentView, Error> {
         let (id, route) = self.find(agent)?;
-        self.0.execute(&route, UpdateAgent::parse(id, patch)?).await?.ok_or_else(super::lost)
+        self.0.execute(&route, UpdateAgent::parse(id, patch)?).await?.ok_or_else(lost)
     }
 
     /// Revokes an agent for good.
@@ -86,7 +95,7 @@ impl Agents<'_> {
         let (id, route) = self.find(agent)?;
         let token = make_secret(|random| Secret::agent_token(route.id, random))?;
         let view = self.0.execute(&route, RotateToken::new(id, token.hash(), grace_seconds)?).await?;
-        Ok((view.ok_or_else(super::lost)?, token))
+        Ok((view.ok_or_else(lost)?, token))
     }
 
     fn find(&self, agent: &str) -> Result<(AgentId, Route), Error> {

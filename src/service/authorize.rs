@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::{Kavach, answer, ask, not_sent, send};
+use super::kavach::Kavach;
+use super::tenant_access::agent_may_not;
+use super::tenant_calls::{answer, ask, not_sent, send};
 use crate::actors::messages::{Authorize, AuthorizeMany, Explain, Explanation};
 use crate::actors::{Route, lanes};
 use crate::domain::decision::request::Asked;
@@ -178,7 +180,7 @@ impl Kavach {
     pub async fn explain(&self, request: Request) -> Result<Explanation, Error> {
         let credential = self.credential;
         if let Credential::AgentToken(..) = credential {
-            return Err(super::agent_may_not());
+            return Err(agent_may_not());
         }
         if let Some(route) = self.tenant_of_agent(request.agent)? {
             let copy = request.clone();

@@ -1,7 +1,8 @@
 //! Delegations.
 
-use super::lists::Selection;
-use super::{Kavach, Page, PageRequest};
+use super::kavach::Kavach;
+use super::lists::{Page, PageRequest, Selection};
+use super::tenant_calls::lost;
 use crate::actors::Route;
 use crate::domain::agent::commands::unknown_agent;
 use crate::domain::delegation::commands::{
@@ -13,6 +14,13 @@ use crate::domain::{AgentId, Code, DelegationId, Error, Tenant, TenantRef};
 
 /// Calls about delegations.
 pub struct Delegations<'a>(pub(super) &'a Kavach);
+
+impl Kavach {
+    /// Delegations.
+    pub fn delegations(&self) -> Delegations<'_> {
+        Delegations(self)
+    }
+}
 
 impl Delegations<'_> {
     /// Lets an agent delegate to another of its tenant.
@@ -29,7 +37,7 @@ impl Delegations<'_> {
         if named.is_some_and(|name| !route.is_named(&name)) {
             return Err(Error::field(Code::TenantMismatch, "tenantId", "names another tenant than the agents'"));
         }
-        self.0.execute(&route, command).await?.ok_or_else(super::lost)
+        self.0.execute(&route, command).await?.ok_or_else(lost)
     }
 
     /// Delegations in the order in which they were made, whatever their status, but for those that were over long ago.

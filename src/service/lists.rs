@@ -6,7 +6,8 @@ use actix::Handler;
 use actix::dev::ToEnvelope;
 use actix::prelude::Message;
 
-use super::{Kavach, answer, send};
+use super::kavach::Kavach;
+use super::tenant_calls::{answer, send};
 use crate::actors::messages::Inspect;
 use crate::actors::reply::Reply;
 use crate::actors::turns::Turn;

@@ -1,6 +1,8 @@
 //! Budget policies.
 
-use super::{Kavach, Page, PageRequest};
+use super::kavach::Kavach;
+use super::lists::{Page, PageRequest};
+use super::tenant_calls::lost;
 use crate::actors::Route;
 use crate::domain::agent::commands::no_such_agent;
 use crate::domain::budget::check::BudgetCheck;
@@ -27,6 +29,13 @@ pub struct PolicyFilter {
     pub status: Option<PolicyStatus>,
 }
 
+impl Kavach {
+    /// Budget policies.
+    pub fn policies(&self) -> Policies<'_> {
+        Policies(self)
+    }
+}
+
 impl Policies<'_> {
     /// Creates a policy.
     ///
@@ -40,7 +49,7 @@ impl Policies<'_> {
             (None, Some(id)) => self.0.tenant_of_id(id.tag(), || no_such_agent(&id.to_string()))?,
             _ => self.0.tenant_in_body(named.as_ref())?,
         };
-        self.0.execute(&route, CreatePolicy::parse(new)?).await?.ok_or_else(super::lost)
+        self.0.execute(&route, CreatePolicy::parse(new)?).await?.ok_or_else(lost)
     }
 
     /// Policies in the order of their creation.
@@ -71,7 +80,7 @@ impl Policies<'_> {
     /// `UNKNOWN_POLICY`, `INVALID_FIELD`, `FORBIDDEN` for a tenant key where an operator set it.
     pub async fn update(&self, policy: &str, patch: PolicyPatch) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
-        self.0.execute(&route, UpdatePolicy { id, patch }).await?.ok_or_else(super::lost)
+        self.0.execute(&route, UpdatePolicy { id, patch }).await?.ok_or_else(lost)
     }
 
     /// Deletes a policy.
@@ -89,7 +98,7 @@ impl Policies<'_> {
     /// `UNKNOWN_POLICY`, `FORBIDDEN` for a tenant key where an operator set it.
     pub async fn reset(&self, policy: &str, period: Period) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
-        self.0.execute(&route, ResetPolicy { id, period }).await?.ok_or_else(super::lost)
+        self.0.execute(&route, ResetPolicy { id, period }).await?.ok_or_else(lost)
     }
 
     /// Whether the policies about an agent let a call of that cost through now, and those policies. Nothing is

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Kavach;
+use super::kavach::Kavach;
+use super::tenant_access::agent_may_not;
 use crate::actors::Route;
 use crate::actors::turns::Turn;
 use crate::domain::decision::request::Asked;
@@ -25,7 +26,7 @@ pub struct SearchPage {
 
 /// A part of what can be found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct SearchResult {
     /// Ids of agents, resources, or actions. In the latter two a `*` stands for every value in its place.
     pub items: Vec<String>,
     /// Where the next page begins; `None` on the last.
@@ -35,7 +36,7 @@ pub struct Found {
 }
 
 /// What one step found.
-struct Step {
+struct SearchStep {
     /// Each with its place.
     found: Vec<(usize, String)>,
     /// The first place that was not looked at; `None` where there is none.
@@ -43,7 +44,7 @@ struct Step {
     micros: u128,
 }
 
-impl Step {
+impl SearchStep {
     /// Looks at one place after the other, until enough was found or the time of a step is over.
     fn take(places: std::ops::Range<usize>, wanted: usize, mut look: impl FnMut(usize) -> Option<String>) -> Self {
         let begin = Instant::now();
@@ -65,7 +66,7 @@ impl Kavach {
     ///
     /// # Errors
     /// `FORBIDDEN` for an agent token, `TENANT_NOT_FOUND`, `INVALID_FIELD` for a place where no page starts.
-    pub async fn search_agents(&self, request: Request, page: &SearchPage) -> Result<Found, Error> {
+    pub async fn search_agents(&self, request: Request, page: &SearchPage) -> Result<SearchResult, Error> {
         self.check_searcher()?;
         let from = page.from.as_deref().map(|from| from.parse::<usize>().map_err(|_| bad_place()));
         let from = from.transpose()?.unwrap_or(0);
@@ -73,7 +74,7 @@ impl Kavach {
         let step = move |tenant: &Tenant, now, from: usize, wanted| {
             let mut request = request.clone();
             let agents = if tenant.is_suspended() { &[] } else { tenant.agents() };
-            Step::take(from.min(agents.len())..agents.len(), wanted, |place| {
+            SearchStep::take(from.min(agents.len())..agents.len(), wanted, |place| {
                 let id = agents.get(place)?.profile.id;
                 request.agent = Asked::Agent(id);
                 tenant.would_allow(&request, now).then(|| id.to_string())
@@ -81,14 +82,19 @@ impl Kavach {
         };
         let _turn = self.search_turn(&route).await?;
         let (items, next) = self.sift(&route, page.limit, from, step).await?;
-        Ok(Found { items, next: next.map(|place| place.to_string()), cut_off: false })
+        Ok(SearchResult { items, next: next.map(|place| place.to_string()), cut_off: false })
     }
 
     /// Resources `{kind}:…` on which the request's agent may do its action; which resource it names does not count.
     ///
     /// # Errors
     /// `FORBIDDEN` for an agent token.
-    pub async fn search_resources(&self, request: Request, kind: &str, page: &SearchPage) -> Result<Found, Error> {
+    pub async fn search_resources(
+        &self,
+        request: Request,
+        kind: &str,
+        page: &SearchPage,
+    ) -> Result<SearchResult, Error> {
         let (action, kind) = (request.action().to_owned(), kind.to_owned());
         let list = move |tenant: &Tenant, agent, now| tenant.resources_to_try(agent, &action, &kind, now);
         self.search_texts(request, page, list, |request, resource| request.about(request.action(), resource)).await
@@ -98,7 +104,7 @@ impl Kavach {
     ///
     /// # Errors
     /// `FORBIDDEN` for an agent token.
-    pub async fn search_actions(&self, request: Request, page: &SearchPage) -> Result<Found, Error> {
+    pub async fn search_actions(&self, request: Request, page: &SearchPage) -> Result<SearchResult, Error> {
         let resource = request.resource().to_owned();
         let list = move |tenant: &Tenant, agent, now| tenant.actions_to_try(agent, &resource, now);
         self.search_texts(request, page, list, |request, action| request.about(action, request.resource())).await
@@ -111,14 +117,14 @@ impl Kavach {
         page: &SearchPage,
         list: impl FnOnce(&Tenant, AgentId, Timestamp) -> Candidates + Send + 'static,
         ask: fn(&Request, &str) -> Result<Request, Error>,
-    ) -> Result<Found, Error> {
+    ) -> Result<SearchResult, Error> {
         self.check_searcher()?;
-        let Asked::Agent(agent) = request.agent else { return Ok(Found::default()) };
+        let Asked::Agent(agent) = request.agent else { return Ok(SearchResult::default()) };
         let route = match self.credential {
             Credential::Operator(_) => self.tenant_of_agent(request.agent)?,
             Credential::TenantKey(..) | Credential::AgentToken(..) => Some(self.own_tenant()?),
         };
-        let Some(route) = route else { return Ok(Found::default()) };
+        let Some(route) = route else { return Ok(SearchResult::default()) };
         let _turn = self.search_turn(&route).await?;
         let Candidates { texts, cut_off } =
             self.inspect(&route, move |tenant, now| Ok(list(tenant, agent, now))).await?;
@@ -127,7 +133,7 @@ impl Kavach {
         let step = {
             let tries = Arc::clone(&tries);
             move |tenant: &Tenant, now, from: usize, wanted| {
-                Step::take(from..tries.len(), wanted, |place| {
+                SearchStep::take(from..tries.len(), wanted, |place| {
                     // What no request may name, such as too long a text, no decision says yes to. Each request is made
                     // when it is its turn: it holds the arguments once more.
                     let text = tries.get(place)?;
@@ -138,7 +144,7 @@ impl Kavach {
         };
         let (items, next) = self.sift(&route, page.limit, 0, step).await?;
         let next = next.and_then(|place| tries.get(place)).cloned();
-        Ok(Found { items, next, cut_off })
+        Ok(SearchResult { items, next, cut_off })
     }
 
     /// Takes one step after the other until the page is full, all was looked at, or it took long enough.
@@ -147,7 +153,7 @@ impl Kavach {
         route: &Route,
         limit: usize,
         from: usize,
-        step: impl Fn(&Tenant, Timestamp, usize, usize) -> Step + Clone + Send + 'static,
+        step: impl Fn(&Tenant, Timestamp, usize, usize) -> SearchStep + Clone + Send + 'static,
     ) -> Result<(Vec<String>, Option<usize>), Error> {
         let (mut found, mut from, mut micros): (Vec<(usize, String)>, _, _) = (Vec::new(), Some(from), 0);
         // One more than wanted tells whether there is a next page, and where it begins.
@@ -171,7 +177,7 @@ impl Kavach {
         match self.credential {
             Credential::Operator(_) => self.check_operator_key(),
             Credential::TenantKey(..) => Ok(()),
-            Credential::AgentToken(..) => Err(super::agent_may_not()),
+            Credential::AgentToken(..) => Err(agent_may_not()),
         }
     }
 }

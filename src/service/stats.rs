@@ -1,20 +1,21 @@
-//! Figures of now and of the last hour: for a tenant by itself, or for all of them.
+//! MetricValues of now and of the last hour: for a tenant by itself, or for all of them.
 
 use std::sync::Arc;
 
 use actix_rt::task::spawn_blocking;
 use tokio::sync::oneshot;
 
+use super::kavach::Kavach;
 use super::lists::Selection;
-use super::{Kavach, answer, send};
+use super::tenant_calls::{answer, lost, send};
 use crate::actors::Route;
 use crate::actors::messages::Inspect;
 use crate::domain::tenant::TenantStatus;
 use crate::domain::tenant::census::{AgentCounts, Census, NearLimit, sort_fullest_first};
 use crate::domain::text::Slug;
 use crate::domain::{Code, Credential, Error, Tenant, TenantId, TenantRef, Timestamp};
-use crate::measure::figures::TenantCounts;
-use crate::measure::traffic::Report;
+use crate::measure::decision_stats::DecisionTotals;
+use crate::measure::metric_values::TenantCounts;
 
 /// Tenants among the slowest, at most.
 const MAX_SLOWEST: usize = 10;
@@ -23,7 +24,7 @@ const MAX_NEAR_LIMITS: usize = 20;
 /// Tenants that are asked at once: a worker does other things between so many.
 const ASKED_AT_ONCE: usize = 64;
 
-/// Figures of a tenant, or of all of them.
+/// MetricValues of a tenant, or of all of them.
 #[derive(Clone, Debug)]
 pub struct Stats {
     /// When they were taken.
@@ -35,16 +36,16 @@ pub struct Stats {
     /// Agents, but for those of tenants that can't answer.
     pub agents: AgentCounts,
     /// Decisions.
-    pub traffic: Report,
+    pub traffic: DecisionTotals,
     /// The tenants whose decisions of the last five minutes took longest, slowest first.
     pub slowest: Vec<SlowTenant>,
     /// The policies that are nearest to a limit, the fullest first.
-    pub near_limits: Vec<(Named, NearLimit)>,
+    pub near_limits: Vec<(TenantLabel, NearLimit)>,
 }
 
 /// Which tenant.
 #[derive(Clone, Debug)]
-pub struct Named {
+pub struct TenantLabel {
     /// Its id.
     pub id: TenantId,
     /// Its slug; the default tenant has none, nor has one whose label was lost.
@@ -57,7 +58,7 @@ pub struct Named {
 #[derive(Clone, Debug)]
 pub struct SlowTenant {
     /// Which.
-    pub tenant: Named,
+    pub tenant: TenantLabel,
     /// Decisions of the last five minutes.
     pub decisions: u64,
     /// The time in microseconds that 99 of 100 of them did not pass.
@@ -65,7 +66,7 @@ pub struct SlowTenant {
 }
 
 /// A tenant, and what it said of itself.
-pub(super) struct Counted {
+pub(super) struct TenantCensus {
     pub route: Route,
     /// The newest that is known, though it may not have answered now.
     census: Option<Arc<Census>>,
@@ -73,7 +74,7 @@ pub(super) struct Counted {
 }
 
 impl Kavach {
-    /// Figures of the named tenant. Without a name those of all tenants for an operator, and for a tenant key those of
+    /// MetricValues of the named tenant. Without a name those of all tenants for an operator, and for a tenant key those of
     /// its own.
     ///
     /// # Errors
@@ -84,13 +85,13 @@ impl Kavach {
             (Credential::Operator(_), None) => return self.stats_of_all().await,
             _ => self.tenants_in_filter(tenant)?,
         };
-        let Some(route) = routes.into_iter().next() else { return Err(super::lost()) };
+        let Some(route) = routes.into_iter().next() else { return Err(lost()) };
         let census = answer(self.ask_census(&route)?).await?;
-        let mut traffic = Report::new(self.core.clock.now());
+        let mut traffic = DecisionTotals::new(self.core.clock.now());
         if let Some(own) = route.measures.traffic() {
             traffic.add(own);
         }
-        let counted = [Counted { route, census: Some(Arc::new(census)), answered: true }];
+        let counted = [TenantCensus { route, census: Some(Arc::new(census)), answered: true }];
         Ok(Stats::of(&counted, traffic, self.core.measures.started_at))
     }
 
@@ -106,7 +107,7 @@ impl Kavach {
         let counted = self.count_all().await?;
         let core = Arc::clone(&self.core);
         off_thread(move || {
-            let mut traffic = Report::new(core.clock.now());
+            let mut traffic = DecisionTotals::new(core.clock.now());
             core.measures.threads().iter().for_each(|thread| traffic.add(&thread.traffic));
             let stats = Stats::of(&counted, traffic, core.measures.started_at);
             Stats { tenants: Some(tenant_counts(&counted)), ..stats }
@@ -116,7 +117,7 @@ impl Kavach {
 
     /// What each tenant says of itself. Only those are asked that something happened to since they were asked last, or
     /// that time itself has changed; of an idle one there is nothing to find out.
-    pub(super) async fn count_all(&self) -> Result<Vec<Counted>, Error> {
+    pub(super) async fn count_all(&self) -> Result<Vec<TenantCensus>, Error> {
         let core = Arc::clone(&self.core);
         // One at a time: whoever comes second finds what the first one asked for.
         let mut known = self.core.measures.census.lock().await;
@@ -130,7 +131,7 @@ impl Kavach {
             if census.is_none() && route.actor.is_ok() {
                 stale.push((at, version));
             }
-            counted.push(Counted { answered: route.actor.is_ok(), census: census.cloned(), route });
+            counted.push(TenantCensus { answered: route.actor.is_ok(), census: census.cloned(), route });
         }
         for batch in stale.chunks(ASKED_AT_ONCE) {
             let routes = batch.iter().filter_map(|(at, version)| Some((*at, *version, &counted.get(*at)?.route)));
@@ -162,7 +163,7 @@ pub(super) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Sen
 }
 
 impl Stats {
-    fn of(counted: &[Counted], traffic: Report, started_at: Timestamp) -> Self {
+    fn of(counted: &[TenantCensus], traffic: DecisionTotals, started_at: Timestamp) -> Self {
         let mut near_limits = Vec::new();
         for one in counted.iter().filter(|one| one.answered) {
             let Some(census) = &one.census else { continue };
@@ -176,7 +177,7 @@ impl Stats {
 }
 
 /// The tenants whose decisions took longest.
-fn slowest(counted: &[Counted], now: Timestamp) -> Vec<SlowTenant> {
+fn slowest(counted: &[TenantCensus], now: Timestamp) -> Vec<SlowTenant> {
     let busy = counted.iter().filter_map(|one| {
         let latency = one.route.measures.traffic()?.latency(now);
         (latency.count() > 0).then(|| (one, latency.quantile(0.99), latency))
@@ -189,15 +190,15 @@ fn slowest(counted: &[Counted], now: Timestamp) -> Vec<SlowTenant> {
         .collect()
 }
 
-impl Counted {
-    fn named(&self) -> Named {
+impl TenantCensus {
+    fn named(&self) -> TenantLabel {
         let name = self.census.as_ref().map(|census| census.name.clone());
-        Named { id: self.route.id, slug: self.route.slug.clone(), name }
+        TenantLabel { id: self.route.id, slug: self.route.slug.clone(), name }
     }
 }
 
 /// How many there are of them.
-pub(super) fn tenant_counts(all: &[Counted]) -> TenantCounts {
+pub(super) fn tenant_counts(all: &[TenantCensus]) -> TenantCounts {
     let mut counts = TenantCounts::default();
     for one in all {
         match (&one.census, one.answered) {
@@ -210,7 +211,7 @@ pub(super) fn tenant_counts(all: &[Counted]) -> TenantCounts {
 }
 
 /// How many agents they have, but for those that did not answer.
-pub(super) fn agent_counts(all: &[Counted]) -> AgentCounts {
+pub(super) fn agent_counts(all: &[TenantCensus]) -> AgentCounts {
     let answered = all.iter().filter(|one| one.answered).filter_map(|one| one.census.as_ref());
     answered.fold(AgentCounts::default(), |sum, census| AgentCounts {
         active: sum.active + census.agents.active,

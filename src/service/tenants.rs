@@ -2,7 +2,9 @@
 
 use tracing::info;
 
-use super::{Kavach, Page, PageRequest, make_secret};
+use super::kavach::{Kavach, make_secret};
+use super::lists::{Page, PageRequest};
+use super::tenant_calls::lost;
 use crate::actors::registry::{CreateTenant, DeleteTenant, SnapshotAll};
 use crate::domain::tenant::commands::{NewTenant, SetStatus, TenantPatch, TenantSpec, UpdateTenant};
 use crate::domain::tenant::key::{ApiKey, CreateKey, RevokeKey};
@@ -20,6 +22,13 @@ pub struct KeyWithSecret {
     pub key: ApiKey,
     /// Its text.
     pub secret: Secret,
+}
+
+impl Kavach {
+    /// Tenants and their keys.
+    pub fn tenants(&self) -> Tenants<'_> {
+        Tenants(self)
+    }
 }
 
 impl Tenants<'_> {
@@ -115,7 +124,7 @@ impl Tenants<'_> {
         self.0.check_operator()?;
         let route = self.0.tenant_in_path(&tenant.into())?;
         let secret = make_secret(|random| Secret::tenant_key(route.id, random))?;
-        let key = self.0.execute(&route, CreateKey::new(name, &secret)?).await?.ok_or_else(super::lost)?;
+        let key = self.0.execute(&route, CreateKey::new(name, &secret)?).await?.ok_or_else(lost)?;
         Ok(KeyWithSecret { key, secret })
     }
 

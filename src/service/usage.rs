@@ -1,6 +1,7 @@
 //! Usage reports: what calls really cost.
 
-use super::{Kavach, ask};
+use super::kavach::Kavach;
+use super::tenant_calls::ask;
 use crate::actors::Route;
 use crate::actors::messages::{OpenAudit, RecordUsage};
 use crate::domain::agent::commands::no_such_agent;

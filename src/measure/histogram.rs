@@ -9,21 +9,21 @@ const LAST_BITS: u32 = 23;
 /// With one for all that took longer.
 const BUCKETS: usize = (LAST_BITS - FIRST_BITS + 2) as usize;
 
-/// Times that were added up. Any thread may add to them.
+/// Histogram that were added up. Any thread may add to them.
 #[derive(Debug, Default)]
-pub struct Times {
+pub struct Histogram {
     counts: [AtomicU64; BUCKETS],
     micros: AtomicU64,
 }
 
 /// The same, read at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TimesRead {
+pub struct HistogramCounts {
     counts: [u64; BUCKETS],
     micros: u64,
 }
 
-impl Times {
+impl Histogram {
     /// Adds a time in microseconds.
     pub fn add(&self, micros: u32) {
         let bits = (u32::BITS - micros.leading_zeros()).clamp(FIRST_BITS, LAST_BITS + 1);
@@ -39,9 +39,9 @@ impl Times {
     }
 }
 
-impl TimesRead {
+impl HistogramCounts {
     /// Adds what was added up elsewhere.
-    pub fn add(&mut self, times: &Times) {
+    pub fn add(&mut self, times: &Histogram) {
         for (sum, count) in self.counts.iter_mut().zip(&times.counts) {
             *sum += count.load(Ordering::Relaxed);
         }
@@ -74,13 +74,13 @@ mod tests {
         for (micros, bound) in
             [(0, 32), (31, 32), (32, 64), (63, 64), (64, 128), (1_000, 1_024), ((1 << 23) - 1, 1 << 23)]
         {
-            let (times, mut read) = (Times::default(), TimesRead::default());
+            let (times, mut read) = (Histogram::default(), HistogramCounts::default());
             times.add(micros);
             read.add(&times);
             let found: Vec<_> = read.buckets().into_iter().filter(|(_, count)| *count > 0).collect();
             assert_eq!(found, [(f64::from(bound) / 1e6, 1)], "{micros}");
         }
-        let (times, mut read) = (Times::default(), TimesRead::default());
+        let (times, mut read) = (Histogram::default(), HistogramCounts::default());
         times.add_time(Duration::from_secs(9));
         read.add(&times);
         assert!(read.buckets().iter().all(|(_, count)| *count == 0));

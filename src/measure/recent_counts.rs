@@ -11,10 +11,10 @@ const SLOTS: usize = 64;
 
 /// Counts by result, for each of the last steps of time. One thread adds to it.
 #[derive(Debug)]
-pub struct Ring([Slot; SLOTS]);
+pub struct RecentCounts([StepCounts; SLOTS]);
 
 #[derive(Debug, Default)]
-struct Slot {
+struct StepCounts {
     /// Number of the step since 1970 that the counts are of.
     step: AtomicU32,
     counts: [AtomicU32; 3],
@@ -22,20 +22,20 @@ struct Slot {
 
 /// Decisions by result, in steps of time: oldest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Series {
+pub struct CountSeries {
     /// Allowed, denied and rate limited ones.
     pub counts: [[u64; STEPS]; 3],
 }
 
-impl Default for Series {
+impl Default for CountSeries {
     fn default() -> Self {
         Self { counts: [[0; STEPS]; 3] }
     }
 }
 
-impl Default for Ring {
+impl Default for RecentCounts {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| Slot::default()))
+        Self(std::array::from_fn(|_| StepCounts::default()))
     }
 }
 
@@ -48,7 +48,7 @@ pub fn place(result: AuditResult) -> usize {
     }
 }
 
-impl Ring {
+impl RecentCounts {
     /// Counts one in that step.
     pub fn add(&self, step: u32, result: AuditResult) {
         let Some(slot) = self.0.get(step as usize % SLOTS) else { return };
@@ -65,7 +65,7 @@ impl Ring {
     }
 
     /// Adds the counts of the steps from `first` on to a series that begins there.
-    pub fn add_to(&self, first: u32, series: &mut Series) {
+    pub fn add_to(&self, first: u32, series: &mut CountSeries) {
         for slot in &self.0 {
             let at = slot.step.load(Ordering::Acquire).wrapping_sub(first) as usize;
             for (sums, count) in series.counts.iter_mut().zip(&slot.counts) {
@@ -87,10 +87,10 @@ mod tests {
 
     #[test]
     fn a_step_is_forgotten_after_an_hour_and_not_before() {
-        let ring = Ring::default();
+        let ring = RecentCounts::default();
         ring.add(1_000, AuditResult::Denied);
         let seen = |first| {
-            let mut series = Series::default();
+            let mut series = CountSeries::default();
             ring.add_to(first, &mut series);
             series.counts
         };
@@ -108,7 +108,7 @@ mod tests {
         fn what_is_read_is_what_happened(
             moves in prop::collection::vec((-2i64..70, 0usize..3, 1usize..4), 1..200),
         ) {
-            let ring = Ring::default();
+            let ring = RecentCounts::default();
             let (mut now, mut latest, mut all) = (1_000_000i64, 0, Vec::new());
             for (step, result, times) in moves {
                 // A clock that steps back does so from the latest time, and not further each time.
@@ -119,13 +119,13 @@ mod tests {
                     all.push((now, result));
                 }
                 let first = latest - STEPS as i64;
-                let mut wanted = Series::default();
+                let mut wanted = CountSeries::default();
                 for (at, result) in &all {
                     if (first..latest).contains(at) {
                         wanted.counts[*result][(at - first) as usize] += 1;
                     }
                 }
-                let mut found = Series::default();
+                let mut found = CountSeries::default();
                 ring.add_to(first as u32, &mut found);
                 prop_assert_eq!(found, wanted);
             }

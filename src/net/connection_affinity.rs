@@ -33,25 +33,25 @@ const MOST_SHARES: (usize, usize) = (3, 2);
 const FEW: usize = 8;
 
 /// The open connections of a server.
-pub struct Connections {
+pub struct ConnectionRouter {
     /// Which worker has a tenant.
     home: Home,
-    workers: Box<[Worker]>,
+    workers: Box<[WorkerInbox]>,
     /// How many are open.
     open: watch::Sender<usize>,
 }
 
 #[derive(Default)]
-struct Worker {
+struct WorkerInbox {
     /// Takes what moves there.
-    door: OnceLock<UnboundedSender<Moved>>,
+    door: OnceLock<UnboundedSender<MovedConnection>>,
     open: AtomicUsize,
 }
 
 /// A connection on its way to its worker.
-struct Moved {
+struct MovedConnection {
     stream: std::net::TcpStream,
-    counted: Counted,
+    counted: OpenConnection,
     /// Dropped when it ends.
     ending: oneshot::Sender<Infallible>,
 }
@@ -59,27 +59,27 @@ struct Moved {
 type Home = Box<dyn Fn(TenantId) -> Option<LaneId> + Send + Sync>;
 
 /// A connection being served, until it ends.
-pub type Serving = Pin<Box<dyn Future<Output = ()>>>;
+pub type ServedConnection = Pin<Box<dyn Future<Output = ()>>>;
 
 /// How a worker serves a connection.
-pub type Serve = Rc<dyn Fn(TcpStream) -> Serving>;
+pub type ServeConnection = Rc<dyn Fn(TcpStream) -> ServedConnection>;
 
-impl Connections {
+impl ConnectionRouter {
     /// None yet, for so many workers. `home` tells which of them has a tenant.
     pub fn new(workers: usize, home: impl Fn(TenantId) -> Option<LaneId> + Send + Sync + 'static) -> Arc<Self> {
-        let workers = (0..workers).map(|_| Worker::default()).collect();
+        let workers = (0..workers).map(|_| WorkerInbox::default()).collect();
         Arc::new(Self { home: Box::new(home), workers, open: watch::Sender::new(0) })
     }
 
     /// Makes the calling thread a worker with that lane, which serves by `serve` what is moved to it.
-    pub fn join(&self, lane: Option<LaneId>, serve: Serve) {
+    pub fn join(&self, lane: Option<LaneId>, serve: ServeConnection) {
         // Without a lane is a worker that was started in the place of one that broke: no tenant lives there.
         let Some(worker) = lane.and_then(|lane| self.workers.get(lane.at())) else { return };
         // No more than the connections that workers took in, which are limited.
         let (door, mut moved) = unbounded_channel();
         if worker.door.set(door).is_ok() {
             actix_rt::spawn(async move {
-                while let Some(Moved { stream, counted, ending }) = moved.recv().await {
+                while let Some(MovedConnection { stream, counted, ending }) = moved.recv().await {
                     let serve = Rc::clone(&serve);
                     actix_rt::spawn(async move {
                         let _until_it_ends = (counted, ending);
@@ -94,19 +94,19 @@ impl Connections {
 
     /// Serves a connection that came to the calling worker and has something to say, here or where it belongs. Ends when
     /// the connection does.
-    pub async fn take_in(self: Arc<Self>, stream: TcpStream, lane: Option<LaneId>, serve: Serve) {
-        let here = Counted::new(&self, lane.map(LaneId::at));
+    pub async fn take_in(self: Arc<Self>, stream: TcpStream, lane: Option<LaneId>, serve: ServeConnection) {
+        let here = OpenConnection::new(&self, lane.map(LaneId::at));
         let home = self.home(&stream).await.filter(|home| Some(*home) != here.worker);
         let Some((home, door)) = home.and_then(|home| Some((home, self.door_with_room(home)?))) else {
             return serve(stream).await;
         };
         // Fails only where the connection is broken.
         let Ok(stream) = stream.into_std() else { return };
-        let counted = Counted::new(&self, Some(home));
+        let counted = OpenConnection::new(&self, Some(home));
         drop(here);
         let (ending, end) = oneshot::channel();
         // A worker that broke meanwhile drops it.
-        let _ = door.send(Moved { stream, counted, ending });
+        let _ = door.send(MovedConnection { stream, counted, ending });
         // This worker took it in, so here it counts against the limit of open connections until it ends.
         let _ = end.await;
     }
@@ -122,7 +122,7 @@ impl Connections {
     }
 
     /// The way to that worker, where it may have one more.
-    fn door_with_room(&self, at: usize) -> Option<&UnboundedSender<Moved>> {
+    fn door_with_room(&self, at: usize) -> Option<&UnboundedSender<MovedConnection>> {
         let worker = self.workers.get(at)?;
         let most = most(*self.open.borrow(), self.workers.len());
         worker.door.get().filter(|_| worker.open.load(Ordering::Relaxed) < most)
@@ -135,7 +135,7 @@ impl Connections {
     }
 }
 
-/// Connections that a worker may have for one to be moved there, of so many open ones at so many workers.
+/// ConnectionRouter that a worker may have for one to be moved there, of so many open ones at so many workers.
 fn most(open: usize, workers: usize) -> usize {
     let (times, per) = MOST_SHARES;
     FEW.max(open.saturating_mul(times).checked_div(workers.saturating_mul(per)).unwrap_or(0))
@@ -154,13 +154,13 @@ fn credential(head: &[u8]) -> Option<&str> {
 }
 
 /// An open connection, counted for the worker that serves it.
-struct Counted {
-    connections: Arc<Connections>,
+struct OpenConnection {
+    connections: Arc<ConnectionRouter>,
     worker: Option<usize>,
 }
 
-impl Counted {
-    fn new(connections: &Arc<Connections>, worker: Option<usize>) -> Self {
+impl OpenConnection {
+    fn new(connections: &Arc<ConnectionRouter>, worker: Option<usize>) -> Self {
         let counted = Self { connections: Arc::clone(connections), worker };
         counted.connections.open.send_modify(|open| *open += 1);
         if let Some(worker) = counted.worker() {
@@ -169,12 +169,12 @@ impl Counted {
         counted
     }
 
-    fn worker(&self) -> Option<&Worker> {
+    fn worker(&self) -> Option<&WorkerInbox> {
         self.connections.workers.get(self.worker?)
     }
 }
 
-impl Drop for Counted {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         if let Some(worker) = self.worker() {
             worker.open.fetch_sub(1, Ordering::Relaxed);
@@ -196,7 +196,7 @@ mod tests {
     use crate::domain::Secret;
 
     /// Answers one byte, the number of the worker, and waits for the end of the connection.
-    fn answering(number: u8) -> Serve {
+    fn answering(number: u8) -> ServeConnection {
         Rc::new(move |mut stream| {
             Box::pin(async move {
                 stream.write_all(&[number]).await.unwrap();
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a_connection_moves_to_its_tenants_worker_while_that_has_room() {
         let (lanes, there) = (Lanes::new(2), Arc::new(OnceLock::new()));
-        let connections = Connections::new(2, {
+        let connections = ConnectionRouter::new(2, {
             let there = Arc::clone(&there);
             move |tenant| there.get().copied().filter(|_| tenant == TenantId::from_bytes([7; 16]))
         });

@@ -12,8 +12,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::framing::Framing;
-use super::pace::{AHEAD_BYTES, Pace};
+use super::connection_timeouts::{AHEAD_BYTES, ConnectionTimer};
+use super::request_framing::RequestFraming;
 
 /// Bytes of a head at which actix-http answers that it is too large.
 const MAX_HEAD_BYTES: usize = 128 * 1024;
@@ -21,20 +21,20 @@ const MAX_HEAD_BYTES: usize = 128 * 1024;
 const MAX_HEADERS: usize = 96;
 
 /// A stream that ends, for whoever reads requests from it, behind each of them until that one is answered.
-pub(super) struct Gate<S> {
+pub(super) struct RequestGate<S> {
     stream: S,
-    pace: Rc<Pace>,
-    framing: Framing,
+    timer: Rc<ConnectionTimer>,
+    framing: RequestFraming,
     /// Whether all requests that were handed over are answered.
     is_answered: bool,
-    held: Held,
+    held: PendingBytes,
     /// Whether the client sends no more.
     is_ended: bool,
 }
 
 /// Bytes that came too early, or that are no whole head yet.
 #[derive(Default)]
-struct Held {
+struct PendingBytes {
     bytes: Vec<u8>,
     /// Where they begin.
     start: usize,
@@ -44,7 +44,7 @@ struct Held {
     look: usize,
 }
 
-impl Held {
+impl PendingBytes {
     fn rest(&mut self) -> &mut [u8] {
         self.bytes.get_mut(self.start..).unwrap_or_default()
     }
@@ -91,16 +91,16 @@ impl Held {
     }
 }
 
-impl<S> Gate<S> {
-    /// That stream, of a connection with that pace.
-    pub(super) fn new(stream: S, pace: Rc<Pace>) -> Self {
-        let (framing, held) = (Framing::default(), Held::default());
-        Self { stream, pace, framing, is_answered: true, held, is_ended: false }
+impl<S> RequestGate<S> {
+    /// That stream, of a connection with that timer.
+    pub(super) fn new(stream: S, timer: Rc<ConnectionTimer>) -> Self {
+        let (framing, held) = (RequestFraming::default(), PendingBytes::default());
+        Self { stream, timer, framing, is_answered: true, held, is_ended: false }
     }
 
-    /// The connection's pace.
-    pub(super) fn pace(&self) -> &Rc<Pace> {
-        &self.pace
+    /// The connection's timer.
+    pub(super) fn timer(&self) -> &Rc<ConnectionTimer> {
+        &self.timer
     }
 
     /// Lets the next request come, where the last one is read and answered. Whether there is one to come.
@@ -114,7 +114,7 @@ impl<S> Gate<S> {
 }
 
 /// How many bytes may be handed over of those.
-fn clear(framing: &mut Framing, is_answered: &mut bool, bytes: &mut [u8]) -> usize {
+fn clear(framing: &mut RequestFraming, is_answered: &mut bool, bytes: &mut [u8]) -> usize {
     let heads = framing.heads();
     let count = framing.take(bytes);
     if framing.heads() != heads {
@@ -123,7 +123,7 @@ fn clear(framing: &mut Framing, is_answered: &mut bool, bytes: &mut [u8]) -> usi
     count
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for RequestGate<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -183,7 +183,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for RequestGate<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
@@ -193,7 +193,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         // Whoever writes flushes once all of it was taken. An answer is written in the turn in which its call ends.
         if let Poll::Ready(Ok(())) = outcome
             && !self.is_answered
-            && self.pace.has_answered(self.framing.heads())
+            && self.timer.has_answered(self.framing.heads())
         {
             self.is_answered = true;
             if self.held.len() > 0 {
@@ -208,8 +208,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     }
 }
 
-impl<S> fmt::Debug for Gate<S> {
+impl<S> fmt::Debug for RequestGate<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Gate(..)")
+        f.write_str("RequestGate(..)")
     }
 }

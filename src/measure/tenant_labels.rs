@@ -15,13 +15,13 @@ pub type Results = [u64; 3];
 /// the label that its tenant had when it was first seen, and stays there: the count of the others may not go down when
 /// one of them is erased or gets a label, since a counter that does is taken for one that began anew.
 #[derive(Debug)]
-pub struct Labels {
+pub struct TenantLabels {
     most: Option<u32>,
-    given: Mutex<Given>,
+    given: Mutex<LabelState>,
 }
 
 #[derive(Debug, Default)]
-struct Given {
+struct LabelState {
     /// Those with a label, with what had been counted under the others' before.
     named: HashMap<TenantId, Results>,
     /// What was last seen of each of the others.
@@ -32,14 +32,14 @@ struct Given {
 
 /// Decisions by label.
 #[derive(Debug, PartialEq)]
-pub struct Split {
+pub struct LabelledResults {
     /// Of each tenant that has one.
     pub named: Vec<(TenantId, Results)>,
     /// Of all others.
     pub others: Results,
 }
 
-impl Labels {
+impl TenantLabels {
     /// So many; `None` is that no tenant is named at all.
     pub fn new(most: Option<u32>) -> Self {
         Self { most, given: Mutex::default() }
@@ -47,10 +47,10 @@ impl Labels {
 
     /// Splits the decisions of all tenants since the start into those of tenants with a label and those of the others.
     /// `None` where no tenant is to be named.
-    pub fn split(&self, mut all: Vec<(TenantId, Results)>) -> Option<Split> {
+    pub fn split(&self, mut all: Vec<(TenantId, Results)>) -> Option<LabelledResults> {
         let most = self.most? as usize;
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let Given { named, unnamed, others } = &mut *given;
+        let LabelState { named, unnamed, others } = &mut *given;
         let there: HashSet<_> = all.iter().map(|(id, _)| *id).collect();
         named.retain(|id, _| there.contains(id));
         unnamed.retain(|id, _| there.contains(id));
@@ -67,7 +67,7 @@ impl Labels {
                 }
             }
         }
-        Some(Split { named: with_label, others: *others })
+        Some(LabelledResults { named: with_label, others: *others })
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn the_busiest_get_a_label_and_no_count_ever_goes_down() {
         let id = |of: u8| TenantId::generate(Timestamp::default(), [of; 10]).unwrap();
-        let labels = Labels::new(Some(2));
+        let labels = TenantLabels::new(Some(2));
         let split = |all: &[(u8, u64)]| {
             let split = labels.split(all.iter().map(|(of, busy)| (id(*of), [*busy, 0, 0])).collect()).unwrap();
             let named = split
@@ -104,10 +104,10 @@ mod tests {
         );
         assert_eq!(split(&[(1, 103), (3, 8), (4, 99)]), (vec![(1, 3), (3, 8)], 199), "what was counted stays there");
         assert_eq!(split(&[(1, 103), (3, 8)]), (vec![(1, 3), (3, 8)], 199), "one of the others is erased");
-        assert!(Labels::new(None).split(vec![(id(1), [1, 0, 0])]).is_none());
+        assert!(TenantLabels::new(None).split(vec![(id(1), [1, 0, 0])]).is_none());
         assert_eq!(
-            Labels::new(Some(0)).split(vec![(id(1), [7, 1, 2])]),
-            Some(Split { named: vec![], others: [7, 1, 2] })
+            TenantLabels::new(Some(0)).split(vec![(id(1), [7, 1, 2])]),
+            Some(LabelledResults { named: vec![], others: [7, 1, 2] })
         );
     }
 }

@@ -10,22 +10,22 @@ use crate::domain::{TenantId, Timestamp};
 
 /// What was found out last. Whoever holds it is the only one who asks.
 #[derive(Debug, Default)]
-pub struct CensusDesk(Mutex<Known>);
+pub struct CensusCache(Mutex<CachedCensuses>);
 
 /// Of each tenant the newest census.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct CachedCensuses {
     by_tenant: HashMap<TenantId, (u64, Arc<Census>)>,
 }
 
-impl CensusDesk {
+impl CensusCache {
     /// Waits for its turn.
-    pub async fn lock(&self) -> MutexGuard<'_, Known> {
+    pub async fn lock(&self) -> MutexGuard<'_, CachedCensuses> {
         self.0.lock().await
     }
 }
 
-impl Known {
+impl CachedCensuses {
     /// The census of a tenant whose [version](super::TenantMeasures::version) is that, where it still holds.
     pub fn current(&self, tenant: TenantId, version: u64, now: Timestamp) -> Option<&Arc<Census>> {
         let (known, census) = self.by_tenant.get(&tenant)?;
@@ -62,7 +62,7 @@ mod tests {
     fn a_census_holds_for_its_version_and_its_time() {
         let at = |text| Timestamp::parse("at", text).unwrap();
         let (tenant, taken_at) = (Tenant::default(), at("2026-11-24T10:00:00Z"));
-        let mut known = Known::default();
+        let mut known = CachedCensuses::default();
         known.keep(tenant.id(), 7, Census::take(&tenant, taken_at, 1));
         let holds = |version, now| known.current(tenant.id(), version, at(now)).is_some();
         assert!(holds(7, "2026-11-24T10:00:00Z") && holds(7, "2026-11-24T23:59:59.999Z"));
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn tenants_that_are_gone_are_forgotten() {
         let tenant = Tenant::default();
-        let mut known = Known::default();
+        let mut known = CachedCensuses::default();
         known.keep(tenant.id(), 1, Census::take(&tenant, Timestamp::default(), 1));
         known.forget_all_but(1, |_| false);
         assert!(known.last(tenant.id()).is_some(), "there are no more of them than tenants");

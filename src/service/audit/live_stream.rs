@@ -12,14 +12,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::error;
 
-use super::resume::Resume;
-use super::trail::{Oldest, Start};
-use super::{Kavach, ask};
+use super::oldest_first::{OldestFirst, StartPoint};
+use super::resume_points::ResumePoints;
 use crate::actors::Route;
 use crate::actors::desk::Slot;
 use crate::actors::messages::{AuditTrail, OpenAudit};
 use crate::actors::news::Follower;
 use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Error, TenantId, TenantTag};
+use crate::service::kavach::Kavach;
+use crate::service::tenant_calls::ask;
 
 /// Silence after which a stream says that it is still there: below the minute after which proxies give up.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -45,15 +46,15 @@ pub struct AuditStream {
     follower: Follower,
     /// The only tenant it follows; `None` is all of them, and it goes on without one that is erased.
     only: Option<TenantId>,
-    resume: Resume,
+    resume: ResumePoints,
     /// The last event looked at, of each tenant that had any.
     reached: HashMap<TenantTag, u64>,
     /// Tenants with something to read, and where to begin where nothing was read yet.
-    waiting: BTreeMap<TenantTag, Start>,
+    waiting: BTreeMap<TenantTag, StartPoint>,
     /// The same of tenants that could not answer. They keep nobody else waiting.
-    postponed: BTreeMap<TenantTag, Start>,
+    postponed: BTreeMap<TenantTag, StartPoint>,
     next_try: Instant,
-    reading: Option<(TenantTag, Oldest)>,
+    reading: Option<(TenantTag, OldestFirst)>,
     next_look: Instant,
     keep_alive: Duration,
     last_sign: Instant,
@@ -62,7 +63,7 @@ pub struct AuditStream {
 
 /// What a stream has to say.
 #[derive(Debug, PartialEq, Eq)]
-pub enum News {
+pub enum StreamItem {
     /// Entries, as they are written.
     Entries(Vec<u8>),
     /// Nothing, for some time.
@@ -87,7 +88,7 @@ impl AuditStream {
             write,
             follower,
             only: only.map(|route| route.id),
-            resume: Resume::in_order(),
+            resume: ResumePoints::in_order(),
             reached: HashMap::new(),
             waiting: BTreeMap::new(),
             postponed: BTreeMap::new(),
@@ -116,10 +117,10 @@ impl AuditStream {
         let start = match (resume, self.filter.since) {
             (Some(id), _) => {
                 trail = self.check_entry(trail, id).await?;
-                Start::After(id.seq())
+                StartPoint::After(id.seq())
             }
-            (None, Some(since)) => Start::At(since),
-            (None, None) => Start::After(trail.reader.last_seq()),
+            (None, Some(since)) => StartPoint::At(since),
+            (None, None) => StartPoint::After(trail.reader.last_seq()),
         };
         self.reading = Some((tag, self.read_from(trail, start)));
         Ok(())
@@ -132,20 +133,20 @@ impl AuditStream {
         if goes_on { Ok(trail) } else { Err(no_entry()) }
     }
 
-    fn read_from(&self, trail: AuditTrail, start: Start) -> Oldest {
+    fn read_from(&self, trail: AuditTrail, start: StartPoint) -> OldestFirst {
         // A client may take its time, and there may be hundreds.
-        Oldest::new(trail, Arc::clone(&self.filter), start).resting()
+        OldestFirst::new(trail, Arc::clone(&self.filter), start).resting()
     }
 
     async fn start_all(&mut self, resume: Option<AuditId>) -> Result<(), Error> {
-        let start = resume.map(Resume::overlap).max(self.filter.since);
-        self.resume = Resume::from(start.unwrap_or_default(), resume);
+        let start = resume.map(ResumePoints::overlap).max(self.filter.since);
+        self.resume = ResumePoints::from(start.unwrap_or_default(), resume);
         if start.is_none() {
             self.resume.shown_before(self.kavach.core.clock.now());
         }
         if let Some(time) = start {
             let routes = self.kavach.core.routes.all();
-            self.waiting = routes.iter().map(|route| (route.id.tag(), Start::At(time))).collect();
+            self.waiting = routes.iter().map(|route| (route.id.tag(), StartPoint::At(time))).collect();
         }
         let Some(id) = resume else { return Ok(()) };
         let Some(route) = self.kavach.core.routes.with(id.tag(), Route::clone) else { return Ok(()) };
@@ -170,7 +171,7 @@ impl AuditStream {
     ///
     /// # Errors
     /// The tenant's trail can't be read. There is no more after it.
-    pub async fn next(&mut self) -> Option<Result<News, Error>> {
+    pub async fn next(&mut self) -> Option<Result<StreamItem, Error>> {
         loop {
             if self.follower.is_closed() {
                 return None;
@@ -178,7 +179,7 @@ impl AuditStream {
             let silence_ends = self.last_sign + self.keep_alive;
             if Instant::now() >= silence_ends {
                 self.last_sign = Instant::now();
-                return Some(Ok(News::StillHere));
+                return Some(Ok(StreamItem::StillHere));
             }
             if let Some((tag, reading)) = self.reading.take() {
                 if let Err(error) = self.kavach.check_reader(reading.tenant()).await {
@@ -192,7 +193,7 @@ impl AuditStream {
                     Ok(bytes) if bytes.is_empty() => continue,
                     Ok(bytes) => {
                         self.last_sign = Instant::now();
-                        return Some(Ok(News::Entries(bytes)));
+                        return Some(Ok(StreamItem::Entries(bytes)));
                     }
                     Err(_) if self.only.is_none() => {
                         error!(%tenant, last, "a stream goes on after the last entry of an audit trail that can't be read");
@@ -226,7 +227,7 @@ impl AuditStream {
                     for (tag, last_old) in heard {
                         // Whoever waits already has an earlier place to begin at.
                         if !self.postponed.contains_key(&tag) {
-                            self.waiting.entry(tag).or_insert(Start::After(last_old));
+                            self.waiting.entry(tag).or_insert(StartPoint::After(last_old));
                         }
                     }
                 }
@@ -242,7 +243,7 @@ impl AuditStream {
         Some(Instant::now() + Duration::from_millis(u64::try_from(left).unwrap_or(0)))
     }
 
-    async fn read_on(&mut self, tag: TenantTag, reading: Oldest) -> Result<Vec<u8>, Error> {
+    async fn read_on(&mut self, tag: TenantTag, reading: OldestFirst) -> Result<Vec<u8>, Error> {
         let (write, resume) = (self.write, self.resume);
         let step = move || {
             let (mut reading, mut bytes, mut resume) = (reading, Vec::new(), resume);
@@ -278,7 +279,7 @@ impl AuditStream {
                 // What a client saw last, or this stream, may be past the end of a trail that was set back since.
                 let last = trail.reader.last_seq();
                 let start = match self.reached.get(&tag) {
-                    Some(reached) if *reached <= last => Start::After(*reached),
+                    Some(reached) if *reached <= last => StartPoint::After(*reached),
                     _ => start,
                 };
                 self.reading = Some((tag, self.read_from(trail, start)));
@@ -289,7 +290,7 @@ impl AuditStream {
     }
 
     /// What becomes of a tenant that can't be read on from there. `false` ends the stream.
-    fn set_back(&mut self, tag: TenantTag, start: Start, error: &Error) -> bool {
+    fn set_back(&mut self, tag: TenantTag, start: StartPoint, error: &Error) -> bool {
         match error.code() {
             // Where it is the server that ends, the follower is told so.
             code if code.status() == 503 => {
@@ -336,13 +337,13 @@ mod tests {
         let kavach = app.kavach();
         let stream = kavach.audit().stream(None, AuditFilter::default(), None, write).await.unwrap();
         let mut stream = stream.with_keep_alive(Duration::from_millis(1));
-        assert_eq!(stream.next().await, Some(Ok(News::StillHere)));
+        assert_eq!(stream.next().await, Some(Ok(StreamItem::StillHere)));
         let unknown = crate::domain::AgentId::derive(Timestamp::default(), 7, TenantTag(0));
         kavach.authorize(Request::new("read", "docs:1").unwrap().for_agent(unknown)).await.unwrap();
         let entries = loop {
             match stream.next().await.unwrap().unwrap() {
-                News::StillHere => {}
-                News::Entries(bytes) => break bytes,
+                StreamItem::StillHere => {}
+                StreamItem::Entries(bytes) => break bytes,
             }
         };
         assert_eq!(entries, b"read ");

@@ -17,16 +17,16 @@ const UNREADABLE: u8 = 0;
 
 /// How far a connection's current request is read.
 #[derive(Debug, Default)]
-pub(super) struct Framing {
-    part: Part,
+pub(super) struct RequestFraming {
+    part: RequestPart,
     heads: u32,
 }
 
 #[derive(Debug)]
-enum Part {
-    Head(Head),
+enum RequestPart {
+    Head(HeadParser),
     Length(u64),
-    Chunks(Chunks),
+    Chunked(ChunkedBody),
     /// All that comes is its body.
     Stream,
     /// The request is whole.
@@ -35,13 +35,13 @@ enum Part {
     Refused,
 }
 
-impl Default for Part {
+impl Default for RequestPart {
     fn default() -> Self {
-        Self::Head(Head::default())
+        Self::Head(HeadParser::default())
     }
 }
 
-impl Framing {
+impl RequestFraming {
     /// How many of the bytes belong to the request. They begin where it left off; those of a head are taken all at once,
     /// and until then the head's first byte is the first. Takes from a head what would turn the connection into another
     /// kind.
@@ -49,21 +49,21 @@ impl Framing {
         let mut taken = 0;
         while let Some(rest) = bytes.get_mut(taken..).filter(|rest| !rest.is_empty()) {
             let (count, next) = match &mut self.part {
-                Part::Head(head) => match head.read(rest) {
+                RequestPart::Head(head) => match head.read(rest) {
                     Some((count, body)) => {
                         self.heads = self.heads.wrapping_add(1);
                         (count, Some(body))
                     }
                     None => break,
                 },
-                Part::Length(left) => {
+                RequestPart::Length(left) => {
                     let count = rest.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                     *left -= count as u64;
-                    (count, (*left == 0).then_some(Part::Behind))
+                    (count, (*left == 0).then_some(RequestPart::Behind))
                 }
-                Part::Chunks(chunks) => chunks.read(rest),
-                Part::Stream => (rest.len(), None),
-                Part::Behind | Part::Refused => break,
+                RequestPart::Chunked(chunks) => chunks.read(rest),
+                RequestPart::Stream => (rest.len(), None),
+                RequestPart::Behind | RequestPart::Refused => break,
             };
             taken += count;
             if let Some(next) = next {
@@ -80,33 +80,33 @@ impl Framing {
 
     /// Whether a head is not whole yet.
     pub(super) fn is_in_head(&self) -> bool {
-        matches!(self.part, Part::Head(_))
+        matches!(self.part, RequestPart::Head(_))
     }
 
     /// Whether the request is whole.
     pub(super) fn is_behind(&self) -> bool {
-        matches!(self.part, Part::Behind)
+        matches!(self.part, RequestPart::Behind)
     }
 
     /// Whether nothing more is handed over.
     pub(super) fn is_refused(&self) -> bool {
-        matches!(self.part, Part::Refused)
+        matches!(self.part, RequestPart::Refused)
     }
 
     /// The next byte is a new request's.
     pub(super) fn begin(&mut self) {
-        self.part = Part::default();
+        self.part = RequestPart::default();
     }
 
     /// No byte is handed over any more.
     pub(super) fn refuse(&mut self) {
-        self.part = Part::Refused;
+        self.part = RequestPart::Refused;
     }
 }
 
 /// A head, as far as it is read.
 #[derive(Debug, Default)]
-struct Head {
+struct HeadParser {
     /// Where the line begins that is not whole yet.
     at: usize,
     /// Whether the request line was there.
@@ -117,9 +117,9 @@ struct Head {
     is_refused: bool,
 }
 
-impl Head {
+impl HeadParser {
     /// The length of the head, and what follows it. `None`: it is not whole.
-    fn read(&mut self, bytes: &mut [u8]) -> Option<(usize, Part)> {
+    fn read(&mut self, bytes: &mut [u8]) -> Option<(usize, RequestPart)> {
         loop {
             let rest = bytes.get_mut(self.at..)?;
             let (line, _) = rest.split_at_mut_checked(memchr(b'\n', rest)?)?;
@@ -170,14 +170,14 @@ impl Head {
         }
     }
 
-    fn body(&self) -> Part {
+    fn body(&self) -> RequestPart {
         match self.length {
-            _ if self.is_refused => Part::Refused,
-            None if self.is_chunked => Part::Chunks(Chunks::default()),
-            Some(_) if self.is_chunked => Part::Refused,
-            Some(length) if length > 0 => Part::Length(length),
-            _ if self.is_connect => Part::Stream,
-            _ => Part::Behind,
+            _ if self.is_refused => RequestPart::Refused,
+            None if self.is_chunked => RequestPart::Chunked(ChunkedBody::default()),
+            Some(_) if self.is_chunked => RequestPart::Refused,
+            Some(length) if length > 0 => RequestPart::Length(length),
+            _ if self.is_connect => RequestPart::Stream,
+            _ => RequestPart::Behind,
         }
     }
 }
@@ -207,7 +207,7 @@ fn decimal(text: &[u8]) -> Option<u64> {
 
 /// A body in chunks, as far as it is read.
 #[derive(Debug, Default)]
-struct Chunks {
+struct ChunkedBody {
     at: ChunkPart,
     /// What is left of the chunk.
     size: u64,
@@ -230,9 +230,9 @@ enum ChunkPart {
     EndLf,
 }
 
-impl Chunks {
+impl ChunkedBody {
     /// How many bytes belong to the body, and what follows it once it is whole, or broken.
-    fn read(&mut self, bytes: &[u8]) -> (usize, Option<Part>) {
+    fn read(&mut self, bytes: &[u8]) -> (usize, Option<RequestPart>) {
         let mut taken = 0;
         while let Some((first, _)) = bytes.get(taken..).and_then(<[u8]>::split_first) {
             if let ChunkPart::Data = self.at {
@@ -253,7 +253,7 @@ impl Chunks {
         (taken, None)
     }
 
-    fn step(&mut self, byte: u8) -> ControlFlow<Part, ChunkPart> {
+    fn step(&mut self, byte: u8) -> ControlFlow<RequestPart, ChunkPart> {
         use ChunkPart::{
             Data, DataCr, DataLf, EndCr, EndLf, Extension, Size, SizeFirst, SizeLf, Space, Trailer, TrailerLf,
         };
@@ -268,7 +268,7 @@ impl Chunks {
                     self.size = size + digit;
                     Size
                 }
-                None => return ControlFlow::Break(Part::Refused),
+                None => return ControlFlow::Break(RequestPart::Refused),
             },
             (Size | Space, b'\t' | b' ', _) => Space,
             (Size | Space, b';', _) => Extension,
@@ -282,8 +282,8 @@ impl Chunks {
             (Trailer, b'\r', _) => TrailerLf,
             (EndCr | Trailer, ..) => Trailer,
             (TrailerLf, b'\n', _) => EndCr,
-            (EndLf, b'\n', _) => return ControlFlow::Break(Part::Behind),
-            _ => return ControlFlow::Break(Part::Refused),
+            (EndLf, b'\n', _) => return ControlFlow::Break(RequestPart::Behind),
+            _ => return ControlFlow::Break(RequestPart::Refused),
         })
     }
 }
@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     /// Takes the bytes as they come in pieces. Answers what was handed over of them.
-    fn take(framing: &mut Framing, bytes: &[u8], piece: usize) -> Vec<u8> {
+    fn take(framing: &mut RequestFraming, bytes: &[u8], piece: usize) -> Vec<u8> {
         let (mut waiting, mut taken) = (Vec::new(), Vec::new());
         for piece in bytes.chunks(piece) {
             waiting.extend_from_slice(piece);
@@ -307,7 +307,7 @@ mod tests {
 
     fn whole(text: &str) -> (String, bool, bool) {
         let outcome = |piece| {
-            let mut framing = Framing::default();
+            let mut framing = RequestFraming::default();
             let taken = take(&mut framing, text.as_bytes(), piece);
             (String::from_utf8(taken).unwrap(), framing.is_behind(), framing.is_refused())
         };
@@ -388,7 +388,7 @@ mod tests {
             let mut headers = [httparse::EMPTY_HEADER; 16];
             let parsed = httparse::Request::new(&mut headers).parse(text.as_bytes());
             let mut bytes = text.clone().into_bytes();
-            let mut head = Head::default();
+            let mut head = HeadParser::default();
             let found = head.read(&mut bytes).map(|(end, _)| end);
             match parsed {
                 Ok(httparse::Status::Complete(end)) => prop_assert_eq!(found, Some(end)),

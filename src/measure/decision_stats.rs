@@ -1,8 +1,8 @@
 //! What is noted of decisions.
 
 use super::Count;
-use super::latency::{Recent, Summary};
-use super::ring::{Ring, STEPS, Series, place};
+use super::recent_counts::{CountSeries, RecentCounts, STEPS, place};
+use super::recent_latency::{LatencySummary, RecentLatency};
 use crate::domain::audit::AuditResult;
 use crate::domain::{Code, Timestamp};
 
@@ -10,22 +10,22 @@ use crate::domain::{Code, Timestamp};
 /// cache lines of its own.
 #[derive(Debug)]
 #[repr(align(64))]
-pub struct Traffic {
+pub struct DecisionStats {
     results: [Count; 3],
     codes: [Count; Code::ALL.len()],
-    seconds: Ring,
-    minutes: Ring,
-    latency: Recent,
+    seconds: RecentCounts,
+    minutes: RecentCounts,
+    latency: RecentLatency,
 }
 
-impl Default for Traffic {
+impl Default for DecisionStats {
     fn default() -> Self {
         Self {
             results: Default::default(),
             codes: std::array::from_fn(|_| Count::default()),
-            seconds: Ring::default(),
-            minutes: Ring::default(),
-            latency: Recent::default(),
+            seconds: RecentCounts::default(),
+            minutes: RecentCounts::default(),
+            latency: RecentLatency::default(),
         }
     }
 }
@@ -35,7 +35,7 @@ fn step_of(at: Timestamp, seconds: i64) -> u32 {
     u32::try_from(at.seconds() / seconds).unwrap_or(u32::MAX)
 }
 
-impl Traffic {
+impl DecisionStats {
     /// Notes a decision. `micros` are those from the request's arrival to the decision, as the audit trail tells them.
     pub fn note(&self, at: Timestamp, micros: u32, result: AuditResult, code: Option<Code>) {
         if let Some(count) = self.results.get(place(result)) {
@@ -56,44 +56,44 @@ impl Traffic {
     }
 
     /// How long decisions of the last five minutes took.
-    pub fn latency(&self, now: Timestamp) -> Summary {
-        let mut summary = Summary::default();
+    pub fn latency(&self, now: Timestamp) -> LatencySummary {
+        let mut summary = LatencySummary::default();
         self.latency.add_to(step_of(now, 60), &mut summary);
         summary
     }
 }
 
-/// Traffic that was added up.
+/// DecisionStats that was added up.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct DecisionTotals {
     /// When it was made.
     pub now: Timestamp,
     /// Decisions since the process began: allowed, denied and rate limited ones.
     pub results: [u64; 3],
     codes: [u64; Code::ALL.len()],
     /// Those of the last sixty whole seconds.
-    pub seconds: Series,
+    pub seconds: CountSeries,
     /// Those of the last sixty minutes, the one under way among them.
-    pub minutes: Series,
+    pub minutes: CountSeries,
     /// How long those of the last five minutes took.
-    pub latency: Summary,
+    pub latency: LatencySummary,
 }
 
-impl Report {
+impl DecisionTotals {
     /// Of nothing so far.
     pub fn new(now: Timestamp) -> Self {
         Self {
             now,
             results: [0; 3],
             codes: [0; Code::ALL.len()],
-            seconds: Series::default(),
-            minutes: Series::default(),
-            latency: Summary::default(),
+            seconds: CountSeries::default(),
+            minutes: CountSeries::default(),
+            latency: LatencySummary::default(),
         }
     }
 
     /// Adds what was noted.
-    pub fn add(&mut self, traffic: &Traffic) {
+    pub fn add(&mut self, traffic: &DecisionStats) {
         for (sum, count) in self.results.iter_mut().zip(&traffic.results) {
             *sum += count.get();
         }
@@ -141,14 +141,14 @@ mod tests {
 
     #[test]
     fn a_decision_is_in_every_sum_at_once_and_in_its_second_once_that_is_over() {
-        let traffic = Traffic::default();
+        let traffic = DecisionStats::default();
         let at = Timestamp::parse("at", "2026-11-24T17:59:59.250Z").unwrap();
         traffic.note(at, 80, AuditResult::Allowed, None);
         traffic.note(at, 1_200, AuditResult::Denied, Some(Code::PermissionDenied));
         traffic.note(at, 1_200, AuditResult::RateLimited, Some(Code::BudgetExceeded));
         traffic.note(at, 1_200, AuditResult::Denied, Some(Code::BudgetExceeded));
         let report = |after| {
-            let mut report = Report::new(at.plus_millis(after));
+            let mut report = DecisionTotals::new(at.plus_millis(after));
             report.add(&traffic);
             report
         };
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(now.results, [1, 2, 1]);
         assert_eq!(now.denials(), [(Code::BudgetExceeded, 2), (Code::PermissionDenied, 1)]);
         assert_eq!(now.latency.count(), 4);
-        assert_eq!(now.seconds, Series::default(), "it is not over");
+        assert_eq!(now.seconds, CountSeries::default(), "it is not over");
         assert_eq!(now.minutes.counts.map(|counts| counts[59]), [1, 2, 1], "the hour has the minute under way");
         assert_eq!(now.minutes_from().to_string(), "2026-11-24T17:00:00.000Z");
         let then = report(750);
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(then.seconds_from().to_string(), "2026-11-24T17:59:00.000Z");
         assert_eq!(then.minutes_from().to_string(), "2026-11-24T17:01:00.000Z");
         let gone = report(60_750);
-        assert_eq!((gone.seconds, gone.results), (Series::default(), [1, 2, 1]));
+        assert_eq!((gone.seconds, gone.results), (CountSeries::default(), [1, 2, 1]));
         assert_eq!(gone.minutes.counts.map(|counts| counts[57]), [1, 2, 1]);
     }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::histogram::HistogramCounts;
 use super::process::Process;
-use super::times::TimesRead;
 use crate::domain::tenant::census::AgentCounts;
 use crate::domain::{Code, TenantId, Timestamp};
 
@@ -36,7 +36,7 @@ pub struct TenantDecisions {
 
 /// All that is measured.
 #[derive(Clone, Debug, Default)]
-pub struct Figures {
+pub struct MetricValues {
     /// When the process began.
     pub started_at: Timestamp,
     /// When they were read.
@@ -60,7 +60,7 @@ pub struct Figures {
     /// Denials by code, but for codes that none had.
     pub denials: Vec<(Code, u64)>,
     /// How long decisions took.
-    pub decisions: TimesRead,
+    pub decisions: HistogramCounts,
     /// Decisions by tenant, where tenants are told apart.
     pub by_tenant: Option<Vec<TenantDecisions>>,
     /// Calls that wait in mailboxes.
@@ -72,11 +72,11 @@ pub struct Figures {
     /// Bytes written to journals.
     pub journal_bytes: u64,
     /// How long writes took.
-    pub flushes: TimesRead,
+    pub flushes: HistogramCounts,
     /// How long the disk took.
-    pub syncs: TimesRead,
+    pub syncs: HistogramCounts,
     /// How long snapshots took.
-    pub snapshots: TimesRead,
+    pub snapshots: HistogramCounts,
     /// Those that could not be written.
     pub failed_snapshots: u64,
     /// When the newest was there.
@@ -99,27 +99,27 @@ pub struct Figures {
 
 /// The figures that were read last.
 #[derive(Debug, Default)]
-pub struct FiguresDesk(Mutex<Last>);
+pub struct MetricsCache(Mutex<LastValues>);
 
 /// With when they were.
 #[derive(Debug, Default)]
-pub struct Last(Option<(Instant, Arc<Figures>)>);
+pub struct LastValues(Option<(Instant, Arc<MetricValues>)>);
 
-impl FiguresDesk {
+impl MetricsCache {
     /// Waits for its turn. Whoever comes second finds what the first one read.
-    pub async fn lock(&self) -> MutexGuard<'_, Last> {
+    pub async fn lock(&self) -> MutexGuard<'_, LastValues> {
         self.0.lock().await
     }
 }
 
-impl Last {
+impl LastValues {
     /// The figures, where they are good still.
-    pub fn current(&self) -> Option<Arc<Figures>> {
+    pub fn current(&self) -> Option<Arc<MetricValues>> {
         self.0.as_ref().filter(|(read, _)| read.elapsed() < GOOD_FOR).map(|(_, figures)| Arc::clone(figures))
     }
 
     /// Keeps them.
-    pub fn keep(&mut self, figures: Figures) -> Arc<Figures> {
+    pub fn keep(&mut self, figures: MetricValues) -> Arc<MetricValues> {
         let figures = Arc::new(figures);
         self.0 = Some((Instant::now(), Arc::clone(&figures)));
         figures

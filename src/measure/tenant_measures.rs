@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::ThreadMeasures;
-use super::traffic::Traffic;
+use super::decision_stats::DecisionStats;
 use crate::domain::audit::AuditResult;
 use crate::domain::{Code, Timestamp};
 
@@ -16,7 +16,7 @@ use crate::domain::{Code, Timestamp};
 #[repr(align(64))]
 pub struct TenantMeasures {
     /// Since its first decision.
-    traffic: OnceLock<Box<Traffic>>,
+    traffic: OnceLock<Box<DecisionStats>>,
     version: AtomicU64,
     /// Since when there are events that no snapshot holds, in Unix milliseconds; 0 where there are none.
     unsaved_since: AtomicI64,
@@ -30,7 +30,7 @@ pub struct Waiting(#[expect(dead_code, reason = "it is there to be counted")] Ar
 
 impl TenantMeasures {
     /// Its decisions, where there were any.
-    pub fn traffic(&self) -> Option<&Traffic> {
+    pub fn traffic(&self) -> Option<&DecisionStats> {
         self.traffic.get().map(|traffic| &**traffic)
     }
 
@@ -57,14 +57,14 @@ impl TenantMeasures {
 
 /// What an actor notes its decisions in.
 #[derive(Debug)]
-pub struct Meter {
+pub struct TenantMeter {
     tenant: Arc<TenantMeasures>,
     thread: Arc<ThreadMeasures>,
     /// Bytes of its journal that were counted.
     written: Cell<u64>,
 }
 
-impl Meter {
+impl TenantMeter {
     /// For the actor of that tenant, on that thread. There is one for each tenant at a time.
     pub fn new(tenant: Arc<TenantMeasures>, thread: Arc<ThreadMeasures>) -> Self {
         let meter = Self { tenant, thread, written: Cell::new(0) };
@@ -110,14 +110,14 @@ mod tests {
     #[test]
     fn a_new_actor_makes_what_the_one_before_said_an_old_answer() {
         let tenant = Arc::<TenantMeasures>::default();
-        let _first = Meter::new(Arc::clone(&tenant), Arc::default());
+        let _first = TenantMeter::new(Arc::clone(&tenant), Arc::default());
         let version = tenant.version();
-        let _second = Meter::new(Arc::clone(&tenant), Arc::default());
+        let _second = TenantMeter::new(Arc::clone(&tenant), Arc::default());
         assert_ne!(tenant.version(), version);
     }
 
     #[test]
     fn what_one_thread_notes_shares_no_cache_line_with_what_others_write() {
-        assert_eq!((align_of::<TenantMeasures>(), align_of::<Traffic>()), (64, 64));
+        assert_eq!((align_of::<TenantMeasures>(), align_of::<DecisionStats>()), (64, 64));
     }
 }

@@ -1,13 +1,39 @@
-//! Calls about the audit trail. All reading happens on threads that serve no calls.
+//! The audit trail: queries, exports, live streams and checkpoints.
+//!
+//! A trail is a view of a tenant's journal. All reading happens on threads that serve no calls.
+//!
+//! | to find | look in |
+//! | --- | --- |
+//! | the calls themselves | here |
+//! | who may read, and how reads share the disk and the cores | `reading` |
+//! | look-ups in one tenant's journal | `trail` |
+//! | a page of the newest entries of some tenants | `newest_first` |
+//! | a trail from its oldest entry on | `oldest_first` |
+//! | whole trails as JSON, NDJSON or CSV | `export`, `export_format` |
+//! | what a slow client may hold, and for how long | `expiring` |
+//! | entries as they are made | `live_stream` |
+//! | where a stream that broke off can go on | `resume_points` |
+//! | what a decision was settled at | `settled_costs` |
+
+mod expiring;
+mod export;
+mod export_format;
+mod live_stream;
+mod newest_first;
+mod oldest_first;
+mod reading;
+mod resume_points;
+mod settled_costs;
+mod trail;
 
 use std::sync::Arc;
 
-use super::export::{Export, ExportFormat};
-use super::follow::{AuditStream, WriteEntry};
-use super::lists::bad_cursor;
-use super::newest::{Entries, Newest, Unread};
-use super::trail::unreadable;
-use super::{Kavach, Page, ask};
+use newest_first::{NewestIds, PageEntries, UnreadableTrails};
+use reading::unreadable;
+
+use super::kavach::Kavach;
+use super::lists::{Page, bad_cursor};
+use super::tenant_calls::ask;
 use crate::actors::Route;
 use crate::actors::checkpoint::TakeCheckpoint;
 use crate::actors::messages::OpenAudit;
@@ -15,6 +41,10 @@ use crate::domain::limits::DEFAULT_AUDIT_PAGE;
 use crate::domain::text::quote;
 use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, TenantRef};
 use crate::store::checkpoint::KeptCheckpoint;
+
+pub use export::Export;
+pub use export_format::{ExportFormat, write_line};
+pub use live_stream::{AuditStream, KEEP_ALIVE, StreamItem, WriteEntry};
 
 /// Calls about the audit trail.
 pub struct Audit<'a>(pub(super) &'a Kavach);
@@ -34,6 +64,13 @@ pub struct AuditQuery {
     pub cursor: Option<String>,
 }
 
+impl Kavach {
+    /// The audit trail.
+    pub fn audit(&self) -> Audit<'_> {
+        Audit(self)
+    }
+}
+
 impl Audit<'_> {
     /// Entries that the filter asks for, newest first.
     ///
@@ -51,7 +88,7 @@ impl Audit<'_> {
         let limit = limit.unwrap_or(DEFAULT_AUDIT_PAGE);
         // One more than asked for tells whether there is a next page.
         let wanted = offset.saturating_add(limit).saturating_add(1);
-        let mut newest = Newest::new(trails.items, Unread::new(only.is_none()), filter, before, wanted);
+        let mut newest = NewestIds::new(trails.items, UnreadableTrails::new(only.is_none()), filter, before, wanted);
         let mut found = loop {
             let step = move || Ok((newest.step()?, newest));
             match self.0.read_trail(only, step).await? {
@@ -64,7 +101,7 @@ impl Audit<'_> {
         found.ids.drain(..offset.min(found.ids.len()));
         let next = found.ids.last().filter(|_| more).map(ToString::to_string);
         let turn = self.0.core.audit.pages.take(self.0.party(only)).await.map_err(unreadable)?;
-        let mut page = Entries::new(found);
+        let mut page = PageEntries::new(found);
         let (mut items, unread) = loop {
             let step = move || Ok((page.step()?, page));
             match self.0.read_trail(only, step).await? {
@@ -73,7 +110,7 @@ impl Audit<'_> {
             }
         };
         let mut missing = trails.missing;
-        let untold = self.0.tell_settled_of_all(&mut items, only).await?;
+        let untold = self.0.fill_in_settled_costs_of_all(&mut items, only).await?;
         // One that was erased meanwhile is missed by nobody.
         missing.extend(untold.into_iter().filter(|tenant| self.0.is_there(*tenant)));
         missing.extend(unread.into_tenants().into_iter().filter(|tenant| self.0.is_there(*tenant)));
@@ -93,7 +130,7 @@ impl Audit<'_> {
         let tenant = route.id;
         let look = move || trail.look_up(wanted, |moment, event| AuditEntry::of(tenant, moment, event));
         let mut entry = self.0.read_trail(Some(tenant), look).await?.ok_or_else(unknown)?;
-        self.0.tell_settled(&route, &mut [&mut entry]).await?;
+        self.0.fill_in_settled_costs(&route, &mut [&mut entry]).await?;
         Ok(entry)
     }
 
@@ -129,7 +166,7 @@ impl Audit<'_> {
         AuditStream::open(self.0.clone(), one.as_ref(), filter, last, write, slot).await
     }
 
-    /// The newest link of a tenant's hash chain, which covers all entries until now. Kept elsewhere, it shows later
+    /// The newest link of a tenant's hash chain, which covers all entries until now. Expiring elsewhere, it shows later
     /// whether any of them was changed.
     ///
     /// # Errors

@@ -17,10 +17,10 @@ pub const STALL_SECONDS: u32 = 300;
 /// for. A request without headers takes twenty times its bytes in memory once it is parsed.
 pub(super) const AHEAD_BYTES: usize = 8 * 1024;
 
-/// What one connection is doing. Times are counted in looks of its worker's [`Roster`](super::roster::Roster), one a
+/// What one connection is doing. Times are counted in looks of its worker's [`WorkerConnections`](super::connection_limit::WorkerConnections), one a
 /// second, and not by a clock: a server that was held up itself does not blame its clients.
 #[derive(Default)]
-pub struct Pace {
+pub struct ConnectionTimer {
     /// Calls that are being answered.
     calls: Cell<u32>,
     /// Calls that ever began.
@@ -38,7 +38,7 @@ pub struct Pace {
     ended: Cell<bool>,
     /// Whether its task was told to wait although there may be something to read.
     held_back: Cell<bool>,
-    /// Where its roster has it.
+    /// Where its connections has it.
     pub(super) at: Cell<usize>,
     /// Wakes the connection's task. There while it waits for something to read, or to write.
     waker: RefCell<Option<Waker>>,
@@ -46,7 +46,7 @@ pub struct Pace {
 
 /// Whether a connection may be read from.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(super) enum ReadPermission {
     Go,
     /// Not before something changes.
     Wait,
@@ -54,7 +54,7 @@ pub(super) enum Reading {
     End,
 }
 
-impl Pace {
+impl ConnectionTimer {
     /// What a look finds out: whether the client took too long.
     pub(super) fn look(&self) -> bool {
         let still = self.still.get().saturating_add(1);
@@ -131,13 +131,13 @@ impl Pace {
     }
 
     /// Whether to read now. Nothing is read from a client that takes no answers, and little ahead of them.
-    pub(super) fn may_read(&self, context: &Context<'_>) -> Reading {
+    pub(super) fn may_read(&self, context: &Context<'_>) -> ReadPermission {
         if self.ended.get() {
-            return Reading::End;
+            return ReadPermission::End;
         }
         let far_ahead = self.ahead.get() >= AHEAD_BYTES && !self.reads_body.get();
         if !self.blocked.get() && !far_ahead {
-            return Reading::Go;
+            return ReadPermission::Go;
         }
         self.remember(context);
         self.held_back.set(true);
@@ -146,7 +146,7 @@ impl Pace {
             self.ahead.set(0);
             self.go_on();
         }
-        Reading::Wait
+        ReadPermission::Wait
     }
 
     pub(super) fn has_read(&self, bytes: usize) {
@@ -198,25 +198,25 @@ impl Pace {
     }
 
     /// A call begins. It ends when the answer is dropped.
-    pub fn call(self: &Rc<Self>) -> Call {
+    pub fn call(self: &Rc<Self>) -> CallGuard {
         self.calls.set(self.calls.get() + 1);
         self.begun_calls.set(self.begun_calls.get().wrapping_add(1));
         self.begun.set(false);
-        Call(Rc::clone(self))
+        CallGuard(Rc::clone(self))
     }
 
     /// A handler waits for the rest of a body, until what this answers is dropped.
-    pub fn read_body(self: &Rc<Self>) -> ReadingBody {
+    pub fn read_body(self: &Rc<Self>) -> BodyReadGuard {
         self.reads_body.set(true);
         self.go_on();
-        ReadingBody(Rc::clone(self))
+        BodyReadGuard(Rc::clone(self))
     }
 }
 
 /// A call under way.
-pub struct Call(Rc<Pace>);
+pub struct CallGuard(Rc<ConnectionTimer>);
 
-impl Drop for Call {
+impl Drop for CallGuard {
     fn drop(&mut self) {
         self.0.calls.set(self.0.calls.get().saturating_sub(1));
         if !self.0.is_busy() {
@@ -227,9 +227,9 @@ impl Drop for Call {
 }
 
 /// A body that is being read.
-pub struct ReadingBody(Rc<Pace>);
+pub struct BodyReadGuard(Rc<ConnectionTimer>);
 
-impl Drop for ReadingBody {
+impl Drop for BodyReadGuard {
     fn drop(&mut self) {
         self.0.reads_body.set(false);
         self.0.ahead.set(0);
@@ -254,63 +254,64 @@ mod tests {
     }
 
     /// Reads as long as it may, in the pieces of actix-http's buffer. Answers the bytes.
-    fn read_all(pace: &Pace, context: &Context<'_>, piece: usize) -> usize {
-        (0..1_000).take_while(|_| pace.may_read(context) == Reading::Go).map(|_| pace.has_read(piece)).count() * piece
+    fn read_all(timer: &ConnectionTimer, context: &Context<'_>, piece: usize) -> usize {
+        (0..1_000).take_while(|_| timer.may_read(context) == ReadPermission::Go).map(|_| timer.has_read(piece)).count()
+            * piece
     }
 
     #[test]
     fn little_is_read_ahead_of_the_answers() {
-        let pace = Rc::new(Pace::default());
+        let timer = Rc::new(ConnectionTimer::default());
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         let context = Context::from_waker(&waker);
         let times = || woken.0.swap(0, Ordering::Relaxed);
-        assert_eq!(read_all(&pace, &context, 1_000), 9_000);
+        assert_eq!(read_all(&timer, &context, 1_000), 9_000);
         assert_eq!(times(), 1, "what was read is looked at, and then it goes on");
-        let call = pace.call();
-        assert_eq!(read_all(&pace, &context, 1_000), 9_000);
-        assert_eq!(read_all(&pace, &context, 1_000), 0);
+        let call = timer.call();
+        assert_eq!(read_all(&timer, &context, 1_000), 9_000);
+        assert_eq!(read_all(&timer, &context, 1_000), 0);
         assert_eq!(times(), 0, "nothing more before the answer");
-        let second = pace.call();
+        let second = timer.call();
         drop(call);
-        assert_eq!((read_all(&pace, &context, 1_000), times()), (0, 0), "nor before that of what was read with it");
+        assert_eq!((read_all(&timer, &context, 1_000), times()), (0, 0), "nor before that of what was read with it");
         drop(second);
         assert_eq!(times(), 1);
-        assert_eq!(pace.may_read(&context), Reading::Wait);
+        assert_eq!(timer.may_read(&context), ReadPermission::Wait);
         assert_eq!(times(), 1);
-        assert_eq!(pace.may_read(&context), Reading::Go);
+        assert_eq!(timer.may_read(&context), ReadPermission::Go);
     }
 
     #[test]
     fn a_body_is_read_as_it_comes() {
-        let pace = Rc::new(Pace::default());
+        let timer = Rc::new(ConnectionTimer::default());
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         let context = Context::from_waker(&waker);
-        let _call = pace.call();
-        assert_eq!(read_all(&pace, &context, 8_192), 8_192);
-        let body = pace.read_body();
+        let _call = timer.call();
+        assert_eq!(read_all(&timer, &context, 8_192), 8_192);
+        let body = timer.read_body();
         assert_eq!(woken.0.swap(0, Ordering::Relaxed), 1);
-        assert_eq!(read_all(&pace, &context, 8_192), 8_192_000);
+        assert_eq!(read_all(&timer, &context, 8_192), 8_192_000);
         drop(body);
-        assert_eq!(read_all(&pace, &context, 8_192), 8_192);
+        assert_eq!(read_all(&timer, &context, 8_192), 8_192);
     }
 
     #[test]
     fn nothing_is_read_from_a_client_that_takes_nothing() {
-        let pace = Rc::new(Pace::default());
+        let timer = Rc::new(ConnectionTimer::default());
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         let context = Context::from_waker(&waker);
-        pace.waits_to_write(&context);
+        timer.waits_to_write(&context);
         for _ in 0..3 {
-            assert_eq!(pace.may_read(&context), Reading::Wait);
+            assert_eq!(timer.may_read(&context), ReadPermission::Wait);
         }
         assert_eq!(woken.0.load(Ordering::Relaxed), 0, "it does not spin");
-        pace.is_flushed();
+        timer.is_flushed();
         assert_eq!(woken.0.load(Ordering::Relaxed), 1);
-        assert_eq!(pace.may_read(&context), Reading::Go);
-        pace.end();
-        assert_eq!(pace.may_read(&context), Reading::End);
+        assert_eq!(timer.may_read(&context), ReadPermission::Go);
+        timer.end();
+        assert_eq!(timer.may_read(&context), ReadPermission::End);
     }
 }

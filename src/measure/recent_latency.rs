@@ -31,9 +31,9 @@ fn lower_bound(bucket: usize) -> u64 {
     (per_octave + bucket % per_octave) << octave
 }
 
-/// Times of the last five minutes. One thread adds to it.
+/// Histogram of the last five minutes. One thread adds to it.
 #[derive(Debug)]
-pub struct Recent([Minute; MINUTES as usize]);
+pub struct RecentLatency([Minute; MINUTES as usize]);
 
 #[derive(Debug)]
 struct Minute {
@@ -43,14 +43,14 @@ struct Minute {
     counts: [AtomicU32; BUCKETS],
 }
 
-impl Default for Recent {
+impl Default for RecentLatency {
     fn default() -> Self {
         let counts = || std::array::from_fn(|_| AtomicU32::new(0));
         Self(std::array::from_fn(|_| Minute { minute: AtomicU32::new(0), max: AtomicU32::new(0), counts: counts() }))
     }
 }
 
-impl Recent {
+impl RecentLatency {
     /// Adds a time.
     pub fn add(&self, minute: u32, micros: u32) {
         let Some(slot) = self.0.get((minute % MINUTES) as usize) else { return };
@@ -70,7 +70,7 @@ impl Recent {
     }
 
     /// Adds the times of that minute, which is under way, and of the five before it to a summary.
-    pub fn add_to(&self, minute: u32, summary: &mut Summary) {
+    pub fn add_to(&self, minute: u32, summary: &mut LatencySummary) {
         for slot in &self.0 {
             if minute.wrapping_sub(slot.minute.load(Ordering::Acquire)) >= MINUTES {
                 continue;
@@ -83,21 +83,21 @@ impl Recent {
     }
 }
 
-/// Times that were added up.
+/// Histogram that were added up.
 #[derive(Clone, Debug)]
-pub struct Summary {
+pub struct LatencySummary {
     counts: [u64; BUCKETS],
     /// The longest, in microseconds.
     pub max: u32,
 }
 
-impl Default for Summary {
+impl Default for LatencySummary {
     fn default() -> Self {
         Self { counts: [0; BUCKETS], max: 0 }
     }
 }
 
-impl Summary {
+impl LatencySummary {
     /// How many there are.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
@@ -142,22 +142,22 @@ mod tests {
 
     #[test]
     fn a_minute_counts_for_five_more() {
-        let recent = Recent::default();
+        let recent = RecentLatency::default();
         recent.add(100, 700);
         for (minute, count) in [(99, 0), (100, 1), (105, 1), (106, 0)] {
-            let mut summary = Summary::default();
+            let mut summary = LatencySummary::default();
             recent.add_to(minute, &mut summary);
             assert_eq!(summary.count(), count, "{minute}");
         }
         recent.add(106, 90);
-        let mut summary = Summary::default();
+        let mut summary = LatencySummary::default();
         recent.add_to(106, &mut summary);
         assert_eq!((summary.count(), summary.max), (1, 90));
     }
 
     #[test]
     fn nothing_takes_no_time() {
-        let summary = Summary::default();
+        let summary = LatencySummary::default();
         assert_eq!((summary.count(), summary.quantile(0.99), summary.max), (0, 0.0, 0));
     }
 
@@ -167,9 +167,9 @@ mod tests {
             times in prop::collection::vec(prop_oneof![0u32..100, 0u32..100_000, any::<u32>()], 1..300),
             share in 0.0f64..=1.0,
         ) {
-            let recent = Recent::default();
+            let recent = RecentLatency::default();
             times.iter().for_each(|micros| recent.add(7, *micros));
-            let mut summary = Summary::default();
+            let mut summary = LatencySummary::default();
             recent.add_to(7, &mut summary);
             let mut sorted = times;
             sorted.sort_unstable();
