@@ -143,8 +143,8 @@ impl Listening {
                 let take_in = move |stream| {
                     let (worker, connections) = (Rc::clone(&worker), Arc::clone(&connections));
                     async move {
-                        if let Some(stream) = worker.let_in(stream).await {
-                            connections.take_in(stream, lane, worker.serve()).await;
+                        if let Some(stream) = worker.wait_for_first_bytes(stream).await {
+                            connections.serve_at_home(stream, lane, worker.serve()).await;
                         }
                         Ok(())
                     }

@@ -86,7 +86,7 @@ where
     fn call(&self, mut request: Request) -> Answering {
         let version = request.head().version;
         // As long as it is answered, the connection is not idle.
-        let call = request.conn_data::<Rc<ConnectionTimer>>().map(ConnectionTimer::call);
+        let call = request.conn_data::<Rc<ConnectionTimer>>().map(ConnectionTimer::start_call);
         let (shared, notes) = (self.shared.clone(), Arc::clone(&self.notes));
         if request.path() == AUTHORIZE && request.method() == Method::POST {
             Box::pin(async move {

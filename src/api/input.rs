@@ -148,7 +148,7 @@ impl<const LIMIT: usize> Raw<LIMIT> {
 
     /// Reads what is still on its way.
     async fn read_rest(from: Incoming<'_>, mut payload: Payload, mut pieces: Pieces<LIMIT>) -> Result<Self, Problem> {
-        let _reading = from.pace.map(ConnectionTimer::read_body);
+        let _reading = from.pace.map(ConnectionTimer::start_reading_body);
         let (let_go, mut gone) = oneshot::channel();
         let mut place = from.bodies.take(pieces.memory(), move || _ = let_go.send(()));
         let mut deadline = pin!(sleep(Duration::from_secs(MAX_BODY_SECONDS)));

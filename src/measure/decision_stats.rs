@@ -1,4 +1,4 @@
-//! What is noted of decisions.
+//! Counts of decisions: by result, by code, over time, and by duration.
 
 use super::Count;
 use super::recent_counts::{CountSeries, RecentCounts, STEPS, place};
@@ -6,8 +6,8 @@ use super::recent_latency::{LatencySummary, RecentLatency};
 use crate::domain::audit::AuditResult;
 use crate::domain::{Code, Timestamp};
 
-/// Decisions of a tenant, or of a thread. One thread notes them, any thread reads. It takes about six kilobytes, in
-/// cache lines of its own.
+/// Counts of one tenant's decisions, or of one thread's. One thread writes them, any thread reads them. They take about
+/// six kilobytes, in cache lines of their own.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct DecisionStats {
@@ -30,13 +30,13 @@ impl Default for DecisionStats {
     }
 }
 
-/// Where in the time since 1970 a moment is, by whole steps of so many seconds.
+/// The number of a step since 1970, for steps of `seconds` seconds.
 fn step_of(at: Timestamp, seconds: i64) -> u32 {
     u32::try_from(at.seconds() / seconds).unwrap_or(u32::MAX)
 }
 
 impl DecisionStats {
-    /// Notes a decision. `micros` are those from the request's arrival to the decision, as the audit trail tells them.
+    /// Counts a decision. `micros` is the time from the request's arrival to the decision, as in the audit trail.
     pub fn note(&self, at: Timestamp, micros: u32, result: AuditResult, code: Option<Code>) {
         if let Some(count) = self.results.get(place(result)) {
             count.add(1);
@@ -50,12 +50,12 @@ impl DecisionStats {
         self.latency.add(minute, micros);
     }
 
-    /// Decisions since the process began: allowed, denied and rate limited ones.
+    /// Decisions since the process started: allowed, denied, rate limited.
     pub fn results(&self) -> [u64; 3] {
         self.results.each_ref().map(Count::get)
     }
 
-    /// How long decisions of the last five minutes took.
+    /// How long the decisions of the last five minutes took.
     pub fn latency(&self, now: Timestamp) -> LatencySummary {
         let mut summary = LatencySummary::default();
         self.latency.add_to(step_of(now, 60), &mut summary);
@@ -63,24 +63,24 @@ impl DecisionStats {
     }
 }
 
-/// DecisionStats that was added up.
+/// Decision counts added up over threads or tenants.
 #[derive(Clone, Debug)]
 pub struct DecisionTotals {
-    /// When it was made.
+    /// The moment that the minute and the hour end at.
     pub now: Timestamp,
-    /// Decisions since the process began: allowed, denied and rate limited ones.
+    /// Decisions since the process started: allowed, denied, rate limited.
     pub results: [u64; 3],
     codes: [u64; Code::ALL.len()],
-    /// Those of the last sixty whole seconds.
+    /// Decisions of the last sixty complete seconds.
     pub seconds: CountSeries,
-    /// Those of the last sixty minutes, the one under way among them.
+    /// Decisions of the last sixty minutes, including the current one.
     pub minutes: CountSeries,
-    /// How long those of the last five minutes took.
+    /// How long the decisions of the last five minutes took.
     pub latency: LatencySummary,
 }
 
 impl DecisionTotals {
-    /// Of nothing so far.
+    /// All counts zero.
     pub fn new(now: Timestamp) -> Self {
         Self {
             now,
@@ -92,7 +92,7 @@ impl DecisionTotals {
         }
     }
 
-    /// Adds what was noted.
+    /// Adds the counts of one tenant or thread.
     pub fn add(&mut self, traffic: &DecisionStats) {
         for (sum, count) in self.results.iter_mut().zip(&traffic.results) {
             *sum += count.get();
@@ -105,28 +105,28 @@ impl DecisionTotals {
         traffic.latency.add_to(step_of(self.now, 60), &mut self.latency);
     }
 
-    /// The first of the last sixty whole seconds: a second is soon over, and half of one looks like a slump.
+    /// The first of the last sixty complete seconds. The current second is left out: half a second looks like a slump.
     fn first_second(&self) -> u32 {
         step_of(self.now, 1).saturating_sub(STEPS as u32)
     }
 
-    /// The first of the last sixty minutes, the last of which is under way: without it the hour would lack what the last
-    /// minute has.
+    /// The first of the last sixty minutes, including the current one: without it, the hour would lack decisions that the
+    /// last sixty seconds show.
     fn first_minute(&self) -> u32 {
         step_of(self.now, 60).saturating_add(1).saturating_sub(STEPS as u32)
     }
 
-    /// When the first of the seconds began.
+    /// When the first of the seconds started.
     pub fn seconds_from(&self) -> Timestamp {
         Timestamp::from_millis(i64::from(self.first_second()) * 1_000)
     }
 
-    /// When the first of the minutes began.
+    /// When the first of the minutes started.
     pub fn minutes_from(&self) -> Timestamp {
         Timestamp::from_millis(i64::from(self.first_minute()) * 60_000)
     }
 
-    /// How often a call was denied, by why: the most frequent first.
+    /// Denials by code, the most frequent first. Codes without denials are left out.
     pub fn denials(&self) -> Vec<(Code, u64)> {
         let counts = Code::ALL.iter().copied().zip(self.codes);
         let mut denials: Vec<_> = counts.filter(|(_, count)| *count > 0).collect();

@@ -1,22 +1,22 @@
-//! How long something took, since the process began, in the buckets of a Prometheus histogram.
+//! Durations since the process started, in the buckets of a Prometheus histogram.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The narrowest bucket ends at 32 microseconds, the widest at 8.4 seconds; each is twice as wide as the one before.
+/// The first bucket ends at 32 microseconds, the last at 8.4 seconds. Each bound is twice the one before.
 const FIRST_BITS: u32 = 5;
 const LAST_BITS: u32 = 23;
-/// With one for all that took longer.
+/// One more bucket for everything longer.
 const BUCKETS: usize = (LAST_BITS - FIRST_BITS + 2) as usize;
 
-/// Histogram that were added up. Any thread may add to them.
+/// A histogram of durations. Any thread may add to it.
 #[derive(Debug, Default)]
 pub struct Histogram {
     counts: [AtomicU64; BUCKETS],
     micros: AtomicU64,
 }
 
-/// The same, read at once.
+/// The counts of one or more histograms.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HistogramCounts {
     counts: [u64; BUCKETS],
@@ -24,7 +24,7 @@ pub struct HistogramCounts {
 }
 
 impl Histogram {
-    /// Adds a time in microseconds.
+    /// Adds a duration in microseconds.
     pub fn add(&self, micros: u32) {
         let bits = (u32::BITS - micros.leading_zeros()).clamp(FIRST_BITS, LAST_BITS + 1);
         if let Some(count) = self.counts.get((bits - FIRST_BITS) as usize) {
@@ -33,14 +33,14 @@ impl Histogram {
         self.micros.fetch_add(micros.into(), Ordering::Relaxed);
     }
 
-    /// Adds a time.
+    /// Adds a duration.
     pub fn add_time(&self, time: Duration) {
         self.add(u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
     }
 }
 
 impl HistogramCounts {
-    /// Adds what was added up elsewhere.
+    /// Adds the counts of a histogram.
     pub fn add(&mut self, times: &Histogram) {
         for (sum, count) in self.counts.iter_mut().zip(&times.counts) {
             *sum += count.load(Ordering::Relaxed);
@@ -48,18 +48,18 @@ impl HistogramCounts {
         self.micros += times.micros.load(Ordering::Relaxed);
     }
 
-    /// How many there are.
+    /// How many durations were counted.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// Their sum in seconds.
+    /// The sum of the durations, in seconds.
     pub fn seconds(&self) -> f64 {
         self.micros as f64 / 1e6
     }
 
-    /// Each bucket's upper bound in seconds, and how many are in it and in none before; but for what took longer than all
-    /// bounds.
+    /// Each bucket's upper bound in seconds and its own count, not cumulative. Durations beyond the last bound are left
+    /// out.
     pub fn buckets(&self) -> Vec<(f64, u64)> {
         (FIRST_BITS..=LAST_BITS).map(|bits| f64::from(1 << bits) / 1e6).zip(self.counts).collect()
     }

@@ -1,29 +1,29 @@
-//! Counts of the last sixty seconds, or minutes.
+//! Decision counts of the last sixty seconds, or minutes, in a ring buffer.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::domain::audit::AuditResult;
 
-/// Steps that can be read.
+/// How many steps can be read.
 pub const STEPS: usize = 60;
-/// More than are read: the one that is under way where it is none of them, and some that a reader may still be at when they are over.
+/// More than can be read: room for the current step, and for some that a reader may still be reading when they expire.
 const SLOTS: usize = 64;
 
-/// Counts by result, for each of the last steps of time. One thread adds to it.
+/// Counts by result, for each of the last steps. Only one thread adds to it.
 #[derive(Debug)]
 pub struct RecentCounts([StepCounts; SLOTS]);
 
 #[derive(Debug, Default)]
 struct StepCounts {
-    /// Number of the step since 1970 that the counts are of.
+    /// The number since 1970 of the step that the counts belong to.
     step: AtomicU32,
     counts: [AtomicU32; 3],
 }
 
-/// Decisions by result, in steps of time: oldest first.
+/// Decisions by result over time, oldest step first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CountSeries {
-    /// Allowed, denied and rate limited ones.
+    /// Allowed, denied, rate limited.
     pub counts: [[u64; STEPS]; 3],
 }
 
@@ -39,7 +39,7 @@ impl Default for RecentCounts {
     }
 }
 
-/// Where a result's counts are.
+/// The index of a result's counts.
 pub fn place(result: AuditResult) -> usize {
     match result {
         AuditResult::Allowed => 0,
@@ -49,11 +49,11 @@ pub fn place(result: AuditResult) -> usize {
 }
 
 impl RecentCounts {
-    /// Counts one in that step.
+    /// Counts one decision in step `step`.
     pub fn add(&self, step: u32, result: AuditResult) {
         let Some(slot) = self.0.get(step as usize % SLOTS) else { return };
         if slot.step.load(Ordering::Relaxed) != step {
-            // Nobody reads a slot while it changes hands: what it held is out of reach by then.
+            // No reader looks at a slot while it is reused: its old step has expired by then.
             for count in &slot.counts {
                 count.store(0, Ordering::Relaxed);
             }
@@ -64,7 +64,7 @@ impl RecentCounts {
         }
     }
 
-    /// Adds the counts of the steps from `first` on to a series that begins there.
+    /// Adds the counts of the steps from `first` on to a series that starts there.
     pub fn add_to(&self, first: u32, series: &mut CountSeries) {
         for slot in &self.0 {
             let at = slot.step.load(Ordering::Acquire).wrapping_sub(first) as usize;
@@ -96,7 +96,7 @@ mod tests {
         };
         assert_eq!((seen(1_000)[1][0], seen(941)[1][59], seen(1_000)[0][0]), (1, 1, 0));
         assert_eq!((seen(1_001)[1], seen(940)[1]), ([0; STEPS], [0; STEPS]), "it is of another time");
-        // The same slot, another time.
+        // The slot is reused for another step.
         ring.add(1_000 + SLOTS as u32, AuditResult::Allowed);
         assert_eq!(seen(1_000)[1][0], 0);
         assert_eq!(seen(1_064)[0][0], 1);

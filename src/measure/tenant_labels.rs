@@ -1,19 +1,19 @@
-//! Which tenants are told apart in metrics. Each label value is a time series that somebody has to keep, so there are only
-//! so many.
+//! Which tenants get a label of their own in metrics. Each label value is a time series that someone has to store, so
+//! their number is limited.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use crate::domain::TenantId;
 
-/// Decisions: allowed, denied and rate limited ones.
+/// Decisions: allowed, denied, rate limited.
 pub type Results = [u64; 3];
 
 /// The tenants with a label of their own.
 ///
-/// Who has one keeps it until it is erased, and a free place goes to the busiest of the others. A decision counts under
-/// the label that its tenant had when it was first seen, and stays there: the count of the others may not go down when
-/// one of them is erased or gets a label, since a counter that does is taken for one that began anew.
+/// A tenant keeps its label until it is erased; a free label goes to the busiest tenant without one. A decision stays
+/// under the label that it was first counted under. So the shared counter of the others never goes down when one of
+/// them is erased or gets a label: a monitoring system takes a counter that drops for one that was reset.
 #[derive(Debug)]
 pub struct TenantLabels {
     most: Option<u32>,
@@ -22,31 +22,30 @@ pub struct TenantLabels {
 
 #[derive(Debug, Default)]
 struct LabelState {
-    /// Those with a label, with what had been counted under the others' before.
+    /// Tenants with a label, each with the decisions that were counted under the shared label before.
     named: HashMap<TenantId, Results>,
-    /// What was last seen of each of the others.
+    /// Tenants without a label, each with its decisions when last seen.
     unnamed: HashMap<TenantId, Results>,
-    /// What counts under the others' label.
+    /// The count of the shared label.
     others: Results,
 }
 
 /// Decisions by label.
 #[derive(Debug, PartialEq)]
 pub struct LabelledResults {
-    /// Of each tenant that has one.
+    /// Decisions of each tenant with a label.
     pub named: Vec<(TenantId, Results)>,
-    /// Of all others.
+    /// Decisions of all the others.
     pub others: Results,
 }
 
 impl TenantLabels {
-    /// So many; `None` is that no tenant is named at all.
+    /// At most `most` labels; `None` to leave tenants out of metrics.
     pub fn new(most: Option<u32>) -> Self {
         Self { most, given: Mutex::default() }
     }
 
-    /// Splits the decisions of all tenants since the start into those of tenants with a label and those of the others.
-    /// `None` where no tenant is to be named.
+    /// Splits the decisions of all tenants since the start by label. `None` if tenants are left out of metrics.
     pub fn split(&self, mut all: Vec<(TenantId, Results)>) -> Option<LabelledResults> {
         let most = self.most? as usize;
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,46 +1,46 @@
-//! What a connection is doing, and whether its client takes too long over it.
+//! What a connection is doing, and whether its client is taking too long.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-/// Seconds that the head of a request may take from its first byte, and a TLS handshake in all. Both are a packet or
-/// two: a client that needs longer is on no network that a service asks from, or has no request.
-pub const HEAD_SECONDS: u32 = 10;
-/// Seconds that a connection may be silent between two requests. Longer than clients and proxies keep one themselves
-/// (60 s is common), since a server that closes first can cross with a request.
-pub const IDLE_SECONDS: u32 = 75;
-/// Seconds that a client may take nothing of an answer that waits for it. It is as long as an export waits, for a
-/// download that somebody pauses. The kernel makes room in steps of many kilobytes, so a client can't pretend to read.
-pub const STALL_SECONDS: u32 = 300;
-/// Bytes that are read ahead of the requests that are answered: some ten usual ones, which is what pipelining is good
-/// for. A request without headers takes twenty times its bytes in memory once it is parsed.
+/// Seconds for a request head from its first byte, or for a whole TLS handshake. Both fit in a packet or two: a client
+/// that needs longer is on no network that a service runs on, or has no request to make.
+pub const HEAD_TIMEOUT_SECS: u32 = 10;
+/// Seconds that a connection may be idle between two requests. Longer than clients and proxies commonly allow (60 s),
+/// because a server that closes first can race with a request.
+pub const IDLE_TIMEOUT_SECS: u32 = 75;
+/// Seconds that a client may read nothing of a waiting answer. As long as an export waits, for someone who pauses a
+/// download. The kernel frees its buffer many kilobytes at a time, so a client can't pretend by reading single bytes.
+pub const STALL_TIMEOUT_SECS: u32 = 300;
+/// Bytes to read ahead of the requests being answered: about ten common requests, as much as pipelining is good for. A
+/// parsed request can take twenty times its size in memory.
 pub(super) const AHEAD_BYTES: usize = 8 * 1024;
 
-/// What one connection is doing. Times are counted in looks of its worker's [`WorkerConnections`](super::connection_limit::WorkerConnections), one a
-/// second, and not by a clock: a server that was held up itself does not blame its clients.
+/// What one connection is doing, and for how long. Time is counted in ticks of its worker, one a second, and not by a
+/// clock: a server that was stalled itself must not blame its clients.
 #[derive(Default)]
 pub struct ConnectionTimer {
-    /// Calls that are being answered.
-    calls: Cell<u32>,
-    /// Calls that ever began.
-    begun_calls: Cell<u32>,
-    /// Whether one of them waits for the rest of its body.
+    /// Calls being answered.
+    open_calls: Cell<u32>,
+    /// Calls that were ever started.
+    calls_started: Cell<u32>,
+    /// Whether a handler is waiting for the rest of a body.
     reads_body: Cell<bool>,
-    /// Whether there are bytes of a request that is not whole, or of a handshake.
-    begun: Cell<bool>,
-    /// Whether the client takes nothing of what is written.
+    /// Whether a request head, or a TLS handshake, has begun and is incomplete.
+    in_head: Cell<bool>,
+    /// Whether writes are blocked because the client does not read.
     blocked: Cell<bool>,
-    /// Looks since any of this changed, or since the client took something.
-    still: Cell<u32>,
-    /// Bytes read since all that came before was answered.
-    ahead: Cell<usize>,
+    /// Ticks since any of this changed, or since the client read something.
+    idle_ticks: Cell<u32>,
+    /// Bytes read since everything before them was answered.
+    bytes_ahead: Cell<usize>,
     ended: Cell<bool>,
-    /// Whether its task was told to wait although there may be something to read.
-    held_back: Cell<bool>,
-    /// Where its connections has it.
-    pub(super) at: Cell<usize>,
-    /// Wakes the connection's task. There while it waits for something to read, or to write.
+    /// Whether reading is paused although there may be bytes to read.
+    read_paused: Cell<bool>,
+    /// Its index in the worker's list of connections.
+    pub(super) index: Cell<usize>,
+    /// Wakes the connection's task while it waits to read or write.
     waker: RefCell<Option<Waker>>,
 }
 
@@ -48,40 +48,40 @@ pub struct ConnectionTimer {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ReadPermission {
     Go,
-    /// Not before something changes.
+    /// Wait until something changes.
     Wait,
-    /// It is over.
+    /// The connection is to be closed.
     End,
 }
 
 impl ConnectionTimer {
-    /// What a look finds out: whether the client took too long.
-    pub(super) fn look(&self) -> bool {
-        let still = self.still.get().saturating_add(1);
-        self.still.set(still);
+    /// Counts one second. Returns whether the connection has timed out.
+    pub(super) fn tick(&self) -> bool {
+        let ticks = self.idle_ticks.get().saturating_add(1);
+        self.idle_ticks.set(ticks);
         if self.blocked.get() {
-            still >= STALL_SECONDS
+            ticks >= STALL_TIMEOUT_SECS
         } else if self.is_busy() {
             false
-        } else if self.begun.get() {
-            still >= HEAD_SECONDS
+        } else if self.in_head.get() {
+            ticks >= HEAD_TIMEOUT_SECS
         } else {
-            still >= IDLE_SECONDS
+            ticks >= IDLE_TIMEOUT_SECS
         }
     }
 
-    /// How little it matters that this connection goes when another one needs its place; `None` where it does.
+    /// How many ticks the connection has been idle, if it may be closed to make room for another one.
     pub(super) fn idleness(&self) -> Option<u32> {
-        let still = self.still.get();
-        let expendable = match (self.blocked.get(), self.is_busy()) {
-            (true, _) => still >= HEAD_SECONDS,
+        let ticks = self.idle_ticks.get();
+        let may_close = match (self.blocked.get(), self.is_busy()) {
+            (true, _) => ticks >= HEAD_TIMEOUT_SECS,
             (false, true) => false,
-            (false, false) => still >= 1,
+            (false, false) => ticks >= 1,
         };
-        (expendable && !self.ended.get()).then_some(still)
+        (may_close && !self.ended.get()).then_some(ticks)
     }
 
-    /// Ends the connection at its next turn, which is now.
+    /// Makes the connection's task close it, and wakes the task.
     pub(super) fn end(&self) {
         self.ended.set(true);
         self.wake();
@@ -91,23 +91,23 @@ impl ConnectionTimer {
         self.ended.get()
     }
 
-    /// The same for a task that is to be woken when it is over.
+    /// [`Self::is_over`], for a task to be woken once it is.
     pub(super) fn is_over_at(&self, context: &Context<'_>) -> bool {
         self.remember(context);
         self.is_over()
     }
 
     fn is_busy(&self) -> bool {
-        self.calls.get() > 0
+        self.open_calls.get() > 0
     }
 
-    /// Whether so many calls, and no more, began, and all of them ended.
+    /// Whether exactly `calls` calls were started (modulo 2^32), and all are answered.
     pub(super) fn has_answered(&self, calls: u32) -> bool {
-        !self.is_busy() && self.begun_calls.get() == calls
+        !self.is_busy() && self.calls_started.get() == calls
     }
 
     fn changed(&self) {
-        self.still.set(0);
+        self.idle_ticks.set(0);
     }
 
     fn wake(&self) {
@@ -116,9 +116,9 @@ impl ConnectionTimer {
         }
     }
 
-    /// Lets the task look again for what it may read now.
+    /// Resumes reading, if it was paused.
     fn go_on(&self) {
-        if self.held_back.replace(false) {
+        if self.read_paused.replace(false) {
             self.wake();
         }
     }
@@ -130,95 +130,95 @@ impl ConnectionTimer {
         }
     }
 
-    /// Whether to read now. Nothing is read from a client that takes no answers, and little ahead of them.
-    pub(super) fn may_read(&self, context: &Context<'_>) -> ReadPermission {
+    /// Whether to read now: not from a client that does not read its answers, and never far ahead of them.
+    pub(super) fn read_permission(&self, context: &Context<'_>) -> ReadPermission {
         if self.ended.get() {
             return ReadPermission::End;
         }
-        let far_ahead = self.ahead.get() >= AHEAD_BYTES && !self.reads_body.get();
+        let far_ahead = self.bytes_ahead.get() >= AHEAD_BYTES && !self.reads_body.get();
         if !self.blocked.get() && !far_ahead {
             return ReadPermission::Go;
         }
         self.remember(context);
-        self.held_back.set(true);
+        self.read_paused.set(true);
         if !self.blocked.get() && !self.is_busy() {
-            // What was read is looked at before more is: most of it may be requests.
-            self.ahead.set(0);
+            // Let the parser work through what was read before reading more: most of it may be requests.
+            self.bytes_ahead.set(0);
             self.go_on();
         }
         ReadPermission::Wait
     }
 
-    pub(super) fn has_read(&self, bytes: usize) {
-        if bytes > 0 && !self.is_busy() && !self.begun.replace(true) {
-            self.ahead.set(0);
+    pub(super) fn on_read(&self, bytes: usize) {
+        if bytes > 0 && !self.is_busy() && !self.in_head.replace(true) {
+            self.bytes_ahead.set(0);
             self.changed();
         }
-        self.ahead.set(self.ahead.get().saturating_add(bytes));
+        self.bytes_ahead.set(self.bytes_ahead.get().saturating_add(bytes));
     }
 
-    pub(super) fn waits_to_read(&self, context: &Context<'_>) {
+    pub(super) fn on_read_blocked(&self, context: &Context<'_>) {
         self.remember(context);
     }
 
-    /// The client took some of what was written.
-    pub(super) fn has_written(&self) {
+    /// The client read some of what was written.
+    pub(super) fn on_written(&self) {
         if self.blocked.get() {
             self.changed();
         }
     }
 
-    pub(super) fn waits_to_write(&self, context: &Context<'_>) {
-        // Of a client that sends no more, nothing is read that would remember it.
+    pub(super) fn on_write_blocked(&self, context: &Context<'_>) {
+        // A client that sends no more is not read from, so nothing else would remember the task.
         self.remember(context);
         if !self.blocked.replace(true) {
             self.changed();
         }
     }
 
-    /// The client took all that was written.
-    pub(super) fn is_flushed(&self) {
+    /// The client read everything that was written.
+    pub(super) fn on_flushed(&self) {
         if self.blocked.replace(false) {
             self.changed();
             self.go_on();
         }
     }
 
-    /// A handshake begins, which has as long as a request's head.
-    pub(super) fn begins(&self) {
-        self.begun.set(true);
+    /// Starts the timeout of a TLS handshake, or of a new connection's first bytes. It is the timeout of a head.
+    pub(super) fn start_head_timeout(&self) {
+        self.in_head.set(true);
         self.changed();
     }
 
-    /// The handshake is over.
-    pub(super) fn is_through(&self) {
-        self.begun.set(false);
-        self.ahead.set(0);
+    /// The TLS handshake is done.
+    pub(super) fn end_handshake(&self) {
+        self.in_head.set(false);
+        self.bytes_ahead.set(0);
         self.changed();
     }
 
-    /// A call begins. It ends when the answer is dropped.
-    pub fn call(self: &Rc<Self>) -> CallGuard {
-        self.calls.set(self.calls.get() + 1);
-        self.begun_calls.set(self.begun_calls.get().wrapping_add(1));
-        self.begun.set(false);
+    /// A call starts. It ends when the returned guard is dropped, with the answer.
+    pub fn start_call(self: &Rc<Self>) -> CallGuard {
+        self.open_calls.set(self.open_calls.get() + 1);
+        self.calls_started.set(self.calls_started.get().wrapping_add(1));
+        self.in_head.set(false);
         CallGuard(Rc::clone(self))
     }
 
-    /// A handler waits for the rest of a body, until what this answers is dropped.
-    pub fn read_body(self: &Rc<Self>) -> BodyReadGuard {
+    /// A handler waits for the rest of a body, until the returned guard is dropped.
+    pub fn start_reading_body(self: &Rc<Self>) -> BodyReadGuard {
         self.reads_body.set(true);
         self.go_on();
         BodyReadGuard(Rc::clone(self))
     }
 }
 
-/// A call under way.
+/// Held while a call is being answered.
 pub struct CallGuard(Rc<ConnectionTimer>);
 
 impl Drop for CallGuard {
     fn drop(&mut self) {
-        self.0.calls.set(self.0.calls.get().saturating_sub(1));
+        self.0.open_calls.set(self.0.open_calls.get().saturating_sub(1));
         if !self.0.is_busy() {
             self.0.changed();
             self.0.go_on();
@@ -226,13 +226,13 @@ impl Drop for CallGuard {
     }
 }
 
-/// A body that is being read.
+/// Held while a body is being read.
 pub struct BodyReadGuard(Rc<ConnectionTimer>);
 
 impl Drop for BodyReadGuard {
     fn drop(&mut self) {
         self.0.reads_body.set(false);
-        self.0.ahead.set(0);
+        self.0.bytes_ahead.set(0);
     }
 }
 
@@ -253,9 +253,12 @@ mod tests {
         }
     }
 
-    /// Reads as long as it may, in the pieces of actix-http's buffer. Answers the bytes.
+    /// Reads for as long as it may, in pieces the size of actix-http's buffer. Returns the number of bytes.
     fn read_all(timer: &ConnectionTimer, context: &Context<'_>, piece: usize) -> usize {
-        (0..1_000).take_while(|_| timer.may_read(context) == ReadPermission::Go).map(|_| timer.has_read(piece)).count()
+        (0..1_000)
+            .take_while(|_| timer.read_permission(context) == ReadPermission::Go)
+            .map(|_| timer.on_read(piece))
+            .count()
             * piece
     }
 
@@ -267,19 +270,19 @@ mod tests {
         let context = Context::from_waker(&waker);
         let times = || woken.0.swap(0, Ordering::Relaxed);
         assert_eq!(read_all(&timer, &context, 1_000), 9_000);
-        assert_eq!(times(), 1, "what was read is looked at, and then it goes on");
-        let call = timer.call();
+        assert_eq!(times(), 1, "the parser gets what was read, and then it goes on");
+        let call = timer.start_call();
         assert_eq!(read_all(&timer, &context, 1_000), 9_000);
         assert_eq!(read_all(&timer, &context, 1_000), 0);
         assert_eq!(times(), 0, "nothing more before the answer");
-        let second = timer.call();
+        let second = timer.start_call();
         drop(call);
         assert_eq!((read_all(&timer, &context, 1_000), times()), (0, 0), "nor before that of what was read with it");
         drop(second);
         assert_eq!(times(), 1);
-        assert_eq!(timer.may_read(&context), ReadPermission::Wait);
+        assert_eq!(timer.read_permission(&context), ReadPermission::Wait);
         assert_eq!(times(), 1);
-        assert_eq!(timer.may_read(&context), ReadPermission::Go);
+        assert_eq!(timer.read_permission(&context), ReadPermission::Go);
     }
 
     #[test]
@@ -288,9 +291,9 @@ mod tests {
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         let context = Context::from_waker(&waker);
-        let _call = timer.call();
+        let _call = timer.start_call();
         assert_eq!(read_all(&timer, &context, 8_192), 8_192);
-        let body = timer.read_body();
+        let body = timer.start_reading_body();
         assert_eq!(woken.0.swap(0, Ordering::Relaxed), 1);
         assert_eq!(read_all(&timer, &context, 8_192), 8_192_000);
         drop(body);
@@ -303,15 +306,15 @@ mod tests {
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         let context = Context::from_waker(&waker);
-        timer.waits_to_write(&context);
+        timer.on_write_blocked(&context);
         for _ in 0..3 {
-            assert_eq!(timer.may_read(&context), ReadPermission::Wait);
+            assert_eq!(timer.read_permission(&context), ReadPermission::Wait);
         }
         assert_eq!(woken.0.load(Ordering::Relaxed), 0, "it does not spin");
-        timer.is_flushed();
+        timer.on_flushed();
         assert_eq!(woken.0.load(Ordering::Relaxed), 1);
-        assert_eq!(timer.may_read(&context), ReadPermission::Go);
+        assert_eq!(timer.read_permission(&context), ReadPermission::Go);
         timer.end();
-        assert_eq!(timer.may_read(&context), ReadPermission::End);
+        assert_eq!(timer.read_permission(&context), ReadPermission::End);
     }
 }

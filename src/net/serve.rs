@@ -21,20 +21,20 @@ use tracing::{debug, warn};
 
 use super::connection_affinity::ServeConnection;
 use super::connection_limit::{ConnectionLimit, ConnectionSlot, WorkerConnections};
-use super::connection_timeouts::STALL_SECONDS;
+use super::connection_timeouts::STALL_TIMEOUT_SECS;
 use super::request_gate::RequestGate;
 use super::{TimedStream, Tls};
 use crate::telemetry::ThrottledLog;
 
-/// How long what a client still sends is thrown away after an answer that did not wait for it. A connection that is
-/// closed with bytes unread takes the answer along.
+/// How long to drain what a client still sends after an early answer. Closing with unread bytes would reset the
+/// connection, and the client would lose the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What a client gets where there are as many connections as there may be.
+/// The answer to a connection over the limit.
 const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     retry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
-/// How the connections of a process are served.
+/// What the workers need to serve connections. Each worker makes its own [`ConnectionWorker`] from a clone.
 #[derive(Clone)]
 pub struct ConnectionServer {
     limit: Arc<ConnectionLimit>,
@@ -44,15 +44,16 @@ pub struct ConnectionServer {
 }
 
 impl ConnectionServer {
-    /// So many connections, with TLS or without. Where `ending` says so, each ends after what it is at.
+    /// Serves connections up to a limit, with or without TLS. Once `ending` is `true`, each closes after its current
+    /// request.
     pub fn new(limit: Arc<ConnectionLimit>, tls: Option<Tls>, ending: watch::Receiver<bool>) -> Self {
         Self { limit, tls, ending, refused: Arc::default() }
     }
 
-    /// Makes the calling thread a worker that serves connections by that application.
+    /// Makes the calling thread a worker that serves connections with application `app`.
     ///
     /// # Errors
-    /// The application can't be made.
+    /// The application can't be built.
     pub async fn worker<F>(self, app: F) -> Result<ConnectionWorker, ()>
     where
         F: ServiceFactory<
@@ -67,18 +68,18 @@ impl ConnectionServer {
     {
         let Self { limit, tls, ending, refused } = self;
         let connections = WorkerConnections::new(limit);
-        actix_rt::spawn(WorkerConnections::keep_looking(Rc::downgrade(&connections)));
+        actix_rt::spawn(WorkerConnections::keep_ticking(Rc::downgrade(&connections)));
         let app =
             map_config(app, |()| AppConfig::default()).map_err(|problem| Response::from(problem.error_response()));
         let http = HttpService::build()
-            // The timer of a connection sees to both, and to what these leave out.
+            // The connection's timer handles both timeouts, and the cases that actix-http leaves out.
             .keep_alive(KeepAlive::Os)
             .client_request_timeout(Duration::ZERO)
             .client_disconnect_timeout(LINGER)
             .graceful_shutdown_signal(move || {
                 let mut ending = ending.clone();
                 async move {
-                    // Ends as well where the server was dropped.
+                    // Also ends if the server was dropped.
                     let _ = ending.wait_for(|ending| *ending).await;
                 }
             })
@@ -88,37 +89,37 @@ impl ConnectionServer {
             .h1(app)
             .new_service(())
             .await?;
-        let door = Rc::new(Admission { connections, tls, refused });
-        let (http, behind) = (Rc::new(http), Rc::clone(&door));
+        let admission = Rc::new(Admission { connections, tls, refused });
+        let (http, behind) = (Rc::new(http), Rc::clone(&admission));
         let serve: ServeConnection = Rc::new(move |stream| {
-            let (http, door) = (Rc::clone(&http), Rc::clone(&behind));
+            let (http, admission) = (Rc::clone(&http), Rc::clone(&behind));
             Box::pin(async move {
-                let Some((stream, seat)) = door.enter(stream) else { return };
+                let Some((stream, slot)) = admission.enter(stream) else { return };
                 let peer = stream.peer_addr().ok();
-                if let Some(wire) = door.open(stream, &seat, peer).await
-                    && let Err(problem) = http.call((RequestGate::new(wire, Rc::clone(seat.timer())), peer)).await
+                if let Some(wire) = admission.open(stream, &slot, peer).await
+                    && let Err(problem) = http.call((RequestGate::new(wire, Rc::clone(slot.timer())), peer)).await
                 {
-                    // That is no problem of the server's.
+                    // Clients cause this, so it is not a warning.
                     debug!(?peer, %problem, "a connection broke");
                 }
             })
         });
-        Ok(ConnectionWorker { door, serve })
+        Ok(ConnectionWorker { admission, serve })
     }
 }
 
-/// What one worker does with connections.
+/// Serves connections on one worker thread.
 pub struct ConnectionWorker {
-    door: Rc<Admission>,
+    admission: Rc<Admission>,
     serve: ServeConnection,
 }
 
 impl ConnectionWorker {
-    /// Waits for the first bytes of a new connection. `None`: none came in time, or there is no room.
-    pub async fn let_in(&self, stream: TcpStream) -> Option<TcpStream> {
-        let (stream, seat) = self.door.enter(stream)?;
-        let timer = seat.timer();
-        timer.begins();
+    /// Waits for the first bytes of a new connection. `None` if none came in time, or there is no room.
+    pub async fn wait_for_first_bytes(&self, stream: TcpStream) -> Option<TcpStream> {
+        let (stream, slot) = self.admission.enter(stream)?;
+        let timer = slot.timer();
+        timer.start_head_timeout();
         let has_bytes = poll_fn(|context| {
             if timer.is_over_at(context) {
                 return Poll::Ready(false);
@@ -128,13 +129,13 @@ impl ConnectionWorker {
         has_bytes.await.then_some(stream)
     }
 
-    /// How it serves one that has something to say, whichever worker let it in.
+    /// Serves connections that have sent their first bytes, whichever worker accepted them.
     pub fn serve(&self) -> ServeConnection {
         Rc::clone(&self.serve)
     }
 }
 
-/// Where connections come in.
+/// Admits connections and sets up their streams.
 struct Admission {
     connections: Rc<WorkerConnections>,
     tls: Option<Tls>,
@@ -142,35 +143,35 @@ struct Admission {
 }
 
 impl Admission {
-    /// Gives a connection a seat, or refuses it.
+    /// Gives a connection a place under the limit, or refuses it.
     fn enter(&self, stream: TcpStream) -> Option<(TcpStream, ConnectionSlot)> {
-        if let Some(seat) = self.connections.enter() {
-            return Some((stream, seat));
+        if let Some(slot) = self.connections.enter() {
+            return Some((stream, slot));
         }
         self.refused.warn_with(|times| {
             let most = self.connections.limit().most();
-            warn!(most, times, "connections were refused: there are as many as there may be");
+            warn!(most, times, "refused connections: the limit is reached");
         });
-        // Within TLS it would be no answer.
+        // A TLS client could not read a plain answer.
         if self.tls.is_none() {
             refuse(stream);
         }
         None
     }
 
-    /// What serves HTTP on a stream.
-    async fn open(&self, stream: TcpStream, seat: &ConnectionSlot, peer: Option<SocketAddr>) -> Option<Transport> {
-        // An answer is written in one piece: to hold its end back for the client's word on its beginning gains nothing.
+    /// Sets up the stream that HTTP runs over, after the TLS handshake if there is one.
+    async fn open(&self, stream: TcpStream, slot: &ConnectionSlot, peer: Option<SocketAddr>) -> Option<Transport> {
+        // Answers are written in one piece, so Nagle's algorithm would only delay their ends.
         let _ = stream.set_nodelay(true);
-        // A client that vanished without a word is found out as soon as one that takes nothing.
-        let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, STALL_SECONDS * 1000);
-        let timer = seat.timer();
+        // Detect a client that vanished as fast as one that reads nothing.
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, STALL_TIMEOUT_SECS * 1000);
+        let timer = slot.timer();
         let stream = TimedStream::new(stream, Rc::clone(timer));
         let Some(tls) = &self.tls else { return Some(Transport::Plain(stream)) };
-        timer.begins();
+        timer.start_head_timeout();
         match tls.acceptor().accept(stream).await {
             Ok(stream) => {
-                timer.is_through();
+                timer.end_handshake();
                 Some(Transport::Tls(Box::new(stream)))
             }
             Err(problem) => {
@@ -181,13 +182,13 @@ impl Admission {
     }
 }
 
-/// Says that there is no room. Nothing was written yet, so the kernel takes it at once; where it does not, the client
-/// sees a closed connection.
+/// Answers that there is no room. The kernel's buffer is empty, so it takes the answer at once; if not, the client just
+/// sees the connection close.
 fn refuse(stream: TcpStream) {
     let _ = stream.into_std().and_then(|mut stream| stream.write(NO_ROOM));
 }
 
-/// A connection's bytes as HTTP sees them.
+/// A connection's bytes as HTTP sees them: plain, or decrypted.
 pub(super) enum Transport {
     Plain(TimedStream),
     Tls(Box<TlsStream<TimedStream>>),

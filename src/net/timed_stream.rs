@@ -1,4 +1,4 @@
-//! The bytes of a connection, as its timer allows.
+//! A TCP stream under its connection's timeouts.
 
 use std::io;
 use std::pin::Pin;
@@ -10,28 +10,28 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection_timeouts::{ConnectionTimer, ReadPermission};
 
-/// A stream that keeps its [`ConnectionTimer`] informed, and that ends where the timer says so: as if the client had closed it
-/// for whoever reads, and as an error for whoever writes.
+/// A stream that reports to its [`ConnectionTimer`] and ends when the timer says so: readers see the end of the stream,
+/// writers an error.
 pub struct TimedStream {
     stream: TcpStream,
     timer: Rc<ConnectionTimer>,
 }
 
 impl TimedStream {
-    /// That stream.
+    /// Puts `stream` under `timer`.
     pub fn new(stream: TcpStream, timer: Rc<ConnectionTimer>) -> Self {
         Self { stream, timer }
     }
 
-    /// What it is doing.
+    /// The connection's timer.
     pub fn timer(&self) -> &Rc<ConnectionTimer> {
         &self.timer
     }
 
     fn written(&self, context: &Context<'_>, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match outcome {
-            Poll::Ready(Ok(_)) => self.timer.has_written(),
-            Poll::Pending => self.timer.waits_to_write(context),
+            Poll::Ready(Ok(_)) => self.timer.on_written(),
+            Poll::Pending => self.timer.on_write_blocked(context),
             Poll::Ready(Err(_)) => {}
         }
         outcome
@@ -39,7 +39,7 @@ impl TimedStream {
 }
 
 fn too_slow() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the client took nothing for too long")
+    io::Error::new(io::ErrorKind::TimedOut, "the client read nothing for too long")
 }
 
 impl AsyncRead for TimedStream {
@@ -48,7 +48,7 @@ impl AsyncRead for TimedStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.timer.may_read(context) {
+        match self.timer.read_permission(context) {
             ReadPermission::Go => {}
             ReadPermission::Wait => return Poll::Pending,
             ReadPermission::End => return Poll::Ready(Ok(())),
@@ -56,8 +56,8 @@ impl AsyncRead for TimedStream {
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
         match outcome {
-            Poll::Ready(Ok(())) => self.timer.has_read(buffer.filled().len() - before),
-            Poll::Pending => self.timer.waits_to_read(context),
+            Poll::Ready(Ok(())) => self.timer.on_read(buffer.filled().len() - before),
+            Poll::Pending => self.timer.on_read_blocked(context),
             Poll::Ready(Err(_)) => {}
         }
         outcome
@@ -92,8 +92,8 @@ impl AsyncWrite for TimedStream {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(context);
         if let Poll::Ready(Ok(())) = outcome {
-            // Whoever writes flushes once all of it was taken.
-            self.timer.is_flushed();
+            // Writers flush once everything was written.
+            self.timer.on_flushed();
         }
         outcome
     }

@@ -1,4 +1,4 @@
-//! All that is measured, for a monitoring system.
+//! Every measured value, for a monitoring system.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use crate::measure::process::Process;
 use crate::measure::tenant_labels::LabelledResults;
 
 impl Kavach {
-    /// All that is measured, a second old at most.
+    /// Every measured value, at most a second old.
     ///
     /// # Errors
     /// `INVALID_TOKEN` for anyone but an operator.
@@ -79,7 +79,7 @@ fn read(core: &Core, counted: &[TenantCensus]) -> MetricValues {
     figures
 }
 
-/// Decisions of those that have a label of their own, and of the others.
+/// Decisions of each tenant with its own label, and of all others together.
 fn by_tenant(measures: &Measures, counted: &[TenantCensus]) -> Option<Vec<TenantDecisions>> {
     let all = counted.iter().filter_map(|one| Some((one.route.id, one.route.measures.traffic()?.results())));
     let LabelledResults { named, others } = measures.labels.split(all.collect())?;

@@ -12,7 +12,7 @@
 //! | changes and look-ups of one resource | `tenants`, `agents`, `delegations`, `policies`, `usage` |
 //! | lists over several tenants, and their pages | `lists` |
 //! | the audit trail: queries, exports, live streams, checkpoints | `audit` |
-//! | figures for people, and for a monitoring system | `stats`, `metrics` |
+//! | statistics for people, and metrics for a monitoring system | `stats`, `metrics` |
 //! | health of the process and its storage | `health` |
 //! | faults that tests inject | `fault_injection` |
 

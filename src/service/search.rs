@@ -1,7 +1,7 @@
-//! Searches: which agents, resources or actions a decision says yes to. What is found is what [`Kavach::authorize`]
-//! would allow at that moment; nothing is recorded or charged.
+//! Searches: which agents, resources or actions would be allowed. A search finds what [`Kavach::authorize`] would allow
+//! at that moment, and records and charges nothing.
 //!
-//! A search takes its tenant's thread for a millisecond at a time, so calls go on between its steps.
+//! It takes its tenant's thread for a millisecond at a time, so calls are served between its steps.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,37 +15,37 @@ use crate::domain::decision::search::Candidates;
 use crate::domain::limits::{MAX_SEARCH_MICROS, SEARCH_STEP_MICROS};
 use crate::domain::{AgentId, Code, Credential, Error, Request, Tenant, Timestamp};
 
-/// Which part of what can be found is asked for.
+/// Which page of the results to return.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchPage {
-    /// At most so much of it.
+    /// The most results to return.
     pub limit: usize,
-    /// What the page before said is next.
+    /// `next` of the previous page.
     pub from: Option<String>,
 }
 
-/// A part of what can be found.
+/// One page of results.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SearchResult {
-    /// Ids of agents, resources, or actions. In the latter two a `*` stands for every value in its place.
+    /// Ids of agents, resources, or actions. In resources and actions, `*` stands for any value in its place.
     pub items: Vec<String>,
-    /// Where the next page begins; `None` on the last.
+    /// Where the next page starts; `None` on the last page.
     pub next: Option<String>,
-    /// Whether there may be more that would have taken too much work to find.
+    /// Whether the search stopped early because finding more would have taken too much work.
     pub cut_off: bool,
 }
 
-/// What one step found.
+/// What one step of a search found.
 struct SearchStep {
-    /// Each with its place.
+    /// Results, each with its place in the list of candidates.
     found: Vec<(usize, String)>,
-    /// The first place that was not looked at; `None` where there is none.
+    /// The first place not tried yet; `None` if all were.
     next: Option<usize>,
     micros: u128,
 }
 
 impl SearchStep {
-    /// Looks at one place after the other, until enough was found or the time of a step is over.
+    /// Tries one place after the other, until it has found enough or the step's time is up.
     fn take(places: std::ops::Range<usize>, wanted: usize, mut look: impl FnMut(usize) -> Option<String>) -> Self {
         let begin = Instant::now();
         let (mut found, mut micros) = (Vec::new(), 0);
@@ -61,11 +61,12 @@ impl SearchStep {
 }
 
 impl Kavach {
-    /// Agents that may do what the request says; which agent it names does not count. They are of the key's tenant, and
-    /// for an operator of the one that the request names, else of the default one. A page starts at a number of agents.
+    /// Agents that may do what the request asks; the agent it names is ignored. For a tenant key, agents of its own
+    /// tenant; for an operator, of the tenant that the request names, or of the default tenant. A page's start is a number
+    /// of agents.
     ///
     /// # Errors
-    /// `FORBIDDEN` for an agent token, `TENANT_NOT_FOUND`, `INVALID_FIELD` for a place where no page starts.
+    /// `FORBIDDEN` for an agent token, `TENANT_NOT_FOUND`, `INVALID_FIELD` if the page's start is malformed.
     pub async fn search_agents(&self, request: Request, page: &SearchPage) -> Result<SearchResult, Error> {
         self.check_searcher()?;
         let from = page.from.as_deref().map(|from| from.parse::<usize>().map_err(|_| bad_place()));
@@ -81,11 +82,11 @@ impl Kavach {
             })
         };
         let _turn = self.search_turn(&route).await?;
-        let (items, next) = self.sift(&route, page.limit, from, step).await?;
+        let (items, next) = self.run_steps(&route, page.limit, from, step).await?;
         Ok(SearchResult { items, next: next.map(|place| place.to_string()), cut_off: false })
     }
 
-    /// Resources `{kind}:…` on which the request's agent may do its action; which resource it names does not count.
+    /// Resources `{kind}:…` on which the request's agent may perform its action; the resource it names is ignored.
     ///
     /// # Errors
     /// `FORBIDDEN` for an agent token.
@@ -100,7 +101,7 @@ impl Kavach {
         self.search_texts(request, page, list, |request, resource| request.about(request.action(), resource)).await
     }
 
-    /// Actions that the request's agent may do on its resource; which action it names does not count.
+    /// Actions that the request's agent may perform on its resource; the action it names is ignored.
     ///
     /// # Errors
     /// `FORBIDDEN` for an agent token.
@@ -110,7 +111,7 @@ impl Kavach {
         self.search_texts(request, page, list, |request, action| request.about(action, request.resource())).await
     }
 
-    /// Lists what is worth a decision, and then decides each.
+    /// Lists candidates, then decides each of them.
     async fn search_texts(
         &self,
         request: Request,
@@ -134,21 +135,21 @@ impl Kavach {
             let tries = Arc::clone(&tries);
             move |tenant: &Tenant, now, from: usize, wanted| {
                 SearchStep::take(from..tries.len(), wanted, |place| {
-                    // What no request may name, such as too long a text, no decision says yes to. Each request is made
-                    // when it is its turn: it holds the arguments once more.
+                    // A text that no valid request can hold, such as one that is too long, is never allowed. Requests are
+                    // made one at a time, since each holds a copy of the arguments.
                     let text = tries.get(place)?;
                     let asked = ask(&request, text).ok()?;
                     tenant.would_allow(&asked, now).then(|| text.clone())
                 })
             }
         };
-        let (items, next) = self.sift(&route, page.limit, 0, step).await?;
+        let (items, next) = self.run_steps(&route, page.limit, 0, step).await?;
         let next = next.and_then(|place| tries.get(place)).cloned();
         Ok(SearchResult { items, next, cut_off })
     }
 
-    /// Takes one step after the other until the page is full, all was looked at, or it took long enough.
-    async fn sift(
+    /// Takes steps until the page is full, every place was tried, or the search's time is up.
+    async fn run_steps(
         &self,
         route: &Route,
         limit: usize,
@@ -156,7 +157,7 @@ impl Kavach {
         step: impl Fn(&Tenant, Timestamp, usize, usize) -> SearchStep + Clone + Send + 'static,
     ) -> Result<(Vec<String>, Option<usize>), Error> {
         let (mut found, mut from, mut micros): (Vec<(usize, String)>, _, _) = (Vec::new(), Some(from), 0);
-        // One more than wanted tells whether there is a next page, and where it begins.
+        // One more than wanted, to see whether there is a next page and where it starts.
         while let Some(place) = from.filter(|_| found.len() <= limit && micros < MAX_SEARCH_MICROS) {
             let (step, wanted) = (step.clone(), limit.saturating_add(1) - found.len());
             let taken = self.inspect(route, move |tenant, now| Ok(step(tenant, now, place, wanted))).await?;
@@ -167,10 +168,10 @@ impl Kavach {
         Ok((found.into_iter().take(limit).map(|(_, item)| item).collect(), next))
     }
 
-    /// Waits until this search may take time of its tenant's thread.
+    /// Waits for this search's turn.
     async fn search_turn(&self, route: &Route) -> Result<Turn, Error> {
         let turn = self.core.searches.take(self.party(Some(route.id))).await;
-        turn.map_err(|_| Error::new(Code::InternalError, "searches have ended"))
+        turn.map_err(|_| Error::new(Code::InternalError, "the server takes no more searches"))
     }
 
     fn check_searcher(&self) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! MetricValues of now and of the last hour: for a tenant by itself, or for all of them.
+//! Statistics for now and for the last hour: of one tenant, or of all.
 
 use std::sync::Arc;
 
@@ -17,69 +17,69 @@ use crate::domain::{Code, Credential, Error, Tenant, TenantId, TenantRef, Timest
 use crate::measure::decision_stats::DecisionTotals;
 use crate::measure::metric_values::TenantCounts;
 
-/// Tenants among the slowest, at most.
+/// The most tenants in the list of the slowest.
 const MAX_SLOWEST: usize = 10;
-/// Policies among those near a limit, at most.
+/// The most policies in the list of those near a limit.
 const MAX_NEAR_LIMITS: usize = 20;
-/// Tenants that are asked at once: a worker does other things between so many.
+/// Tenants asked at once. Between two batches, workers get to do other things.
 const ASKED_AT_ONCE: usize = 64;
 
-/// MetricValues of a tenant, or of all of them.
+/// Statistics of one tenant, or of all.
 #[derive(Clone, Debug)]
 pub struct Stats {
     /// When they were taken.
     pub at: Timestamp,
-    /// When the process began, and with it what is counted.
+    /// When the process started. Counters start from zero with it.
     pub started_at: Timestamp,
-    /// How many tenants there are; `None` in the figures of one.
+    /// How many tenants there are; `None` in the statistics of one tenant.
     pub tenants: Option<TenantCounts>,
-    /// Agents, but for those of tenants that can't answer.
+    /// Agents by status, without those of tenants that can't answer.
     pub agents: AgentCounts,
-    /// Decisions.
+    /// Decisions: totals, the last minute, the last hour.
     pub traffic: DecisionTotals,
-    /// The tenants whose decisions of the last five minutes took longest, slowest first.
+    /// The tenants with the slowest decisions of the last five minutes, slowest first.
     pub slowest: Vec<SlowTenant>,
-    /// The policies that are nearest to a limit, the fullest first.
+    /// The policies closest to a limit, fullest first.
     pub near_limits: Vec<(TenantLabel, NearLimit)>,
 }
 
-/// Which tenant.
+/// A tenant's id, slug and name.
 #[derive(Clone, Debug)]
 pub struct TenantLabel {
-    /// Its id.
+    /// The tenant's id.
     pub id: TenantId,
-    /// Its slug; the default tenant has none, nor has one whose label was lost.
+    /// The slug. The default tenant has none, and neither has a tenant whose label file was lost.
     pub slug: Option<Slug>,
-    /// Its name, where it could say it once.
+    /// The name, if the tenant has answered at least once.
     pub name: Option<Box<str>>,
 }
 
-/// A tenant, and how long its decisions took.
+/// A tenant and how long its decisions took.
 #[derive(Clone, Debug)]
 pub struct SlowTenant {
-    /// Which.
+    /// The tenant.
     pub tenant: TenantLabel,
-    /// Decisions of the last five minutes.
+    /// How many decisions it made in the last five minutes.
     pub decisions: u64,
-    /// The time in microseconds that 99 of 100 of them did not pass.
+    /// The 99th percentile of their duration, in microseconds.
     pub p99: f64,
 }
 
-/// A tenant, and what it said of itself.
+/// A tenant and its newest census.
 pub(super) struct TenantCensus {
     pub route: Route,
-    /// The newest that is known, though it may not have answered now.
+    /// The newest known, even if the tenant did not answer this time.
     census: Option<Arc<Census>>,
     answered: bool,
 }
 
 impl Kavach {
-    /// MetricValues of the named tenant. Without a name those of all tenants for an operator, and for a tenant key those of
-    /// its own.
+    /// Statistics of the named tenant. Without a name, an operator gets those of all tenants, and a tenant key those of its
+    /// own.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `TENANT_MISMATCH` where a tenant key names another tenant, or that the one tenant asked for
-    /// can't answer.
+    /// `TENANT_NOT_FOUND`, `TENANT_MISMATCH` if a tenant key names another tenant, or that the one tenant asked for can't
+    /// answer.
     pub async fn stats(&self, tenant: Option<&TenantRef>) -> Result<Stats, Error> {
         let Selection { routes, .. } = match (&self.credential, tenant) {
             (Credential::Operator(_), None) => return self.stats_of_all().await,
@@ -115,17 +115,17 @@ impl Kavach {
         .await
     }
 
-    /// What each tenant says of itself. Only those are asked that something happened to since they were asked last, or
-    /// that time itself has changed; of an idle one there is nothing to find out.
+    /// A census of every tenant. It asks only tenants that have changed since they were last asked, or whose census has
+    /// expired: an idle tenant has nothing new to say.
     pub(super) async fn count_all(&self) -> Result<Vec<TenantCensus>, Error> {
         let core = Arc::clone(&self.core);
-        // One at a time: whoever comes second finds what the first one asked for.
+        // One caller at a time: the second one finds what the first one asked for.
         let mut known = self.core.measures.census.lock().await;
         let routes = off_thread(move || core.routes.all_that(|route| !route.is_being_erased())).await?;
         let (mut counted, mut stale) = (Vec::with_capacity(routes.len()), Vec::new());
         let time = self.core.clock.now();
         for (at, route) in routes.into_iter().enumerate() {
-            // Read before it is asked: what changes afterwards makes the answer an old one.
+            // Read the version before asking: a change that comes later makes the answer stale.
             let version = route.measures.version();
             let census = known.current(route.id, version, time);
             if census.is_none() && route.actor.is_ok() {
@@ -144,7 +144,7 @@ impl Kavach {
                 let Some(counted) = counted.get_mut(at) else { continue };
                 match answered {
                     Ok(census) => counted.census = Some(known.keep(counted.route.id, version, census)),
-                    // A tenant with more calls than it can take serves them: what it said last is still about right.
+                    // An overloaded tenant is up and serving, so its last census is still about right.
                     Err(error) => counted.answered = error.code() == Code::Overloaded,
                 }
             }
@@ -157,7 +157,7 @@ impl Kavach {
     }
 }
 
-/// Runs what takes a while where there are thousands of tenants.
+/// Runs work that takes a while with thousands of tenants, off the worker threads.
 pub(super) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     spawn_blocking(work).await.map_err(|_| Error::new(Code::InternalError, "the figures could not be added up"))
 }
@@ -176,7 +176,7 @@ impl Stats {
     }
 }
 
-/// The tenants whose decisions took longest.
+/// The tenants with the slowest decisions.
 fn slowest(counted: &[TenantCensus], now: Timestamp) -> Vec<SlowTenant> {
     let busy = counted.iter().filter_map(|one| {
         let latency = one.route.measures.traffic()?.latency(now);
@@ -197,7 +197,7 @@ impl TenantCensus {
     }
 }
 
-/// How many there are of them.
+/// Counts tenants by status.
 pub(super) fn tenant_counts(all: &[TenantCensus]) -> TenantCounts {
     let mut counts = TenantCounts::default();
     for one in all {
@@ -210,7 +210,7 @@ pub(super) fn tenant_counts(all: &[TenantCensus]) -> TenantCounts {
     counts
 }
 
-/// How many agents they have, but for those that did not answer.
+/// Adds up agents by status, without tenants that did not answer.
 pub(super) fn agent_counts(all: &[TenantCensus]) -> AgentCounts {
     let answered = all.iter().filter(|one| one.answered).filter_map(|one| one.census.as_ref());
     answered.fold(AgentCounts::default(), |sum, census| AgentCounts {

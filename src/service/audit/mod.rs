@@ -49,18 +49,18 @@ pub use live_stream::{AuditStream, KEEP_ALIVE, StreamItem, WriteEntry};
 /// Calls about the audit trail.
 pub struct Audit<'a>(pub(super) &'a Kavach);
 
-/// Which part of the trail is asked for.
+/// Which part of the audit trail to return.
 #[derive(Clone, Debug, Default)]
 pub struct AuditQuery {
-    /// Entries of that tenant; `None` is all the caller may see.
+    /// The tenant; `None` means all that the caller may see.
     pub tenant: Option<TenantRef>,
-    /// Which entries.
+    /// Which entries to return.
     pub filter: AuditFilter,
-    /// At most so many; `None` is a hundred.
+    /// The most entries to return; `None` means 100.
     pub limit: Option<usize>,
-    /// Skip so many first.
+    /// How many matching entries to skip first.
     pub offset: usize,
-    /// Where the page before ended.
+    /// The cursor that the previous page returned.
     pub cursor: Option<String>,
 }
 
@@ -72,7 +72,7 @@ impl Kavach {
 }
 
 impl Audit<'_> {
-    /// Entries that the filter asks for, newest first.
+    /// A page of the entries that match, newest first.
     ///
     /// # Errors
     /// `TENANT_NOT_FOUND`, `INVALID_QUERY`, or that the trail can't be read.
@@ -86,7 +86,7 @@ impl Audit<'_> {
         let (credential, only) = (self.0.credential, selection.only());
         let trails = self.0.gather(selection, |reply| OpenAudit { credential, reply }).await?;
         let limit = limit.unwrap_or(DEFAULT_AUDIT_PAGE);
-        // One more than asked for tells whether there is a next page.
+        // One more than asked for, to see whether there is a next page.
         let wanted = offset.saturating_add(limit).saturating_add(1);
         let mut newest = NewestIds::new(trails.items, UnreadableTrails::new(only.is_none()), filter, before, wanted);
         let mut found = loop {
@@ -111,13 +111,13 @@ impl Audit<'_> {
         };
         let mut missing = trails.missing;
         let untold = self.0.fill_in_settled_costs_of_all(&mut items, only).await?;
-        // One that was erased meanwhile is missed by nobody.
+        // A tenant that was erased meanwhile is not missing.
         missing.extend(untold.into_iter().filter(|tenant| self.0.is_there(*tenant)));
         missing.extend(unread.into_tenants().into_iter().filter(|tenant| self.0.is_there(*tenant)));
         Ok(Page { items, next, missing, turn: Some(Arc::new(turn)) })
     }
 
-    /// One entry.
+    /// One entry by its id.
     ///
     /// # Errors
     /// `UNKNOWN_AUDIT_ENTRY`.
@@ -134,10 +134,10 @@ impl Audit<'_> {
         Ok(entry)
     }
 
-    /// All entries that the filter asks for, oldest first, in that format; tenants one after the other.
+    /// Exports all entries that match, oldest first, tenant by tenant.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `TENANT_UNAVAILABLE` where one of them can't be read, `TOO_MANY_STREAMS`.
+    /// `TENANT_NOT_FOUND`, `TENANT_UNAVAILABLE` if any of them can't be read, `TOO_MANY_STREAMS`.
     pub fn export(
         &self,
         tenant: Option<&TenantRef>,
@@ -149,11 +149,11 @@ impl Audit<'_> {
         Ok(Export::new(self.0.clone(), filter, one, format, slot))
     }
 
-    /// Entries that the filter asks for as they are made, and before that those since `filter.since`, or after
-    /// the entry `last`, where one is given.
+    /// Streams the entries that match as they are made. First come those since `filter.since`, or those after the entry
+    /// `last`, if either is given.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `INVALID_QUERY` where `last` is no entry of the trail, `TOO_MANY_STREAMS`.
+    /// `TENANT_NOT_FOUND`, `INVALID_QUERY` if `last` is not in the trail, `TOO_MANY_STREAMS`.
     pub async fn stream(
         &self,
         tenant: Option<&TenantRef>,
@@ -166,8 +166,8 @@ impl Audit<'_> {
         AuditStream::open(self.0.clone(), one.as_ref(), filter, last, write, slot).await
     }
 
-    /// The newest link of a tenant's hash chain, which covers all entries until now. Expiring elsewhere, it shows later
-    /// whether any of them was changed.
+    /// The newest link of a tenant's hash chain, which covers every entry so far. Keep it elsewhere to check later that
+    /// none of them was changed.
     ///
     /// # Errors
     /// `TENANT_NOT_FOUND`, `STORAGE_UNAVAILABLE`.
@@ -178,7 +178,7 @@ impl Audit<'_> {
         Ok(KeptCheckpoint::new(tenant_id, link))
     }
 
-    /// The tenant a filter names; `None` is all of them.
+    /// The tenant that a filter names; `None` means all of them.
     fn one_tenant(&self, name: Option<&TenantRef>) -> Result<Option<Route>, Error> {
         match (self.0.credential, name) {
             (Credential::Operator(_), None) => {

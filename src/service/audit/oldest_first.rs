@@ -127,9 +127,11 @@ impl OldestFirst {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::audit::AuditKinds;
     use crate::domain::event::{By, Change, ChangeRecord};
-    use crate::domain::{Settings, audit::AuditKinds};
+    use crate::domain::{Event, Moment, Settings};
     use crate::journal::{DataDir, JournalOptions, NewTenant};
+    use crate::store::codec;
 
     #[test]
     fn a_reader_that_rests_reads_no_piece_twice() {
