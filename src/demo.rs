@@ -10,26 +10,26 @@ use crate::domain::{AgentId, Code, Error, Request, Secret};
 use crate::service::{Kavach, PageRequest};
 use kavach_fixture::{Tool, tools};
 
-/// Calls of each tenant's traffic.
+/// Calls made for each tenant.
 const CALLS: usize = 600;
 
-/// One call in so many is about any tool at all, not one of the agent's own work.
+/// One call in `STRAY` is for an arbitrary tool instead of one that the agent works with.
 const STRAY: usize = 7;
 
-/// What the demo made.
+/// What the demo created.
 pub struct Demo {
     /// The token of an agent that may read from GitHub.
     pub token: Secret,
 }
 
-/// A tenant as the demo has it, in the spelling of the API's bodies. Agents are named, since they have no ids yet.
+/// A tenant of the demo, spelled as API bodies. Agents are referred to by name, since they have no ids yet.
 struct Scene {
     tenant: Value,
-    /// Each with the tool servers that it works with.
+    /// Each agent, with the tool servers it works with.
     agents: Vec<(Value, &'static [&'static str])>,
     delegations: Vec<Value>,
     policies: Vec<Value>,
-    /// An agent that is revoked once all is made.
+    /// An agent to revoke once everything else exists.
     revoked: Option<&'static str>,
 }
 
@@ -131,10 +131,10 @@ fn scenes() -> [Scene; 2] {
     [acme, globex]
 }
 
-/// Makes the demo's tenants. `None` where a tenant is there already: nothing is touched then.
+/// Creates the demo's tenants. `None` if there is a tenant already; then nothing is touched.
 ///
 /// # Errors
-/// What kept it from being made.
+/// The first call that failed.
 pub async fn fill(kavach: &Kavach) -> Result<Option<Demo>, Error> {
     if !kavach.tenants().list(PageRequest { limit: Some(1), cursor: None }).await?.items.is_empty() {
         return Ok(None);
@@ -147,7 +147,7 @@ pub async fn fill(kavach: &Kavach) -> Result<Option<Demo>, Error> {
     Ok(first.map(|token| Demo { token }))
 }
 
-/// Makes one tenant and its traffic, and answers its first agent's token.
+/// Creates one tenant and its traffic. Returns its first agent's token.
 async fn play(kavach: &Kavach, scene: Scene) -> Result<Option<Secret>, Error> {
     let tenant = kavach.tenants().create(read(scene.tenant)?).await?;
     let (mut ids, mut work, mut token) = (HashMap::new(), Vec::new(), None);
@@ -174,7 +174,7 @@ async fn play(kavach: &Kavach, scene: Scene) -> Result<Option<Secret>, Error> {
     Ok(token)
 }
 
-/// Calls of all agents in turn.
+/// Makes calls for all agents in turn.
 async fn traffic(kavach: &Kavach, work: &[(AgentId, Vec<&Tool>)]) -> Result<(), Error> {
     for (n, (agent, own)) in work.iter().cycle().take(CALLS).enumerate() {
         let stray = n % STRAY == 0 || own.is_empty();
@@ -184,18 +184,18 @@ async fn traffic(kavach: &Kavach, work: &[(AgentId, Vec<&Tool>)]) -> Result<(), 
             .for_agent(*agent)
             .with_arguments(&tool.sample_arguments(n))?
             .with_user_agent(Some("kavach-demo"));
-        // A hundredth to some hundredths of whatever the costs are counted in.
+        // Between 0.004 and 0.016 units of cost.
         request.cost = Some(Cost::from_millionths(4_000 + 3_000 * (n as u64 % 5)));
         kavach.authorize(request).await?;
     }
     Ok(())
 }
 
-/// A body as the API would read it.
+/// Parses a body as the API would.
 fn read<T: DeserializeOwned>(body: Value) -> Result<T, Error> {
-    // Through its text, since costs are read from the text of a number.
+    // By way of its text, since costs are parsed from the text of a number.
     serde_json::from_str(&body.to_string())
-        .map_err(|problem| Error::new(Code::InternalError, format!("the demo is not spelled right: {problem}")))
+        .map_err(|problem| Error::new(Code::InternalError, format!("the demo's data is malformed: {problem}")))
 }
 
 fn set(body: &mut Value, field: &str, text: String) {
@@ -204,7 +204,7 @@ fn set(body: &mut Value, field: &str, text: String) {
     }
 }
 
-/// The same with ids where agents are named.
+/// The body with agents' names replaced by their ids.
 fn with_ids(mut body: Value, ids: &HashMap<String, AgentId>) -> Value {
     for field in ["fromAgent", "toAgent", "agentId"] {
         let id = body.get(field).and_then(Value::as_str).and_then(|name| ids.get(name)).map(ToString::to_string);
@@ -218,10 +218,10 @@ fn with_ids(mut body: Value, ids: &HashMap<String, AgentId>) -> Value {
 /// A command line that authorizes a real call of the demo's first agent.
 ///
 /// # Errors
-/// None, as long as the fixture holds a tool of GitHub's that only reads.
+/// `INTERNAL_ERROR` if the fixture has no `list_issues` tool of GitHub's.
 pub fn sample_command(base_url: &str, demo: &Demo) -> Result<String, Error> {
     let tool = tools().iter().find(|tool| tool.server == "github" && tool.tool == "list_issues" && tool.read_only);
-    let tool = tool.ok_or_else(|| Error::new(Code::InternalError, "the fixture has no such tool"))?;
+    let tool = tool.ok_or_else(|| Error::new(Code::InternalError, "the fixture has no tool github/list_issues"))?;
     Ok(format!(
         "curl -s {base_url}/v1/authorize -H 'Authorization: Bearer {}' \
          -d '{{\"action\":\"{}\",\"resource\":\"{}\",\"arguments\":{{\"owner\":\"acme\",\"repo\":\"service-1\"}}}}'",

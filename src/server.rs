@@ -18,20 +18,20 @@ use crate::api;
 use crate::app::App;
 use crate::domain::TenantId;
 use crate::gateway::Gateway;
-use crate::net::placement::Connections;
-use crate::net::{Entrance, Limit, Tls};
+use crate::net::connection_affinity::ConnectionRouter;
+use crate::net::{ConnectionLimit, ConnectionServer, Tls};
 use crate::settings::Settings;
 
 /// How long open connections get to end once all tenants are closed.
 const CLOSING: Duration = Duration::from_secs(2);
-/// Connections that wait to be accepted: what comes while all workers are held up for a moment.
+/// ConnectionRouter that wait to be accepted: what comes while all workers are held up for a moment.
 const BACKLOG: i32 = 2048;
 
 /// A running server: an [`App`] with HTTP in front.
 pub struct Server {
     app: App,
     http: ServerHandle,
-    connections: Arc<Connections>,
+    connections: Arc<ConnectionRouter>,
     /// Tells the connections to end after what they are at.
     ending: watch::Sender<bool>,
     address: SocketAddr,
@@ -53,15 +53,15 @@ impl Server {
         let address = socket.local_addr()?;
         let core = Arc::clone(app.core());
         let home = move |tenant: TenantId| core.directory.with(tenant.tag(), |route| route.channel)?;
-        let connections = Connections::new(workers, home);
+        let connections = ConnectionRouter::new(workers, home);
         let ending = watch::Sender::new(false);
-        let limit = Limit::of_process();
+        let limit = ConnectionLimit::of_process();
         let (most, to_accept) = (limit.most(), limit.to_accept(workers));
         let listener = Listening {
             shared: api::Shared::new(app.kavach(), settings, gateway, Arc::clone(&limit)),
             core: Arc::clone(app.core()),
             connections: Arc::clone(&connections),
-            entrance: Entrance::new(limit, tls.clone(), ending.subscribe()),
+            entrance: ConnectionServer::new(limit, tls.clone(), ending.subscribe()),
         };
         let running = actix_server::Server::build()
             .workers(workers)
@@ -124,8 +124,8 @@ fn tls(settings: &Settings) -> io::Result<Option<Tls>> {
 struct Listening {
     shared: api::Shared,
     core: Arc<Core>,
-    connections: Arc<Connections>,
-    entrance: Entrance,
+    connections: Arc<ConnectionRouter>,
+    entrance: ConnectionServer,
 }
 
 impl Listening {
@@ -143,8 +143,8 @@ impl Listening {
                 let take_in = move |stream| {
                     let (worker, connections) = (Rc::clone(&worker), Arc::clone(&connections));
                     async move {
-                        if let Some(stream) = worker.let_in(stream).await {
-                            connections.take_in(stream, lane, worker.serve()).await;
+                        if let Some(stream) = worker.wait_for_first_bytes(stream).await {
+                            connections.serve_at_home(stream, lane, worker.serve()).await;
                         }
                         Ok(())
                     }

@@ -16,7 +16,7 @@ use crate::domain::tenant::{Caller, Command};
 use crate::domain::text::Slug;
 use crate::domain::{Credential, Decision, Request, TenantId, Timestamp};
 use crate::journal::{Checkpoint, JournalReader};
-use crate::measure::tenant::Waiting;
+use crate::measure::tenant_measures::Waiting;
 
 /// Decide calls in order, each on its own. An answer is missing where `known_only` says so.
 #[derive(Message)]

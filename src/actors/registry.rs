@@ -27,7 +27,7 @@ use crate::domain::tenant::commands::TenantSpec;
 use crate::domain::text::{Slug, quote};
 use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
 use crate::journal::{JournalOptions, NotDone, unwritable};
-use crate::measure::{Meter, count};
+use crate::measure::{TenantMeter, count};
 use kavach_store::Loaded;
 use kavach_store::loader::{self, Claim, LoadError};
 use kavach_store::refusal::{outcome_unknown, shutting_down, storage_unavailable};
@@ -78,7 +78,7 @@ impl Registry {
         // An arbiter that has just ended drops the actor, which tells the registry as any other ending does.
         let home = self.core.place();
         let measures = self.core.directory.measures(profile.id);
-        let meter = Meter::new(Arc::clone(&measures), home.notes);
+        let meter = TenantMeter::new(Arc::clone(&measures), home.notes);
         let actor = TenantActor::new(Arc::clone(&self.core.resources), loaded, generation, storage_failed, meter);
         home.arbiter.spawn_fn(move || {
             Context::with_receiver(receiver).run(actor);

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use super::mailbox::{MAILBOX_CAPACITY, overloaded};
 use super::reply::Reply;
 use crate::domain::{Credential, Decision, Error, Request};
-use crate::measure::tenant::Waiting;
+use crate::measure::tenant_measures::Waiting;
 
 /// Parcels that may wait for one worker: as many as a mailbox takes. They are there only while the worker is stuck, and
 /// then calls are better refused than kept.

@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::error::Problem;
 use crate::domain::{Code, Error};
-use crate::telemetry::Seldom;
+use crate::telemetry::ThrottledLog;
 
 /// Failed calls that an address may make at once: a service that restarts with an old key does not notice.
 const BURST: u32 = 100;
@@ -29,7 +29,7 @@ const MAX_ADDRESSES: usize = 10_000;
 #[derive(Default)]
 pub struct Attempts {
     table: Mutex<Table>,
-    refused: Seldom,
+    refused: ThrottledLog,
 }
 
 #[derive(Default)]

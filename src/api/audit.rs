@@ -15,7 +15,7 @@ use crate::domain::audit::{AuditKinds, AuditResult};
 use crate::domain::limits::{MAX_AUDIT_OFFSET, MAX_FILTER_ACTIONS, MAX_PAGE};
 use crate::domain::text::quote;
 use crate::domain::{AgentId, AuditEntry, AuditFilter, AuditId, Code, Error, TenantRef, Timestamp, TraceId, schema};
-use crate::service::{AuditQuery, AuditStream, Export, ExportFormat, News, write_line};
+use crate::service::{AuditQuery, AuditStream, Export, ExportFormat, StreamItem, write_line};
 
 /// The query of the audit trail.
 #[derive(Deserialize, JsonSchema)]
@@ -210,8 +210,8 @@ pub async fn stream(Admin(kavach): Admin, (request, Query(query)): (HttpRequest,
 async fn pull_stream(mut stream: AuditStream) -> Pulled<AuditStream> {
     let news = stream.next().await?;
     Some(news.map(|news| match news {
-        News::Entries(events) => (events.into(), stream),
-        News::StillHere => (": still here\n\n".into(), stream),
+        StreamItem::Entries(events) => (events.into(), stream),
+        StreamItem::StillHere => (": still here\n\n".into(), stream),
     }))
 }
 

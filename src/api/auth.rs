@@ -20,7 +20,7 @@ use crate::domain::secret::bearer;
 use crate::domain::tenant::Caller;
 use crate::domain::{Code, Credential, Error, TenantId};
 use crate::gateway::Gateway;
-use crate::net::Limit;
+use crate::net::ConnectionLimit;
 use crate::service::Kavach;
 use crate::settings::Settings;
 
@@ -69,12 +69,12 @@ pub struct Shared {
     /// Which gateway asks, and about what.
     pub(super) gateway: Arc<Gateway>,
     /// How many connections there may be, and are.
-    limit: Arc<Limit>,
+    limit: Arc<ConnectionLimit>,
 }
 
 impl Shared {
     /// The server, set up so, which answers that gateway, behind so many connections.
-    pub fn new(kavach: Kavach, settings: &Settings, gateway: Gateway, limit: Arc<Limit>) -> Self {
+    pub fn new(kavach: Kavach, settings: &Settings, gateway: Gateway, limit: Arc<ConnectionLimit>) -> Self {
         Self {
             kavach,
             trusted_proxies: settings.trusted_proxies.clone().into(),

@@ -9,8 +9,8 @@ use prometheus_client::registry::Unit;
 
 use crate::actors::mailbox::MAILBOX_CAPACITY;
 use crate::domain::{Code, Timestamp};
-use crate::measure::figures::{Figures, TenantDecisions};
-use crate::measure::times::TimesRead;
+use crate::measure::histogram::HistogramCounts;
+use crate::measure::metric_values::{MetricValues, TenantDecisions};
 
 /// A metric.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ struct Sample {
 enum Value {
     Whole(u64),
     Real(f64),
-    Times(TimesRead),
+    Times(HistogramCounts),
 }
 
 /// Connections, as far as the process has any.
@@ -80,7 +80,7 @@ fn gauge(stem: &'static str, unit: Option<Unit>, help: &'static str) -> Family {
     family(MetricType::Gauge, stem, unit, help)
 }
 
-fn histogram(stem: &'static str, help: &'static str, times: &TimesRead) -> Family {
+fn histogram(stem: &'static str, help: &'static str, times: &HistogramCounts) -> Family {
     let sample = Sample { labels: Vec::new(), value: Value::Times(times.clone()) };
     Family { samples: vec![sample], ..family(MetricType::Histogram, stem, Some(Unit::Seconds), help) }
 }
@@ -125,8 +125,8 @@ fn seconds(at: Timestamp) -> f64 {
 }
 
 /// All metrics with what was measured.
-pub fn families(figures: &Figures, connections: Connections) -> Vec<Family> {
-    let Figures { tenants, agents, process, .. } = figures;
+pub fn families(figures: &MetricValues, connections: Connections) -> Vec<Family> {
+    let MetricValues { tenants, agents, process, .. } = figures;
     let mut all = decisions(figures);
     all.extend(storage(figures));
     all.extend([
@@ -176,7 +176,7 @@ pub fn families(figures: &Figures, connections: Connections) -> Vec<Family> {
 }
 
 /// What was decided, and what waits to be.
-fn decisions(figures: &Figures) -> Vec<Family> {
+fn decisions(figures: &MetricValues) -> Vec<Family> {
     let mut all = vec![
         counter("kavach_decisions", None, "Recorded decisions by result.").with("result", by_result(figures.results)),
         counter("kavach_denials", None, "Recorded denials by code, those by a rate included.")
@@ -213,7 +213,7 @@ fn decisions(figures: &Figures) -> Vec<Family> {
 }
 
 /// What becomes of decisions and changes: journals, snapshots, and reading them again.
-fn storage(figures: &Figures) -> Vec<Family> {
+fn storage(figures: &MetricValues) -> Vec<Family> {
     vec![
         counter("kavach_journal_written", Some(Unit::Bytes), "Bytes written to tenants' journals.")
             .is(figures.journal_bytes),
@@ -314,7 +314,7 @@ mod tests {
     use super::*;
 
     fn all() -> Vec<Family> {
-        let figures = Figures { by_tenant: Some(Vec::new()), ..Figures::default() };
+        let figures = MetricValues { by_tenant: Some(Vec::new()), ..MetricValues::default() };
         families(&figures, Connections::default())
     }
 

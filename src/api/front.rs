@@ -26,8 +26,8 @@ use super::routes::Answer;
 use super::streaming::{HeldBody, UnderWay};
 use crate::domain::limits::MAX_AUTHORIZE_BODY_BYTES;
 use crate::measure::{ThreadMeasures, count};
-use crate::net::Pace;
-use crate::net::pace::Call;
+use crate::net::ConnectionTimer;
+use crate::net::connection_timeouts::CallGuard;
 
 /// Path of the route that is answered here.
 const AUTHORIZE: &str = "/v1/authorize";
@@ -86,7 +86,7 @@ where
     fn call(&self, mut request: Request) -> Answering {
         let version = request.head().version;
         // As long as it is answered, the connection is not idle.
-        let call = request.conn_data::<Rc<Pace>>().map(Pace::call);
+        let call = request.conn_data::<Rc<ConnectionTimer>>().map(ConnectionTimer::start_call);
         let (shared, notes) = (self.shared.clone(), Arc::clone(&self.notes));
         if request.path() == AUTHORIZE && request.method() == Method::POST {
             Box::pin(async move {
@@ -157,7 +157,7 @@ fn sent(
     notes: &ThreadMeasures,
     mut answer: Response<BoxBody>,
     version: Version,
-    call: Option<Call>,
+    call: Option<CallGuard>,
 ) -> Response<BoxBody> {
     if let Some(answers) = notes.answers.get(usize::from(answer.status().as_u16() / 100).wrapping_sub(1)) {
         answers.add(1);

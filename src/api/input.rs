@@ -30,7 +30,7 @@ use super::objects::Objects;
 use crate::domain::limits::{MAX_BODY_SECONDS, MAX_PAGE};
 use crate::domain::text::{owner_sought, quote, quote_cause};
 use crate::domain::{Code, Error, schema};
-use crate::net::Pace;
+use crate::net::ConnectionTimer;
 use crate::service::{Kavach, PageRequest};
 
 /// A JSON body of that type, whatever its content type says.
@@ -105,7 +105,7 @@ pub struct Incoming<'a> {
     /// What is on its way in with it.
     pub bodies: &'a Arc<Held>,
     /// The connection that it comes by.
-    pub pace: Option<&'a Rc<Pace>>,
+    pub pace: Option<&'a Rc<ConnectionTimer>>,
 }
 
 impl<'a> Incoming<'a> {
@@ -148,7 +148,7 @@ impl<const LIMIT: usize> Raw<LIMIT> {
 
     /// Reads what is still on its way.
     async fn read_rest(from: Incoming<'_>, mut payload: Payload, mut pieces: Pieces<LIMIT>) -> Result<Self, Problem> {
-        let _reading = from.pace.map(Pace::read_body);
+        let _reading = from.pace.map(ConnectionTimer::start_reading_body);
         let (let_go, mut gone) = oneshot::channel();
         let mut place = from.bodies.take(pieces.memory(), move || _ = let_go.send(()));
         let mut deadline = pin!(sleep(Duration::from_secs(MAX_BODY_SECONDS)));

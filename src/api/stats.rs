@@ -12,10 +12,10 @@ use crate::domain::budget::policy::{Amount, PolicyAction, PolicyStatus};
 use crate::domain::tenant::census::{AgentCounts, NearLimit};
 use crate::domain::text::DEFAULT_TENANT_NAME;
 use crate::domain::{AgentId, Code, PolicyId, TenantId, TenantRef, Timestamp, schema};
-use crate::measure::figures::TenantCounts;
-use crate::measure::latency::Summary;
-use crate::measure::ring::Series;
-use crate::service::{Named, SlowTenant, Stats};
+use crate::measure::metric_values::TenantCounts;
+use crate::measure::recent_counts::CountSeries;
+use crate::measure::recent_latency::LatencySummary;
+use crate::service::{SlowTenant, Stats, TenantLabel};
 
 /// Which tenant's figures.
 #[derive(Deserialize, JsonSchema)]
@@ -183,14 +183,14 @@ impl From<Stats> for StatsJson {
 }
 
 impl SeriesJson {
-    fn new(from: Timestamp, step: i64, series: &Series) -> Self {
+    fn new(from: Timestamp, step: i64, series: &CountSeries) -> Self {
         let [allowed, denied, rate_limited] = series.counts.map(|counts| counts.to_vec());
         Self { from, step, allowed, denied, rate_limited }
     }
 }
 
-impl From<&Summary> for LatencyJson {
-    fn from(summary: &Summary) -> Self {
+impl From<&LatencySummary> for LatencyJson {
+    fn from(summary: &LatencySummary) -> Self {
         let quantile = |share| millis(summary.quantile(share));
         Self {
             count: summary.count(),
@@ -207,7 +207,7 @@ fn millis(micros: f64) -> f64 {
     micros.round() / 1_000.0
 }
 
-fn slug_of(tenant: &Named) -> String {
+fn slug_of(tenant: &TenantLabel) -> String {
     match &tenant.slug {
         Some(slug) => slug.to_string(),
         None if tenant.id.is_default() => DEFAULT_TENANT_NAME.to_owned(),
@@ -224,7 +224,7 @@ impl From<SlowTenant> for SlowTenantJson {
 }
 
 impl BudgetJson {
-    fn new(tenant: Named, near: NearLimit) -> Self {
+    fn new(tenant: TenantLabel, near: NearLimit) -> Self {
         let NearLimit { policy, agent, owner, action, status, limit, used, max, share, resets_at } = near;
         Self {
             tenant_id: tenant.id,

@@ -10,7 +10,7 @@ use tracing::error;
 
 use super::held::{Held, Place};
 use crate::domain::{Code, Error};
-use crate::net::pace::Call;
+use crate::net::connection_timeouts::CallGuard;
 
 /// Bytes of a large answer that are given to its connection at a time, which copies them.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -71,12 +71,12 @@ pub struct HeldBody {
     rest: Arc<Mutex<Option<Bytes>>>,
     bytes: usize,
     place: Place,
-    _call: Option<Call>,
+    _call: Option<CallGuard>,
 }
 
 impl HeldBody {
     /// That answer, to that call.
-    pub fn new(bytes: Bytes, held: &Arc<Held>, call: Option<Call>) -> Self {
+    pub fn new(bytes: Bytes, held: &Arc<Held>, call: Option<CallGuard>) -> Self {
         let length = bytes.len();
         let rest = Arc::new(Mutex::new(Some(bytes)));
         let slow = Arc::clone(&rest);
@@ -115,12 +115,12 @@ impl MessageBody for HeldBody {
 /// An answer of unknown length, until whose end its call is under way.
 pub struct UnderWay {
     body: BoxBody,
-    _call: Option<Call>,
+    _call: Option<CallGuard>,
 }
 
 impl UnderWay {
     /// That answer, to that call.
-    pub fn new(body: BoxBody, call: Option<Call>) -> Self {
+    pub fn new(body: BoxBody, call: Option<CallGuard>) -> Self {
         Self { body, _call: call }
     }
 }

@@ -1,116 +1,116 @@
-//! What the server measures of itself. None of it is state: it lives in memory, begins anew with the process, and
-//! nothing is decided by it.
+//! What the server measures about itself. None of it is state: it lives in memory, starts from zero with the process,
+//! and never influences a decision.
 //!
-//! A decision is noted twice: in its tenant's [`Traffic`] and in that of the thread which made it. Each of them has one
-//! writer, so noting takes no lock and no clock, and two threads never write to the same cache line.
-//! What the process did is the sum of its threads', so it does not shrink when a tenant is erased.
+//! Each decision is counted twice: in its tenant's [`DecisionStats`] and in those of the thread that made it. Each has
+//! one writer, so counting takes no lock and reads no clock, and no two threads write to the same cache line. The
+//! process's total is the sum over its threads, so it does not shrink when a tenant is erased.
 //!
 //! | to find | look in |
 //! | --- | --- |
-//! | what is noted of a decision | [`traffic`] |
-//! | counts of the last minute and the last hour | [`ring`] |
-//! | how long decisions of the last minutes took | [`latency`] |
-//! | how long something took since the start | [`times`] |
-//! | what the kernel says of the process | [`process`] |
-//! | all of it, read at once | [`figures`] |
-//! | which tenants are told apart in metrics | [`labels`] |
-//! | what is known of each tenant, for whom asks about thousands | [`tenant`], [`census`] |
+//! | decisions by result and by code | [`decision_stats`] |
+//! | counts for the last minute and the last hour | [`recent_counts`] |
+//! | how long recent decisions took | [`recent_latency`] |
+//! | durations since the process started, as Prometheus buckets | [`histogram`] |
+//! | CPU, memory and files, from the kernel | [`process`] |
+//! | every value, read at one moment | [`metric_values`] |
+//! | which tenants get a label of their own in metrics | [`tenant_labels`] |
+//! | one tenant's measures; what each tenant last said about itself | [`tenant_measures`], [`census_cache`] |
 
-pub mod census;
-pub mod figures;
-pub mod labels;
-pub mod latency;
+pub mod census_cache;
+pub mod decision_stats;
+pub mod histogram;
+pub mod metric_values;
 pub mod process;
-pub mod ring;
-pub mod tenant;
-pub mod times;
-pub mod traffic;
+pub mod recent_counts;
+pub mod recent_latency;
+pub mod tenant_labels;
+pub mod tenant_measures;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use census::CensusDesk;
-pub use figures::FiguresDesk;
-pub use labels::Labels;
-pub use tenant::{Meter, TenantMeasures};
-pub use times::Times;
-pub use traffic::Traffic;
+pub use census_cache::CensusCache;
+pub use decision_stats::DecisionStats;
+pub use histogram::Histogram;
+pub use metric_values::MetricsCache;
+pub use tenant_labels::TenantLabels;
+pub use tenant_measures::{TenantMeasures, TenantMeter};
 
 use crate::domain::Timestamp;
 
-/// A count that one thread adds to and any thread reads.
+/// A counter with one writing thread. Any thread may read it.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
 impl Count {
-    /// Adds to it. Only one thread may.
+    /// Adds `more`. Only the writing thread may call this.
     pub fn add(&self, more: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
     }
 
-    /// What it is now.
+    /// The current value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What a thread notes that tenants' actors live on.
+/// What one worker thread measures. Tenants' actors live on these threads.
 #[derive(Debug, Default)]
 pub struct ThreadMeasures {
-    /// Its decisions.
-    pub traffic: Traffic,
-    /// How long they took, since the process began.
-    pub decisions: Times,
-    /// How long it took to hand the kernel what was decided.
-    pub flushes: Times,
-    /// Bytes of that.
+    /// Its decisions, by result and code.
+    pub traffic: DecisionStats,
+    /// How long decisions took, since the process started.
+    pub decisions: Histogram,
+    /// How long journal writes to the kernel took.
+    pub flushes: Histogram,
+    /// Bytes written to journals.
     pub written: Count,
-    /// Answers by the hundreds of their HTTP status, from 1 on.
+    /// HTTP answers by status class: 1xx first.
     pub answers: [Count; 5],
 }
 
-/// What a process measures of itself.
+/// What the process measures about itself.
 #[derive(Debug)]
 pub struct Measures {
-    /// When it began.
+    /// When the process started.
     pub started_at: Timestamp,
-    /// What is known of each tenant.
-    pub census: CensusDesk,
-    /// What was read last.
-    pub figures: FiguresDesk,
-    /// Which tenants have a label of their own.
-    pub labels: Labels,
-    /// How long the disk took to take what the kernel had.
-    pub syncs: Arc<Times>,
-    /// How long snapshots took that were written.
-    pub snapshots: Times,
-    /// When the newest of them was there, in Unix milliseconds; 0 before the first.
+    /// What each tenant last said about itself.
+    pub census: CensusCache,
+    /// The values that were read last.
+    pub figures: MetricsCache,
+    /// Which tenants have their own label.
+    pub labels: TenantLabels,
+    /// How long fsync calls took.
+    pub syncs: Arc<Histogram>,
+    /// How long it took to write each snapshot.
+    pub snapshots: Histogram,
+    /// When the newest snapshot was finished, in Unix milliseconds; 0 before the first.
     pub last_snapshot: AtomicI64,
-    /// Snapshots that could not be written.
+    /// Snapshots that failed.
     pub failed_snapshots: AtomicU64,
-    /// How long it took to read all tenants at the start, in microseconds; 0 until then.
+    /// How long loading all tenants took at startup, in microseconds; 0 until it is done.
     pub recovery_micros: AtomicU64,
-    /// Events that were replayed since, with or after that.
+    /// Events replayed from journals, at startup and when an actor was rebuilt.
     pub replayed: AtomicU64,
-    /// Actors that ended without being told to.
+    /// Actors that died unexpectedly.
     pub lost_actors: AtomicU64,
-    /// Calls that a full mailbox did not take.
+    /// Calls refused because a mailbox was full.
     pub overloaded: AtomicU64,
-    /// Calls without a good key.
+    /// Calls without a valid key.
     pub unauthenticated: AtomicU64,
     threads: Mutex<Vec<Arc<ThreadMeasures>>>,
 }
 
 impl Measures {
-    /// The measures of a process that begins now, with a label for so many tenants.
+    /// For a process that started at `started_at`, with labels for up to `labels` tenants.
     pub fn new(started_at: Timestamp, labels: Option<u32>) -> Self {
         Self {
             started_at,
-            census: CensusDesk::default(),
-            figures: FiguresDesk::default(),
-            labels: Labels::new(labels),
+            census: CensusCache::default(),
+            figures: MetricsCache::default(),
+            labels: TenantLabels::new(labels),
             syncs: Arc::default(),
-            snapshots: Times::default(),
+            snapshots: Histogram::default(),
             last_snapshot: AtomicI64::new(0),
             failed_snapshots: AtomicU64::new(0),
             recovery_micros: AtomicU64::new(0),
@@ -122,20 +122,20 @@ impl Measures {
         }
     }
 
-    /// What one more thread notes.
+    /// Adds a thread and returns its measures.
     pub fn add_thread(&self) -> Arc<ThreadMeasures> {
         let thread = Arc::<ThreadMeasures>::default();
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&thread));
         thread
     }
 
-    /// What each thread noted.
+    /// The measures of every thread.
     pub fn threads(&self) -> Vec<Arc<ThreadMeasures>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Counts one more.
+/// Adds one.
 pub fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }

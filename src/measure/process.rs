@@ -1,29 +1,29 @@
-//! What the kernel says of this process.
+//! CPU, memory, files and threads of this process, from the kernel.
 
 use std::fs;
 
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
-/// Figures of the process. What the kernel does not tell is 0.
+/// CPU, memory, files and threads of the process. What the kernel does not report is 0.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Process {
-    /// Time on a core, of users' and the system's code, in seconds.
+    /// CPU time in user and system mode, in seconds.
     pub cpu_seconds: f64,
-    /// Memory that it has.
+    /// Resident memory, in bytes.
     pub resident_bytes: u64,
-    /// Addresses that it has.
+    /// Virtual memory, in bytes.
     pub virtual_bytes: u64,
-    /// Open files, sockets included.
+    /// Open file descriptors, including sockets.
     pub open_files: u64,
-    /// How many it may have.
+    /// The limit of open file descriptors.
     pub max_files: u64,
     /// Threads.
     pub threads: u64,
 }
 
 impl Process {
-    /// As they are now. It reads from `/proc`, which takes a moment with thousands of open files.
+    /// The current values. Reads from `/proc`, which takes a moment with thousands of open files.
     pub fn now() -> Self {
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
         let open_files = fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64);
@@ -31,12 +31,12 @@ impl Process {
         Self { open_files, max_files, ..Self::of(&stat).unwrap_or_default() }
     }
 
-    /// What the line of `stat` says (proc_pid_stat(5)).
+    /// Parses the line of `/proc/self/stat`; see proc_pid_stat(5).
     fn of(stat: &str) -> Option<Self> {
-        // The program's name, in parentheses, may hold anything.
+        // The program's name, in parentheses, may hold any character.
         let (_, fields) = stat.rsplit_once(')')?;
         let fields: Vec<_> = fields.split_ascii_whitespace().collect();
-        // Fields are numbered from 1, and the third is the first here.
+        // Fields are numbered from 1, and `fields` starts with the third.
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
         Some(Self {
             cpu_seconds: (field(14)? + field(15)?) as f64 / clock_ticks_per_second() as f64,

@@ -1,30 +1,31 @@
 //! Connections: who is let in, which worker serves it, how long a client may take, and TLS.
 //!
-//! HTTP itself is actix-http's. What it leaves open is here: it waits for ever for the rest of a later request's head,
-//! for a client that takes nothing of an answer, and it reads requests ahead of the answers that nobody takes. So it
-//! gets its bytes through a [`Watched`] stream, which stops where a client stalls, and each worker looks through its
-//! connections once a second.
+//! actix-http speaks HTTP. This room closes the gaps it leaves. On its own it waits forever for the rest of a later
+//! request's head and for a client that reads none of its answer, and it keeps reading requests while nobody reads the
+//! answers. So it gets its bytes through a [`TimedStream`], which stops when a client stalls, and each worker checks
+//! its connections once a second.
 //!
 //! | to find | look in |
 //! | --- | --- |
-//! | what a connection is doing, and for how long it may | [`pace`] |
-//! | how many there may be, and who goes when there are more | [`roster`] |
-//! | which worker serves one | [`placement`] |
+//! | what a connection is doing, and its timeouts | [`connection_timeouts`] |
+//! | how many connections there may be, and which one is closed to make room | [`connection_limit`] |
+//! | which worker serves a connection | [`connection_affinity`] |
 //! | how a connection is served | [`serve`] |
-//! | where a request ends, and what keeps the next one waiting | [`framing`], [`gate`] |
+//! | where a request ends, and why the next one waits | [`request_framing`], [`request_gate`] |
+//! | the bytes of a connection, under its timeouts | [`timed_stream`] |
 //! | certificates | [`tls`] |
 
-mod framing;
-mod gate;
-pub mod pace;
-pub mod placement;
-pub mod roster;
+pub mod connection_affinity;
+pub mod connection_limit;
+pub mod connection_timeouts;
+mod request_framing;
+mod request_gate;
 pub mod serve;
-mod stream;
+mod timed_stream;
 pub mod tls;
 
-pub use pace::Pace;
-pub use roster::Limit;
-pub use serve::Entrance;
-pub use stream::Watched;
+pub use connection_limit::ConnectionLimit;
+pub use connection_timeouts::ConnectionTimer;
+pub use serve::ConnectionServer;
+pub use timed_stream::TimedStream;
 pub use tls::Tls;

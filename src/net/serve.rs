@@ -19,41 +19,42 @@ use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
-use super::gate::Gate;
-use super::pace::STALL_SECONDS;
-use super::placement::Serve;
-use super::roster::{Limit, Roster, Seat};
-use super::{Tls, Watched};
-use crate::telemetry::Seldom;
+use super::connection_affinity::ServeConnection;
+use super::connection_limit::{ConnectionLimit, ConnectionSlot, WorkerConnections};
+use super::connection_timeouts::STALL_TIMEOUT_SECS;
+use super::request_gate::RequestGate;
+use super::{TimedStream, Tls};
+use crate::telemetry::ThrottledLog;
 
-/// How long what a client still sends is thrown away after an answer that did not wait for it. A connection that is
-/// closed with bytes unread takes the answer along.
+/// How long to drain what a client still sends after an early answer. Closing with unread bytes would reset the
+/// connection, and the client would lose the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What a client gets where there are as many connections as there may be.
+/// The answer to a connection over the limit.
 const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     retry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
-/// How the connections of a process are served.
+/// What the workers need to serve connections. Each worker makes its own [`ConnectionWorker`] from a clone.
 #[derive(Clone)]
-pub struct Entrance {
-    limit: Arc<Limit>,
+pub struct ConnectionServer {
+    limit: Arc<ConnectionLimit>,
     tls: Option<Tls>,
     ending: watch::Receiver<bool>,
-    refused: Arc<Seldom>,
+    refused: Arc<ThrottledLog>,
 }
 
-impl Entrance {
-    /// So many connections, with TLS or without. Where `ending` says so, each ends after what it is at.
-    pub fn new(limit: Arc<Limit>, tls: Option<Tls>, ending: watch::Receiver<bool>) -> Self {
+impl ConnectionServer {
+    /// Serves connections up to a limit, with or without TLS. Once `ending` is `true`, each closes after its current
+    /// request.
+    pub fn new(limit: Arc<ConnectionLimit>, tls: Option<Tls>, ending: watch::Receiver<bool>) -> Self {
         Self { limit, tls, ending, refused: Arc::default() }
     }
 
-    /// Makes the calling thread a worker that serves connections by that application.
+    /// Makes the calling thread a worker that serves connections with application `app`.
     ///
     /// # Errors
-    /// The application can't be made.
-    pub async fn worker<F>(self, app: F) -> Result<Worker, ()>
+    /// The application can't be built.
+    pub async fn worker<F>(self, app: F) -> Result<ConnectionWorker, ()>
     where
         F: ServiceFactory<
                 Request,
@@ -66,61 +67,61 @@ impl Entrance {
         F::Service: Service<Request, Future: 'static> + 'static,
     {
         let Self { limit, tls, ending, refused } = self;
-        let roster = Roster::new(limit);
-        actix_rt::spawn(Roster::keep_looking(Rc::downgrade(&roster)));
+        let connections = WorkerConnections::new(limit);
+        actix_rt::spawn(WorkerConnections::keep_ticking(Rc::downgrade(&connections)));
         let app =
             map_config(app, |()| AppConfig::default()).map_err(|problem| Response::from(problem.error_response()));
         let http = HttpService::build()
-            // The pace of a connection sees to both, and to what these leave out.
+            // The connection's timer handles both timeouts, and the cases that actix-http leaves out.
             .keep_alive(KeepAlive::Os)
             .client_request_timeout(Duration::ZERO)
             .client_disconnect_timeout(LINGER)
             .graceful_shutdown_signal(move || {
                 let mut ending = ending.clone();
                 async move {
-                    // Ends as well where the server was dropped.
+                    // Also ends if the server was dropped.
                     let _ = ending.wait_for(|ending| *ending).await;
                 }
             })
-            .on_connect_ext(|gate: &Gate<Wire>, extensions| {
-                extensions.insert(Rc::clone(gate.pace()));
+            .on_connect_ext(|gate: &RequestGate<Transport>, extensions| {
+                extensions.insert(Rc::clone(gate.timer()));
             })
             .h1(app)
             .new_service(())
             .await?;
-        let door = Rc::new(Door { roster, tls, refused });
-        let (http, behind) = (Rc::new(http), Rc::clone(&door));
-        let serve: Serve = Rc::new(move |stream| {
-            let (http, door) = (Rc::clone(&http), Rc::clone(&behind));
+        let admission = Rc::new(Admission { connections, tls, refused });
+        let (http, behind) = (Rc::new(http), Rc::clone(&admission));
+        let serve: ServeConnection = Rc::new(move |stream| {
+            let (http, admission) = (Rc::clone(&http), Rc::clone(&behind));
             Box::pin(async move {
-                let Some((stream, seat)) = door.enter(stream) else { return };
+                let Some((stream, slot)) = admission.enter(stream) else { return };
                 let peer = stream.peer_addr().ok();
-                if let Some(wire) = door.open(stream, &seat, peer).await
-                    && let Err(problem) = http.call((Gate::new(wire, Rc::clone(seat.pace())), peer)).await
+                if let Some(wire) = admission.open(stream, &slot, peer).await
+                    && let Err(problem) = http.call((RequestGate::new(wire, Rc::clone(slot.timer())), peer)).await
                 {
-                    // That is no problem of the server's.
+                    // Clients cause this, so it is not a warning.
                     debug!(?peer, %problem, "a connection broke");
                 }
             })
         });
-        Ok(Worker { door, serve })
+        Ok(ConnectionWorker { admission, serve })
     }
 }
 
-/// What one worker does with connections.
-pub struct Worker {
-    door: Rc<Door>,
-    serve: Serve,
+/// Serves connections on one worker thread.
+pub struct ConnectionWorker {
+    admission: Rc<Admission>,
+    serve: ServeConnection,
 }
 
-impl Worker {
-    /// Waits for the first bytes of a new connection. `None`: none came in time, or there is no room.
-    pub async fn let_in(&self, stream: TcpStream) -> Option<TcpStream> {
-        let (stream, seat) = self.door.enter(stream)?;
-        let pace = seat.pace();
-        pace.begins();
+impl ConnectionWorker {
+    /// Waits for the first bytes of a new connection. `None` if none came in time, or there is no room.
+    pub async fn wait_for_first_bytes(&self, stream: TcpStream) -> Option<TcpStream> {
+        let (stream, slot) = self.admission.enter(stream)?;
+        let timer = slot.timer();
+        timer.start_head_timeout();
         let has_bytes = poll_fn(|context| {
-            if pace.is_over_at(context) {
+            if timer.is_over_at(context) {
                 return Poll::Ready(false);
             }
             stream.poll_read_ready(context).map(|ready| ready.is_ok())
@@ -128,50 +129,50 @@ impl Worker {
         has_bytes.await.then_some(stream)
     }
 
-    /// How it serves one that has something to say, whichever worker let it in.
-    pub fn serve(&self) -> Serve {
+    /// Serves connections that have sent their first bytes, whichever worker accepted them.
+    pub fn serve(&self) -> ServeConnection {
         Rc::clone(&self.serve)
     }
 }
 
-/// Where connections come in.
-struct Door {
-    roster: Rc<Roster>,
+/// Admits connections and sets up their streams.
+struct Admission {
+    connections: Rc<WorkerConnections>,
     tls: Option<Tls>,
-    refused: Arc<Seldom>,
+    refused: Arc<ThrottledLog>,
 }
 
-impl Door {
-    /// Gives a connection a seat, or refuses it.
-    fn enter(&self, stream: TcpStream) -> Option<(TcpStream, Seat)> {
-        if let Some(seat) = self.roster.enter() {
-            return Some((stream, seat));
+impl Admission {
+    /// Gives a connection a place under the limit, or refuses it.
+    fn enter(&self, stream: TcpStream) -> Option<(TcpStream, ConnectionSlot)> {
+        if let Some(slot) = self.connections.enter() {
+            return Some((stream, slot));
         }
         self.refused.warn_with(|times| {
-            let most = self.roster.limit().most();
-            warn!(most, times, "connections were refused: there are as many as there may be");
+            let most = self.connections.limit().most();
+            warn!(most, times, "refused connections: the limit is reached");
         });
-        // Within TLS it would be no answer.
+        // A TLS client could not read a plain answer.
         if self.tls.is_none() {
             refuse(stream);
         }
         None
     }
 
-    /// What serves HTTP on a stream.
-    async fn open(&self, stream: TcpStream, seat: &Seat, peer: Option<SocketAddr>) -> Option<Wire> {
-        // An answer is written in one piece: to hold its end back for the client's word on its beginning gains nothing.
+    /// Sets up the stream that HTTP runs over, after the TLS handshake if there is one.
+    async fn open(&self, stream: TcpStream, slot: &ConnectionSlot, peer: Option<SocketAddr>) -> Option<Transport> {
+        // Answers are written in one piece, so Nagle's algorithm would only delay their ends.
         let _ = stream.set_nodelay(true);
-        // A client that vanished without a word is found out as soon as one that takes nothing.
-        let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, STALL_SECONDS * 1000);
-        let pace = seat.pace();
-        let stream = Watched::new(stream, Rc::clone(pace));
-        let Some(tls) = &self.tls else { return Some(Wire::Plain(stream)) };
-        pace.begins();
+        // Detect a client that vanished as fast as one that reads nothing.
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, STALL_TIMEOUT_SECS * 1000);
+        let timer = slot.timer();
+        let stream = TimedStream::new(stream, Rc::clone(timer));
+        let Some(tls) = &self.tls else { return Some(Transport::Plain(stream)) };
+        timer.start_head_timeout();
         match tls.acceptor().accept(stream).await {
             Ok(stream) => {
-                pace.is_through();
-                Some(Wire::Tls(Box::new(stream)))
+                timer.end_handshake();
+                Some(Transport::Tls(Box::new(stream)))
             }
             Err(problem) => {
                 debug!(?peer, %problem, "a TLS handshake failed");
@@ -181,19 +182,19 @@ impl Door {
     }
 }
 
-/// Says that there is no room. Nothing was written yet, so the kernel takes it at once; where it does not, the client
-/// sees a closed connection.
+/// Answers that there is no room. The kernel's buffer is empty, so it takes the answer at once; if not, the client just
+/// sees the connection close.
 fn refuse(stream: TcpStream) {
     let _ = stream.into_std().and_then(|mut stream| stream.write(NO_ROOM));
 }
 
-/// A connection's bytes as HTTP sees them.
-pub(super) enum Wire {
-    Plain(Watched),
-    Tls(Box<TlsStream<Watched>>),
+/// A connection's bytes as HTTP sees them: plain, or decrypted.
+pub(super) enum Transport {
+    Plain(TimedStream),
+    Tls(Box<TlsStream<TimedStream>>),
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
@@ -202,7 +203,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),

@@ -1,4 +1,4 @@
-//! The certificate that the server shows, and how it is changed without a restart.
+//! The server's certificate, and how to change it without a restart.
 
 use std::fmt;
 use std::fs;
@@ -14,11 +14,11 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, InconsistentKeys, ServerConfig};
 
-/// What the server speaks within TLS. HTTP/2 would save its callers nothing: a service keeps a few connections and
-/// waits for each answer.
+/// The protocol spoken within TLS. HTTP/2 would save callers nothing: a service keeps a few connections open and waits
+/// for each answer.
 const PROTOCOL: &[u8] = b"http/1.1";
 
-/// TLS 1.2 and 1.3 with one certificate, whatever host a client names. Copies show the same one.
+/// TLS 1.2 and 1.3 with one certificate, whatever host a client names. Clones share the certificate.
 #[derive(Clone)]
 pub struct Tls {
     certificate: PathBuf,
@@ -27,7 +27,7 @@ pub struct Tls {
     acceptor: TlsAcceptor,
 }
 
-/// The certificate that new connections are shown.
+/// The certificate that new connections get.
 struct Shown(RwLock<Arc<CertifiedKey>>);
 
 impl fmt::Debug for Shown {
@@ -43,10 +43,10 @@ impl ResolvesServerCert for Shown {
 }
 
 impl Tls {
-    /// Reads a certificate with those that lead to its authority, and its private key, both as PEM.
+    /// Reads a certificate chain and its private key, both as PEM.
     ///
     /// # Errors
-    /// A sentence that names the file and what is wrong with it.
+    /// Which file is at fault, and what is wrong with it.
     pub fn read(certificate: &Path, key: &Path) -> io::Result<Self> {
         let provider = Arc::new(ring::default_provider());
         let shown = Arc::new(Shown(RwLock::new(Arc::new(read(certificate, key, &provider)?))));
@@ -61,17 +61,17 @@ impl Tls {
         Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), shown, acceptor })
     }
 
-    /// Reads both files again. Connections that are there go on, new ones are shown what was read.
+    /// Reads both files again. Open connections go on; new ones get the new certificate.
     ///
     /// # Errors
-    /// As for [`Tls::read`]; what was shown before still is.
+    /// As for [`Tls::read`]. The old certificate stays in use.
     pub fn read_again(&self) -> io::Result<()> {
         let new = read(&self.certificate, &self.key, &ring::default_provider())?;
         *self.shown.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         Ok(())
     }
 
-    /// What makes TLS of a connection.
+    /// Runs the TLS handshake of a connection.
     pub fn acceptor(&self) -> &TlsAcceptor {
         &self.acceptor
     }
@@ -103,7 +103,7 @@ fn read_key(path: &Path) -> io::Result<PrivateKeyDer<'static>> {
         line.starts_with(b"-----BEGIN ENCRYPTED PRIVATE KEY") || line.starts_with(b"Proc-Type: 4,ENCRYPTED")
     });
     if is_encrypted {
-        return Err(wrong(path, "is encrypted, and there is nobody to ask for its password; store it without one"));
+        return Err(wrong(path, "is encrypted, and nobody is there to enter its password; store it without one"));
     }
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|problem| match problem {
         pem::Error::NoItemsFound => wrong(path, "holds no private key: no 'BEGIN PRIVATE KEY' is in it"),

@@ -1,6 +1,8 @@
 //! Agents.
 
-use super::{Kavach, Page, PageRequest, make_secret};
+use super::kavach::{Kavach, make_secret};
+use super::lists::{Page, PageRequest};
+use super::tenant_calls::lost;
 use crate::actors::Route;
 use crate::domain::agent::commands::{
     AgentPatch, AgentView, CreateAgent, NewAgent, RevokeAgent, RotateToken, UpdateAgent, unknown_agent,
@@ -10,21 +12,28 @@ use crate::domain::{AgentId, AgentStatus, AgentType, Error, Secret, Tenant, Tena
 /// Calls about agents.
 pub struct Agents<'a>(pub(super) &'a Kavach);
 
-/// Which agents a list asks for. What is `None` does not restrict.
+/// Which agents to list. `None` does not filter.
 #[derive(Clone, Debug, Default)]
 pub struct AgentFilter {
-    /// Agents of that tenant.
+    /// Agents of this tenant.
     pub tenant: Option<TenantRef>,
-    /// Agents that belong to that user.
+    /// Agents that belong to this user.
     pub owner: Option<String>,
-    /// Agents with that status now.
+    /// Agents that have this status now.
     pub status: Option<AgentStatus>,
-    /// Agents of that type.
+    /// Agents of this type.
     pub kind: Option<AgentType>,
 }
 
+impl Kavach {
+    /// Agents.
+    pub fn agents(&self) -> Agents<'_> {
+        Agents(self)
+    }
+}
+
 impl Agents<'_> {
-    /// Creates an agent. Answers it with its token, which is shown this once.
+    /// Creates an agent. Returns it with its token, which is never shown again.
     ///
     /// # Errors
     /// `INVALID_FIELD`, `INVALID_PATTERN`, `AGENT_LIMIT_EXCEEDED`, `AGENT_TYPE_NOT_ALLOWED`, `TENANT_NOT_FOUND`, or
@@ -34,13 +43,13 @@ impl Agents<'_> {
         let route = self.0.tenant_in_body(named.as_ref())?;
         let token = make_secret(|random| Secret::agent_token(route.id, random))?;
         let view = self.0.execute(&route, CreateAgent::parse(new, token.hash())?).await?;
-        Ok((view.ok_or_else(super::lost)?, token))
+        Ok((view.ok_or_else(lost)?, token))
     }
 
-    /// Agents in the order of their creation.
+    /// Agents, oldest first.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `INVALID_QUERY` for a cursor that is none.
+    /// `TENANT_NOT_FOUND`, `INVALID_QUERY` for a malformed cursor.
     pub async fn list(&self, filter: AgentFilter, page: PageRequest) -> Result<Page<AgentView>, Error> {
         let (after, most) = (page.after(AgentId::parse)?, page.most());
         let selection = self.0.tenants_in_filter(filter.tenant.as_ref())?;
@@ -50,7 +59,7 @@ impl Agents<'_> {
         Ok(Page::cut(agents, page.limit, |view| view.agent.profile.id.to_string()))
     }
 
-    /// An agent.
+    /// One agent by its id.
     ///
     /// # Errors
     /// `UNKNOWN_AGENT`.
@@ -59,14 +68,14 @@ impl Agents<'_> {
         self.0.inspect(&route, move |tenant, now| AgentView::find(tenant, id, now)).await
     }
 
-    /// Changes an agent. What is omitted stays.
+    /// Changes an agent. Omitted fields keep their values.
     ///
     /// # Errors
     /// `UNKNOWN_AGENT`, `AGENT_IS_REVOKED`, `INVALID_FIELD`, `INVALID_PATTERN`, `AGENT_LIMIT_EXCEEDED`,
     /// `AGENT_TYPE_NOT_ALLOWED`.
     pub async fn update(&self, agent: &str, patch: AgentPatch) -> Result<AgentView, Error> {
         let (id, route) = self.find(agent)?;
-        self.0.execute(&route, UpdateAgent::parse(id, patch)?).await?.ok_or_else(super::lost)
+        self.0.execute(&route, UpdateAgent::parse(id, patch)?).await?.ok_or_else(lost)
     }
 
     /// Revokes an agent for good.
@@ -78,7 +87,7 @@ impl Agents<'_> {
         self.0.execute(&route, RevokeAgent(id)).await
     }
 
-    /// Gives an agent a new token. The old one stays valid for `grace_seconds`.
+    /// Replaces an agent's token. The old one stays valid for `grace_seconds`.
     ///
     /// # Errors
     /// `UNKNOWN_AGENT`, `AGENT_IS_REVOKED`, `INVALID_FIELD`, `ROTATION_LIMIT_EXCEEDED`.
@@ -86,7 +95,7 @@ impl Agents<'_> {
         let (id, route) = self.find(agent)?;
         let token = make_secret(|random| Secret::agent_token(route.id, random))?;
         let view = self.0.execute(&route, RotateToken::new(id, token.hash(), grace_seconds)?).await?;
-        Ok((view.ok_or_else(super::lost)?, token))
+        Ok((view.ok_or_else(lost)?, token))
     }
 
     fn find(&self, agent: &str) -> Result<(AgentId, Route), Error> {

@@ -1,11 +1,13 @@
-//! Authorize: which tenant decides a request, and nothing of how.
+//! Which tenant decides a request. How it decides is the domain's matter.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::{Kavach, answer, ask, not_sent, send};
+use super::kavach::Kavach;
+use super::tenant_access::agent_may_not;
+use super::tenant_calls::{answer, ask, not_sent, send};
 use crate::actors::messages::{AuthorizeMany, Explain, Explanation};
 use crate::actors::worker_channels::Authorize;
 use crate::actors::{Route, worker_channels};
@@ -13,20 +15,20 @@ use crate::domain::decision::request::Asked;
 use crate::domain::{Code, Credential, Decision, Error, Request, TenantRef, TenantTag};
 use crate::measure::count;
 
-/// Where the answer to a call arrives.
+/// Where the decision arrives.
 type Answer = oneshot::Receiver<Result<Decision, Error>>;
 
 impl Kavach {
-    /// May the agent do that? The decision is recorded before it is answered.
+    /// May the agent do this? The decision is recorded before it is returned.
     ///
     /// # Errors
-    /// `INVALID_TOKEN`, `FORBIDDEN` for an agent that asks about another, `TENANT_NOT_FOUND` where an operator names
-    /// no agent's tenant, or that the tenant can't answer. A denial is no error.
+    /// `INVALID_TOKEN`, `FORBIDDEN` for an agent that asks about another, `TENANT_NOT_FOUND` if an operator names an
+    /// unknown tenant, or that the tenant can't answer. A denial is not an error.
     pub async fn authorize(&self, request: Request) -> Result<Decision, Error> {
         self.authorize_since(request, Instant::now()).await
     }
 
-    /// The same for a request that arrived at that instant.
+    /// [`Self::authorize`], for a request that arrived at `received`.
     pub(crate) async fn authorize_since(&self, request: Request, received: Instant) -> Result<Decision, Error> {
         let decided = self.authorize_of(request, received).await;
         if let Err(error) = &decided {
@@ -35,7 +37,7 @@ impl Kavach {
         decided
     }
 
-    /// Counts a call that a mailbox had no room for.
+    /// Counts a call that a full mailbox refused.
     fn note_refused(&self, error: &Error) {
         if error.code() == Code::Overloaded {
             count(&self.core.measures.overloaded);
@@ -57,7 +59,7 @@ impl Kavach {
         answer(self.send_call(&route, request, received, false)?).await
     }
 
-    /// Sends a call to a tenant's actor, which may live on another worker.
+    /// Sends a request to a tenant's actor, which may live on another worker.
     fn send_call(&self, route: &Route, request: Request, received: Instant, known_only: bool) -> Result<Answer, Error> {
         let actor = route.actor.as_ref().map_err(|down| down.error())?;
         let (caller, answer) = oneshot::channel();
@@ -68,11 +70,11 @@ impl Kavach {
         Ok(answer)
     }
 
-    /// Decides many requests, each on its own, and answers in their order. A request whose tenant can't answer is
-    /// denied with the code that says why.
+    /// Decides many requests independently, and returns the decisions in the same order. A request whose tenant can't
+    /// answer is denied with the code that says why.
     ///
     /// # Errors
-    /// As for [`Kavach::authorize`], where they concern all of the requests.
+    /// Those of [`Kavach::authorize`] that concern the whole batch.
     pub async fn authorize_batch(&self, requests: Vec<Request>, received: Instant) -> Result<Vec<Decision>, Error> {
         let credential = self.credential;
         if !matches!(credential, Credential::Operator(_)) {
@@ -115,7 +117,7 @@ impl Kavach {
                 }
             }
         }
-        // What no tenant knows is recorded where the request says, one by one: it is rare.
+        // Requests about agents that no tenant knows go to the tenant that each names, one by one: they are rare.
         for (slot, request) in decisions.iter_mut().zip(requests).filter(|(slot, _)| slot.is_none()) {
             let decided = match self.home_of(&request) {
                 Ok(route) => match self.send_call(&route, request, received, false) {
@@ -129,7 +131,7 @@ impl Kavach {
         Ok(decisions.into_iter().flatten().collect())
     }
 
-    /// Decides many requests of a tenant key or an agent in one step of its tenant's actor.
+    /// Decides a batch of a tenant key or an agent, in one message to its tenant's actor.
     async fn authorize_own(
         &self,
         requests: Vec<Request>,
@@ -143,8 +145,8 @@ impl Kavach {
         Ok(decided.into_iter().flatten().collect())
     }
 
-    /// Decides requests one after the other until one is answered so: those after it are neither decided nor recorded
-    /// nor charged. Otherwise as [`Kavach::authorize_batch`].
+    /// Decides requests in order, until one is allowed (`until` is `true`) or denied (`false`). Those after it are not
+    /// decided, recorded or charged. Otherwise like [`Kavach::authorize_batch`].
     ///
     /// # Errors
     /// As for [`Kavach::authorize_batch`].
@@ -160,7 +162,7 @@ impl Kavach {
         self.check_operator_key()?;
         self.check_phase()?;
         let mut decisions = Vec::new();
-        // Each may be another tenant's.
+        // Each may belong to another tenant.
         for request in requests {
             let decision = self.authorize_of(request, received).await.unwrap_or_else(|error| self.refused(&error));
             let is_last = decision.allowed == until;
@@ -172,14 +174,14 @@ impl Kavach {
         Ok(decisions)
     }
 
-    /// What the decision would be, and why. Nothing is recorded or counted.
+    /// What the decision would be now, and why. Nothing is recorded or counted.
     ///
     /// # Errors
     /// As for [`Kavach::authorize`]; `FORBIDDEN` for an agent token.
     pub async fn explain(&self, request: Request) -> Result<Explanation, Error> {
         let credential = self.credential;
         if let Credential::AgentToken(..) = credential {
-            return Err(super::agent_may_not());
+            return Err(agent_may_not());
         }
         if let Some(route) = self.tenant_of_agent(request.agent)? {
             let copy = request.clone();
@@ -193,12 +195,12 @@ impl Kavach {
         ask(&route, |reply| Explain { credential, request, known_only: false, reply }).await
     }
 
-    /// Checks that a path's tenant is one the caller may name, and answers it by its id.
+    /// Checks that the caller may name this tenant in a path, and returns it by id.
     pub(crate) fn claim_in_path(&self, name: &TenantRef) -> Result<TenantRef, Error> {
         self.tenant_in_path(name).map(|route| TenantRef::from(route.id))
     }
 
-    /// For an operator, the tenant that the agent's id says it belongs to. Only that tenant knows whether it does.
+    /// For an operator, the tenant that the agent's id points to. Only that tenant knows whether the agent exists.
     pub(super) fn tenant_of_agent(&self, agent: Asked) -> Result<Option<Route>, Error> {
         match (self.credential, agent) {
             (Credential::Operator(_), Asked::Agent(id)) => {
@@ -210,8 +212,8 @@ impl Kavach {
         }
     }
 
-    /// Where a request is decided whose agent no tenant knows: the key's tenant, and for an operator the one that
-    /// the request names, else the default one.
+    /// Where to decide a request about an unknown agent: the key's own tenant; for an operator, the tenant that the
+    /// request names, or the default tenant.
     pub(super) fn home_of(&self, request: &Request) -> Result<Route, Error> {
         match self.credential {
             Credential::Operator(_) => self.tenant_in_path(request.tenants.first().unwrap_or(&TenantRef::Default)),
@@ -219,7 +221,7 @@ impl Kavach {
         }
     }
 
-    /// An item of a batch that no tenant could decide: denied, and recorded nowhere.
+    /// The decision for an item of a batch that no tenant could decide: denied, and not recorded.
     fn refused(&self, error: &Error) -> Decision {
         self.note_refused(error);
         Decision { code: Some(error.code()), reason: Some(error.message().to_owned()), ..Decision::default() }

@@ -1,7 +1,8 @@
 //! Delegations.
 
-use super::lists::Selection;
-use super::{Kavach, Page, PageRequest};
+use super::kavach::Kavach;
+use super::lists::{Page, PageRequest, Selection};
+use super::tenant_calls::lost;
 use crate::actors::Route;
 use crate::domain::agent::commands::unknown_agent;
 use crate::domain::delegation::commands::{
@@ -14,12 +15,19 @@ use crate::domain::{AgentId, Code, DelegationId, Error, Tenant, TenantRef};
 /// Calls about delegations.
 pub struct Delegations<'a>(pub(super) &'a Kavach);
 
+impl Kavach {
+    /// Delegations.
+    pub fn delegations(&self) -> Delegations<'_> {
+        Delegations(self)
+    }
+}
+
 impl Delegations<'_> {
-    /// Lets an agent delegate to another of its tenant.
+    /// Delegates permissions of one agent to another of the same tenant.
     ///
     /// # Errors
-    /// `INVALID_FIELD`, `INVALID_PATTERN`, `UNKNOWN_AGENT`, `TENANT_MISMATCH` where the request names another tenant
-    /// than the agents', or the rule that refuses it: `DELEGATION_...`.
+    /// `INVALID_FIELD`, `INVALID_PATTERN`, `UNKNOWN_AGENT`, `TENANT_MISMATCH` if the request names another tenant
+    /// than the agents', or the rule that forbids it: `DELEGATION_...`.
     pub async fn create(&self, new: NewDelegation) -> Result<DelegationView, Error> {
         let named = new.tenant_id.as_deref().map(TenantRef::parse);
         let from = new.from_agent.clone();
@@ -27,15 +35,15 @@ impl Delegations<'_> {
         let id = command.grantor();
         let route = self.0.tenant_of_id(id.tag(), || unknown_agent_in("fromAgent", &from))?;
         if named.is_some_and(|name| !route.is_named(&name)) {
-            return Err(Error::field(Code::TenantMismatch, "tenantId", "names another tenant than the agents'"));
+            return Err(Error::field(Code::TenantMismatch, "tenantId", "is not the agents' tenant"));
         }
-        self.0.execute(&route, command).await?.ok_or_else(super::lost)
+        self.0.execute(&route, command).await?.ok_or_else(lost)
     }
 
-    /// Delegations in the order in which they were made, whatever their status, but for those that were over long ago.
+    /// Delegations of any status, oldest first. Those that ended long ago are left out.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `INVALID_QUERY` for a cursor that is none.
+    /// `TENANT_NOT_FOUND`, `INVALID_QUERY` for a malformed cursor.
     pub async fn list(
         &self,
         tenant: Option<&TenantRef>,
@@ -43,16 +51,16 @@ impl Delegations<'_> {
         page: PageRequest,
     ) -> Result<Page<DelegationView>, Error> {
         let mut selection = self.0.tenants_in_filter(tenant)?;
-        // An agent's links are in the agent's tenant.
+        // An agent's delegations are in the agent's own tenant.
         let agents = [filter.from, filter.to];
         selection.routes.retain(|route| agents.iter().flatten().all(|agent| agent.tag() == route.id.tag()));
         self.page_of(selection, filter, page).await
     }
 
-    /// Delegations that leave an agent.
+    /// Delegations from an agent to others.
     ///
     /// # Errors
-    /// `UNKNOWN_AGENT`, `INVALID_QUERY` for a cursor that is none.
+    /// `UNKNOWN_AGENT`, `INVALID_QUERY` for a malformed cursor.
     pub async fn of_agent(&self, agent: &str, page: PageRequest) -> Result<Page<DelegationView>, Error> {
         let (id, route) = self.find_agent(agent)?;
         let missing = unknown_agent(agent);
@@ -61,7 +69,7 @@ impl Delegations<'_> {
         self.page_of(Selection::one(route), filter, page).await
     }
 
-    /// A delegation.
+    /// One delegation by its id.
     ///
     /// # Errors
     /// `UNKNOWN_DELEGATION`.
@@ -70,7 +78,7 @@ impl Delegations<'_> {
         self.0.inspect(&route, move |tenant, now| DelegationView::find(tenant, id, now)).await
     }
 
-    /// What an agent can make use of now, its own permissions first, and where each comes from.
+    /// The permissions an agent can use now, and where each comes from. Its own come first.
     ///
     /// # Errors
     /// `UNKNOWN_AGENT`.
@@ -79,7 +87,7 @@ impl Delegations<'_> {
         self.0.inspect(&route, move |tenant, now| effective_permissions(tenant, id, now)).await
     }
 
-    /// Revokes a delegation for good, and all that stand on it.
+    /// Revokes a delegation and every one that depends on it, for good.
     ///
     /// # Errors
     /// `UNKNOWN_DELEGATION`.

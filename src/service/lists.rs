@@ -1,4 +1,4 @@
-//! Lists: which tenants they ask, how their answers become a page, and what becomes of a tenant that gives none.
+//! Lists: which tenants to ask, how their answers become a page, and what happens if a tenant gives none.
 
 use std::sync::Arc;
 
@@ -6,7 +6,8 @@ use actix::Handler;
 use actix::dev::ToEnvelope;
 use actix::prelude::Message;
 
-use super::{Kavach, answer, send};
+use super::kavach::Kavach;
+use super::tenant_calls::{answer, send};
 use crate::actors::fair_semaphore::Turn;
 use crate::actors::messages::Inspect;
 use crate::actors::reply::Reply;
@@ -14,21 +15,21 @@ use crate::actors::{Route, TenantActor};
 use crate::domain::text::quote;
 use crate::domain::{Code, Credential, Error, Tenant, TenantId, TenantRef, Timestamp};
 
-/// A part of a list, and where the rest begins.
+/// One page of a list, and where the next one starts.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
-    /// The cursor of the next page; `None` on the last.
+    /// The cursor of the next page; `None` on the last page.
     pub next: Option<String>,
-    /// Tenants that could not answer, whose items are missing. A list of one tenant's items is an error instead.
+    /// Tenants that could not answer, so their items are missing. A list of one tenant fails instead.
     pub missing: Vec<TenantId>,
-    /// The turn of making it, where such pages take much memory, for as long as there is more than the answer.
+    /// The turn to build it, for pages that take much memory. Held until only the serialized answer is left.
     pub(crate) turn: Option<Arc<Turn>>,
 }
 
 impl<T> Page<T> {
-    /// The page that the first items of a list make.
+    /// Makes a page of a list's first items.
     pub(super) fn cut(list: Gathered<T>, limit: Option<usize>, cursor: impl FnOnce(&T) -> String) -> Self {
         let Gathered { mut items, missing } = list;
         let limit = limit.unwrap_or(usize::MAX);
@@ -39,64 +40,65 @@ impl<T> Page<T> {
     }
 }
 
-/// Which part of a list is asked for.
+/// Which page of a list to return.
 #[derive(Clone, Debug, Default)]
 pub struct PageRequest {
-    /// At most so many items; `None` is all of them.
+    /// The most items to return; `None` means all of them.
     pub limit: Option<usize>,
-    /// Where the page before ended.
+    /// The cursor that the previous page returned.
     pub cursor: Option<String>,
 }
 
 impl PageRequest {
-    /// The id where the page before ended.
+    /// The id at which the previous page ended.
     ///
     /// # Errors
-    /// `INVALID_QUERY` for a cursor that is none.
+    /// `INVALID_QUERY` for a malformed cursor.
     pub(super) fn after<I>(&self, parse: impl FnOnce(&str) -> Option<I>) -> Result<Option<I>, Error> {
         self.cursor.as_deref().map(|cursor| parse(cursor).ok_or_else(|| bad_cursor(cursor))).transpose()
     }
 
-    /// Items to ask each tenant for: one more than wanted tells whether there is a next page.
+    /// Items to ask each tenant for: one more than wanted, to see whether there is a next page.
     pub(super) fn most(&self) -> usize {
         self.limit.map_or(usize::MAX, |limit| limit.saturating_add(1))
     }
 }
 
-/// The error for a cursor that no page gave.
+/// The error for a malformed cursor.
 pub(super) fn bad_cursor(cursor: &str) -> Error {
     let problem = format!("must be one that a page gave, not '{}'", quote(cursor));
     Error::field(Code::InvalidQuery, "cursor", problem)
 }
 
-/// The tenants that a list is about.
+/// The tenants that a list covers.
 pub(super) struct Selection {
-    /// Those to ask.
+    /// The tenants to ask.
     pub routes: Vec<Route>,
-    /// Whether nobody named them, so that one that can't answer does not spoil the list.
+    /// Whether the caller asked for all tenants. Then one that can't answer does not fail the list.
     all: bool,
 }
 
 impl Selection {
-    /// The one tenant that a call is about.
+    /// A list of one tenant.
     pub fn one(route: Route) -> Self {
         Self { routes: vec![route], all: false }
     }
 
-    /// The one tenant it is about; `None` where it is all of them.
+    /// The one tenant that the caller asked for; `None` if it was all of them.
     pub fn only(&self) -> Option<TenantId> {
         self.routes.first().filter(|_| !self.all).map(|route| route.id)
     }
 }
 
-/// What several tenants answered, and which did not.
+/// The answers of several tenants.
 pub(super) struct Gathered<T> {
     pub items: Vec<T>,
+    /// Tenants that could not answer.
     pub missing: Vec<TenantId>,
 }
 
 impl Kavach {
-    /// The tenants that a filter asks for: the named one, or all the caller may see.
+    /// The tenants that a filter selects: the named one, or all that the caller may see.
     pub(super) fn tenants_in_filter(&self, name: Option<&TenantRef>) -> Result<Selection, Error> {
         match (self.credential, name) {
             (Credential::Operator(_), None) => {
@@ -108,10 +110,10 @@ impl Kavach {
         }
     }
 
-    /// Asks all of them at once and waits for every answer.
+    /// Asks all the tenants at once, and waits for every answer.
     ///
     /// # Errors
-    /// Why the one tenant that was named can't answer.
+    /// The error of a named tenant that can't answer.
     pub(super) async fn gather<M, T>(
         &self,
         selection: Selection,
@@ -132,7 +134,7 @@ impl Kavach {
             };
             match answered {
                 Ok(item) => gathered.items.push(item),
-                // One that is being erased is missed by nobody.
+                // A tenant that is being erased is not missing.
                 Err(error) if all && error.code() == Code::TenantNotFound => {}
                 Err(error) if all && error.code().status() == 503 => gathered.missing.push(id),
                 Err(error) => return Err(error),
@@ -141,7 +143,7 @@ impl Kavach {
         Ok(gathered)
     }
 
-    /// Looks at the state of all of them, each with a part of the list.
+    /// Reads the state of every tenant, and joins the parts of the list that they return.
     pub(super) async fn gather_lists<T: Send + 'static>(
         &self,
         selection: Selection,

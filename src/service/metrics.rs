@@ -1,24 +1,24 @@
-//! All that is measured, for a monitoring system.
+//! Every measured value, for a monitoring system.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Kavach;
-use super::stats::{Counted, agent_counts, off_thread, tenant_counts};
+use super::kavach::Kavach;
+use super::stats::{TenantCensus, agent_counts, off_thread, tenant_counts};
 use crate::actors::{Core, Phase};
 use crate::domain::{Error, Timestamp};
 use crate::measure::Measures;
-use crate::measure::figures::{Figures, TenantDecisions};
-use crate::measure::labels::Split;
+use crate::measure::decision_stats::DecisionTotals;
+use crate::measure::metric_values::{MetricValues, TenantDecisions};
 use crate::measure::process::Process;
-use crate::measure::traffic::Report;
+use crate::measure::tenant_labels::LabelledResults;
 
 impl Kavach {
-    /// All that is measured, a second old at most.
+    /// Every measured value, at most a second old.
     ///
     /// # Errors
     /// `INVALID_TOKEN` for anyone but an operator.
-    pub async fn metrics(&self) -> Result<Arc<Figures>, Error> {
+    pub async fn metrics(&self) -> Result<Arc<MetricValues>, Error> {
         self.check_operator()?;
         let mut last = self.core.measures.figures.lock().await;
         if let Some(figures) = last.current() {
@@ -28,17 +28,12 @@ impl Kavach {
         let core = Arc::clone(&self.core);
         Ok(last.keep(off_thread(move || read(&core, &counted)).await?))
     }
-
-    /// What the process measures of itself.
-    pub(crate) fn measures(&self) -> &Measures {
-        &self.core.measures
-    }
 }
 
-fn read(core: &Core, counted: &[Counted]) -> Figures {
+fn read(core: &Core, counted: &[TenantCensus]) -> MetricValues {
     let (measures, at) = (&core.measures, core.clock.now());
     let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    let mut figures = Figures {
+    let mut figures = MetricValues {
         started_at: measures.started_at,
         at,
         ready: core.phase() == Phase::Ready,
@@ -58,9 +53,9 @@ fn read(core: &Core, counted: &[Counted]) -> Figures {
         lost_actors: get(&measures.lost_actors),
         unauthenticated: get(&measures.unauthenticated),
         process: Process::now(),
-        ..Figures::default()
+        ..MetricValues::default()
     };
-    let mut traffic = Report::new(at);
+    let mut traffic = DecisionTotals::new(at);
     for thread in measures.threads() {
         traffic.add(&thread.traffic);
         figures.decisions.add(&thread.decisions);
@@ -84,10 +79,10 @@ fn read(core: &Core, counted: &[Counted]) -> Figures {
     figures
 }
 
-/// Decisions of those that have a label of their own, and of the others.
-fn by_tenant(measures: &Measures, counted: &[Counted]) -> Option<Vec<TenantDecisions>> {
+/// Decisions of each tenant with its own label, and of all others together.
+fn by_tenant(measures: &Measures, counted: &[TenantCensus]) -> Option<Vec<TenantDecisions>> {
     let all = counted.iter().filter_map(|one| Some((one.route.id, one.route.measures.traffic()?.results())));
-    let Split { named, others } = measures.labels.split(all.collect())?;
+    let LabelledResults { named, others } = measures.labels.split(all.collect())?;
     let named = named.into_iter().map(|(id, results)| TenantDecisions { tenant: Some(id), results });
     Some(named.chain([TenantDecisions { tenant: None, results: others }]).collect())
 }

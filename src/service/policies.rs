@@ -1,6 +1,8 @@
 //! Budget policies.
 
-use super::{Kavach, Page, PageRequest};
+use super::kavach::Kavach;
+use super::lists::{Page, PageRequest};
+use super::tenant_calls::lost;
 use crate::actors::Route;
 use crate::domain::agent::commands::no_such_agent;
 use crate::domain::budget::check::BudgetCheck;
@@ -14,17 +16,24 @@ use crate::domain::{AgentId, Error, PolicyId, Tenant, TenantRef, Timestamp};
 /// Calls about policies.
 pub struct Policies<'a>(pub(super) &'a Kavach);
 
-/// Which policies a list asks for. What is `None` does not restrict.
+/// Which policies to list. `None` does not filter.
 #[derive(Clone, Debug, Default)]
 pub struct PolicyFilter {
-    /// Policies of that tenant.
+    /// Policies of this tenant.
     pub tenant: Option<TenantRef>,
-    /// Policies that name that agent.
+    /// Policies that name this agent.
     pub agent: Option<AgentId>,
-    /// Policies that name that owner.
+    /// Policies that name this owner.
     pub owner: Option<String>,
-    /// Policies with that status now.
+    /// Policies that have this status now.
     pub status: Option<PolicyStatus>,
+}
+
+impl Kavach {
+    /// Budget policies.
+    pub fn policies(&self) -> Policies<'_> {
+        Policies(self)
+    }
 }
 
 impl Policies<'_> {
@@ -36,17 +45,17 @@ impl Policies<'_> {
         let named = new.tenant_id.as_deref().map(TenantRef::parse);
         let agent = new.agent_id.as_deref().and_then(AgentId::parse);
         let route = match (&named, agent) {
-            // With an agent and no tenant it belongs to that agent's tenant.
+            // With an agent and no tenant, the policy belongs to the agent's tenant.
             (None, Some(id)) => self.0.tenant_of_id(id.tag(), || no_such_agent(&id.to_string()))?,
             _ => self.0.tenant_in_body(named.as_ref())?,
         };
-        self.0.execute(&route, CreatePolicy::parse(new)?).await?.ok_or_else(super::lost)
+        self.0.execute(&route, CreatePolicy::parse(new)?).await?.ok_or_else(lost)
     }
 
-    /// Policies in the order of their creation.
+    /// Policies, oldest first.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `INVALID_QUERY` for a cursor that is none.
+    /// `TENANT_NOT_FOUND`, `INVALID_QUERY` for a malformed cursor.
     pub async fn list(&self, filter: PolicyFilter, page: PageRequest) -> Result<Page<PolicyView>, Error> {
         let (after, most) = (page.after(PolicyId::parse)?, page.most());
         let selection = self.0.tenants_in_filter(filter.tenant.as_ref())?;
@@ -56,7 +65,7 @@ impl Policies<'_> {
         Ok(Page::cut(policies, page.limit, |view| view.policy.profile.id.to_string()))
     }
 
-    /// A policy.
+    /// One policy by its id.
     ///
     /// # Errors
     /// `UNKNOWN_POLICY`.
@@ -65,34 +74,34 @@ impl Policies<'_> {
         self.0.inspect(&route, move |tenant, now| PolicyView::find(tenant, id, now)).await
     }
 
-    /// Changes a policy. What is omitted stays.
+    /// Changes a policy. Omitted fields keep their values.
     ///
     /// # Errors
-    /// `UNKNOWN_POLICY`, `INVALID_FIELD`, `FORBIDDEN` for a tenant key where an operator set it.
+    /// `UNKNOWN_POLICY`, `INVALID_FIELD`, `FORBIDDEN` for a tenant key if an operator set the policy.
     pub async fn update(&self, policy: &str, patch: PolicyPatch) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
-        self.0.execute(&route, UpdatePolicy { id, patch }).await?.ok_or_else(super::lost)
+        self.0.execute(&route, UpdatePolicy { id, patch }).await?.ok_or_else(lost)
     }
 
     /// Deletes a policy.
     ///
     /// # Errors
-    /// `UNKNOWN_POLICY`, `FORBIDDEN` for a tenant key where an operator set it.
+    /// `UNKNOWN_POLICY`, `FORBIDDEN` for a tenant key if an operator set the policy.
     pub async fn delete(&self, policy: &str) -> Result<(), Error> {
         let (id, route) = self.find(policy)?;
         self.0.execute(&route, DeletePolicy(id)).await
     }
 
-    /// Sets what is used of a policy back to nothing.
+    /// Resets a policy's usage of the current period to zero.
     ///
     /// # Errors
-    /// `UNKNOWN_POLICY`, `FORBIDDEN` for a tenant key where an operator set it.
+    /// `UNKNOWN_POLICY`, `FORBIDDEN` for a tenant key if an operator set the policy.
     pub async fn reset(&self, policy: &str, period: Period) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
-        self.0.execute(&route, ResetPolicy { id, period }).await?.ok_or_else(super::lost)
+        self.0.execute(&route, ResetPolicy { id, period }).await?.ok_or_else(lost)
     }
 
-    /// Whether the policies about an agent let a call of that cost through now, and those policies. Nothing is
+    /// Whether the policies about an agent would let a call of this cost through now, and those policies. Nothing is
     /// charged or recorded.
     ///
     /// # Errors

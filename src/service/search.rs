@@ -1,12 +1,13 @@
-//! Searches: which agents, resources or actions a decision says yes to. What is found is what [`Kavach::authorize`]
-//! would allow at that moment; nothing is recorded or charged.
+//! Searches: which agents, resources or actions would be allowed. A search finds what [`Kavach::authorize`] would allow
+//! at that moment, and records and charges nothing.
 //!
-//! A search takes its tenant's thread for a millisecond at a time, so calls go on between its steps.
+//! It takes its tenant's thread for a millisecond at a time, so calls are served between its steps.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Kavach;
+use super::kavach::Kavach;
+use super::tenant_access::agent_may_not;
 use crate::actors::Route;
 use crate::actors::fair_semaphore::Turn;
 use crate::domain::decision::request::Asked;
@@ -14,37 +15,37 @@ use crate::domain::decision::search::Candidates;
 use crate::domain::limits::{MAX_SEARCH_MICROS, SEARCH_STEP_MICROS};
 use crate::domain::{AgentId, Code, Credential, Error, Request, Tenant, Timestamp};
 
-/// Which part of what can be found is asked for.
+/// Which page of the results to return.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchPage {
-    /// At most so much of it.
+    /// The most results to return.
     pub limit: usize,
-    /// What the page before said is next.
+    /// `next` of the previous page.
     pub from: Option<String>,
 }
 
-/// A part of what can be found.
+/// One page of results.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    /// Ids of agents, resources, or actions. In the latter two a `*` stands for every value in its place.
+pub struct SearchResult {
+    /// Ids of agents, resources, or actions. In resources and actions, `*` stands for any value in its place.
     pub items: Vec<String>,
-    /// Where the next page begins; `None` on the last.
+    /// Where the next page starts; `None` on the last page.
     pub next: Option<String>,
-    /// Whether there may be more that would have taken too much work to find.
+    /// Whether the search stopped early because finding more would have taken too much work.
     pub cut_off: bool,
 }
 
-/// What one step found.
-struct Step {
-    /// Each with its place.
+/// What one step of a search found.
+struct SearchStep {
+    /// Results, each with its place in the list of candidates.
     found: Vec<(usize, String)>,
-    /// The first place that was not looked at; `None` where there is none.
+    /// The first place not tried yet; `None` if all were.
     next: Option<usize>,
     micros: u128,
 }
 
-impl Step {
-    /// Looks at one place after the other, until enough was found or the time of a step is over.
+impl SearchStep {
+    /// Tries one place after the other, until it has found enough or the step's time is up.
     fn take(places: std::ops::Range<usize>, wanted: usize, mut look: impl FnMut(usize) -> Option<String>) -> Self {
         let begin = Instant::now();
         let (mut found, mut micros) = (Vec::new(), 0);
@@ -60,12 +61,13 @@ impl Step {
 }
 
 impl Kavach {
-    /// Agents that may do what the request says; which agent it names does not count. They are of the key's tenant, and
-    /// for an operator of the one that the request names, else of the default one. A page starts at a number of agents.
+    /// Agents that may do what the request asks; the agent it names is ignored. For a tenant key, agents of its own
+    /// tenant; for an operator, of the tenant that the request names, or of the default tenant. A page's start is a number
+    /// of agents.
     ///
     /// # Errors
-    /// `FORBIDDEN` for an agent token, `TENANT_NOT_FOUND`, `INVALID_FIELD` for a place where no page starts.
-    pub async fn search_agents(&self, request: Request, page: &SearchPage) -> Result<Found, Error> {
+    /// `FORBIDDEN` for an agent token, `TENANT_NOT_FOUND`, `INVALID_FIELD` if the page's start is malformed.
+    pub async fn search_agents(&self, request: Request, page: &SearchPage) -> Result<SearchResult, Error> {
         self.check_searcher()?;
         let from = page.from.as_deref().map(|from| from.parse::<usize>().map_err(|_| bad_place()));
         let from = from.transpose()?.unwrap_or(0);
@@ -73,52 +75,57 @@ impl Kavach {
         let step = move |tenant: &Tenant, now, from: usize, wanted| {
             let mut request = request.clone();
             let agents = if tenant.is_suspended() { &[] } else { tenant.agents() };
-            Step::take(from.min(agents.len())..agents.len(), wanted, |place| {
+            SearchStep::take(from.min(agents.len())..agents.len(), wanted, |place| {
                 let id = agents.get(place)?.profile.id;
                 request.agent = Asked::Agent(id);
                 tenant.would_allow(&request, now).then(|| id.to_string())
             })
         };
         let _turn = self.search_turn(&route).await?;
-        let (items, next) = self.sift(&route, page.limit, from, step).await?;
-        Ok(Found { items, next: next.map(|place| place.to_string()), cut_off: false })
+        let (items, next) = self.run_steps(&route, page.limit, from, step).await?;
+        Ok(SearchResult { items, next: next.map(|place| place.to_string()), cut_off: false })
     }
 
-    /// Resources `{kind}:…` on which the request's agent may do its action; which resource it names does not count.
+    /// Resources `{kind}:…` on which the request's agent may perform its action; the resource it names is ignored.
     ///
     /// # Errors
     /// `FORBIDDEN` for an agent token.
-    pub async fn search_resources(&self, request: Request, kind: &str, page: &SearchPage) -> Result<Found, Error> {
+    pub async fn search_resources(
+        &self,
+        request: Request,
+        kind: &str,
+        page: &SearchPage,
+    ) -> Result<SearchResult, Error> {
         let (action, kind) = (request.action().to_owned(), kind.to_owned());
         let list = move |tenant: &Tenant, agent, now| tenant.resources_to_try(agent, &action, &kind, now);
         self.search_texts(request, page, list, |request, resource| request.about(request.action(), resource)).await
     }
 
-    /// Actions that the request's agent may do on its resource; which action it names does not count.
+    /// Actions that the request's agent may perform on its resource; the action it names is ignored.
     ///
     /// # Errors
     /// `FORBIDDEN` for an agent token.
-    pub async fn search_actions(&self, request: Request, page: &SearchPage) -> Result<Found, Error> {
+    pub async fn search_actions(&self, request: Request, page: &SearchPage) -> Result<SearchResult, Error> {
         let resource = request.resource().to_owned();
         let list = move |tenant: &Tenant, agent, now| tenant.actions_to_try(agent, &resource, now);
         self.search_texts(request, page, list, |request, action| request.about(action, request.resource())).await
     }
 
-    /// Lists what is worth a decision, and then decides each.
+    /// Lists candidates, then decides each of them.
     async fn search_texts(
         &self,
         request: Request,
         page: &SearchPage,
         list: impl FnOnce(&Tenant, AgentId, Timestamp) -> Candidates + Send + 'static,
         ask: fn(&Request, &str) -> Result<Request, Error>,
-    ) -> Result<Found, Error> {
+    ) -> Result<SearchResult, Error> {
         self.check_searcher()?;
-        let Asked::Agent(agent) = request.agent else { return Ok(Found::default()) };
+        let Asked::Agent(agent) = request.agent else { return Ok(SearchResult::default()) };
         let route = match self.credential {
             Credential::Operator(_) => self.tenant_of_agent(request.agent)?,
             Credential::TenantKey(..) | Credential::AgentToken(..) => Some(self.own_tenant()?),
         };
-        let Some(route) = route else { return Ok(Found::default()) };
+        let Some(route) = route else { return Ok(SearchResult::default()) };
         let _turn = self.search_turn(&route).await?;
         let Candidates { texts, cut_off } =
             self.inspect(&route, move |tenant, now| Ok(list(tenant, agent, now))).await?;
@@ -127,30 +134,30 @@ impl Kavach {
         let step = {
             let tries = Arc::clone(&tries);
             move |tenant: &Tenant, now, from: usize, wanted| {
-                Step::take(from..tries.len(), wanted, |place| {
-                    // What no request may name, such as too long a text, no decision says yes to. Each request is made
-                    // when it is its turn: it holds the arguments once more.
+                SearchStep::take(from..tries.len(), wanted, |place| {
+                    // A text that no valid request can hold, such as one that is too long, is never allowed. Requests are
+                    // made one at a time, since each holds a copy of the arguments.
                     let text = tries.get(place)?;
                     let asked = ask(&request, text).ok()?;
                     tenant.would_allow(&asked, now).then(|| text.clone())
                 })
             }
         };
-        let (items, next) = self.sift(&route, page.limit, 0, step).await?;
+        let (items, next) = self.run_steps(&route, page.limit, 0, step).await?;
         let next = next.and_then(|place| tries.get(place)).cloned();
-        Ok(Found { items, next, cut_off })
+        Ok(SearchResult { items, next, cut_off })
     }
 
-    /// Takes one step after the other until the page is full, all was looked at, or it took long enough.
-    async fn sift(
+    /// Takes steps until the page is full, every place was tried, or the search's time is up.
+    async fn run_steps(
         &self,
         route: &Route,
         limit: usize,
         from: usize,
-        step: impl Fn(&Tenant, Timestamp, usize, usize) -> Step + Clone + Send + 'static,
+        step: impl Fn(&Tenant, Timestamp, usize, usize) -> SearchStep + Clone + Send + 'static,
     ) -> Result<(Vec<String>, Option<usize>), Error> {
         let (mut found, mut from, mut micros): (Vec<(usize, String)>, _, _) = (Vec::new(), Some(from), 0);
-        // One more than wanted tells whether there is a next page, and where it begins.
+        // One more than wanted, to see whether there is a next page and where it starts.
         while let Some(place) = from.filter(|_| found.len() <= limit && micros < MAX_SEARCH_MICROS) {
             let (step, wanted) = (step.clone(), limit.saturating_add(1) - found.len());
             let taken = self.inspect(route, move |tenant, now| Ok(step(tenant, now, place, wanted))).await?;
@@ -161,17 +168,17 @@ impl Kavach {
         Ok((found.into_iter().take(limit).map(|(_, item)| item).collect(), next))
     }
 
-    /// Waits until this search may take time of its tenant's thread.
+    /// Waits for this search's turn.
     async fn search_turn(&self, route: &Route) -> Result<Turn, Error> {
         let turn = self.core.searches.take(self.party(Some(route.id))).await;
-        turn.map_err(|_| Error::new(Code::InternalError, "searches have ended"))
+        turn.map_err(|_| Error::new(Code::InternalError, "the server takes no more searches"))
     }
 
     fn check_searcher(&self) -> Result<(), Error> {
         match self.credential {
             Credential::Operator(_) => self.check_operator_key(),
             Credential::TenantKey(..) => Ok(()),
-            Credential::AgentToken(..) => Err(super::agent_may_not()),
+            Credential::AgentToken(..) => Err(agent_may_not()),
         }
     }
 }

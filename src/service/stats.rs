@@ -1,96 +1,97 @@
-//! Figures of now and of the last hour: for a tenant by itself, or for all of them.
+//! Statistics for now and for the last hour: of one tenant, or of all.
 
 use std::sync::Arc;
 
 use actix_rt::task::spawn_blocking;
 use tokio::sync::oneshot;
 
+use super::kavach::Kavach;
 use super::lists::Selection;
-use super::{Kavach, answer, send};
+use super::tenant_calls::{answer, lost, send};
 use crate::actors::Route;
 use crate::actors::messages::Inspect;
 use crate::domain::tenant::TenantStatus;
 use crate::domain::tenant::census::{AgentCounts, Census, NearLimit, sort_fullest_first};
 use crate::domain::text::Slug;
 use crate::domain::{Code, Credential, Error, Tenant, TenantId, TenantRef, Timestamp};
-use crate::measure::figures::TenantCounts;
-use crate::measure::traffic::Report;
+use crate::measure::decision_stats::DecisionTotals;
+use crate::measure::metric_values::TenantCounts;
 
-/// Tenants among the slowest, at most.
+/// The most tenants in the list of the slowest.
 const MAX_SLOWEST: usize = 10;
-/// Policies among those near a limit, at most.
+/// The most policies in the list of those near a limit.
 const MAX_NEAR_LIMITS: usize = 20;
-/// Tenants that are asked at once: a worker does other things between so many.
+/// Tenants asked at once. Between two batches, workers get to do other things.
 const ASKED_AT_ONCE: usize = 64;
 
-/// Figures of a tenant, or of all of them.
+/// Statistics of one tenant, or of all.
 #[derive(Clone, Debug)]
 pub struct Stats {
     /// When they were taken.
     pub at: Timestamp,
-    /// When the process began, and with it what is counted.
+    /// When the process started. Counters start from zero with it.
     pub started_at: Timestamp,
-    /// How many tenants there are; `None` in the figures of one.
+    /// How many tenants there are; `None` in the statistics of one tenant.
     pub tenants: Option<TenantCounts>,
-    /// Agents, but for those of tenants that can't answer.
+    /// Agents by status, without those of tenants that can't answer.
     pub agents: AgentCounts,
-    /// Decisions.
-    pub traffic: Report,
-    /// The tenants whose decisions of the last five minutes took longest, slowest first.
+    /// Decisions: totals, the last minute, the last hour.
+    pub traffic: DecisionTotals,
+    /// The tenants with the slowest decisions of the last five minutes, slowest first.
     pub slowest: Vec<SlowTenant>,
-    /// The policies that are nearest to a limit, the fullest first.
-    pub near_limits: Vec<(Named, NearLimit)>,
+    /// The policies closest to a limit, fullest first.
+    pub near_limits: Vec<(TenantLabel, NearLimit)>,
 }
 
-/// Which tenant.
+/// A tenant's id, slug and name.
 #[derive(Clone, Debug)]
-pub struct Named {
-    /// Its id.
+pub struct TenantLabel {
+    /// The tenant's id.
     pub id: TenantId,
-    /// Its slug; the default tenant has none, nor has one whose label was lost.
+    /// The slug. The default tenant has none, and neither has a tenant whose label file was lost.
     pub slug: Option<Slug>,
-    /// Its name, where it could say it once.
+    /// The name, if the tenant has answered at least once.
     pub name: Option<Box<str>>,
 }
 
-/// A tenant, and how long its decisions took.
+/// A tenant and how long its decisions took.
 #[derive(Clone, Debug)]
 pub struct SlowTenant {
-    /// Which.
-    pub tenant: Named,
-    /// Decisions of the last five minutes.
+    /// The tenant.
+    pub tenant: TenantLabel,
+    /// How many decisions it made in the last five minutes.
     pub decisions: u64,
-    /// The time in microseconds that 99 of 100 of them did not pass.
+    /// The 99th percentile of their duration, in microseconds.
     pub p99: f64,
 }
 
-/// A tenant, and what it said of itself.
-pub(super) struct Counted {
+/// A tenant and its newest census.
+pub(super) struct TenantCensus {
     pub route: Route,
-    /// The newest that is known, though it may not have answered now.
+    /// The newest known, even if the tenant did not answer this time.
     census: Option<Arc<Census>>,
     answered: bool,
 }
 
 impl Kavach {
-    /// Figures of the named tenant. Without a name those of all tenants for an operator, and for a tenant key those of
-    /// its own.
+    /// Statistics of the named tenant. Without a name, an operator gets those of all tenants, and a tenant key those of its
+    /// own.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `TENANT_MISMATCH` where a tenant key names another tenant, or that the one tenant asked for
-    /// can't answer.
+    /// `TENANT_NOT_FOUND`, `TENANT_MISMATCH` if a tenant key names another tenant, or that the one tenant asked for can't
+    /// answer.
     pub async fn stats(&self, tenant: Option<&TenantRef>) -> Result<Stats, Error> {
         let Selection { routes, .. } = match (&self.credential, tenant) {
             (Credential::Operator(_), None) => return self.stats_of_all().await,
             _ => self.tenants_in_filter(tenant)?,
         };
-        let Some(route) = routes.into_iter().next() else { return Err(super::lost()) };
+        let Some(route) = routes.into_iter().next() else { return Err(lost()) };
         let census = answer(self.ask_census(&route)?).await?;
-        let mut traffic = Report::new(self.core.clock.now());
+        let mut traffic = DecisionTotals::new(self.core.clock.now());
         if let Some(own) = route.measures.traffic() {
             traffic.add(own);
         }
-        let counted = [Counted { route, census: Some(Arc::new(census)), answered: true }];
+        let counted = [TenantCensus { route, census: Some(Arc::new(census)), answered: true }];
         Ok(Stats::of(&counted, traffic, self.core.measures.started_at))
     }
 
@@ -106,7 +107,7 @@ impl Kavach {
         let counted = self.count_all().await?;
         let core = Arc::clone(&self.core);
         off_thread(move || {
-            let mut traffic = Report::new(core.clock.now());
+            let mut traffic = DecisionTotals::new(core.clock.now());
             core.measures.threads().iter().for_each(|thread| traffic.add(&thread.traffic));
             let stats = Stats::of(&counted, traffic, core.measures.started_at);
             Stats { tenants: Some(tenant_counts(&counted)), ..stats }
@@ -114,23 +115,23 @@ impl Kavach {
         .await
     }
 
-    /// What each tenant says of itself. Only those are asked that something happened to since they were asked last, or
-    /// that time itself has changed; of an idle one there is nothing to find out.
-    pub(super) async fn count_all(&self) -> Result<Vec<Counted>, Error> {
+    /// A census of every tenant. It asks only tenants that have changed since they were last asked, or whose census has
+    /// expired: an idle tenant has nothing new to say.
+    pub(super) async fn count_all(&self) -> Result<Vec<TenantCensus>, Error> {
         let core = Arc::clone(&self.core);
-        // One at a time: whoever comes second finds what the first one asked for.
+        // One caller at a time: the second one finds what the first one asked for.
         let mut known = self.core.measures.census.lock().await;
         let routes = off_thread(move || core.directory.all_that(|route| !route.is_being_erased())).await?;
         let (mut counted, mut stale) = (Vec::with_capacity(routes.len()), Vec::new());
         let time = self.core.clock.now();
         for (at, route) in routes.into_iter().enumerate() {
-            // Read before it is asked: what changes afterwards makes the answer an old one.
+            // Read the version before asking: a change that comes later makes the answer stale.
             let version = route.measures.version();
             let census = known.current(route.id, version, time);
             if census.is_none() && route.actor.is_ok() {
                 stale.push((at, version));
             }
-            counted.push(Counted { answered: route.actor.is_ok(), census: census.cloned(), route });
+            counted.push(TenantCensus { answered: route.actor.is_ok(), census: census.cloned(), route });
         }
         for batch in stale.chunks(ASKED_AT_ONCE) {
             let routes = batch.iter().filter_map(|(at, version)| Some((*at, *version, &counted.get(*at)?.route)));
@@ -143,7 +144,7 @@ impl Kavach {
                 let Some(counted) = counted.get_mut(at) else { continue };
                 match answered {
                     Ok(census) => counted.census = Some(known.keep(counted.route.id, version, census)),
-                    // A tenant with more calls than it can take serves them: what it said last is still about right.
+                    // An overloaded tenant is up and serving, so its last census is still about right.
                     Err(error) => counted.answered = error.code() == Code::Overloaded,
                 }
             }
@@ -156,13 +157,13 @@ impl Kavach {
     }
 }
 
-/// Runs what takes a while where there are thousands of tenants.
+/// Runs work that takes a while with thousands of tenants, off the worker threads.
 pub(super) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     spawn_blocking(work).await.map_err(|_| Error::new(Code::InternalError, "the figures could not be added up"))
 }
 
 impl Stats {
-    fn of(counted: &[Counted], traffic: Report, started_at: Timestamp) -> Self {
+    fn of(counted: &[TenantCensus], traffic: DecisionTotals, started_at: Timestamp) -> Self {
         let mut near_limits = Vec::new();
         for one in counted.iter().filter(|one| one.answered) {
             let Some(census) = &one.census else { continue };
@@ -175,8 +176,8 @@ impl Stats {
     }
 }
 
-/// The tenants whose decisions took longest.
-fn slowest(counted: &[Counted], now: Timestamp) -> Vec<SlowTenant> {
+/// The tenants with the slowest decisions.
+fn slowest(counted: &[TenantCensus], now: Timestamp) -> Vec<SlowTenant> {
     let busy = counted.iter().filter_map(|one| {
         let latency = one.route.measures.traffic()?.latency(now);
         (latency.count() > 0).then(|| (one, latency.quantile(0.99), latency))
@@ -189,15 +190,15 @@ fn slowest(counted: &[Counted], now: Timestamp) -> Vec<SlowTenant> {
         .collect()
 }
 
-impl Counted {
-    fn named(&self) -> Named {
+impl TenantCensus {
+    fn named(&self) -> TenantLabel {
         let name = self.census.as_ref().map(|census| census.name.clone());
-        Named { id: self.route.id, slug: self.route.slug.clone(), name }
+        TenantLabel { id: self.route.id, slug: self.route.slug.clone(), name }
     }
 }
 
-/// How many there are of them.
-pub(super) fn tenant_counts(all: &[Counted]) -> TenantCounts {
+/// Counts tenants by status.
+pub(super) fn tenant_counts(all: &[TenantCensus]) -> TenantCounts {
     let mut counts = TenantCounts::default();
     for one in all {
         match (&one.census, one.answered) {
@@ -209,8 +210,8 @@ pub(super) fn tenant_counts(all: &[Counted]) -> TenantCounts {
     counts
 }
 
-/// How many agents they have, but for those that did not answer.
-pub(super) fn agent_counts(all: &[Counted]) -> AgentCounts {
+/// Adds up agents by status, without tenants that did not answer.
+pub(super) fn agent_counts(all: &[TenantCensus]) -> AgentCounts {
     let answered = all.iter().filter(|one| one.answered).filter_map(|one| one.census.as_ref());
     answered.fold(AgentCounts::default(), |sum, census| AgentCounts {
         active: sum.active + census.agents.active,

@@ -2,7 +2,9 @@
 
 use tracing::info;
 
-use super::{Kavach, Page, PageRequest, make_secret};
+use super::kavach::{Kavach, make_secret};
+use super::lists::{Page, PageRequest};
+use super::tenant_calls::lost;
 use crate::actors::registry_messages::{CreateTenant, DeleteTenant, SnapshotAll};
 use crate::domain::tenant::commands::{NewTenant, SetStatus, TenantPatch, TenantSpec, UpdateTenant};
 use crate::domain::tenant::key::{ApiKey, CreateKey, RevokeKey};
@@ -13,13 +15,20 @@ use crate::domain::{Code, Error, KeyId, Secret, TenantId, TenantRef};
 /// Calls about tenants.
 pub struct Tenants<'a>(pub(super) &'a Kavach);
 
-/// A tenant key with its text, which is shown this once.
+/// A tenant key with its secret, which is never shown again.
 #[derive(Clone, Debug)]
 pub struct KeyWithSecret {
-    /// The key as it is kept.
+    /// The key, as the tenant stores it.
     pub key: ApiKey,
-    /// Its text.
+    /// The secret.
     pub secret: Secret,
+}
+
+impl Kavach {
+    /// Tenants and their keys.
+    pub fn tenants(&self) -> Tenants<'_> {
+        Tenants(self)
+    }
 }
 
 impl Tenants<'_> {
@@ -37,15 +46,15 @@ impl Tenants<'_> {
         Ok(profile)
     }
 
-    /// Tenants in the order of their creation, whatever their status. A tenant key sees its own.
+    /// Tenants of any status, oldest first. A tenant key sees its own.
     ///
     /// # Errors
-    /// `INVALID_TOKEN`, `INVALID_QUERY` for a cursor that is none.
+    /// `INVALID_TOKEN`, `INVALID_QUERY` for a malformed cursor.
     pub async fn list(&self, page: PageRequest) -> Result<Page<Profile>, Error> {
         let after = page.after(TenantId::parse)?;
         let mut selection = self.0.tenants_in_filter(None)?;
         selection.routes.retain(|route| !route.id.is_default() && after.is_none_or(|after| route.id > after));
-        // The routes are in the list's order, so only those of the page are asked.
+        // Routes are in list order, so only the tenants of this page are asked.
         selection.routes.truncate(page.most());
         let tenants = self.0.gather_lists(selection, |tenant, _| vec![tenant.profile().clone()]).await?;
         Ok(Page::cut(tenants, page.limit, |profile| profile.id.to_string()))
@@ -60,15 +69,15 @@ impl Tenants<'_> {
         self.0.inspect(&route, |tenant, _| Ok(tenant.profile().clone())).await
     }
 
-    /// The tenant that the caller's key belongs to.
+    /// The tenant of the caller's own key or token.
     ///
     /// # Errors
-    /// `INVALID_TOKEN`, for an operator too, who belongs to none.
+    /// `INVALID_TOKEN`, also for an operator, who belongs to no tenant.
     pub async fn own(&self) -> Result<Profile, Error> {
         self.0.inspect(&self.0.own_tenant()?, |tenant, _| Ok(tenant.profile().clone())).await
     }
 
-    /// Changes a tenant's name and settings. What is omitted stays.
+    /// Changes a tenant's name and settings. Omitted fields keep their values.
     ///
     /// # Errors
     /// `TENANT_NOT_FOUND`, `INVALID_FIELD`.
@@ -76,7 +85,7 @@ impl Tenants<'_> {
         self.execute(tenant, UpdateTenant(patch)).await
     }
 
-    /// Stops all agents of a tenant.
+    /// Suspends a tenant: every call of its agents is denied.
     ///
     /// # Errors
     /// `TENANT_NOT_FOUND`, `DEFAULT_TENANT_FIXED`.
@@ -84,7 +93,7 @@ impl Tenants<'_> {
         self.execute(tenant, SetStatus(TenantStatus::Suspended)).await
     }
 
-    /// Lets them work again.
+    /// Activates a suspended tenant.
     ///
     /// # Errors
     /// `TENANT_NOT_FOUND`.
@@ -92,8 +101,8 @@ impl Tenants<'_> {
         self.execute(tenant, SetStatus(TenantStatus::Active)).await
     }
 
-    /// Erases a tenant with its agents and its audit log. `confirm` is its slug. Who did it is in the default tenant's
-    /// audit trail before the tenant is gone; where that can't be written, nothing is erased.
+    /// Erases a tenant with its agents and its audit trail. `confirm` must be its slug. The default tenant's audit trail
+    /// records who did it first; if that fails, nothing is erased.
     ///
     /// # Errors
     /// `TENANT_NOT_FOUND`, `CONFIRMATION_REQUIRED`, `DEFAULT_TENANT_FIXED`, or that the default tenant can't answer.
@@ -107,7 +116,7 @@ impl Tenants<'_> {
         registry.delete.send(message).await.unwrap_or_else(|_| Err(not_started()))
     }
 
-    /// Makes an API key for a tenant.
+    /// Creates an API key for a tenant.
     ///
     /// # Errors
     /// `TENANT_NOT_FOUND`, `INVALID_FIELD`, `KEY_LIMIT_EXCEEDED`.
@@ -115,11 +124,11 @@ impl Tenants<'_> {
         self.0.check_operator()?;
         let route = self.0.tenant_in_path(&tenant.into())?;
         let secret = make_secret(|random| Secret::tenant_key(route.id, random))?;
-        let key = self.0.execute(&route, CreateKey::new(name, &secret)?).await?.ok_or_else(super::lost)?;
+        let key = self.0.execute(&route, CreateKey::new(name, &secret)?).await?.ok_or_else(lost)?;
         Ok(KeyWithSecret { key, secret })
     }
 
-    /// A tenant's live API keys, without their text.
+    /// A tenant's live API keys, without their secrets.
     ///
     /// # Errors
     /// `TENANT_NOT_FOUND`.
@@ -141,7 +150,7 @@ impl Tenants<'_> {
         self.0.execute(&route, RevokeKey(id?)).await
     }
 
-    /// Writes a snapshot of every tenant now. Answers how many tenants there are.
+    /// Writes a snapshot of every tenant now. Returns how many there are.
     ///
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.

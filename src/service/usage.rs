@@ -1,6 +1,7 @@
-//! Usage reports: what calls really cost.
+//! Usage reports: what calls actually cost.
 
-use super::{Kavach, ask};
+use super::kavach::Kavach;
+use super::tenant_calls::ask;
 use crate::actors::Route;
 use crate::actors::messages::{OpenAudit, RecordUsage};
 use crate::domain::agent::commands::no_such_agent;
@@ -10,8 +11,8 @@ use crate::domain::text::quote;
 use crate::domain::{AgentId, AuditId, Code, Error};
 
 impl Kavach {
-    /// Records what an agent used, even past a limit: the money is spent. With the audit id of an allowed decision
-    /// the cost replaces that decision's estimate, once; a repeat is answered as the first was.
+    /// Records what an agent used, even past a limit: the money is spent already. With the audit id of an allowed
+    /// decision, the cost replaces that decision's estimate, once. Repeating the report gives the same answer again.
     ///
     /// # Errors
     /// `UNKNOWN_AGENT`, `UNKNOWN_AUDIT_ENTRY`, `INVALID_FIELD`, `ALREADY_SETTLED`, `NOT_SETTLEABLE`.
@@ -27,7 +28,7 @@ impl Kavach {
         let route = self.tenant_of_id(id.tag(), unknown)?;
         let mut report = UsageReport::new(id, calls, cost)?;
         if let Some(decision) = settles {
-            // Who reports about an agent that is not there learns that, whatever the decision is.
+            // An unknown agent is reported first, whatever the decision is.
             let missing = unknown();
             self.inspect(&route, move |tenant, _| tenant.agent(id).map(|_| ()).ok_or(missing)).await?;
             report = self.settling(&route, report, decision).await?;
@@ -39,7 +40,7 @@ impl Kavach {
     /// Reads the decision that a report settles from the journal, on a thread that serves no calls.
     async fn settling(&self, route: &Route, report: UsageReport, decision: &str) -> Result<UsageReport, Error> {
         let unknown = || {
-            let problem = format!("names no decision: there is no audit entry '{}'", quote(decision));
+            let problem = format!("is not a decision: there is no audit entry '{}'", quote(decision));
             Error::field(Code::UnknownAuditEntry, "auditId", problem)
         };
         let id = AuditId::parse(decision).filter(|id| id.tag() == route.id.tag()).ok_or_else(unknown)?;

@@ -37,7 +37,7 @@ use super::held::Held;
 use super::messages::{Ending, TenantDown};
 use super::resources::Resources;
 use crate::domain::Tenant;
-use crate::measure::Meter;
+use crate::measure::TenantMeter;
 
 /// How often a tenant with fewer new events writes one.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(300);
@@ -58,7 +58,7 @@ pub struct TenantActor {
     sync_running: bool,
     sync_scheduled: bool,
     snapshot_running: bool,
-    meter: Meter,
+    meter: TenantMeter,
 }
 
 impl TenantActor {
@@ -67,7 +67,7 @@ impl TenantActor {
         loaded: Loaded,
         generation: u64,
         storage_failed: bool,
-        meter: Meter,
+        meter: TenantMeter,
     ) -> Self {
         let told = loaded.told;
         if storage_failed {

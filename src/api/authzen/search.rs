@@ -19,7 +19,7 @@ use crate::api::routes::Answer;
 use crate::api::views;
 use crate::domain::limits::{MAX_AUTHORIZE_BODY_BYTES, MAX_PAGE};
 use crate::domain::{Code, Error, Request};
-use crate::service::{Found, SearchPage};
+use crate::service::{SearchPage, SearchResult};
 
 /// The action in whose place a search looks for others.
 const ANY: &str = "*";
@@ -193,8 +193,8 @@ impl Search {
     }
 
     /// The answer, with each result shaped from its text.
-    fn answer<T: Serialize>(&self, found: Found, shape: impl Fn(String) -> T) -> Answer {
-        let Found { items, next, cut_off } = found;
+    fn answer<T: Serialize>(&self, found: SearchResult, shape: impl Fn(String) -> T) -> Answer {
+        let SearchResult { items, next, cut_off } = found;
         let token = next.map(|from| URL_SAFE_NO_PAD.encode([&self.mark, from.as_bytes()].concat()));
         let results: Vec<T> = items.into_iter().map(shape).collect();
         let page = PageAnswer { next_token: token.unwrap_or_default(), count: results.len() };
@@ -287,7 +287,7 @@ pub async fn subject(Admin(kavach): Admin, (http, body): Input<SubjectBody<'stat
     let search = parse::<SubjectBody<'_>>(&body)?.check(&Connection::asking(http.headers()))?;
     let found = match search.is_for_agents() {
         true => kavach.search_agents(search.request.clone(), &search.page).await?,
-        false => Found::default(),
+        false => SearchResult::default(),
     };
     search.answer(found, |id| EntityAnswer { r#type: &search.kind, id })
 }

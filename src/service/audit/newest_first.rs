@@ -1,8 +1,8 @@
-//! A query: which entries of some trails are the newest that a filter asks for, and a page of them.
+//! A query: a page of the newest entries of some trails that a filter matches.
 //!
-//! The trails are read twice. The first time only the ids of what is asked for are kept, whatever lies before the page;
-//! the second time the entries of the page are made, from the pieces that hold one. So a query that skips ten thousand
-//! large entries takes no more memory than one that skips none.
+//! It reads the trails twice. The first pass keeps only the ids of matching entries. The second builds the page's
+//! entries, reading only the pieces of the journal that hold one. So a query that skips ten thousand large entries
+//! takes no more memory than one that skips none.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -15,16 +15,16 @@ use super::trail::{STEP_EVENTS, decode};
 use crate::actors::messages::AuditTrail;
 use crate::domain::{AuditEntry, AuditFilter, AuditId, TenantId, TenantTag, Timestamp};
 
-/// What becomes of a trail that can't be read.
-pub(super) struct Unread {
-    /// Whether it is done without, since all tenants are asked for.
+/// Trails that can't be read, and whether to go on without them.
+pub(super) struct UnreadableTrails {
+    /// Whether to go on without them, since the query is about all tenants.
     all: bool,
-    /// Whose they are.
+    /// The tenants they belong to.
     tenants: Vec<TenantId>,
 }
 
-impl Unread {
-    /// With `all`, a trail that can't be read is noted and done without.
+impl UnreadableTrails {
+    /// With `all`, a query notes a trail that it can't read and goes on. Otherwise it fails.
     pub fn new(all: bool) -> Self {
         Self { all, tenants: Vec::new() }
     }
@@ -33,56 +33,57 @@ impl Unread {
         if !self.all {
             return Err(problem);
         }
-        error!(%tenant, %problem, "an audit trail could not be read; it is missing from a query of all tenants");
+        error!(%tenant, %problem, "could not read an audit trail; a query of all tenants goes on without it");
         self.tenants.push(tenant);
         Ok(())
     }
 
-    /// Whose trails could not be read.
+    /// The tenants of the trails that could not be read.
     pub fn into_tenants(self) -> Vec<TenantId> {
         self.tenants
     }
 }
 
-/// The first reading.
-pub(super) struct Newest {
-    /// The last one is being read.
+/// The first pass: the ids of the newest matching entries.
+pub(super) struct NewestIds {
+    /// Trails left to read. The last one is being read.
     trails: Vec<AuditTrail>,
     filter: AuditFilter,
     before: Option<AuditId>,
     most: usize,
     /// One past the next event of the trail being read; `None` before the first.
     end: Option<u64>,
-    /// In the trails read so far, newest first but for those of the one being read.
+    /// Matches so far: newest first, except for those of the trail being read, which are at the end.
     ids: Vec<AuditId>,
-    /// How many of them are of that one.
+    /// How many of them are from the trail being read.
     of_trail: usize,
-    done: Found,
+    done: MatchingIds,
 }
 
-/// What the first reading found.
-pub(super) struct Found {
-    /// Ids of the entries, newest first.
+/// What the first pass found.
+pub(super) struct MatchingIds {
+    /// Ids of the matching entries, newest first.
     pub ids: Vec<AuditId>,
-    /// The trails that they are in.
+    /// The trails they are in.
     pub trails: Vec<AuditTrail>,
-    pub unread: Unread,
+    /// The trails that could not be read.
+    pub unread: UnreadableTrails,
 }
 
-impl Newest {
-    /// Up to `most` entries of the trails, the newest of those before that id.
+impl NewestIds {
+    /// Looks for the `most` newest entries of the trails, or the newest before the entry `before`.
     pub fn new(
         trails: Vec<AuditTrail>,
-        unread: Unread,
+        unread: UnreadableTrails,
         filter: AuditFilter,
         before: Option<AuditId>,
         most: usize,
     ) -> Self {
-        let done = Found { ids: Vec::new(), trails: Vec::with_capacity(trails.len()), unread };
+        let done = MatchingIds { ids: Vec::new(), trails: Vec::with_capacity(trails.len()), unread };
         Self { trails, filter, before, most, end: None, ids: Vec::new(), of_trail: 0, done }
     }
 
-    /// Reads on; says whether that was all.
+    /// Reads on. Returns whether it is done.
     pub fn step(&mut self) -> io::Result<bool> {
         let mut looked_at = 0;
         while looked_at < STEP_EVENTS {
@@ -106,7 +107,7 @@ impl Newest {
         Ok(false)
     }
 
-    /// Reads a piece of the last trail; answers where the next one ends, if more of the trail is wanted.
+    /// Reads one piece of the last trail. Returns where the next piece ends, or `None` if no more is wanted.
     fn piece(&mut self, looked_at: &mut usize) -> io::Result<Option<u64>> {
         let Self { trails, filter, before, most, end, ids, of_trail, .. } = self;
         let Some(trail) = trails.last() else { return Ok(None) };
@@ -137,21 +138,21 @@ impl Newest {
         })?;
         failed?;
         match (next, oldest) {
-            // All that comes is too old, and need not be read to see that.
+            // Everything before is too old. The index says so, without reading it.
             (Some(end), Some(oldest)) if trail.reader.is_older_before(end, oldest.millis())? => Ok(None),
             (next, _) => Ok(next),
         }
     }
 
-    /// What was found.
-    pub fn found(self) -> Found {
-        Found { ids: self.ids, ..self.done }
+    /// The result, once [`Self::step`] is done.
+    pub fn found(self) -> MatchingIds {
+        MatchingIds { ids: self.ids, ..self.done }
     }
 }
 
-/// One past the last event of a trail that a query may ask for.
+/// One past the last event of a trail that a query can match.
 fn end_of(trail: &AuditTrail, filter: &AuditFilter, before: Option<AuditId>) -> io::Result<u64> {
-    // A cursor of this tenant says where it is; of another's, what is before it is not of a later time.
+    // A cursor of this tenant is a place in this trail. Another tenant's cursor only bounds the time.
     if let Some(id) = before.filter(|id| id.tag() == trail.tenant.tag()) {
         return Ok(id.seq());
     }
@@ -163,18 +164,18 @@ fn end_of(trail: &AuditTrail, filter: &AuditFilter, before: Option<AuditId>) -> 
     }
 }
 
-/// The second reading: the entries of a page.
-pub(super) struct Entries {
-    /// Each trail with the numbers of those of its entries that were not read yet, the newest last.
+/// The second pass: builds the entries of a page.
+pub(super) struct PageEntries {
+    /// Each trail, with the numbers of its entries that are still to be read, newest last.
     wanted: Vec<(AuditTrail, Vec<u64>)>,
     entries: Vec<AuditEntry>,
-    unread: Unread,
+    unread: UnreadableTrails,
 }
 
-impl Entries {
-    /// The entries of those ids, of what was found.
-    pub fn new(found: Found) -> Self {
-        let Found { ids, trails, unread } = found;
+impl PageEntries {
+    /// Builds the entries that the first pass found.
+    pub fn new(found: MatchingIds) -> Self {
+        let MatchingIds { ids, trails, unread } = found;
         let mut seqs: HashMap<TenantTag, Vec<u64>> = HashMap::new();
         for id in ids.iter().rev() {
             seqs.entry(id.tag()).or_default().push(id.seq());
@@ -187,7 +188,7 @@ impl Entries {
         }
     }
 
-    /// Reads on; says whether that was all.
+    /// Reads on. Returns whether it is done.
     pub fn step(&mut self) -> io::Result<bool> {
         let Self { wanted, entries, unread } = self;
         let Some((trail, seqs)) = wanted.last_mut() else {
@@ -195,7 +196,7 @@ impl Entries {
             return Ok(true);
         };
         let tenant = trail.tenant;
-        if let Err(problem) = make_some(trail, seqs, entries) {
+        if let Err(problem) = build_piece(trail, seqs, entries) {
             unread.note(tenant, problem)?;
             entries.retain(|entry| entry.tenant_id != tenant);
             seqs.clear();
@@ -206,14 +207,14 @@ impl Entries {
         Ok(false)
     }
 
-    /// The entries, newest first, and whose trails could not be read.
-    pub fn made(self) -> (Vec<AuditEntry>, Unread) {
+    /// The entries, newest first, and the trails that could not be read.
+    pub fn made(self) -> (Vec<AuditEntry>, UnreadableTrails) {
         (self.entries, self.unread)
     }
 }
 
-/// Makes the entries of the newest of those numbers and of all in the same piece of the trail.
-fn make_some(trail: &AuditTrail, seqs: &mut Vec<u64>, entries: &mut Vec<AuditEntry>) -> io::Result<()> {
+/// Builds the entry of the newest number, and of every other number in the same piece of the journal.
+fn build_piece(trail: &AuditTrail, seqs: &mut Vec<u64>, entries: &mut Vec<AuditEntry>) -> io::Result<()> {
     let Some(newest) = seqs.last().copied() else { return Ok(()) };
     let mut failed = Ok(());
     trail.reader.newest_piece(Some(newest + 1), &mut |seq, bytes| {
@@ -226,7 +227,7 @@ fn make_some(trail: &AuditTrail, seqs: &mut Vec<u64>, entries: &mut Vec<AuditEnt
         }
         if seqs.is_empty() || failed.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    // One that retention has removed since is not found.
+    // Retention may have removed some in the meantime.
     seqs.retain(|seq| *seq < newest);
     failed
 }

@@ -1,51 +1,51 @@
-//! From which entries a client can go on with a stream that broke off.
+//! After which entries a client can resume a stream that broke off.
 //!
-//! Of one tenant it is any entry, since what comes after it is known. Tenants are read one after the other, though, so
-//! that an entry of one may be shown while older ones of the next have not been. A stream of all tenants therefore
-//! gives its client an id only where a stream that begins [`OVERLAP_MS`] before that entry leaves nothing out; until
-//! then the client keeps the id it has, or none.
+//! In a stream of one tenant, after any entry: what follows is known. A stream of all tenants reads them one after the
+//! other, so it may send one tenant's entry before older ones of the next. It therefore gives its client an entry's id
+//! only if a stream that starts [`OVERLAP_MS`] before that entry misses nothing. Until then the client keeps the id it
+//! has, if any.
 
 use crate::domain::{AuditId, Timestamp};
 
-/// How far before the last entry a stream of several tenants goes on.
+/// How far before the client's last entry a stream of several tenants resumes.
 const OVERLAP_MS: i64 = 5_000;
-/// How long after its time an entry may be heard of: it is written with its batch.
+/// How late an entry may be announced: it is written with its batch.
 const LATE_MS: i64 = 2_000;
 
-/// Which entries a stream can go on from.
+/// Decides which entries a client can resume after.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Resume {
-    /// All that is still to come is of that time or later; `None` where it comes in order anyway.
+pub(super) struct ResumePoints {
+    /// Everything still to come is of this time or later; `None` if entries come in order anyway.
     floor: Option<Timestamp>,
-    /// The newest entry the client was told to go on from.
+    /// The newest entry that the client can resume after.
     last: Option<AuditId>,
 }
 
-impl Resume {
-    /// Of one tenant, in its order.
+impl ResumePoints {
+    /// For one tenant, in order.
     pub fn in_order() -> Self {
         Self { floor: None, last: None }
     }
 
-    /// Of several tenants, where all that is to come is of that time or later.
+    /// For several tenants, if everything to come is of time `floor` or later.
     pub fn from(floor: Timestamp, last: Option<AuditId>) -> Self {
         Self { floor: Some(floor), last }
     }
 
-    /// The time at which every other tenant begins, to leave nothing out after that entry.
+    /// When every other tenant has to start, so that nothing after entry `last` is missed.
     pub fn overlap(last: AuditId) -> Timestamp {
         last.time().plus_millis(-OVERLAP_MS)
     }
 
-    /// All that was heard of before `heard` has been shown: what is to come was not written before.
+    /// Everything announced before `heard` has been sent, so whatever is to come was written about then or later.
     pub fn shown_before(&mut self, heard: Timestamp) {
         self.floor = self.floor.max(Some(heard.plus_millis(-LATE_MS)));
     }
 
-    /// Whether the client can go on from this entry, which is shown next.
+    /// Whether the client can resume after this entry, which is sent next.
     pub fn allows(&mut self, id: AuditId) -> bool {
         let Some(floor) = self.floor else { return true };
-        // An earlier one than it has would only show more again.
+        // An earlier entry than it has would only repeat more.
         let allowed = Self::overlap(id) <= floor && self.last.is_none_or(|last| last < id);
         if allowed {
             self.last = Some(id);
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn an_entry_with_older_ones_still_to_come_is_none_to_go_on_from() {
-        let mut resume = Resume::from(Timestamp::from_millis(100_000), None);
+        let mut resume = ResumePoints::from(Timestamp::from_millis(100_000), None);
         assert!(!resume.allows(id(100_000 + OVERLAP_MS + 1, 1)));
         assert!(resume.allows(id(100_000 + OVERLAP_MS, 1)));
         assert!(!resume.allows(id(100_000, 2)), "the client would go back");
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn one_tenants_entries_are_all_to_go_on_from() {
-        let mut resume = Resume::in_order();
+        let mut resume = ResumePoints::in_order();
         assert!([9, 3, 4].into_iter().all(|millis| resume.allows(id(millis, 1))));
     }
 }

@@ -1,18 +1,18 @@
-//! What is kept for a client that takes its time, and let go where it takes too long.
+//! A value that is held for a slow client, and dropped if the client takes too long.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-/// A value that is dropped, with all it holds, unless it is taken in time.
-pub(super) struct Kept<T> {
+/// A value that is dropped, with everything it holds, unless it is taken in time.
+pub(super) struct Expiring<T> {
     value: Arc<Mutex<Option<T>>>,
     timer: JoinHandle<()>,
 }
 
-impl<T: Send + 'static> Kept<T> {
-    /// Keeps it for so long.
+impl<T: Send + 'static> Expiring<T> {
+    /// Holds `value` for at most `patience`.
     pub fn new(value: T, patience: Duration) -> Self {
         let value = Arc::new(Mutex::new(Some(value)));
         let late = Arc::clone(&value);
@@ -25,8 +25,8 @@ impl<T: Send + 'static> Kept<T> {
     }
 }
 
-impl<T> Kept<T> {
-    /// The value; `None` where it was let go.
+impl<T> Expiring<T> {
+    /// The value; `None` if it has expired.
     pub fn take(mut self) -> Option<T> {
         self.empty()
     }
@@ -37,9 +37,9 @@ impl<T> Kept<T> {
     }
 }
 
-impl<T> Drop for Kept<T> {
+impl<T> Drop for Expiring<T> {
     fn drop(&mut self) {
-        // At once, not when the timer's task has ended.
+        // Now, not when the timer's task gets around to it.
         drop(self.empty());
     }
 }

@@ -1,11 +1,12 @@
 //! Which worker serves a connection.
 //!
-//! A new connection comes to any worker, but the tenant that its caller asks for lives on one. A call that crosses to
-//! it and back wakes two threads, which costs more than the decision. So the first bytes of a connection are looked at
-//! where the kernel holds them, and where they show a credential of a tenant, the connection moves to that tenant's
-//! worker. That one gets at most a bounded multiple of its even share, as in consistent hashing with bounded loads
-//! (Mirrokni, Thorup, Zadimoghaddam, 2018): a hot tenant must not leave the other cores idle, nor may a client that
-//! only says it is of that tenant. What does not move is served as well: its calls cross.
+//! The kernel gives a new connection to any worker, but each tenant's actor lives on one. A call that crosses to
+//! another worker and back wakes two threads, which costs more than the decision. So a worker peeks at a connection's
+//! first bytes, and if they show a tenant's credential, the connection moves to that tenant's worker.
+//!
+//! A worker takes only a bounded multiple of its even share, as in consistent hashing with bounded loads (Mirrokni,
+//! Thorup, Zadimoghaddam, 2018): neither a hot tenant, nor a client that merely claims to belong to it, may leave the
+//! other cores idle. A connection that does not move is served all the same; its calls cross.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -24,62 +25,62 @@ use crate::actors::worker_channels::ChannelId;
 use crate::domain::TenantId;
 use crate::domain::secret::{bearer, tenant_in};
 
-/// Bytes looked at: the head of a request by any common client.
+/// Bytes to peek at: enough for the request head of any common client.
 const HEAD_BYTES: usize = 2_048;
-/// How many times its even share of all connections a worker may have for one to be moved there, as a fraction: with
-/// two workers three quarters. Twice would be all, on one of two cores.
-const MOST_SHARES: (usize, usize) = (3, 2);
-/// So many it may have in any case. A worker is not busy with them.
-const FEW: usize = 8;
+/// How many times its even share of all connections a worker may hold before no more move to it, as a fraction. With
+/// two workers that is three quarters of all; a factor of two would be all of them, on one of two cores.
+const MAX_LOAD: (usize, usize) = (3, 2);
+/// Connections that may move to a worker in any case: too few to keep it busy.
+const MIN_CAPACITY: usize = 8;
 
-/// The open connections of a server.
-pub struct Connections {
-    /// Which worker has a tenant.
+/// Routes the connections of a server to its workers, and counts the open ones.
+pub struct ConnectionRouter {
+    /// Finds the worker that a tenant lives on.
     home: Home,
-    workers: Box<[Worker]>,
-    /// How many are open.
+    workers: Box<[WorkerInbox]>,
+    /// How many connections are open.
     open: watch::Sender<usize>,
 }
 
 #[derive(Default)]
-struct Worker {
-    /// Takes what moves there.
-    door: OnceLock<UnboundedSender<Moved>>,
+struct WorkerInbox {
+    /// Takes the connections that move to this worker.
+    inbox: OnceLock<UnboundedSender<MovedConnection>>,
     open: AtomicUsize,
 }
 
-/// A connection on its way to its worker.
-struct Moved {
+/// A connection on its way to another worker.
+struct MovedConnection {
     stream: std::net::TcpStream,
-    counted: Counted,
-    /// Dropped when it ends.
+    counted: OpenConnection,
+    /// Dropped when the connection ends.
     ending: oneshot::Sender<Infallible>,
 }
 
 type Home = Box<dyn Fn(TenantId) -> Option<ChannelId> + Send + Sync>;
 
-/// A connection being served, until it ends.
-pub type Serving = Pin<Box<dyn Future<Output = ()>>>;
+/// Serves one connection; ready when the connection ends.
+pub type ServedConnection = Pin<Box<dyn Future<Output = ()>>>;
 
 /// How a worker serves a connection.
-pub type Serve = Rc<dyn Fn(TcpStream) -> Serving>;
+pub type ServeConnection = Rc<dyn Fn(TcpStream) -> ServedConnection>;
 
-impl Connections {
-    /// None yet, for so many workers. `home` tells which of them has a tenant.
+impl ConnectionRouter {
+    /// A router for `workers` workers, without connections yet. `home` finds the worker that a tenant lives on.
     pub fn new(workers: usize, home: impl Fn(TenantId) -> Option<ChannelId> + Send + Sync + 'static) -> Arc<Self> {
-        let workers = (0..workers).map(|_| Worker::default()).collect();
+        let workers = (0..workers).map(|_| WorkerInbox::default()).collect();
         Arc::new(Self { home: Box::new(home), workers, open: watch::Sender::new(0) })
     }
 
-    /// Makes the calling thread a worker with that lane, which serves by `serve` what is moved to it.
-    pub fn join(&self, lane: Option<ChannelId>, serve: Serve) {
-        // Without a lane is a worker that was started in the place of one that broke: no tenant lives there.
+    /// Makes the calling thread a worker with lane `lane`, which serves the connections moved to it with `serve`.
+    pub fn join(&self, lane: Option<ChannelId>, serve: ServeConnection) {
+        // A worker without a lane replaces one that died: no tenant lives there, so nothing moves to it.
         let Some(worker) = lane.and_then(|lane| self.workers.get(lane.at())) else { return };
-        // No more than the connections that workers took in, which are limited.
-        let (door, mut moved) = unbounded_channel();
-        if worker.door.set(door).is_ok() {
+        // Unbounded, but it holds no more than the connections that workers have accepted, which are limited.
+        let (inbox, mut moved) = unbounded_channel();
+        if worker.inbox.set(inbox).is_ok() {
             actix_rt::spawn(async move {
-                while let Some(Moved { stream, counted, ending }) = moved.recv().await {
+                while let Some(MovedConnection { stream, counted, ending }) = moved.recv().await {
                     let serve = Rc::clone(&serve);
                     actix_rt::spawn(async move {
                         let _until_it_ends = (counted, ending);
@@ -92,57 +93,56 @@ impl Connections {
         }
     }
 
-    /// Serves a connection that came to the calling worker and has something to say, here or where it belongs. Ends when
-    /// the connection does.
-    pub async fn take_in(self: Arc<Self>, stream: TcpStream, lane: Option<ChannelId>, serve: Serve) {
-        let here = Counted::new(&self, lane.map(ChannelId::at));
+    /// Serves a connection that the calling worker accepted and that has sent its first bytes, here or on its tenant's
+    /// worker. Returns when the connection ends.
+    pub async fn serve_at_home(self: Arc<Self>, stream: TcpStream, lane: Option<ChannelId>, serve: ServeConnection) {
+        let here = OpenConnection::new(&self, lane.map(ChannelId::at));
         let home = self.home(&stream).await.filter(|home| Some(*home) != here.worker);
-        let Some((home, door)) = home.and_then(|home| Some((home, self.door_with_room(home)?))) else {
+        let Some((home, inbox)) = home.and_then(|home| Some((home, self.inbox_with_room(home)?))) else {
             return serve(stream).await;
         };
-        // Fails only where the connection is broken.
+        // Fails only if the connection is broken.
         let Ok(stream) = stream.into_std() else { return };
-        let counted = Counted::new(&self, Some(home));
+        let counted = OpenConnection::new(&self, Some(home));
         drop(here);
         let (ending, end) = oneshot::channel();
-        // A worker that broke meanwhile drops it.
-        let _ = door.send(Moved { stream, counted, ending });
-        // This worker took it in, so here it counts against the limit of open connections until it ends.
+        // If that worker has died, the connection is dropped.
+        let _ = inbox.send(MovedConnection { stream, counted, ending });
+        // This worker accepted the connection, so it counts against this worker's limit until it ends.
         let _ = end.await;
     }
 
-    /// The worker of the tenant that the first request on the connection is for.
+    /// The worker of the tenant whose credential the first request shows.
     async fn home(&self, stream: &TcpStream) -> Option<usize> {
         let mut head = vec![0; HEAD_BYTES];
         let mut head = ReadBuf::new(&mut head);
-        // Once: what is not there now is not waited for.
+        // Peek once: don't wait for bytes that have not arrived.
         let there = poll_fn(|context| Poll::Ready(stream.poll_peek(context, &mut head).is_ready())).await;
         let tenant = tenant_in(credential(head.filled()).filter(|_| there)?)?;
         (self.home)(tenant).map(ChannelId::at)
     }
 
-    /// The way to that worker, where it may have one more.
-    fn door_with_room(&self, at: usize) -> Option<&UnboundedSender<Moved>> {
+    /// The inbox of worker `at`, if it may take one more connection.
+    fn inbox_with_room(&self, at: usize) -> Option<&UnboundedSender<MovedConnection>> {
         let worker = self.workers.get(at)?;
         let most = most(*self.open.borrow(), self.workers.len());
-        worker.door.get().filter(|_| worker.open.load(Ordering::Relaxed) < most)
+        worker.inbox.get().filter(|_| worker.open.load(Ordering::Relaxed) < most)
     }
 
-    /// Waits until all are closed.
+    /// Waits until all connections are closed.
     pub async fn all_closed(&self) {
-        // The sender lives as long as this waits.
+        // Can't fail: `self` holds the sender.
         let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
     }
 }
 
-/// Connections that a worker may have for one to be moved there, of so many open ones at so many workers.
+/// How many connections a worker may hold before no more move to it, out of `open` at `workers` workers.
 fn most(open: usize, workers: usize) -> usize {
-    let (times, per) = MOST_SHARES;
-    FEW.max(open.saturating_mul(times).checked_div(workers.saturating_mul(per)).unwrap_or(0))
+    let (times, per) = MAX_LOAD;
+    MIN_CAPACITY.max(open.saturating_mul(times).checked_div(workers.saturating_mul(per)).unwrap_or(0))
 }
 
-/// The credential in the head of a request, as far as it is there. Nothing rests on it but where the connection is
-/// served.
+/// The credential in a request head that may be incomplete. It decides nothing but where the connection is served.
 fn credential(head: &[u8]) -> Option<&str> {
     const NAME: &[u8] = b"authorization:";
     let mut lines = head.split(|byte| *byte == b'\n');
@@ -154,13 +154,13 @@ fn credential(head: &[u8]) -> Option<&str> {
 }
 
 /// An open connection, counted for the worker that serves it.
-struct Counted {
-    connections: Arc<Connections>,
+struct OpenConnection {
+    connections: Arc<ConnectionRouter>,
     worker: Option<usize>,
 }
 
-impl Counted {
-    fn new(connections: &Arc<Connections>, worker: Option<usize>) -> Self {
+impl OpenConnection {
+    fn new(connections: &Arc<ConnectionRouter>, worker: Option<usize>) -> Self {
         let counted = Self { connections: Arc::clone(connections), worker };
         counted.connections.open.send_modify(|open| *open += 1);
         if let Some(worker) = counted.worker() {
@@ -169,12 +169,12 @@ impl Counted {
         counted
     }
 
-    fn worker(&self) -> Option<&Worker> {
+    fn worker(&self) -> Option<&WorkerInbox> {
         self.connections.workers.get(self.worker?)
     }
 }
 
-impl Drop for Counted {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         if let Some(worker) = self.worker() {
             worker.open.fetch_sub(1, Ordering::Relaxed);
@@ -195,8 +195,8 @@ mod tests {
     use crate::actors::worker_channels::WorkerChannels;
     use crate::domain::Secret;
 
-    /// Answers one byte, the number of the worker, and waits for the end of the connection.
-    fn answering(number: u8) -> Serve {
+    /// Answers one byte, the worker's number, and waits for the end of the connection.
+    fn answering(number: u8) -> ServeConnection {
         Rc::new(move |mut stream| {
             Box::pin(async move {
                 stream.write_all(&[number]).await.unwrap();
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a_connection_moves_to_its_tenants_worker_while_that_has_room() {
         let (lanes, there) = (WorkerChannels::new(2), Arc::new(OnceLock::new()));
-        let connections = Connections::new(2, {
+        let connections = ConnectionRouter::new(2, {
             let there = Arc::clone(&there);
             move |tenant| there.get().copied().filter(|_| tenant == TenantId::from_bytes([7; 16]))
         });
@@ -241,7 +241,7 @@ mod tests {
                 actix_rt::spawn(async move {
                     let accepted = TcpStream::from_std(accepted).unwrap();
                     accepted.readable().await.unwrap();
-                    connections.take_in(accepted, here, serve).await;
+                    connections.serve_at_home(accepted, here, serve).await;
                 });
                 client.write_all(head.as_bytes()).unwrap();
                 actix_rt::task::spawn_blocking(move || {
@@ -260,7 +260,7 @@ mod tests {
             assert_eq!(served, 0);
             drop(unknown);
             connections.all_closed().await;
-            // Eight in any case, and then three quarters of all: nine of twelve.
+            // Eight in any case, then three quarters of all: nine of twelve.
             let (mut open, mut workers) = (Vec::new(), Vec::new());
             for _ in 0..13 {
                 let (client, served) = connect(of(7)).await;
@@ -291,8 +291,8 @@ mod tests {
 
     #[test]
     fn a_worker_gets_at_most_a_bounded_share() {
-        assert_eq!(most(0, 0), FEW);
-        assert_eq!(most(4, 2), FEW);
+        assert_eq!(most(0, 0), MIN_CAPACITY);
+        assert_eq!(most(4, 2), MIN_CAPACITY);
         assert_eq!(most(64, 2), 48);
         assert_eq!(most(64, 1), 96);
         assert_eq!(most(10_000, 16), 937);

@@ -1,4 +1,4 @@
-//! The bytes of a connection, as its pace allows.
+//! A TCP stream under its connection's timeouts.
 
 use std::io;
 use std::pin::Pin;
@@ -8,30 +8,30 @@ use std::task::{Context, Poll};
 use actix_rt::net::TcpStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::pace::{Pace, Reading};
+use super::connection_timeouts::{ConnectionTimer, ReadPermission};
 
-/// A stream that keeps its [`Pace`] informed, and that ends where the pace says so: as if the client had closed it
-/// for whoever reads, and as an error for whoever writes.
-pub struct Watched {
+/// A stream that reports to its [`ConnectionTimer`] and ends when the timer says so: readers see the end of the stream,
+/// writers an error.
+pub struct TimedStream {
     stream: TcpStream,
-    pace: Rc<Pace>,
+    timer: Rc<ConnectionTimer>,
 }
 
-impl Watched {
-    /// That stream.
-    pub fn new(stream: TcpStream, pace: Rc<Pace>) -> Self {
-        Self { stream, pace }
+impl TimedStream {
+    /// Puts `stream` under `timer`.
+    pub fn new(stream: TcpStream, timer: Rc<ConnectionTimer>) -> Self {
+        Self { stream, timer }
     }
 
-    /// What it is doing.
-    pub fn pace(&self) -> &Rc<Pace> {
-        &self.pace
+    /// The connection's timer.
+    pub fn timer(&self) -> &Rc<ConnectionTimer> {
+        &self.timer
     }
 
     fn written(&self, context: &Context<'_>, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match outcome {
-            Poll::Ready(Ok(_)) => self.pace.has_written(),
-            Poll::Pending => self.pace.waits_to_write(context),
+            Poll::Ready(Ok(_)) => self.timer.on_written(),
+            Poll::Pending => self.timer.on_write_blocked(context),
             Poll::Ready(Err(_)) => {}
         }
         outcome
@@ -39,34 +39,34 @@ impl Watched {
 }
 
 fn too_slow() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the client took nothing for too long")
+    io::Error::new(io::ErrorKind::TimedOut, "the client read nothing for too long")
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for TimedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.pace.may_read(context) {
-            Reading::Go => {}
-            Reading::Wait => return Poll::Pending,
-            Reading::End => return Poll::Ready(Ok(())),
+        match self.timer.read_permission(context) {
+            ReadPermission::Go => {}
+            ReadPermission::Wait => return Poll::Pending,
+            ReadPermission::End => return Poll::Ready(Ok(())),
         }
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
         match outcome {
-            Poll::Ready(Ok(())) => self.pace.has_read(buffer.filled().len() - before),
-            Poll::Pending => self.pace.waits_to_read(context),
+            Poll::Ready(Ok(())) => self.timer.on_read(buffer.filled().len() - before),
+            Poll::Pending => self.timer.on_read_blocked(context),
             Poll::Ready(Err(_)) => {}
         }
         outcome
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for TimedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.pace.is_over() {
+        if self.timer.is_over() {
             return Poll::Ready(Err(too_slow()));
         }
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
@@ -78,7 +78,7 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.pace.is_over() {
+        if self.timer.is_over() {
             return Poll::Ready(Err(too_slow()));
         }
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
@@ -92,8 +92,8 @@ impl AsyncWrite for Watched {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(context);
         if let Poll::Ready(Ok(())) = outcome {
-            // Whoever writes flushes once all of it was taken.
-            self.pace.is_flushed();
+            // Writers flush once everything was written.
+            self.timer.on_flushed();
         }
         outcome
     }
@@ -130,8 +130,8 @@ mod tests {
         client.shutdown(Shutdown::Write).unwrap();
         let (accepted, _) = listener.accept().unwrap();
         accepted.set_nonblocking(true).unwrap();
-        let pace = Rc::new(Pace::default());
-        let mut stream = Watched::new(TcpStream::from_std(accepted).unwrap(), Rc::clone(&pace));
+        let timer = Rc::new(ConnectionTimer::default());
+        let mut stream = TimedStream::new(TcpStream::from_std(accepted).unwrap(), Rc::clone(&timer));
         stream.write_all(b"x").await.unwrap();
         stream.flush().await.unwrap();
         assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
@@ -140,7 +140,7 @@ mod tests {
         let mut write = || Pin::new(&mut stream).poll_write(&mut Context::from_waker(&waker), &[0; 1 << 16]);
         while write().is_ready() {}
         assert!(!woken.0.load(Ordering::Relaxed));
-        pace.end();
+        timer.end();
         assert!(woken.0.load(Ordering::Relaxed));
         assert!(matches!(write(), Poll::Ready(Err(problem)) if problem.kind() == io::ErrorKind::TimedOut));
     }

@@ -1,13 +1,39 @@
-//! Calls about the audit trail. All reading happens on threads that serve no calls.
+//! The audit trail: queries, exports, live streams and checkpoints.
+//!
+//! A trail is a view of a tenant's journal. All reading happens on threads that serve no calls.
+//!
+//! | to find | look in |
+//! | --- | --- |
+//! | the calls themselves | here |
+//! | who may read, and how reads share the disk and the cores | `reading` |
+//! | look-ups in one tenant's journal | `trail` |
+//! | a page of the newest entries of some tenants | `newest_first` |
+//! | a trail from its oldest entry on | `oldest_first` |
+//! | whole trails as JSON, NDJSON or CSV | `export`, `export_format` |
+//! | what a slow client may hold, and for how long | `expiring` |
+//! | entries as they are made | `live_stream` |
+//! | where a stream that broke off can go on | `resume_points` |
+//! | what a decision was settled at | `settled_costs` |
+
+mod expiring;
+mod export;
+mod export_format;
+mod live_stream;
+mod newest_first;
+mod oldest_first;
+mod reading;
+mod resume_points;
+mod settled_costs;
+mod trail;
 
 use std::sync::Arc;
 
-use super::export::{Export, ExportFormat};
-use super::follow::{AuditStream, WriteEntry};
-use super::lists::bad_cursor;
-use super::newest::{Entries, Newest, Unread};
-use super::trail::unreadable;
-use super::{Kavach, Page, ask};
+use newest_first::{NewestIds, PageEntries, UnreadableTrails};
+use reading::unreadable;
+
+use super::kavach::Kavach;
+use super::lists::{Page, bad_cursor};
+use super::tenant_calls::ask;
 use crate::actors::Route;
 use crate::actors::messages::OpenAudit;
 use crate::actors::messages::TakeCheckpoint;
@@ -16,26 +42,37 @@ use crate::domain::text::quote;
 use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, TenantRef};
 use crate::store::checkpoint::KeptCheckpoint;
 
+pub use export::Export;
+pub use export_format::{ExportFormat, write_line};
+pub use live_stream::{AuditStream, KEEP_ALIVE, StreamItem, WriteEntry};
+
 /// Calls about the audit trail.
 pub struct Audit<'a>(pub(super) &'a Kavach);
 
-/// Which part of the trail is asked for.
+/// Which part of the audit trail to return.
 #[derive(Clone, Debug, Default)]
 pub struct AuditQuery {
-    /// Entries of that tenant; `None` is all the caller may see.
+    /// The tenant; `None` means all that the caller may see.
     pub tenant: Option<TenantRef>,
-    /// Which entries.
+    /// Which entries to return.
     pub filter: AuditFilter,
-    /// At most so many; `None` is a hundred.
+    /// The most entries to return; `None` means 100.
     pub limit: Option<usize>,
-    /// Skip so many first.
+    /// How many matching entries to skip first.
     pub offset: usize,
-    /// Where the page before ended.
+    /// The cursor that the previous page returned.
     pub cursor: Option<String>,
 }
 
+impl Kavach {
+    /// The audit trail.
+    pub fn audit(&self) -> Audit<'_> {
+        Audit(self)
+    }
+}
+
 impl Audit<'_> {
-    /// Entries that the filter asks for, newest first.
+    /// A page of the entries that match, newest first.
     ///
     /// # Errors
     /// `TENANT_NOT_FOUND`, `INVALID_QUERY`, or that the trail can't be read.
@@ -49,9 +86,9 @@ impl Audit<'_> {
         let (credential, only) = (self.0.credential, selection.only());
         let trails = self.0.gather(selection, |reply| OpenAudit { credential, reply }).await?;
         let limit = limit.unwrap_or(DEFAULT_AUDIT_PAGE);
-        // One more than asked for tells whether there is a next page.
+        // One more than asked for, to see whether there is a next page.
         let wanted = offset.saturating_add(limit).saturating_add(1);
-        let mut newest = Newest::new(trails.items, Unread::new(only.is_none()), filter, before, wanted);
+        let mut newest = NewestIds::new(trails.items, UnreadableTrails::new(only.is_none()), filter, before, wanted);
         let mut found = loop {
             let step = move || Ok((newest.step()?, newest));
             match self.0.read_trail(only, step).await? {
@@ -64,7 +101,7 @@ impl Audit<'_> {
         found.ids.drain(..offset.min(found.ids.len()));
         let next = found.ids.last().filter(|_| more).map(ToString::to_string);
         let turn = self.0.core.audit.pages.take(self.0.party(only)).await.map_err(unreadable)?;
-        let mut page = Entries::new(found);
+        let mut page = PageEntries::new(found);
         let (mut items, unread) = loop {
             let step = move || Ok((page.step()?, page));
             match self.0.read_trail(only, step).await? {
@@ -73,14 +110,14 @@ impl Audit<'_> {
             }
         };
         let mut missing = trails.missing;
-        let untold = self.0.tell_settled_of_all(&mut items, only).await?;
-        // One that was erased meanwhile is missed by nobody.
+        let untold = self.0.fill_in_settled_costs_of_all(&mut items, only).await?;
+        // A tenant that was erased meanwhile is not missing.
         missing.extend(untold.into_iter().filter(|tenant| self.0.is_there(*tenant)));
         missing.extend(unread.into_tenants().into_iter().filter(|tenant| self.0.is_there(*tenant)));
         Ok(Page { items, next, missing, turn: Some(Arc::new(turn)) })
     }
 
-    /// One entry.
+    /// One entry by its id.
     ///
     /// # Errors
     /// `UNKNOWN_AUDIT_ENTRY`.
@@ -93,14 +130,14 @@ impl Audit<'_> {
         let tenant = route.id;
         let look = move || trail.look_up(wanted, |moment, event| AuditEntry::of(tenant, moment, event));
         let mut entry = self.0.read_trail(Some(tenant), look).await?.ok_or_else(unknown)?;
-        self.0.tell_settled(&route, &mut [&mut entry]).await?;
+        self.0.fill_in_settled_costs(&route, &mut [&mut entry]).await?;
         Ok(entry)
     }
 
-    /// All entries that the filter asks for, oldest first, in that format; tenants one after the other.
+    /// Exports all entries that match, oldest first, tenant by tenant.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `TENANT_UNAVAILABLE` where one of them can't be read, `TOO_MANY_STREAMS`.
+    /// `TENANT_NOT_FOUND`, `TENANT_UNAVAILABLE` if any of them can't be read, `TOO_MANY_STREAMS`.
     pub fn export(
         &self,
         tenant: Option<&TenantRef>,
@@ -112,11 +149,11 @@ impl Audit<'_> {
         Ok(Export::new(self.0.clone(), filter, one, format, slot))
     }
 
-    /// Entries that the filter asks for as they are made, and before that those since `filter.since`, or after
-    /// the entry `last`, where one is given.
+    /// Streams the entries that match as they are made. First come those since `filter.since`, or those after the entry
+    /// `last`, if either is given.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `INVALID_QUERY` where `last` is no entry of the trail, `TOO_MANY_STREAMS`.
+    /// `TENANT_NOT_FOUND`, `INVALID_QUERY` if `last` is not in the trail, `TOO_MANY_STREAMS`.
     pub async fn stream(
         &self,
         tenant: Option<&TenantRef>,
@@ -129,8 +166,8 @@ impl Audit<'_> {
         AuditStream::open(self.0.clone(), one.as_ref(), filter, last, write, slot).await
     }
 
-    /// The newest link of a tenant's hash chain, which covers all entries until now. Kept elsewhere, it shows later
-    /// whether any of them was changed.
+    /// The newest link of a tenant's hash chain, which covers every entry so far. Keep it elsewhere to check later that
+    /// none of them was changed.
     ///
     /// # Errors
     /// `TENANT_NOT_FOUND`, `STORAGE_UNAVAILABLE`.
@@ -141,7 +178,7 @@ impl Audit<'_> {
         Ok(KeptCheckpoint::new(tenant_id, link))
     }
 
-    /// The tenant a filter names; `None` is all of them.
+    /// The tenant that a filter names; `None` means all of them.
     fn one_tenant(&self, name: Option<&TenantRef>) -> Result<Option<Route>, Error> {
         match (self.0.credential, name) {
             (Credential::Operator(_), None) => {

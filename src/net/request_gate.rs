@@ -1,8 +1,8 @@
-//! One request at a time.
+//! One request at a time, even from a client that pipelines.
 //!
-//! actix-http reads requests ahead of its answers, and keeps one state for all of them: the version, whether the body is
-//! left out, whether the connection goes on. An answer that waits would get its head by the request behind it. So what
-//! is behind a request stays unread here until its answer is written whole.
+//! actix-http parses requests ahead of its answers, but keeps one state for all of them: the HTTP version, whether the
+//! body is omitted, whether the connection stays open. So a delayed answer would get a head made for the request behind
+//! it. The gate holds back everything behind a request until its answer is fully written.
 
 use std::fmt;
 use std::io;
@@ -12,39 +12,39 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::framing::Framing;
-use super::pace::{AHEAD_BYTES, Pace};
+use super::connection_timeouts::{AHEAD_BYTES, ConnectionTimer};
+use super::request_framing::RequestFraming;
 
-/// Bytes of a head at which actix-http answers that it is too large.
+/// The size at which actix-http rejects a head as too large.
 const MAX_HEAD_BYTES: usize = 128 * 1024;
-/// Header lines of a request, at most, as actix-http has it.
+/// The most headers that actix-http accepts.
 const MAX_HEADERS: usize = 96;
 
-/// A stream that ends, for whoever reads requests from it, behind each of them until that one is answered.
-pub(super) struct Gate<S> {
+/// A stream that hands over one request, and the next only once that one is answered.
+pub(super) struct RequestGate<S> {
     stream: S,
-    pace: Rc<Pace>,
-    framing: Framing,
-    /// Whether all requests that were handed over are answered.
+    timer: Rc<ConnectionTimer>,
+    framing: RequestFraming,
+    /// Whether every request that was handed over is answered.
     is_answered: bool,
-    held: Held,
-    /// Whether the client sends no more.
+    held: PendingBytes,
+    /// Whether the client has closed its side.
     is_ended: bool,
 }
 
-/// Bytes that came too early, or that are no whole head yet.
+/// Bytes that came too early, or that are not a complete head yet.
 #[derive(Default)]
-struct Held {
+struct PendingBytes {
     bytes: Vec<u8>,
-    /// Where they begin.
+    /// Where the bytes start in the buffer.
     start: usize,
-    /// How many of them may be handed over.
+    /// How many may be handed over.
     cleared: usize,
-    /// At how many of them they are looked at again for whether they can become a head.
+    /// At how many bytes to check again whether they can become a head.
     look: usize,
 }
 
-impl Held {
+impl PendingBytes {
     fn rest(&mut self) -> &mut [u8] {
         self.bytes.get_mut(self.start..).unwrap_or_default()
     }
@@ -61,7 +61,7 @@ impl Held {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Hands over what is cleared, as far as there is room.
+    /// Hands over the cleared bytes that fit.
     fn give(&mut self, buffer: &mut ReadBuf<'_>) {
         let count = self.cleared.min(buffer.remaining());
         buffer.put_slice(self.rest().get(..count).unwrap_or_default());
@@ -76,7 +76,7 @@ impl Held {
         }
     }
 
-    /// Whether what is there of a head can't become one. Looks at it whenever it has doubled.
+    /// Whether the bytes can't become a valid head. Checks whenever they have doubled, to keep the cost linear.
     fn is_no_head(&mut self) -> bool {
         let length = self.len();
         if length >= MAX_HEAD_BYTES {
@@ -91,19 +91,19 @@ impl Held {
     }
 }
 
-impl<S> Gate<S> {
-    /// That stream, of a connection with that pace.
-    pub(super) fn new(stream: S, pace: Rc<Pace>) -> Self {
-        let (framing, held) = (Framing::default(), Held::default());
-        Self { stream, pace, framing, is_answered: true, held, is_ended: false }
+impl<S> RequestGate<S> {
+    /// Wraps the stream of the connection that `timer` belongs to.
+    pub(super) fn new(stream: S, timer: Rc<ConnectionTimer>) -> Self {
+        let (framing, held) = (RequestFraming::default(), PendingBytes::default());
+        Self { stream, timer, framing, is_answered: true, held, is_ended: false }
     }
 
-    /// The connection's pace.
-    pub(super) fn pace(&self) -> &Rc<Pace> {
-        &self.pace
+    /// The connection's timer.
+    pub(super) fn timer(&self) -> &Rc<ConnectionTimer> {
+        &self.timer
     }
 
-    /// Lets the next request come, where the last one is read and answered. Whether there is one to come.
+    /// Lets the next request through, if the last one is complete and answered. Returns whether bytes may pass.
     fn opens(&mut self) -> bool {
         if self.is_answered && self.framing.is_behind() {
             self.framing.begin();
@@ -113,8 +113,8 @@ impl<S> Gate<S> {
     }
 }
 
-/// How many bytes may be handed over of those.
-fn clear(framing: &mut Framing, is_answered: &mut bool, bytes: &mut [u8]) -> usize {
+/// How many of the bytes may be handed over.
+fn clear(framing: &mut RequestFraming, is_answered: &mut bool, bytes: &mut [u8]) -> usize {
     let heads = framing.heads();
     let count = framing.take(bytes);
     if framing.heads() != heads {
@@ -123,7 +123,7 @@ fn clear(framing: &mut Framing, is_answered: &mut bool, bytes: &mut [u8]) -> usi
     count
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for RequestGate<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -144,7 +144,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
                     continue;
                 }
                 if this.framing.is_in_head() && this.held.is_no_head() {
-                    // It is refused for what it is.
+                    // Let actix-http see it and answer why it is rejected.
                     this.framing.refuse();
                     this.held.cleared = this.held.len();
                     continue;
@@ -183,17 +183,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for RequestGate<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(context);
-        // Whoever writes flushes once all of it was taken. An answer is written in the turn in which its call ends.
+        // actix-http flushes once everything was written, and it writes an answer in the same poll that ends its call.
         if let Poll::Ready(Ok(())) = outcome
             && !self.is_answered
-            && self.pace.has_answered(self.framing.heads())
+            && self.timer.has_answered(self.framing.heads())
         {
             self.is_answered = true;
             if self.held.len() > 0 {
@@ -208,8 +208,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     }
 }
 
-impl<S> fmt::Debug for Gate<S> {
+impl<S> fmt::Debug for RequestGate<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Gate(..)")
+        f.write_str("RequestGate(..)")
     }
 }

@@ -1,26 +1,26 @@
-//! How long decisions took, in buckets whose width grows with the time.
+//! How long recent decisions took, in buckets that grow with the duration.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Each doubling of the time has so many buckets: a bucket is a quarter as wide as its lower bound, at most.
+/// Buckets per doubling of the duration. So a bucket is at most a quarter as wide as its lower bound.
 const PER_OCTAVE: u32 = 4;
 const PER_OCTAVE_BITS: u32 = PER_OCTAVE.ilog2();
-/// Buckets for any time in microseconds that 32 bits hold.
+/// Buckets for any duration in microseconds that fits in 32 bits.
 const BUCKETS: usize = (PER_OCTAVE * (33 - PER_OCTAVE_BITS)) as usize;
-/// Minutes that are kept: the five last whole ones, and the one that is under way.
+/// Minutes kept: the last five complete ones, and the current one.
 const MINUTES: u32 = 6;
 
-/// The bucket of a time.
+/// The bucket of a duration.
 fn bucket(micros: u32) -> usize {
     if micros < PER_OCTAVE {
         return micros as usize;
     }
     let octave = micros.ilog2() - PER_OCTAVE_BITS;
-    // The bits right after the highest one say where within the octave.
+    // The bits right after the highest one give the place within the octave.
     (PER_OCTAVE * octave + (micros >> octave)) as usize
 }
 
-/// The shortest time of a bucket.
+/// The shortest duration in a bucket.
 fn lower_bound(bucket: usize) -> u64 {
     let bucket = bucket as u64;
     let per_octave = u64::from(PER_OCTAVE);
@@ -31,27 +31,27 @@ fn lower_bound(bucket: usize) -> u64 {
     (per_octave + bucket % per_octave) << octave
 }
 
-/// Times of the last five minutes. One thread adds to it.
+/// Durations of the last five minutes. Only one thread adds to it.
 #[derive(Debug)]
-pub struct Recent([Minute; MINUTES as usize]);
+pub struct RecentLatency([Minute; MINUTES as usize]);
 
 #[derive(Debug)]
 struct Minute {
-    /// Number of the minute since 1970.
+    /// The minute's number since 1970.
     minute: AtomicU32,
     max: AtomicU32,
     counts: [AtomicU32; BUCKETS],
 }
 
-impl Default for Recent {
+impl Default for RecentLatency {
     fn default() -> Self {
         let counts = || std::array::from_fn(|_| AtomicU32::new(0));
         Self(std::array::from_fn(|_| Minute { minute: AtomicU32::new(0), max: AtomicU32::new(0), counts: counts() }))
     }
 }
 
-impl Recent {
-    /// Adds a time.
+impl RecentLatency {
+    /// Adds a duration.
     pub fn add(&self, minute: u32, micros: u32) {
         let Some(slot) = self.0.get((minute % MINUTES) as usize) else { return };
         if slot.minute.load(Ordering::Relaxed) != minute {
@@ -69,8 +69,8 @@ impl Recent {
         }
     }
 
-    /// Adds the times of that minute, which is under way, and of the five before it to a summary.
-    pub fn add_to(&self, minute: u32, summary: &mut Summary) {
+    /// Adds the durations of the current minute `minute`, and of the five before it, to a summary.
+    pub fn add_to(&self, minute: u32, summary: &mut LatencySummary) {
         for slot in &self.0 {
             if minute.wrapping_sub(slot.minute.load(Ordering::Acquire)) >= MINUTES {
                 continue;
@@ -83,28 +83,28 @@ impl Recent {
     }
 }
 
-/// Times that were added up.
+/// Durations added up, with their quantiles.
 #[derive(Clone, Debug)]
-pub struct Summary {
+pub struct LatencySummary {
     counts: [u64; BUCKETS],
-    /// The longest, in microseconds.
+    /// The longest duration, in microseconds.
     pub max: u32,
 }
 
-impl Default for Summary {
+impl Default for LatencySummary {
     fn default() -> Self {
         Self { counts: [0; BUCKETS], max: 0 }
     }
 }
 
-impl Summary {
-    /// How many there are.
+impl LatencySummary {
+    /// How many durations were counted.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// The time in microseconds that this share of them did not pass; 0 where there are none. It is right to a bucket's
-    /// width, a quarter of it at most, and never more than the longest.
+    /// The quantile `share` (0.0 to 1.0) in microseconds; 0 if nothing was counted. It is off by at most a bucket's width,
+    /// a quarter of the value, and never above the longest duration.
     pub fn quantile(&self, share: f64) -> f64 {
         let count = self.count();
         let rank = ((share * count as f64).ceil() as u64).clamp(1, count.max(1));
@@ -112,7 +112,7 @@ impl Summary {
         for (bucket, &here) in self.counts.iter().enumerate() {
             if before + here >= rank {
                 let (from, to) = (lower_bound(bucket), lower_bound(bucket + 1));
-                // As if they were spread evenly over the bucket.
+                // Assume that durations are spread evenly over the bucket.
                 let within = (rank - before) as f64 / here as f64;
                 return (from as f64 + within * (to - from) as f64).min(f64::from(self.max));
             }
@@ -142,22 +142,22 @@ mod tests {
 
     #[test]
     fn a_minute_counts_for_five_more() {
-        let recent = Recent::default();
+        let recent = RecentLatency::default();
         recent.add(100, 700);
         for (minute, count) in [(99, 0), (100, 1), (105, 1), (106, 0)] {
-            let mut summary = Summary::default();
+            let mut summary = LatencySummary::default();
             recent.add_to(minute, &mut summary);
             assert_eq!(summary.count(), count, "{minute}");
         }
         recent.add(106, 90);
-        let mut summary = Summary::default();
+        let mut summary = LatencySummary::default();
         recent.add_to(106, &mut summary);
         assert_eq!((summary.count(), summary.max), (1, 90));
     }
 
     #[test]
     fn nothing_takes_no_time() {
-        let summary = Summary::default();
+        let summary = LatencySummary::default();
         assert_eq!((summary.count(), summary.quantile(0.99), summary.max), (0, 0.0, 0));
     }
 
@@ -167,9 +167,9 @@ mod tests {
             times in prop::collection::vec(prop_oneof![0u32..100, 0u32..100_000, any::<u32>()], 1..300),
             share in 0.0f64..=1.0,
         ) {
-            let recent = Recent::default();
+            let recent = RecentLatency::default();
             times.iter().for_each(|micros| recent.add(7, *micros));
-            let mut summary = Summary::default();
+            let mut summary = LatencySummary::default();
             recent.add_to(7, &mut summary);
             let mut sorted = times;
             sorted.sort_unstable();

@@ -1,45 +1,45 @@
-//! Counts of the last sixty seconds, or minutes.
+//! Decision counts of the last sixty seconds, or minutes, in a ring buffer.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::domain::audit::AuditResult;
 
-/// Steps that can be read.
+/// How many steps can be read.
 pub const STEPS: usize = 60;
-/// More than are read: the one that is under way where it is none of them, and some that a reader may still be at when they are over.
+/// More than can be read: room for the current step, and for some that a reader may still be reading when they expire.
 const SLOTS: usize = 64;
 
-/// Counts by result, for each of the last steps of time. One thread adds to it.
+/// Counts by result, for each of the last steps. Only one thread adds to it.
 #[derive(Debug)]
-pub struct Ring([Slot; SLOTS]);
+pub struct RecentCounts([StepCounts; SLOTS]);
 
 #[derive(Debug, Default)]
-struct Slot {
-    /// Number of the step since 1970 that the counts are of.
+struct StepCounts {
+    /// The number since 1970 of the step that the counts belong to.
     step: AtomicU32,
     counts: [AtomicU32; 3],
 }
 
-/// Decisions by result, in steps of time: oldest first.
+/// Decisions by result over time, oldest step first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Series {
-    /// Allowed, denied and rate limited ones.
+pub struct CountSeries {
+    /// Allowed, denied, rate limited.
     pub counts: [[u64; STEPS]; 3],
 }
 
-impl Default for Series {
+impl Default for CountSeries {
     fn default() -> Self {
         Self { counts: [[0; STEPS]; 3] }
     }
 }
 
-impl Default for Ring {
+impl Default for RecentCounts {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| Slot::default()))
+        Self(std::array::from_fn(|_| StepCounts::default()))
     }
 }
 
-/// Where a result's counts are.
+/// The index of a result's counts.
 pub fn place(result: AuditResult) -> usize {
     match result {
         AuditResult::Allowed => 0,
@@ -48,12 +48,12 @@ pub fn place(result: AuditResult) -> usize {
     }
 }
 
-impl Ring {
-    /// Counts one in that step.
+impl RecentCounts {
+    /// Counts one decision in step `step`.
     pub fn add(&self, step: u32, result: AuditResult) {
         let Some(slot) = self.0.get(step as usize % SLOTS) else { return };
         if slot.step.load(Ordering::Relaxed) != step {
-            // Nobody reads a slot while it changes hands: what it held is out of reach by then.
+            // No reader looks at a slot while it is reused: its old step has expired by then.
             for count in &slot.counts {
                 count.store(0, Ordering::Relaxed);
             }
@@ -64,8 +64,8 @@ impl Ring {
         }
     }
 
-    /// Adds the counts of the steps from `first` on to a series that begins there.
-    pub fn add_to(&self, first: u32, series: &mut Series) {
+    /// Adds the counts of the steps from `first` on to a series that starts there.
+    pub fn add_to(&self, first: u32, series: &mut CountSeries) {
         for slot in &self.0 {
             let at = slot.step.load(Ordering::Acquire).wrapping_sub(first) as usize;
             for (sums, count) in series.counts.iter_mut().zip(&slot.counts) {
@@ -87,16 +87,16 @@ mod tests {
 
     #[test]
     fn a_step_is_forgotten_after_an_hour_and_not_before() {
-        let ring = Ring::default();
+        let ring = RecentCounts::default();
         ring.add(1_000, AuditResult::Denied);
         let seen = |first| {
-            let mut series = Series::default();
+            let mut series = CountSeries::default();
             ring.add_to(first, &mut series);
             series.counts
         };
         assert_eq!((seen(1_000)[1][0], seen(941)[1][59], seen(1_000)[0][0]), (1, 1, 0));
         assert_eq!((seen(1_001)[1], seen(940)[1]), ([0; STEPS], [0; STEPS]), "it is of another time");
-        // The same slot, another time.
+        // The slot is reused for another step.
         ring.add(1_000 + SLOTS as u32, AuditResult::Allowed);
         assert_eq!(seen(1_000)[1][0], 0);
         assert_eq!(seen(1_064)[0][0], 1);
@@ -108,7 +108,7 @@ mod tests {
         fn what_is_read_is_what_happened(
             moves in prop::collection::vec((-2i64..70, 0usize..3, 1usize..4), 1..200),
         ) {
-            let ring = Ring::default();
+            let ring = RecentCounts::default();
             let (mut now, mut latest, mut all) = (1_000_000i64, 0, Vec::new());
             for (step, result, times) in moves {
                 // A clock that steps back does so from the latest time, and not further each time.
@@ -119,13 +119,13 @@ mod tests {
                     all.push((now, result));
                 }
                 let first = latest - STEPS as i64;
-                let mut wanted = Series::default();
+                let mut wanted = CountSeries::default();
                 for (at, result) in &all {
                     if (first..latest).contains(at) {
                         wanted.counts[*result][(at - first) as usize] += 1;
                     }
                 }
-                let mut found = Series::default();
+                let mut found = CountSeries::default();
                 ring.add_to(first as u32, &mut found);
                 prop_assert_eq!(found, wanted);
             }

@@ -1,56 +1,55 @@
-//! Which tenants are told apart in metrics. Each label value is a time series that somebody has to keep, so there are only
-//! so many.
+//! Which tenants get a label of their own in metrics. Each label value is a time series that someone has to store, so
+//! their number is limited.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use crate::domain::TenantId;
 
-/// Decisions: allowed, denied and rate limited ones.
+/// Decisions: allowed, denied, rate limited.
 pub type Results = [u64; 3];
 
 /// The tenants with a label of their own.
 ///
-/// Who has one keeps it until it is erased, and a free place goes to the busiest of the others. A decision counts under
-/// the label that its tenant had when it was first seen, and stays there: the count of the others may not go down when
-/// one of them is erased or gets a label, since a counter that does is taken for one that began anew.
+/// A tenant keeps its label until it is erased; a free label goes to the busiest tenant without one. A decision stays
+/// under the label that it was first counted under. So the shared counter of the others never goes down when one of
+/// them is erased or gets a label: a monitoring system takes a counter that drops for one that was reset.
 #[derive(Debug)]
-pub struct Labels {
+pub struct TenantLabels {
     most: Option<u32>,
-    given: Mutex<Given>,
+    given: Mutex<LabelState>,
 }
 
 #[derive(Debug, Default)]
-struct Given {
-    /// Those with a label, with what had been counted under the others' before.
+struct LabelState {
+    /// Tenants with a label, each with the decisions that were counted under the shared label before.
     named: HashMap<TenantId, Results>,
-    /// What was last seen of each of the others.
+    /// Tenants without a label, each with its decisions when last seen.
     unnamed: HashMap<TenantId, Results>,
-    /// What counts under the others' label.
+    /// The count of the shared label.
     others: Results,
 }
 
 /// Decisions by label.
 #[derive(Debug, PartialEq)]
-pub struct Split {
-    /// Of each tenant that has one.
+pub struct LabelledResults {
+    /// Decisions of each tenant with a label.
     pub named: Vec<(TenantId, Results)>,
-    /// Of all others.
+    /// Decisions of all the others.
     pub others: Results,
 }
 
-impl Labels {
-    /// So many; `None` is that no tenant is named at all.
+impl TenantLabels {
+    /// At most `most` labels; `None` to leave tenants out of metrics.
     pub fn new(most: Option<u32>) -> Self {
         Self { most, given: Mutex::default() }
     }
 
-    /// Splits the decisions of all tenants since the start into those of tenants with a label and those of the others.
-    /// `None` where no tenant is to be named.
-    pub fn split(&self, mut all: Vec<(TenantId, Results)>) -> Option<Split> {
+    /// Splits the decisions of all tenants since the start by label. `None` if tenants are left out of metrics.
+    pub fn split(&self, mut all: Vec<(TenantId, Results)>) -> Option<LabelledResults> {
         let most = self.most? as usize;
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let Given { named, unnamed, others } = &mut *given;
+        let LabelState { named, unnamed, others } = &mut *given;
         let there: HashSet<_> = all.iter().map(|(id, _)| *id).collect();
         named.retain(|id, _| there.contains(id));
         unnamed.retain(|id, _| there.contains(id));
@@ -67,7 +66,7 @@ impl Labels {
                 }
             }
         }
-        Some(Split { named: with_label, others: *others })
+        Some(LabelledResults { named: with_label, others: *others })
     }
 }
 
@@ -86,7 +85,7 @@ mod tests {
     #[test]
     fn the_busiest_get_a_label_and_no_count_ever_goes_down() {
         let id = |of: u8| TenantId::generate(Timestamp::default(), [of; 10]).unwrap();
-        let labels = Labels::new(Some(2));
+        let labels = TenantLabels::new(Some(2));
         let split = |all: &[(u8, u64)]| {
             let split = labels.split(all.iter().map(|(of, busy)| (id(*of), [*busy, 0, 0])).collect()).unwrap();
             let named = split
@@ -104,10 +103,10 @@ mod tests {
         );
         assert_eq!(split(&[(1, 103), (3, 8), (4, 99)]), (vec![(1, 3), (3, 8)], 199), "what was counted stays there");
         assert_eq!(split(&[(1, 103), (3, 8)]), (vec![(1, 3), (3, 8)], 199), "one of the others is erased");
-        assert!(Labels::new(None).split(vec![(id(1), [1, 0, 0])]).is_none());
+        assert!(TenantLabels::new(None).split(vec![(id(1), [1, 0, 0])]).is_none());
         assert_eq!(
-            Labels::new(Some(0)).split(vec![(id(1), [7, 1, 2])]),
-            Some(Split { named: vec![], others: [7, 1, 2] })
+            TenantLabels::new(Some(0)).split(vec![(id(1), [7, 1, 2])]),
+            Some(LabelledResults { named: vec![], others: [7, 1, 2] })
         );
     }
 }

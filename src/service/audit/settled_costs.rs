@@ -1,9 +1,9 @@
-//! What decisions were settled at, for entries that are read from the journal.
+//! The actual cost of decisions whose usage was reported later, for entries read from the journal.
 //!
-//! A settlement is an event of its own behind its decision, so a decision's entry has to be told of it. The state
-//! remembers the settlements of all decisions but the oldest ([`Settlements`]), and no older decision can be settled any
-//! more: that is looked up, and costs no reading. For an older decision the journal is read on from there, and not
-//! far: once [`MAX_SETTLED`] newer decisions are settled, it can't be settled any more.
+//! A settlement is an event of its own that comes after its decision, so the decision's entry does not hold it. The
+//! tenant's state remembers the newest settlements ([`Settlements`]): looking one up there reads no journal. For an
+//! older decision the journal is read onwards from the decision. That is never far: once [`MAX_SETTLED`] newer
+//! decisions are settled, the decision can't be settled any more.
 //!
 //! [`Settlements`]: crate::domain::budget::usage::Settlements
 
@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use super::trail::{STEP_EVENTS, decode};
-use super::{Kavach, ask};
 use crate::actors::Route;
 use crate::actors::messages::{AuditTrail, Inspect, OpenAudit};
 use crate::actors::tenant_directory::unknown_tenant;
@@ -19,37 +18,40 @@ use crate::domain::budget::cost::Cost;
 use crate::domain::limits::MAX_SETTLED;
 use crate::domain::{AuditEntry, Error, Event, Tenant, TenantId, TenantRef};
 use crate::journal::Walk;
+use crate::service::kavach::Kavach;
+use crate::service::tenant_calls::ask;
 
-/// What decisions of one tenant were settled at, for a reader that goes from the oldest to the newest.
+/// Settled costs of one tenant's decisions, for a reader that goes from the oldest entry to the newest.
 #[derive(Default)]
-pub(super) struct Settled {
-    /// Ascending, by the numbers of the decisions' events.
+pub(super) struct SettledCosts {
+    /// Settlements that the state remembers: the decision's event number and its cost, ascending by number.
     known: Vec<(u64, Cost)>,
-    /// Decisions up to this number are settled by what the journal says.
+    /// For decisions up to this number, only the journal knows.
     closed_to: u64,
-    ahead: Option<Ahead>,
+    ahead: Option<SettlementReader>,
 }
 
-/// A reader of settlements that goes before the reader of decisions.
-struct Ahead {
+/// Reads settlements, ahead of the reader of decisions.
+struct SettlementReader {
     walk: Walk,
-    /// Of decisions that the other reader has not passed.
+    /// Settlements of decisions that the other reader has not passed yet.
     found: BTreeMap<u64, Cost>,
+    /// How many newer decisions can be settled before a decision can't be any more.
     most: usize,
     ended: bool,
 }
 
-impl Ahead {
+impl SettlementReader {
     fn new(walk: Walk, most: usize) -> Self {
         Self { walk, found: BTreeMap::new(), most, ended: false }
     }
 
-    /// Forgets decisions before that one; says whether it could still be settled by what was not read.
+    /// Forgets decisions before this one. `true` if a settlement of it may still lie in the part not read yet.
     fn lacks(&mut self, decision: u64) -> bool {
         while self.found.first_key_value().is_some_and(|(oldest, _)| *oldest < decision) {
             self.found.pop_first();
         }
-        // The decision itself, and as many newer ones as are remembered.
+        // The decision itself, and `most` newer ones.
         !self.ended && self.found.len() <= self.most
     }
 
@@ -67,23 +69,23 @@ impl Ahead {
     }
 }
 
-impl Settled {
-    /// Whether an event that comes next has to wait until [`Self::read_on`] has read more.
+impl SettledCosts {
+    /// Whether event `seq` has to wait until [`Self::read_on`] has read more.
     pub fn lacks(&mut self, trail: &AuditTrail, seq: u64) -> bool {
         if seq > self.closed_to {
             self.ahead = None;
             return false;
         }
-        self.ahead.get_or_insert_with(|| Ahead::new(trail.reader.walk(seq), MAX_SETTLED)).lacks(seq)
+        self.ahead.get_or_insert_with(|| SettlementReader::new(trail.reader.walk(seq), MAX_SETTLED)).lacks(seq)
     }
 
-    /// Reads one event.
+    /// Reads one more event for settlements.
     pub fn read_on(&mut self) -> io::Result<()> {
-        self.ahead.as_mut().map_or(Ok(()), Ahead::step)
+        self.ahead.as_mut().map_or(Ok(()), SettlementReader::step)
     }
 
-    /// Tells the entry of that event what it was settled at.
-    pub fn tell(&self, seq: u64, entry: &mut AuditEntry) {
+    /// Sets the settled cost of the entry of event `seq`.
+    pub fn fill_in(&self, seq: u64, entry: &mut AuditEntry) {
         if entry.can_be_settled() {
             entry.settled_cost = match self.known.binary_search_by_key(&seq, |(decision, _)| *decision) {
                 Ok(at) => self.known.get(at).map(|(_, cost)| *cost),
@@ -94,20 +96,20 @@ impl Settled {
 }
 
 impl Kavach {
-    /// All that the tenant remembers of settlements.
-    pub(super) async fn settled(&self, route: &Route) -> Result<Settled, Error> {
+    /// The settlements that the tenant's state remembers.
+    pub(super) async fn settled_costs(&self, route: &Route) -> Result<SettledCosts, Error> {
         let credential = self.credential;
         let look = |tenant: &Tenant, _| {
             let settlements = tenant.settlements();
             let known = settlements.known().map(|known| (known.decision, known.cost)).collect();
-            Ok(Settled { known, closed_to: settlements.closed_to(), ahead: None })
+            Ok(SettledCosts { known, closed_to: settlements.closed_to(), ahead: None })
         };
         ask(route, |reply| Inspect { credential, look, reply }).await
     }
 
-    /// Tells entries what their decisions were settled at. Of all tenants, the entries of one that can't say so are
-    /// left out, and it is in the answer.
-    pub(super) async fn tell_settled_of_all(
+    /// Sets the settled costs of entries of several tenants. In a query over all tenants (`only` is `None`), a tenant that
+    /// can't answer loses its entries and is returned.
+    pub(super) async fn fill_in_settled_costs_of_all(
         &self,
         entries: &mut Vec<AuditEntry>,
         only: Option<TenantId>,
@@ -116,24 +118,28 @@ impl Kavach {
         for entry in entries.iter_mut().filter(|entry| entry.can_be_settled()) {
             by_tenant.entry(entry.tenant_id).or_default().push(entry);
         }
-        let mut untold = Vec::new();
+        let mut missing = Vec::new();
         for (tenant, mut entries) in by_tenant {
-            let told = match self.core.directory.with(tenant.tag(), Route::clone).filter(|route| route.id == tenant) {
-                Some(route) => self.tell_settled(&route, &mut entries).await,
+            let filled = match self.core.directory.with(tenant.tag(), Route::clone).filter(|route| route.id == tenant) {
+                Some(route) => self.fill_in_settled_costs(&route, &mut entries).await,
                 None => Err(unknown_tenant(&TenantRef::Id(tenant))),
             };
-            match told {
+            match filled {
                 Ok(()) => {}
-                Err(error) if only.is_none() && [404, 503].contains(&error.code().status()) => untold.push(tenant),
+                Err(error) if only.is_none() && [404, 503].contains(&error.code().status()) => missing.push(tenant),
                 Err(error) => return Err(error),
             }
         }
-        entries.retain(|entry| !untold.contains(&entry.tenant_id));
-        Ok(untold)
+        entries.retain(|entry| !missing.contains(&entry.tenant_id));
+        Ok(missing)
     }
 
-    /// Tells those entries of one tenant what their decisions were settled at.
-    pub(super) async fn tell_settled(&self, route: &Route, entries: &mut [&mut AuditEntry]) -> Result<(), Error> {
+    /// Sets the settled costs of entries of one tenant.
+    pub(super) async fn fill_in_settled_costs(
+        &self,
+        route: &Route,
+        entries: &mut [&mut AuditEntry],
+    ) -> Result<(), Error> {
         let mut wanted: Vec<u64> =
             entries.iter().filter(|entry| entry.can_be_settled()).map(|entry| entry.id.seq()).collect();
         wanted.sort_unstable();
@@ -160,14 +166,14 @@ impl Kavach {
         Ok(())
     }
 
-    /// What decisions from the first to the last of those numbers were settled at, by the journal alone.
+    /// Settled costs of the decisions numbered `first` to `last`, from the journal alone.
     async fn settled_long_ago(&self, trail: AuditTrail, first: u64, last: u64) -> Result<Vec<(u64, Cost)>, Error> {
         let tenant: TenantId = trail.tenant;
-        let (mut newer, mut found) = (Ahead::new(trail.reader.walk(first), MAX_SETTLED), Vec::new());
+        let (mut newer, mut found) = (SettlementReader::new(trail.reader.walk(first), MAX_SETTLED), Vec::new());
         loop {
             let step = move || {
                 for _ in 0..STEP_EVENTS {
-                    // Those of the page are put aside, so that what is left are newer ones.
+                    // Set the page's own settlements aside, so that only those of newer decisions count.
                     let of_page = newer.found.range(first..=last).map(|(seq, cost)| (*seq, *cost));
                     found.extend(of_page);
                     if !newer.lacks(last + 1) {
@@ -223,12 +229,12 @@ mod tests {
     fn a_reader_of_settlements_goes_no_further_ahead_than_a_decision_can_be_settled() {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::open(folder.path()).unwrap();
-        // With three remembered, decision 10 may be settled until three newer ones are.
+        // With three remembered, decision 10 can be settled until three newer decisions are.
         let settled = [12, 11, 10, 13, 20, 14, 21, 22, 23, 24];
         let journal = journal(&data, &settled);
-        let mut ahead = Ahead::new(journal.reader().walk(1), 3);
+        let mut ahead = SettlementReader::new(journal.reader().walk(1), 3);
         let mut read = 0;
-        let mut told = Vec::new();
+        let mut filled = Vec::new();
         for decision in 9..=25 {
             while ahead.lacks(decision) {
                 ahead.step().unwrap();
@@ -236,10 +242,10 @@ mod tests {
             }
             assert!(ahead.found.len() <= 4, "it holds no more than can be settled");
             assert!(decision > 9 || read <= 4, "{read}");
-            told.extend(ahead.found.get(&decision).map(|cost| (decision, *cost)));
+            filled.extend(ahead.found.get(&decision).map(|cost| (decision, *cost)));
         }
         let mut wanted = settled;
         wanted.sort_unstable();
-        assert_eq!(told, wanted.map(|decision| (decision, Cost::from_millionths(1_000 + decision))));
+        assert_eq!(filled, wanted.map(|decision| (decision, Cost::from_millionths(1_000 + decision))));
     }
 }

@@ -1,69 +1,69 @@
-//! Where a request ends among the bytes of its connection.
+//! Where a request ends in the bytes of its connection.
 //!
-//! It follows actix-http, which reads the request after this: for every head that actix-http takes, both find the same
-//! end of the head and of the body. A head that actix-http refuses may be read in any way here, since nothing behind it
-//! is handed over.
+//! This follows actix-http, which parses the request afterwards: for every head that actix-http accepts, both find the
+//! same end of the head and of the body. A head that actix-http rejects may be read any way here, since nothing after
+//! it is handed over.
 
 use std::ops::ControlFlow;
 
 use memchr::memchr;
 
-/// What stands in the place of `Upgrade`, as a header and as an option of the connection: as long, and without meaning.
+/// Replaces `Upgrade`, both as a header and as a connection option: of the same length, and without meaning.
 const IGNORED: &[u8] = b"ignored";
 
-/// What stands in the place of `#` in a request line. No request target has one (RFC 9112, 3.2), but actix-http would
-/// take what is before it for the whole; this it refuses.
+/// Replaces `#` in a request line. No request target may hold one (RFC 9112, 3.2), but actix-http would take the part
+/// before it for the whole target. It rejects this byte.
 const UNREADABLE: u8 = 0;
 
-/// How far a connection's current request is read.
+/// How far into its current request a connection has been read.
 #[derive(Debug, Default)]
-pub(super) struct Framing {
-    part: Part,
+pub(super) struct RequestFraming {
+    part: RequestPart,
     heads: u32,
 }
 
 #[derive(Debug)]
-enum Part {
-    Head(Head),
+enum RequestPart {
+    Head(HeadParser),
     Length(u64),
-    Chunks(Chunks),
-    /// All that comes is its body.
+    Chunked(ChunkedBody),
+    /// Everything that comes is its body (`CONNECT`).
     Stream,
-    /// The request is whole.
+    /// The request is complete.
     Behind,
-    /// It is not HTTP, or can be read in two ways. Nothing more is handed over.
+    /// The bytes are not HTTP, or could be read in two ways. Nothing more is handed over.
     Refused,
 }
 
-impl Default for Part {
+impl Default for RequestPart {
     fn default() -> Self {
-        Self::Head(Head::default())
+        Self::Head(HeadParser::default())
     }
 }
 
-impl Framing {
-    /// How many of the bytes belong to the request. They begin where it left off; those of a head are taken all at once,
-    /// and until then the head's first byte is the first. Takes from a head what would turn the connection into another
-    /// kind.
+impl RequestFraming {
+    /// How many of the bytes belong to the request. `bytes` starts where the last call left off; a head is taken all at
+    /// once, so until it is complete `bytes` must start with its first byte. Disarms headers that would switch the
+    /// connection to another protocol.
     pub(super) fn take(&mut self, bytes: &mut [u8]) -> usize {
         let mut taken = 0;
         while let Some(rest) = bytes.get_mut(taken..).filter(|rest| !rest.is_empty()) {
             let (count, next) = match &mut self.part {
-                Part::Head(head) => match head.read(rest) {
+                RequestPart::Head(head) => match head.read(rest) {
                     Some((count, body)) => {
                         self.heads = self.heads.wrapping_add(1);
                         (count, Some(body))
                     }
                     None => break,
                 },
-                Part::Length(left) => {
+                RequestPart::Length(left) => {
                     let count = rest.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                     *left -= count as u64;
-                    (count, (*left == 0).then_some(Part::Behind))
+                    (count, (*left == 0).then_some(RequestPart::Behind))
                 }
-                Part::Chunks(chunks) => chunks.read(rest),
-                Part::Stream => (rest.len(), None),
-                Part::Behind | Part::Refused => break,
+                RequestPart::Chunked(chunks) => chunks.read(rest),
+                RequestPart::Stream => (rest.len(), None),
+                RequestPart::Behind | RequestPart::Refused => break,
             };
             taken += count;
             if let Some(next) = next {
@@ -73,43 +73,43 @@ impl Framing {
         taken
     }
 
-    /// Heads that were taken, of all requests.
+    /// How many heads were taken (modulo 2^32).
     pub(super) fn heads(&self) -> u32 {
         self.heads
     }
 
-    /// Whether a head is not whole yet.
+    /// Whether the head is incomplete.
     pub(super) fn is_in_head(&self) -> bool {
-        matches!(self.part, Part::Head(_))
+        matches!(self.part, RequestPart::Head(_))
     }
 
-    /// Whether the request is whole.
+    /// Whether the request is complete.
     pub(super) fn is_behind(&self) -> bool {
-        matches!(self.part, Part::Behind)
+        matches!(self.part, RequestPart::Behind)
     }
 
-    /// Whether nothing more is handed over.
+    /// Whether nothing more may be handed over.
     pub(super) fn is_refused(&self) -> bool {
-        matches!(self.part, Part::Refused)
+        matches!(self.part, RequestPart::Refused)
     }
 
-    /// The next byte is a new request's.
+    /// Starts a new request with the next byte.
     pub(super) fn begin(&mut self) {
-        self.part = Part::default();
+        self.part = RequestPart::default();
     }
 
-    /// No byte is handed over any more.
+    /// Hands over nothing more.
     pub(super) fn refuse(&mut self) {
-        self.part = Part::Refused;
+        self.part = RequestPart::Refused;
     }
 }
 
-/// A head, as far as it is read.
+/// Parses a request head.
 #[derive(Debug, Default)]
-struct Head {
-    /// Where the line begins that is not whole yet.
+struct HeadParser {
+    /// Where the first incomplete line starts.
     at: usize,
-    /// Whether the request line was there.
+    /// Whether the request line was read.
     is_begun: bool,
     is_connect: bool,
     length: Option<u64>,
@@ -117,9 +117,9 @@ struct Head {
     is_refused: bool,
 }
 
-impl Head {
-    /// The length of the head, and what follows it. `None`: it is not whole.
-    fn read(&mut self, bytes: &mut [u8]) -> Option<(usize, Part)> {
+impl HeadParser {
+    /// The length of the head, and what follows it. `None` if the head is incomplete.
+    fn read(&mut self, bytes: &mut [u8]) -> Option<(usize, RequestPart)> {
         loop {
             let rest = bytes.get_mut(self.at..)?;
             let (line, _) = rest.split_at_mut_checked(memchr(b'\n', rest)?)?;
@@ -129,7 +129,7 @@ impl Head {
                 line => line,
             };
             if !self.is_begun {
-                // Empty lines may come before a request.
+                // Empty lines may precede a request.
                 self.is_begun = !line.is_empty();
                 self.is_connect = line.starts_with(b"CONNECT ");
                 if let Some(byte) = memchr(b'#', line).and_then(|at| line.get_mut(at)) {
@@ -170,19 +170,19 @@ impl Head {
         }
     }
 
-    fn body(&self) -> Part {
+    fn body(&self) -> RequestPart {
         match self.length {
-            _ if self.is_refused => Part::Refused,
-            None if self.is_chunked => Part::Chunks(Chunks::default()),
-            Some(_) if self.is_chunked => Part::Refused,
-            Some(length) if length > 0 => Part::Length(length),
-            _ if self.is_connect => Part::Stream,
-            _ => Part::Behind,
+            _ if self.is_refused => RequestPart::Refused,
+            None if self.is_chunked => RequestPart::Chunked(ChunkedBody::default()),
+            Some(_) if self.is_chunked => RequestPart::Refused,
+            Some(length) if length > 0 => RequestPart::Length(length),
+            _ if self.is_connect => RequestPart::Stream,
+            _ => RequestPart::Behind,
         }
     }
 }
 
-/// The value of a header line of that name, which is given with its colon.
+/// The value of a header line, if the line has this name. `name` ends with the colon.
 fn value_of<'a>(line: &'a mut [u8], name: &[u8]) -> Option<&'a mut [u8]> {
     let (found, value) = line.split_at_mut_checked(name.len())?;
     found.eq_ignore_ascii_case(name).then_some(value)
@@ -205,11 +205,11 @@ fn decimal(text: &[u8]) -> Option<u64> {
     (!text.is_empty()).then_some(0).and_then(|zero| digits.into_iter().try_fold(zero, add))
 }
 
-/// A body in chunks, as far as it is read.
+/// Parses a chunked body.
 #[derive(Debug, Default)]
-struct Chunks {
+struct ChunkedBody {
     at: ChunkPart,
-    /// What is left of the chunk.
+    /// Bytes left of the current chunk.
     size: u64,
 }
 
@@ -230,9 +230,9 @@ enum ChunkPart {
     EndLf,
 }
 
-impl Chunks {
-    /// How many bytes belong to the body, and what follows it once it is whole, or broken.
-    fn read(&mut self, bytes: &[u8]) -> (usize, Option<Part>) {
+impl ChunkedBody {
+    /// How many bytes belong to the body, and what follows once it is complete or malformed.
+    fn read(&mut self, bytes: &[u8]) -> (usize, Option<RequestPart>) {
         let mut taken = 0;
         while let Some((first, _)) = bytes.get(taken..).and_then(<[u8]>::split_first) {
             if let ChunkPart::Data = self.at {
@@ -253,7 +253,7 @@ impl Chunks {
         (taken, None)
     }
 
-    fn step(&mut self, byte: u8) -> ControlFlow<Part, ChunkPart> {
+    fn step(&mut self, byte: u8) -> ControlFlow<RequestPart, ChunkPart> {
         use ChunkPart::{
             Data, DataCr, DataLf, EndCr, EndLf, Extension, Size, SizeFirst, SizeLf, Space, Trailer, TrailerLf,
         };
@@ -268,7 +268,7 @@ impl Chunks {
                     self.size = size + digit;
                     Size
                 }
-                None => return ControlFlow::Break(Part::Refused),
+                None => return ControlFlow::Break(RequestPart::Refused),
             },
             (Size | Space, b'\t' | b' ', _) => Space,
             (Size | Space, b';', _) => Extension,
@@ -282,8 +282,8 @@ impl Chunks {
             (Trailer, b'\r', _) => TrailerLf,
             (EndCr | Trailer, ..) => Trailer,
             (TrailerLf, b'\n', _) => EndCr,
-            (EndLf, b'\n', _) => return ControlFlow::Break(Part::Behind),
-            _ => return ControlFlow::Break(Part::Refused),
+            (EndLf, b'\n', _) => return ControlFlow::Break(RequestPart::Behind),
+            _ => return ControlFlow::Break(RequestPart::Refused),
         })
     }
 }
@@ -294,8 +294,8 @@ mod tests {
 
     use super::*;
 
-    /// Takes the bytes as they come in pieces. Answers what was handed over of them.
-    fn take(framing: &mut Framing, bytes: &[u8], piece: usize) -> Vec<u8> {
+    /// Takes the bytes in pieces. Returns those that were handed over.
+    fn take(framing: &mut RequestFraming, bytes: &[u8], piece: usize) -> Vec<u8> {
         let (mut waiting, mut taken) = (Vec::new(), Vec::new());
         for piece in bytes.chunks(piece) {
             waiting.extend_from_slice(piece);
@@ -307,7 +307,7 @@ mod tests {
 
     fn whole(text: &str) -> (String, bool, bool) {
         let outcome = |piece| {
-            let mut framing = Framing::default();
+            let mut framing = RequestFraming::default();
             let taken = take(&mut framing, text.as_bytes(), piece);
             (String::from_utf8(taken).unwrap(), framing.is_behind(), framing.is_refused())
         };
@@ -380,7 +380,7 @@ mod tests {
     }
 
     proptest! {
-        /// actix-http parses heads by httparse: what that takes for a head ends here at the same byte.
+        /// actix-http parses heads with httparse: every head that it accepts ends here at the same byte.
         #[test]
         fn heads_end_where_the_parser_ends_them(
             text in "(\r?\n){0,2}(GET|CONNECT|P) [/a:]{1,3} HTTP/1.[01](\r?\n|\r| )([a-cX-]{1,2}: ?[a\t ,\"]{0,4}(\r?\n|\r|\n ){1,2}){0,4}(\r?\n){0,2}[a\r\n]{0,4}"
@@ -388,7 +388,7 @@ mod tests {
             let mut headers = [httparse::EMPTY_HEADER; 16];
             let parsed = httparse::Request::new(&mut headers).parse(text.as_bytes());
             let mut bytes = text.clone().into_bytes();
-            let mut head = Head::default();
+            let mut head = HeadParser::default();
             let found = head.read(&mut bytes).map(|(end, _)| end);
             match parsed {
                 Ok(httparse::Status::Complete(end)) => prop_assert_eq!(found, Some(end)),

@@ -1,7 +1,7 @@
 //! Live streams of audit entries: each entry once, in its tenant's order, as soon as its caller was answered.
 //!
-//! A stream holds no thread and no part of a journal while it waits. When it hears of news it opens the trail again
-//! and reads from where it was, so that a slow client slows down nobody but itself.
+//! A waiting stream holds no thread and no part of a journal. When it hears of new events it opens the trail again and
+//! reads on from where it was, so a slow client slows down only itself.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -12,60 +12,61 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::error;
 
-use super::resume::Resume;
-use super::trail::{Oldest, Start};
-use super::{Kavach, ask};
+use super::oldest_first::{OldestFirst, StartPoint};
+use super::resume_points::ResumePoints;
 use crate::actors::Route;
 use crate::actors::audit_limits::Slot;
 use crate::actors::journal_watch::Follower;
 use crate::actors::messages::{AuditTrail, OpenAudit};
 use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Error, TenantId, TenantTag};
+use crate::service::kavach::Kavach;
+use crate::service::tenant_calls::ask;
 
-/// Silence after which a stream says that it is still there: below the minute after which proxies give up.
+/// Silence after which a stream sends a sign of life: less than the minute after which proxies give up.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// The least time between two looks at what is new: under load one look serves the decisions of many flushes.
+/// The least time between two reads of new entries. Under load, one read covers many flushes.
 const PAUSE: Duration = Duration::from_millis(25);
-/// How long a tenant that can't answer is left alone.
+/// Pause before retrying a tenant that can't answer.
 const RETRY: Duration = Duration::from_millis(500);
-/// Bytes of a stream that are made at a time. A stream far behind reads a whole segment anew for each: with a
-/// sixteenth of one at a time it still gets tens of megabytes a second.
+/// Bytes produced at a time. A stream that is far behind reads a whole segment again for each chunk. At a sixteenth of
+/// a segment it still gets tens of megabytes a second.
 const CHUNK_BYTES: usize = 512 * 1024;
-/// How long after its `until` a stream ends: what was decided before may still be on its way to the disk.
+/// How long a stream goes on after its `until`: earlier decisions may still be on their way to the disk.
 const GRACE_MS: i64 = 2_000;
 
-/// How an entry is written. The last argument says whether a client can go on from it, by its id, once the stream has
-/// broken off: where it can't, an earlier one it was told of still holds.
+/// Writes an entry. The last argument says whether a client can resume after this entry, by its id, if the stream
+/// breaks off. If not, it resumes after the last one that it could.
 pub type WriteEntry = fn(&mut Vec<u8>, &AuditEntry, bool) -> io::Result<()>;
 
-/// A live stream.
+/// A live stream of audit entries.
 pub struct AuditStream {
     kavach: Kavach,
     filter: Arc<AuditFilter>,
     write: WriteEntry,
     follower: Follower,
-    /// The only tenant it follows; `None` is all of them, and it goes on without one that is erased.
+    /// The only tenant it follows; `None` for all, in which case it goes on without one that is erased.
     only: Option<TenantId>,
-    resume: Resume,
-    /// The last event looked at, of each tenant that had any.
+    resume: ResumePoints,
+    /// The last event read, for each tenant that had any.
     reached: HashMap<TenantTag, u64>,
-    /// Tenants with something to read, and where to begin where nothing was read yet.
-    waiting: BTreeMap<TenantTag, Start>,
-    /// The same of tenants that could not answer. They keep nobody else waiting.
-    postponed: BTreeMap<TenantTag, Start>,
+    /// Tenants with something to read, and where to start if nothing was read yet.
+    waiting: BTreeMap<TenantTag, StartPoint>,
+    /// Tenants that could not answer, to be retried. The others don't wait for them.
+    postponed: BTreeMap<TenantTag, StartPoint>,
     next_try: Instant,
-    reading: Option<(TenantTag, Oldest)>,
+    reading: Option<(TenantTag, OldestFirst)>,
     next_look: Instant,
     keep_alive: Duration,
     last_sign: Instant,
     _slot: Slot,
 }
 
-/// What a stream has to say.
+/// What a stream yields.
 #[derive(Debug, PartialEq, Eq)]
-pub enum News {
-    /// Entries, as they are written.
+pub enum StreamItem {
+    /// Entries, as `WriteEntry` wrote them.
     Entries(Vec<u8>),
-    /// Nothing, for some time.
+    /// A sign of life after a time of silence.
     StillHere,
 }
 
@@ -78,7 +79,7 @@ impl AuditStream {
         write: WriteEntry,
         slot: Slot,
     ) -> Result<Self, Error> {
-        // First of all, so that nothing happens unheard.
+        // Before anything else, so that no event goes unnoticed.
         let follower = kavach.core.audit.watch.follow(only.map(|route| route.id.tag()));
         kavach.check_phase()?;
         let start = Instant::now();
@@ -87,7 +88,7 @@ impl AuditStream {
             write,
             follower,
             only: only.map(|route| route.id),
-            resume: Resume::in_order(),
+            resume: ResumePoints::in_order(),
             reached: HashMap::new(),
             waiting: BTreeMap::new(),
             postponed: BTreeMap::new(),
@@ -109,48 +110,48 @@ impl AuditStream {
     async fn start_one(&mut self, route: &Route, resume: Option<AuditId>) -> Result<(), Error> {
         let tag = route.id.tag();
         if resume.is_some_and(|id| id.tag() != tag) {
-            return Err(no_entry());
+            return Err(no_resume_point());
         }
         let credential = self.kavach.credential;
         let mut trail = ask(route, |reply| OpenAudit { credential, reply }).await?;
         let start = match (resume, self.filter.since) {
             (Some(id), _) => {
                 trail = self.check_entry(trail, id).await?;
-                Start::After(id.seq())
+                StartPoint::After(id.seq())
             }
-            (None, Some(since)) => Start::At(since),
-            (None, None) => Start::After(trail.reader.last_seq()),
+            (None, Some(since)) => StartPoint::At(since),
+            (None, None) => StartPoint::After(trail.reader.last_seq()),
         };
         self.reading = Some((tag, self.read_from(trail, start)));
         Ok(())
     }
 
-    /// Gives back the trail if a client can go on after that entry of it.
+    /// Returns the trail if a client can resume after entry `id` of it.
     async fn check_entry(&self, trail: AuditTrail, id: AuditId) -> Result<AuditTrail, Error> {
         let look = move || Ok((trail.goes_on_after(id)?, trail));
         let (goes_on, trail) = self.kavach.read_trail(self.only, look).await?;
-        if goes_on { Ok(trail) } else { Err(no_entry()) }
+        if goes_on { Ok(trail) } else { Err(no_resume_point()) }
     }
 
-    fn read_from(&self, trail: AuditTrail, start: Start) -> Oldest {
-        // A client may take its time, and there may be hundreds.
-        Oldest::new(trail, Arc::clone(&self.filter), start).resting()
+    fn read_from(&self, trail: AuditTrail, start: StartPoint) -> OldestFirst {
+        // A client may be slow, and there may be hundreds of them.
+        OldestFirst::new(trail, Arc::clone(&self.filter), start).resting()
     }
 
     async fn start_all(&mut self, resume: Option<AuditId>) -> Result<(), Error> {
-        let start = resume.map(Resume::overlap).max(self.filter.since);
-        self.resume = Resume::from(start.unwrap_or_default(), resume);
+        let start = resume.map(ResumePoints::overlap).max(self.filter.since);
+        self.resume = ResumePoints::from(start.unwrap_or_default(), resume);
         if start.is_none() {
             self.resume.shown_before(self.kavach.core.clock.now());
         }
         if let Some(time) = start {
             let routes = self.kavach.core.directory.all();
-            self.waiting = routes.iter().map(|route| (route.id.tag(), Start::At(time))).collect();
+            self.waiting = routes.iter().map(|route| (route.id.tag(), StartPoint::At(time))).collect();
         }
         let Some(id) = resume else { return Ok(()) };
         let Some(route) = self.kavach.core.directory.with(id.tag(), Route::clone) else { return Ok(()) };
         let credential = self.kavach.credential;
-        // One that can't answer now, or was erased, begins at the time of the entry like every other.
+        // If the tenant can't answer now, or was erased, it starts at the entry's time like every other.
         if let Ok(trail) = ask(&route, |reply| OpenAudit { credential, reply }).await {
             self.check_entry(trail, id).await?;
             self.reached.insert(id.tag(), id.seq());
@@ -158,19 +159,19 @@ impl AuditStream {
         Ok(())
     }
 
-    /// The same stream with another time of silence before it says that it is there.
+    /// Changes how long the stream stays silent before it sends a sign of life.
     #[must_use]
     pub fn with_keep_alive(mut self, keep_alive: Duration) -> Self {
         self.keep_alive = keep_alive;
         self
     }
 
-    /// Waits for what comes next. `None`: the stream has ended, since the server shuts down, the tenant was erased,
-    /// the caller's key is no longer good, or the filter's `until` has passed.
+    /// Waits for what comes next. `None` once the stream has ended: the server is shutting down, the tenant was erased,
+    /// the caller's key is no longer valid, or the filter's `until` has passed.
     ///
     /// # Errors
-    /// The tenant's trail can't be read. There is no more after it.
-    pub async fn next(&mut self) -> Option<Result<News, Error>> {
+    /// The tenant's trail can't be read. An error is final.
+    pub async fn next(&mut self) -> Option<Result<StreamItem, Error>> {
         loop {
             if self.follower.is_closed() {
                 return None;
@@ -178,11 +179,11 @@ impl AuditStream {
             let silence_ends = self.last_sign + self.keep_alive;
             if Instant::now() >= silence_ends {
                 self.last_sign = Instant::now();
-                return Some(Ok(News::StillHere));
+                return Some(Ok(StreamItem::StillHere));
             }
             if let Some((tag, reading)) = self.reading.take() {
                 if let Err(error) = self.kavach.check_reader(reading.tenant()).await {
-                    if self.set_back(tag, reading.rest_start(), &error) {
+                    if self.on_failure(tag, reading.rest_start(), &error) {
                         continue;
                     }
                     return None;
@@ -192,10 +193,10 @@ impl AuditStream {
                     Ok(bytes) if bytes.is_empty() => continue,
                     Ok(bytes) => {
                         self.last_sign = Instant::now();
-                        return Some(Ok(News::Entries(bytes)));
+                        return Some(Ok(StreamItem::Entries(bytes)));
                     }
                     Err(_) if self.only.is_none() => {
-                        error!(%tenant, last, "a stream goes on after the last entry of an audit trail that can't be read");
+                        error!(%tenant, last, "could not read an audit trail; a live stream skips to its end");
                         self.reached.insert(tag, last);
                         continue;
                     }
@@ -224,9 +225,9 @@ impl AuditStream {
                         self.resume.shown_before(since);
                     }
                     for (tag, last_old) in heard {
-                        // Whoever waits already has an earlier place to begin at.
+                        // A tenant that is waiting already starts at an earlier place.
                         if !self.postponed.contains_key(&tag) {
-                            self.waiting.entry(tag).or_insert(Start::After(last_old));
+                            self.waiting.entry(tag).or_insert(StartPoint::After(last_old));
                         }
                     }
                 }
@@ -236,13 +237,13 @@ impl AuditStream {
         }
     }
 
-    /// When no entry can come any more that the filter asks for.
+    /// When no more matching entries can come.
     fn last_call(&self) -> Option<Instant> {
         let left = self.filter.until?.plus_millis(GRACE_MS).millis() - self.kavach.core.clock.now().millis();
         Some(Instant::now() + Duration::from_millis(u64::try_from(left).unwrap_or(0)))
     }
 
-    async fn read_on(&mut self, tag: TenantTag, reading: Oldest) -> Result<Vec<u8>, Error> {
+    async fn read_on(&mut self, tag: TenantTag, reading: OldestFirst) -> Result<Vec<u8>, Error> {
         let (write, resume) = (self.write, self.resume);
         let step = move || {
             let (mut reading, mut bytes, mut resume) = (reading, Vec::new(), resume);
@@ -261,7 +262,7 @@ impl AuditStream {
         Ok(bytes)
     }
 
-    /// Opens the trail of a tenant with news. `false` ends the stream.
+    /// Opens the trail of the next tenant with new events. `false` ends the stream.
     async fn open_next(&mut self) -> bool {
         let Some((tag, start)) = self.waiting.pop_first() else { return true };
         if self.waiting.is_empty() {
@@ -275,23 +276,23 @@ impl AuditStream {
         };
         match opened {
             Ok(trail) => {
-                // What a client saw last, or this stream, may be past the end of a trail that was set back since.
+                // The last event seen may be past the end of a trail that a restored backup has set back.
                 let last = trail.reader.last_seq();
                 let start = match self.reached.get(&tag) {
-                    Some(reached) if *reached <= last => Start::After(*reached),
+                    Some(reached) if *reached <= last => StartPoint::After(*reached),
                     _ => start,
                 };
                 self.reading = Some((tag, self.read_from(trail, start)));
                 true
             }
-            Err(error) => self.set_back(tag, start, &error),
+            Err(error) => self.on_failure(tag, start, &error),
         }
     }
 
-    /// What becomes of a tenant that can't be read on from there. `false` ends the stream.
-    fn set_back(&mut self, tag: TenantTag, start: Start, error: &Error) -> bool {
+    /// Handles a tenant whose trail can't be read on now. `false` ends the stream.
+    fn on_failure(&mut self, tag: TenantTag, start: StartPoint, error: &Error) -> bool {
         match error.code() {
-            // Where it is the server that ends, the follower is told so.
+            // If the whole server is shutting down, the follower hears of it and the stream ends.
             code if code.status() == 503 => {
                 self.postponed.insert(tag, start);
                 self.next_try = Instant::now() + RETRY;
@@ -306,9 +307,9 @@ impl AuditStream {
     }
 }
 
-/// The error for an id that is no place to go on from.
-fn no_entry() -> Error {
-    let problem = "names no entry of this trail, or one of its history before a backup was restored: go on without it, \
+/// The error for an id that no stream can resume after.
+fn no_resume_point() -> Error {
+    let problem = "is not an entry of this trail, or is one from before a backup was restored: resume without it, \
                    with since";
     Error::field(Code::InvalidQuery, "Last-Event-ID", problem)
 }
@@ -336,13 +337,13 @@ mod tests {
         let kavach = app.kavach();
         let stream = kavach.audit().stream(None, AuditFilter::default(), None, write).await.unwrap();
         let mut stream = stream.with_keep_alive(Duration::from_millis(1));
-        assert_eq!(stream.next().await, Some(Ok(News::StillHere)));
+        assert_eq!(stream.next().await, Some(Ok(StreamItem::StillHere)));
         let unknown = crate::domain::AgentId::derive(Timestamp::default(), 7, TenantTag(0));
         kavach.authorize(Request::new("read", "docs:1").unwrap().for_agent(unknown)).await.unwrap();
         let entries = loop {
             match stream.next().await.unwrap().unwrap() {
-                News::StillHere => {}
-                News::Entries(bytes) => break bytes,
+                StreamItem::StillHere => {}
+                StreamItem::Entries(bytes) => break bytes,
             }
         };
         assert_eq!(entries, b"read ");

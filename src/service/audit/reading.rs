@@ -1,0 +1,73 @@
+//! Who may read an audit trail, and when: reads run in short steps on threads that serve no calls.
+//!
+//! Each step holds one of a few permits ([`AuditLimits::readers`]), which are handed out fairly. However far back
+//! someone reads, and however often, decisions keep their cores and everyone else's short reads get through.
+//!
+//! [`AuditLimits::readers`]: crate::actors::audit_limits::AuditLimits::readers
+
+use std::io;
+
+use actix_rt::task::spawn_blocking;
+use tracing::error;
+
+use crate::actors::Route;
+use crate::actors::fair_semaphore::Party;
+use crate::actors::messages::Verify;
+use crate::actors::tenant_directory::unknown_tenant;
+use crate::domain::tenant::Caller;
+use crate::domain::{Code, Credential, Error, TenantId, TenantRef};
+use crate::service::kavach::Kavach;
+use crate::service::tenant_calls::ask;
+
+impl Kavach {
+    /// Runs one step of reading a tenant's trail; `None` means all tenants.
+    pub(in crate::service) async fn read_trail<T: Send + 'static>(
+        &self,
+        tenant: Option<TenantId>,
+        step: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let permit = self.core.audit.readers.take(self.party(tenant)).await.map_err(unreadable)?;
+        let read = spawn_blocking(move || {
+            let read = step();
+            // Only now: the caller may have gone away while this thread is still reading.
+            drop(permit);
+            read
+        });
+        read.await.map_err(unreadable)?.map_err(unreadable)
+    }
+
+    /// Checks that the caller may still read a tenant's trail. An open trail is a view of files that outlives both the
+    /// key and the tenant, so long reads must check again.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `INVALID_TOKEN`, or the tenant can't answer.
+    pub(super) async fn check_reader(&self, tenant: TenantId) -> Result<(), Error> {
+        let route = self.core.directory.with(tenant.tag(), Route::clone);
+        let route = route.filter(|route| route.id == tenant && !route.is_being_erased());
+        let route = route.ok_or_else(|| unknown_tenant(&TenantRef::Id(tenant)))?;
+        match self.credential {
+            // An operator may read the files even while the tenant has no actor.
+            Credential::Operator(_) => self.check_operator_key(),
+            credential @ (Credential::TenantKey(..) | Credential::AgentToken(..)) => {
+                ask(&route, |reply| Verify { credential, reply }).await.and_then(Caller::as_author).map(drop)
+            }
+        }
+    }
+
+    /// Whose share of the permits a read of this tenant's trail counts against.
+    pub(in crate::service) fn party(&self, tenant: Option<TenantId>) -> Party {
+        Party { operator: matches!(self.credential, Credential::Operator(_)), tenant }
+    }
+
+    /// Whether the tenant exists and is not being erased.
+    pub(super) fn is_there(&self, tenant: TenantId) -> bool {
+        let is_it = |route: &Route| route.id == tenant && !route.is_being_erased();
+        self.core.directory.with(tenant.tag(), is_it).unwrap_or(false)
+    }
+}
+
+/// Logs why a trail could not be read; callers get an error that leaves the details out.
+pub(super) fn unreadable(problem: impl std::fmt::Display) -> Error {
+    error!(%problem, "could not read an audit trail");
+    Error::new(Code::TenantUnavailable, "the audit trail can't be read; the server's log says why")
+}

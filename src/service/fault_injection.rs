@@ -1,0 +1,40 @@
+//! Faults that tests inject: a panic, a stall, a jump of the clock. No route reaches them.
+
+use super::kavach::Kavach;
+use crate::actors::messages::{InjectPanic, InjectStall};
+use crate::domain::{Error, TenantRef};
+
+impl Kavach {
+    /// Makes a tenant's actor panic, so that tests can check that no other tenant notices.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, or the reason that the tenant is down.
+    #[doc(hidden)]
+    pub fn inject_panic(&self, tenant: impl Into<TenantRef>) -> Result<(), Error> {
+        let route = self.core.directory.find(&tenant.into())?;
+        route.actor.map_err(|down| down.error())?.do_send(InjectPanic);
+        Ok(())
+    }
+
+    /// Stalls a tenant's actor until the channel's other end sends or is dropped, so that tests can watch its mailbox
+    /// fill.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, or the reason that the tenant is down.
+    #[doc(hidden)]
+    pub fn inject_stall(
+        &self,
+        tenant: impl Into<TenantRef>,
+        until: std::sync::mpsc::Receiver<()>,
+    ) -> Result<(), Error> {
+        let route = self.core.directory.find(&tenant.into())?;
+        route.actor.map_err(|down| down.error())?.do_send(InjectStall(until));
+        Ok(())
+    }
+
+    /// Shifts the system's clock by `millis`, so that tests can see what a jump does.
+    #[doc(hidden)]
+    pub fn inject_clock_step(&self, millis: i64) {
+        self.core.clock.step(millis);
+    }
+}

@@ -1,0 +1,67 @@
+//! [`Kavach`]: the server, acting for one caller.
+
+use std::sync::Arc;
+
+use crate::actors::Core;
+use crate::domain::event::Author;
+use crate::domain::text::parse_name;
+use crate::domain::{Code, Credential, Error, Secret};
+use crate::measure::Measures;
+
+/// The server, acting for one caller. Clones are cheap.
+#[derive(Clone)]
+pub struct Kavach {
+    pub(super) core: Arc<Core>,
+    pub(super) credential: Credential,
+    /// Why the caller makes its changes, if it gave a reason.
+    pub(super) reason: Option<Arc<str>>,
+    /// What else is known about the caller, for the audit trail of its changes.
+    author: Option<Arc<Author>>,
+}
+
+impl Kavach {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        let credential = Credential::Operator(core.operator);
+        Self { core, credential, reason: None, author: None }
+    }
+
+    /// This server, acting for whoever presents `credential`. The credential is checked on every call, not here.
+    #[must_use]
+    pub fn acting_for(&self, credential: Credential) -> Self {
+        Self { core: Arc::clone(&self.core), credential, reason: None, author: None }
+    }
+
+    /// This caller with a reason, which is recorded with every change it makes.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` if the text would not be valid as a name.
+    pub fn because(&self, reason: &str) -> Result<Self, Error> {
+        let reason = parse_name("reason", reason)?;
+        Ok(Self { reason: Some(reason.into()), ..self.clone() })
+    }
+
+    /// This caller, with the details that the audit trail shows next to its changes.
+    #[must_use]
+    pub fn known_as(self, author: Author) -> Self {
+        Self { author: Some(Arc::new(author)), ..self }
+    }
+
+    pub(super) fn author(&self) -> Option<Author> {
+        self.author.as_deref().cloned()
+    }
+
+    /// What the process measures about itself.
+    pub(crate) fn measures(&self) -> &Measures {
+        &self.core.measures
+    }
+}
+
+/// Makes a secret from 32 random bytes.
+///
+/// # Errors
+/// `INTERNAL_ERROR` if the system has no random bytes.
+pub(super) fn make_secret(make: impl FnOnce([u8; 32]) -> Secret) -> Result<Secret, Error> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|_| Error::new(Code::InternalError, "the system gave no random bytes"))?;
+    Ok(make(random))
+}

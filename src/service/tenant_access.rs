@@ -1,0 +1,123 @@
+//! Which tenants a caller may reach. Every call finds its tenant here, so a tenant key or an agent token can reach no
+//! other tenant's actor.
+
+use super::kavach::Kavach;
+use super::tenant_calls::ask;
+use crate::actors::messages::Verify;
+use crate::actors::tenant_directory::unknown_tenant;
+use crate::actors::{Phase, Route};
+use crate::domain::tenant::Caller;
+use crate::domain::{Code, Credential, Error, TenantRef, TenantTag};
+use crate::store::refusal::shutting_down;
+
+impl Kavach {
+    /// Identifies the caller: an operator, a live tenant key, or a live agent's token.
+    ///
+    /// # Errors
+    /// `INVALID_TOKEN`, or the tenant can't answer.
+    pub async fn authenticate(&self) -> Result<Caller, Error> {
+        match self.credential {
+            Credential::Operator(_) => self.check_operator_key().map(|()| Caller::Operator),
+            credential @ (Credential::TenantKey(..) | Credential::AgentToken(..)) => {
+                ask(&self.own_tenant()?, |reply| Verify { credential, reply }).await
+            }
+        }
+    }
+
+    pub(super) fn check_operator_key(&self) -> Result<(), Error> {
+        match &self.credential {
+            Credential::Operator(hash) if self.core.operator.matches(hash) => Ok(()),
+            _ => Err(invalid_token()),
+        }
+    }
+
+    /// Lets only operators through.
+    pub(super) fn check_operator(&self) -> Result<(), Error> {
+        match self.credential {
+            Credential::Operator(_) => self.check_operator_key(),
+            Credential::TenantKey(..) => Err(Error::new(Code::Forbidden, "this takes an operator key")),
+            Credential::AgentToken(..) => Err(agent_may_not()),
+        }
+    }
+
+    /// The tenant that the tenant key or agent token belongs to.
+    pub(super) fn own_tenant(&self) -> Result<Route, Error> {
+        self.with_own_tenant(Route::clone)
+    }
+
+    /// Calls `f` with the route of the caller's own tenant. `f` must not block: it runs under the table's lock.
+    pub(super) fn with_own_tenant<R>(&self, f: impl FnOnce(&Route) -> R) -> Result<R, Error> {
+        let (Credential::TenantKey(id, _) | Credential::AgentToken(id, _)) = self.credential else {
+            return Err(invalid_token());
+        };
+        self.check_phase()?;
+        let is_there = |route: &Route| route.id == id && !route.is_being_erased();
+        self.core
+            .directory
+            .with(id.tag(), |route| is_there(route).then(|| f(route)))
+            .flatten()
+            .ok_or_else(invalid_token)
+    }
+
+    pub(super) fn check_phase(&self) -> Result<(), Error> {
+        match self.core.phase() {
+            Phase::Ready => Ok(()),
+            Phase::Recovering => Err(Error::new(Code::NotReady, "the server is still loading its tenants")),
+            Phase::Draining => Err(shutting_down()),
+        }
+    }
+
+    /// The tenant that a path names. To a tenant key, every other tenant is unknown.
+    pub(super) fn tenant_in_path(&self, name: &TenantRef) -> Result<Route, Error> {
+        match self.credential {
+            Credential::Operator(_) => {
+                self.check_operator_key()?;
+                self.check_phase()?;
+                self.core.directory.find(name)
+            }
+            Credential::TenantKey(..) | Credential::AgentToken(..) => {
+                self.own_tenant().and_then(|own| if own.is_named(name) { Ok(own) } else { Err(unknown_tenant(name)) })
+            }
+        }
+    }
+
+    /// The tenant that a body names; without a name, the caller's own, which for an operator is the default tenant.
+    /// To a tenant key, every other tenant is a mismatch.
+    pub(super) fn tenant_in_body(&self, name: Option<&TenantRef>) -> Result<Route, Error> {
+        match self.credential {
+            Credential::Operator(_) => self.tenant_in_path(name.unwrap_or(&TenantRef::Default)),
+            Credential::TenantKey(..) | Credential::AgentToken(..) => {
+                let own = self.own_tenant()?;
+                match name {
+                    Some(name) if !own.is_named(name) => {
+                        Err(Error::field(Code::TenantMismatch, "tenantId", "names another tenant than the key's"))
+                    }
+                    _ => Ok(own),
+                }
+            }
+        }
+    }
+
+    /// The tenant to ask about an id with this tag. `unknown` makes the error if there is none.
+    pub(super) fn tenant_of_id(&self, tag: TenantTag, unknown: impl FnOnce() -> Error) -> Result<Route, Error> {
+        match self.credential {
+            Credential::Operator(_) => {
+                self.check_operator_key()?;
+                self.check_phase()?;
+                self.core.directory.with(tag, Route::clone).ok_or_else(unknown)
+            }
+            // The tag is ignored, so another tenant's id and an id of no tenant take the same path.
+            Credential::TenantKey(..) => self.own_tenant(),
+            Credential::AgentToken(..) => Err(agent_may_not()),
+        }
+    }
+}
+
+fn invalid_token() -> Error {
+    Error::new(Code::InvalidToken, "the key or token is not valid")
+}
+
+/// The error for an agent token on a call that only keys may make.
+pub(super) fn agent_may_not() -> Error {
+    Error::new(Code::Forbidden, "an agent token may only ask for its own decisions")
+}
