@@ -46,8 +46,12 @@ async fn report(name: web::Path<String>) -> String {
     format!("the report {name}")
 }
 
-#[actix_web::main]
-pub async fn main() -> Result<(), Box<dyn Error>> {
+/// Runs the example.
+pub fn main() -> Result<(), Box<dyn Error>> {
+    actix_rt::System::new().block_on(run())
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let mut settings = Settings::new(folder.path());
     settings.workers = Some(1);

@@ -28,6 +28,7 @@ pub fn ask(base: &str, token: &str, action: &str, resource: &str) -> Result<Resu
     })
 }
 
+/// Runs the example.
 pub fn main() -> Result<ExitCode, Box<dyn Error>> {
     let base = env::var("KAVACH_URL").unwrap_or_else(|_| "http://127.0.0.1:7600".to_owned());
     let token = env::var("KAVACH_TOKEN").map_err(|_| "set KAVACH_TOKEN to an agent's token")?;

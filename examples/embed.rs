@@ -11,6 +11,7 @@ use kavach::domain::{Credential, Request};
 use kavach::service::AuditQuery;
 use kavach::{App, Settings};
 
+/// Runs the example.
 pub fn main() -> Result<(), Box<dyn Error>> {
     // A program of your own keeps its data directory; this one starts anew each time.
     let folder = tempfile::tempdir()?;
