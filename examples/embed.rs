@@ -32,7 +32,7 @@ async fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
         "permissions": [{ "resource": "reports:*", "actions": ["read"] }]
     }"#;
     let (bot, token) = kavach.agents().create(serde_json::from_str(agent)?).await?;
-    println!("{} is an agent of {}", bot.agent.profile.id, acme.slug.as_deref().unwrap_or("the default tenant"));
+    println!("{} is an agent of acme", bot.agent.profile.id);
 
     // At most two calls a day.
     let budget = r#"{ "tenantId": "acme", "action": "block", "limits": { "maxCallsPerDay": 2 } }"#;
