@@ -1,4 +1,4 @@
-//! The composition root: puts the parts together, starts them in order and ends them in order. `server` adds HTTP.
+//! The composition root: puts the parts together, starts them in order, and stops them in order. `server` adds HTTP.
 
 use std::io;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use crate::measure::Measures;
 use crate::service::Kavach;
 use crate::settings::Settings;
 
-/// Holds the operator key's hash in the data directory.
+/// The file in the data directory that holds the operator key's hash.
 const OPERATOR_FILE: &str = "operator.json";
 
-/// A running Kavach inside this process, without HTTP. Call [`App::close`] at the end.
+/// Kavach, running inside this process without HTTP. Call [`App::close`] at the end.
 ///
-/// It has to be started inside an `actix_rt` system.
+/// Start it inside an `actix_rt` system.
 ///
 /// ```
 /// use kavach::domain::agent::commands::NewAgent;
@@ -38,7 +38,7 @@ const OPERATOR_FILE: &str = "operator.json";
 ///     let app = App::open(&Settings::new(&folder)).await?;
 ///     let kavach = app.kavach();
 ///
-///     // A tenant, and an agent of it that may read and export reports.
+///     // A tenant, and an agent in it that may read and export reports.
 ///     let new = NewTenant { name: "Acme".into(), slug: "acme".into(), settings: None };
 ///     let acme = kavach.tenants().create(new).await?;
 ///     let (bot, token) = kavach
@@ -60,19 +60,19 @@ const OPERATOR_FILE: &str = "operator.json";
 ///     let id = bot.agent.profile.id;
 ///     assert!(token.reveal().starts_with("kv_"));
 ///
-///     // May it? Each decision is recorded before it is answered.
+///     // May it? Every decision is recorded before you get it.
 ///     let read = Request::new("read", "reports:2026:q1")?.for_agent(id);
 ///     assert!(kavach.authorize(read.clone()).await?.allowed);
 ///     let delete = Request::new("delete", "reports:2026:q1")?.for_agent(id);
 ///     assert_eq!(kavach.authorize(delete).await?.code, Some(Code::PermissionDenied));
 ///
-///     // Suspended, all its agents stop; activated, they go on.
+///     // Suspending the tenant stops all its agents; activating it lets them continue.
 ///     kavach.tenants().suspend("acme").await?;
 ///     assert_eq!(kavach.authorize(read.clone()).await?.code, Some(Code::TenantSuspended));
 ///     kavach.tenants().activate("acme").await?;
 ///     assert!(kavach.authorize(read).await?.allowed);
 ///
-///     // All of it is in the audit trail, newest first, and nothing of it in another tenant's.
+///     // All of it is in the tenant's audit trail, newest first, and in no other tenant's.
 ///     let query = AuditQuery { tenant: Some(acme.id.into()), ..AuditQuery::default() };
 ///     assert_eq!(kavach.audit().query(query).await?.items.len(), 4);
 ///
@@ -86,7 +86,7 @@ const OPERATOR_FILE: &str = "operator.json";
 /// ```
 pub struct App {
     core: Arc<Core>,
-    /// Where its tenants live, where it has no HTTP workers.
+    /// Where the tenants' actors live, if there are no HTTP workers.
     arbiters: Vec<Arbiter>,
     new_operator_key: Option<Secret>,
 }
@@ -95,7 +95,7 @@ impl App {
     /// Opens a data directory and loads its tenants.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with the directory: another process holds it, or it can't be written.
+    /// What is wrong with the directory: another process holds it, or it can't be written. The error is a sentence.
     pub async fn open(settings: &Settings) -> io::Result<Self> {
         let mut app = Self::assemble(settings)?;
         for _ in 0..settings.worker_count() {
@@ -107,7 +107,7 @@ impl App {
         Ok(app)
     }
 
-    /// All parts, with no tenant loaded.
+    /// Puts all parts together, with no tenant loaded.
     pub(crate) fn assemble(settings: &Settings) -> io::Result<Self> {
         let data = DataDir::open(&settings.data_dir)?;
         let (operator, new_operator_key) = operator_key(settings, &data)?;
@@ -124,7 +124,7 @@ impl App {
     pub(crate) async fn load(&self) -> io::Result<()> {
         let registry = self.core.registry().ok_or_else(|| io::Error::other("the registry has not started"))?;
         registry.load.send(LoadAll).await.map_err(io::Error::other)?.map_err(io::Error::other)?;
-        // A new key is kept only now that its owner will see it: a start that failed shows none.
+        // Keep a new key's hash only now that its owner will see the key: a start that failed shows none.
         if let Some(secret) = &self.new_operator_key {
             let kept = serde_json::to_vec_pretty(&Kept { sha256: secret.hash().to_hex() })?;
             self.core.data.write_file(OPERATOR_FILE, &kept)?;
@@ -141,37 +141,37 @@ impl App {
         &self.core
     }
 
-    /// The operator key, where this start made one. It is shown nowhere else.
+    /// The operator key, if this start made one. Nothing else shows it.
     pub fn new_operator_key(&self) -> Option<&Secret> {
         self.new_operator_key.as_ref()
     }
 
-    /// Answers what is under way, writes everything to disk with a snapshot of each tenant, and ends.
+    /// Answers calls in flight, writes everything to disk with a snapshot of each tenant, and stops.
     pub async fn close(self) {
         if let Some(registry) = self.core.registry()
             && let Err(problem) = registry.close.send(CloseAll).await
         {
-            error!(%problem, "the tenants could not be closed");
+            error!(%problem, "could not close the tenants");
         }
         let sealer = self.core.sealer.clone();
         if let Err(problem) = spawn_blocking(move || sealer.close()).await {
-            error!(%problem, "the threads that compress segments could not be ended");
+            error!(%problem, "could not stop the threads that compress segments");
         }
         for arbiter in self.arbiters {
             arbiter.stop();
-            // Its thread ends at its next turn; a panic on it was logged where it happened.
+            // The thread ends at its next turn. A panic on it was logged where it happened.
             let _ = arbiter.join();
         }
     }
 }
 
-/// What the operator file holds.
+/// The content of the operator file.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     sha256: String,
 }
 
-/// The hash of the operator key: the configured one's, else the kept one, else that of a new key.
+/// The operator key's hash: the configured key's, else the stored one, else a new key's.
 fn operator_key(settings: &Settings, data: &DataDir) -> io::Result<(SecretHash, Option<Secret>)> {
     if let Some(key) = &settings.operator_key {
         return Ok((SecretHash::of(key.reveal()), None));
@@ -179,7 +179,8 @@ fn operator_key(settings: &Settings, data: &DataDir) -> io::Result<(SecretHash, 
     if let Some(bytes) = data.read_file(OPERATOR_FILE)? {
         let hash = serde_json::from_slice::<Kept>(&bytes).ok().and_then(|kept| SecretHash::from_hex(&kept.sha256));
         let problem = || {
-            let sentence = "holds no operator key's hash; set KAVACH_OPERATOR_KEY, or remove the file for a new key";
+            let sentence =
+                "holds no hash of an operator key; set KAVACH_OPERATOR_KEY, or remove the file to get a new key";
             io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("{}: {sentence}", data.path().join(OPERATOR_FILE).display()),

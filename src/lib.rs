@@ -1,39 +1,45 @@
 //! Kavach: a multi-tenant authorization server for AI agents.
 //!
-//! Before every tool call of an agent, a service asks: may this agent do this action on this resource now? Each
-//! tenant is an event-sourced actor that owns its agents, permissions, budgets and audit trail, with a journal and
-//! snapshots on disk. See [`App`] for a tenant's life in a few lines.
+//! Before an agent calls a tool, a service asks: may this agent do this action on this resource now? Each tenant is an
+//! event-sourced actor that owns its agents, permissions, budgets and audit trail, with a journal and snapshots on disk.
 //!
-//! # Layout
+//! To embed Kavach, start with [`App`], whose page shows a tenant's life in a few lines:
 //!
-//! Dependencies point one way, from the bottom of this table to its top:
-//!
-//! | room | what is in it |
+//! | | |
 //! | --- | --- |
-//! | [`domain`] | the rules: pure, without clock, files, actors or HTTP |
-//! | [`measure`] | what the server counts and times, in memory only |
-//! | [`journal`] | the durable log and the snapshots; the only code that touches files |
-//! | [`actors`] | one actor for each tenant, and the registry over them |
-//! | [`service`] | what the server offers, as calls for one caller |
-//! | [`gateway`] | from a request that a gateway asks about to the action and the resource |
-//! | [`api`] | the same over HTTP |
-//! | [`dashboard`] | the files that browsers are served |
-//! | [`net`] | connections: how many, how slow they may be, TLS |
-//! | [`settings`], [`telemetry`], [`demo`], [`fixture`], [`load`], [`verify`] | the program's own parts |
-//! | [`app`], [`server`] | the composition root; with HTTP in front |
+//! | [`App`], [`Settings`] | opens a data directory in your process, without HTTP |
+//! | [`Kavach`] | every operation, for one caller: an operator, a tenant key, or an agent |
+//! | [`service`] | what the operations take and return |
+//! | [`domain`] | requests, decisions, agents, policies, ids, error codes |
+//! | [`Server`] | an [`App`] with HTTP in front |
+//!
+//! The repository's `examples` run. Everything else in this crate is the server's own, hidden here, and may change at any
+//! time; `ARCHITECTURE.md` describes it.
 
+#[doc(hidden)]
 pub mod actors;
+#[doc(hidden)]
 pub mod api;
+#[doc(hidden)]
 pub mod app;
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod dashboard;
+#[doc(hidden)]
 pub mod demo;
+#[doc(hidden)]
 pub mod gateway;
+#[doc(hidden)]
 pub mod measure;
+#[doc(hidden)]
 pub mod net;
+#[doc(hidden)]
 pub mod server;
 pub mod service;
+#[doc(hidden)]
 pub mod settings;
+#[doc(hidden)]
 pub mod telemetry;
 
 #[doc(inline)]
@@ -43,7 +49,14 @@ pub use kavach_journal as journal;
 #[doc(hidden)]
 pub use kavach_store as store;
 
+#[doc(inline)]
 pub use app::App;
+#[doc(inline)]
+pub use gateway::GatewayKind;
+#[doc(inline)]
+pub use kavach_store::Durability;
+#[doc(inline)]
 pub use server::Server;
 pub use service::Kavach;
-pub use settings::Settings;
+#[doc(inline)]
+pub use settings::{PublicUrl, Settings};

@@ -22,9 +22,9 @@ use crate::net::connection_affinity::ConnectionRouter;
 use crate::net::{ConnectionLimit, ConnectionServer, Tls};
 use crate::settings::Settings;
 
-/// How long open connections get to end once all tenants are closed.
+/// How long open connections may take to end once all tenants are closed.
 const CLOSING: Duration = Duration::from_secs(2);
-/// ConnectionRouter that wait to be accepted: what comes while all workers are held up for a moment.
+/// How many connections may wait to be accepted, while all workers are busy for a moment.
 const BACKLOG: i32 = 2048;
 
 /// A running server: an [`App`] with HTTP in front.
@@ -32,7 +32,7 @@ pub struct Server {
     app: App,
     http: ServerHandle,
     connections: Arc<ConnectionRouter>,
-    /// Tells the connections to end after what they are at.
+    /// Tells the connections to end after the request in progress.
     ending: watch::Sender<bool>,
     address: SocketAddr,
     tls: Option<Tls>,
@@ -77,17 +77,17 @@ impl Server {
         Ok(Self { app, http, connections, ending, address, tls })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its URL, without a path.
+    /// The server's URL, without a path.
     pub fn base_url(&self) -> String {
         format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.address)
     }
 
-    /// The certificate it shows, if any.
+    /// The TLS certificate, if it has one.
     pub fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
     }
@@ -97,29 +97,29 @@ impl Server {
         &self.app
     }
 
-    /// Takes no new connections, answers what is under way, writes everything to disk, and ends.
+    /// Accepts no more connections, answers calls in flight, writes everything to disk, and stops.
     pub async fn stop(self) {
         let Self { app, http, connections, ending, address: _, tls: _ } = self;
         http.pause().await;
-        // The tenants go first, since they live on the workers: calls that come now get 503 SHUTTING_DOWN.
+        // Tenants first, since they live on the workers. Calls that come now get 503 SHUTTING_DOWN.
         app.close().await;
-        // The workers would wait for the connections that came to them, but not for those that were moved to them.
+        // The workers would wait for connections they accepted, but not for those that moved to them.
         ending.send_replace(true);
         let _ = timeout(CLOSING, connections.all_closed()).await;
         http.stop(false).await;
     }
 }
 
-/// TLS, where the settings ask for it.
+/// TLS, if the settings ask for it.
 fn tls(settings: &Settings) -> io::Result<Option<Tls>> {
     match (&settings.tls_cert, &settings.tls_key) {
         (Some(certificate), Some(key)) => Tls::read(certificate, key).map(Some),
         (None, None) => Ok(None),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "TLS takes both a certificate and its key")),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "TLS needs both a certificate and its key")),
     }
 }
 
-/// What each worker is made of.
+/// What each worker is built from.
 #[derive(Clone)]
 struct Listening {
     shared: api::Shared,
@@ -129,7 +129,7 @@ struct Listening {
 }
 
 impl Listening {
-    /// Makes the calling thread a worker, and what serves the connections that come to it.
+    /// Makes the calling thread a worker. Returns what serves the connections that it accepts.
     fn worker(&self) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()> + use<> {
         // Tenants' actors live on the workers' own arbiters.
         let lane = self.core.add_worker();

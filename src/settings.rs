@@ -1,4 +1,4 @@
-//! How a server is set up: its options on the command line and in the environment.
+//! The server's options, on the command line and in the environment.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::store::Durability;
 /// Settings of a server.
 #[derive(Clone, Debug, Args)]
 pub struct Settings {
-    /// Address to listen on; port 0 takes a free one.
+    /// Address to listen on; port 0 picks a free one.
     #[arg(long, env = "KAVACH_ADDR", default_value = "127.0.0.1:7600")]
     pub addr: SocketAddr,
     /// Directory that holds one folder per tenant.
@@ -25,44 +25,44 @@ pub struct Settings {
     /// HTTP worker threads, which also run the tenants' actors [default: one per core].
     #[arg(long, env = "KAVACH_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
-    /// When a decision's answer may leave: once the kernel has it, or once the disk has it.
+    /// When a decision's answer may leave: once the kernel has the decision, or once the disk has it.
     #[arg(long, env = "KAVACH_DURABILITY", default_value_t = Durability::Interval, value_parser = PossibleValuesParser::new(Durability::NAMES).try_map(|name| name.parse::<Durability>()))]
     pub durability: Durability,
-    /// Proxies whose X-Forwarded-For is believed: addresses or networks, separated by commas.
+    /// Proxies whose X-Forwarded-For is believed: addresses or networks, comma-separated.
     #[arg(long, env = "KAVACH_TRUSTED_PROXIES", value_delimiter = ',', value_parser = read_net)]
     pub trusted_proxies: Vec<IpNet>,
-    /// The URL that clients know this server by, as AuthZEN's metadata gives it: https, but for development. Without
-    /// one, what a request's Host says, over TLS where this server itself speaks it.
+    /// The URL that clients use, for AuthZEN's metadata: https, or http for development. Without it, the URL comes from
+    /// the request's Host, with https if this server speaks TLS.
     #[arg(long, env = "KAVACH_PUBLIC_URL", value_name = "URL", hide_env_values = true)]
     pub public_url: Option<PublicUrl>,
-    /// The gateway that asks /v1/forward-auth: it says where the original request is read from.
+    /// The gateway that asks /v1/forward-auth. It decides where the original request is read from.
     #[arg(long, env = "KAVACH_FORWARD_AUTH", value_name = "GATEWAY", value_enum, default_value_t = GatewayKind::Envoy)]
     pub forward_auth: GatewayKind,
-    /// Rules that make an action and a resource of the original request, as JSON; see docs/gateways.md.
+    /// JSON file of rules that turn the original request into an action and a resource; see docs/gateways.md.
     #[arg(long, env = "KAVACH_FORWARD_AUTH_RULES", value_name = "FILE")]
     pub forward_auth_rules: Option<PathBuf>,
-    /// The certificate to serve TLS with, and those that lead to its authority, as PEM. Read again on SIGHUP.
+    /// PEM file with the server's certificate followed by its chain: serves TLS. Read again on SIGHUP.
     #[arg(long, env = "KAVACH_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// The certificate's private key, as PEM without a password.
+    /// PEM file with the certificate's private key, without a password.
     #[arg(long, env = "KAVACH_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Tell so many tenants apart in /metrics, by their id; the others are added up. Without it no tenant is named there.
+    /// How many tenants /metrics shows separately, by id; the rest are added up. Without it, /metrics names no tenant.
     #[arg(long, env = "KAVACH_METRICS_PER_TENANT", value_name = "TENANTS", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub metrics_per_tenant: Option<u32>,
-    /// Fill an empty data directory with a tenant, agents and traffic to look at.
+    /// Fill an empty data directory with a tenant, agents and traffic to explore.
     #[arg(long, env = "KAVACH_DEMO")]
     pub demo: bool,
     /// Write the log as JSON lines.
     #[arg(long, env = "KAVACH_LOG_JSON")]
     pub log_json: bool,
-    /// The operator key: 32 to 256 visible characters, best made by the server itself at its first start.
+    /// The operator key: 32 to 256 visible characters. Without it, the first start makes one, which is best.
     #[arg(long, env = "KAVACH_OPERATOR_KEY", hide_env_values = true)]
     pub operator_key: Option<OperatorKey>,
 }
 
 impl Settings {
-    /// Default settings on a data directory and a free port.
+    /// The defaults, with this data directory and a free port.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -82,18 +82,18 @@ impl Settings {
         }
     }
 
-    /// Worker threads to run.
+    /// How many worker threads to run: one for each core unless set.
     pub fn worker_count(&self) -> usize {
         self.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
     }
 }
 
-/// An `https` or `http` URL without a user, a query, a fragment, or a slash at its end.
+/// An `https` or `http` URL without user, query, fragment or trailing slash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicUrl(String);
 
 impl PublicUrl {
-    /// Its text.
+    /// The URL's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -111,7 +111,7 @@ impl std::str::FromStr for PublicUrl {
         if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
             return Err("must name a host, without a user".to_owned());
         }
-        // A URI drops its fragment while it is read.
+        // Parsing a URI drops its fragment.
         if uri.query().is_some() || text.contains('#') {
             return Err("must have no query and no fragment".to_owned());
         }

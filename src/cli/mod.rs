@@ -16,38 +16,38 @@ use verify::VerifySettings;
 #[derive(Debug, Parser)]
 #[command(name = "kavach", version, about, args_conflicts_with_subcommands = true)]
 pub struct Cli {
-    /// What to do; without one, serve.
+    /// What to do; serve by default.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// Settings of `serve`.
+    /// Options of `serve`.
     #[command(flatten)]
     pub serve: Settings,
 }
 
-/// What the program can do.
+/// The program's commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the server.
     Serve(Settings),
-    /// Look after audit trails, offline.
+    /// Work on audit trails offline.
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Send load to a running server and measure what its callers would wait. Exits with 0 if any request succeeded,
-    /// 1 if none did or there was nothing to send it to.
+    /// Send load to a running server and measure how long its callers would wait. Exits with 0 if any request succeeded,
+    /// 1 if none did or nothing could be sent.
     #[cfg(feature = "load")]
     Load(Box<kavach_load::LoadSettings>),
 }
 
-/// What can be done with audit trails offline.
+/// Offline commands for audit trails.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Check that audit trails are as they were written: a tenant's, or where none is named, all in the data directory.
-    /// Exits with 0 if each is, 1 if one is not or that can't be shown, else 2 if one could not be looked at.
+    /// Check that audit trails are intact: one tenant's, or by default all in the data directory. Exits with 0 if all are,
+    /// 1 if one is not or the checkpoint can't vouch for it, else 2 if one could not be read.
     Verify(VerifySettings),
 }
 
 impl Cli {
-    /// What the program was called with. Ends it where that can't be used, or only asks for help; no secret is shown.
+    /// Reads the command line. Exits if it can't be used or only asks for help. Errors repeat no secret.
     pub fn read() -> Self {
         Self::try_parse().unwrap_or_else(|error| {
             let args: Vec<_> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
@@ -55,7 +55,7 @@ impl Cli {
         })
     }
 
-    /// What to do.
+    /// The command, `serve` by default.
     pub fn into_command(self) -> Command {
         self.command.unwrap_or(Command::Serve(self.serve))
     }

@@ -1,5 +1,5 @@
-//! What the program says of a command line it can't use. A value that is, or may be part of, a secret is not repeated:
-//! the text of an error ends up in logs and in tickets.
+//! Errors about a command line that can't be used. They never repeat a value that is, or may be part of, a secret: an
+//! error's text ends up in logs and tickets.
 
 use std::error::Error as _;
 
@@ -8,7 +8,7 @@ use clap::{Arg, Command, Error};
 
 use kavach_domain::secret::holds_secret;
 
-/// The error without what may be a secret. `args` are what the program was called with.
+/// The error, without anything that may be a secret. `args` is the command line.
 pub(super) fn without_secrets(error: Error, command: &mut Command, args: &[String]) -> Error {
     let kind = error.kind();
     if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
@@ -22,8 +22,8 @@ pub(super) fn without_secrets(error: Error, command: &mut Command, args: &[Strin
         let name = option.split([' ', '=']).next().unwrap_or(option);
         let is_secret = all_options(command).iter().any(|arg| keeps_its_value(arg) && is_named(arg, name));
         if is_secret || may_be_secret(value) {
-            let why = error.source().map_or_else(|| "it is not one that it takes".to_owned(), ToString::to_string);
-            return command.error(kind, format!("the value of '{option}', which is not shown here: {why}"));
+            let why = error.source().map_or_else(|| "not a possible value".to_owned(), ToString::to_string);
+            return command.error(kind, format!("invalid value for '{option}', not shown here: {why}"));
         }
     }
     let words = words_of_secrets(command, args);
@@ -32,14 +32,14 @@ pub(super) fn without_secrets(error: Error, command: &mut Command, args: &[Strin
         _ => false,
     });
     if shows {
-        let problem = "an argument that is not shown here, since it may be part of a secret, is not understood; a value \
-                       with a blank in it belongs in quotes";
+        let problem = "unexpected argument, not shown here since it may be part of a secret; quote a value that has a \
+                       blank in it";
         return command.error(kind, problem);
     }
     error
 }
 
-/// Whether an option's value is shown nowhere: neither by `--help`, from the environment, nor by an error.
+/// Whether an option's value is never shown: not by `--help`, which prints the environment's, and not by errors.
 fn keeps_its_value(arg: &Arg) -> bool {
     arg.is_hide_env_values_set()
 }
@@ -53,12 +53,12 @@ fn all_options(command: &Command) -> Vec<&Arg> {
     command.get_arguments().chain(below).collect()
 }
 
-/// Keys and tokens by their form, and URLs with a user or a password.
+/// Recognizes keys and tokens by their form, and URLs with a user or a password.
 fn may_be_secret(text: &str) -> bool {
     holds_secret(text) || text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
 }
 
-/// What follows an option whose value is a secret: all of it up to the next option, since a shell splits at blanks.
+/// Everything that follows an option with a secret value, up to the next option: a shell splits values at blanks.
 fn words_of_secrets<'a>(command: &Command, args: &'a [String]) -> Vec<&'a str> {
     let options = all_options(command);
     let mut words = Vec::new();

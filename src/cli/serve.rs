@@ -1,4 +1,4 @@
-//! `kavach serve`: starts the server, says how to reach it, and stops it on a signal.
+//! `kavach serve`: starts the server, prints how to reach it, and stops it on a signal.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -11,30 +11,30 @@ use crate::server::Server;
 use crate::settings::Settings;
 use crate::{demo, telemetry};
 
-/// Runs the server until a signal ends it.
+/// Runs the server until a signal stops it.
 pub fn run(settings: &Settings) -> ExitCode {
     telemetry::start(settings.log_json);
     raise_open_files();
     match actix_rt::System::new().block_on(serve(settings)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            // For whoever started it; the log may go elsewhere.
+            // The log may go elsewhere; this is for whoever started it.
             let _ = writeln!(io::stderr(), "kavach: {problem}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Lets the process open as many files as it may at most: each tenant keeps one open, and the usual limit is low.
+/// Raises the limit of open files to the maximum allowed: each tenant keeps one open, and the usual limit is low.
 pub(super) fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(problem) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        warn!(%problem, allowed = limit.current, "the limit of open files could not be raised; it bounds the number of tenants");
+        warn!(%problem, allowed = limit.current, "could not raise the limit of open files, which bounds the number of tenants");
     }
 }
 
 async fn serve(settings: &Settings) -> io::Result<()> {
-    // A signal that comes while the tenants load is not lost.
+    // Listen first, so that a signal during loading is not lost.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut hang_up = signal(SignalKind::hangup())?;
     let server = Server::start(settings).await?;
@@ -44,25 +44,25 @@ async fn serve(settings: &Settings) -> io::Result<()> {
         _ = terminate.recv() => {}
         () = renew_certificate(&server, &mut hang_up) => {}
     }
-    info!("stopping: what is under way is answered, everything is written to disk");
+    info!("stopping: answering calls in flight and writing everything to disk");
     server.stop().await;
     info!("stopped");
     Ok(())
 }
 
-/// Reads the certificate again with each SIGHUP. Without TLS there is none, and the signal ends the server as it ends
+/// Reads the certificate again on each SIGHUP. Returns if there is no TLS: the signal then stops the server, as it stops
 /// any program.
 async fn renew_certificate(server: &Server, hang_up: &mut Signal) {
     while hang_up.recv().await.is_some() {
         let Some(tls) = server.tls() else { return };
         match tls.read_again() {
-            Ok(()) => info!("the TLS certificate was read again; new connections are shown it"),
-            Err(problem) => error!(%problem, "the TLS certificate was not read again; the old one is still shown"),
+            Ok(()) => info!("reloaded the TLS certificate; new connections get it"),
+            Err(problem) => error!(%problem, "could not reload the TLS certificate; the old one stays"),
         }
     }
 }
 
-/// Says on standard output what the caller needs to know: the address, a new operator key, the demo's call.
+/// Prints what the caller needs: the address, a new operator key, the demo's call.
 async fn greet(settings: &Settings, server: &Server) -> io::Result<()> {
     let base_url = server.base_url();
     let mut out = io::stdout();
@@ -73,10 +73,10 @@ async fn greet(settings: &Settings, server: &Server) -> io::Result<()> {
         match demo::fill(&server.app().kavach()).await.map_err(io::Error::other)? {
             Some(made) => {
                 let command = demo::sample_command(&base_url, &made).map_err(io::Error::other)?;
-                writeln!(out, "The demo's tenant is 'acme'. Authorize a call of its first agent:\n\n{command}\n")?;
+                writeln!(out, "The demo's tenant is 'acme'. To authorize a call by its first agent:\n\n{command}\n")?;
             }
             None => {
-                writeln!(out, "--demo: {} holds tenants already and was left as it is.", settings.data_dir.display())?
+                writeln!(out, "--demo: {} already holds tenants, so nothing was added.", settings.data_dir.display())?
             }
         }
     }

@@ -1,8 +1,8 @@
-//! `kavach audit verify`: whether a tenant's audit trail is as it was written, found out offline.
+//! `kavach audit verify`: finds out offline whether audit trails are intact.
 //!
 //! Every link of the hash chain covers all entries before it. A link that was kept elsewhere (a checkpoint, from
-//! `GET /v1/audit/checkpoint`) shows even a chain that was computed anew. Without one, whoever can write to the folder
-//! can replace the whole trail, or cut it off at its end, unseen.
+//! `GET /v1/audit/checkpoint`) exposes even a chain that was recomputed. Without one, anyone who can write to the folder
+//! can replace the whole trail, or cut off its end, unnoticed.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -20,20 +20,20 @@ use crate::store::checkpoint::KeptCheckpoint;
 use crate::store::codec;
 use crate::store::loader::{self, Claim};
 
-/// Settings of `audit verify`.
+/// Options of `audit verify`.
 #[derive(Clone, Debug, Args)]
 pub struct VerifySettings {
-    /// The tenant: its id, its slug, or `default` [default: all, one line each].
+    /// Tenant to verify: its id, its slug, or `default` [default: all, one line each].
     #[arg(long, conflicts_with = "folder")]
     pub tenant: Option<String>,
-    /// Directory that holds the tenant's folder; no server may be running on it.
+    /// Directory that holds the tenants' folders; no server may be running on it.
     #[arg(long, env = "KAVACH_DATA_DIR", default_value = "./snapshots")]
     pub data_dir: PathBuf,
-    /// A tenant's folder, or a copy of one, instead of a data directory and a tenant.
+    /// A tenant's folder, or a copy of one, instead of --data-dir and --tenant.
     #[arg(long)]
     pub folder: Option<PathBuf>,
-    /// A checkpoint kept from earlier (`GET /v1/audit/checkpoint`): a file, or the JSON itself. It is of
-    /// one tenant, which has to be named.
+    /// A checkpoint kept from earlier (`GET /v1/audit/checkpoint`): a file, or the JSON itself. It belongs to one
+    /// tenant, so name that with --tenant or --folder.
     #[arg(long)]
     pub checkpoint: Option<String>,
     /// Report as JSON.
@@ -41,47 +41,47 @@ pub struct VerifySettings {
     pub json: bool,
 }
 
-/// What was found.
+/// The result for one tenant.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// Whether the trail is as it was written, as far as links cover it.
+    /// Whether the trail is intact, as far as links cover it.
     pub ok: bool,
     /// The tenant.
     pub tenant_id: TenantId,
-    /// The folder that was looked at.
+    /// The folder that was read.
     pub folder: PathBuf,
-    /// Segment files in it.
+    /// How many segment files the folder has.
     pub segments: usize,
-    /// The first entry there is; retention removed those before.
+    /// The first entry that is left; retention removed those before.
     pub first_seq: u64,
-    /// The last entry that was looked at.
+    /// The last entry that was read.
     pub last_seq: u64,
-    /// Links that fit.
+    /// How many links fit.
     pub links: u64,
-    /// The newest of them.
+    /// The newest link that fits.
     pub last_link: KeptCheckpoint,
-    /// Entries after it: no link covers them yet.
+    /// How many entries follow the newest link, so that no link covers them yet.
     pub not_covered: u64,
-    /// Bytes at the end that are no whole entry, or behind one that is not there: what a crash leaves.
+    /// Bytes at the end that are not a whole entry, or that follow a missing one: what a crash leaves.
     pub torn_bytes: u64,
-    /// How the chain stands to the checkpoint.
+    /// Whether the chain passes through the checkpoint.
     pub checkpoint: CheckpointResult,
     /// The first wrong entry.
     pub fault: Option<FaultReport>,
 }
 
-/// How the chain stands to the checkpoint.
+/// Whether the chain passes through the checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum CheckpointResult {
-    /// None was given.
+    /// No checkpoint was given.
     NotGiven,
     /// The chain passes through it.
     Passed,
     /// The chain does not pass through it, or was not followed that far.
     NotPassed,
-    /// The entries it covers are no longer there.
+    /// The entries that the checkpoint covers are gone.
     TooOld,
 }
 
@@ -91,46 +91,51 @@ pub enum CheckpointResult {
 pub struct FaultReport {
     /// `changed`, `removed`, `moved` or `rewritten`.
     pub kind: &'static str,
-    /// Its number.
+    /// The entry's sequence number.
     pub seq: u64,
-    /// The last entry it may be instead: the links do not tell them apart.
+    /// The last entry that it may be instead: the links can't distinguish them.
     pub last_seq: u64,
-    /// Its audit id, where there is an entry of that number.
+    /// The entry's audit id, if an entry with that number exists.
     pub audit_id: Option<AuditId>,
-    /// Its time.
+    /// The entry's time.
     pub time: Option<Timestamp>,
-    /// The entry before it, which is as it was.
+    /// The entry before it, which is intact.
     pub after_audit_id: Option<AuditId>,
-    /// That one's time.
+    /// The time of the entry before.
     pub after_time: Option<Timestamp>,
-    /// The file.
+    /// The file that holds it.
     pub file: PathBuf,
-    /// The place in the file, once uncompressed.
+    /// Position in the file, in uncompressed bytes.
     pub offset: u64,
-    /// What was seen there.
+    /// What is wrong there.
     pub detail: String,
 }
 
-/// Checks a tenant's folder, which nobody may write to meanwhile.
+/// Verifies a tenant's folder. Nobody may write to it meanwhile.
 ///
 /// # Errors
-/// A sentence that says why it can't be looked at.
+/// A sentence that says why it can't be read.
 pub fn verify(folder: &Path, kept: Option<&KeptCheckpoint>) -> Result<Report, String> {
     let link = kept.map(KeptCheckpoint::link).transpose()?;
     let mut latest = Timestamp::default();
-    let mut odd = |seq: u64, bytes: &[u8]| match codec::decode_event(seq, bytes) {
+    let mut find_fault = |seq: u64, bytes: &[u8]| match codec::decode_event(seq, bytes) {
         Err(problem) => Some(format!("the entry can't be read: {problem}")),
-        Ok((Moment { at, .. }, _)) if at < latest => Some(format!("the entry is of {at}, before the one ahead of it")),
+        Ok((Moment { at, .. }, _)) if at < latest => {
+            Some(format!("the entry's time, {at}, is before that of the entry ahead of it"))
+        }
         Ok((Moment { at, .. }, _)) => {
             latest = at;
             None
         }
     };
     let opened = Folder::open(folder).map_err(|problem| format!("{}: {problem}", folder.display()))?;
-    let found = inspect(&opened, link, &mut odd).map_err(|problem| problem.to_string())?;
+    let found = inspect(&opened, link, &mut find_fault).map_err(|problem| problem.to_string())?;
     let tenant = TenantId::from_bytes(found.tenant);
     if kept.is_some_and(|kept| kept.tenant_id != tenant) {
-        return Err(format!("the checkpoint is of another tenant; this folder is of {}", tenant.folder_name()));
+        return Err(format!(
+            "the checkpoint belongs to another tenant; this folder belongs to {}",
+            tenant.folder_name()
+        ));
     }
     Ok(Report::new(folder, tenant, found))
 }
@@ -165,12 +170,12 @@ impl Report {
 impl FaultReport {
     fn new(tenant: TenantId, fault: Fault) -> Self {
         let Fault { kind, file, offset, first, last, event, before, detail } = fault;
-        let told = |bytes: Option<Vec<u8>>, seq| {
+        let name_entry = |bytes: Option<Vec<u8>>, seq| {
             let (Moment { at, .. }, _) = codec::decode_event(seq, &bytes?).ok()?;
             Some((AuditId::derive(at, seq, tenant.tag()), at))
         };
-        let (audit_id, time) = told(event, first).unzip();
-        let (after_audit_id, after_time) = told(before, first.saturating_sub(1)).unzip();
+        let (audit_id, time) = name_entry(event, first).unzip();
+        let (after_audit_id, after_time) = name_entry(before, first.saturating_sub(1)).unzip();
         let kind = match kind {
             FaultKind::Changed => "changed",
             FaultKind::Removed => "removed",
@@ -186,42 +191,38 @@ impl fmt::Display for Report {
         let Self { tenant_id, segments, first_seq, last_seq, links, last_link, not_covered, torn_bytes, .. } = self;
         let tenant = tenant_id.folder_name();
         match &self.fault {
-            Some(fault) => write!(f, "The audit trail of tenant {tenant} is not as it was written. {fault}")?,
+            Some(fault) => write!(f, "The audit trail of tenant {tenant} is NOT intact. {fault}")?,
             None => write!(
                 f,
-                "The audit trail of tenant {tenant} is as it was written: {} entries, segments: {segments}, links: {links}.",
+                "The audit trail of tenant {tenant} is intact: {} entries, segments: {segments}, links: {links}.",
                 (last_seq + 1).saturating_sub(*first_seq)
             )?,
         }
         if *first_seq > 1 {
             write!(
                 f,
-                "\nIt starts with entry {first_seq}: retention removed those before, and the oldest segment's word is \
-                 taken for the chain up to there."
+                "\nIt starts with entry {first_seq}, since retention removed those before. The chain up to there is taken \
+                 on the oldest segment's word."
             )?;
         }
         match self.checkpoint {
             CheckpointResult::Passed => write!(f, "\nThe chain passes through the checkpoint.")?,
-            CheckpointResult::NotGiven if self.fault.is_none() => write!(
-                f,
-                "\nNo checkpoint was given, so a trail that was written anew as a whole would look the same."
-            )?,
+            CheckpointResult::NotGiven if self.fault.is_none() => {
+                write!(f, "\nNo checkpoint was given, so a trail that was rewritten as a whole would look the same.")?
+            }
             CheckpointResult::NotGiven | CheckpointResult::NotPassed => {}
             CheckpointResult::TooOld => write!(
                 f,
-                "\nThe checkpoint is older than the oldest entry and proves nothing any more: keep newer ones."
+                "\nThe checkpoint is older than the oldest entry, so it proves nothing any more: keep newer ones."
             )?,
         }
         if self.fault.is_none() {
-            write!(f, "\nThe newest link covers all up to entry {}, {}.", last_link.seq, last_link.time)?;
+            write!(f, "\nThe newest link covers everything up to entry {}, {}.", last_link.seq, last_link.time)?;
             if *not_covered > 0 {
-                write!(f, " {not_covered} entries after it are not covered yet.")?;
+                write!(f, " No link covers the {not_covered} entries after it yet.")?;
             }
             if *torn_bytes > 0 {
-                write!(
-                    f,
-                    " The last {torn_bytes} bytes can't be followed, as a crash leaves what nothing says was on disk."
-                )?;
+                write!(f, " The last {torn_bytes} bytes are torn, as a crash can leave them.")?;
             }
         }
         Ok(())
@@ -233,10 +234,10 @@ impl fmt::Display for FaultReport {
         let Self { kind, seq, last_seq, audit_id, time, after_audit_id, after_time, file, offset, detail } = self;
         match (*kind, last_seq > seq) {
             ("rewritten", true) => {
-                write!(f, "An entry up to number {last_seq} was changed, and the links after it computed anew")?;
+                write!(f, "An entry up to number {last_seq} was changed, and the links after it were recomputed")?;
             }
-            ("changed", true) => write!(f, "One of the entries {seq} to {last_seq} was changed, removed or added")?,
-            ("removed", true) => write!(f, "The entries {seq} to {last_seq} were removed")?,
+            ("changed", true) => write!(f, "One of entries {seq} to {last_seq} was changed, removed or added")?,
+            ("removed", true) => write!(f, "Entries {seq} to {last_seq} were removed")?,
             (kind, _) => write!(f, "Entry {seq} was {kind}")?,
         }
         if let (Some(id), Some(time)) = (audit_id, time) {
@@ -244,37 +245,36 @@ impl fmt::Display for FaultReport {
             write!(f, "{first} {id} of {time}")?;
         }
         if let (Some(id), Some(time)) = (after_audit_id, after_time) {
-            write!(f, "; right before it is {id} of {time}")?;
+            write!(f, "; the entry before it is {id} of {time}")?;
         }
         write!(f, ". {} at byte {offset}: {detail}.", file.display())
     }
 }
 
-/// What was found of all tenants of a data directory.
+/// The result for all tenants of a data directory.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    /// Whether each trail was looked at and is as it was written, as far as links cover it.
+    /// Whether every trail was read and is intact, as far as links cover it.
     pub ok: bool,
-    /// What was found of each, by folder.
+    /// The result for each tenant, by folder.
     pub tenants: Vec<Report>,
-    /// Those that could not be looked at.
+    /// The folders that could not be read.
     pub not_looked_at: Vec<NotLookedAt>,
 }
 
-/// A folder whose trail could not be looked at.
+/// A folder that could not be read.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NotLookedAt {
-    /// The folder.
+    /// Path of the folder.
     pub folder: PathBuf,
-    /// Why.
+    /// Why it could not be read.
     pub problem: String,
 }
 
 impl Summary {
-    /// What is wrong with the trails as a whole: a trail that is not as it was written is worse than one that is not
-    /// known.
+    /// The worst of all results: a trail that is not intact is worse than one that could not be read.
     fn outcome(&self) -> Outcome {
         match (self.tenants.iter().all(|report| report.ok), self.not_looked_at.is_empty()) {
             (false, _) => Outcome::Wrong,
@@ -290,11 +290,11 @@ impl fmt::Display for Summary {
             let Report { tenant_id, first_seq, last_seq, links, not_covered, torn_bytes, .. } = report;
             let tenant = tenant_id.folder_name();
             match &report.fault {
-                Some(fault) => writeln!(f, "{tenant}: NOT as it was written. {fault}")?,
+                Some(fault) => writeln!(f, "{tenant}: NOT intact. {fault}")?,
                 None => {
                     let entries = (last_seq + 1).saturating_sub(*first_seq);
-                    write!(f, "{tenant}: as it was written, entries: {entries}, links: {links}")?;
-                    for (count, what) in [(not_covered, "entries not covered yet"), (torn_bytes, "bytes torn off")] {
+                    write!(f, "{tenant}: intact, entries: {entries}, links: {links}")?;
+                    for (count, what) in [(not_covered, "entries not covered yet"), (torn_bytes, "torn bytes")] {
                         if *count > 0 {
                             write!(f, ", {what}: {count}")?;
                         }
@@ -304,20 +304,20 @@ impl fmt::Display for Summary {
             }
         }
         for NotLookedAt { folder, problem } in &self.not_looked_at {
-            writeln!(f, "{}: NOT looked at. {problem}", folder.display())?;
+            writeln!(f, "{}: NOT read. {problem}", folder.display())?;
         }
         let right = self.tenants.iter().filter(|report| report.ok).count();
         let (wrong, unknown) = (self.tenants.len() - right, self.not_looked_at.len());
         write!(
             f,
-            "Tenants: {}, as they were written: {right}, not as they were written: {wrong}, not looked at: {unknown}. No \
-             checkpoint was given, so trails that were written anew as a whole would look the same.",
+            "Tenants: {}, intact: {right}, not intact: {wrong}, not read: {unknown}. No checkpoint was given, so trails \
+             that were rewritten as a whole would look the same.",
             self.tenants.len() + unknown
         )
     }
 }
 
-/// What the exit code says.
+/// What the exit code reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Right,
@@ -337,7 +337,7 @@ pub fn run(settings: &VerifySettings) -> ExitCode {
             }
         }
         Err(problem) => {
-            // Nobody is left to tell where even that fails.
+            // If even this fails, nobody is left to tell.
             let _ = writeln!(io::stderr(), "kavach: {problem}");
             ExitCode::from(2)
         }
@@ -366,7 +366,8 @@ fn look_at(settings: &VerifySettings) -> Result<(Outcome, String), String> {
             of_one(verify_named(&folder, named, kept.as_ref())?)
         }
         (None, None) if kept.is_some() => {
-            Err("a checkpoint is of one tenant: name it with --tenant, or its folder with --folder".to_owned())
+            Err("a checkpoint belongs to one tenant: name that tenant with --tenant, or its folder with --folder"
+                .to_owned())
         }
         (None, None) => {
             let summary = verify_all(data_dir)?;
@@ -382,13 +383,13 @@ fn text<T: Serialize + fmt::Display>(json: bool, found: &T) -> Result<String, St
     }
 }
 
-/// Checks a folder that is named after a tenant.
+/// Verifies a folder that is named after a tenant.
 fn verify_named(folder: &Path, named: TenantId, kept: Option<&KeptCheckpoint>) -> Result<Report, String> {
     let report = verify(folder, kept)?;
     match named == report.tenant_id {
         true => Ok(report),
         false => Err(format!(
-            "{} holds the journal of tenant {}, not of the one it is named after",
+            "{} is named after one tenant and holds the journal of another, {}",
             folder.display(),
             report.tenant_id.folder_name()
         )),
@@ -410,7 +411,7 @@ fn verify_all(data_dir: &Path) -> Result<Summary, String> {
     Ok(summary)
 }
 
-/// The folders that are named after tenants, by name, and what they say of themselves.
+/// The folders that are named after tenants, by name, with the tenant that each claims to belong to.
 fn named_folders(data_dir: &Path) -> Result<Vec<(PathBuf, Claim)>, String> {
     let unreadable = |problem: io::Error| format!("{}: {problem}", data_dir.display());
     let folders = list_tenants(data_dir).map_err(unreadable)?.into_iter();
@@ -426,7 +427,7 @@ fn read_checkpoint(text: &str) -> Result<KeptCheckpoint, String> {
     KeptCheckpoint::parse(&bytes.ok_or_else(|| problem(&"there is no such file"))?)
 }
 
-/// The folder of the tenant that is named, by id, slug or `default`, and the tenant that the folder is named after.
+/// Finds a tenant's folder by id, slug or `default`. Returns it with the tenant that it is named after.
 fn find(data_dir: &Path, name: &str) -> Result<(PathBuf, TenantId), String> {
     let wanted = TenantRef::parse(name);
     let is_it = |claim: &Claim| match &wanted {
@@ -435,7 +436,7 @@ fn find(data_dir: &Path, name: &str) -> Result<(PathBuf, TenantId), String> {
         TenantRef::Slug(wanted) => claim.slug.as_ref().is_some_and(|slug| slug.as_str() == &**wanted),
         TenantRef::Impossible => false,
     };
-    // A copy of the folder under another name has the slug in its label too. Of two tenants the later has it.
+    // A copy under another name has the slug in its label too. Of two tenants with one slug, the later one has it.
     let found = named_folders(data_dir)?.into_iter().filter(|(_, claim)| is_it(claim));
     let found = found.max_by_key(|(_, claim)| (claim.is_own_label, claim.id));
     let (folder, claim) = found.ok_or_else(|| format!("{} holds no tenant '{name}'", data_dir.display()))?;

@@ -460,7 +460,7 @@ fn a_checkpoint_proves_the_trail_later() {
     let output =
         Command::new(env!("CARGO_BIN_EXE_kavach")).args(["audit", "verify", "--folder", folder]).output().unwrap();
     let sentence = String::from_utf8(output.stdout).unwrap();
-    assert!(sentence.contains("is not as it was written") && sentence.contains(&ids[5]), "{sentence}");
+    assert!(sentence.contains("is NOT intact") && sentence.contains(&ids[5]), "{sentence}");
     // On the server's own directory nothing changed.
     server.start_again();
     assert_eq!(server.operator().trail("tenantId=acme").len(), 11);

@@ -1,7 +1,92 @@
 //! The integration tests: the real server binary, driven over HTTP as its users drive it.
 //!
-//! Each test has its own server and its own directory. Nothing waits for a fixed time: [`harness::eventually`] polls
-//! a condition instead.
+//! Each test has its own server and its own directory. None waits for a fixed time: [`harness::eventually`] polls a
+//! condition instead. What belongs where:
+//!
+//! **Who may do what**
+//!
+//! | module | what belongs in it |
+//! | --- | --- |
+//! | `access`, `access_table` | who may call each route, with every kind of key: a new route gets a row in the table |
+//! | `foreign_ids` | another tenant's id gets the same answer as an unknown one, in every place that takes an id |
+//! | `tokens` | keys and tokens: rotation, grace, revocation, expiry; how many agents a tenant may have |
+//! | `policy_owners` | a tenant key can't change what an operator set last |
+//! | `attempts` | too many calls without a valid key |
+//! | `secrets`, `leaks` | no secret is stored, logged or shown, in any encoding |
+//!
+//! **Decisions**
+//!
+//! | module | what belongs in it |
+//! | --- | --- |
+//! | `life` | one tenant from its creation to a restart after `kill -9`: the overview |
+//! | `decisions` | the order of the checks, who decides and records, batches, explain |
+//! | `constraints`, `arg_patterns` | constraints; patterns for arguments, and warnings about them |
+//! | `delegations` | delegations: answers, refusals, crashes |
+//! | `budgets`, `budget_input`, `budget_proof` | policies and their actions; bad input; exactness under threads and `kill -9` |
+//! | `usage` | usage reports and settlements |
+//! | `clock` | a system clock that jumps |
+//! | `tools` | every tool of the fixture, as real calls |
+//! | `gateways` | forward-auth, with a real nginx |
+//! | `authzen` | the AuthZEN certification scenario, and beyond it |
+//!
+//! **What a request may look like**
+//!
+//! | module | what belongs in it |
+//! | --- | --- |
+//! | `bad_input`, `bad_table` | requests that are wrong in one way each: a new refusal gets a row in the table |
+//! | `wrong_types` | a value of the wrong type in every place of every body |
+//! | `bad_bytes`, `mutation` | odd bytes in paths and headers; random bodies: never a 5xx |
+//! | `bodies` | one call, however its body is spelled and split |
+//! | `words` | texts and numbers in every spelling and size |
+//! | `queries` | query strings, filters, dates; `no-store` |
+//! | `reasons` | the `reason` of what ends something |
+//! | `limits` | the last value that each limit still allows |
+//! | `openapi`, `conformance` | the document is complete; every answer that a test gets is held against it |
+//! | `pages` | the dashboard's files and their security policy |
+//!
+//! **The audit trail**
+//!
+//! | module | what belongs in it |
+//! | --- | --- |
+//! | `audit` | queries: filters, paging, single entries |
+//! | `audit_streams`, `stream_resume` | exports, live streams, checkpoints, `audit verify`; resuming a broken stream |
+//! | `trail_access` | what ends a long read: its key, its tenant, an unreadable trail |
+//! | `trail_changes`, `trail_billing` | what entries of changes say; what a month cost |
+//! | `retention` | retention, on reading and on disk |
+//! | `verify_all` | `audit verify` over all tenants |
+//!
+//! **Crashes and disks**
+//!
+//! | module | what belongs in it |
+//! | --- | --- |
+//! | `crash`, `rounds` | `kill -9` under load; round after round, at random moments |
+//! | `every_byte`, `damage` | every byte cut or flipped; a damaged tenant stays down alone |
+//! | `copied_folders` | folders that somebody copied, renamed or restored |
+//! | `storage`, `places` | storage that fails for a while; places that can't be written |
+//! | `snapshots` | snapshots that many events cause |
+//! | `faults` | the process: signals, a second process, bad settings, erasure |
+//! | `panics` | a panic in one tenant's actor |
+//!
+//! **Connections and load**
+//!
+//! | module | what belongs in it |
+//! | --- | --- |
+//! | `connections` | which worker serves a connection makes no difference |
+//! | `framing` | each answer is framed as its own request asks |
+//! | `network` | slow, silent and too many clients |
+//! | `tls` | TLS, and certificates that can't be used |
+//! | `overload`, `overload_figures` | more calls than a tenant can take; figures to print on demand |
+//! | `load` | `kavach load` counts what happened |
+//! | `metrics`, `stats` | `/metrics` and `/v1/stats` agree with what happened |
+//!
+//! **The tests' own tools**
+//!
+//! | module | what belongs in it |
+//! | --- | --- |
+//! | `readme` | runs the README's commands |
+//! | `harness` | starts, kills and restarts the server |
+//! | `client`, `events` | an HTTP client; a client of the live stream |
+//! | `world` | makes tenants, keys and agents |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

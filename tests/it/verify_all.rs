@@ -46,10 +46,10 @@ fn all_trails_are_verified_where_no_tenant_is_named() {
     let lines: Vec<_> = text.lines().collect();
     assert_eq!((code, lines.len()), (0, 5), "{text}");
     for name in ["default", &acme.id, &globex.id, &initech.id] {
-        let of_it = lines.iter().filter(|line| line.starts_with(&format!("{name}: as it was written"))).count();
+        let of_it = lines.iter().filter(|line| line.starts_with(&format!("{name}: intact"))).count();
         assert_eq!(of_it, 1, "{text}");
     }
-    assert!(lines[4].starts_with("Tenants: 4, as they were written: 4, not"), "{text}");
+    assert!(lines[4].starts_with("Tenants: 4, intact: 4, not"), "{text}");
 
     // A folder that can't be looked at, then a trail that was changed: the worse of the two is what the code says.
     let copy = format!("tnt_ffff{}", &acme.id[8..]);
@@ -59,13 +59,13 @@ fn all_trails_are_verified_where_no_tenant_is_named() {
     }
     let (code, text) = verify(&server, &[]);
     assert_eq!(code, 2, "{text}");
-    assert!(text.contains(&copy) && text.contains("as they were written: 4") && text.contains("not looked at: 1"));
+    assert!(text.contains(&copy) && text.contains("intact: 4") && text.contains("not read: 1"));
     assert_eq!(verify(&server, &["--tenant", "acme"]).0, 0, "the copy has its slug in its label");
     damage(&server.folder(&globex.id), 2);
     let (code, text) = verify(&server, &[]);
     assert_eq!((code, text.lines().count()), (1, 6), "{text}");
-    assert!(text.contains(&format!("{}: NOT as it was written. ", globex.id)), "{text}");
-    assert!(text.contains("Tenants: 5, as they were written: 3, not as they were written: 1, not looked at: 1."));
+    assert!(text.contains(&format!("{}: NOT intact. ", globex.id)), "{text}");
+    assert!(text.contains("Tenants: 5, intact: 3, not intact: 1, not read: 1."));
 
     let (code, json) = verify(&server, &["--json"]);
     let summary: Value = serde_json::from_str(&json).unwrap();
