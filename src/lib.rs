@@ -26,6 +26,7 @@ pub mod actors;
 pub mod api;
 pub mod app;
 pub mod cli;
+#[cfg(feature = "dashboard")]
 pub mod dashboard;
 pub mod demo;
 pub mod gateway;

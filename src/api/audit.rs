@@ -6,11 +6,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Admin;
-use super::error::Problem;
+use super::error::{HandlerResult, Problem};
 use super::input::{Query, owner, page};
-use super::routes::Answer;
+use super::responses;
 use super::streaming::{Pulled, PulledBody};
-use super::views;
 use crate::domain::audit::{AuditKinds, AuditResult};
 use crate::domain::limits::{MAX_AUDIT_OFFSET, MAX_FILTER_ACTIONS, MAX_PAGE};
 use crate::domain::text::quote;
@@ -20,7 +19,7 @@ use crate::service::{AuditQuery, AuditStream, Export, ExportFormat, News, write_
 /// The query of the audit trail.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ListQuery {
+pub struct AuditListQuery {
     /// What entries are about: decisions where nothing is said, and `all` is every kind.
     #[serde(default)]
     kind: AuditKinds,
@@ -67,7 +66,7 @@ fn invalid(field: &str, problem: impl std::fmt::Display) -> Problem {
     Problem(Error::field(Code::InvalidQuery, field, problem))
 }
 
-impl ListQuery {
+impl AuditListQuery {
     /// The query of one page.
     pub fn page(mut self) -> Result<AuditQuery, Problem> {
         let offset = self.offset.unwrap_or(0);
@@ -152,18 +151,21 @@ fn refuse(field: &str, given: bool) -> Result<(), Problem> {
 }
 
 /// `GET /v1/audit`
-pub async fn query(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<ListQuery>)) -> Answer {
+pub async fn query(
+    Admin(kavach): Admin,
+    (request, Query(query)): (HttpRequest, Query<AuditListQuery>),
+) -> HandlerResult {
     let entries = kavach.audit().query(query.page()?).await?;
-    views::list(&request, entries, |entry| entry).await
+    responses::list(&request, entries, |entry| entry).await
 }
 
 /// `GET /v1/audit/{id}`
-pub async fn get(Admin(kavach): Admin, id: Path<String>) -> Answer {
-    views::json(HttpResponse::Ok(), &kavach.audit().get(&id).await?)
+pub async fn get(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
+    responses::json(HttpResponse::Ok(), &kavach.audit().get(&id).await?)
 }
 
 /// `GET /v1/audit/export`
-pub async fn export(Admin(kavach): Admin, Query(query): Query<ListQuery>) -> Answer {
+pub async fn export(Admin(kavach): Admin, Query(query): Query<AuditListQuery>) -> HandlerResult {
     let (tenant, filter, format) = query.export()?;
     let mut export = kavach.audit().export(tenant.as_ref(), filter, format)?;
     let (content_type, ending) = match format {
@@ -188,7 +190,10 @@ async fn pull_export(mut export: Export) -> Pulled<Export> {
 const LAST_EVENT_ID: &str = "Last-Event-ID";
 
 /// `GET /v1/audit/stream`
-pub async fn stream(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<ListQuery>)) -> Answer {
+pub async fn stream(
+    Admin(kavach): Admin,
+    (request, Query(query)): (HttpRequest, Query<AuditListQuery>),
+) -> HandlerResult {
     let (tenant, filter) = query.stream()?;
     let last = match request.headers().get(LAST_EVENT_ID) {
         // A client that saw none may send an empty one.
@@ -229,9 +234,9 @@ fn write_event(bytes: &mut Vec<u8>, entry: &AuditEntry, resumable: bool) -> std:
 }
 
 /// `GET /v1/audit/checkpoint`
-pub async fn checkpoint(Admin(kavach): Admin, Query(query): Query<CheckpointQuery>) -> Answer {
+pub async fn checkpoint(Admin(kavach): Admin, Query(query): Query<CheckpointQuery>) -> HandlerResult {
     let tenant = query.tenant_id.as_deref().map(TenantRef::parse);
-    views::json(HttpResponse::Ok(), &kavach.audit().checkpoint(tenant.as_ref()).await?)
+    responses::json(HttpResponse::Ok(), &kavach.audit().checkpoint(tenant.as_ref()).await?)
 }
 
 /// The query of a checkpoint.

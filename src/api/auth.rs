@@ -10,10 +10,10 @@ use actix_web::http::header::{AUTHORIZATION, HeaderMap, USER_AGENT};
 use actix_web::{FromRequest, HttpRequest, web};
 use ipnet::IpNet;
 
-use super::attempts::Attempts;
+use super::auth_throttle::AuthThrottle;
 use super::error::Problem;
-use super::families::Connections;
-use super::held::Held;
+use super::metric_families::ConnectionCounts;
+use super::slow_client_memory::SlowClientMemory;
 use crate::domain::event::Author;
 use crate::domain::limits::{MAX_HELD_ANSWER_BYTES, MAX_SLOW_BODY_BYTES};
 use crate::domain::secret::bearer;
@@ -26,7 +26,7 @@ use crate::settings::Settings;
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum RouteAccess {
     /// Anyone, without a key.
     Public,
     /// An operator.
@@ -40,9 +40,9 @@ pub enum Access {
 }
 
 /// An extractor that settles who calls.
-pub trait Guard: FromRequest<Error = Problem> + 'static {
+pub trait CallerGuard: FromRequest<Error = Problem> + 'static {
     /// Who gets past it.
-    const ACCESS: Access;
+    const ACCESS: RouteAccess;
 
     /// Checks the credential, where the guard left that to the tenant's actor.
     fn check(&self) -> impl Future<Output = Result<(), Problem>> {
@@ -61,11 +61,11 @@ pub struct Shared {
     /// Whether its own connections are TLS.
     is_tls: bool,
     /// Calls without a good key.
-    pub(super) attempts: Arc<Attempts>,
+    pub(super) auth_throttle: Arc<AuthThrottle>,
     /// Bodies that are on their way in.
-    pub(super) bodies: Arc<Held>,
+    pub(super) bodies: Arc<SlowClientMemory>,
     /// Large answers on their way out.
-    pub(super) answers: Arc<Held>,
+    pub(super) answers: Arc<SlowClientMemory>,
     /// Which gateway asks, and about what.
     pub(super) gateway: Arc<Gateway>,
     /// How many connections there may be, and are.
@@ -80,9 +80,9 @@ impl Shared {
             trusted_proxies: settings.trusted_proxies.clone().into(),
             public_url: settings.public_url.as_ref().map(|url| url.as_str().into()),
             is_tls: settings.tls_cert.is_some(),
-            attempts: Arc::default(),
-            bodies: Held::new(MAX_SLOW_BODY_BYTES),
-            answers: Held::new(MAX_HELD_ANSWER_BYTES),
+            auth_throttle: Arc::default(),
+            bodies: SlowClientMemory::new(MAX_SLOW_BODY_BYTES),
+            answers: SlowClientMemory::new(MAX_HELD_ANSWER_BYTES),
             gateway: Arc::new(gateway),
             limit,
         }
@@ -99,8 +99,8 @@ impl Shared {
     }
 
     /// Its connections.
-    pub(super) fn connections(&self) -> Connections {
-        Connections { open: self.limit.open(), most: self.limit.most(), refused: self.limit.refused() }
+    pub(super) fn connections(&self) -> ConnectionCounts {
+        ConnectionCounts { open: self.limit.open(), most: self.limit.most(), refused: self.limit.refused() }
     }
 
     /// Whether that peer is a proxy that is believed.
@@ -138,7 +138,7 @@ pub struct Decider {
 }
 
 /// An agent, by its token, for whom a gateway asks. Like a [`Decider`]'s, the token is checked with the decision.
-pub struct Agent {
+pub struct AgentCaller {
     /// The server, acting for the agent.
     pub decider: Decider,
     /// The tenant that the token names.
@@ -155,8 +155,8 @@ pub struct Public(
 
 type Extracted<T> = Pin<Box<dyn Future<Output = Result<T, Problem>>>>;
 
-impl Guard for Operator {
-    const ACCESS: Access = Access::Operator;
+impl CallerGuard for Operator {
+    const ACCESS: RouteAccess = RouteAccess::Operator;
 }
 
 impl FromRequest for Operator {
@@ -175,8 +175,8 @@ impl FromRequest for Operator {
     }
 }
 
-impl Guard for Admin {
-    const ACCESS: Access = Access::Admin;
+impl CallerGuard for Admin {
+    const ACCESS: RouteAccess = RouteAccess::Admin;
 }
 
 impl FromRequest for Admin {
@@ -197,8 +197,8 @@ impl FromRequest for Admin {
     }
 }
 
-impl Guard for Decider {
-    const ACCESS: Access = Access::Decider;
+impl CallerGuard for Decider {
+    const ACCESS: RouteAccess = RouteAccess::Decider;
 
     async fn check(&self) -> Result<(), Problem> {
         self.kavach.authenticate().await?;
@@ -231,11 +231,11 @@ impl Decider {
     }
 }
 
-impl Guard for Agent {
-    const ACCESS: Access = Access::Agent;
+impl CallerGuard for AgentCaller {
+    const ACCESS: RouteAccess = RouteAccess::Agent;
 }
 
-impl FromRequest for Agent {
+impl FromRequest for AgentCaller {
     type Error = Problem;
     type Future = Extracted<Self>;
 
@@ -256,8 +256,8 @@ impl FromRequest for Agent {
     }
 }
 
-impl Guard for Public {
-    const ACCESS: Access = Access::Public;
+impl CallerGuard for Public {
+    const ACCESS: RouteAccess = RouteAccess::Public;
 }
 
 impl FromRequest for Public {

@@ -21,10 +21,13 @@ const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 #[derive(Clone, Debug)]
 pub struct Problem(pub Error);
 
+/// What a handler returns.
+pub type HandlerResult = Result<HttpResponse, Problem>;
+
 /// An error as it is answered (RFC 9457).
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Problem")]
-pub struct Body<'a> {
+pub struct ProblemBody<'a> {
     /// Names the code as a URI.
     r#type: String,
     /// What the code means.
@@ -58,7 +61,7 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 /// None that an error can cause.
 pub fn problem_body(error: &Error, status: StatusCode) -> Result<Vec<u8>, Problem> {
     let code = error.code();
-    let body = Body {
+    let body = ProblemBody {
         r#type: format!("urn:kavach:problem:{}", code.as_str().to_ascii_lowercase().replace('_', "-")),
         title: code.meaning(),
         status: status.as_u16(),

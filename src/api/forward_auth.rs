@@ -12,11 +12,10 @@ use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderV
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 
-use super::auth::Agent;
-use super::authorize::Connection;
-use super::error::{PROBLEM_JSON, Problem, problem_body};
+use super::auth::AgentCaller;
+use super::authorize_body::CallHead;
+use super::error::{HandlerResult, PROBLEM_JSON, Problem, problem_body};
 use super::input::AnyQuery;
-use super::routes::Answer;
 use crate::domain::{Code, Decision, Error, Request, TenantId};
 use crate::gateway::{Gateway, GatewayKind, Mapped, Original};
 
@@ -34,10 +33,10 @@ const REASON: HeaderName = HeaderName::from_static("kavach-reason");
 const MAX_REASON_BYTES: usize = 512;
 
 /// Any method, `/v1/forward-auth` and below.
-pub async fn check(agent: Agent, (http, AnyQuery): (HttpRequest, AnyQuery)) -> Answer {
+pub async fn check(agent: AgentCaller, (http, AnyQuery): (HttpRequest, AnyQuery)) -> HandlerResult {
     let received = Instant::now();
-    let Agent { decider, tenant, gateway } = agent;
-    let request = match read(&gateway, &http, &Connection::of(&decider, http.headers())) {
+    let AgentCaller { decider, tenant, gateway } = agent;
+    let request = match read(&gateway, &http, &CallHead::of(&decider, http.headers())) {
         Ok(request) => request,
         Err(problem) => {
             // What is wrong with it is told to nobody whose token is not good.
@@ -50,7 +49,7 @@ pub async fn check(agent: Agent, (http, AnyQuery): (HttpRequest, AnyQuery)) -> A
 }
 
 /// What is asked, of the original request that the gateway tells of.
-fn read(gateway: &Gateway, http: &HttpRequest, connection: &Connection<'_>) -> Result<Request, String> {
+fn read(gateway: &Gateway, http: &HttpRequest, head: &CallHead<'_>) -> Result<Request, String> {
     let headers = http.headers();
     let find = |name: &str| headers.get_all(name).map(HeaderValue::as_bytes).collect();
     let needed = |name: &str| only(headers, name)?.ok_or_else(|| format!("the gateway must send the header '{name}'"));
@@ -78,10 +77,10 @@ fn read(gateway: &Gateway, http: &HttpRequest, connection: &Connection<'_>) -> R
         }
     };
     let Mapped { action, resource } = gateway.map(&original)?;
-    let request = Request::of(&action, &resource, None, connection.user_agent);
+    let request = Request::of(&action, &resource, None, head.user_agent);
     let mut request = request.map_err(|error| format!("the request's {}", error.message()))?;
-    request.ip = connection.agent_ip.flatten();
-    request.trace = connection.trace;
+    request.ip = head.agent_ip.flatten();
+    request.trace = head.trace;
     Ok(request)
 }
 

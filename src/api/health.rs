@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::auth::Public;
-use super::routes::Answer;
-use super::views;
+use super::error::HandlerResult;
+use super::responses;
 use crate::actors::Phase;
 use crate::actors::clock::ClockState;
 use crate::domain::Code;
@@ -63,13 +63,13 @@ pub struct UnavailableTenant {
 }
 
 /// `GET /livez`: the process answers.
-pub async fn live(_: Public, (): ()) -> Answer {
-    views::json(HttpResponse::Ok(), &Liveness { status: "alive" })
+pub async fn live(_: Public, (): ()) -> HandlerResult {
+    responses::json(HttpResponse::Ok(), &Liveness { status: "alive" })
 }
 
 /// `GET /readyz`: whether to send calls here. One tenant that can't be read does not keep the others waiting, nor does
 /// one whose own folder can't be written.
-pub async fn ready(Public(kavach): Public, (): ()) -> Answer {
+pub async fn ready(Public(kavach): Public, (): ()) -> HandlerResult {
     let reason = kavach.why_unwritable().await;
     let (response, status) = match kavach.phase() {
         Phase::Recovering => (HttpResponse::ServiceUnavailable(), "recovering"),
@@ -90,5 +90,5 @@ pub async fn ready(Public(kavach): Public, (): ()) -> Answer {
     let refused_folders = refused.map(|(folder, reason)| RefusedFolder { folder, reason }).collect();
     let storage = if kavach.storage_works() { "ok" } else { "unavailable" };
     let clock = kavach.clock();
-    views::json(response, &Readiness { status, reason, storage, clock, unavailable_tenants, refused_folders })
+    responses::json(response, &Readiness { status, reason, storage, clock, unavailable_tenants, refused_folders })
 }

@@ -25,8 +25,8 @@ use tokio::time::sleep;
 
 use super::auth::shared;
 use super::error::Problem;
-use super::held::Held;
-use super::objects::Objects;
+use super::slow_client_memory::SlowClientMemory;
+use super::strict_json::StrictJson;
 use crate::domain::limits::{MAX_BODY_SECONDS, MAX_PAGE};
 use crate::domain::text::{owner_sought, quote, quote_cause};
 use crate::domain::{Code, Error, schema};
@@ -46,7 +46,7 @@ pub struct OptionalBody<T>(
 );
 
 /// A body of that type and at most `LIMIT` bytes which its handler reads itself, when it wants it.
-pub struct Unread<T, const LIMIT: usize> {
+pub struct UnreadBody<T, const LIMIT: usize> {
     payload: Payload,
     holds: PhantomData<fn() -> T>,
 }
@@ -103,7 +103,7 @@ pub struct Incoming<'a> {
     /// The length that the head says it has.
     pub declared: Option<usize>,
     /// What is on its way in with it.
-    pub bodies: &'a Arc<Held>,
+    pub bodies: &'a Arc<SlowClientMemory>,
     /// The connection that it comes by.
     pub pace: Option<&'a Rc<Pace>>,
 }
@@ -243,7 +243,7 @@ impl<T: DeserializeOwned + Default> FromRequest for OptionalBody<T> {
     }
 }
 
-impl<T: 'static, const LIMIT: usize> FromRequest for Unread<T, LIMIT> {
+impl<T: 'static, const LIMIT: usize> FromRequest for UnreadBody<T, LIMIT> {
     type Error = Infallible;
     type Future = std::future::Ready<Result<Self, Infallible>>;
 
@@ -252,7 +252,7 @@ impl<T: 'static, const LIMIT: usize> FromRequest for Unread<T, LIMIT> {
     }
 }
 
-impl<T, const LIMIT: usize> Unread<T, LIMIT> {
+impl<T, const LIMIT: usize> UnreadBody<T, LIMIT> {
     /// The bytes of the body.
     ///
     /// # Errors
@@ -324,7 +324,7 @@ pub fn refuse_query(text: &str) -> Result<(), Problem> {
 /// `INVALID_BODY`.
 pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
     let mut parser = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(Objects(&mut parser)).map_err(|problem| {
+    let value = serde_path_to_error::deserialize(StrictJson(&mut parser)).map_err(|problem| {
         // A field that nobody knows is named as the client spelled it.
         let path = quote(&problem.path().to_string());
         match path.as_str() {
@@ -342,7 +342,7 @@ pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
 /// `INVALID_BODY`.
 pub fn parse_part<'de, T: Deserialize<'de>>(place: &str, part: &'de RawValue) -> Result<T, Error> {
     let mut parser = serde_json::Deserializer::from_str(part.get());
-    serde_path_to_error::deserialize(Objects(&mut parser)).map_err(|problem| {
+    serde_path_to_error::deserialize(StrictJson(&mut parser)).map_err(|problem| {
         let field = match quote(&problem.path().to_string()).as_str() {
             "." | "?" => place.to_owned(),
             path => format!("{place}.{path}"),
@@ -415,7 +415,7 @@ mod tests {
         (pieces, Payload::Stream { payload: Box::pin(Pieced(receiver)) })
     }
 
-    async fn read(bodies: &Arc<Held>, payload: Payload) -> Result<Bytes, Code> {
+    async fn read(bodies: &Arc<SlowClientMemory>, payload: Payload) -> Result<Bytes, Code> {
         let from = Incoming { declared: None, bodies, pace: None };
         let read = Raw::<1_000>::read(from, payload).await;
         read.map(|Raw(bytes)| bytes).map_err(|Problem(error)| error.code())
@@ -423,7 +423,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_takes_too_long_is_given_up() {
-        let bodies = Held::new(usize::MAX);
+        let bodies = SlowClientMemory::new(usize::MAX);
         let send_each_second = |pieces: UnboundedSender<Bytes>, times: NonZero<u64>| async move {
             for _ in 0..times.get() {
                 sleep(Duration::from_secs(1)).await;
@@ -447,7 +447,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_slowest_of_too_many_bodies_goes() {
-        let bodies = Held::new(100);
+        let bodies = SlowClientMemory::new(100);
         let (slow_pieces, payload) = body();
         slow_pieces.send(Bytes::from_static(&[b'x'; 60])).unwrap();
         let mut slow = Box::pin(read(&bodies, payload));

@@ -17,33 +17,41 @@
 //! | what browsers are served | [`pages`], the files of [`crate::dashboard`] |
 
 pub mod agents;
-mod attempts;
 pub mod audit;
 pub mod auth;
+mod auth_throttle;
 pub mod authorize;
+pub mod authorize_body;
 pub mod authzen;
 pub mod delegations;
+pub mod endpoint;
 pub mod error;
-mod families;
+mod etag;
+mod fast_authorize;
+pub mod fast_authorize_json;
 pub mod forward_auth;
-mod front;
 pub mod health;
-mod held;
 pub mod input;
+mod metric_families;
 pub mod metrics;
-pub mod objects;
 pub mod openapi;
+#[cfg(feature = "dashboard")]
 pub mod pages;
-pub mod plain;
 pub mod policies;
+mod response_middleware;
+pub mod responses;
+mod router;
 pub mod routes;
+mod slow_client_memory;
 pub mod stats;
 pub mod streaming;
+pub mod strict_json;
 pub mod tenants;
 pub mod usage;
-pub mod views;
 pub mod whoami;
 
-pub use auth::{Access, Shared};
+pub use auth::{RouteAccess, Shared};
+pub use endpoint::Endpoint;
 pub use error::Problem;
-pub use routes::{Endpoint, endpoints, service};
+pub use router::service;
+pub use routes::{endpoints, openapi_document};

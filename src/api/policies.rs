@@ -6,10 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::auth::Admin;
-use super::error::Problem;
+use super::error::{HandlerResult, Problem};
 use super::input::{Body, Query, Reason, owner, page};
-use super::routes::Answer;
-use super::views::{self, PolicyJson};
+use super::responses::{self, PolicyJson};
 use crate::domain::budget::check::Exceeded;
 use crate::domain::budget::cost::Cost;
 use crate::domain::budget::policy::{Period, PolicyStatus};
@@ -22,7 +21,7 @@ use crate::service::PolicyFilter;
 /// The query of a list of policies.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ListQuery {
+pub struct PolicyQuery {
     /// Policies of that tenant: id, slug or `default`.
     #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,
@@ -93,16 +92,16 @@ pub struct CheckJson {
 }
 
 /// `POST /v1/policies`
-pub async fn create(Admin(kavach): Admin, Body(new): Body<NewPolicy>) -> Answer {
+pub async fn create(Admin(kavach): Admin, Body(new): Body<NewPolicy>) -> HandlerResult {
     let view = kavach.policies().create(new).await?;
     let mut response = HttpResponse::Created();
     response.insert_header(("Location", format!("/v1/policies/{}", view.policy.profile.id)));
-    views::json(response, &PolicyJson::from(view))
+    responses::json(response, &PolicyJson::from(view))
 }
 
 /// `GET /v1/policies`
-pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<ListQuery>)) -> Answer {
-    let ListQuery { tenant_id, agent_id, user_id, owner_id, status, limit, cursor } = query;
+pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<PolicyQuery>)) -> HandlerResult {
+    let PolicyQuery { tenant_id, agent_id, user_id, owner_id, status, limit, cursor } = query;
     let agent = match agent_id {
         Some(text) => Some(AgentId::parse(&text).ok_or_else(|| {
             let problem = format!("must be an agent's id, not '{}'", quote(&text));
@@ -112,32 +111,32 @@ pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Q
     };
     let tenant = tenant_id.as_deref().map(TenantRef::parse);
     let filter = PolicyFilter { tenant, agent, owner: owner(user_id, owner_id)?, status };
-    views::list(&request, kavach.policies().list(filter, page(limit, cursor)?).await?, PolicyJson::from).await
+    responses::list(&request, kavach.policies().list(filter, page(limit, cursor)?).await?, PolicyJson::from).await
 }
 
 /// `GET /v1/policies/{id}`
-pub async fn get(Admin(kavach): Admin, id: Path<String>) -> Answer {
-    views::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().get(&id).await?))
+pub async fn get(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
+    responses::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().get(&id).await?))
 }
 
 /// `PATCH /v1/policies/{id}`
-pub async fn update(Admin(kavach): Admin, (id, Body(patch)): (Path<String>, Body<PolicyPatch>)) -> Answer {
-    views::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().update(&id, patch).await?))
+pub async fn update(Admin(kavach): Admin, (id, Body(patch)): (Path<String>, Body<PolicyPatch>)) -> HandlerResult {
+    responses::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().update(&id, patch).await?))
 }
 
 /// `DELETE /v1/policies/{id}`
-pub async fn delete(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> Answer {
+pub async fn delete(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> HandlerResult {
     why.of(kavach)?.policies().delete(&id).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// `POST /v1/policies/{id}/reset`
-pub async fn reset(Admin(kavach): Admin, (id, Body(reset)): (Path<String>, Body<Reset>)) -> Answer {
-    views::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().reset(&id, reset.period).await?))
+pub async fn reset(Admin(kavach): Admin, (id, Body(reset)): (Path<String>, Body<Reset>)) -> HandlerResult {
+    responses::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().reset(&id, reset.period).await?))
 }
 
 /// `POST /v1/budget/check`
-pub async fn check(Admin(kavach): Admin, Body(body): Body<CheckBody>) -> Answer {
+pub async fn check(Admin(kavach): Admin, Body(body): Body<CheckBody>) -> HandlerResult {
     let cost = read_cost(body.tokens_cost.as_deref())?;
     let (check, policies) = kavach.policies().check(&body.agent_id, cost).await?;
     let denied = check.denied_by.map(|denied| *denied);
@@ -151,7 +150,7 @@ pub async fn check(Admin(kavach): Admin, Body(body): Body<CheckBody>) -> Answer 
         more_warnings: Some(check.more_warnings).filter(|more| *more > 0),
         policies: policies.into_iter().map(PolicyJson::from).collect(),
     };
-    views::json(HttpResponse::Ok(), &answer)
+    responses::json(HttpResponse::Ok(), &answer)
 }
 
 /// Reads an optional `tokensCost`.

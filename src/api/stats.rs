@@ -5,9 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::auth::Admin;
+use super::error::HandlerResult;
 use super::input::Query;
-use super::routes::Answer;
-use super::views;
+use super::responses;
 use crate::domain::budget::policy::{Amount, PolicyAction, PolicyStatus};
 use crate::domain::tenant::census::{AgentCounts, NearLimit};
 use crate::domain::text::DEFAULT_TENANT_NAME;
@@ -244,7 +244,7 @@ impl BudgetJson {
 }
 
 /// `GET /v1/stats`
-pub async fn get(Admin(kavach): Admin, Query(query): Query<StatsQuery>) -> Answer {
+pub async fn get(Admin(kavach): Admin, Query(query): Query<StatsQuery>) -> HandlerResult {
     let tenant = query.tenant_id.as_deref().map(TenantRef::parse);
-    views::json(HttpResponse::Ok(), &StatsJson::from(kavach.stats(tenant.as_ref()).await?))
+    responses::json(HttpResponse::Ok(), &StatsJson::from(kavach.stats(tenant.as_ref()).await?))
 }

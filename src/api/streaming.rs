@@ -8,7 +8,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::web::Bytes;
 use tracing::error;
 
-use super::held::{Held, Place};
+use super::slow_client_memory::{HeldMemory, SlowClientMemory};
 use crate::domain::{Code, Error};
 use crate::net::pace::Call;
 
@@ -70,13 +70,13 @@ pub struct HeldBody {
     /// The rest; `None` once it had to go.
     rest: Arc<Mutex<Option<Bytes>>>,
     bytes: usize,
-    place: Place,
+    place: HeldMemory,
     _call: Option<Call>,
 }
 
 impl HeldBody {
     /// That answer, to that call.
-    pub fn new(bytes: Bytes, held: &Arc<Held>, call: Option<Call>) -> Self {
+    pub fn new(bytes: Bytes, held: &Arc<SlowClientMemory>, call: Option<Call>) -> Self {
         let length = bytes.len();
         let rest = Arc::new(Mutex::new(Some(bytes)));
         let slow = Arc::clone(&rest);
@@ -113,19 +113,19 @@ impl MessageBody for HeldBody {
 }
 
 /// An answer of unknown length, until whose end its call is under way.
-pub struct UnderWay {
+pub struct OpenEndedBody {
     body: BoxBody,
     _call: Option<Call>,
 }
 
-impl UnderWay {
+impl OpenEndedBody {
     /// That answer, to that call.
     pub fn new(body: BoxBody, call: Option<Call>) -> Self {
         Self { body, _call: call }
     }
 }
 
-impl MessageBody for UnderWay {
+impl MessageBody for OpenEndedBody {
     type Error = <BoxBody as MessageBody>::Error;
 
     fn size(&self) -> BodySize {
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn a_large_answer_waits_for_its_client_unless_others_need_the_room() {
         let large: Bytes = (0..3 * PIECE_BYTES + 1).map(|n| n as u8).collect();
-        let held = Held::new(2 * large.len());
+        let held = SlowClientMemory::new(2 * large.len());
         let body = || HeldBody::new(large.clone(), &held, None);
         let (mut slow, mut quick) = (body(), body());
         assert_eq!(slow.size(), BodySize::Sized(large.len() as u64));

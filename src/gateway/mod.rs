@@ -16,7 +16,7 @@ pub use path::segments;
 pub use rules::Rules;
 
 use path::host_name;
-use rules::{Piece, Rule};
+use rules::{Rule, TemplatePart};
 
 /// Which gateway asks: it decides where the original request is read from, and nothing else is looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -97,7 +97,7 @@ impl Gateway {
             {
                 continue;
             }
-            let filled = Filled { original, path: &path, captured };
+            let filled = PlaceholderValues { original, path: &path, captured };
             return filled.mapped(rule);
         }
         Err("no rule is about this method and path".to_owned())
@@ -105,14 +105,14 @@ impl Gateway {
 }
 
 /// A rule's placeholders with their values.
-struct Filled<'f, 'a> {
+struct PlaceholderValues<'f, 'a> {
     original: &'f Original<'a>,
     path: &'f [Cow<'a, str>],
     /// Where each captured segment is.
     captured: Vec<usize>,
 }
 
-impl<'a> Filled<'_, 'a> {
+impl<'a> PlaceholderValues<'_, 'a> {
     fn mapped(&self, rule: &Rule) -> Result<Mapped, String> {
         let mut resource = String::new();
         for piece in &rule.resource {
@@ -126,21 +126,21 @@ impl<'a> Filled<'_, 'a> {
         Ok(Mapped { action, resource })
     }
 
-    fn put(&self, piece: &Piece, into: &mut String) -> Result<(), String> {
+    fn put(&self, piece: &TemplatePart, into: &mut String) -> Result<(), String> {
         let method = self.original.method;
         match piece {
-            Piece::Literal(text) => into.push_str(text),
-            Piece::Method => into.push_str(&method.to_ascii_lowercase()),
-            Piece::Crud => {
+            TemplatePart::Literal(text) => into.push_str(text),
+            TemplatePart::Method => into.push_str(&method.to_ascii_lowercase()),
+            TemplatePart::Crud => {
                 into.push_str(crud(method).ok_or("the method has no name among create, read, update, delete")?)
             }
-            Piece::Host => into.push_str(&host_name(self.original.host)?),
-            Piece::Segment(number) => {
+            TemplatePart::Host => into.push_str(&host_name(self.original.host)?),
+            TemplatePart::Segment(number) => {
                 let at = self.captured.get(*number);
                 into.push_str(at.and_then(|at| self.path.get(*at)).ok_or("the path has no such segment")?);
             }
-            Piece::Rest(start) => into.push_str(&self.path.get(*start..).unwrap_or_default().join(":")),
-            Piece::Header { name, whole } => into.push_str(self.header(name, *whole)?),
+            TemplatePart::Rest(start) => into.push_str(&self.path.get(*start..).unwrap_or_default().join(":")),
+            TemplatePart::Header { name, whole } => into.push_str(self.header(name, *whole)?),
         }
         Ok(())
     }

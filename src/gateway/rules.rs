@@ -41,8 +41,8 @@ pub(super) struct Rule {
     pub host: Option<Box<str>>,
     methods: Option<Vec<String>>,
     pub path: PathPattern,
-    pub action: Piece,
-    pub resource: Vec<Piece>,
+    pub action: TemplatePart,
+    pub resource: Vec<TemplatePart>,
 }
 
 /// The paths that a rule is about.
@@ -56,7 +56,7 @@ pub(super) struct PathPattern {
 
 /// A part of an action or a resource.
 #[derive(Debug)]
-pub(super) enum Piece {
+pub(super) enum TemplatePart {
     Literal(Box<str>),
     /// The method in small letters.
     Method,
@@ -76,7 +76,7 @@ pub(super) enum Piece {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct RulesFile {
     rules: Vec<RuleText>,
 }
 
@@ -124,7 +124,7 @@ impl Rules {
     /// A sentence that names the rule and the field.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parser = serde_json::Deserializer::from_str(text);
-        let file: File = serde_path_to_error::deserialize(&mut parser)
+        let file: RulesFile = serde_path_to_error::deserialize(&mut parser)
             .map_err(|problem| format!("{}: {}", problem.path(), problem.inner()))?;
         parser.end().map_err(|problem| problem.to_string())?;
         if file.rules.is_empty() || file.rules.len() > MAX_RULES {
@@ -181,12 +181,12 @@ impl RuleText {
         let (path, names) = read_path(&path).map_err(|problem| format!("path: {problem}"))?;
         let piece = |text: &str| read_piece(text, &names, &path);
         let action = match piece(&action).map_err(|problem| format!("action: {problem}"))? {
-            Piece::Rest(_) | Piece::Header { whole: true, .. } => {
+            TemplatePart::Rest(_) | TemplatePart::Header { whole: true, .. } => {
                 return Err("action: must be one word, not as many as there are".to_owned());
             }
             action => action,
         };
-        if let Piece::Literal(text) = &action {
+        if let TemplatePart::Literal(text) = &action {
             check_action("action", text).map_err(|error| error.message().replacen(' ', ": ", 1))?;
             if text.contains('*') {
                 return Err("action: must not have a '*'".to_owned());
@@ -195,7 +195,7 @@ impl RuleText {
         let field = |problem: String| format!("resource: {problem}");
         let pieces: Vec<_> = resource.split(':').map(piece).collect::<Result<_, _>>().map_err(field)?;
         check_resource("resource", &resource).map_err(|error| error.message().replacen(' ', ": ", 1))?;
-        if pieces.iter().any(|piece| matches!(piece, Piece::Literal(text) if text.contains('*'))) {
+        if pieces.iter().any(|piece| matches!(piece, TemplatePart::Literal(text) if text.contains('*'))) {
             return Err(field("must not have a '*'".to_owned()));
         }
         Ok(Rule { host: host.transpose()?, methods, path, action, resource: pieces })
@@ -245,22 +245,22 @@ fn placeholder(part: &str) -> Result<Option<&str>, String> {
     Ok(inner)
 }
 
-fn read_piece(text: &str, names: &[&str], path: &PathPattern) -> Result<Piece, String> {
-    let Some(name) = placeholder(text)? else { return Ok(Piece::Literal(text.into())) };
+fn read_piece(text: &str, names: &[&str], path: &PathPattern) -> Result<TemplatePart, String> {
+    let Some(name) = placeholder(text)? else { return Ok(TemplatePart::Literal(text.into())) };
     if let Some(header) = name.strip_prefix("header.") {
         let (header, whole) = header.strip_suffix("...").map_or((header, false), |header| (header, true));
         if header.is_empty() || !header.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
             return Err(format!("'{}' must name a header, such as {{header.x-tool}}", quote(text)));
         }
-        return Ok(Piece::Header { name: header.to_ascii_lowercase().into(), whole });
+        return Ok(TemplatePart::Header { name: header.to_ascii_lowercase().into(), whole });
     }
     match name {
-        "method" => Ok(Piece::Method),
-        "crud" => Ok(Piece::Crud),
-        "host" => Ok(Piece::Host),
+        "method" => Ok(TemplatePart::Method),
+        "crud" => Ok(TemplatePart::Crud),
+        "host" => Ok(TemplatePart::Host),
         _ => match names.iter().position(|known| *known == name) {
-            Some(_) if name.ends_with("...") => Ok(Piece::Rest(path.segments.len())),
-            Some(number) => Ok(Piece::Segment(number)),
+            Some(_) if name.ends_with("...") => Ok(TemplatePart::Rest(path.segments.len())),
+            Some(number) => Ok(TemplatePart::Segment(number)),
             None => Err(format!("'{}' is no placeholder of this rule's path", quote(text))),
         },
     }

@@ -6,9 +6,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::auth::{Public, shared};
-use crate::api::error::Problem;
-use crate::api::routes::Answer;
-use crate::api::views;
+use crate::api::error::{HandlerResult, Problem};
+use crate::api::responses;
 use crate::domain::{Code, Error};
 
 /// Path of the metadata.
@@ -65,12 +64,12 @@ fn asked_at(headers: &HeaderMap, is_tls: bool, forwarded: bool) -> Option<String
 }
 
 /// `GET /.well-known/authzen-configuration`
-pub async fn metadata(_: Public, http: HttpRequest) -> Answer {
+pub async fn metadata(_: Public, http: HttpRequest) -> HandlerResult {
     let shared = shared(&http)?;
     if let Some(base) = shared.public_url() {
         let mut answer = HttpResponse::Ok();
         answer.insert_header((CACHE_CONTROL, "public, max-age=3600"));
-        return views::json(answer, &Metadata::of(base.to_owned()));
+        return responses::json(answer, &Metadata::of(base.to_owned()));
     }
     let base = asked_at(http.headers(), shared.is_tls(), shared.is_forwarded(http.peer_addr()));
     let base = base.ok_or_else(|| {
@@ -80,5 +79,5 @@ pub async fn metadata(_: Public, http: HttpRequest) -> Answer {
     // Another client may know it by another name.
     let mut answer = HttpResponse::Ok();
     answer.insert_header((CACHE_CONTROL, "no-store"));
-    views::json(answer, &Metadata::of(base))
+    responses::json(answer, &Metadata::of(base))
 }

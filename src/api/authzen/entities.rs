@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use serde_json::value::RawValue;
 
-use crate::api::authorize::{self, AuthorizeBody, Connection, json_text};
+use crate::api::authorize_body::{self, AuthorizeBody, CallHead, json_text};
 use crate::domain::budget::cost::Cost;
 use crate::domain::decision::arguments::Arguments;
 use crate::domain::limits::{MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS};
@@ -67,7 +67,7 @@ pub struct Action<'a> {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "AuthzenContext")]
-pub struct Context<'a> {
+pub struct AuthzenContext<'a> {
     /// The caller's address, as the asking service knows it.
     #[serde(borrow)]
     #[schemars(with = "Option<schema::Address>")]
@@ -142,7 +142,7 @@ pub struct Asking<'a> {
     /// As [`resource_of`] spells it.
     pub resource: Cow<'a, str>,
     /// What surrounds it.
-    pub context: Option<&'a Context<'a>>,
+    pub context: Option<&'a AuthzenContext<'a>>,
 }
 
 impl Asking<'_> {
@@ -150,7 +150,7 @@ impl Asking<'_> {
     ///
     /// # Errors
     /// `INVALID_FIELD`.
-    pub fn request(&self, connection: &Connection<'_>) -> Result<Request, Error> {
+    pub fn request(&self, head: &CallHead<'_>) -> Result<Request, Error> {
         let context = self.context.cloned().unwrap_or_default();
         // It is named otherwise there.
         if let Some(number) = context.tokens_cost {
@@ -164,13 +164,13 @@ impl Asking<'_> {
             resource: Cow::Borrowed(&*self.resource),
             arguments: self.arguments.map(Arguments::Any),
             tokens_cost: context.tokens_cost,
-            context: Some(authorize::Context { ip: context.ip, user_agent: context.user_agent }),
+            context: Some(authorize_body::CallContext { ip: context.ip, user_agent: context.user_agent }),
         };
-        body.check(connection, None)
+        body.check(head, None)
     }
 }
 
-impl Context<'_> {
+impl AuthzenContext<'_> {
     /// Bytes of what counts in it.
     pub fn weight(&self) -> usize {
         let texts = [self.ip.as_deref(), self.user_agent.as_deref(), self.tenant_id.as_deref(), self.tokens_cost];

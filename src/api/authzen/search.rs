@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::check_content_type;
-use super::entities::{AGENT, Action, Asking, Context, Entity, ResourceEntity, Sought, segment_of};
+use super::entities::{AGENT, Action, Asking, AuthzenContext, Entity, ResourceEntity, Sought, segment_of};
 use super::evaluation::asking;
 use crate::api::auth::Admin;
-use crate::api::authorize::Connection;
-use crate::api::input::{Unread, parse};
-use crate::api::routes::Answer;
-use crate::api::views;
+use crate::api::authorize_body::CallHead;
+use crate::api::error::HandlerResult;
+use crate::api::input::{UnreadBody, parse};
+use crate::api::responses;
 use crate::domain::limits::{MAX_AUTHORIZE_BODY_BYTES, MAX_PAGE};
 use crate::domain::{Code, Error, Request};
 use crate::service::{Found, SearchPage};
@@ -26,12 +26,12 @@ const ANY: &str = "*";
 /// Bytes of a token that say which search it is of.
 const MARK_BYTES: usize = 8;
 
-type Input<T> = (HttpRequest, Unread<T, MAX_AUTHORIZE_BODY_BYTES>);
+type SearchInput<T> = (HttpRequest, UnreadBody<T, MAX_AUTHORIZE_BODY_BYTES>);
 
 /// Which part of the results is asked for.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenPageRequest")]
-struct Page<'a> {
+struct PageRequestJson<'a> {
     /// The `next_token` of the page before.
     #[serde(borrow)]
     #[schemars(with = "Option<String>")]
@@ -57,10 +57,10 @@ pub struct SubjectBody<'a> {
     resource: Entity<'a>,
     /// What is known of the call besides.
     #[serde(borrow)]
-    context: Option<Context<'a>>,
+    context: Option<AuthzenContext<'a>>,
     /// Which part of the results.
     #[serde(borrow)]
-    page: Option<Page<'a>>,
+    page: Option<PageRequestJson<'a>>,
 }
 
 /// On which resources may the subject do that?
@@ -78,10 +78,10 @@ pub struct ResourceBody<'a> {
     resource: Sought<'a>,
     /// What is known of the call besides.
     #[serde(borrow)]
-    context: Option<Context<'a>>,
+    context: Option<AuthzenContext<'a>>,
     /// Which part of the results.
     #[serde(borrow)]
-    page: Option<Page<'a>>,
+    page: Option<PageRequestJson<'a>>,
 }
 
 /// What may the subject do there? An action that is there all the same is ignored.
@@ -97,15 +97,15 @@ pub struct ActionBody<'a> {
     resource: Entity<'a>,
     /// What is known of the call besides.
     #[serde(borrow)]
-    context: Option<Context<'a>>,
+    context: Option<AuthzenContext<'a>>,
     /// Which part of the results.
     #[serde(borrow)]
-    page: Option<Page<'a>>,
+    page: Option<PageRequestJson<'a>>,
 }
 
 /// A checked search.
 #[derive(Debug)]
-pub struct Search {
+pub struct AuthzenSearch {
     /// What is asked, but for what is searched for.
     pub request: Request,
     /// Which results.
@@ -118,7 +118,7 @@ pub struct Search {
 
 impl SubjectBody<'_> {
     /// Checks what was sent.
-    pub fn check(&self, connection: &Connection<'_>) -> Result<Search, Error> {
+    pub fn check(&self, head: &CallHead<'_>) -> Result<AuthzenSearch, Error> {
         let Self { subject, action, resource, context, page } = self;
         let parts = [&*subject.r#type, &resource.r#type, &resource.id, &action.name];
         let properties = [subject.properties, resource.properties, action.properties];
@@ -130,13 +130,13 @@ impl SubjectBody<'_> {
             resource,
             context: context.as_ref(),
         };
-        Search::of(&asking, connection, page.as_ref(), "subject", &parts, &properties, &subject.r#type)
+        AuthzenSearch::of(&asking, head, page.as_ref(), "subject", &parts, &properties, &subject.r#type)
     }
 }
 
 impl ResourceBody<'_> {
     /// Checks what was sent.
-    pub fn check(&self, connection: &Connection<'_>) -> Result<Search, Error> {
+    pub fn check(&self, head: &CallHead<'_>) -> Result<AuthzenSearch, Error> {
         let Self { subject, action, resource, context, page } = self;
         let parts = [&*subject.r#type, &subject.id, &action.name, &resource.r#type];
         let properties = [subject.properties, action.properties, resource.properties];
@@ -147,33 +147,33 @@ impl ResourceBody<'_> {
             resource: segment_of(&resource.r#type),
             context: context.as_ref(),
         };
-        Search::of(&asking, connection, page.as_ref(), "resource", &parts, &properties, &resource.r#type)
+        AuthzenSearch::of(&asking, head, page.as_ref(), "resource", &parts, &properties, &resource.r#type)
     }
 }
 
 impl ActionBody<'_> {
     /// Checks what was sent.
-    pub fn check(&self, connection: &Connection<'_>) -> Result<Search, Error> {
+    pub fn check(&self, head: &CallHead<'_>) -> Result<AuthzenSearch, Error> {
         let Self { subject, resource, context, page } = self;
         let parts = [&*subject.r#type, &subject.id, &resource.r#type, &resource.id];
         let properties = [subject.properties, resource.properties];
         let any = Action { name: ANY.into(), properties: None };
         let asking = asking(subject, &any, resource, context.as_ref());
-        Search::of(&asking, connection, page.as_ref(), "action", &parts, &properties, "")
+        AuthzenSearch::of(&asking, head, page.as_ref(), "action", &parts, &properties, "")
     }
 }
 
-impl Search {
+impl AuthzenSearch {
     fn of(
         asking: &Asking<'_>,
-        connection: &Connection<'_>,
-        page: Option<&Page<'_>>,
+        head: &CallHead<'_>,
+        page: Option<&PageRequestJson<'_>>,
         route: &str,
         parts: &[&str],
         properties: &[Option<&str>],
         kind: &str,
     ) -> Result<Self, Error> {
-        let request = asking.request(connection)?;
+        let request = asking.request(head)?;
         if let Some(problem) = request.problem() {
             return Err(Error::new(Code::InvalidField, problem));
         }
@@ -193,18 +193,23 @@ impl Search {
     }
 
     /// The answer, with each result shaped from its text.
-    fn answer<T: Serialize>(&self, found: Found, shape: impl Fn(String) -> T) -> Answer {
+    fn answer<T: Serialize>(&self, found: Found, shape: impl Fn(String) -> T) -> HandlerResult {
         let Found { items, next, cut_off } = found;
         let token = next.map(|from| URL_SAFE_NO_PAD.encode([&self.mark, from.as_bytes()].concat()));
         let results: Vec<T> = items.into_iter().map(shape).collect();
         let page = PageAnswer { next_token: token.unwrap_or_default(), count: results.len() };
         let context = cut_off.then_some(Incomplete { complete: false, reason: CUT_OFF });
-        views::json(HttpResponse::Ok(), &SearchAnswer { page, context, results })
+        responses::json(HttpResponse::Ok(), &SearchAnswer { page, context, results })
     }
 }
 
 /// What tells one search from another, so that a token of one is not taken for another's. The `limit` is no part of it.
-fn mark(route: &str, parts: &[&str], properties: &[Option<&str>], context: Option<&Context<'_>>) -> [u8; MARK_BYTES] {
+fn mark(
+    route: &str,
+    parts: &[&str],
+    properties: &[Option<&str>],
+    context: Option<&AuthzenContext<'_>>,
+) -> [u8; MARK_BYTES] {
     let mut hash = Sha256::new();
     let context = context.map_or([None; 4], |context| {
         [context.ip.as_deref(), context.user_agent.as_deref(), context.tenant_id.as_deref(), context.tokens_cost]
@@ -281,10 +286,10 @@ pub struct ActionAnswer {
 }
 
 /// `POST /access/v1/search/subject`
-pub async fn subject(Admin(kavach): Admin, (http, body): Input<SubjectBody<'static>>) -> Answer {
+pub async fn subject(Admin(kavach): Admin, (http, body): SearchInput<SubjectBody<'static>>) -> HandlerResult {
     let body = body.bytes(&http).await?;
     check_content_type(http.headers())?;
-    let search = parse::<SubjectBody<'_>>(&body)?.check(&Connection::asking(http.headers()))?;
+    let search = parse::<SubjectBody<'_>>(&body)?.check(&CallHead::asking(http.headers()))?;
     let found = match search.is_for_agents() {
         true => kavach.search_agents(search.request.clone(), &search.page).await?,
         false => Found::default(),
@@ -293,10 +298,10 @@ pub async fn subject(Admin(kavach): Admin, (http, body): Input<SubjectBody<'stat
 }
 
 /// `POST /access/v1/search/resource`
-pub async fn resource(Admin(kavach): Admin, (http, body): Input<ResourceBody<'static>>) -> Answer {
+pub async fn resource(Admin(kavach): Admin, (http, body): SearchInput<ResourceBody<'static>>) -> HandlerResult {
     let body = body.bytes(&http).await?;
     check_content_type(http.headers())?;
-    let search = parse::<ResourceBody<'_>>(&body)?.check(&Connection::asking(http.headers()))?;
+    let search = parse::<ResourceBody<'_>>(&body)?.check(&CallHead::asking(http.headers()))?;
     let segment = segment_of(&search.kind);
     let found = kavach.search_resources(search.request.clone(), &segment, &search.page).await?;
     search.answer(found, |resource| {
@@ -306,10 +311,10 @@ pub async fn resource(Admin(kavach): Admin, (http, body): Input<ResourceBody<'st
 }
 
 /// `POST /access/v1/search/action`
-pub async fn action(Admin(kavach): Admin, (http, body): Input<ActionBody<'static>>) -> Answer {
+pub async fn action(Admin(kavach): Admin, (http, body): SearchInput<ActionBody<'static>>) -> HandlerResult {
     let body = body.bytes(&http).await?;
     check_content_type(http.headers())?;
-    let search = parse::<ActionBody<'_>>(&body)?.check(&Connection::asking(http.headers()))?;
+    let search = parse::<ActionBody<'_>>(&body)?.check(&CallHead::asking(http.headers()))?;
     let found = kavach.search_actions(search.request.clone(), &search.page).await?;
     search.answer(found, |name| ActionAnswer { name })
 }

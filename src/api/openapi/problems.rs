@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use actix_web::ResponseError;
 use serde_json::{Map, Value, json};
 
-use super::examples::reference;
+use super::example::reference;
 use crate::api::error::problem_body;
-use crate::api::{Access, Problem};
+use crate::api::{Problem, RouteAccess};
 use crate::domain::{Code, Error};
 
 /// The member of a response that lists its codes. The description has them too, for people.
 pub const CODES: &str = "x-codes";
 
 /// What a guard can answer.
-pub fn of_guard(access: Access) -> Vec<Code> {
+pub fn of_guard(access: RouteAccess) -> Vec<Code> {
     let mut codes = vec![Code::InternalError];
-    if access != Access::Public {
+    if access != RouteAccess::Public {
         codes.extend([
             Code::Unauthenticated,
             Code::InvalidToken,
@@ -31,7 +31,7 @@ pub fn of_guard(access: Access) -> Vec<Code> {
             Code::OutcomeUnknown,
         ]);
     }
-    if matches!(access, Access::Operator | Access::Admin | Access::Agent) {
+    if matches!(access, RouteAccess::Operator | RouteAccess::Admin | RouteAccess::Agent) {
         codes.push(Code::Forbidden);
     }
     codes

@@ -1,7 +1,7 @@
 //! Agents.
 
 use crate::api::openapi::{Docs, Tag};
-use crate::api::views::AgentJson;
+use crate::api::responses::AgentJson;
 use crate::domain::Code::{
     AgentIsRevoked, AgentLimitExceeded, AgentTypeNotAllowed, InvalidField, InvalidPattern, RotationLimitExceeded,
     TenantMismatch, TenantNotFound, UnknownAgent,

@@ -2,7 +2,7 @@
 
 use crate::api::openapi::{Docs, Tag};
 use crate::api::policies::CheckJson;
-use crate::api::views::PolicyJson;
+use crate::api::responses::PolicyJson;
 use crate::domain::Code::{
     AlreadySettled, Forbidden, InvalidField, NotSettleable, PolicyLimitExceeded, TenantMismatch, TenantNotFound,
     UnknownAgent, UnknownAuditEntry, UnknownPolicy,

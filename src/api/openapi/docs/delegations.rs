@@ -1,7 +1,7 @@
 //! Delegations.
 
 use crate::api::openapi::{Docs, Tag};
-use crate::api::views::{DelegationJson, EffectivePermissionJson};
+use crate::api::responses::{DelegationJson, EffectivePermissionJson};
 use crate::domain::Code::{
     AgentIsRevoked, DelegationCycle, DelegationDepthExceeded, DelegationGrantorInactive, DelegationLimitExceeded,
     DelegationNotCovered, DelegationSelf, InvalidField, InvalidPattern, TenantMismatch, TenantNotFound, UnknownAgent,

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::api::health::{Liveness, Readiness};
-use crate::api::openapi::examples::Examples;
+use crate::api::openapi::example::Examples;
 use crate::api::openapi::{Docs, Tag};
 use crate::api::stats::StatsJson;
 use crate::api::tenants::SnapshotJson;
@@ -65,6 +65,7 @@ pub fn whoami() -> Docs {
 }
 
 /// `GET /`
+#[cfg(feature = "dashboard")]
 pub fn dashboard() -> Docs {
     docs("getDashboard", "Open the dashboard")
         .about("Everyone gets the same page; what it shows comes from the routes here, with the key that is entered in it.")
@@ -73,6 +74,7 @@ pub fn dashboard() -> Docs {
 }
 
 /// `GET /docs`
+#[cfg(feature = "dashboard")]
 pub fn docs_page() -> Docs {
     docs("getDocs", "Open the documentation of this API")
         .about("This document as a page, which can also send requests. It loads nothing from other hosts.")
@@ -81,6 +83,7 @@ pub fn docs_page() -> Docs {
 }
 
 /// `GET /assets/{file}`
+#[cfg(feature = "dashboard")]
 pub fn asset() -> Docs {
     docs("getAsset", "Get a file of the dashboard")
         .about("Scripts, styles and pictures of the dashboard and of the documentation.")

@@ -1,7 +1,7 @@
 //! Tenants and their keys.
 
 use crate::api::openapi::{Docs, Tag};
-use crate::api::views::{KeyJson, TenantJson};
+use crate::api::responses::{KeyJson, TenantJson};
 use crate::domain::Code::{
     ConfirmationRequired, DefaultTenantFixed, InvalidField, KeyLimitExceeded, SlugTaken, TenantNotFound, UnknownKey,
 };

@@ -27,7 +27,7 @@ const MAX_ADDRESSES: usize = 10_000;
 
 /// Calls without a good key, by address.
 #[derive(Default)]
-pub struct Attempts {
+pub struct AuthThrottle {
     table: Mutex<Table>,
     refused: Seldom,
 }
@@ -84,7 +84,7 @@ impl Table {
     }
 }
 
-impl Attempts {
+impl AuthThrottle {
     /// What is answered to a call without a good key from that address, instead of `answer` where there were too many.
     pub fn answer(&self, answer: HttpResponse, address: Option<IpAddr>) -> HttpResponse {
         let (origin, now) = (Origin::of(address), Instant::now());

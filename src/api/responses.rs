@@ -7,8 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::error::Problem;
-use super::routes::Answer;
+use super::error::{HandlerResult, Problem};
 use crate::domain::agent::commands::AgentView;
 use crate::domain::budget::cost::Cost;
 use crate::domain::budget::policy::{Limits, Policy, PolicyAction, PolicyStatus, Usage};
@@ -419,7 +418,7 @@ impl From<PolicyView> for PolicyJson {
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// An answer that holds this value as JSON.
-pub fn json(mut response: HttpResponseBuilder, value: &impl Serialize) -> Answer {
+pub fn json(mut response: HttpResponseBuilder, value: &impl Serialize) -> HandlerResult {
     Ok(response.insert_header((CONTENT_TYPE, JSON)).body(to_bytes(value)?))
 }
 
@@ -429,7 +428,7 @@ fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
 }
 
 /// An answer that holds a page of a list as a plain array, with a link to the next one (RFC 8288).
-pub async fn list<T, J>(request: &HttpRequest, page: Page<T>, shape: fn(T) -> J) -> Answer
+pub async fn list<T, J>(request: &HttpRequest, page: Page<T>, shape: fn(T) -> J) -> HandlerResult
 where
     T: Send + 'static,
     J: Serialize + 'static,

@@ -24,24 +24,24 @@ pub struct Family {
 }
 
 /// A label's name and value.
-type Label = (&'static str, String);
+type MetricLabel = (&'static str, String);
 
 #[derive(Debug)]
 struct Sample {
-    labels: Vec<Label>,
-    value: Value,
+    labels: Vec<MetricLabel>,
+    value: MetricValue,
 }
 
 #[derive(Debug)]
-enum Value {
+enum MetricValue {
     Whole(u64),
     Real(f64),
     Times(TimesRead),
 }
 
-/// Connections, as far as the process has any.
+/// ConnectionCounts, as far as the process has any.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Connections {
+pub struct ConnectionCounts {
     /// How many are open.
     pub open: usize,
     /// How many may be.
@@ -50,19 +50,19 @@ pub struct Connections {
     pub refused: u64,
 }
 
-impl From<u64> for Value {
+impl From<u64> for MetricValue {
     fn from(whole: u64) -> Self {
         Self::Whole(whole)
     }
 }
 
-impl From<usize> for Value {
+impl From<usize> for MetricValue {
     fn from(whole: usize) -> Self {
         Self::Whole(whole as u64)
     }
 }
 
-impl From<f64> for Value {
+impl From<f64> for MetricValue {
     fn from(real: f64) -> Self {
         Self::Real(real)
     }
@@ -81,17 +81,21 @@ fn gauge(stem: &'static str, unit: Option<Unit>, help: &'static str) -> Family {
 }
 
 fn histogram(stem: &'static str, help: &'static str, times: &TimesRead) -> Family {
-    let sample = Sample { labels: Vec::new(), value: Value::Times(times.clone()) };
+    let sample = Sample { labels: Vec::new(), value: MetricValue::Times(times.clone()) };
     Family { samples: vec![sample], ..family(MetricType::Histogram, stem, Some(Unit::Seconds), help) }
 }
 
 impl Family {
-    fn is(mut self, value: impl Into<Value>) -> Self {
+    fn is(mut self, value: impl Into<MetricValue>) -> Self {
         self.samples.push(Sample { labels: Vec::new(), value: value.into() });
         self
     }
 
-    fn with<V: Into<Value>>(mut self, label: &'static str, values: impl IntoIterator<Item = (String, V)>) -> Self {
+    fn with<V: Into<MetricValue>>(
+        mut self,
+        label: &'static str,
+        values: impl IntoIterator<Item = (String, V)>,
+    ) -> Self {
         let sample = |(of, value): (String, V)| Sample { labels: vec![(label, of)], value: value.into() };
         self.samples.extend(values.into_iter().map(sample));
         self
@@ -125,7 +129,7 @@ fn seconds(at: Timestamp) -> f64 {
 }
 
 /// All metrics with what was measured.
-pub fn families(figures: &Figures, connections: Connections) -> Vec<Family> {
+pub fn families(figures: &Figures, connections: ConnectionCounts) -> Vec<Family> {
     let Figures { tenants, agents, process, .. } = figures;
     let mut all = decisions(figures);
     all.extend(storage(figures));
@@ -155,8 +159,8 @@ pub fn families(figures: &Figures, connections: Connections) -> Vec<Family> {
         )
         .is(figures.unauthenticated),
         gauge("kavach_http_connections", None, "Open connections.").is(connections.open),
-        gauge("kavach_http_connections_limit", None, "Connections that may be open.").is(connections.most),
-        counter("kavach_http_connections_refused", None, "Connections that were refused as too many.")
+        gauge("kavach_http_connections_limit", None, "ConnectionCounts that may be open.").is(connections.most),
+        counter("kavach_http_connections_refused", None, "ConnectionCounts that were refused as too many.")
             .is(connections.refused),
         gauge("kavach_ready", None, "1 while calls are served, 0 while tenants are read or closed.")
             .is(u64::from(figures.ready)),
@@ -276,12 +280,12 @@ fn storage(figures: &Figures) -> Vec<Family> {
 
 /// All metrics, as something that can be encoded.
 #[derive(Debug)]
-pub struct Families(
+pub struct MetricFamilies(
     /// In the order in which they are told.
     pub Vec<Family>,
 );
 
-impl Collector for Families {
+impl Collector for MetricFamilies {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for Family { stem, unit, help, kind, samples } in &self.0 {
             let mut metric = encoder.encode_descriptor(stem, help, unit.as_ref(), *kind)?;
@@ -297,13 +301,13 @@ impl Collector for Families {
     }
 }
 
-fn write(metric: &mut MetricEncoder<'_>, kind: MetricType, value: &Value) -> Result<(), fmt::Error> {
+fn write(metric: &mut MetricEncoder<'_>, kind: MetricType, value: &MetricValue) -> Result<(), fmt::Error> {
     match (kind, value) {
-        (MetricType::Counter, Value::Whole(whole)) => metric.encode_counter::<NoLabelSet, _, u64>(whole, None),
-        (MetricType::Counter, Value::Real(real)) => metric.encode_counter::<NoLabelSet, _, u64>(real, None),
-        (_, Value::Whole(whole)) => metric.encode_gauge(&i64::try_from(*whole).unwrap_or(i64::MAX)),
-        (_, Value::Real(real)) => metric.encode_gauge(real),
-        (_, Value::Times(times)) => {
+        (MetricType::Counter, MetricValue::Whole(whole)) => metric.encode_counter::<NoLabelSet, _, u64>(whole, None),
+        (MetricType::Counter, MetricValue::Real(real)) => metric.encode_counter::<NoLabelSet, _, u64>(real, None),
+        (_, MetricValue::Whole(whole)) => metric.encode_gauge(&i64::try_from(*whole).unwrap_or(i64::MAX)),
+        (_, MetricValue::Real(real)) => metric.encode_gauge(real),
+        (_, MetricValue::Times(times)) => {
             metric.encode_histogram::<NoLabelSet>(times.seconds(), times.count(), &times.buckets(), None)
         }
     }
@@ -315,7 +319,7 @@ mod tests {
 
     fn all() -> Vec<Family> {
         let figures = Figures { by_tenant: Some(Vec::new()), ..Figures::default() };
-        families(&figures, Connections::default())
+        families(&figures, ConnectionCounts::default())
     }
 
     /// `docs/metrics.md`, as the families make it.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// What is held for clients that take their time. There is an end to all of it together: where it is reached, that goes
 /// whose client has moved nothing for longest. So whoever is slow on purpose goes first, and who is merely slow last.
-pub struct Held {
+pub struct SlowClientMemory {
     most: usize,
     inner: Mutex<Inner>,
 }
@@ -23,21 +23,21 @@ struct Inner {
 type LetGo = Box<dyn FnOnce() + Send>;
 
 /// What is held for one client, until this is dropped.
-pub struct Place {
-    held: Arc<Held>,
+pub struct HeldMemory {
+    held: Arc<SlowClientMemory>,
     at: u64,
 }
 
-impl Held {
+impl SlowClientMemory {
     /// So many bytes at most, or one thing that is larger.
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, inner: Mutex::default() })
     }
 
     /// A place for so many bytes. `let_go` is called where they have to go.
-    pub fn take(self: &Arc<Self>, bytes: usize, let_go: impl FnOnce() + Send + 'static) -> Place {
+    pub fn take(self: &Arc<Self>, bytes: usize, let_go: impl FnOnce() + Send + 'static) -> HeldMemory {
         let at = self.with(|inner| inner.put(bytes, Box::new(let_go)));
-        Place { held: Arc::clone(self), at }
+        HeldMemory { held: Arc::clone(self), at }
     }
 
     /// How many are held.
@@ -76,7 +76,7 @@ impl Inner {
     }
 }
 
-impl Place {
+impl HeldMemory {
     /// The client moved some of it, and now there are so many bytes.
     pub fn moved(&mut self, bytes: usize) {
         let at = self.at;
@@ -88,7 +88,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for HeldMemory {
     fn drop(&mut self) {
         self.held.with(|inner| inner.remove(self.at));
     }
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn what_moved_longest_ago_goes_first() {
-        let held = Held::new(100);
+        let held = SlowClientMemory::new(100);
         let gone: Arc<[AtomicUsize; 3]> = Arc::default();
         let take = |n: usize, bytes| {
             let gone = Arc::clone(&gone);

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::authorize::{AuthorizeBody, Context};
+use super::authorize_body::{AuthorizeBody, CallContext};
 use crate::domain::decision::arguments::{Arguments, first_twice};
 use crate::domain::limits::MAX_JSON_DEPTH;
 
@@ -75,8 +75,8 @@ impl<'a> Reader<'a> {
         Some(body)
     }
 
-    fn context(&mut self) -> Option<Context<'a>> {
-        let mut context = Context::default();
+    fn context(&mut self) -> Option<CallContext<'a>> {
+        let mut context = CallContext::default();
         self.object(|reader, name| match name {
             "ip" => reader.once(&mut context.ip, Self::cow),
             "userAgent" => reader.once(&mut context.user_agent, Self::cow),
@@ -247,7 +247,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::api::authorize::BatchBody;
+    use crate::api::authorize_body::BatchBody;
     use crate::api::input::parse;
 
     /// The same body with nothing known of its arguments, once what was known was seen to be true.
