@@ -20,7 +20,7 @@ use crate::service::{AuditQuery, AuditStream, Export, ExportFormat, News, write_
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AuditListQuery {
-    /// What entries are about: decisions where nothing is said, and `all` is every kind.
+    /// The kind of entries: decisions by default; `all` is every kind.
     #[serde(default)]
     kind: AuditKinds,
     /// Entries of that tenant: id, slug or `default`.
@@ -36,7 +36,7 @@ pub struct AuditListQuery {
     /// Entries at or after that time, RFC 3339. A date alone is the start of that day, UTC.
     #[schemars(with = "Option<schema::TimeOrDay>")]
     since: Option<String>,
-    /// Entries before that time, RFC 3339. A date alone is the start of that day, UTC, of which no entry is one.
+    /// Entries before that time, RFC 3339. A date alone is the start of that day, UTC: the day itself is left out.
     #[schemars(with = "Option<schema::TimeOrDay>")]
     until: Option<String>,
     /// Entries with one of these actions, separated by commas.
@@ -46,19 +46,19 @@ pub struct AuditListQuery {
     /// Entries of calls that were part of that trace.
     #[schemars(with = "Option<TraceId>")]
     trace_id: Option<String>,
-    /// Items of a page, 100 where nothing is said.
+    /// Items of a page, 100 by default.
     #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
-    /// Skip so many first.
+    /// How many entries to skip.
     #[schemars(range(max = MAX_AUDIT_OFFSET))]
     offset: Option<usize>,
-    /// Where the page before ended, from its `Link`.
+    /// Where the previous page ended, from its `Link`.
     #[schemars(with = "Option<AuditId>")]
     cursor: Option<String>,
-    /// How the export is written, `json` where nothing is said.
+    /// The format of the export, `json` by default.
     #[schemars(with = "Option<ExportFormat>")]
     format: Option<String>,
-    /// Whether cells that a spreadsheet would take for formulas begin with an apostrophe; with `format=csv` only.
+    /// Whether to put an apostrophe before cells that a spreadsheet would take for formulas; only with `format=csv`.
     spreadsheet: Option<bool>,
 }
 
@@ -79,7 +79,7 @@ impl AuditListQuery {
         Ok(AuditQuery { tenant, filter, limit: page.limit, offset, cursor: page.cursor })
     }
 
-    /// What an export is asked for: a tenant, a filter and a format.
+    /// The tenant, the filter and the format of an export.
     pub fn export(self) -> Result<(Option<TenantRef>, AuditFilter, ExportFormat), Problem> {
         self.refuse_paging()?;
         let format = match (self.format.as_deref(), self.spreadsheet) {
@@ -96,20 +96,20 @@ impl AuditListQuery {
         Ok((tenant, filter, format))
     }
 
-    /// What a stream is asked for: a tenant and a filter.
+    /// The tenant and the filter of a stream.
     pub fn stream(self) -> Result<(Option<TenantRef>, AuditFilter), Problem> {
         self.refuse_paging()?;
         self.refuse_format()?;
         self.filter()
     }
 
-    /// Only an export is written in a format.
+    /// Only an export has a format.
     fn refuse_format(&self) -> Result<(), Problem> {
         refuse("format", self.format.is_some())?;
         refuse("spreadsheet", self.spreadsheet.is_some())
     }
 
-    /// What has no end has no pages.
+    /// Exports and streams have no pages.
     fn refuse_paging(&self) -> Result<(), Problem> {
         refuse("limit", self.limit.is_some())?;
         refuse("offset", self.offset.is_some())?;
@@ -174,7 +174,7 @@ pub async fn export(Admin(kavach): Admin, Query(query): Query<AuditListQuery>) -
         ExportFormat::Csv | ExportFormat::Spreadsheet => ("text/csv; charset=utf-8; header=present", "csv"),
     };
     let disposition = format!("attachment; filename=\"kavach-audit-{}.{ending}\"", export.subject());
-    // What goes wrong before there is anything to send has a status of its own.
+    // An error before the first byte still gets a status of its own.
     let first = export.next().await.transpose()?.unwrap_or_default();
     let mut response = HttpResponse::Ok();
     response.insert_header((CONTENT_TYPE, content_type)).insert_header((CONTENT_DISPOSITION, disposition));
@@ -186,7 +186,7 @@ async fn pull_export(mut export: Export) -> Pulled<Export> {
     Some(bytes.map(|bytes| (bytes.into(), export)))
 }
 
-/// The header that says which event a client saw last (WHATWG HTML, server-sent events).
+/// The header with the id of the last event that a client saw (WHATWG HTML, server-sent events).
 const LAST_EVENT_ID: &str = "Last-Event-ID";
 
 /// `GET /v1/audit/stream`
@@ -196,7 +196,7 @@ pub async fn stream(
 ) -> HandlerResult {
     let (tenant, filter) = query.stream()?;
     let last = match request.headers().get(LAST_EVENT_ID) {
-        // A client that saw none may send an empty one.
+        // A client that has seen no event may send an empty id.
         Some(text) if !text.is_empty() => {
             let id = text.to_str().ok().and_then(AuditId::parse);
             Some(id.ok_or_else(|| invalid(LAST_EVENT_ID, "must be an audit entry's id"))?)
@@ -207,7 +207,7 @@ pub async fn stream(
     let mut response = HttpResponse::Ok();
     response
         .insert_header((CONTENT_TYPE, "text/event-stream"))
-        // Some proxies hold answers back until they are whole.
+        // Some proxies buffer a response until it is complete.
         .insert_header(("X-Accel-Buffering", "no"));
     Ok(response.body(PulledBody::new(": following\n\n", stream, |stream| Box::pin(pull_stream(stream)))))
 }
@@ -220,7 +220,7 @@ async fn pull_stream(mut stream: AuditStream) -> Pulled<AuditStream> {
     }))
 }
 
-/// Writes an entry as one event. A client keeps the id it has where an event has none.
+/// Writes an entry as one event. If an event has no id, the client keeps the last one.
 fn write_event(bytes: &mut Vec<u8>, entry: &AuditEntry, resumable: bool) -> std::io::Result<()> {
     if resumable {
         bytes.extend_from_slice(b"id: ");
@@ -243,7 +243,7 @@ pub async fn checkpoint(Admin(kavach): Admin, Query(query): Query<CheckpointQuer
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CheckpointQuery {
-    /// Which tenant: id, slug or `default`, which it is where nothing is said. With a tenant key, that key's.
+    /// The tenant: id, slug or `default`. If absent: the default tenant, or, with a tenant key, its own.
     #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,
 }

@@ -32,14 +32,14 @@ pub struct BatchAnswer {
 enum BatchResult {
     /// It was decided.
     Decided(Decision),
-    /// It can't be decided for its form. The others are.
+    /// It is malformed and not decided. The others are.
     Failed(BatchFailure),
 }
 
-/// A request of a batch that can't be decided for its form. It is recorded nowhere.
+/// A malformed request of a batch. It is neither decided nor recorded.
 #[derive(Serialize, JsonSchema)]
 struct BatchFailure {
-    /// Never.
+    /// Always false.
     #[schemars(extend("const" = false))]
     allowed: bool,
     /// What is wrong with it.
@@ -52,7 +52,7 @@ struct BatchFailure {
 struct FailureJson {
     /// The code that the request would get by itself.
     code: Code,
-    /// The same for people.
+    /// A sentence for people.
     message: String,
     /// Facts for programs, such as the `field` that is wrong, with the request's place.
     #[schemars(with = "Option<schema::AnyObject>")]
@@ -68,7 +68,7 @@ impl BatchResult {
 
 type AuthorizeInput = (HttpRequest, UnreadBody<AuthorizeBody<'static>, MAX_AUTHORIZE_BODY_BYTES>);
 
-/// Lets only whoever has a good key send a body that is large, or that does not say how large it is.
+/// Checks the key before reading a body that is large or does not announce its length.
 ///
 /// # Errors
 /// As for [`crate::service::Kavach::authenticate`].
@@ -93,7 +93,7 @@ fn as_text(body: &[u8]) -> Option<&str> {
     std::str::from_utf8(body).ok()
 }
 
-/// Reads one authorize body. One that can't be read is told to nobody whose key is not good.
+/// Reads one authorize body. Only a caller with a valid key learns why it can't be read.
 async fn read(decider: &Decider, headers: &HeaderMap, body: &[u8], agent: Option<&str>) -> Result<Request, Problem> {
     let head = CallHead::of(decider, headers);
     let read = as_text(body)
@@ -123,7 +123,7 @@ pub async fn single(decider: Decider, (http, body): AuthorizeInput) -> HandlerRe
 pub(super) async fn decide_body(decider: &Decider, headers: &HeaderMap, body: Bytes) -> HandlerResult {
     let received = Instant::now();
     let request = read(decider, headers, &body, None).await?;
-    // The connection can reuse the buffer that the body lies in.
+    // The connection can reuse the buffer that holds the body.
     drop(body);
     decide(decider, request, received).await
 }
@@ -155,7 +155,7 @@ type BatchInput = (HttpRequest, UnreadBody<BatchBody<'static>, MAX_BODY_BYTES>);
 
 /// `POST /v1/authorize/batch`
 pub async fn batch(decider: Decider, (http, body): BatchInput) -> HandlerResult {
-    // A megabyte is read for nobody whose key is not good.
+    // Nobody without a valid key makes the server read a megabyte.
     decider.kavach.authenticate().await?;
     let body = body.bytes(&http).await?;
     let received = Instant::now();
@@ -174,10 +174,10 @@ pub async fn batch(decider: Decider, (http, body): BatchInput) -> HandlerResult 
     responses::json(HttpResponse::Ok(), &BatchAnswer { results: results.collect() })
 }
 
-/// Reads a batch: each request, or why it is none.
+/// Reads a batch: each item is a request or the reason why it is none.
 ///
 /// # Errors
-/// What concerns all of it.
+/// What is wrong with the batch as a whole.
 pub fn read_batch(head: &CallHead<'_>, body: &[u8]) -> Result<Vec<Result<Request, Error>>, Problem> {
     let place = |at: usize| format!("requests[{at}]");
     let check = |at, body: AuthorizeBody<'_>| body.check(head, None).map_err(|error| error.within(&place(at)));

@@ -21,7 +21,7 @@ use crate::domain::{Code, Error, Request, TenantRef, TraceId, schema};
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "AuthorizeRequest")]
 pub struct AuthorizeBody<'a> {
-    /// Whose call it is. Not needed with an agent token, nor where the path names the agent.
+    /// The agent that makes the call. Not needed with an agent token, or if the path names the agent.
     #[serde(borrow)]
     #[schemars(with = "Option<String>")]
     pub agent_id: Option<Cow<'a, str>>,
@@ -60,7 +60,7 @@ pub struct CallContext<'a> {
     #[serde(borrow)]
     #[schemars(with = "Option<schema::Address>")]
     pub ip: Option<Cow<'a, str>>,
-    /// What it says of itself, for the audit trail.
+    /// The caller's `User-Agent`, for the audit trail.
     #[serde(borrow)]
     #[schemars(with = "Option<String>")]
     pub user_agent: Option<Cow<'a, str>>,
@@ -70,7 +70,7 @@ pub struct CallContext<'a> {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "BatchRequest")]
 pub struct BatchBody<'a> {
-    /// What is asked, each on its own.
+    /// The requests. Each is decided by itself.
     #[serde(borrow)]
     #[schemars(with = "Vec<AuthorizeBody<'static>>", length(min = 1, max = MAX_BATCH))]
     pub requests: Vec<&'a RawValue>,
@@ -80,12 +80,12 @@ fn arguments<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     json_text(deserializer).map(|text| text.map(Arguments::Any))
 }
 
-/// Reads a JSON value as its own text.
+/// Reads a JSON value as the text it was written in.
 pub fn json_text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a str>, D::Error> {
     Option::<&RawValue>::deserialize(deserializer).map(|value| value.map(RawValue::get))
 }
 
-/// What a request takes from its connection rather than its body.
+/// What a request takes from the head of its call and its connection rather than its body.
 pub struct CallHead<'a> {
     /// An agent's own address; what an asking service names is in the body.
     pub agent_ip: Option<Option<IpAddr>>,
@@ -96,12 +96,12 @@ pub struct CallHead<'a> {
 }
 
 impl<'a> CallHead<'a> {
-    /// What a call's head says.
+    /// Reads the head of a call.
     pub fn of(decider: &Decider, headers: &'a HeaderMap) -> Self {
         Self { agent_ip: decider.is_agent.then_some(decider.peer), ..Self::asking(headers) }
     }
 
-    /// That of a service that asks about agents.
+    /// Reads the head of a call by a service that asks about agents.
     pub fn asking(headers: &'a HeaderMap) -> Self {
         let user_agent = headers.get(USER_AGENT).and_then(|text| text.to_str().ok());
         Self { agent_ip: None, user_agent, trace: trace_id(headers) }
@@ -111,7 +111,7 @@ impl<'a> CallHead<'a> {
 /// The header that says which trace a call is part of (W3C Trace Context).
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The trace that a request is part of. Of two headers neither is to be believed.
+/// The trace that a request is part of. If the header is there twice, neither counts.
 fn trace_id(headers: &HeaderMap) -> Option<TraceId> {
     let first = headers.get(TRACEPARENT)?;
     let is_only = headers.get_all(TRACEPARENT).nth(1).is_none();

@@ -1,4 +1,4 @@
-//! `/v1/delegations`. An id in a path is an agent's or a delegation's, which its prefix tells.
+//! `/v1/delegations`. An id in a path is an agent's or a delegation's: its prefix says which.
 
 use actix_web::{HttpRequest, HttpResponse, web::Path};
 use schemars::JsonSchema;

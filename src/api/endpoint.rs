@@ -14,22 +14,22 @@ use crate::domain::Code;
 pub struct Endpoint {
     /// Its method.
     pub method: Method,
-    /// Its path, with `{name}` for what varies.
+    /// Its path, with `{name}` for each variable segment.
     pub path: &'static str,
     /// Who may call it.
     pub access: RouteAccess,
-    /// Whether it takes any other method too, and any path below its own.
+    /// Whether it takes every method, and every path below its own.
     pub catch_all: bool,
-    /// What is told of it.
+    /// Its documentation.
     pub docs: fn() -> Docs,
-    /// Tells what it reads.
+    /// Describes what it reads.
     pub input: fn(&mut Reads<'_>),
     pub(super) route: Route,
 }
 
-/// A route whose handler takes a guard and one input. The guard is settled before the input is read, so that nobody
-/// learns what a body should look like without a key. There is no other way to make a route, and none is made without
-/// its documentation; `front` answers one of them itself, behind the same guard.
+/// Makes a route of a handler that takes a guard and one input. The guard runs before the input is read, so that nobody
+/// without a key learns what a body should look like. There is no other way to make a route, and none without
+/// documentation. (`fast_authorize` answers one of them before the router, behind the same guard.)
 pub(super) fn endpoint<G, I, F, R>(method: Method, path: &'static str, handler: F, docs: fn() -> Docs) -> Endpoint
 where
     G: CallerGuard,
@@ -46,7 +46,7 @@ where
             if refuses_query::<G, I>()
                 && let Err(problem) = refuse_query(request.query_string())
             {
-                // What is wrong with it is told to nobody whose key is not good.
+                // Only a caller with a valid key learns what is wrong with the query.
                 guard.check().await?;
                 return Err(problem);
             }
@@ -63,20 +63,20 @@ where
     Endpoint { method, path, access: G::ACCESS, docs, input, catch_all: false, route }
 }
 
-/// Whether a route of that guard and input takes no query string. Who needs no key may add what it likes, such as the
-/// version of a file.
+/// Whether a route with this guard and input refuses a query string. Public routes take any, such as the version of a
+/// file.
 const fn refuses_query<G: CallerGuard, I: HandlerInput>() -> bool {
     !I::TAKES_QUERY && !matches!(G::ACCESS, RouteAccess::Public)
 }
 
 impl Endpoint {
-    /// The same with any method, and any path below its own.
+    /// Makes it take every method, and every path below its own.
     #[must_use]
     pub(super) fn catch_all(self) -> Self {
         Self { catch_all: true, ..self }
     }
 
-    /// The methods that it answers: HEAD too where anyone may get it, as whoever watches a server asks (RFC 9110, 9.3.2).
+    /// The methods that it answers. Public GET routes answer HEAD too, which monitors send (RFC 9110, 9.3.2).
     pub fn methods(&self) -> Vec<Method> {
         let has_head = self.method == Method::GET && self.access == RouteAccess::Public;
         std::iter::once(self.method.clone()).chain(has_head.then_some(Method::HEAD)).collect()

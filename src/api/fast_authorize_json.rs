@@ -1,4 +1,4 @@
-//! A quick reader of plain authorize bodies.
+//! A fast reader of plain authorize bodies.
 //!
 //! Nearly all bodies are plain: JSON without escapes in the strings, each field once, of the expected type. Such a
 //! body is read here in one pass and without a copy, at a third of what the general reader takes. Anything else, good

@@ -1,4 +1,4 @@
-//! `/livez` and `/readyz`: no key needed, and nothing told of what a tenant holds.
+//! `/livez` and `/readyz`: they need no key and show nothing of what a tenant holds.
 
 use actix_web::HttpResponse;
 use schemars::JsonSchema;
@@ -58,7 +58,7 @@ pub struct UnavailableTenant {
     tenant: String,
     /// The code its callers get.
     code: Code,
-    /// The same for people.
+    /// A sentence for people.
     reason: String,
 }
 

@@ -39,13 +39,13 @@ pub struct Body<T>(
     pub T,
 );
 
-/// The same, where an empty body is `T`'s default.
+/// A JSON body of that type; an empty body is `T`'s default.
 pub struct OptionalBody<T>(
     /// What it holds.
     pub T,
 );
 
-/// A body of that type and at most `LIMIT` bytes which its handler reads itself, when it wants it.
+/// A body of that type and at most `LIMIT` bytes that its handler reads when it is ready to.
 pub struct UnreadBody<T, const LIMIT: usize> {
     payload: Payload,
     holds: PhantomData<fn() -> T>,
@@ -63,10 +63,10 @@ pub struct Query<T>(
     pub T,
 );
 
-/// A query string that is not the route's own, which its handler reads as it came.
+/// A query string that belongs to another request: the handler reads it unparsed.
 pub struct AnyQuery;
 
-/// Why something is ended.
+/// The query of a route that ends something.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reason {
@@ -76,7 +76,7 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// The same caller, with the reason that the request gives.
+    /// Adds the reason, if there is one, to what the caller does.
     ///
     /// # Errors
     /// `INVALID_FIELD`.
@@ -98,13 +98,13 @@ impl<const LIMIT: usize> FromRequest for Raw<LIMIT> {
     }
 }
 
-/// A body that was not read yet.
+/// A body that is still to be read.
 pub struct Incoming<'a> {
     /// The length that the head says it has.
     pub declared: Option<usize>,
-    /// What is on its way in with it.
+    /// The memory of all bodies that are on their way in.
     pub bodies: &'a Arc<SlowClientMemory>,
-    /// The connection that it comes by.
+    /// The pace of its connection.
     pub pace: Option<&'a Rc<Pace>>,
 }
 
@@ -112,7 +112,7 @@ impl<'a> Incoming<'a> {
     /// The body of that request.
     ///
     /// # Errors
-    /// `INTERNAL_ERROR` in a server that was put together wrongly.
+    /// `INTERNAL_ERROR` if the server is not set up.
     pub fn of(request: &'a HttpRequest) -> Result<Self, Problem> {
         let bodies = &shared(request)?.bodies;
         Ok(Self { declared: declared_length(request.headers()), bodies, pace: request.conn_data() })
@@ -125,18 +125,18 @@ pub fn declared_length(headers: &HeaderMap) -> Option<usize> {
 }
 
 impl<const LIMIT: usize> Raw<LIMIT> {
-    /// Reads a body that was not read yet. It is copied only where it comes in several pieces.
+    /// Reads the body. It is copied only if it arrives in several pieces.
     ///
     /// # Errors
-    /// `PAYLOAD_TOO_LARGE`; `INVALID_BODY` where it breaks off; `REQUEST_TIMEOUT` where it takes too long; `OVERLOADED`
-    /// where too many are on their way and this one is the slowest.
+    /// `PAYLOAD_TOO_LARGE`; `INVALID_BODY` if it breaks off; `REQUEST_TIMEOUT` if it takes too long; `OVERLOADED` if too
+    /// many are on their way and this one is the slowest.
     pub async fn read(from: Incoming<'_>, mut payload: Payload) -> Result<Self, Problem> {
-        // A body that says it is too large need not be read.
+        // A body that announces a length over the limit need not be read.
         if from.declared.is_some_and(|length| length > LIMIT) {
             return Err(Problem::too_large(LIMIT));
         }
         let mut pieces = Pieces::<LIMIT>::default();
-        // Most bodies are there with their head.
+        // Most bodies arrive together with their head.
         while let Poll::Ready(piece) = poll_fn(|context| Poll::Ready(next_piece(&mut payload, context))).await {
             match piece {
                 Some(piece) => pieces.add(piece)?,
@@ -174,7 +174,7 @@ impl<const LIMIT: usize> Raw<LIMIT> {
     }
 }
 
-/// What there is of a body.
+/// The part of a body that has arrived.
 #[derive(Default)]
 struct Pieces<const LIMIT: usize> {
     first: Bytes,
@@ -213,8 +213,8 @@ impl<const LIMIT: usize> Pieces<LIMIT> {
 
 /// The next piece of a body, as a stream has it.
 fn next_piece(payload: &mut Payload, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
-    // Of HTTP/1 it is the connection's own task that reads the body from the socket, and polls the handler each time
-    // after that. To have the body wake that very task would only make it run once more for nothing.
+    // In HTTP/1 the connection's own task reads the body from the socket and polls the handler after each read. If the
+    // body woke that task too, the task would only run once more for nothing.
     let mut unwoken = Context::from_waker(Waker::noop());
     let context = if let Payload::H1 { .. } = payload { &mut unwoken } else { context };
     Pin::new(payload).poll_next(context)
@@ -280,8 +280,8 @@ impl FromRequest for AnyQuery {
     }
 }
 
-/// Reads a query string. The error says which parameter can't be read. One that is there and says nothing is refused:
-/// whether it asks for everything or for nothing would be a guess.
+/// Reads a query string. The error names the parameter that can't be read. An empty parameter is refused: it could mean
+/// everything or nothing, and we would have to guess.
 ///
 /// # Errors
 /// `INVALID_QUERY`.

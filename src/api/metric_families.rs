@@ -1,4 +1,4 @@
-//! The metrics that are told, each with its name, what it means, and its samples.
+//! The metric families, each with its name, its meaning and its samples.
 
 use std::fmt;
 
@@ -39,7 +39,7 @@ enum MetricValue {
     Times(TimesRead),
 }
 
-/// ConnectionCounts, as far as the process has any.
+/// The process's connections.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ConnectionCounts {
     /// How many are open.
@@ -281,7 +281,7 @@ fn storage(figures: &Figures) -> Vec<Family> {
 /// All metrics, as something that can be encoded.
 #[derive(Debug)]
 pub struct MetricFamilies(
-    /// In the order in which they are told.
+    /// In the order of the page.
     pub Vec<Family>,
 );
 
@@ -325,7 +325,7 @@ mod tests {
     /// `docs/metrics.md`, as the families make it.
     fn page() -> String {
         let mut page = String::from(
-            "# Metrics\n\nMade from `src/api/families.rs`; `KAVACH_BLESS=1 cargo test metrics` writes it anew.\n\n\
+            "# Metrics\n\nMade from `src/api/metric_families.rs`; `KAVACH_BLESS=1 cargo test metrics` writes it anew.\n\n\
              `GET /metrics` tells them in the text format of Prometheus, or as OpenMetrics to who prefers that. It takes no\n\
              key, and names no tenant and no agent. Times are in buckets that each end at twice the time of the one before,\n\
              from 32 microseconds to 8.4 seconds. Who asks more often than once a second gets the same figures again.\n\n\

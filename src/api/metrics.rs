@@ -64,13 +64,13 @@ impl Format {
     }
 }
 
-/// What a request for metrics takes from the server besides what is measured.
+/// The format that the client prefers, and the counts of connections.
 pub struct Wanted {
     format: Format,
     connections: ConnectionCounts,
 }
 
-/// It reads no more than a header, which is told by the kinds of its answer.
+/// It reads only the header `Accept`, which the media types of its responses document.
 impl HandlerInput for Wanted {
     fn describe(_: &mut Reads<'_>) {}
 }
@@ -88,7 +88,7 @@ impl FromRequest for Wanted {
 /// `GET /metrics`
 pub async fn get(Public(kavach): Public, Wanted { format, connections }: Wanted) -> HandlerResult {
     let figures = kavach.metrics().await?;
-    // With thousands of tenants told apart it is long.
+    // With a label for each of thousands of tenants the page is long.
     let written = spawn_blocking(move || format.write(MetricFamilies(families(&figures, connections)))).await;
     let page = written.ok().and_then(Result::ok);
     let page = page.ok_or_else(|| Problem::new(Code::InternalError, "the metrics could not be written"))?;

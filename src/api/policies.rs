@@ -73,7 +73,7 @@ pub struct CheckJson {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<Code>,
-    /// The same for people.
+    /// A sentence for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// The policy that would stop it.

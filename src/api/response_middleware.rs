@@ -25,7 +25,7 @@ use crate::measure::{ThreadMeasures, count};
 use crate::net::Pace;
 use crate::net::pace::Call;
 
-/// Bytes of an answer that are copied to its connection in one piece, and not counted until its client has them.
+/// A response of at most this many bytes is copied to its connection at once and not counted as held.
 const SMALL_BYTES: u64 = 64 * 1024;
 
 /// Makes the service of each worker.
@@ -79,7 +79,7 @@ where
 
     fn call(&self, mut request: Request) -> Answering {
         let version = request.head().version;
-        // As long as it is answered, the connection is not idle.
+        // The connection is not idle while a call is under way.
         let call = request.conn_data::<Rc<Pace>>().map(Pace::call);
         let (shared, notes) = (self.shared.clone(), Arc::clone(&self.notes));
         if fast_authorize::takes(&request) {
@@ -114,13 +114,13 @@ where
     }
 }
 
-/// Whether answers there are for their caller alone: some show a key or a token. The most frequent call is not asked
-/// this: nothing keeps the answer of a POST that says nothing of caches (RFC 9111, 3).
+/// Whether responses there are for their caller alone: some show a key or a token. The fast path does without: no cache
+/// keeps the response to a POST that does not ask for it (RFC 9111, 3).
 fn is_private(path: &str) -> bool {
     path.starts_with("/v1/") || path.starts_with("/access/")
 }
 
-/// The answer, or that there were too many calls without a good key.
+/// The response, or a 429 if it is a 401 and the address got too many of these.
 fn limited(shared: &Shared, answer: HttpResponse, origin: impl FnOnce() -> Option<IpAddr>) -> HttpResponse {
     if answer.status() != StatusCode::UNAUTHORIZED {
         return answer;
@@ -129,7 +129,7 @@ fn limited(shared: &Shared, answer: HttpResponse, origin: impl FnOnce() -> Optio
     shared.auth_throttle.answer(answer, origin())
 }
 
-/// What an answer passes on its way out.
+/// Counts a response, and wraps a large or open-ended body.
 fn sent(
     shared: &Shared,
     notes: &ThreadMeasures,
@@ -149,7 +149,7 @@ fn sent(
         }),
         BodySize::Stream => {
             if version < Version::HTTP_11 {
-                // HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
+                // HTTP/1.0 has no chunks: closing the connection ends the body.
                 answer.head_mut().no_chunking(true);
                 answer.head_mut().set_connection_type(ConnectionType::Close);
             }

@@ -14,7 +14,7 @@ use super::response_middleware::ResponseMiddlewareFactory;
 use super::routes::endpoints;
 use crate::domain::Code;
 
-/// What makes the HTTP service of a worker.
+/// The factory of a worker's HTTP service.
 pub fn service(
     shared: Shared,
 ) -> impl ServiceFactory<

@@ -18,7 +18,7 @@ use crate::api::openapi::document;
 /// All routes.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        // The router tries one after the other, and a `{name}` costs a regular expression: what is called most is first.
+        // The router tries the routes in order, and a `{name}` costs a regular expression: the busiest come first.
         endpoint(Method::POST, "/v1/authorize", authorize::single, docs::decisions::single),
         endpoint(Method::POST, "/v1/authorize/batch", authorize::batch, docs::decisions::batch),
         endpoint(Method::POST, "/v1/agents/{id}/authorize", authorize::by_agent, docs::decisions::by_agent),
@@ -63,7 +63,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::POST, "/v1/budget/check", policies::check, docs::budgets::check),
         endpoint(Method::POST, "/v1/usage", usage::report, docs::budgets::report),
         endpoint(Method::GET, "/v1/audit", audit::query, docs::audit::query),
-        // Before `{id}`, which would take these for one.
+        // Before `{id}`, which would match these too.
         endpoint(Method::GET, "/v1/audit/export", audit::export, docs::audit::export),
         endpoint(Method::GET, "/v1/audit/stream", audit::stream, docs::audit::stream),
         endpoint(Method::GET, "/v1/audit/checkpoint", audit::checkpoint, docs::audit::checkpoint),

@@ -1,4 +1,4 @@
-//! Answers that are made while they are sent, or that wait for their client.
+//! Response bodies that are produced while they are sent, or that wait for a slow client.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,17 +12,16 @@ use super::slow_client_memory::{HeldMemory, SlowClientMemory};
 use crate::domain::{Code, Error};
 use crate::net::pace::Call;
 
-/// Bytes of a large answer that are given to its connection at a time, which copies them.
+/// Bytes of a large body that its connection gets at a time. The connection copies them.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// What a source gives: the next bytes with the source itself, an error after which there is no more, or `None` at
-/// the end.
+/// What a source yields: the next bytes together with itself, an error, which ends it, or `None` at the end.
 pub type Pulled<S> = Option<Result<(Bytes, S), Error>>;
 
 type Pull<S> = Pin<Box<dyn Future<Output = Pulled<S>>>>;
 
-/// A body of unknown length that is pulled from a source, piece by piece, as the client takes it. An error breaks the
-/// connection off, so that nobody takes what came for the whole. A client that goes away drops the source.
+/// A body of unknown length, pulled from a source piece by piece as the client reads it. An error closes the connection,
+/// so that nobody mistakes the part for the whole. When the client goes away, the source is dropped.
 pub struct PulledBody<S> {
     first: Option<Bytes>,
     pull: fn(S) -> Pull<S>,
@@ -64,10 +63,10 @@ impl<S> MessageBody for PulledBody<S> {
     }
 }
 
-/// A large answer that is there in whole, given to its connection piece by piece as the client takes it. Where too much
-/// waits for clients, and this one is the slowest, it breaks off.
+/// A large body that is complete in memory and handed to its connection piece by piece as the client reads it. When
+/// slow clients hold too much memory and this client is the slowest, the body is cut off.
 pub struct HeldBody {
-    /// The rest; `None` once it had to go.
+    /// What is left to send; `None` once the memory was taken back.
     rest: Arc<Mutex<Option<Bytes>>>,
     bytes: usize,
     place: HeldMemory,
@@ -75,7 +74,7 @@ pub struct HeldBody {
 }
 
 impl HeldBody {
-    /// That answer, to that call.
+    /// The body of the answer to a call, counted in `held` until it is sent.
     pub fn new(bytes: Bytes, held: &Arc<SlowClientMemory>, call: Option<Call>) -> Self {
         let length = bytes.len();
         let rest = Arc::new(Mutex::new(Some(bytes)));
@@ -112,14 +111,14 @@ impl MessageBody for HeldBody {
     }
 }
 
-/// An answer of unknown length, until whose end its call is under way.
+/// A body of unknown length. Its call counts as under way until the body ends.
 pub struct OpenEndedBody {
     body: BoxBody,
     _call: Option<Call>,
 }
 
 impl OpenEndedBody {
-    /// That answer, to that call.
+    /// Keeps `call` under way until `body` ends.
     pub fn new(body: BoxBody, call: Option<Call>) -> Self {
         Self { body, _call: call }
     }

@@ -1,10 +1,10 @@
-//! Objects are objects: JSON arrays are not taken for them. And whole numbers are whole numbers, with a point or without.
+//! Strict reading of JSON: an array is not accepted for an object, and `1.0` is the whole number 1.
 //!
 //! What serde derives for a struct also reads an array, as the members in their order. A body like `["N","new"]` would
 //! then make a tenant, and an array would slip past the refusal of unknown fields. This reader asks for a map wherever
 //! a struct is wanted, at every level, so no type of a body needs to think of it.
 //!
-//! Whoever sends a wrong type is told what the place takes in the words of JSON. What serde derives would name the type
+//! The error for a wrong type says what is expected in the words of JSON. What serde derives would name the type
 //! that the value was to become, such as `struct SettingsPatch` or `u32`.
 
 use std::fmt;

@@ -29,7 +29,7 @@ pub struct UsageBody {
     #[serde(default)]
     #[schemars(range(max = MAX_REPORTED_CALLS))]
     pub calls: u64,
-    /// The decision whose estimate the cost replaces.
+    /// The decision: its estimate is replaced by the cost.
     #[serde(default)]
     #[schemars(with = "Option<AuditId>")]
     pub audit_id: Option<String>,

@@ -16,7 +16,7 @@ pub use path::segments;
 pub use rules::Rules;
 
 use path::host_name;
-use rules::{Rule, TemplatePart};
+use rules::{MAX_METHOD_BYTES, Rule, TemplatePart};
 
 /// Which gateway asks: it decides where the original request is read from, and nothing else is looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -59,9 +59,6 @@ pub struct Mapped {
     /// The resource.
     pub resource: String,
 }
-
-/// Bytes of a method: the longest registered one has 17.
-const MAX_METHOD_BYTES: usize = 32;
 
 impl Gateway {
     /// A gateway with the rules of a file, or the default ones.

@@ -14,7 +14,6 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::MAX_METHOD_BYTES;
 use super::path::{check_segment, host_name};
 use crate::domain::permission::check_action;
 use crate::domain::permission::pattern::check_resource;
@@ -24,6 +23,8 @@ use crate::domain::text::quote;
 const MAX_RULES: usize = 1_000;
 /// Bytes of the file: a kilobyte a rule.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// Bytes of a method. The longest registered one has 17.
+pub(super) const MAX_METHOD_BYTES: usize = 32;
 
 /// What holds where there is no file.
 const DEFAULT: &str = r#"{"rules": [

@@ -1,4 +1,4 @@
-//! Where everything is: the metadata that a client finds out the rest by.
+//! Discovery: the metadata that tells a client where the other routes are.
 
 use actix_web::http::header::{CACHE_CONTROL, HOST, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse};
@@ -32,7 +32,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// The metadata of a server that its clients know by that URL.
+    /// The metadata of a server at this URL.
     fn of(base: String) -> Self {
         let endpoint = |path| format!("{base}/access/v1/{path}");
         Self {
@@ -46,10 +46,10 @@ impl Metadata {
     }
 }
 
-/// The URL that a request says the server is at. `forwarded` is whether a proxy that is believed says so.
+/// The server's URL as the request knows it. `forwarded`: the request came through a trusted proxy.
 fn asked_at(headers: &HeaderMap, is_tls: bool, forwarded: bool) -> Option<String> {
     let said = |name: &str| headers.get(name).filter(|_| forwarded).and_then(|value| value.to_str().ok());
-    // The last proxy is the one that is believed.
+    // The last proxy is the trusted one.
     let last = |text: &str| text.rsplit(',').next().map(|text| text.trim().to_owned());
     let scheme = match said("x-forwarded-proto").and_then(last) {
         Some(scheme) => Some(scheme).filter(|scheme| scheme == "https" || scheme == "http")?,
@@ -76,7 +76,7 @@ pub async fn metadata(_: Public, http: HttpRequest) -> HandlerResult {
         let problem = "must be the name that clients know this server by; --public-url says it for good";
         Problem(Error::field(Code::InvalidField, "Host", problem))
     })?;
-    // Another client may know it by another name.
+    // Another client may use another name.
     let mut answer = HttpResponse::Ok();
     answer.insert_header((CACHE_CONTROL, "no-store"));
     responses::json(answer, &Metadata::of(base))

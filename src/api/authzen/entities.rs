@@ -146,7 +146,7 @@ pub struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// The request: the same that `/v1/authorize` would make of it.
+    /// The request, as `/v1/authorize` would make it.
     ///
     /// # Errors
     /// `INVALID_FIELD`.

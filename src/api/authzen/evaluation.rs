@@ -24,7 +24,7 @@ use crate::domain::{AuditId, Code, Decision, Error, PolicyId, Request};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenEvaluationRequest")]
 pub struct EvaluationBody<'a> {
-    /// Whose call it is.
+    /// Who makes the call.
     #[serde(borrow)]
     subject: Entity<'a>,
     /// What is done.
@@ -82,7 +82,7 @@ struct Why {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<Code>,
-    /// The same for people.
+    /// A sentence for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// The reason as the specification's examples give it, for those who run the system.
@@ -91,7 +91,7 @@ struct Why {
     /// What a user may know of it: nothing of how the permissions are.
     #[serde(rename = "reason_user", skip_serializing_if = "Option::is_none")]
     reason_user: Option<ByStatus<&'static str>>,
-    /// Seconds after which the same call can be allowed again.
+    /// Seconds after which the call can be allowed again.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
     /// The policy that denied it.
@@ -167,7 +167,7 @@ impl Evaluated {
     }
 }
 
-/// Reads a body, which only JSON is. One that can't be read is told to nobody whose key is not good.
+/// Reads a body, which has to be JSON. Only a caller with a valid key learns why it can't be read.
 async fn read(decider: &Decider, headers: &HeaderMap, body: &[u8]) -> Result<Request, Problem> {
     let head = CallHead::of(decider, headers);
     let read = check_content_type(headers)

@@ -54,7 +54,7 @@ struct Options {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenEvaluationParts")]
 struct EvaluationParts<'a> {
-    /// Whose call it is.
+    /// Who makes the call.
     #[serde(borrow)]
     subject: Option<Entity<'a>>,
     /// What is done.
@@ -238,7 +238,7 @@ type EvaluationsInput = (HttpRequest, UnreadBody<EvaluationsBody<'static>, MAX_B
 
 /// `POST /access/v1/evaluations`
 pub async fn many(decider: Decider, (http, body): EvaluationsInput) -> HandlerResult {
-    // A megabyte is read for nobody whose key is not good.
+    // Nobody without a valid key makes the server read a megabyte.
     decider.kavach.authenticate().await?;
     let body = body.bytes(&http).await?;
     let received = Instant::now();

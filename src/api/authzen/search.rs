@@ -36,7 +36,7 @@ struct PageRequestJson<'a> {
     #[serde(borrow)]
     #[schemars(with = "Option<String>")]
     token: Option<Cow<'a, str>>,
-    /// At most so many results; no page has more than 1,000.
+    /// The most results on a page; no page has more than 1,000.
     #[schemars(range(min = 1))]
     limit: Option<usize>,
 }
@@ -84,7 +84,7 @@ pub struct ResourceBody<'a> {
     page: Option<PageRequestJson<'a>>,
 }
 
-/// What may the subject do there? An action that is there all the same is ignored.
+/// What may the subject do there? An action in the request is ignored.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenActionSearch")]
 pub struct ActionBody<'a> {
@@ -203,7 +203,7 @@ impl AuthzenSearch {
     }
 }
 
-/// What tells one search from another, so that a token of one is not taken for another's. The `limit` is no part of it.
+/// A hash of what is searched for, so that a token of one search is not taken for another's. The `limit` is left out.
 fn mark(
     route: &str,
     parts: &[&str],

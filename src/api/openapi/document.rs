@@ -91,7 +91,7 @@ const INTRODUCTION: &str = "\
 May this agent do this action on this resource now? Services ask before every tool call of an agent; the answer is \
 exact, recorded and fast.\n\n\
 Every call but health takes `Authorization: Bearer ...` with an operator key, a tenant key or an agent's token. A \
-decision is always a 200, whether it says yes or no. Errors are RFC 9457 problems; programs go by `code`, whose meaning \
+decision is always a 200, whether it says yes or no. Errors are RFC 9457 problems; programs go by `code`: its meaning \
 never changes. Bodies are JSON whatever their content type says. Those that manage refuse fields they don't know, and every route parameters that it does not take or that are empty. Lists \
 are plain arrays, paged by `limit` and `cursor`: the `Link` header has the next page.\n\n\
 A route that is not here answers 404 `ROUTE_NOT_FOUND`, and a method that a route does not take 405 `METHOD_NOT_ALLOWED`.";
@@ -109,7 +109,7 @@ fn examples() -> Map<String, Value> {
     examples
 }
 
-/// Links what was created to all that can be done with it: the routes below its own that name it and nothing else.
+/// Links what was created to what can be done with it: the routes below its own whose only variable is its id.
 fn link(paths: &mut Map<String, Value>) {
     let id = |operation: &Value| operation["operationId"].as_str().unwrap_or_default().to_owned();
     let named = |path: &str, operations: &Value| {

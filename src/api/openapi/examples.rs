@@ -1,4 +1,5 @@
-//! An example of each body and answer. All of them tell one story: the tenant `acme`, its agents, and what they do.
+//! An example of each request and response body. Together they tell one story: the tenant `acme`, its agents, and what
+//! they do.
 
 use serde_json::{Value, json};
 
@@ -46,7 +47,7 @@ const POLICY: &str = "pol_019ac1d500007000800000079a0b1c2d";
 const LINK: &str = "dlg_019ac1d600007000800000089a0b1c2d";
 const ENTRY: &str = "aud_019ac1d700007000800000099a0b1c2d";
 const REPORT: &str = "aud_019ac1d7100070008000000a9a0b1c2d";
-/// Not in the form of a real one, lest anyone takes it for a secret that got out.
+/// Not in the form of a real token, so that nobody takes it for a leaked secret.
 const TOKEN: &str = "kv_(64 characters)";
 const MADE: &str = "2026-11-24T09:30:00.000Z";
 

@@ -108,7 +108,7 @@ impl HandlerInput for () {
     fn describe(_: &mut Reads<'_>) {}
 }
 
-/// Headers that a handler reads are told in its [`super::Docs`].
+/// A handler's [`super::Docs`] say which headers it reads.
 impl HandlerInput for HttpRequest {
     fn describe(_: &mut Reads<'_>) {}
 }

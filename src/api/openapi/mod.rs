@@ -3,18 +3,19 @@
 //! To document a new route, write a function in [`docs`] that answers its [`Docs`] and name it in the route table beside
 //! the handler; its method, path, parameters, body, credentials and the errors of all of these are taken from the table,
 //! from its guard and from its input. A type that is new in a body or an answer derives [`schemars::JsonSchema`] and has
-//! an example in [`examples`]; what a path's new `{name}` means is told in `inputs::path_parameter`.
+//! an example in [`examples`]; what a new `{name}` in a path means is in `inputs::path_parameter`.
 //!
 //! | to find | look in |
 //! | --- | --- |
-//! | what is told of each route | [`docs`] |
-//! | what a handler's input says of itself | [`inputs`] |
+//! | the documentation of each route | [`docs`] |
+//! | what such documentation can say | [`route_docs`] |
+//! | how a handler's input describes itself | [`inputs`] |
 //! | schemas of types | [`schemas`] |
 //! | examples of bodies and answers | [`examples`] |
 //! | errors, with an example of each code | [`problems`] |
-//! | how it becomes one document | [`document`] |
+//! | how it all becomes one document | [`document`] |
 //!
-//! Schemas come by `schemars`, which reads the same serde attributes as the code that reads and writes the JSON. The
+//! Schemas come from `schemars`, which reads the same serde attributes as the code that reads and writes the JSON. The
 //! usual macros for OpenAPI say a handler's method, path and parameters a second time; here nothing is said twice.
 
 #![expect(

@@ -21,7 +21,7 @@ pub fn of_guard(access: RouteAccess) -> Vec<Code> {
             Code::Unauthenticated,
             Code::InvalidToken,
             Code::AuthRateLimited,
-            // Whose key it is, the tenant says.
+            // Only the tenant knows whether a key is valid.
             Code::NotReady,
             Code::ShuttingDown,
             Code::Overloaded,
@@ -83,7 +83,7 @@ pub fn header_references(names: &[&str]) -> Value {
     names.iter().map(reference).collect::<Map<_, _>>().into()
 }
 
-/// An example of each code, as it is answered.
+/// An example response body of each code.
 pub fn examples() -> Map<String, Value> {
     Code::ALL
         .iter()
@@ -100,7 +100,7 @@ fn body(problem: &Problem) -> Value {
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
-/// A sentence that the code is told with.
+/// An error with this code and a typical sentence.
 fn example(code: Code) -> Error {
     let field = |field: &str, problem: &str| Error::field(code, field, problem);
     let told = |message: &str| Error::new(code, message);

@@ -1,4 +1,4 @@
-//! What the document says of a route besides what its types say.
+//! The documentation of a route: what its types can't say.
 
 use serde_json::{Value, json};
 
@@ -57,7 +57,7 @@ impl Tag {
     }
 }
 
-/// What is told of a route besides what its types say.
+/// The documentation of a route, beyond what its types say.
 pub struct Docs {
     pub(super) tag: Tag,
     /// The operation's name for programs, unique among all.
@@ -150,7 +150,7 @@ impl Docs {
         self.answered(200, description, &["Link", "Kavach-Unavailable-Tenants"], vec![content])
     }
 
-    /// It answers an object of that media type with a 200 whose members are told elsewhere.
+    /// It answers 200 with an object of that media type. Its members are documented elsewhere.
     #[must_use]
     pub fn object(self, media: &'static str, description: &'static str, examples: fn() -> Examples) -> Self {
         let content = ContentDocs { media, schema: |_| json!({ "type": "object" }), examples };

@@ -39,7 +39,7 @@ impl Schemas {
         tidied(T::json_schema(&mut self.read).to_value(), Way::Read)
     }
 
-    /// All that are given by name, and the names of those that are not the same read and written.
+    /// All named schemas, and the names of those that differ between requests and answers.
     pub fn named(mut self) -> (Map<String, Value>, Vec<String>) {
         let mut all = Map::new();
         let mut clashes = Vec::new();
@@ -139,7 +139,7 @@ fn without_null_where_absent(members: &mut Map<String, Value>) {
     }
 }
 
-/// The same schema without `null`.
+/// Takes `null` out of a schema.
 pub fn not_null(schema: &mut Value) {
     let Value::Object(members) = schema else { return };
     if let Some(Value::Array(types)) = members.get_mut("type") {
