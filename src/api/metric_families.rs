@@ -159,8 +159,8 @@ pub fn families(figures: &Figures, connections: ConnectionCounts) -> Vec<Family>
         )
         .is(figures.unauthenticated),
         gauge("kavach_http_connections", None, "Open connections.").is(connections.open),
-        gauge("kavach_http_connections_limit", None, "ConnectionCounts that may be open.").is(connections.most),
-        counter("kavach_http_connections_refused", None, "ConnectionCounts that were refused as too many.")
+        gauge("kavach_http_connections_limit", None, "Connections that may be open.").is(connections.most),
+        counter("kavach_http_connections_refused", None, "Connections that were refused as too many.")
             .is(connections.refused),
         gauge("kavach_ready", None, "1 while calls are served, 0 while tenants are read or closed.")
             .is(u64::from(figures.ready)),

@@ -1,8 +1,8 @@
-//! What browsers are served: the dashboard at `/`, and the API's documentation at `/docs`. Plain HTML, CSS and ES modules, as they lie in this folder, in the
-//! binary: there is no build step, and nothing comes from another host.
+//! The files that browsers get: the dashboard at `/` and the API's documentation at `/docs`. The binary holds this folder's
+//! plain HTML, CSS and ES modules. There is no build step, and nothing comes from another host.
 
-/// What a page may load and do (W3C Content Security Policy Level 3): its own host's files and calls, and nothing that
-/// stands in the page itself, so that a name of an agent can never become a script.
+/// What a page may load and do (W3C Content Security Policy Level 3): files and calls of its own host, and no inline
+/// scripts or styles, so that an agent's name can never become a script.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -11,7 +11,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-/// A file that is served as it is.
+/// A file that is served unchanged.
 pub struct Asset {
     /// The path that it is served at.
     pub path: &'static str,

@@ -1,4 +1,4 @@
-// What is going on now: decisions over time, what is slow, what is nearly used up.
+// The overview: decisions over time, slow tenants, and budgets near their limit.
 
 import { h, show } from "./dom.js";
 import { session, get, withQuery } from "./api.js";

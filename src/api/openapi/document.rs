@@ -22,7 +22,7 @@ use crate::domain::Code;
 /// Headers of answers, with what they say.
 pub const HEADERS: [(&str, &str); 14] = [
     ("Allow", "Methods that the route takes (RFC 9110)."),
-    ("ContentDocs-Disposition", "A name for the file."),
+    ("Content-Disposition", "A name for the file."),
     ("ETag", "The version, for `If-None-Match` (RFC 9110)."),
     ("Kavach-Agent-Id", "The agent that asked."),
     ("Kavach-Audit-Id", "The audit entry that records the decision."),
