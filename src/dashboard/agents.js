@@ -6,8 +6,7 @@ import { pageHead, table, tableRow, badge, empty, ago, button, revealSecret } fr
 import { field, form, text, time } from "./forms.js";
 import { permissionEditor } from "./permissions.js";
 import { tenantLink, remember } from "./names.js";
-import { tenantFilter } from "./overview.js";
-import { tenantChoices } from "./tenant.js";
+import { tenantFilter, tenantChoices } from "./tenant-filter.js";
 import { TYPES } from "./tenants.js";
 
 const PAGE = 100;

@@ -6,8 +6,7 @@ import { pageHead, badge, empty, button, table, tableRow, dialog, report } from 
 import { field } from "./forms.js";
 import { dateTime, ms } from "./format.js";
 import { agentLink, tenantLink } from "./names.js";
-import { tenantFilter } from "./overview.js";
-import { tenantChoices } from "./tenant.js";
+import { tenantFilter, tenantChoices } from "./tenant-filter.js";
 
 /** Entries of one page, and the most that a live tail keeps. */
 const PAGE = 50;

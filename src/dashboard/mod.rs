@@ -52,6 +52,7 @@ pub const ASSETS: &[Asset] = &[
     asset!(JS, "names.js"),
     asset!(JS, "permissions.js"),
     asset!(JS, "overview.js"),
+    asset!(JS, "tenant-filter.js"),
     asset!(JS, "tenants.js"),
     asset!(JS, "tenant.js"),
     asset!(JS, "policies.js"),

@@ -1,7 +1,7 @@
 // One tenant: its agents, budgets, delegations, keys, trail and settings.
 
 import { h } from "./dom.js";
-import { session, get, all, post, remove, withQuery } from "./api.js";
+import { session, get, post, remove, withQuery } from "./api.js";
 import { pageHead, badge, table, empty, ago, button, confirm, toast, revealSecret, card } from "./ui.js";
 import { field, form, formDialog, text } from "./forms.js";
 import { settingsFields, saveTenant, statusButton } from "./tenants.js";
@@ -98,6 +98,3 @@ async function settingsTab(found, { refresh }) {
   return h("div", { class: "stack" }, edit, card("Delete", {}, h("div", { class: "row apart" },
     h("p", { class: "muted" }, "Erases the tenant and everything in it."), button("Delete tenant", erase, { kind: "danger" }))));
 }
-
-/** All tenants, for a choice of one; a tenant key has only its own. */
-export const tenantChoices = () => (session.isOperator ? all("/v1/tenants?limit=1000") : Promise.resolve([session.who.tenant]));

@@ -6,8 +6,7 @@ import { pageHead, card, empty } from "./ui.js";
 import { agentField, field, form, text } from "./forms.js";
 import { span, words, shortId } from "./format.js";
 import { agentLink } from "./names.js";
-import { tenantFilter } from "./overview.js";
-import { tenantChoices } from "./tenant.js";
+import { tenantFilter, tenantChoices } from "./tenant-filter.js";
 
 export async function why({ query }) {
   const tenants = session.isOperator ? await tenantChoices() : [];
