@@ -28,19 +28,19 @@ pub struct AgentQuery {
     status: Option<AgentStatus>,
     /// Agents of that type.
     r#type: Option<AgentType>,
-    /// Items of a page. Without it the list comes whole.
+    /// Items of a page. Without it, the whole list.
     #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
-    /// Where the page before ended, from its `Link`.
+    /// Where the previous page ended, from its `Link`.
     #[schemars(with = "Option<AgentId>")]
     cursor: Option<String>,
 }
 
-/// The body of a rotation; an empty body is one without grace.
+/// The body of a rotation. An empty body gives no grace period.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rotation {
-    /// How long the old token stays valid.
+    /// Seconds for which the old token stays valid.
     #[serde(default)]
     #[schemars(range(max = MAX_GRACE_SECONDS))]
     pub grace_seconds: u64,

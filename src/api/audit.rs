@@ -85,7 +85,7 @@ impl AuditListQuery {
         let format = match (self.format.as_deref(), self.spreadsheet) {
             (Some("csv"), Some(true)) => ExportFormat::Spreadsheet,
             (Some("csv"), _) => ExportFormat::Csv,
-            (_, Some(true)) => return Err(invalid("spreadsheet", "is taken with format=csv only")),
+            (_, Some(true)) => return Err(invalid("spreadsheet", "works only with format=csv")),
             (None | Some("json"), _) => ExportFormat::Json,
             (Some("ndjson"), _) => ExportFormat::Ndjson,
             (Some(other), _) => {
@@ -147,7 +147,7 @@ impl AuditListQuery {
 }
 
 fn refuse(field: &str, given: bool) -> Result<(), Problem> {
-    if given { Err(invalid(field, "is not taken by this route")) } else { Ok(()) }
+    if given { Err(invalid(field, "is not a parameter of this route")) } else { Ok(()) }
 }
 
 /// `GET /v1/audit`

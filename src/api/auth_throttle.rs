@@ -92,7 +92,7 @@ impl AuthThrottle {
         let Some(wait) = wait else { return answer };
         self.refused.warn_with(|times| {
             let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
-            warn!(%address, times, "calls without a valid key are refused as too many; the last came from this address");
+            warn!(%address, times, "too many calls without a valid key: refusing them; the last came from this address");
         });
         too_many(wait)
     }

@@ -132,7 +132,7 @@ impl AuthorizeBody<'_> {
             (Some(id), _) | (None, Some(id)) => Asked::parse(id),
             (None, None) if head.agent_ip.is_some() => Asked::Caller,
             (None, None) => {
-                let problem = "is needed: only an agent token says by itself which agent asks";
+                let problem = "is required: only an agent token implies which agent asks";
                 return Err(Error::field(Code::InvalidField, "agentId", problem));
             }
         };

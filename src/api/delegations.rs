@@ -17,19 +17,19 @@ use crate::domain::{AgentId, Code, DelegationId, Error, TenantRef, schema};
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DelegationQuery {
-    /// Those that leave that agent.
+    /// Delegations from that agent.
     #[schemars(with = "Option<AgentId>")]
     from_agent: Option<String>,
-    /// Those that arrive at that agent.
+    /// Delegations to that agent.
     #[schemars(with = "Option<AgentId>")]
     to_agent: Option<String>,
-    /// Those of that tenant: id, slug or `default`.
+    /// Delegations of that tenant: id, slug or `default`.
     #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,
-    /// Items of a page. Without it the list comes whole.
+    /// Items of a page. Without it, the whole list.
     #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
-    /// Where the page before ended, from its `Link`.
+    /// Where the previous page ended, from its `Link`.
     #[schemars(with = "Option<DelegationId>")]
     cursor: Option<String>,
 }
@@ -38,10 +38,10 @@ pub struct DelegationQuery {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PageQuery {
-    /// Items of a page, where the id is an agent's. Without it the list comes whole.
+    /// Items of a page, if the id is an agent's. Without it, the whole list.
     #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
-    /// Where the page before ended, from its `Link`.
+    /// Where the previous page ended, from its `Link`.
     #[schemars(with = "Option<DelegationId>")]
     cursor: Option<String>,
 }
@@ -75,7 +75,7 @@ pub async fn list(
     responses::list(&request, links, DelegationJson::from).await
 }
 
-/// `GET /v1/delegations/{id}`: a delegation, or those that leave an agent.
+/// `GET /v1/delegations/{id}`: a delegation, or all from an agent.
 pub async fn get(
     Admin(kavach): Admin,
     (id, request, Query(query)): (Path<String>, HttpRequest, Query<PageQuery>),

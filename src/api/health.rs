@@ -25,20 +25,19 @@ pub struct Readiness {
     /// `ready` with a 200; `recovering`, `unwritable` or `draining` with a 503.
     #[schemars(extend("enum" = ["ready", "recovering", "unwritable", "draining"]))]
     status: &'static str,
-    /// Why nothing can be recorded, where it is `unwritable`.
+    /// Why nothing can be recorded, if the status is `unwritable`.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// Whether journals can be written.
     #[schemars(extend("enum" = ["ok", "unavailable"]))]
     storage: &'static str,
-    /// What the server thinks of the system's clock: `held_back` where it jumped far ahead and has not been steady for
-    /// long enough, so that a call has to be right by both times; `behind` where events were recorded under a clock that
-    /// was ahead.
+    /// Whether the server trusts the system clock. `held_back`: it jumped far ahead and has not been steady for long
+    /// enough, so a call has to be right by both times. `behind`: events were recorded while the clock was ahead.
     clock: ClockState,
     /// Tenants that can't be served; the others can.
     unavailable_tenants: Vec<UnavailableTenant>,
-    /// Folders of the data directory that hold a tenant's files but have a name that no tenant can be reached by, such
-    /// as copies made by hand. They are left alone, and the tenants are not affected.
+    /// Folders of the data directory that hold a tenant's files under a name that belongs to no tenant, such as copies
+    /// made by hand. The server leaves them alone, and the tenants are not affected.
     refused_folders: Vec<RefusedFolder>,
 }
 
@@ -67,8 +66,8 @@ pub async fn live(_: Public, (): ()) -> HandlerResult {
     responses::json(HttpResponse::Ok(), &Liveness { status: "alive" })
 }
 
-/// `GET /readyz`: whether to send calls here. One tenant that can't be read does not keep the others waiting, nor does
-/// one whose own folder can't be written.
+/// `GET /readyz`: whether to send calls here. A single tenant that can't be read or written does not make the
+/// server unready.
 pub async fn ready(Public(kavach): Public, (): ()) -> HandlerResult {
     let reason = kavach.why_unwritable().await;
     let (response, status) = match kavach.phase() {

@@ -157,11 +157,11 @@ impl<const LIMIT: usize> Raw<LIMIT> {
                 biased;
                 piece = poll_fn(|context| next_piece(&mut payload, context)) => piece,
                 _ = &mut gone => {
-                    let message = "too many bodies are on their way, and this one was the slowest; try again in a moment";
+                    let message = "too many request bodies are arriving at once, and this one was the slowest; try again in a moment";
                     return Err(Problem::new(Code::Overloaded, message));
                 }
                 () = &mut deadline => {
-                    let message = format!("the body was not there {MAX_BODY_SECONDS} seconds after its head");
+                    let message = format!("the body did not arrive within {MAX_BODY_SECONDS} seconds of its head");
                     return Err(Problem::new(Code::RequestTimeout, message));
                 }
             };
@@ -297,21 +297,21 @@ pub fn parse_query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     })?;
     match pairs.into_iter().find(|(_, value)| value.trim().is_empty()) {
         Some((name, _)) => {
-            let problem = "must not be empty; leave it out where it is not meant";
+            let problem = "must not be empty; leave it out if it is not needed";
             Err(Problem(Error::field(Code::InvalidQuery, &quote(&name), problem)))
         }
         None => Ok(read),
     }
 }
 
-/// Refuses any query string, for routes that take none: what it asks for would silently not be done.
+/// Refuses any query string, for routes that take none: ignoring it would silently not do what it asks for.
 ///
 /// # Errors
 /// `INVALID_QUERY`.
 pub fn refuse_query(text: &str) -> Result<(), Problem> {
     match form_urlencoded::parse(text.as_bytes()).next() {
         Some((name, _)) => {
-            let problem = "is not taken by this route, which takes no parameters";
+            let problem = "is unknown: this route takes no parameters";
             Err(Problem(Error::field(Code::InvalidQuery, &quote(&name), problem)))
         }
         None => Ok(()),
@@ -325,7 +325,7 @@ pub fn refuse_query(text: &str) -> Result<(), Problem> {
 pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
     let mut parser = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(StrictJson(&mut parser)).map_err(|problem| {
-        // A field that nobody knows is named as the client spelled it.
+        // The client spelled the name of an unknown field.
         let path = quote(&problem.path().to_string());
         match path.as_str() {
             "." | "?" => invalid(None, problem.inner()),
@@ -336,7 +336,7 @@ pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-/// Reads a part of a body that was read as text before. The error names its place, and where in it.
+/// Reads a part of a body that was kept as text. The error names the place of the part and the field in it.
 ///
 /// # Errors
 /// `INVALID_BODY`.
@@ -347,7 +347,7 @@ pub fn parse_part<'de, T: Deserialize<'de>>(place: &str, part: &'de RawValue) ->
             "." | "?" => place.to_owned(),
             path => format!("{place}.{path}"),
         };
-        // Line and column would be those of the part, which nobody counts from.
+        // Line and column would count from the start of the part, which helps nobody.
         let problem = problem.into_inner();
         let (text, at) = (problem.to_string(), format!(" at line {} column {}", problem.line(), problem.column()));
         let cause = quote_cause(text.strip_suffix(&at).unwrap_or(&text));
@@ -363,8 +363,8 @@ fn invalid(field: Option<&str>, problem: &serde_json::Error) -> Problem {
     })
 }
 
-/// The owner that a filter asks for, by one of its two names or by both alike. It is kept without space around it
-/// and composed, so it is looked for so.
+/// The owner that a filter asks for under either of its two names. Owners are stored trimmed and composed, so the filter
+/// is too.
 ///
 /// # Errors
 /// `INVALID_QUERY` where the two ask for different owners.
@@ -372,7 +372,7 @@ pub fn owner(user_id: Option<String>, owner_id: Option<String>) -> Result<Option
     let sought = |name: String| owner_sought(&name).into_owned();
     match (user_id.map(sought), owner_id.map(sought)) {
         (Some(user), Some(owner)) if user != owner => {
-            let problem = "asks for another owner than userId: the two are one filter";
+            let problem = "names another owner than userId: the two are one filter";
             Err(Problem(Error::field(Code::InvalidQuery, "ownerId", problem)))
         }
         (user, owner) => Ok(user.or(owner)),

@@ -34,19 +34,19 @@ pub struct PolicyQuery {
     owner_id: Option<String>,
     /// Policies with that status.
     status: Option<PolicyStatus>,
-    /// Items of a page. Without it the list comes whole.
+    /// Items of a page. Without it, the whole list.
     #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
-    /// Where the page before ended, from its `Link`.
+    /// Where the previous page ended, from its `Link`.
     #[schemars(with = "Option<PolicyId>")]
     cursor: Option<String>,
 }
 
-/// The body of a reset. It says what is wiped: nothing is by default.
+/// The body of a reset. It has to say what to reset: there is no default.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reset {
-    /// Which counts start anew.
+    /// Which counts to reset.
     pub period: Period,
 }
 
@@ -79,15 +79,15 @@ pub struct CheckJson {
     /// The policy that would stop it.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_id: Option<PolicyId>,
-    /// Seconds until its limit starts anew.
+    /// Seconds until its limit resets.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
     /// Policies that are exceeded and only warn.
     warnings: Vec<Exceeded>,
-    /// How many more of them there are than are shown.
+    /// How many more there are than shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     more_warnings: Option<usize>,
-    /// All policies about the agent, with what is used.
+    /// All policies for the agent, with their usage.
     policies: Vec<PolicyJson>,
 }
 

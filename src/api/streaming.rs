@@ -52,7 +52,7 @@ impl<S> MessageBody for PulledBody<S> {
             Some(Ok((bytes, source))) => (Some(Ok(bytes)), Some(source)),
             Some(Err(problem)) => {
                 if problem.code().status() >= 500 {
-                    error!(%problem, "an answer under way was broken off");
+                    error!(%problem, "a response was cut off while it was sent");
                 }
                 (Some(Err(problem)), None)
             }
@@ -106,7 +106,9 @@ impl MessageBody for HeldBody {
                 self.place.moved(bytes);
                 Ok(piece)
             }
-            None => Err(Error::new(Code::Overloaded, "too much waits for clients, and this one was the slowest")),
+            None => {
+                Err(Error::new(Code::Overloaded, "slow clients hold too much memory, and this one was the slowest"))
+            }
         }))
     }
 }

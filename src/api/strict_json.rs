@@ -1,11 +1,11 @@
 //! Strict reading of JSON: an array is not accepted for an object, and `1.0` is the whole number 1.
 //!
-//! What serde derives for a struct also reads an array, as the members in their order. A body like `["N","new"]` would
-//! then make a tenant, and an array would slip past the refusal of unknown fields. This reader asks for a map wherever
-//! a struct is wanted, at every level, so no type of a body needs to think of it.
+//! The code that serde derives for a struct also reads an array, as the members in order. A body like `["N","new"]` would
+//! then create a tenant, and an array would get around the refusal of unknown fields. This reader demands an object
+//! wherever a struct is wanted, at every level, so body types need not care.
 //!
-//! The error for a wrong type says what is expected in the words of JSON. What serde derives would name the type
-//! that the value was to become, such as `struct SettingsPatch` or `u32`.
+//! The error for a wrong type says what is expected in the words of JSON. Serde's own would name the Rust type,
+//! such as `struct SettingsPatch` or `u32`.
 
 use std::fmt;
 
@@ -14,9 +14,9 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, Expected, MapAccess, SeqAccess, Unexpected, Visitor,
 };
 
-/// What wraps a deserializer, and all that it hands out.
+/// Wraps a deserializer, and everything that it hands out.
 pub struct StrictJson<T>(
-    /// What is wrapped.
+    /// The wrapped deserializer, visitor or seed.
     pub T,
 );
 
@@ -36,13 +36,13 @@ macro_rules! whole {
     };
 }
 
-/// Takes `27.0` for 27, which to JSON Schema is an integer, and which languages with one kind of number write.
+/// Reads `27.0` as 27: JSON Schema calls it an integer, and languages with a single number type write it.
 struct Whole<V> {
     visitor: V,
     range: Range,
 }
 
-/// The whole numbers that a place takes.
+/// The range of whole numbers that a type holds.
 #[derive(Clone, Copy)]
 struct Range {
     least: i128,
@@ -73,7 +73,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Whole<V> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
-        // Past this a double is no longer sure of its last digit.
+        // Beyond this a double can't hold every whole number.
         const EXACT: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
         if value.fract() == 0.0 && value.abs() <= EXACT {
             self.visit_i64(value as i64)

@@ -16,10 +16,10 @@ use crate::domain::{TenantId, TenantRef, schema};
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Paging {
-    /// Items of a page. Without it the list comes whole.
+    /// Items of a page. Without it, the whole list.
     #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
-    /// Where the page before ended, from its `Link`.
+    /// Where the previous page ended, from its `Link`.
     #[schemars(with = "Option<TenantId>")]
     cursor: Option<String>,
 }
@@ -31,12 +31,12 @@ pub struct Confirmation {
     /// The tenant's slug.
     #[schemars(with = "schema::SlugText", required)]
     confirm: Option<String>,
-    /// Why, for the log.
+    /// Why, for the audit trail.
     #[schemars(with = "Option<schema::Name>")]
     reason: Option<String>,
 }
 
-/// The body that makes a key.
+/// The body of a request for a new key.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {

@@ -25,7 +25,7 @@ pub struct UsageBody {
     #[serde(default)]
     #[schemars(with = "Option<Cost>")]
     pub tokens_cost: Option<Box<RawValue>>,
-    /// Calls to add; none where a decision is settled, which was counted already.
+    /// Calls to add: none with `auditId`, because that call was counted already.
     #[serde(default)]
     #[schemars(range(max = MAX_REPORTED_CALLS))]
     pub calls: u64,

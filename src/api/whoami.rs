@@ -10,7 +10,7 @@ use super::responses::{self, TenantJson};
 use crate::domain::tenant::Caller;
 use crate::domain::{Code, KeyId};
 
-/// Who a key is.
+/// What a key is.
 #[derive(Serialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[schemars(rename = "Whoami")]

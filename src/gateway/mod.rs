@@ -1,9 +1,9 @@
 //! From a request that a gateway stopped to ask about, to the action and the resource to decide on.
 //!
-//! A gateway (nginx, Traefik, Envoy) asks before it lets a request through. What is asked about is made of the request's
-//! method, host, path and headers by rules (`rules.rs`). Whoever sends the request chooses all of these, so nothing is
-//! guessed: what two programs may read in two ways is refused (`path.rs`), and no part of a request can become more than
-//! the one segment of the resource, or the one action, that a rule gives it.
+//! A gateway (nginx, Traefik, Envoy) asks before it lets a request through. Rules (`rules.rs`) make an action and a resource
+//! of the request's method, host, path and headers. The sender of the request chooses all of these, so nothing is guessed:
+//! what two programs may read differently is refused (`path.rs`), and each part of a request becomes no more than the one
+//! segment or the one action that the rule makes of it.
 
 mod path;
 mod rules;
@@ -18,7 +18,7 @@ pub use rules::Rules;
 use path::host_name;
 use rules::{MAX_METHOD_BYTES, Rule, TemplatePart};
 
-/// Which gateway asks: it decides where the original request is read from, and nothing else is looked at.
+/// The gateway that asks. It decides where the original request is read from; nothing else is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum GatewayKind {
     /// `X-Original-Method`, `X-Original-URI` and `X-Original-Host`, which its configuration sets. It understands 200, 401
@@ -81,7 +81,7 @@ impl Gateway {
         let Original { method, target, host, .. } = original;
         let is_method = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
         if method.is_empty() || method.len() > MAX_METHOD_BYTES || !method.bytes().all(is_method) {
-            return Err("the method must be one in capital letters".to_owned());
+            return Err("the method must be in capital letters".to_owned());
         }
         let path = segments(target)?;
         for rule in self.rules.as_slice() {
@@ -97,11 +97,11 @@ impl Gateway {
             let filled = PlaceholderValues { original, path: &path, captured };
             return filled.mapped(rule);
         }
-        Err("no rule is about this method and path".to_owned())
+        Err("no rule matches this method and path".to_owned())
     }
 }
 
-/// A rule's placeholders with their values.
+/// The values of a rule's placeholders.
 struct PlaceholderValues<'f, 'a> {
     original: &'f Original<'a>,
     path: &'f [Cow<'a, str>],
@@ -129,7 +129,7 @@ impl<'a> PlaceholderValues<'_, 'a> {
             TemplatePart::Literal(text) => into.push_str(text),
             TemplatePart::Method => into.push_str(&method.to_ascii_lowercase()),
             TemplatePart::Crud => {
-                into.push_str(crud(method).ok_or("the method has no name among create, read, update, delete")?)
+                into.push_str(crud(method).ok_or("the method is none of create, read, update and delete")?)
             }
             TemplatePart::Host => into.push_str(&host_name(self.original.host)?),
             TemplatePart::Segment(number) => {

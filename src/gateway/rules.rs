@@ -19,14 +19,14 @@ use crate::domain::permission::check_action;
 use crate::domain::permission::pattern::check_resource;
 use crate::domain::text::quote;
 
-/// Rules of one file. They are tried one after the other with each request.
+/// The most rules in a file. Every request tries them in order.
 const MAX_RULES: usize = 1_000;
 /// Bytes of the file: a kilobyte a rule.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// Bytes of a method. The longest registered one has 17.
 pub(super) const MAX_METHOD_BYTES: usize = 32;
 
-/// What holds where there is no file.
+/// The rules without a file.
 const DEFAULT: &str = r#"{"rules": [
     {"path": "/", "resource": "http:/"},
     {"path": "/{path...}", "resource": "http:{path...}"}
@@ -36,7 +36,7 @@ const DEFAULT: &str = r#"{"rules": [
 #[derive(Debug)]
 pub struct Rules(Vec<Rule>);
 
-/// Which requests a rule is about, and what it makes of them.
+/// The requests that a rule matches, and what it makes of them.
 #[derive(Debug)]
 pub(super) struct Rule {
     pub host: Option<Box<str>>,
@@ -46,7 +46,7 @@ pub(super) struct Rule {
     pub resource: Vec<TemplatePart>,
 }
 
-/// The paths that a rule is about.
+/// The paths that a rule matches.
 #[derive(Debug)]
 pub(super) struct PathPattern {
     /// `None` takes any segment.
@@ -59,7 +59,7 @@ pub(super) struct PathPattern {
 #[derive(Debug)]
 pub(super) enum TemplatePart {
     Literal(Box<str>),
-    /// The method in small letters.
+    /// The method in lowercase.
     Method,
     /// The method as create, read, update or delete.
     Crud,
@@ -114,7 +114,7 @@ impl Rules {
         Self::parse(&text).map_err(wrong)
     }
 
-    /// The rules without a file: `http:` and the path's segments, the action is the method in small letters.
+    /// The rules without a file: `http:` and the path's segments, the action is the method in lowercase.
     pub(super) fn default_rules() -> Result<Self, String> {
         Self::parse(DEFAULT)
     }
@@ -183,7 +183,7 @@ impl RuleText {
         let piece = |text: &str| read_piece(text, &names, &path);
         let action = match piece(&action).map_err(|problem| format!("action: {problem}"))? {
             TemplatePart::Rest(_) | TemplatePart::Header { whole: true, .. } => {
-                return Err("action: must be one word, not as many as there are".to_owned());
+                return Err("action: must be one segment, not a whole rest".to_owned());
             }
             action => action,
         };
@@ -210,7 +210,7 @@ fn read_path(text: &str) -> Result<(PathPattern, Vec<&str>), String> {
     let (mut names, mut seen) = (Vec::new(), HashSet::new());
     for part in path.split('/').filter(|_| !path.is_empty()) {
         if pattern.open {
-            return Err("must have nothing behind the rest of a path".to_owned());
+            return Err("must not continue after the rest of a path".to_owned());
         }
         match placeholder(part)? {
             Some(name) => {
@@ -237,7 +237,7 @@ fn read_path(text: &str) -> Result<(PathPattern, Vec<&str>), String> {
     Ok((pattern, names))
 }
 
-/// What stands between braces: a placeholder is always a whole segment.
+/// The name in braces, if there is one: a placeholder is always a whole segment.
 fn placeholder(part: &str) -> Result<Option<&str>, String> {
     let inner = part.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     if inner.unwrap_or(part).contains(['{', '}']) {

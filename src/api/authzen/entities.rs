@@ -21,29 +21,29 @@ pub const AGENT: &str = "agent";
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenSubject")]
 pub struct Entity<'a> {
-    /// What it is one of: of subjects, only `agent` is known.
+    /// The type. For subjects, only `agent` is known.
     #[serde(borrow)]
     #[schemars(with = "String")]
     pub r#type: Cow<'a, str>,
-    /// Which of them: an agent's id.
+    /// The id: for subjects, an agent's.
     #[serde(borrow)]
     #[schemars(with = "String")]
     pub id: Cow<'a, str>,
-    /// No decision looks at them.
+    /// Accepted, and ignored by decisions.
     #[serde(borrow, default, deserialize_with = "object_text")]
     #[schemars(with = "Option<schema::AnyObject>")]
     pub properties: Option<&'a str>,
 }
 
-/// A subject or a resource that is searched for. An id that it has does not count.
+/// A subject or a resource that is searched for. An id in it is ignored.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenSought")]
 pub struct Sought<'a> {
-    /// What it is one of.
+    /// The type.
     #[serde(borrow)]
     #[schemars(with = "String")]
     pub r#type: Cow<'a, str>,
-    /// No decision looks at them.
+    /// Accepted, and ignored by decisions.
     #[serde(borrow, default, deserialize_with = "object_text")]
     #[schemars(with = "Option<schema::AnyObject>")]
     pub properties: Option<&'a str>,
@@ -63,7 +63,7 @@ pub struct Action<'a> {
     pub properties: Option<&'a str>,
 }
 
-/// What surrounds a request. It may hold anything; these members count.
+/// The context of a request. It may hold anything; only these members count.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "AuthzenContext")]
@@ -76,7 +76,7 @@ pub struct AuthzenContext<'a> {
     #[serde(borrow)]
     #[schemars(with = "Option<String>")]
     pub user_agent: Option<Cow<'a, str>>,
-    /// The agent's tenant, as the asking service believes.
+    /// The agent's tenant, as the asking service knows it.
     #[serde(borrow)]
     #[schemars(with = "Option<String>")]
     pub tenant_id: Option<Cow<'a, str>>,
@@ -86,7 +86,7 @@ pub struct AuthzenContext<'a> {
     pub tokens_cost: Option<&'a str>,
 }
 
-/// What a resource looks like: its type and its id together are a resource of Kavach's.
+/// The schema of a resource: its type and its id together name a resource of Kavach.
 pub struct ResourceEntity;
 
 inline_schema!(ResourceEntity {
@@ -94,14 +94,14 @@ inline_schema!(ResourceEntity {
     "required": ["type", "id"],
     "properties": {
         "type": {
-            "description": "What it is one of: the first segment of the resource.",
+            "description": "The type: the first segment of the resource.",
             "type": "string",
             "minLength": 1,
             "maxLength": MAX_RESOURCE_BYTES - 2,
             "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
         },
         "id": {
-            "description": "Which of them: the segments after it.",
+            "description": "The id: the segments after the type.",
             "type": "string",
             "minLength": 1,
             "maxLength": MAX_RESOURCE_BYTES - 2,
@@ -110,7 +110,7 @@ inline_schema!(ResourceEntity {
                 most = MAX_RESOURCE_SEGMENTS - 1
             ),
         },
-        "properties": { "description": "No decision looks at them.", "type": ["object", "null"] },
+        "properties": { "description": "Accepted, and ignored by decisions.", "type": ["object", "null"] },
     },
 });
 

@@ -24,17 +24,17 @@ use crate::domain::{AuditId, Code, Decision, Error, PolicyId, Request};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenEvaluationRequest")]
 pub struct EvaluationBody<'a> {
-    /// Who makes the call.
+    /// The subject that makes the call.
     #[serde(borrow)]
     subject: Entity<'a>,
-    /// What is done.
+    /// The action.
     #[serde(borrow)]
     action: Action<'a>,
-    /// On what.
+    /// The resource.
     #[serde(borrow)]
     #[schemars(with = "ResourceEntity")]
     resource: Entity<'a>,
-    /// What is known of the call besides.
+    /// The context of the call.
     #[serde(borrow)]
     context: Option<AuthzenContext<'a>>,
 }
@@ -85,10 +85,10 @@ struct Why {
     /// A sentence for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// The reason as the specification's examples give it, for those who run the system.
+    /// The reason in the form of the specification's examples, for administrators.
     #[serde(rename = "reason_admin", skip_serializing_if = "Option::is_none")]
     reason_admin: Option<ByStatus<String>>,
-    /// What a user may know of it: nothing of how the permissions are.
+    /// What a user may know: nothing about the permissions.
     #[serde(rename = "reason_user", skip_serializing_if = "Option::is_none")]
     reason_user: Option<ByStatus<&'static str>>,
     /// Seconds after which the call can be allowed again.
@@ -97,13 +97,13 @@ struct Why {
     /// The policy that denied it.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_id: Option<PolicyId>,
-    /// Policies that are exceeded and only warn.
+    /// Exceeded policies that only warn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<Exceeded>,
-    /// How many more of them there are than are shown.
+    /// How many more there are than shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     more_warnings: Option<usize>,
-    /// What was charged, where the context named a finer cost: it is rounded up to a millionth.
+    /// What was charged, if the cost in the context was finer than a millionth and rounded up.
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens_cost: Option<Cost>,
     /// Why it could not be decided at all.

@@ -32,7 +32,7 @@ type SearchInput<T> = (HttpRequest, UnreadBody<T, MAX_AUTHORIZE_BODY_BYTES>);
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenPageRequest")]
 struct PageRequestJson<'a> {
-    /// The `next_token` of the page before.
+    /// The `next_token` of the previous page.
     #[serde(borrow)]
     #[schemars(with = "Option<String>")]
     token: Option<Cow<'a, str>>,
@@ -45,17 +45,17 @@ struct PageRequestJson<'a> {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenSubjectSearch")]
 pub struct SubjectBody<'a> {
-    /// Who.
+    /// The subject.
     #[serde(borrow)]
     subject: Sought<'a>,
-    /// What is done.
+    /// The action.
     #[serde(borrow)]
     action: Action<'a>,
-    /// On what.
+    /// The resource.
     #[serde(borrow)]
     #[schemars(with = "ResourceEntity")]
     resource: Entity<'a>,
-    /// What is known of the call besides.
+    /// The context of the call.
     #[serde(borrow)]
     context: Option<AuthzenContext<'a>>,
     /// Which part of the results.
@@ -67,16 +67,16 @@ pub struct SubjectBody<'a> {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenResourceSearch")]
 pub struct ResourceBody<'a> {
-    /// Who.
+    /// The subject.
     #[serde(borrow)]
     subject: Entity<'a>,
-    /// What is done.
+    /// The action.
     #[serde(borrow)]
     action: Action<'a>,
-    /// On what.
+    /// The resource.
     #[serde(borrow)]
     resource: Sought<'a>,
-    /// What is known of the call besides.
+    /// The context of the call.
     #[serde(borrow)]
     context: Option<AuthzenContext<'a>>,
     /// Which part of the results.
@@ -88,14 +88,14 @@ pub struct ResourceBody<'a> {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenActionSearch")]
 pub struct ActionBody<'a> {
-    /// Who.
+    /// The subject.
     #[serde(borrow)]
     subject: Entity<'a>,
-    /// On what.
+    /// The resource.
     #[serde(borrow)]
     #[schemars(with = "ResourceEntity")]
     resource: Entity<'a>,
-    /// What is known of the call besides.
+    /// The context of the call.
     #[serde(borrow)]
     context: Option<AuthzenContext<'a>>,
     /// Which part of the results.
@@ -106,18 +106,18 @@ pub struct ActionBody<'a> {
 /// A checked search.
 #[derive(Debug)]
 pub struct AuthzenSearch {
-    /// What is asked, but for what is searched for.
+    /// The request, with a placeholder for what is searched for.
     pub request: Request,
     /// Which results.
     pub page: SearchPage,
-    /// What tokens of its pages begin with.
+    /// The start of its page tokens.
     mark: [u8; MARK_BYTES],
     /// The type of what is found; none of an action.
     kind: String,
 }
 
 impl SubjectBody<'_> {
-    /// Checks what was sent.
+    /// Checks the body.
     pub fn check(&self, head: &CallHead<'_>) -> Result<AuthzenSearch, Error> {
         let Self { subject, action, resource, context, page } = self;
         let parts = [&*subject.r#type, &resource.r#type, &resource.id, &action.name];
@@ -135,7 +135,7 @@ impl SubjectBody<'_> {
 }
 
 impl ResourceBody<'_> {
-    /// Checks what was sent.
+    /// Checks the body.
     pub fn check(&self, head: &CallHead<'_>) -> Result<AuthzenSearch, Error> {
         let Self { subject, action, resource, context, page } = self;
         let parts = [&*subject.r#type, &subject.id, &action.name, &resource.r#type];
@@ -152,7 +152,7 @@ impl ResourceBody<'_> {
 }
 
 impl ActionBody<'_> {
-    /// Checks what was sent.
+    /// Checks the body.
     pub fn check(&self, head: &CallHead<'_>) -> Result<AuthzenSearch, Error> {
         let Self { subject, resource, context, page } = self;
         let parts = [&*subject.r#type, &subject.id, &resource.r#type, &resource.id];
@@ -216,7 +216,7 @@ fn mark(
     });
     let required = [route].into_iter().chain(parts.iter().copied()).map(Some);
     for part in required.chain(properties.iter().copied()).chain(context) {
-        // Each with its length, so that none runs into the next.
+        // Each with its length, so that no two lists of parts hash alike.
         hash.update(part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
         hash.update(part.unwrap_or_default());
     }
@@ -240,7 +240,7 @@ const CUT_OFF: &str = "There may be more results: what was delegated takes more 
 pub struct SearchAnswer<T> {
     /// Where the rest is.
     page: PageAnswer,
-    /// There where results may be missing.
+    /// Present if results may be missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     context: Option<Incomplete>,
     /// What was found.
@@ -251,17 +251,17 @@ pub struct SearchAnswer<T> {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "AuthzenPage")]
 struct PageAnswer {
-    /// What the next page is asked for by; empty on the last.
+    /// The token of the next page; empty on the last.
     next_token: String,
     /// How many results this page has.
     count: usize,
 }
 
-/// That there may be more.
+/// Says that there may be more results.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "AuthzenIncomplete")]
 struct Incomplete {
-    /// Whether all was found.
+    /// Whether the search was complete.
     complete: bool,
     /// Why not.
     reason: &'static str,
@@ -271,9 +271,9 @@ struct Incomplete {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "AuthzenEntityFound")]
 pub struct EntityAnswer<'a> {
-    /// What it is one of.
+    /// The type.
     r#type: &'a str,
-    /// Which of them; of a resource, `*` is every value in its place.
+    /// The id. In a resource, `*` stands for every value in its place.
     id: String,
 }
 

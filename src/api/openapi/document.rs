@@ -19,7 +19,7 @@ use crate::api::error::{HandlerResult, Problem, ProblemBody};
 use crate::api::etag::{etag, is_known};
 use crate::domain::Code;
 
-/// Headers of answers, with what they say.
+/// Response headers, with their meaning.
 pub const HEADERS: [(&str, &str); 14] = [
     ("Allow", "Methods that the route takes (RFC 9110)."),
     ("Content-Disposition", "A name for the file."),
@@ -100,7 +100,7 @@ fn bearer(format: &str, description: &str) -> Value {
     json!({ "type": "http", "scheme": "bearer", "bearerFormat": format, "description": description })
 }
 
-/// An example of each code: of those that only decisions have a decision, of others an error.
+/// An example of each code: a decision for the codes that only decisions have, else an error.
 fn examples() -> Map<String, Value> {
     let mut examples = problems::examples();
     for code in Code::ALL.iter().filter(|code| code.status() == 200) {
@@ -214,7 +214,7 @@ pub async fn get(_: Public, request: HttpRequest, endpoints: fn() -> Vec<Endpoin
         let etag = etag(&text);
         (text, etag)
     };
-    // That takes long enough for other calls of this worker to notice.
+    // Making it takes so long that other calls of this worker would notice.
     let made = spawn_blocking(move || SERVED.get_or_init(make)).await;
     let (text, etag) = made.map_err(|_| Problem::new(Code::InternalError, "the document could not be made"))?;
     let is_known = is_known(&request, etag);

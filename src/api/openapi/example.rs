@@ -1,4 +1,4 @@
-//! What an example is, and how the document shows it.
+//! Examples of types, and how the document shows them.
 
 use serde_json::{Map, Value, json};
 
@@ -7,20 +7,20 @@ use crate::domain::Code;
 /// Examples with the names they are shown by.
 pub type Examples = Vec<(&'static str, Value)>;
 
-/// A type in bodies or answers, with what it looks like. One without an example can't be documented.
+/// A type in requests or responses that has examples. A type without can't be documented.
 pub trait Example: schemars::JsonSchema {
     /// At least one.
     fn examples() -> Examples;
 }
 
-/// A list of one of each.
+/// A list with the first example.
 impl<T: Example> Example for Vec<T> {
     fn examples() -> Examples {
         T::examples().into_iter().take(1).map(|(name, value)| (name, json!([value]))).collect()
     }
 }
 
-/// OpenAPI's map of examples. Those of denials are many, and each is in the document once.
+/// OpenAPI's map of examples. Many responses show the denials, so the document holds each denial once.
 pub fn shown(examples: Examples) -> Map<String, Value> {
     let denials = Code::ALL.iter().filter(|code| code.status() == 200).map(|code| code.as_str());
     let denials: Vec<_> = denials.collect();

@@ -1,4 +1,4 @@
-//! What a handler's input says of itself: parameters, a body, and how reading them can fail.
+//! How a handler's input describes itself: its parameters, its body, and how reading them can fail.
 
 use actix_web::web::Path;
 use actix_web::{FromRequest, HttpRequest};
@@ -12,7 +12,7 @@ use crate::api::input::{AnyQuery, Body, OptionalBody, Query, UnreadBody};
 use crate::domain::schema::TenantName;
 use crate::domain::{AgentId, AuditId, Code, KeyId, PolicyId};
 
-/// An input of a handler. One that can't be described is none.
+/// The input of a handler. Every input has to describe itself for the document.
 pub trait HandlerInput: FromRequest {
     /// Whether it reads a query string. A route without one refuses any.
     const TAKES_QUERY: bool = false;
@@ -35,7 +35,7 @@ pub struct Reads<'a> {
     pub codes: Vec<Code>,
 }
 
-/// What can be wrong with a body, before anyone knows what it says.
+/// Codes for a body that can't be read.
 const OF_BODIES: [Code; 4] = [Code::InvalidBody, Code::RequestTimeout, Code::PayloadTooLarge, Code::Overloaded];
 
 impl<'a> Reads<'a> {

@@ -1,8 +1,8 @@
 //! The OpenAPI document (3.1), made from the route table and the types that handlers read and answer.
 //!
-//! To document a new route, write a function in [`docs`] that answers its [`Docs`] and name it in the route table beside
-//! the handler; its method, path, parameters, body, credentials and the errors of all of these are taken from the table,
-//! from its guard and from its input. A type that is new in a body or an answer derives [`schemars::JsonSchema`] and has
+//! To document a new route, write a function in [`docs`] that returns its [`Docs`] and name it in the route table beside
+//! the handler. The method and path come from the table, the credentials from the guard, and parameters, body and their
+//! errors from the input. A new type in a request or a response derives [`schemars::JsonSchema`] and has
 //! an example in [`examples`]; what a new `{name}` in a path means is in `inputs::path_parameter`.
 //!
 //! | to find | look in |
@@ -16,7 +16,7 @@
 //! | how it all becomes one document | [`document`] |
 //!
 //! Schemas come from `schemars`, which reads the same serde attributes as the code that reads and writes the JSON. The
-//! usual macros for OpenAPI say a handler's method, path and parameters a second time; here nothing is said twice.
+//! usual macros for OpenAPI repeat a handler's method, path and parameters; here nothing is written twice.
 
 #![expect(
     clippy::indexing_slicing,

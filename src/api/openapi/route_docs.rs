@@ -6,7 +6,7 @@ use super::example::{Example, Examples};
 use super::schemas::Schemas;
 use crate::domain::Code;
 
-/// What a route is about.
+/// The topic of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tag {
     /// Decisions.
@@ -95,11 +95,11 @@ pub(super) struct HeaderDocs {
     pub(super) schema: fn(&mut Schemas) -> Value,
 }
 
-/// Codes of what can go wrong wherever something is written.
+/// Codes of routes that write.
 const OF_CHANGES: [Code; 2] = [Code::StorageUnavailable, Code::OutcomeUnknown];
 
 impl Docs {
-    /// A route, by the name programs give it and by what it does.
+    /// The documentation of a route with this operation id and summary.
     pub fn new(tag: Tag, id: &'static str, summary: &'static str) -> Self {
         Self {
             tag,
@@ -127,7 +127,7 @@ impl Docs {
         self.answered(status, description, &[], vec![content])
     }
 
-    /// It answers 201 with JSON of that type, and says where that is from now on.
+    /// It answers 201 with JSON of that type and a `Location`.
     #[must_use]
     pub fn created<T: Example>(self, description: &'static str) -> Self {
         self.answers::<T>(201, description).with(&["Location"])
@@ -157,7 +157,7 @@ impl Docs {
         self.answered(200, description, &[], vec![content])
     }
 
-    /// It answers 304 without a body where the client has the version that is there, and else with its `ETag`.
+    /// It answers with an `ETag`, or 304 without a body if the client has the current version.
     #[must_use]
     pub fn versioned(self) -> Self {
         let read = "Versions that the client has (RFC 9110).";
@@ -175,7 +175,7 @@ impl Docs {
         self.answered(200, description, &[], Vec::new())
     }
 
-    /// It answers denials as problems: 403, and 429 where it is one of a rate; and says in headers why.
+    /// It answers denials as problems, 403 or, for rates, 429, with the reason in headers.
     #[must_use]
     pub fn denies(mut self) -> Self {
         let denials = Code::ALL.iter().filter(|code| code.status() == 200);
@@ -191,7 +191,7 @@ impl Docs {
         self.answered(204, description, &[], Vec::new())
     }
 
-    /// It can answer text of that media type with a 200, such as that one. Where it said so before, of that type too.
+    /// It can answer 200 with text of that media type, besides the media types named before.
     #[must_use]
     pub fn text(mut self, media: &'static str, description: &'static str, examples: fn() -> Examples) -> Self {
         let content = ContentDocs { media, schema: |_| json!({ "type": "string" }), examples };
@@ -204,7 +204,7 @@ impl Docs {
         }
     }
 
-    /// Its last answer has these headers besides, of [`super::document::HEADERS`].
+    /// Its last answer also has these headers of [`super::document::HEADERS`].
     #[must_use]
     pub fn with(mut self, headers: &[&'static str]) -> Self {
         if let Some(answer) = self.answers.last_mut() {
@@ -220,7 +220,7 @@ impl Docs {
         self
     }
 
-    /// It writes, which can fail too.
+    /// It writes, so it can fail with the codes of storage.
     #[must_use]
     pub fn writes(self) -> Self {
         self.fails(&OF_CHANGES)
