@@ -25,6 +25,7 @@ pub mod app;
 #[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]
+#[cfg(feature = "dashboard")]
 pub mod dashboard;
 #[doc(hidden)]
 pub mod demo;

@@ -5,9 +5,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Admin;
+use super::error::HandlerResult;
 use super::input::{Body, OptionalBody, Query, Reason, owner, page};
-use super::routes::Answer;
-use super::views::{self, AgentJson};
+use super::responses::{self, AgentJson};
 use crate::domain::agent::commands::{AgentPatch, NewAgent};
 use crate::domain::limits::{MAX_GRACE_SECONDS, MAX_PAGE};
 use crate::domain::{AgentId, AgentStatus, AgentType, TenantRef, schema};
@@ -16,7 +16,7 @@ use crate::service::AgentFilter;
 /// The query of a list of agents.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ListQuery {
+pub struct AgentQuery {
     /// Agents of that tenant: id, slug or `default`.
     #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,
@@ -28,54 +28,54 @@ pub struct ListQuery {
     status: Option<AgentStatus>,
     /// Agents of that type.
     r#type: Option<AgentType>,
-    /// Items of a page. Without it the list comes whole.
+    /// Items of a page. Without it, the whole list.
     #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
-    /// Where the page before ended, from its `Link`.
+    /// Where the previous page ended, from its `Link`.
     #[schemars(with = "Option<AgentId>")]
     cursor: Option<String>,
 }
 
-/// The body of a rotation; an empty body is one without grace.
+/// The body of a rotation. An empty body gives no grace period.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rotation {
-    /// How long the old token stays valid.
+    /// Seconds for which the old token stays valid.
     #[serde(default)]
     #[schemars(range(max = MAX_GRACE_SECONDS))]
     pub grace_seconds: u64,
 }
 
 /// `POST /v1/agents`
-pub async fn create(Admin(kavach): Admin, Body(new): Body<NewAgent>) -> Answer {
+pub async fn create(Admin(kavach): Admin, Body(new): Body<NewAgent>) -> HandlerResult {
     let (view, token) = kavach.agents().create(new).await?;
     let mut response = HttpResponse::Created();
     response.insert_header(("Location", format!("/v1/agents/{}", view.agent.profile.id)));
-    views::json(response, &AgentJson::new(&view, Some(&token)).with_warnings(&view))
+    responses::json(response, &AgentJson::new(&view, Some(&token)).with_warnings(&view))
 }
 
 /// `GET /v1/agents`
-pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<ListQuery>)) -> Answer {
-    let ListQuery { tenant_id, owner_id, user_id, status, r#type, limit, cursor } = query;
+pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<AgentQuery>)) -> HandlerResult {
+    let AgentQuery { tenant_id, owner_id, user_id, status, r#type, limit, cursor } = query;
     let tenant = tenant_id.as_deref().map(TenantRef::parse);
     let filter = AgentFilter { tenant, owner: owner(user_id, owner_id)?, status, kind: r#type };
     let agents = kavach.agents().list(filter, page(limit, cursor)?).await?;
-    views::list(&request, agents, |view| AgentJson::new(&view, None)).await
+    responses::list(&request, agents, |view| AgentJson::new(&view, None)).await
 }
 
 /// `GET /v1/agents/{id}`
-pub async fn get(Admin(kavach): Admin, id: Path<String>) -> Answer {
-    views::json(HttpResponse::Ok(), &AgentJson::new(&kavach.agents().get(&id).await?, None))
+pub async fn get(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
+    responses::json(HttpResponse::Ok(), &AgentJson::new(&kavach.agents().get(&id).await?, None))
 }
 
 /// `PATCH /v1/agents/{id}`
-pub async fn update(Admin(kavach): Admin, (id, Body(patch)): (Path<String>, Body<AgentPatch>)) -> Answer {
+pub async fn update(Admin(kavach): Admin, (id, Body(patch)): (Path<String>, Body<AgentPatch>)) -> HandlerResult {
     let view = kavach.agents().update(&id, patch).await?;
-    views::json(HttpResponse::Ok(), &AgentJson::new(&view, None).with_warnings(&view))
+    responses::json(HttpResponse::Ok(), &AgentJson::new(&view, None).with_warnings(&view))
 }
 
 /// `DELETE /v1/agents/{id}`
-pub async fn revoke(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> Answer {
+pub async fn revoke(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> HandlerResult {
     why.of(kavach)?.agents().revoke(&id).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -84,7 +84,7 @@ pub async fn revoke(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query
 pub async fn rotate(
     Admin(kavach): Admin,
     (id, OptionalBody(rotation)): (Path<String>, OptionalBody<Rotation>),
-) -> Answer {
+) -> HandlerResult {
     let (view, token) = kavach.agents().rotate(&id, rotation.grace_seconds).await?;
-    views::json(HttpResponse::Ok(), &AgentJson::new(&view, Some(&token)))
+    responses::json(HttpResponse::Ok(), &AgentJson::new(&view, Some(&token)))
 }

@@ -6,11 +6,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Admin;
-use super::error::Problem;
+use super::error::{HandlerResult, Problem};
 use super::input::{Query, owner, page};
-use super::routes::Answer;
+use super::responses;
 use super::streaming::{Pulled, PulledBody};
-use super::views;
 use crate::domain::audit::{AuditKinds, AuditResult};
 use crate::domain::limits::{MAX_AUDIT_OFFSET, MAX_FILTER_ACTIONS, MAX_PAGE};
 use crate::domain::text::quote;
@@ -20,8 +19,8 @@ use crate::service::{AuditQuery, AuditStream, Export, ExportFormat, StreamItem, 
 /// The query of the audit trail.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ListQuery {
-    /// What entries are about: decisions where nothing is said, and `all` is every kind.
+pub struct AuditListQuery {
+    /// The kind of entries: decisions by default; `all` is every kind.
     #[serde(default)]
     kind: AuditKinds,
     /// Entries of that tenant: id, slug or `default`.
@@ -37,7 +36,7 @@ pub struct ListQuery {
     /// Entries at or after that time, RFC 3339. A date alone is the start of that day, UTC.
     #[schemars(with = "Option<schema::TimeOrDay>")]
     since: Option<String>,
-    /// Entries before that time, RFC 3339. A date alone is the start of that day, UTC, of which no entry is one.
+    /// Entries before that time, RFC 3339. A date alone is the start of that day, UTC: the day itself is left out.
     #[schemars(with = "Option<schema::TimeOrDay>")]
     until: Option<String>,
     /// Entries with one of these actions, separated by commas.
@@ -47,19 +46,19 @@ pub struct ListQuery {
     /// Entries of calls that were part of that trace.
     #[schemars(with = "Option<TraceId>")]
     trace_id: Option<String>,
-    /// Items of a page, 100 where nothing is said.
+    /// Items of a page, 100 by default.
     #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
-    /// Skip so many first.
+    /// How many entries to skip.
     #[schemars(range(max = MAX_AUDIT_OFFSET))]
     offset: Option<usize>,
-    /// Where the page before ended, from its `Link`.
+    /// Where the previous page ended, from its `Link`.
     #[schemars(with = "Option<AuditId>")]
     cursor: Option<String>,
-    /// How the export is written, `json` where nothing is said.
+    /// The format of the export, `json` by default.
     #[schemars(with = "Option<ExportFormat>")]
     format: Option<String>,
-    /// Whether cells that a spreadsheet would take for formulas begin with an apostrophe; with `format=csv` only.
+    /// Whether to put an apostrophe before cells that a spreadsheet would take for formulas; only with `format=csv`.
     spreadsheet: Option<bool>,
 }
 
@@ -67,7 +66,7 @@ fn invalid(field: &str, problem: impl std::fmt::Display) -> Problem {
     Problem(Error::field(Code::InvalidQuery, field, problem))
 }
 
-impl ListQuery {
+impl AuditListQuery {
     /// The query of one page.
     pub fn page(mut self) -> Result<AuditQuery, Problem> {
         let offset = self.offset.unwrap_or(0);
@@ -80,13 +79,13 @@ impl ListQuery {
         Ok(AuditQuery { tenant, filter, limit: page.limit, offset, cursor: page.cursor })
     }
 
-    /// What an export is asked for: a tenant, a filter and a format.
+    /// The tenant, the filter and the format of an export.
     pub fn export(self) -> Result<(Option<TenantRef>, AuditFilter, ExportFormat), Problem> {
         self.refuse_paging()?;
         let format = match (self.format.as_deref(), self.spreadsheet) {
             (Some("csv"), Some(true)) => ExportFormat::Spreadsheet,
             (Some("csv"), _) => ExportFormat::Csv,
-            (_, Some(true)) => return Err(invalid("spreadsheet", "is taken with format=csv only")),
+            (_, Some(true)) => return Err(invalid("spreadsheet", "works only with format=csv")),
             (None | Some("json"), _) => ExportFormat::Json,
             (Some("ndjson"), _) => ExportFormat::Ndjson,
             (Some(other), _) => {
@@ -97,20 +96,20 @@ impl ListQuery {
         Ok((tenant, filter, format))
     }
 
-    /// What a stream is asked for: a tenant and a filter.
+    /// The tenant and the filter of a stream.
     pub fn stream(self) -> Result<(Option<TenantRef>, AuditFilter), Problem> {
         self.refuse_paging()?;
         self.refuse_format()?;
         self.filter()
     }
 
-    /// Only an export is written in a format.
+    /// Only an export has a format.
     fn refuse_format(&self) -> Result<(), Problem> {
         refuse("format", self.format.is_some())?;
         refuse("spreadsheet", self.spreadsheet.is_some())
     }
 
-    /// What has no end has no pages.
+    /// Exports and streams have no pages.
     fn refuse_paging(&self) -> Result<(), Problem> {
         refuse("limit", self.limit.is_some())?;
         refuse("offset", self.offset.is_some())?;
@@ -148,22 +147,25 @@ impl ListQuery {
 }
 
 fn refuse(field: &str, given: bool) -> Result<(), Problem> {
-    if given { Err(invalid(field, "is not taken by this route")) } else { Ok(()) }
+    if given { Err(invalid(field, "is not a parameter of this route")) } else { Ok(()) }
 }
 
 /// `GET /v1/audit`
-pub async fn query(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<ListQuery>)) -> Answer {
+pub async fn query(
+    Admin(kavach): Admin,
+    (request, Query(query)): (HttpRequest, Query<AuditListQuery>),
+) -> HandlerResult {
     let entries = kavach.audit().query(query.page()?).await?;
-    views::list(&request, entries, |entry| entry).await
+    responses::list(&request, entries, |entry| entry).await
 }
 
 /// `GET /v1/audit/{id}`
-pub async fn get(Admin(kavach): Admin, id: Path<String>) -> Answer {
-    views::json(HttpResponse::Ok(), &kavach.audit().get(&id).await?)
+pub async fn get(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
+    responses::json(HttpResponse::Ok(), &kavach.audit().get(&id).await?)
 }
 
 /// `GET /v1/audit/export`
-pub async fn export(Admin(kavach): Admin, Query(query): Query<ListQuery>) -> Answer {
+pub async fn export(Admin(kavach): Admin, Query(query): Query<AuditListQuery>) -> HandlerResult {
     let (tenant, filter, format) = query.export()?;
     let mut export = kavach.audit().export(tenant.as_ref(), filter, format)?;
     let (content_type, ending) = match format {
@@ -172,7 +174,7 @@ pub async fn export(Admin(kavach): Admin, Query(query): Query<ListQuery>) -> Ans
         ExportFormat::Csv | ExportFormat::Spreadsheet => ("text/csv; charset=utf-8; header=present", "csv"),
     };
     let disposition = format!("attachment; filename=\"kavach-audit-{}.{ending}\"", export.subject());
-    // What goes wrong before there is anything to send has a status of its own.
+    // An error before the first byte still gets a status of its own.
     let first = export.next().await.transpose()?.unwrap_or_default();
     let mut response = HttpResponse::Ok();
     response.insert_header((CONTENT_TYPE, content_type)).insert_header((CONTENT_DISPOSITION, disposition));
@@ -184,14 +186,17 @@ async fn pull_export(mut export: Export) -> Pulled<Export> {
     Some(bytes.map(|bytes| (bytes.into(), export)))
 }
 
-/// The header that says which event a client saw last (WHATWG HTML, server-sent events).
+/// The header with the id of the last event that a client saw (WHATWG HTML, server-sent events).
 const LAST_EVENT_ID: &str = "Last-Event-ID";
 
 /// `GET /v1/audit/stream`
-pub async fn stream(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<ListQuery>)) -> Answer {
+pub async fn stream(
+    Admin(kavach): Admin,
+    (request, Query(query)): (HttpRequest, Query<AuditListQuery>),
+) -> HandlerResult {
     let (tenant, filter) = query.stream()?;
     let last = match request.headers().get(LAST_EVENT_ID) {
-        // A client that saw none may send an empty one.
+        // A client that has seen no event may send an empty id.
         Some(text) if !text.is_empty() => {
             let id = text.to_str().ok().and_then(AuditId::parse);
             Some(id.ok_or_else(|| invalid(LAST_EVENT_ID, "must be an audit entry's id"))?)
@@ -202,7 +207,7 @@ pub async fn stream(Admin(kavach): Admin, (request, Query(query)): (HttpRequest,
     let mut response = HttpResponse::Ok();
     response
         .insert_header((CONTENT_TYPE, "text/event-stream"))
-        // Some proxies hold answers back until they are whole.
+        // Some proxies buffer a response until it is complete.
         .insert_header(("X-Accel-Buffering", "no"));
     Ok(response.body(PulledBody::new(": following\n\n", stream, |stream| Box::pin(pull_stream(stream)))))
 }
@@ -215,7 +220,7 @@ async fn pull_stream(mut stream: AuditStream) -> Pulled<AuditStream> {
     }))
 }
 
-/// Writes an entry as one event. A client keeps the id it has where an event has none.
+/// Writes an entry as one event. If an event has no id, the client keeps the last one.
 fn write_event(bytes: &mut Vec<u8>, entry: &AuditEntry, resumable: bool) -> std::io::Result<()> {
     if resumable {
         bytes.extend_from_slice(b"id: ");
@@ -229,16 +234,16 @@ fn write_event(bytes: &mut Vec<u8>, entry: &AuditEntry, resumable: bool) -> std:
 }
 
 /// `GET /v1/audit/checkpoint`
-pub async fn checkpoint(Admin(kavach): Admin, Query(query): Query<CheckpointQuery>) -> Answer {
+pub async fn checkpoint(Admin(kavach): Admin, Query(query): Query<CheckpointQuery>) -> HandlerResult {
     let tenant = query.tenant_id.as_deref().map(TenantRef::parse);
-    views::json(HttpResponse::Ok(), &kavach.audit().checkpoint(tenant.as_ref()).await?)
+    responses::json(HttpResponse::Ok(), &kavach.audit().checkpoint(tenant.as_ref()).await?)
 }
 
 /// The query of a checkpoint.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CheckpointQuery {
-    /// Which tenant: id, slug or `default`, which it is where nothing is said. With a tenant key, that key's.
+    /// The tenant: id, slug or `default`. If absent: the default tenant, or, with a tenant key, its own.
     #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! Guards: the only way for a handler to come by the service. A guard is an extractor that finds out who calls and
-//! yields a [`Kavach`] that acts for that caller; a handler without one has nothing to call.
+//! Guards: the only way for a handler to get at the service. A guard is an extractor that finds out who calls and yields
+//! a [`Kavach`] that acts for that caller; a handler without a guard has nothing to call.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -10,10 +10,10 @@ use actix_web::http::header::{AUTHORIZATION, HeaderMap, USER_AGENT};
 use actix_web::{FromRequest, HttpRequest, web};
 use ipnet::IpNet;
 
-use super::attempts::Attempts;
+use super::auth_throttle::AuthThrottle;
 use super::error::Problem;
-use super::families::Connections;
-use super::held::Held;
+use super::metric_families::ConnectionCounts;
+use super::slow_client_memory::SlowClientMemory;
 use crate::domain::event::Author;
 use crate::domain::limits::{MAX_HELD_ANSWER_BYTES, MAX_SLOW_BODY_BYTES};
 use crate::domain::secret::bearer;
@@ -26,7 +26,7 @@ use crate::settings::Settings;
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum RouteAccess {
     /// Anyone, without a key.
     Public,
     /// An operator.
@@ -39,76 +39,76 @@ pub enum Access {
     Agent,
 }
 
-/// An extractor that settles who calls.
-pub trait Guard: FromRequest<Error = Problem> + 'static {
+/// An extractor that finds out who calls.
+pub trait CallerGuard: FromRequest<Error = Problem> + 'static {
     /// Who gets past it.
-    const ACCESS: Access;
+    const ACCESS: RouteAccess;
 
-    /// Checks the credential, where the guard left that to the tenant's actor.
+    /// Checks the credential, if the guard left that to the tenant's actor.
     fn check(&self) -> impl Future<Output = Result<(), Problem>> {
         std::future::ready(Ok(()))
     }
 }
 
-/// What every worker knows. Private to this folder: handlers come by it through guards alone.
+/// What all workers share. Private to this folder: handlers reach the service through guards alone.
 #[derive(Clone)]
 pub struct Shared {
     pub(super) kavach: Kavach,
     /// Peers whose `X-Forwarded-For` is believed.
     trusted_proxies: Arc<[IpNet]>,
-    /// What clients know the server by, where that was said.
+    /// The URL that clients know the server by, if it is configured.
     public_url: Option<Arc<str>>,
-    /// Whether its own connections are TLS.
+    /// Whether the server itself speaks TLS.
     is_tls: bool,
-    /// Calls without a good key.
-    pub(super) attempts: Arc<Attempts>,
-    /// Bodies that are on their way in.
-    pub(super) bodies: Arc<Held>,
-    /// Large answers on their way out.
-    pub(super) answers: Arc<Held>,
-    /// Which gateway asks, and about what.
+    /// Limits calls without a valid key.
+    pub(super) auth_throttle: Arc<AuthThrottle>,
+    /// Memory of bodies on their way in.
+    pub(super) bodies: Arc<SlowClientMemory>,
+    /// Memory of large responses on their way out.
+    pub(super) answers: Arc<SlowClientMemory>,
+    /// Which gateway asks, and the rules that map its requests.
     pub(super) gateway: Arc<Gateway>,
-    /// How many connections there may be, and are.
+    /// The limit on connections, and how many are open.
     limit: Arc<ConnectionLimit>,
 }
 
 impl Shared {
-    /// The server, set up so, which answers that gateway, behind so many connections.
+    /// Shares the service, with these settings, this gateway and this limit on connections.
     pub fn new(kavach: Kavach, settings: &Settings, gateway: Gateway, limit: Arc<ConnectionLimit>) -> Self {
         Self {
             kavach,
             trusted_proxies: settings.trusted_proxies.clone().into(),
             public_url: settings.public_url.as_ref().map(|url| url.as_str().into()),
             is_tls: settings.tls_cert.is_some(),
-            attempts: Arc::default(),
-            bodies: Held::new(MAX_SLOW_BODY_BYTES),
-            answers: Held::new(MAX_HELD_ANSWER_BYTES),
+            auth_throttle: Arc::default(),
+            bodies: SlowClientMemory::new(MAX_SLOW_BODY_BYTES),
+            answers: SlowClientMemory::new(MAX_HELD_ANSWER_BYTES),
             gateway: Arc::new(gateway),
             limit,
         }
     }
 
-    /// What clients know the server by, without a slash at its end, where that was said.
+    /// The URL that clients know the server by, without a slash at its end, if it is configured.
     pub(super) fn public_url(&self) -> Option<&str> {
         self.public_url.as_deref()
     }
 
-    /// Whether its own connections are TLS.
+    /// Whether the server itself speaks TLS.
     pub(super) fn is_tls(&self) -> bool {
         self.is_tls
     }
 
-    /// Its connections.
-    pub(super) fn connections(&self) -> Connections {
-        Connections { open: self.limit.open(), most: self.limit.most(), refused: self.limit.refused() }
+    /// How many connections there are.
+    pub(super) fn connections(&self) -> ConnectionCounts {
+        ConnectionCounts { open: self.limit.open(), most: self.limit.most(), refused: self.limit.refused() }
     }
 
-    /// Whether that peer is a proxy that is believed.
+    /// Whether the peer is a trusted proxy.
     pub(super) fn is_forwarded(&self, peer: Option<SocketAddr>) -> bool {
         peer.is_some_and(|peer| is_trusted(&self.trusted_proxies, peer.ip().to_canonical()))
     }
 
-    /// Where a call came from, as far as it can be believed.
+    /// The address that a call came from, as far as it can be trusted.
     pub(super) fn origin(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Option<IpAddr> {
         origin(headers, peer, &self.trusted_proxies)
     }
@@ -126,19 +126,20 @@ pub struct Admin(
     pub Kavach,
 );
 
-/// Whoever may ask for decisions. The credential is not checked yet: the tenant's actor does that in the same step
-/// in which it decides.
+/// Anyone who may ask for decisions. The credential is not checked yet: the tenant's actor does that in the step in
+/// which it decides.
 pub struct Decider {
     /// The server, acting for that credential.
     pub kavach: Kavach,
-    /// Whether an agent asks, whose address is then the connection's and not what the body says.
+    /// Whether an agent asks for itself. Its address is then the connection's, not the one in the body.
     pub is_agent: bool,
-    /// The address the call came from, as far as it can be believed.
+    /// The address that the call came from, as far as it can be trusted.
     pub peer: Option<IpAddr>,
 }
 
-/// An agent, by its token, for whom a gateway asks. Like a [`Decider`]'s, the token is checked with the decision.
-pub struct Agent {
+/// An agent that a gateway asks for, with the agent's token. Like a [`Decider`]'s, the token is checked with the
+/// decision.
+pub struct AgentCaller {
     /// The server, acting for the agent.
     pub decider: Decider,
     /// The tenant that the token names.
@@ -147,16 +148,16 @@ pub struct Agent {
     pub gateway: Arc<Gateway>,
 }
 
-/// Nobody in particular: health, which tells nothing of any tenant's content.
+/// Anyone, without a key. These routes show nothing of what a tenant holds.
 pub struct Public(
-    /// The server, for its own condition only.
+    /// The server, for its own state only.
     pub Kavach,
 );
 
 type Extracted<T> = Pin<Box<dyn Future<Output = Result<T, Problem>>>>;
 
-impl Guard for Operator {
-    const ACCESS: Access = Access::Operator;
+impl CallerGuard for Operator {
+    const ACCESS: RouteAccess = RouteAccess::Operator;
 }
 
 impl FromRequest for Operator {
@@ -175,8 +176,8 @@ impl FromRequest for Operator {
     }
 }
 
-impl Guard for Admin {
-    const ACCESS: Access = Access::Admin;
+impl CallerGuard for Admin {
+    const ACCESS: RouteAccess = RouteAccess::Admin;
 }
 
 impl FromRequest for Admin {
@@ -197,8 +198,8 @@ impl FromRequest for Admin {
     }
 }
 
-impl Guard for Decider {
-    const ACCESS: Access = Access::Decider;
+impl CallerGuard for Decider {
+    const ACCESS: RouteAccess = RouteAccess::Decider;
 
     async fn check(&self) -> Result<(), Problem> {
         self.kavach.authenticate().await?;
@@ -216,12 +217,12 @@ impl FromRequest for Decider {
 }
 
 impl Decider {
-    /// Who asks, by the head of a request and the address it came from.
+    /// Reads who asks from a request's head and its peer address.
     pub(super) fn of(shared: &Shared, headers: &HeaderMap, peer: Option<SocketAddr>) -> Result<Self, Problem> {
         Ok(Self::presenting(credential(headers)?, shared, headers, peer))
     }
 
-    /// The same where the credential was read already.
+    /// A decider with a credential that was read already.
     fn presenting(credential: Credential, shared: &Shared, headers: &HeaderMap, peer: Option<SocketAddr>) -> Self {
         Self {
             kavach: shared.kavach.acting_for(credential),
@@ -231,11 +232,11 @@ impl Decider {
     }
 }
 
-impl Guard for Agent {
-    const ACCESS: Access = Access::Agent;
+impl CallerGuard for AgentCaller {
+    const ACCESS: RouteAccess = RouteAccess::Agent;
 }
 
-impl FromRequest for Agent {
+impl FromRequest for AgentCaller {
     type Error = Problem;
     type Future = Extracted<Self>;
 
@@ -256,8 +257,8 @@ impl FromRequest for Agent {
     }
 }
 
-impl Guard for Public {
-    const ACCESS: Access = Access::Public;
+impl CallerGuard for Public {
+    const ACCESS: RouteAccess = RouteAccess::Public;
 }
 
 impl FromRequest for Public {
@@ -287,7 +288,7 @@ fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
     let mut values = headers.get_all(AUTHORIZATION);
     let text = values.next().and_then(|value| bearer(value.as_bytes()));
     if values.next().is_some() {
-        // Which of them counts, a proxy may see in another way.
+        // A proxy and this server might disagree on which of them counts.
         return Err(refused("the request must have one header 'Authorization', not several"));
     }
     text.map(Credential::parse).ok_or_else(|| refused("the request needs 'Authorization: Bearer <key>'"))
@@ -297,8 +298,8 @@ fn is_trusted(trusted: &[IpNet], ip: IpAddr) -> bool {
     trusted.iter().any(|net| net.contains(&ip))
 }
 
-/// Where a call came from: the peer, or, where the peer is a trusted proxy, the last address in `X-Forwarded-For`
-/// that no trusted proxy has. Text there that is no address makes it unknown.
+/// Where a call came from: the peer, or, if the peer is a trusted proxy, the last address in `X-Forwarded-For` that is
+/// not a trusted proxy's. Text there that is no address makes the origin unknown.
 fn origin(headers: &HeaderMap, peer: Option<SocketAddr>, trusted: &[IpNet]) -> Option<IpAddr> {
     let peer = peer?.ip().to_canonical();
     if !is_trusted(trusted, peer) {
@@ -317,7 +318,7 @@ fn origin(headers: &HeaderMap, peer: Option<SocketAddr>, trusted: &[IpNet]) -> O
     Some(last)
 }
 
-/// An address as proxies write it: by itself, or with the port that the client called from.
+/// An address as proxies write it: alone, or with the port that the client called from.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
     let address = text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()));

@@ -1,97 +1,21 @@
 //! `/v1/authorize` in all its forms.
 
-use std::borrow::Cow;
-use std::net::IpAddr;
 use std::time::Instant;
 
-use actix_web::http::header::{HeaderMap, HeaderName, USER_AGENT};
+use actix_web::http::header::HeaderMap;
 use actix_web::web::{Bytes, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::auth::{Admin, Decider};
-use super::error::Problem;
-use super::input::{Unread, declared_length, parse, parse_part};
-use super::routes::Answer;
-use super::{plain, views};
-use crate::domain::budget::cost::Cost;
-use crate::domain::decision::arguments::Arguments;
-use crate::domain::decision::request::Asked;
+use super::authorize_body::{AuthorizeBody, BatchBody, CallHead};
+use super::error::{HandlerResult, Problem};
+use super::input::{UnreadBody, declared_length, parse, parse_part};
+use super::{fast_authorize_json, responses};
 use crate::domain::limits::{MAX_AUTHORIZE_BODY_BYTES, MAX_BATCH, MAX_BODY_BYTES, MAX_UNCHECKED_BODY_BYTES};
-use crate::domain::text::quote;
-use crate::domain::{Code, Decision, Error, Request, TenantRef, TraceId, schema};
-
-/// An authorize body. Fields it does not know are ignored.
-#[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(rename = "AuthorizeRequest")]
-pub struct AuthorizeBody<'a> {
-    /// Whose call it is. Not needed with an agent token, nor where the path names the agent.
-    #[serde(borrow)]
-    #[schemars(with = "Option<String>")]
-    pub agent_id: Option<Cow<'a, str>>,
-    /// The tenant that the agent has to belong to: id, slug or `default`.
-    #[serde(borrow)]
-    #[schemars(with = "Option<String>")]
-    pub tenant_id: Option<Cow<'a, str>>,
-    /// What is done.
-    #[serde(borrow)]
-    #[schemars(with = "schema::Action")]
-    pub action: Cow<'a, str>,
-    /// On what: segments joined by `:`.
-    #[serde(borrow)]
-    #[schemars(with = "schema::Resource")]
-    pub resource: Cow<'a, str>,
-    /// The call's arguments, for `allowedArgPatterns` and the audit trail, which holds the hash and the size of those of
-    /// more than 32 KiB.
-    #[serde(borrow, default, deserialize_with = "arguments")]
-    #[schemars(with = "schema::AnyJson")]
-    pub arguments: Option<Arguments<'a>>,
-    /// An estimate of what the call costs, charged to budgets at once. `POST /v1/usage` settles it.
-    #[serde(borrow, default, deserialize_with = "json_text")]
-    #[schemars(with = "Option<Cost>")]
-    pub tokens_cost: Option<&'a str>,
-    /// What the asking service knows of the call. With an agent token the connection's own address counts.
-    #[serde(borrow)]
-    pub context: Option<Context<'a>>,
-}
-
-/// What the asking service knows of the call.
-#[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(rename = "CallContext")]
-pub struct Context<'a> {
-    /// Where the call comes from.
-    #[serde(borrow)]
-    #[schemars(with = "Option<schema::Address>")]
-    pub ip: Option<Cow<'a, str>>,
-    /// What it says of itself, for the audit trail.
-    #[serde(borrow)]
-    #[schemars(with = "Option<String>")]
-    pub user_agent: Option<Cow<'a, str>>,
-}
-
-/// A batch's body.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[schemars(rename = "BatchRequest")]
-pub struct BatchBody<'a> {
-    /// What is asked, each on its own.
-    #[serde(borrow)]
-    #[schemars(with = "Vec<AuthorizeBody<'static>>", length(min = 1, max = MAX_BATCH))]
-    pub requests: Vec<&'a RawValue>,
-}
-
-fn arguments<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arguments<'a>>, D::Error> {
-    json_text(deserializer).map(|text| text.map(Arguments::Any))
-}
-
-/// Reads a JSON value as its own text.
-pub fn json_text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a str>, D::Error> {
-    Option::<&RawValue>::deserialize(deserializer).map(|value| value.map(RawValue::get))
-}
+use crate::domain::{Code, Decision, Error, Request, TenantRef, schema};
 
 /// The answers of a batch.
 #[derive(Serialize, JsonSchema)]
@@ -108,14 +32,14 @@ pub struct BatchAnswer {
 enum BatchResult {
     /// It was decided.
     Decided(Decision),
-    /// It can't be decided for its form. The others are.
+    /// It is malformed and not decided. The others are.
     Failed(BatchFailure),
 }
 
-/// A request of a batch that can't be decided for its form. It is recorded nowhere.
+/// A malformed request of a batch. It is neither decided nor recorded.
 #[derive(Serialize, JsonSchema)]
 struct BatchFailure {
-    /// Never.
+    /// Always false.
     #[schemars(extend("const" = false))]
     allowed: bool,
     /// What is wrong with it.
@@ -128,7 +52,7 @@ struct BatchFailure {
 struct FailureJson {
     /// The code that the request would get by itself.
     code: Code,
-    /// The same for people.
+    /// A sentence for people.
     message: String,
     /// Facts for programs, such as the `field` that is wrong, with the request's place.
     #[schemars(with = "Option<schema::AnyObject>")]
@@ -142,81 +66,9 @@ impl BatchResult {
     }
 }
 
-/// What a request takes from its connection rather than its body.
-pub struct Connection<'a> {
-    /// An agent's own address; what an asking service names is in the body.
-    pub agent_ip: Option<Option<IpAddr>>,
-    /// The caller's `User-Agent`.
-    pub user_agent: Option<&'a str>,
-    /// The trace that the call is part of.
-    pub trace: Option<TraceId>,
-}
+type AuthorizeInput = (HttpRequest, UnreadBody<AuthorizeBody<'static>, MAX_AUTHORIZE_BODY_BYTES>);
 
-impl<'a> Connection<'a> {
-    /// What a call's head says.
-    pub fn of(decider: &Decider, headers: &'a HeaderMap) -> Self {
-        Self { agent_ip: decider.is_agent.then_some(decider.peer), ..Self::asking(headers) }
-    }
-
-    /// That of a service that asks about agents.
-    pub fn asking(headers: &'a HeaderMap) -> Self {
-        let user_agent = headers.get(USER_AGENT).and_then(|text| text.to_str().ok());
-        Self { agent_ip: None, user_agent, trace: trace_id(headers) }
-    }
-}
-
-/// The header that says which trace a call is part of (W3C Trace Context).
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-
-/// The trace that a request is part of. Of two headers neither is to be believed.
-fn trace_id(headers: &HeaderMap) -> Option<TraceId> {
-    let first = headers.get(TRACEPARENT)?;
-    let is_only = headers.get_all(TRACEPARENT).nth(1).is_none();
-    is_only.then(|| TraceId::of_traceparent(first.to_str().ok()?)).flatten()
-}
-
-impl AuthorizeBody<'_> {
-    /// Checks the body. `agent` is the one that the path names.
-    pub fn check(self, connection: &Connection<'_>, agent: Option<&str>) -> Result<Request, Error> {
-        let Self { agent_id, tenant_id, action, resource, arguments, tokens_cost, context } = self;
-        let (ip, user_agent) = context.map_or((None, None), |context| (context.ip, context.user_agent));
-        let user_agent = user_agent.as_deref().filter(|_| connection.agent_ip.is_none()).or(connection.user_agent);
-        let mut request = Request::of(&action, &resource, arguments, user_agent)?;
-        request.agent = match (agent, agent_id.as_deref()) {
-            (Some(path), Some(body)) if path != body => {
-                return Err(Error::field(Code::InvalidField, "agentId", "names another agent than the path"));
-            }
-            (Some(id), _) | (None, Some(id)) => Asked::parse(id),
-            (None, None) if connection.agent_ip.is_some() => Asked::Caller,
-            (None, None) => {
-                let problem = "is needed: only an agent token says by itself which agent asks";
-                return Err(Error::field(Code::InvalidField, "agentId", problem));
-            }
-        };
-        request.tenants.extend(tenant_id.as_deref().map(TenantRef::parse));
-        if let Some(number) = tokens_cost {
-            let (cost, is_rounded) = Cost::parse_rounding("tokensCost", number)?;
-            (request.cost, request.is_cost_rounded) = (Some(cost), is_rounded);
-        }
-        request.ip = match (connection.agent_ip, ip) {
-            (Some(own), _) => own,
-            (None, Some(text)) => Some(parse_ip(&text)?),
-            (None, None) => None,
-        };
-        request.trace = connection.trace;
-        Ok(request)
-    }
-}
-
-fn parse_ip(text: &str) -> Result<IpAddr, Error> {
-    text.parse::<IpAddr>().map(|ip| ip.to_canonical()).map_err(|_| {
-        Error::field(Code::InvalidField, "context.ip", format!("must be an IP address, not '{}'", quote(text)))
-    })
-}
-
-type AuthorizeInput = (HttpRequest, Unread<AuthorizeBody<'static>, MAX_AUTHORIZE_BODY_BYTES>);
-
-/// Lets only whoever has a good key send a body that is large, or that does not say how large it is.
+/// Checks the key before reading a body that is large or does not announce its length.
 ///
 /// # Errors
 /// As for [`crate::service::Kavach::authenticate`].
@@ -231,7 +83,7 @@ pub(super) async fn check_key_before(decider: &Decider, declared: Option<usize>)
 pub(super) async fn body_of<T, const LIMIT: usize>(
     decider: &Decider,
     http: &HttpRequest,
-    body: Unread<T, LIMIT>,
+    body: UnreadBody<T, LIMIT>,
 ) -> Result<Bytes, Problem> {
     check_key_before(decider, declared_length(http.headers())).await?;
     body.bytes(http).await
@@ -241,40 +93,43 @@ fn as_text(body: &[u8]) -> Option<&str> {
     std::str::from_utf8(body).ok()
 }
 
-/// Reads one authorize body. One that can't be read is told to nobody whose key is not good.
+/// Reads one authorize body. Only a caller with a valid key learns why it can't be read.
 async fn read(decider: &Decider, headers: &HeaderMap, body: &[u8], agent: Option<&str>) -> Result<Request, Problem> {
-    let connection = Connection::of(decider, headers);
+    let head = CallHead::of(decider, headers);
     let read = as_text(body)
-        .and_then(plain::single)
+        .and_then(fast_authorize_json::single)
         .map_or_else(|| parse(body), Ok)
-        .and_then(|parsed| parsed.check(&connection, agent).map_err(Problem));
+        .and_then(|parsed| parsed.check(&head, agent).map_err(Problem));
     if read.is_err() {
         decider.kavach.authenticate().await?;
     }
     read
 }
 
-async fn decide(decider: &Decider, request: Request, received: Instant) -> Answer {
-    views::json(HttpResponse::Ok(), &decider.kavach.authorize_since(request, received).await?)
+async fn decide(decider: &Decider, request: Request, received: Instant) -> HandlerResult {
+    responses::json(HttpResponse::Ok(), &decider.kavach.authorize_since(request, received).await?)
 }
 
 /// `POST /v1/authorize`
-pub async fn single(decider: Decider, (http, body): AuthorizeInput) -> Answer {
+pub async fn single(decider: Decider, (http, body): AuthorizeInput) -> HandlerResult {
     let body = body_of(&decider, &http, body).await?;
-    answer(&decider, http.headers(), body).await
+    decide_body(&decider, http.headers(), body).await
 }
 
-/// The same by the parts of a request.
-pub async fn answer(decider: &Decider, headers: &HeaderMap, body: Bytes) -> Answer {
+/// Decides what a body asks.
+///
+/// # Errors
+/// Those of the route.
+pub(super) async fn decide_body(decider: &Decider, headers: &HeaderMap, body: Bytes) -> HandlerResult {
     let received = Instant::now();
     let request = read(decider, headers, &body, None).await?;
-    // The connection can reuse the buffer that the body lies in.
+    // The connection can reuse the buffer that holds the body.
     drop(body);
     decide(decider, request, received).await
 }
 
 /// `POST /v1/agents/{id}/authorize`
-pub async fn by_agent(decider: Decider, (id, (http, body)): (Path<String>, AuthorizeInput)) -> Answer {
+pub async fn by_agent(decider: Decider, (id, (http, body)): (Path<String>, AuthorizeInput)) -> HandlerResult {
     let body = body_of(&decider, &http, body).await?;
     let received = Instant::now();
     let request = read(&decider, http.headers(), &body, Some(&id)).await?;
@@ -282,7 +137,7 @@ pub async fn by_agent(decider: Decider, (id, (http, body)): (Path<String>, Autho
 }
 
 /// `POST /v1/tenants/{tenant}/authorize`
-pub async fn by_tenant(decider: Decider, (tenant, (http, body)): (Path<String>, AuthorizeInput)) -> Answer {
+pub async fn by_tenant(decider: Decider, (tenant, (http, body)): (Path<String>, AuthorizeInput)) -> HandlerResult {
     let body = body_of(&decider, &http, body).await?;
     let received = Instant::now();
     let mut request = read(&decider, http.headers(), &body, None).await?;
@@ -296,16 +151,16 @@ pub async fn by_tenant(decider: Decider, (tenant, (http, body)): (Path<String>, 
     decide(&decider, request, received).await
 }
 
-type BatchInput = (HttpRequest, Unread<BatchBody<'static>, MAX_BODY_BYTES>);
+type BatchInput = (HttpRequest, UnreadBody<BatchBody<'static>, MAX_BODY_BYTES>);
 
 /// `POST /v1/authorize/batch`
-pub async fn batch(decider: Decider, (http, body): BatchInput) -> Answer {
-    // A megabyte is read for nobody whose key is not good.
+pub async fn batch(decider: Decider, (http, body): BatchInput) -> HandlerResult {
+    // Nobody without a valid key makes the server read a megabyte.
     decider.kavach.authenticate().await?;
     let body = body.bytes(&http).await?;
     let received = Instant::now();
     let mut requests = Vec::new();
-    let read = read_batch(&Connection::of(&decider, http.headers()), &body)?;
+    let read = read_batch(&CallHead::of(&decider, http.headers()), &body)?;
     let items: Vec<Result<(), Error>> =
         read.into_iter().map(|item| item.map(|request| requests.push(request))).collect();
     let decisions =
@@ -316,17 +171,17 @@ pub async fn batch(decider: Decider, (http, body): BatchInput) -> Answer {
         let decision = item.and_then(|()| decisions.next().ok_or_else(lost));
         decision.map_or_else(|error| BatchResult::failed(&error), BatchResult::Decided)
     });
-    views::json(HttpResponse::Ok(), &BatchAnswer { results: results.collect() })
+    responses::json(HttpResponse::Ok(), &BatchAnswer { results: results.collect() })
 }
 
-/// Reads a batch: each request, or why it is none.
+/// Reads a batch: each item is a request or the reason why it is none.
 ///
 /// # Errors
-/// What concerns all of it.
-pub fn read_batch(connection: &Connection<'_>, body: &[u8]) -> Result<Vec<Result<Request, Error>>, Problem> {
+/// What is wrong with the batch as a whole.
+pub fn read_batch(head: &CallHead<'_>, body: &[u8]) -> Result<Vec<Result<Request, Error>>, Problem> {
     let place = |at: usize| format!("requests[{at}]");
-    let check = |at, body: AuthorizeBody<'_>| body.check(connection, None).map_err(|error| error.within(&place(at)));
-    if let Some(bodies) = as_text(body).and_then(plain::batch) {
+    let check = |at, body: AuthorizeBody<'_>| body.check(head, None).map_err(|error| error.within(&place(at)));
+    if let Some(bodies) = as_text(body).and_then(fast_authorize_json::batch) {
         check_count(bodies.len())?;
         return Ok(bodies.into_iter().enumerate().map(|(at, body)| check(at, body)).collect());
     }
@@ -345,9 +200,9 @@ fn check_count(requests: usize) -> Result<(), Problem> {
 }
 
 /// `POST /v1/authorize/explain`
-pub async fn explain(Admin(kavach): Admin, (http, body): AuthorizeInput) -> Answer {
+pub async fn explain(Admin(kavach): Admin, (http, body): AuthorizeInput) -> HandlerResult {
     let body = body.bytes(&http).await?;
     let decider = Decider { kavach, is_agent: false, peer: None };
     let request = read(&decider, http.headers(), &body, None).await?;
-    views::json(HttpResponse::Ok(), &decider.kavach.explain(request).await?)
+    responses::json(HttpResponse::Ok(), &decider.kavach.explain(request).await?)
 }

@@ -1,14 +1,13 @@
-//! `/v1/delegations`. An id in a path is an agent's or a delegation's, which its prefix tells.
+//! `/v1/delegations`. An id in a path is an agent's or a delegation's: its prefix says which.
 
 use actix_web::{HttpRequest, HttpResponse, web::Path};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Admin;
-use super::error::Problem;
+use super::error::{HandlerResult, Problem};
 use super::input::{Body, Query, Reason, page};
-use super::routes::Answer;
-use super::views::{self, DelegationJson, EffectivePermissionJson};
+use super::responses::{self, DelegationJson, EffectivePermissionJson};
 use crate::domain::delegation::commands::{DelegationFilter, NewDelegation};
 use crate::domain::limits::MAX_PAGE;
 use crate::domain::text::quote;
@@ -17,20 +16,20 @@ use crate::domain::{AgentId, Code, DelegationId, Error, TenantRef, schema};
 /// The query of a list of delegations.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ListQuery {
-    /// Those that leave that agent.
+pub struct DelegationQuery {
+    /// Delegations from that agent.
     #[schemars(with = "Option<AgentId>")]
     from_agent: Option<String>,
-    /// Those that arrive at that agent.
+    /// Delegations to that agent.
     #[schemars(with = "Option<AgentId>")]
     to_agent: Option<String>,
-    /// Those of that tenant: id, slug or `default`.
+    /// Delegations of that tenant: id, slug or `default`.
     #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,
-    /// Items of a page. Without it the list comes whole.
+    /// Items of a page. Without it, the whole list.
     #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
-    /// Where the page before ended, from its `Link`.
+    /// Where the previous page ended, from its `Link`.
     #[schemars(with = "Option<DelegationId>")]
     cursor: Option<String>,
 }
@@ -39,10 +38,10 @@ pub struct ListQuery {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PageQuery {
-    /// Items of a page, where the id is an agent's. Without it the list comes whole.
+    /// Items of a page, if the id is an agent's. Without it, the whole list.
     #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
-    /// Where the page before ended, from its `Link`.
+    /// Where the previous page ended, from its `Link`.
     #[schemars(with = "Option<DelegationId>")]
     cursor: Option<String>,
 }
@@ -54,48 +53,51 @@ fn agent(field: &str, text: Option<&str>) -> Result<Option<AgentId>, Problem> {
 }
 
 /// `POST /v1/delegations`
-pub async fn create(Admin(kavach): Admin, Body(new): Body<NewDelegation>) -> Answer {
+pub async fn create(Admin(kavach): Admin, Body(new): Body<NewDelegation>) -> HandlerResult {
     let view = kavach.delegations().create(new).await?;
     let mut response = HttpResponse::Created();
     response.insert_header(("Location", format!("/v1/delegations/{}", view.delegation.profile.id)));
-    views::json(response, &DelegationJson::with_warnings(view))
+    responses::json(response, &DelegationJson::with_warnings(view))
 }
 
 /// `GET /v1/delegations`
-pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<ListQuery>)) -> Answer {
-    let ListQuery { from_agent, to_agent, tenant_id, limit, cursor } = query;
+pub async fn list(
+    Admin(kavach): Admin,
+    (request, Query(query)): (HttpRequest, Query<DelegationQuery>),
+) -> HandlerResult {
+    let DelegationQuery { from_agent, to_agent, tenant_id, limit, cursor } = query;
     let tenant = tenant_id.as_deref().map(TenantRef::parse);
     let filter = DelegationFilter {
         from: agent("fromAgent", from_agent.as_deref())?,
         to: agent("toAgent", to_agent.as_deref())?,
     };
     let links = kavach.delegations().list(tenant.as_ref(), filter, page(limit, cursor)?).await?;
-    views::list(&request, links, DelegationJson::from).await
+    responses::list(&request, links, DelegationJson::from).await
 }
 
-/// `GET /v1/delegations/{id}`: a delegation, or those that leave an agent.
+/// `GET /v1/delegations/{id}`: a delegation, or all from an agent.
 pub async fn get(
     Admin(kavach): Admin,
     (id, request, Query(query)): (Path<String>, HttpRequest, Query<PageQuery>),
-) -> Answer {
+) -> HandlerResult {
     let PageQuery { limit, cursor } = query;
     let page = page(limit, cursor)?;
     if id.starts_with(AgentId::PREFIX) {
         let links = kavach.delegations().of_agent(&id, page).await?;
-        return views::list(&request, links, DelegationJson::from).await;
+        return responses::list(&request, links, DelegationJson::from).await;
     }
-    views::json(HttpResponse::Ok(), &DelegationJson::from(kavach.delegations().get(&id).await?))
+    responses::json(HttpResponse::Ok(), &DelegationJson::from(kavach.delegations().get(&id).await?))
 }
 
 /// `GET /v1/delegations/{id}/permissions`: what an agent can make use of.
-pub async fn permissions(Admin(kavach): Admin, id: Path<String>) -> Answer {
+pub async fn permissions(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
     let effective = kavach.delegations().permissions(&id).await?;
     let effective: Vec<_> = effective.into_iter().map(EffectivePermissionJson::from).collect();
-    views::json(HttpResponse::Ok(), &effective)
+    responses::json(HttpResponse::Ok(), &effective)
 }
 
 /// `DELETE /v1/delegations/{id}`
-pub async fn revoke(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> Answer {
+pub async fn revoke(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> HandlerResult {
     why.of(kavach)?.delegations().revoke(&id).await?;
     Ok(HttpResponse::NoContent().finish())
 }

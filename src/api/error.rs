@@ -14,28 +14,31 @@ use crate::domain::limits::MAX_BODY_BYTES;
 use crate::domain::text::quote_cause;
 use crate::domain::{Code, Error, schema};
 
-/// Seconds after which a call that got 503 is worth another try.
+/// Seconds after which to retry a call that got 503.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 /// An error on its way to the client.
 #[derive(Clone, Debug)]
 pub struct Problem(pub Error);
 
-/// An error as it is answered (RFC 9457).
+/// What a handler returns.
+pub type HandlerResult = Result<HttpResponse, Problem>;
+
+/// The body of an error response (RFC 9457).
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Problem")]
-pub struct Body<'a> {
-    /// Names the code as a URI.
+pub struct ProblemBody<'a> {
+    /// The code as a URI.
     r#type: String,
     /// What the code means.
     title: &'static str,
-    /// The status it is answered with.
+    /// The HTTP status.
     status: u16,
-    /// What was wrong, for people. The wording may change.
+    /// What is wrong, for people. The wording may change.
     detail: &'a str,
-    /// The same for programs. It never changes.
+    /// What is wrong, for programs. A code never changes.
     code: Code,
-    /// The same as `detail`.
+    /// A copy of `detail`.
     message: &'a str,
     /// Facts for programs, such as the `field` that is wrong; `null` where there are none.
     #[schemars(with = "Option<schema::AnyObject>")]
@@ -43,7 +46,7 @@ pub struct Body<'a> {
 }
 
 impl Problem {
-    /// A problem with its sentence.
+    /// A problem with this code and sentence.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self(Error::new(code, message))
     }
@@ -52,13 +55,13 @@ impl Problem {
 /// The content type of an error's body.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// The body of an answer that says what the error says, with that status.
+/// The body of a response with this error and status.
 ///
 /// # Errors
-/// None that an error can cause.
+/// `INTERNAL_ERROR` if the body can't be written as JSON, which no error causes.
 pub fn problem_body(error: &Error, status: StatusCode) -> Result<Vec<u8>, Problem> {
     let code = error.code();
-    let body = Body {
+    let body = ProblemBody {
         r#type: format!("urn:kavach:problem:{}", code.as_str().to_ascii_lowercase().replace('_', "-")),
         title: code.meaning(),
         status: status.as_u16(),
@@ -76,7 +79,7 @@ impl From<Error> for Problem {
     }
 }
 
-/// A route without input can't fail to read it.
+/// For routes without input: reading nothing can't fail.
 impl From<std::convert::Infallible> for Problem {
     fn from(never: std::convert::Infallible) -> Self {
         match never {}

@@ -1,7 +1,7 @@
 //! `/v1/forward-auth`: what a gateway asks before it lets a request through (`docs/gateways.md`).
 //!
-//! The status is the answer, since that is what gateways look at: 200, 401, 403 or 429, and 403 in the place of 429
-//! where nginx asks. The same is told in headers, which are all that nginx keeps of a refusal.
+//! Gateways look at the status alone, so the status is the answer: 200, 401, 403 or 429; nginx gets 403 instead of 429.
+//! Headers repeat the reason, because nginx keeps nothing else of a refusal.
 
 use std::time::Instant;
 
@@ -12,11 +12,10 @@ use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderV
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 
-use super::auth::Agent;
-use super::authorize::Connection;
-use super::error::{PROBLEM_JSON, Problem, problem_body};
+use super::auth::AgentCaller;
+use super::authorize_body::CallHead;
+use super::error::{HandlerResult, PROBLEM_JSON, Problem, problem_body};
 use super::input::AnyQuery;
-use super::routes::Answer;
 use crate::domain::{Code, Decision, Error, Request, TenantId};
 use crate::gateway::{Gateway, GatewayKind, Mapped, Original};
 
@@ -34,13 +33,13 @@ const REASON: HeaderName = HeaderName::from_static("kavach-reason");
 const MAX_REASON_BYTES: usize = 512;
 
 /// Any method, `/v1/forward-auth` and below.
-pub async fn check(agent: Agent, (http, AnyQuery): (HttpRequest, AnyQuery)) -> Answer {
+pub async fn check(agent: AgentCaller, (http, AnyQuery): (HttpRequest, AnyQuery)) -> HandlerResult {
     let received = Instant::now();
-    let Agent { decider, tenant, gateway } = agent;
-    let request = match read(&gateway, &http, &Connection::of(&decider, http.headers())) {
+    let AgentCaller { decider, tenant, gateway } = agent;
+    let request = match read(&gateway, &http, &CallHead::of(&decider, http.headers())) {
         Ok(request) => request,
         Err(problem) => {
-            // What is wrong with it is told to nobody whose token is not good.
+            // Only a caller with a valid token learns what is wrong with the request.
             decider.kavach.authenticate().await?;
             return Err(Problem::new(Code::UnmappedRequest, problem));
         }
@@ -49,8 +48,8 @@ pub async fn check(agent: Agent, (http, AnyQuery): (HttpRequest, AnyQuery)) -> A
     Ok(if decision.allowed { allowed(&decision, tenant) } else { denied(decision, tenant)? })
 }
 
-/// What is asked, of the original request that the gateway tells of.
-fn read(gateway: &Gateway, http: &HttpRequest, connection: &Connection<'_>) -> Result<Request, String> {
+/// Reads the original request from what the gateway sent, and maps it.
+fn read(gateway: &Gateway, http: &HttpRequest, head: &CallHead<'_>) -> Result<Request, String> {
     let headers = http.headers();
     let find = |name: &str| headers.get_all(name).map(HeaderValue::as_bytes).collect();
     let needed = |name: &str| only(headers, name)?.ok_or_else(|| format!("the gateway must send the header '{name}'"));
@@ -78,10 +77,10 @@ fn read(gateway: &Gateway, http: &HttpRequest, connection: &Connection<'_>) -> R
         }
     };
     let Mapped { action, resource } = gateway.map(&original)?;
-    let request = Request::of(&action, &resource, None, connection.user_agent);
+    let request = Request::of(&action, &resource, None, head.user_agent);
     let mut request = request.map_err(|error| format!("the request's {}", error.message()))?;
-    request.ip = connection.agent_ip.flatten();
-    request.trace = connection.trace;
+    request.ip = head.agent_ip.flatten();
+    request.trace = head.trace;
     Ok(request)
 }
 
@@ -114,12 +113,12 @@ fn denied(decision: Decision, tenant: TenantId) -> Result<HttpResponse, Problem>
     let error = Error::new(code, reason).with_details(details);
     let mut response = response.body(problem_body(&error, status)?);
     identify(response.headers_mut(), &decision, tenant);
-    tell(response.headers_mut(), &error);
+    add_reason(response.headers_mut(), &error);
     Ok(response)
 }
 
-/// Who asked, and where it is recorded. All of them are always there: where one is missing, Envoy would let through what
-/// the client itself sent under that name.
+/// Adds headers with who asked and where it is recorded. All of them are always there: if one were missing, Envoy would
+/// pass on what the client itself sent under that name.
 fn identify(headers: &mut HeaderMap, decision: &Decision, tenant: TenantId) {
     let mut put = |name, text: String| {
         if let Ok(value) = HeaderValue::try_from(text) {
@@ -132,8 +131,8 @@ fn identify(headers: &mut HeaderMap, decision: &Decision, tenant: TenantId) {
     put(WARNINGS, (decision.warnings.len() + decision.more_warnings).to_string());
 }
 
-/// Why not, in headers.
-fn tell(headers: &mut HeaderMap, error: &Error) {
+/// Adds headers with the reason of a refusal.
+fn add_reason(headers: &mut HeaderMap, error: &Error) {
     headers.insert(CODE, HeaderValue::from_static(error.code().as_str()));
     let shown = |char: char| if char == ' ' || char.is_ascii_graphic() { char } else { '?' };
     let reason: String = error.message().chars().map(shown).take(MAX_REASON_BYTES).collect();
@@ -147,14 +146,14 @@ pub(super) fn answers(path: &str) -> bool {
     path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Puts what an error says into headers too.
+/// Repeats an error in headers.
 pub(super) fn explain(answer: &mut HttpResponse) {
     if let Some(Problem(error)) = answer.error().and_then(|error| error.as_error::<Problem>()).cloned() {
-        tell(answer.headers_mut(), &error);
+        add_reason(answer.headers_mut(), &error);
     }
 }
 
-/// Gives an answer a status that the gateway understands: to nginx, 429 would be an error of this server's.
+/// Gives a response a status that the gateway understands: nginx would take 429 for a server error.
 pub(super) fn understood(kind: GatewayKind, mut answer: Response<BoxBody>) -> Response<BoxBody> {
     if kind == GatewayKind::Nginx && answer.status() == StatusCode::TOO_MANY_REQUESTS {
         *answer.status_mut() = StatusCode::FORBIDDEN;

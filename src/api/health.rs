@@ -1,12 +1,12 @@
-//! `/livez` and `/readyz`: no key needed, and nothing told of what a tenant holds.
+//! `/livez` and `/readyz`: they need no key and show nothing of what a tenant holds.
 
 use actix_web::HttpResponse;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::auth::Public;
-use super::routes::Answer;
-use super::views;
+use super::error::HandlerResult;
+use super::responses;
 use crate::actors::Phase;
 use crate::actors::clock::ClockState;
 use crate::domain::Code;
@@ -25,20 +25,19 @@ pub struct Readiness {
     /// `ready` with a 200; `recovering`, `unwritable` or `draining` with a 503.
     #[schemars(extend("enum" = ["ready", "recovering", "unwritable", "draining"]))]
     status: &'static str,
-    /// Why nothing can be recorded, where it is `unwritable`.
+    /// Why nothing can be recorded, if the status is `unwritable`.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// Whether journals can be written.
     #[schemars(extend("enum" = ["ok", "unavailable"]))]
     storage: &'static str,
-    /// What the server thinks of the system's clock: `held_back` where it jumped far ahead and has not been steady for
-    /// long enough, so that a call has to be right by both times; `behind` where events were recorded under a clock that
-    /// was ahead.
+    /// Whether the server trusts the system clock. `held_back`: it jumped far ahead and has not been steady for long
+    /// enough, so a call has to be right by both times. `behind`: events were recorded while the clock was ahead.
     clock: ClockState,
     /// Tenants that can't be served; the others can.
     unavailable_tenants: Vec<UnavailableTenant>,
-    /// Folders of the data directory that hold a tenant's files but have a name that no tenant can be reached by, such
-    /// as copies made by hand. They are left alone, and the tenants are not affected.
+    /// Folders of the data directory that hold a tenant's files under a name that belongs to no tenant, such as copies
+    /// made by hand. The server leaves them alone, and the tenants are not affected.
     refused_folders: Vec<RefusedFolder>,
 }
 
@@ -58,18 +57,18 @@ pub struct UnavailableTenant {
     tenant: String,
     /// The code its callers get.
     code: Code,
-    /// The same for people.
+    /// A sentence for people.
     reason: String,
 }
 
 /// `GET /livez`: the process answers.
-pub async fn live(_: Public, (): ()) -> Answer {
-    views::json(HttpResponse::Ok(), &Liveness { status: "alive" })
+pub async fn live(_: Public, (): ()) -> HandlerResult {
+    responses::json(HttpResponse::Ok(), &Liveness { status: "alive" })
 }
 
-/// `GET /readyz`: whether to send calls here. One tenant that can't be read does not keep the others waiting, nor does
-/// one whose own folder can't be written.
-pub async fn ready(Public(kavach): Public, (): ()) -> Answer {
+/// `GET /readyz`: whether to send calls here. A single tenant that can't be read or written does not make the
+/// server unready.
+pub async fn ready(Public(kavach): Public, (): ()) -> HandlerResult {
     let reason = kavach.why_unwritable().await;
     let (response, status) = match kavach.phase() {
         Phase::Recovering => (HttpResponse::ServiceUnavailable(), "recovering"),
@@ -90,5 +89,5 @@ pub async fn ready(Public(kavach): Public, (): ()) -> Answer {
     let refused_folders = refused.map(|(folder, reason)| RefusedFolder { folder, reason }).collect();
     let storage = if kavach.storage_works() { "ok" } else { "unavailable" };
     let clock = kavach.clock();
-    views::json(response, &Readiness { status, reason, storage, clock, unavailable_tenants, refused_folders })
+    responses::json(response, &Readiness { status, reason, storage, clock, unavailable_tenants, refused_folders })
 }

@@ -25,8 +25,8 @@ use tokio::time::sleep;
 
 use super::auth::shared;
 use super::error::Problem;
-use super::held::Held;
-use super::objects::Objects;
+use super::slow_client_memory::SlowClientMemory;
+use super::strict_json::StrictJson;
 use crate::domain::limits::{MAX_BODY_SECONDS, MAX_PAGE};
 use crate::domain::text::{owner_sought, quote, quote_cause};
 use crate::domain::{Code, Error, schema};
@@ -39,14 +39,14 @@ pub struct Body<T>(
     pub T,
 );
 
-/// The same, where an empty body is `T`'s default.
+/// A JSON body of that type; an empty body is `T`'s default.
 pub struct OptionalBody<T>(
     /// What it holds.
     pub T,
 );
 
-/// A body of that type and at most `LIMIT` bytes which its handler reads itself, when it wants it.
-pub struct Unread<T, const LIMIT: usize> {
+/// A body of that type and at most `LIMIT` bytes that its handler reads when it is ready to.
+pub struct UnreadBody<T, const LIMIT: usize> {
     payload: Payload,
     holds: PhantomData<fn() -> T>,
 }
@@ -63,10 +63,10 @@ pub struct Query<T>(
     pub T,
 );
 
-/// A query string that is not the route's own, which its handler reads as it came.
+/// A query string that belongs to another request: the handler reads it unparsed.
 pub struct AnyQuery;
 
-/// Why something is ended.
+/// The query of a route that ends something.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reason {
@@ -76,7 +76,7 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// The same caller, with the reason that the request gives.
+    /// Adds the reason, if there is one, to what the caller does.
     ///
     /// # Errors
     /// `INVALID_FIELD`.
@@ -98,13 +98,13 @@ impl<const LIMIT: usize> FromRequest for Raw<LIMIT> {
     }
 }
 
-/// A body that was not read yet.
+/// A body that is still to be read.
 pub struct Incoming<'a> {
     /// The length that the head says it has.
     pub declared: Option<usize>,
-    /// What is on its way in with it.
-    pub bodies: &'a Arc<Held>,
-    /// The connection that it comes by.
+    /// The memory of all bodies that are on their way in.
+    pub bodies: &'a Arc<SlowClientMemory>,
+    /// The pace of its connection.
     pub pace: Option<&'a Rc<ConnectionTimer>>,
 }
 
@@ -112,7 +112,7 @@ impl<'a> Incoming<'a> {
     /// The body of that request.
     ///
     /// # Errors
-    /// `INTERNAL_ERROR` in a server that was put together wrongly.
+    /// `INTERNAL_ERROR` if the server is not set up.
     pub fn of(request: &'a HttpRequest) -> Result<Self, Problem> {
         let bodies = &shared(request)?.bodies;
         Ok(Self { declared: declared_length(request.headers()), bodies, pace: request.conn_data() })
@@ -125,18 +125,18 @@ pub fn declared_length(headers: &HeaderMap) -> Option<usize> {
 }
 
 impl<const LIMIT: usize> Raw<LIMIT> {
-    /// Reads a body that was not read yet. It is copied only where it comes in several pieces.
+    /// Reads the body. It is copied only if it arrives in several pieces.
     ///
     /// # Errors
-    /// `PAYLOAD_TOO_LARGE`; `INVALID_BODY` where it breaks off; `REQUEST_TIMEOUT` where it takes too long; `OVERLOADED`
-    /// where too many are on their way and this one is the slowest.
+    /// `PAYLOAD_TOO_LARGE`; `INVALID_BODY` if it breaks off; `REQUEST_TIMEOUT` if it takes too long; `OVERLOADED` if too
+    /// many are on their way and this one is the slowest.
     pub async fn read(from: Incoming<'_>, mut payload: Payload) -> Result<Self, Problem> {
-        // A body that says it is too large need not be read.
+        // A body that announces a length over the limit need not be read.
         if from.declared.is_some_and(|length| length > LIMIT) {
             return Err(Problem::too_large(LIMIT));
         }
         let mut pieces = Pieces::<LIMIT>::default();
-        // Most bodies are there with their head.
+        // Most bodies arrive together with their head.
         while let Poll::Ready(piece) = poll_fn(|context| Poll::Ready(next_piece(&mut payload, context))).await {
             match piece {
                 Some(piece) => pieces.add(piece)?,
@@ -157,11 +157,11 @@ impl<const LIMIT: usize> Raw<LIMIT> {
                 biased;
                 piece = poll_fn(|context| next_piece(&mut payload, context)) => piece,
                 _ = &mut gone => {
-                    let message = "too many bodies are on their way, and this one was the slowest; try again in a moment";
+                    let message = "too many request bodies are arriving at once, and this one was the slowest; try again in a moment";
                     return Err(Problem::new(Code::Overloaded, message));
                 }
                 () = &mut deadline => {
-                    let message = format!("the body was not there {MAX_BODY_SECONDS} seconds after its head");
+                    let message = format!("the body did not arrive within {MAX_BODY_SECONDS} seconds of its head");
                     return Err(Problem::new(Code::RequestTimeout, message));
                 }
             };
@@ -174,7 +174,7 @@ impl<const LIMIT: usize> Raw<LIMIT> {
     }
 }
 
-/// What there is of a body.
+/// The part of a body that has arrived.
 #[derive(Default)]
 struct Pieces<const LIMIT: usize> {
     first: Bytes,
@@ -213,8 +213,8 @@ impl<const LIMIT: usize> Pieces<LIMIT> {
 
 /// The next piece of a body, as a stream has it.
 fn next_piece(payload: &mut Payload, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
-    // Of HTTP/1 it is the connection's own task that reads the body from the socket, and polls the handler each time
-    // after that. To have the body wake that very task would only make it run once more for nothing.
+    // In HTTP/1 the connection's own task reads the body from the socket and polls the handler after each read. If the
+    // body woke that task too, the task would only run once more for nothing.
     let mut unwoken = Context::from_waker(Waker::noop());
     let context = if let Payload::H1 { .. } = payload { &mut unwoken } else { context };
     Pin::new(payload).poll_next(context)
@@ -243,7 +243,7 @@ impl<T: DeserializeOwned + Default> FromRequest for OptionalBody<T> {
     }
 }
 
-impl<T: 'static, const LIMIT: usize> FromRequest for Unread<T, LIMIT> {
+impl<T: 'static, const LIMIT: usize> FromRequest for UnreadBody<T, LIMIT> {
     type Error = Infallible;
     type Future = std::future::Ready<Result<Self, Infallible>>;
 
@@ -252,7 +252,7 @@ impl<T: 'static, const LIMIT: usize> FromRequest for Unread<T, LIMIT> {
     }
 }
 
-impl<T, const LIMIT: usize> Unread<T, LIMIT> {
+impl<T, const LIMIT: usize> UnreadBody<T, LIMIT> {
     /// The bytes of the body.
     ///
     /// # Errors
@@ -280,8 +280,8 @@ impl FromRequest for AnyQuery {
     }
 }
 
-/// Reads a query string. The error says which parameter can't be read. One that is there and says nothing is refused:
-/// whether it asks for everything or for nothing would be a guess.
+/// Reads a query string. The error names the parameter that can't be read. An empty parameter is refused: it could mean
+/// everything or nothing, and we would have to guess.
 ///
 /// # Errors
 /// `INVALID_QUERY`.
@@ -297,21 +297,21 @@ pub fn parse_query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     })?;
     match pairs.into_iter().find(|(_, value)| value.trim().is_empty()) {
         Some((name, _)) => {
-            let problem = "must not be empty; leave it out where it is not meant";
+            let problem = "must not be empty; leave it out if it is not needed";
             Err(Problem(Error::field(Code::InvalidQuery, &quote(&name), problem)))
         }
         None => Ok(read),
     }
 }
 
-/// Refuses any query string, for routes that take none: what it asks for would silently not be done.
+/// Refuses any query string, for routes that take none: ignoring it would silently not do what it asks for.
 ///
 /// # Errors
 /// `INVALID_QUERY`.
 pub fn refuse_query(text: &str) -> Result<(), Problem> {
     match form_urlencoded::parse(text.as_bytes()).next() {
         Some((name, _)) => {
-            let problem = "is not taken by this route, which takes no parameters";
+            let problem = "is unknown: this route takes no parameters";
             Err(Problem(Error::field(Code::InvalidQuery, &quote(&name), problem)))
         }
         None => Ok(()),
@@ -324,8 +324,8 @@ pub fn refuse_query(text: &str) -> Result<(), Problem> {
 /// `INVALID_BODY`.
 pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
     let mut parser = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(Objects(&mut parser)).map_err(|problem| {
-        // A field that nobody knows is named as the client spelled it.
+    let value = serde_path_to_error::deserialize(StrictJson(&mut parser)).map_err(|problem| {
+        // The client spelled the name of an unknown field.
         let path = quote(&problem.path().to_string());
         match path.as_str() {
             "." | "?" => invalid(None, problem.inner()),
@@ -336,18 +336,18 @@ pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-/// Reads a part of a body that was read as text before. The error names its place, and where in it.
+/// Reads a part of a body that was kept as text. The error names the place of the part and the field in it.
 ///
 /// # Errors
 /// `INVALID_BODY`.
 pub fn parse_part<'de, T: Deserialize<'de>>(place: &str, part: &'de RawValue) -> Result<T, Error> {
     let mut parser = serde_json::Deserializer::from_str(part.get());
-    serde_path_to_error::deserialize(Objects(&mut parser)).map_err(|problem| {
+    serde_path_to_error::deserialize(StrictJson(&mut parser)).map_err(|problem| {
         let field = match quote(&problem.path().to_string()).as_str() {
             "." | "?" => place.to_owned(),
             path => format!("{place}.{path}"),
         };
-        // Line and column would be those of the part, which nobody counts from.
+        // Line and column would count from the start of the part, which helps nobody.
         let problem = problem.into_inner();
         let (text, at) = (problem.to_string(), format!(" at line {} column {}", problem.line(), problem.column()));
         let cause = quote_cause(text.strip_suffix(&at).unwrap_or(&text));
@@ -363,8 +363,8 @@ fn invalid(field: Option<&str>, problem: &serde_json::Error) -> Problem {
     })
 }
 
-/// The owner that a filter asks for, by one of its two names or by both alike. It is kept without space around it
-/// and composed, so it is looked for so.
+/// The owner that a filter asks for under either of its two names. Owners are stored trimmed and composed, so the filter
+/// is too.
 ///
 /// # Errors
 /// `INVALID_QUERY` where the two ask for different owners.
@@ -372,7 +372,7 @@ pub fn owner(user_id: Option<String>, owner_id: Option<String>) -> Result<Option
     let sought = |name: String| owner_sought(&name).into_owned();
     match (user_id.map(sought), owner_id.map(sought)) {
         (Some(user), Some(owner)) if user != owner => {
-            let problem = "asks for another owner than userId: the two are one filter";
+            let problem = "names another owner than userId: the two are one filter";
             Err(Problem(Error::field(Code::InvalidQuery, "ownerId", problem)))
         }
         (user, owner) => Ok(user.or(owner)),
@@ -415,7 +415,7 @@ mod tests {
         (pieces, Payload::Stream { payload: Box::pin(Pieced(receiver)) })
     }
 
-    async fn read(bodies: &Arc<Held>, payload: Payload) -> Result<Bytes, Code> {
+    async fn read(bodies: &Arc<SlowClientMemory>, payload: Payload) -> Result<Bytes, Code> {
         let from = Incoming { declared: None, bodies, pace: None };
         let read = Raw::<1_000>::read(from, payload).await;
         read.map(|Raw(bytes)| bytes).map_err(|Problem(error)| error.code())
@@ -423,7 +423,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_takes_too_long_is_given_up() {
-        let bodies = Held::new(usize::MAX);
+        let bodies = SlowClientMemory::new(usize::MAX);
         let send_each_second = |pieces: UnboundedSender<Bytes>, times: NonZero<u64>| async move {
             for _ in 0..times.get() {
                 sleep(Duration::from_secs(1)).await;
@@ -447,7 +447,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_slowest_of_too_many_bodies_goes() {
-        let bodies = Held::new(100);
+        let bodies = SlowClientMemory::new(100);
         let (slow_pieces, payload) = body();
         slow_pieces.send(Bytes::from_static(&[b'x'; 60])).unwrap();
         let mut slow = Box::pin(read(&bodies, payload));

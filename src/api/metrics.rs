@@ -10,10 +10,9 @@ use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::registry::Registry;
 
 use super::auth::{Public, shared};
-use super::error::Problem;
-use super::families::{Connections, Families, families};
-use super::openapi::inputs::{Input, Reads};
-use super::routes::Answer;
+use super::error::{HandlerResult, Problem};
+use super::metric_families::{ConnectionCounts, MetricFamilies, families};
+use super::openapi::inputs::{HandlerInput, Reads};
 use crate::domain::Code;
 
 /// How metrics are written.
@@ -53,7 +52,7 @@ impl Format {
         }
     }
 
-    fn write(self, all: Families) -> Result<String, std::fmt::Error> {
+    fn write(self, all: MetricFamilies) -> Result<String, std::fmt::Error> {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(all));
         let mut page = String::new();
@@ -65,14 +64,14 @@ impl Format {
     }
 }
 
-/// What a request for metrics takes from the server besides what is measured.
+/// The format that the client prefers, and the counts of connections.
 pub struct Wanted {
     format: Format,
-    connections: Connections,
+    connections: ConnectionCounts,
 }
 
-/// It reads no more than a header, which is told by the kinds of its answer.
-impl Input for Wanted {
+/// It reads only the header `Accept`, which the media types of its responses document.
+impl HandlerInput for Wanted {
     fn describe(_: &mut Reads<'_>) {}
 }
 
@@ -87,10 +86,10 @@ impl FromRequest for Wanted {
 }
 
 /// `GET /metrics`
-pub async fn get(Public(kavach): Public, Wanted { format, connections }: Wanted) -> Answer {
+pub async fn get(Public(kavach): Public, Wanted { format, connections }: Wanted) -> HandlerResult {
     let figures = kavach.metrics().await?;
-    // With thousands of tenants told apart it is long.
-    let written = spawn_blocking(move || format.write(Families(families(&figures, connections)))).await;
+    // With a label for each of thousands of tenants the page is long.
+    let written = spawn_blocking(move || format.write(MetricFamilies(families(&figures, connections)))).await;
     let page = written.ok().and_then(Result::ok);
     let page = page.ok_or_else(|| Problem::new(Code::InternalError, "the metrics could not be written"))?;
     let mut response = HttpResponse::Ok();

@@ -1,49 +1,61 @@
-//! HTTP: one file a resource. A handler extracts, calls the service once, and shapes the answer.
+//! HTTP: one file for each resource. A handler reads its input, calls the service once, and shapes the response.
 //!
 //! | to find | look in |
 //! | --- | --- |
-//! | every route with who may call it | [`routes`] |
-//! | what is answered before the router, and what each answer passes on its way out | `front` |
-//! | how a handler comes by its caller | [`auth`] |
-//! | how many calls without a good key an address may make | `attempts` |
+//! | every route, with its handler | [`routes`] |
+//! | what a route is | [`endpoint`] |
+//! | how a worker serves the routes | `router` |
+//! | how `POST /v1/authorize` is answered before the router | `fast_authorize` |
+//! | what every response passes on its way out | `response_middleware` |
+//! | how a handler learns who calls | [`auth`] |
+//! | how many calls without a valid key an address may make | `auth_throttle` |
 //! | how an error becomes an answer | [`error`] |
-//! | how bodies and queries are read | [`input`]; `plain` is the short cut of most authorize bodies, `objects` says what is an object and what a whole number |
-//! | the same decisions as AuthZEN has them | [`authzen`] |
-//! | answers that are made while they are sent, or that wait for their client | [`streaming`] |
-//! | what is held for clients that take their time | `held` |
-//! | the JSON of answers | [`views`] |
-//! | the metrics that are told | `families` |
-//! | the OpenAPI document: what is told of each route | [`openapi`] |
-//! | what browsers are served | [`pages`], the files of [`crate::dashboard`] |
+//! | how bodies and queries are read | [`input`], by the rules of [`strict_json`] |
+//! | what an authorize call sends | [`authorize_body`]; [`fast_authorize_json`] reads most of them |
+//! | the AuthZEN API for decisions | [`authzen`] |
+//! | bodies that are produced while they are sent, or that wait for a slow client | [`streaming`] |
+//! | how much memory slow clients may hold | `slow_client_memory` |
+//! | the JSON of responses | [`responses`] |
+//! | the metrics | `metric_families` |
+//! | the OpenAPI document | [`openapi`] |
+//! | what browsers get | `pages`, the files of `dashboard` |
 
 pub mod agents;
-mod attempts;
 pub mod audit;
 pub mod auth;
+mod auth_throttle;
 pub mod authorize;
+pub mod authorize_body;
 pub mod authzen;
 pub mod delegations;
+pub mod endpoint;
 pub mod error;
-mod families;
+mod etag;
+mod fast_authorize;
+pub mod fast_authorize_json;
 pub mod forward_auth;
-mod front;
 pub mod health;
-mod held;
 pub mod input;
+mod metric_families;
 pub mod metrics;
-pub mod objects;
 pub mod openapi;
+#[cfg(feature = "dashboard")]
 pub mod pages;
-pub mod plain;
 pub mod policies;
+mod response_middleware;
+pub mod responses;
+mod router;
 pub mod routes;
+mod slow_client_memory;
 pub mod stats;
 pub mod streaming;
+pub mod strict_json;
 pub mod tenants;
 pub mod usage;
-pub mod views;
 pub mod whoami;
 
-pub use auth::{Access, Shared};
+pub use auth::{RouteAccess, Shared};
+pub use endpoint::Endpoint;
 pub use error::Problem;
-pub use routes::{Endpoint, endpoints, service};
+pub use router::service;
+pub use routes::{endpoints, openapi_document};

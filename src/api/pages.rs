@@ -1,35 +1,34 @@
-//! The dashboard's files.
+//! The files of the dashboard and of the documentation, as browsers get them.
+
+use std::sync::LazyLock;
 
 use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::auth::Public;
-use super::error::Problem;
-use super::routes::Answer;
-use crate::dashboard;
+use super::error::{HandlerResult, Problem};
+use super::etag::{etag, is_known};
+use crate::dashboard::{self, ASSETS, Asset};
 use crate::domain::Code;
 use crate::domain::text::quote;
 
-/// Whether the client has the version of that tag (RFC 9110, 13.1.2).
-pub(super) fn is_known(request: &HttpRequest, etag: &str) -> bool {
-    let known = request.headers().get_all(IF_NONE_MATCH).filter_map(|value| value.to_str().ok());
-    let mut tags = known.flat_map(|value| value.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
-    tags.any(|tag| tag == etag || tag == "*")
-}
+/// Every file with its tag.
+static TAGGED: LazyLock<Vec<(&'static Asset, String)>> =
+    LazyLock::new(|| ASSETS.iter().map(|asset| (asset, etag(asset.content))).collect());
 
-/// `GET /`, and every other path that a file is served at.
-pub async fn file(_: Public, request: HttpRequest) -> Answer {
+/// `GET /`, `/docs` and `/assets/{file}`.
+pub async fn file(_: Public, request: HttpRequest) -> HandlerResult {
     let path = request.path();
-    let Some(file) = dashboard::file(path) else {
+    let Some((asset, etag)) = TAGGED.iter().find(|(asset, _)| asset.path == path) else {
         return Err(Problem::new(Code::RouteNotFound, format!("there is no file '{}'", quote(path))));
     };
-    let is_known = is_known(&request, &file.etag);
+    let is_known = is_known(&request, etag);
     let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
-        .insert_header((ETAG, file.etag.as_str()))
-        // It may be kept, but is asked for each time, so that a new version is seen at once.
+        .insert_header((ETAG, etag.as_str()))
+        // A browser may keep the file but has to ask each time, so that everyone sees a new version at once.
         .insert_header((CACHE_CONTROL, "no-cache"))
         .insert_header((CONTENT_SECURITY_POLICY, dashboard::CONTENT_SECURITY_POLICY))
         .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
@@ -38,6 +37,6 @@ pub async fn file(_: Public, request: HttpRequest) -> Answer {
     Ok(if is_known {
         response.finish()
     } else {
-        response.insert_header((CONTENT_TYPE, file.content_type)).body(file.content)
+        response.insert_header((CONTENT_TYPE, asset.content_type)).body(asset.content)
     })
 }

@@ -6,10 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::auth::Admin;
-use super::error::Problem;
+use super::error::{HandlerResult, Problem};
 use super::input::{Body, Query, Reason, owner, page};
-use super::routes::Answer;
-use super::views::{self, PolicyJson};
+use super::responses::{self, PolicyJson};
 use crate::domain::budget::check::Exceeded;
 use crate::domain::budget::cost::Cost;
 use crate::domain::budget::policy::{Period, PolicyStatus};
@@ -22,7 +21,7 @@ use crate::service::PolicyFilter;
 /// The query of a list of policies.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ListQuery {
+pub struct PolicyQuery {
     /// Policies of that tenant: id, slug or `default`.
     #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,
@@ -35,19 +34,19 @@ pub struct ListQuery {
     owner_id: Option<String>,
     /// Policies with that status.
     status: Option<PolicyStatus>,
-    /// Items of a page. Without it the list comes whole.
+    /// Items of a page. Without it, the whole list.
     #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
-    /// Where the page before ended, from its `Link`.
+    /// Where the previous page ended, from its `Link`.
     #[schemars(with = "Option<PolicyId>")]
     cursor: Option<String>,
 }
 
-/// The body of a reset. It says what is wiped: nothing is by default.
+/// The body of a reset. It has to say what to reset: there is no default.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reset {
-    /// Which counts start anew.
+    /// Which counts to reset.
     pub period: Period,
 }
 
@@ -74,35 +73,35 @@ pub struct CheckJson {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<Code>,
-    /// The same for people.
+    /// A sentence for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// The policy that would stop it.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_id: Option<PolicyId>,
-    /// Seconds until its limit starts anew.
+    /// Seconds until its limit resets.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
     /// Policies that are exceeded and only warn.
     warnings: Vec<Exceeded>,
-    /// How many more of them there are than are shown.
+    /// How many more there are than shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     more_warnings: Option<usize>,
-    /// All policies about the agent, with what is used.
+    /// All policies for the agent, with their usage.
     policies: Vec<PolicyJson>,
 }
 
 /// `POST /v1/policies`
-pub async fn create(Admin(kavach): Admin, Body(new): Body<NewPolicy>) -> Answer {
+pub async fn create(Admin(kavach): Admin, Body(new): Body<NewPolicy>) -> HandlerResult {
     let view = kavach.policies().create(new).await?;
     let mut response = HttpResponse::Created();
     response.insert_header(("Location", format!("/v1/policies/{}", view.policy.profile.id)));
-    views::json(response, &PolicyJson::from(view))
+    responses::json(response, &PolicyJson::from(view))
 }
 
 /// `GET /v1/policies`
-pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<ListQuery>)) -> Answer {
-    let ListQuery { tenant_id, agent_id, user_id, owner_id, status, limit, cursor } = query;
+pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<PolicyQuery>)) -> HandlerResult {
+    let PolicyQuery { tenant_id, agent_id, user_id, owner_id, status, limit, cursor } = query;
     let agent = match agent_id {
         Some(text) => Some(AgentId::parse(&text).ok_or_else(|| {
             let problem = format!("must be an agent's id, not '{}'", quote(&text));
@@ -112,32 +111,32 @@ pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Q
     };
     let tenant = tenant_id.as_deref().map(TenantRef::parse);
     let filter = PolicyFilter { tenant, agent, owner: owner(user_id, owner_id)?, status };
-    views::list(&request, kavach.policies().list(filter, page(limit, cursor)?).await?, PolicyJson::from).await
+    responses::list(&request, kavach.policies().list(filter, page(limit, cursor)?).await?, PolicyJson::from).await
 }
 
 /// `GET /v1/policies/{id}`
-pub async fn get(Admin(kavach): Admin, id: Path<String>) -> Answer {
-    views::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().get(&id).await?))
+pub async fn get(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
+    responses::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().get(&id).await?))
 }
 
 /// `PATCH /v1/policies/{id}`
-pub async fn update(Admin(kavach): Admin, (id, Body(patch)): (Path<String>, Body<PolicyPatch>)) -> Answer {
-    views::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().update(&id, patch).await?))
+pub async fn update(Admin(kavach): Admin, (id, Body(patch)): (Path<String>, Body<PolicyPatch>)) -> HandlerResult {
+    responses::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().update(&id, patch).await?))
 }
 
 /// `DELETE /v1/policies/{id}`
-pub async fn delete(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> Answer {
+pub async fn delete(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> HandlerResult {
     why.of(kavach)?.policies().delete(&id).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// `POST /v1/policies/{id}/reset`
-pub async fn reset(Admin(kavach): Admin, (id, Body(reset)): (Path<String>, Body<Reset>)) -> Answer {
-    views::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().reset(&id, reset.period).await?))
+pub async fn reset(Admin(kavach): Admin, (id, Body(reset)): (Path<String>, Body<Reset>)) -> HandlerResult {
+    responses::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().reset(&id, reset.period).await?))
 }
 
 /// `POST /v1/budget/check`
-pub async fn check(Admin(kavach): Admin, Body(body): Body<CheckBody>) -> Answer {
+pub async fn check(Admin(kavach): Admin, Body(body): Body<CheckBody>) -> HandlerResult {
     let cost = read_cost(body.tokens_cost.as_deref())?;
     let (check, policies) = kavach.policies().check(&body.agent_id, cost).await?;
     let denied = check.denied_by.map(|denied| *denied);
@@ -151,7 +150,7 @@ pub async fn check(Admin(kavach): Admin, Body(body): Body<CheckBody>) -> Answer 
         more_warnings: Some(check.more_warnings).filter(|more| *more > 0),
         policies: policies.into_iter().map(PolicyJson::from).collect(),
     };
-    views::json(HttpResponse::Ok(), &answer)
+    responses::json(HttpResponse::Ok(), &answer)
 }
 
 /// Reads an optional `tokensCost`.

@@ -5,9 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::auth::Admin;
+use super::error::HandlerResult;
 use super::input::Query;
-use super::routes::Answer;
-use super::views;
+use super::responses;
 use crate::domain::budget::policy::{Amount, PolicyAction, PolicyStatus};
 use crate::domain::tenant::census::{AgentCounts, NearLimit};
 use crate::domain::text::DEFAULT_TENANT_NAME;
@@ -21,7 +21,7 @@ use crate::service::{SlowTenant, Stats, TenantLabel};
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StatsQuery {
-    /// That tenant's: id, slug or `default`. Without it all there are, and to a tenant key its own.
+    /// The tenant: id, slug or `default`. If absent: all tenants, or, with a tenant key, its own.
     #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,
 }
@@ -33,13 +33,12 @@ pub struct StatsQuery {
 pub struct StatsJson {
     /// When they were taken.
     at: Timestamp,
-    /// When the process began to count. Of what was before, `seconds` and `minutes` say 0 and know nothing: the audit
-    /// trail has it.
+    /// When the process began to count. `seconds` and `minutes` say 0 for the time before; the audit trail has it.
     started_at: Timestamp,
-    /// Tenants by status; to an operator that asks for all of them.
+    /// Tenants by status, if an operator asks for all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     tenants: Option<TenantCounts>,
-    /// Agents of what is asked for, by status.
+    /// The agents of these tenants, by status.
     agents: AgentCounts,
     /// Decisions since the start.
     decisions: DecisionsJson,
@@ -47,13 +46,13 @@ pub struct StatsJson {
     denials: Vec<DenialJson>,
     /// Decisions of the last sixty whole seconds.
     seconds: SeriesJson,
-    /// Decisions of the last sixty minutes. The last of them is under way.
+    /// Decisions of the last sixty minutes. The last minute is still running.
     minutes: SeriesJson,
     /// Time inside the server over the last five minutes.
     latency: LatencyJson,
     /// The slowest tenants of the last five minutes, slowest first.
     slowest_tenants: Vec<SlowTenantJson>,
-    /// Policies near their limit or past it, fullest first: of each its fullest limit.
+    /// Policies near or past a limit, fullest first, each with its fullest limit.
     budgets: Vec<BudgetJson>,
 }
 
@@ -80,7 +79,7 @@ struct DenialJson {
     count: u64,
 }
 
-/// Decisions in steps of so many seconds, oldest first.
+/// Decisions in steps of `step` seconds, oldest first.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "DecisionSeries")]
@@ -104,11 +103,11 @@ struct SeriesJson {
 struct LatencyJson {
     /// Decisions that were measured.
     count: u64,
-    /// Half were as quick.
+    /// Half were at least this fast.
     p50_ms: f64,
-    /// Nine of ten were as quick.
+    /// 90 % were at least this fast.
     p90_ms: f64,
-    /// 99 of a hundred were as quick.
+    /// 99 % were at least this fast.
     p99_ms: f64,
     /// The slowest.
     max_ms: f64,
@@ -244,7 +243,7 @@ impl BudgetJson {
 }
 
 /// `GET /v1/stats`
-pub async fn get(Admin(kavach): Admin, Query(query): Query<StatsQuery>) -> Answer {
+pub async fn get(Admin(kavach): Admin, Query(query): Query<StatsQuery>) -> HandlerResult {
     let tenant = query.tenant_id.as_deref().map(TenantRef::parse);
-    views::json(HttpResponse::Ok(), &StatsJson::from(kavach.stats(tenant.as_ref()).await?))
+    responses::json(HttpResponse::Ok(), &StatsJson::from(kavach.stats(tenant.as_ref()).await?))
 }

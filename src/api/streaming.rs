@@ -1,4 +1,4 @@
-//! Answers that are made while they are sent, or that wait for their client.
+//! Response bodies that are produced while they are sent, or that wait for a slow client.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,21 +8,20 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::web::Bytes;
 use tracing::error;
 
-use super::held::{Held, Place};
+use super::slow_client_memory::{HeldMemory, SlowClientMemory};
 use crate::domain::{Code, Error};
 use crate::net::connection_timeouts::CallGuard;
 
-/// Bytes of a large answer that are given to its connection at a time, which copies them.
+/// Bytes of a large body that its connection gets at a time. The connection copies them.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// What a source gives: the next bytes with the source itself, an error after which there is no more, or `None` at
-/// the end.
+/// What a source yields: the next bytes together with itself, an error, which ends it, or `None` at the end.
 pub type Pulled<S> = Option<Result<(Bytes, S), Error>>;
 
 type Pull<S> = Pin<Box<dyn Future<Output = Pulled<S>>>>;
 
-/// A body of unknown length that is pulled from a source, piece by piece, as the client takes it. An error breaks the
-/// connection off, so that nobody takes what came for the whole. A client that goes away drops the source.
+/// A body of unknown length, pulled from a source piece by piece as the client reads it. An error closes the connection,
+/// so that nobody mistakes the part for the whole. When the client goes away, the source is dropped.
 pub struct PulledBody<S> {
     first: Option<Bytes>,
     pull: fn(S) -> Pull<S>,
@@ -53,7 +52,7 @@ impl<S> MessageBody for PulledBody<S> {
             Some(Ok((bytes, source))) => (Some(Ok(bytes)), Some(source)),
             Some(Err(problem)) => {
                 if problem.code().status() >= 500 {
-                    error!(%problem, "an answer under way was broken off");
+                    error!(%problem, "a response was cut off while it was sent");
                 }
                 (Some(Err(problem)), None)
             }
@@ -64,19 +63,19 @@ impl<S> MessageBody for PulledBody<S> {
     }
 }
 
-/// A large answer that is there in whole, given to its connection piece by piece as the client takes it. Where too much
-/// waits for clients, and this one is the slowest, it breaks off.
+/// A large body that is complete in memory and handed to its connection piece by piece as the client reads it. When
+/// slow clients hold too much memory and this client is the slowest, the body is cut off.
 pub struct HeldBody {
-    /// The rest; `None` once it had to go.
+    /// What is left to send; `None` once the memory was taken back.
     rest: Arc<Mutex<Option<Bytes>>>,
     bytes: usize,
-    place: Place,
+    place: HeldMemory,
     _call: Option<CallGuard>,
 }
 
 impl HeldBody {
-    /// That answer, to that call.
-    pub fn new(bytes: Bytes, held: &Arc<Held>, call: Option<CallGuard>) -> Self {
+    /// The body of the answer to a call, counted in `held` until it is sent.
+    pub fn new(bytes: Bytes, held: &Arc<SlowClientMemory>, call: Option<CallGuard>) -> Self {
         let length = bytes.len();
         let rest = Arc::new(Mutex::new(Some(bytes)));
         let slow = Arc::clone(&rest);
@@ -107,25 +106,27 @@ impl MessageBody for HeldBody {
                 self.place.moved(bytes);
                 Ok(piece)
             }
-            None => Err(Error::new(Code::Overloaded, "too much waits for clients, and this one was the slowest")),
+            None => {
+                Err(Error::new(Code::Overloaded, "slow clients hold too much memory, and this one was the slowest"))
+            }
         }))
     }
 }
 
-/// An answer of unknown length, until whose end its call is under way.
-pub struct UnderWay {
+/// A body of unknown length. Its call counts as under way until the body ends.
+pub struct OpenEndedBody {
     body: BoxBody,
     _call: Option<CallGuard>,
 }
 
-impl UnderWay {
-    /// That answer, to that call.
+impl OpenEndedBody {
+    /// Keeps `call` under way until `body` ends.
     pub fn new(body: BoxBody, call: Option<CallGuard>) -> Self {
         Self { body, _call: call }
     }
 }
 
-impl MessageBody for UnderWay {
+impl MessageBody for OpenEndedBody {
     type Error = <BoxBody as MessageBody>::Error;
 
     fn size(&self) -> BodySize {
@@ -153,7 +154,7 @@ mod tests {
     #[test]
     fn a_large_answer_waits_for_its_client_unless_others_need_the_room() {
         let large: Bytes = (0..3 * PIECE_BYTES + 1).map(|n| n as u8).collect();
-        let held = Held::new(2 * large.len());
+        let held = SlowClientMemory::new(2 * large.len());
         let body = || HeldBody::new(large.clone(), &held, None);
         let (mut slow, mut quick) = (body(), body());
         assert_eq!(slow.size(), BodySize::Sized(large.len() as u64));

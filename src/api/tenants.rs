@@ -5,9 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::auth::{Admin, Operator};
+use super::error::HandlerResult;
 use super::input::{Body, Query, Reason, page};
-use super::routes::Answer;
-use super::views::{self, KeyJson, TenantJson};
+use super::responses::{self, KeyJson, TenantJson};
 use crate::domain::limits::MAX_PAGE;
 use crate::domain::tenant::commands::{NewTenant, TenantPatch};
 use crate::domain::{TenantId, TenantRef, schema};
@@ -16,10 +16,10 @@ use crate::domain::{TenantId, TenantRef, schema};
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Paging {
-    /// Items of a page. Without it the list comes whole.
+    /// Items of a page. Without it, the whole list.
     #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
-    /// Where the page before ended, from its `Link`.
+    /// Where the previous page ended, from its `Link`.
     #[schemars(with = "Option<TenantId>")]
     cursor: Option<String>,
 }
@@ -31,12 +31,12 @@ pub struct Confirmation {
     /// The tenant's slug.
     #[schemars(with = "schema::SlugText", required)]
     confirm: Option<String>,
-    /// Why, for the log.
+    /// Why, for the audit trail.
     #[schemars(with = "Option<schema::Name>")]
     reason: Option<String>,
 }
 
-/// The body that makes a key.
+/// The body of a request for a new key.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
@@ -54,37 +54,40 @@ pub struct SnapshotJson {
 }
 
 /// `POST /v1/tenants`
-pub async fn create(Operator(kavach): Operator, Body(new): Body<NewTenant>) -> Answer {
+pub async fn create(Operator(kavach): Operator, Body(new): Body<NewTenant>) -> HandlerResult {
     let tenant = kavach.tenants().create(new).await?;
     let location = format!("/v1/tenants/{}", tenant.id);
     let mut response = HttpResponse::Created();
     response.insert_header(("Location", location));
-    views::json(response, &TenantJson::from(tenant))
+    responses::json(response, &TenantJson::from(tenant))
 }
 
 /// `GET /v1/tenants`
-pub async fn list(Admin(kavach): Admin, (request, Query(paging)): (HttpRequest, Query<Paging>)) -> Answer {
+pub async fn list(Admin(kavach): Admin, (request, Query(paging)): (HttpRequest, Query<Paging>)) -> HandlerResult {
     let tenants = kavach.tenants().list(page(paging.limit, paging.cursor)?).await?;
-    views::list(&request, tenants, TenantJson::from).await
+    responses::list(&request, tenants, TenantJson::from).await
 }
 
 /// `GET /v1/tenants/{tenant}`
-pub async fn get(Admin(kavach): Admin, tenant: Path<String>) -> Answer {
+pub async fn get(Admin(kavach): Admin, tenant: Path<String>) -> HandlerResult {
     let tenant = kavach.tenants().get(TenantRef::parse(&tenant)).await?;
-    views::json(HttpResponse::Ok(), &TenantJson::from(tenant))
+    responses::json(HttpResponse::Ok(), &TenantJson::from(tenant))
 }
 
 /// `PATCH /v1/tenants/{tenant}`
-pub async fn update(Operator(kavach): Operator, (tenant, Body(patch)): (Path<String>, Body<TenantPatch>)) -> Answer {
+pub async fn update(
+    Operator(kavach): Operator,
+    (tenant, Body(patch)): (Path<String>, Body<TenantPatch>),
+) -> HandlerResult {
     let tenant = kavach.tenants().update(TenantRef::parse(&tenant), patch).await?;
-    views::json(HttpResponse::Ok(), &TenantJson::from(tenant))
+    responses::json(HttpResponse::Ok(), &TenantJson::from(tenant))
 }
 
 /// `DELETE /v1/tenants/{tenant}?confirm={slug}`
 pub async fn delete(
     Operator(kavach): Operator,
     (tenant, Query(confirmation)): (Path<String>, Query<Confirmation>),
-) -> Answer {
+) -> HandlerResult {
     let Confirmation { confirm, reason } = confirmation;
     let (tenant, confirm) = (TenantRef::parse(&tenant), confirm.unwrap_or_default());
     Reason { reason }.of(kavach)?.tenants().delete(tenant, &confirm).await?;
@@ -92,41 +95,44 @@ pub async fn delete(
 }
 
 /// `POST /v1/tenants/{tenant}/suspend`
-pub async fn suspend(Operator(kavach): Operator, (tenant, Query(why)): (Path<String>, Query<Reason>)) -> Answer {
+pub async fn suspend(Operator(kavach): Operator, (tenant, Query(why)): (Path<String>, Query<Reason>)) -> HandlerResult {
     let tenant = why.of(kavach)?.tenants().suspend(TenantRef::parse(&tenant)).await?;
-    views::json(HttpResponse::Ok(), &TenantJson::from(tenant))
+    responses::json(HttpResponse::Ok(), &TenantJson::from(tenant))
 }
 
 /// `POST /v1/tenants/{tenant}/activate`
-pub async fn activate(Operator(kavach): Operator, tenant: Path<String>) -> Answer {
+pub async fn activate(Operator(kavach): Operator, tenant: Path<String>) -> HandlerResult {
     let tenant = kavach.tenants().activate(TenantRef::parse(&tenant)).await?;
-    views::json(HttpResponse::Ok(), &TenantJson::from(tenant))
+    responses::json(HttpResponse::Ok(), &TenantJson::from(tenant))
 }
 
 /// `POST /v1/tenants/{tenant}/keys`
-pub async fn create_key(Operator(kavach): Operator, (tenant, Body(new)): (Path<String>, Body<NewKey>)) -> Answer {
+pub async fn create_key(
+    Operator(kavach): Operator,
+    (tenant, Body(new)): (Path<String>, Body<NewKey>),
+) -> HandlerResult {
     let made = kavach.tenants().create_key(TenantRef::parse(&tenant), &new.name).await?;
-    views::json(HttpResponse::Created(), &KeyJson::new(made.key, Some(&made.secret)))
+    responses::json(HttpResponse::Created(), &KeyJson::new(made.key, Some(&made.secret)))
 }
 
 /// `GET /v1/tenants/{tenant}/keys`
-pub async fn keys(Admin(kavach): Admin, tenant: Path<String>) -> Answer {
+pub async fn keys(Admin(kavach): Admin, tenant: Path<String>) -> HandlerResult {
     let keys = kavach.tenants().keys(TenantRef::parse(&tenant)).await?;
-    views::json(HttpResponse::Ok(), &keys.into_iter().map(|key| KeyJson::new(key, None)).collect::<Vec<_>>())
+    responses::json(HttpResponse::Ok(), &keys.into_iter().map(|key| KeyJson::new(key, None)).collect::<Vec<_>>())
 }
 
 /// `DELETE /v1/tenants/{tenant}/keys/{id}`
 pub async fn revoke_key(
     Operator(kavach): Operator,
     (path, Query(why)): (Path<(String, String)>, Query<Reason>),
-) -> Answer {
+) -> HandlerResult {
     let (tenant, key) = path.into_inner();
     why.of(kavach)?.tenants().revoke_key(TenantRef::parse(&tenant), &key).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// `POST /v1/snapshot`
-pub async fn snapshot(Operator(kavach): Operator, (): ()) -> Answer {
+pub async fn snapshot(Operator(kavach): Operator, (): ()) -> HandlerResult {
     let tenants = kavach.tenants().snapshot().await?;
-    views::json(HttpResponse::Ok(), &SnapshotJson { tenants })
+    responses::json(HttpResponse::Ok(), &SnapshotJson { tenants })
 }

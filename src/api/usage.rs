@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::auth::Admin;
+use super::error::HandlerResult;
 use super::input::Body;
 use super::policies::read_cost;
-use super::routes::Answer;
-use super::views;
+use super::responses;
 use crate::domain::budget::cost::Cost;
 use crate::domain::limits::MAX_REPORTED_CALLS;
 use crate::domain::{AgentId, AuditId};
@@ -25,19 +25,19 @@ pub struct UsageBody {
     #[serde(default)]
     #[schemars(with = "Option<Cost>")]
     pub tokens_cost: Option<Box<RawValue>>,
-    /// Calls to add; none where a decision is settled, which was counted already.
+    /// Calls to add: none with `auditId`, because that call was counted already.
     #[serde(default)]
     #[schemars(range(max = MAX_REPORTED_CALLS))]
     pub calls: u64,
-    /// The decision whose estimate the cost replaces.
+    /// The decision: its estimate is replaced by the cost.
     #[serde(default)]
     #[schemars(with = "Option<AuditId>")]
     pub audit_id: Option<String>,
 }
 
 /// `POST /v1/usage`
-pub async fn report(Admin(kavach): Admin, Body(body): Body<UsageBody>) -> Answer {
+pub async fn report(Admin(kavach): Admin, Body(body): Body<UsageBody>) -> HandlerResult {
     let cost = read_cost(body.tokens_cost.as_deref())?;
     let answer = kavach.report_usage(&body.agent_id, cost, body.calls, body.audit_id.as_deref()).await?;
-    views::json(HttpResponse::Ok(), &answer)
+    responses::json(HttpResponse::Ok(), &answer)
 }

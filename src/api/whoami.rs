@@ -5,13 +5,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::auth::Admin;
-use super::error::Problem;
-use super::routes::Answer;
-use super::views::{self, TenantJson};
+use super::error::{HandlerResult, Problem};
+use super::responses::{self, TenantJson};
 use crate::domain::tenant::Caller;
 use crate::domain::{Code, KeyId};
 
-/// Who a key is.
+/// What a key is.
 #[derive(Serialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[schemars(rename = "Whoami")]
@@ -28,11 +27,11 @@ pub enum WhoamiJson {
 }
 
 /// `GET /v1/whoami`: whether the key is an operator's, or which tenant's.
-pub async fn get(Admin(kavach): Admin, (): ()) -> Answer {
+pub async fn get(Admin(kavach): Admin, (): ()) -> HandlerResult {
     let answer = match kavach.authenticate().await? {
         Caller::Operator => WhoamiJson::Operator,
         Caller::Key(key_id) => WhoamiJson::TenantKey { key_id, tenant: kavach.tenants().own().await?.into() },
         Caller::Agent(_) => return Err(Problem::new(Code::Forbidden, "an agent token may not ask this")),
     };
-    views::json(HttpResponse::Ok(), &answer)
+    responses::json(HttpResponse::Ok(), &answer)
 }

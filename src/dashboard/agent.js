@@ -34,13 +34,13 @@ export async function agent({ parts, signal, refresh }) {
     });
   };
   const rotate = () => formDialog(`Rotate the token of ${found.name}?`, "Rotate", [
-    h("p", { class: "muted" }, "A new token is made. The old one is refused at once, or after the grace period."),
+    h("p", { class: "muted" }, "The agent gets a new token. The old one is refused at once, or after the grace period."),
     field("Old token still works for, seconds", "graceSeconds", { type: "number", min: 0, value: 0, hint: "At most 2,592,000 (30 days)." }),
   ], async (form) => {
     const made = await post(`${path}/rotate`, { graceSeconds: number(form, "graceSeconds") ?? 0 });
     revealSecret("The new token", "token", made.token, null, refresh);
   });
-  const revoke = () => confirm(`Revoke ${found.name}?`, "All its calls are denied from then on, and all it has lent ends. This can't be undone.", "Revoke", async () => {
+  const revoke = () => confirm(`Revoke ${found.name}?`, "All its calls are denied from now on, and everything it has lent ends. This can't be undone.", "Revoke", async () => {
     await remove(path);
     toast(`${found.name} is revoked`);
     await refresh();

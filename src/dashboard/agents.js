@@ -6,8 +6,7 @@ import { pageHead, table, tableRow, badge, empty, ago, button, revealSecret } fr
 import { field, form, text, time } from "./forms.js";
 import { permissionEditor } from "./permissions.js";
 import { tenantLink, remember } from "./names.js";
-import { tenantFilter } from "./overview.js";
-import { tenantChoices } from "./tenant.js";
+import { tenantFilter, tenantChoices } from "./tenant-filter.js";
 import { TYPES } from "./tenants.js";
 
 const PAGE = 100;
@@ -36,7 +35,7 @@ export async function agentTable(filter, signal, { showTenant = true } = {}) {
   if (!first.items.length) {
     const narrowed = filter.status || filter.type || filter.userId;
     return h("div", { class: "card" }, narrowed
-      ? empty("agents", "No agent is like that", "Choose other filters to see more.", h("a", { class: "button", href: withQuery("#/agents", { tenantId: filter.tenantId }) }, "Clear the filters"))
+      ? empty("agents", "No agents match", "Change the filters to see more.", h("a", { class: "button", href: withQuery("#/agents", { tenantId: filter.tenantId }) }, "Clear the filters"))
       : empty("agents", "No agent yet", "An agent is what asks for decisions. Create one, say what it may do, and give its token to the service that runs it.", h("a", { class: "button primary", href: withQuery("#/agents/new", { tenantId: filter.tenantId }) }, "Create an agent")));
   }
   const columns = [

@@ -1,4 +1,4 @@
-// Signs in, frames the pages, and finds the page that the address names.
+// Signs in, frames the pages, and routes by the address.
 
 import { h, show, append, icon } from "./dom.js";
 import { session, get, Problem } from "./api.js";
@@ -82,7 +82,7 @@ async function route() {
   if (moved) {
     window.scrollTo(0, 0);
   }
-  // Whoever uses the keyboard goes on from the new content, also where what had the focus is no more.
+  // Keyboard users continue from the new content, even if the element that had the focus is gone.
   if (moved || document.activeElement === document.body) main.focus({ preventScroll: true });
 }
 
@@ -141,7 +141,7 @@ async function enter(key) {
   try {
     session.who = await get("/v1/whoami");
   } catch (error) {
-    // A server that does not answer just now says nothing against the key.
+    // If the server does not answer, the key may still be good.
     if (!(error instanceof Problem && (!error.status || error.status === 429 || error.status >= 500))) session.key = null;
     throw error;
   }
@@ -156,7 +156,7 @@ async function resume() {
     if (!(error instanceof Problem)) report(error);
     if (!session.key) return signIn(error instanceof Problem ? error : undefined);
     show(app, h("main", { class: "signin", id: "main", tabindex: "-1" },
-      empty("fail", "The server does not answer now", error.message, button("Try again", resume, { kind: "primary" }), button("Sign out", () => signOut()))));
+      empty("fail", "The server is not answering", error.message, button("Try again", resume, { kind: "primary" }), button("Sign out", () => signOut()))));
   }
 }
 

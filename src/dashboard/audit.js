@@ -6,8 +6,7 @@ import { pageHead, badge, empty, button, table, tableRow, dialog, report } from 
 import { field } from "./forms.js";
 import { dateTime, ms } from "./format.js";
 import { agentLink, tenantLink } from "./names.js";
-import { tenantFilter } from "./overview.js";
-import { tenantChoices } from "./tenant.js";
+import { tenantFilter, tenantChoices } from "./tenant-filter.js";
 
 /** Entries of one page, and the most that a live tail keeps. */
 const PAGE = 50;
@@ -88,7 +87,7 @@ export async function auditView({ query, signal, tenant, parts }) {
   const box = h("div", { class: "card flush" });
   const narrowed = FILTERS.some((name) => name !== "tenantId" && given[name]);
   const draw = () => show(box, list.body.rows.length ? list.element : narrowed
-    ? empty("audit", "No entry is like that", "Choose other filters to see more.", h("a", { class: "button", href: address }, "Clear the filters"))
+    ? empty("audit", "No entries match", "Change the filters to see more.", h("a", { class: "button", href: address }, "Clear the filters"))
     : empty("audit", "Nothing happened yet", "Each decision shows up here. Turn the live tail on and let an agent ask, or try a call without recording it.", h("a", { class: "button", href: "#/why" }, "Try a call")));
   draw();
 
@@ -120,7 +119,7 @@ function liveTail({ filter, signal, last, seen, list, draw }) {
     seen.add(entry.id);
     list.add(entry);
     if (list.body.rows.length === 1) draw();
-    // Ids older than the rows are asked for by nobody.
+    // No row refers to an older id.
     if (seen.size > 10 * MOST_ROWS) [...seen].slice(0, 5 * MOST_ROWS).forEach((id) => seen.delete(id));
   };
   /** Draws what came since the last frame: a flood may not stop the page. */
@@ -146,7 +145,7 @@ function liveTail({ filter, signal, last, seen, list, draw }) {
         onentry: (entry) => {
           newest = entry.id;
           held.push(entry);
-          // More than the rows would only be drawn to be removed.
+          // Rows beyond the limit would be drawn only to be removed.
           if (held.length > MOST_ROWS) held.shift();
           if (paused) say(name); else frame ||= requestAnimationFrame(flush);
         },

@@ -1,4 +1,4 @@
-// Charts as SVG. A chart can be read with the arrow keys too: what stands under its cursor is said below it.
+// Charts as SVG. The arrow keys move a chart's cursor, and the text below shows the values there.
 
 import { h, s, show } from "./dom.js";
 import { clock, count } from "./format.js";
@@ -109,7 +109,7 @@ export function timeChart(label, unit) {
  */
 export function layers(nodes, edges) {
   const depth = new Map(nodes.map((node) => [node, 0]));
-  // A chain is at most as long as there are nodes.
+  // No chain is longer than the number of nodes.
   for (let round = 0; round < nodes.length; round += 1) {
     let moved = false;
     for (const [from, to] of edges) {
@@ -136,7 +136,7 @@ export function layers(nodes, edges) {
   });
   const place = new Map();
   columns.forEach((column, x) => {
-    // In the order of where their edges come from, so that few cross.
+    // Sorted by where their edges come from, so that few edges cross.
     const weight = (item) => before.get(item).reduce((sum, from) => sum + place.get(from)[1], 0) / (before.get(item).length || 1);
     const ordered = x === 0 ? column : column.map((item) => [weight(item), item]).sort((a, b) => a[0] - b[0]).map(([, item]) => item);
     ordered.forEach((item, y) => place.set(item, [x, y]));

@@ -18,7 +18,7 @@ export async function delegationView(tenant, { refresh }) {
   const names = new Map(agents.map((agent) => [agent.id, agent]));
   const create = () => button("Delegate", () => delegate(tenant, refresh), { kind: "primary", glyph: "plus" });
   if (!links.length) {
-    return h("div", { class: "card" }, empty("agents", "No delegation yet", agents.length < 2 ? "An agent can lend what it may do to another one. Create two agents first." : "An agent can lend what it may do to another one, never more than it holds. Revoking a link ends all that stand on it.", agents.length < 2 ? h("a", { class: "button", href: `#/agents/new?tenantId=${tenant}` }, "Create an agent") : create()));
+    return h("div", { class: "card" }, empty("agents", "No delegation yet", agents.length < 2 ? "An agent can lend what it may do to another one. Create two agents first." : "An agent can lend what it may do to another one, never more than it holds. Revoking a link ends all that depend on it.", agents.length < 2 ? h("a", { class: "button", href: `#/agents/new?tenantId=${tenant}` }, "Create an agent") : create()));
   }
   const alive = links.filter((link) => link.status === "active");
   const live = alive.slice(0, MOST_DRAWN);
@@ -28,14 +28,14 @@ export async function delegationView(tenant, { refresh }) {
     return { id, name: agent?.name ?? shortId(id), sub: agent ? `${agent.type} · ${agent.ownerId}` : "", off: agent && agent.status !== "active", href: `#/agents/${id}` };
   });
   const edges = live.map((link) => ({ from: link.fromAgent, to: link.toAgent, label: link.permissions.map((one) => `${one.actions.join(", ")} on ${one.resource}`).join("; ") }));
-  const revoke = (link) => button("Revoke", () => confirm("Revoke this delegation?", "It ends at once, and so do all that stand on it, even where their grantor holds the permission itself.", "Revoke", async () => {
+  const revoke = (link) => button("Revoke", () => confirm("Revoke this delegation?", "It ends at once, and so do all that depend on it, even if their grantor holds the permission itself.", "Revoke", async () => {
     await remove(`/v1/delegations/${link.id}`);
     toast("The delegation is revoked");
     await refresh();
   }), { kind: "small-button danger", label: `Revoke the delegation from ${names.get(link.fromAgent)?.name ?? link.fromAgent} to ${names.get(link.toAgent)?.name ?? link.toAgent}` });
   return h("div", { class: "stack" },
     h("div", { class: "row" }, create()),
-    live.length > 0 && card("Who lends to whom", { side: h("span", { class: "small muted" }, alive.length > live.length ? `${live.length} of ${alive.length} live` : `${live.length} live`) }, graph(nodes, edges, "Delegations between agents; the same is in the list below")),
+    live.length > 0 && card("Who lends to whom", { side: h("span", { class: "small muted" }, alive.length > live.length ? `${live.length} of ${alive.length} live` : `${live.length} live`) }, graph(nodes, edges, "Delegations between agents; the list below shows them too")),
     h("div", { class: "card flush" }, table([
       ["From", (link) => agentLink(link.fromAgent)],
       ["To", (link) => agentLink(link.toAgent)],

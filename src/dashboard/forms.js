@@ -57,7 +57,7 @@ function check(form) {
 /** Shows a refusal at the field it names, or else above the form's foot. */
 export function refuse(form, error) {
   if (!(error instanceof Problem)) return report(error);
-  // `permissions[0].resource[3]` is shown at the nearest field that there is.
+  // The error for `permissions[0].resource[3]` appears at the nearest field of the form.
   let path = error.field;
   let place = null;
   while (path && !place) {

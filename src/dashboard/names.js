@@ -15,7 +15,7 @@ function pump() {
     const [path, settle] = waiting.shift();
     busy += 1;
     get(path).then((item) => settle(item.name), (error) => {
-      // What is gone has no name; what could not be asked for now is asked for again.
+      // What was deleted has no name. After any other failure the name is asked for again.
       if (error.status !== 404) known.delete(path);
       settle(null);
     }).finally(() => { busy -= 1; pump(); });

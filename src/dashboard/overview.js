@@ -1,9 +1,8 @@
-// What is going on now: decisions over time, what is slow, what is nearly used up.
+// The overview: decisions over time, slow tenants, and budgets near their limit.
 
 import { h, show } from "./dom.js";
 import { session, get, withQuery } from "./api.js";
 import { pageHead, card, table, budgetBadge, empty, bar } from "./ui.js";
-import { field } from "./forms.js";
 import { timeChart, legend } from "./charts.js";
 import { count, ms, relative, span, words } from "./format.js";
 import { agentLink, tenantLink } from "./names.js";
@@ -116,14 +115,4 @@ function slowest(tenants) {
     ["p99", (one) => ms(one.p99Ms), "num"],
     ["", (one) => h("div", { class: "mid" }, share(one.p99Ms / most)), "share"],
   ], tenants, { label: "Slowest tenants" });
-}
-
-/** A choice of a tenant, for pages that look at one or at all. */
-export function tenantFilter(tenants, chosen, { allName = "All tenants", onchange, wide } = {}) {
-  return field("Tenant", "tenantId", {
-    value: chosen,
-    wide,
-    onchange,
-    options: [...(allName ? [["", allName]] : []), ["default", "Default"], ...tenants.map((one) => [one.slug, one.name])],
-  });
 }

@@ -1,4 +1,4 @@
-// Budgets: how much of each is used, and when it starts anew.
+// Budgets: how much of each is used, and when it resets.
 
 import { h } from "./dom.js";
 import { all, post, patch, remove, withQuery } from "./api.js";
@@ -51,7 +51,7 @@ function policyCard(policy, tenant, refresh) {
     h("div", { class: "row" },
       button("Edit", () => editPolicy({ tenant, policy, refresh }), { kind: "small-button" }),
       button(disabled ? "Enable" : "Disable", async () => { await patch(path, { status: disabled ? "active" : "disabled" }); await done(disabled ? "The policy is on" : "The policy is off"); }, { kind: "small-button" }),
-      button("Reset", () => confirm("Reset what is used?", "Its counts of today and of this month start at zero again. The audit trail keeps every call.", "Reset", async () => { await post(`${path}/reset`, { period: "all" }); await done("The counts start anew"); }, { danger: false }), { kind: "small-button" }),
+      button("Reset", () => confirm("Reset what is used?", "Its counts of today and of this month start at zero again. The audit trail keeps every call.", "Reset", async () => { await post(`${path}/reset`, { period: "all" }); await done("The counts start at zero"); }, { danger: false }), { kind: "small-button" }),
       button("Delete", () => confirm("Delete this policy?", "Its limits are gone at once.", "Delete", async () => { await remove(path); await done("The policy is deleted"); }), { kind: "small-button danger" })),
     h("span", { class: "small muted mono", title: policy.id }, shortId(policy.id)));
 }
@@ -66,7 +66,7 @@ function editPolicy({ tenant, policy, refresh }) {
     field("When one is used up", "action", { options: ACTIONS, value: policy?.action ?? "block" }),
   ];
   formDialog(policy ? "Edit policy" : "New policy", policy ? "Save" : "Create policy", content, async (form) => {
-    // As they were typed: a cost is an exact decimal, and the server says what is no number.
+    // Sent as typed: a cost is an exact decimal, and the server refuses what is not a number.
     const given = Object.fromEntries(LIMITS.map(([name]) => {
       const typed = text(form, `limits.${name}`);
       const exact = /^(0|[1-9]\d*)(\.\d+)?$/.test(typed) ? (JSON.rawJSON?.(typed) ?? Number(typed)) : typed;

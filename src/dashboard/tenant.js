@@ -1,7 +1,7 @@
 // One tenant: its agents, budgets, delegations, keys, trail and settings.
 
 import { h } from "./dom.js";
-import { session, get, all, post, remove, withQuery } from "./api.js";
+import { session, get, post, remove, withQuery } from "./api.js";
 import { pageHead, badge, table, empty, ago, button, confirm, toast, revealSecret, card } from "./ui.js";
 import { field, form, formDialog, text } from "./forms.js";
 import { settingsFields, saveTenant, statusButton } from "./tenants.js";
@@ -25,7 +25,7 @@ export async function tenant(ctx) {
       marks: [badge(found.status)],
       actions: [session.isOperator && found.id !== null && statusButton(found, ctx.refresh, ""), h("a", { class: "button", href: `#/overview?tenantId=${found.slug}` }, "Figures"), h("a", { class: "button primary", href: `#/agents/new?tenantId=${found.slug}` }, "New agent")],
     }),
-    found.status === "suspended" && h("p", { class: "notice" }, "Suspended: every call of its agents is denied until it is active again. What it holds can still be read and changed."),
+    found.status === "suspended" && h("p", { class: "notice" }, "Suspended: every call of its agents is denied until it is active again. Its data can still be read and changed."),
     tabs, content];
 }
 
@@ -47,9 +47,9 @@ async function auditTab(found, ctx) {
 
 async function keysTab(found, { refresh }) {
   const keys = await get(`/v1/tenants/${found.slug}/keys`);
-  const create = () => button("New key", () => formDialog("New tenant key", "Create key", field("Name", "name", { placeholder: "billing service", hint: "What uses it, so that it can be told from others when it is to be revoked." }), async (entered) => {
+  const create = () => button("New key", () => formDialog("New tenant key", "Create key", field("Name", "name", { placeholder: "billing service", hint: "What will use it, so that you know which one to revoke later." }), async (entered) => {
     const made = await post(`/v1/tenants/${found.slug}/keys`, { name: text(entered, "name") });
-    revealSecret("The new key", "key", made.key, `It may do for ${found.name} what a tenant key may, and nothing for any other tenant.`, refresh);
+    revealSecret("The new key", "key", made.key, `It may do for ${found.name} what a tenant key may, and nothing for other tenants.`, refresh);
   }), { kind: "primary", glyph: "plus" });
   const revoke = (key) => button("Revoke", () => confirm(`Revoke the key ${key.name}?`, "Whoever still uses it is refused from then on. This can't be undone.", "Revoke", async () => {
     await remove(`/v1/tenants/${found.slug}/keys/${key.id}`);
@@ -96,8 +96,5 @@ async function settingsTab(found, { refresh }) {
     location.hash = "#/tenants";
   });
   return h("div", { class: "stack" }, edit, card("Delete", {}, h("div", { class: "row apart" },
-    h("p", { class: "muted" }, "Erases the tenant with all that it holds."), button("Delete tenant", erase, { kind: "danger" }))));
+    h("p", { class: "muted" }, "Erases the tenant and everything in it."), button("Delete tenant", erase, { kind: "danger" }))));
 }
-
-/** All tenants, for a choice of one; a tenant key has only its own. */
-export const tenantChoices = () => (session.isOperator ? all("/v1/tenants?limit=1000") : Promise.resolve([session.who.tenant]));

@@ -39,7 +39,7 @@ export async function tenants({ signal, refresh }) {
   };
   draw();
   return [
-    pageHead("Tenants", { sub: items.length ? "Each has its own agents, budgets and audit trail, and knows nothing of the others." : null, actions: [items.length > 1 && h("div", {}, search), items.length > 0 && create()] }),
+    pageHead("Tenants", { sub: items.length ? "Each has its own agents, budgets and audit trail, and sees nothing of the others." : null, actions: [items.length > 1 && h("div", {}, search), items.length > 0 && create()] }),
     items.length
       ? h("div", { class: "stack" }, h("div", { class: "card flush" }, list), note)
       : h("div", { class: "card" }, empty("tenants", "No tenant yet", "A tenant is an organization with its own agents, budgets and audit trail. Create one to begin; then give it an agent.", create(), h("a", { class: "button", href: "#/tenants/default" }, "Use the default tenant"))),
@@ -55,8 +55,8 @@ export function statusButton(tenant, refresh, kind = "small-button") {
     await refresh();
   };
   return suspended
-    ? button("Activate", () => confirm(`Activate ${tenant.name}?`, "All its active agents may work again, by the same permissions and budgets as before.", "Activate", act, { danger: false }), { kind, label: `Activate ${tenant.name}` })
-    : button("Suspend", () => confirm(`Suspend ${tenant.name}?`, "All its agents are stopped at once: each call is denied until the tenant is active again. Its keys can still read and repair.", "Suspend", act), { kind, label: `Suspend ${tenant.name}` });
+    ? button("Activate", () => confirm(`Activate ${tenant.name}?`, "All its active agents may work again, with the same permissions and budgets as before.", "Activate", act, { danger: false }), { kind, label: `Activate ${tenant.name}` })
+    : button("Suspend", () => confirm(`Suspend ${tenant.name}?`, "All its agents are stopped at once: each call is denied until the tenant is active again. Its keys can still read and change things.", "Suspend", act), { kind, label: `Suspend ${tenant.name}` });
 }
 
 /** The fields of a tenant's settings. */
@@ -83,7 +83,7 @@ export function readSettings(form) {
 const slugOf = (name) => name.toLowerCase().normalize("NFKD").replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 63);
 
 function createTenant() {
-  const slug = field("Slug", "slug", { placeholder: "acme", hint: "In addresses and filters; small letters, digits and hyphens. It stays." });
+  const slug = field("Slug", "slug", { placeholder: "acme", hint: "Used in URLs and filters: lowercase letters, digits and hyphens. It can't be changed later." });
   const name = field("Name", "name", { placeholder: "Acme", oninput: (event) => { const input = slug.querySelector("input"); if (!input.dataset.typed) input.value = slugOf(event.target.value); } });
   slug.querySelector("input").addEventListener("input", (event) => { event.target.dataset.typed = "yes"; });
   formDialog("New tenant", "Create tenant", [h("div", { class: "fields" }, name, slug), settingsFields()], async (form) => {

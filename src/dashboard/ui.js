@@ -1,4 +1,4 @@
-// What every page is put together from: toasts, dialogs, tables, marks, empty states.
+// The parts of every page: toasts, dialogs, tables, marks, empty states.
 
 import { h, s, icon, append, show, uid } from "./dom.js";
 import { Problem } from "./api.js";
@@ -13,7 +13,7 @@ export function toast(text, { bad = false, code = "" } = {}) {
     h("button", { type: "button", class: "quiet small-button", "aria-label": "Close this message", onclick: () => box.remove() }, "✕"));
   toasts().append(box);
   while (toasts().children.length > 4) toasts().firstChild.remove();
-  // Above an open dialog, which is in the top layer.
+  // In the top layer, so that it is above an open dialog.
   if (toasts().matches(":popover-open")) toasts().hidePopover();
   toasts().showPopover();
   if (!bad) setTimeout(() => box.remove(), 5000);
@@ -51,7 +51,7 @@ export function dialog(title, make, { kind = "" } = {}) {
   const close = () => box.close();
   append(box, [make(close, h("h2", { id, class: "title" }, title))]);
   box.addEventListener("close", () => box.remove());
-  // What was typed, or is shown this once, is not lost by a press beside it.
+  // A click outside the dialog must not lose what was typed or is shown only once.
   const stays = () => box.dataset.stays !== undefined || box.querySelector("form");
   box.addEventListener("pointerdown", (event) => { if (event.target === box && !stays()) close(); });
   box.addEventListener("cancel", (event) => { if (box.dataset.stays !== undefined) event.preventDefault(); });
@@ -72,7 +72,7 @@ export function confirm(title, text, yes, action, { danger = true } = {}) {
 /** Copies a text and says so. */
 export function copyButton(text, what) {
   return button("Copy", async (element) => {
-    // Browsers have a clipboard for pages of this machine or behind TLS only.
+    // Browsers allow the clipboard only to pages from localhost or over TLS.
     if (!navigator.clipboard) {
       getSelection().selectAllChildren(element.parentElement.querySelector("code"));
       return toast("Press Ctrl C: this page may not copy by itself without TLS");
@@ -87,7 +87,7 @@ export function copyButton(text, what) {
 export function revealSecret(title, what, secret, note, after = () => {}) {
   const box = dialog(title, (close, heading) => [
     h("div", { class: "body" }, heading,
-      h("p", { class: "muted" }, `Copy the ${what} now. It is shown this once; only its hash is kept.`),
+      h("p", { class: "muted" }, `Copy the ${what} now. It is shown only once; the server keeps only its hash.`),
       h("div", { class: "secret" }, h("code", { "data-secret": "" }, secret), copyButton(secret, what)),
       note && h("p", { class: "small muted wrap" }, note)),
     h("div", { class: "foot" }, button("I have copied it", close, { kind: "primary" })),
@@ -125,7 +125,7 @@ export function table(columns, items, { label, row = () => ({}) } = {}) {
 export function tableRow(columns, item, props = {}) {
   return h("tr", { role: "row", ...props }, columns.map(([name, cell, kind]) => {
     const content = [cell(item)].flat(Infinity).filter((one) => one !== null && one !== undefined && one !== false && one !== "");
-    // One box, so that on a phone all of it stands beside its label.
+    // One box, so that on a phone the whole value stays beside its label.
     return h("td", { role: "cell", class: kind, "data-label": name }, content.length > 0 && h("div", {}, content));
   }));
 }

@@ -6,8 +6,7 @@ import { pageHead, card, empty } from "./ui.js";
 import { agentField, field, form, text } from "./forms.js";
 import { span, words, shortId } from "./format.js";
 import { agentLink } from "./names.js";
-import { tenantFilter } from "./overview.js";
-import { tenantChoices } from "./tenant.js";
+import { tenantFilter, tenantChoices } from "./tenant-filter.js";
 
 export async function why({ query }) {
   const tenants = session.isOperator ? await tenantChoices() : [];
@@ -38,7 +37,7 @@ export async function why({ query }) {
     history.replaceState(null, "", withQuery("#/why", { agentId, action: call.action, resource: call.resource, arguments: args, ip, cost }));
   });
   const old = given("from");
-  // A link with all of it asks by itself.
+  // A link that fills all fields asks at once.
   if (given("agentId") && given("action") && given("resource")) setTimeout(() => element.requestSubmit());
   return [
     pageHead("Why?", { sub: old ? `Filled in from the entry ${shortId(old)}. The answer is about now: permissions, budgets and the time may have changed since.` : "What would be decided now, and what each step of the decision saw. Nothing is recorded or charged." }),
@@ -67,7 +66,7 @@ function result(explained) {
   const verdict = h("div", { class: `verdict ${tone}`, "data-verdict": allowed ? "allowed" : "denied" }, icon(allowed ? "pass" : "fail"), h("div", { class: "stack tight" },
     h("div", {}, h("b", {}, allowed ? "Allowed" : "Denied"), code && h("span", { class: "mono small" }, ` ${code}`)),
     reason && h("p", { class: "wrap" }, reason),
-    retryAfter !== undefined && h("p", { class: "small" }, `The same call can be allowed in ${span(retryAfter)}.`),
+    retryAfter !== undefined && h("p", { class: "small" }, `The call can be allowed in ${span(retryAfter)}.`),
     policyId && h("p", { class: "small" }, "Policy ", h("code", {}, shortId(policyId))),
     warnings.map((warning) => h("p", { class: "small wrap" }, warning.message))));
   const list = h("ol", { class: "steps" }, steps.map((step, n) => {

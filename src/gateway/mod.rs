@@ -1,9 +1,9 @@
 //! From a request that a gateway stopped to ask about, to the action and the resource to decide on.
 //!
-//! A gateway (nginx, Traefik, Envoy) asks before it lets a request through. What is asked about is made of the request's
-//! method, host, path and headers by rules (`rules.rs`). Whoever sends the request chooses all of these, so nothing is
-//! guessed: what two programs may read in two ways is refused (`path.rs`), and no part of a request can become more than
-//! the one segment of the resource, or the one action, that a rule gives it.
+//! A gateway (nginx, Traefik, Envoy) asks before it lets a request through. Rules (`rules.rs`) make an action and a resource
+//! of the request's method, host, path and headers. The sender of the request chooses all of these, so nothing is guessed:
+//! what two programs may read differently is refused (`path.rs`), and each part of a request becomes no more than the one
+//! segment or the one action that the rule makes of it.
 
 mod path;
 mod rules;
@@ -16,9 +16,9 @@ pub use path::segments;
 pub use rules::Rules;
 
 use path::host_name;
-use rules::{Piece, Rule};
+use rules::{MAX_METHOD_BYTES, Rule, TemplatePart};
 
-/// Which gateway asks: it decides where the original request is read from, and nothing else is looked at.
+/// The gateway that asks. It decides where the original request is read from; nothing else is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum GatewayKind {
     /// `X-Original-Method`, `X-Original-URI` and `X-Original-Host`, which its configuration sets. It understands 200, 401
@@ -60,9 +60,6 @@ pub struct Mapped {
     pub resource: String,
 }
 
-/// Bytes of a method: the longest registered one has 17.
-const MAX_METHOD_BYTES: usize = 32;
-
 impl Gateway {
     /// A gateway with the rules of a file, or the default ones.
     ///
@@ -84,7 +81,7 @@ impl Gateway {
         let Original { method, target, host, .. } = original;
         let is_method = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
         if method.is_empty() || method.len() > MAX_METHOD_BYTES || !method.bytes().all(is_method) {
-            return Err("the method must be one in capital letters".to_owned());
+            return Err("the method must be in capital letters".to_owned());
         }
         let path = segments(target)?;
         for rule in self.rules.as_slice() {
@@ -97,22 +94,22 @@ impl Gateway {
             {
                 continue;
             }
-            let filled = Filled { original, path: &path, captured };
+            let filled = PlaceholderValues { original, path: &path, captured };
             return filled.mapped(rule);
         }
-        Err("no rule is about this method and path".to_owned())
+        Err("no rule matches this method and path".to_owned())
     }
 }
 
-/// A rule's placeholders with their values.
-struct Filled<'f, 'a> {
+/// The values of a rule's placeholders.
+struct PlaceholderValues<'f, 'a> {
     original: &'f Original<'a>,
     path: &'f [Cow<'a, str>],
     /// Where each captured segment is.
     captured: Vec<usize>,
 }
 
-impl<'a> Filled<'_, 'a> {
+impl<'a> PlaceholderValues<'_, 'a> {
     fn mapped(&self, rule: &Rule) -> Result<Mapped, String> {
         let mut resource = String::new();
         for piece in &rule.resource {
@@ -126,21 +123,21 @@ impl<'a> Filled<'_, 'a> {
         Ok(Mapped { action, resource })
     }
 
-    fn put(&self, piece: &Piece, into: &mut String) -> Result<(), String> {
+    fn put(&self, piece: &TemplatePart, into: &mut String) -> Result<(), String> {
         let method = self.original.method;
         match piece {
-            Piece::Literal(text) => into.push_str(text),
-            Piece::Method => into.push_str(&method.to_ascii_lowercase()),
-            Piece::Crud => {
-                into.push_str(crud(method).ok_or("the method has no name among create, read, update, delete")?)
+            TemplatePart::Literal(text) => into.push_str(text),
+            TemplatePart::Method => into.push_str(&method.to_ascii_lowercase()),
+            TemplatePart::Crud => {
+                into.push_str(crud(method).ok_or("the method is none of create, read, update and delete")?)
             }
-            Piece::Host => into.push_str(&host_name(self.original.host)?),
-            Piece::Segment(number) => {
+            TemplatePart::Host => into.push_str(&host_name(self.original.host)?),
+            TemplatePart::Segment(number) => {
                 let at = self.captured.get(*number);
                 into.push_str(at.and_then(|at| self.path.get(*at)).ok_or("the path has no such segment")?);
             }
-            Piece::Rest(start) => into.push_str(&self.path.get(*start..).unwrap_or_default().join(":")),
-            Piece::Header { name, whole } => into.push_str(self.header(name, *whole)?),
+            TemplatePart::Rest(start) => into.push_str(&self.path.get(*start..).unwrap_or_default().join(":")),
+            TemplatePart::Header { name, whole } => into.push_str(self.header(name, *whole)?),
         }
         Ok(())
     }

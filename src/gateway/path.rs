@@ -1,15 +1,15 @@
-//! Reading paths and hosts so that no two programs read them in two ways.
+//! Reading paths and hosts, and refusing those that two programs may read differently.
 //!
-//! Gateways, servers and frameworks disagree on `//`, `..`, `;x=1`, `%2F`, on what is decoded and when. A path that has any
-//! of these is refused: were it read here in one way and upstream in another, it would be decided on as one thing and
-//! served as another.
+//! Gateways, servers and frameworks disagree on `//`, `..`, `;x=1`, `%2F`, on what is decoded and when. A path with any of
+//! these is refused: if this server read it one way and the upstream another, the decision would be about one thing and the
+//! response about another.
 
 use std::borrow::Cow;
 
 use crate::domain::text::has_control;
 
 /// Cuts the path of a request target (RFC 9112, 3.2.1) into its segments, decoded. The query is dropped; one slash at
-/// the end says nothing.
+/// the end is ignored.
 ///
 /// # Errors
 /// A sentence that says what is ambiguous about it.
@@ -33,7 +33,7 @@ fn segment(raw: &str) -> Result<Cow<'_, str>, String> {
     Ok(text)
 }
 
-/// Checks that a segment's text is one thing to everybody.
+/// Checks that every program reads a segment alike.
 pub(super) fn check_segment(text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Err("the path must not have an empty segment".to_owned());
@@ -72,7 +72,7 @@ fn decode(raw: &str) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "the path is not UTF-8 once it is decoded".to_owned())
 }
 
-/// A host's name in small letters, without a port and without the dot at its end.
+/// A host's name in lowercase, without a port and without the dot at its end.
 pub(super) fn host_name(text: &str) -> Result<String, String> {
     let name = match text.rsplit_once(':') {
         Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => name,

@@ -14,18 +14,19 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::MAX_METHOD_BYTES;
 use super::path::{check_segment, host_name};
 use crate::domain::permission::check_action;
 use crate::domain::permission::pattern::check_resource;
 use crate::domain::text::quote;
 
-/// Rules of one file. They are tried one after the other with each request.
+/// The most rules in a file. Every request tries them in order.
 const MAX_RULES: usize = 1_000;
 /// Bytes of the file: a kilobyte a rule.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// Bytes of a method. The longest registered one has 17.
+pub(super) const MAX_METHOD_BYTES: usize = 32;
 
-/// What holds where there is no file.
+/// The rules without a file.
 const DEFAULT: &str = r#"{"rules": [
     {"path": "/", "resource": "http:/"},
     {"path": "/{path...}", "resource": "http:{path...}"}
@@ -35,17 +36,17 @@ const DEFAULT: &str = r#"{"rules": [
 #[derive(Debug)]
 pub struct Rules(Vec<Rule>);
 
-/// Which requests a rule is about, and what it makes of them.
+/// The requests that a rule matches, and what it makes of them.
 #[derive(Debug)]
 pub(super) struct Rule {
     pub host: Option<Box<str>>,
     methods: Option<Vec<String>>,
     pub path: PathPattern,
-    pub action: Piece,
-    pub resource: Vec<Piece>,
+    pub action: TemplatePart,
+    pub resource: Vec<TemplatePart>,
 }
 
-/// The paths that a rule is about.
+/// The paths that a rule matches.
 #[derive(Debug)]
 pub(super) struct PathPattern {
     /// `None` takes any segment.
@@ -56,9 +57,9 @@ pub(super) struct PathPattern {
 
 /// A part of an action or a resource.
 #[derive(Debug)]
-pub(super) enum Piece {
+pub(super) enum TemplatePart {
     Literal(Box<str>),
-    /// The method in small letters.
+    /// The method in lowercase.
     Method,
     /// The method as create, read, update or delete.
     Crud,
@@ -76,7 +77,7 @@ pub(super) enum Piece {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct RulesFile {
     rules: Vec<RuleText>,
 }
 
@@ -113,7 +114,7 @@ impl Rules {
         Self::parse(&text).map_err(wrong)
     }
 
-    /// The rules without a file: `http:` and the path's segments, the action is the method in small letters.
+    /// The rules without a file: `http:` and the path's segments, the action is the method in lowercase.
     pub(super) fn default_rules() -> Result<Self, String> {
         Self::parse(DEFAULT)
     }
@@ -124,7 +125,7 @@ impl Rules {
     /// A sentence that names the rule and the field.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parser = serde_json::Deserializer::from_str(text);
-        let file: File = serde_path_to_error::deserialize(&mut parser)
+        let file: RulesFile = serde_path_to_error::deserialize(&mut parser)
             .map_err(|problem| format!("{}: {}", problem.path(), problem.inner()))?;
         parser.end().map_err(|problem| problem.to_string())?;
         if file.rules.is_empty() || file.rules.len() > MAX_RULES {
@@ -181,12 +182,12 @@ impl RuleText {
         let (path, names) = read_path(&path).map_err(|problem| format!("path: {problem}"))?;
         let piece = |text: &str| read_piece(text, &names, &path);
         let action = match piece(&action).map_err(|problem| format!("action: {problem}"))? {
-            Piece::Rest(_) | Piece::Header { whole: true, .. } => {
-                return Err("action: must be one word, not as many as there are".to_owned());
+            TemplatePart::Rest(_) | TemplatePart::Header { whole: true, .. } => {
+                return Err("action: must be one segment, not a whole rest".to_owned());
             }
             action => action,
         };
-        if let Piece::Literal(text) = &action {
+        if let TemplatePart::Literal(text) = &action {
             check_action("action", text).map_err(|error| error.message().replacen(' ', ": ", 1))?;
             if text.contains('*') {
                 return Err("action: must not have a '*'".to_owned());
@@ -195,7 +196,7 @@ impl RuleText {
         let field = |problem: String| format!("resource: {problem}");
         let pieces: Vec<_> = resource.split(':').map(piece).collect::<Result<_, _>>().map_err(field)?;
         check_resource("resource", &resource).map_err(|error| error.message().replacen(' ', ": ", 1))?;
-        if pieces.iter().any(|piece| matches!(piece, Piece::Literal(text) if text.contains('*'))) {
+        if pieces.iter().any(|piece| matches!(piece, TemplatePart::Literal(text) if text.contains('*'))) {
             return Err(field("must not have a '*'".to_owned()));
         }
         Ok(Rule { host: host.transpose()?, methods, path, action, resource: pieces })
@@ -209,7 +210,7 @@ fn read_path(text: &str) -> Result<(PathPattern, Vec<&str>), String> {
     let (mut names, mut seen) = (Vec::new(), HashSet::new());
     for part in path.split('/').filter(|_| !path.is_empty()) {
         if pattern.open {
-            return Err("must have nothing behind the rest of a path".to_owned());
+            return Err("must not continue after the rest of a path".to_owned());
         }
         match placeholder(part)? {
             Some(name) => {
@@ -236,7 +237,7 @@ fn read_path(text: &str) -> Result<(PathPattern, Vec<&str>), String> {
     Ok((pattern, names))
 }
 
-/// What stands between braces: a placeholder is always a whole segment.
+/// The name in braces, if there is one: a placeholder is always a whole segment.
 fn placeholder(part: &str) -> Result<Option<&str>, String> {
     let inner = part.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     if inner.unwrap_or(part).contains(['{', '}']) {
@@ -245,22 +246,22 @@ fn placeholder(part: &str) -> Result<Option<&str>, String> {
     Ok(inner)
 }
 
-fn read_piece(text: &str, names: &[&str], path: &PathPattern) -> Result<Piece, String> {
-    let Some(name) = placeholder(text)? else { return Ok(Piece::Literal(text.into())) };
+fn read_piece(text: &str, names: &[&str], path: &PathPattern) -> Result<TemplatePart, String> {
+    let Some(name) = placeholder(text)? else { return Ok(TemplatePart::Literal(text.into())) };
     if let Some(header) = name.strip_prefix("header.") {
         let (header, whole) = header.strip_suffix("...").map_or((header, false), |header| (header, true));
         if header.is_empty() || !header.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
             return Err(format!("'{}' must name a header, such as {{header.x-tool}}", quote(text)));
         }
-        return Ok(Piece::Header { name: header.to_ascii_lowercase().into(), whole });
+        return Ok(TemplatePart::Header { name: header.to_ascii_lowercase().into(), whole });
     }
     match name {
-        "method" => Ok(Piece::Method),
-        "crud" => Ok(Piece::Crud),
-        "host" => Ok(Piece::Host),
+        "method" => Ok(TemplatePart::Method),
+        "crud" => Ok(TemplatePart::Crud),
+        "host" => Ok(TemplatePart::Host),
         _ => match names.iter().position(|known| *known == name) {
-            Some(_) if name.ends_with("...") => Ok(Piece::Rest(path.segments.len())),
-            Some(number) => Ok(Piece::Segment(number)),
+            Some(_) if name.ends_with("...") => Ok(TemplatePart::Rest(path.segments.len())),
+            Some(number) => Ok(TemplatePart::Segment(number)),
             None => Err(format!("'{}' is no placeholder of this rule's path", quote(text))),
         },
     }

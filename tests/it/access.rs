@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use kavach::api::{Access, Endpoint, endpoints};
+use kavach::api::{Endpoint, RouteAccess, endpoints};
 use serde_json::{Value, json};
 
 use crate::access_table::{FORBIDDEN, Outcome, Row, Target, rows};
@@ -125,25 +125,25 @@ impl World {
 }
 
 /// What the table says that key gets.
-fn expected(row: &Row, access: Access, kind: Kind, about: About) -> Outcome {
+fn expected(row: &Row, access: RouteAccess, kind: Kind, about: About) -> Outcome {
     let mine = match kind {
         Kind::OwnKey | Kind::OwnToken => about == About::Own,
         Kind::ForeignKey | Kind::ForeignToken => about == About::Foreign,
         _ => about != About::Unknown,
     };
     match (access, kind) {
-        (Access::Public, _) => row.granted,
+        (RouteAccess::Public, _) => row.granted,
         (_, Kind::Missing) => (401, Some("UNAUTHENTICATED")),
         (_, Kind::Invalid) => (401, Some("INVALID_TOKEN")),
         (_, Kind::Operator) if mine => row.granted,
         (_, Kind::Operator) => row.missing,
-        (Access::Operator, _) => FORBIDDEN,
-        (Access::Agent, Kind::OwnToken | Kind::ForeignToken) => row.hidden_from_agent,
+        (RouteAccess::Operator, _) => FORBIDDEN,
+        (RouteAccess::Agent, Kind::OwnToken | Kind::ForeignToken) => row.hidden_from_agent,
         (_, Kind::OwnKey | Kind::ForeignKey) if mine || !row.has_target() => row.granted,
         (_, Kind::OwnKey | Kind::ForeignKey) => row.hidden,
-        (Access::Admin, Kind::OwnToken | Kind::ForeignToken) => FORBIDDEN,
-        (Access::Decider, Kind::OwnToken | Kind::ForeignToken) if mine => row.granted,
-        (Access::Decider, Kind::OwnToken | Kind::ForeignToken) => row.hidden_from_agent,
+        (RouteAccess::Admin, Kind::OwnToken | Kind::ForeignToken) => FORBIDDEN,
+        (RouteAccess::Decider, Kind::OwnToken | Kind::ForeignToken) if mine => row.granted,
+        (RouteAccess::Decider, Kind::OwnToken | Kind::ForeignToken) => row.hidden_from_agent,
     }
 }
 
@@ -247,7 +247,7 @@ fn every_route_answers_every_key_as_the_table_says() {
                 if mine.is_some_and(|mine| about != mine) {
                     hidden.push(comparable(&answer, &target));
                 }
-                if kind == Kind::Invalid && endpoint.access != Access::Public {
+                if kind == Kind::Invalid && endpoint.access != RouteAccess::Public {
                     let this = comparable(&answer, &target);
                     assert_eq!(refusal.get_or_insert(this.clone()), &this, "what is invalid about it shows: {place}");
                 }

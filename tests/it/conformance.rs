@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use jsonschema::Validator;
-use kavach::api::openapi::document::{HEADERS, document};
+use kavach::api::openapi::document::HEADERS;
+use kavach::api::openapi_document;
 use serde_json::{Value, json};
 
 use crate::client::Answer;
@@ -16,7 +17,7 @@ const LATER: usize = 20;
 /// Items of a list that are looked at.
 const ITEMS: usize = 100;
 
-static DOCUMENT: LazyLock<Value> = LazyLock::new(|| document().0);
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| openapi_document().0);
 
 /// Validators of bodies, by operation and status, with how many bodies there were.
 static VALIDATORS: LazyLock<Mutex<HashMap<String, Counted>>> = LazyLock::new(Mutex::default);

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use kavach::api::openapi::document::document;
+use kavach::api::openapi_document;
 use kavach::api::{Endpoint, endpoints};
 use serde_json::{Value, json};
 
@@ -97,7 +97,7 @@ fn id_for<'t>(path: &str, field: &str, target: &'t Target) -> &'t str {
 
 /// Fields of a query and of a body, as the document has them; those of a decision's body are not asked for here.
 fn known_fields(row: &Row) -> (BTreeSet<String>, BTreeSet<String>) {
-    let (document, _) = document();
+    let (document, _) = openapi_document();
     let operation = &document["paths"][row.path][row.method.to_lowercase()];
     let parameters = operation["parameters"].as_array().into_iter().flatten();
     let in_query = parameters.filter(|parameter| parameter["in"] == "query");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kavach::api::endpoints;
-use kavach::api::openapi::document::document;
+use kavach::api::openapi_document;
 use kavach::domain::Code;
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ fn operations(document: &Value) -> Vec<(String, &Value)> {
 
 #[test]
 fn each_reference_leads_somewhere() {
-    let (document, _) = document();
+    let (document, _) = openapi_document();
     let mut referred = BTreeSet::new();
     for Place { at, value } in places(&document) {
         let Some(reference) = value.get("$ref").and_then(Value::as_str) else { continue };
@@ -67,7 +67,7 @@ fn each_reference_leads_somewhere() {
 
 #[test]
 fn a_schema_says_the_same_in_requests_and_answers() {
-    let (document, clashes) = document();
+    let (document, clashes) = openapi_document();
     assert_eq!(clashes, Vec::<String>::new(), "give one of the two types another name");
     let names = document["components"]["schemas"].as_object().unwrap().keys();
     let numbered: Vec<_> = names.filter(|name| name.ends_with(char::is_numeric)).collect();
@@ -76,7 +76,7 @@ fn a_schema_says_the_same_in_requests_and_answers() {
 
 #[test]
 fn each_example_is_what_its_schema_says() {
-    let (document, _) = document();
+    let (document, _) = openapi_document();
     let mut checked = 0;
     for Place { at, value } in places(&document["paths"]) {
         let (Some(schema), Some(examples)) = (value.get("schema"), value.get("examples").and_then(Value::as_object))
@@ -100,7 +100,7 @@ fn each_example_is_what_its_schema_says() {
 
 #[test]
 fn each_default_is_what_its_schema_says() {
-    let (document, _) = document();
+    let (document, _) = openapi_document();
     for Place { at, value } in places(&document) {
         // A member or an example may have that name.
         let is_schema = value.get("type").is_some_and(Value::is_string) || value.get("$ref").is_some();
@@ -112,7 +112,7 @@ fn each_default_is_what_its_schema_says() {
 
 #[test]
 fn each_problem_is_a_plain_reference_with_its_codes_beside_it() {
-    let (document, _) = document();
+    let (document, _) = openapi_document();
     let mut checked = 0;
     for Place { at, value } in places(&document) {
         let Some(schema) = value.pointer("/content/application~1problem+json/schema") else { continue };
@@ -130,7 +130,7 @@ fn each_problem_is_a_plain_reference_with_its_codes_beside_it() {
 
 #[test]
 fn every_route_and_every_code_is_in_it() {
-    let (document, _) = document();
+    let (document, _) = openapi_document();
     let documented: BTreeSet<_> = operations(&document).into_iter().map(|(name, _)| name).collect();
     let routes: BTreeSet<_> = endpoints().iter().map(|e| format!("{} {}", e.method, e.path)).collect();
     assert_eq!(documented, routes);
@@ -146,7 +146,7 @@ fn every_route_and_every_code_is_in_it() {
 
 #[test]
 fn a_route_that_asks_a_tenant_tells_how_that_can_fail() {
-    let (document, _) = document();
+    let (document, _) = openapi_document();
     for (name, operation) in operations(&document) {
         if operation["security"].as_array().unwrap().is_empty() {
             continue;
@@ -160,7 +160,7 @@ fn a_route_that_asks_a_tenant_tells_how_that_can_fail() {
 
 #[test]
 fn each_operation_is_told_in_full() {
-    let (document, _) = document();
+    let (document, _) = openapi_document();
     let mut ids = BTreeSet::new();
     for (name, operation) in operations(&document) {
         let text = |member: &str| operation[member].as_str().unwrap_or_default().to_owned();
@@ -182,7 +182,7 @@ fn each_operation_is_told_in_full() {
 
 #[test]
 fn the_source_does_not_show_through() {
-    let (document, _) = document();
+    let (document, _) = openapi_document();
     for Place { at, value } in places(&document) {
         if at.ends_with("/description")
             && let Some(text) = value.as_str()
@@ -199,7 +199,7 @@ fn it_is_served_with_its_version() {
     let server = Server::start();
     let client = server.anonymous();
     let answer = client.get("/openapi.json");
-    assert_eq!(answer.expect(200), document().0);
+    assert_eq!(answer.expect(200), openapi_document().0);
     let etag = answer.header("etag").unwrap().to_owned();
     for known in [etag.clone(), format!("W/{etag}"), format!("\"other\", {etag}"), "*".to_owned()] {
         let headers = [("If-None-Match", known.as_bytes())];

@@ -1,7 +1,7 @@
 //! Values of wrong types in every place of every body: the answer names the field and what it takes, in words that a
 //! client's author knows, and no type of the server's own.
 
-use kavach::api::openapi::document::document;
+use kavach::api::openapi_document;
 use serde_json::{Value, json};
 
 use crate::access::World;
@@ -81,7 +81,7 @@ fn a_wrong_type_is_told_in_words_of_the_api() {
     let server = Server::start();
     let operator = server.operator();
     let world = World::new(&operator, 1);
-    let (document, _) = document();
+    let (document, _) = openapi_document();
     let schemas: Vec<&str> =
         document["components"]["schemas"].as_object().unwrap().keys().map(String::as_str).collect();
     operator.agent("default", permits("docs:*", &["read"]));

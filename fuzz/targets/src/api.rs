@@ -6,14 +6,15 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use kavach::api::authorize::{AuthorizeBody, BatchBody, Connection, read_batch};
+use kavach::api::authorize::read_batch;
+use kavach::api::authorize_body::{AuthorizeBody, BatchBody, CallHead};
 use kavach::api::error::Problem;
 use kavach::api::input::{parse, parse_part, parse_query};
 use kavach::api::policies::{CheckBody, Reset, read_cost};
+use kavach::api::responses::{AgentJson, DelegationJson, EffectivePermissionJson, KeyJson, PolicyJson, TenantJson};
 use kavach::api::tenants::{Confirmation, NewKey, Paging};
 use kavach::api::usage::UsageBody;
-use kavach::api::views::{AgentJson, DelegationJson, EffectivePermissionJson, KeyJson, PolicyJson, TenantJson};
-use kavach::api::{agents, audit, delegations, plain, policies};
+use kavach::api::{agents, audit, delegations, fast_authorize_json, policies};
 use kavach_domain::agent::commands::{AgentPatch, AgentView, CreateAgent, NewAgent, RotateToken, UpdateAgent};
 use kavach_domain::budget::policy_commands::{
     CreatePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicy, UpdatePolicy,
@@ -36,11 +37,11 @@ use kavach_store::codec;
 pub fn authorize(bytes: &[u8]) {
     let text = std::str::from_utf8(bytes);
     if let Ok(text) = text {
-        if let Some(body) = plain::single(text) {
+        if let Some(body) = fast_authorize_json::single(text) {
             assert_eq!(Some(by_text(body)), parse::<AuthorizeBody<'_>>(bytes).ok(), "{text}");
         }
         for many in [text.to_owned(), format!("{{\"requests\":[{text},{text}]}}")] {
-            if let Some(bodies) = plain::batch(&many) {
+            if let Some(bodies) = fast_authorize_json::batch(&many) {
                 let general = parse::<BatchBody<'_>>(many.as_bytes()).ok().map(|body| body.requests);
                 let general = general.unwrap_or_default().into_iter();
                 let general: Vec<_> = general.map(|item| parse_part::<AuthorizeBody<'_>>("", item).ok()).collect();
@@ -52,12 +53,12 @@ pub fn authorize(bytes: &[u8]) {
         return;
     }
     let mut small = Small::new();
-    let asking = Connection { agent_ip: None, user_agent: Some("agent/1"), trace: TraceId::from_bytes([7; 16]) };
-    let own = Connection { agent_ip: Some(Some([10, 0, 0, 1].into())), user_agent: None, trace: None };
+    let asking = CallHead { agent_ip: None, user_agent: Some("agent/1"), trace: TraceId::from_bytes([7; 16]) };
+    let own = CallHead { agent_ip: Some(Some([10, 0, 0, 1].into())), user_agent: None, trace: None };
     for (connection, caller) in [(asking, Caller::Operator), (own, Caller::Agent(0))] {
         let read =
             |agent| checked(parse::<AuthorizeBody<'_>>(bytes).and_then(|body| Ok(body.check(&connection, agent)?)));
-        let by_plain = text.ok().and_then(plain::single).map(|body| body.check(&connection, None));
+        let by_plain = text.ok().and_then(fast_authorize_json::single).map(|body| body.check(&connection, None));
         if let (Some(Ok(plain)), general) = (by_plain, read(None)) {
             assert_eq!(Some(plain), general);
         }
@@ -131,13 +132,13 @@ const ROUTES: &[(&str, Step)] = &[
     ("POST /access/v1/search/action", crate::authzen::search_action),
     ("DELETE /v1/tenants/{tenant}", query::<Confirmation>),
     ("GET /v1/tenants", query::<Paging>),
-    ("GET /v1/agents", query::<agents::ListQuery>),
-    ("GET /v1/delegations", query::<delegations::ListQuery>),
+    ("GET /v1/agents", query::<agents::AgentQuery>),
+    ("GET /v1/delegations", query::<delegations::DelegationQuery>),
     ("GET /v1/delegations/{id}", query::<delegations::PageQuery>),
-    ("GET /v1/policies", query::<policies::ListQuery>),
-    ("GET /v1/audit", |_, text| query_of::<audit::ListQuery>(text)?.page().map(|_| ())),
-    ("GET /v1/audit/export", |_, text| query_of::<audit::ListQuery>(text)?.export().map(|_| ())),
-    ("GET /v1/audit/stream", |_, text| query_of::<audit::ListQuery>(text)?.stream().map(|_| ())),
+    ("GET /v1/policies", query::<policies::PolicyQuery>),
+    ("GET /v1/audit", |_, text| query_of::<audit::AuditListQuery>(text)?.page().map(|_| ())),
+    ("GET /v1/audit/export", |_, text| query_of::<audit::AuditListQuery>(text)?.export().map(|_| ())),
+    ("GET /v1/audit/stream", |_, text| query_of::<audit::AuditListQuery>(text)?.stream().map(|_| ())),
 ];
 
 /// What stands between two requests.

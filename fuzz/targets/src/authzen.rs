@@ -2,17 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use kavach::api::authorize::Connection;
+use kavach::api::authorize_body::CallHead;
 use kavach::api::authzen::evaluation::EvaluationBody;
 use kavach::api::authzen::evaluations::Evaluations;
-use kavach::api::authzen::search::{ActionBody, ResourceBody, Search, SubjectBody};
+use kavach::api::authzen::search::{ActionBody, AuthzenSearch, ResourceBody, SubjectBody};
 use kavach::api::error::Problem;
 use kavach::api::input::parse;
 use kavach_domain::decision::request::Asked;
 use kavach_domain::tenant::Caller;
 use kavach_fixture::small_tenant::Small;
 
-const ASKING: Connection<'static> = Connection { agent_ip: None, user_agent: Some("pep/1"), trace: None };
+const ASKING: CallHead<'static> = CallHead { agent_ip: None, user_agent: Some("pep/1"), trace: None };
 
 pub fn evaluation(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
     let request = parse::<EvaluationBody<'_>>(body)?.check(&ASKING)?;
@@ -35,7 +35,7 @@ pub fn evaluations(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
 }
 
 pub fn search_subject(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
-    let Search { mut request, .. } = parse::<SubjectBody<'_>>(body)?.check(&ASKING)?;
+    let AuthzenSearch { mut request, .. } = parse::<SubjectBody<'_>>(body)?.check(&ASKING)?;
     for agent in small.tenant.agents() {
         request.agent = Asked::Agent(agent.profile.id);
         small.tenant.would_allow(&request, small.now);

@@ -1,4 +1,4 @@
-//! Where everything is: the metadata that a client finds out the rest by.
+//! Discovery: the metadata that tells a client where the other routes are.
 
 use actix_web::http::header::{CACHE_CONTROL, HOST, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse};
@@ -6,9 +6,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::auth::{Public, shared};
-use crate::api::error::Problem;
-use crate::api::routes::Answer;
-use crate::api::views;
+use crate::api::error::{HandlerResult, Problem};
+use crate::api::responses;
 use crate::domain::{Code, Error};
 
 /// Path of the metadata.
@@ -33,7 +32,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// The metadata of a server that its clients know by that URL.
+    /// The metadata of a server at this URL.
     fn of(base: String) -> Self {
         let endpoint = |path| format!("{base}/access/v1/{path}");
         Self {
@@ -47,10 +46,10 @@ impl Metadata {
     }
 }
 
-/// The URL that a request says the server is at. `forwarded` is whether a proxy that is believed says so.
+/// The server's URL as the request knows it. `forwarded`: the request came through a trusted proxy.
 fn asked_at(headers: &HeaderMap, is_tls: bool, forwarded: bool) -> Option<String> {
     let said = |name: &str| headers.get(name).filter(|_| forwarded).and_then(|value| value.to_str().ok());
-    // The last proxy is the one that is believed.
+    // The last proxy is the trusted one.
     let last = |text: &str| text.rsplit(',').next().map(|text| text.trim().to_owned());
     let scheme = match said("x-forwarded-proto").and_then(last) {
         Some(scheme) => Some(scheme).filter(|scheme| scheme == "https" || scheme == "http")?,
@@ -65,20 +64,20 @@ fn asked_at(headers: &HeaderMap, is_tls: bool, forwarded: bool) -> Option<String
 }
 
 /// `GET /.well-known/authzen-configuration`
-pub async fn metadata(_: Public, http: HttpRequest) -> Answer {
+pub async fn metadata(_: Public, http: HttpRequest) -> HandlerResult {
     let shared = shared(&http)?;
     if let Some(base) = shared.public_url() {
         let mut answer = HttpResponse::Ok();
         answer.insert_header((CACHE_CONTROL, "public, max-age=3600"));
-        return views::json(answer, &Metadata::of(base.to_owned()));
+        return responses::json(answer, &Metadata::of(base.to_owned()));
     }
     let base = asked_at(http.headers(), shared.is_tls(), shared.is_forwarded(http.peer_addr()));
     let base = base.ok_or_else(|| {
-        let problem = "must be the name that clients know this server by; --public-url says it for good";
+        let problem = "must be the name that clients know this server by; --public-url sets it";
         Problem(Error::field(Code::InvalidField, "Host", problem))
     })?;
-    // Another client may know it by another name.
+    // Another client may use another name.
     let mut answer = HttpResponse::Ok();
     answer.insert_header((CACHE_CONTROL, "no-store"));
-    views::json(answer, &Metadata::of(base))
+    responses::json(answer, &Metadata::of(base))
 }

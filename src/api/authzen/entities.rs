@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use serde_json::value::RawValue;
 
-use crate::api::authorize::{self, AuthorizeBody, Connection, json_text};
+use crate::api::authorize_body::{self, AuthorizeBody, CallHead, json_text};
 use crate::domain::budget::cost::Cost;
 use crate::domain::decision::arguments::Arguments;
 use crate::domain::limits::{MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS};
@@ -21,29 +21,29 @@ pub const AGENT: &str = "agent";
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenSubject")]
 pub struct Entity<'a> {
-    /// What it is one of: of subjects, only `agent` is known.
+    /// The type. For subjects, only `agent` is known.
     #[serde(borrow)]
     #[schemars(with = "String")]
     pub r#type: Cow<'a, str>,
-    /// Which of them: an agent's id.
+    /// The id: for subjects, an agent's.
     #[serde(borrow)]
     #[schemars(with = "String")]
     pub id: Cow<'a, str>,
-    /// No decision looks at them.
+    /// Accepted, and ignored by decisions.
     #[serde(borrow, default, deserialize_with = "object_text")]
     #[schemars(with = "Option<schema::AnyObject>")]
     pub properties: Option<&'a str>,
 }
 
-/// A subject or a resource that is searched for. An id that it has does not count.
+/// A subject or a resource that is searched for. An id in it is ignored.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenSought")]
 pub struct Sought<'a> {
-    /// What it is one of.
+    /// The type.
     #[serde(borrow)]
     #[schemars(with = "String")]
     pub r#type: Cow<'a, str>,
-    /// No decision looks at them.
+    /// Accepted, and ignored by decisions.
     #[serde(borrow, default, deserialize_with = "object_text")]
     #[schemars(with = "Option<schema::AnyObject>")]
     pub properties: Option<&'a str>,
@@ -63,11 +63,11 @@ pub struct Action<'a> {
     pub properties: Option<&'a str>,
 }
 
-/// What surrounds a request. It may hold anything; these members count.
+/// The context of a request. It may hold anything; only these members count.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "AuthzenContext")]
-pub struct Context<'a> {
+pub struct AuthzenContext<'a> {
     /// The caller's address, as the asking service knows it.
     #[serde(borrow)]
     #[schemars(with = "Option<schema::Address>")]
@@ -76,7 +76,7 @@ pub struct Context<'a> {
     #[serde(borrow)]
     #[schemars(with = "Option<String>")]
     pub user_agent: Option<Cow<'a, str>>,
-    /// The agent's tenant, as the asking service believes.
+    /// The agent's tenant, as the asking service knows it.
     #[serde(borrow)]
     #[schemars(with = "Option<String>")]
     pub tenant_id: Option<Cow<'a, str>>,
@@ -86,7 +86,7 @@ pub struct Context<'a> {
     pub tokens_cost: Option<&'a str>,
 }
 
-/// What a resource looks like: its type and its id together are a resource of Kavach's.
+/// The schema of a resource: its type and its id together name a resource of Kavach.
 pub struct ResourceEntity;
 
 inline_schema!(ResourceEntity {
@@ -94,14 +94,14 @@ inline_schema!(ResourceEntity {
     "required": ["type", "id"],
     "properties": {
         "type": {
-            "description": "What it is one of: the first segment of the resource.",
+            "description": "The type: the first segment of the resource.",
             "type": "string",
             "minLength": 1,
             "maxLength": MAX_RESOURCE_BYTES - 2,
             "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
         },
         "id": {
-            "description": "Which of them: the segments after it.",
+            "description": "The id: the segments after the type.",
             "type": "string",
             "minLength": 1,
             "maxLength": MAX_RESOURCE_BYTES - 2,
@@ -110,7 +110,7 @@ inline_schema!(ResourceEntity {
                 most = MAX_RESOURCE_SEGMENTS - 1
             ),
         },
-        "properties": { "description": "No decision looks at them.", "type": ["object", "null"] },
+        "properties": { "description": "Accepted, and ignored by decisions.", "type": ["object", "null"] },
     },
 });
 
@@ -142,15 +142,15 @@ pub struct Asking<'a> {
     /// As [`resource_of`] spells it.
     pub resource: Cow<'a, str>,
     /// What surrounds it.
-    pub context: Option<&'a Context<'a>>,
+    pub context: Option<&'a AuthzenContext<'a>>,
 }
 
 impl Asking<'_> {
-    /// The request: the same that `/v1/authorize` would make of it.
+    /// The request, as `/v1/authorize` would make it.
     ///
     /// # Errors
     /// `INVALID_FIELD`.
-    pub fn request(&self, connection: &Connection<'_>) -> Result<Request, Error> {
+    pub fn request(&self, head: &CallHead<'_>) -> Result<Request, Error> {
         let context = self.context.cloned().unwrap_or_default();
         // It is named otherwise there.
         if let Some(number) = context.tokens_cost {
@@ -164,13 +164,13 @@ impl Asking<'_> {
             resource: Cow::Borrowed(&*self.resource),
             arguments: self.arguments.map(Arguments::Any),
             tokens_cost: context.tokens_cost,
-            context: Some(authorize::Context { ip: context.ip, user_agent: context.user_agent }),
+            context: Some(authorize_body::CallContext { ip: context.ip, user_agent: context.user_agent }),
         };
-        body.check(connection, None)
+        body.check(head, None)
     }
 }
 
-impl Context<'_> {
+impl AuthzenContext<'_> {
     /// Bytes of what counts in it.
     pub fn weight(&self) -> usize {
         let texts = [self.ip.as_deref(), self.user_agent.as_deref(), self.tenant_id.as_deref(), self.tokens_cost];

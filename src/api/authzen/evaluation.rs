@@ -8,13 +8,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check_content_type;
-use super::entities::{Action, Asking, Context, Entity, ResourceEntity};
+use super::entities::{Action, Asking, AuthzenContext, Entity, ResourceEntity};
 use crate::api::auth::Decider;
-use crate::api::authorize::{Connection, body_of};
-use crate::api::error::Problem;
-use crate::api::input::{Unread, parse};
-use crate::api::routes::Answer;
-use crate::api::views;
+use crate::api::authorize::body_of;
+use crate::api::authorize_body::CallHead;
+use crate::api::error::{HandlerResult, Problem};
+use crate::api::input::{UnreadBody, parse};
+use crate::api::responses;
 use crate::domain::budget::check::Exceeded;
 use crate::domain::budget::cost::Cost;
 use crate::domain::limits::MAX_AUTHORIZE_BODY_BYTES;
@@ -24,25 +24,25 @@ use crate::domain::{AuditId, Code, Decision, Error, PolicyId, Request};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenEvaluationRequest")]
 pub struct EvaluationBody<'a> {
-    /// Whose call it is.
+    /// The subject that makes the call.
     #[serde(borrow)]
     subject: Entity<'a>,
-    /// What is done.
+    /// The action.
     #[serde(borrow)]
     action: Action<'a>,
-    /// On what.
+    /// The resource.
     #[serde(borrow)]
     #[schemars(with = "ResourceEntity")]
     resource: Entity<'a>,
-    /// What is known of the call besides.
+    /// The context of the call.
     #[serde(borrow)]
-    context: Option<Context<'a>>,
+    context: Option<AuthzenContext<'a>>,
 }
 
 impl EvaluationBody<'_> {
     /// Checks what was sent.
-    pub fn check(&self, connection: &Connection<'_>) -> Result<Request, Error> {
-        asking(&self.subject, &self.action, &self.resource, self.context.as_ref()).request(connection)
+    pub fn check(&self, head: &CallHead<'_>) -> Result<Request, Error> {
+        asking(&self.subject, &self.action, &self.resource, self.context.as_ref()).request(head)
     }
 }
 
@@ -51,7 +51,7 @@ pub fn asking<'a>(
     subject: &'a Entity<'a>,
     action: &'a Action<'a>,
     resource: &'a Entity<'a>,
-    context: Option<&'a Context<'a>>,
+    context: Option<&'a AuthzenContext<'a>>,
 ) -> Asking<'a> {
     Asking {
         agent: subject.agent(),
@@ -82,33 +82,33 @@ struct Why {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<Code>,
-    /// The same for people.
+    /// A sentence for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// The reason as the specification's examples give it, for those who run the system.
+    /// The reason in the form of the specification's examples, for administrators.
     #[serde(rename = "reason_admin", skip_serializing_if = "Option::is_none")]
     reason_admin: Option<ByStatus<String>>,
-    /// What a user may know of it: nothing of how the permissions are.
+    /// What a user may know: nothing about the permissions.
     #[serde(rename = "reason_user", skip_serializing_if = "Option::is_none")]
     reason_user: Option<ByStatus<&'static str>>,
-    /// Seconds after which the same call can be allowed again.
+    /// Seconds after which the call can be allowed again.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
     /// The policy that denied it.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_id: Option<PolicyId>,
-    /// Policies that are exceeded and only warn.
+    /// Exceeded policies that only warn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<Exceeded>,
-    /// How many more of them there are than are shown.
+    /// How many more there are than shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     more_warnings: Option<usize>,
-    /// What was charged, where the context named a finer cost: it is rounded up to a millionth.
+    /// What was charged, if the cost in the context was finer than a millionth and rounded up.
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens_cost: Option<Cost>,
     /// Why it could not be decided at all.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<Failure>,
+    error: Option<EvaluationFailure>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -121,7 +121,7 @@ struct ByStatus<T> {
 
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "AuthzenFailure")]
-struct Failure {
+struct EvaluationFailure {
     /// The status that it would have by itself.
     status: u16,
     /// What is wrong with it.
@@ -162,30 +162,30 @@ impl From<Decision> for Evaluated {
 impl Evaluated {
     /// An evaluation of many that can't be decided, so it is denied.
     pub fn failed(error: &Error) -> Self {
-        let failure = Failure { status: error.code().status(), message: error.message().to_owned() };
+        let failure = EvaluationFailure { status: error.code().status(), message: error.message().to_owned() };
         Self { decision: false, context: Why { code: Some(error.code()), error: Some(failure), ..Why::default() } }
     }
 }
 
-/// Reads a body, which only JSON is. One that can't be read is told to nobody whose key is not good.
+/// Reads a body, which has to be JSON. Only a caller with a valid key learns why it can't be read.
 async fn read(decider: &Decider, headers: &HeaderMap, body: &[u8]) -> Result<Request, Problem> {
-    let connection = Connection::of(decider, headers);
+    let head = CallHead::of(decider, headers);
     let read = check_content_type(headers)
         .and_then(|()| parse::<EvaluationBody<'_>>(body))
-        .and_then(|body| body.check(&connection).map_err(Problem));
+        .and_then(|body| body.check(&head).map_err(Problem));
     if read.is_err() {
         decider.kavach.authenticate().await?;
     }
     read
 }
 
-type Input = (HttpRequest, Unread<EvaluationBody<'static>, MAX_AUTHORIZE_BODY_BYTES>);
+type EvaluationInput = (HttpRequest, UnreadBody<EvaluationBody<'static>, MAX_AUTHORIZE_BODY_BYTES>);
 
 /// `POST /access/v1/evaluation`
-pub async fn single(decider: Decider, (http, body): Input) -> Answer {
+pub async fn single(decider: Decider, (http, body): EvaluationInput) -> HandlerResult {
     let body = body_of(&decider, &http, body).await?;
     let received = Instant::now();
     let request = read(&decider, http.headers(), &body).await?;
     let decision = decider.kavach.authorize_since(request, received).await?;
-    views::json(HttpResponse::Ok(), &Evaluated::from(decision))
+    responses::json(HttpResponse::Ok(), &Evaluated::from(decision))
 }

@@ -8,14 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::check_content_type;
-use super::entities::{Action, Context, Entity, ResourceEntity};
+use super::entities::{Action, AuthzenContext, Entity, ResourceEntity};
 use super::evaluation::{Evaluated, asking};
 use crate::api::auth::Decider;
-use crate::api::authorize::Connection;
-use crate::api::error::Problem;
-use crate::api::input::{Unread, parse, parse_part};
-use crate::api::routes::Answer;
-use crate::api::views;
+use crate::api::authorize_body::CallHead;
+use crate::api::error::{HandlerResult, Problem};
+use crate::api::input::{UnreadBody, parse, parse_part};
+use crate::api::responses;
 use crate::domain::limits::{MAX_BATCH, MAX_BODY_BYTES};
 use crate::domain::{Code, Decision, Error, Request};
 
@@ -54,8 +53,8 @@ struct Options {
 /// What one evaluation says itself.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenEvaluationParts")]
-struct Parts<'a> {
-    /// Whose call it is.
+struct EvaluationParts<'a> {
+    /// Who makes the call.
     #[serde(borrow)]
     subject: Option<Entity<'a>>,
     /// What is done.
@@ -67,7 +66,7 @@ struct Parts<'a> {
     resource: Option<Entity<'a>>,
     /// What is known of the call besides.
     #[serde(borrow)]
-    context: Option<Context<'a>>,
+    context: Option<AuthzenContext<'a>>,
 }
 
 /// The body of many evaluations, with what they have in common.
@@ -85,26 +84,26 @@ pub struct EvaluationsBody<'a> {
     resource: Option<Entity<'a>>,
     /// The context of those that have none.
     #[serde(borrow)]
-    context: Option<Context<'a>>,
+    context: Option<AuthzenContext<'a>>,
     /// Each with what it does not take from the members above. Without any, those are the evaluation.
     #[serde(borrow)]
-    #[schemars(with = "Option<Vec<Parts<'static>>>", length(max = MAX_BATCH))]
+    #[schemars(with = "Option<Vec<EvaluationParts<'static>>>", length(max = MAX_BATCH))]
     evaluations: Option<Vec<&'a RawValue>>,
     /// How they are decided.
     options: Option<Options>,
 }
 
 /// The parts of an evaluation, each from itself or, whole, from the defaults.
-struct Filled<'a> {
+struct CompleteEvaluation<'a> {
     subject: Option<&'a Entity<'a>>,
     action: Option<&'a Action<'a>>,
     resource: Option<&'a Entity<'a>>,
-    context: Option<&'a Context<'a>>,
+    context: Option<&'a AuthzenContext<'a>>,
 }
 
-impl Parts<'_> {
-    fn or<'a>(&'a self, defaults: &'a Parts<'_>) -> Filled<'a> {
-        Filled {
+impl EvaluationParts<'_> {
+    fn or<'a>(&'a self, defaults: &'a EvaluationParts<'_>) -> CompleteEvaluation<'a> {
+        CompleteEvaluation {
             subject: self.subject.as_ref().or(defaults.subject.as_ref()),
             action: self.action.as_ref().or(defaults.action.as_ref()),
             resource: self.resource.as_ref().or(defaults.resource.as_ref()),
@@ -113,7 +112,7 @@ impl Parts<'_> {
     }
 }
 
-impl Filled<'_> {
+impl CompleteEvaluation<'_> {
     /// Bytes of text that it takes to read and check it.
     fn weight(&self) -> usize {
         let entity = |entity: &Entity<'_>| entity.r#type.len() + entity.id.len();
@@ -121,15 +120,15 @@ impl Filled<'_> {
         self.subject.map_or(0, entity)
             + self.action.map_or(0, action)
             + self.resource.map_or(0, entity)
-            + self.context.map_or(0, Context::weight)
+            + self.context.map_or(0, AuthzenContext::weight)
     }
 
-    fn check(&self, connection: &Connection<'_>) -> Result<Request, Error> {
+    fn check(&self, head: &CallHead<'_>) -> Result<Request, Error> {
         let missing = |field| Error::field(Code::InvalidBody, field, "is missing, here and among the defaults");
         let subject = self.subject.ok_or_else(|| missing("subject"))?;
         let action = self.action.ok_or_else(|| missing("action"))?;
         let resource = self.resource.ok_or_else(|| missing("resource"))?;
-        asking(subject, action, resource, self.context).request(connection)
+        asking(subject, action, resource, self.context).request(head)
     }
 }
 
@@ -146,12 +145,12 @@ impl Evaluations {
     ///
     /// # Errors
     /// What concerns all of it. An evaluation that can't be read concerns no other.
-    pub fn read(connection: &Connection<'_>, body: &[u8]) -> Result<Self, Problem> {
+    pub fn read(head: &CallHead<'_>, body: &[u8]) -> Result<Self, Problem> {
         let EvaluationsBody { subject, action, resource, context, evaluations, options } = parse(body)?;
-        let defaults = Parts { subject, action, resource, context };
+        let defaults = EvaluationParts { subject, action, resource, context };
         let items = evaluations.unwrap_or_default();
         if items.is_empty() {
-            return Ok(Self::One(Parts::default().or(&defaults).check(connection)?));
+            return Ok(Self::One(EvaluationParts::default().or(&defaults).check(head)?));
         }
         if items.len() > MAX_BATCH {
             let problem = format!("must hold at most {MAX_BATCH} evaluations, not {}", items.len());
@@ -161,14 +160,15 @@ impl Evaluations {
         let mut bytes = 0;
         for (item, at) in items.into_iter().zip(0..) {
             let place = format!("evaluations[{at}]");
-            let parts = parse_part::<Parts<'_>>(&place, item);
+            let parts = parse_part::<EvaluationParts<'_>>(&place, item);
             // A default is said once, and checked and recorded with each.
             bytes += parts.as_ref().map_or(0, |parts| parts.or(&defaults).weight());
             if bytes > MAX_BODY_BYTES {
                 let message = "the evaluations, with the defaults in their places, must have at most";
                 return Err(Problem::new(Code::PayloadTooLarge, format!("{message} {MAX_BODY_BYTES} bytes")));
             }
-            let check = |parts: Parts<'_>| parts.or(&defaults).check(connection).map_err(|error| error.within(&place));
+            let check =
+                |parts: EvaluationParts<'_>| parts.or(&defaults).check(head).map_err(|error| error.within(&place));
             requests.push(parts.and_then(check));
         }
         Ok(Self::Many(requests, options.and_then(|options| options.evaluations_semantic).unwrap_or_default()))
@@ -234,16 +234,16 @@ fn in_order(items: Vec<Result<(), Error>>, decisions: Vec<Decision>, until: Opti
     answers
 }
 
-type Input = (HttpRequest, Unread<EvaluationsBody<'static>, MAX_BODY_BYTES>);
+type EvaluationsInput = (HttpRequest, UnreadBody<EvaluationsBody<'static>, MAX_BODY_BYTES>);
 
 /// `POST /access/v1/evaluations`
-pub async fn many(decider: Decider, (http, body): Input) -> Answer {
-    // A megabyte is read for nobody whose key is not good.
+pub async fn many(decider: Decider, (http, body): EvaluationsInput) -> HandlerResult {
+    // Nobody without a valid key makes the server read a megabyte.
     decider.kavach.authenticate().await?;
     let body = body.bytes(&http).await?;
     let received = Instant::now();
     check_content_type(http.headers())?;
-    let answer = match Evaluations::read(&Connection::of(&decider, http.headers()), &body)? {
+    let answer = match Evaluations::read(&CallHead::of(&decider, http.headers()), &body)? {
         Evaluations::One(request) => {
             EvaluationsAnswer::One(decider.kavach.authorize_since(request, received).await?.into())
         }
@@ -251,5 +251,5 @@ pub async fn many(decider: Decider, (http, body): Input) -> Answer {
             EvaluationsAnswer::Many { evaluations: decide(&decider, items, semantic, received).await? }
         }
     };
-    views::json(HttpResponse::Ok(), &answer)
+    responses::json(HttpResponse::Ok(), &answer)
 }

@@ -1,5 +1,5 @@
 //! AuthZEN: the Authorization API 1.0 of the OpenID Foundation, in front of the same decisions as `/v1/authorize`.
-//! `docs/authzen.md` says what stands for what.
+//! `docs/authzen.md` says which of its terms stand for which of ours.
 //!
 //! | to find | look in |
 //! | --- | --- |
@@ -7,7 +7,7 @@
 //! | one decision | [`evaluation`] |
 //! | many, and when they stop | [`evaluations`] |
 //! | which agents, resources or actions would be allowed | [`search`] |
-//! | where all that is | [`discovery`] |
+//! | how clients find these routes | [`discovery`] |
 
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
@@ -22,15 +22,15 @@ pub mod evaluation;
 pub mod evaluations;
 pub mod search;
 
-/// What names a request, in it and in its answer.
+/// The header with a request's id, repeated in the response.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Whether a path is one of these routes', or below where they are.
+/// Whether a path belongs to these routes.
 pub(super) fn is_path(path: &str) -> bool {
     path.starts_with("/access/") || path == discovery::PATH
 }
 
-/// The identifier that a request's answer has to repeat. What came as a header's value can leave as one.
+/// The id that the response has to repeat.
 pub(super) fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(REQUEST_ID).filter(|id| id.len() <= MAX_REQUEST_ID_BYTES).cloned()
 }

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::check_content_type;
-use super::entities::{AGENT, Action, Asking, Context, Entity, ResourceEntity, Sought, segment_of};
+use super::entities::{AGENT, Action, Asking, AuthzenContext, Entity, ResourceEntity, Sought, segment_of};
 use super::evaluation::asking;
 use crate::api::auth::Admin;
-use crate::api::authorize::Connection;
-use crate::api::input::{Unread, parse};
-use crate::api::routes::Answer;
-use crate::api::views;
+use crate::api::authorize_body::CallHead;
+use crate::api::error::HandlerResult;
+use crate::api::input::{UnreadBody, parse};
+use crate::api::responses;
 use crate::domain::limits::{MAX_AUTHORIZE_BODY_BYTES, MAX_PAGE};
 use crate::domain::{Code, Error, Request};
 use crate::service::{SearchPage, SearchResult};
@@ -26,17 +26,17 @@ const ANY: &str = "*";
 /// Bytes of a token that say which search it is of.
 const MARK_BYTES: usize = 8;
 
-type Input<T> = (HttpRequest, Unread<T, MAX_AUTHORIZE_BODY_BYTES>);
+type SearchInput<T> = (HttpRequest, UnreadBody<T, MAX_AUTHORIZE_BODY_BYTES>);
 
 /// Which part of the results is asked for.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenPageRequest")]
-struct Page<'a> {
-    /// The `next_token` of the page before.
+struct PageRequestJson<'a> {
+    /// The `next_token` of the previous page.
     #[serde(borrow)]
     #[schemars(with = "Option<String>")]
     token: Option<Cow<'a, str>>,
-    /// At most so many results; no page has more than 1,000.
+    /// The most results on a page; no page has more than 1,000.
     #[schemars(range(min = 1))]
     limit: Option<usize>,
 }
@@ -45,80 +45,80 @@ struct Page<'a> {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenSubjectSearch")]
 pub struct SubjectBody<'a> {
-    /// Who.
+    /// The subject.
     #[serde(borrow)]
     subject: Sought<'a>,
-    /// What is done.
+    /// The action.
     #[serde(borrow)]
     action: Action<'a>,
-    /// On what.
+    /// The resource.
     #[serde(borrow)]
     #[schemars(with = "ResourceEntity")]
     resource: Entity<'a>,
-    /// What is known of the call besides.
+    /// The context of the call.
     #[serde(borrow)]
-    context: Option<Context<'a>>,
+    context: Option<AuthzenContext<'a>>,
     /// Which part of the results.
     #[serde(borrow)]
-    page: Option<Page<'a>>,
+    page: Option<PageRequestJson<'a>>,
 }
 
 /// On which resources may the subject do that?
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenResourceSearch")]
 pub struct ResourceBody<'a> {
-    /// Who.
+    /// The subject.
     #[serde(borrow)]
     subject: Entity<'a>,
-    /// What is done.
+    /// The action.
     #[serde(borrow)]
     action: Action<'a>,
-    /// On what.
+    /// The resource.
     #[serde(borrow)]
     resource: Sought<'a>,
-    /// What is known of the call besides.
+    /// The context of the call.
     #[serde(borrow)]
-    context: Option<Context<'a>>,
+    context: Option<AuthzenContext<'a>>,
     /// Which part of the results.
     #[serde(borrow)]
-    page: Option<Page<'a>>,
+    page: Option<PageRequestJson<'a>>,
 }
 
-/// What may the subject do there? An action that is there all the same is ignored.
+/// What may the subject do there? An action in the request is ignored.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenActionSearch")]
 pub struct ActionBody<'a> {
-    /// Who.
+    /// The subject.
     #[serde(borrow)]
     subject: Entity<'a>,
-    /// On what.
+    /// The resource.
     #[serde(borrow)]
     #[schemars(with = "ResourceEntity")]
     resource: Entity<'a>,
-    /// What is known of the call besides.
+    /// The context of the call.
     #[serde(borrow)]
-    context: Option<Context<'a>>,
+    context: Option<AuthzenContext<'a>>,
     /// Which part of the results.
     #[serde(borrow)]
-    page: Option<Page<'a>>,
+    page: Option<PageRequestJson<'a>>,
 }
 
 /// A checked search.
 #[derive(Debug)]
-pub struct Search {
-    /// What is asked, but for what is searched for.
+pub struct AuthzenSearch {
+    /// The request, with a placeholder for what is searched for.
     pub request: Request,
     /// Which results.
     pub page: SearchPage,
-    /// What tokens of its pages begin with.
+    /// The start of its page tokens.
     mark: [u8; MARK_BYTES],
     /// The type of what is found; none of an action.
     kind: String,
 }
 
 impl SubjectBody<'_> {
-    /// Checks what was sent.
-    pub fn check(&self, connection: &Connection<'_>) -> Result<Search, Error> {
+    /// Checks the body.
+    pub fn check(&self, head: &CallHead<'_>) -> Result<AuthzenSearch, Error> {
         let Self { subject, action, resource, context, page } = self;
         let parts = [&*subject.r#type, &resource.r#type, &resource.id, &action.name];
         let properties = [subject.properties, resource.properties, action.properties];
@@ -130,13 +130,13 @@ impl SubjectBody<'_> {
             resource,
             context: context.as_ref(),
         };
-        Search::of(&asking, connection, page.as_ref(), "subject", &parts, &properties, &subject.r#type)
+        AuthzenSearch::of(&asking, head, page.as_ref(), "subject", &parts, &properties, &subject.r#type)
     }
 }
 
 impl ResourceBody<'_> {
-    /// Checks what was sent.
-    pub fn check(&self, connection: &Connection<'_>) -> Result<Search, Error> {
+    /// Checks the body.
+    pub fn check(&self, head: &CallHead<'_>) -> Result<AuthzenSearch, Error> {
         let Self { subject, action, resource, context, page } = self;
         let parts = [&*subject.r#type, &subject.id, &action.name, &resource.r#type];
         let properties = [subject.properties, action.properties, resource.properties];
@@ -147,33 +147,33 @@ impl ResourceBody<'_> {
             resource: segment_of(&resource.r#type),
             context: context.as_ref(),
         };
-        Search::of(&asking, connection, page.as_ref(), "resource", &parts, &properties, &resource.r#type)
+        AuthzenSearch::of(&asking, head, page.as_ref(), "resource", &parts, &properties, &resource.r#type)
     }
 }
 
 impl ActionBody<'_> {
-    /// Checks what was sent.
-    pub fn check(&self, connection: &Connection<'_>) -> Result<Search, Error> {
+    /// Checks the body.
+    pub fn check(&self, head: &CallHead<'_>) -> Result<AuthzenSearch, Error> {
         let Self { subject, resource, context, page } = self;
         let parts = [&*subject.r#type, &subject.id, &resource.r#type, &resource.id];
         let properties = [subject.properties, resource.properties];
         let any = Action { name: ANY.into(), properties: None };
         let asking = asking(subject, &any, resource, context.as_ref());
-        Search::of(&asking, connection, page.as_ref(), "action", &parts, &properties, "")
+        AuthzenSearch::of(&asking, head, page.as_ref(), "action", &parts, &properties, "")
     }
 }
 
-impl Search {
+impl AuthzenSearch {
     fn of(
         asking: &Asking<'_>,
-        connection: &Connection<'_>,
-        page: Option<&Page<'_>>,
+        head: &CallHead<'_>,
+        page: Option<&PageRequestJson<'_>>,
         route: &str,
         parts: &[&str],
         properties: &[Option<&str>],
         kind: &str,
     ) -> Result<Self, Error> {
-        let request = asking.request(connection)?;
+        let request = asking.request(head)?;
         if let Some(problem) = request.problem() {
             return Err(Error::new(Code::InvalidField, problem));
         }
@@ -193,25 +193,30 @@ impl Search {
     }
 
     /// The answer, with each result shaped from its text.
-    fn answer<T: Serialize>(&self, found: SearchResult, shape: impl Fn(String) -> T) -> Answer {
+    fn answer<T: Serialize>(&self, found: SearchResult, shape: impl Fn(String) -> T) -> HandlerResult {
         let SearchResult { items, next, cut_off } = found;
         let token = next.map(|from| URL_SAFE_NO_PAD.encode([&self.mark, from.as_bytes()].concat()));
         let results: Vec<T> = items.into_iter().map(shape).collect();
         let page = PageAnswer { next_token: token.unwrap_or_default(), count: results.len() };
         let context = cut_off.then_some(Incomplete { complete: false, reason: CUT_OFF });
-        views::json(HttpResponse::Ok(), &SearchAnswer { page, context, results })
+        responses::json(HttpResponse::Ok(), &SearchAnswer { page, context, results })
     }
 }
 
-/// What tells one search from another, so that a token of one is not taken for another's. The `limit` is no part of it.
-fn mark(route: &str, parts: &[&str], properties: &[Option<&str>], context: Option<&Context<'_>>) -> [u8; MARK_BYTES] {
+/// A hash of what is searched for, so that a token of one search is not taken for another's. The `limit` is left out.
+fn mark(
+    route: &str,
+    parts: &[&str],
+    properties: &[Option<&str>],
+    context: Option<&AuthzenContext<'_>>,
+) -> [u8; MARK_BYTES] {
     let mut hash = Sha256::new();
     let context = context.map_or([None; 4], |context| {
         [context.ip.as_deref(), context.user_agent.as_deref(), context.tenant_id.as_deref(), context.tokens_cost]
     });
     let required = [route].into_iter().chain(parts.iter().copied()).map(Some);
     for part in required.chain(properties.iter().copied()).chain(context) {
-        // Each with its length, so that none runs into the next.
+        // Each with its length, so that no two lists of parts hash alike.
         hash.update(part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
         hash.update(part.unwrap_or_default());
     }
@@ -235,7 +240,7 @@ const CUT_OFF: &str = "There may be more results: what was delegated takes more 
 pub struct SearchAnswer<T> {
     /// Where the rest is.
     page: PageAnswer,
-    /// There where results may be missing.
+    /// Present if results may be missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     context: Option<Incomplete>,
     /// What was found.
@@ -246,17 +251,17 @@ pub struct SearchAnswer<T> {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "AuthzenPage")]
 struct PageAnswer {
-    /// What the next page is asked for by; empty on the last.
+    /// The token of the next page; empty on the last.
     next_token: String,
     /// How many results this page has.
     count: usize,
 }
 
-/// That there may be more.
+/// Says that there may be more results.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "AuthzenIncomplete")]
 struct Incomplete {
-    /// Whether all was found.
+    /// Whether the search was complete.
     complete: bool,
     /// Why not.
     reason: &'static str,
@@ -266,9 +271,9 @@ struct Incomplete {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "AuthzenEntityFound")]
 pub struct EntityAnswer<'a> {
-    /// What it is one of.
+    /// The type.
     r#type: &'a str,
-    /// Which of them; of a resource, `*` is every value in its place.
+    /// The id. In a resource, `*` stands for every value in its place.
     id: String,
 }
 
@@ -281,10 +286,10 @@ pub struct ActionAnswer {
 }
 
 /// `POST /access/v1/search/subject`
-pub async fn subject(Admin(kavach): Admin, (http, body): Input<SubjectBody<'static>>) -> Answer {
+pub async fn subject(Admin(kavach): Admin, (http, body): SearchInput<SubjectBody<'static>>) -> HandlerResult {
     let body = body.bytes(&http).await?;
     check_content_type(http.headers())?;
-    let search = parse::<SubjectBody<'_>>(&body)?.check(&Connection::asking(http.headers()))?;
+    let search = parse::<SubjectBody<'_>>(&body)?.check(&CallHead::asking(http.headers()))?;
     let found = match search.is_for_agents() {
         true => kavach.search_agents(search.request.clone(), &search.page).await?,
         false => SearchResult::default(),
@@ -293,10 +298,10 @@ pub async fn subject(Admin(kavach): Admin, (http, body): Input<SubjectBody<'stat
 }
 
 /// `POST /access/v1/search/resource`
-pub async fn resource(Admin(kavach): Admin, (http, body): Input<ResourceBody<'static>>) -> Answer {
+pub async fn resource(Admin(kavach): Admin, (http, body): SearchInput<ResourceBody<'static>>) -> HandlerResult {
     let body = body.bytes(&http).await?;
     check_content_type(http.headers())?;
-    let search = parse::<ResourceBody<'_>>(&body)?.check(&Connection::asking(http.headers()))?;
+    let search = parse::<ResourceBody<'_>>(&body)?.check(&CallHead::asking(http.headers()))?;
     let segment = segment_of(&search.kind);
     let found = kavach.search_resources(search.request.clone(), &segment, &search.page).await?;
     search.answer(found, |resource| {
@@ -306,10 +311,10 @@ pub async fn resource(Admin(kavach): Admin, (http, body): Input<ResourceBody<'st
 }
 
 /// `POST /access/v1/search/action`
-pub async fn action(Admin(kavach): Admin, (http, body): Input<ActionBody<'static>>) -> Answer {
+pub async fn action(Admin(kavach): Admin, (http, body): SearchInput<ActionBody<'static>>) -> HandlerResult {
     let body = body.bytes(&http).await?;
     check_content_type(http.headers())?;
-    let search = parse::<ActionBody<'_>>(&body)?.check(&Connection::asking(http.headers()))?;
+    let search = parse::<ActionBody<'_>>(&body)?.check(&CallHead::asking(http.headers()))?;
     let found = kavach.search_actions(search.request.clone(), &search.page).await?;
     search.answer(found, |name| ActionAnswer { name })
 }

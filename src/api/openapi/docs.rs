@@ -1,4 +1,4 @@
-//! What is told of each route, by what it is about. Errors of the guard and of reading the input are not told here.
+//! The documentation of each route, by topic. Errors of the guard and of reading the input come from their types.
 
 pub mod agents;
 pub mod audit;

@@ -1,25 +1,25 @@
 //! The document itself, and how it is served.
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use actix_rt::task::spawn_blocking;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
 
-use super::examples::{denied, shown};
+use super::example::shown;
+use super::examples::denied;
 use super::inputs::Reads;
 use super::problems::{self, header_references};
+use super::route_docs::{AnswerDocs, Tag};
 use super::schemas::Schemas;
-use super::{Answered, Tag};
-use crate::api::auth::{Access, Public};
-use crate::api::error::{Body as ProblemBody, Problem};
-use crate::api::pages::is_known;
-use crate::api::routes::{Answer, Endpoint, endpoints};
-use crate::dashboard::etag;
+use crate::api::auth::{Public, RouteAccess};
+use crate::api::endpoint::Endpoint;
+use crate::api::error::{HandlerResult, Problem, ProblemBody};
+use crate::api::etag::{etag, is_known};
 use crate::domain::Code;
 
-/// Headers of answers, with what they say.
+/// Response headers, with their meaning.
 pub const HEADERS: [(&str, &str); 14] = [
     ("Allow", "Methods that the route takes (RFC 9110)."),
     ("Content-Disposition", "A name for the file."),
@@ -37,12 +37,12 @@ pub const HEADERS: [(&str, &str); 14] = [
     ("WWW-Authenticate", "How to authenticate (RFC 6750)."),
 ];
 
-/// The document as a JSON value, and the names of schemas that say different things in requests and answers.
-pub fn document() -> (Value, Vec<String>) {
+/// The document of these routes as a JSON value, and the names of schemas that differ between requests and answers.
+pub fn document(endpoints: &[Endpoint]) -> (Value, Vec<String>) {
     let mut schemas = Schemas::default();
     let mut paths: Map<String, Value> = Map::new();
-    for endpoint in endpoints() {
-        let operation = operation(&endpoint, &mut schemas);
+    for endpoint in endpoints {
+        let operation = operation(endpoint, &mut schemas);
         let methods = paths.entry(endpoint.path).or_insert_with(|| json!({}));
         methods[endpoint.method.as_str().to_ascii_lowercase()] = operation;
     }
@@ -91,7 +91,7 @@ const INTRODUCTION: &str = "\
 May this agent do this action on this resource now? Services ask before every tool call of an agent; the answer is \
 exact, recorded and fast.\n\n\
 Every call but health takes `Authorization: Bearer ...` with an operator key, a tenant key or an agent's token. A \
-decision is always a 200, whether it says yes or no. Errors are RFC 9457 problems; programs go by `code`, whose meaning \
+decision is always a 200, whether it says yes or no. Errors are RFC 9457 problems; programs go by `code`: its meaning \
 never changes. Bodies are JSON whatever their content type says. Those that manage refuse fields they don't know, and every route parameters that it does not take or that are empty. Lists \
 are plain arrays, paged by `limit` and `cursor`: the `Link` header has the next page.\n\n\
 A route that is not here answers 404 `ROUTE_NOT_FOUND`, and a method that a route does not take 405 `METHOD_NOT_ALLOWED`.";
@@ -100,7 +100,7 @@ fn bearer(format: &str, description: &str) -> Value {
     json!({ "type": "http", "scheme": "bearer", "bearerFormat": format, "description": description })
 }
 
-/// An example of each code: of those that only decisions have a decision, of others an error.
+/// An example of each code: a decision for the codes that only decisions have, else an error.
 fn examples() -> Map<String, Value> {
     let mut examples = problems::examples();
     for code in Code::ALL.iter().filter(|code| code.status() == 200) {
@@ -109,7 +109,7 @@ fn examples() -> Map<String, Value> {
     examples
 }
 
-/// Links what was created to all that can be done with it: the routes below its own that name it and nothing else.
+/// Links what was created to what can be done with it: the routes below its own whose only variable is its id.
 fn link(paths: &mut Map<String, Value>) {
     let id = |operation: &Value| operation["operationId"].as_str().unwrap_or_default().to_owned();
     let named = |path: &str, operations: &Value| {
@@ -183,7 +183,7 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
     operation
 }
 
-fn response(answered: &Answered, schemas: &mut Schemas) -> Value {
+fn response(answered: &AnswerDocs, schemas: &mut Schemas) -> Value {
     let mut response = json!({ "description": answered.description });
     if !answered.headers.is_empty() {
         response["headers"] = header_references(&answered.headers);
@@ -195,26 +195,27 @@ fn response(answered: &Answered, schemas: &mut Schemas) -> Value {
     response
 }
 
-fn security(access: Access) -> Value {
+fn security(access: RouteAccess) -> Value {
     match access {
-        Access::Public => json!([]),
-        Access::Operator => json!([{ "operatorKey": [] }]),
-        Access::Admin => json!([{ "operatorKey": [] }, { "tenantKey": [] }]),
-        Access::Agent => json!([{ "agentToken": [] }]),
-        Access::Decider => json!([{ "operatorKey": [] }, { "tenantKey": [] }, { "agentToken": [] }]),
+        RouteAccess::Public => json!([]),
+        RouteAccess::Operator => json!([{ "operatorKey": [] }]),
+        RouteAccess::Admin => json!([{ "operatorKey": [] }, { "tenantKey": [] }]),
+        RouteAccess::Agent => json!([{ "agentToken": [] }]),
+        RouteAccess::Decider => json!([{ "operatorKey": [] }, { "tenantKey": [] }, { "agentToken": [] }]),
     }
 }
 
-/// `GET /openapi.json`
-pub async fn get(_: Public, request: HttpRequest) -> Answer {
-    /// Made when it is first asked for.
-    static SERVED: LazyLock<(String, String)> = LazyLock::new(|| {
-        let text = document().0.to_string();
+/// `GET /openapi.json`. It takes the table of routes as an argument: the table lists this handler.
+pub async fn get(_: Public, request: HttpRequest, endpoints: fn() -> Vec<Endpoint>) -> HandlerResult {
+    /// The document and its tag, made for the first call that asks.
+    static SERVED: OnceLock<(String, String)> = OnceLock::new();
+    let make = move || {
+        let text = document(&endpoints()).0.to_string();
         let etag = etag(&text);
         (text, etag)
-    });
-    // That takes long enough for other calls of this worker to notice.
-    let made = spawn_blocking(|| &*SERVED).await;
+    };
+    // Making it takes so long that other calls of this worker would notice.
+    let made = spawn_blocking(move || SERVED.get_or_init(make)).await;
     let (text, etag) = made.map_err(|_| Problem::new(Code::InternalError, "the document could not be made"))?;
     let is_known = is_known(&request, etag);
     let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };

@@ -1,20 +1,23 @@
-//! An example of each body and answer. All of them tell one story: the tenant `acme`, its agents, and what they do.
+//! An example of each request and response body. Together they tell one story: the tenant `acme`, its agents, and what
+//! they do.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::example::{Example, Examples};
 use crate::actors::messages::Explanation;
 use crate::api::agents::Rotation;
-use crate::api::authorize::{AuthorizeBody, BatchAnswer, BatchBody};
+use crate::api::authorize::BatchAnswer;
+use crate::api::authorize_body::{AuthorizeBody, BatchBody};
 use crate::api::authzen::discovery::Metadata;
 use crate::api::authzen::evaluation::{Evaluated, EvaluationBody};
 use crate::api::authzen::evaluations::{EvaluationsAnswer, EvaluationsBody};
 use crate::api::authzen::search::{ActionAnswer, ActionBody, EntityAnswer, ResourceBody, SearchAnswer, SubjectBody};
 use crate::api::health::{Liveness, Readiness};
 use crate::api::policies::{CheckBody, CheckJson, Reset};
+use crate::api::responses::{AgentJson, DelegationJson, EffectivePermissionJson, KeyJson, PolicyJson, TenantJson};
 use crate::api::stats::StatsJson;
 use crate::api::tenants::{NewKey, SnapshotJson};
 use crate::api::usage::UsageBody;
-use crate::api::views::{AgentJson, DelegationJson, EffectivePermissionJson, KeyJson, PolicyJson, TenantJson};
 use crate::api::whoami::WhoamiJson;
 use crate::domain::agent::commands::{AgentPatch, NewAgent};
 use crate::domain::budget::policy_commands::{NewPolicy, PolicyPatch};
@@ -23,38 +26,6 @@ use crate::domain::delegation::commands::NewDelegation;
 use crate::domain::tenant::commands::{NewTenant, TenantPatch};
 use crate::domain::{AuditEntry, Code, Decision};
 use crate::store::checkpoint::KeptCheckpoint;
-
-/// Examples with the names they are shown by.
-pub type Examples = Vec<(&'static str, Value)>;
-
-/// A type in bodies or answers, with what it looks like. One without an example can't be documented.
-pub trait Example: schemars::JsonSchema {
-    /// At least one.
-    fn examples() -> Examples;
-}
-
-/// A list of one of each.
-impl<T: Example> Example for Vec<T> {
-    fn examples() -> Examples {
-        T::examples().into_iter().take(1).map(|(name, value)| (name, json!([value]))).collect()
-    }
-}
-
-/// OpenAPI's map of examples. Those of denials are many, and each is in the document once.
-pub fn shown(examples: Examples) -> Map<String, Value> {
-    let denials = Code::ALL.iter().filter(|code| code.status() == 200).map(|code| code.as_str());
-    let denials: Vec<_> = denials.collect();
-    let shown = |(name, value): (&str, Value)| {
-        let told = if denials.contains(&name) { reference(name) } else { json!({ "value": value }) };
-        (name.to_owned(), told)
-    };
-    examples.into_iter().map(shown).collect()
-}
-
-/// A reference to the example of a code.
-pub fn reference(code: &str) -> Value {
-    json!({ "$ref": format!("#/components/examples/{code}") })
-}
 
 macro_rules! examples {
     ($($type:ty { $($name:literal: $value:tt)+ })*) => {
@@ -76,7 +47,7 @@ const POLICY: &str = "pol_019ac1d500007000800000079a0b1c2d";
 const LINK: &str = "dlg_019ac1d600007000800000089a0b1c2d";
 const ENTRY: &str = "aud_019ac1d700007000800000099a0b1c2d";
 const REPORT: &str = "aud_019ac1d7100070008000000a9a0b1c2d";
-/// Not in the form of a real one, lest anyone takes it for a secret that got out.
+/// Not in the form of a real token, so that nobody takes it for a leaked secret.
 const TOKEN: &str = "kv_(64 characters)";
 const MADE: &str = "2026-11-24T09:30:00.000Z";
 

@@ -1,4 +1,4 @@
-//! What a handler's input says of itself: parameters, a body, and how reading them can fail.
+//! How a handler's input describes itself: its parameters, its body, and how reading them can fail.
 
 use actix_web::web::Path;
 use actix_web::{FromRequest, HttpRequest};
@@ -6,14 +6,14 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::examples::{Example, shown};
+use super::example::{Example, shown};
 use super::schemas::{Schemas, not_null};
-use crate::api::input::{AnyQuery, Body, OptionalBody, Query, Unread};
+use crate::api::input::{AnyQuery, Body, OptionalBody, Query, UnreadBody};
 use crate::domain::schema::TenantName;
 use crate::domain::{AgentId, AuditId, Code, KeyId, PolicyId};
 
-/// An input of a handler. One that can't be described is none.
-pub trait Input: FromRequest {
+/// The input of a handler. Every input has to describe itself for the document.
+pub trait HandlerInput: FromRequest {
     /// Whether it reads a query string. A route without one refuses any.
     const TAKES_QUERY: bool = false;
 
@@ -35,7 +35,7 @@ pub struct Reads<'a> {
     pub codes: Vec<Code>,
 }
 
-/// What can be wrong with a body, before anyone knows what it says.
+/// Codes for a body that can't be read.
 const OF_BODIES: [Code; 4] = [Code::InvalidBody, Code::RequestTimeout, Code::PayloadTooLarge, Code::Overloaded];
 
 impl<'a> Reads<'a> {
@@ -104,31 +104,31 @@ fn path_parameter(schemas: &mut Schemas, path: &str, name: &str) -> (Value, &'st
     }
 }
 
-impl Input for () {
+impl HandlerInput for () {
     fn describe(_: &mut Reads<'_>) {}
 }
 
-/// Headers that a handler reads are told in its [`super::Docs`].
-impl Input for HttpRequest {
+/// A handler's [`super::Docs`] say which headers it reads.
+impl HandlerInput for HttpRequest {
     fn describe(_: &mut Reads<'_>) {}
 }
 
 /// What a path's names mean is in `path_parameter`.
-impl Input for Path<String> {
+impl HandlerInput for Path<String> {
     fn describe(_: &mut Reads<'_>) {}
 }
 
-impl Input for Path<(String, String)> {
+impl HandlerInput for Path<(String, String)> {
     fn describe(_: &mut Reads<'_>) {}
 }
 
-impl Input for AnyQuery {
+impl HandlerInput for AnyQuery {
     const TAKES_QUERY: bool = true;
 
     fn describe(_: &mut Reads<'_>) {}
 }
 
-impl<T: DeserializeOwned + JsonSchema> Input for Query<T> {
+impl<T: DeserializeOwned + JsonSchema> HandlerInput for Query<T> {
     const TAKES_QUERY: bool = true;
 
     fn describe(reads: &mut Reads<'_>) {
@@ -136,25 +136,25 @@ impl<T: DeserializeOwned + JsonSchema> Input for Query<T> {
     }
 }
 
-impl<T: DeserializeOwned + Example> Input for Body<T> {
+impl<T: DeserializeOwned + Example> HandlerInput for Body<T> {
     fn describe(reads: &mut Reads<'_>) {
         reads.body::<T>(true);
     }
 }
 
-impl<T: DeserializeOwned + Default + Example> Input for OptionalBody<T> {
+impl<T: DeserializeOwned + Default + Example> HandlerInput for OptionalBody<T> {
     fn describe(reads: &mut Reads<'_>) {
         reads.body::<T>(false);
     }
 }
 
-impl<T: Example + 'static, const LIMIT: usize> Input for Unread<T, LIMIT> {
+impl<T: Example + 'static, const LIMIT: usize> HandlerInput for UnreadBody<T, LIMIT> {
     fn describe(reads: &mut Reads<'_>) {
         reads.body::<T>(true);
     }
 }
 
-impl<A: Input + 'static, B: Input + 'static> Input for (A, B) {
+impl<A: HandlerInput + 'static, B: HandlerInput + 'static> HandlerInput for (A, B) {
     const TAKES_QUERY: bool = A::TAKES_QUERY || B::TAKES_QUERY;
 
     fn describe(reads: &mut Reads<'_>) {
@@ -163,7 +163,7 @@ impl<A: Input + 'static, B: Input + 'static> Input for (A, B) {
     }
 }
 
-impl<A: Input + 'static, B: Input + 'static, C: Input + 'static> Input for (A, B, C) {
+impl<A: HandlerInput + 'static, B: HandlerInput + 'static, C: HandlerInput + 'static> HandlerInput for (A, B, C) {
     const TAKES_QUERY: bool = A::TAKES_QUERY || B::TAKES_QUERY || C::TAKES_QUERY;
 
     fn describe(reads: &mut Reads<'_>) {

@@ -1,27 +1,27 @@
-//! Errors: what each looks like, and how those of a route are grouped.
+//! Error responses: an example of each, and how a route's errors are grouped by status.
 
 use std::collections::BTreeMap;
 
 use actix_web::ResponseError;
 use serde_json::{Map, Value, json};
 
-use super::examples::reference;
+use super::example::reference;
 use crate::api::error::problem_body;
-use crate::api::{Access, Problem};
+use crate::api::{Problem, RouteAccess};
 use crate::domain::{Code, Error};
 
-/// The member of a response that lists its codes. The description has them too, for people.
+/// The member of a response object that lists its codes for programs; the description lists them for people.
 pub const CODES: &str = "x-codes";
 
-/// What a guard can answer.
-pub fn of_guard(access: Access) -> Vec<Code> {
+/// Codes that a guard can fail with.
+pub fn of_guard(access: RouteAccess) -> Vec<Code> {
     let mut codes = vec![Code::InternalError];
-    if access != Access::Public {
+    if access != RouteAccess::Public {
         codes.extend([
             Code::Unauthenticated,
             Code::InvalidToken,
             Code::AuthRateLimited,
-            // Whose key it is, the tenant says.
+            // Only the tenant knows whether a key is valid.
             Code::NotReady,
             Code::ShuttingDown,
             Code::Overloaded,
@@ -31,7 +31,7 @@ pub fn of_guard(access: Access) -> Vec<Code> {
             Code::OutcomeUnknown,
         ]);
     }
-    if matches!(access, Access::Operator | Access::Admin | Access::Agent) {
+    if matches!(access, RouteAccess::Operator | RouteAccess::Admin | RouteAccess::Agent) {
         codes.push(Code::Forbidden);
     }
     codes
@@ -58,7 +58,7 @@ pub fn response(status: u16, codes: &[Code]) -> Value {
     // The example of a decision's code is a decision.
     let told = codes.iter().filter(|code| code.status() == status);
     let examples: Map<_, _> = told.map(|code| (code.to_string(), reference(code.as_str()))).collect();
-    // A plain reference: generators of clients give up on one that is narrowed, and leave the error out.
+    // A plain reference: client generators give up on a narrowed one and drop the error.
     let schema = json!({ "$ref": "#/components/schemas/Problem" });
     let mut response = json!({
         "description": lines.join("\n"),
@@ -83,7 +83,7 @@ pub fn header_references(names: &[&str]) -> Value {
     names.iter().map(reference).collect::<Map<_, _>>().into()
 }
 
-/// An example of each code, as it is answered.
+/// An example response body of each code.
 pub fn examples() -> Map<String, Value> {
     Code::ALL
         .iter()
@@ -94,13 +94,13 @@ pub fn examples() -> Map<String, Value> {
         .collect()
 }
 
-/// The body alone: making an answer of it would also log a defect that did not happen.
+/// The body alone: a whole response would also log a defect that did not happen.
 fn body(problem: &Problem) -> Value {
     let bytes = problem_body(&problem.0, problem.status_code()).unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
-/// A sentence that the code is told with.
+/// An error with this code and a typical sentence.
 fn example(code: Code) -> Error {
     let field = |field: &str, problem: &str| Error::field(code, field, problem);
     let told = |message: &str| Error::new(code, message);
@@ -127,7 +127,7 @@ fn example(code: Code) -> Error {
         Code::UnknownDelegation => told("there is no delegation 'dlg_019ac1d40000700080000009a0b1c2d3'"),
         Code::UnknownAuditEntry => told("there is no audit entry 'aud_019ac1d40000700080000009a0b1c2d3'"),
         Code::MethodNotAllowed => told("this route takes POST, GET"),
-        Code::RequestTimeout => told("the body was not there 30 seconds after its head"),
+        Code::RequestTimeout => told("the body did not arrive within 30 seconds of its head"),
         Code::SlugTaken => field("slug", "'acme' is taken"),
         Code::PayloadTooLarge => told("the body must have at most 1048576 bytes"),
         Code::AuthRateLimited => {

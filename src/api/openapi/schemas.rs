@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 /// Where named schemas are in the document.
 const PLACE: &str = "/components/schemas";
 
-/// Collects the schemas that a document needs. A type may look different read and written, so each way has its own.
+/// Collects the schemas that a document needs. A type may differ between requests and responses, so each direction has its own set.
 pub struct Schemas {
     read: SchemaGenerator,
     written: SchemaGenerator,
@@ -39,7 +39,7 @@ impl Schemas {
         tidied(T::json_schema(&mut self.read).to_value(), Way::Read)
     }
 
-    /// All that are given by name, and the names of those that are not the same read and written.
+    /// All named schemas, and the names of those that differ between requests and answers.
     pub fn named(mut self) -> (Map<String, Value>, Vec<String>) {
         let mut all = Map::new();
         let mut clashes = Vec::new();
@@ -63,7 +63,7 @@ enum Way {
     Written,
 }
 
-/// A schema as people and other programs like it.
+/// A schema in the form that readers and generators expect.
 fn tidied(mut schema: Value, way: Way) -> Value {
     tidy(&mut schema, way);
     schema
@@ -80,7 +80,7 @@ fn tidy(schema: &mut Value, way: Way) {
                 all.iter_mut().for_each(|schema| tidy(schema, way));
             }
             ("items" | "additionalProperties" | "not", inner) => tidy(inner, way),
-            // Line breaks are the source's.
+            // Line breaks come from the source code.
             ("description", Value::String(text)) => *text = text.split('\n').collect::<Vec<_>>().join(" "),
             _ => {}
         }
@@ -95,7 +95,7 @@ fn tidy(schema: &mut Value, way: Way) {
     }
 }
 
-/// Names with a description each become an enumeration, which more programs know, with a list for people.
+/// Turns described constants into an enumeration, which more programs support, with a list for people.
 fn as_enumeration(members: &mut Map<String, Value>) {
     let Some(Value::Array(each)) = members.get("oneOf") else { return };
     let names: Vec<Value> = each.iter().filter_map(|schema| schema.get("const").cloned()).collect();
@@ -116,7 +116,7 @@ fn as_enumeration(members: &mut Map<String, Value>) {
     members.insert("description".into(), description.trim().into());
 }
 
-/// The largest number that fits is a limit too.
+/// States the largest number of an integer type as a maximum.
 fn bound_integer(members: &mut Map<String, Value>) {
     let most = match members.get("format").and_then(Value::as_str) {
         Some("uint32") => u64::from(u32::MAX),
@@ -139,7 +139,7 @@ fn without_null_where_absent(members: &mut Map<String, Value>) {
     }
 }
 
-/// The same schema without `null`.
+/// Takes `null` out of a schema.
 pub fn not_null(schema: &mut Value) {
     let Value::Object(members) = schema else { return };
     if let Some(Value::Array(types)) = members.get_mut("type") {

@@ -95,7 +95,7 @@ export function tryIt(api, operation, key, say) {
     type: "button",
     class: "small-button",
     onclick: async () => {
-      // Browsers have a clipboard for pages of this machine or behind TLS only.
+      // Browsers allow the clipboard only to pages from localhost or over TLS.
       if (!navigator.clipboard) {
         getSelection().selectAllChildren(command);
         say("Press Ctrl C: this page may not copy by itself without TLS.");

@@ -1,7 +1,7 @@
 //! Agents.
 
 use crate::api::openapi::{Docs, Tag};
-use crate::api::views::AgentJson;
+use crate::api::responses::AgentJson;
 use crate::domain::Code::{
     AgentIsRevoked, AgentLimitExceeded, AgentTypeNotAllowed, InvalidField, InvalidPattern, RotationLimitExceeded,
     TenantMismatch, TenantNotFound, UnknownAgent,
@@ -23,7 +23,7 @@ pub fn create() -> Docs {
 /// `GET /v1/agents`
 pub fn list() -> Docs {
     docs("listAgents", "List agents")
-        .about("Oldest first, revoked and expired ones too. An operator sees those of all tenants.")
+        .about("Oldest first, including revoked and expired ones. An operator sees the agents of all tenants.")
         .list::<AgentJson>("The agents.")
         .fails(&[TenantMismatch, TenantNotFound])
 }
@@ -31,7 +31,7 @@ pub fn list() -> Docs {
 /// `GET /v1/agents/{id}`
 pub fn get() -> Docs {
     docs("getAgent", "Get an agent")
-        .about("Revoked and expired ones too. Its token is never shown again.")
+        .about("Revoked and expired agents too. The token is never shown again.")
         .answers::<AgentJson>(200, "The agent.")
         .fails(&[UnknownAgent])
 }
@@ -51,7 +51,7 @@ pub fn update() -> Docs {
 /// `DELETE /v1/agents/{id}`
 pub fn revoke() -> Docs {
     docs("revokeAgent", "Revoke an agent")
-        .about("It is final. The agent and its audit trail stay readable; delegations by way of it end.")
+        .about("It is final. The agent and its audit trail stay readable; delegations that pass through it end.")
         .nothing("It is revoked.")
         .fails(&[InvalidField, UnknownAgent])
         .writes()

@@ -38,8 +38,10 @@ pub fn get() -> Docs {
 /// `GET /v1/audit/export`
 pub fn export() -> Docs {
     docs("exportAudit", "Export the audit trail")
-        .about("Oldest first, tenant after tenant, without a limit. One that fails breaks the connection off.")
-        .answers::<Vec<AuditEntry>>(200, "The entries in the format that was asked for.")
+        .about(
+            "Oldest first, tenant after tenant, without a limit. If it fails, the connection is closed before the end.",
+        )
+        .answers::<Vec<AuditEntry>>(200, "The entries in the requested format.")
         .text("application/x-ndjson", "", export_ndjson)
         .text("text/csv; charset=utf-8; header=present", "", export_csv)
         .with(&["Content-Disposition"])
@@ -54,7 +56,7 @@ pub fn stream() -> Docs {
         .text("text/event-stream", "Entries as they are made.", stream_example)
         .header::<LastEventId>(
             "Last-Event-ID",
-            "The entry to go on after. One that the trail does not hold, as after a backup was restored, is a 400.",
+            "The entry to continue after. An entry that the trail does not hold, such as after a restored backup, is a 400.",
         )
         .without(&["limit", "offset", "cursor", "format", "spreadsheet"])
         .fails(&[InvalidField, TenantMismatch, TenantNotFound, TooManyStreams])

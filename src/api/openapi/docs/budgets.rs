@@ -2,7 +2,7 @@
 
 use crate::api::openapi::{Docs, Tag};
 use crate::api::policies::CheckJson;
-use crate::api::views::PolicyJson;
+use crate::api::responses::PolicyJson;
 use crate::domain::Code::{
     AlreadySettled, Forbidden, InvalidField, NotSettleable, PolicyLimitExceeded, TenantMismatch, TenantNotFound,
     UnknownAgent, UnknownAuditEntry, UnknownPolicy,
@@ -82,7 +82,7 @@ pub fn check() -> Docs {
 pub fn report() -> Docs {
     docs("reportUsage", "Report what was used")
         .about(
-            "With `auditId` the decision's estimate becomes the real cost; a repeat with the same cost answers the same. \
+            "With `auditId` the decision's estimate becomes the real cost; repeating it with the same cost changes nothing. \
              Without, cost and calls are added, even past a limit.",
         )
         .answers::<UsageAnswer>(200, "What counts now.")

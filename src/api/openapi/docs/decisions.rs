@@ -35,7 +35,7 @@ pub fn by_agent() -> Docs {
 /// `POST /v1/tenants/{tenant}/authorize`
 pub fn by_tenant() -> Docs {
     decides("authorizeInTenant", "Decide a call in the tenant in the path")
-        .about("As `POST /v1/authorize`. An agent of another tenant is not known here.")
+        .about("As `POST /v1/authorize`. Agents of other tenants do not exist here.")
         .fails(&[TenantNotFound])
 }
 

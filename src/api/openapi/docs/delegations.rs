@@ -1,7 +1,7 @@
 //! Delegations.
 
 use crate::api::openapi::{Docs, Tag};
-use crate::api::views::{DelegationJson, EffectivePermissionJson};
+use crate::api::responses::{DelegationJson, EffectivePermissionJson};
 use crate::domain::Code::{
     AgentIsRevoked, DelegationCycle, DelegationDepthExceeded, DelegationGrantorInactive, DelegationLimitExceeded,
     DelegationNotCovered, DelegationSelf, InvalidField, InvalidPattern, TenantMismatch, TenantNotFound, UnknownAgent,
@@ -40,7 +40,7 @@ pub fn create() -> Docs {
 /// `GET /v1/delegations`
 pub fn list() -> Docs {
     docs("listDelegations", "List delegations")
-        .about("Oldest first; of those that are over, the newest.")
+        .about("Oldest first. Of ended delegations only the newest are kept.")
         .list::<DelegationJson>("The delegations.")
         .fails(&[TenantMismatch, TenantNotFound])
 }
@@ -48,7 +48,7 @@ pub fn list() -> Docs {
 /// `GET /v1/delegations/{id}`
 pub fn get() -> Docs {
     docs("getDelegation", "Get a delegation, or those that leave an agent")
-        .about("The id's prefix tells which is asked for.")
+        .about("The id's prefix decides which.")
         .one_or_list::<DelegationJson>("The delegation, or a list of them.")
         .fails(&[UnknownAgent, UnknownDelegation])
 }

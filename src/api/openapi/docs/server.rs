@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::api::health::{Liveness, Readiness};
-use crate::api::openapi::examples::Examples;
+use crate::api::openapi::example::Examples;
 use crate::api::openapi::{Docs, Tag};
 use crate::api::stats::StatsJson;
 use crate::api::tenants::SnapshotJson;
@@ -16,15 +16,17 @@ fn docs(id: &'static str, summary: &'static str) -> Docs {
 
 /// `GET /livez`
 pub fn live() -> Docs {
-    docs("getLiveness", "Is the process there?")
-        .about("It asks no tenant and no disk, so it also answers while tenants are loaded. `/readyz` says more.")
+    docs("getLiveness", "Is the process alive?")
+        .about("It touches no tenant and no disk, so it answers while tenants are still loading. `/readyz` says more.")
         .answers::<Liveness>(200, "It is.")
 }
 
 /// `GET /readyz`
 pub fn ready() -> Docs {
     docs("getReadiness", "Should calls be sent here?")
-        .about("One tenant that can't be served does not keep the others waiting; a disk that takes nothing does.")
+        .about(
+            "A single tenant that can't be served does not make the server unready; a disk that can't be written does.",
+        )
         .answers::<Readiness>(200, "They should.")
         .answers::<Readiness>(503, "Not yet, or not any more.")
 }
@@ -32,7 +34,7 @@ pub fn ready() -> Docs {
 /// `POST /v1/snapshot`
 pub fn snapshot() -> Docs {
     docs("takeSnapshot", "Write a snapshot of every tenant now")
-        .about("The next start has less of the journals to read. Nothing is lost without one.")
+        .about("It makes the next start faster. Nothing is lost without one.")
         .answers::<SnapshotJson>(200, "They are on disk.")
         .writes()
 }
@@ -40,7 +42,7 @@ pub fn snapshot() -> Docs {
 /// `GET /v1/stats`
 pub fn stats() -> Docs {
     docs("getStats", "Get figures for a dashboard")
-        .about("They are counted in memory since the start of the process. A tenant key gets its own tenant's.")
+        .about("They are counted in memory from the start of the process. A tenant key gets the figures of its own tenant.")
         .answers::<StatsJson>(200, "The figures.")
         .fails(&[TenantMismatch, TenantNotFound])
 }
@@ -52,7 +54,7 @@ pub fn metrics() -> Docs {
         vec![("one of them", format!("{ONE}kavach_http_connections 3\n{end}").into())]
     }
     docs("getMetrics", "Get metrics for a monitoring system")
-        .about("They name no tenant but where --metrics-per-tenant says so. What they mean is in docs/metrics.md.")
+        .about("They name no tenant unless --metrics-per-tenant is set. docs/metrics.md explains them.")
         .text("text/plain; version=0.0.4; charset=utf-8", "As Prometheus reads them.", || of(""))
         .text("application/openmetrics-text; version=1.0.0; charset=utf-8", "", || of("# EOF\n"))
 }
@@ -60,11 +62,12 @@ pub fn metrics() -> Docs {
 /// `GET /v1/whoami`
 pub fn whoami() -> Docs {
     docs("getWhoami", "Whose key is this?")
-        .about("A client that was given a key learns from it what the key is good for.")
+        .about("Says what the key in the request is good for.")
         .answers::<WhoamiJson>(200, "An operator's, or a tenant's with the tenant.")
 }
 
 /// `GET /`
+#[cfg(feature = "dashboard")]
 pub fn dashboard() -> Docs {
     docs("getDashboard", "Open the dashboard")
         .about("Everyone gets the same page; what it shows comes from the routes here, with the key that is entered in it.")
@@ -73,6 +76,7 @@ pub fn dashboard() -> Docs {
 }
 
 /// `GET /docs`
+#[cfg(feature = "dashboard")]
 pub fn docs_page() -> Docs {
     docs("getDocs", "Open the documentation of this API")
         .about("This document as a page, which can also send requests. It loads nothing from other hosts.")
@@ -81,6 +85,7 @@ pub fn docs_page() -> Docs {
 }
 
 /// `GET /assets/{file}`
+#[cfg(feature = "dashboard")]
 pub fn asset() -> Docs {
     docs("getAsset", "Get a file of the dashboard")
         .about("Scripts, styles and pictures of the dashboard and of the documentation.")

@@ -1,7 +1,7 @@
 //! Tenants and their keys.
 
 use crate::api::openapi::{Docs, Tag};
-use crate::api::views::{KeyJson, TenantJson};
+use crate::api::responses::{KeyJson, TenantJson};
 use crate::domain::Code::{
     ConfirmationRequired, DefaultTenantFixed, InvalidField, KeyLimitExceeded, SlugTaken, TenantNotFound, UnknownKey,
 };
@@ -22,14 +22,14 @@ pub fn create() -> Docs {
 /// `GET /v1/tenants`
 pub fn list() -> Docs {
     docs("listTenants", "List tenants")
-        .about("All but the default one, whatever their status, oldest first. A tenant key sees its own.")
+        .about("All but the default tenant, whatever their status, oldest first. A tenant key sees only its own.")
         .list::<TenantJson>("The tenants.")
 }
 
 /// `GET /v1/tenants/{tenant}`
 pub fn get() -> Docs {
     docs("getTenant", "Get a tenant")
-        .about("A tenant key sees its own. To it, the others are not there.")
+        .about("A tenant key sees only its own; the others do not exist for it.")
         .answers::<TenantJson>(200, "The tenant.")
         .fails(&[TenantNotFound])
 }
@@ -55,7 +55,7 @@ pub fn delete() -> Docs {
 /// `POST /v1/tenants/{tenant}/suspend`
 pub fn suspend() -> Docs {
     docs("suspendTenant", "Stop all agents of a tenant")
-        .about("Every call of them is denied with `TENANT_SUSPENDED`. Its keys still read and repair.")
+        .about("Every call is denied with `TENANT_SUSPENDED`. Its keys can still read and change things.")
         .answers::<TenantJson>(200, "The tenant as it is now.")
         .fails(&[InvalidField, TenantNotFound, DefaultTenantFixed])
         .writes()

@@ -1,11 +1,11 @@
-//! Memory whose time a client decides: bodies that are on their way in, and large answers on their way out.
+//! Memory that is held for as long as a client likes: request bodies on their way in, large responses on their way out.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What is held for clients that take their time. There is an end to all of it together: where it is reached, that goes
-/// whose client has moved nothing for longest. So whoever is slow on purpose goes first, and who is merely slow last.
-pub struct Held {
+/// The memory that slow clients hold. There is one limit for the process. At the limit, the client that has moved no byte
+/// for the longest time loses its memory. So a client that is slow on purpose goes first, and one on a bad line goes last.
+pub struct SlowClientMemory {
     most: usize,
     inner: Mutex<Inner>,
 }
@@ -15,32 +15,32 @@ struct Inner {
     bytes: usize,
     /// Counts what happens.
     clock: u64,
-    /// By when the client last moved some of it.
+    /// By the time at which the client last moved a byte.
     places: BTreeMap<u64, (usize, LetGo)>,
 }
 
-/// Frees what is held.
+/// Frees the memory.
 type LetGo = Box<dyn FnOnce() + Send>;
 
-/// What is held for one client, until this is dropped.
-pub struct Place {
-    held: Arc<Held>,
+/// The memory that one client holds. Dropping this gives it back.
+pub struct HeldMemory {
+    held: Arc<SlowClientMemory>,
     at: u64,
 }
 
-impl Held {
-    /// So many bytes at most, or one thing that is larger.
+impl SlowClientMemory {
+    /// Holds at most `most` bytes, or a single larger block.
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, inner: Mutex::default() })
     }
 
-    /// A place for so many bytes. `let_go` is called where they have to go.
-    pub fn take(self: &Arc<Self>, bytes: usize, let_go: impl FnOnce() + Send + 'static) -> Place {
+    /// Counts `bytes` as held. `let_go` is called if they have to be freed early.
+    pub fn take(self: &Arc<Self>, bytes: usize, let_go: impl FnOnce() + Send + 'static) -> HeldMemory {
         let at = self.with(|inner| inner.put(bytes, Box::new(let_go)));
-        Place { held: Arc::clone(self), at }
+        HeldMemory { held: Arc::clone(self), at }
     }
 
-    /// How many are held.
+    /// Bytes that are held now.
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
         self.with(|inner| inner.bytes)
@@ -76,19 +76,19 @@ impl Inner {
     }
 }
 
-impl Place {
-    /// The client moved some of it, and now there are so many bytes.
+impl HeldMemory {
+    /// Notes that the client moved some bytes and holds `bytes` now.
     pub fn moved(&mut self, bytes: usize) {
         let at = self.at;
         let put = |inner: &mut Inner| inner.remove(at).map(|(_, let_go)| inner.put(bytes, let_go));
-        // Where it had to go already, whoever holds it is told.
+        // If the memory was taken back already, `let_go` has been called.
         if let Some(at) = self.held.with(put) {
             self.at = at;
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for HeldMemory {
     fn drop(&mut self) {
         self.held.with(|inner| inner.remove(self.at));
     }
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn what_moved_longest_ago_goes_first() {
-        let held = Held::new(100);
+        let held = SlowClientMemory::new(100);
         let gone: Arc<[AtomicUsize; 3]> = Arc::default();
         let take = |n: usize, bytes| {
             let gone = Arc::clone(&gone);

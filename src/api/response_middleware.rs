@@ -1,8 +1,8 @@
-//! The most frequent call is answered in front of the router.
+//! What every request and its response pass, around the router.
 //!
-//! `POST /v1/authorize` comes before every tool call of every agent. The router, its extractors and the boxes between
-//! them cost it about as much as the decision itself, so it is picked out before them. What answers it is the same code
-//! that the router would call.
+//! The most frequent call, `POST /v1/authorize`, is answered by [`fast_authorize`] in front of the router; all others go
+//! to the router. Every response is then counted, throttled if it is one 401 too many for its address, and set up so
+//! that a slow client can't hold memory for long.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -15,34 +15,28 @@ use actix_service::{Service, ServiceFactory};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
-use actix_web::http::{Method, StatusCode, Version};
+use actix_web::http::{StatusCode, Version};
 use actix_web::{Error, HttpResponse, ResponseError, web};
 
-use super::auth::{Decider, Guard, Shared};
-use super::authzen;
-use super::forward_auth;
-use super::input::{Incoming, Raw, declared_length, refuse_query};
-use super::routes::Answer;
-use super::streaming::{HeldBody, UnderWay};
-use crate::domain::limits::MAX_AUTHORIZE_BODY_BYTES;
+use super::auth::Shared;
+use super::streaming::{HeldBody, OpenEndedBody};
+use super::{authzen, fast_authorize, forward_auth};
 use crate::measure::{ThreadMeasures, count};
 use crate::net::ConnectionTimer;
 use crate::net::connection_timeouts::CallGuard;
 
-/// Path of the route that is answered here.
-const AUTHORIZE: &str = "/v1/authorize";
-/// Bytes of an answer that are copied to its connection in one piece, and not counted until its client has them.
+/// A response of at most this many bytes is copied to its connection at once and not counted as held.
 const SMALL_BYTES: u64 = 64 * 1024;
 
 /// Makes the service of each worker.
-pub(super) struct FrontFactory<F> {
+pub(super) struct ResponseMiddlewareFactory<F> {
     pub shared: web::Data<Shared>,
     /// Makes the router.
     pub router: F,
 }
 
 /// The service of one worker.
-pub(super) struct Front<S> {
+pub(super) struct ResponseMiddleware<S> {
     shared: web::Data<Shared>,
     router: S,
     notes: Arc<ThreadMeasures>,
@@ -50,7 +44,7 @@ pub(super) struct Front<S> {
 
 type Answering = Pin<Box<dyn Future<Output = Result<Response<BoxBody>, Error>>>>;
 
-impl<F> ServiceFactory<Request> for FrontFactory<F>
+impl<F> ServiceFactory<Request> for ResponseMiddlewareFactory<F>
 where
     F: ServiceFactory<Request, Config = AppConfig, Response = ServiceResponse, Error = Error, InitError = ()>,
     F::Future: 'static,
@@ -59,18 +53,18 @@ where
     type Response = Response<BoxBody>;
     type Error = Error;
     type Config = AppConfig;
-    type Service = Front<F::Service>;
+    type Service = ResponseMiddleware<F::Service>;
     type InitError = ();
     type Future = Pin<Box<dyn Future<Output = Result<Self::Service, ()>>>>;
 
     fn new_service(&self, config: AppConfig) -> Self::Future {
         let (shared, router) = (self.shared.clone(), self.router.new_service(config));
         let notes = shared.kavach.measures().add_thread();
-        Box::pin(async move { Ok(Front { shared, router: router.await?, notes }) })
+        Box::pin(async move { Ok(ResponseMiddleware { shared, router: router.await?, notes }) })
     }
 }
 
-impl<S> Service<Request> for Front<S>
+impl<S> Service<Request> for ResponseMiddleware<S>
 where
     S: Service<Request, Response = ServiceResponse, Error = Error>,
     S::Future: 'static,
@@ -85,12 +79,13 @@ where
 
     fn call(&self, mut request: Request) -> Answering {
         let version = request.head().version;
-        // As long as it is answered, the connection is not idle.
+        // The connection is not idle while a call is under way.
         let call = request.conn_data::<Rc<ConnectionTimer>>().map(ConnectionTimer::start_call);
         let (shared, notes) = (self.shared.clone(), Arc::clone(&self.notes));
-        if request.path() == AUTHORIZE && request.method() == Method::POST {
+        if fast_authorize::takes(&request) {
             Box::pin(async move {
-                let answer = authorize(&shared, &mut request).await.unwrap_or_else(|problem| problem.error_response());
+                let answer = fast_authorize::answer(&shared, &mut request).await;
+                let answer = answer.unwrap_or_else(|problem| problem.error_response());
                 let answer = limited(&shared, answer, || shared.origin(&request.head().headers, request.peer_addr()));
                 Ok(sent(&shared, &notes, answer.into(), version, call))
             })
@@ -119,39 +114,22 @@ where
     }
 }
 
-/// Whether answers there are for their caller alone: some show a key or a token. The most frequent call is not asked
-/// this: nothing keeps the answer of a POST that says nothing of caches (RFC 9111, 3).
+/// Whether responses there are for their caller alone: some show a key or a token. The fast path does without: no cache
+/// keeps the response to a POST that does not ask for it (RFC 9111, 3).
 fn is_private(path: &str) -> bool {
     path.starts_with("/v1/") || path.starts_with("/access/")
 }
 
-async fn authorize(shared: &Shared, request: &mut Request) -> Answer {
-    let payload = request.take_payload();
-    let headers = &request.head().headers;
-    let decider = Decider::of(shared, headers, request.peer_addr())?;
-    if let Some(query) = request.head().uri.query()
-        && let Err(problem) = refuse_query(query)
-    {
-        decider.check().await?;
-        return Err(problem);
-    }
-    let declared = declared_length(headers);
-    super::authorize::check_key_before(&decider, declared).await?;
-    let body = Incoming { declared, bodies: &shared.bodies, pace: request.conn_data() };
-    let Raw(body) = Raw::<MAX_AUTHORIZE_BODY_BYTES>::read(body, payload).await?;
-    super::authorize::answer(&decider, headers, body).await
-}
-
-/// The answer, or that there were too many calls without a good key.
+/// The response, or a 429 if it is a 401 and the address got too many of these.
 fn limited(shared: &Shared, answer: HttpResponse, origin: impl FnOnce() -> Option<IpAddr>) -> HttpResponse {
     if answer.status() != StatusCode::UNAUTHORIZED {
         return answer;
     }
     count(&shared.kavach.measures().unauthenticated);
-    shared.attempts.answer(answer, origin())
+    shared.auth_throttle.answer(answer, origin())
 }
 
-/// What an answer passes on its way out.
+/// Counts a response, and wraps a large or open-ended body.
 fn sent(
     shared: &Shared,
     notes: &ThreadMeasures,
@@ -171,11 +149,11 @@ fn sent(
         }),
         BodySize::Stream => {
             if version < Version::HTTP_11 {
-                // HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
+                // HTTP/1.0 has no chunks: closing the connection ends the body.
                 answer.head_mut().no_chunking(true);
                 answer.head_mut().set_connection_type(ConnectionType::Close);
             }
-            answer.map_body(|_, body| UnderWay::new(body, call).boxed())
+            answer.map_body(|_, body| OpenEndedBody::new(body, call).boxed())
         }
     }
 }

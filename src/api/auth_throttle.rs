@@ -1,8 +1,8 @@
-//! How many calls without a good key an address may make.
+//! How many calls without a valid key an address may make.
 //!
-//! A key has 256 random bits, so nobody guesses one at any rate. Whoever tries, or has an old key, is told to stop, and
-//! the log tells of it. Only calls that failed are counted, and only those are refused: a good key always passes, whoever
-//! else is behind the same address, and is never looked up here. So a refused call was looked up before like any other.
+//! A key has 256 random bits, so guessing is hopeless at any rate. A client that tries, or that keeps using an old key,
+//! gets 429, and the log says so. Only failed calls are counted and refused. A valid key always passes, whoever shares its
+//! address, and never touches this table: the key is checked first.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -18,30 +18,30 @@ use super::error::Problem;
 use crate::domain::{Code, Error};
 use crate::telemetry::ThrottledLog;
 
-/// Failed calls that an address may make at once: a service that restarts with an old key does not notice.
+/// Failed calls that an address may make at once: enough for a service that restarts with an old key.
 const BURST: u32 = 100;
 /// The time after which it may make one more.
 const EACH: Duration = Duration::from_secs(1);
-/// Addresses that are remembered, the newest: a megabyte. Whoever has more is not kept out by his addresses.
+/// Addresses to remember, the newest: about a megabyte. A client with more addresses than that gets around the limit.
 const MAX_ADDRESSES: usize = 10_000;
 
-/// Calls without a good key, by address.
+/// Counts calls without a valid key by address.
 #[derive(Default)]
-pub struct Attempts {
+pub struct AuthThrottle {
     table: Mutex<Table>,
     refused: ThrottledLog,
 }
 
 #[derive(Default)]
 struct Table {
-    /// When each may make all of [`BURST`] again.
+    /// When each address may make a full [`BURST`] again.
     free: HashMap<Origin, Instant>,
     /// From the oldest to the newest.
     order: VecDeque<Origin>,
 }
 
-/// Whose calls are counted together: an IPv4 address, an IPv6 network of 64 bits, which is one customer's at least, or
-/// all of whom no address is known.
+/// The unit that calls are counted by: an IPv4 address; an IPv6 /64, the least that one customer gets; or all callers with
+/// no known address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Origin(Option<IpAddr>);
 
@@ -55,7 +55,7 @@ impl Origin {
 }
 
 impl Table {
-    /// Counts a failed call. Answers how long to wait where there were too many.
+    /// Counts a failed call. Returns how long to wait if there were too many.
     fn count(&mut self, origin: Origin, now: Instant) -> Option<Duration> {
         if !self.free.contains_key(&origin) {
             self.make_room(now);
@@ -71,7 +71,7 @@ impl Table {
         None
     }
 
-    /// Forgets those that may make all their calls again, as far as they are the oldest, and one more if it has to.
+    /// Forgets the oldest addresses that may make a full burst again, and one more if the table is full.
     fn make_room(&mut self, now: Instant) {
         while let Some(oldest) = self.order.front() {
             let is_free = self.free.get(oldest).is_none_or(|free| *free <= now);
@@ -84,15 +84,15 @@ impl Table {
     }
 }
 
-impl Attempts {
-    /// What is answered to a call without a good key from that address, instead of `answer` where there were too many.
+impl AuthThrottle {
+    /// Returns `answer`, the 401 to a call from that address, or a 429 if there were too many.
     pub fn answer(&self, answer: HttpResponse, address: Option<IpAddr>) -> HttpResponse {
         let (origin, now) = (Origin::of(address), Instant::now());
         let wait = self.table.lock().unwrap_or_else(PoisonError::into_inner).count(origin, now);
         let Some(wait) = wait else { return answer };
         self.refused.warn_with(|times| {
             let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
-            warn!(%address, times, "calls without a valid key are refused as too many; the last came from this address");
+            warn!(%address, times, "too many calls without a valid key: refusing them; the last came from this address");
         });
         too_many(wait)
     }

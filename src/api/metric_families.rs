@@ -1,4 +1,4 @@
-//! The metrics that are told, each with its name, what it means, and its samples.
+//! The metric families, each with its name, its meaning and its samples.
 
 use std::fmt;
 
@@ -24,24 +24,24 @@ pub struct Family {
 }
 
 /// A label's name and value.
-type Label = (&'static str, String);
+type MetricLabel = (&'static str, String);
 
 #[derive(Debug)]
 struct Sample {
-    labels: Vec<Label>,
-    value: Value,
+    labels: Vec<MetricLabel>,
+    value: MetricValue,
 }
 
 #[derive(Debug)]
-enum Value {
+enum MetricValue {
     Whole(u64),
     Real(f64),
     Times(HistogramCounts),
 }
 
-/// Connections, as far as the process has any.
+/// The process's connections.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Connections {
+pub struct ConnectionCounts {
     /// How many are open.
     pub open: usize,
     /// How many may be.
@@ -50,19 +50,19 @@ pub struct Connections {
     pub refused: u64,
 }
 
-impl From<u64> for Value {
+impl From<u64> for MetricValue {
     fn from(whole: u64) -> Self {
         Self::Whole(whole)
     }
 }
 
-impl From<usize> for Value {
+impl From<usize> for MetricValue {
     fn from(whole: usize) -> Self {
         Self::Whole(whole as u64)
     }
 }
 
-impl From<f64> for Value {
+impl From<f64> for MetricValue {
     fn from(real: f64) -> Self {
         Self::Real(real)
     }
@@ -81,17 +81,21 @@ fn gauge(stem: &'static str, unit: Option<Unit>, help: &'static str) -> Family {
 }
 
 fn histogram(stem: &'static str, help: &'static str, times: &HistogramCounts) -> Family {
-    let sample = Sample { labels: Vec::new(), value: Value::Times(times.clone()) };
+    let sample = Sample { labels: Vec::new(), value: MetricValue::Times(times.clone()) };
     Family { samples: vec![sample], ..family(MetricType::Histogram, stem, Some(Unit::Seconds), help) }
 }
 
 impl Family {
-    fn is(mut self, value: impl Into<Value>) -> Self {
+    fn is(mut self, value: impl Into<MetricValue>) -> Self {
         self.samples.push(Sample { labels: Vec::new(), value: value.into() });
         self
     }
 
-    fn with<V: Into<Value>>(mut self, label: &'static str, values: impl IntoIterator<Item = (String, V)>) -> Self {
+    fn with<V: Into<MetricValue>>(
+        mut self,
+        label: &'static str,
+        values: impl IntoIterator<Item = (String, V)>,
+    ) -> Self {
         let sample = |(of, value): (String, V)| Sample { labels: vec![(label, of)], value: value.into() };
         self.samples.extend(values.into_iter().map(sample));
         self
@@ -106,12 +110,12 @@ impl Family {
     }
 }
 
-/// Decisions by how they came out.
+/// Decisions by result.
 fn by_result(results: [u64; 3]) -> impl Iterator<Item = (String, u64)> {
     ["allowed", "denied", "rate_limited"].map(str::to_owned).into_iter().zip(results)
 }
 
-/// The codes that a decision may have, and how often each was the reason of a denial.
+/// Denials by code, including codes with none.
 fn by_code(denials: &[(Code, u64)]) -> impl Iterator<Item = (String, u64)> {
     let count = |code: Code| denials.iter().find(|(of, _)| *of == code).map_or(0, |(_, count)| *count);
     let counts = Code::ALL.iter().map(move |code| (*code, count(*code)));
@@ -124,13 +128,13 @@ fn seconds(at: Timestamp) -> f64 {
     at.millis() as f64 / 1e3
 }
 
-/// All metrics with what was measured.
-pub fn families(figures: &MetricValues, connections: Connections) -> Vec<Family> {
+/// All metrics with these figures.
+pub fn families(figures: &MetricValues, connections: ConnectionCounts) -> Vec<Family> {
     let MetricValues { tenants, agents, process, .. } = figures;
     let mut all = decisions(figures);
     all.extend(storage(figures));
     all.extend([
-        gauge("kavach_tenants", None, "Tenants by status, the default one included.").with(
+        gauge("kavach_tenants", None, "Tenants by status, including the default one.").with(
             "status",
             [
                 ("active".to_owned(), tenants.active),
@@ -138,7 +142,7 @@ pub fn families(figures: &MetricValues, connections: Connections) -> Vec<Family>
                 ("unavailable".to_owned(), tenants.unavailable),
             ],
         ),
-        gauge("kavach_agents", None, "Agents by status, but for those of unavailable tenants.").with(
+        gauge("kavach_agents", None, "Agents by status, without those of unavailable tenants.").with(
             "status",
             [
                 ("active".to_owned(), agents.active),
@@ -146,52 +150,50 @@ pub fn families(figures: &MetricValues, connections: Connections) -> Vec<Family>
                 ("expired".to_owned(), agents.expired),
             ],
         ),
-        counter("kavach_http_requests", None, "Requests that were answered, by the class of the status.")
+        counter("kavach_http_requests", None, "Answered requests by status class.")
             .with("code", (1..).map(|class| format!("{class}xx")).zip(figures.answers)),
         counter(
             "kavach_authentication_failures",
             None,
-            "Requests without a valid key or token, those refused as too many included.",
+            "Requests without a valid key or token, including throttled ones.",
         )
         .is(figures.unauthenticated),
         gauge("kavach_http_connections", None, "Open connections.").is(connections.open),
-        gauge("kavach_http_connections_limit", None, "Connections that may be open.").is(connections.most),
-        counter("kavach_http_connections_refused", None, "Connections that were refused as too many.")
-            .is(connections.refused),
-        gauge("kavach_ready", None, "1 while calls are served, 0 while tenants are read or closed.")
+        gauge("kavach_http_connections_limit", None, "The limit on open connections.").is(connections.most),
+        counter("kavach_http_connections_refused", None, "Connections refused at the limit.").is(connections.refused),
+        gauge("kavach_ready", None, "1 while calls are served, 0 while tenants are loaded or closed.")
             .is(u64::from(figures.ready)),
         gauge("kavach_build_info", None, "1, with the version of the server.")
             .with("version", [(env!("CARGO_PKG_VERSION").to_owned(), 1_u64)]),
-        counter("process_cpu", Some(Unit::Seconds), "Time on a core, of users' and the system's code.")
-            .is(process.cpu_seconds),
-        gauge("process_resident_memory", Some(Unit::Bytes), "Memory that the process has.").is(process.resident_bytes),
-        gauge("process_virtual_memory", Some(Unit::Bytes), "Addresses that the process has.").is(process.virtual_bytes),
-        gauge("process_open_fds", None, "Open files, sockets included.").is(process.open_files),
-        gauge("process_max_fds", None, "Files that may be open.").is(process.max_files),
+        counter("process_cpu", Some(Unit::Seconds), "CPU time, user and system.").is(process.cpu_seconds),
+        gauge("process_resident_memory", Some(Unit::Bytes), "Resident memory of the process.")
+            .is(process.resident_bytes),
+        gauge("process_virtual_memory", Some(Unit::Bytes), "Virtual memory of the process.").is(process.virtual_bytes),
+        gauge("process_open_fds", None, "Open files, including sockets.").is(process.open_files),
+        gauge("process_max_fds", None, "The limit on open files.").is(process.max_files),
         gauge("process_threads", None, "Threads.").is(process.threads),
-        gauge("process_start_time", Some(Unit::Seconds), "When the process began, in Unix time.")
+        gauge("process_start_time", Some(Unit::Seconds), "When the process started, in Unix time.")
             .is(seconds(figures.started_at)),
     ]);
     all
 }
 
-/// What was decided, and what waits to be.
+/// Decisions, and the mailboxes that calls wait in.
 fn decisions(figures: &MetricValues) -> Vec<Family> {
     let mut all = vec![
         counter("kavach_decisions", None, "Recorded decisions by result.").with("result", by_result(figures.results)),
-        counter("kavach_denials", None, "Recorded denials by code, those by a rate included.")
+        counter("kavach_denials", None, "Recorded denials by code, including rate limits.")
             .with("code", by_code(&figures.denials)),
         histogram(
             "kavach_decision_duration",
-            "Time from a request's arrival to its decision: the wait in its tenant's mailbox included, the write not.",
+            "Time from a request's arrival to its decision, including the wait in its tenant's mailbox but not the write.",
             &figures.decisions,
         ),
-        gauge("kavach_mailbox_calls", None, "Calls and batches that wait in all tenants' mailboxes.")
-            .is(figures.waiting),
-        gauge("kavach_mailbox_calls_max", None, "Calls and batches that wait in the fullest mailbox.")
+        gauge("kavach_mailbox_calls", None, "Calls and batches waiting in all mailboxes.").is(figures.waiting),
+        gauge("kavach_mailbox_calls_max", None, "Calls and batches waiting in the fullest mailbox.")
             .is(figures.most_waiting),
-        gauge("kavach_mailbox_capacity", None, "Messages that a mailbox takes.").is(MAILBOX_CAPACITY),
-        counter("kavach_mailbox_rejections", None, "Authorize calls that a full mailbox did not take.")
+        gauge("kavach_mailbox_capacity", None, "Messages that a mailbox holds at most.").is(MAILBOX_CAPACITY),
+        counter("kavach_mailbox_rejections", None, "Authorize calls refused because a mailbox was full.")
             .is(figures.overloaded),
     ];
     if let Some(tenants) = &figures.by_tenant {
@@ -212,7 +214,7 @@ fn decisions(figures: &MetricValues) -> Vec<Family> {
     all
 }
 
-/// What becomes of decisions and changes: journals, snapshots, and reading them again.
+/// Storage: journals, snapshots and recovery.
 fn storage(figures: &MetricValues) -> Vec<Family> {
     vec![
         counter("kavach_journal_written", Some(Unit::Bytes), "Bytes written to tenants' journals.")
@@ -222,66 +224,58 @@ fn storage(figures: &MetricValues) -> Vec<Family> {
             "Time to hand the kernel a batch of a tenant's events, with one write.",
             &figures.flushes,
         ),
-        histogram(
-            "kavach_journal_fsync_duration",
-            "Time the disk took to take all that waited for it by then, of one tenant or of many.",
-            &figures.syncs,
-        ),
-        counter("kavach_clock_jumps", None, "Jumps of the system's clock that were followed, by direction.")
+        histogram("kavach_journal_fsync_duration", "Time of one sync, which may cover many tenants.", &figures.syncs),
+        counter("kavach_clock_jumps", None, "Jumps of the system clock that the server followed, by direction.")
             .with("direction", ["ahead", "back"].map(str::to_owned).into_iter().zip(figures.clock_jumps)),
         gauge(
             "kavach_clock_held_back",
             Some(Unit::Seconds),
-            "How far the system's clock jumped ahead without being believed yet; 0 while it is believed.",
+            "How far the system clock jumped ahead without being trusted yet; 0 while it is trusted.",
         )
         .is(figures.clock_held_back),
         gauge(
             "kavach_clock_behind_events",
             Some(Unit::Seconds),
-            "How far the clock is behind the newest event, which was recorded under a clock that was ahead; else 0.",
+            "How far the clock is behind the newest event, which was recorded while the clock was ahead; else 0.",
         )
         .is(figures.clock_behind_events),
         gauge(
             "kavach_storage_failing_tenants",
             None,
-            "Tenants whose journal could not be written and was not seen to work since.",
+            "Tenants with a journal that failed to write and has not recovered yet.",
         )
         .is(figures.storage_failures),
-        histogram("kavach_snapshot_duration", "Time to write a snapshot, its syncs included.", &figures.snapshots),
+        histogram("kavach_snapshot_duration", "Time to write a snapshot, including syncs.", &figures.snapshots),
         counter("kavach_snapshot_failures", None, "Snapshots that could not be written.").is(figures.failed_snapshots),
         gauge(
             "kavach_snapshot_last_timestamp",
             Some(Unit::Seconds),
-            "When the newest snapshot was there, in Unix time; 0 before the first.",
+            "When the newest snapshot was written, in Unix time; 0 before the first.",
         )
         .is(figures.last_snapshot.map_or(0.0, seconds)),
         gauge(
             "kavach_snapshot_age",
             Some(Unit::Seconds),
-            "The longest time that events of a tenant have waited for a snapshot that holds them.",
+            "The longest time that events of any tenant have waited for a snapshot.",
         )
         .is(figures.unsaved_seconds),
-        gauge("kavach_recovery_duration", Some(Unit::Seconds), "Time to read all tenants at the start.")
+        gauge("kavach_recovery_duration", Some(Unit::Seconds), "Time to load all tenants at the start.")
             .is(figures.recovery_seconds),
-        counter("kavach_recovery_events", None, "Events that were replayed, at the start and by rebuilt tenants.")
+        counter("kavach_recovery_events", None, "Events replayed, at the start and by rebuilt tenants.")
             .is(figures.replayed),
-        counter(
-            "kavach_tenant_restarts",
-            None,
-            "Tenants whose actor ended by a defect or its storage, and was rebuilt.",
-        )
-        .is(figures.lost_actors),
+        counter("kavach_tenant_restarts", None, "Rebuilds of a tenant's actor after a defect or a storage failure.")
+            .is(figures.lost_actors),
     ]
 }
 
-/// All metrics, as something that can be encoded.
+/// All metrics, as a collector for the encoder.
 #[derive(Debug)]
-pub struct Families(
-    /// In the order in which they are told.
+pub struct MetricFamilies(
+    /// In the order of the page.
     pub Vec<Family>,
 );
 
-impl Collector for Families {
+impl Collector for MetricFamilies {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for Family { stem, unit, help, kind, samples } in &self.0 {
             let mut metric = encoder.encode_descriptor(stem, help, unit.as_ref(), *kind)?;
@@ -297,13 +291,13 @@ impl Collector for Families {
     }
 }
 
-fn write(metric: &mut MetricEncoder<'_>, kind: MetricType, value: &Value) -> Result<(), fmt::Error> {
+fn write(metric: &mut MetricEncoder<'_>, kind: MetricType, value: &MetricValue) -> Result<(), fmt::Error> {
     match (kind, value) {
-        (MetricType::Counter, Value::Whole(whole)) => metric.encode_counter::<NoLabelSet, _, u64>(whole, None),
-        (MetricType::Counter, Value::Real(real)) => metric.encode_counter::<NoLabelSet, _, u64>(real, None),
-        (_, Value::Whole(whole)) => metric.encode_gauge(&i64::try_from(*whole).unwrap_or(i64::MAX)),
-        (_, Value::Real(real)) => metric.encode_gauge(real),
-        (_, Value::Times(times)) => {
+        (MetricType::Counter, MetricValue::Whole(whole)) => metric.encode_counter::<NoLabelSet, _, u64>(whole, None),
+        (MetricType::Counter, MetricValue::Real(real)) => metric.encode_counter::<NoLabelSet, _, u64>(real, None),
+        (_, MetricValue::Whole(whole)) => metric.encode_gauge(&i64::try_from(*whole).unwrap_or(i64::MAX)),
+        (_, MetricValue::Real(real)) => metric.encode_gauge(real),
+        (_, MetricValue::Times(times)) => {
             metric.encode_histogram::<NoLabelSet>(times.seconds(), times.count(), &times.buckets(), None)
         }
     }
@@ -315,19 +309,19 @@ mod tests {
 
     fn all() -> Vec<Family> {
         let figures = MetricValues { by_tenant: Some(Vec::new()), ..MetricValues::default() };
-        families(&figures, Connections::default())
+        families(&figures, ConnectionCounts::default())
     }
 
     /// `docs/metrics.md`, as the families make it.
     fn page() -> String {
         let mut page = String::from(
-            "# Metrics\n\nMade from `src/api/families.rs`; `KAVACH_BLESS=1 cargo test metrics` writes it anew.\n\n\
-             `GET /metrics` tells them in the text format of Prometheus, or as OpenMetrics to who prefers that. It takes no\n\
+            "# Metrics\n\nMade from `src/api/metric_families.rs`; `KAVACH_BLESS=1 cargo test metrics` writes it anew.\n\n\
+             `GET /metrics` answers in the text format of Prometheus, or in OpenMetrics for clients that prefer it. It takes no\n\
              key, and names no tenant and no agent. Times are in buckets that each end at twice the time of the one before,\n\
-             from 32 microseconds to 8.4 seconds. Who asks more often than once a second gets the same figures again.\n\n\
-             With `--metrics-per-tenant 100` decisions of so many tenants are told apart, by their ids (`default` is the\n\
-             default tenant's); the busiest have the first places and keep them until they are erased. The label\n\
-             value `other` stands for all others; a decision stays under the label that it was first counted under.\n\n\
+             from 32 microseconds to 8.4 seconds. Figures are renewed at most once a second.\n\n\
+             With `--metrics-per-tenant 100` up to 100 tenants get a label of their own for their decisions: the tenant's id, or\n\
+             `default`. The busiest tenants get one first and keep it until they are erased. The label value `other` stands for\n\
+             the rest; a decision stays under the label that it was first counted under.\n\n\
              [A dashboard for Grafana](grafana-dashboard.json) and [alert rules for Prometheus](alerts.yml) use them.\n\n\
              | metric | type | labels | meaning |\n| --- | --- | --- | --- |\n",
         );
@@ -353,9 +347,9 @@ mod tests {
 
     #[test]
     fn every_metric_that_the_dashboard_and_the_alerts_use_is_told() {
-        let mut told: Vec<String> = all().iter().map(Family::name).collect();
+        let mut known_names: Vec<String> = all().iter().map(Family::name).collect();
         for family in all().iter().filter(|family| matches!(family.kind, MetricType::Histogram)) {
-            told.extend(["bucket", "sum", "count"].map(|part| format!("{}_{part}", family.name())));
+            known_names.extend(["bucket", "sum", "count"].map(|part| format!("{}_{part}", family.name())));
         }
         for file in ["grafana-dashboard.json", "alerts.yml"] {
             let path = format!("{}/docs/{file}", env!("CARGO_MANIFEST_DIR"));
@@ -365,7 +359,7 @@ mod tests {
                 words.filter(|word| word.starts_with("kavach_") || word.starts_with("process_")).collect();
             assert!(used.len() > 10, "{file}: {used:?}");
             for name in used {
-                assert!(told.iter().any(|known| known == name), "{file} uses {name}, which is not told");
+                assert!(known_names.iter().any(|known| known == name), "{file} uses {name}, which is no metric");
             }
         }
     }

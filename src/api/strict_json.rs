@@ -1,11 +1,11 @@
-//! Objects are objects: JSON arrays are not taken for them. And whole numbers are whole numbers, with a point or without.
+//! Strict reading of JSON: an array is not accepted for an object, and `1.0` is the whole number 1.
 //!
-//! What serde derives for a struct also reads an array, as the members in their order. A body like `["N","new"]` would
-//! then make a tenant, and an array would slip past the refusal of unknown fields. This reader asks for a map wherever
-//! a struct is wanted, at every level, so no type of a body needs to think of it.
+//! The code that serde derives for a struct also reads an array, as the members in order. A body like `["N","new"]` would
+//! then create a tenant, and an array would get around the refusal of unknown fields. This reader demands an object
+//! wherever a struct is wanted, at every level, so body types need not care.
 //!
-//! Whoever sends a wrong type is told what the place takes in the words of JSON. What serde derives would name the type
-//! that the value was to become, such as `struct SettingsPatch` or `u32`.
+//! The error for a wrong type says what is expected in the words of JSON. Serde's own would name the Rust type,
+//! such as `struct SettingsPatch` or `u32`.
 
 use std::fmt;
 
@@ -14,16 +14,16 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, Expected, MapAccess, SeqAccess, Unexpected, Visitor,
 };
 
-/// What wraps a deserializer, and all that it hands out.
-pub struct Objects<T>(
-    /// What is wrapped.
+/// Wraps a deserializer, and everything that it hands out.
+pub struct StrictJson<T>(
+    /// The wrapped deserializer, visitor or seed.
     pub T,
 );
 
 macro_rules! forward {
     ($($method:ident)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-            self.0.$method(Objects(visitor))
+            self.0.$method(StrictJson(visitor))
         })*
     };
 }
@@ -36,13 +36,13 @@ macro_rules! whole {
     };
 }
 
-/// Takes `27.0` for 27, which to JSON Schema is an integer, and which languages with one kind of number write.
+/// Reads `27.0` as 27: JSON Schema calls it an integer, and languages with a single number type write it.
 struct Whole<V> {
     visitor: V,
     range: Range,
 }
 
-/// The whole numbers that a place takes.
+/// The range of whole numbers that a type holds.
 #[derive(Clone, Copy)]
 struct Range {
     least: i128,
@@ -73,7 +73,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Whole<V> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
-        // Past this a double is no longer sure of its last digit.
+        // Beyond this a double can't hold every whole number.
         const EXACT: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
         if value.fract() == 0.0 && value.abs() <= EXACT {
             self.visit_i64(value as i64)
@@ -94,7 +94,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Members<V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<V::Value, A::Error> {
-        self.0.visit_map(Objects(entries))
+        self.0.visit_map(StrictJson(entries))
     }
 }
 
@@ -109,7 +109,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Items<V> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<V::Value, A::Error> {
-        self.0.visit_seq(Objects(items))
+        self.0.visit_seq(StrictJson(items))
     }
 }
 
@@ -131,7 +131,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Word<V> {
     }
 }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for StrictJson<D> {
     type Error = D::Error;
 
     whole! {
@@ -163,11 +163,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, D::Error> {
-        self.0.deserialize_unit_struct(name, Objects(visitor))
+        self.0.deserialize_unit_struct(name, StrictJson(visitor))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, D::Error> {
-        self.0.deserialize_newtype_struct(name, Objects(visitor))
+        self.0.deserialize_newtype_struct(name, StrictJson(visitor))
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, D::Error> {
@@ -201,7 +201,7 @@ macro_rules! pass {
     };
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Objects<V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for StrictJson<V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -225,19 +225,19 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Objects<V> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        self.0.visit_some(Objects(inner))
+        self.0.visit_some(StrictJson(inner))
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        self.0.visit_newtype_struct(Objects(inner))
+        self.0.visit_newtype_struct(StrictJson(inner))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<V::Value, A::Error> {
-        self.0.visit_seq(Objects(items))
+        self.0.visit_seq(StrictJson(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<V::Value, A::Error> {
-        self.0.visit_map(Objects(entries))
+        self.0.visit_map(StrictJson(entries))
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, variant: A) -> Result<V::Value, A::Error> {
@@ -245,19 +245,19 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Objects<V> {
     }
 }
 
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Objects<S> {
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for StrictJson<S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
-        self.0.deserialize(Objects(inner))
+        self.0.deserialize(StrictJson(inner))
     }
 }
 
-impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Objects<A> {
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for StrictJson<A> {
     type Error = A::Error;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
-        self.0.next_element_seed(Objects(seed))
+        self.0.next_element_seed(StrictJson(seed))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -265,7 +265,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Objects<A> {
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Objects<A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for StrictJson<A> {
     type Error = A::Error;
 
     // A key is a string.
@@ -274,7 +274,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Objects<A> {
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        self.0.next_value_seed(Objects(seed))
+        self.0.next_value_seed(StrictJson(seed))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -289,7 +289,7 @@ mod tests {
     use super::*;
 
     fn read<T: for<'de> Deserialize<'de>>(json: &str) -> Result<T, serde_json::Error> {
-        T::deserialize(Objects(&mut serde_json::Deserializer::from_str(json)))
+        T::deserialize(StrictJson(&mut serde_json::Deserializer::from_str(json)))
     }
 
     #[derive(Debug, Deserialize)]

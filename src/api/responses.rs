@@ -1,4 +1,4 @@
-//! The JSON of answers.
+//! The JSON of responses.
 
 use actix_rt::task::spawn_blocking;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue, LINK};
@@ -7,8 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::error::Problem;
-use super::routes::Answer;
+use super::error::{HandlerResult, Problem};
 use crate::domain::agent::commands::AgentView;
 use crate::domain::budget::cost::Cost;
 use crate::domain::budget::policy::{Limits, Policy, PolicyAction, PolicyStatus, Usage};
@@ -28,10 +27,10 @@ use crate::domain::{
 };
 use crate::service::Page;
 
-/// Items of a list from which on its JSON is made on a thread that serves no calls.
+/// A list of more items is written as JSON on a thread that serves no calls.
 const LARGE_LIST: usize = 500;
 
-/// Tenants that a header names as missing from a list: enough to act on, in a header any client takes.
+/// Tenants that a header names as missing from a list: enough to act on, and short enough for any client.
 const MAX_NAMED: usize = 50;
 
 /// A tenant.
@@ -152,7 +151,7 @@ impl AgentJson {
         }
     }
 
-    /// The same with the warnings about its permissions.
+    /// The agent with warnings about its permissions.
     #[must_use]
     pub fn with_warnings(mut self, view: &AgentView) -> Self {
         self.warnings = view.agent.profile.spec.permissions.warnings();
@@ -282,11 +281,11 @@ pub struct EffectivePermissionJson {
     /// Where it comes from: `own`, or `delegation`.
     #[schemars(extend("enum" = ["own", "delegation"]))]
     source: &'static str,
-    /// The delegation it comes by.
+    /// The delegation that passes it on.
     delegation_id: Option<DelegationId>,
     /// The agent that delegated it.
     from_agent: Option<AgentId>,
-    /// Links it came by; 0 for its own.
+    /// Links that it passed through; 0 for an own permission.
     depth: u32,
     /// When the delegation ends by itself.
     expires_at: Option<Timestamp>,
@@ -419,7 +418,7 @@ impl From<PolicyView> for PolicyJson {
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// An answer that holds this value as JSON.
-pub fn json(mut response: HttpResponseBuilder, value: &impl Serialize) -> Answer {
+pub fn json(mut response: HttpResponseBuilder, value: &impl Serialize) -> HandlerResult {
     Ok(response.insert_header((CONTENT_TYPE, JSON)).body(to_bytes(value)?))
 }
 
@@ -429,7 +428,7 @@ fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
 }
 
 /// An answer that holds a page of a list as a plain array, with a link to the next one (RFC 8288).
-pub async fn list<T, J>(request: &HttpRequest, page: Page<T>, shape: fn(T) -> J) -> Answer
+pub async fn list<T, J>(request: &HttpRequest, page: Page<T>, shape: fn(T) -> J) -> HandlerResult
 where
     T: Send + 'static,
     J: Serialize + 'static,
@@ -437,7 +436,7 @@ where
     let mut response = HttpResponse::Ok();
     response.insert_header((CONTENT_TYPE, JSON));
     if let Some(cursor) = &page.next {
-        // The cursor stands behind all that was skipped: an offset beside it would skip once more.
+        // The cursor is past what was skipped: an offset beside it would skip again.
         let pairs = form_urlencoded::parse(request.query_string().as_bytes())
             .filter(|(name, _)| !matches!(&**name, "cursor" | "offset"));
         let query =
@@ -448,7 +447,7 @@ where
         let missing: Vec<_> = page.missing.iter().take(MAX_NAMED).map(|id| id.folder_name()).collect();
         response.insert_header(("Kavach-Unavailable-Tenants", missing.join(", ")));
     }
-    // An audit page is there twice until its JSON is made; the turn of making it ends with this function.
+    // While its JSON is written an audit page is in memory twice; the permit for that is held until this function ends.
     let (items, _turn) = (page.items, page.turn);
     let large = items.len() > LARGE_LIST;
     let write = move || to_bytes(&items.into_iter().map(shape).collect::<Vec<J>>());

@@ -1,0 +1,158 @@
+//! The body of an authorize call, and the request that it makes together with the head of its call.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use actix_web::http::header::{HeaderMap, HeaderName, USER_AGENT};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::auth::Decider;
+use crate::domain::budget::cost::Cost;
+use crate::domain::decision::arguments::Arguments;
+use crate::domain::decision::request::Asked;
+use crate::domain::limits::MAX_BATCH;
+use crate::domain::text::quote;
+use crate::domain::{Code, Error, Request, TenantRef, TraceId, schema};
+
+/// An authorize body. Fields it does not know are ignored.
+#[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "AuthorizeRequest")]
+pub struct AuthorizeBody<'a> {
+    /// The agent that makes the call. Not needed with an agent token, or if the path names the agent.
+    #[serde(borrow)]
+    #[schemars(with = "Option<String>")]
+    pub agent_id: Option<Cow<'a, str>>,
+    /// The tenant that the agent has to belong to: id, slug or `default`.
+    #[serde(borrow)]
+    #[schemars(with = "Option<String>")]
+    pub tenant_id: Option<Cow<'a, str>>,
+    /// What is done.
+    #[serde(borrow)]
+    #[schemars(with = "schema::Action")]
+    pub action: Cow<'a, str>,
+    /// On what: segments joined by `:`.
+    #[serde(borrow)]
+    #[schemars(with = "schema::Resource")]
+    pub resource: Cow<'a, str>,
+    /// The call's arguments, for `allowedArgPatterns` and the audit trail, which holds the hash and the size of those of
+    /// more than 32 KiB.
+    #[serde(borrow, default, deserialize_with = "arguments")]
+    #[schemars(with = "schema::AnyJson")]
+    pub arguments: Option<Arguments<'a>>,
+    /// An estimate of what the call costs, charged to budgets at once. `POST /v1/usage` settles it.
+    #[serde(borrow, default, deserialize_with = "json_text")]
+    #[schemars(with = "Option<Cost>")]
+    pub tokens_cost: Option<&'a str>,
+    /// What the asking service knows of the call. With an agent token the connection's own address counts.
+    #[serde(borrow)]
+    pub context: Option<CallContext<'a>>,
+}
+
+/// What the asking service knows of the call.
+#[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "CallContext")]
+pub struct CallContext<'a> {
+    /// Where the call comes from.
+    #[serde(borrow)]
+    #[schemars(with = "Option<schema::Address>")]
+    pub ip: Option<Cow<'a, str>>,
+    /// The caller's `User-Agent`, for the audit trail.
+    #[serde(borrow)]
+    #[schemars(with = "Option<String>")]
+    pub user_agent: Option<Cow<'a, str>>,
+}
+
+/// A batch's body.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "BatchRequest")]
+pub struct BatchBody<'a> {
+    /// The requests. Each is decided by itself.
+    #[serde(borrow)]
+    #[schemars(with = "Vec<AuthorizeBody<'static>>", length(min = 1, max = MAX_BATCH))]
+    pub requests: Vec<&'a RawValue>,
+}
+
+fn arguments<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arguments<'a>>, D::Error> {
+    json_text(deserializer).map(|text| text.map(Arguments::Any))
+}
+
+/// Reads a JSON value as the text it was written in.
+pub fn json_text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a str>, D::Error> {
+    Option::<&RawValue>::deserialize(deserializer).map(|value| value.map(RawValue::get))
+}
+
+/// What a request takes from the head of its call and its connection rather than its body.
+pub struct CallHead<'a> {
+    /// An agent's own address; what an asking service names is in the body.
+    pub agent_ip: Option<Option<IpAddr>>,
+    /// The caller's `User-Agent`.
+    pub user_agent: Option<&'a str>,
+    /// The trace that the call is part of.
+    pub trace: Option<TraceId>,
+}
+
+impl<'a> CallHead<'a> {
+    /// Reads the head of a call.
+    pub fn of(decider: &Decider, headers: &'a HeaderMap) -> Self {
+        Self { agent_ip: decider.is_agent.then_some(decider.peer), ..Self::asking(headers) }
+    }
+
+    /// Reads the head of a call by a service that asks about agents.
+    pub fn asking(headers: &'a HeaderMap) -> Self {
+        let user_agent = headers.get(USER_AGENT).and_then(|text| text.to_str().ok());
+        Self { agent_ip: None, user_agent, trace: trace_id(headers) }
+    }
+}
+
+/// The header that says which trace a call is part of (W3C Trace Context).
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The trace that a request is part of. If the header is there twice, neither counts.
+fn trace_id(headers: &HeaderMap) -> Option<TraceId> {
+    let first = headers.get(TRACEPARENT)?;
+    let is_only = headers.get_all(TRACEPARENT).nth(1).is_none();
+    is_only.then(|| TraceId::of_traceparent(first.to_str().ok()?)).flatten()
+}
+
+impl AuthorizeBody<'_> {
+    /// Checks the body. `agent` is the one that the path names.
+    pub fn check(self, head: &CallHead<'_>, agent: Option<&str>) -> Result<Request, Error> {
+        let Self { agent_id, tenant_id, action, resource, arguments, tokens_cost, context } = self;
+        let (ip, user_agent) = context.map_or((None, None), |context| (context.ip, context.user_agent));
+        let user_agent = user_agent.as_deref().filter(|_| head.agent_ip.is_none()).or(head.user_agent);
+        let mut request = Request::of(&action, &resource, arguments, user_agent)?;
+        request.agent = match (agent, agent_id.as_deref()) {
+            (Some(path), Some(body)) if path != body => {
+                return Err(Error::field(Code::InvalidField, "agentId", "names another agent than the path"));
+            }
+            (Some(id), _) | (None, Some(id)) => Asked::parse(id),
+            (None, None) if head.agent_ip.is_some() => Asked::Caller,
+            (None, None) => {
+                let problem = "is required: only an agent token implies which agent asks";
+                return Err(Error::field(Code::InvalidField, "agentId", problem));
+            }
+        };
+        request.tenants.extend(tenant_id.as_deref().map(TenantRef::parse));
+        if let Some(number) = tokens_cost {
+            let (cost, is_rounded) = Cost::parse_rounding("tokensCost", number)?;
+            (request.cost, request.is_cost_rounded) = (Some(cost), is_rounded);
+        }
+        request.ip = match (head.agent_ip, ip) {
+            (Some(own), _) => own,
+            (None, Some(text)) => Some(parse_ip(&text)?),
+            (None, None) => None,
+        };
+        request.trace = head.trace;
+        Ok(request)
+    }
+}
+
+fn parse_ip(text: &str) -> Result<IpAddr, Error> {
+    text.parse::<IpAddr>().map(|ip| ip.to_canonical()).map_err(|_| {
+        Error::field(Code::InvalidField, "context.ip", format!("must be an IP address, not '{}'", quote(text)))
+    })
+}
