@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 /// Folders at the top: text in backticks that starts with one is a path.
 const TOP: [&str; 8] = ["benches/", "crates/", "docs/", "examples/", "fuzz/", "scripts/", "src/", "tests/"];
 
+/// What is made when something runs, and is in no checkout.
+const MADE: [&str; 2] = ["fuzz/artifacts", "fuzz/target/"];
+
 /// Every Markdown file of the project, but for what is built or fetched.
 fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -23,8 +26,9 @@ fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
 /// What a line names: paths in backticks from the top, and targets of links from the document's own folder.
 fn named<'l>(line: &'l str, root: &Path, own: &Path) -> Vec<(&'l str, PathBuf)> {
     let in_backticks = line.split('`').skip(1).step_by(2);
-    let paths =
-        in_backticks.filter(|text| TOP.iter().any(|top| text.starts_with(top)) && !text.contains(['*', ' ', '{']));
+    let is_path = |text: &&str| TOP.iter().any(|top| text.starts_with(top)) && !text.contains(['*', ' ', '{']);
+    let is_made = |text: &&str| MADE.iter().any(|made| text.starts_with(made)) || text.ends_with("...");
+    let paths = in_backticks.filter(is_path).filter(|text| !is_made(text));
     let links = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     let links = links.filter(|link| !link.contains("://") && !link.starts_with('#'));
     let links = links.map(|link| (link, own.join(link.split('#').next().unwrap())));
