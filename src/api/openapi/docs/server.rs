@@ -8,7 +8,7 @@ use crate::api::openapi::{Docs, Tag};
 use crate::api::stats::StatsJson;
 use crate::api::tenants::SnapshotJson;
 use crate::api::whoami::WhoamiJson;
-use crate::domain::Code::{RouteNotFound, TenantMismatch, TenantNotFound};
+use crate::domain::Code::{TenantMismatch, TenantNotFound};
 
 fn docs(id: &'static str, summary: &'static str) -> Docs {
     Docs::new(Tag::Server, id, summary)
@@ -93,7 +93,7 @@ pub fn asset() -> Docs {
         .text("text/css; charset=utf-8", "", || vec![("its start", ":root { ... }".into())])
         .text("image/svg+xml", "", || vec![("its start", "<svg ...".into())])
         .versioned()
-        .fails(&[RouteNotFound])
+        .fails(&[crate::domain::Code::RouteNotFound])
 }
 
 /// `GET /openapi.json`
