@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_happens_often_is_said_once() {
+    fn a_frequent_line_is_logged_once() {
         let (seldom, mut said) = (ThrottledLog::default(), Vec::new());
         for _ in 0..3 {
             seldom.warn_with(|times| said.push(times));

@@ -15,7 +15,7 @@ use crate::domain::{AgentId, Code, PolicyId, TenantId, TenantRef, Timestamp, sch
 use crate::measure::metric_values::TenantCounts;
 use crate::measure::recent_counts::CountSeries;
 use crate::measure::recent_latency::LatencySummary;
-use crate::service::{SlowTenant, Stats, TenantLabel};
+use crate::service::{SlowTenant, Stats, TenantIdentity};
 
 /// Which tenant's figures.
 #[derive(Deserialize, JsonSchema)]
@@ -206,7 +206,7 @@ fn millis(micros: f64) -> f64 {
     micros.round() / 1_000.0
 }
 
-fn slug_of(tenant: &TenantLabel) -> String {
+fn slug_of(tenant: &TenantIdentity) -> String {
     match &tenant.slug {
         Some(slug) => slug.to_string(),
         None if tenant.id.is_default() => DEFAULT_TENANT_NAME.to_owned(),
@@ -223,7 +223,7 @@ impl From<SlowTenant> for SlowTenantJson {
 }
 
 impl BudgetJson {
-    fn new(tenant: TenantLabel, near: NearLimit) -> Self {
+    fn new(tenant: TenantIdentity, near: NearLimit) -> Self {
         let NearLimit { policy, agent, owner, action, status, limit, used, max, share, resets_at } = near;
         Self {
             tenant_id: tenant.id,

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_decision_is_in_every_sum_at_once_and_in_its_second_once_that_is_over() {
+    fn a_decision_counts_at_once_and_in_its_second_once_that_is_complete() {
         let traffic = DecisionStats::default();
         let at = Timestamp::parse("at", "2026-11-24T17:59:59.250Z").unwrap();
         traffic.note(at, 80, AuditResult::Allowed, None);

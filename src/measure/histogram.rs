@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_in_the_first_bucket_whose_bound_it_does_not_pass() {
+    fn a_duration_is_in_the_first_bucket_with_a_higher_bound() {
         for (micros, bound) in
             [(0, 32), (31, 32), (32, 64), (63, 64), (64, 128), (1_000, 1_024), ((1 << 23) - 1, 1 << 23)]
         {

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_is_there() {
+    fn this_process_has_plausible_values() {
         let now = Process::now();
         assert!(now.resident_bytes > 100_000 && now.virtual_bytes > now.resident_bytes, "{now:?}");
         assert!(now.open_files >= 3 && now.open_files <= now.max_files && now.threads >= 1, "{now:?}");

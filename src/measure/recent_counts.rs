@@ -105,7 +105,7 @@ mod tests {
     proptest! {
         /// Against a list of all that happened, which forgets nothing. The clock may stand, jump and step back a little.
         #[test]
-        fn what_is_read_is_what_happened(
+        fn counts_match_a_list_of_all_decisions(
             moves in prop::collection::vec((-2i64..70, 0usize..3, 1usize..4), 1..200),
         ) {
             let ring = RecentCounts::default();

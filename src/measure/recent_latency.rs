@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_takes_no_time() {
+    fn an_empty_summary_is_all_zero() {
         let summary = LatencySummary::default();
         assert_eq!((summary.count(), summary.quantile(0.99), summary.max), (0, 0.0, 0));
     }

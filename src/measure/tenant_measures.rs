@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_actor_makes_what_the_one_before_said_an_old_answer() {
+    fn a_new_actor_voids_its_predecessors_census() {
         let tenant = Arc::<TenantMeasures>::default();
         let _first = TenantMeter::new(Arc::clone(&tenant), Arc::default());
         let version = tenant.version();
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_thread_notes_shares_no_cache_line_with_what_others_write() {
+    fn counters_of_two_threads_share_no_cache_line() {
         assert_eq!((align_of::<TenantMeasures>(), align_of::<DecisionStats>()), (64, 64));
     }
 }

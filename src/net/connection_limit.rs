@@ -101,7 +101,7 @@ impl WorkerConnections {
                 self.limit.refused.fetch_add(1, Ordering::Relaxed);
                 return None;
             };
-            most_idle.end();
+            most_idle.close();
         }
         let timer = Rc::new(ConnectionTimer::default());
         let mut timers = self.timers.borrow_mut();
@@ -124,7 +124,7 @@ impl WorkerConnections {
     /// Ticks all timers, and closes the connections that have timed out.
     pub fn tick(&self) {
         for timer in self.timers.borrow().iter().filter(|timer| timer.tick()) {
-            timer.end();
+            timer.close();
         }
     }
 
@@ -186,12 +186,12 @@ mod tests {
         (1..=2 * STALL_TIMEOUT_SECS).find(|_| {
             meanwhile(slot.timer());
             connections.tick();
-            slot.timer().is_over()
+            slot.timer().is_closing()
         })
     }
 
     #[test]
-    fn what_a_connection_waits_for_has_its_time() {
+    fn each_state_has_its_timeout() {
         assert_eq!(ends_at(|_| {}, |_| {}), Some(IDLE_TIMEOUT_SECS), "between requests");
         assert_eq!(ends_at(|timer| timer.on_read(1), |_| {}), Some(HEAD_TIMEOUT_SECS), "in a head");
         assert_eq!(
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_takes_the_time_it_takes_unless_its_client_takes_nothing() {
+    fn a_call_has_no_timeout_unless_its_client_reads_nothing() {
         let held = Cell::new(None);
         assert_eq!(ends_at(|timer| held.set(Some(timer.start_call())), |timer| timer.on_read(1)), None);
         let stalls = |timer: &Rc<ConnectionTimer>| {
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_nothing_to_do_goes_for_who_may_have() {
+    fn an_idle_connection_is_closed_for_a_new_one() {
         let connections = connections(3);
         let slots: Vec<_> = (0..3).map(|_| connections.enter().unwrap()).collect();
         assert!(connections.enter().is_none(), "all are new: none has been idle yet");
@@ -245,7 +245,7 @@ mod tests {
         connections.tick();
         // The middle of a head counts as idle: a client that sends its head in one piece is never seen there.
         let fourth = connections.enter().unwrap();
-        let over = || slots.iter().map(|slot| slot.timer().is_over()).collect::<Vec<_>>();
+        let over = || slots.iter().map(|slot| slot.timer().is_closing()).collect::<Vec<_>>();
         assert_eq!(over().iter().filter(|over| **over).count(), 1);
         let fifth = connections.enter().unwrap();
         assert_eq!(over(), [false, true, true]);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_given_back_in_any_order() {
+    fn places_are_freed_in_any_order() {
         let connections = connections(100);
         let mut slots: Vec<_> = (0..50).map(|_| connections.enter().unwrap()).collect();
         for step in [7, 3, 1] {

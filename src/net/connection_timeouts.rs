@@ -35,7 +35,8 @@ pub struct ConnectionTimer {
     idle_ticks: Cell<u32>,
     /// Bytes read since everything before them was answered.
     bytes_ahead: Cell<usize>,
-    ended: Cell<bool>,
+    /// Whether the connection is to be closed.
+    closing: Cell<bool>,
     /// Whether reading is paused although there may be bytes to read.
     read_paused: Cell<bool>,
     /// Its index in the worker's list of connections.
@@ -78,23 +79,23 @@ impl ConnectionTimer {
             (false, true) => false,
             (false, false) => ticks >= 1,
         };
-        (may_close && !self.ended.get()).then_some(ticks)
+        (may_close && !self.closing.get()).then_some(ticks)
     }
 
     /// Makes the connection's task close it, and wakes the task.
-    pub(super) fn end(&self) {
-        self.ended.set(true);
+    pub(super) fn close(&self) {
+        self.closing.set(true);
         self.wake();
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        self.ended.get()
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.get()
     }
 
-    /// [`Self::is_over`], for a task to be woken once it is.
-    pub(super) fn is_over_at(&self, context: &Context<'_>) -> bool {
-        self.remember(context);
-        self.is_over()
+    /// [`Self::is_closing`], for a task to be woken once it is.
+    pub(super) fn poll_closing(&self, context: &Context<'_>) -> bool {
+        self.remember_task(context);
+        self.is_closing()
     }
 
     fn is_busy(&self) -> bool {
@@ -106,7 +107,7 @@ impl ConnectionTimer {
         !self.is_busy() && self.calls_started.get() == calls
     }
 
-    fn changed(&self) {
+    fn reset_idle(&self) {
         self.idle_ticks.set(0);
     }
 
@@ -117,13 +118,13 @@ impl ConnectionTimer {
     }
 
     /// Resumes reading, if it was paused.
-    fn go_on(&self) {
+    fn resume_reading(&self) {
         if self.read_paused.replace(false) {
             self.wake();
         }
     }
 
-    fn remember(&self, context: &Context<'_>) {
+    fn remember_task(&self, context: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             *waker = Some(context.waker().clone());
@@ -132,19 +133,19 @@ impl ConnectionTimer {
 
     /// Whether to read now: not from a client that does not read its answers, and never far ahead of them.
     pub(super) fn read_permission(&self, context: &Context<'_>) -> ReadPermission {
-        if self.ended.get() {
+        if self.closing.get() {
             return ReadPermission::End;
         }
         let far_ahead = self.bytes_ahead.get() >= AHEAD_BYTES && !self.reads_body.get();
         if !self.blocked.get() && !far_ahead {
             return ReadPermission::Go;
         }
-        self.remember(context);
+        self.remember_task(context);
         self.read_paused.set(true);
         if !self.blocked.get() && !self.is_busy() {
             // Let the parser work through what was read before reading more: most of it may be requests.
             self.bytes_ahead.set(0);
-            self.go_on();
+            self.resume_reading();
         }
         ReadPermission::Wait
     }
@@ -152,49 +153,49 @@ impl ConnectionTimer {
     pub(super) fn on_read(&self, bytes: usize) {
         if bytes > 0 && !self.is_busy() && !self.in_head.replace(true) {
             self.bytes_ahead.set(0);
-            self.changed();
+            self.reset_idle();
         }
         self.bytes_ahead.set(self.bytes_ahead.get().saturating_add(bytes));
     }
 
     pub(super) fn on_read_blocked(&self, context: &Context<'_>) {
-        self.remember(context);
+        self.remember_task(context);
     }
 
     /// The client read some of what was written.
     pub(super) fn on_written(&self) {
         if self.blocked.get() {
-            self.changed();
+            self.reset_idle();
         }
     }
 
     pub(super) fn on_write_blocked(&self, context: &Context<'_>) {
         // A client that sends no more is not read from, so nothing else would remember the task.
-        self.remember(context);
+        self.remember_task(context);
         if !self.blocked.replace(true) {
-            self.changed();
+            self.reset_idle();
         }
     }
 
     /// The client read everything that was written.
     pub(super) fn on_flushed(&self) {
         if self.blocked.replace(false) {
-            self.changed();
-            self.go_on();
+            self.reset_idle();
+            self.resume_reading();
         }
     }
 
     /// Starts the timeout of a TLS handshake, or of a new connection's first bytes. It is the timeout of a head.
     pub(super) fn start_head_timeout(&self) {
         self.in_head.set(true);
-        self.changed();
+        self.reset_idle();
     }
 
     /// The TLS handshake is done.
     pub(super) fn end_handshake(&self) {
         self.in_head.set(false);
         self.bytes_ahead.set(0);
-        self.changed();
+        self.reset_idle();
     }
 
     /// A call starts. It ends when the returned guard is dropped, with the answer.
@@ -208,7 +209,7 @@ impl ConnectionTimer {
     /// A handler waits for the rest of a body, until the returned guard is dropped.
     pub fn start_reading_body(self: &Rc<Self>) -> BodyReadGuard {
         self.reads_body.set(true);
-        self.go_on();
+        self.resume_reading();
         BodyReadGuard(Rc::clone(self))
     }
 }
@@ -220,8 +221,8 @@ impl Drop for CallGuard {
     fn drop(&mut self) {
         self.0.open_calls.set(self.0.open_calls.get().saturating_sub(1));
         if !self.0.is_busy() {
-            self.0.changed();
-            self.0.go_on();
+            self.0.reset_idle();
+            self.0.resume_reading();
         }
     }
 }
@@ -245,9 +246,9 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Woken(AtomicUsize);
+    struct CountingWaker(AtomicUsize);
 
-    impl Wake for Woken {
+    impl Wake for CountingWaker {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
@@ -263,9 +264,9 @@ mod tests {
     }
 
     #[test]
-    fn little_is_read_ahead_of_the_answers() {
+    fn reading_stays_close_to_the_answers() {
         let timer = Rc::new(ConnectionTimer::default());
-        let woken = Arc::new(Woken::default());
+        let woken = Arc::new(CountingWaker::default());
         let waker = Waker::from(Arc::clone(&woken));
         let context = Context::from_waker(&waker);
         let times = || woken.0.swap(0, Ordering::Relaxed);
@@ -288,7 +289,7 @@ mod tests {
     #[test]
     fn a_body_is_read_as_it_comes() {
         let timer = Rc::new(ConnectionTimer::default());
-        let woken = Arc::new(Woken::default());
+        let woken = Arc::new(CountingWaker::default());
         let waker = Waker::from(Arc::clone(&woken));
         let context = Context::from_waker(&waker);
         let _call = timer.start_call();
@@ -301,9 +302,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_from_a_client_that_takes_nothing() {
+    fn a_client_that_reads_nothing_is_not_read_from() {
         let timer = Rc::new(ConnectionTimer::default());
-        let woken = Arc::new(Woken::default());
+        let woken = Arc::new(CountingWaker::default());
         let waker = Waker::from(Arc::clone(&woken));
         let context = Context::from_waker(&waker);
         timer.on_write_blocked(&context);
@@ -314,7 +315,7 @@ mod tests {
         timer.on_flushed();
         assert_eq!(woken.0.load(Ordering::Relaxed), 1);
         assert_eq!(timer.read_permission(&context), ReadPermission::Go);
-        timer.end();
+        timer.close();
         assert_eq!(timer.read_permission(&context), ReadPermission::End);
     }
 }

@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_read_in_two_ways_is_the_last() {
+    fn an_ambiguous_request_is_the_last_one() {
         for headers in [
             "Content-Length: 1\r\nContent-Length: 1",
             "Content-Length: 1\r\nTransfer-Encoding: chunked",

@@ -104,7 +104,7 @@ impl<S> RequestGate<S> {
     }
 
     /// Lets the next request through, if the last one is complete and answered. Returns whether bytes may pass.
-    fn opens(&mut self) -> bool {
+    fn may_pass(&mut self) -> bool {
         if self.is_answered && self.framing.is_behind() {
             self.framing.begin();
             self.held.look = 0;
@@ -138,7 +138,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for RequestGate<S> {
             if this.framing.is_refused() {
                 return Poll::Ready(Ok(()));
             }
-            if this.opens() && this.held.len() > 0 {
+            if this.may_pass() && this.held.len() > 0 {
                 this.held.cleared = clear(&mut this.framing, &mut this.is_answered, this.held.rest());
                 if this.held.cleared > 0 {
                     continue;

@@ -121,7 +121,7 @@ impl ConnectionWorker {
         let timer = slot.timer();
         timer.start_head_timeout();
         let has_bytes = poll_fn(|context| {
-            if timer.is_over_at(context) {
+            if timer.poll_closing(context) {
                 return Poll::Ready(false);
             }
             stream.poll_read_ready(context).map(|ready| ready.is_ok())

@@ -66,7 +66,7 @@ impl AsyncRead for TimedStream {
 
 impl AsyncWrite for TimedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.timer.is_over() {
+        if self.timer.is_closing() {
             return Poll::Ready(Err(too_slow()));
         }
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
@@ -78,7 +78,7 @@ impl AsyncWrite for TimedStream {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.timer.is_over() {
+        if self.timer.is_closing() {
             return Poll::Ready(Err(too_slow()));
         }
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
@@ -115,16 +115,16 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Woken(AtomicBool);
+    struct FlagWaker(AtomicBool);
 
-    impl Wake for Woken {
+    impl Wake for FlagWaker {
         fn wake(self: Arc<Self>) {
             self.0.store(true, Ordering::Relaxed);
         }
     }
 
     #[tokio::test]
-    async fn a_client_that_sends_no_more_and_takes_nothing_can_be_ended() {
+    async fn a_half_closed_connection_that_reads_nothing_can_be_closed() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = Client::connect(listener.local_addr().unwrap()).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
@@ -135,12 +135,12 @@ mod tests {
         stream.write_all(b"x").await.unwrap();
         stream.flush().await.unwrap();
         assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
-        let woken = Arc::new(Woken::default());
+        let woken = Arc::new(FlagWaker::default());
         let waker = Waker::from(Arc::clone(&woken));
         let mut write = || Pin::new(&mut stream).poll_write(&mut Context::from_waker(&waker), &[0; 1 << 16]);
         while write().is_ready() {}
         assert!(!woken.0.load(Ordering::Relaxed));
-        timer.end();
+        timer.close();
         assert!(woken.0.load(Ordering::Relaxed));
         assert!(matches!(write(), Poll::Ready(Err(problem)) if problem.kind() == io::ErrorKind::TimedOut));
     }

@@ -16,7 +16,7 @@ use crate::domain::{Code, Credential, Decision, Error, Request, TenantRef, Tenan
 use crate::measure::count;
 
 /// Where the decision arrives.
-type Answer = oneshot::Receiver<Result<Decision, Error>>;
+type PendingDecision = oneshot::Receiver<Result<Decision, Error>>;
 
 impl Kavach {
     /// May the agent do this? The decision is recorded before it is returned.
@@ -60,7 +60,13 @@ impl Kavach {
     }
 
     /// Sends a request to a tenant's actor, which may live on another worker.
-    fn send_call(&self, route: &Route, request: Request, received: Instant, known_only: bool) -> Result<Answer, Error> {
+    fn send_call(
+        &self,
+        route: &Route,
+        request: Request,
+        received: Instant,
+        known_only: bool,
+    ) -> Result<PendingDecision, Error> {
         let actor = route.actor.as_ref().map_err(|down| down.error())?;
         let (caller, answer) = oneshot::channel();
         let reply = self.core.channels.reply_to(caller);

@@ -66,7 +66,7 @@ impl PageRequest {
 
 /// The error for a malformed cursor.
 pub(super) fn bad_cursor(cursor: &str) -> Error {
-    let problem = format!("must be one that a page gave, not '{}'", quote(cursor));
+    let problem = format!("must be the cursor of a page, not '{}'", quote(cursor));
     Error::field(Code::InvalidQuery, "cursor", problem)
 }
 

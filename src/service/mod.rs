@@ -42,5 +42,5 @@ pub use kavach::Kavach;
 pub use lists::{Page, PageRequest};
 pub use policies::{Policies, PolicyFilter};
 pub use search::{SearchPage, SearchResult};
-pub use stats::{SlowTenant, Stats, TenantLabel};
+pub use stats::{SlowTenant, Stats, TenantIdentity};
 pub use tenants::{KeyWithSecret, Tenants};

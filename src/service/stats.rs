@@ -40,12 +40,12 @@ pub struct Stats {
     /// The tenants with the slowest decisions of the last five minutes, slowest first.
     pub slowest: Vec<SlowTenant>,
     /// The policies closest to a limit, fullest first.
-    pub near_limits: Vec<(TenantLabel, NearLimit)>,
+    pub near_limits: Vec<(TenantIdentity, NearLimit)>,
 }
 
 /// A tenant's id, slug and name.
 #[derive(Clone, Debug)]
-pub struct TenantLabel {
+pub struct TenantIdentity {
     /// The tenant's id.
     pub id: TenantId,
     /// The slug. The default tenant has none, and neither has a tenant whose label file was lost.
@@ -58,7 +58,7 @@ pub struct TenantLabel {
 #[derive(Clone, Debug)]
 pub struct SlowTenant {
     /// The tenant.
-    pub tenant: TenantLabel,
+    pub tenant: TenantIdentity,
     /// How many decisions it made in the last five minutes.
     pub decisions: u64,
     /// The 99th percentile of their duration, in microseconds.
@@ -159,7 +159,7 @@ impl Kavach {
 
 /// Runs work that takes a while with thousands of tenants, off the worker threads.
 pub(super) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    spawn_blocking(work).await.map_err(|_| Error::new(Code::InternalError, "the figures could not be added up"))
+    spawn_blocking(work).await.map_err(|_| Error::new(Code::InternalError, "the statistics could not be added up"))
 }
 
 impl Stats {
@@ -191,9 +191,9 @@ fn slowest(counted: &[TenantCensus], now: Timestamp) -> Vec<SlowTenant> {
 }
 
 impl TenantCensus {
-    fn named(&self) -> TenantLabel {
+    fn named(&self) -> TenantIdentity {
         let name = self.census.as_ref().map(|census| census.name.clone());
-        TenantLabel { id: self.route.id, slug: self.route.slug.clone(), name }
+        TenantIdentity { id: self.route.id, slug: self.route.slug.clone(), name }
     }
 }
 

@@ -90,7 +90,7 @@ impl Kavach {
                 let own = self.own_tenant()?;
                 match name {
                     Some(name) if !own.is_named(name) => {
-                        Err(Error::field(Code::TenantMismatch, "tenantId", "names another tenant than the key's"))
+                        Err(Error::field(Code::TenantMismatch, "tenantId", "is not the key's tenant"))
                     }
                     _ => Ok(own),
                 }

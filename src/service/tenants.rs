@@ -42,7 +42,7 @@ impl Tenants<'_> {
         let registry = self.0.core.registry().ok_or_else(not_started)?;
         let profile =
             registry.create.send(CreateTenant(spec, self.0.author())).await.unwrap_or_else(|_| Err(not_started()))?;
-        info!(tenant = %profile.id, slug = profile.slug.as_ref().map(Slug::as_str), "a tenant was created");
+        info!(tenant = %profile.id, slug = profile.slug.as_ref().map(Slug::as_str), "created a tenant");
         Ok(profile)
     }
 

@@ -105,7 +105,7 @@ fn example(code: Code) -> Error {
     let field = |field: &str, problem: &str| Error::field(code, field, problem);
     let told = |message: &str| Error::new(code, message);
     match code {
-        Code::TenantMismatch => field("tenantId", "names another tenant than the key's"),
+        Code::TenantMismatch => field("tenantId", "is not the key's tenant"),
         Code::InvalidBody => field(
             "settings.maxAgents",
             "can't be read: invalid type: string \"5\", expected a whole number from 0 to 4294967295 at line 1 column 53",
@@ -136,7 +136,7 @@ fn example(code: Code) -> Error {
         }
         Code::AgentTypeNotAllowed => told("type 'delegated' is not one the tenant allows: autonomous, service")
             .with_details(json!({ "allowedAgentTypes": ["autonomous", "service"] })),
-        Code::NotReady => told("the server is still reading its tenants"),
+        Code::NotReady => told("the server is still loading its tenants"),
         Code::TenantUnavailable => told("the tenant can't answer right now; try again in a moment"),
         // The meaning is a sentence already.
         other => told(other.meaning()),

@@ -211,7 +211,7 @@ mod tests {
     use crate::{App, Settings};
 
     #[test]
-    fn an_export_that_nobody_reads_on_gives_its_place_back_and_does_not_look_whole() {
+    fn a_stalled_export_frees_its_place_and_does_not_look_complete() {
         actix_rt::System::new().block_on(stalled_exports());
     }
 

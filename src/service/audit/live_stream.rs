@@ -128,7 +128,7 @@ impl AuditStream {
 
     /// Returns the trail if a client can resume after entry `id` of it.
     async fn check_entry(&self, trail: AuditTrail, id: AuditId) -> Result<AuditTrail, Error> {
-        let look = move || Ok((trail.goes_on_after(id)?, trail));
+        let look = move || Ok((trail.can_resume_after(id)?, trail));
         let (goes_on, trail) = self.kavach.read_trail(self.only, look).await?;
         if goes_on { Ok(trail) } else { Err(no_resume_point()) }
     }
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_stream_says_that_it_is_there_and_an_until_ends_it() {
+    fn a_silent_stream_sends_signs_of_life_and_until_ends_it() {
         actix_rt::System::new().block_on(silence_and_end());
     }
 

@@ -75,7 +75,7 @@ impl OldestFirst {
         while looked_at < STEP_EVENTS || (*rests && !walk.is_between_pieces()) {
             looked_at += 1;
             if let Some(settled) = settled.as_mut()
-                && settled.lacks(trail, walk.next_seq())
+                && settled.needs_more(trail, walk.next_seq())
             {
                 settled.read_on()?;
                 continue;
@@ -134,7 +134,7 @@ mod tests {
     use crate::store::codec;
 
     #[test]
-    fn a_reader_that_rests_reads_no_piece_twice() {
+    fn a_resting_reader_reads_no_piece_twice() {
         const EVENTS: u64 = 2 * STEP_EVENTS as u64 + 10;
         const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
         let folder = tempfile::tempdir().unwrap();

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_with_older_ones_still_to_come_is_none_to_go_on_from() {
+    fn no_stream_resumes_after_an_entry_while_older_ones_are_still_to_come() {
         let mut resume = ResumePoints::from(Timestamp::from_millis(100_000), None);
         assert!(!resume.allows(id(100_000 + OVERLAP_MS + 1, 1)));
         assert!(resume.allows(id(100_000 + OVERLAP_MS, 1)));
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn one_tenants_entries_are_all_to_go_on_from() {
+    fn a_stream_of_one_tenant_resumes_after_any_entry() {
         let mut resume = ResumePoints::in_order();
         assert!([9, 3, 4].into_iter().all(|millis| resume.allows(id(millis, 1))));
     }

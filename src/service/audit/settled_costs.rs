@@ -47,7 +47,7 @@ impl SettlementReader {
     }
 
     /// Forgets decisions before this one. `true` if a settlement of it may still lie in the part not read yet.
-    fn lacks(&mut self, decision: u64) -> bool {
+    fn needs_more(&mut self, decision: u64) -> bool {
         while self.found.first_key_value().is_some_and(|(oldest, _)| *oldest < decision) {
             self.found.pop_first();
         }
@@ -71,12 +71,12 @@ impl SettlementReader {
 
 impl SettledCosts {
     /// Whether event `seq` has to wait until [`Self::read_on`] has read more.
-    pub fn lacks(&mut self, trail: &AuditTrail, seq: u64) -> bool {
+    pub fn needs_more(&mut self, trail: &AuditTrail, seq: u64) -> bool {
         if seq > self.closed_to {
             self.ahead = None;
             return false;
         }
-        self.ahead.get_or_insert_with(|| SettlementReader::new(trail.reader.walk(seq), MAX_SETTLED)).lacks(seq)
+        self.ahead.get_or_insert_with(|| SettlementReader::new(trail.reader.walk(seq), MAX_SETTLED)).needs_more(seq)
     }
 
     /// Reads one more event for settlements.
@@ -176,7 +176,7 @@ impl Kavach {
                     // Set the page's own settlements aside, so that only those of newer decisions count.
                     let of_page = newer.found.range(first..=last).map(|(seq, cost)| (*seq, *cost));
                     found.extend(of_page);
-                    if !newer.lacks(last + 1) {
+                    if !newer.needs_more(last + 1) {
                         return Ok((true, newer, found));
                     }
                     newer.step()?;
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_of_settlements_goes_no_further_ahead_than_a_decision_can_be_settled() {
+    fn settlements_are_read_no_further_ahead_than_a_decision_can_be_settled() {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::open(folder.path()).unwrap();
         // With three remembered, decision 10 can be settled until three newer decisions are.
@@ -236,7 +236,7 @@ mod tests {
         let mut read = 0;
         let mut filled = Vec::new();
         for decision in 9..=25 {
-            while ahead.lacks(decision) {
+            while ahead.needs_more(decision) {
                 ahead.step().unwrap();
                 read += 1;
             }

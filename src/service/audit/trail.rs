@@ -36,7 +36,7 @@ impl AuditTrail {
     /// Whether a client that has seen this entry can go on after it: the trail holds it, or retention has removed
     /// everything up to it. An id from another history, such as before a backup was restored, has a number that this
     /// history has not reached or has given to another entry.
-    pub(super) fn goes_on_after(&self, id: AuditId) -> io::Result<bool> {
+    pub(super) fn can_resume_after(&self, id: AuditId) -> io::Result<bool> {
         Ok(match self.reader.get(id.seq())? {
             Some(bytes) => AuditId::derive(decode(id.seq(), &bytes)?.0.at, id.seq(), self.tenant.tag()) == id,
             None => (1..=self.reader.last_seq()).contains(&id.seq()),
