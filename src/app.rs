@@ -12,7 +12,7 @@ use crate::actors::clock::Clock;
 use crate::actors::registry::{CloseAll, LoadAll};
 use crate::actors::{Core, Registry};
 use crate::domain::{Secret, SecretHash};
-use crate::journal::{DataDir, Sealer, Syncer};
+use crate::journal::{Compressor, DataDir, Syncer};
 use crate::measure::Measures;
 use crate::service::Kavach;
 use crate::settings::Settings;
@@ -113,9 +113,9 @@ impl App {
         let measures = Measures::new(Clock::default().now(), settings.metrics_per_tenant);
         let syncs = Arc::clone(&measures.syncs);
         let syncer = Syncer::start(data.path(), move |took| syncs.add_time(took))?;
-        let sealer = Sealer::start()?;
+        let compressor = Compressor::start()?;
         let (durability, workers) = (settings.durability, settings.worker_count());
-        let core = Arc::new(Core::new(data, syncer, sealer, durability, operator, workers, measures));
+        let core = Arc::new(Core::new(data, syncer, compressor, durability, operator, workers, measures));
         Registry::launch(Arc::clone(&core));
         Ok(Self { core, arbiters: Vec::new(), new_operator_key })
     }
@@ -152,8 +152,8 @@ impl App {
         {
             error!(%problem, "the tenants could not be closed");
         }
-        let sealer = self.core.sealer.clone();
-        if let Err(problem) = spawn_blocking(move || sealer.close()).await {
+        let compressor = self.core.compressor.clone();
+        if let Err(problem) = spawn_blocking(move || compressor.close()).await {
             error!(%problem, "the threads that compress segments could not be ended");
         }
         for arbiter in self.arbiters {

@@ -16,7 +16,7 @@ use super::routes::Routes;
 use super::turns::Turns;
 use crate::domain::SecretHash;
 use crate::domain::limits::{MAX_SEARCHES, MAX_SEARCHES_PER_TENANT};
-use crate::journal::{DataDir, Sealer, Syncer};
+use crate::journal::{Compressor, DataDir, Syncer};
 use crate::measure::{Measures, ThreadMeasures};
 use crate::store::Durability;
 
@@ -56,7 +56,7 @@ pub struct Core {
     /// The thread that calls fsync.
     pub syncer: Syncer,
     /// The threads that compress.
-    pub sealer: Sealer,
+    pub compressor: Compressor,
     /// When a decision's answer may leave.
     pub durability: Durability,
     /// The operator key's hash.
@@ -87,7 +87,7 @@ impl Core {
     pub fn new(
         data: DataDir,
         syncer: Syncer,
-        sealer: Sealer,
+        compressor: Compressor,
         durability: Durability,
         operator: SecretHash,
         workers: usize,
@@ -98,7 +98,7 @@ impl Core {
             routes: Routes::default(),
             data,
             syncer,
-            sealer,
+            compressor,
             durability,
             operator,
             snapshot_writers: Semaphore::new(SNAPSHOT_WRITERS),

@@ -23,8 +23,8 @@ use crate::journal::Journal;
 use crate::measure::{Meter, count};
 use kavach_store::CommitPipeline;
 use kavach_store::HeldReply as _;
-use kavach_store::Loaded;
-use kavach_store::commit_pipeline::Answered;
+use kavach_store::LoadedTenant;
+use kavach_store::commit_pipeline::ReadReply;
 use kavach_store::refusal::storage_unavailable;
 
 /// Messages a tenant's mailbox holds: some tens of milliseconds of single calls, in a few megabytes.
@@ -72,8 +72,14 @@ pub struct TenantActor {
 }
 
 impl TenantActor {
-    pub(super) fn new(core: Arc<Core>, loaded: Loaded, generation: u64, storage_failed: bool, meter: Meter) -> Self {
-        let told = loaded.told;
+    pub(super) fn new(
+        core: Arc<Core>,
+        loaded: LoadedTenant,
+        generation: u64,
+        storage_failed: bool,
+        meter: Meter,
+    ) -> Self {
+        let told = loaded.announced_seq;
         if storage_failed {
             core.storage_failures.fetch_add(1, Ordering::Relaxed);
         }
@@ -122,7 +128,7 @@ impl TenantActor {
 
     /// Holds the reply to a read until all it may show is as durable as its writers were promised.
     pub(super) fn reply_read(&mut self, held: Held, ctx: &mut Context<Self>) {
-        if self.pipeline.hold_read(held) == Answered::Later {
+        if self.pipeline.hold_read(held) == ReadReply::Held {
             self.schedule_flush(ctx);
         }
     }
@@ -319,7 +325,7 @@ impl Handler<SyncDone> for TenantActor {
                     warn!(tenant = %id, %problem, "a journal segment could not be compressed; it stays as it is");
                 }
             };
-            self.core.sealer.submit(job, Box::new(done));
+            self.core.compressor.submit(job, Box::new(done));
         }
         // What came while the disk was busy.
         self.sync_when_due(ctx);

@@ -18,7 +18,7 @@ use crate::actors::routes::unknown_tenant;
 use crate::domain::budget::cost::Cost;
 use crate::domain::limits::MAX_SETTLED;
 use crate::domain::{AuditEntry, Error, Event, Tenant, TenantId, TenantRef};
-use crate::journal::Walk;
+use crate::journal::JournalCursor;
 
 /// What decisions of one tenant were settled at, for a reader that goes from the oldest to the newest.
 #[derive(Default)]
@@ -32,7 +32,7 @@ pub(super) struct Settled {
 
 /// A reader of settlements that goes before the reader of decisions.
 struct Ahead {
-    walk: Walk,
+    walk: JournalCursor,
     /// Of decisions that the other reader has not passed.
     found: BTreeMap<u64, Cost>,
     most: usize,
@@ -40,7 +40,7 @@ struct Ahead {
 }
 
 impl Ahead {
-    fn new(walk: Walk, most: usize) -> Self {
+    fn new(walk: JournalCursor, most: usize) -> Self {
         Self { walk, found: BTreeMap::new(), most, ended: false }
     }
 
@@ -74,7 +74,7 @@ impl Settled {
             self.ahead = None;
             return false;
         }
-        self.ahead.get_or_insert_with(|| Ahead::new(trail.reader.walk(seq), MAX_SETTLED)).lacks(seq)
+        self.ahead.get_or_insert_with(|| Ahead::new(trail.reader.cursor(seq), MAX_SETTLED)).lacks(seq)
     }
 
     /// Reads one event.
@@ -163,7 +163,7 @@ impl Kavach {
     /// What decisions from the first to the last of those numbers were settled at, by the journal alone.
     async fn settled_long_ago(&self, trail: AuditTrail, first: u64, last: u64) -> Result<Vec<(u64, Cost)>, Error> {
         let tenant: TenantId = trail.tenant;
-        let (mut newer, mut found) = (Ahead::new(trail.reader.walk(first), MAX_SETTLED), Vec::new());
+        let (mut newer, mut found) = (Ahead::new(trail.reader.cursor(first), MAX_SETTLED), Vec::new());
         loop {
             let step = move || {
                 for _ in 0..STEP_EVENTS {
@@ -192,7 +192,7 @@ mod tests {
     use crate::domain::budget::usage::{SettledDecision, UsageRecord};
     use crate::domain::event::By;
     use crate::domain::{AgentId, Moment, Timestamp};
-    use crate::journal::{DataDir, Journal, JournalOptions, NewTenant};
+    use crate::journal::{DataDir, Journal, JournalOptions, NewFolder};
     use crate::store::codec;
 
     fn settlement(decision: u64, cost: u64) -> Vec<u8> {
@@ -213,7 +213,7 @@ mod tests {
     fn journal(data: &DataDir, settled: &[u64]) -> Journal {
         let events: Vec<_> = settled.iter().map(|decision| settlement(*decision, 1_000 + decision)).collect();
         let options = JournalOptions::default();
-        let new = NewTenant { name: "t", label: b"{}", tenant: [7; 16], now_ms: 0, events: &events, options };
+        let new = NewFolder { name: "t", label: b"{}", tenant: [7; 16], now_ms: 0, events: &events, options };
         let mut journal = data.create_tenant(new).unwrap();
         journal.flush().unwrap();
         journal
@@ -226,7 +226,7 @@ mod tests {
         // With three remembered, decision 10 may be settled until three newer ones are.
         let settled = [12, 11, 10, 13, 20, 14, 21, 22, 23, 24];
         let journal = journal(&data, &settled);
-        let mut ahead = Ahead::new(journal.reader().walk(1), 3);
+        let mut ahead = Ahead::new(journal.reader().cursor(1), 3);
         let mut read = 0;
         let mut told = Vec::new();
         for decision in 9..=25 {

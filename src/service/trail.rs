@@ -20,7 +20,7 @@ use crate::actors::routes::unknown_tenant;
 use crate::actors::turns::Party;
 use crate::domain::tenant::{Caller, Moment};
 use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, Event, TenantId, TenantRef, Timestamp};
-use crate::journal::Walk;
+use crate::journal::JournalCursor;
 use crate::store::codec;
 
 /// Events looked at in one step: a few milliseconds' work.
@@ -124,7 +124,7 @@ pub(super) struct Oldest {
     trail: AuditTrail,
     filter: Arc<AuditFilter>,
     start: Start,
-    walk: Option<Walk>,
+    walk: Option<JournalCursor>,
     rests: bool,
     /// What decisions were settled at, where their entries show it.
     settled: Option<Settled>,
@@ -160,7 +160,7 @@ impl Oldest {
         let oldest = trail.horizon.max(filter.since);
         let walk = match walk {
             Some(walk) => walk,
-            None => walk.insert(trail.reader.walk(match (*start, oldest) {
+            None => walk.insert(trail.reader.cursor(match (*start, oldest) {
                 (Start::After(seq), _) => seq + 1,
                 (Start::Oldest, None) => 0,
                 (Start::Oldest, Some(time)) => trail.first_at(time)?,
@@ -232,7 +232,7 @@ mod tests {
     use super::*;
     use crate::domain::event::{By, Change, ChangeRecord};
     use crate::domain::{Settings, audit::AuditKinds};
-    use crate::journal::{DataDir, JournalOptions, NewTenant};
+    use crate::journal::{DataDir, JournalOptions, NewFolder};
 
     #[test]
     fn a_reader_that_rests_reads_no_piece_twice() {
@@ -248,7 +248,7 @@ mod tests {
         let data = DataDir::open(folder.path()).unwrap();
         let (label, options) = (b"{}".as_slice(), JournalOptions::default());
         let (name, tenant_bytes, events) = (tenant.folder_name(), tenant.bytes(), [bytes.clone()]);
-        let new = NewTenant { name: &name, label, tenant: tenant_bytes, now_ms: 0, events: &events, options };
+        let new = NewFolder { name: &name, label, tenant: tenant_bytes, now_ms: 0, events: &events, options };
         let mut journal = data.create_tenant(new).unwrap();
         for seq in 2..=EVENTS {
             journal.append(seq, |buffer| buffer.extend_from_slice(&bytes)).unwrap();

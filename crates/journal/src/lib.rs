@@ -9,7 +9,7 @@
 //!   <tenant>/
 //!     tenant.json                     label for people, the caller's bytes
 //!     {first_seq:020}.journal         segment in use, or not yet compressed
-//!     {first_seq:020}.journal.zst     sealed: a zstd stream of exactly those bytes
+//!     {first_seq:020}.journal.zst     compressed: a zstd stream of exactly those bytes
 //!     {seq:020}.snapshot              state as of event `seq`
 //!   .new-<tenant>/  .erased-<tenant>/  *.tmp    unfinished, removed at the next start
 //! ```
@@ -59,6 +59,11 @@
 //! segment's header continues the chain. It may stand behind events it does not vouch for.
 
 mod chain;
+mod chain_check;
+mod compress;
+mod compressor;
+mod crash;
+mod cursor;
 mod data_dir;
 mod disk;
 mod error;
@@ -68,51 +73,50 @@ mod frame;
 mod index;
 mod owner;
 mod probe;
-mod proof;
 mod reader;
 mod recovery;
 mod repair;
 mod retention;
-mod seal;
-mod sealer;
+mod scan;
 mod segment;
 mod snapshot;
 mod sync;
+mod sync_job;
+mod sync_state;
 mod syncer;
 mod verify;
-mod walk;
 mod writer;
 
+#[cfg(test)]
+mod chain_check_tests;
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
 mod model_tests;
-#[cfg(test)]
-mod proof_tests;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]
 mod tests;
 
 pub use chain::Checkpoint;
-pub use data_dir::{DataDir, NewTenant, NotDone, TenantFolder, keep_servers_out, list_tenants, unwritable};
-pub use disk::{Access, Disk, DiskFile, Kind, Listed, SystemDisk};
-pub use error::{AppendError, RecoveryError};
+pub use chain_check::{EventCheck, Fault, FaultKind, Passage};
+pub use compress::CompressionJob;
+pub use compressor::Compressor;
+pub use cursor::JournalCursor;
+pub use data_dir::{DataDir, FolderError, NewFolder, TenantFolder, keep_servers_out, list_tenants, unwritable};
+pub use disk::{Disk, DiskFile, FileKind, Listed, OpenMode, SystemDisk};
+pub use error::RecoveryError;
 pub use files::read_small;
 pub use folder::Folder;
-pub use frame::MAX_FRAME;
+pub use frame::{AppendError, MAX_FRAME};
 pub use probe::probe;
-pub use proof::{Fault, FaultKind, Odd, Passage};
 pub use reader::JournalReader;
 #[cfg(test)]
 pub(crate) use recovery::recover;
-pub use recovery::{Each, ReadThrough, read};
+pub use recovery::{OnEvent, ScannedJournal, scan};
 pub use retention::RetentionJob;
-pub use seal::SealJob;
-pub use sealer::Sealer;
 pub use snapshot::{LoadedSnapshot, Snapshot, SnapshotFile, SnapshotJob, load_snapshot};
-pub use sync::{SyncJob, SyncPoint};
+pub use sync_job::{SyncJob, SyncPoint};
 pub use syncer::Syncer;
-pub use verify::{Inspection, inspect};
-pub use walk::Walk;
+pub use verify::{ChainReport, verify_chain};
 pub use writer::{Journal, JournalOptions};
