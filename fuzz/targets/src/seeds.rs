@@ -1,5 +1,5 @@
 //! The seeds: inputs that reach far, as the fuzzer's first ones. They name the small tenant's agents, so they are made
-//! here and not by hand; `cargo test --lib write_seeds -- --ignored` writes them anew.
+//! here and not by hand; `cargo test -p kavach-fuzz-targets write_seeds -- --ignored` writes them again.
 
 use std::fs;
 use std::io::Write as _;
