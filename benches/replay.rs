@@ -34,7 +34,7 @@ fn folder(events: usize, sealed: bool) -> (OnDisk, usize) {
     }
     let point = journal.begin_sync().run().unwrap();
     journal.finish_sync(point, now().millis()).unwrap();
-    let jobs = journal.take_sealed();
+    let jobs = journal.take_compression_jobs();
     if sealed {
         jobs.into_iter().for_each(|job| job.run().unwrap());
     }

@@ -13,7 +13,7 @@ use crate::actors::registry_messages::{CloseAll, LoadAll};
 use crate::actors::resources::Resources;
 use crate::actors::{Core, Registry};
 use crate::domain::{Secret, SecretHash};
-use crate::journal::{DataDir, Sealer, Syncer};
+use crate::journal::{Compressor, DataDir, Syncer};
 use crate::measure::Measures;
 use crate::service::Kavach;
 use crate::settings::Settings;
@@ -114,8 +114,8 @@ impl App {
         let measures = Measures::new(Clock::default().now(), settings.metrics_per_tenant);
         let syncs = Arc::clone(&measures.syncs);
         let syncer = Syncer::start(data.path(), move |took| syncs.add_time(took))?;
-        let sealer = Sealer::start()?;
-        let resources = Resources::new(data, syncer, sealer, settings.durability, measures);
+        let compressor = Compressor::start()?;
+        let resources = Resources::new(data, syncer, compressor, settings.durability, measures);
         let core = Arc::new(Core::new(resources, operator, settings.worker_count()));
         Registry::launch(Arc::clone(&core));
         Ok(Self { core, arbiters: Vec::new(), new_operator_key })
@@ -153,8 +153,8 @@ impl App {
         {
             error!(%problem, "could not close the tenants");
         }
-        let sealer = self.core.sealer.clone();
-        if let Err(problem) = spawn_blocking(move || sealer.close()).await {
+        let compressor = self.core.compressor.clone();
+        if let Err(problem) = spawn_blocking(move || compressor.close()).await {
             error!(%problem, "could not stop the threads that compress segments");
         }
         for arbiter in self.arbiters {

@@ -13,7 +13,7 @@ use kavach::domain::{
 };
 use kavach::journal::{self, DataDir, Folder, Journal, JournalOptions};
 use kavach::store::codec;
-use kavach::store::loader::Label;
+use kavach::store::loader::FolderLabel;
 use kavach_fixture::tools;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -201,8 +201,8 @@ impl World {
 /// Makes the folder of the tenant of that number, with those events in its journal.
 pub fn create_folder(data: &DataDir, number: u32, events: &[Vec<u8>]) -> Journal {
     let id = tenant_id(number).to_string();
-    let label = Label { id: id.clone(), slug: Some(format!("acme-{number}")), name: "Acme".to_owned() };
-    let new = journal::NewTenant {
+    let label = FolderLabel { id: id.clone(), slug: Some(format!("acme-{number}")), name: "Acme".to_owned() };
+    let new = journal::NewFolder {
         name: &id,
         label: &serde_json::to_vec_pretty(&label).unwrap(),
         tenant: tenant_id(number).bytes(),

@@ -26,10 +26,10 @@ use crate::domain::tenant::Profile;
 use crate::domain::tenant::commands::TenantSpec;
 use crate::domain::text::{Slug, quote};
 use crate::domain::{Code, Error, TenantId, TenantRef, TenantTag};
-use crate::journal::{JournalOptions, NotDone, unwritable};
+use crate::journal::{FolderError, JournalOptions, unwritable};
 use crate::measure::{TenantMeter, count};
-use kavach_store::Loaded;
-use kavach_store::loader::{self, Claim, LoadError};
+use kavach_store::LoadedTenant;
+use kavach_store::loader::{self, ClaimedIdentity, LoadError};
 use kavach_store::refusal::{outcome_unknown, shutting_down, storage_unavailable};
 
 /// Tenants read, closed or written at once: more only wait for the same disk and cores.
@@ -70,10 +70,10 @@ impl Registry {
     }
 
     /// Starts the actor of a tenant that was loaded, and routes to it.
-    fn start_tenant(&mut self, loaded: Loaded, storage_failed: bool) -> Profile {
+    fn start_tenant(&mut self, loaded: LoadedTenant, storage_failed: bool) -> Profile {
         self.next_generation += 1;
         let generation = self.next_generation;
-        let (profile, told) = (loaded.tenant.profile().clone(), loaded.told);
+        let (profile, told) = (loaded.tenant.profile().clone(), loaded.announced_seq);
         let (sender, receiver) = channel(MAILBOX_CAPACITY);
         // An arbiter that has just ended drops the actor, which tells the registry as any other ending does.
         let home = self.core.place();
@@ -114,11 +114,11 @@ impl Registry {
         &mut self,
         id: TenantId,
         slug: Option<Slug>,
-        loaded: Result<Loaded, LoadError>,
+        loaded: Result<LoadedTenant, LoadError>,
         storage_failed: bool,
         ctx: &mut Context<Self>,
     ) {
-        let conflict = |loaded: &Loaded| self.core.directory.conflict(id, loaded.tenant.profile().slug.as_ref());
+        let conflict = |loaded: &LoadedTenant| self.core.directory.conflict(id, loaded.tenant.profile().slug.as_ref());
         let (loaded, conflict) = match loaded.map(|loaded| (conflict(&loaded), loaded)) {
             Ok((None, loaded)) => (Ok(loaded), false),
             Ok((Some(conflict), _)) => {
@@ -189,7 +189,7 @@ impl Handler<LoadAgain> for Registry {
 }
 
 /// Reads a tenant on another thread. A panic while reading is a problem like any other.
-async fn load(core: Arc<Core>, id: TenantId) -> Result<Loaded, LoadError> {
+async fn load(core: Arc<Core>, id: TenantId) -> Result<LoadedTenant, LoadError> {
     let measured = Arc::clone(&core);
     let read = move || {
         let name = id.folder_name();
@@ -200,7 +200,7 @@ async fn load(core: Arc<Core>, id: TenantId) -> Result<Loaded, LoadError> {
     };
     match spawn_blocking(read).await {
         Ok(loaded) => {
-            if let Ok(Loaded { tenant, snapshot_seq, .. }) = &loaded {
+            if let Ok(LoadedTenant { tenant, snapshot_seq, .. }) = &loaded {
                 measured.measures.replayed.fetch_add(tenant.seq() - snapshot_seq, Ordering::Relaxed);
                 measured.clock.recorded(tenant.time());
             }
@@ -225,7 +225,7 @@ impl Handler<LoadAll> for Registry {
             let permits = Arc::new(Semaphore::new(AT_ONCE));
             let mut strays = core.data.folder_names().map_err(|problem| problem.to_string())?;
             let (mut loads, mut has_default) = (Vec::new(), false);
-            for claim in folders.iter().filter_map(loader::identify) {
+            for claim in folders.iter().filter_map(loader::claimed_identity) {
                 has_default |= claim.id.is_default();
                 let (core, permits) = (Arc::clone(&core), Arc::clone(&permits));
                 loads.push(actix_rt::spawn(async move {
@@ -248,14 +248,14 @@ impl Handler<LoadAll> for Registry {
                     created.map_err(|problem| unwritable(core.data.path(), &problem.source))
                 };
                 let loaded = spawn_blocking(create).await.map_err(|problem| problem.to_string())?;
-                read.push((Claim { id: TenantId::DEFAULT, slug: None, is_own_label: true }, Ok(loaded?)));
+                read.push((ClaimedIdentity { id: TenantId::DEFAULT, slug: None, is_own_label: true }, Ok(loaded?)));
             }
             Ok(read)
         };
         Box::pin(work.into_actor(self).map(move |outcome: Result<Vec<_>, String>, actor, ctx| {
             let mut read = outcome?;
             read.sort_by_cached_key(|(claim, loaded)| precedence(claim, loaded));
-            for (Claim { id, slug, .. }, loaded) in read {
+            for (ClaimedIdentity { id, slug, .. }, loaded) in read {
                 actor.take_loaded(id, slug, loaded, false, ctx);
             }
             let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -271,7 +271,7 @@ impl Handler<LoadAll> for Registry {
 /// id. Tenants that can be served come before those that can't, and those whose own label speaks for them before those
 /// whose files are another's. Among equals the tenant that was made last comes first: the server gave it its names once
 /// the older one was gone.
-fn precedence(claim: &Claim, loaded: &Result<Loaded, LoadError>) -> (u8, bool, Reverse<TenantId>) {
+fn precedence(claim: &ClaimedIdentity, loaded: &Result<LoadedTenant, LoadError>) -> (u8, bool, Reverse<TenantId>) {
     let standing = match loaded {
         Ok(_) => 0,
         Err(error) if error.is_foreign => 3,
@@ -450,7 +450,7 @@ impl Registry {
 }
 
 /// What a caller is told whose tenant was not made, or not erased.
-fn not_done(problem: &NotDone) -> Error {
+fn not_done(problem: &FolderError) -> Error {
     if problem.may_have_happened { outcome_unknown() } else { storage_unavailable() }
 }
 

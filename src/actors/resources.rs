@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::audit_limits::AuditLimits;
 use super::clock::Clock;
 use super::messages::TenantDown;
-use crate::journal::{DataDir, Sealer, Syncer};
+use crate::journal::{Compressor, DataDir, Syncer};
 use crate::measure::Measures;
 use crate::store::Durability;
 
@@ -26,7 +26,7 @@ pub struct Resources {
     /// The thread that calls fsync.
     pub syncer: Syncer,
     /// The threads that compress.
-    pub sealer: Sealer,
+    pub compressor: Compressor,
     /// When a decision's answer may leave.
     pub durability: Durability,
     /// Permits to write a snapshot.
@@ -44,12 +44,18 @@ pub struct Resources {
 
 impl Resources {
     /// The resources of a process that has not loaded its tenants yet.
-    pub fn new(data: DataDir, syncer: Syncer, sealer: Sealer, durability: Durability, measures: Measures) -> Self {
+    pub fn new(
+        data: DataDir,
+        syncer: Syncer,
+        compressor: Compressor,
+        durability: Durability,
+        measures: Measures,
+    ) -> Self {
         Self {
             clock: Clock::default(),
             data,
             syncer,
-            sealer,
+            compressor,
             durability,
             snapshot_writers: Semaphore::new(SNAPSHOT_WRITERS),
             audit: AuditLimits::default(),

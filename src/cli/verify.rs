@@ -14,11 +14,12 @@ use serde::Serialize;
 
 use crate::domain::{AuditId, Moment, TenantId, TenantRef, Timestamp};
 use crate::journal::{
-    Fault, FaultKind, Folder, Inspection, Passage, SystemDisk, inspect, keep_servers_out, list_tenants, read_small,
+    ChainReport, Fault, FaultKind, Folder, Passage, SystemDisk, keep_servers_out, list_tenants, read_small,
+    verify_chain,
 };
 use crate::store::checkpoint::KeptCheckpoint;
 use crate::store::codec;
-use crate::store::loader::{self, Claim};
+use crate::store::loader::{self, ClaimedIdentity};
 
 /// Options of `audit verify`.
 #[derive(Clone, Debug, Args)]
@@ -129,7 +130,7 @@ pub fn verify(folder: &Path, kept: Option<&KeptCheckpoint>) -> Result<Report, St
         }
     };
     let opened = Folder::open(folder).map_err(|problem| format!("{}: {problem}", folder.display()))?;
-    let found = inspect(&opened, link, &mut find_fault).map_err(|problem| problem.to_string())?;
+    let found = verify_chain(&opened, link, &mut find_fault).map_err(|problem| problem.to_string())?;
     let tenant = TenantId::from_bytes(found.tenant);
     if kept.is_some_and(|kept| kept.tenant_id != tenant) {
         return Err(format!(
@@ -141,8 +142,8 @@ pub fn verify(folder: &Path, kept: Option<&KeptCheckpoint>) -> Result<Report, St
 }
 
 impl Report {
-    fn new(folder: &Path, tenant: TenantId, found: Inspection) -> Self {
-        let Inspection { tenant: _, segments, first_seq, last_seq, links, link, passage, torn_bytes, fault } = found;
+    fn new(folder: &Path, tenant: TenantId, found: ChainReport) -> Self {
+        let ChainReport { tenant: _, segments, first_seq, last_seq, links, link, passage, torn_bytes, fault } = found;
         let ok = fault.is_none() && passage != Passage::TooOld;
         let checkpoint = match (passage, &fault) {
             (Passage::NotAsked, _) => CheckpointResult::NotGiven,
@@ -412,10 +413,10 @@ fn verify_all(data_dir: &Path) -> Result<Summary, String> {
 }
 
 /// The folders that are named after tenants, by name, with the tenant that each claims to belong to.
-fn named_folders(data_dir: &Path) -> Result<Vec<(PathBuf, Claim)>, String> {
+fn named_folders(data_dir: &Path) -> Result<Vec<(PathBuf, ClaimedIdentity)>, String> {
     let unreadable = |problem: io::Error| format!("{}: {problem}", data_dir.display());
     let folders = list_tenants(data_dir).map_err(unreadable)?.into_iter();
-    Ok(folders.filter_map(|folder| loader::identify(&folder).map(|claim| (folder.path, claim))).collect())
+    Ok(folders.filter_map(|folder| loader::claimed_identity(&folder).map(|claim| (folder.path, claim))).collect())
 }
 
 fn read_checkpoint(text: &str) -> Result<KeptCheckpoint, String> {
@@ -430,7 +431,7 @@ fn read_checkpoint(text: &str) -> Result<KeptCheckpoint, String> {
 /// Finds a tenant's folder by id, slug or `default`. Returns it with the tenant that it is named after.
 fn find(data_dir: &Path, name: &str) -> Result<(PathBuf, TenantId), String> {
     let wanted = TenantRef::parse(name);
-    let is_it = |claim: &Claim| match &wanted {
+    let is_it = |claim: &ClaimedIdentity| match &wanted {
         TenantRef::Default => claim.id.is_default(),
         TenantRef::Id(wanted) => claim.id == *wanted,
         TenantRef::Slug(wanted) => claim.slug.as_ref().is_some_and(|slug| slug.as_str() == &**wanted),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
 use kavach::domain::{Tenant, TenantId, Timestamp};
-use kavach::journal::{DataDir, Folder, Journal, JournalOptions, NewTenant};
+use kavach::journal::{DataDir, Folder, Journal, JournalOptions, NewFolder};
 use kavach::store::codec;
 use kavach::store::loader;
 use serde_json::{Value, json};
@@ -299,7 +299,7 @@ fn a_journal_of_several_segments_some_of_them_compressed() {
     let history = History::of(id, &fs::read(journal_of(&server.folder(&acme.id))).unwrap());
     let home = fast_folder();
     let data = DataDir::open(home.path()).unwrap();
-    let new = NewTenant {
+    let new = NewFolder {
         name: &acme.id,
         label: b"{}",
         tenant: id.bytes(),
@@ -318,7 +318,7 @@ fn a_journal_of_several_segments_some_of_them_compressed() {
         sync(&mut journal);
         journal.rotate_if_due(0).unwrap();
         if seq == history.last() - 5 {
-            journal.take_sealed().iter().for_each(|job| job.run().unwrap());
+            journal.take_compression_jobs().iter().for_each(|job| job.run().unwrap());
         }
     }
     sync(&mut journal);

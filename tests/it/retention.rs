@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kavach::domain::event::{By, ChangeRecord};
 use kavach::domain::text::Slug;
 use kavach::domain::{AuditId, Change, Code, Event, Moment, Record, Settings, TenantId, Timestamp};
-use kavach::journal::{DataDir, JournalOptions, NewTenant};
+use kavach::journal::{DataDir, JournalOptions, NewFolder};
 use kavach::store::codec;
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ pub fn with_a_past(data: &DataDir, slug: &str, days: Option<u32>, now: i64) -> (
     let created = encoded(began, &Event::Changed(ChangeRecord::new(By::Operator, created)));
     let label = json!({ "id": id.to_string(), "slug": slug, "name": slug }).to_string();
     let mut journal = data
-        .create_tenant(NewTenant {
+        .create_tenant(NewFolder {
             name: &id.to_string(),
             label: label.as_bytes(),
             tenant: id.bytes(),

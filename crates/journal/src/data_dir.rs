@@ -9,7 +9,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::chain::{Checkpoint, genesis};
-use crate::disk::{Disk, Kind, Listed, SystemDisk};
+use crate::disk::{Disk, FileKind, Listed, SystemDisk};
 use crate::files::{TEMPORARY, parent, read_small, write_atomic};
 use crate::folder::Folder;
 use crate::probe::probe;
@@ -46,14 +46,14 @@ pub struct TenantFolder {
 /// Why a tenant's folder was not made, or not erased.
 #[derive(Debug, Error)]
 #[error("{source}")]
-pub struct NotDone {
+pub struct FolderError {
     /// What went wrong.
     pub source: io::Error,
     /// Whether the tenant may be there, or be gone, all the same, at the latest after a power failure; as a whole.
     pub may_have_happened: bool,
 }
 
-impl From<io::Error> for NotDone {
+impl From<io::Error> for FolderError {
     fn from(source: io::Error) -> Self {
         Self { source, may_have_happened: false }
     }
@@ -61,7 +61,7 @@ impl From<io::Error> for NotDone {
 
 /// What a new tenant's folder is made of.
 #[derive(Clone, Copy, Debug)]
-pub struct NewTenant<'a> {
+pub struct NewFolder<'a> {
     /// The folder's name: ASCII letters, digits, `-` and `_`, at most 128.
     pub name: &'a str,
     /// The bytes of `tenant.json`.
@@ -126,7 +126,7 @@ impl DataDir {
     fn remove_leftovers(&self) -> io::Result<()> {
         for entry in self.disk.list(&self.path)? {
             let (name, path) = (entry.name.as_str(), self.path.join(&entry.name));
-            if entry.kind == Kind::Folder {
+            if entry.kind == FileKind::Folder {
                 if name.starts_with(UNFINISHED) || name.starts_with(ERASED) {
                     self.remove_tree(&path)?;
                 }
@@ -167,7 +167,7 @@ impl DataDir {
 
     /// The names of all folders in it, links aside, whether a tenant's folder may have such a name or not. Blocking.
     pub fn folder_names(&self) -> io::Result<Vec<String>> {
-        let folders = self.disk.list(&self.path)?.into_iter().filter(|entry| entry.kind == Kind::Folder);
+        let folders = self.disk.list(&self.path)?.into_iter().filter(|entry| entry.kind == FileKind::Folder);
         Ok(folders.map(|entry| entry.name).collect())
     }
 
@@ -190,7 +190,7 @@ impl DataDir {
 
     /// Makes a tenant's folder with its first events, all on disk when it returns. Blocking. After a crash the
     /// tenant is there wholly or not at all. A name that is taken is an `AlreadyExists` error.
-    pub fn create_tenant(&self, new: NewTenant<'_>) -> Result<Journal, NotDone> {
+    pub fn create_tenant(&self, new: NewFolder<'_>) -> Result<Journal, FolderError> {
         let target = self.tenant_path(new.name)?;
         if self.disk.exists(&target) {
             let problem = format!("the folder {} exists", target.display());
@@ -209,7 +209,7 @@ impl DataDir {
         if let Err(source) = self.disk.sync_folder(&self.path) {
             // The disk may have either name. What is in the folder goes only once it has no tenant's name for certain.
             let undone = self.disk.rename(&target, &unfinished).and_then(|()| self.remove_tree(&unfinished));
-            return Err(NotDone { source, may_have_happened: undone.is_err() });
+            return Err(FolderError { source, may_have_happened: undone.is_err() });
         }
         journal.folder = Arc::new(Folder { path: target, ..(*journal.folder).clone() });
         Ok(journal)
@@ -223,7 +223,7 @@ impl DataDir {
     /// Removes a tenant's folder with all in it. Blocking. Once the rename is on disk the tenant is gone, and
     /// a crash or an error while the rest is removed leaves only what the next start removes. One that is not there is
     /// a `NotFound` error.
-    pub fn erase_tenant(&self, name: &str) -> Result<(), NotDone> {
+    pub fn erase_tenant(&self, name: &str) -> Result<(), FolderError> {
         let path = self.tenant_path(name)?;
         let erased = self.path.join(format!("{ERASED}{name}"));
         let was_begun = self.disk.exists(&erased);
@@ -235,7 +235,7 @@ impl DataDir {
         if let Err(source) = self.disk.sync_folder(&self.path) {
             // The disk may have either name. What goes on to be written is safe only under the tenant's own.
             let undone = self.disk.rename(&erased, &path).and_then(|()| self.disk.sync_folder(&self.path));
-            return Err(NotDone { source, may_have_happened: undone.is_err() });
+            return Err(FolderError { source, may_have_happened: undone.is_err() });
         }
         if let Err(problem) = self.disk.remove_folder(&erased) {
             tracing::warn!(folder = %erased.display(), %problem, "the next start removes what is left of an erased tenant");
@@ -283,7 +283,7 @@ fn list_on(disk: &dyn Disk, data_dir: &Path) -> io::Result<Vec<TenantFolder>> {
         // Folders of other names (`lost+found`, a backup) are not ours.
         let Ok(path) = folder_path(data_dir, &name) else { continue };
         // A link may lead to a disk that is not there now: still a tenant, whose name is taken.
-        if kind == Kind::File {
+        if kind == FileKind::File {
             continue;
         }
         let label = read_small(disk, &path.join(LABEL)).unwrap_or_else(|error| {
@@ -313,7 +313,7 @@ pub fn keep_servers_out(data_dir: &Path) -> io::Result<Option<File>> {
     }
 }
 
-fn build(disk: &Arc<dyn Disk>, path: &Path, new: &NewTenant<'_>) -> io::Result<Journal> {
+fn build(disk: &Arc<dyn Disk>, path: &Path, new: &NewFolder<'_>) -> io::Result<Journal> {
     // Arguments of calls are in there: nobody else's business, whoever made the data directory.
     disk.make_folder(path)?;
     write_atomic(&**disk, &path.join(LABEL), new.label)?;
@@ -336,8 +336,8 @@ mod tests {
     use super::*;
     use crate::tests::{TENANT, recovered};
 
-    fn tenant(name: &str) -> NewTenant<'_> {
-        NewTenant {
+    fn tenant(name: &str) -> NewFolder<'_> {
+        NewFolder {
             name,
             label: br#"{"slug":"acme"}"#,
             tenant: TENANT,
@@ -364,7 +364,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dir = DataDir::open(root.path()).unwrap();
         let events = [b"created".to_vec(), b"updated".to_vec()];
-        let new = NewTenant { events: &events, ..tenant("tnt_1") };
+        let new = NewFolder { events: &events, ..tenant("tnt_1") };
         let mut journal = dir.create_tenant(new).unwrap();
         assert_eq!((journal.synced_seq(), journal.is_dirty()), (2, false));
         assert_eq!(journal.reader().verify().unwrap(), journal.checkpoint());
@@ -396,7 +396,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dir = DataDir::open(root.path()).unwrap();
         let events = [vec![0; crate::MAX_FRAME + 1]];
-        let new = NewTenant { events: &events, ..tenant("big") };
+        let new = NewFolder { events: &events, ..tenant("big") };
         assert!(dir.create_tenant(new).is_err());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "the lock");
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// synced.
 pub trait Disk: Debug + Send + Sync {
     /// Opens a file.
-    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>>;
+    fn open(&self, path: &Path, access: OpenMode) -> io::Result<Box<dyn DiskFile>>;
     /// A file's whole content.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// Gives a file or folder another name, in place of whatever file has it.
@@ -52,7 +52,7 @@ pub trait DiskFile: Debug + Send + Sync {
 
 /// What a file is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum OpenMode {
     /// Reading a file that is there.
     Read,
     /// Reading and writing a file that is there.
@@ -67,12 +67,12 @@ pub struct Listed {
     /// Its name in the folder.
     pub name: String,
     /// What it is.
-    pub kind: Kind,
+    pub kind: FileKind,
 }
 
 /// What an entry of a folder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FileKind {
     /// A file.
     File,
     /// A folder.
@@ -115,18 +115,18 @@ impl dyn DiskFile + '_ {
 
 /// Reads a file from its start on.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct FileStream {
     file: Box<dyn DiskFile>,
     position: u64,
 }
 
-impl Stream {
+impl FileStream {
     pub fn new(file: Box<dyn DiskFile>) -> Self {
         Self { file, position: 0 }
     }
 }
 
-impl Read for Stream {
+impl Read for FileStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.file.read_at(buffer, self.position)?;
         self.position += length as u64;
@@ -134,7 +134,7 @@ impl Read for Stream {
     }
 }
 
-impl Seek for Stream {
+impl Seek for FileStream {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let position = match to {
             SeekFrom::Start(offset) => Some(offset),
@@ -158,9 +158,9 @@ impl SystemDisk {
 }
 
 impl Disk for SystemDisk {
-    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>> {
+    fn open(&self, path: &Path, access: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         let mut options = OpenOptions::new();
-        options.read(true).write(access != Access::Read).create_new(access == Access::Create);
+        options.read(true).write(access != OpenMode::Read).create_new(access == OpenMode::Create);
         Ok(Box::new(options.open(path)?))
     }
 
@@ -195,9 +195,9 @@ impl Disk for SystemDisk {
             let Ok(name) = entry.file_name().into_string() else { continue };
             let found = entry.file_type()?;
             let kind = match (found.is_file(), found.is_dir()) {
-                (true, _) => Kind::File,
-                (_, true) => Kind::Folder,
-                _ => Kind::Other,
+                (true, _) => FileKind::File,
+                (_, true) => FileKind::Folder,
+                _ => FileKind::Other,
             };
             entries.push(Listed { name, kind });
         }

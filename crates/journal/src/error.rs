@@ -5,33 +5,6 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::frame::MAX_FRAME;
-
-/// Why an event was not taken into the pending buffer. The journal is as it was before.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum AppendError {
-    /// The encoded event is larger than a frame may be.
-    #[error("an event of {bytes} bytes is over the limit of {MAX_FRAME} bytes")]
-    TooLarge {
-        /// Its payload bytes, sequence number included.
-        bytes: usize,
-    },
-    /// The sequence number is not the next one.
-    #[error("event {found} does not follow: event {expected} is next")]
-    OutOfOrder {
-        /// The number that is next.
-        expected: u64,
-        /// The number that was given.
-        found: u64,
-    },
-}
-
-impl From<AppendError> for io::Error {
-    fn from(error: AppendError) -> Self {
-        io::Error::new(io::ErrorKind::InvalidInput, error)
-    }
-}
-
 /// Why a tenant could not be brought back from its folder. Except for `Io`, nothing on disk was changed.
 #[derive(Debug, Error)]
 pub enum RecoveryError {

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::disk::{Access, Disk, DiskFile, Stream};
+use crate::disk::{Disk, DiskFile, FileStream, OpenMode};
 
 /// Most bytes [`read_small`] reads (1 MiB): labels and keys are far below, and a wrong file must not fill
 /// the memory.
@@ -45,7 +45,7 @@ pub(super) fn replace(
 ) -> io::Result<()> {
     let temporary = temporary(path);
     let written = (|| {
-        let file = disk.open(&temporary, Access::Create)?;
+        let file = disk.open(&temporary, OpenMode::Create)?;
         write(&*file)?;
         file.sync()?;
         disk.rename(&temporary, path)
@@ -60,13 +60,13 @@ pub(super) fn replace(
 
 /// The content of a small file, `None` where there is no such file. A file over 1 MiB is `InvalidData`.
 pub fn read_small(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match disk.open(path, Access::Read) {
+    let file = match disk.open(path, OpenMode::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
-    Stream::new(file).take(SMALL_FILE + 1).read_to_end(&mut bytes)?;
+    FileStream::new(file).take(SMALL_FILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > SMALL_FILE {
         return Err(super::error::invalid(path, SMALL_FILE, "the file is too large"));
     }

@@ -9,7 +9,7 @@ use crate::disk::{Disk, SystemDisk};
 use crate::files::{TEMPORARY, remove_if_there};
 
 const RAW: &str = ".journal";
-const SEALED: &str = ".journal.zst";
+const COMPRESSED: &str = ".journal.zst";
 const SNAPSHOT: &str = ".snapshot";
 
 /// A tenant's folder. It holds no open handle: with thousands of tenants, open files are dear.
@@ -23,18 +23,18 @@ pub struct Folder {
 
 /// One segment's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct SegmentEntry {
     pub first_seq: u64,
-    /// An uncompressed file is there. It wins over a sealed one.
+    /// An uncompressed file is there. It wins over a compressed one.
     pub raw: bool,
-    pub sealed: bool,
+    pub compressed: bool,
 }
 
 /// What a tenant's folder holds.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     /// Oldest first.
-    pub segments: Vec<Entry>,
+    pub segments: Vec<SegmentEntry>,
     /// Oldest first.
     pub snapshots: Vec<u64>,
     /// Unfinished files.
@@ -72,8 +72,8 @@ impl Folder {
         self.path.join(format!("{first_seq:020}{RAW}"))
     }
 
-    pub(super) fn sealed(&self, first_seq: u64) -> PathBuf {
-        self.path.join(format!("{first_seq:020}{SEALED}"))
+    pub(super) fn compressed(&self, first_seq: u64) -> PathBuf {
+        self.path.join(format!("{first_seq:020}{COMPRESSED}"))
     }
 
     pub(super) fn snapshot(&self, seq: u64) -> PathBuf {
@@ -81,13 +81,13 @@ impl Folder {
     }
 
     /// The file that holds a segment's bytes now.
-    pub(super) fn current(&self, entry: Entry) -> PathBuf {
-        if entry.raw { self.raw(entry.first_seq) } else { self.sealed(entry.first_seq) }
+    pub(super) fn current(&self, entry: SegmentEntry) -> PathBuf {
+        if entry.raw { self.raw(entry.first_seq) } else { self.compressed(entry.first_seq) }
     }
 
     /// Reads the names in the folder. Files of other names are not ours and stay unmentioned.
     pub(super) fn list(&self) -> io::Result<Listing> {
-        let mut segments: BTreeMap<u64, Entry> = BTreeMap::new();
+        let mut segments: BTreeMap<u64, SegmentEntry> = BTreeMap::new();
         let mut listing = Listing::default();
         for entry in self.disk.list(&self.path)? {
             let name = entry.name.as_str();
@@ -96,11 +96,12 @@ impl Folder {
             } else if let Some(seq) = numbered(name, SNAPSHOT) {
                 listing.snapshots.push(seq);
             } else {
-                let (raw, sealed) = (numbered(name, RAW), numbered(name, SEALED));
-                if let Some(first_seq) = raw.or(sealed) {
-                    let segment = segments.entry(first_seq).or_insert(Entry { first_seq, raw: false, sealed: false });
+                let (raw, compressed) = (numbered(name, RAW), numbered(name, COMPRESSED));
+                if let Some(first_seq) = raw.or(compressed) {
+                    let segment =
+                        segments.entry(first_seq).or_insert(SegmentEntry { first_seq, raw: false, compressed: false });
                     segment.raw |= raw.is_some();
-                    segment.sealed |= sealed.is_some();
+                    segment.compressed |= compressed.is_some();
                 }
             }
         }
@@ -133,8 +134,8 @@ mod tests {
         for path in [
             folder.raw(9),
             folder.raw(10),
-            folder.sealed(9),
-            folder.sealed(1),
+            folder.compressed(9),
+            folder.compressed(1),
             folder.snapshot(8),
             folder.snapshot(5),
             dir.path().join("tenant.json"),
@@ -144,7 +145,7 @@ mod tests {
             fs::write(path, b"").unwrap();
         }
         let listing = folder.list().unwrap();
-        let entry = |first_seq, raw, sealed| Entry { first_seq, raw, sealed };
+        let entry = |first_seq, raw, compressed| SegmentEntry { first_seq, raw, compressed };
         assert_eq!(listing.segments, [entry(1, false, true), entry(9, true, true), entry(10, true, false)]);
         assert_eq!(listing.snapshots, [5, 8]);
         assert_eq!(listing.leftovers.len(), 1);

@@ -1,13 +1,39 @@
 //! The frame: the envelope of everything that follows a segment's header. Its bytes are described on the page
 //! of the parent module.
 
-use memchr::memmem;
+use std::io;
 
-use crate::error::AppendError;
+use memchr::memmem;
+use thiserror::Error;
 
 /// Most payload bytes of one frame (4 MiB): no event is larger than a few times the largest request body
 /// (1 MiB), and a flipped length must not make recovery believe in a frame of gigabytes.
 pub const MAX_FRAME: usize = 4 << 20;
+
+/// Why an event was not taken into the pending buffer. The journal is as it was before.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum AppendError {
+    /// The encoded event is larger than a frame may be.
+    #[error("an event of {bytes} bytes is over the limit of {MAX_FRAME} bytes")]
+    TooLarge {
+        /// Its payload bytes, sequence number included.
+        bytes: usize,
+    },
+    /// The sequence number is not the next one.
+    #[error("event {found} does not follow: event {expected} is next")]
+    OutOfOrder {
+        /// The number that is next.
+        expected: u64,
+        /// The number that was given.
+        found: u64,
+    },
+}
+
+impl From<AppendError> for io::Error {
+    fn from(error: AppendError) -> Self {
+        io::Error::new(io::ErrorKind::InvalidInput, error)
+    }
+}
 
 /// Bytes of `len` and `crc`.
 pub(super) const FRAME_HEAD: usize = 8;
@@ -49,7 +75,7 @@ fn checksum(len: [u8; 4], payload: &[u8]) -> u32 {
 }
 
 /// Writes length and checksum into the eight bytes left free at the start of `frame`.
-fn seal(frame: &mut [u8]) {
+fn finish(frame: &mut [u8]) {
     if let Some((len, rest)) = frame.split_first_chunk_mut::<4>()
         && let Some((crc, payload)) = rest.split_first_chunk_mut::<4>()
     {
@@ -74,7 +100,7 @@ pub(super) fn push_event(buffer: &mut Vec<u8>, seq: u64, encode: impl FnOnce(&mu
         return Err(AppendError::TooLarge { bytes: payload });
     }
     if let Some(frame) = buffer.get_mut(start..) {
-        seal(frame);
+        finish(frame);
     }
     Ok(())
 }
@@ -88,7 +114,7 @@ pub(super) fn marker_frame(marker: &Marker) -> Vec<u8> {
     frame.extend_from_slice(&marker.synced_offset.to_le_bytes());
     frame.extend_from_slice(&marker.time_ms.to_le_bytes());
     frame.extend_from_slice(&marker.hash);
-    seal(&mut frame);
+    finish(&mut frame);
     frame
 }
 

@@ -12,11 +12,11 @@ fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/journal-v1")
 }
 
-/// Writes what the golden folder holds: a sealed segment, one in use, a snapshot and a label.
+/// Writes what the golden folder holds: a compressed segment, one in use, a snapshot and a label.
 fn write_golden(root: &Path) -> PathBuf {
     let dir = DataDir::open(root).unwrap();
     let first = [b"tenant created".to_vec()];
-    let new = NewTenant {
+    let new = NewFolder {
         name: "golden",
         label: b"{\"slug\":\"golden\"}\n",
         tenant: *b"0123456789abcdef",
@@ -33,7 +33,7 @@ fn write_golden(root: &Path) -> PathBuf {
         journal.rotate_if_due(now).unwrap();
         if journal.written_seq() == 5 {
             sync(&mut journal, now);
-            seal(&mut journal);
+            compress(&mut journal);
             journal.begin_snapshot().run(|file| file.write_all(b"state of five events")).unwrap();
         }
     }
@@ -49,7 +49,7 @@ fn format_version_1_is_written_and_read_byte_for_byte() {
     for name in names(&golden()) {
         let read = |dir: &Path| match name.ends_with(".zst") {
             // What matters is what is inside; another zstd release may pack it differently.
-            true => segment::read_sealed(&SystemDisk, &dir.join(&name)).unwrap(),
+            true => segment::read_compressed(&SystemDisk, &dir.join(&name)).unwrap(),
             false => fs::read(dir.join(&name)).unwrap(),
         };
         assert_eq!(read(&written), read(&golden()), "{name}");

@@ -6,7 +6,7 @@ const SPACING: u64 = 64 << 10;
 
 /// An event and where its frame starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct IndexEntry {
     pub offset: u64,
     pub seq: u64,
 }
@@ -14,7 +14,7 @@ pub(super) struct Place {
 /// The sparse index of one segment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
-    places: Vec<Place>,
+    places: Vec<IndexEntry>,
     due: u64,
 }
 
@@ -23,13 +23,13 @@ impl Index {
     #[inline]
     pub fn note(&mut self, offset: u64, seq: u64) {
         if offset >= self.due {
-            self.places.push(Place { offset, seq });
+            self.places.push(IndexEntry { offset, seq });
             self.due = offset + SPACING;
         }
     }
 
     /// The places before a file offset.
-    pub fn before(&self, end: u64) -> Vec<Place> {
+    pub fn before(&self, end: u64) -> Vec<IndexEntry> {
         let upto = self.places.partition_point(|place| place.offset < end);
         self.places.iter().take(upto).copied().collect()
     }

@@ -1,17 +1,26 @@
-//! The durable log of each tenant, its snapshots, and the data directory: the only code that touches files.
+//! The durable log of each tenant, its snapshots, and the data directory. This is the only code that touches files.
 //!
-//! Its files deal in bytes: an event is an opaque payload with a sequence number, starting at 1 without gaps. What
-//! those bytes mean is not known here: `kavach-store` has the codec.
+//! The journal deals in bytes. An event is an opaque payload with a sequence number; numbers start at 1 and have no gaps.
+//! What the payload means is the business of `kavach-store`, which has the codec. So the journal can be tested with any
+//! bytes, and no change of the rules can break a file.
+//!
+//! | it may know | why |
+//! | --- | --- |
+//! | files and folders, through [`Disk`] | it writes them; the simulation and tests bring a disk that fails |
+//! | SHA-256, CRC-32, zstd | the hash chain, checksums, compressed segments |
+//! | threads, for syncs and compression | both are slow, and neither may hold up a tenant |
+//! | nothing of tenants' rules, MessagePack, actors or HTTP | their formats change for other reasons than a file's |
+//! | no clock | callers pass the time, so a history can be replayed |
 //!
 //! ```text
 //! <data dir>/
 //!   LOCK                              held while a process uses the directory
 //!   <tenant>/
-//!     tenant.json                     label for people, the caller's bytes
+//!     tenant.json                     a label for people; the caller's bytes
 //!     {first_seq:020}.journal         segment in use, or not yet compressed
-//!     {first_seq:020}.journal.zst     sealed: a zstd stream of exactly those bytes
+//!     {first_seq:020}.journal.zst     compressed: a zstd stream of exactly those bytes
 //!     {seq:020}.snapshot              state as of event `seq`
-//!   .new-<tenant>/  .erased-<tenant>/  *.tmp    unfinished, removed at the next start
+//!   .new-<tenant>/  .erased-<tenant>/  *.tmp    unfinished; removed at the next start
 //! ```
 //!
 //! All numbers in files are little-endian, all times Unix milliseconds.
@@ -38,8 +47,8 @@
 //! | payload of a marker | field |
 //! | --- | --- |
 //! | 0..16 | magic `FF FE 'KAVA' FE FF FF FE 'CHMK' FE FF`, as a number above 2^63 |
-//! | 16..24 | last event on disk when it was written, u64 |
-//! | 24..32 | bytes of this file on disk then, u64; 0 says nothing of this file |
+//! | 16..24 | last event on disk at the time of writing, u64 |
+//! | 24..32 | bytes of this file on disk then, u64; 0 if unknown |
 //! | 32..40 | time of writing, i64 |
 //! | 40..72 | SHA-256 of the link before and of all event frames since |
 //!
@@ -55,10 +64,15 @@
 //! | 42..46 | CRC-32 of bytes 0..42 and of the payload |
 //! | 46.. | the caller's bytes |
 //!
-//! A marker is written after each sync, unsynced itself, and once more where a segment ends, so that the next
-//! segment's header continues the chain. It may stand behind events it does not vouch for.
+//! A marker is written after each sync, and is not synced itself. One more ends each segment, so that the header of the
+//! next one continues the chain. A marker may follow events that it does not vouch for.
 
 mod chain;
+mod chain_check;
+mod compress;
+mod compressor;
+mod crash;
+mod cursor;
 mod data_dir;
 mod disk;
 mod error;
@@ -68,51 +82,50 @@ mod frame;
 mod index;
 mod owner;
 mod probe;
-mod proof;
 mod reader;
 mod recovery;
 mod repair;
 mod retention;
-mod seal;
-mod sealer;
+mod scan;
 mod segment;
 mod snapshot;
 mod sync;
+mod sync_job;
+mod sync_state;
 mod syncer;
 mod verify;
-mod walk;
 mod writer;
 
+#[cfg(test)]
+mod chain_check_tests;
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
 mod model_tests;
-#[cfg(test)]
-mod proof_tests;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]
 mod tests;
 
 pub use chain::Checkpoint;
-pub use data_dir::{DataDir, NewTenant, NotDone, TenantFolder, keep_servers_out, list_tenants, unwritable};
-pub use disk::{Access, Disk, DiskFile, Kind, Listed, SystemDisk};
-pub use error::{AppendError, RecoveryError};
+pub use chain_check::{EventCheck, Fault, FaultKind, Passage};
+pub use compress::CompressionJob;
+pub use compressor::Compressor;
+pub use cursor::JournalCursor;
+pub use data_dir::{DataDir, FolderError, NewFolder, TenantFolder, keep_servers_out, list_tenants, unwritable};
+pub use disk::{Disk, DiskFile, FileKind, Listed, OpenMode, SystemDisk};
+pub use error::RecoveryError;
 pub use files::read_small;
 pub use folder::Folder;
-pub use frame::MAX_FRAME;
+pub use frame::{AppendError, MAX_FRAME};
 pub use probe::probe;
-pub use proof::{Fault, FaultKind, Odd, Passage};
 pub use reader::JournalReader;
 #[cfg(test)]
 pub(crate) use recovery::recover;
-pub use recovery::{Each, ReadThrough, read};
+pub use recovery::{OnEvent, ScannedJournal, scan};
 pub use retention::RetentionJob;
-pub use seal::SealJob;
-pub use sealer::Sealer;
 pub use snapshot::{LoadedSnapshot, Snapshot, SnapshotFile, SnapshotJob, load_snapshot};
-pub use sync::{SyncJob, SyncPoint};
+pub use sync_job::{SyncJob, SyncPoint};
 pub use syncer::Syncer;
-pub use verify::{Inspection, inspect};
-pub use walk::Walk;
+pub use verify::{ChainReport, verify_chain};
 pub use writer::{Journal, JournalOptions};

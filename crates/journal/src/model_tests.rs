@@ -8,55 +8,55 @@ use proptest::prelude::*;
 
 use crate::folder::Folder;
 use crate::frame::{self, Frame};
-use crate::segment::{HEADER, read_sealed};
+use crate::segment::{HEADER, read_compressed};
 use crate::tests::*;
 use crate::*;
 
 #[derive(Clone, Debug)]
-enum Step {
+enum ModelStep {
     Append(usize),
     Flush,
     /// Start a sync; it is finished at the next `Finish`, whatever happened in between.
     Begin,
     Finish,
     Rotate,
-    Seal,
+    Compress,
     Reopen,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<ModelStep>> {
     let step = prop_oneof![
-        6 => (0_usize..60).prop_map(Step::Append),
-        4 => Just(Step::Flush),
-        2 => Just(Step::Begin),
-        2 => Just(Step::Finish),
-        2 => Just(Step::Rotate),
-        1 => Just(Step::Seal),
-        1 => Just(Step::Reopen),
+        6 => (0_usize..60).prop_map(ModelStep::Append),
+        4 => Just(ModelStep::Flush),
+        2 => Just(ModelStep::Begin),
+        2 => Just(ModelStep::Finish),
+        2 => Just(ModelStep::Rotate),
+        1 => Just(ModelStep::Compress),
+        1 => Just(ModelStep::Reopen),
     ];
     prop::collection::vec(step, 1..60)
 }
 
 /// Plays a history; returns the events written, and the snapshot-free folder as it was left.
-fn play(dir: &Path, steps: &[Step]) -> Events {
+fn play(dir: &Path, steps: &[ModelStep]) -> Events {
     let mut journal = fresh_in(dir, JournalOptions { segment_bytes: 300 });
     let mut under_way = Vec::new();
     for (now, step) in steps.iter().enumerate() {
         let now = now as i64;
         match step {
-            Step::Append(size) => append(&mut journal, *size),
-            Step::Flush => journal.flush().unwrap(),
-            Step::Begin => under_way.push(journal.begin_sync()),
-            Step::Finish => {
+            ModelStep::Append(size) => append(&mut journal, *size),
+            ModelStep::Flush => journal.flush().unwrap(),
+            ModelStep::Begin => under_way.push(journal.begin_sync()),
+            ModelStep::Finish => {
                 for job in under_way.drain(..) {
                     journal.finish_sync(job.run().unwrap(), now).unwrap();
                 }
             }
-            Step::Rotate => {
+            ModelStep::Rotate => {
                 journal.rotate_if_due(now).unwrap();
             }
-            Step::Seal => seal(&mut journal),
-            Step::Reopen => {
+            ModelStep::Compress => compress(&mut journal),
+            ModelStep::Reopen => {
                 under_way.clear();
                 journal = recovered(dir, TENANT, 0).unwrap().0;
             }
@@ -68,9 +68,9 @@ fn play(dir: &Path, steps: &[Step]) -> Events {
 }
 
 /// A frame, or the header, of the intact folder.
-struct Spot {
+struct FrameSpot {
     segment: u64,
-    sealed: bool,
+    compressed: bool,
     offset: usize,
     end: usize,
     /// The event that is next here.
@@ -78,16 +78,16 @@ struct Spot {
     marker: Option<(u64, u64)>,
 }
 
-fn map_out(folder: &Folder) -> Vec<Spot> {
+fn map_out(folder: &Folder) -> Vec<FrameSpot> {
     let mut spots = Vec::new();
     let mut expect = 1;
     for entry in folder.list().unwrap().segments {
         let bytes = match entry.raw {
             true => fs::read(folder.raw(entry.first_seq)).unwrap(),
-            false => read_sealed(&SystemDisk, &folder.sealed(entry.first_seq)).unwrap(),
+            false => read_compressed(&SystemDisk, &folder.compressed(entry.first_seq)).unwrap(),
         };
         let mut spot = |offset, end, expect, marker| {
-            spots.push(Spot { segment: entry.first_seq, sealed: !entry.raw, offset, end, expect, marker });
+            spots.push(FrameSpot { segment: entry.first_seq, compressed: !entry.raw, offset, end, expect, marker });
         };
         spot(0, HEADER, expect, None);
         let mut at = HEADER;
@@ -112,13 +112,13 @@ fn map_out(folder: &Folder) -> Vec<Spot> {
 
 /// What has to come of it when the first bad bytes are in `bad`, and only the markers `alive` still tells of
 /// can be found: the last event left, or `None` for damage.
-fn verdict(spots: &[Spot], bad: &Spot, snapshot: u64, alive: impl Fn(&Spot) -> bool) -> Option<u64> {
-    let after = |s: &Spot| (s.segment, s.offset) > (bad.segment, bad.offset);
+fn verdict(spots: &[FrameSpot], bad: &FrameSpot, snapshot: u64, alive: impl Fn(&FrameSpot) -> bool) -> Option<u64> {
+    let after = |s: &FrameSpot| (s.segment, s.offset) > (bad.segment, bad.offset);
     if bad.expect <= snapshot {
         return None;
     }
     for spot in spots {
-        if spot.sealed && spot.segment >= bad.segment {
+        if spot.compressed && spot.segment >= bad.segment {
             return None;
         }
         let Some((seq, offset)) = spot.marker.filter(|_| alive(spot)) else {
@@ -231,16 +231,16 @@ proptest! {
         let starts = || spots.iter().filter(|s| s.offset == 0);
         // One that ends with the snapshot's event is read for its closing marker.
         let first_read = starts().rfind(|s| s.segment <= snapshot.max(1)).unwrap().segment;
-        for segment in starts().filter(|s| !s.sealed).map(|s| s.segment) {
+        for segment in starts().filter(|s| !s.compressed).map(|s| s.segment) {
             let name = format!("{segment:020}.journal");
             let size = files[&name].len();
             let unseen = segment < first_read;
             for at in (0..size).rev().step_by(stride) {
-                let inside = |s: &&Spot| s.segment == segment && (s.offset..s.end).contains(&at);
+                let inside = |s: &&FrameSpot| s.segment == segment && (s.offset..s.end).contains(&at);
                 let bad = spots.iter().find(inside).unwrap();
                 let mut flipped = files.clone();
                 flipped.get_mut(&name).unwrap()[at] ^= mask;
-                let alive = |s: &Spot| !std::ptr::eq(s, bad);
+                let alive = |s: &FrameSpot| !std::ptr::eq(s, bad);
                 let expected = match unseen {
                     true => Some(last),
                     false => verdict(&spots, bad, snapshot, alive),
@@ -249,7 +249,7 @@ proptest! {
 
                 let mut cut = files.clone();
                 cut.get_mut(&name).unwrap().truncate(at);
-                let alive = |s: &Spot| s.segment != segment || s.end <= at;
+                let alive = |s: &FrameSpot| s.segment != segment || s.end <= at;
                 let whole = at == bad.offset && at > 0;
                 // A cut between two frames of the last segment leaves a whole, shorter journal; in another
                 // segment, the next one's header is what no longer fits.
@@ -258,7 +258,7 @@ proptest! {
                     _ if unseen => Some(last),
                     (true, None) => Some(bad.expect - 1).filter(|&left| left >= snapshot),
                     (true, Some(next)) => {
-                        let bad = Spot { expect: bad.expect, ..*next };
+                        let bad = FrameSpot { expect: bad.expect, ..*next };
                         verdict(&spots, &bad, snapshot, alive)
                     }
                     _ => verdict(&spots, bad, snapshot, alive),

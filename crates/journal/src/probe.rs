@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::disk::Access;
+use crate::disk::OpenMode;
 use crate::files::temporary;
 use crate::folder::Folder;
 
@@ -15,7 +15,7 @@ const PROBE_BYTES: usize = 256 * 1024;
 /// What would keep the journal from being written there too.
 pub fn probe(folder: &Folder) -> io::Result<()> {
     let path = temporary(&folder.path.join("probe"));
-    let tried = folder.disk.open(&path, Access::Create).and_then(|file| {
+    let tried = folder.disk.open(&path, OpenMode::Create).and_then(|file| {
         file.write_all_at(&vec![0x55; PROBE_BYTES], 0).map_err(|(_, error)| error)?;
         file.sync()
     });

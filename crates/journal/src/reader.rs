@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::error::invalid;
 use crate::folder::Folder;
 use crate::frame::{self, Frame};
-use crate::index::Place;
-use crate::segment::{HEADER, Header, SegmentFile, read_segment};
+use crate::index::IndexEntry;
+use crate::segment::{HEADER, SegmentFile, SegmentHeader, read_segment};
 use crate::writer::Journal;
 
 /// A view of all that was written when it was taken; cheap to take and to clone.
@@ -22,36 +22,36 @@ pub struct JournalReader {
     pub(super) tenant: [u8; 16],
     pub(super) older: Arc<Vec<u64>>,
     pub(super) active: Arc<SegmentFile>,
-    /// Bytes of the active segment that count.
+    /// PieceBytes of the active segment that count.
     pub(super) end: u64,
     /// Where blocks of it start.
-    places: Arc<Vec<Place>>,
+    places: Arc<Vec<IndexEntry>>,
     written: u64,
 }
 
 /// What is read at once: an older segment, or a block of the active one.
-pub(super) struct Piece {
+pub(super) struct JournalPiece {
     pub first_seq: u64,
     /// One past the last event.
     end_seq: u64,
-    bytes: Bytes,
+    bytes: PieceBytes,
 }
 
-enum Bytes {
+enum PieceBytes {
     Segment,
     Block(Range<u64>),
 }
 
 /// A piece in memory, and where its events are.
-pub(super) struct Loaded {
+pub(super) struct LoadedPiece {
     bytes: Vec<u8>,
-    pub events: Events,
+    pub events: EventPlaces,
 }
 
 /// Each event's sequence number, and where its payload lies.
-pub(super) type Events = Vec<(u64, Range<usize>)>;
+pub(super) type EventPlaces = Vec<(u64, Range<usize>)>;
 
-impl Loaded {
+impl LoadedPiece {
     pub fn payload(&self, place: &Range<usize>) -> &[u8] {
         self.bytes.get(place.clone()).unwrap_or_default()
     }
@@ -115,8 +115,8 @@ impl JournalReader {
 
     /// Calls `f` with each event from `from_seq` on, the oldest first, until it breaks.
     pub fn oldest_first(&self, from_seq: u64, f: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>) -> io::Result<()> {
-        let mut walk = self.walk(from_seq);
-        while let Some((seq, payload)) = walk.step()? {
+        let mut cursor = self.cursor(from_seq);
+        while let Some((seq, payload)) = cursor.step()? {
             if f(seq, payload).is_break() {
                 break;
             }
@@ -149,41 +149,41 @@ impl JournalReader {
         (older + blocks).saturating_sub(1)
     }
 
-    pub(super) fn piece(&self, at: usize) -> Option<Piece> {
+    pub(super) fn piece(&self, at: usize) -> Option<JournalPiece> {
         let starts = |at: usize| match self.older.get(at) {
             Some(&first) => Some(first),
             None => Some(self.places.get(at - self.older.len())?.seq),
         };
         let bytes = match at.checked_sub(self.older.len()) {
-            None => Bytes::Segment,
+            None => PieceBytes::Segment,
             Some(block) => {
                 let next = self.places.get(block + 1);
                 let end = next.map_or(self.end, |place| place.offset);
-                Bytes::Block(self.places.get(block)?.offset..end)
+                PieceBytes::Block(self.places.get(block)?.offset..end)
             }
         };
-        Some(Piece { first_seq: starts(at)?, end_seq: starts(at + 1).unwrap_or(self.written + 1), bytes })
+        Some(JournalPiece { first_seq: starts(at)?, end_seq: starts(at + 1).unwrap_or(self.written + 1), bytes })
     }
 
     /// Reads and checks a piece; `None` where retention removed it, or there is none.
-    pub(super) fn load_piece(&self, at: usize) -> io::Result<Option<Loaded>> {
+    pub(super) fn load_piece(&self, at: usize) -> io::Result<Option<LoadedPiece>> {
         self.piece(at).map_or(Ok(None), |piece| self.load(at, &piece))
     }
 
-    fn load(&self, at: usize, piece: &Piece) -> io::Result<Option<Loaded>> {
+    fn load(&self, at: usize, piece: &JournalPiece) -> io::Result<Option<LoadedPiece>> {
         let (path, bytes, start, offset) = match &piece.bytes {
-            Bytes::Segment => {
-                let path = self.folder.sealed(piece.first_seq);
+            PieceBytes::Segment => {
+                let path = self.folder.compressed(piece.first_seq);
                 let Some(bytes) = self.read_older(at, piece.first_seq)? else {
                     return Ok(None);
                 };
-                match Header::decode(&bytes) {
+                match SegmentHeader::decode(&bytes) {
                     Ok(header) if header.tenant == self.tenant && header.first_seq == piece.first_seq => {}
                     _ => return Err(invalid(&path, 0, "the segment's header is not right")),
                 }
                 (path, bytes, HEADER, 0)
             }
-            Bytes::Block(range) => {
+            PieceBytes::Block(range) => {
                 let mut bytes = vec![0; (range.end - range.start) as usize];
                 self.active.file().read_exact_at(&mut bytes, range.start)?;
                 let path = self.folder.raw(self.active.first_seq);
@@ -192,7 +192,7 @@ impl JournalReader {
         };
         let events =
             events(&bytes, start, piece).map_err(|(at, detail)| invalid(&path, offset + at as u64, &detail))?;
-        Ok(Some(Loaded { bytes, events }))
+        Ok(Some(LoadedPiece { bytes, events }))
     }
 
     /// The whole bytes of an older segment; `None` where retention removed it, which it does oldest first.
@@ -202,9 +202,10 @@ impl JournalReader {
             result => return result.map(Some),
         };
         let disk = &*self.folder.disk;
-        let is_there = |&first: &u64| disk.exists(&self.folder.raw(first)) || disk.exists(&self.folder.sealed(first));
+        let is_there =
+            |&first: &u64| disk.exists(&self.folder.raw(first)) || disk.exists(&self.folder.compressed(first));
         if self.older.iter().take(at).any(is_there) {
-            return Err(invalid(&self.folder.sealed(first_seq), 0, &format!("the segment is missing: {missing}")));
+            return Err(invalid(&self.folder.compressed(first_seq), 0, &format!("the segment is missing: {missing}")));
         }
         // An erased tenant is not one whose retention removed the oldest segments.
         if !disk.exists(&self.folder.path) {
@@ -215,7 +216,7 @@ impl JournalReader {
 }
 
 /// The events in a piece's bytes from `start` on: all of them and no others, or the place of the first fault.
-fn events(bytes: &[u8], start: usize, piece: &Piece) -> Result<Events, (usize, String)> {
+fn events(bytes: &[u8], start: usize, piece: &JournalPiece) -> Result<EventPlaces, (usize, String)> {
     let mut events = Vec::new();
     let mut position = start;
     let mut expect = piece.first_seq;

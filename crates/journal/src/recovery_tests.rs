@@ -9,7 +9,7 @@ use crate::tests::*;
 use crate::*;
 
 #[test]
-fn every_crash_while_sealing_is_survived() {
+fn every_crash_while_compressing_is_survived() {
     let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 100 });
     for _ in 0..3 {
         append(&mut journal, 100);
@@ -18,32 +18,32 @@ fn every_crash_while_sealing_is_survived() {
     sync(&mut journal, 0);
     let folder = Folder::open(dir.path()).unwrap();
     let raw = fs::read(folder.raw(1)).unwrap();
-    let job = journal.take_sealed().remove(0);
+    let job = journal.take_compression_jobs().remove(0);
     job.run().unwrap();
     job.run().unwrap();
     assert!(!folder.raw(1).exists());
     // Renamed, not yet removed; and another one half written.
     fs::write(folder.raw(1), &raw).unwrap();
-    let half = files::temporary(&folder.sealed(2));
+    let half = files::temporary(&folder.compressed(2));
     fs::write(&half, b"half").unwrap();
     journal.close(1).unwrap();
     let (mut journal, events) = recovered(dir.path(), TENANT, 0).unwrap();
     assert_eq!(events.len(), 3);
     assert!(!half.exists());
-    assert!(journal.is_dirty(), "rotated segments wait to be sealed");
+    assert!(journal.is_dirty(), "rotated segments wait to be compressed");
     sync(&mut journal, 2);
-    seal(&mut journal);
+    compress(&mut journal);
     assert!(!folder.raw(1).exists() && !folder.raw(2).exists());
     assert_eq!(read_all(&journal.reader()), events);
 }
 
 #[test]
-fn a_lost_active_segment_goes_on_after_a_sealed_one() {
+fn a_lost_active_segment_goes_on_after_a_compressed_one() {
     let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 100 });
     append(&mut journal, 100);
     journal.rotate_if_due(0).unwrap();
     sync(&mut journal, 0);
-    seal(&mut journal);
+    compress(&mut journal);
     let folder = Folder::open(dir.path()).unwrap();
     drop(journal);
     for torn in [Some(0), Some(40), None] {
@@ -62,21 +62,21 @@ fn a_lost_active_segment_goes_on_after_a_sealed_one() {
 }
 
 #[test]
-fn an_unsealed_predecessor_of_a_lost_segment_takes_the_next_events() {
+fn an_uncompressed_predecessor_of_a_lost_segment_takes_the_next_events() {
     let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 100 });
     append(&mut journal, 100);
     journal.rotate_if_due(0).unwrap();
     journal.begin_snapshot().run(|file| file.write_all(b"state")).unwrap();
     drop(journal);
     let folder = Folder::open(dir.path()).unwrap();
-    // A copy that was sealed already must not outlive the raw file's growth.
-    let sealed = zstd::encode_all(&fs::read(folder.raw(1)).unwrap()[..], 1).unwrap();
-    fs::write(folder.sealed(1), sealed).unwrap();
+    // A copy that was compressed already must not outlive the raw file's growth.
+    let compressed = zstd::encode_all(&fs::read(folder.raw(1)).unwrap()[..], 1).unwrap();
+    fs::write(folder.compressed(1), compressed).unwrap();
     fs::write(folder.raw(2), b"torn").unwrap();
     let (mut journal, events) = recovered(dir.path(), TENANT, 1).unwrap();
     assert!(events.is_empty());
     assert_eq!(journal.active.file.first_seq, 1);
-    assert!(!folder.sealed(1).exists() && !folder.raw(2).exists());
+    assert!(!folder.compressed(1).exists() && !folder.raw(2).exists());
     append(&mut journal, 1);
     journal.close(4).unwrap();
     assert_eq!(recovered(dir.path(), TENANT, 1).unwrap().1.len(), 1);
@@ -93,12 +93,12 @@ fn damage_is_refused_and_touches_nothing() {
             fs::write(path, bytes).unwrap();
         }),
         ("does not decompress", |_, f| {
-            let path = f.sealed(1);
+            let path = f.compressed(1);
             let bytes = fs::read(&path).unwrap();
             fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
         }),
         ("event 1 is missing", |_, f| {
-            fs::remove_file(f.sealed(1)).unwrap();
+            fs::remove_file(f.compressed(1)).unwrap();
         }),
         ("where event", |_, f| {
             let second = f.list().unwrap().segments[1];
@@ -245,11 +245,11 @@ fn two_unsynced() -> (tempfile::TempDir, Folder) {
 }
 
 #[test]
-fn bad_bytes_in_a_sealed_segment_are_damage_whatever_the_markers_say() {
+fn bad_bytes_in_a_compressed_segment_are_damage_whatever_the_markers_say() {
     let (dir, folder) = two_unsynced();
     let mut bytes = fs::read(folder.raw(1)).unwrap();
     bytes[100] ^= 1;
-    fs::write(folder.sealed(1), zstd::encode_all(&bytes[..], 1).unwrap()).unwrap();
+    fs::write(folder.compressed(1), zstd::encode_all(&bytes[..], 1).unwrap()).unwrap();
     // Beside the raw file it does not count, until that one is bad too.
     assert_eq!(recovered(dir.path(), TENANT, 0).unwrap().1.len(), 2);
     fs::write(folder.raw(1), &bytes).unwrap();
@@ -293,12 +293,12 @@ fn a_few_kilobytes_that_claim_to_be_gigabytes_are_not_believed() {
     append(&mut journal, 100);
     journal.rotate_if_due(0).unwrap();
     sync(&mut journal, 0);
-    seal(&mut journal);
+    compress(&mut journal);
     journal.close(1).unwrap();
-    let path = Folder::open(dir.path()).unwrap().sealed(1);
+    let path = Folder::open(dir.path()).unwrap().compressed(1);
     let mut bomb = zstd::stream::write::Encoder::new(fs::File::create(&path).unwrap(), 1).unwrap();
     let zeros = vec![0; 1 << 20];
-    for _ in 0..=(segment::MAX_SEALED >> 20) {
+    for _ in 0..=(segment::MAX_COMPRESSIBLE >> 20) {
         bomb.write_all(&zeros).unwrap();
     }
     bomb.finish().unwrap();

@@ -4,26 +4,13 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::Access;
+use crate::disk::OpenMode;
 use crate::error::RecoveryError;
-use crate::folder::{Folder, Listing};
-use crate::recovery::{Bad, Reached, Unsure};
+use crate::folder::{Folder, Listing, SegmentEntry};
+use crate::scan::{BadSpot, IntactEnd, Scan, UnsyncedSegment};
 use crate::segment::SegmentFile;
-use crate::sync::SyncState;
+use crate::sync_state::SyncState;
 use crate::writer::{Active, Journal, JournalOptions};
-
-/// What reading the journal found.
-pub(super) struct Found {
-    pub last_seq: u64,
-    /// The last event on disk for certain.
-    pub synced_seq: u64,
-    /// What the last marker says of it.
-    pub told: u64,
-    /// Segments up to the last whole one that may not be on disk, oldest first.
-    pub unsure: Vec<Unsure>,
-    pub reached: Reached,
-    pub torn: Option<Bad>,
-}
 
 /// Makes the folder end where the whole frames end, and opens the journal there.
 pub(super) fn reopen(
@@ -32,10 +19,10 @@ pub(super) fn reopen(
     options: JournalOptions,
     now_ms: i64,
     listing: &Listing,
-    found: Found,
+    scan: Scan,
 ) -> Result<Journal, RecoveryError> {
     let dir = folder.path.clone();
-    let outcome = try_reopen(folder, tenant, options, now_ms, listing, found);
+    let outcome = try_reopen(folder, tenant, options, now_ms, listing, scan);
     outcome.map_err(RecoveryError::io(dir))
 }
 
@@ -45,26 +32,26 @@ fn try_reopen(
     options: JournalOptions,
     now_ms: i64,
     listing: &Listing,
-    found: Found,
+    scan: Scan,
 ) -> io::Result<Journal> {
     for leftover in &listing.leftovers {
         folder.remove_if_there(leftover)?;
     }
-    let last = found.reached.at;
-    if let Some(bad) = &found.torn {
-        cut(&folder, listing, &found.reached, bad)?;
+    let last = scan.intact.at;
+    if let Some(bad) = &scan.torn {
+        cut(&folder, listing, &scan.intact, bad)?;
     }
     let kept = listing.segments.get(..=last).unwrap_or_default();
     let Some((active, older)) = kept.split_last() else {
         return Err(io::Error::other("no segment was read"));
     };
-    let rotated = open_rotated(&folder, older, &found)?;
+    let rotated = open_rotated(&folder, older, &scan)?;
     let older = older.iter().map(|entry| entry.first_seq);
-    let chain = found.reached.chain;
+    let chain = scan.intact.chain;
     if !active.raw {
-        // The segment after a sealed one was lost, which takes no more frames.
-        if chain.link().seq != found.last_seq {
-            return Err(io::Error::other("a sealed segment lacks its closing marker"));
+        // The segment after a compressed one was lost, which takes no more frames.
+        if chain.link().seq != scan.last_seq {
+            return Err(io::Error::other("a compressed segment lacks its closing marker"));
         }
         let older = older.chain([active.first_seq]).collect();
         // No segment is begun before an event ahead of it, even where the clock was set back.
@@ -72,37 +59,37 @@ fn try_reopen(
         let mut journal = Journal::start(folder, tenant, options, older, chain.link(), begun_ms)?;
         journal.folder.sync()?;
         let entered = journal.active.first_seq();
-        journal.sync = SyncState::recovered(found.last_seq, found.last_seq, 0, entered, rotated);
+        journal.sync = SyncState::recovered(scan.last_seq, scan.last_seq, 0, entered, rotated);
         return Ok(journal);
     }
-    if active.sealed {
-        // Crashed while it was sealed, and then its successor was lost: the copy will no longer be true.
-        folder.remove_if_there(&folder.sealed(active.first_seq))?;
+    if active.compressed {
+        // Crashed while it was compressed, and then its successor was lost: the copy will no longer be true.
+        folder.remove_if_there(&folder.compressed(active.first_seq))?;
         folder.sync()?;
     }
     let file = SegmentFile::open(&folder, active.first_seq)?;
-    let end = found.reached.end;
-    if found.torn.is_some() {
+    let end = scan.intact.end;
+    if scan.torn.is_some() {
         file.file().set_size(end)?;
         file.file().sync()?;
     }
-    rewrite(&file, &found.unsure, end)?;
+    rewrite(&file, &scan.unsynced, end)?;
     Ok(Journal {
         folder,
         tenant,
         options,
         older: Arc::new(older.collect()),
         active: Active {
-            created_ms: found.reached.header.created_ms,
+            created_ms: scan.intact.header.created_ms,
             end,
-            index: found.reached.index,
+            index: scan.intact.index,
             file: Arc::new(file),
         },
         pending: Vec::new(),
-        appended: found.last_seq,
-        written: found.last_seq,
+        appended: scan.last_seq,
+        written: scan.last_seq,
         chain,
-        sync: SyncState::recovered(found.synced_seq, found.told, found.reached.synced_offset, 0, rotated),
+        sync: SyncState::recovered(scan.synced_seq, scan.recorded_seq, scan.intact.synced_offset, 0, rotated),
         broken: false,
         left_events: false,
         written_bytes: 0,
@@ -111,7 +98,7 @@ fn try_reopen(
 
 /// Says what is cut, and removes the segments behind it, newest first, so that a crash in between leaves no
 /// gap. The file itself is cut where it is opened.
-fn cut(folder: &Folder, listing: &Listing, reached: &Reached, bad: &Bad) -> io::Result<()> {
+fn cut(folder: &Folder, listing: &Listing, reached: &IntactEnd, bad: &BadSpot) -> io::Result<()> {
     let behind = listing.segments.get(reached.at + 1..).unwrap_or_default();
     let mut bytes = 0;
     if let Some(&last) = listing.segments.get(reached.at) {
@@ -137,26 +124,26 @@ fn cut(folder: &Folder, listing: &Listing, reached: &Reached, bad: &Bad) -> io::
 }
 
 fn size(folder: &Folder, path: &Path) -> io::Result<u64> {
-    folder.disk.open(path, Access::Read)?.size()
+    folder.disk.open(path, OpenMode::Read)?.size()
 }
 
 /// Raw segments before the active one: what they end with may not be on disk, so the next sync covers them,
-/// and then they are sealed.
-fn open_rotated(folder: &Folder, older: &[super::folder::Entry], found: &Found) -> io::Result<Vec<Arc<SegmentFile>>> {
+/// and then they are compressed.
+fn open_rotated(folder: &Folder, older: &[SegmentEntry], scan: &Scan) -> io::Result<Vec<Arc<SegmentFile>>> {
     let mut rotated = Vec::new();
     for entry in older {
         if entry.raw {
             let file = match SegmentFile::open(folder, entry.first_seq) {
-                // A job of before has sealed it since it was listed.
+                // A job of before has compressed it since it was listed.
                 Err(error)
                     if error.kind() == io::ErrorKind::NotFound
-                        && folder.disk.exists(&folder.sealed(entry.first_seq)) =>
+                        && folder.disk.exists(&folder.compressed(entry.first_seq)) =>
                 {
                     continue;
                 }
                 opened => opened?,
             };
-            rewrite(&file, &found.unsure, u64::MAX)?;
+            rewrite(&file, &scan.unsynced, u64::MAX)?;
             rotated.push(Arc::new(file));
         }
     }
@@ -166,8 +153,8 @@ fn open_rotated(folder: &Folder, older: &[super::folder::Entry], found: &Found) 
 /// Writes what was read of a segment up to `end` over itself, but for what is on disk for certain. After a sync that
 /// failed, the kernel takes bytes for clean that it lost, and may forget them at any time: the next sync would vouch for
 /// them. Written again, from what was read, they are dirty again, and so is the size. In place, so no space is needed.
-fn rewrite(file: &SegmentFile, unsure: &[Unsure], end: u64) -> io::Result<()> {
-    let Some(read) = unsure.iter().find(|read| read.first_seq == file.first_seq) else { return Ok(()) };
+fn rewrite(file: &SegmentFile, unsynced: &[UnsyncedSegment], end: u64) -> io::Result<()> {
+    let Some(read) = unsynced.iter().find(|read| read.first_seq == file.first_seq) else { return Ok(()) };
     let end = end.min(read.bytes.len() as u64);
     file.file().set_size(end)?;
     let bytes = read.bytes.get(read.synced_offset as usize..end as usize).unwrap_or_default();

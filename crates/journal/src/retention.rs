@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::disk::Access;
+use crate::disk::OpenMode;
 use crate::folder::Folder;
-use crate::segment::{MAX_SEALED, read_header};
+use crate::segment::{MAX_COMPRESSIBLE, read_header};
 use crate::writer::Journal;
 
 /// A removal of old segments, to be run off the owner's thread.
@@ -19,7 +19,7 @@ pub struct RetentionJob {
 
 impl Journal {
     /// A job that removes whole segments whose events are all from before `cutoff_ms` (Unix milliseconds).
-    /// Only sealed segments go, and those too large for it, followed by one that is on disk, and covered by both kept snapshots, so that
+    /// Only compressed segments go, and those too large for it, followed by one that is on disk, and covered by both kept snapshots, so that
     /// what is left can be recovered even from the older snapshot.
     pub fn begin_retention(&self, cutoff_ms: i64) -> RetentionJob {
         let next = self.older.iter().skip(1).copied();
@@ -63,9 +63,9 @@ impl RetentionJob {
             };
             let path = self.folder.current(*segment);
             let is_settled = if segment.raw {
-                !segment.sealed && self.folder.disk.open(&path, Access::Read)?.size()? > MAX_SEALED
+                !segment.compressed && self.folder.disk.open(&path, OpenMode::Read)?.size()? > MAX_COMPRESSIBLE
             } else {
-                segment.sealed
+                segment.compressed
             };
             if !is_settled || next - 1 > *oldest {
                 break;
@@ -85,14 +85,14 @@ impl RetentionJob {
 
 #[cfg(test)]
 mod tests {
-    use crate::segment::MAX_SEALED;
-    use crate::tests::{TENANT, append, fresh, recovered, seal, sync};
+    use crate::segment::MAX_COMPRESSIBLE;
+    use crate::tests::{TENANT, append, compress, fresh, recovered, sync};
     use crate::writer::JournalOptions;
     use std::io::Write;
     use std::ops::ControlFlow;
 
     #[test]
-    fn only_old_covered_and_sealed_segments_go() {
+    fn only_old_covered_and_compressed_segments_go() {
         let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 1 });
         for day in 0..6 {
             append(&mut journal, 10);
@@ -105,9 +105,9 @@ mod tests {
         }
         assert_eq!(journal.begin_retention(100).run().unwrap(), None);
         journal.begin_snapshot().run(|file| file.write_all(b"six")).unwrap();
-        assert_eq!(journal.begin_retention(100).run().unwrap(), None, "unsealed");
+        assert_eq!(journal.begin_retention(100).run().unwrap(), None, "uncompressed");
         sync(&mut journal, 9);
-        seal(&mut journal);
+        compress(&mut journal);
         assert_eq!(journal.begin_retention(0).run().unwrap(), None, "too young");
         let reader = journal.reader();
         assert_eq!(journal.begin_retention(3).run().unwrap(), Some(4));
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_too_large_to_be_sealed_keeps_nothing_from_going() {
+    fn one_that_is_too_large_to_be_compressed_keeps_nothing_from_going() {
         let (_dir, mut journal) = fresh(JournalOptions { segment_bytes: 1 });
         for day in 0..3 {
             append(&mut journal, 10);
@@ -144,9 +144,9 @@ mod tests {
             journal.begin_snapshot().run(|file| file.write_all(b"state")).unwrap();
         }
         let large = journal.folder.raw(1);
-        std::fs::OpenOptions::new().write(true).open(&large).unwrap().set_len(MAX_SEALED + 1).unwrap();
+        std::fs::OpenOptions::new().write(true).open(&large).unwrap().set_len(MAX_COMPRESSIBLE + 1).unwrap();
         sync(&mut journal, 9);
-        seal(&mut journal);
+        compress(&mut journal);
         assert!(large.exists());
         assert_eq!(journal.begin_retention(100).run().unwrap(), Some(3));
         assert!(!large.exists());
@@ -162,18 +162,18 @@ mod tests {
             journal.rotate_if_due(day + 1).unwrap();
         }
         sync(&mut journal, 9);
-        seal(&mut journal);
+        compress(&mut journal);
         for state in [b"one", b"two"] {
             append(&mut journal, 10);
             journal.flush().unwrap();
             sync(&mut journal, 9);
             journal.begin_snapshot().run(|file| file.write_all(state)).unwrap();
         }
-        std::fs::remove_file(journal.folder.sealed(1)).unwrap();
+        std::fs::remove_file(journal.folder.compressed(1)).unwrap();
         assert_eq!(journal.begin_retention(3).run().unwrap(), Some(4));
         journal.finish_retention(4);
         // All that is old is gone, and nobody said so.
-        std::fs::remove_file(journal.folder.sealed(4)).unwrap();
+        std::fs::remove_file(journal.folder.compressed(4)).unwrap();
         assert_eq!(journal.begin_retention(3).run().unwrap(), Some(5));
     }
 }

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use crate::disk::{Access, Disk, DiskFile, Stream};
+use crate::disk::{Disk, DiskFile, FileStream, OpenMode};
 use crate::folder::Folder;
 
 /// Bytes of a segment's header; its first frame starts here.
@@ -16,15 +16,15 @@ pub(super) const HEADER: usize = 78;
 /// The version this code writes, and the newest it reads.
 pub(super) const VERSION: u16 = 1;
 
-/// Most bytes that are sealed, and that a sealed segment is believed to hold (256 MiB): many times what a segment is
+/// Most bytes that are compressed, and that a compressed segment is believed to hold (256 MiB): many times what a segment is
 /// rotated at. A few kilobytes of zstd can claim to be gigabytes.
-pub(super) const MAX_SEALED: u64 = 256 << 20;
+pub(super) const MAX_COMPRESSIBLE: u64 = 256 << 20;
 
 const MAGIC: [u8; 8] = *b"KAVACHJ\n";
 
 /// What a segment's header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub(super) struct SegmentHeader {
     pub tenant: [u8; 16],
     pub first_seq: u64,
     pub created_ms: i64,
@@ -40,7 +40,7 @@ pub(super) enum HeaderError {
     TooNew(u16),
 }
 
-impl Header {
+impl SegmentHeader {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER);
         bytes.extend_from_slice(&MAGIC);
@@ -99,9 +99,9 @@ impl SegmentFile {
 
     /// Makes a new segment file that holds just its header. On an error no file is left, unless
     /// [`CreateError::left_behind`] says so.
-    pub fn create(folder: &Folder, header: &Header) -> Result<Self, CreateError> {
+    pub fn create(folder: &Folder, header: &SegmentHeader) -> Result<Self, CreateError> {
         let path = folder.raw(header.first_seq);
-        let opened = folder.disk.open(&path, Access::Create);
+        let opened = folder.disk.open(&path, OpenMode::Create);
         let file = opened.map_err(|source| CreateError { source, left_behind: false })?;
         if let Err((_, source)) = file.write_all_at(&header.encode(), 0) {
             let left_behind = folder.remove_if_there(&path).is_err();
@@ -112,7 +112,7 @@ impl SegmentFile {
 
     /// Opens an existing segment for reading and writing.
     pub fn open(folder: &Folder, first_seq: u64) -> io::Result<Self> {
-        Ok(Self::new(first_seq, folder.disk.open(&folder.raw(first_seq), Access::Write)?))
+        Ok(Self::new(first_seq, folder.disk.open(&folder.raw(first_seq), OpenMode::Write)?))
     }
 
     pub fn file(&self) -> &dyn DiskFile {
@@ -151,44 +151,48 @@ pub(super) struct CreateError {
     pub left_behind: bool,
 }
 
-/// The whole uncompressed bytes of a segment: of the raw file, else of the sealed one, since a raw file is
-/// removed only once the sealed one is durable.
+/// The whole uncompressed bytes of a segment: of the raw file, else of the compressed one, since a raw file is
+/// removed only once the compressed one is durable.
 pub(super) fn read_segment(folder: &Folder, first_seq: u64) -> io::Result<Vec<u8>> {
     match folder.disk.read(&folder.raw(first_seq)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => read_sealed(&*folder.disk, &folder.sealed(first_seq)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            read_compressed(&*folder.disk, &folder.compressed(first_seq))
+        }
         result => result,
     }
 }
 
-/// The uncompressed bytes of a sealed segment.
-pub(super) fn read_sealed(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+/// The uncompressed bytes of a compressed segment.
+pub(super) fn read_compressed(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    decompress(Stream::new(disk.open(path, Access::Read)?), &mut bytes)?;
+    decompress(FileStream::new(disk.open(path, OpenMode::Read)?), &mut bytes)?;
     Ok(bytes)
 }
 
-/// Appends the uncompressed bytes of a sealed segment's file, or those before what is wrong with it.
+/// Appends the uncompressed bytes of a compressed segment's file, or those before what is wrong with it.
 pub(super) fn decompress(file: impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
-    zstd::stream::read::Decoder::new(file)?.take(MAX_SEALED + 1).read_to_end(bytes)?;
-    if bytes.len() as u64 > MAX_SEALED {
-        let problem = format!("it holds more than the {MAX_SEALED} bytes that a sealed segment may have");
+    zstd::stream::read::Decoder::new(file)?.take(MAX_COMPRESSIBLE + 1).read_to_end(bytes)?;
+    if bytes.len() as u64 > MAX_COMPRESSIBLE {
+        let problem = format!("it holds more than the {MAX_COMPRESSIBLE} bytes that a compressed segment may have");
         return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
     }
     Ok(())
 }
 
-/// The header alone, of the raw or the sealed file; `None` where it is torn or of a later version.
-pub(super) fn read_header(folder: &Folder, first_seq: u64) -> io::Result<Option<Header>> {
+/// The header alone, of the raw or the compressed file; `None` where it is torn or of a later version.
+pub(super) fn read_header(folder: &Folder, first_seq: u64) -> io::Result<Option<SegmentHeader>> {
     let mut bytes = Vec::with_capacity(HEADER);
-    match folder.disk.open(&folder.raw(first_seq), Access::Read) {
-        Ok(file) => Stream::new(file).take(HEADER as u64).read_to_end(&mut bytes)?,
+    match folder.disk.open(&folder.raw(first_seq), OpenMode::Read) {
+        Ok(file) => FileStream::new(file).take(HEADER as u64).read_to_end(&mut bytes)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let sealed = folder.disk.open(&folder.sealed(first_seq), Access::Read)?;
-            zstd::stream::read::Decoder::new(Stream::new(sealed))?.take(HEADER as u64).read_to_end(&mut bytes)?
+            let compressed = folder.disk.open(&folder.compressed(first_seq), OpenMode::Read)?;
+            zstd::stream::read::Decoder::new(FileStream::new(compressed))?
+                .take(HEADER as u64)
+                .read_to_end(&mut bytes)?
         }
         Err(error) => return Err(error),
     };
-    Ok(Header::decode(&bytes).ok())
+    Ok(SegmentHeader::decode(&bytes).ok())
 }
 
 #[cfg(test)]
@@ -197,26 +201,26 @@ mod tests {
 
     #[test]
     fn a_header_survives_and_every_change_is_noticed() {
-        let header = Header { tenant: [3; 16], first_seq: 42, created_ms: -1, previous: [7; 32] };
+        let header = SegmentHeader { tenant: [3; 16], first_seq: 42, created_ms: -1, previous: [7; 32] };
         let bytes = header.encode();
         assert_eq!(bytes.len(), HEADER);
-        assert_eq!(Header::decode(&bytes), Ok(header));
+        assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
         for bit in 0..bytes.len() * 8 {
             let mut bad = bytes.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Header::decode(&bad), Err(HeaderError::Torn));
+            assert_eq!(SegmentHeader::decode(&bad), Err(HeaderError::Torn));
         }
         for cut in 0..bytes.len() {
-            assert_eq!(Header::decode(&bytes[..cut]), Err(HeaderError::Torn));
+            assert_eq!(SegmentHeader::decode(&bytes[..cut]), Err(HeaderError::Torn));
         }
     }
 
     #[test]
     fn a_later_version_is_told_from_a_torn_header() {
-        let mut bytes = Header { tenant: [3; 16], first_seq: 1, created_ms: 0, previous: [0; 32] }.encode();
+        let mut bytes = SegmentHeader { tenant: [3; 16], first_seq: 1, created_ms: 0, previous: [0; 32] }.encode();
         bytes[8] = 9;
         let crc = crc32fast::hash(&bytes[..HEADER - 4]);
         bytes[HEADER - 4..].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(Header::decode(&bytes), Err(HeaderError::TooNew(9)));
+        assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderError::TooNew(9)));
     }
 }

@@ -7,12 +7,12 @@
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Take, Write};
 use std::path::Path;
 
-use crate::disk::{Access, DiskFile, Stream};
+use crate::disk::{DiskFile, FileStream, OpenMode};
 use crate::error::RecoveryError;
 use crate::files::replace;
 use crate::folder::Folder;
 use crate::segment::VERSION;
-use crate::sync::SyncJob;
+use crate::sync_job::SyncJob;
 use crate::writer::Journal;
 
 const MAGIC: [u8; 8] = *b"KAVACHS\n";
@@ -29,7 +29,7 @@ const BLOCK: usize = 1 << 16;
 pub struct Snapshot {
     /// The last event its state includes.
     pub seq: u64,
-    payload: Take<BufReader<Stream>>,
+    payload: Take<BufReader<FileStream>>,
 }
 
 impl Read for Snapshot {
@@ -89,12 +89,12 @@ pub fn load_snapshot(folder: &Folder, tenant: [u8; 16]) -> Result<LoadedSnapshot
 /// The tenant that a snapshot's header names; `None` where the header is torn.
 pub(super) fn read_tenant(folder: &Folder, seq: u64) -> io::Result<Option<[u8; 16]>> {
     let mut header = Vec::with_capacity(HEADER);
-    let file = folder.disk.open(&folder.snapshot(seq), Access::Read)?;
-    Stream::new(file).take(HEADER as u64).read_to_end(&mut header)?;
-    Ok(Head::read(&header).map(|head| head.tenant))
+    let file = folder.disk.open(&folder.snapshot(seq), OpenMode::Read)?;
+    FileStream::new(file).take(HEADER as u64).read_to_end(&mut header)?;
+    Ok(SnapshotHeader::read(&header).map(|head| head.tenant))
 }
 
-struct Head {
+struct SnapshotHeader {
     version: u16,
     tenant: [u8; 16],
     seq: u64,
@@ -104,7 +104,7 @@ struct Head {
     hasher: crc32fast::Hasher,
 }
 
-impl Head {
+impl SnapshotHeader {
     fn encode(tenant: [u8; 16], seq: u64, len: u64, payload: &crc32fast::Hasher) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER);
         bytes.extend_from_slice(&MAGIC);
@@ -139,22 +139,23 @@ impl Head {
 
 /// A snapshot file whose payload is read next.
 struct Opened {
-    head: Head,
+    head: SnapshotHeader,
     /// Whether the file is as long as the header says, and its checksum holds.
     fits: bool,
-    file: BufReader<Stream>,
+    file: BufReader<FileStream>,
 }
 
 impl Opened {
     /// Opens a file and reads it once to check it; `None` where its header is torn.
     fn at(folder: &Folder, path: &Path) -> io::Result<Option<Self>> {
-        let file = folder.disk.open(path, Access::Read)?;
+        let file = folder.disk.open(path, OpenMode::Read)?;
         let size = file.size()?;
         // The small snapshot of a small tenant is read once and stays in the buffer.
-        let mut file = BufReader::with_capacity(BLOCK.min(usize::try_from(size).unwrap_or(BLOCK)), Stream::new(file));
+        let mut file =
+            BufReader::with_capacity(BLOCK.min(usize::try_from(size).unwrap_or(BLOCK)), FileStream::new(file));
         let mut header = Vec::with_capacity(HEADER);
         file.by_ref().take(HEADER as u64).read_to_end(&mut header)?;
-        let Some(head) = Head::read(&header) else { return Ok(None) };
+        let Some(head) = SnapshotHeader::read(&header) else { return Ok(None) };
         let whole = size.checked_sub(HEADER as u64) == Some(head.len);
         let fits = whole && head.crc == checksum(head.hasher.clone(), &mut file, head.len)?;
         if fits && let Ok(back) = i64::try_from(head.len) {
@@ -181,17 +182,17 @@ fn checksum(mut hasher: crc32fast::Hasher, file: &mut impl BufRead, len: u64) ->
 
 /// Where a snapshot's bytes go.
 #[derive(Debug)]
-pub struct SnapshotFile<'f>(BufWriter<Counted<'f>>);
+pub struct SnapshotFile<'f>(BufWriter<HashingWriter<'f>>);
 
 /// Counts and sums up what it passes on.
 #[derive(Debug)]
-struct Counted<'f> {
+struct HashingWriter<'f> {
     file: &'f dyn DiskFile,
     len: u64,
     hasher: crc32fast::Hasher,
 }
 
-impl Write for Counted<'_> {
+impl Write for HashingWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write_at(bytes, HEADER as u64 + self.len)?;
         self.hasher.update(bytes.get(..written).unwrap_or_default());
@@ -249,12 +250,12 @@ impl SnapshotJob {
         self.sync.run()?;
         let folder = &self.sync.folder;
         replace(&*folder.disk, &folder.snapshot(seq), |file| {
-            let counted = Counted { file, len: 0, hasher: crc32fast::Hasher::new() };
+            let counted = HashingWriter { file, len: 0, hasher: crc32fast::Hasher::new() };
             let mut payload = SnapshotFile(BufWriter::with_capacity(BLOCK, counted));
             write(&mut payload)?;
-            let Counted { len, hasher, .. } = payload.0.into_inner().map_err(io::IntoInnerError::into_error)?;
+            let HashingWriter { len, hasher, .. } = payload.0.into_inner().map_err(io::IntoInnerError::into_error)?;
             // What the header says of the payload is known at its end.
-            file.write_all_at(&Head::encode(self.tenant, seq, len, &hasher), 0).map_err(|(_, error)| error)
+            file.write_all_at(&SnapshotHeader::encode(self.tenant, seq, len, &hasher), 0).map_err(|(_, error)| error)
         })?;
         prune(folder, seq)
     }

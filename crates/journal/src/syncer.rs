@@ -10,24 +10,24 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::sync::{SyncJob, SyncPoint};
+use crate::sync_job::{SyncJob, SyncPoint};
 
 /// From how many files on one `syncfs` is cheaper than syncing each. It also waits for what others wrote to
 /// the file system, so a few files are better synced by themselves.
 const SYNCFS_THRESHOLD: usize = 16;
 
-type Done = Box<dyn FnOnce(io::Result<SyncPoint>) + Send>;
+type SyncCallback = Box<dyn FnOnce(io::Result<SyncPoint>) + Send>;
 
-struct Request {
+struct SyncRequest {
     job: SyncJob,
-    done: Done,
+    done: SyncCallback,
 }
 
 /// A handle to the thread that waits for the disk; it ends when the last handle is dropped and all that was
 /// submitted is done.
 #[derive(Clone, Debug)]
 pub struct Syncer {
-    requests: Sender<Request>,
+    requests: Sender<SyncRequest>,
 }
 
 impl Syncer {
@@ -43,7 +43,7 @@ impl Syncer {
     /// Queues a job; `done` is called on the syncer's thread with its result, and should only pass it on.
     /// All that waits by the time the thread is free is synced together.
     pub fn submit(&self, job: SyncJob, done: Box<dyn FnOnce(io::Result<SyncPoint>) + Send>) {
-        if let Err(refused) = self.requests.send(Request { job, done }) {
+        if let Err(refused) = self.requests.send(SyncRequest { job, done }) {
             let error = io::Error::other("the sync thread has ended");
             (refused.0.done)(Err(error));
         }
@@ -68,7 +68,7 @@ impl FileSystem {
         Ok(Self { sync_all, is_trusted: Cell::new(true), number })
     }
 
-    fn serve(&self, queue: &Receiver<Request>, took: &dyn Fn(Duration)) {
+    fn serve(&self, queue: &Receiver<SyncRequest>, took: &dyn Fn(Duration)) {
         while let Ok(first) = queue.recv() {
             let mut batch = vec![first];
             batch.extend(queue.try_iter());
@@ -78,7 +78,7 @@ impl FileSystem {
         }
     }
 
-    fn sync(&self, batch: Vec<Request>) {
+    fn sync(&self, batch: Vec<SyncRequest>) {
         // A tenant's folder may be a link to another file system, which syncfs here would not reach.
         let (here, elsewhere): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|request| request.job.folder.file_system == self.number);
@@ -96,7 +96,7 @@ impl FileSystem {
     }
 }
 
-fn run_each(batch: Vec<Request>) {
+fn run_each(batch: Vec<SyncRequest>) {
     for request in batch {
         let result = request.job.run();
         finish(request.done, result);
@@ -104,7 +104,7 @@ fn run_each(batch: Vec<Request>) {
 }
 
 /// A callback that panics loses its own tenant's answer, not the thread all tenants share.
-fn finish(done: Done, result: io::Result<SyncPoint>) {
+fn finish(done: SyncCallback, result: io::Result<SyncPoint>) {
     if catch_unwind(AssertUnwindSafe(|| done(result))).is_err() {
         tracing::error!("a sync callback panicked");
     }
@@ -134,7 +134,7 @@ mod tests {
                 journal.append(1, |_| {}).unwrap();
                 journal.flush().unwrap();
                 let answers = answers.clone();
-                batch.push(Request {
+                batch.push(SyncRequest {
                     job: journal.begin_sync(),
                     done: Box::new(move |result| {
                         answers.send(result.unwrap().seq).unwrap();
@@ -195,7 +195,7 @@ mod tests {
                 journal.flush().unwrap();
                 let answers = answers.clone();
                 let done = move |result: io::Result<SyncPoint>| answers.send((tenant, result.is_ok())).unwrap();
-                Request { job: journal.begin_sync(), done: Box::new(done) }
+                SyncRequest { job: journal.begin_sync(), done: Box::new(done) }
             });
             file_system.sync(batch.collect());
             drop(answers);

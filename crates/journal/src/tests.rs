@@ -60,8 +60,8 @@ pub(super) fn segment(journal: &mut Journal, day: i64) {
     journal.rotate_if_due(day + 1).unwrap();
 }
 
-pub(super) fn seal(journal: &mut Journal) {
-    for job in journal.take_sealed() {
+pub(super) fn compress(journal: &mut Journal) {
+    for job in journal.take_compression_jobs() {
         job.run().unwrap();
     }
 }
@@ -86,7 +86,7 @@ pub(super) fn names(dir: &Path) -> Vec<String> {
 /// Events in [`several_segments`]; the last segment has the last two.
 pub(super) const SEVERAL: u64 = 22;
 
-/// Several segments, the first ones sealed, all closed.
+/// Several segments, the first ones compressed, all closed.
 pub(super) fn several_segments() -> (TempDir, Events) {
     let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 400 });
     for round in 0..SEVERAL as i64 {
@@ -97,7 +97,7 @@ pub(super) fn several_segments() -> (TempDir, Events) {
             sync(&mut journal, round);
         }
         if round == 12 {
-            seal(&mut journal);
+            compress(&mut journal);
         }
     }
     let events = read_all(&journal.reader());
@@ -111,7 +111,7 @@ fn what_crosses_threads_can() {
     sendable::<Journal>();
     sendable::<JournalReader>();
     sendable::<SyncJob>();
-    sendable::<SealJob>();
+    sendable::<CompressionJob>();
     sendable::<SnapshotJob>();
     sendable::<RetentionJob>();
     sendable::<Syncer>();
@@ -155,7 +155,7 @@ fn opening_and_closing_without_events_changes_no_byte() {
 }
 
 #[test]
-fn segments_sealed_and_not_are_read_from_both_ends() {
+fn segments_compressed_and_not_are_read_from_both_ends() {
     let (dir, events) = several_segments();
     assert_eq!(events.len() as u64, SEVERAL);
     assert!(names(dir.path())[0].ends_with(".journal.zst"));
@@ -164,7 +164,7 @@ fn segments_sealed_and_not_are_read_from_both_ends() {
     let before = journal.reader();
     sync(&mut journal, 30);
     assert!(journal.active.file.first_seq > 1);
-    seal(&mut journal);
+    compress(&mut journal);
     assert_eq!(names(dir.path()).iter().filter(|n| n.ends_with(".journal")).count(), 1);
     for reader in [before, journal.reader()] {
         assert_eq!(read_all(&reader), events);

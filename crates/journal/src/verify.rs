@@ -5,17 +5,17 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 
 use crate::chain::Checkpoint;
-use crate::disk::{Access, Stream};
+use crate::chain_check::{ChainCheck, EventCheck, Fault, Passage, Segment};
+use crate::crash::{SuspectPlace, was_on_disk};
+use crate::disk::{FileStream, OpenMode};
 use crate::error::invalid;
-use crate::folder::{Entry, Folder};
-use crate::proof::{Fault, Odd, Passage, Proof, Segment};
+use crate::folder::{Folder, SegmentEntry};
 use crate::reader::JournalReader;
-use crate::recovery::{Spot, was_on_disk};
-use crate::segment::{HEADER, Header, decompress};
+use crate::segment::{HEADER, SegmentHeader, decompress};
 
 /// What a look at a tenant's folder found.
 #[derive(Clone, Debug)]
-pub struct Inspection {
+pub struct ChainReport {
     /// The tenant's uuid, by the oldest segment.
     pub tenant: [u8; 16],
     /// Segments in the folder.
@@ -42,7 +42,7 @@ pub struct Inspection {
 ///
 /// # Errors
 /// The folder can't be read, or holds no journal.
-pub fn inspect(folder: &Folder, kept: Option<Checkpoint>, odd: &mut Odd<'_>) -> io::Result<Inspection> {
+pub fn verify_chain(folder: &Folder, kept: Option<Checkpoint>, odd: &mut EventCheck<'_>) -> io::Result<ChainReport> {
     let listing = folder.list()?;
     let none = || io::Error::new(io::ErrorKind::NotFound, format!("{} holds no journal", folder.path.display()));
     let oldest = listing.segments.first().ok_or_else(none)?;
@@ -52,14 +52,14 @@ pub fn inspect(folder: &Folder, kept: Option<Checkpoint>, odd: &mut Odd<'_>) -> 
     let mut tenant = None;
     for &entry in &listing.segments {
         let (bytes, _) = read_what_is_there(folder, entry)?;
-        tenant = Header::decode(&bytes).ok().map(|header| header.tenant);
+        tenant = SegmentHeader::decode(&bytes).ok().map(|header| header.tenant);
         if tenant.is_some() {
             break;
         }
     }
     let unreadable = || invalid(&folder.current(*oldest), 0, "no segment in the folder has a header that can be read");
     let tenant = tenant.ok_or_else(unreadable)?;
-    let mut proof = Proof::new(tenant, kept, odd);
+    let mut check = ChainCheck::new(tenant, kept, odd);
     let mut end = (PathBuf::new(), 0);
     let mut fault = None;
     let unread = Cell::new(None);
@@ -67,8 +67,8 @@ pub fn inspect(folder: &Folder, kept: Option<Checkpoint>, odd: &mut Odd<'_>) -> 
         let file = folder.current(entry);
         let (bytes, cut) = read_what_is_there(folder, entry)?;
         // What recovery takes for a torn tail, and cuts, is no sign of tampering.
-        let was_on_disk = |spot: Spot| {
-            let spot = Spot { synced_seq: spot.synced_seq.max(certain_seq), ..spot };
+        let was_on_disk = |spot: SuspectPlace| {
+            let spot = SuspectPlace { synced_seq: spot.synced_seq.max(certain_seq), ..spot };
             let rest = listing.segments.get(at..).unwrap_or_default();
             let judged = was_on_disk(rest, &bytes, spot, &mut |entry| Ok(read_what_is_there(folder, entry)?.0));
             judged.unwrap_or_else(|problem: io::Error| {
@@ -78,7 +78,7 @@ pub fn inspect(folder: &Folder, kept: Option<Checkpoint>, odd: &mut Odd<'_>) -> 
         };
         let first_seq = entry.first_seq;
         let followed =
-            proof.segment(&Segment { file: &file, first_seq, bytes: &bytes, cut, was_on_disk: &was_on_disk });
+            check.segment(&Segment { file: &file, first_seq, bytes: &bytes, cut, was_on_disk: &was_on_disk });
         if let Some(problem) = unread.take() {
             return Err(problem);
         }
@@ -89,24 +89,24 @@ pub fn inspect(folder: &Folder, kept: Option<Checkpoint>, odd: &mut Odd<'_>) -> 
         }
     }
     if fault.is_none() {
-        fault = proof.finish(&end.0, end.1, snapshot_seq).err().map(|found| *found);
+        fault = check.finish(&end.0, end.1, snapshot_seq).err().map(|found| *found);
     }
-    Ok(Inspection {
+    Ok(ChainReport {
         tenant,
         segments: listing.segments.len(),
-        first_seq: proof.first_seq,
-        last_seq: proof.expect.saturating_sub(1),
-        links: proof.links,
-        link: proof.link().unwrap_or(Checkpoint { seq: 0, hash: [0; 32], time_ms: 0 }),
-        passage: proof.passage(),
-        torn_bytes: proof.torn_bytes,
+        first_seq: check.first_seq,
+        last_seq: check.expect.saturating_sub(1),
+        links: check.links,
+        link: check.link().unwrap_or(Checkpoint { seq: 0, hash: [0; 32], time_ms: 0 }),
+        passage: check.passage(),
+        torn_bytes: check.torn_bytes,
         fault,
     })
 }
 
 /// A segment's uncompressed bytes, and where they can't all be had, why.
-fn read_what_is_there(folder: &Folder, entry: Entry) -> io::Result<(Vec<u8>, Option<String>)> {
-    let mut file = Stream::new(folder.disk.open(&folder.current(entry), Access::Read)?);
+fn read_what_is_there(folder: &Folder, entry: SegmentEntry) -> io::Result<(Vec<u8>, Option<String>)> {
+    let mut file = FileStream::new(folder.disk.open(&folder.current(entry), OpenMode::Read)?);
     let mut bytes = Vec::new();
     let read = match entry.raw {
         true => file.read_to_end(&mut bytes).map(|_| ()),
@@ -116,7 +116,7 @@ fn read_what_is_there(folder: &Folder, entry: Entry) -> io::Result<(Vec<u8>, Opt
         Ok(()) => Ok((bytes, None)),
         // The system's own errors have a number; the decompressor's have none.
         Err(error) if error.raw_os_error().is_some() => Err(error),
-        Err(error) => Ok((bytes, Some(format!("the sealed segment does not decompress: {error}")))),
+        Err(error) => Ok((bytes, Some(format!("the compressed segment does not decompress: {error}")))),
     }
 }
 
@@ -125,20 +125,20 @@ impl JournalReader {
     /// names the place. Blocking, reads everything.
     pub fn verify(&self) -> io::Result<Checkpoint> {
         let mut nothing_odd = |_: u64, _: &[u8]| None;
-        let mut proof = Proof::new(self.tenant, None, &mut nothing_odd);
+        let mut check = ChainCheck::new(self.tenant, None, &mut nothing_odd);
         let found = |fault: Box<Fault>| invalid(&fault.file, fault.offset, &fault.detail);
         for (at, &first_seq) in self.older.iter().enumerate() {
             let Some(bytes) = self.read_older(at, first_seq)? else { continue };
             let file = self.folder.raw(first_seq);
             let segment = Segment { file: &file, first_seq, bytes: &bytes, cut: None, was_on_disk: &|_| true };
-            proof.segment(&segment).map_err(found)?;
+            check.segment(&segment).map_err(found)?;
         }
         let first_seq = self.active.first_seq;
         let file = self.folder.raw(first_seq);
         let mut bytes = vec![0; self.end as usize];
         self.active.file().read_exact_at(&mut bytes, 0)?;
         let segment = Segment { file: &file, first_seq, bytes: &bytes, cut: None, was_on_disk: &|_| true };
-        proof.segment(&segment).map_err(found)?;
-        proof.link().ok_or_else(|| invalid(&file, HEADER as u64, "there is no journal segment"))
+        check.segment(&segment).map_err(found)?;
+        check.link().ok_or_else(|| invalid(&file, HEADER as u64, "there is no journal segment"))
     }
 }

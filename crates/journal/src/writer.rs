@@ -7,12 +7,11 @@ use std::io;
 use std::sync::Arc;
 
 use crate::chain::{Chain, Checkpoint};
-use crate::error::AppendError;
 use crate::folder::Folder;
-use crate::frame::{self, Marker};
+use crate::frame::{self, AppendError, Marker};
 use crate::index::Index;
-use crate::segment::{HEADER, Header, SegmentFile};
-use crate::sync::SyncState;
+use crate::segment::{HEADER, SegmentFile, SegmentHeader};
+use crate::sync_state::SyncState;
 
 /// When segments rotate.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +90,7 @@ impl Journal {
         link: Checkpoint,
         now_ms: i64,
     ) -> io::Result<Self> {
-        let header = Header { tenant, first_seq: link.seq + 1, created_ms: now_ms, previous: link.hash };
+        let header = SegmentHeader { tenant, first_seq: link.seq + 1, created_ms: now_ms, previous: link.hash };
         let file = SegmentFile::create(&folder, &header).map_err(|error| error.source)?;
         Ok(Self {
             folder,
@@ -166,7 +165,7 @@ impl Journal {
             return Ok(false);
         }
         self.flush()?;
-        let header = Header {
+        let header = SegmentHeader {
             tenant: self.tenant,
             first_seq: self.written + 1,
             created_ms: now_ms,
@@ -203,7 +202,7 @@ impl Journal {
             self.broken |= self.active.file.file().set_size(self.active.end).is_err();
             return Err(error);
         }
-        self.sync.told(marker.synced_seq, self.active.end);
+        self.sync.marker_written(marker.synced_seq, self.active.end);
         self.chain = Chain::resume(Checkpoint { seq: self.written, hash: marker.hash, time_ms: now_ms });
         Ok(())
     }
@@ -250,7 +249,7 @@ impl Journal {
 
     /// Whether there is anything a sync would make durable.
     pub fn is_dirty(&self) -> bool {
-        self.written > self.sync.seq() || self.sync.has_rotated()
+        self.written > self.sync.seq() || !self.sync.rotated_files().is_empty()
     }
 
     /// Whether a write failed, so that this journal takes no more.

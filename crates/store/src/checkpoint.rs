@@ -1,4 +1,4 @@
-//! A link of a tenant's hash chain as JSON, for somebody to keep elsewhere.
+//! A checkpoint: one link of a tenant's hash chain, as JSON that an auditor keeps elsewhere.
 
 use std::fmt::Write as _;
 
@@ -8,36 +8,36 @@ use kavach_journal::Checkpoint;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A link of a tenant's hash chain, to be kept elsewhere.
+/// One link of a tenant's hash chain, to be kept elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct KeptCheckpoint {
-    /// The tenant.
+    /// The tenant; `null` for the default tenant.
     pub tenant_id: TenantId,
-    /// The last entry it covers.
+    /// The last event that the link covers.
     pub seq: u64,
     /// The link, as 64 hex digits.
     pub hash: String,
-    /// When it was written.
+    /// When the link was written.
     pub time: Timestamp,
 }
 
 impl KeptCheckpoint {
-    /// The link of that tenant.
+    /// The checkpoint of that tenant's link.
     pub fn new(tenant_id: TenantId, link: Checkpoint) -> Self {
         let hash = link.hash.iter().fold(String::new(), |mut hex, byte| {
-            // A string takes all that is written to it.
+            // Writing to a string does not fail.
             let _ = write!(hex, "{byte:02x}");
             hex
         });
         Self { tenant_id, seq: link.seq, hash, time: Timestamp::from_millis(link.time_ms) }
     }
 
-    /// Reads the JSON of one.
+    /// Reads a checkpoint from JSON.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// A sentence that says what is wrong.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -48,19 +48,19 @@ impl KeptCheckpoint {
             time: Timestamp,
         }
         let Text { tenant_id, seq, hash, time } = serde_json::from_slice(json)
-            .map_err(|problem| format!("the checkpoint is not the JSON of one: {problem}"))?;
+            .map_err(|problem| format!("the checkpoint is not JSON as expected: {problem}"))?;
         let tenant_id = match tenant_id {
             None => TenantId::DEFAULT,
-            Some(id) => TenantId::parse(&id).ok_or("the checkpoint's tenantId is no tenant's id")?,
+            Some(id) => TenantId::parse(&id).ok_or("the checkpoint's tenantId is not a tenant id")?,
         };
         let kept = Self { tenant_id, seq, hash, time };
         kept.link().map(|_| kept)
     }
 
-    /// The link of the chain.
+    /// The link, in the journal's form.
     ///
     /// # Errors
-    /// Its hash is not one.
+    /// The hash is not 64 hex digits.
     pub fn link(&self) -> Result<Checkpoint, String> {
         let problem = "the checkpoint's hash is not 64 hex digits";
         let mut hash = [0; 32];

@@ -1,17 +1,17 @@
-//! How an event and a snapshot's state become bytes: MessagePack.
+//! How an event, and the state in a snapshot, become bytes: MessagePack.
 //!
-//! An event is an array: its kind, its place in the order as a time in milliseconds, its body, and what its kind says.
+//! An event is an array: its kind, its time in the order of events (milliseconds), its record, and what its kind adds.
 //!
-//! | kind | body | layout |
+//! | kind | record | layout |
 //! | --- | --- | --- |
-//! | 1 | [`Record`] | an array, its fields in declared order: there is one a call, so names would double the journal |
+//! | 1 | [`Record`] | an array of its fields in declared order: every call writes one, and names would double the journal |
 //! | 2 | [`ChangeRecord`] | maps with named fields |
 //! | 3 | [`UsageRecord`] | maps with named fields |
-//! | 4 | [`Record`] of a call that is part of a trace | as 1; behind it the 16 bytes of the trace's id |
-//! | 5 to 8 | as 1 to 4, of an event whose clock said another time | as those; behind all of it that time |
+//! | 4 | [`Record`] of a call that is part of a trace | as 1, then the 16 bytes of the trace id |
+//! | 5 to 8 | as 1 to 4, where the clock said another time than the order of events | as those, then the clock's time |
 //!
-//! A kind's layout never changes. A new layout is a new kind, and the old one stays readable. The state of a
-//! snapshot is a map with named fields throughout.
+//! The layout of a kind never changes. A new layout is a new kind, and the old one stays readable. A new kind is a line
+//! in [`EventKind`]; the compiler then asks how it is decoded. The state is a map with named fields throughout.
 
 use std::io::{self, Read, Write};
 
@@ -22,14 +22,48 @@ use kavach_domain::event::{ChangeRecord, Record};
 use kavach_domain::tenant::State;
 use kavach_domain::{Event, Moment, Timestamp, TraceId};
 
-const KIND_DECIDED: u8 = 1;
-const KIND_CHANGED: u8 = 2;
-const KIND_USED: u8 = 3;
-const KIND_TRACED: u8 = 4;
-/// What is added to the kind of an event whose clock said another time than its place in the order.
-const OTHER_WALL: u8 = 4;
+/// Declares the kinds once, so that none can be written and not read.
+macro_rules! event_kinds {
+    ($($(#[$doc:meta])* $kind:ident = $number:literal,)*) => {
+        /// The layouts of an event, by the number that is the first element of its array. All are below 128, so that
+        /// each is one byte.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum EventKind {
+            $($(#[$doc])* $kind = $number,)*
+        }
 
-/// Bytes that are no event, or none this version knows.
+        impl EventKind {
+            /// The kind of that number; `None` for one that this version does not know.
+            fn of_number(number: u8) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$kind),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+event_kinds! {
+    Decided = 1,
+    Changed = 2,
+    Used = 3,
+    /// A decision on a call that is part of a trace.
+    Traced = 4,
+    /// From here on, events whose clock said another time than their place in the order.
+    DecidedOtherClock = 5,
+    ChangedOtherClock = 6,
+    UsedOtherClock = 7,
+    TracedOtherClock = 8,
+}
+
+impl EventKind {
+    const fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+/// Bytes that are not an event or a state, or not one that this version knows.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct CodecError(String);
@@ -37,98 +71,113 @@ pub struct CodecError(String);
 /// Appends an event's bytes to the buffer.
 ///
 /// # Errors
-/// None that these types can cause; the buffer may then hold a part of the event.
+/// None that these types can cause. The buffer may then end with half an event.
 pub fn encode_event(moment: Moment, event: &Event<'_>, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
     let at = moment.at;
     if let Some(wall) = moment.other_wall() {
-        return encode_walled(at, wall, event, buffer).map_err(|error| CodecError(error.to_string()));
+        return encode_other_clock(at, wall, event, buffer).map_err(|error| CodecError(error.to_string()));
     }
     let written = match event {
         Event::Decided(record) => match record.trace {
-            None => rmp_serde::encode::write(buffer, &(KIND_DECIDED, at, record)),
-            Some(trace) => rmp_serde::encode::write(buffer, &(KIND_TRACED, at, record, trace)),
+            None => rmp_serde::encode::write(buffer, &(EventKind::Decided.number(), at, record)),
+            Some(trace) => rmp_serde::encode::write(buffer, &(EventKind::Traced.number(), at, record, trace)),
         },
-        Event::Changed(record) => rmp_serde::encode::write_named(buffer, &(KIND_CHANGED, at, record)),
-        Event::Used(record) => rmp_serde::encode::write_named(buffer, &(KIND_USED, at, record)),
+        Event::Changed(record) => rmp_serde::encode::write_named(buffer, &(EventKind::Changed.number(), at, record)),
+        Event::Used(record) => rmp_serde::encode::write_named(buffer, &(EventKind::Used.number(), at, record)),
     };
     written.map_err(|error| CodecError(error.to_string()))
 }
 
-/// The same of an event whose clock said another time.
-fn encode_walled(
+/// [`encode_event`] for an event whose clock said `wall`, and not `at`.
+fn encode_other_clock(
     at: Timestamp,
     wall: Timestamp,
     event: &Event<'_>,
     buffer: &mut Vec<u8>,
 ) -> Result<(), rmp_serde::encode::Error> {
-    let kind = |kind| kind + OTHER_WALL;
     match event {
         Event::Decided(record) => match record.trace {
-            None => rmp_serde::encode::write(buffer, &(kind(KIND_DECIDED), at, record, wall)),
-            Some(trace) => rmp_serde::encode::write(buffer, &(kind(KIND_TRACED), at, record, trace, wall)),
+            None => {
+                let kind = EventKind::DecidedOtherClock.number();
+                rmp_serde::encode::write(buffer, &(kind, at, record, wall))
+            }
+            Some(trace) => {
+                let kind = EventKind::TracedOtherClock.number();
+                rmp_serde::encode::write(buffer, &(kind, at, record, trace, wall))
+            }
         },
-        Event::Changed(record) => rmp_serde::encode::write_named(buffer, &(kind(KIND_CHANGED), at, record, wall)),
-        Event::Used(record) => rmp_serde::encode::write_named(buffer, &(kind(KIND_USED), at, record, wall)),
+        Event::Changed(record) => {
+            let kind = EventKind::ChangedOtherClock.number();
+            rmp_serde::encode::write_named(buffer, &(kind, at, record, wall))
+        }
+        Event::Used(record) => {
+            let kind = EventKind::UsedOtherClock.number();
+            rmp_serde::encode::write_named(buffer, &(kind, at, record, wall))
+        }
     }
 }
 
-/// Reads the bytes of the event with that number. What it says is borrowed from them.
+/// Reads the bytes of event `seq`. The event borrows its text from them.
 ///
 /// # Errors
-/// [`CodecError`] where the bytes are no event of a known kind.
+/// [`CodecError`] where the bytes are not an event of a known kind.
 pub fn decode_event(seq: u64, bytes: &[u8]) -> Result<(Moment, Event<'_>), CodecError> {
+    // The array's head and its first element, the kind, are one byte each.
+    let Some(&number) = bytes.get(1) else {
+        return Err(CodecError("an event of less than two bytes".to_owned()));
+    };
+    let Some(kind) = EventKind::of_number(number) else {
+        return Err(CodecError(format!("an event of kind {number}, which this version does not know")));
+    };
     let traced = |trace, record| Event::Decided(Record { trace: Some(trace), ..record });
-    // The array's head and a kind below 128 are one byte each.
-    match bytes.get(1) {
-        Some(&KIND_DECIDED) => {
+    match kind {
+        EventKind::Decided => {
             let (_, at, record): (u8, Timestamp, Record<'_>) = decode(bytes)?;
             Ok((Moment::new(at, seq), Event::Decided(record)))
         }
-        Some(&KIND_CHANGED) => {
+        EventKind::Changed => {
             let (_, at, record): (u8, Timestamp, ChangeRecord) = decode(bytes)?;
             Ok((Moment::new(at, seq), Event::Changed(record)))
         }
-        Some(&KIND_USED) => {
+        EventKind::Used => {
             let (_, at, record): (u8, Timestamp, UsageRecord) = decode(bytes)?;
             Ok((Moment::new(at, seq), Event::Used(record)))
         }
-        Some(&KIND_TRACED) => {
+        EventKind::Traced => {
             let (_, at, record, trace): (u8, Timestamp, Record<'_>, TraceId) = decode(bytes)?;
             Ok((Moment::new(at, seq), traced(trace, record)))
         }
-        Some(kind @ 5..=8) => {
-            let (at, wall, event) = match kind - OTHER_WALL {
-                KIND_DECIDED => {
-                    let (_, at, record, wall): (u8, Timestamp, Record<'_>, Timestamp) = decode(bytes)?;
-                    (at, wall, Event::Decided(record))
-                }
-                KIND_CHANGED => {
-                    let (_, at, record, wall): (u8, Timestamp, ChangeRecord, Timestamp) = decode(bytes)?;
-                    (at, wall, Event::Changed(record))
-                }
-                KIND_USED => {
-                    let (_, at, record, wall): (u8, Timestamp, UsageRecord, Timestamp) = decode(bytes)?;
-                    (at, wall, Event::Used(record))
-                }
-                _ => {
-                    let (_, at, record, trace, wall): (u8, Timestamp, Record<'_>, TraceId, Timestamp) = decode(bytes)?;
-                    (at, wall, traced(trace, record))
-                }
-            };
-            if wall >= at {
-                return Err(CodecError(format!("an event of {at} whose clock said {wall}, which is not before that")));
-            }
-            Ok((Moment { at, wall, seq }, event))
+        EventKind::DecidedOtherClock => {
+            let (_, at, record, wall): (u8, Timestamp, Record<'_>, Timestamp) = decode(bytes)?;
+            Ok((other_clock(at, wall, seq)?, Event::Decided(record)))
         }
-        Some(kind) => Err(CodecError(format!("an event of kind {kind}, which this version does not know"))),
-        None => Err(CodecError("an event of less than two bytes".to_owned())),
+        EventKind::ChangedOtherClock => {
+            let (_, at, record, wall): (u8, Timestamp, ChangeRecord, Timestamp) = decode(bytes)?;
+            Ok((other_clock(at, wall, seq)?, Event::Changed(record)))
+        }
+        EventKind::UsedOtherClock => {
+            let (_, at, record, wall): (u8, Timestamp, UsageRecord, Timestamp) = decode(bytes)?;
+            Ok((other_clock(at, wall, seq)?, Event::Used(record)))
+        }
+        EventKind::TracedOtherClock => {
+            let (_, at, record, trace, wall): (u8, Timestamp, Record<'_>, TraceId, Timestamp) = decode(bytes)?;
+            Ok((other_clock(at, wall, seq)?, traced(trace, record)))
+        }
     }
 }
 
-/// Writes a snapshot's state.
+/// The moment of an event whose clock said `wall`. That can only be before its time in the order of events.
+fn other_clock(at: Timestamp, wall: Timestamp, seq: u64) -> Result<Moment, CodecError> {
+    if wall >= at {
+        return Err(CodecError(format!("an event of {at} whose clock said {wall}, which is not before that")));
+    }
+    Ok(Moment { at, wall, seq })
+}
+
+/// Writes the state of a snapshot.
 ///
 /// # Errors
-/// The writer's; these types cause none.
+/// Those of the writer; these types cause none.
 pub fn write_state(state: &State, writer: &mut impl Write) -> io::Result<()> {
     rmp_serde::encode::write_named(writer, state).map_err(|error| match error {
         rmp_serde::encode::Error::InvalidValueWrite(error) => error.into(),
@@ -136,15 +185,15 @@ pub fn write_state(state: &State, writer: &mut impl Write) -> io::Result<()> {
     })
 }
 
-/// Reads a snapshot's state.
+/// Reads the state of a snapshot.
 ///
 /// # Errors
-/// [`CodecError`] where what is read is no state, or can't be read.
+/// [`CodecError`] where the bytes are not a state, or the reader fails.
 pub fn read_state(reader: impl Read) -> Result<State, CodecError> {
     rmp_serde::from_read(reader).map_err(|error| CodecError(error.to_string()))
 }
 
-/// The bytes of a snapshot's state, in memory.
+/// The bytes of a snapshot's state, all in memory.
 ///
 /// # Errors
 /// None that these types can cause.
@@ -154,10 +203,10 @@ pub fn encode_state(state: &State) -> Result<Vec<u8>, CodecError> {
     Ok(bytes)
 }
 
-/// Reads the bytes of a snapshot's state.
+/// The state of a snapshot's bytes.
 ///
 /// # Errors
-/// [`CodecError`] where the bytes are no state.
+/// [`CodecError`] where the bytes are not a state.
 pub fn decode_state(bytes: &[u8]) -> Result<State, CodecError> {
     read_state(bytes)
 }

@@ -1,53 +1,53 @@
-//! A tenant's state and its journal, which go forward together, and the replies that wait for them.
+//! The commit pipeline of one tenant: its state, its journal, and the replies that wait for either.
 //!
-//! The whole order of a commit is here, without an actor, a clock or a thread: the actor says when, and `tests/sim` has
-//! a seed say when.
+//! The whole order of a commit is in this file: append, apply, write, sync, reply. It has no actor, clock or thread. In
+//! the server an actor decides when each step happens, in `tests/sim` a seed does.
 
 use std::io;
 
 use kavach_domain::tenant::State;
 use kavach_domain::{Error, Event, Moment, Tenant, Timestamp};
-use kavach_journal::{Journal, SealJob, SnapshotJob, SyncJob, SyncPoint};
+use kavach_journal::{CompressionJob, Journal, SnapshotJob, SyncJob, SyncPoint};
 use tracing::{error, warn};
 
 use crate::codec;
 use crate::durability::Durability;
-use crate::loader::Loaded;
+use crate::loader::LoadedTenant;
 use crate::pending_replies::{HeldReply, PendingReplies};
 use crate::refusal::{not_recorded, outcome_unknown, shutting_down, storage_unavailable};
 
-/// A tenant's state, its journal, and the replies of type `R` that wait for both.
+/// A tenant's state and journal, and the replies of type `R` that wait for their events.
 pub struct CommitPipeline<R> {
     tenant: Tenant,
-    /// `None` once it ended.
+    /// `None` once the pipeline has ended.
     journal: Option<Journal>,
     waiting: PendingReplies<R>,
     durability: Durability,
-    /// Number of the last administrative change, which a read must not run ahead of.
+    /// The last change that a read may not show before its own reply has left.
     last_change: u64,
-    /// Number of the last event the newest snapshot holds.
+    /// The last event that the newest snapshot covers.
     snapshot_seq: u64,
-    /// Whether the storage failed and was not seen to work since: nothing is written meanwhile.
+    /// Whether the storage failed and no probe has succeeded since. Nothing is written meanwhile.
     storage_failed: bool,
-    /// Whether it ended because the journal could not be written, or has to.
+    /// Whether the journal could not be written, so that the pipeline has ended or has to end.
     failed: bool,
 }
 
-/// How an answer is given that needs nothing written.
+/// What became of the reply to a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answered {
-    /// It left.
-    Now,
-    /// It waits: a write is due.
-    Later,
+pub enum ReadReply {
+    /// It has left.
+    Sent,
+    /// It waits for earlier events: a write is due.
+    Held,
 }
 
 impl<R: HeldReply> CommitPipeline<R> {
-    /// What was loaded, going on.
-    pub fn new(loaded: Loaded, durability: Durability, storage_failed: bool) -> Self {
-        let Loaded { tenant, journal, snapshot_seq, told: _ } = loaded;
+    /// A pipeline that goes on from what was loaded.
+    pub fn new(loaded: LoadedTenant, durability: Durability, storage_failed: bool) -> Self {
+        let LoadedTenant { tenant, journal, snapshot_seq, announced_seq: _ } = loaded;
         Self {
-            // What a rebuilt tenant's changes were promised is not known here: a read waits for all of them.
+            // Nobody knows here what was promised for the events before a rebuild, so a read waits for all of them.
             last_change: tenant.seq(),
             tenant,
             journal: Some(journal),
@@ -59,37 +59,40 @@ impl<R: HeldReply> CommitPipeline<R> {
         }
     }
 
-    /// The state.
+    /// The tenant's state.
     pub fn tenant(&self) -> &Tenant {
         &self.tenant
     }
 
-    /// The journal; `None` once it ended.
+    /// The journal; `None` once the pipeline has ended.
     pub fn journal(&self) -> Option<&Journal> {
         self.journal.as_ref()
     }
 
-    /// The journal, for links and what retention removed.
+    /// The journal, to write links of the hash chain and to note what retention removed.
     pub fn journal_mut(&mut self) -> Option<&mut Journal> {
         self.journal.as_mut()
     }
 
-    /// Whether the storage failed and was not seen to work since.
+    /// Whether the storage failed and no probe has succeeded since.
     pub fn storage_failed(&self) -> bool {
         self.storage_failed
     }
 
-    /// The storage was seen to work again.
+    /// A probe has succeeded: the storage works again.
     pub fn storage_works(&mut self) {
         self.storage_failed = false;
     }
 
-    /// Events that no snapshot holds.
+    /// The number of events that no snapshot covers.
     pub fn since_snapshot(&self) -> u64 {
         self.tenant.seq() - self.snapshot_seq
     }
 
-    /// Whether something may be written now.
+    /// Whether an event may be recorded now.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE` or `SHUTTING_DOWN`.
     pub fn check_writable(&self) -> Result<(), Error> {
         if self.journal.is_none() {
             return Err(self.no_journal());
@@ -97,32 +100,41 @@ impl<R: HeldReply> CommitPipeline<R> {
         if self.storage_failed { Err(storage_unavailable()) } else { Ok(()) }
     }
 
-    /// Why there is no journal any more.
+    /// The error for a caller that comes after the journal has ended.
     pub fn no_journal(&self) -> Error {
         if self.failed { storage_unavailable() } else { shutting_down() }
     }
 
-    /// Lets an event happen: into the journal's buffer, then into the state.
+    /// Makes an event happen: appends it to the journal's buffer, then applies it to the state.
+    ///
+    /// # Errors
+    /// Those of [`check_writable`](CommitPipeline::check_writable); `INTERNAL_ERROR` if it could not be appended.
     pub fn record(&mut self, moment: Moment, event: &Event<'_>) -> Result<(), Error> {
         self.check_writable()?;
         let journal = self.journal.as_mut().ok_or_else(shutting_down)?;
         let mut encoded = Ok(());
         let appended = journal.append(moment.seq, |buffer| encoded = codec::encode_event(moment, event, buffer));
         if let Err(problem) = appended.map_err(|e| e.to_string()).and(encoded.map_err(|e| e.to_string())) {
-            // No event the domain makes is too large or can't be encoded. The buffer is not to be trusted now.
+            // The domain makes no event that is too large or can't be encoded. The buffer can't be trusted any more.
             error!(tenant = %self.tenant.id(), problem, "an event could not be appended");
             self.failed = true;
             return Err(not_recorded());
         }
         self.tenant.apply(moment, event);
-        // An agent that a policy revoked must not come back after a power cut either.
-        if matches!(event, Event::Changed(_)) || matches!(event, Event::Decided(record) if record.revokes) {
+        // A read may not show what a power cut could still undo. Every kind of event says whether reads wait for it.
+        let is_change = match event {
+            Event::Changed(_) => true,
+            // An agent that a policy revoked must not come back.
+            Event::Decided(record) => record.revokes,
+            Event::Used(_) => false,
+        };
+        if is_change {
             self.last_change = moment.seq;
         }
         Ok(())
     }
 
-    /// Holds the reply to decisions, the events after `before`, until they are as durable as configured.
+    /// Holds the reply to decisions until their events, those after `before`, are as durable as configured.
     pub fn hold_decided(&mut self, held: R, before: u64) {
         match self.durability {
             Durability::Interval if self.last_change <= before => self.waiting.until_written(held),
@@ -135,32 +147,32 @@ impl<R: HeldReply> CommitPipeline<R> {
         self.waiting.until_synced(self.tenant.seq(), held);
     }
 
-    /// Holds the reply to a read until all it may show is as durable as its writers were promised.
-    pub fn hold_read(&mut self, held: R) -> Answered {
+    /// Holds the reply to a read until everything it may show is as durable as its writers were promised.
+    pub fn hold_read(&mut self, held: R) -> ReadReply {
         let seen = match self.durability {
             Durability::Interval => self.last_change,
             Durability::Fsync => self.tenant.seq(),
         };
         match &self.journal {
-            // What can't be confirmed now is shown as it is: nobody was told yet that it happened.
+            // Show what can't be confirmed now: no caller has heard yet that it happened.
             Some(_) if self.storage_failed => {}
             Some(journal) if journal.synced_seq() < seen => {
-                // A sync may be over before what it shows besides is written.
+                // The read may show more than the change. The sync can end before the rest of it is written.
                 let written = journal.written_seq() == self.tenant.seq();
                 self.waiting.until_synced(if written { seen } else { self.tenant.seq() }, held);
-                return Answered::Later;
+                return ReadReply::Held;
             }
             Some(journal) if journal.written_seq() < self.tenant.seq() => {
                 self.waiting.until_written(held);
-                return Answered::Later;
+                return ReadReply::Held;
             }
             _ => {}
         }
         held.release(Ok(()));
-        Answered::Now
+        ReadReply::Sent
     }
 
-    /// Gives the kernel all that was appended and releases who waited for that. Returns the last event written.
+    /// Hands everything appended to the kernel, and releases the replies that waited for it. Returns the last event written.
     ///
     /// # Errors
     /// The state is ahead of the journal now: the pipeline has to be [abandoned](CommitPipeline::abandon).
@@ -172,10 +184,10 @@ impl<R: HeldReply> CommitPipeline<R> {
         journal.flush()?;
         self.waiting.written();
         let written = journal.written_seq();
-        // The events' order, which never runs backwards, not the clock's time.
+        // By the time in the order of events, which never runs backwards as a clock may.
         let at = self.tenant.next_moment(now).at;
         if let Err(problem) = journal.rotate_if_due(at.millis()) {
-            warn!(tenant = %self.tenant.id(), %problem, "a new journal segment could not be started; the old one goes on");
+            warn!(tenant = %self.tenant.id(), %problem, "can't start a new journal segment; writing on to the old one");
         }
         Ok(written)
     }
@@ -190,43 +202,42 @@ impl<R: HeldReply> CommitPipeline<R> {
         self.journal.as_ref().is_some_and(Journal::is_dirty)
     }
 
-    /// A sync of all that is written, where there is a use for one.
+    /// A sync of everything written, if there is a use for one.
     pub fn begin_sync(&self) -> Option<SyncJob> {
         let journal = self.journal.as_ref().filter(|_| !self.storage_failed)?;
         (journal.is_dirty() || self.waiting.needs_sync()).then(|| journal.begin_sync())
     }
 
-    /// Takes note of what came of a sync, and releases who waited for it. Returns the segments to compress.
+    /// Takes the outcome of a sync, and releases the replies that waited for it. Returns the segments to compress.
     ///
     /// # Errors
     /// The disk may have lost what was written: the pipeline has to be [abandoned](CommitPipeline::abandon).
-    pub fn synced(&mut self, outcome: io::Result<SyncPoint>, now: Timestamp) -> io::Result<Vec<SealJob>> {
+    pub fn synced(&mut self, outcome: io::Result<SyncPoint>, now: Timestamp) -> io::Result<Vec<CompressionJob>> {
         let Some(journal) = &mut self.journal else { return Ok(Vec::new()) };
-        // An event that could not be appended may have left half of itself in the buffer, which finishing would write.
+        // An event that could not be appended may have left half of itself in the buffer. `finish_sync` would write it.
         let finished = if self.failed { Err(not_appended()) } else { outcome }
             .and_then(|point| journal.finish_sync(point, now.millis()));
-        // It may have written what was appended. Where only the marker could not be written, the events are there all
-        // the same.
+        // That may have written what was appended. If only the marker could not be written, the events were.
         if journal.written_seq() == self.tenant.seq() {
             self.waiting.written();
         }
         self.waiting.synced(journal.synced_seq());
         finished?;
-        Ok(journal.take_sealed())
+        Ok(journal.take_compression_jobs())
     }
 
-    /// A snapshot of all that is written: `None` where the newest one holds it, or there can be none.
+    /// A snapshot of everything written; `None` if the newest one covers it, or the journal has ended.
     pub fn begin_snapshot(&self) -> Option<PendingSnapshot> {
         let journal = self.journal.as_ref().filter(|_| self.since_snapshot() > 0)?;
         Some(PendingSnapshot { job: journal.begin_snapshot(), state: self.tenant.state() })
     }
 
-    /// A snapshot as of that event is on disk.
+    /// A snapshot that covers events up to `seq` is on disk.
     pub fn snapshot_written(&mut self, seq: u64) {
         self.snapshot_seq = self.snapshot_seq.max(seq);
     }
 
-    /// Ends a pipeline whose state is ahead of its journal: who waits is told what is known of their events.
+    /// Ends a pipeline whose state is ahead of its journal. Each waiting caller hears what is known of their event.
     pub fn abandon(&mut self) {
         self.failed = true;
         let (written, left_events) =
@@ -235,7 +246,7 @@ impl<R: HeldReply> CommitPipeline<R> {
         std::mem::take(&mut self.waiting).fail(written, &unwritten, &outcome_unknown());
     }
 
-    /// Ends it cleanly; all that was appended has to be written before. What is left to do may block.
+    /// Ends the pipeline cleanly. Write everything appended before this. The work that is left may block.
     pub fn begin_close(&mut self) -> Option<(CloseJob, Closing<R>)> {
         let snapshot = self.begin_snapshot();
         let journal = self.journal.take()?;
@@ -243,57 +254,57 @@ impl<R: HeldReply> CommitPipeline<R> {
         Some((CloseJob { journal, snapshot }, closing))
     }
 
-    /// Ends it at once, whatever waits.
+    /// Ends the pipeline at once, and drops the replies that wait.
     pub fn drop_journal(&mut self) {
         self.journal = None;
     }
 }
 
-/// The last that is done with a journal.
+/// The last work on a journal, to be run off the owner's thread.
 pub struct CloseJob {
     journal: Journal,
     snapshot: Option<PendingSnapshot>,
 }
 
 impl CloseJob {
-    /// Has the disk take all of the journal. Blocking. Returns the snapshot that is due then.
+    /// Syncs all of the journal. Blocking. Returns the snapshot that is due then.
     ///
     /// # Errors
-    /// The disk may not have taken it.
+    /// Some of it may not be on disk.
     pub fn close(self, now: Timestamp) -> io::Result<Option<PendingSnapshot>> {
         self.journal.close(now.millis())?;
         Ok(self.snapshot)
     }
 }
 
-/// Who waits for a journal to be closed.
+/// The replies that wait for a journal to be closed.
 pub struct Closing<R> {
     waiting: PendingReplies<R>,
 }
 
 impl<R: HeldReply> Closing<R> {
-    /// The disk has all, or nobody knows.
+    /// Releases them: everything is on disk, or nobody knows.
     pub fn finish(self, closed: bool) {
         self.waiting.end(&if closed { Ok(()) } else { Err(outcome_unknown()) });
     }
 }
 
-/// A copy of the state, to be written off the owner's thread.
+/// A snapshot, to be written off the owner's thread: it has its own copy of the state.
 pub struct PendingSnapshot {
     job: SnapshotJob,
     state: State,
 }
 
 impl PendingSnapshot {
-    /// The last event it holds.
+    /// The last event it covers.
     pub fn seq(&self) -> u64 {
         self.state.seq
     }
 
-    /// Writes it. Blocking.
+    /// Writes the snapshot. Blocking.
     ///
     /// # Errors
-    /// It could not be written; the journal has it all.
+    /// The snapshot could not be written. Nothing is lost: the journal has the events.
     pub fn write(self) -> io::Result<()> {
         self.job.run(|file| codec::write_state(&self.state, file))
     }
@@ -325,11 +336,11 @@ mod tests {
         let loaded = loader::create(&data, id, spec.clone(), None, now, JournalOptions::default()).unwrap();
         let mut pipeline = CommitPipeline::new(loaded, Durability::Interval, false);
         let event = Event::Changed(ChangeRecord::new(By::Operator, spec.created(id)));
-        let (told, answers) = mpsc::channel();
+        let (sender, answers) = mpsc::channel();
         let change = |pipeline: &mut Pipeline, moment| {
             let recorded = pipeline.record(moment, &event);
-            let told = told.clone();
-            pipeline.hold_changed(Box::new(move |outcome| told.send(outcome).unwrap()));
+            let sender = sender.clone();
+            pipeline.hold_changed(Box::new(move |outcome| sender.send(outcome).unwrap()));
             recorded
         };
         let moment = pipeline.tenant().next_moment(now);
@@ -346,6 +357,6 @@ mod tests {
         assert_eq!(outcomes[1..], [Err(Code::StorageUnavailable), Err(Code::StorageUnavailable)]);
         let folder = data.folder(&id.folder_name()).unwrap();
         let loaded = loader::load(&folder, id, now, JournalOptions::default()).unwrap();
-        assert_eq!(loaded.tenant.seq(), moment.seq - 1, "what was refused did not happen");
+        assert_eq!(loaded.tenant.seq(), moment.seq - 1, "a refused event did not happen");
     }
 }

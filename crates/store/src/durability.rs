@@ -1,20 +1,20 @@
-//! When a decision's answer may leave.
+//! When the reply to a decision may leave.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// When a decision's answer may leave. Administrative changes always wait for the disk.
+/// When the reply to a decision may leave. The reply to an administrative change always waits for the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// Once the kernel has its event, so a killed process loses nothing; the disk has it within a second.
+    /// Once the kernel has the event. A killed process loses nothing; the disk gets it within a second.
     #[default]
     Interval,
-    /// Once the disk has its event.
+    /// Once the disk has the event.
     Fsync,
 }
 
 impl Durability {
-    /// The names of all, as options spell them.
+    /// The names of all variants, as options spell them.
     pub const NAMES: [&str; 2] = ["interval", "fsync"];
 }
 

@@ -1,16 +1,23 @@
-//! A tenant's state and its journal, which go forward together.
+//! A tenant's state and its journal, moving forward together.
 //!
-//! The whole order of a commit is here: what is appended, written and synced, which replies leave when, how a tenant is
-//! loaded from its folder. There is no actor, clock or thread: the server's actors say when, and the simulation in
-//! `tests/sim` has a seed say when.
+//! This crate joins the rules (`kavach-domain`) with the bytes (`kavach-journal`), and holds the whole order of a
+//! commit: what is appended, written and synced, and which reply leaves when. It has no actor, clock or thread, so the
+//! simulation in `tests/sim` runs the code of production under the control of a seed.
+//!
+//! | it may know | why |
+//! | --- | --- |
+//! | `kavach-domain`: states, events, errors | it applies and encodes them |
+//! | `kavach-journal`: files, snapshots, the hash chain | it writes and loads them |
+//! | MessagePack and JSON | the forms of events, states, labels and checkpoints |
+//! | nothing of actors, HTTP, async runtimes, clocks or threads | its callers pass the time, and decide when to write |
 //!
 //! | to find | look in |
 //! | --- | --- |
 //! | the order of a commit | [`commit_pipeline`] |
 //! | replies that wait for their events | [`pending_replies`] |
-//! | when a decision's answer may leave | [`durability`] |
+//! | when the reply to a decision may leave | [`durability`] |
 //! | how events and states become bytes | [`codec`] |
-//! | how a tenant is read from its folder, or gets one | [`loader`] |
+//! | how a tenant is loaded from its folder, or gets one | [`loader`] |
 //! | a link of the hash chain, kept elsewhere | [`checkpoint`] |
 //! | the errors of a journal that can't be written | [`refusal`] |
 
@@ -27,5 +34,5 @@ mod codec_tests;
 
 pub use commit_pipeline::CommitPipeline;
 pub use durability::Durability;
-pub use loader::Loaded;
+pub use loader::LoadedTenant;
 pub use pending_replies::{BoxedReply, HeldReply};

@@ -1,4 +1,4 @@
-//! From a tenant's folder to what its actor starts from, and back to a folder for a new tenant.
+//! Loads a tenant from its folder, and makes the folder of a new tenant.
 
 use std::io;
 
@@ -7,36 +7,37 @@ use kavach_domain::tenant::commands::TenantSpec;
 use kavach_domain::text::{DEFAULT_TENANT_NAME, Slug};
 use kavach_domain::{Event, Tenant, TenantId, Timestamp};
 use kavach_journal::{
-    self as journal, DataDir, Folder, Journal, JournalOptions, NewTenant, NotDone, RecoveryError, TenantFolder,
+    self as journal, DataDir, Folder, FolderError, Journal, JournalOptions, NewFolder, RecoveryError, TenantFolder,
     load_snapshot,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
 
-/// What labels a tenant's folder for people, and keeps its slug taken when the rest can't be read.
+/// The label in a tenant's folder (`tenant.json`). It tells people whose folder it is, and keeps the slug taken when
+/// nothing else can be read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Label {
+pub struct FolderLabel {
     /// The tenant's id, or `default`.
     pub id: String,
-    /// Its slug.
+    /// The slug; `None` for the default tenant.
     pub slug: Option<String>,
-    /// Its name when it was created.
+    /// The tenant's name when it was created.
     pub name: String,
 }
 
-/// What a folder's name and label say of it. Whose it is, only the files in it say.
+/// Whose folder it is by its name and label. That is a claim: only the journal's own headers and events prove it.
 #[derive(Clone, Debug)]
-pub struct Claim {
-    /// The tenant it is named after.
+pub struct ClaimedIdentity {
+    /// The tenant that the folder is named after.
     pub id: TenantId,
-    /// The slug that its label names.
+    /// The slug on the label.
     pub slug: Option<Slug>,
-    /// Whether the label is one of the tenant it is named after: a copy of another's folder has that one's.
+    /// Whether name and label agree. In a copy of another tenant's folder they don't.
     pub is_own_label: bool,
 }
 
-/// The tenant that a folder of that name is named after.
+/// The tenant that a folder of this name is named after; `None` if a tenant's folder can't have the name.
 pub fn named_after(folder: &str) -> Option<TenantId> {
     match folder {
         DEFAULT_TENANT_NAME => Some(TenantId::DEFAULT),
@@ -45,34 +46,35 @@ pub fn named_after(folder: &str) -> Option<TenantId> {
     }
 }
 
-/// The tenant a folder is named after, and what its label says; `None` for a name that is no tenant's.
-pub fn identify(folder: &TenantFolder) -> Option<Claim> {
+/// What a folder's name and label claim; `None` if a tenant's folder can't have the name.
+pub fn claimed_identity(folder: &TenantFolder) -> Option<ClaimedIdentity> {
     let id = named_after(&folder.name)?;
-    let label: Label = folder.label.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
+    let label: FolderLabel =
+        folder.label.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
     let slug = label.slug.and_then(|slug| Slug::parse("slug", &slug).ok()).filter(|_| !id.is_default());
-    Some(Claim { id, slug, is_own_label: label.id == folder.name })
+    Some(ClaimedIdentity { id, slug, is_own_label: label.id == folder.name })
 }
 
-/// What a tenant goes on from.
-pub struct Loaded {
-    /// Its state.
+/// A tenant as it was loaded, ready to take the next event.
+pub struct LoadedTenant {
+    /// The state.
     pub tenant: Tenant,
-    /// Its journal, ready to append.
+    /// The journal, ready to append.
     pub journal: Journal,
-    /// Number of the last event the newest snapshot holds.
+    /// The last event that the newest snapshot covers.
     pub snapshot_seq: u64,
-    /// The last event that is no news to followers of the journal.
-    pub told: u64,
+    /// The last event that followers of the journal need not be told of.
+    pub announced_seq: u64,
 }
 
-/// Why a tenant could not be read.
+/// Why a tenant could not be loaded.
 #[derive(Debug)]
 pub struct LoadError {
-    /// A sentence that says which file is bad and what to do.
+    /// A sentence that names the bad file and says what to do.
     pub problem: String,
-    /// Whether the system refused to read or write, which may pass, while damage does not.
+    /// Whether trying again may help: the system refused to read or write. Damage does not pass.
     pub may_pass: bool,
-    /// Whether what is in the folder is another tenant's, by its headers or its events.
+    /// Whether the folder holds another tenant's journal, by its headers or its events.
     pub is_foreign: bool,
 }
 
@@ -92,11 +94,11 @@ impl From<RecoveryError> for LoadError {
     }
 }
 
-/// Reads a tenant from its folder: the newest good snapshot, then the events after it.
+/// Loads a tenant from its folder: the newest good snapshot, then the events after it. Blocking.
 ///
 /// # Errors
-/// What kept it from being read.
-pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptions) -> Result<Loaded, LoadError> {
+/// Damage, a foreign or newer file, or the system's error. Nothing on disk was changed, unless the error may pass.
+pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptions) -> Result<LoadedTenant, LoadError> {
     let path = folder.path();
     let loaded = load_snapshot(folder, id.bytes())?;
     let (mut tenant, snapshot_seq) = match loaded.snapshot {
@@ -114,31 +116,31 @@ pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptio
     let mut replay = |seq: u64, bytes: &[u8]| {
         let (moment, event) = codec::decode_event(seq, bytes).map_err(|problem| problem.to_string())?;
         if moment.at < tenant.time() {
-            return Err("its time is before that of the event before it".to_owned());
+            return Err("its time is before the time of the event before it".to_owned());
         }
         tenant.apply(moment, &event);
         Ok(())
     };
-    let read = journal::read(folder, id.bytes(), snapshot_seq, &mut replay)?;
-    // A folder is there only once its tenant's first event is on disk.
+    let read = journal::scan(folder, id.bytes(), snapshot_seq, &mut replay)?;
+    // A folder gets its name only once the first event is on disk, so there was one.
     if tenant.seq() == 0 {
-        let detail = "none of the tenant's events is left in it".to_owned();
+        let detail = "none of the tenant's events is left".to_owned();
         return Err(RecoveryError::Damaged { file: path.to_owned(), offset: 0, detail }.into());
     }
     if tenant.id() != id {
         return Err(RecoveryError::Foreign { file: path.to_owned(), owner: tenant.id().bytes() }.into());
     }
-    tenant.check_soundness().map_err(|problem| format!("{}: its state is not one: {problem}", path.display()))?;
-    // Only now is anything on disk changed.
+    tenant.check_soundness().map_err(|problem| format!("{}: its state can't be right: {problem}", path.display()))?;
+    // Nothing on disk is changed before this.
     let journal = read.reopen(options, now.millis())?;
-    let told = journal.written_seq();
-    Ok(Loaded { tenant, journal, snapshot_seq, told })
+    let announced_seq = journal.written_seq();
+    Ok(LoadedTenant { tenant, journal, snapshot_seq, announced_seq })
 }
 
-/// Makes a tenant's folder with its first event on disk, which says what is known of who made it.
+/// Makes a tenant's folder, with its first event on disk. The event records who created the tenant. Blocking.
 ///
 /// # Errors
-/// What kept the folder from being written.
+/// The folder could not be written.
 pub fn create(
     data: &DataDir,
     id: TenantId,
@@ -146,16 +148,16 @@ pub fn create(
     author: Option<Author>,
     now: Timestamp,
     options: JournalOptions,
-) -> Result<Loaded, NotDone> {
+) -> Result<LoadedTenant, FolderError> {
     let slug = spec.slug().map(|slug| slug.to_string());
-    let label = Label { id: id.folder_name(), slug, name: spec.name().to_owned() };
+    let label = FolderLabel { id: id.folder_name(), slug, name: spec.name().to_owned() };
     let label = serde_json::to_vec_pretty(&label).map_err(io::Error::from)?;
     let mut tenant = Tenant::default();
     let moment = tenant.next_moment(now);
     let event = Event::Changed(tenant.describe(By::Operator, author, spec.created(id), moment.at));
     let mut payload = Vec::new();
     codec::encode_event(moment, &event, &mut payload).map_err(io::Error::other)?;
-    let journal = data.create_tenant(NewTenant {
+    let journal = data.create_tenant(NewFolder {
         name: &id.folder_name(),
         label: &label,
         tenant: id.bytes(),
@@ -164,5 +166,5 @@ pub fn create(
         options,
     })?;
     tenant.apply(moment, &event);
-    Ok(Loaded { tenant, journal, snapshot_seq: 0, told: 0 })
+    Ok(LoadedTenant { tenant, journal, snapshot_seq: 0, announced_seq: 0 })
 }

@@ -1,16 +1,16 @@
-//! Replies that wait for their events: released by a flush or a sync, never by blocking.
+//! Replies that wait for their events. A write or a sync releases them; no thread blocks for one.
 
 use std::collections::VecDeque;
 
 use kavach_domain::Error;
 
-/// A reply that is ready but for its events' durability.
+/// A reply that is ready, and waits only for its events to be durable.
 pub trait HeldReply {
-    /// Lets the reply go: with its answer once its events are durable, or with why they are not.
+    /// Sends the reply: its answer if the events are durable, else the error that says why not.
     fn release(self, outcome: Result<(), Error>);
 }
 
-/// A reply as a function that is called once with the outcome.
+/// A reply in the form of a function that is called once with the outcome.
 pub type BoxedReply = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 impl HeldReply for BoxedReply {
@@ -19,10 +19,10 @@ impl HeldReply for BoxedReply {
     }
 }
 
-/// The replies one tenant holds back.
+/// The waiting replies of one tenant.
 pub struct PendingReplies<R> {
     for_write: Vec<R>,
-    /// With the sequence number that must be on disk, ascending.
+    /// Each with the event that must be on disk first, ascending.
     for_sync: VecDeque<(u64, R)>,
 }
 
@@ -33,12 +33,12 @@ impl<R> Default for PendingReplies<R> {
 }
 
 impl<R: HeldReply> PendingReplies<R> {
-    /// Holds a reply until the next flush.
+    /// Holds a reply until the next write.
     pub fn until_written(&mut self, held: R) {
         self.for_write.push(held);
     }
 
-    /// Holds a reply until that event is on disk.
+    /// Holds a reply until event `seq` is on disk.
     pub fn until_synced(&mut self, seq: u64, held: R) {
         self.for_sync.push_back((seq, held));
     }
@@ -48,22 +48,22 @@ impl<R: HeldReply> PendingReplies<R> {
         !self.for_sync.is_empty()
     }
 
-    /// All that was appended is in the kernel's hands.
+    /// Everything appended was handed to the kernel.
     pub fn written(&mut self) {
         for held in self.for_write.drain(..) {
             held.release(Ok(()));
         }
     }
 
-    /// All up to that event is on disk.
+    /// Everything up to event `seq` is on disk.
     pub fn synced(&mut self, seq: u64) {
         while let Some((_, held)) = self.for_sync.pop_front_if(|(wanted, _)| *wanted <= seq) {
             held.release(Ok(()));
         }
     }
 
-    /// The journal ends here: who waits for events after the last written one gets that error, and who waits for the
-    /// disk to have those before the other.
+    /// The journal ends here. Replies to events after `written` fail with `unwritten`; replies to events that were
+    /// written, and wait for the disk, fail with `unsynced`.
     pub fn fail(mut self, written: u64, unwritten: &Error, unsynced: &Error) {
         for held in self.for_write.drain(..) {
             held.release(Err(unwritten.clone()));
@@ -73,7 +73,7 @@ impl<R: HeldReply> PendingReplies<R> {
         }
     }
 
-    /// Releases all that waits, with the same outcome.
+    /// Releases every reply with one outcome.
     pub fn end(mut self, outcome: &Result<(), Error>) {
         for held in self.for_write.drain(..).chain(self.for_sync.drain(..).map(|(_, held)| held)) {
             held.release(outcome.clone());

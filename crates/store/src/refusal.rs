@@ -1,4 +1,4 @@
-//! Why the store refuses or can't vouch for a write, in the words a caller gets.
+//! The errors a caller gets when the store refuses a write or can't confirm it.
 
 use kavach_domain::{Code, Error};
 
@@ -7,18 +7,18 @@ pub fn storage_unavailable() -> Error {
     Error::new(Code::StorageUnavailable, "the journal can't be written; nothing was changed, try again later")
 }
 
-/// The error where an event may be in the file, and the disk did not confirm it.
+/// The error for an event that may be in the file, but that the disk did not confirm.
 pub fn outcome_unknown() -> Error {
     let message = "the disk did not confirm the change: it may have happened or not; look before you try again";
     Error::new(Code::OutcomeUnknown, message)
 }
 
-/// The error while the process ends.
+/// The error while the process is shutting down.
 pub fn shutting_down() -> Error {
     Error::new(Code::ShuttingDown, "the server is shutting down")
 }
 
-/// The error where an event could not be appended, which is a defect.
+/// The error for an event that could not be appended. That is a defect.
 pub fn not_recorded() -> Error {
     Error::new(Code::InternalError, "the event could not be recorded")
 }

@@ -10,14 +10,14 @@ use kavach_domain::permission::rate_window::RateWindow;
 use kavach_domain::tenant::State;
 use kavach_domain::{Tenant, Timestamp};
 use kavach_fixture::small_tenant::{Small, tenant_id};
-use kavach_journal::{DataDir, Folder, JournalOptions, NewTenant};
+use kavach_journal::{DataDir, Folder, JournalOptions, NewFolder};
 use kavach_store::codec;
 use kavach_store::loader::load;
 
 /// A folder with those events, and the state as a snapshot of that one.
 fn folder(root: &Path, events: &[Vec<u8>], snapshot: Option<(u64, &Tenant)>) -> PathBuf {
     let data = DataDir::open(root).unwrap();
-    let new = NewTenant {
+    let new = NewFolder {
         name: "t",
         label: b"{}",
         tenant: tenant_id().bytes(),

@@ -4,7 +4,7 @@ use std::fs;
 use std::ops::ControlFlow;
 
 use super::folder::{Scratch, number};
-use kavach_journal::{JournalOptions, RecoveryError, inspect, read};
+use kavach_journal::{JournalOptions, RecoveryError, scan, verify_chain};
 
 /// What a segment starts with.
 const MAGIC: &[u8; 8] = b"KAVACHJ\n";
@@ -134,7 +134,7 @@ type Events = Vec<(u64, Vec<u8>)>;
 fn recovered(scratch: &Scratch, snapshot_seq: u64) -> Result<(kavach_journal::Journal, Events), RecoveryError> {
     let mut events = Vec::new();
     let options = JournalOptions { segment_bytes: 1_000 };
-    let journal = read(&scratch.folder(), TENANT, snapshot_seq, &mut |seq, payload| {
+    let journal = scan(&scratch.folder(), TENANT, snapshot_seq, &mut |seq, payload| {
         events.push((seq, payload.to_vec()));
         Ok(())
     })?
@@ -146,7 +146,7 @@ fn recovered(scratch: &Scratch, snapshot_seq: u64) -> Result<(kavach_journal::Jo
 fn recovery(scratch: &Scratch, snapshot_seq: u64, single: Option<&[u8]>) {
     let before = scratch.files();
     let mut nothing_odd = |_: u64, _: &[u8]| None;
-    let _ = inspect(&scratch.folder(), None, &mut nothing_odd);
+    let _ = verify_chain(&scratch.folder(), None, &mut nothing_odd);
     assert_eq!(scratch.files(), before, "an inspection changes nothing");
     let (journal, events) = match recovered(scratch, snapshot_seq) {
         Ok(recovered) => recovered,
@@ -184,7 +184,7 @@ fn recovery(scratch: &Scratch, snapshot_seq: u64, single: Option<&[u8]>) {
     journal.rotate_if_due(6).unwrap();
     let point = journal.begin_sync().run().unwrap();
     journal.finish_sync(point, 7).unwrap();
-    for job in journal.take_sealed() {
+    for job in journal.take_compression_jobs() {
         job.run().unwrap();
     }
     journal.close(8).unwrap();
@@ -192,7 +192,7 @@ fn recovery(scratch: &Scratch, snapshot_seq: u64, single: Option<&[u8]>) {
     assert_eq!(more.split_last(), Some((&(last + 1, b"one more".to_vec()), events.as_slice())));
     read_back(&journal, &more);
     let before = scratch.files();
-    let _ = inspect(&scratch.folder(), None, &mut nothing_odd);
+    let _ = verify_chain(&scratch.folder(), None, &mut nothing_odd);
     assert_eq!(scratch.files(), before);
 }
 
@@ -201,7 +201,7 @@ fn read_back(journal: &kavach_journal::Journal, events: &Events) {
     let reader = journal.reader();
     let from = events.first().map_or(u64::MAX, |(seq, _)| *seq);
     let mut forward = Vec::new();
-    let mut walk = reader.walk(from);
+    let mut walk = reader.cursor(from);
     loop {
         match walk.step() {
             Ok(Some((seq, payload))) => forward.push((seq, payload.to_vec())),

@@ -1,12 +1,16 @@
-//! What the fuzzer runs: for each target one function from any bytes to nothing, which panics where something does
-//! not hold that must. See `README.md`.
+//! What the fuzzer runs: one function for each target, which takes any bytes and panics if an invariant breaks. See
+//! `fuzz/README.md`.
 //!
-//! These are no part of the server: they are compiled for tests, which run them shortly over the seeds and what a
-//! mutator makes of them, and for the fuzzer, which runs them for as long as one likes. A target asserts more than that
-//! nothing panics: two readers of the same bytes agree, what parses prints and parses to the same, a matcher agrees with
-//! a naive one, a state that was changed is the one that replay and a snapshot give back.
+//! No part of the server depends on this crate. Its tests run each target for a short time over the seeds and over what
+//! a mutator makes from them; the fuzzer runs them for as long as you like. A target asserts more than the absence of
+//! panics: two readers of one input agree, what parses prints and parses to the same value, a matcher agrees with a naive
+//! one, replay and a snapshot give back a changed state.
 //!
-//! | target | bytes | body in |
+//! This crate may know every other member, because it feeds each of them bytes at its own boundary: the API's bodies, the
+//! domain's patterns and values, the codec's events, the journal's files. It knows the server only through `kavach`'s
+//! public interface for fuzzing.
+//!
+//! | target | input | defined in |
 //! | --- | --- | --- |
 //! | `authorize` | an authorize body, or a batch's | `api.rs` |
 //! | `commands` | request lines and bodies of all other routes that take one | `api.rs` |
@@ -15,7 +19,7 @@
 //! | `events` | an event as the journal holds it | `events.rs` |
 //! | `journal` | the segments of a tenant's folder | `journal.rs` |
 //! | `snapshot` | a snapshot file, or its state | `snapshot.rs` |
-// An assertion that fails is what a target is for.
+// A failed assertion is the point of a target.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod api;

@@ -1,5 +1,5 @@
 //! The seeds: inputs that reach far, as the fuzzer's first ones. They name the small tenant's agents, so they are made
-//! here and not by hand; `cargo test --lib write_seeds -- --ignored` writes them anew.
+//! here and not by hand; `cargo test -p kavach-fuzz-targets write_seeds -- --ignored` writes them again.
 
 use std::fs;
 use std::io::Write as _;
@@ -9,7 +9,7 @@ use super::folder::Scratch;
 use kavach_domain::tenant::Caller;
 use kavach_domain::{AuditId, Moment, Request, TraceId};
 use kavach_fixture::small_tenant::Small;
-use kavach_journal::{DataDir, JournalOptions, NewTenant};
+use kavach_journal::{DataDir, JournalOptions, NewFolder};
 use kavach_store::codec;
 
 /// The target, the file's name, and its bytes.
@@ -150,7 +150,7 @@ fn journals(small: &Small) -> Vec<(String, Vec<u8>)> {
         let data = DataDir::open(scratch.path()).unwrap();
         let options = JournalOptions { segment_bytes };
         let first = [small.journal[0].clone()];
-        let new = NewTenant { name: "t", label: b"{}", tenant: [7; 16], now_ms: 1, events: &first, options };
+        let new = NewFolder { name: "t", label: b"{}", tenant: [7; 16], now_ms: 1, events: &first, options };
         let mut journal = data.create_tenant(new).unwrap();
         for (seq, event) in (2..=events).zip(&small.journal[1..]) {
             journal.append(seq, |buffer| buffer.extend_from_slice(event)).unwrap();

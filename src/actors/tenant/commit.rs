@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use actix::fut::wrap_future;
 use actix::{AsyncContext, Context, Handler, Message};
-use kavach_store::commit_pipeline::Answered;
+use kavach_store::commit_pipeline::ReadReply;
 use tracing::{error, warn};
 
 use super::TenantActor;
@@ -58,7 +58,7 @@ impl TenantActor {
 
     /// Holds the reply to a read until all it may show is as durable as its writers were promised.
     pub(super) fn reply_read(&mut self, held: Held, ctx: &mut Context<Self>) {
-        if self.pipeline.hold_read(held) == Answered::Later {
+        if self.pipeline.hold_read(held) == ReadReply::Held {
             self.schedule_flush(ctx);
         }
     }
@@ -178,7 +178,7 @@ impl Handler<SyncDone> for TenantActor {
                     warn!(tenant = %id, %problem, "a journal segment could not be compressed; it stays as it is");
                 }
             };
-            self.resources.sealer.submit(job, Box::new(done));
+            self.resources.compressor.submit(job, Box::new(done));
         }
         // What came while the disk was busy.
         self.sync_when_due(ctx);

@@ -31,7 +31,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context};
-use kavach_store::{CommitPipeline, Loaded};
+use kavach_store::{CommitPipeline, LoadedTenant};
 
 use super::held::Held;
 use super::messages::{Ending, TenantDown};
@@ -64,12 +64,12 @@ pub struct TenantActor {
 impl TenantActor {
     pub(super) fn new(
         resources: Arc<Resources>,
-        loaded: Loaded,
+        loaded: LoadedTenant,
         generation: u64,
         storage_failed: bool,
         meter: TenantMeter,
     ) -> Self {
-        let told = loaded.told;
+        let told = loaded.announced_seq;
         if storage_failed {
             resources.storage_failures.fetch_add(1, Ordering::Relaxed);
         }

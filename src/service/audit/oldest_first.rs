@@ -8,7 +8,7 @@ use super::settled_costs::SettledCosts;
 use super::trail::{STEP_EVENTS, decode};
 use crate::actors::messages::AuditTrail;
 use crate::domain::{AuditEntry, AuditFilter, TenantId, Timestamp};
-use crate::journal::Walk;
+use crate::journal::JournalCursor;
 
 /// Where to start reading a trail.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ pub(super) struct OldestFirst {
     trail: AuditTrail,
     filter: Arc<AuditFilter>,
     start: StartPoint,
-    walk: Option<Walk>,
+    walk: Option<JournalCursor>,
     /// Whether it frees its memory between steps.
     rests: bool,
     /// Settled costs, if the entries show them.
@@ -64,7 +64,7 @@ impl OldestFirst {
         let oldest = trail.horizon.max(filter.since);
         let walk = match walk {
             Some(walk) => walk,
-            None => walk.insert(trail.reader.walk(match (*start, oldest) {
+            None => walk.insert(trail.reader.cursor(match (*start, oldest) {
                 (StartPoint::After(seq), _) => seq + 1,
                 (StartPoint::Oldest, None) => 0,
                 (StartPoint::Oldest, Some(time)) => trail.first_at(time)?,

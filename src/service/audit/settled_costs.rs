@@ -17,7 +17,7 @@ use crate::actors::tenant_directory::unknown_tenant;
 use crate::domain::budget::cost::Cost;
 use crate::domain::limits::MAX_SETTLED;
 use crate::domain::{AuditEntry, Error, Event, Tenant, TenantId, TenantRef};
-use crate::journal::Walk;
+use crate::journal::JournalCursor;
 use crate::service::kavach::Kavach;
 use crate::service::tenant_calls::ask;
 
@@ -33,7 +33,7 @@ pub(super) struct SettledCosts {
 
 /// Reads settlements, ahead of the reader of decisions.
 struct SettlementReader {
-    walk: Walk,
+    walk: JournalCursor,
     /// Settlements of decisions that the other reader has not passed yet.
     found: BTreeMap<u64, Cost>,
     /// How many newer decisions can be settled before a decision can't be any more.
@@ -42,7 +42,7 @@ struct SettlementReader {
 }
 
 impl SettlementReader {
-    fn new(walk: Walk, most: usize) -> Self {
+    fn new(walk: JournalCursor, most: usize) -> Self {
         Self { walk, found: BTreeMap::new(), most, ended: false }
     }
 
@@ -76,7 +76,7 @@ impl SettledCosts {
             self.ahead = None;
             return false;
         }
-        self.ahead.get_or_insert_with(|| SettlementReader::new(trail.reader.walk(seq), MAX_SETTLED)).needs_more(seq)
+        self.ahead.get_or_insert_with(|| SettlementReader::new(trail.reader.cursor(seq), MAX_SETTLED)).needs_more(seq)
     }
 
     /// Reads one more event for settlements.
@@ -169,7 +169,7 @@ impl Kavach {
     /// Settled costs of the decisions numbered `first` to `last`, from the journal alone.
     async fn settled_long_ago(&self, trail: AuditTrail, first: u64, last: u64) -> Result<Vec<(u64, Cost)>, Error> {
         let tenant: TenantId = trail.tenant;
-        let (mut newer, mut found) = (SettlementReader::new(trail.reader.walk(first), MAX_SETTLED), Vec::new());
+        let (mut newer, mut found) = (SettlementReader::new(trail.reader.cursor(first), MAX_SETTLED), Vec::new());
         loop {
             let step = move || {
                 for _ in 0..STEP_EVENTS {
@@ -198,7 +198,7 @@ mod tests {
     use crate::domain::budget::usage::{SettledDecision, UsageRecord};
     use crate::domain::event::By;
     use crate::domain::{AgentId, Moment, Timestamp};
-    use crate::journal::{DataDir, Journal, JournalOptions, NewTenant};
+    use crate::journal::{DataDir, Journal, JournalOptions, NewFolder};
     use crate::store::codec;
 
     fn settlement(decision: u64, cost: u64) -> Vec<u8> {
@@ -219,7 +219,7 @@ mod tests {
     fn journal(data: &DataDir, settled: &[u64]) -> Journal {
         let events: Vec<_> = settled.iter().map(|decision| settlement(*decision, 1_000 + decision)).collect();
         let options = JournalOptions::default();
-        let new = NewTenant { name: "t", label: b"{}", tenant: [7; 16], now_ms: 0, events: &events, options };
+        let new = NewFolder { name: "t", label: b"{}", tenant: [7; 16], now_ms: 0, events: &events, options };
         let mut journal = data.create_tenant(new).unwrap();
         journal.flush().unwrap();
         journal
@@ -232,7 +232,7 @@ mod tests {
         // With three remembered, decision 10 can be settled until three newer decisions are.
         let settled = [12, 11, 10, 13, 20, 14, 21, 22, 23, 24];
         let journal = journal(&data, &settled);
-        let mut ahead = SettlementReader::new(journal.reader().walk(1), 3);
+        let mut ahead = SettlementReader::new(journal.reader().cursor(1), 3);
         let mut read = 0;
         let mut filled = Vec::new();
         for decision in 9..=25 {

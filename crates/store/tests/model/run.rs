@@ -83,7 +83,7 @@ impl Run {
         let mut first = Vec::new();
         codec::encode_event(moment, &event, &mut first).unwrap();
         tenant.apply(moment, &event);
-        let new = journal::NewTenant {
+        let new = journal::NewFolder {
             name: &id.folder_name(),
             label: b"{}",
             tenant: id.bytes(),
@@ -372,7 +372,7 @@ impl Run {
             Disk::Sync => {
                 let point = journal.begin_sync().run().unwrap();
                 journal.finish_sync(point, at).unwrap();
-                journal.take_sealed().into_iter().for_each(|job| job.run().unwrap());
+                journal.take_compression_jobs().into_iter().for_each(|job| job.run().unwrap());
             }
             Disk::Snapshot => {
                 let state = codec::encode_state(&self.tenant.state()).unwrap();

@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 
 use crate::Pipeline;
 use kavach_domain::{Code, Event, Moment, Tenant};
-use kavach_journal::{Checkpoint, Folder, Passage, inspect};
+use kavach_journal::{Checkpoint, Folder, Passage, verify_chain};
 use kavach_store::codec;
-use kavach_store::loader::Loaded;
+use kavach_store::loader::LoadedTenant;
 
 /// What a caller learns from an answer.
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +114,7 @@ impl Model {
 
     /// Compares what was recovered with what was sent, and goes on from there. `lost` says that a sync failed, which
     /// takes what was only written. `rotten` says that a bit was flipped, so that reading may say so.
-    pub fn recovered(&mut self, loaded: &Loaded, folder: &Folder, through: Through, lost: bool, rotten: bool) {
+    pub fn recovered(&mut self, loaded: &LoadedTenant, folder: &Folder, through: Through, lost: bool, rotten: bool) {
         let last = loaded.journal.written_seq();
         assert_eq!(loaded.tenant.seq(), last, "state and journal agree on the last event");
         assert!(last <= self.len(), "event {last} was recovered, where {} were sent", self.len());
@@ -151,7 +151,7 @@ impl Model {
         );
     }
 
-    fn same_events(&self, loaded: &Loaded, rotten: bool) {
+    fn same_events(&self, loaded: &LoadedTenant, rotten: bool) {
         let reader = loaded.journal.reader();
         let (mut first, mut next) = (self.len() + 1, None);
         let read = reader.oldest_first(0, &mut |seq, bytes| {
@@ -176,7 +176,7 @@ impl Model {
 
     /// The audit trail holds, by its own means and against the link that was kept.
     fn proven(&self, folder: &Folder, rotten: bool) {
-        let found = inspect(folder, self.kept, &mut |_, _| None);
+        let found = verify_chain(folder, self.kept, &mut |_, _| None);
         if rotten {
             return;
         }

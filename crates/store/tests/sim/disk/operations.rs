@@ -5,21 +5,21 @@ use std::path::{Path, PathBuf};
 use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use kavach_journal::{Access, Disk, DiskFile, Kind, Listed};
+use kavach_journal::{Disk, DiskFile, FileKind, Listed, OpenMode};
 
 use super::nodes::{Change, EntryChange, FileNode, FolderNode, Node, apply, apply_entry};
 use super::{Fate, SYNC, SimDisk, World, broken, down, full, missing};
 
 impl Disk for SimDisk {
-    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>> {
-        self.simple(if access == Access::Create { "create" } else { "open" }, path, |world| {
+    fn open(&self, path: &Path, access: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        self.simple(if access == OpenMode::Create { "create" } else { "open" }, path, |world| {
             let id = match access {
-                Access::Create if world.room() == 0 => {
+                OpenMode::Create if world.room() == 0 => {
                     world.seen.full += 1;
                     return Err(full());
                 }
-                Access::Create => world.add(path, Node::File(FileNode::default()))?,
-                Access::Read | Access::Write => world.find(path)?,
+                OpenMode::Create => world.add(path, Node::File(FileNode::default()))?,
+                OpenMode::Read | OpenMode::Write => world.find(path)?,
             };
             let (life, told) = (world.life, AtomicU32::new(world.file_mut(id).errors));
             Ok(Box::new(SimFile { disk: self.clone(), id, life, told, path: path.to_owned() }) as Box<dyn DiskFile>)
@@ -27,7 +27,7 @@ impl Disk for SimDisk {
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let file = self.open(path, Access::Read)?;
+        let file = self.open(path, OpenMode::Read)?;
         let mut bytes = vec![0; file.size()? as usize];
         // It may have been cut off since.
         let length = file.read_at(&mut bytes, 0)?;
@@ -96,7 +96,8 @@ impl Disk for SimDisk {
     fn list(&self, folder: &Path) -> io::Result<Vec<Listed>> {
         self.simple("list", folder, |world| {
             let entries = &world.folder(world.find(folder)?)?.cached;
-            let kind = |id: usize| if matches!(world.nodes[id], Node::File(_)) { Kind::File } else { Kind::Folder };
+            let kind =
+                |id: usize| if matches!(world.nodes[id], Node::File(_)) { FileKind::File } else { FileKind::Folder };
             Ok(entries.iter().map(|(name, id)| Listed { name: name.clone(), kind: kind(*id) }).collect())
         })
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use crate::Pipeline;
 use kavach_domain::{Code, TenantId};
 use kavach_store::BoxedReply;
-use kavach_store::loader::{LoadError, Loaded};
+use kavach_store::loader::{LoadError, LoadedTenant};
 
 use super::Tally;
 use super::jobs::Job;
@@ -33,7 +33,7 @@ pub struct Member {
 pub enum Part {
     Up(Box<Pipeline>),
     /// It is read from disk again, after its storage failed.
-    Loading(Task<Result<Loaded, LoadError>>, u64),
+    Loading(Task<Result<LoadedTenant, LoadError>>, u64),
     Closed,
     /// Not read yet.
     Down,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::Pipeline;
 use kavach_domain::Timestamp;
 use kavach_journal::{DataDir, Disk};
-use kavach_store::loader::{self, Loaded};
+use kavach_store::loader::{self, LoadedTenant};
 
 use super::calls::decide;
 use super::member::Part;
@@ -39,7 +39,7 @@ impl History {
         }
     }
 
-    pub(super) fn take(&mut self, at: usize, loaded: Loaded, through: Through, lost: bool, storage_failed: bool) {
+    pub(super) fn take(&mut self, at: usize, loaded: LoadedTenant, through: Through, lost: bool, storage_failed: bool) {
         let folder = self.folder(at);
         let (durability, disk) = (self.durability, self.disk.clone());
         self.say(|| format!("{at}: recovered up to {}", loaded.journal.written_seq()));

@@ -2,27 +2,27 @@
 
 use std::io;
 
-use crate::reader::{JournalReader, Loaded};
-use crate::segment::{HEADER, Header, read_header};
+use crate::reader::{JournalReader, LoadedPiece};
+use crate::segment::{HEADER, SegmentHeader, read_header};
 
 /// A place in a [`JournalReader`]'s view, and the way on from there. It holds no thread, and one segment in memory
 /// at most.
-pub struct Walk {
+pub struct JournalCursor {
     reader: JournalReader,
     /// The event that comes next, if it is there.
     next_seq: u64,
     /// The piece after the one in memory.
     next_piece: usize,
-    loaded: Option<Loaded>,
+    loaded: Option<LoadedPiece>,
     /// The next of its events.
     next_event: usize,
 }
 
 impl JournalReader {
     /// The way from event `from_seq` to the end of this view, the oldest first.
-    pub fn walk(&self, from_seq: u64) -> Walk {
+    pub fn cursor(&self, from_seq: u64) -> JournalCursor {
         let next_piece = self.piece_of(from_seq);
-        Walk { reader: self.clone(), next_seq: from_seq, next_piece, loaded: None, next_event: 0 }
+        JournalCursor { reader: self.clone(), next_seq: from_seq, next_piece, loaded: None, next_event: 0 }
     }
 
     /// The first event that is `late`: of that time (Unix milliseconds) or later. No event after a late one is not; one
@@ -99,7 +99,7 @@ impl JournalReader {
             None => {
                 let mut bytes = [0; HEADER];
                 self.active.file().read_exact_at(&mut bytes, 0)?;
-                Header::decode(&bytes).ok()
+                SegmentHeader::decode(&bytes).ok()
             }
         };
         Ok(header.map(|header| header.created_ms < time_ms))
@@ -114,7 +114,7 @@ impl JournalReader {
     }
 }
 
-fn first_late_in(loaded: &Loaded, late: &mut dyn FnMut(&[u8]) -> io::Result<bool>) -> io::Result<Option<u64>> {
+fn first_late_in(loaded: &LoadedPiece, late: &mut dyn FnMut(&[u8]) -> io::Result<bool>) -> io::Result<Option<u64>> {
     for (seq, place) in &loaded.events {
         if late(loaded.payload(place))? {
             return Ok(Some(*seq));
@@ -123,7 +123,7 @@ fn first_late_in(loaded: &Loaded, late: &mut dyn FnMut(&[u8]) -> io::Result<bool
     Ok(None)
 }
 
-impl Walk {
+impl JournalCursor {
     /// The next event with its sequence number; `None` at the end of the view. Blocking.
     ///
     /// # Errors
@@ -174,23 +174,23 @@ mod tests {
     use crate::writer::JournalOptions;
 
     #[test]
-    fn a_walk_goes_on_where_it_stopped() {
+    fn a_cursor_goes_on_where_it_stopped() {
         let (dir, events) = several_segments();
         let (journal, _) = recovered(dir.path(), TENANT, 0).unwrap();
         let reader = journal.reader();
         for from in 0..=SEVERAL + 1 {
-            let mut walk = reader.walk(from);
+            let mut cursor = reader.cursor(from);
             let mut seen = Vec::new();
-            while let Some((seq, payload)) = walk.step().unwrap() {
+            while let Some((seq, payload)) = cursor.step().unwrap() {
                 seen.push((seq, payload.to_vec()));
-                assert_eq!(walk.next_seq(), seq + 1);
+                assert_eq!(cursor.next_seq(), seq + 1);
                 if seq % 3 == 0 {
-                    walk.rest();
+                    cursor.rest();
                 }
             }
             let expected: Vec<_> = events.iter().filter(|event| event.0 >= from).cloned().collect();
             assert_eq!(seen, expected, "from {from}");
-            assert_eq!(walk.step().unwrap(), None);
+            assert_eq!(cursor.step().unwrap(), None);
         }
     }
 
@@ -221,7 +221,7 @@ mod tests {
         let (journal, _) = recovered(dir.path(), TENANT, 0).unwrap();
         let reader = journal.reader();
         let segments = Folder::open(dir.path()).unwrap().list().unwrap().segments;
-        assert!(segments.len() > 4 && segments[1].sealed && segments[3].raw);
+        assert!(segments.len() > 4 && segments[1].compressed && segments[3].raw);
         // Their headers are as they were, but for one.
         let folder = Folder::open(dir.path()).unwrap();
         for (entry, upto) in [(segments[1], 0), (segments[2], HEADER)] {

@@ -8,18 +8,18 @@ use tempfile::TempDir;
 use crate::chain::{Chain, Checkpoint, genesis};
 use crate::folder::Folder;
 use crate::frame::{self, Frame, MARKER_FRAME, Marker};
-use crate::segment::{HEADER, Header};
-use crate::tests::{TENANT, append, fresh, payload, recovered, seal, sync};
+use crate::segment::{HEADER, SegmentHeader};
+use crate::tests::{TENANT, append, compress, fresh, payload, recovered, sync};
 use crate::writer::JournalOptions;
-use crate::{Fault, FaultKind, Inspection, Passage, inspect};
+use crate::{ChainReport, Fault, FaultKind, Passage, verify_chain};
 
 /// Payload bytes of each event here, and bytes of its frame.
 const SIZE: usize = 30;
 const FRAME: usize = 8 + 8 + SIZE;
 
 /// Four segments of five events, each event with a link of its own but for the 8th and 9th, which share one; the last
-/// event has none. The first two segments are sealed if asked for. The links come with it.
-fn linked(sealed: bool) -> (TempDir, Vec<Checkpoint>) {
+/// event has none. The first two segments are compressed if asked for. The links come with it.
+fn linked(compressed: bool) -> (TempDir, Vec<Checkpoint>) {
     let (dir, mut journal) = fresh(JournalOptions::default());
     let mut links = vec![journal.checkpoint()];
     for seq in 1..=20 {
@@ -35,17 +35,17 @@ fn linked(sealed: bool) -> (TempDir, Vec<Checkpoint>) {
             journal.options.segment_bytes = full;
             journal.rotate_if_due(seq).unwrap();
         }
-        if sealed && seq == 12 {
+        if compressed && seq == 12 {
             sync(&mut journal, seq);
-            seal(&mut journal);
+            compress(&mut journal);
         }
     }
     drop(journal);
     (dir, links)
 }
 
-fn look(dir: &Path, kept: Option<Checkpoint>) -> Inspection {
-    inspect(&Folder::open(dir).unwrap(), kept, &mut |_, _| None).unwrap()
+fn look(dir: &Path, kept: Option<Checkpoint>) -> ChainReport {
+    verify_chain(&Folder::open(dir).unwrap(), kept, &mut |_, _| None).unwrap()
 }
 
 #[track_caller]
@@ -101,7 +101,7 @@ fn relink(dir: &Path) {
     for entry in Folder::open(dir).unwrap().list().unwrap().segments {
         let path = raw(dir, entry.first_seq);
         let bytes = fs::read(&path).unwrap();
-        let header = Header { previous: link.hash, ..Header::decode(&bytes).unwrap() };
+        let header = SegmentHeader { previous: link.hash, ..SegmentHeader::decode(&bytes).unwrap() };
         let mut edited = header.encode();
         let mut chain = Chain::resume(link);
         for frame in frames(&bytes) {
@@ -124,8 +124,8 @@ fn relink(dir: &Path) {
 
 #[test]
 fn an_untouched_journal_passes_with_any_of_its_links() {
-    for sealed in [false, true] {
-        let (dir, links) = linked(sealed);
+    for compressed in [false, true] {
+        let (dir, links) = linked(compressed);
         let found = look(dir.path(), None);
         assert_eq!((found.fault, found.passage), (None, Passage::NotAsked));
         assert_eq!((found.tenant, found.segments, found.first_seq, found.last_seq), (TENANT, 4, 1, 20));
@@ -174,7 +174,7 @@ fn of_a_run_the_event_that_makes_no_sense_is_named() {
         frames[at] = event_frame(9, &changed);
     });
     let mut odd = |_: u64, bytes: &[u8]| (bytes == changed).then(|| "it is odd".to_owned());
-    let fault = inspect(&Folder::open(dir.path()).unwrap(), None, &mut odd).unwrap().fault.unwrap();
+    let fault = verify_chain(&Folder::open(dir.path()).unwrap(), None, &mut odd).unwrap().fault.unwrap();
     assert_eq!((fault.first, fault.last, &*fault.detail), (9, 9, "it is odd"));
 }
 
@@ -246,21 +246,21 @@ fn swapped_events_are_named() {
 
 #[test]
 fn segments_that_are_cut_or_gone_are_named() {
-    for sealed in [false, true] {
-        let (dir, _) = linked(sealed);
+    for compressed in [false, true] {
+        let (dir, _) = linked(compressed);
         let folder = Folder::open(dir.path()).unwrap();
         let second = folder.list().unwrap().segments[1];
         let path = folder.current(second);
         let whole = fs::read(&path).unwrap();
         fs::remove_file(&path).unwrap();
         let found = fault(dir.path(), None);
-        assert_eq!((found.kind, found.first, found.last), (FaultKind::Removed, 6, 10), "sealed: {sealed}");
+        assert_eq!((found.kind, found.first, found.last), (FaultKind::Removed, 6, 10), "compressed: {compressed}");
         assert_eq!(found.before, Some(payload(5, SIZE)));
         for length in [0, 20, whole.len() / 2] {
             fs::write(&path, &whole[..length]).unwrap();
             let found = fault(dir.path(), None);
             assert_eq!(found.file, path);
-            assert!((6..=9).contains(&found.first), "sealed: {sealed}, {length}: {found:?}");
+            assert!((6..=9).contains(&found.first), "compressed: {compressed}, {length}: {found:?}");
         }
     }
     let (dir, _) = linked(false);
@@ -328,7 +328,9 @@ fn what_a_crash_leaves_is_no_fault() {
     let found = look(dir.path(), Some(links[19]));
     assert_eq!((found.fault, found.last_seq, found.torn_bytes), (None, 19, FRAME as u64 - 10));
     // A new segment whose header is not whole, or was made before the link it continues.
-    for header in [vec![0; 40], Header { tenant: TENANT, first_seq: 20, created_ms: 0, previous: [9; 32] }.encode()] {
+    for header in
+        [vec![0; 40], SegmentHeader { tenant: TENANT, first_seq: 20, created_ms: 0, previous: [9; 32] }.encode()]
+    {
         let length = header.len() as u64;
         fs::write(&path, &bytes[..bytes.len() + 10 - FRAME]).unwrap();
         fs::write(raw(dir.path(), 20), header).unwrap();
@@ -371,7 +373,7 @@ fn a_tail_that_recovery_cuts_accuses_nobody_and_one_that_it_refuses_does() {
             for length in lengths {
                 for zeros in [0, whole.len() - length] {
                     fs::write(&path, [&whole[..length], &vec![0; zeros]].concat()).unwrap();
-                    let found = inspect(&Folder::open(dir.path()).unwrap(), None, &mut |_, _| None);
+                    let found = verify_chain(&Folder::open(dir.path()).unwrap(), None, &mut |_, _| None);
                     let copy = tempfile::tempdir().unwrap();
                     for file in segments.iter().map(|entry| raw(dir.path(), entry.first_seq)) {
                         fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
@@ -386,9 +388,9 @@ fn a_tail_that_recovery_cuts_accuses_nobody_and_one_that_it_refuses_does() {
                             assert!(found.last_seq >= events.len() as u64, "{place}");
                             cut += 1;
                         }
-                        (Ok(Inspection { fault: Some(_), .. }) | Err(_), Err(_)) => refused += 1,
+                        (Ok(ChainReport { fault: Some(_), .. }) | Err(_), Err(_)) => refused += 1,
                         // Only a link is gone, which the next header stands for.
-                        (Ok(Inspection { last_seq: 13, .. }), Err(_)) => {}
+                        (Ok(ChainReport { last_seq: 13, .. }), Err(_)) => {}
                         (found, recovered) => panic!("{place}: {found:?}, {:?}", recovered.err()),
                     }
                 }
@@ -420,7 +422,7 @@ fn a_checkpoint_may_have_other_links_of_its_event_behind_it_that_retention_remov
 fn what_retention_left_is_followed_from_its_first_link_on() {
     let (dir, links) = linked(true);
     let folder = Folder::open(dir.path()).unwrap();
-    fs::remove_file(folder.sealed(1)).unwrap();
+    fs::remove_file(folder.compressed(1)).unwrap();
     let found = look(dir.path(), Some(links[10]));
     assert_eq!((found.fault, found.first_seq, found.passage), (None, 6, Passage::Through));
     assert_eq!(look(dir.path(), Some(links[5])).passage, Passage::Through, "the link the header continues");
@@ -432,7 +434,7 @@ fn what_retention_left_is_followed_from_its_first_link_on() {
 #[test]
 fn a_folder_without_a_journal_can_not_be_looked_at() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(inspect(&Folder::open(dir.path()).unwrap(), None, &mut |_, _| None).is_err());
+    assert!(verify_chain(&Folder::open(dir.path()).unwrap(), None, &mut |_, _| None).is_err());
     fs::write(raw(dir.path(), 1), b"").unwrap();
-    assert!(inspect(&Folder::open(dir.path()).unwrap(), None, &mut |_, _| None).is_err());
+    assert!(verify_chain(&Folder::open(dir.path()).unwrap(), None, &mut |_, _| None).is_err());
 }

@@ -7,12 +7,12 @@
 use std::path::{Path, PathBuf};
 
 use crate::chain::{Chain, Checkpoint, genesis};
+use crate::crash::SuspectPlace;
 use crate::frame::{self, Frame};
-use crate::recovery::Spot;
-use crate::segment::{HEADER, Header, HeaderError, VERSION};
+use crate::segment::{HEADER, HeaderError, SegmentHeader, VERSION};
 
 /// Looks at an event that a link does not vouch for, and says what is odd about it, if anything is.
-pub type Odd<'a> = dyn FnMut(u64, &[u8]) -> Option<String> + 'a;
+pub type EventCheck<'a> = dyn FnMut(u64, &[u8]) -> Option<String> + 'a;
 
 /// The first thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,22 +72,22 @@ pub(super) struct Segment<'a> {
     /// Why there are not more.
     pub cut: Option<String>,
     /// Whether it is certain that what was at a bad spot of it had reached the disk.
-    pub was_on_disk: &'a dyn Fn(Spot) -> bool,
+    pub was_on_disk: &'a dyn Fn(SuspectPlace) -> bool,
 }
 
 /// What was followed so far.
-pub(super) struct Proof<'o, 'a> {
+pub(super) struct ChainCheck<'o, 'a> {
     tenant: [u8; 16],
     kept: Option<Checkpoint>,
     passed: bool,
     too_old: bool,
-    odd: &'o mut Odd<'a>,
+    odd: &'o mut EventCheck<'a>,
     chain: Option<Chain>,
     /// The event that comes next.
     pub expect: u64,
     /// The first event there is.
     pub first_seq: u64,
-    run: Run,
+    run: UnlinkedRun,
     before: Option<Vec<u8>>,
     /// Links on the way.
     pub links: u64,
@@ -100,26 +100,26 @@ pub(super) struct Proof<'o, 'a> {
 
 /// The events since the last link.
 #[derive(Default)]
-struct Run {
+struct UnlinkedRun {
     /// The first of them, and of those that are odd.
-    first: Option<Seen>,
-    odd: Option<(Seen, String)>,
+    first: Option<SeenEvent>,
+    odd: Option<(SeenEvent, String)>,
     /// The last event before it.
     before: Option<Vec<u8>>,
 }
 
 #[derive(Clone)]
-struct Seen {
+struct SeenEvent {
     file: PathBuf,
     offset: u64,
     seq: u64,
     event: Vec<u8>,
 }
 
-type Found = Result<(), Box<Fault>>;
+type Followed = Result<(), Box<Fault>>;
 
-impl<'o, 'a> Proof<'o, 'a> {
-    pub fn new(tenant: [u8; 16], kept: Option<Checkpoint>, odd: &'o mut Odd<'a>) -> Self {
+impl<'o, 'a> ChainCheck<'o, 'a> {
+    pub fn new(tenant: [u8; 16], kept: Option<Checkpoint>, odd: &'o mut EventCheck<'a>) -> Self {
         Self {
             tenant,
             kept,
@@ -129,7 +129,7 @@ impl<'o, 'a> Proof<'o, 'a> {
             chain: None,
             expect: 0,
             first_seq: 0,
-            run: Run::default(),
+            run: UnlinkedRun::default(),
             before: None,
             links: 0,
             told: 0,
@@ -166,7 +166,7 @@ impl<'o, 'a> Proof<'o, 'a> {
     }
 
     /// Follows the chain through the next segment.
-    pub fn segment(&mut self, segment: &Segment<'_>) -> Found {
+    pub fn segment(&mut self, segment: &Segment<'_>) -> Followed {
         if self.torn {
             // Nothing says that it, or what came before it, had reached the disk.
             self.torn_bytes += segment.bytes.len() as u64;
@@ -176,7 +176,7 @@ impl<'o, 'a> Proof<'o, 'a> {
             self.expect = segment.first_seq;
             self.first_seq = segment.first_seq;
         }
-        let header = match Header::decode(segment.bytes) {
+        let header = match SegmentHeader::decode(segment.bytes) {
             Ok(header) => header,
             Err(HeaderError::Torn) if self.is_torn(segment, 0) => return Ok(()),
             Err(HeaderError::Torn) => {
@@ -200,7 +200,7 @@ impl<'o, 'a> Proof<'o, 'a> {
     }
 
     /// Goes from the end of one segment to the start of the next.
-    fn join(&mut self, segment: &Segment<'_>, header: &Header) -> Found {
+    fn join(&mut self, segment: &Segment<'_>, header: &SegmentHeader) -> Followed {
         let Some(chain) = &self.chain else { return self.begin(segment, header) };
         if segment.first_seq > self.expect {
             if self.is_torn(segment, 0) {
@@ -235,7 +235,7 @@ impl<'o, 'a> Proof<'o, 'a> {
         Err(fault)
     }
 
-    fn begin(&mut self, segment: &Segment<'_>, header: &Header) -> Found {
+    fn begin(&mut self, segment: &Segment<'_>, header: &SegmentHeader) -> Followed {
         if segment.first_seq == 1 && header.previous != genesis(self.tenant) {
             let detail = "the first segment does not start the tenant's chain";
             return Err(self.fault(FaultKind::Rewritten, segment, 42, detail));
@@ -256,7 +256,7 @@ impl<'o, 'a> Proof<'o, 'a> {
         Ok(())
     }
 
-    fn frames(&mut self, segment: &Segment<'_>) -> Found {
+    fn frames(&mut self, segment: &Segment<'_>) -> Followed {
         let mut position = HEADER;
         while let Some(rest) = segment.bytes.get(position..).filter(|rest| !rest.is_empty()) {
             let (frame, length) = match frame::parse(rest) {
@@ -266,7 +266,7 @@ impl<'o, 'a> Proof<'o, 'a> {
             };
             match frame {
                 Frame::Event { seq, payload } if seq == self.expect => {
-                    let spot = || Seen {
+                    let spot = || SeenEvent {
                         file: segment.file.to_path_buf(),
                         offset: position as u64,
                         seq,
@@ -327,7 +327,7 @@ impl<'o, 'a> Proof<'o, 'a> {
     }
 
     /// Goes on from a link, if it is the one the events before it make.
-    fn link_to(&mut self, segment: &Segment<'_>, position: usize, hash: [u8; 32], time_ms: i64) -> Found {
+    fn link_to(&mut self, segment: &Segment<'_>, position: usize, hash: [u8; 32], time_ms: i64) -> Followed {
         let Some(chain) = &self.chain else { return Ok(()) };
         if hash != chain.next_hash() {
             return Err(self.broken(segment, position));
@@ -338,7 +338,7 @@ impl<'o, 'a> Proof<'o, 'a> {
             return Err(self.not_kept(segment.file, position));
         }
         self.chain = Some(Chain::resume(link));
-        self.run = Run::default();
+        self.run = UnlinkedRun::default();
         self.links += 1;
         self.meet(link);
         Ok(())
@@ -393,7 +393,7 @@ impl<'o, 'a> Proof<'o, 'a> {
 
     /// Whether bad bytes at that place are what a crash leaves of writes it interrupted. If so, they are counted.
     fn is_torn(&mut self, segment: &Segment<'_>, position: usize) -> bool {
-        let spot = Spot { offset: position as u64, next_seq: self.expect, synced_seq: self.told };
+        let spot = SuspectPlace { offset: position as u64, next_seq: self.expect, synced_seq: self.told };
         self.torn = self.chain.is_some() && !(segment.was_on_disk)(spot);
         if self.torn {
             self.torn_bytes += segment.bytes.get(position..).unwrap_or_default().len() as u64;
@@ -402,7 +402,7 @@ impl<'o, 'a> Proof<'o, 'a> {
     }
 
     /// Looks at the end: `at_least` is the last event the journal once had for certain.
-    pub fn finish(&self, last_file: &Path, end: u64, at_least: u64) -> Found {
+    pub fn finish(&self, last_file: &Path, end: u64, at_least: u64) -> Followed {
         let last = self.expect.saturating_sub(1);
         let certain = self.kept.filter(|_| !self.passed).map_or(0, |kept| kept.seq).max(at_least);
         if certain > last {

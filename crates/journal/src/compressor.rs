@@ -1,4 +1,4 @@
-//! Compresses sealed segments for all tenants, out of the way of their calls.
+//! Compresses compressed segments for all tenants, out of the way of their calls.
 //!
 //! To compress an event takes a third as long as to decide it, and nobody waits for it. So one thread does it only in
 //! what the calls leave of the cores: under full load segments wait as they are. That takes room on the disk, so once
@@ -14,17 +14,17 @@ use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
 };
 
-use crate::seal::{Packer, SealJob};
+use crate::compress::{CompressionJob, Packer};
 
 /// Segments that wait for a free core alone: at 16 MiB each one gigabyte, which a disk that holds audit trails has.
 const MAX_BACKLOG: usize = 64;
 
-type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+type CompressionCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 /// A handle to the threads that compress; they end once it is closed, or the last copy is dropped. What still waits
 /// then is handed out again after the next start.
 #[derive(Clone)]
-pub struct Sealer(Arc<Handle>);
+pub struct Compressor(Arc<Handle>);
 
 struct Handle {
     queue: Arc<Queue>,
@@ -33,22 +33,22 @@ struct Handle {
 
 #[derive(Default)]
 struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    jobs: VecDeque<(SealJob, Done)>,
+struct QueueState {
+    jobs: VecDeque<(CompressionJob, CompressionCallback)>,
     ended: bool,
 }
 
-impl Sealer {
+impl Compressor {
     /// Starts the threads.
     pub fn start() -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let mut threads = Vec::new();
-        for (name, patient) in [("kavach-seal", true), ("kavach-seal-late", false)] {
+        for (name, patient) in [("kavach-compress", true), ("kavach-compress-late", false)] {
             let queue = Arc::clone(&queue);
             threads.push(thread::Builder::new().name(name.into()).spawn(move || {
                 if patient {
@@ -76,7 +76,7 @@ impl Sealer {
     }
 
     /// Queues a segment; `done` is called on another thread with what came of it.
-    pub fn submit(&self, job: SealJob, done: Done) {
+    pub fn submit(&self, job: CompressionJob, done: CompressionCallback) {
         let queue = &self.0.queue;
         queue.lock().jobs.push_back((job, done));
         queue.changed.notify_all();
@@ -89,13 +89,13 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The oldest job, once more than `spare` wait. `None` at the end. While nothing waits, `packer` holds no memory.
-    fn next(&self, spare: usize, packer: &mut Packer) -> Option<(SealJob, Done)> {
-        let rests = |state: &mut State| !state.ended && state.jobs.len() <= spare;
+    fn next(&self, spare: usize, packer: &mut Packer) -> Option<(CompressionJob, CompressionCallback)> {
+        let rests = |state: &mut QueueState| !state.ended && state.jobs.len() <= spare;
         let mut state = self.lock();
         if rests(&mut state) {
             *packer = Packer::default();
@@ -128,24 +128,24 @@ mod tests {
     use crate::tests::{fresh, segment, sync};
 
     #[test]
-    fn every_segment_is_sealed_however_many_wait() {
+    fn every_segment_is_compressed_however_many_wait() {
         let (_dir, mut journal) = fresh(JournalOptions { segment_bytes: 1 });
         let segments = 2 * MAX_BACKLOG as i64;
         for day in 0..segments {
             segment(&mut journal, day);
         }
         sync(&mut journal, segments + 1);
-        let jobs = journal.take_sealed();
+        let jobs = journal.take_compression_jobs();
         assert_eq!(jobs.len(), 2 * MAX_BACKLOG);
-        let sealer = Sealer::start().unwrap();
+        let compressor = Compressor::start().unwrap();
         let (done, outcomes) = mpsc::channel();
         for job in jobs {
             let done = done.clone();
-            sealer.submit(job, Box::new(move |outcome| done.send(outcome).unwrap()));
+            compressor.submit(job, Box::new(move |outcome| done.send(outcome).unwrap()));
         }
         drop(done);
         assert_eq!(outcomes.iter().filter(Result::is_ok).count(), 2 * MAX_BACKLOG);
-        assert!(journal.folder.sealed(1).exists() && !journal.folder.raw(1).exists());
+        assert!(journal.folder.compressed(1).exists() && !journal.folder.raw(1).exists());
     }
 
     #[test]
@@ -155,7 +155,7 @@ mod tests {
             segment(&mut journal, day);
         }
         sync(&mut journal, 9);
-        let jobs = journal.take_sealed();
+        let jobs = journal.take_compression_jobs();
         jobs[0].run().unwrap();
         jobs[0].run().unwrap();
         std::fs::remove_file(journal.folder.raw(2)).unwrap();
@@ -165,13 +165,13 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_sealer_lets_go_of_what_waits() {
+    fn a_closed_compressor_lets_go_of_what_waits() {
         let (_dir, mut journal) = fresh(JournalOptions { segment_bytes: 1 });
         segment(&mut journal, 0);
         sync(&mut journal, 9);
-        let sealer = Sealer::start().unwrap();
-        sealer.close();
-        sealer.submit(journal.take_sealed().remove(0), Box::new(|_| panic!("nobody is there to do it")));
+        let compressor = Compressor::start().unwrap();
+        compressor.close();
+        compressor.submit(journal.take_compression_jobs().remove(0), Box::new(|_| panic!("nobody is there to do it")));
         assert!(journal.folder.raw(1).exists());
     }
 }

@@ -4,10 +4,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{Access, Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::files::temporary;
 use crate::folder::Folder;
-use crate::segment::MAX_SEALED;
+use crate::segment::MAX_COMPRESSIBLE;
 use crate::writer::Journal;
 
 /// zstd's own default: about a sixth of the size at some hundred MB/s, off the workers' threads.
@@ -15,12 +15,12 @@ const LEVEL: i32 = 3;
 
 /// A segment to be compressed off the owner's thread. One that failed may be run again.
 #[derive(Clone, Debug)]
-pub struct SealJob {
+pub struct CompressionJob {
     folder: Arc<Folder>,
     first_seq: u64,
 }
 
-impl SealJob {
+impl CompressionJob {
     /// Replaces the raw file by its compressed form. Blocking. A crash at any point leaves at least one whole
     /// form, and running it again completes it.
     pub fn run(&self) -> io::Result<()> {
@@ -37,15 +37,15 @@ impl SealJob {
 
     fn replace(&self, packer: &mut Packer) -> io::Result<()> {
         let raw = self.folder.raw(self.first_seq);
-        let sealed = self.folder.sealed(self.first_seq);
-        let unfinished = temporary(&sealed);
+        let compressed = self.folder.compressed(self.first_seq);
+        let unfinished = temporary(&compressed);
         let disk = &*self.folder.disk;
-        let source = match disk.open(&raw, Access::Read) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && disk.exists(&sealed) => return Ok(()),
+        let source = match disk.open(&raw, OpenMode::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && disk.exists(&compressed) => return Ok(()),
             opened => opened?,
         };
         // One that grew so large, as it does while no next one can be begun, stays as it is.
-        if source.size()? > MAX_SEALED {
+        if source.size()? > MAX_COMPRESSIBLE {
             return Ok(());
         }
         if let Err(error) = packer.pack(&*source, disk, &unfinished) {
@@ -53,7 +53,7 @@ impl SealJob {
             let _ = disk.remove(&unfinished);
             return Err(error);
         }
-        disk.rename(&unfinished, &sealed)?;
+        disk.rename(&unfinished, &compressed)?;
         self.folder.sync()?;
         self.folder.remove_if_there(&raw)
     }
@@ -80,7 +80,7 @@ impl Packer {
         packed.clear();
         packed.reserve(zstd::zstd_safe::compress_bound(raw.len()));
         compressor.compress_to_buffer(raw.as_slice(), packed)?;
-        let target = disk.open(target, Access::Create)?;
+        let target = disk.open(target, OpenMode::Create)?;
         target.write_all_at(packed, 0).map_err(|(_, error)| error)?;
         target.sync()
     }
@@ -89,10 +89,10 @@ impl Packer {
 impl Journal {
     /// Jobs for the segments that are rotated and wholly on disk. Each is handed out once; one that was lost
     /// is handed out again after the next recovery.
-    pub fn take_sealed(&mut self) -> Vec<SealJob> {
+    pub fn take_compression_jobs(&mut self) -> Vec<CompressionJob> {
         let folder = &self.folder;
-        let sealable = self.sync.take_sealable();
-        let job = |first_seq| SealJob { folder: Arc::clone(folder), first_seq };
-        sealable.into_iter().map(job).collect()
+        let compressible = self.sync.take_compressible();
+        let job = |first_seq| CompressionJob { folder: Arc::clone(folder), first_seq };
+        compressible.into_iter().map(job).collect()
     }
 }
