@@ -130,7 +130,7 @@ mod tests {
     use crate::domain::audit::AuditKinds;
     use crate::domain::event::{By, Change, ChangeRecord};
     use crate::domain::{Event, Moment, Settings};
-    use crate::journal::{DataDir, JournalOptions, NewTenant};
+    use crate::journal::{DataDir, JournalOptions, NewFolder};
     use crate::store::codec;
 
     #[test]
@@ -147,7 +147,7 @@ mod tests {
         let data = DataDir::open(folder.path()).unwrap();
         let (label, options) = (b"{}".as_slice(), JournalOptions::default());
         let (name, tenant_bytes, events) = (tenant.folder_name(), tenant.bytes(), [bytes.clone()]);
-        let new = NewTenant { name: &name, label, tenant: tenant_bytes, now_ms: 0, events: &events, options };
+        let new = NewFolder { name: &name, label, tenant: tenant_bytes, now_ms: 0, events: &events, options };
         let mut journal = data.create_tenant(new).unwrap();
         for seq in 2..=EVENTS {
             journal.append(seq, |buffer| buffer.extend_from_slice(&bytes)).unwrap();
