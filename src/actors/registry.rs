@@ -20,7 +20,7 @@ use super::deletion;
 use super::messages::{Close, Retire, TakeSnapshot};
 use super::routes::{Down, Route, unknown_tenant};
 use super::tenant::{Ending, MAILBOX_CAPACITY, TenantActor};
-use crate::domain::event::Author;
+use crate::domain::author::Author;
 use crate::domain::tenant::Profile;
 use crate::domain::tenant::commands::TenantSpec;
 use crate::domain::text::{Slug, quote};

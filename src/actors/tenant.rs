@@ -18,7 +18,7 @@ use super::core::Core;
 use super::messages::{Flush, Probe, SnapshotWritten, SyncDone};
 use super::registry::TenantDown;
 use super::reply::Held;
-use crate::domain::{Code, Error, Event, Tenant, Timestamp, tenant::Moment};
+use crate::domain::{Code, Error, Event, Tenant, Timestamp, moment::Moment};
 use crate::journal::Journal;
 use crate::measure::{Meter, count};
 use kavach_store::CommitPipeline;

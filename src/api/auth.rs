@@ -14,7 +14,7 @@ use super::attempts::Attempts;
 use super::error::Problem;
 use super::families::Connections;
 use super::held::Held;
-use crate::domain::event::Author;
+use crate::domain::author::Author;
 use crate::domain::limits::{MAX_HELD_ANSWER_BYTES, MAX_SLOW_BODY_BYTES};
 use crate::domain::secret::bearer;
 use crate::domain::tenant::Caller;

@@ -7,7 +7,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::process::Process;
 use super::times::TimesRead;
-use crate::domain::tenant::census::AgentCounts;
+use crate::domain::agent::AgentCounts;
 use crate::domain::{Code, TenantId, Timestamp};
 
 /// How long figures are good for: whoever asks more often than that gets the same again, since nobody needs a key to

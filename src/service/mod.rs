@@ -51,7 +51,7 @@ use crate::actors::reply::Reply;
 use crate::actors::routes::unknown_tenant;
 use crate::actors::tenant::overloaded;
 use crate::actors::{Core, Phase, Route, TenantActor};
-use crate::domain::event::Author;
+use crate::domain::author::Author;
 use crate::domain::tenant::Caller;
 use crate::domain::text::parse_name;
 use crate::domain::{Code, Command, Credential, Error, Secret, Tenant, TenantId, TenantRef, TenantTag, Timestamp};

@@ -5,7 +5,7 @@
 //! more: that is looked up, and costs no reading. For an older decision the journal is read on from there, and not
 //! far: once [`MAX_SETTLED`] newer decisions are settled, it can't be settled any more.
 //!
-//! [`Settlements`]: crate::domain::budget::usage::Settlements
+//! [`Settlements`]: crate::domain::budget::settlement::Settlements
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -189,8 +189,9 @@ impl Kavach {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::budget::usage::{SettledDecision, UsageRecord};
-    use crate::domain::event::By;
+    use crate::domain::author::By;
+    use crate::domain::budget::settlement::SettledDecision;
+    use crate::domain::budget::settlement::UsageRecord;
     use crate::domain::{AgentId, Moment, Timestamp};
     use crate::journal::{DataDir, Journal, JournalOptions, NewTenant};
     use crate::store::codec;

@@ -18,7 +18,8 @@ use crate::actors::Route;
 use crate::actors::messages::{AuditTrail, Verify};
 use crate::actors::routes::unknown_tenant;
 use crate::actors::turns::Party;
-use crate::domain::tenant::{Caller, Moment};
+use crate::domain::moment::Moment;
+use crate::domain::tenant::Caller;
 use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, Event, TenantId, TenantRef, Timestamp};
 use crate::journal::Walk;
 use crate::store::codec;
@@ -230,7 +231,8 @@ impl AuditTrail {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::{By, Change, ChangeRecord};
+    use crate::domain::author::By;
+    use crate::domain::event::{Change, ChangeRecord};
     use crate::domain::{Settings, audit::AuditKinds};
     use crate::journal::{DataDir, JournalOptions, NewTenant};
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kavach::domain::event::{By, ChangeRecord};
+use kavach::domain::author::By;
+use kavach::domain::event::ChangeRecord;
 use kavach::domain::text::Slug;
 use kavach::domain::{AuditId, Change, Code, Event, Moment, Record, Settings, TenantId, Timestamp};
 use kavach::journal::{DataDir, JournalOptions, NewTenant};

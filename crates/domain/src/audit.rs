@@ -10,14 +10,16 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use crate::agent::AgentSpec;
+use crate::author::By;
 use crate::budget::cost::Cost;
 use crate::budget::policy::{Limits, PolicyAction};
-use crate::budget::usage::UsageRecord;
+use crate::budget::settlement::UsageRecord;
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
-use crate::event::{Before, By, Change, ChangeRecord, Event, Record};
+use crate::event::{Before, Change, ChangeRecord, Event, Record};
 use crate::id::{AgentId, AuditId, PolicyId, TenantId};
-use crate::tenant::{Moment, TenantStatus};
+use crate::moment::Moment;
+use crate::tenant::TenantStatus;
 use crate::time::Timestamp;
 use crate::trace_id::TraceId;
 

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::secret::{hide_secrets, holds_secret};
+use crate::secret_scan::{hide_secrets, holds_secret};
 
 macro_rules! codes {
     ($($variant:ident $text:literal $status:literal $meaning:literal;)*) => {

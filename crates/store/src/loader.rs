@@ -2,7 +2,8 @@
 
 use std::io;
 
-use kavach_domain::event::{Author, By};
+use kavach_domain::author::Author;
+use kavach_domain::author::By;
 use kavach_domain::tenant::commands::TenantSpec;
 use kavach_domain::text::{DEFAULT_TENANT_NAME, Slug};
 use kavach_domain::{Event, Tenant, TenantId, Timestamp};

@@ -15,6 +15,7 @@ use kavach::api::usage::UsageBody;
 use kavach::api::views::{AgentJson, DelegationJson, EffectivePermissionJson, KeyJson, PolicyJson, TenantJson};
 use kavach::api::{agents, audit, delegations, plain, policies};
 use kavach_domain::agent::commands::{AgentPatch, AgentView, CreateAgent, NewAgent, RotateToken, UpdateAgent};
+use kavach_domain::author::By;
 use kavach_domain::budget::policy_commands::{
     CreatePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicy, UpdatePolicy,
 };
@@ -23,10 +24,10 @@ use kavach_domain::decision::arguments::Arguments;
 use kavach_domain::delegation::commands::{
     CreateDelegation, DelegationFilter, DelegationView, NewDelegation, effective_permissions,
 };
-use kavach_domain::event::{By, Change, ChangeRecord};
+use kavach_domain::event::{Change, ChangeRecord};
 use kavach_domain::limits::MAX_AUTHORIZE_BODY_BYTES;
 use kavach_domain::tenant::commands::{NewTenant, TenantPatch, TenantSpec, UpdateTenant};
-use kavach_domain::tenant::key::CreateKey;
+use kavach_domain::tenant::key_commands::CreateKey;
 use kavach_domain::tenant::{Caller, Command};
 use kavach_domain::{AgentId, AuditId, Event, Request, Secret, Tenant, TenantId, Timestamp, TraceId};
 use kavach_fixture::small_tenant::{Small, readable, tenant_id};

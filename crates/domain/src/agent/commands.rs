@@ -9,15 +9,18 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::agent::{Agent, AgentSpec, AgentStatus, AgentType};
+use crate::author::By;
 use crate::decision::arguments::compact;
 use crate::error::{Code, Error};
-use crate::event::{By, Change};
+use crate::event::Change;
 use crate::id::{AgentId, TenantId};
 use crate::limits::{MAX_ALL_AGENTS, MAX_GRACE_SECONDS, MAX_GRACED_TOKENS, MAX_METADATA_BYTES};
+use crate::moment::Moment;
 use crate::permission::{PermissionSet, PermissionSpec};
-use crate::secret::{SecretHash, check_no_secret};
+use crate::secret::SecretHash;
 use crate::tenant::settings::given;
-use crate::tenant::{Command, Moment, Tenant};
+use crate::tenant::{Command, Tenant};
+use crate::text::check_no_secret;
 use crate::text::{parse_name, parse_owner};
 use crate::time::Timestamp;
 

@@ -8,14 +8,16 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::agent::commands::no_such_agent;
+use crate::author::By;
 use crate::budget::cost::Cost;
 use crate::budget::policy::{Limits, Period, Policy, PolicyAction, PolicyStatus};
 use crate::error::{Code, Error};
-use crate::event::{By, Change};
+use crate::event::Change;
 use crate::id::{AgentId, PolicyId, TenantId};
 use crate::limits::MAX_POLICIES;
+use crate::moment::Moment;
 use crate::tenant::settings::given;
-use crate::tenant::{Command, Moment, Tenant};
+use crate::tenant::{Command, Tenant};
 use crate::text::{parse_owner, quote};
 use crate::time::Timestamp;
 

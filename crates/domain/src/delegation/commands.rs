@@ -7,18 +7,21 @@ use serde_json::json;
 
 use crate::agent::commands::unknown_agent;
 use crate::agent::{Agent, AgentStatus};
-use crate::delegation::graph::{Links, Standing};
+use crate::author::By;
+use crate::delegation::graph::Standing;
+use crate::delegation::index::Links;
 use crate::delegation::search::{EffectivePermission, Search};
 use crate::delegation::{Delegation, DelegationSpec, DelegationStatus};
 use crate::error::{Code, Error};
-use crate::event::{By, Change};
+use crate::event::Change;
 use crate::id::{AgentId, DelegationId, TenantId};
 use crate::limits::{
     MAX_COVER_STEPS, MAX_DELEGATION_DEPTH, MAX_DELEGATION_WEIGHT, MAX_DELEGATIONS, MAX_DELEGATIONS_FROM_AGENT,
     MAX_STANDS_ON,
 };
+use crate::moment::Moment;
 use crate::permission::{PermissionSet, PermissionSpec};
-use crate::tenant::{Command, Moment, Tenant};
+use crate::tenant::{Command, Tenant};
 use crate::text::quote;
 use crate::time::Timestamp;
 

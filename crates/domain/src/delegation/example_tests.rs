@@ -1,9 +1,10 @@
 //! Delegation by example, and the small world that its tests act in.
 
 use crate::agent::commands::{AgentPatch, CreateAgent, NewAgent, RevokeAgent, UpdateAgent};
+use crate::author::By;
 use crate::decision::explain::{Step, Steps, Trace};
 use crate::delegation::commands::*;
-use crate::event::{By, ChangeRecord};
+use crate::event::ChangeRecord;
 use crate::permission::PermissionSpec;
 use crate::tenant::settings::Settings;
 use crate::tenant::{Caller, Command};

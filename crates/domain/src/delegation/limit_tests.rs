@@ -6,7 +6,7 @@ use crate::agent::commands::AgentPatch;
 use crate::decision::explain::{Step, Steps, Trace};
 use crate::delegation::commands::*;
 use crate::delegation::example_tests::{READ_ALL, READ_GITHUB, World, permissions};
-use crate::delegation::graph::LinkIndex;
+use crate::delegation::index::LinkIndex;
 use crate::delegation::{DelegationProfile, DelegationSpec};
 use crate::limits::{
     MAX_ACTIONS, MAX_DELEGATION_WEIGHT, MAX_DELEGATIONS_FROM_AGENT, MAX_ENDED_WEIGHT, MAX_EXPLAINED_STEPS,
@@ -307,7 +307,7 @@ fn links_that_are_over_are_swept_out() {
         world.later(1);
     }
     // Ten of them count at any time.
-    let open = |links: Option<&crate::delegation::graph::Links>| links.unwrap().open(world.now).len();
+    let open = |links: Option<&crate::delegation::index::Links>| links.unwrap().open(world.now).len();
     assert!(open(world.tenant.links().arriving(worker)) <= 32);
     assert!(open(world.tenant.links().leaving(root)) <= 32);
     assert!(world.tenant.open_links_at_most(world.now) <= 32);
