@@ -2,8 +2,9 @@
 #![allow(dead_code, reason = "each bench uses its own part")]
 
 use kavach::domain::agent::commands::{CreateAgent, NewAgent};
+use kavach::domain::author::By;
 use kavach::domain::budget::policy_commands::{CreatePolicy, NewPolicy};
-use kavach::domain::event::{By, ChangeRecord};
+use kavach::domain::event::ChangeRecord;
 use kavach::domain::permission::PermissionSpec;
 use kavach::domain::permission::constraint::ConstraintsSpec;
 use kavach::domain::tenant::Caller;

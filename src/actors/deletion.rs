@@ -5,7 +5,8 @@ use tokio::sync::oneshot;
 use super::core::Core;
 use super::messages::{Inspect, NoteDeletion};
 use super::tenant_directory::Route;
-use crate::domain::event::{Author, Before};
+use crate::domain::author::Author;
+use crate::domain::event::Before;
 use crate::domain::{Credential, Error, Tenant, TenantRef, Timestamp};
 use kavach_store::refusal::outcome_unknown;
 

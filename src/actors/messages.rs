@@ -9,9 +9,10 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::reply::Reply;
+use crate::domain::author::Author;
 use crate::domain::budget::usage::{UsageAnswer, UsageReport};
 use crate::domain::decision::explain::Step;
-use crate::domain::event::{Author, Before};
+use crate::domain::event::Before;
 use crate::domain::tenant::{Caller, Command};
 use crate::domain::text::Slug;
 use crate::domain::{Credential, Decision, Request, TenantId, Timestamp};

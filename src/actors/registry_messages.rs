@@ -2,7 +2,7 @@
 
 use actix::{Message, Recipient};
 
-use crate::domain::event::Author;
+use crate::domain::author::Author;
 use crate::domain::tenant::Profile;
 use crate::domain::tenant::commands::TenantSpec;
 use crate::domain::{Credential, Error, TenantRef};

@@ -42,7 +42,7 @@ pub struct Authorize {
     /// When the request arrived.
     pub received: Instant,
     /// Whether an agent that is not this tenant's is another tenant's business: it is then not recorded here, and
-    /// the answer is `UNKNOWN_AGENT`.
+    /// the answer is `AGENT_NOT_FOUND`.
     pub known_only: bool,
     /// Where the answer goes.
     pub reply: ReplyTo,

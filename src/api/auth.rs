@@ -14,7 +14,7 @@ use super::auth_throttle::AuthThrottle;
 use super::error::Problem;
 use super::metric_families::ConnectionCounts;
 use super::slow_client_memory::SlowClientMemory;
-use crate::domain::event::Author;
+use crate::domain::author::Author;
 use crate::domain::limits::{MAX_HELD_ANSWER_BYTES, MAX_SLOW_BODY_BYTES};
 use crate::domain::secret::bearer;
 use crate::domain::tenant::Caller;

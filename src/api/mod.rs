@@ -15,6 +15,7 @@
 //! | the AuthZEN API for decisions | [`authzen`] |
 //! | bodies that are produced while they are sent, or that wait for a slow client | [`streaming`] |
 //! | how much memory slow clients may hold | `slow_client_memory` |
+//! | the HTTP status of each code | `status` |
 //! | the JSON of responses | [`responses`] |
 //! | the metrics | `metric_families` |
 //! | the OpenAPI document | [`openapi`] |
@@ -48,6 +49,7 @@ mod router;
 pub mod routes;
 mod slow_client_memory;
 pub mod stats;
+pub mod status;
 pub mod streaming;
 pub mod strict_json;
 pub mod tenants;

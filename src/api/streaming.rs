@@ -51,7 +51,7 @@ impl<S> MessageBody for PulledBody<S> {
         let (given, source) = match pulled {
             Some(Ok((bytes, source))) => (Some(Ok(bytes)), Some(source)),
             Some(Err(problem)) => {
-                if problem.code().status() >= 500 {
+                if crate::api::status::status(problem.code()) >= 500 {
                     error!(%problem, "a response was cut off while it was sent");
                 }
                 (Some(Err(problem)), None)

@@ -6,7 +6,7 @@ use std::error::Error as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, Error};
 
-use kavach_domain::secret::holds_secret;
+use kavach_domain::secret_scan::holds_secret;
 
 /// The error, without anything that may be a secret. `args` is the command line.
 pub(super) fn without_secrets(error: Error, command: &mut Command, args: &[String]) -> Error {

@@ -7,7 +7,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::histogram::HistogramCounts;
 use super::process::Process;
-use crate::domain::tenant::census::AgentCounts;
+use crate::domain::agent::AgentCounts;
 use crate::domain::{Code, TenantId, Timestamp};
 
 /// How long to reuse the values that were read last: anyone can ask for them, without a key.

@@ -26,7 +26,7 @@ impl Delegations<'_> {
     /// Delegates permissions of one agent to another of the same tenant.
     ///
     /// # Errors
-    /// `INVALID_FIELD`, `INVALID_PATTERN`, `UNKNOWN_AGENT`, `TENANT_MISMATCH` if the request names another tenant
+    /// `INVALID_FIELD`, `INVALID_PATTERN`, `AGENT_NOT_FOUND`, `TENANT_MISMATCH` if the request names another tenant
     /// than the agents', or the rule that forbids it: `DELEGATION_...`.
     pub async fn create(&self, new: NewDelegation) -> Result<DelegationView, Error> {
         let named = new.tenant_id.as_deref().map(TenantRef::parse);
@@ -60,7 +60,7 @@ impl Delegations<'_> {
     /// Delegations from an agent to others.
     ///
     /// # Errors
-    /// `UNKNOWN_AGENT`, `INVALID_QUERY` for a malformed cursor.
+    /// `AGENT_NOT_FOUND`, `INVALID_QUERY` for a malformed cursor.
     pub async fn of_agent(&self, agent: &str, page: PageRequest) -> Result<Page<DelegationView>, Error> {
         let (id, route) = self.find_agent(agent)?;
         let missing = unknown_agent(agent);
@@ -72,7 +72,7 @@ impl Delegations<'_> {
     /// One delegation by its id.
     ///
     /// # Errors
-    /// `UNKNOWN_DELEGATION`.
+    /// `DELEGATION_NOT_FOUND`.
     pub async fn get(&self, delegation: &str) -> Result<DelegationView, Error> {
         let (id, route) = self.find(delegation)?;
         self.0.inspect(&route, move |tenant, now| DelegationView::find(tenant, id, now)).await
@@ -81,7 +81,7 @@ impl Delegations<'_> {
     /// The permissions an agent can use now, and where each comes from. Its own come first.
     ///
     /// # Errors
-    /// `UNKNOWN_AGENT`.
+    /// `AGENT_NOT_FOUND`.
     pub async fn permissions(&self, agent: &str) -> Result<Vec<EffectivePermission>, Error> {
         let (id, route) = self.find_agent(agent)?;
         self.0.inspect(&route, move |tenant, now| effective_permissions(tenant, id, now)).await
@@ -90,7 +90,7 @@ impl Delegations<'_> {
     /// Revokes a delegation and every one that depends on it, for good.
     ///
     /// # Errors
-    /// `UNKNOWN_DELEGATION`.
+    /// `DELEGATION_NOT_FOUND`.
     pub async fn revoke(&self, delegation: &str) -> Result<(), Error> {
         let (id, route) = self.find(delegation)?;
         self.0.execute(&route, RevokeDelegation(id)).await

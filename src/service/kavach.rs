@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::actors::Core;
-use crate::domain::event::Author;
+use crate::domain::author::Author;
 use crate::domain::text::parse_name;
 use crate::domain::{Code, Credential, Error, Secret};
 use crate::measure::Measures;

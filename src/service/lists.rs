@@ -136,7 +136,7 @@ impl Kavach {
                 Ok(item) => gathered.items.push(item),
                 // A tenant that is being erased is not missing.
                 Err(error) if all && error.code() == Code::TenantNotFound => {}
-                Err(error) if all && error.code().status() == 503 => gathered.missing.push(id),
+                Err(error) if all && error.code().is_unavailable() => gathered.missing.push(id),
                 Err(error) => return Err(error),
             }
         }

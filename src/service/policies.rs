@@ -40,7 +40,7 @@ impl Policies<'_> {
     /// Creates a policy.
     ///
     /// # Errors
-    /// `INVALID_FIELD`, `UNKNOWN_AGENT`, `TENANT_NOT_FOUND`, `TENANT_MISMATCH`, `POLICY_LIMIT_EXCEEDED`.
+    /// `INVALID_FIELD`, `AGENT_NOT_FOUND`, `TENANT_NOT_FOUND`, `TENANT_MISMATCH`, `POLICY_LIMIT_EXCEEDED`.
     pub async fn create(&self, new: NewPolicy) -> Result<PolicyView, Error> {
         let named = new.tenant_id.as_deref().map(TenantRef::parse);
         let agent = new.agent_id.as_deref().and_then(AgentId::parse);
@@ -68,7 +68,7 @@ impl Policies<'_> {
     /// One policy by its id.
     ///
     /// # Errors
-    /// `UNKNOWN_POLICY`.
+    /// `POLICY_NOT_FOUND`.
     pub async fn get(&self, policy: &str) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
         self.0.inspect(&route, move |tenant, now| PolicyView::find(tenant, id, now)).await
@@ -77,7 +77,7 @@ impl Policies<'_> {
     /// Changes a policy. Omitted fields keep their values.
     ///
     /// # Errors
-    /// `UNKNOWN_POLICY`, `INVALID_FIELD`, `FORBIDDEN` for a tenant key if an operator set the policy.
+    /// `POLICY_NOT_FOUND`, `INVALID_FIELD`, `FORBIDDEN` for a tenant key if an operator set the policy.
     pub async fn update(&self, policy: &str, patch: PolicyPatch) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
         self.0.execute(&route, UpdatePolicy { id, patch }).await?.ok_or_else(lost)
@@ -86,7 +86,7 @@ impl Policies<'_> {
     /// Deletes a policy.
     ///
     /// # Errors
-    /// `UNKNOWN_POLICY`, `FORBIDDEN` for a tenant key if an operator set the policy.
+    /// `POLICY_NOT_FOUND`, `FORBIDDEN` for a tenant key if an operator set the policy.
     pub async fn delete(&self, policy: &str) -> Result<(), Error> {
         let (id, route) = self.find(policy)?;
         self.0.execute(&route, DeletePolicy(id)).await
@@ -95,7 +95,7 @@ impl Policies<'_> {
     /// Resets a policy's usage of the current period to zero.
     ///
     /// # Errors
-    /// `UNKNOWN_POLICY`, `FORBIDDEN` for a tenant key if an operator set the policy.
+    /// `POLICY_NOT_FOUND`, `FORBIDDEN` for a tenant key if an operator set the policy.
     pub async fn reset(&self, policy: &str, period: Period) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
         self.0.execute(&route, ResetPolicy { id, period }).await?.ok_or_else(lost)
@@ -105,7 +105,7 @@ impl Policies<'_> {
     /// charged or recorded.
     ///
     /// # Errors
-    /// `UNKNOWN_AGENT`.
+    /// `AGENT_NOT_FOUND`.
     pub async fn check(&self, agent: &str, cost: Cost) -> Result<(BudgetCheck, Vec<PolicyView>), Error> {
         let unknown = || no_such_agent(agent);
         let id = AgentId::parse(agent).ok_or_else(unknown)?;

@@ -7,7 +7,9 @@ use super::lists::{Page, PageRequest};
 use super::tenant_calls::lost;
 use crate::actors::registry_messages::{CreateTenant, DeleteTenant, SnapshotAll};
 use crate::domain::tenant::commands::{NewTenant, SetStatus, TenantPatch, TenantSpec, UpdateTenant};
-use crate::domain::tenant::key::{ApiKey, CreateKey, RevokeKey};
+use crate::domain::tenant::key::ApiKey;
+use crate::domain::tenant::key_commands::CreateKey;
+use crate::domain::tenant::key_commands::RevokeKey;
 use crate::domain::tenant::{Profile, TenantStatus};
 use crate::domain::text::Slug;
 use crate::domain::{Code, Error, KeyId, Secret, TenantId, TenantRef};
@@ -140,10 +142,10 @@ impl Tenants<'_> {
     /// Revokes an API key at once.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `UNKNOWN_KEY`.
+    /// `TENANT_NOT_FOUND`, `KEY_NOT_FOUND`.
     pub async fn revoke_key(&self, tenant: impl Into<TenantRef>, key: &str) -> Result<(), Error> {
         let id = KeyId::parse(key).ok_or_else(|| {
-            Error::new(Code::UnknownKey, format!("there is no API key '{}'", crate::domain::text::quote(key)))
+            Error::new(Code::KeyNotFound, format!("there is no API key '{}'", crate::domain::text::quote(key)))
         });
         self.0.check_operator()?;
         let route = self.0.tenant_in_path(&tenant.into())?;

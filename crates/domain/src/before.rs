@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
+use crate::author::Author;
+use crate::author::By;
 use crate::budget::policy::Policy;
 use crate::decision::request::kept_user_agent;
-use crate::event::{Author, Before, By, Change, ChangeRecord};
-use crate::secret::hide_secrets;
+use crate::event::{Before, Change, ChangeRecord};
+use crate::secret_scan::hide_secrets;
 use crate::tenant::{Tenant, TenantStatus};
 use crate::time::Timestamp;
 

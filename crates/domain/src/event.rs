@@ -10,9 +10,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::AgentSpec;
+use crate::author::{Author, By};
 use crate::budget::cost::Cost;
 use crate::budget::policy::{Limits, Period, PolicyAction, Usage};
-use crate::budget::usage::UsageRecord;
+use crate::budget::settlement::UsageRecord;
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
 use crate::id::{AgentId, DelegationId, KeyId, PolicyId, TenantId};
@@ -59,21 +60,6 @@ impl ChangeRecord {
     }
 }
 
-/// What is known of who made a change, beside the key.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Author {
-    /// The tenant key's name at that time; an operator has none.
-    #[serde(default)]
-    pub key_name: Option<Box<str>>,
-    /// The caller's address, where it is known.
-    #[serde(default)]
-    pub ip: Option<IpAddr>,
-    /// The caller's `User-Agent`.
-    #[serde(default)]
-    pub user_agent: Option<Box<str>>,
-}
-
 /// What a change replaced or ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -115,16 +101,6 @@ pub enum Before {
     Used(Usage),
     /// A delegation.
     Delegation(Box<DelegationSpec>),
-}
-
-/// Who makes a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum By {
-    /// An operator, or the process that embeds the library.
-    Operator,
-    /// A tenant key.
-    Key(KeyId),
 }
 
 /// A change, with the whole new value of what it changes.

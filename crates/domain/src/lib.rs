@@ -19,6 +19,7 @@
 
 pub mod agent;
 pub mod audit;
+pub mod author;
 pub mod before;
 pub mod budget;
 pub mod decision;
@@ -32,6 +33,7 @@ pub mod permission;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod secret;
+pub mod secret_scan;
 pub mod tenant;
 pub mod text;
 pub mod time;

@@ -1,9 +1,7 @@
 //! Keys and tokens: how they are built, recognised and compared. Only their SHA-256 is ever kept.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,24 +9,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::error::{Code, Error};
 use crate::id::TenantId;
+use crate::secret_scan::{OPERATOR_KEY_PREFIX, TENANT_KEY_PREFIX, TOKEN_PREFIX};
 
-const TOKEN_PREFIX: &str = "kv_";
-const TENANT_KEY_PREFIX: &str = "kvt_";
-/// What an operator key starts with.
-pub const OPERATOR_KEY_PREFIX: &str = "kvo_";
 /// Characters of 48 bytes (tenant UUID and 32 random bytes) in base64url.
 const TENANT_SECRET_CHARS: usize = 64;
 /// The first of them, which hold the tenant's UUID and two bytes more.
 const TENANT_CHARS: usize = 24;
 /// Characters of a tenant key shown as its prefix: the tag, the tenant's part and six of its own.
 const SHOWN_CHARS: usize = 32;
-
-/// Characters behind a prefix from which on a text may be a key or token, or nearly one: an operator's has 43.
-const HIDDEN_CHARS: usize = 40;
-/// What stands in the place of a secret's characters.
-const HIDDEN: &str = "(hidden)";
 
 /// The SHA-256 of a secret (FIPS 180-4), the only form in which one is stored or looked up.
 #[derive(Clone, Copy, Eq)]
@@ -106,61 +95,6 @@ impl<'de> Deserialize<'de> for SecretHash {
         }
         deserializer.deserialize_bytes(Bytes)
     }
-}
-
-/// Where the first key or token in a text is, but for its prefix. It is found by its form, so that a secret in a wrong
-/// place, such as a call's arguments, is neither recorded nor shown. Other names that begin like one, `kv_` not least,
-/// are all of one case.
-fn find_secret(text: &str) -> Option<Range<usize>> {
-    let bytes = text.as_bytes();
-    memchr::memchr_iter(b'_', bytes).find_map(|underscore| {
-        let (head, rest) = bytes.split_at_checked(underscore + 1)?;
-        let prefix = [TOKEN_PREFIX, TENANT_KEY_PREFIX, OPERATOR_KEY_PREFIX];
-        let prefix = prefix.into_iter().find(|prefix| head.ends_with(prefix.as_bytes()))?;
-        // The first characters tell, so that a text of nothing but prefixes is no work.
-        let start = rest.get(..HIDDEN_CHARS)?;
-        let has = |case: fn(&u8) -> bool| start.iter().any(case);
-        let is_mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
-        let is_secret = start.iter().all(is_base64url) && (is_mixed || prefix == OPERATOR_KEY_PREFIX);
-        let length = || rest.iter().position(|byte| !is_base64url(byte)).unwrap_or(rest.len());
-        is_secret.then(|| underscore + 1..underscore + 1 + length())
-    })
-}
-
-fn is_base64url(byte: &u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
-}
-
-/// Whether a text holds what may be a key or token.
-pub fn holds_secret(text: &str) -> bool {
-    find_secret(text).is_some()
-}
-
-/// The text with what may be keys or tokens hidden but for their prefixes.
-pub fn hide_secrets(text: &str) -> Cow<'_, str> {
-    let (mut rest, mut shown) = (text, String::new());
-    while let Some(place) = find_secret(rest) {
-        let (before, after) = (rest.get(..place.start), rest.get(place.end..));
-        shown.push_str(before.unwrap_or_default());
-        shown.push_str(HIDDEN);
-        rest = after.unwrap_or_default();
-    }
-    if shown.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(shown + rest) }
-}
-
-/// An error where a text that is kept and shown holds what may be a key or token.
-///
-/// # Errors
-/// `INVALID_FIELD`, naming `field`.
-pub fn check_no_secret(field: &str, text: &str) -> Result<(), Error> {
-    if holds_secret(text) {
-        return Err(Error::field(
-            Code::InvalidField,
-            field,
-            "must not hold a key or token: it would be shown to others",
-        ));
-    }
-    Ok(())
 }
 
 /// A key or token in clear. It exists between its making and the one answer that shows it.
@@ -301,7 +235,13 @@ impl std::str::FromStr for OperatorKey {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
+    use crate::error::Code;
+    use crate::secret_scan::{HIDDEN, hide_secrets, holds_secret};
+    use crate::text::check_no_secret;
+    use crate::time::Timestamp;
 
     #[test]
     fn an_operator_key_is_read_without_the_white_space_around_it() {
@@ -313,7 +253,6 @@ mod tests {
             assert!(!text.parse::<OperatorKey>().unwrap_err().contains("0123"));
         }
     }
-    use crate::time::Timestamp;
 
     #[test]
     fn a_secret_finds_its_tenant() {

@@ -10,7 +10,7 @@ use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use crate::error::{Code, Error};
 use crate::limits::{MAX_CAUSE_CHARS, MAX_NAME_CHARS, MAX_QUOTED_CHARS, MAX_SLUG_CHARS};
-use crate::secret::{check_no_secret, hide_secrets};
+use crate::secret_scan::{hide_secrets, holds_secret};
 
 /// The word that names the default tenant in paths and filters.
 pub const DEFAULT_TENANT_NAME: &str = "default";
@@ -146,6 +146,21 @@ fn without_joiners(text: &str) -> String {
             !is_joiner || before.is_ascii()
         })
         .collect()
+}
+
+/// Refuses text that contains what looks like a key or token: it would be stored and shown to others.
+///
+/// # Errors
+/// `INVALID_FIELD`, naming `field`.
+pub fn check_no_secret(field: &str, text: &str) -> Result<(), Error> {
+    if holds_secret(text) {
+        return Err(Error::field(
+            Code::InvalidField,
+            field,
+            "must not hold a key or token: it would be shown to others",
+        ));
+    }
+    Ok(())
 }
 
 /// A tenant's short name in paths: `^[a-z0-9]+(?:-[a-z0-9]+)*$`, at most 63 characters, never `default`.

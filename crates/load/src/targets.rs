@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use kavach_domain::secret::hide_secrets;
+use kavach_domain::secret_scan::hide_secrets;
 
 /// What a run asks for.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use std::io::{self, Read, Write};
 
 use serde::Deserialize;
 
-use kavach_domain::budget::usage::UsageRecord;
+use kavach_domain::budget::settlement::UsageRecord;
 use kavach_domain::event::{ChangeRecord, Record};
 use kavach_domain::tenant::State;
 use kavach_domain::{Event, Moment, Timestamp, TraceId};

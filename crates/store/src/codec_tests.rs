@@ -11,11 +11,14 @@ use std::sync::Arc;
 
 use crate::codec::{decode_event, decode_state, encode_event, encode_state};
 use kavach_domain::agent::AgentSpec;
+use kavach_domain::author::Author;
+use kavach_domain::author::By;
 use kavach_domain::budget::cost::Cost;
 use kavach_domain::budget::policy::{Limits, Period, PolicyAction, Usage};
-use kavach_domain::budget::usage::{SettledDecision, UsageRecord};
+use kavach_domain::budget::settlement::SettledDecision;
+use kavach_domain::budget::settlement::UsageRecord;
 use kavach_domain::delegation::DelegationSpec;
-use kavach_domain::event::{Author, Before, By, ChangeRecord, Grant, LinkUse};
+use kavach_domain::event::{Before, ChangeRecord, Grant, LinkUse};
 use kavach_domain::permission::constraint::{ConstraintsSpec, TimeWindowSpec};
 use kavach_domain::permission::{PermissionSet, PermissionSpec};
 use kavach_domain::text::Slug;
@@ -345,7 +348,7 @@ fn records() -> Vec<(String, Record<'static>)> {
         ("denied.least".to_owned(), least),
         ("denied.policy".to_owned(), revoked),
     ];
-    let codes = Code::ALL.iter().filter(|code| code.status() == 200 || **code == Code::TenantMismatch);
+    let codes = Code::ALL.iter().filter(|code| code.denies());
     all.extend(codes.map(|code| {
         let reason = Some(Cow::Borrowed("a reason"));
         let denied = Record { granted_by: None, code: Some(*code), reason, ..allowed.clone() };

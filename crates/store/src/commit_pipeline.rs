@@ -321,7 +321,8 @@ mod tests {
     use super::*;
     use crate::loader;
     use crate::pending_replies::BoxedReply;
-    use kavach_domain::event::{By, ChangeRecord};
+    use kavach_domain::author::By;
+    use kavach_domain::event::ChangeRecord;
     use kavach_domain::tenant::commands::TenantSpec;
     use kavach_domain::{Code, TenantId};
     use kavach_journal::{DataDir, JournalOptions};

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use kavach_domain::event::{Author, By};
+use kavach_domain::author::Author;
+use kavach_domain::author::By;
 use kavach_domain::tenant::commands::TenantSpec;
 use kavach_domain::text::{DEFAULT_TENANT_NAME, Slug};
 use kavach_domain::{Event, Tenant, TenantId, Timestamp};
@@ -130,7 +131,7 @@ pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptio
     if tenant.id() != id {
         return Err(RecoveryError::Foreign { file: path.to_owned(), owner: tenant.id().bytes() }.into());
     }
-    tenant.check_soundness().map_err(|problem| format!("{}: its state can't be right: {problem}", path.display()))?;
+    tenant.validate().map_err(|problem| format!("{}: its state can't be right: {problem}", path.display()))?;
     // Nothing on disk is changed before this.
     let journal = read.reopen(options, now.millis())?;
     let announced_seq = journal.written_seq();

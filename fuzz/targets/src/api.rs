@@ -16,6 +16,7 @@ use kavach::api::tenants::{Confirmation, NewKey, Paging};
 use kavach::api::usage::UsageBody;
 use kavach::api::{agents, audit, delegations, fast_authorize_json, policies};
 use kavach_domain::agent::commands::{AgentPatch, AgentView, CreateAgent, NewAgent, RotateToken, UpdateAgent};
+use kavach_domain::author::By;
 use kavach_domain::budget::policy_commands::{
     CreatePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicy, UpdatePolicy,
 };
@@ -24,10 +25,10 @@ use kavach_domain::decision::arguments::Arguments;
 use kavach_domain::delegation::commands::{
     CreateDelegation, DelegationFilter, DelegationView, NewDelegation, effective_permissions,
 };
-use kavach_domain::event::{By, Change, ChangeRecord};
+use kavach_domain::event::{Change, ChangeRecord};
 use kavach_domain::limits::MAX_AUTHORIZE_BODY_BYTES;
 use kavach_domain::tenant::commands::{NewTenant, TenantPatch, TenantSpec, UpdateTenant};
-use kavach_domain::tenant::key::CreateKey;
+use kavach_domain::tenant::key_commands::CreateKey;
 use kavach_domain::tenant::{Caller, Command};
 use kavach_domain::{AgentId, AuditId, Event, Request, Secret, Tenant, TenantId, Timestamp, TraceId};
 use kavach_fixture::small_tenant::{Small, readable, tenant_id};
@@ -87,7 +88,7 @@ fn checked<T>(answer: Result<T, Problem>) -> Option<T> {
     match answer {
         Ok(value) => Some(value),
         Err(Problem(error)) => {
-            assert!((400..500).contains(&error.code().status()), "{error}");
+            assert!((400..500).contains(&kavach::api::status::status(error.code())), "{error}");
             let message = error.message();
             assert!(!message.is_empty() && message.len() < 4_000, "{} bytes of message", message.len());
             assert!(!message.chars().any(char::is_control), "{message:?}");

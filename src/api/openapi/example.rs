@@ -22,7 +22,7 @@ impl<T: Example> Example for Vec<T> {
 
 /// OpenAPI's map of examples. Many responses show the denials, so the document holds each denial once.
 pub fn shown(examples: Examples) -> Map<String, Value> {
-    let denials = Code::ALL.iter().filter(|code| code.status() == 200).map(|code| code.as_str());
+    let denials = Code::ALL.iter().filter(|code| crate::api::status::status(**code) == 200).map(|code| code.as_str());
     let denials: Vec<_> = denials.collect();
     let shown = |(name, value): (&str, Value)| {
         let told = if denials.contains(&name) { reference(name) } else { json!({ "value": value }) };

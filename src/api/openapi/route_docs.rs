@@ -178,7 +178,7 @@ impl Docs {
     /// It answers denials as problems, 403 or, for rates, 429, with the reason in headers.
     #[must_use]
     pub fn denies(mut self) -> Self {
-        let denials = Code::ALL.iter().filter(|code| code.status() == 200);
+        let denials = Code::ALL.iter().filter(|code| crate::api::status::status(**code) == 200);
         self.refusals = denials.map(|code| (403, *code)).collect();
         self.refusals.extend([(429, Code::RateLimited), (429, Code::BudgetExceeded)]);
         self.refusals.retain(|refusal| *refusal != (403, Code::RateLimited));

@@ -293,7 +293,7 @@ impl AuditStream {
     fn on_failure(&mut self, tag: TenantTag, start: StartPoint, error: &Error) -> bool {
         match error.code() {
             // If the whole server is shutting down, the follower hears of it and the stream ends.
-            code if code.status() == 503 => {
+            code if code.is_unavailable() => {
                 self.postponed.insert(tag, start);
                 self.next_try = Instant::now() + RETRY;
                 true

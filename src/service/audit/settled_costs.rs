@@ -5,7 +5,7 @@
 //! older decision the journal is read onwards from the decision. That is never far: once [`MAX_SETTLED`] newer
 //! decisions are settled, the decision can't be settled any more.
 //!
-//! [`Settlements`]: crate::domain::budget::usage::Settlements
+//! [`Settlements`]: crate::domain::budget::settlement::Settlements
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -126,7 +126,9 @@ impl Kavach {
             };
             match filled {
                 Ok(()) => {}
-                Err(error) if only.is_none() && [404, 503].contains(&error.code().status()) => missing.push(tenant),
+                Err(error) if only.is_none() && (error.code().is_not_found() || error.code().is_unavailable()) => {
+                    missing.push(tenant)
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -195,8 +197,9 @@ impl Kavach {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::budget::usage::{SettledDecision, UsageRecord};
-    use crate::domain::event::By;
+    use crate::domain::author::By;
+    use crate::domain::budget::settlement::SettledDecision;
+    use crate::domain::budget::settlement::UsageRecord;
     use crate::domain::{AgentId, Moment, Timestamp};
     use crate::journal::{DataDir, Journal, JournalOptions, NewFolder};
     use crate::store::codec;

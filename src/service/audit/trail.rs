@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::actors::messages::AuditTrail;
-use crate::domain::tenant::Moment;
+use crate::domain::Moment;
 use crate::domain::{AuditId, Event, Timestamp};
 use crate::store::codec;
 

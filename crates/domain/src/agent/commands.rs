@@ -9,15 +9,18 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::agent::{Agent, AgentSpec, AgentStatus, AgentType};
+use crate::author::By;
 use crate::decision::arguments::compact;
 use crate::error::{Code, Error};
-use crate::event::{By, Change};
+use crate::event::Change;
 use crate::id::{AgentId, TenantId};
 use crate::limits::{MAX_ALL_AGENTS, MAX_GRACE_SECONDS, MAX_GRACED_TOKENS, MAX_METADATA_BYTES};
+use crate::moment::Moment;
 use crate::permission::{PermissionSet, PermissionSpec};
-use crate::secret::{SecretHash, check_no_secret};
+use crate::secret::SecretHash;
 use crate::tenant::settings::given;
-use crate::tenant::{Command, Moment, Tenant};
+use crate::tenant::{Command, Tenant};
+use crate::text::check_no_secret;
 use crate::text::{parse_name, parse_owner};
 use crate::time::Timestamp;
 
@@ -104,7 +107,7 @@ impl AgentView {
     /// The agent with that id.
     ///
     /// # Errors
-    /// `UNKNOWN_AGENT`.
+    /// `AGENT_NOT_FOUND`.
     pub fn find(tenant: &Tenant, id: AgentId, now: Timestamp) -> Result<Self, Error> {
         existing(tenant, id).map(|agent| Self::of(tenant, agent, now))
     }
@@ -116,12 +119,12 @@ fn existing(tenant: &Tenant, id: AgentId) -> Result<&Agent, Error> {
 
 /// The error for an agent that is not there, or not the caller's.
 pub fn unknown_agent(id: &str) -> Error {
-    Error::new(Code::UnknownAgent, format!("there is no agent '{}'", crate::text::quote(id)))
+    Error::new(Code::AgentNotFound, format!("there is no agent '{}'", crate::text::quote(id)))
 }
 
 /// The same error where a body names the agent.
 pub fn no_such_agent(id: &str) -> Error {
-    Error::field(Code::UnknownAgent, "agentId", format!("names no agent: {}", unknown_agent(id).message()))
+    Error::field(Code::AgentNotFound, "agentId", format!("names no agent: {}", unknown_agent(id).message()))
 }
 
 fn unrevoked(tenant: &Tenant, id: AgentId) -> Result<&Agent, Error> {

@@ -52,6 +52,18 @@ pub enum AgentStatus {
     Expired,
 }
 
+/// How many agents there are, by their status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+pub struct AgentCounts {
+    /// Those that may work.
+    pub active: usize,
+    /// Those that were revoked, expired or not.
+    pub revoked: usize,
+    /// Others whose time has passed.
+    pub expired: usize,
+}
+
 /// What a client says of an agent, checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AgentSpec {
@@ -133,6 +145,11 @@ impl Agent {
         let profile =
             AgentProfile { id, spec, token, graced: Vec::new(), revoked: false, created_at: at, updated_at: at };
         Self { profile: Arc::new(profile), last_active_at: None, windows }
+    }
+
+    /// Whether the agent is live at that time.
+    pub fn status(&self, at: Timestamp) -> AgentStatus {
+        self.profile.status(at)
     }
 
     /// Takes a new spec. A permission that was there before, unchanged, keeps its window.

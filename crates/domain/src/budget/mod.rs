@@ -6,7 +6,7 @@
 //! | how a policy is created and changed | [`policy_commands`] |
 //! | which policies bind an agent | [`policy_index`] |
 //! | the check before a call and the charge after it | [`check`] |
-//! | what a call really cost, and how that settles an estimate | [`usage`] |
+//! | what a call really cost, and how that settles an estimate | [`usage`], [`settlement`] |
 //! | exact money | [`cost`] |
 
 pub mod calendar;
@@ -15,4 +15,5 @@ pub mod cost;
 pub mod policy;
 pub mod policy_commands;
 pub mod policy_index;
+pub mod settlement;
 pub mod usage;

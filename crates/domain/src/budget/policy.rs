@@ -7,11 +7,11 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::author::By;
 use crate::budget::cost::Cost;
-use crate::event::By;
 use crate::id::{AgentId, PolicyId};
+use crate::moment::Moment;
 use crate::schema::inline_schema;
-use crate::tenant::Moment;
 use crate::time::Timestamp;
 use crate::window::Window;
 

@@ -23,7 +23,8 @@ use crate::decision::request::{Asked, Request};
 use crate::error::Code;
 use crate::event::{Grant, Record};
 use crate::id::{AgentId, AuditId, PolicyId};
-use crate::tenant::{Caller, Moment, Tenant};
+use crate::moment::Moment;
+use crate::tenant::{Caller, Tenant};
 use crate::time::Timestamp;
 
 /// The answer to an authorize request.

@@ -9,7 +9,9 @@ use crate::id::{AgentId, TenantRef};
 use crate::limits::{MAX_ACTION_BYTES, MAX_ARGUMENTS_BYTES, MAX_JSON_DEPTH, MAX_RESOURCE_BYTES, MAX_USER_AGENT_BYTES};
 use crate::permission::check_action;
 use crate::permission::pattern::check_resource;
-use crate::secret::{SecretHash, hide_secrets, holds_secret};
+use crate::secret::SecretHash;
+use crate::secret_scan::hide_secrets;
+use crate::secret_scan::holds_secret;
 use crate::text::shown_within;
 use crate::trace_id::TraceId;
 

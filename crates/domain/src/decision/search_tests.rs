@@ -9,9 +9,10 @@ use proptest::prelude::*;
 
 use crate::TenantId;
 use crate::agent::commands::{AgentPatch, CreateAgent, NewAgent, RevokeAgent, UpdateAgent};
+use crate::author::By;
 use crate::decision::request::Request;
 use crate::delegation::commands::{CreateDelegation, NewDelegation};
-use crate::event::{By, Change, ChangeRecord, Event};
+use crate::event::{Change, ChangeRecord, Event};
 use crate::id::AgentId;
 use crate::permission::pattern::{Pattern, Segments};
 use crate::secret::Secret;

@@ -6,7 +6,7 @@ use crate::agent::commands::AgentPatch;
 use crate::decision::explain::{Step, Steps, Trace};
 use crate::delegation::commands::*;
 use crate::delegation::example_tests::{READ_ALL, READ_GITHUB, World, permissions};
-use crate::delegation::graph::LinkIndex;
+use crate::delegation::index::LinkIndex;
 use crate::delegation::{DelegationProfile, DelegationSpec};
 use crate::limits::{
     MAX_ACTIONS, MAX_DELEGATION_WEIGHT, MAX_DELEGATIONS_FROM_AGENT, MAX_ENDED_WEIGHT, MAX_EXPLAINED_STEPS,
@@ -214,7 +214,7 @@ fn delegations_that_are_over_are_forgotten_when_there_are_many_newer_ones() {
     assert_eq!((listed(None, None), listed(Some(root), None)), (kept, kept));
     assert_eq!((listed(None, Some(other)), listed(None, Some(worker))), (kept - 1, 1));
     let find = |world: &World, id| DelegationView::find(&world.tenant, id, world.now);
-    assert_eq!(find(&world, first).unwrap_err().code(), Code::UnknownDelegation);
+    assert_eq!(find(&world, first).unwrap_err().code(), Code::DelegationNotFound);
     assert_eq!(find(&world, last).unwrap().status, DelegationStatus::Expired);
     assert_eq!(find(&world, last).unwrap().delegation.profile.spec.permissions.as_slice().len(), 39);
     assert_eq!(find(&world, lasting.profile.id).unwrap().delegation, lasting);
@@ -307,7 +307,7 @@ fn links_that_are_over_are_swept_out() {
         world.later(1);
     }
     // Ten of them count at any time.
-    let open = |links: Option<&crate::delegation::graph::Links>| links.unwrap().open(world.now).len();
+    let open = |links: Option<&crate::delegation::index::Links>| links.unwrap().open(world.now).len();
     assert!(open(world.tenant.links().arriving(worker)) <= 32);
     assert!(open(world.tenant.links().leaving(root)) <= 32);
     assert!(world.tenant.open_links_at_most(world.now) <= 32);

@@ -8,6 +8,7 @@ pub mod commands;
 #[cfg(test)]
 pub(crate) mod example_tests;
 pub mod graph;
+pub mod index;
 #[cfg(test)]
 mod limit_tests;
 #[cfg(test)]

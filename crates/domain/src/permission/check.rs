@@ -4,7 +4,7 @@ use crate::agent::Agent;
 use crate::decision::explain::{Step, Trace};
 use crate::decision::request::Request;
 use crate::decision::{Denial, stop};
-use crate::delegation::graph::Links;
+use crate::delegation::index::Links;
 use crate::delegation::search::{Question, Search};
 use crate::delegation::{Delegation, DelegationStatus};
 use crate::error::Code;

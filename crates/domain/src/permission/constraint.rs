@@ -16,7 +16,7 @@ use crate::permission::glob::Fit;
 use crate::permission::oddity::Oddity;
 use crate::permission::regexes::RegexCache;
 use crate::permission::steps::Steps;
-use crate::secret::check_no_secret;
+use crate::text::check_no_secret;
 use crate::text::quote;
 use crate::time::Timestamp;
 

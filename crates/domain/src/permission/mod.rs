@@ -34,7 +34,7 @@ use crate::limits::{
 use crate::permission::arg_pattern::is_regex;
 use crate::permission::constraint::{Constraints, ConstraintsSpec, Source};
 use crate::permission::pattern::{Pattern, Segments, Shape};
-use crate::secret::check_no_secret;
+use crate::text::check_no_secret;
 use crate::text::{problem_of_compared, quote};
 
 /// The action that stands for every action.

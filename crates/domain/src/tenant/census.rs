@@ -1,29 +1,15 @@
 //! A tenant in a few numbers: how many agents it has, and which of its budgets are almost used up.
 
-#[cfg(feature = "schema")]
-use schemars::JsonSchema;
-use serde::Serialize;
+use std::sync::Arc;
 
+use crate::agent::AgentCounts;
 use crate::budget::policy::{Amount, Meter, Policy, PolicyAction, PolicyStatus};
 use crate::id::{AgentId, PolicyId};
 use crate::tenant::{Tenant, TenantStatus};
 use crate::time::Timestamp;
-use std::sync::Arc;
 
 /// The share of a limit from which on its policy is near it.
 const NEAR: f64 = 0.8;
-
-/// How many agents there are, by their status.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-pub struct AgentCounts {
-    /// Those that may work.
-    pub active: usize,
-    /// Those that were revoked, expired or not.
-    pub revoked: usize,
-    /// Others whose time has passed.
-    pub expired: usize,
-}
 
 /// A policy that is near its limit, or past it: the fullest of its limits.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,9 +121,9 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::author::By;
     use crate::budget::cost::Cost;
     use crate::budget::policy::{Limits, PolicyProfile};
-    use crate::event::By;
     use crate::{Moment, TenantTag};
 
     fn policy(limits: Limits, disabled: bool, calls: u64, cost: &str) -> Policy {

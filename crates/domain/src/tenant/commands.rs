@@ -4,11 +4,13 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::author::By;
 use crate::error::{Code, Error};
-use crate::event::{By, Change};
+use crate::event::Change;
 use crate::id::TenantId;
+use crate::moment::Moment;
 use crate::tenant::settings::{Settings, SettingsPatch};
-use crate::tenant::{Command, Moment, Profile, Tenant, TenantStatus};
+use crate::tenant::{Command, Profile, Tenant, TenantStatus};
 use crate::text::{Slug, parse_name};
 use crate::time::Timestamp;
 

@@ -1,14 +1,9 @@
-//! Tenant API keys: the record of one, and the commands that make and revoke them.
+//! A tenant's API key, as the tenant stores it.
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Code, Error};
-use crate::event::{By, Change};
 use crate::id::KeyId;
-use crate::limits::MAX_TENANT_KEYS;
-use crate::secret::{Secret, SecretHash};
-use crate::tenant::{Command, Moment, Tenant};
-use crate::text::parse_name;
+use crate::secret::SecretHash;
 use crate::time::Timestamp;
 
 /// A tenant key as the tenant keeps it.
@@ -25,59 +20,4 @@ pub struct ApiKey {
     pub prefix: Box<str>,
     /// When it was made.
     pub created_at: Timestamp,
-}
-
-/// Makes a tenant key. Answers it as it is kept.
-pub struct CreateKey {
-    name: Box<str>,
-    hash: SecretHash,
-    prefix: Box<str>,
-}
-
-impl CreateKey {
-    /// A key of that name.
-    ///
-    /// # Errors
-    /// `INVALID_FIELD` where the name is none.
-    pub fn new(name: &str, secret: &Secret) -> Result<Self, Error> {
-        Ok(Self { name: parse_name("name", name)?, hash: secret.hash(), prefix: secret.prefix() })
-    }
-}
-
-impl Command for CreateKey {
-    type Subject = KeyId;
-    type Reply = Option<ApiKey>;
-
-    fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, KeyId), Error> {
-        if tenant.keys().len() >= MAX_TENANT_KEYS {
-            let message = format!("the tenant has {MAX_TENANT_KEYS} API keys already; revoke one first");
-            return Err(Error::new(Code::KeyLimitExceeded, message));
-        }
-        let key = KeyId::derive(moment.at, moment.seq, tenant.id().tag());
-        Ok((Some(Change::KeyCreated { key, name: self.name, hash: self.hash, prefix: self.prefix }), key))
-    }
-
-    fn reply(tenant: &Tenant, key: KeyId, _: Timestamp) -> Option<ApiKey> {
-        tenant.keys().iter().find(|known| known.id == key).cloned()
-    }
-}
-
-/// Revokes a tenant key at once.
-pub struct RevokeKey(
-    /// Which.
-    pub KeyId,
-);
-
-impl Command for RevokeKey {
-    type Subject = ();
-    type Reply = ();
-
-    fn decide(self, tenant: &Tenant, _: By, _: Moment) -> Result<(Option<Change>, ()), Error> {
-        if !tenant.keys().iter().any(|key| key.id == self.0) {
-            return Err(Error::new(Code::UnknownKey, format!("there is no API key {}", self.0)));
-        }
-        Ok((Some(Change::KeyRevoked { key: self.0 }), ()))
-    }
-
-    fn reply(_: &Tenant, (): (), _: Timestamp) {}
 }

@@ -1,6 +1,7 @@
 //! A tenant that is driven as its actor drives it, at any time, with all that ever happened to it.
 
 use kavach_domain::agent::commands::{AgentPatch, CreateAgent, NewAgent, RevokeAgent, UpdateAgent};
+use kavach_domain::author::By;
 use kavach_domain::budget::cost::Cost;
 use kavach_domain::budget::policy::Period;
 use kavach_domain::budget::policy_commands::{
@@ -8,7 +9,7 @@ use kavach_domain::budget::policy_commands::{
 };
 use kavach_domain::budget::usage::{UsageAnswer, UsageReport};
 use kavach_domain::decision::explain::Steps;
-use kavach_domain::event::{By, ChangeRecord};
+use kavach_domain::event::ChangeRecord;
 use kavach_domain::tenant::Caller;
 use kavach_domain::tenant::commands::TenantSpec;
 use kavach_domain::{

@@ -5,11 +5,13 @@ use std::io::Write;
 use kavach_domain::agent::commands::{
     AgentPatch, AgentView, CreateAgent, NewAgent, RevokeAgent, RotateToken, UpdateAgent,
 };
+use kavach_domain::author::By;
 use kavach_domain::decision::explain::Steps as Explained;
 use kavach_domain::decision::request::Asked;
-use kavach_domain::event::{By, ChangeRecord};
+use kavach_domain::event::ChangeRecord;
 use kavach_domain::tenant::commands::{NewTenant, SetStatus, TenantPatch, TenantSpec, UpdateTenant};
-use kavach_domain::tenant::key::{CreateKey, RevokeKey};
+use kavach_domain::tenant::key_commands::CreateKey;
+use kavach_domain::tenant::key_commands::RevokeKey;
 use kavach_domain::tenant::{Caller, TenantStatus};
 use kavach_domain::{
     AgentId, AgentStatus, AgentType, AuditId, Code, Command, Credential, Error, Event, KeyId, Moment, Request, Secret,

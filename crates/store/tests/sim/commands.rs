@@ -2,14 +2,14 @@
 
 use fastrand::Rng;
 use kavach_domain::agent::commands::{CreateAgent, RevokeAgent, RotateToken, UpdateAgent};
+use kavach_domain::author::By;
 use kavach_domain::budget::cost::Cost;
 use kavach_domain::budget::policy::Period;
 use kavach_domain::budget::policy_commands::{CreatePolicy, DeletePolicy, ResetPolicy};
 use kavach_domain::delegation::commands::{CreateDelegation, RevokeDelegation};
-use kavach_domain::event::By;
 use kavach_domain::tenant::TenantStatus;
 use kavach_domain::tenant::commands::{SetStatus, UpdateTenant};
-use kavach_domain::tenant::key::CreateKey;
+use kavach_domain::tenant::key_commands::CreateKey;
 use kavach_domain::{AgentId, Change, Command, Error, Moment, Request, Secret, Tenant};
 use serde_json::json;
 

@@ -2,8 +2,9 @@
 
 use crate::Pipeline;
 use fastrand::Rng;
+use kavach_domain::author::By;
 use kavach_domain::budget::usage::UsageReport;
-use kavach_domain::event::{By, ChangeRecord};
+use kavach_domain::event::ChangeRecord;
 use kavach_domain::tenant::Caller;
 use kavach_domain::{AuditId, Event, Timestamp};
 use kavach_store::Durability;

@@ -1,7 +1,8 @@
 //! Tenants that come and go.
 
 use crate::Pipeline;
-use kavach_domain::event::{By, ChangeRecord};
+use kavach_domain::author::By;
+use kavach_domain::event::ChangeRecord;
 use kavach_domain::tenant::commands::{NewTenant, TenantSpec};
 use kavach_domain::{Event, TenantId};
 use kavach_store::loader;

@@ -1,0 +1,32 @@
+//! Who made a change, as the journal records it.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::KeyId;
+
+/// Who makes a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum By {
+    /// An operator, or the process that embeds the library.
+    Operator,
+    /// A tenant key.
+    Key(KeyId),
+}
+
+/// What is known of who made a change, beside the key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Author {
+    /// The tenant key's name at that time; an operator has none.
+    #[serde(default)]
+    pub key_name: Option<Box<str>>,
+    /// The caller's address, where it is known.
+    #[serde(default)]
+    pub ip: Option<IpAddr>,
+    /// The caller's `User-Agent`.
+    #[serde(default)]
+    pub user_agent: Option<Box<str>>,
+}

@@ -1,0 +1,252 @@
+//! How an event changes a tenant. Nothing else does.
+
+use std::sync::Arc;
+
+use crate::agent::{Agent, AgentSpec, GracedToken};
+use crate::author::By;
+use crate::budget::policy::{Policy, PolicyProfile};
+use crate::budget::policy_index::PolicyIndex;
+use crate::delegation::{Delegation, DelegationProfile, DelegationSpec, forget_ended, position};
+use crate::event::{Change, Event, Grant, LinkUse, Record};
+use crate::id::{AgentId, DelegationId, PolicyId};
+use crate::limits::MAX_ENDED_WEIGHT;
+use crate::moment::Moment;
+use crate::tenant::key::ApiKey;
+use crate::tenant::{Profile, Tenant, TenantStatus};
+use crate::time::Timestamp;
+
+/// Delegations are looked through for those to forget whenever so many were made.
+const FORGET_EVERY: u32 = 256;
+
+impl Tenant {
+    /// Lets an event happen. It was decided before, so nothing is checked here; an event about an agent that is not
+    /// there changes nothing.
+    pub fn apply(&mut self, moment: Moment, event: &Event<'_>) {
+        let before = self.state.wall.unwrap_or(self.state.at);
+        (self.state.seq, self.state.at, self.state.wall) = (moment.seq, moment.at, moment.other_wall());
+        if moment.wall < before {
+            self.state.policies.iter_mut().for_each(|policy| policy.turn_back(moment));
+        }
+        match event {
+            Event::Decided(record) => self.apply_decision(moment, record),
+            Event::Used(record) => self.apply_usage(moment, record),
+            Event::Changed(record) => self.apply_change(moment, record.by, &record.change),
+        }
+    }
+
+    fn apply_decision(&mut self, moment: Moment, record: &Record<'_>) {
+        let Some(slot) = record.agent.and_then(|id| self.slot_of(id)) else { return };
+        let Some(agent) = self.state.agents.get_mut(slot as usize) else { return };
+        agent.last_active_at = Some(moment.wall);
+        match &record.granted_by {
+            Some(grant) if grant.links.is_empty() => {
+                if let Some(window) = agent.window_mut(grant.permission) {
+                    window.count(moment.wall);
+                }
+            }
+            Some(grant) => self.count_delegated(grant, moment.wall),
+            None => {}
+        }
+        if record.allowed()
+            && !self.state.policies.is_empty()
+            && let Some(agent) = self.agent_in(slot)
+        {
+            let (id, owner) = (agent.profile.id, Arc::clone(&agent.profile.spec.owner));
+            for place in self.policies_about_owner(id, &owner) {
+                if let Some(policy) = self.policy_mut(place) {
+                    policy.charge(moment, 1, record.cost.unwrap_or_default());
+                }
+            }
+        }
+        if let (true, Some(id)) = (record.revokes, record.agent) {
+            self.revoke_agent(id, moment.wall);
+        }
+    }
+
+    /// Counts a call in every permission on the way to the agent whose own one it rests on.
+    fn count_delegated(&mut self, grant: &Grant, at: Timestamp) {
+        let mut root = None;
+        for LinkUse { link, permission } in &grant.links {
+            let Some(link) = self.link_mut(*link) else { return };
+            root = Some(link.profile.spec.from);
+            if let Some(window) = link.window_mut(*permission) {
+                window.count(at);
+            }
+        }
+        let root = root.and_then(|id| self.slot_of(id)).and_then(|slot| self.state.agents.get_mut(slot as usize));
+        if let Some(window) = root.and_then(|agent| agent.window_mut(grant.permission)) {
+            window.count(at);
+        }
+    }
+
+    fn revoke_agent(&mut self, id: AgentId, at: Timestamp) {
+        self.change_agent(id, |agent| {
+            let profile = Arc::make_mut(&mut agent.profile);
+            profile.revoked = true;
+            profile.updated_at = at;
+        });
+        // A link to it will never count again either, and would take up a place among those that may be open.
+        let lists = [self.links.leaving(id), self.links.arriving(id)];
+        let links = lists.into_iter().flat_map(|links| self.open_links(links, at)).map(|(place, _)| place);
+        self.revoke_links(links.collect(), at);
+    }
+
+    /// Revokes links and all that stand on them. What is over by then stays as it is, so that the cost follows what
+    /// counts.
+    fn revoke_links(&mut self, first: Vec<u32>, at: Timestamp) {
+        for place in self.links.falling_with(first, at, |place| self.delegation_at(place)) {
+            if let Some(at) = position(&self.state.delegations, place)
+                && let Some(link) = self.state.delegations.get_mut(at)
+            {
+                link.revoked = true;
+                self.links.close(link);
+            }
+        }
+    }
+
+    fn link_mut(&mut self, place: u32) -> Option<&mut Delegation> {
+        let at = position(&self.state.delegations, place)?;
+        self.state.delegations.get_mut(at)
+    }
+
+    /// The next link's place; `None` where there were as many as there are numbers.
+    pub(crate) fn next_place(&self) -> Option<u32> {
+        // The newest link is never forgotten.
+        self.state.delegations.last().map_or(Some(0), |newest| newest.place.checked_add(1))
+    }
+
+    fn add_link(&mut self, id: DelegationId, spec: DelegationSpec, at: Timestamp) {
+        let Some(place) = self.next_place() else { return };
+        // When it is done follows from the events alone, since it changes the state.
+        if place.is_multiple_of(FORGET_EVERY) {
+            // By the earliest of the times at which the newest were made, so that a clock that is ahead for a while takes
+            // none that counts again once it is right.
+            let newest = self.state.delegations.iter().rev().take(FORGET_EVERY as usize);
+            let over_by = newest.map(|link| link.profile.created_at).min().map_or(at, |earliest| earliest.min(at));
+            self.links.forget(&forget_ended(&mut self.state.delegations, over_by, MAX_ENDED_WEIGHT));
+        }
+        let below = spec.stands_on.iter().filter_map(|place| self.delegation_at(*place));
+        let ends_at = below.filter_map(|link| link.profile.ends_at).chain(spec.expires_at).min();
+        let profile = DelegationProfile { id, spec, ends_at, created_at: at };
+        self.state.delegations.push(Delegation::new(place, profile));
+        if let Some(link) = self.state.delegations.last() {
+            self.links.add(link, &self.state.delegations, at);
+        }
+    }
+
+    fn change_policy(&mut self, id: PolicyId, change: impl FnOnce(&mut Policy)) {
+        if let Some(policy) = self.state.policies.iter_mut().find(|policy| policy.profile.id == id) {
+            change(policy);
+        }
+    }
+
+    fn apply_change(&mut self, moment: Moment, by: By, change: &Change) {
+        let at = moment.wall;
+        while let Some(agent) = self.expiring.first().copied().filter(|(expires, _)| *expires <= at) {
+            self.expiring.remove(&agent);
+            self.expired.insert(agent);
+        }
+        let profile = &mut self.state.profile;
+        match change {
+            Change::TenantCreated { id, name, slug, settings } => {
+                *profile = Profile {
+                    id: *id,
+                    name: name.clone(),
+                    slug: slug.clone(),
+                    settings: settings.clone(),
+                    status: TenantStatus::Active,
+                    created_at: at,
+                    updated_at: at,
+                };
+            }
+            Change::TenantUpdated { name, settings } => {
+                profile.name = name.clone();
+                profile.settings = settings.clone();
+                profile.updated_at = at;
+            }
+            Change::TenantSuspended => {
+                profile.status = TenantStatus::Suspended;
+                profile.updated_at = at;
+            }
+            Change::TenantActivated => {
+                profile.status = TenantStatus::Active;
+                profile.updated_at = at;
+            }
+            Change::KeyCreated { key, name, hash, prefix } => {
+                let (name, prefix) = (name.clone(), prefix.clone());
+                self.state.keys.push(ApiKey { id: *key, name, hash: *hash, prefix, created_at: at });
+            }
+            // It is about another tenant, of which nothing is known here.
+            Change::TenantDeleted { .. } => {}
+            Change::KeyRevoked { key } => self.state.keys.retain(|known| known.id != *key),
+            Change::AgentCreated { agent, spec, token } => {
+                let slot = u32::try_from(self.state.agents.len()).unwrap_or(u32::MAX);
+                let spec = self.sharing(spec);
+                self.state.agents.push(Agent::new(*agent, spec, *token, at));
+                self.add_to_index(slot);
+            }
+            Change::AgentUpdated { agent, spec } => {
+                let spec = self.sharing(spec);
+                self.change_agent(*agent, |agent| agent.replace_spec(spec, at));
+            }
+            Change::AgentRevoked { agent } => self.revoke_agent(*agent, at),
+            Change::DelegationCreated { delegation, spec } => self.add_link(*delegation, (**spec).clone(), at),
+            Change::DelegationRevoked { delegation, from: _, to: _ } => {
+                self.revoke_links(self.links.place(*delegation).into_iter().collect(), at);
+            }
+            Change::PolicyCreated { policy, agent, owner, limits, action } => {
+                let place = u32::try_from(self.state.policies.len()).unwrap_or(u32::MAX);
+                let policy = Policy::new(PolicyProfile {
+                    id: *policy,
+                    agent: *agent,
+                    owner: owner.clone(),
+                    limits: limits.clone(),
+                    action: *action,
+                    disabled: false,
+                    by,
+                    created_at: at,
+                    updated_at: at,
+                });
+                self.policy_index.insert(place, &policy);
+                self.state.policies.push(policy);
+            }
+            Change::PolicyUpdated { policy, limits, action, disabled } => self.change_policy(*policy, |policy| {
+                let profile = Arc::make_mut(&mut policy.profile);
+                profile.limits = limits.clone();
+                profile.action = *action;
+                profile.disabled = *disabled;
+                profile.by = by;
+                profile.updated_at = at;
+            }),
+            Change::PolicyDeleted { policy } => {
+                self.state.policies.retain(|known| known.profile.id != *policy);
+                self.policy_index = PolicyIndex::build(&self.state.policies);
+            }
+            Change::PolicyReset { policy, period } => {
+                self.change_policy(*policy, |policy| policy.reset(moment, *period));
+            }
+            Change::TokenRotated { agent, token, grace_until } => self.change_agent(*agent, |agent| {
+                let profile = Arc::make_mut(&mut agent.profile);
+                let old = std::mem::replace(&mut profile.token, *token);
+                // Without grace every older token ends, those still in a grace too: one of them may have leaked.
+                profile.graced.retain(|graced| grace_until.is_some() && graced.until > at);
+                profile.graced.extend(grace_until.map(|until| GracedToken { token: old, until }));
+                profile.updated_at = at;
+            }),
+        }
+    }
+
+    /// The same spec, its permissions shared with the agents that have equal ones.
+    fn sharing(&mut self, spec: &AgentSpec) -> AgentSpec {
+        AgentSpec { permissions: self.shared.share(&spec.permissions), ..spec.clone() }
+    }
+
+    fn change_agent(&mut self, id: AgentId, change: impl FnOnce(&mut Agent)) {
+        let Some(slot) = self.slot_of(id) else { return };
+        self.unindex_agent(slot);
+        if let Some(agent) = self.state.agents.get_mut(slot as usize) {
+            change(agent);
+        }
+        self.index_agent(slot);
+    }
+}
