@@ -128,7 +128,8 @@ impl OldestFirst {
 mod tests {
     use super::*;
     use crate::domain::audit::AuditKinds;
-    use crate::domain::event::{By, Change, ChangeRecord};
+    use crate::domain::author::By;
+    use crate::domain::event::{Change, ChangeRecord};
     use crate::domain::{Event, Moment, Settings};
     use crate::journal::{DataDir, JournalOptions, NewFolder};
     use crate::store::codec;
