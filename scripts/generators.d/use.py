@@ -38,7 +38,7 @@ with contextlib.ExitStack() as clients:
     nobody = client("kvo_of-nobody-0123456789abcdef0123456789")
     for refused, status, code in [
         (authorize.sync_detailed(client=nobody, body=AuthorizeRequest(action="", resource="")), 401, Code.INVALID_TOKEN),
-        (get_agent.sync_detailed("agt_" + 32 * "0", client=operator), 404, Code.UNKNOWN_AGENT),
+        (get_agent.sync_detailed("agt_" + 32 * "0", client=operator), 404, Code.AGENT_NOT_FOUND),
         (get_agent.sync_detailed(agent.id, client=bot), 403, Code.FORBIDDEN),
     ]:
         assert isinstance(refused.parsed, Problem), refused

@@ -37,7 +37,7 @@ pub struct Authorize {
     /// When the request arrived.
     pub received: Instant,
     /// Whether an agent that is not this tenant's is another tenant's business: it is then not recorded here, and
-    /// the answer is `UNKNOWN_AGENT`.
+    /// the answer is `AGENT_NOT_FOUND`.
     pub known_only: bool,
     /// Where the answer goes.
     pub reply: ReplyTo,
@@ -292,7 +292,7 @@ impl Handler<Authorize> for TenantActor {
             .and_then(|caller| self.decide(&caller, &request, received, reading, known_only));
         match decided {
             Ok(Some(decision)) => self.reply_decided(Held::Decision(reply, decision), before, ctx),
-            Ok(None) => reply.send(Err(Error::new(Code::UnknownAgent, "the agent is not this tenant's"))),
+            Ok(None) => reply.send(Err(Error::new(Code::AgentNotFound, "the agent is not this tenant's"))),
             Err(error) => reply.send(Err(error)),
         }
     }
@@ -337,7 +337,7 @@ impl Handler<Explain> for TenantActor {
         let mut steps = Steps::default();
         let verdict = self.verdict(&caller, &request, reading, &mut steps);
         if known_only && !verdict.knows_agent() {
-            return drop(reply.send(Err(Error::new(Code::UnknownAgent, "the agent is not this tenant's"))));
+            return drop(reply.send(Err(Error::new(Code::AgentNotFound, "the agent is not this tenant's"))));
         }
         let Steps { shown, more } = steps;
         let more_steps = (more > 0).then_some(more);

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tracing::error;
 
+use crate::api::status::status;
 use crate::domain::limits::MAX_BODY_BYTES;
 use crate::domain::text::quote_cause;
 use crate::domain::{Code, Error, schema};
@@ -113,7 +114,7 @@ impl fmt::Display for Problem {
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
-        StatusCode::from_u16(self.0.code().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(status(self.0.code())).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     fn error_response(&self) -> HttpResponse {
@@ -140,12 +141,12 @@ mod tests {
     /// `docs/errors.md`, as the table of codes makes it.
     fn page() -> String {
         let mut page = String::from(
-            "# Codes\n\nMade from the table in `src/domain/error.rs`; `KAVACH_BLESS=1 cargo test codes` writes it anew.\n\n\
+            "# Codes\n\nMade from the table in `crates/domain/src/error.rs`; `KAVACH_BLESS=1 cargo test codes` writes it anew.\n\n\
              An error is answered as `application/problem+json` (RFC 9457) with the code in `code`. In a decision, which is\n\
              always a 200, the code says why the call was denied.\n\n| code | status | meaning |\n| --- | --- | --- |\n",
         );
         for code in Code::ALL {
-            page += &format!("| `{code}` | {} | {} |\n", code.status(), code.meaning());
+            page += &format!("| `{code}` | {} | {} |\n", status(*code), code.meaning());
         }
         page
     }

@@ -115,9 +115,7 @@ fn by_result(results: [u64; 3]) -> impl Iterator<Item = (String, u64)> {
 fn by_code(denials: &[(Code, u64)]) -> impl Iterator<Item = (String, u64)> {
     let count = |code: Code| denials.iter().find(|(of, _)| *of == code).map_or(0, |(_, count)| *count);
     let counts = Code::ALL.iter().map(move |code| (*code, count(*code)));
-    counts
-        .filter(|(code, count)| *count > 0 || code.status() == 200 || *code == Code::TenantMismatch)
-        .map(|(code, count)| (code.to_string(), count))
+    counts.filter(|(code, count)| *count > 0 || code.denies()).map(|(code, count)| (code.to_string(), count))
 }
 
 fn seconds(at: Timestamp) -> f64 {

@@ -11,6 +11,7 @@
 //! | the same decisions as AuthZEN has them | [`authzen`] |
 //! | answers that are made while they are sent, or that wait for their client | [`streaming`] |
 //! | what is held for clients that take their time | `held` |
+//! | the HTTP status of each code | [`status`] |
 //! | the JSON of answers | [`views`] |
 //! | the metrics that are told | `families` |
 //! | the OpenAPI document: what is told of each route | [`openapi`] |
@@ -38,6 +39,7 @@ pub mod plain;
 pub mod policies;
 pub mod routes;
 pub mod stats;
+pub mod status;
 pub mod streaming;
 pub mod tenants;
 pub mod usage;

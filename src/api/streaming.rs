@@ -52,7 +52,7 @@ impl<S> MessageBody for PulledBody<S> {
         let (given, source) = match pulled {
             Some(Ok((bytes, source))) => (Some(Ok(bytes)), Some(source)),
             Some(Err(problem)) => {
-                if problem.code().status() >= 500 {
+                if crate::api::status::status(problem.code()) >= 500 {
                     error!(%problem, "an answer under way was broken off");
                 }
                 (Some(Err(problem)), None)

@@ -53,7 +53,7 @@ impl Agents<'_> {
     /// An agent.
     ///
     /// # Errors
-    /// `UNKNOWN_AGENT`.
+    /// `AGENT_NOT_FOUND`.
     pub async fn get(&self, agent: &str) -> Result<AgentView, Error> {
         let (id, route) = self.find(agent)?;
         self.0.inspect(&route, move |tenant, now| AgentView::find(tenant, id, now)).await
@@ -62,7 +62,7 @@ impl Agents<'_> {
     /// Changes an agent. What is omitted stays.
     ///
     /// # Errors
-    /// `UNKNOWN_AGENT`, `AGENT_IS_REVOKED`, `INVALID_FIELD`, `INVALID_PATTERN`, `AGENT_LIMIT_EXCEEDED`,
+    /// `AGENT_NOT_FOUND`, `AGENT_IS_REVOKED`, `INVALID_FIELD`, `INVALID_PATTERN`, `AGENT_LIMIT_EXCEEDED`,
     /// `AGENT_TYPE_NOT_ALLOWED`.
     pub async fn update(&self, agent: &str, patch: AgentPatch) -> Result<AgentView, Error> {
         let (id, route) = self.find(agent)?;
@@ -72,7 +72,7 @@ impl Agents<'_> {
     /// Revokes an agent for good.
     ///
     /// # Errors
-    /// `UNKNOWN_AGENT`.
+    /// `AGENT_NOT_FOUND`.
     pub async fn revoke(&self, agent: &str) -> Result<(), Error> {
         let (id, route) = self.find(agent)?;
         self.0.execute(&route, RevokeAgent(id)).await
@@ -81,7 +81,7 @@ impl Agents<'_> {
     /// Gives an agent a new token. The old one stays valid for `grace_seconds`.
     ///
     /// # Errors
-    /// `UNKNOWN_AGENT`, `AGENT_IS_REVOKED`, `INVALID_FIELD`, `ROTATION_LIMIT_EXCEEDED`.
+    /// `AGENT_NOT_FOUND`, `AGENT_IS_REVOKED`, `INVALID_FIELD`, `ROTATION_LIMIT_EXCEEDED`.
     pub async fn rotate(&self, agent: &str, grace_seconds: u64) -> Result<(AgentView, Secret), Error> {
         let (id, route) = self.find(agent)?;
         let token = make_secret(|random| Secret::agent_token(route.id, random))?;

@@ -48,7 +48,7 @@ impl Kavach {
         };
         if let Some(route) = self.tenant_of_agent(request.agent)? {
             match answer(self.send_call(&route, request.clone(), received, true)?).await {
-                Err(error) if error.code() == Code::UnknownAgent => {}
+                Err(error) if error.code() == Code::AgentNotFound => {}
                 decided => return decided,
             }
         }
@@ -184,7 +184,7 @@ impl Kavach {
             let copy = request.clone();
             let message = |reply| Explain { credential, request: copy, known_only: true, reply };
             match ask(&route, message).await {
-                Err(error) if error.code() == Code::UnknownAgent => {}
+                Err(error) if error.code() == Code::AgentNotFound => {}
                 explained => return explained,
             }
         }

@@ -18,7 +18,7 @@ impl Delegations<'_> {
     /// Lets an agent delegate to another of its tenant.
     ///
     /// # Errors
-    /// `INVALID_FIELD`, `INVALID_PATTERN`, `UNKNOWN_AGENT`, `TENANT_MISMATCH` where the request names another tenant
+    /// `INVALID_FIELD`, `INVALID_PATTERN`, `AGENT_NOT_FOUND`, `TENANT_MISMATCH` where the request names another tenant
     /// than the agents', or the rule that refuses it: `DELEGATION_...`.
     pub async fn create(&self, new: NewDelegation) -> Result<DelegationView, Error> {
         let named = new.tenant_id.as_deref().map(TenantRef::parse);
@@ -52,7 +52,7 @@ impl Delegations<'_> {
     /// Delegations that leave an agent.
     ///
     /// # Errors
-    /// `UNKNOWN_AGENT`, `INVALID_QUERY` for a cursor that is none.
+    /// `AGENT_NOT_FOUND`, `INVALID_QUERY` for a cursor that is none.
     pub async fn of_agent(&self, agent: &str, page: PageRequest) -> Result<Page<DelegationView>, Error> {
         let (id, route) = self.find_agent(agent)?;
         let missing = unknown_agent(agent);
@@ -64,7 +64,7 @@ impl Delegations<'_> {
     /// A delegation.
     ///
     /// # Errors
-    /// `UNKNOWN_DELEGATION`.
+    /// `DELEGATION_NOT_FOUND`.
     pub async fn get(&self, delegation: &str) -> Result<DelegationView, Error> {
         let (id, route) = self.find(delegation)?;
         self.0.inspect(&route, move |tenant, now| DelegationView::find(tenant, id, now)).await
@@ -73,7 +73,7 @@ impl Delegations<'_> {
     /// What an agent can make use of now, its own permissions first, and where each comes from.
     ///
     /// # Errors
-    /// `UNKNOWN_AGENT`.
+    /// `AGENT_NOT_FOUND`.
     pub async fn permissions(&self, agent: &str) -> Result<Vec<EffectivePermission>, Error> {
         let (id, route) = self.find_agent(agent)?;
         self.0.inspect(&route, move |tenant, now| effective_permissions(tenant, id, now)).await
@@ -82,7 +82,7 @@ impl Delegations<'_> {
     /// Revokes a delegation for good, and all that stand on it.
     ///
     /// # Errors
-    /// `UNKNOWN_DELEGATION`.
+    /// `DELEGATION_NOT_FOUND`.
     pub async fn revoke(&self, delegation: &str) -> Result<(), Error> {
         let (id, route) = self.find(delegation)?;
         self.0.execute(&route, RevokeDelegation(id)).await

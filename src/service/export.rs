@@ -178,7 +178,7 @@ impl UnderWay {
         let mut tries = TRIES;
         loop {
             match self.kavach.check_reader(reading.tenant()).await {
-                Err(error) if error.code().status() == 503 && tries > 0 && self.kavach.phase() == Phase::Ready => {
+                Err(error) if error.code().is_unavailable() && tries > 0 && self.kavach.phase() == Phase::Ready => {
                     tries -= 1;
                 }
                 outcome => return outcome,

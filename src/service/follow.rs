@@ -292,7 +292,7 @@ impl AuditStream {
     fn set_back(&mut self, tag: TenantTag, start: Start, error: &Error) -> bool {
         match error.code() {
             // Where it is the server that ends, the follower is told so.
-            code if code.status() == 503 => {
+            code if code.is_unavailable() => {
                 self.postponed.insert(tag, start);
                 self.next_try = Instant::now() + RETRY;
                 true

@@ -134,7 +134,7 @@ impl Kavach {
                 Ok(item) => gathered.items.push(item),
                 // One that is being erased is missed by nobody.
                 Err(error) if all && error.code() == Code::TenantNotFound => {}
-                Err(error) if all && error.code().status() == 503 => gathered.missing.push(id),
+                Err(error) if all && error.code().is_unavailable() => gathered.missing.push(id),
                 Err(error) => return Err(error),
             }
         }

@@ -31,7 +31,7 @@ impl Policies<'_> {
     /// Creates a policy.
     ///
     /// # Errors
-    /// `INVALID_FIELD`, `UNKNOWN_AGENT`, `TENANT_NOT_FOUND`, `TENANT_MISMATCH`, `POLICY_LIMIT_EXCEEDED`.
+    /// `INVALID_FIELD`, `AGENT_NOT_FOUND`, `TENANT_NOT_FOUND`, `TENANT_MISMATCH`, `POLICY_LIMIT_EXCEEDED`.
     pub async fn create(&self, new: NewPolicy) -> Result<PolicyView, Error> {
         let named = new.tenant_id.as_deref().map(TenantRef::parse);
         let agent = new.agent_id.as_deref().and_then(AgentId::parse);
@@ -59,7 +59,7 @@ impl Policies<'_> {
     /// A policy.
     ///
     /// # Errors
-    /// `UNKNOWN_POLICY`.
+    /// `POLICY_NOT_FOUND`.
     pub async fn get(&self, policy: &str) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
         self.0.inspect(&route, move |tenant, now| PolicyView::find(tenant, id, now)).await
@@ -68,7 +68,7 @@ impl Policies<'_> {
     /// Changes a policy. What is omitted stays.
     ///
     /// # Errors
-    /// `UNKNOWN_POLICY`, `INVALID_FIELD`, `FORBIDDEN` for a tenant key where an operator set it.
+    /// `POLICY_NOT_FOUND`, `INVALID_FIELD`, `FORBIDDEN` for a tenant key where an operator set it.
     pub async fn update(&self, policy: &str, patch: PolicyPatch) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
         self.0.execute(&route, UpdatePolicy { id, patch }).await?.ok_or_else(super::lost)
@@ -77,7 +77,7 @@ impl Policies<'_> {
     /// Deletes a policy.
     ///
     /// # Errors
-    /// `UNKNOWN_POLICY`, `FORBIDDEN` for a tenant key where an operator set it.
+    /// `POLICY_NOT_FOUND`, `FORBIDDEN` for a tenant key where an operator set it.
     pub async fn delete(&self, policy: &str) -> Result<(), Error> {
         let (id, route) = self.find(policy)?;
         self.0.execute(&route, DeletePolicy(id)).await
@@ -86,7 +86,7 @@ impl Policies<'_> {
     /// Sets what is used of a policy back to nothing.
     ///
     /// # Errors
-    /// `UNKNOWN_POLICY`, `FORBIDDEN` for a tenant key where an operator set it.
+    /// `POLICY_NOT_FOUND`, `FORBIDDEN` for a tenant key where an operator set it.
     pub async fn reset(&self, policy: &str, period: Period) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
         self.0.execute(&route, ResetPolicy { id, period }).await?.ok_or_else(super::lost)
@@ -96,7 +96,7 @@ impl Policies<'_> {
     /// charged or recorded.
     ///
     /// # Errors
-    /// `UNKNOWN_AGENT`.
+    /// `AGENT_NOT_FOUND`.
     pub async fn check(&self, agent: &str, cost: Cost) -> Result<(BudgetCheck, Vec<PolicyView>), Error> {
         let unknown = || no_such_agent(agent);
         let id = AgentId::parse(agent).ok_or_else(unknown)?;

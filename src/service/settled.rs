@@ -124,7 +124,9 @@ impl Kavach {
             };
             match told {
                 Ok(()) => {}
-                Err(error) if only.is_none() && [404, 503].contains(&error.code().status()) => untold.push(tenant),
+                Err(error) if only.is_none() && (error.code().is_not_found() || error.code().is_unavailable()) => {
+                    untold.push(tenant)
+                }
                 Err(error) => return Err(error),
             }
         }

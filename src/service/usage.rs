@@ -14,7 +14,7 @@ impl Kavach {
     /// the cost replaces that decision's estimate, once; a repeat is answered as the first was.
     ///
     /// # Errors
-    /// `UNKNOWN_AGENT`, `UNKNOWN_AUDIT_ENTRY`, `INVALID_FIELD`, `ALREADY_SETTLED`, `NOT_SETTLEABLE`.
+    /// `AGENT_NOT_FOUND`, `AUDIT_ENTRY_NOT_FOUND`, `INVALID_FIELD`, `ALREADY_SETTLED`, `NOT_SETTLEABLE`.
     pub async fn report_usage(
         &self,
         agent: &str,
@@ -40,7 +40,7 @@ impl Kavach {
     async fn settling(&self, route: &Route, report: UsageReport, decision: &str) -> Result<UsageReport, Error> {
         let unknown = || {
             let problem = format!("names no decision: there is no audit entry '{}'", quote(decision));
-            Error::field(Code::UnknownAuditEntry, "auditId", problem)
+            Error::field(Code::AuditEntryNotFound, "auditId", problem)
         };
         let id = AuditId::parse(decision).filter(|id| id.tag() == route.id.tag()).ok_or_else(unknown)?;
         let credential = self.credential;

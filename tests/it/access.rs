@@ -307,8 +307,8 @@ fn a_foreign_key_id_under_the_own_tenant_is_unknown() {
     let server = Server::start();
     let operator = server.operator();
     let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
-    operator.delete(&format!("/v1/tenants/acme/keys/{}", globex.key_id)).problem(404, "UNKNOWN_KEY");
-    operator.delete("/v1/tenants/acme/keys/garbage").problem(404, "UNKNOWN_KEY");
+    operator.delete(&format!("/v1/tenants/acme/keys/{}", globex.key_id)).problem(404, "KEY_NOT_FOUND");
+    operator.delete("/v1/tenants/acme/keys/garbage").problem(404, "KEY_NOT_FOUND");
     server.with_key(&globex.key).get("/v1/tenants").expect(200);
     server.with_key(&acme.key).get("/v1/tenants").expect(200);
 }

@@ -351,11 +351,11 @@ fn an_entry_is_found_by_its_whole_id_only() {
     let id = operator.granted(call(&agent.id));
     let found = server.with_key(&acme.key).get(&format!("/v1/audit/{id}")).expect(200);
     assert_eq!(found["id"], json!(id));
-    server.with_key(&globex.key).get(&format!("/v1/audit/{id}")).problem(404, "UNKNOWN_AUDIT_ENTRY");
+    server.with_key(&globex.key).get(&format!("/v1/audit/{id}")).problem(404, "AUDIT_ENTRY_NOT_FOUND");
     // The same number at another time is no entry.
     let (head, rest) = id.split_at("aud_".len() + 3);
     let digit = if rest.starts_with('0') { '1' } else { '0' };
     for unknown in [format!("{head}{digit}{}", &rest[1..]), "aud_".into(), "garbage".into(), id.to_uppercase()] {
-        operator.get(&format!("/v1/audit/{unknown}")).problem(404, "UNKNOWN_AUDIT_ENTRY");
+        operator.get(&format!("/v1/audit/{unknown}")).problem(404, "AUDIT_ENTRY_NOT_FOUND");
     }
 }

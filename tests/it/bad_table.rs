@@ -21,8 +21,8 @@ fn bad(method: &'static str, path: &str, body: Value, code: &'static str, names:
     let status = match code {
         "SLUG_TAKEN" => 409,
         "AGENT_TYPE_NOT_ALLOWED" | "DEFAULT_TENANT_FIXED" => 422,
-        "TENANT_NOT_FOUND" | "UNKNOWN_AGENT" | "UNKNOWN_KEY" | "UNKNOWN_AUDIT_ENTRY" => 404,
-        "UNKNOWN_DELEGATION" => 404,
+        "TENANT_NOT_FOUND" | "AGENT_NOT_FOUND" | "KEY_NOT_FOUND" | "AUDIT_ENTRY_NOT_FOUND" => 404,
+        "DELEGATION_NOT_FOUND" => 404,
         "DELEGATION_SELF" => 422,
         _ => 400,
     };
@@ -173,7 +173,7 @@ fn tenants() -> Vec<Bad> {
         bad("POST", "/v1/tenants/acme/keys", json!({}), BODY, "name"),
         bad("POST", "/v1/tenants/acme/keys", json!({ "name": "" }), FIELD, "name"),
         bad("POST", "/v1/tenants/acme/keys", json!({ "name": "k", "key": "kvt_mine" }), BODY, "key"),
-        bad("DELETE", "/v1/tenants/acme/keys/key_1", Value::Null, "UNKNOWN_KEY", "key_1"),
+        bad("DELETE", "/v1/tenants/acme/keys/key_1", Value::Null, "KEY_NOT_FOUND", "key_1"),
     ]);
     table
 }
@@ -222,9 +222,9 @@ fn agents() -> Vec<Bad> {
         rotate(json!({ "graceSeconds": -1 }), BODY, "graceSeconds"),
         rotate(json!({ "graceSeconds": "1" }), BODY, "graceSeconds"),
         rotate(json!({ "grace": 1 }), BODY, "grace"),
-        bad("GET", "/v1/agents/agt_1", Value::Null, "UNKNOWN_AGENT", "agt_1"),
-        bad("PATCH", "/v1/agents/nobody", json!({ "name": "x" }), "UNKNOWN_AGENT", "nobody"),
-        bad("DELETE", "/v1/agents/nobody", Value::Null, "UNKNOWN_AGENT", "nobody"),
+        bad("GET", "/v1/agents/agt_1", Value::Null, "AGENT_NOT_FOUND", "agt_1"),
+        bad("PATCH", "/v1/agents/nobody", json!({ "name": "x" }), "AGENT_NOT_FOUND", "nobody"),
+        bad("DELETE", "/v1/agents/nobody", Value::Null, "AGENT_NOT_FOUND", "nobody"),
     ]
 }
 
@@ -403,7 +403,7 @@ fn queries() -> Vec<Bad> {
         field("/v1/audit?until=2026-13-01T00:00:00Z", "until"),
         bad("GET", "/v1/audit?tenantId=nobody", Value::Null, "TENANT_NOT_FOUND", "nobody"),
         bad("GET", "/v1/agents?tenantId=nobody", Value::Null, "TENANT_NOT_FOUND", "nobody"),
-        bad("GET", "/v1/audit/aud_1", Value::Null, "UNKNOWN_AUDIT_ENTRY", "aud_1"),
+        bad("GET", "/v1/audit/aud_1", Value::Null, "AUDIT_ENTRY_NOT_FOUND", "aud_1"),
     ]);
     table
 }
@@ -415,9 +415,9 @@ fn delegations() -> Vec<Bad> {
     let post = |changes: Value, code, names| bad("POST", "/v1/delegations", with(&base, changes), code, names);
     let get = |path: &str, code, names| bad("GET", path, Value::Null, code, names);
     vec![
-        post(json!({}), "UNKNOWN_AGENT", "fromAgent"),
-        post(json!({ "fromAgent": "agt_1" }), "UNKNOWN_AGENT", "fromAgent"),
-        post(json!({ "toAgent": "bot" }), "UNKNOWN_AGENT", "toAgent"),
+        post(json!({}), "AGENT_NOT_FOUND", "fromAgent"),
+        post(json!({ "fromAgent": "agt_1" }), "AGENT_NOT_FOUND", "fromAgent"),
+        post(json!({ "toAgent": "bot" }), "AGENT_NOT_FOUND", "toAgent"),
         post(json!({ "fromAgent": "<absent>" }), BODY, "fromAgent"),
         post(json!({ "toAgent": null }), BODY, "toAgent"),
         post(json!({ "toAgents": [] }), BODY, "toAgents"),
@@ -438,12 +438,12 @@ fn delegations() -> Vec<Bad> {
         get("/v1/delegations?fromAgent=bot", QUERY, "fromAgent"),
         get("/v1/delegations?toAgent=bot", QUERY, "toAgent"),
         get("/v1/delegations?tenantId=nobody", "TENANT_NOT_FOUND", "nobody"),
-        get("/v1/delegations/dlg_1", "UNKNOWN_DELEGATION", "dlg_1"),
-        get("/v1/delegations/other", "UNKNOWN_DELEGATION", "other"),
-        get("/v1/delegations/agt_1", "UNKNOWN_AGENT", "agt_1"),
+        get("/v1/delegations/dlg_1", "DELEGATION_NOT_FOUND", "dlg_1"),
+        get("/v1/delegations/other", "DELEGATION_NOT_FOUND", "other"),
+        get("/v1/delegations/agt_1", "AGENT_NOT_FOUND", "agt_1"),
         get("/v1/delegations/{agent}?limit=0", QUERY, "limit"),
         get("/v1/delegations/{agent}?cursor=x", QUERY, "cursor"),
-        get("/v1/delegations/dlg_1/permissions", "UNKNOWN_AGENT", "dlg_1"),
-        bad("DELETE", "/v1/delegations/{agent}", Value::Null, "UNKNOWN_DELEGATION", "agt_"),
+        get("/v1/delegations/dlg_1/permissions", "AGENT_NOT_FOUND", "dlg_1"),
+        bad("DELETE", "/v1/delegations/{agent}", Value::Null, "DELEGATION_NOT_FOUND", "agt_"),
     ]
 }

@@ -144,14 +144,14 @@ fn each_bad_request_names_its_field_and_charges_nothing() {
         for body in
             [format!(r#"{{{limits},"agentId":"{id}"}}"#), format!(r#"{{{limits},"agentId":"{id}","tenantId":"acme"}}"#)]
         {
-            table.push(("POST", "/v1/policies".into(), body, 404, "UNKNOWN_AGENT", "agentId"));
+            table.push(("POST", "/v1/policies".into(), body, 404, "AGENT_NOT_FOUND", "agentId"));
         }
         for route in ["/v1/usage", "/v1/budget/check"] {
             let body = format!(r#"{{"agentId":"{id}","tokensCost":1}}"#);
-            table.push(("POST", route.into(), body, 404, "UNKNOWN_AGENT", "agentId"));
+            table.push(("POST", route.into(), body, 404, "AGENT_NOT_FOUND", "agentId"));
         }
         let body = format!(r#"{{"agentId":"{id}","tokensCost":1,"auditId":"{decision}"}}"#);
-        table.push(("POST", "/v1/usage".into(), body, 404, "UNKNOWN_AGENT", "agentId"));
+        table.push(("POST", "/v1/usage".into(), body, 404, "AGENT_NOT_FOUND", "agentId"));
     }
     table.push((
         "POST",
@@ -166,7 +166,7 @@ fn each_bad_request_names_its_field_and_charges_nothing() {
         for (method, tail, body) in
             [("GET", "", "{}"), ("PATCH", "", "{}"), ("DELETE", "", "{}"), ("POST", "/reset", reset)]
         {
-            table.push((method, format!("/v1/policies/{id}{tail}"), body.into(), 404, "UNKNOWN_POLICY", "policy"));
+            table.push((method, format!("/v1/policies/{id}{tail}"), body.into(), 404, "POLICY_NOT_FOUND", "policy"));
         }
     }
     for (query, names) in [

@@ -121,8 +121,8 @@ fn a_policys_life() {
     assert_eq!(operator.trail("tenantId=acme&kind=admin").len(), trail);
     // Gone, and what it denied with it.
     operator.delete(&format!("/v1/policies/{id}")).expect(204);
-    operator.get(&format!("/v1/policies/{id}")).problem(404, "UNKNOWN_POLICY");
-    operator.delete(&format!("/v1/policies/{id}")).problem(404, "UNKNOWN_POLICY");
+    operator.get(&format!("/v1/policies/{id}")).problem(404, "POLICY_NOT_FOUND");
+    operator.delete(&format!("/v1/policies/{id}")).problem(404, "POLICY_NOT_FOUND");
     let told: Vec<_> = operator.trail("tenantId=acme&kind=admin&actions=policy.create,policy.update,policy.delete");
     let actions: Vec<_> = told.iter().rev().map(|entry| entry["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["policy.create", "policy.update", "policy.delete"]);
@@ -711,6 +711,6 @@ fn another_tenants_ids_are_answered_as_unknown_ones() {
     }
     // An operator who names one tenant and another's agent finds no such agent there.
     let body = json!({ "tenantId": "acme", "agentId": g.id, "limits": { "maxCallsPerDay": 1 } });
-    assert!(operator.post("/v1/policies", body).problem(404, "UNKNOWN_AGENT").starts_with("agentId "));
+    assert!(operator.post("/v1/policies", body).problem(404, "AGENT_NOT_FOUND").starts_with("agentId "));
     assert_eq!(everything(), before);
 }

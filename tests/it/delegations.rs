@@ -132,7 +132,7 @@ fn lists_are_filtered_and_paged() {
     let key = server.with_key(&globex.key);
     assert_eq!(key.get("/v1/delegations").items().len(), 1);
     assert!(key.get(&format!("/v1/delegations?fromAgent={}", a.id)).items().is_empty());
-    key.get(&format!("/v1/delegations/{}", a.id)).problem(404, "UNKNOWN_AGENT");
+    key.get(&format!("/v1/delegations/{}", a.id)).problem(404, "AGENT_NOT_FOUND");
 }
 
 #[test]
@@ -145,10 +145,10 @@ fn what_may_not_be_delegated_is_refused() {
     let docs = || permits("docs:*", &["read"]);
     let refused = |body: Value, status, code| operator.post("/v1/delegations", body).problem(status, code);
     refused(lend(&a, &a, docs()), 422, "DELEGATION_SELF");
-    refused(lend(&a, &b, permits("docs:*", &["write"])), 422, "DELEGATION_NOT_COVERED");
-    refused(lend(&a, &b, permits("*", &["read"])), 422, "DELEGATION_NOT_COVERED");
-    assert!(refused(lend(&a, &stranger, docs()), 404, "UNKNOWN_AGENT").starts_with("toAgent "));
-    assert!(refused(lend(&stranger, &a, docs()), 404, "UNKNOWN_AGENT").starts_with("toAgent "));
+    refused(lend(&a, &b, permits("docs:*", &["write"])), 422, "INSUFFICIENT_PERMISSIONS");
+    refused(lend(&a, &b, permits("*", &["read"])), 422, "INSUFFICIENT_PERMISSIONS");
+    assert!(refused(lend(&a, &stranger, docs()), 404, "AGENT_NOT_FOUND").starts_with("toAgent "));
+    assert!(refused(lend(&stranger, &a, docs()), 404, "AGENT_NOT_FOUND").starts_with("toAgent "));
     let mut elsewhere = lend(&a, &b, docs());
     elsewhere["tenantId"] = json!("globex");
     refused(elsewhere, 403, "TENANT_MISMATCH");

@@ -117,8 +117,8 @@ fn a_deleted_tenant_is_gone_with_its_folder_and_its_slug_is_free() {
         for path in ["acme", &acme.id] {
             operator.get(&format!("/v1/tenants/{path}")).problem(404, "TENANT_NOT_FOUND");
         }
-        operator.get(&format!("/v1/agents/{}", agent.id)).problem(404, "UNKNOWN_AGENT");
-        operator.get(&format!("/v1/audit/{entry}")).problem(404, "UNKNOWN_AUDIT_ENTRY");
+        operator.get(&format!("/v1/agents/{}", agent.id)).problem(404, "AGENT_NOT_FOUND");
+        operator.get(&format!("/v1/audit/{entry}")).problem(404, "AUDIT_ENTRY_NOT_FOUND");
         server.with_key(&agent.token).authorize(call(&agent.id)).problem(401, "INVALID_TOKEN");
         server.with_key(&acme.key).get("/v1/agents").problem(401, "INVALID_TOKEN");
         operator.delete("/v1/tenants/acme?confirm=acme").problem(404, "TENANT_NOT_FOUND");

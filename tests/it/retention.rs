@@ -140,7 +140,7 @@ fn retention_is_exact_on_reading_and_gives_the_disk_its_space_back() {
         let part = operator.get(&format!("/v1/audit/export?tenantId=long&since={since}&{until}"));
         assert_eq!(ids(&part.items()), whole[7..9]);
         for (_, gone) in [&of_short[0], &of_short[split - 1]] {
-            operator.get(&format!("/v1/audit/{gone}")).problem(404, "UNKNOWN_AUDIT_ENTRY");
+            operator.get(&format!("/v1/audit/{gone}")).problem(404, "AUDIT_ENTRY_NOT_FOUND");
         }
         for kept in [&expected[0], &whole[0]] {
             operator.get(&format!("/v1/audit/{kept}")).expect(200);

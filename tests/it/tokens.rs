@@ -214,7 +214,7 @@ fn a_tenant_key_works_until_it_is_revoked() {
         server.crash_and_start();
     }
     let path = format!("/v1/tenants/acme/keys/{}", acme.key_id);
-    server.operator().delete(&path).problem(404, "UNKNOWN_KEY");
+    server.operator().delete(&path).problem(404, "KEY_NOT_FOUND");
     // A suspended tenant's key still reads and repairs.
     server.operator().post("/v1/tenants/acme/suspend", json!({})).expect(200);
     let key = server.with_key(second);

@@ -204,15 +204,15 @@ fn what_can_not_be_settled_is_refused_and_charges_nothing() {
     no(operator.report(&agent.id, with_calls), 400, "INVALID_FIELD", "calls");
     // The id of what is no decision, of nothing, and of no form at all.
     let admin = audit_id(&json!({ "auditId": operator.trail("kind=admin")[0]["id"] }));
-    no(operator.settle(&agent.id, &admin, json!(1)), 404, "UNKNOWN_AUDIT_ENTRY", "auditId");
+    no(operator.settle(&agent.id, &admin, json!(1)), 404, "AUDIT_ENTRY_NOT_FOUND", "auditId");
     let (head, rest) = decision.split_at(8);
     let digit = if rest.starts_with('f') { 'e' } else { 'f' };
     for unknown in [format!("{head}{digit}{}", &rest[1..]), "aud_".into(), "garbage".into(), agent.id.clone()] {
-        no(operator.settle(&agent.id, &unknown, json!(1)), 404, "UNKNOWN_AUDIT_ENTRY", "auditId");
+        no(operator.settle(&agent.id, &unknown, json!(1)), 404, "AUDIT_ENTRY_NOT_FOUND", "auditId");
     }
     // A report is no decision either.
     let report = audit_id(&operator.report(&agent.id, json!({ "tokensCost": 1 })).expect(200));
-    operator.settle(&agent.id, &report, json!(1)).problem(404, "UNKNOWN_AUDIT_ENTRY");
+    operator.settle(&agent.id, &report, json!(1)).problem(404, "AUDIT_ENTRY_NOT_FOUND");
     assert_eq!(operator.used(&policy), json!([2, 2, 2, 2]));
     // All the while the decision could be settled.
     operator.settle(&agent.id, &decision, json!(0.5)).expect(200);

@@ -348,7 +348,7 @@ fn records() -> Vec<(String, Record<'static>)> {
         ("denied.least".to_owned(), least),
         ("denied.policy".to_owned(), revoked),
     ];
-    let codes = Code::ALL.iter().filter(|code| code.status() == 200 || **code == Code::TenantMismatch);
+    let codes = Code::ALL.iter().filter(|code| code.denies());
     all.extend(codes.map(|code| {
         let reason = Some(Cow::Borrowed("a reason"));
         let denied = Record { granted_by: None, code: Some(*code), reason, ..allowed.clone() };

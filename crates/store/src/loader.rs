@@ -129,7 +129,7 @@ pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptio
     if tenant.id() != id {
         return Err(RecoveryError::Foreign { file: path.to_owned(), owner: tenant.id().bytes() }.into());
     }
-    tenant.check_soundness().map_err(|problem| format!("{}: its state is not one: {problem}", path.display()))?;
+    tenant.validate().map_err(|problem| format!("{}: its state is not one: {problem}", path.display()))?;
     // Only now is anything on disk changed.
     let journal = read.reopen(options, now.millis())?;
     let told = journal.written_seq();

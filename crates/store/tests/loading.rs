@@ -96,7 +96,7 @@ fn a_state_or_an_event_that_was_forged_keeps_the_tenant_down() {
 #[test]
 fn a_state_that_no_events_make_is_told() {
     let small = Small::new();
-    assert_eq!(small.tenant.check_soundness(), Ok(()));
+    assert_eq!(small.tenant.validate(), Ok(()));
     type Forge = fn(&mut State);
     let forgeries: [(&str, Forge); 7] = [
         ("in the order", |state| state.delegations.swap(0, 1)),
@@ -116,7 +116,7 @@ fn a_state_that_no_events_make_is_told() {
     for (what, forge) in forgeries {
         let mut state = small.tenant.state();
         forge(&mut state);
-        let problem = Tenant::restore(state).check_soundness().unwrap_err();
+        let problem = Tenant::restore(state).validate().unwrap_err();
         assert!(problem.contains(what), "{what}: {problem}");
     }
 }

@@ -87,7 +87,7 @@ fn checked<T>(answer: Result<T, Problem>) -> Option<T> {
     match answer {
         Ok(value) => Some(value),
         Err(Problem(error)) => {
-            assert!((400..500).contains(&error.code().status()), "{error}");
+            assert!((400..500).contains(&kavach::api::status::status(error.code())), "{error}");
             let message = error.message();
             assert!(!message.is_empty() && message.len() < 4_000, "{} bytes of message", message.len());
             assert!(!message.chars().any(char::is_control), "{message:?}");

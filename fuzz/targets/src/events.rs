@@ -24,7 +24,7 @@ pub fn events(bytes: &[u8]) {
     let kinds = [AuditKinds::Decision, AuditKinds::Usage, AuditKinds::Admin, AuditKinds::All];
     let seen = kinds.map(|kind| AuditFilter { kind, ..AuditFilter::default() }.matches(moment.at, &event));
     assert_eq!(seen.iter().filter(|seen| **seen).count(), 2, "an event is of one kind, and of all");
-    if small.tenant.check_soundness().is_ok() {
+    if small.tenant.validate().is_ok() {
         round_trip(&small.tenant);
         super::folder::use_it(&small.tenant);
     }

@@ -38,7 +38,7 @@ pub fn snapshot(bytes: &[u8]) {
     // The same whether it is read from a file or from memory.
     assert_eq!(codec::decode_state(&file[HEADER..]).unwrap(), state);
     let tenant = Tenant::restore(state);
-    if tenant.check_soundness().is_ok() {
+    if tenant.validate().is_ok() {
         round_trip(&tenant);
         use_it(&tenant);
     }

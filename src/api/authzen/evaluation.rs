@@ -162,7 +162,7 @@ impl From<Decision> for Evaluated {
 impl Evaluated {
     /// An evaluation of many that can't be decided, so it is denied.
     pub fn failed(error: &Error) -> Self {
-        let failure = Failure { status: error.code().status(), message: error.message().to_owned() };
+        let failure = Failure { status: crate::api::status::status(error.code()), message: error.message().to_owned() };
         Self { decision: false, context: Why { code: Some(error.code()), error: Some(failure), ..Why::default() } }
     }
 }

@@ -103,7 +103,7 @@ fn bearer(format: &str, description: &str) -> Value {
 /// An example of each code: of those that only decisions have a decision, of others an error.
 fn examples() -> Map<String, Value> {
     let mut examples = problems::examples();
-    for code in Code::ALL.iter().filter(|code| code.status() == 200) {
+    for code in Code::ALL.iter().filter(|code| crate::api::status::status(**code) == 200) {
         examples.insert(code.to_string(), json!({ "summary": code.meaning(), "value": denied(*code) }));
     }
     examples

@@ -207,7 +207,7 @@ impl Docs {
     /// It answers denials as problems: 403, and 429 where it is one of a rate; and says in headers why.
     #[must_use]
     pub fn denies(mut self) -> Self {
-        let denials = Code::ALL.iter().filter(|code| code.status() == 200);
+        let denials = Code::ALL.iter().filter(|code| code.denies() && **code != Code::TenantMismatch);
         self.refusals = denials.map(|code| (403, *code)).collect();
         self.refusals.extend([(429, Code::RateLimited), (429, Code::BudgetExceeded)]);
         self.refusals.retain(|refusal| *refusal != (403, Code::RateLimited));

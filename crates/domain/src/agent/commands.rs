@@ -107,7 +107,7 @@ impl AgentView {
     /// The agent with that id.
     ///
     /// # Errors
-    /// `UNKNOWN_AGENT`.
+    /// `AGENT_NOT_FOUND`.
     pub fn find(tenant: &Tenant, id: AgentId, now: Timestamp) -> Result<Self, Error> {
         existing(tenant, id).map(|agent| Self::of(tenant, agent, now))
     }
@@ -119,12 +119,12 @@ fn existing(tenant: &Tenant, id: AgentId) -> Result<&Agent, Error> {
 
 /// The error for an agent that is not there, or not the caller's.
 pub fn unknown_agent(id: &str) -> Error {
-    Error::new(Code::UnknownAgent, format!("there is no agent '{}'", crate::text::quote(id)))
+    Error::new(Code::AgentNotFound, format!("there is no agent '{}'", crate::text::quote(id)))
 }
 
 /// The same error where a body names the agent.
 pub fn no_such_agent(id: &str) -> Error {
-    Error::field(Code::UnknownAgent, "agentId", format!("names no agent: {}", unknown_agent(id).message()))
+    Error::field(Code::AgentNotFound, "agentId", format!("names no agent: {}", unknown_agent(id).message()))
 }
 
 fn unrevoked(tenant: &Tenant, id: AgentId) -> Result<&Agent, Error> {

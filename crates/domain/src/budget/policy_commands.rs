@@ -119,7 +119,7 @@ impl PolicyView {
     /// The policy with that id.
     ///
     /// # Errors
-    /// `UNKNOWN_POLICY`.
+    /// `POLICY_NOT_FOUND`.
     pub fn find(tenant: &Tenant, id: PolicyId, now: Timestamp) -> Result<Self, Error> {
         existing(tenant, id).map(|policy| Self::of(tenant, policy, now))
     }
@@ -131,7 +131,7 @@ fn existing(tenant: &Tenant, id: PolicyId) -> Result<&Policy, Error> {
 
 /// The error for a policy that is not there, or not the caller's.
 pub fn unknown_policy(id: &str) -> Error {
-    Error::new(Code::UnknownPolicy, format!("there is no policy '{}'", quote(id)))
+    Error::new(Code::PolicyNotFound, format!("there is no policy '{}'", quote(id)))
 }
 
 /// The policy with that id, where this caller may change it.
@@ -157,7 +157,7 @@ impl CreatePolicy {
     /// Reads a new policy. Which tenant it belongs to was settled before.
     ///
     /// # Errors
-    /// `INVALID_FIELD`, naming the field; `UNKNOWN_AGENT` for text that is no agent's id.
+    /// `INVALID_FIELD`, naming the field; `AGENT_NOT_FOUND` for text that is no agent's id.
     pub fn parse(new: NewPolicy) -> Result<Self, Error> {
         let NewPolicy { tenant_id: _, agent_id, user_id, limits, action } = new;
         let agent = match agent_id {

@@ -67,10 +67,10 @@ impl UsageReport {
     ///
     /// # Errors
     /// `INVALID_FIELD` where calls are reported too, or the decision is another agent's; `NOT_SETTLEABLE` for a
-    /// denied one; `UNKNOWN_AUDIT_ENTRY` where the id names no decision.
+    /// denied one; `AUDIT_ENTRY_NOT_FOUND` where the id names no decision.
     pub fn settling(mut self, id: AuditId, moment: Moment, event: &Event<'_>) -> Result<Self, Error> {
         let Event::Decided(record) = event else {
-            return Err(Error::field(Code::UnknownAuditEntry, "auditId", format!("{id} is no decision's")));
+            return Err(Error::field(Code::AuditEntryNotFound, "auditId", format!("{id} is no decision's")));
         };
         let Record { agent, owner, code, cost, .. } = record;
         if *agent != Some(self.agent) {
@@ -99,7 +99,7 @@ impl Tenant {
     /// Checks a usage report. Answers the record to keep, where it is not the repeat of a settlement, and the answer.
     ///
     /// # Errors
-    /// `UNKNOWN_AGENT`, `ALREADY_SETTLED`, `NOT_SETTLEABLE`.
+    /// `AGENT_NOT_FOUND`, `ALREADY_SETTLED`, `NOT_SETTLEABLE`.
     pub fn decide_usage(
         &self,
         by: By,

@@ -80,7 +80,7 @@ impl DelegationView {
     /// The delegation with that id.
     ///
     /// # Errors
-    /// `UNKNOWN_DELEGATION`.
+    /// `DELEGATION_NOT_FOUND`.
     pub fn find(tenant: &Tenant, id: DelegationId, now: Timestamp) -> Result<Self, Error> {
         let (place, link) = existing(tenant, id)?;
         let status = Standing::default().of(tenant, place, now);
@@ -126,7 +126,7 @@ impl DelegationView {
 /// What the agent with that id can make use of now, and where it comes from.
 ///
 /// # Errors
-/// `UNKNOWN_AGENT`.
+/// `AGENT_NOT_FOUND`.
 pub fn effective_permissions(tenant: &Tenant, id: AgentId, now: Timestamp) -> Result<Vec<EffectivePermission>, Error> {
     let agent = tenant.agent(id).ok_or_else(|| unknown_agent(&id.to_string()))?;
     Ok(tenant.effective_permissions(agent, now, MAX_COVER_STEPS))
@@ -138,12 +138,12 @@ fn existing(tenant: &Tenant, id: DelegationId) -> Result<(u32, &Delegation), Err
 
 /// The error for a delegation that is not there, or not the caller's.
 pub fn unknown_delegation(id: &str) -> Error {
-    Error::new(Code::UnknownDelegation, format!("there is no delegation '{}'", quote(id)))
+    Error::new(Code::DelegationNotFound, format!("there is no delegation '{}'", quote(id)))
 }
 
 /// The error for a field that names no agent, or not one of the caller's.
 pub fn unknown_agent_in(field: &str, id: &str) -> Error {
-    Error::field(Code::UnknownAgent, field, format!("names no agent: there is no agent '{}'", quote(id)))
+    Error::field(Code::AgentNotFound, field, format!("names no agent: there is no agent '{}'", quote(id)))
 }
 
 /// Lets an agent delegate to another.
@@ -159,7 +159,7 @@ impl CreateDelegation {
     /// Reads a new delegation. Which tenant it belongs to was settled before.
     ///
     /// # Errors
-    /// `INVALID_FIELD`, `INVALID_PATTERN` or `UNKNOWN_AGENT`, naming the field.
+    /// `INVALID_FIELD`, `INVALID_PATTERN` or `AGENT_NOT_FOUND`, naming the field.
     pub fn parse(new: NewDelegation) -> Result<Self, Error> {
         let NewDelegation { tenant_id: _, from_agent, to_agent, permissions, expires_at, max_depth } = new;
         let agent = |field, text: &str| AgentId::parse(text).ok_or_else(|| unknown_agent_in(field, text));
@@ -229,7 +229,7 @@ impl CreateDelegation {
                 self.from,
                 quote(permission.resource())
             );
-            return Err(Error::field(Code::DelegationNotCovered, &format!("permissions[{position}]"), problem));
+            return Err(Error::field(Code::InsufficientPermissions, &format!("permissions[{position}]"), problem));
         }
         Ok(())
     }

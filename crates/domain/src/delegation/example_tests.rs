@@ -333,7 +333,7 @@ fn refusals_have_their_codes() {
     assert_eq!(world.refusal(root, root, READ_ALL), Code::DelegationSelf);
     let write = r#"[{"resource":"mcp:x","actions":["write"]}]"#;
     let error = world.delegate(root, a, permissions(write), None, None).unwrap_err();
-    assert_eq!(error.code(), Code::DelegationNotCovered);
+    assert_eq!(error.code(), Code::InsufficientPermissions);
     assert_eq!(error.details()["field"], "permissions[0]");
     world.link(root, a, READ_ALL);
     world.link(a, b, READ_ALL);
@@ -351,7 +351,7 @@ fn refusals_have_their_codes() {
     let stranger = AgentId::derive(world.now, 999, world.tenant.id().tag());
     for (from, to, field) in [(stranger, a, "fromAgent"), (a, stranger, "toAgent")] {
         let error = world.delegate(from, to, permissions(READ_ALL), None, None).unwrap_err();
-        assert_eq!((error.code(), error.details()["field"].as_str()), (Code::UnknownAgent, Some(field)));
+        assert_eq!((error.code(), error.details()["field"].as_str()), (Code::AgentNotFound, Some(field)));
     }
     world.revoke_agent(c);
     assert_eq!(world.refusal(root, c, READ_ALL), Code::AgentIsRevoked);

@@ -214,7 +214,7 @@ fn delegations_that_are_over_are_forgotten_when_there_are_many_newer_ones() {
     assert_eq!((listed(None, None), listed(Some(root), None)), (kept, kept));
     assert_eq!((listed(None, Some(other)), listed(None, Some(worker))), (kept - 1, 1));
     let find = |world: &World, id| DelegationView::find(&world.tenant, id, world.now);
-    assert_eq!(find(&world, first).unwrap_err().code(), Code::UnknownDelegation);
+    assert_eq!(find(&world, first).unwrap_err().code(), Code::DelegationNotFound);
     assert_eq!(find(&world, last).unwrap().status, DelegationStatus::Expired);
     assert_eq!(find(&world, last).unwrap().delegation.profile.spec.permissions.as_slice().len(), 39);
     assert_eq!(find(&world, lasting.profile.id).unwrap().delegation, lasting);

@@ -275,7 +275,7 @@ impl Model {
         } else if depth > most {
             Some(Code::DelegationDepthExceeded)
         } else if !lent.iter().all(|wanted| self.holds(from, &live, wanted)) {
-            Some(Code::DelegationNotCovered)
+            Some(Code::InsufficientPermissions)
         } else {
             None
         }

@@ -59,7 +59,7 @@ impl Command for RevokeKey {
 
     fn decide(self, tenant: &Tenant, _: By, _: Moment) -> Result<(Option<Change>, ()), Error> {
         if !tenant.keys().iter().any(|key| key.id == self.0) {
-            return Err(Error::new(Code::UnknownKey, format!("there is no API key {}", self.0)));
+            return Err(Error::new(Code::KeyNotFound, format!("there is no API key {}", self.0)));
         }
         Ok((Some(Change::KeyRevoked { key: self.0 }), ()))
     }

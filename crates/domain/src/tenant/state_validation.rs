@@ -13,7 +13,7 @@ impl Tenant {
     ///
     /// # Errors
     /// What does not hold, in words.
-    pub fn check_soundness(&self) -> Result<(), String> {
+    pub fn validate(&self) -> Result<(), String> {
         let mut before = None;
         for link in self.delegations() {
             if before.is_some_and(|before| before >= link.place) {

@@ -202,16 +202,16 @@ fn play(ledger: &mut Ledger, step: &Step) {
                 Ok(()) => assert!(known),
                 // It would have cleared the last limit.
                 Err(Code::InvalidField) => assert!(known && limits.contains(&Some("null"))),
-                Err(code) => assert_eq!((code, known), (Code::UnknownPolicy, false)),
+                Err(code) => assert_eq!((code, known), (Code::PolicyNotFound, false)),
             }
         }
         Step::Delete(policy) => {
             let (id, known) = policy_of(ledger, *policy);
-            assert_eq!(ledger.delete(id), if known { Ok(()) } else { Err(Code::UnknownPolicy) });
+            assert_eq!(ledger.delete(id), if known { Ok(()) } else { Err(Code::PolicyNotFound) });
         }
         Step::Reset(policy, period) => {
             let (id, known) = policy_of(ledger, *policy);
-            assert_eq!(ledger.reset(id, *period), if known { Ok(()) } else { Err(Code::UnknownPolicy) });
+            assert_eq!(ledger.reset(id, *period), if known { Ok(()) } else { Err(Code::PolicyNotFound) });
         }
         Step::Call { agent, allowed, cost, times } => {
             for _ in 0..*times {

@@ -266,7 +266,7 @@ impl Model {
 
     fn unrevoked(&self, agent: usize) -> Result<&Agent, Vec<Code>> {
         match self.agents.get(agent) {
-            None => Err(vec![Code::UnknownAgent]),
+            None => Err(vec![Code::AgentNotFound]),
             Some(agent) if agent.revoked => Err(vec![Code::AgentIsRevoked]),
             Some(agent) => Ok(agent),
         }
@@ -313,7 +313,7 @@ impl Model {
     pub fn revoke_agent(&mut self, agent: usize, clock: i64) -> Result<bool, Vec<Code>> {
         let at = self.time(clock);
         match self.agents.get_mut(agent) {
-            None => Err(vec![Code::UnknownAgent]),
+            None => Err(vec![Code::AgentNotFound]),
             Some(agent) if agent.revoked => Ok(false),
             Some(agent) => {
                 (agent.revoked, agent.updated) = (true, at);
@@ -393,7 +393,7 @@ impl Model {
         let at = self.time(clock);
         match self.keys.get_mut(key) {
             Some(key) if !key.revoked => key.revoked = true,
-            _ => return Err(vec![Code::UnknownKey]),
+            _ => return Err(vec![Code::KeyNotFound]),
         }
         self.event(at);
         Ok(())

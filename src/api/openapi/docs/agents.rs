@@ -3,8 +3,8 @@
 use crate::api::openapi::{Docs, Tag};
 use crate::api::views::AgentJson;
 use crate::domain::Code::{
-    AgentIsRevoked, AgentLimitExceeded, AgentTypeNotAllowed, InvalidField, InvalidPattern, RotationLimitExceeded,
-    TenantMismatch, TenantNotFound, UnknownAgent,
+    AgentIsRevoked, AgentLimitExceeded, AgentNotFound, AgentTypeNotAllowed, InvalidField, InvalidPattern,
+    RotationLimitExceeded, TenantMismatch, TenantNotFound,
 };
 
 fn docs(id: &'static str, summary: &'static str) -> Docs {
@@ -33,7 +33,7 @@ pub fn get() -> Docs {
     docs("getAgent", "Get an agent")
         .about("Revoked and expired ones too. Its token is never shown again.")
         .answers::<AgentJson>(200, "The agent.")
-        .fails(&[UnknownAgent])
+        .fails(&[AgentNotFound])
 }
 
 /// `PATCH /v1/agents/{id}`
@@ -44,7 +44,7 @@ pub fn update() -> Docs {
              `maxCallsPerHour`.",
         )
         .answers::<AgentJson>(200, "The agent as it is now.")
-        .fails(&[InvalidField, InvalidPattern, UnknownAgent, AgentIsRevoked, AgentLimitExceeded, AgentTypeNotAllowed])
+        .fails(&[InvalidField, InvalidPattern, AgentNotFound, AgentIsRevoked, AgentLimitExceeded, AgentTypeNotAllowed])
         .writes()
 }
 
@@ -53,7 +53,7 @@ pub fn revoke() -> Docs {
     docs("revokeAgent", "Revoke an agent")
         .about("It is final. The agent and its audit trail stay readable; delegations by way of it end.")
         .nothing("It is revoked.")
-        .fails(&[InvalidField, UnknownAgent])
+        .fails(&[InvalidField, AgentNotFound])
         .writes()
 }
 
@@ -62,6 +62,6 @@ pub fn rotate() -> Docs {
     docs("rotateAgentToken", "Give an agent a new token")
         .about("The token is in this answer only. Without `graceSeconds` every older one ends at once.")
         .answers::<AgentJson>(200, "The agent, with its new token.")
-        .fails(&[InvalidField, UnknownAgent, AgentIsRevoked, RotationLimitExceeded])
+        .fails(&[InvalidField, AgentNotFound, AgentIsRevoked, RotationLimitExceeded])
         .writes()
 }

@@ -4,7 +4,7 @@ use crate::api::openapi::examples::{export_csv, export_ndjson, stream as stream_
 use crate::api::openapi::{Docs, Tag};
 use crate::domain::AuditEntry;
 use crate::domain::Code::{
-    InvalidField, StorageUnavailable, TenantMismatch, TenantNotFound, TooManyStreams, UnknownAuditEntry,
+    AuditEntryNotFound, InvalidField, StorageUnavailable, TenantMismatch, TenantNotFound, TooManyStreams,
 };
 use crate::domain::schema::inline_schema;
 use crate::store::checkpoint::KeptCheckpoint;
@@ -32,7 +32,7 @@ pub fn get() -> Docs {
     docs("getAuditEntry", "Get an audit entry")
         .about("An entry past the tenant's `auditRetentionDays` is not found.")
         .answers::<AuditEntry>(200, "The entry.")
-        .fails(&[UnknownAuditEntry])
+        .fails(&[AuditEntryNotFound])
 }
 
 /// `GET /v1/audit/export`

@@ -4,8 +4,8 @@ use crate::api::openapi::{Docs, Tag};
 use crate::api::policies::CheckJson;
 use crate::api::views::PolicyJson;
 use crate::domain::Code::{
-    AlreadySettled, Forbidden, InvalidField, NotSettleable, PolicyLimitExceeded, TenantMismatch, TenantNotFound,
-    UnknownAgent, UnknownAuditEntry, UnknownPolicy,
+    AgentNotFound, AlreadySettled, AuditEntryNotFound, Forbidden, InvalidField, NotSettleable, PolicyLimitExceeded,
+    PolicyNotFound, TenantMismatch, TenantNotFound,
 };
 use crate::domain::budget::usage::UsageAnswer;
 
@@ -22,7 +22,7 @@ pub fn create() -> Docs {
              made or changed since is the operator's.",
         )
         .created::<PolicyJson>("The new policy.")
-        .fails(&[InvalidField, TenantMismatch, TenantNotFound, UnknownAgent, PolicyLimitExceeded])
+        .fails(&[InvalidField, TenantMismatch, TenantNotFound, AgentNotFound, PolicyLimitExceeded])
         .writes()
 }
 
@@ -39,7 +39,7 @@ pub fn get() -> Docs {
     docs("getPolicy", "Get a budget policy")
         .about("With what is used of it today and this month.")
         .answers::<PolicyJson>(200, "The policy.")
-        .fails(&[UnknownPolicy])
+        .fails(&[PolicyNotFound])
 }
 
 /// `PATCH /v1/policies/{id}`
@@ -48,7 +48,7 @@ pub fn update() -> Docs {
         .about("What is left out stays. `null` clears a limit; one has to be left. `disabled` switches the policy off. After an \
              operator's change only an operator changes it.")
         .answers::<PolicyJson>(200, "The policy as it is now.")
-        .fails(&[InvalidField, Forbidden, UnknownPolicy])
+        .fails(&[InvalidField, Forbidden, PolicyNotFound])
         .writes()
 }
 
@@ -57,7 +57,7 @@ pub fn delete() -> Docs {
     docs("deletePolicy", "Delete a budget policy")
         .about("It is final, and its limits end at once. The audit trail keeps what was decided by it.")
         .nothing("It is gone.")
-        .fails(&[InvalidField, Forbidden, UnknownPolicy])
+        .fails(&[InvalidField, Forbidden, PolicyNotFound])
         .writes()
 }
 
@@ -66,7 +66,7 @@ pub fn reset() -> Docs {
     docs("resetPolicy", "Start a policy's counts anew")
         .about("The body names which: those of the `day`, of the `month`, or `all`.")
         .answers::<PolicyJson>(200, "The policy as it is now.")
-        .fails(&[Forbidden, UnknownPolicy])
+        .fails(&[Forbidden, PolicyNotFound])
         .writes()
 }
 
@@ -75,7 +75,7 @@ pub fn check() -> Docs {
     docs("checkBudget", "Ask whether a call would exceed a budget")
         .about("Charges and records nothing.")
         .answers::<CheckJson>(200, "What all policies about the agent say.")
-        .fails(&[InvalidField, UnknownAgent])
+        .fails(&[InvalidField, AgentNotFound])
 }
 
 /// `POST /v1/usage`
@@ -86,6 +86,6 @@ pub fn report() -> Docs {
              Without, cost and calls are added, even past a limit.",
         )
         .answers::<UsageAnswer>(200, "What counts now.")
-        .fails(&[InvalidField, UnknownAgent, UnknownAuditEntry, AlreadySettled, NotSettleable])
+        .fails(&[InvalidField, AgentNotFound, AuditEntryNotFound, AlreadySettled, NotSettleable])
         .writes()
 }

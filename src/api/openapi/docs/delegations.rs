@@ -3,9 +3,9 @@
 use crate::api::openapi::{Docs, Tag};
 use crate::api::views::{DelegationJson, EffectivePermissionJson};
 use crate::domain::Code::{
-    AgentIsRevoked, DelegationCycle, DelegationDepthExceeded, DelegationGrantorInactive, DelegationLimitExceeded,
-    DelegationNotCovered, DelegationSelf, InvalidField, InvalidPattern, TenantMismatch, TenantNotFound, UnknownAgent,
-    UnknownDelegation,
+    AgentIsRevoked, AgentNotFound, DelegationCycle, DelegationDepthExceeded, DelegationGrantorInactive,
+    DelegationLimitExceeded, DelegationNotFound, DelegationSelf, InsufficientPermissions, InvalidField, InvalidPattern,
+    TenantMismatch, TenantNotFound,
 };
 
 fn docs(id: &'static str, summary: &'static str) -> Docs {
@@ -25,9 +25,9 @@ pub fn create() -> Docs {
             InvalidPattern,
             TenantMismatch,
             TenantNotFound,
-            UnknownAgent,
+            AgentNotFound,
             AgentIsRevoked,
-            DelegationNotCovered,
+            InsufficientPermissions,
             DelegationSelf,
             DelegationCycle,
             DelegationDepthExceeded,
@@ -50,7 +50,7 @@ pub fn get() -> Docs {
     docs("getDelegation", "Get a delegation, or those that leave an agent")
         .about("The id's prefix tells which is asked for.")
         .one_or_list::<DelegationJson>("The delegation, or a list of them.")
-        .fails(&[UnknownAgent, UnknownDelegation])
+        .fails(&[AgentNotFound, DelegationNotFound])
 }
 
 /// `GET /v1/delegations/{id}/permissions`
@@ -58,7 +58,7 @@ pub fn permissions() -> Docs {
     docs("listEffectivePermissions", "List what an agent can make use of")
         .about("Its own permissions, and those that reach it by delegations that count.")
         .answers::<Vec<EffectivePermissionJson>>(200, "The permissions, and where each comes from.")
-        .fails(&[UnknownAgent])
+        .fails(&[AgentNotFound])
 }
 
 /// `DELETE /v1/delegations/{id}`
@@ -66,6 +66,6 @@ pub fn revoke() -> Docs {
     docs("revokeDelegation", "Revoke a delegation")
         .about("It is final, and ends all delegations that stand on it.")
         .nothing("It is revoked.")
-        .fails(&[InvalidField, UnknownDelegation])
+        .fails(&[InvalidField, DelegationNotFound])
         .writes()
 }

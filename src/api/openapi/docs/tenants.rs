@@ -3,7 +3,7 @@
 use crate::api::openapi::{Docs, Tag};
 use crate::api::views::{KeyJson, TenantJson};
 use crate::domain::Code::{
-    ConfirmationRequired, DefaultTenantFixed, InvalidField, KeyLimitExceeded, SlugTaken, TenantNotFound, UnknownKey,
+    ConfirmationRequired, DefaultTenantFixed, InvalidField, KeyLimitExceeded, KeyNotFound, SlugTaken, TenantNotFound,
 };
 
 fn docs(id: &'static str, summary: &'static str) -> Docs {
@@ -94,6 +94,6 @@ pub fn revoke_key() -> Docs {
     docs("revokeTenantKey", "Revoke a tenant key")
         .about("It is final, and counts from the next call on.")
         .nothing("It is good for nothing from now on.")
-        .fails(&[InvalidField, TenantNotFound, UnknownKey])
+        .fails(&[InvalidField, TenantNotFound, KeyNotFound])
         .writes()
 }
