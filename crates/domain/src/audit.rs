@@ -187,10 +187,10 @@ impl AuditFilter {
             }
             Event::Changed(_) if !kind.has(AuditKind::Admin) => false,
             Event::Changed(ChangeRecord { change, .. }) => {
-                let told = Told::of(change);
-                agent.is_none_or(|agent| told.agent == Some(agent))
-                    && owner.as_ref().is_none_or(|owner| told.owner == Some(owner))
-                    && (actions.is_empty() || actions.iter().any(|action| **action == *told.action))
+                let summary = ChangeSummary::of(change);
+                agent.is_none_or(|agent| summary.agent == Some(agent))
+                    && owner.as_ref().is_none_or(|owner| summary.owner == Some(owner))
+                    && (actions.is_empty() || actions.iter().any(|action| **action == *summary.action))
                     && result.is_none_or(|result| result == AuditResult::Allowed)
                     && trace.is_none()
             }
@@ -287,7 +287,7 @@ impl AuditEntry {
     fn of_change(id: AuditId, tenant: TenantId, moment: Moment, record: &ChangeRecord) -> Self {
         let ChangeRecord { by, reason, author, change, before } = record;
         let author = author.as_deref();
-        let Told { action, agent, owner, subject, parameters } = Told::of(change);
+        let ChangeSummary { action, agent, owner, subject, parameters } = ChangeSummary::of(change);
         Self {
             id,
             kind: AuditKind::Admin,
@@ -311,7 +311,7 @@ impl AuditEntry {
             trace_id: None,
             clock_time: moment.other_wall(),
             key_name: author.and_then(|author| author.key_name.clone()),
-            before: before.as_deref().and_then(|before| told_before(before, change)),
+            before: before.as_deref().and_then(|before| before_json(before, change)),
             settled_cost: None,
         }
     }
@@ -327,8 +327,8 @@ fn author_id(by: By) -> Box<str> {
     }
 }
 
-/// A change in the words of the audit trail. Hashes of secrets are not told.
-struct Told<'a> {
+/// A change as the audit trail shows it, without the hashes of secrets.
+struct ChangeSummary<'a> {
     action: &'static str,
     agent: Option<AgentId>,
     owner: Option<&'a str>,
@@ -337,10 +337,10 @@ struct Told<'a> {
     parameters: Option<Box<RawValue>>,
 }
 
-/// What a policy is now. Its costs are written digit by digit: a JSON value in memory would make floats of them.
+/// A policy after the change. It is serialized directly, because `Value` would turn its costs into floats.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct PolicyTold<'a> {
+struct PolicyJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     agent_id: Option<&'a Option<AgentId>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -351,14 +351,14 @@ struct PolicyTold<'a> {
     disabled: Option<bool>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> ChangeSummary<'a> {
     fn of(change: &'a Change) -> Self {
         let raw = |parameters: Value| (!parameters.is_null()).then(|| to_raw_value(&parameters).ok()).flatten();
         let tenant = |action, parameters: Value| {
             let parameters = raw(parameters);
-            Told { action, agent: None, owner: None, subject: None, parameters }
+            ChangeSummary { action, agent: None, owner: None, subject: None, parameters }
         };
-        let agent = |action, agent: &AgentId, spec: Option<&'a AgentSpec>, parameters: Value| Told {
+        let agent = |action, agent: &AgentId, spec: Option<&'a AgentSpec>, parameters: Value| ChangeSummary {
             action,
             agent: Some(*agent),
             owner: spec.map(|spec| &*spec.owner),
@@ -375,18 +375,20 @@ impl<'a> Told<'a> {
             Change::TenantSuspended => tenant("tenant.suspend", json!({ "status": TenantStatus::Suspended })),
             Change::TenantActivated => tenant("tenant.activate", json!({ "status": TenantStatus::Active })),
             Change::TenantDeleted { tenant: id, slug } => {
-                Told { subject: Some(id.folder_name()), ..tenant("tenant.delete", json!({ "slug": slug })) }
+                ChangeSummary { subject: Some(id.folder_name()), ..tenant("tenant.delete", json!({ "slug": slug })) }
             }
-            Change::KeyCreated { key, name, hash: _, prefix } => Told {
+            Change::KeyCreated { key, name, hash: _, prefix } => ChangeSummary {
                 subject: Some(key.to_string()),
                 ..tenant("key.create", json!({ "name": name, "prefix": prefix }))
             },
-            Change::KeyRevoked { key } => Told { subject: Some(key.to_string()), ..tenant("key.revoke", Value::Null) },
-            Change::PolicyCreated { policy, agent, owner, limits, action } => Told {
+            Change::KeyRevoked { key } => {
+                ChangeSummary { subject: Some(key.to_string()), ..tenant("key.revoke", Value::Null) }
+            }
+            Change::PolicyCreated { policy, agent, owner, limits, action } => ChangeSummary {
                 agent: *agent,
                 owner: owner.as_deref(),
                 subject: Some(policy.to_string()),
-                parameters: to_raw_value(&PolicyTold {
+                parameters: to_raw_value(&PolicyJson {
                     agent_id: Some(agent),
                     user_id: Some(owner),
                     limits,
@@ -396,9 +398,9 @@ impl<'a> Told<'a> {
                 .ok(),
                 ..tenant("policy.create", Value::Null)
             },
-            Change::PolicyUpdated { policy, limits, action, disabled } => Told {
+            Change::PolicyUpdated { policy, limits, action, disabled } => ChangeSummary {
                 subject: Some(policy.to_string()),
-                parameters: to_raw_value(&PolicyTold {
+                parameters: to_raw_value(&PolicyJson {
                     agent_id: None,
                     user_id: None,
                     limits,
@@ -409,17 +411,18 @@ impl<'a> Told<'a> {
                 ..tenant("policy.update", Value::Null)
             },
             Change::PolicyDeleted { policy } => {
-                Told { subject: Some(policy.to_string()), ..tenant("policy.delete", Value::Null) }
+                ChangeSummary { subject: Some(policy.to_string()), ..tenant("policy.delete", Value::Null) }
             }
-            Change::PolicyReset { policy, period } => {
-                Told { subject: Some(policy.to_string()), ..tenant("policy.reset", json!({ "period": period })) }
-            }
-            Change::DelegationCreated { delegation, spec } => Told {
+            Change::PolicyReset { policy, period } => ChangeSummary {
+                subject: Some(policy.to_string()),
+                ..tenant("policy.reset", json!({ "period": period }))
+            },
+            Change::DelegationCreated { delegation, spec } => ChangeSummary {
                 agent: Some(spec.from),
                 subject: Some(delegation.to_string()),
                 ..tenant("delegation.create", delegation_json(spec))
             },
-            Change::DelegationRevoked { delegation, from, to } => Told {
+            Change::DelegationRevoked { delegation, from, to } => ChangeSummary {
                 agent: Some(*from),
                 subject: Some(delegation.to_string()),
                 ..tenant("delegation.revoke", json!({ "fromAgent": from, "toAgent": to }))
@@ -462,18 +465,18 @@ fn delegation_json(spec: &DelegationSpec) -> Value {
     })
 }
 
-/// What was used of a policy, its costs digit by digit.
+/// A policy's usage, serialized directly for the same reason.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct UsedTold {
+struct UsedJson {
     calls_today: u64,
     calls_this_month: u64,
     tokens_cost_today: Cost,
     tokens_cost_this_month: Cost,
 }
 
-/// What was there before the change, in the words that tell what is there now.
-fn told_before(before: &Before, change: &Change) -> Option<Box<RawValue>> {
+/// The state before the change, in the form that shows the state after it.
+fn before_json(before: &Before, change: &Change) -> Option<Box<RawValue>> {
     match before {
         Before::Tenant { name, slug, settings, suspended } => {
             let status = if *suspended { TenantStatus::Suspended } else { TenantStatus::Active };
@@ -485,14 +488,14 @@ fn told_before(before: &Before, change: &Change) -> Option<Box<RawValue>> {
         }
         Before::Key { name, prefix } => to_raw_value(&json!({ "name": name, "prefix": prefix })),
         Before::Agent(spec) => to_raw_value(&spec_json(spec)),
-        Before::Policy { agent, owner, limits, action, disabled } => to_raw_value(&PolicyTold {
+        Before::Policy { agent, owner, limits, action, disabled } => to_raw_value(&PolicyJson {
             agent_id: Some(agent),
             user_id: Some(owner),
             limits,
             action: *action,
             disabled: Some(*disabled),
         }),
-        Before::Used(usage) => to_raw_value(&UsedTold {
+        Before::Used(usage) => to_raw_value(&UsedJson {
             calls_today: usage.calls_today,
             calls_this_month: usage.calls_this_month,
             tokens_cost_today: usage.tokens_cost_today,

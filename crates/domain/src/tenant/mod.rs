@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 use smallvec::SmallVec;
 
-use crate::agent::lookup::Slots;
+use crate::agent::lookup::AgentLookup;
 use crate::agent::{Agent, AgentCounts};
 use crate::budget::policy::Policy;
 use crate::budget::policy_index::PolicyIndex;
@@ -39,8 +39,8 @@ pub use state::{Profile, State, TenantStatus};
 #[derive(Debug, Default)]
 pub struct Tenant {
     state: State,
-    by_id: Slots,
-    by_token: Slots,
+    by_id: AgentLookup,
+    by_token: AgentLookup,
     /// Agents that are not revoked.
     unrevoked: usize,
     /// Those of them with an `expiresAt`, soonest first, but for those that had expired at the last change.
