@@ -1,5 +1,6 @@
 //! Patterns against naive matchers.
 
+use kavach_domain::Code;
 use kavach_domain::permission::arg_pattern::{ArgPattern, Value};
 use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec, Source};
 use kavach_domain::permission::glob::{self, Fit};
