@@ -27,7 +27,8 @@ struct Kavach {
 
 impl Kavach {
     fn new(base: &str) -> Self {
-        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(5)));
+        let config =
+            ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(5)));
         Self { authorize: format!("{base}/v1/authorize"), client: config.build().into() }
     }
 
@@ -50,7 +51,12 @@ impl Kavach {
 }
 
 /// Lets a request through if its agent may do what it asks for.
-async fn authorize(State(kavach): State<Arc<Kavach>>, Path(name): Path<String>, request: Request, next: Next) -> Response {
+async fn authorize(
+    State(kavach): State<Arc<Kavach>>,
+    Path(name): Path<String>,
+    request: Request,
+    next: Next,
+) -> Response {
     let Some(credential) = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()) else {
         return (StatusCode::UNAUTHORIZED, "an agent's token is needed").into_response();
     };
@@ -72,9 +78,7 @@ async fn report(Path(name): Path<String>) -> String {
 async fn main() -> Result<(), Box<dyn Error>> {
     let base = std::env::var("KAVACH_URL").unwrap_or_else(|_| "http://127.0.0.1:7600".to_owned());
     let kavach = Arc::new(Kavach::new(&base));
-    let routes = Router::new()
-        .route("/reports/{name}", get(report))
-        .route_layer(from_fn_with_state(kavach, authorize));
+    let routes = Router::new().route("/reports/{name}", get(report)).route_layer(from_fn_with_state(kavach, authorize));
     axum::serve(tokio::net::TcpListener::bind("127.0.0.1:3000").await?, routes).await?;
     Ok(())
 }
