@@ -1,13 +1,12 @@
 //! The hash chain that makes the log tamper-evident.
 //!
 //! `H(n) = SHA-256(H(n-1) || every byte of the event frames between marker n-1 and marker n)`, frames with
-//! their length and checksum. `H(0) = SHA-256("kavach journal" || tenant uuid)`. The hash is fed once per
-//! flush, so that the chain costs a call nothing but the bytes it adds.
+//! their length and checksum. `H(0) = SHA-256("kavach journal" || tenant uuid)`. Each flush feeds the
+//! hash once, so a call costs the chain no more than its bytes.
 
 use sha2::{Digest, Sha256};
 
-/// The newest link of a tenant's chain. Kept elsewhere, it proves later that no event up to `seq` was
-/// changed, added or removed.
+/// A link of a tenant's chain. Kept elsewhere, it later proves that no event up to `seq` was changed, added or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The last event the link covers; 0 before the first.
@@ -25,7 +24,7 @@ pub(super) fn genesis(tenant: [u8; 16]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// The chain as of the last written byte.
+/// The chain up to the last written byte.
 #[derive(Clone, Debug)]
 pub(super) struct Chain {
     link: Checkpoint,
@@ -38,7 +37,7 @@ impl Chain {
         Self { link, hasher: Sha256::new_with_prefix(link.hash) }
     }
 
-    /// Adds written event frames.
+    /// Adds event frames that were written.
     pub fn extend(&mut self, frames: &[u8]) {
         self.hasher.update(frames);
     }

@@ -1,4 +1,4 @@
-//! Following a tenant's hash chain through its segments, up to the first thing that is wrong.
+//! Follows a tenant's hash chain through its segments, up to the first fault.
 //!
 //! What a link can tell: the run of events since the link before it is as it was, or it is not. Where a frame is bad,
 //! missing or out of place, the very event is known; where all frames look right and only the link differs, it is one
@@ -11,10 +11,10 @@ use crate::crash::SuspectPlace;
 use crate::frame::{self, Frame};
 use crate::segment::{HEADER, HeaderError, SegmentHeader, VERSION};
 
-/// Looks at an event that a link does not vouch for, and says what is odd about it, if anything is.
+/// Checks an event that no link vouches for yet, and says what is odd about it, if anything.
 pub type EventCheck<'a> = dyn FnMut(u64, &[u8]) -> Option<String> + 'a;
 
-/// The first thing that is wrong.
+/// The first fault in a journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// What was done, as far as can be told.
@@ -31,7 +31,7 @@ pub struct Fault {
     pub event: Option<Vec<u8>>,
     /// The bytes of the last event before `first`, which is as it was.
     pub before: Option<Vec<u8>>,
-    /// What was seen, in words.
+    /// What was found, as a phrase.
     pub detail: String,
 }
 
@@ -75,7 +75,7 @@ pub(super) struct Segment<'a> {
     pub was_on_disk: &'a dyn Fn(SuspectPlace) -> bool,
 }
 
-/// What was followed so far.
+/// The state of the check so far.
 pub(super) struct ChainCheck<'o, 'a> {
     tenant: [u8; 16],
     kept: Option<Checkpoint>,

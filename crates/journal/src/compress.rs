@@ -1,4 +1,4 @@
-//! Compressing segments that take no more frames.
+//! Compresses segments that take no more frames.
 
 use std::io;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::writer::Journal;
 /// zstd's own default: about a sixth of the size at some hundred MB/s, off the workers' threads.
 const LEVEL: i32 = 3;
 
-/// A segment to be compressed off the owner's thread. One that failed may be run again.
+/// The compression of one segment, to be run off the owner's thread. A job that failed may run again.
 #[derive(Clone, Debug)]
 pub struct CompressionJob {
     folder: Arc<Folder>,
@@ -21,15 +21,15 @@ pub struct CompressionJob {
 }
 
 impl CompressionJob {
-    /// Replaces the raw file by its compressed form. Blocking. A crash at any point leaves at least one whole
-    /// form, and running it again completes it.
+    /// Replaces the raw file by its compressed form. Blocking. A crash at any point leaves at least one of the two whole, and
+    /// another run completes the job.
     pub fn run(&self) -> io::Result<()> {
         self.run_with(&mut Packer::default())
     }
 
     pub(super) fn run_with(&self, packer: &mut Packer) -> io::Result<()> {
         match self.replace(packer) {
-            // The tenant was erased meanwhile.
+            // The tenant was erased in the meantime.
             Err(_) if !self.folder.disk.exists(&self.folder.path) => Ok(()),
             replaced => replaced,
         }
@@ -44,7 +44,7 @@ impl CompressionJob {
             Err(error) if error.kind() == io::ErrorKind::NotFound && disk.exists(&compressed) => return Ok(()),
             opened => opened?,
         };
-        // One that grew so large, as it does while no next one can be begun, stays as it is.
+        // A segment grows this large only while no new one can be started. It stays uncompressed.
         if source.size()? > MAX_COMPRESSIBLE {
             return Ok(());
         }
@@ -59,8 +59,7 @@ impl CompressionJob {
     }
 }
 
-/// What compresses one segment after the other, in the same memory: to be given fresh pages for each would take a tenth
-/// of the time.
+/// Compresses one segment after another in the same memory. Fresh pages for each would take a tenth of the time.
 #[derive(Default)]
 pub(super) struct Packer {
     compressor: zstd::bulk::Compressor<'static>,
@@ -69,8 +68,8 @@ pub(super) struct Packer {
 }
 
 impl Packer {
-    /// Writes a compressed copy of a segment. In one piece, as segments are read too: a stream would take a third
-    /// longer for the same bytes.
+    /// Writes a compressed copy of a segment in one piece. A stream would take a third longer for the same bytes, and
+    /// segments are read in one piece anyway.
     fn pack(&mut self, source: &dyn DiskFile, disk: &dyn Disk, target: &Path) -> io::Result<()> {
         let Self { compressor, raw, packed } = self;
         compressor.set_compression_level(LEVEL)?;
@@ -87,8 +86,8 @@ impl Packer {
 }
 
 impl Journal {
-    /// Jobs for the segments that are rotated and wholly on disk. Each is handed out once; one that was lost
-    /// is handed out again after the next recovery.
+    /// Jobs for the segments that are rotated and wholly on disk. Each is handed out once; a job that was lost comes again
+    /// after the next recovery.
     pub fn take_compression_jobs(&mut self) -> Vec<CompressionJob> {
         let folder = &self.folder;
         let compressible = self.sync.take_compressible();

@@ -1,8 +1,8 @@
-//! Compresses compressed segments for all tenants, out of the way of their calls.
+//! The threads that compress segments for all tenants, out of the way of their calls.
 //!
-//! To compress an event takes a third as long as to decide it, and nobody waits for it. So one thread does it only in
-//! what the calls leave of the cores: under full load segments wait as they are. That takes room on the disk, so once
-//! many wait a second thread, with the usual priority, takes its share.
+//! Compressing an event takes a third as long as deciding it, and nobody waits for it. So one thread compresses only
+//! while calls leave a core idle; under full load segments wait. Waiting segments take room on the disk, so once many
+//! wait, a second thread with the usual priority helps.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,13 +16,13 @@ use thread_priority::{
 
 use crate::compress::{CompressionJob, Packer};
 
-/// Segments that wait for a free core alone: at 16 MiB each one gigabyte, which a disk that holds audit trails has.
+/// Segments that may wait for an idle core. At 16 MiB each that is a gigabyte, which a disk for audit trails has.
 const MAX_BACKLOG: usize = 64;
 
 type CompressionCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 
-/// A handle to the threads that compress; they end once it is closed, or the last copy is dropped. What still waits
-/// then is handed out again after the next start.
+/// A handle to the threads that compress. They end once it is closed or its last copy is dropped. Jobs that still wait
+/// then come again after the next start.
 #[derive(Clone)]
 pub struct Compressor(Arc<Handle>);
 
@@ -57,7 +57,7 @@ impl Compressor {
                 let spare = if patient { 0 } else { MAX_BACKLOG };
                 let mut packer = Packer::default();
                 while let Some((job, done)) = queue.next(spare, &mut packer) {
-                    // A defect costs the segment its compression, not all tenants theirs.
+                    // A defect costs one segment its compression, and not all tenants their thread.
                     let _ = catch_unwind(AssertUnwindSafe(|| done(job.run_with(&mut packer))));
                 }
             })?);
@@ -65,7 +65,7 @@ impl Compressor {
         Ok(Self(Arc::new(Handle { queue, threads: Mutex::new(threads) })))
     }
 
-    /// Ends the threads, and waits for the segments that they are at. Blocking.
+    /// Ends the threads, after the segments they are working on. Blocking.
     pub fn close(&self) {
         self.0.queue.end();
         let threads = std::mem::take(&mut *self.0.threads.lock().unwrap_or_else(PoisonError::into_inner));
@@ -75,7 +75,7 @@ impl Compressor {
         }
     }
 
-    /// Queues a segment; `done` is called on another thread with what came of it.
+    /// Queues a job. Another thread calls `done` with the outcome.
     pub fn submit(&self, job: CompressionJob, done: CompressionCallback) {
         let queue = &self.0.queue;
         queue.lock().jobs.push_back((job, done));
@@ -93,7 +93,8 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The oldest job, once more than `spare` wait. `None` at the end. While nothing waits, `packer` holds no memory.
+    /// Waits until more than `spare` jobs wait, and takes the oldest; `None` at the end. `packer` gives back its memory while
+    /// this waits.
     fn next(&self, spare: usize, packer: &mut Packer) -> Option<(CompressionJob, CompressionCallback)> {
         let rests = |state: &mut QueueState| !state.ended && state.jobs.len() <= spare;
         let mut state = self.lock();
@@ -105,11 +106,11 @@ impl Queue {
     }
 }
 
-/// Lets the calling thread run only where no other wants the core (`SCHED_IDLE`, see `sched(7)`). The lowest nice value
-/// is not enough: such a thread keeps a core for milliseconds after a worker was woken there.
+/// Makes the calling thread run only while a core is idle (`SCHED_IDLE`, see `sched(7)`). The lowest nice value is not
+/// enough: such a thread keeps a core for milliseconds after a worker was woken on it.
 fn give_way() {
     let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    // Where that can't be had, the usual priority does.
+    // If the system refuses, the usual priority will do.
     let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
 }
 

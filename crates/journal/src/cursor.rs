@@ -1,15 +1,14 @@
-//! Reading a journal forward in steps, so that whoever reads may stop, let others go first, and read on.
+//! Reads a journal forward in steps, so that the reader can stop, let others go first, and continue.
 
 use std::io;
 
 use crate::reader::{JournalReader, LoadedPiece};
 use crate::segment::{HEADER, SegmentHeader, read_header};
 
-/// A place in a [`JournalReader`]'s view, and the way on from there. It holds no thread, and one segment in memory
-/// at most.
+/// A position in a [`JournalReader`]'s view that moves forward. It holds no thread, and at most one segment in memory.
 pub struct JournalCursor {
     reader: JournalReader,
-    /// The event that comes next, if it is there.
+    /// The next event, if it exists.
     next_seq: u64,
     /// The piece after the one in memory.
     next_piece: usize,
@@ -19,7 +18,7 @@ pub struct JournalCursor {
 }
 
 impl JournalReader {
-    /// The way from event `from_seq` to the end of this view, the oldest first.
+    /// A cursor from event `from_seq` to the end of this view, oldest first.
     pub fn cursor(&self, from_seq: u64) -> JournalCursor {
         let next_piece = self.piece_of(from_seq);
         JournalCursor { reader: self.clone(), next_seq: from_seq, next_piece, loaded: None, next_event: 0 }
@@ -127,7 +126,7 @@ impl JournalCursor {
     /// The next event with its sequence number; `None` at the end of the view. Blocking.
     ///
     /// # Errors
-    /// `InvalidData` names the file and the place of damage.
+    /// `InvalidData` names the file and the byte of the damage.
     pub fn step(&mut self) -> io::Result<Option<(u64, &[u8])>> {
         while self.loaded.as_ref().is_none_or(|loaded| self.next_event >= loaded.events.len()) {
             self.loaded = None;
@@ -147,17 +146,17 @@ impl JournalCursor {
         Ok(Some((*seq, loaded.payload(place))))
     }
 
-    /// Whether nothing in memory is still to be given, so that a rest costs nothing.
+    /// Whether every event in memory was returned, so that a rest costs nothing.
     pub fn is_between_pieces(&self) -> bool {
         self.loaded.as_ref().is_none_or(|loaded| self.next_event >= loaded.events.len())
     }
 
-    /// The event that comes next, if it is there.
+    /// The next event, if it exists.
     pub fn next_seq(&self) -> u64 {
         self.next_seq
     }
 
-    /// Gives back the memory until the next step.
+    /// Frees the memory until the next step.
     pub fn rest(&mut self) {
         self.loaded = None;
         self.next_piece = self.reader.piece_of(self.next_seq);

@@ -20,10 +20,10 @@ const LABEL: &str = "tenant.json";
 const UNFINISHED: &str = ".new-";
 const ERASED: &str = ".erased-";
 
-/// Longest name of a tenant's folder, in bytes: with the prefixes above well below what file systems take.
+/// Longest name of a tenant's folder, in bytes. With the prefixes above it is well within the limits of file systems.
 const NAME_BYTES: usize = 128;
 
-/// The locked data directory. The lock ends with this value, or with the process.
+/// The locked data directory. Dropping this value, or ending the process, releases the lock.
 #[derive(Debug)]
 pub struct DataDir {
     disk: Arc<dyn Disk>,
@@ -43,13 +43,13 @@ pub struct TenantFolder {
     pub label: Option<Vec<u8>>,
 }
 
-/// Why a tenant's folder was not made, or not erased.
+/// Why a tenant's folder could not be created or erased.
 #[derive(Debug, Error)]
 #[error("{source}")]
 pub struct FolderError {
     /// What went wrong.
     pub source: io::Error,
-    /// Whether the tenant may be there, or be gone, all the same, at the latest after a power failure; as a whole.
+    /// Whether it may have happened all the same, wholly, perhaps only after a power failure.
     pub may_have_happened: bool,
 }
 
@@ -59,7 +59,7 @@ impl From<io::Error> for FolderError {
     }
 }
 
-/// What a new tenant's folder is made of.
+/// The folder of a new tenant, to be created.
 #[derive(Clone, Copy, Debug)]
 pub struct NewFolder<'a> {
     /// The folder's name: ASCII letters, digits, `-` and `_`, at most 128.
@@ -77,8 +77,10 @@ pub struct NewFolder<'a> {
 }
 
 impl DataDir {
-    /// Opens, or makes, the directory and locks it; removes what a crash left unfinished. A directory another
-    /// process holds is a `ResourceBusy` error. Every error names the directory and says what to do.
+    /// Opens or creates the directory, locks it, and removes what a crash left unfinished.
+    ///
+    /// # Errors
+    /// `ResourceBusy` if another process holds the directory. Every error names the directory and says what to do.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::try_open(path).map_err(|error| match error.kind() {
             io::ErrorKind::ResourceBusy => error,
@@ -87,7 +89,7 @@ impl DataDir {
     }
 
     fn try_open(path: &Path) -> io::Result<Self> {
-        // What is in there is nobody else's business, wherever it was made.
+        // Only the owner may read what is in there, wherever the directory is.
         let is_new = !path.exists();
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let path = fs::canonicalize(path)?;
@@ -111,7 +113,7 @@ impl DataDir {
         Ok(dir)
     }
 
-    /// The same of a directory that is there, on a disk that is the caller's own.
+    /// Opens an existing directory on the caller's disk, without a lock.
     pub fn on(disk: Arc<dyn Disk>, path: &Path) -> io::Result<Self> {
         Self::start(disk, path.to_path_buf(), None)
     }
@@ -142,54 +144,53 @@ impl DataDir {
         &self.path
     }
 
-    /// Where a tenant's folder of that name is, or would be.
+    /// The path of the tenant's folder of that name, whether it exists or not.
     pub fn tenant_path(&self, name: &str) -> io::Result<PathBuf> {
         folder_path(&self.path, name)
     }
 
-    /// A tenant's folder, which has to be there. Blocking.
+    /// A tenant's folder, which has to exist. Blocking.
     pub fn folder(&self, name: &str) -> io::Result<Folder> {
         Folder::on(Arc::clone(&self.disk), &self.tenant_path(name)?)
     }
 
-    /// Tries whether a file can be written right in the directory. Blocking.
+    /// Tries whether a file can be written directly in the directory. Blocking.
     ///
     /// # Errors
-    /// What keeps it from being written.
+    /// The system's error, if it can't.
     pub fn probe(&self) -> io::Result<()> {
         probe(&Folder::on(Arc::clone(&self.disk), &self.path)?)
     }
 
-    /// All tenants' folders, by name. Blocking, reads each label.
+    /// All tenants' folders, ordered by name. Blocking; reads each label.
     pub fn tenants(&self) -> io::Result<Vec<TenantFolder>> {
         list_on(&*self.disk, &self.path)
     }
 
-    /// The names of all folders in it, links aside, whether a tenant's folder may have such a name or not. Blocking.
+    /// The names of all folders in the directory, without links, whether or not they can be a tenant's. Blocking.
     pub fn folder_names(&self) -> io::Result<Vec<String>> {
         let folders = self.disk.list(&self.path)?.into_iter().filter(|entry| entry.kind == FileKind::Folder);
         Ok(folders.map(|entry| entry.name).collect())
     }
 
-    /// The uuid of the tenant that the files in a folder of whatever name are of; `None` where it holds none.
-    /// Blocking.
+    /// The uuid of the tenant that the files in a folder belong to, whatever its name; `None` if there are none. Blocking.
     pub fn owner(&self, name: &str) -> io::Result<Option<[u8; 16]>> {
         Folder::on(Arc::clone(&self.disk), &self.path.join(name))?.owner()
     }
 
-    /// The content of a small file right in the directory, `None` where there is no such file. A file over 1 MiB is
-    /// `InvalidData`. Blocking.
+    /// The content of a small file directly in the directory; `None` if there is no such file. A file over 1 MiB is an
+    /// `InvalidData` error. Blocking.
     pub fn read_file(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         read_small(&*self.disk, &self.path.join(name))
     }
 
-    /// Replaces such a file as one step. Blocking. On an error the old content stays.
+    /// Replaces a small file directly in the directory in one step. Blocking. On an error the old content stays.
     pub fn write_file(&self, name: &str, content: &[u8]) -> io::Result<()> {
         write_atomic(&*self.disk, &self.path.join(name), content)
     }
 
-    /// Makes a tenant's folder with its first events, all on disk when it returns. Blocking. After a crash the
-    /// tenant is there wholly or not at all. A name that is taken is an `AlreadyExists` error.
+    /// Creates a tenant's folder with its first events, all on disk when this returns. Blocking. After a crash the tenant
+    /// exists wholly or not at all. If the name is taken, that is an `AlreadyExists` error.
     pub fn create_tenant(&self, new: NewFolder<'_>) -> Result<Journal, FolderError> {
         let target = self.tenant_path(new.name)?;
         if self.disk.exists(&target) {
@@ -207,7 +208,7 @@ impl DataDir {
             let _ = self.disk.remove_folder(&unfinished);
         })?;
         if let Err(source) = self.disk.sync_folder(&self.path) {
-            // The disk may have either name. What is in the folder goes only once it has no tenant's name for certain.
+            // The disk may have either name. Remove the content only once the folder certainly has no tenant's name.
             let undone = self.disk.rename(&target, &unfinished).and_then(|()| self.remove_tree(&unfinished));
             return Err(FolderError { source, may_have_happened: undone.is_err() });
         }
@@ -215,14 +216,13 @@ impl DataDir {
         Ok(journal)
     }
 
-    /// Replaces a tenant's label as one step. Blocking.
+    /// Replaces a tenant's label in one step. Blocking.
     pub fn write_label(&self, name: &str, label: &[u8]) -> io::Result<()> {
         write_atomic(&*self.disk, &self.tenant_path(name)?.join(LABEL), label)
     }
 
-    /// Removes a tenant's folder with all in it. Blocking. Once the rename is on disk the tenant is gone, and
-    /// a crash or an error while the rest is removed leaves only what the next start removes. One that is not there is
-    /// a `NotFound` error.
+    /// Removes a tenant's folder with everything in it. Blocking. The tenant is gone once the rename is on disk; what a later
+    /// crash or error leaves, the next start removes. A folder that does not exist is a `NotFound` error.
     pub fn erase_tenant(&self, name: &str) -> Result<(), FolderError> {
         let path = self.tenant_path(name)?;
         let erased = self.path.join(format!("{ERASED}{name}"));
@@ -233,18 +233,18 @@ impl DataDir {
         }
         self.disk.rename(&path, &erased)?;
         if let Err(source) = self.disk.sync_folder(&self.path) {
-            // The disk may have either name. What goes on to be written is safe only under the tenant's own.
+            // The disk may have either name. Later writes are safe only under the tenant's own.
             let undone = self.disk.rename(&erased, &path).and_then(|()| self.disk.sync_folder(&self.path));
             return Err(FolderError { source, may_have_happened: undone.is_err() });
         }
         if let Err(problem) = self.disk.remove_folder(&erased) {
-            tracing::warn!(folder = %erased.display(), %problem, "the next start removes what is left of an erased tenant");
+            tracing::warn!(folder = %erased.display(), %problem, "could not remove all of an erased tenant; the next start will");
         }
         Ok(())
     }
 
-    /// Removes a folder that may not be there, once it is on disk under that name: after a power failure a tenant's
-    /// name may not lead to what was removed.
+    /// Removes a folder if it exists, after syncing its name: after a power failure no tenant's name may lead to a
+    /// half-removed folder.
     fn remove_tree(&self, path: &Path) -> io::Result<()> {
         if !self.disk.exists(path) {
             return Ok(());
@@ -254,7 +254,7 @@ impl DataDir {
     }
 }
 
-/// What to say of a data directory that can't be used, and what to do.
+/// The sentence for a data directory that can't be used, with what to do.
 pub fn unwritable(data_dir: &Path, problem: &io::Error) -> String {
     let path = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
     format!(
@@ -272,7 +272,7 @@ fn folder_path(data_dir: &Path, name: &str) -> io::Result<PathBuf> {
     Ok(data_dir.join(name))
 }
 
-/// All tenants' folders in a data directory that nobody need hold, by name. Blocking, reads each label.
+/// All tenants' folders in a data directory, ordered by name, without taking its lock. Blocking; reads each label.
 pub fn list_tenants(data_dir: &Path) -> io::Result<Vec<TenantFolder>> {
     list_on(&SystemDisk, data_dir)
 }
@@ -282,7 +282,7 @@ fn list_on(disk: &dyn Disk, data_dir: &Path) -> io::Result<Vec<TenantFolder>> {
     for Listed { name, kind } in disk.list(data_dir)? {
         // Folders of other names (`lost+found`, a backup) are not ours.
         let Ok(path) = folder_path(data_dir, &name) else { continue };
-        // A link may lead to a disk that is not there now: still a tenant, whose name is taken.
+        // A link may lead to a disk that is not mounted now. It is still a tenant, and its name is taken.
         if kind == FileKind::File {
             continue;
         }
@@ -296,8 +296,9 @@ fn list_on(disk: &dyn Disk, data_dir: &Path) -> io::Result<Vec<TenantFolder>> {
     Ok(tenants)
 }
 
-/// Keeps a server from starting on a data directory while this value lives, without changing anything in it. `None`
-/// where there is no lock file: a copy, which no server has used. One that a server holds is a `ResourceBusy` error.
+/// Keeps servers from starting on a data directory while the returned file is open, and changes nothing in it. `None` if
+/// there is no lock file: then the directory is a copy that no server has used. If a server holds it, that is a
+/// `ResourceBusy` error.
 pub fn keep_servers_out(data_dir: &Path) -> io::Result<Option<File>> {
     let lock = match File::open(data_dir.join(LOCK)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -314,7 +315,7 @@ pub fn keep_servers_out(data_dir: &Path) -> io::Result<Option<File>> {
 }
 
 fn build(disk: &Arc<dyn Disk>, path: &Path, new: &NewFolder<'_>) -> io::Result<Journal> {
-    // Arguments of calls are in there: nobody else's business, whoever made the data directory.
+    // The journal holds arguments of calls: only the owner may read it, whoever created the data directory.
     disk.make_folder(path)?;
     write_atomic(&**disk, &path.join(LABEL), new.label)?;
     let link = Checkpoint { seq: 0, hash: genesis(new.tenant), time_ms: new.now_ms };
@@ -323,7 +324,7 @@ fn build(disk: &Arc<dyn Disk>, path: &Path, new: &NewFolder<'_>) -> io::Result<J
     for event in new.events {
         journal.append(journal.next_seq(), |buffer| buffer.extend_from_slice(event))?;
     }
-    // Even without events the header and its entry in the folder have to be on disk.
+    // Even without events, the header and the file's entry in the folder have to be on disk.
     journal.flush()?;
     let point = journal.begin_sync().run()?;
     journal.finish_sync(point, new.now_ms)?;

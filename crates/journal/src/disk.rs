@@ -1,7 +1,7 @@
-//! The disk, as much of it as the journal uses: few operations, each with the meaning POSIX gives it.
+//! The disk as the journal uses it: a few operations, each with its POSIX meaning.
 //!
-//! All the other files of this module touch the disk through here, so that `tests/sim` can run them on a disk that
-//! crashes, tears, refuses and forgets.
+//! Every other file of this crate touches the disk through this trait. So the simulation can run them on a disk that
+//! crashes, tears writes, refuses and forgets.
 
 use std::fmt::Debug;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -10,8 +10,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Files and folders by their paths. What is made, renamed or removed is on disk for certain only once its folder was
-/// synced.
+/// Files and folders by path. A file or folder that was created, renamed or removed is certain to be so on disk only once
+/// its folder is synced.
 pub trait Disk: Debug + Send + Sync {
     /// Opens a file.
     fn open(&self, path: &Path, access: OpenMode) -> io::Result<Box<dyn DiskFile>>;
@@ -21,32 +21,31 @@ pub trait Disk: Debug + Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Makes a folder that is nobody's business but the owner's. One that is there is an `AlreadyExists` error.
+    /// Creates a folder that only its owner can enter. If it exists, that is an `AlreadyExists` error.
     fn make_folder(&self, path: &Path) -> io::Result<()>;
-    /// Removes a folder with all in it.
+    /// Removes a folder with everything in it.
     fn remove_folder(&self, path: &Path) -> io::Result<()>;
     /// Waits until the entries of a folder are on disk.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
-    /// What a folder holds, in no order. Names that are not UTF-8 are left out.
+    /// The entries of a folder, in no order. Names that are not UTF-8 are left out.
     fn list(&self, folder: &Path) -> io::Result<Vec<Listed>>;
-    /// Whether there is anything of that name, be it a link that leads nowhere.
+    /// Whether anything has that name, even a dangling link.
     fn exists(&self, path: &Path) -> bool;
     /// The number of the file system a folder is on, since one `syncfs` covers only one.
     fn file_system(&self, folder: &Path) -> io::Result<u64>;
 }
 
-/// An open file. What is written is on disk for certain only once the file was synced.
+/// An open file. Written bytes are certain to be on disk only once the file is synced.
 pub trait DiskFile: Debug + Send + Sync {
-    /// Reads some bytes at a place, none only at the end.
+    /// Reads some bytes at an offset; none only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Writes some of the bytes at a place, and says how many.
+    /// Writes some of the bytes at an offset, and returns how many.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
     /// The file's size in bytes.
     fn size(&self) -> io::Result<u64>;
-    /// Cuts the file off, or fills it with zeros, to a size.
+    /// Cuts the file, or extends it with zeros, to a size.
     fn set_size(&self, size: u64) -> io::Result<()>;
-    /// Waits until the content and the size are on disk. After an error what was written before may be lost, though a
-    /// later sync says otherwise.
+    /// Waits until content and size are on disk. After an error, earlier writes may be lost even if a later sync succeeds.
     fn sync(&self) -> io::Result<()>;
 }
 
@@ -151,7 +150,7 @@ impl Seek for FileStream {
 pub struct SystemDisk;
 
 impl SystemDisk {
-    /// It, to be shared.
+    /// A shared handle.
     pub fn shared() -> Arc<dyn Disk> {
         Arc::new(Self)
     }

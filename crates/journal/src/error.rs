@@ -1,14 +1,14 @@
-//! What can go wrong, in words an operator can act on.
+//! Why a tenant can't be recovered, in words that an operator can act on.
 
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// Why a tenant could not be brought back from its folder. Except for `Io`, nothing on disk was changed.
+/// Why a tenant could not be recovered from its folder. Unless it is `Io`, nothing on disk was changed.
 #[derive(Debug, Error)]
 pub enum RecoveryError {
-    /// Bytes that were on disk for certain are bad or gone.
+    /// Bytes that had certainly reached the disk are bad or gone.
     #[error(
         "{} is damaged at byte {offset}: {detail}; stop the server, then restore this tenant's folder from a \
          backup, or move the folder out of the data directory to go on without the tenant",
@@ -17,24 +17,24 @@ pub enum RecoveryError {
     Damaged {
         /// The file, or the folder where a whole file is missing.
         file: PathBuf,
-        /// Where in the (uncompressed) file.
+        /// The byte in the (uncompressed) file.
         offset: u64,
         /// What is wrong there.
         detail: String,
     },
-    /// A file of another tenant: a copy of that one's folder under this name, or a restore into the wrong one.
+    /// A file belongs to another tenant: the folder is a copy under a new name, or a restore into the wrong folder.
     #[error(
         "{} is of another tenant, {:032x}, than its folder is named after, so the folder is not served; stop the server, \
          then move the folder out of the data directory, or restore this tenant's own files into it",
         file.display(), u128::from_be_bytes(*owner)
     )]
     Foreign {
-        /// The file, or the folder where it is only the events that say so.
+        /// The file, or the folder if only the events say so.
         file: PathBuf,
-        /// The uuid of the tenant that it says it is of.
+        /// The uuid of the tenant it belongs to.
         owner: [u8; 16],
     },
-    /// A whole, undamaged event the caller could not decode.
+    /// An undamaged event that the caller could not decode.
     #[error(
         "event {seq} in {} at byte {offset} cannot be decoded: {detail}; run the version of the server that \
          wrote it, or restore this tenant's folder from a backup",
@@ -47,7 +47,7 @@ pub enum RecoveryError {
         offset: u64,
         /// Its sequence number.
         seq: u64,
-        /// What the caller said.
+        /// The caller's reason.
         detail: String,
     },
     /// The file was written by a later version of the server.
@@ -68,7 +68,7 @@ pub enum RecoveryError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What it said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -80,7 +80,7 @@ impl RecoveryError {
     }
 }
 
-/// An `InvalidData` error that names the file and the place.
+/// An `InvalidData` error that names the file and the byte.
 pub(super) fn invalid(file: &std::path::Path, offset: u64, detail: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{} at byte {offset}: {detail}", file.display()))
 }

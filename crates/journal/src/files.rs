@@ -7,14 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::disk::{Disk, DiskFile, FileStream, OpenMode};
 
-/// Most bytes [`read_small`] reads (1 MiB): labels and keys are far below, and a wrong file must not fill
-/// the memory.
+/// Most bytes that [`read_small`] reads (1 MiB). Labels and keys are far smaller; a wrong file must not fill the memory.
 const SMALL_FILE: u64 = 1 << 20;
 
-/// The ending of a file that is not finished; such files are leftovers after a crash.
+/// The ending of an unfinished file. After a crash such files are leftovers.
 pub(super) const TEMPORARY: &str = ".tmp";
 
-/// The folder a path lies in.
+/// The folder that a path lies in.
 pub(super) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -22,8 +21,8 @@ pub(super) fn parent(path: &Path) -> &Path {
     }
 }
 
-/// A new place for the unfinished content of `path`. No two calls share one: a job of a tenant that was since
-/// rebuilt may still run beside its successor, and neither may rename what the other half wrote.
+/// A new path for the unfinished content of `path`. No two calls return the same one: when a tenant was rebuilt, an old
+/// job may still run beside a new one, and neither may rename what the other has half written.
 pub(super) fn temporary(path: &Path) -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut name = OsString::from(path);
@@ -31,13 +30,13 @@ pub(super) fn temporary(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Replaces the file at `path` as one step: the content is written beside it, synced, renamed over it, and the
-/// folder synced. Blocking. On an error the old content stays.
+/// Replaces the file at `path` in one step: writes the content beside it, syncs it, renames it over the file, and syncs the
+/// folder. Blocking. On an error the old content stays.
 pub(super) fn write_atomic(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace(disk, path, |file| file.write_all_at(bytes, 0).map_err(|(_, error)| error))
 }
 
-/// [`write_atomic`] of what `write` writes, which need not be in memory as a whole.
+/// [`write_atomic`] for content that `write` produces piece by piece, so that it need not fit in memory.
 pub(super) fn replace(
     disk: &dyn Disk,
     path: &Path,
@@ -58,7 +57,7 @@ pub(super) fn replace(
     disk.sync_folder(parent(path))
 }
 
-/// The content of a small file, `None` where there is no such file. A file over 1 MiB is `InvalidData`.
+/// The content of a small file; `None` if there is no such file. A file over 1 MiB is an `InvalidData` error.
 pub fn read_small(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match disk.open(path, OpenMode::Read) {
         Ok(file) => file,
@@ -73,7 +72,7 @@ pub fn read_small(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Removes a file that may be gone already.
+/// Removes a file; it is no error if it is gone already.
 pub(super) fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     match disk.remove(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

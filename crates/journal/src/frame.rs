@@ -1,30 +1,29 @@
-//! The frame: the envelope of everything that follows a segment's header. Its bytes are described on the page
-//! of the parent module.
+//! Frames, the envelopes of everything behind a segment's header. The crate's page describes their bytes.
 
 use std::io;
 
 use memchr::memmem;
 use thiserror::Error;
 
-/// Most payload bytes of one frame (4 MiB): no event is larger than a few times the largest request body
-/// (1 MiB), and a flipped length must not make recovery believe in a frame of gigabytes.
+/// Most payload bytes of one frame (4 MiB). No event is larger than a few times the largest request body (1 MiB), and a
+/// flipped bit in a length must not make recovery believe in a frame of gigabytes.
 pub const MAX_FRAME: usize = 4 << 20;
 
-/// Why an event was not taken into the pending buffer. The journal is as it was before.
+/// Why an event was not appended. The journal is unchanged.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum AppendError {
     /// The encoded event is larger than a frame may be.
     #[error("an event of {bytes} bytes is over the limit of {MAX_FRAME} bytes")]
     TooLarge {
-        /// Its payload bytes, sequence number included.
+        /// The size of its payload, with the sequence number.
         bytes: usize,
     },
-    /// The sequence number is not the next one.
+    /// The event does not have the next sequence number.
     #[error("event {found} does not follow: event {expected} is next")]
     OutOfOrder {
-        /// The number that is next.
+        /// The next sequence number.
         expected: u64,
-        /// The number that was given.
+        /// The number it had.
         found: u64,
     },
 }
@@ -41,9 +40,9 @@ pub(super) const FRAME_HEAD: usize = 8;
 /// Bytes of the sequence number that starts an event's payload.
 const SEQ_BYTES: usize = 8;
 
-/// How recovery finds a marker behind bad bytes. 0xFF and 0xFE occur in no UTF-8 text, and 16 bytes are more
-/// than one MessagePack number can hold, so no client can place this inside an event. The eighth byte makes
-/// the first half, as a u64 LE, larger than any sequence number.
+/// By this magic recovery finds a marker behind bad bytes. 0xFF and 0xFE never occur in UTF-8, and 16 bytes are more than
+/// a MessagePack number holds, so no client can place the magic inside an event. The eighth byte makes the first half,
+/// as a little-endian u64, larger than any sequence number.
 pub(super) const MARKER_MAGIC: [u8; 16] = *b"\xFF\xFEKAVA\xFE\xFF\xFF\xFECHMK\xFE\xFF";
 
 const MARKER_PAYLOAD: usize = 16 + 8 + 8 + 8 + 32;
@@ -51,7 +50,7 @@ const MARKER_PAYLOAD: usize = 16 + 8 + 8 + 8 + 32;
 /// Bytes of a whole marker frame.
 pub(super) const MARKER_FRAME: usize = FRAME_HEAD + MARKER_PAYLOAD;
 
-/// What a marker frame says.
+/// The content of a marker frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Marker {
     pub synced_seq: u64,
@@ -60,7 +59,7 @@ pub(super) struct Marker {
     pub hash: [u8; 32],
 }
 
-/// A whole frame whose checksum holds.
+/// A whole frame with a good checksum.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame<'a> {
     Event { seq: u64, payload: &'a [u8] },
@@ -74,7 +73,7 @@ fn checksum(len: [u8; 4], payload: &[u8]) -> u32 {
     crc.finalize()
 }
 
-/// Writes length and checksum into the eight bytes left free at the start of `frame`.
+/// Fills in length and checksum, for which the frame has eight free bytes at its start.
 fn finish(frame: &mut [u8]) {
     if let Some((len, rest)) = frame.split_first_chunk_mut::<4>()
         && let Some((crc, payload)) = rest.split_first_chunk_mut::<4>()
@@ -84,7 +83,7 @@ fn finish(frame: &mut [u8]) {
     }
 }
 
-/// Appends an event frame; on an error the buffer is as it was before.
+/// Appends an event frame. On an error the buffer is unchanged.
 #[inline]
 pub(super) fn push_event(buffer: &mut Vec<u8>, seq: u64, encode: impl FnOnce(&mut Vec<u8>)) -> Result<(), AppendError> {
     let start = buffer.len();
@@ -118,8 +117,8 @@ pub(super) fn marker_frame(marker: &Marker) -> Vec<u8> {
     frame
 }
 
-/// Reads the frame that starts at the first byte; returns it with its whole length in bytes.
-/// The error says in words what is wrong.
+/// Reads the frame at the start of `bytes`, and returns it with its whole length in bytes. The error is a phrase that
+/// says what is wrong.
 #[inline]
 pub(super) fn parse(bytes: &[u8]) -> Result<(Frame<'_>, usize), &'static str> {
     let cut_short = "a frame is cut short";
@@ -156,8 +155,7 @@ fn parse_marker(payload: &[u8]) -> Option<Marker> {
     })
 }
 
-/// The last whole marker in a segment file's bytes, found by its magic alone, so that damaged frames around
-/// it do not matter.
+/// The last whole marker in a segment. It is found by its magic alone, so damaged frames around it do not matter.
 pub(super) fn last_marker(segment: &[u8]) -> Option<Marker> {
     last_marker_at(segment).map(|(_, marker)| marker)
 }

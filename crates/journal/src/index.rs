@@ -1,7 +1,6 @@
-//! Where events lie in the active segment, coarsely: enough to read it in blocks from either end.
+//! A sparse index of the active segment, just fine enough to read it in blocks from either end.
 
-/// Bytes between two entries (64 KiB): one block is read for a page of a log, and a full segment has 256
-/// entries of 16 bytes.
+/// Bytes between two entries (64 KiB). A page of a log takes one block, and a full segment has 256 entries of 16 bytes.
 const SPACING: u64 = 64 << 10;
 
 /// An event and where its frame starts.
@@ -19,7 +18,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Tells it of the next event; most are not kept.
+    /// Notes the next event. Most are not kept.
     #[inline]
     pub fn note(&mut self, offset: u64, seq: u64) {
         if offset >= self.due {
@@ -28,7 +27,7 @@ impl Index {
         }
     }
 
-    /// The places before a file offset.
+    /// The entries before a file offset.
     pub fn before(&self, end: u64) -> Vec<IndexEntry> {
         let upto = self.places.partition_point(|place| place.offset < end);
         self.places.iter().take(upto).copied().collect()

@@ -1,4 +1,4 @@
-//! The tenant that a folder's files are of, whatever the folder is named.
+//! Which tenant a folder's files belong to, whatever the folder's name.
 
 use std::io;
 
@@ -7,14 +7,14 @@ use crate::segment::read_header;
 use crate::snapshot::read_tenant;
 
 impl Folder {
-    /// The uuid of the tenant that the first readable header in it names; `None` where it holds no such file.
+    /// The tenant uuid in the first readable header; `None` if there is none.
     /// Blocking.
     ///
     /// # Errors
     /// The folder can't be listed.
     pub fn owner(&self) -> io::Result<Option<[u8; 16]>> {
         let listing = self.list()?;
-        // A file that can't be read says nothing; another may.
+        // Skip a file that can't be read: another one may name the tenant.
         let by_segment = |first_seq| read_header(self, first_seq).ok().flatten().map(|header| header.tenant);
         let by_snapshot = |seq| read_tenant(self, seq).ok().flatten();
         let segments = listing.segments.iter().find_map(|entry| by_segment(entry.first_seq));

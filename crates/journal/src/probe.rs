@@ -1,4 +1,4 @@
-//! Whether a folder can be written, asked before the journal is trusted with an event again.
+//! Tries whether a folder can be written, before the journal takes an event again.
 
 use std::io;
 
@@ -6,13 +6,13 @@ use crate::disk::OpenMode;
 use crate::files::temporary;
 use crate::folder::Folder;
 
-/// Bytes tried: enough that a disk with room for one more small event only does not pass for one that works.
+/// Bytes to write: enough that a disk with room for just one more small event does not pass.
 const PROBE_BYTES: usize = 256 * 1024;
 
 /// Writes, syncs and removes a file in the folder. Blocking.
 ///
 /// # Errors
-/// What would keep the journal from being written there too.
+/// The system's error, which a write to the journal would meet too.
 pub fn probe(folder: &Folder) -> io::Result<()> {
     let path = temporary(&folder.path.join("probe"));
     let tried = folder.disk.open(&path, OpenMode::Create).and_then(|file| {

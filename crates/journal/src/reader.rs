@@ -1,4 +1,4 @@
-//! Reading a journal from another thread while it grows.
+//! Reads a journal from another thread while it grows.
 
 use std::io;
 use std::ops::{ControlFlow, Range};
@@ -11,11 +11,10 @@ use crate::index::IndexEntry;
 use crate::segment::{HEADER, SegmentFile, SegmentHeader, read_segment};
 use crate::writer::Journal;
 
-/// A view of all that was written when it was taken; cheap to take and to clone.
+/// A view of everything written when it was taken. Cheap to take and to clone.
 ///
-/// Every method blocks, checks each frame's checksum, and holds one segment in memory at a time. An error of
-/// kind `InvalidData` names the file and the place of damage. Segments that retention removed meanwhile are
-/// passed over.
+/// Every method blocks, checks each frame's checksum, and holds one segment in memory at a time. An
+/// `InvalidData` error names the file and the byte of the damage. Segments that retention removed meanwhile are skipped.
 #[derive(Clone, Debug)]
 pub struct JournalReader {
     pub(super) folder: Arc<Folder>,
@@ -29,7 +28,7 @@ pub struct JournalReader {
     written: u64,
 }
 
-/// What is read at once: an older segment, or a block of the active one.
+/// The unit of reading: an older segment, or a block of the active one.
 pub(super) struct JournalPiece {
     pub first_seq: u64,
     /// One past the last event.

@@ -92,7 +92,7 @@ fn damage_is_refused_and_touches_nothing() {
             bytes[20] ^= 1;
             fs::write(path, bytes).unwrap();
         }),
-        ("does not decompress", |_, f| {
+        ("be decompressed", |_, f| {
             let path = f.compressed(1);
             let bytes = fs::read(&path).unwrap();
             fs::write(path, &bytes[..bytes.len() / 2]).unwrap();

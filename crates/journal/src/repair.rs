@@ -1,4 +1,4 @@
-//! The second half of recovery: cutting a torn tail off, and opening what is left for writing.
+//! The second half of recovery: cuts a torn tail off, and opens the rest for writing.
 
 use std::io;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::segment::SegmentFile;
 use crate::sync_state::SyncState;
 use crate::writer::{Active, Journal, JournalOptions};
 
-/// Makes the folder end where the whole frames end, and opens the journal there.
+/// Cuts the folder where the intact frames end, and opens the journal there.
 pub(super) fn reopen(
     folder: Arc<Folder>,
     tenant: [u8; 16],
@@ -49,12 +49,12 @@ fn try_reopen(
     let older = older.iter().map(|entry| entry.first_seq);
     let chain = scan.intact.chain;
     if !active.raw {
-        // The segment after a compressed one was lost, which takes no more frames.
+        // The segment after a compressed one was lost, and a compressed one takes no more frames.
         if chain.link().seq != scan.last_seq {
             return Err(io::Error::other("a compressed segment lacks its closing marker"));
         }
         let older = older.chain([active.first_seq]).collect();
-        // No segment is begun before an event ahead of it, even where the clock was set back.
+        // A segment never starts before the events ahead of it, even if the clock was set back.
         let begun_ms = now_ms.max(chain.link().time_ms);
         let mut journal = Journal::start(folder, tenant, options, older, chain.link(), begun_ms)?;
         journal.folder.sync()?;
@@ -63,7 +63,7 @@ fn try_reopen(
         return Ok(journal);
     }
     if active.compressed {
-        // Crashed while it was compressed, and then its successor was lost: the copy will no longer be true.
+        // The server crashed while compressing it, and then the next segment was lost. The copy will soon be outdated.
         folder.remove_if_there(&folder.compressed(active.first_seq))?;
         folder.sync()?;
     }
@@ -96,8 +96,8 @@ fn try_reopen(
     })
 }
 
-/// Says what is cut, and removes the segments behind it, newest first, so that a crash in between leaves no
-/// gap. The file itself is cut where it is opened.
+/// Logs what is cut, and removes the segments behind the cut, newest first, so that a crash in between leaves no gap. The
+/// file itself is cut when it is opened.
 fn cut(folder: &Folder, listing: &Listing, reached: &IntactEnd, bad: &BadSpot) -> io::Result<()> {
     let behind = listing.segments.get(reached.at + 1..).unwrap_or_default();
     let mut bytes = 0;
@@ -127,8 +127,8 @@ fn size(folder: &Folder, path: &Path) -> io::Result<u64> {
     folder.disk.open(path, OpenMode::Read)?.size()
 }
 
-/// Raw segments before the active one: what they end with may not be on disk, so the next sync covers them,
-/// and then they are compressed.
+/// Opens the raw segments before the active one. Their last bytes may not be on disk, so the next sync covers them; then
+/// they are compressed.
 fn open_rotated(folder: &Folder, older: &[SegmentEntry], scan: &Scan) -> io::Result<Vec<Arc<SegmentFile>>> {
     let mut rotated = Vec::new();
     for entry in older {
@@ -150,9 +150,9 @@ fn open_rotated(folder: &Folder, older: &[SegmentEntry], scan: &Scan) -> io::Res
     Ok(rotated)
 }
 
-/// Writes what was read of a segment up to `end` over itself, but for what is on disk for certain. After a sync that
-/// failed, the kernel takes bytes for clean that it lost, and may forget them at any time: the next sync would vouch for
-/// them. Written again, from what was read, they are dirty again, and so is the size. In place, so no space is needed.
+/// Writes the content of a segment up to `end` over itself, except the bytes that are certainly on disk. After a failed
+/// sync, the kernel considers bytes clean that it lost, and may drop them at any time, yet the next sync would vouch for
+/// them. Writing makes the bytes and the size dirty again. It happens in place, so it needs no space.
 fn rewrite(file: &SegmentFile, unsynced: &[UnsyncedSegment], end: u64) -> io::Result<()> {
     let Some(read) = unsynced.iter().find(|read| read.first_seq == file.first_seq) else { return Ok(()) };
     let end = end.min(read.bytes.len() as u64);

@@ -1,4 +1,4 @@
-//! Removing the oldest part of the log.
+//! Removes the oldest segments of the log.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::folder::Folder;
 use crate::segment::{MAX_COMPRESSIBLE, read_header};
 use crate::writer::Journal;
 
-/// A removal of old segments, to be run off the owner's thread.
+/// The removal of old segments, to be run off the owner's thread.
 #[derive(Debug)]
 pub struct RetentionJob {
     folder: Arc<Folder>,
@@ -34,15 +34,14 @@ impl Journal {
         }
     }
 
-    /// Takes note of what a [`RetentionJob`] removed: every segment before the one that starts with
-    /// `first_kept`.
+    /// Notes what a [`RetentionJob`] removed: every segment before the one that starts with event `first_kept`.
     pub fn finish_retention(&mut self, first_kept: u64) {
         Arc::make_mut(&mut self.older).retain(|&first| first >= first_kept);
     }
 }
 
 impl RetentionJob {
-    /// Whether there is no segment that could go.
+    /// Whether there is nothing to remove.
     pub fn is_empty(&self) -> bool {
         self.candidates.is_empty()
     }
@@ -57,7 +56,7 @@ impl RetentionJob {
         };
         for &(first, next) in &self.candidates {
             let Some(segment) = listing.segments.iter().find(|segment| segment.first_seq == first) else {
-                // Gone already: an earlier run did not come to say so.
+                // An earlier run removed it, and ended before it could report that.
                 first_kept = Some(next);
                 continue;
             };
@@ -75,7 +74,7 @@ impl RetentionJob {
                 _ => break,
             }
             self.folder.remove_if_there(&path)?;
-            // One by one: a power failure may not bring back an older one without those after it.
+            // One by one: a power failure must not bring back an older segment without the newer ones.
             self.folder.sync()?;
             first_kept = Some(next);
         }

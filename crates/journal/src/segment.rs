@@ -1,7 +1,7 @@
-//! One segment file: a header, then frames. Its bytes are described on the page of the parent module.
+//! Segment files: a header, then frames. The crate's page describes their bytes.
 //!
-//! Every later version keeps the size of this header and the places of magic, version and checksum, so that
-//! an old server can tell a newer file from a torn one.
+//! Later versions keep the size of this header, and the places of magic, version and checksum, so that an old server can
+//! tell a newer file from a torn one.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(super) const MAX_COMPRESSIBLE: u64 = 256 << 20;
 
 const MAGIC: [u8; 8] = *b"KAVACHJ\n";
 
-/// What a segment's header says.
+/// The content of a segment's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     pub tenant: [u8; 16],
@@ -34,9 +34,9 @@ pub(super) struct SegmentHeader {
 /// Why bytes are no header this code reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeaderError {
-    /// Cut short or changed.
+    /// The header is cut short or changed.
     Torn,
-    /// Whole, of a later version.
+    /// The header is whole, but of a later version.
     TooNew(u16),
 }
 
@@ -87,8 +87,8 @@ impl SegmentHeader {
 pub(super) struct SegmentFile {
     pub first_seq: u64,
     file: Box<dyn DiskFile>,
-    /// Whether a sync ever failed. The kernel reports a lost write once per open file, to whoever asks first,
-    /// so that one failure has to be remembered for all who share the file.
+    /// Whether a sync has ever failed. The kernel reports a lost write only once per open file, so the failure is remembered
+    /// for everyone who shares the file.
     failed: Mutex<bool>,
 }
 
@@ -97,7 +97,7 @@ impl SegmentFile {
         Self { first_seq, file, failed: Mutex::new(false) }
     }
 
-    /// Makes a new segment file that holds just its header. On an error no file is left, unless
+    /// Creates a segment file that holds just its header. On an error no file remains, unless
     /// [`CreateError::left_behind`] says so.
     pub fn create(folder: &Folder, header: &SegmentHeader) -> Result<Self, CreateError> {
         let path = folder.raw(header.first_seq);
@@ -119,7 +119,7 @@ impl SegmentFile {
         &*self.file
     }
 
-    /// Makes every written byte durable. Blocking.
+    /// Waits until every written byte is on disk. Blocking.
     pub fn sync(&self) -> io::Result<()> {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if *failed {
@@ -130,7 +130,7 @@ impl SegmentFile {
         result
     }
 
-    /// An error if a sync ever failed.
+    /// Fails if a sync has ever failed.
     pub fn check(&self) -> io::Result<()> {
         match *self.failed.lock().unwrap_or_else(PoisonError::into_inner) {
             true => Err(sync_failed_before()),
@@ -140,7 +140,7 @@ impl SegmentFile {
 }
 
 fn sync_failed_before() -> io::Error {
-    io::Error::other("an earlier sync of this segment failed, and what it lost cannot be known")
+    io::Error::other("an earlier sync of this segment failed, and nobody knows what it lost")
 }
 
 /// Why a segment file could not be made.

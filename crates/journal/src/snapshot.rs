@@ -1,8 +1,8 @@
-//! Snapshots: the state as of one event, so that recovery need not read all before it. Their bytes are described
-//! on the page of the parent module, and every later version keeps the header.
+//! Snapshots: the state as of one event, so that recovery need not read the events before it. The crate's page describes
+//! their bytes; later versions keep the header.
 //!
-//! A snapshot is written only after the journal up to its event is on disk, so that it also proves how far the
-//! journal has to reach.
+//! A snapshot is written only after the journal is on disk up to its event, so it also proves how far the journal has to
+//! reach.
 
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Take, Write};
 use std::path::Path;
@@ -18,10 +18,10 @@ use crate::writer::Journal;
 const MAGIC: [u8; 8] = *b"KAVACHS\n";
 const HEADER: usize = 46;
 
-/// Snapshots kept: the newest, and one to fall back to.
+/// Snapshots to keep: the newest, and one to fall back to.
 const KEPT: usize = 2;
 
-/// Bytes read or written at a time (64 KiB). A state may be of a gigabyte, so it is never in memory as bytes too.
+/// Bytes read or written at a time (64 KiB). A state may take a gigabyte, so its bytes are never all in memory beside it.
 const BLOCK: usize = 1 << 16;
 
 /// A snapshot whose checksum holds. Reading from it gives the caller's bytes.
@@ -45,9 +45,9 @@ impl Read for Snapshot {
 /// What [`load_snapshot`] found.
 #[derive(Debug, Default)]
 pub struct LoadedSnapshot {
-    /// The newest good one; `None` means to replay the whole journal.
+    /// The newest good snapshot; `None` means to replay the whole journal.
     pub snapshot: Option<Snapshot>,
-    /// A sentence for each newer one that is damaged and was passed over; also in the log.
+    /// A sentence for each newer, damaged snapshot that was skipped. The log has them too.
     pub warnings: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ pub fn load_snapshot(folder: &Folder, tenant: [u8; 16]) -> Result<LoadedSnapshot
     for seq in listing.snapshots.into_iter().rev() {
         let path = folder.snapshot(seq);
         let opened = match Opened::at(folder, &path) {
-            // A job of before is still removing what is no longer kept.
+            // An earlier job is still removing snapshots that are no longer kept.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             result => result.map_err(RecoveryError::io(&path))?,
         };
@@ -164,7 +164,7 @@ impl Opened {
         Ok(Some(Self { head, fits, file }))
     }
 }
-/// The checksum of what was hashed and of so many bytes more, or of those that there are.
+/// The checksum of what `hasher` took and the next `len` bytes, or as many as there are.
 fn checksum(mut hasher: crc32fast::Hasher, file: &mut impl BufRead, len: u64) -> io::Result<u32> {
     let mut left = len;
     while left > 0 {
@@ -184,7 +184,7 @@ fn checksum(mut hasher: crc32fast::Hasher, file: &mut impl BufRead, len: u64) ->
 #[derive(Debug)]
 pub struct SnapshotFile<'f>(BufWriter<HashingWriter<'f>>);
 
-/// Counts and sums up what it passes on.
+/// Writes to a file, and counts and checksums the bytes.
 #[derive(Debug)]
 struct HashingWriter<'f> {
     file: &'f dyn DiskFile,
@@ -254,7 +254,7 @@ impl SnapshotJob {
             let mut payload = SnapshotFile(BufWriter::with_capacity(BLOCK, counted));
             write(&mut payload)?;
             let HashingWriter { len, hasher, .. } = payload.0.into_inner().map_err(io::IntoInnerError::into_error)?;
-            // What the header says of the payload is known at its end.
+            // The header describes the payload, so it is written last.
             file.write_all_at(&SnapshotHeader::encode(self.tenant, seq, len, &hasher), 0).map_err(|(_, error)| error)
         })?;
         prune(folder, seq)

@@ -1,4 +1,4 @@
-//! One thread that syncs for all tenants.
+//! The thread that syncs for all tenants.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::sync_job::{SyncJob, SyncPoint};
 
-/// From how many files on one `syncfs` is cheaper than syncing each. It also waits for what others wrote to
-/// the file system, so a few files are better synced by themselves.
+/// The number of files above which one `syncfs` is cheaper than a sync of each. A `syncfs` also waits for what others
+/// wrote to the file system, so a few files are better synced one by one.
 const SYNCFS_THRESHOLD: usize = 16;
 
 type SyncCallback = Box<dyn FnOnce(io::Result<SyncPoint>) + Send>;
@@ -23,16 +23,16 @@ struct SyncRequest {
     done: SyncCallback,
 }
 
-/// A handle to the thread that waits for the disk; it ends when the last handle is dropped and all that was
-/// submitted is done.
+/// A handle to the thread that waits for the disk. The thread ends when the last handle is dropped and every submitted
+/// job is done.
 #[derive(Clone, Debug)]
 pub struct Syncer {
     requests: Sender<SyncRequest>,
 }
 
 impl Syncer {
-    /// Starts the thread. `data_dir` is the folder all tenants' folders lie in.
-    /// `took` is called on the thread with how long the disk took each time.
+    /// Starts the thread. `data_dir` holds all tenants' folders. After each batch the thread calls `took` with the time it
+    /// took.
     pub fn start(data_dir: &Path, took: impl Fn(Duration) + Send + 'static) -> io::Result<Self> {
         let file_system = FileSystem::open(data_dir)?;
         let (requests, queue) = channel();
@@ -40,8 +40,8 @@ impl Syncer {
         Ok(Self { requests })
     }
 
-    /// Queues a job; `done` is called on the syncer's thread with its result, and should only pass it on.
-    /// All that waits by the time the thread is free is synced together.
+    /// Queues a job. The thread calls `done` with the result; `done` should only pass it on. Jobs that wait when the thread
+    /// is free are synced together.
     pub fn submit(&self, job: SyncJob, done: Box<dyn FnOnce(io::Result<SyncPoint>) + Send>) {
         if let Err(refused) = self.requests.send(SyncRequest { job, done }) {
             let error = io::Error::other("the sync thread has ended");
@@ -52,10 +52,10 @@ impl Syncer {
 
 /// The file system below the data directory.
 struct FileSystem {
-    /// Has the disk take all of it.
+    /// Syncs all of it.
     sync_all: Box<dyn Fn() -> io::Result<()> + Send>,
-    /// Whether that never failed. The kernel tells of a lost write of any file once (Linux 5.8 and later), so that after
-    /// one failure a success says nothing of the files that were not asked then, and each has to be asked by itself.
+    /// Whether that has never failed. The kernel reports a lost write of any file only once (Linux 5.8 and later). After one
+    /// failure, a success says nothing about files that were not in that batch, so each file has to be synced by itself.
     is_trusted: Cell<bool>,
     number: u64,
 }
@@ -103,7 +103,7 @@ fn run_each(batch: Vec<SyncRequest>) {
     }
 }
 
-/// A callback that panics loses its own tenant's answer, not the thread all tenants share.
+/// Contains a panic of the callback: it costs one tenant an answer, and not all tenants their thread.
 fn finish(done: SyncCallback, result: io::Result<SyncPoint>) {
     if catch_unwind(AssertUnwindSafe(|| done(result))).is_err() {
         tracing::error!("a sync callback panicked");

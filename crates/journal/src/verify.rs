@@ -1,4 +1,4 @@
-//! Checking a tenant's hash chain from end to end, and against a link that was kept elsewhere.
+//! Checks a tenant's hash chain from end to end, and against a link that was kept elsewhere.
 
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -13,26 +13,26 @@ use crate::folder::{Folder, SegmentEntry};
 use crate::reader::JournalReader;
 use crate::segment::{HEADER, SegmentHeader, decompress};
 
-/// What a look at a tenant's folder found.
+/// The result of checking the hash chain in a tenant's folder.
 #[derive(Clone, Debug)]
 pub struct ChainReport {
-    /// The tenant's uuid, by the oldest segment.
+    /// The tenant's uuid, from the oldest readable header.
     pub tenant: [u8; 16],
     /// Segments in the folder.
     pub segments: usize,
-    /// The first event there is; later than 1 where retention removed those before.
+    /// The first event in the journal; later than 1 if retention removed older ones.
     pub first_seq: u64,
-    /// The last event that was looked at.
+    /// The last event checked.
     pub last_seq: u64,
-    /// Links that were found right.
+    /// Links that match their events.
     pub links: u64,
-    /// The newest of them. Events after it are not covered yet.
+    /// The newest matching link. No link covers events after it yet.
     pub link: Checkpoint,
-    /// How the chain stands to the link that was kept.
+    /// Whether the chain passes through the kept link.
     pub passage: Passage,
-    /// Bytes at the end that are no whole event, or behind one that is not there: what a crash leaves.
+    /// Bytes at the end that a crash left: no whole event, or behind one that is missing.
     pub torn_bytes: u64,
-    /// The first thing that is wrong.
+    /// The first fault, if there is one.
     pub fault: Option<Fault>,
 }
 
@@ -46,7 +46,7 @@ pub fn verify_chain(folder: &Folder, kept: Option<Checkpoint>, odd: &mut EventCh
     let listing = folder.list()?;
     let none = || io::Error::new(io::ErrorKind::NotFound, format!("{} holds no journal", folder.path.display()));
     let oldest = listing.segments.first().ok_or_else(none)?;
-    // A snapshot is written, and a checkpoint told, only once the journal is on disk up to its event.
+    // Snapshots and checkpoints come only after the journal is on disk up to their event.
     let snapshot_seq = listing.snapshots.last().copied().unwrap_or(0);
     let certain_seq = kept.map_or(0, |kept| kept.seq).max(snapshot_seq);
     let mut tenant = None;
@@ -66,7 +66,7 @@ pub fn verify_chain(folder: &Folder, kept: Option<Checkpoint>, odd: &mut EventCh
     for (at, &entry) in listing.segments.iter().enumerate() {
         let file = folder.current(entry);
         let (bytes, cut) = read_what_is_there(folder, entry)?;
-        // What recovery takes for a torn tail, and cuts, is no sign of tampering.
+        // Recovery would cut this as a torn tail, so it is no sign of tampering.
         let was_on_disk = |spot: SuspectPlace| {
             let spot = SuspectPlace { synced_seq: spot.synced_seq.max(certain_seq), ..spot };
             let rest = listing.segments.get(at..).unwrap_or_default();
@@ -104,7 +104,7 @@ pub fn verify_chain(folder: &Folder, kept: Option<Checkpoint>, odd: &mut EventCh
     })
 }
 
-/// A segment's uncompressed bytes, and where they can't all be had, why.
+/// A segment's uncompressed bytes, and the reason if they are not all of them.
 fn read_what_is_there(folder: &Folder, entry: SegmentEntry) -> io::Result<(Vec<u8>, Option<String>)> {
     let mut file = FileStream::new(folder.disk.open(&folder.current(entry), OpenMode::Read)?);
     let mut bytes = Vec::new();
@@ -114,9 +114,9 @@ fn read_what_is_there(folder: &Folder, entry: SegmentEntry) -> io::Result<(Vec<u
     };
     match read {
         Ok(()) => Ok((bytes, None)),
-        // The system's own errors have a number; the decompressor's have none.
+        // Errors of the system have a number, errors of the decompressor have none.
         Err(error) if error.raw_os_error().is_some() => Err(error),
-        Err(error) => Ok((bytes, Some(format!("the compressed segment does not decompress: {error}")))),
+        Err(error) => Ok((bytes, Some(format!("the compressed segment can't be decompressed: {error}")))),
     }
 }
 

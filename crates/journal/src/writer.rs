@@ -1,7 +1,7 @@
 //! The writing end of one tenant's journal.
 //!
-//! It lives on an async worker thread: appending touches memory only, a flush is one `write`, and whatever
-//! waits for the disk or compresses is handed out as a job for another thread.
+//! It lives on an async worker thread. Appending touches only memory, and a flush is one `write`. Work that waits for the
+//! disk or compresses is handed out as a job for another thread.
 
 use std::io;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use crate::sync_state::SyncState;
 /// When segments rotate.
 #[derive(Clone, Copy, Debug)]
 pub struct JournalOptions {
-    /// A segment of at least this many bytes is followed by a new one. 16 MiB by default: small enough to hold
-    /// one in memory while reading, large enough that a busy tenant keeps few files.
+    /// The size in bytes at which a new segment starts. 16 MiB by default: small enough to read one into memory, large
+    /// enough that a busy tenant has few files.
     pub segment_bytes: u64,
 }
 
@@ -27,8 +27,7 @@ impl Default for JournalOptions {
     }
 }
 
-/// A pending buffer larger than this (1 MiB) is given back after its flush: one burst must not hold memory in
-/// each of thousands of tenants.
+/// A larger pending buffer (over 1 MiB) is freed after its flush, or one burst would hold memory in thousands of tenants.
 const KEPT_BUFFER: usize = 1 << 20;
 
 const DAY_MS: i64 = 86_400_000;
@@ -76,7 +75,7 @@ pub struct Journal {
     pub(super) broken: bool,
     /// Whether a failed write left whole events in the file.
     pub(super) left_events: bool,
-    /// Bytes written since it was started or recovered.
+    /// Bytes written since the journal was started or recovered.
     pub(super) written_bytes: u64,
 }
 
@@ -124,9 +123,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Hands the pending events to the kernel with one write. Once it returns, a killed process loses none of
-    /// them. On an error none of them counts as written, and the journal is broken; see
-    /// [`left_events`](Journal::left_events).
+    /// Hands the pending events to the kernel in one write. After that, a killed process loses none of them.
+    ///
+    /// # Errors
+    /// None of the events counts as written, and the journal is broken; see [`left_events`](Journal::left_events).
     pub fn flush(&mut self) -> io::Result<()> {
         self.check()?;
         if self.pending.is_empty() {
@@ -134,8 +134,8 @@ impl Journal {
         }
         let pending = std::mem::take(&mut self.pending);
         if let Err((written, error)) = self.write_at_end(&pending) {
-            // What is there stays there for recovery to find: a cut that is not on disk could be undone by a power
-            // failure, long after everybody saw that the events are gone.
+            // Leave what was written for recovery to find. A power failure could undo a cut that is not on disk, long
+            // after everybody saw that the events are gone.
             self.broken = true;
             self.left_events = frame::parse(pending.get(..written).unwrap_or_default()).is_ok();
             return Err(error);
@@ -171,8 +171,8 @@ impl Journal {
             created_ms: now_ms,
             previous: self.chain.next_hash(),
         };
-        // The new file comes first, since it is what fails on a full disk. A crash before the closing marker
-        // leaves a header that does not continue the chain, which recovery removes as a torn tail.
+        // Create the new file first, since that is what fails on a full disk. A crash before the closing marker leaves
+        // a header that does not continue the chain; recovery removes it as a torn tail.
         let file = SegmentFile::create(&self.folder, &header).map_err(|error| {
             self.broken |= error.left_behind;
             error.source
@@ -198,7 +198,7 @@ impl Journal {
             hash: self.chain.next_hash(),
         };
         if let Err((_, error)) = self.write_at_end(&frame::marker_frame(&marker)) {
-            // Half a marker may be there. If it cannot be cut off now, only recovery can.
+            // Half a marker may be in the file. If it can't be cut off now, only recovery can do that.
             self.broken |= self.active.file.file().set_size(self.active.end).is_err();
             return Err(error);
         }
@@ -222,17 +222,17 @@ impl Journal {
         Ok(())
     }
 
-    /// The sequence number the next event has to have.
+    /// The sequence number of the next event.
     pub fn next_seq(&self) -> u64 {
         self.appended + 1
     }
 
-    /// The last event in the kernel's hands; 0 before the first.
+    /// The last event handed to the kernel; 0 before the first.
     pub fn written_seq(&self) -> u64 {
         self.written
     }
 
-    /// Bytes that were written since it was started or recovered, but for the headers of its segments.
+    /// Bytes written since the journal was started or recovered, without segment headers.
     pub fn written_bytes(&self) -> u64 {
         self.written_bytes
     }
@@ -247,12 +247,12 @@ impl Journal {
         self.sync.seq()
     }
 
-    /// Whether there is anything a sync would make durable.
+    /// Whether a sync would make anything durable.
     pub fn is_dirty(&self) -> bool {
         self.written > self.sync.seq() || !self.sync.rotated_files().is_empty()
     }
 
-    /// Whether a write failed, so that this journal takes no more.
+    /// Whether a write failed, so that the journal takes no more events.
     pub fn is_broken(&self) -> bool {
         self.broken
     }

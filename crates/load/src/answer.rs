@@ -14,7 +14,7 @@ const MAX_HEADERS: usize = 64;
 
 /// One answer.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Answer<'a> {
+pub struct ServerAnswer<'a> {
     /// Its status.
     pub status: u16,
     /// Its body, without the marks between chunks.
@@ -23,7 +23,7 @@ pub struct Answer<'a> {
     pub keep_alive: bool,
 }
 
-/// Bytes that are no answer, or too long a one. Nothing more can be read from their connection.
+/// Bytes that are not an HTTP answer, or too long for one. Nothing more can be read from their connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -34,21 +34,21 @@ pub struct AnswerReader {
     start: usize,
     filled: usize,
     /// The answer whose head was read.
-    head: Option<Head>,
+    head: Option<AnswerHead>,
 }
 
 #[derive(Clone, Copy)]
-struct Head {
+struct AnswerHead {
     status: u16,
     keep_alive: bool,
     /// Where the body begins.
     body: usize,
-    framing: Framing,
+    framing: BodyFraming,
 }
 
 /// How an answer's end is found.
 #[derive(Clone, Copy)]
-enum Framing {
+enum BodyFraming {
     Length(usize),
     /// What is whole of the body was moved together up to `end`; from `next` on is yet to be looked at.
     Chunked {
@@ -73,7 +73,7 @@ impl AnswerReader {
         self.bytes.get_mut(self.filled..).unwrap_or_default()
     }
 
-    /// Takes over so many bytes that were put into the space.
+    /// Takes over the first `count` bytes of the space, which were just filled.
     pub fn received(&mut self, count: usize) {
         self.filled = (self.filled + count).min(self.bytes.len());
     }
@@ -87,7 +87,7 @@ impl AnswerReader {
     ///
     /// # Errors
     /// [`Malformed`].
-    pub fn next(&mut self) -> Result<Option<Answer<'_>>, Malformed> {
+    pub fn next(&mut self) -> Result<Option<ServerAnswer<'_>>, Malformed> {
         let Some((head, body, end)) = self.find()? else {
             self.move_to_front();
             // A reader that waits for more must have room for it.
@@ -96,18 +96,18 @@ impl AnswerReader {
         self.start = end;
         self.head = None;
         let body = self.bytes.get(head.body..body).unwrap_or_default();
-        Ok(Some(Answer { status: head.status, body, keep_alive: head.keep_alive }))
+        Ok(Some(ServerAnswer { status: head.status, body, keep_alive: head.keep_alive }))
     }
 
     /// The answer that the end of the connection ends.
-    pub fn at_close(&mut self) -> Option<Answer<'_>> {
-        let head = self.head.take().filter(|head| matches!(head.framing, Framing::UntilClose))?;
+    pub fn at_close(&mut self) -> Option<ServerAnswer<'_>> {
+        let head = self.head.take().filter(|head| matches!(head.framing, BodyFraming::UntilClose))?;
         let body = self.bytes.get(head.body..self.filled).unwrap_or_default();
-        Some(Answer { status: head.status, body, keep_alive: false })
+        Some(ServerAnswer { status: head.status, body, keep_alive: false })
     }
 
     /// The head of the next answer, where its body ends, and where the answer does.
-    fn find(&mut self) -> Result<Option<(Head, usize, usize)>, Malformed> {
+    fn find(&mut self) -> Result<Option<(AnswerHead, usize, usize)>, Malformed> {
         loop {
             let Some(mut head) = self.head else {
                 if self.start == self.filled || !self.read_head()? {
@@ -121,15 +121,15 @@ impl AnswerReader {
                 continue;
             }
             let found = match &mut head.framing {
-                Framing::Length(length) => {
+                BodyFraming::Length(length) => {
                     let end = head.body + *length;
                     (end <= self.filled).then_some((end, end))
                 }
-                Framing::Chunked { end, next } => {
+                BodyFraming::Chunked { end, next } => {
                     join_chunks(self.bytes.get_mut(..self.filled).unwrap_or_default(), end, next)?
                         .then_some((*end, *next))
                 }
-                Framing::UntilClose => None,
+                BodyFraming::UntilClose => None,
             };
             self.head = Some(head);
             return Ok(found.map(|(body, end)| (head, body, end)));
@@ -147,25 +147,25 @@ impl AnswerReader {
         let body = self.start + length;
         let mut keep_alive = response.version == Some(1);
         let has_body = !matches!(status, ..200 | 204 | 304);
-        let mut framing = if has_body { Framing::UntilClose } else { Framing::Length(0) };
+        let mut framing = if has_body { BodyFraming::UntilClose } else { BodyFraming::Length(0) };
         for header in response.headers.iter() {
             if header.name.eq_ignore_ascii_case("content-length") {
                 let text = str::from_utf8(header.value).map_err(|_| Malformed)?;
                 let length = text.trim().parse().ok().filter(|length| *length <= MAX_BYTES).ok_or(Malformed)?;
                 // Chunks take precedence, wherever their header stands (RFC 9112, 6.3).
-                if has_body && !matches!(framing, Framing::Chunked { .. }) {
-                    framing = Framing::Length(length);
+                if has_body && !matches!(framing, BodyFraming::Chunked { .. }) {
+                    framing = BodyFraming::Length(length);
                 }
             } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
                 if has_body {
-                    framing = Framing::Chunked { end: body, next: body };
+                    framing = BodyFraming::Chunked { end: body, next: body };
                 }
             } else if header.name.eq_ignore_ascii_case("connection") {
                 keep_alive &= !header.value.eq_ignore_ascii_case(b"close");
             }
         }
-        keep_alive &= !matches!(framing, Framing::UntilClose);
-        self.head = Some(Head { status, keep_alive, body, framing });
+        keep_alive &= !matches!(framing, BodyFraming::UntilClose);
+        self.head = Some(AnswerHead { status, keep_alive, body, framing });
         Ok(true)
     }
 
@@ -180,7 +180,7 @@ impl AnswerReader {
         self.filled -= by;
         if let Some(head) = &mut self.head {
             head.body -= by;
-            if let Framing::Chunked { end, next } = &mut head.framing {
+            if let BodyFraming::Chunked { end, next } = &mut head.framing {
                 *end -= by;
                 *next -= by;
             }
@@ -227,8 +227,9 @@ mod tests {
     fn read(bytes: &[u8], piece: usize) -> Result<Vec<(u16, String, bool)>, Malformed> {
         let mut reader = AnswerReader::default();
         let mut read = Vec::new();
-        let owned =
-            |answer: Answer<'_>| (answer.status, String::from_utf8(answer.body.to_vec()).unwrap(), answer.keep_alive);
+        let owned = |answer: ServerAnswer<'_>| {
+            (answer.status, String::from_utf8(answer.body.to_vec()).unwrap(), answer.keep_alive)
+        };
         for piece in bytes.chunks(piece) {
             let mut piece = piece;
             while !piece.is_empty() {

@@ -1,5 +1,5 @@
-//! What the agents of a load hold, and calls that this grants or denies. Both are in one table, since one says what
-//! has to come out of the other.
+//! The permissions of a load's agents, and calls that they grant or deny. One table has both, since the outcome of a
+//! call follows from the permissions.
 
 use std::net::IpAddr;
 
@@ -8,88 +8,87 @@ use serde_json::{Value, json};
 
 use kavach_fixture::{Tool, tools};
 
-/// A rate no load reaches: the window is kept and checked with every call.
+/// A rate that no load reaches. The server still keeps and checks the window with every call.
 const MANY_CALLS_PER_HOUR: u32 = 4_000_000_000;
-/// Every so many calls name a cost.
+/// Every fourth call names a cost.
 const CALLS_PER_COST: u64 = 4;
-/// What they name.
+/// The cost that they name.
 const TOKENS_COST: &str = "0.002";
 
-/// A permission, and the tools that it grants with their sample arguments.
-struct Held {
+/// A permission, and the tools that it grants when they are called with sample arguments.
+struct HeldPermission {
     resource: &'static str,
     action: &'static str,
     constraints: Option<Value>,
     grants: fn(&Tool) -> bool,
 }
 
-/// `own_ip` is the address that the server sees, where that is known.
-fn held(own_ip: Option<IpAddr>) -> [Held; 8] {
+/// `own_ip` is the address that the server sees, if it is known.
+fn held(own_ip: Option<IpAddr>) -> [HeldPermission; 8] {
     let mut addresses = vec!["127.0.0.0/8".to_owned(), "::1".to_owned()];
     addresses.extend(own_ip.filter(|ip| !ip.is_loopback()).map(|ip| ip.to_string()));
     let rate = json!({ "maxCallsPerHour": MANY_CALLS_PER_HOUR });
     [
-        Held {
+        HeldPermission {
             resource: "mcp:github:*",
             action: "read",
             constraints: None,
             grants: |tool| tool.server == "github" && tool.read_only,
         },
-        Held {
+        HeldPermission {
             resource: "mcp:github:create_issue",
             action: "execute",
             constraints: Some(rate.clone()),
             grants: |tool| tool.tool == "create_issue",
         },
-        Held {
+        HeldPermission {
             resource: "mcp:github:add_issue_comment",
             action: "*",
             constraints: None,
             grants: |tool| tool.tool == "add_issue_comment",
         },
-        Held {
+        HeldPermission {
             resource: "mcp:filesystem:*",
             action: "read",
             constraints: Some(json!({ "allowedArgPatterns": ["/srv/data/**", "/tmp/*"] })),
             grants: reads_one_path,
         },
-        Held {
+        HeldPermission {
             resource: "mcp:git:*",
             action: "*",
             constraints: Some(json!({ "ipAllowlist": addresses })),
             grants: |tool| tool.server == "git",
         },
-        Held {
+        HeldPermission {
             resource: "mcp:*:search_nodes",
             action: "read",
             constraints: None,
             grants: |tool| tool.tool == "search_nodes",
         },
-        Held {
+        HeldPermission {
             resource: "mcp:fetch:fetch",
             action: "read",
             constraints: Some(rate),
             grants: |tool| tool.server == "fetch",
         },
         // Nothing asks for it: an agent holds more than it uses.
-        Held { resource: "reports:*:summary", action: "export", constraints: None, grants: |_| false },
+        HeldPermission { resource: "reports:*:summary", action: "export", constraints: None, grants: |_| false },
     ]
 }
 
-/// All of its arguments are one path, so that the argument patterns hold.
+/// Whether the tool takes one path and nothing else, so that the argument patterns decide.
 fn reads_one_path(tool: &Tool) -> bool {
     tool.server == "filesystem" && tool.read_only && tool.arguments == ["path"]
 }
 
 /// The permissions of an agent, as the API spells them.
 pub fn permissions(own_ip: Option<IpAddr>) -> Value {
-    let spell =
-        |held: Held| json!({ "resource": held.resource, "actions": [held.action], "constraints": held.constraints });
+    let spell = |held: HeldPermission| json!({ "resource": held.resource, "actions": [held.action], "constraints": held.constraints });
     held(own_ip).into_iter().map(spell).collect()
 }
 
-/// An endless series of calls, of which a share has to be denied.
-pub struct Calls {
+/// An endless series of calls. The server has to deny a fixed share of them.
+pub struct CallSeries {
     granted: Vec<&'static Tool>,
     unpermitted: Vec<&'static Tool>,
     readers: Vec<&'static Tool>,
@@ -98,8 +97,8 @@ pub struct Calls {
     made: u64,
 }
 
-impl Calls {
-    /// A series; the same seed makes the same one.
+impl CallSeries {
+    /// A series of calls; equal seeds make equal series.
     pub fn new(deny_share: f64, seed: u64) -> Self {
         let held = held(None);
         let is_granted = |tool: &&Tool| held.iter().any(|held| (held.grants)(tool));
@@ -118,7 +117,8 @@ impl Calls {
     pub fn next(&mut self) -> String {
         let n = self.made;
         self.made += 1;
-        // So many of any number of calls in a row that no share comes nearer; each other one by its argument.
+        // Spread evenly, so that any run of calls has this share as nearly as it can. Every other one is denied by its
+        // argument.
         #[expect(clippy::cast_precision_loss, reason = "a series is far shorter than 2^52 calls")]
         let denied_before = |n: u64| (n as f64 * self.deny_share).floor();
         let denied = denied_before(n + 1) > denied_before(n);
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     fn first(deny_share: f64, seed: u64, count: usize) -> Vec<String> {
-        let mut calls = Calls::new(deny_share, seed);
+        let mut calls = CallSeries::new(deny_share, seed);
         (0..count).map(|_| calls.next()).collect()
     }
 

@@ -13,7 +13,7 @@ use crate::answer::AnswerReader;
 
 /// One connection, or the place for one.
 #[derive(Default)]
-pub struct Connection {
+pub struct LoadConnection {
     socket: Option<TcpStream>,
     is_open: bool,
     /// How often a socket was opened here. Tells the events of one from those of the one before.
@@ -23,7 +23,7 @@ pub struct Connection {
     written: usize,
     /// What the answers are read from.
     pub reader: AnswerReader,
-    /// When the requests that have no answer yet were due.
+    /// When each unanswered request was due, oldest first.
     pub under_way: VecDeque<u64>,
 }
 
@@ -38,7 +38,7 @@ pub enum Received {
     End,
 }
 
-impl Connection {
+impl LoadConnection {
     /// Takes over a socket that is open.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl Connection {
         }
     }
 
-    /// All events once each time they come about, so that nothing is told twice and nothing has to be asked for anew.
+    /// Edge-triggered: epoll reports each event once, and no interest has to be renewed.
     fn watch(&mut self, socket: TcpStream, epoll: &OwnedFd, number: u32) -> io::Result<()> {
         socket.set_nodelay(true)?;
         self.generation = self.generation.wrapping_add(1);

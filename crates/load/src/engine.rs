@@ -1,5 +1,5 @@
-//! Sends the requests and reads the answers: one thread that waits in epoll for the next event or the next due time,
-//! and never spins, since the server may share its cores.
+//! The loop that sends requests and reads answers. One thread waits in epoll for the next event or due time. It never
+//! spins, since the server may share its cores.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,21 +15,21 @@ use rustix::io::Errno;
 use rustix::thread::set_current_timer_slack;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use crate::connection::{Connection, Received, of_event};
-use crate::options::Pace;
+use crate::connection::{LoadConnection, Received, of_event};
+use crate::options::LoopMode;
 use crate::schedule::Schedule;
-use crate::tally::{Failure, Tally};
-use crate::traffic::Traffic;
+use crate::tally::{NoAnswer, RunTally};
+use crate::traffic::RenderedRequests;
 
-/// How long opening the connections before the start may take, each.
+/// How long each connection may take to open before the start.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long answers are waited for after the last request was due.
+/// How long to wait for answers after the last request was due, in nanoseconds.
 const GRACE: u64 = 5 * SECOND;
-/// How long a connection rests that failed, so that a server that is away is not asked without a pause.
+/// How long to rest a failed connection, so that a server that is down is not flooded, in nanoseconds.
 const REST: u64 = SECOND / 10;
-/// How often an observer hears of the run, and a stop is looked for.
+/// How often to report progress and look for a stop, in nanoseconds.
 const REPORT_INTERVAL: u64 = SECOND / 10;
-/// Events taken from epoll at once.
+/// Events to take from epoll at once.
 const EVENTS: usize = 256;
 const SECOND: u64 = 1_000_000_000;
 
@@ -39,7 +39,7 @@ pub struct Plan {
     /// The server.
     pub address: SocketAddr,
     /// When requests are sent.
-    pub pace: Pace,
+    pub loop_mode: LoopMode,
     /// Connections to keep.
     pub connections: u16,
     /// Requests under way on one connection.
@@ -53,16 +53,16 @@ pub struct Plan {
 }
 
 /// What was counted, and the two ends of the window.
-pub struct Outcome {
+pub struct RunOutcome {
     /// All counts.
-    pub tally: Tally,
+    pub tally: RunTally,
     /// At the window's start.
     pub start: Mark,
     /// At its end.
     pub end: Mark,
 }
 
-/// What had come about at some time.
+/// The counts at one moment of the run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mark {
     /// Nanoseconds since the run began.
@@ -79,14 +79,14 @@ pub struct Mark {
     pub bytes_received: u64,
 }
 
-/// How far a run is.
+/// How far the run has come.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     /// Since the run began.
     pub elapsed: Duration,
     /// Requests answered with a status of success.
     pub requests: u64,
-    /// Requests that were not.
+    /// Requests with another status, or without an answer.
     pub errors: u64,
 }
 
@@ -97,10 +97,10 @@ pub struct Progress {
 /// The connections can't be opened, or waiting for them fails.
 pub fn run(
     plan: &Plan,
-    traffic: &mut Traffic,
+    traffic: &mut RenderedRequests,
     stop: &AtomicBool,
     observe: &mut dyn FnMut(Progress),
-) -> io::Result<Outcome> {
+) -> io::Result<RunOutcome> {
     let mut engine = Engine::new(plan, traffic)?;
     engine.clock = Instant::now();
     let mut next_report = 0;
@@ -123,9 +123,9 @@ pub fn run(
     Ok(engine.finish())
 }
 
-/// What of a run is over.
+/// The phases of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum RunPhase {
     WarmUp,
     Window,
     Grace,
@@ -133,33 +133,33 @@ enum Phase {
 
 struct Engine<'a> {
     plan: &'a Plan,
-    traffic: &'a mut Traffic,
+    traffic: &'a mut RenderedRequests,
     epoll: OwnedFd,
     clock: Instant,
     schedule: Schedule,
-    phase: Phase,
-    connections: Vec<Connection>,
+    phase: RunPhase,
+    connections: Vec<LoadConnection>,
     /// Places for a request: the number of a connection as often as it takes another one.
     free: VecDeque<u32>,
     /// Places of connections that failed, and when they are free again.
     resting: VecDeque<(u64, u32)>,
     /// Connections that were given requests and not written to yet.
     touched: Vec<u32>,
-    /// Requests that have no answer yet, on all connections.
+    /// Unanswered requests on all connections.
     under_way: usize,
-    tally: Tally,
+    tally: RunTally,
     start: Mark,
     end: Mark,
 }
 
 impl<'a> Engine<'a> {
-    fn new(plan: &'a Plan, traffic: &'a mut Traffic) -> io::Result<Self> {
+    fn new(plan: &'a Plan, traffic: &'a mut RenderedRequests) -> io::Result<Self> {
         let start = nanos(plan.warmup);
         let end = start + nanos(plan.duration);
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let mut connections = Vec::new();
         for number in 0..u32::from(plan.connections) {
-            let mut connection = Connection::default();
+            let mut connection = LoadConnection::default();
             if plan.keep_alive {
                 let socket = TcpStream::connect_timeout(&plan.address, CONNECT_TIMEOUT)?;
                 connection.adopt(socket, &epoll, number)?;
@@ -177,14 +177,14 @@ impl<'a> Engine<'a> {
             traffic,
             epoll,
             clock: Instant::now(),
-            schedule: Schedule::new(plan.pace, end),
-            phase: Phase::WarmUp,
+            schedule: Schedule::new(plan.loop_mode, end),
+            phase: RunPhase::WarmUp,
             connections,
             free,
             resting: VecDeque::new(),
             touched: Vec::new(),
             under_way: 0,
-            tally: Tally::new(start..end).map_err(io::Error::other)?,
+            tally: RunTally::new(start..end).map_err(io::Error::other)?,
             start: Mark::default(),
             end: Mark::default(),
         })
@@ -197,7 +197,7 @@ impl<'a> Engine<'a> {
 
     fn mark(&self, now: u64) -> Mark {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
-        let Tally { total, bytes_sent, bytes_received, .. } = &self.tally;
+        let RunTally { total, bytes_sent, bytes_received, .. } = &self.tally;
         Mark {
             time: now,
             cpu: nanos(Duration::try_from(cpu).unwrap_or_default()),
@@ -216,16 +216,16 @@ impl<'a> Engine<'a> {
     /// Goes on to the next phase when its time has come. Answers whether the run is over.
     fn advance(&mut self, now: u64) -> bool {
         let end = self.schedule.end();
-        if self.phase == Phase::WarmUp && now >= self.tally.window.start.min(end) {
-            self.phase = Phase::Window;
+        if self.phase == RunPhase::WarmUp && now >= self.tally.window.start.min(end) {
+            self.phase = RunPhase::Window;
             self.start = self.mark(now);
         }
-        if self.phase == Phase::Window && now >= end {
-            self.phase = Phase::Grace;
+        if self.phase == RunPhase::Window && now >= end {
+            self.phase = RunPhase::Grace;
             self.end = self.mark(now);
         }
         let done = self.under_way == 0 && self.schedule.next(now).is_none();
-        self.phase == Phase::Grace && (done || now >= end + GRACE)
+        self.phase == RunPhase::Grace && (done || now >= end + GRACE)
     }
 
     fn wake_rested(&mut self, now: u64) {
@@ -258,11 +258,11 @@ impl<'a> Engine<'a> {
     fn write(&mut self, number: u32) {
         let Some(connection) = self.connections.get_mut(number as usize) else { return };
         if connection.open(self.plan.address, &self.epoll, number).is_err() {
-            return self.fail(number, Failure::Connect);
+            return self.fail(number, NoAnswer::Connect);
         }
         match connection.write() {
             Ok(count) => self.tally.bytes_sent += count as u64,
-            Err(_) => self.fail(number, Failure::Closed),
+            Err(_) => self.fail(number, NoAnswer::Closed),
         }
     }
 
@@ -289,9 +289,9 @@ impl<'a> Engine<'a> {
     fn next_wake(&self, next_report: u64) -> u64 {
         let end = self.schedule.end();
         let phase_ends = match self.phase {
-            Phase::WarmUp => self.tally.window.start.min(end),
-            Phase::Window => end,
-            Phase::Grace => end + GRACE,
+            RunPhase::WarmUp => self.tally.window.start.min(end),
+            RunPhase::Window => end,
+            RunPhase::Grace => end + GRACE,
         };
         let rested = self.resting.front().map(|(at, _)| *at);
         // What is due and has no place waits for an event.
@@ -299,7 +299,7 @@ impl<'a> Engine<'a> {
         [Some(next_report), Some(phase_ends), rested, due].into_iter().flatten().min().unwrap_or(next_report)
     }
 
-    /// Deals with one event of a connection.
+    /// Handles one event of a connection.
     fn handle(&mut self, number: u32, generation: u32, flags: EventFlags) {
         let Some(connection) = self.connections.get_mut(number as usize) else { return };
         if connection.generation() != generation {
@@ -310,13 +310,13 @@ impl<'a> Engine<'a> {
                 return;
             }
             if connection.finish_open().is_err() {
-                return self.fail(number, Failure::Connect);
+                return self.fail(number, NoAnswer::Connect);
             }
         }
         if flags.contains(EventFlags::OUT) {
             match connection.write() {
                 Ok(count) => self.tally.bytes_sent += count as u64,
-                Err(_) => return self.fail(number, Failure::Closed),
+                Err(_) => return self.fail(number, NoAnswer::Closed),
             }
         }
         if flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
@@ -325,14 +325,14 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Reads all that has come on a connection.
+    /// Reads everything that has arrived on a connection.
     fn read(&mut self, number: u32, is_ending: bool) {
         loop {
             let Some(connection) = self.connections.get_mut(number as usize) else { return };
             let received = match connection.receive() {
                 Ok(None) => return,
                 Ok(Some(received)) => received,
-                Err(_) => return self.fail(number, Failure::Closed),
+                Err(_) => return self.fail(number, NoAnswer::Closed),
             };
             // When the answers were there; reading them is not the server's time.
             let now = nanos(self.clock.elapsed());
@@ -348,11 +348,11 @@ impl<'a> Engine<'a> {
                         None => break,
                     },
                     (_, Ok(None)) => break,
-                    (_, Err(_)) => return self.fail(number, Failure::Malformed),
+                    (_, Err(_)) => return self.fail(number, NoAnswer::Malformed),
                 };
                 let Some(due) = connection.under_way.pop_front() else {
                     // An answer to no request.
-                    return self.fail(number, Failure::Malformed);
+                    return self.fail(number, NoAnswer::Malformed);
                 };
                 self.tally.answered(due, now, answer.status, answer.body);
                 keep_alive &= answer.keep_alive;
@@ -366,7 +366,7 @@ impl<'a> Engine<'a> {
                 return if connection.under_way.is_empty() {
                     connection.close();
                 } else {
-                    self.fail(number, Failure::Closed);
+                    self.fail(number, NoAnswer::Closed);
                 };
             }
             // One that is ending has its end to be read.
@@ -376,8 +376,8 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Closes a connection whose requests have failed, and lets their places rest.
-    fn fail(&mut self, number: u32, failure: Failure) {
+    /// Closes a connection, counts its requests as failed, and rests their places.
+    fn fail(&mut self, number: u32, failure: NoAnswer) {
         let now = self.now();
         let Some(connection) = self.connections.get_mut(number as usize) else { return };
         connection.close();
@@ -388,16 +388,16 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Gives up what has no answer yet, and what was never sent.
-    fn finish(mut self) -> Outcome {
+    /// Gives up unanswered requests, and those that were never sent.
+    fn finish(mut self) -> RunOutcome {
         let now = self.now();
         for due in self.connections.iter_mut().flat_map(|connection| connection.under_way.drain(..)) {
-            self.tally.failed(due, now, Failure::Timeout);
+            self.tally.failed(due, now, NoAnswer::Timeout);
         }
         while let Some(due) = self.schedule.take(now) {
-            self.tally.failed(due, now, Failure::Timeout);
+            self.tally.failed(due, now, NoAnswer::Timeout);
         }
-        Outcome { tally: self.tally, start: self.start, end: self.end }
+        RunOutcome { tally: self.tally, start: self.start, end: self.end }
     }
 }
 

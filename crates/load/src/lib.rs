@@ -1,18 +1,25 @@
 //! `kavach load`: sends load to a running server and measures what its callers would wait.
 //!
-//! Requests are sent by a fixed schedule, and each latency counts from the time its request was due, so that a server
-//! that stalls can't hide behind the requests that were not sent meanwhile (coordinated omission). Everything is
-//! rendered before the start and one thread does it all, so that the measuring takes little of what is measured.
+//! Requests follow a fixed schedule, and each latency counts from the time its request was due. So a server that stalls
+//! can't hide behind requests that were not sent meanwhile (coordinated omission). Requests are rendered before the
+//! start, and one thread does all the work, so that measuring takes little from what is measured.
+//!
+//! | it may know | why |
+//! | --- | --- |
+//! | its own HTTP clients | it measures a server from outside, as any client would |
+//! | `kavach-fixture`: real tool calls | the load is made of them |
+//! | `kavach-domain`: a few limits, and the form of secrets | it keeps within the server's limits, and prints no token |
+//! | nothing of the server, the journal or the store | whatever they do, the load tool has to see what a client sees |
 //!
 //! | file | what is in it |
 //! | --- | --- |
-//! | `calls` | what the agents hold, and calls that this grants or denies |
-//! | `targets`, `setup` | tenants, agents and tokens: kept in a file, made over the API |
+//! | `calls` | the permissions of the agents, and calls that they grant or deny |
+//! | `targets`, `setup` | tenants, agents and tokens: kept in a file, created over the API |
 //! | `traffic` | the requests as bytes |
 //! | `schedule` | when each is due |
 //! | `connection`, `answer` | one connection; answers out of its bytes |
 //! | `engine` | the loop that sends and reads |
-//! | `tally`, `report` | what is counted; the result as JSON and as a table |
+//! | `tally`, `report` | the counts; the result as JSON and as a table |
 //! | `plot` | the result as a picture |
 //! | `progress` | bars on a terminal |
 //! | `options` | the command line |
@@ -43,19 +50,19 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::engine::{CONNECT_TIMEOUT, Plan};
-pub use crate::options::{BaseUrl, LoadSettings, Pace};
+pub use crate::options::{BaseUrl, LoadSettings, LoopMode};
 use crate::progress::RunBar;
-use crate::report::Report;
+use crate::report::LoadReport;
 use crate::setup::Setup;
 use crate::targets::{TargetFile, Targets};
-use crate::traffic::{Mix, Traffic};
+use crate::traffic::{Mix, RenderedRequests};
 
 /// Runs `kavach load`.
 pub fn run(settings: &LoadSettings) -> ExitCode {
     match execute(settings) {
         Ok(code) => code,
         Err(problem) => {
-            // Nobody is left to tell where even that fails.
+            // If even that fails, there is no way left to report it.
             let _ = writeln!(io::stderr(), "kavach: {problem}");
             ExitCode::FAILURE
         }
@@ -79,7 +86,7 @@ fn execute(settings: &LoadSettings) -> Result<ExitCode, String> {
         return Ok(ExitCode::SUCCESS);
     }
     let done = measure(settings, &targets, address, &stop);
-    // Whatever came of it, and after the result is told.
+    // Clean up whatever the outcome, but print the result first.
     let deleted = setup.filter(|_| settings.clean_up).map_or(Ok(()), |setup| setup.delete(&targets));
     done.and_then(|succeeded| deleted.map(|()| succeeded))
 }
@@ -96,7 +103,7 @@ fn stop_on_signal() -> io::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// An address at which the server takes connections, and this side's own.
+/// An address at which the server accepts connections, and the local address of such a connection.
 fn find_server(url: &BaseUrl) -> Result<(SocketAddr, Option<IpAddr>), String> {
     let mut problem = "its name has no address".to_owned();
     let addresses =
@@ -111,20 +118,20 @@ fn find_server(url: &BaseUrl) -> Result<(SocketAddr, Option<IpAddr>), String> {
 }
 
 fn make_targets(settings: &LoadSettings, setup: &Setup<'_>, own_ip: Option<IpAddr>) -> Result<Targets, String> {
-    // First the file: what was made would be of no use without it.
+    // The file first: without it, the tenants would be of no use.
     let file = settings.save.as_deref().map(|path| Ok::<_, String>((path, TargetFile::create(path)?))).transpose()?;
     let targets = setup.create(settings, own_ip)?;
     if let Some((path, file)) = file
         && let Err(problem) = file.write(path, &targets)
     {
-        // Nobody could ever ask for them.
+        // Nobody knows their tokens now.
         setup.delete(&targets)?;
         return Err(problem);
     }
     Ok(targets)
 }
 
-/// Sends the load and tells the result. Answers success if any request succeeded.
+/// Sends the load and prints the result. Fails if no request succeeded.
 fn measure(
     settings: &LoadSettings,
     targets: &Targets,
@@ -138,10 +145,10 @@ fn measure(
         keep_alive: !settings.no_keep_alive,
         seed: settings.seed,
     };
-    let mut traffic = Traffic::new(&settings.url, targets, mix);
+    let mut traffic = RenderedRequests::new(&settings.url, targets, mix);
     let plan = Plan {
         address,
-        pace: settings.pace(),
+        loop_mode: settings.loop_mode(),
         connections: settings.connection_count(),
         pipeline: settings.pipeline,
         keep_alive: !settings.no_keep_alive,
@@ -152,8 +159,8 @@ fn measure(
     let outcome = engine::run(&plan, &mut traffic, stop, &mut |progress| bar.show(settings, progress));
     bar.clear();
     let outcome = outcome.map_err(|problem| format!("the load on {} could not be run: {problem}", settings.url))?;
-    let report = Report::new(settings, &outcome);
-    tell(settings, &report).map_err(|problem| format!("the result can't be written: {problem}"))?;
+    let report = LoadReport::new(settings, &outcome);
+    print(settings, &report).map_err(|problem| format!("the result can't be written: {problem}"))?;
     if let Some((path, mut file)) = plot {
         let svg = plot::draw(&report, &outcome.tally.latency);
         file.write_all(svg.as_bytes()).map_err(|problem| unwritable_plot(path, &problem))?;
@@ -164,7 +171,7 @@ fn measure(
     }
 }
 
-fn tell(settings: &LoadSettings, report: &Report) -> io::Result<()> {
+fn print(settings: &LoadSettings, report: &LoadReport) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if settings.json {
         serde_json::to_writer(&mut out, report)?;
@@ -175,7 +182,7 @@ fn tell(settings: &LoadSettings, report: &Report) -> io::Result<()> {
     out.flush()
 }
 
-/// Before the load: it would be a pity to find out only after it.
+/// Creates the file before the load, so that a bad path fails early.
 fn create_plot(path: &Path) -> Result<File, String> {
     File::create(path).map_err(|problem| unwritable_plot(path, &problem))
 }

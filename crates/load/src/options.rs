@@ -76,7 +76,7 @@ pub struct LoadSettings {
     /// Share of the calls that have to be denied, 0 to 1.
     #[arg(long, default_value_t = 0.1, value_parser = read_share)]
     pub deny_share: f64,
-    /// Chooses the calls and the order of the agents: the same seed asks the same.
+    /// Chooses the calls and the order of the agents: equal seeds send equal requests.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Write what was made to a file that only its owner may read: it holds the agents' tokens.
@@ -101,23 +101,23 @@ pub struct LoadSettings {
 
 /// When requests are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// So many a second, by a schedule that does not wait for answers.
+pub enum LoopMode {
+    /// At a fixed rate, by a schedule that does not wait for answers.
     Open {
         /// Requests a second.
         rate: u32,
     },
-    /// Each as soon as a connection has the answer to the one before.
+    /// Each as soon as its connection has the answer to the one before.
     Closed,
 }
 
 impl LoadSettings {
     /// When requests are sent.
-    pub fn pace(&self) -> Pace {
+    pub fn loop_mode(&self) -> LoopMode {
         match (self.rate, self.connections) {
-            (Some(rate), _) => Pace::Open { rate },
-            (None, Some(_)) => Pace::Closed,
-            (None, None) => Pace::Open { rate: DEFAULT_RATE },
+            (Some(rate), _) => LoopMode::Open { rate },
+            (None, Some(_)) => LoopMode::Closed,
+            (None, None) => LoopMode::Open { rate: DEFAULT_RATE },
         }
     }
 
@@ -126,13 +126,13 @@ impl LoadSettings {
         self.connections.unwrap_or(DEFAULT_CONNECTIONS)
     }
 
-    /// Decisions that one request asks for through the batch route, if it is that one.
+    /// Decisions in one request to the batch route; `None` if single calls are sent.
     pub fn batch_size(&self) -> Option<u16> {
         self.batch.filter(|size| *size > 0)
     }
 }
 
-/// A server's address: `http://host:port`, and a path before its own where there is one.
+/// A server's address: `http://host:port`, perhaps with a path that all its routes begin with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl {
     /// `host:port` for a resolver, or an address in brackets.
@@ -142,12 +142,12 @@ pub struct BaseUrl {
 }
 
 impl BaseUrl {
-    /// What a `Host` header says.
+    /// The value of the `Host` header.
     pub fn host(&self) -> &str {
         &self.authority
     }
 
-    /// `host:port`, also where the URL names no port.
+    /// `host:port`, with port 80 if the URL names none.
     pub fn host_and_port(&self) -> String {
         let has_port = self.authority.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
         if has_port { self.authority.clone() } else { format!("{}:80", self.authority) }
@@ -233,12 +233,12 @@ mod tests {
     fn connections_without_a_rate_close_the_loop() {
         let shape = |args: &[&str]| {
             let settings = load(args).unwrap();
-            (settings.pace(), settings.connection_count())
+            (settings.loop_mode(), settings.connection_count())
         };
-        assert_eq!(shape(&[]), (Pace::Open { rate: 1000 }, 64));
-        assert_eq!(shape(&["--rate", "5000"]), (Pace::Open { rate: 5000 }, 64));
-        assert_eq!(shape(&["--connections", "8"]), (Pace::Closed, 8));
-        assert_eq!(shape(&["--connections", "8", "--rate", "20"]), (Pace::Open { rate: 20 }, 8));
+        assert_eq!(shape(&[]), (LoopMode::Open { rate: 1000 }, 64));
+        assert_eq!(shape(&["--rate", "5000"]), (LoopMode::Open { rate: 5000 }, 64));
+        assert_eq!(shape(&["--connections", "8"]), (LoopMode::Closed, 8));
+        assert_eq!(shape(&["--connections", "8", "--rate", "20"]), (LoopMode::Open { rate: 20 }, 8));
     }
 
     #[test]

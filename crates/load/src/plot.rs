@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
 
-use crate::report::{Report, human_time, micros};
+use crate::report::{LoadReport, human_time, micros};
 
 const WIDTH: f64 = 840.0;
 const HEIGHT: f64 = 460.0;
@@ -21,7 +21,7 @@ const POINTS: u32 = 10;
 const LINES: f64 = 6.0;
 
 /// Draws the latencies of that result.
-pub fn draw(report: &Report, latency: &Histogram<u64>) -> String {
+pub fn draw(report: &LoadReport, latency: &Histogram<u64>) -> String {
     let nines = nines(latency.len());
     let step = line_distance(report.latency_micros.max);
     let lines = (report.latency_micros.max / step).ceil().max(1.0);
@@ -36,7 +36,7 @@ pub fn draw(report: &Report, latency: &Histogram<u64>) -> String {
     svg
 }
 
-/// How many nines can be told apart with so many requests, at least two.
+/// The number of nines that `count` requests can resolve, at least two.
 fn nines(count: u64) -> u32 {
     (2..MAX_NINES).find(|nines| 10_u64.pow(*nines) >= count).unwrap_or(MAX_NINES)
 }
@@ -58,9 +58,9 @@ fn line_label(micros: f64) -> String {
 }
 
 /// Colours that can be read on white and on black.
-fn draw_frame(svg: &mut String, report: &Report) -> std::fmt::Result {
-    let Report { mode, connections, requests, requests_per_second, duration_seconds, .. } = report;
-    let pace = match report.target_rate {
+fn draw_frame(svg: &mut String, report: &LoadReport) -> std::fmt::Result {
+    let LoadReport { mode, connections, requests, requests_per_second, duration_seconds, .. } = report;
+    let loop_mode = match report.target_rate {
         Some(rate) => format!("{rate} requests/s due, {requests_per_second:.0} answered"),
         None => format!("{requests_per_second:.0} requests/s"),
     };
@@ -69,7 +69,7 @@ fn draw_frame(svg: &mut String, report: &Report) -> std::fmt::Result {
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" font-family="system-ui, sans-serif" font-size="13" fill="#76808c">
 <title>Latency by percentile</title>
 <text x="{LEFT}" y="28" font-size="17" font-weight="600">Latency by percentile</text>
-<text x="{LEFT}" y="50">{mode} loop, {connections} connections, {pace}; {requests} requests in {duration_seconds:.1} s</text>
+<text x="{LEFT}" y="50">{mode} loop, {connections} connections, {loop_mode}; {requests} requests in {duration_seconds:.1} s</text>
 "##
     )
 }
@@ -125,7 +125,7 @@ fn draw_axes(
 
 fn draw_curve(
     svg: &mut String,
-    report: &Report,
+    report: &LoadReport,
     latency: &Histogram<u64>,
     x: impl Fn(f64) -> f64,
     y: impl Fn(f64) -> f64,

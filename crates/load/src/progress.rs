@@ -1,11 +1,11 @@
-//! Bars on standard error, if that is a terminal.
+//! Progress bars on standard error, if that is a terminal.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::engine::Progress;
 use crate::options::LoadSettings;
 
-/// A bar for so many things to be made.
+/// A bar that counts up to `count` items.
 pub fn items(what: &'static str, count: u64) -> ProgressBar {
     let bar = ProgressBar::new(count);
     // The template is a constant.

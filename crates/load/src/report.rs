@@ -6,15 +6,15 @@ use std::fmt;
 use indicatif::{DecimalBytes, HumanCount, HumanFloatCount};
 use serde::Serialize;
 
-use crate::engine::Outcome;
-use crate::options::{LoadSettings, Pace};
+use crate::engine::RunOutcome;
+use crate::options::{LoadSettings, LoopMode};
 use crate::tally::Counts;
 
-/// The result of a run. What is not said to be of the whole run is of the requests that were due within the window:
-/// after the warm-up, for `durationSeconds`.
+/// The result of a run. Unless a field says otherwise, it covers the requests that were due within the window: after the
+/// warm-up, for `durationSeconds`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct LoadReport {
     /// `open` or `closed` loop.
     pub mode: &'static str,
     /// Connections.
@@ -31,18 +31,18 @@ pub struct Report {
     pub duration_seconds: f64,
     /// Requests answered with a status of success.
     pub requests: u64,
-    /// Those whose answers came within the window, for each second of it.
+    /// Only those with an answer within the window, for each second of the window.
     pub requests_per_second: f64,
     /// Decisions in the answers.
     pub decisions: u64,
-    /// Those whose answers came within the window, for each second of it.
+    /// Only those with an answer within the window, for each second of the window.
     pub decisions_per_second: f64,
     /// Decisions that said yes.
     pub allowed: u64,
     /// Decisions that said no.
     pub denied: u64,
     /// Time from when a request was due to its answer.
-    pub latency_micros: Latency,
+    pub latency_micros: LatencySummary,
     /// The denied decisions by code.
     pub denials: BTreeMap<String, u64>,
     /// Requests with another status by status and code, and those without an answer by kind: `connect`, `closed`,
@@ -62,7 +62,7 @@ pub struct Report {
 /// another status than of success does not count.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Latency {
+pub struct LatencySummary {
     /// The shortest.
     pub min: f64,
     /// The median.
@@ -93,18 +93,18 @@ pub struct Total {
     pub errors: u64,
 }
 
-impl Report {
-    /// The result of that run.
-    pub fn new(settings: &LoadSettings, outcome: &Outcome) -> Self {
-        let Outcome { tally, start, end } = outcome;
+impl LoadReport {
+    /// The result of a run with that outcome.
+    pub fn new(settings: &LoadSettings, outcome: &RunOutcome) -> Self {
+        let RunOutcome { tally, start, end } = outcome;
         let seconds = micros(end.time.saturating_sub(start.time)) / 1e6;
         let per_second =
             |from: u64, to: u64| if seconds > 0.0 { float(to.saturating_sub(from)) / seconds } else { 0.0 };
         let latency = &tally.latency;
         let quantile = |quantile| micros(latency.value_at_quantile(quantile));
-        let target_rate = match settings.pace() {
-            Pace::Open { rate } => Some(rate),
-            Pace::Closed => None,
+        let target_rate = match settings.loop_mode() {
+            LoopMode::Open { rate } => Some(rate),
+            LoopMode::Closed => None,
         };
         let Counts { requests, allowed, denied, errors: _ } = tally.counted;
         Self {
@@ -122,9 +122,9 @@ impl Report {
             allowed,
             denied,
             latency_micros: if latency.is_empty() {
-                Latency::default()
+                LatencySummary::default()
             } else {
-                Latency {
+                LatencySummary {
                     min: micros(latency.min()),
                     p50: quantile(0.5),
                     p90: quantile(0.9),
@@ -160,7 +160,7 @@ fn float(number: u64) -> f64 {
 }
 
 /// The table for people.
-impl fmt::Display for Report {
+impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { mode, connections, pipeline, batch, target_rate, duration_seconds, .. } = self;
         write!(f, "{mode} loop, {connections} connections")?;
@@ -192,7 +192,7 @@ impl fmt::Display for Report {
         for (kind, count) in &self.errors {
             row(&format!("  {kind}"), &HumanCount(*count), "")?;
         }
-        let Latency { min: _, p50, p90, p99, p999, max, mean: _ } = self.latency_micros;
+        let LatencySummary { min: _, p50, p90, p99, p999, max, mean: _ } = self.latency_micros;
         let since = if target_rate.is_some() { "from when a request was due" } else { "" };
         row("latency p50", &human_time(p50), since)?;
         row("        p90", &human_time(p90), "")?;
@@ -210,7 +210,7 @@ fn rate(per_second: f64) -> HumanFloatCount {
     HumanFloatCount((per_second * 10.0).round() / 10.0)
 }
 
-/// A time in the unit that suits it.
+/// A time in a unit that suits its size.
 pub fn human_time(micros: f64) -> String {
     // Three digits, so that a rounded one never looks like one of the next unit.
     let three = |number: f64| match number {
@@ -237,21 +237,21 @@ mod tests {
     use super::*;
     use crate::engine::Mark;
     use crate::options::for_tests::try_parse;
-    use crate::tally::{Failure, Tally};
+    use crate::tally::{NoAnswer, RunTally};
 
     fn settings(args: &[&str]) -> LoadSettings {
         try_parse(args).unwrap()
     }
 
-    fn report(args: &[&str]) -> Report {
+    fn report(args: &[&str]) -> LoadReport {
         test_report(args).0
     }
 
     /// A second in which a request was due every millisecond and took as many microseconds as it had a number.
-    pub fn test_report(args: &[&str]) -> (Report, Histogram<u64>) {
+    pub fn test_report(args: &[&str]) -> (LoadReport, Histogram<u64>) {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap();
         let second = nanos(Duration::from_secs(1));
-        let mut tally = Tally::new(second..2 * second).unwrap();
+        let mut tally = RunTally::new(second..2 * second).unwrap();
         for n in 1..=1000 {
             let due = second + (n - 1) * second / 1000;
             tally.answered(
@@ -261,7 +261,7 @@ mod tests {
                 if n <= 900 { b"{\"allowed\":true}" } else { b"{\"allowed\":false,\"code\":\"X\"}" },
             );
         }
-        tally.failed(second, second, Failure::Closed);
+        tally.failed(second, second, NoAnswer::Closed);
         let start = Mark { time: second, cpu: 5, requests: 100, decisions: 100, bytes_sent: 7, bytes_received: 8 };
         let end = Mark {
             time: 3 * second,
@@ -271,14 +271,14 @@ mod tests {
             bytes_sent: 1007,
             bytes_received: 2008,
         };
-        let outcome = Outcome { tally, start, end };
-        (Report::new(&settings(args), &outcome), outcome.tally.latency)
+        let outcome = RunOutcome { tally, start, end };
+        (LoadReport::new(&settings(args), &outcome), outcome.tally.latency)
     }
 
     #[test]
     fn percentiles_and_rates_are_what_was_recorded() {
         let report = report(&[]);
-        let Latency { min, p50, p90, p99, p999, max, mean } = report.latency_micros;
+        let LatencySummary { min, p50, p90, p99, p999, max, mean } = report.latency_micros;
         for (found, wanted) in
             [(min, 1.0), (p50, 500.0), (p90, 900.0), (p99, 990.0), (p999, 999.0), (max, 1000.0), (mean, 500.5)]
         {
@@ -315,8 +315,9 @@ mod tests {
 
     #[test]
     fn a_run_that_was_interrupted_at_once_has_numbers_too() {
-        let tally = Tally::new(0..1).unwrap();
-        let report = Report::new(&settings(&[]), &Outcome { tally, start: Mark::default(), end: Mark::default() });
+        let tally = RunTally::new(0..1).unwrap();
+        let report =
+            LoadReport::new(&settings(&[]), &RunOutcome { tally, start: Mark::default(), end: Mark::default() });
         assert_eq!(report.requests_per_second, 0.0);
         assert!(report.to_string().contains("0% of a core"));
         assert!(!serde_json::to_string(&report).unwrap().contains("null"));

@@ -1,4 +1,4 @@
-//! Makes the tenants, agents and policies that a load asks for, and deletes them.
+//! Creates the tenants, agents and policies for a load over the API, and deletes them.
 
 use std::net::IpAddr;
 use std::sync::Mutex;
@@ -21,7 +21,7 @@ use kavach_domain::secret::OperatorKey;
 const THREADS: usize = 16;
 /// How long one request may take: past any sync, short of a person's patience.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// What a tenant's slug starts with if it was made here. Only such tenants are deleted.
+/// The start of the slug of a tenant created here. Only such tenants are deleted.
 const SLUG_PREFIX: &str = "load-";
 /// Agents of one owner.
 const AGENTS_PER_OWNER: u32 = 10;
@@ -45,7 +45,7 @@ fn was_made_by_a_load(slug: &str) -> bool {
     })
 }
 
-/// Makes and deletes what a load asks for, over the server's API.
+/// A client that creates and deletes the targets of a load.
 pub struct Setup<'a> {
     http: ureq::Agent,
     url: &'a BaseUrl,
@@ -53,7 +53,7 @@ pub struct Setup<'a> {
     stop: &'a AtomicBool,
 }
 
-/// How many of each to make.
+/// How many of each to create.
 #[derive(Clone, Copy)]
 struct Size {
     tenants: u32,
@@ -88,7 +88,7 @@ impl Size {
 }
 
 impl<'a> Setup<'a> {
-    /// Nothing is asked yet. What is under way ends early once `stop` is set.
+    /// A client; it sends nothing yet. Work ends early once `stop` is set.
     pub fn new(url: &'a BaseUrl, key: &'a OperatorKey, stop: &'a AtomicBool) -> Self {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -101,11 +101,11 @@ impl<'a> Setup<'a> {
         Self { http: config.into(), url, key, stop }
     }
 
-    /// Makes tenants, agents and policies. `own_ip` is the address that the server sees. What was made is deleted
-    /// again where not all of it can be.
+    /// Creates tenants, agents and policies. `own_ip` is the address that the server sees. If something fails, the tenants
+    /// created so far are deleted again.
     ///
     /// # Errors
-    /// A sentence that says what kept it from being made.
+    /// A sentence that says what failed.
     pub fn create(&self, settings: &LoadSettings, own_ip: Option<IpAddr>) -> Result<Targets, String> {
         let size = Size { tenants: settings.tenants, agents: settings.agents, budgets: settings.budgets };
         let run = getrandom::u32().map_err(|problem| problem.to_string())?;
@@ -124,7 +124,7 @@ impl<'a> Setup<'a> {
             Ok(Targets { tenants })
         });
         if result.is_err() {
-            // The first problem is the one worth telling.
+            // The first problem is the one to report.
             let _ = self.delete(&Targets { tenants: made.into_inner().unwrap_or_default() });
         }
         result
@@ -162,14 +162,15 @@ impl<'a> Setup<'a> {
 
     fn create_tenant(&self, slug: &str) -> Result<TargetTenant, String> {
         #[derive(Deserialize)]
-        struct Made {
+        struct CreatedTenant {
             id: String,
         }
-        let Made { id } = self.post("tenants", &json!({ "name": format!("Load test {slug}"), "slug": slug }))?;
+        let CreatedTenant { id } =
+            self.post("tenants", &json!({ "name": format!("Load test {slug}"), "slug": slug }))?;
         Ok(TargetTenant { id, slug: slug.to_owned(), agents: Vec::new() })
     }
 
-    /// The policies that are about more than one agent.
+    /// Creates the policies that apply to more than one agent.
     fn create_policies(&self, tenant: &str, size: Size) -> Result<(), String> {
         for _ in 0..size.of_tenant() {
             self.create_policy(json!({ "tenantId": tenant }), "block")?;
@@ -184,19 +185,19 @@ impl<'a> Setup<'a> {
 
     fn create_policy(&self, mut policy: Value, action: &str) -> Result<(), String> {
         #[derive(Deserialize)]
-        struct Made {}
+        struct CreatedPolicy {}
         if let Some(policy) = policy.as_object_mut() {
             let limits = json!({ "maxCallsPerDay": MANY_CALLS, "maxTokensCostPerMonth": MUCH_COST });
             policy.insert("limits".to_owned(), limits);
             policy.insert("action".to_owned(), action.into());
         }
-        self.post::<Made>("policies", &policy).map(|Made {}| ())
+        self.post::<CreatedPolicy>("policies", &policy).map(|CreatedPolicy {}| ())
     }
 
     /// Deletes the tenants that were made by a load, with all that is in them. It can't be stopped.
     ///
     /// # Errors
-    /// A sentence that says what kept one from being deleted.
+    /// A sentence that says what failed.
     pub fn delete(&self, targets: &Targets) -> Result<(), String> {
         let tenants: Vec<_> = targets.tenants.iter().filter(|tenant| was_made_by_a_load(&tenant.slug)).collect();
         let bar = progress::items("deleting", tenants.len() as u64);
@@ -236,12 +237,12 @@ impl<'a> Setup<'a> {
     /// The sentence for an answer that is no success.
     fn refusal(&self, method: &str, route: &str, status: u16, body: &[u8]) -> String {
         #[derive(Deserialize)]
-        struct Problem {
+        struct ApiProblem {
             code: String,
             detail: String,
         }
         let detail = match serde_json::from_slice(body) {
-            Ok(Problem { code, detail }) => format!("{code}: {detail}"),
+            Ok(ApiProblem { code, detail }) => format!("{code}: {detail}"),
             Err(_) => "not in the way of a Kavach server".to_owned(),
         };
         let url = self.url;

@@ -1,4 +1,4 @@
-//! What is counted during a run.
+//! The counts of a run.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,13 +7,13 @@ use hdrhistogram::Histogram;
 use hdrhistogram::errors::CreationError;
 use memchr::memmem::Finder;
 
-/// The longest latency that is told apart, in nanoseconds: a day, which no run takes.
+/// The longest latency that is recorded exactly, in nanoseconds: a day, which no run takes.
 const MAX_LATENCY: u64 = 24 * 60 * 60 * 1_000_000_000;
 /// Significant digits of a latency.
 const DIGITS: u8 = 3;
-/// Different codes or errors that are counted apart; a server may send any number.
+/// Most different codes or errors that are counted separately; a server may send any number.
 const MAX_KINDS: usize = 256;
-/// Bytes of the longest code that is taken for one.
+/// Longest text that counts as a code, in bytes.
 const MAX_CODE_BYTES: usize = 64;
 
 /// Answers with a status of success, and the decisions in them.
@@ -25,24 +25,24 @@ pub struct Counts {
     pub allowed: u64,
     /// Decisions that say no.
     pub denied: u64,
-    /// Requests that were not: another status, or no answer.
+    /// Requests with another status, or without an answer.
     pub errors: u64,
 }
 
 /// Why a request had no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum NoAnswer {
     /// No connection could be opened for it.
     Connect,
     /// Its connection was closed or broke.
     Closed,
-    /// What came was no HTTP answer.
+    /// The bytes received were not an HTTP answer.
     Malformed,
-    /// None came before the run's end and the grace after it, or no connection was ever free for it.
+    /// No answer came by the end of the run and its grace period, or no connection was ever free.
     Timeout,
 }
 
-impl Failure {
+impl NoAnswer {
     fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -74,8 +74,8 @@ impl Kinds {
     }
 }
 
-/// All that a run counts. A request is part of the result if it was due within the window.
-pub struct Tally {
+/// The counts of a run. A request is part of the result if it was due within the window.
+pub struct RunTally {
     /// Start and end of what counts, in nanoseconds since the run began.
     pub window: Range<u64>,
     /// Nanoseconds from when a request was due to its answer with a status of success, or to when it was given up.
@@ -96,8 +96,8 @@ pub struct Tally {
     code_member: Finder<'static>,
 }
 
-impl Tally {
-    /// Nothing yet.
+impl RunTally {
+    /// Empty counts.
     ///
     /// # Errors
     /// None: the bounds of the latencies are constants.
@@ -116,7 +116,7 @@ impl Tally {
         })
     }
 
-    /// Counts an answer to a request that was due then.
+    /// Counts the answer to a request that was due at `due`.
     pub fn answered(&mut self, due: u64, now: u64, status: u16, body: &[u8]) {
         let counts = self.window.contains(&due);
         if !(200..300).contains(&status) {
@@ -150,13 +150,13 @@ impl Tally {
         }
     }
 
-    /// Counts a request that was due then and had no answer. One that was given up has waited until now at least.
-    pub fn failed(&mut self, due: u64, now: u64, failure: Failure) {
+    /// Counts a request that was due at `due` and got no answer. If it was given up, it waited at least until now.
+    pub fn failed(&mut self, due: u64, now: u64, failure: NoAnswer) {
         self.total.errors += 1;
         if self.window.contains(&due) {
             self.counted.errors += 1;
             self.errors.add(failure.name());
-            if failure == Failure::Timeout {
+            if failure == NoAnswer::Timeout {
                 self.latency.saturating_record(now.saturating_sub(due));
             }
         }
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn decisions_are_counted_and_what_they_quote_is_not() {
-        let mut tally = Tally::new(100..200).unwrap();
+        let mut tally = RunTally::new(100..200).unwrap();
         let denied = br#"{"allowed":false,"code":"ARGUMENT_NOT_ALLOWED","reason":"'\"allowed\":true,\"code\":\"X\"'"}"#;
         tally.answered(99, 150, 200, denied);
         tally.answered(100, 150, 200, denied);
@@ -202,12 +202,12 @@ mod tests {
 
     #[test]
     fn an_error_is_named_by_status_and_code_and_flatters_no_latency() {
-        let mut tally = Tally::new(0..100).unwrap();
+        let mut tally = RunTally::new(0..100).unwrap();
         tally.answered(1, 2, 503, br#"{"status":503,"code":"OVERLOADED"}"#);
         tally.answered(1, 2, 502, b"bad gateway");
-        tally.failed(1, 2, Failure::Closed);
-        tally.failed(1, 1_000_001, Failure::Timeout);
-        tally.failed(200, 300, Failure::Timeout);
+        tally.failed(1, 2, NoAnswer::Closed);
+        tally.failed(1, 1_000_001, NoAnswer::Timeout);
+        tally.failed(200, 300, NoAnswer::Timeout);
         let errors = [("502", 1), ("503 OVERLOADED", 1), ("closed", 1), ("timeout", 1)];
         assert_eq!(tally.errors.sorted(), errors.map(|(name, count)| (name.to_owned(), count)).into());
         assert_eq!((tally.counted.errors, tally.total.errors), (4, 5));

@@ -1,4 +1,4 @@
-//! Whom a load asks for: tenants, their agents and the agents' tokens, and the file that keeps them.
+//! The targets of a load: tenants, their agents and the agents' tokens, and the file that keeps them.
 
 use std::fs::{self, File, Permissions};
 use std::io::{BufWriter, Write};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use kavach_domain::secret_scan::hide_secrets;
 
-/// What a run asks for.
+/// The tenants and agents that a run asks for.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Targets {
@@ -17,25 +17,25 @@ pub struct Targets {
     pub tenants: Vec<TargetTenant>,
 }
 
-/// A tenant of it.
+/// One tenant among the targets.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetTenant {
-    /// Its id.
+    /// The id.
     pub id: String,
-    /// Its slug.
+    /// The slug.
     pub slug: String,
-    /// Its agents.
+    /// The agents.
     pub agents: Vec<TargetAgent>,
 }
 
-/// An agent of it. There is no `Debug`: that would show the token.
+/// One agent among the targets. It has no `Debug`, which would show the token.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetAgent {
-    /// Its id.
+    /// The id.
     pub id: String,
-    /// Its token.
+    /// The token.
     pub token: String,
 }
 
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_none_is_told_from_one() {
+    fn a_file_that_holds_no_targets_is_refused() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("targets.json");
         let problem = |content: &str| {

@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 
-use crate::calls::Calls;
+use crate::calls::CallSeries;
 use crate::options::BaseUrl;
 use crate::targets::Targets;
 
@@ -11,8 +11,8 @@ const SINGLE_BODIES: usize = 1_000;
 /// Different bodies of batches, each of which holds up to a thousand calls.
 const BATCH_BODIES: usize = 64;
 
-/// What the requests of a load are made of.
-pub struct Traffic {
+/// The requests of a load, in parts that are copied together when one is sent.
+pub struct RenderedRequests {
     /// Up to the token.
     prefix: Box<[u8]>,
     /// All agents' tokens one after the other, and where each ends.
@@ -24,20 +24,20 @@ pub struct Traffic {
     rng: Rng,
 }
 
-/// Which requests to make.
+/// Which requests to render.
 #[derive(Clone, Copy, Debug)]
 pub struct Mix {
-    /// Calls of one batch; `None` asks for one call at a time.
+    /// CallSeries of one batch; `None` asks for one call at a time.
     pub batch: Option<u16>,
     /// Share of the calls that have to be denied.
     pub deny_share: f64,
     /// Whether the connection stays open after the answer.
     pub keep_alive: bool,
-    /// The same seed makes the same requests.
+    /// Equal seeds make equal requests.
     pub seed: u64,
 }
 
-impl Traffic {
+impl RenderedRequests {
     /// Renders the requests.
     pub fn new(url: &BaseUrl, targets: &Targets, mix: Mix) -> Self {
         let route = if mix.batch.is_some() { "/v1/authorize/batch" } else { "/v1/authorize" };
@@ -49,7 +49,7 @@ impl Traffic {
             url.host(),
             env!("CARGO_PKG_VERSION"),
         );
-        let mut calls = Calls::new(mix.deny_share, mix.seed);
+        let mut calls = CallSeries::new(mix.deny_share, mix.seed);
         let mut body = || match mix.batch {
             None => calls.next(),
             Some(size) => {
@@ -95,10 +95,10 @@ mod tests {
     use super::*;
     use crate::targets::{TargetAgent, TargetTenant};
 
-    fn traffic(mix: Mix) -> Traffic {
+    fn traffic(mix: Mix) -> RenderedRequests {
         let agent = |n: u32| TargetAgent { id: n.to_string(), token: format!("kv_{n}") };
         let tenant = TargetTenant { id: "t".into(), slug: "t".into(), agents: (0..20).map(agent).collect() };
-        Traffic::new(&"http://h:1/base".parse().unwrap(), &Targets { tenants: vec![tenant] }, mix)
+        RenderedRequests::new(&"http://h:1/base".parse().unwrap(), &Targets { tenants: vec![tenant] }, mix)
     }
 
     fn parse(request: &[u8]) -> (String, Value) {

@@ -7,8 +7,7 @@
 //! one, replay and a snapshot give back a changed state.
 //!
 //! This crate may know every other member, because it feeds each of them bytes at its own boundary: the API's bodies, the
-//! domain's patterns and values, the codec's events, the journal's files. It knows the server only through `kavach`'s
-//! public interface for fuzzing.
+//! domain's patterns and values, the codec's events, the journal's files.
 //!
 //! | target | input | defined in |
 //! | --- | --- | --- |
