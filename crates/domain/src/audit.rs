@@ -38,7 +38,8 @@ pub enum AuditKind {
 }
 
 /// Which kinds of entries a query asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum AuditKinds {
     /// Decided calls.

@@ -1,6 +1,5 @@
 //! Patterns against naive matchers.
 
-use kavach_domain::Code;
 use kavach_domain::permission::arg_pattern::{ArgPattern, Value};
 use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec, Source};
 use kavach_domain::permission::glob::{self, Fit};

@@ -1,6 +1,5 @@
 //! Token costs: decimals held as whole millionths. What a caller charges and is finer is rounded up; a limit, down.
 
-#[cfg(feature = "schema")]
 use std::borrow::Cow;
 use std::fmt;
 

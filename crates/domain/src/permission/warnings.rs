@@ -1,5 +1,6 @@
 //! What permissions say that their author may not have meant. Nothing is decided by it.
 
+#[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::Serialize;
 
