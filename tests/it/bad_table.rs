@@ -82,13 +82,6 @@ pub fn positional() -> Vec<Bad> {
             "context",
         ),
         bad("POST", "/v1/authorize/batch", json!([[]]), BODY, "body"),
-        bad(
-            "POST",
-            "/v1/authorize/batch",
-            json!({ "requests": [["agt_1", null, "read", "docs:1"]] }),
-            BODY,
-            "requests[0]",
-        ),
         bad("POST", "/v1/agents/{agent}/rotate", json!([0]), BODY, "body"),
         bad("POST", "/v1/policies", json!({ "limits": [5] }), BODY, "limits"),
         bad("PATCH", "/v1/tenants/acme", json!({ "settings": [5] }), BODY, "settings"),
@@ -384,7 +377,7 @@ fn queries() -> Vec<Bad> {
     table.extend([
         get("/v1/agents?status=gone", "status"),
         get("/v1/agents?type=robot", "type"),
-        get("/v1/audit?kind=all", "kind"),
+        get("/v1/audit?kind=every", "kind"),
         get("/v1/audit?result=maybe", "result"),
         get("/v1/audit?agentId=agt_1", "agentId"),
         get("/v1/audit?offset=-1", "offset"),

@@ -295,12 +295,9 @@ fn one_of_a_batch_with_a_bad_form_concerns_no_other() {
         (without("resource"), "INVALID_BODY", ""),
         (without("agentId"), "INVALID_FIELD", ".agentId"),
         (with("resource", json!(1)), "INVALID_BODY", ".resource"),
-        (with("resource", json!("")), "INVALID_FIELD", ".resource"),
-        (with("action", json!("a\u{0}b")), "INVALID_FIELD", ".action"),
         (with("tokensCost", json!(-1)), "INVALID_FIELD", ".tokensCost"),
         (with("context", json!({ "ip": "home" })), "INVALID_FIELD", ".context.ip"),
         (with("context", json!({ "ip": {} })), "INVALID_BODY", ".context.ip"),
-        (with("arguments", crate::bad_table::nested(100)), "INVALID_FIELD", ".arguments"),
     ];
     let mut requests = vec![good.clone()];
     for (body, ..) in &bad {

@@ -316,7 +316,10 @@ fn a_journal_of_several_segments_some_of_them_compressed() {
         journal.append(seq, |buffer| buffer.extend_from_slice(event)).unwrap();
         journal.flush().unwrap();
         sync(&mut journal);
-        journal.rotate_if_due(0).unwrap();
+        // The last segment holds an event, with a marker that says what was on disk before it.
+        if seq < history.last() {
+            journal.rotate_if_due(0).unwrap();
+        }
         if seq == history.last() - 5 {
             journal.take_compression_jobs().iter().for_each(|job| job.run().unwrap());
         }

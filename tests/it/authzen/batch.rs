@@ -158,8 +158,7 @@ fn a_default_is_not_recorded_a_thousand_times_without_end() {
     assert_eq!(fixture.recorded().len(), most);
 }
 
-/// What is answered for these actions of alice on record-1, of which `read` and `write` are permitted, and `""` is no
-/// action at all.
+/// The answers for these actions of alice on record-1. She may `read` and `write`; `""` is denied for its form.
 fn in_turn(fixture: &Fixture, semantic: &str, actions: &[&str], as_operator: bool) -> Vec<bool> {
     let items: Vec<_> = actions.iter().map(|action| json!({ "action": { "name": action } })).collect();
     let body = with(
@@ -180,18 +179,18 @@ fn semantics_stop_exactly_where_they_say() {
     let (all, deny, permit) = ("execute_all", "deny_on_first_deny", "permit_on_first_permit");
     let (mut recorded, mut calls) = (0, 0);
     for (semantic, actions, wanted, decided) in [
-        (all, &["read", "drop", "", "write"][..], &[true, false, false, true][..], 3),
+        (all, &["read", "drop", "", "write"][..], &[true, false, false, true][..], 4),
         (deny, &["read", "write", "read"], &[true, true, true], 3),
         (deny, &["read", "drop", "write", "read"], &[true, false], 2),
         (deny, &["drop", "read"], &[false], 1),
-        (deny, &["read", "", "write"], &[true, false], 1),
-        (deny, &["", "read"], &[false], 0),
+        (deny, &["read", "", "write"], &[true, false], 2),
+        (deny, &["", "read"], &[false], 1),
         (deny, &["read", "drop", ""], &[true, false], 2),
         (permit, &["drop", "burn", "read", "write"], &[false, false, true], 3),
         (permit, &["read", "drop"], &[true], 1),
-        (permit, &["drop", "", "burn"], &[false, false, false], 2),
-        (permit, &["", "write", "", "read"], &[false, true], 1),
-        (permit, &["drop", ""], &[false, false], 1),
+        (permit, &["drop", "", "burn"], &[false, false, false], 3),
+        (permit, &["", "write", "", "read"], &[false, true], 2),
+        (permit, &["drop", ""], &[false, false], 2),
     ] {
         for as_operator in [false, true] {
             assert_eq!(in_turn(&fixture, semantic, actions, as_operator), wanted, "{semantic} {actions:?}");

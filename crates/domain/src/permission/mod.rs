@@ -53,7 +53,7 @@ pub(super) const ANY_ACTION: &str = "*";
 )]
 pub struct PermissionSpec {
     /// A resource pattern: segments joined by `:`. `*` alone matches everything, a last `*` one or more segments, an inner
-    /// `*` exactly one. It never stands for an empty one, as `arn:aws:s3:::bucket` has.
+    /// `*` exactly one. It never stands for an empty segment.
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::ResourcePattern"))]
     pub resource: String,
     /// Actions it grants; `*` is any action.
