@@ -285,13 +285,15 @@ fn nginx_lets_through_what_kavach_allows_and_nothing_else() {
         let answer = nginx.raw(&agent.token, &format!("GET {path}"), "");
         assert_eq!((answer.status, answer.header("kavach-code")), (403, Some("UNMAPPED_REQUEST")), "{path}");
     }
+    recorded("nothing was decided");
     let long = format!("GET /docs/{}", "x".repeat(600));
     let answer = nginx.raw(&agent.token, &long, "");
     assert_eq!((answer.status, answer.header("kavach-code")), (403, Some("PERMISSION_DENIED")));
     assert!(answer.header("kavach-reason").unwrap().contains("512"), "{answer:?}");
+    decided("a path that is too long");
     let deep = format!("GET /docs{}", "/x".repeat(40));
     assert_eq!(nginx.raw(&agent.token, &deep, "").status, 403);
-    recorded("nothing was decided");
+    decided("a path that is too deep");
     // One that is only written otherwise is the same.
     assert_eq!(nginx.raw(&agent.token, "GET /%64ocs/a%20b/", "").status, 200);
     assert_eq!(decided("an encoded path")["resource"], "http:docs:a b");
