@@ -22,9 +22,10 @@ pub fn ask(base: &str, token: &str, action: &str, resource: &str) -> Result<Resu
     let mut response = request.build().header("Authorization", format!("Bearer {token}")).send(question.to_string())?;
     let answer: Value = serde_json::from_str(&response.body_mut().read_to_string()?)?;
     // `code` is for programs, `reason` for people, and `auditId` finds the decision in the trail.
+    let text = |member| answer.get(member).and_then(Value::as_str).unwrap_or("none");
     Ok(match answer.get("allowed") {
         Some(Value::Bool(true)) => Ok(()),
-        _ => Err(format!("{} ({})", answer["reason"].as_str().unwrap_or("no reason"), answer["code"])),
+        _ => Err(format!("{} ({})", text("reason"), text("code"))),
     })
 }
 

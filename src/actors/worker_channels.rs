@@ -56,6 +56,7 @@ pub trait Decides: Send + Sync {
     ///
     /// # Errors
     /// The mailbox is full, or closed; the call comes back.
+    #[allow(clippy::result_large_err, reason = "a call that is refused comes back, to be answered")]
     fn try_decide(&self, call: Authorize) -> Result<(), SendError<Authorize>>;
 }
 

@@ -31,7 +31,7 @@ fn a_settled_decision_shows_what_it_really_cost_and_all_kinds_come_at_once() {
     for _ in 0..2 {
         let operator = server.operator();
         let cost_of = |id: &str| operator.get(&format!("/v1/audit/{id}")).expect(200)["settledCost"].to_string();
-        assert_eq!([&settled, &open, &free, &foreign].map(|id| cost_of(id)), ["0.0312", "null", "0.000001", "0"]);
+        assert_eq!([&settled, &open, &free, &foreign].map(|id| cost_of(id)), ["0.0312", "null", "1e-6", "0"]);
         let bill = |entries: &[Value]| {
             let cost = |entry: &Value| match (entry["kind"].as_str().unwrap(), &entry["settledCost"]) {
                 ("decision", Value::Null) if entry["result"] == "allowed" => entry["tokensCost"].as_f64(),

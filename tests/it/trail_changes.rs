@@ -27,7 +27,7 @@ fn who_erased_a_tenant_is_in_the_default_tenants_trail_once() {
     // What is refused is not noted.
     assert_eq!(change(&operator, "DELETE", "/v1/tenants/acme?confirm=globex", None), 400);
     assert_eq!(change(&server.with_key(&acme.key), "DELETE", "/v1/tenants/acme?confirm=acme", None), 403);
-    assert_eq!(change(&operator, "DELETE", "/v1/tenants/default?confirm=default", None), 409);
+    assert_eq!(change(&operator, "DELETE", "/v1/tenants/default?confirm=default", None), 422);
     assert_eq!(changes(&operator, "tenantId=default&actions=tenant.delete"), Vec::<Value>::new());
     // Of many who ask at once, one erases it.
     let erase = || change(&operator, "DELETE", "/v1/tenants/acme?confirm=acme", None);

@@ -53,8 +53,9 @@ fn what_has_no_form_is_denied_and_recorded() {
         (json!({ "arguments": nested(MAX_JSON_DEPTH + 1) }), None),
     ] {
         for client in asked {
-            let id = client.denied(with(&agent, changes.clone()), "PERMISSION_DENIED");
-            let entry = entry(&operator, &id);
+            let decision = client.authorize(with(&agent, changes.clone())).expect(200);
+            assert_eq!(decision["code"], "PERMISSION_DENIED", "{decision}");
+            let entry = entry(&operator, decision["auditId"].as_str().unwrap());
             assert_eq!(entry["agentId"], json!(agent.id));
             assert!(entry["reason"].as_str().unwrap().starts_with("No permission can be about this call: "), "{entry}");
             if let Some((member, text)) = &recorded {
