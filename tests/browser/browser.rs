@@ -237,13 +237,18 @@ impl Browser {
     /// Moves the focus by the keyboard until the element of that name has it.
     pub fn tab_to(&self, name: &str) {
         let script = "const e = document.activeElement; return (e.getAttribute('aria-label') ?? e.labels?.[0]?.textContent ?? e.textContent).trim()";
+        let mut reached = Vec::new();
         for _ in 0..100 {
-            if self.run(script, json!([])) == name {
+            let focused = self.run(script, json!([]));
+            if focused == name {
                 return;
             }
-            self.press(TAB);
+            reached.push(focused);
+            // As a key of the keyboard: one that is sent to a date goes no further than its first part.
+            self.press_all(TAB);
         }
-        panic!("the keyboard does not reach {name:?}");
+        reached.dedup();
+        panic!("the keyboard does not reach {name:?}, but {reached:?}");
     }
 
     /// What the page shows of a selector.

@@ -126,7 +126,7 @@ texts! {
         "maxLength": MAX_ACTION_BYTES,
         "pattern": format!("^(\\*|[^*{UNSEEN}]+)$"),
     };
-    /// A glob, or a regular expression that starts with `^`, see [`super::arg_pattern`].
+    /// A glob, or a regular expression that starts with `^`, see [`crate::permission::arg_pattern`].
     ArgPattern {
         "type": "string",
         "minLength": 1,

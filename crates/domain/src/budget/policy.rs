@@ -93,7 +93,7 @@ pub struct Policy {
     pub usage: Usage,
 }
 
-/// What was charged to a policy, in the day and the month of `at`. See [`super::window`] for the other ones.
+/// What was charged to a policy, in the day and the month of `at`. See [`crate::window`] for the other ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {

@@ -526,10 +526,12 @@ pub fn matches_permission(permission: &Permission, resource: &str, action: &str)
 
 fn matches_segments(pattern: &[&str], resource: &[&str]) -> bool {
     match (pattern, resource) {
-        (["*"], rest) => !rest.is_empty(),
+        // A `*` never stands for an empty segment, nor a last one for more that begin with it.
+        (["*"], rest) => rest.first().is_some_and(|segment| !segment.is_empty()),
         ([], []) => true,
         ([first, pattern @ ..], [segment, rest @ ..]) => {
-            (*first == "*" || first == segment) && matches_segments(pattern, rest)
+            let fits = if *first == "*" { !segment.is_empty() } else { first == segment };
+            fits && matches_segments(pattern, rest)
         }
         _ => false,
     }
@@ -611,7 +613,8 @@ fn check_permissions(permissions: &[Permission]) -> Result<(), Vec<Code>> {
     let mut refuse = |bad: bool, code| wrong.extend(bad.then_some(code));
     for Permission { resource, actions, constraints } in permissions {
         let mut segments = resource.split(':');
-        refuse(segments.clone().any(str::is_empty), Code::InvalidField);
+        let outer = [segments.clone().next(), segments.clone().next_back()];
+        refuse(outer.contains(&Some("")), Code::InvalidField);
         refuse(segments.any(|segment| segment != "*" && segment.contains('*')), Code::InvalidPattern);
         refuse(actions.is_empty(), Code::InvalidField);
         refuse(actions.iter().any(|action| action != "*" && action.contains('*')), Code::InvalidPattern);
