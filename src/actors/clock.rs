@@ -1,8 +1,8 @@
 //! The server's clock: the system's, held against one that nobody sets.
 //!
 //! A clock that jumps ahead would open time windows and begin days of budgets at once, so a jump that is too far for any
-//! correction ([`FAR_MS`]) is held back: time goes on by the clock that counts since the machine was started, until the
-//! jump has been steady for [`STEADY_MS`]. Meanwhile a call has to be right by both times, and what expires does so by
+//! correction (`FAR_MS`) is held back: time goes on by the clock that counts since the machine was started, until the
+//! jump has been steady for `STEADY_MS`. Meanwhile a call has to be right by both times, and what expires does so by
 //! the later one, so nothing is granted that either clock denies. An honest jump, such as that of a machine that was
 //! paused, costs its callers that much.
 //!
@@ -10,7 +10,7 @@
 //!
 //! At a start nothing tells a wrong clock from a long stop, so the clock is believed, and what is odd about it is logged.
 //! What can't be taken back waits: files past the retention are removed only once the clock has been steady for
-//! [`REMOVAL_MS`] after it jumped, or began more than [`LONG_STOP_MS`] after the newest event.
+//! `REMOVAL_MS` after it jumped, or began more than `LONG_STOP_MS` after the newest event.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

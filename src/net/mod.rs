@@ -11,8 +11,8 @@
 //! | how many connections there may be, and which one is closed to make room | [`connection_limit`] |
 //! | which worker serves a connection | [`connection_affinity`] |
 //! | how a connection is served | [`serve`] |
-//! | where a request ends, and why the next one waits | [`request_framing`], [`request_gate`] |
-//! | the bytes of a connection, under its timeouts | [`timed_stream`] |
+//! | where a request ends, and why the next one waits | `request_framing`, `request_gate` |
+//! | the bytes of a connection, under its timeouts | `timed_stream` |
 //! | certificates | [`tls`] |
 
 pub mod connection_affinity;

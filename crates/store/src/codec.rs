@@ -11,7 +11,7 @@
 //! | 5 to 8 | as 1 to 4, where the clock said another time than the order of events | as those, then the clock's time |
 //!
 //! The layout of a kind never changes. A new layout is a new kind, and the old one stays readable. A new kind is a line
-//! in [`EventKind`]; the compiler then asks how it is decoded. The state is a map with named fields throughout.
+//! in `EventKind`; the compiler then asks how it is decoded. The state is a map with named fields throughout.
 
 use std::io::{self, Read, Write};
 

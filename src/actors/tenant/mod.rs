@@ -7,12 +7,12 @@
 //!
 //! | to find | look in |
 //! | --- | --- |
-//! | deciding calls | [`decisions`] |
-//! | administrative commands and usage reports | [`changes`] |
-//! | looking at the state, opening the audit trail, checkpoints | [`reads`], [`checkpoint`] |
-//! | recording an event, holding its reply, writes and syncs | [`commit`] |
-//! | snapshots, removing what is past the retention | [`snapshots`], [`retention`] |
-//! | the end of an actor, and its storage coming back | [`shutdown`], [`storage_probe`] |
+//! | deciding calls | `decisions` |
+//! | administrative commands and usage reports | `changes` |
+//! | looking at the state, opening the audit trail, checkpoints | `reads`, `checkpoint` |
+//! | recording an event, holding its reply, writes and syncs | `commit` |
+//! | snapshots, removing what is past the retention | `snapshots`, `retention` |
+//! | the end of an actor, and its storage coming back | `shutdown`, `storage_probe` |
 
 mod changes;
 mod checkpoint;
