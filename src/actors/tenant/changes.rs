@@ -5,9 +5,20 @@ use actix::{Context, Handler};
 use super::TenantActor;
 use crate::actors::held::Held;
 use crate::actors::messages::{Execute, NoteDeletion, RecordUsage};
-use crate::domain::Event;
+use crate::domain::author::By;
 use crate::domain::event::{Change, ChangeRecord};
 use crate::domain::tenant::Command;
+use crate::domain::{Credential, Error, Event, Moment};
+
+impl TenantActor {
+    /// Who makes a change and when it happens, if the caller may make one and the journal can take it.
+    fn begin_change(&self, credential: &Credential) -> Result<(By, Moment), Error> {
+        let reading = self.resources.clock.read();
+        let by = self.tenant().authenticate(credential, reading.latest())?.as_author()?;
+        self.pipeline.check_writable()?;
+        Ok((by, self.tenant().next_moment(reading.now)))
+    }
+}
 
 impl<C> Handler<Execute<C>> for TenantActor
 where
@@ -19,10 +30,7 @@ where
     fn handle(&mut self, message: Execute<C>, ctx: &mut Context<Self>) {
         let Execute { credential, author, command, reason, reply } = message;
         let executed = (|| {
-            let reading = self.resources.clock.read();
-            let by = self.tenant().authenticate(&credential, reading.latest())?.as_author()?;
-            self.pipeline.check_writable()?;
-            let moment = self.tenant().next_moment(reading.now);
+            let (by, moment) = self.begin_change(&credential)?;
             let (change, subject) = command.decide(self.tenant(), by, moment)?;
             let changed = change.is_some();
             if let Some(change) = change {
@@ -46,10 +54,7 @@ impl Handler<RecordUsage> for TenantActor {
         let RecordUsage { credential, report, reply } = message;
         let before = self.tenant().seq();
         let recorded = (|| {
-            let reading = self.resources.clock.read();
-            let by = self.tenant().authenticate(&credential, reading.latest())?.as_author()?;
-            self.pipeline.check_writable()?;
-            let moment = self.tenant().next_moment(reading.now);
+            let (by, moment) = self.begin_change(&credential)?;
             let (record, answer) = self.tenant().decide_usage(by, report, moment)?;
             if let Some(record) = record {
                 self.record(moment, &Event::Used(record))?;
@@ -70,10 +75,7 @@ impl Handler<NoteDeletion> for TenantActor {
     fn handle(&mut self, message: NoteDeletion, ctx: &mut Context<Self>) {
         let NoteDeletion { credential, author, reason, tenant, slug, before, reply } = message;
         let noted = (|| {
-            let reading = self.resources.clock.read();
-            let by = self.tenant().authenticate(&credential, reading.latest())?.as_author()?;
-            self.pipeline.check_writable()?;
-            let moment = self.tenant().next_moment(reading.now);
+            let (by, moment) = self.begin_change(&credential)?;
             let change = self.tenant().describe(by, author, Change::TenantDeleted { tenant, slug }, moment.wall);
             let change = ChangeRecord { reason, before: before.map(Box::new), ..change };
             self.record(moment, &Event::Changed(change))
