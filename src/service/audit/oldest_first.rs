@@ -66,7 +66,7 @@ impl OldestFirst {
             Some(walk) => walk,
             None => walk.insert(trail.reader.cursor(match (*start, oldest) {
                 (StartPoint::After(seq), _) => seq + 1,
-                (StartPoint::Oldest, None) => 0,
+                (StartPoint::Oldest, None) => 1,
                 (StartPoint::Oldest, Some(time)) => trail.first_at(time)?,
                 (StartPoint::At(time), oldest) => trail.first_at(oldest.map_or(time, |oldest| oldest.max(time)))?,
             })),

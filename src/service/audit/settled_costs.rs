@@ -72,8 +72,7 @@ impl SettlementReader {
 impl SettledCosts {
     /// Whether event `seq` has to wait until [`Self::read_on`] has read more.
     pub fn needs_more(&mut self, trail: &AuditTrail, seq: u64) -> bool {
-        // A reader that has not begun is at number 0, and events begin at 1.
-        if seq.max(1) > self.closed_to {
+        if seq > self.closed_to {
             self.ahead = None;
             return false;
         }
