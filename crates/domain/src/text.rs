@@ -28,8 +28,9 @@ pub fn quote_cause(cause: &str) -> String {
 fn cut(value: &str, most: usize) -> String {
     // Before it is cut: the start of a key would not be known for one.
     let value = hide_secrets(value);
-    let mut quoted: String = value.chars().take(most).flat_map(char_shown).collect();
-    if value.chars().nth(most).is_some() {
+    let start = first_chars(&value, most);
+    let mut quoted = visible(start);
+    if start.len() < value.len() {
         quoted.push('…');
     }
     quoted
@@ -38,12 +39,24 @@ fn cut(value: &str, most: usize) -> String {
 /// The start of a value, in at most so many bytes, with characters that can't be seen made visible.
 pub fn shown_within(value: &str, most: usize) -> String {
     // Before it is cut, as above.
-    let mut shown: String = hide_secrets(value).chars().take(most).flat_map(char_shown).collect();
+    let mut shown = visible(first_chars(&hide_secrets(value), most));
     if shown.len() > most {
         shown.truncate(shown.floor_char_boundary(most.saturating_sub('…'.len_utf8())));
         shown.push('…');
     }
     shown
+}
+
+fn first_chars(text: &str, most: usize) -> &str {
+    text.char_indices().nth(most).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
+}
+
+/// The text with characters that can't be seen made visible.
+fn visible(text: &str) -> String {
+    if is_plain(text) {
+        return text.to_owned();
+    }
+    text.chars().flat_map(char_shown).collect()
 }
 
 fn char_shown(c: char) -> impl Iterator<Item = char> {

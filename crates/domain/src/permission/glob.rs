@@ -217,6 +217,9 @@ pub fn matches(glob: &str, text: &str, left: &mut usize) -> bool {
             (Some(b'*'), _) if pattern.get(g + 1) == Some(&b'*') => {
                 // Three or more stars are a double star too.
                 g += pattern.iter().skip(g).take_while(|byte| **byte == b'*').count();
+                if g == pattern.len() {
+                    return true;
+                }
                 double_star = Some((g, t));
                 star = None;
                 continue;

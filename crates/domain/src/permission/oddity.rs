@@ -50,6 +50,10 @@ pub struct Form {
 impl Form {
     /// Looks at a text.
     pub fn of(text: &str) -> Self {
+        if is_common(text) { Self::default() } else { Self::read(text) }
+    }
+
+    fn read(text: &str) -> Self {
         let bytes = decode(text);
         let mut form = Self::default();
         let mut segment = 0;
@@ -102,6 +106,18 @@ impl Form {
     pub fn encoded_slash(self) -> Option<Oddity> {
         self.encoded_slash.then_some(Oddity::EncodedSlash)
     }
+}
+
+/// Whether there can be nothing odd about the text: a quick answer for most. All is printable ASCII without `%` and `\`,
+/// and no segment begins with what the odd ones do.
+fn is_common(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let is_odd_start = |byte: u8| matches!(byte, b'/' | b'.' | b' ');
+    let pairs = bytes.iter().zip(bytes.get(1..).unwrap_or_default());
+    // Without a branch, as in `is_plain`.
+    bytes.iter().fold(true, |common, byte| common & matches!(byte, b' '..=b'~') & !matches!(byte, b'%' | b'\\'))
+        && pairs.fold(true, |common, (before, byte)| common & !((*before == b'/') & is_odd_start(*byte)))
+        && !text.starts_with(['.', ' '])
 }
 
 /// Whether some program takes the segment for `.` or `..`: what some cut off (spaces, and what follows `;`, `?` or `#`)
@@ -210,6 +226,11 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn nothing_is_odd_about_common_text(text in "[a/. %2e\u{7f}é\\\\]{0,8}") {
+            prop_assert!(!is_common(&text) || Form::read(&text) == Form::default(), "{text}");
+        }
+
         #[test]
         fn what_any_number_of_decodings_shows_is_seen(text in "(%|%25|2|e|E|f|5|c|0|\\.|/|a){0,24}") {
             let form = Form::of(&text);
