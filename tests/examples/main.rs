@@ -41,7 +41,7 @@ fn an_agent_asks_over_http() {
         });
         let (may, may_not, forged) = asked.await.unwrap();
         assert_eq!(may, Ok(Ok(())));
-        assert!(may_not.unwrap().unwrap_err().ends_with("(\"PERMISSION_DENIED\")"));
+        assert!(may_not.unwrap().unwrap_err().ends_with("(PERMISSION_DENIED)"));
         assert_eq!(forged, Err("an error"));
         server.stop().await;
     });
