@@ -21,8 +21,10 @@ pub struct AgentQuery {
     #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,
     /// Agents of that owner.
+    #[schemars(with = "Option<schema::FilterText>")]
     owner_id: Option<String>,
     /// Another name of `ownerId`.
+    #[schemars(with = "Option<schema::FilterText>")]
     user_id: Option<String>,
     /// Agents with that status.
     status: Option<AgentStatus>,

@@ -30,8 +30,10 @@ pub struct AuditListQuery {
     #[schemars(with = "Option<AgentId>")]
     agent_id: Option<String>,
     /// Entries of agents that belonged to that owner.
+    #[schemars(with = "Option<schema::FilterText>")]
     user_id: Option<String>,
     /// Another name of `userId`.
+    #[schemars(with = "Option<schema::FilterText>")]
     owner_id: Option<String>,
     /// Entries at or after that time, RFC 3339. A date alone is the start of that day, UTC.
     #[schemars(with = "Option<schema::TimeOrDay>")]
@@ -40,6 +42,7 @@ pub struct AuditListQuery {
     #[schemars(with = "Option<schema::TimeOrDay>")]
     until: Option<String>,
     /// Entries with one of these actions, separated by commas.
+    #[schemars(with = "Option<schema::FilterText>")]
     actions: Option<String>,
     /// Entries with that result.
     result: Option<AuditResult>,

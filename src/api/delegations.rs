@@ -82,6 +82,8 @@ pub async fn get(
 ) -> HandlerResult {
     let PageQuery { limit, cursor } = query;
     let page = page(limit, cursor)?;
+    // One delegation has no pages, but what is no cursor is refused there too.
+    page.after(DelegationId::parse)?;
     if id.starts_with(AgentId::PREFIX) {
         let links = kavach.delegations().of_agent(&id, page).await?;
         return responses::list(&request, links, DelegationJson::from).await;

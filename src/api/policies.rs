@@ -29,8 +29,10 @@ pub struct PolicyQuery {
     #[schemars(with = "Option<AgentId>")]
     agent_id: Option<String>,
     /// Policies that name that owner.
+    #[schemars(with = "Option<schema::FilterText>")]
     user_id: Option<String>,
     /// Another name of `userId`.
+    #[schemars(with = "Option<schema::FilterText>")]
     owner_id: Option<String>,
     /// Policies with that status.
     status: Option<PolicyStatus>,

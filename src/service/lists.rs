@@ -54,7 +54,7 @@ impl PageRequest {
     ///
     /// # Errors
     /// `INVALID_QUERY` for a malformed cursor.
-    pub(super) fn after<I>(&self, parse: impl FnOnce(&str) -> Option<I>) -> Result<Option<I>, Error> {
+    pub fn after<I>(&self, parse: impl FnOnce(&str) -> Option<I>) -> Result<Option<I>, Error> {
         self.cursor.as_deref().map(|cursor| parse(cursor).ok_or_else(|| bad_cursor(cursor))).transpose()
     }
 

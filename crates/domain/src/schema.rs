@@ -63,6 +63,12 @@ texts! {
         "maxLength": MAX_NAME_CHARS,
         "pattern": format!("^[^{UNSEEN}]*[^\\s{UNSEEN}][^{UNSEEN}]*$"),
     };
+    /// A text of a filter: an empty one asks for nothing.
+    FilterText {
+        "type": "string",
+        "minLength": 1,
+        "pattern": "\\S",
+    };
     /// A slug, see [`crate::text::Slug`].
     SlugText {
         "type": "string",
@@ -98,8 +104,8 @@ texts! {
         "minLength": 1,
         "maxLength": MAX_RESOURCE_BYTES,
         "pattern": format!(
-            "^[^:{UNSEEN}]+(:{{1,{most}}}[^:{UNSEEN}]+){{0,{most}}}$",
-            most = MAX_RESOURCE_SEGMENTS - 1
+            "^[^:{UNSEEN}]+((:[^:{UNSEEN}]*){{0,{inner}}}:[^:{UNSEEN}]+)?$",
+            inner = MAX_RESOURCE_SEGMENTS - 2
         ),
     };
     /// Which resources a permission is about, see [`crate::permission::pattern::Pattern`].
@@ -108,8 +114,8 @@ texts! {
         "minLength": 1,
         "maxLength": MAX_RESOURCE_BYTES,
         "pattern": format!(
-            "^(\\*|[^:*{UNSEEN}]+)(:{{1,{most}}}(\\*|[^:*{UNSEEN}]+)){{0,{most}}}$",
-            most = MAX_RESOURCE_SEGMENTS - 1
+            "^(\\*|[^:*{UNSEEN}]+)((:(\\*|[^:*{UNSEEN}]*)){{0,{inner}}}:(\\*|[^:*{UNSEEN}]+))?$",
+            inner = MAX_RESOURCE_SEGMENTS - 2
         ),
     };
     /// What is done, see [`crate::permission::check_action`].

@@ -106,8 +106,8 @@ inline_schema!(ResourceEntity {
             "minLength": 1,
             "maxLength": MAX_RESOURCE_BYTES - 2,
             "pattern": format!(
-                "^(:{{0,{most}}}[^:\\u0000-\\u001f\\u007f-\\u009f]+){{1,{most}}}$",
-                most = MAX_RESOURCE_SEGMENTS - 1
+                "^([^:\\u0000-\\u001f\\u007f-\\u009f]*:){{0,{inner}}}[^:\\u0000-\\u001f\\u007f-\\u009f]+$",
+                inner = MAX_RESOURCE_SEGMENTS - 2
             ),
         },
         "properties": { "description": "Accepted, and ignored by decisions.", "type": ["object", "null"] },
