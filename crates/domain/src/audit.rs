@@ -1,4 +1,4 @@
-//! The audit trail: a view of the tenant's events, and the filter a query puts before it.
+//! The audit trail: a view of the tenant's events, and the filter of a query.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub enum AuditKind {
     Admin,
 }
 
-/// Which kinds of entries a query asks for.
+/// Which kinds of entries a query wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -54,7 +54,7 @@ pub enum AuditKinds {
 }
 
 impl AuditKinds {
-    /// Whether entries of that kind are asked for.
+    /// Whether the query wants entries of this kind.
     pub fn has(self, kind: AuditKind) -> bool {
         match self {
             Self::All => true,
@@ -65,7 +65,7 @@ impl AuditKinds {
     }
 }
 
-/// How a call, or a change, came out.
+/// The result of a call or a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -79,7 +79,7 @@ pub enum AuditResult {
 }
 
 impl AuditResult {
-    /// How the recorded call came out.
+    /// The result of the recorded call.
     pub fn of(record: &Record<'_>) -> Self {
         match (record.allowed(), record.rate_limited) {
             (true, _) => Self::Allowed,
@@ -94,29 +94,29 @@ impl AuditResult {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEntry {
-    /// Its id.
+    /// The entry's id.
     pub id: AuditId,
-    /// What it is about.
+    /// Its kind.
     pub kind: AuditKind,
     /// The tenant; `null` is the default one.
     pub tenant_id: TenantId,
-    /// The agent, where there is one.
+    /// The agent, if there is one.
     pub agent_id: Option<AgentId>,
     /// The agent's owner at that time.
     pub user_id: Option<Box<str>>,
-    /// The action, or for `admin` what was done, such as `agent.create`.
+    /// The action, or for `admin` the kind of change, such as `agent.create`.
     pub action: Box<str>,
-    /// The resource, or for `admin` the id of what was changed.
+    /// The resource, or for `admin` the id of what changed.
     pub resource: Box<str>,
-    /// The call's arguments, or for `admin` the new values. In the place of arguments over 32 KiB, or nested too deep,
-    /// stands `{"sha256", "bytes"}` of their JSON as `JSON.stringify` writes it.
+    /// The call's arguments, or for `admin` the new values. Arguments over 32 KiB, or nested too deep, are replaced by
+    /// `{"sha256", "bytes"}` of their JSON as `JSON.stringify` writes it.
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::AnyJson"))]
     pub parameters: Option<Box<RawValue>>,
-    /// How it came out.
+    /// The result.
     pub result: AuditResult,
     /// Why a call was denied.
     pub code: Option<Code>,
-    /// The same for people; for `admin` why it was done, where that was said.
+    /// The reason in words; for `admin` the reason that the caller gave.
     pub reason: Option<Box<str>>,
     /// Milliseconds from the request's arrival to the decision.
     pub duration_ms: f64,
@@ -127,32 +127,32 @@ pub struct AuditEntry {
     pub ip: Option<IpAddr>,
     /// The caller's `User-Agent`.
     pub user_agent: Option<Box<str>>,
-    /// The policy that denied a call.
+    /// The policy that denied the call.
     pub policy_id: Option<PolicyId>,
-    /// For `usage` the decision it settled.
+    /// For `usage` the decision that it settled.
     pub r#ref: Option<AuditId>,
-    /// For `admin` and `usage` who made the change or the report: `operator` or a key's id.
+    /// For `admin` and `usage` the author: `operator` or a key's id.
     pub by: Option<Box<str>>,
     /// When it happened.
     pub timestamp: Timestamp,
     /// The trace that the call was part of.
     pub trace_id: Option<TraceId>,
-    /// What the clock said, where that was another time: time windows, expiry and budgets went by it, while `timestamp` is
-    /// the entry's place in the order.
+    /// What the clock said, if that differs from `timestamp`. Time windows, expiry and budgets go by the clock, the
+    /// order of entries by `timestamp`.
     pub clock_time: Option<Timestamp>,
-    /// For `admin` the name that the key had which made the change.
+    /// For `admin` the name of the key that made the change, at that time.
     pub key_name: Option<Box<str>>,
-    /// For `admin` what was there before, of what the change replaced or ended.
+    /// For `admin` the old values of what was changed or ended.
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::AnyJson"))]
     pub before: Option<Box<RawValue>>,
-    /// For a decision that was settled what it really cost; a live stream shows none.
+    /// What a settled decision really cost. A live stream never shows it.
     pub settled_cost: Option<Cost>,
 }
 
-/// Which entries a query asks for. What is `None` or empty does not restrict.
+/// Which entries a query wants. `None` or an empty list does not restrict.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AuditFilter {
-    /// Entries of that kind, or of all of them.
+    /// Entries of these kinds.
     pub kind: AuditKinds,
     /// Entries of that agent.
     pub agent: Option<AgentId>,
@@ -171,7 +171,7 @@ pub struct AuditFilter {
 }
 
 impl AuditFilter {
-    /// Whether the query asks for this event.
+    /// Whether the query wants this event.
     pub fn matches(&self, at: Timestamp, event: &Event<'_>) -> bool {
         let Self { kind, agent, owner, since, until, actions, result, trace } = self;
         if since.is_some_and(|since| at < since) || until.is_some_and(|until| at >= until) {
@@ -218,7 +218,7 @@ impl AuditEntry {
         }
     }
 
-    /// Whether it is of a decision that a usage report may settle.
+    /// Whether a usage report may settle this decision.
     pub fn can_be_settled(&self) -> bool {
         self.kind == AuditKind::Decision && self.result == AuditResult::Allowed
     }
@@ -254,7 +254,7 @@ impl AuditEntry {
 
     fn of_usage(id: AuditId, tenant: TenantId, moment: Moment, record: &UsageRecord) -> Self {
         let UsageRecord { by, agent, owner, calls, cost, settles } = record;
-        // Written by hand, since a JSON value in memory would make a float of the cost.
+        // Written by hand, because a JSON value in memory would turn the cost into a float.
         let estimate = settles.as_ref().map_or_else(|| "null".to_owned(), |decision| decision.estimate.to_string());
         let parameters = format!("{{\"calls\":{calls},\"estimate\":{estimate}}}");
         Self {
@@ -318,7 +318,7 @@ impl AuditEntry {
     }
 }
 
-/// The action of a usage report's entry.
+/// The action in the entry of a usage report.
 const USAGE_ACTION: &str = "usage";
 
 fn author_id(by: By) -> Box<str> {
@@ -333,7 +333,7 @@ struct ChangeSummary<'a> {
     action: &'static str,
     agent: Option<AgentId>,
     owner: Option<&'a str>,
-    /// The id of what was changed; `None` is the tenant itself.
+    /// The id of what changed; `None` is the tenant itself.
     subject: Option<String>,
     parameters: Option<Box<RawValue>>,
 }
@@ -476,7 +476,7 @@ struct UsedJson {
     tokens_cost_this_month: Cost,
 }
 
-/// The state before the change, in the form that shows the state after it.
+/// The state before the change, in the form of the state after it.
 fn before_json(before: &Before, change: &Change) -> Option<Box<RawValue>> {
     match before {
         Before::Tenant { name, slug, settings, suspended } => {
@@ -512,7 +512,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policys_costs_are_told_digit_by_digit() {
+    fn policy_costs_keep_every_digit() {
         let cost = Cost::parse("cost", "123456789012.123457").unwrap();
         let limits = Limits { max_tokens_cost_per_day: Some(cost), ..Limits::default() };
         let at = Timestamp::from_millis(1_700_000_000_000);
@@ -520,12 +520,12 @@ mod tests {
         let action = PolicyAction::Block;
         let created = Change::PolicyCreated { policy, agent: None, owner: None, limits: limits.clone(), action };
         let updated = Change::PolicyUpdated { policy, limits, action, disabled: true };
-        let told = |change| {
+        let shown = |change| {
             let event = Event::Changed(ChangeRecord::new(By::Operator, change));
             AuditEntry::of(TenantId::DEFAULT, Moment::new(at, 2), &event).parameters.unwrap().get().to_owned()
         };
         let limits = r#""limits":{"maxCallsPerDay":null,"maxCallsPerMonth":null,"maxTokensCostPerDay":123456789012.123457,"maxTokensCostPerMonth":null},"action":"block""#;
-        assert_eq!(told(created), format!(r#"{{"agentId":null,"userId":null,{limits}}}"#));
-        assert_eq!(told(updated), format!(r#"{{{limits},"disabled":true}}"#));
+        assert_eq!(shown(created), format!(r#"{{"agentId":null,"userId":null,{limits}}}"#));
+        assert_eq!(shown(updated), format!(r#"{{{limits},"disabled":true}}"#));
     }
 }

@@ -16,14 +16,14 @@ pub enum By {
     Key(KeyId),
 }
 
-/// What is known of who made a change, beside the key.
+/// What we know about the author of a change beyond the key's id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Author {
     /// The tenant key's name at that time; an operator has none.
     #[serde(default)]
     pub key_name: Option<Box<str>>,
-    /// The caller's address, where it is known.
+    /// The caller's address, if known.
     #[serde(default)]
     pub ip: Option<IpAddr>,
     /// The caller's `User-Agent`.

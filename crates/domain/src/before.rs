@@ -1,4 +1,4 @@
-//! What is noted of a change besides the change: who made it, and what was there before.
+//! What we record with a change: its author, and the old values.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use crate::tenant::{Tenant, TenantStatus};
 use crate::time::Timestamp;
 
 impl Author {
-    /// Who calls from there, with that `User-Agent`, of which the start is kept.
+    /// A caller at that address with that `User-Agent`, which is cut to the kept length.
     pub fn calling(ip: Option<IpAddr>, user_agent: Option<&str>) -> Self {
         let user_agent = kept_user_agent(user_agent).map(|text| hide_secrets(text).as_ref().into());
         Self { key_name: None, ip, user_agent }
@@ -31,7 +31,7 @@ impl Before {
         }
     }
 
-    /// What is there at that time of what the change replaces or ends. A secret leaves nothing to show.
+    /// The old values of what the change replaces or ends. Of a secret there is nothing to show.
     pub fn of(tenant: &Tenant, change: &Change, at: Timestamp) -> Option<Self> {
         let policy = |id| tenant.policies().iter().find(|policy| policy.profile.id == id);
         match change {
@@ -76,7 +76,7 @@ impl Before {
 }
 
 impl Tenant {
-    /// The change with all that is known of it before it happens at that time.
+    /// The change with all that is known before it happens.
     pub fn describe(&self, by: By, author: Option<Author>, change: Change, at: Timestamp) -> ChangeRecord {
         let key_name = match by {
             By::Key(id) => self.keys().iter().find(|key| key.id == id).map(|key| key.name.clone()),

@@ -1,4 +1,4 @@
-//! Every code the server answers with, in one table, and the error that carries one.
+//! Every code that the server answers with, in one table, and the error that carries one.
 
 use std::fmt;
 
@@ -21,10 +21,10 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// Every code, in the order of the table.
+            /// Every code, in the table's order.
             pub const ALL: &'static [Code] = &[$(Code::$denial,)* $(Code::$error,)*];
 
-            /// The code as it is sent, such as `SLUG_TAKEN`.
+            /// The code in an answer, such as `SLUG_TAKEN`.
             pub fn as_str(self) -> &'static str {
                 match self { $(Code::$denial => $denial_text,)* $(Code::$error => $error_text,)* }
             }
@@ -43,7 +43,7 @@ macro_rules! codes {
 }
 
 codes! {
-    // The call was understood, and the answer is no. Errors carry TENANT_MISMATCH and AGENT_NOT_FOUND too.
+    // We understood the call, and the answer is no. Errors use TENANT_MISMATCH and AGENT_NOT_FOUND too.
     denials {
         TenantMismatch "TENANT_MISMATCH" "The request names a tenant that is not the agent's, or not the key's.";
         TenantSuspended "TENANT_SUSPENDED" "The agent's tenant is suspended.";
@@ -58,7 +58,7 @@ codes! {
         RateLimited "RATE_LIMITED" "The permission's calls of the last hour are used up.";
         BudgetExceeded "BUDGET_EXCEEDED" "A budget policy's limit is used up, or the call would exceed it.";
     }
-    // The request could not be answered.
+    // We could not answer the request.
     errors {
         InvalidBody "INVALID_BODY" "The body is not the JSON this route reads.";
         InvalidField "INVALID_FIELD" "A field of the request holds a value it can't have.";
@@ -107,7 +107,7 @@ codes! {
 }
 
 impl Code {
-    /// Whether the code says that something the request names does not exist.
+    /// Whether something that the request names does not exist.
     pub fn is_not_found(self) -> bool {
         matches!(
             self,
@@ -121,7 +121,7 @@ impl Code {
         )
     }
 
-    /// Whether the server can't answer at the moment, so that the same request may succeed later.
+    /// Whether the server can't answer at the moment, so that a retry may succeed later.
     pub fn is_unavailable(self) -> bool {
         matches!(
             self,
@@ -152,7 +152,7 @@ pub struct Error {
 impl Error {
     /// An error with its sentence.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        // A sentence may quote what was sent, such as a key in the place of an id.
+        // A sentence may quote what a client sent, such as a key in place of an id.
         let message = message.into();
         let message = if holds_secret(&message) { hide_secrets(&message).into_owned() } else { message };
         Self { code, message, details: Value::Null }
@@ -163,14 +163,14 @@ impl Error {
         Self { details: json!({ "field": hide_secrets(field) }), ..Self::new(code, format!("{field} {problem}")) }
     }
 
-    /// The same error with facts for programs.
+    /// Adds facts for programs.
     #[must_use]
     pub fn with_details(mut self, details: Value) -> Self {
         self.details = details;
         self
     }
 
-    /// The same error about a part of a larger thing: its sentence, and its field, begin with the path of that part.
+    /// Puts the path of a part before the sentence and the field of an error about that part.
     #[must_use]
     pub fn within(mut self, path: &str) -> Self {
         self.message = format!("{path}.{}", self.message);
@@ -190,7 +190,7 @@ impl Error {
         &self.message
     }
 
-    /// Facts for programs, such as the field's name; `null` where there are none.
+    /// Facts for programs, such as the field's name; `null` if there are none.
     pub fn details(&self) -> &Value {
         &self.details
     }
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_that_a_sentence_quotes_is_hidden() {
+    fn a_secret_in_a_sentence_is_hidden() {
         let token = format!("kv_{}", "aB3-".repeat(16));
         let error = Error::field(Code::InvalidField, &token, format!("is no {token}"));
         assert_eq!(error.message(), "kv_(hidden) is no kv_(hidden)");

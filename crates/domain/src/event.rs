@@ -1,7 +1,7 @@
-//! What happened to a tenant: the only thing that changes its state, and all that its journal holds.
+//! Events: the only thing that changes a tenant's state, and all that its journal holds.
 //!
-//! Both kinds are durable data. A [`Change`] is written with named fields; a [`Record`], of which there is one a
-//! call, as a bare array whose layout is version 1 of the format. A field is never removed or reordered.
+//! Both kinds are durable data. A [`Change`] is written with named fields; a [`Record`], of which there is one per
+//! call, as a bare array in the layout of format version 1. A field is never removed or reordered.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ use crate::text::Slug;
 use crate::time::Timestamp;
 use crate::trace_id::TraceId;
 
-/// One event. Its time and sequence number stand beside it.
+/// One event. Its time and sequence number are stored beside it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event<'a> {
     /// A call was decided.
@@ -34,27 +34,27 @@ pub enum Event<'a> {
     Used(UsageRecord),
 }
 
-/// A change and who made it. What is not known takes no byte, and older versions wrote none of it.
+/// A change and its author. Unknown fields take no byte, and older versions wrote none of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChangeRecord {
-    /// Who made it.
+    /// The author.
     pub by: By,
-    /// Why, where who made it said so. One without takes no byte.
+    /// The author's reason, if given. Without one it takes no byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Box<str>>,
-    /// What else is known of who made it.
+    /// What else we know about the author.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<Box<Author>>,
-    /// What it is.
+    /// The change itself.
     pub change: Change,
-    /// What was there before it, of what it changed or ended.
+    /// The old values of what it changed or ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Box<Before>>,
 }
 
 impl ChangeRecord {
-    /// A change of which no more is known.
+    /// A change about which nothing else is known.
     pub fn new(by: By, change: Change) -> Self {
         Self { by, reason: None, author: None, change, before: None }
     }
@@ -66,38 +66,38 @@ impl ChangeRecord {
 pub enum Before {
     /// The tenant.
     Tenant {
-        /// Its name.
+        /// The tenant's name.
         name: Box<str>,
-        /// Its slug; the default tenant has none.
+        /// The tenant's slug; the default tenant has none.
         slug: Option<Slug>,
-        /// Its settings.
+        /// The tenant's settings.
         settings: Settings,
         /// Whether its agents were stopped.
         suspended: bool,
     },
     /// A tenant key.
     Key {
-        /// Its name.
+        /// The key's name.
         name: Box<str>,
-        /// The start of its text.
+        /// The first characters of the key.
         prefix: Box<str>,
     },
     /// An agent.
     Agent(Box<AgentSpec>),
     /// A budget policy.
     Policy {
-        /// The only agent it was about.
+        /// The only agent it applied to.
         agent: Option<AgentId>,
-        /// The only owner whose agents it was about.
+        /// The only owner whose agents it applied to.
         owner: Option<Arc<str>>,
-        /// Its limits.
+        /// The policy's limits.
         limits: Limits,
         /// What happened when one was exceeded.
         action: PolicyAction,
         /// Whether it was switched off.
         disabled: bool,
     },
-    /// What was used of a budget policy.
+    /// The usage of a budget policy.
     Used(Usage),
     /// A delegation.
     Delegation(Box<DelegationSpec>),
@@ -107,133 +107,133 @@ pub enum Before {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Change {
-    /// The tenant began. Always its first event.
+    /// The tenant was created. Always its first event.
     #[serde(rename_all = "camelCase")]
     TenantCreated {
-        /// Its id.
+        /// The tenant's id.
         id: TenantId,
-        /// Its name.
+        /// The tenant's name.
         name: Box<str>,
-        /// Its slug; the default tenant has none.
+        /// The tenant's slug; the default tenant has none.
         slug: Option<Slug>,
-        /// Its settings.
+        /// The tenant's settings.
         settings: Settings,
     },
-    /// The tenant's name or settings are now these.
+    /// The tenant's name or settings changed.
     TenantUpdated {
-        /// The name.
+        /// The new name.
         name: Box<str>,
-        /// The settings.
+        /// The new settings.
         settings: Settings,
     },
-    /// Its agents are stopped.
+    /// The tenant's agents were stopped.
     TenantSuspended,
-    /// Its agents may work again.
+    /// The tenant's agents may work again.
     TenantActivated,
-    /// A tenant key was made.
+    /// A tenant key was created.
     KeyCreated {
-        /// Its id.
+        /// The key's id.
         key: KeyId,
-        /// Its name.
+        /// The key's name.
         name: Box<str>,
-        /// Its hash.
+        /// The key's hash.
         hash: SecretHash,
-        /// The start of its text.
+        /// The first characters of the key.
         prefix: Box<str>,
     },
-    /// A tenant key is no longer valid.
+    /// A tenant key was revoked.
     KeyRevoked {
-        /// Its id.
+        /// The key's id.
         key: KeyId,
     },
     /// An agent was created.
     AgentCreated {
-        /// Its id.
+        /// The agent's id.
         agent: AgentId,
-        /// What it is.
+        /// The agent's spec.
         spec: Box<AgentSpec>,
-        /// Its token.
+        /// The token's hash.
         token: SecretHash,
     },
-    /// An agent is now this.
+    /// An agent was changed.
     AgentUpdated {
-        /// Its id.
+        /// The agent's id.
         agent: AgentId,
-        /// What it is.
+        /// The agent's new spec.
         spec: Box<AgentSpec>,
     },
     /// A budget policy was created.
     PolicyCreated {
-        /// Its id.
+        /// The policy's id.
         policy: PolicyId,
-        /// The only agent it is about.
+        /// The only agent it applies to.
         agent: Option<AgentId>,
-        /// The only owner whose agents it is about.
+        /// The only owner whose agents it applies to.
         owner: Option<Arc<str>>,
-        /// Its limits.
+        /// The policy's limits.
         limits: Limits,
         /// What happens when one is exceeded.
         action: PolicyAction,
     },
-    /// A policy is now this.
+    /// A policy was changed.
     PolicyUpdated {
-        /// Its id.
+        /// The policy's id.
         policy: PolicyId,
-        /// Its limits.
+        /// The new limits.
         limits: Limits,
         /// What happens when one is exceeded.
         action: PolicyAction,
-        /// Whether it is switched off.
+        /// Whether it is now switched off.
         disabled: bool,
     },
-    /// A policy is gone.
+    /// A policy was deleted.
     PolicyDeleted {
-        /// Its id.
+        /// The policy's id.
         policy: PolicyId,
     },
-    /// What was used of a policy counts no more.
+    /// A policy's usage was reset.
     PolicyReset {
-        /// Its id.
+        /// The policy's id.
         policy: PolicyId,
-        /// Which counts.
+        /// The counts that were reset.
         period: Period,
     },
-    /// An agent delegates to another.
+    /// An agent delegated to another.
     DelegationCreated {
         /// The link's id.
         delegation: DelegationId,
-        /// What it is.
+        /// The link's spec.
         spec: Box<DelegationSpec>,
     },
-    /// A link was revoked, and with it all that stand on it.
+    /// A link was revoked, with all links that stand on it.
     DelegationRevoked {
-        /// Its id.
+        /// The link's id.
         delegation: DelegationId,
-        /// Its grantor.
+        /// The grantor.
         from: AgentId,
         /// The agent it lent to.
         to: AgentId,
     },
-    /// An agent was revoked, and with it the links it made, those to it, and all that stand on them.
+    /// An agent was revoked, with its links in both directions and all that stand on them.
     AgentRevoked {
-        /// Its id.
+        /// The agent's id.
         agent: AgentId,
     },
-    /// Another tenant is about to be erased, with all that its own journal says. In the default tenant's journal only.
+    /// Another tenant is about to be erased, with its journal. Only the default tenant's journal has this.
     TenantDeleted {
-        /// Its id.
+        /// That tenant's id.
         tenant: TenantId,
-        /// Its slug; one whose label was lost has none.
+        /// That tenant's slug; `None` if its label was lost.
         slug: Option<Slug>,
     },
-    /// An agent has a new token.
+    /// An agent got a new token.
     #[serde(rename_all = "camelCase")]
     TokenRotated {
-        /// Its id.
+        /// The agent's id.
         agent: AgentId,
-        /// The new token.
+        /// The new token's hash.
         token: SecretHash,
-        /// Until when the old one stays valid, where it does.
+        /// Until when the old token stays valid; `None` if it ended at once.
         grace_until: Option<Timestamp>,
     },
 }
@@ -241,9 +241,9 @@ pub enum Change {
 /// A decided call: all that its audit entry shows and all that it changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record<'a> {
-    /// The agent that was asked about, known or not.
+    /// The agent that the request named, known or not.
     pub agent: Option<AgentId>,
-    /// The owner of the agent at that time, where the agent is known.
+    /// The agent's owner at that time, if the agent is known.
     pub owner: Option<Arc<str>>,
     /// The action.
     pub action: &'a str,
@@ -252,50 +252,50 @@ pub struct Record<'a> {
     /// The call's arguments as compact JSON.
     #[serde(borrow)]
     pub arguments: Option<&'a str>,
-    /// What granted it; absent where it was denied.
+    /// What granted it; absent for a denial.
     pub granted_by: Option<Grant>,
-    /// Why it was denied; absent where it was allowed.
+    /// The code of a denial; absent if allowed.
     pub code: Option<Code>,
-    /// The same for people.
+    /// The reason of a denial, in words.
     #[serde(borrow)]
     pub reason: Option<Cow<'a, str>>,
-    /// Whether the denial is one of a rate, which passes by itself.
+    /// Whether a rate caused the denial, which passes by itself.
     pub rate_limited: bool,
     /// Whether the denial revoked the agent.
     pub revokes: bool,
     /// The policy that denied it.
     pub policy: Option<PolicyId>,
-    /// The estimated cost the call named.
+    /// The call's estimated cost.
     pub cost: Option<Cost>,
-    /// The caller's address, where it is known.
+    /// The caller's address, if known.
     pub ip: Option<IpAddr>,
     /// The caller's `User-Agent`.
     #[serde(borrow)]
     pub user_agent: Option<&'a str>,
     /// Microseconds from the request's arrival to the decision.
     pub micros: u32,
-    /// The trace that the call is part of. It is no part of the array: an event that has one is written as another kind,
-    /// so that the others take no byte more.
+    /// The trace that the call is part of. It is not in the array: an event with a trace is written as another kind, so
+    /// that the others take no extra byte.
     #[serde(skip)]
     pub trace: Option<TraceId>,
 }
 
-/// What granted a call: a permission of the agent itself, or one delegated to it. Every permission on the way counts
-/// the call in its window.
+/// What granted a call: the agent's own permission, or a delegated one. Every permission on the way counts the call in
+/// its window.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
-    /// The links from the calling agent to the agent whose own permission it rests on; empty where that is itself.
+    /// The links from the calling agent to the agent that owns the permission; empty if it is the caller's own.
     pub links: Vec<LinkUse>,
-    /// Position of that permission among the own ones of the agent at the end of the links.
+    /// Position of that permission among its agent's own.
     pub permission: u32,
 }
 
-/// A delegated permission that a call made use of.
+/// A delegated permission that a call used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkUse {
-    /// Place of the link among the tenant's.
+    /// The link's place among the tenant's.
     pub link: u32,
-    /// Position of the permission among the link's.
+    /// Position of the permission in the link.
     pub permission: u32,
 }
 

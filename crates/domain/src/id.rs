@@ -1,16 +1,15 @@
-//! Identifiers. Every id is a prefix and a UUIDv7 (RFC 9562) as 32 hex digits, and finds its tenant by itself.
+//! Identifiers. Every id is a prefix and a UUIDv7 (RFC 9562) as 32 hex digits, and says which tenant it belongs to.
 //!
-//! A tenant's UUID is made of the time and random bits; its last 32 bits are the tenant's [`TenantTag`], unique
-//! among the tenants of a server. Every other id is made of facts instead of random bits:
+//! A tenant's UUID is made from the time and random bits; its last 32 bits are the tenant's [`TenantTag`], unique among
+//! the tenants of a server. Every other id is made from facts instead of random bits:
 //!
 //! ```text
 //! | 48 bits   | 4 bits | 12 bits     | 2 bits  | 30 bits    | 32 bits    |
 //! | time (ms) | 7      | seq, high   | variant | seq, low   | tenant tag |
 //! ```
 //!
-//! where `seq` is the sequence number of the event that made the thing. So ids sort by time, no two events can
-//! make the same one, replaying a journal makes the same ids, and no table of all ids of all tenants is needed
-//! to know which actor to ask.
+//! where `seq` is the sequence number of the event that made the thing. So ids sort by time, no two events can make one
+//! id, replaying a journal makes equal ids, and we need no table of all ids to know which actor to ask.
 
 use std::fmt;
 
@@ -22,7 +21,7 @@ use crate::schema::inline_schema;
 use crate::text::{DEFAULT_TENANT_NAME, is_slug};
 use crate::time::Timestamp;
 
-/// The last 32 bits of a tenant's UUID, carried by every id of that tenant. Zero is the default tenant's.
+/// The last 32 bits of a tenant's UUID, which every id of that tenant ends with. Zero is the default tenant's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantTag(pub u32);
 
@@ -45,7 +44,7 @@ fn tag_of(uuid: Uuid) -> TenantTag {
 
 fn parse_hex(prefix: &str, text: &str) -> Option<Uuid> {
     let hex = text.strip_prefix(prefix)?;
-    // One spelling an id: `Uuid` itself would also take hyphens, braces and capitals.
+    // Each id has one spelling: `Uuid` itself would also take hyphens, braces and capitals.
     let plain = hex.len() == 32 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     plain.then(|| Uuid::try_parse(hex).ok()).flatten()
 }
@@ -54,7 +53,7 @@ fn uuid_to_bytes<S: Serializer>(uuid: &Uuid, serializer: S) -> Result<S::Ok, S::
     serializer.serialize_bytes(uuid.as_bytes())
 }
 
-/// Writes the text of an id, without the detour that `Display` would be: an audit id is in every answer.
+/// Writes an id's text without the cost of `Display`: an audit id is in every answer.
 fn serialize_text<S: Serializer>(prefix: &str, uuid: Uuid, serializer: S) -> Result<S::Ok, S::Error> {
     let mut text = [0; TEXT_BYTES];
     let (head, digits) = text.split_at_mut(prefix.len());
@@ -87,17 +86,17 @@ macro_rules! derived_id {
             /// What the id starts with.
             pub const PREFIX: &'static str = $prefix;
 
-            /// The id of what the event `seq` of the tenant made at that time.
+            /// The id of what the tenant's event `seq` made at that time.
             pub fn derive(at: Timestamp, seq: u64, tag: TenantTag) -> Self {
                 Self(derive(at, seq, tag))
             }
 
-            /// Reads an id; `None` where the text is none of this kind.
+            /// Reads an id; `None` if the text is not one of this kind.
             pub fn parse(text: &str) -> Option<Self> {
                 parse_hex($prefix, text).map(Self)
             }
 
-            /// The tenant it says it belongs to. Only that tenant knows whether it does.
+            /// The tenant that it claims to belong to. Only that tenant knows whether it exists.
             pub fn tag(self) -> TenantTag {
                 tag_of(self.0)
             }
@@ -156,14 +155,14 @@ impl TenantId {
     /// The default tenant.
     pub const DEFAULT: TenantId = TenantId(Uuid::nil());
 
-    /// A new id from the time and random bits; `None` where the bits make the default tenant's tag.
+    /// A new id from the time and random bits; `None` if the bits make the default tenant's tag.
     pub fn generate(at: Timestamp, random: [u8; 10]) -> Option<Self> {
         let millis = at.millis().unsigned_abs();
         let id = Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid());
         (id.tag() != TenantTag::default()).then_some(id)
     }
 
-    /// The id these 16 bytes are.
+    /// The id with these 16 bytes.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }
@@ -183,7 +182,7 @@ impl TenantId {
         self.0.is_nil()
     }
 
-    /// The bits every id of this tenant ends with.
+    /// The bits that every id of this tenant ends with.
     pub fn tag(self) -> TenantTag {
         tag_of(self.0)
     }
@@ -225,14 +224,14 @@ pub enum TenantRef {
     Default,
     /// `tnt_...`
     Id(TenantId),
-    /// A slug, as text that has the form of one.
+    /// A slug: text with the form of one.
     Slug(Box<str>),
-    /// Text that no tenant can be named by.
+    /// Text that can't be any tenant's name.
     Impossible,
 }
 
 impl TenantRef {
-    /// Reads the name a path, filter or body gives.
+    /// Reads the name in a path, filter or body.
     pub fn parse(text: &str) -> Self {
         if text == DEFAULT_TENANT_NAME {
             Self::Default

@@ -1,7 +1,7 @@
 //! The rules of Kavach, and nothing else: what a tenant is, who may do what, and what is recorded.
 //!
 //! This crate is pure. It knows no actor, HTTP, file, async runtime or clock: time and randomness are arguments, and
-//! every function answers from its arguments alone. State changes only in [`Tenant::apply`], so replaying a tenant's
+//! every function depends on its arguments alone. State changes only in [`Tenant::apply`], so replaying a tenant's
 //! events rebuilds its state bit for bit.
 //!
 //! | to find | look in |

@@ -1,29 +1,29 @@
-//! JSON Schemas (2020-12) of what requests and answers spell as text or numbers, with the limits that are checked.
+//! JSON Schemas (2020-12) of the texts and numbers in requests and answers, with the limits that the server checks.
 //!
-//! A type that is read and written by hand has its schema beside it, by `inline_schema!`; here are those of texts that
-//! have no type of their own before they are checked.
+//! Types with hand-written serde code have their schema beside them, by `inline_schema!`. Here are those of texts
+//! without a type of their own until they are checked.
 
 use crate::limits::{
     MAX_ACTION_BYTES, MAX_ARG_PATTERN_BYTES, MAX_NAME_CHARS, MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS, MAX_SLUG_CHARS,
 };
 
-/// Characters that can't be seen: the usual ones, for clients to look out for. The server knows all of them.
+/// Invisible characters: the usual ones, for clients to look out for. The server knows all of them.
 const UNSEEN: &str = "\\u0000-\\u001f\\u007f-\\u009f";
 
 const IPV4: &str = "((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
 
-/// IPv6 addresses as RFC 4291, 2.2 writes them, but for most of those that end with an IPv4 address.
+/// IPv6 addresses as RFC 4291, 2.2 writes them, except most of those that end with an IPv4 address.
 fn ipv6() -> String {
     let group = "[0-9A-Fa-f]{1,4}";
     let mut forms =
         vec![format!("({group}:){{7}}{group}"), format!("({group}:){{1,7}}:"), format!(":((:{group}){{1,7}}|:)")];
-    // So many groups before the gap, and as many as are left behind it.
+    // Some groups before the gap, the rest after it.
     forms.extend((1..=6).map(|before| format!("({group}:){{1,{before}}}(:{group}){{1,{}}}", 7 - before)));
     forms.push(format!("::([Ff]{{4}}:)?{IPV4}"));
     forms.join("|")
 }
 
-/// Writes the schema of a type, shown wherever the type is used rather than once by name.
+/// Writes the schema of a type inline, wherever the type is used, rather than once by name.
 #[macro_export]
 macro_rules! inline_schema {
     ($type:ident $($schema:tt)+) => {
@@ -77,7 +77,7 @@ texts! {
         "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$",
         "not": { "const": crate::text::DEFAULT_TENANT_NAME },
     };
-    /// How a tenant is named, see [`crate::id::TenantRef`].
+    /// The name of a tenant in a request, see [`crate::id::TenantRef`].
     TenantName {
         "type": "string",
         "minLength": 1,
@@ -91,14 +91,14 @@ texts! {
         "pattern": "^(19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T\
                     ([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$",
     };
-    /// The same, or a date alone, see [`crate::time::Timestamp::parse_or_day`].
+    /// An RFC 3339 time or a date alone, see [`crate::time::Timestamp::parse_or_day`].
     TimeOrDay {
         "type": "string",
         "anyOf": [{ "format": "date-time" }, { "format": "date" }],
         "pattern": "^(19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])(T\
                     ([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9]))?$",
     };
-    /// What is called, see [`crate::permission::pattern::check_resource`].
+    /// The resource of a call, see [`crate::permission::pattern::check_resource`].
     Resource {
         "type": "string",
         "minLength": 1,
@@ -108,7 +108,7 @@ texts! {
             inner = MAX_RESOURCE_SEGMENTS - 2
         ),
     };
-    /// Which resources a permission is about, see [`crate::permission::pattern::Pattern`].
+    /// The resources of a permission, see [`crate::permission::pattern::Pattern`].
     ResourcePattern {
         "type": "string",
         "minLength": 1,
@@ -118,14 +118,14 @@ texts! {
             inner = MAX_RESOURCE_SEGMENTS - 2
         ),
     };
-    /// What is done, see [`crate::permission::check_action`].
+    /// The action of a call, see [`crate::permission::check_action`].
     Action {
         "type": "string",
         "minLength": 1,
         "maxLength": MAX_ACTION_BYTES,
         "pattern": format!("^[^{UNSEEN}]+$"),
     };
-    /// What a permission lets be done: an action, or `*`.
+    /// An action that a permission grants, or `*`.
     ActionPattern {
         "type": "string",
         "minLength": 1,

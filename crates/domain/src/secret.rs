@@ -14,12 +14,12 @@ use crate::secret_scan::{OPERATOR_KEY_PREFIX, TENANT_KEY_PREFIX, TOKEN_PREFIX};
 
 /// Characters of 48 bytes (tenant UUID and 32 random bytes) in base64url.
 const TENANT_SECRET_CHARS: usize = 64;
-/// The first of them, which hold the tenant's UUID and two bytes more.
+/// The first of them, which hold the tenant's UUID and two more bytes.
 const TENANT_CHARS: usize = 24;
-/// Characters of a tenant key shown as its prefix: the tag, the tenant's part and six of its own.
+/// Characters in a tenant key's prefix: the tag, the tenant's part and six of its own.
 const SHOWN_CHARS: usize = 32;
 
-/// The SHA-256 of a secret (FIPS 180-4), the only form in which one is stored or looked up.
+/// The SHA-256 of a secret (FIPS 180-4), the only form in which we store or look up one.
 #[derive(Clone, Copy, Eq)]
 pub struct SecretHash([u8; 32]);
 
@@ -59,9 +59,9 @@ impl SecretHash {
         Some(Self(hash))
     }
 
-    /// Compares without a branch on the content.
+    /// Compares without branching on the content.
     pub fn matches(&self, other: &SecretHash) -> bool {
-        // By words, of which 32 bytes are four and nothing is left over: a quarter of the instructions.
+        // By words, which 32 bytes split into evenly: a quarter of the instructions.
         const { assert!(size_of::<SecretHash>() == 4 * size_of::<u64>()) };
         let ((ours, _), (theirs, _)) = (self.0.as_chunks::<8>(), other.0.as_chunks::<8>());
         let words = ours.iter().zip(theirs).map(|(a, b)| (u64::from_ne_bytes(*a), u64::from_ne_bytes(*b)));
@@ -97,7 +97,7 @@ impl<'de> Deserialize<'de> for SecretHash {
     }
 }
 
-/// A key or token in clear. It exists between its making and the one answer that shows it.
+/// A key or token in clear. It exists only until the one answer that shows it.
 #[derive(Clone)]
 pub struct Secret(String);
 
@@ -107,7 +107,7 @@ impl Secret {
         Self::of_tenant(TOKEN_PREFIX, tenant, random)
     }
 
-    /// A tenant's API key: `kvt_`, then the same.
+    /// A tenant's API key: `kvt_`, then the tenant's UUID and 32 random bytes in base64url.
     pub fn tenant_key(tenant: TenantId, random: [u8; 32]) -> Self {
         Self::of_tenant(TENANT_KEY_PREFIX, tenant, random)
     }
@@ -125,7 +125,7 @@ impl Secret {
         Self(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes)))
     }
 
-    /// The text to hand to its owner.
+    /// The text, for the answer to its owner.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -135,7 +135,7 @@ impl Secret {
         SecretHash::of(&self.0)
     }
 
-    /// The start of a tenant key, by which people tell keys apart.
+    /// The start of a tenant key, which people tell keys apart by.
     pub fn prefix(&self) -> Box<str> {
         self.0.chars().take(SHOWN_CHARS).collect::<String>().into()
     }
@@ -147,10 +147,10 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What a caller presents, by its form. Whether it is good, only the tenant (or the operator's hash) can say.
+/// What a caller presents, judged by its form. Only the tenant (or the operator's hash) can say whether it is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {
-    /// Anything without the form of a tenant's secret: good only if it is the operator key.
+    /// Anything without the form of a tenant's secret: valid only if it is the operator key.
     Operator(SecretHash),
     /// A tenant's API key.
     TenantKey(TenantId, SecretHash),
@@ -172,11 +172,11 @@ impl Credential {
     }
 }
 
-/// What stands before a bearer credential.
+/// The scheme before a bearer credential.
 const BEARER: &[u8] = b"Bearer ";
 
-/// The text of a bearer credential (RFC 6750, 2.1) in the value of an `Authorization` header. One that is not ASCII is
-/// none.
+/// The text of a bearer credential (RFC 6750, 2.1) in the value of an `Authorization` header; `None` if it is not
+/// ASCII.
 pub fn bearer(value: &[u8]) -> Option<&str> {
     let (scheme, text) = value.split_at_checked(BEARER.len())?;
     let text = text.is_ascii().then(|| std::str::from_utf8(text).ok()).flatten()?;
@@ -188,7 +188,7 @@ pub fn tenant_in(text: &str) -> Option<TenantId> {
     tenant_behind(TOKEN_PREFIX, text).or_else(|| tenant_behind(TENANT_KEY_PREFIX, text))
 }
 
-/// The tenant in a secret of that form. Whether the rest is base64url is not looked at: its hash will not be found.
+/// The tenant in a secret of that form. We don't check that the rest is base64url: its hash will not be found.
 fn tenant_behind(prefix: &str, text: &str) -> Option<TenantId> {
     let encoded = text.strip_prefix(prefix).filter(|rest| rest.len() == TENANT_SECRET_CHARS)?;
     let (head, _) = encoded.as_bytes().split_first_chunk::<TENANT_CHARS>()?;
@@ -198,7 +198,7 @@ fn tenant_behind(prefix: &str, text: &str) -> Option<TenantId> {
     Some(TenantId::from_bytes(*tenant))
 }
 
-/// An operator key that somebody chose. It is not shown by `Debug`.
+/// An operator key that somebody chose. `Debug` does not show it.
 #[derive(Clone)]
 pub struct OperatorKey(String);
 
@@ -219,7 +219,7 @@ impl std::str::FromStr for OperatorKey {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // A file that a key was read from often ends with a line break, of either kind.
+        // A file with a key often ends with a line break, of either kind.
         let text = text.trim();
         if !(32..=256).contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(
@@ -286,7 +286,7 @@ mod tests {
             assert!(matches!(hide_secrets(name), Cow::Borrowed(same) if same == name));
             assert!(check_no_secret("name", name).is_ok());
         }
-        // Text that looks like keys all over takes no more time for it: this ends.
+        // Text that looks like keys all over takes no more time: this test ends.
         for text in ["kv_".repeat(1 << 16), format!("{} ", token.reveal()).repeat(1 << 10)] {
             assert_eq!(hide_secrets(&text).contains(HIDDEN), holds_secret(&text));
         }

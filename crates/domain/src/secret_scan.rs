@@ -10,22 +10,22 @@ pub const TENANT_KEY_PREFIX: &str = "kvt_";
 /// What an operator key starts with.
 pub const OPERATOR_KEY_PREFIX: &str = "kvo_";
 
-/// Characters that must follow a prefix before a text counts as a key or token. An operator key has 43, so one that
-/// lost its end is found too.
+/// Characters that must follow a prefix before a text counts as a key or token. An operator key has 43, so a truncated
+/// one is found too.
 const HIDDEN_CHARS: usize = 40;
 /// What replaces a secret's characters.
 pub(crate) const HIDDEN: &str = "(hidden)";
 
 /// The byte range of the first key or token in a text, without its prefix.
 ///
-/// Ordinary names may start with `kv_` too, but they don't mix upper and lower case, as a random secret does.
+/// Ordinary names may start with `kv_` too, but they don't mix upper and lower case as a random secret does.
 fn find_secret(text: &str) -> Option<Range<usize>> {
     let bytes = text.as_bytes();
     memchr::memchr_iter(b'_', bytes).find_map(|underscore| {
         let (head, rest) = bytes.split_at_checked(underscore + 1)?;
         let prefix = [TOKEN_PREFIX, TENANT_KEY_PREFIX, OPERATOR_KEY_PREFIX];
         let prefix = prefix.into_iter().find(|prefix| head.ends_with(prefix.as_bytes()))?;
-        // Only the first characters are examined, so a text made of nothing but prefixes stays cheap.
+        // We examine only the first characters, so a text made of nothing but prefixes stays cheap.
         let start = rest.get(..HIDDEN_CHARS)?;
         let has = |case: fn(&u8) -> bool| start.iter().any(case);
         let is_mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
@@ -44,7 +44,7 @@ pub fn holds_secret(text: &str) -> bool {
     find_secret(text).is_some()
 }
 
-/// The text with everything that looks like a key or token replaced, except the prefixes.
+/// Replaces everything that looks like a key or token, except its prefix.
 pub fn hide_secrets(text: &str) -> Cow<'_, str> {
     let (mut rest, mut shown) = (text, String::new());
     while let Some(place) = find_secret(rest) {

@@ -1,4 +1,4 @@
-//! Text a client chose: names and slugs that can't hold a bad value, and how any text is quoted in a sentence.
+//! Text from clients: names and slugs that can't hold a bad value, and how to quote any text in a sentence.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,18 +15,18 @@ use crate::secret_scan::{hide_secrets, holds_secret};
 /// The word that names the default tenant in paths and filters.
 pub const DEFAULT_TENANT_NAME: &str = "default";
 
-/// A value cut to a length a sentence can hold, with characters that can't be seen made visible.
+/// A value cut short enough for a sentence, with invisible characters made visible.
 pub fn quote(value: &str) -> String {
     cut(value, MAX_QUOTED_CHARS)
 }
 
-/// What a parser says is wrong, as a part of a sentence: it may quote any text that it read.
+/// A parser's message as part of a sentence: it may quote any text that the parser read.
 pub fn quote_cause(cause: &str) -> String {
     cut(cause, MAX_CAUSE_CHARS)
 }
 
 fn cut(value: &str, most: usize) -> String {
-    // Before it is cut: the start of a key would not be known for one.
+    // Before cutting: the start of a key would not be recognized.
     let value = hide_secrets(value);
     let start = first_chars(&value, most);
     let mut quoted = visible(start);
@@ -36,9 +36,9 @@ fn cut(value: &str, most: usize) -> String {
     quoted
 }
 
-/// The start of a value, in at most so many bytes, with characters that can't be seen made visible.
+/// The start of a value, at most `most` bytes, with invisible characters made visible.
 pub fn shown_within(value: &str, most: usize) -> String {
-    // Before it is cut, as above.
+    // Before cutting, as above.
     let mut shown = visible(first_chars(&hide_secrets(value), most));
     if shown.len() > most {
         shown.truncate(shown.floor_char_boundary(most.saturating_sub('…'.len_utf8())));
@@ -51,7 +51,7 @@ fn first_chars(text: &str, most: usize) -> &str {
     text.char_indices().nth(most).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
-/// The text with characters that can't be seen made visible.
+/// The text with invisible characters made visible.
 fn visible(text: &str) -> String {
     if is_plain(text) {
         return text.to_owned();
@@ -64,9 +64,9 @@ fn char_shown(c: char) -> impl Iterator<Item = char> {
     escaped.into_iter().flatten().chain(plain)
 }
 
-/// Whether the text is of ASCII characters that can be seen, or spaces: a quick answer for most text.
+/// Whether the text is printable ASCII: a quick answer for most text.
 pub fn is_plain(text: &str) -> bool {
-    // Without a branch, so that many bytes are looked at in one step.
+    // No branches, so that one step checks many bytes.
     text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'))
 }
 
@@ -75,12 +75,12 @@ pub fn has_control(text: &str) -> bool {
     !is_plain(text) && text.chars().any(char::is_control)
 }
 
-/// Characters that can't be seen: controls, among them those that turn the direction of text, what is zero wide, and
-/// what a font may leave out (Unicode 16, 4.4 and 5.21).
+/// Invisible characters: controls, including those that turn the direction of text, zero-width ones, and those a font
+/// may leave out (Unicode 16, 4.4 and 5.21).
 static UNSEEN: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]").ok());
 
-/// Whether the text holds a character that can't be seen, so that two texts may look alike and not be equal.
+/// Whether the text holds an invisible character, so that two unequal texts may look alike.
 pub fn has_unseen(text: &str) -> bool {
     !is_plain(text) && UNSEEN.as_ref().is_none_or(|unseen| unseen.is_match(text))
 }
@@ -89,7 +89,7 @@ fn is_unseen(c: char) -> bool {
     has_unseen(c.encode_utf8(&mut [0; 4]))
 }
 
-/// What is wrong with a text that is compared with others: two that look alike must be equal.
+/// What is wrong with a text that is compared with others: texts that look alike must be equal.
 pub fn problem_of_compared(text: &str) -> Option<&'static str> {
     if is_plain(text) {
         None
@@ -102,17 +102,17 @@ pub fn problem_of_compared(text: &str) -> Option<&'static str> {
     }
 }
 
-/// The text composed as Unicode's NFC has it (UAX #15).
+/// The text in Unicode's NFC (UAX #15).
 pub fn composed(text: &str) -> Cow<'_, str> {
     if is_plain(text) || is_nfc(text) { Cow::Borrowed(text) } else { Cow::Owned(text.nfc().collect()) }
 }
 
-/// An owner's id as it is compared: without space around it, and composed.
+/// An owner's id in the form that is compared: trimmed, and in NFC.
 pub fn owner_sought(text: &str) -> Cow<'_, str> {
     composed(text.trim())
 }
 
-/// An owner's id: a name in which every character can be seen, for policies and filters compare it.
+/// An owner's id: a name without invisible characters, since policies and filters compare it.
 ///
 /// # Errors
 /// `INVALID_FIELD`, naming `field`.
@@ -124,9 +124,9 @@ pub fn parse_owner(field: &str, text: &str) -> Result<Box<str>, Error> {
     parse_name(field, text)
 }
 
-/// A name as people write it, composed: 1 to 256 characters, each of which can be seen, not blank, outer space removed.
+/// A name as people write it, in NFC: 1 to 256 visible characters, not blank, trimmed.
 ///
-/// What emoji and some scripts join or choose their signs with is taken behind a character that is not ASCII.
+/// Joiners and variation selectors, which emoji and some scripts need, are allowed after a character that is not ASCII.
 ///
 /// # Errors
 /// `INVALID_FIELD`, naming `field`.
@@ -147,7 +147,7 @@ pub fn parse_name(field: &str, text: &str) -> Result<Box<str>, Error> {
     Ok(text.into())
 }
 
-/// The text without what joins the signs before and after it or chooses how one is drawn, where it has its use.
+/// The text without the joiners and variation selectors that have a use where they are.
 fn without_joiners(text: &str) -> String {
     let mut before = ' ';
     text.chars()
@@ -261,7 +261,7 @@ mod tests {
                                \u{34f}\u{2028}\u{2029}\u{e0041}\u{fff9}\u{85}\u{7f}\u{0}\u{200d}\u{fe0f}\u{e0100}";
 
     #[test]
-    fn what_can_not_be_seen_is_refused_and_shown_escaped() {
+    fn invisible_characters_are_refused_and_shown_escaped() {
         for unseen in UNSEEN_ONES.chars() {
             let text = format!("ad{unseen}min");
             assert!(problem_of_compared(&text).is_some(), "{unseen:?}");
@@ -275,7 +275,7 @@ mod tests {
             assert!(parse_owner("ownerId", good).is_ok(), "{good}");
             assert_eq!(quote(good), good);
         }
-        // Emoji and some scripts need these, where nothing is compared.
+        // Emoji and some scripts need these, if nothing is compared.
         for name in ["👩\u{200d}💻", "❤\u{fe0f}\u{200d}🔥", "می\u{200c}خواهم"] {
             assert!(parse_name("name", name).is_ok(), "{name}");
             assert!(parse_owner("ownerId", name).is_err(), "{name}");
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_compared_is_composed() {
+    fn compared_text_is_composed() {
         let (composed, apart) = ("Zoe\u{308} Å", "Zoe\u{308} A\u{30a}");
         assert_eq!(parse_owner("ownerId", apart).unwrap(), parse_owner("ownerId", composed).unwrap());
         assert_eq!(&*parse_owner("ownerId", apart).unwrap(), "Zoë Å");
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_within_bytes_is_cut_between_characters() {
+    fn shown_text_is_cut_between_characters() {
         assert_eq!(shown_within("aé", 3), "aé");
         assert_eq!(shown_within("aéé", 4), "a…");
         assert_eq!(shown_within("a\u{202e}", 20), "a\\u{202e}");

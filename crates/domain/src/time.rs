@@ -1,4 +1,4 @@
-//! Points in time, as the whole server keeps and shows them.
+//! Points in time, as the whole server stores and shows them.
 
 use std::fmt;
 
@@ -14,11 +14,11 @@ use crate::schema::inline_schema;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
-/// The latest time that still has a four-digit year, as RFC 3339 demands.
+/// The latest time with a four-digit year, as RFC 3339 demands.
 const MAX_MILLIS: i64 = 253_402_300_799_999;
 
 impl Timestamp {
-    /// The time so many milliseconds after the epoch, held within the years 1970 to 9999.
+    /// The time `millis` after the epoch, clamped to the years 1970 to 9999.
     pub fn from_millis(millis: i64) -> Self {
         Self(millis.clamp(0, MAX_MILLIS))
     }
@@ -33,7 +33,7 @@ impl Timestamp {
         self.0.div_euclid(1_000)
     }
 
-    /// This time, so many milliseconds later (or earlier, where negative).
+    /// This time, `millis` later (or earlier, if negative).
     pub fn plus_millis(self, millis: i64) -> Self {
         Self::from_millis(self.0.saturating_add(millis))
     }
@@ -43,10 +43,10 @@ impl Timestamp {
         u16::try_from(self.0.div_euclid(60_000).rem_euclid(1_440)).unwrap_or(0)
     }
 
-    /// Reads RFC 3339 text with any offset. `field` is named in the error.
+    /// Reads RFC 3339 text with any offset. Errors name `field`.
     ///
     /// # Errors
-    /// `INVALID_FIELD` where the text is no RFC 3339 time of the years 1970 to 9999.
+    /// `INVALID_FIELD` if the text is not an RFC 3339 time in the years 1970 to 9999.
     pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
         let time = DateTime::parse_from_rfc3339(text).map_err(|_| {
             Error::field(
@@ -62,7 +62,8 @@ impl Timestamp {
         Ok(Self(millis))
     }
 
-    /// The same, where a date alone (`2026-03-01`) is the start of that day in UTC: what a filter by time takes.
+    /// Reads a filter's time: as [`Timestamp::parse`], or a date alone (`2026-03-01`), which is the start of that day
+    /// in UTC.
     ///
     /// # Errors
     /// As for [`Timestamp::parse`].
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_alone_is_the_start_of_its_day_where_a_filter_takes_it() {
+    fn in_a_filter_a_date_is_the_start_of_its_day() {
         let day = Timestamp::parse_or_day("since", "2024-02-29").unwrap();
         assert_eq!(day.to_string(), "2024-02-29T00:00:00.000Z");
         let time = "2024-02-29T01:00:00+02:00";
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_time_names_the_field() {
+    fn an_error_about_a_bad_time_names_the_field() {
         for bad in ["", "tomorrow", "2024-02-30T00:00:00Z", "2024-01-01", "1969-12-31T23:59:59Z"] {
             let error = Timestamp::parse("expiresAt", bad).unwrap_err();
             assert!(error.message().starts_with("expiresAt "), "{error:?}");

@@ -8,7 +8,7 @@ use crate::error::{Code, Error};
 use crate::schema::inline_schema;
 use crate::text::quote;
 
-/// Characters of a `traceparent` of version 00, which later versions may only add to.
+/// Characters of a `traceparent` in version 00. Later versions may only add to it.
 const TRACEPARENT_CHARS: usize = 55;
 
 /// The id of a trace: 16 bytes, not all of them zero.
@@ -16,7 +16,7 @@ const TRACEPARENT_CHARS: usize = 55;
 pub struct TraceId([u8; 16]);
 
 impl TraceId {
-    /// The id these bytes are; `None` where all are zero.
+    /// The id with these bytes; `None` if all are zero.
     pub fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
         (bytes != [0; 16]).then_some(Self(bytes))
     }
@@ -30,7 +30,7 @@ impl TraceId {
             .and_then(Self::from_bytes)
     }
 
-    /// Reads the id that a query asks for.
+    /// Reads the id in a query.
     ///
     /// # Errors
     /// `INVALID_QUERY`.
@@ -41,8 +41,8 @@ impl TraceId {
         })
     }
 
-    /// The trace that a `traceparent` header names: `version-trace-parent-flags`. `None` where it is not valid, which
-    /// means that it is as good as absent. Of a version later than 00 only these four fields are looked at.
+    /// The trace that a `traceparent` header names: `version-trace-parent-flags`. `None` if it is not valid, which
+    /// counts as absent. Of a version later than 00 we read only these four fields.
     pub fn of_traceparent(text: &str) -> Option<Self> {
         let (known, more) = text.split_at_checked(TRACEPARENT_CHARS)?;
         let mut fields = known.split('-');
@@ -160,7 +160,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_read_is_in_the_text(
+        fn a_parsed_id_is_in_the_text(
             version in "[0-9a-f]{2}", trace: u128, parent: u64, flags: u8, more in "(-[ -~é]{0,9})?"
         ) {
             let text = format!("{version}-{trace:032x}-{parent:016x}-{flags:02x}{more}");

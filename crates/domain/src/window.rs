@@ -1,15 +1,15 @@
-//! What was charged in one day or month of a budget, and which of two of them a clock that steps shows.
+//! The charges in one day or month of a budget, and how they follow a clock that jumps.
 //!
-//! A charge belongs to the day that the clock shows. A clock that is wrong shows days that are not today, and shows today
-//! again once it is right, so the day that was left last is kept:
+//! A charge belongs to the day that the clock shows. A wrong clock shows days that are not today, and shows today again
+//! once it is right, so the day we last left is kept:
 //!
-//! - who comes back to a day goes on with what was used of it, so that no day is granted twice;
-//! - what is charged in a later day counts in the kept earlier one too: if the clock goes back to that, its calls were
-//!   made there, or before;
-//! - one that the clock goes back to and that is not known takes over what was used of the one it came from, for the
-//!   same reason. The step back itself is when it does: later days begin with nothing.
+//! - Returning to that day continues its count, so that no day is granted twice.
+//! - A charge in a later day counts in the kept earlier one too: if the clock goes back there, the call was made then
+//!   or before.
+//! - If the clock goes back to an unknown day, that day takes over the count of the day it came from, for that reason.
+//!   A later unknown day begins at zero.
 //!
-//! So whatever was used under a clock that is ahead is over with the day that the right clock shows.
+//! So what was used under a clock that is ahead ends with the day that the right clock shows.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ pub struct Window {
     pub calls: u64,
     /// Cost.
     pub cost: Cost,
-    /// Number of the event up to which what was charged is not in it, and can't be given back.
+    /// Number of an event. Charges up to it are not in this count, and can't be given back.
     pub reset: u64,
 }
 
@@ -35,7 +35,7 @@ impl Window {
         self.cost = self.cost.plus(cost);
     }
 
-    /// The one with that number, in the event `seq`. `other` is the one that was left last, and then this one.
+    /// The window with that number, at the event `seq`. `other` is the window last left, and becomes this one.
     #[must_use]
     pub fn turn_to(self, number: i64, other: &mut Option<Self>, seq: u64) -> Self {
         if self.number == number {
@@ -44,11 +44,11 @@ impl Window {
         let before = other.replace(self);
         match before {
             Some(known) if known.number == number => known,
-            // It may be one that was known once.
+            // Its own count may have been known once, and dropped.
             Some(_) if number < self.number => Self { number, reset: seq.saturating_sub(1), ..self },
             Some(_) => Self { number, reset: seq.saturating_sub(1), ..Self::default() },
-            // Of an older version's snapshot, which says only where its clock was: how much of it is of today is unknown,
-            // and it may be of years.
+            // A snapshot of an older version says only where its clock was: we can't know how much of the count is of
+            // today, or even of this year.
             None => Self { number, reset: self.reset, ..Self::default() },
         }
     }

@@ -33,21 +33,21 @@ pub struct NewAgent {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::TenantName>"))]
     pub tenant_id: Option<String>,
-    /// The user it belongs to, in the client's own words. `userId` is taken for it too.
+    /// The user it belongs to, in the client's own words. `userId` is accepted as well.
     #[serde(alias = "userId")]
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Name"))]
     pub owner_id: String,
-    /// A name for people.
+    /// A name for people to read.
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Name"))]
     pub name: String,
-    /// How it works.
+    /// Its type.
     #[serde(rename = "type")]
     pub kind: AgentType,
-    /// What it may do.
+    /// Its permissions.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(length(max = crate::limits::MAX_PERMISSIONS)))]
     pub permissions: Vec<PermissionSpec>,
-    /// When it ends by itself, RFC 3339.
+    /// When it expires, RFC 3339.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Time>"))]
     pub expires_at: Option<String>,
@@ -62,7 +62,7 @@ pub struct NewAgent {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AgentPatch {
-    /// The user it belongs to from now on. `userId` is taken for it too.
+    /// The new owner. `userId` is accepted as well.
     #[serde(default, alias = "userId")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Name>"))]
     pub owner_id: Option<String>,
@@ -70,18 +70,18 @@ pub struct AgentPatch {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Name>"))]
     pub name: Option<String>,
-    /// How it works from now on.
+    /// A new type.
     #[serde(default, rename = "type")]
     pub kind: Option<AgentType>,
-    /// All the permissions it has from now on.
+    /// The new permissions, in place of all the old ones.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(length(max = crate::limits::MAX_PERMISSIONS)))]
     pub permissions: Option<Vec<PermissionSpec>>,
-    /// When it ends by itself, RFC 3339; `null` is never.
+    /// When it expires, RFC 3339; `null` is never.
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Time>"))]
     pub expires_at: Option<Option<String>>,
-    /// The client's own facts in place of those there are; `null` is none.
+    /// The client's own facts, in place of the old ones; `null` clears them.
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::AnyObject>"))]
     pub metadata: Option<Option<Box<RawValue>>>,
@@ -94,12 +94,12 @@ pub struct AgentView {
     pub tenant: TenantId,
     /// The agent.
     pub agent: Agent,
-    /// Whether it is live now.
+    /// Whether it may work now.
     pub status: AgentStatus,
 }
 
 impl AgentView {
-    /// The agent as it is seen now.
+    /// The agent's state at `now`.
     pub fn of(tenant: &Tenant, agent: &Agent, now: Timestamp) -> Self {
         Self { tenant: tenant.id(), agent: agent.clone(), status: agent.status(now) }
     }
@@ -117,12 +117,12 @@ fn existing(tenant: &Tenant, id: AgentId) -> Result<&Agent, Error> {
     tenant.agent(id).ok_or_else(|| unknown_agent(&id.to_string()))
 }
 
-/// The error for an agent that is not there, or not the caller's.
+/// The error for an agent that doesn't exist or isn't the caller's.
 pub fn unknown_agent(id: &str) -> Error {
     Error::new(Code::AgentNotFound, format!("there is no agent '{}'", crate::text::quote(id)))
 }
 
-/// The same error where a body names the agent.
+/// The error for an agent named in a body that doesn't exist or isn't the caller's.
 pub fn no_such_agent(id: &str) -> Error {
     Error::field(Code::AgentNotFound, "agentId", format!("names no agent: {}", unknown_agent(id).message()))
 }
@@ -186,7 +186,7 @@ pub struct CreateAgent {
 }
 
 impl CreateAgent {
-    /// Reads a new agent. Which tenant it belongs to was settled before.
+    /// Reads a new agent. The caller has settled which tenant it belongs to.
     ///
     /// # Errors
     /// `INVALID_FIELD` or `INVALID_PATTERN`, naming the field.
@@ -286,9 +286,9 @@ impl Command for UpdateAgent {
     }
 }
 
-/// Revokes an agent for good. Its token stays known, so that its calls are recorded as a revoked agent's.
+/// Revokes an agent for good. We keep its token, so that its calls are still recorded as those of a revoked agent.
 pub struct RevokeAgent(
-    /// Which.
+    /// The agent.
     pub AgentId,
 );
 
@@ -312,10 +312,10 @@ pub struct RotateToken {
 }
 
 impl RotateToken {
-    /// A rotation that leaves the old token valid for that many seconds.
+    /// A rotation that keeps the old token valid for `grace_seconds` more.
     ///
     /// # Errors
-    /// `INVALID_FIELD` where that is more than 30 days.
+    /// `INVALID_FIELD` for more than 30 days.
     pub fn new(id: AgentId, token: SecretHash, grace_seconds: u64) -> Result<Self, Error> {
         if grace_seconds > MAX_GRACE_SECONDS {
             let problem = format!("must be at most {MAX_GRACE_SECONDS}, not {grace_seconds}");
@@ -352,7 +352,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn agents_that_are_over_count_too() {
+    fn the_limit_of_agents_in_all_holds() {
         assert!(check_total(MAX_ALL_AGENTS - 1).is_ok());
         assert_eq!(check_total(MAX_ALL_AGENTS).unwrap_err().code(), Code::AgentLimitExceeded);
     }

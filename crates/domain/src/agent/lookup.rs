@@ -1,5 +1,5 @@
-//! Finds agents by their ids and tokens. A lookup keeps eight bytes per agent and no copy of the key: the agent holds it
-//! already. So the lookup of a hundred thousand agents still fits into a core's cache.
+//! Finds agents by id and by token. A lookup keeps eight bytes per agent and no copy of the key, since the agent holds
+//! it. So the lookup for a hundred thousand agents still fits in a core's cache.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, Hash};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-/// Slots of agents by the hash of a key. Callers check that the agent in a slot is the right one.
+/// Slots of agents by the hash of a key. Callers check that the slot holds the right agent.
 #[derive(Default)]
 pub struct AgentLookup(HashTable<Entry>);
 
@@ -17,12 +17,12 @@ struct Entry {
     slot: u32,
 }
 
-/// Half of a key's hash.
+/// Half of the key's hash.
 fn half(key: &impl Hash) -> u32 {
     FixedState::default().hash_one(key) as u32
 }
 
-/// Spreads the bits over a whole word, as the table expects of a hash.
+/// Spreads the bits over a whole word, as the hash table expects.
 fn spread(half: u32) -> u64 {
     u64::from(half).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
@@ -40,7 +40,7 @@ impl AgentLookup {
         self.0.insert_unique(spread(hash), Entry { hash, slot }, |entry| spread(entry.hash));
     }
 
-    /// Removes the slot from `key`: one entry, however often it was added.
+    /// Removes one entry for `slot` under `key`, even if it was added more than once.
     pub fn remove(&mut self, key: &impl Hash, slot: u32) {
         let hash = half(key);
         if let Ok(entry) = self.0.find_entry(spread(hash), |entry| entry.hash == hash && entry.slot == slot) {

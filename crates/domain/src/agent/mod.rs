@@ -1,4 +1,4 @@
-//! An agent: whom it belongs to, what it may do, and whether it is live.
+//! An agent: its owner, its permissions, and whether it may work.
 
 pub mod commands;
 pub mod lookup;
@@ -16,7 +16,7 @@ use crate::permission::rate_window::RateWindow;
 use crate::secret::SecretHash;
 use crate::time::Timestamp;
 
-/// How an agent works.
+/// The type of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -39,7 +39,7 @@ impl fmt::Display for AgentType {
     }
 }
 
-/// Whether an agent may be authorized at all.
+/// Whether an agent may work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -48,62 +48,62 @@ pub enum AgentStatus {
     Active,
     /// It was revoked, which is final.
     Revoked,
-    /// Its `expiresAt` has passed; moving that to the future revives it.
+    /// Its `expiresAt` has passed. A later `expiresAt` revives it.
     Expired,
 }
 
-/// How many agents there are, by their status.
+/// Numbers of agents by status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct AgentCounts {
-    /// Those that may work.
+    /// Agents that may work.
     pub active: usize,
-    /// Those that were revoked, expired or not.
+    /// Revoked agents, expired or not.
     pub revoked: usize,
-    /// Others whose time has passed.
+    /// Expired agents that are not revoked.
     pub expired: usize,
 }
 
-/// What a client says of an agent, checked.
+/// What a client says about an agent, checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AgentSpec {
     /// The user the agent belongs to, in the client's own words.
     pub owner: Arc<str>,
-    /// A name for people.
+    /// A name for people to read.
     pub name: Box<str>,
-    /// How it works.
+    /// Its type.
     pub kind: AgentType,
-    /// What it may do. Agents that may do the same share it.
+    /// Its permissions. Agents with equal permissions share them.
     pub permissions: Arc<PermissionSet>,
-    /// When it ends by itself.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
     /// The client's own facts: a JSON object as compact text.
     pub metadata: Option<Box<str>>,
 }
 
-/// An agent but for what every call changes.
+/// An agent without what every call changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AgentProfile {
-    /// Its id.
+    /// The agent's id.
     pub id: AgentId,
-    /// What the client says of it.
+    /// What the client says about it.
     pub spec: AgentSpec,
-    /// Its token.
+    /// Hash of its current token.
     pub token: SecretHash,
-    /// Older tokens, each valid before that time.
+    /// Older tokens that are still valid.
     pub graced: Vec<GracedToken>,
     /// Whether it was revoked.
     pub revoked: bool,
     /// When it was created.
     pub created_at: Timestamp,
-    /// When it was changed last, by whoever manages it.
+    /// When somebody last changed it.
     pub updated_at: Timestamp,
 }
 
 /// A token that a rotation replaced and left valid for a while.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GracedToken {
-    /// Its hash.
+    /// The token's hash.
     pub token: SecretHash,
     /// The first moment at which it is no longer valid.
     pub until: Timestamp,
@@ -112,16 +112,16 @@ pub struct GracedToken {
 /// An agent. A copy is cheap: copies share the profile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Agent {
-    /// All that changes rarely.
+    /// The part that rarely changes.
     pub profile: Arc<AgentProfile>,
-    /// When a call of it was decided last.
+    /// When its last call was decided.
     pub last_active_at: Option<Timestamp>,
     /// One window for each permission with `maxCallsPerHour`, in their order.
     pub windows: Vec<RateWindow>,
 }
 
 impl AgentProfile {
-    /// Whether the agent is live at that time.
+    /// Whether the agent may work at that time.
     pub fn status(&self, at: Timestamp) -> AgentStatus {
         if self.revoked {
             AgentStatus::Revoked
@@ -147,12 +147,12 @@ impl Agent {
         Self { profile: Arc::new(profile), last_active_at: None, windows }
     }
 
-    /// Whether the agent is live at that time.
+    /// Whether the agent may work at that time.
     pub fn status(&self, at: Timestamp) -> AgentStatus {
         self.profile.status(at)
     }
 
-    /// Takes a new spec. A permission that was there before, unchanged, keeps its window.
+    /// Takes a new spec. A permission that has not changed keeps its window.
     pub fn replace_spec(&mut self, spec: AgentSpec, at: Timestamp) {
         let mut old: Vec<_> = self
             .profile
@@ -176,13 +176,13 @@ impl Agent {
         profile.updated_at = at;
     }
 
-    /// The window of the permission at that position, where it has one.
+    /// The window of the permission at that position, if it has one.
     pub fn window(&self, permission: u32) -> Option<&RateWindow> {
         let at = self.profile.spec.permissions.rated().binary_search(&permission).ok()?;
         self.windows.get(at)
     }
 
-    /// The same, to count in.
+    /// That window, for counting a call.
     pub fn window_mut(&mut self, permission: u32) -> Option<&mut RateWindow> {
         let at = self.profile.spec.permissions.rated().binary_search(&permission).ok()?;
         self.windows.get_mut(at)

@@ -1,5 +1,5 @@
-//! UTC days and calendar months, by which budgets are counted. They roll over by themselves: a count belongs to the
-//! day and month of its time, and nothing has to happen at midnight.
+//! UTC days and calendar months, which budgets count by. They roll over by themselves: a count belongs to the day and
+//! month of its time, so nothing has to happen at midnight.
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 

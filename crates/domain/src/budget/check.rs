@@ -1,4 +1,4 @@
-//! Budgets: all policies about an agent are checked, then all are charged at once, or none.
+//! The budget check: it looks at all of an agent's policies, then charges all of them or none.
 
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
@@ -22,19 +22,19 @@ use crate::time::Timestamp;
 pub struct Exceeded {
     /// The policy.
     pub policy_id: PolicyId,
-    /// What the policy does.
+    /// The policy's action.
     pub action: PolicyAction,
     /// The limit's name, such as `maxCallsPerDay`.
     pub limit: &'static str,
-    /// What is used of it.
+    /// How much is used.
     pub used: Amount,
-    /// What the call asks for.
+    /// How much the call asks for.
     pub requested: Amount,
     /// The limit.
     pub max: Amount,
-    /// Seconds until it starts anew.
+    /// Seconds until the count starts anew.
     pub retry_after: u64,
-    /// The same for people.
+    /// The excess in words.
     pub message: String,
 }
 
@@ -47,25 +47,25 @@ impl Exceeded {
         Self { policy_id: id, action, limit: name, used, requested, max, retry_after: reset_seconds, message }
     }
 
-    /// The code of the denial, where it is one.
+    /// The code, if the policy denies the call.
     pub fn code(&self) -> Option<Code> {
         (self.action != PolicyAction::Warn).then_some(Code::BudgetExceeded)
     }
 }
 
-/// What the policies say of a call.
+/// The verdict of the policies on a call.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BudgetCheck {
-    /// The most severe exceeded policy that denies the call, the oldest of those.
+    /// The most severe of the exceeded policies that deny the call; of equals the oldest.
     pub denied_by: Option<Box<Exceeded>>,
-    /// Exceeded policies that only warn, oldest first, and not more than an answer shows.
+    /// Exceeded policies that only warn, oldest first, at most as many as an answer shows.
     pub warnings: Vec<Exceeded>,
-    /// How many more there are.
+    /// How many warnings are not shown.
     pub more_warnings: usize,
 }
 
 impl Tenant {
-    /// Holds a call of the agent against all policies about it.
+    /// Checks the call against all of the agent's policies.
     pub fn check_budgets(&self, agent: &Agent, cost: Cost, now: Timestamp, trace: &mut impl Trace) -> BudgetCheck {
         let mut check = BudgetCheck::default();
         for place in self.policies_about(agent) {
@@ -74,13 +74,13 @@ impl Tenant {
             let mut worst: Option<Meter> = None;
             for meter in policy.meters(now, 1, cost) {
                 trace.step(|| step(policy, &meter));
-                // Of several exceeded limits the one that takes longest to start anew decides when to retry.
+                // If several limits are exceeded, the one that takes longest to start anew decides when to retry.
                 if watched && meter.exceeded && worst.is_none_or(|worst| meter.reset_seconds > worst.reset_seconds) {
                     worst = Some(meter);
                 }
             }
             let Some(meter) = worst else { continue };
-            // A sentence is made only where it is shown: thousands of policies may be exceeded.
+            // We make a sentence only if it is shown: thousands of policies may be exceeded.
             let action = policy.profile.action;
             if action == PolicyAction::Warn {
                 if check.warnings.len() < MAX_WARNINGS {
@@ -95,7 +95,7 @@ impl Tenant {
         check
     }
 
-    /// Places of the policies about the agent, oldest first.
+    /// Places of the agent's policies, oldest first.
     pub(crate) fn policies_about(&self, agent: &Agent) -> SmallVec<[u32; 8]> {
         self.policies_about_owner(agent.profile.id, &agent.profile.spec.owner)
     }
@@ -121,7 +121,7 @@ mod tests {
     use crate::delegation::example_tests::{World, permissions};
 
     #[test]
-    fn warnings_past_what_an_answer_shows_are_counted() {
+    fn warnings_beyond_the_limit_are_counted() {
         let mut world = World::new(None);
         let agent = world.agent(permissions(r#"[{"resource":"*","actions":["*"]}]"#));
         let request = Request::new("read", "docs:1").unwrap();

@@ -1,4 +1,4 @@
-//! Token costs: decimals held as whole millionths. What a caller charges and is finer is rounded up; a limit, down.
+//! Token costs: decimals held as whole millionths. A finer charge is rounded up, a finer limit down.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,13 +15,13 @@ use crate::error::{Code, Error};
 #[serde(transparent)]
 pub struct Cost(u64);
 
-/// The largest cost of a call or a limit: a million million units. What sums up past eighteen of those stays there.
+/// The largest cost of a call or a limit: a million million units. Sums saturate at eighteen times that.
 const MAX_MILLIONTHS: u64 = 1_000_000_000_000 * MILLION;
 const MILLION: u64 = 1_000_000;
 const FRACTION_DIGITS: i64 = 6;
 
 impl Cost {
-    /// So many millionths.
+    /// A cost of `millionths` millionths.
     pub fn from_millionths(millionths: u64) -> Self {
         Self(millionths)
     }
@@ -31,7 +31,7 @@ impl Cost {
         self.0
     }
 
-    /// The sum, at most the largest amount there is.
+    /// The sum, saturating.
     #[must_use]
     pub fn plus(self, other: Cost) -> Cost {
         Self(self.0.saturating_add(other.0))
@@ -43,16 +43,16 @@ impl Cost {
         Self(self.0.saturating_sub(other.0))
     }
 
-    /// Reads what a caller charges: a JSON number (RFC 8259), exponents included, or a JSON string that holds one. What is
-    /// finer than a millionth is rounded up, so that nothing is charged too little.
+    /// Reads what a caller charges: a JSON number (RFC 8259), exponents included, or a JSON string that holds one.
+    /// Finer than a millionth is rounded up, so that nothing is charged too little.
     ///
     /// # Errors
-    /// `INVALID_FIELD` for negatives and more than a million million.
+    /// `INVALID_FIELD` for negative numbers and for more than a million million.
     pub fn parse(field: &str, json: &str) -> Result<Self, Error> {
         Self::parse_rounding(field, json).map(|(cost, _)| cost)
     }
 
-    /// The same, and whether it was rounded.
+    /// Reads a charge, and says whether it was rounded.
     ///
     /// # Errors
     /// See [`Self::parse`].
@@ -62,7 +62,8 @@ impl Cost {
         if cost.0 > MAX_MILLIONTHS { Err(too_large(field)) } else { Ok((cost, rest)) }
     }
 
-    /// Reads a limit, in the same forms. What is finer than a millionth is rounded down, so that no limit grows by it.
+    /// Reads a limit, in the forms that [`Self::parse`] takes. Finer than a millionth is rounded down, so that no limit
+    /// grows.
     ///
     /// # Errors
     /// See [`Self::parse`].
@@ -70,7 +71,7 @@ impl Cost {
         Self::read(field, json).map(|(cost, _)| cost)
     }
 
-    /// The whole millionths of a number, and whether it has more than them.
+    /// The whole millionths of a number, and whether there is a rest.
     fn read(field: &str, json: &str) -> Result<(Self, bool), Error> {
         let refuse = |problem: String| Error::field(Code::InvalidField, field, problem);
         let malformed = || {
@@ -106,7 +107,7 @@ impl Cost {
         // The value is `significant` times ten to the power `scale`.
         let scale = i64::from(exponent) - fraction.len() as i64 + trailing_zeros as i64;
         let shift = scale + FRACTION_DIGITS;
-        // The last of the significant digits is none that is zero, so where any is left out there is a rest.
+        // The last significant digit is not zero, so leaving out any digit leaves a rest.
         let left_out = usize::try_from(-shift).unwrap_or(0);
         let kept = significant.len().checked_sub(left_out).and_then(|end| significant.get(..end)).unwrap_or_default();
         if kept.is_empty() {
@@ -127,7 +128,7 @@ fn too_large(field: &str) -> Error {
     Error::field(Code::InvalidField, field, format!("must be at most {}", MAX_MILLIONTHS / MILLION))
 }
 
-/// Reads an exponent. One past all that could matter stays there, so that the number is told to be too large or small.
+/// Reads an exponent. An extreme one is clamped, so that the error says that the number is too large or too small.
 fn parse_exponent(text: &str) -> Option<i32> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -159,7 +160,7 @@ impl JsonSchema for Cost {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         if generator.contract().is_deserialize() {
-            // No `multipleOf`: by floats, which most validators count with, 0.1 is no multiple of a millionth.
+            // No `multipleOf`: most validators count with floats, and there 0.1 is no multiple of a millionth.
             json_schema!({
                 "description": "A number, or a string that holds one. What is finer than a millionth is rounded: a charge \
                                 up, a limit down.",
@@ -178,7 +179,7 @@ impl JsonSchema for Cost {
 impl Serialize for Cost {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
-            // A number with all its digits, where a float would round.
+            // All digits of the number; a float would round.
             RawValue::from_string(self.to_string()).map_err(serde::ser::Error::custom)?.serialize(serializer)
         } else {
             serializer.serialize_u64(self.0)

@@ -1,4 +1,4 @@
-//! Budgets: what a policy limits, what is used of it, and what a call may still charge.
+//! Budgets: what a policy limits, how much is used, and what a call may still charge.
 //!
 //! | to find | look in |
 //! | --- | --- |

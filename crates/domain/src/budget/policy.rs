@@ -1,4 +1,4 @@
-//! Budget policies: what they limit, whom they are about, and how much is used.
+//! Budget policies: their limits, their agents, and how much is used.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,31 +20,31 @@ use crate::window::Window;
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum PolicyAction {
-    /// The call is allowed, with a warning.
+    /// Allow the call, with a warning.
     Warn,
-    /// The call is denied as rate limited.
+    /// Deny the call as rate limited.
     Throttle,
-    /// The call is denied.
+    /// Deny the call.
     #[default]
     Block,
-    /// The call is denied and its agent revoked.
+    /// Deny the call and revoke its agent.
     Revoke,
 }
 
-/// Whether a policy stops anything.
+/// The state of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum PolicyStatus {
-    /// It is watched, and none of its limits is used up.
+    /// Enabled, with no limit used up.
     Active,
-    /// One of its limits is used up.
+    /// Enabled, with a limit used up.
     Triggered,
-    /// It stops nothing. Calls are still counted, so that it is right when it comes back.
+    /// Switched off. It stops nothing, but calls are still counted, so that its numbers are right when it comes back.
     Disabled,
 }
 
-/// Limits of a policy, at least one. Zero is a limit.
+/// A policy's limits, at least one. Zero is a limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -59,15 +59,15 @@ pub struct Limits {
     pub max_tokens_cost_per_month: Option<Cost>,
 }
 
-/// A policy but for what is used.
+/// A policy without what is used.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyProfile {
-    /// Its id.
+    /// The policy's id.
     pub id: PolicyId,
-    /// The only agent it is about, where it names one.
+    /// The only agent it applies to, if it names one.
     pub agent: Option<AgentId>,
-    /// The only owner whose agents it is about, where it names one.
+    /// The only owner whose agents it applies to, if it names one.
     pub owner: Option<Arc<str>>,
     /// Its limits.
     pub limits: Limits,
@@ -75,29 +75,29 @@ pub struct PolicyProfile {
     pub action: PolicyAction,
     /// Whether it is switched off.
     pub disabled: bool,
-    /// Who set it last, by creating or changing it: a tenant key may change only what a tenant key set last. Whoever only
-    /// resets what is used of it sets nothing.
+    /// Who last created or changed it. A tenant key may change a policy only if a tenant key set it last. A reset does
+    /// not count.
     pub by: By,
     /// When it was created.
     pub created_at: Timestamp,
-    /// When it was changed last.
+    /// When it was last changed.
     pub updated_at: Timestamp,
 }
 
 /// A policy. A copy is cheap: copies share the profile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
-    /// All that changes rarely.
+    /// The part that rarely changes.
     pub profile: Arc<PolicyProfile>,
     /// How much is used.
     pub usage: Usage,
 }
 
-/// What was charged to a policy, in the day and the month of `at`. See [`crate::window`] for the other ones.
+/// The charges to a policy in the day and the month of `at`. [`crate::window`] says how other days and months are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
-    /// When it was charged last; `None` before the first time.
+    /// When it was last charged; `None` before the first charge.
     pub at: Option<Timestamp>,
     /// Calls of that day.
     pub calls_today: u64,
@@ -107,11 +107,11 @@ pub struct Usage {
     pub tokens_cost_today: Cost,
     /// Cost of that month.
     pub tokens_cost_this_month: Cost,
-    /// Number of the event that reset the day last; 0 before the first. What was charged up to it counts no more, so
-    /// it can't be given back either.
+    /// Number of the event that last reset the day; 0 before the first. Earlier charges no longer count, so they can't
+    /// be given back.
     #[serde(default)]
     pub day_reset: u64,
-    /// The same of the month.
+    /// Number of the event that last reset the month; 0 before the first.
     #[serde(default)]
     pub month_reset: u64,
     /// The day that was charged before this one.
@@ -123,16 +123,16 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// What is used now: of a day or month that is over, nothing.
+    /// How much is used now: nothing, if the day or month is over.
     #[must_use]
     pub fn now(self, now: Timestamp) -> Self {
         self.turned_to(now, 0)
     }
 
-    /// What is used by the clock of the event `seq`.
+    /// How much is used when event `seq` finds the clock at `now`.
     fn turned_to(mut self, now: Timestamp, seq: u64) -> Self {
         let Some(at) = self.at else { return self };
-        // Most charges are of the day of the one before, and then of its month too.
+        // Most charges fall on the day of the charge before, and so in its month too.
         let (day, month) = (at.day(), at.month());
         if day != now.day() {
             let Self { calls_today: calls, tokens_cost_today: cost, day_reset: reset, .. } = self;
@@ -172,8 +172,8 @@ impl Usage {
         }
     }
 
-    /// Gives back cost that was charged at `charged`, where that day or month is still open: not over, and not reset
-    /// since. Nothing goes below zero.
+    /// Gives back a cost charged at `charged` if that day or month is still open: not over, and not reset since.
+    /// Nothing goes below zero.
     pub fn give_back(&mut self, moment: Moment, charged: Moment, cost: Cost) {
         self.turn_to(moment);
         let (now, charged_at) = (moment.wall, charged.wall);
@@ -185,7 +185,7 @@ impl Usage {
         }
     }
 
-    /// Sets the counts of that period back to nothing, also those that a clock which is set back would come to.
+    /// Sets the counts of that period to zero, also those that a clock set back would return to.
     pub fn reset(&mut self, moment: Moment, period: Period) {
         self.turn_to(moment);
         if period != Period::Month {
@@ -203,25 +203,25 @@ impl Usage {
     }
 }
 
-/// Which counts a reset is about.
+/// The counts that a reset clears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Period {
-    /// Those of the day.
+    /// The day's.
     Day,
-    /// Those of the month.
+    /// The month's.
     Month,
     /// Both.
     All,
 }
 
-/// A number of calls, or a cost.
+/// An amount of a limit: calls or cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Amount {
-    /// Calls.
+    /// A number of calls.
     Calls(u64),
-    /// Cost.
+    /// A cost.
     Cost(Cost),
 }
 
@@ -245,29 +245,29 @@ impl Serialize for Amount {
     }
 }
 
-/// One limit of a policy, with what is used of it.
+/// One limit of a policy, and how much of it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meter {
     /// The limit's name, such as `maxCallsPerDay`.
     pub name: &'static str,
-    /// What is used.
+    /// How much is used.
     pub used: Amount,
-    /// What the call asks for.
+    /// How much the call asks for.
     pub requested: Amount,
     /// The limit.
     pub max: Amount,
-    /// Whether the limit is used up, whatever is asked for.
+    /// Whether the limit is used up, no matter what the call asks for.
     pub used_up: bool,
-    /// Whether the call exceeds it: it is used up, or would be passed.
+    /// Whether the call exceeds it: it is used up, or the call would go past it.
     pub exceeded: bool,
-    /// Seconds until it starts anew.
+    /// Seconds until the count starts anew.
     pub reset_seconds: u64,
-    /// Whether it is of a day, not of a month.
+    /// Whether the limit is for a day rather than a month.
     pub daily: bool,
 }
 
 impl Policy {
-    /// A policy that nothing was charged to.
+    /// A policy without charges.
     pub fn new(profile: PolicyProfile) -> Self {
         Self { profile: Arc::new(profile), usage: Usage::default() }
     }
@@ -290,24 +290,25 @@ impl Policy {
         self.usage.reset(moment, period);
     }
 
-    /// Goes to the day and month that a clock shows which was set back: what was used by then is not of a later one.
+    /// Moves to the day and month of a clock that was set back: what was used until then belongs to no later day.
     pub fn turn_back(&mut self, moment: Moment) {
         self.begin();
         self.usage.turn_to(moment);
     }
 
-    /// What is charged first may be charged ahead of the day it was made in, where nothing was used of that yet.
+    /// A policy's windows begin with the day it was made in, even if its first charge comes under a clock that is
+    /// ahead.
     fn begin(&mut self) {
         self.usage.at.get_or_insert(self.profile.created_at);
     }
 
-    /// Whether it is about agents of that id and owner.
+    /// Whether it applies to an agent with that id and owner.
     pub fn is_about(&self, agent: AgentId, owner: &str) -> bool {
         self.profile.agent.is_none_or(|own| own == agent)
             && self.profile.owner.as_deref().is_none_or(|own| own == owner)
     }
 
-    /// Its limits, held against calls and a cost that are asked for now.
+    /// Its limits, checked against these calls and this cost at `now`.
     pub fn meters(&self, now: Timestamp, calls: u64, cost: Cost) -> impl Iterator<Item = Meter> {
         let Limits { max_calls_per_day, max_calls_per_month, max_tokens_cost_per_day, max_tokens_cost_per_month } =
             self.profile.limits;
@@ -333,7 +334,7 @@ impl Policy {
         .flatten()
     }
 
-    /// Whether it stops anything now.
+    /// Its status at `now`.
     pub fn status(&self, now: Timestamp) -> PolicyStatus {
         if self.profile.disabled {
             PolicyStatus::Disabled
@@ -355,7 +356,7 @@ fn meter(
 ) -> Option<Meter> {
     let max = max?;
     let exceeded = used_up || passed;
-    // Only a limit that is in the way has its reset looked up: the calendar costs more than the comparison.
+    // We look up the reset only of a limit that is in the way: the calendar costs more than the comparison.
     let reset_seconds = match (exceeded, daily) {
         (false, _) => 0,
         (true, true) => now.seconds_to_next_day(),
@@ -390,7 +391,7 @@ mod tests {
         assert_eq!((leap_day.tokens_cost_today, leap_day.tokens_cost_this_month), (cost("0.2"), cost("0.3")));
         let march = usage.now(at("2024-03-01T00:00:00Z"));
         assert_eq!((march.calls_today, march.calls_this_month), (0, 0));
-        // The same month of another year is another month.
+        // March of another year is another month.
         assert_eq!(usage.now(at("2025-02-28T12:00:00Z")).calls_this_month, 0);
     }
 
@@ -406,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_reset_took_away_is_not_given_back_once_more() {
+    fn cost_cleared_by_a_reset_is_not_given_back() {
         let noon = event(9, "2026-03-30T12:00:00Z");
         let mut usage = Usage::default();
         usage.charge(noon, 1, cost("10"));

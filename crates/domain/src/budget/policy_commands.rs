@@ -26,22 +26,22 @@ use crate::time::Timestamp;
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewPolicy {
-    /// The tenant it belongs to: id, slug, or `null`; with an agent, that agent's.
+    /// The tenant it belongs to: id, slug, or `null`. With `agentId`, that agent's tenant.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::TenantName>"))]
     pub tenant_id: Option<String>,
-    /// The only agent it is about.
+    /// The only agent it applies to.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<AgentId>"))]
     pub agent_id: Option<String>,
-    /// The only owner whose agents it is about. `ownerId` is taken for it too.
+    /// The only owner whose agents it applies to. `ownerId` is accepted as well.
     #[serde(default, alias = "ownerId")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Name>"))]
     pub user_id: Option<String>,
     /// Its limits, at least one.
     #[cfg_attr(feature = "schema", schemars(extend("minProperties" = 1)))]
     pub limits: LimitsPatch,
-    /// What happens when one is exceeded; `block` where nothing is said.
+    /// What happens when one is exceeded; `block` by default.
     #[serde(default)]
     pub action: PolicyAction,
 }
@@ -103,14 +103,14 @@ impl LimitsPatch {
 pub struct PolicyView {
     /// The tenant it belongs to.
     pub tenant: TenantId,
-    /// The policy, with what is used now.
+    /// The policy, with its current usage.
     pub policy: Policy,
-    /// Whether it stops anything now.
+    /// Its current status.
     pub status: PolicyStatus,
 }
 
 impl PolicyView {
-    /// The policy as it is seen now.
+    /// The policy's state at `now`.
     pub fn of(tenant: &Tenant, policy: &Policy, now: Timestamp) -> Self {
         let shown = Policy { profile: Arc::clone(&policy.profile), usage: policy.usage.now(now) };
         Self { tenant: tenant.id(), policy: shown, status: policy.status(now) }
@@ -129,12 +129,12 @@ fn existing(tenant: &Tenant, id: PolicyId) -> Result<&Policy, Error> {
     tenant.policies().iter().find(|policy| policy.profile.id == id).ok_or_else(|| unknown_policy(&id.to_string()))
 }
 
-/// The error for a policy that is not there, or not the caller's.
+/// The error for a policy that doesn't exist or isn't the caller's.
 pub fn unknown_policy(id: &str) -> Error {
     Error::new(Code::PolicyNotFound, format!("there is no policy '{}'", quote(id)))
 }
 
-/// The policy with that id, where this caller may change it.
+/// The policy with that id, if this caller may change it.
 fn changeable(tenant: &Tenant, id: PolicyId, by: By) -> Result<&Policy, Error> {
     let policy = existing(tenant, id)?;
     match (by, policy.profile.by) {
@@ -154,10 +154,10 @@ pub struct CreatePolicy {
 }
 
 impl CreatePolicy {
-    /// Reads a new policy. Which tenant it belongs to was settled before.
+    /// Reads a new policy. The caller has settled which tenant it belongs to.
     ///
     /// # Errors
-    /// `INVALID_FIELD`, naming the field; `AGENT_NOT_FOUND` for text that is no agent's id.
+    /// `INVALID_FIELD`, naming the field; `AGENT_NOT_FOUND` for text that is not an agent's id.
     pub fn parse(new: NewPolicy) -> Result<Self, Error> {
         let NewPolicy { tenant_id: _, agent_id, user_id, limits, action } = new;
         let agent = match agent_id {
@@ -209,9 +209,9 @@ pub struct PolicyPatch {
 
 /// Changes a policy.
 pub struct UpdatePolicy {
-    /// Which.
+    /// The policy.
     pub id: PolicyId,
-    /// To what.
+    /// The new values.
     pub patch: PolicyPatch,
 }
 
@@ -222,7 +222,7 @@ impl Command for UpdatePolicy {
     fn decide(self, tenant: &Tenant, by: By, _: Moment) -> Result<(Option<Change>, PolicyId), Error> {
         let Self { id, patch: PolicyPatch { limits, action, status } } = self;
         let old = &changeable(tenant, id, by)?.profile;
-        // An operator who sets what a key had set alike makes it the operator's.
+        // An operator who sets a key's policy to equal values still takes it over.
         let takes_over = matches!((by, old.by), (By::Operator, By::Key(_)))
             && (limits.is_some() || action.is_some() || status.is_some());
         let limits = limits.unwrap_or_default().merge(&old.limits)?;
@@ -247,7 +247,7 @@ impl Command for UpdatePolicy {
 
 /// Deletes a policy.
 pub struct DeletePolicy(
-    /// Which.
+    /// The policy.
     pub PolicyId,
 );
 
@@ -263,11 +263,11 @@ impl Command for DeletePolicy {
     fn reply(_: &Tenant, (): (), _: Timestamp) {}
 }
 
-/// Sets what is used of a policy back to nothing.
+/// Resets a policy's usage to zero.
 pub struct ResetPolicy {
-    /// Which.
+    /// The policy.
     pub id: PolicyId,
-    /// Which counts.
+    /// The counts to reset.
     pub period: Period,
 }
 

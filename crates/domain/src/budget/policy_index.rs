@@ -1,4 +1,4 @@
-//! Which policies are about an agent, found without looking at the others.
+//! Finds the policies that apply to an agent without looking at the others.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,20 +9,19 @@ use smallvec::SmallVec;
 use crate::budget::policy::Policy;
 use crate::id::AgentId;
 
-/// Places of policies by what they are about. It is derived from the policies and holds no fact of its own.
+/// Places of policies by agent and owner. All of it is derived from the policies.
 ///
-/// A look-up reads nothing but its own entries: the policies themselves are elsewhere in memory, and of many tenants in
-/// no cache.
+/// A lookup reads only its own entries. The policies are elsewhere in memory, and with many tenants not in any cache.
 #[derive(Debug, Default)]
 pub struct PolicyIndex {
     everyone: Vec<u32>,
     by_agent: HashMap<AgentId, Places, FixedState>,
     by_owner: HashMap<Arc<str>, Places, FixedState>,
-    /// Those that name an agent and the owner that it has to have.
+    /// Policies that name an agent and the owner it must have.
     by_both: HashMap<AgentId, Vec<(u32, Arc<str>)>, FixedState>,
 }
 
-/// Most agents and owners have no more than one policy of their own.
+/// Most agents and owners have at most one policy of their own.
 type Places = SmallVec<[u32; 2]>;
 
 impl PolicyIndex {
@@ -45,7 +44,7 @@ impl PolicyIndex {
         }
     }
 
-    /// Places of the policies that are about the agent of that owner, ascending.
+    /// Places of the policies that apply to this owner's agent, ascending.
     pub fn about(&self, agent: AgentId, owner: &str) -> SmallVec<[u32; 8]> {
         let mut places = SmallVec::from_slice(&self.everyone);
         if !self.by_agent.is_empty() {

@@ -1,4 +1,4 @@
-//! What the journal keeps of a usage report, and the settlements that a tenant remembers.
+//! A usage report in the journal, and the settlements that a tenant remembers.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,34 +11,34 @@ use crate::id::AgentId;
 use crate::limits::MAX_SETTLED;
 use crate::time::Timestamp;
 
-/// What was used, as the journal keeps it.
+/// A usage report in the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UsageRecord {
     /// Who reported it.
     pub by: By,
     /// The agent that used it.
     pub agent: AgentId,
-    /// The agent's owner, at the time of the decision where there is one.
+    /// The agent's owner; of a settlement, at the time of the decision.
     pub owner: Arc<str>,
     /// Calls to add.
     pub calls: u64,
     /// The real cost.
     pub cost: Cost,
-    /// The decision whose estimate the cost replaces.
+    /// The decision, if the cost replaces its estimate.
     pub settles: Option<SettledDecision>,
 }
 
-/// A decision that can be settled: an allowed one, as the journal has it.
+/// A decision that can be settled: allowed, and read from the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettledDecision {
-    /// Number of its event.
+    /// Number of the decision's event.
     pub seq: u64,
-    /// Its time.
+    /// Time of that event.
     pub at: Timestamp,
-    /// What the clock said then, where that is another one: it was charged to the day of that.
+    /// What the clock said then, if that differs: the charge went to that day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wall: Option<Timestamp>,
-    /// The cost it was charged with.
+    /// The cost that was charged.
     pub estimate: Cost,
 }
 
@@ -55,12 +55,12 @@ pub struct Settlement {
     pub at: Timestamp,
 }
 
-/// The settlements a tenant remembers, by their decisions' numbers.
+/// The settlements that a tenant remembers, by decision number.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Settlements {
-    /// Ascending.
+    /// In ascending order.
     known: VecDeque<Settlement>,
-    /// Decisions up to this number can't be settled any more.
+    /// Decisions up to this number can no longer be settled.
     closed_to: u64,
 }
 
@@ -70,25 +70,25 @@ impl Settlements {
         self.known.binary_search_by_key(&decision, |known| known.decision).ok().and_then(|at| self.known.get(at))
     }
 
-    /// All that are known, by their decisions' numbers.
+    /// All remembered settlements, by decision number.
     pub fn known(&self) -> impl ExactSizeIterator<Item = &Settlement> {
         self.known.iter()
     }
 
-    /// All settlements of decisions past this number are known; up to it no decision can be settled any more, and what
-    /// was settled is forgotten.
+    /// All settlements of decisions past this number are known. Up to it, settlements are forgotten and no decision can
+    /// be settled.
     pub fn closed_to(&self) -> u64 {
         self.closed_to
     }
 
-    /// Whether a decision without a known settlement is too old to get one. One older than all that are known would be
-    /// forgotten at once where there is no more room, and its repeat would find nothing.
+    /// Whether a decision without a known settlement is too old to get one. When the memory is full, the settlement of
+    /// a decision older than all in it would be forgotten at once, and a repeat would not find it.
     pub(crate) fn is_closed(&self, decision: u64) -> bool {
         let is_full = self.known.len() >= MAX_SETTLED;
         decision <= self.closed_to || is_full && self.known.front().is_some_and(|oldest| decision < oldest.decision)
     }
 
-    /// Remembers a settlement, and forgets the one of the oldest decision where there are too many.
+    /// Remembers a settlement. If there are too many, forgets that of the oldest decision.
     pub fn insert(&mut self, settlement: Settlement) {
         if let Err(at) = self.known.binary_search_by_key(&settlement.decision, |known| known.decision) {
             self.known.insert(at, settlement);
@@ -116,21 +116,21 @@ mod tests {
             settlements.insert(settlement(2 * decision));
         }
         assert_eq!((settlements.known.len(), settlements.closed_to), (MAX_SETTLED, 0));
-        // A second settlement of the same decision is not taken.
+        // A second settlement of one decision is ignored.
         settlements.insert(Settlement { cost: Cost::from_millionths(2), ..settlement(2) });
         assert_eq!(settlements.get(2), Some(&settlement(2)));
         assert_eq!(settlements.get(3), None);
-        // One more: the oldest decision's is gone, and no decision up to it can be settled again.
+        // With one more, the oldest decision's settlement is gone, and no decision up to it can be settled again.
         settlements.insert(settlement(2 * most + 2));
         assert_eq!((settlements.known.len(), settlements.closed_to), (MAX_SETTLED, 2));
         assert_eq!((settlements.get(2), settlements.get(4)), (None, Some(&settlement(4))));
-        // Also where the one that comes is itself the oldest.
+        // So too if the new one is itself the oldest.
         settlements.insert(settlement(3));
         assert_eq!((settlements.get(3), settlements.closed_to), (None, 3));
     }
 
     #[test]
-    fn a_full_memory_takes_no_decision_older_than_all_it_knows() {
+    fn a_full_memory_refuses_older_decisions() {
         let mut settlements = Settlements::default();
         let settle = |settlements: &mut Settlements, decision| {
             assert!(!settlements.is_closed(decision), "{decision}");
@@ -143,7 +143,7 @@ mod tests {
         }
         settle(&mut settlements, 50);
         assert!(settlements.is_closed(49));
-        // A later one makes the oldest go.
+        // A later decision pushes out the oldest.
         settle(&mut settlements, 500_000);
         assert!(settlements.get(50).is_none() && settlements.is_closed(50) && settlements.is_closed(99));
     }

@@ -1,7 +1,7 @@
-//! Usage reports: what a call really cost, once it is known.
+//! Usage reports: what a call really cost, once the caller knows.
 //!
-//! A report may name the decision it settles. Which decision that was is read from the journal, which remembers all
-//! of them; the state keeps only what was settled.
+//! A report may name the decision it settles. That decision is read from the journal, which has all of them; the state
+//! keeps only the settlements.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::limits::MAX_REPORTED_CALLS;
 use crate::moment::Moment;
 use crate::tenant::Tenant;
 
-/// A usage report, checked but for the state.
+/// A usage report, not yet checked against the state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UsageReport {
     /// The agent that used it.
@@ -29,7 +29,7 @@ pub struct UsageReport {
     pub calls: u64,
     /// The real cost.
     pub cost: Cost,
-    /// The decision to settle, with its owner then.
+    /// The decision to settle, with the agent's owner at that time.
     pub settles: Option<(SettledDecision, Arc<str>)>,
 }
 
@@ -47,12 +47,12 @@ pub struct UsageAnswer {
     pub agent_id: AgentId,
     /// The cost that counts now.
     pub tokens_cost: Cost,
-    /// Calls that were added.
+    /// Calls added.
     pub calls: u64,
 }
 
 impl UsageReport {
-    /// Checks a report about no decision.
+    /// Checks a report that names no decision.
     ///
     /// # Errors
     /// `INVALID_FIELD` for too many calls.
@@ -63,11 +63,11 @@ impl UsageReport {
         Ok(Self { agent, calls, cost, settles: None })
     }
 
-    /// The same report, as the settlement of the decision with that id, whose event is this.
+    /// Makes the report a settlement of the decision with that id, recorded by that event.
     ///
     /// # Errors
-    /// `INVALID_FIELD` where calls are reported too, or the decision is another agent's; `NOT_SETTLEABLE` for a
-    /// denied one; `AUDIT_ENTRY_NOT_FOUND` where the id names no decision.
+    /// `INVALID_FIELD` if calls are reported too, or the decision is another agent's; `NOT_SETTLEABLE` for a denied
+    /// one; `AUDIT_ENTRY_NOT_FOUND` if the id names no decision.
     pub fn settling(mut self, id: AuditId, moment: Moment, event: &Event<'_>) -> Result<Self, Error> {
         let Event::Decided(record) = event else {
             return Err(Error::field(Code::AuditEntryNotFound, "auditId", format!("{id} is no decision's")));
@@ -96,7 +96,7 @@ impl UsageReport {
 }
 
 impl Tenant {
-    /// Checks a usage report. Answers the record to keep, where it is not the repeat of a settlement, and the answer.
+    /// Checks a usage report. Returns the answer, and the record to keep unless the report repeats a settlement.
     ///
     /// # Errors
     /// `AGENT_NOT_FOUND`, `ALREADY_SETTLED`, `NOT_SETTLEABLE`.
@@ -137,7 +137,7 @@ impl Tenant {
         }
     }
 
-    /// Lets a usage report happen.
+    /// Applies a usage report.
     pub(crate) fn apply_usage(&mut self, moment: Moment, record: &UsageRecord) {
         let UsageRecord { by: _, agent, owner, calls, cost, settles } = record;
         let places = self.policies_about_owner(*agent, owner);
@@ -145,9 +145,10 @@ impl Tenant {
             let Some(policy) = self.policy_mut(place) else { continue };
             match settles {
                 None => policy.charge(moment, *calls, *cost),
-                // A policy made after the decision was not charged with it.
+                // The decision was not charged to a policy made later.
                 Some(decision) if policy.profile.id.seq() > decision.seq => {}
-                // More is charged to the windows that are open now, which are the decision's own while those are.
+                // An excess is charged to the windows that are open now. If the decision's own are still open, they are
+                // the same.
                 Some(decision) if *cost >= decision.estimate => {
                     policy.charge(moment, 0, cost.minus(decision.estimate));
                 }

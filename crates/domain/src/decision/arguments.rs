@@ -1,4 +1,4 @@
-//! A call's arguments: JSON kept as the text it came in, so that a call nobody restricts costs no parse.
+//! A call's arguments: JSON kept as the text it came in, so that a call without restrictions costs no parse.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,14 +13,13 @@ use crate::text::quote;
 /// A call's arguments: the text of one valid JSON value (RFC 8259).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arguments<'a> {
-    /// As it came.
+    /// Nothing is known about the text.
     Any(&'a str),
-    /// Whoever read it saw that no string has an escape, no object a member twice, and that it is nested no deeper than
-    /// [`MAX_JSON_DEPTH`].
+    /// The parser saw that no string has an escape, no object repeats a name, and nesting is within [`MAX_JSON_DEPTH`].
     Plain {
         /// The text as it came.
         json: &'a str,
-        /// Whether there is space between its tokens.
+        /// Whether it has white space between tokens.
         spaced: bool,
     },
 }
@@ -32,10 +31,10 @@ impl<'a> Arguments<'a> {
         text
     }
 
-    /// The text without space between its tokens and without needless escapes.
+    /// The text without white space between tokens and without needless escapes.
     ///
     /// # Errors
-    /// `INVALID_FIELD` where not everybody could read it, or reads it alike.
+    /// `INVALID_FIELD` if some parsers could not read it, or would read it differently.
     pub fn compact(self) -> Result<Compact<'a>, Error> {
         match self {
             Self::Plain { json, spaced: false } => Ok(Compact { json: json.into(), is_too_deep: false }),
@@ -45,7 +44,7 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// JSON without the space between its tokens and without escapes that no string needs, as `JSON.stringify` writes it.
+/// JSON without white space between tokens and with only the escapes it needs, as `JSON.stringify` writes it.
 #[derive(Debug, PartialEq)]
 pub struct Compact<'a> {
     /// The text.
@@ -54,7 +53,7 @@ pub struct Compact<'a> {
     pub is_too_deep: bool,
 }
 
-/// JSON in its short form, checked against a size and the nesting limit.
+/// JSON in its short form, checked against `max_bytes` and the nesting limit.
 ///
 /// `json` must be one valid JSON value (RFC 8259), as a JSON parser's raw value is.
 ///
@@ -75,7 +74,7 @@ pub fn compact<'a>(field: &str, json: &'a str, max_bytes: usize) -> Result<Cow<'
 /// JSON in its short form.
 ///
 /// # Errors
-/// `INVALID_FIELD` for what not everybody could read, or reads alike (RFC 7493).
+/// `INVALID_FIELD` for JSON that some parsers can't read, or read differently (RFC 7493).
 fn shorten<'a>(field: &str, json: &'a str) -> Result<Compact<'a>, Error> {
     let refuse = |problem: &str| Error::field(Code::InvalidField, field, problem);
     let mut open = Open::default();
@@ -122,11 +121,11 @@ fn shorten<'a>(field: &str, json: &'a str) -> Result<Compact<'a>, Error> {
     Ok(Compact { json: if escapes { without_escapes(&json).into() } else { json }, is_too_deep })
 }
 
-/// Objects and arrays that are open, with the names of their members.
+/// The objects and arrays that are open, with their members' names.
 #[derive(Default)]
 struct Open<'a> {
     names: Vec<Cow<'a, str>>,
-    /// Where in the names those of each begin.
+    /// For each, where its names begin.
     starts: Vec<usize>,
 }
 
@@ -139,7 +138,7 @@ impl<'a> Open<'a> {
         self.names.push(if name.contains('\\') { unescaped(name).into() } else { name.into() });
     }
 
-    /// Ends the innermost; a name that it has twice.
+    /// Closes the innermost. Returns a name that occurs twice.
     fn end(&mut self) -> Option<Cow<'a, str>> {
         let start = self.starts.pop().unwrap_or_default();
         let twice = first_twice(self.names.get_mut(start..).unwrap_or_default());
@@ -148,16 +147,16 @@ impl<'a> Open<'a> {
     }
 }
 
-/// The text that stands between the quotes of a JSON string.
+/// The text of a JSON string, given what is between its quotes.
 fn unescaped(inner: &str) -> String {
-    // A parser read the whole before.
+    // A parser has read the whole text before.
     serde_json::from_str(&format!("\"{inner}\"")).unwrap_or_else(|_| inner.to_owned())
 }
 
-/// Names that are compared one with another rather than sorted.
+/// Up to this many names we compare in pairs rather than sort.
 const FEW_NAMES: usize = 8;
 
-/// A name that is there twice. Many are sorted for it.
+/// A name that occurs twice. Many names are sorted for it.
 pub fn first_twice<T: Ord + Clone>(names: &mut [T]) -> Option<T> {
     if names.len() > FEW_NAMES {
         names.sort_unstable();
@@ -198,14 +197,14 @@ fn without_escapes(json: &str) -> String {
     short
 }
 
-/// Goes past a string's closing quote. Answers whether it is text: one with an escaped half of a surrogate pair is none,
-/// and whoever reads a page of the audit trail would stumble over it.
+/// Skips past a string's closing quote. Returns false if the string has half of a surrogate pair as an escape: that is
+/// not text, and readers of the audit trail would stumble over it.
 fn skip_string(bytes: &mut std::str::Bytes<'_>) -> bool {
     while let Some(byte) = bytes.find(|byte| matches!(byte, b'"' | b'\\')) {
         if byte == b'"' {
             return true;
         }
-        // What is escaped ends nothing.
+        // An escaped quote ends nothing.
         if bytes.next() == Some(b'u') {
             let is_whole = match four_digits(bytes) {
                 0xd800..=0xdbff => {
@@ -224,7 +223,7 @@ fn skip_string(bytes: &mut std::str::Bytes<'_>) -> bool {
     true
 }
 
-/// Whether a number fits in a double: many a client can read no other (RFC 7493, 2.2).
+/// Whether the number fits in a double: many clients can't read any other (RFC 7493, 2.2).
 fn is_common_number(number: &str) -> bool {
     let may_be_large = number.len() > 300 || number.contains(['e', 'E']);
     !may_be_large || number.parse().is_ok_and(f64::is_finite)
@@ -251,8 +250,8 @@ fn without_spaces(json: &str) -> String {
         .collect()
 }
 
-/// Shows every string value in the JSON, at any depth, to `each` until one makes it answer false. Keys don't count.
-/// Answers how many strings were shown, and whether `each` agreed to all of them; text that is no JSON agrees to none.
+/// Passes every string value in the JSON, at any depth, to `each` until `each` returns false. Keys don't count. Returns
+/// how many strings it passed, and whether `each` returned true for all; false for text that is not JSON.
 pub fn each_string(json: &str, mut each: impl FnMut(&str) -> bool) -> (usize, bool) {
     let mut walk = Walk { shown: 0, agreed: true, each: &mut each };
     let mut parser = serde_json::Deserializer::from_str(json);
@@ -361,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_many_a_client_could_not_read_is_refused() {
+    fn json_that_some_clients_cannot_read_is_refused() {
         for (good, bad) in [
             (r#""\ud83d\ude00""#, r#""\ud83d""#),
             (r#""\\ud83d \u00e9""#, r#""\ud83dx\ude00""#),
@@ -381,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn only_needed_escapes_stay_so_that_text_is_looked_at_as_it_is_meant() {
+    fn only_needed_escapes_stay() {
         for (json, short) in [
             (r#""\ud83d\ude00""#, "\"😀\""),
             (r#"{"\u0061\/":"\u006bv_\u0022"}"#, r#"{"a/":"kv_\""}"#),
@@ -396,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_twice_is_refused_wherever_it_is() {
+    fn a_repeated_member_is_refused_at_any_depth() {
         let many: Vec<_> = (0..100).map(|n| format!("\"m{n}\":{{}}")).collect();
         let object = |members: &[String]| format!("{{{}}}", members.join(","));
         for (good, bad) in [

@@ -1,4 +1,4 @@
-//! The steps of a decision, for whoever asks why.
+//! The steps of a decision, for callers who ask why.
 
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
@@ -12,33 +12,33 @@ use crate::limits::MAX_EXPLAINED_STEPS;
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
-    /// What was looked at: `tenant`, `agent`, `permission`, `delegation`, `policy`, a constraint's name, or `note` of what was not
-    /// looked at but may have been expected to be.
+    /// What was checked: `tenant`, `agent`, `permission`, `delegation`, `policy`, a constraint's name, or `note` for
+    /// something that was skipped though one might expect it.
     pub check: &'static str,
-    /// Whether it held.
+    /// Whether the check passed.
     pub passed: bool,
-    /// Position of the permission it belongs to, from 0.
+    /// Position of its permission, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permission: Option<u32>,
-    /// The agent whose permission it is, where that is not the calling one but one that delegated.
+    /// The agent that holds the permission, if that is a delegating one rather than the caller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentId>,
-    /// The delegation it belongs to.
+    /// Its delegation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delegation: Option<DelegationId>,
-    /// The policy it belongs to.
+    /// Its policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyId>,
-    /// What was seen, for people.
+    /// What the check found, for people to read.
     pub detail: String,
 }
 
-/// Who watches a decision. The hot path's watcher is `()`, which costs nothing.
+/// Watches a decision. The hot path's watcher is `()`, which costs nothing.
 pub trait Trace {
-    /// Whether steps are kept, so that looking at more than the decision needs is worth it.
+    /// Whether steps are kept, so that it is worth checking more than the decision needs.
     const KEPT: bool;
 
-    /// Takes a step. `make` is called only where it is kept.
+    /// Takes a step. `make` is called only if it is kept.
     fn step(&mut self, make: impl FnOnce() -> Step);
 }
 
@@ -48,10 +48,10 @@ impl Trace for () {
     fn step(&mut self, _: impl FnOnce() -> Step) {}
 }
 
-/// The steps of a decision that are shown: the first of them.
+/// The steps that an explanation shows: the first ones.
 #[derive(Clone, Debug, Default)]
 pub struct Steps {
-    /// In order.
+    /// The shown steps, in order.
     pub shown: Vec<Step>,
     /// How many more there were.
     pub more: usize,

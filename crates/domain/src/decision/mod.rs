@@ -1,4 +1,4 @@
-//! May this agent do this action on this resource now? The order of the checks, and the sentence for each no.
+//! May this agent do this action on this resource now? The order of the checks, and the sentence for each denial.
 
 pub mod arguments;
 pub mod explain;
@@ -34,39 +34,39 @@ use crate::time::Timestamp;
 pub struct Decision {
     /// Whether the agent may.
     pub allowed: bool,
-    /// The audit entry that records it; absent where nothing was recorded (explain).
+    /// The audit entry that records it; an explanation has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit_id: Option<AuditId>,
-    /// Why not.
+    /// The code of a denial.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
-    /// The same for people.
+    /// The reason of a denial, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Seconds after which the same call can be allowed again.
+    /// Seconds until the call may be allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
     /// The policy that denied it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_id: Option<PolicyId>,
-    /// Policies that are exceeded and only warn.
+    /// Exceeded policies that only warn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Exceeded>,
-    /// How many more of them there are than are shown.
+    /// How many warnings are not shown.
     #[serde(skip_serializing_if = "is_zero")]
     pub more_warnings: usize,
-    /// What was charged, where the call named a finer cost than costs are: it is rounded up to a millionth.
+    /// What was charged, if the call named a cost finer than a millionth: it is rounded up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_cost: Option<Cost>,
-    /// The agent that was asked about, known or not.
+    /// The agent that the request named, known or not.
     #[serde(skip)]
     pub agent_id: Option<AgentId>,
-    /// Whether the denial is one of a rate, which passes by itself.
+    /// Whether a rate caused the denial, which passes by itself.
     #[serde(skip)]
     pub rate_limited: bool,
 }
 
-// Serde hands a reference.
+// Serde passes a reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_zero(count: &usize) -> bool {
     *count == 0
@@ -89,7 +89,7 @@ pub(crate) struct Denial {
     pub(crate) code: Code,
     pub(crate) reason: Cow<'static, str>,
     pub(crate) retry_after: Option<u64>,
-    /// The policy that denies, and what it does.
+    /// The policy that denies, and its action.
     pub(crate) policy: Option<(PolicyId, PolicyAction)>,
 }
 
@@ -114,7 +114,7 @@ impl From<Exceeded> for Denial {
 }
 
 impl Verdict {
-    /// Whether the agent is one of this tenant.
+    /// Whether the tenant has this agent.
     pub fn knows_agent(&self) -> bool {
         self.owner.is_some()
     }
@@ -171,7 +171,7 @@ impl Verdict {
 }
 
 impl Tenant {
-    /// Decides a call. Changes nothing: the verdict's record does, once it is applied.
+    /// Decides a call. Changes nothing: counts change when the verdict's record is applied.
     pub fn decide(&self, caller: &Caller, request: &Request, moment: Moment, trace: &mut impl Trace) -> Verdict {
         let (agent, asked) = match (caller, request.agent) {
             (Caller::Agent(slot), _) => (self.agent_in(*slot), None),
@@ -197,7 +197,7 @@ impl Tenant {
         }
     }
 
-    /// All but the budgets.
+    /// All checks except the budgets.
     fn check<'a>(
         &self,
         agent: Option<&'a Agent>,

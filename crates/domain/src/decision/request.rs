@@ -18,11 +18,11 @@ use crate::trace_id::TraceId;
 /// Which agent a request asks about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// The one whose token asks.
+    /// The agent that sent its token.
     Caller,
     /// This one.
     Agent(AgentId),
-    /// Text that is no agent's id, so no agent at all.
+    /// Text that is not an agent's id, so it names no agent.
     Nobody,
 }
 
@@ -37,26 +37,26 @@ impl Asked {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     texts: Texts,
-    /// Which agent.
+    /// The agent it asks about.
     pub agent: Asked,
-    /// Every name the request gives the agent's tenant, in its path or its body.
+    /// Every name that the request gives the agent's tenant, in its path or its body.
     pub tenants: Vec<TenantRef>,
-    /// What is recorded in the place of arguments that are too large, or too deep, to be recorded whole.
+    /// What we record instead of arguments that are too large or too deep to record whole.
     digest: Option<Box<str>>,
-    /// Why no permission can be about the call: its form.
+    /// Why the form of the call rules out any permission.
     problem: Option<Box<str>>,
     /// Estimated cost of the call.
     pub cost: Option<Cost>,
-    /// Whether the caller named it finer than costs are, so that it was rounded up.
+    /// Whether the caller's cost was finer than a millionth, and so was rounded up.
     pub is_cost_rounded: bool,
-    /// The caller's address, where it is known.
+    /// The caller's address, if known.
     pub ip: Option<IpAddr>,
     /// The trace that the call is part of.
     pub trace: Option<TraceId>,
 }
 
-/// All text of a request in one piece of memory: action, resource, arguments, `User-Agent`, where they end, and
-/// whether the last two are there.
+/// All text of a request in one allocation: action, resource, arguments and `User-Agent`, where they end, and whether
+/// the last two are present.
 #[derive(Clone, Debug, PartialEq)]
 struct Texts {
     joined: Box<str>,
@@ -74,7 +74,7 @@ impl Texts {
         if !holds_secret(&texts.joined) {
             return texts;
         }
-        // What a client sent in a wrong place is neither recorded nor shown.
+        // A secret that a client sent in the wrong place is neither recorded nor shown.
         let hidden = parts.map(hide_secrets);
         Self::of(hidden.each_ref().map(|part| &**part), arguments.is_some(), user_agent.is_some())
     }
@@ -96,22 +96,21 @@ impl Texts {
 }
 
 impl Request {
-    /// A request about the agent whose token asks, with nothing but what is needed.
+    /// A request about the agent that sends its token, with nothing optional.
     ///
     /// # Errors
-    /// `INVALID_FIELD` where the action or the resource is none.
+    /// `INVALID_FIELD` for a bad action or resource.
     pub fn new(action: &str, resource: &str) -> Result<Self, Error> {
         check_action("action", action)?;
         check_resource("resource", resource)?;
         Self::of(action, resource, None, None)
     }
 
-    /// The same with arguments and the caller's `User-Agent`, of which the start is kept. Where no permission can be about
-    /// the call, because of the form of its action, its resource or its arguments, it is denied for that once its agent
-    /// is known.
+    /// A request with arguments and the caller's `User-Agent`, which is cut to the kept length. If the form of its
+    /// action, resource or arguments rules out any permission, the call is denied for that once its agent is known.
     ///
     /// # Errors
-    /// `INVALID_FIELD` where not everybody could read the arguments, or reads them alike.
+    /// `INVALID_FIELD` if some parsers could not read the arguments, or would read them differently.
     pub fn of(
         action: &str,
         resource: &str,
@@ -130,7 +129,7 @@ impl Request {
         let texts = if problem.is_none() {
             Texts::join(action, resource, arguments, user_agent)
         } else {
-            // What is recorded of it is bounded, and can be seen.
+            // What we record is bounded and visible.
             let (action, resource) =
                 (shown_within(action, MAX_ACTION_BYTES), shown_within(resource, MAX_RESOURCE_BYTES));
             Texts::join(&action, &resource, arguments, user_agent)
@@ -148,14 +147,14 @@ impl Request {
         })
     }
 
-    /// The same request about that agent.
+    /// Makes the request ask about that agent.
     #[must_use]
     pub fn for_agent(mut self, agent: AgentId) -> Self {
         self.agent = Asked::Agent(agent);
         self
     }
 
-    /// The same request with arguments: the text of one valid JSON value.
+    /// Adds arguments: the text of one valid JSON value.
     ///
     /// # Errors
     /// As for [`Self::of`].
@@ -164,17 +163,17 @@ impl Request {
         Ok(Self { texts: with.texts, digest: with.digest, problem: self.problem.or(with.problem), ..self })
     }
 
-    /// The same request with the caller's `User-Agent`, cut to what is kept.
+    /// Adds the caller's `User-Agent`, cut to the kept length.
     #[must_use]
     pub fn with_user_agent(self, text: Option<&str>) -> Self {
         let texts = Texts::join(self.action(), self.resource(), self.arguments(), kept_user_agent(text));
         Self { texts, ..self }
     }
 
-    /// The same request about another action or resource.
+    /// Copies the request for another action or resource.
     ///
     /// # Errors
-    /// `INVALID_FIELD` where the action or the resource is none.
+    /// `INVALID_FIELD` for a bad action or resource.
     pub fn about(&self, action: &str, resource: &str) -> Result<Self, Error> {
         check_action("action", action)?;
         check_resource("resource", resource)?;
@@ -192,12 +191,12 @@ impl Request {
         self.texts.part(self.texts.action_end, self.texts.resource_end)
     }
 
-    /// Why no permission can be about the call, which is then denied: the form of what it names.
+    /// Why the form of the call rules out any permission; the call is then denied.
     pub fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
 
-    /// What is recorded of the arguments: they themselves or, of large ones, their hash and size.
+    /// What we record of the arguments: their text or, if they are large, their hash and size.
     pub fn recorded_arguments(&self) -> Option<&str> {
         self.digest.as_deref().or_else(|| self.arguments())
     }
@@ -215,7 +214,7 @@ impl Request {
     }
 }
 
-/// What stands in the trail for arguments that are not recorded whole: SHA-256 and size of their short form.
+/// What the trail shows for arguments that are not recorded whole: SHA-256 and size of their short form.
 fn digest(arguments: &Compact<'_>) -> Option<Box<str>> {
     let Compact { json, is_too_deep } = arguments;
     (*is_too_deep || json.len() > MAX_ARGUMENTS_BYTES).then(|| {

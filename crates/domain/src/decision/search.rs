@@ -1,11 +1,11 @@
-//! What a search could find: which resources, and which actions, are worth a decision.
+//! What a search could find: the resources and actions that are worth a decision.
 //!
-//! Patterns can't be listed resource by resource, so a search answers in their own terms: a `*` stands for every value in
-//! its place. As the text of a resource, a pattern is granted exactly where a permission with a `*` in that place grants
-//! it, and that permission grants whatever else stands there too. So each text found here that a decision says yes to is
-//! an answer, and together they leave out nothing: what is granted matches one of them.
+//! A search can't list every resource that a pattern matches, so it answers with patterns: a `*` stands for every value
+//! in its place. Read as a resource, a pattern is granted exactly by the permissions with a `*` in that place, and
+//! those grant every other value there too. So each text that passes a decision is an answer, and no answer is missing:
+//! whatever is granted matches one of them.
 //!
-//! Constraints, rates, links' standing and budgets are not looked at here: each decision does that itself.
+//! Constraints, rates, links and budgets are left to the decisions.
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -22,23 +22,23 @@ use crate::permission::{Permission, PermissionSet};
 use crate::tenant::{Caller, Tenant};
 use crate::time::Timestamp;
 
-/// What is worth a decision.
+/// The texts that are worth a decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Candidates {
-    /// Resources, or actions, in the order of their bytes.
+    /// Resources, or actions, in byte order.
     pub texts: BTreeSet<String>,
-    /// Whether more of them would have taken too much work to find.
+    /// Whether finding the rest would have taken too much work.
     pub cut_off: bool,
 }
 
 impl Tenant {
-    /// What the decision about the request would be. Nothing is recorded or counted.
+    /// Whether the request would be allowed. Nothing is recorded or counted.
     pub fn would_allow(&self, request: &Request, at: Timestamp) -> bool {
         self.decide(&Caller::Operator, request, self.next_moment(at), &mut ()).allows()
     }
 
-    /// Resources whose first segment is `kind` and that hold a second one, on which the agent might do the action: a `*`
-    /// is every value.
+    /// Resources that start with the segment `kind`, have a second segment, and on which the agent might do the action.
+    /// A `*` is every value.
     pub fn resources_to_try(&self, agent: AgentId, action: &str, kind: &str, at: Timestamp) -> Candidates {
         let is_wanted =
             |permission: &Permission| permission.grants_action(action) && of_kind(permission.pattern(), kind).is_some();
@@ -48,7 +48,7 @@ impl Tenant {
         Candidates { texts, cut_off: walk.cut_off }
     }
 
-    /// Actions that the agent might do on the resource: `*` is every one.
+    /// Actions that the agent might do on the resource; `*` is every action.
     pub fn actions_to_try(&self, agent: AgentId, resource: &str, at: Timestamp) -> Candidates {
         let segments = Segments::of(resource);
         let mut texts = BTreeSet::new();
@@ -65,7 +65,7 @@ impl Tenant {
     }
 }
 
-/// The pattern as the text of resources of that kind; `None` where it matches none.
+/// The pattern as a resource of that kind; `None` if it matches none.
 fn of_kind(pattern: &Pattern, kind: &str) -> Option<String> {
     match pattern.as_str().split_once(':') {
         None if pattern.as_str() == "*" => Some(format!("{kind}:*")),
@@ -74,7 +74,7 @@ fn of_kind(pattern: &Pattern, kind: &str) -> Option<String> {
     }
 }
 
-/// The second segment of a pattern, `*` where a `*` stands for it.
+/// The second segment of a pattern, `*` if a `*` covers it.
 fn second_of(pattern: &Pattern) -> &str {
     let mut segments = pattern.as_str().split(':');
     segments.next();
@@ -83,15 +83,16 @@ fn second_of(pattern: &Pattern) -> &str {
 
 type Patterns = BTreeSet<Box<str>>;
 
-/// A walk through what an agent holds and what is lent to it. Each link is looked at once.
+/// A walk through an agent's own and delegated permissions. It visits each link once.
 struct Walk<'t, F> {
     tenant: &'t Tenant,
     at: Timestamp,
-    /// Which permissions are looked for.
+    /// Which permissions to look for.
     is_wanted: F,
     links: HashMap<u32, Rc<Vec<Pattern>>, FixedState>,
     left: usize,
-    /// Patterns that links passed on. Counted apart: what was found before the pairs were too many still goes on.
+    /// Patterns that links passed on. Counted apart from the pairs: when those run out, what was found is still passed
+    /// on.
     passed_on: usize,
     cut_off: bool,
 }
@@ -101,7 +102,7 @@ impl<'t, F: FnMut(&Permission) -> bool> Walk<'t, F> {
         Self { tenant, at, is_wanted, links: HashMap::default(), left: MAX_SEARCH_PAIRS, passed_on: 0, cut_off: false }
     }
 
-    /// Patterns of all that the agent may use.
+    /// Patterns of everything the agent may use.
     fn held_by(&mut self, agent: AgentId) -> Vec<Pattern> {
         let Some(agent) = self.tenant.agent(agent) else { return Vec::new() };
         let arriving = self.tenant.links().arriving(agent.profile.id);
@@ -109,7 +110,7 @@ impl<'t, F: FnMut(&Permission) -> bool> Walk<'t, F> {
         self.held_through(agent, arriving)
     }
 
-    /// Patterns of the agent's own permissions, and of what those links lend.
+    /// Patterns of the agent's own permissions, and of what these links lend.
     fn held_through(&mut self, agent: &Agent, links: &[u32]) -> Vec<Pattern> {
         let mut seen = Patterns::new();
         let mut held = self.wanted(&agent.profile.spec.permissions);
@@ -128,7 +129,7 @@ impl<'t, F: FnMut(&Permission) -> bool> Walk<'t, F> {
         held
     }
 
-    /// Patterns of what a link lends as far as its grantor has it. It stands on smaller places only, so this ends.
+    /// Patterns of what a link lends, as far as its grantor has it. A link stands on smaller places only, so this ends.
     fn lent_by(&mut self, place: u32) -> Rc<Vec<Pattern>> {
         if let Some(known) = self.links.get(&place) {
             return Rc::clone(known);
@@ -150,7 +151,7 @@ impl<'t, F: FnMut(&Permission) -> bool> Walk<'t, F> {
         let mut seen = Patterns::new();
         let mut met = Vec::new();
         for lent in &lent {
-            // Where both have text there, it has to be the same.
+            // Where both have text there, the texts must be equal.
             let second = second_of(lent);
             let meeting: Vec<_> = match second {
                 "*" => by_second.values().collect(),

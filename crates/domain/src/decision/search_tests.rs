@@ -1,4 +1,4 @@
-//! Searches against every resource and every action there are, in random worlds: agents with patterns and constraints,
+//! Searches checked against every resource and every action, in random worlds: agents with patterns and constraints,
 //! links between them, and changes after the links were made, so that what a link lends and what its grantor holds
 //! overlap in every way.
 
@@ -24,7 +24,7 @@ const AGENTS: usize = 4;
 const SEGMENTS: [&str; 3] = ["a", "b", "z"];
 const ACTIONS: [&str; 3] = ["read", "write", "drop"];
 
-/// Permissions as JSON: a pattern, actions, and whether it asks for approval, which no call has.
+/// Permissions as JSON: a pattern, actions, and whether approval is required, which no call has.
 type Held = Vec<(String, Vec<&'static str>, bool)>;
 
 #[derive(Clone, Debug)]
@@ -86,7 +86,7 @@ impl World {
         self.now = self.now.plus_millis(1);
     }
 
-    /// Whether it was not refused.
+    /// Whether it was accepted.
     fn carry_out<C: Command>(&mut self, command: C) -> bool {
         let decided = command.decide(&self.tenant, By::Operator, self.tenant.next_moment(self.now));
         let Ok((change, _)) = decided else { return false };
@@ -123,7 +123,7 @@ impl World {
     }
 }
 
-/// Resources of a type that hold one, two or three segments more.
+/// Resources of a type with one, two or three more segments.
 fn resources(kind: &str) -> Vec<String> {
     let mut all = Vec::new();
     let mut longest = vec![kind.to_owned()];
@@ -180,13 +180,13 @@ fn a_search_finds_what_is_allowed_and_nothing_else() {
     assert!(through_links.get() > 0, "no world had anything that was lent to one that holds nothing");
 }
 
-/// One permission to read each of so many resources, spelled so.
+/// One permission to read each of `count` resources, spelled by `spell`.
 fn each(count: usize, spell: impl Fn(usize) -> String) -> Held {
     (0..count).map(|n| (spell(n), vec!["read"], false)).collect()
 }
 
 #[test]
-fn all_that_an_agent_can_hold_is_found_where_it_is_lent() {
+fn a_search_finds_everything_that_a_full_agent_lends() {
     let mut world = World::new(&[each(1_000, |n| format!("a:{n}")), Vec::new(), Vec::new()]);
     world.step(&Op::Lend(0, 1, each(1_000, |n| format!("a:{n}"))));
     world.step(&Op::Lend(1, 2, each(1_000, |n| format!("a:{n}"))));
@@ -195,7 +195,7 @@ fn all_that_an_agent_can_hold_is_found_where_it_is_lent() {
 }
 
 #[test]
-fn a_search_ends_where_it_takes_too_much() {
+fn a_search_ends_when_it_takes_too_much() {
     let mut world = World::new(&[each(400, |n| format!("a:*:{n}:*")), Vec::new()]);
     world.step(&Op::Lend(0, 1, each(400, |n| format!("a:*:{n}:x"))));
     let (lender, borrower) = (world.agents[0], world.agents[1]);
@@ -206,8 +206,9 @@ fn a_search_ends_where_it_takes_too_much() {
 }
 
 #[test]
-fn what_many_links_pass_on_counts_each_time() {
-    // One link lends 150 patterns that each meet another 150; all that stands on it is about something else.
+fn patterns_count_for_each_link_that_passes_them_on() {
+    // One link lends 150 patterns that each overlap with another 150; everything that stands on it is about something
+    // else.
     let [lent, met] = [150, 150];
     let mut world = World::new(&[vec![("a:*".to_owned(), vec!["read"], false)], Vec::new(), Vec::new()]);
     world.step(&Op::Lend(0, 1, each(lent, |n| format!("a:*:{n}:*"))));

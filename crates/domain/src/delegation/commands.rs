@@ -25,7 +25,7 @@ use crate::tenant::{Command, Tenant};
 use crate::text::quote;
 use crate::time::Timestamp;
 
-/// Links of a chain where nobody says how many it may have.
+/// Links of a chain if the request sets no limit.
 const DEFAULT_MAX_DEPTH: u32 = 3;
 
 /// A delegation to make, as a request spells it.
@@ -43,14 +43,14 @@ pub struct NewDelegation {
     /// The agent that may use the grantor's permissions.
     #[cfg_attr(feature = "schema", schemars(with = "AgentId"))]
     pub to_agent: String,
-    /// What of them: each has to lie within a single one that the grantor holds.
+    /// The lent permissions: each must lie within a single one that the grantor holds.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = crate::limits::MAX_PERMISSIONS)))]
     pub permissions: Vec<PermissionSpec>,
-    /// When it ends by itself, RFC 3339.
+    /// When it expires, RFC 3339.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Time>"))]
     pub expires_at: Option<String>,
-    /// Links that a chain through it may have, itself and those before it counted.
+    /// Links that a chain through it may have, counting itself and those before it.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_DELEGATION_DEPTH)))]
     pub max_depth: Option<u32>,
@@ -63,16 +63,16 @@ pub struct DelegationView {
     pub tenant: TenantId,
     /// The delegation.
     pub delegation: Delegation,
-    /// Whether it counts now.
+    /// Whether it is live now.
     pub status: DelegationStatus,
 }
 
-/// Which delegations a list asks for. What is `None` does not restrict.
+/// Which delegations a list wants. `None` does not restrict.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DelegationFilter {
-    /// Those that leave that agent.
+    /// Delegations from that agent.
     pub from: Option<AgentId>,
-    /// Those that arrive at that agent.
+    /// Delegations to that agent.
     pub to: Option<AgentId>,
 }
 
@@ -87,7 +87,7 @@ impl DelegationView {
         Ok(Self { tenant: tenant.id(), delegation: link.clone(), status })
     }
 
-    /// Delegations after that one in the order in which they were made, at most so many.
+    /// At most `most` delegations after `after`, oldest first.
     pub fn list<'t>(
         tenant: &'t Tenant,
         filter: DelegationFilter,
@@ -96,7 +96,7 @@ impl DelegationView {
         most: usize,
     ) -> Vec<Self> {
         let DelegationFilter { from, to } = filter;
-        // Ids are in the order of the places, so where the page begins is not searched for from the first link on.
+        // Ids are in the order of places, so we find the page's start without searching from the first link on.
         let is_before = |link: &Delegation| after.is_some_and(|after| link.profile.id <= after);
         let listed = |links: Option<&'t Links>| {
             let places = links.map(Links::all).unwrap_or_default();
@@ -123,7 +123,7 @@ impl DelegationView {
     }
 }
 
-/// What the agent with that id can make use of now, and where it comes from.
+/// What the agent with that id can use now, and where each permission comes from.
 ///
 /// # Errors
 /// `AGENT_NOT_FOUND`.
@@ -136,12 +136,12 @@ fn existing(tenant: &Tenant, id: DelegationId) -> Result<(u32, &Delegation), Err
     tenant.delegation(id).ok_or_else(|| unknown_delegation(&id.to_string()))
 }
 
-/// The error for a delegation that is not there, or not the caller's.
+/// The error for a delegation that doesn't exist or isn't the caller's.
 pub fn unknown_delegation(id: &str) -> Error {
     Error::new(Code::DelegationNotFound, format!("there is no delegation '{}'", quote(id)))
 }
 
-/// The error for a field that names no agent, or not one of the caller's.
+/// The error for a field that names no agent, or somebody else's.
 pub fn unknown_agent_in(field: &str, id: &str) -> Error {
     Error::field(Code::AgentNotFound, field, format!("names no agent: there is no agent '{}'", quote(id)))
 }
@@ -156,7 +156,7 @@ pub struct CreateDelegation {
 }
 
 impl CreateDelegation {
-    /// Reads a new delegation. Which tenant it belongs to was settled before.
+    /// Reads a new delegation. The caller has settled which tenant it belongs to.
     ///
     /// # Errors
     /// `INVALID_FIELD`, `INVALID_PATTERN` or `AGENT_NOT_FOUND`, naming the field.
@@ -181,12 +181,12 @@ impl CreateDelegation {
         })
     }
 
-    /// The agent that delegates, whose tenant it is.
+    /// The agent that delegates; the link belongs to its tenant.
     pub fn grantor(&self) -> AgentId {
         self.from
     }
 
-    /// Finds the grantor, where these two agents may be linked at all.
+    /// Finds the grantor, if these two agents may be linked at all.
     fn check_agents<'t>(&self, tenant: &'t Tenant, at: Timestamp) -> Result<&'t Agent, Error> {
         let find = |field, id: AgentId| tenant.agent(id).ok_or_else(|| unknown_agent_in(field, &id.to_string()));
         let (from, to) = (find("fromAgent", self.from)?, find("toAgent", self.to)?);
@@ -236,11 +236,11 @@ impl CreateDelegation {
 
     fn check_room(&self, tenant: &Tenant, stands_on: &[u32], at: Timestamp) -> Result<(), Error> {
         if tenant.next_place().is_none() {
-            return Err(limit("the tenant has made as many delegations as can be told apart".to_owned()));
+            return Err(limit("the tenant has used up its numbers for delegations".to_owned()));
         }
         let leaving = tenant.links().leaving(self.from);
         let over = |open: usize, most| open >= most;
-        // The lists hold some links that are over: they are only counted where it could matter.
+        // The lists hold some links that are over: we count exactly only if it could matter.
         if over(tenant.open_links_at_most(at), MAX_DELEGATIONS) && over(tenant.open_links_count(at), MAX_DELEGATIONS) {
             return Err(limit(format!("the tenant has {MAX_DELEGATIONS} delegations already; revoke one first")));
         }
@@ -317,9 +317,9 @@ impl Command for CreateDelegation {
     }
 }
 
-/// Revokes a delegation for good, and with it all that stand on it.
+/// Revokes a delegation for good, with all delegations that stand on it.
 pub struct RevokeDelegation(
-    /// Which.
+    /// The delegation.
     pub DelegationId,
 );
 

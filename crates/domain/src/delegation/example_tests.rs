@@ -1,4 +1,4 @@
-//! Delegation by example, and the small world that its tests act in.
+//! Delegation by example, and the small world of its tests.
 
 use crate::agent::commands::{AgentPatch, CreateAgent, NewAgent, RevokeAgent, UpdateAgent};
 use crate::author::By;
@@ -17,7 +17,7 @@ pub(crate) struct World {
     journal: Vec<(Moment, (u8, Vec<u8>))>,
 }
 
-/// An event's kind and its body as bytes: replay then sees what serde keeps of it, as it does in production.
+/// An event's kind and its body as bytes, so that replay sees what serde keeps of it, as in production.
 fn encode(event: &Event<'_>) -> (u8, Vec<u8>) {
     match event {
         Event::Decided(record) => (0, rmp_serde::to_vec(record).unwrap()),
@@ -115,7 +115,7 @@ impl World {
         self.delegate(from, to, permissions(lent), None, None).unwrap_err().code()
     }
 
-    /// What the agent would be told now; nothing is counted.
+    /// What the server would answer the agent now; nothing is counted.
     pub(crate) fn peek(&self, agent: AgentId, request: &Request) -> Decision {
         let request = request.clone().for_agent(agent);
         self.tenant.decide(&Caller::Operator, &request, self.tenant.next_moment(self.now), &mut ()).answer(None)
@@ -153,7 +153,7 @@ impl World {
         DelegationView::find(&self.tenant, link, self.tenant.next_moment(self.now).wall).unwrap().status
     }
 
-    /// Goes on with the tenant that a snapshot of another version makes, which held this.
+    /// Restarts from a snapshot as another version would have written it.
     pub(crate) fn restart_with(&mut self, change: impl FnOnce(&mut tenant::State)) {
         let mut state = self.tenant.state();
         change(&mut state);
@@ -165,7 +165,7 @@ impl World {
         self.now = self.now.plus_millis(seconds * 1_000);
     }
 
-    /// The tenant that its journal makes.
+    /// The tenant that its journal replays to.
     pub(crate) fn replayed(&self) -> Tenant {
         let mut tenant = Tenant::default();
         for (moment, (kind, bytes)) in &self.journal {
@@ -174,7 +174,7 @@ impl World {
         tenant
     }
 
-    /// Goes on with the tenant that a snapshot of it makes.
+    /// Restarts from a snapshot of the tenant.
     pub(crate) fn restart(&mut self) {
         self.restart_with(|_| {});
     }
@@ -184,7 +184,7 @@ pub(crate) const READ_ALL: &str = r#"[{"resource":"mcp:*","actions":["read"]}]"#
 pub(crate) const READ_GITHUB: &str = r#"[{"resource":"mcp:github:*","actions":["read"]}]"#;
 
 #[test]
-fn a_delegate_may_what_the_link_says_and_no_more() {
+fn a_delegate_may_do_what_the_link_grants_and_no_more() {
     let mut world = World::new(None);
     let (root, worker) = (world.agent(permissions(READ_ALL)), world.agent(vec![]));
     assert!(!world.may(worker, "read", "mcp:github:issues"));
@@ -239,12 +239,12 @@ fn constraints_of_the_whole_chain_hold_and_windows_are_shared() {
 }
 
 #[test]
-fn revocation_takes_along_all_that_stands_on_it() {
+fn revoking_a_link_ends_all_that_stand_on_it() {
     let mut world = World::new(None);
     let (root, other) = (world.agent(permissions(READ_ALL)), world.agent(permissions(READ_ALL)));
     let (a, b, c) = (world.agent(permissions(READ_ALL)), world.agent(vec![]), world.agent(vec![]));
     let first = world.link(root, a, READ_GITHUB);
-    // `a` holds the permission itself, and lends it while the first link is there.
+    // `a` holds the permission itself, and lends it while the first link exists.
     let second = world.link(a, b, READ_GITHUB);
     let third = world.link(b, c, READ_GITHUB);
     let apart = world.link(other, c, READ_GITHUB);
@@ -265,7 +265,7 @@ fn revocation_takes_along_all_that_stands_on_it() {
 }
 
 #[test]
-fn a_link_ends_with_its_time_or_its_grantors() {
+fn a_link_ends_when_it_or_its_grantor_expires() {
     let mut world = World::new(None);
     let (root, a, b) = (world.agent(permissions(READ_ALL)), world.agent(vec![]), world.agent(vec![]));
     let hour = Some(world.now.plus_millis(3_600_000));
@@ -286,19 +286,19 @@ fn a_link_ends_with_its_time_or_its_grantors() {
     world.later(3_600);
     assert_eq!((world.status(first), world.status(second)), (DelegationStatus::Expired, DelegationStatus::Expired));
     assert!(!world.may(b, "read", "mcp:x"));
-    // What is over for good is no circle any more.
+    // A link that is over for good closes no circle.
     world.patch(b, AgentPatch { permissions: Some(permissions(READ_ALL)), ..AgentPatch::default() }).unwrap();
     world.link(b, a, READ_ALL);
 }
 
 #[test]
-fn pages_go_on_after_the_last_of_the_one_before() {
+fn pages_continue_after_the_last_delegation() {
     let mut world = World::new(None);
     let agents: Vec<_> = (0..4).map(|_| world.agent(permissions(READ_ALL))).collect();
     for (from, to) in [(0, 1), (0, 2), (1, 2), (0, 1), (2, 3), (1, 3), (0, 3), (0, 1)] {
         world.link(agents[from], agents[to], READ_GITHUB);
     }
-    // As after those at some places were forgotten.
+    // As if the links at some places had been forgotten.
     world.restart_with(|state| {
         state.delegations.remove(3);
         state.delegations.remove(0);
@@ -358,7 +358,7 @@ fn refusals_have_their_codes() {
 }
 
 #[test]
-fn a_link_says_how_far_it_may_be_passed_on() {
+fn a_link_limits_how_far_it_is_passed_on() {
     let mut world = World::new(None);
     let agents: Vec<_> = (0..5).map(|_| world.agent(permissions(READ_ALL))).collect();
     let link = |world: &mut World, from: usize, to: usize, depth| {
@@ -371,8 +371,8 @@ fn a_link_says_how_far_it_may_be_passed_on() {
     assert_eq!(link(&mut world, 3, 4, Some(1)), Ok(1));
 }
 
-/// A link made before another one came to its grantor does not carry what that one brings: its maker said how far it
-/// may go, and was not asked.
+/// A link carries nothing that came to its grantor later: the later link's maker limited how far it may be passed on,
+/// and was not asked about this one.
 #[test]
 fn a_link_carries_nothing_that_came_to_its_grantor_later() {
     let mut world = World::new(None);
@@ -405,7 +405,7 @@ fn explain_shows_the_links_and_why_they_do_not_count() {
 }
 
 #[test]
-fn effective_permissions_tell_where_they_come_from() {
+fn effective_permissions_name_their_source() {
     let mut world = World::new(None);
     let (root, worker) = (world.agent(permissions(READ_ALL)), world.agent(permissions(READ_GITHUB)));
     let link = world.link(root, worker, READ_ALL);

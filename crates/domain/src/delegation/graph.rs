@@ -1,4 +1,4 @@
-//! The graph that a tenant's delegations form: which links count, whether one more would close a cycle, and how much a
+//! The graph of a tenant's delegations: which links are live, whether one more would close a circle, and how much a
 //! decision has to walk.
 
 use std::collections::{HashMap, HashSet};
@@ -13,12 +13,12 @@ use crate::limits::MAX_CYCLE_SEARCH;
 use crate::tenant::Tenant;
 use crate::time::Timestamp;
 
-/// Which links count at one moment, remembered, so that a graph with many paths is walked once.
+/// The status of links at one moment, remembered, so that a graph with many paths is walked once.
 #[derive(Default)]
 pub struct Standing(HashMap<u32, DelegationStatus, FixedState>);
 
 impl Standing {
-    /// Whether the link at that place counts.
+    /// The status of the link at that place.
     pub fn of(&mut self, tenant: &Tenant, place: u32, at: Timestamp) -> DelegationStatus {
         let Some(link) = tenant.delegation_at(place) else { return DelegationStatus::Revoked };
         if link.is_over(at) {
@@ -36,7 +36,7 @@ impl Standing {
         if let Some(known) = self.0.get(&place) {
             return *known;
         }
-        // Each stands on smaller places only, so this ends; no chain is longer than `MAX_DELEGATION_DEPTH`.
+        // Each link stands on smaller places only, so this ends; no chain is longer than `MAX_DELEGATION_DEPTH`.
         let mut below = spec.stands_on.iter().map(|below| self.of(tenant, *below, at));
         let status = below.find(|status| *status != DelegationStatus::Active).unwrap_or(own);
         self.0.insert(place, status);
@@ -44,7 +44,7 @@ impl Standing {
     }
 }
 
-/// The search for a cycle looked at more links than it may.
+/// The search for a circle reached its limit of links.
 #[derive(Debug)]
 pub struct TooTangled;
 
@@ -60,7 +60,7 @@ impl Tenant {
         link_at(self.delegations(), place)
     }
 
-    /// Links that are not over, among those.
+    /// The links among these that are not over.
     pub(crate) fn open_links<'a>(
         &'a self,
         links: Option<&'a Links>,
@@ -71,7 +71,7 @@ impl Tenant {
         found.filter(move |(_, link)| !link.is_over(at))
     }
 
-    /// Links of the whole tenant that are not over.
+    /// How many links of the tenant are not over.
     pub(crate) fn open_links_count(&self, at: Timestamp) -> usize {
         let open = &self.links().open;
         if at < open.swept {
@@ -81,13 +81,13 @@ impl Tenant {
         places.filter(|place| self.delegation_at(**place).is_some_and(|link| !link.is_over(at))).count()
     }
 
-    /// At least as many as [`Tenant::open_links_count`], without counting.
+    /// An upper bound of [`Tenant::open_links_count`], without counting.
     pub(crate) fn open_links_at_most(&self, at: Timestamp) -> usize {
         let open = &self.links().open;
         if at < open.swept { self.delegations().len() } else { open.places.len() }
     }
 
-    /// Whether permissions of `to` may come to `from`, by links that are not over, whatever the agents' status is: a
+    /// Whether permissions of `to` may reach `from` through links that are not over, whatever the agents' status: a
     /// link from `from` to `to` would then close a circle.
     pub(crate) fn would_close_circle(&self, from: AgentId, to: AgentId, at: Timestamp) -> Result<bool, TooTangled> {
         let mut seen: HashSet<AgentId, FixedState> = HashSet::default();
@@ -111,8 +111,8 @@ impl Tenant {
         Ok(false)
     }
 
-    /// What a decision may have to look at that starts with these links: their permissions and the links they stand
-    /// on, and so on for each of those, once each.
+    /// How much a decision that starts with these links may have to look at: their permissions and the links they stand
+    /// on, and so on, each link once.
     pub(crate) fn weight_of(&self, links: Vec<u32>) -> usize {
         let mut seen: HashSet<u32, FixedState> = links.iter().copied().collect();
         let mut waiting = links;

@@ -1,4 +1,4 @@
-//! Finds a tenant's delegations by id and by agent, and those that are still open. All of it follows from the state.
+//! Finds a tenant's delegations by id and by agent, and the open ones among them. All of it is derived from the state.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -9,10 +9,10 @@ use crate::delegation::{Delegation, DelegationSpec, position};
 use crate::id::{AgentId, DelegationId};
 use crate::time::Timestamp;
 
-/// Links a list of open ones may hold before it is first swept.
+/// Links that a list of open ones may hold before its first sweep.
 const SWEEP_LEAST: usize = 16;
 
-/// Where a tenant's links are found.
+/// Lookups of a tenant's links.
 #[derive(Debug, Default)]
 pub struct LinkIndex {
     by_id: HashMap<DelegationId, u32, FixedState>,
@@ -21,20 +21,20 @@ pub struct LinkIndex {
     pub(super) open: Open,
 }
 
-/// The links that arrive at one agent, or that leave it.
+/// The links to one agent, or from it.
 #[derive(Debug, Default)]
 pub struct Links {
     all: Vec<u32>,
     open: Open,
 }
 
-/// Links that are not over, and some that are and were not swept out yet. So what a decision looks at follows the
-/// links that count, not all there ever were.
+/// The links that are not over, and some that are over but not yet swept out. So a decision looks at about as many
+/// links as are open, not at all there ever were.
 #[derive(Debug, Default)]
 pub(super) struct Open {
     pub(super) places: Vec<u32>,
     sweep_at: usize,
-    /// The latest time by which one was left out. Before it, where the clock was set back, one may count that is not here.
+    /// The latest time at which a link was left out. If the clock is set back before it, a missing link may be live.
     pub(super) swept: Timestamp,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn link_at(delegations: &[Delegation], place: u32) -> Option<&Delegat
 }
 
 impl Open {
-    /// Takes in a link that comes after all of `known`, among which are those that are here.
+    /// Adds a link newer than all of `known`, which include the ones listed here.
     fn add(&mut self, link: &Delegation, known: impl Iterator<Item = u32>, delegations: &[Delegation], at: Timestamp) {
         let is_open = |place: &u32| link_at(delegations, *place).is_some_and(|link| !link.is_over(at));
         if at < self.swept {
@@ -51,7 +51,7 @@ impl Open {
             (self.sweep_at, self.swept) = (self.places.len() * 2, at);
         } else if self.places.len() >= self.sweep_at.max(SWEEP_LEAST) {
             self.places.retain(is_open);
-            // Twice what is left, so that sweeping costs each link the same however many there are.
+            // Twice as many as are left, so that sweeping costs a constant time for each link.
             (self.sweep_at, self.swept) = (self.places.len() * 2, at);
         }
         if !link.is_over(at) {
@@ -63,7 +63,7 @@ impl Open {
 }
 
 impl Links {
-    /// All that are known, oldest first.
+    /// All known links, oldest first.
     pub fn all(&self) -> &[u32] {
         &self.all
     }
@@ -75,7 +75,7 @@ impl Links {
 }
 
 impl LinkIndex {
-    /// The look-ups over these links.
+    /// Builds the lookups for these links.
     pub fn build(delegations: &[Delegation], at: Timestamp) -> Self {
         let mut index = Self::default();
         for link in delegations {
@@ -84,7 +84,7 @@ impl LinkIndex {
         index
     }
 
-    /// Takes in a link of those, newer than all that it knows.
+    /// Adds a link of `delegations` that is newer than all it has.
     pub fn add(&mut self, link: &Delegation, delegations: &[Delegation], at: Timestamp) {
         let (place, spec) = (link.place, &link.profile.spec);
         self.by_id.insert(link.profile.id, place);
@@ -98,13 +98,13 @@ impl LinkIndex {
         self.open.add(link, before, delegations, at);
     }
 
-    /// Forgets links that are over. They are in the order of their places.
+    /// Forgets links that are over. They come in the order of their places.
     pub fn forget(&mut self, links: &[Delegation]) {
         let is_kept = |place: &u32| links.binary_search_by_key(place, |link| link.place).is_err();
         for link in links {
             self.by_id.remove(&link.profile.id);
         }
-        // Whoever looks for open ones passes over those that are not there.
+        // Searches for open links skip those that are missing.
         let ends =
             |end: fn(&DelegationSpec) -> AgentId| links.iter().map(move |link| end(&link.profile.spec)).collect();
         let (to, from): (HashSet<AgentId, FixedState>, HashSet<_, _>) = (ends(|spec| spec.to), ends(|spec| spec.from));
@@ -120,7 +120,7 @@ impl LinkIndex {
         }
     }
 
-    /// Learns that the link was revoked.
+    /// Notes that the link was revoked.
     pub fn close(&mut self, link: &Delegation) {
         // Only decisions are hot: the other lists are swept as they grow.
         if let Some(links) = self.arriving.get_mut(&link.profile.spec.to)
@@ -135,20 +135,20 @@ impl LinkIndex {
         self.by_id.get(&id).copied()
     }
 
-    /// The links that arrive at that agent; `None` where there never was one.
+    /// The links to that agent; `None` if there never was one.
     pub fn arriving(&self, agent: AgentId) -> Option<&Links> {
         self.arriving.get(&agent)
     }
 
-    /// The links that leave that agent.
+    /// The links from that agent.
     pub fn leaving(&self, agent: AgentId) -> Option<&Links> {
         self.leaving.get(&agent)
     }
 
-    /// Those links, and all that stand on them, directly or not, and are not over. They fall together.
+    /// These links, and all that stand on them, directly or not, and are not over. They fall together.
     ///
-    /// A link stands on smaller places only. So going upwards, whether one falls is known once it is its turn, and
-    /// what leaves an agent is looked at once, however many of the links that arrive there fall.
+    /// A link stands on smaller places only. Going upwards, we know whether a link falls when we reach it, and look at
+    /// an agent's outgoing links once, no matter how many of its incoming ones fall.
     pub fn falling_with<'d>(
         &self,
         first: Vec<u32>,

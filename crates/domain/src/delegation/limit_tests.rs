@@ -1,4 +1,4 @@
-//! What delegation may cost: how much a decision looks at, how much a revocation does, how much is kept.
+//! What delegation may cost: how much a decision looks at, how much a revocation does, how much we keep.
 
 use std::cell::Cell;
 
@@ -39,7 +39,7 @@ fn many_paths_are_searched_once() {
 }
 
 #[test]
-fn an_agent_depends_on_so_many_delegations_and_no_more() {
+fn the_weight_of_an_agents_delegations_is_limited() {
     let mut world = World::new(None);
     let (root, worker) = (world.agent(permissions(READ_ALL)), world.agent(vec![]));
     let hour = Some(world.now.plus_millis(3_600_000));
@@ -48,7 +48,7 @@ fn an_agent_depends_on_so_many_delegations_and_no_more() {
         world.delegate(root, worker, hundred.clone(), hour, None).unwrap();
     }
     assert_eq!(world.refusal(root, worker, READ_ALL), Code::DelegationLimitExceeded);
-    // What is over does not count.
+    // Links that are over do not count.
     world.later(3_600);
     world.link(root, worker, READ_ALL);
 }
@@ -65,9 +65,9 @@ impl Trace for Found {
 }
 
 #[test]
-fn a_decision_looks_at_so_many_permissions_of_its_grantors_and_no_more() {
+fn a_decision_looks_at_a_limited_number_of_grantor_permissions() {
     let mut world = World::new(None);
-    // A long resource counts more steps than a short one.
+    // A long resource costs more steps than a short one.
     let resource = format!("{}:b", "a".repeat(MAX_RESOURCE_BYTES - 2));
     let spec = |constraints: &str| {
         permissions(&format!(r#"[{{"resource":"{resource}","actions":["read"],"constraints":{constraints}}}]"#))
@@ -81,7 +81,7 @@ fn a_decision_looks_at_so_many_permissions_of_its_grantors_and_no_more() {
         world.delegate(*grantor, worker, open.clone(), None, None).unwrap();
     }
     assert!(world.may(worker, "read", &resource));
-    // The weight of what is lent stays as it is while what the grantors hold grows.
+    // The weight of what is lent stays constant while the grantors' permissions grow.
     let last = grantors.pop().unwrap();
     for grantor in &grantors {
         let many = vec![closed[0].clone(); MAX_PERMISSIONS];
@@ -98,7 +98,7 @@ fn a_decision_looks_at_so_many_permissions_of_its_grantors_and_no_more() {
     assert_eq!(steps.shown.len(), MAX_EXPLAINED_STEPS);
     assert!(steps.more > looks / 2, "{}", steps.more);
 
-    // What it may look at is enough for many, and an agent's own permissions are always looked at.
+    // The limit leaves room for many, and an agent's own permissions are always looked at.
     let narrower = AgentPatch { permissions: Some(closed), ..AgentPatch::default() };
     world.patch(grantors[0], narrower).unwrap();
     world.patch(grantors[1], AgentPatch { permissions: Some(vec![]), ..AgentPatch::default() }).unwrap();
@@ -139,7 +139,7 @@ fn a_revocation_looks_once_at_each_link_that_may_fall() {
     let falling = index.falling_with((0..below).collect(), world.now, link_at);
     assert_eq!(falling, (0..below + above).collect::<Vec<_>>());
     assert_eq!(looked_at.get(), links.len());
-    // What was revoked before is not looked at again.
+    // Links revoked earlier are not looked at again.
     looked_at.set(0);
     for link in &mut links[below as usize..] {
         link.revoked = true;
@@ -154,7 +154,7 @@ fn a_revocation_looks_once_at_each_link_that_may_fall() {
 }
 
 #[test]
-fn a_delegation_stands_on_so_many_and_no_more() {
+fn a_delegation_stands_on_a_limited_number() {
     let mut world = World::new(None);
     let (root, worker, other) = (world.agent(permissions(READ_ALL)), world.agent(vec![]), world.agent(vec![]));
     for _ in 0..MAX_STANDS_ON {
@@ -182,7 +182,7 @@ fn links_to_revoked_agents_are_over() {
 }
 
 #[test]
-fn delegations_that_are_over_are_forgotten_when_there_are_many_newer_ones() {
+fn ended_delegations_are_forgotten_after_many_newer_ones() {
     let mut world = World::new(None);
     let (root, worker, other) = (world.agent(permissions(READ_ALL)), world.agent(vec![]), world.agent(vec![]));
     let twice = r#"[{"resource":"mcp:*","actions":["read"],"constraints":{"maxCallsPerHour":2}}]"#;
@@ -206,7 +206,7 @@ fn delegations_that_are_over_are_forgotten_when_there_are_many_newer_ones() {
     }
     assert_eq!(world.replayed().state(), world.tenant.state());
     let kept = world.tenant.delegations().len();
-    // They are forgotten by the time of a link that was made a while before.
+    // Forgetting goes by the time of a link made a while before.
     assert!((most..most + 2 * 260).contains(&kept), "{kept}");
     let listed = |from, to| {
         DelegationView::list(&world.tenant, DelegationFilter { from, to }, world.now, None, usize::MAX).len()
@@ -218,7 +218,7 @@ fn delegations_that_are_over_are_forgotten_when_there_are_many_newer_ones() {
     assert_eq!(find(&world, last).unwrap().status, DelegationStatus::Expired);
     assert_eq!(find(&world, last).unwrap().delegation.profile.spec.permissions.as_slice().len(), 39);
     assert_eq!(find(&world, lasting.profile.id).unwrap().delegation, lasting);
-    // Links are found by their places still, whether others before them were forgotten or not.
+    // Links are still found by their places, whether earlier ones were forgotten or not.
     let above = world.link(worker, other, twice);
     assert!(world.may(other, "read", "mcp:x") && world.may(other, "read", "mcp:x"));
     assert_eq!(world.call(other, "read", "mcp:x").code, Some(Code::RateLimited));
@@ -231,7 +231,7 @@ fn delegations_that_are_over_are_forgotten_when_there_are_many_newer_ones() {
 }
 
 #[test]
-fn places_come_to_an_end() {
+fn places_run_out() {
     let mut world = World::new(None);
     let (root, worker) = (world.agent(permissions(READ_ALL)), world.agent(vec![]));
     world.link(root, worker, READ_ALL);
@@ -242,13 +242,13 @@ fn places_come_to_an_end() {
 }
 
 #[test]
-fn whether_a_permission_is_held_is_unknown_once_there_are_no_steps_left() {
+fn whether_a_permission_is_held_is_unknown_without_steps() {
     let mut world = World::new(None);
     let (root, a, b) = (world.agent(permissions(READ_ALL)), world.agent(vec![]), world.agent(vec![]));
     world.link(root, a, READ_ALL);
     let lent = [permissions(READ_GITHUB), permissions(READ_ALL)].concat();
     world.delegate(a, b, lent, None, None).unwrap();
-    // What is said with no steps, with one, with two, ..., each once.
+    // What the answer is with no steps, with one, with two, ..., each answer once.
     let said = |world: &World| {
         let agent = world.tenant.agent(b).unwrap();
         let said = (0..5_000).map(|left| {
@@ -265,9 +265,9 @@ fn whether_a_permission_is_held_is_unknown_once_there_are_no_steps_left() {
 }
 
 #[test]
-fn finding_out_who_holds_what_is_delegated_takes_so_much_work_and_no_more() {
+fn finding_out_who_holds_a_delegated_permission_takes_limited_work() {
     let mut world = World::new(None);
-    // Each of the grantor's permissions has all actions but the last of what is wanted, and the last of them has all.
+    // Each of the grantor's permissions has all wanted actions but the last, and the last of them has all.
     let spec = |last: &str| {
         let actions = (1..MAX_ACTIONS).map(|number| number.to_string()).chain([last.to_owned()]).collect();
         PermissionSpec { resource: "a".to_owned(), actions, constraints: None }
@@ -277,7 +277,7 @@ fn finding_out_who_holds_what_is_delegated_takes_so_much_work_and_no_more() {
     let error = world.delegate(root, worker, vec![spec("last"); MAX_PERMISSIONS], None, None).unwrap_err();
     assert_eq!(error.code(), Code::DelegationLimitExceeded);
     world.delegate(root, worker, vec![spec("last")], None, None).unwrap();
-    // What is held as it is lent is found at once, however much of it there is.
+    // A permission held exactly as it is lent is found at once, no matter how many there are.
     let same = world.agent(vec![spec("last")]);
     world.delegate(same, worker, vec![spec("last"); MAX_PERMISSIONS], None, None).unwrap();
 }
@@ -306,7 +306,7 @@ fn links_that_are_over_are_swept_out() {
         world.delegate(root, worker, permissions(READ_ALL), soon, None).unwrap();
         world.later(1);
     }
-    // Ten of them count at any time.
+    // Ten of them are open at any time.
     let open = |links: Option<&crate::delegation::index::Links>| links.unwrap().open(world.now).len();
     assert!(open(world.tenant.links().arriving(worker)) <= 32);
     assert!(open(world.tenant.links().leaving(root)) <= 32);

@@ -1,8 +1,8 @@
-//! A delegation: a link by which one agent lends another permissions that it holds itself.
+//! A delegation: a link through which one agent lends another permissions that it holds itself.
 //!
-//! A link never holds more than its grantor. It grants a call only while it is live, one of its permissions grants
-//! the call, and the grantor would be granted it now by a permission of its own or by a link this one stands on.
-//! How that is found out is in [`search`].
+//! A link never grants more than its grantor holds. It grants a call only if it is live, one of its permissions grants
+//! the call, and the grantor could make the call now, by a permission of its own or by a link this one stands on. The
+//! algorithm is in [`search`].
 
 pub mod commands;
 #[cfg(test)]
@@ -26,55 +26,55 @@ use crate::permission::PermissionSet;
 use crate::permission::rate_window::RateWindow;
 use crate::time::Timestamp;
 
-/// Whether a link counts.
+/// Whether a link is live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DelegationStatus {
-    /// It does.
+    /// It is live.
     Active,
-    /// It, an agent at its ends, or a link it stands on was revoked before it was over by itself. That is final.
+    /// It, an agent at its ends, or a link it stands on was revoked before it expired. That is final.
     Revoked,
     /// Its `expiresAt` or that of a link it stands on has passed, or a grantor on the way has expired.
     Expired,
 }
 
-/// A checked delegation, with what was found out when it was made.
+/// A checked delegation, with the facts found when it was made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DelegationSpec {
     /// The grantor.
     pub from: AgentId,
     /// The agent that may use the grantor's permissions.
     pub to: AgentId,
-    /// What of them.
+    /// The lent permissions.
     pub permissions: PermissionSet,
-    /// When it ends by itself.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
-    /// Links a chain through this one may have, as its maker said.
+    /// Links that a chain through this one may have, as its maker set it.
     pub max_depth: u32,
-    /// The same, by whoever said least on the way.
+    /// The smallest `max_depth` on the way here.
     pub effective_max_depth: u32,
     /// Links of the longest chain that ends with this one.
     pub depth: u32,
-    /// Places of the links that were live into the grantor, ascending. Each is smaller than this link's own place.
+    /// Places of the links to the grantor that were live, ascending. Each is smaller than this link's own place.
     pub stands_on: Vec<u32>,
 }
 
 impl DelegationSpec {
-    /// What a decision may have to look at for it: its permissions, and the links it stands on.
+    /// How much a decision may have to look at for it: its permissions, and the links it stands on.
     pub fn weight(&self) -> usize {
         self.permissions.as_slice().len() + self.stands_on.len()
     }
 }
 
-/// A link but for what calls and revocations change.
+/// A link without what calls and revocations change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DelegationProfile {
-    /// Its id.
+    /// The link's id.
     pub id: DelegationId,
-    /// What it says.
+    /// What it lends.
     pub spec: DelegationSpec,
-    /// The first `expiresAt` of it and of all it stands on: from then on it never counts again.
+    /// The earliest `expiresAt` of it and of all it stands on: from then on it is over.
     pub ends_at: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
@@ -83,10 +83,10 @@ pub struct DelegationProfile {
 /// A link. A copy is cheap: copies share the profile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Delegation {
-    /// All that never changes.
+    /// The part that never changes.
     pub profile: Arc<DelegationProfile>,
-    /// How many the tenant had made before it: what grants and other links name it by. Older snapshots don't say it,
-    /// and hold every link there ever was.
+    /// How many links the tenant had made before it. Grants and other links refer to it by this. Older snapshots lack
+    /// it, and hold every link there ever was.
     #[serde(default)]
     pub place: u32,
     /// Whether it was revoked, or fell with an agent at its ends or with a link it stands on.
@@ -102,25 +102,25 @@ impl Delegation {
         Self { profile: Arc::new(profile), place, revoked: false, windows }
     }
 
-    /// Whether it will never count again, whatever its grantors do.
+    /// Whether it can never be live again, whatever its grantors do.
     pub fn is_over(&self, at: Timestamp) -> bool {
         self.revoked || self.profile.ends_at.is_some_and(|ends| ends <= at)
     }
 
-    /// The window of the permission at that position, where it has one.
+    /// The window of the permission at that position, if it has one.
     pub fn window(&self, permission: u32) -> Option<&RateWindow> {
         let at = self.profile.spec.permissions.rated().binary_search(&permission).ok()?;
         self.windows.get(at)
     }
 
-    /// The same, to count in.
+    /// That window, for counting a call.
     pub fn window_mut(&mut self, permission: u32) -> Option<&mut RateWindow> {
         let at = self.profile.spec.permissions.rated().binary_search(&permission).ok()?;
         self.windows.get_mut(at)
     }
 }
 
-/// Position of the link with that place among those, which are in the order of their places.
+/// Position of the link with that place in a list ordered by place.
 pub fn position(links: &[Delegation], place: u32) -> Option<usize> {
     let straight = place as usize;
     if links.get(straight).is_some_and(|link| link.place == place) {
@@ -129,8 +129,8 @@ pub fn position(links: &[Delegation], place: u32) -> Option<usize> {
     links.binary_search_by_key(&place, |link| link.place).ok()
 }
 
-/// Takes out the oldest of those that are over, so that the newest of them are left that weigh no more than that. None
-/// that counts stands on one that is over, so none that counts misses one.
+/// Removes the oldest links that are over, until the rest of them weigh at most `max_weight`. No link live stands on
+/// one that is over, so none misses a removed one.
 pub fn forget_ended(links: &mut Vec<Delegation>, at: Timestamp, max_weight: usize) -> Vec<Delegation> {
     let mut weight = 0;
     let weighs_too_much = |link: &&Delegation| {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_that_are_over_are_forgotten_and_the_others_are_found() {
+    fn the_oldest_ended_links_are_forgotten_and_the_others_are_found() {
         let ends = [Some(5), None, Some(10), Some(11), Some(1), Some(2), Some(3)];
         let mut links: Vec<_> = (0..).zip(ends).map(|(place, ends)| link(place, ends)).collect();
         let at = Timestamp::from_millis(10);

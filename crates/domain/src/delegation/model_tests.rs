@@ -1,5 +1,5 @@
-//! Delegation against a model that is as plain as its rules: no look-ups, no memory of what was found out, every
-//! question answered by recursion over everything that ever happened.
+//! Delegation checked against a model as plain as its rules: no lookups, no memory of earlier answers, every question
+//! answered by recursion over all that ever happened.
 
 use std::sync::LazyLock;
 
@@ -12,7 +12,7 @@ use crate::delegation::example_tests::World;
 use crate::permission::PermissionSpec;
 use crate::*;
 
-/// A permission, and when it granted a call.
+/// A permission, and when it granted calls.
 #[derive(Clone, Debug)]
 struct Lent {
     json: serde_json::Value,
@@ -58,7 +58,7 @@ struct Model {
     links: Vec<Link>,
 }
 
-/// Whose permission granted a call: an agent's or a link's, and which.
+/// Which permission granted a call, and whether it is an agent's or a link's.
 #[derive(Clone, Copy, Debug)]
 enum Used {
     Agent(usize, usize),
@@ -81,7 +81,7 @@ impl Lent {
         serde_json::from_value(self.json.clone()).unwrap()
     }
 
-    /// The same with its JSON.
+    /// Fills in its JSON.
     fn spelled(mut self) -> Self {
         let mut constraints = serde_json::Map::new();
         constraints.extend(self.most.map(|most| ("maxCallsPerHour".to_owned(), json!(most))));
@@ -102,7 +102,7 @@ impl Lent {
         self.seen(now).iter().filter(|at| **at / 300_000 > now / 300_000 - 12).count()
     }
 
-    /// The calls that count: where the clock was set back, those of the hour up to the newest were made by now.
+    /// The calls that count. If the clock was set back, the calls of the hour up to the newest count as made by now.
     fn seen(&self, now: i64) -> Vec<i64> {
         let newest = self.granted.iter().map(|at| at / 300_000).max().unwrap_or(0);
         if newest <= now / 300_000 {
@@ -123,7 +123,7 @@ impl Lent {
             && (!self.mornings_only || now / 60_000 % 1_440 < 720)
     }
 
-    /// Whether this is about every call that the other is about: by trying all that there are.
+    /// Whether this covers every call that the other covers: by trying all calls.
     fn covers(&self, other: &Lent) -> bool {
         UNIVERSE.iter().all(|resource| {
             ["r", "w", "z"].iter().all(|action| !other.is_about(resource, action) || self.is_about(resource, action))
@@ -154,7 +154,7 @@ impl Model {
         is(&self.links[link]) || self.links[link].stands_on.iter().any(|below| self.any(*below, is))
     }
 
-    /// Revokes all those links, and what stands on them, but for what is past already.
+    /// Revokes all these links, and what stands on them, except those that are past already.
     fn revoke(&mut self, is: &dyn Fn(&Link) -> bool) {
         for link in 0..self.links.len() {
             self.links[link].revoked |= self.any(link, is) && !self.is_past(link);
@@ -177,7 +177,7 @@ impl Model {
         } else if !self.is_active(*from) {
             DelegationStatus::Expired
         } else {
-            // What was revoked once it was past stays revoked where the clock is set back.
+            // What was revoked after it was past stays revoked if the clock is set back.
             let mut below = stands_on.iter().map(|below| self.status(*below));
             below.find(|status| *status != DelegationStatus::Active).unwrap_or(DelegationStatus::Active)
         }
@@ -230,7 +230,7 @@ impl Model {
             })
     }
 
-    /// The agent with that number; for the numbers past them, one that a late link arrives at.
+    /// The agent with that number; for numbers past the last, one that a late link reaches.
     fn chosen(&self, number: usize) -> usize {
         match self.links.iter().rev().nth(number % 3) {
             Some(link) if number >= AGENTS => link.to,
@@ -238,7 +238,7 @@ impl Model {
         }
     }
 
-    /// All that the agent's own permissions and live links into it say.
+    /// Everything that the agent's own permissions and the live links to it grant.
     fn said_to(&self, agent: usize) -> Vec<&Lent> {
         let links = self.live_into(agent).into_iter().flat_map(|link| &self.links[link].lent);
         self.agents[agent].own.iter().chain(links).collect()
@@ -286,10 +286,10 @@ impl Model {
 enum Op {
     Delegate {
         from: usize,
-        /// That many agents further on.
+        /// The grantee, counted from the grantor.
         to: usize,
         lent: Vec<Lent>,
-        /// Lends what the grantor holds instead, that many further on in its list.
+        /// Lends what the grantor holds instead: the permission that many places further in its list.
         again: Option<usize>,
         expires: Option<i64>,
         max_depth: u32,
@@ -373,7 +373,7 @@ impl Both {
         patched.is_ok()
     }
 
-    /// The whole list of an agent's permissions is another one; equal ones keep what they granted.
+    /// Replaces all of an agent's permissions; equal ones keep their counts.
     fn replace(&mut self, agent: usize, own: Vec<Lent>) {
         let specs = own.iter().map(Lent::spec).collect();
         if !self.patch(agent, AgentPatch { permissions: Some(specs), ..AgentPatch::default() }) {
@@ -474,7 +474,7 @@ impl Both {
         // Every agent's answer at this moment, before anything is counted.
         let allowed: Vec<bool> = model.agents.iter().map(|agent| world.peek(agent.id, &request).allowed).collect();
         for (agent, allowed) in allowed.iter().enumerate() {
-            // The rule itself, asked of the real tenant about each grantor: nobody is allowed what neither it nor a
+            // The rule itself, checked on the real tenant for each grantor: no agent is allowed what neither it nor a
             // live grantor of it, within what the link says, could do.
             let lent = model.live_into(agent).into_iter().any(|link| {
                 let link = &model.links[link];
@@ -490,7 +490,7 @@ impl Both {
         model.count(&expected.unwrap_or_default());
     }
 
-    /// Statuses and every window are what the model says.
+    /// Statuses and windows equal the model's.
     fn compare(&self) {
         let Self { world, model } = self;
         let now = Timestamp::from_millis(model.now);
@@ -530,7 +530,7 @@ fn no_agent_is_ever_allowed_what_none_of_its_grantors_could_do() {
             both.step(op, cap);
             both.compare();
         }
-        // The journal makes the same state again, though the tenant was restored from snapshots on its way.
+        // Replaying the journal makes an equal state, though the tenant was restored from snapshots on its way.
         prop_assert_eq!(both.world.replayed().state(), both.world.tenant.state());
     });
 }

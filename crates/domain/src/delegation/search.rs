@@ -1,8 +1,8 @@
-//! What an agent may by delegation: the search through the links that arrive at it.
+//! What an agent may do by delegation: the search through the links to it.
 //!
-//! The same search answers whether a call is granted and whether a permission may be delegated further; a
-//! `Question` tells what a single set of permissions says to it. Each link and each grantor is asked once, so a
-//! graph in which many paths meet costs no more than its links.
+//! One search answers both whether a call is granted and whether a permission may be delegated further; a `Question`
+//! decides for a single set of permissions. The search visits each link and each grantor once, so a graph in which many
+//! paths meet costs no more than its links.
 
 use std::collections::HashMap;
 
@@ -17,26 +17,26 @@ use crate::permission::{Permission, PermissionSet, PermissionSpec};
 use crate::tenant::Tenant;
 use crate::time::Timestamp;
 
-/// What is asked of permissions, one set at a time.
+/// A question to sets of permissions, one set at a time.
 pub(crate) trait Question {
     /// Position of the agent's own permission that says yes.
     fn own(&mut self, tenant: &Tenant, agent: &Agent) -> Option<u32>;
     /// Position of the link's permission that says yes.
     fn delegated(&mut self, tenant: &Tenant, link: &Delegation) -> Option<u32>;
-    /// Hears of a link that does not count.
+    /// Called for a link that is not live.
     fn dead(&mut self, _: &Delegation, _: DelegationStatus) {}
-    /// Hears of a link that says yes, and whose grantor is told no.
+    /// Called for a link that says yes though its grantor gets a no.
     fn unheld(&mut self, _: &Delegation) {}
 }
 
-/// Why a link says yes: its own permission, and what that rests on.
+/// Why a link says yes: its own permission, and what that stands on.
 #[derive(Clone, Copy)]
 struct Held {
     permission: u32,
     rests_on: Footing,
 }
 
-/// What a delegated permission rests on.
+/// What a delegated permission stands on.
 #[derive(Clone, Copy)]
 pub(crate) enum Footing {
     /// The grantor's own permission at that position.
@@ -45,7 +45,7 @@ pub(crate) enum Footing {
     Link(u32),
 }
 
-/// A search at one moment for one question.
+/// A search for one question at one moment.
 pub(crate) struct Search<'t> {
     tenant: &'t Tenant,
     at: Timestamp,
@@ -88,8 +88,8 @@ impl<'t> Search<'t> {
         rests_on.map(|rests_on| Held { permission, rests_on })
     }
 
-    /// What lets the grantor of a live link say yes: a permission of its own, else a link this one stands on. Links
-    /// that came to the grantor later don't count: they could make a chain longer than its links allow.
+    /// What lets the grantor of a live link say yes: its own permission, else a link this one stands on. Links made to
+    /// the grantor later don't count: they could make a chain longer than its links allow.
     fn footing(&mut self, link: &Delegation, question: &mut impl Question) -> Option<Footing> {
         let spec = &link.profile.spec;
         let own = match self.agents.get(&spec.from) {
@@ -103,14 +103,14 @@ impl<'t> Search<'t> {
         own.map(Footing::Own).or_else(|| self.first(&spec.stands_on, question).map(Footing::Link))
     }
 
-    /// Forgets what was answered, for another question. Which links count stays known.
+    /// Forgets the answers, for another question. The status of links stays known.
     fn ask_anew(&mut self) {
         self.links.clear();
         self.agents.clear();
     }
 
-    /// Whether the agent holds all that the permission says: by a permission of its own, or by a live link. Takes from
-    /// the steps that are left; at none, nobody holds anything.
+    /// Whether the agent holds everything that the permission grants: by its own permission, or by a live link. Takes
+    /// from the steps left; at none, nobody holds anything.
     pub(crate) fn covers(&mut self, agent: &Agent, wanted: &Permission, left: &mut usize) -> bool {
         self.ask_anew();
         let mut question = Cover { wanted, left };
@@ -122,7 +122,7 @@ impl<'t> Search<'t> {
         self.first(arriving, &mut question).is_some()
     }
 
-    /// Whether the link's grantor holds all that the permission says; `None` where the steps did not suffice.
+    /// Whether the link's grantor holds everything that the permission grants; `None` if the steps ran out.
     fn holds_below(&mut self, link: &Delegation, wanted: &Permission, left: &mut usize) -> Option<bool> {
         if *left == 0 {
             return None;
@@ -147,10 +147,10 @@ impl<'t> Search<'t> {
     }
 }
 
-/// Asks who holds all that a permission says. Constraints are no part of it: they apply when a call is decided.
+/// Asks who holds everything that a permission grants. Constraints are left out: they apply when a call is decided.
 struct Cover<'p> {
     wanted: &'p Permission,
-    /// Steps it may still take. At none, nobody holds anything.
+    /// Steps left. At none, nobody holds anything.
     left: &'p mut usize,
 }
 
@@ -170,34 +170,34 @@ impl Question for Cover<'_> {
     }
 }
 
-/// A permission that an agent can make use of, and where it comes from.
+/// A permission that an agent can use, and where it comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EffectivePermission {
-    /// The permission. Those it derives from have constraints of their own, which apply too.
+    /// The permission. Those it stands on have constraints of their own, which apply too.
     pub permission: PermissionSpec,
-    /// The link that brings it; `None` is the agent's own.
+    /// The link that brings it; `None` if it is the agent's own.
     pub link: Option<DelegationSource>,
 }
 
 /// The link that brings a permission.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DelegationSource {
-    /// Its id.
+    /// The link's id.
     pub id: DelegationId,
     /// Its grantor.
     pub from: AgentId,
     /// Links of the longest chain that ends with it.
     pub depth: u32,
-    /// When it ends by itself.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
-    /// Whether the grantor holds all of the permission now. Where not, calls are granted as far as the grantor's go.
-    /// `None` where it would have taken too much work to find out.
+    /// Whether the grantor holds all of the permission now. If not, calls are granted as far as the grantor's
+    /// permissions go. `None` if finding out would have taken too much work.
     pub held: Option<bool>,
 }
 
 impl Tenant {
-    /// What the agent can make use of now, its own first. An agent that is not active can't make use of anything.
-    /// `left` is how many steps it may take to find out what grantors hold.
+    /// What the agent can use now, its own permissions first. An inactive agent can use nothing. `left` is how many
+    /// steps it may take to find out what grantors hold.
     pub fn effective_permissions(&self, agent: &Agent, at: Timestamp, mut left: usize) -> Vec<EffectivePermission> {
         if agent.status(at) != AgentStatus::Active {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! What a string argument has to be like: a glob, or a regular expression that starts with `^`.
+//! What a string argument must look like: a glob, or a regular expression that starts with `^`.
 
 use std::cell::OnceCell;
 
@@ -8,32 +8,32 @@ use crate::permission::regexes::{self, RegexCache};
 use crate::permission::steps::Steps;
 use crate::permission::url_glob::{self, Address};
 
-/// One pattern, and what kind of it.
+/// One pattern and its kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ArgPattern {
     text: Box<str>,
     kind: Kind,
 }
 
-/// What a pattern is, which its text tells.
+/// The kinds of patterns, told apart by their text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Regex,
-    /// A glob that stands for itself alone.
+    /// A glob without braces that is not for URLs.
     Plain,
-    /// One for URLs.
+    /// A glob without braces for URLs.
     Url,
-    /// Globs of either kind.
+    /// A glob with braces, for any text.
     Braces,
-    /// What was taken for a glob once, and is none any more. It matches nothing.
+    /// An older version took it for a glob. It matches nothing.
     Unreadable,
 }
 
 impl ArgPattern {
-    /// Reads a pattern of a request.
+    /// Reads a pattern from a request.
     ///
     /// # Errors
-    /// What is wrong with it, as the rest of a sentence that begins with the field.
+    /// What is wrong with it, to follow the field's name in a sentence.
     pub fn parse(text: String) -> Result<Self, String> {
         if is_regex(&text) {
             regexes::check(&text)?;
@@ -42,23 +42,23 @@ impl ArgPattern {
         Ok(Self { text: text.into(), kind })
     }
 
-    /// Takes a pattern that was stored. No regular expression is compiled before a call needs it.
+    /// Reads a stored pattern. A regular expression is compiled only when a call needs it.
     pub fn stored(text: String) -> Self {
         let kind = Kind::of(&text).unwrap_or(Kind::Unreadable);
         Self { text: text.into(), kind }
     }
 
-    /// The pattern as it is spelled.
+    /// The pattern's text.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether it is a regular expression that does not say itself that it is about the whole value.
+    /// Whether it is a regular expression without an end anchor: it must match the whole value all the same.
     pub fn is_anchored_unseen(&self) -> bool {
         self.kind == Kind::Regex && !regexes::says_whole(&self.text)
     }
 
-    /// What it says of a value.
+    /// How it fits the value.
     pub fn fits(&self, value: &Value<'_>, steps: &Steps, regexes: &RegexCache) -> Fit {
         match self.kind {
             Kind::Regex => Fit::of(regexes.matches(&self.text, value.text, steps)),
@@ -112,7 +112,7 @@ pub fn is_regex(pattern: &str) -> bool {
     pattern.starts_with('^')
 }
 
-/// A match where there is one, else the first refusal.
+/// A match if there is one, else the first refusal.
 pub fn first_fit(fits: impl Iterator<Item = Fit>) -> Fit {
     let mut best = Fit::Differs;
     for fit in fits {
@@ -125,7 +125,7 @@ pub fn first_fit(fits: impl Iterator<Item = Fit>) -> Fit {
     best
 }
 
-/// A string argument that patterns are held against. What they have to know of it is found out once.
+/// A string argument to match against patterns. What they need to know about it is computed once.
 pub struct Value<'v> {
     text: &'v str,
     form: OnceCell<Form>,
@@ -133,7 +133,7 @@ pub struct Value<'v> {
 }
 
 impl<'v> Value<'v> {
-    /// A value that nothing is known of yet.
+    /// A value about which nothing is computed yet.
     pub fn new(text: &'v str) -> Self {
         Self { text, form: OnceCell::new(), address: Address::default() }
     }
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_glob_never_matches_what_reads_in_two_ways() {
+    fn a_glob_never_matches_an_ambiguous_value() {
         for value in [
             "/srv/data/../../etc/passwd",
             "/srv/data/..",
@@ -196,7 +196,7 @@ mod tests {
             ("/srv/*", "/srv/..", Fit::Refuses(Oddity::Dots)),
             ("*.md", "a\nb.md", Fit::Refuses(Oddity::Control)),
             ("/srv/data/**", "/srv/data/a..b/.c/50% d", Fit::Matches),
-            // What would not match anyway is not told to have anything odd.
+            // If a value would not match anyway, its oddity is not reported.
             ("/srv/**", "/etc/..", Fit::Differs),
             ("{https://*.example.com,/srv}/**", "/srv/x", Fit::Matches),
             ("{https://*.example.com,/srv}/**", "https://a.example.com/x", Fit::Matches),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_matches_is_refused() {
+    fn patterns_that_never_match_are_refused() {
         for bad in ["/srv/../x", "..", "/srv//x", "/srv/%2e%2e/x", r"/srv/a\\b", "/srv/%00", "/a%2fb", "{a,..}", "a\tb"]
         {
             assert!(ArgPattern::parse(bad.to_owned()).is_err(), "{bad:?}");
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stored_and_is_no_glob_any_more_matches_nothing() {
+    fn a_stored_pattern_that_is_no_longer_a_glob_matches_nothing() {
         for (text, value) in [
             ("[ab", "[ab"),
             ("{a}", "a"),

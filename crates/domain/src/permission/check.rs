@@ -1,4 +1,4 @@
-//! Which permission grants a call: one of the agent's own, or one delegated to it.
+//! Which permission grants a call: the agent's own, or a delegated one.
 
 use crate::agent::Agent;
 use crate::decision::explain::{Step, Trace};
@@ -20,14 +20,14 @@ use crate::tenant::Tenant;
 use crate::text::quote;
 use crate::time::Timestamp;
 
-/// Whose permissions are looked at.
+/// The owner of the permissions at hand.
 #[derive(Clone, Copy)]
 enum Holder<'a> {
-    /// The calling agent's own.
+    /// The calling agent.
     Caller(&'a Agent),
-    /// Those of an agent that delegated something.
+    /// An agent that delegated something.
     Grantor(&'a Agent),
-    /// Those a link lends.
+    /// A link that lends them.
     Link(&'a Delegation),
 }
 
@@ -56,21 +56,21 @@ impl<'a> Holder<'a> {
     }
 }
 
-/// A call, asked of one set of permissions after the other.
+/// A call, to be checked against one set of permissions after another.
 struct Call<'c, T> {
     request: &'c Request,
     segments: Segments<'c>,
     facts: Facts<'c>,
     trace: &'c mut T,
-    /// What the first permission that matched failed by.
+    /// Why the first permission that matched failed.
     first_failure: Option<Denial>,
     /// Whether there was more to look at than one decision may.
     cut_off: bool,
 }
 
 impl<T: Trace> Call<'_, T> {
-    /// The first permission that matches and whose constraints all hold. A look at those that are not the caller's own,
-    /// of which there may be any number, takes steps.
+    /// The first permission that matches and meets all its constraints. Looking at permissions other than the caller's
+    /// own takes steps, since there may be any number.
     fn first_granting<const LENT: bool>(&mut self, tenant: &Tenant, holder: Holder<'_>) -> Option<u32> {
         let permissions = holder.permissions();
         if LENT && !self.affords(permissions.search_steps()) {
@@ -87,7 +87,7 @@ impl<T: Trace> Call<'_, T> {
             });
             if self.constraints_hold(tenant, holder, permission, position) {
                 if T::KEPT && !is_restricted(permission) {
-                    self.tell_what_is_moot(holder, permission, position);
+                    self.explain_moot_constraints(holder, permission, position);
                 }
                 return Some(position);
             }
@@ -95,8 +95,8 @@ impl<T: Trace> Call<'_, T> {
         None
     }
 
-    /// Tells whoever asks why of the constraints of narrower permissions, which do not hold where this one grants the call.
-    fn tell_what_is_moot(&mut self, holder: Holder<'_>, granting: &Permission, position: u32) {
+    /// Explains which narrower permissions' constraints have no effect, because this permission grants the call.
+    fn explain_moot_constraints(&mut self, holder: Holder<'_>, granting: &Permission, position: u32) {
         let permissions = holder.permissions();
         for other in permissions.matching(&self.segments, self.request.action()) {
             let Some(moot) = permissions.as_slice().get(other as usize) else { continue };
@@ -218,8 +218,8 @@ impl<T: Trace> Question for Call<'_, T> {
 }
 
 impl Tenant {
-    /// Answers the first permission that matches and whose constraints all hold, or the failure of the first that
-    /// matches: the agent's own in declared order, then delegated ones in the order in which they came.
+    /// Returns the first permission that matches and meets all its constraints, else the failure of the first that
+    /// matches: the agent's own in declared order, then delegated ones, oldest link first.
     pub(crate) fn check_permissions<T: Trace>(
         &self,
         agent: &Agent,
@@ -245,7 +245,7 @@ impl Tenant {
             return Ok(grant);
         }
         match call.first_failure.take() {
-            // What was not looked at may have granted the call, so what else failed is not the reason.
+            // A permission that was not looked at may have granted the call, so no other failure is the reason.
             _ if call.cut_off && !fails_itself => Err(Denial::new(Code::PermissionDenied, call.searched_too_long())),
             Some(denial) => Err(denial),
             None => {
@@ -258,7 +258,7 @@ impl Tenant {
     fn granted_by_delegation<T: Trace>(&self, arriving: &Links, call: &mut Call<'_, T>) -> Option<Grant> {
         let open = arriving.open(call.facts.at);
         if T::KEPT {
-            // A decision need not see links that are over, but whoever asks why may look for one.
+            // A decision skips links that are over, but a caller who asks why may look for one.
             let unseen = arriving.all().iter().rev().filter(|place| open.binary_search(place).is_err());
             for link in unseen.take(MAX_EXPLAINED_LINKS).filter_map(|place| self.delegation_at(*place)) {
                 let status = if link.revoked { DelegationStatus::Revoked } else { DelegationStatus::Expired };

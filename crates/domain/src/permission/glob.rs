@@ -9,37 +9,38 @@
 //! | `{a,b}` | what the glob matches with `a`, or with `b`, in its place |
 //! | `\*` | the character itself, of those that have a meaning |
 //!
-//! Any other character is itself. What is none of these, such as a class without an end, is no glob. Libraries for globs
-//! differ in what `**` is, compile to tables of many times the glob's size, or count no steps.
+//! Any other character stands for itself. Anything else, such as a class without an end, is not a glob. We use no glob
+//! library: they differ on `**`, compile to tables of many times the glob's size, or count no steps.
 
 use super::oddity::{Form, Oddity};
 use crate::limits::MAX_GLOB_ALTERNATIVES;
 
-/// Characters that `\` takes their meaning from.
+/// Characters that `\` makes literal.
 const SPECIAL: &str = r"*?[]{},!^-\";
 
-/// What a glob says of a text.
+/// How a glob fits a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     /// It matches.
     Matches,
-    /// It does not.
+    /// It does not match.
     Differs,
-    /// It would, but for this.
+    /// It would match, but for this.
     Refuses(Oddity),
 }
 
 impl Fit {
-    /// A match, or none.
+    /// A match or a mismatch.
     pub fn of(matches: bool) -> Self {
         if matches { Self::Matches } else { Self::Differs }
     }
 }
 
-/// Cuts the first part off a glob: a run of stars, a class, an escaped character, or any one character. `None` at the end.
+/// Cuts off the glob's first part: a run of stars, a class, an escaped character, or any one character. `None` at the
+/// end.
 ///
 /// # Errors
-/// What is wrong with it, as the rest of a sentence that begins with the field.
+/// What is wrong with it, to follow the field's name in a sentence.
 pub fn part(glob: &str) -> Result<Option<(&str, &str)>, &'static str> {
     let Some(first) = glob.chars().next() else { return Ok(None) };
     let length = match first {
@@ -65,18 +66,18 @@ pub fn parts(glob: &str) -> impl Iterator<Item = Result<&str, &'static str>> {
     })
 }
 
-/// What is between the brackets of a class that begins the glob, after its `!`; and whether that was there.
+/// The text inside the class that begins the glob, after its `!`, and whether the `!` was there.
 fn class(glob: &str) -> Option<(bool, &str)> {
     let inside = glob.strip_prefix('[')?;
     let positive = inside.strip_prefix(['!', '^']);
     let items = positive.unwrap_or(inside);
-    // A `]` that comes first is one of the characters.
+    // A `]` that comes first is a member of the class.
     let first = items.chars().next()?.len_utf8();
     let end = first + items.get(first..)?.find(']')?;
     Some((positive.is_some(), items.get(..end)?))
 }
 
-/// The items of a class: each from a character to a character.
+/// The ranges of a class, each with its first and last character.
 fn ranges(items: &str) -> impl Iterator<Item = (char, char)> {
     let mut chars = items.chars();
     std::iter::from_fn(move || {
@@ -112,24 +113,24 @@ fn class_length(glob: &str) -> Result<usize, &'static str> {
     Ok(usize::from(negated) + items.len() + 2)
 }
 
-/// Whether the class that begins the glob has this character, and how long it is.
+/// Whether the class that begins the glob contains the character, and the class's length in bytes.
 fn class_has(glob: &str, c: char) -> Option<(bool, usize)> {
     let (negated, items) = class(glob)?;
     let found = ranges(items).any(|(low, high)| low <= c && c <= high);
     Some((c != '/' && found != negated, usize::from(negated) + items.len() + 2))
 }
 
-/// The globs without braces that a glob stands for.
+/// The globs that a glob with braces stands for.
 ///
 /// # Errors
-/// What is wrong with it, as the rest of a sentence that begins with the field.
+/// What is wrong with it, to follow the field's name in a sentence.
 pub fn alternatives(glob: &str) -> Result<Vec<String>, String> {
-    /// Braces that are open.
+    /// An open brace.
     #[derive(Default)]
     struct Open {
         /// The alternatives before the last comma.
         done: Vec<String>,
-        /// Those of the one that is being read.
+        /// The globs of the alternative being read.
         current: Vec<String>,
     }
     let fresh = || Open { done: Vec::new(), current: vec![String::new()] };
@@ -166,12 +167,12 @@ pub fn alternatives(glob: &str) -> Result<Vec<String>, String> {
     Ok(top.current)
 }
 
-/// A text that a glob without braces matches. What is odd about it is odd about all that the glob matches.
+/// A text that a glob without braces matches. Its oddities are those of every text that the glob matches.
 pub fn sample(glob: &str) -> Result<String, &'static str> {
     let mut sample = String::new();
     for part in parts(glob) {
         match part? {
-            // No hex digit and no separator, so nothing odd comes of it.
+            // `x` is no hex digit and no separator, so it adds no oddity.
             part if part.starts_with(['*', '?', '[']) => sample.push('x'),
             part => sample.push_str(part.strip_prefix('\\').filter(|text| !text.is_empty()).unwrap_or(part)),
         }
@@ -179,7 +180,7 @@ pub fn sample(glob: &str) -> Result<String, &'static str> {
     Ok(sample)
 }
 
-/// What a glob without braces that is about no URL says of a text. `form` is asked for only where that matters.
+/// How a glob without braces that is not for URLs fits a text. `form` is called only if it matters.
 pub fn fits(glob: &str, text: &str, form: impl FnOnce() -> Form, left: &mut usize) -> Fit {
     if !matches(glob, text, left) {
         return Fit::Differs;
@@ -198,12 +199,12 @@ pub fn odd(glob: &str, form: Form) -> Option<Oddity> {
     }
 }
 
-/// Whether a glob without braces matches the whole text. One that is none matches nothing.
+/// Whether a glob without braces matches the whole text. An invalid one matches nothing.
 ///
-/// Runs without recursion and remembers one place to go back to for each kind of star: the earliest way to match
-/// what follows a star is never worse than a later one, so older places are not needed again. The time is at most
-/// the product of the two lengths. Each step takes one from `left`, a class one for each of its bytes; when there are
-/// none left, nothing matches.
+/// Runs without recursion and remembers one place to go back to for each kind of star: the earliest way to match what
+/// follows a star is never worse than a later one, so older places are not needed again. The time is at most the
+/// product of the two lengths. Each step takes one from `left`, a class one for each of its bytes; when none are left,
+/// nothing matches.
 pub fn matches(glob: &str, text: &str, left: &mut usize) -> bool {
     let (pattern, bytes) = (glob.as_bytes(), text.as_bytes());
     let (mut g, mut t) = (0, 0);
@@ -257,8 +258,8 @@ pub fn matches(glob: &str, text: &str, left: &mut usize) -> bool {
     }
 }
 
-/// Bytes of the glob's first part, which stands for one character, and of that character, where it is one that the part
-/// stands for. A star may have stopped within a character, where there is no text.
+/// Lengths of the glob's first part and of the text's first character, if the part stands for one character and that
+/// one fits. A star may have stopped inside a character, where no text begins.
 fn one(glob: Option<&str>, text: Option<&str>, left: &mut usize) -> Option<(usize, usize)> {
     let (glob, c) = (glob?, text?.chars().next()?);
     let (has_it, length) = match glob.as_bytes().first()? {
@@ -289,7 +290,7 @@ mod tests {
         alternatives(glob).unwrap().iter().any(|glob| super::matches(glob, text, &mut usize::MAX.clone()))
     }
 
-    /// The same meaning, spelled as a regular expression.
+    /// The glob's meaning as a regular expression.
     fn by_regex(glob: &str, text: &str) -> bool {
         let mut pattern = String::from(r"(?s)\A");
         let mut rest = glob;
@@ -333,13 +334,13 @@ mod tests {
             glob in r"[ab/*]?(\{[ab?]{0,2},(a|\{b,[!a]\}|\{,a,/\}b)\}[ab*]?){0,2}",
             text in "[ab/]{0,6}",
         ) {
-            // Stars that meet across a brace are a double star, which the expression does not know.
+            // Stars that meet across a brace form a double star, which the expression does not know.
             prop_assume!(alternatives(&glob).unwrap().iter().all(|glob| !glob.contains("**")));
             prop_assert_eq!(matches(&glob, &text), by_regex(&glob, &text), "{} {}", glob, text);
         }
 
         #[test]
-        fn any_text_is_a_glob_or_refused_and_what_is_refused_matches_nothing(
+        fn a_refused_glob_matches_nothing(
             glob in r"[ab\[\]{},!^\\*?/:-]{0,16}",
             text in r"[ab\[\]{},\\/]{0,10}",
         ) {
@@ -404,8 +405,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_glob_is_told() {
-        for (bad, told) in [
+    fn a_bad_glob_is_explained() {
+        for (bad, expected) in [
             ("[ab", "without a ']'"),
             ("[]", "without a ']'"),
             ("[!]", "without a ']'"),
@@ -425,9 +426,9 @@ mod tests {
             ("{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}", "more than 64"),
         ] {
             let problem = alternatives(bad).unwrap_err();
-            assert!(problem.contains(told), "{bad}: {problem}");
+            assert!(problem.contains(expected), "{bad}: {problem}");
         }
-        // As many as come of a pattern's 512 bytes.
+        // As many as a pattern's 512 bytes allow.
         let nested = format!("{}{}", "{a,".repeat(128), "b}".repeat(64));
         assert!(alternatives(&nested).is_err());
     }

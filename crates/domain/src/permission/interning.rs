@@ -1,5 +1,5 @@
-//! Permissions that many agents hold alike are kept once: most agents of a large tenant have one of a few roles, and
-//! their permissions take most of their memory.
+//! Keeps equal permissions of many agents once: most agents of a large tenant have one of a few roles, and their
+//! permissions take most of their memory.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,24 +10,24 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use crate::agent::Agent;
 use crate::permission::PermissionSet;
 
-/// Sets from which on it is worth a look which of them nobody holds any more.
+/// With this many sets, it is worth checking which ones nobody holds any more.
 const FEW: usize = 64;
 
-/// Permission sets by what they hold. It holds no fact: what is shared is equal, and whether it is shared can't be told.
+/// Permission sets by content. It only saves memory: sharing can't be observed.
 #[derive(Debug, Default)]
 pub struct SharedPermissions {
     known: HashSet<Arc<PermissionSet>>,
-    /// How many there were when those that nobody held were forgotten last.
+    /// How many there were after the last cleanup.
     held: usize,
 }
 
 impl SharedPermissions {
-    /// The same permissions: those that others hold already, where there are any.
+    /// An equal set that others hold already, if there is one, else this one.
     pub fn share(&mut self, permissions: &Arc<PermissionSet>) -> Arc<PermissionSet> {
         if let Some(known) = self.known.get(permissions) {
             return Arc::clone(known);
         }
-        // Each set is looked at twice at most in the time in which as many came.
+        // The map doubles between two cleanups, so that their cost per set is constant.
         if self.known.len() >= FEW.max(2 * self.held) {
             self.known.retain(|known| Arc::strong_count(known) > 1);
             self.held = self.known.len();
@@ -37,8 +37,8 @@ impl SharedPermissions {
     }
 }
 
-/// Reads a snapshot's agents. They share their permissions from the start: a million sets that were made and then
-/// thrown away would leave their holes in the memory.
+/// Reads a snapshot's agents. They share permissions from the start: creating a million sets and dropping them again
+/// would fragment the memory.
 ///
 /// # Errors
 /// The deserializer's.
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_holds_is_forgotten_in_time() {
+    fn sets_that_nobody_holds_are_forgotten_in_time() {
         let mut shared = SharedPermissions::default();
         let held: Vec<_> = (0..FEW).map(|n| shared.share(&set(&format!("held:{n}")))).collect();
         for n in 0..100 * FEW {

@@ -1,28 +1,28 @@
-//! What about a value makes two programs read it as two things. A glob never matches such a value.
+//! What can make two programs read one value in two ways. A glob never matches such a value.
 
 use std::borrow::Cow;
 
-/// Why a glob does not match a value that fits it otherwise.
+/// Why a glob does not match a value that it would fit otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Oddity {
     /// NUL or another control character.
     Control,
     /// A segment `.` or `..`, between slashes or backslashes.
     Dots,
-    /// Percent-encoded bytes that are no text, such as an overlong `.`.
+    /// Percent-encoded bytes that are not text, such as an overlong `.`.
     NoText,
     /// `//`, for a glob that holds `/`.
     EmptySegment,
     /// A backslash, for a glob that holds `/`.
     Backslash,
-    /// A `/` that is percent-encoded, where a `*` could pass it.
+    /// A percent-encoded `/`, if a `*` could match it.
     EncodedSlash,
     /// A user name or a password in a URL.
     UserInfo,
 }
 
 impl Oddity {
-    /// What a value has, for people.
+    /// What the value has, in words.
     pub fn what(self) -> &'static str {
         match self {
             Self::Control => "a glob never matches a value with a control character, percent-encoded or not",
@@ -36,7 +36,7 @@ impl Oddity {
     }
 }
 
-/// What a text has, once all of its percent-encoding is undone, however often it was encoded.
+/// The odd things in a text, after all of its percent-encoding is undone, no matter how often it was encoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Form {
     control: bool,
@@ -48,7 +48,7 @@ pub struct Form {
 }
 
 impl Form {
-    /// Looks at a text.
+    /// Scans a text.
     pub fn of(text: &str) -> Self {
         if is_common(text) { Self::default() } else { Self::read(text) }
     }
@@ -92,7 +92,7 @@ impl Form {
         }
     }
 
-    /// What no glob matches that is about a path.
+    /// What no glob for paths matches.
     pub fn odd_in_path(self) -> Option<Oddity> {
         match self {
             _ if self.odd().is_some() => self.odd(),
@@ -108,20 +108,20 @@ impl Form {
     }
 }
 
-/// Whether there can be nothing odd about the text: a quick answer for most. All is printable ASCII without `%` and `\`,
-/// and no segment begins with what the odd ones do.
+/// Whether the text can't have oddities: a quick answer for most. It is printable ASCII without `%` and `\`, and no
+/// segment begins as the odd ones do.
 fn is_common(text: &str) -> bool {
     let bytes = text.as_bytes();
     let is_odd_start = |byte: u8| matches!(byte, b'/' | b'.' | b' ');
     let pairs = bytes.iter().zip(bytes.get(1..).unwrap_or_default());
-    // Without a branch, as in `is_plain`.
+    // No branches, as in `is_plain`.
     bytes.iter().fold(true, |common, byte| common & matches!(byte, b' '..=b'~') & !matches!(byte, b'%' | b'\\'))
         && pairs.fold(true, |common, (before, byte)| common & !((*before == b'/') & is_odd_start(*byte)))
         && !text.starts_with(['.', ' '])
 }
 
-/// Whether some program takes the segment for `.` or `..`: what some cut off (spaces, and what follows `;`, `?` or `#`)
-/// does not count.
+/// Whether some program reads the segment as `.` or `..`. What some programs cut off (spaces, and what follows `;`, `?`
+/// or `#`) does not count.
 fn are_dots(segment: &[u8]) -> bool {
     if !matches!(segment, [b'.' | b' ', ..]) {
         return false;
@@ -130,8 +130,8 @@ fn are_dots(segment: &[u8]) -> bool {
     matches!(cut.trim_ascii(), b"." | b"..")
 }
 
-/// Undoes percent-encoding (RFC 3986, 2.1) until there is none left. What decoding makes may be a part of an encoded byte
-/// again, so each new byte is looked at with the two before it; in which order that is done makes no difference.
+/// Undoes percent-encoding (RFC 3986, 2.1) until none is left. Decoding can produce part of another encoded byte, so
+/// each new byte is checked with the two before it; the order makes no difference.
 fn decode(text: &str) -> Cow<'_, [u8]> {
     if !text.contains('%') {
         return Cow::Borrowed(text.as_bytes());
@@ -211,7 +211,7 @@ mod tests {
         }
     }
 
-    /// Decodes once, from left to right, as a program does.
+    /// Decodes once, from left to right, as programs do.
     fn decode_once(text: &[u8]) -> Vec<u8> {
         match text {
             [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
@@ -232,7 +232,7 @@ mod tests {
         }
 
         #[test]
-        fn what_any_number_of_decodings_shows_is_seen(text in "(%|%25|2|e|E|f|5|c|0|\\.|/|a){0,24}") {
+        fn oddities_are_seen_behind_any_number_of_encodings(text in "(%|%25|2|e|E|f|5|c|0|\\.|/|a){0,24}") {
             let form = Form::of(&text);
             let mut at = text.clone().into_bytes();
             loop {

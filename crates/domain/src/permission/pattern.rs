@@ -1,7 +1,7 @@
 //! Resources and the patterns that match them.
 //!
-//! A resource is `:`-separated segments. Between others one may be empty, as in `arn:aws:s3:::bucket`. In a pattern `*`
-//! alone matches everything; a last `*` matches one or more segments, the first of which is not empty; an inner `*`
+//! A resource is segments separated by `:`. The inner ones may be empty, as in `arn:aws:s3:::bucket`. A pattern of just
+//! `*` matches everything; a last `*` matches one or more segments, the first of which is not empty; an inner `*`
 //! matches exactly one that is not empty. A `*` is always a whole segment.
 
 use smallvec::SmallVec;
@@ -13,11 +13,11 @@ use crate::text::{is_plain, problem_of_compared, quote};
 /// A resource cut into its segments.
 pub struct Segments<'a>(SmallVec<[&'a str; USUAL_SEGMENTS]>);
 
-/// Segments that take no allocation.
+/// Segments that fit without an allocation.
 const USUAL_SEGMENTS: usize = 8;
 
 impl<'a> Segments<'a> {
-    /// Cuts a resource. Text past the limit of segments is not looked at: [`check_resource`] refused it before.
+    /// Splits a resource. Text past the limit of segments is ignored: [`check_resource`] has refused it.
     pub fn of(resource: &'a str) -> Self {
         Self(split(resource).take(MAX_RESOURCE_SEGMENTS).collect())
     }
@@ -28,7 +28,7 @@ impl<'a> Segments<'a> {
     }
 }
 
-/// The segments of a text. They are short, so looking at one byte after the other is quicker than a search.
+/// The segments of a text. They are short, so going byte by byte is faster than a search.
 fn split(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -42,8 +42,8 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
 /// Checks a resource that a call names.
 ///
 /// # Errors
-/// `INVALID_FIELD` for one that is empty, too long, has too many segments or an empty one at an end, or holds characters
-/// that can't be seen or are not composed.
+/// `INVALID_FIELD` if it is empty or too long, has too many segments or an empty one at an end, or holds characters
+/// that are invisible or not composed.
 pub fn check_resource(field: &str, text: &str) -> Result<(), Error> {
     if is_plain(text) && has_form(text) {
         return Ok(());
@@ -52,7 +52,7 @@ pub fn check_resource(field: &str, text: &str) -> Result<(), Error> {
     problem_of_compared(text).map_or(Ok(()), |problem| Err(Error::field(Code::InvalidField, field, problem)))
 }
 
-/// Checks what searches rest on.
+/// Checks the form that searches rely on.
 fn check_form(field: &str, text: &str) -> Result<(), Error> {
     let problem = if text.is_empty() {
         "must not be empty".to_owned()
@@ -68,27 +68,27 @@ fn check_form(field: &str, text: &str) -> Result<(), Error> {
     Err(Error::field(Code::InvalidField, field, problem))
 }
 
-/// Whether a text has the form of a resource, whatever its characters.
+/// Whether a text has the form of a resource, no matter which characters it holds.
 fn has_form(text: &str) -> bool {
     let ends = |text: &str| text.as_bytes().first() != Some(&b':') && text.as_bytes().last() != Some(&b':');
-    // Without a branch, as in `is_plain`.
+    // No branches, as in `is_plain`.
     let colons = || text.bytes().fold(0, |count, byte| count + usize::from(byte == b':'));
     !text.is_empty() && text.len() <= MAX_RESOURCE_BYTES && ends(text) && colons() < MAX_RESOURCE_SEGMENTS
 }
 
-/// What the segments of a pattern look like, apart from their text. Patterns of one shape are found by one look-up.
+/// The form of a pattern's segments without their text. One lookup finds all patterns of one shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shape {
     /// Bit `i` is set where segment `i` is literal text.
     pub literals: u32,
-    /// Segments before a last `*`, or all of them where the last is no `*`.
+    /// Segments before a last `*`, or all of them if the last is no `*`.
     pub length: u8,
     /// Whether a last `*` follows, which stands for one or more segments.
     pub open: bool,
 }
 
 impl Shape {
-    /// Whether a resource of so many segments can match a pattern of this shape.
+    /// Whether a resource with `segments` segments can match a pattern of this shape.
     pub fn fits(self, segments: usize) -> bool {
         let length = usize::from(self.length);
         if self.open { segments > length } else { segments == length }
@@ -103,16 +103,16 @@ impl Pattern {
     /// Reads a pattern.
     ///
     /// # Errors
-    /// `INVALID_PATTERN` for a `*` mixed into a segment, `INVALID_FIELD` for what no resource may be either.
+    /// `INVALID_PATTERN` for a `*` mixed into a segment, `INVALID_FIELD` for what resources may not have either.
     pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
         check_resource(field, text)?;
         Self::stored(field, text)
     }
 
-    /// Reads a pattern that was checked when it was set, perhaps by an older version that took more characters.
+    /// Reads a stored pattern. An older version may have allowed more characters.
     ///
     /// # Errors
-    /// As for [`Self::parse`], but for characters.
+    /// As for [`Self::parse`], but any character is allowed.
     pub fn stored(field: &str, text: &str) -> Result<Self, Error> {
         check_form(field, text)?;
         if let Some(mixed) = split(text).find(|part| part.len() > 1 && part.contains('*')) {
@@ -172,7 +172,7 @@ impl Pattern {
         rest.next().is_none()
     }
 
-    /// Whether every resource that matches `other` matches this too.
+    /// Whether this matches every resource that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
         let mut theirs = split(&other.0);
         let mut ours = split(&self.0).peekable();
@@ -182,8 +182,8 @@ impl Pattern {
                 if their.is_empty() {
                     return false;
                 }
-                // A last one covers what is left, which is a segment at least. Against one within, a last `*` of theirs
-                // is not enough, since more of ours follows.
+                // Our last `*` covers the rest, at least one segment. Against our inner `*`, their last `*` is not
+                // enough, since more of ours follows.
                 if ours.peek().is_none() {
                     return true;
                 }
@@ -194,7 +194,7 @@ impl Pattern {
         theirs.next().is_none()
     }
 
-    /// The pattern of the resources that match both; `None` where there is none.
+    /// The pattern of the resources that match both; `None` if there are none.
     pub fn meet(&self, other: &Self) -> Option<Self> {
         let mut ours = split(&self.0).peekable();
         let mut theirs = split(&other.0).peekable();
@@ -212,7 +212,7 @@ impl Pattern {
                 (our, their) if our == their => our,
                 _ => return None,
             });
-            // A last `*` also stands for all that is left of the other, which has its own segment there.
+            // A last `*` also stands for all that is left of the other, which has a segment of its own there.
             if our == "*" && ours.peek().is_none() && theirs.peek().is_some() {
                 both.extend(theirs);
                 return Some(Self(both.join(":").into()));
@@ -231,7 +231,8 @@ mod tests {
 
     use super::*;
 
-    /// Every resource of one to five segments: a letter that patterns use, one that none does, or, between others, nothing.
+    /// Every resource of one to five segments: a letter that patterns use, one that none does, or, in inner places,
+    /// nothing.
     fn universe() -> Vec<String> {
         let mut all: Vec<String> = Vec::new();
         let mut longest = vec![String::new()];
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn covering_is_what_trying_every_resource_says() {
+    fn covering_agrees_with_trying_every_resource() {
         let universe = universe();
         let config = ProptestConfig::with_cases(if cfg!(debug_assertions) { 1_000 } else { 20_000 });
         proptest!(config, |(outer in pattern(), inner in pattern())| {
@@ -341,7 +342,7 @@ mod tests {
             assert!(Pattern::parse("resource", bad).is_err(), "{bad}");
             assert!(Pattern::stored("resource", bad).is_err(), "{bad}");
         }
-        // Older versions took these: what holds them goes on to load.
+        // Older versions accepted these, so they must still load.
         for unseen in ["a\u{7}", "mcp:files:\u{202e}tool", "a\u{200b}:*", "e\u{301}:*"] {
             assert!(Pattern::parse("resource", unseen).is_err(), "{unseen:?}");
             assert!(

@@ -1,7 +1,7 @@
 //! The sliding hour of `maxCallsPerHour`: twelve buckets of five minutes.
 //!
-//! Where the clock is set back, what it counted ahead was made by now at the latest: all of it counts as made now, and
-//! is gone an hour later.
+//! If the clock is set back, the calls it counted ahead were made by now at the latest: all of them count as made now,
+//! and leave the count an hour later.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 const BUCKETS: usize = 12;
 const BUCKET_SECONDS: i64 = 300;
 
-/// Granted calls of the last hour, to the bucket. A call leaves the count between 55 and 60 minutes after it came.
+/// Calls granted in the last hour, by bucket. A call leaves the count between 55 and 60 minutes after it came.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateWindow {
     /// Number of the newest bucket since the epoch.
@@ -29,7 +29,7 @@ impl RateWindow {
         self.live(at).fold(0u32, |sum, (_, count)| sum.saturating_add(count))
     }
 
-    /// Seconds until a call fits under `max` again; `None` where it never will.
+    /// Seconds until a call fits under `max` again; `None` if it never will.
     pub fn retry_after(&self, at: Timestamp, max: u32) -> Option<u64> {
         if max == 0 {
             return None;
@@ -44,7 +44,7 @@ impl RateWindow {
             used -= count;
             if used < max {
                 let leaves = (bucket + BUCKETS as i64) * BUCKET_SECONDS;
-                // Up to the next whole second, so that a caller who waits that long is not early.
+                // Rounded up, so that a caller who waits that long is not early.
                 let wait = leaves * 1_000 - at.millis();
                 return Some(u64::try_from((wait + 999) / 1_000).unwrap_or(1).max(1));
             }
@@ -73,7 +73,7 @@ impl RateWindow {
         }
     }
 
-    /// The newest bucket and the counts, where none is of a time that is yet to come.
+    /// The newest bucket and the counts, with no bucket in the future.
     fn seen(&self, at: Timestamp) -> (i64, [u32; BUCKETS]) {
         let now = bucket_of(at);
         if self.newest <= now {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_counted_ahead_counts_as_made_now_once_the_clock_is_set_back() {
+    fn calls_counted_ahead_count_as_made_now_after_the_clock_is_set_back() {
         for ahead in [600, 3_000, 3_599, 64 * 365 * 86_400] {
             let mut window = RateWindow::default();
             window.count(at(ahead - 1));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     proptest! {
-        /// A clock that is ahead by less than an hour, however often, lets no call be forgotten in less.
+        /// A clock that jumps ahead by less than an hour, however often, makes no call expire sooner.
         #[test]
         fn a_flapping_clock_grants_no_more(ahead in prop::collection::vec(prop::option::of(1i64..3_300), 1..60)) {
             let (mut window, mut calls) = (RateWindow::default(), 0);

@@ -1,4 +1,4 @@
-//! Regular expressions among argument patterns: what may be one, and those that are compiled already.
+//! Regular expressions in argument patterns: which are allowed, and a cache of compiled ones.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -12,12 +12,12 @@ use crate::limits::{
 };
 use crate::permission::steps::Steps;
 
-/// Checks a regular expression that a request gives.
+/// Checks a regular expression in a request.
 ///
 /// # Errors
-/// What is wrong with it, as the rest of a sentence that begins with the field.
+/// What is wrong with it, to follow the field's name in a sentence.
 pub fn check(pattern: &str) -> Result<(), String> {
-    // The parser's message draws the place over several lines; its last one says what is wrong.
+    // The parser's message marks the place over several lines; its last line says what is wrong.
     let unreadable = |text: String| {
         let cause = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
         format!("is no regular expression: {cause}")
@@ -32,7 +32,7 @@ pub fn check(pattern: &str) -> Result<(), String> {
     }
 }
 
-/// Whether the expression says itself that it is about the whole text.
+/// Whether the expression itself says that it must match the whole text.
 pub fn says_whole(pattern: &str) -> bool {
     regex_syntax::parse(pattern).is_ok_and(|parsed| {
         let properties = parsed.properties();
@@ -40,19 +40,18 @@ pub fn says_whole(pattern: &str) -> bool {
     })
 }
 
-/// Compiles an expression that has to match the whole text.
+/// Compiles an expression so that it must match the whole text.
 fn compile(pattern: &str, max_bytes: usize) -> Result<Regex, regex::Error> {
     let whole = format!(r"\A(?:{pattern})\z");
     RegexBuilder::new(&whole).size_limit(max_bytes).dfa_size_limit(MAX_KEPT_REGEX_BYTES).build()
 }
 
-/// Compiled regular expressions by their text. They are built when first needed, and where there are too many the one
-/// that was needed longest ago is forgotten, so what a tenant's patterns can take of memory is bounded. It holds no
-/// fact: a copy of it is empty.
+/// Compiled regular expressions by their text. They are built when first needed. If there are too many, the one least
+/// recently used is dropped, so a tenant's patterns take bounded memory. It is only a cache: a copy of it is empty.
 #[derive(Debug, Default)]
 pub struct RegexCache {
     known: RefCell<HashMap<Box<str>, CachedRegex>>,
-    /// Look-ups so far.
+    /// Lookups so far.
     clock: Cell<u64>,
 }
 
@@ -63,8 +62,8 @@ struct CachedRegex {
 }
 
 impl RegexCache {
-    /// Whether the expression matches the whole text. One that can't be compiled, or that there are no steps left for,
-    /// matches nothing.
+    /// Whether the expression matches the whole text. If it can't be compiled, or the steps ran out, it matches
+    /// nothing.
     pub(crate) fn matches(&self, pattern: &str, text: &str, steps: &Steps) -> bool {
         steps.take((text.len() + 1) * REGEX_STEPS_PER_BYTE)
             && self.get(pattern, steps).is_some_and(|regex| regex.is_match(text))
@@ -80,8 +79,8 @@ impl RegexCache {
         if !steps.take(REGEX_COMPILE_STEPS) {
             return None;
         }
-        // Every pattern was checked once when it was set. What the disk holds may be another's work, and must not close
-        // the group that it stands in.
+        // Every pattern was checked when it was set. But somebody may have edited the disk, and an expression must not
+        // close the group around it.
         regex_syntax::ast::parse::Parser::new().parse(pattern).ok()?;
         let regex = Arc::new(compile(pattern, MAX_KEPT_REGEX_BYTES).ok()?);
         let mut known = self.known.borrow_mut();
@@ -114,7 +113,7 @@ mod tests {
             ("^a$", "a\n", false),
             ("^(?m)a$", "a\nb", false),
             ("^(?m)a$|b", "x\nb", false),
-            // Closes a group that it did not open: no expression by itself.
+            // Closes a group that it did not open, so it is invalid by itself.
             ("^a)|(?:b", "xb", false),
             ("^a)|(?:b", "a", false),
         ] {
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_is_noted_where_it_does_not_say_that_it_is_about_the_whole() {
+    fn an_expression_that_does_not_say_it_matches_the_whole_is_noted() {
         for (pattern, whole) in
             [("^a$", true), ("^(a|b)$", true), (r"^a\z", true), ("^a", false), ("^a|b$", false), (r"^a\$", false)]
         {
@@ -142,7 +141,7 @@ mod tests {
         }
         assert_eq!(cache.known.borrow().len(), MAX_CACHED_REGEXES);
         assert!(!cache.known.borrow().contains_key("^1$"));
-        // What one decision can compile is bounded.
+        // One decision compiles a bounded number.
         let steps = Steps::default();
         let compiled = (1_000..2_000).take_while(|at| cache.get(&format!("^{at}$"), &steps).is_some()).count();
         assert_eq!(compiled, 2 * MAX_CACHED_REGEXES);

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use crate::limits::MAX_MATCH_STEPS;
 
-/// Steps that a decision may still take. At none, nothing matches.
+/// Steps that a decision may still take. With none left, nothing matches.
 pub struct Steps(Cell<usize>);
 
 impl Default for Steps {
@@ -14,7 +14,7 @@ impl Default for Steps {
 }
 
 impl Steps {
-    /// Takes so many, or all that are left where those are fewer. Answers whether there were enough.
+    /// Takes `count` steps, or all that are left if those are fewer. Returns whether there were enough.
     pub(crate) fn take(&self, count: usize) -> bool {
         let left = self.0.get().checked_sub(count);
         self.0.set(left.unwrap_or(0));
@@ -26,7 +26,7 @@ impl Steps {
         self.0.get() == 0
     }
 
-    /// Lets `work` take from those that are left.
+    /// Lets `work` take some of the steps left.
     pub(crate) fn spend<T>(&self, work: impl FnOnce(&mut usize) -> T) -> T {
         let mut left = self.0.get();
         let done = work(&mut left);

@@ -1,9 +1,9 @@
 //! Globs for URLs: those with `://` in them.
 //!
-//! Scheme, host, port and path are each held against their own part of the glob, as the WHATWG's URL standard reads them,
-//! so nothing of one reaches into another. A glob without a port stands for the scheme's own. A value with a query matches
-//! where the glob has one too, behind a `\?`, or ends with `**`. A fragment stays with the client, and counts for nothing. A
-//! user name or a password matches nothing.
+//! Scheme, host, port and path are each matched against their own part of the glob, as the WHATWG URL standard parses
+//! them, so no part reaches into another. A glob without a port stands for the scheme's default. A value with a query
+//! matches if the glob has a query too, after a `\?`, or ends with `**`. A fragment stays with the client and is
+//! ignored. A value with a user name or password never matches.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -14,15 +14,15 @@ use crate::limits::URL_STEPS_PER_BYTE;
 use crate::permission::glob::{Fit, matches, part, parts, sample};
 use crate::permission::oddity::{Form, Oddity};
 
-/// What a glob for URLs has in it.
+/// Marks a glob for URLs.
 const MARK: &str = "://";
 
-/// Whether a glob is one for URLs.
+/// Whether a glob is for URLs.
 pub fn is_one(glob: &str) -> bool {
     glob.contains(MARK)
 }
 
-/// A glob for URLs, cut.
+/// A glob for URLs, cut into parts.
 struct Parts<'g> {
     scheme: &'g str,
     host: &'g str,
@@ -48,10 +48,10 @@ fn cut(glob: &str) -> Option<Parts<'_>> {
     Some(Parts { scheme, host, port, path: if path.is_empty() { "/" } else { path }, query })
 }
 
-/// Checks a glob for URLs that is a glob without braces.
+/// Checks a glob for URLs without braces.
 ///
 /// # Errors
-/// What is wrong with it, as the rest of a sentence that begins with the field.
+/// What is wrong with it, to follow the field's name in a sentence.
 pub fn check(glob: &str) -> Result<(), &'static str> {
     if !glob.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(
@@ -90,18 +90,18 @@ fn part_by_part(glob: &str) -> Result<(), &'static str> {
     parts(glob).try_for_each(|part| part.map(|_| ()))
 }
 
-/// A value that globs for URLs are held against: it is read once.
+/// A value to match against globs for URLs. It is parsed once.
 #[derive(Default)]
 pub struct Address(OnceCell<Option<Read>>);
 
-/// A URL, and what is odd about its path.
+/// A URL, and the oddity of its path.
 struct Read {
     url: Url,
     odd: Option<Oddity>,
 }
 
 impl Address {
-    /// What a glob for URLs says of the value. `form` is the whole value's.
+    /// How a glob for URLs fits the value. `form` is the whole value's.
     pub fn fits(&self, glob: &str, value: &str, form: impl FnOnce() -> Form, left: &mut usize) -> Fit {
         let read = self.0.get_or_init(|| {
             let enough = left.checked_sub(value.len() * URL_STEPS_PER_BYTE);
@@ -116,7 +116,8 @@ impl Address {
     }
 }
 
-/// Reads a URL that every program reads alike: with its scheme and `://` at the start, and nothing that is only cut off.
+/// Parses a URL that every program reads alike: it starts with its scheme and `://`, and parsers need not strip
+/// anything.
 fn read(value: &str) -> Option<Read> {
     let url = Url::parse(value).ok()?;
     let (scheme, rest) = value.split_once(MARK)?;
@@ -134,7 +135,7 @@ fn read(value: &str) -> Option<Read> {
 
 fn url_matches(glob: &Parts<'_>, url: &Url, left: &mut usize) -> bool {
     let mut fits = |glob: &str, text: &str| matches(glob, text, left);
-    // Hosts of the schemes that the standard knows are in small letters.
+    // The standard lowercases the hosts of the schemes it knows.
     let host = if url.is_special() { Cow::Owned(glob.host.to_ascii_lowercase()) } else { Cow::Borrowed(glob.host) };
     let port_fits = match glob.port {
         Some(glob) => fits(glob, &url.port_or_known_default().map(|port| port.to_string()).unwrap_or_default()),
@@ -152,7 +153,7 @@ fn url_matches(glob: &Parts<'_>, url: &Url, left: &mut usize) -> bool {
         }
 }
 
-/// Whether the last part of a glob is a `**`.
+/// Whether the glob's last part is `**`.
 fn ends_open(mut glob: &str) -> bool {
     let mut open = false;
     while let Ok(Some((first, rest))) = part(glob) {
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn globs_that_read_in_two_ways_or_never_match_are_refused() {
+    fn ambiguous_globs_and_globs_that_never_match_are_refused() {
         for bad in [
             "https://a.com/x?y=1",
             "https://a.com/x#y",

@@ -1,4 +1,4 @@
-//! What permissions say that their author may not have meant. Nothing is decided by it.
+//! Warns of permissions that may not do what their author meant. No decision depends on it.
 
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
@@ -9,14 +9,14 @@ use crate::permission::constraint::Constraints;
 use crate::permission::{ANY_ACTION, Permission, PermissionSet};
 use crate::text::quote;
 
-/// A part of a request that was taken, and may not do what it seems to.
+/// A part of a request that was accepted but may not do what it seems to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "PermissionWarning"))]
 pub struct Warning {
     /// The field it is about.
     pub field: String,
-    /// What it does, for people.
+    /// What it does, in words.
     pub message: String,
 }
 
@@ -30,8 +30,8 @@ impl PermissionSet {
             .collect()
     }
 
-    /// Says that another permission grants without constraints what this one grants with some. Finding that out takes from
-    /// `left`; at none, nothing is said.
+    /// Says that another permission grants without constraints what this one grants with some. Finding that out takes
+    /// from `left`; at none, it says nothing.
     fn moot(&self, at: usize, permission: &Permission, left: &mut usize) -> Option<Warning> {
         if !is_restricted(permission) {
             return None;
@@ -65,7 +65,7 @@ impl PermissionSet {
 }
 
 impl Permission {
-    /// Whether it grants, of what `other` grants, at least one action on all of its resources.
+    /// Whether it grants at least one of `other`'s actions on all of `other`'s resources.
     pub(crate) fn makes_moot(&self, other: &Self) -> bool {
         self.pattern().covers(other.pattern())
             && (other.grants_action(ANY_ACTION) || other.actions().any(|action| self.grants_action(action)))
@@ -77,7 +77,7 @@ pub(crate) fn is_restricted(permission: &Permission) -> bool {
     permission.constraints().is_some_and(Constraints::restrict)
 }
 
-/// Says of regular expressions that they are about the whole value, where they don't say so themselves.
+/// Says that a regular expression must match the whole value, if it does not say so itself.
 fn patterns(at: usize, permission: &Permission) -> impl Iterator<Item = Warning> {
     let patterns = permission.constraints().map(Constraints::arg_patterns).unwrap_or_default();
     patterns.iter().enumerate().filter(|(_, pattern)| pattern.is_anchored_unseen()).map(move |(place, pattern)| {
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn constraints_that_a_broader_permission_makes_moot_are_told() {
+    fn constraints_made_moot_by_a_broader_permission_get_a_warning() {
         let broad = r#"{"resource":"site:*","actions":["read"]}"#;
         let narrow = |actions: &str, constraints: &str| {
             format!(r#"{{"resource":"site:premium:*","actions":[{actions}],"constraints":{constraints}}}"#)
@@ -114,7 +114,7 @@ mod tests {
             (format!("[{broad},{}]", narrow("\"*\"", approval)), vec!["permissions[1].constraints"]),
             (format!("[{broad},{}]", narrow("\"write\"", approval)), vec![]),
             (format!("[{broad},{}]", narrow("\"read\"", r#"{"requireApproval":false}"#)), vec![]),
-            // Exempting something from a broader one's constraints is what narrower ones are for.
+            // Narrower permissions may exempt something from a broader one's constraints: that is what they are for.
             (format!("[{},{}]", broad.replace("site:*", "site:premium:a"), narrow("\"read\"", approval)), vec![]),
             (format!("[{},{}]", narrow("\"read\"", approval), narrow("\"read\"", r#"{"maxCallsPerHour":1}"#)), vec![]),
         ] {
@@ -123,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn expressions_that_do_not_say_what_they_have_to_match_are_told() {
+    fn expressions_that_do_not_say_they_match_the_whole_get_a_warning() {
         let json = r#"[{"resource":"a","actions":["b"],"constraints":{"allowedArgPatterns":["/srv/**","^a$","^/srv/","^a|b$"]}}]"#;
         let field = |at: usize| format!("permissions[0].constraints.allowedArgPatterns[{at}]");
         assert_eq!(warned(json), [field(2), field(3)]);
     }
 
     #[test]
-    fn an_answer_shows_some_warnings_of_many() {
+    fn one_answer_shows_a_limited_number_of_warnings() {
         let narrow = r#"{"resource":"a:b","actions":["read"],"constraints":{"maxCallsPerHour":1}}"#;
         let json = format!(r#"[{},{{"resource":"a:*","actions":["*"]}}]"#, [narrow; 500].join(","));
         assert_eq!(warned(&json).len(), MAX_WARNINGS);

@@ -15,12 +15,12 @@ use crate::tenant::key::ApiKey;
 use crate::tenant::{Profile, Tenant, TenantStatus};
 use crate::time::Timestamp;
 
-/// Delegations are looked through for those to forget whenever so many were made.
+/// We look for delegations to forget each time this many were made.
 const FORGET_EVERY: u32 = 256;
 
 impl Tenant {
-    /// Lets an event happen. It was decided before, so nothing is checked here; an event about an agent that is not
-    /// there changes nothing.
+    /// Applies an event. It was decided before, so nothing is checked here; an event about an agent that doesn't exist
+    /// changes nothing.
     pub fn apply(&mut self, moment: Moment, event: &Event<'_>) {
         let before = self.state.wall.unwrap_or(self.state.at);
         (self.state.seq, self.state.at, self.state.wall) = (moment.seq, moment.at, moment.other_wall());
@@ -63,7 +63,7 @@ impl Tenant {
         }
     }
 
-    /// Counts a call in every permission on the way to the agent whose own one it rests on.
+    /// Counts a call in every permission on the way to the agent that owns the last one.
     fn count_delegated(&mut self, grant: &Grant, at: Timestamp) {
         let mut root = None;
         for LinkUse { link, permission } in &grant.links {
@@ -85,14 +85,14 @@ impl Tenant {
             profile.revoked = true;
             profile.updated_at = at;
         });
-        // A link to it will never count again either, and would take up a place among those that may be open.
+        // A link to it is over for good, and would take up a place among the open ones.
         let lists = [self.links.leaving(id), self.links.arriving(id)];
         let links = lists.into_iter().flat_map(|links| self.open_links(links, at)).map(|(place, _)| place);
         self.revoke_links(links.collect(), at);
     }
 
-    /// Revokes links and all that stand on them. What is over by then stays as it is, so that the cost follows what
-    /// counts.
+    /// Revokes links and all that stand on them. Links that are over stay as they are, so that the cost follows the
+    /// open ones.
     fn revoke_links(&mut self, first: Vec<u32>, at: Timestamp) {
         for place in self.links.falling_with(first, at, |place| self.delegation_at(place)) {
             if let Some(at) = position(&self.state.delegations, place)
@@ -109,7 +109,7 @@ impl Tenant {
         self.state.delegations.get_mut(at)
     }
 
-    /// The next link's place; `None` where there were as many as there are numbers.
+    /// The next link's place; `None` if all numbers are used up.
     pub(crate) fn next_place(&self) -> Option<u32> {
         // The newest link is never forgotten.
         self.state.delegations.last().map_or(Some(0), |newest| newest.place.checked_add(1))
@@ -117,10 +117,10 @@ impl Tenant {
 
     fn add_link(&mut self, id: DelegationId, spec: DelegationSpec, at: Timestamp) {
         let Some(place) = self.next_place() else { return };
-        // When it is done follows from the events alone, since it changes the state.
+        // Only events decide when this happens, since it changes the state.
         if place.is_multiple_of(FORGET_EVERY) {
-            // By the earliest of the times at which the newest were made, so that a clock that is ahead for a while takes
-            // none that counts again once it is right.
+            // Goes by the earliest creation time of the newest links. So if the clock is ahead for a while, no link is
+            // forgotten that is live once the clock is right.
             let newest = self.state.delegations.iter().rev().take(FORGET_EVERY as usize);
             let over_by = newest.map(|link| link.profile.created_at).min().map_or(at, |earliest| earliest.min(at));
             self.links.forget(&forget_ended(&mut self.state.delegations, over_by, MAX_ENDED_WEIGHT));
@@ -176,7 +176,7 @@ impl Tenant {
                 let (name, prefix) = (name.clone(), prefix.clone());
                 self.state.keys.push(ApiKey { id: *key, name, hash: *hash, prefix, created_at: at });
             }
-            // It is about another tenant, of which nothing is known here.
+            // It is about another tenant, which this state knows nothing about.
             Change::TenantDeleted { .. } => {}
             Change::KeyRevoked { key } => self.state.keys.retain(|known| known.id != *key),
             Change::AgentCreated { agent, spec, token } => {
@@ -228,7 +228,7 @@ impl Tenant {
             Change::TokenRotated { agent, token, grace_until } => self.change_agent(*agent, |agent| {
                 let profile = Arc::make_mut(&mut agent.profile);
                 let old = std::mem::replace(&mut profile.token, *token);
-                // Without grace every older token ends, those still in a grace too: one of them may have leaked.
+                // Without grace every older token ends, even those in a grace period: one of them may have leaked.
                 profile.graced.retain(|graced| grace_until.is_some() && graced.until > at);
                 profile.graced.extend(grace_until.map(|until| GracedToken { token: old, until }));
                 profile.updated_at = at;
@@ -236,7 +236,7 @@ impl Tenant {
         }
     }
 
-    /// The same spec, its permissions shared with the agents that have equal ones.
+    /// Copies the spec, sharing its permissions with agents that have equal ones.
     fn sharing(&mut self, spec: &AgentSpec) -> AgentSpec {
         AgentSpec { permissions: self.shared.share(&spec.permissions), ..spec.clone() }
     }

@@ -1,10 +1,10 @@
-//! Who calls, once the credential was found good.
+//! The caller, after its credential was accepted.
 
 use crate::author::By;
 use crate::error::{Code, Error};
 use crate::id::KeyId;
 
-/// Who makes a call, once the credential was found good.
+/// Who makes a call, after the credential was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// An operator, or the process that embeds the library.
@@ -16,7 +16,7 @@ pub enum Caller {
 }
 
 impl Caller {
-    /// Who is written down as the one who changed something. Agents change nothing.
+    /// The author to record for a change. Agents change nothing.
     ///
     /// # Errors
     /// `FORBIDDEN` for an agent.

@@ -8,53 +8,53 @@ use crate::id::{AgentId, PolicyId};
 use crate::tenant::{Tenant, TenantStatus};
 use crate::time::Timestamp;
 
-/// The share of a limit from which on its policy is near it.
+/// A policy is near its limit from this share on.
 const NEAR: f64 = 0.8;
 
-/// A policy that is near its limit, or past it: the fullest of its limits.
+/// A policy that is near its limit or past it, with the fullest of its limits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NearLimit {
-    /// The policy.
+    /// The policy's id.
     pub policy: PolicyId,
-    /// The only agent it is about, where it names one.
+    /// The only agent it applies to, if it names one.
     pub agent: Option<AgentId>,
-    /// The only owner whose agents it is about, where it names one.
+    /// The only owner whose agents it applies to, if it names one.
     pub owner: Option<Arc<str>>,
     /// What happens when the limit is exceeded.
     pub action: PolicyAction,
-    /// Whether a limit of it is used up.
+    /// The policy's status.
     pub status: PolicyStatus,
     /// The limit's name, such as `maxCallsPerDay`.
     pub limit: &'static str,
-    /// What is used of it.
+    /// How much is used.
     pub used: Amount,
     /// The limit.
     pub max: Amount,
-    /// The one by the other: 1 where it is used up.
+    /// The used share of the limit: 1 is all of it.
     pub share: f64,
-    /// When it starts anew.
+    /// When the count starts anew.
     pub resets_at: Timestamp,
 }
 
 /// A tenant in a few numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Census {
-    /// Its name.
+    /// The tenant's name.
     pub name: Box<str>,
     /// Whether its agents may work.
     pub status: TenantStatus,
-    /// Its agents.
+    /// Numbers of its agents.
     pub agents: AgentCounts,
     /// Its policies that are near a limit, the fullest first.
     pub near_limits: Vec<NearLimit>,
-    /// When it was taken.
+    /// When these numbers were taken.
     pub taken_at: Timestamp,
-    /// When time alone makes it another one: an agent expires, or a day ends.
+    /// Until when they hold if no event comes: then an agent expires, or a day ends.
     pub valid_until: Timestamp,
 }
 
 impl Census {
-    /// What it is now, with so many policies at most.
+    /// The tenant's numbers at `now`, with at most `most` policies.
     pub fn take(tenant: &Tenant, now: Timestamp, most: usize) -> Self {
         let mut near_limits: Vec<_> = tenant.policies().iter().filter_map(|policy| policy.near_limit(now)).collect();
         sort_fullest_first(&mut near_limits, |near| near);
@@ -71,14 +71,13 @@ impl Census {
     }
 }
 
-/// Puts those first that are nearest to their limit; of equal ones the oldest.
+/// Sorts the fullest first, and equals by age.
 pub fn sort_fullest_first<T>(list: &mut [T], near: impl Fn(&T) -> &NearLimit) {
     list.sort_by(|a, b| near(b).share.total_cmp(&near(a).share).then(near(a).policy.cmp(&near(b).policy)));
 }
 
 impl Policy {
-    /// The fullest limit of the policy where that is near, or used up. A disabled policy stops nothing, so it is near
-    /// none.
+    /// The policy's fullest limit, if that is near or used up. A disabled policy stops nothing, so it is near none.
     pub fn near_limit(&self, now: Timestamp) -> Option<NearLimit> {
         if self.profile.disabled {
             return None;
@@ -106,12 +105,12 @@ impl Policy {
 }
 
 impl Meter {
-    /// How much of the limit is used: 1 is all of it, and more is past it.
+    /// The used share of the limit: 1 is all of it, more is past it.
     fn share(&self) -> f64 {
         let (used, max) = match (self.used, self.max) {
             (Amount::Calls(used), Amount::Calls(max)) => (used, max),
             (Amount::Cost(used), Amount::Cost(max)) => (used.millionths(), max.millionths()),
-            // A limit and what is used of it are counted alike.
+            // A limit and its usage have one unit.
             (Amount::Calls(_), Amount::Cost(_)) | (Amount::Cost(_), Amount::Calls(_)) => return 0.0,
         };
         if max == 0 { 1.0 } else { used as f64 / max as f64 }
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_is_told_by_its_fullest_limit_once_that_is_near() {
+    fn a_policy_near_a_limit_shows_its_fullest_limit() {
         let limits = Limits {
             max_calls_per_day: Some(10),
             max_tokens_cost_per_month: Some(Cost::parse("cost", "2").unwrap()),

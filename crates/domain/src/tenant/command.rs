@@ -14,10 +14,10 @@ pub trait Command: Sized {
     /// The answer.
     type Reply;
 
-    /// Checks the command. No change means that all is as the command wants it already.
+    /// Checks the command. Without a change, everything is already as the command wants it.
     ///
     /// # Errors
-    /// The rule that refuses it.
+    /// The rule that refuses the command.
     fn decide(self, tenant: &Tenant, by: By, moment: Moment) -> Result<(Option<Change>, Self::Subject), Error>;
 
     /// The answer, once the change is applied.

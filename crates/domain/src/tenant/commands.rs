@@ -19,10 +19,10 @@ use crate::time::Timestamp;
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewTenant {
-    /// Its name.
+    /// The tenant's name.
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Name"))]
     pub name: String,
-    /// Its short name in paths, which stays: words of small letters and digits, joined by single hyphens.
+    /// Its short name in paths, fixed for good: words of lowercase letters and digits, joined by single hyphens.
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::SlugText"))]
     pub slug: String,
     /// Its settings.
@@ -52,17 +52,17 @@ impl TenantSpec {
         })
     }
 
-    /// The default tenant, which is there from the first start on.
+    /// The default tenant, which exists from the first start.
     pub fn default_tenant() -> Self {
         Self { name: "Default".into(), slug: None, settings: Settings::default() }
     }
 
-    /// Its slug; the default tenant has none.
+    /// The new tenant's slug; the default tenant has none.
     pub fn slug(&self) -> Option<&Slug> {
         self.slug.as_ref()
     }
 
-    /// Its name.
+    /// The new tenant's name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -89,7 +89,7 @@ pub struct TenantPatch {
 
 /// Changes the tenant's name and settings.
 pub struct UpdateTenant(
-    /// To what.
+    /// The new values.
     pub TenantPatch,
 );
 
@@ -113,7 +113,7 @@ impl Command for UpdateTenant {
 
 /// Suspends or activates the tenant.
 pub struct SetStatus(
-    /// What it shall be.
+    /// The new status.
     pub TenantStatus,
 );
 

@@ -6,18 +6,18 @@ use crate::id::KeyId;
 use crate::secret::SecretHash;
 use crate::time::Timestamp;
 
-/// A tenant key as the tenant keeps it.
+/// A tenant's API key, as the tenant stores it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiKey {
-    /// Its id.
+    /// The key's id.
     pub id: KeyId,
-    /// Its name.
+    /// The key's name.
     pub name: Box<str>,
-    /// Its hash.
+    /// The key's hash.
     pub hash: SecretHash,
-    /// The start of its text.
+    /// The first characters of the key.
     pub prefix: Box<str>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
 }

@@ -12,7 +12,7 @@ use crate::tenant::{Command, Tenant};
 use crate::text::parse_name;
 use crate::time::Timestamp;
 
-/// Makes a tenant key. Answers it as it is kept.
+/// Creates a tenant key. The reply is the stored form.
 pub struct CreateKey {
     name: Box<str>,
     hash: SecretHash,
@@ -20,10 +20,10 @@ pub struct CreateKey {
 }
 
 impl CreateKey {
-    /// A key of that name.
+    /// A key with that name.
     ///
     /// # Errors
-    /// `INVALID_FIELD` where the name is none.
+    /// `INVALID_FIELD` for a bad name.
     pub fn new(name: &str, secret: &Secret) -> Result<Self, Error> {
         Ok(Self { name: parse_name("name", name)?, hash: secret.hash(), prefix: secret.prefix() })
     }
@@ -49,7 +49,7 @@ impl Command for CreateKey {
 
 /// Revokes a tenant key at once.
 pub struct RevokeKey(
-    /// Which.
+    /// The key.
     pub KeyId,
 );
 

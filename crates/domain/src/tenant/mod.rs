@@ -35,7 +35,7 @@ pub use caller::Caller;
 pub use command::Command;
 pub use state::{Profile, State, TenantStatus};
 
-/// A tenant: its state, and look-ups derived from it.
+/// A tenant: its state, and lookups derived from it.
 #[derive(Debug, Default)]
 pub struct Tenant {
     state: State,
@@ -43,9 +43,9 @@ pub struct Tenant {
     by_token: AgentLookup,
     /// Agents that are not revoked.
     unrevoked: usize,
-    /// Those of them with an `expiresAt`, soonest first, but for those that had expired at the last change.
+    /// Unrevoked agents with an `expiresAt`, soonest first, except those that had expired at the last change.
     expiring: BTreeSet<(Timestamp, u32)>,
-    /// Those that had: a clock that is set back may bring some of them back, and they are not counted with every question.
+    /// Those that had expired: a clock set back may revive some, and we don't want to count them for every question.
     expired: BTreeSet<(Timestamp, u32)>,
     policy_index: PolicyIndex,
     links: LinkIndex,
@@ -54,7 +54,7 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// The tenant a snapshot holds.
+    /// Restores a tenant from a snapshot.
     pub fn restore(state: State) -> Self {
         let mut tenant = Self { state, ..Self::default() };
         for slot in 0..u32::try_from(tenant.state.agents.len()).unwrap_or(u32::MAX) {
@@ -66,8 +66,8 @@ impl Tenant {
         tenant
     }
 
-    /// Gives the links of an older version's snapshot what replay would: their places, and that a link fell with the
-    /// agent it goes to.
+    /// Gives links from an older version's snapshot what replay would: their places, and their revocation together with
+    /// the agent they go to.
     fn renew_links(&mut self) {
         let mut links = std::mem::take(&mut self.state.delegations);
         for (link, position) in links.iter_mut().zip(0..) {
@@ -84,12 +84,12 @@ impl Tenant {
         self.state.clone()
     }
 
-    /// When the next event would happen, where the clock says `now`.
+    /// The moment of the next event, with the clock at `now`.
     pub fn next_moment(&self, now: Timestamp) -> Moment {
         Moment::after(self.state.seq, self.state.at, now)
     }
 
-    /// Time of the last event, its place in the order.
+    /// Place in the order (`at`) of the last event.
     pub fn time(&self) -> Timestamp {
         self.state.at
     }
@@ -104,12 +104,12 @@ impl Tenant {
         self.state.profile.id
     }
 
-    /// What it says of itself.
+    /// Its name, settings and status.
     pub fn profile(&self) -> &Profile {
         &self.state.profile
     }
 
-    /// Whether its agents are stopped.
+    /// Whether the tenant is suspended.
     pub fn is_suspended(&self) -> bool {
         self.state.profile.status == TenantStatus::Suspended
     }
@@ -149,14 +149,14 @@ impl Tenant {
         self.state.agents.get(slot as usize)
     }
 
-    /// Agents that are active at that time.
+    /// How many agents are active at that time.
     pub fn active_agents(&self, at: Timestamp) -> usize {
         let since = self.expiring.range(..=(at, u32::MAX)).count();
         let back = self.expired.range((at, u32::MAX)..).count();
         (self.unrevoked + back).saturating_sub(self.expired.len() + since)
     }
 
-    /// How many agents it has at that time.
+    /// Numbers of its agents at that time.
     pub fn agent_counts(&self, at: Timestamp) -> AgentCounts {
         let active = self.active_agents(at);
         AgentCounts {
@@ -177,7 +177,7 @@ impl Tenant {
         &self.state.policies
     }
 
-    /// What was settled.
+    /// The settlements that it remembers.
     pub fn settlements(&self) -> &Settlements {
         &self.state.settlements
     }
@@ -190,17 +190,17 @@ impl Tenant {
         self.state.policies.get_mut(place as usize)
     }
 
-    /// Places of the policies about the agent of that owner, oldest first.
+    /// Places of the policies that apply to this owner's agent, oldest first.
     pub(crate) fn policies_about_owner(&self, agent: AgentId, owner: &str) -> SmallVec<[u32; 8]> {
         self.policy_index.about(agent, owner)
     }
 
-    /// Its delegations that are not over and the newest of those that are, oldest first.
+    /// All its delegations that are not over and the newest of the others, oldest first.
     pub fn delegations(&self) -> &[Delegation] {
         &self.state.delegations
     }
 
-    /// Where its delegations are found.
+    /// Lookups of its delegations.
     pub(crate) fn links(&self) -> &LinkIndex {
         &self.links
     }
@@ -210,12 +210,12 @@ impl Tenant {
         &self.regexes
     }
 
-    /// Finds out who calls. The operator's own hash is checked before: this tenant does not know it.
+    /// Identifies the caller. The operator's hash is checked before: the tenant does not know it.
     ///
     /// # Errors
-    /// `INVALID_TOKEN` for a key or token this tenant does not know, or no longer.
+    /// `INVALID_TOKEN` for a key or token that this tenant never knew, or no longer accepts.
     pub fn authenticate(&self, credential: &Credential, now: Timestamp) -> Result<Caller, Error> {
-        // A small step back must not wake a token whose grace was over for an event before.
+        // A small step back must not wake a token that was no longer valid for an earlier event.
         let now = self.next_moment(now).wall;
         let found = match credential {
             Credential::Operator(_) => Some(Caller::Operator),
@@ -230,7 +230,7 @@ impl Tenant {
         found.ok_or_else(|| Error::new(Code::InvalidToken, "the key or token is not valid"))
     }
 
-    /// Makes an agent known that was just added.
+    /// Adds a new agent to the lookups.
     fn add_to_index(&mut self, slot: u32) {
         if let Some(agent) = self.state.agents.get(slot as usize) {
             self.by_id.insert(&agent.profile.id, slot);

@@ -8,18 +8,18 @@ use crate::agent::AgentType;
 use crate::error::{Code, Error};
 use crate::limits::{MAX_AGENTS, MAX_DELEGATION_DEPTH, MAX_RETENTION_DAYS};
 
-/// What an operator sets for a tenant. `null` is no rule of the tenant's own.
+/// What an operator sets for a tenant. `null` means that the tenant has no rule of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Settings {
-    /// Active agents it may have. Lowering it below today's count only stops new ones.
+    /// Active agents it may have. If lowered below the current number, it only stops new ones.
     pub max_agents: Option<u32>,
     /// Longest chain of delegations, in links.
     pub max_delegation_depth: Option<u32>,
     /// Days an audit entry stays readable.
     pub audit_retention_days: Option<u32>,
-    /// Types its agents may have. Agents that are there already keep theirs.
+    /// Types its agents may have. Existing agents keep theirs.
     pub allowed_agent_types: Option<Vec<AgentType>>,
 }
 
@@ -28,7 +28,7 @@ pub struct Settings {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SettingsPatch {
-    /// Active agents it may have. Lowering it below today's count only stops new ones.
+    /// Active agents it may have. If lowered below the current number, it only stops new ones.
     #[cfg_attr(feature = "schema", schemars(range(max = MAX_AGENTS)))]
     #[serde(default, deserialize_with = "given")]
     pub max_agents: Option<Option<u32>>,
@@ -40,7 +40,7 @@ pub struct SettingsPatch {
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_RETENTION_DAYS)))]
     #[serde(default, deserialize_with = "given")]
     pub audit_retention_days: Option<Option<u32>>,
-    /// Types its agents may have, each once. Agents that are there already keep theirs.
+    /// Types its agents may have, each once. Existing agents keep theirs.
     #[cfg_attr(feature = "schema", schemars(length(min = 1), extend("uniqueItems" = true)))]
     #[serde(default, deserialize_with = "given")]
     pub allowed_agent_types: Option<Option<Vec<AgentType>>>,
@@ -52,7 +52,7 @@ pub(crate) fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Res
 }
 
 impl SettingsPatch {
-    /// The settings this change makes of those.
+    /// Applies this change to `into`.
     ///
     /// # Errors
     /// `INVALID_FIELD` for a number out of range or an empty list of types.

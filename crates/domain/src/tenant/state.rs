@@ -23,27 +23,27 @@ pub enum TenantStatus {
     /// They may.
     #[default]
     Active,
-    /// They are stopped; everything can still be read and repaired.
+    /// They may not; everything can still be read and repaired.
     Suspended,
 }
 
-/// What a tenant says of itself.
+/// A tenant's id, name, settings and status.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Profile {
-    /// Its id; `null` for the default tenant.
+    /// The tenant's id; `null` for the default tenant.
     pub id: TenantId,
-    /// Its name.
+    /// The tenant's name.
     pub name: Box<str>,
-    /// Its slug; the default tenant has none.
+    /// The tenant's slug; the default tenant has none.
     pub slug: Option<Slug>,
-    /// Its settings.
+    /// The tenant's settings.
     pub settings: Settings,
     /// Whether its agents may work.
     pub status: TenantStatus,
-    /// When it began.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// When its name, settings or status changed last.
+    /// When its name, settings or status last changed.
     pub updated_at: Timestamp,
 }
 
@@ -55,10 +55,10 @@ pub struct State {
     pub seq: u64,
     /// Time of the last event in it.
     pub at: Timestamp,
-    /// What the clock said then, where that was another time.
+    /// What the clock said then, if that differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wall: Option<Timestamp>,
-    /// The tenant itself.
+    /// The tenant's name, settings and status.
     pub profile: Profile,
     /// Its live API keys, oldest first.
     pub keys: Vec<ApiKey>,
@@ -67,9 +67,9 @@ pub struct State {
     pub agents: Vec<Agent>,
     /// Its budget policies, oldest first.
     pub policies: Vec<Policy>,
-    /// What was settled.
+    /// The settlements that it remembers.
     pub settlements: Settlements,
-    /// Its delegations that are not over and the newest of those that are, oldest first. A link's place never changes.
+    /// All its delegations that are not over and the newest of the others, oldest first. A link's place never changes.
     #[serde(default)]
     pub delegations: Vec<Delegation>,
 }

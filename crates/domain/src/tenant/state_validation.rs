@@ -1,18 +1,17 @@
-//! What must hold of any state that events can make.
+//! What must hold for any state that events can make.
 //!
-//! A snapshot and a journal are checked for damage by their checksums, which whoever writes to the disk can make right.
-//! Searches rely on what is said here to end, and limits to be held, so a state that came from the disk is looked
-//! through once.
+//! Checksums find accidental damage in a snapshot or journal, but anyone who can write to the disk can fix them up.
+//! Searches end, and limits hold, only if these rules do, so we check a state from the disk once.
 
 use crate::delegation::{Delegation, position};
 use crate::limits::MAX_DELEGATION_DEPTH;
 use crate::tenant::Tenant;
 
 impl Tenant {
-    /// Looks whether the state is one that events can make.
+    /// Checks that events can make this state.
     ///
     /// # Errors
-    /// What does not hold, in words.
+    /// The rule that does not hold, in words.
     pub fn validate(&self) -> Result<(), String> {
         let mut before = None;
         for link in self.delegations() {
@@ -46,7 +45,7 @@ impl Tenant {
             let depth = position(self.delegations(), *below)
                 .and_then(|at| self.delegations().get(at))
                 .map(|below| below.profile.spec.depth);
-            // One that was forgotten is over, and nothing stands on it any more.
+            // A forgotten link is over, and nothing live stands on it.
             if *below >= link.place || depth.is_some_and(|depth| depth >= spec.depth) {
                 return Err("stands on one that came after it".to_owned());
             }
