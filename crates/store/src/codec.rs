@@ -22,7 +22,7 @@ use kavach_domain::event::{ChangeRecord, Record};
 use kavach_domain::tenant::State;
 use kavach_domain::{Event, Moment, Timestamp, TraceId};
 
-/// Declares the kinds once, so that none can be written and not read.
+/// Declares the kinds once, so that whatever is written can be read.
 macro_rules! event_kinds {
     ($($(#[$doc:meta])* $kind:ident = $number:literal,)*) => {
         /// The layouts of an event, by the number that is the first element of its array. All are below 128, so that
@@ -50,7 +50,7 @@ event_kinds! {
     Used = 3,
     /// A decision on a call that is part of a trace.
     Traced = 4,
-    /// From here on, events whose clock said another time than their place in the order.
+    /// From here on, events with a clock time that differs from their place in the order.
     DecidedOtherClock = 5,
     ChangedOtherClock = 6,
     UsedOtherClock = 7,
@@ -88,7 +88,7 @@ pub fn encode_event(moment: Moment, event: &Event<'_>, buffer: &mut Vec<u8>) -> 
     written.map_err(|error| CodecError(error.to_string()))
 }
 
-/// [`encode_event`] for an event whose clock said `wall`, and not `at`.
+/// [`encode_event`] for an event with a clock time `wall` that differs from `at`.
 fn encode_other_clock(
     at: Timestamp,
     wall: Timestamp,
@@ -120,7 +120,7 @@ fn encode_other_clock(
 /// Reads the bytes of event `seq`. The event borrows its text from them.
 ///
 /// # Errors
-/// [`CodecError`] where the bytes are not an event of a known kind.
+/// [`CodecError`] if the bytes are not an event of a known kind.
 pub fn decode_event(seq: u64, bytes: &[u8]) -> Result<(Moment, Event<'_>), CodecError> {
     // The array's head and its first element, the kind, are one byte each.
     let Some(&number) = bytes.get(1) else {
@@ -166,10 +166,10 @@ pub fn decode_event(seq: u64, bytes: &[u8]) -> Result<(Moment, Event<'_>), Codec
     }
 }
 
-/// The moment of an event whose clock said `wall`. That can only be before its time in the order of events.
+/// The moment of an event with the clock at `wall`, which must be before its place in the order.
 fn other_clock(at: Timestamp, wall: Timestamp, seq: u64) -> Result<Moment, CodecError> {
     if wall >= at {
-        return Err(CodecError(format!("an event of {at} whose clock said {wall}, which is not before that")));
+        return Err(CodecError(format!("an event at {at} has the clock time {wall}, which is not earlier")));
     }
     Ok(Moment { at, wall, seq })
 }
@@ -177,7 +177,7 @@ fn other_clock(at: Timestamp, wall: Timestamp, seq: u64) -> Result<Moment, Codec
 /// Writes the state of a snapshot.
 ///
 /// # Errors
-/// Those of the writer; these types cause none.
+/// Errors of the writer; these types cause none.
 pub fn write_state(state: &State, writer: &mut impl Write) -> io::Result<()> {
     rmp_serde::encode::write_named(writer, state).map_err(|error| match error {
         rmp_serde::encode::Error::InvalidValueWrite(error) => error.into(),
@@ -188,7 +188,7 @@ pub fn write_state(state: &State, writer: &mut impl Write) -> io::Result<()> {
 /// Reads the state of a snapshot.
 ///
 /// # Errors
-/// [`CodecError`] where the bytes are not a state, or the reader fails.
+/// [`CodecError`] if the bytes are not a state, or the reader fails.
 pub fn read_state(reader: impl Read) -> Result<State, CodecError> {
     rmp_serde::from_read(reader).map_err(|error| CodecError(error.to_string()))
 }
@@ -206,7 +206,7 @@ pub fn encode_state(state: &State) -> Result<Vec<u8>, CodecError> {
 /// The state of a snapshot's bytes.
 ///
 /// # Errors
-/// [`CodecError`] where the bytes are not a state.
+/// [`CodecError`] if the bytes are not a state.
 pub fn decode_state(bytes: &[u8]) -> Result<State, CodecError> {
     read_state(bytes)
 }

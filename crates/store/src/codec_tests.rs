@@ -1,8 +1,8 @@
-//! The bytes of events and of a state, format version 1: what was once written stays readable, and is still written
-//! the same. One line a value in `tests/golden/events-v1`: its name and its bytes in hex.
+//! The bytes of events and of a state, format version 1: every old line stays readable and is still written byte for
+//! byte. One line per value in `tests/golden/events-v1`: its name and its bytes in hex.
 //!
 //! A new variant of [`Change`] or a new [`Code`] of a decision fails here until it has a line; a new field does not
-//! compile. No line that was released may change.
+//! compile. A released line never changes.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,8 +97,8 @@ fn least_spec(kind: AgentType) -> AgentSpec {
     AgentSpec { owner: "u".into(), name: "n".into(), kind, permissions, expires_at: None, metadata: None }
 }
 
-/// Every change, with all that is optional and with nothing of it, also of what is known of its author and of what was
-/// before it. What follows the dot tells them apart.
+/// Every change, with all optional fields and with none, including its author's and its old values. The text after the
+/// dot tells them apart.
 fn changes() -> Vec<(&'static str, ChangeRecord)> {
     let operator = |change| ChangeRecord::new(By::Operator, change);
     let key = |change| ChangeRecord::new(By::Key(key_id(6)), change);
@@ -288,7 +288,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
     all
 }
 
-/// Calls allowed and denied, with all that is optional and with nothing of it.
+/// Calls allowed and denied, with all optional fields and with none.
 fn records() -> Vec<(String, Record<'static>)> {
     let allowed = Record {
         agent: Some(agent_id(9)),
@@ -357,7 +357,7 @@ fn records() -> Vec<(String, Record<'static>)> {
     all
 }
 
-/// Usage reports, with and without a decision that they settle.
+/// Usage reports, some of which settle a decision.
 fn reports() -> Vec<(&'static str, UsageRecord)> {
     let report = UsageRecord {
         by: By::Key(key_id(6)),
@@ -380,7 +380,7 @@ fn events() -> Vec<(String, Event<'static>)> {
     changes.chain(records).chain(reports).collect()
 }
 
-/// What makes the golden state. A later version's events are not added, since this state stays as it is.
+/// The events behind the golden state. Events of later versions are not added, since this state never changes.
 const IN_STATE: &[&str] = &[
     "tenantCreated",
     "tenantUpdated",
@@ -419,7 +419,7 @@ fn golden(file: &str) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// Writes the lines of a version that was not released yet anew, where `KAVACH_BLESS` asks for it.
+/// Rewrites the lines of an unreleased version if `KAVACH_BLESS` is set.
 fn bless(file: &str, lines: &str) {
     if std::env::var_os("KAVACH_BLESS").is_some() {
         std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/events-v1").join(file), lines).unwrap();
@@ -469,13 +469,13 @@ fn a_trace_takes_18_bytes_and_its_absence_none() {
 }
 
 #[test]
-fn another_time_of_the_clock_takes_9_bytes_behind_an_event_and_its_absence_none() {
+fn a_differing_clock_time_takes_9_bytes_and_its_absence_none() {
     let wall = at(0).plus_millis(-365 * 86_400_000);
     let moment = Moment { at: at(0), wall, seq: 1 };
     let time = |time: Timestamp| [&[0xcf][..], &time.millis().to_be_bytes()].concat();
     for (name, ordinary) in golden("events.txt") {
         let (_, event) = decode_event(1, &ordinary).unwrap();
-        // One more in the array, and another kind.
+        // One more element in the array, and another kind.
         let mut other = ordinary.clone();
         (other[0], other[1]) = (ordinary[0] + 1, ordinary[1] + 4);
         let expected = [&other[..], &time(wall)].concat();
@@ -499,17 +499,17 @@ fn every_change_has_a_golden_line() {
         Event::Used(_) => 2,
     };
     assert_eq!(events().iter().map(|(_, event)| kind(event)).collect::<BTreeSet<_>>().len(), 3);
-    // What serde takes for a change, in its own words: "expected one of `tenantCreated`, ...".
+    // What serde accepts as a change, from its error: "expected one of `tenantCreated`, ...".
     let refused = serde_json::from_str::<Change>(r#""?""#).unwrap_err().to_string();
     let known: BTreeSet<&str> = refused.split('`').skip(3).step_by(2).collect();
-    let told = changes().into_iter().map(|(name, record)| {
+    let golden_names = changes().into_iter().map(|(name, record)| {
         let json = serde_json::to_value(&record.change).unwrap();
         let tag = json.as_str().map(str::to_owned).or_else(|| json.as_object()?.keys().next().cloned()).unwrap();
         assert_eq!(name.split('.').next(), Some(tag.as_str()));
         tag
     });
-    let told: BTreeSet<String> = told.collect();
-    assert_eq!(told.iter().map(String::as_str).collect::<BTreeSet<_>>(), known);
+    let golden_names: BTreeSet<String> = golden_names.collect();
+    assert_eq!(golden_names.iter().map(String::as_str).collect::<BTreeSet<_>>(), known);
 }
 
 #[test]
@@ -523,7 +523,7 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     assert_eq!((state.agents.len(), state.keys.len()), (3, 1));
     assert!(state.agents.iter().any(|agent| agent.windows.iter().any(|window| window.used(state.at) > 0)));
     let golden = golden("state.txt");
-    // As it was written before delegations had places.
+    // The state as written before delegations had places.
     let first = &golden["state"];
     assert_eq!(Tenant::restore(decode_state(first).unwrap()).state(), state);
     let written = encode_state(&state).unwrap();
@@ -537,7 +537,7 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
 }
 
 #[test]
-fn agents_that_may_do_the_same_share_it_however_they_come() {
+fn agents_with_equal_permissions_share_them() {
     let mut tenant = Tenant::default();
     for seq in 1..=3 {
         let (agent, spec, token) = (agent_id(seq), Box::new(full_spec()), SecretHash::of(&seq.to_string()));
@@ -553,7 +553,7 @@ fn agents_that_may_do_the_same_share_it_however_they_come() {
 }
 
 #[test]
-fn bytes_that_are_no_event_are_refused() {
+fn bytes_that_are_not_an_event_are_refused() {
     for bytes in [&b""[..], b"\x93", b"\x93\x07\x00\xc0", b"\x93\x01\x00", b"\x93\x02\x00\x80", b"{}"] {
         assert!(decode_event(1, bytes).is_err(), "{bytes:?}");
     }

@@ -23,17 +23,17 @@ pub struct CommitPipeline<R> {
     journal: Option<Journal>,
     waiting: PendingReplies<R>,
     durability: Durability,
-    /// The last change that a read may not show before its own reply has left.
+    /// The last change that no read may show before the change's own reply has left.
     last_change: u64,
     /// The last event that the newest snapshot covers.
     snapshot_seq: u64,
     /// Whether the storage failed and no probe has succeeded since. Nothing is written meanwhile.
     storage_failed: bool,
-    /// Whether the journal could not be written, so that the pipeline has ended or has to end.
+    /// Whether a write to the journal failed, so that the pipeline has ended or must end.
     failed: bool,
 }
 
-/// What became of the reply to a read.
+/// What happened to the reply to a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadReply {
     /// It has left.
@@ -43,11 +43,12 @@ pub enum ReadReply {
 }
 
 impl<R: HeldReply> CommitPipeline<R> {
-    /// A pipeline that goes on from what was loaded.
+    /// A pipeline that continues from what was loaded.
     pub fn new(loaded: LoadedTenant, durability: Durability, storage_failed: bool) -> Self {
         let LoadedTenant { tenant, journal, snapshot_seq, announced_seq: _ } = loaded;
         Self {
-            // Nobody knows here what was promised for the events before a rebuild, so a read waits for all of them.
+            // We don't know what callers were promised for the events before a rebuild, so a read waits for all of
+            // them.
             last_change: tenant.seq(),
             tenant,
             journal: Some(journal),
@@ -105,7 +106,7 @@ impl<R: HeldReply> CommitPipeline<R> {
         if self.failed { storage_unavailable() } else { shutting_down() }
     }
 
-    /// Makes an event happen: appends it to the journal's buffer, then applies it to the state.
+    /// Records an event: appends it to the journal's buffer, then applies it to the state.
     ///
     /// # Errors
     /// Those of [`check_writable`](CommitPipeline::check_writable); `INTERNAL_ERROR` if it could not be appended.
@@ -121,7 +122,8 @@ impl<R: HeldReply> CommitPipeline<R> {
             return Err(not_recorded());
         }
         self.tenant.apply(moment, event);
-        // A read may not show what a power cut could still undo. Every kind of event says whether reads wait for it.
+        // A read may not show what a power cut could still undo. For each kind of event we say whether reads wait for
+        // it.
         let is_change = match event {
             Event::Changed(_) => true,
             // An agent that a policy revoked must not come back.
@@ -154,10 +156,10 @@ impl<R: HeldReply> CommitPipeline<R> {
             Durability::Fsync => self.tenant.seq(),
         };
         match &self.journal {
-            // Show what can't be confirmed now: no caller has heard yet that it happened.
+            // Show what can't be confirmed now: no caller has been told yet that it happened.
             Some(_) if self.storage_failed => {}
             Some(journal) if journal.synced_seq() < seen => {
-                // The read may show more than the change. The sync can end before the rest of it is written.
+                // The read may show more than the change. The sync can end before the rest is written.
                 let written = journal.written_seq() == self.tenant.seq();
                 self.waiting.until_synced(if written { seen } else { self.tenant.seq() }, held);
                 return ReadReply::Held;
@@ -172,10 +174,11 @@ impl<R: HeldReply> CommitPipeline<R> {
         ReadReply::Sent
     }
 
-    /// Hands everything appended to the kernel, and releases the replies that waited for it. Returns the last event written.
+    /// Hands everything appended to the kernel, and releases the replies that waited for it. Returns the last event
+    /// written.
     ///
     /// # Errors
-    /// The state is ahead of the journal now: the pipeline has to be [abandoned](CommitPipeline::abandon).
+    /// The state is now ahead of the journal: [abandon](CommitPipeline::abandon) the pipeline.
     pub fn write(&mut self, now: Timestamp) -> io::Result<u64> {
         let Some(journal) = &mut self.journal else { return Err(io::Error::other("the journal has ended")) };
         if self.failed {
@@ -184,7 +187,7 @@ impl<R: HeldReply> CommitPipeline<R> {
         journal.flush()?;
         self.waiting.written();
         let written = journal.written_seq();
-        // By the time in the order of events, which never runs backwards as a clock may.
+        // The place in the order, which never runs backwards as a clock may.
         let at = self.tenant.next_moment(now).at;
         if let Err(problem) = journal.rotate_if_due(at.millis()) {
             warn!(tenant = %self.tenant.id(), %problem, "can't start a new journal segment; writing on to the old one");
@@ -197,12 +200,12 @@ impl<R: HeldReply> CommitPipeline<R> {
         self.waiting.needs_sync()
     }
 
-    /// Whether there is anything a sync would make durable.
+    /// Whether a sync would make anything durable.
     pub fn is_dirty(&self) -> bool {
         self.journal.as_ref().is_some_and(Journal::is_dirty)
     }
 
-    /// A sync of everything written, if there is a use for one.
+    /// A sync of everything written, if it would be of use.
     pub fn begin_sync(&self) -> Option<SyncJob> {
         let journal = self.journal.as_ref().filter(|_| !self.storage_failed)?;
         (journal.is_dirty() || self.waiting.needs_sync()).then(|| journal.begin_sync())
@@ -211,13 +214,13 @@ impl<R: HeldReply> CommitPipeline<R> {
     /// Takes the outcome of a sync, and releases the replies that waited for it. Returns the segments to compress.
     ///
     /// # Errors
-    /// The disk may have lost what was written: the pipeline has to be [abandoned](CommitPipeline::abandon).
+    /// The disk may have lost what was written: [abandon](CommitPipeline::abandon) the pipeline.
     pub fn synced(&mut self, outcome: io::Result<SyncPoint>, now: Timestamp) -> io::Result<Vec<CompressionJob>> {
         let Some(journal) = &mut self.journal else { return Ok(Vec::new()) };
-        // An event that could not be appended may have left half of itself in the buffer. `finish_sync` would write it.
+        // A failed append may have left half an event in the buffer. `finish_sync` would write it.
         let finished = if self.failed { Err(not_appended()) } else { outcome }
             .and_then(|point| journal.finish_sync(point, now.millis()));
-        // That may have written what was appended. If only the marker could not be written, the events were.
+        // This may have written what was appended. If only the marker failed, the events are written.
         if journal.written_seq() == self.tenant.seq() {
             self.waiting.written();
         }
@@ -237,7 +240,7 @@ impl<R: HeldReply> CommitPipeline<R> {
         self.snapshot_seq = self.snapshot_seq.max(seq);
     }
 
-    /// Ends a pipeline whose state is ahead of its journal. Each waiting caller hears what is known of their event.
+    /// Ends a pipeline that is ahead of its journal. Each waiting caller gets what we know about its event.
     pub fn abandon(&mut self) {
         self.failed = true;
         let (written, left_events) =
@@ -246,7 +249,7 @@ impl<R: HeldReply> CommitPipeline<R> {
         std::mem::take(&mut self.waiting).fail(written, &unwritten, &outcome_unknown());
     }
 
-    /// Ends the pipeline cleanly. Write everything appended before this. The work that is left may block.
+    /// Ends the pipeline cleanly. Write everything appended before. The remaining work may block.
     pub fn begin_close(&mut self) -> Option<(CloseJob, Closing<R>)> {
         let snapshot = self.begin_snapshot();
         let journal = self.journal.take()?;
@@ -254,20 +257,20 @@ impl<R: HeldReply> CommitPipeline<R> {
         Some((CloseJob { journal, snapshot }, closing))
     }
 
-    /// Ends the pipeline at once, and drops the replies that wait.
+    /// Ends the pipeline at once, and drops the waiting replies.
     pub fn drop_journal(&mut self) {
         self.journal = None;
     }
 }
 
-/// The last work on a journal, to be run off the owner's thread.
+/// The last work on a journal, to run off the owner's thread.
 pub struct CloseJob {
     journal: Journal,
     snapshot: Option<PendingSnapshot>,
 }
 
 impl CloseJob {
-    /// Syncs all of the journal. Blocking. Returns the snapshot that is due then.
+    /// Syncs the whole journal. Blocking. Returns a snapshot if one is due.
     ///
     /// # Errors
     /// Some of it may not be on disk.
@@ -277,7 +280,7 @@ impl CloseJob {
     }
 }
 
-/// The replies that wait for a journal to be closed.
+/// The replies that wait for a journal to close.
 pub struct Closing<R> {
     waiting: PendingReplies<R>,
 }
@@ -289,7 +292,7 @@ impl<R: HeldReply> Closing<R> {
     }
 }
 
-/// A snapshot, to be written off the owner's thread: it has its own copy of the state.
+/// A snapshot to write off the owner's thread: it has its own copy of the state.
 pub struct PendingSnapshot {
     job: SnapshotJob,
     state: State,
@@ -330,7 +333,7 @@ mod tests {
     type Pipeline = CommitPipeline<BoxedReply>;
 
     #[test]
-    fn a_sync_that_ends_after_an_event_could_not_be_appended_writes_nothing() {
+    fn a_sync_that_ends_after_a_failed_append_writes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(dir.path()).unwrap();
         let (id, spec, now) = (TenantId::DEFAULT, TenantSpec::default_tenant(), Timestamp::from_millis(5));

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec;
 
-/// The label in a tenant's folder (`tenant.json`). It tells people whose folder it is, and keeps the slug taken when
-/// nothing else can be read.
+/// The label in a tenant's folder (`tenant.json`). It shows people which tenant the folder belongs to, and keeps the
+/// slug taken when nothing else can be read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct FolderLabel {
     /// The tenant's id, or `default`.
@@ -27,27 +27,27 @@ pub struct FolderLabel {
     pub name: String,
 }
 
-/// Whose folder it is by its name and label. That is a claim: only the journal's own headers and events prove it.
+/// The tenant that a folder claims to hold, by its name and label. Only the journal's own headers and events prove it.
 #[derive(Clone, Debug)]
 pub struct ClaimedIdentity {
     /// The tenant that the folder is named after.
     pub id: TenantId,
     /// The slug on the label.
     pub slug: Option<Slug>,
-    /// Whether name and label agree. In a copy of another tenant's folder they don't.
+    /// Whether name and label agree. In a copied folder they don't.
     pub is_own_label: bool,
 }
 
-/// The tenant that a folder of this name is named after; `None` if a tenant's folder can't have the name.
+/// The tenant that a folder of this name belongs to; `None` if no tenant's folder can have the name.
 pub fn named_after(folder: &str) -> Option<TenantId> {
     match folder {
         DEFAULT_TENANT_NAME => Some(TenantId::DEFAULT),
-        // The digits of the default tenant's id are no other spelling of its folder's name.
+        // The default tenant's folder has one name only; the digits of its id are not another.
         name => TenantId::parse(name).filter(|id| !id.is_default()),
     }
 }
 
-/// What a folder's name and label claim; `None` if a tenant's folder can't have the name.
+/// What a folder's name and label claim; `None` if no tenant's folder can have the name.
 pub fn claimed_identity(folder: &TenantFolder) -> Option<ClaimedIdentity> {
     let id = named_after(&folder.name)?;
     let label: FolderLabel =
@@ -56,7 +56,7 @@ pub fn claimed_identity(folder: &TenantFolder) -> Option<ClaimedIdentity> {
     Some(ClaimedIdentity { id, slug, is_own_label: label.id == folder.name })
 }
 
-/// A tenant as it was loaded, ready to take the next event.
+/// A loaded tenant, ready for the next event.
 pub struct LoadedTenant {
     /// The state.
     pub tenant: Tenant,
@@ -64,7 +64,7 @@ pub struct LoadedTenant {
     pub journal: Journal,
     /// The last event that the newest snapshot covers.
     pub snapshot_seq: u64,
-    /// The last event that followers of the journal need not be told of.
+    /// The last event that followers of the journal already know.
     pub announced_seq: u64,
 }
 
@@ -73,7 +73,7 @@ pub struct LoadedTenant {
 pub struct LoadError {
     /// A sentence that names the bad file and says what to do.
     pub problem: String,
-    /// Whether trying again may help: the system refused to read or write. Damage does not pass.
+    /// Whether a retry may help: the system refused to read or write. Damage does not pass.
     pub may_pass: bool,
     /// Whether the folder holds another tenant's journal, by its headers or its events.
     pub is_foreign: bool,
@@ -98,7 +98,7 @@ impl From<RecoveryError> for LoadError {
 /// Loads a tenant from its folder: the newest good snapshot, then the events after it. Blocking.
 ///
 /// # Errors
-/// Damage, a foreign or newer file, or the system's error. Nothing on disk was changed, unless the error may pass.
+/// Damage, a foreign or newer file, or the system's error. The disk is unchanged, unless the error may pass.
 pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptions) -> Result<LoadedTenant, LoadError> {
     let path = folder.path();
     let loaded = load_snapshot(folder, id.bytes())?;
@@ -123,7 +123,7 @@ pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptio
         Ok(())
     };
     let read = journal::scan(folder, id.bytes(), snapshot_seq, &mut replay)?;
-    // A folder gets its name only once the first event is on disk, so there was one.
+    // A folder gets its name only once the first event is on disk, so there was an event.
     if tenant.seq() == 0 {
         let detail = "none of the tenant's events is left".to_owned();
         return Err(RecoveryError::Damaged { file: path.to_owned(), offset: 0, detail }.into());
@@ -138,7 +138,7 @@ pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptio
     Ok(LoadedTenant { tenant, journal, snapshot_seq, announced_seq })
 }
 
-/// Makes a tenant's folder, with its first event on disk. The event records who created the tenant. Blocking.
+/// Creates a tenant's folder, with its first event on disk. The event records who created the tenant. Blocking.
 ///
 /// # Errors
 /// The folder could not be written.

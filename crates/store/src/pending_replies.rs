@@ -10,7 +10,7 @@ pub trait HeldReply {
     fn release(self, outcome: Result<(), Error>);
 }
 
-/// A reply in the form of a function that is called once with the outcome.
+/// A reply as a function that is called once with the outcome.
 pub type BoxedReply = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 impl HeldReply for BoxedReply {
@@ -62,8 +62,8 @@ impl<R: HeldReply> PendingReplies<R> {
         }
     }
 
-    /// The journal ends here. Replies to events after `written` fail with `unwritten`; replies to events that were
-    /// written, and wait for the disk, fail with `unsynced`.
+    /// The journal ends here. Replies to unwritten events, those after `written`, fail with `unwritten`. Replies to
+    /// written ones, which wait for the disk, fail with `unsynced`.
     pub fn fail(mut self, written: u64, unwritten: &Error, unsynced: &Error) {
         for held in self.for_write.drain(..) {
             held.release(Err(unwritten.clone()));

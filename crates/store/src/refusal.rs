@@ -7,7 +7,7 @@ pub fn storage_unavailable() -> Error {
     Error::new(Code::StorageUnavailable, "the journal can't be written; nothing was changed, try again later")
 }
 
-/// The error for an event that may be in the file, but that the disk did not confirm.
+/// The error for an event that may be in the file, but is not confirmed by the disk.
 pub fn outcome_unknown() -> Error {
     let message = "the disk did not confirm the change: it may have happened or not; look before you try again";
     Error::new(Code::OutcomeUnknown, message)

@@ -1,4 +1,4 @@
-//! What a tenant may be loaded from, and what keeps it down.
+//! Which folders a tenant loads from, and which keep it down.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends by a panic that says what was wrong")]
 
 use std::fs;
@@ -14,7 +14,7 @@ use kavach_journal::{DataDir, Folder, JournalOptions, NewFolder};
 use kavach_store::codec;
 use kavach_store::loader::load;
 
-/// A folder with those events, and the state as a snapshot of that one.
+/// A folder with these events, and optionally a snapshot of a state at one of them.
 fn folder(root: &Path, events: &[Vec<u8>], snapshot: Option<(u64, &Tenant)>) -> PathBuf {
     let data = DataDir::open(root).unwrap();
     let new = NewFolder {
@@ -48,9 +48,9 @@ fn loaded(path: &Path) -> Result<Tenant, String> {
     loaded.map(|loaded| loaded.tenant).map_err(|error| error.problem)
 }
 
-/// Where not one event is left, nothing says that there was more than one, so the rest looks like a torn tail.
+/// Without a single event, nothing shows that there was one, so the rest looks like a torn tail.
 #[test]
-fn a_folder_without_an_event_is_refused_before_anything_is_cut() {
+fn a_folder_without_an_event_is_refused_unchanged() {
     let small = Small::new();
     let dir = tempfile::tempdir().unwrap();
     let path = folder(dir.path(), &small.journal, None);
@@ -68,18 +68,18 @@ fn a_folder_without_an_event_is_refused_before_anything_is_cut() {
 }
 
 #[test]
-fn a_state_or_an_event_that_was_forged_keeps_the_tenant_down() {
+fn a_forged_state_or_event_keeps_the_tenant_down() {
     let small = Small::new();
     let last = small.journal.len() as u64;
     let root = || tempfile::tempdir().unwrap();
     let dir = root();
     let path = folder(dir.path(), &small.journal, Some((last, &small.tenant)));
     assert_eq!(loaded(&path).unwrap().state(), small.tenant.state());
-    // A snapshot's state of another event than its header says.
+    // A snapshot with the state of another event than its header says.
     let dir = root();
     let path = folder(dir.path(), &small.journal, Some((last - 1, &small.tenant)));
     assert!(loaded(&path).unwrap_err().contains(&format!("that of event {last}")));
-    // An event of a time before the one before it.
+    // An event earlier than the one before it.
     let dir = root();
     let mut events = small.journal.clone();
     events.swap(1, 2);
@@ -94,7 +94,7 @@ fn a_state_or_an_event_that_was_forged_keeps_the_tenant_down() {
 }
 
 #[test]
-fn a_state_that_no_events_make_is_told() {
+fn a_state_that_no_events_make_is_refused() {
     let small = Small::new();
     assert_eq!(small.tenant.validate(), Ok(()));
     type Forge = fn(&mut State);

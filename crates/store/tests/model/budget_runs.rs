@@ -55,7 +55,7 @@ enum Step {
 #[derive(Clone, Copy, Debug)]
 enum Jump {
     By(i64),
-    /// To so many milliseconds from the next midnight, of a day or of a month.
+    /// To that many milliseconds from the next midnight, of a day or of a month.
     Midnight(i64),
     Month(i64),
 }
@@ -147,7 +147,7 @@ fn config() -> ProptestConfig {
 proptest! {
     #![proptest_config(config())]
     #[test]
-    fn budgets_are_what_the_trail_adds_up_to((start, history) in histories()) {
+    fn budgets_equal_the_sums_of_the_trail((start, history) in histories()) {
         let mut ledger = Ledger::start(at(start));
         ledger.agent(OWNERS[0]);
         ledger.agent(OWNERS[1]);
@@ -163,7 +163,7 @@ fn play(ledger: &mut Ledger, step: &Step) {
     let agent_of = |ledger: &Ledger, index: usize| ledger.agents[index % ledger.agents.len()];
     match step {
         Step::Clock(jump) => {
-            // From the tenant's own time, so that borders are met exactly also after a step back.
+            // From the tenant's own time, so that it hits borders exactly even after a step back.
             let now = ledger.now();
             ledger.clock = match jump {
                 Jump::By(by) => ledger.clock.plus_millis(*by),
@@ -179,7 +179,7 @@ fn play(ledger: &mut Ledger, step: &Step) {
             assert_eq!(found, if revoked { Err(Code::AgentIsRevoked) } else { Ok(()) });
         }
         Step::Revoke(agent) => {
-            // Most are left to the policies.
+            // Most revocations are left to the policies.
             if ledger.agents.len() > 2 {
                 ledger.revoke(agent_of(ledger, *agent));
             }
@@ -232,12 +232,12 @@ fn play(ledger: &mut Ledger, step: &Step) {
     }
 }
 
-/// One of the policies there ever were, or one there never was.
+/// A policy that was ever created, or one that never was.
 fn policy_of(ledger: &Ledger, index: usize) -> (PolicyId, bool) {
     let unknown = || PolicyId::derive(Timestamp::from_millis(1), 9_999_999, TenantTag(0));
     let id = ledger.policies.get(index % (ledger.policies.len() + 1)).copied().unwrap_or_else(unknown);
-    let told = |action: &str| ledger.trail.iter().any(|e| e.action == action && e.resource == id.to_string());
-    (id, told("policy.create") && !told("policy.delete"))
+    let has_entry = |action: &str| ledger.trail.iter().any(|e| e.action == action && e.resource == id.to_string());
+    (id, has_entry("policy.create") && !has_entry("policy.delete"))
 }
 
 fn call(ledger: &mut Ledger, agent: AgentId, allowed: bool, cost: Option<&str>) {
@@ -263,9 +263,9 @@ fn call(ledger: &mut Ledger, agent: AgentId, allowed: bool, cost: Option<&str>) 
     let denial = denial.filter(|_| code == Some(Code::BudgetExceeded));
     assert_eq!(decision.policy_id.map(|id| id.to_string()), denial.map(|said| said.policy.clone()));
     assert_eq!(decision.retry_after.map(|seconds| seconds as i64), denial.map(|said| said.retry_after));
-    let told = if revoked || !allowed { &[] } else { warnings };
+    let expected = if revoked || !allowed { &[] } else { warnings };
     let found: Vec<_> = decision.warnings.iter().map(|warning| warning.policy_id.to_string()).collect();
-    assert_eq!(found, told.iter().map(|said| said.policy.clone()).collect::<Vec<_>>());
+    assert_eq!(found, expected.iter().map(|said| said.policy.clone()).collect::<Vec<_>>());
     let result = match denial {
         Some(said) if said.action == "throttle" => "rate_limited",
         _ if code.is_some() => "denied",

@@ -1,4 +1,4 @@
-//! A tenant that is driven as its actor drives it, at any time, with all that ever happened to it.
+//! A tenant driven as its actor drives it, at any time, with everything that ever happened to it.
 
 use kavach_domain::agent::commands::{AgentPatch, CreateAgent, NewAgent, RevokeAgent, UpdateAgent};
 use kavach_domain::author::By;
@@ -27,7 +27,7 @@ pub struct Ledger {
     pub clock: Timestamp,
     /// Every event as the journal keeps it.
     pub events: Vec<Vec<u8>>,
-    /// Every event as the audit trail shows it.
+    /// Every event as an entry of the audit trail.
     pub trail: Vec<Entry>,
     pub agents: Vec<AgentId>,
     pub policies: Vec<PolicyId>,
@@ -87,7 +87,7 @@ impl Ledger {
         Ok(C::reply(&self.tenant, subject, moment.wall))
     }
 
-    /// An agent that may `read` whatever is below `docs`.
+    /// An agent that may `read` everything below `docs`.
     pub fn agent(&mut self, owner: &str) -> AgentId {
         self.tokens += 1;
         let token = Secret::agent_token(TenantId::DEFAULT, [self.tokens; 32]);
@@ -110,7 +110,7 @@ impl Ledger {
         self.execute(Ok(RevokeAgent(agent))).unwrap();
     }
 
-    /// A policy from the JSON a client sends, which keeps the digits of its numbers.
+    /// A policy from a client's JSON, which keeps the digits of its numbers.
     pub fn policy(&mut self, json: &str) -> PolicyId {
         let new: NewPolicy = serde_json::from_str(json).unwrap();
         let id = self.execute(CreatePolicy::parse(new)).unwrap().unwrap().policy.profile.id;
@@ -184,13 +184,13 @@ impl Ledger {
         ]
     }
 
-    /// Goes on with what a snapshot would hold.
+    /// Restarts from a snapshot.
     pub fn restore(&mut self) {
         let bytes = codec::encode_state(&self.tenant.state()).unwrap();
         self.tenant = Tenant::restore(codec::decode_state(&bytes).unwrap());
     }
 
-    /// All counters, statuses and verdicts, held against what the trail alone says.
+    /// Checks all counters, statuses and verdicts against what follows from the trail alone.
     #[track_caller]
     pub fn compare(&self) {
         let now = self.now();
@@ -212,7 +212,7 @@ impl Ledger {
         }
     }
 
-    /// The same tenant from its events alone, and from a snapshot and the events after it.
+    /// Rebuilds the tenant from its events alone, and from a snapshot and the events after it, and compares.
     pub fn compare_replayed(&self) {
         let mut tenant = Tenant::default();
         let middle = self.events.len() / 2;

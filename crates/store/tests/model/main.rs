@@ -1,7 +1,7 @@
-//! Random histories of one tenant, compared step by step with a model that is too simple to be wrong in the same way.
+//! Random histories of one tenant, compared step by step with a model too simple to share its mistakes.
 //!
 //! [`naive`] is written from the project's design, not from its code: lists that are scanned, tokens in a `Vec`, all
-//! granted calls with their times, patterns by their recursive definition. [`steps`] makes random histories, [`run`]
+//! granted calls with their times, patterns by their recursive definition. [`steps`] makes random histories. [`run`]
 //! plays one against both and compares; then it compares the tenant with itself, replayed from its events, from a
 //! snapshot, and from a journal on disk.
 //!

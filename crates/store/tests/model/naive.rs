@@ -1,11 +1,11 @@
-//! The naive model. Slow on purpose: whatever can be found by looking at everything is not remembered.
+//! The naive model. Slow on purpose: it remembers nothing that it can find by looking at everything.
 
 use kavach_domain::Code;
 use kavach_domain::limits::{MAX_GRACE_SECONDS, MAX_GRACED_TOKENS, MAX_STANDSTILL_MS};
 use serde::Serialize;
 use serde_json::Value;
 
-/// One segment of the sliding hour, and how many it has.
+/// Length of a segment of the sliding hour.
 const BUCKET_MS: i64 = 5 * 60 * 1_000;
 const BUCKETS: i64 = 12;
 
@@ -47,7 +47,7 @@ pub enum Status {
     Expired,
 }
 
-/// What a client says of an agent.
+/// What a client says about an agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     pub owner: String,
@@ -90,7 +90,7 @@ pub struct SettingsPatch {
 pub struct Agent {
     pub id: String,
     pub spec: Spec,
-    /// For each permission a number that an identical one keeps when all are replaced.
+    /// For each permission a number, which an identical one keeps when all are replaced.
     pub places: Vec<usize>,
     pub revoked: bool,
     pub created: i64,
@@ -98,7 +98,7 @@ pub struct Agent {
     pub last_active: Option<i64>,
 }
 
-/// A token that was ever given out.
+/// A token that was ever issued.
 #[derive(Clone, Debug)]
 pub struct Token {
     pub text: String,
@@ -116,10 +116,10 @@ pub struct Key {
     pub revoked: bool,
 }
 
-/// A call as it is asked.
+/// A call.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Which agent, where one of this tenant is asked about.
+    /// The agent, if the call names one of this tenant.
     pub agent: Option<usize>,
     pub action: String,
     pub resource: String,
@@ -129,19 +129,19 @@ pub struct Call {
     pub ip: Option<String>,
 }
 
-/// What the answer has to be.
+/// The expected answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub code: Option<Code>,
     /// Position of the permission that grants the call.
     pub granted_by: Option<usize>,
     pub retry_after: Option<u64>,
-    /// What the reason has to hold, in the words that clients look for.
+    /// What the reason must contain, in the words that clients look for.
     pub says: String,
 }
 
 pub struct Model {
-    /// The names it answers to.
+    /// Names that the tenant answers to.
     pub names: Vec<String>,
     pub is_default: bool,
     pub tag: u32,
@@ -187,12 +187,12 @@ impl Model {
         clock.max(self.at)
     }
 
-    /// The time by which all is decided: the clock's, but for small steps back, which are waited out.
+    /// The time of all decisions: the clock's, except for small steps back, which are waited out.
     pub fn time(&self, clock: i64) -> i64 {
         if self.at - clock <= MAX_STANDSTILL_MS { self.order(clock) } else { clock }
     }
 
-    /// The id of what the next event makes: UUIDv7 of its time, its number and the tenant's tag.
+    /// The id that the next event makes: a UUIDv7 of its time, its number and the tenant's tag.
     pub fn next_id(&self, prefix: &str, clock: i64) -> String {
         let seq = 0x8000_0000 | (self.seq + 1);
         format!("{prefix}_{:012x}7000{seq:08x}{:08x}", self.order(clock), self.tag)
@@ -216,14 +216,14 @@ impl Model {
         (0..self.agents.len()).filter(|agent| self.status(*agent, at) == Status::Active).count()
     }
 
-    /// Whose token this is, where it is good.
+    /// The owner of a token, if it is valid.
     pub fn authenticate(&self, token: &str, clock: i64) -> Option<usize> {
         let at = self.time(clock);
         let found = self.tokens.iter().find(|known| known.text == token)?;
         found.until.is_none_or(|until| at < until).then_some(found.agent)
     }
 
-    /// Whose key this is, where it is good.
+    /// The owner of a key, if it is valid.
     pub fn authenticate_key(&self, text: &str) -> Option<&str> {
         self.keys.iter().find(|key| key.text == text && !key.revoked).map(|key| key.id.as_str())
     }
@@ -247,7 +247,7 @@ impl Model {
         (self.next_place - count..self.next_place).collect()
     }
 
-    /// An error lists every code that would do: where two things are wrong, either may be told.
+    /// An error lists every code that fits: if two things are wrong, the tenant may name either.
     pub fn create_agent(&mut self, spec: Spec, token: &str, clock: i64) -> Result<usize, Vec<Code>> {
         check_permissions(&spec.permissions)?;
         let at = self.time(clock);
@@ -272,7 +272,7 @@ impl Model {
         }
     }
 
-    /// Says whether anything changed.
+    /// Returns whether anything changed.
     pub fn update_agent(&mut self, agent: usize, patch: Patch, clock: i64) -> Result<bool, Vec<Code>> {
         check_permissions(patch.permissions.as_deref().unwrap_or_default())?;
         let at = self.time(clock);
@@ -285,7 +285,7 @@ impl Model {
             expires_at: patch.expires_at.unwrap_or(old.spec.expires_at),
             metadata: patch.metadata.unwrap_or(old.spec.metadata.clone()),
         };
-        // Agents that are there already keep their type.
+        // Existing agents keep their type.
         if spec.kind != old.spec.kind {
             self.check_type(spec.kind)?;
         }
@@ -296,7 +296,7 @@ impl Model {
         if spec == old.spec {
             return Ok(false);
         }
-        // An identical permission keeps its calls; of several identical ones each keeps those of one.
+        // An identical permission keeps its calls; if several are identical, each keeps those of one.
         let mut places = Vec::new();
         for permission in &spec.permissions {
             let same = (0..old.places.len())
@@ -337,7 +337,7 @@ impl Model {
         for old in self.tokens.iter_mut().filter(|token| token.agent == agent && token.until.is_none()) {
             old.until = Some(if grace == 0 { 0 } else { at + grace as i64 * 1_000 });
         }
-        // What is over by now stays so, whatever the clock says later.
+        // What is over by now stays over, whatever the clock says later.
         for old in self.tokens.iter_mut().filter(|token| token.agent == agent) {
             old.until = old.until.map(|until| if grace == 0 || until <= at { 0 } else { until });
         }
@@ -399,8 +399,8 @@ impl Model {
         Ok(())
     }
 
-    /// Times of the calls that a permission granted, as they are seen at that time: where the clock was set back, what it
-    /// counted in the hour up to the newest was made by now.
+    /// Times of the calls that a permission granted, as seen at that time: if the clock was set back, calls counted in
+    /// the hour up to the newest were made by now.
     fn calls(&self, place: usize, at: i64) -> Vec<i64> {
         let bucket = |time: i64| time.div_euclid(BUCKET_MS);
         let mut calls: Vec<i64> = self.granted.iter().filter(|call| call.0 == place).map(|call| call.1).collect();
@@ -488,7 +488,7 @@ impl Model {
         None
     }
 
-    /// Whole seconds until a call fits again: the first moment at which a bucket of calls leaves and room is there.
+    /// Whole seconds until a call fits again: until the first moment at which a bucket leaves and makes room.
     fn retry_after(&self, place: usize, max: u32, at: i64) -> Option<u64> {
         let calls = self.calls(place, at);
         let leave = |call: &i64| (call.div_euclid(BUCKET_MS) + BUCKETS) * BUCKET_MS;
@@ -526,7 +526,7 @@ pub fn matches_permission(permission: &Permission, resource: &str, action: &str)
 
 fn matches_segments(pattern: &[&str], resource: &[&str]) -> bool {
     match (pattern, resource) {
-        // A `*` never stands for an empty segment, nor a last one for more that begin with it.
+        // A `*` never stands for an empty segment, and a last one never for several that begin with an empty one.
         (["*"], rest) => rest.first().is_some_and(|segment| !segment.is_empty()),
         ([], []) => true,
         ([first, pattern @ ..], [segment, rest @ ..]) => {
@@ -592,7 +592,7 @@ fn net_bits(net: &str) -> Option<(u8, String)> {
     let (family, mut bits) = bits(ip)?;
     if let Some(length) = length {
         let length: usize = length.parse().ok()?;
-        // A prefix of an IPv4-mapped address counts the 96 bits that are cut off.
+        // The prefix of an IPv4-mapped address includes the 96 bits that are cut off.
         let length = if family == 4 && ip.contains(':') { length.checked_sub(96)? } else { length };
         if length > bits.len() {
             return None;
@@ -607,7 +607,7 @@ fn in_net(net: &str, ip: &str) -> bool {
     net_family == family && bits.starts_with(&prefix)
 }
 
-/// All that is wrong with permissions that a client gives.
+/// Everything wrong with a client's permissions.
 fn check_permissions(permissions: &[Permission]) -> Result<(), Vec<Code>> {
     let mut wrong = Vec::new();
     let mut refuse = |bad: bool, code| wrong.extend(bad.then_some(code));

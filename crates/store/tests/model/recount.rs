@@ -1,5 +1,5 @@
-//! Budgets, counted anew from the audit trail and nothing else, by the words of the design. Costs are read from the
-//! digits of the JSON, and the calendar is worked out from the number of days, not by the library the server uses.
+//! Budgets, recounted from the audit trail and nothing else, by the words of the design. Costs come from the digits of
+//! the JSON, and the calendar is computed from the number of days, not by the server's library.
 
 use std::collections::HashMap;
 
@@ -34,14 +34,14 @@ pub struct Entry {
     #[serde(skip)]
     pub cost: u128,
     #[serde(skip)]
-    told: Told,
+    noted: Noted,
 }
 
 /// The `parameters` of entries about policies, agents and usage.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Told {
-    limits: ToldLimits,
+struct Noted {
+    limits: NotedLimits,
     action: String,
     disabled: bool,
     period: String,
@@ -51,7 +51,7 @@ struct Told {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct ToldLimits {
+struct NotedLimits {
     max_calls_per_day: Option<u128>,
     max_calls_per_month: Option<u128>,
     max_tokens_cost_per_day: Option<Box<RawValue>>,
@@ -66,7 +66,7 @@ impl Entry {
         entry.cost = entry.tokens_cost.as_ref().map_or(0, |number| millionths(number.get()));
         if entry.kind != "decision" {
             let parameters = entry.parameters.as_ref().map_or("{}", |json| json.get());
-            entry.told = serde_json::from_str(parameters).unwrap_or_else(|problem| panic!("{problem}: {parameters}"));
+            entry.noted = serde_json::from_str(parameters).unwrap_or_else(|problem| panic!("{problem}: {parameters}"));
         }
         entry
     }
@@ -128,7 +128,7 @@ fn day_of(at: i64) -> (i64, i64) {
     (at / DAY * DAY, (at / DAY + 1) * DAY)
 }
 
-/// A policy as the trail leaves it.
+/// A policy, as the trail shows it.
 #[derive(Debug)]
 pub struct Counted {
     id: String,
@@ -166,20 +166,20 @@ impl Counted {
     }
 }
 
-fn limits(told: &ToldLimits) -> [Option<u128>; 4] {
+fn limits(noted: &NotedLimits) -> [Option<u128>; 4] {
     let cost = |number: &Option<Box<RawValue>>| number.as_ref().map(|number| millionths(number.get()));
     [
-        told.max_calls_per_day,
-        told.max_calls_per_month,
-        cost(&told.max_tokens_cost_per_day),
-        cost(&told.max_tokens_cost_per_month),
+        noted.max_calls_per_day,
+        noted.max_calls_per_month,
+        cost(&noted.max_tokens_cost_per_day),
+        cost(&noted.max_tokens_cost_per_month),
     ]
 }
 
-/// Who owns the agent.
+/// The agent's owner.
 pub fn owner(trail: &[Entry], agent: &str) -> Option<String> {
-    let told = |entry: &&Entry| entry.resource == agent && ["agent.create", "agent.update"].contains(&&*entry.action);
-    trail.iter().rev().find(told).map(|entry| entry.told.owner_id.clone())
+    let noted = |entry: &&Entry| entry.resource == agent && ["agent.create", "agent.update"].contains(&&*entry.action);
+    trail.iter().rev().find(noted).map(|entry| entry.noted.owner_id.clone())
 }
 
 /// Whether the agent was revoked, by somebody or by a policy.
@@ -198,7 +198,7 @@ fn actions_over_time(trail: &[Entry]) -> HashMap<String, Vec<(usize, String)>> {
     let mut actions: HashMap<String, Vec<(usize, String)>> = HashMap::new();
     for (place, entry) in trail.iter().enumerate() {
         if ["policy.create", "policy.update"].contains(&&*entry.action) {
-            actions.entry(entry.resource.clone()).or_default().push((place, entry.told.action.clone()));
+            actions.entry(entry.resource.clone()).or_default().push((place, entry.noted.action.clone()));
         }
     }
     actions
@@ -208,7 +208,7 @@ fn action_at(actions: &[(usize, String)], place: usize) -> &str {
     actions.iter().rev().find(|(at, _)| *at < place).map(|(_, action)| &**action).unwrap()
 }
 
-/// All policies there are at that time, oldest first, with what is used of them.
+/// All policies that exist at that time, oldest first, with their usage.
 pub fn policies(trail: &[Entry], now: i64) -> Vec<Counted> {
     let mut found = Vec::new();
     for (born, entry) in trail.iter().enumerate().filter(|(_, entry)| entry.action == "policy.create") {
@@ -218,15 +218,15 @@ pub fn policies(trail: &[Entry], now: i64) -> Vec<Counted> {
             continue;
         }
         let newest = later.iter().filter(about).rfind(|entry| entry.action == "policy.update");
-        let told = &newest.unwrap_or(entry).told;
+        let noted = &newest.unwrap_or(entry).noted;
         let mut policy = Counted {
             id: entry.resource.clone(),
             agent: entry.agent_id.clone(),
             owner: entry.user_id.clone(),
-            limits: limits(&told.limits),
+            limits: limits(&noted.limits),
             used: [0; 4],
-            action: told.action.clone(),
-            disabled: told.disabled,
+            action: noted.action.clone(),
+            disabled: noted.disabled,
         };
         let (calls_today, cost_today) = count(trail, born, &policy, "month", day_of, now);
         let (calls_this_month, cost_this_month) = count(trail, born, &policy, "day", month_of, now);
@@ -240,13 +240,13 @@ fn entry_id(created: &Entry) -> &str {
     &created.resource
 }
 
-/// What was used in one window.
+/// The usage in one window.
 #[derive(Clone, Copy, Default)]
 struct Used {
     start: i64,
     calls: u128,
     cost: u128,
-    /// Place of the entry from which on what was charged is in it.
+    /// The first entry that counts in it.
     since: usize,
 }
 
@@ -270,7 +270,7 @@ impl Shown {
         }
         let opened = match other {
             Some(known) if known.start == start => known,
-            // Back to one that nobody knows: what was used ahead of it may have been used in it.
+            // Back to an unknown window: calls counted ahead of it may belong to it.
             Some(_) if start < now.start => Used { start, since: place, ..now },
             _ => Used { start, since: place, ..Used::default() },
         };
@@ -279,14 +279,15 @@ impl Shown {
 
     fn charge(&mut self, calls: u128, cost: u128) {
         self.now.charge(calls, cost);
-        // The clock may go back there, and then these were used there, or before.
+        // If the clock goes back there, these calls were made there or before.
         if let Some(other) = self.other.as_mut().filter(|other| other.start < self.now.start) {
             other.charge(calls, cost);
         }
     }
 }
 
-/// Calls and cost of a policy in the window that the clock shows. `other` is the period whose reset leaves it alone.
+/// A policy's calls and cost in the window that the clock shows. `other` is the period of a reset that leaves this one
+/// alone.
 fn count(
     trail: &[Entry],
     born: usize,
@@ -305,22 +306,22 @@ fn count(
         let is_own = entry.action == "policy.reset" && entry.resource == policy.id;
         if is_own {
             shown.turn_to(start_of(entry.wall), at);
-            if entry.told.period != other {
+            if entry.noted.period != other {
                 shown = Shown { now: Used { start: shown.now.start, since: at, ..Used::default() }, other: None };
             }
             continue;
         }
         let settled = entry.r#ref.as_ref().map(|id| trail.iter().position(|entry| entry.id == *id).unwrap());
-        // A settlement is its decision's owner's, whoever owns the agent by then.
+        // A settlement belongs to the decision's owner, whoever owns the agent by now.
         let charged = settled.map_or(entry, |place| &trail[place]);
         let (Some(agent), Some(owner)) = (&charged.agent_id, &charged.user_id) else { continue };
-        // A policy made after the decision was never charged with it.
+        // The decision was never charged to a policy made later.
         if !policy.is_about(agent, owner) || settled.is_some_and(|place| place < born) {
             continue;
         }
         let calls = match settled {
             None if entry.is_allowed_call() => 1,
-            None if entry.kind == "usage" => entry.told.calls,
+            None if entry.kind == "usage" => entry.noted.calls,
             None => continue,
             Some(_) => 0,
         };
@@ -341,7 +342,7 @@ fn count(
     (shown.now.calls, shown.now.cost)
 }
 
-/// A policy that is exceeded, and its limit that takes longest to start anew.
+/// An exceeded policy, and its limit that takes longest to start anew.
 #[derive(Debug)]
 pub struct Said {
     pub policy: String,
@@ -356,7 +357,7 @@ impl Said {
     }
 }
 
-/// The policy that denies a call, where one does, then all those that warn.
+/// The policy that denies a call, if one does, then all that warn.
 pub fn verdict(policies: &[Counted], agent: &str, owner: &str, cost: u128, now: i64) -> Vec<Said> {
     let names = ["maxCallsPerDay", "maxCallsPerMonth", "maxTokensCostPerDay", "maxTokensCostPerMonth"];
     let seconds = |end: i64| (end - now + 999) / 1_000;
@@ -370,7 +371,7 @@ pub fn verdict(policies: &[Counted], agent: &str, owner: &str, cost: u128, now: 
                 exceeded.push((resets[at % 2], at));
             }
         }
-        // The longest; of equals the first.
+        // The longest wait; of equals the first.
         let longest = exceeded.iter().map(|(reset, _)| *reset).max();
         let Some((retry_after, at)) = exceeded.into_iter().find(|(reset, _)| Some(*reset) == longest) else { continue };
         let (policy, action) = (policy.id.clone(), policy.action.clone());

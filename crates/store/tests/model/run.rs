@@ -27,12 +27,12 @@ use tempfile::TempDir;
 use super::naive::{self, Call, Kind, Model, Permission, Settings, Status};
 use super::steps::{Ask, Disk, Draft, DraftPatch, Replacement, Step, Who, histories};
 
-/// 2023-11-14T22:13:20Z: a day's end and several time windows' edges are near.
+/// 2023-11-14T22:13:20Z: near the end of a day and the edges of several time windows.
 const START: i64 = 1_700_000_000_000;
 
 fn config() -> ProptestConfig {
     let cases = std::env::var("KAVACH_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
-    // A failing history is printed in full, which says more than a seed.
+    // A failing history is printed in full, which helps more than a seed.
     ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 4_000, ..ProptestConfig::default() }
 }
 
@@ -53,9 +53,9 @@ struct Run {
     tenant: Tenant,
     model: Model,
     clock: i64,
-    /// Every event as it is encoded, the first one first.
+    /// Every encoded event, oldest first.
     events: Vec<Vec<u8>>,
-    /// A snapshot's bytes, and how many events it holds.
+    /// A snapshot's bytes, and the number of its events.
     snapshots: Vec<(usize, Vec<u8>)>,
     journal: Option<Journal>,
     folder: Folder,
@@ -118,13 +118,13 @@ impl Run {
         make(self.tenant.id(), [self.secrets; 32])
     }
 
-    /// The agent a number names: one of those there are, or one more that is not.
+    /// The agent with that number: an existing one, or one more that does not exist.
     fn agent_id(&self, index: usize) -> AgentId {
         let id = self.model.agents.get(index).map(|agent| AgentId::parse(&agent.id).unwrap());
         id.unwrap_or_else(|| AgentId::derive(self.now(), 9_999_999, self.tenant.id().tag()))
     }
 
-    /// Lets an event happen the way the actor does.
+    /// Records an event as the actor does.
     fn record(&mut self, moment: Moment, event: &Event<'_>) {
         let mut bytes = Vec::new();
         codec::encode_event(moment, event, &mut bytes).unwrap();
@@ -134,7 +134,7 @@ impl Run {
         self.tenant.apply(moment, event);
     }
 
-    /// Carries out a command the way the actor does; says whether it changed anything.
+    /// Runs a command as the actor does; returns whether it changed anything.
     fn execute<C: Command>(&mut self, command: Result<C, Error>) -> Result<(bool, C::Reply), Code> {
         let moment = self.tenant.next_moment(self.now());
         let (change, subject) = command
@@ -317,7 +317,7 @@ impl Run {
         request.trace = TraceId::from_bytes([ask.trace; 16]);
 
         let moment = self.tenant.next_moment(self.now());
-        // An explanation is the same decision.
+        // An explanation decides as the call does.
         let mut steps = Explained::default();
         let explained = self.tenant.decide(&caller, &request, moment, &mut steps).answer(None);
         let verdict = self.tenant.decide(&caller, &request, moment, &mut ());
@@ -341,7 +341,7 @@ impl Run {
         assert!(!steps.shown.is_empty());
     }
 
-    /// Who calls, and the agent where it is one; `None` where the credential is rightly refused.
+    /// The caller, and the agent if it is one; `None` if the credential is rightly refused.
     fn authenticate(&self, who: Who) -> Option<(Caller, Option<usize>)> {
         let id = self.tenant.id();
         match who {
@@ -385,7 +385,7 @@ impl Run {
         }
     }
 
-    /// Goes on with what is in the folder, all of it flushed and nothing closed.
+    /// Continues with what is in the folder, all of it flushed and nothing closed.
     fn reopen(&mut self) {
         let mut journal = self.journal.take().unwrap();
         journal.flush().unwrap();
@@ -396,7 +396,7 @@ impl Run {
         self.journal = Some(loaded.journal);
     }
 
-    /// Decides calls at the moments that matter to each permission, and records none.
+    /// Decides calls at each permission's critical moments, and records none.
     fn probe(&self) {
         let arguments = [
             None,
@@ -429,7 +429,7 @@ impl Run {
                         arguments: arguments.clone(),
                         ip: ip.map(str::to_owned),
                     };
-                    // Once more with all that the permission asks for, so that its other limits are what decides.
+                    // Once more with everything that the permission requires, so that its other limits decide.
                     for _ in 0..2 {
                         let Ok(mut request) = Request::new(&call.action, &call.resource) else { continue };
                         if let Some(arguments) = &call.arguments {
@@ -564,7 +564,7 @@ impl Run {
     }
 }
 
-/// The same outcome, or a code that the model would take too.
+/// Expects an equal outcome, or another code that the model allows.
 #[track_caller]
 fn agree<T: PartialEq + std::fmt::Debug>(found: Result<T, Code>, expected: Result<T, Vec<Code>>) {
     agree_on(found, expected, |found, expected| found == expected);
@@ -605,7 +605,7 @@ fn restored(bytes: &[u8]) -> Tenant {
     Tenant::restore(codec::decode_state(bytes).unwrap())
 }
 
-/// Bit for bit.
+/// Compares bit for bit.
 #[track_caller]
 fn same_tenant(found: &Tenant, expected: &Tenant) {
     let (found, expected) = (found.state(), expected.state());
@@ -646,7 +646,7 @@ fn same_settings(found: &kavach_domain::Settings, expected: &Settings) {
     assert_eq!(*found, expected);
 }
 
-/// A call that meets the permission.
+/// A call that fits the permission.
 fn aimed_at(permission: &Permission) -> (String, String) {
     let action = permission.actions.first().map_or("read", |action| if action == "*" { "read" } else { action });
     let resource = permission.resource.split(':').map(|segment| if segment == "*" { "git" } else { segment });

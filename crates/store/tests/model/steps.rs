@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::naive::{Kind, Limits, Permission, SettingsPatch, Window};
 
-/// What happens next. Numbers that name something are taken modulo what there is, and one more: a thing unknown.
+/// What happens next. Numbers that name something are taken modulo what exists, plus one: an unknown thing.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// The clock steps by so many milliseconds, back too.
+    /// The clock steps by that many milliseconds, possibly back.
     Clock(i64),
     Create(Draft),
     Update(usize, DraftPatch),
@@ -32,9 +32,9 @@ pub enum Step {
     },
     /// What the journal does on its own.
     Disk(Disk),
-    /// Go on with the tenant a snapshot holds.
+    /// Restart from a snapshot.
     Restore,
-    /// Go on with the tenant its folder holds, as after a `kill -9`.
+    /// Restart from the folder, as after a `kill -9`.
     Reopen,
 }
 
@@ -63,7 +63,7 @@ pub struct DraftPatch {
     pub metadata: Option<Option<Value>>,
 }
 
-/// New permissions: some of the old ones, in any order and more than once, then others.
+/// New permissions: some of the old ones, in any order and possibly repeated, then others.
 #[derive(Clone, Debug)]
 pub struct Replacement {
     pub kept: Vec<usize>,
@@ -73,20 +73,20 @@ pub struct Replacement {
 #[derive(Clone, Copy, Debug)]
 pub enum Who {
     Operator,
-    /// By the key of that number, revoked ones too.
+    /// By the key with that number, even a revoked one.
     Key(usize),
-    /// By the token of that number of all that were ever given out.
+    /// By the token with that number among all ever issued.
     Token(usize),
 }
 
 #[derive(Clone, Debug)]
 pub struct Ask {
     pub agent: usize,
-    /// The agent's permission of that number is aimed at.
+    /// The agent's permission that the call should match.
     pub aim: Option<usize>,
     pub resource: String,
     pub action: &'static str,
-    /// Names given to the tenant: its own, and others.
+    /// Names for the tenant: its own, and others.
     pub own_names: Vec<usize>,
     pub other_name: Option<&'static str>,
     pub arguments: Option<Value>,
@@ -95,7 +95,7 @@ pub struct Ask {
     pub trace: u8,
 }
 
-/// The default tenant or another, and a history of it.
+/// The default tenant or another, and its history.
 pub fn histories() -> impl Strategy<Value = (bool, Vec<Step>)> {
     (prop::bool::weighted(0.2), vec(step(), 1..150))
 }
@@ -123,7 +123,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Milliseconds that meet graces, expiries and buckets exactly, or miss them by one.
+/// Milliseconds that hit graces, expiries and buckets exactly, or miss them by one.
 fn clock() -> impl Strategy<Value = i64> {
     let steps = [1, 1_000, 60_000, 300_000, 3_300_000, 3_600_000, 21_600_000];
     (select(steps.to_vec()), -1..=1_i64, prop_oneof![5 => Just(1), 1 => Just(-1)])

@@ -1,4 +1,4 @@
-//! Budgets at the borders of days, months and years, by the domain's own `now`.
+//! Budgets at the borders of days, months and years, with the time as an argument.
 
 use kavach_domain::Code;
 use kavach_domain::budget::policy::{Period, PolicyStatus};
@@ -15,7 +15,7 @@ fn start(text: &str) -> (Ledger, kavach_domain::AgentId) {
 #[test]
 fn every_border_gives_a_new_day_and_only_a_months_end_a_new_month() {
     for (last, first, new_month) in [
-        // An ordinary midnight, and one in a leap year's February that is no month's end.
+        // An ordinary midnight, and one in a leap year's February that ends no month.
         ("2026-05-14T23:59:59.999Z", "2026-05-15T00:00:00Z", false),
         ("2024-02-28T23:59:59.999Z", "2024-02-29T00:00:00Z", false),
         // Months of 28, 29, 30 and 31 days; centuries with a leap day and without; a year's end.
@@ -35,7 +35,7 @@ fn every_border_gives_a_new_day_and_only_a_months_end_a_new_month() {
         assert_eq!((denied.policy_id, denied.retry_after), (Some(day), Some(1)), "{last}");
         assert_eq!(ledger.view(month).status, PolicyStatus::Triggered, "{last}");
         ledger.compare();
-        // Nothing happens at midnight but that it is past.
+        // Midnight itself triggers nothing.
         ledger.go_to(first);
         assert_eq!(ledger.view(day).status, PolicyStatus::Active, "{first}");
         let status = if new_month { PolicyStatus::Active } else { PolicyStatus::Triggered };
@@ -50,12 +50,12 @@ fn every_border_gives_a_new_day_and_only_a_months_end_a_new_month() {
 }
 
 #[test]
-fn the_same_month_of_another_year_is_another_month() {
+fn this_month_next_year_is_another_month() {
     let (mut ledger, agent) = start("2024-02-29T10:00:00Z");
     let policy = ledger.policy(r#"{"limits":{"maxCallsPerMonth":1}}"#);
     assert!(ledger.call(agent, None).allowed);
     assert!(!ledger.call(agent, None).allowed);
-    // Years without any call between, and then the same month, and the same day of it.
+    // Years without a call, and then the month and day of an earlier one.
     for time in ["2025-02-28T10:00:00Z", "2028-02-29T10:00:00Z", "2032-02-29T10:00:00Z"] {
         ledger.go_to(time);
         assert_eq!(ledger.counts(policy), ["0", "0", "0", "0"], "{time}");
@@ -99,7 +99,7 @@ fn seconds_to_reset_are_exact_at_the_border() {
     assert_eq!(retry(&mut ledger, "2024-03-01T00:00:00Z"), (month, 31 * 86_400));
     assert_eq!(retry(&mut ledger, "2024-12-31T23:59:59.001Z"), (month, 1));
     assert_eq!(retry(&mut ledger, "2025-02-01T00:00:00Z"), (month, 28 * 86_400));
-    // After the seconds that were told, the call goes through: a limit of one, met at each edge of a second.
+    // After the announced seconds the call goes through: a limit of one, tried at each edge of a second.
     ledger.delete(month).unwrap();
     for edge in ["2025-03-31T23:59:57.001Z", "2025-04-02T12:00:00Z", "2025-04-03T12:00:00.999Z"] {
         let one = ledger.policy(r#"{"limits":{"maxCallsPerDay":1}}"#);
@@ -116,7 +116,7 @@ fn seconds_to_reset_are_exact_at_the_border() {
 }
 
 #[test]
-fn of_several_limits_the_one_that_lasts_longest_says_when() {
+fn of_several_limits_the_longest_decides_the_retry() {
     let (mut ledger, agent) = start("2026-06-10T12:00:00Z");
     let policy = ledger.policy(r#"{"limits":{"maxCallsPerDay":0,"maxTokensCostPerDay":0,"maxCallsPerMonth":0}}"#);
     let denied = ledger.call(agent, Some("1"));
@@ -179,7 +179,7 @@ fn small_steps_back_are_waited_out() {
 }
 
 #[test]
-fn a_clock_that_was_years_ahead_leaves_the_days_as_they_are_once_it_is_right() {
+fn a_clock_once_years_ahead_leaves_todays_count_alone() {
     let (mut ledger, agent) = start(RIGHT);
     let day = ledger.policy(r#"{"limits":{"maxCallsPerDay":4}}"#);
     assert!(ledger.call(agent, None).allowed);
@@ -218,10 +218,10 @@ fn a_clock_that_was_years_ahead_leaves_the_days_as_they_are_once_it_is_right() {
 }
 
 #[test]
-fn what_was_used_first_under_a_wrong_clock_is_of_the_day_that_the_right_one_shows() {
+fn first_use_under_a_wrong_clock_counts_in_the_right_clocks_day() {
     let (mut ledger, agent) = start(RIGHT);
     ledger.policy(r#"{"limits":{"maxCallsPerDay":1}}"#);
-    // Nothing was used of it yet. The clock is right only days later.
+    // Nothing was used of that day yet. The clock is right only days later.
     ledger.go_to(WRONG);
     assert!(ledger.call(agent, None).allowed);
     ledger.go_to("2026-04-02T08:00:00Z");
@@ -237,7 +237,7 @@ fn a_tenant_that_an_older_version_left_years_ahead_follows_the_clock_again() {
     let day = ledger.policy(r#"{"limits":{"maxCallsPerDay":1,"maxTokensCostPerMonth":5}}"#);
     assert!(ledger.call(agent, Some("5")).allowed);
     assert!(!ledger.call(agent, None).allowed);
-    // Its snapshot knows no other day.
+    // The snapshot knows no other day.
     ledger.restore();
     ledger.go_to(RIGHT);
     assert_eq!((ledger.now(), ledger.tenant.time()), (at(RIGHT), at(WRONG)));
@@ -280,7 +280,7 @@ fn a_settlement_goes_to_the_windows_that_are_open() {
         ("2026-05-31T23:59:59.999Z", "2026-06-01T00:00:00Z", ["0", "0"], ["5", "5"]),
         ("2024-02-29T23:00:00Z", "2024-03-01T01:00:00Z", ["0", "0"], ["5", "5"]),
         ("2026-12-31T23:59:59Z", "2027-01-01T00:00:00Z", ["0", "0"], ["5", "5"]),
-        // The same day of the month and the same month of the year are other ones.
+        // An equal day of another month, and an equal month of another year, are different windows.
         ("2026-05-14T10:00:00Z", "2026-06-14T10:00:00Z", ["0", "0"], ["5", "5"]),
         ("2026-05-14T10:00:00Z", "2027-05-14T10:00:00Z", ["0", "0"], ["5", "5"]),
     ] {
@@ -307,7 +307,7 @@ fn a_settlement_goes_to_the_windows_that_are_open() {
 }
 
 #[test]
-fn what_is_given_back_in_another_day_takes_nothing_of_that_days_cost() {
+fn a_refund_on_another_day_takes_nothing_from_that_days_cost() {
     let (mut ledger, agent) = start("2026-05-31T23:00:00Z");
     let policy = ledger.policy(r#"{"limits":{"maxTokensCostPerDay":20,"maxTokensCostPerMonth":20}}"#);
     let id = ledger.call(agent, Some("10")).audit_id.unwrap();
@@ -315,7 +315,7 @@ fn what_is_given_back_in_another_day_takes_nothing_of_that_days_cost() {
     assert!(ledger.call(agent, Some("8")).allowed);
     ledger.settle(agent, id, "0").unwrap();
     assert_eq!(ledger.counts(policy), ["1", "1", "8", "8"]);
-    // More is spent now, although the call was in May: it may pass the limit, for the money is spent.
+    // The excess counts as spent now, although the call was in May. It may pass the limit, for the money is spent.
     let id = ledger.call(agent, Some("2")).audit_id.unwrap();
     ledger.settle(agent, id, "13.000001").unwrap();
     assert_eq!(ledger.counts(policy), ["2", "2", "21.000001", "21.000001"]);
@@ -332,7 +332,7 @@ fn a_reset_closes_the_windows_it_empties() {
         let (down, up) = (ledger.call(agent, Some("10")), ledger.call(agent, Some("1")));
         ledger.reset(policy, period).unwrap();
         assert!(ledger.call(agent, Some("2")).allowed);
-        // The estimate is no longer in what was reset, so nothing is taken from there; what is more is spent now.
+        // The reset cleared the estimate, so nothing is given back; only the excess is charged now.
         ledger.settle(agent, down.audit_id.unwrap(), "3").unwrap();
         assert_eq!(ledger.counts(policy)[2..], lower, "{period:?}");
         ledger.settle(agent, up.audit_id.unwrap(), "1.5").unwrap();
@@ -365,7 +365,7 @@ fn nothing_goes_below_zero_and_nothing_wraps() {
 }
 
 #[test]
-fn a_disabled_policy_goes_on_counting_and_stops_nothing() {
+fn a_disabled_policy_keeps_counting_and_stops_nothing() {
     let (mut ledger, agent) = start("2026-05-14T10:00:00Z");
     let policy = ledger.policy(r#"{"limits":{"maxCallsPerDay":1}}"#);
     assert!(ledger.call(agent, None).allowed);

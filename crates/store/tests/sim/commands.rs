@@ -26,7 +26,7 @@ fn decided<C: Command>(command: Result<C, Error>, tenant: &Tenant, moment: Momen
     command.and_then(|command| command.decide(tenant, By::Operator, moment)).ok()?.0
 }
 
-/// A change that somebody asks for; `None` where it changes nothing, or is refused.
+/// A random change; `None` if it changes nothing or is refused.
 pub fn change(rng: &mut Rng, tenant: &Tenant, moment: Moment) -> Option<Change> {
     let secret = |rng: &mut Rng| Secret::agent_token(tenant.id(), [rng.u8(..); 32]);
     match rng.u32(0..14) {
@@ -91,7 +91,7 @@ pub fn change(rng: &mut Rng, tenant: &Tenant, moment: Moment) -> Option<Change> 
     }
 }
 
-/// A call that somebody asks about.
+/// A random call.
 pub fn call(rng: &mut Rng, tenant: &Tenant, moment: Moment) -> Request {
     let stranger = || AgentId::derive(moment.at, 9_999_999, tenant.id().tag());
     let id = agent(rng, tenant).unwrap_or_else(stranger);
@@ -105,7 +105,7 @@ pub fn call(rng: &mut Rng, tenant: &Tenant, moment: Moment) -> Request {
     request
 }
 
-/// A report that is about no decision.
+/// A usage report that names no decision.
 pub fn spent(rng: &mut Rng, tenant: &Tenant) -> Option<kavach_domain::budget::usage::UsageReport> {
     let cost = Cost::from_millionths(rng.u64(0..2_000_000));
     kavach_domain::budget::usage::UsageReport::new(agent(rng, tenant)?, rng.u64(0..3), cost).ok()

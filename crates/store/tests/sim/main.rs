@@ -1,8 +1,8 @@
-//! Deterministic simulation: the production code of the domain, the pipeline, the journal and the snapshots on a disk in
-//! memory that crashes, tears, refuses, fills up and forgets, in histories that a seed decides. Each ends in recovery,
-//! and what is recovered is compared with the list of what was sent and what callers were told.
+//! Deterministic simulation: production code of the domain, the pipeline, the journal and the snapshots runs on a disk
+//! in memory that crashes, tears, refuses, fills up and forgets. A seed decides the history. Each history ends in
+//! recovery, and the result is compared with what was sent and what callers were answered.
 //!
-//! A seed that fails says how to play it again, step by step:
+//! A failing seed prints how to play it again, step by step:
 //!
 //! ```text
 //! KAVACH_SIM_SEED=42 cargo test --test sim
@@ -39,18 +39,18 @@ use kavach_store::{BoxedReply, CommitPipeline};
 
 use history::{Tally, come_and_go, play};
 
-/// A tenant's pipeline, with replies that tell the model.
+/// A tenant's pipeline, with replies that report to the model.
 type Pipeline = CommitPipeline<BoxedReply>;
 
-/// Seconds that fresh seeds are played for where nobody says how long.
+/// Seconds to play fresh seeds for, by default.
 const USUAL_SECONDS: u64 = 8;
 
-/// Seeds that are always played: so many from zero on.
+/// Seeds that are always played, from zero on.
 const FIXED_SEEDS: u64 = 300;
 
 /// Seeds that failed once, and what they found.
 const FOUND_SEEDS: [u64; 1] = [
-    // A cut that was forgotten, since its sync had failed, left bytes behind what was written after it.
+    // A cut was forgotten because its sync had failed, and left old bytes behind what was written after it.
     17_004_723_777_545_552_159,
 ];
 
@@ -58,8 +58,8 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
-/// Plays a seed; where it fails, says how to play it again.
-fn play_or_tell(seed: u64, tally: &mut Tally) -> u32 {
+/// Plays a seed; if it fails, prints how to play it again.
+fn play_or_report(seed: u64, tally: &mut Tally) -> u32 {
     let mut own = *tally;
     let played = catch_unwind(move || {
         let digest = play(seed, false, &mut own);
@@ -87,17 +87,17 @@ fn fixed_seeds() {
     }
     let mut tally = Tally::default();
     for seed in (0..FIXED_SEEDS).chain(FOUND_SEEDS) {
-        play_or_tell(seed, &mut tally);
+        play_or_report(seed, &mut tally);
     }
     eprintln!("{tally:#?}");
-    // A simulation in which something never happens says nothing of it.
+    // A simulation in which something never happens proves nothing about it.
     for (what, count) in tally.counts() {
         assert!(count > 0, "no {what} in {FIXED_SEEDS} histories");
     }
 }
 
 #[test]
-fn tenants_come_and_go_as_a_whole() {
+fn tenants_come_and_go_atomically() {
     let seeds = variable("KAVACH_SIM_SEED").map_or(0..FIXED_SEEDS, |seed| seed..seed + 1);
     for seed in seeds {
         let verbose = variable("KAVACH_SIM_SEED").is_some();
@@ -106,10 +106,10 @@ fn tenants_come_and_go_as_a_whole() {
 }
 
 #[test]
-fn the_same_seed_is_the_same_history() {
+fn equal_seeds_play_equal_histories() {
     for seed in 0..20 {
         let mut tally = Tally::default();
-        assert_eq!(play_or_tell(seed, &mut tally), play_or_tell(seed, &mut tally), "seed {seed}");
+        assert_eq!(play_or_report(seed, &mut tally), play_or_report(seed, &mut tally), "seed {seed}");
     }
 }
 
@@ -122,7 +122,7 @@ fn fresh_seeds() {
     let begun = Instant::now();
     let mut tally = Tally::default();
     while begun.elapsed() < time {
-        play_or_tell(fastrand::u64(FIXED_SEEDS..), &mut tally);
+        play_or_report(fastrand::u64(FIXED_SEEDS..), &mut tally);
     }
     eprintln!("{tally:#?}");
 }

@@ -1,4 +1,5 @@
-//! What a tenant's history must look like, by the simplest means: the list of what was sent, and what callers were told.
+//! What a tenant's history must look like, by the simplest means: the list of what was sent and what callers were
+//! answered.
 
 use std::ops::ControlFlow;
 
@@ -8,22 +9,22 @@ use kavach_journal::{Checkpoint, Folder, Passage, verify_chain};
 use kavach_store::codec;
 use kavach_store::loader::LoadedTenant;
 
-/// What a caller learns from an answer.
+/// What an answer promises its caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Promise {
-    /// The events the answer is about; none where `first > last`.
+    /// The first event that the answer is about; there is none if `first > last`.
     pub first: u64,
     pub last: u64,
-    /// Events up to this one are there after the process was killed.
+    /// Events up to this one survive a killed process.
     pub written: u64,
-    /// Events up to this one are there after the power failed.
+    /// Events up to this one survive a power failure.
     pub synced: u64,
 }
 
 /// What the machine went through before a recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Through {
-    /// Nothing but errors: the process went on.
+    /// Only errors: the process kept running.
     Errors,
     Kill,
     Power,
@@ -32,7 +33,7 @@ pub enum Through {
 struct Sent {
     bytes: Vec<u8>,
     at: i64,
-    /// Whether its caller was told that it did not happen.
+    /// Whether its caller got the answer that it did not happen.
     refused: bool,
 }
 
@@ -47,7 +48,7 @@ pub struct Model {
     pub last_change: u64,
     /// Events after that time may not be removed.
     cutoff: Option<i64>,
-    /// The last link of the hash chain that was told.
+    /// The last reported link of the hash chain.
     kept: Option<Checkpoint>,
 }
 
@@ -67,23 +68,23 @@ impl Model {
         self.sent.len() as u64
     }
 
-    /// The event of that number, as it was sent.
+    /// The event with that number, as it was sent.
     pub fn event(&self, seq: u64) -> Option<(Moment, Event<'_>)> {
         let sent = self.sent.get((seq as usize).checked_sub(1)?)?;
         Some(codec::decode_event(seq, &sent.bytes).unwrap())
     }
 
-    /// All there is was promised to outlive a power failure.
+    /// Every event is now promised to survive a power failure.
     pub fn all_synced(&mut self) {
         self.synced = self.len();
     }
 
-    /// No more than those is promised.
+    /// Only events up to `synced` are promised.
     pub fn promise_only(&mut self, synced: u64) {
         self.synced = self.synced.min(synced);
     }
 
-    /// A caller was answered.
+    /// A caller got an answer.
     pub fn answered(&mut self, promise: Promise, outcome: Result<(), Code>) {
         match outcome {
             Ok(()) => {
@@ -96,24 +97,24 @@ impl Model {
                 }
             }
             Err(Code::OutcomeUnknown) => {}
-            Err(code) => panic!("a caller was told {code:?}"),
+            Err(code) => panic!("a caller got {code:?}"),
         }
     }
 
-    /// A checkpoint was told.
+    /// A checkpoint was reported.
     pub fn checkpoint(&mut self, link: Checkpoint) {
         if self.kept.is_none_or(|kept| kept.seq <= link.seq) {
             self.kept = Some(link);
         }
     }
 
-    /// Events of before that time may be removed.
+    /// Events before that time may be removed.
     pub fn may_forget(&mut self, cutoff: i64) {
         self.cutoff = self.cutoff.max(Some(cutoff));
     }
 
-    /// Compares what was recovered with what was sent, and goes on from there. `lost` says that a sync failed, which
-    /// takes what was only written. `rotten` says that a bit was flipped, so that reading may say so.
+    /// Compares what was recovered with what was sent, and continues from there. `lost` says that a sync failed, which
+    /// may lose what was only written. `rotten` says that a bit was flipped, so reading may fail.
     pub fn recovered(&mut self, loaded: &LoadedTenant, folder: &Folder, through: Through, lost: bool, rotten: bool) {
         let last = loaded.journal.written_seq();
         assert_eq!(loaded.tenant.seq(), last, "state and journal agree on the last event");
@@ -127,9 +128,9 @@ impl Model {
             );
         }
         let refused = self.sent.iter().take(last as usize).position(|sent| sent.refused);
-        assert_eq!(refused.map(|at| at + 1), None, "an event is there whose caller was told that it did not happen");
+        assert_eq!(refused.map(|at| at + 1), None, "an event exists though its caller was told that it did not happen");
         self.sent.truncate(last as usize);
-        // What is there now was seen, so it has to stay but for a power failure.
+        // A reader has now seen all this, so only a power failure may take it.
         (self.written, self.last_change) = (last, self.last_change.min(last));
         self.same_state(&loaded.tenant);
         self.same_events(loaded, rotten);
@@ -174,7 +175,7 @@ impl Model {
         }
     }
 
-    /// The audit trail holds, by its own means and against the link that was kept.
+    /// The audit trail verifies, by itself and against the kept link.
     fn proven(&self, folder: &Folder, rotten: bool) {
         let found = verify_chain(folder, self.kept, &mut |_, _| None);
         if rotten {
@@ -191,7 +192,7 @@ impl Model {
         }
     }
 
-    /// The state of a tenant that was not interrupted.
+    /// The state of a tenant that was never interrupted.
     pub fn undisturbed(&self, pipeline: &Pipeline) {
         assert_eq!(pipeline.tenant().seq(), self.len());
         self.same_state(pipeline.tenant());

@@ -1,5 +1,6 @@
-//! Jobs of other threads, one step at a time: each is a thread that stops before every operation of the disk until the
-//! scheduler lets it go on (but for the sync of a file, which has a lock around it). So only one thread runs at any moment, and a seed decides which.
+//! Jobs of other threads, one step at a time: each is a thread that stops before every disk operation until the
+//! scheduler lets it go on (except before the sync of a file, which holds a lock). So only one thread runs at any
+//! moment, and a seed decides which.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Condvar, Mutex};
@@ -15,7 +16,7 @@ struct Gate {
 struct State {
     /// Operations it may still do.
     permits: usize,
-    /// It stands before an operation that it may not do yet.
+    /// It waits before an operation that it may not do yet.
     waits: bool,
     finished: bool,
 }
@@ -51,7 +52,7 @@ impl<T: Send + 'static> Task<T> {
         let gate = Arc::new(Gate::default());
         let own = Arc::clone(&gate);
         let thread = thread::spawn(move || {
-            /// Says that the job is over, be it by a panic.
+            /// Marks the job as done, even after a panic.
             struct Finish(Arc<Gate>);
             impl Drop for Finish {
                 fn drop(&mut self) {
@@ -61,7 +62,7 @@ impl<T: Send + 'static> Task<T> {
             }
             let _finish = Finish(Arc::clone(&own));
             GATE.set(Some(own));
-            // What is written between its making and its start is its business too.
+            // Writes between its creation and its start count as its own.
             pass();
             job()
         });
@@ -70,7 +71,7 @@ impl<T: Send + 'static> Task<T> {
         task
     }
 
-    /// Lets it do so many operations, or all that are left; says whether it is over.
+    /// Lets it do that many operations, or all; returns whether it is done.
     pub fn advance(&self, operations: usize) -> bool {
         self.settle(operations)
     }
@@ -86,7 +87,7 @@ impl<T: Send + 'static> Task<T> {
         state.finished
     }
 
-    /// Lets it do all that is left, and takes what came of it.
+    /// Lets it run to its end, and returns its result.
     pub fn finish(mut self) -> T {
         while !self.settle(usize::MAX / 2) {}
         match self.thread.take().unwrap().join() {
@@ -98,7 +99,7 @@ impl<T: Send + 'static> Task<T> {
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        // One that nobody finished, as when a check failed, runs to its end: nothing it does matters any more.
+        // An unfinished job, as after a failed check, runs to its end: nothing it does matters any more.
         if let Some(thread) = self.thread.take() {
             self.gate.state.lock().unwrap().permits = usize::MAX / 2;
             self.gate.changed.notify_all();

@@ -1,9 +1,9 @@
-//! A disk in memory that does to a journal what disks do: it keeps what was synced, and of the rest what it likes.
+//! A disk in memory that treats a journal as disks do: it keeps what was synced, and of the rest whatever it likes.
 //!
-//! For each file there is what reads see and what is on the platter, and between them the writes that are under way.
-//! A power failure takes any of these, whole or torn, and drops the others; a folder's entries likewise. A sync may
-//! fail, upon which the kernel forgets what was to be written: reads may still show it, and the next sync succeeds.
-//! Not simulated: a failed sync of a folder loses no entry for good (file systems keep those in a journal of their own).
+//! Each file has the contents that reads see, the contents on the platter, and the writes under way between them. A
+//! power failure takes any of these, whole or torn, and drops the others; so it does with a folder's entries. A sync
+//! may fail. The kernel then forgets what was to be written: reads may still show it, and the next sync succeeds. Not
+//! simulated: a failed sync of a folder never loses an entry for good (file systems journal entries themselves).
 
 mod nodes;
 mod operations;
@@ -29,7 +29,7 @@ pub enum Stop {
     Power,
 }
 
-/// What happened, for those who want to know that it does.
+/// What happened, to check that each event does happen.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
     pub operations: u64,
@@ -53,26 +53,26 @@ struct World {
     down: bool,
     /// Operations until the machine stops by itself.
     stop_in: Option<u64>,
-    /// Of so many operations one fails; 0 for none.
+    /// One in this many operations fails; 0 for none.
     error_every: u32,
-    /// Bytes that fit.
+    /// Bytes that still fit.
     capacity: Option<usize>,
-    /// While somebody looks who is no part of the simulation.
+    /// Set while an observer outside the simulation reads the disk.
     calm: bool,
-    /// Grows with each restart: handles of before are dead.
+    /// Grows with each restart: older handles are dead.
     life: u32,
-    /// Syncs of files that failed, upon which even what was written may be gone.
+    /// Failed syncs of files, after which even written bytes may be gone.
     losses: u64,
     seen: Seen,
     verbose: bool,
-    /// Of all operations in order: the same for the same seed.
+    /// Of all operations in order: equal for equal seeds.
     digest: crc32fast::Hasher,
 }
 
 enum Fate {
     Good,
     Fail,
-    /// The machine stops in the middle of it.
+    /// The machine stops in the middle of the operation.
     Stop,
 }
 
@@ -80,7 +80,7 @@ fn down() -> io::Error {
     io::Error::other("the machine is down")
 }
 
-/// An error of the kernel's, which has a number.
+/// An error of the kernel, with a number.
 fn broken() -> io::Error {
     io::Error::from_raw_os_error(5)
 }
@@ -128,7 +128,7 @@ impl World {
         Ok(at)
     }
 
-    /// The folder a path lies in, and its name there.
+    /// The folder that a path lies in, and its name there.
     fn place(&self, path: &Path) -> io::Result<(usize, String)> {
         let name = path.file_name().ok_or_else(missing)?.to_str().unwrap().to_owned();
         Ok((self.find(path.parent().ok_or_else(missing)?)?, name))
@@ -163,7 +163,7 @@ impl World {
 }
 
 impl SimDisk {
-    /// An empty disk with one folder, `/data`, that is there for good.
+    /// An empty disk with one folder, `/data`, which never goes away.
     pub fn new(seed: u64, verbose: bool) -> Self {
         let data = FolderNode::default();
         let entries = vec![("data".to_owned(), 1)];
@@ -188,9 +188,9 @@ impl SimDisk {
         self.0.lock().unwrap()
     }
 
-    /// Begins an operation: it may have to wait for its turn, and may be told to fail.
+    /// Begins an operation: it may have to wait for its turn, and may be made to fail.
     fn enter(&self, name: &str, path: &dyn std::fmt::Debug) -> io::Result<(MutexGuard<'_, World>, Fate)> {
-        // A journal's file is synced under a lock, which nobody may stop before.
+        // A journal's file is synced under a lock, so no job may stop before it.
         if name != SYNC {
             task::pass();
         }
@@ -227,7 +227,7 @@ impl SimDisk {
         Ok((world, if fails { Fate::Fail } else { Fate::Good }))
     }
 
-    /// An operation that happens wholly or not at all.
+    /// An operation that happens completely or not at all.
     fn simple<T>(&self, name: &str, path: &Path, done: impl FnOnce(&mut World) -> io::Result<T>) -> io::Result<T> {
         let (mut world, fate) = self.enter(name, &path)?;
         match fate {
@@ -245,12 +245,12 @@ impl SimDisk {
         }
     }
 
-    /// Stops the machine by itself after so many operations.
+    /// Stops the machine by itself after that many operations.
     pub fn stop_in(&self, operations: Option<u64>) {
         self.world().stop_in = operations;
     }
 
-    /// Stops it now: whatever runs gets errors from here on.
+    /// Stops the machine now: from here on everything gets errors.
     pub fn stop(&self) {
         self.world().down = true;
     }
@@ -259,7 +259,7 @@ impl SimDisk {
         self.world().down
     }
 
-    /// Starts it again.
+    /// Starts the machine again.
     pub fn start(&self, stop: Stop) {
         let mut world = self.world();
         let World { rng, nodes, seen, .. } = &mut *world;
@@ -281,12 +281,12 @@ impl SimDisk {
         world.life += 1;
     }
 
-    /// Of so many operations one fails from here on; 0 for none.
+    /// From here on one in `every` operations fails; 0 for none.
     pub fn fail(&self, every: u32) {
         self.world().error_every = every;
     }
 
-    /// So many bytes more fit.
+    /// From here on only `room` more bytes fit.
     pub fn fill(&self, room: Option<usize>) {
         let mut world = self.world();
         let used: usize =
@@ -294,12 +294,12 @@ impl SimDisk {
         world.capacity = room.map(|room| used + room);
     }
 
-    /// Syncs of files that failed until now.
+    /// Failed syncs of files until now.
     pub fn losses(&self) -> u64 {
         self.world().losses
     }
 
-    /// Nothing happens by itself while `look` looks.
+    /// Nothing happens by itself while `look` runs.
     pub fn calmly<T>(&self, look: impl FnOnce() -> T) -> T {
         let before = std::mem::replace(&mut self.world().calm, true);
         let seen = look();
@@ -307,7 +307,7 @@ impl SimDisk {
         seen
     }
 
-    /// Flips a bit of what is on disk; says where.
+    /// Flips a bit on the disk; returns where.
     pub fn flip(&self) -> Option<String> {
         let mut world = self.world();
         let World { rng, nodes, .. } = &mut *world;
@@ -330,7 +330,7 @@ impl SimDisk {
         self.world().seen
     }
 
-    /// The same after the same operations.
+    /// Equal after equal operations.
     pub fn digest(&self) -> u32 {
         let mut world = self.world();
         let next = world.rng.u32(..);

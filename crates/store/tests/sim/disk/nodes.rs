@@ -1,10 +1,10 @@
-//! Files and folders: what reads see, what is on the platter, and what is under way between them.
+//! Files and folders: the contents that reads see, those on the platter, and the writes under way.
 
 use fastrand::Rng;
 
 use super::Seen;
 
-/// Bytes that the disk writes as one.
+/// Bytes that the disk writes as a unit.
 const SECTOR: usize = 512;
 
 #[derive(Debug)]
@@ -18,11 +18,11 @@ pub struct FileNode {
     /// What reads see.
     pub cached: Vec<u8>,
     pub durable: Vec<u8>,
-    /// What is to be written, oldest first.
+    /// Writes under way, oldest first.
     pub pending: Vec<Change>,
-    /// A sync failed: what reads see is not what the disk has, and may be forgotten at any time.
+    /// A sync failed: reads see something other than the disk has, and the kernel may forget it at any time.
     pub forgetful: bool,
-    /// Syncs that failed. Each open file is told of it once.
+    /// Failed syncs. Each open file reports each of them once.
     pub errors: u32,
 }
 
@@ -41,7 +41,7 @@ pub struct FolderNode {
 
 pub type Entries = Vec<(String, usize)>;
 
-/// One step of a folder: an entry goes, one comes, or, where it is renamed, both at once.
+/// One step of a folder: an entry goes, or one comes, or both at once in a rename.
 #[derive(Clone, Debug)]
 pub struct EntryChange {
     pub gone: Option<String>,
@@ -67,7 +67,7 @@ pub fn apply_entry(entries: &mut Entries, change: &EntryChange) {
 }
 
 impl FileNode {
-    /// The disk took some of what is under way, in whatever order and pieces.
+    /// The disk takes some of the writes under way, in any order and in pieces.
     pub fn take_some(&mut self, rng: &mut Rng, seen: &mut Seen) {
         let pending = std::mem::take(&mut self.pending);
         let way = rng.u32(0..6);
@@ -106,7 +106,7 @@ impl FileNode {
                 _ => seen.lost_writes += 1,
             }
         }
-        // The size may have come before the data: what lies between is zeros, or whatever was there before.
+        // The size may have arrived before the data: then there are zeros in between, or the old bytes.
         if !pending.is_empty() && self.durable.len() < end && rng.u32(0..3) == 0 {
             let garbage = rng.u32(0..4) == 0;
             while self.durable.len() < end {
@@ -131,7 +131,7 @@ impl FolderNode {
         self.pending.push(change);
     }
 
-    /// Some of the steps reached the disk, mostly the first ones.
+    /// Some of the steps reach the disk, mostly the first ones.
     pub fn take_some(&mut self, rng: &mut Rng, seen: &mut Seen) {
         let in_order = rng.bool();
         let upto = rng.usize(0..=self.pending.len());

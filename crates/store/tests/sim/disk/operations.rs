@@ -1,4 +1,4 @@
-//! What the journal asks of a disk.
+//! The operations that the journal uses.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,15 +21,15 @@ impl Disk for SimDisk {
                 OpenMode::Create => world.add(path, Node::File(FileNode::default()))?,
                 OpenMode::Read | OpenMode::Write => world.find(path)?,
             };
-            let (life, told) = (world.life, AtomicU32::new(world.file_mut(id).errors));
-            Ok(Box::new(SimFile { disk: self.clone(), id, life, told, path: path.to_owned() }) as Box<dyn DiskFile>)
+            let (life, reported) = (world.life, AtomicU32::new(world.file_mut(id).errors));
+            Ok(Box::new(SimFile { disk: self.clone(), id, life, reported, path: path.to_owned() }) as Box<dyn DiskFile>)
         })
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.open(path, OpenMode::Read)?;
         let mut bytes = vec![0; file.size()? as usize];
-        // It may have been cut off since.
+        // The file may have been cut since.
         let length = file.read_at(&mut bytes, 0)?;
         bytes.truncate(length);
         Ok(bytes)
@@ -117,8 +117,8 @@ struct SimFile {
     disk: SimDisk,
     id: usize,
     life: u32,
-    /// Failed syncs that it knows of.
-    told: AtomicU32,
+    /// Failed syncs that it has reported.
+    reported: AtomicU32,
     path: PathBuf,
 }
 
@@ -175,7 +175,7 @@ impl DiskFile for SimFile {
         match fate {
             Fate::Good => {}
             Fate::Fail if length > 1 && world.rng.bool() => {
-                // The next one is likely to fail.
+                // The next write is likely to fail.
                 world.seen.short_writes += 1;
                 length = world.rng.usize(1..length);
             }
@@ -219,7 +219,7 @@ impl DiskFile for SimFile {
         let (mut world, fate) = self.enter(SYNC)?;
         let World { rng, nodes, seen, losses, .. } = &mut *world;
         let Node::File(file) = &mut nodes[self.id] else { return Err(missing()) };
-        if self.told.swap(file.errors, Ordering::Relaxed) < file.errors {
+        if self.reported.swap(file.errors, Ordering::Relaxed) < file.errors {
             return Err(broken());
         }
         match fate {
@@ -233,7 +233,7 @@ impl DiskFile for SimFile {
                 seen.sync_errors += 1;
                 *losses += 1;
                 file.errors += 1;
-                self.told.store(file.errors, Ordering::Relaxed);
+                self.reported.store(file.errors, Ordering::Relaxed);
                 file.take_some(rng, seen);
                 file.forgetful = true;
                 Err(broken())

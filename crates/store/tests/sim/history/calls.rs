@@ -1,4 +1,4 @@
-//! What a tenant is asked, and the write that follows.
+//! Calls to a tenant, and the write that follows.
 
 use crate::Pipeline;
 use fastrand::Rng;
@@ -43,7 +43,7 @@ impl History {
                 }
             } else {
                 let Some(mut report) = commands::spent(&mut self.rng, pipeline.tenant()) else { return };
-                // Often the settlement of a decision that was made before.
+                // Often it settles an earlier decision.
                 let decision = self.rng.u64(1..=before);
                 if self.rng.bool()
                     && let Some((made, event)) = member.model.event(decision)
@@ -79,7 +79,7 @@ impl History {
         let Part::Up(pipeline) = &member.part else { return };
         let seen = pipeline.tenant().seq();
         let promise = match (pipeline.storage_failed(), durability) {
-            // What is there is shown, and nothing promised.
+            // The reply shows what there is, and promises nothing.
             (true, _) => Promise { first: 1, last: 0, written: 0, synced: 0 },
             (false, Durability::Interval) => {
                 Promise { first: 1, last: 0, written: seen, synced: member.model.last_change }
@@ -102,7 +102,7 @@ impl History {
         }
     }
 
-    /// The storage failed: who waits is told, and the tenant read again.
+    /// The storage failed: waiting callers get an error, and the tenant is loaded again.
     pub(super) fn abandon(&mut self, at: usize) {
         if self.disk.is_down() {
             return;
@@ -112,7 +112,7 @@ impl History {
         let member = &mut self.members[at];
         let Part::Up(pipeline) = &mut member.part else { return };
         pipeline.abandon();
-        member.hear(&mut self.tally);
+        member.collect_answers(&mut self.tally);
         let id = member.id;
         member.generation += 1;
         (member.sync_running, member.retention_running) = (false, false);
@@ -121,7 +121,7 @@ impl History {
     }
 }
 
-/// Decides a call, in the pipeline and in the model. Answers the number of its event.
+/// Decides a call, in the pipeline and in the model. Returns the number of its event.
 pub fn decide(rng: &mut Rng, pipeline: &mut Pipeline, model: &mut Model, now: Timestamp) -> u64 {
     let moment = pipeline.tenant().next_moment(now);
     let request = commands::call(rng, pipeline.tenant(), moment);

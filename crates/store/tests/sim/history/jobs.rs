@@ -1,4 +1,4 @@
-//! What runs on other threads: syncs, snapshots, seals, retention, a close.
+//! Work on other threads: syncs, snapshots, seals, retention, a close.
 
 use kavach_journal::{Checkpoint, SyncPoint, probe};
 use kavach_store::BoxedReply;
@@ -109,7 +109,7 @@ impl History {
         self.say(|| format!("{at}: it closes"));
     }
 
-    /// Lets what runs on other threads go on for a while.
+    /// Lets the other threads run for a while.
     pub(super) fn advance(&mut self, at: usize) {
         let operations = self.rng.usize(1..12);
         let member = &mut self.members[at];
@@ -134,7 +134,7 @@ impl History {
         if matches!(member.part, Part::Closed)
             && member.jobs.iter().all(|(generation, _)| *generation < member.generation)
         {
-            // Nothing is left to do but to start again.
+            // All that is left is to start again.
             let stop = if self.rng.bool() { Stop::Kill } else { Stop::Power };
             return self.stop(stop, false);
         }
@@ -145,7 +145,7 @@ impl History {
         }
     }
 
-    /// What ran on another thread is over, and its tenant is told.
+    /// A job on another thread is done, and its tenant gets the result.
     pub(super) fn finish(&mut self, at: usize, generation: u32, job: Job) {
         let now = self.now();
         let is_down = self.disk.is_down();
@@ -200,14 +200,14 @@ impl History {
                 {
                     self.tally.removals += 1;
                     journal.finish_retention(first_kept);
-                    // What was removed last is what a power failure brings back.
+                    // A power failure brings back what was removed last.
                     if self.rng.u32(0..3) == 0 {
                         self.stop(Stop::Power, false);
                     }
                 }
             }
             Job::Checkpoint(task, link) => {
-                // It is told by the syncer, whatever became of the pipeline.
+                // The syncer reports it, whatever happened to the pipeline.
                 if task.finish().is_ok() && !is_down {
                     self.tally.checkpoints += 1;
                     member.model.checkpoint(link);
@@ -228,7 +228,7 @@ impl History {
                     return;
                 }
                 closing.finish(closed.is_ok());
-                member.hear(&mut self.tally);
+                member.collect_answers(&mut self.tally);
                 if let Ok(snapshot) = closed {
                     self.tally.closed += 1;
                     member.model.all_synced();

@@ -1,4 +1,4 @@
-//! A tenant of a history, and what became of its pipeline.
+//! A tenant of a history, and the state of its pipeline.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,9 +20,9 @@ pub struct Member {
     pub model: Model,
     pub outcomes: Outcomes,
     pub part: Part,
-    /// What runs on other threads, that of an earlier pipeline too.
+    /// Jobs on other threads, including those of an earlier pipeline.
     pub jobs: Vec<(u32, Job)>,
-    /// Which pipeline this is: what belonged to an earlier one is no news to it.
+    /// Which pipeline this is. Results of an earlier one don't concern it.
     pub generation: u32,
     pub sync_running: bool,
     pub retention_running: bool,
@@ -32,10 +32,10 @@ pub struct Member {
 
 pub enum Part {
     Up(Box<Pipeline>),
-    /// It is read from disk again, after its storage failed.
+    /// It is being loaded again, after its storage failed.
     Loading(Task<Result<LoadedTenant, LoadError>>, u64),
     Closed,
-    /// Not read yet.
+    /// Not loaded yet.
     Down,
 }
 
@@ -44,7 +44,7 @@ pub fn ledger_synced(part: &Part) -> u64 {
 }
 
 impl Member {
-    /// A reply that tells the model of its outcome.
+    /// A reply that reports its outcome to the model.
     pub fn held(&self, promise: Promise) -> BoxedReply {
         let outcomes = Arc::clone(&self.outcomes);
         Box::new(move |outcome| {
@@ -56,8 +56,8 @@ impl Member {
         self.jobs.push((self.generation, job));
     }
 
-    /// Takes note of what callers were told.
-    pub fn hear(&mut self, tally: &mut Tally) {
+    /// Passes on the answers that callers got.
+    pub fn collect_answers(&mut self, tally: &mut Tally) {
         for (promise, outcome) in self.outcomes.lock().unwrap().drain(..) {
             match outcome {
                 Ok(()) => tally.answers += 1,

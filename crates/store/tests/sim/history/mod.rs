@@ -1,4 +1,4 @@
-//! One history: a seed decides what tenants are asked, when their parts of the machinery run, and what the disk does.
+//! One history: a seed decides which calls tenants get, when each part runs, and what the disk does.
 
 mod calls;
 mod jobs;
@@ -17,11 +17,11 @@ use member::Member;
 
 pub use tally::Tally;
 
-/// 2023-11-14T22:13:20Z: the end of a day is near.
+/// 2023-11-14T22:13:20Z: near the end of a day.
 const START: i64 = 1_700_000_000_000;
 const DATA: &str = "/data";
 
-/// Plays the history of a seed. Panics where something does not hold.
+/// Plays the history of a seed. Panics if something does not hold.
 pub fn play(seed: u64, verbose: bool, tally: &mut Tally) -> u32 {
     let mut history = History::new(seed, verbose);
     history.run();
@@ -50,7 +50,8 @@ pub fn play(seed: u64, verbose: bool, tally: &mut Tally) -> u32 {
     history.disk.digest()
 }
 
-/// Makes a tenant and erases it on a disk that refuses much: it is there as a whole, or gone, as the caller was told.
+/// Creates a tenant and erases it on a disk that refuses much. The tenant is wholly there or gone, as the caller's
+/// answer says.
 pub fn come_and_go(seed: u64, verbose: bool) {
     let mut history = History::new(seed, verbose);
     history.restart(Stop::Power, false);
@@ -67,7 +68,7 @@ struct History {
     clock: i64,
     durability: Durability,
     options: JournalOptions,
-    /// Of so many operations one fails, in histories with errors; else 0.
+    /// In histories with errors, one in this many operations fails; else 0.
     error_every: u32,
     data: Option<DataDir>,
     members: Vec<Member>,
@@ -117,7 +118,7 @@ impl History {
             self.step();
             self.settle();
         }
-        // Whatever was going on, the power fails once more, and then a disk that only works has to do.
+        // In any state, the power fails once more, and then a disk that only works must do.
         let stop = if self.rng.bool() { Stop::Power } else { Stop::Kill };
         self.stop(stop, false);
         self.disk.fail(0);
@@ -165,18 +166,18 @@ impl History {
         }
     }
 
-    /// Sees to what came of a step: who was answered, a tenant that has to be read again, a machine that stopped.
+    /// Handles the consequences of a step: answered callers, a tenant to load again, a stopped machine.
     fn settle(&mut self) {
         if self.disk.is_down() {
             let stop = if self.rng.bool() { Stop::Kill } else { Stop::Power };
             return self.stop(stop, true);
         }
         for member in &mut self.members {
-            member.hear(&mut self.tally);
+            member.collect_answers(&mut self.tally);
         }
     }
 
-    /// The folder, without asking the disk more than the simulation does.
+    /// The folder, without more disk operations than the simulation makes.
     fn folder(&self, at: usize) -> Folder {
         let name = self.members[at].id.folder_name();
         self.disk.calmly(|| self.data.as_ref().unwrap().folder(&name)).unwrap()

@@ -1,4 +1,4 @@
-//! The machine stops, and what is on its disk is read again.
+//! The machine stops, and the tenants are loaded from its disk.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::model::Through;
 use crate::task::Task;
 
 impl History {
-    /// A tenant was read again while the process went on.
+    /// A tenant was loaded again in a running process.
     pub(super) fn loaded(&mut self, at: usize) {
         let member = &mut self.members[at];
         let Part::Loading(task, losses) = std::mem::replace(&mut member.part, Part::Down) else { return };
@@ -48,13 +48,13 @@ impl History {
         member.part = Part::Up(Box::new(Pipeline::new(loaded, durability, storage_failed)));
     }
 
-    /// The machine, or the process, stops; by itself, or now. Then all is read again.
+    /// The machine or the process stops, by itself or now. Then everything is loaded again.
     pub(super) fn stop(&mut self, stop: Stop, by_itself: bool) {
         self.say(|| format!("-- {stop:?}{}", if by_itself { ", where it stopped by itself" } else { "" }));
-        // Who was answered before was answered.
+        // Callers answered before the stop stay answered.
         if !by_itself {
             for member in &mut self.members {
-                member.hear(&mut self.tally);
+                member.collect_answers(&mut self.tally);
             }
         }
         self.disk.stop();
@@ -63,9 +63,9 @@ impl History {
                 job.advance(usize::MAX / 2);
             }
             member.part = Part::Down;
-            // An answer that was under way says yes, or says nothing.
-            let heard: Vec<_> = member.outcomes.lock().unwrap().drain(..).collect();
-            for (promise, outcome) in heard {
+            // An answer under way says yes, or says nothing.
+            let answered: Vec<_> = member.outcomes.lock().unwrap().drain(..).collect();
+            for (promise, outcome) in answered {
                 if outcome.is_ok() {
                     member.model.answered(promise, outcome);
                 }
@@ -76,7 +76,7 @@ impl History {
     }
 
     pub(super) fn restart(&mut self, mut stop: Stop, count: bool) {
-        // A machine that stopped for lack of power in the middle of recovery had its power fail.
+        // A power failure during recovery counts too.
         let mut through = Through::Kill;
         loop {
             match stop {
@@ -102,7 +102,7 @@ impl History {
         }
     }
 
-    /// Opens the data directory and reads all tenants, trying again where the disk refuses.
+    /// Opens the data directory and loads all tenants, retrying if the disk refuses.
     pub(super) fn recover(&mut self, through: Through) {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         while self.data.is_none() && !self.disk.is_down() {
@@ -133,7 +133,7 @@ impl History {
         }
     }
 
-    /// A tenant works: what it is asked it does, and the disk has it.
+    /// A tenant works: it answers, and its events reach the disk.
     pub(super) fn goes_on(&mut self, at: usize) {
         let now = self.now();
         let member = &mut self.members[at];
@@ -149,8 +149,8 @@ impl History {
         member.model.undisturbed(pipeline);
     }
 
-    /// The disk flips a bit of what was synced. Whoever reads it then sees what was there, or is told. Where the power
-    /// failed too, what counts is what the disk itself can tell of: the last sync may have no marker yet.
+    /// The disk flips a bit of what was synced. A reader then sees the original data, or gets an error. If the power
+    /// failed too, only what the disk itself can know counts: the last sync may have no marker yet.
     pub(super) fn rot(&mut self) {
         let closed = self.rng.bool();
         let now = self.now();

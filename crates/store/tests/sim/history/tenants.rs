@@ -1,4 +1,4 @@
-//! Tenants that come and go.
+//! Tenants are created and erased.
 
 use crate::Pipeline;
 use kavach_domain::author::By;
@@ -49,7 +49,7 @@ impl History {
                         let stop = if self.rng.bool() { Stop::Power } else { Stop::Kill };
                         self.stop(stop, false);
                     }
-                    // Wholly or not at all.
+                    // All of it or nothing.
                     if let Ok(folder) = self.disk.calmly(|| self.data.as_ref().unwrap().folder(&id.folder_name())) {
                         self.say(|| "but it is there".to_owned());
                         assert!(problem.may_have_happened || was_down, "it is there, and was said not to be");
@@ -65,7 +65,7 @@ impl History {
         }
     }
 
-    /// The only tenant goes, with as many attempts as that takes.
+    /// Erases the only tenant, with as many attempts as it takes.
     pub(super) fn erase(&mut self) {
         let id = self.members.pop().unwrap().id;
         let name = id.folder_name();
