@@ -193,7 +193,7 @@ async fn traffic(kavach: &Kavach, work: &[(AgentId, Vec<&Tool>)]) -> Result<(), 
 
 /// Parses a body as the API would.
 fn read<T: DeserializeOwned>(body: Value) -> Result<T, Error> {
-    // By way of its text, since costs are parsed from the text of a number.
+    // Through text, since a cost is parsed from the text of a number.
     serde_json::from_str(&body.to_string())
         .map_err(|problem| Error::new(Code::InternalError, format!("the demo's data is malformed: {problem}")))
 }

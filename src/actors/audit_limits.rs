@@ -1,4 +1,4 @@
-//! What all readers of audit trails share: how many may read at once, and who follows.
+//! What all readers of audit trails share: how many may read at once, and who follows which trail.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,10 +13,10 @@ use crate::domain::{Code, Error};
 
 /// What all readers of audit trails share.
 pub struct AuditLimits {
-    /// Who may read a journal now. A reader holds its permit for a few milliseconds' work and then queues again, so
-    /// that a long scan lets short ones through; each party has one at most, so that many scans do too.
+    /// Permits to read a journal. A reader holds one for a few milliseconds' work and then queues again, so that a long
+    /// scan lets short ones through. Each party has at most one, so that many scans do too.
     pub readers: Arc<FairSemaphore>,
-    /// Who may make a page of entries now: it is in memory until it is answered.
+    /// Permits to make a page of entries, which stays in memory until it is answered.
     pub pages: Arc<FairSemaphore>,
     /// Who follows which tenants.
     pub watch: Arc<JournalWatch>,
@@ -43,11 +43,11 @@ impl Default for AuditLimits {
     }
 }
 
-/// A number of places, some of which a tenant can take.
+/// A number of places. Tenants can't take all of them.
 pub struct Slots {
     what: &'static str,
     most: usize,
-    /// How many of them only operators can take.
+    /// Places that only operators can take.
     reserved: usize,
     each: usize,
     taken: Mutex<HashMap<Party, usize>>,
@@ -66,8 +66,8 @@ impl Slots {
     /// `TOO_MANY_STREAMS`.
     pub fn take(self: &Arc<Self>, party: Party) -> Result<Slot, Error> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let refuse = |most, whose| {
-            let message = format!("{most} audit {} are open at once at most for {whose}; end one first", self.what);
+        let refuse = |most, scope| {
+            let message = format!("{most} audit {} are open at once at most for {scope}; end one first", self.what);
             Err(Error::new(Code::TooManyStreams, message))
         };
         if taken.get(&party).is_some_and(|count| *count >= self.each) {

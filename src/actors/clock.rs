@@ -1,16 +1,16 @@
-//! The server's clock: the system's, held against one that nobody sets.
+//! The server's clock: the system's, checked against a clock that nobody sets.
 //!
-//! A clock that jumps ahead would open time windows and begin days of budgets at once, so a jump that is too far for any
-//! correction (`FAR_MS`) is held back: time goes on by the clock that counts since the machine was started, until the
-//! jump has been steady for `STEADY_MS`. Meanwhile a call has to be right by both times, and what expires does so by
-//! the later one, so nothing is granted that either clock denies. An honest jump, such as that of a machine that was
-//! paused, costs its callers that much.
+//! A jump ahead would open time windows and begin new budget days at once. So we hold back a jump too far for any
+//! correction (`FAR_MS`): time goes on by the clock that counts since the machine started, until the jump has been
+//! steady for `STEADY_MS`. Meanwhile a call must be allowed at both times, and things expire by the later one, so
+//! nothing is granted that either clock denies. An honest jump, such as after the machine was paused, costs its callers
+//! that much.
 //!
-//! A step back is followed at once: what it takes back (`domain::moment`) is what a clock that was ahead had opened.
+//! We follow a step back at once: what it takes back (`domain::moment`) is what a clock that was ahead had opened.
 //!
-//! At a start nothing tells a wrong clock from a long stop, so the clock is believed, and what is odd about it is logged.
-//! What can't be taken back waits: files past the retention are removed only once the clock has been steady for
-//! `REMOVAL_MS` after it jumped, or began more than `LONG_STOP_MS` after the newest event.
+//! At a start we can't tell a wrong clock from a long stop, so we believe the clock and log what is odd about it. What
+//! can't be undone waits: files past the retention are removed only once the clock has been steady for `REMOVAL_MS`
+//! after a jump, or after a start more than `LONG_STOP_MS` after the newest event.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,27 +24,27 @@ use crate::domain::limits::MAX_STANDSTILL_MS;
 
 const HOUR_MS: i64 = 60 * 60 * 1_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
-/// A jump ahead that is held back: a wrong time zone is one, and what a clock is slewed or stepped by is none.
+/// The jump ahead from which on we hold it back: a wrong time zone is that far, and no correction is.
 const FAR_MS: i64 = HOUR_MS;
-/// How long a far jump has to be steady to be believed: longer than time services take to set a clock right again.
+/// How long a far jump must be steady before we believe it: longer than time services take to correct a clock.
 const STEADY_MS: i64 = 10 * 60 * 1_000;
-/// How much the time that a clock jumped to may vary meanwhile.
+/// How much the clock may vary after the jump and still count as steady.
 const VARIES_MS: i64 = 60 * 1_000;
-/// How long files stay that only a clock which jumped says are past the retention: time for somebody to see it.
+/// How long files stay that are past the retention only by a clock that jumped: time for somebody to notice.
 const REMOVAL_MS: i64 = DAY_MS;
-/// A start so long after the newest event is odd: longer than an archive is left alone that is opened once a year.
+/// A start this long after the newest event is odd: it is longer than the rest of an archive opened once a year.
 const LONG_STOP_MS: i64 = 400 * DAY_MS;
-/// Between two looks at the other clock. What is read within it costs no more than the system's own clock.
+/// Time between two looks at the other clock. In between, a reading costs no more than the system's clock.
 const STRIDE_MS: i64 = 1_000;
-/// No time that is read follows it within a stride.
+/// No reading is within a stride of this.
 const NEVER: i64 = i64::MIN;
 
-/// What the clock says.
+/// A reading of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// The time.
     pub now: Timestamp,
-    /// What the system's clock says, where that is held back.
+    /// What the system's clock says, if we hold that back.
     pub doubted: Option<Timestamp>,
 }
 
@@ -55,47 +55,47 @@ impl Reading {
     }
 }
 
-/// What the server thinks of the system's clock.
+/// What the server makes of the system's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClockState {
-    /// It is believed.
+    /// We believe it.
     Ok,
-    /// It jumped far ahead and is not believed yet: calls have to be right by both times.
+    /// It jumped far ahead, and we don't believe it yet: calls must be allowed at both times.
     HeldBack,
-    /// It is believed, and behind events that were recorded under a clock that was ahead.
+    /// We believe it, but it is behind events recorded while it was ahead.
     Behind,
 }
 
-/// Which way a clock jumped.
+/// How a clock jumped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Noted {
-    /// Too far ahead to be believed yet.
+    /// Too far ahead to believe yet.
     HeldBack,
     /// Ahead, and believed.
     Ahead,
     /// Back.
     Back,
-    /// What was held back was taken back.
+    /// From held back to where it was.
     Returned,
 }
 
-/// A jump that is held back.
+/// A jump that we hold back.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
-    /// The system's clock less the other one.
+    /// The system's clock minus the other one.
     offset: i64,
-    /// Since when, by the other clock.
+    /// When it began, by the other clock.
     since: i64,
 }
 
-/// The system's clock held against the other one. All in milliseconds.
+/// Checks the system's clock against the other one. All in milliseconds.
 #[derive(Debug)]
 struct Guard {
-    /// The clock that is believed less the other one.
+    /// The believed clock minus the other one.
     offset: i64,
     pending: Option<Pending>,
-    /// From when on files may be removed, by the other clock.
+    /// When files may be removed, by the other clock.
     removal_from: i64,
     /// What tests add to the system's clock.
     shift: i64,
@@ -106,7 +106,7 @@ impl Guard {
         Self { offset: system - other, pending: None, removal_from: NEVER, shift: 0 }
     }
 
-    /// What is read, what was noted by it, and how far it is from what was expected.
+    /// The reading, a jump if there was one, and how far the clock was from its expected time.
     fn read(&mut self, system: i64, other: i64) -> (Reading, Option<Noted>, i64) {
         let expected = other + self.offset;
         let ahead = system - expected;
@@ -136,10 +136,10 @@ impl Guard {
 /// The clock of a process.
 #[derive(Debug)]
 pub struct Clock {
-    /// The last time that was looked at closely; [`NEVER`] where each is.
+    /// The last reading checked against the other clock; [`NEVER`] if each must be.
     last: AtomicI64,
     guard: Mutex<Guard>,
-    /// The latest time of an event that is recorded, or may be.
+    /// The latest time of an event that is recorded, or is about to be.
     latest: AtomicI64,
     ahead: AtomicU64,
     back: AtomicU64,
@@ -154,16 +154,16 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// The time.
+    /// The time now.
     pub fn now(&self) -> Timestamp {
         self.read().now
     }
 
-    /// The time, and whether the system's clock says another.
+    /// The time now, and the system's time if that is held back.
     pub fn read(&self) -> Reading {
         let system = system_millis();
         let last = self.last.load(Ordering::Relaxed);
-        // Each thread sees its own reading follow a close look; which look it is does not matter.
+        // For each thread its reading follows some check; which one does not matter.
         if system >= last && system.saturating_sub(last) < STRIDE_MS {
             return Reading { now: Timestamp::from_millis(system), doubted: None };
         }
@@ -216,12 +216,12 @@ impl Clock {
         }
     }
 
-    /// Takes note of the time of a tenant's last event.
+    /// Notes the time of a tenant's last event.
     pub fn recorded(&self, at: Timestamp) {
         self.latest.fetch_max(at.millis(), Ordering::Relaxed);
     }
 
-    /// Holds the clock against the newest event, once all are read.
+    /// Checks the clock against the newest event, after all tenants are loaded.
     pub fn check_start(&self) {
         let (now, latest) = (self.now(), self.latest.load(Ordering::Relaxed));
         let newest = Timestamp::from_millis(latest);
@@ -240,7 +240,7 @@ impl Clock {
         }
     }
 
-    /// Whether what a retention says is over may be removed for good.
+    /// Whether files past the retention may be removed for good.
     pub fn may_remove(&self) -> bool {
         let doubted = self.read().doubted.is_some();
         !doubted && other_millis() >= self.lock().removal_from
@@ -252,7 +252,7 @@ impl Clock {
         doubted.map_or(0.0, |doubted| (doubted.millis() - now.millis()) as f64 / 1e3)
     }
 
-    /// Seconds by which the clock is behind the newest event, where that is more than is waited out.
+    /// Seconds by which the clock is behind the newest event, if that is more than is waited out.
     pub fn behind_events(&self) -> f64 {
         let behind = self.latest.load(Ordering::Relaxed).saturating_sub(self.now().millis());
         if behind > MAX_STANDSTILL_MS { behind as f64 / 1e3 } else { 0.0 }
@@ -263,7 +263,7 @@ impl Clock {
         [&self.ahead, &self.back].map(|count| count.load(Ordering::Relaxed))
     }
 
-    /// Adds so many milliseconds to what the system's clock says: what tests use for a clock that jumps.
+    /// Adds that many milliseconds to the system's clock, so that tests can make it jump.
     #[cfg(feature = "test-hooks")]
     pub fn step(&self, millis: i64) {
         self.lock().shift += millis;
@@ -277,7 +277,7 @@ fn system_millis() -> i64 {
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Milliseconds since the machine was started, those that it slept counted. Nobody sets this clock.
+/// Milliseconds since the machine started, sleep included. Nobody sets this clock.
 fn other_millis() -> i64 {
     let time = clock_gettime(ClockId::Boottime);
     time.tv_sec * 1_000 + time.tv_nsec / 1_000_000
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_that_is_taken_back_or_moves_on_is_never_believed() {
+    fn a_jump_that_is_taken_back_or_drifts_is_never_believed() {
         let mut guard = Guard::new(START, 0);
         assert_eq!(guard.read(START + YEARS, 0).1, Some(Noted::HeldBack));
         assert_eq!(guard.read(START + 1_000, 1_000), (reading(START + 1_000), Some(Noted::Returned), 0));
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_correction_does_is_followed_at_once() {
+    fn a_correction_is_followed_at_once() {
         let mut guard = Guard::new(START, 0);
         let mut time = START;
         for (step, noted) in [
@@ -349,7 +349,8 @@ mod tests {
     }
 
     proptest! {
-        /// However the clock steps, no time is believed that is further ahead than its jumps allow and was not steady.
+        /// However the clock steps, it never shows a time further ahead than its jumps allow unless that time was
+        /// steady.
         #[test]
         fn time_goes_ahead_by_no_more_than_the_other_clock_allows(
             steps in prop::collection::vec((0i64..300_000, prop::option::weighted(0.4, -2 * YEARS..2 * YEARS)), 1..60),

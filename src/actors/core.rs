@@ -1,4 +1,4 @@
-//! The shared part of a running server: its resources, how a message finds its tenant, and where tenants' actors live.
+//! The shared part of a running server: its resources, how a message finds its tenant, and where the actors live.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ use crate::measure::ThreadMeasures;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
-    /// Reading its tenants.
+    /// Loading its tenants.
     Recovering,
     /// Serving.
     Ready,
@@ -28,25 +28,25 @@ pub enum Phase {
     Draining,
 }
 
-/// A thread that tenants' actors live on.
+/// A thread where tenants' actors live.
 #[derive(Clone)]
 pub(super) struct Home {
     pub arbiter: ArbiterHandle,
-    /// What leads there from other workers, where it is one.
+    /// The lane to it from other workers, if it is a worker.
     pub channel: Option<ChannelId>,
-    /// What it notes.
+    /// Its measures.
     pub notes: Arc<ThreadMeasures>,
 }
 
 /// The shared part of a running server.
 pub struct Core {
-    /// What the tenants' actors share. All of it can be reached from here directly.
+    /// What the tenants' actors share.
     pub resources: Arc<Resources>,
     /// How a message finds its tenant.
     pub directory: TenantDirectory,
     /// The operator key's hash.
     pub operator: SecretHash,
-    /// Permits to search.
+    /// Permits for searches.
     pub searches: Arc<FairSemaphore>,
     phase: AtomicU8,
     /// How calls cross between workers.
@@ -91,19 +91,19 @@ impl Core {
         }
     }
 
-    /// Says what the process is doing now.
+    /// Sets what the process is doing.
     pub fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// Offers the calling thread, which is one of a server's workers, as a home for tenants' actors.
+    /// Offers the calling thread, one of a server's workers, as a home for tenants' actors.
     pub fn add_worker(&self) -> Option<ChannelId> {
         let lane = self.channels.join();
         self.add_home(Arbiter::current(), lane);
         lane
     }
 
-    /// Offers an arbiter that serves no calls of its own as a home for tenants' actors.
+    /// Offers an arbiter that serves no HTTP calls as a home for tenants' actors.
     pub fn add_arbiter(&self, arbiter: ArbiterHandle) {
         self.add_home(arbiter, None);
     }
@@ -118,14 +118,14 @@ impl Core {
         self.homes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until so many homes were offered.
+    /// Waits until `count` homes were offered.
     pub async fn wait_for_homes(&self, count: usize) {
         while self.lock_homes().len() < count {
             self.home_added.notified().await;
         }
     }
 
-    /// The home of the next tenant: each in turn, the caller's own arbiter where none was offered.
+    /// The home of the next tenant: each in turn, or the caller's own arbiter if none was offered.
     pub(super) fn place(&self) -> Home {
         let mut homes = self.lock_homes();
         // A worker that ended takes its arbiter with it: one that can't run a function is gone.
@@ -133,18 +133,18 @@ impl Core {
         let turn = self.next_home.fetch_add(1, Ordering::Relaxed);
         let chosen = turn.checked_rem(homes.len()).and_then(|at| homes.get(at)).cloned();
         chosen.unwrap_or_else(|| {
-            // It may be the home of others too, who note apart then: each note has one writer.
+            // Other tenants may live here too, and they note apart: each note has one writer.
             Home { arbiter: Arbiter::current(), channel: None, notes: self.measures.add_thread() }
         })
     }
 
-    /// Names the registry, once.
+    /// Sets the registry, once.
     pub(super) fn set_registry(&self, registry: RegistryHandle) {
         // A second registry is never started: the first keeps the name.
         let _ = self.registry.set(registry);
     }
 
-    /// The registry, once it was started.
+    /// The registry, after it was started.
     pub fn registry(&self) -> Option<&RegistryHandle> {
         self.registry.get()
     }

@@ -1,4 +1,4 @@
-//! A tenant's end in the default tenant's trail, since its own goes with it.
+//! A tenant's end, recorded in the default tenant's trail, since its own trail goes with it.
 
 use tokio::sync::oneshot;
 
@@ -10,7 +10,7 @@ use crate::domain::event::Before;
 use crate::domain::{Credential, Error, Tenant, TenantRef, Timestamp};
 use kavach_store::refusal::outcome_unknown;
 
-/// Notes in the default tenant's trail who erases that tenant. Once this is answered, it is on disk.
+/// Records in the default tenant's trail who erases that tenant. When this returns, the record is on disk.
 ///
 /// # Errors
 /// The default tenant can't answer, or can't be written.
@@ -21,7 +21,7 @@ pub(super) async fn note(
     author: Option<Author>,
     reason: Option<Box<str>>,
 ) -> Result<(), Error> {
-    let before = what_it_is(route, credential).await;
+    let before = last_state(route, credential).await;
     let default = core.directory.find(&TenantRef::Default)?.actor.map_err(|down| down.error())?;
     let (reply, noted) = oneshot::channel();
     let (tenant, slug) = (route.id, route.slug.clone());
@@ -30,8 +30,8 @@ pub(super) async fn note(
     noted.await.unwrap_or_else(|_| Err(outcome_unknown()))
 }
 
-/// The tenant as it is, where it can say so.
-async fn what_it_is(route: &Route, credential: Credential) -> Option<Before> {
+/// The tenant's current state, if it can answer.
+async fn last_state(route: &Route, credential: Credential) -> Option<Before> {
     let actor = route.actor.as_ref().ok()?;
     let look = |tenant: &Tenant, _: Timestamp| Ok(Before::tenant(tenant));
     let (reply, answer) = oneshot::channel();

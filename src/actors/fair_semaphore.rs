@@ -1,7 +1,7 @@
-//! Permits that go round among those who want them, not among their requests.
+//! Permits that go around among parties, not among their requests.
 //!
-//! A queue of requests serves whoever asks most. Here each party asks with a few requests at a time, and the others of
-//! its own wait behind those: however many one party has, another waits for a few of them at most.
+//! A plain queue favours the party with the most requests. Here each party competes with a few requests at a time, and
+//! its others wait behind those. So however many one party has, another waits for only a few of them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,20 +11,20 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use crate::domain::TenantId;
 
-/// On whose behalf something is read.
+/// The party that a read is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Party {
-    /// Whether it is an operator, whom no tenant's own reads hold up.
+    /// Whether it is an operator. Tenants' own reads don't hold operators up.
     pub operator: bool,
-    /// The tenant it is about; `None` is all of them.
+    /// The tenant that is read; `None` is all of them.
     pub tenant: Option<TenantId>,
 }
 
-/// Permits, some for each party at a time.
+/// Permits, a few per party at a time.
 pub struct FairSemaphore {
     each: usize,
     shared: Arc<Semaphore>,
-    /// Of each party that holds one or waits.
+    /// The parties that hold a permit or wait for one.
     parties: Mutex<HashMap<Party, Arc<Semaphore>>>,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Debug for Turn {
     }
 }
 
-/// A party's entry in the table, there as long as it is of use.
+/// A party's entry in the table, which stays while it is in use.
 struct Seat {
     turns: Arc<FairSemaphore>,
     party: Party,
@@ -49,7 +49,7 @@ struct Seat {
 }
 
 impl FairSemaphore {
-    /// So many permits in all, and for each party.
+    /// `all` permits in all, `each` per party.
     pub fn new(all: usize, each: usize) -> Arc<Self> {
         Arc::new(Self { each, shared: Arc::new(Semaphore::new(all)), parties: Mutex::default() })
     }
@@ -57,7 +57,7 @@ impl FairSemaphore {
     /// Waits for a permit.
     ///
     /// # Errors
-    /// None: there are permits as long as there is a process.
+    /// None: permits exist as long as the process does.
     pub async fn take(self: &Arc<Self>, party: Party) -> Result<Turn, AcquireError> {
         let seat = self.seat(party);
         let own = Arc::clone(&seat.own).acquire_owned().await?;
@@ -75,7 +75,7 @@ impl FairSemaphore {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut parties = self.turns.parties.lock().unwrap_or_else(PoisonError::into_inner);
-        // The table's own and this one: nobody else of the party is left.
+        // The table's reference and ours: nobody else of the party is left.
         if Arc::strong_count(&self.own) <= 2 {
             parties.remove(&self.party);
         }

@@ -1,5 +1,6 @@
-//! The messages that a tenant's actor takes. They are data: what it does with each stands in `tenant/`, and the one call
-//! that crosses workers most, [`Authorize`](super::worker_channels::Authorize), beside the channels that carry it.
+//! The messages to a tenant's actor. They are data: their handlers are in `tenant/`.
+//! [`Authorize`](super::worker_channels::Authorize), the call that crosses workers most, is beside the channels that
+//! carry it.
 
 use std::time::Instant;
 
@@ -19,37 +20,37 @@ use crate::domain::{Credential, Decision, Request, TenantId, Timestamp};
 use crate::journal::{Checkpoint, JournalReader};
 use crate::measure::tenant_measures::Waiting;
 
-/// Decide calls in order, each on its own. An answer is missing where `known_only` says so.
+/// Decide calls in order, each on its own. With `known_only`, an answer may be missing.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct AuthorizeMany {
-    /// Who asks.
+    /// The caller's credential.
     pub credential: Credential,
-    /// What is asked.
+    /// The calls.
     pub requests: Vec<Request>,
     /// When the requests arrived.
     pub received: Instant,
     /// See [`Authorize::known_only`](super::worker_channels::Authorize::known_only).
     pub known_only: bool,
-    /// The first decision that says this is the last one made: those after it are not decided.
+    /// Stop after the first decision with this outcome.
     pub until: Option<bool>,
-    /// Where the answers go.
+    /// The reply channel.
     pub reply: Reply<Vec<Option<Decision>>>,
-    /// As long as they wait to be decided.
+    /// Counts the calls while they wait.
     pub waiting: Waiting,
 }
 
-/// Decide a call, record nothing, and say what was looked at.
+/// Decide a call, record nothing, and return the steps.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Explain {
-    /// Who asks.
+    /// The caller's credential.
     pub credential: Credential,
-    /// What is asked.
+    /// The call.
     pub request: Request,
     /// See [`Authorize::known_only`](super::worker_channels::Authorize::known_only).
     pub known_only: bool,
-    /// Where the answer goes.
+    /// The reply channel.
     pub reply: Reply<Explanation>,
 }
 
@@ -57,10 +58,10 @@ pub struct Explain {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
-    /// What the answer would be.
+    /// The decision.
     #[serde(flatten)]
     pub decision: Decision,
-    /// What was looked at, in order, and not more of it than an answer shows.
+    /// The steps in order, at most as many as an answer shows.
     pub steps: Vec<Step>,
     /// How many more steps there were.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,15 +72,15 @@ pub struct Explanation {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Execute<C: Command> {
-    /// Who asks.
+    /// The caller's credential.
     pub credential: Credential,
-    /// What else is known of who asks.
+    /// What else we know about the caller.
     pub author: Option<Author>,
-    /// What for.
+    /// The command.
     pub command: C,
-    /// Why, where the caller said so.
+    /// The caller's reason, if given.
     pub reason: Option<Box<str>>,
-    /// Where the answer goes.
+    /// The reply channel.
     pub reply: Reply<C::Reply>,
 }
 
@@ -87,33 +88,33 @@ pub struct Execute<C: Command> {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct RecordUsage {
-    /// Who asks.
+    /// The caller's credential.
     pub credential: Credential,
-    /// What was used.
+    /// The usage.
     pub report: UsageReport,
-    /// Where the answer goes.
+    /// The reply channel.
     pub reply: Reply<UsageAnswer>,
 }
 
-/// Look at the state.
+/// Read the state.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Inspect<F, T> {
-    /// Who asks.
+    /// The caller's credential.
     pub credential: Credential,
-    /// What to look at, at what time.
+    /// Reads what the caller wants from the tenant, at the given time.
     pub look: F,
-    /// Where the answer goes.
+    /// The reply channel.
     pub reply: Reply<T>,
 }
 
-/// Find out whether a key or token is good, and nothing else.
+/// Find out whether a key or token is valid, and nothing else.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Verify {
     /// The key or token.
     pub credential: Credential,
-    /// Where the answer goes.
+    /// The reply channel.
     pub reply: Reply<Caller>,
 }
 
@@ -121,17 +122,17 @@ pub struct Verify {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct OpenAudit {
-    /// Who asks.
+    /// The caller's credential.
     pub credential: Credential,
-    /// Where the answer goes.
+    /// The reply channel.
     pub reply: Reply<AuditTrail>,
 }
 
 /// A tenant's audit trail up to a moment.
 pub struct AuditTrail {
-    /// Whose it is.
+    /// The tenant it belongs to.
     pub tenant: TenantId,
-    /// Its events.
+    /// The tenant's events.
     pub reader: JournalReader,
     /// Entries before that time are past the tenant's retention.
     pub horizon: Option<Timestamp>,
@@ -141,15 +142,15 @@ pub struct AuditTrail {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct TakeSnapshot {
-    /// Where the answer goes, once the snapshot is on disk.
+    /// The reply channel, used once the snapshot is on disk.
     pub reply: Reply<()>,
 }
 
-/// Write all there is to disk, and end.
+/// Write everything to disk, and end.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Close {
-    /// Told when all is done.
+    /// Fires when everything is on disk.
     pub done: oneshot::Sender<()>,
 }
 
@@ -157,72 +158,72 @@ pub struct Close {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Retire {
-    /// Told when no call can be answered any more.
+    /// Fires when no call can be answered any more.
     pub done: oneshot::Sender<()>,
 }
 
-/// Write a link that covers all events up to now, and tell it once it is on disk: one that a power failure can take
-/// back would accuse an honest journal later.
+/// Write a link that covers all events up to now, and return it once it is on disk: if a power failure could undo a
+/// link that somebody keeps, it would later accuse an honest journal.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct TakeCheckpoint {
-    /// Who asks.
+    /// The caller's credential.
     pub credential: Credential,
-    /// Where the answer goes.
+    /// The reply channel.
     pub reply: Reply<(TenantId, Checkpoint)>,
 }
 
-/// Note that another tenant is about to be erased.
+/// Record that another tenant is about to be erased.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct NoteDeletion {
     /// The operator who erases it.
     pub credential: Credential,
-    /// What else is known of that operator.
+    /// What else we know about that operator.
     pub author: Option<Author>,
-    /// Why, where the operator said so.
+    /// The operator's reason, if given.
     pub reason: Option<Box<str>>,
-    /// The tenant that is erased.
+    /// The tenant to erase.
     pub tenant: TenantId,
     /// Its slug.
     pub slug: Option<Slug>,
-    /// What it was.
+    /// The tenant's last state.
     pub before: Option<Before>,
-    /// Where the answer goes, once the note is on disk.
+    /// The reply channel, used once the record is on disk.
     pub reply: Reply<()>,
 }
 
 /// How an actor ended, which decides what the registry does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// It panicked: what nobody else said before it was dropped.
+    /// It panicked. This is the default, for an actor dropped without a word.
     Panic,
     /// The journal could not be written: the state is ahead of the disk.
     Storage,
-    /// It was told to.
+    /// It was asked to end.
     Clean,
 }
 
-/// A tenant's actor ended without being told to.
+/// A tenant's actor ended although nobody asked it to.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct TenantDown {
     /// The tenant.
     pub id: TenantId,
-    /// Which of the actors that the tenant has had.
+    /// The actor's number among those that the tenant has had.
     pub generation: u64,
     /// How it ended.
     pub ending: Ending,
 }
 
 #[cfg(feature = "test-hooks")]
-/// Panic, as a defect would: what tests use to see that nobody else notices.
+/// Panic, as a defect would: tests check that nobody else notices.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct InjectPanic;
 
 #[cfg(feature = "test-hooks")]
-/// Do nothing until the other end says so or is gone: what tests use to see a mailbox fill.
+/// Block until the other end sends or is dropped, so that tests can fill a mailbox.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct InjectStall(

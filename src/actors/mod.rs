@@ -1,4 +1,4 @@
-//! The actors: one for every tenant, and the registry that creates, loads, supervises and removes them.
+//! The actors: one for each tenant, and the registry that creates, loads, supervises and removes them.
 //!
 //! | to find | look in |
 //! | --- | --- |

@@ -32,9 +32,9 @@ use kavach_store::LoadedTenant;
 use kavach_store::loader::{self, ClaimedIdentity, LoadError};
 use kavach_store::refusal::{outcome_unknown, shutting_down, storage_unavailable};
 
-/// Tenants read, closed or written at once: more only wait for the same disk and cores.
+/// Tenants loaded, closed or written at once: more would only wait for the disk and the cores.
 const AT_ONCE: usize = 8;
-/// How often a tenant whose storage fails is tried again: reading it may take a while.
+/// How often we retry to load a tenant after its storage failed: loading may take a while.
 const LOAD_AGAIN_DELAY: Duration = Duration::from_secs(1);
 
 /// The registry's actor.
@@ -43,7 +43,7 @@ pub struct Registry {
     /// Slugs of tenants that are being created.
     reserved_slugs: HashSet<Slug>,
     reserved_tags: HashSet<TenantTag>,
-    /// Tenants that are about to be erased, but are still served until that is noted.
+    /// Tenants about to be erased, but still served until that is recorded.
     deleting: HashSet<TenantId>,
     next_generation: u64,
 }
@@ -69,13 +69,13 @@ impl Registry {
         });
     }
 
-    /// Starts the actor of a tenant that was loaded, and routes to it.
+    /// Starts the actor of a loaded tenant, and routes to it.
     fn start_tenant(&mut self, loaded: LoadedTenant, storage_failed: bool) -> Profile {
         self.next_generation += 1;
         let generation = self.next_generation;
-        let (profile, told) = (loaded.tenant.profile().clone(), loaded.announced_seq);
+        let (profile, announced) = (loaded.tenant.profile().clone(), loaded.announced_seq);
         let (sender, receiver) = channel(MAILBOX_CAPACITY);
-        // An arbiter that has just ended drops the actor, which tells the registry as any other ending does.
+        // An arbiter that has just ended drops the actor, which reports that to the registry as any other ending.
         let home = self.core.place();
         let measures = self.core.directory.measures(profile.id);
         let meter = TenantMeter::new(Arc::clone(&measures), home.notes);
@@ -94,12 +94,12 @@ impl Registry {
             channel: home.channel,
             measures,
         });
-        // Now that a follower finds it: of a new tenant all is news, of a rebuilt one some may be.
-        self.core.audit.watch.tell(profile.id.tag(), told, self.core.clock.now());
+        // A follower can find it now. A new tenant's events are all news; a rebuilt one's may be.
+        self.core.audit.watch.announce(profile.id.tag(), announced, self.core.clock.now());
         profile
     }
 
-    /// Keeps a tenant's id and slug taken while it has no actor. Answers the entry's generation.
+    /// Keeps a tenant's id and slug taken while it has no actor. Returns the entry's generation.
     fn mark_down(&mut self, id: TenantId, slug: Option<Slug>, code: Code, reason: String) -> u64 {
         self.next_generation += 1;
         let generation = self.next_generation;
@@ -147,7 +147,7 @@ impl Registry {
             (.., true) => storage_unavailable().message().to_owned(),
             _ => "the tenant's data can't be read; the server's log says why".to_owned(),
         };
-        // Ids that end alike are found under one tenant alone.
+        // Of several ids with one tag, only one tenant's can be routed to.
         if self.core.directory.with(id.tag(), |route| route.id).is_some_and(|other| other != id) {
             error!(folder, problem, "this folder is not served; no tenant is affected");
             self.core.directory.refuse(folder, reason);
@@ -162,7 +162,7 @@ impl Registry {
     }
 }
 
-/// Try again to read a tenant whose storage failed.
+/// Retry to load a tenant after its storage failed.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct LoadAgain {
@@ -176,7 +176,7 @@ impl Handler<LoadAgain> for Registry {
     fn handle(&mut self, LoadAgain { id, generation }: LoadAgain, ctx: &mut Self::Context) {
         let route = self.core.directory.with(id.tag(), Route::clone).filter(|route| route.generation == generation);
         if let Some(route) = route.filter(|_| self.core.phase() != Phase::Draining) {
-            // Its names and its code stay as they are until it is back.
+            // It keeps its names and its error code until it is back.
             let work = load(Arc::clone(&self.core), id).into_actor(self).map(move |loaded, actor, ctx| {
                 let current = actor.core.directory.with(id.tag(), |route| route.generation == generation);
                 if current == Some(true) {
@@ -188,7 +188,7 @@ impl Handler<LoadAgain> for Registry {
     }
 }
 
-/// Reads a tenant on another thread. A panic while reading is a problem like any other.
+/// Loads a tenant on another thread. A panic there is a problem like any other.
 async fn load(core: Arc<Core>, id: TenantId) -> Result<LoadedTenant, LoadError> {
     let measured = Arc::clone(&core);
     let read = move || {
@@ -267,10 +267,9 @@ impl Handler<LoadAll> for Registry {
     }
 }
 
-/// Who comes first, the least first, where folders that were copied or restored by hand claim one slug or one end of an
-/// id. Tenants that can be served come before those that can't, and those whose own label speaks for them before those
-/// whose files are another's. Among equals the tenant that was made last comes first: the server gave it its names once
-/// the older one was gone.
+/// Which claim wins if folders that were copied or restored by hand claim one slug or one tag; the least wins. Tenants
+/// that can be served come before those that can't, and folders with their own label before those with another tenant's
+/// files. Among equals the newest tenant wins: the server gave it its names after the older one was gone.
 fn precedence(claim: &ClaimedIdentity, loaded: &Result<LoadedTenant, LoadError>) -> (u8, bool, Reverse<TenantId>) {
     let standing = match loaded {
         Ok(_) => 0,
@@ -281,22 +280,23 @@ fn precedence(claim: &ClaimedIdentity, loaded: &Result<LoadedTenant, LoadError>)
     (standing, !claim.id.is_default(), Reverse(claim.id))
 }
 
-/// Looks at folders whose names are no tenant's. Those with a tenant's files in them were copied or renamed by hand.
+/// Looks at folders that are not named after a tenant. Those with a tenant's files in them were copied or renamed by
+/// hand.
 fn refuse_strays(core: &Core, names: Vec<String>) {
     for name in names {
         let folder = core.data.path().join(&name);
         let folder = folder.display();
-        // One that can't be looked into is no business of the server.
+        // If we can't look into one, it is none of the server's business.
         match core.data.owner(&name).ok().flatten().map(TenantId::from_bytes) {
             Some(owner) => {
                 warn!(
                     %folder, owner = owner.folder_name(),
                     "this folder holds a tenant's files, but its name is no tenant's id, so it is not served; move it out \
-                     of the data directory, or, where the tenant has no other, give it the name of its owner"
+                     of the data directory, or, if the tenant has no other folder, rename it to its owner's id"
                 );
                 let reason = format!(
                     "the folder {name} holds a tenant's files, but its name is no tenant's id: move it out of the data \
-                     directory; the server's log says whose files they are"
+                     directory; the server's log names their owner"
                 );
                 core.directory.refuse(name, reason);
             }
@@ -343,7 +343,7 @@ impl Handler<CreateTenant> for Registry {
 }
 
 impl Registry {
-    /// Keeps the slug and a free id for a tenant that is about to be created.
+    /// Reserves the slug and a free id for a new tenant.
     fn reserve(&mut self, spec: &TenantSpec) -> Result<(TenantId, Option<Slug>), Error> {
         match self.core.phase() {
             Phase::Ready => {}
@@ -363,9 +363,9 @@ impl Registry {
         Ok((id, slug))
     }
 
-    /// A new id whose tag no other tenant has.
+    /// A new id with a tag that no other tenant has.
     fn free_id(&self) -> Result<TenantId, Error> {
-        // Even among a hundred million tenants one try in forty is a clash; a hundred in a row do not happen.
+        // Even among a hundred million tenants one try in forty clashes; a hundred in a row do not happen.
         for _ in 0..100 {
             let mut random = [0; 10];
             getrandom::fill(&mut random).map_err(|_| Error::new(Code::InternalError, "no random bytes"))?;
@@ -387,7 +387,7 @@ impl Handler<DeleteTenant> for Registry {
         let DeleteTenant { tenant, confirm, reason, credential, author } = message;
         let found = self.core.directory.find(&tenant).and_then(|route| {
             check_deletion(&route, &confirm)?;
-            // Who comes second finds what the first one is about to leave.
+            // A second deletion gets the error it would get after the first.
             if self.deleting.insert(route.id) { Ok(route) } else { Err(unknown_tenant(&tenant)) }
         });
         let core = Arc::clone(&self.core);
@@ -410,18 +410,18 @@ impl Handler<DeleteTenant> for Registry {
 }
 
 impl Registry {
-    /// Erases a tenant whose end is noted.
+    /// Erases a tenant after that was recorded.
     fn erase(&mut self, route: Route, tenant: &TenantRef) -> ResponseActFuture<Self, Result<(), Error>> {
         // The actor may have been rebuilt since.
         let route = self.core.directory.with(route.id.tag(), Route::clone).unwrap_or(route);
-        // From here on no call finds it. Its id and slug are free only once the folder is gone.
+        // From here on no call finds it. Its id and slug become free only when the folder is gone.
         let reason = unknown_tenant(tenant).message().to_owned();
         self.mark_down(route.id, route.slug.clone(), Code::TenantNotFound, reason);
         let core = Arc::clone(&self.core);
         let work = async move {
             if let Ok(actor) = &route.actor {
                 let (done, ended) = oneshot::channel();
-                // An actor that is gone already has nothing left to end.
+                // An actor that is already gone needs no end.
                 let _ = actor.send(Retire { done }).await;
                 let _ = ended.await;
             }
@@ -434,8 +434,8 @@ impl Registry {
                 Ok(Ok(())) => {
                     info!(tenant = %route.id, "the tenant was erased");
                     actor.core.directory.remove(route.id);
-                    // Who follows it finds out when it looks.
-                    actor.core.audit.watch.tell(route.id.tag(), 0, actor.core.clock.now());
+                    // A follower notices when it looks.
+                    actor.core.audit.watch.announce(route.id.tag(), 0, actor.core.clock.now());
                     Ok(())
                 }
                 failed => {
@@ -449,7 +449,7 @@ impl Registry {
     }
 }
 
-/// What a caller is told whose tenant was not made, or not erased.
+/// The error for a tenant that was not created, or not erased.
 fn not_done(problem: &FolderError) -> Error {
     if problem.may_have_happened { outcome_unknown() } else { storage_unavailable() }
 }
@@ -461,7 +461,7 @@ fn check_deletion(route: &Route, confirm: &str) -> Result<(), Error> {
     if route.is_being_erased() {
         return Err(unknown_tenant(&TenantRef::Id(route.id)));
     }
-    // A tenant whose label was lost has only its id left.
+    // A tenant without a label has only its id.
     let expected = route.slug.as_ref().map_or_else(|| route.id.to_string(), ToString::to_string);
     if confirm != expected {
         let problem = format!("must be the tenant's slug, '{expected}', not '{}'", quote(confirm));
@@ -492,7 +492,7 @@ impl Registry {
         let reason = "the tenant is being rebuilt; try again in a moment";
         let generation = self.mark_down(id, slug.clone(), Code::TenantUnavailable, reason.to_owned());
         let work = load(Arc::clone(&self.core), id).into_actor(self).map(move |loaded, actor, ctx| {
-            // A tenant that was erased meanwhile does not come back.
+            // A tenant erased meanwhile does not come back.
             if actor.core.directory.with(id.tag(), |route| route.generation) == Some(generation) {
                 actor.take_loaded(id, slug, loaded, storage_failed, ctx);
             }
@@ -519,7 +519,7 @@ impl Handler<SnapshotAll> for Registry {
                 for answer in answers {
                     match answer.await.unwrap_or_else(|_| Err(storage_unavailable())) {
                         Ok(()) => written += 1,
-                        // One tenant's trouble keeps no other from its snapshot.
+                        // One tenant's failure keeps no other from its snapshot.
                         Err(error) => failed = Some(error),
                     }
                 }

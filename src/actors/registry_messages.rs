@@ -1,4 +1,4 @@
-//! The messages that the registry takes, and the handle that others send them by.
+//! The messages to the registry, and the handle that sends them.
 
 use actix::{Message, Recipient};
 
@@ -7,7 +7,7 @@ use crate::domain::tenant::Profile;
 use crate::domain::tenant::commands::TenantSpec;
 use crate::domain::{Credential, Error, TenantRef};
 
-/// Sends the registry its messages, for those who must not know the registry's own type.
+/// Sends messages to the registry, for modules that must not depend on its type.
 pub struct RegistryHandle {
     /// Creates a tenant.
     pub create: Recipient<CreateTenant>,
@@ -21,7 +21,7 @@ pub struct RegistryHandle {
     pub close: Recipient<CloseAll>,
 }
 
-/// Load every tenant of the data directory, and make the default one where it is not there.
+/// Load every tenant in the data directory, and create the default one if it is missing.
 #[derive(Message)]
 #[rtype(result = "Result<(), String>")]
 pub struct LoadAll;
@@ -30,9 +30,9 @@ pub struct LoadAll;
 #[derive(Message)]
 #[rtype(result = "Result<Profile, Error>")]
 pub struct CreateTenant(
-    /// What it is.
+    /// The new tenant.
     pub TenantSpec,
-    /// What is known of who creates it.
+    /// What we know about the caller.
     pub Option<Author>,
 );
 
@@ -40,24 +40,24 @@ pub struct CreateTenant(
 #[derive(Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct DeleteTenant {
-    /// Which.
+    /// The tenant.
     pub tenant: TenantRef,
-    /// Its slug, typed again.
+    /// The tenant's slug, typed again.
     pub confirm: String,
-    /// Why, where the caller said so.
+    /// The caller's reason, if given.
     pub reason: Option<Box<str>>,
     /// The operator who erases it.
     pub credential: Credential,
-    /// What else is known of who erases it.
+    /// What else we know about that operator.
     pub author: Option<Author>,
 }
 
-/// Write a snapshot of every tenant now. Answers how many were written, or an error once all were tried.
+/// Write a snapshot of every tenant now. Returns how many were written, or an error after trying all.
 #[derive(Message)]
 #[rtype(result = "Result<usize, Error>")]
 pub struct SnapshotAll;
 
-/// Close every tenant: all on disk, a snapshot each. New calls are refused from now on.
+/// Close every tenant: everything on disk, with a snapshot each. New calls are refused from now on.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct CloseAll;

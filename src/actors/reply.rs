@@ -1,8 +1,8 @@
-//! Where an answer goes.
+//! The channel for an answer.
 
 use tokio::sync::oneshot;
 
 use crate::domain::Error;
 
-/// Where an answer goes: a caller waits at the other end.
+/// The channel for an answer: a caller waits at the other end.
 pub type Reply<T> = oneshot::Sender<Result<T, Error>>;

@@ -1,4 +1,4 @@
-//! What the tenants' actors of a process share. None of it leads from one tenant to another's state.
+//! What the tenants' actors of a process share. Nothing here leads to a tenant's state.
 
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
@@ -35,9 +35,9 @@ pub struct Resources {
     pub audit: AuditLimits,
     /// Tenants with a storage that failed and has not worked since.
     pub storage_failures: AtomicUsize,
-    /// When the data directory was tried last, and what kept a file from being written there.
+    /// When we last tried the data directory, and the error if a file could not be written there.
     pub tried: tokio::sync::Mutex<Option<(Instant, Option<String>)>>,
-    /// What the process measures of itself.
+    /// Measures of the process.
     pub measures: Measures,
     supervisor: OnceLock<Recipient<TenantDown>>,
 }
@@ -66,13 +66,13 @@ impl Resources {
         }
     }
 
-    /// Names who rebuilds an actor that ended, once.
+    /// Sets the actor that rebuilds others after they ended, once.
     pub(super) fn set_supervisor(&self, supervisor: Recipient<TenantDown>) {
         // A second registry is never started: the first keeps the name.
         let _ = self.supervisor.set(supervisor);
     }
 
-    /// Who rebuilds an actor that ended, once there is somebody.
+    /// The actor that rebuilds others after they ended, if it is set.
     pub(super) fn supervisor(&self) -> Option<&Recipient<TenantDown>> {
         self.supervisor.get()
     }

@@ -15,25 +15,25 @@ use crate::measure::TenantMeasures;
 /// One tenant's entry.
 #[derive(Clone)]
 pub struct Route {
-    /// Its id.
+    /// The tenant's id.
     pub id: TenantId,
-    /// Its slug; the default tenant has none.
+    /// The tenant's slug; the default tenant has none.
     pub slug: Option<Slug>,
-    /// Whether its events were read, by this server, at any time: its slug is not only its label's word.
+    /// Whether this server has ever read its events: then its slug is proven, not just claimed by the label.
     pub(super) proven: bool,
-    /// Counts the actors this tenant has had, so that news of an old one is not taken for the new one's.
+    /// Counts the actors that this tenant has had, so that news of an old one is not taken for news of the new one.
     pub(super) generation: u64,
-    /// Where to send messages, or why not. The address itself is never copied: each copy of one may put a message
-    /// past the mailbox's limit, and a limit that grows with its callers is none.
+    /// Where to send messages, or why it is down. We never copy the address itself: each copy may put one message past
+    /// the mailbox's limit, and a limit that grows with its callers is none.
     pub actor: Result<Arc<Addr<TenantActor>>, Down>,
-    /// The worker the actor lives on, where it is one of a server's.
+    /// The worker that the actor lives on, if it is a server's.
     pub(crate) channel: Option<ChannelId>,
-    /// What is measured of it, by whichever actor it has.
+    /// The tenant's measures, which its actors share.
     pub(crate) measures: Arc<TenantMeasures>,
 }
 
 impl Route {
-    /// Whether it is being erased: for all but its id and its slug it is gone.
+    /// Whether it is being erased: it is gone, except that its id and slug are still taken.
     pub fn is_being_erased(&self) -> bool {
         matches!(&self.actor, Err(down) if down.code == Code::TenantNotFound)
     }
@@ -96,30 +96,30 @@ impl TenantDirectory {
             .ok_or_else(|| unknown_tenant(name))
     }
 
-    /// All entries, the default tenant's included, in the order of their ids.
+    /// All entries, including the default tenant's, in order of their ids.
     pub fn all(&self) -> Vec<Route> {
         self.all_that(|_| true)
     }
 
-    /// Those entries that `wanted` agrees to, in the same order.
+    /// The entries that `wanted` accepts, in order of their ids.
     pub fn all_that(&self, wanted: impl Fn(&Route) -> bool) -> Vec<Route> {
         let mut all: Vec<_> = self.by_tag.iter().filter(|route| wanted(route)).map(|route| route.clone()).collect();
         all.sort_by_key(|route| route.id);
         all
     }
 
-    /// Whether a tenant with this tag is there.
+    /// Whether there is a tenant with this tag.
     pub fn has_tag(&self, tag: TenantTag) -> bool {
         self.by_tag.contains_key(&tag)
     }
 
-    /// What was measured of a tenant so far.
+    /// The tenant's measures so far.
     pub(super) fn measures(&self, id: TenantId) -> Arc<TenantMeasures> {
         let known = self.with(id.tag(), |route| (route.id == id).then(|| Arc::clone(&route.measures)));
         known.flatten().unwrap_or_default()
     }
 
-    /// Why a tenant that was loaded can't be routed to: another has its slug, or the end of its id.
+    /// Why a loaded tenant can't be routed to: another has its slug or its tag.
     pub(super) fn conflict(&self, id: TenantId, slug: Option<&Slug>) -> Option<String> {
         if let Some(other) = self.with(id.tag(), |route| route.id).filter(|other| *other != id) {
             return Some(format!("its id ends as that of tenant {other} does"));
@@ -133,14 +133,14 @@ impl TenantDirectory {
         self.by_slug.get(slug).map(|tag| *tag)
     }
 
-    /// Whether a tenant with this slug is there.
+    /// Whether there is a tenant with this slug.
     pub fn has_slug(&self, slug: &Slug) -> bool {
         self.by_slug.contains_key(slug)
     }
 
-    /// Adds a tenant, or replaces its entry. Where somebody copied folders by hand, two may claim one slug: the entry has
-    /// it only where it is the tenant's, so that what becomes of the entry is nothing to the other tenant. What a label
-    /// says gives way to what events say.
+    /// Adds a tenant, or replaces its entry. If somebody copied folders by hand, two tenants may claim one slug. The
+    /// entry has the slug only if it belongs to this tenant, so that changes of the entry never affect the other.
+    /// Events overrule labels.
     pub(super) fn insert(&self, mut route: Route) {
         let tag = route.id.tag();
         if let Some(slug) = route.slug.clone() {
@@ -162,12 +162,12 @@ impl TenantDirectory {
         self.by_tag.insert(tag, route);
     }
 
-    /// Remembers a folder that is not served and that no tenant's name leads to, and why.
+    /// Remembers a folder that is not served and not named after a tenant, and why.
     pub(super) fn refuse(&self, folder: String, reason: String) {
         self.refused.insert(folder, reason);
     }
 
-    /// The folders that are not served and that no tenant's name leads to, with the reasons, by name.
+    /// The folders that are not served and not named after a tenant, with the reasons, by name.
     pub fn refused(&self) -> Vec<(String, String)> {
         let mut refused: Vec<_> =
             self.refused.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect();
@@ -182,7 +182,7 @@ impl TenantDirectory {
     }
 }
 
-/// The error for a tenant that is not there, or not the caller's.
+/// The error for a tenant that doesn't exist or isn't the caller's.
 pub fn unknown_tenant(name: &TenantRef) -> Error {
     let shown = match name {
         TenantRef::Default => "default".to_owned(),

@@ -1,13 +1,13 @@
-//! How calls and their answers cross from one worker's thread to another's.
+//! How calls and their answers cross between workers' threads.
 //!
-//! A call's connection lives on one worker and its tenant on another as often as not. To wake a thread for each call
-//! and again for each answer costs several times what a decision costs. So a worker collects what it has for each
-//! other worker while it handles all that is ready, and hands it over at the end of that turn, with one wake for the
-//! lot. Under light load a lot is one call, which waits for nothing; under heavy load it is dozens, and the tenant's
-//! actor decides them together and writes them with one write.
+//! A call's connection is often on one worker and its tenant on another. Waking a thread for each call and again for
+//! each answer would cost several times what a decision costs. So while a worker handles everything that is ready, it
+//! collects what it has for each other worker, and hands it over at the end of that turn with a single wake. Under
+//! light load such a batch is one call, which waits for nothing. Under heavy load it is dozens, and the tenant's actor
+//! decides them together and writes them with one write.
 //!
-//! Calls wait in their tenant's mailbox, which bounds what a tenant takes, and not in a lane: that is emptied at every
-//! turn of its worker, and holds more than a turn's only while the worker is stuck.
+//! Calls wait in their tenant's mailbox, which bounds what a tenant takes, and not in a lane: a worker empties its lane
+//! at every turn, and it holds more than one turn's parcels only while the worker is stuck.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,33 +24,33 @@ use super::reply::Reply;
 use crate::domain::{Credential, Decision, Error, Request};
 use crate::measure::tenant_measures::Waiting;
 
-/// Parcels that may wait for one worker: as many as a mailbox takes. They are there only while the worker is stuck, and
+/// Parcels that may wait for one worker: as many as a mailbox takes. They pile up only while the worker is stuck, and
 /// then calls are better refused than kept.
 const LANE_CAPACITY: usize = MAILBOX_CAPACITY;
 
-/// Servers that were started in this process so far.
+/// How many servers this process has started.
 static SERVERS: AtomicUsize = AtomicUsize::new(0);
 
 /// Decide a call and record it.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Authorize {
-    /// Who asks.
+    /// The caller's credential.
     pub credential: Credential,
-    /// What is asked.
+    /// The call.
     pub request: Request,
     /// When the request arrived.
     pub received: Instant,
-    /// Whether an agent that is not this tenant's is another tenant's business: it is then not recorded here, and
-    /// the answer is `AGENT_NOT_FOUND`.
+    /// Whether an unknown agent may belong to another tenant. Then nothing is recorded here, and the answer is
+    /// `AGENT_NOT_FOUND`.
     pub known_only: bool,
     /// Where the answer goes.
     pub reply: ReplyTo,
-    /// As long as it waits to be decided.
+    /// Counts the call while it waits.
     pub waiting: Waiting,
 }
 
-/// A tenant's actor, as far as calls to decide are concerned.
+/// The part of a tenant's actor that decides calls.
 pub trait Decides: Send + Sync {
     /// Puts the call into the actor's mailbox.
     ///
@@ -77,7 +77,7 @@ pub struct WorkerChannels {
     claimed: AtomicUsize,
 }
 
-/// Which worker of which server in this process.
+/// A worker of a server in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChannelId {
     server: usize,
@@ -85,39 +85,39 @@ pub struct ChannelId {
 }
 
 impl ChannelId {
-    /// Which worker of its server: from 0, in the order in which they joined.
+    /// The worker's number in its server: from 0, in the order in which they joined.
     pub fn at(self) -> usize {
         self.at
     }
 }
 
-/// What leads to one worker.
+/// The way to one worker.
 struct Lane {
     inbox: Mutex<Inbox>,
-    /// There is something in the inbox, or the worker has something for others.
+    /// Fires when the inbox has something, or the worker has something for others.
     news: Notify,
 }
 
 #[derive(Default)]
 struct Inbox {
     parcels: Vec<Parcel>,
-    /// Whether the worker is there to empty it.
+    /// Whether a worker is there to empty it.
     open: bool,
 }
 
-/// What crosses.
+/// What crosses between workers.
 enum Parcel {
     /// A call, and its tenant's actor.
     Call(Arc<dyn Decides>, Authorize),
-    /// An answer, and the caller who waits for it.
+    /// An answer, and its waiting caller.
     Answer(Reply<Decision>, Result<Decision, Error>),
 }
 
-/// What a worker's thread knows of itself.
+/// What a worker's thread knows about itself.
 struct Here {
     lanes: Arc<WorkerChannels>,
     lane: ChannelId,
-    /// For each lane what leaves at the end of the turn.
+    /// For each lane, the parcels that leave at the end of the turn.
     outboxes: Vec<Vec<Parcel>>,
 }
 
@@ -125,23 +125,23 @@ thread_local! {
     static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
 }
 
-/// Where a decision is sent: to a caller, on the worker that it waits on.
+/// The destination of a decision: a caller, on the worker where it waits.
 pub struct ReplyTo {
     caller: Reply<Decision>,
-    /// `None` for a caller that is on no worker.
+    /// `None` for a caller outside the workers.
     lane: Option<ChannelId>,
 }
 
 impl WorkerChannels {
-    /// So many lanes, none of which leads anywhere yet.
+    /// `workers` lanes, which lead nowhere yet.
     pub fn new(workers: usize) -> Arc<Self> {
         let lane = || Lane { inbox: Mutex::default(), news: Notify::new() };
         let server = SERVERS.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self { server, lanes: (0..workers).map(|_| lane()).collect(), claimed: AtomicUsize::new(0) })
     }
 
-    /// Makes the calling thread a worker, whose lane is served by its arbiter from now on. `None` where all lanes are
-    /// taken: what goes to that worker then crosses call by call.
+    /// Makes the calling thread a worker, and lets its arbiter serve the lane from now on. `None` if all lanes are
+    /// taken: then each call to that worker crosses by itself.
     pub fn join(self: &Arc<Self>) -> Option<ChannelId> {
         let id = ChannelId { server: self.server, at: self.claimed.fetch_add(1, Ordering::Relaxed) };
         let lane = self.lanes.get(id.at)?;
@@ -152,7 +152,7 @@ impl WorkerChannels {
         Some(id)
     }
 
-    /// The calling thread's lane, where it is one of these workers.
+    /// The calling thread's lane, if it is one of these workers.
     fn here(self: &Arc<Self>) -> Option<ChannelId> {
         own_lane().filter(|lane| lane.server == self.server)
     }
@@ -166,14 +166,14 @@ impl WorkerChannels {
 /// Sends a call to a tenant's actor that lives on that worker.
 ///
 /// # Errors
-/// That the actor's mailbox is full or closed, as far as it is known at once.
+/// The actor's mailbox is full or closed, as far as we know at once.
 pub fn send<D: Decides + 'static>(
     actor: &Arc<D>,
     home: Option<ChannelId>,
     call: Authorize,
 ) -> Result<(), SendError<()>> {
     match home {
-        // A caller on a worker whose tenant is on another.
+        // The caller is on a worker, and its tenant on another.
         Some(home) if call.reply.lane.is_some_and(|lane| lane != home) => {
             post(home, Parcel::Call(Arc::<D>::clone(actor), call));
             Ok(())
@@ -186,29 +186,29 @@ pub fn send<D: Decides + 'static>(
 }
 
 impl ReplyTo {
-    /// Lets the answer go.
+    /// Sends the answer.
     pub fn send(self, outcome: Result<Decision, Error>) {
         let Self { caller, lane } = self;
         match (lane, own_lane()) {
             (Some(lane), Some(own)) if lane.server == own.server && lane.at != own.at => {
                 post(lane, Parcel::Answer(caller, outcome));
             }
-            // A caller that went away in the meantime needs no answer.
+            // A caller that went away needs no answer.
             _ => drop(caller.send(outcome)),
         }
     }
 }
 
-/// The calling thread's lane, where it is a worker.
+/// The calling thread's lane, if it is a worker.
 fn own_lane() -> Option<ChannelId> {
     HERE.with_borrow(|here| here.as_ref().map(|here| here.lane))
 }
 
-/// Puts a parcel with those that leave the calling worker at the end of its turn.
+/// Adds a parcel to those that leave the calling worker at the end of its turn.
 fn post(to: ChannelId, parcel: Parcel) {
     HERE.with_borrow_mut(|here| {
         let Some(Here { lanes, lane, outboxes }) = here else { return };
-        // The carrier runs once all tasks that are ready now have run.
+        // The carrier runs after all tasks that are ready now.
         if outboxes.iter().all(Vec::is_empty)
             && let Some(own) = lanes.lanes.get(lane.at)
         {
@@ -225,10 +225,10 @@ impl Lane {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in what another worker has for this one.
+    /// Takes the parcels that another worker has for this one.
     fn take_in(&self, parcels: &mut Vec<Parcel>) {
         let mut inbox = self.lock();
-        // Whose call or answer is dropped hears of it by that.
+        // Dropping a parcel drops its reply channel, so the caller gets an error at once.
         if !inbox.open {
             drop(inbox);
             parcels.clear();
@@ -252,7 +252,7 @@ impl Parcel {
             Self::Call(actor, call) => match actor.try_decide(call) {
                 Ok(()) => {}
                 Err(SendError::Full(call)) => call.reply.send(Err(overloaded())),
-                // The caller hears of it by that the reply is dropped.
+                // Dropping the reply gives the caller its error.
                 Err(SendError::Closed(_)) => {}
             },
             Self::Answer(caller, outcome) => drop(caller.send(outcome)),
@@ -266,7 +266,7 @@ impl Parcel {
     }
 }
 
-/// Empties a worker's inbox and its outboxes whenever there is something in them.
+/// Empties a worker's inbox and its outboxes when they have something.
 async fn carry(lanes: Arc<WorkerChannels>, id: ChannelId) {
     let Some(lane) = lanes.lanes.get(id.at) else { return };
     let _end = End(lane);
@@ -284,7 +284,7 @@ async fn carry(lanes: Arc<WorkerChannels>, id: ChannelId) {
     }
 }
 
-/// Closes a lane when its worker ends: what is in it is dropped, so that nobody waits for it.
+/// Closes a lane when its worker ends: its parcels are dropped, so that nobody waits for them.
 struct End<'a>(&'a Lane);
 
 impl Drop for End<'_> {
@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(lane.lock().parcels.len(), LANE_CAPACITY + 1);
         assert_eq!(code(&mut refused), Ok(Code::Overloaded));
         assert_eq!(code(&mut taken), Err(TryRecvError::Empty));
-        // When the worker ends, whoever still waits hears of it.
+        // When the worker ends, waiting callers get an error.
         drop(End(lane));
         assert_eq!(code(&mut taken), Err(TryRecvError::Closed));
         let (late, mut answer) = parcel(&actor);
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_or_closed_mailbox_is_told_to_the_caller() {
+    fn a_full_or_closed_mailbox_is_an_error_for_the_caller() {
         let (actor, mailbox) = actor(1);
         let mut answers: Vec<_> = (0..4)
             .map(|_| {
@@ -399,7 +399,7 @@ mod tests {
                 );
                 joined.await.unwrap();
             }
-            // A mailbox with room for one: the first call waits there, and later ones are refused over there.
+            // A mailbox with room for one: the first call waits there, and the other worker refuses later ones.
             let (actor, mailbox) = actor(1);
             let crossed = ask(
                 0,

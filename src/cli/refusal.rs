@@ -84,7 +84,7 @@ mod tests {
     use super::*;
     use crate::cli::Cli;
 
-    /// What the program says of that command line.
+    /// The program's message about that command line.
     fn said(args: &[&str]) -> String {
         let args: Vec<String> = ["kavach"].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
         let error = Cli::try_parse_from(&args).unwrap_err();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_repeated() {
+    fn other_values_are_repeated() {
         for (args, shown) in [
             (&["--addr", "localhost"][..], "'localhost' for '--addr"),
             (&["--durability", "maybe"], "'maybe'"),

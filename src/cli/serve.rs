@@ -18,7 +18,7 @@ pub fn run(settings: &Settings) -> ExitCode {
     match actix_rt::System::new().block_on(serve(settings)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            // The log may go elsewhere; this is for whoever started it.
+            // The log may go elsewhere; this is for the person who started it.
             let _ = writeln!(io::stderr(), "kavach: {problem}");
             ExitCode::FAILURE
         }

@@ -1,4 +1,4 @@
-//! Administrative commands, usage reports, and the note of another tenant's end.
+//! Administrative commands, usage reports, and the record of another tenant's end.
 
 use actix::{Context, Handler};
 
@@ -11,7 +11,7 @@ use crate::domain::tenant::Command;
 use crate::domain::{Credential, Error, Event, Moment};
 
 impl TenantActor {
-    /// Who makes a change and when it happens, if the caller may make one and the journal can take it.
+    /// The author and the time of a change, if the caller may make one and the journal can take it.
     fn begin_change(&self, credential: &Credential) -> Result<(By, Moment), Error> {
         let reading = self.resources.clock.read();
         let by = self.tenant().authenticate(credential, reading.latest())?.as_author()?;
@@ -62,7 +62,7 @@ impl Handler<RecordUsage> for TenantActor {
             Ok(answer)
         })();
         match recorded {
-            // It is as durable as the decisions it is about.
+            // A report is as durable as the decisions it is about.
             Ok(answer) => self.reply_decided(Held::of(reply, answer), before, ctx),
             Err(error) => drop(reply.send(Err(error))),
         }

@@ -29,10 +29,10 @@ impl Handler<TakeCheckpoint> for TenantActor {
                 return drop(reply.send(Err(storage_unavailable())));
             }
         };
-        // Not the actor's own sync: that one is done with once the events are on disk, and the link comes after them.
-        let told = move |outcome: std::io::Result<_>| {
+        // Not the actor's own sync: that one ends once the events are on disk, and the link comes after them.
+        let done = move |outcome: std::io::Result<_>| {
             drop(reply.send(outcome.map(|_| (id, link)).map_err(|_| storage_unavailable())));
         };
-        self.resources.syncer.submit(journal.begin_sync(), Box::new(told));
+        self.resources.syncer.submit(journal.begin_sync(), Box::new(done));
     }
 }

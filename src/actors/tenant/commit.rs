@@ -14,30 +14,30 @@ use crate::actors::messages::Ending;
 use crate::domain::{Error, Event, Moment, Timestamp};
 use crate::journal::{Journal, SyncPoint};
 
-/// Events after which a flush does not wait for the mailbox to be empty, and other tenants of the thread have their
-/// turn: so many take a fraction of a millisecond, and one write for so many is as good as free.
+/// Events after which a flush does not wait for an empty mailbox, so that other tenants on the thread get their turn:
+/// these take a fraction of a millisecond, and one write for so large a batch is as good as free.
 const MOST_UNFLUSHED: usize = 128;
-/// How long a decision may stay out of the disk's reach, less the time a busy disk takes.
+/// How long a decision may stay off the disk, less the time that a busy disk takes.
 const SYNC_DELAY: Duration = Duration::from_millis(500);
-/// Events after which a snapshot is due: replaying as many takes well under a second.
+/// Events after which a snapshot is due: replaying them takes well under a second.
 const SNAPSHOT_EVENTS: u64 = 200_000;
 
-/// The mailbox is empty: give the kernel what was appended.
+/// The mailbox is empty: hand what was appended to the kernel.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Flush;
 
-/// The disk has all up to that point.
+/// The disk has everything up to that point.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct SyncDone(io::Result<SyncPoint>);
 
 impl TenantActor {
-    /// Lets an event happen: into the journal's buffer, then into the state.
+    /// Records an event: in the journal's buffer, then in the state.
     pub(super) fn record(&mut self, moment: Moment, event: &Event<'_>) -> Result<(), Error> {
         self.pipeline.record(moment, event)?;
         self.unflushed += 1;
-        // A decision that is charged to no policy, and revokes nobody, leaves all but the traffic as it is.
+        // A decision that charges no policy and revokes nobody changes only the traffic.
         if !matches!(event, Event::Decided(_)) || !self.tenant().policies().is_empty() {
             self.meter.changed();
         }
@@ -56,7 +56,7 @@ impl TenantActor {
         self.schedule_flush(ctx);
     }
 
-    /// Holds the reply to a read until all it may show is as durable as its writers were promised.
+    /// Holds the reply to a read until everything it may show is as durable as its writers were promised.
     pub(super) fn reply_read(&mut self, held: Held, ctx: &mut Context<Self>) {
         if self.pipeline.hold_read(held) == ReadReply::Held {
             self.schedule_flush(ctx);
@@ -64,19 +64,20 @@ impl TenantActor {
     }
 
     fn schedule_flush(&mut self, ctx: &mut Context<Self>) {
-        // A mailbox that is filled as fast as it is emptied must not keep replies waiting, nor who else lives here.
+        // A mailbox that fills as fast as it empties must not keep replies waiting, nor this thread's other tenants.
         if self.unflushed >= MOST_UNFLUSHED {
             self.flush(ctx);
             ctx.wait(wrap_future(tokio::task::yield_now()));
             return;
         }
-        // A message to itself is handled when the mailbox has been emptied: the batch makes itself.
+        // A message to itself is handled after the rest of the mailbox, so the batch forms by itself.
         if !std::mem::replace(&mut self.flush_scheduled, true) {
             ctx.notify(Flush);
         }
     }
 
-    /// Gives the kernel all that was appended and releases who waited for that. Says whether the journal goes on.
+    /// Hands everything appended to the kernel and releases the replies that waited for it. Returns whether the journal
+    /// goes on.
     pub(super) fn write(&mut self, ctx: &mut Context<Self>) -> bool {
         if self.pipeline.journal().is_none() {
             return false;
@@ -85,11 +86,11 @@ impl TenantActor {
         let (now, start) = (self.resources.clock.now(), Instant::now());
         match self.pipeline.write(now) {
             Ok(written) => {
-                let last_old = std::mem::replace(&mut self.told, written);
+                let last_old = std::mem::replace(&mut self.announced, written);
                 if last_old < written {
                     self.meter.flushed(start.elapsed(), self.pipeline.journal().map_or(0, Journal::written_bytes));
                     self.note_unsaved(now);
-                    self.resources.audit.watch.tell(self.tenant().id().tag(), last_old, now);
+                    self.resources.audit.watch.announce(self.tenant().id().tag(), last_old, now);
                 }
                 true
             }
@@ -106,7 +107,7 @@ impl TenantActor {
         }
     }
 
-    /// Empties the journal's buffer and sees to what follows from that.
+    /// Empties the journal's buffer and does what follows from that.
     fn flush(&mut self, ctx: &mut Context<Self>) {
         self.flush_scheduled = false;
         if self.write(ctx) {
@@ -117,7 +118,7 @@ impl TenantActor {
         }
     }
 
-    /// Has the disk take what the kernel has: at once where a reply waits for it, else within a second.
+    /// Has the disk take what the kernel has: at once if a reply waits for it, else within a second.
     pub(super) fn sync_when_due(&mut self, ctx: &mut Context<Self>) {
         if self.pipeline.needs_sync() {
             self.start_sync(ctx);
@@ -136,12 +137,12 @@ impl TenantActor {
         let Some(job) = self.pipeline.begin_sync() else { return };
         self.sync_running = true;
         let me = ctx.address();
-        // An actor that ended meanwhile has nobody left to tell.
+        // If the actor ended meanwhile, nobody needs the outcome.
         self.resources.syncer.submit(job, Box::new(move |outcome| me.do_send(SyncDone(outcome))));
     }
 
-    /// Ends an actor whose state is ahead of its journal: who waits gets an error, and the registry reads the
-    /// tenant from disk again.
+    /// Ends an actor that is ahead of its journal: waiting callers get an error, and the registry loads the tenant from
+    /// disk again.
     pub(super) fn abandon(&mut self, problem: &str, ctx: &mut Context<Self>) {
         use actix::ActorContext;
         error!(tenant = %self.tenant().id(), problem, "the journal could not be written");
@@ -180,7 +181,7 @@ impl Handler<SyncDone> for TenantActor {
             };
             self.resources.compressor.submit(job, Box::new(done));
         }
-        // What came while the disk was busy.
+        // Events that came while the disk was busy.
         self.sync_when_due(ctx);
     }
 }

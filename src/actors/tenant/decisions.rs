@@ -1,4 +1,4 @@
-//! Deciding calls: what `authorize`, its batch and `explain` come down to.
+//! Deciding calls: the core of `authorize`, its batch and `explain`.
 
 use std::time::Instant;
 
@@ -82,7 +82,7 @@ impl Handler<Explain> for TenantActor {
 }
 
 impl TenantActor {
-    /// Decides and records one call. `None`: the agent is not this tenant's, and only its own count.
+    /// Decides and records one call. `None` if the agent is another tenant's and the call is for known agents only.
     fn decide(
         &mut self,
         caller: &Caller,
@@ -105,7 +105,7 @@ impl TenantActor {
         Ok(Some(verdict.answer(Some(id))))
     }
 
-    /// What is decided. Of two times that it may be, a call has to be right by both.
+    /// The decision. If the time may be one of two, a call must be allowed at both.
     fn verdict(&self, caller: &Caller, request: &Request, reading: Reading, trace: &mut impl Trace) -> Verdict {
         let tenant = self.tenant();
         if let Some(doubted) = reading.doubted {
@@ -117,7 +117,7 @@ impl TenantActor {
         tenant.decide(caller, request, tenant.next_moment(reading.now), trace)
     }
 
-    /// Who calls, and whether all that is asked is for the caller to ask.
+    /// The caller, if it may ask all of these requests.
     fn admit(&self, credential: &Credential, requests: &[Request], reading: Reading) -> Result<Caller, Error> {
         let caller = self.tenant().authenticate(credential, reading.latest())?;
         if let Caller::Agent(slot) = caller {

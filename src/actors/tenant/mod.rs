@@ -1,9 +1,9 @@
 //! A tenant's actor: the only owner of its state and its journal.
 //!
 //! Pure code decides a command against the state and yields an event. The actor appends the event to the journal's
-//! buffer, applies it, and holds the reply. When the mailbox is empty, one write gives the buffer to the kernel, and the
-//! replies that wait for no more leave. Those that wait for the disk leave when a sync on another thread has finished.
-//! So one write, or one fsync, serves all calls that came meanwhile.
+//! buffer, applies it, and holds the reply. When the mailbox is empty, one write hands the buffer to the kernel, and
+//! the replies that wait only for that leave. Those that wait for the disk leave when a sync on another thread has
+//! finished. So one write, or one fsync, serves all calls that came meanwhile.
 //!
 //! | to find | look in |
 //! | --- | --- |
@@ -39,7 +39,7 @@ use super::resources::Resources;
 use crate::domain::Tenant;
 use crate::measure::TenantMeter;
 
-/// How often a tenant with fewer new events writes one.
+/// How often a tenant with fewer new events writes a snapshot.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(300);
 
 /// A tenant's actor.
@@ -48,8 +48,8 @@ pub struct TenantActor {
     /// Its journal is `None` once the actor ends.
     pipeline: CommitPipeline<Held>,
     ending: Ending,
-    /// The last event that followers of the journal were told of.
-    told: u64,
+    /// The last event announced to followers of the journal.
+    announced: u64,
     retention_running: bool,
     generation: u64,
     /// Events recorded since the last flush.
@@ -69,12 +69,12 @@ impl TenantActor {
         storage_failed: bool,
         meter: TenantMeter,
     ) -> Self {
-        let told = loaded.announced_seq;
+        let announced = loaded.announced_seq;
         if storage_failed {
             resources.storage_failures.fetch_add(1, Ordering::Relaxed);
         }
         Self {
-            told,
+            announced,
             pipeline: CommitPipeline::new(loaded, resources.durability, storage_failed),
             resources,
             unflushed: 0,
@@ -98,7 +98,7 @@ impl Actor for TenantActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        // Tenants that started together take their turns.
+        // Tenants that started together take turns.
         let offset = Duration::from_secs(u64::from(self.tenant().id().tag().0) % SNAPSHOT_INTERVAL.as_secs());
         ctx.run_later(offset, |actor, ctx| {
             actor.snapshot(None, ctx);
@@ -106,7 +106,7 @@ impl Actor for TenantActor {
         });
         self.schedule_retention(ctx);
         self.note_unsaved(self.resources.clock.now());
-        // What a killed process left with the kernel only.
+        // A killed process may have left events with the kernel only.
         self.sync_when_due(ctx);
         if self.pipeline.storage_failed() {
             self.probe_storage(ctx);
@@ -119,7 +119,7 @@ impl Drop for TenantActor {
         if self.pipeline.storage_failed() {
             self.resources.storage_failures.fetch_sub(1, Ordering::Relaxed);
         }
-        // The registry reads the tenant from disk again, which takes that nobody else has its journal open.
+        // The registry loads the tenant from disk again, and nobody else may have its journal open then.
         self.pipeline.drop_journal();
         if self.ending != Ending::Clean
             && let Some(supervisor) = self.resources.supervisor()

@@ -46,7 +46,7 @@ impl Handler<OpenAudit> for TenantActor {
         if let Err(error) = self.tenant().authenticate(&credential, reading.latest()).and_then(Caller::as_author) {
             return drop(reply.send(Err(error)));
         }
-        // The reader sees what the file holds.
+        // The reader sees only what is in the file.
         self.write(ctx);
         let Some(journal) = self.pipeline.journal() else { return drop(reply.send(Err(self.pipeline.no_journal()))) };
         let trail =

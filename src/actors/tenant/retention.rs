@@ -1,7 +1,7 @@
-//! Removing segments whose entries are all past the tenant's audit retention.
+//! Removes segments if all their entries are past the tenant's audit retention.
 //!
-//! What is past it is not shown by any read; this gives the disk its space back. The files are removed by another
-//! thread, every hour and after each snapshot, since only what two snapshots cover may go.
+//! No read shows those entries any more; this frees the disk space. Another thread removes the files, every hour and
+//! after each snapshot, since only events that two snapshots cover may go.
 
 use std::io;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::domain::Timestamp;
 /// How often a tenant looks for segments to remove.
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// Segments were removed; the first event that is left.
+/// Segments were removed; holds the first event that is left.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Removed(io::Result<Option<u64>>);
@@ -37,14 +37,14 @@ impl TenantActor {
         });
     }
 
-    /// Has the segments removed that are past the retention.
+    /// Has another thread remove the segments past the retention.
     pub(super) fn remove_old_segments(&mut self, ctx: &mut Context<Self>) {
         let horizon = self.horizon(self.resources.clock.now());
         let (Some(journal), Some(horizon)) = (self.pipeline.journal(), horizon) else { return };
         if self.retention_running || self.pipeline.storage_failed() || !self.resources.clock.may_remove() {
             return;
         }
-        // An entry of the horizon's own millisecond is still shown.
+        // An entry in the horizon's own millisecond is still shown.
         let job = journal.begin_retention(horizon.millis() - 1);
         if job.is_empty() {
             return;

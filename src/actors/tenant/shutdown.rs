@@ -1,4 +1,4 @@
-//! The end of an actor: with all on disk, or at once since its tenant is being erased.
+//! The end of an actor: with everything on disk, or at once if its tenant is being erased.
 
 use actix::{ActorContext, Context, Handler};
 use actix_rt::task::spawn_blocking;

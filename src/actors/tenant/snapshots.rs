@@ -1,4 +1,4 @@
-//! Snapshots: the state is copied on the actor's thread and written by another.
+//! Snapshots: the actor's thread copies the state, and another writes it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,21 +16,21 @@ use crate::actors::messages::TakeSnapshot;
 use crate::domain::Timestamp;
 use crate::measure::count;
 
-/// A snapshot is on disk, or a problem kept it from there.
+/// A snapshot is on disk, or its writing failed.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct SnapshotWritten {
     seq: u64,
     problem: Option<String>,
     done: Option<Held>,
-    /// When the state was taken that it holds.
+    /// When its state was copied.
     begun_at: Timestamp,
 }
 
 impl TenantActor {
-    /// Copies the state and has it written by another thread.
+    /// Copies the state and has another thread write it.
     pub(super) fn snapshot(&mut self, done: Option<Held>, ctx: &mut Context<Self>) {
-        // A snapshot holds no more than the journal does.
+        // A snapshot must not be ahead of the journal.
         self.write(ctx);
         let Some(snapshot) = self.pipeline.begin_snapshot() else {
             if let Some(held) = done {

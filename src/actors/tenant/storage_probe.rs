@@ -1,4 +1,4 @@
-//! After a failed write: whether the storage works again.
+//! Finds out whether the storage works again after a failed write.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,15 +10,15 @@ use tracing::info;
 
 use super::TenantActor;
 
-/// How often a tenant whose storage failed tries it again.
+/// How often a tenant tries its storage again after a failure.
 const PROBE_DELAY: Duration = Duration::from_millis(250);
 
-/// Try whether the storage works.
+/// Try the storage.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Probe;
 
-/// Whether it does.
+/// Whether the storage works.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Probed(bool);

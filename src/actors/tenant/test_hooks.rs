@@ -1,4 +1,4 @@
-//! A panic and a stall on request: what tests use to see that nobody else notices.
+//! A panic and a stall on request: tests check that nobody else notices.
 
 use actix::{Context, Handler};
 

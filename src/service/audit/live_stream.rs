@@ -219,7 +219,7 @@ impl AuditStream {
             }
             let next_try = (!self.postponed.is_empty()).then_some(self.next_try);
             let wake = [last_call, next_try].into_iter().flatten().fold(silence_ends, Instant::min);
-            match tokio::time::timeout_at(wake, self.follower.heard()).await {
+            match tokio::time::timeout_at(wake, self.follower.next_news()).await {
                 Ok(Some((heard, since))) => {
                     if self.postponed.is_empty() {
                         self.resume.shown_before(since);
