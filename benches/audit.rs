@@ -1,5 +1,5 @@
-//! Reading an audit trail of a million entries: a query by agent, whole exports, and what that does to decisions.
-//! `KAVACH_BENCH_ENTRIES=10000000` takes ten times as many, which takes a few minutes and 1 GB of disk.
+//! Reads an audit trail of a million entries: a query by agent, whole exports, and their effect on decisions.
+//! `KAVACH_BENCH_ENTRIES=10000000` takes ten times as many, with a few minutes and 1 GB of disk.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench that can't be set up has to stop")]
 
@@ -18,7 +18,7 @@ use kavach::{App, Kavach, Settings};
 
 /// Agents that share the trail.
 const AGENTS: usize = 100;
-/// Calls of the one agent that is seldom there, all at the very beginning.
+/// Calls of the one agent that seldom appears, all at the very beginning.
 const SELDOM: usize = 10;
 
 fn entries() -> usize {
@@ -35,7 +35,7 @@ async fn agent(kavach: &Kavach) -> AgentId {
     kavach.agents().create(agent).await.unwrap().0.agent.profile.id
 }
 
-/// A tenant with that trail; a busy agent of it, and one that is seldom there.
+/// A tenant with that trail, a busy agent of it, and one that seldom appears.
 async fn fill(kavach: &Kavach) -> (AgentId, AgentId) {
     let new = NewTenant { name: "Acme".to_owned(), slug: "acme".to_owned(), settings: None };
     kavach.tenants().create(new).await.unwrap();
@@ -73,7 +73,7 @@ async fn export(kavach: &Kavach, format: ExportFormat) -> usize {
     bytes
 }
 
-/// So many calls, one after the other.
+/// Makes `count` calls, one after another.
 async fn calls(kavach: &Kavach, request: &Request, count: u64) -> Duration {
     let start = Instant::now();
     for _ in 0..count {

@@ -1,4 +1,4 @@
-//! What a decision costs by the number of policies about its agent: decided, written as a record, and applied.
+//! The cost of a decision by the number of its agent's policies: decided, written as a record, and applied.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench that can't be set up has to stop")]
 

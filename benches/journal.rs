@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use common::{OnDisk, World, call, usual_permissions};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-/// Rounds before a new journal is begun, so that no run fills the disk.
+/// Rounds before a new journal begins, so that no run fills the disk.
 const ROUNDS: u64 = 4_096;
 
 fn append_and_flush(c: &mut Criterion) {

@@ -12,7 +12,7 @@ use kavach::domain::tenant::commands::NewTenant;
 use kavach::domain::{Credential, Request};
 use kavach::{App, Kavach, Settings};
 
-/// So many calls, with so many of them under way at any time.
+/// Makes `count` calls, `in_flight` at a time.
 async fn calls(kavach: &Kavach, request: &Request, count: u64, in_flight: u64) -> Duration {
     let start = Instant::now();
     let tasks: Vec<_> = (0..in_flight)

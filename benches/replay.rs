@@ -1,4 +1,4 @@
-//! Bringing a tenant back: reading its folder and applying its events.
+//! Loading a tenant: reading its folder and applying its events.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench that can't be set up has to stop")]
 
@@ -14,7 +14,7 @@ use kavach::store::loader::load;
 /// Events between two writes, as under load.
 const BATCH: usize = 64;
 
-/// A folder with that many decisions of 100 agents, cleanly closed, older segments sealed where that is wanted.
+/// A folder with that many decisions of 100 agents, cleanly closed, with older segments sealed on request.
 fn folder(events: usize, sealed: bool) -> (OnDisk, usize) {
     let mut world = World::new();
     let callers: Vec<_> = (0..100).map(|n| world.add_agent(usual_permissions(n))).collect();

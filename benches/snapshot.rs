@@ -20,7 +20,7 @@ fn copy(c: &mut Criterion) {
     for count in [10_000, 100_000] {
         let world = of_agents(count);
         let mut group = c.benchmark_group(format!("snapshot/{count}_agents"));
-        // Whoever writes the copy drops it, not the actor.
+        // The writing thread drops the copy, not the actor.
         group.bench_function("copy", |b| b.iter_batched(|| (), |()| world.tenant.state(), BatchSize::PerIteration));
         group.finish();
     }

@@ -1,4 +1,4 @@
-//! What the benches share: a tenant, its agents and their calls, made of the fixture's real tools.
+//! Shared by the benches: a tenant, its agents and their calls, made from the fixture's real tools.
 #![allow(dead_code, reason = "each bench uses its own part")]
 
 use kavach::domain::agent::commands::{CreateAgent, NewAgent};
@@ -20,11 +20,11 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use tempfile::TempDir;
 
-/// The program's own.
+/// The program's own allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Whether figures are wanted. Otherwise each bench runs once, as a test, on little data.
+/// Whether we want figures. Otherwise each bench runs once, as a test, on little data.
 pub fn measuring() -> bool {
     let given = |wanted| std::env::args().any(|arg| arg == wanted);
     given("--bench") && !given("--test")
@@ -34,14 +34,14 @@ pub fn now() -> Timestamp {
     Timestamp::from_millis(1_772_357_400_000)
 }
 
-/// The id of the tenant of that number.
+/// The id of the tenant with that number.
 pub fn tenant_id(number: u32) -> TenantId {
     let mut bytes = *b"0123456789ab\0\0\0\0";
     bytes[12..].copy_from_slice(&(number + 1).to_be_bytes());
     TenantId::from_bytes(bytes)
 }
 
-/// The token of an agent of that tenant, by the number of agents added before it.
+/// The token of an agent of that tenant, by the number of agents created before it.
 pub fn token(tenant: TenantId, slot: u32) -> Secret {
     let mut random = [0; 32];
     random[..4].copy_from_slice(&slot.to_le_bytes());
@@ -56,7 +56,7 @@ pub fn high_limits() -> serde_json::Value {
     })
 }
 
-/// Exact permissions for real tools; past the fixture's end for the same tools of single repositories.
+/// Exact permissions for real tools; beyond the fixture's end, for these tools on single repositories.
 pub fn permissions(count: usize) -> Vec<PermissionSpec> {
     (0..count).map(permission).collect()
 }
@@ -72,7 +72,7 @@ pub fn permission(n: usize) -> PermissionSpec {
     PermissionSpec { resource, actions: vec![tool.action().to_owned()], constraints: None }
 }
 
-/// A call that the permission is for, with the tool's own arguments.
+/// A call that the permission grants, with the tool's own arguments.
 pub fn call(permission: &PermissionSpec, n: usize) -> Request {
     let tool = tools().iter().find(|tool| permission.resource.starts_with(&tool.resource()));
     let arguments = tool.map_or_else(|| "{}".to_owned(), |tool| tool.sample_arguments(n));
@@ -92,7 +92,7 @@ pub fn new_agent(permissions: Vec<PermissionSpec>) -> NewAgent {
     }
 }
 
-/// What a busy agent holds: its servers, single tools, one of them rated.
+/// The permissions of a busy agent: its servers, single tools, one of them with a rate.
 pub fn usual_permissions(n: usize) -> Vec<PermissionSpec> {
     let mut all = permissions(4);
     all.rotate_left(n % 4);
@@ -103,11 +103,11 @@ pub fn usual_permissions(n: usize) -> Vec<PermissionSpec> {
     all
 }
 
-/// What agents of a large tenant may be.
+/// Roles of agents in a large tenant.
 pub const ROLES: usize = 20;
 
-/// One agent of a large tenant: a name and an owner of its own kind, one of the roles, which hold 4 to 8 permissions
-/// each, and with every third one metadata.
+/// One agent of a large tenant: its own name and owner, one of the roles, which hold 4 to 8 permissions each, and for
+/// every third one metadata.
 pub fn usual_agent(n: usize) -> NewAgent {
     let role = n % ROLES;
     let mut permissions: Vec<_> = (role * 8..).take(4 + role % 5).map(permission).collect();
@@ -122,14 +122,14 @@ pub fn usual_agent(n: usize) -> NewAgent {
     }
 }
 
-/// A call that agents of that role may make.
+/// A call that agents with that role may make.
 pub fn usual_request(role: usize) -> Request {
     call(&usual_agent(role).permissions[1], 7)
 }
 
 pub struct World {
     pub tenant: Tenant,
-    /// Its events since somebody took them, encoded.
+    /// Its encoded events since they were last taken.
     pub events: Vec<Vec<u8>>,
 }
 
@@ -138,7 +138,7 @@ impl World {
         Self::of(0)
     }
 
-    /// The tenant of that number.
+    /// The tenant with that number.
     pub fn of(number: u32) -> Self {
         let new = NewTenant { name: "Acme".to_owned(), slug: format!("acme-{number}"), settings: None };
         let mut world = Self { tenant: Tenant::default(), events: Vec::new() };
@@ -155,7 +155,7 @@ impl World {
         self.tenant.apply(moment, &event);
     }
 
-    /// Carries out an operator's command.
+    /// Runs an operator's command.
     pub fn execute<C: Command>(&mut self, command: C) -> C::Subject {
         let moment = self.tenant.next_moment(now());
         let (change, subject) = command.decide(&self.tenant, By::Operator, moment).unwrap();
@@ -163,12 +163,12 @@ impl World {
         subject
     }
 
-    /// Adds an agent with those permissions; answers it as the caller its token makes it.
+    /// Adds an agent with these permissions; returns it as a caller by its token.
     pub fn add_agent(&mut self, permissions: Vec<PermissionSpec>) -> Caller {
         self.add(new_agent(permissions))
     }
 
-    /// Adds an agent; answers it as the caller its token makes it.
+    /// Adds an agent; returns it as a caller by its token.
     pub fn add(&mut self, agent: NewAgent) -> Caller {
         let slot = self.tenant.agents().len() as u32;
         let token = token(self.tenant.id(), slot).hash();
@@ -176,19 +176,19 @@ impl World {
         Caller::Agent(slot)
     }
 
-    /// The id of the agent that was added so many agents after the first.
+    /// The id of the agent added `slot` agents after the first.
     pub fn agent_id(&self, slot: u32) -> AgentId {
         self.tenant.agent_in(slot).unwrap().profile.id
     }
 
-    /// Adds a blocking policy with those limits (as JSON), about whom the other fields say.
+    /// Adds a blocking policy with these limits (as JSON) for the agents that the other fields name.
     pub fn add_policy(&mut self, mut about: serde_json::Value, limits: serde_json::Value) {
         about["limits"] = limits;
         let new: NewPolicy = serde_json::from_str(&about.to_string()).unwrap();
         self.execute(CreatePolicy::parse(new).unwrap());
     }
 
-    /// Decides a call and lets its event happen; the event's bytes are appended to the buffer.
+    /// Decides a call and applies its event; the event's bytes are appended to the buffer.
     pub fn decide(&mut self, caller: &Caller, request: &Request, buffer: &mut Vec<u8>) -> Decision {
         let moment = self.tenant.next_moment(now());
         let verdict = self.tenant.decide(caller, request, moment, &mut ());
@@ -199,7 +199,7 @@ impl World {
     }
 }
 
-/// Makes the folder of the tenant of that number, with those events in its journal.
+/// Creates the folder of the tenant with that number, with these events in its journal.
 pub fn create_folder(data: &DataDir, number: u32, events: &[Vec<u8>]) -> Journal {
     let id = tenant_id(number).to_string();
     let label = FolderLabel { id: id.clone(), slug: Some(format!("acme-{number}")), name: "Acme".to_owned() };
@@ -214,7 +214,7 @@ pub fn create_folder(data: &DataDir, number: u32, events: &[Vec<u8>]) -> Journal
     data.create_tenant(new).unwrap()
 }
 
-/// A tenant's folder in a data directory that goes when this does.
+/// A tenant's folder in a data directory, both deleted when this is dropped.
 pub struct OnDisk {
     pub journal: Option<Journal>,
     pub folder: Folder,

@@ -1,5 +1,5 @@
-//! A whole call through the service in process (mailbox, decision, journal, reply) by how many tenants, agents and audit
-//! entries there are.
+//! A whole call through the service in process (mailbox, decision, journal, reply) by the number of tenants, agents and
+//! audit entries.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -20,9 +20,9 @@ use crate::decide::shuffle;
 use crate::interleaved::{GOAL, Side, compare};
 use crate::start;
 
-/// Agents of a tenant where they are not what is varied.
+/// Agents of a tenant in the other comparisons.
 const FEW: usize = 10;
-/// Calls under way: one after the other, and as many as a busy worker has connections.
+/// Calls under way: one at a time, and as many as a busy worker has connections.
 const IN_FLIGHT: [usize; 2] = [1, 64];
 
 /// By the number of tenants.
@@ -32,7 +32,7 @@ pub fn tenants() {
     let one = Server::open(&system, |root| start::prepare(root, 1));
     let many = Server::open(&system, |root| start::prepare(root, tenants));
     for in_flight in IN_FLIGHT {
-        // Not all three in one: what all tenants wrote is synced while the next ones call.
+        // Not all three in one: the tenants' writes are synced while the next ones call.
         for (calling, name) in
             [(1, format!("of one of {tenants} tenants")), (tenants, format!("of all {tenants} tenants in turn"))]
         {
@@ -66,11 +66,11 @@ pub fn entries() {
     }));
 }
 
-/// A tenant by how much there is of it.
+/// A tenant by its size.
 struct Kind {
     name: String,
     agents: usize,
-    /// How many of the agents call.
+    /// How many of the agents make calls.
     calling: usize,
     entries: usize,
 }
@@ -93,7 +93,7 @@ fn compare_tenants<const COUNT: usize>(tenants: [Kind; COUNT]) {
     server.close();
 }
 
-/// A server in process, on data of its own.
+/// A server in process, on its own data.
 struct Server<'s> {
     system: &'s SystemRunner,
     app: App,
@@ -104,13 +104,13 @@ impl<'s> Server<'s> {
     fn open(system: &'s SystemRunner, prepare: impl FnOnce(&Path)) -> Self {
         let root = tempfile::tempdir().unwrap();
         prepare(root.path());
-        // One arbiter: it and the thread that calls have a core each.
+        // One arbiter: it and the calling thread have a core each.
         let settings = Settings { workers: Some(1), ..Settings::new(root.path()) };
         let app = system.block_on(App::open(&settings)).unwrap();
         Self { system, app, _root: root }
     }
 
-    /// So many agents of each of those tenants, in an order that no cache can guess.
+    /// That many agents of each of these tenants, in an order that no cache can guess.
     fn callers(&self, tenants: Range<u32>, agents: usize) -> Callers<'s> {
         let of_tenant = |tenant| (0..agents).map(move |n| (token(tenant_id(tenant), n as u32), n % ROLES));
         let credential = |(token, role): (Secret, usize)| (Credential::parse(token.reveal()), role);
@@ -125,7 +125,7 @@ impl<'s> Server<'s> {
     }
 }
 
-/// Makes a tenant with so many agents and audit entries, and a snapshot of all.
+/// Creates a tenant with that many agents and audit entries, and a snapshot of everything.
 pub fn fill(data: &DataDir, number: u32, agents: usize, entries: usize) {
     let mut world = World::of(number);
     let callers: Vec<_> = (0..agents).map(|n| world.add(usual_agent(n))).collect();
@@ -153,13 +153,13 @@ pub fn fill(data: &DataDir, number: u32, agents: usize, entries: usize) {
     journal.close(now().millis()).unwrap();
 }
 
-/// Agents, by what they call with and their role.
+/// Agents, each with its token and its role.
 struct Callers<'s> {
     system: &'s SystemRunner,
     kavach: Kavach,
     agents: Rc<[(Credential, usize)]>,
     requests: Rc<[Request]>,
-    /// Whose turn it is.
+    /// The next agent to call.
     next: Cell<usize>,
 }
 
@@ -168,7 +168,7 @@ impl<'s> Callers<'s> {
         Side::new(name, move || self.run(in_flight))
     }
 
-    /// Makes many calls, with so many of them under way. Answers the nanoseconds of each.
+    /// Makes many calls, `in_flight` at a time. Returns the nanoseconds of each.
     fn run(&self, in_flight: usize) -> f64 {
         let each = if measuring() { 20_000 } else { 64 } / in_flight;
         let first = self.next.replace(self.next.get() + each * in_flight);
@@ -182,7 +182,7 @@ impl<'s> Callers<'s> {
         start.elapsed().as_nanos() as f64 / (each * in_flight) as f64
     }
 
-    /// A task that makes so many calls, one after the other.
+    /// A task that makes `count` calls, one after another.
     fn calls(&self, first: usize, count: usize) -> JoinHandle<()> {
         let (kavach, agents, requests) = (self.kavach.clone(), Rc::clone(&self.agents), Rc::clone(&self.requests));
         actix_rt::spawn(async move {

@@ -1,9 +1,9 @@
-//! One line for each claim: what it is, the figure, the goal, and whether it is met. A test run, whose figures mean
-//! nothing, prints none.
+//! One line for each claim: its name, the figure, the goal, and whether it is met. A test run prints none, since its
+//! figures mean nothing.
 
 use crate::common::measuring;
 
-/// Prints the line of a claim that something takes no more than it may.
+/// Prints the line of a claim that a figure is at most `goal`.
 pub fn at_most(what: &str, figure: f64, unit: &str, goal: f64) {
     if !measuring() {
         return;
@@ -12,7 +12,7 @@ pub fn at_most(what: &str, figure: f64, unit: &str, goal: f64) {
     println!("{verdict}  {what}: {figure:.2} {unit}, goal at most {goal} {unit}");
 }
 
-/// Prints a figure that nothing is claimed of.
+/// Prints a figure without a claim.
 pub fn note(what: &str, figure: f64, unit: &str) {
     if measuring() {
         println!("        {what}: {figure:.2} {unit}");

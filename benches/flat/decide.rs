@@ -1,4 +1,4 @@
-//! A decision in memory by what its tenant and its agent hold: decided, recorded, encoded, applied.
+//! A decision in memory by the size of its tenant and its agent: decided, recorded, encoded, applied.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -11,13 +11,13 @@ use serde_json::json;
 use crate::common::{ROLES, World, call, high_limits, measuring, permissions, usual_agent, usual_request};
 use crate::interleaved::{GOAL, Side, compare};
 
-/// A tenant and the calls that are made of it, one after the other.
+/// A tenant and the calls that it gets, one after another.
 struct Scene {
     world: World,
-    /// Who calls, and which of the requests it makes.
+    /// The callers, each with the request that it makes.
     callers: Vec<(Caller, usize)>,
     requests: Vec<Request>,
-    /// Whose turn it is.
+    /// The next caller.
     next: usize,
     buffer: Vec<u8>,
 }
@@ -33,7 +33,7 @@ pub fn run() {
     compare("decision", by_agents.into(), GOAL);
 }
 
-/// An agent with so many permissions, which asks for the last of them.
+/// An agent with `count` permissions, which asks for the last of them.
 fn holding(count: usize) -> Scene {
     let mut world = World::new();
     let all = permissions(count);
@@ -42,8 +42,8 @@ fn holding(count: usize) -> Scene {
     Scene::new(world, vec![(caller, 0)], vec![request])
 }
 
-/// A tenant with so many policies: one about all its agents, one about the caller and one about its owner; all others
-/// about other owners.
+/// A tenant with `policies` policies: one for all its agents, one for the caller and one for its owner; all others for
+/// other owners.
 fn among(policies: usize) -> Scene {
     let mut scene = holding(10);
     let agent = scene.world.agent_id(0);
@@ -57,7 +57,7 @@ fn among(policies: usize) -> Scene {
     scene
 }
 
-/// A tenant with so many agents, which ask in an order that no cache can guess.
+/// A tenant with `count` agents, which ask in an order that no cache can guess.
 fn of_agents(count: usize) -> Scene {
     let mut world = World::new();
     let mut callers: Vec<_> = (0..count).map(|n| (world.add(usual_agent(n)), n % ROLES)).collect();
@@ -65,7 +65,7 @@ fn of_agents(count: usize) -> Scene {
     Scene::new(world, callers, (0..ROLES).map(usual_request).collect())
 }
 
-/// Fisher and Yates' shuffle, the same each time.
+/// The Fisher-Yates shuffle, with a fixed seed.
 pub fn shuffle<T>(all: &mut [T]) {
     let mut random = 88_172_645_463_325_252_u64;
     for at in (1..all.len()).rev() {
@@ -82,7 +82,7 @@ impl Scene {
         Self { world, callers, requests, next: 0, buffer: Vec::with_capacity(4_096) }
     }
 
-    /// Decides many calls. Answers the nanoseconds of each.
+    /// Decides many calls. Returns the nanoseconds of each.
     fn run(&mut self) -> f64 {
         let Self { world, callers, requests, next, buffer } = self;
         let count = if measuring() { 50_000 } else { 10 };

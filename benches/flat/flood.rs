@@ -1,4 +1,4 @@
-//! What one tenant feels while another is flooded: both on one arbiter, which is the worst that can happen.
+//! The effect on one tenant while another is flooded: both on one arbiter, which is the worst case.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,9 +12,9 @@ use kavach::{App, Kavach, Settings};
 use crate::claim;
 use crate::common::{World, create_folder, measuring, tenant_id, token, usual_agent, usual_request};
 
-/// Calls of the flooded tenant that are under way at any time.
+/// Calls of the flooded tenant under way at any time.
 const UNDER_WAY: usize = 2_000;
-/// Between two calls of the quiet tenant.
+/// Time between two calls of the quiet tenant.
 const PAUSE: Duration = Duration::from_millis(2);
 const GOAL: f64 = 3.0;
 
@@ -49,7 +49,7 @@ pub fn run() {
     system.block_on(app.close());
 }
 
-/// Calls now and then, from a thread of its own. Answers the microseconds each took.
+/// Calls now and then, from its own thread. Returns the microseconds of each call.
 fn probe(kavach: &Kavach, calls: usize) -> Vec<f64> {
     let kavach = kavach.clone();
     let thread = std::thread::spawn(move || {
@@ -87,7 +87,7 @@ impl Flood {
             let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
             move || System::new().block_on(Self::calls(kavach, stop, answered))
         });
-        // It is on its way once all callers had an answer.
+        // The flood is in full swing once all callers had an answer.
         while answered.load(Ordering::Relaxed) < UNDER_WAY as u64 {
             std::thread::yield_now();
         }
@@ -114,7 +114,7 @@ impl Flood {
         }
     }
 
-    /// Ends it. Answers how many calls it made a second.
+    /// Ends it. Returns its calls per second.
     fn end(self) -> f64 {
         let rate = self.answered.load(Ordering::Relaxed) as f64 / self.begun.elapsed().as_secs_f64();
         self.stop.store(true, Ordering::Relaxed);

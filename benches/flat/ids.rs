@@ -1,6 +1,6 @@
-//! Whether the time of an answer tells a foreign id from an unknown one. Requests for both are sent in turn over one
-//! connection, in no order, and the medians are held against each other; so are those of two halves of the unknown ones,
-//! which says what the machine alone makes of it.
+//! Whether the time of an answer distinguishes a foreign id from an unknown one. Requests for both are sent over one
+//! connection in random order, and their medians are compared. So are those of two halves of the unknown ones, which
+//! shows the machine's own noise.
 
 use std::time::{Duration, Instant};
 
@@ -14,14 +14,14 @@ use crate::decide::shuffle;
 use crate::interleaved::median;
 use crate::served::{Connection, OPERATOR_KEY, Served, request};
 
-/// Whose keys ask, and whose things they ask about.
+/// The tenant with the keys, and the one with the ids.
 const OWN: u32 = 0;
 const FOREIGN: u32 = 1;
 
-/// How long one comparison may take.
+/// Time limit of one comparison.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Makes something as an operator; answers it.
+/// Creates something as an operator; returns it.
 fn make(connection: &mut Connection, path: &str, body: &Value) -> Value {
     let status = connection.call(&request("POST", path, OPERATOR_KEY, &body.to_string(), false));
     assert!(status < 300, "{path}: {status} {}", String::from_utf8_lossy(connection.body()));
@@ -32,7 +32,7 @@ fn id(made: &Value) -> String {
     made["id"].as_str().unwrap().to_owned()
 }
 
-/// Another id of the same kind and end, which nothing has.
+/// An unused id of that kind with that tag.
 fn unknown(id: &str) -> String {
     let (head, rest) = id.split_at(8);
     let digit = if rest.starts_with('f') { 'e' } else { 'f' };
@@ -101,12 +101,12 @@ pub fn run() {
             pair(&agent, &|id| post("/v1/policies", json!({ "agentId": id, "limits": limits }))),
         ),
     ];
-    // Who guesses a token has to guess the whole id of its tenant first: what is compared here is less than that.
+    // To guess a token, one must first guess its tenant's whole id: the difference measured here is smaller than that.
     let forged = |tenant| {
         let mut text = token(tenant_id(tenant), 0).reveal().to_owned();
         text.replace_range(text.len() - 20.., "aaaaaaaaaaaaaaaaaaaa");
         let body = json!({ "action": "read", "resource": "docs:1" }).to_string();
-        // From one address so many would be refused as attempts.
+        // From a single address, this many would be refused as failed attempts.
         let from = |n| format!("{text}\r\nX-Forwarded-For: 198.18.0.{n}");
         (0..=255).map(|n| request("POST", "/v1/authorize", &from(n), &body, false)).collect()
     };
@@ -117,12 +117,12 @@ pub fn run() {
     compare(&mut connection, "a forged token, of a tenant that is there and of none", &forged);
 }
 
-/// Compares what the two kinds of requests take; each kind has forms that are sent in turn.
+/// Compares the times of two kinds of requests; the forms of each kind are sent in turn.
 fn compare(connection: &mut Connection, name: &str, requests: &[Vec<Vec<u8>>; 2]) {
     let each = if measuring() { 4_000 } else { 4 };
     let mut order: Vec<usize> = (0..3 * each).map(|n| n % 3).collect();
     shuffle(&mut order);
-    // Foreign ones, and two times unknown ones.
+    // Foreign ones, and two sets of unknown ones.
     let mut times: [Vec<f64>; 3] = Default::default();
     let mut answers: [Option<(u16, usize)>; 2] = [None; 2];
     let begun = Instant::now();

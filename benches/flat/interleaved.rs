@@ -1,16 +1,16 @@
-//! Comparing costs on a machine that is never quiet: what is compared runs in turn, round after round, so that whatever
-//! slows one down slows down the others too.
+//! Compares costs on a machine that is never quiet: the sides run in turn, round after round, so that whatever slows
+//! one down slows down the others too.
 
 use crate::claim;
 use crate::common::measuring;
 
-/// What flat means: at most so many times the cost of the first.
+/// Flat means at most this many times the cost of the first.
 pub const GOAL: f64 = 1.1;
 
-/// One of the things that are compared.
+/// One side of a comparison.
 pub struct Side<'a> {
     pub name: String,
-    /// Does it many times. Answers the nanoseconds of one.
+    /// Runs it many times. Returns the nanoseconds of one run.
     pub run: Box<dyn FnMut() -> f64 + 'a>,
 }
 
@@ -20,12 +20,12 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Runs the sides and says what each costs, and that the others cost at most so many times what the first one does.
+/// Runs the sides, prints the cost of each, and claims that the others cost at most `at_most` times the first.
 pub fn compare(what: &str, mut sides: Vec<Side<'_>>, at_most: f64) {
     let rounds = if measuring() { 31 } else { 1 };
     let mut times = vec![Vec::new(); sides.len()];
     if measuring() {
-        // The first time everything is cold.
+        // The first run is cold.
         sides.iter_mut().for_each(|side| _ = (side.run)());
     }
     for _ in 0..rounds {
@@ -42,7 +42,7 @@ pub fn compare(what: &str, mut sides: Vec<Side<'_>>, at_most: f64) {
     }
 }
 
-/// The middle one.
+/// The median.
 pub fn median(figures: &mut [f64]) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]

@@ -1,5 +1,5 @@
-//! What a call, an agent and a start cost however much there is: a line for each claim, with its figure and its goal.
-//! `cargo bench --bench flat -- memory` takes only the parts whose names are given.
+//! Costs of a call, an agent and a start that must not grow with the amount of data: a line for each claim, with its
+//! figure and its goal. `cargo bench --bench flat -- memory` runs only the named parts.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench that can't be set up has to stop")]
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "it is a program for people")]
 

@@ -1,5 +1,5 @@
-//! Memory of an agent: what a fresh process grows by when a tenant gets its agents, and when it is read from disk.
-//! Only Linux says how much memory a process has.
+//! Memory of an agent: how much a fresh process grows when a tenant gets its agents, and when it is loaded from disk.
+//! Only Linux reports a process's memory.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,10 +14,10 @@ use kavach::store::loader;
 use crate::claim;
 use crate::common::{World, call, create_folder, measuring, now, permission, tenant_id, usual_agent};
 
-/// What an agent may take.
+/// The most that an agent may take.
 const GOAL_BYTES: f64 = 1_024.0;
 
-/// Runs the processes and says what they found.
+/// Runs the processes and prints what they found.
 pub fn run() {
     let agents: usize = if measuring() { 1_000_000 } else { 200 };
     for (kind, what) in [("roles", "agents of 20 roles"), ("unlike", "agents of which no two may do the same")] {
@@ -34,7 +34,7 @@ pub fn run() {
     }
 }
 
-/// Runs this program again. Answers the memory it grew by for each agent: at the end, and at most.
+/// Runs this program again. Returns the memory it grew by for each agent: at the end, and at its peak.
 fn process(task: &str, kind: &str, agents: usize, root: &Path) -> (f64, f64) {
     let args = ["--memory", task, kind, &agents.to_string()];
     let run = Command::new(std::env::current_exe().unwrap()).args(args).arg(root).output().unwrap();
@@ -44,11 +44,11 @@ fn process(task: &str, kind: &str, agents: usize, root: &Path) -> (f64, f64) {
     (figures[0] / agents as f64, figures[1] / agents as f64)
 }
 
-/// What such a process does: its task, which agents, how many, and where their data is.
+/// The work of such a process; its arguments are the task, the kind of agents, their number, and the folder.
 pub fn child(args: &[String]) {
     let (task, kind, agents, root) = (&*args[0], &*args[1], args[2].parse::<usize>().unwrap(), Path::new(&args[3]));
     let data = DataDir::open(root).unwrap();
-    // What all agents share, such as the fixture, is no agent's.
+    // The memory that all agents share, such as the fixture, is not counted.
     let mut world = World::new();
     world.add(agent(kind, 0));
     let before = resident("VmRSS:");
@@ -64,7 +64,7 @@ pub fn child(args: &[String]) {
     println!("{} {}", resident("VmRSS:") - before, resident("VmHWM:") - before);
 }
 
-/// Decides calls for a while, after which the allocator has given back what was only needed to read the state.
+/// Decides calls for a while, so that the allocator gives back what only loading needed.
 fn serve(world: &mut World) {
     let request = call(&permission(0), 7);
     let (begun, mut buffer) = (Instant::now(), Vec::new());
@@ -105,7 +105,7 @@ fn grow(world: &mut World, data: &DataDir, kind: &str, agents: usize) {
     journal.close(now().millis()).unwrap();
 }
 
-/// Bytes of memory this process has, by that line of the kernel's.
+/// Bytes in that line of the kernel's report about this process.
 fn resident(line: &str) -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("this is Linux");
     let kilobytes = status.lines().find_map(|text| text.strip_prefix(line)?.trim().strip_suffix(" kB")?.parse().ok());

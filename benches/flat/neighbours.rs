@@ -1,9 +1,9 @@
-//! What a tenant that calls now and then feels of a neighbour: one whose actor panics over and over, one that is
-//! flooded, one with a full mailbox, one with 100,000 agents whose agents are listed and whose snapshots are written, one that reads its whole
-//! audit trail. Over HTTP, with both on one thread.
+//! The effect of a neighbour on a tenant that calls now and then: one with an actor that panics over and over, one that
+//! is flooded, one with a full mailbox, one with 100,000 agents that are listed and snapshotted, one that reads its
+//! whole audit trail. Over HTTP, with both on one thread.
 //!
-//! Each is measured in turn with the quiet tenant alone, with the same going on in another server on the same machine
-//! (which says what the machine's cores have to do with it), and beside it.
+//! Each is measured in turn: with the quiet tenant alone, with the disturbance in another server on this machine (which
+//! shows the share of the machine's cores), and beside it.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -18,27 +18,27 @@ use crate::common::{measuring, tenant_id, token, usual_request};
 use crate::interleaved::median;
 use crate::served::{OPERATOR_KEY, Served, request};
 
-/// Between two calls of the quiet tenant.
+/// Time between two calls of the quiet tenant.
 const PAUSE: Duration = Duration::from_millis(1);
-/// What a neighbour may do to a quiet tenant's p99.
+/// How much a neighbour may raise a quiet tenant's p99.
 const GOAL: f64 = 3.0;
 
-/// The tenants by their numbers.
+/// The tenants' numbers.
 const QUIET: u32 = 0;
 const PANICKING: u32 = 1;
 const LARGE: u32 = 2;
 const READ: u32 = 3;
 
-/// What goes on beside the quiet tenant.
+/// A disturbance beside the quiet tenant.
 struct Disturbance {
     name: &'static str,
-    /// Goes on until told to stop. Answers what it did, in a few words.
+    /// Runs until stopped. Returns what it did, in a few words.
     run: fn(&Neighbourhood, &AtomicBool) -> String,
 }
 
 struct Neighbourhood {
     served: Served,
-    /// What a flood asks for.
+    /// The targets of a flood.
     targets: tempfile::TempDir,
 }
 
@@ -76,7 +76,7 @@ impl Neighbourhood {
         Self { served, targets }
     }
 
-    /// Calls now and then for so long. Answers the microseconds each took.
+    /// Calls now and then for that long. Returns the microseconds of each call.
     fn probe(&self, lasts: Duration) -> Vec<f64> {
         let (mut connection, call) = (self.served.connect(), authorize(QUIET));
         connection.call(&call);
@@ -91,7 +91,7 @@ impl Neighbourhood {
     }
 }
 
-/// Runs work on several threads until told to stop; answers how often it was done.
+/// Runs work on several threads until stopped; returns how often it was done.
 fn until_stopped(stop: &AtomicBool, threads: usize, work: impl Fn() + Sync) -> u64 {
     let done = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -110,7 +110,7 @@ fn until_stopped(stop: &AtomicBool, threads: usize, work: impl Fn() + Sync) -> u
 fn panics(beside: &Neighbourhood, stop: &AtomicBool) -> String {
     let call = authorize(PANICKING);
     let times = until_stopped(stop, 1, || {
-        // As soon as it is there again.
+        // As soon as it is back.
         let mut connection = beside.served.connect();
         while connection.call(&call) != 200 && !stop.load(Ordering::Relaxed) {}
         beside.served.inject_panic(&slug(PANICKING));
@@ -139,10 +139,10 @@ fn load(beside: &Neighbourhood, stop: &AtomicBool, connections: &str) -> String 
     interrupted(child)
 }
 
-/// What a load says that is broken off.
+/// The result that an interrupted load prints.
 fn interrupted(child: Child) -> String {
     let pid = rustix::process::Pid::from_child(&child);
-    // Not SIGINT, which whoever runs this in the background has ignored until the load asks for it.
+    // Not SIGINT: a shell ignores it for background programs until the load asks for it.
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let output = child.wait_with_output().unwrap();
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -164,7 +164,7 @@ fn pages(beside: &Neighbourhood, stop: &AtomicBool) -> String {
 fn snapshots(beside: &Neighbourhood, stop: &AtomicBool) -> String {
     let (call, snapshot) = (authorize(LARGE), by_operator("POST", "/v1/snapshot", "{}"));
     let times = until_stopped(stop, 1, || {
-        // Else there is nothing new to write.
+        // Else a snapshot would have nothing new to write.
         assert_eq!(beside.served.connect().call(&call), 200);
         assert_eq!(beside.served.read_off(&snapshot), Some(200));
     });
@@ -173,13 +173,13 @@ fn snapshots(beside: &Neighbourhood, stop: &AtomicBool) -> String {
 
 fn exports(beside: &Neighbourhood, stop: &AtomicBool) -> String {
     let export = by_operator("GET", &format!("/v1/audit/export?format=ndjson&tenantId={}", slug(READ)), "");
-    // As many as a tenant may have.
+    // As many agents as a tenant may have.
     let times = until_stopped(stop, 2, || assert_eq!(beside.served.read_off(&export), Some(200)));
     format!("{times} exports, 2 at once")
 }
 
 fn queries(beside: &Neighbourhood, stop: &AtomicBool) -> String {
-    // None of them is like that, so all are looked at.
+    // No entry matches, so the search reads all of them.
     let path = format!("/v1/audit?tenantId={}&userId=nobody", slug(READ));
     let query = by_operator("GET", &path, "");
     let times = until_stopped(stop, 4, || assert_eq!(beside.served.read_off(&query), Some(200)));
@@ -187,7 +187,7 @@ fn queries(beside: &Neighbourhood, stop: &AtomicBool) -> String {
 }
 
 const DISTURBANCES: [Disturbance; 8] = [
-    Disturbance { name: "a tenant whose actor panics over and over", run: panics },
+    Disturbance { name: "a tenant with an actor that panics over and over", run: panics },
     Disturbance { name: "a tenant that 64 connections flood", run: flood },
     Disturbance { name: "a tenant with a full mailbox, by 6,000 connections", run: full_mailbox },
     Disturbance { name: "lists of all of 100,000 agents", run: lists },
@@ -197,7 +197,7 @@ const DISTURBANCES: [Disturbance; 8] = [
     Disturbance { name: "queries of a whole audit trail", run: queries },
 ];
 
-/// The p50 and the p99 of the quiet tenant while that goes on there.
+/// The quiet tenant's p50 and p99 while the disturbance runs there.
 fn beside(quiet: &Neighbourhood, lasts: Duration, there: Option<(&Neighbourhood, &Disturbance)>) -> ([f64; 2], String) {
     let stop = AtomicBool::new(false);
     let (mut times, did) = std::thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! A server as a process of its own, with one worker: all tenants and all connections on one thread, which is the worst
-//! that can happen to one of them. And connections to it.
+//! A server as a separate process with one worker, and connections to it. All tenants and all connections are on one
+//! thread, which is the worst case.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, TcpStream};
@@ -22,7 +22,7 @@ pub struct Served {
 }
 
 impl Served {
-    /// Starts this program again, on data that somebody prepares.
+    /// Starts this program again, on data that `prepare` writes.
     pub fn start(prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         prepare(folder.path());
@@ -35,7 +35,7 @@ impl Served {
         Self { child, commands, address: address.trim().to_owned(), _folder: folder }
     }
 
-    /// Has that tenant's actor panic.
+    /// Makes that tenant's actor panic.
     pub fn inject_panic(&self, slug: &str) {
         writeln!(self.commands.lock().unwrap(), "{slug}").unwrap();
     }
@@ -44,7 +44,7 @@ impl Served {
         Connection::to(&self.address).unwrap()
     }
 
-    /// A request on a connection of its own, of whose answer only the status is kept. `None` where it was cut off.
+    /// Sends a request on its own connection and keeps only the status of the answer. `None` if the connection broke.
     pub fn read_off(&self, request: &[u8]) -> Option<u16> {
         let mut stream = TcpStream::connect(&self.address).ok()?;
         stream.write_all(request).ok()?;
@@ -68,7 +68,7 @@ impl Drop for Served {
     }
 }
 
-/// The other process: serves, and panics where a line of its input says so, until its input ends.
+/// The other process: it serves, and panics on request by its input, until its input ends.
 pub fn child(folder: &str) {
     let mut settings = Settings { workers: Some(1), ..Settings::new(folder) };
     settings.trusted_proxies = vec![IpAddr::from([127, 0, 0, 1]).into()];
@@ -79,7 +79,7 @@ pub fn child(folder: &str) {
         let kavach = server.app().kavach();
         let commands = actix_rt::task::spawn_blocking(move || {
             for slug in io::stdin().lines().map_while(Result::ok) {
-                // A tenant that is just being rebuilt can't panic.
+                // A tenant that is being rebuilt can't panic.
                 let _ = kavach.inject_panic(slug.as_str());
             }
         });
@@ -97,7 +97,7 @@ pub fn request(method: &str, path: &str, key: &str, body: &str, last: bool) -> V
     .into_bytes()
 }
 
-/// A connection that is kept, with one request under way at a time.
+/// A persistent connection, with one request under way at a time.
 pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -110,7 +110,7 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::new() })
     }
 
-    /// Sends a request and waits for its whole answer, which has to have a length. Answers its status.
+    /// Sends a request and waits for the whole answer, which must have a length. Returns its status.
     pub fn call(&mut self, request: &[u8]) -> u16 {
         self.stream.write_all(request).unwrap();
         self.buffer.clear();
@@ -131,7 +131,7 @@ impl Connection {
         &self.buffer[head + 4..]
     }
 
-    /// The status, once the answer is there.
+    /// The status, once the answer is complete.
     fn whole(&self) -> Option<u16> {
         let mut headers = [httparse::EMPTY_HEADER; 32];
         let mut answer = httparse::Response::new(&mut headers);

@@ -1,4 +1,5 @@
-//! A start with many tenants: from the process's beginning until `/readyz` says 200, its data in the system's cache.
+//! A start with many tenants: from the process's beginning until `/readyz` says 200, with its data in the system's
+//! cache.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,7 +20,7 @@ const DECISIONS: usize = 20;
 const GOAL_SECONDS: f64 = 2.0;
 const KEY: &str = "kvo_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
-/// Prepares the data, starts the program on it a few times, and says how long that took.
+/// Prepares the data, starts the program on it a few times, and prints how long that took.
 pub fn run() {
     let (tenants, starts) = if measuring() { (10_000, 5) } else { (20, 1) };
     let root = tempfile::tempdir().unwrap();
@@ -30,7 +31,7 @@ pub fn run() {
     claim::note("    the slowest of those starts", times[times.len() - 1], "seconds");
 }
 
-/// Fills a data directory with tenants, each with a snapshot and a journal that goes on behind it.
+/// Fills a data directory with tenants, each with a snapshot and a journal that continues after it.
 pub fn prepare(root: &Path, tenants: u32) {
     let data = DataDir::open(root).unwrap();
     let threads = 4;
@@ -81,7 +82,7 @@ fn start(root: &Path, tenants: u32) -> Duration {
     let took = begun.elapsed();
     let listed = get(address, "/v1/tenants").unwrap().matches("\"slug\"").count();
     assert_eq!(listed, tenants as usize, "all tenants are there");
-    // Killed, it leaves everything as it was: an end in good order would write snapshots.
+    // A kill leaves everything as it was: an orderly end would write snapshots.
     server.kill().unwrap();
     server.wait().unwrap();
     took

@@ -1,5 +1,5 @@
-//! The yardstick: an actix-web handler that reads the body and answers fixed bytes. It has the same framework, the
-//! same allocator, the same build and as many workers as the server, and does nothing else.
+//! The yardstick: an actix-web handler that reads the body and answers fixed bytes. It has the server's framework,
+//! allocator, build and number of workers, and does nothing else.
 
 use std::io::{self, Write as _};
 
@@ -8,14 +8,14 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use kavach::Settings;
 use kavach::domain::limits::MAX_BODY_BYTES;
 
-/// What an allowed call is answered, byte for byte but for its id.
+/// The answer to an allowed call, byte for byte except for its id.
 const ANSWER: &str = r#"{"allowed":true,"auditId":"aud_019d0000000070008000000100000001"}"#;
 
 fn json(body: impl Into<web::Bytes>) -> HttpResponse {
     HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(body.into())
 }
 
-/// Serves until the process is ended. Says where on standard output. A batch is answered as one of that size is.
+/// Serves until the process ends. Prints where on standard output. A batch gets the answer of one of that size.
 pub fn serve(batch: usize) -> io::Result<()> {
     let results = web::Bytes::from(format!(r#"{{"results":[{}]}}"#, vec![ANSWER; batch].join(",")));
     actix_web::rt::System::new().block_on(async move {

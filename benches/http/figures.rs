@@ -1,8 +1,8 @@
-//! Figures of several rounds, and how they are shown.
+//! Figures of several rounds, and their display.
 
 use super::process::Measured;
 
-/// One figure of the server and of the yardstick, a value each for every round.
+/// One figure of the server and of the yardstick, with a value of each per round.
 pub struct Figure {
     name: &'static str,
     unit: &'static str,
@@ -12,16 +12,16 @@ pub struct Figure {
     goal: Goal,
 }
 
-/// What a figure has to reach.
+/// The goal of a figure.
 #[derive(Clone, Copy)]
 pub enum Goal {
-    /// The server's over the yardstick's, at least.
+    /// The server's divided by the yardstick's, at least this.
     RatioAtLeast(f64),
-    /// The same, at most.
+    /// The server's divided by the yardstick's, at most this.
     RatioAtMost(f64),
-    /// The server's own, at least.
+    /// The server's own, at least this.
     AtLeast(f64),
-    /// It is shown for whoever wants to know.
+    /// For information only.
     None,
 }
 
@@ -50,8 +50,8 @@ impl Figure {
         Self::new("p99", "µs", |measured| measured.load.latency_micros.p99, goal)
     }
 
-    /// Adds a round. Both sides were measured one right after the other, so their ratio holds even where the machine's
-    /// speed drifts from round to round.
+    /// Adds a round. Both sides were measured in quick succession, so their ratio holds even if the machine's speed
+    /// drifts from round to round.
     pub fn add(&mut self, kavach: &Measured, bare: &Measured) {
         self.kavach.push((self.of)(kavach));
         self.bare.push((self.of)(bare));

@@ -1,8 +1,8 @@
-//! The server over HTTP against a bare actix-web handler on the same machine, in the same run.
+//! The server over HTTP against a bare actix-web handler on one machine, in one run.
 //!
-//! Both are processes of their own, started anew in every round and driven by `kavach load` with the same bytes. The
-//! server does all it ever does: journal, audit trail, constraints, and three budgets on every agent. What counts are
-//! the ratios of each round, since both halves of it had the same machine.
+//! Both are separate processes, started anew in every round and driven by `kavach load` with equal bytes. The server
+//! does all its usual work: journal, audit trail, constraints, and three budgets on every agent. What counts are the
+//! ratios of each round, since its two halves ran on the machine in one state.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a bench stops where it fails")]
 #![allow(clippy::print_stdout, reason = "it is a program for people")]
 
@@ -13,14 +13,14 @@ mod process;
 use figures::{Figure, Goal};
 use process::Process;
 
-/// The program's own.
+/// The program's own allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Requests in a batch.
 const BATCH: usize = 100;
 
-/// What is measured in every round.
+/// What each round measures.
 struct Scenario {
     title: &'static str,
     durability: &'static str,
@@ -32,9 +32,9 @@ struct Scenario {
 
 /// How load is sent.
 enum Load {
-    /// As much as so many connections can, each with one request under way.
+    /// As much as that many connections can, each with one request under way.
     Closed { connections: u16, batch: usize },
-    /// By a schedule that waits for no answer: half of what the server was seen to do at most in the same round.
+    /// By a schedule that waits for no answer: half of the server's best throughput in this round.
     HalfOfMost,
 }
 
@@ -114,8 +114,7 @@ fn setting(name: &str, default: f64) -> f64 {
 }
 
 impl Scenario {
-    /// Measures the server and the yardstick, one after the other. `most` is the throughput that the server was last
-    /// seen to have with all that the machine gives.
+    /// Measures the server and the yardstick, one after the other. `most` is the server's last throughput at full load.
     fn run(&mut self, seconds: f64, bare_first: bool, most: &mut Option<f64>) {
         let Self { durability, tenants, agents, .. } = *self;
         let server = Process::server(durability);

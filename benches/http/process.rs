@@ -1,4 +1,4 @@
-//! Processes that are measured: the server, the yardstick, and the load between them.
+//! The measured processes: the server and the yardstick, and the load on them.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-/// The program: the server, and what sends load.
+/// The program: the server, and the load generator.
 const KAVACH: &str = env!("CARGO_BIN_EXE_kavach");
 const OPERATOR_KEY: &str = "kvo_a-key-for-a-server-that-lives-for-seconds-only";
 
@@ -23,7 +23,7 @@ pub struct Process {
     folder: TempDir,
 }
 
-/// What `kavach load --json` says, as far as it is used.
+/// The part of `kavach load --json` that we use.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Load {
@@ -40,15 +40,15 @@ pub struct Latency {
     pub p99: f64,
 }
 
-/// A load, and what it cost the process that bore it.
+/// A load, and what it cost the measured process.
 pub struct Measured {
     pub load: Load,
-    /// User and system time a request, in microseconds.
+    /// User and system time per request, in microseconds.
     pub cpu_micros: f64,
 }
 
 impl Process {
-    /// The server, on an empty data directory, with everything that it does by default.
+    /// The server, on an empty data directory, with everything it does by default.
     pub fn server(durability: &str) -> Self {
         let folder = folder();
         let mut command = Command::new(KAVACH);
@@ -72,7 +72,7 @@ impl Process {
         Self { child, url: url.expect("a server says where it listens"), folder }
     }
 
-    /// Makes tenants with so many agents each, budgets and all. Answers the file that says what there is to ask for.
+    /// Creates tenants with that many agents each, budgets and all. Returns the file of targets.
     pub fn make_targets(&self, tenants: usize, agents: usize) -> PathBuf {
         let file = self.folder.path().join(format!("targets-{tenants}-{agents}.json"));
         let (tenants, agents) = (tenants.to_string(), agents.to_string());
@@ -89,7 +89,7 @@ impl Process {
         self.settle();
         let before = self.cpu_micros();
         let load = self.load(targets, seconds, load);
-        // What the load left to do belongs to it, and would else be done while the other side is measured.
+        // The work left by the load belongs to it, and would otherwise run while the other side is measured.
         self.settle();
         let cpu_micros = (self.cpu_micros() - before) / load.requests as f64;
         assert!(load.errors.is_empty(), "a measured request failed: {load:?}");
@@ -104,7 +104,7 @@ impl Process {
         serde_json::from_slice(&sent.stdout).unwrap()
     }
 
-    /// Waits until every segment that takes no more events is compressed.
+    /// Waits until every full segment is compressed.
     fn settle(&self) {
         let is_raw = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|end| end == "journal");
         let unsealed = || {
@@ -121,17 +121,17 @@ impl Process {
         }
     }
 
-    /// A command that sends load here.
+    /// A command that sends load to this process.
     pub fn load_command(&self) -> Command {
         let mut command = Command::new(KAVACH);
         command.args(["load", "--url", &self.url]);
         command
     }
 
-    /// User and system time so far, all threads', in microseconds.
+    /// User and system time of all threads so far, in microseconds.
     fn cpu_micros(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // Behind the command in parentheses, which may hold spaces; proc(5) counts from 1.
+        // After the command in parentheses, which may hold spaces; proc(5) counts from 1.
         let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
         let ticks = |field: usize| fields[field - 3].parse::<u64>().unwrap();
         (ticks(14) + ticks(15)) as f64 * 1e6 / rustix::param::clock_ticks_per_second() as f64
@@ -146,7 +146,7 @@ impl Drop for Process {
     }
 }
 
-/// A folder on the disk that the build lies on: the system's folder for temporary files may be in memory.
+/// A folder on the build's disk: the system's folder for temporary files may be in memory.
 fn folder() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }

@@ -1,4 +1,4 @@
-//! The calls whose instructions are counted: allowed and denied ones of an agent with few and with many permissions.
+//! The calls for which we count instructions: allowed and denied ones of an agent with few and with many permissions.
 
 use std::hint::black_box;
 
@@ -18,19 +18,19 @@ const BATCH: u64 = 64;
 /// One kind of call.
 pub struct Case {
     pub name: &'static str,
-    /// The code it is denied with; `None` where it is allowed.
+    /// The code it is denied with; `None` if it is allowed.
     denied: Option<Code>,
     scene: fn() -> Scene,
 }
 
-/// A tenant, and the call that is made of it again and again.
+/// A tenant, and the call that it gets again and again.
 struct Scene {
     world: World,
     credential: Credential,
     request: Request,
 }
 
-/// All kinds, from the cheapest to the dearest.
+/// All kinds, from the cheapest to the most expensive.
 pub const CASES: [Case; 9] = [
     Case { name: "bare/1", denied: None, scene: || Scene::new(permissions(1)) },
     Case { name: "allowed/10", denied: None, scene: || Scene::new(constrained(10)).with_budgets() },
@@ -59,7 +59,7 @@ pub const CASES: [Case; 9] = [
     Case { name: "delegated/3 links", denied: None, scene: || Scene::delegated(3) },
 ];
 
-/// So many permissions; the last one has every constraint that a call can meet.
+/// That many permissions; the last one has every constraint that a call can meet.
 fn constrained(count: usize) -> Vec<PermissionSpec> {
     let mut all = permissions(count);
     all[count - 1].constraints = Some(ConstraintsSpec {
@@ -73,7 +73,7 @@ fn constrained(count: usize) -> Vec<PermissionSpec> {
 }
 
 impl Scene {
-    /// One agent with those permissions, and a call that the last one is for.
+    /// One agent with these permissions, and a call that the last one grants.
     fn new(permissions: Vec<PermissionSpec>) -> Self {
         let mut world = World::new();
         let mut request = call(&permissions[permissions.len() - 1], 7);
@@ -82,7 +82,7 @@ impl Scene {
         Self { world, credential: Credential::parse(token(tenant_id(0), 0).reveal()), request }
     }
 
-    /// Budgets of the tenant, of the owner and of the agent.
+    /// Adds budgets for the tenant, the owner and the agent.
     fn with_budgets(mut self) -> Self {
         for about in [json!({}), json!({ "userId": "user-1" }), json!({ "agentId": self.world.agent_id(0) })] {
             self.world.add_policy(about, high_limits());
@@ -108,7 +108,7 @@ impl Scene {
         self
     }
 
-    /// The last of a chain of agents calls by what the first one holds.
+    /// The last agent of a chain calls by a permission of the first.
     fn delegated(links: u32) -> Self {
         let lent = constrained(10);
         let mut scene = Self::new(lent.clone());
@@ -135,7 +135,7 @@ impl Scene {
 }
 
 impl Case {
-    /// Makes the call so many times.
+    /// Makes the call `calls` times.
     pub fn run(&self, calls: u64) {
         let Scene { mut world, credential, request } = (self.scene)();
         let mut disk = OnDisk::new(&world.events);
@@ -162,7 +162,7 @@ pub fn counted_by_callgrind(
     black_box(decide(black_box(world), black_box(credential), black_box(request), black_box(journal)))
 }
 
-/// What a tenant's actor does for one call, but for its mailbox, the write and the reply.
+/// What a tenant's actor does for one call, except for its mailbox, the write and the reply.
 fn decide(world: &mut World, credential: &Credential, request: &Request, journal: &mut Journal) -> Decision {
     let caller = world.tenant.authenticate(credential, now()).unwrap();
     let mut decision = None;

@@ -1,9 +1,9 @@
-//! The committed figures, and what is said of those that were counted now.
+//! The committed figures, and how new counts compare with them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// How far a figure may be from the committed one, in percent either way: compilers place and inline a little
+/// How far a count may be from the committed figure, in percent either way: compilers place and inline a little
 /// differently, and so do CPUs with other features.
 const MARGIN_PERCENT: u64 = 10;
 
@@ -11,7 +11,7 @@ const HEADER: &str = "\
 # Instructions of one decision, by architecture and case. Written by `scripts/instructions --bless`.
 ";
 
-/// Instructions of one decision by case, of one architecture.
+/// Instructions of one decision by case, for one architecture.
 pub type Figures = BTreeMap<String, u64>;
 
 /// The file's text.
@@ -22,12 +22,12 @@ impl Committed {
         Self(text)
     }
 
-    /// Which compiler wrote the figures of that architecture.
+    /// The compiler that made the figures of that architecture.
     pub fn compiler(&self, architecture: &str) -> Option<&str> {
         self.0.lines().find_map(|line| line.strip_prefix(&format!("# {architecture}: ")))
     }
 
-    /// The figures of that architecture; none where it has no line.
+    /// The figures of that architecture; none if it has no line.
     pub fn of(&self, architecture: &str) -> Figures {
         let figure = |line: &str| {
             let (name, figure) = line.strip_prefix(architecture)?.strip_prefix(' ')?.rsplit_once(' ')?;
@@ -57,7 +57,7 @@ impl Committed {
     }
 }
 
-/// What is wrong with a figure, `None` where nothing is.
+/// What is wrong with a figure, if anything.
 pub fn problem(committed: Option<u64>, counted: Option<u64>) -> Option<&'static str> {
     match (committed, counted) {
         (None, _) => Some("has no figure yet: write it down with --bless"),
@@ -72,7 +72,7 @@ pub fn problem(committed: Option<u64>, counted: Option<u64>) -> Option<&'static 
     }
 }
 
-/// Tests of the above: a bench without harness has no other place for them.
+/// Tests of the above: a bench without a harness has no other place for them.
 pub fn check() {
     assert_eq!(problem(Some(1_000), Some(1_100)), None);
     assert_eq!(problem(Some(1_000), Some(900)), None);

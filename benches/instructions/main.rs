@@ -1,5 +1,5 @@
-//! Instructions of one decision, counted by valgrind's callgrind and held against committed figures: a machine's times
-//! are noisy, its instructions are not. `scripts/instructions` is the way to run it.
+//! Instructions of one decision, counted by valgrind's callgrind and compared with committed figures: a machine's times
+//! are noisy, its instructions are not. Run it with `scripts/instructions`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench that can't be set up has to stop")]
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "it is a program for people")]
 
@@ -17,7 +17,7 @@ use cases::{CASES, Case};
 use common::measuring;
 use figures::{Committed, Figures, problem};
 
-/// Calls that are counted of each case: the figure is their mean, so that what happens seldom has its part in it.
+/// Calls counted for each case: the figure is their mean, so that rare work has its share.
 const CALLS: u64 = 512;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions/figures.txt");
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         std::fs::write(FILE, text).expect("the file of figures can be written");
         println!("Wrote {FILE}.");
     }
-    // Figures of another profile than the committed ones' prove nothing, so a plain `cargo bench` compares none.
+    // Figures of another profile than the committed ones prove nothing, so a plain `cargo bench` compares none.
     if given("--bless") || given("--check") { compare(&counted) } else { show(&counted) }
 }
 
@@ -83,11 +83,11 @@ fn committed() -> Committed {
 }
 
 fn compiler() -> String {
-    let told = Command::new("rustc").arg("--version").output().expect("rustc says its version");
-    String::from_utf8_lossy(&told.stdout).trim().to_owned()
+    let version = Command::new("rustc").arg("--version").output().expect("rustc says its version");
+    String::from_utf8_lossy(&version.stdout).trim().to_owned()
 }
 
-/// Runs this program again under callgrind. Answers the instructions of one call of that case.
+/// Runs this program again under callgrind. Returns the instructions of one call of that case.
 fn count(case: &Case) -> u64 {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("callgrind.out");
