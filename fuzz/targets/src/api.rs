@@ -1,6 +1,6 @@
-//! Targets of the fuzzer that take what a client sends; see the crate.
+//! Fuzz targets that take what a client sends; see the crate.
 
-// An assertion that fails is what a target is for.
+// A failing assertion is the purpose of a target.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use serde::de::DeserializeOwned;
@@ -34,7 +34,7 @@ use kavach_domain::{AgentId, AuditId, Event, Request, Secret, Tenant, TenantId, 
 use kavach_fixture::small_tenant::{Small, readable, tenant_id};
 use kavach_store::codec;
 
-/// An authorize body, also as one of a batch: both readers agree, and what they read is decided and recorded.
+/// An authorize body, alone and in a batch: both readers agree, and the result is decided and recorded.
 pub fn authorize(bytes: &[u8]) {
     let text = std::str::from_utf8(bytes);
     if let Ok(text) = text {
@@ -74,7 +74,7 @@ pub fn authorize(bytes: &[u8]) {
     small.check();
 }
 
-/// The same body with nothing known of its arguments, once what was known was seen to be true.
+/// The body without what its reader knew about the arguments, after checking that it was right.
 fn by_text(mut body: AuthorizeBody<'_>) -> AuthorizeBody<'_> {
     body.arguments = body.arguments.map(|arguments| {
         assert_eq!(arguments.compact(), Arguments::Any(arguments.text()).compact());
@@ -83,7 +83,7 @@ fn by_text(mut body: AuthorizeBody<'_>) -> AuthorizeBody<'_> {
     body
 }
 
-/// What is refused is refused with a client's code and a sentence of one line.
+/// A refusal has a client's code and a sentence of one line.
 fn checked<T>(answer: Result<T, Problem>) -> Option<T> {
     match answer {
         Ok(value) => Some(value),
@@ -97,10 +97,10 @@ fn checked<T>(answer: Result<T, Problem>) -> Option<T> {
     }
 }
 
-/// Carries out what is left of a request's body, or query string, against the tenant.
+/// Runs the rest of a request's body, or query string, against the tenant.
 type Step = fn(&mut Small, &[u8]) -> Result<(), Problem>;
 
-/// Every route that takes a body or a query string, but for authorize itself.
+/// Every route that takes a body or a query string, except authorize itself.
 const ROUTES: &[(&str, Step)] = &[
     ("POST /v1/tenants", create_tenant),
     ("PATCH /v1/tenants/{tenant}", |small, body| {
@@ -142,12 +142,12 @@ const ROUTES: &[(&str, Step)] = &[
     ("GET /v1/audit/stream", |_, text| query_of::<audit::AuditListQuery>(text)?.stream().map(|_| ())),
 ];
 
-/// What stands between two requests.
+/// Separates two requests.
 const BETWEEN: &[u8] = b"\n---\n";
-/// Requests of one input.
+/// Requests in one input.
 const MOST_STEPS: usize = 12;
 
-/// Requests, one after the other: a line with the route, then the body, or the query string.
+/// Requests, one after another: a line with the route, then the body or the query string.
 pub fn commands(bytes: &[u8]) {
     let mut small = Small::new();
     let mut rest = bytes;
@@ -156,7 +156,7 @@ pub fn commands(bytes: &[u8]) {
         let step = &rest[..end.unwrap_or(rest.len())];
         let line = step.iter().position(|byte| *byte == b'\n').unwrap_or(step.len());
         let (route, body) = (&step[..line], step.get(line + 1..).unwrap_or_default());
-        // A route that is none stands for one that is.
+        // An unknown route stands for a known one.
         let named = ROUTES.iter().position(|(name, _)| name.as_bytes() == route);
         let at = named.unwrap_or_else(|| route.iter().map(|byte| usize::from(*byte)).sum::<usize>() % ROUTES.len());
         let before = small.journal.len();
@@ -170,23 +170,23 @@ pub fn commands(bytes: &[u8]) {
     shown(&small.tenant, small.now);
 }
 
-/// What the targets of commands do with the small tenant.
+/// What the command targets do with the small tenant.
 trait Commands {
-    /// The agent that a body is about, which its length chooses.
+    /// The agent that a body is about, chosen by its length.
     fn chosen(&self, body: &[u8]) -> AgentId;
-    /// Decides a command and lets its change happen. Answers whether there was one.
+    /// Decides a command and applies its change. Returns whether there was one.
     fn execute<C: Command>(&mut self, by: By, command: C) -> Result<bool, Problem>;
-    /// A change that is asked for once more changes nothing.
+    /// A repeated change changes nothing.
     fn repeated<C: Command>(&mut self, by: By, make: impl Fn() -> Result<C, Problem>) -> Result<(), Problem>;
 }
 
 impl Commands for Small {
-    /// The agent that a body is about, which its length chooses.
+    /// The agent that a body is about, chosen by its length.
     fn chosen(&self, body: &[u8]) -> AgentId {
         self.agent(body.len() % self.tenant.agents().len())
     }
 
-    /// Decides a command and lets its change happen. Answers whether there was one.
+    /// Decides a command and applies its change. Returns whether there was one.
     fn execute<C: Command>(&mut self, by: By, command: C) -> Result<bool, Problem> {
         let moment = self.tenant.next_moment(self.now);
         let (change, subject) = command.decide(&self.tenant, by, moment)?;
@@ -198,10 +198,10 @@ impl Commands for Small {
         Ok(changed)
     }
 
-    /// A change that is asked for once more changes nothing.
+    /// A repeated change changes nothing.
     fn repeated<C: Command>(&mut self, by: By, make: impl Fn() -> Result<C, Problem>) -> Result<(), Problem> {
         self.execute(by, make()?)?;
-        // Time went on meanwhile: what is refused now was not refused for what it says.
+        // Time has passed: a refusal now need not come from what the command says.
         if let Ok(changed) = self.execute(by, make()?) {
             assert!(!changed, "the same change once more is none");
         }
@@ -233,7 +233,7 @@ fn create_key(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
 fn create_agent(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
     let token = Secret::agent_token(tenant_id(), [small.journal.len() as u8; 32]).hash();
     small.execute(By::Operator, CreateAgent::parse(parse::<NewAgent>(body)?, token)?)?;
-    // What is shown of it can be sent again, and makes the same.
+    // What the server shows can be sent again, with an equal result.
     let agent = small.tenant.agents().last().unwrap();
     let view = AgentView::of(&small.tenant, agent, small.now);
     let json = readable(&serde_json::to_string(&AgentJson::new(&view, None)).unwrap());
@@ -242,7 +242,7 @@ fn create_agent(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
     let moment = small.tenant.next_moment(small.now);
     if let Ok((Some(Change::AgentCreated { spec, .. }), _)) = again.decide(&small.tenant, By::Operator, moment) {
         let mut made = agent.profile.spec.clone();
-        // No metadata is shown as an empty object; a value puts the members of others in its own order.
+        // Missing metadata is shown as an empty object; a value puts members in its own order.
         made.metadata = spec.metadata.clone();
         assert_eq!(*spec, made);
     }
@@ -258,7 +258,7 @@ fn rotate(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
 fn create_delegation(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
     small.execute(By::Operator, CreateDelegation::parse(parse::<NewDelegation>(body)?)?)?;
     let made = small.tenant.delegations().last().unwrap().profile.clone();
-    // Whoever borrows holds no more than the lender: each lent permission is covered by one that the lender has.
+    // A borrower holds no more than the lender: each lent permission is covered by one of the lender's.
     let from = small.tenant.agent(made.spec.from).unwrap();
     let held = effective_permissions(&small.tenant, from.profile.id, small.now)?;
     assert!(!held.is_empty());
@@ -329,12 +329,12 @@ fn query<T: DeserializeOwned>(_: &mut Small, text: &[u8]) -> Result<(), Problem>
     query_of::<T>(text).map(|_| ())
 }
 
-/// Those members of the object.
+/// These members of the object.
 fn with(json: &Value, names: &[&str]) -> Value {
     names.iter().map(|name| ((*name).to_owned(), json[*name].clone())).collect()
 }
 
-/// Everything of a tenant that lists show.
+/// Everything that lists show of a tenant.
 pub(crate) fn shown(tenant: &Tenant, now: Timestamp) {
     let write = |text: Result<String, serde_json::Error>| readable(&text.unwrap());
     write(serde_json::to_string(&TenantJson::from(tenant.profile().clone())));

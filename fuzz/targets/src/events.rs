@@ -5,13 +5,13 @@ use kavach_domain::{AuditEntry, AuditFilter, Moment};
 use kavach_fixture::small_tenant::{Small, readable, round_trip};
 use kavach_store::codec;
 
-/// Bytes that are read as an event, and happen to the small tenant. Whoever can write to the journal can have anything
-/// happen, so the state need not be sound after it; but nothing panics, and what was read is written back the same.
+/// Bytes read as an event and applied to the small tenant. Anyone who can write to the journal can put any event there,
+/// so the state need not be sound afterwards; but nothing panics, and the event is written back byte for byte.
 pub fn events(bytes: &[u8]) {
     let Ok((moment, event)) = codec::decode_event(0, bytes) else { return };
     let mut written = Vec::new();
     codec::encode_event(moment, &event, &mut written).unwrap();
-    // What fits in a frame is written into no more bytes than a few times its own.
+    // What fits in a frame takes at most a few times its size when written.
     assert!(written.len() <= 64 * bytes.len() + 1_024, "{} bytes of {}", written.len(), bytes.len());
     let (moment_again, again) = codec::decode_event(0, &written).unwrap();
     assert_eq!((moment_again, &again), (moment, &event));

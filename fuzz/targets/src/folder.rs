@@ -1,4 +1,4 @@
-//! A tenant's folder made of any bytes, and what is done with a tenant that came out of one.
+//! A tenant's folder with arbitrary bytes, and the calls to a tenant loaded from one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use kavach_domain::tenant::Caller;
 use kavach_domain::{Credential, Request, Secret, Tenant, Timestamp};
 use kavach_journal::Folder;
 
-/// A folder of this process that is gone when dropped. `TMPDIR` says where; in memory it is many times as quick.
+/// A temporary folder, deleted when dropped. `TMPDIR` says where; in memory it is many times as fast.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
@@ -28,12 +28,12 @@ impl Scratch {
         &self.0
     }
 
-    /// The same as the journal takes it.
+    /// The folder in the journal's form.
     pub fn folder(&self) -> Folder {
         Folder::open(&self.0).unwrap()
     }
 
-    /// Every file in it with its bytes.
+    /// Every file in it, with its bytes.
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
         let mut files: Vec<_> = fs::read_dir(&self.0)
             .unwrap()
@@ -51,7 +51,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Reads a little-endian number; zero where there are too few bytes.
+/// Reads a little-endian number; zero if there are too few bytes.
 pub fn number<const N: usize>(bytes: &[u8], at: usize) -> u64 {
     let mut wide = [0; 8];
     if let Some(part) = bytes.get(at..at + N) {
@@ -60,7 +60,7 @@ pub fn number<const N: usize>(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(wide)
 }
 
-/// Does with a tenant what calls do: each list, and decisions about each agent.
+/// Does what calls do: each list, and decisions about each agent.
 pub fn use_it(tenant: &Tenant) {
     let now = tenant.next_moment(Timestamp::from_millis(1_767_960_000_000)).wall;
     shown(tenant, now);

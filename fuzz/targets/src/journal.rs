@@ -1,4 +1,4 @@
-//! The segments of a tenant's folder, of any bytes.
+//! The segments of a tenant's folder, with arbitrary bytes.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -6,18 +6,18 @@ use std::ops::ControlFlow;
 use super::folder::{Scratch, number};
 use kavach_journal::{JournalOptions, RecoveryError, scan, verify_chain};
 
-/// What a segment starts with.
+/// The first bytes of a segment.
 const MAGIC: &[u8; 8] = b"KAVACHJ\n";
 /// Bytes of its header.
 const HEADER: usize = 78;
-/// Whose folder it is.
+/// The tenant that the folder belongs to.
 const TENANT: [u8; 16] = [7; 16];
 /// Segments of one folder.
 const MOST: usize = 6;
 
-/// Bit 0: the checksums of headers and frames are made right, so that what they guard is reached. Bit 1: the tenant and
-/// the first event in each header, too. Bit 2: each segment's link is that of the marker before it. Bit 3: all but the
-/// last segment are sealed. Bit 4: the bytes are those of a sealed file as it is. Bits 5 and 6: the snapshot's event.
+/// Bit 0: fix the checksums of headers and frames, so that the code behind them is reached. Bit 1: also fix the tenant
+/// and the first event in each header. Bit 2: set each segment's link to that of the marker before it. Bit 3: seal all
+/// but the last segment. Bit 4: take the bytes as those of a sealed file. Bits 5 and 6: the snapshot's event.
 ///
 /// The rest is segments, each from its magic bytes to the next one's.
 pub fn journal(bytes: &[u8]) {
@@ -96,7 +96,7 @@ fn make_checksums_right(segment: &mut [u8]) {
     }
 }
 
-/// Over a frame's length and payload.
+/// The checksum of a frame's length and payload.
 fn checksum(frame: &[u8]) -> u32 {
     crc32fast::hash(&[&frame[..4], &frame[8..]].concat())
 }
@@ -106,7 +106,7 @@ enum Naive<'a> {
     Marker([u8; 32]),
 }
 
-/// The whole frames of a segment, up to the first that is none, by the table in the journal's documentation alone.
+/// The whole frames of a segment, up to the first bad one, by the table in the journal's documentation alone.
 fn frames(segment: &[u8]) -> Vec<Naive<'_>> {
     let mut found = Vec::new();
     let mut at = HEADER;
@@ -142,7 +142,7 @@ fn recovered(scratch: &Scratch, snapshot_seq: u64) -> Result<(kavach_journal::Jo
     Ok((journal, events))
 }
 
-/// Recovery gives a prefix or refuses; what it gives is there the next time, and takes more.
+/// Recovery returns a prefix or refuses; what it returns is there the next time, and can be extended.
 fn recovery(scratch: &Scratch, snapshot_seq: u64, single: Option<&[u8]>) {
     let before = scratch.files();
     let mut nothing_odd = |_: u64, _: &[u8]| None;
@@ -156,7 +156,7 @@ fn recovery(scratch: &Scratch, snapshot_seq: u64, single: Option<&[u8]>) {
             return;
         }
     };
-    // No event is left out, none is made up.
+    // No event is missing or made up.
     for ((seq, _), expected) in events.iter().zip(snapshot_seq + 1..) {
         assert_eq!(*seq, expected);
     }
@@ -196,7 +196,7 @@ fn recovery(scratch: &Scratch, snapshot_seq: u64, single: Option<&[u8]>) {
     assert_eq!(scratch.files(), before);
 }
 
-/// Readers give what recovery gave, in either direction; before a snapshot there may be damage, which they tell.
+/// Readers return what recovery returned, in either direction; before a snapshot they may report damage.
 fn read_back(journal: &kavach_journal::Journal, events: &Events) {
     let reader = journal.reader();
     let from = events.first().map_or(u64::MAX, |(seq, _)| *seq);
@@ -206,7 +206,7 @@ fn read_back(journal: &kavach_journal::Journal, events: &Events) {
         match walk.step() {
             Ok(Some((seq, payload))) => forward.push((seq, payload.to_vec())),
             Ok(None) => break,
-            // A walk reads whole segments, so what stands before the first event can be in its way.
+            // A walk reads whole segments, so damage before the first event can stop it.
             Err(_) => break,
         }
     }

@@ -1,10 +1,10 @@
 //! What the fuzzer runs: one function for each target, which takes any bytes and panics if an invariant breaks. See
 //! `fuzz/README.md`.
 //!
-//! No part of the server depends on this crate. Its tests run each target for a short time over the seeds and over what
-//! a mutator makes from them; the fuzzer runs them for as long as you like. A target asserts more than the absence of
-//! panics: two readers of one input agree, what parses prints and parses to the same value, a matcher agrees with a naive
-//! one, replay and a snapshot give back a changed state.
+//! No part of the server depends on this crate. Its tests run each target for a short time over the seeds and over a
+//! mutator's changes of them; the fuzzer runs them for as long as you like. A target asserts more than the absence of
+//! panics: two readers of one input agree, what parses prints and parses to an equal value, a matcher agrees with a
+//! naive one, replay and a snapshot restore a changed state.
 //!
 //! This crate may know every other member, because it feeds each of them bytes at its own boundary: the API's bodies, the
 //! domain's patterns and values, the codec's events, the journal's files.

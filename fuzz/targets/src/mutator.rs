@@ -1,11 +1,11 @@
-//! Changes inputs at random, as a fuzzer does, but without looking at what they reach.
+//! Changes inputs at random, as a fuzzer does, but without coverage feedback.
 
 use fastrand::Rng;
 
-/// Most bytes of an input.
+/// Maximum bytes of an input.
 const MOST_BYTES: usize = 16 * 1024;
 
-/// Words that the readers know, and numbers at the ends of their ranges.
+/// Words that the parsers know, and numbers at the ends of their ranges.
 const WORDS: &[&str] = &[
     "null",
     "true",

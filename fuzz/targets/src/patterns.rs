@@ -1,4 +1,4 @@
-//! Patterns against naive matchers.
+//! Patterns checked against naive matchers.
 
 use kavach_domain::permission::arg_pattern::{ArgPattern, Value};
 use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec, Source};
@@ -10,7 +10,7 @@ use kavach_domain::permission::{PermissionSet, PermissionSpec};
 
 /// Text of a segment that no pattern can hold.
 const FRESH: &str = "\u{7f}";
-/// Bytes of a glob and of a text that the naive matcher, which takes their product, is asked about.
+/// Bytes of a glob and of a text for which the naive matcher, which takes their product, is run.
 const MOST_BYTES: usize = 600;
 
 /// Lines: two resource patterns, a resource, an action, a glob, a text to match, a regular expression.
@@ -64,7 +64,7 @@ fn naive(pattern: &[&str], resource: &[&str]) -> bool {
     }
 }
 
-/// Whether what `inner` matches, with text that nobody else has in the place of its stars, all matches `outer`.
+/// Whether everything that `inner` matches, with fresh text for its stars, matches `outer` too.
 fn covers_all(outer: &Pattern, inner: &Pattern) -> bool {
     let parts: Vec<&str> = inner.as_str().split(':').map(|part| if part == "*" { FRESH } else { part }).collect();
     let longest = outer.as_str().split(':').count() + 2;
@@ -75,7 +75,7 @@ fn covers_all(outer: &Pattern, inner: &Pattern) -> bool {
     })
 }
 
-/// The index finds what looking at each permission finds.
+/// The index finds what a scan of all permissions finds.
 fn indexed(patterns: &[Pattern], segments: Segments<'_>, action: &str) {
     let actions = ["read", "*", action];
     let spec = |(at, pattern): (usize, &Pattern)| PermissionSpec {
@@ -99,7 +99,7 @@ fn globs(glob: &str, value: &str) {
     if glob.len() > MOST_BYTES || value.len() > MOST_BYTES {
         return;
     }
-    // A pattern that is accepted is kept as it was, and the same once it is stored. One that is none matches nothing then.
+    // An accepted pattern keeps its text, and equals its stored form. A refused one then matches nothing.
     let stored = ArgPattern::stored(glob.to_owned());
     let steps = Steps::default();
     let fit = stored.fits(&Value::new(value), &steps, &RegexCache::default());
@@ -118,12 +118,12 @@ fn one_glob(glob: &str, value: &str) {
     assert_eq!(matched, naive_glob(glob, value), "{glob:?} {value:?}");
     let steps = usize::MAX - left;
     assert!(steps <= (glob.len() + 1) * (value.len() + 1) + glob.len() + value.len(), "{steps} steps");
-    // Enough steps give the same answer; without the last of them it is a no.
+    // Enough steps give an equal answer; one step fewer gives a no.
     assert_eq!(glob::matches(glob, value, &mut steps.clone()), matched);
     assert!(!glob::matches(glob, value, &mut (steps - 1)));
 }
 
-/// One part of a glob: so many stars, or what a single character may be.
+/// One part of a glob: some stars, or the set of characters that a single one may be.
 enum Part {
     Stars(usize),
     One(Box<dyn Fn(char) -> bool>),
@@ -167,10 +167,10 @@ fn naive_parts(glob: &str) -> Vec<Part> {
     parts
 }
 
-/// A glob by a table of which rest of it matches which rest of the text.
+/// Matches a glob by a table of which rest of it matches which rest of the text.
 fn naive_glob(glob: &str, text: &str) -> bool {
     let text: Vec<char> = text.chars().collect();
-    // From the end of the glob to its start; `row[t]`: whether the rest of the glob matches `text[t..]`.
+    // From the end of the glob to its start. `row[t]` says whether the rest of the glob matches `text[t..]`.
     let mut row: Vec<bool> = (0..=text.len()).map(|t| t == text.len()).collect();
     for part in naive_parts(glob).iter().rev() {
         let mut before = vec![false; row.len()];
@@ -186,7 +186,7 @@ fn naive_glob(glob: &str, text: &str) -> bool {
     row[0]
 }
 
-/// An argument pattern that is accepted is kept as it was.
+/// An accepted argument pattern keeps its text.
 fn regexes(regex: &str) {
     let spec = ConstraintsSpec { allowed_arg_patterns: Some(vec![format!("^{regex}")]), ..ConstraintsSpec::default() };
     match Constraints::parse("constraints", spec.clone(), Source::Request) {

@@ -1,5 +1,5 @@
-//! The seeds: inputs that reach far, as the fuzzer's first ones. They name the small tenant's agents, so they are made
-//! here and not by hand; `cargo test -p kavach-fuzz-targets write_seeds -- --ignored` writes them again.
+//! The seeds: inputs that reach far, as a start for the fuzzer. They name the small tenant's agents, so they are
+//! generated here; `cargo test -p kavach-fuzz-targets write_seeds -- --ignored` writes them again.
 
 use std::fs;
 use std::io::Write as _;
@@ -142,7 +142,7 @@ fn events(small: &Small) -> Vec<(String, Vec<u8>)> {
     named
 }
 
-/// The events in segments as the server writes them, all of it in one input.
+/// The events in segments as the server writes them, all in one input.
 fn journals(small: &Small) -> Vec<(String, Vec<u8>)> {
     let mut made = Vec::new();
     for (name, segment_bytes, events) in [("one-segment", 1 << 20, 3), ("segments", 500, 6)] {
@@ -167,7 +167,7 @@ fn journals(small: &Small) -> Vec<(String, Vec<u8>)> {
         files.retain(|file| file.extension().is_some_and(|ending| ending == "journal"));
         files.sort();
         let bytes: Vec<u8> = files.iter().flat_map(|file| fs::read(file).unwrap()).collect();
-        // As they are, with right checksums, all but the last sealed, and after a snapshot of event 2.
+        // Unchanged, with right checksums, with all but the last sealed, and after a snapshot of event 2.
         for (kind, flags) in [("as-is", 0), ("right", 1), ("sealed", 0b1000), ("after-snapshot", 0b100_0001)] {
             made.push((format!("{name}-{kind}"), [&[flags], &bytes[..]].concat()));
         }

@@ -1,6 +1,6 @@
-//! Each target over its seeds and over what a mutator makes of them: the same ones every time, and fresh ones.
+//! Runs each target over its seeds and over mutations of them, both fixed ones and fresh ones.
 //!
-//! `KAVACH_FUZZ_SEED=n` runs one seed again, `KAVACH_FUZZ_RUNS=n` says how many inputs each seed makes.
+//! `KAVACH_FUZZ_SEED=n` repeats one seed, `KAVACH_FUZZ_RUNS=n` sets the number of inputs per seed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use fastrand::Rng;
 use super::mutator::mutate;
 use kavach_fixture::small_tenant::Small;
 
-/// Where the inputs of a target are.
+/// The folder with a target's inputs.
 fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus").join(target)
 }
@@ -39,7 +39,7 @@ fn run(name: &str, target: fn(&[u8]), runs: u64) {
     }
 }
 
-/// Runs the target. An input that fails is kept as a file, which the fuzzer, or this run, takes as a seed.
+/// Runs the target. A failing input is saved as a file, which serves the fuzzer and this run as a seed.
 fn attempt(name: &str, target: fn(&[u8]), input: &[u8], origin: &str) {
     if catch_unwind(AssertUnwindSafe(|| target(input))).is_err() {
         let file = std::env::temp_dir().join(format!("kavach-fuzz-{name}-{:08x}", crc32fast::hash(input)));

@@ -1,4 +1,4 @@
-//! A snapshot of any bytes.
+//! A snapshot with arbitrary bytes.
 
 use std::fs;
 
@@ -10,11 +10,11 @@ use kavach_store::codec;
 
 /// Bytes of a snapshot's header.
 const HEADER: usize = 46;
-/// Whose it is.
+/// The tenant that it belongs to.
 const TENANT: [u8; 16] = [7; 16];
 
-/// The first byte says what the rest is: 0 a file as it is, 1 a file whose checksum and length are made right, anything
-/// else the state alone.
+/// The first byte says what the rest is: 0 for a file, 1 for a file with its checksum and length to be fixed, anything
+/// else for the state alone.
 pub fn snapshot(bytes: &[u8]) {
     let Some((&kind, rest)) = bytes.split_first() else { return };
     let file = match kind {
@@ -35,7 +35,7 @@ pub fn snapshot(bytes: &[u8]) {
     };
     assert_eq!(snapshot.seq, seq);
     let Ok(state) = codec::read_state(snapshot) else { return };
-    // The same whether it is read from a file or from memory.
+    // Reading from a file and from memory agree.
     assert_eq!(codec::decode_state(&file[HEADER..]).unwrap(), state);
     let tenant = Tenant::restore(state);
     if tenant.validate().is_ok() {

@@ -1,4 +1,4 @@
-//! Text that is read into a value: what parses prints, and parses to the same again.
+//! Text parsed into values: what parses prints, and parses to an equal value.
 
 use std::fmt::Display;
 
@@ -16,7 +16,7 @@ use kavach_domain::{
 };
 use kavach_fixture::small_tenant::readable;
 
-/// Any text, read as each kind of value there is.
+/// Any text, parsed as each kind of value.
 pub fn values(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     ids(&text);
@@ -35,7 +35,7 @@ pub fn values(bytes: &[u8]) {
     }
 }
 
-/// One spelling for each value.
+/// Each value has one spelling.
 fn prints(value: Option<impl Display>, text: &str) {
     if let Some(value) = value {
         assert_eq!(value.to_string(), text);
@@ -80,7 +80,7 @@ fn times(text: &str) {
 }
 
 fn costs(text: &str) {
-    // The reader is given numbers as JSON spells them.
+    // The parser gets numbers as JSON spells them.
     let is_number = serde_json::from_str::<&RawValue>(text)
         .is_ok_and(|json| json.get() == text && text.starts_with(|first: char| first == '-' || first.is_ascii_digit()));
     let parsed = Cost::parse("cost", text);
@@ -107,8 +107,8 @@ fn costs(text: &str) {
     }
 }
 
-/// The digits before and after the point of a number without its exponent; the inner `None` is a negative one, the
-/// outer one whose exponent is too large to be written out.
+/// The digits before and after the decimal point, with the exponent applied. The inner `None` is a negative number, the
+/// outer one an exponent too large to write out.
 #[allow(clippy::option_option)]
 fn naive_decimal(number: &str) -> Option<Option<(String, String)>> {
     let (number, is_negative) = number.strip_prefix('-').map_or((number, false), |number| (number, true));
@@ -120,7 +120,7 @@ fn naive_decimal(number: &str) -> Option<Option<(String, String)>> {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let exponent: i32 = exponent.parse().ok().filter(|exponent| (-200..200).contains(exponent))?;
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    // Enough zeros on both sides for the point to move.
+    // Enough zeros on both sides to move the point.
     let pad = "0".repeat(200);
     let digits = format!("{pad}{whole}{fraction}{pad}");
     let point = usize::try_from(i32::try_from(pad.len() + whole.len()).ok()? + exponent).ok()?;
@@ -144,7 +144,7 @@ fn credentials(text: &str) {
 }
 
 fn arguments(json: &str) {
-    // serde_json's own limit of nesting is not ours: what it does not read into a value is not compared.
+    // serde_json has its own limit of nesting: we don't compare what it can't read.
     let value = serde_json::from_str::<Value>(json).ok();
     if let Ok(Compact { json: compact, .. }) = Arguments::Any(json).compact() {
         assert!(compact.len() <= json.len());
@@ -167,7 +167,7 @@ fn arguments(json: &str) {
     }
 }
 
-/// Whether an object has a member twice, of which a value keeps one: its compact text is then shorter.
+/// Whether an object repeats a member. A value keeps only one of them, so its compact text is shorter.
 fn has_repeated_member(json: &str, value: &Value) -> bool {
     fn colons(value: &Value) -> usize {
         match value {
