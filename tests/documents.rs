@@ -1,16 +1,16 @@
-//! What the documents point to is there: each file or folder that they name, and each link between them.
+//! Everything that the documents refer to exists: each file or folder that they name, and each link between them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by a panic that says what was wrong")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders at the top: text in backticks that starts with one is a path.
+/// The top folders: text in backticks that starts with one is a path.
 const TOP: [&str; 8] = ["benches/", "crates/", "docs/", "examples/", "fuzz/", "scripts/", "src/", "tests/"];
 
-/// What is made when something runs, and is in no checkout.
+/// Outputs that no checkout contains.
 const MADE: [&str; 2] = ["fuzz/artifacts", "fuzz/target/"];
 
-/// Every Markdown file of the project, but for what is built or fetched.
+/// Every Markdown file of the project, except in folders that are built or fetched.
 fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -23,7 +23,7 @@ fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// What a line names: paths in backticks from the top, and targets of links from the document's own folder.
+/// What a line refers to: paths in backticks from the top, and link targets from the document's own folder.
 fn named<'l>(line: &'l str, root: &Path, own: &Path) -> Vec<(&'l str, PathBuf)> {
     let in_backticks = line.split('`').skip(1).step_by(2);
     let is_path = |text: &&str| TOP.iter().any(|top| text.starts_with(top)) && !text.contains(['*', ' ', '{']);

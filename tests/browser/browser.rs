@@ -1,4 +1,4 @@
-//! A browser, by the W3C WebDriver protocol.
+//! A browser, driven by the W3C WebDriver protocol.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::harness::Server;
 
-/// How long a page may take on a machine that is busy with other things.
+/// How long a page may take on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Keys as the protocol names them (WebDriver, 17.4.2).
@@ -22,8 +22,8 @@ pub const ESCAPE: &str = "\u{e00c}";
 /// The member that holds an element's reference.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// Finds the visible element of a selector whose accessible name is given, inside the dialog that is open. Names that
-/// labels, `aria-label` and content give are enough for these pages.
+/// Finds the visible element with that selector and accessible name, inside the open dialog if there is one. Labels,
+/// `aria-label` and content are enough to name the elements of these pages.
 const FIND: &str = r#"
 const [selector, name] = arguments;
 const root = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document;
@@ -31,7 +31,7 @@ const nameOf = (e) => (e.getAttribute("aria-label") ?? e.labels?.[0]?.textConten
 return [...root.querySelectorAll(selector)].find((e) => e.checkVisibility() && !e.disabled && (name === null || nameOf(e) === name)) ?? null;
 "#;
 
-/// A browser at a server's dashboard. It is ended when it is dropped.
+/// A browser at a server's dashboard. It ends when dropped.
 pub struct Browser {
     driver: Child,
     agent: ureq::Agent,
@@ -41,7 +41,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts a browser that has not opened anything yet.
+    /// Starts a browser without a page.
     pub fn start(server: &Server) -> Self {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
@@ -93,7 +93,7 @@ impl Browser {
         browser
     }
 
-    /// One command. An error of the browser's ends the test.
+    /// Sends one command. The browser's error ends the test.
     fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
         self.try_ask(method, path, body).unwrap_or_else(|problem| panic!("{method} {path} {body}: {problem}"))
     }
@@ -116,12 +116,12 @@ impl Browser {
         self.ask("POST", "/execute/sync", &json!({ "script": script, "args": arguments }))
     }
 
-    /// A command of the developer tools protocol.
+    /// Sends a command of the developer tools protocol.
     fn tool(&self, command: &str, parameters: Value) -> Value {
         self.ask("POST", "/goog/cdp/execute", &json!({ "cmd": command, "params": parameters }))
     }
 
-    /// The width of the window in CSS pixels, and whether the system asks for dark colours.
+    /// Sets the width of the window in CSS pixels, and whether the system asks for dark colours.
     pub fn look_like(&self, width: u32, dark: bool) {
         let screen = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
         self.tool("Emulation.setDeviceMetricsOverride", screen);
@@ -143,12 +143,12 @@ impl Browser {
         self.ask("POST", "/url", &json!({ "url": format!("{}{path}", self.base) }));
     }
 
-    /// Has every page run a script before its own from now on.
+    /// Makes every page run a script before its own from now on.
     pub fn run_first(&self, script: &str) {
         self.tool("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script }));
     }
 
-    /// Signs in as a person does, by the keyboard alone: the field has the focus.
+    /// Signs in as a person does, by keyboard alone: the field has the focus.
     pub fn sign_in(&self, key: &str) {
         self.open();
         self.find("input", Some("Operator or tenant key"));
@@ -157,13 +157,13 @@ impl Browser {
         self.until("the overview is there", "return document.getElementById('main')?.dataset.at === '#/overview'");
     }
 
-    /// Goes to a page and waits until it is shown.
+    /// Goes to a page and waits until it shows.
     pub fn go(&self, hash: &str) {
         self.run("location.hash = arguments[0]", json!([hash]));
         self.at(hash);
     }
 
-    /// Waits until the page of that address is shown.
+    /// Waits until the page at that address shows.
     pub fn at(&self, hash: &str) {
         self.until(
             &format!("{hash} is shown"),
@@ -171,12 +171,12 @@ impl Browser {
         );
     }
 
-    /// Waits until a script says true.
+    /// Waits until a script returns true.
     pub fn until(&self, what: &str, script: &str) {
         self.poll(what, || (self.run(script, json!([])) == true).then_some(()));
     }
 
-    /// Waits until the page, or the open dialog, holds that text.
+    /// Waits until the page, or the open dialog, contains that text.
     pub fn sees(&self, text: &str) {
         let script = "return document.body.innerText.toLowerCase().includes(arguments[0].toLowerCase())";
         self.poll(&format!("the page says {text:?}"), || (self.run(script, json!([text])) == true).then_some(()));
@@ -196,7 +196,7 @@ impl Browser {
         }
     }
 
-    /// The element of that selector and accessible name, once it is there.
+    /// Waits for the element with that selector and accessible name.
     pub fn find(&self, selector: &str, name: Option<&str>) -> String {
         self.poll(&format!("there is a {selector} called {name:?}"), || {
             let found = self.run(FIND, json!([selector, name]));
@@ -204,16 +204,16 @@ impl Browser {
         })
     }
 
-    /// Presses a button or follows a link of that name.
+    /// Presses the button or follows the link with that name.
     pub fn click(&self, name: &str) {
-        // What a page replaces while it is pressed is found again.
+        // A page may replace an element while we press it, so we find it again.
         self.poll(&format!("{name:?} can be pressed"), || {
             let element = self.find("button, a, summary, [type=checkbox]", Some(name));
             self.try_ask("POST", &format!("/element/{element}/click"), &json!({})).ok()
         });
     }
 
-    /// Types into the field of that label, over what it holds.
+    /// Replaces the content of the field with that label.
     pub fn fill(&self, label: &str, text: &str) {
         let element = self.find("input, textarea", Some(label));
         self.ask("POST", &format!("/element/{element}/clear"), &json!({}));
@@ -234,7 +234,7 @@ impl Browser {
         self.ask("POST", "/actions", &json!({ "actions": [keyboard] }));
     }
 
-    /// Moves the focus by the keyboard until the element of that name has it.
+    /// Moves the focus by keyboard until the element with that name has it.
     pub fn tab_to(&self, name: &str) {
         let script = "const e = document.activeElement; return (e.getAttribute('aria-label') ?? e.labels?.[0]?.textContent ?? e.textContent).trim()";
         let mut reached = Vec::new();
@@ -244,20 +244,20 @@ impl Browser {
                 return;
             }
             reached.push(focused);
-            // As a key of the keyboard: one that is sent to a date goes no further than its first part.
+            // As a key of the keyboard: a key sent to a date field gets no further than its first part.
             self.press_all(TAB);
         }
         reached.dedup();
         panic!("the keyboard does not reach {name:?}, but {reached:?}");
     }
 
-    /// What the page shows of a selector.
+    /// The text that the page shows for a selector.
     pub fn text_of(&self, selector: &str) -> String {
         let shown = self.run("return document.querySelector(arguments[0])?.innerText ?? ''", json!([selector]));
         shown.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Keeps a picture of the whole page where `KAVACH_SCREENSHOTS` names a folder.
+    /// Saves a picture of the whole page if `KAVACH_SCREENSHOTS` names a folder.
     pub fn picture(&self, name: &str) {
         let Some(folder) = std::env::var_os("KAVACH_SCREENSHOTS") else { return };
         let size = self.run("return [innerWidth, Math.min(document.documentElement.scrollHeight, 3000)]", json!([]));
@@ -272,13 +272,13 @@ impl Browser {
         self.ask("POST", "/se/log", &json!({ "type": kind })).as_array().unwrap().clone()
     }
 
-    /// Errors and warnings that pages logged since the last look.
+    /// Errors and warnings logged since the last call.
     pub fn complaints(&self) -> Vec<String> {
         let log = self.log("browser").into_iter().filter(|entry| entry["level"] != "INFO" && entry["level"] != "DEBUG");
         log.map(|entry| entry["message"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// No page logged an error, and nothing was asked of another host.
+    /// Asserts that no page logged an error, and none sent a request to another host.
     #[track_caller]
     pub fn check_records(&self) {
         assert_eq!(self.complaints(), Vec::<String>::new());
@@ -290,7 +290,7 @@ impl Browser {
                 continue;
             }
             let url = parameters["request"]["url"].as_str().or(parameters["url"].as_str()).unwrap();
-            // The browser's own pages, such as the empty tab that it begins with, ask for what they like.
+            // The browser's own pages, such as its first empty tab, may request what they like.
             let of_browser = parameters["documentURL"].as_str().is_some_and(|page| page.starts_with("chrome"));
             if of_browser || url.starts_with("chrome") {
                 continue;

@@ -21,7 +21,7 @@ fn navigation_closes_a_dialog_and_there_is_one_at_most() {
     let browser = Browser::start(&server);
     browser.sign_in(OPERATOR_KEY);
 
-    // Back leaves the page and its question, which nobody can say yes to any more.
+    // Back leaves the page and closes its question, so nobody can say yes to it any more.
     browser.go("#/agents");
     browser.go(&format!("#/agents/{id}"));
     browser.click("Revoke");
@@ -31,7 +31,8 @@ fn navigation_closes_a_dialog_and_there_is_one_at_most() {
     browser.until("the dialog is closed", NONE_OPEN);
     assert_eq!(operator.get(&format!("/v1/agents/{id}")).expect(200)["status"], "active");
 
-    // So does any other way, also out of a form and away from a secret; what follows a secret does not follow then.
+    // So does any other way, even out of a form or away from a secret; and the dialog that should follow a secret then
+    // does not open.
     browser.go("#/tenants");
     browser.click("New tenant");
     browser.fill("Name", "Half");
@@ -50,7 +51,7 @@ fn navigation_closes_a_dialog_and_there_is_one_at_most() {
     browser.at("#/overview");
     browser.sees("All budgets have room");
 
-    // The keyboard opens none over another, wherever the focus is, and one that follows replaces the one before.
+    // The keyboard opens no dialog over another, wherever the focus is, and a dialog that follows another replaces it.
     browser.press_all("?");
     browser.sees("Close what is open");
     browser.run("document.activeElement.blur(); document.dispatchEvent(new KeyboardEvent('keydown', { key: '?', bubbles: true }))", json!([]));

@@ -1,4 +1,4 @@
-//! The API's documentation, to read and to try.
+//! The API's documentation, as a reader uses it.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::harness::{OPERATOR_KEY, Server};
 use crate::looks::check;
 
 #[test]
-fn the_documentation_is_read_and_tried() {
+fn the_documentation_can_be_read_and_tried() {
     let server = Server::start();
     let operator = server.operator();
     let hostile = "<img src=x onerror=document.title='taken'>";

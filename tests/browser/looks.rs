@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::browser::Browser;
 use crate::harness::{OPERATOR_KEY, Options, Server};
 
-/// Controls without an accessible name, ids that two elements have, and references to none.
+/// Controls without an accessible name, duplicate ids, and references to missing ids.
 const UNNAMED: &str = r#"
 const bad = [];
 const text = (e) => (e.getAttribute("aria-label") ?? [...(e.labels ?? [])].map((l) => l.textContent).join(" ")) || e.textContent || e.title;
@@ -20,7 +20,7 @@ if (document.querySelectorAll("h1").length !== 1) bad.push("there is not one h1"
 return bad;
 "#;
 
-/// Texts whose contrast with what lies behind them is under 4.5 (WCAG 2.2, 1.4.3).
+/// Texts with a contrast to their background under 4.5 (WCAG 2.2, 1.4.3).
 const FAINT: &str = r#"
 const parse = (c) => { const n = c.match(/[\d.]+/g)?.map(Number); return n && (c.startsWith("color(") ? [n[0] * 255, n[1] * 255, n[2] * 255, n[3] ?? 1] : [n[0], n[1], n[2], n[3] ?? 1]); };
 const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)).reduce((sum, v, n) => sum + v * [0.2126, 0.7152, 0.0722][n], 0);
@@ -37,13 +37,13 @@ while (walker.nextNode()) {
 return [...bad];
 "#;
 
-/// What sticks out of the window to the side, and is not inside a box that scrolls.
+/// Elements that stick out of the window to the side, and are not inside a box that scrolls.
 const CUT_OFF: &str = r##"
 const wide = document.documentElement.scrollWidth;
 return wide <= innerWidth ? [] : [`${wide} wide in ${innerWidth}`, ...[...document.querySelectorAll("#app *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 5).map((e) => e.outerHTML.slice(0, 140))];
 "##;
 
-/// Words that are broken into a letter or two a line, and a head that fills the window of a phone.
+/// Words broken into a letter or two per line, and a header that fills the window of a phone.
 const SQUEEZED: &str = r##"
 const bad = new Set();
 const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -111,7 +111,7 @@ fn every_page_is_whole_named_and_readable() {
             browser.sign_in(OPERATOR_KEY);
         }
         for (name, hash) in &pages {
-            // Something goes on while it is looked at.
+            // Some traffic for the pages to show.
             traffic(&server, &agents);
             browser.go("#/none");
             browser.sees("there is no such page");

@@ -1,7 +1,7 @@
 //! The dashboard in a real browser: headless Chromium, driven by chromedriver (Debian's chromium and chromium-driver).
 //!
-//! After each test the browser's own records are looked at: no page may have logged an error or a warning, and no
-//! request may have left for another host. `KAVACH_SCREENSHOTS=folder` keeps pictures of every page.
+//! After each test we check the browser's logs: no page may have logged an error or a warning, and no request may have
+//! gone to another host. `KAVACH_SCREENSHOTS=folder` keeps pictures of every page.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

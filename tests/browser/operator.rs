@@ -1,4 +1,4 @@
-//! What an operator does, from the first sign-in to a suspended tenant.
+//! An operator's work, from the first sign-in to a suspended tenant.
 
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ fn an_operator_sets_a_tenant_up_watches_it_and_stops_it() {
     let tenant = server.operator().get("/v1/tenants/acme-corp").expect(200);
     assert_eq!((&tenant["name"], &tenant["settings"]["maxAgents"]), (&json!("Acme Corp"), &json!(50)));
 
-    // An agent, by the keyboard alone.
+    // An agent, by keyboard alone.
     browser.tab_to("New agent");
     browser.press(ENTER);
     browser.at("#/agents/new?tenantId=acme-corp");
@@ -51,7 +51,7 @@ fn an_operator_sets_a_tenant_up_watches_it_and_stops_it() {
     browser.sees("No decision yet");
     browser.until("the token is gone", &format!("return !document.documentElement.outerHTML.includes('{token}')"));
 
-    // What it asks arrives in the live tail.
+    // Its call arrives in the live tail.
     browser.go("#/audit");
     browser.sees("Nothing happened yet");
     browser.click("Live tail");
@@ -69,7 +69,7 @@ fn an_operator_sets_a_tenant_up_watches_it_and_stops_it() {
     browser.sees("docs:while-paused");
     browser.click("Live tail");
 
-    // All of it can be taken away as a file, with the filters that are set.
+    // All of it can be downloaded, with the current filters.
     browser.click("Export as CSV");
     let fetched = "return performance.getEntriesByType('resource').some((e) => e.name.endsWith('/v1/audit/export?format=csv&spreadsheet=true') && e.responseStatus === 200)";
     browser.until("the trail is exported", fetched);
@@ -81,7 +81,7 @@ fn an_operator_sets_a_tenant_up_watches_it_and_stops_it() {
     browser.until("the verdict is there", "return document.querySelector('[data-verdict=denied]') !== null");
     browser.sees("decided it");
 
-    // A budget that is used up is on the overview.
+    // A used-up budget shows on the overview.
     browser.go("#/tenants/acme-corp/policies");
     browser.sees("No budget yet");
     browser.click("New policy");
@@ -100,7 +100,7 @@ fn an_operator_sets_a_tenant_up_watches_it_and_stops_it() {
     browser.sees("triggered");
     browser.sees("BUDGET_EXCEEDED");
 
-    // Suspended only after a question, which Escape says no to.
+    // Suspended only after a question, which Escape answers with no.
     browser.go("#/tenants/acme-corp");
     browser.click("Suspend Acme Corp");
     browser.sees("All its agents are stopped at once");
@@ -153,7 +153,7 @@ fn a_refusal_is_shown_at_its_field_in_the_servers_words() {
     );
     assert!(server.operator().get("/v1/agents?tenantId=acme").items().is_empty());
 
-    // A ready-made set of permissions replaces it.
+    // A template of permissions replaces it.
     browser.click("GitHub writer, 20 an hour");
     browser.click("Create agent");
     browser.sees("bot is ready");
@@ -166,7 +166,7 @@ fn a_refusal_is_shown_at_its_field_in_the_servers_words() {
 }
 
 #[test]
-fn names_are_text_whatever_they_hold() {
+fn names_are_shown_as_text_whatever_they_contain() {
     let server = Server::start();
     let operator = server.operator();
     let hostile = "<img src=x onerror=document.title='taken'><script>document.title='taken'</script>&amp;";
@@ -225,7 +225,7 @@ fn agents_keys_and_delegations_are_managed() {
     operator.post("/v1/tenants", json!({ "name": "Acme", "slug": "acme" })).expect(201);
     let make = |name: &str| {
         let permissions = json!([{ "resource": "docs:*", "actions": ["read", "write"] }]);
-        // What a form can't show exactly.
+        // A spec that a form can't show exactly.
         let body = json!({
             "tenantId": "acme", "ownerId": "ana", "name": name, "type": "service", "permissions": permissions,
             "expiresAt": "2099-01-01T10:00:30.500Z", "metadata": { "account": 12_345_678_901_234_567_891_u64 },
@@ -237,7 +237,7 @@ fn agents_keys_and_delegations_are_managed() {
     let browser = Browser::start(&server);
     browser.sign_in(OPERATOR_KEY);
 
-    // The search goes to an agent, by the keyboard alone.
+    // The search leads to an agent, by keyboard alone.
     browser.press_all("/");
     browser.find("input", Some("Go to a page, a tenant or an agent"));
     browser.press("lend");
@@ -248,7 +248,7 @@ fn agents_keys_and_delegations_are_managed() {
     browser.press(ENTER);
     browser.at(&format!("#/agents/{lender}"));
 
-    // A new token; the old one works no more.
+    // A new token; the old one is invalid.
     browser.click("Rotate token");
     browser.click("Rotate");
     browser.sees("The new token");
@@ -261,7 +261,7 @@ fn agents_keys_and_delegations_are_managed() {
     server.with_key(&token).post("/v1/authorize", ask("docs:1")).expect(401);
     assert_eq!(server.with_key(&fresh).post("/v1/authorize", ask("docs:1")).expect(200)["allowed"], true);
 
-    // Its permissions are edited.
+    // Edit its permissions.
     browser.click("Edit");
     browser.fill("Actions", "read");
     browser.click("Save");
@@ -271,7 +271,7 @@ fn agents_keys_and_delegations_are_managed() {
     assert_eq!(edited["expiresAt"], "2099-01-01T10:00:30.500Z", "what nobody touched stays as it was");
     assert_eq!(edited["metadata"]["account"].to_string(), "12345678901234567891");
 
-    // It lends what it has, which fills the form.
+    // It lends its own permissions, which fill the form.
     browser.go("#/tenants/acme/delegations");
     browser.sees("No delegation yet");
     browser.click("Delegate");
@@ -324,7 +324,7 @@ fn agents_keys_and_delegations_are_managed() {
     browser.sees("lender is revoked");
     assert_eq!(operator.get(&format!("/v1/agents/{lender}")).expect(200)["status"], "revoked");
 
-    // g and a letter go elsewhere.
+    // g and a letter lead to another page.
     browser.until("the dialog is closed", "return !document.querySelector('dialog[open]')");
     browser.press_all("ga");
     browser.at("#/agents");

@@ -1,4 +1,4 @@
-//! What the overview says of budgets, and of a time that it knows nothing of.
+//! The overview's view of budgets, and of a time before the server started.
 
 use serde_json::json;
 
@@ -44,7 +44,7 @@ fn a_budget_names_its_agent_and_does_not_look_fine_near_its_limit() {
 }
 
 #[test]
-fn what_was_before_the_start_is_not_drawn_as_zero() {
+fn the_time_before_the_start_is_not_drawn_as_zero() {
     let mut server = Server::start();
     let body = json!({ "agentId": "agt_nobody", "action": "read", "resource": "docs:1" });
     server.operator().post("/v1/authorize", body).expect(200);

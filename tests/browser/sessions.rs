@@ -1,4 +1,4 @@
-//! Who signs out, comes back or is refused, while calls are under way.
+//! Signing out, coming back and being refused, while calls are under way.
 
 use serde_json::json;
 
@@ -19,7 +19,7 @@ window.fetch = async (...call) => {
 
 const SIGN_OUT: &str = "document.querySelector('[aria-label=\"Sign out\"]').click()";
 
-/// Signs in without opening the page anew.
+/// Signs in without reloading the page.
 fn sign_in_again(browser: &Browser, key: &str) {
     browser.fill("Operator or tenant key", key);
     browser.click("Sign in");
@@ -27,7 +27,7 @@ fn sign_in_again(browser: &Browser, key: &str) {
 }
 
 #[test]
-fn who_signs_out_leaves_nothing_behind() {
+fn signing_out_leaves_nothing_behind() {
     let server = Server::start();
     let operator = server.operator();
     let body = json!({ "ownerId": "ana", "name": "ledger-bot", "type": "service", "permissions": [] });
@@ -46,7 +46,7 @@ fn who_signs_out_leaves_nothing_behind() {
         assert!(!left.contains(secret), "{secret}: {left}");
     }
 
-    // A token whose answer comes later is shown to nobody.
+    // If a token arrives after signing out, nobody sees it.
     sign_in_again(&browser, OPERATOR_KEY);
     browser.go(&format!("#/agents/{id}"));
     browser.click("Rotate token");
@@ -62,7 +62,7 @@ fn who_signs_out_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_late_refusal_of_an_old_key_is_nothing_to_the_next_one() {
+fn a_late_refusal_of_an_old_key_does_not_affect_the_next() {
     let server = Server::start();
     let operator = server.operator();
     operator.post("/v1/tenants", json!({ "name": "Acme", "slug": "acme" })).expect(201);
@@ -85,7 +85,7 @@ fn a_late_refusal_of_an_old_key_is_nothing_to_the_next_one() {
 }
 
 #[test]
-fn a_key_outlasts_a_server_that_does_not_answer_just_now() {
+fn a_key_survives_a_server_that_does_not_answer() {
     let server = Server::start();
     let browser = Browser::start(&server);
     browser.sign_in(OPERATOR_KEY);

@@ -1,4 +1,4 @@
-//! What a tenant key sees: its own tenant, and nothing of any other.
+//! The view of a tenant key: its own tenant, and nothing of any other.
 
 use serde_json::json;
 
@@ -48,12 +48,12 @@ fn a_tenant_key_sees_its_tenant_only() {
     browser.sees("acme-bot");
     browser.check_records();
 
-    // The other one is not there for it.
+    // The other tenant does not exist for it.
     browser.go("#/tenants/globex");
     browser.sees("Not here");
     assert!(browser.complaints().iter().all(|line| line.contains("status of 404")));
 
-    // A key that is revoked meanwhile leads back to the sign-in, and is forgotten.
+    // After a key is revoked, the page returns to the sign-in and forgets it.
     let id = operator.get("/v1/tenants/acme/keys").items()[0]["id"].as_str().unwrap().to_owned();
     operator.delete(&format!("/v1/tenants/acme/keys/{id}")).expect(204);
     browser.run("location.hash = '#/agents'", json!([]));

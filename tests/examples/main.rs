@@ -1,4 +1,4 @@
-//! The examples run, and end well: what a newcomer copies works.
+//! The examples run and succeed, so what a newcomer copies works.
 #![allow(clippy::unwrap_used, reason = "a test ends by a panic that says what was wrong")]
 
 #[path = "../../examples/actix_middleware.rs"]

@@ -1,10 +1,10 @@
-//! Circles in a graph: its strongly connected components of more than one node (Tarjan, 1972).
+//! Cycles in a graph: its strongly connected components of more than one node (Tarjan, 1972).
 
 use std::collections::BTreeMap;
 
 use super::imports::Imports;
 
-/// The circles, each with its files in order.
+/// The cycles, each with its files in order.
 pub fn circles(imports: &Imports) -> Vec<Vec<String>> {
     let mut search =
         Search { imports, numbers: BTreeMap::new(), lowest: BTreeMap::new(), stack: Vec::new(), found: Vec::new() };
@@ -18,9 +18,9 @@ pub fn circles(imports: &Imports) -> Vec<Vec<String>> {
 
 struct Search<'i> {
     imports: &'i Imports,
-    /// In which order files were reached.
+    /// The order in which files were reached.
     numbers: BTreeMap<&'i str, usize>,
-    /// The first file on the stack that a file leads back to.
+    /// For each file, the first file on the stack that it leads back to.
     lowest: BTreeMap<&'i str, usize>,
     stack: Vec<&'i str>,
     found: Vec<Vec<String>>,

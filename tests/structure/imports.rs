@@ -1,10 +1,10 @@
-//! Which file imports which.
+//! The imports of each file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::{File, Member};
 
-/// For each file the files it imports.
+/// For each file, the files that it imports.
 pub type Imports = BTreeMap<String, BTreeSet<String>>;
 
 /// The imports of a member's files.
@@ -24,7 +24,7 @@ pub fn of(member: &Member) -> Imports {
     imports
 }
 
-/// By module and name: the path that a `pub use` gives that name to.
+/// By module and name: the path that a `pub use` gives the name to.
 type ReExports = BTreeMap<(String, String), Vec<String>>;
 
 fn re_exports(member: &Member) -> ReExports {
@@ -40,7 +40,7 @@ fn re_exports(member: &Member) -> ReExports {
     found
 }
 
-/// The file that defines what a path leads to, by way of re-exports.
+/// The file that defines a path's item, through re-exports.
 fn defined_in(member: &Member, re_exports: &ReExports, mut path: Vec<String>) -> Option<String> {
     for _ in 0..8 {
         let (module, rest) = member.module_of(&path);
@@ -93,7 +93,7 @@ fn statements(code: &str, public: bool) -> Vec<String> {
     found
 }
 
-/// Every path of a use tree, with the name it is given.
+/// Every path of a use tree, with the name that it introduces.
 fn leaves(tree: &str) -> Vec<(Vec<String>, String)> {
     let tree = tree.trim();
     let Some(open) = tree.find('{') else {
@@ -135,7 +135,7 @@ fn branches(inside: &str) -> Vec<&str> {
     parts.into_iter().map(str::trim).filter(|part| !part.is_empty()).collect()
 }
 
-/// A path from the crate's root; `None` where it leads out of the crate.
+/// A path from the crate's root; `None` if it leads out of the crate.
 fn absolute(module: &str, path: &[String]) -> Option<Vec<String>> {
     let mut at: Vec<String> = module.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
     let mut parts = path.iter();

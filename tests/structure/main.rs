@@ -1,7 +1,8 @@
-//! What the compiler does not keep of the structure: no two files import each other, by however many steps.
+//! A rule of the structure that the compiler does not check: no two files import each other, directly or through
+//! others.
 //!
 //! It reads `use` lines and paths that begin with `crate::` or `super::`, follows re-exports to the file that defines
-//! the item, and leaves out tests. A re-export itself is a signpost, not a dependency.
+//! the item, and leaves out tests. A re-export is a signpost, not a dependency.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test ends by a panic that says why")]
 
 mod graph;

@@ -25,11 +25,11 @@ impl Member {
         Self::of(files)
     }
 
-    /// A member of these files, each with its path below `src`.
+    /// A member made of these files, each with its path below `src`.
     pub fn of(files: Vec<(String, String)>) -> Self {
         let files = files.into_iter().filter_map(|(name, text)| {
             let path = name.strip_suffix(".rs")?;
-            // The modules of tests have no readers but tests.
+            // Only tests read the modules of tests.
             let last = path.rsplit('/').next().unwrap_or(path);
             if last == "tests" || last.ends_with("_tests") || last == "main" {
                 return None;
@@ -41,7 +41,7 @@ impl Member {
         Self { files: files.collect() }
     }
 
-    /// The module that a path leads to, or the one that holds the item at its end.
+    /// The module that a path leads to, or the module that contains the item at its end.
     pub fn module_of<'p>(&self, path: &'p [String]) -> (String, &'p [String]) {
         for length in (0..=path.len()).rev() {
             let (module, rest) = path.split_at(length);
@@ -66,7 +66,7 @@ fn collect(src: &Path, folder: &Path, files: &mut Vec<(String, String)>) {
     }
 }
 
-/// The text without line comments and without what stands in double quotes.
+/// The text without line comments and string literals.
 fn without_comments(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     for line in text.lines() {
@@ -87,7 +87,7 @@ fn without_comments(text: &str) -> String {
     code
 }
 
-/// The code without items that are compiled for tests only.
+/// The code without items that are compiled only for tests.
 fn without_tests(code: &str) -> String {
     let mut kept = String::with_capacity(code.len());
     let mut rest = code;
