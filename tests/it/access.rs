@@ -1,4 +1,4 @@
-//! Who may call what: every route by every kind of key, about what is its own, another's, and nobody's.
+//! Who may call what: every route with every kind of key, about its own things, another's, and unknown ones.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::decisions::unknown_like;
 use crate::harness::{OPERATOR_KEY, Options, Server};
 use crate::world::{Agent, Tenant, call};
 
-/// Two tenants in all that a key can be and name.
+/// Two tenants with every key that a caller may have and everything that it may name.
 pub struct World {
     pub own: Side,
     pub foreign: Side,
@@ -23,7 +23,7 @@ pub struct World {
 
 pub struct Side {
     pub target: Target,
-    /// All that can be read of it.
+    /// Everything that can be read.
     pub seen: Value,
 }
 
@@ -31,7 +31,7 @@ pub struct Side {
 pub enum Kind {
     /// No `Authorization`, or one that holds no bearer.
     Missing,
-    /// A bearer that is nobody's.
+    /// A bearer that belongs to nobody.
     Invalid,
     Operator,
     OwnKey,
@@ -49,7 +49,7 @@ enum About {
 
 fn side(operator: &Client, tenant: &Tenant, agent: &Agent) -> Side {
     let entry = operator.granted(call(&agent.id));
-    // What an operator set, no tenant key may change.
+    // A policy that an operator set, so no tenant key may change it.
     let body = json!({ "limits": { "maxCallsPerMonth": 1_000_000 } });
     let policy =
         operator.acting_for(&tenant.key).post("/v1/policies", body).expect(201)["id"].as_str().unwrap().to_owned();
@@ -75,7 +75,7 @@ impl World {
         let agent = Agent::from(&rotated);
         let other = operator.reader(&foreign);
         let bearer = |text: &str| Some(format!("Bearer {text}"));
-        // Right in form, of a tenant that is there, and wrong; and of a tenant that is not there.
+        // A wrong token with a valid form and an existing tenant; and one with an unknown tenant.
         let forged = format!("{}{}", &agent.token[..40], "A".repeat(27));
         let forged_key = format!("{}{}", &own.key[..40], "A".repeat(28));
         let nobodys = |prefix: &str| format!("{prefix}{}", URL_SAFE_NO_PAD.encode([7; 48]));
@@ -124,7 +124,7 @@ impl World {
     }
 }
 
-/// What the table says that key gets.
+/// What that key gets according to the table.
 fn expected(row: &Row, access: RouteAccess, kind: Kind, about: About) -> Outcome {
     let mine = match kind {
         Kind::OwnKey | Kind::OwnToken => about == About::Own,
@@ -147,7 +147,7 @@ fn expected(row: &Row, access: RouteAccess, kind: Kind, about: About) -> Outcome
     }
 }
 
-/// The code of an error, of a decision, or of a batch's first decision, as AuthZEN has them too.
+/// The code of an error, of a decision, or of a batch's first decision, also in AuthZEN's form.
 fn code(answer: &Answer) -> Option<String> {
     answer.code().or_else(|| {
         let body: Value = serde_json::from_slice(&answer.body).ok()?;
@@ -156,7 +156,7 @@ fn code(answer: &Answer) -> Option<String> {
     })
 }
 
-/// The answer without what is different by nature: the ids that the call named, the new entry's, and the time.
+/// The answer without what must differ: the ids that the call named, the new entry's id, and the time.
 pub fn comparable(answer: &Answer, target: &Target) -> (u16, BTreeSet<(String, String)>, String) {
     let mut text = answer.text();
     for id in target.ids() {
@@ -165,13 +165,13 @@ pub fn comparable(answer: &Answer, target: &Target) -> (u16, BTreeSet<(String, S
     if let Some(at) = text.find("\"auditId\":\"") {
         text.replace_range(at + 11..at + 11 + 36, "<new>");
     }
-    // Whether the connection goes on depends on how fast the body came.
-    let told = answer.headers.iter().filter(|(name, _)| !["connection", "date"].contains(&name.as_str()));
-    let headers = told.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
+    // Whether the connection stays open depends on how fast the body came.
+    let compared = answer.headers.iter().filter(|(name, _)| !["connection", "date"].contains(&name.as_str()));
+    let headers = compared.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
     (answer.status, headers, text)
 }
 
-/// What no key had a say over is as it was, to the last audit entry.
+/// Everything that no key may change is unchanged, to the last audit entry.
 fn check_untouched(operator: &Client, world: &mut World, touched: &mut [bool; 2], place: &str) {
     for (side, touched) in [&mut world.own, &mut world.foreign].into_iter().zip(touched) {
         let read = operator.all_of(&side.target.tenant);
@@ -200,11 +200,11 @@ fn every_route_answers_every_key_as_the_table_says() {
     let mut world = World::new(&operator, made);
     let mut asked = 0;
     for (number, endpoint) in endpoints().into_iter().enumerate() {
-        // One address may not fail as often as all of this does.
+        // All these failures together are too many for one address.
         let address = format!("192.0.2.{number}");
         let found = rows.iter().find(|row| (row.method, row.path) == (endpoint.method.as_str(), endpoint.path));
         let row = found.unwrap_or_else(|| panic!("{} {} has no row in the table", endpoint.method, endpoint.path));
-        // What is answered to those that are nobody's.
+        // The answer to all unknown keys.
         let mut refusal = None;
         for key in 0..world.headers.len() {
             let mut hidden = Vec::new();
@@ -261,7 +261,7 @@ fn every_route_answers_every_key_as_the_table_says() {
                     touched = [false; 2];
                 }
             }
-            // All the keys that are nobody's are looked at together.
+            // All unknown keys are checked together.
             if world.headers.get(key + 1).is_none_or(|(next, _)| !matches!(next, Kind::Missing | Kind::Invalid)) {
                 check_untouched(&operator, &mut world, &mut touched, &format!("{} {}", row.method, row.path));
             }
@@ -274,7 +274,7 @@ fn every_route_answers_every_key_as_the_table_says() {
 }
 
 #[test]
-fn a_foreign_slug_answers_as_an_unknown_one() {
+fn a_foreign_slug_gets_the_answer_for_an_unknown_one() {
     let server = Server::start();
     let operator = server.operator();
     let (acme, _) = (operator.tenant("acme"), operator.tenant("globex"));
@@ -303,7 +303,7 @@ fn a_foreign_slug_answers_as_an_unknown_one() {
 }
 
 #[test]
-fn a_foreign_key_id_under_the_own_tenant_is_unknown() {
+fn a_foreign_key_id_under_the_callers_tenant_is_unknown() {
     let server = Server::start();
     let operator = server.operator();
     let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
@@ -314,7 +314,7 @@ fn a_foreign_key_id_under_the_own_tenant_is_unknown() {
 }
 
 #[test]
-fn a_method_a_route_does_not_take_is_told_which_it_takes() {
+fn a_wrong_method_gets_the_list_of_allowed_ones() {
     let server = Server::start();
     let operator = server.operator();
     let routes = endpoints();
@@ -331,7 +331,7 @@ fn a_method_a_route_does_not_take_is_told_which_it_takes() {
         }
         let concrete = path.replace("{tenant}", "acme").replace("{id}", "x").replace("{file}", "app.js");
         for method in ["GET", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"] {
-            // `/v1/agents/x` beside `/v1/agents/{id}/…` is told apart; a path that two routes share is not here.
+            // `/v1/agents/x` beside `/v1/agents/{id}/…` is recognized; paths shared by two routes are not here.
             if takes.contains(method) {
                 continue;
             }

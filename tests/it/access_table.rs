@@ -1,4 +1,4 @@
-//! Every route, with what a call of it looks like and what it answers to whom. A route without a row fails the test.
+//! Every route, with an example call and the answer for each kind of caller. A route without a row fails the test.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ pub struct Target {
     pub key: String,
     pub entry: String,
     pub policy: String,
-    /// An agent that the agent lends to, by that link.
+    /// An agent that the agent lends to, through that link.
     pub friend: String,
     pub link: String,
 }
@@ -23,7 +23,7 @@ impl Target {
     }
 }
 
-/// What is answered: the status, and the code where there is one.
+/// An answer: the status, and the code if there is one.
 pub type Outcome = (u16, Option<&'static str>);
 
 /// One route.
@@ -31,17 +31,17 @@ pub struct Row {
     pub method: &'static str,
     pub path: &'static str,
     pub body: fn(&Target) -> Value,
-    /// What a query string adds.
+    /// The query string.
     pub query: fn(&Target) -> String,
-    /// To whom it may concern: who may call it, about what is theirs.
+    /// For a caller who may call the route, about its own things.
     pub granted: Outcome,
-    /// To an operator, about what is not there.
+    /// For an operator, about something that doesn't exist.
     pub missing: Outcome,
-    /// To a tenant key, about what is another tenant's or not there.
+    /// For a tenant key, about something of another tenant, or something that doesn't exist.
     pub hidden: Outcome,
-    /// The same to an agent token, where one may call the route at all.
+    /// `hidden` for an agent token, if one may call the route at all.
     pub hidden_from_agent: Outcome,
-    /// Whether a call that is granted changes more than the audit trail.
+    /// Whether a granted call changes more than the audit trail.
     pub changes: bool,
 }
 
@@ -125,7 +125,7 @@ fn ask(target: &Target) -> Value {
     json!({ "agentId": target.agent, "action": "read", "resource": "docs:1" })
 }
 
-/// The same as AuthZEN has it.
+/// That call in AuthZEN's form.
 fn evaluation(target: &Target) -> Value {
     json!({
         "subject": { "type": "agent", "id": target.agent },
@@ -216,7 +216,7 @@ pub fn rows() -> Vec<Row> {
         }),
         row("POST", "/access/v1/search/resource", OK, OK, OK).body(evaluation),
         row("POST", "/access/v1/search/action", OK, OK, OK).body(evaluation),
-        // It names nothing but what an agent asks about for itself.
+        // It names only what an agent asks for itself.
         Row {
             hidden_from_agent: (403, Some("UNMAPPED_REQUEST")),
             ..row("GET", "/v1/forward-auth", FORBIDDEN, FORBIDDEN, FORBIDDEN)

@@ -1,11 +1,11 @@
-//! Patterns for arguments, by every way that a call or a pattern comes in.
+//! Patterns for arguments, in every way that a call or a pattern can arrive.
 
 use serde_json::{Value, json};
 
 use crate::harness::Server;
 use crate::world::{constrained, permits};
 
-/// Values that a pattern fits, and that other programs may read as something else.
+/// Values that a pattern fits, but that other programs may read differently.
 const ODD: [&str; 12] = [
     "/srv/data/../../etc/passwd",
     "/srv/data/..",
@@ -22,7 +22,7 @@ const ODD: [&str; 12] = [
 ];
 
 #[test]
-fn a_glob_matches_nothing_that_reads_in_two_ways_whoever_asks_and_however() {
+fn a_glob_matches_no_ambiguous_value_for_any_caller_or_route() {
     let server = Server::start();
     let operator = server.operator();
     operator.tenant("acme");
@@ -54,7 +54,7 @@ fn a_glob_matches_nothing_that_reads_in_two_ways_whoever_asks_and_however() {
 }
 
 #[test]
-fn globs_mean_what_they_usually_do_and_expressions_are_about_the_whole() {
+fn globs_have_their_usual_meaning_and_expressions_match_the_whole() {
     let server = Server::start();
     let operator = server.operator();
     operator.tenant("acme");
@@ -92,7 +92,7 @@ fn globs_mean_what_they_usually_do_and_expressions_are_about_the_whole() {
 }
 
 #[test]
-fn what_permissions_may_not_have_meant_is_told_at_creation_change_and_by_explain() {
+fn doubtful_permissions_get_a_warning_at_creation_at_change_and_from_explain() {
     let server = Server::start();
     let operator = server.operator();
     operator.tenant("acme");
@@ -124,9 +124,9 @@ fn what_permissions_may_not_have_meant_is_told_at_creation_change_and_by_explain
         let explained = operator.post("/v1/authorize/explain", ask(resource)).expect(200);
         explained["steps"].as_array().unwrap().iter().filter(|step| step["check"] == "note").cloned().collect()
     };
-    let told = notes("site:premium:1");
-    assert_eq!(told.len(), 1);
-    assert_eq!((&told[0]["permission"], &told[0]["passed"]), (&json!(1), &json!(true)), "{told:?}");
+    let found = notes("site:premium:1");
+    assert_eq!(found.len(), 1);
+    assert_eq!((&found[0]["permission"], &found[0]["passed"]), (&json!(1), &json!(true)), "{found:?}");
     assert!(notes("site:public:1").is_empty());
 
     let fewer =

@@ -1,13 +1,14 @@
-//! Calls without a good key: limited by address, whatever route and kind of key, and nobody with a good one notices.
+//! Calls without a valid key: limited by address, for every route and kind of key, and callers with a valid one don't
+//! notice.
 
 use crate::client::Client;
 use crate::harness::{OPERATOR_KEY, Options, Server};
 use crate::world::{call, permits};
 
-/// More failed calls than an address may make at once, and than it may make in the time they take.
+/// More failed calls than an address may make at once, including those it regains in the time they take.
 const MANY: usize = 1_000;
 
-/// Fails until it is refused. Answers the number of calls.
+/// Fails until it is refused. Returns the number of calls.
 fn fail_until_refused(client: &Client, ask: impl Fn(&Client) -> crate::client::Answer) -> usize {
     let refused = (1..=MANY).find(|_| {
         let answer = ask(client);
@@ -27,7 +28,7 @@ fn fail_until_refused(client: &Client, ask: impl Fn(&Client) -> crate::client::A
 }
 
 #[test]
-fn failed_calls_are_limited_by_address_and_good_ones_are_not() {
+fn failed_calls_are_limited_by_address_and_valid_ones_are_not() {
     let server = Server::start_with(Options::args(&["--trusted-proxies", "127.0.0.1"]));
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -37,20 +38,20 @@ fn failed_calls_are_limited_by_address_and_good_ones_are_not() {
     let wrong_token = format!("{}x", &agent.token[..agent.token.len() - 1]);
     assert_ne!(wrong_token, agent.token);
 
-    // The route that is answered before the router, one behind it, and no key at all.
+    // The route that is answered before the router, one behind it, and calls without a key.
     let first = fail_until_refused(&from("192.0.2.1", &wrong_token), |client| client.authorize(agent_call.clone()));
-    assert!(first > 50, "{first}: a service that was given an old key is told that it is not valid");
+    assert!(first > 50, "{first}: a service with an old key must learn that it is not valid");
     fail_until_refused(&from("192.0.2.2", "kvo_wrong"), |client| client.get("/v1/tenants"));
     let nobody = Client::new(server.base(), None).forwarded_for("192.0.2.3");
     fail_until_refused(&nobody, |client| client.get("/v1/audit"));
-    // Where no address can be believed, all such calls count as one.
+    // If no address can be trusted, all such calls count together.
     fail_until_refused(&from("nobody's, hidden", "kvo_wrong"), |client| client.get("/v1/tenants"));
-    // Of IPv6, a network is one caller.
+    // An IPv6 network counts as one caller.
     fail_until_refused(&from("2001:db8::1", "kvo_wrong"), |client| client.get("/v1/tenants"));
     from("2001:db8:0:0:ffff::2", "kvo_wrong").get("/v1/tenants").problem(429, "AUTH_RATE_LIMITED");
     from("2001:db8:0:1::2", "kvo_wrong").get("/v1/tenants").problem(401, "INVALID_TOKEN");
 
-    // Whoever has a good key shares an address with all of those, and passes.
+    // Callers with a valid key share these addresses, and pass.
     for address in ["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"] {
         for key in [OPERATOR_KEY, &acme.key] {
             let client = from(address, key);
@@ -59,12 +60,12 @@ fn failed_calls_are_limited_by_address_and_good_ones_are_not() {
             client.get("/v1/tenants/acme").expect(200);
         }
         from(address, &agent.token).granted(serde_json::json!({ "action": "read", "resource": "docs:1" }));
-        // A right that a good key has not is no failed authentication.
+        // A valid key without the right to call is not a failed authentication.
         for _ in 0..3 {
             from(address, &agent.token).get("/v1/tenants").problem(403, "FORBIDDEN");
         }
     }
-    // Another address has its own.
+    // Another address has its own limit.
     from("192.0.2.9", "kvo_wrong").get("/v1/tenants").problem(401, "INVALID_TOKEN");
 
     let log = server.log();
@@ -76,7 +77,7 @@ fn failed_calls_are_limited_by_address_and_good_ones_are_not() {
 }
 
 #[test]
-fn without_a_trusted_proxy_no_header_makes_another_address() {
+fn without_a_trusted_proxy_no_header_changes_the_address() {
     let server = Server::start();
     let failing = |n: usize| server.with_key("kvo_wrong").forwarded_for(&format!("192.0.2.{n}"));
     let refused = (0..MANY).find(|n| failing(n % 250).get("/v1/tenants").status == 429);

@@ -1,4 +1,4 @@
-//! The audit trail: filters, paging, single entries, and what an entry says.
+//! The audit trail: filters, paging, single entries, and the content of an entry.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,7 +69,7 @@ fn filters_narrow_the_trail() {
     ] {
         assert_eq!(operator.trail(query).len(), count, "{query}");
     }
-    // From a time on, and up to but without a time.
+    // From a time on, and before a time.
     let middle = all[4]["timestamp"].as_str().unwrap();
     let since = operator.trail(&format!("tenantId=acme&since={middle}"));
     let until = operator.trail(&format!("tenantId=acme&until={middle}"));
@@ -111,7 +111,7 @@ fn an_entry_says_what_happened() {
     let time = entry["timestamp"].as_str().unwrap();
     assert!(time.ends_with('Z') && time.len() == "2026-01-01T00:00:00.000Z".len(), "{time}");
     assert_eq!(operator.get(&format!("/v1/agents/{}", agent.id)).expect(200)["lastActiveAt"], time);
-    // A denial says why, in the words the caller got; an agent's own call shows its own client.
+    // A denial says why, in the words that the caller got; an agent's own call shows its own client.
     let body = json!({ "action": "drop", "resource": "docs:7", "context": { "userAgent": "liar" } });
     let headers: [(&str, &[u8]); 1] = [("User-Agent", b"agent/2")];
     let answer = server
@@ -158,7 +158,7 @@ fn a_decision_keeps_the_trace_it_is_part_of() {
         assert_eq!(shown(decision), trace);
         ids.push(decision["auditId"].clone());
     }
-    // One that is not valid is as good as none, and nobody is refused for it.
+    // An invalid one counts as none, and nobody is refused for it.
     let (good, bad, odd) = (parent(trace), parent("not-a-trace"), b"00-\xff".as_slice());
     for headers in [&[][..], &[&*bad], &[odd], &[&*good, &*good], &[&*good, &*bad]] {
         let decision = traced(&operator, "/v1/authorize", &asked, headers);
@@ -189,8 +189,9 @@ fn administrative_changes_are_in_the_trail_of_their_tenant() {
     operator.delete(&format!("/v1/agents/{}", agent.id)).expect(204);
     operator.delete(&format!("/v1/tenants/acme/keys/{}", acme.key_id)).expect(204);
     let trail = operator.trail("tenantId=acme&kind=admin");
-    let mut told: Vec<_> = trail.iter().map(|e| (e["action"].as_str().unwrap(), e["by"].as_str().unwrap())).collect();
-    told.reverse();
+    let mut recorded: Vec<_> =
+        trail.iter().map(|e| (e["action"].as_str().unwrap(), e["by"].as_str().unwrap())).collect();
+    recorded.reverse();
     let by = acme.key_id.as_str();
     let expected = [
         ("tenant.create", "operator"),
@@ -204,7 +205,7 @@ fn administrative_changes_are_in_the_trail_of_their_tenant() {
         ("agent.revoke", "operator"),
         ("key.revoke", "operator"),
     ];
-    assert_eq!(told, expected, "what changed nothing is not told twice");
+    assert_eq!(recorded, expected, "a change that changes nothing is not recorded again");
     assert!(trail.iter().all(|entry| entry["kind"] == "admin" && entry["tenantId"] == acme.id));
     let update = operator.trail("tenantId=acme&kind=admin&actions=agent.update");
     assert_eq!((update.len(), &update[0]["parameters"]["name"]), (1, &json!("renamed")));
@@ -216,7 +217,7 @@ fn administrative_changes_are_in_the_trail_of_their_tenant() {
 }
 
 #[test]
-fn pages_hold_each_entry_once_while_writes_go_on() {
+fn pages_hold_each_entry_once_during_writes() {
     let server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -276,10 +277,10 @@ fn limit_offset_and_cursor_agree() {
     let first = operator.get("/v1/audit?limit=4");
     let second = operator.get(&next_page(&first).unwrap());
     assert_eq!(ids(&second.items()), &all[4..8]);
-    // A page that was reached by an offset goes on where it ended.
+    // A page reached by an offset continues where it ended.
     let page = operator.get("/v1/audit?limit=4&offset=2");
     assert_eq!(ids(&operator.get(&next_page(&page).unwrap()).items()), &all[6..10]);
-    // The lists of agents and tenants page in the same way, in the order of their creation.
+    // The lists of agents and tenants page in this way too, in order of creation.
     for (path, count) in [("/v1/agents", 3), ("/v1/tenants", 2)] {
         let whole = operator.get(path);
         assert_eq!((whole.items().len(), next_page(&whole)), (count, None));
@@ -296,7 +297,7 @@ fn limit_offset_and_cursor_agree() {
 }
 
 #[test]
-fn pages_of_a_long_past_agree_wherever_they_begin() {
+fn pages_of_a_long_history_agree_wherever_they_begin() {
     let root = tempfile::tempdir().unwrap();
     let data = DataDir::open(root.path()).unwrap();
     let of = |slug| {
@@ -306,7 +307,7 @@ fn pages_of_a_long_past_agree_wherever_they_begin() {
     };
     let acme = of("acme");
     let mut all = [acme.clone(), of("globex")].concat();
-    // By time, and then by their numbers and tenants.
+    // By time, then by number and tenant.
     all.sort_by(|one, other| other.1.cmp(&one.1));
     drop(data);
     let server = Server::start_with(Options { data_dir: Some(root.path().to_owned()), ..Options::default() });
@@ -317,7 +318,7 @@ fn pages_of_a_long_past_agree_wherever_they_begin() {
         for offset in [0, 1, 9, 100, expected.len() - 3, expected.len()] {
             let end = expected.len().min(offset + 7);
             assert_eq!(page(&format!("limit=7&offset={offset}")), part(&expected[offset..end]), "{tenant}{offset}");
-            // A cursor, of this tenant or another, and a time say where to begin as well.
+            // A cursor, of this tenant or another, and a time also set the start.
             let Some((at, id)) = expected.get(offset) else { continue };
             let end = expected.len().min(offset + 8);
             assert_eq!(page(&format!("limit=7&cursor={id}")), part(&expected[offset + 1..end]), "{tenant}{offset}");
@@ -343,7 +344,7 @@ fn without_a_limit_a_hundred_come() {
 }
 
 #[test]
-fn an_entry_is_found_by_its_whole_id_only() {
+fn an_entry_is_found_only_by_its_whole_id() {
     let server = Server::start();
     let operator = server.operator();
     let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
@@ -352,7 +353,7 @@ fn an_entry_is_found_by_its_whole_id_only() {
     let found = server.with_key(&acme.key).get(&format!("/v1/audit/{id}")).expect(200);
     assert_eq!(found["id"], json!(id));
     server.with_key(&globex.key).get(&format!("/v1/audit/{id}")).problem(404, "AUDIT_ENTRY_NOT_FOUND");
-    // The same number at another time is no entry.
+    // The number of an entry with another time is no entry.
     let (head, rest) = id.split_at("aud_".len() + 3);
     let digit = if rest.starts_with('0') { '1' } else { '0' };
     for unknown in [format!("{head}{digit}{}", &rest[1..]), "aud_".into(), "garbage".into(), id.to_uppercase()] {

@@ -13,7 +13,7 @@ use crate::events::Stream;
 use crate::harness::{OPERATOR_KEY, Options, Server, eventually};
 use crate::world::{call, permits};
 
-/// Some entries with everything in them that needs care in a text format.
+/// Some entries with everything that needs care in a text format.
 fn odd_entries(operator: &Client) {
     let acme = operator.tenant("acme");
     let globex = operator.tenant("globex");
@@ -59,12 +59,12 @@ fn rows(text: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// What an entry's member is as a cell.
+/// An entry's member as a cell.
 fn cell(name: &str, value: &Value) -> Value {
     match value {
         Value::Null => json!(""),
         Value::String(text) => json!(text),
-        // Compared as JSON, since a cell keeps the text of the call.
+        // Compared as JSON, since a cell keeps the call's text.
         other if name == "parameters" => other.clone(),
         other => json!(other.to_string()),
     }
@@ -85,7 +85,7 @@ fn every_format_holds_what_the_query_shows() {
             answer
         };
         let sorted = |mut entries: Vec<Value>| {
-            // Tenants come one after the other; each tenant's entries are in order already.
+            // Tenants come one after another; each tenant's entries are in order already.
             if !filter.contains("tenantId") {
                 entries.sort_by_key(|entry| entry["id"].as_str().unwrap().to_owned());
             }
@@ -130,7 +130,7 @@ fn every_format_holds_what_the_query_shows() {
         });
         assert_eq!(sorted(read), shown.collect::<Vec<_>>(), "{filter}");
     }
-    // Nothing to show is a whole document too.
+    // An empty result is a complete document too.
     let none = "tenantId=acme&since=2100-01-01T00:00:00Z";
     assert_eq!(operator.get(&format!("/v1/audit/export?{none}")).expect(200), json!([]));
     assert_eq!(operator.get(&format!("/v1/audit/export?format=ndjson&{none}")).text(), "");
@@ -143,7 +143,7 @@ fn every_format_holds_what_the_query_shows() {
 }
 
 #[test]
-fn what_these_routes_do_not_take_names_the_parameter() {
+fn errors_about_parameters_name_them() {
     let server = Server::start();
     let operator = server.operator();
     operator.tenant("acme");
@@ -208,7 +208,7 @@ fn an_export_that_fails_does_not_look_complete() {
         let broken = operator.try_send("GET", &path, &[], None);
         assert!(broken.is_err(), "{format}: it seemed whole: {}", broken.unwrap().text());
     }
-    // Where nothing was sent yet, the status says so.
+    // If nothing was sent yet, the status says so.
     damage(&server.folder(&acme.id), 0);
     operator.get("/v1/audit/export?tenantId=acme").problem(503, "TENANT_UNAVAILABLE");
     assert_eq!(operator.get("/v1/audit/export?tenantId=default").expect(200), json!([]));
@@ -267,14 +267,14 @@ fn a_stream_shows_each_entry_once_in_order_while_many_write() {
             };
             assert_eq!(of(&seen_of_all, &acme.id), trail, "of each tenant in order");
             assert_eq!(of(&seen_of_all, &globex.id), trail_own);
-            // It goes on exactly after any entry.
+            // It continues exactly after any entry.
             for at in [0, 1, THREADS * CALLS / 2, THREADS * CALLS - 2] {
                 let mut resumed = open("tenantId=acme", Some(seen[at]["id"].as_str().unwrap()));
                 assert_eq!(resumed.take(trail.len() - at - 1), trail[at + 1..]);
             }
             let mut since = open("tenantId=acme&since=2000-01-01T00:00:00Z", None);
             assert_eq!(since.take(trail.len() + 1)[1..], trail);
-            // Over all tenants nothing is left out after it, and what comes again has the same id.
+            // Over all tenants, nothing after it is left out, and a repeated entry has its old id.
             let mut resumed = open("", Some(&last_id));
             let mut missing: Vec<_> = rest_of_all.iter().map(|entry| entry["id"].clone()).collect();
             let last = seen_of_all.iter().find(|entry| entry["id"] == json!(last_id)).unwrap();
@@ -290,7 +290,7 @@ fn a_stream_shows_each_entry_once_in_order_while_many_write() {
 }
 
 #[test]
-fn a_stream_of_all_tenants_hears_of_new_ones() {
+fn a_stream_of_all_tenants_includes_new_ones() {
     let server = Server::start();
     let operator = server.operator();
     let mut decisions = Stream::open(server.base(), OPERATOR_KEY, "", None).unwrap();
@@ -299,9 +299,9 @@ fn a_stream_of_all_tenants_hears_of_new_ones() {
     let agent = operator.reader(&acme);
     let id = operator.granted(call(&agent.id));
     assert_eq!(decisions.next().unwrap()["id"], json!(id));
-    let told: Vec<_> = admin.take(3).iter().map(|entry| entry["action"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(told, ["tenant.create", "key.create", "agent.create"]);
-    // One that is erased does not end it.
+    let actions: Vec<_> = admin.take(3).iter().map(|entry| entry["action"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(actions, ["tenant.create", "key.create", "agent.create"]);
+    // Erasing one does not end the stream.
     operator.delete("/v1/tenants/acme?confirm=acme").expect(204);
     let globex = operator.tenant("globex");
     let agent = operator.reader(&globex);
@@ -326,7 +326,7 @@ fn a_stream_ends_with_the_server_the_tenant_or_the_key() {
     assert_eq!(of_globex.next(), None);
     assert_eq!(of_all.next(), Some(entry.clone()));
     assert_eq!(of_all.next(), None);
-    // The next server goes on where the last one was.
+    // The next server continues where the last one was.
     server.start_again();
     let operator = server.operator();
     let id = operator.granted(call(&agent.id));
@@ -350,7 +350,7 @@ fn streams_are_limited() {
     operator.get("/v1/audit/stream?tenantId=acme").problem(429, "TOO_MANY_STREAMS");
     assert!(open("tenantId=default").is_ok(), "another tenant's are its own");
     drop(streams.pop());
-    // The server finds out that a client is gone when it next has something to say.
+    // The server notices that a client is gone when it next has something to send.
     let agent = operator.agent("acme", permits("docs:*", &["read"]));
     eventually("the place is free again", || {
         operator.granted(call(&agent.id));
@@ -375,7 +375,7 @@ fn a_stream_outlives_a_slow_client_and_holds_up_nobody() {
     let mut trail = operator.trail("tenantId=acme");
     trail.reverse();
     assert_eq!(trail.len(), 2_000);
-    // Exports that nobody reads on keep their places until their clients go away.
+    // Exports that nobody reads keep their places until their clients go away.
     let export = || {
         let request = Request::builder()
             .uri(format!("{}/v1/audit/export?tenantId=acme", server.base()))
@@ -390,7 +390,7 @@ fn a_stream_outlives_a_slow_client_and_holds_up_nobody() {
     assert_eq!(slow.take(2_000), trail);
 }
 
-/// Runs `kavach audit verify`; answers the exit code and the report.
+/// Runs `kavach audit verify`; returns the exit code and the report.
 fn verify(args: &[&str]) -> (i32, Value) {
     let binary = env!("CARGO_BIN_EXE_kavach");
     let output = Command::new(binary).args(["audit", "verify", "--json"]).args(args).output().unwrap();
@@ -415,14 +415,14 @@ fn a_checkpoint_proves_the_trail_later() {
     server.with_key(&acme.key).get("/v1/audit/checkpoint?tenantId=default").problem(403, "TENANT_MISMATCH");
     assert_eq!(operator.get("/v1/audit/checkpoint").expect(200)["tenantId"], Value::Null);
     operator.granted(call(&agent.id));
-    // A change is on disk once it is answered, and the journal says so of all before it.
+    // A change is on disk once it is answered, and the journal's link then covers everything before it.
     operator.patch("/v1/tenants/acme", json!({ "name": "Acme" })).expect(200);
     let data = server.data_dir();
     let data = data.to_str().unwrap();
     let (code, text) = verify(&["--data-dir", data, "--tenant", "acme"]);
     assert_eq!(code, 2);
     assert!(text.as_str().unwrap().contains("a server is using"), "{text}");
-    // A killed server leaves a trail that is whole.
+    // A killed server leaves an intact trail.
     server.kill();
     let file = server.data_dir().join("kept.txt");
     fs::write(&file, checkpoint.to_string()).unwrap();
@@ -441,7 +441,7 @@ fn a_checkpoint_proves_the_trail_later() {
     other["hash"] = json!("00".repeat(32));
     let (code, report) = verify(&["--data-dir", data, "--tenant", "acme", "--checkpoint", &other.to_string()]);
     assert_eq!((code, &report["fault"]["kind"]), (1, &json!("rewritten")), "{report}");
-    // A copy needs no data directory, and says which entry is bad.
+    // A copy needs no data directory, and the report names the bad entry.
     let copy = tempfile::tempdir().unwrap();
     let copied = copy.path().join("copy");
     fs::create_dir(&copied).unwrap();
@@ -461,13 +461,13 @@ fn a_checkpoint_proves_the_trail_later() {
         Command::new(env!("CARGO_BIN_EXE_kavach")).args(["audit", "verify", "--folder", folder]).output().unwrap();
     let sentence = String::from_utf8(output.stdout).unwrap();
     assert!(sentence.contains("is NOT intact") && sentence.contains(&ids[5]), "{sentence}");
-    // On the server's own directory nothing changed.
+    // In the server's own directory nothing changed.
     server.start_again();
     assert_eq!(server.operator().trail("tenantId=acme").len(), 11);
 }
 
 #[test]
-fn an_export_is_whole_while_writes_go_on() {
+fn an_export_is_complete_during_writes() {
     let server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -494,7 +494,7 @@ fn an_export_is_whole_while_writes_go_on() {
 }
 
 #[test]
-fn a_tenant_that_is_down_holds_up_no_stream_and_is_left_out_of_no_export() {
+fn a_tenant_that_is_down_delays_no_stream_and_fails_an_export() {
     let mut server = Server::start();
     let operator = server.operator();
     let tenants = ["acme", "globex", "initech"].map(|slug| operator.tenant(slug));
@@ -503,7 +503,7 @@ fn a_tenant_that_is_down_holds_up_no_stream_and_is_left_out_of_no_export() {
         operator.granted(call(&agent.id));
     }
     server.stop();
-    // The one whose id comes first.
+    // The tenant with the lowest id.
     damage(&server.folder(&tenants[0].id), 0);
     server.start_again();
     let operator = server.operator();

@@ -58,7 +58,7 @@ fn odd_bytes_in_paths_and_queries_are_refused() {
             assert!(!answer.body.contains(&0), "{path}");
         }
     }
-    // A filter that finds nothing is none of these.
+    // A filter without matches is not an error.
     for query in ["userId=%FF", "userId=%00", "actions=%FF%FE,%00"] {
         let answer = send_bytes(server.host(), &get(format!("/v1/audit?{query}").as_bytes(), b"")).unwrap();
         assert_eq!(answer.text(), "[]", "{query}");
@@ -68,7 +68,7 @@ fn odd_bytes_in_paths_and_queries_are_refused() {
 }
 
 #[test]
-fn odd_bytes_in_headers_are_no_key_and_no_crash() {
+fn odd_bytes_in_headers_are_neither_a_key_nor_a_crash() {
     let server = Server::start();
     let agent = prepare(&server);
     let operator = server.operator();
@@ -100,7 +100,7 @@ fn odd_bytes_in_headers_are_no_key_and_no_crash() {
             assert!(refused.contains("several"), "{refused}");
         }
     }
-    // What is no part of the decision may hold anything.
+    // Headers that the decision does not use may hold anything.
     let body = call(&agent.id).to_string();
     let head = format!(
         "POST /v1/authorize HTTP/1.1\r\nHost: \r\nAuthorization: Bearer {OPERATOR_KEY}\r\nContent-Length: {}\r\n",
@@ -125,7 +125,7 @@ fn odd_bytes_in_headers_are_no_key_and_no_crash() {
 }
 
 #[test]
-fn a_connection_that_speaks_no_http_harms_nobody() {
+fn a_connection_without_http_harms_nobody() {
     let mut server = Server::start();
     let agent = prepare(&server);
     let operator = server.operator();
@@ -150,7 +150,7 @@ fn a_connection_that_speaks_no_http_harms_nobody() {
         many.into_bytes(),
         huge.into_bytes(),
     ] {
-        // It may be answered with a 4xx or closed; nobody is told of a server's fault.
+        // The server may answer with a 4xx or close, but never reports a fault of its own.
         let mut stream = std::net::TcpStream::connect(server.host()).unwrap();
         use std::io::{Read, Write};
         stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();

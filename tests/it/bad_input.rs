@@ -1,4 +1,4 @@
-//! Bad requests: each gets a 4xx with a code and a sentence that names the field, and leaves nothing behind.
+//! Bad requests: each gets a 4xx with a code and a sentence that names the field, and changes nothing.
 
 use kavach::domain::limits::{MAX_AUTHORIZE_BODY_BYTES, MAX_BODY_BYTES};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::client::{Client, send_bytes};
 use crate::harness::{OPERATOR_KEY, Server};
 use crate::world::{Agent, call};
 
-/// A tenant and an agent that bad requests are about.
+/// A tenant and an agent for the bad requests to name.
 pub fn prepare(server: &Server) -> Agent {
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -17,13 +17,13 @@ pub fn prepare(server: &Server) -> Agent {
     operator.reader(&acme)
 }
 
-/// All there is on the server.
+/// Everything on the server.
 pub fn everything(operator: &Client) -> Value {
     json!({ "tenants": operator.get("/v1/tenants").expect(200), "acme": operator.all_of("acme"), "default": operator.all_of("default") })
 }
 
 #[test]
-fn each_bad_request_names_its_field_and_leaves_nothing_behind() {
+fn each_bad_request_names_its_field_and_changes_nothing() {
     let table = bad_table::all();
     assert!(table.len() > 250);
     refused(&table);
@@ -34,7 +34,7 @@ fn an_array_is_no_object() {
     refused(&bad_table::positional());
 }
 
-/// Sends each and checks its answer, and that all is as it was at the end.
+/// Sends each request and checks its answer, and at the end that nothing changed.
 fn refused(table: &[bad_table::Bad]) {
     let server = Server::start();
     let agent = prepare(&server);
@@ -102,14 +102,14 @@ fn a_body_over_its_limit_is_refused_however_it_is_sent() {
         ("/v1/tenants", MAX_BODY_BYTES, &tenant),
         ("/v1/agents", MAX_BODY_BYTES, &new),
     ] {
-        // White space counts, so that a body of exactly so many bytes can be a good one.
+        // White space counts, so that a body of exactly that size can be a good one.
         let mut text = body.to_string().into_bytes();
         text.resize(limit + 1, b' ');
         for bytes in [with_length("POST", path, &text), chunked("POST", path, &text)] {
             let message = send_bytes(server.host(), &bytes).unwrap().problem(413, "PAYLOAD_TOO_LARGE");
             assert!(message.contains(&limit.to_string()), "{message}");
         }
-        // One that only says so is refused before it is sent.
+        // A body that only claims to be large is refused before it is sent.
         let claim = raw("POST", path, "Content-Length: 99999999999\r\n", b"{");
         send_bytes(server.host(), &claim).unwrap().problem(413, "PAYLOAD_TOO_LARGE");
     }
@@ -127,7 +127,7 @@ fn a_body_over_its_limit_is_refused_however_it_is_sent() {
 }
 
 #[test]
-fn text_that_is_no_json_is_told_where() {
+fn an_error_about_bad_json_names_the_place() {
     let server = Server::start();
     let agent = prepare(&server);
     let operator = server.operator();
@@ -182,7 +182,7 @@ fn text_that_is_no_json_is_told_where() {
 }
 
 #[test]
-fn nobody_learns_of_a_body_without_a_key() {
+fn errors_about_a_body_need_a_valid_key() {
     let server = Server::start();
     let agent = prepare(&server);
     let client = server.with_key("kvo_nobodys-key-0123456789012345678901234567");
@@ -192,7 +192,7 @@ fn nobody_learns_of_a_body_without_a_key() {
             server.anonymous().send("POST", path, Some(body.as_bytes())).problem(401, "UNAUTHENTICATED");
         }
     }
-    // The answer comes before the body does.
+    // The answer comes before the body.
     let claim = "POST /v1/authorize/batch HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer kvo_nobody\r\nContent-Length: 1000000\r\n\r\n{";
     send_bytes(server.host(), claim.as_bytes()).unwrap().problem(401, "INVALID_TOKEN");
     client.get("/v1/audit?limit=x").problem(401, "INVALID_TOKEN");

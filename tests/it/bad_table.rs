@@ -1,4 +1,4 @@
-//! Requests that are wrong in one way each, with the code they get and the field their sentence must name.
+//! Requests that are wrong in one way each, with the code they get and the field that the sentence must name.
 
 use kavach::domain::limits::{
     MAX_ACTION_BYTES, MAX_ACTIONS, MAX_AGENTS, MAX_ARG_PATTERN_BYTES, MAX_ARG_PATTERNS, MAX_DELEGATION_DEPTH,
@@ -7,7 +7,7 @@ use kavach::domain::limits::{
 };
 use serde_json::{Value, json};
 
-/// One bad request. `{agent}` in a path is an agent that is there; `acme` is a tenant that is.
+/// One bad request. `{agent}` in a path is an existing agent, `acme` an existing tenant.
 pub struct Bad {
     pub method: &'static str,
     pub path: String,
@@ -37,7 +37,7 @@ const QUERY: &str = "INVALID_QUERY";
 fn with(base: &Value, changes: Value) -> Value {
     let mut body = base.clone();
     for (name, value) in changes.as_object().unwrap() {
-        // A field that is to be absent.
+        // A field to leave out.
         if value == "<absent>" {
             body.as_object_mut().unwrap().remove(name);
         } else {
@@ -60,7 +60,7 @@ fn long(count: usize) -> String {
     "x".repeat(count)
 }
 
-/// Arrays where objects are wanted, which a derived reader takes for the members in their order.
+/// Arrays in place of objects, which a derived deserializer takes for the members in order.
 pub fn positional() -> Vec<Bad> {
     let agent = json!({ "tenantId": "acme", "ownerId": "u", "name": "b", "type": "service" });
     let window = json!({ "timeWindow": ["09:00", "17:00"] });

@@ -1,4 +1,4 @@
-//! One call, however its body is spelled and in whatever pieces it comes.
+//! One call, with its body spelled in any way and split into any pieces.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -21,7 +21,7 @@ fn head(path: &str, token: &str, headers: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{headers}\r\n\r\n")
 }
 
-/// A request whose body is sent byte by byte, as far as the network leaves it so; chunked, or with its length.
+/// Sends a request with its body byte by byte, as far as the network allows; chunked, or with its length.
 fn send_in_pieces(server: &Server, token: &str, path: &str, body: &str, chunked: bool) -> Answer {
     let mut stream = connect(server);
     let framing =
@@ -38,7 +38,7 @@ fn send_in_pieces(server: &Server, token: &str, path: &str, body: &str, chunked:
 }
 
 #[test]
-fn a_body_may_come_in_any_pieces() {
+fn a_body_may_arrive_in_any_pieces() {
     let server = Server::start();
     let operator = server.operator();
     let tenant = operator.tenant("acme");
@@ -59,7 +59,7 @@ fn a_body_may_come_in_any_pieces() {
 }
 
 #[test]
-fn a_large_body_may_come_in_pieces_and_after_leave_to_continue() {
+fn a_large_body_may_arrive_in_pieces_and_after_100_continue() {
     let server = Server::start();
     let operator = server.operator();
     let agent = operator.reader(&operator.tenant("acme"));
@@ -97,7 +97,7 @@ fn a_body_that_breaks_off_is_answered_or_closed_and_decides_nothing() {
             stream.write_all(head.as_bytes()).unwrap();
             stream.write_all(&body.as_bytes()[..sent]).unwrap();
             stream.shutdown(Shutdown::Write).unwrap();
-            // Not to be left waiting is what matters: a server may close on who closes.
+            // What matters is not to wait: a server may close on a client that closes.
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).unwrap();
             let answer = String::from_utf8(answer).unwrap();
@@ -108,7 +108,7 @@ fn a_body_that_breaks_off_is_answered_or_closed_and_decides_nothing() {
 }
 
 #[test]
-fn calls_on_one_connection_may_be_sent_ahead() {
+fn calls_on_one_connection_may_be_pipelined() {
     let server = Server::start();
     let operator = server.operator();
     let agent = operator.reader(&operator.tenant("acme"));
@@ -120,7 +120,7 @@ fn calls_on_one_connection_may_be_sent_ahead() {
         let head = head("/v1/authorize", &agent.token, &format!("Content-Length: {}", body.len()));
         bytes.extend(head.bytes().chain(body.bytes()));
     }
-    // The last request breaks off in its middle, and goes on once the others are answered.
+    // The last request breaks off in the middle, and continues once the others are answered.
     let (ahead, rest) = bytes.split_at(bytes.len() - 7);
     stream.write_all(ahead).unwrap();
     for n in 0..20 {
@@ -133,7 +133,7 @@ fn calls_on_one_connection_may_be_sent_ahead() {
 }
 
 #[test]
-fn a_call_is_the_same_however_it_is_spelled() {
+fn equal_calls_get_equal_answers_in_any_spelling() {
     let server = Server::start();
     let operator = server.operator();
     let agent = operator.agent(operator.tenant("acme").id, permits("docs:*", &["read"]));
@@ -161,9 +161,9 @@ fn a_call_is_the_same_however_it_is_spelled() {
     }
 }
 
-/// Each worker has tenants, and each connection asks tenants of all workers.
+/// Each worker has tenants, and each connection calls tenants on all workers.
 #[test]
-fn every_answer_comes_from_the_tenant_and_goes_to_the_caller_it_is_for() {
+fn every_answer_comes_from_the_right_tenant_and_goes_to_the_right_caller() {
     const TENANTS: usize = 6;
     const CALLERS: usize = 8;
     const ROUNDS: usize = 25;
@@ -181,7 +181,7 @@ fn every_answer_comes_from_the_tenant_and_goes_to_the_caller_it_is_for() {
             scope.spawn(move || {
                 for round in 0..ROUNDS {
                     for (n, agent) in agents.iter().enumerate() {
-                        // Every agent may read its own tenant's documents alone.
+                        // Every agent may read only its own tenant's documents.
                         let other = (n + 1 + round % (TENANTS - 1)) % TENANTS;
                         for (owner, wanted) in [(n, true), (other, false)] {
                             let resource = format!("docs:{owner}:{caller}-{round}");
@@ -206,7 +206,7 @@ fn every_answer_comes_from_the_tenant_and_goes_to_the_caller_it_is_for() {
             assert_eq!(entry["result"] == "allowed", is_own, "{entry}");
         }
     }
-    // An operator's calls find the same tenants by the agents' ids.
+    // An operator's calls find these tenants by the agents' ids.
     for agent in &agents {
         operator.denied(call(&agent.id), "PERMISSION_DENIED");
     }

@@ -6,13 +6,13 @@ use crate::decisions::unknown_like;
 use crate::harness::Server;
 use crate::world::call;
 
-/// A wrong request: method, path, body as text, status, code, and what the sentence has to name.
+/// A bad request: method, path, body as text, status, code, and what the sentence must name.
 type Bad<'a> = (&'a str, String, String, u16, &'a str, &'a str);
 
 const FIELD: &str = "INVALID_FIELD";
 const BODY: &str = "INVALID_BODY";
 
-/// Numbers that are no cost, as JSON text.
+/// Values that are not costs, as JSON text.
 const NO_COSTS: [&str; 14] = [
     "-1",
     "-0.000001",
@@ -30,7 +30,7 @@ const NO_COSTS: [&str; 14] = [
     "{}",
 ];
 
-/// Numbers that are no count of calls.
+/// Values that are not numbers of calls.
 const NO_COUNTS: [&str; 8] = ["1.5", "-1", "1e30", "18446744073709551616", "\"5\"", "true", "[]", "0.5"];
 
 #[test]
@@ -85,7 +85,7 @@ fn each_bad_request_names_its_field_and_charges_nothing() {
     table.push(new(r#"{"limits":{}}"#.into(), FIELD, "limits"));
     table.push(new(r#"{"limits":{"maxCallsPerDay":null}}"#.into(), FIELD, "limits"));
     table.push(patch(r#"{"limits":{"maxCallsPerDay":null}}"#.into(), FIELD, "limits"));
-    // What is not known, misspelled, or not to be set.
+    // Unknown, misspelled, or read-only fields.
     let limits = r#""limits":{"maxCallsPerDay":1}"#;
     for (member, names) in [
         (r#""status":"disabled""#, "status"),
@@ -139,7 +139,7 @@ fn each_bad_request_names_its_field_and_charges_nothing() {
         }
     }
     table.push(usage(format!(r#"{{{ask},"auditId":7}}"#), BODY, "auditId"));
-    // Who and what is not there.
+    // Agents and policies that don't exist.
     for id in [&*unknown, "agt_", "garbage", &policy] {
         for body in
             [format!(r#"{{{limits},"agentId":"{id}"}}"#), format!(r#"{{{limits},"agentId":"{id}","tenantId":"acme"}}"#)]

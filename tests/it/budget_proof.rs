@@ -1,4 +1,4 @@
-//! The proof that budgets are exact: 32 threads at once, stacked limits, and `kill -9` in the middle.
+//! Proof that budgets are exact: 32 threads at once, stacked limits, and `kill -9` in the middle.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,13 +20,13 @@ struct Office {
     ann: [Agent; 2],
     bob: Agent,
     cid: Agent,
-    /// Calls a day of the whole tenant.
+    /// Limits the tenant's calls per day.
     calls: String,
-    /// Cost a month of `ann`.
+    /// Limits `ann`'s cost per month.
     cost: String,
-    /// Calls a month of the one agent of `bob`.
+    /// Limits the monthly calls of `bob`'s agent.
     agent: String,
-    /// Calls a day of the whole tenant, as a warning long before.
+    /// Warns about the tenant's calls per day, at a much lower limit.
     warns: String,
 }
 
@@ -55,7 +55,7 @@ impl Office {
     }
 }
 
-/// An answer to an authorize call, and whose it was.
+/// An authorize call, its owner, and its answer.
 struct Asked {
     owner: &'static str,
     decision: Value,
@@ -73,7 +73,7 @@ fn each_limit_is_met_exactly_by_32_threads_at_once() {
     }
 }
 
-/// Many more calls than any limit lets through, by the operator's key, the tenant's, and the agents' own tokens.
+/// Far more calls than the limits allow, by the operator's key, the tenant's, and the agents' own tokens.
 fn storm(operator: &Client, office: &Office) -> Vec<Asked> {
     let (answers, half) = (Mutex::new(Vec::new()), Barrier::new(THREADS));
     std::thread::scope(|scope| {
@@ -92,7 +92,7 @@ fn storm(operator: &Client, office: &Office) -> Vec<Asked> {
                     let decision = client.authorize(body).expect(200);
                     answers.lock().unwrap().push(Asked { owner, decision });
                 };
-                // Half of cid's calls come in between. With the limits of the others they stay below the tenant's.
+                // Half of cid's calls come in between. Together with the others' limits they stay below the tenant's.
                 if thread % 2 == 0 {
                     ask("cid", &office.cid, call(&office.cid.id));
                 }
@@ -116,7 +116,7 @@ fn check(operator: &Client, office: &Office, answers: &[Asked]) {
     };
     let cid_calls = TENANT_CALLS - ANN_CALLS - BOB_CALLS;
     assert_eq!([allowed("ann"), allowed("bob"), allowed("cid")], [ANN_CALLS, BOB_CALLS, cid_calls]);
-    // Counters, to the last millionth, and what was warned about: every call from the eleventh on.
+    // Counters, to the last millionth, and the warnings: every call from the eleventh on.
     let bobs_cost = BOB_CALLS as f64 / 1e6;
     let expected = json!([ANN_CALLS, ANN_CALLS, ANN_LIMIT, ANN_LIMIT]);
     assert_eq!(operator.used(&office.cost), expected);
@@ -158,7 +158,7 @@ fn check(operator: &Client, office: &Office, answers: &[Asked]) {
     }
 }
 
-/// What the clients know for sure.
+/// What the clients know for certain.
 #[derive(Default)]
 struct Known {
     allowed: Mutex<Vec<String>>,
@@ -167,12 +167,12 @@ struct Known {
 }
 
 #[test]
-fn counters_are_what_the_trail_says_after_kill_9() {
+fn counters_agree_with_the_trail_after_kill_9() {
     killed_in_the_middle("interval", 6);
 }
 
 #[test]
-fn counters_are_what_the_trail_says_after_kill_9_with_fsync() {
+fn counters_agree_with_the_trail_after_kill_9_with_fsync() {
     killed_in_the_middle("fsync", 2);
 }
 
@@ -207,7 +207,7 @@ fn killed_in_the_middle(durability: &'static str, rounds: usize) {
                     }
                 });
             }
-            // Some thousands would pass meanwhile: the call that is under way when it dies is any.
+            // Some thousands would pass meanwhile, so the kill hits an arbitrary call.
             eventually("enough answers came", || (known.answers.load(Ordering::Relaxed) >= stop_at).then_some(()));
             server.kill();
         });
@@ -218,7 +218,7 @@ fn killed_in_the_middle(durability: &'static str, rounds: usize) {
             &[(&all, None), (&warns, None), (&of_ann, Some(&ann)), (&of_bob, Some(&bob))],
         );
     }
-    // What is left of each limit is let through, no more: a lost answer was counted, or not, but never both.
+    // The rest of each limit is granted and no more: a lost answer was counted once, or not at all.
     let operator = server.operator();
     for body in [costing(&bob.id, "0.7"), call(&cid.id)] {
         while operator.authorize(body.clone()).expect(200)["allowed"] == true {}
@@ -231,7 +231,7 @@ fn killed_in_the_middle(durability: &'static str, rounds: usize) {
     assert_eq!(operator.used(&of_bob)[0], bobs);
 }
 
-/// One call, and for some that are allowed a settlement: an error is a connection that broke.
+/// One call, and after some allowed ones a settlement: an error is a broken connection.
 fn once(operator: &Client, known: &Known, body: &Value, ann: &str, settles: bool) -> Result<(), String> {
     let text = body.to_string();
     let answer = operator.try_send("POST", "/v1/authorize", &[], Some(text.as_bytes()))?;
@@ -261,7 +261,7 @@ pub fn millionths(cost: &Value) -> i64 {
     (cost.as_f64().unwrap_or(0.0) * 1e6).round() as i64
 }
 
-/// Counters against the sum over the trail, and the trail against what the clients know.
+/// Checks counters against the sum over the trail, and the trail against what the clients know.
 fn audited(operator: &Client, known: &Known, policies: &[(&String, Option<&Agent>)]) {
     let decisions = operator.trail("tenantId=acme&result=allowed");
     let reports = operator.trail("tenantId=acme&kind=usage");
@@ -293,7 +293,7 @@ fn audited(operator: &Client, known: &Known, policies: &[(&String, Option<&Agent
 }
 
 #[test]
-fn of_many_settlements_of_one_decision_at_once_one_counts() {
+fn of_many_concurrent_settlements_of_one_decision_one_counts() {
     settle_into_the_day();
     let server = Server::start();
     let operator = server.operator();
@@ -309,7 +309,7 @@ fn of_many_settlements_of_one_decision_at_once_one_counts() {
                 let (operator, agent, id, start, settled) = (&operator, &agent, &id, &start, &settled);
                 scope.spawn(move || {
                     start.wait();
-                    // Each cost is reported by four of them.
+                    // Four of them report each cost.
                     let cost = thread / 4;
                     let answer = operator.settle(&agent.id, id, json!(cost));
                     match answer.status {

@@ -1,4 +1,4 @@
-//! Budget policies over HTTP: their life, what each action does, whom they are about, and that each limit is exact.
+//! Budget policies over HTTP: their life, the effect of each action, the agents they apply to, and exact limits.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use crate::decisions::unknown_like;
 use crate::harness::Server;
 use crate::world::{Agent, call, constrained, next_page, permits};
 
-/// Counts belong to a UTC day: a test that could run past midnight waits until it is over.
+/// Counts belong to a UTC day: a test that could run past midnight waits for it to pass.
 pub fn settle_into_the_day() {
     let left = || 86_400 - SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() % 86_400;
     while left() < 120 {
@@ -17,7 +17,7 @@ pub fn settle_into_the_day() {
     }
 }
 
-/// The same call with an estimate. `cost` is the JSON of a number.
+/// That call with an estimate. `cost` is the JSON of a number.
 pub fn costing(agent: &str, cost: &str) -> Value {
     let mut body = call(agent);
     body["tokensCost"] = serde_json::from_str(cost).unwrap();
@@ -55,7 +55,7 @@ impl Client {
         self.post(&format!("/v1/policies/{id}/reset"), body).expect(200)
     }
 
-    /// A denial by that policy, with all that it has to say.
+    /// A denial by that policy, with all its details.
     #[track_caller]
     pub fn denied_by(&self, body: Value, policy: &str) -> Value {
         let decision = self.authorize(body).expect(200);
@@ -101,32 +101,32 @@ fn a_policys_life() {
     });
     assert_eq!(policy, expected);
     assert_eq!(operator.policy_of(&id), expected);
-    // What is not said: any agent, any owner, block.
+    // Defaults: any agent, any owner, block.
     let plain = operator.post("/v1/policies", json!({ "limits": { "maxCallsPerMonth": 0 } })).expect(201);
     for (member, value) in [("tenantId", json!(null)), ("agentId", json!(null)), ("userId", json!(null))] {
         assert_eq!(plain[member], value, "{member}");
     }
     assert_eq!((&plain["action"], &plain["status"]), (&json!("block"), &json!("triggered")));
-    // Limits merge, null clears; the action too can change. Whom it is about can't.
+    // Limits merge, null clears; the action can change too. The agents it applies to can't.
     let changed = operator
         .patch_policy(&id, json!({ "limits": { "maxCallsPerDay": null, "maxCallsPerMonth": 7 }, "action": "warn" }));
     assert_eq!(changed["limits"], json!({ "maxCallsPerMonth": 7, "maxTokensCostPerMonth": 12.5 }));
     assert_eq!((&changed["action"], &changed["createdAt"]), (&json!("warn"), &created_at));
     assert!(changed["updatedAt"].as_str() >= created_at.as_str());
-    // A change of nothing changes nothing, its time included.
+    // An empty change changes nothing, not even its time.
     let trail = operator.trail("tenantId=acme&kind=admin").len();
     for nothing in [json!({}), json!({ "limits": {} }), json!({ "action": "warn", "status": "active" })] {
         assert_eq!(operator.patch_policy(&id, nothing), changed);
     }
     assert_eq!(operator.trail("tenantId=acme&kind=admin").len(), trail);
-    // Gone, and what it denied with it.
+    // Once it is gone, so are its denials.
     operator.delete(&format!("/v1/policies/{id}")).expect(204);
     operator.get(&format!("/v1/policies/{id}")).problem(404, "POLICY_NOT_FOUND");
     operator.delete(&format!("/v1/policies/{id}")).problem(404, "POLICY_NOT_FOUND");
-    let told: Vec<_> = operator.trail("tenantId=acme&kind=admin&actions=policy.create,policy.update,policy.delete");
-    let actions: Vec<_> = told.iter().rev().map(|entry| entry["action"].as_str().unwrap()).collect();
+    let trail: Vec<_> = operator.trail("tenantId=acme&kind=admin&actions=policy.create,policy.update,policy.delete");
+    let actions: Vec<_> = trail.iter().rev().map(|entry| entry["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["policy.create", "policy.update", "policy.delete"]);
-    assert!(told.iter().all(|entry| entry["resource"] == json!(id) && entry["by"] == "operator"));
+    assert!(trail.iter().all(|entry| entry["resource"] == json!(id) && entry["by"] == "operator"));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn lists_filter_and_page() {
         operator.policy("globex", json!({ "limits": limits(5), "userId": "ann" })),
         operator.policy(json!(null), json!({ "limits": limits(5) })),
     ];
-    // With an agent and no tenant it is the agent's tenant's.
+    // With an agent and no tenant, it belongs to the agent's tenant.
     let of_g = operator.post("/v1/policies", json!({ "limits": limits(5), "agentId": g.id })).expect(201);
     assert_eq!(of_g["tenantId"], json!(globex.id));
     let of_g = of_g["id"].as_str().unwrap().to_owned();
@@ -154,7 +154,7 @@ fn lists_filter_and_page() {
         let items = client.get(&format!("/v1/policies{query}")).items();
         items.iter().map(|policy| policy["id"].as_str().unwrap().to_owned()).collect()
     };
-    // In the order of their ids, which two of different tenants need not be made in within a millisecond.
+    // In order of their ids. Two in different tenants may be made within one millisecond.
     let pick = |places: &[usize]| -> Vec<String> {
         let mut picked: Vec<_> = places.iter().map(|at| all[*at].clone()).collect();
         picked.sort();
@@ -178,7 +178,7 @@ fn lists_filter_and_page() {
         assert_eq!(found(&operator, query), expected, "{query}");
     }
     assert_eq!(found(&server.with_key(&acme.key), ""), pick(&[0, 1, 2, 3]), "a tenant key sees its own");
-    // Pages hold each once, in the same order.
+    // Pages hold each policy once, in that order.
     for limit in 1..8 {
         let mut page = Some(format!("/v1/policies?limit={limit}"));
         let mut walked = Vec::new();
@@ -217,13 +217,13 @@ fn a_tenant_key_changes_only_what_a_tenant_key_set() {
         key.send(method, &path, Some(body.as_bytes())).problem(403, "FORBIDDEN");
     }
     assert_eq!((operator.policy_of(&set), key.policy_of(&set)), (before.clone(), before));
-    // What one key created, another of the tenant changes.
+    // Another key of the tenant changes what one key created.
     for client in [&key, &other] {
         assert_eq!(client.patch_policy(&own, json!({ "action": "throttle" }))["action"], "throttle");
         assert_eq!(client.reset(&own, json!({ "period": "all" }))["currentUsage"]["callsToday"], 0);
     }
     other.delete(&format!("/v1/policies/{own}")).expect(204);
-    // An agent's token reads and changes none.
+    // An agent's token can neither read nor change one.
     let token = server.with_key(&agent.token);
     token.get("/v1/policies").problem(403, "FORBIDDEN");
     token.post("/v1/policies", limits).problem(403, "FORBIDDEN");
@@ -253,7 +253,7 @@ fn each_action_does_what_it_says() {
         assert_eq!((&entry["result"], &entry["code"]), (&json!(result), &json!("BUDGET_EXCEEDED")), "{entry}");
         assert_eq!((&entry["policyId"], &entry["reason"]), (&json!(policy), &json!(message)), "{entry}");
         assert_eq!(entry["id"], decision["auditId"]);
-        // Only `revoke` ended the agent, by that very call, and no other one.
+        // Only `revoke` ended the agent, by that very call, and no other.
         let path = format!("/v1/agents/{}", agent.id);
         let status = if action == "revoke" { "revoked" } else { "active" };
         assert_eq!(operator.get(&path).expect(200)["status"], status);
@@ -268,7 +268,7 @@ fn each_action_does_what_it_says() {
         }
         operator.granted(call(&other.id));
     }
-    // A warning allows, charges on, and says so with every call.
+    // A warning allows, keeps charging, and appears in every answer.
     let tenant = operator.tenant("warn");
     let agent = operator.reader(&tenant);
     let policy = operator.policy("warn", json!({ "limits": { "maxTokensCostPerDay": 1 }, "action": "warn" }));
@@ -298,7 +298,7 @@ fn each_action_does_what_it_says() {
 }
 
 #[test]
-fn the_most_severe_exceeded_policy_decides_in_whatever_order_they_were_made() {
+fn the_most_severe_exceeded_policy_decides_whatever_their_order() {
     let server = Server::start();
     let operator = server.operator();
     let severity = ["warn", "throttle", "block", "revoke"];
@@ -313,7 +313,7 @@ fn the_most_severe_exceeded_policy_decides_in_whatever_order_they_were_made() {
             ids[*at] = operator.policy(&*slug, body);
         }
         let idle = operator.policy(&*slug, json!({ "limits": { "maxCallsPerMonth": 5 }, "action": "revoke" }));
-        // The milder ones first, since the revocation is final.
+        // The milder ones first, since revocation is final.
         for at in 1..4 {
             for (other, id) in ids.iter().enumerate() {
                 let status = if other <= at { "active" } else { "disabled" };
@@ -328,7 +328,7 @@ fn the_most_severe_exceeded_policy_decides_in_whatever_order_they_were_made() {
         assert_eq!(operator.get(&format!("/v1/agents/{}", agent.id)).expect(200)["status"], "revoked");
         assert_eq!(operator.used(&idle), json!([0, 0, 0, 0]), "a policy that is not exceeded is not charged");
     }
-    // Of equally severe ones the oldest is named.
+    // Of equally severe ones, the oldest is named.
     let agent = operator.reader(&operator.tenant("equal"));
     let first = operator.policy("equal", json!({ "limits": { "maxCallsPerMonth": 0 } }));
     operator.policy("equal", json!({ "limits": { "maxTokensCostPerMonth": 0 } }));
@@ -389,11 +389,11 @@ fn cost_is_exact_to_the_last_millionth() {
         operator.granted(call(&agent.id));
         operator.granted(costing(&agent.id, "0.000001"));
         assert_eq!(operator.used(&policy), json!([12, 12, 1, 1]));
-        // Used up: a call that costs nothing is stopped too.
+        // Used up: even a call that costs nothing is stopped.
         assert_eq!(operator.policy_of(&policy)["status"], "triggered");
         operator.denied_by(costing(&agent.id, "0"), &policy);
         operator.denied_by(call(&agent.id), &policy);
-        // One call that is too dear by itself, and one that just fits.
+        // One call that is too expensive by itself, and one that just fits.
         let dear = operator.policy(&*slug, json!({ "limits": { limit: 0.5 }, "agentId": agent.id }));
         operator.patch_policy(&policy, json!({ "status": "disabled" }));
         operator.denied_by(costing(&agent.id, "0.500001"), &dear);
@@ -449,7 +449,7 @@ fn all_policies_are_charged_or_none() {
     // Denied by a budget.
     operator.denied_by(costing(&agent.id, "0.7"), &tight);
     same(json!([1, 1, 0.4, 0.4]));
-    // Denied before any budget, in each way there is; the hour's window counts granted calls alone as well.
+    // Denied before any budget, in every possible way; the hour's window also counts only granted calls.
     let ask = |action: &str| json!({ "agentId": agent.id, "action": action, "resource": "other:1", "tokensCost": 0.1 });
     operator.denied(ask("read"), "PERMISSION_DENIED");
     let mut mismatch = costing(&agent.id, "0.1");
@@ -468,7 +468,7 @@ fn all_policies_are_charged_or_none() {
     // Neither an explanation nor a check charges.
     operator.post("/v1/authorize/explain", costing(&agent.id, "0.2")).expect(200);
     operator.post("/v1/budget/check", json!({ "agentId": agent.id, "tokensCost": 0.2 })).expect(200);
-    // A revoked agent's call is denied for that.
+    // A revoked agent's call is denied for that reason.
     operator.delete(&format!("/v1/agents/{}", agent.id)).expect(204);
     operator.denied(call(&agent.id), "AGENT_REVOKED");
     same(json!([4, 4, 1, 1]));
@@ -487,7 +487,7 @@ fn a_triggered_policy_comes_back_by_reset_or_a_raised_limit() {
     let status = || operator.policy_of(&policy)["status"].as_str().unwrap().to_owned();
     operator.granted(costing(&agent.id, "0.5"));
     assert_eq!(status(), "triggered");
-    // Raised, one after the other: it is active when no limit is used up any more.
+    // Raised one after another: it is active once no limit is used up.
     assert_eq!(operator.patch_policy(&policy, json!({ "limits": { "maxCallsPerDay": 2 } }))["status"], "triggered");
     assert_eq!(
         operator.patch_policy(&policy, json!({ "limits": { "maxTokensCostPerMonth": 0.500001 } }))["status"],
@@ -496,10 +496,10 @@ fn a_triggered_policy_comes_back_by_reset_or_a_raised_limit() {
     operator.denied_by(costing(&agent.id, "0.000002"), &policy);
     operator.granted(costing(&agent.id, "0.000001"));
     assert_eq!((status(), operator.used(&policy)), ("triggered".to_owned(), json!([2, 2, 0.500001, 0.500001])));
-    // A lowered limit triggers, below what is used.
+    // A limit lowered below the usage triggers.
     operator.patch_policy(&policy, json!({ "limits": { "maxCallsPerDay": 1, "maxTokensCostPerMonth": null } }));
     operator.denied_by(call(&agent.id), &policy);
-    // Resets, of the day, of the month, and of all.
+    // Resets of the day, of the month, and of both.
     let reset = operator.reset(&policy, json!({ "period": "month" }));
     assert_eq!((&reset["status"], operator.used(&policy)), (&json!("triggered"), json!([2, 0, 0.500001, 0])));
     let reset = operator.reset(&policy, json!({ "period": "day" }));
@@ -507,7 +507,7 @@ fn a_triggered_policy_comes_back_by_reset_or_a_raised_limit() {
     assert!(reset["currentUsage"]["lastUpdated"].is_string(), "{reset}");
     operator.granted(costing(&agent.id, "0.1"));
     operator.denied_by(call(&agent.id), &policy);
-    // What is wiped has to be named.
+    // The period must be named.
     for body in ["{}", "", "null", "[]"] {
         let answer = operator.send("POST", &format!("/v1/policies/{policy}/reset"), Some(body.as_bytes()));
         answer.problem(400, "INVALID_BODY");
@@ -515,7 +515,7 @@ fn a_triggered_policy_comes_back_by_reset_or_a_raised_limit() {
     assert_eq!(operator.used(&policy), json!([1, 1, 0.1, 0.1]));
     assert_eq!(operator.reset(&policy, json!({ "period": "all" }))["status"], "active");
     assert_eq!(operator.used(&policy), json!([0, 0, 0, 0]));
-    // Switched off it stops nothing, counts on, and is right when it comes back.
+    // Switched off it stops nothing, keeps counting, and is right when it comes back.
     assert_eq!(operator.patch_policy(&policy, json!({ "status": "disabled" }))["status"], "disabled");
     for _ in 0..3 {
         operator.granted(call(&agent.id));
@@ -529,7 +529,7 @@ fn a_triggered_policy_comes_back_by_reset_or_a_raised_limit() {
 }
 
 #[test]
-fn a_policy_is_about_the_agents_it_names() {
+fn a_policy_applies_to_the_agents_it_names() {
     settle_into_the_day();
     let server = Server::start();
     let operator = server.operator();
@@ -561,7 +561,7 @@ fn a_policy_is_about_the_agents_it_names() {
     let calls = |id: &String| operator.used(id)[0].as_u64().unwrap();
     let counts = || [&of_all, &of_ann, &of_bob, &of_ann1, &of_both, &never].map(calls);
     assert_eq!(counts(), [7, 3, 4, 1, 1, 0]);
-    // An agent that changes hands is counted for its new owner from then on, and what was counted stays.
+    // After an agent changes hands, its calls count for the new owner, and what was counted stays.
     operator.patch(&format!("/v1/agents/{}", ann1.id), json!({ "ownerId": "bob" })).expect(200);
     operator.granted(call(&ann1.id));
     assert_eq!(counts(), [8, 3, 5, 2, 1, 1]);
@@ -581,7 +581,7 @@ fn a_policy_is_about_the_agents_it_names() {
     assert_eq!(counts()[0], 11);
 }
 
-/// One more agent of `acme`, of an owner nobody has a policy about.
+/// Another agent of `acme`, with an owner that no policy names.
 fn bob_free(operator: &Client) -> Agent {
     operator.agent_with("acme", json!({ "ownerId": "zoe", "permissions": permits("docs:*", &["read"]) }))
 }
@@ -615,7 +615,7 @@ fn explain_and_check_show_every_policy_and_charge_nothing() {
             assert_eq!((&step["policy"], &step["passed"]), (&json!(policy), &json!(passed)), "{step}");
             assert_eq!(step["detail"], detail);
         }
-        // The check says the same as the decision, and shows the policies as they are.
+        // The check agrees with the decision, and shows the policies.
         let check = operator.post("/v1/budget/check", json!({ "agentId": agent.id, "tokensCost": 0.25 })).expect(200);
         let shown: Vec<_> = check["policies"].as_array().unwrap().iter().map(|policy| policy["id"].clone()).collect();
         assert_eq!(shown, [json!(two), json!(off), json!(warn)]);
@@ -641,7 +641,7 @@ fn explain_and_check_show_every_policy_and_charge_nothing() {
 }
 
 #[test]
-fn another_tenants_ids_are_answered_as_unknown_ones() {
+fn another_tenants_ids_get_the_answer_for_unknown_ones() {
     let server = Server::start();
     let operator = server.operator();
     let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
@@ -703,13 +703,13 @@ fn another_tenants_ids_are_answered_as_unknown_ones() {
         assert_eq!(answers[0], answers[1], "{method} {id}");
         assert!(answers[0].0 == 404 || answers[0] == (200, "[]".to_owned()), "{method} {id}: {:?}", answers[0]);
     }
-    // Naming the other tenant is a mismatch, whether it is there or not.
+    // Naming the other tenant is a mismatch, whether it exists or not.
     for tenant in ["globex", globex.id.as_str(), "nowhere", "default"] {
         let body = json!({ "tenantId": tenant, "limits": { "maxCallsPerDay": 1 } });
         key.post("/v1/policies", body).problem(403, "TENANT_MISMATCH");
         key.get(&format!("/v1/policies?tenantId={tenant}")).problem(403, "TENANT_MISMATCH");
     }
-    // An operator who names one tenant and another's agent finds no such agent there.
+    // An operator who names one tenant and another's agent gets an error: there is no such agent there.
     let body = json!({ "tenantId": "acme", "agentId": g.id, "limits": { "maxCallsPerDay": 1 } });
     assert!(operator.post("/v1/policies", body).problem(404, "AGENT_NOT_FOUND").starts_with("agentId "));
     assert_eq!(everything(), before);

@@ -1,4 +1,4 @@
-//! A small HTTP client: every status is a value, and a broken connection is one too.
+//! A small HTTP client: every status is a value, and so is a broken connection.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -15,11 +15,11 @@ pub struct Client {
     agent: ureq::Agent,
     base: String,
     authorization: Option<String>,
-    /// What `X-Forwarded-For` says.
+    /// The value of `X-Forwarded-For`.
     forwarded: Option<String>,
 }
 
-/// What the server answered.
+/// The server's answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
@@ -33,7 +33,7 @@ impl Client {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(300)))
-            // Below the server's own, so that no request meets a connection that is being closed.
+            // Below the server's own, so that no request meets a closing connection.
             .max_idle_age(Duration::from_secs(2))
             .max_idle_connections(64)
             .max_idle_connections_per_host(64)
@@ -46,12 +46,12 @@ impl Client {
         }
     }
 
-    /// The same connections for another key.
+    /// These connections with another key.
     pub fn acting_for(&self, key: &str) -> Self {
         Self { authorization: Some(format!("Bearer {key}")), ..self.clone() }
     }
 
-    /// The same caller behind a proxy that says where it calls from.
+    /// This caller behind a proxy that reports its address.
     pub fn forwarded_for(&self, address: &str) -> Self {
         Self { forwarded: Some(address.to_owned()), ..self.clone() }
     }
@@ -76,7 +76,7 @@ impl Client {
         self.try_send(method, path, &[], body).unwrap_or_else(|problem| panic!("{method} {path}: {problem}"))
     }
 
-    /// Gets what is too long for memory, and shows it line by line.
+    /// Gets a body too long for memory, and passes on each line.
     pub fn lines(&self, path: &str, mut each: impl FnMut(&str)) {
         let key = self.authorization.as_deref().unwrap_or_default();
         let request = Request::get(format!("{}{path}", self.base)).header("Authorization", key).body(()).unwrap();
@@ -88,7 +88,8 @@ impl Client {
         }
     }
 
-    /// One request. An error is a connection that broke or was refused. The answer is what the API's document says.
+    /// Sends one request. An error is a connection that broke or was refused. The answer is checked against the API's
+    /// document.
     pub fn try_send(
         &self,
         method: &str,
@@ -152,7 +153,7 @@ impl Answer {
         self.expect(200).as_array().unwrap_or_else(|| panic!("no list: {}", self.text())).clone()
     }
 
-    /// The sentence of an error that must be complete (RFC 9457) and have this status and code.
+    /// The sentence of an error that must be complete (RFC 9457) with this status and code.
     #[track_caller]
     pub fn problem(&self, status: u16, code: &str) -> String {
         let shown = self.text();
@@ -172,14 +173,14 @@ impl Answer {
         body["detail"].as_str().unwrap().to_owned()
     }
 
-    /// The code of an error, or of a decision that says no.
+    /// The code of an error or a denial.
     pub fn code(&self) -> Option<String> {
         let body: Value = serde_json::from_slice(&self.body).ok()?;
         Some(body.get("code")?.as_str()?.to_owned())
     }
 }
 
-/// Sends these bytes and no others, and reads until the server closes or has answered once. For what no client
+/// Sends exactly these bytes, and reads until the server closes or has answered once. For requests that no client
 /// library would send.
 pub fn send_bytes(host: &str, bytes: &[u8]) -> Result<Answer, String> {
     let mut stream = TcpStream::connect(host).map_err(|problem| problem.to_string())?;
@@ -189,7 +190,7 @@ pub fn send_bytes(host: &str, bytes: &[u8]) -> Result<Answer, String> {
     read_answer(&mut stream)
 }
 
-/// Reads one answer with a content length, and nothing of what may follow it.
+/// Reads one answer with a content length, and nothing after it.
 pub fn read_answer(stream: &mut TcpStream) -> Result<Answer, String> {
     let mut read = Vec::new();
     let mut byte = [0];

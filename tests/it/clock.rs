@@ -1,5 +1,5 @@
-//! A system clock that jumps, over HTTP: what is decided meanwhile, what is told of it, and that it is over once the
-//! clock is right.
+//! A system clock that jumps, over HTTP: the decisions meanwhile, the reports about it, and the return to normal once
+//! the clock is right.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,7 +25,7 @@ fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
-/// Permissions for `docs` from so many milliseconds from now on, until so many from now.
+/// Permissions for `docs` that begin `from` milliseconds from now and end `until` milliseconds from now.
 fn within(from: i64, until: i64) -> Value {
     let clock = |offset| Timestamp::from_millis(now() + offset).to_string()[11..16].to_owned();
     constrained("docs:*", json!({ "timeWindow": { "start": clock(from), "end": clock(until) } }))
@@ -39,7 +39,7 @@ fn clock_of(client: &Client) -> String {
     client.get("/readyz").expect(200)["clock"].as_str().unwrap().to_owned()
 }
 
-/// The value of a metric, written so, once that is as wanted: figures may be a second old.
+/// A metric's value, once it is as wanted: figures may be a second old.
 fn metric(client: &Client, name: &str, is_wanted: impl Fn(f64) -> bool) {
     eventually(name, || {
         let page = client.get("/metrics").text();
@@ -73,7 +73,7 @@ fn a_far_jump_ahead_opens_nothing_and_is_seen() {
     as_ever();
     for jump in [3 * HOUR, YEARS + 3 * HOUR] {
         server.kavach.inject_clock_step(jump);
-        // What is allowed is allowed by both times.
+        // A call is allowed only if both times allow it.
         assert_eq!(code(&operator, &always.id), None);
         for agent in [&soon, &current] {
             assert_eq!(code(&operator, &agent.id), outside);
@@ -110,7 +110,7 @@ fn check_right(server: &InProcess, ended: &str, current: &str, day: &str) {
 }
 
 #[test]
-fn once_the_clock_is_right_windows_follow_it_also_after_a_restart() {
+fn once_the_clock_is_right_windows_follow_it_even_after_a_restart() {
     let home = tempfile::tempdir().unwrap();
     let server = start(settings(home.path()));
     let operator = server.with_key(OPERATOR_KEY);
@@ -120,7 +120,7 @@ fn once_the_clock_is_right_windows_follow_it_also_after_a_restart() {
     let policy = json!({ "tenantId": "acme", "limits": { "maxCallsPerMonth": 1000 } });
     let day = operator.post("/v1/policies", policy).expect(201)["id"].as_str().unwrap().to_owned();
     assert_eq!(code(&operator, &current.id), None);
-    // Not so far that it could be no correction: it is followed.
+    // A jump short enough for a correction is followed.
     let jump = 50 * MINUTE;
     server.kavach.inject_clock_step(jump);
     assert_eq!(code(&operator, &ahead.id), None);

@@ -1,5 +1,5 @@
-//! Every answer that a test client gets is held against the OpenAPI document: its status, its headers, its media type,
-//! and its body with all its members.
+//! Every answer that a test client gets is checked against the OpenAPI document: its status, headers, media type, and
+//! its body with all members.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 
 use crate::client::Answer;
 
-/// Answers of one kind that are looked at each time; of later ones one in [`LATER`] is.
+/// The first answers of one kind are all checked; of later ones, one in [`LATER`].
 const FIRST: usize = 100;
 const LATER: usize = 20;
-/// Items of a list that are looked at.
+/// Items of a list to check.
 const ITEMS: usize = 100;
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| openapi_document().0);
 
-/// Validators of bodies, by operation and status, with how many bodies there were.
+/// Validators of bodies by operation and status, with the number of bodies so far.
 static VALIDATORS: LazyLock<Mutex<HashMap<String, Counted>>> = LazyLock::new(Mutex::default);
 
 type Counted = (Arc<Validator>, usize);
@@ -34,7 +34,7 @@ pub fn validator(schema: &Value, components: &Value) -> Validator {
         .unwrap_or_else(|problem| panic!("{problem}: {schema}"))
 }
 
-/// The document's named schemas, where an object has no other members than those that are told.
+/// The document's schemas, closed: an object has only documented members.
 static STRICT: LazyLock<Value> = LazyLock::new(|| {
     let mut schemas = DOCUMENT["components"]["schemas"].clone();
     schemas.as_object_mut().unwrap().values_mut().for_each(close);
@@ -50,7 +50,7 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// The documented path that a request's path is of, the one with the fewest variables where several fit.
+/// The documented path that fits a request's path; the one with the fewest variables if several fit.
 fn operations(path: &str) -> Option<(&'static str, &'static Value)> {
     let segments: Vec<_> = path.split('/').collect();
     let fits = |template: &str| {
@@ -64,11 +64,12 @@ fn operations(path: &str) -> Option<(&'static str, &'static Value)> {
     fitting.map(|(template, operations)| (template.as_str(), operations))
 }
 
-/// Panics where the document says otherwise.
+/// Panics if the answer contradicts the document.
 #[track_caller]
 pub fn check(method: &str, target: &str, answer: &Answer) {
     let path = target.split(['?', '#']).next().unwrap_or_default();
-    // What another server answered; and what a gateway asks, by any method and path, whose answers it may read only so.
+    // Answers of other servers are left out, and those to gateways, which ask with any method and path and can't read
+    // others.
     if answer.header("server").is_some() || path.starts_with("/v1/forward-auth") {
         return;
     }
@@ -108,13 +109,13 @@ pub fn check(method: &str, target: &str, answer: &Answer) {
     }
 }
 
-/// What its schema, which all problems have in common, leaves open.
+/// Checks what the schema of all problems leaves open.
 fn check_problem(response: &Value, answer: &Answer, place: &dyn Fn() -> String) {
     let problem: Value =
         serde_json::from_slice(&answer.body).unwrap_or_else(|problem| panic!("{problem}: {}", place()));
     assert_eq!(problem["status"], answer.status, "{}", place());
     let codes = response["x-codes"].as_array().unwrap();
-    assert!(codes.contains(&problem["code"]), "the document does not tell this code: {}", place());
+    assert!(codes.contains(&problem["code"]), "the document does not list this code: {}", place());
 }
 
 fn check_body(name: String, schema: &Value, answer: &Answer, place: &dyn Fn() -> String) {

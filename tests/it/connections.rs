@@ -1,4 +1,4 @@
-//! A connection is served by the worker of its first caller's tenant. Who calls on it, and how, must not depend on that.
+//! A connection is served by the worker of its first caller's tenant. Later callers must not notice.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use crate::client::read_answer;
 use crate::harness::{Options, Server};
 use crate::world::permits;
 
-/// Asks for a decision on an open connection, in pieces of so many bytes.
+/// Asks for a decision on an open connection, in pieces of `piece` bytes.
 fn ask(stream: &mut TcpStream, token: &str, piece: usize) -> (u16, Option<bool>) {
     let body = json!({ "action": "read", "resource": "docs:1" }).to_string();
     let head = format!("POST /v1/authorize HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n");
@@ -28,7 +28,7 @@ fn a_connection_serves_every_tenant_and_outlives_none_of_its_calls() {
     let agents: Vec<_> = ["acme", "globex", "initech", "umbrella"]
         .map(|slug| {
             let tenant = operator.tenant(slug);
-            // Half of the tenants let their agent do it, so that an answer tells whose it is.
+            // Half of the tenants let their agent do it, so that each answer shows its tenant.
             let may = if slug.len() % 2 == 0 { "read" } else { "write" };
             (operator.agent(tenant.id.as_str(), permits("docs:*", &[may])).token, may == "read")
         })
@@ -38,7 +38,7 @@ fn a_connection_serves_every_tenant_and_outlives_none_of_its_calls() {
     for turn in 0..60 {
         let mut stream = TcpStream::connect(server.host()).unwrap();
         stream.set_nodelay(true).unwrap();
-        // The first call settles where it is served. Some are of nobody, and some come byte by byte.
+        // The first call decides which worker serves it. Some have no valid key, and some arrive byte by byte.
         if turn % 5 == 0 {
             assert_eq!(ask(&mut stream, &unknown, usize::MAX).0, 401);
         }
@@ -49,7 +49,7 @@ fn a_connection_serves_every_tenant_and_outlives_none_of_its_calls() {
         }
         open.push(stream);
     }
-    // One that never says anything keeps nobody else waiting.
+    // A silent connection delays nobody.
     let silent = TcpStream::connect(server.host()).unwrap();
     assert_eq!(operator.get("/livez").status, 200);
     drop(silent);

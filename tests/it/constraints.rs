@@ -10,7 +10,7 @@ use crate::harness::{Options, Server};
 use crate::world::{audit_id, call, constrained};
 
 #[test]
-fn a_rate_lets_exactly_so_many_calls_through_at_any_concurrency() {
+fn a_rate_is_exact_at_any_concurrency() {
     let server = Server::start();
     let operator = server.operator();
     operator.tenant("acme");
@@ -58,7 +58,7 @@ fn a_rate_belongs_to_one_agent_and_one_permission_and_outlives_changes_and_crash
     operator.denied(ask(&one.id, "docs:1"), "RATE_LIMITED");
     operator.granted(ask(&one.id, "mail:1"));
     operator.granted(ask(&two.id, "docs:1"));
-    // A change that leaves a permission as it was keeps its window; a changed one starts anew.
+    // A change that leaves a permission alone keeps its window; a changed permission starts anew.
     let path = format!("/v1/agents/{}", one.id);
     operator
         .patch(&path, json!({ "permissions": [rated("new:*", 1), rated("docs:*", 2), rated("mail:*", 5)] }))
@@ -70,7 +70,7 @@ fn a_rate_belongs_to_one_agent_and_one_permission_and_outlives_changes_and_crash
     operator.denied(ask(&one.id, "docs:1"), "RATE_LIMITED");
     operator.granted(ask(&two.id, "docs:1"));
     operator.denied(ask(&two.id, "docs:1"), "RATE_LIMITED");
-    // None at all, ever: there is no time to wait for.
+    // A rate of zero: there is no time to wait for.
     operator.patch(&path, json!({ "permissions": [rated("docs:*", 0)] })).expect(200);
     let decision = operator.authorize(ask(&one.id, "docs:1")).expect(200);
     assert_eq!((&decision["code"], decision.get("retryAfter")), (&json!("RATE_LIMITED"), None), "{decision}");
@@ -94,12 +94,12 @@ fn only_a_key_that_speaks_for_others_may_say_where_a_call_comes_from() {
             let reason = client.denied(ask(&remote.id, json!(ip)), "IP_NOT_ALLOWED");
             assert!(reason.contains(ip), "{reason}");
         }
-        // Not said: unknown, whatever the connection's own address is.
+        // Not given: unknown, whatever the connection's own address is.
         client.denied(ask(&remote.id, Value::Null), "IP_NOT_ALLOWED");
         client.denied(ask(&local.id, Value::Null), "IP_NOT_ALLOWED");
         client.denied(call(&local.id), "IP_NOT_ALLOWED");
     }
-    // With its own token an agent is where it is, whatever it says.
+    // With its own token an agent calls from its connection's address, whatever it claims.
     let claims: [(&str, &[u8]); 1] = [("X-Forwarded-For", b"198.51.100.7")];
     for (agent, code) in [(&remote, Some("IP_NOT_ALLOWED")), (&local, None)] {
         let client = server.with_key(&agent.token);
@@ -180,7 +180,7 @@ fn every_string_argument_must_match_a_pattern() {
             assert!(decision["reason"].as_str().unwrap().contains("does not match pattern"), "{decision}");
         }
     }
-    // Two values under one key: one of them would be recorded, and another program may read the other.
+    // A repeated key: one value would be recorded, and another program might read the other.
     let body = format!(
         r#"{{"agentId":"{}","action":"read","resource":"docs:1","arguments":{{"a":"/etc/passwd","a":"v1"}}}}"#,
         agent.id

@@ -1,5 +1,5 @@
-//! Folders that somebody copied, renamed or restored by hand: what is not a tenant's own is refused, alone, and the
-//! healthy tenant keeps its calls, its slug and its trail, whatever becomes of the copy.
+//! Folders that somebody copied, renamed or restored by hand: only the copy is refused, and the healthy tenant keeps
+//! its calls, its slug and its trail, whatever happens to the copy.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::damage::files;
 use crate::harness::Server;
 use crate::world::{Agent, Tenant, call, permits};
 
-/// Copies a folder's files; those that end so, or all.
+/// Copies a folder's files with that ending; all if it is empty.
 fn copy(from: &Path, to: &Path, ending: &str) {
     fs::create_dir(to).unwrap();
     for file in files(from, ending) {
@@ -18,7 +18,7 @@ fn copy(from: &Path, to: &Path, ending: &str) {
     }
 }
 
-/// The id with other digits at some places.
+/// The id with other digits at that place.
 fn with_digits(id: &str, at: usize, digits: &str) -> String {
     let mut changed = id.to_owned();
     changed.replace_range(at..at + digits.len(), digits);
@@ -38,7 +38,7 @@ fn is_served(server: &Server, tenant: &Tenant, agent: &Agent) {
     operator.post("/v1/tenants", again).problem(409, "SLUG_TAKEN");
 }
 
-/// What `/readyz` says is not served, by name: each with a reason that names the folder.
+/// The folders that `/readyz` lists as not served: each with a reason that names the folder.
 fn not_served(server: &Server) -> Vec<String> {
     let ready = server.anonymous().get("/readyz").expect(200);
     assert_eq!(ready["status"], "ready");
@@ -68,7 +68,7 @@ fn a_copy_of_a_folder_is_refused_and_its_original_is_served() {
     let random = "0123456789abcdef0123456789abcdef";
     let nil = "0".repeat(32);
     let original = server.folder(&acme.id);
-    // Ids before and after the tenant's own, with the end that its things' ids have and with another one.
+    // Ids before and after the tenant's own, with its tag and with another.
     let other_ids = [("0", "0"), ("0", "f"), ("f", "0"), ("f", "f")].map(|(first, last)| {
         let id = with_digits(&acme.id, 4, &first.repeat(4));
         if last == "0" { id } else { with_digits(&id, 28, &last.repeat(8)) }
@@ -81,7 +81,7 @@ fn a_copy_of_a_folder_is_refused_and_its_original_is_served() {
     for name in &refused {
         copy(&original, &server.folder(name), "");
     }
-    // Parts of a copy, and one whose label was made to fit.
+    // Parts of a copy, and one with a label made to fit.
     for (n, ending) in [".snapshot", ".journal"].iter().enumerate() {
         refused.push(with_digits(&acme.id, 4, &format!("e{n}")));
         copy(&original, &server.folder(&refused[refused.len() - 1]), ending);
@@ -91,7 +91,7 @@ fn a_copy_of_a_folder_is_refused_and_its_original_is_served() {
     let label = format!("{{\"id\": \"{relabelled}\", \"slug\": \"acme\", \"name\": \"acme\"}}");
     fs::write(server.folder(&relabelled).join("tenant.json"), label).unwrap();
     refused.push(relabelled);
-    // The default tenant's: under an id, under its own digits, and under an id that ends as its own does.
+    // The default tenant's folder: under an id, under its own digits, and under an id with its tag.
     for name in [format!("tnt_{random}"), format!("tnt_{nil}"), format!("tnt_0{}", &"1".repeat(23)) + &nil[..8]] {
         copy(&server.folder("default"), &server.folder(&name), "");
         refused.push(name);
@@ -117,7 +117,7 @@ fn a_copy_of_a_folder_is_refused_and_its_original_is_served() {
         }
     }
 
-    // A copy can be erased by the name it has. The healthy tenant's names stay its own.
+    // A copy can be erased by its name. The healthy tenant's names stay its own.
     let operator = server.operator();
     let mut kept = Vec::new();
     for name in refused {
@@ -134,17 +134,17 @@ fn a_copy_of_a_folder_is_refused_and_its_original_is_served() {
     server.crash_and_start();
     is_served(&server, &acme, &agent);
     assert_eq!(not_served(&server), kept);
-    // Its own end is what frees its slug.
+    // Only its own end frees its slug.
     let operator = server.operator();
     operator.delete("/v1/tenants/acme?confirm=acme").expect(204);
     operator.tenant("acme");
 }
 
 #[test]
-fn of_two_tenants_with_one_slug_the_later_is_served_whatever_is_read_first() {
+fn of_two_tenants_with_one_slug_the_newer_is_served_in_any_load_order() {
     let mut server = Server::start();
     let operator = server.operator();
-    // The older one's files are many more, so that they are read last.
+    // The older one has many more files, so it is loaded last.
     let older = operator.tenant("acme");
     let old_agent = operator.reader(&older);
     for _ in 0..500 {

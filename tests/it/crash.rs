@@ -10,18 +10,18 @@ use crate::client::Client;
 use crate::harness::{Options, Server, eventually};
 use crate::world::{Agent, audit_id};
 
-/// What callers were told while a server was loaded.
+/// The answers of a server under load.
 #[derive(Default)]
-pub struct Told {
+pub struct Answers {
     /// Entries of calls that were allowed.
     pub granted: Vec<String>,
     /// Entries of calls that were denied.
     pub denied: Vec<String>,
-    /// Answers that were no decision, by their code; a connection that broke has none.
+    /// Answers without a decision, by code; a broken connection has none.
     pub refused: Vec<Option<String>>,
 }
 
-impl Told {
+impl Answers {
     pub fn all(&self) -> impl Iterator<Item = &String> {
         self.granted.iter().chain(&self.denied)
     }
@@ -46,13 +46,13 @@ impl Told {
     }
 }
 
-/// Loads the server from several threads for as long as it answers, and does `end` once so many calls were answered.
-pub fn under_load(clients: &[Client], calls: usize, end: impl FnOnce()) -> Told {
-    let told = Mutex::new(Told::default());
+/// Loads the server from several threads for as long as it answers, and runs `end` after `calls` answers.
+pub fn under_load(clients: &[Client], calls: usize, end: impl FnOnce()) -> Answers {
+    let answers = Mutex::new(Answers::default());
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for (n, client) in clients.iter().enumerate() {
-            let (told, stop) = (&told, &stop);
+            let (answers, stop) = (&answers, &stop);
             scope.spawn(move || {
                 for call in 0.. {
                     if stop.load(Ordering::Relaxed) {
@@ -66,26 +66,26 @@ pub fn under_load(clients: &[Client], calls: usize, end: impl FnOnce()) -> Told 
                     } else {
                         client.try_send("POST", "/v1/authorize", &[], Some(one.to_string().as_bytes()))
                     };
-                    if !told.lock().unwrap().take(answer) && stop.load(Ordering::Relaxed) {
+                    if !answers.lock().unwrap().take(answer) && stop.load(Ordering::Relaxed) {
                         break;
                     }
                 }
             });
         }
-        eventually("enough calls are answered", || (told.lock().unwrap().granted.len() >= calls).then_some(()));
+        eventually("enough calls are answered", || (answers.lock().unwrap().granted.len() >= calls).then_some(()));
         end();
         stop.store(true, Ordering::Relaxed);
     });
-    told.into_inner().unwrap()
+    answers.into_inner().unwrap()
 }
 
-/// An agent whose window counts all it may do and is never full.
+/// An agent with a window that counts all its calls and never fills up.
 pub fn counted(operator: &Client, tenant: &str) -> Agent {
     let constraints = json!({ "maxCallsPerHour": 1_000_000 });
     operator.agent(tenant, json!([{ "resource": "docs:*", "actions": ["read"], "constraints": constraints }]))
 }
 
-/// Calls of the agent that are counted in its window.
+/// Calls of the agent counted in its window.
 pub fn used(operator: &Client, agent: &str) -> usize {
     let body = json!({ "agentId": agent, "action": "read", "resource": "docs:1" });
     let explained = operator.post("/v1/authorize/explain", body).expect(200);
@@ -94,8 +94,8 @@ pub fn used(operator: &Client, agent: &str) -> usize {
     step["detail"].as_str().unwrap().split(' ').next().unwrap().parse().unwrap()
 }
 
-/// Checks that all that was told is in the trail, once and as it was told, and that the window counts what is there.
-pub fn check_trail(operator: &Client, agent: &str, told: &Told) -> Vec<Value> {
+/// Checks that every answer is in the trail, once and unchanged, and that the window counts what the trail has.
+pub fn check_trail(operator: &Client, agent: &str, answers: &Answers) -> Vec<Value> {
     let trail = operator.trail(&format!("agentId={agent}"));
     let ids: HashSet<_> = trail.iter().map(|entry| entry["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), trail.len(), "an entry is there twice");
@@ -103,11 +103,11 @@ pub fn check_trail(operator: &Client, agent: &str, told: &Told) -> Vec<Value> {
         trail.iter().filter(|entry| entry["result"] == result).map(|entry| entry["id"].as_str().unwrap()).collect()
     };
     let (allowed, denied) = (with("allowed"), with("denied"));
-    for (told, found) in [(&told.granted, &allowed), (&told.denied, &denied)] {
-        let distinct: HashSet<_> = told.iter().collect();
-        assert_eq!(distinct.len(), told.len(), "two calls were told the same entry");
-        let lost: Vec<_> = told.iter().filter(|id| !found.contains(id.as_str())).collect();
-        assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), told.len());
+    for (ids, found) in [(&answers.granted, &allowed), (&answers.denied, &denied)] {
+        let distinct: HashSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), ids.len(), "two calls got one entry");
+        let lost: Vec<_> = ids.iter().filter(|id| !found.contains(id.as_str())).collect();
+        assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), ids.len());
     }
     assert_eq!(used(operator, agent), allowed.len(), "the window counts each granted call once");
     trail
@@ -117,16 +117,20 @@ fn kill_under_load(options: Options, rounds: usize) {
     let mut server = Server::start_with(options);
     server.operator().tenant("acme");
     let agent = counted(&server.operator(), "acme");
-    let mut all = Told::default();
+    let mut all = Answers::default();
     for _ in 0..rounds {
         let clients: Vec<_> = (0..6).map(|_| server.with_key(&agent.token)).collect();
-        let told = under_load(&clients, 150, || server.kill());
-        assert!(told.refused.iter().all(Option::is_none), "before the end every call was answered: {:?}", told.refused);
-        all.granted.extend(told.granted);
-        all.denied.extend(told.denied);
+        let answers = under_load(&clients, 150, || server.kill());
+        assert!(
+            answers.refused.iter().all(Option::is_none),
+            "before the end every call was answered: {:?}",
+            answers.refused
+        );
+        all.granted.extend(answers.granted);
+        all.denied.extend(answers.denied);
         server.start_again();
         let trail = check_trail(&server.operator(), &agent.id, &all);
-        // At most what was under way is there besides: six threads with a batch of ten.
+        // Beyond those, at most the calls under way are there: six threads with a batch of ten.
         assert!(trail.len() <= all.all().count() + 60 * rounds, "{} {}", trail.len(), all.all().count());
     }
 }
@@ -137,12 +141,12 @@ fn killed_under_load_nothing_acknowledged_is_lost_or_doubled() {
 }
 
 #[test]
-fn nor_where_each_decision_waits_for_the_disk() {
+fn nor_when_each_decision_waits_for_the_disk() {
     kill_under_load(Options::args(&["--durability", "fsync"]), 2);
 }
 
 #[test]
-fn administrative_changes_that_were_answered_survive_a_kill_in_their_midst() {
+fn acknowledged_changes_survive_a_kill() {
     let mut server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -189,7 +193,7 @@ fn administrative_changes_that_were_answered_survive_a_kill_in_their_midst() {
         }
         assert_eq!(found, shown);
     }
-    // Whatever else is there is whole: it can be listed, and its slug is taken.
+    // Anything else there is complete: it can be listed, and its slug is taken.
     let tenants = operator.get("/v1/tenants").items();
     let slugs: HashSet<_> = tenants.iter().map(|tenant| tenant["slug"].as_str().unwrap()).collect();
     assert_eq!(slugs.len(), tenants.len());

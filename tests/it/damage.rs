@@ -1,4 +1,4 @@
-//! Damaged files: the tenant they belong to stays down, alone, and its names stay taken.
+//! Damaged files: only their tenant stays down, and its names stay taken.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ fn a_tenant_with_a_damaged_journal_stays_down_alone() {
     let damaged = fs::read(&journals[0]).unwrap();
     server.start_again();
 
-    // Its calls and tokens, by every way.
+    // Its calls and tokens, in every way.
     let operator = server.operator();
     let code = "TENANT_UNAVAILABLE";
     server.with_key(&agent.token).authorize(call(&agent.id)).problem(503, code);
@@ -69,7 +69,7 @@ fn a_tenant_with_a_damaged_journal_stays_down_alone() {
     let batch = json!({ "requests": [call(&agent.id), call(&other.id)] });
     let results = operator.post("/v1/authorize/batch", batch).expect(200);
     assert_eq!((&results["results"][0]["code"], &results["results"][1]["allowed"]), (&json!(code), &json!(true)));
-    // Its names are taken, the server is ready and says who is missing, and why is in the log.
+    // Its names are taken, the server is ready and reports the missing tenant, and the reason is in the log.
     operator.post("/v1/tenants", json!({ "name": "Acme", "slug": "acme" })).problem(409, "SLUG_TAKEN");
     let ready = server.anonymous().get("/readyz").expect(200);
     assert_eq!(ready["status"], "ready");
@@ -81,7 +81,7 @@ fn a_tenant_with_a_damaged_journal_stays_down_alone() {
     operator.patch("/v1/tenants/globex", json!({ "name": "Globex 2" })).expect(200);
     operator.tenant("initech");
     assert_eq!(operator.trail("").len(), 22);
-    // A list of all tenants' things says whose are missing.
+    // A list over all tenants names the missing ones.
     for path in ["/v1/tenants", "/v1/agents", "/v1/policies", "/v1/delegations", "/v1/audit"] {
         let list = operator.get(path);
         assert_eq!((list.status, list.header("kavach-unavailable-tenants")), (200, Some(&*acme.id)), "{path}");
@@ -90,7 +90,7 @@ fn a_tenant_with_a_damaged_journal_stays_down_alone() {
     assert_eq!(server.with_key(&globex.key).get("/v1/agents").items().len(), 1);
     operator.post("/v1/snapshot", json!({})).expect(200);
 
-    // Nothing was written over the damage, so that the file as it was brings the tenant back.
+    // The damage was not overwritten, so the restored file brings the tenant back.
     server.stop();
     assert_eq!(fs::read(&journals[0]).unwrap(), damaged);
     fs::write(&journals[0], healthy).unwrap();
@@ -151,13 +151,13 @@ fn a_torn_end_of_a_journal_is_cut_and_the_rest_is_there() {
 }
 
 #[test]
-fn a_folder_that_is_no_tenants_is_left_alone() {
+fn folders_that_belong_to_no_tenant_are_left_alone() {
     let (mut server, _) = stopped();
     let strange = server.folder("lost+found");
     fs::create_dir(&strange).unwrap();
     fs::write(strange.join("file"), b"mine").unwrap();
     fs::write(server.data_dir().join("notes.txt"), b"mine").unwrap();
-    // A tenant's folder without anything in it keeps its id taken, and nothing else falls.
+    // A tenant's empty folder keeps its id taken, and affects no other.
     let empty = "tnt_0190a0000000700080000000deadbeef";
     fs::create_dir(server.folder(empty)).unwrap();
     server.start_again();

@@ -1,18 +1,18 @@
-//! The decision: the order of its checks, which tenant decides and records, batches, and explain.
+//! The decision: the order of its checks, the tenant that decides and records, batches, and explain.
 
 use serde_json::{Value, json};
 
 use crate::harness::Server;
 use crate::world::{Agent, audit_id, call, constrained, permits};
 
-/// An agent id of that tenant's form that no event ever made.
+/// An agent id in that tenant's form that no event made.
 pub fn unknown_like(agent: &str) -> String {
     let (time, rest) = agent.split_at("agt_".len() + 4);
     let digit = if rest.starts_with('f') { 'e' } else { 'f' };
     format!("{time}{digit}{}", &rest[1..])
 }
 
-/// `HH:MM` so many minutes from now.
+/// `HH:MM` that many minutes from now.
 pub fn clock(minutes: i64) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let minute = (now as i64 / 60 + minutes).rem_euclid(24 * 60);
@@ -26,7 +26,7 @@ fn the_first_failure_in_order_wins() {
     let acme = operator.tenant("acme");
     operator.tenant("globex");
     let never = json!({ "start": clock(120), "end": clock(180) });
-    // Everything is wrong at once; each step below repairs the cause that was reported.
+    // Everything is wrong at once; each step below fixes the reported cause.
     let constraints = json!({
         "timeWindow": never, "ipAllowlist": ["192.0.2.0/24"], "allowedArgPatterns": ["/srv/**"],
         "requireApproval": true, "maxCallsPerHour": 0,
@@ -75,18 +75,18 @@ fn the_first_failure_in_order_wins() {
     operator.granted(ask(own.clone()));
     let reason = operator.denied(ask(own.clone()), "RATE_LIMITED");
     assert!(reason.starts_with("Rate limit exceeded: 1/1 "), "{reason}");
-    // Revocation is before expiry.
+    // Revocation comes before expiry.
     operator.patch(&path, json!({ "expiresAt": "2020-01-01T00:00:00Z" })).expect(200);
     operator.delete(&path).expect(204);
     operator.denied(ask(own), "AGENT_REVOKED");
-    // Each decision was recorded, in the agent's own tenant alone.
+    // Each decision was recorded, only in the agent's own tenant.
     assert_eq!(operator.trail("tenantId=acme").len(), 14);
     assert_eq!(operator.trail("tenantId=globex").len() + operator.trail("tenantId=default").len(), 0);
     assert_eq!(acme.slug, "acme");
 }
 
 #[test]
-fn any_permission_that_holds_grants_and_else_the_first_failure_is_told() {
+fn any_permission_that_holds_grants_else_the_first_failure_is_the_reason() {
     let server = Server::start();
     let operator = server.operator();
     operator.tenant("acme");
@@ -103,10 +103,10 @@ fn any_permission_that_holds_grants_and_else_the_first_failure_is_told() {
     operator.granted(ask("docs:1", "192.0.2.1"));
     operator.denied(ask("docs:1", "192.0.2.2"), "IP_NOT_ALLOWED");
     operator.denied(ask("other:1", "192.0.2.1"), "REQUIRES_APPROVAL");
-    // The third grants once; then the first one's failure is the reason, not the third's.
+    // The third grants once; then the reason is the first one's failure, not the third's.
     operator.granted(ask("docs:1:draft", "192.0.2.2"));
     operator.denied(ask("docs:1:draft", "192.0.2.2"), "IP_NOT_ALLOWED");
-    // A call another permission granted was not counted in the third's window.
+    // A call that another permission granted was not counted in the third's window.
     let steps = operator.post("/v1/authorize/explain", ask("docs:1:draft", "192.0.2.1")).expect(200);
     assert_eq!((&steps["allowed"], steps.get("auditId")), (&json!(true), None), "{steps}");
 }
@@ -154,17 +154,17 @@ fn a_request_that_names_another_tenant_is_a_mismatch_to_every_key_but_the_operat
         }
     }
     texts.dedup();
-    assert_eq!(texts.len(), 1, "the answer tells which tenants there are: {texts:?}");
+    assert_eq!(texts.len(), 1, "the answer reveals which tenants exist: {texts:?}");
     for tenant in [json!("acme"), json!(acme.id), Value::Null] {
         let body = json!({ "agentId": agent.id, "tenantId": tenant, "action": "read", "resource": "docs:1" });
         for key in [&agent.token, &acme.key] {
             server.with_key(key).granted(body.clone());
         }
     }
-    // All of that is in the tenant of the key, and none of it in the tenant that was named.
+    // All of this is in the key's tenant, and none of it in the named tenant.
     assert_eq!(operator.trail("tenantId=acme").len(), 7 * 2 + 3 * 2);
     assert_eq!(operator.trail("tenantId=globex").len() + operator.trail("tenantId=default").len(), 0);
-    // An operator may name any tenant, and the agent's own is the only right one.
+    // An operator may name any tenant, but only the agent's own is right.
     let body =
         |tenant: Value| json!({ "agentId": agent.id, "tenantId": tenant, "action": "read", "resource": "docs:1" });
     operator.granted(body(json!("acme")));
@@ -172,14 +172,14 @@ fn a_request_that_names_another_tenant_is_a_mismatch_to_every_key_but_the_operat
     operator.denied(body(json!("globex")), "TENANT_MISMATCH");
     operator.denied(body(json!("default")), "TENANT_MISMATCH");
     assert_eq!(operator.trail("tenantId=acme").len(), 7 * 2 + 3 * 2 + 4);
-    // A path that names another tenant than the agent's is one too.
+    // A path that names another tenant than the agent's is a mismatch too.
     let by_path = operator.post("/v1/tenants/globex/authorize", call(&agent.id)).expect(200);
     assert_eq!(by_path["code"], "TENANT_MISMATCH");
     operator.granted(call(&agent.id));
 }
 
 #[test]
-fn a_decision_about_an_unknown_agent_is_recorded_where_the_key_or_the_request_says() {
+fn a_decision_about_an_unknown_agent_is_recorded_in_the_tenant_of_the_key_or_the_request() {
     let server = Server::start();
     let operator = server.operator();
     let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
@@ -206,7 +206,7 @@ fn a_decision_about_an_unknown_agent_is_recorded_where_the_key_or_the_request_sa
     named["tenantId"] = json!("nobody");
     operator.authorize(named).problem(404, "TENANT_NOT_FOUND");
     assert_eq!(counts(), [1, 4, 2]);
-    // In the default tenant's own view its id is null, and an id that is one is shown.
+    // In the default tenant's own view its id is null, and text with the form of an id is shown.
     let entry = &operator.trail("tenantId=default")[1];
     assert_eq!((&entry["tenantId"], &entry["agentId"]), (&Value::Null, &json!(unknown)), "{entry}");
     assert_eq!((&entry["userId"], &entry["code"]), (&Value::Null, &json!("AGENT_NOT_FOUND")));
@@ -249,13 +249,13 @@ fn a_batch_is_decided_in_order_each_on_its_own() {
     let allowed: Vec<_> = results.iter().map(|result| result["allowed"].as_bool().unwrap()).collect();
     assert_eq!(allowed, [true, true, true, false, false, false]);
     assert!(results[3..].iter().all(|result| result["code"] == "RATE_LIMITED"), "{answer}");
-    // Each has an entry of its own, which shows its own resource.
+    // Each has its own entry, which shows its own resource.
     for (n, result) in results.iter().enumerate() {
         let entry = operator.get(&format!("/v1/audit/{}", audit_id(result))).expect(200);
         assert_eq!((&entry["resource"], &entry["parameters"]["n"]), (&json!(format!("docs:{n}")), &json!(n)));
     }
     assert_eq!(operator.trail("tenantId=acme").len(), 6);
-    // A thousand are taken, one more is not, and none is not either.
+    // A thousand are accepted; one more is not, nor is an empty list.
     let many = |count: usize| json!({ "requests": vec![json!({ "action": "list", "resource": "docs:1" }); count] });
     let client = server.with_key(&agent.token);
     assert_eq!(client.post("/v1/authorize/batch", many(1_000)).expect(200)["results"].as_array().unwrap().len(), 1_000);
@@ -268,7 +268,7 @@ fn a_batch_is_decided_in_order_each_on_its_own() {
 }
 
 #[test]
-fn one_of_a_batch_with_a_bad_form_concerns_no_other() {
+fn a_malformed_request_in_a_batch_affects_no_other() {
     let server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -286,7 +286,7 @@ fn one_of_a_batch_with_a_bad_form_concerns_no_other() {
         body.as_object_mut().unwrap().remove(member);
         body
     };
-    // Each with the code it would get by itself, and the field.
+    // Each with the code that it would get alone, and the field.
     let bad = [
         (json!(5), "INVALID_BODY", ""),
         (json!(null), "INVALID_BODY", ""),
@@ -319,12 +319,12 @@ fn one_of_a_batch_with_a_bad_form_concerns_no_other() {
             assert!(result["error"]["message"].as_str().unwrap().starts_with(&format!("{field} ")), "{result}");
         }
     }
-    // What can't be decided is neither recorded nor charged.
+    // A request that can't be decided is neither recorded nor charged.
     let decided = 2 * (bad.len() + 1);
     assert_eq!(operator.trail("tenantId=acme").len(), decided);
     let usage = operator.get(&format!("/v1/policies/{policy}")).expect(200)["currentUsage"].clone();
     assert_eq!(usage["callsToday"], decided, "{usage}");
-    // All of a bad form is none decided; without a key none is looked at; and a text that is no JSON is no batch.
+    // If all are bad, none is decided; without a key none is read; and invalid JSON is no batch.
     let answer = operator.post("/v1/authorize/batch", json!({ "requests": [5, {}] })).expect(200);
     assert_eq!(answer["results"].as_array().unwrap().len(), 2);
     server.anonymous().post("/v1/authorize/batch", json!({ "requests": [5] })).problem(401, "UNAUTHENTICATED");
@@ -358,7 +358,7 @@ fn an_operators_batch_spans_tenants() {
 }
 
 #[test]
-fn explain_decides_and_leaves_no_trace() {
+fn explain_decides_and_changes_nothing() {
     let server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -375,7 +375,7 @@ fn explain_decides_and_leaves_no_trace() {
     }
     assert_eq!(operator.all_of("acme"), before);
     server.with_key(&agent.token).post("/v1/authorize/explain", call(&agent.id)).problem(403, "FORBIDDEN");
-    // It answers what authorize then answers.
+    // It predicts authorize's answer.
     for _ in 0..3 {
         let explained = operator.post("/v1/authorize/explain", call(&agent.id)).expect(200);
         let decided = operator.authorize(call(&agent.id)).expect(200);

@@ -1,4 +1,4 @@
-//! Delegation over HTTP: what is answered, what is refused, what a crash leaves.
+//! Delegation over HTTP: answers, refusals, and what a crash leaves.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ fn ask(agent: &Agent, action: &str, resource: &str) -> Value {
 }
 
 #[test]
-fn a_delegation_from_its_making_to_its_end() {
+fn a_delegations_life() {
     let mut server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -41,7 +41,7 @@ fn a_delegation_from_its_making_to_its_end() {
     let second = key.post("/v1/delegations", body).expect(201);
     assert_eq!((&second["depth"], &second["expiresAt"]), (&json!(2), &json!("2099-01-01T00:00:00.000Z")));
 
-    // The lead's four calls an hour are shared by all of them.
+    // They all share the lead's four calls an hour.
     server.with_key(&intern.token).granted(json!({ "action": "read", "resource": "mcp:github:issues" }));
     operator.granted(ask(&helper, "read", "mcp:github:pulls"));
     operator.denied(ask(&intern, "read", "mcp:github:pulls"), "PERMISSION_DENIED");
@@ -49,7 +49,7 @@ fn a_delegation_from_its_making_to_its_end() {
     operator.granted(ask(&lead, "list", "mcp:slack:channels"));
     operator.granted(ask(&intern, "read", "mcp:github:issues"));
 
-    // A crash loses nothing of it.
+    // A crash loses nothing.
     let seen = |server: &Server| {
         let operator = server.operator();
         ["/v1/delegations?tenantId=acme", &format!("/v1/delegations/{}/permissions", intern.id)]
@@ -72,7 +72,7 @@ fn a_delegation_from_its_making_to_its_end() {
     assert!(!step("maxCallsPerHour", "agent", &json!(lead.id)));
     assert!(!step("delegation", "delegation", &first["id"]));
 
-    // Where the intern's permission comes from, and the end of it all.
+    // Where the intern's permission comes from, and its end.
     let effective = operator.get(&format!("/v1/delegations/{}/permissions", intern.id)).items();
     let expected = json!([{
         "resource": "mcp:github:issues", "actions": ["read"], "source": "delegation", "delegationId": second["id"],
@@ -89,12 +89,12 @@ fn a_delegation_from_its_making_to_its_end() {
     }
     operator.denied(ask(&intern, "read", "mcp:github:issues"), "PERMISSION_DENIED");
     assert!(operator.get(&format!("/v1/delegations/{}/permissions", intern.id)).items().is_empty());
-    let told = operator.trail("tenantId=acme&kind=admin&actions=delegation.create,delegation.revoke");
+    let trail = operator.trail("tenantId=acme&kind=admin&actions=delegation.create,delegation.revoke");
     assert_eq!(
-        told.iter().map(|entry| &entry["resource"]).collect::<Vec<_>>(),
+        trail.iter().map(|entry| &entry["resource"]).collect::<Vec<_>>(),
         [id, second["id"].as_str().unwrap(), id]
     );
-    assert_eq!((&told[2]["by"], &told[2]["agentId"]), (&json!(acme.key_id), &json!(lead.id)));
+    assert_eq!((&trail[2]["by"], &trail[2]["agentId"]), (&json!(acme.key_id), &json!(lead.id)));
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn lists_are_filtered_and_paged() {
 }
 
 #[test]
-fn what_may_not_be_delegated_is_refused() {
+fn forbidden_delegations_are_refused() {
     let server = Server::start();
     let operator = server.operator();
     let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
@@ -165,7 +165,7 @@ fn what_may_not_be_delegated_is_refused() {
     refused(lend(&last, &a, docs()), 422, "DELEGATION_GRANTOR_INACTIVE");
     refused(lend(&a, &last, docs()), 409, "AGENT_IS_REVOKED");
     assert_eq!(operator.get("/v1/delegations?tenantId=acme").items().len(), 2);
-    // A revoked agent takes along what it lent and what stands on that.
+    // Revoking an agent also ends what it lent and what stands on that.
     operator.delete(&format!("/v1/agents/{}", a.id)).expect(204);
     for link in operator.get("/v1/delegations?tenantId=acme").items() {
         assert_eq!(link["status"], "revoked");

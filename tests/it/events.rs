@@ -9,7 +9,7 @@ use ureq::http::Request;
 /// A live stream that is read line by line.
 pub struct Stream {
     body: BufReader<Box<dyn Read + Send>>,
-    /// The id that a client goes on from: that of the last event which had one.
+    /// The id from which a client resumes: that of the last event with an id.
     pub last_id: Option<String>,
 }
 
@@ -42,7 +42,7 @@ impl Stream {
     /// `None` at the end.
     fn line(&mut self) -> Option<String> {
         let mut line = String::new();
-        // A connection that breaks off is an end too; one on which nothing happens is none.
+        // A broken connection is an end too; a silent one is not.
         let count = self.body.read_line(&mut line).unwrap_or_else(|problem| {
             assert!(!problem.to_string().contains("timeout"), "the stream went silent");
             0
@@ -50,7 +50,7 @@ impl Stream {
         (count > 0).then(|| line.strip_suffix('\n').unwrap().to_owned())
     }
 
-    /// The next entry; comments are passed over.
+    /// The next entry; comments are skipped.
     pub fn next(&mut self) -> Option<Value> {
         loop {
             let line = self.line()?;
@@ -58,7 +58,7 @@ impl Stream {
                 assert_eq!(self.line()?, "");
                 continue;
             }
-            // A client keeps the id it has where an event has none.
+            // A client keeps its id if an event has none.
             let id = line.strip_prefix("id: ").map(str::to_owned);
             let data = if id.is_some() { self.line()? } else { line };
             assert_eq!(self.line()?, "");

@@ -1,8 +1,9 @@
-//! Every byte of a tenant's files cut off or flipped: what comes back is what was there up to an event, and no less than
-//! the disk had been told to keep; or the tenant stays down with the file, the place and what to do. Never anything else.
+//! Every byte of a tenant's files is cut off or flipped. What comes back is the state up to some event, and no less
+//! than the disk had confirmed; or the tenant stays down, and the error names the file, the place and what to do.
+//! Nothing else may happen.
 //!
-//! The events are those of a real server. What a cut or a flip may cost is worked out here from the byte tables of
-//! `src/journal/mod.rs`, not by the code that is tested.
+//! The events are those of a real server. The cost of a cut or a flip is computed here from the byte tables of
+//! `src/journal/mod.rs`, not by the code under test.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +23,7 @@ use crate::world::{Agent, Tenant as Named, call, permits};
 const HEADER: usize = 78;
 const MARKER: &[u8] = b"\xff\xfeKAVA\xfe\xff\xff\xfeCHMK\xfe\xff";
 
-/// The files of a folder by their names.
+/// A folder's files by name.
 type Files = BTreeMap<String, Vec<u8>>;
 
 fn read(folder: &Path) -> Files {
@@ -30,7 +31,7 @@ fn read(folder: &Path) -> Files {
     entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
 }
 
-/// Makes the folder hold these files and no others.
+/// Makes the folder hold exactly these files.
 fn write(folder: &Path, files: &Files) {
     let there = read(folder);
     for name in there.keys().filter(|name| !files.contains_key(*name)) {
@@ -45,7 +46,7 @@ fn write(folder: &Path, files: &Files) {
 struct Piece {
     at: usize,
     end: usize,
-    /// The event that is next there.
+    /// The number of the next event at that place.
     next: u64,
     /// What a marker says is on disk: the last event, and bytes of this file.
     says: Option<(u64, u64)>,
@@ -78,7 +79,7 @@ fn pieces(bytes: &[u8]) -> Vec<Piece> {
     pieces
 }
 
-/// The tenant after each of its events, as the bytes of a snapshot.
+/// The tenant after each of its events, as a snapshot's bytes.
 struct History {
     id: TenantId,
     events: Vec<Vec<u8>>,
@@ -103,7 +104,7 @@ impl History {
         self.events.len() as u64
     }
 
-    /// What the server makes of a folder: the last event of the tenant, which is as it was then, or a sentence.
+    /// The result of loading a folder: the last event of a tenant with the right state, or a sentence.
     fn load(&self, folder: &Path) -> Result<u64, String> {
         let now = Timestamp::from_millis(crate::retention::now());
         let loaded = loader::load(&Folder::open(folder).unwrap(), self.id, now, JournalOptions::default());
@@ -123,10 +124,10 @@ impl History {
             (Ok(seq), Expected::AllOrRefusal) => assert_eq!(*seq, self.last(), "{what}"),
             (Err(sentence), Expected::Refusal | Expected::AllOrRefusal) => {
                 let place = folder.join(name).display().to_string();
-                // Where a whole file is gone the folder is named.
+                // If a whole file is gone, the sentence names the folder.
                 let named = sentence.contains(&place) || sentence.contains(&*folder.to_string_lossy());
                 assert!(named && sentence.contains("at byte") && sentence.contains("backup"), "{what}: {sentence}");
-                // Where not even the first event is left, what was left of that may be cut off.
+                // If not even the first event is left, its remains may be cut off.
                 if !sentence.contains("none of the tenant's events") {
                     assert_eq!(&read(folder), files, "{what}: it was refused and changed");
                 }
@@ -141,11 +142,11 @@ enum Expected {
     /// The tenant as it was after that event.
     Prefix(u64),
     Refusal,
-    /// The change may be in bits that say nothing.
+    /// The change may be in bits without meaning.
     AllOrRefusal,
 }
 
-/// What may come of a segment that takes events, of which `bad` is not whole and of whose markers these are left.
+/// What may come of an active segment if `bad` is damaged and these markers are left.
 fn verdict(bad: &Piece, markers: impl Iterator<Item = (u64, u64)>, snapshot: u64) -> Expected {
     let mut certain = bad.next <= snapshot;
     for (seq, offset) in markers {
@@ -155,7 +156,7 @@ fn verdict(bad: &Piece, markers: impl Iterator<Item = (u64, u64)>, snapshot: u64
     if certain || bad.next == 1 { Expected::Refusal } else { Expected::Prefix(bad.next - 1) }
 }
 
-/// Which bytes are tried: all of the last few frames, and some of the rest, others each time. All in a long run.
+/// The bytes to try: all of the last few frames, and some of the rest, different ones each time. All in a long run.
 fn tried(len: usize) -> impl Iterator<Item = usize> {
     let all = std::env::var_os("KAVACH_CRASH_ROUNDS").is_some();
     let some = fastrand::usize(0..SOME);
@@ -164,7 +165,7 @@ fn tried(len: usize) -> impl Iterator<Item = usize> {
 
 const SOME: usize = 17;
 
-/// A folder in memory, where there is one, since recovery syncs what it cuts.
+/// A folder in memory, if there is one, since recovery syncs what it cuts.
 fn fast_folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -181,7 +182,7 @@ fn cut(files: &Files, name: &str, at: usize) -> Files {
     files
 }
 
-/// Every cut and flip of a segment that takes events, the last one of the folder. Answers how many are refused.
+/// Every cut and flip of an active segment, the folder's last. Returns how many are refused.
 fn damage_active(history: &History, folder: &Path, snapshot: u64) -> usize {
     let files = read(folder);
     let name = files.keys().rfind(|name| name.ends_with(".journal")).unwrap();
@@ -197,11 +198,11 @@ fn damage_active(history: &History, folder: &Path, snapshot: u64) -> usize {
         let mut expected = verdict(&pieces[bad], markers(pieces.len()), snapshot);
         let mut after_cut = verdict(&pieces[bad], markers(bad), snapshot);
         if at == pieces[bad].at && at > 0 && pieces[bad].next > snapshot.max(1) {
-            // Cut between two frames: whole, and shorter.
+            // Cut between two frames: complete, and shorter.
             after_cut = Expected::Prefix(pieces[bad].next - 1);
         }
         if bad == 0 && first {
-            // Without a header there is nothing to go on from.
+            // Without a header there is nothing to continue from.
             (expected, after_cut) = (Expected::Refusal, Expected::Refusal);
         }
         refused += usize::from(expected == Expected::Refusal);
@@ -212,7 +213,7 @@ fn damage_active(history: &History, folder: &Path, snapshot: u64) -> usize {
     refused
 }
 
-/// Every cut and flip of a snapshot costs nothing but the replay.
+/// Every cut and flip of a snapshot costs only the replay.
 fn damage_snapshots(history: &History, folder: &Path) {
     let files = read(folder);
     let all = Expected::Prefix(history.last());
@@ -225,7 +226,7 @@ fn damage_snapshots(history: &History, folder: &Path) {
     write(folder, &files);
 }
 
-/// Two tenants of a server that was killed before the disk had all of it.
+/// Two tenants of a server that was killed before the disk had everything.
 fn killed() -> (Server, [(Named, Agent); 2]) {
     let mut server = Server::start_with(Options::args(&["--workers", "1"]));
     let operator = server.operator();
@@ -240,7 +241,7 @@ fn killed() -> (Server, [(Named, Agent); 2]) {
         (tenant, agent)
     });
     for (_, agent) in &made {
-        // The disk is asked half a second after the first of them.
+        // The first sync comes half a second after the first decision.
         let batch = json!({ "requests": vec![call(&agent.id); 5] });
         operator.post("/v1/authorize/batch", batch).expect(200);
     }
@@ -266,7 +267,7 @@ fn the_files_of_a_killed_server() {
     write(&folder, &files);
     assert!(damage_active(&history, &folder, 0) > 0);
 
-    // Once more with the snapshots of half of it and of somewhat less.
+    // Once more with snapshots of half of it and of somewhat less.
     for seq in [history.last() / 2 - 1, history.last() / 2] {
         files.insert(format!("{seq:020}.snapshot"), snapshot(&history, seq));
     }
@@ -277,7 +278,7 @@ fn the_files_of_a_killed_server() {
     damage_snapshots(&history, &folder);
 }
 
-/// The bytes of a snapshot, by the table.
+/// A snapshot's bytes, by the table.
 fn snapshot(history: &History, seq: u64) -> Vec<u8> {
     let payload = &history.states[seq as usize];
     let mut bytes = b"KAVACHS\n\x01\x00".to_vec();
@@ -316,7 +317,7 @@ fn a_journal_of_several_segments_some_of_them_compressed() {
         journal.append(seq, |buffer| buffer.extend_from_slice(event)).unwrap();
         journal.flush().unwrap();
         sync(&mut journal);
-        // The last segment holds an event, with a marker that says what was on disk before it.
+        // The last segment holds an event, with a marker for what was on disk before it.
         if seq < history.last() {
             journal.rotate_if_due(0).unwrap();
         }
@@ -334,7 +335,7 @@ fn a_journal_of_several_segments_some_of_them_compressed() {
     damage_active(&history, &folder, 0);
     for name in sealed.iter().copied().chain(raw.iter().copied().rev().skip(1)) {
         for at in tried(files[name].len()) {
-            // The markers of those after it say that all of it is on disk.
+            // The markers of later segments say that all of it is on disk.
             let is_raw = name.ends_with(".journal");
             let expected = if is_raw { Expected::Refusal } else { Expected::AllOrRefusal };
             history.check(&folder, &flipped(&files, name, at), name, &format!("byte {at} of {name} flipped"), expected);
@@ -347,7 +348,7 @@ fn a_journal_of_several_segments_some_of_them_compressed() {
 }
 
 #[test]
-fn a_server_on_damaged_files_serves_a_prefix_or_names_the_file_and_all_other_tenants() {
+fn a_server_on_damaged_files_serves_a_prefix_or_names_the_file_and_serves_the_others() {
     let seed = std::env::var("KAVACH_CRASH_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     eprintln!("KAVACH_CRASH_SEED={seed}");
     let mut rng = Rng::with_seed(seed);
@@ -368,7 +369,7 @@ fn a_server_on_damaged_files_serves_a_prefix_or_names_the_file_and_all_other_ten
         for _ in 0..rng.usize(1..3) {
             let name = names[rng.usize(0..names.len())].as_str();
             let len = files[name].len();
-            // Mostly near the end, which is where crashes leave their marks.
+            // Mostly near the end, where crashes leave their marks.
             let at = if rng.bool() { len.saturating_sub(rng.usize(1..600)) } else { rng.usize(0..len) };
             files = if rng.bool() { flipped(&files, name, at.min(len - 1)) } else { cut(&files, name, at) };
         }
@@ -380,7 +381,7 @@ fn a_server_on_damaged_files_serves_a_prefix_or_names_the_file_and_all_other_ten
             up += 1;
             let left = operator.trail("tenantId=acme");
             assert_eq!(left[..], trail[trail.len() - left.len()..], "a prefix, which is newest first");
-            // Where both the snapshot and the journal are damaged, it may be one from before the agent was made.
+            // If both snapshot and journal are damaged, the state may be from before the agent was created.
             let is_there = operator.get("/v1/agents?tenantId=acme").items().iter().any(|one| one["id"] == *agent.id);
             let by_token = server.with_key(&agent.token);
             if is_there {

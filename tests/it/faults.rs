@@ -14,18 +14,18 @@ fn snapshots(folder: &std::path::Path) -> usize {
 }
 
 #[test]
-fn a_terminated_server_answers_what_is_under_way_and_leaves_snapshots() {
+fn a_terminated_server_answers_calls_under_way_and_leaves_snapshots() {
     let mut server = Server::start();
     let operator = server.operator();
     let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
     let agent = counted(&operator, "acme");
     let clients: Vec<_> = (0..6).map(|_| server.with_key(&agent.token)).collect();
-    let told = under_load(&clients, 200, || {
+    let answers = under_load(&clients, 200, || {
         server.terminate();
         let status = server.wait();
         assert_eq!(status.code(), Some(0), "{status}");
     });
-    for code in told.refused.iter().flatten() {
+    for code in answers.refused.iter().flatten() {
         assert!(["SHUTTING_DOWN", "TENANT_UNAVAILABLE"].contains(&&**code), "{code}");
     }
     for folder in [&*acme.id, &globex.id, "default"] {
@@ -34,13 +34,13 @@ fn a_terminated_server_answers_what_is_under_way_and_leaves_snapshots() {
     let log = server.log();
     assert!(!log.contains("ERROR"), "{log}");
     server.start_again();
-    check_trail(&server.operator(), &agent.id, &told);
+    check_trail(&server.operator(), &agent.id, &answers);
 }
 
 #[test]
 fn a_server_without_calls_stops_at_once() {
     let mut server = Server::start();
-    // An idle connection does not hold it up for long.
+    // An idle connection does not delay it for long.
     let idle = server.operator();
     idle.get("/livez").expect(200);
     server.stop();
@@ -48,11 +48,11 @@ fn a_server_without_calls_stops_at_once() {
 }
 
 #[test]
-fn a_second_process_on_the_same_directory_says_so_and_ends_and_the_first_goes_on() {
+fn a_second_process_on_a_directory_in_use_ends_and_the_first_continues() {
     let mut server = Server::start();
     let agent = counted(&server.operator(), &server.operator().tenant("acme").slug);
     let clients: Vec<_> = (0..4).map(|_| server.with_key(&agent.token)).collect();
-    let told = under_load(&clients, 50, || {
+    let answers = under_load(&clients, 50, || {
         for _ in 0..5 {
             let output = server.second_process().output().unwrap();
             assert!(!output.status.success());
@@ -63,14 +63,14 @@ fn a_second_process_on_the_same_directory_says_so_and_ends_and_the_first_goes_on
             assert!(!said.contains("panicked"), "{said}");
         }
     });
-    assert!(told.refused.is_empty(), "{:?}", told.refused);
-    check_trail(&server.operator(), &agent.id, &told);
+    assert!(answers.refused.is_empty(), "{:?}", answers.refused);
+    check_trail(&server.operator(), &agent.id, &answers);
     server.crash_and_start();
-    assert_eq!(check_trail(&server.operator(), &agent.id, &told).len(), told.all().count());
+    assert_eq!(check_trail(&server.operator(), &agent.id, &answers).len(), answers.all().count());
 }
 
 #[test]
-fn settings_that_cannot_be_used_end_it_with_a_sentence() {
+fn unusable_settings_end_the_process_with_a_sentence() {
     let server = Server::start();
     let not_a_directory = server.data_dir().join("file");
     fs::write(&not_a_directory, b"").unwrap();
@@ -147,7 +147,7 @@ fn a_tenant_deleted_under_load_answers_and_then_is_unknown() {
                     let answer = client.authorize(call(&agent.id));
                     match answer.status {
                         200 => assert_eq!(answer.json()["allowed"], true),
-                        // While the folder goes.
+                        // While the folder is being deleted.
                         503 => {}
                         _ => {
                             answer.problem(401, "INVALID_TOKEN");

@@ -1,8 +1,8 @@
-//! Every id that a call can name, one at a time: another tenant's, and three that are nobody's. A tenant key and an
-//! agent's token get the same bytes for all four.
+//! Every id that a call can name, one at a time: another tenant's, and three that nothing has. A tenant key and an
+//! agent's token get identical bytes for all four.
 //!
-//! Where a call may name one is found out from the route table, the rows of [`crate::access_table`] and the server, which
-//! says which members and parameters it knows where one is wrong. So none can be forgotten.
+//! The places come from the route table, the rows of [`crate::access_table`] and the server, which lists the members
+//! and parameters it knows when one is wrong. So none can be forgotten.
 
 use std::collections::BTreeSet;
 
@@ -15,10 +15,10 @@ use crate::access_table::{Row, Target, rows};
 use crate::client::Client;
 use crate::harness::Server;
 
-/// What holds an id, and of which kind by its route.
+/// Fields that hold an id; the route says of which kind.
 const IDS: [&str; 6] = ["tenantId", "agentId", "fromAgent", "toAgent", "auditId", "cursor"];
 
-/// What holds none.
+/// Fields that hold none.
 const NO_IDS: [&str; 33] = [
     "spreadsheet",
     "traceId",
@@ -55,16 +55,16 @@ const NO_IDS: [&str; 33] = [
     "context",
 ];
 
-/// Where a call names an id.
+/// The place of an id in a call.
 #[derive(Clone, Debug)]
 enum Place {
-    /// Where its row does: one member of the target is another's.
+    /// As in its row: one member of the target is another's.
     Row(fn(&mut Target) -> &mut String),
-    /// In a member of its body.
+    /// In a member of the body.
     Body(&'static str),
-    /// In a member of the only item of its body.
+    /// In a member of the body's only item.
     Item(&'static str),
-    /// In a parameter of its query.
+    /// In a query parameter.
     Query(&'static str),
     /// In a header.
     Header(&'static str),
@@ -80,7 +80,7 @@ const MEMBERS: [fn(&mut Target) -> &mut String; 7] = [
     |target| &mut target.link,
 ];
 
-/// The id of a target that belongs in a field of a route.
+/// The target's id that belongs in that field of a route.
 fn id_for<'t>(path: &str, field: &str, target: &'t Target) -> &'t str {
     match field {
         "tenantId" => &target.tenant,
@@ -95,7 +95,7 @@ fn id_for<'t>(path: &str, field: &str, target: &'t Target) -> &'t str {
     }
 }
 
-/// Fields of a query and of a body, as the document has them; those of a decision's body are not asked for here.
+/// Fields of a query and of a body, as the document lists them; a decision's body is left out.
 fn known_fields(row: &Row) -> (BTreeSet<String>, BTreeSet<String>) {
     let (document, _) = openapi_document();
     let operation = &document["paths"][row.path][row.method.to_lowercase()];
@@ -138,7 +138,7 @@ fn places(endpoint: &Endpoint, row: &Row, own: &Target) -> Vec<Place> {
     places
 }
 
-/// Ids with the end of another tenant's, of whatever tenant the digits name.
+/// Ids with another tenant's tag, whichever tenant the digits name.
 fn with_end(target: &Target, end: &str) -> Target {
     let mut target = target.clone();
     for member in MEMBERS {
@@ -149,14 +149,14 @@ fn with_end(target: &Target, end: &str) -> Target {
 }
 
 #[test]
-fn one_foreign_id_in_a_call_answers_as_an_unknown_one() {
+fn one_foreign_id_in_a_call_gets_the_answer_for_an_unknown_one() {
     let server = Server::start();
     let operator = server.operator();
     let rows = rows();
     let (mut asked, mut found) = (0, BTreeSet::new());
     for (n, endpoint) in endpoints().into_iter().enumerate() {
         let row = rows.iter().find(|row| (row.method, row.path) == (endpoint.method.as_str(), endpoint.path)).unwrap();
-        // What was asked before would show in the trail.
+        // Earlier calls would show in the trail.
         let world = World::new(&operator, n);
         let (own, foreign) = (&world.own.target, &world.foreign.target);
         let near = world.unknown.clone();
@@ -166,7 +166,7 @@ fn one_foreign_id_in_a_call_answers_as_an_unknown_one() {
             ("unknown, of the other tenant", with_end(&near, &foreign.tenant[28..])),
             ("unknown, of no tenant", with_end(&near, "00c0ffee")),
         ];
-        // A cursor is a place in a list, so these have to be right beside the foreign one.
+        // A cursor is a place in a list, so these must be valid beside the foreign one.
         let tag = u32::from_str_radix(&foreign.tenant[28..], 16).unwrap();
         let beside = |by: u32| with_end(foreign, &format!("{:08x}", tag ^ by));
         let names = ["foreign", "unknown, one beside", "unknown, two beside", "unknown, three beside"];
@@ -195,7 +195,7 @@ fn one_foreign_id_in_a_call_answers_as_an_unknown_one() {
                         Place::Item(field) => body["requests"][0][field] = json!(id_for(row.path, field, other)),
                         Place::Query(field) => {
                             let mark = if path.contains('?') { '&' } else { '?' };
-                            // Named twice it would be refused for that.
+                            // Naming it twice would be refused for that.
                             if path.contains(&format!("{field}=")) {
                                 path.truncate(path.find('?').unwrap());
                                 path += &format!("?{field}={}", id_for(row.path, field, other));
@@ -223,7 +223,7 @@ fn one_foreign_id_in_a_call_answers_as_an_unknown_one() {
         assert_ne!(seen, Value::Null);
     }
     assert!(asked > 500, "{asked}");
-    // What was looked for was found, so the server still tells what it knows.
+    // We found what we looked for, so the server still lists what it knows.
     for wanted in
         [("/v1/agents", "cursor"), ("/v1/policies", "agentId"), ("/v1/usage", "auditId"), ("/v1/audit", "agentId")]
     {

@@ -1,5 +1,5 @@
-//! What is on a connection beside a request changes nothing of its answer: each has the version, the length and the end
-//! that its own request calls for, whatever is sent before, behind and in which pieces.
+//! Other data on a connection changes no answer: each has the version, the length and the end that its own request
+//! calls for, whatever comes before or after, and in whatever pieces.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -9,18 +9,18 @@ use fastrand::Rng;
 
 use crate::harness::{OPERATOR_KEY, Server};
 
-/// What one request looks like, and how it is to be answered.
+/// A request, and how it must be answered.
 struct Case {
     name: &'static str,
     request: String,
     status: u16,
-    /// What the body has to hold. `None`: there is no body.
+    /// What the body must contain. `None`: there is no body.
     body: Option<&'static str>,
     is_old: bool,
     closes: bool,
 }
 
-/// An answer as it came.
+/// An answer as received.
 struct Seen {
     head: String,
     status: u16,
@@ -106,7 +106,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// A line, or nothing where the connection is over.
+/// A line, or nothing at the end of the connection.
 fn line(stream: &mut BufReader<TcpStream>) -> String {
     let mut line = Vec::new();
     match stream.read_until(b'\n', &mut line) {
@@ -155,7 +155,7 @@ fn answer(stream: &mut BufReader<TcpStream>, is_head: bool) -> Seen {
     Seen { head, status, body }
 }
 
-/// Sends those requests in pieces, and holds each answer against its own request.
+/// Sends these requests in pieces, and checks each answer against its own request.
 fn hold(server: &Server, sent: &[&Case], pieces: &[usize]) {
     let names: Vec<_> = sent.iter().map(|case| case.name).collect();
     let bytes = sent.iter().map(|case| case.request.as_str()).collect::<String>().into_bytes();
@@ -182,7 +182,7 @@ fn hold(server: &Server, sent: &[&Case], pieces: &[usize]) {
             let at = format!("{} of {names:?} in {pieces:?}: {head}{}", case.name, String::from_utf8_lossy(body));
             assert_eq!(*status, case.status, "{at}");
             if case.body == Some("") {
-                // It is no request, so it has no version; the connection is closed without a word before.
+                // Not a request, so it has no version; the connection closes without a word before.
                 assert!(body.is_empty(), "{at}");
                 assert_eq!(line(&mut stream), "", "nothing follows: {at}");
                 return;
@@ -198,7 +198,7 @@ fn hold(server: &Server, sent: &[&Case], pieces: &[usize]) {
             let says_open = head.contains("connection: keep-alive");
             assert_eq!((says_close, says_open), (case.closes && !case.is_old, !case.closes && case.is_old), "{at}");
             if case.closes {
-                // It does not wait for more of a body that nobody reads.
+                // It does not wait for the rest of a body that nobody reads.
                 let _ = stream.get_ref().shutdown(Shutdown::Write);
                 assert_eq!(line(&mut stream), "", "nothing follows: {at}");
                 return;
@@ -228,7 +228,7 @@ fn each_answer_is_framed_by_its_own_request() {
 }
 
 #[test]
-fn what_is_pipelined_does_not_end_a_connection() {
+fn pipelined_requests_do_not_end_a_connection() {
     let server = Server::start();
     let stream = TcpStream::connect(server.host()).unwrap();
     let mut writer = stream.try_clone().unwrap();
@@ -236,7 +236,7 @@ fn what_is_pipelined_does_not_end_a_connection() {
     let get = request("GET /livez HTTP/1.1", "", "");
     let head = request("POST /v1/authorize HTTP/1.1", &format!("Content-Length: {}\r\n", CHECK.len()), "");
     for _ in 0..20 {
-        // The body comes once the answer before it is there.
+        // The body comes after the answer to the request before.
         writer.write_all(format!("{get}{head}").as_bytes()).unwrap();
         assert_eq!(answer(&mut stream, false).status, 200);
         writer.write_all(CHECK.as_bytes()).unwrap();

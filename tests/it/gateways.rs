@@ -1,4 +1,4 @@
-//! Gateways: a real nginx before an upstream, and what Traefik and Envoy send.
+//! Gateways: a real nginx in front of an upstream, and the requests of Traefik and Envoy.
 
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,10 +14,10 @@ use crate::client::{Answer, Client, send_bytes};
 use crate::harness::{OPERATOR_KEY, Options, Server, eventually};
 use crate::world::Agent;
 
-/// The example of the documentation, which is what runs here.
+/// The documentation's example, which runs here.
 const NGINX: &str = include_str!("../../docs/gateways/nginx.conf");
 
-/// An upstream that answers everything with 200, and what it was sent: the request line and the headers.
+/// An upstream that answers everything with 200, and the requests it got: request lines and headers.
 struct Upstream {
     address: String,
     seen: Arc<Mutex<Vec<String>>>,
@@ -47,7 +47,7 @@ fn answer_one(stream: TcpStream, noted: &Mutex<Vec<String>>) {
     let mut reader = BufReader::new(&stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
-        // A port that is only tried sends nothing.
+        // A port check sends nothing.
         if reader.read_line(&mut head).unwrap_or(0) == 0 {
             return;
         }
@@ -59,7 +59,7 @@ fn answer_one(stream: TcpStream, noted: &Mutex<Vec<String>>) {
     let _ = (&stream).write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
 }
 
-/// An nginx that runs as whoever runs the tests, in a directory of its own.
+/// An nginx that runs as the tests' user, in its own directory.
 struct Nginx {
     child: Child,
     address: String,
@@ -112,7 +112,7 @@ impl Nginx {
         Client::new(&format!("http://{}", self.address), token.map(|token| format!("Bearer {token}")).as_deref())
     }
 
-    /// Sends exactly this request line, which no client library would.
+    /// Sends exactly this request line, which no client library would send.
     fn raw(&self, token: &str, line: &str, headers: &str) -> Answer {
         let request = format!(
             "{line} HTTP/1.1\r\nHost: app\r\nAuthorization: Bearer {token}\r\n{headers}Connection: close\r\n\r\n"
@@ -123,7 +123,7 @@ impl Nginx {
 
 fn command(home: &Path, log: &Path) -> Command {
     let mut command = Command::new("nginx");
-    // Debian has it where only an administrator's path leads.
+    // Debian installs it outside an ordinary user's path.
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
     command.arg("-p").arg(home).arg("-e").arg(log).arg("-c").arg(home.join("nginx.conf"));
@@ -145,7 +145,7 @@ fn kavach(kind: &'static str) -> Server {
     Server::start_with(Options::args(&["--forward-auth", kind, "--trusted-proxies", "127.0.0.1"]))
 }
 
-/// An agent of `acme` that may get documents, and get `slow` things twice an hour.
+/// An agent of `acme` that may get documents, and `slow` things twice an hour.
 fn agent(operator: &Client) -> Agent {
     operator.tenant("acme");
     let permissions = json!([
@@ -179,7 +179,7 @@ fn nginx_lets_through_what_kavach_allows_and_nothing_else() {
         recorded(what)
     };
 
-    // Allowed: the upstream learns who calls, and not the token.
+    // Allowed: the upstream learns the caller, but not the token.
     let trace = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".as_slice();
     let spoofed = b"agt_spoofed".as_slice();
     let headers = [
@@ -216,7 +216,7 @@ fn nginx_lets_through_what_kavach_allows_and_nothing_else() {
     assert_eq!(decided("a HEAD")["action"], "head");
     assert_eq!(upstream.take().len(), 1);
 
-    // A body does not get in the way, and is not what is decided on.
+    // A body does not get in the way, and plays no part in the decision.
     let answer = client.post("/docs/1", json!({ "a": "x".repeat(100_000) }));
     assert_eq!((answer.status, answer.header("kavach-code")), (403, Some("PERMISSION_DENIED")));
     let entry = decided("a POST");
@@ -227,7 +227,7 @@ fn nginx_lets_through_what_kavach_allows_and_nothing_else() {
     assert_eq!((answer.status, answer.header("kavach-code")), (403, Some("PERMISSION_DENIED")));
     decided("another path");
 
-    // Who is nobody, and who is no agent.
+    // Callers without a valid token, and callers that are not agents.
     for (token, status) in [(None, 401), (Some("no-token"), 401), (Some(OPERATOR_KEY), 403)] {
         let answer = nginx.client(token).get("/docs/1");
         assert_eq!(answer.status, status, "{token:?}");
@@ -237,7 +237,7 @@ fn nginx_lets_through_what_kavach_allows_and_nothing_else() {
     }
     recorded("nothing was decided");
 
-    // A rate that is used up.
+    // A used-up rate.
     for _ in 0..2 {
         assert_eq!(client.get("/slow").status, 200);
         decided("within the rate");
@@ -248,7 +248,7 @@ fn nginx_lets_through_what_kavach_allows_and_nothing_else() {
     assert_eq!(decided("past the rate")["result"], "rate_limited");
     assert_eq!(upstream.take().len(), 2);
 
-    // What a client says about its own request is not believed.
+    // A client's claims about its own request don't count.
     for (name, value) in [
         ("X-Original-URI", "/docs/1"),
         ("X-Original-Method", "GET"),
@@ -266,7 +266,7 @@ fn nginx_lets_through_what_kavach_allows_and_nothing_else() {
     decided("a forwarded address");
     assert_eq!(upstream.take().len(), 1);
 
-    // Paths that somebody may read otherwise reach neither a decision nor the upstream.
+    // Paths that a program may read differently reach neither a decision nor the upstream.
     for path in [
         "/docs/../other",
         "/docs/%2e%2e/other",
@@ -294,12 +294,12 @@ fn nginx_lets_through_what_kavach_allows_and_nothing_else() {
     let deep = format!("GET /docs{}", "/x".repeat(40));
     assert_eq!(nginx.raw(&agent.token, &deep, "").status, 403);
     decided("a path that is too deep");
-    // One that is only written otherwise is the same.
+    // Another spelling of a path is that path.
     assert_eq!(nginx.raw(&agent.token, "GET /%64ocs/a%20b/", "").status, 200);
     assert_eq!(decided("an encoded path")["resource"], "http:docs:a b");
     assert_eq!(upstream.take().len(), 1);
 
-    // A tenant that is suspended, and a server that is not there: nobody gets through.
+    // A suspended tenant, and a server that is down: nobody gets through.
     operator.post("/v1/tenants/acme/suspend", json!({})).expect(200);
     let answer = client.get("/docs/1");
     assert_eq!((answer.status, answer.header("kavach-code")), (403, Some("TENANT_SUSPENDED")));
@@ -328,7 +328,7 @@ fn traefik_is_answered() {
     let operator = server.operator();
     let agent = agent(&operator);
     let client = server.with_key(&agent.token).forwarded_for("198.51.100.7");
-    // What Traefik's ForwardAuth sends: a GET to one address, the original request in these headers.
+    // Traefik's ForwardAuth sends a GET to one address, with the original request in these headers.
     let ask = |method: &str, uri: &str, more: &[(&str, &[u8])]| {
         let mut headers: Vec<(&str, &[u8])> = vec![
             ("X-Forwarded-Method", method.as_bytes()),
@@ -350,7 +350,7 @@ fn traefik_is_answered() {
     assert_eq!(answer.header("kavach-tenant-id"), entry["tenantId"].as_str());
     assert_eq!(answer.header("kavach-audit-id"), entry["id"].as_str());
     assert_eq!(answer.header("kavach-warnings"), Some("0"));
-    // Whatever is not 2xx goes on to the client as it is: it says why.
+    // Anything but a 2xx reaches the client unchanged, with the reason.
     let answer = ask("DELETE", "/docs/1", &[]);
     answer.problem(403, "PERMISSION_DENIED");
     assert_eq!(answer.json()["details"]["auditId"], newest(&operator)["id"]);
@@ -361,7 +361,7 @@ fn traefik_is_answered() {
     assert_eq!((answer.status, answer.json()["code"].as_str()), (429, Some("RATE_LIMITED")));
     let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert_eq!(answer.json()["details"]["retryAfter"], seconds);
-    // One header is missing, or there twice.
+    // One header is missing, or repeated.
     ask("GET", "/docs/1", &[("X-Forwarded-Uri", b"/docs/2")]).problem(403, "UNMAPPED_REQUEST");
     ask("GET", "/docs/1", &[("X-Forwarded-Method", b"GET")]).problem(403, "UNMAPPED_REQUEST");
     ask("GET", "/docs/1", &[("X-Forwarded-Host", b"app")]).problem(403, "UNMAPPED_REQUEST");
@@ -375,7 +375,7 @@ fn traefik_is_answered() {
     server.with_key("kv_x").get("/v1/forward-auth").problem(401, "INVALID_TOKEN");
     server.operator().get("/v1/forward-auth").problem(403, "FORBIDDEN");
     assert_eq!(operator.trail("tenantId=acme").len(), before);
-    // Too many of them from one address: like any other refusal it says why in headers too.
+    // Too many from one address: like any other refusal it has the reason in headers too.
     let nobody = server.anonymous().forwarded_for("192.0.2.9");
     let refused = (0..1_000).map(|_| nobody.get("/v1/forward-auth")).find(|answer| answer.status != 401).unwrap();
     let sentence = refused.problem(429, "AUTH_RATE_LIMITED");
@@ -389,7 +389,7 @@ fn envoy_is_answered() {
     let server = kavach("envoy");
     let operator = server.operator();
     let agent = agent(&operator);
-    // What Envoy's ext_authz sends: the original method and host, the path behind a prefix, no body.
+    // Envoy's ext_authz sends the original method and host, the path behind a prefix, and no body.
     let ask = |method: &str, path: &str, more: &str| {
         let request = format!(
             "{method} /v1/forward-auth{path} HTTP/1.1\r\nHost: app.example.com\r\nContent-Length: 0\r\n\
@@ -413,7 +413,7 @@ fn envoy_is_answered() {
     for path in ["", "?x=1", "//docs/1", "/docs//1", "/docs/../x", "/docs/%2e%2e/x", "/docs/a%2fb", "/docs:1"] {
         ask("GET", path, "").problem(403, "UNMAPPED_REQUEST");
     }
-    // What stands before a '#' is not the path: nobody sends one.
+    // What comes before a '#' is not the path: no client sends one.
     for path in ["/docs/1#x", "/docs#/1", "#", "/docs/1?x#y"] {
         assert_eq!(ask("GET", path, "").status, 400, "{path}");
     }

@@ -1,4 +1,4 @@
-//! The server under test: started on a free port with a directory of its own, killed or stopped, started again.
+//! The server under test: started on a free port with its own directory, killed or stopped, started again.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -16,21 +16,21 @@ use crate::client::Client;
 /// The operator key of every server here.
 pub const OPERATOR_KEY: &str = "kvo_the-operator-key-of-the-tests-0123456789abcd";
 
-/// How long a condition may take on a machine that is busy with other things.
+/// How long a condition may take on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// What a server is started with besides an address and a directory.
+/// Start options besides the address and the directory.
 #[derive(Clone, Default)]
 pub struct Options {
     pub args: Vec<&'static str>,
     pub env: Vec<(&'static str, &'static str)>,
-    /// A file that would grow too large is an error then, not the end of the process.
+    /// If a file grows past its limit, the process gets an error instead of a deadly signal.
     pub ignore_file_size_signal: bool,
-    /// Files that the process may have open.
+    /// How many files the process may open.
     pub open_files: Option<u32>,
-    /// The data directory, where it is not to be one of the server's own.
+    /// The data directory, if it is not the server's own.
     pub data_dir: Option<PathBuf>,
-    /// It has no rights but those of a user, whom permissions stop, also where the tests are run by root.
+    /// The process runs as an ordinary user, bound by permissions, even if the tests run as root.
     pub unprivileged: bool,
 }
 
@@ -40,7 +40,7 @@ impl Options {
     }
 }
 
-/// A running server. It is killed when it is dropped.
+/// A running server. It is killed when dropped.
 pub struct Server {
     child: Child,
     base: String,
@@ -73,7 +73,7 @@ impl Server {
         self.data_dir().join(tenant)
     }
 
-    /// All that the server wrote to standard error, over all its starts.
+    /// Everything that the server wrote to standard error, over all its starts.
     pub fn log(&self) -> String {
         fs::read_to_string(log_path(self.home.path())).unwrap()
     }
@@ -108,7 +108,7 @@ impl Server {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Ends the process with no chance to do anything more (SIGKILL).
+    /// Kills the process at once (SIGKILL).
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -137,7 +137,7 @@ impl Server {
         self.try_start_again().unwrap_or_else(|said| panic!("the server did not start: {said}"));
     }
 
-    /// The same where it may end instead: an error is what it said on standard error.
+    /// Starts the server again, on another port; if it ends, the error is what it wrote to standard error.
     pub fn try_start_again(&mut self) -> Result<(), String> {
         assert!(!self.is_running(), "stop or kill it first");
         (self.child, self.base) = launch(self.home.path(), &self.options)?;
@@ -150,7 +150,7 @@ impl Server {
         self.start_again();
     }
 
-    /// Starts the server and kills it so long after, wherever it is by then.
+    /// Starts the server and kills it after that time, whatever it is doing.
     pub fn start_and_kill(&mut self, after: Duration) {
         assert!(!self.is_running(), "stop or kill it first");
         let log = log_file(self.home.path());
@@ -159,12 +159,12 @@ impl Server {
         self.kill();
     }
 
-    /// The next start is on another data directory.
+    /// Makes the next start use another data directory.
     pub fn move_to(&mut self, data_dir: PathBuf) {
         self.options.data_dir = Some(data_dir);
     }
 
-    /// Changes what the next start is given.
+    /// Sets the arguments of the next start.
     pub fn set_args(&mut self, args: &[&'static str]) {
         self.options.args = args.to_vec();
     }
@@ -192,10 +192,10 @@ fn log_path(home: &Path) -> PathBuf {
     home.join("stderr.log")
 }
 
-/// A user and a group with no rights at all, as on every Linux.
+/// A user and a group without any rights, as on every Linux.
 const NOBODY: u32 = 65_534;
 
-/// Lets nobody in, with a copy of the program, since the build may lie where nobody can read.
+/// Lets `nobody` in, with a copy of the program, since the build may be where `nobody` can't read.
 fn hand_over(home: &Path) {
     fs::set_permissions(home, fs::Permissions::from_mode(0o711)).unwrap();
     fs::copy(env!("CARGO_BIN_EXE_kavach"), home.join("kavach")).unwrap();
@@ -237,7 +237,7 @@ fn command(home: &Path, options: &Options) -> Command {
     command
 }
 
-/// Starts the binary and waits for the line that says where it listens. An error is what it said where it ended first.
+/// Starts the binary and waits for the line with its address. If it ends first, the error is its output.
 fn launch(home: &Path, options: &Options) -> Result<(Child, String), String> {
     let log = log_file(home);
     let said_before = log.metadata().unwrap().len() as usize;
@@ -257,12 +257,12 @@ fn launch(home: &Path, options: &Options) -> Result<(Child, String), String> {
         let log = fs::read(log_path(home)).unwrap();
         return Err(format!("{status}\n{}", String::from_utf8_lossy(&log[said_before..])));
     };
-    // Whatever else it says is read, so that it never waits for a reader.
+    // The rest of its output is read too, so that it never waits for a reader.
     std::thread::spawn(move || out.read_to_end(&mut Vec::new()));
     Ok((child, base))
 }
 
-/// Polls until there is an answer. Panics after a time that is far past what any machine takes.
+/// Polls until there is an answer. Panics after a time far beyond what any machine takes.
 pub fn eventually<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {

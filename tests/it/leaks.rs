@@ -1,4 +1,4 @@
-//! Secrets in other shapes, and the search for any piece of one.
+//! Secrets in other encodings, and the search for any piece of one.
 
 use std::collections::HashMap;
 
@@ -6,16 +6,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use kavach::domain::SecretHash;
 
-/// Characters of a secret that may not be seen together. All of a secret is random, but for a tenant's part.
+/// Characters of a secret that must not appear together. All of a secret is random, except for a tenant's part.
 const RUN: usize = 16;
 /// Bytes by which a piece is looked up.
 const HEAD: usize = 8;
 
-/// Pieces of secrets, in every shape that somebody might write them in.
+/// Pieces of secrets, in every encoding that somebody might use.
 #[derive(Default)]
 pub struct Pieces {
     by_head: HashMap<u64, Vec<(Vec<u8>, String)>>,
-    /// Which heads there may be, by their upper bits: most of a text is none.
+    /// Whether a head may exist, by its upper bits: most of a text is none.
     may_be: Vec<bool>,
 }
 
@@ -27,7 +27,7 @@ fn slot(head: u64) -> usize {
     (head.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize
 }
 
-/// What of a secret nobody may see: not its prefix, nor the part of a tenant's that names it.
+/// The part of a secret that nobody may see: not its prefix, nor the part that names its tenant.
 fn secret_part(secret: &str) -> &str {
     let (prefix, rest) = secret.split_once('_').unwrap();
     if matches!(prefix, "kv" | "kvt") { &rest[28.min(rest.len())..] } else { rest }
@@ -38,7 +38,7 @@ fn hex(bytes: &[u8], upper: bool) -> String {
 }
 
 impl Pieces {
-    /// Adds every run of so many bytes.
+    /// Adds every run of `run` bytes.
     fn add(&mut self, text: &[u8], run: usize, what: &str) {
         self.may_be.resize(1 << 16, false);
         for piece in text.windows(run) {
@@ -51,12 +51,12 @@ impl Pieces {
     }
 
     /// Adds a secret as text, in base64, hexadecimal, percent-encoded and as a list of numbers, and the bytes that its
-    /// text stands for.
+    /// text encodes.
     pub fn add_secret(&mut self, name: &str, secret: &str) {
         let part = secret_part(secret);
         self.add(part.as_bytes(), RUN, &format!("{name} as text"));
         let mut shapes = vec![("its text", part.as_bytes().to_vec())];
-        // Characters that stand for whole bytes.
+        // Characters that encode whole bytes.
         let whole = part.len() - part.len() % 4;
         if let Ok(bytes) = URL_SAFE_NO_PAD.decode(&part[part.len() - whole..]) {
             self.add(&bytes, RUN * 3 / 4, &format!("{name} as bytes"));
@@ -72,7 +72,7 @@ impl Pieces {
                     .collect();
                 self.add(percent.as_bytes(), 3 * RUN, &format!("{name}: {what} percent-encoded"));
             }
-            // Wherever it begins within three bytes, what is in its middle is written one of three ways.
+            // By its offset within three bytes, its middle is written in one of three ways.
             for before in 0..3 {
                 let shifted = [&vec![0; before][..], &bytes].concat();
                 for encoded in [STANDARD.encode(&shifted), URL_SAFE_NO_PAD.encode(&shifted)] {
@@ -90,14 +90,14 @@ impl Pieces {
         }
     }
 
-    /// Adds a secret's hash, which is kept, but is nobody's business either.
+    /// Adds a secret's hash, which is stored, but must not be shown either.
     pub fn add_hash(&mut self, name: &str, secret: &str) {
         let hash = SecretHash::of(secret).to_hex();
         self.add(hash.as_bytes(), 2 * RUN, &format!("the hash of {name}"));
         self.add(hash.to_uppercase().as_bytes(), 2 * RUN, &format!("the hash of {name}"));
     }
 
-    /// What is found first in a text.
+    /// The first piece found in a text.
     pub fn find_in(&self, text: &[u8]) -> Option<&str> {
         text.windows(HEAD).enumerate().filter(|(_, window)| self.may_be[slot(head(window))]).find_map(|(at, window)| {
             let known = self.by_head.get(&head(window))?;
@@ -108,7 +108,7 @@ impl Pieces {
 }
 
 #[test]
-fn every_shape_of_a_piece_is_found() {
+fn every_encoding_of_a_piece_is_found() {
     let secret = "kvo_Zm9vYmFyMTIzNDU2Nzg5MC1fQUJDREVGR0hJSktM";
     let mut pieces = Pieces::default();
     pieces.add_secret("it", secret);

@@ -1,4 +1,4 @@
-//! A tenant's life from its creation to the restart after `kill -9`, as the issue tells it.
+//! A tenant's life, from its creation to the restart after `kill -9`.
 
 use serde_json::{Value, json};
 
@@ -41,7 +41,7 @@ fn a_tenants_life() {
     let mut shown = bot.clone();
     shown["token"] = json!("");
 
-    // Lists and look-ups.
+    // Lists and lookups.
     assert_eq!(operator.get("/v1/agents?tenantId=acme&status=active").items(), [shown.clone()]);
     assert_eq!(operator.get(&format!("/v1/agents/{bot_id}")).expect(200), shown);
     assert_eq!(operator.get(&format!("/v1/tenants/{id}")).expect(200), acme);
@@ -52,7 +52,7 @@ fn a_tenants_life() {
     kept["maxAgents"] = json!(500);
     assert_eq!(raised["settings"], kept);
 
-    // All tenants, whatever their status; the default one is not among them.
+    // All tenants of any status; the default one is not among them.
     operator.tenant("globex");
     operator.post("/v1/tenants/globex/suspend", json!({})).expect(200);
     let slugs =
@@ -72,7 +72,7 @@ fn a_tenants_life() {
         operator.denied(about(action, resource), "PERMISSION_DENIED");
     }
 
-    // Suspended, every call of every agent is denied, and no token stops being one.
+    // Suspended: every call of every agent is denied, and every token stays valid.
     let second = operator.agent_with("acme", json!({ "permissions": permits("*", &["*"]) }));
     operator.post("/v1/tenants/acme/suspend", json!({})).expect(200);
     assert_eq!(operator.get("/v1/tenants/acme").expect(200)["status"], "suspended");
@@ -94,7 +94,7 @@ fn a_tenants_life() {
     assert_eq!((&active["status"], &active["settings"]), (&json!("active"), &kept));
     agent.granted(ask("read", "reports:2026:q1"));
 
-    // Killed and started again: all of it is there, the audit trail byte by byte.
+    // Killed and started again: everything is there, the audit trail byte by byte.
     let seen = |server: &Server| {
         let operator = server.operator();
         let texts = [
@@ -115,7 +115,7 @@ fn a_tenants_life() {
     server.with_key(&token).denied(ask("delete", "reports:2026:q1"), "PERMISSION_DENIED");
     server.operator().post("/v1/tenants", json!({ "name": "Acme 2", "slug": "acme" })).problem(409, "SLUG_TAKEN");
 
-    // The same once more through a clean stop, which leaves snapshots, and a second kill on top of them.
+    // Once more with a clean stop, which leaves snapshots, and a second kill on top of them.
     let before = seen(&server);
     server.stop();
     server.start_again();

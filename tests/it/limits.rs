@@ -1,4 +1,4 @@
-//! The limits at their edge: so much is taken, and one more is not (the other half is in the table of bad input).
+//! The limits at their edge: the last allowed value is accepted (the first refused ones are in the table of bad input).
 
 use kavach::domain::limits::{
     MAX_ACTION_BYTES, MAX_ACTIONS, MAX_AGENTS, MAX_ARG_PATTERN_BYTES, MAX_ARG_PATTERNS, MAX_ARGUMENTS_BYTES,
@@ -13,7 +13,7 @@ use crate::harness::Server;
 use crate::world::{constrained, permits};
 
 #[test]
-fn what_is_just_within_a_limit_is_taken() {
+fn values_just_within_a_limit_are_accepted() {
     let mut server = Server::start();
     let operator = server.operator();
     let slug = "s".repeat(MAX_SLUG_CHARS);
@@ -86,7 +86,7 @@ fn an_agent_may_hold_a_thousand_permissions_and_the_last_one_counts() {
 }
 
 #[test]
-fn a_tenant_may_have_so_many_keys() {
+fn the_number_of_a_tenants_keys_is_limited() {
     let server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -100,11 +100,11 @@ fn a_tenant_may_have_so_many_keys() {
 }
 
 #[test]
-fn a_pattern_no_call_can_spoil_the_server_with() {
+fn no_pattern_can_slow_the_server_down() {
     let server = Server::start();
     let operator = server.operator();
     operator.tenant("acme");
-    // Each is a classic of its kind; each is answered, and the next call too.
+    // Classics of their kind; each is answered, and so is the next call.
     for pattern in ["^(a+)+$", "^(a|aa)+$", "^(.*a){12}$", "**/**/**/**/**/x", &"*a".repeat(200)] {
         let agent = operator.agent("acme", constrained("docs:*", json!({ "allowedArgPatterns": [pattern] })));
         let arguments = json!({ "a": format!("{}!", "a/".repeat(10_000)) });

@@ -1,4 +1,4 @@
-//! `kavach load`: what it counts is what happened, and a server that stalls can't hide from it.
+//! `kavach load`: it counts what happened, and a stalling server can't hide from it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -38,7 +38,7 @@ fn result(url: &str, args: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The sentence of a load that must fail, with that exit code.
+/// The sentence of a load that must fail with that exit code.
 #[track_caller]
 fn failure(url: &str, args: &[&str], code: i32) -> String {
     let output = run(url, args);
@@ -59,7 +59,7 @@ fn read(file: &Path) -> Value {
     serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
 }
 
-/// How many entries a tenant's audit log has by result and code.
+/// How many entries a tenant's audit log has, by result and code.
 fn logged(server: &Server, tenant: &str) -> Value {
     let mut counts = json!({ "allowed": 0, "denied": 0, "PERMISSION_DENIED": 0, "ARGUMENT_NOT_ALLOWED": 0 });
     for entry in server.operator().trail(&format!("tenantId={tenant}")) {
@@ -73,7 +73,7 @@ fn logged(server: &Server, tenant: &str) -> Value {
 }
 
 #[test]
-fn what_is_counted_is_what_the_audit_log_holds() {
+fn the_counts_agree_with_the_audit_log() {
     let (server, home) = (Server::start(), tempfile::tempdir().unwrap());
     let file = make_targets(&server, home.path(), &["--agents", "5"]);
     let made = read(&file);
@@ -102,7 +102,7 @@ fn what_is_counted_is_what_the_audit_log_holds() {
         for name in ["allowed", "denied"] {
             assert_eq!(logged[name], expected[name], "{args:?}: {result}");
         }
-        // Every denial is one that was meant.
+        // Every denial is an intended one.
         let meant = |code: &str| logged[code].as_u64().unwrap();
         assert!(meant("PERMISSION_DENIED") > 0 && meant("ARGUMENT_NOT_ALLOWED") > 0, "{logged}");
         assert_eq!(logged["denied"], meant("PERMISSION_DENIED") + meant("ARGUMENT_NOT_ALLOWED"), "{logged}");
@@ -130,7 +130,7 @@ fn a_fixed_rate_sends_exactly_what_was_due() {
 }
 
 #[test]
-fn the_share_of_denials_is_the_one_asked_for() {
+fn the_share_of_denials_is_as_requested() {
     let (server, home) = (Server::start(), tempfile::tempdir().unwrap());
     let file = make_targets(&server, home.path(), &["--agents", "3", "--budgets", "0"]);
     // Every call of a round through all bodies, through both routes.
@@ -148,7 +148,7 @@ fn the_share_of_denials_is_the_one_asked_for() {
 }
 
 #[test]
-fn tenants_agents_and_policies_are_made_charged_and_deleted() {
+fn tenants_agents_and_policies_are_created_charged_and_deleted() {
     let (server, home) = (Server::start(), tempfile::tempdir().unwrap());
     let operator = server.operator();
     let kept = operator.tenant("kept");
@@ -176,7 +176,7 @@ fn tenants_agents_and_policies_are_made_charged_and_deleted() {
     }
     assert_eq!(charged, 4 * result["total"]["allowed"].as_u64().unwrap(), "{result}");
 
-    // A file may name any tenant; only what a load made is deleted.
+    // A file may name any tenant; only what a load created is deleted.
     let mut other = made.clone();
     other["tenants"].as_array_mut().unwrap().push(json!({ "id": kept.id, "slug": kept.slug, "agents": [] }));
     fs::write(&file, other.to_string()).unwrap();
@@ -197,7 +197,7 @@ fn the_table_and_the_plot_show_the_result() {
     for text in ["open loop, 64 connections, 1.0 s", "of 200 due", "PERMISSION_DENIED", "p99.9", "own processor time"] {
         assert!(table.contains(text), "{text}: {table}");
     }
-    // No terminal, no bars.
+    // Without a terminal there are no bars.
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
     let svg = fs::read_to_string(plot).unwrap();
     assert!(svg.starts_with("<svg") && svg.contains("<polyline") && svg.ends_with("</svg>\n"), "{svg}");
@@ -205,7 +205,7 @@ fn the_table_and_the_plot_show_the_result() {
 }
 
 #[test]
-fn what_keeps_a_load_from_running_is_said_in_a_sentence() {
+fn a_load_that_cannot_run_says_why_in_a_sentence() {
     let (server, home) = (Server::start(), tempfile::tempdir().unwrap());
     let url = server.base();
     let missing = home.path().join("none.json");
@@ -219,10 +219,10 @@ fn what_keeps_a_load_from_running_is_said_in_a_sentence() {
     let nowhere = home.path().join("no/where");
     let nowhere = nowhere.to_str().unwrap();
     assert!(failure(url, &["--key", OPERATOR_KEY, "--save", nowhere], 1).contains("can't be written"));
-    // Nothing was made for a file that can't be.
+    // Nothing was created for a file that can't be written.
     assert!(server.operator().get("/v1/tenants").items().is_empty());
     assert!(failure(url, &["--rate", "none"], 2).contains("--rate"));
-    // Tokens that nobody knows.
+    // Tokens that the server doesn't know.
     let file = tokens(home.path(), 1);
     let refused = run(url, &["--targets", file.to_str().unwrap(), "--rate", "50", "--duration", "0.2", "--json"]);
     assert_eq!(refused.status.code(), Some(1));
@@ -251,14 +251,14 @@ fn an_interrupt_ends_a_load_with_the_result_so_far() {
 const STALL: Duration = Duration::from_millis(300);
 
 #[test]
-fn a_server_that_stalls_once_is_seen_by_all_that_were_due_meanwhile() {
+fn a_stall_counts_for_every_request_that_was_due_meanwhile() {
     let home = tempfile::tempdir().unwrap();
     let server = Puppet::start(|n| if n == 200 { Deed::Stall } else { Deed::Answer("HTTP/1.1 200 OK", "ok") });
     let file = tokens(home.path(), 5);
     let args = ["--rate", "1000", "--connections", "8", "--duration", "1", "--warmup", "0"];
     let open = result(&server.url, &[&["--targets", file.to_str().unwrap()], &args[..]].concat());
-    // A thousand were due, one each millisecond. The stall began after the 200th was due: that one and those due
-    // within the 10 ms after it waited for all of it or all but 10 ms.
+    // A thousand were due, one per millisecond. The stall began after the 200th was due: that one and those due within
+    // the next 10 ms waited for all of it, or all but 10 ms.
     assert_eq!((&open["requests"], &open["errors"]), (&json!(1000), &json!({})));
     let waited = |result: &Value, name: &str| result["latencyMicros"][name].as_f64().unwrap();
     let stall = STALL.as_secs_f64() * 1e6;
@@ -282,7 +282,7 @@ fn a_closed_loop_meets_the_stall_once() {
 }
 
 #[test]
-fn another_servers_answers_are_no_errors() {
+fn another_servers_answers_are_not_errors() {
     let home = tempfile::tempdir().unwrap();
     let file = tokens(home.path(), 3);
     let server = Puppet::start(|n| match n % 3 {
@@ -294,12 +294,12 @@ fn another_servers_answers_are_no_errors() {
     let result = result(&server.url, &[&["--targets", file.to_str().unwrap()], &args[..]].concat());
     assert_eq!((&result["requests"], &result["decisions"], &result["allowed"]), (&json!(30), &json!(0), &json!(0)));
     assert_eq!(result["errors"], json!({ "503 OVERLOADED": 30, "closed": 30 }));
-    // Every request was a whole one, each by an agent of the file.
+    // Every request was complete, each by an agent of the file.
     assert_eq!(server.requests(), 90);
 }
 
 #[test]
-fn requests_that_never_have_an_answer_are_told() {
+fn requests_that_never_get_an_answer_are_reported() {
     let home = tempfile::tempdir().unwrap();
     let server = Puppet::start(|n| if n < 5 { Deed::Answer("HTTP/1.1 200 OK", "ok") } else { Deed::Never });
     let file = tokens(home.path(), 3);
@@ -308,11 +308,11 @@ fn requests_that_never_have_an_answer_are_told() {
     // One was sent; those behind it never were.
     assert_eq!((&result["requests"], &result["errors"]), (&json!(5), &json!({ "timeout": 45 })));
     assert_eq!(server.requests(), 6);
-    // They count with the time they were waited for, 5 seconds after the end.
+    // They count with the time they waited, until 5 seconds after the end.
     assert!(result["latencyMicros"]["p50"].as_f64().unwrap() >= 5e6, "{result}");
 }
 
-/// A file of so many agents whose tokens nobody has given.
+/// A file of that many agents with tokens that the server never issued.
 fn tokens(home: &Path, count: usize) -> PathBuf {
     let agents: Vec<Value> =
         (0..count).map(|n| json!({ "id": format!("agt_{n}"), "token": format!("kv_{n}") })).collect();
@@ -325,15 +325,15 @@ fn tokens(home: &Path, count: usize) -> PathBuf {
 enum Deed {
     /// Answers with that status line and body.
     Answer(&'static str, &'static str),
-    /// Answers nobody for [`STALL`], and then all.
+    /// Answers nobody for [`STALL`], and then everybody.
     Stall,
     /// Closes the connection.
     Close,
-    /// Nothing at all.
+    /// Never answers.
     Never,
 }
 
-/// A server that does as it is told with each request, by its number.
+/// A server that follows a script for each request, by its number.
 struct Puppet {
     url: String,
     requests: Arc<AtomicUsize>,
@@ -348,7 +348,7 @@ impl Puppet {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (count, deed, turn) = (Arc::clone(&count), Arc::clone(&deed), Arc::clone(&turn));
-                // A connection that breaks ends its thread.
+                // A broken connection ends its thread.
                 std::thread::spawn(move || serve(stream.ok()?, &count, &*deed, &turn));
             }
         });

@@ -1,4 +1,4 @@
-//! `GET /metrics`: read as strictly as a monitoring system may read it, and held against what really happened.
+//! `GET /metrics`: read as strictly as a monitoring system may read it, and compared with what really happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::harness::{Options, Server, eventually};
 use crate::stats::mixed_run;
 use crate::world::call;
 
-/// A metric as it was told.
+/// A metric, as the page shows it.
 #[derive(Debug, Default)]
 struct Family {
     kind: String,
@@ -17,7 +17,7 @@ struct Family {
     samples: BTreeMap<(String, BTreeMap<String, String>), f64>,
 }
 
-/// Reads the text format of Prometheus (version 0.0.4), and takes nothing that it does not allow.
+/// Reads the Prometheus text format (version 0.0.4), and accepts nothing else.
 fn read(page: &str) -> BTreeMap<String, Family> {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     let mut current = String::new();
@@ -26,7 +26,7 @@ fn read(page: &str) -> BTreeMap<String, Family> {
         if let Some(help) = line.strip_prefix("# HELP ") {
             let (name, text) = help.split_once(' ').unwrap();
             assert!(text.ends_with('.') && text.len() > 5, "{line}");
-            assert!(families.insert(name.to_owned(), Family::default()).is_none(), "{name} is told twice");
+            assert!(families.insert(name.to_owned(), Family::default()).is_none(), "{name} appears twice");
             current = name.to_owned();
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             let (name, kind) = kind.split_once(' ').unwrap();
@@ -79,7 +79,7 @@ fn value(families: &BTreeMap<String, Family>, name: &str, label: Option<(&str, &
 }
 
 #[test]
-fn every_metric_is_told_by_the_rules() {
+fn every_metric_follows_the_rules() {
     let server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -133,7 +133,7 @@ fn check_histogram(name: &str, family: &Family) {
 }
 
 #[test]
-fn what_is_counted_is_what_the_audit_trail_holds_and_names_nobody() {
+fn metrics_agree_with_the_audit_trail_and_name_nobody() {
     let mut server = Server::start();
     let operator = server.operator();
     let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
@@ -168,7 +168,7 @@ fn what_is_counted_is_what_the_audit_trail_holds_and_names_nobody() {
     assert!(value(&families, "kavach_snapshot_last_timestamp_seconds", None) > 1.7e9);
     assert!(value(&families, "kavach_http_requests_total", Some(("code", "4xx"))) >= 1.0);
 
-    // Nobody is named, in neither format.
+    // No format names anybody.
     let accept: &[(&str, &[u8])] = &[("accept", b"application/openmetrics-text; version=1.0.0")];
     let open = server.anonymous().try_send("GET", "/metrics", accept, None).unwrap();
     assert_eq!(open.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
@@ -181,7 +181,7 @@ fn what_is_counted_is_what_the_audit_trail_holds_and_names_nobody() {
         }
     }
 
-    // What a start replays.
+    // Events that a start replays.
     server.crash_and_start();
     let families = metrics(&server.anonymous());
     assert!(value(&families, "kavach_recovery_duration_seconds", None) > 0.0);
@@ -190,7 +190,7 @@ fn what_is_counted_is_what_the_audit_trail_holds_and_names_nobody() {
 }
 
 #[test]
-fn tenants_are_told_apart_where_that_is_wanted_and_only_so_many() {
+fn metrics_per_tenant_are_optional_and_limited() {
     let server = Server::start_with(Options::args(&["--metrics-per-tenant", "2"]));
     let operator = server.operator();
     let tenants = ["acme", "globex", "initech"].map(|slug| operator.tenant(slug));

@@ -9,7 +9,7 @@ use crate::bad_input::prepare;
 use crate::harness::Server;
 use crate::world::call;
 
-/// A body that most routes understand a part of.
+/// A body that most routes partly understand.
 fn seed(agent: &str) -> Value {
     json!({
         "name": "N", "slug": "mutant", "settings": { "maxAgents": 5, "allowedAgentTypes": ["service"] },
@@ -28,7 +28,7 @@ fn seed(agent: &str) -> Value {
     })
 }
 
-/// The members that a route reads; the others would be unknown to it.
+/// The members that a route reads; it would not know the others.
 fn part(seed: &Value, path: &str) -> Value {
     let names: &[&str] = match path {
         "/v1/tenants" => &["name", "slug", "settings"],
@@ -69,7 +69,7 @@ fn odd_value() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Puts a value at one of the places inside another.
+/// Puts a value in one of the places inside another.
 fn replace(value: &mut Value, place: &mut usize, with: &Value) -> bool {
     if *place == 0 {
         *value = with.clone();
@@ -86,9 +86,9 @@ fn replace(value: &mut Value, place: &mut usize, with: &Value) -> bool {
 #[derive(Clone, Debug)]
 enum Body {
     Bytes(Vec<u8>),
-    /// Values at places.
+    /// Values in places.
     Changed(Vec<(usize, Value)>),
-    /// Cut off, or with bytes in it changed.
+    /// Cut off, or with changed bytes.
     Broken(usize, u8),
 }
 
@@ -101,7 +101,7 @@ fn body() -> impl Strategy<Value = Body> {
 }
 
 #[test]
-fn no_body_brings_the_server_down() {
+fn no_body_crashes_the_server() {
     let mut server = Server::start();
     let agent = prepare(&server);
     let victim = server.operator().agent("acme", json!([]));
@@ -116,7 +116,7 @@ fn no_body_brings_the_server_down() {
     let mut runner = TestRunner::new(Config { cases: 600, failure_persistence: None, ..Config::default() });
     let outcome = runner.run(&(0..routes.len(), body()), |(route, body)| {
         let route = &routes[route];
-        // Nothing here may change the tenant whose agent is asked at the end.
+        // Nothing here may change the tenant of the agent that is asked at the end.
         let id = if route.path.starts_with("/v1/policies/") { &policy } else { &victim.id };
         let path = route.path.replace("{tenant}", "other").replace("{id}", id);
         let mut json = part(&seed, route.path);
@@ -154,7 +154,7 @@ fn no_body_brings_the_server_down() {
     assert!(server.is_running());
     operator.granted(call(&agent.id));
     assert!(!server.log().contains("panicked"), "{}", server.log());
-    // Whatever was taken can be read again.
+    // Everything that was accepted can be read again.
     let before = operator.get("/v1/agents").expect(200);
     server.crash_and_start();
     assert_eq!(server.operator().get("/v1/agents").expect(200), before);

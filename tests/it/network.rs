@@ -1,4 +1,4 @@
-//! Clients that are slow, silent, too many, or that never take their answers: they lose their connections, and nobody
+//! Clients that are slow, silent, too many, or that never read their answers: they lose their connections, and nobody
 //! else notices.
 
 use std::fs;
@@ -19,7 +19,7 @@ fn connect(server: &Server) -> TcpStream {
     stream
 }
 
-/// Whether the other side has closed this.
+/// Whether the other side has closed the connection.
 fn is_closed(stream: &mut TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     let read = stream.read(&mut [0; 1024]);
@@ -42,14 +42,14 @@ fn ticks(server: &Server) -> u64 {
 const ALIVE: &[u8] = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[test]
-fn a_client_that_takes_no_answers_is_not_read_from_and_loses_none() {
+fn a_client_that_reads_no_answers_is_paused_and_loses_none() {
     const REQUESTS: usize = 200_000;
     let server = Server::start_with(Options::args(&["--workers", "1"]));
     let reader = connect(&server);
     let mut writer = reader.try_clone().unwrap();
-    // It blocks once the server does not read any more: far more than sockets hold.
+    // It blocks once the server stops reading: this is far more than sockets hold.
     let sending = std::thread::spawn(move || (0..REQUESTS).try_for_each(|_| writer.write_all(ALIVE)).unwrap());
-    // A server that read on would do so without a pause, and so would one that asks again and again whether it may.
+    // A server that reads on would do so without a pause, and so would one that keeps checking whether it may.
     eventually("the server rests", || {
         let before = ticks(&server);
         std::thread::sleep(Duration::from_millis(500));
@@ -65,16 +65,16 @@ fn a_client_that_takes_no_answers_is_not_read_from_and_loses_none() {
     while answers < REQUESTS {
         line.clear();
         assert!(std::io::BufRead::read_until(&mut reader, b'\n', &mut line).unwrap() > 0, "{answers} answers came");
-        // An answer's body is not ended by a line's end.
+        // A line end does not end an answer's body.
         answers += usize::from(line.ends_with(b"HTTP/1.1 200 OK\r\n"));
     }
     sending.join().unwrap();
 }
 
 #[test]
-fn requests_that_come_behind_a_long_queue_are_answered() {
+fn requests_behind_a_long_queue_are_answered() {
     let server = Server::start();
-    // It takes a while, and the rest is answered at once when it is over.
+    // It takes a while, and the rest is answered at once afterwards.
     let one = json!({ "agentId": "x", "action": "a", "resource": "r" });
     let body = json!({ "requests": vec![one; 900] }).to_string();
     let head = format!(
@@ -87,7 +87,7 @@ fn requests_that_come_behind_a_long_queue_are_answered() {
         let mut stream = connect(&server);
         stream.set_nodelay(true).unwrap();
         stream.write_all(&first).unwrap();
-        // At some time in between the others are queued and not answered.
+        // At some moment in between, the others are queued and not answered.
         std::thread::sleep(Duration::from_millis(milliseconds));
         stream.write_all(ALIVE).unwrap();
         let mut stream = std::io::BufReader::new(stream);
@@ -98,8 +98,8 @@ fn requests_that_come_behind_a_long_queue_are_answered() {
 }
 
 #[test]
-fn idle_and_slow_connections_go_for_those_that_ask() {
-    // Half of that are connections.
+fn idle_and_slow_connections_give_way_to_active_ones() {
+    // Half of them may be connections.
     let options = Options { open_files: Some(256), args: vec!["--workers", "2"], ..Options::default() };
     let server = Server::start_with(options);
     let operator = server.operator();
@@ -111,7 +111,7 @@ fn idle_and_slow_connections_go_for_those_that_ask() {
         let mut silent: Vec<_> = (0..1_000)
             .map(|_| {
                 let mut stream = connect(&server);
-                // One that there is no room for is closed at once.
+                // A connection without room is closed at once.
                 let _ = stream.write_all(beginning);
                 stream
             })
@@ -136,7 +136,7 @@ fn idle_and_slow_connections_go_for_those_that_ask() {
             silent.retain_mut(|stream| !is_closed(stream));
             (silent.len() <= 128).then_some(())
         });
-        // What is under way is not broken off for them.
+        // A request under way is not cut off for them.
         assert_eq!(following.next().unwrap()["resource"], "docs:1");
     }
     assert!(server.log().matches("refused connections").count() <= 1, "{}", server.log());
@@ -148,12 +148,12 @@ fn idle_and_slow_connections_go_for_those_that_ask() {
 }
 
 #[test]
-fn who_finds_no_room_is_told_so() {
+fn a_connection_without_room_gets_an_error() {
     let options = Options { open_files: Some(64), args: vec!["--workers", "1"], ..Options::default() };
     let server = Server::start_with(options);
     let operator = server.operator();
     operator.tenant("acme");
-    // Streams are under way all the time, so that none goes for another connection.
+    // Streams are always under way, so none gives way to another connection.
     let _streams: Vec<_> = ["tenantId=acme", "tenantId=default"]
         .iter()
         .flat_map(|query| (0..15).map(|_| Stream::open(server.base(), OPERATOR_KEY, query, None).unwrap()))
@@ -165,7 +165,7 @@ fn who_finds_no_room_is_told_so() {
     assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("retry-after: 1\r\n"), "{refused}");
 }
 
-/// What came already, where anything did.
+/// What has arrived so far, if anything.
 fn read_answer_now(stream: &mut TcpStream) -> Option<String> {
     stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let mut bytes = [0; 1024];
@@ -174,7 +174,7 @@ fn read_answer_now(stream: &mut TcpStream) -> Option<String> {
 }
 
 #[test]
-fn a_large_answer_comes_whole_to_who_takes_it_slowly() {
+fn a_slow_client_gets_a_large_answer_whole() {
     let server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -220,7 +220,7 @@ fn read_one(stream: &mut impl std::io::BufRead) -> (u16, Vec<u8>) {
 }
 
 #[test]
-fn what_clients_do_wrong_leaves_nothing_in_the_log() {
+fn clients_errors_leave_nothing_in_the_log() {
     let server = Server::start();
     let before = server.log();
     for bytes in [
@@ -233,7 +233,7 @@ fn what_clients_do_wrong_leaves_nothing_in_the_log() {
             assert!(answer.as_ref().map_or(true, |answer| (400..500).contains(&answer.status)), "{answer:?}");
         }
     }
-    // One that goes away in the middle of a stream that has something to say.
+    // A client that goes away in the middle of a stream with something to send.
     let operator = server.operator();
     let agent = operator.agent(serde_json::Value::Null, permits("docs:*", &["read"]));
     for _ in 0..5 {
@@ -265,7 +265,7 @@ fn a_head_has_its_limits() {
         (lines(90, 2_000), 431),
         (lines(1, 200_000), 431),
     ] {
-        // Of one that is not read to its end, the answer can be lost on the way.
+        // If the server stops reading a request, its answer can get lost on the way.
         match send_bytes(server.host(), head.as_bytes()) {
             Ok(answer) => assert_eq!(answer.status, wanted, "{} bytes", head.len()),
             Err(problem) => assert_eq!(wanted, 431, "{problem}"),

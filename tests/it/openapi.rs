@@ -1,4 +1,4 @@
-//! The OpenAPI document: it is whole, and it says what the types and the tables say.
+//! The OpenAPI document: it is complete, and it agrees with the types and the tables.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::conformance::validator;
 use crate::harness::Server;
 
-/// A part of the document, with where it is.
+/// A part of the document, and its path.
 struct Place<'a> {
     at: String,
     value: &'a Value,
@@ -66,7 +66,7 @@ fn each_reference_leads_somewhere() {
 }
 
 #[test]
-fn a_schema_says_the_same_in_requests_and_answers() {
+fn schemas_of_requests_and_answers_agree() {
     let (document, clashes) = openapi_document();
     assert_eq!(clashes, Vec::<String>::new(), "give one of the two types another name");
     let names = document["components"]["schemas"].as_object().unwrap().keys();
@@ -75,7 +75,7 @@ fn a_schema_says_the_same_in_requests_and_answers() {
 }
 
 #[test]
-fn each_example_is_what_its_schema_says() {
+fn each_example_fits_its_schema() {
     let (document, _) = openapi_document();
     let mut checked = 0;
     for Place { at, value } in places(&document["paths"]) {
@@ -99,7 +99,7 @@ fn each_example_is_what_its_schema_says() {
 }
 
 #[test]
-fn each_default_is_what_its_schema_says() {
+fn each_default_fits_its_schema() {
     let (document, _) = openapi_document();
     for Place { at, value } in places(&document) {
         // A member or an example may have that name.
@@ -136,7 +136,7 @@ fn every_route_and_every_code_is_in_it() {
     assert_eq!(documented, routes);
     let codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
     assert_eq!(document["components"]["schemas"]["Code"]["enum"], json!(codes));
-    // An example of each is shown somewhere, or as what no route answers.
+    // Each has an example somewhere, or stands among those that no route returns.
     let text = document.to_string();
     for code in codes {
         assert!(!document["components"]["examples"][code]["value"].is_null(), "{code}");
@@ -145,7 +145,7 @@ fn every_route_and_every_code_is_in_it() {
 }
 
 #[test]
-fn a_route_that_asks_a_tenant_tells_how_that_can_fail() {
+fn a_route_that_asks_a_tenant_documents_how_that_can_fail() {
     let (document, _) = openapi_document();
     for (name, operation) in operations(&document) {
         if operation["security"].as_array().unwrap().is_empty() {
@@ -153,13 +153,13 @@ fn a_route_that_asks_a_tenant_tells_how_that_can_fail() {
         }
         let codes = operation["responses"]["503"]["x-codes"].as_array().unwrap();
         for code in ["NOT_READY", "OVERLOADED", "TENANT_UNAVAILABLE", "STORAGE_UNAVAILABLE", "OUTCOME_UNKNOWN"] {
-            assert!(codes.iter().any(|told| told == code), "{name} does not tell {code}: {codes:?}");
+            assert!(codes.iter().any(|known| known == code), "{name} does not document {code}: {codes:?}");
         }
     }
 }
 
 #[test]
-fn each_operation_is_told_in_full() {
+fn each_operation_is_documented_in_full() {
     let (document, _) = openapi_document();
     let mut ids = BTreeSet::new();
     for (name, operation) in operations(&document) {

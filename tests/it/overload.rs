@@ -1,4 +1,4 @@
-//! More calls than a tenant can take: shed at once, and only that tenant's.
+//! More calls than a tenant can take: it sheds its own at once, and no other tenant's.
 
 use std::pin::pin;
 use std::sync::mpsc;
@@ -12,10 +12,10 @@ use kavach::service::TenantCounts;
 use kavach::{App, Settings};
 
 #[test]
-fn a_full_mailbox_sheds_its_own_calls_and_loses_none_it_took() {
+fn a_full_mailbox_sheds_new_calls_and_loses_none_it_accepted() {
     let home = tempfile::tempdir().unwrap();
     actix_rt::System::new().block_on(async {
-        // Two arbiters, so that the quiet tenant does not live with the stalled one.
+        // Two arbiters, so that the quiet tenant does not share one with the stalled tenant.
         let settings = Settings { workers: Some(2), ..Settings::new(home.path()) };
         let app = App::open(&settings).await.unwrap();
         let kavach = app.kavach();
@@ -27,8 +27,8 @@ fn a_full_mailbox_sheds_its_own_calls_and_loses_none_it_took() {
             kavach.authorize(request)
         };
 
-        let told = async || kavach.stats(None).await.unwrap();
-        assert_eq!((told().await.tenants.unwrap().active, told().await.agents.active), (2, 0));
+        let stats = async || kavach.stats(None).await.unwrap();
+        assert_eq!((stats().await.tenants.unwrap().active, stats().await.agents.active), (2, 0));
         let agent = NewAgent {
             tenant_id: None,
             owner_id: "someone".into(),
@@ -60,17 +60,17 @@ fn a_full_mailbox_sheds_its_own_calls_and_loses_none_it_took() {
         let quiet = pin!(ask("quiet")).await.unwrap();
         assert_eq!(quiet.code, Some(Code::AgentNotFound), "another tenant answers meanwhile");
 
-        // Nor is it told to be gone: figures tell what it said last.
-        let stats = told().await;
-        assert_eq!(stats.tenants.unwrap(), TenantCounts { active: 2, ..TenantCounts::default() });
-        assert_eq!(stats.agents.active, 0);
+        // It does not count as gone: figures keep its last report.
+        let seen = stats().await;
+        assert_eq!(seen.tenants.unwrap(), TenantCounts { active: 2, ..TenantCounts::default() });
+        assert_eq!(seen.agents.active, 0);
 
         release.send(()).unwrap();
         for call in taken {
             assert_eq!(call.await.unwrap().code, Some(Code::AgentNotFound));
         }
         assert_eq!(ask("default").await.unwrap().code, Some(Code::AgentNotFound), "it goes on");
-        assert_eq!(told().await.agents.active, 1);
+        assert_eq!(stats().await.agents.active, 1);
         app.close().await;
     });
 }

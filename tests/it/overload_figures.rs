@@ -1,5 +1,5 @@
-//! What becomes of the server, and of those who share it, under more than it can take. It prints figures, of whatever
-//! build it is run with:
+//! How the server and its other clients fare under more load than it can take. Prints figures for the build it runs
+//! with:
 //!
 //! ```text
 //! cargo nextest run --release --run-ignored only --no-capture -E 'test(overload_figures)'
@@ -21,14 +21,14 @@ use crate::world::{call, permits};
 
 /// Connections of each slow kind.
 const SLOW: usize = 1_000;
-/// Of those, the ones that send half a body, more than all bodies on their way may have together.
+/// Of those, the ones that send half a body: more than all incoming bodies together may take.
 const HALF_BODIES: usize = 400;
-/// The ones that pipeline requests and take no answers, each some ten thousand before the sockets are full.
+/// The ones that pipeline requests and read no answers, each some ten thousand before the sockets are full.
 const PIPELINED: usize = 50;
-/// Clients that ask for a large page and don't take it.
+/// Clients that request a large page and don't read it.
 const READERS: usize = 40;
 
-/// MiB of memory that the server has, and had at most.
+/// MiB of memory that the server has, and its peak.
 fn memory(server: &Server) -> [u64; 2] {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid().as_raw_nonzero())).unwrap();
     ["VmRSS:", "VmHWM:"].map(|name| {
@@ -37,7 +37,7 @@ fn memory(server: &Server) -> [u64; 2] {
     })
 }
 
-/// Latencies of calls that came through, and the number of those that did not.
+/// Latencies of successful calls, and the number of failed ones.
 #[derive(Default)]
 struct Calls {
     micros: Vec<u64>,
@@ -63,7 +63,7 @@ impl Calls {
     }
 }
 
-/// Calls by those who have nothing to do with it, one after the other, while `load` runs.
+/// Calls by clients without any part in the load, one after another, while `load` runs.
 fn phase<T>(name: &str, server: &Server, quiet: &Client, request: &Value, load: impl FnOnce() -> T + Send) -> T
 where
     T: Send,
@@ -96,7 +96,7 @@ where
     done
 }
 
-/// A client that sends that, as far as the server takes it.
+/// A client that sends these bytes, as far as the server takes them.
 fn connect(server: &Server, bytes: &[u8]) -> Option<TcpStream> {
     let mut stream = TcpStream::connect(server.host()).ok()?;
     stream.set_write_timeout(Some(Duration::from_millis(20))).ok()?;
@@ -104,7 +104,7 @@ fn connect(server: &Server, bytes: &[u8]) -> Option<TcpStream> {
     Some(stream)
 }
 
-/// What became of a connection: the status of its first answer, and whether it is still open.
+/// The fate of a connection: the status of its first answer, and whether it is still open.
 fn fate(mut stream: &TcpStream) -> String {
     stream.set_nonblocking(true).unwrap();
     let (mut answer, mut bytes) = (Vec::new(), vec![0; 1 << 16]);

@@ -1,4 +1,4 @@
-//! What browsers are served: each file by its type, under a policy that lets nothing in from elsewhere.
+//! The pages for browsers: each file with its type, under a policy that lets nothing in from elsewhere.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -27,7 +27,7 @@ fn a_file_is_served_with_its_type_and_under_the_policy() {
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
 
-        // What a browser has already is not sent again.
+        // A browser's current copy is not sent again.
         let tag = answer.header("etag").unwrap();
         let again = |known: &str| anyone.try_send("GET", path, &[("if-none-match", known.as_bytes())], None).unwrap();
         for known in [tag.to_owned(), format!("W/{tag}"), format!("\"old\", {tag}"), "*".to_owned()] {
@@ -46,11 +46,11 @@ fn a_file_is_served_with_its_type_and_under_the_policy() {
 }
 
 #[test]
-fn what_anyone_may_get_is_there_for_head_without_its_body() {
+fn public_pages_answer_head_without_a_body() {
     let server = Server::start();
     for path in ["/", "/assets/app.js", "/docs", "/livez", "/readyz", "/metrics", "/openapi.json"] {
         let (mut stream, got) = (TcpStream::connect(server.host()).unwrap(), server.anonymous().get(path));
-        // What comes behind the head is the next answer and not a body.
+        // After the head comes the next answer and not a body.
         let ask = |method: &str, path: &str, more: &str| format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{more}\r\n");
         stream.write_all((ask("HEAD", path, "") + &ask("GET", "/livez", "Connection: close\r\n")).as_bytes()).unwrap();
         let mut text = String::new();
@@ -63,18 +63,18 @@ fn what_anyone_may_get_is_there_for_head_without_its_body() {
 }
 
 #[test]
-fn a_key_is_told_who_it_is() {
+fn whoami_describes_the_key() {
     let server = Server::start();
     let operator = server.operator();
-    let told = |key: &str| server.with_key(key).get("/v1/whoami").expect(200);
+    let whoami = |key: &str| server.with_key(key).get("/v1/whoami").expect(200);
     let whole = operator.get("/v1/whoami").expect(200);
     assert_eq!(whole, serde_json::json!({ "kind": "operator" }));
     let acme = operator.tenant("acme");
-    let answer = told(&acme.key);
+    let answer = whoami(&acme.key);
     assert_eq!((&answer["kind"], &answer["keyId"]), (&"tenantKey".into(), &acme.key_id.as_str().into()));
     assert_eq!(answer["tenant"], operator.get("/v1/tenants/acme").expect(200));
-    // The default tenant's key too, whose tenant is in no list.
+    // The default tenant's key too, though no list has that tenant.
     let made = operator.post("/v1/tenants/default/keys", serde_json::json!({ "name": "k" })).expect(201);
-    let answer = told(made["key"].as_str().unwrap());
+    let answer = whoami(made["key"].as_str().unwrap());
     assert_eq!((&answer["tenant"]["slug"], &answer["tenant"]["id"]), (&"default".into(), &serde_json::Value::Null));
 }

@@ -8,7 +8,7 @@ use kavach::{Kavach, Settings};
 use tokio::sync::oneshot;
 
 use crate::client::Client;
-use crate::crash::{Told, check_trail, counted, under_load};
+use crate::crash::{Answers, check_trail, counted, under_load};
 use crate::harness::{OPERATOR_KEY, eventually};
 use crate::world::call;
 
@@ -25,7 +25,7 @@ pub fn start(settings: Settings) -> InProcess {
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::spawn(move || {
         actix_rt::System::new().block_on(async move {
-            // One that was stopped just now may hold the directory's lock until its threads have ended.
+            // A server that just stopped may hold the directory's lock until its threads have ended.
             let mut tries = 0..10_000;
             let server = loop {
                 match kavach::Server::start(&settings).await {
@@ -45,7 +45,7 @@ pub fn start(settings: Settings) -> InProcess {
 }
 
 impl InProcess {
-    /// Ends it and lets go of everything, the directory's lock included.
+    /// Ends it and releases everything, including the directory's lock.
     pub fn end(self) {
         let Self { kavach, base: _, stop, thread } = self;
         drop(kavach);
@@ -69,7 +69,7 @@ fn a_panic_ends_one_tenants_actor_and_nothing_else() {
     operator.tenant("globex");
     let (acme, globex) = (counted(&operator, "acme"), counted(&operator, "globex"));
     let clients = |token: &str| -> Vec<_> { (0..4).map(|_| server.with_key(token)).collect() };
-    let mut told = Told::default();
+    let mut answers = Answers::default();
     let others = std::thread::scope(|scope| {
         let (done, finished) = mpsc::channel();
         let globex_clients = clients(&globex.token);
@@ -77,30 +77,30 @@ fn a_panic_ends_one_tenants_actor_and_nothing_else() {
         for _ in 0..10 {
             let part = under_load(&clients(&acme.token), 30, || {
                 server.kavach.inject_panic("acme").unwrap();
-                // Its calls are answered again, by an actor that was rebuilt from disk.
+                // It answers again, through an actor rebuilt from disk.
                 eventually("it is back", || (operator.authorize(call(&acme.id)).status == 200).then_some(()));
             });
-            told.granted.extend(part.granted);
-            told.denied.extend(part.denied);
-            told.refused.extend(part.refused);
+            answers.granted.extend(part.granted);
+            answers.denied.extend(part.denied);
+            answers.refused.extend(part.refused);
         }
         done.send(()).unwrap();
         others.join().unwrap()
     });
-    assert!(told.refused.iter().all(|code| code.as_deref() == Some("TENANT_UNAVAILABLE")), "{:?}", told.refused);
+    assert!(answers.refused.iter().all(|code| code.as_deref() == Some("TENANT_UNAVAILABLE")), "{:?}", answers.refused);
     assert!(others.refused.is_empty(), "{:?}", others.refused);
-    check_trail(&operator, &acme.id, &told);
+    check_trail(&operator, &acme.id, &answers);
     let trail = check_trail(&operator, &globex.id, &others);
     assert_eq!(trail.len(), others.all().count(), "every call of the other tenant was answered");
     assert_eq!(operator.get("/v1/tenants").items().len(), 2);
     let before = operator.all_of("acme");
-    // A rebuilt actor goes on counting where the one before was. What a panic kept from the journal was decided too.
+    // A rebuilt actor continues the old one's counts. Decisions that a panic kept from the journal were made too.
     let stats = operator.get("/v1/stats?tenantId=acme").expect(200);
     let counted = stats["decisions"]["allowed"].as_u64().unwrap();
-    assert!(counted >= told.granted.len() as u64, "{counted} of {}", told.granted.len());
+    assert!(counted >= answers.granted.len() as u64, "{counted} of {}", answers.granted.len());
     server.end();
 
-    // The tenant's files are good: another server finds the same.
+    // The tenant's files are sound: another server finds an equal state.
     let mut settings = Settings::new(home.path());
     settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
     let server = start(settings);
@@ -121,7 +121,7 @@ fn a_panic_during_administrative_changes_loses_none_that_was_answered() {
     let mut made = Vec::new();
     for n in 0..40 {
         if n % 4 == 2 {
-            // The tenant may still be coming back from the panic before.
+            // The tenant may still be recovering from the last panic.
             eventually("it can be asked", || server.kavach.inject_panic("acme").ok());
         }
         let agent = eventually("an agent is made", || {

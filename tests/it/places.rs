@@ -1,4 +1,4 @@
-//! Places in which nothing, or no more, can be written. What needs a right that the tests may not have says whether it
+//! Places that can't be written, or not any more. A place that needs a right which the tests may lack says whether it
 //! could be made.
 
 use std::fs;
@@ -12,16 +12,16 @@ fn runs(program: &str, args: &[&str], path: &Path) -> bool {
     Command::new(program).args(args).arg(path).output().is_ok_and(|output| output.status.success())
 }
 
-/// A small file system of its own, unmounted at the end.
+/// A small file system, unmounted when dropped.
 pub struct Mount<'a>(&'a Path);
 
 impl Mount<'_> {
-    /// `None` where nobody lets us mount anything.
+    /// `None` if we may not mount.
     pub fn new<'a>(path: &'a Path, size: &str) -> Option<Mount<'a>> {
         runs("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], path).then_some(Mount(path))
     }
 
-    /// Lets nothing be written in it any more (`EROFS`). No file in it may be open for writing.
+    /// Makes it read-only (`EROFS`). No file in it may be open for writing.
     pub fn make_read_only(&self) {
         assert!(runs("mount", &["-o", "remount,ro"], self.0));
     }
@@ -37,7 +37,7 @@ impl Drop for Mount<'_> {
     }
 }
 
-/// A directory that can be made read-only, with all in it, while a process uses it.
+/// A directory that can be made read-only, with everything in it, while a process uses it.
 pub struct Frozen {
     path: PathBuf,
     how: How,
@@ -45,9 +45,9 @@ pub struct Frozen {
 
 #[derive(Clone, Copy, Debug)]
 enum How {
-    /// The attribute that stops even root and files that are open already. It takes a right and a file system with it.
+    /// The attribute that stops even root, and open files. It takes a right, and a file system that supports it.
     Attribute,
-    /// Permissions: they stop neither root nor who has a file open already, but new files of others.
+    /// Permissions: they stop neither root nor open files, but anybody else's new files.
     Permissions,
 }
 
@@ -71,7 +71,7 @@ impl Frozen {
         Self { path, how }
     }
 
-    /// Whether a file that is open already can't be written either.
+    /// Whether even open files can't be written.
     pub fn stops_open_files(&self) -> bool {
         matches!(self.how, How::Attribute)
     }
@@ -79,16 +79,16 @@ impl Frozen {
     /// Lets nothing be written.
     pub fn freeze(&self) {
         match self.how {
-            // Files come and go meanwhile: what counts is that all those are stopped that stay.
+            // Files come and go meanwhile: what counts is that all files that stay are stopped.
             How::Attribute => drop(Command::new("chattr").args(["-R", "-f", "+i"]).arg(&self.path).output()),
             How::Permissions => set_modes(&self.path, 0o500),
         }
     }
 
-    /// Takes that back.
+    /// Makes it writable again.
     pub fn thaw(&self) {
         match self.how {
-            // Files come and go here too, and one that is gone makes it fail.
+            // Files come and go here too, and a vanished one makes the command fail.
             How::Attribute => {
                 eventually("it is writable again", || runs("chattr", &["-R", "-i"], &self.path).then_some(()))
             }
@@ -105,7 +105,7 @@ impl Drop for Frozen {
     }
 }
 
-/// Sets the permissions of a folder and of those in it.
+/// Sets the permissions of a folder and of the folders in it.
 fn set_modes(folder: &Path, mode: u32) {
     let _ = fs::set_permissions(folder, fs::Permissions::from_mode(mode));
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -1,4 +1,4 @@
-//! Whose a policy is: what an operator set last, no tenant key changes.
+//! Owners of policies: no tenant key changes what an operator set last.
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ fn changes(policy: &str) -> Vec<(&'static str, String, Value)> {
 }
 
 #[test]
-fn what_an_operator_set_last_is_the_operators() {
+fn a_policy_that_an_operator_set_last_belongs_to_operators() {
     let mut server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -35,7 +35,7 @@ fn what_an_operator_set_last_is_the_operators() {
         json!({ "limits": { "maxCallsPerMonth": 3 } }),
         json!({ "action": "throttle" }),
         json!({ "status": "disabled" }),
-        // What it was already: the operator set it all the same.
+        // The old values: the operator set them all the same.
         json!({ "limits": { "maxCallsPerMonth": 5 } }),
         json!({ "action": "block" }),
         json!({ "status": "active" }),
@@ -49,7 +49,7 @@ fn what_an_operator_set_last_is_the_operators() {
             policy
         })
         .collect();
-    // An operator who sets nothing, or only what is used, takes nothing.
+    // An operator who sets nothing, or only resets the usage, takes nothing over.
     let own: Vec<String> = (0..3).map(|_| new_policy(&key)).collect();
     operator.patch(&format!("/v1/policies/{}", own[0]), json!({})).expect(200);
     operator.post(&format!("/v1/policies/{}/reset", own[1]), json!({ "period": "all" })).expect(200);
@@ -80,7 +80,7 @@ fn what_an_operator_set_last_is_the_operators() {
             assert!(answer.status < 300, "{method} {path}: {}", answer.text());
         }
     }
-    // The operator changes all.
+    // The operator may change all of them.
     for policy in &taken {
         operator.delete(&format!("/v1/policies/{policy}")).expect(204);
     }

@@ -1,5 +1,5 @@
-//! Query strings: what is not taken is refused on every route, an empty filter asks for nothing that anyone could mean,
-//! an owner has two names, and a date alone is a time.
+//! Query strings: every route refuses unknown parameters, an empty filter is refused since nobody can mean it, an owner
+//! has two names, and a date alone is a time.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::harness::Server;
 use crate::world::{call, permits};
 
-/// Sends a route's own call, with more behind its path.
+/// Sends a route's own call, with `more` after its path.
 fn send(client: &Client, row: &crate::access_table::Row, target: &Target, more: &str) -> crate::client::Answer {
     let path = row.path_to(target);
     let path = format!("{path}{}{more}", if path.contains('?') { '&' } else { '?' });
@@ -25,7 +25,7 @@ fn a_parameter_that_nobody_knows_is_refused_by_every_route() {
     let world = World::new(&operator, 1);
     let before = operator.all_of(&world.own.target.tenant);
     for row in rows() {
-        // Who needs no key may add what it likes; the gateway's query is the original request's.
+        // Public pages accept any parameter; the gateway's query is the original request's.
         let is_public = row.method == "GET" && server.anonymous().get(&row.path_to(&world.own.target)).status == 200;
         if is_public || row.path == "/v1/forward-auth" {
             continue;
@@ -34,7 +34,7 @@ fn a_parameter_that_nobody_knows_is_refused_by_every_route() {
             let message = send(&operator, &row, &world.own.target, parameter).problem(400, "INVALID_QUERY");
             assert!(message.starts_with("sudo "), "{} {}: {message}", row.method, row.path);
         }
-        // It is told to nobody whose key is not good.
+        // Callers without a valid key don't learn of it.
         let nobody = server.with_key(&format!("kvo_{}", "x".repeat(43)));
         let answer = send(&nobody, &row, &world.own.target, "sudo=1");
         assert_eq!(answer.code().as_deref(), Some("INVALID_TOKEN"), "{} {}", row.method, row.path);
@@ -43,7 +43,7 @@ fn a_parameter_that_nobody_knows_is_refused_by_every_route() {
 }
 
 #[test]
-fn an_answer_that_may_show_a_secret_is_kept_by_no_cache() {
+fn an_answer_that_may_show_a_secret_is_not_cached() {
     let server = Server::start();
     let operator = server.operator();
     let world = World::new(&operator, 1);
@@ -51,7 +51,7 @@ fn an_answer_that_may_show_a_secret_is_kept_by_no_cache() {
     for row in rows() {
         let answer = send(&operator, &row, &world.own.target, "");
         let is_private = row.path.starts_with("/v1/") || row.path.starts_with("/access/");
-        // What every tool call asks says nothing of caches: nothing keeps the answer of such a POST.
+        // Answers to tool calls don't mention caches: nothing stores the answer of such a POST.
         let expected = (is_private && row.path != "/v1/authorize").then_some("no-store");
         if expected.is_some() {
             assert_eq!(answer.header("cache-control"), expected, "{} {}", row.method, row.path);
@@ -93,17 +93,17 @@ fn an_empty_filter_is_refused() {
     }
 }
 
-/// The ids that a list answers.
+/// The ids in a list's answer.
 fn ids(client: &Client, path: &str) -> Vec<Value> {
     client.get(path).items().into_iter().map(|item| item["id"].clone()).collect()
 }
 
 #[test]
-fn an_owner_is_asked_for_by_either_name() {
+fn an_owner_filter_has_two_names() {
     let server = Server::start();
     let operator = server.operator();
     operator.tenant("acme");
-    // In bodies, both names make the same thing.
+    // In bodies, both names have one meaning.
     let mut agents = Vec::new();
     for name in ["ownerId", "userId"] {
         let body = json!({ "tenantId": "acme", "name": "b", "type": "service", name: "ana", "permissions": permits("docs:*", &["read"]) });
@@ -129,7 +129,7 @@ fn an_owner_is_asked_for_by_either_name() {
         let message = operator.get(&path("ownerId=ana&userId=bob")).problem(400, "INVALID_QUERY");
         assert!(message.contains("ownerId") && message.contains("userId"), "{message}");
     }
-    // Two owners in one body are one too many.
+    // One body may not have both names.
     let agent = json!({ "tenantId": "acme", "name": "b", "type": "service", "ownerId": "ana", "userId": "bob" });
     operator.post("/v1/agents", agent).problem(400, "INVALID_BODY");
     let policy = json!({ "ownerId": "ana", "userId": "bob", "limits": { "maxCallsPerDay": 1 } });
@@ -139,7 +139,7 @@ fn an_owner_is_asked_for_by_either_name() {
 }
 
 #[test]
-fn a_date_alone_is_the_start_of_that_day() {
+fn a_date_alone_is_the_start_of_its_day() {
     let server = Server::start();
     let operator = server.operator();
     operator.tenant("acme");
@@ -161,7 +161,7 @@ fn a_date_alone_is_the_start_of_that_day() {
             assert_eq!(found(query.clone()), expected, "{route} {query}");
         }
     }
-    // The stream ends at its `until`, which is over.
+    // The stream ends at its `until`, which has passed.
     let answer = operator.get(&format!("/v1/audit/stream?tenantId=acme&since={day}&until={day}"));
     assert_eq!(answer.status, 200, "{}", answer.text());
 }

@@ -1,5 +1,5 @@
-//! What README.md shows is what a new user pastes: its commands run one after the other in one shell, each succeeds, and
-//! the answers that it shows come.
+//! The README's commands, as a new user pastes them: they run one after another in one shell, each succeeds, and the
+//! printed answers arrive.
 
 use std::fs;
 use std::io::Write;
@@ -11,11 +11,11 @@ use crate::harness::{OPERATOR_KEY, Options, Server};
 
 const README: &str = include_str!("../../README.md");
 
-/// Commands that are not run here: the one that starts the server, which the harness does, and the one that runs these
+/// Commands that don't run here: the one that starts the server, which the harness does, and the one that runs these
 /// tests.
 const ELSEWHERE: [&str; 2] = ["cargo run --release -- --demo", "./scripts/test"];
 
-/// Sizes of loads that a debug build beside other tests would need long for.
+/// Smaller loads, since a debug build beside other tests would take long.
 const SMALLER: [(&str, &str); 4] = [
     ("--rate 20000 --duration 5s", "--rate 200 --duration 1s"),
     ("--connections 64 --duration 10s", "--connections 8 --duration 1s"),
@@ -29,7 +29,7 @@ fn blocks() -> Vec<&'static str> {
     after.map(|rest| rest.split_once("```").unwrap().0).collect()
 }
 
-/// The commands as they are, but for the server's address and those sizes.
+/// The commands, with the server's address and those sizes replaced.
 fn script(base: &str) -> String {
     let (skipped, run): (Vec<_>, Vec<_>) = blocks().into_iter().partition(|block| ELSEWHERE.contains(&block.trim()));
     assert_eq!(skipped.len(), ELSEWHERE.len(), "README.md starts the server and the checks by other commands");
@@ -40,12 +40,12 @@ fn script(base: &str) -> String {
     })
 }
 
-/// The answers that comments show, `...` standing for anything.
+/// The answers in comments, with `...` for anything.
 fn shown(script: &str) -> impl Iterator<Item = &str> {
     script.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.starts_with('{'))
 }
 
-/// Whether a line is what a comment shows.
+/// Whether a line matches a comment's answer.
 fn is_shown(line: &str, shown: &str) -> bool {
     let Some((start, rest)) = shown.split_once("...") else { return line == shown };
     let Some(mut left) = line.strip_prefix(start) else { return false };
@@ -58,8 +58,8 @@ fn is_shown(line: &str, shown: &str) -> bool {
     left.is_empty()
 }
 
-/// The folder in which the README is followed: a program that was built, a data directory, and a curl that fails where
-/// the server refuses, and ends its answer's line.
+/// The folder for following the README: a built program, a data directory, and a curl that fails if the server refuses,
+/// and ends its answer's line.
 fn prepare(home: &Path) {
     fs::create_dir_all(home.join("target/release")).unwrap();
     symlink(env!("CARGO_BIN_EXE_kavach"), home.join("target/release/kavach")).unwrap();
@@ -77,7 +77,7 @@ fn every_command_of_the_readme_runs_in_order() {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KAVACH_")) {
         shell.env_remove(name);
     }
-    // A command that fails, and a variable that is not set, end it.
+    // A failing command or an unset variable ends the script.
     shell.args(["-eux", "-c", &script]).current_dir(home.path()).env("CURL_HOME", home.path());
     let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     writeln!(shell.stdin.take().unwrap(), "{OPERATOR_KEY}").unwrap();

@@ -1,4 +1,4 @@
-//! Why something was ended: said in the request, and kept in the audit trail.
+//! Reasons for ending something: given in the request, and kept in the audit trail.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::harness::Server;
 use crate::world::permits;
 
 #[test]
-fn what_ends_something_keeps_why() {
+fn whatever_ends_something_keeps_its_reason() {
     let mut server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -54,7 +54,7 @@ fn what_ends_something_keeps_why() {
     assert_eq!(csv.matches("left the company, é").count(), calls.len());
     server.crash_and_start();
     assert_eq!(server.operator().trail("tenantId=acme&kind=admin"), entries);
-    // Erasing a tenant takes one too.
+    // Erasing a tenant takes a reason too.
     let operator = server.operator();
     operator.delete("/v1/tenants/acme?confirm=acme&reason=a%0Ab").problem(400, "INVALID_FIELD");
     operator.delete("/v1/tenants/acme?confirm=acme&reason=moved+away").expect(204);

@@ -17,7 +17,7 @@ use crate::harness::{Options, Server, eventually};
 use crate::world::call;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
-/// Days of the past, each with some decisions in a segment of its own.
+/// Days of the past, each with some decisions in its own segment.
 pub const DAYS: i64 = 60;
 pub const A_DAY: u64 = 4;
 
@@ -31,7 +31,7 @@ fn encoded(at: i64, event: &Event<'_>) -> Vec<u8> {
     bytes
 }
 
-/// A tenant that has been there for some time. Answers its id and its decisions' times with their audit ids.
+/// A tenant with a history. Returns its id, and its decisions' times with their audit ids.
 pub fn with_a_past(data: &DataDir, slug: &str, days: Option<u32>, now: i64) -> (TenantId, Vec<(i64, String)>) {
     let began = now - DAYS * DAY_MS;
     let id = TenantId::generate(Timestamp::from_millis(began), [slug.as_bytes()[0]; 10]).unwrap();
@@ -114,7 +114,7 @@ fn retention_is_exact_on_reading_and_gives_the_disk_its_space_back() {
     drop(data);
     let mut server = Server::start_with(Options { data_dir: Some(root.path().to_owned()), ..Options::default() });
     let operator = server.operator();
-    // The past is a day apart, and no test takes a day: what is kept is known.
+    // The past is a day apart, and no test takes a day, so we know what is kept.
     let is_kept = |at: i64| at >= now - 30 * DAY_MS + DAY_MS / 2;
     let split = of_short.iter().filter(|(at, _)| !is_kept(*at)).count();
     assert!((DAYS as usize / 2 - 1) * A_DAY as usize <= split && split < of_short.len());
@@ -147,7 +147,7 @@ fn retention_is_exact_on_reading_and_gives_the_disk_its_space_back() {
         }
     };
     check();
-    // Segments go once two snapshots cover them, which takes something to cover each time.
+    // Segments go once two snapshots cover them, and each snapshot needs something to cover.
     let agent = operator.agent("short", json!([{ "resource": "docs:*", "actions": ["read"] }]));
     let folder = server.folder(&short.to_string());
     let first_kept = 2 + split as u64;

@@ -1,4 +1,4 @@
-//! No secret is stored, logged or shown, whatever was done with it.
+//! No secret is stored, logged or shown, whatever callers do with it.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -23,7 +23,7 @@ fn files_under(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Every file in the folder with its bytes, and those of sealed segments as they were before.
+/// Every file in the folder with its bytes, sealed segments uncompressed.
 fn files_of(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut paths = Vec::new();
     files_under(folder, &mut paths);
@@ -38,7 +38,7 @@ fn files_of(folder: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// A run of the server, and all that it said.
+/// A run of the server, and everything it said.
 struct Scene {
     server: Server,
     said: Vec<(String, Vec<u8>)>,
@@ -78,13 +78,13 @@ impl Scene {
     fn ask(&mut self, client: &Client, method: &str, path: &str, body: Option<&Value>) {
         let body = body.map(Value::to_string);
         let what = format!("{method} {path} {}", body.as_deref().unwrap_or_default());
-        // A path or a header that the client can't send either is no matter.
+        // If the client can't even send a path or a header, it does not matter.
         if let Ok(answer) = client.try_send(method, path, &[], body.as_deref().map(str::as_bytes)) {
             self.note(what, &answer);
         }
     }
 
-    /// Makes one of every kind of secret, and some that are nearly one.
+    /// Makes one of every kind of secret, and some that are almost one.
     fn make_secrets(&mut self) -> (String, Agent) {
         let operator = self.operator();
         let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
@@ -107,7 +107,7 @@ impl Scene {
         self.keep("a revoked agent's token", &gone.token);
         operator.delete(&format!("/v1/agents/{}", gone.id)).expect(204);
         for (name, right) in self.secrets.clone() {
-            // Another last character but one: the last one of some has bits that mean nothing.
+            // The last character but one is changed: the last one of some has unused bits.
             let at = right.len() - 2;
             let other = if right.as_bytes()[at] == b'x' { "y" } else { "x" };
             self.keep(&format!("nearly {name}"), &format!("{}{other}{}", &right[..at], &right[at + 1..]));
@@ -119,7 +119,7 @@ impl Scene {
         (acme.id, rotated)
     }
 
-    /// Presents a secret as one does, and in every header where it does not belong.
+    /// Presents a secret properly, and in every header where it does not belong.
     fn present(&mut self, secret: &str, agent: &Agent) {
         let client = self.server.with_key(secret);
         for endpoint in endpoints() {
@@ -166,7 +166,7 @@ impl Scene {
         }
     }
 
-    /// Puts a secret where an operator, or an agent, may put it by mistake.
+    /// Puts a secret where an operator or an agent may put it by mistake.
     fn misplace(&mut self, secret: &str, tenant: &str, agent: &Agent) {
         let operator = self.operator();
         for path in ["/v1/agents/", "/v1/tenants/", "/v1/policies/", "/v1/delegations/", "/v1/audit/", "/no/such/"] {
@@ -258,7 +258,7 @@ impl Scene {
         self.note("a body that is a secret".to_owned(), &answer);
     }
 
-    /// Everything there is to be read, once all was done.
+    /// Everything that can be read, at the end.
     fn read_all(&mut self) {
         let operator = self.operator();
         for endpoint in endpoints() {
@@ -284,7 +284,7 @@ impl Scene {
         }
     }
 
-    /// What a stream sends up to the entry with that id.
+    /// A stream up to the entry with that id.
     fn stream(&self, query: &str, last: &str) -> Vec<u8> {
         let mut connection = TcpStream::connect(self.server.host()).unwrap();
         let key = &self.secrets[0].1;
@@ -303,7 +303,7 @@ impl Scene {
         }
     }
 
-    /// No piece of a secret is in anything that was said, logged or written.
+    /// No piece of a secret is in anything said, logged or written.
     fn search(mut self) {
         let log = self.server.log();
         assert!(log.contains("TRACE"), "the log is as loud as it gets");
@@ -376,7 +376,7 @@ fn nor_in_a_log_of_json_lines() {
 }
 
 #[test]
-fn what_holds_a_secret_does_not_show_it_when_debugged() {
+fn debug_output_shows_no_secret() {
     use kavach::domain::{Credential, Secret, TenantId};
     use kavach::service::KeyWithSecret;
 

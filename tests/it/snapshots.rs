@@ -1,4 +1,4 @@
-//! Snapshots that a server writes by itself, because of many events.
+//! Snapshots that a server writes by itself, after many events.
 
 use std::time::Instant;
 
@@ -10,11 +10,11 @@ use kavach_fixture::tools;
 
 use crate::harness::eventually;
 
-/// Events after which one is due.
+/// Events after which a snapshot is due.
 const DUE: usize = 200_000;
 
 #[test]
-fn many_events_make_a_snapshot_and_the_tenant_goes_on() {
+fn many_events_cause_a_snapshot_and_the_tenant_continues() {
     let home = tempfile::tempdir().unwrap();
     actix_rt::System::new().block_on(async {
         let app = App::open(&Settings::new(home.path())).await.unwrap();

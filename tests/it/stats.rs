@@ -1,4 +1,4 @@
-//! `GET /v1/stats`: the figures of a dashboard, held against what really happened.
+//! `GET /v1/stats`: the dashboard's figures, compared with what really happened.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ fn stats(client: &Client, query: &str) -> Value {
     client.get(&format!("/v1/stats{query}")).expect(200)
 }
 
-/// What the audit trail says of decisions: by result, and denials by code.
+/// The audit trail's decisions: by result, and denials by code.
 fn counted(trail: &[Value]) -> (Value, BTreeMap<String, u64>) {
     let of = |result: &str| trail.iter().filter(|entry| entry["result"] == result).count();
     let mut codes = BTreeMap::new();
@@ -32,7 +32,7 @@ fn denials(stats: &Value) -> BTreeMap<String, u64> {
     list.iter().map(|denial| denial["code"].as_str().unwrap().to_owned()).zip(counts).collect()
 }
 
-/// Calls of all kinds of a tenant's agents, by all ways.
+/// Calls of all kinds by a tenant's agents, in all ways.
 pub fn mixed_run(server: &Server, tenant: &Tenant, rounds: usize) {
     let operator = server.operator();
     let key = server.with_key(&tenant.key);
@@ -50,7 +50,7 @@ pub fn mixed_run(server: &Server, tenant: &Tenant, rounds: usize) {
         operator.post("/v1/authorize/batch", batch).expect(200);
         operator.post(&format!("/v1/tenants/{}/authorize", tenant.slug), call("agt_nobody")).expect(200);
         operator.post(&format!("/v1/agents/{}/authorize", agent.id), other).expect(200);
-        // What is no decision is not counted as one.
+        // What is not a decision is not counted as one.
         key.post("/v1/authorize/explain", call(&agent.id)).expect(200);
         key.authorize(json!({ "agentId": agent.id, "action": "" })).problem(400, "INVALID_BODY");
         key.post("/v1/usage", json!({ "agentId": agent.id, "calls": 1 })).expect(200);
@@ -58,7 +58,7 @@ pub fn mixed_run(server: &Server, tenant: &Tenant, rounds: usize) {
 }
 
 #[test]
-fn what_is_counted_is_what_the_audit_trail_holds() {
+fn stats_agree_with_the_audit_trail() {
     let server = Server::start();
     let operator = server.operator();
     let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
@@ -81,7 +81,7 @@ fn what_is_counted_is_what_the_audit_trail_holds() {
         assert_eq!((&seen["decisions"], denials(&seen)), (&results, codes), "{query}");
         let rate_limited = results["rateLimited"].as_u64().unwrap();
         assert!(rate_limited > 0 || query.contains("acme"), "{results}");
-        // All of it is from the last five minutes, unless somebody held the machine up.
+        // All of it is from the last five minutes, unless the machine was held up.
         let latency = &seen["latency"];
         assert!(latency["count"].as_u64().unwrap() <= trail.len() as u64, "{latency}");
         let times = ["p50Ms", "p90Ms", "p99Ms", "maxMs"].map(|member| latency[member].as_f64().unwrap());
@@ -95,12 +95,12 @@ fn what_is_counted_is_what_the_audit_trail_holds() {
 }
 
 #[test]
-fn a_decision_is_in_its_second_once_that_is_over_and_in_its_minute_at_once() {
+fn a_decision_shows_in_its_minute_at_once_and_in_its_second_when_that_is_over() {
     let server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
     let agent = operator.reader(&acme);
-    // One after the other, so that one of them is in a second that is over, however slow this machine is.
+    // One after another, so that one of them is in a finished second, however slow this machine is.
     let seen = eventually("a call is in a second", || {
         operator.granted(call(&agent.id));
         let seen = stats(&operator, "");
@@ -120,7 +120,7 @@ fn a_decision_is_in_its_second_once_that_is_over_and_in_its_minute_at_once() {
     let most = own["decisions"]["allowed"].as_u64().unwrap();
     let sum: u64 = own["seconds"]["allowed"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).sum();
     assert!(sum <= most, "{sum} of {most}");
-    // The hour lacks nothing that the process counted since it began, and that is not an hour ago.
+    // The hour includes everything that the process counted since it began, if that is less than an hour ago.
     let seen = stats(&operator, "");
     let sum =
         |series: &Value| series["allowed"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).sum::<u64>();
@@ -173,13 +173,13 @@ fn a_tenant_key_sees_its_own_tenant_and_nothing_of_another() {
     let slowest = all["slowestTenants"].as_array().unwrap();
     let times: Vec<_> = slowest.iter().map(|slow| slow["p99Ms"].as_f64().unwrap()).collect();
     assert!(times.is_sorted_by(|one, other| one >= other), "{slowest:?}");
-    // Somebody may have held the machine up for more than five minutes since.
+    // The machine may have been held up for more than five minutes since.
     assert!(slowest.iter().all(|slow| ["acme", "globex"].contains(&slow["name"].as_str().unwrap())), "{slowest:?}");
     assert_eq!(all["budgets"].as_array().unwrap().len(), 2);
 }
 
 #[test]
-fn budgets_near_their_limit_are_told_the_fullest_first_and_as_they_are_now() {
+fn budgets_near_their_limit_are_listed_fullest_first_and_up_to_date() {
     let server = Server::start();
     let operator = server.operator();
     let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
@@ -191,14 +191,14 @@ fn budgets_near_their_limit_are_told_the_fullest_first_and_as_they_are_now() {
     let off = policy(json!({ "tenantId": "globex", "limits": { "maxCallsPerDay": 1 }, "action": "warn" }));
     operator.patch(&format!("/v1/policies/{off}"), json!({ "status": "disabled" })).expect(200);
     let owned = policy(json!({ "userId": "user-1", "limits": { "maxCallsPerMonth": 1 }, "action": "warn" }));
-    let told = |query: &str| stats(&operator, query)["budgets"].as_array().unwrap().clone();
-    assert_eq!(told(""), Vec::<Value>::new());
+    let budgets = |query: &str| stats(&operator, query)["budgets"].as_array().unwrap().clone();
+    assert_eq!(budgets(""), Vec::<Value>::new());
 
     for _ in 0..8 {
         operator.granted(call(&other.id));
     }
-    let near = told("");
-    assert_eq!(near, told("?tenantId=globex"));
+    let near = budgets("");
+    assert_eq!(near, budgets("?tenantId=globex"));
     assert_eq!(near, stats(&server.with_key(&globex.key), "")["budgets"].as_array().unwrap().clone());
     let (resets, near) = (near[0]["resetsAt"].as_str().unwrap().to_owned(), &near[..]);
     assert!(resets.ends_with("T00:00:00.000Z"), "{resets}");
@@ -208,7 +208,7 @@ fn budgets_near_their_limit_are_told_the_fullest_first_and_as_they_are_now() {
     });
     assert_eq!(near, [wanted]);
 
-    // Only what changed is asked for again: by a decision, by a report, by a change, in a tenant that is suspended too.
+    // Only changed tenants are asked again: after a decision, a report or a change, even if suspended.
     operator.post("/v1/usage", json!({ "agentId": agent.id, "tokensCost": 0.300001 })).expect(200);
     operator.granted(call(&other.id));
     operator.post("/v1/tenants/globex/suspend", json!({})).expect(200);
@@ -220,17 +220,17 @@ fn budgets_near_their_limit_are_told_the_fullest_first_and_as_they_are_now() {
     assert_eq!((&near[0]["agentId"], &near[0]["limit"]), (&json!(agent.id), &json!("maxTokensCostPerMonth")));
     operator.post(&format!("/v1/policies/{full}/reset"), json!({ "period": "all" })).expect(200);
     operator.delete(&format!("/v1/policies/{calls}")).expect(204);
-    assert_eq!(told(""), Vec::<Value>::new());
-    // Of the default tenant, by the owner.
+    assert_eq!(budgets(""), Vec::<Value>::new());
+    // Of the default tenant, by owner.
     let mine = operator.agent(Value::Null, permits("docs:*", &["read"]));
     operator.granted(call(&mine.id));
-    let near = told("");
+    let near = budgets("");
     assert_eq!((&near[0]["policyId"], &near[0]["userId"]), (&json!(owned), &json!("user-1")));
     assert_eq!((&near[0]["tenantId"], &near[0]["slug"]), (&Value::Null, &json!("default")));
 }
 
 #[test]
-fn tenants_and_agents_are_told_as_they_are_now() {
+fn tenants_and_agents_are_counted_up_to_date() {
     let mut server = Server::start();
     let operator = server.operator();
     let tenants = |client: &Client| {
@@ -264,7 +264,7 @@ fn tenants_and_agents_are_told_as_they_are_now() {
     operator.patch(&format!("/v1/agents/{}", soon.id), json!({ "expiresAt": at })).expect(200);
     eventually("it expires", || (agents(&operator) == [1, 2, 1]).then_some(()));
 
-    // An erased tenant is gone, but what was counted is not.
+    // An erased tenant is gone, but its counts stay.
     let before = stats(&operator, "");
     operator.delete("/v1/tenants/globex?confirm=globex").expect(204);
     let after = stats(&operator, "");
@@ -272,7 +272,7 @@ fn tenants_and_agents_are_told_as_they_are_now() {
     assert_eq!((&after["decisions"], &after["denials"]), (&before["decisions"], &before["denials"]));
     assert!(after["slowestTenants"].as_array().unwrap().iter().all(|slow| slow["slug"] != "globex"));
 
-    // One whose files are damaged.
+    // A tenant with damaged files.
     server.stop();
     let folder = server.folder(&acme.id);
     files(&folder, ".snapshot").iter().for_each(|snapshot| fs::remove_file(snapshot).unwrap());

@@ -1,4 +1,4 @@
-//! Storage that fails for a while: calls that need it are refused, reads go on, and service resumes by itself.
+//! Storage that fails for a while: calls that need it are refused, reads continue, and service resumes by itself.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ use crate::harness::{OPERATOR_KEY, Options, Server, eventually};
 use crate::places::{Frozen, Mount};
 use crate::world::{Agent, call};
 
-/// Makes every file of the server as large as it may get (`EFBIG`), or takes that back.
+/// Limits every file of the server to its current size (`EFBIG`), or lifts the limit.
 pub fn limit_files(server: &Server, limit: Option<u64>) {
     prlimit(Some(server.pid()), Resource::Fsize, Rlimit { current: limit, maximum: None }).unwrap();
 }
@@ -29,31 +29,34 @@ fn largest_file(folder: &Path) -> u64 {
     sizes.max().unwrap_or(0)
 }
 
-/// What has to hold from the moment at which nothing can be written until the moment at which it can.
+/// What must hold from the moment when nothing can be written until it can again.
 fn check_outage(server: &mut Server, agent: &Agent, before: &Value, repair: impl FnOnce(&Server)) {
     let operator = server.operator();
-    // The first call finds out; while the tenant is read again there may be another reason for a no.
+    // The first call finds out; while the tenant is loaded again, the reason may be another.
     let refused = operator.authorize(call(&agent.id));
     assert_eq!(refused.status, 503, "{}", refused.text());
-    eventually("calls are told why", || {
+    eventually("calls get the reason", || {
         let answer = operator.authorize(call(&agent.id));
         assert_eq!(answer.status, 503, "{}", answer.text());
         (answer.code().as_deref() == Some("STORAGE_UNAVAILABLE")).then(|| answer.problem(503, "STORAGE_UNAVAILABLE"))
     });
     let ready = || {
         let answer = server.anonymous().get("/readyz");
-        let told = answer.json();
-        let says_why = told["reason"].as_str().is_some_and(|reason| reason.starts_with("nothing can be recorded: "));
-        assert_eq!((answer.status == 503, says_why), (told["status"] == "unwritable", told["status"] == "unwritable"));
-        (answer.status, told["storage"].clone())
+        let report = answer.json();
+        let says_why = report["reason"].as_str().is_some_and(|reason| reason.starts_with("nothing can be recorded: "));
+        assert_eq!(
+            (answer.status == 503, says_why),
+            (report["status"] == "unwritable", report["status"] == "unwritable")
+        );
+        (answer.status, report["storage"].clone())
     };
-    eventually("the probe tells", || (ready() == (503, json!("unavailable"))).then_some(()));
+    eventually("the probe reports it", || (ready() == (503, json!("unavailable"))).then_some(()));
     let new = json!({ "tenantId": "acme", "ownerId": "u", "name": "b", "type": "service" });
     for _ in 0..3 {
         server.with_key(&agent.token).authorize(call(&agent.id)).problem(503, "STORAGE_UNAVAILABLE");
         operator.post("/v1/agents", new.clone()).problem(503, "STORAGE_UNAVAILABLE");
         operator.patch("/v1/tenants/acme", json!({ "name": "x" })).problem(503, "STORAGE_UNAVAILABLE");
-        // Reads work, and show the state as it was.
+        // Reads work, and show the old state.
         assert_eq!(&operator.all_of("acme"), before);
         let explained = operator.post("/v1/authorize/explain", call(&agent.id)).expect(200);
         assert_eq!(explained["allowed"], true);
@@ -63,7 +66,7 @@ fn check_outage(server: &mut Server, agent: &Agent, before: &Value, repair: impl
     let operator = server.operator();
     eventually("service resumes", || (operator.authorize(call(&agent.id)).status == 200).then_some(()));
     let storage = || server.anonymous().get("/readyz").json()["storage"].clone();
-    eventually("the probe tells", || (storage() == "ok").then_some(()));
+    eventually("the probe reports it", || (storage() == "ok").then_some(()));
     server.with_key(&agent.token).granted(call(&agent.id));
     operator.tenant("initech");
     operator.post("/v1/agents", new).expect(201);
@@ -75,7 +78,7 @@ fn check_outage(server: &mut Server, agent: &Agent, before: &Value, repair: impl
 }
 
 #[test]
-fn files_that_cannot_grow_stop_no_reads_and_service_resumes() {
+fn reads_continue_if_files_cannot_grow_and_service_resumes() {
     let options = Options { ignore_file_size_signal: true, ..Options::default() };
     let mut server = Server::start_with(options);
     let operator = server.operator();
@@ -90,7 +93,7 @@ fn files_that_cannot_grow_stop_no_reads_and_service_resumes() {
 }
 
 #[test]
-fn whoever_finds_the_storage_failed_is_told_so_and_streams_outlive_it() {
+fn callers_who_find_the_storage_failed_get_an_error_and_streams_survive() {
     const OUTAGES: usize = 4;
     const THREADS: usize = 8;
     let options = Options { ignore_file_size_signal: true, ..Options::default() };
@@ -102,7 +105,7 @@ fn whoever_finds_the_storage_failed_is_told_so_and_streams_outlive_it() {
     let mut streams = [open(&acme.key, ""), open(OPERATOR_KEY, "tenantId=acme"), open(OPERATOR_KEY, "")];
     let batch = json!({ "requests": vec![call(&agent.id); 100] });
     for _ in 0..OUTAGES {
-        // Many are under way when it fails: of the calls one finds out, or a read that has them written.
+        // Many are under way when it fails. One of the calls finds out, or a read that needs them written.
         let failed = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
@@ -136,30 +139,33 @@ fn whoever_finds_the_storage_failed_is_told_so_and_streams_outlive_it() {
     }
 }
 
-/// Calls are refused, and told why.
+/// Calls are refused, with the reason.
 fn check_refused(server: &Server, agent: &Agent) {
     let operator = server.operator();
-    eventually("calls are told why", || {
+    eventually("calls get the reason", || {
         let answer = operator.authorize(call(&agent.id));
         assert_eq!(answer.status, 503, "{}", answer.text());
         (answer.code().as_deref() == Some("STORAGE_UNAVAILABLE")).then_some(())
     });
     let ready = || {
         let answer = server.anonymous().get("/readyz");
-        let told = answer.json();
-        let says_why = told["reason"].as_str().is_some_and(|reason| reason.starts_with("nothing can be recorded: "));
-        assert_eq!((answer.status == 503, says_why), (told["status"] == "unwritable", told["status"] == "unwritable"));
-        (answer.status, told["storage"].clone())
+        let report = answer.json();
+        let says_why = report["reason"].as_str().is_some_and(|reason| reason.starts_with("nothing can be recorded: "));
+        assert_eq!(
+            (answer.status == 503, says_why),
+            (report["status"] == "unwritable", report["status"] == "unwritable")
+        );
+        (answer.status, report["storage"].clone())
     };
-    eventually("the probe tells", || (ready() == (503, json!("unavailable"))).then_some(()));
+    eventually("the probe reports it", || (ready() == (503, json!("unavailable"))).then_some(()));
 }
 
-/// All is as it was before, but for one call that was let through since.
+/// Everything is as before, except for one call that was allowed since.
 fn check_resumed(server: &mut Server, agent: &Agent, before: &Value) {
     let operator = server.operator();
     eventually("service resumes", || (operator.authorize(call(&agent.id)).status == 200).then_some(()));
     let storage = || server.anonymous().get("/readyz").json()["storage"].clone();
-    eventually("the probe tells", || (storage() == "ok").then_some(()));
+    eventually("the probe reports it", || (storage() == "ok").then_some(()));
     let after = operator.all_of("acme");
     assert_eq!((&after["keys"], &after["tenant"]), (&before["keys"], &before["tenant"]));
     let count = |all: &Value| all["decisions"].as_array().unwrap().len();
@@ -169,7 +175,7 @@ fn check_resumed(server: &mut Server, agent: &Agent, before: &Value) {
 }
 
 #[test]
-fn storage_that_refuses_every_write_is_tried_until_it_works() {
+fn storage_that_refuses_every_write_is_retried_until_it_works() {
     let options = Options { ignore_file_size_signal: true, ..Options::default() };
     let mut server = Server::start_with(options);
     let operator = server.operator();
@@ -179,11 +185,11 @@ fn storage_that_refuses_every_write_is_tried_until_it_works() {
         operator.granted(call(&agent.id));
     }
     let before = operator.all_of("acme");
-    // Not even what is there can be written over itself, so the tenant can't be opened again.
+    // Not even existing data can be overwritten, so the tenant can't be opened again.
     limit_files(&server, Some(0));
     check_refused(&server, &agent);
     operator.post("/v1/tenants", json!({ "name": "n", "slug": "acme" })).problem(409, "SLUG_TAKEN");
-    // A tenant that nobody calls has not noticed.
+    // A tenant without calls has not noticed.
     assert_eq!(server.with_key(&globex.key).get("/v1/agents").items().len(), 1);
     limit_files(&server, None);
     check_resumed(&mut server, &agent, &before);
@@ -191,10 +197,10 @@ fn storage_that_refuses_every_write_is_tried_until_it_works() {
 }
 
 #[test]
-fn a_full_disk_stops_no_reads_and_service_resumes() {
+fn reads_continue_on_a_full_disk_and_service_resumes() {
     let place = tempfile::tempdir().unwrap();
     let Some(_mount) = Mount::new(place.path(), "2m") else {
-        // What comes closest without a file system of its own is tested above.
+        // The tests above come closest without a separate file system.
         eprintln!("skipped: a file system can't be mounted here");
         return;
     };
@@ -206,7 +212,7 @@ fn a_full_disk_stops_no_reads_and_service_resumes() {
         operator.granted(call(&agent.id));
     }
     let before = operator.all_of("acme");
-    // Whatever room is left is taken, to the last byte of the journal's last block.
+    // All the space left is taken, to the last byte of the journal's last block.
     let ballast = place.path().join("ballast");
     let filled = std::fs::write(&ballast, vec![0; 4 << 20]);
     assert!(filled.is_err(), "the disk is small");
@@ -229,7 +235,7 @@ fn a_full_disk_stops_no_reads_and_service_resumes() {
     check_outage(&mut server, &agent, &before, |_| std::fs::remove_file(&ballast).unwrap());
 }
 
-/// What a server says that does not start where it can't write.
+/// The output of a server that doesn't start because it can't write.
 fn check_refusal(server: &mut Server) {
     let said = server.try_start_again().unwrap_err();
     let sentence = said.lines().find(|line| line.starts_with("kavach: ")).unwrap_or_else(|| panic!("{said}"));
@@ -239,7 +245,7 @@ fn check_refusal(server: &mut Server) {
 }
 
 #[test]
-fn a_server_does_not_start_where_it_may_not_write_and_says_where() {
+fn a_server_does_not_start_without_write_access_and_names_the_place() {
     let mut server = Server::start_with(Options { unprivileged: true, ..Options::default() });
     let agent = server.operator().reader(&server.operator().tenant("acme"));
     server.operator().granted(call(&agent.id));
@@ -247,7 +253,7 @@ fn a_server_does_not_start_where_it_may_not_write_and_says_where() {
     server.kill();
     let frozen = Frozen::by_permissions(&server.data_dir());
     frozen.freeze();
-    // The lock's file is there and is the server's own.
+    // The lock's file exists and is the server's own.
     std::fs::set_permissions(server.data_dir().join("LOCK"), Permissions::from_mode(0o400)).unwrap();
     check_refusal(&mut server);
     std::fs::set_permissions(server.data_dir().join("LOCK"), Permissions::from_mode(0o600)).unwrap();
@@ -295,7 +301,7 @@ fn nor_for_the_first_time_on_a_full_disk() {
 }
 
 #[test]
-fn a_directory_that_turns_read_only_stops_no_reads_and_service_resumes() {
+fn reads_continue_in_a_directory_that_turns_read_only_and_service_resumes() {
     let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let data_dir = home.path().join("data");
     let mut server = Server::start_with(Options { data_dir: Some(data_dir.clone()), ..Options::default() });
@@ -310,14 +316,14 @@ fn a_directory_that_turns_read_only_stops_no_reads_and_service_resumes() {
     let before = operator.all_of("acme");
     frozen.freeze();
     operator.post("/v1/tenants", json!({ "name": "n", "slug": "n" })).problem(503, "STORAGE_UNAVAILABLE");
-    // Not even what is there can be opened for writing, so the tenant is down until it can.
+    // Not even existing files can be opened for writing, so the tenant is down until they can.
     check_refused(&server, &agent);
     frozen.thaw();
     check_resumed(&mut server, &agent, &before);
 }
 
 #[test]
-fn where_no_new_file_can_be_made_those_that_are_there_are_written_on() {
+fn existing_files_are_written_when_no_new_one_can_be_made() {
     let mut server = Server::start_with(Options { unprivileged: true, ..Options::default() });
     let operator = server.operator();
     let agent = operator.reader(&operator.tenant("acme"));
@@ -330,7 +336,7 @@ fn where_no_new_file_can_be_made_those_that_are_there_are_written_on() {
         operator.post("/v1/tenants", new.clone()).problem(503, "STORAGE_UNAVAILABLE");
         operator.post("/v1/snapshot", json!({})).problem(503, "STORAGE_UNAVAILABLE");
     }
-    // What could not be erased is read again, and written on once new files can be made.
+    // A folder that could not be erased is loaded again, and written to once new files can be made.
     operator.delete("/v1/tenants/acme?confirm=acme").problem(503, "STORAGE_UNAVAILABLE");
     eventually("it is back", || (operator.get("/v1/tenants/acme").status == 200).then_some(()));
     operator.authorize(call(&agent.id)).problem(503, "STORAGE_UNAVAILABLE");
@@ -345,7 +351,7 @@ fn where_no_new_file_can_be_made_those_that_are_there_are_written_on() {
 }
 
 #[test]
-fn a_tenant_whose_snapshot_cannot_be_written_keeps_no_other_from_its_own() {
+fn a_failed_snapshot_keeps_no_other_tenant_from_its_own() {
     let server = Server::start_with(Options { unprivileged: true, ..Options::default() });
     let operator = server.operator();
     // More than are written at once, and the first of them can't be.

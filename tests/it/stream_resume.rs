@@ -1,4 +1,4 @@
-//! A stream of all tenants that breaks off and goes on from the id its client has: no entry may be lost.
+//! A stream of all tenants breaks off and resumes from its client's id: no entry may be lost.
 
 use std::collections::HashSet;
 use std::fs;
@@ -21,7 +21,7 @@ fn id(entry: &Value) -> String {
 }
 
 #[test]
-fn a_backlog_that_breaks_off_between_two_tenants_goes_on_with_the_second() {
+fn a_backlog_that_breaks_off_between_two_tenants_resumes_with_the_second() {
     let root = tempfile::tempdir().unwrap();
     let data = DataDir::open(root.path()).unwrap();
     let of =
@@ -30,7 +30,7 @@ fn a_backlog_that_breaks_off_between_two_tenants_goes_on_with_the_second() {
     drop(data);
     let server = Server::start_with(Options { data_dir: Some(root.path().to_owned()), ..Options::default() });
     let query = "since=2000-01-01T00:00:00Z";
-    // Wherever it breaks: what was seen and what the next stream shows is all there is.
+    // Wherever it breaks: what was seen and what the next stream shows is everything.
     for seen in [1, EACH, EACH + 1, 2 * EACH - 1] {
         let mut first = Stream::open(server.base(), OPERATOR_KEY, query, None).unwrap();
         let mut shown: HashSet<_> = first.take(seen).iter().map(id).collect();
@@ -45,7 +45,7 @@ fn a_backlog_that_breaks_off_between_two_tenants_goes_on_with_the_second() {
 }
 
 #[test]
-fn a_stream_that_has_caught_up_goes_on_from_its_newest_entry() {
+fn a_stream_that_has_caught_up_resumes_from_its_newest_entry() {
     let server = Server::start();
     let operator = server.operator();
     let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
@@ -64,7 +64,7 @@ fn a_stream_that_has_caught_up_goes_on_from_its_newest_entry() {
             (last == Some(made)).then_some(())
         });
     }
-    // One that goes on shows what comes after it, and asks no client to go back.
+    // A resumed stream shows what comes after, and sends no client back.
     let mut again = Stream::open(server.base(), OPERATOR_KEY, "since=2000-01-01T00:00:00Z", last.as_deref()).unwrap();
     let made = operator.granted(call(&agents[0].id));
     loop {
@@ -77,7 +77,7 @@ fn a_stream_that_has_caught_up_goes_on_from_its_newest_entry() {
 }
 
 #[test]
-fn an_id_of_a_history_that_is_no_longer_there_is_refused() {
+fn an_id_from_a_lost_history_is_refused() {
     let mut server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -97,7 +97,7 @@ fn an_id_of_a_history_that_is_no_longer_there_is_refused() {
     };
     restore();
     server.start_again();
-    // What is lost with the restore; as many come after it again.
+    // Lost with the restore; an equal number come after it.
     let lost: Vec<_> = (0..3).map(|_| server.operator().granted(call(&agent.id))).collect();
     server.stop();
     restore();

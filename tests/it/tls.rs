@@ -1,4 +1,4 @@
-//! TLS: the server over an encrypted connection, and what is wrong with its files told at the start.
+//! TLS: the server over an encrypted connection, and errors about its files at the start.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ use tokio_rustls::rustls::{ClientConfig, ClientConnection, ProtocolVersion, Root
 use crate::client::send_bytes;
 use crate::harness::{OPERATOR_KEY, Options, Server, eventually};
 
-/// A certificate that vouches for itself, and its key, in a folder that stays as long as the test.
+/// A self-signed certificate and its key, in a folder that lasts as long as the test.
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -50,7 +50,7 @@ impl Files {
 
 type Secured = StreamOwned<ClientConnection, TcpStream>;
 
-/// Connects as a client that trusts the certificate in that file alone.
+/// Connects as a client that trusts only the certificate in that file.
 fn connect(
     server: &Server,
     trusted: &str,
@@ -74,7 +74,7 @@ fn connect(
     Ok(stream)
 }
 
-/// One call on that connection. Answers all up to its body's end.
+/// One call on that connection. Returns everything up to the end of its body.
 fn ask(stream: &mut Secured, method: &str, path: &str, key: &str, body: &str) -> String {
     let length = body.len();
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nContent-Length: {length}\r\n\r\n{body}")
@@ -112,7 +112,7 @@ fn calls_are_served_over_tls_and_plain_ones_are_not() {
         let batch = ask(&mut stream, "POST", "/v1/authorize/batch", OPERATOR_KEY, &long.to_string());
         assert_eq!(batch.matches("AGENT_NOT_FOUND").count(), 900);
     }
-    // Plain HTTP and other bytes harm nobody; nor does a handshake that does not go on, which ends too.
+    // Plain HTTP and other bytes harm nobody; nor does a stalled handshake, which is ended too.
     let mut broken =
         [&b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], b"\x16\x03\x01\x02\x00\x01"].map(|bytes| {
             let mut stream = TcpStream::connect(server.host()).unwrap();
@@ -141,7 +141,7 @@ fn a_new_certificate_is_shown_after_a_signal_and_connections_go_on() {
     let mut server = files.start();
     let hang_up = |server: &Server| kill_process(server.pid(), Signal::HUP).unwrap();
     let mut old = connect(&server, &files.certificate(), &[&version::TLS13]).unwrap();
-    // One that can't be used changes nothing.
+    // An unusable certificate changes nothing.
     let certificate = fs::read(files.certificate()).unwrap();
     fs::write(files.certificate(), "no PEM").unwrap();
     hang_up(&server);
@@ -161,7 +161,7 @@ fn a_new_certificate_is_shown_after_a_signal_and_connections_go_on() {
 }
 
 #[test]
-fn wrong_tls_flags_are_told_at_the_start() {
+fn wrong_tls_flags_are_errors_at_the_start() {
     let files = Files::new();
     let start = |args: &[&str]| {
         let home = tempfile::tempdir().unwrap();

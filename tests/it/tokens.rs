@@ -8,7 +8,7 @@ use crate::harness::{Server, eventually};
 use crate::world::{Agent, call, permits};
 
 #[test]
-fn a_rotated_token_is_dead_at_once_or_when_its_grace_ends() {
+fn a_rotated_token_ends_at_once_or_after_its_grace() {
     let mut server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -20,7 +20,7 @@ fn a_rotated_token_is_dead_at_once_or_when_its_grace_ends() {
     assert_ne!(second.token, agent.token);
     server.with_key(&agent.token).authorize(call(&agent.id)).problem(401, "INVALID_TOKEN");
     server.with_key(&second.token).granted(call(&agent.id));
-    // With grace both work; without, every older one dies, one that still had grace too.
+    // With grace both work; without, every older one ends, even one still in a grace period.
     let third = rotate(json!({ "graceSeconds": 3_600 }));
     server.with_key(&second.token).granted(call(&agent.id));
     let fourth = rotate(json!({ "graceSeconds": 0 }));
@@ -35,7 +35,7 @@ fn a_rotated_token_is_dead_at_once_or_when_its_grace_ends() {
     let old = server.with_key(&fifth.token);
     eventually("the grace ends", || (old.authorize(call(&agent.id)).status == 401).then_some(()));
     server.with_key(&sixth.token).granted(call(&agent.id));
-    // All of that is the same after a crash.
+    // All of that holds after a crash.
     server.crash_and_start();
     for (token, status) in [
         (&agent.token, 401),
@@ -47,7 +47,7 @@ fn a_rotated_token_is_dead_at_once_or_when_its_grace_ends() {
     ] {
         assert_eq!(server.with_key(token).authorize(call(&agent.id)).status, status);
     }
-    // A token is shown in no other answer.
+    // No other answer shows a token.
     let operator = server.operator();
     assert_eq!(operator.get(&format!("/v1/agents/{}", agent.id)).expect(200)["token"], "");
     assert_eq!(operator.get("/v1/agents").items()[0]["token"], "");
@@ -55,7 +55,7 @@ fn a_rotated_token_is_dead_at_once_or_when_its_grace_ends() {
 }
 
 #[test]
-fn so_many_old_tokens_may_be_in_their_grace() {
+fn the_number_of_old_tokens_in_grace_is_limited() {
     let server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -112,7 +112,7 @@ fn an_expired_agent_is_revived_within_max_agents() {
     let acme = operator.tenant("acme");
     operator.patch("/v1/tenants/acme", json!({ "settings": { "maxAgents": 1 } })).expect(200);
     let past = json!({ "permissions": permits("docs:*", &["read"]), "expiresAt": "2020-01-01T00:00:00Z" });
-    // One that is expired from the start takes no place.
+    // An agent that is expired from the start takes no place.
     let (expired, active) = (operator.agent_with("acme", past.clone()), operator.reader(&acme));
     operator.agent_with("acme", past);
     let path = format!("/v1/agents/{}", expired.id);
@@ -128,7 +128,7 @@ fn an_expired_agent_is_revived_within_max_agents() {
     let revived = operator.patch(&path, revive).expect(200);
     assert_eq!((&revived["status"], &revived["expiresAt"]), (&json!("active"), &json!("2098-12-31T22:00:00.500Z")));
     server.with_key(&expired.token).granted(call(&expired.id));
-    // One that expires soon stops by itself and leaves its place.
+    // One that expires soon stops by itself and frees its place.
     let soon = std::time::SystemTime::now() + std::time::Duration::from_millis(1_500);
     let millis = soon.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
     let soon = kavach::domain::Timestamp::from_millis(millis).to_string();
@@ -165,7 +165,7 @@ fn max_agents_is_exact_when_many_create_at_once() {
     };
     assert_eq!(create(), 7);
     assert_eq!(operator.get("/v1/agents?tenantId=acme").items().len(), 7);
-    // Lowered below today's count, nobody is stopped, and nobody is let in until there is room.
+    // If lowered below the current number, nobody is stopped, and nobody is added until there is room.
     operator.patch("/v1/tenants/acme", json!({ "settings": { "maxAgents": 5 } })).expect(200);
     let agents = operator.get("/v1/agents?tenantId=acme&status=active").items();
     assert_eq!((agents.len(), create()), (7, 0));
@@ -178,7 +178,7 @@ fn max_agents_is_exact_when_many_create_at_once() {
 }
 
 #[test]
-fn a_type_that_is_not_allowed_is_refused_and_who_is_there_stays() {
+fn a_type_that_is_not_allowed_is_refused_and_existing_agents_stay() {
     let server = Server::start();
     let operator = server.operator();
     operator.tenant("acme");

@@ -1,4 +1,4 @@
-//! Real tool calls: every tool of the fixture, asked by agents that hold a whole server or single tools of it.
+//! Real tool calls: every tool of the fixture, called by agents that hold a whole server or single tools of it.
 
 use kavach_fixture::{Tool, tools};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ fn every_tool_gets_the_answer_its_agents_permissions_give() {
     operator.tenant("acme");
     let all = tools();
     assert!(all.len() > 100);
-    // One agent that reads all of GitHub, one that may do anything there, one that holds every third tool.
+    // One agent that may read all of GitHub, one that may do anything there, one that holds every third tool.
     let held = |n: usize| n.is_multiple_of(3);
     let single: Vec<Value> = (0..)
         .zip(all)
@@ -47,7 +47,7 @@ fn every_tool_gets_the_answer_its_agents_permissions_give() {
             }
         }
         assert!(granted > 0 && granted < all.len());
-        // Each is in the audit trail with the arguments it came with, newest first.
+        // Each is in the audit trail with its arguments, newest first.
         let trail = operator.trail(&format!("agentId={}", agent.id));
         assert_eq!(trail.len(), all.len());
         for ((n, tool), entry) in all.iter().enumerate().zip(trail.iter().rev()) {
@@ -75,7 +75,7 @@ fn a_batch_of_all_tools_answers_as_single_calls_do() {
 }
 
 #[test]
-fn arguments_under_the_tools_own_names_are_held_to_their_patterns() {
+fn arguments_must_match_the_patterns_for_their_names() {
     let server = Server::start();
     let operator = server.operator();
     operator.tenant("acme");

@@ -1,4 +1,4 @@
-//! Who reads an audit trail for a long time, and what ends that: the key, the tenant, a trail that can't be read.
+//! Long reads of an audit trail, and what ends them: the key, the tenant, an unreadable trail.
 
 use std::fs;
 use std::io::Read;
@@ -15,7 +15,7 @@ use crate::harness::{OPERATOR_KEY, Options, Server, eventually};
 use crate::retention::{now, with_a_past};
 use crate::world::{Tenant, call, permits};
 
-/// Entries of a trail that is far larger than what any socket's buffers hold, and bytes of each one's arguments.
+/// Entries of a trail far larger than any socket's buffers, and bytes of each one's arguments.
 const ENTRIES: usize = 2_000;
 const EACH: usize = 9_000;
 
@@ -30,7 +30,7 @@ fn large_trail(operator: &Client, tenant: &Tenant) {
     }
 }
 
-/// An export that is read on by hand.
+/// An export that the test reads by hand.
 fn export(server: &Server, key: &str, query: &str) -> impl Read + use<> {
     let request = Request::builder()
         .uri(format!("{}/v1/audit/export?format=ndjson&{query}", server.base()))
@@ -56,7 +56,7 @@ fn a_long_read_ends_with_the_key_it_began_with() {
     assert!(broken.is_err(), "it seemed whole, with {} bytes", rest.len());
     let shown = 1 + std::iter::from_fn(|| backlog.next()).count();
     assert!(shown < ENTRIES, "{shown}");
-    // An operator's own key is as good as before.
+    // An operator's own key still works.
     assert_eq!(operator.trail("tenantId=acme").len(), ENTRIES);
 }
 
@@ -66,7 +66,7 @@ fn a_long_read_ends_with_its_tenant() {
     let operator = server.operator();
     let acme = operator.tenant("acme");
     large_trail(&operator, &acme);
-    // What is of all tenants comes to this one after acme.
+    // A read of all tenants comes to this one after acme.
     let globex = operator.tenant("globex");
     let other = operator.granted(call(&operator.reader(&globex).id));
     let mut of_all = export(&server, OPERATOR_KEY, "");
@@ -83,7 +83,7 @@ fn a_long_read_ends_with_its_tenant() {
         let mut rest = Vec::new();
         assert!(exported.read_to_end(&mut rest).is_err(), "it seemed whole, with {} bytes", rest.len());
     }
-    // Of all tenants, one that is gone is missed by nobody.
+    // In a read of all tenants, a vanished one is not missed.
     let mut rest = String::new();
     of_all.read_to_string(&mut rest).unwrap();
     assert!(rest.lines().count() < ENTRIES);
@@ -95,7 +95,7 @@ fn a_long_read_ends_with_its_tenant() {
 }
 
 #[test]
-fn one_trail_that_cannot_be_read_spoils_no_read_of_all_tenants() {
+fn one_unreadable_trail_fails_no_read_of_all_tenants() {
     let server = Server::start();
     let operator = server.operator();
     let tenants = ["acme", "globex", "initech"].map(|slug| operator.tenant(slug));
@@ -108,7 +108,7 @@ fn one_trail_that_cannot_be_read_spoils_no_read_of_all_tenants() {
     assert_eq!(shown, [&*made[3], &made[2], &made[0]]);
     assert_eq!(answer.header("kavach-unavailable-tenants"), Some(&*tenants[1].id), "who is missing is said");
     operator.get("/v1/audit?tenantId=globex").problem(503, "TENANT_UNAVAILABLE");
-    // A stream goes on without what can't be read, and with what comes after it.
+    // A stream continues without the unreadable part, and with what comes after it.
     let mut stream = Stream::open(server.base(), OPERATOR_KEY, "since=2000-01-01T00:00:00Z", None).unwrap();
     let mut shown: Vec<_> = stream.take(3).iter().map(|entry| entry["id"].as_str().unwrap().to_owned()).collect();
     shown.sort();
@@ -116,20 +116,20 @@ fn one_trail_that_cannot_be_read_spoils_no_read_of_all_tenants() {
     operator.granted(call(&agents[2].id));
     assert_eq!(stream.next().unwrap()["tenantId"], json!(tenants[2].id));
     eventually("the log says so", || server.log().contains("a live stream skips to its end").then_some(()));
-    // One that is erased meanwhile is missed by nobody.
+    // A tenant erased meanwhile is not missed.
     operator.delete("/v1/tenants/globex?confirm=globex").expect(204);
     assert_eq!(operator.get("/v1/audit").header("kavach-unavailable-tenants"), None);
 }
 
 #[test]
-fn what_lies_outside_of_the_time_asked_for_need_not_be_readable() {
+fn entries_outside_the_requested_time_need_not_be_readable() {
     let root = tempfile::tempdir().unwrap();
     let now = now();
     let data = DataDir::open(root.path()).unwrap();
     let (acme, made) = with_a_past(&data, "acme", None, now);
     drop(data);
     let mut server = Server::start_with(Options { data_dir: Some(root.path().to_owned()), ..Options::default() });
-    // Something for a snapshot to cover: what it covers is not read at the next start.
+    // Something for a snapshot to cover: the next start does not read what a snapshot covers.
     server.operator().agent("acme", permits("docs:*", &["read"]));
     server.operator().post("/v1/snapshot", json!({})).expect(200);
     server.stop();
@@ -148,7 +148,7 @@ fn what_lies_outside_of_the_time_asked_for_need_not_be_readable() {
         answer.problem(503, "TENANT_UNAVAILABLE");
     }
     operator.get("/v1/audit?tenantId=acme&limit=1000").problem(503, "TENANT_UNAVAILABLE");
-    // Ten days at the one end, and ten at the other.
+    // Ten days at one end, and ten at the other.
     let (late, early) = (&made[made.len() - 40..], &made[..40]);
     let ids = |entries: &[(i64, String)]| -> Vec<String> { entries.iter().map(|(_, id)| id.clone()).collect() };
     let shown = |query: &str| -> Vec<String> {

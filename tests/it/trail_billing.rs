@@ -1,4 +1,4 @@
-//! What a month costs, by the audit trail alone: all kinds of entries, and what decisions were settled at.
+//! The cost of a month, from the audit trail alone: all kinds of entries, and decisions with their settlements.
 
 use serde_json::{Value, json};
 
@@ -48,7 +48,7 @@ fn a_settled_decision_shows_what_it_really_cost_and_all_kinds_come_at_once() {
         assert!(kinds("admin") >= 3, "{page:?}");
         assert!(page.is_sorted_by(|one, other| one["id"].as_str() > other["id"].as_str()), "newest first");
         assert_eq!(bill(&page), 2.531201);
-        // All tenants', and by the tenant's own key.
+        // For all tenants, and by the tenant's own key.
         assert_eq!(bill(&operator.trail("kind=all")), 2.531201);
         assert_eq!(server.with_key(&acme.key).trail("kind=all"), page);
         let mut exported = operator.get("/v1/audit/export?tenantId=acme&kind=all").items();
@@ -57,7 +57,7 @@ fn a_settled_decision_shows_what_it_really_cost_and_all_kinds_come_at_once() {
         let csv = operator.get("/v1/audit/export?tenantId=acme&format=csv").text();
         assert!(csv.lines().next().unwrap().ends_with(",traceId,clockTime,keyName,before,settledCost"), "{csv}");
         assert!(csv.contains(",0.0312\r\n"), "{csv}");
-        // What narrows decisions narrows all of them.
+        // A filter for decisions filters every kind.
         let narrow = operator.trail(&format!("kind=all&agentId={}&result=denied", agent.id));
         assert_eq!(narrow.len(), 1);
         assert_eq!(operator.trail("kind=all&actions=usage").len(), 4);
@@ -68,7 +68,7 @@ fn a_settled_decision_shows_what_it_really_cost_and_all_kinds_come_at_once() {
 }
 
 #[test]
-fn the_live_stream_shows_every_kind_where_all_are_asked_for() {
+fn the_live_stream_shows_every_kind_on_request() {
     let server = Server::start();
     let operator = server.operator();
     let agent = operator.reader(&operator.tenant("acme"));
@@ -88,7 +88,7 @@ fn the_live_stream_shows_every_kind_where_all_are_asked_for() {
 }
 
 #[test]
-fn an_export_for_a_spreadsheet_holds_no_formula_and_the_exact_one_is_exact() {
+fn a_spreadsheet_export_holds_no_formula_and_the_exact_one_is_exact() {
     let server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");

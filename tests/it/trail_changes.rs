@@ -1,4 +1,4 @@
-//! What the audit trail says of changes: who made them from where, and what was there before.
+//! Changes in the audit trail: who made them from where, and the old values.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ fn changes(client: &Client, query: &str) -> Vec<Value> {
     client.trail(&format!("kind=admin&{query}"))
 }
 
-/// Sends a change as a client of that name.
+/// Sends a change as a client with that name.
 fn change(client: &Client, method: &str, path: &str, body: Option<Value>) -> u16 {
     let headers: [(&str, &[u8]); 1] = [("User-Agent", b"console/3")];
     let body = body.map(|body| body.to_string());
@@ -18,13 +18,13 @@ fn change(client: &Client, method: &str, path: &str, body: Option<Value>) -> u16
 }
 
 #[test]
-fn who_erased_a_tenant_is_in_the_default_tenants_trail_once() {
+fn the_default_tenants_trail_records_once_who_erased_a_tenant() {
     let mut server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
     let agent = operator.reader(&acme);
     operator.granted(call(&agent.id));
-    // What is refused is not noted.
+    // A refused deletion is not recorded.
     assert_eq!(change(&operator, "DELETE", "/v1/tenants/acme?confirm=globex", None), 400);
     assert_eq!(change(&server.with_key(&acme.key), "DELETE", "/v1/tenants/acme?confirm=acme", None), 403);
     assert_eq!(change(&operator, "DELETE", "/v1/tenants/default?confirm=default", None), 422);
@@ -120,7 +120,7 @@ fn a_change_says_who_made_it_from_where_and_what_was_before() {
     operator.try_send("POST", "/v1/tenants/acme/activate", &headers, None).unwrap().expect(200);
     let text = operator.get("/v1/audit?kind=admin&tenantId=acme&limit=1").text().to_owned();
     assert!(text.contains("tenant.activate") && !text.contains(&acme.key), "{text}");
-    // What was made begins with nothing before it.
+    // A created thing begins with nothing before it.
     let made = changes(&operator, "tenantId=acme&actions=tenant.create,agent.create,policy.create,agent.rotate");
     assert!(made.iter().all(|entry| entry["before"].is_null() && entry["ip"] == "127.0.0.1"), "{made:?}");
 }

@@ -1,4 +1,4 @@
-//! Usage reports: what a call really cost, settled once, and what was spent outside any call.
+//! Usage reports: what a call really cost, settled once, and spending outside of calls.
 
 use serde_json::{Value, json};
 
@@ -53,7 +53,7 @@ fn an_estimate_is_settled_once_up_or_down() {
         ] {
             assert_eq!(settled[member], value, "{member}: {settled}");
         }
-        // Its own entry names the decision, whose entry stays as it was.
+        // The report's own entry names the decision; the decision's entry does not change.
         let entry = operator.get(&format!("/v1/audit/{}", audit_id(&settled))).expect(200);
         for (member, value) in [
             ("kind", json!("usage")),
@@ -81,7 +81,7 @@ fn an_estimate_is_settled_once_up_or_down() {
 }
 
 #[test]
-fn what_is_settled_counts_at_the_limit() {
+fn settled_costs_count_towards_the_limit() {
     settle_into_the_day();
     let server = Server::start();
     let operator = server.operator();
@@ -89,17 +89,17 @@ fn what_is_settled_counts_at_the_limit() {
     let policy = operator.policy("acme", json!({ "limits": { "maxTokensCostPerDay": 1 } }));
     let first = operator.granted(costing(&agent.id, "1"));
     operator.denied_by(call(&agent.id), &policy);
-    // Less than was thought: there is room again, to the millionth.
+    // Cheaper than estimated: there is room again, to the millionth.
     operator.settle(&agent.id, &first, json!(0.999998)).expect(200);
     assert_eq!(operator.policy_of(&policy)["status"], "active");
     operator.denied_by(costing(&agent.id, "0.000003"), &policy);
     let second = operator.granted(costing(&agent.id, "0.000002"));
-    // More than was thought: past the limit, since the money is spent.
+    // More expensive than estimated: past the limit, since the money is spent.
     operator.settle(&agent.id, &second, json!(0.5)).expect(200);
     assert_eq!(operator.used(&policy), json!([2, 2, 1.499998, 1.499998]));
     let denied = operator.denied_by(call(&agent.id), &policy);
     assert!(denied["reason"].as_str().unwrap().ends_with("1.499998 of 1 used, 0 requested"), "{denied}");
-    // A policy made later was not charged with the estimate, and is not with the difference.
+    // A policy made later was not charged the estimate, and is not charged the difference.
     let later = operator.policy("acme", json!({ "limits": { "maxTokensCostPerDay": 5 } }));
     operator.patch_policy(&policy, json!({ "limits": { "maxTokensCostPerDay": 5 } }));
     let third = operator.granted(costing(&agent.id, "1"));
@@ -113,7 +113,7 @@ fn what_is_settled_counts_at_the_limit() {
 }
 
 #[test]
-fn a_settlement_is_charged_as_the_decision_was_whoever_owns_the_agent_by_then() {
+fn a_settlement_is_charged_to_the_decisions_owner_even_if_the_agent_changed_hands() {
     settle_into_the_day();
     let server = Server::start();
     let operator = server.operator();
@@ -128,10 +128,10 @@ fn a_settlement_is_charged_as_the_decision_was_whoever_owns_the_agent_by_then() 
     assert_eq!((operator.used(&before), operator.used(&after)), (json!([2, 2, 7, 7]), json!([0, 0, 0, 0])));
     let entries = operator.trail("kind=usage&userId=user-1");
     assert_eq!(entries.len(), 2);
-    // A report about no decision is the owner's of now.
+    // A report without a decision counts for the current owner.
     operator.report(&agent.id, json!({ "tokensCost": 2, "calls": 3 })).expect(200);
     assert_eq!((operator.used(&before), operator.used(&after)), (json!([2, 2, 7, 7]), json!([3, 3, 2, 2])));
-    // Also when the agent is revoked or its tenant suspended: the money is spent.
+    // Even if the agent is revoked or its tenant suspended: the money is spent.
     let last = operator.granted(costing(&agent.id, "1"));
     operator.post("/v1/tenants/acme/suspend", json!({})).expect(200);
     operator.delete(&format!("/v1/agents/{}", agent.id)).expect(204);
@@ -140,7 +140,7 @@ fn a_settlement_is_charged_as_the_decision_was_whoever_owns_the_agent_by_then() 
 }
 
 #[test]
-fn a_report_without_a_decision_counts_past_any_limit() {
+fn a_report_without_a_decision_counts_even_past_a_limit() {
     settle_into_the_day();
     let server = Server::start();
     let operator = server.operator();
@@ -160,7 +160,7 @@ fn a_report_without_a_decision_counts_past_any_limit() {
         assert_eq!((&entry["id"], &entry["ref"]), (&answer["auditId"], &Value::Null));
         assert_eq!((&entry["parameters"]["calls"], &entry["tokensCost"]), (&answer["calls"], &answer["tokensCost"]));
     }
-    // Two reports that say the same are two.
+    // Two equal reports count twice.
     for _ in 0..2 {
         operator.report(&agent.id, json!({ "tokensCost": 0.1 })).expect(200);
     }
@@ -172,7 +172,7 @@ fn a_report_without_a_decision_counts_past_any_limit() {
 }
 
 #[test]
-fn what_can_not_be_settled_is_refused_and_charges_nothing() {
+fn settlements_that_are_impossible_are_refused_and_charge_nothing() {
     settle_into_the_day();
     let server = Server::start();
     let operator = server.operator();
@@ -202,7 +202,7 @@ fn what_can_not_be_settled_is_refused_and_charges_nothing() {
     no(operator.settle(&other.id, &decision, json!(1)), 400, "INVALID_FIELD", "auditId");
     let with_calls = json!({ "auditId": decision, "tokensCost": 1, "calls": 1 });
     no(operator.report(&agent.id, with_calls), 400, "INVALID_FIELD", "calls");
-    // The id of what is no decision, of nothing, and of no form at all.
+    // The id of an entry that is no decision, an unknown id, and a malformed one.
     let admin = audit_id(&json!({ "auditId": operator.trail("kind=admin")[0]["id"] }));
     no(operator.settle(&agent.id, &admin, json!(1)), 404, "AUDIT_ENTRY_NOT_FOUND", "auditId");
     let (head, rest) = decision.split_at(8);
@@ -210,7 +210,7 @@ fn what_can_not_be_settled_is_refused_and_charges_nothing() {
     for unknown in [format!("{head}{digit}{}", &rest[1..]), "aud_".into(), "garbage".into(), agent.id.clone()] {
         no(operator.settle(&agent.id, &unknown, json!(1)), 404, "AUDIT_ENTRY_NOT_FOUND", "auditId");
     }
-    // A report is no decision either.
+    // A report is not a decision either.
     let report = audit_id(&operator.report(&agent.id, json!({ "tokensCost": 1 })).expect(200));
     operator.settle(&agent.id, &report, json!(1)).problem(404, "AUDIT_ENTRY_NOT_FOUND");
     assert_eq!(operator.used(&policy), json!([2, 2, 2, 2]));
@@ -220,7 +220,7 @@ fn what_can_not_be_settled_is_refused_and_charges_nothing() {
 }
 
 #[test]
-fn all_of_it_is_there_after_kill_9() {
+fn everything_survives_kill_9() {
     settle_into_the_day();
     let mut server = Server::start();
     let operator = server.operator();
@@ -250,7 +250,7 @@ fn all_of_it_is_there_after_kill_9() {
         json!([client.get("/v1/policies").expect(200), kinds, client.get("/v1/agents?tenantId=acme").expect(200)])
     };
     let before = shown(&operator);
-    // From the journal alone, and from a snapshot with a journal behind it, made by the start before.
+    // From the journal alone, and from a snapshot that an earlier start made, with a journal after it.
     for round in 0..3 {
         server.crash_and_start();
         let operator = server.operator();
@@ -269,7 +269,7 @@ fn all_of_it_is_there_after_kill_9() {
             operator.post("/v1/snapshot", json!({})).expect(200);
         }
     }
-    // And it goes on from there, exactly.
+    // And it continues from there, exactly.
     let operator = server.operator();
     operator.settle(&agent.id, &second, json!(1)).expect(200);
     assert_eq!(operator.used(&policy), json!([3, 3, 1.5, 1.5]));

@@ -1,4 +1,4 @@
-//! `kavach audit verify` without a tenant: all of a data directory, one line each.
+//! `kavach audit verify` without a tenant: a whole data directory, one line per tenant.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::damage::files;
 use crate::harness::Server;
 use crate::world::{Tenant, call};
 
-/// Runs it on a data directory; answers the exit code and what it printed.
+/// Runs it on a data directory; returns the exit code and the output.
 fn verify_in(data_dir: &Path, args: &[&str]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kavach"));
     command.args(["audit", "verify", "--data-dir"]).arg(data_dir).args(args);
@@ -40,7 +40,7 @@ fn three_tenants() -> (Server, [Tenant; 3]) {
 }
 
 #[test]
-fn all_trails_are_verified_where_no_tenant_is_named() {
+fn all_trails_are_verified_if_no_tenant_is_named() {
     let (server, [acme, globex, initech]) = three_tenants();
     let (code, text) = verify(&server, &[]);
     let lines: Vec<_> = text.lines().collect();
@@ -51,7 +51,7 @@ fn all_trails_are_verified_where_no_tenant_is_named() {
     }
     assert!(lines[4].starts_with("Tenants: 4, intact: 4, not"), "{text}");
 
-    // A folder that can't be looked at, then a trail that was changed: the worse of the two is what the code says.
+    // An unreadable folder, then a changed trail: the exit code reports the worse of the two.
     let copy = format!("tnt_ffff{}", &acme.id[8..]);
     fs::create_dir(server.folder(&copy)).unwrap();
     for file in files(&server.folder(&acme.id), "") {
@@ -75,7 +75,7 @@ fn all_trails_are_verified_where_no_tenant_is_named() {
 }
 
 #[test]
-fn nothing_to_verify_and_a_checkpoint_of_nobody_are_refused() {
+fn an_empty_directory_and_a_checkpoint_without_a_tenant_are_refused() {
     let (server, _) = three_tenants();
     let checkpoint =
         format!(r#"{{"tenantId":null,"seq":1,"hash":"{}","time":"2026-01-01T00:00:00Z"}}"#, "00".repeat(32));

@@ -1,5 +1,5 @@
-//! Texts and numbers in every spelling: what looks alike is alike or refused, what can't be decided for its form is denied
-//! and recorded, and nothing is lost for being large or fine.
+//! Texts and numbers in every spelling: texts that look alike are equal or refused, a call with a bad form is denied
+//! and recorded, and large or fine values lose nothing.
 
 use kavach::domain::limits::{
     MAX_ACTION_BYTES, MAX_ARGUMENTS_BYTES, MAX_BODY_BYTES, MAX_JSON_DEPTH, MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS,
@@ -19,7 +19,7 @@ fn with(agent: &Agent, changes: Value) -> Value {
     body
 }
 
-/// A call of text that `json!` can't spell.
+/// A call with text that `json!` can't spell.
 fn raw(operator: &Client, agent: &Agent, members: &str) -> crate::client::Answer {
     let body = format!(r#"{{"agentId":"{}","action":"read","resource":"docs:1",{members}}}"#, agent.id);
     operator.send("POST", "/v1/authorize", Some(body.as_bytes()))
@@ -30,7 +30,7 @@ fn entry(operator: &Client, id: &str) -> Value {
 }
 
 #[test]
-fn what_has_no_form_is_denied_and_recorded() {
+fn malformed_calls_are_denied_and_recorded() {
     let server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -65,7 +65,7 @@ fn what_has_no_form_is_denied_and_recorded() {
             assert!(bytes("action") <= MAX_ACTION_BYTES && bytes("resource") <= MAX_RESOURCE_BYTES);
             assert!(!entry.to_string().contains("aB3-"), "{entry}");
         }
-        // As one of a batch it concerns no other.
+        // In a batch it affects no other request.
         let batch = json!({ "requests": [call(&agent.id), with(&agent, changes)] });
         let answer = operator.post("/v1/authorize/batch", batch).expect(200);
         assert_eq!((&answer["results"][0]["allowed"], &answer["results"][1]["allowed"]), (&json!(true), &json!(false)));
@@ -92,7 +92,7 @@ fn resources_of_other_systems_are_resources() {
 }
 
 #[test]
-fn texts_that_look_alike_are_one_or_refused_where_they_are_compared() {
+fn compared_texts_that_look_alike_are_equal_or_refused() {
     let server = Server::start();
     let operator = server.operator();
     operator.tenant("acme");
@@ -128,7 +128,7 @@ fn texts_that_look_alike_are_one_or_refused_where_they_are_compared() {
 }
 
 #[test]
-fn a_member_twice_is_refused_and_a_secret_is_hidden_however_it_is_spelt() {
+fn a_repeated_member_is_refused_and_a_secret_hidden_in_any_spelling() {
     let server = Server::start();
     let operator = server.operator();
     operator.tenant("acme");
@@ -179,12 +179,12 @@ fn large_arguments_are_decided_whole_and_recorded_by_hash_and_size() {
         bad["a"].as_array_mut().unwrap().push(json!("no"));
         operator.denied(with(&agent, json!({ "arguments": bad })), "ARGUMENT_NOT_ALLOWED");
     }
-    // What is small once it is decoded is recorded whole.
+    // Arguments that are small once decoded are recorded whole.
     let free = operator.agent("acme", permits("docs:*", &["read"]));
     let emoji = r"\ud83d\ude00".repeat(8_000);
     let decision = raw(&operator, &free, &format!(r#""arguments":{{"t":"{emoji}"}}"#)).expect(200);
     assert_eq!(entry(&operator, &audit_id(&decision))["parameters"], json!({ "t": "😀".repeat(8_000) }));
-    // A large body is read for nobody whose key is not good.
+    // Nobody without a valid key gets a large body read.
     let long = with(&free, json!({ "arguments": { "a": "x".repeat(MAX_UNCHECKED_BODY_BYTES) } }));
     operator.granted(long.clone());
     server.with_key("kvo_nobody").authorize(long).problem(401, "INVALID_TOKEN");
@@ -221,7 +221,7 @@ fn a_fine_cost_is_rounded_up_and_the_answer_says_so() {
     for bad in ["-0.000001", "-1e-99", "\"-1\"", "\"one\"", "\"\"", "\"1,5\"", "true", "[1]", "1e13"] {
         raw(&operator, &agent, &format!(r#""tokensCost":{bad}"#)).problem(400, "INVALID_FIELD");
     }
-    // A limit is rounded down: none grows by it.
+    // A limit is rounded down, so that it never grows.
     let limits = json!({ "maxTokensCostPerDay": "0.0000019" });
     let policy = json!({ "tenantId": "acme", "limits": limits, "action": "block" });
     let made = operator.post("/v1/policies", policy).expect(201);

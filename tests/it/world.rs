@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Answer, Client};
 
-/// A tenant with a key of its own.
+/// A tenant with its own key.
 #[derive(Clone, Debug)]
 pub struct Tenant {
     pub id: String,
@@ -45,7 +45,7 @@ impl Client {
         Tenant { id, slug: slug.to_owned(), key: text("key"), key_id: text("id") }
     }
 
-    /// An agent of that tenant (`null` is the default one) with those permissions.
+    /// An agent of that tenant (`null` is the default one) with these permissions.
     pub fn agent(&self, tenant: impl Into<Value>, permissions: Value) -> Agent {
         self.agent_with(tenant, json!({ "permissions": permissions }))
     }
@@ -55,14 +55,14 @@ impl Client {
         self.agent(tenant.id.as_str(), permits("docs:*", &["read"]))
     }
 
-    /// An agent with those fields besides the ones that are needed.
+    /// An agent with these fields besides the required ones.
     pub fn agent_with(&self, tenant: impl Into<Value>, fields: Value) -> Agent {
         let mut body = json!({ "tenantId": tenant.into(), "ownerId": "user-1", "name": "bot", "type": "service" });
         body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         Agent::from(&self.post("/v1/agents", body).expect(201))
     }
 
-    /// A delegation between those agents; answers its id.
+    /// A delegation between these agents; returns its id.
     pub fn delegation(&self, from: &str, to: &str, permissions: Value) -> String {
         let body = json!({ "fromAgent": from, "toAgent": to, "permissions": permissions });
         self.post("/v1/delegations", body).expect(201)["id"].as_str().unwrap().to_owned()
@@ -72,7 +72,7 @@ impl Client {
         self.post("/v1/authorize", body)
     }
 
-    /// Asks, and demands a yes. Answers the audit entry's id.
+    /// Asks, and expects a yes. Returns the audit entry's id.
     #[track_caller]
     pub fn granted(&self, body: Value) -> String {
         let decision = self.authorize(body).expect(200);
@@ -83,7 +83,7 @@ impl Client {
         audit_id(&decision)
     }
 
-    /// Asks, and demands a recorded no with that code. Answers the reason.
+    /// Asks, and expects a recorded no with that code. Returns the reason.
     #[track_caller]
     pub fn denied(&self, body: Value, code: &str) -> String {
         let decision = self.authorize(body).expect(200);

@@ -1,5 +1,5 @@
 //! Values of wrong types in every place of every body: the answer names the field and what it takes, in words that a
-//! client's author knows, and no type of the server's own.
+//! client's author knows, and no type of the server.
 
 use kavach::api::openapi_document;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ fn places(value: &Value, at: &str, all: &mut Vec<String>) {
     }
 }
 
-/// A value with all that a route's body can hold.
+/// A body with everything that a route accepts.
 fn full(method: &str, path: &str, body: Value) -> Value {
     let permissions = json!([{
         "resource": "docs:1", "actions": ["read"],
@@ -61,7 +61,7 @@ fn full(method: &str, path: &str, body: Value) -> Value {
     body
 }
 
-/// Words of an answer that are names of types: of Rust's own, of serde's, or in the way Rust spells its own.
+/// Words of an answer that are names of types: Rust's own, serde's, or in Rust's style.
 fn type_names(text: &str) -> Vec<&str> {
     let own = ["struct", "enum", "tuple", "variant identifier", "Option", "Vec", "String", "unit"];
     let numbers = ["u8", "u16", "u32", "u64", "usize", "i8", "i16", "i32", "i64", "isize", "f32", "f64", "bool"];
@@ -77,7 +77,7 @@ fn type_names(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_wrong_type_is_told_in_words_of_the_api() {
+fn an_error_about_a_wrong_type_uses_the_words_of_the_api() {
     let server = Server::start();
     let operator = server.operator();
     let world = World::new(&operator, 1);

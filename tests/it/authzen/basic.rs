@@ -29,7 +29,7 @@ fn request_acceptance() {
 
 #[test]
 fn response_format() {
-    // 2.3.1 and 2.3.2 are checked of every decision; the transport's 5.2 is here.
+    // 2.3.1 and 2.3.2 are checked for every decision; the transport's 5.2 is here.
     let fixture = Fixture::new();
     for subject in ["alice", "bob"] {
         let answer = fixture.ask(EVALUATION, request(subject, "write", "record-1"));
@@ -115,7 +115,7 @@ fn x_request_id() {
         client.try_send(method, path, &[("X-Request-ID", id)], body).unwrap()
     };
     let id = "bfe9eb29-ab87-4ca3-be83-a1d5d8305716";
-    // 2.5.1, whatever is answered.
+    // 2.5.1, for every answer.
     for path in [EVALUATION, EVALUATIONS, SEARCH_SUBJECT, SEARCH_RESOURCE, SEARCH_ACTION] {
         for (client, sent, status) in [
             (&fixture.pep, body.as_bytes(), 200),
@@ -131,7 +131,7 @@ fn x_request_id() {
     }
     let answer = ask(&fixture.server.anonymous(), "GET", "/.well-known/authzen-configuration", None, id.as_bytes());
     assert_eq!((answer.status, answer.header("x-request-id")), (200, Some(id)));
-    // An arbitrary string, though one of a kilobyte is none that anybody looks for.
+    // An arbitrary string, but nobody looks for one of a kilobyte.
     let long = vec![b'x'; 1_024];
     for id in [&b"a b;c=\"d\""[..], &long] {
         let answer = ask(&fixture.pep, "POST", EVALUATION, Some(body.as_bytes()), id);
@@ -142,7 +142,7 @@ fn x_request_id() {
     // 2.5.2
     let answer = fixture.pep.send("POST", EVALUATION, Some(body.as_bytes()));
     assert_eq!((answer.status, answer.header("x-request-id")), (200, None));
-    // Other routes know no such thing.
+    // Other routes don't have it.
     assert_eq!(ask(&fixture.pep, "GET", "/v1/agents", None, id.as_bytes()).header("x-request-id"), None);
 }
 

@@ -43,7 +43,7 @@ fn request_acceptance() {
 
 #[test]
 fn defaults_are_taken_whole() {
-    // What 3.2.7 says of inheritance; its decisions take properties.
+    // The inheritance of 3.2.7; the scenario's decisions need properties.
     let fixture = Fixture::new();
     let defaults = with(request("alice", "write", "record-1"), json!({ "context": { "ip": "10.0.0.1" } }));
     let body = with(
@@ -124,7 +124,7 @@ fn without_evaluations_it_is_one() {
 }
 
 #[test]
-fn what_concerns_all_of_it_is_refused() {
+fn errors_about_the_whole_batch_refuse_it() {
     let fixture = Fixture::new();
     let item = json!([request("alice", "read", "record-1")]);
     for (wrong, code) in [
@@ -144,7 +144,7 @@ fn what_concerns_all_of_it_is_refused() {
 }
 
 #[test]
-fn a_default_is_not_recorded_a_thousand_times_without_end() {
+fn recording_a_default_for_a_thousand_evaluations_has_a_limit() {
     let fixture = Fixture::new();
     let text = "x".repeat(16 * 1_024);
     let body = |count: usize| {
@@ -203,10 +203,10 @@ fn semantics_stop_exactly_where_they_say() {
 }
 
 #[test]
-fn a_default_is_not_checked_a_thousand_times_without_end() {
+fn checking_a_default_for_a_thousand_evaluations_has_a_limit() {
     let fixture = Fixture::new();
     let long = "x".repeat(MAX_BODY_BYTES / 2);
-    // None of them is any good, or gets any shorter by being checked.
+    // Each of them is bad, and checking makes none shorter.
     for default in [
         json!({ "action": { "name": "read", "properties": { "text": long } } }),
         json!({ "action": { "name": long } }),
@@ -219,7 +219,7 @@ fn a_default_is_not_checked_a_thousand_times_without_end() {
         let body = with(with(request("alice", "read", "record-1"), default), json!({ "evaluations": [{}, {}, {}] }));
         fixture.ask(EVALUATIONS, body).problem(413, "PAYLOAD_TOO_LARGE");
     }
-    // Space counts as well.
+    // White space counts as well.
     let spaces = " ".repeat(MAX_BODY_BYTES / 2);
     let body = fixture.named(with(request("alice", "read", "record-1"), json!({ "evaluations": [{}, {}, {}] })));
     let body = body.to_string().replace("\"read\"", &format!("\"read\",\"properties\":{{{spaces}}}"));

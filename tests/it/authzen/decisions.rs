@@ -1,4 +1,4 @@
-//! Evaluations are decisions like any other: decided, charged and recorded the same.
+//! Evaluations are decisions like any other: decided, charged and recorded in one way.
 
 use serde_json::{Value, json};
 
@@ -60,7 +60,7 @@ fn an_evaluation_is_recorded_as_authorize_does() {
 }
 
 #[test]
-fn a_subject_that_is_no_agent_is_denied() {
+fn a_subject_that_is_not_an_agent_is_denied() {
     let server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -72,7 +72,7 @@ fn a_subject_that_is_no_agent_is_denied() {
         let context = denied(&pep, body, "AGENT_NOT_FOUND");
         assert!(context["auditId"].is_string(), "it is recorded: {context}");
     }
-    // An agent's token asks for its own agent alone.
+    // An agent's token asks only for its own agent.
     let own = server.with_key(&agent.token);
     assert!(decision(&own.post(EVALUATION, ask(&agent.id)).expect(200)));
     let other = operator.reader(&acme);
@@ -104,7 +104,7 @@ fn a_type_and_an_id_name_one_resource() {
         decision(&operator.post(EVALUATION, body).expect(200))
     };
     assert!(may("docs", "1") && may("docs", "a:b:c") && may("docs", "*"));
-    // No type reaches into another's ids.
+    // A type can't reach into another's ids.
     assert!(!may("docs:a", "b") && !may("*", "1") && !may("doc", "s:1") && !may("docs%3Aa", "b"));
     assert!(may("urn:example", "1") && !may("urn", "example:1") && !may("urn%3Aexample", "1"));
     for (kind, id) in [("", "1"), ("docs", ""), ("docs", "a:"), ("do\ncs", "1"), ("docs", "\u{7}")] {
@@ -127,7 +127,7 @@ fn constraints_see_properties_and_context() {
     denied(&operator, body("/etc/a", "10.0.0.1"), "ARGUMENT_NOT_ALLOWED");
     denied(&operator, body("/srv/a", "192.0.2.1"), "IP_NOT_ALLOWED");
     denied(&operator, ask(&agent.id), "IP_NOT_ALLOWED");
-    // What an agent says of its own address does not count.
+    // The address that an agent claims for itself does not count.
     denied(&server.with_key(&agent.token), body("/srv/a", "10.0.0.1"), "IP_NOT_ALLOWED");
     for (context, names) in [
         (json!({ "ip": "nowhere" }), "context.ip"),
@@ -178,7 +178,7 @@ fn an_operators_evaluations_go_to_each_agents_tenant() {
     let until = with(body, json!({ "options": { "evaluations_semantic": "deny_on_first_deny" } }));
     assert_eq!(decisions(&operator.post(EVALUATIONS, until).expect(200)), [true, false]);
     assert_eq!(operator.trail("tenantId=globex").len(), 3);
-    // A tenant that is named and is not the agent's.
+    // A tenant that is named but isn't the agent's.
     let body = with(ask(&fixture.alice.id), json!({ "context": { "tenantId": "globex" } }));
     for client in [&operator, &fixture.pep] {
         denied(client, body.clone(), "TENANT_MISMATCH");

@@ -24,31 +24,31 @@ fn ask(server: &Server, headers: &str) -> Answer {
 }
 
 #[test]
-fn the_public_url_is_what_was_set() {
+fn the_public_url_is_the_setting() {
     let server = Server::start_with(Options::args(&["--public-url", "https://pdp.example.com/"]));
     let answer = server.anonymous().get(PATH);
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(answer.header("cache-control"), Some("public, max-age=3600"));
     assert_eq!(answer.expect(200), metadata("https://pdp.example.com"));
-    // Nothing that a request says changes it.
+    // Nothing in a request changes it.
     let headers = "Host: evil.example\r\nX-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: http";
     assert_eq!(ask(&server, headers).expect(200), metadata("https://pdp.example.com"));
 }
 
 #[test]
-fn without_one_it_is_what_the_client_asked_at() {
+fn without_a_setting_it_is_the_clients_own_url() {
     let server = Server::start();
     let answer = server.anonymous().get(PATH);
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     let found = answer.expect(200);
     assert_eq!(found, metadata(server.base()), "the base URL that it was found by");
-    // What it names is there.
+    // The endpoints that it names exist.
     for (name, endpoint) in found.as_object().unwrap().iter().filter(|(name, _)| name.ends_with("_endpoint")) {
         let path = endpoint.as_str().unwrap().strip_prefix(server.base()).unwrap();
         server.operator().post(path, json!({})).problem(400, "INVALID_BODY");
         assert!(!name.contains("evaluation") || path.starts_with(EVALUATION), "{path}");
     }
-    // Nobody's word on how it was reached is taken.
+    // No client can claim how it reached the server.
     let headers = "Host: pdp.test:1234\r\nX-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: https";
     assert_eq!(ask(&server, headers).expect(200), metadata("http://pdp.test:1234"));
     for host in ["", "a/b", "a b", "a\"b", "user@host", "host?x"] {
@@ -62,7 +62,7 @@ fn a_trusted_proxy_says_how_it_was_reached() {
     let server = Server::start_with(Options::args(&["--trusted-proxies", "127.0.0.1"]));
     let headers = "Host: internal:7600\r\nX-Forwarded-Host: pdp.example.com\r\nX-Forwarded-Proto: https";
     assert_eq!(ask(&server, headers).expect(200), metadata("https://pdp.example.com"));
-    // Of several the last one is the proxy's own.
+    // Of several, the last is the proxy's own.
     let headers = "Host: x\r\nX-Forwarded-Host: evil.example, pdp.example.com\r\nX-Forwarded-Proto: http, https";
     assert_eq!(ask(&server, headers).expect(200), metadata("https://pdp.example.com"));
     ask(&server, "Host: x\r\nX-Forwarded-Proto: gopher").problem(400, "INVALID_FIELD");

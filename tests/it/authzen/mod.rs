@@ -1,4 +1,4 @@
-//! AuthZEN Authorization API 1.0: the certification scenario case by case, and what Kavach says beyond it.
+//! AuthZEN Authorization API 1.0: the certification scenario case by case, and Kavach's additions.
 
 mod basic;
 mod batch;
@@ -13,15 +13,15 @@ use crate::client::{Answer, Client};
 use crate::harness::Server;
 use crate::world::{Agent, Tenant};
 
-/// Where evaluations are.
+/// The route for evaluations.
 pub const EVALUATION: &str = "/access/v1/evaluation";
 pub const EVALUATIONS: &str = "/access/v1/evaluations";
 pub const SEARCH_SUBJECT: &str = "/access/v1/search/subject";
 pub const SEARCH_RESOURCE: &str = "/access/v1/search/resource";
 pub const SEARCH_ACTION: &str = "/access/v1/search/action";
 
-/// The scenario's fixture (1.1 to 1.4): two subjects, two records, three actions, and the rules of its Core. A subject is
-/// an agent here, so its type and its id are an agent's.
+/// The scenario's fixture (1.1 to 1.4): two subjects, two records, three actions, and the rules of its Core. A subject
+/// is an agent here, so its type and id are an agent's.
 pub struct Fixture {
     pub server: Server,
     pub tenant: Tenant,
@@ -43,7 +43,7 @@ impl Fixture {
         Self { server, tenant, alice, bob, pep }
     }
 
-    /// A request of the scenario, whose `alice` and `bob` are these agents.
+    /// The request with the ids of these agents for the scenario's `alice` and `bob`.
     pub fn named(&self, request: Value) -> Value {
         let text = request.to_string();
         let text = text.replace("\"user\"", "\"agent\"");
@@ -51,12 +51,12 @@ impl Fixture {
         serde_json::from_str(&text.replace("\"bob\"", &format!("\"{}\"", self.bob.id))).unwrap()
     }
 
-    /// Asks, as a request of the scenario.
+    /// Sends a request of the scenario.
     pub fn ask(&self, path: &str, request: Value) -> Answer {
         self.pep.post(path, self.named(request))
     }
 
-    /// The decision of an evaluation that has to be answered.
+    /// The decision of an evaluation that must succeed.
     #[track_caller]
     pub fn decision(&self, request: Value) -> bool {
         decision(&self.ask(EVALUATION, request).expect(200))
@@ -69,14 +69,14 @@ impl Fixture {
     }
 }
 
-/// The decision of an answer, whose form is checked.
+/// The decision in an answer, after checking the answer's form.
 #[track_caller]
 pub fn decision(answer: &Value) -> bool {
     assert!(answer.get("context").is_none_or(Value::is_object), "{answer}");
     answer["decision"].as_bool().unwrap_or_else(|| panic!("no decision: {answer}"))
 }
 
-/// The decisions of an answer to many.
+/// The decisions in an answer to several evaluations.
 #[track_caller]
 pub fn decisions(answer: &Value) -> Vec<bool> {
     answer["evaluations"]
@@ -96,7 +96,7 @@ pub fn request(subject: &str, action: &str, id: &str) -> Value {
     })
 }
 
-/// The request with these members besides, or in the place of those it has. `null` takes one away.
+/// The request with these members added or replaced. `null` removes one.
 pub fn with(mut request: Value, members: Value) -> Value {
     let object = request.as_object_mut().unwrap();
     for (name, value) in members.as_object().unwrap() {

@@ -23,7 +23,7 @@ fn allowed() -> Value {
 }
 
 impl Fixture {
-    /// The results of a search that has to be answered, on one page.
+    /// The results of a search that must succeed, on one page.
     #[track_caller]
     fn found(&self, path: &str, body: Value) -> Value {
         let answer = self.ask(path, body);
@@ -86,10 +86,10 @@ fn pagination() {
     // 4.5.2 Request with page token, and 4.5.3.
     let rest = with(readers(), json!({ "page": { "token": token } }));
     assert_eq!(fixture.found(SEARCH_SUBJECT, rest), json!([both[1]]));
-    // Unknown members of a page, and an empty token, are as none.
+    // Unknown members of a page, and an empty token, are ignored.
     let page = json!({ "page": { "limit": 2, "token": "", "properties": { "sort": "id" }, "size": 1 } });
     assert_eq!(fixture.found(SEARCH_SUBJECT, with(readers(), page)), both);
-    // Pages of nothing never end.
+    // Pages with limit 0 would never end.
     for (path, body) in [(SEARCH_SUBJECT, readers()), (SEARCH_RESOURCE, readable()), (SEARCH_ACTION, allowed())] {
         let none = fixture.ask(path, with(body, json!({ "page": { "limit": 0 } })));
         assert!(none.problem(400, "INVALID_FIELD").starts_with("page.limit "));
@@ -103,7 +103,7 @@ fn pagination() {
 }
 
 #[test]
-fn a_token_is_of_its_own_search() {
+fn a_page_token_works_only_for_its_own_search() {
     let fixture = Fixture::new();
     let first = fixture.ask(SEARCH_SUBJECT, with(readers(), json!({ "page": { "limit": 1 } }))).expect(200);
     let page = json!({ "page": { "token": first["page"]["next_token"] } });

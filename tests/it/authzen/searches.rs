@@ -1,4 +1,5 @@
-//! Searches against evaluations: what is found is permitted at that moment, and what is permitted is found.
+//! Searches checked against evaluations: whatever is found is permitted at that moment, and whatever is permitted is
+//! found.
 
 use std::collections::BTreeSet;
 
@@ -77,7 +78,7 @@ fn searches_agree_with_evaluations() {
             for action in actions {
                 for id in ids {
                     let body = with(request(&agent.id, action, id), json!({ "context": context }));
-                    // Explained, it changes nothing.
+                    // An explanation changes nothing.
                     let explain = json!({
                         "agentId": agent.id, "action": action, "resource": format!("docs:{id}"), "context": context,
                     });
@@ -164,7 +165,7 @@ fn a_search_stays_in_its_tenant() {
     for other in ["globex", "nobody", &globex.id] {
         assert!(who(&pep, json!({ "tenantId": other })).is_empty());
     }
-    // An operator's is of the tenant that it names, else of the default one.
+    // An operator's search is in the tenant that it names, else in the default one.
     assert_eq!(who(&operator, json!({})), std::slice::from_ref(&nobodys.id));
     assert_eq!(who(&operator, json!({ "tenantId": "globex" })), std::slice::from_ref(&foreign.id));
     let body = with(request("x", "read", "1"), json!({ "context": { "tenantId": "nobody" } }));
@@ -179,7 +180,7 @@ fn a_search_stays_in_its_tenant() {
 }
 
 #[test]
-fn a_search_does_not_hold_its_arguments_once_for_each_permission() {
+fn a_search_holds_its_arguments_only_once() {
     let server = Server::start();
     let operator = server.operator();
     let acme = operator.tenant("acme");
@@ -187,7 +188,7 @@ fn a_search_does_not_hold_its_arguments_once_for_each_permission() {
         (0..1_000).map(|n| json!({ "resource": format!("docs:{n}"), "actions": ["read"] })).collect();
     let agent = operator.agent(acme.id.as_str(), json!(permissions));
     let pep = server.with_key(&acme.key);
-    // MiB of memory that it had at most.
+    // Peak memory in MiB.
     let most = || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid().as_raw_nonzero())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

@@ -1,4 +1,4 @@
-//! Calls that load one tenant, what was answered to each, and whether the trail and the counters say the same.
+//! Calls that load one tenant, the answer to each, and whether the trail and the counters agree.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -13,13 +13,12 @@ use crate::client::Client;
 use crate::crash::used;
 use crate::world::{Agent, next_page};
 
-/// Calls that the rated agent may make, and calls that the capped one's policy lets through: some tens are asked for
-/// in most rounds.
+/// Calls that the rated agent may make, and calls that the capped one's policy allows: most rounds ask for some tens.
 const FEW: usize = 40;
 
-/// A tenant whose calls are counted.
+/// A tenant with counted calls.
 pub struct Site {
-    /// How a query names it; `default` is the default one.
+    /// Its name in a query; `default` is the default one.
     pub name: &'static str,
     pub folder: String,
     key: Option<String>,
@@ -28,9 +27,9 @@ pub struct Site {
     round: Option<Round>,
     asked: Mutex<HashMap<String, Asked>>,
     reports: Mutex<HashMap<String, (i64, Outcome<()>)>>,
-    /// The newest entry that was looked at, by kind.
+    /// The newest entry we have seen, by kind.
     newest: HashMap<&'static str, String>,
-    /// Allowed calls and their cost by day, decisions in all.
+    /// Allowed calls and their cost by day, and all decisions.
     days: HashMap<String, (u64, i64)>,
     pub decisions: u64,
     checkpoint: Option<Value>,
@@ -48,13 +47,13 @@ struct Round {
 /// One call that was sent.
 struct Asked {
     agent: String,
-    told: Told,
+    answer: Answered,
 }
 
-enum Told {
-    /// Nothing that says whether it happened.
+enum Answered {
+    /// No answer that says whether it happened.
     Nothing,
-    /// That it did not happen.
+    /// It did not happen.
     Refused,
     Decided {
         id: String,
@@ -89,12 +88,12 @@ impl Site {
         }
     }
 
-    /// What `tenantId` says in a body.
+    /// The value of `tenantId` in a body.
     pub fn tenant(&self) -> Option<&'static str> {
         self.key.as_ref().map(|_| self.name)
     }
 
-    /// Makes the agents of a round.
+    /// Creates the agents of a round.
     pub fn begin(&mut self, operator: &Client, number: usize) {
         let agent = |most: usize| {
             let constraints = json!({ "maxCallsPerHour": most });
@@ -107,7 +106,7 @@ impl Site {
         self.round = Some(Round { number, wide, rated, capped, cap });
     }
 
-    /// Calls until told to stop.
+    /// Calls until stopped.
     pub fn call(&self, operator: &Client, thread: usize, mut rng: Rng, stop: &AtomicBool) {
         let Round { number, wide, rated, capped, .. } = self.round.as_ref().unwrap();
         for n in 0.. {
@@ -117,7 +116,7 @@ impl Site {
             let agent = [wide, wide, rated, capped][rng.usize(0..4)];
             let mut one = |item: usize| {
                 let resource = format!("docs:{number}:{thread}:{n}:{item}");
-                let asked = Asked { agent: agent.id.clone(), told: Told::Nothing };
+                let asked = Asked { agent: agent.id.clone(), answer: Answered::Nothing };
                 assert!(self.asked.lock().unwrap().insert(resource.clone(), asked).is_none());
                 let action = if rng.usize(0..6) == 0 { "drop" } else { "read" };
                 let cost = [None, Some("0.000001"), Some("0.25"), Some("1.5")][rng.usize(0..4)];
@@ -146,19 +145,19 @@ impl Site {
             };
             assert_eq!(decisions.len(), requests.len());
             for (request, decision) in requests.iter().zip(decisions) {
-                let told = match decision {
-                    None => Told::Refused,
-                    // An item of a batch whose tenant could not answer.
-                    Some(decision) if decision.get("auditId").is_none() => Told::Nothing,
+                let answer = match decision {
+                    None => Answered::Refused,
+                    // An item of a batch if its tenant could not answer.
+                    Some(decision) if decision.get("auditId").is_none() => Answered::Nothing,
                     Some(decision) => {
                         let id = decision["auditId"].as_str().unwrap().to_owned();
                         if decision["allowed"] == true && rng.usize(0..4) == 0 {
                             self.settle(operator, &agent.id, &id, rng.i64(0..3_000_000));
                         }
-                        Told::Decided { id, code: decision["code"].clone() }
+                        Answered::Decided { id, code: decision["code"].clone() }
                     }
                 };
-                self.asked.lock().unwrap().get_mut(request["resource"].as_str().unwrap()).unwrap().told = told;
+                self.asked.lock().unwrap().get_mut(request["resource"].as_str().unwrap()).unwrap().answer = answer;
             }
         }
     }
@@ -195,14 +194,14 @@ impl Site {
         entries
     }
 
-    /// Ids of what was created since the last time, by the admin trail.
+    /// Ids of everything created since the last time, from the admin trail.
     pub fn created(&mut self, operator: &Client) -> Vec<String> {
         let entries = self.fresh(operator, "admin");
         let created = entries.iter().filter(|entry| entry["action"].as_str().unwrap().ends_with(".create"));
         created.map(|entry| entry["resource"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Whether the trail and the counters say what the callers of the round were told.
+    /// Checks that the trail and the counters agree with the answers of the round.
     pub fn check(&mut self, operator: &Client) {
         let name = self.name;
         let mut asked = std::mem::take(&mut *self.asked.lock().unwrap());
@@ -228,19 +227,21 @@ impl Site {
             let call = asked.remove(&resource);
             let call = call.unwrap_or_else(|| panic!("{name}: nobody asked for it, or only once: {entry}"));
             assert_eq!(text("agentId"), call.agent);
-            match call.told {
-                Told::Nothing => {}
-                Told::Refused => panic!("{name}: its caller was told that it did not happen: {entry}"),
-                Told::Decided { id: told, code } => assert_eq!((&id, &entry["code"]), (&told, &code), "{name}"),
+            match call.answer {
+                Answered::Nothing => {}
+                Answered::Refused => panic!("{name}: its caller learned that it did not happen: {entry}"),
+                Answered::Decided { id: answered, code } => {
+                    assert_eq!((&id, &entry["code"]), (&answered, &code), "{name}")
+                }
             }
         }
         for (resource, call) in &asked {
-            assert!(!matches!(call.told, Told::Decided { .. }), "{name}: {resource} was decided and is lost");
+            assert!(!matches!(call.answer, Answered::Decided { .. }), "{name}: {resource} was decided and is lost");
         }
         for report in self.fresh(operator, "usage") {
             let decision = report["ref"].as_str().unwrap();
             let sent = reports.remove(decision).unwrap_or_else(|| panic!("{name}: reported once at most: {report}"));
-            assert!(!matches!(sent.1, Outcome::Refused), "{name}: told that it did not happen: {report}");
+            assert!(!matches!(sent.1, Outcome::Refused), "{name}: its caller learned that it did not happen: {report}");
             assert_eq!(millionths(&report["tokensCost"]), sent.0, "{name}");
             costs.get_mut(decision).unwrap().1 = sent.0;
         }
@@ -278,7 +279,7 @@ impl Site {
         assert_eq!((millionths(&counted[2]), millionths(&counted[3])), (day_cost, month_cost), "{name}: cost");
     }
 
-    /// Whether the files as they lie there are an honest trail, which goes through the link that was kept of it.
+    /// Checks that the files are an intact trail, which passes through the kept link.
     pub fn verify(&self, data_dir: &std::path::Path) {
         let mut verify = std::process::Command::new(env!("CARGO_BIN_EXE_kavach"));
         verify.args(["audit", "verify", "--json", "--folder"]).arg(data_dir.join(&self.folder));

@@ -1,7 +1,7 @@
-//! Administrative changes, one after the other in each thread, and whether each that was acknowledged is there.
+//! Administrative changes, one after another in each thread, and whether each acknowledged one is there.
 //!
-//! A thing is changed by one thread alone. So what it has to look like is known, but for the one change that was under
-//! way at the end, which may have happened or not.
+//! Only one thread changes a thing. So its state is known, except for the one change under way at the end, which may
+//! have happened or not.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -13,10 +13,10 @@ use super::{Outcome, send};
 use crate::client::Client;
 use crate::world::permits;
 
-/// Where the next secret is tried from, in the network for benchmarks (RFC 2544).
+/// The next address to try a secret from, in the network for benchmarks (RFC 2544).
 static NEXT_ADDRESS: AtomicU32 = AtomicU32::new(0xC612_0000);
 
-/// What a thread makes and changes.
+/// What a thread creates and changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Agent,
@@ -33,26 +33,26 @@ pub struct Changes {
     kind: Kind,
     /// The tenant they are in; `None` is the default one.
     tenant: Option<&'static str>,
-    /// Whom delegations are between.
+    /// The agents that delegate and receive.
     agents: Option<[String; 2]>,
     things: Vec<Thing>,
     made: usize,
     /// Changes that were acknowledged.
     pub acknowledged: usize,
-    /// Ids of what was created since the last check, and acknowledged.
+    /// Ids of what was created and acknowledged since the last check.
     pub created: Vec<String>,
 }
 
 struct Thing {
     id: String,
     shown: Value,
-    /// What was under way when it was last heard of.
+    /// The change without an answer.
     pending: Option<Pending>,
-    /// A token or a key, where it is known.
+    /// A token or a key, if known.
     secret: Option<String>,
-    /// Secrets that must be no good any more.
+    /// Secrets that must be invalid.
     retired: Vec<String>,
-    /// Whether anything happened to it since the last check.
+    /// Whether it changed since the last check.
     touched: bool,
 }
 
@@ -60,11 +60,11 @@ enum Pending {
     Fields(Value),
     /// It may be gone.
     Gone,
-    /// Its secret may be another one.
+    /// It may have another secret.
     Secret,
 }
 
-/// Members that say when, or what was used, and not what it is.
+/// Members for times and usage, which change by themselves.
 const MOVING: [&str; 4] = ["updatedAt", "lastActiveAt", "currentUsage", "token"];
 
 fn still(mut shown: Value) -> Value {
@@ -98,12 +98,12 @@ impl Changes {
         }
     }
 
-    /// Changes things until told to stop.
+    /// Changes things until stopped.
     pub fn run(&mut self, operator: &Client, round: usize, mut rng: Rng, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
             let at = match self.things.len() {
                 0 => None,
-                // More only take time.
+                // More would only take time.
                 60.. => Some(rng.usize(0..self.things.len())),
                 _ if self.kind != Kind::Suspension && rng.usize(0..5) < 2 => None,
                 many => Some(rng.usize(0..many)),
@@ -210,7 +210,7 @@ impl Changes {
         thing.pending = None;
     }
 
-    /// Whether all is as its changes were acknowledged.
+    /// Checks that everything is as its changes were acknowledged.
     pub fn check(&mut self, operator: &Client, data_dir: &std::path::Path) {
         let keys = match self.kind {
             Kind::Key => operator.get(&format!("/v1/tenants/{}/keys", self.tenant.unwrap())).items(),
@@ -233,7 +233,7 @@ impl Changes {
                 thing.check_secrets(operator, self.kind);
             }
             if self.kind == Kind::Suspension && thing.shown["status"] == "suspended" {
-                // The checks of its calls need it.
+                // The check of its calls needs it.
                 thing.shown["status"] =
                     operator.post(&format!("{}/activate", self.path(thing)), json!({})).json()["status"].clone();
                 assert_eq!(thing.shown["status"], "active");
@@ -258,7 +258,7 @@ impl Thing {
     }
 
     fn check(&mut self, kind: Kind, found: Option<Value>) {
-        let as_told = found.as_ref().map_or(self.shown.is_null(), |found| *found == self.shown);
+        let as_shown = found.as_ref().map_or(self.shown.is_null(), |found| *found == self.shown);
         let pending = self.pending.take();
         let as_pending = match (&pending, &found) {
             (Some(Pending::Fields(fields)), Some(found)) => {
@@ -269,9 +269,9 @@ impl Thing {
             (Some(Pending::Gone), None) => true,
             _ => false,
         };
-        // Links that are over are forgotten some time.
+        // Links that are over are forgotten at some point.
         let forgotten = kind == Kind::Delegation && found.is_none() && self.shown["status"] == "revoked";
-        assert!(as_told || as_pending || forgotten, "{kind:?}: {found:?} is there, {} was told", self.shown);
+        assert!(as_shown || as_pending || forgotten, "{kind:?}: {found:?} exists, {} was acknowledged", self.shown);
         match pending {
             Some(Pending::Secret) => self.secret = None,
             Some(Pending::Gone) if found.is_none() => self.retired.extend(self.secret.take()),
@@ -281,7 +281,7 @@ impl Thing {
     }
 
     fn check_secrets(&self, operator: &Client, kind: Kind) {
-        // From one address, so many that are not valid would be refused as attempts.
+        // From a single address, this many invalid ones would be refused as attempts.
         let address = || Ipv4Addr::from_bits(NEXT_ADDRESS.fetch_add(1, Ordering::Relaxed)).to_string();
         let ask = |secret: &str| {
             let caller = operator.acting_for(secret).forwarded_for(&address());

@@ -1,13 +1,13 @@
-//! Rounds of load on one data directory, each ended at a random moment: by `kill -9` under load, while it starts, while
-//! it writes snapshots, compresses segments or shuts down; or by SIGTERM. After each, all that was acknowledged has to
-//! be there, once, and nothing that was refused.
+//! Rounds of load on one data directory, each ended at a random moment: by `kill -9` under load, or while it starts,
+//! writes snapshots, compresses segments or shuts down; or by SIGTERM. After each, everything that was acknowledged
+//! must be there, once, and nothing that was refused.
 //!
 //! ```sh
 //! KAVACH_CRASH_ROUNDS=100 cargo nextest run -E 'test(rounds::)' --no-capture   # 3 to 5 without
 //! KAVACH_CRASH_SEED=7     cargo nextest run -E 'test(rounds::)' --no-capture   # the random choices of that run
 //! ```
 //!
-//! The choices are repeated, and not what the machine makes of them.
+//! This repeats the choices, not the machine's timing.
 
 mod calls;
 mod changes;
@@ -29,7 +29,7 @@ use calls::Site;
 use changes::{Changes, Kind};
 use trouble::Trouble;
 
-/// What a caller knows of a request.
+/// What a caller knows about a request.
 #[derive(Debug)]
 enum Outcome<T> {
     /// It happened.
@@ -50,11 +50,11 @@ impl<T> Outcome<T> {
     }
 }
 
-/// Sends a request that nothing but the server's end, its storage or a limit may keep from being done.
+/// Sends a request that should succeed unless the server ends, its storage fails, or a limit is reached.
 fn send(client: &Client, method: &str, path: &str, body: Option<Value>) -> Outcome<Value> {
     let body = body.map(|body| body.to_string());
     let Ok(answer) = client.try_send(method, path, &[], body.as_deref().map(str::as_bytes)) else {
-        // No server is there for some time: whoever asks in a loop should not ask in vain a million times.
+        // The server is gone for a while: a caller in a loop should not retry a million times.
         std::thread::sleep(Duration::from_millis(1));
         return Outcome::Unknown;
     };
@@ -96,7 +96,7 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-/// Calls whose entries take most of a megabyte.
+/// Calls with entries of most of a megabyte.
 fn large_calls() -> Value {
     let one = json!({ "action": "write", "resource": "bulk:1", "arguments": { "text": "x".repeat(30_000) } });
     json!({ "requests": vec![one; 30] })
@@ -121,12 +121,12 @@ impl World {
         Self { server, sites, changes, start: Duration::from_millis(100), bulk }
     }
 
-    /// One round: a start that may be broken off a few times, a check of the round before, load, and an end.
+    /// One round: a start that may be cut short a few times, a check of the round before, load, and an end.
     fn round(&mut self, number: usize, seed: u64, trouble: &mut dyn Trouble) {
         let mut rng = Rng::with_seed(seed.wrapping_add(number as u64));
         let durability = ["interval", "fsync"][rng.usize(0..2)];
         let workers = ["1", "2", "3"][rng.usize(0..3)];
-        // A trusted proxy's caller can try secrets that are no more from an address each.
+        // With a trusted proxy, each invalid secret can be tried from its own address.
         let args = ["--durability", durability, "--workers", workers, "--trusted-proxies", "127.0.0.1"];
         self.server.set_args(&args);
         for _ in 0..[0, 0, 1, 3][rng.usize(0..4)] {
@@ -143,7 +143,7 @@ impl World {
         }
         let end = [End::Kill, End::Kill, End::Kill, End::Terminate, End::TerminateAndKill][rng.usize(0..5)];
         self.load(number, &mut rng, end, trouble);
-        // One of them, since a long trail takes a while; all at the end.
+        // Only one of them, since a long trail takes a while; all at the end.
         self.sites[rng.usize(0..self.sites.len())].verify(&self.server.data_dir());
         trouble.pass(&mut self.server);
         let decided: u64 = self.sites.iter().map(|site| site.decisions).sum();
@@ -187,7 +187,7 @@ impl World {
             match end {
                 End::Kill => server.kill(),
                 End::Terminate => {
-                    // Callers go on until the end.
+                    // Callers continue until the end.
                     server.stop();
                 }
                 End::TerminateAndKill => {
@@ -214,7 +214,7 @@ impl World {
         }
     }
 
-    /// Whether all is there that was acknowledged.
+    /// Checks that everything acknowledged is there.
     fn check(&mut self) {
         settle_into_the_day();
         let operator = self.server.operator();
@@ -228,15 +228,15 @@ impl World {
         }
         for changes in &mut self.changes {
             for id in std::mem::take(&mut changes.created) {
-                // Of a tenant of its own it is in that one's trail.
+                // A tenant's creation is in its own trail.
                 let times = made.get(&id).copied().unwrap_or(usize::from(id.starts_with("tnt_")));
-                assert_eq!(times, 1, "how often the trail tells of the making of {id}");
+                assert_eq!(times, 1, "how often the trail records the creation of {id}");
             }
         }
     }
 }
 
-/// Plays so many rounds, unless the environment says how many.
+/// Plays that many rounds, unless the environment sets the number.
 fn play(mut world: World, trouble: &mut dyn Trouble, rounds: u64) {
     let rounds = setting("KAVACH_CRASH_ROUNDS", rounds) as usize;
     let seed = setting("KAVACH_CRASH_SEED", fastrand::u64(..));
@@ -256,12 +256,12 @@ fn play(mut world: World, trouble: &mut dyn Trouble, rounds: u64) {
 }
 
 #[test]
-fn whatever_moment_it_ends_at_nothing_acknowledged_is_lost_or_doubled() {
+fn nothing_acknowledged_is_lost_or_doubled_at_any_end() {
     play(World::new(Options::default()), &mut trouble::Nothing, 5);
 }
 
 #[test]
-fn nor_on_a_disk_that_is_full_now_and_then() {
+fn nor_on_a_disk_that_is_full_at_times() {
     let place = tempfile::tempdir().unwrap();
     let Some(_mount) = Mount::new(place.path(), "96m") else {
         eprintln!("skipped: a file system can't be mounted here; files that can't grow, below, are the nearest thing");
@@ -272,13 +272,13 @@ fn nor_on_a_disk_that_is_full_now_and_then() {
 }
 
 #[test]
-fn nor_where_files_cannot_grow_now_and_then() {
+fn nor_when_files_cannot_grow_at_times() {
     let options = Options { ignore_file_size_signal: true, ..Options::default() };
     play(World::new(options), &mut trouble::Limit, 3);
 }
 
 #[test]
-fn nor_in_a_directory_that_is_read_only_now_and_then() {
+fn nor_in_a_directory_that_is_read_only_at_times() {
     let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let data_dir = home.path().join("data");
     let world = World::new(Options { data_dir: Some(data_dir.clone()), ..Options::default() });

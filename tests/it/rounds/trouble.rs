@@ -1,4 +1,4 @@
-//! What befalls a round's storage, besides the round's end.
+//! Trouble for a round's storage, besides the round's end.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,7 +12,7 @@ use crate::places::Frozen;
 use crate::storage::limit_files;
 
 pub trait Trouble {
-    /// In the midst of the load.
+    /// In the middle of the load.
     fn strike(&mut self, rng: &mut Rng, server: &Server);
     /// After the end.
     fn pass(&mut self, server: &mut Server);
@@ -25,14 +25,14 @@ impl Trouble for Nothing {
     fn pass(&mut self, _: &mut Server) {}
 }
 
-/// Lets it begin, last for a while, and be over, or last past the end of the server.
+/// Begins it, and ends it after a while or after the server's end.
 fn befall(rng: &mut Rng, server: &Server, begin: impl FnOnce(), end: impl FnOnce()) {
     begin();
     std::thread::sleep(Duration::from_micros(rng.u64(0..400_000)));
     if rng.bool() {
         end();
         if rng.bool() {
-            // Every tenant is there again, by itself.
+            // Every tenant comes back by itself.
             let operator = server.operator();
             eventually("service resumes", || {
                 let ready = operator.get("/readyz").json();
@@ -42,7 +42,7 @@ fn befall(rng: &mut Rng, server: &Server, begin: impl FnOnce(), end: impl FnOnce
     }
 }
 
-/// A file takes all room there is.
+/// A file takes all the space there is.
 pub struct FullDisk(pub PathBuf);
 
 impl Trouble for FullDisk {
@@ -88,7 +88,7 @@ impl Trouble for Freeze {
     }
 
     fn pass(&mut self, server: &mut Server) {
-        // Whether it still is: the server says so.
+        // Whether it still is read-only, the server says.
         if let Err(said) = server.try_start_again() {
             check_refusal(server, &said);
         } else {
