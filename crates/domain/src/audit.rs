@@ -96,7 +96,7 @@ impl AuditResult {
 pub struct AuditEntry {
     /// The entry's id.
     pub id: AuditId,
-    /// Its kind.
+    /// The kind of entry.
     pub kind: AuditKind,
     /// The tenant; `null` is the default one.
     pub tenant_id: TenantId,

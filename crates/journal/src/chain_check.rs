@@ -1,8 +1,8 @@
 //! Follows a tenant's hash chain through its segments, up to the first fault.
 //!
-//! What a link can tell: the run of events since the link before it is as it was, or it is not. Where a frame is bad,
-//! missing or out of place, the very event is known; where all frames look right and only the link differs, it is one
-//! of the run, and which of them is known only if it does not make sense.
+//! A link can only tell whether the run of events since the link before it is unchanged. If a frame is bad, missing or
+//! out of place, we know the event. If all frames look right and only the link differs, it is an event of the run, and
+//! we know which only if it does not make sense.
 
 use std::path::{Path, PathBuf};
 
@@ -17,25 +17,25 @@ pub type EventCheck<'a> = dyn FnMut(u64, &[u8]) -> Option<String> + 'a;
 /// The first fault in a journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// What was done, as far as can be told.
+    /// The kind of change, as far as we can tell.
     pub kind: FaultKind,
     /// The segment file.
     pub file: PathBuf,
-    /// Where in the (uncompressed) file.
+    /// Position in the (uncompressed) file.
     pub offset: u64,
     /// The first event it is about.
     pub first: u64,
     /// The last event it may be about.
     pub last: u64,
-    /// The bytes of the event `first`, where there are any.
+    /// The bytes of the event `first`, if it exists.
     pub event: Option<Vec<u8>>,
-    /// The bytes of the last event before `first`, which is as it was.
+    /// The bytes of the last event before `first`, which is intact.
     pub before: Option<Vec<u8>>,
     /// What was found, as a phrase.
     pub detail: String,
 }
 
-/// What was done to the journal, as far as can be told.
+/// A kind of change to the journal, as far as we can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
     /// The event is not what it was, or one of the run is not.
@@ -91,8 +91,8 @@ pub(super) struct ChainCheck<'o, 'a> {
     before: Option<Vec<u8>>,
     /// Links on the way.
     pub links: u64,
-    /// The last event that a link on the way says is on disk.
-    told: u64,
+    /// The last event on disk according to a link on the way.
+    synced_by_marker: u64,
     torn: bool,
     /// Bytes behind the place from which on a crash left nothing that can be followed.
     pub torn_bytes: u64,
@@ -132,7 +132,7 @@ impl<'o, 'a> ChainCheck<'o, 'a> {
             run: UnlinkedRun::default(),
             before: None,
             links: 0,
-            told: 0,
+            synced_by_marker: 0,
             torn: false,
             torn_bytes: 0,
         }
@@ -246,7 +246,7 @@ impl<'o, 'a> ChainCheck<'o, 'a> {
             self.too_old = true;
             self.passed = true;
         }
-        // The kept link may be followed by others of the same event, which are in the segment that is gone.
+        // Other links for that event may follow the kept one, in the segment that is gone.
         if let Some(mut link) = self.kept.filter(|kept| kept.seq == base.seq) {
             for _ in 0..MAX_EMPTY_LINKS {
                 self.passed |= link.hash == base.hash;
@@ -296,7 +296,7 @@ impl<'o, 'a> ChainCheck<'o, 'a> {
                 Frame::Event { seq, .. } => return Err(self.out_of_place(segment, position, seq)),
                 Frame::Marker(marker) => {
                     self.link_to(segment, position, marker.hash, marker.time_ms)?;
-                    self.told = self.told.max(marker.synced_seq);
+                    self.synced_by_marker = self.synced_by_marker.max(marker.synced_seq);
                 }
             }
             position += length;
@@ -393,7 +393,7 @@ impl<'o, 'a> ChainCheck<'o, 'a> {
 
     /// Whether bad bytes at that place are what a crash leaves of writes it interrupted. If so, they are counted.
     fn is_torn(&mut self, segment: &Segment<'_>, position: usize) -> bool {
-        let spot = SuspectPlace { offset: position as u64, next_seq: self.expect, synced_seq: self.told };
+        let spot = SuspectPlace { offset: position as u64, next_seq: self.expect, synced_seq: self.synced_by_marker };
         self.torn = self.chain.is_some() && !(segment.was_on_disk)(spot);
         if self.torn {
             self.torn_bytes += segment.bytes.get(position..).unwrap_or_default().len() as u64;

@@ -270,7 +270,7 @@ fn segments_that_are_cut_or_gone_are_named() {
 }
 
 #[test]
-fn a_journal_that_was_cut_off_at_its_end_is_told_by_a_checkpoint_or_a_snapshot() {
+fn a_checkpoint_or_a_snapshot_exposes_a_cut_journal() {
     let (dir, links) = linked(false);
     fs::remove_file(raw(dir.path(), 16)).unwrap();
     edit(&raw(dir.path(), 11), |frames| frames.truncate(6));
@@ -287,7 +287,7 @@ fn a_journal_that_was_cut_off_at_its_end_is_told_by_a_checkpoint_or_a_snapshot()
 }
 
 #[test]
-fn a_chain_that_was_computed_anew_is_told_by_a_checkpoint() {
+fn a_checkpoint_exposes_a_recomputed_chain() {
     let (dir, links) = linked(false);
     edit(&raw(dir.path(), 6), |frames| {
         let at = position(frames, 7);

@@ -85,7 +85,7 @@ impl JournalReader {
         Ok(low)
     }
 
-    /// Whether that segment, the active one being the last, was begun before that time; `None` where it can't be told.
+    /// Whether that segment (the last is the active one) began before that time; `None` if its header can't be read.
     fn is_begun_before(&self, at: usize, time_ms: i64) -> io::Result<Option<bool>> {
         let header = match self.older.get(at) {
             Some(&first_seq) => match read_header(&self.folder, first_seq) {

@@ -49,7 +49,7 @@ pub struct TenantFolder {
 pub struct FolderError {
     /// What went wrong.
     pub source: io::Error,
-    /// Whether it may have happened all the same, wholly, perhaps only after a power failure.
+    /// Whether it may have happened completely all the same, perhaps visible only after a power failure.
     pub may_have_happened: bool,
 }
 
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_opener_is_told_that_the_directory_is_in_use() {
+    fn a_second_opener_gets_an_error_that_the_directory_is_in_use() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("a/b");
         let dir = DataDir::open(&path).unwrap();

@@ -42,12 +42,12 @@ pub(super) struct Listing {
 }
 
 impl Folder {
-    /// The folder at a path of the operating system's, which has to be there.
+    /// The existing folder at a path of the operating system.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::on(SystemDisk::shared(), path)
     }
 
-    /// The same on any disk.
+    /// The existing folder at a path on any disk.
     pub fn on(disk: Arc<dyn Disk>, path: &Path) -> io::Result<Self> {
         let file_system = disk.file_system(path)?;
         Ok(Self { disk, path: path.to_path_buf(), file_system })
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_apart() {
+    fn names_of_files_are_recognized() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path()).unwrap();
         for path in [

@@ -110,8 +110,8 @@ fn map_out(folder: &Folder) -> Vec<FrameSpot> {
     spots
 }
 
-/// What has to come of it when the first bad bytes are in `bad`, and only the markers `alive` still tells of
-/// can be found: the last event left, or `None` for damage.
+/// The expected result if the first bad bytes are in `bad`, and only the markers that `alive` accepts can be found: the
+/// last event left, or `None` for damage.
 fn verdict(spots: &[FrameSpot], bad: &FrameSpot, snapshot: u64, alive: impl Fn(&FrameSpot) -> bool) -> Option<u64> {
     let after = |s: &FrameSpot| (s.segment, s.offset) > (bad.segment, bad.offset);
     if bad.expect <= snapshot {
@@ -183,7 +183,7 @@ impl Case<'_> {
         }
     }
 
-    /// It has to be good for more, and to read the same again.
+    /// The journal must take more events, and read them back.
     fn go_on(&self, dir: &Path, mut journal: Journal, found: &Events, left: u64) {
         let what = &self.what;
         let kept = &self.events[self.snapshot as usize..left as usize];

@@ -1,10 +1,10 @@
-//! Bringing a journal back from its folder.
+//! Loads a journal from its folder.
 //!
 //! Recovery reads frames in order until the end or the first bad spot: bytes that are not a whole frame with the next
-//! sequence number. Only then does it matter what was certainly on disk. The newest marker that can be found, even
-//! behind bad bytes, the snapshot and any later compressed segment tell. A bad spot within that is damage, and nothing
-//! is touched. A bad spot behind it is a torn tail. Nobody was promised that it would survive a power failure, so it is
-//! cut off after the last whole frame.
+//! sequence number. Only then does it matter what was certainly on disk. That follows from the newest marker that can
+//! be found, even behind bad bytes, from the snapshot, and from any later compressed segment. A bad spot within that is
+//! damage, and recovery changes nothing. A bad spot behind it is a torn tail. No caller was promised that it would
+//! survive a power failure, so recovery cuts it off after the last whole frame.
 
 use std::sync::Arc;
 

@@ -146,7 +146,7 @@ fn sizes(dir: &Path) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn another_tenants_folder_a_newer_format_and_a_strange_event_are_told_apart() {
+fn another_tenants_folder_a_newer_format_and_a_strange_event_are_distinguished() {
     let (dir, _) = several_segments();
     let error = recovered(dir.path(), [1; 16], 0).unwrap_err();
     assert!(error.to_string().contains("another tenant"));

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_is_told_from_a_torn_header() {
+    fn a_later_version_is_distinguished_from_a_torn_header() {
         let mut bytes = SegmentHeader { tenant: [3; 16], first_seq: 1, created_ms: 0, previous: [0; 32] }.encode();
         bytes[8] = 9;
         let crc = crc32fast::hash(&bytes[..HEADER - 4]);

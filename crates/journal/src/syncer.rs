@@ -178,7 +178,7 @@ mod tests {
     fn after_the_file_system_failed_each_file_is_asked() {
         let dir = tempfile::tempdir().unwrap();
         let failed = Cell::new(false);
-        // It tells of a lost write once, to whoever asks first.
+        // It reports a lost write once, to the first caller.
         let sync_all = move || if failed.replace(true) { Ok(()) } else { Err(io::Error::other("a write was lost")) };
         let number = dir.path().metadata().unwrap().dev();
         let file_system = FileSystem { sync_all: Box::new(sync_all), is_trusted: Cell::new(true), number };

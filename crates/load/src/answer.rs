@@ -30,10 +30,10 @@ pub struct Malformed;
 /// The bytes of one connection, and how far they have been read.
 pub struct AnswerReader {
     bytes: Vec<u8>,
-    /// What came and was not handed out yet.
+    /// Start of the bytes that were received but not yet returned.
     start: usize,
     filled: usize,
-    /// The answer whose head was read.
+    /// The head of the current answer.
     head: Option<AnswerHead>,
 }
 
@@ -50,7 +50,7 @@ struct AnswerHead {
 #[derive(Clone, Copy)]
 enum BodyFraming {
     Length(usize),
-    /// What is whole of the body was moved together up to `end`; from `next` on is yet to be looked at.
+    /// The decoded part of the body ends at `end`; the undecoded part begins at `next`.
     Chunked {
         end: usize,
         next: usize,
@@ -106,7 +106,7 @@ impl AnswerReader {
         Some(ServerAnswer { status: head.status, body, keep_alive: false })
     }
 
-    /// The head of the next answer, where its body ends, and where the answer does.
+    /// The next answer: its head, the end of its body, and the end of its bytes.
     fn find(&mut self) -> Result<Option<(AnswerHead, usize, usize)>, Malformed> {
         loop {
             let Some(mut head) = self.head else {

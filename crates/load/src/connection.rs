@@ -16,12 +16,12 @@ use crate::answer::AnswerReader;
 pub struct LoadConnection {
     socket: Option<TcpStream>,
     is_open: bool,
-    /// How often a socket was opened here. Tells the events of one from those of the one before.
+    /// How many sockets were opened here. Distinguishes the events of one from those of the one before.
     generation: u32,
     /// Requests that were not written yet, as far as they were.
     out: Vec<u8>,
     written: usize,
-    /// What the answers are read from.
+    /// Collects and parses the answers.
     pub reader: AnswerReader,
     /// When each unanswered request was due, oldest first.
     pub under_way: VecDeque<u64>,
@@ -66,7 +66,7 @@ impl LoadConnection {
         &mut self.out
     }
 
-    /// Starts to open a socket, where there is none.
+    /// Starts to open a socket if there is none.
     ///
     /// # Errors
     /// Why that can't be.

@@ -279,7 +279,7 @@ impl<'a> Engine<'a> {
         for event in events {
             let (number, generation) = of_event(event.data);
             self.handle(number, generation, event.flags);
-            // What has become due meanwhile does not wait for the other events.
+            // Requests that have become due do not wait for the other events.
             self.send_due();
         }
         Ok(())
@@ -294,7 +294,7 @@ impl<'a> Engine<'a> {
             RunPhase::Grace => end + GRACE,
         };
         let rested = self.resting.front().map(|(at, _)| *at);
-        // What is due and has no place waits for an event.
+        // A due request without a free place waits for an event.
         let due = self.schedule.next(u64::MAX).filter(|_| !self.free.is_empty());
         [Some(next_report), Some(phase_ends), rested, due].into_iter().flatten().min().unwrap_or(next_report)
     }
@@ -369,7 +369,7 @@ impl<'a> Engine<'a> {
                     self.fail(number, NoAnswer::Closed);
                 };
             }
-            // One that is ending has its end to be read.
+            // A connection that is ending still has its end to be read.
             if matches!(received, Received::All(_)) && !is_ending {
                 return;
             }

@@ -138,7 +138,7 @@ fn draw_curve(
     let shown = report.latency_micros;
     let named =
         [("p50", 0.5, shown.p50), ("p90", 0.9, shown.p90), ("p99", 0.99, shown.p99), ("p99.9", 0.999, shown.p999)];
-    // What is at the right edge is the longest too.
+    // A name at the right edge would collide with the longest.
     let inner = named.into_iter().filter(|(_, quantile, _)| x(*quantile) < WIDTH - RIGHT - 1.0);
     for (name, quantile, value) in inner.chain([("max", 1.0, shown.max)]) {
         let (x, y) = (x(quantile), y(value));

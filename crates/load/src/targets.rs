@@ -55,7 +55,7 @@ impl Targets {
             |problem: &dyn std::fmt::Display| format!("the targets of {} can't be read: {problem}", path.display());
         let bytes = fs::read(path).map_err(|error| problem(&error))?;
         let targets: Self = serde_json::from_slice(&bytes).map_err(|error| {
-            // What is in the wrong place may be a token.
+            // A value in the wrong place may be a token.
             problem(&hide_secrets(&error.to_string()))
         })?;
         if targets.tokens().next().is_none() {
@@ -83,7 +83,7 @@ impl TargetFile {
         let owner_only = 0o600;
         let create = || {
             let file = File::options().write(true).create(true).truncate(true).mode(owner_only).open(path)?;
-            // One that was there kept its mode.
+            // An existing file kept its mode.
             file.set_permissions(Permissions::from_mode(owner_only))?;
             Ok(file)
         };

@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_tell_literals_from_stars() {
+    fn shapes_distinguish_literals_from_stars() {
         let shape = |text| Pattern::parse("resource", text).unwrap().shape();
         assert_eq!(shape("*"), Shape { literals: 0, length: 0, open: true });
         assert_eq!(shape("a:*:c"), Shape { literals: 0b101, length: 3, open: false });
