@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_follower_hears_of_its_tenants_once_from_the_oldest_news_on() {
+    async fn a_follower_gets_each_of_its_tenants_once_with_the_oldest_news() {
         let news = Arc::new(JournalWatch::default());
         news.announce(TenantTag(1), 3, Timestamp::default());
         let (one, all) = (news.follow(Some(TenantTag(1))), news.follow(None));

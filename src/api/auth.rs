@@ -346,7 +346,7 @@ mod tests {
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(seen("192.0.2.1", &["10.0.0.1"], &[]), some("192.0.2.1"));
         assert_eq!(seen("10.0.0.9", &["198.51.100.7"], &["10.0.0.0/8"]), some("198.51.100.7"));
-        // What a client wrote itself stands left of what the proxy saw.
+        // The entry on the left is the client's own claim; the proxy added the one on the right.
         assert_eq!(seen("10.0.0.9", &["1.2.3.4, 198.51.100.7", "10.0.0.8"], &["10.0.0.0/8"]), some("198.51.100.7"));
         assert_eq!(seen("10.0.0.9", &["::ffff:198.51.100.7"], &["10.0.0.0/8"]), some("198.51.100.7"));
         assert_eq!(seen("10.0.0.9", &["unknown"], &["10.0.0.0/8"]), None);

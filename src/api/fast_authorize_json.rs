@@ -250,7 +250,7 @@ mod tests {
     use crate::api::authorize_body::BatchBody;
     use crate::api::input::parse;
 
-    /// The same body with nothing known of its arguments, once what was known was seen to be true.
+    /// The body without what its reader knew about the arguments, after checking that it was right.
     fn by_text(mut body: AuthorizeBody<'_>) -> AuthorizeBody<'_> {
         body.arguments = body.arguments.map(|arguments| {
             assert_eq!(arguments.compact().unwrap(), Arguments::Any(arguments.text()).compact().unwrap());

@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn every_metric_that_the_dashboard_and_the_alerts_use_is_told() {
+    fn every_metric_that_the_dashboard_and_the_alerts_use_exists() {
         let mut known_names: Vec<String> = all().iter().map(Family::name).collect();
         for family in all().iter().filter(|family| matches!(family.kind, MetricType::Histogram)) {
             known_names.extend(["bucket", "sum", "count"].map(|part| format!("{}_{part}", family.name())));

@@ -38,19 +38,19 @@ const MAX_NAMED: usize = 50;
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Tenant")]
 pub struct TenantJson {
-    /// Its id; `null` is the default tenant.
+    /// The tenant's id; `null` is the default tenant.
     id: TenantId,
-    /// Its name.
+    /// The tenant's name.
     name: Box<str>,
     /// Its short name in paths.
     slug: Box<str>,
-    /// Its settings.
+    /// The tenant's settings.
     settings: Settings,
     /// Whether its agents may work.
     status: TenantStatus,
-    /// When it began.
+    /// When it was created.
     created_at: Timestamp,
-    /// When its name, settings or status changed last.
+    /// When its name, settings or status last changed.
     updated_at: Timestamp,
 }
 
@@ -62,72 +62,72 @@ impl From<Profile> for TenantJson {
     }
 }
 
-/// A tenant key. `key` is there only in the answer to its making.
+/// A tenant key. Only the answer to its creation has `key`.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "TenantKey")]
 pub struct KeyJson {
-    /// Its id, which is no secret.
+    /// The key's id, which is not a secret.
     id: KeyId,
-    /// A name for people.
+    /// A name for people to read.
     name: Box<str>,
-    /// The key itself, which is shown this once.
+    /// The key itself, shown only this once.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
-    /// The start of the key, to know it by.
+    /// The start of the key, to recognize it by.
     prefix: Box<str>,
-    /// When it was made.
+    /// When it was created.
     created_at: Timestamp,
 }
 
 impl KeyJson {
-    /// The key, with its text where it was just made.
+    /// The key, with its text if it was just created.
     pub fn new(key: ApiKey, secret: Option<&Secret>) -> Self {
         let ApiKey { id, name, hash: _, prefix, created_at } = key;
         Self { id, name, key: secret.map(|secret| secret.reveal().to_owned()), prefix, created_at }
     }
 }
 
-/// An agent. `token` is empty but in the answers to creation and rotation.
+/// An agent. `token` is empty except in the answers to creation and rotation.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Agent")]
 pub struct AgentJson {
-    /// Its id.
+    /// The agent's id.
     id: AgentId,
     /// The tenant it belongs to; `null` is the default one.
     tenant_id: TenantId,
     /// The user it belongs to.
     owner_id: String,
-    /// A name for people.
+    /// A name for people to read.
     name: Box<str>,
-    /// How it works.
+    /// Its type.
     r#type: AgentType,
-    /// What it may do.
+    /// Its permissions.
     permissions: Vec<PermissionJson>,
-    /// Whether it may be authorized at all.
+    /// Whether it may work.
     status: AgentStatus,
-    /// When it ends by itself.
+    /// When it expires.
     expires_at: Option<Timestamp>,
     /// The client's own facts.
     #[schemars(with = "schema::AnyObject")]
     metadata: Option<Box<RawValue>>,
-    /// When a call of it was decided last.
+    /// When its last call was decided.
     last_active_at: Option<Timestamp>,
     /// When it was created.
     created_at: Timestamp,
-    /// When it was changed last.
+    /// When it was last changed.
     updated_at: Timestamp,
     /// Its token in the answers to creation and rotation, else empty.
     token: String,
-    /// In the answers to creation and change: what its permissions say that may not have been meant.
+    /// In the answers to creation and change: warnings about permissions that may not do what they seem to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_WARNINGS))]
     warnings: Vec<Warning>,
 }
 
 impl AgentJson {
-    /// The agent, with its token where it was just made.
+    /// The agent, with its token if that was just made.
     pub fn new(view: &AgentView, token: Option<&Secret>) -> Self {
         let AgentView { tenant, agent, status } = view;
         let profile = &agent.profile;
@@ -159,7 +159,7 @@ impl AgentJson {
     }
 }
 
-/// A permission, without the constraints it does not have.
+/// A permission, without constraints that are not set.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Permission")]
 struct PermissionJson {
@@ -167,12 +167,12 @@ struct PermissionJson {
     resource: String,
     /// Actions it grants; `*` is any action.
     actions: Vec<String>,
-    /// What must hold besides.
+    /// Further conditions.
     #[serde(skip_serializing_if = "Option::is_none")]
     constraints: Option<ConstraintsJson>,
 }
 
-/// What must hold besides a match.
+/// Conditions besides the match.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Constraints")]
@@ -180,7 +180,7 @@ struct ConstraintsJson {
     /// Granted calls in a sliding hour.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_calls_per_hour: Option<u32>,
-    /// Globs, or regular expressions that start with `^`, of which every string argument must match one as a whole.
+    /// Globs, or regular expressions that start with `^`. Every string argument must match one of them as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     allowed_arg_patterns: Option<Vec<String>>,
     /// A time of day in UTC.
@@ -189,7 +189,7 @@ struct ConstraintsJson {
     /// Addresses or networks.
     #[serde(skip_serializing_if = "Option::is_none")]
     ip_allowlist: Option<Vec<String>>,
-    /// Whether a person has to approve, which this server answers with a denial.
+    /// Whether a person must approve. This server then denies the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     require_approval: Option<bool>,
 }
@@ -216,7 +216,7 @@ impl From<PermissionSpec> for PermissionJson {
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Delegation")]
 pub struct DelegationJson {
-    /// Its id.
+    /// The delegation's id.
     id: DelegationId,
     /// The tenant of both agents; `null` is the default one.
     tenant_id: TenantId,
@@ -224,19 +224,19 @@ pub struct DelegationJson {
     from_agent: AgentId,
     /// The agent that may use the grantor's permissions.
     to_agent: AgentId,
-    /// What of them.
+    /// The lent permissions.
     permissions: Vec<PermissionJson>,
-    /// When it ends by itself.
+    /// When it expires.
     expires_at: Option<Timestamp>,
     /// Links that a chain through it may have.
     max_depth: u32,
     /// Its place in the longest chain it is part of, from 1.
     depth: u32,
-    /// Whether it counts.
+    /// Whether it is live.
     status: DelegationStatus,
-    /// When it was made.
+    /// When it was created.
     created_at: Timestamp,
-    /// In the answer to its making: what its permissions say that may not have been meant.
+    /// In the answer to creation: warnings about permissions that may not do what they seem to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_WARNINGS))]
     warnings: Vec<Warning>,
@@ -271,7 +271,7 @@ impl From<DelegationView> for DelegationJson {
     }
 }
 
-/// A permission that an agent can make use of, and where it comes from.
+/// A permission that an agent can use, and where it comes from.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "EffectivePermission")]
@@ -287,9 +287,9 @@ pub struct EffectivePermissionJson {
     from_agent: Option<AgentId>,
     /// Links that it passed through; 0 for an own permission.
     depth: u32,
-    /// When the delegation ends by itself.
+    /// When the delegation expires.
     expires_at: Option<Timestamp>,
-    /// Whether the grantor holds all of it now; `null` where that takes too long to find out.
+    /// Whether the grantor holds all of it now; `null` if that takes too long to find out.
     held: Option<bool>,
 }
 
@@ -325,25 +325,25 @@ impl From<EffectivePermission> for EffectivePermissionJson {
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Policy")]
 pub struct PolicyJson {
-    /// Its id.
+    /// The policy's id.
     id: PolicyId,
     /// The tenant it belongs to; `null` is the default one.
     tenant_id: TenantId,
-    /// The only agent it is about, where it names one.
+    /// The only agent it applies to, if it names one.
     agent_id: Option<AgentId>,
-    /// The only owner whose agents it is about, where it names one.
+    /// The only owner whose agents it applies to, if it names one.
     user_id: Option<String>,
-    /// Its limits.
+    /// The policy's limits.
     limits: LimitsJson,
     /// What happens when one is exceeded.
     action: PolicyAction,
-    /// Whether it stops anything.
+    /// The policy's status.
     status: PolicyStatus,
-    /// What is used now.
+    /// How much is used now.
     current_usage: UsageJson,
     /// When it was created.
     created_at: Timestamp,
-    /// When it was changed last.
+    /// When it was last changed.
     updated_at: Timestamp,
 }
 
@@ -366,7 +366,7 @@ struct LimitsJson {
     max_tokens_cost_per_month: Option<Cost>,
 }
 
-/// What is used of a policy's limits.
+/// How much of a policy's limits is used.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "PolicyUsage")]
@@ -379,7 +379,7 @@ struct UsageJson {
     tokens_cost_today: Cost,
     /// Cost of this calendar month.
     tokens_cost_this_month: Cost,
-    /// When it was charged last.
+    /// When it was last charged.
     last_updated: Option<Timestamp>,
 }
 

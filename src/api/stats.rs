@@ -114,20 +114,20 @@ struct LatencyJson {
     max_ms: f64,
 }
 
-/// A tenant, by how slow it is answered.
+/// A tenant, with how slowly it is answered.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "SlowTenant")]
 struct SlowTenantJson {
-    /// Its id; `null` is the default tenant.
+    /// The tenant's id; `null` is the default tenant.
     tenant_id: TenantId,
-    /// Its slug.
+    /// The tenant's slug.
     slug: String,
-    /// Its name, where it could be asked.
+    /// The tenant's name, if it could answer.
     name: Option<Box<str>>,
     /// Decisions that were measured.
     decisions: u64,
-    /// 99 of a hundred were as quick, in milliseconds.
+    /// 99 % were at least this fast, in milliseconds.
     p99_ms: f64,
 }
 
@@ -142,23 +142,23 @@ struct BudgetJson {
     slug: String,
     /// The policy.
     policy_id: PolicyId,
-    /// The only agent it is about, where it names one.
+    /// The only agent it applies to, if it names one.
     agent_id: Option<AgentId>,
-    /// The only owner whose agents it is about, where it names one.
+    /// The only owner whose agents it applies to, if it names one.
     user_id: Option<String>,
     /// What happens when it is exceeded.
     action: PolicyAction,
-    /// Whether it stops anything.
+    /// The policy's status.
     status: PolicyStatus,
     /// The limit's name, such as `maxCallsPerDay`.
     limit: &'static str,
-    /// What is used of it.
+    /// How much is used.
     used: Amount,
     /// The limit.
     max: Amount,
-    /// What is used of it, 1 is all.
+    /// The used share of the limit; 1 is all of it.
     share: f64,
-    /// When it starts anew.
+    /// When the count starts anew.
     resets_at: Timestamp,
 }
 

@@ -314,8 +314,8 @@ mod tests {
     }
 
     #[test]
-    fn what_a_place_takes_is_told_in_words_of_json() {
-        for (json, told) in [
+    fn errors_name_the_expected_json() {
+        for (json, expected) in [
             ("5", "invalid type: integer `5`, expected an object"),
             ("[]", "invalid type: sequence, expected an object"),
             (r#"{"flag":"x"}"#, "invalid type: string \"x\", expected a boolean"),
@@ -337,7 +337,7 @@ mod tests {
             (r#"{"inner":7}"#, "invalid type: integer `7`, expected an object"),
         ] {
             let said = read::<Everything>(json).unwrap_err().to_string();
-            assert!(said.starts_with(&format!("{told} at line 1 column ")), "{json}: {said}");
+            assert!(said.starts_with(&format!("{expected} at line 1 column ")), "{json}: {said}");
         }
         assert_eq!(read::<Letter>(r#""b\u0065ta""#).unwrap(), Letter::Beta);
     }

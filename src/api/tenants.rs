@@ -40,7 +40,7 @@ pub struct Confirmation {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
-    /// A name for people.
+    /// A name for people to read.
     #[schemars(with = "schema::Name")]
     pub name: String,
 }

@@ -23,7 +23,7 @@ export const session = {
   get isOperator() { return this.who?.kind === "operator"; },
 };
 
-/** What is asked for with a key is nothing to whoever signed in with another one since, or to nobody. */
+/** Drops the answer to a call if its key is no longer the one that is signed in. */
 function check(key) {
   if (session.key !== key) throw new DOMException("signed out", "AbortError");
 }

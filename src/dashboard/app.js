@@ -107,7 +107,7 @@ function signOut(problem) {
   session.who = null;
   forgetAll();
   document.getElementById("toasts").replaceChildren();
-  // Who leaves leaves nothing in the address; whose key was refused may go on there with another one.
+  // Signing out clears the address; after a refused key, another one may continue there.
   if (!problem) history.replaceState(null, "", location.pathname);
   closeDialogs();
   signIn(problem);

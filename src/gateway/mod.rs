@@ -73,10 +73,10 @@ impl Gateway {
         Ok(Self { kind, rules })
     }
 
-    /// What the first rule that matches makes of a request.
+    /// The action and the resource that the first matching rule makes of a request.
     ///
     /// # Errors
-    /// A sentence that says why there is nothing to decide on.
+    /// A sentence that says why there is nothing to decide.
     pub fn map(&self, original: &Original<'_>) -> Result<Mapped, String> {
         let Original { method, target, host, .. } = original;
         let is_method = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';

@@ -102,12 +102,12 @@ impl Rules {
     /// # Errors
     /// It can't be read, or is wrong: a sentence that names the file, the rule and the field.
     pub fn read(file: &Path) -> io::Result<Self> {
-        let told = |problem: &dyn std::fmt::Display| format!("{}: {problem}", file.display());
+        let in_file = |problem: &dyn std::fmt::Display| format!("{}: {problem}", file.display());
         let mut text = String::new();
         let opened = std::fs::File::open(file);
         let read = opened.and_then(|opened| opened.take(MAX_FILE_BYTES + 1).read_to_string(&mut text));
-        read.map_err(|problem| io::Error::new(problem.kind(), told(&problem)))?;
-        let wrong = |problem: String| io::Error::new(io::ErrorKind::InvalidData, told(&problem));
+        read.map_err(|problem| io::Error::new(problem.kind(), in_file(&problem)))?;
+        let wrong = |problem: String| io::Error::new(io::ErrorKind::InvalidData, in_file(&problem));
         if text.len() as u64 > MAX_FILE_BYTES {
             return Err(wrong(format!("must have at most {MAX_FILE_BYTES} bytes")));
         }

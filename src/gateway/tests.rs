@@ -124,7 +124,7 @@ fn the_first_rule_that_matches_makes_action_and_resource() {
     for bad in ["", ":", "mcp:", "mcp::x", "mcp:*", "a b", "é"] {
         assert!(whole(bad).is_err(), "{bad}");
     }
-    // What a header can't be, twice is not once, and a host that a rule asks for has to be there.
+    // Values that a header can't have, a header sent twice, and a missing host that a rule requires.
     for (name, value) in [("x-mcp-tool", "a:b"), ("x-mcp-tool", "*"), ("x-mcp-method", "a*"), ("x-mcp-server", "")] {
         let headers = mcp.map(|(known, good)| if known == name { (name, value) } else { (known, good) });
         assert!(map(&gateway, "POST", "/mcp", &headers).is_err(), "{name}: {value}");
@@ -210,7 +210,8 @@ proptest! {
             let path = path.strip_suffix('/').unwrap_or(path);
             prop_assert_eq!(resource.split(':').count(), path.matches('/').count().max(1) + 1);
             prop_assert!(!resource.contains(['*', '%', '\\', ';']));
-            // Whatever decodes its segments once gets the same ones, and two paths are one only where they are these.
+            // Decoding its segments once gives equal ones, and two paths map to one resource only if their segments are
+            // equal.
             let canonical: Vec<_> = segments(&one).unwrap();
             if read(&other).is_some_and(|(_, same)| same == resource) {
                 prop_assert_eq!(segments(&other).unwrap(), canonical);

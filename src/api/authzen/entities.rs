@@ -131,7 +131,7 @@ pub fn segment_of(kind: &str) -> Cow<'_, str> {
     if kind.contains([':', '%']) { kind.replace('%', "%25").replace(':', "%3A").into() } else { kind.into() }
 }
 
-/// What one evaluation asks, or a search with something in the place of what it looks for.
+/// The content of one evaluation, or of a search with a placeholder for what it looks for.
 pub struct Asking<'a> {
     /// The agent's id; `None` for a subject that is no agent.
     pub agent: Option<&'a str>,

@@ -132,11 +132,11 @@ impl CompleteEvaluation<'_> {
     }
 }
 
-/// What a call asks.
+/// The content of a call.
 pub enum Evaluations {
-    /// Without evaluations it is one.
+    /// A body without evaluations is a single one.
     One(Request),
-    /// Each, or why it is none.
+    /// Each evaluation, or its error.
     Many(Vec<Result<Request, Error>>, Semantic),
 }
 
@@ -144,7 +144,7 @@ impl Evaluations {
     /// Reads a body.
     ///
     /// # Errors
-    /// What concerns all of it. An evaluation that can't be read concerns no other.
+    /// Errors about the body as a whole. A bad evaluation affects no other.
     pub fn read(head: &CallHead<'_>, body: &[u8]) -> Result<Self, Problem> {
         let EvaluationsBody { subject, action, resource, context, evaluations, options } = parse(body)?;
         let defaults = EvaluationParts { subject, action, resource, context };

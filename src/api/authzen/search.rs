@@ -21,7 +21,7 @@ use crate::domain::limits::{MAX_AUTHORIZE_BODY_BYTES, MAX_PAGE};
 use crate::domain::{Code, Error, Request};
 use crate::service::{SearchPage, SearchResult};
 
-/// The action in whose place a search looks for others.
+/// The action that a search uses as a placeholder.
 const ANY: &str = "*";
 /// Bytes of a token that say which search it is of.
 const MARK_BYTES: usize = 8;

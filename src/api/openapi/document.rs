@@ -49,7 +49,7 @@ pub fn document(endpoints: &[Endpoint]) -> (Value, Vec<String>) {
     link(&mut paths);
     schemas.answer::<ProblemBody<'_>>();
     let (named, clashes) = schemas.named();
-    let tags = Tag::ALL.map(|tag| json!({ "name": tag.told().0, "description": tag.told().1 }));
+    let tags = Tag::ALL.map(|tag| json!({ "name": tag.described().0, "description": tag.described().1 }));
     let headers: Map<_, _> = HEADERS
         .iter()
         .map(|(name, description)| {
@@ -109,7 +109,7 @@ fn examples() -> Map<String, Value> {
     examples
 }
 
-/// Links what was created to what can be done with it: the routes below its own whose only variable is its id.
+/// Links a created thing to its routes: those below its own with its id as their only variable.
 fn link(paths: &mut Map<String, Value>) {
     let id = |operation: &Value| operation["operationId"].as_str().unwrap_or_default().to_owned();
     let named = |path: &str, operations: &Value| {
@@ -166,7 +166,7 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
     }
     let mut operation = json!({
         "operationId": docs.id,
-        "tags": [docs.tag.told().0],
+        "tags": [docs.tag.described().0],
         "summary": docs.summary,
         "security": security(endpoint.access),
         "responses": responses,

@@ -25,8 +25,8 @@ pub fn shown(examples: Examples) -> Map<String, Value> {
     let denials = Code::ALL.iter().filter(|code| crate::api::status::status(**code) == 200).map(|code| code.as_str());
     let denials: Vec<_> = denials.collect();
     let shown = |(name, value): (&str, Value)| {
-        let told = if denials.contains(&name) { reference(name) } else { json!({ "value": value }) };
-        (name.to_owned(), told)
+        let entry = if denials.contains(&name) { reference(name) } else { json!({ "value": value }) };
+        (name.to_owned(), entry)
     };
     examples.into_iter().map(shown).collect()
 }

@@ -27,7 +27,7 @@ pub fn of_guard(access: RouteAccess) -> Vec<Code> {
             Code::ShuttingDown,
             Code::Overloaded,
             Code::TenantUnavailable,
-            // A tenant whose storage fails can't be read either, and what it shows waits until it is on disk.
+            // If its storage fails, a tenant can't be read either, and a read waits until what it shows is on disk.
             Code::StorageUnavailable,
             Code::OutcomeUnknown,
         ]);
@@ -57,8 +57,8 @@ pub fn responses(codes: &[Code], refusals: &[(u16, Code)]) -> Map<String, Value>
 pub fn response(status: u16, codes: &[Code]) -> Value {
     let lines: Vec<_> = codes.iter().map(|code| format!("- `{code}`: {}", code.meaning())).collect();
     // The example of a decision's code is a decision.
-    let told = codes.iter().filter(|code| status_of(**code) == status);
-    let examples: Map<_, _> = told.map(|code| (code.to_string(), reference(code.as_str()))).collect();
+    let shown = codes.iter().filter(|code| status_of(**code) == status);
+    let examples: Map<_, _> = shown.map(|code| (code.to_string(), reference(code.as_str()))).collect();
     // A plain reference: client generators give up on a narrowed one and drop the error.
     let schema = json!({ "$ref": "#/components/schemas/Problem" });
     let mut response = json!({
@@ -104,7 +104,7 @@ fn body(problem: &Problem) -> Value {
 /// An error with this code and a typical sentence.
 fn example(code: Code) -> Error {
     let field = |field: &str, problem: &str| Error::field(code, field, problem);
-    let told = |message: &str| Error::new(code, message);
+    let error = |message: &str| Error::new(code, message);
     match code {
         Code::TenantMismatch => field("tenantId", "is not the key's tenant"),
         Code::InvalidBody => field(
@@ -116,30 +116,30 @@ fn example(code: Code) -> Error {
         Code::InvalidPattern => {
             field("permissions[0].resource", "has a '*' inside the segment 'foo*': a '*' must be a whole segment")
         }
-        Code::ConfirmationRequired => told("deleting a tenant takes ?confirm= with its slug, 'acme'"),
-        Code::Unauthenticated => told("the request needs 'Authorization: Bearer <key>'"),
-        Code::InvalidToken => told("the key or token is not valid"),
-        Code::Forbidden => told("this takes an operator key"),
-        Code::RouteNotFound => told("there is no route '/v2/tenants'"),
-        Code::TenantNotFound => told("there is no tenant 'globex'"),
-        Code::AgentNotFound => told("there is no agent 'agt_019ac1d40000700080000009a0b1c2d3'"),
-        Code::KeyNotFound => told("there is no API key 'key_019ac1d40000700080000009a0b1c2d3'"),
-        Code::PolicyNotFound => told("there is no policy 'pol_019ac1d40000700080000009a0b1c2d3'"),
-        Code::DelegationNotFound => told("there is no delegation 'dlg_019ac1d40000700080000009a0b1c2d3'"),
-        Code::AuditEntryNotFound => told("there is no audit entry 'aud_019ac1d40000700080000009a0b1c2d3'"),
-        Code::MethodNotAllowed => told("this route takes POST, GET"),
-        Code::RequestTimeout => told("the body did not arrive within 30 seconds of its head"),
+        Code::ConfirmationRequired => error("deleting a tenant takes ?confirm= with its slug, 'acme'"),
+        Code::Unauthenticated => error("the request needs 'Authorization: Bearer <key>'"),
+        Code::InvalidToken => error("the key or token is not valid"),
+        Code::Forbidden => error("this takes an operator key"),
+        Code::RouteNotFound => error("there is no route '/v2/tenants'"),
+        Code::TenantNotFound => error("there is no tenant 'globex'"),
+        Code::AgentNotFound => error("there is no agent 'agt_019ac1d40000700080000009a0b1c2d3'"),
+        Code::KeyNotFound => error("there is no API key 'key_019ac1d40000700080000009a0b1c2d3'"),
+        Code::PolicyNotFound => error("there is no policy 'pol_019ac1d40000700080000009a0b1c2d3'"),
+        Code::DelegationNotFound => error("there is no delegation 'dlg_019ac1d40000700080000009a0b1c2d3'"),
+        Code::AuditEntryNotFound => error("there is no audit entry 'aud_019ac1d40000700080000009a0b1c2d3'"),
+        Code::MethodNotAllowed => error("this route takes POST, GET"),
+        Code::RequestTimeout => error("the body did not arrive within 30 seconds of its head"),
         Code::SlugTaken => field("slug", "'acme' is taken"),
-        Code::PayloadTooLarge => told("the body must have at most 1048576 bytes"),
+        Code::PayloadTooLarge => error("the body must have at most 1048576 bytes"),
         Code::AuthRateLimited => {
-            told("too many calls from this address had no valid key or token; one with a valid one is not refused")
+            error("too many calls from this address had no valid key or token; one with a valid one is not refused")
                 .with_details(json!({ "retryAfter": 1 }))
         }
-        Code::AgentTypeNotAllowed => told("type 'delegated' is not one the tenant allows: autonomous, service")
+        Code::AgentTypeNotAllowed => error("type 'delegated' is not one the tenant allows: autonomous, service")
             .with_details(json!({ "allowedAgentTypes": ["autonomous", "service"] })),
-        Code::NotReady => told("the server is still loading its tenants"),
-        Code::TenantUnavailable => told("the tenant can't answer right now; try again in a moment"),
+        Code::NotReady => error("the server is still loading its tenants"),
+        Code::TenantUnavailable => error("the tenant can't answer right now; try again in a moment"),
         // The meaning is a sentence already.
-        other => told(other.meaning()),
+        other => error(other.meaning()),
     }
 }

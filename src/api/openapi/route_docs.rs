@@ -40,8 +40,8 @@ impl Tag {
         Self::Server,
     ];
 
-    /// Its name, and what it is about.
-    pub fn told(self) -> (&'static str, &'static str) {
+    /// The tag's name and description.
+    pub fn described(self) -> (&'static str, &'static str) {
         match self {
             Self::Decisions => ("Decisions", "May this agent do this action on this resource now?"),
             Self::Tenants => {

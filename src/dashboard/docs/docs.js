@@ -60,7 +60,7 @@ function operationsOf(api) {
 
 const method = (operation) => h("span", { class: `method ${operation.method}` }, operation.method.toUpperCase());
 
-/** A path whose variables stand out and which may break behind a slash. */
+/** A path with its variables highlighted. It may break after a slash. */
 function pathView(path) {
   const parts = path.split(/(\{[^}]+\}|\/)/).filter(Boolean);
   const show = (part) => (part === "/" ? ["/", h("wbr")] : part.startsWith("{") ? h("em", null, part) : part);
@@ -130,7 +130,7 @@ function responseView(api, status, response) {
 function operationBody(api, operation) {
   const responses = Object.entries(operation.responses);
   return h("div", { class: "inside columns" },
-    h("div", { class: "told" },
+    h("div", { class: "details" },
       operation.description && prose(operation.description),
       h("p", { class: "who" }, whoMayCall(operation)),
       parametersView(api, operation),
@@ -140,7 +140,7 @@ function operationBody(api, operation) {
     tryIt(api, operation, () => sessionStorage.getItem(KEY), (text) => { at("said").textContent = text; }));
 }
 
-/** An operation that is told in full once it is opened. */
+/** An operation, which shows its details when opened. */
 function operationView(api, operation) {
   const view = h("details", { class: "operation", id: operation.operationId },
     h("summary", null, method(operation), pathView(operation.path), h("span", { class: "what" }, operation.summary)));

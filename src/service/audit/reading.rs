@@ -54,7 +54,7 @@ impl Kavach {
         }
     }
 
-    /// Whose share of the permits a read of this tenant's trail counts against.
+    /// The party whose permits a read of this tenant's trail uses.
     pub(in crate::service) fn party(&self, tenant: Option<TenantId>) -> Party {
         Party { operator: matches!(self.credential, Credential::Operator(_)), tenant }
     }
