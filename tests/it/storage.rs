@@ -14,7 +14,7 @@ use crate::harness::{OPERATOR_KEY, Options, Server, eventually};
 use crate::places::{Frozen, Mount};
 use crate::world::{Agent, call};
 
-/// Limits every file of the server to its current size (`EFBIG`), or lifts the limit.
+/// Limits the size of the server's files (`EFBIG`), or lifts the limit.
 pub fn limit_files(server: &Server, limit: Option<u64>) {
     prlimit(Some(server.pid()), Resource::Fsize, Rlimit { current: limit, maximum: None }).unwrap();
 }
