@@ -10,7 +10,8 @@ use common::{World, call, permissions};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use kavach::domain::Request;
 use kavach::domain::permission::PermissionSpec;
-use kavach::domain::permission::constraint::{ConstraintsSpec, TimeWindowSpec};
+use kavach::domain::permission::constraint::ConstraintsSpec;
+use kavach::domain::permission::constraint::time_window::TimeWindowSpec;
 use kavach::domain::tenant::Caller;
 
 fn run(b: &mut criterion::Bencher<'_>, world: &mut World, caller: Caller, request: &Request) {

@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use ipnet::IpNet;
 
-use crate::domain::permission::constraint::parse_net;
+use crate::domain::permission::constraint::ip_allowlist::parse_net;
 use crate::domain::secret::OperatorKey;
 use crate::gateway::GatewayKind;
 use crate::store::Durability;

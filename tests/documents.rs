@@ -1,8 +1,11 @@
-//! Everything that the documents refer to exists: each file or folder that they name, and each link between them.
+//! Everything that the documents refer to exists: each file or folder that they name, and each link between them. And
+//! the README explains every constraint.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by a panic that says what was wrong")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use kavach::domain::permission::constraint::Constraints;
 
 /// The top folders: text in backticks that starts with one is a path.
 const TOP: [&str; 8] = ["benches/", "crates/", "docs/", "examples/", "fuzz/", "scripts/", "src/", "tests/"];
@@ -53,4 +56,13 @@ fn everything_that_the_documents_name_is_there() {
         }
     }
     assert!(missing.is_empty(), "named, but not there:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn the_readme_explains_every_constraint() {
+    let readme = include_str!("../README.md");
+    for name in Constraints::NAMES {
+        let explained = readme.lines().any(|line| line.starts_with(&format!("- `{name}")));
+        assert!(explained, "README.md has no line for {name} under \"Constraints\"");
+    }
 }

@@ -16,7 +16,6 @@ use crate::domain::delegation::commands::DelegationView;
 use crate::domain::delegation::search::{DelegationSource, EffectivePermission};
 use crate::domain::limits::MAX_WARNINGS;
 use crate::domain::permission::PermissionSpec;
-use crate::domain::permission::constraint::{ConstraintsSpec, TimeWindowSpec};
 use crate::domain::permission::warnings::Warning;
 use crate::domain::tenant::key::ApiKey;
 use crate::domain::tenant::{Profile, TenantStatus};
@@ -104,7 +103,7 @@ pub struct AgentJson {
     /// Its type.
     r#type: AgentType,
     /// Its permissions.
-    permissions: Vec<PermissionJson>,
+    permissions: Vec<PermissionSpec>,
     /// Whether it may work.
     status: AgentStatus,
     /// When it expires.
@@ -139,7 +138,7 @@ impl AgentJson {
             owner_id: spec.owner.to_string(),
             name: spec.name.clone(),
             r#type: spec.kind,
-            permissions: spec.permissions.specs().into_iter().map(PermissionJson::from).collect(),
+            permissions: spec.permissions.specs(),
             status: *status,
             expires_at: spec.expires_at,
             metadata: RawValue::from_string(metadata.to_owned()).ok(),
@@ -159,58 +158,6 @@ impl AgentJson {
     }
 }
 
-/// A permission, without constraints that are not set.
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Permission")]
-struct PermissionJson {
-    /// A resource pattern.
-    resource: String,
-    /// Actions it grants; `*` is any action.
-    actions: Vec<String>,
-    /// Further conditions.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    constraints: Option<ConstraintsJson>,
-}
-
-/// Conditions besides the match.
-#[derive(Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(rename = "Constraints")]
-struct ConstraintsJson {
-    /// Granted calls in a sliding hour.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_calls_per_hour: Option<u32>,
-    /// Globs, or regular expressions that start with `^`. Every string argument must match one of them as a whole.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    allowed_arg_patterns: Option<Vec<String>>,
-    /// A time of day in UTC.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    time_window: Option<TimeWindowSpec>,
-    /// Addresses or networks.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ip_allowlist: Option<Vec<String>>,
-    /// Whether a person must approve. This server then denies the call.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    require_approval: Option<bool>,
-}
-
-impl From<PermissionSpec> for PermissionJson {
-    fn from(spec: PermissionSpec) -> Self {
-        let PermissionSpec { resource, actions, constraints } = spec;
-        let constraints = constraints.map(|constraints| {
-            let ConstraintsSpec {
-                max_calls_per_hour,
-                allowed_arg_patterns,
-                time_window,
-                ip_allowlist,
-                require_approval,
-            } = constraints;
-            ConstraintsJson { max_calls_per_hour, allowed_arg_patterns, time_window, ip_allowlist, require_approval }
-        });
-        Self { resource, actions, constraints }
-    }
-}
-
 /// A delegation.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -225,7 +172,7 @@ pub struct DelegationJson {
     /// The agent that may use the grantor's permissions.
     to_agent: AgentId,
     /// The lent permissions.
-    permissions: Vec<PermissionJson>,
+    permissions: Vec<PermissionSpec>,
     /// When it expires.
     expires_at: Option<Timestamp>,
     /// Links that a chain through it may have.
@@ -260,7 +207,7 @@ impl From<DelegationView> for DelegationJson {
             tenant_id: tenant,
             from_agent: spec.from,
             to_agent: spec.to,
-            permissions: spec.permissions.specs().into_iter().map(PermissionJson::from).collect(),
+            permissions: spec.permissions.specs(),
             expires_at: spec.expires_at,
             max_depth: spec.max_depth,
             depth: spec.depth,
@@ -277,7 +224,7 @@ impl From<DelegationView> for DelegationJson {
 #[schemars(rename = "EffectivePermission")]
 pub struct EffectivePermissionJson {
     #[serde(flatten)]
-    permission: PermissionJson,
+    permission: PermissionSpec,
     /// Where it comes from: `own`, or `delegation`.
     #[schemars(extend("enum" = ["own", "delegation"]))]
     source: &'static str,
@@ -296,7 +243,6 @@ pub struct EffectivePermissionJson {
 impl From<EffectivePermission> for EffectivePermissionJson {
     fn from(effective: EffectivePermission) -> Self {
         let EffectivePermission { permission, link } = effective;
-        let permission = PermissionJson::from(permission);
         match link {
             None => Self {
                 permission,

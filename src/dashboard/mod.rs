@@ -71,7 +71,10 @@ pub const ASSETS: &[Asset] = &[
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::domain::permission::constraint::Constraints;
 
     /// Names in quotes that follow that text.
     fn named(text: &'static str, before: &str) -> Vec<&'static str> {
@@ -94,6 +97,16 @@ mod tests {
                 assert!(is_served(path), "{} names {path}", file.path);
             }
         }
+    }
+
+    /// The dashboard shows and edits permissions whole: what its table lacks, it would drop.
+    #[test]
+    fn the_table_of_constraints_has_all_of_them() {
+        let (_, table) = include_str!("permissions.js").split_once("CONSTRAINTS = {\n").unwrap();
+        let (table, _) = table.split_once("\n};\n").unwrap();
+        let rows = table.lines().filter_map(|line| line.strip_prefix("  ")?.strip_suffix(": {"));
+        let rows: BTreeSet<_> = rows.filter(|row| !row.starts_with(' ')).collect();
+        assert_eq!(rows, Constraints::NAMES.iter().copied().collect(), "the rows of CONSTRAINTS in permissions.js");
     }
 
     #[test]

@@ -16,16 +16,45 @@ export const TEMPLATES = [
   ["Ask a person", [{ resource: "*", actions: ["execute"], constraints: { requireApproval: true } }]],
 ];
 
+const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
+const listed = (items) => (items.length ? items : undefined);
+
+/** Every constraint, by its name: a value in words; the form's fields for one, by what follows the name; and the value that their inputs hold, if any. */
+export const CONSTRAINTS = {
+  maxCallsPerHour: {
+    words: (calls) => `at most ${calls} an hour`,
+    fields: (calls) => ({ "": field("Calls an hour", "maxCallsPerHour", { type: "number", min: 0, value: calls ?? "", placeholder: "no limit" }) }),
+    read: (calls) => (calls.value.trim() ? Number(calls.value) : undefined),
+  },
+  timeWindow: {
+    words: ({ start, end }) => `from ${start} to ${end} UTC`,
+    fields: (window) => ({
+      ".start": field("From (UTC)", "start", { type: "time", value: window?.start ?? "" }),
+      ".end": field("To (UTC)", "end", { type: "time", value: window?.end ?? "" }),
+    }),
+    read: (start, end) => (start.value || end.value ? { start: start.value, end: end.value } : undefined),
+  },
+  allowedArgPatterns: {
+    words: (patterns) => `arguments match ${patterns.join(" or ")}`,
+    fields: (patterns) => ({ "": field("Arguments must match, one pattern a line", "patterns", { as: "textarea", rows: 2, wide: true, value: patterns?.join("\n") ?? "", placeholder: "/srv/data/**" }) }),
+    read: (patterns) => listed(lines(patterns.value)),
+  },
+  ipAllowlist: {
+    words: (addresses) => `from ${addresses.join(", ")}`,
+    fields: (addresses) => ({ "": field("Addresses, one a line", "ips", { as: "textarea", rows: 2, wide: true, value: addresses?.join("\n") ?? "", placeholder: "10.0.0.0/8" }) }),
+    read: (addresses) => listed(lines(addresses.value)),
+  },
+  requireApproval: {
+    words: (asked) => asked && "needs a person's approval",
+    fields: (asked) => ({ "": h("label", { class: "check wide" }, h("input", { type: "checkbox", name: "approval", checked: asked === true }), "Needs a person's approval") }),
+    read: (asked) => asked.checked || undefined,
+  },
+};
+
 /** A permission's constraints in words. */
 export function constraintWords(constraints = {}) {
-  const { maxCallsPerHour, allowedArgPatterns, timeWindow, ipAllowlist, requireApproval } = constraints;
-  return [
-    maxCallsPerHour !== undefined && `at most ${maxCallsPerHour} an hour`,
-    allowedArgPatterns && `arguments match ${allowedArgPatterns.join(" or ")}`,
-    timeWindow && `from ${timeWindow.start} to ${timeWindow.end} UTC`,
-    ipAllowlist && `from ${ipAllowlist.join(", ")}`,
-    requireApproval && "needs a person's approval",
-  ].filter(Boolean);
+  const given = Object.entries(CONSTRAINTS).filter(([name]) => constraints[name] !== undefined);
+  return given.map(([name, { words }]) => words(constraints[name])).filter(Boolean);
 }
 
 /** One permission as a line. */
@@ -37,8 +66,6 @@ export function permissionRow(permission, extra) {
     extra);
 }
 
-const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
-
 /** An editor of permissions: `element`, and `read()` for what it holds. `name` is the list's name in errors. */
 export function permissionEditor(initial = [], { name = "permissions", templates = true } = {}) {
   const list = h("div", { class: "stack tight" });
@@ -46,42 +73,27 @@ export function permissionEditor(initial = [], { name = "permissions", templates
 
   function row(permission = { resource: "", actions: [] }) {
     const at = () => `${name}[${[...list.children].indexOf(element)}]`;
-    const { maxCallsPerHour, allowedArgPatterns, timeWindow, ipAllowlist, requireApproval } = permission.constraints ?? {};
-    const make = (label, part, props) => field(label, part, props);
-    const parts = {
-      resource: make("Resource", "resource", { value: permission.resource, placeholder: "reports:* or mcp:github:*" }),
-      actions: make("Actions", "actions", { value: permission.actions.join(", "), placeholder: "read, execute or *" }),
-      "constraints.maxCallsPerHour": make("Calls an hour", "maxCallsPerHour", { type: "number", min: 0, value: maxCallsPerHour ?? "", placeholder: "no limit" }),
-      "constraints.timeWindow.start": make("From (UTC)", "start", { type: "time", value: timeWindow?.start ?? "" }),
-      "constraints.timeWindow.end": make("To (UTC)", "end", { type: "time", value: timeWindow?.end ?? "" }),
-      "constraints.allowedArgPatterns": make("Arguments must match, one pattern a line", "patterns", { as: "textarea", rows: 2, wide: true, value: allowedArgPatterns?.join("\n") ?? "", placeholder: "/srv/data/**" }),
-      "constraints.ipAllowlist": make("Addresses, one a line", "ips", { as: "textarea", rows: 2, wide: true, value: ipAllowlist?.join("\n") ?? "", placeholder: "10.0.0.0/8" }),
-    };
-    const approval = h("label", { class: "check wide" }, h("input", { type: "checkbox", name: "approval", checked: requireApproval === true }), "Needs a person's approval");
-    const [resource, actions, ...constraints] = Object.values(parts);
+    const resource = field("Resource", "resource", { value: permission.resource, placeholder: "reports:* or mcp:github:*" });
+    const actions = field("Actions", "actions", { value: permission.actions.join(", "), placeholder: "read, execute or *" });
+    const constraints = Object.entries(CONSTRAINTS).map(([constraint, { fields, read }]) => ({ constraint, read, fields: fields(permission.constraints?.[constraint]) }));
     const legend = h("legend", {});
     const element = h("fieldset", { class: "perm" }, legend,
       h("div", { class: "fields" }, resource, actions),
-      h("details", { open: permission.constraints !== undefined && Object.keys(permission.constraints).length > 0 }, h("summary", {}, "Constraints"), h("div", { class: "fields" }, constraints, approval)),
+      h("details", { open: permission.constraints !== undefined && Object.keys(permission.constraints).length > 0 }, h("summary", {}, "Constraints"), h("div", { class: "fields" }, constraints.map(({ fields }) => Object.values(fields)))),
       h("div", { class: "row" }, button("Remove", () => { element.remove(); number(); }, { kind: "small-button danger", label: "Remove this permission" })));
-    const control = (part) => parts[part].querySelector("input, textarea");
+    const input = (place) => place.querySelector("input, textarea");
     element.number = () => {
       legend.textContent = `Permission ${[...list.children].indexOf(element) + 1}`;
-      for (const [part, place] of Object.entries(parts)) place.dataset.field = `${at()}.${part}`;
+      const named = (place, part) => { place.dataset.field = `${at()}.${part}`; };
+      named(resource, "resource");
+      named(actions, "actions");
+      for (const { constraint, fields } of constraints) for (const [part, place] of Object.entries(fields)) named(place, `constraints.${constraint}${part}`);
     };
     element.read = () => {
-      const calls = control("constraints.maxCallsPerHour").value.trim();
-      const [start, end] = [control("constraints.timeWindow.start").value, control("constraints.timeWindow.end").value];
-      const [patterns, ips] = [lines(control("constraints.allowedArgPatterns").value), lines(control("constraints.ipAllowlist").value)];
-      const given = {
-        ...(calls && { maxCallsPerHour: Number(calls) }),
-        ...(patterns.length && { allowedArgPatterns: patterns }),
-        ...((start || end) && { timeWindow: { start, end } }),
-        ...(ips.length && { ipAllowlist: ips }),
-        ...(approval.firstChild.checked && { requireApproval: true }),
-      };
-      const names = control("actions").value.split(",").map((action) => action.trim()).filter(Boolean);
-      return { resource: control("resource").value.trim(), actions: names, ...(Object.keys(given).length && { constraints: given }) };
+      const values = constraints.map(({ constraint, fields, read }) => [constraint, read(...Object.values(fields).map(input))]);
+      const given = values.filter(([, value]) => value !== undefined);
+      const names = input(actions).value.split(",").map((action) => action.trim()).filter(Boolean);
+      return { resource: input(resource).value.trim(), actions: names, ...(given.length && { constraints: Object.fromEntries(given) }) };
     };
     return element;
   }

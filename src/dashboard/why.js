@@ -6,6 +6,7 @@ import { pageHead, card, empty } from "./ui.js";
 import { agentField, field, form, text } from "./forms.js";
 import { span, words, shortId } from "./format.js";
 import { agentLink } from "./names.js";
+import { CONSTRAINTS } from "./permissions.js";
 import { tenantFilter, tenantChoices } from "./tenant-filter.js";
 
 export async function why({ query }) {
@@ -57,8 +58,6 @@ function deciding({ allowed, reason, steps }) {
   return same >= 0 ? same : last((step) => !step.passed);
 }
 
-const NESTED = new Set(["maxCallsPerHour", "allowedArgPatterns", "timeWindow", "ipAllowlist", "requireApproval"]);
-
 function result(explained) {
   const { allowed, code, reason, retryAfter, policyId, warnings = [], steps, moreSteps } = explained;
   const settled = deciding(explained);
@@ -78,7 +77,7 @@ function result(explained) {
       step.delegation && h("span", {}, "delegation ", h("code", {}, shortId(step.delegation))),
       step.policy && h("span", {}, "policy ", h("code", {}, shortId(step.policy))),
     ].filter(Boolean);
-    return h("li", { class: `${decides ? "decides" : ""} ${NESTED.has(step.check) ? "nested" : ""}` },
+    return h("li", { class: `${decides ? "decides" : ""} ${Object.hasOwn(CONSTRAINTS, step.check) ? "nested" : ""}` },
       icon(step.passed ? "pass" : decides && !allowed ? "fail" : "skip", step.passed ? "ok" : decides && !allowed ? "bad" : "muted"),
       h("span", { class: "name" }, words(step.check), h("span", { class: "sr" }, step.passed ? " held" : decides ? " failed and decided it" : " did not hold")),
       h("div", { class: "stack tight" }, h("span", { class: "wrap" }, step.detail),

@@ -1,8 +1,8 @@
 //! The bytes of events and of a state, format version 1: every old line stays readable and is still written byte for
 //! byte. One line per value in `tests/golden/events-v1`: its name and its bytes in hex.
 //!
-//! A new variant of [`Change`] or a new [`Code`] of a decision fails here until it has a line; a new field does not
-//! compile. A released line never changes.
+//! A new variant of [`Change`], a new [`Code`] of a decision or a new constraint fails here until it has a line; any other
+//! new field does not compile. A released line never changes.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,8 @@ use kavach_domain::budget::settlement::SettledDecision;
 use kavach_domain::budget::settlement::UsageRecord;
 use kavach_domain::delegation::DelegationSpec;
 use kavach_domain::event::{Before, ChangeRecord, Grant, LinkUse};
-use kavach_domain::permission::constraint::{ConstraintsSpec, TimeWindowSpec};
+use kavach_domain::permission::constraint::time_window::TimeWindowSpec;
+use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec};
 use kavach_domain::permission::{PermissionSet, PermissionSpec};
 use kavach_domain::text::Slug;
 use kavach_domain::{
@@ -510,6 +511,21 @@ fn every_change_has_a_golden_line() {
     });
     let golden_names: BTreeSet<String> = golden_names.collect();
     assert_eq!(golden_names.iter().map(String::as_str).collect::<BTreeSet<_>>(), known);
+}
+
+#[test]
+fn every_constraint_has_a_golden_line() {
+    let specs = changes().into_iter().filter_map(|(_, record)| match record.change {
+        Change::AgentCreated { spec, .. } => Some(spec),
+        _ => None,
+    });
+    let permissions = specs.flat_map(|spec| spec.permissions.specs());
+    let told: BTreeSet<String> = permissions
+        .filter_map(|permission| serde_json::to_value(permission.constraints?).ok())
+        .flat_map(|json| json.as_object().unwrap().keys().cloned().collect::<Vec<_>>())
+        .collect();
+    let known: BTreeSet<String> = Constraints::NAMES.iter().map(|&name| name.to_owned()).collect();
+    assert_eq!(told, known, "`changes` needs an agentCreated with each constraint");
 }
 
 #[test]

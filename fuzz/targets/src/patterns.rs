@@ -1,7 +1,7 @@
 //! Patterns checked against naive matchers.
 
 use kavach_domain::permission::arg_pattern::{ArgPattern, Value};
-use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec, Source};
+use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec};
 use kavach_domain::permission::glob::{self, Fit};
 use kavach_domain::permission::pattern::{Pattern, Segments};
 use kavach_domain::permission::regexes::RegexCache;
@@ -189,7 +189,7 @@ fn naive_glob(glob: &str, text: &str) -> bool {
 /// An accepted argument pattern keeps its text.
 fn regexes(regex: &str) {
     let spec = ConstraintsSpec { allowed_arg_patterns: Some(vec![format!("^{regex}")]), ..ConstraintsSpec::default() };
-    match Constraints::parse("constraints", spec.clone(), Source::Request) {
+    match Constraints::parse(spec.clone()) {
         Ok(constraints) => assert_eq!(constraints.spec(), spec),
         Err(error) => {
             assert!(kavach::api::status::status(error.code()) == 400 && !error.message().contains('\n'), "{error}")

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use kavach_domain::budget::cost::Cost;
 use kavach_domain::decision::arguments::{Arguments, Compact, each_string};
 use kavach_domain::limits::{MAX_NAME_CHARS, MAX_QUOTED_CHARS};
-use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec, Source};
+use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec};
 use kavach_domain::permission::{PermissionSet, PermissionSpec};
 use kavach_domain::text::{Slug, has_unseen, parse_name, quote};
 use kavach_domain::{
@@ -201,12 +201,11 @@ fn strings_of(value: &Value, all: &mut Vec<String>) {
 }
 
 fn constraints(spec: ConstraintsSpec) {
-    if let Ok(parsed) = Constraints::parse("constraints", spec, Source::Request) {
+    if let Ok(parsed) = Constraints::parse(spec) {
         let shown = parsed.spec();
         readable(&serde_json::to_string(&shown).unwrap());
-        for source in [Source::Request, Source::Stored] {
-            assert_eq!(Constraints::parse("constraints", shown.clone(), source).unwrap(), parsed);
-        }
+        assert_eq!(Constraints::parse(shown).unwrap(), parsed);
+        assert_eq!(Constraints::restore(parsed.stored()).unwrap(), parsed);
     }
 }
 

@@ -7,6 +7,10 @@ use serde_json::{Map, Value, json};
 /// Where named schemas are in the document.
 const PLACE: &str = "/components/schemas";
 
+/// What the name of a type that a request makes something of begins with. Where an answer shows that thing, its schema has
+/// the name without it, and lets clients expect further members.
+const MAKES: &str = "New";
+
 /// Collects the schemas that a document needs. A type may differ between requests and responses, so each direction has its own set.
 pub struct Schemas {
     read: SchemaGenerator,
@@ -46,8 +50,12 @@ impl Schemas {
         for (name, schema) in self.read.take_definitions(true) {
             all.insert(name, tidied(schema, Way::Read));
         }
-        for (name, schema) in self.written.take_definitions(true) {
-            let schema = tidied(schema, Way::Written);
+        for (mut name, schema) in self.written.take_definitions(true) {
+            let mut schema = tidied(schema, Way::Written);
+            if let (Some(made), Value::Object(members)) = (name.strip_prefix(MAKES), &mut schema) {
+                members.remove("additionalProperties");
+                name = made.to_owned();
+            }
             match all.get(&name) {
                 Some(read) if *read != schema => clashes.push(name),
                 _ => _ = all.insert(name, schema),
@@ -92,6 +100,9 @@ fn tidy(schema: &mut Value, way: Way) {
     bound_integer(members);
     if way == Way::Written {
         without_null_where_absent(members);
+        if let Some(Value::String(reference)) = members.get_mut("$ref") {
+            *reference = reference.replace(&format!("{PLACE}/{MAKES}"), &format!("{PLACE}/"));
+        }
     }
 }
 

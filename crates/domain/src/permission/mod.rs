@@ -15,6 +15,7 @@ pub mod pattern;
 pub mod rate_window;
 pub mod regexes;
 pub mod steps;
+pub mod stored;
 pub mod url_glob;
 pub mod warnings;
 
@@ -32,15 +33,16 @@ use crate::limits::{
     STEPS_PER_ITEM, STEPS_PER_PERMISSION,
 };
 use crate::permission::arg_pattern::is_regex;
-use crate::permission::constraint::{Constraints, ConstraintsSpec, Source};
+use crate::permission::constraint::{Constraints, ConstraintsSpec};
 use crate::permission::pattern::{Pattern, Segments, Shape};
+use crate::permission::stored::StoredPermission;
 use crate::text::check_no_secret;
 use crate::text::{problem_of_compared, quote};
 
 /// The action that stands for every action.
 pub(super) const ANY_ACTION: &str = "*";
 
-/// A permission as a request and the journal spell it.
+/// A permission as requests and answers spell it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -60,7 +62,7 @@ pub struct PermissionSpec {
     #[cfg_attr(feature = "schema", schemars(with = "Vec<crate::schema::ActionPattern>", length(min = 1, max = MAX_ACTIONS)))]
     pub actions: Vec<String>,
     /// What must hold besides.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub constraints: Option<ConstraintsSpec>,
 }
 
@@ -73,20 +75,30 @@ pub struct Permission {
 }
 
 impl Permission {
-    fn parse(field: &str, spec: PermissionSpec, source: Source) -> Result<Self, Error> {
+    /// Reads what a request says. Fields are named from the permission on.
+    fn parse(spec: PermissionSpec) -> Result<Self, Error> {
         let PermissionSpec { resource, actions, constraints } = spec;
-        let resource_field = format!("{field}.resource");
-        let resource = match source {
-            Source::Request => Pattern::parse(&resource_field, &resource)?,
-            Source::Stored => Pattern::stored(&resource_field, &resource)?,
-        };
-        if source == Source::Request {
-            check_no_secret(&resource_field, resource.as_str())?;
-            check_actions(field, &actions)?;
-        }
+        let resource = Pattern::parse("resource", &resource)?;
+        check_no_secret("resource", resource.as_str())?;
+        check_actions(&actions)?;
+        Self::new(resource, actions, constraints.map(Constraints::parse))
+    }
+
+    /// Takes what was stored. It was a request's once, and was checked then.
+    fn restore(stored: StoredPermission) -> Result<Self, Error> {
+        let StoredPermission { resource, actions, constraints } = stored;
+        let resource = Pattern::stored("resource", &resource)?;
+        Self::new(resource, actions, constraints.map(Constraints::restore))
+    }
+
+    fn new(
+        resource: Pattern,
+        actions: Vec<String>,
+        constraints: Option<Result<Constraints, Error>>,
+    ) -> Result<Self, Error> {
         let constraints = constraints
-            .map(|spec| Constraints::parse(&format!("{field}.constraints"), spec, source))
-            .transpose()?
+            .transpose()
+            .map_err(|error| error.within("constraints"))?
             .filter(|constraints| *constraints != Constraints::default())
             .map(Box::new);
         Ok(Self { resource, actions: actions.into_iter().map(String::into_boxed_str).collect(), constraints })
@@ -98,6 +110,14 @@ impl Permission {
             resource: self.resource.as_str().to_owned(),
             actions: self.actions.iter().map(|action| action.to_string()).collect(),
             constraints: self.constraints.as_ref().map(|constraints| constraints.spec()),
+        }
+    }
+
+    fn stored(&self) -> StoredPermission {
+        StoredPermission {
+            resource: self.resource.as_str().to_owned(),
+            actions: self.actions.iter().map(|action| action.to_string()).collect(),
+            constraints: self.constraints.as_ref().map(|constraints| constraints.stored()),
         }
     }
 
@@ -126,10 +146,10 @@ impl Permission {
         self.constraints.as_ref().and_then(|constraints| constraints.max_calls_per_hour())
     }
 
-    /// Steps that a look at it counts, but for its argument patterns, which count their own.
+    /// Steps that a look at it counts, but for those that a check takes as it goes.
     pub fn steps(&self) -> usize {
-        let addresses = self.constraints.as_ref().map_or(0, |constraints| constraints.addresses());
-        STEPS_PER_PERMISSION + self.resource().len() + (self.actions.len() + addresses) * STEPS_PER_ITEM
+        let constraints = self.constraints.as_ref().map_or(0, |constraints| constraints.steps());
+        STEPS_PER_PERMISSION + self.resource().len() + self.actions.len() * STEPS_PER_ITEM + constraints
     }
 
     /// Whether it is about this call at all.
@@ -148,13 +168,13 @@ impl Permission {
     }
 }
 
-fn check_actions(field: &str, actions: &[String]) -> Result<(), Error> {
+fn check_actions(actions: &[String]) -> Result<(), Error> {
     if actions.is_empty() || actions.len() > MAX_ACTIONS {
         let problem = format!("must hold 1 to {MAX_ACTIONS} actions, not {}", actions.len());
-        return Err(Error::field(Code::InvalidField, &format!("{field}.actions"), problem));
+        return Err(Error::field(Code::InvalidField, "actions", problem));
     }
     for (at, action) in actions.iter().enumerate() {
-        let field = format!("{field}.actions[{at}]");
+        let field = format!("actions[{at}]");
         check_action(&field, action)?;
         check_no_secret(&field, action)?;
         if action != ANY_ACTION && action.contains('*') {
@@ -207,7 +227,7 @@ pub fn check_action(field: &str, action: &str) -> Result<(), Error> {
 
 /// An agent's permissions in declared order, with the index over them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(try_from = "Vec<PermissionSpec>", into = "Vec<PermissionSpec>")]
+#[serde(try_from = "Vec<StoredPermission>", into = "Vec<StoredPermission>")]
 pub struct PermissionSet {
     permissions: Box<[Permission]>,
     /// Positions of those with `maxCallsPerHour`, ascending.
@@ -217,18 +237,17 @@ pub struct PermissionSet {
     entries: Box<[Entry]>,
 }
 
-impl TryFrom<Vec<PermissionSpec>> for PermissionSet {
+impl TryFrom<Vec<StoredPermission>> for PermissionSet {
     type Error = Error;
 
-    /// Takes what was stored. It was a request's once, and was checked then.
-    fn try_from(specs: Vec<PermissionSpec>) -> Result<Self, Error> {
-        Self::read(specs, Source::Stored)
+    fn try_from(stored: Vec<StoredPermission>) -> Result<Self, Error> {
+        Self::read(stored, Permission::restore)
     }
 }
 
-impl From<PermissionSet> for Vec<PermissionSpec> {
+impl From<PermissionSet> for Vec<StoredPermission> {
     fn from(set: PermissionSet) -> Self {
-        set.specs()
+        set.permissions.iter().map(Permission::stored).collect()
     }
 }
 
@@ -266,16 +285,12 @@ impl PermissionSet {
     /// `INVALID_PATTERN` or `INVALID_FIELD`, naming the field from `permissions[0]` on.
     pub fn parse(specs: Vec<PermissionSpec>) -> Result<Self, Error> {
         check_totals(&specs)?;
-        Self::read(specs, Source::Request)
+        Self::read(specs, Permission::parse)
     }
 
-    fn read(specs: Vec<PermissionSpec>, source: Source) -> Result<Self, Error> {
-        let permissions: Box<[Permission]> = specs
-            .into_iter()
-            .enumerate()
-            .map(|(at, spec)| Permission::parse(&format!("permissions[{at}]"), spec, source))
-            .collect::<Result<_, _>>()?;
-        Ok(Self::index(permissions))
+    fn read<T>(all: Vec<T>, read: impl Fn(T) -> Result<Permission, Error>) -> Result<Self, Error> {
+        let read = |(at, one)| read(one).map_err(|error| error.within(&format!("permissions[{at}]")));
+        Ok(Self::index(all.into_iter().enumerate().map(read).collect::<Result<_, _>>()?))
     }
 
     fn index(permissions: Box<[Permission]>) -> Self {
@@ -490,7 +505,8 @@ mod tests {
         ] {
             let error = PermissionSet::parse(many.clone()).unwrap_err();
             assert!(error.message().starts_with("permissions must hold at most "), "{error}");
-            assert_eq!(PermissionSet::try_from(many.clone()).unwrap().specs(), many);
+            let stored = serde_json::to_value(&many).unwrap();
+            assert_eq!(serde_json::from_value::<PermissionSet>(stored).unwrap().specs(), many);
         }
     }
 

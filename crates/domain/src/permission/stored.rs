@@ -1,0 +1,46 @@
+//! Permissions as the journal and snapshots hold them: maps with named fields, in this order.
+//!
+//! The layout is fixed. No field is removed, renamed or moved. A new one comes last, and is left out where there is
+//! none: `#[serde(skip_serializing_if = "Option::is_none")]`. So what was written once is still written byte for byte.
+//! An older version refuses what has a field that it does not know, rather than ignore a restriction.
+
+use serde::{Deserialize, Serialize};
+
+/// A stored permission.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredPermission {
+    /// A resource pattern.
+    pub resource: String,
+    /// Actions; `*` is any.
+    pub actions: Vec<String>,
+    /// What must hold besides.
+    #[serde(default)]
+    pub constraints: Option<StoredConstraints>,
+}
+
+/// Stored constraints.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StoredConstraints {
+    /// Granted calls in a sliding hour.
+    pub max_calls_per_hour: Option<u32>,
+    /// Patterns for arguments.
+    pub allowed_arg_patterns: Option<Vec<String>>,
+    /// A time of day.
+    pub time_window: Option<StoredTimeWindow>,
+    /// Addresses or networks.
+    pub ip_allowlist: Option<Vec<String>>,
+    /// Whether a person has to approve.
+    pub require_approval: Option<bool>,
+}
+
+/// A stored time of day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredTimeWindow {
+    /// First minute, `HH:MM`.
+    pub start: String,
+    /// First minute after it.
+    pub end: String,
+}
