@@ -68,7 +68,7 @@ fn constrained(count: usize) -> Vec<PermissionSpec> {
         allowed_arg_patterns: Some(vec!["/srv/data/**".to_owned(), "*".to_owned()]),
         time_window: Some(TimeWindowSpec { start: "06:00".to_owned(), end: "22:00".to_owned() }),
         ip_allowlist: Some(vec!["192.0.2.0/24".to_owned(), "10.0.0.0/8".to_owned()]),
-        require_approval: None,
+        ..ConstraintsSpec::default()
     });
     all
 }
