@@ -84,7 +84,8 @@ export function permissionEditor(initial = [], { name = "permissions", templates
     const input = (place) => place.querySelector("input, textarea");
     element.number = () => {
       legend.textContent = `Permission ${[...list.children].indexOf(element) + 1}`;
-      const named = (place, part) => { place.dataset.field = `${at()}.${part}`; };
+      // What has no place for an error leaves it to what is around it.
+      const named = (place, part) => { if (place.querySelector(".error")) place.dataset.field = `${at()}.${part}`; };
       named(resource, "resource");
       named(actions, "actions");
       for (const { constraint, fields } of constraints) for (const [part, place] of Object.entries(fields)) named(place, `constraints.${constraint}${part}`);
