@@ -66,10 +66,14 @@ pub struct BudgetCheck {
 
 impl Tenant {
     /// Checks the call against all of the agent's policies.
-    pub fn check_budgets(&self, agent: &Agent, cost: Cost, now: Timestamp, trace: &mut impl Trace) -> BudgetCheck {
+    pub fn check_budgets<T: Trace>(&self, agent: &Agent, cost: Cost, now: Timestamp, trace: &mut T) -> BudgetCheck {
         let mut check = BudgetCheck::default();
         for place in self.policies_about(agent) {
             let Some(policy) = self.policies().get(place as usize) else { continue };
+            // Meters are for whoever asks why, and for what they stop.
+            if !T::KEPT && policy.has_room(now, 1, cost) {
+                continue;
+            }
             let watched = !policy.profile.disabled;
             let mut worst: Option<Meter> = None;
             for meter in policy.meters(now, 1, cost) {

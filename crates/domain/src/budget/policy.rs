@@ -1,5 +1,6 @@
 //! Budget policies: their limits, their agents, and how much is used.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -129,29 +130,34 @@ impl Usage {
         self.turned_to(now, 0)
     }
 
+    /// Whether the last charge fell on the day of that time, and so in its month. Most do, and then neither the calendar,
+    /// which costs more than this, nor a copy is needed.
+    fn is_of_day(&self, time: Timestamp) -> bool {
+        self.at.is_none_or(|at| at.day() == time.day())
+    }
+
     /// How much is used when event `seq` finds the clock at `now`.
     fn turned_to(mut self, now: Timestamp, seq: u64) -> Self {
-        let Some(at) = self.at else { return self };
-        // Most charges fall on the day of the charge before, and so in its month too.
-        let (day, month) = (at.day(), at.month());
-        if day != now.day() {
-            let Self { calls_today: calls, tokens_cost_today: cost, day_reset: reset, .. } = self;
-            let left = Window { number: day, calls, cost, reset };
-            let Window { number: _, calls, cost, reset } = left.turn_to(now.day(), &mut self.other_day, seq);
-            (self.calls_today, self.tokens_cost_today, self.day_reset) = (calls, cost, reset);
-            if month != now.month() {
-                let Self { calls_this_month: calls, tokens_cost_this_month: cost, month_reset: reset, .. } = self;
-                let left = Window { number: month, calls, cost, reset };
-                let Window { number: _, calls, cost, reset } = left.turn_to(now.month(), &mut self.other_month, seq);
-                (self.calls_this_month, self.tokens_cost_this_month, self.month_reset) = (calls, cost, reset);
-            }
+        let Some(at) = self.at.filter(|_| !self.is_of_day(now)) else { return self };
+        let Self { calls_today: calls, tokens_cost_today: cost, day_reset: reset, .. } = self;
+        let left = Window { number: at.day(), calls, cost, reset };
+        let Window { number: _, calls, cost, reset } = left.turn_to(now.day(), &mut self.other_day, seq);
+        (self.calls_today, self.tokens_cost_today, self.day_reset) = (calls, cost, reset);
+        let (month, now) = (at.month(), now.month());
+        if month != now {
+            let Self { calls_this_month: calls, tokens_cost_this_month: cost, month_reset: reset, .. } = self;
+            let left = Window { number: month, calls, cost, reset };
+            let Window { number: _, calls, cost, reset } = left.turn_to(now, &mut self.other_month, seq);
+            (self.calls_this_month, self.tokens_cost_this_month, self.month_reset) = (calls, cost, reset);
         }
         self
     }
 
     /// Goes to the day and month of an event.
     fn turn_to(&mut self, moment: Moment) {
-        *self = self.turned_to(moment.wall, moment.seq);
+        if !self.is_of_day(moment.wall) {
+            *self = self.turned_to(moment.wall, moment.seq);
+        }
         self.at = Some(moment.wall);
     }
 
@@ -308,11 +314,29 @@ impl Policy {
             && self.profile.owner.as_deref().is_none_or(|own| own == owner)
     }
 
+    /// How much is used now. Mostly no window has ended, and nothing is copied.
+    fn used(&self, now: Timestamp) -> Cow<'_, Usage> {
+        if self.usage.is_of_day(now) { Cow::Borrowed(&self.usage) } else { Cow::Owned(self.usage.now(now)) }
+    }
+
+    /// Whether these calls and this cost exceed no limit at `now`: what the meters say, without making them.
+    pub fn has_room(&self, now: Timestamp, calls: u64, cost: Cost) -> bool {
+        let Limits { max_calls_per_day, max_calls_per_month, max_tokens_cost_per_day, max_tokens_cost_per_month } =
+            &self.profile.limits;
+        let used = self.used(now);
+        let calls_fit = |used, max: &Option<u64>| max.is_none_or(|max| used < max && calls <= max.saturating_sub(used));
+        let cost_fits = |used, max: &Option<Cost>| max.is_none_or(|max| used < max && cost <= max.minus(used));
+        calls_fit(used.calls_today, max_calls_per_day)
+            && calls_fit(used.calls_this_month, max_calls_per_month)
+            && cost_fits(used.tokens_cost_today, max_tokens_cost_per_day)
+            && cost_fits(used.tokens_cost_this_month, max_tokens_cost_per_month)
+    }
+
     /// Its limits, checked against these calls and this cost at `now`.
     pub fn meters(&self, now: Timestamp, calls: u64, cost: Cost) -> impl Iterator<Item = Meter> {
         let Limits { max_calls_per_day, max_calls_per_month, max_tokens_cost_per_day, max_tokens_cost_per_month } =
             self.profile.limits;
-        let used = self.usage.now(now);
+        let used = self.used(now);
         let calls = move |name, used, max: Option<u64>, day| {
             let (used_up, passed) =
                 (max.is_some_and(|max| used >= max), max.is_some_and(|max| calls > max.saturating_sub(used)));
@@ -367,7 +391,10 @@ fn meter(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::id::TenantTag;
 
     fn at(text: &str) -> Timestamp {
         Timestamp::parse("at", text).unwrap()
@@ -379,6 +406,44 @@ mod tests {
 
     fn event(seq: u64, text: &str) -> Moment {
         Moment::new(at(text), seq)
+    }
+
+    fn limits() -> impl Strategy<Value = Limits> {
+        let limit = || prop::option::of(0u64..4);
+        (limit(), limit(), limit(), limit()).prop_map(|(day, month, cost_day, cost_month)| Limits {
+            max_calls_per_day: day,
+            max_calls_per_month: month,
+            max_tokens_cost_per_day: cost_day.map(Cost::from_millionths),
+            max_tokens_cost_per_month: cost_month.map(Cost::from_millionths),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn there_is_room_where_no_meter_is_exceeded(
+            limits in limits(),
+            charges in prop::collection::vec((0i64..70, 0u64..3, 0u64..3), 0..4),
+            (day, calls, cost) in (0i64..70, 0u64..3, 0u64..3),
+        ) {
+            let at = |day: i64| Timestamp::from_millis(1_772_357_400_000 + day * 86_400_000);
+            let mut policy = Policy::new(PolicyProfile {
+                id: PolicyId::derive(at(0), 1, TenantTag(0)),
+                agent: None,
+                owner: None,
+                limits,
+                action: PolicyAction::Block,
+                disabled: false,
+                by: By::Operator,
+                created_at: at(0),
+                updated_at: at(0),
+            });
+            for (seq, (day, calls, cost)) in (2..).zip(charges) {
+                policy.charge(Moment::new(at(day), seq), calls, Cost::from_millionths(cost));
+            }
+            let cost = Cost::from_millionths(cost);
+            let exceeded = policy.meters(at(day), calls, cost).any(|meter| meter.exceeded);
+            prop_assert_eq!(policy.has_room(at(day), calls, cost), !exceeded);
+        }
     }
 
     #[test]
