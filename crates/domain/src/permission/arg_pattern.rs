@@ -1,6 +1,6 @@
 //! What a string argument must look like: a glob, or a regular expression that starts with `^`.
 
-use std::cell::OnceCell;
+use std::cell::Cell;
 
 use crate::permission::glob::{Fit, alternatives, fits, odd, sample};
 use crate::permission::oddity::Form;
@@ -128,20 +128,23 @@ pub fn first_fit(fits: impl Iterator<Item = Fit>) -> Fit {
 /// A string argument to match against patterns. What they need to know about it is computed once.
 pub struct Value<'v> {
     text: &'v str,
-    form: OnceCell<Form>,
+    form: Cell<Option<Form>>,
     address: Address,
 }
 
 impl<'v> Value<'v> {
     /// A value about which nothing is computed yet.
     pub fn new(text: &'v str) -> Self {
-        Self { text, form: OnceCell::new(), address: Address::default() }
+        Self { text, form: Cell::new(None), address: Address::default() }
     }
 
     fn form(&self) -> Form {
-        *self.form.get_or_init(|| Form::of(self.text))
+        let form = self.form.get().unwrap_or_else(|| Form::of(self.text));
+        self.form.set(Some(form));
+        form
     }
 
+    #[inline]
     fn fits(&self, glob: &str, left: &mut usize) -> Fit {
         fits(glob, self.text, || self.form(), left)
     }

@@ -181,11 +181,17 @@ pub fn sample(glob: &str) -> Result<String, &'static str> {
 }
 
 /// How a glob without braces that is not for URLs fits a text. `form` is called only if it matters.
+#[inline]
 pub fn fits(glob: &str, text: &str, form: impl FnOnce() -> Form, left: &mut usize) -> Fit {
     if !matches(glob, text, left) {
         return Fit::Differs;
     }
-    odd(glob, form()).map_or(Fit::Matches, Fit::Refuses)
+    let form = form();
+    // Nothing is odd about most texts, whatever the glob is.
+    if form == Form::default() {
+        return Fit::Matches;
+    }
+    odd(glob, form).map_or(Fit::Matches, Fit::Refuses)
 }
 
 /// What keeps a glob from matching a text of that form.
@@ -227,6 +233,13 @@ pub fn matches(glob: &str, text: &str, left: &mut usize) -> bool {
             }
             (Some(b'*'), _) => {
                 g += 1;
+                let rest = bytes.get(t..).unwrap_or_default();
+                if g == pattern.len() && !rest.contains(&b'/') {
+                    // It takes the rest: a step for each byte, and one for the end.
+                    let less = left.checked_sub(rest.len() + 1);
+                    *left = less.unwrap_or(0);
+                    return less.is_some();
+                }
                 star = Some((g, t));
                 continue;
             }
@@ -327,6 +340,18 @@ mod tests {
             text in "[abcé/]{0,14}",
         ) {
             prop_assert_eq!(matches(&glob, &text), by_regex(&glob, &text), "{} {}", glob, text);
+        }
+
+        #[test]
+        fn as_many_steps_as_it_takes_suffice_and_one_less_does_not(
+            glob in r"([abé/*?]|\*\*|\[!a]){0,12}",
+            text in "[abcé/]{0,14}",
+        ) {
+            let within = |mut left: usize| (super::matches(&glob, &text, &mut left), left);
+            let (matched, left) = within(usize::MAX);
+            let taken = usize::MAX - left;
+            prop_assert_eq!(within(taken), (matched, 0));
+            prop_assert_eq!(within(taken - 1), (false, 0));
         }
 
         #[test]
@@ -449,6 +474,10 @@ mod tests {
         assert!(!super::matches("*", &"a".repeat(20), &mut left));
         assert_eq!(left, 0);
         assert!(!super::matches("a", "a", &mut left));
+        // One for the star, one for each byte, one for the end.
+        let mut left = 22;
+        assert!(super::matches("*", &"a".repeat(20), &mut left));
+        assert_eq!(left, 0);
         let mut left = 100;
         assert!(!super::matches(&format!("*[{}]", "b".repeat(200)), "ab", &mut left));
         assert_eq!(left, 0);

@@ -53,6 +53,8 @@ impl Form {
         if is_common(text) { Self::default() } else { Self::read(text) }
     }
 
+    /// Seldom needed, and large: inlined it would make every look begin as this does.
+    #[inline(never)]
     fn read(text: &str) -> Self {
         let bytes = decode(text);
         let mut form = Self::default();
@@ -108,16 +110,41 @@ impl Form {
     }
 }
 
+/// A byte of common text that may not begin a segment.
+const NO_START: u8 = 1;
+/// A byte that no common text has: a control character, one beyond ASCII, `%` or `\`.
+const UNCOMMON: u8 = 2;
+
+/// The kind of each byte.
+static KINDS: [u8; 256] = {
+    let mut kinds = [UNCOMMON; 256];
+    let mut rest: &mut [u8] = &mut kinds;
+    let mut byte = 0u8;
+    while let [kind, after @ ..] = rest {
+        *kind = match byte {
+            b'/' | b'.' | b' ' => NO_START,
+            b'%' | b'\\' => UNCOMMON,
+            b'!'..=b'~' => 0,
+            _ => UNCOMMON,
+        };
+        byte = byte.wrapping_add(1);
+        rest = after;
+    }
+    kinds
+};
+
 /// Whether the text can't have oddities: a quick answer for most. It is printable ASCII without `%` and `\`, and no
 /// segment begins as the odd ones do.
 fn is_common(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let is_odd_start = |byte: u8| matches!(byte, b'/' | b'.' | b' ');
-    let pairs = bytes.iter().zip(bytes.get(1..).unwrap_or_default());
-    // No branches, as in `is_plain`.
-    bytes.iter().fold(true, |common, byte| common & matches!(byte, b' '..=b'~') & !matches!(byte, b'%' | b'\\'))
-        && pairs.fold(true, |common, (before, byte)| common & !((*before == b'/') & is_odd_start(*byte)))
-        && !text.starts_with(['.', ' '])
+    let kind = |byte: u8| KINDS.get(usize::from(byte)).copied().unwrap_or(UNCOMMON);
+    match text.bytes().fold(0, |kinds, byte| kinds | kind(byte)) {
+        0 => true,
+        NO_START => {
+            let mut pairs = text.bytes().zip(text.bytes().skip(1));
+            !text.starts_with(['.', ' ']) && !pairs.any(|(byte, next)| byte == b'/' && kind(next) == NO_START)
+        }
+        _ => false,
+    }
 }
 
 /// Whether some program reads the segment as `.` or `..`. What some programs cut off (spaces, and what follows `;`, `?`
