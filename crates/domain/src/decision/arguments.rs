@@ -1,6 +1,7 @@
 //! A call's arguments: JSON kept as the text it came in, so that a call without restrictions costs no parse.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -250,22 +251,46 @@ fn without_spaces(json: &str) -> String {
         .collect()
 }
 
-/// Passes every string value in the JSON, at any depth, to `each` until `each` returns false. Keys don't count. Returns
-/// how many strings it passed, and whether `each` returned true for all; false for text that is not JSON.
-pub fn each_string(json: &str, mut each: impl FnMut(&str) -> bool) -> (usize, bool) {
-    let mut walk = Walk { shown: 0, agreed: true, each: &mut each };
-    let mut parser = serde_json::Deserializer::from_str(json);
-    let parsed = DeserializeSeed::deserialize(&mut walk, &mut parser).is_ok();
-    (walk.shown, walk.agreed && parsed)
+/// The string values in JSON, at any depth; keys don't count. They are read once, when the first permission needs them.
+pub struct Strings<'a> {
+    json: &'a str,
+    read: OnceCell<Read<'a>>,
 }
 
-struct Walk<'f> {
-    shown: usize,
-    agreed: bool,
-    each: &'f mut dyn FnMut(&str) -> bool,
+#[derive(Default)]
+struct Read<'a> {
+    /// Those before the first problem.
+    strings: SmallVec<[Cow<'a, str>; 8]>,
+    is_json: bool,
 }
 
-impl<'de> DeserializeSeed<'de> for &mut Walk<'_> {
+impl<'a> Strings<'a> {
+    /// The strings of a text.
+    pub fn of(json: &'a str) -> Self {
+        Self { json, read: OnceCell::new() }
+    }
+
+    /// Bytes to read.
+    pub fn bytes(&self) -> usize {
+        self.json.len()
+    }
+
+    /// Whether there are any and `agrees` returns true for all; it is not called after its first false. False for text that
+    /// is not JSON.
+    pub fn all(&self, mut agrees: impl FnMut(&str) -> bool) -> bool {
+        let Read { strings, is_json } = self.read.get_or_init(|| {
+            let mut read = Read::default();
+            let mut parser = serde_json::Deserializer::from_str(self.json);
+            read.is_json = DeserializeSeed::deserialize(Walk(&mut read.strings), &mut parser).is_ok();
+            read
+        });
+        strings.iter().all(|text| agrees(text)) && *is_json && !strings.is_empty()
+    }
+}
+
+struct Walk<'w, 'de>(&'w mut SmallVec<[Cow<'de, str>; 8]>);
+
+impl<'de> DeserializeSeed<'de> for Walk<'_, 'de> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -273,18 +298,20 @@ impl<'de> DeserializeSeed<'de> for &mut Walk<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for &mut Walk<'_> {
+impl<'de> Visitor<'de> for Walk<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any JSON value")
     }
 
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<(), E> {
+        self.0.push(Cow::Borrowed(text));
+        Ok(())
+    }
+
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        if self.agreed {
-            self.shown += 1;
-            self.agreed = (self.each)(text);
-        }
+        self.0.push(Cow::Owned(text.to_owned()));
         Ok(())
     }
 
@@ -309,13 +336,13 @@ impl<'de> Visitor<'de> for &mut Walk<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(&mut *self)?.is_some() {}
+        while items.next_element_seed(Walk(self.0))?.is_some() {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         while entries.next_key::<serde::de::IgnoredAny>()?.is_some() {
-            entries.next_value_seed(&mut *self)?;
+            entries.next_value_seed(Walk(self.0))?;
         }
         Ok(())
     }
@@ -327,13 +354,11 @@ mod tests {
 
     fn strings(json: &str) -> Vec<String> {
         let mut seen = Vec::new();
-        assert!(
-            each_string(json, |text| {
-                seen.push(text.to_owned());
-                true
-            })
-            .1
-        );
+        let all = Strings::of(json).all(|text| {
+            seen.push(text.to_owned());
+            true
+        });
+        assert_eq!(all, !seen.is_empty(), "{json}");
         seen
     }
 
@@ -347,9 +372,19 @@ mod tests {
     }
 
     #[test]
-    fn the_walk_stops_at_the_first_no() {
-        assert_eq!(each_string(r#"["a","b","c"]"#, |text| text == "a"), (2, false));
-        assert!(!each_string("[1e999]", |_| true).1, "a number that can't be read agrees to nothing");
+    fn nobody_is_asked_after_the_first_no() {
+        let strings = Strings::of(r#"["a","b\n","c"]"#);
+        let mut asked = Vec::new();
+        assert!(!strings.all(|text| {
+            asked.push(text.to_owned());
+            text == "a"
+        }));
+        assert_eq!(asked, ["a", "b\n"]);
+        assert!(strings.all(|text| text != "d"), "they can be asked for again");
+        assert!(!Strings::of("[1]").all(|_| true), "there is none");
+        for broken in [r#"["a",1e999]"#, r#"["a""#] {
+            assert!(!Strings::of(broken).all(|_| true), "{broken}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Which permission grants a call: the agent's own, or a delegated one.
 
 use crate::agent::Agent;
+use crate::decision::arguments::Strings;
 use crate::decision::explain::{Step, Trace};
 use crate::decision::request::Request;
 use crate::decision::{Denial, stop};
@@ -231,7 +232,12 @@ impl Tenant {
         let mut call = Call {
             request,
             segments: Segments::of(request.resource()),
-            facts: Facts { arguments: request.arguments(), ip: request.ip, at, steps: Steps::default() },
+            facts: Facts {
+                arguments: Strings::of(request.arguments().unwrap_or("{}")),
+                ip: request.ip,
+                at,
+                steps: Steps::default(),
+            },
             trace,
             first_failure: None,
             cut_off: false,

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 #[cfg(feature = "schema")]
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::decision::arguments::each_string;
 use crate::error::{Code, Error};
 use crate::limits::{MAX_ARG_PATTERN_BYTES, MAX_ARG_PATTERNS, MAX_MATCHED_BYTES};
 use crate::permission::arg_pattern::{ArgPattern, Value, first_fit};
@@ -89,18 +88,17 @@ impl Checked for ArgPatterns {
 
     fn check<'c>(&'c self, facts: &Facts<'_>, regexes: &RegexCache) -> Result<(), ArgumentNotAllowed<'c>> {
         let Facts { arguments, steps, .. } = facts;
-        let arguments = arguments.unwrap_or("{}");
         // Reading the arguments is work too.
-        if !steps.take(arguments.len()) {
+        if !steps.take(arguments.bytes()) {
             return Err(ArgumentNotAllowed::TooMuchWork);
         }
         let mut checked = Ok(());
-        let (shown, all_match) = each_string(arguments, |value| {
+        let all_match = arguments.all(|value| {
             checked = check_value(&self.0, value, steps, regexes);
             checked.is_ok()
         });
         checked?;
-        if shown > 0 && all_match { Ok(()) } else { Err(ArgumentNotAllowed::None(&self.0)) }
+        if all_match { Ok(()) } else { Err(ArgumentNotAllowed::None(&self.0)) }
     }
 }
 
@@ -172,10 +170,11 @@ fn any_of(patterns: &[ArgPattern]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::arguments::Strings;
     use crate::permission::constraint::example_tests::{anywhere, denial, refused_fields, told};
 
     fn with_arguments(json: &str) -> Facts<'_> {
-        Facts { arguments: Some(json), ..anywhere() }
+        Facts { arguments: Strings::of(json), ..anywhere() }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the kinds' own tests have in common.
 
+use crate::decision::arguments::Strings;
 use crate::error::{Code, Error};
 use crate::permission::constraint::Constraints;
 use crate::permission::constraint::kind::Facts;
@@ -26,7 +27,7 @@ pub(super) fn denial(json: &str, facts: &Facts<'_>) -> Option<Code> {
 
 /// A call without arguments from an unknown address, at no time in particular.
 pub(super) fn anywhere() -> Facts<'static> {
-    Facts { arguments: None, ip: None, at: Timestamp::default(), steps: Steps::default() }
+    Facts { arguments: Strings::of("{}"), ip: None, at: Timestamp::default(), steps: Steps::default() }
 }
 
 /// A call within that minute of a day.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 #[cfg(feature = "schema")]
 use schemars::{Schema, SchemaGenerator};
 
+use crate::decision::arguments::Strings;
 use crate::error::{Code, Error};
 use crate::permission::regexes::RegexCache;
 use crate::permission::steps::Steps;
@@ -74,8 +75,8 @@ pub trait Fails {
 
 /// The facts of a call that constraints look at.
 pub struct Facts<'a> {
-    /// The call's arguments as JSON.
-    pub arguments: Option<&'a str>,
+    /// The strings among the call's arguments.
+    pub arguments: Strings<'a>,
     /// The caller's address, where it is known.
     pub ip: Option<IpAddr>,
     /// When the call is decided.
