@@ -244,11 +244,26 @@ impl Model {
         self.agents[agent].own.iter().chain(links).collect()
     }
 
+    /// Whether live links lead from one agent to another. They may form a circle: a clock that is set back brings links
+    /// back that had expired.
     fn leads_to(&self, from: usize, to: usize) -> bool {
-        let leaving = (0..self.links.len()).filter(|link| self.links[*link].from == from);
-        leaving
-            .filter(|link| !self.links[*link].revoked && !self.is_past(*link))
-            .any(|link| self.links[link].to == to || self.leads_to(self.links[link].to, to))
+        let (mut seen, mut open) = (vec![false; AGENTS], vec![from]);
+        while let Some(agent) = open.pop() {
+            let leaving = self
+                .links
+                .iter()
+                .enumerate()
+                .filter(|(at, link)| link.from == agent && !link.revoked && !self.is_past(*at));
+            for (_, link) in leaving {
+                if link.to == to {
+                    return true;
+                }
+                if !std::mem::replace(&mut seen[link.to], true) {
+                    open.push(link.to);
+                }
+            }
+        }
+        false
     }
 
     fn depth(&self, link: usize) -> u32 {
