@@ -16,9 +16,8 @@ use tracing::info;
 use crate::actors::Core;
 use crate::api;
 use crate::app::App;
-use crate::domain::TenantId;
 use crate::gateway::Gateway;
-use crate::net::connection_affinity::ConnectionRouter;
+use crate::net::open_connections::OpenConnections;
 use crate::net::{ConnectionLimit, ConnectionServer, Tls};
 use crate::settings::Settings;
 
@@ -31,7 +30,7 @@ const BACKLOG: i32 = 2048;
 pub struct Server {
     app: App,
     http: ServerHandle,
-    connections: Arc<ConnectionRouter>,
+    connections: Arc<OpenConnections>,
     /// Tells the connections to end after the request in progress.
     ending: watch::Sender<bool>,
     address: SocketAddr,
@@ -51,9 +50,7 @@ impl Server {
         let socket = TcpListener::bind(settings.addr)?;
         rustix::net::listen(&socket, BACKLOG)?;
         let address = socket.local_addr()?;
-        let core = Arc::clone(app.core());
-        let home = move |tenant: TenantId| core.directory.with(tenant.tag(), |route| route.channel)?;
-        let connections = ConnectionRouter::new(workers, home);
+        let connections = Arc::<OpenConnections>::default();
         let ending = watch::Sender::new(false);
         let limit = ConnectionLimit::of_process();
         let (most, to_accept) = (limit.most(), limit.to_accept(workers));
@@ -103,7 +100,6 @@ impl Server {
         http.pause().await;
         // Tenants first, since they live on the workers. Calls that come now get 503 SHUTTING_DOWN.
         app.close().await;
-        // The workers would wait for connections they accepted, but not for those that moved to them.
         ending.send_replace(true);
         let _ = timeout(CLOSING, connections.all_closed()).await;
         http.stop(false).await;
@@ -124,7 +120,7 @@ fn tls(settings: &Settings) -> io::Result<Option<Tls>> {
 struct Listening {
     shared: api::Shared,
     core: Arc<Core>,
-    connections: Arc<ConnectionRouter>,
+    connections: Arc<OpenConnections>,
     entrance: ConnectionServer,
 }
 
@@ -132,19 +128,19 @@ impl Listening {
     /// Makes the calling thread a worker. Returns what serves the connections that it accepts.
     fn worker(&self) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()> + use<> {
         // Tenants' actors live on the workers' own arbiters.
-        let lane = self.core.add_worker();
+        self.core.add_worker();
         let Self { shared, core: _, connections, entrance } = self.clone();
         fn_factory(move || {
             let made = entrance.clone().worker(api::service(shared.clone()));
             let connections = Arc::clone(&connections);
             async move {
                 let worker = Rc::new(made.await?);
-                connections.join(lane, worker.serve());
                 let take_in = move |stream| {
                     let (worker, connections) = (Rc::clone(&worker), Arc::clone(&connections));
                     async move {
+                        let _open = connections.enter();
                         if let Some(stream) = worker.wait_for_first_bytes(stream).await {
-                            connections.serve_at_home(stream, lane, worker.serve()).await;
+                            worker.serve(stream).await;
                         }
                         Ok(())
                     }

@@ -97,10 +97,8 @@ impl Core {
     }
 
     /// Offers the calling thread, one of a server's workers, as a home for tenants' actors.
-    pub fn add_worker(&self) -> Option<ChannelId> {
-        let lane = self.channels.join();
-        self.add_home(Arbiter::current(), lane);
-        lane
+    pub fn add_worker(&self) {
+        self.add_home(Arbiter::current(), self.channels.join());
     }
 
     /// Offers an arbiter that serves no HTTP calls as a home for tenants' actors.

@@ -84,13 +84,6 @@ pub struct ChannelId {
     at: usize,
 }
 
-impl ChannelId {
-    /// The worker's number in its server: from 0, in the order in which they joined.
-    pub fn at(self) -> usize {
-        self.at
-    }
-}
-
 /// The way to one worker.
 struct Lane {
     inbox: Mutex<Inbox>,

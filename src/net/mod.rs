@@ -1,4 +1,4 @@
-//! Connections: who is let in, which worker serves it, how long a client may take, and TLS.
+//! Connections: who is let in, how long a client may take, and TLS.
 //!
 //! actix-http speaks HTTP. This room closes the gaps it leaves. On its own it waits forever for the rest of a later
 //! request's head and for a client that reads none of its answer, and it keeps reading requests while nobody reads the
@@ -9,15 +9,15 @@
 //! | --- | --- |
 //! | what a connection is doing, and its timeouts | [`connection_timeouts`] |
 //! | how many connections there may be, and which one is closed to make room | [`connection_limit`] |
-//! | which worker serves a connection | [`connection_affinity`] |
+//! | how many connections are open | [`open_connections`] |
 //! | how a connection is served | [`serve`] |
 //! | where a request ends, and why the next one waits | `request_framing`, `request_gate` |
 //! | the bytes of a connection, under its timeouts | `timed_stream` |
 //! | certificates | [`tls`] |
 
-pub mod connection_affinity;
 pub mod connection_limit;
 pub mod connection_timeouts;
+pub mod open_connections;
 mod request_framing;
 mod request_gate;
 pub mod serve;

@@ -19,7 +19,6 @@ use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
-use super::connection_affinity::ServeConnection;
 use super::connection_limit::{ConnectionLimit, ConnectionSlot, WorkerConnections};
 use super::connection_timeouts::STALL_TIMEOUT_SECS;
 use super::request_gate::RequestGate;
@@ -91,7 +90,7 @@ impl ConnectionServer {
             .await?;
         let admission = Rc::new(Admission { connections, tls, refused });
         let (http, behind) = (Rc::new(http), Rc::clone(&admission));
-        let serve: ServeConnection = Rc::new(move |stream| {
+        let serve: ServeConnection = Box::new(move |stream| {
             let (http, admission) = (Rc::clone(&http), Rc::clone(&behind));
             Box::pin(async move {
                 let Some((stream, slot)) = admission.enter(stream) else { return };
@@ -107,6 +106,11 @@ impl ConnectionServer {
         Ok(ConnectionWorker { admission, serve })
     }
 }
+
+/// Serves one connection; ready when it ends.
+pub type ServedConnection = Pin<Box<dyn Future<Output = ()>>>;
+
+type ServeConnection = Box<dyn Fn(TcpStream) -> ServedConnection>;
 
 /// Serves connections on one worker thread.
 pub struct ConnectionWorker {
@@ -129,9 +133,9 @@ impl ConnectionWorker {
         has_bytes.await.then_some(stream)
     }
 
-    /// Serves connections that have sent their first bytes, whichever worker accepted them.
-    pub fn serve(&self) -> ServeConnection {
-        Rc::clone(&self.serve)
+    /// Serves a connection that has sent its first bytes, until it ends.
+    pub fn serve(&self, stream: TcpStream) -> ServedConnection {
+        (self.serve)(stream)
     }
 }
 

@@ -183,11 +183,6 @@ pub fn bearer(value: &[u8]) -> Option<&str> {
     scheme.eq_ignore_ascii_case(BEARER).then(|| text.trim())
 }
 
-/// The tenant in an agent's token or a tenant's key, by its form alone.
-pub fn tenant_in(text: &str) -> Option<TenantId> {
-    tenant_behind(TOKEN_PREFIX, text).or_else(|| tenant_behind(TENANT_KEY_PREFIX, text))
-}
-
 /// The tenant in a secret of that form. We don't check that the rest is base64url: its hash will not be found.
 fn tenant_behind(prefix: &str, text: &str) -> Option<TenantId> {
     let encoded = text.strip_prefix(prefix).filter(|rest| rest.len() == TENANT_SECRET_CHARS)?;
