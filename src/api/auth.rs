@@ -16,7 +16,6 @@ use super::metric_families::ConnectionCounts;
 use super::slow_client_memory::SlowClientMemory;
 use crate::domain::author::Author;
 use crate::domain::limits::{MAX_HELD_ANSWER_BYTES, MAX_SLOW_BODY_BYTES};
-use crate::domain::secret::bearer;
 use crate::domain::tenant::Caller;
 use crate::domain::{Code, Credential, Error, TenantId};
 use crate::gateway::Gateway;
@@ -292,6 +291,17 @@ fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
         return Err(refused("the request must have one header 'Authorization', not several"));
     }
     text.map(Credential::parse).ok_or_else(|| refused("the request needs 'Authorization: Bearer <key>'"))
+}
+
+/// The scheme before a bearer credential.
+const BEARER: &[u8] = b"Bearer ";
+
+/// The text of a bearer credential (RFC 6750, 2.1) in the value of an `Authorization` header; `None` if it is not
+/// ASCII.
+fn bearer(value: &[u8]) -> Option<&str> {
+    let (scheme, text) = value.split_at_checked(BEARER.len())?;
+    let text = text.is_ascii().then(|| std::str::from_utf8(text).ok()).flatten()?;
+    scheme.eq_ignore_ascii_case(BEARER).then(|| text.trim())
 }
 
 fn is_trusted(trusted: &[IpNet], ip: IpAddr) -> bool {

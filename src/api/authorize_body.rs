@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use actix_web::http::header::{HeaderMap, HeaderName, USER_AGENT};
+use actix_web::http::header::{HeaderMap, USER_AGENT};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::auth::Decider;
+use super::traceparent::trace_id;
 use crate::domain::budget::cost::Cost;
 use crate::domain::decision::arguments::Arguments;
 use crate::domain::decision::request::Asked;
@@ -106,16 +107,6 @@ impl<'a> CallHead<'a> {
         let user_agent = headers.get(USER_AGENT).and_then(|text| text.to_str().ok());
         Self { agent_ip: None, user_agent, trace: trace_id(headers) }
     }
-}
-
-/// The header that says which trace a call is part of (W3C Trace Context).
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-
-/// The trace that a request is part of. If the header is there twice, neither counts.
-fn trace_id(headers: &HeaderMap) -> Option<TraceId> {
-    let first = headers.get(TRACEPARENT)?;
-    let is_only = headers.get_all(TRACEPARENT).nth(1).is_none();
-    is_only.then(|| TraceId::of_traceparent(first.to_str().ok()?)).flatten()
 }
 
 impl AuthorizeBody<'_> {

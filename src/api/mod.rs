@@ -12,6 +12,7 @@
 //! | how an error becomes an answer | [`error`] |
 //! | how bodies and queries are read | [`input`], by the rules of [`strict_json`] |
 //! | what an authorize call sends | [`authorize_body`]; [`fast_authorize_json`] reads most of them |
+//! | which trace a call is part of | `traceparent` |
 //! | the AuthZEN API for decisions | [`authzen`] |
 //! | bodies that are produced while they are sent, or that wait for a slow client | [`streaming`] |
 //! | how much memory slow clients may hold | `slow_client_memory` |
@@ -53,6 +54,7 @@ pub mod status;
 pub mod streaming;
 pub mod strict_json;
 pub mod tenants;
+mod traceparent;
 pub mod usage;
 pub mod whoami;
 

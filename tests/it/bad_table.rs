@@ -436,6 +436,7 @@ fn delegations() -> Vec<Bad> {
         get("/v1/delegations/agt_1", "AGENT_NOT_FOUND", "agt_1"),
         get("/v1/delegations/{agent}?limit=0", QUERY, "limit"),
         get("/v1/delegations/{agent}?cursor=x", QUERY, "cursor"),
+        get("/v1/delegations/dlg_01890a5d000070008000000000000000?cursor=x", QUERY, "cursor"),
         get("/v1/delegations/dlg_1/permissions", "AGENT_NOT_FOUND", "dlg_1"),
         bad("DELETE", "/v1/delegations/{agent}", Value::Null, "DELEGATION_NOT_FOUND", "agt_"),
     ]

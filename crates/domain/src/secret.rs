@@ -159,7 +159,7 @@ pub enum Credential {
 }
 
 impl Credential {
-    /// Reads the text of a bearer credential (RFC 6750).
+    /// Reads the text of a key or token.
     pub fn parse(text: &str) -> Self {
         let hash = SecretHash::of(text);
         if let Some(tenant) = tenant_behind(TOKEN_PREFIX, text) {
@@ -170,17 +170,6 @@ impl Credential {
             Self::Operator(hash)
         }
     }
-}
-
-/// The scheme before a bearer credential.
-const BEARER: &[u8] = b"Bearer ";
-
-/// The text of a bearer credential (RFC 6750, 2.1) in the value of an `Authorization` header; `None` if it is not
-/// ASCII.
-pub fn bearer(value: &[u8]) -> Option<&str> {
-    let (scheme, text) = value.split_at_checked(BEARER.len())?;
-    let text = text.is_ascii().then(|| std::str::from_utf8(text).ok()).flatten()?;
-    scheme.eq_ignore_ascii_case(BEARER).then(|| text.trim())
 }
 
 /// The tenant in a secret of that form. We don't check that the rest is base64url: its hash will not be found.
