@@ -11,7 +11,7 @@ use actix_rt::time::timeout;
 use actix_server::ServerHandle;
 use actix_service::{IntoService, ServiceFactory, fn_factory, fn_service};
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::actors::Core;
 use crate::api;
@@ -101,7 +101,9 @@ impl Server {
         // Tenants first, since they live on the workers. Calls that come now get 503 SHUTTING_DOWN.
         app.close().await;
         ending.send_replace(true);
-        let _ = timeout(CLOSING, connections.all_closed()).await;
+        if timeout(CLOSING, connections.all_closed()).await.is_err() {
+            warn!("connections were still open after {CLOSING:?}; they are closed now");
+        }
         http.stop(false).await;
     }
 }
@@ -139,9 +141,7 @@ impl Listening {
                     let (worker, connections) = (Rc::clone(&worker), Arc::clone(&connections));
                     async move {
                         let _open = connections.enter();
-                        if let Some(stream) = worker.wait_for_first_bytes(stream).await {
-                            worker.serve(stream).await;
-                        }
+                        worker.serve(stream).await;
                         Ok(())
                     }
                 };

@@ -144,7 +144,7 @@ mod tests {
     /// `docs/errors.md`, as the table of codes makes it.
     fn page() -> String {
         let mut page = String::from(
-            "# Codes\n\nMade from the table in `crates/domain/src/error.rs`; `KAVACH_BLESS=1 cargo test codes` writes it anew.\n\n\
+            "# Codes\n\nMade from the table in `crates/domain/src/error.rs`; `KAVACH_BLESS=1 cargo test --lib codes` writes it anew.\n\n\
              An error is answered as `application/problem+json` (RFC 9457) with the code in `code`. In a decision, which is\n\
              always a 200, the code says why the call was denied.\n\n| code | status | meaning |\n| --- | --- | --- |\n",
         );

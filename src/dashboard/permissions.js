@@ -84,7 +84,7 @@ export function permissionEditor(initial = [], { name = "permissions", templates
     const input = (place) => place.querySelector("input, textarea");
     element.number = () => {
       legend.textContent = `Permission ${[...list.children].indexOf(element) + 1}`;
-      // What has no place for an error leaves it to what is around it.
+      // A field without a place for errors leaves them to its container.
       const named = (place, part) => { if (place.querySelector(".error")) place.dataset.field = `${at()}.${part}`; };
       named(resource, "resource");
       named(actions, "actions");

@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use super::connection_limit::{ConnectionLimit, ConnectionSlot, WorkerConnections};
-use super::connection_timeouts::STALL_TIMEOUT_SECS;
+use super::connection_timeouts::{ConnectionTimer, STALL_TIMEOUT_SECS};
 use super::request_gate::RequestGate;
 use super::{TimedStream, Tls};
 use crate::telemetry::ThrottledLog;
@@ -66,6 +66,7 @@ impl ConnectionServer {
         F::Service: Service<Request, Future: 'static> + 'static,
     {
         let Self { limit, tls, ending, refused } = self;
+        let signal = ending.clone();
         let connections = WorkerConnections::new(limit);
         actix_rt::spawn(WorkerConnections::keep_ticking(Rc::downgrade(&connections)));
         let app =
@@ -76,7 +77,7 @@ impl ConnectionServer {
             .client_request_timeout(Duration::ZERO)
             .client_disconnect_timeout(LINGER)
             .graceful_shutdown_signal(move || {
-                let mut ending = ending.clone();
+                let mut ending = signal.clone();
                 async move {
                     // Also ends if the server was dropped.
                     let _ = ending.wait_for(|ending| *ending).await;
@@ -90,10 +91,9 @@ impl ConnectionServer {
             .await?;
         let admission = Rc::new(Admission { connections, tls, refused });
         let (http, behind) = (Rc::new(http), Rc::clone(&admission));
-        let serve: ServeConnection = Box::new(move |stream| {
+        let serve: ServeConnection = Box::new(move |stream, slot| {
             let (http, admission) = (Rc::clone(&http), Rc::clone(&behind));
             Box::pin(async move {
-                let Some((stream, slot)) = admission.enter(stream) else { return };
                 let peer = stream.peer_addr().ok();
                 if let Some(wire) = admission.open(stream, &slot, peer).await
                     && let Err(problem) = http.call((RequestGate::new(wire, Rc::clone(slot.timer())), peer)).await
@@ -103,39 +103,44 @@ impl ConnectionServer {
                 }
             })
         });
-        Ok(ConnectionWorker { admission, serve })
+        Ok(ConnectionWorker { admission, ending, serve })
     }
 }
 
-/// Serves one connection; ready when it ends.
-pub type ServedConnection = Pin<Box<dyn Future<Output = ()>>>;
-
-type ServeConnection = Box<dyn Fn(TcpStream) -> ServedConnection>;
+/// How HTTP is served on an admitted connection that has sent its first bytes.
+type ServeConnection = Box<dyn Fn(TcpStream, ConnectionSlot) -> Pin<Box<dyn Future<Output = ()>>>>;
 
 /// Serves connections on one worker thread.
 pub struct ConnectionWorker {
     admission: Rc<Admission>,
+    ending: watch::Receiver<bool>,
     serve: ServeConnection,
 }
 
 impl ConnectionWorker {
-    /// Waits for the first bytes of a new connection. `None` if none came in time, or there is no room.
-    pub async fn wait_for_first_bytes(&self, stream: TcpStream) -> Option<TcpStream> {
-        let (stream, slot) = self.admission.enter(stream)?;
-        let timer = slot.timer();
+    /// Serves a connection until it ends.
+    pub async fn serve(&self, stream: TcpStream) {
+        let Some((stream, slot)) = self.admission.enter(stream) else { return };
+        if self.has_first_bytes(&stream, slot.timer()).await {
+            (self.serve)(stream, slot).await;
+        }
+    }
+
+    /// Waits for the first bytes. False if none come in time, or before the server stops.
+    async fn has_first_bytes(&self, stream: &TcpStream, timer: &ConnectionTimer) -> bool {
         timer.start_head_timeout();
+        let mut ending = self.ending.clone();
         let has_bytes = poll_fn(|context| {
             if timer.poll_closing(context) {
                 return Poll::Ready(false);
             }
             stream.poll_read_ready(context).map(|ready| ready.is_ok())
         });
-        has_bytes.await.then_some(stream)
-    }
-
-    /// Serves a connection that has sent its first bytes, until it ends.
-    pub fn serve(&self, stream: TcpStream) -> ServedConnection {
-        (self.serve)(stream)
+        tokio::select! {
+            biased;
+            has_bytes = has_bytes => has_bytes,
+            _ = ending.wait_for(|ending| *ending) => false,
+        }
     }
 }
 

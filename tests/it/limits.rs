@@ -9,7 +9,7 @@ use kavach::domain::limits::{
 use serde_json::json;
 
 use crate::bad_table::nested;
-use crate::harness::Server;
+use crate::harness::{Options, Server};
 use crate::world::{constrained, permits};
 
 #[test]
@@ -97,6 +97,52 @@ fn the_number_of_a_tenants_keys_is_limited() {
     operator.delete(&format!("/v1/tenants/acme/keys/{}", acme.key_id)).expect(204);
     operator.post("/v1/tenants/acme/keys", json!({ "name": "one more" })).expect(201);
     assert_eq!(operator.get("/v1/tenants/acme/keys").items().len(), MAX_TENANT_KEYS);
+}
+
+#[test]
+fn many_short_strings_cost_as_much_as_a_long_one() {
+    let server = Server::start();
+    let operator = server.operator();
+    operator.tenant("acme");
+    let patterns = |one: &str| {
+        let many = (0..63).map(|n| one.replace('N', &n.to_string()));
+        json!({ "allowedArgPatterns": many.chain(["**".to_owned()]).collect::<Vec<_>>() })
+    };
+    for (pattern, count) in [("https://hN/*", 15_000), ("{aN,bN}", 15_000), ("^aN$", 15_000), ("**", 20_000)] {
+        let agent = operator.agent("acme", constrained("docs:*", patterns(pattern)));
+        let arguments = json!({ "list": vec![""; count] });
+        let body = json!({ "agentId": agent.id, "action": "read", "resource": "docs:1", "arguments": arguments });
+        let reason = operator.denied(body, "ARGUMENT_NOT_ALLOWED");
+        assert!(reason.contains("more work"), "{pattern}: {reason}");
+    }
+}
+
+#[test]
+fn a_batch_leaves_other_tenants_their_turn() {
+    let server = Server::start_with(Options::args(&["--workers", "1"]));
+    let operator = server.operator();
+    operator.tenant("acme");
+    operator.tenant("other");
+    let patterns: Vec<_> = (0..64).map(|n| format!("https://h{n}/*")).collect();
+    let agent = operator.agent("acme", constrained("docs:*", json!({ "allowedArgPatterns": patterns })));
+    let quick = operator.agent("other", permits("docs:*", &["read"]));
+    let heavy = json!({ "action": "read", "resource": "docs:1", "arguments": { "list": vec![""; 2_000] } });
+    let batch = json!({ "requests": vec![heavy; 40] });
+    let token = server.with_key(&agent.token);
+    let (started, begun) = std::sync::mpsc::channel();
+    let asking = std::thread::spawn(move || {
+        started.send(()).unwrap();
+        token.post("/v1/authorize/batch", batch).expect(200)["results"].as_array().unwrap().len()
+    });
+    begun.recv().unwrap();
+    // Calls are answered while it is under way: some before its end, however long each decision takes.
+    let mut answered = 0;
+    while !asking.is_finished() {
+        operator.granted(crate::world::call(&quick.id));
+        answered += 1;
+    }
+    assert_eq!(asking.join().unwrap(), 40);
+    assert!(answered > 3, "only {answered} calls of another tenant were answered while a batch was decided");
 }
 
 #[test]

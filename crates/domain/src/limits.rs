@@ -58,6 +58,16 @@ pub const MAX_MATCH_STEPS: usize = 16 * 1024 * 1024;
 pub const STEPS_PER_PERMISSION: usize = 64;
 /// Steps for each action and address of such a permission; each byte of its resource costs one.
 pub const STEPS_PER_ITEM: usize = 8;
+/// Strings among a call's arguments that can be matched: more of them than a call of the usual size can hold.
+pub const MAX_MATCHED_STRINGS: usize = 16 * 1024;
+/// Steps of holding a value against a glob, however short both are.
+pub const GLOB_STEPS: usize = 16;
+/// The same for a regular expression.
+pub const REGEX_STEPS: usize = 64;
+/// The same for a glob for URLs, which is taken apart each time.
+pub const URL_GLOB_STEPS: usize = 128;
+/// The same for a glob with braces, whose alternatives are made each time.
+pub const BRACES_STEPS: usize = 512;
 /// Steps of a regular expression for each byte it is matched against.
 pub const REGEX_STEPS_PER_BYTE: usize = 16;
 /// Steps of reading a URL, for each byte: names in other scripts are normalized.

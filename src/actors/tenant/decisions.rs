@@ -1,13 +1,15 @@
 //! Deciding calls: the core of `authorize`, its batch and `explain`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use actix::{Context, Handler};
+use actix::fut::wrap_future;
+use actix::{AsyncContext, Context, Handler, Message};
 
 use super::TenantActor;
 use crate::actors::clock::Reading;
 use crate::actors::held::Held;
 use crate::actors::messages::{AuthorizeMany, Explain, Explanation};
+use crate::actors::reply::Reply;
 use crate::actors::worker_channels::Authorize;
 use crate::domain::audit::AuditResult;
 use crate::domain::decision::Verdict;
@@ -15,6 +17,9 @@ use crate::domain::decision::explain::{Steps, Trace};
 use crate::domain::decision::request::Asked;
 use crate::domain::tenant::Caller;
 use crate::domain::{AuditId, Code, Credential, Decision, Error, Event, Request};
+
+/// How long a batch is decided without a break. A decision takes 20 ms at worst, and hardly ever more than microseconds.
+const BATCH_TURN: Duration = Duration::from_millis(1);
 
 impl Handler<Authorize> for TenantActor {
     type Result = ();
@@ -40,23 +45,62 @@ impl Handler<AuthorizeMany> for TenantActor {
     fn handle(&mut self, message: AuthorizeMany, ctx: &mut Context<Self>) {
         let AuthorizeMany { credential, requests, received, known_only, until, reply, waiting } = message;
         drop(waiting);
-        let (before, reading) = (self.tenant().seq(), self.resources.clock.read());
-        let decided = self.admit(&credential, &requests, reading).and_then(|caller| {
-            let mut decisions = Vec::with_capacity(requests.len());
-            for request in &requests {
-                let decision = self.decide(&caller, request, received, reading, known_only)?;
-                let is_last = until.is_some() && decision.as_ref().map(|decision| decision.allowed) == until;
-                decisions.push(decision);
-                if is_last {
-                    break;
-                }
+        let (before, decisions) = (self.tenant().seq(), Vec::with_capacity(requests.len()));
+        let requests = requests.into_iter();
+        self.go_on(Batch { credential, requests, received, known_only, until, reply, before, decisions }, ctx);
+    }
+}
+
+/// A batch that is being decided, to go on with.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Batch {
+    credential: Credential,
+    /// Those that are not decided yet.
+    requests: std::vec::IntoIter<Request>,
+    received: Instant,
+    known_only: bool,
+    until: Option<bool>,
+    reply: Reply<Vec<Option<Decision>>>,
+    /// The last event before its own.
+    before: u64,
+    decisions: Vec<Option<Decision>>,
+}
+
+impl Handler<Batch> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, batch: Batch, ctx: &mut Context<Self>) {
+        self.go_on(batch, ctx);
+    }
+}
+
+impl TenantActor {
+    /// Decides a batch, and lets other calls and other tenants of the thread have their turn in between.
+    fn go_on(&mut self, mut batch: Batch, ctx: &mut Context<Self>) {
+        let (start, reading) = (Instant::now(), self.resources.clock.read());
+        // A caller may have lost the right to ask since the last turn.
+        let caller = match self.admit(&batch.credential, batch.requests.as_slice(), reading) {
+            Ok(caller) => caller,
+            Err(error) => return drop(batch.reply.send(Err(error))),
+        };
+        while let Some(request) = batch.requests.next() {
+            let decision = match self.decide(&caller, &request, batch.received, reading, batch.known_only) {
+                Ok(decision) => decision,
+                Err(error) => return drop(batch.reply.send(Err(error))),
+            };
+            let is_last = batch.until.is_some() && decision.as_ref().map(|decision| decision.allowed) == batch.until;
+            batch.decisions.push(decision);
+            if is_last {
+                break;
             }
-            Ok(decisions)
-        });
-        match decided {
-            Ok(decisions) => self.reply_decided(Held::of::<Vec<_>>(reply, decisions), before, ctx),
-            Err(error) => drop(reply.send(Err(error))),
+            if start.elapsed() >= BATCH_TURN {
+                ctx.notify(batch);
+                return ctx.wait(wrap_future(tokio::task::yield_now()));
+            }
         }
+        let Batch { reply, before, decisions, .. } = batch;
+        self.reply_decided(Held::of::<Vec<_>>(reply, decisions), before, ctx);
     }
 }
 

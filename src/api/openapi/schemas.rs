@@ -8,8 +8,11 @@ use serde_json::{Map, Value, json};
 const PLACE: &str = "/components/schemas";
 
 /// What the name of a type that a request makes something of begins with. Where an answer shows that thing, its schema has
-/// the name without it, and lets clients expect further members.
+/// the name without it and no limits, and lets clients expect further members.
 const MAKES: &str = "New";
+
+/// The type of answers that shows what is stored beside what was worked out.
+const HAS_STORED: &str = "EffectivePermission";
 
 /// Collects the schemas that a document needs. A type may differ between requests and responses, so each direction has its own set.
 pub struct Schemas {
@@ -52,7 +55,11 @@ impl Schemas {
         }
         for (mut name, schema) in self.written.take_definitions(true) {
             let mut schema = tidied(schema, Way::Written);
-            if let (Some(made), Value::Object(members)) = (name.strip_prefix(MAKES), &mut schema) {
+            let made = name.strip_prefix(MAKES).filter(|rest| rest.starts_with(char::is_uppercase));
+            if made.is_some() || name == HAS_STORED {
+                without_limits(&mut schema);
+            }
+            if let (Some(made), Value::Object(members)) = (made, &mut schema) {
                 members.remove("additionalProperties");
                 name = made.to_owned();
             }
@@ -103,6 +110,20 @@ fn tidy(schema: &mut Value, way: Way) {
         if let Some(Value::String(reference)) = members.get_mut("$ref") {
             *reference = reference.replace(&format!("{PLACE}/{MAKES}"), &format!("{PLACE}/"));
         }
+    }
+}
+
+/// Takes out what limits a request. What is stored may be older than a limit.
+fn without_limits(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            members.retain(|keyword, _| {
+                !matches!(keyword.as_str(), "pattern" | "minLength" | "maxLength" | "minItems" | "maxItems")
+            });
+            members.values_mut().for_each(without_limits);
+        }
+        Value::Array(all) => all.iter_mut().for_each(without_limits),
+        _ => {}
     }
 }
 

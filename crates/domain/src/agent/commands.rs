@@ -124,7 +124,7 @@ pub fn unknown_agent(id: &str) -> Error {
 
 /// The error for an agent named in a body that doesn't exist or isn't the caller's.
 pub fn no_such_agent(id: &str) -> Error {
-    Error::field(Code::AgentNotFound, "agentId", format!("names no agent: {}", unknown_agent(id).message()))
+    Error::field(Code::AgentNotFound, "agentId", format!("must be the id of an agent: {}", unknown_agent(id).message()))
 }
 
 fn unrevoked(tenant: &Tenant, id: AgentId) -> Result<&Agent, Error> {

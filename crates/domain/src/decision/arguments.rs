@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use smallvec::SmallVec;
 
 use crate::error::{Code, Error};
-use crate::limits::MAX_JSON_DEPTH;
+use crate::limits::{MAX_JSON_DEPTH, MAX_MATCHED_STRINGS};
 use crate::text::quote;
 
 /// A call's arguments: the text of one valid JSON value (RFC 8259).
@@ -259,9 +259,10 @@ pub struct Strings<'a> {
 
 #[derive(Default)]
 struct Read<'a> {
-    /// Those before the first problem.
+    /// Those before the first problem, and no more than can be matched.
     strings: SmallVec<[Cow<'a, str>; 8]>,
     is_json: bool,
+    are_too_many: bool,
 }
 
 impl<'a> Strings<'a> {
@@ -275,20 +276,40 @@ impl<'a> Strings<'a> {
         self.json.len()
     }
 
+    /// Whether there are more than can be matched.
+    pub fn are_too_many(&self) -> bool {
+        self.read().are_too_many
+    }
+
+    fn read(&self) -> &Read<'a> {
+        self.read.get_or_init(|| {
+            let mut read = Read::default();
+            let mut parser = serde_json::Deserializer::from_str(self.json);
+            read.is_json = DeserializeSeed::deserialize(Walk(&mut read), &mut parser).is_ok();
+            read
+        })
+    }
+
     /// Whether there are any and `agrees` returns true for all; it is not called after its first false. False for text that
     /// is not JSON.
     pub fn all(&self, mut agrees: impl FnMut(&str) -> bool) -> bool {
-        let Read { strings, is_json } = self.read.get_or_init(|| {
-            let mut read = Read::default();
-            let mut parser = serde_json::Deserializer::from_str(self.json);
-            read.is_json = DeserializeSeed::deserialize(Walk(&mut read.strings), &mut parser).is_ok();
-            read
-        });
+        let Read { strings, is_json, .. } = self.read();
         strings.iter().all(|text| agrees(text)) && *is_json && !strings.is_empty()
     }
 }
 
-struct Walk<'w, 'de>(&'w mut SmallVec<[Cow<'de, str>; 8]>);
+struct Walk<'w, 'de>(&'w mut Read<'de>);
+
+impl<'de> Walk<'_, 'de> {
+    fn take<E: de::Error>(self, text: Cow<'de, str>) -> Result<(), E> {
+        self.0.are_too_many = self.0.strings.len() >= MAX_MATCHED_STRINGS;
+        if self.0.are_too_many {
+            return Err(E::custom("too many strings"));
+        }
+        self.0.strings.push(text);
+        Ok(())
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Walk<'_, 'de> {
     type Value = ();
@@ -305,14 +326,12 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
         f.write_str("any JSON value")
     }
 
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<(), E> {
-        self.0.push(Cow::Borrowed(text));
-        Ok(())
+    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<(), E> {
+        self.take(Cow::Borrowed(text))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.0.push(Cow::Owned(text.to_owned()));
-        Ok(())
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
+        self.take(Cow::Owned(text.to_owned()))
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<(), E> {

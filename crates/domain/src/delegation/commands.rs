@@ -143,7 +143,7 @@ pub fn unknown_delegation(id: &str) -> Error {
 
 /// The error for a field that names no agent, or somebody else's.
 pub fn unknown_agent_in(field: &str, id: &str) -> Error {
-    Error::field(Code::AgentNotFound, field, format!("names no agent: there is no agent '{}'", quote(id)))
+    Error::field(Code::AgentNotFound, field, format!("must be the id of an agent: there is no agent '{}'", quote(id)))
 }
 
 /// Lets an agent delegate to another.

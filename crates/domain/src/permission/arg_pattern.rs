@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use crate::limits::{BRACES_STEPS, GLOB_STEPS, REGEX_STEPS, URL_GLOB_STEPS};
 use crate::permission::glob::{Fit, alternatives, fits, odd, sample};
 use crate::permission::oddity::Form;
 use crate::permission::regexes::{self, RegexCache};
@@ -60,6 +61,10 @@ impl ArgPattern {
 
     /// How it fits the value.
     pub fn fits(&self, value: &Value<'_>, steps: &Steps, regexes: &RegexCache) -> Fit {
+        // Before any work: many short values cost as much as a long one.
+        if !steps.take(self.kind.steps(&self.text)) {
+            return Fit::Differs;
+        }
         match self.kind {
             Kind::Regex => Fit::of(regexes.matches(&self.text, value.text, steps)),
             Kind::Plain => steps.spend(|left| value.fits(&self.text, left)),
@@ -82,6 +87,16 @@ impl ArgPattern {
 }
 
 impl Kind {
+    /// Steps of holding a value against a pattern of this kind, before those for its bytes.
+    fn steps(self, text: &str) -> usize {
+        match self {
+            Self::Plain | Self::Unreadable => GLOB_STEPS,
+            Self::Regex => REGEX_STEPS,
+            Self::Url => URL_GLOB_STEPS,
+            Self::Braces => BRACES_STEPS + text.len(),
+        }
+    }
+
     fn of(text: &str) -> Result<Self, String> {
         if is_regex(text) {
             return Ok(Self::Regex);

@@ -1,8 +1,8 @@
 //! Permissions as the journal and snapshots hold them: maps with named fields, in this order.
 //!
-//! The layout is fixed. No field is removed, renamed or moved. A new one comes last, and is left out where there is
-//! none: `#[serde(skip_serializing_if = "Option::is_none")]`. So what was written once is still written byte for byte.
-//! An older version refuses what has a field that it does not know, rather than ignore a restriction.
+//! The layout is fixed. No field is removed, renamed or moved. Add new fields at the end, and skip them when they are
+//! `None`: `#[serde(skip_serializing_if = "Option::is_none")]`. So old content is still written byte for byte. An older
+//! version refuses a field that it does not know, rather than ignore a restriction.
 
 use serde::{Deserialize, Serialize};
 

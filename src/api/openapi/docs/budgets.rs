@@ -45,7 +45,7 @@ pub fn get() -> Docs {
 /// `PATCH /v1/policies/{id}`
 pub fn update() -> Docs {
     docs("updatePolicy", "Change a budget policy")
-        .about("What is left out stays. `null` clears a limit; one has to be left. `disabled` switches the policy off. After an \
+        .about("Omitted fields stay as they are. `null` clears a limit; one has to be left. `status: disabled` switches the policy off. After an \
              operator's change only an operator changes it.")
         .answers::<PolicyJson>(200, "The policy as it is now.")
         .fails(&[InvalidField, Forbidden, PolicyNotFound])

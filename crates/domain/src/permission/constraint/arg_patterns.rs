@@ -92,6 +92,9 @@ impl Checked for ArgPatterns {
         if !steps.take(arguments.bytes()) {
             return Err(ArgumentNotAllowed::TooMuchWork);
         }
+        if arguments.are_too_many() {
+            return Err(ArgumentNotAllowed::TooMuchWork);
+        }
         let mut checked = Ok(());
         let all_match = arguments.all(|value| {
             checked = check_value(&self.0, value, steps, regexes);

@@ -44,8 +44,8 @@ pub trait Constraint: Sized {
     /// Whether there is a call that it denies.
     fn restricts(&self) -> bool;
 
-    /// Steps that a look at it counts, but for those that its check takes as it goes. A decision's work is bounded by
-    /// them, so they have to grow with what the check looks at.
+    /// The fixed price of its check, in steps; what the check takes as it runs comes on top. Steps bound a decision's
+    /// work, so they must grow with what the check looks at.
     fn steps(&self) -> usize;
 }
 
@@ -64,7 +64,7 @@ pub trait Checked: Constraint {
 }
 
 /// Why a constraint does not hold. The sentence for people is made only where somebody reads it: a decision may look at
-/// many that fail, and tells of one.
+/// many that fail, and reports one.
 pub trait Fails {
     /// Which code says so.
     fn code(&self) -> Code;

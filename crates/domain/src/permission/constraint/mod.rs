@@ -169,7 +169,7 @@ constraints! {
         "allowedArgPatterns" allowed_arg_patterns: ArgPatterns,
         "requireApproval" require_approval: RequireApproval,
     }
-    // What is held against a counter, after all others and by whoever has that.
+    // Checked last, where the counter is.
     counted {
         "maxCallsPerHour" max_calls_per_hour: MaxCallsPerHour,
     }

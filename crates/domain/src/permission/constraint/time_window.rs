@@ -93,7 +93,7 @@ impl Checked for TimeWindow {
     }
 }
 
-/// It is not the time of day of a window, which is told in minutes since midnight.
+/// The call is outside the window. Both ends are minutes since midnight.
 pub struct OutsideTimeWindow {
     start: u16,
     end: u16,
