@@ -8,12 +8,18 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use actix_rt::time::{Sleep, sleep};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection_timeouts::{AHEAD_BYTES, ConnectionTimer};
 use super::request_framing::RequestFraming;
+
+/// How long to drain what a client still sends after the last answer. Closing with unread bytes would reset the connection,
+/// and the client would lose what it has not read yet, even of answers before the last.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// The size at which actix-http rejects a head as too large.
 const MAX_HEAD_BYTES: usize = 128 * 1024;
@@ -30,6 +36,8 @@ pub(super) struct RequestGate<S> {
     held: PendingBytes,
     /// Whether the client has closed its side.
     is_ended: bool,
+    /// The time to drain, once this side is closed.
+    lingering: Option<Pin<Box<Sleep>>>,
 }
 
 /// Bytes that came too early, or that are not a complete head yet.
@@ -95,7 +103,7 @@ impl<S> RequestGate<S> {
     /// Wraps the stream of the connection that `timer` belongs to.
     pub(super) fn new(stream: S, timer: Rc<ConnectionTimer>) -> Self {
         let (framing, held) = (RequestFraming::default(), PendingBytes::default());
-        Self { stream, timer, framing, is_answered: true, held, is_ended: false }
+        Self { stream, timer, framing, is_answered: true, held, is_ended: false, lingering: None }
     }
 
     /// The connection's timer.
@@ -183,7 +191,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for RequestGate<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for RequestGate<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for RequestGate<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
@@ -204,7 +212,27 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for RequestGate<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let this = &mut *self;
+        let lingering = match &mut this.lingering {
+            Some(lingering) => lingering,
+            none => {
+                ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+                // A client that has been silent for a while has read its answers, and sends nothing now.
+                if this.is_ended || this.timer.idleness().is_some() {
+                    return Poll::Ready(Ok(()));
+                }
+                none.insert(Box::pin(sleep(LINGER)))
+            }
+        };
+        let mut rest = [0; 4096];
+        while lingering.as_mut().poll(context).is_pending() {
+            let mut unread = ReadBuf::new(&mut rest);
+            let read = ready!(Pin::new(&mut this.stream).poll_read(context, &mut unread));
+            if read.is_err() || unread.filled().is_empty() {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -21,13 +21,9 @@ use tracing::{debug, warn};
 
 use super::connection_limit::{ConnectionLimit, ConnectionSlot, WorkerConnections};
 use super::connection_timeouts::{ConnectionTimer, STALL_TIMEOUT_SECS};
-use super::request_gate::RequestGate;
+use super::request_gate::{LINGER, RequestGate};
 use super::{TimedStream, Tls};
 use crate::telemetry::ThrottledLog;
-
-/// How long to drain what a client still sends after an early answer. Closing with unread bytes would reset the
-/// connection, and the client would lose the answer.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// The answer to a connection over the limit.
 const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
@@ -75,7 +71,8 @@ impl ConnectionServer {
             // The connection's timer handles both timeouts, and the cases that actix-http leaves out.
             .keep_alive(KeepAlive::Os)
             .client_request_timeout(Duration::ZERO)
-            .client_disconnect_timeout(LINGER)
+            // Longer than the gate drains.
+            .client_disconnect_timeout(LINGER * 2)
             .graceful_shutdown_signal(move || {
                 let mut ending = signal.clone();
                 async move {
