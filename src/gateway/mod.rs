@@ -26,7 +26,7 @@ pub enum GatewayKind {
     Nginx,
     /// `X-Forwarded-Method`, `X-Forwarded-Uri` and `X-Forwarded-Host`.
     Traefik,
-    /// The request itself: its method, its path behind the route's, and its host.
+    /// The request itself: its method, its path after `/v1/forward-auth`, and its host.
     #[default]
     Envoy,
 }

@@ -27,7 +27,7 @@ const MAX_BUDGETS: i64 = 1_000;
 #[command(after_help = "\
 Requests are sent by a fixed schedule (open loop), and a latency counts from the time its request was due: one that \
 waits for a free connection, or for a server that stalls, counts from then. With --connections and no --rate each \
-connection sends its next request once it has the answer to the one before (closed loop), which finds out the most a \
+connection sends its next request once it has the answer to the one before (closed loop), which shows the most a \
 server can do, but not what its callers would wait.
 
 Examples:
@@ -36,10 +36,10 @@ Examples:
   kavach load --tenants 100 --agents 10 --setup-only --save targets.json
   kavach load --targets targets.json --connections 8 --batch 100 --json")]
 pub struct LoadSettings {
-    /// The server, by plain HTTP.
+    /// URL of the server; plain HTTP only.
     #[arg(long, env = "KAVACH_URL", hide_env_values = true, default_value = "http://127.0.0.1:7600")]
     pub url: BaseUrl,
-    /// The operator key that makes tenants and agents to ask for. Not needed with --targets.
+    /// Operator key, to create the tenants and agents. Not needed with --targets.
     #[arg(long, env = "KAVACH_OPERATOR_KEY", hide_env_values = true)]
     pub key: Option<OperatorKey>,
     /// Requests a second, sent by a fixed schedule [default: 1000, unless --connections is given].
@@ -73,16 +73,16 @@ pub struct LoadSettings {
     /// its tenant's. All are checked and charged; none is ever used up.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=MAX_BUDGETS))]
     pub budgets: u32,
-    /// Share of the calls that have to be denied, 0 to 1.
+    /// Share of calls that should be denied, 0 to 1.
     #[arg(long, default_value_t = 0.1, value_parser = read_share)]
     pub deny_share: f64,
     /// Chooses the calls and the order of the agents: equal seeds send equal requests.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Write what was made to a file that only its owner may read: it holds the agents' tokens.
+    /// Save what was created to a file that only its owner can read: it holds the agents' tokens.
     #[arg(long, value_name = "FILE", conflicts_with = "targets")]
     pub save: Option<PathBuf>,
-    /// Ask for agents of such a file instead of making any.
+    /// Use the agents in a file written by --save instead of creating any.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["tenants", "agents", "budgets"])]
     pub targets: Option<PathBuf>,
     /// Make the tenants and agents, save them, and send no load.

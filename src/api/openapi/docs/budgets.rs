@@ -17,7 +17,7 @@ fn docs(id: &'static str, summary: &'static str) -> Docs {
 pub fn create() -> Docs {
     docs("createPolicy", "Create a budget policy")
         .about(
-            "It is about all agents of the tenant, or those of one owner, or one. Days and calendar months are UTC. \
+            "It applies to all agents of the tenant, to one owner's, or to one agent. Days and calendar months are UTC. \
              A tenant key can change, reset and delete a policy that a tenant key set last; what an operator \
              made or changed since is the operator's.",
         )
@@ -29,7 +29,7 @@ pub fn create() -> Docs {
 /// `GET /v1/policies`
 pub fn list() -> Docs {
     docs("listPolicies", "List budget policies")
-        .about("Oldest first, with what is used.")
+        .about("Oldest first, with current usage.")
         .list::<PolicyJson>("The policies.")
         .fails(&[TenantMismatch, TenantNotFound])
 }

@@ -43,8 +43,8 @@ pub fn by_tenant() -> Docs {
 pub fn batch() -> Docs {
     docs("authorizeBatch", "Decide many calls at once")
         .about(
-            "Each is decided, charged and recorded on its own, in order. One of a bad form has an `error` of its own at its \
-             place, is recorded nowhere, and concerns no other.",
+            "Each is decided, charged and recorded on its own, in order. A malformed one gets an `error` in its place, is not \
+             recorded, and does not affect the others.",
         )
         .answers::<BatchAnswer>(200, "The decisions, in the order of the requests.")
         .fails(&[InvalidField, Forbidden, TenantNotFound])
@@ -65,7 +65,7 @@ pub fn forward_auth() -> Docs {
         .about(
             "For nginx, Traefik and Envoy, which ask before they let a request through. Any method is taken, and with \
              `--forward-auth envoy` the original path stands behind this one. Action and resource are made of the original \
-             request by the server's rules. To nginx, 429 is 403.",
+             request by the server's rules. nginx gets a 403 instead of a 429.",
         )
         .empty("The agent may.")
         .with(&["Kavach-Agent-Id", "Kavach-Tenant-Id", "Kavach-Audit-Id", "Kavach-Warnings"])
