@@ -19,7 +19,7 @@ RULES = [
     r"limits must hold at least one of",
     r"Last-Event-ID is not an entry of this trail",
     # No pattern says what a glob or a regular expression is.
-    r"allowedArgPatterns\[\d+\] (is no regular expression|has a|has braces|stands for more than|never matches)",
+    r"allowedArgPatterns\[\d+\] (is not a valid regular expression|has a|has braces|stands for more than|never matches)",
     r"spreadsheet works only with format=csv",
     r"ownerId names another owner than userId",
     # The document names the usual ones of such characters, and no composition.

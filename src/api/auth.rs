@@ -169,7 +169,9 @@ impl FromRequest for Operator {
             let kavach = kavach?;
             match kavach.authenticate().await? {
                 Caller::Operator => Ok(Self(kavach)),
-                Caller::Key(_) | Caller::Agent(_) => Err(Problem::new(Code::Forbidden, "this takes an operator key")),
+                Caller::Key(_) | Caller::Agent(_) => {
+                    Err(Problem::new(Code::Forbidden, "this requires an operator key"))
+                }
             }
         })
     }

@@ -35,7 +35,7 @@ impl Kavach {
     pub(super) fn check_operator(&self) -> Result<(), Error> {
         match self.credential {
             Credential::Operator(_) => self.check_operator_key(),
-            Credential::TenantKey(..) => Err(Error::new(Code::Forbidden, "this takes an operator key")),
+            Credential::TenantKey(..) => Err(Error::new(Code::Forbidden, "this requires an operator key")),
             Credential::AgentToken(..) => Err(agent_may_not()),
         }
     }

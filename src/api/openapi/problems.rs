@@ -119,7 +119,7 @@ fn example(code: Code) -> Error {
         Code::ConfirmationRequired => error("deleting a tenant takes ?confirm= with its slug, 'acme'"),
         Code::Unauthenticated => error("the request needs 'Authorization: Bearer <key>'"),
         Code::InvalidToken => error("the key or token is not valid"),
-        Code::Forbidden => error("this takes an operator key"),
+        Code::Forbidden => error("this requires an operator key"),
         Code::RouteNotFound => error("there is no route '/v2/tenants'"),
         Code::TenantNotFound => error("there is no tenant 'globex'"),
         Code::AgentNotFound => error("there is no agent 'agt_019ac1d40000700080000009a0b1c2d3'"),

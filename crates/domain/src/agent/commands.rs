@@ -336,7 +336,7 @@ impl Command for RotateToken {
         let in_grace = agent.profile.graced.iter().filter(|graced| graced.until > moment.wall).count();
         if grace_until.is_some() && in_grace >= MAX_GRACED_TOKENS {
             let message =
-                format!("{MAX_GRACED_TOKENS} old tokens are still in their grace; rotate without graceSeconds");
+                format!("{MAX_GRACED_TOKENS} old tokens are still in their grace period; rotate without graceSeconds");
             return Err(Error::new(Code::RotationLimitExceeded, message));
         }
         Ok((Some(Change::TokenRotated { agent: self.id, token: self.token, grace_until }), self.id))

@@ -20,7 +20,7 @@ pub fn check(pattern: &str) -> Result<(), String> {
     // The parser's message marks the place over several lines; its last line says what is wrong.
     let unreadable = |text: String| {
         let cause = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        format!("is no regular expression: {cause}")
+        format!("is not a valid regular expression: {cause}")
     };
     regex_syntax::parse(pattern).map_err(|error| unreadable(error.to_string()))?;
     match compile(pattern, MAX_REGEX_BYTES) {
