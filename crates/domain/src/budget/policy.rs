@@ -324,8 +324,11 @@ impl Policy {
         let Limits { max_calls_per_day, max_calls_per_month, max_tokens_cost_per_day, max_tokens_cost_per_month } =
             &self.profile.limits;
         let used = self.used(now);
-        let calls_fit = |used, max: &Option<u64>| max.is_none_or(|max| used < max && calls <= max.saturating_sub(used));
-        let cost_fits = |used, max: &Option<Cost>| max.is_none_or(|max| used < max && cost <= max.minus(used));
+        let fits = |used, requested, max| reach(used, requested, max) == Reach { used_up: false, passed: false };
+        let calls_fit = |used, max: &Option<u64>| max.is_none_or(|max| fits(used, calls, max));
+        let cost_fits = |used: Cost, max: &Option<Cost>| {
+            max.is_none_or(|max| fits(used.millionths(), cost.millionths(), max.millionths()))
+        };
         calls_fit(used.calls_today, max_calls_per_day)
             && calls_fit(used.calls_this_month, max_calls_per_month)
             && cost_fits(used.tokens_cost_today, max_tokens_cost_per_day)
@@ -338,15 +341,14 @@ impl Policy {
             self.profile.limits;
         let used = self.used(now);
         let calls = move |name, used, max: Option<u64>, day| {
-            let (used_up, passed) =
-                (max.is_some_and(|max| used >= max), max.is_some_and(|max| calls > max.saturating_sub(used)));
-            let amounts = (Amount::Calls(used), Amount::Calls(calls), max.map(Amount::Calls));
-            meter(name, amounts, used_up, passed, now, day)
+            let max = max?;
+            let amounts = (Amount::Calls(used), Amount::Calls(calls), Amount::Calls(max));
+            Some(meter(name, amounts, reach(used, calls, max), now, day))
         };
         let cost = move |name, used: Cost, max: Option<Cost>, day| {
-            let (used_up, passed) = (max.is_some_and(|max| used >= max), max.is_some_and(|max| cost > max.minus(used)));
-            let amounts = (Amount::Cost(used), Amount::Cost(cost), max.map(Amount::Cost));
-            meter(name, amounts, used_up, passed, now, day)
+            let max = max?;
+            let amounts = (Amount::Cost(used), Amount::Cost(cost), Amount::Cost(max));
+            Some(meter(name, amounts, reach(used.millionths(), cost.millionths(), max.millionths()), now, day))
         };
         [
             calls("maxCallsPerDay", used.calls_today, max_calls_per_day, true),
@@ -370,15 +372,26 @@ impl Policy {
     }
 }
 
+/// How far usage and a request reach, against a limit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Reach {
+    /// Nothing is left.
+    used_up: bool,
+    /// What is left is less than the request.
+    passed: bool,
+}
+
+fn reach(used: u64, requested: u64, max: u64) -> Reach {
+    Reach { used_up: used >= max, passed: requested > max.saturating_sub(used) }
+}
+
 fn meter(
     name: &'static str,
-    (used, requested, max): (Amount, Amount, Option<Amount>),
-    used_up: bool,
-    passed: bool,
+    (used, requested, max): (Amount, Amount, Amount),
+    Reach { used_up, passed }: Reach,
     now: Timestamp,
     daily: bool,
-) -> Option<Meter> {
-    let max = max?;
+) -> Meter {
     let exceeded = used_up || passed;
     // We look up the reset only of a limit that is in the way: the calendar costs more than the comparison.
     let reset_seconds = match (exceeded, daily) {
@@ -386,7 +399,7 @@ fn meter(
         (true, true) => now.seconds_to_next_day(),
         (true, false) => now.seconds_to_next_month(),
     };
-    Some(Meter { name, used, requested, max, used_up, exceeded, reset_seconds, daily })
+    Meter { name, used, requested, max, used_up, exceeded, reset_seconds, daily }
 }
 
 #[cfg(test)]
