@@ -54,11 +54,9 @@ impl Schemas {
             all.insert(name, tidied(schema, Way::Read));
         }
         for (mut name, schema) in self.written.take_definitions(true) {
-            let mut schema = tidied(schema, Way::Written);
             let made = name.strip_prefix(MAKES).filter(|rest| rest.starts_with(char::is_uppercase));
-            if made.is_some() || name == HAS_STORED {
-                without_limits(&mut schema);
-            }
+            let way = if made.is_some() || name == HAS_STORED { Way::Stored } else { Way::Written };
+            let mut schema = tidied(schema, way);
             if let (Some(made), Value::Object(members)) = (made, &mut schema) {
                 members.remove("additionalProperties");
                 name = made.to_owned();
@@ -76,6 +74,8 @@ impl Schemas {
 enum Way {
     Read,
     Written,
+    /// Written, as it was stored. That may be older than a limit of requests.
+    Stored,
 }
 
 /// A schema in the form that readers and generators expect.
@@ -105,25 +105,16 @@ fn tidy(schema: &mut Value, way: Way) {
     }
     as_enumeration(members);
     bound_integer(members);
-    if way == Way::Written {
+    if way == Way::Stored {
+        members.retain(|keyword, _| {
+            !matches!(keyword.as_str(), "pattern" | "minLength" | "maxLength" | "minItems" | "maxItems")
+        });
+    }
+    if way != Way::Read {
         without_null_where_absent(members);
         if let Some(Value::String(reference)) = members.get_mut("$ref") {
             *reference = reference.replace(&format!("{PLACE}/{MAKES}"), &format!("{PLACE}/"));
         }
-    }
-}
-
-/// Takes out what limits a request. What is stored may be older than a limit.
-fn without_limits(schema: &mut Value) {
-    match schema {
-        Value::Object(members) => {
-            members.retain(|keyword, _| {
-                !matches!(keyword.as_str(), "pattern" | "minLength" | "maxLength" | "minItems" | "maxItems")
-            });
-            members.values_mut().for_each(without_limits);
-        }
-        Value::Array(all) => all.iter_mut().for_each(without_limits),
-        _ => {}
     }
 }
 
