@@ -35,22 +35,7 @@ fn check_outage(server: &mut Server, agent: &Agent, before: &Value, repair: impl
     // The first call finds out; while the tenant is loaded again, the reason may be another.
     let refused = operator.authorize(call(&agent.id));
     assert_eq!(refused.status, 503, "{}", refused.text());
-    eventually("calls get the reason", || {
-        let answer = operator.authorize(call(&agent.id));
-        assert_eq!(answer.status, 503, "{}", answer.text());
-        (answer.code().as_deref() == Some("STORAGE_UNAVAILABLE")).then(|| answer.problem(503, "STORAGE_UNAVAILABLE"))
-    });
-    let ready = || {
-        let answer = server.anonymous().get("/readyz");
-        let report = answer.json();
-        let says_why = report["reason"].as_str().is_some_and(|reason| reason.starts_with("nothing can be recorded: "));
-        assert_eq!(
-            (answer.status == 503, says_why),
-            (report["status"] == "unwritable", report["status"] == "unwritable")
-        );
-        (answer.status, report["storage"].clone())
-    };
-    eventually("the probe reports it", || (ready() == (503, json!("unavailable"))).then_some(()));
+    check_refused(server, agent);
     let new = json!({ "tenantId": "acme", "ownerId": "u", "name": "b", "type": "service" });
     for _ in 0..3 {
         server.with_key(&agent.token).authorize(call(&agent.id)).problem(503, "STORAGE_UNAVAILABLE");
