@@ -75,6 +75,14 @@ fn schemas_of_requests_and_answers_agree() {
 }
 
 #[test]
+fn no_choice_allows_everything() {
+    for Place { at, value } in places(&openapi_document().0) {
+        let choices = ["anyOf", "oneOf"].iter().filter_map(|keyword| value.get(keyword)?.as_array());
+        assert!(choices.flatten().all(|choice| *choice != json!({})), "{at}: the other choices say nothing then");
+    }
+}
+
+#[test]
 fn each_example_fits_its_schema() {
     let (document, _) = openapi_document();
     let mut checked = 0;

@@ -109,6 +109,10 @@ fn tidy(schema: &mut Value, way: Way) {
         members.retain(|keyword, _| {
             !matches!(keyword.as_str(), "pattern" | "minLength" | "maxLength" | "minItems" | "maxItems")
         });
+        // A choice that only had a limit allows anything now, and so do the choices together.
+        if members.get("anyOf").and_then(Value::as_array).is_some_and(|all| all.contains(&json!({}))) {
+            members.remove("anyOf");
+        }
     }
     if way != Way::Read {
         without_null_where_absent(members);
