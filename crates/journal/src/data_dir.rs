@@ -12,6 +12,7 @@ use crate::chain::{Checkpoint, genesis};
 use crate::disk::{Disk, FileKind, Listed, SystemDisk};
 use crate::files::{TEMPORARY, parent, read_small, write_atomic};
 use crate::folder::Folder;
+use crate::log::{LOG_FOLDER, Log, LogError, LogOptions};
 use crate::probe::probe;
 use crate::writer::{Journal, JournalOptions};
 
@@ -162,14 +163,23 @@ impl DataDir {
         probe(&Folder::on(Arc::clone(&self.disk), &self.path)?)
     }
 
+    /// Opens the log, or starts one with the id `new_id`, which must be unique. Blocking.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    pub fn open_log(&self, new_id: [u8; 16], options: LogOptions) -> Result<Log, LogError> {
+        Log::open(Arc::clone(&self.disk), &self.path, new_id, options)
+    }
+
     /// All tenants' folders, ordered by name. Blocking; reads each label.
     pub fn tenants(&self) -> io::Result<Vec<TenantFolder>> {
         list_on(&*self.disk, &self.path)
     }
 
-    /// The names of all folders in the directory, without links, whether or not they can be a tenant's. Blocking.
+    /// The names of all folders in the directory but the log's, without links, whether or not they can be a tenant's. Blocking.
     pub fn folder_names(&self) -> io::Result<Vec<String>> {
-        let folders = self.disk.list(&self.path)?.into_iter().filter(|entry| entry.kind == FileKind::Folder);
+        let is_tenants = |entry: &Listed| entry.kind == FileKind::Folder && entry.name != LOG_FOLDER;
+        let folders = self.disk.list(&self.path)?.into_iter().filter(is_tenants);
         Ok(folders.map(|entry| entry.name).collect())
     }
 

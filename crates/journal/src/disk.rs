@@ -45,6 +45,8 @@ pub trait DiskFile: Debug + Send + Sync {
     fn size(&self) -> io::Result<u64>;
     /// Cuts the file, or extends it with zeros, to a size.
     fn set_size(&self, size: u64) -> io::Result<()>;
+    /// Extends the file with zeros to a size, and takes the space for it from the disk now.
+    fn reserve(&self, size: u64) -> io::Result<()>;
     /// Waits until content and size are on disk. After an error, earlier writes may be lost even if a later sync succeeds.
     fn sync(&self) -> io::Result<()>;
 }
@@ -227,6 +229,14 @@ impl DiskFile for File {
 
     fn set_size(&self, size: u64) -> io::Result<()> {
         self.set_len(size)
+    }
+
+    fn reserve(&self, size: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(self, rustix::fs::FallocateFlags::empty(), 0, size) {
+            // Some file systems can't. Then a write may find the disk full.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.set_len(size),
+            reserved => Ok(reserved?),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

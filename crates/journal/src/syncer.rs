@@ -169,6 +169,10 @@ mod tests {
             Ok(())
         }
 
+        fn reserve(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
         fn sync(&self) -> io::Result<()> {
             Err(io::Error::other("a write was lost"))
         }

@@ -1,0 +1,200 @@
+//! Which segments hold events that folders don't have yet, and which slots can be used again.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use super::batch::Section;
+use super::slot::SharedSlot;
+
+/// A tenant's uuid.
+type TenantKey = [u8; 16];
+
+/// One use of a slot.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub number: u64,
+    pub slot: SharedSlot,
+    pub first_position: u64,
+    pub last_position: u64,
+    /// The tenants with events in it that their folders don't have yet.
+    shares: HashMap<TenantKey, Share>,
+}
+
+/// What a segment holds of a tenant.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    last_seq: u64,
+    bytes: u64,
+}
+
+/// The segments in use, and the slots of those that are not.
+#[derive(Debug)]
+pub(super) struct Segments {
+    /// Oldest first; the last one takes new batches.
+    used: VecDeque<Segment>,
+    /// Slots that nothing needs, once the floor behind their last position is on disk.
+    released: Vec<(SharedSlot, u64)>,
+    /// Slots that may be written over.
+    free: Vec<SharedSlot>,
+    /// Bytes of each tenant's tail.
+    tails: HashMap<TenantKey, u64>,
+    tail_bytes: u64,
+    /// Tenants that were asked to fold and have not yet.
+    asked: HashSet<TenantKey>,
+    /// Segments up to this number are of before a start, and are folded soon.
+    inherited: u64,
+}
+
+impl Segments {
+    pub fn new(free: Vec<SharedSlot>, released: Vec<(SharedSlot, u64)>) -> Self {
+        let (used, tails, asked) = (VecDeque::new(), HashMap::new(), HashSet::new());
+        Self { used, released, free, tails, tail_bytes: 0, asked, inherited: 0 }
+    }
+
+    /// What there is now is of before a start.
+    pub fn inherit(&mut self) {
+        self.inherited = self.used.back().map_or(0, |segment| segment.number);
+    }
+
+    /// Starts a segment in a slot.
+    pub fn start(&mut self, number: u64, slot: SharedSlot, first_position: u64) {
+        let last_position = first_position.saturating_sub(1);
+        self.used.push_back(Segment { number, slot, first_position, last_position, shares: HashMap::new() });
+    }
+
+    pub fn current(&self) -> Option<&Segment> {
+        self.used.back()
+    }
+
+    /// A batch was written to the current segment.
+    pub fn take(&mut self, position: u64, sections: &[Section]) {
+        let Some(segment) = self.used.back_mut() else { return };
+        segment.last_position = position;
+        for Section { tenant, last_seq, length, .. } in sections {
+            let bytes = u64::from(*length);
+            let share = segment.shares.entry(*tenant).or_default();
+            share.last_seq = share.last_seq.max(*last_seq);
+            share.bytes += bytes;
+            *self.tails.entry(*tenant).or_default() += bytes;
+            self.tail_bytes += bytes;
+        }
+    }
+
+    /// The tenant's folder has everything up to `seq` on disk.
+    pub fn folded(&mut self, tenant: TenantKey, seq: u64) {
+        self.asked.remove(&tenant);
+        let mut gone = 0;
+        for segment in &mut self.used {
+            if let Some(share) = segment.shares.get(&tenant).filter(|share| share.last_seq <= seq) {
+                gone += share.bytes;
+                segment.shares.remove(&tenant);
+            }
+        }
+        if let Some(bytes) = self.tails.get_mut(&tenant) {
+            *bytes = bytes.saturating_sub(gone);
+            if *bytes == 0 {
+                self.tails.remove(&tenant);
+            }
+        }
+        self.tail_bytes = self.tail_bytes.saturating_sub(gone);
+        while self.used.len() > 1
+            && self.used.front().is_some_and(|segment| segment.shares.is_empty())
+            && let Some(segment) = self.used.pop_front()
+        {
+            self.released.push((segment.slot, segment.last_position));
+        }
+    }
+
+    /// The first batch that recovery needs, if the next one gets `next`.
+    pub fn floor(&self, next: u64) -> u64 {
+        match self.used.front() {
+            Some(only) if self.used.len() == 1 && only.shares.is_empty() => next,
+            Some(oldest) => oldest.first_position,
+            None => next,
+        }
+    }
+
+    /// A floor is on disk: slots behind it may be used again.
+    pub fn floor_synced(&mut self, floor: u64) {
+        let Self { released, free, .. } = self;
+        released.retain(|(slot, last_position)| {
+            let waits = *last_position >= floor;
+            if !waits {
+                free.push(SharedSlot::clone(slot));
+            }
+            waits
+        });
+    }
+
+    pub fn take_free(&mut self) -> Option<SharedSlot> {
+        self.free.pop()
+    }
+
+    pub fn add_free(&mut self, slot: SharedSlot) {
+        self.free.push(slot);
+    }
+
+    pub fn has_free(&self) -> bool {
+        !self.free.is_empty()
+    }
+
+    /// Slots of all kinds.
+    pub fn slots(&self) -> usize {
+        self.used.len() + self.released.len() + self.free.len()
+    }
+
+    pub fn tail_bytes(&self) -> u64 {
+        self.tail_bytes
+    }
+
+    /// Tenants with a tail.
+    pub fn tenants(&self) -> Vec<TenantKey> {
+        self.tails.keys().copied().collect()
+    }
+
+    /// The number of tenants with a tail.
+    pub fn tails(&self) -> usize {
+        self.tails.len()
+    }
+
+    /// The segments with events of the tenant: number, slot, last position.
+    pub fn of_tenant(&self, tenant: TenantKey) -> Vec<(u64, SharedSlot, u64)> {
+        let has = |segment: &&Segment| segment.shares.contains_key(&tenant);
+        self.used.iter().filter(has).map(|s| (s.number, SharedSlot::clone(&s.slot), s.last_position)).collect()
+    }
+
+    /// Tenants that should fold now, each once until it has: those with the largest tails if all tails together have more
+    /// than `most_bytes`, and those that keep the oldest segment if more than
+    /// `most_segments` are in use; and those with events of before a start.
+    pub fn to_fold(&mut self, most_bytes: u64, most_segments: usize) -> Vec<TenantKey> {
+        let mut chosen = Vec::new();
+        let asked_bytes: u64 = self.asked.iter().filter_map(|tenant| self.tails.get(tenant)).sum();
+        let mut left = self.tail_bytes.saturating_sub(asked_bytes);
+        if left > most_bytes {
+            let mut by_size: Vec<_> = self.tails.iter().filter(|(tenant, _)| !self.asked.contains(*tenant)).collect();
+            by_size.sort_unstable_by_key(|(tenant, bytes)| (std::cmp::Reverse(**bytes), **tenant));
+            // Well below the limit, so that the next batch does not need to ask again.
+            for (tenant, bytes) in by_size {
+                if left <= most_bytes / 4 * 3 {
+                    break;
+                }
+                left -= bytes;
+                chosen.push(*tenant);
+            }
+        }
+        self.asked.extend(&chosen);
+        let over = self.used.len().saturating_sub(most_segments);
+        let inherited = self.used.iter().take_while(|segment| segment.number <= self.inherited).count();
+        let old = self.used.iter().take(over.max(inherited));
+        let mut oldest: Vec<_> = old.flat_map(|segment| segment.shares.keys().copied()).collect();
+        oldest.sort_unstable();
+        oldest.dedup();
+        oldest.retain(|tenant| self.asked.insert(*tenant));
+        chosen.extend(oldest);
+        chosen
+    }
+
+    /// A tenant could not fold: ask it again.
+    pub fn ask_again(&mut self, tenant: TenantKey) {
+        self.asked.remove(&tenant);
+    }
+}

@@ -1,0 +1,391 @@
+//! What must hold for the log: over random histories with killed processes, power failures, failed writes and syncs, and
+//! flipped bits.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use fastrand::Rng;
+
+use super::{AppendFailure, Log, LogError, LogOptions, LogSection};
+use crate::frame;
+use crate::log::memory_disk::{Failure, MemoryDisk};
+
+const OPTIONS: LogOptions = LogOptions { slot_bytes: 2_048, segments: 3, tail_bytes: 3_000 };
+
+/// A tenant as its callers see it.
+#[derive(Clone, Debug, Default)]
+struct Tenant {
+    /// The frame of each event that was appended, from event 1 on.
+    frames: Vec<Vec<u8>>,
+    /// Events in its folder, on disk.
+    folded: u64,
+    /// Events in batches up to a position: (position, last event).
+    batches: Vec<(u64, u64)>,
+    /// Events that must survive a power failure.
+    synced: u64,
+    /// Events of a batch whose fate is unknown.
+    unsure: Vec<Vec<u8>>,
+}
+
+fn key(tenant: usize) -> [u8; 16] {
+    [tenant as u8 + 1; 16]
+}
+
+struct History {
+    rng: Rng,
+    disk: MemoryDisk,
+    log: Option<Log>,
+    tenants: Vec<Tenant>,
+}
+
+impl History {
+    fn new(seed: u64) -> Self {
+        let disk = MemoryDisk::new(seed);
+        let mut rng = Rng::with_seed(seed);
+        let tenants = vec![Tenant::default(); rng.usize(1..6)];
+        let mut history = Self { rng, disk, log: None, tenants };
+        history.open();
+        history
+    }
+
+    fn try_open(&self) -> Result<Log, LogError> {
+        Log::open(Arc::new(self.disk.clone()), Path::new("data"), [9; 16], OPTIONS)
+    }
+
+    fn open(&mut self) {
+        self.log = Some(self.try_open().unwrap());
+        self.read_tails(false);
+    }
+
+    fn log(&self) -> &Log {
+        self.log.as_ref().unwrap()
+    }
+
+    fn append(&mut self) {
+        let (mut sections, mut frames, mut new) = (Vec::new(), Vec::new(), Vec::new());
+        for tenant in 0..self.tenants.len() {
+            if self.rng.bool() {
+                continue;
+            }
+            let first_seq = self.tenants[tenant].frames.len() as u64 + 1;
+            let events: Vec<Vec<u8>> = (0..self.rng.u64(1..3))
+                .map(|n| {
+                    let (mut frame, length) = (Vec::new(), self.rng.usize(0..120));
+                    let byte = self.rng.u8(..);
+                    frame::push_event(&mut frame, first_seq + n, |b| b.resize(b.len() + length, byte)).unwrap();
+                    frame
+                })
+                .collect();
+            let bytes = events.iter().map(Vec::len).sum();
+            let last_seq = first_seq + events.len() as u64 - 1;
+            sections.push(LogSection { tenant: key(tenant), first_seq, last_seq, bytes });
+            frames.extend(events.concat());
+            new.push((tenant, events));
+        }
+        let outcome = self.log().append(&sections, &frames);
+        for (tenant, events) in new {
+            let tenant = &mut self.tenants[tenant];
+            match &outcome {
+                Ok(position) => {
+                    tenant.frames.extend(events);
+                    tenant.batches.push((*position, tenant.frames.len() as u64));
+                }
+                Err(AppendFailure::Unknown(_)) => tenant.unsure = events,
+                Err(AppendFailure::Refused(_)) => {}
+            }
+        }
+        if self.log().is_broken() {
+            self.reopen();
+        }
+    }
+
+    fn sync(&mut self) {
+        let Some(sync) = self.log().begin_sync() else { return };
+        if self.rng.u32(0..3) == 0 {
+            self.append();
+        }
+        let outcome = sync.run();
+        self.log().finish_sync(&sync, &outcome);
+        self.note_synced();
+        if outcome.is_err() {
+            assert!(self.log().is_broken());
+            self.reopen();
+        }
+    }
+
+    fn note_synced(&mut self) {
+        let synced = self.log().synced();
+        for tenant in &mut self.tenants {
+            let reached =
+                tenant.batches.iter().filter(|(position, _)| *position <= synced).map(|(_, last)| *last).max();
+            tenant.synced = tenant.synced.max(reached.unwrap_or(0));
+        }
+    }
+
+    fn fold(&mut self) {
+        let mut chosen = self.log().to_fold();
+        if self.rng.bool() {
+            chosen.push(key(self.rng.usize(0..self.tenants.len())));
+        }
+        for key in chosen {
+            let tenant = &mut self.tenants[usize::from(key[0]) - 1];
+            tenant.folded = tenant.frames.len() as u64;
+            tenant.synced = tenant.folded;
+            self.log.as_ref().unwrap().folded(key, tenant.folded);
+        }
+    }
+
+    /// The log failed: it is read anew, and so is each tenant.
+    fn reopen(&mut self) {
+        self.disk.fail(None);
+        self.log().reopen().unwrap();
+        self.read_tails(false);
+    }
+
+    fn crash(&mut self, power: bool) {
+        self.log = None;
+        self.disk.fail(None);
+        if power {
+            self.disk.power_failure();
+        }
+        let log = self.try_open().unwrap();
+        self.log = Some(log);
+        self.read_tails(power);
+        // What was recovered is on disk now, and the next power failure keeps it.
+        if self.rng.bool() {
+            self.log = None;
+            self.disk.power_failure();
+            self.open();
+        }
+    }
+
+    /// Compares what the log has with what callers know; what is gone never happened.
+    fn read_tails(&mut self, may_lose: bool) {
+        let log = self.log.as_ref().unwrap();
+        for (n, tenant) in self.tenants.iter_mut().enumerate() {
+            let (tail, _) = log.tail(key(n)).unwrap();
+            let frames = tail.frames_after(tenant.folded).unwrap();
+            let mut expected: Vec<Vec<u8>> = tenant.frames.clone();
+            expected.append(&mut tenant.unsure);
+            let mut found = tenant.folded as usize;
+            let mut rest = frames.as_slice();
+            while !rest.is_empty() {
+                let next = expected.get(found).unwrap_or_else(|| panic!("event {} never happened", found + 1));
+                rest = rest.strip_prefix(next.as_slice()).expect("the event that was appended");
+                found += 1;
+            }
+            let least = if may_lose { tenant.synced as usize } else { tenant.frames.len() };
+            assert!(found >= least, "tenant {n}: {found} events of {least} are left");
+            expected.truncate(found);
+            tenant.frames = expected;
+            tenant.batches.clear();
+            tenant.synced = found as u64;
+        }
+        log.tenants().into_iter().for_each(|tenant| assert!(tenant[0] as usize <= self.tenants.len()));
+    }
+
+    fn step(&mut self) {
+        match self.rng.u32(0..40) {
+            0..20 => self.append(),
+            20..28 => self.sync(),
+            28..33 => self.fold(),
+            33 => self.crash(false),
+            34 => self.crash(true),
+            35 => {
+                self.disk.fail(Some(Failure::Sync));
+                self.sync();
+                self.disk.fail(None);
+            }
+            36 => {
+                self.disk.fail(Some(Failure::Write));
+                self.append();
+                self.disk.fail(None);
+            }
+            37 => {
+                if self.log().is_slot_due() {
+                    self.log().prepare().unwrap();
+                }
+            }
+            38 => {
+                // A sync fails, and the process is killed before it reads the log anew.
+                self.disk.fail(Some(Failure::Sync));
+                if let Some(sync) = self.log().begin_sync() {
+                    let outcome = sync.run();
+                    self.log().finish_sync(&sync, &outcome);
+                }
+                self.disk.fail(None);
+                self.crash(false);
+            }
+            _ => {
+                if self.log().close().unwrap() {
+                    assert!(self.tenants.iter().all(|tenant| tenant.folded == tenant.frames.len() as u64));
+                    assert_eq!(self.disk.names(), Vec::<String>::new());
+                    self.open();
+                }
+            }
+        }
+        let figures = self.log().figures();
+        assert!(figures.tail_bytes <= 40_000, "{figures:?}");
+    }
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    match std::env::var("KAVACH_LOG_SEED").map(|text| text.parse::<u64>()) {
+        Ok(Ok(seed)) => seed..seed + 1,
+        _ => 0..1_000,
+    }
+}
+
+#[test]
+fn nothing_confirmed_is_lost_by_crashes_and_failures() {
+    for seed in seeds() {
+        let played = std::panic::catch_unwind(|| {
+            let mut history = History::new(seed);
+            for _ in 0..120 {
+                history.step();
+            }
+        });
+        assert!(played.is_ok(), "play it again with KAVACH_LOG_SEED={seed}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_costs_only_tenants_that_it_hits_and_never_passes_unnoticed() {
+    let (mut refused, mut kept) = (0, 0);
+    for seed in seeds() {
+        let mut history = History::new(seed);
+        for _ in 0..40 {
+            match history.rng.u32(0..10) {
+                0 => history.fold(),
+                1..4 => history.sync(),
+                _ => history.append(),
+            }
+        }
+        history.sync();
+        let certain: Vec<_> = history.tenants.iter().map(|tenant| tenant.synced.max(tenant.folded) as usize).collect();
+        // Its head says what was synced.
+        history.append();
+        history.sync();
+        history.log = None;
+        if !history.disk.flip() {
+            continue;
+        }
+        let Ok(log) = history.try_open() else {
+            refused += 1;
+            continue;
+        };
+        let mut harmed = 0;
+        for (n, tenant) in history.tenants.iter().enumerate() {
+            match log.tail(key(n)).unwrap().0.frames_after(tenant.folded) {
+                Ok(frames) => {
+                    let expected = tenant.frames.get(tenant.folded as usize..).unwrap().concat();
+                    // What no head says to be synced may look like a torn end.
+                    let certain = tenant.frames.get(tenant.folded as usize..certain[n]).unwrap().concat();
+                    assert!(expected.starts_with(&frames) && frames.starts_with(&certain), "seed {seed}, tenant {n}");
+                }
+                Err(_) => harmed += 1,
+            }
+        }
+        if harmed > 0 && harmed < history.tenants.len() {
+            kept += 1;
+        }
+    }
+    if seeds().count() > 1 {
+        assert!(kept > 20, "damage cost others too: {kept}");
+        assert!(refused > 0);
+    }
+}
+
+fn one_event(log: &Log, tenant: usize, seq: u64) -> u64 {
+    let mut frames = Vec::new();
+    frame::push_event(&mut frames, seq, |b| b.extend_from_slice(b"event")).unwrap();
+    let section = LogSection { tenant: key(tenant), first_seq: seq, last_seq: seq, bytes: frames.len() };
+    log.append(&[section], &frames).unwrap()
+}
+
+#[test]
+fn slots_are_used_again_once_folders_have_their_events() {
+    let history = History::new(1);
+    let log = history.log();
+    for seq in 1..2_000 {
+        one_event(log, 0, seq);
+        if seq % 20 == 0 {
+            log.folded(key(0), seq);
+            let sync = log.begin_sync().unwrap();
+            log.finish_sync(&sync, &sync.run());
+        }
+    }
+    assert!(log.figures().bytes <= 6 * OPTIONS.slot_bytes, "{:?}", log.figures());
+}
+
+#[test]
+fn tenants_are_asked_to_fold_once_the_largest_first() {
+    let options = LogOptions { segments: 1_000, ..OPTIONS };
+    let log = &Log::open(Arc::new(MemoryDisk::new(1)), Path::new("data"), [9; 16], options).unwrap();
+    let (mut small, mut large) = (0, 0);
+    while log.figures().tail_bytes <= OPTIONS.tail_bytes {
+        large += 1;
+        one_event(log, 1, large);
+        if large % 20 == 0 {
+            small += 1;
+            one_event(log, 0, small);
+        }
+    }
+    assert_eq!(log.to_fold(), [key(1)]);
+    assert_eq!(log.to_fold(), Vec::<[u8; 16]>::new(), "it was asked");
+    log.not_folded(key(1));
+    assert_eq!(log.to_fold(), [key(1)]);
+    log.folded(key(1), large);
+    assert_eq!(log.tenants(), [key(0)]);
+    assert!(!log.close().unwrap(), "a folder lacks something");
+}
+
+#[test]
+fn a_log_that_lacks_a_file_or_is_of_another_directory_is_refused_by_name() {
+    let problem = |harm: &dyn Fn(&MemoryDisk)| {
+        let mut history = History::new(1);
+        for seq in 1..200 {
+            one_event(history.log(), 0, seq);
+        }
+        history.log = None;
+        harm(&history.disk);
+        history.try_open().unwrap_err().to_string()
+    };
+    let missing = problem(&|disk| disk.remove("data/log/00000001.log"));
+    assert!(missing.contains("00000001.log at byte 0: the file is missing"), "{missing}");
+    let no_manifest = problem(&|disk| disk.remove("data/log.manifest"));
+    assert!(no_manifest.contains("log.manifest") && no_manifest.contains("missing"), "{no_manifest}");
+    let foreign = problem(&|disk| {
+        let text = String::from_utf8(disk.content("data/log.manifest")).unwrap();
+        disk.put("data/log.manifest", text.replace("id 09", "id 0a").as_bytes());
+    });
+    assert!(foreign.contains("is of another log"), "{foreign}");
+    let newer = problem(&|disk| {
+        let text = String::from_utf8(disk.content("data/log.manifest")).unwrap();
+        disk.put("data/log.manifest", text.replace("kavach-log 1", "kavach-log 2").as_bytes());
+    });
+    assert!(newer.contains("format version 2"), "{newer}");
+}
+
+#[test]
+fn a_clean_stop_that_is_interrupted_is_finished_by_the_next_start() {
+    for step in 0..6 {
+        let mut history = History::new(1);
+        one_event(history.log(), 0, 1);
+        history.log().folded(key(0), 1);
+        history.disk.stop_after(Some(step));
+        let _ = history.log().close();
+        history.disk.stop_after(None);
+        history.log = None;
+        history.disk.power_failure();
+        let log = history.try_open().unwrap();
+        assert_eq!(log.tail(key(0)).unwrap().0.frames_after(1).unwrap(), b"", "after {step}");
+    }
+}
+
+#[test]
+fn the_tail_of_a_tenant_without_events_is_empty() {
+    let history = History::new(3);
+    let (tail, position) = history.log().tail(key(0)).unwrap();
+    assert_eq!((tail.last_seq(), tail.bytes(), position), (0, 0, 0));
+}

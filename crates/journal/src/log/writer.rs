@@ -1,0 +1,563 @@
+//! The log while it is in use.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::batch::{self, BatchHead, LastEvent, MAX_SECTIONS, Section};
+use super::error::{AppendFailure, LogError};
+use super::manifest::{self, LogId, Manifest};
+use super::recovery::{self, Known, Recovered};
+use super::segments::Segments;
+use super::slot::{self, HEADER, SharedSlot, Slot};
+use super::sync::LogSync;
+use super::tail::Tail;
+use crate::disk::{Disk, FileKind};
+
+/// The folder of the log in the data directory.
+pub(crate) const LOG_FOLDER: &str = "log";
+
+/// How large the log gets.
+#[derive(Clone, Copy, Debug)]
+pub struct LogOptions {
+    /// Bytes of a slot. 32 MiB by default: a second or two at full rate, so slots change rarely.
+    pub slot_bytes: u64,
+    /// The number of segments in use above which tenants in the oldest one are asked to fold. 32 by default, so 1 GiB: the
+    /// more there are, the larger are the pieces that folders get.
+    pub segments: usize,
+    /// Bytes of all tails above which the largest are asked to fold. 256 MiB by default; they are in memory.
+    pub tail_bytes: u64,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { slot_bytes: 32 << 20, segments: 32, tail_bytes: 256 << 20 }
+    }
+}
+
+/// One tenant's events in a batch to append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSection {
+    /// The tenant's uuid.
+    pub tenant: [u8; 16],
+    /// The first event.
+    pub first_seq: u64,
+    /// The last event.
+    pub last_seq: u64,
+    /// Bytes of its frames.
+    pub bytes: usize,
+}
+
+/// What there is to say about the log in metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogFigures {
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Bytes of events that no folder has yet.
+    pub tail_bytes: u64,
+    /// Tenants with such events.
+    pub tenants: usize,
+}
+
+/// The log of a data directory. Any thread may use it.
+#[derive(Debug)]
+pub struct Log {
+    disk: Arc<dyn Disk>,
+    data_dir: PathBuf,
+    folder: PathBuf,
+    id: LogId,
+    options: LogOptions,
+    state: Mutex<State>,
+    /// The number of slots. Locked while one is made, and before the state.
+    slots: Mutex<u32>,
+}
+
+/// Where the next batch goes if it is to start a segment.
+const NOWHERE: u64 = u64::MAX / 2;
+
+#[derive(Debug)]
+struct State {
+    segments: Segments,
+    /// Where the next batch goes in the current segment.
+    end: u64,
+    /// The last batch.
+    position: u64,
+    last_segment: u64,
+    synced: u64,
+    /// The floors that batches name which are not known to be on disk yet: position of the batch, floor.
+    floors: VecDeque<(u64, u64)>,
+    named_floor: u64,
+    synced_floor: u64,
+    previous: Vec<LastEvent>,
+    /// Slots with batches that are not known to be on disk, and the last position in each.
+    dirty: VecDeque<(SharedSlot, u64)>,
+    /// What recovery read and nobody took yet.
+    tails: HashMap<[u8; 16], Tail>,
+    /// A write or a sync failed, and the log was not reopened since.
+    is_broken: bool,
+    /// Counts the times that the log was reopened.
+    generation: u64,
+    scratch: Vec<u8>,
+}
+
+impl Log {
+    /// Opens the log of a data directory, or starts one with the id `new_id`. Blocking.
+    ///
+    /// # Errors
+    /// Nothing was changed, unless it is `Io`.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        data_dir: &Path,
+        new_id: LogId,
+        options: LogOptions,
+    ) -> Result<Self, LogError> {
+        let folder = data_dir.join(LOG_FOLDER);
+        let manifest = Manifest::read(&*disk, data_dir)?;
+        let log = |id, state, slots| Self {
+            disk: Arc::clone(&disk),
+            data_dir: data_dir.to_path_buf(),
+            folder: folder.clone(),
+            id,
+            options,
+            state: Mutex::new(state),
+            slots: Mutex::new(slots),
+        };
+        match manifest {
+            Some(Manifest { id, slots, is_closed: false }) => {
+                let state = recover(&*disk, data_dir, &folder, id, slots, Known::default())?;
+                let log = log(id, state, slots);
+                log.mark_start()?;
+                return Ok(log);
+            }
+            Some(Manifest { is_closed: true, .. }) => remove_files(&*disk, data_dir, &folder)?,
+            None => check_no_slots(&*disk, data_dir, &folder)?,
+        }
+        let create = || {
+            if !disk.exists(&folder) {
+                disk.make_folder(&folder)?;
+                disk.sync_folder(data_dir)?;
+            }
+            let slot = Slot::create(&*disk, &folder, 0, new_id, options.slot_bytes)?;
+            Manifest { id: new_id, slots: 1, is_closed: false }.write(&*disk, data_dir)?;
+            Ok(slot)
+        };
+        let slot = create().map_err(LogError::io(&folder))?;
+        let segments = Segments::new(vec![Arc::new(slot)], Vec::new());
+        Ok(log(new_id, State::new(segments), 1))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_slots(&self) -> MutexGuard<'_, u32> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends a batch, and returns its position. It is in the kernel's hands then, and survives a killed process.
+    ///
+    /// # Errors
+    /// See [`AppendFailure`].
+    pub fn append(&self, sections: &[LogSection], frames: &[u8]) -> Result<u64, AppendFailure> {
+        loop {
+            let mut state = self.lock();
+            if state.is_broken {
+                let problem = "an earlier write or sync of it failed, and it was not reopened since";
+                return Err(AppendFailure::Refused(io::Error::other(problem)));
+            }
+            let size = batch::size(sections.len(), state.previous.len(), frames.len());
+            if sections.len() > MAX_SECTIONS || size > self.options.slot_bytes - HEADER {
+                let problem = format!("a batch of {size} bytes is larger than a slot of the log");
+                return Err(AppendFailure::Refused(io::Error::new(io::ErrorKind::InvalidInput, problem)));
+            }
+            if let Some(slot) = state.slot_for(size, self.options.slot_bytes) {
+                return state.append(&slot, self.id, sections, frames, size);
+            }
+            drop(state);
+            // It should have been made ahead. This takes a few milliseconds.
+            self.make_slot(false).map_err(AppendFailure::Refused)?;
+        }
+    }
+
+    /// Makes a slot if none is free. With `filled`, every block of it is written once: a block that never was costs a sync
+    /// a write of metadata.
+    fn make_slot(&self, filled: bool) -> io::Result<()> {
+        let mut slots = self.lock_slots();
+        if self.lock().segments.has_free() {
+            return Ok(());
+        }
+        let slot = Slot::create(&*self.disk, &self.folder, *slots, self.id, self.options.slot_bytes)?;
+        if filled {
+            slot.zero(HEADER, self.options.slot_bytes)?;
+            slot.sync()?;
+        }
+        let manifest = Manifest { id: self.id, slots: *slots + 1, is_closed: false };
+        manifest.write(&*self.disk, &self.data_dir)?;
+        *slots += 1;
+        self.lock().segments.add_free(Arc::new(slot));
+        Ok(())
+    }
+
+    /// Whether the next slot should be made ahead, by [`prepare`](Log::prepare).
+    pub fn is_slot_due(&self) -> bool {
+        let state = self.lock();
+        !state.is_broken && !state.segments.has_free() && state.end > self.options.slot_bytes / 4
+    }
+
+    /// Makes the next slot ahead. Blocking, for a thread of its own.
+    ///
+    /// # Errors
+    /// The file could not be made. Appending tries it again when it needs one.
+    pub fn prepare(&self) -> io::Result<()> {
+        self.make_slot(true)
+    }
+
+    /// A sync of everything appended; `None` if all of it is on disk.
+    pub fn begin_sync(&self) -> Option<LogSync> {
+        let state = self.lock();
+        let is_due = state.position > state.synced && !state.is_broken;
+        let slots = state.dirty.iter().map(|(slot, _)| Arc::clone(slot)).collect();
+        is_due.then(|| LogSync { slots, position: state.position, generation: state.generation })
+    }
+
+    /// Takes the outcome of a sync. After a failure the log is broken: nobody knows what the disk has lost of what was
+    /// appended since the last sync.
+    pub fn finish_sync(&self, sync: &LogSync, outcome: &io::Result<()>) {
+        let mut state = self.lock();
+        // A sync that began before the log was reopened says nothing about what was written since.
+        if sync.generation == state.generation {
+            match outcome {
+                Ok(()) if !state.is_broken => state.reached(sync.position),
+                Ok(()) => {}
+                Err(_) => state.is_broken = true,
+            }
+        }
+    }
+
+    /// The last batch.
+    pub fn position(&self) -> u64 {
+        self.lock().position
+    }
+
+    /// The last batch that is on disk for certain.
+    pub fn synced(&self) -> u64 {
+        self.lock().synced
+    }
+
+    /// Whether a write or a sync failed, so that the log takes nothing.
+    pub fn is_broken(&self) -> bool {
+        self.lock().is_broken
+    }
+
+    /// Reads a broken log anew, and goes on with what it holds. Blocking. Who had events in a batch after
+    /// [`synced`](Log::synced) has to ask for the [`tail`](Log::tail) before the next append.
+    ///
+    /// # Errors
+    /// The log stays broken.
+    pub fn reopen(&self) -> Result<(), LogError> {
+        let slots = self.lock_slots();
+        let (known, generation) = {
+            let state = self.lock();
+            if !state.is_broken {
+                return Ok(());
+            }
+            (Known { synced: state.synced, floor: state.synced_floor }, state.generation + 1)
+        };
+        let recovered = recover(&*self.disk, &self.data_dir, &self.folder, self.id, *slots, known)?;
+        drop(slots);
+        *self.lock() = State { generation, ..recovered };
+        self.mark_start()
+    }
+
+    /// Appends a batch without events, which says what is on disk.
+    fn mark_start(&self) -> Result<(), LogError> {
+        self.mark().map_err(LogError::io(&self.folder))
+    }
+
+    fn mark(&self) -> io::Result<()> {
+        self.append(&[], &[]).map_err(|failure| match failure {
+            AppendFailure::Refused(error) | AppendFailure::Unknown(error) => error,
+        })?;
+        if let Some(sync) = self.begin_sync() {
+            let outcome = sync.run();
+            self.finish_sync(&sync, &outcome);
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// What the log has of a tenant, and the last batch at that time. Blocking.
+    ///
+    /// # Errors
+    /// A file can't be read; or the log is broken.
+    pub fn tail(&self, tenant: [u8; 16]) -> Result<(Tail, u64), LogError> {
+        let (segments, position) = {
+            let mut state = self.lock();
+            if state.is_broken {
+                let problem = io::Error::other("the log failed and was not reopened since");
+                return Err(LogError::io(&self.folder)(problem));
+            }
+            let position = state.position;
+            if let Some(tail) = state.tails.remove(&tenant) {
+                return Ok((tail, position));
+            }
+            (state.segments.of_tenant(tenant), position)
+        };
+        let mut tail = Tail::default();
+        for (segment, slot, upto) in segments {
+            recovery::events_of(&slot, self.id, segment, upto, tenant, &mut tail)?;
+        }
+        Ok((tail, position))
+    }
+
+    /// The tenants with events that their folders may not have.
+    pub fn tenants(&self) -> Vec<[u8; 16]> {
+        self.lock().segments.tenants()
+    }
+
+    /// A tenant's folder has everything up to `seq` on disk; `u64::MAX` for a tenant that was erased.
+    pub fn folded(&self, tenant: [u8; 16], seq: u64) {
+        let mut state = self.lock();
+        state.segments.folded(tenant, seq);
+        if state.tails.get(&tenant).is_some_and(|tail| tail.last_seq() <= seq) {
+            state.tails.remove(&tenant);
+        }
+    }
+
+    /// Tenants that should fold now. Each is named once until it has.
+    pub fn to_fold(&self) -> Vec<[u8; 16]> {
+        let LogOptions { tail_bytes, segments, .. } = self.options;
+        self.lock().segments.to_fold(tail_bytes, segments)
+    }
+
+    /// A tenant could not fold: it is to be asked again.
+    pub fn not_folded(&self, tenant: [u8; 16]) {
+        self.lock().segments.ask_again(tenant);
+    }
+
+    /// Figures for metrics.
+    pub fn figures(&self) -> LogFigures {
+        let state = self.lock();
+        LogFigures {
+            bytes: state.segments.slots() as u64 * self.options.slot_bytes,
+            tail_bytes: state.segments.tail_bytes(),
+            tenants: state.segments.tails(),
+        }
+    }
+
+    /// Removes the log at a clean stop, if every folder has everything. Says whether it did. Blocking.
+    ///
+    /// # Errors
+    /// Files of it may remain; the next start copes with them.
+    pub fn close(&self) -> Result<bool, LogError> {
+        let slots = self.lock_slots();
+        let mut state = self.lock();
+        if state.is_broken || state.segments.tails() > 0 {
+            return Ok(false);
+        }
+        state.is_broken = true;
+        let manifest = Manifest { id: self.id, slots: *slots, is_closed: true };
+        manifest.write(&*self.disk, &self.data_dir).map_err(LogError::io(manifest::path(&self.data_dir)))?;
+        remove_files(&*self.disk, &self.data_dir, &self.folder)?;
+        Ok(true)
+    }
+}
+
+impl From<&LogSection> for Section {
+    fn from(section: &LogSection) -> Self {
+        let LogSection { tenant, first_seq, last_seq, bytes } = *section;
+        Self { tenant, first_seq, last_seq, length: bytes as u32 }
+    }
+}
+
+impl State {
+    fn new(segments: Segments) -> Self {
+        Self {
+            segments,
+            end: NOWHERE,
+            position: 0,
+            last_segment: 0,
+            synced: 0,
+            floors: VecDeque::new(),
+            named_floor: 1,
+            synced_floor: 1,
+            previous: Vec::new(),
+            dirty: VecDeque::new(),
+            tails: HashMap::new(),
+            is_broken: false,
+            generation: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The slot that takes `size` more bytes, with a new segment if they don't fit in the current one; `None` if that
+    /// needs a slot and none is free.
+    fn slot_for(&mut self, size: u64, slot_bytes: u64) -> Option<SharedSlot> {
+        if let Some(current) = self.segments.current()
+            && self.end + size <= slot_bytes
+        {
+            return Some(Arc::clone(&current.slot));
+        }
+        let slot = self.segments.take_free()?;
+        self.last_segment += 1;
+        self.segments.start(self.last_segment, Arc::clone(&slot), self.position + 1);
+        self.end = HEADER;
+        Some(slot)
+    }
+
+    fn append(
+        &mut self,
+        slot: &SharedSlot,
+        id: LogId,
+        sections: &[LogSection],
+        frames: &[u8],
+        size: u64,
+    ) -> Result<u64, AppendFailure> {
+        let position = self.position + 1;
+        let floor = self.segments.floor(position);
+        let head = BatchHead {
+            segment: self.last_segment,
+            position,
+            floor,
+            synced: self.synced,
+            sections: sections.iter().map(Section::from).collect(),
+            previous: std::mem::take(&mut self.previous),
+        };
+        batch::encode(&head, id, frames, &mut self.scratch);
+        if let Err(error) = slot.write(&self.scratch, self.end) {
+            self.is_broken = true;
+            return Err(AppendFailure::Unknown(error));
+        }
+        self.end += size;
+        self.position = position;
+        if floor > self.named_floor {
+            self.named_floor = floor;
+            self.floors.push_back((position, floor));
+        }
+        match self.dirty.back_mut().filter(|(dirty, _)| Arc::ptr_eq(dirty, slot)) {
+            Some((_, last)) => *last = position,
+            None => self.dirty.push_back((Arc::clone(slot), position)),
+        }
+        self.segments.take(position, &head.sections);
+        if !self.tails.is_empty() {
+            // What recovery read of these tenants is no longer all.
+            head.sections.iter().for_each(|section| drop(self.tails.remove(&section.tenant)));
+        }
+        self.previous = head.sections.iter().map(|s| LastEvent { tenant: s.tenant, seq: s.last_seq }).collect();
+        Ok(position)
+    }
+
+    /// Everything up to a position is on disk.
+    fn reached(&mut self, position: u64) {
+        self.synced = self.synced.max(position);
+        let synced = self.synced;
+        self.dirty.retain(|(_, last)| *last > synced);
+        while let Some((_, floor)) = self.floors.pop_front_if(|(at, _)| *at <= synced) {
+            self.synced_floor = floor;
+        }
+        self.segments.floor_synced(self.synced_floor);
+    }
+}
+
+/// Reads the log, and makes sure that what counts is on disk.
+fn recover(
+    disk: &dyn Disk,
+    data_dir: &Path,
+    folder: &Path,
+    id: LogId,
+    slots: u32,
+    known: Known,
+) -> Result<State, LogError> {
+    let manifest = manifest::path(data_dir);
+    let open = |number| Slot::open(disk, folder, number, id, &manifest).map(Arc::new);
+    let files: Vec<SharedSlot> = (0..slots).map(open).collect::<Result<_, _>>()?;
+    let found = recovery::read(&files, id, known)?;
+    rewrite(&files, &found)?;
+    let used: Vec<usize> = found.chain.iter().map(|batch| batch.at).collect();
+    let (mut free, mut released) = (Vec::new(), Vec::new());
+    for (at, file) in files.iter().enumerate().filter(|(at, _)| !used.contains(at)) {
+        // A batch that names the floor may be lost again, if it is not of the chain.
+        let end = found.slot_ends.get(&file.number).copied().unwrap_or(0);
+        if end < found.chain_floor || end >= found.floor {
+            free.push(Arc::clone(file));
+        } else {
+            released.push((Arc::clone(&files[at]), end));
+        }
+    }
+    let mut segments = Segments::new(free, released);
+    for batch in &found.chain {
+        if segments.current().is_none_or(|segment| segment.number != batch.head.segment)
+            && let Some(file) = files.get(batch.at)
+        {
+            segments.start(batch.head.segment, Arc::clone(file), batch.head.position);
+        }
+        segments.take(batch.head.position, &batch.head.sections);
+    }
+    segments.inherit();
+    let position = found.next_position() - 1;
+    let previous = found.chain.last().map(|last| &last.head.sections).into_iter().flatten();
+    let previous = previous.map(|section| LastEvent { tenant: section.tenant, seq: section.last_seq }).collect();
+    let Recovered { last_segment, chain_floor, tails, .. } = found;
+    let mut state = State::new(segments);
+    state.position = position;
+    state.last_segment = last_segment;
+    state.synced = position;
+    (state.named_floor, state.synced_floor) = (chain_floor, chain_floor);
+    // The next batch starts a segment of its own.
+    state.end = NOWHERE;
+    state.previous = previous;
+    state.tails = tails;
+    Ok(state)
+}
+
+/// Writes what may not be on disk over itself, and syncs it. After a failed sync the kernel takes bytes for clean that it
+/// lost; only a new write makes the next sync cover them.
+fn rewrite(files: &[SharedSlot], found: &Recovered) -> Result<(), LogError> {
+    let mut touched: Vec<&SharedSlot> = Vec::new();
+    for batch in found.chain.iter().filter(|batch| batch.head.position > found.certain) {
+        let Some(file) = files.get(batch.at) else { continue };
+        let again = || {
+            let mut bytes = vec![0; batch.length];
+            file.read_at(&mut bytes, batch.offset)?;
+            file.write(&bytes, batch.offset)
+        };
+        again().map_err(LogError::io(&file.path))?;
+        if touched.last().is_none_or(|last| last.number != file.number) {
+            touched.push(file);
+        }
+    }
+    touched.iter().try_for_each(|file| file.sync().map_err(LogError::io(&file.path)))
+}
+
+fn check_no_slots(disk: &dyn Disk, data_dir: &Path, folder: &Path) -> Result<(), LogError> {
+    if !disk.exists(folder) {
+        return Ok(());
+    }
+    let names = disk.list(folder).map_err(LogError::io(folder))?;
+    match names.iter().find(|entry| slot::path(folder, 0).file_name().is_some_and(|name| name == entry.name.as_str())) {
+        Some(_) => {
+            let manifest = manifest::path(data_dir);
+            Err(LogError::damaged(&manifest, 0, "the file is missing, and the folder of the log has slots"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Removes the log's files and then its manifest. Other files in the folder stay.
+fn remove_files(disk: &dyn Disk, data_dir: &Path, folder: &Path) -> Result<(), LogError> {
+    let remove = || {
+        if disk.exists(folder) {
+            let entries = disk.list(folder)?;
+            for entry in entries.iter().filter(|entry| entry.kind == FileKind::File && slot::is_slot(&entry.name)) {
+                disk.remove(&folder.join(&entry.name))?;
+            }
+            if entries.iter().all(|entry| entry.kind == FileKind::File && slot::is_slot(&entry.name)) {
+                disk.remove_folder(folder)?;
+            }
+            disk.sync_folder(data_dir)?;
+        }
+        Manifest::remove(disk, data_dir)
+    };
+    remove().map_err(LogError::io(folder))
+}
