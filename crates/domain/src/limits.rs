@@ -50,8 +50,8 @@ pub const MAX_KEPT_REGEX_BYTES: usize = 256 * 1024;
 pub const MAX_CACHED_REGEXES: usize = 2 * MAX_REGEXES;
 /// Bytes of a string argument that must match a pattern: paths, names and addresses are shorter.
 pub const MAX_MATCHED_BYTES: usize = 4 * 1024;
-/// Steps that one decision may take to match its arguments and to look at delegations, over all permissions: some 20 ms
-/// at worst. A call with a few patterns takes hundreds.
+/// Steps that one decision may take to match its arguments and to search delegations, over all permissions: some 20 ms
+/// at worst. A step is a unit of work, about a nanosecond. A call with a few patterns takes hundreds.
 pub const MAX_MATCH_STEPS: usize = 16 * 1024 * 1024;
 /// Steps that a decision pays for each permission of a delegation or a grantor, and for each shape among them when it
 /// searches them. An agent's own permissions are few enough to be free.

@@ -5,7 +5,7 @@ use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec};
 use kavach_domain::permission::glob::{self, Fit};
 use kavach_domain::permission::pattern::{Pattern, Segments};
 use kavach_domain::permission::regexes::RegexCache;
-use kavach_domain::permission::steps::Steps;
+use kavach_domain::permission::work_budget::WorkBudget;
 use kavach_domain::permission::{PermissionSet, PermissionSpec};
 
 /// Text of a segment that no pattern can hold.
@@ -101,8 +101,8 @@ fn globs(glob: &str, value: &str) {
     }
     // An accepted pattern keeps its text, and equals its stored form. A refused one then matches nothing.
     let stored = ArgPattern::stored(glob.to_owned());
-    let steps = Steps::default();
-    let fit = stored.fits(&Value::new(value), &steps, &RegexCache::default());
+    let work = WorkBudget::default();
+    let fit = stored.fits(&Value::new(value), &work, &RegexCache::default());
     match ArgPattern::parse(glob.to_owned()) {
         Ok(parsed) => assert_eq!(parsed, stored),
         Err(problem) => assert!(!problem.is_empty() && fit == Fit::Differs),

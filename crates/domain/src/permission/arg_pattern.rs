@@ -6,8 +6,8 @@ use crate::limits::{BRACES_STEPS, GLOB_STEPS, REGEX_STEPS, URL_GLOB_STEPS};
 use crate::permission::glob::{Fit, alternatives, fits, odd, sample};
 use crate::permission::oddity::Form;
 use crate::permission::regexes::{self, RegexCache};
-use crate::permission::steps::Steps;
 use crate::permission::url_glob::{self, Address};
+use crate::permission::work_budget::WorkBudget;
 
 /// One pattern and its kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,28 +60,28 @@ impl ArgPattern {
     }
 
     /// How it fits the value.
-    pub fn fits(&self, value: &Value<'_>, steps: &Steps, regexes: &RegexCache) -> Fit {
+    pub fn fits(&self, value: &Value<'_>, work: &WorkBudget, regexes: &RegexCache) -> Fit {
         // Before any work: many short values cost as much as a long one.
-        if !steps.take(self.kind.steps(&self.text)) {
+        if !work.take(self.kind.steps(&self.text)) {
             return Fit::Differs;
         }
         match self.kind {
-            Kind::Regex => Fit::of(regexes.matches(&self.text, value.text, steps)),
-            Kind::Plain => steps.spend(|left| value.fits(&self.text, left)),
-            Kind::Url => steps.spend(|left| value.fits_url(&self.text, left)),
-            Kind::Braces => self.any_fits(value, steps),
+            Kind::Regex => Fit::of(regexes.matches(&self.text, value.text, work)),
+            Kind::Plain => work.spend(|left| value.fits(&self.text, left)),
+            Kind::Url => work.spend(|left| value.fits_url(&self.text, left)),
+            Kind::Braces => self.any_fits(value, work),
             Kind::Unreadable => Fit::Differs,
         }
     }
 
     /// The globs are made anew for each value, so that a permission takes no more memory than its text.
-    fn any_fits(&self, value: &Value<'_>, steps: &Steps) -> Fit {
+    fn any_fits(&self, value: &Value<'_>, work: &WorkBudget) -> Fit {
         let globs = alternatives(&self.text).unwrap_or_default();
-        if !steps.take(globs.iter().map(String::len).sum()) {
+        if !work.take(globs.iter().map(String::len).sum()) {
             return Fit::Differs;
         }
         first_fit(globs.iter().map(|glob| {
-            steps.spend(|left| if url_glob::is_one(glob) { value.fits_url(glob, left) } else { value.fits(glob, left) })
+            work.spend(|left| if url_glob::is_one(glob) { value.fits_url(glob, left) } else { value.fits(glob, left) })
         }))
     }
 }
@@ -178,7 +178,7 @@ mod tests {
     fn fit(pattern: &str, value: &str) -> Fit {
         let pattern = ArgPattern::parse(pattern.to_owned()).unwrap();
         assert_eq!(ArgPattern::stored(pattern.as_str().to_owned()), pattern);
-        pattern.fits(&Value::new(value), &Steps::default(), &RegexCache::default())
+        pattern.fits(&Value::new(value), &WorkBudget::default(), &RegexCache::default())
     }
 
     #[test]
@@ -248,7 +248,7 @@ mod tests {
             let stored = ArgPattern::stored(text.to_owned());
             assert_eq!(stored.as_str(), text);
             assert_eq!(
-                stored.fits(&Value::new(value), &Steps::default(), &RegexCache::default()),
+                stored.fits(&Value::new(value), &WorkBudget::default(), &RegexCache::default()),
                 Fit::Differs,
                 "{text}"
             );
@@ -259,11 +259,11 @@ mod tests {
     fn braces_take_steps() {
         let wide = format!("{}{}", "{a,b}".repeat(6), "c".repeat(400));
         let pattern = ArgPattern::parse(wide).unwrap();
-        let steps = Steps::default();
-        assert!(steps.take(MAX_MATCH_STEPS - 50_000));
+        let work = WorkBudget::default();
+        assert!(work.take(MAX_MATCH_STEPS - 50_000));
         let all_used = (0..3).any(|_| {
-            pattern.fits(&Value::new("x"), &steps, &RegexCache::default());
-            steps.are_used_up()
+            pattern.fits(&Value::new("x"), &work, &RegexCache::default());
+            work.is_used_up()
         });
         assert!(all_used);
     }

@@ -15,8 +15,8 @@ use crate::permission::constraint::Failure;
 use crate::permission::constraint::kind::Facts;
 use crate::permission::pattern::Segments;
 use crate::permission::rate_window::RateWindow;
-use crate::permission::steps::Steps;
 use crate::permission::warnings::is_restricted;
+use crate::permission::work_budget::WorkBudget;
 use crate::permission::{Permission, PermissionSet};
 use crate::tenant::Tenant;
 use crate::text::quote;
@@ -117,7 +117,7 @@ impl<T: Trace> Call<'_, T> {
     }
 
     fn affords(&mut self, steps: usize) -> bool {
-        if self.facts.steps.take(steps) {
+        if self.facts.work.take(steps) {
             return true;
         }
         if !self.cut_off {
@@ -236,7 +236,7 @@ impl Tenant {
                 arguments: Strings::of(request.arguments().unwrap_or("{}")),
                 ip: request.ip,
                 at,
-                steps: Steps::default(),
+                work: WorkBudget::default(),
             },
             trace,
             first_failure: None,

@@ -14,10 +14,10 @@ pub mod oddity;
 pub mod pattern;
 pub mod rate_window;
 pub mod regexes;
-pub mod steps;
 pub mod stored;
 pub mod url_glob;
 pub mod warnings;
+pub mod work_budget;
 
 use std::hash::{BuildHasher, Hash, Hasher};
 

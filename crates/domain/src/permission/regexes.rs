@@ -10,7 +10,7 @@ use regex_syntax::hir::Look;
 use crate::limits::{
     MAX_CACHED_REGEXES, MAX_KEPT_REGEX_BYTES, MAX_REGEX_BYTES, REGEX_COMPILE_STEPS, REGEX_STEPS_PER_BYTE,
 };
-use crate::permission::steps::Steps;
+use crate::permission::work_budget::WorkBudget;
 
 /// Checks a regular expression in a request.
 ///
@@ -64,19 +64,19 @@ struct CachedRegex {
 impl RegexCache {
     /// Whether the expression matches the whole text. If it can't be compiled, or the steps ran out, it matches
     /// nothing.
-    pub(crate) fn matches(&self, pattern: &str, text: &str, steps: &Steps) -> bool {
-        steps.take((text.len() + 1) * REGEX_STEPS_PER_BYTE)
-            && self.get(pattern, steps).is_some_and(|regex| regex.is_match(text))
+    pub(crate) fn matches(&self, pattern: &str, text: &str, work: &WorkBudget) -> bool {
+        work.take((text.len() + 1) * REGEX_STEPS_PER_BYTE)
+            && self.get(pattern, work).is_some_and(|regex| regex.is_match(text))
     }
 
-    fn get(&self, pattern: &str, steps: &Steps) -> Option<Arc<Regex>> {
+    fn get(&self, pattern: &str, work: &WorkBudget) -> Option<Arc<Regex>> {
         let now = self.clock.get() + 1;
         self.clock.set(now);
         if let Some(cached) = self.known.borrow().get(pattern) {
             cached.used.set(now);
             return Some(Arc::clone(&cached.regex));
         }
-        if !steps.take(REGEX_COMPILE_STEPS) {
+        if !work.take(REGEX_COMPILE_STEPS) {
             return None;
         }
         // Every pattern was checked when it was set. But somebody may have edited the disk, and an expression must not
@@ -117,7 +117,7 @@ mod tests {
             ("^a)|(?:b", "xb", false),
             ("^a)|(?:b", "a", false),
         ] {
-            assert_eq!(cache.matches(pattern, text, &Steps::default()), expected, "{pattern} {text:?}");
+            assert_eq!(cache.matches(pattern, text, &WorkBudget::default()), expected, "{pattern} {text:?}");
         }
     }
 
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn the_cache_forgets_the_one_needed_longest_ago() {
         let cache = RegexCache::default();
-        let get = |at: usize| cache.get(&format!("^{at}$"), &Steps::default()).unwrap();
+        let get = |at: usize| cache.get(&format!("^{at}$"), &WorkBudget::default()).unwrap();
         let first = get(0);
         for at in 1..=MAX_CACHED_REGEXES {
             get(at);
@@ -142,8 +142,8 @@ mod tests {
         assert_eq!(cache.known.borrow().len(), MAX_CACHED_REGEXES);
         assert!(!cache.known.borrow().contains_key("^1$"));
         // One decision compiles a bounded number.
-        let steps = Steps::default();
-        let compiled = (1_000..2_000).take_while(|at| cache.get(&format!("^{at}$"), &steps).is_some()).count();
+        let work = WorkBudget::default();
+        let compiled = (1_000..2_000).take_while(|at| cache.get(&format!("^{at}$"), &work).is_some()).count();
         assert_eq!(compiled, 2 * MAX_CACHED_REGEXES);
     }
 }

@@ -12,7 +12,7 @@ use crate::permission::constraint::kind::{Checked, Constraint, Facts, Fails, che
 use crate::permission::glob::Fit;
 use crate::permission::oddity::Oddity;
 use crate::permission::regexes::RegexCache;
-use crate::permission::steps::Steps;
+use crate::permission::work_budget::WorkBudget;
 use crate::text::{check_no_secret, quote};
 
 /// Patterns, of which each string has to match one.
@@ -87,9 +87,9 @@ impl Checked for ArgPatterns {
     type Failure<'c> = ArgumentNotAllowed<'c>;
 
     fn check<'c>(&'c self, facts: &Facts<'_>, regexes: &RegexCache) -> Result<(), ArgumentNotAllowed<'c>> {
-        let Facts { arguments, steps, .. } = facts;
+        let Facts { arguments, work, .. } = facts;
         // Reading the arguments is work too.
-        if !steps.take(arguments.bytes()) {
+        if !work.take(arguments.bytes()) {
             return Err(ArgumentNotAllowed::TooMuchWork);
         }
         if arguments.are_too_many() {
@@ -97,7 +97,7 @@ impl Checked for ArgPatterns {
         }
         let mut checked = Ok(());
         let all_match = arguments.all(|value| {
-            checked = check_value(&self.0, value, steps, regexes);
+            checked = check_value(&self.0, value, work, regexes);
             checked.is_ok()
         });
         checked?;
@@ -108,19 +108,19 @@ impl Checked for ArgPatterns {
 fn check_value<'c>(
     patterns: &'c [ArgPattern],
     value: &str,
-    steps: &Steps,
+    work: &WorkBudget,
     regexes: &RegexCache,
 ) -> Result<(), ArgumentNotAllowed<'c>> {
     if value.len() > MAX_MATCHED_BYTES {
         return Err(ArgumentNotAllowed::TooLong(quote(value), value.len()));
     }
     let known = Value::new(value);
-    let odd = match first_fit(patterns.iter().map(|pattern| pattern.fits(&known, steps, regexes))) {
+    let odd = match first_fit(patterns.iter().map(|pattern| pattern.fits(&known, work, regexes))) {
         Fit::Matches => return Ok(()),
         Fit::Refuses(odd) => Some(odd),
         Fit::Differs => None,
     };
-    if steps.are_used_up() {
+    if work.is_used_up() {
         return Err(ArgumentNotAllowed::TooMuchWork);
     }
     Err(ArgumentNotAllowed::Unmatched(quote(value), patterns, odd))

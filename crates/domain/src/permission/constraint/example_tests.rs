@@ -5,7 +5,7 @@ use crate::error::{Code, Error};
 use crate::permission::constraint::Constraints;
 use crate::permission::constraint::kind::Facts;
 use crate::permission::regexes::RegexCache;
-use crate::permission::steps::Steps;
+use crate::permission::work_budget::WorkBudget;
 use crate::time::Timestamp;
 
 /// Constraints of a request.
@@ -27,7 +27,7 @@ pub(super) fn denial(json: &str, facts: &Facts<'_>) -> Option<Code> {
 
 /// A call without arguments from an unknown address, at no time in particular.
 pub(super) fn anywhere() -> Facts<'static> {
-    Facts { arguments: Strings::of("{}"), ip: None, at: Timestamp::default(), steps: Steps::default() }
+    Facts { arguments: Strings::of("{}"), ip: None, at: Timestamp::default(), work: WorkBudget::default() }
 }
 
 /// A call within that minute of a day.

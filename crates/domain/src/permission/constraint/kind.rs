@@ -9,7 +9,7 @@ use schemars::{Schema, SchemaGenerator};
 use crate::decision::arguments::Strings;
 use crate::error::{Code, Error};
 use crate::permission::regexes::RegexCache;
-use crate::permission::steps::Steps;
+use crate::permission::work_budget::WorkBudget;
 use crate::time::Timestamp;
 
 /// A kind of constraint. Where a field is named, that is the path of its value, from the constraint's own name on.
@@ -82,7 +82,7 @@ pub struct Facts<'a> {
     /// When the call is decided.
     pub at: Timestamp,
     /// What may still be done to match the arguments, and to look at what was delegated.
-    pub steps: Steps,
+    pub work: WorkBudget,
 }
 
 /// Checks how many items a list has.
