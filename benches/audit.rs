@@ -14,7 +14,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use kavach::domain::tenant::commands::NewTenant;
 use kavach::domain::{AgentId, AuditFilter, Request, TenantRef};
 use kavach::service::{AuditQuery, ExportFormat};
-use kavach::{App, Kavach, Settings};
+use kavach::{App, Kavach, ServerSettings};
 
 /// Agents that share the trail.
 const AGENTS: usize = 100;
@@ -85,7 +85,7 @@ async fn calls(kavach: &Kavach, request: &Request, count: u64) -> Duration {
 fn audit(c: &mut Criterion) {
     let root = tempfile::tempdir().unwrap();
     let system = actix_rt::System::new();
-    let app = system.block_on(App::open(&Settings::new(root.path()))).unwrap();
+    let app = system.block_on(App::open(&ServerSettings::new(root.path()))).unwrap();
     let kavach = app.kavach();
     let (busy, seldom) = system.block_on(fill(&kavach));
 

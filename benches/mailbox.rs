@@ -10,7 +10,7 @@ use common::{call, new_agent, usual_permissions};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use kavach::domain::tenant::commands::NewTenant;
 use kavach::domain::{Credential, Request};
-use kavach::{App, Kavach, Settings};
+use kavach::{App, Kavach, ServerSettings};
 
 /// Makes `count` calls, `in_flight` at a time.
 async fn calls(kavach: &Kavach, request: &Request, count: u64, in_flight: u64) -> Duration {
@@ -35,7 +35,7 @@ async fn calls(kavach: &Kavach, request: &Request, count: u64, in_flight: u64) -
 fn mailbox(c: &mut Criterion) {
     let root = tempfile::tempdir().unwrap();
     let system = actix_rt::System::new();
-    let app = system.block_on(App::open(&Settings::new(root.path()))).unwrap();
+    let app = system.block_on(App::open(&ServerSettings::new(root.path()))).unwrap();
     let kavach = system.block_on(async {
         let new = NewTenant { name: "Acme".to_owned(), slug: "acme".to_owned(), settings: None };
         app.kavach().tenants().create(new).await.unwrap();

@@ -17,7 +17,7 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{HttpServer, web};
 use kavach::domain::{Code, Credential, Request};
-use kavach::{App, Kavach, Settings};
+use kavach::{App, Kavach, ServerSettings};
 
 /// Lets a request through if its agent may do what it asks for. Whatever goes wrong, the answer is no.
 async fn authorize(
@@ -53,7 +53,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
 
 async fn run() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
-    let mut settings = Settings::new(folder.path());
+    let mut settings = ServerSettings::new(folder.path());
     settings.workers = Some(1);
     let app = App::open(&settings).await?;
     let kavach = app.kavach();

@@ -9,18 +9,18 @@ use std::error::Error;
 
 use kavach::domain::{Credential, Request};
 use kavach::service::AuditQuery;
-use kavach::{App, Settings};
+use kavach::{App, ServerSettings};
 
 /// Runs the example.
 pub fn main() -> Result<(), Box<dyn Error>> {
     // A program of your own keeps its data directory; this one starts anew each time.
     let folder = tempfile::tempdir()?;
-    let mut settings = Settings::new(folder.path());
+    let mut settings = ServerSettings::new(folder.path());
     settings.workers = Some(1);
     actix_rt::System::new().block_on(run(&settings))
 }
 
-async fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
+async fn run(settings: &ServerSettings) -> Result<(), Box<dyn Error>> {
     let app = App::open(settings).await?;
     // It acts as an operator.
     let kavach = app.kavach();

@@ -16,7 +16,7 @@ use crate::domain::{Secret, SecretHash};
 use crate::journal::{Compressor, DataDir, Syncer};
 use crate::measure::Measures;
 use crate::service::Kavach;
-use crate::settings::Settings;
+use crate::settings::ServerSettings;
 
 /// The file in the data directory that holds the operator key's hash.
 const OPERATOR_FILE: &str = "operator.json";
@@ -30,12 +30,12 @@ const OPERATOR_FILE: &str = "operator.json";
 /// use kavach::domain::tenant::commands::NewTenant;
 /// use kavach::domain::{AgentType, Code, Request, permission::PermissionSpec};
 /// use kavach::service::AuditQuery;
-/// use kavach::{App, Settings};
+/// use kavach::{App, ServerSettings};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let folder = std::env::temp_dir().join(format!("kavach-example-{}", std::process::id()));
 /// actix_rt::System::new().block_on(async {
-///     let app = App::open(&Settings::new(&folder)).await?;
+///     let app = App::open(&ServerSettings::new(&folder)).await?;
 ///     let kavach = app.kavach();
 ///
 ///     // A tenant, and an agent in it that may read and export reports.
@@ -96,7 +96,7 @@ impl App {
     ///
     /// # Errors
     /// What is wrong with the directory: another process holds it, or it can't be written. The error is a sentence.
-    pub async fn open(settings: &Settings) -> io::Result<Self> {
+    pub async fn open(settings: &ServerSettings) -> io::Result<Self> {
         let mut app = Self::assemble(settings)?;
         for _ in 0..settings.worker_count() {
             let arbiter = Arbiter::new();
@@ -108,7 +108,7 @@ impl App {
     }
 
     /// Puts all parts together, with no tenant loaded.
-    pub(crate) fn assemble(settings: &Settings) -> io::Result<Self> {
+    pub(crate) fn assemble(settings: &ServerSettings) -> io::Result<Self> {
         let data = DataDir::open(&settings.data_dir)?;
         let (operator, new_operator_key) = operator_key(settings, &data)?;
         let measures = Measures::new(Clock::default().now(), settings.metrics_per_tenant);
@@ -172,7 +172,7 @@ struct Kept {
 }
 
 /// The operator key's hash: the configured key's, else the stored one, else a new key's.
-fn operator_key(settings: &Settings, data: &DataDir) -> io::Result<(SecretHash, Option<Secret>)> {
+fn operator_key(settings: &ServerSettings, data: &DataDir) -> io::Result<(SecretHash, Option<Secret>)> {
     if let Some(key) = &settings.operator_key {
         return Ok((SecretHash::of(key.reveal()), None));
     }

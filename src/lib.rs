@@ -7,7 +7,7 @@
 //!
 //! | | |
 //! | --- | --- |
-//! | [`App`], [`Settings`] | opens a data directory in your process, without HTTP |
+//! | [`App`], [`ServerSettings`] | opens a data directory in your process, without HTTP |
 //! | [`Kavach`] | every operation, for one caller: an operator, a tenant key, or an agent |
 //! | [`service`] | what the operations take and return |
 //! | [`domain`] | requests, decisions, agents, policies, ids, error codes |
@@ -60,4 +60,4 @@ pub use kavach_store::Durability;
 pub use server::Server;
 pub use service::Kavach;
 #[doc(inline)]
-pub use settings::{PublicUrl, Settings};
+pub use settings::{PublicUrl, ServerSettings};

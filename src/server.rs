@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::gateway::Gateway;
 use crate::net::open_connections::OpenConnections;
 use crate::net::{ConnectionLimit, ConnectionServer, Tls};
-use crate::settings::Settings;
+use crate::settings::ServerSettings;
 
 /// How long open connections may take to end once all tenants are closed.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -42,7 +42,7 @@ impl Server {
     ///
     /// # Errors
     /// As for [`App::open`], or the address can't be bound.
-    pub async fn start(settings: &Settings) -> io::Result<Self> {
+    pub async fn start(settings: &ServerSettings) -> io::Result<Self> {
         let tls = tls(settings)?;
         let gateway = Gateway::open(settings.forward_auth, settings.forward_auth_rules.as_deref())?;
         let app = App::assemble(settings)?;
@@ -109,7 +109,7 @@ impl Server {
 }
 
 /// TLS, if the settings ask for it.
-fn tls(settings: &Settings) -> io::Result<Option<Tls>> {
+fn tls(settings: &ServerSettings) -> io::Result<Option<Tls>> {
     match (&settings.tls_cert, &settings.tls_key) {
         (Some(certificate), Some(key)) => Tls::read(certificate, key).map(Some),
         (None, None) => Ok(None),

@@ -13,9 +13,9 @@ use crate::domain::secret::OperatorKey;
 use crate::gateway::GatewayKind;
 use crate::store::Durability;
 
-/// Settings of a server.
+/// A server's settings.
 #[derive(Clone, Debug, Args)]
-pub struct Settings {
+pub struct ServerSettings {
     /// Address to listen on; port 0 picks a free one.
     #[arg(long, env = "KAVACH_ADDR", default_value = "127.0.0.1:7600")]
     pub addr: SocketAddr,
@@ -61,7 +61,7 @@ pub struct Settings {
     pub operator_key: Option<OperatorKey>,
 }
 
-impl Settings {
+impl ServerSettings {
     /// The defaults, with this data directory and a free port.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {

@@ -12,7 +12,7 @@ use actix_rt::{System, SystemRunner};
 use kavach::domain::{Credential, Request, Secret};
 use kavach::journal::DataDir;
 use kavach::store::codec;
-use kavach::{App, Kavach, Settings};
+use kavach::{App, Kavach, ServerSettings};
 use tempfile::TempDir;
 
 use crate::common::{ROLES, World, create_folder, measuring, now, tenant_id, token, usual_agent, usual_request};
@@ -105,7 +105,7 @@ impl<'s> Server<'s> {
         let root = tempfile::tempdir().unwrap();
         prepare(root.path());
         // One arbiter: it and the calling thread have a core each.
-        let settings = Settings { workers: Some(1), ..Settings::new(root.path()) };
+        let settings = ServerSettings { workers: Some(1), ..ServerSettings::new(root.path()) };
         let app = system.block_on(App::open(&settings)).unwrap();
         Self { system, app, _root: root }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use actix_rt::System;
 use kavach::domain::{Code, Credential};
 use kavach::journal::DataDir;
-use kavach::{App, Kavach, Settings};
+use kavach::{App, Kavach, ServerSettings};
 
 use crate::claim;
 use crate::common::{World, create_folder, measuring, tenant_id, token, usual_agent, usual_request};
@@ -29,7 +29,8 @@ pub fn run() {
     }
     drop(data);
     let system = System::new();
-    let app = system.block_on(App::open(&Settings { workers: Some(1), ..Settings::new(root.path()) })).unwrap();
+    let app =
+        system.block_on(App::open(&ServerSettings { workers: Some(1), ..ServerSettings::new(root.path()) })).unwrap();
     let agent = |number| app.kavach().acting_for(Credential::parse(token(tenant_id(number), 0).reveal()));
     let (flooded, quiet) = (agent(0), agent(1));
 

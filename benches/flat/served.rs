@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Mutex;
 
 use actix_rt::System;
-use kavach::{Server, Settings};
+use kavach::{Server, ServerSettings};
 use tempfile::TempDir;
 
 pub const OPERATOR_KEY: &str = "kvo_a-key-for-a-server-that-lives-for-a-minute-only";
@@ -70,7 +70,7 @@ impl Drop for Served {
 
 /// The other process: it serves, and panics on request by its input, until its input ends.
 pub fn child(folder: &str) {
-    let mut settings = Settings { workers: Some(1), ..Settings::new(folder) };
+    let mut settings = ServerSettings { workers: Some(1), ..ServerSettings::new(folder) };
     settings.trusted_proxies = vec![IpAddr::from([127, 0, 0, 1]).into()];
     settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
     System::new().block_on(async {

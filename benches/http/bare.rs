@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{App, HttpResponse, HttpServer, web};
-use kavach::Settings;
+use kavach::ServerSettings;
 use kavach::domain::limits::MAX_BODY_BYTES;
 
 /// The answer to an allowed call, byte for byte except for its id.
@@ -29,7 +29,7 @@ pub fn serve(batch: usize) -> io::Result<()> {
                     web::post().to(move |_: web::Bytes| std::future::ready(json(results.clone()))),
                 )
         })
-        .workers(Settings::new("").worker_count())
+        .workers(ServerSettings::new("").worker_count())
         .bind(("127.0.0.1", 0))?;
         for address in server.addrs() {
             writeln!(io::stdout(), "http://{address}")?;

@@ -21,7 +21,7 @@ use crate::domain::{Code, Credential, Error, TenantId};
 use crate::gateway::Gateway;
 use crate::net::ConnectionLimit;
 use crate::service::Kavach;
-use crate::settings::Settings;
+use crate::settings::ServerSettings;
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub struct Shared {
 
 impl Shared {
     /// Shares the service, with these settings, this gateway and this limit on connections.
-    pub fn new(kavach: Kavach, settings: &Settings, gateway: Gateway, limit: Arc<ConnectionLimit>) -> Self {
+    pub fn new(kavach: Kavach, settings: &ServerSettings, gateway: Gateway, limit: Arc<ConnectionLimit>) -> Self {
         Self {
             kavach,
             trusted_proxies: settings.trusted_proxies.clone().into(),

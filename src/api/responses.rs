@@ -21,8 +21,8 @@ use crate::domain::tenant::key::ApiKey;
 use crate::domain::tenant::{Profile, TenantStatus};
 use crate::domain::text::DEFAULT_TENANT_NAME;
 use crate::domain::{
-    AgentId, AgentStatus, AgentType, Code, DelegationId, DelegationStatus, KeyId, PolicyId, Secret, Settings, TenantId,
-    Timestamp, schema,
+    AgentId, AgentStatus, AgentType, Code, DelegationId, DelegationStatus, KeyId, PolicyId, Secret, TenantId,
+    TenantSettings, Timestamp, schema,
 };
 use crate::service::Page;
 
@@ -44,7 +44,7 @@ pub struct TenantJson {
     /// Its short name in paths.
     slug: Box<str>,
     /// The tenant's settings.
-    settings: Settings,
+    settings: TenantSettings,
     /// Whether its agents may work.
     status: TenantStatus,
     /// When it was created.

@@ -5,7 +5,7 @@
 //! wherever a struct is wanted, at every level, so body types need not care.
 //!
 //! The error for a wrong type says what is expected in the words of JSON. Serde's own would name the Rust type,
-//! such as `struct SettingsPatch` or `u32`.
+//! such as `struct TenantSettingsPatch` or `u32`.
 
 use std::fmt;
 

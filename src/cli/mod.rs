@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::settings::Settings;
+use crate::settings::ServerSettings;
 
 use verify::VerifySettings;
 
@@ -21,14 +21,14 @@ pub struct Cli {
     pub command: Option<Command>,
     /// Options of `serve`.
     #[command(flatten)]
-    pub serve: Settings,
+    pub serve: ServerSettings,
 }
 
 /// The program's commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the server.
-    Serve(Settings),
+    Serve(ServerSettings),
     /// Work on audit trails offline.
     #[command(subcommand)]
     Audit(AuditCommand),

@@ -8,11 +8,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::server::Server;
-use crate::settings::Settings;
+use crate::settings::ServerSettings;
 use crate::{demo, telemetry};
 
 /// Runs the server until a signal stops it.
-pub fn run(settings: &Settings) -> ExitCode {
+pub fn run(settings: &ServerSettings) -> ExitCode {
     telemetry::start(settings.log_json);
     raise_open_files();
     match actix_rt::System::new().block_on(serve(settings)) {
@@ -33,7 +33,7 @@ pub(super) fn raise_open_files() {
     }
 }
 
-async fn serve(settings: &Settings) -> io::Result<()> {
+async fn serve(settings: &ServerSettings) -> io::Result<()> {
     // Listen first, so that a signal during loading is not lost.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -63,7 +63,7 @@ async fn renew_certificate(server: &Server, hang_up: &mut Signal) {
 }
 
 /// Prints what the caller needs: the address, a new operator key, the demo's call.
-async fn greet(settings: &Settings, server: &Server) -> io::Result<()> {
+async fn greet(settings: &ServerSettings, server: &Server) -> io::Result<()> {
     let base_url = server.base_url();
     let mut out = io::stdout();
     if let Some(key) = server.app().new_operator_key() {

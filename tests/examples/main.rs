@@ -9,7 +9,7 @@ mod ask_over_http;
 #[path = "../../examples/embed.rs"]
 mod embed;
 
-use kavach::{Server, Settings};
+use kavach::{Server, ServerSettings};
 
 #[test]
 fn embed_runs() {
@@ -24,7 +24,7 @@ fn the_middleware_runs() {
 #[test]
 fn an_agent_asks_over_http() {
     let folder = tempfile::tempdir().unwrap();
-    let mut settings = Settings::new(folder.path());
+    let mut settings = ServerSettings::new(folder.path());
     settings.workers = Some(1);
     actix_rt::System::new().block_on(async {
         let server = Server::start(&settings).await.unwrap();

@@ -3,7 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kavach::{Settings, domain::Timestamp};
+use kavach::{ServerSettings, domain::Timestamp};
 use serde_json::{Value, json};
 
 use crate::client::Client;
@@ -15,8 +15,8 @@ const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 const YEARS: i64 = 64 * 365 * 24 * HOUR;
 
-fn settings(home: &std::path::Path) -> Settings {
-    let mut settings = Settings::new(home);
+fn settings(home: &std::path::Path) -> ServerSettings {
+    let mut settings = ServerSettings::new(home);
     settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
     settings
 }

@@ -9,14 +9,14 @@ use kavach::domain::agent::commands::NewAgent;
 use kavach::domain::tenant::commands::NewTenant;
 use kavach::domain::{AgentType, Code, Request};
 use kavach::service::TenantCounts;
-use kavach::{App, Settings};
+use kavach::{App, ServerSettings};
 
 #[test]
 fn a_full_mailbox_sheds_new_calls_and_loses_none_it_accepted() {
     let home = tempfile::tempdir().unwrap();
     actix_rt::System::new().block_on(async {
         // Two arbiters, so that the quiet tenant does not share one with the stalled tenant.
-        let settings = Settings { workers: Some(2), ..Settings::new(home.path()) };
+        let settings = ServerSettings { workers: Some(2), ..ServerSettings::new(home.path()) };
         let app = App::open(&settings).await.unwrap();
         let kavach = app.kavach();
         let new = NewTenant { name: "Quiet".into(), slug: "quiet".into(), settings: None };

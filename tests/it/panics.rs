@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use kavach::{Kavach, Settings};
+use kavach::{Kavach, ServerSettings};
 use tokio::sync::oneshot;
 
 use crate::client::Client;
@@ -20,7 +20,7 @@ pub struct InProcess {
     thread: JoinHandle<()>,
 }
 
-pub fn start(settings: Settings) -> InProcess {
+pub fn start(settings: ServerSettings) -> InProcess {
     let (started, starts) = mpsc::channel();
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::spawn(move || {
@@ -61,7 +61,7 @@ impl InProcess {
 #[test]
 fn a_panic_ends_one_tenants_actor_and_nothing_else() {
     let home = tempfile::tempdir().unwrap();
-    let mut settings = Settings::new(home.path());
+    let mut settings = ServerSettings::new(home.path());
     settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
     let server = start(settings);
     let operator = server.with_key(OPERATOR_KEY);
@@ -101,7 +101,7 @@ fn a_panic_ends_one_tenants_actor_and_nothing_else() {
     server.end();
 
     // The tenant's files are sound: another server finds an equal state.
-    let mut settings = Settings::new(home.path());
+    let mut settings = ServerSettings::new(home.path());
     settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
     let server = start(settings);
     let operator = server.with_key(OPERATOR_KEY);
@@ -113,7 +113,7 @@ fn a_panic_ends_one_tenants_actor_and_nothing_else() {
 #[test]
 fn a_panic_during_administrative_changes_loses_none_that_was_answered() {
     let home = tempfile::tempdir().unwrap();
-    let mut settings = Settings::new(home.path());
+    let mut settings = ServerSettings::new(home.path());
     settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
     let server = start(settings);
     let operator = server.with_key(OPERATOR_KEY);

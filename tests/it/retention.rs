@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kavach::domain::author::By;
 use kavach::domain::event::ChangeRecord;
 use kavach::domain::text::Slug;
-use kavach::domain::{AuditId, Change, Code, Event, Moment, Record, Settings, TenantId, Timestamp};
+use kavach::domain::{AuditId, Change, Code, Event, Moment, Record, TenantId, TenantSettings, Timestamp};
 use kavach::journal::{DataDir, JournalOptions, NewFolder};
 use kavach::store::codec;
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ pub fn with_a_past(data: &DataDir, slug: &str, days: Option<u32>, now: i64) -> (
         id,
         name: slug.into(),
         slug: Some(Slug::parse("slug", slug).unwrap()),
-        settings: Settings { audit_retention_days: days, ..Settings::default() },
+        settings: TenantSettings { audit_retention_days: days, ..TenantSettings::default() },
     };
     let created = encoded(began, &Event::Changed(ChangeRecord::new(By::Operator, created)));
     let label = json!({ "id": id.to_string(), "slug": slug, "name": slug }).to_string();

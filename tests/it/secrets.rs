@@ -391,7 +391,7 @@ fn debug_output_shows_no_secret() {
         prefix: secret.prefix(),
         created_at: kavach::domain::Timestamp::default(),
     };
-    let mut settings = kavach::Settings::new(Path::new("data"));
+    let mut settings = kavach::ServerSettings::new(Path::new("data"));
     settings.operator_key = Some(format!("kvo_{}", &secret.reveal()[20..]).parse().unwrap());
     let credential = Credential::parse(secret.reveal());
     let shown = format!("{settings:?} {credential:?} {:?}", KeyWithSecret { key, secret });

@@ -5,7 +5,7 @@ use std::time::Instant;
 use kavach::domain::agent::commands::NewAgent;
 use kavach::domain::permission::PermissionSpec;
 use kavach::domain::{AgentType, Request};
-use kavach::{App, Settings};
+use kavach::{App, ServerSettings};
 use kavach_fixture::tools;
 
 use crate::harness::eventually;
@@ -17,7 +17,7 @@ const DUE: usize = 200_000;
 fn many_events_cause_a_snapshot_and_the_tenant_continues() {
     let home = tempfile::tempdir().unwrap();
     actix_rt::System::new().block_on(async {
-        let app = App::open(&Settings::new(home.path())).await.unwrap();
+        let app = App::open(&ServerSettings::new(home.path())).await.unwrap();
         let kavach = app.kavach();
         let all = PermissionSpec { resource: "mcp:*".into(), actions: vec!["*".into()], constraints: None };
         let new = NewAgent {

@@ -18,7 +18,7 @@ use crate::delegation::DelegationSpec;
 use crate::error::Code;
 use crate::id::{AgentId, DelegationId, KeyId, PolicyId, TenantId};
 use crate::secret::SecretHash;
-use crate::tenant::settings::Settings;
+use crate::tenant::settings::TenantSettings;
 use crate::text::Slug;
 use crate::time::Timestamp;
 use crate::trace_id::TraceId;
@@ -71,7 +71,7 @@ pub enum Before {
         /// The tenant's slug; the default tenant has none.
         slug: Option<Slug>,
         /// The tenant's settings.
-        settings: Settings,
+        settings: TenantSettings,
         /// Whether its agents were stopped.
         suspended: bool,
     },
@@ -117,14 +117,14 @@ pub enum Change {
         /// The tenant's slug; the default tenant has none.
         slug: Option<Slug>,
         /// The tenant's settings.
-        settings: Settings,
+        settings: TenantSettings,
     },
     /// The tenant's name or settings changed.
     TenantUpdated {
         /// The new name.
         name: Box<str>,
         /// The new settings.
-        settings: Settings,
+        settings: TenantSettings,
     },
     /// The tenant's agents were stopped.
     TenantSuspended,

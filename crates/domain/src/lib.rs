@@ -50,7 +50,7 @@ pub use event::{Change, Event, Record};
 pub use id::{AgentId, AuditId, DelegationId, KeyId, PolicyId, TenantId, TenantRef, TenantTag};
 pub use moment::Moment;
 pub use secret::{Credential, Secret, SecretHash};
-pub use tenant::settings::Settings;
+pub use tenant::settings::TenantSettings;
 pub use tenant::{Command, Tenant};
 pub use time::Timestamp;
 pub use trace_id::TraceId;

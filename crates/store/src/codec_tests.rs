@@ -24,8 +24,8 @@ use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec};
 use kavach_domain::permission::{PermissionSet, PermissionSpec};
 use kavach_domain::text::Slug;
 use kavach_domain::{
-    AgentId, AgentType, Change, Code, DelegationId, Event, KeyId, Moment, PolicyId, Record, SecretHash, Settings,
-    Tenant, TenantId, Timestamp, TraceId,
+    AgentId, AgentType, Change, Code, DelegationId, Event, KeyId, Moment, PolicyId, Record, SecretHash, Tenant,
+    TenantId, TenantSettings, Timestamp, TraceId,
 };
 
 const FIRST: i64 = 1_700_000_000_000;
@@ -54,8 +54,8 @@ fn link_id(seq: u64) -> DelegationId {
     DelegationId::derive(at(seq), seq, tenant_id().tag())
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> TenantSettings {
+    TenantSettings {
         max_agents: Some(200),
         max_delegation_depth: Some(3),
         audit_retention_days: Some(365),
@@ -112,7 +112,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         id: TenantId::DEFAULT,
         name: "Default".into(),
         slug: None,
-        settings: Settings {
+        settings: TenantSettings {
             max_agents: None,
             max_delegation_depth: None,
             audit_retention_days: None,

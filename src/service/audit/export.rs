@@ -208,7 +208,7 @@ fn unwritable() -> Error {
 mod tests {
     use super::*;
     use crate::domain::{AgentId, Request, TenantTag, Timestamp};
-    use crate::{App, Settings};
+    use crate::{App, ServerSettings};
 
     #[test]
     fn a_stalled_export_frees_its_place_and_does_not_look_complete() {
@@ -217,7 +217,7 @@ mod tests {
 
     async fn stalled_exports() {
         let folder = tempfile::tempdir().unwrap();
-        let app = App::open(&Settings::new(folder.path())).await.unwrap();
+        let app = App::open(&ServerSettings::new(folder.path())).await.unwrap();
         let kavach = app.kavach();
         let unknown = AgentId::derive(Timestamp::default(), 7, TenantTag(0));
         let resource = format!("docs:{}", "x".repeat(500));

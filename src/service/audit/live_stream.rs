@@ -318,7 +318,7 @@ fn no_resume_point() -> Error {
 mod tests {
     use super::*;
     use crate::domain::{Request, Timestamp};
-    use crate::{App, Settings};
+    use crate::{App, ServerSettings};
 
     fn write(bytes: &mut Vec<u8>, entry: &AuditEntry, _: bool) -> io::Result<()> {
         bytes.extend_from_slice(entry.action.as_bytes());
@@ -333,7 +333,7 @@ mod tests {
 
     async fn silence_and_end() {
         let folder = tempfile::tempdir().unwrap();
-        let app = App::open(&Settings::new(folder.path())).await.unwrap();
+        let app = App::open(&ServerSettings::new(folder.path())).await.unwrap();
         let kavach = app.kavach();
         let stream = kavach.audit().stream(None, AuditFilter::default(), None, write).await.unwrap();
         let mut stream = stream.with_keep_alive(Duration::from_millis(1));

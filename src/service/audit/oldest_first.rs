@@ -130,7 +130,7 @@ mod tests {
     use crate::domain::audit::AuditKinds;
     use crate::domain::author::By;
     use crate::domain::event::{Change, ChangeRecord};
-    use crate::domain::{Event, Moment, Settings};
+    use crate::domain::{Event, Moment, TenantSettings};
     use crate::journal::{DataDir, JournalOptions, NewFolder};
     use crate::store::codec;
 
@@ -141,7 +141,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let tenant = TenantId::generate(Timestamp::default(), [7; 10]).unwrap();
         let change =
-            Change::TenantCreated { id: tenant, name: "acme".into(), slug: None, settings: Settings::default() };
+            Change::TenantCreated { id: tenant, name: "acme".into(), slug: None, settings: TenantSettings::default() };
         let mut bytes = Vec::new();
         let event = Event::Changed(ChangeRecord::new(By::Operator, change));
         codec::encode_event(Moment::new(Timestamp::default(), 1), &event, &mut bytes).unwrap();

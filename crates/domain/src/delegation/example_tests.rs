@@ -6,7 +6,7 @@ use crate::decision::explain::{Step, Steps, Trace};
 use crate::delegation::commands::*;
 use crate::event::ChangeRecord;
 use crate::permission::PermissionSpec;
-use crate::tenant::settings::Settings;
+use crate::tenant::settings::TenantSettings;
 use crate::tenant::{Caller, Command};
 use crate::*;
 
@@ -42,7 +42,7 @@ impl World {
     pub(crate) fn new(max_delegation_depth: Option<u32>) -> Self {
         let now = Timestamp::parse("now", "2026-03-01T10:00:00Z").unwrap();
         let mut world = Self { tenant: Tenant::default(), now, journal: Vec::new() };
-        let settings = Settings { max_delegation_depth, ..Settings::default() };
+        let settings = TenantSettings { max_delegation_depth, ..TenantSettings::default() };
         let id = TenantId::generate(now, [7; 10]).unwrap();
         let change = Change::TenantCreated { id, name: "Test".into(), slug: None, settings };
         world.happen(world.tenant.next_moment(now), &Event::Changed(ChangeRecord::new(By::Operator, change)));

@@ -9,7 +9,7 @@ use crate::error::{Code, Error};
 use crate::event::Change;
 use crate::id::TenantId;
 use crate::moment::Moment;
-use crate::tenant::settings::{Settings, SettingsPatch};
+use crate::tenant::settings::{TenantSettings, TenantSettingsPatch};
 use crate::tenant::{Command, Profile, Tenant, TenantStatus};
 use crate::text::{Slug, parse_name};
 use crate::time::Timestamp;
@@ -27,7 +27,7 @@ pub struct NewTenant {
     pub slug: String,
     /// Its settings.
     #[serde(default)]
-    pub settings: Option<SettingsPatch>,
+    pub settings: Option<TenantSettingsPatch>,
 }
 
 /// A new tenant, checked.
@@ -35,7 +35,7 @@ pub struct NewTenant {
 pub struct TenantSpec {
     name: Box<str>,
     slug: Option<Slug>,
-    settings: Settings,
+    settings: TenantSettings,
 }
 
 impl TenantSpec {
@@ -48,13 +48,13 @@ impl TenantSpec {
         Ok(Self {
             name: parse_name("name", &name)?,
             slug: Some(Slug::parse("slug", &slug)?),
-            settings: settings.unwrap_or_default().merge(&Settings::default())?,
+            settings: settings.unwrap_or_default().merge(&TenantSettings::default())?,
         })
     }
 
     /// The default tenant, which exists from the first start.
     pub fn default_tenant() -> Self {
-        Self { name: "Default".into(), slug: None, settings: Settings::default() }
+        Self { name: "Default".into(), slug: None, settings: TenantSettings::default() }
     }
 
     /// The new tenant's slug; the default tenant has none.
@@ -84,7 +84,7 @@ pub struct TenantPatch {
     pub name: Option<String>,
     /// Settings to merge.
     #[serde(default)]
-    pub settings: Option<SettingsPatch>,
+    pub settings: Option<TenantSettingsPatch>,
 }
 
 /// Changes the tenant's name and settings.

@@ -10,9 +10,9 @@ use crate::limits::{MAX_AGENTS, MAX_DELEGATION_DEPTH, MAX_RETENTION_DAYS};
 
 /// What an operator sets for a tenant. `null` means that the tenant has no rule of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[cfg_attr(feature = "schema", derive(JsonSchema), schemars(rename = "Settings"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Settings {
+pub struct TenantSettings {
     /// Active agents it may have. If lowered below the current number, it only stops new ones.
     pub max_agents: Option<u32>,
     /// Longest chain of delegations, in links.
@@ -25,9 +25,9 @@ pub struct Settings {
 
 /// A change of settings: an omitted field keeps its value, `null` clears it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[cfg_attr(feature = "schema", derive(JsonSchema), schemars(rename = "SettingsPatch"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SettingsPatch {
+pub struct TenantSettingsPatch {
     /// Active agents it may have. If lowered below the current number, it only stops new ones.
     #[cfg_attr(feature = "schema", schemars(range(max = MAX_AGENTS)))]
     #[serde(default, deserialize_with = "given")]
@@ -51,12 +51,12 @@ pub(crate) fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Res
     Option::deserialize(d).map(Some)
 }
 
-impl SettingsPatch {
+impl TenantSettingsPatch {
     /// Applies this change to `into`.
     ///
     /// # Errors
     /// `INVALID_FIELD` for a number out of range or an empty list of types.
-    pub fn merge(self, into: &Settings) -> Result<Settings, Error> {
+    pub fn merge(self, into: &TenantSettings) -> Result<TenantSettings, Error> {
         let Self { max_agents, max_delegation_depth, audit_retention_days, allowed_agent_types } = self;
         in_range("settings.maxAgents", max_agents.flatten(), 0, MAX_AGENTS)?;
         in_range("settings.maxDelegationDepth", max_delegation_depth.flatten(), 1, MAX_DELEGATION_DEPTH)?;
@@ -68,7 +68,7 @@ impl SettingsPatch {
                 return Err(Error::field(Code::InvalidField, "settings.allowedAgentTypes", problem));
             }
         }
-        Ok(Settings {
+        Ok(TenantSettings {
             max_agents: max_agents.unwrap_or(into.max_agents),
             max_delegation_depth: max_delegation_depth.unwrap_or(into.max_delegation_depth),
             audit_retention_days: audit_retention_days.unwrap_or(into.audit_retention_days),
@@ -92,14 +92,14 @@ mod tests {
 
     #[test]
     fn updates_merge() {
-        let patch = |text: &str| serde_json::from_str::<SettingsPatch>(text).unwrap();
+        let patch = |text: &str| serde_json::from_str::<TenantSettingsPatch>(text).unwrap();
         let first = patch(r#"{"maxAgents":200,"auditRetentionDays":365,"allowedAgentTypes":["autonomous","service"]}"#)
-            .merge(&Settings::default())
+            .merge(&TenantSettings::default())
             .unwrap();
         let second = patch(r#"{"maxAgents":500}"#).merge(&first).unwrap();
-        assert_eq!(second, Settings { max_agents: Some(500), ..first.clone() });
+        assert_eq!(second, TenantSettings { max_agents: Some(500), ..first.clone() });
         let third = patch(r#"{"maxAgents":null,"allowedAgentTypes":null}"#).merge(&second).unwrap();
-        assert_eq!(third, Settings { max_agents: None, allowed_agent_types: None, ..first });
+        assert_eq!(third, TenantSettings { max_agents: None, allowed_agent_types: None, ..first });
     }
 
     #[test]
@@ -111,10 +111,10 @@ mod tests {
             (r#"{"allowedAgentTypes":["service","service"]}"#, "settings.allowedAgentTypes"),
             (r#"{"maxAgents":4000000000}"#, "settings.maxAgents"),
         ] {
-            let patch: SettingsPatch = serde_json::from_str(text).unwrap();
-            assert!(patch.merge(&Settings::default()).unwrap_err().message().starts_with(field), "{text}");
+            let patch: TenantSettingsPatch = serde_json::from_str(text).unwrap();
+            assert!(patch.merge(&TenantSettings::default()).unwrap_err().message().starts_with(field), "{text}");
         }
-        assert!(serde_json::from_str::<SettingsPatch>(r#"{"maxAgent":1}"#).is_err());
-        assert!(serde_json::from_str::<SettingsPatch>(r#"{"allowedAgentTypes":["robot"]}"#).is_err());
+        assert!(serde_json::from_str::<TenantSettingsPatch>(r#"{"maxAgent":1}"#).is_err());
+        assert!(serde_json::from_str::<TenantSettingsPatch>(r#"{"allowedAgentTypes":["robot"]}"#).is_err());
     }
 }

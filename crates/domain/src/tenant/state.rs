@@ -11,7 +11,7 @@ use crate::delegation::Delegation;
 use crate::id::TenantId;
 use crate::permission::interning::read_agents;
 use crate::tenant::key::ApiKey;
-use crate::tenant::settings::Settings;
+use crate::tenant::settings::TenantSettings;
 use crate::text::Slug;
 use crate::time::Timestamp;
 
@@ -38,7 +38,7 @@ pub struct Profile {
     /// The tenant's slug; the default tenant has none.
     pub slug: Option<Slug>,
     /// The tenant's settings.
-    pub settings: Settings,
+    pub settings: TenantSettings,
     /// Whether its agents may work.
     pub status: TenantStatus,
     /// When it was created.

@@ -634,10 +634,10 @@ fn settings_json(patch: &naive::SettingsPatch) -> serde_json::Value {
     json.into()
 }
 
-fn same_settings(found: &kavach_domain::Settings, expected: &Settings) {
+fn same_settings(found: &kavach_domain::TenantSettings, expected: &Settings) {
     let Settings { max_agents, max_delegation_depth, audit_retention_days, allowed_agent_types } = expected;
     let types = allowed_agent_types.as_ref().map(|types| types.iter().map(|kind| kind_of(*kind)).collect());
-    let expected = kavach_domain::Settings {
+    let expected = kavach_domain::TenantSettings {
         max_agents: *max_agents,
         max_delegation_depth: *max_delegation_depth,
         audit_retention_days: *audit_retention_days,
