@@ -32,7 +32,7 @@ pub enum Phase {
 #[derive(Clone)]
 pub(super) struct Home {
     pub arbiter: ArbiterHandle,
-    /// The lane to it from other workers, if it is a worker.
+    /// The channel to it from other workers, if it is a worker.
     pub channel: Option<ChannelId>,
     /// Its measures.
     pub notes: Arc<ThreadMeasures>,
@@ -106,9 +106,9 @@ impl Core {
         self.add_home(arbiter, None);
     }
 
-    fn add_home(&self, arbiter: ArbiterHandle, lane: Option<ChannelId>) {
+    fn add_home(&self, arbiter: ArbiterHandle, channel: Option<ChannelId>) {
         let notes = self.measures.add_thread();
-        self.lock_homes().push(Home { arbiter, channel: lane, notes });
+        self.lock_homes().push(Home { arbiter, channel, notes });
         self.home_added.notify_one();
     }
 

@@ -6,8 +6,8 @@
 //! light load such a batch is one call, which waits for nothing. Under heavy load it is dozens, and the tenant's actor
 //! decides them together and writes them with one write.
 //!
-//! Calls wait in their tenant's mailbox, which bounds what a tenant takes, and not in a lane: a worker empties its lane
-//! at every turn, and it holds more than one turn's parcels only while the worker is stuck.
+//! Calls wait in their tenant's mailbox, which bounds what a tenant takes, and not in a channel: a worker empties its
+//! channel at every turn. A channel holds more than one turn's parcels only while its worker is stuck.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +26,7 @@ use crate::measure::tenant_measures::Waiting;
 
 /// Parcels that may wait for one worker: as many as a mailbox takes. They pile up only while the worker is stuck, and
 /// then calls are better refused than kept.
-const LANE_CAPACITY: usize = MAILBOX_CAPACITY;
+const CHANNEL_CAPACITY: usize = MAILBOX_CAPACITY;
 
 /// How many servers this process has started.
 static SERVERS: AtomicUsize = AtomicUsize::new(0);
@@ -70,10 +70,10 @@ where
     }
 }
 
-/// The lanes of a server's workers.
+/// The channels of a server's workers.
 pub struct WorkerChannels {
     server: usize,
-    lanes: Box<[Lane]>,
+    all: Box<[Channel]>,
     claimed: AtomicUsize,
 }
 
@@ -85,7 +85,7 @@ pub struct ChannelId {
 }
 
 /// The way to one worker.
-struct Lane {
+struct Channel {
     inbox: Mutex<Inbox>,
     /// Fires when the inbox has something, or the worker has something for others.
     news: Notify,
@@ -108,9 +108,9 @@ enum Parcel {
 
 /// What a worker's thread knows about itself.
 struct Here {
-    lanes: Arc<WorkerChannels>,
-    lane: ChannelId,
-    /// For each lane, the parcels that leave at the end of the turn.
+    channels: Arc<WorkerChannels>,
+    channel: ChannelId,
+    /// For each channel, the parcels that leave at the end of the turn.
     outboxes: Vec<Vec<Parcel>>,
 }
 
@@ -122,37 +122,37 @@ thread_local! {
 pub struct ReplyTo {
     caller: Reply<Decision>,
     /// `None` for a caller outside the workers.
-    lane: Option<ChannelId>,
+    channel: Option<ChannelId>,
 }
 
 impl WorkerChannels {
-    /// `workers` lanes, which lead nowhere yet.
+    /// `workers` channels, which lead nowhere yet.
     pub fn new(workers: usize) -> Arc<Self> {
-        let lane = || Lane { inbox: Mutex::default(), news: Notify::new() };
+        let channel = || Channel { inbox: Mutex::default(), news: Notify::new() };
         let server = SERVERS.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self { server, lanes: (0..workers).map(|_| lane()).collect(), claimed: AtomicUsize::new(0) })
+        Arc::new(Self { server, all: (0..workers).map(|_| channel()).collect(), claimed: AtomicUsize::new(0) })
     }
 
-    /// Makes the calling thread a worker, and lets its arbiter serve the lane from now on. `None` if all lanes are
+    /// Makes the calling thread a worker, and lets its arbiter serve the channel from now on. `None` if all channels are
     /// taken: then each call to that worker crosses by itself.
     pub fn join(self: &Arc<Self>) -> Option<ChannelId> {
         let id = ChannelId { server: self.server, at: self.claimed.fetch_add(1, Ordering::Relaxed) };
-        let lane = self.lanes.get(id.at)?;
-        lane.lock().open = true;
-        let outboxes = self.lanes.iter().map(|_| Vec::new()).collect();
-        HERE.set(Some(Here { lanes: Arc::clone(self), lane: id, outboxes }));
+        let channel = self.all.get(id.at)?;
+        channel.lock().open = true;
+        let outboxes = self.all.iter().map(|_| Vec::new()).collect();
+        HERE.set(Some(Here { channels: Arc::clone(self), channel: id, outboxes }));
         actix_rt::spawn(carry(Arc::clone(self), id));
         Some(id)
     }
 
-    /// The calling thread's lane, if it is one of these workers.
+    /// The calling thread's channel, if it is one of these workers.
     fn here(self: &Arc<Self>) -> Option<ChannelId> {
-        own_lane().filter(|lane| lane.server == self.server)
+        own_channel().filter(|channel| channel.server == self.server)
     }
 
     /// Where the calling thread wants an answer sent.
     pub fn reply_to(self: &Arc<Self>, caller: Reply<Decision>) -> ReplyTo {
-        ReplyTo { caller, lane: self.here() }
+        ReplyTo { caller, channel: self.here() }
     }
 }
 
@@ -167,7 +167,7 @@ pub fn send<D: Decides + 'static>(
 ) -> Result<(), SendError<()>> {
     match home {
         // The caller is on a worker, and its tenant on another.
-        Some(home) if call.reply.lane.is_some_and(|lane| lane != home) => {
+        Some(home) if call.reply.channel.is_some_and(|channel| channel != home) => {
             post(home, Parcel::Call(Arc::<D>::clone(actor), call));
             Ok(())
         }
@@ -181,10 +181,10 @@ pub fn send<D: Decides + 'static>(
 impl ReplyTo {
     /// Sends the answer.
     pub fn send(self, outcome: Result<Decision, Error>) {
-        let Self { caller, lane } = self;
-        match (lane, own_lane()) {
-            (Some(lane), Some(own)) if lane.server == own.server && lane.at != own.at => {
-                post(lane, Parcel::Answer(caller, outcome));
+        let Self { caller, channel } = self;
+        match (channel, own_channel()) {
+            (Some(channel), Some(own)) if channel.server == own.server && channel.at != own.at => {
+                post(channel, Parcel::Answer(caller, outcome));
             }
             // A caller that went away needs no answer.
             _ => drop(caller.send(outcome)),
@@ -192,18 +192,18 @@ impl ReplyTo {
     }
 }
 
-/// The calling thread's lane, if it is a worker.
-fn own_lane() -> Option<ChannelId> {
-    HERE.with_borrow(|here| here.as_ref().map(|here| here.lane))
+/// The calling thread's channel, if it is a worker.
+fn own_channel() -> Option<ChannelId> {
+    HERE.with_borrow(|here| here.as_ref().map(|here| here.channel))
 }
 
 /// Adds a parcel to those that leave the calling worker at the end of its turn.
 fn post(to: ChannelId, parcel: Parcel) {
     HERE.with_borrow_mut(|here| {
-        let Some(Here { lanes, lane, outboxes }) = here else { return };
+        let Some(Here { channels, channel, outboxes }) = here else { return };
         // The carrier runs after all tasks that are ready now.
         if outboxes.iter().all(Vec::is_empty)
-            && let Some(own) = lanes.lanes.get(lane.at)
+            && let Some(own) = channels.all.get(channel.at)
         {
             own.news.notify_one();
         }
@@ -213,7 +213,7 @@ fn post(to: ChannelId, parcel: Parcel) {
     });
 }
 
-impl Lane {
+impl Channel {
     fn lock(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -227,7 +227,7 @@ impl Lane {
             parcels.clear();
             return;
         }
-        let room = LANE_CAPACITY.saturating_sub(inbox.parcels.len());
+        let room = CHANNEL_CAPACITY.saturating_sub(inbox.parcels.len());
         if parcels.len() > room {
             for parcel in parcels.extract_if(room.., |parcel| matches!(parcel, Parcel::Call(..))) {
                 parcel.refuse();
@@ -260,25 +260,25 @@ impl Parcel {
 }
 
 /// Empties a worker's inbox and its outboxes when they have something.
-async fn carry(lanes: Arc<WorkerChannels>, id: ChannelId) {
-    let Some(lane) = lanes.lanes.get(id.at) else { return };
-    let _end = End(lane);
+async fn carry(channels: Arc<WorkerChannels>, id: ChannelId) {
+    let Some(channel) = channels.all.get(id.at) else { return };
+    let _end = End(channel);
     let mut arrived = Vec::new();
     loop {
-        lane.news.notified().await;
-        std::mem::swap(&mut lane.lock().parcels, &mut arrived);
+        channel.news.notified().await;
+        std::mem::swap(&mut channel.lock().parcels, &mut arrived);
         arrived.drain(..).for_each(Parcel::deliver);
         HERE.with_borrow_mut(|here| {
             let outboxes = here.iter_mut().flat_map(|here| &mut here.outboxes);
-            for (to, outbox) in lanes.lanes.iter().zip(outboxes).filter(|(_, outbox)| !outbox.is_empty()) {
+            for (to, outbox) in channels.all.iter().zip(outboxes).filter(|(_, outbox)| !outbox.is_empty()) {
                 to.take_in(outbox);
             }
         });
     }
 }
 
-/// Closes a lane when its worker ends: its parcels are dropped, so that nobody waits for them.
-struct End<'a>(&'a Lane);
+/// Closes a channel when its worker ends: its parcels are dropped, so that nobody waits for them.
+struct End<'a>(&'a Channel);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
@@ -316,7 +316,7 @@ mod tests {
         (
             Parcel::Call(
                 Arc::<Addr<TenantActor>>::clone(actor),
-                call(ReplyTo { caller, lane: Some(ChannelId { server: 0, at: 0 }) }),
+                call(ReplyTo { caller, channel: Some(ChannelId { server: 0, at: 0 }) }),
             ),
             answer,
         )
@@ -327,27 +327,27 @@ mod tests {
     }
 
     #[test]
-    fn a_full_lane_refuses_calls_and_takes_answers() {
-        let lanes = WorkerChannels::new(1);
-        let lane = &lanes.lanes[0];
-        lane.lock().open = true;
+    fn a_full_channel_refuses_calls_and_takes_answers() {
+        let channels = WorkerChannels::new(1);
+        let channel = &channels.all[0];
+        channel.lock().open = true;
         let (actor, _mailbox) = actor(4);
         let answer = || {
             let (caller, answer) = oneshot::channel();
             (Parcel::Answer(caller, Err(overloaded())), answer)
         };
-        let (mut parcels, _answers): (Vec<_>, Vec<_>) = (1..LANE_CAPACITY).map(|_| answer()).unzip();
-        lane.take_in(&mut parcels);
+        let (mut parcels, _answers): (Vec<_>, Vec<_>) = (1..CHANNEL_CAPACITY).map(|_| answer()).unzip();
+        channel.take_in(&mut parcels);
         let ((last, mut taken), (past, mut refused), (more, _more)) = (parcel(&actor), parcel(&actor), answer());
-        lane.take_in(&mut vec![last, past, more]);
-        assert_eq!(lane.lock().parcels.len(), LANE_CAPACITY + 1);
+        channel.take_in(&mut vec![last, past, more]);
+        assert_eq!(channel.lock().parcels.len(), CHANNEL_CAPACITY + 1);
         assert_eq!(code(&mut refused), Ok(Code::Overloaded));
         assert_eq!(code(&mut taken), Err(TryRecvError::Empty));
         // When the worker ends, waiting callers get an error.
-        drop(End(lane));
+        drop(End(channel));
         assert_eq!(code(&mut taken), Err(TryRecvError::Closed));
         let (late, mut answer) = parcel(&actor);
-        lane.take_in(&mut vec![late]);
+        channel.take_in(&mut vec![late]);
         assert_eq!(code(&mut answer), Err(TryRecvError::Closed));
     }
 
@@ -372,21 +372,21 @@ mod tests {
 
     #[test]
     fn calls_and_answers_cross_between_two_threads_in_order() {
-        let lanes = WorkerChannels::new(2);
+        let channels = WorkerChannels::new(2);
         let system = actix_rt::System::new();
         let arbiters = [actix_rt::Arbiter::new(), actix_rt::Arbiter::new()];
         system.block_on(async {
             let ask = |arbiter: usize, work: Work| {
                 let (done, seen) = oneshot::channel();
-                let lanes = Arc::clone(&lanes);
-                assert!(arbiters[arbiter].spawn_fn(move || work(&lanes, done)));
+                let channels = Arc::clone(&channels);
+                assert!(arbiters[arbiter].spawn_fn(move || work(&channels, done)));
                 seen
             };
             for (at, _) in arbiters.iter().enumerate() {
                 let joined = ask(
                     at,
-                    Box::new(move |lanes, done| {
-                        assert_eq!(lanes.join(), Some(ChannelId { server: lanes.server, at }));
+                    Box::new(move |channels, done| {
+                        assert_eq!(channels.join(), Some(ChannelId { server: channels.server, at }));
                         done.send(Vec::new()).unwrap();
                     }),
                 );
@@ -396,12 +396,16 @@ mod tests {
             let (actor, mailbox) = actor(1);
             let crossed = ask(
                 0,
-                Box::new(move |lanes, done| {
+                Box::new(move |channels, done| {
                     let answers: Vec<Answer> = (0..100)
                         .map(|_| {
                             let (caller, answer) = oneshot::channel();
-                            send(&actor, Some(ChannelId { server: lanes.server, at: 1 }), call(lanes.reply_to(caller)))
-                                .unwrap();
+                            send(
+                                &actor,
+                                Some(ChannelId { server: channels.server, at: 1 }),
+                                call(channels.reply_to(caller)),
+                            )
+                            .unwrap();
                             answer
                         })
                         .collect();
