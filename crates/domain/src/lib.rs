@@ -38,7 +38,6 @@ pub mod tenant;
 pub mod text;
 pub mod time;
 pub mod trace_id;
-pub mod window;
 
 pub use agent::{Agent, AgentProfile, AgentStatus, AgentType};
 pub use audit::{AuditEntry, AuditFilter};

@@ -2,7 +2,7 @@
 //!
 //! | to find | look in |
 //! | --- | --- |
-//! | a policy, its limits and its windows | [`policy`], [`calendar`] |
+//! | a policy and its limits; the days and months it counts in | [`policy`]; [`window`], [`calendar`] |
 //! | how a policy is created and changed | [`policy_commands`] |
 //! | which policies bind an agent | [`policy_index`] |
 //! | the check before a call and the charge after it | [`check`] |
@@ -17,3 +17,4 @@ pub mod policy_commands;
 pub mod policy_index;
 pub mod settlement;
 pub mod usage;
+pub mod window;

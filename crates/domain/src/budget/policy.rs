@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::author::By;
 use crate::budget::cost::Cost;
+use crate::budget::window::BudgetWindow;
 use crate::id::{AgentId, PolicyId};
 use crate::moment::Moment;
 use crate::schema::inline_schema;
 use crate::time::Timestamp;
-use crate::window::Window;
 
 /// What happens when a limit is exceeded, from the mildest to the most severe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -94,7 +94,8 @@ pub struct Policy {
     pub usage: Usage,
 }
 
-/// The charges to a policy in the day and the month of `at`. [`crate::window`] says how other days and months are kept.
+/// The charges to a policy in the day and the month of `at`. [`window`](crate::budget::window) says how other days and
+/// months are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
@@ -117,10 +118,10 @@ pub struct Usage {
     pub month_reset: u64,
     /// The day that was charged before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub other_day: Option<Window>,
+    pub other_day: Option<BudgetWindow>,
     /// The month that was charged before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub other_month: Option<Window>,
+    pub other_month: Option<BudgetWindow>,
 }
 
 impl Usage {
@@ -140,14 +141,14 @@ impl Usage {
     fn turned_to(mut self, now: Timestamp, seq: u64) -> Self {
         let Some(at) = self.at.filter(|_| !self.is_of_day(now)) else { return self };
         let Self { calls_today: calls, tokens_cost_today: cost, day_reset: reset, .. } = self;
-        let left = Window { number: at.day(), calls, cost, reset };
-        let Window { number: _, calls, cost, reset } = left.turn_to(now.day(), &mut self.other_day, seq);
+        let left = BudgetWindow { number: at.day(), calls, cost, reset };
+        let BudgetWindow { number: _, calls, cost, reset } = left.turn_to(now.day(), &mut self.other_day, seq);
         (self.calls_today, self.tokens_cost_today, self.day_reset) = (calls, cost, reset);
         let (month, now) = (at.month(), now.month());
         if month != now {
             let Self { calls_this_month: calls, tokens_cost_this_month: cost, month_reset: reset, .. } = self;
-            let left = Window { number: month, calls, cost, reset };
-            let Window { number: _, calls, cost, reset } = left.turn_to(now, &mut self.other_month, seq);
+            let left = BudgetWindow { number: month, calls, cost, reset };
+            let BudgetWindow { number: _, calls, cost, reset } = left.turn_to(now, &mut self.other_month, seq);
             (self.calls_this_month, self.tokens_cost_this_month, self.month_reset) = (calls, cost, reset);
         }
         self

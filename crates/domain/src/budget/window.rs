@@ -17,7 +17,7 @@ use crate::budget::cost::Cost;
 
 /// What was charged in one day or month.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Window {
+pub struct BudgetWindow {
     /// Number of the day or month.
     pub number: i64,
     /// Calls.
@@ -28,7 +28,7 @@ pub struct Window {
     pub reset: u64,
 }
 
-impl Window {
+impl BudgetWindow {
     /// Charges calls and cost.
     pub fn charge(&mut self, calls: u64, cost: Cost) {
         self.calls = self.calls.saturating_add(calls);
