@@ -18,11 +18,11 @@ use crate::domain::{TenantTag, Timestamp};
 pub struct JournalWatch {
     /// How many followers there are: with none, an actor looks at nothing else.
     count: AtomicUsize,
-    inboxes: RwLock<Vec<Arc<Inbox>>>,
+    subscriptions: RwLock<Vec<Arc<Subscription>>>,
 }
 
 /// The news that a follower has not yet seen.
-struct Inbox {
+struct Subscription {
     /// The only tenant it follows; `None` is all of them.
     only: Option<TenantTag>,
     unread: Mutex<Unread>,
@@ -38,7 +38,7 @@ struct Unread {
     closed: bool,
 }
 
-impl Inbox {
+impl Subscription {
     fn unread(&self) -> MutexGuard<'_, Unread> {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -47,18 +47,18 @@ impl Inbox {
 /// Receives news until it is dropped.
 pub struct Follower {
     news: Arc<JournalWatch>,
-    inbox: Arc<Inbox>,
+    subscription: Arc<Subscription>,
 }
 
 impl JournalWatch {
     /// Follows one tenant, or all. Everything written from now on is news.
     pub fn follow(self: &Arc<Self>, only: Option<TenantTag>) -> Follower {
-        let inbox = Arc::new(Inbox { only, unread: Mutex::default(), bell: Notify::new() });
-        let mut inboxes = self.inboxes.write().unwrap_or_else(PoisonError::into_inner);
-        inboxes.push(Arc::clone(&inbox));
-        self.count.store(inboxes.len(), Ordering::Release);
-        drop(inboxes);
-        Follower { news: Arc::clone(self), inbox }
+        let subscription = Arc::new(Subscription { only, unread: Mutex::default(), bell: Notify::new() });
+        let mut subscriptions = self.subscriptions.write().unwrap_or_else(PoisonError::into_inner);
+        subscriptions.push(Arc::clone(&subscription));
+        self.count.store(subscriptions.len(), Ordering::Release);
+        drop(subscriptions);
+        Follower { news: Arc::clone(self), subscription }
     }
 
     /// Announces that the tenant's journal has events after `last_old`.
@@ -66,24 +66,24 @@ impl JournalWatch {
         if self.count.load(Ordering::Acquire) == 0 {
             return;
         }
-        for inbox in self.inboxes.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            if inbox.only.is_none_or(|only| only == tenant) {
-                let mut unread = inbox.unread();
+        for subscription in self.subscriptions.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            if subscription.only.is_none_or(|only| only == tenant) {
+                let mut unread = subscription.unread();
                 if unread.tenants.is_empty() {
                     unread.since = now;
                 }
                 unread.tenants.entry(tenant).or_insert(last_old);
                 drop(unread);
-                inbox.bell.notify_one();
+                subscription.bell.notify_one();
             }
         }
     }
 
     /// Ends the news for good.
     pub fn close(&self) {
-        for inbox in self.inboxes.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            inbox.unread().closed = true;
-            inbox.bell.notify_one();
+        for subscription in self.subscriptions.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            subscription.unread().closed = true;
+            subscription.bell.notify_one();
         }
     }
 }
@@ -94,7 +94,7 @@ impl Follower {
     pub async fn next_news(&self) -> Option<(BTreeMap<TenantTag, u64>, Timestamp)> {
         loop {
             {
-                let mut unread = self.inbox.unread();
+                let mut unread = self.subscription.unread();
                 if unread.closed {
                     return None;
                 }
@@ -102,21 +102,21 @@ impl Follower {
                     return Some((std::mem::take(&mut unread.tenants), unread.since));
                 }
             }
-            self.inbox.bell.notified().await;
+            self.subscription.bell.notified().await;
         }
     }
 
     /// Whether the news has ended.
     pub fn is_closed(&self) -> bool {
-        self.inbox.unread().closed
+        self.subscription.unread().closed
     }
 }
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        let mut inboxes = self.news.inboxes.write().unwrap_or_else(PoisonError::into_inner);
-        inboxes.retain(|inbox| !Arc::ptr_eq(inbox, &self.inbox));
-        self.news.count.store(inboxes.len(), Ordering::Release);
+        let mut subscriptions = self.news.subscriptions.write().unwrap_or_else(PoisonError::into_inner);
+        subscriptions.retain(|subscription| !Arc::ptr_eq(subscription, &self.subscription));
+        self.news.count.store(subscriptions.len(), Ordering::Release);
     }
 }
 

@@ -7,7 +7,7 @@
 //! | tenants coming and going, start, rebuilding after a panic, shutdown | [`registry`], `deletion` |
 //! | how a message finds its tenant | [`tenant_directory`], [`mailbox`] |
 //! | how calls and answers cross between workers | [`worker_channels`] |
-//! | replies, and those that are held until their events are durable | [`reply`], [`held`] |
+//! | replies, and those that are held until their events are durable | [`reply`], [`tenant_reply`] |
 //! | what actors share, and the process as a whole | [`resources`], [`core`] |
 //! | the server's clock, and what holds while the system's is wrong | [`clock`] |
 //! | who reads and follows audit trails, and how many at once | [`audit_limits`], [`fair_semaphore`], [`journal_watch`] |
@@ -17,7 +17,6 @@ pub mod clock;
 pub mod core;
 mod deletion;
 pub mod fair_semaphore;
-pub mod held;
 pub mod journal_watch;
 pub mod mailbox;
 pub mod messages;
@@ -27,6 +26,7 @@ pub mod reply;
 pub mod resources;
 pub mod tenant;
 pub mod tenant_directory;
+pub mod tenant_reply;
 pub mod worker_channels;
 
 pub use self::core::{Core, Phase};

@@ -15,7 +15,7 @@ use crate::domain::text::DEFAULT_TENANT_NAME;
 use crate::domain::{AgentId, Code, PolicyId, TenantId, TenantRef, Timestamp, schema};
 use crate::measure::metric_values::TenantCounts;
 use crate::measure::recent_counts::CountSeries;
-use crate::measure::recent_latency::LatencySummary;
+use crate::measure::recent_latency::LatencyHistogram;
 use crate::service::{SlowTenant, Stats, TenantIdentity};
 
 /// Which tenant's figures.
@@ -189,15 +189,15 @@ impl SeriesJson {
     }
 }
 
-impl From<&LatencySummary> for LatencyJson {
-    fn from(summary: &LatencySummary) -> Self {
-        let quantile = |share| millis(summary.quantile(share));
+impl From<&LatencyHistogram> for LatencyJson {
+    fn from(histogram: &LatencyHistogram) -> Self {
+        let quantile = |share| millis(histogram.quantile(share));
         Self {
-            count: summary.count(),
+            count: histogram.count(),
             p50_ms: quantile(0.5),
             p90_ms: quantile(0.9),
             p99_ms: quantile(0.99),
-            max_ms: millis(f64::from(summary.max)),
+            max_ms: millis(f64::from(histogram.max)),
         }
     }
 }

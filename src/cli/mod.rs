@@ -18,7 +18,7 @@ use verify::VerifySettings;
 pub struct Cli {
     /// What to do; serve by default.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub command: Option<CliCommand>,
     /// Options of `serve`.
     #[command(flatten)]
     pub serve: ServerSettings,
@@ -26,7 +26,7 @@ pub struct Cli {
 
 /// The program's commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Run the server.
     Serve(ServerSettings),
     /// Work on audit trails offline.
@@ -56,18 +56,18 @@ impl Cli {
     }
 
     /// The command, `serve` by default.
-    pub fn into_command(self) -> Command {
-        self.command.unwrap_or(Command::Serve(self.serve))
+    pub fn into_command(self) -> CliCommand {
+        self.command.unwrap_or(CliCommand::Serve(self.serve))
     }
 }
 
 /// Carries out the command.
-pub fn run(command: Command) -> ExitCode {
+pub fn run(command: CliCommand) -> ExitCode {
     match command {
-        Command::Serve(settings) => serve::run(&settings),
-        Command::Audit(AuditCommand::Verify(settings)) => verify::run(&settings),
+        CliCommand::Serve(settings) => serve::run(&settings),
+        CliCommand::Audit(AuditCommand::Verify(settings)) => verify::run(&settings),
         #[cfg(feature = "load")]
-        Command::Load(settings) => {
+        CliCommand::Load(settings) => {
             serve::raise_open_files();
             kavach_load::run(&settings)
         }
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn serving_is_the_default_command() {
         let serve = |args: &[&str]| match Cli::try_parse_from(args).unwrap().into_command() {
-            Command::Serve(settings) => settings,
+            CliCommand::Serve(settings) => settings,
             other => panic!("{other:?} was not asked for"),
         };
         let settings = serve(&["kavach", "--addr", "127.0.0.1:0", "--demo"]);
@@ -99,9 +99,9 @@ mod tests {
             let args = ["kavach", "audit", "verify"].iter().chain(args);
             Cli::try_parse_from(args).map(Cli::into_command)
         };
-        assert!(matches!(verify(&["--tenant", "acme", "--data-dir", "/x"]), Ok(Command::Audit(_))));
-        assert!(matches!(verify(&["--folder", "/x", "--checkpoint", "{}", "--json"]), Ok(Command::Audit(_))));
-        assert!(matches!(verify(&["--data-dir", "/x"]), Ok(Command::Audit(_))));
+        assert!(matches!(verify(&["--tenant", "acme", "--data-dir", "/x"]), Ok(CliCommand::Audit(_))));
+        assert!(matches!(verify(&["--folder", "/x", "--checkpoint", "{}", "--json"]), Ok(CliCommand::Audit(_))));
+        assert!(matches!(verify(&["--data-dir", "/x"]), Ok(CliCommand::Audit(_))));
         assert!(verify(&["--folder", "/x", "--tenant", "acme"]).is_err());
     }
 

@@ -2,7 +2,7 @@
 
 use super::Count;
 use super::recent_counts::{CountSeries, RecentCounts, STEPS, place};
-use super::recent_latency::{LatencySummary, RecentLatency};
+use super::recent_latency::{LatencyHistogram, RecentLatency};
 use crate::domain::audit::AuditResult;
 use crate::domain::{Code, Timestamp};
 
@@ -56,10 +56,10 @@ impl DecisionStats {
     }
 
     /// How long the decisions of the last five minutes took.
-    pub fn latency(&self, now: Timestamp) -> LatencySummary {
-        let mut summary = LatencySummary::default();
-        self.latency.add_to(step_of(now, 60), &mut summary);
-        summary
+    pub fn latency(&self, now: Timestamp) -> LatencyHistogram {
+        let mut histogram = LatencyHistogram::default();
+        self.latency.add_to(step_of(now, 60), &mut histogram);
+        histogram
     }
 }
 
@@ -76,7 +76,7 @@ pub struct DecisionTotals {
     /// Decisions of the last sixty minutes, including the current one.
     pub minutes: CountSeries,
     /// How long the decisions of the last five minutes took.
-    pub latency: LatencySummary,
+    pub latency: LatencyHistogram,
 }
 
 impl DecisionTotals {
@@ -88,7 +88,7 @@ impl DecisionTotals {
             codes: [0; Code::ALL.len()],
             seconds: CountSeries::default(),
             minutes: CountSeries::default(),
-            latency: LatencySummary::default(),
+            latency: LatencyHistogram::default(),
         }
     }
 

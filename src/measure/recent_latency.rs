@@ -69,14 +69,14 @@ impl RecentLatency {
         }
     }
 
-    /// Adds the durations of the current minute `minute`, and of the five before it, to a summary.
-    pub fn add_to(&self, minute: u32, summary: &mut LatencySummary) {
+    /// Adds the durations of the current minute `minute`, and of the five before it, to a histogram.
+    pub fn add_to(&self, minute: u32, histogram: &mut LatencyHistogram) {
         for slot in &self.0 {
             if minute.wrapping_sub(slot.minute.load(Ordering::Acquire)) >= MINUTES {
                 continue;
             }
-            summary.max = summary.max.max(slot.max.load(Ordering::Relaxed));
-            for (sum, count) in summary.counts.iter_mut().zip(&slot.counts) {
+            histogram.max = histogram.max.max(slot.max.load(Ordering::Relaxed));
+            for (sum, count) in histogram.counts.iter_mut().zip(&slot.counts) {
                 *sum += u64::from(count.load(Ordering::Relaxed));
             }
         }
@@ -85,19 +85,19 @@ impl RecentLatency {
 
 /// Durations added up, with their quantiles.
 #[derive(Clone, Debug)]
-pub struct LatencySummary {
+pub struct LatencyHistogram {
     counts: [u64; BUCKETS],
     /// The longest duration, in microseconds.
     pub max: u32,
 }
 
-impl Default for LatencySummary {
+impl Default for LatencyHistogram {
     fn default() -> Self {
         Self { counts: [0; BUCKETS], max: 0 }
     }
 }
 
-impl LatencySummary {
+impl LatencyHistogram {
     /// How many durations were counted.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
@@ -145,20 +145,20 @@ mod tests {
         let recent = RecentLatency::default();
         recent.add(100, 700);
         for (minute, count) in [(99, 0), (100, 1), (105, 1), (106, 0)] {
-            let mut summary = LatencySummary::default();
-            recent.add_to(minute, &mut summary);
-            assert_eq!(summary.count(), count, "{minute}");
+            let mut histogram = LatencyHistogram::default();
+            recent.add_to(minute, &mut histogram);
+            assert_eq!(histogram.count(), count, "{minute}");
         }
         recent.add(106, 90);
-        let mut summary = LatencySummary::default();
-        recent.add_to(106, &mut summary);
-        assert_eq!((summary.count(), summary.max), (1, 90));
+        let mut histogram = LatencyHistogram::default();
+        recent.add_to(106, &mut histogram);
+        assert_eq!((histogram.count(), histogram.max), (1, 90));
     }
 
     #[test]
-    fn an_empty_summary_is_all_zero() {
-        let summary = LatencySummary::default();
-        assert_eq!((summary.count(), summary.quantile(0.99), summary.max), (0, 0.0, 0));
+    fn an_empty_histogram_is_all_zero() {
+        let histogram = LatencyHistogram::default();
+        assert_eq!((histogram.count(), histogram.quantile(0.99), histogram.max), (0, 0.0, 0));
     }
 
     proptest! {
@@ -169,16 +169,16 @@ mod tests {
         ) {
             let recent = RecentLatency::default();
             times.iter().for_each(|micros| recent.add(7, *micros));
-            let mut summary = LatencySummary::default();
-            recent.add_to(7, &mut summary);
+            let mut histogram = LatencyHistogram::default();
+            recent.add_to(7, &mut histogram);
             let mut sorted = times;
             sorted.sort_unstable();
             let rank = ((share * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len());
             let exact = f64::from(sorted[rank - 1]);
-            let found = summary.quantile(share);
+            let found = histogram.quantile(share);
             prop_assert!((found - exact).abs() <= exact / 4.0 + 1.0, "{found} for {exact}");
             prop_assert!(found <= f64::from(*sorted.last().unwrap()));
-            prop_assert_eq!(summary.count(), sorted.len() as u64);
+            prop_assert_eq!(histogram.count(), sorted.len() as u64);
         }
     }
 }

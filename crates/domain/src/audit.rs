@@ -341,7 +341,7 @@ struct ChangeSummary<'a> {
 /// A policy after the change. It is serialized directly, because `Value` would turn its costs into floats.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct PolicyJson<'a> {
+struct PolicyParameters<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     agent_id: Option<&'a Option<AgentId>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -389,7 +389,7 @@ impl<'a> ChangeSummary<'a> {
                 agent: *agent,
                 owner: owner.as_deref(),
                 subject: Some(policy.to_string()),
-                parameters: to_raw_value(&PolicyJson {
+                parameters: to_raw_value(&PolicyParameters {
                     agent_id: Some(agent),
                     user_id: Some(owner),
                     limits,
@@ -401,7 +401,7 @@ impl<'a> ChangeSummary<'a> {
             },
             Change::PolicyUpdated { policy, limits, action, disabled } => ChangeSummary {
                 subject: Some(policy.to_string()),
-                parameters: to_raw_value(&PolicyJson {
+                parameters: to_raw_value(&PolicyParameters {
                     agent_id: None,
                     user_id: None,
                     limits,
@@ -489,7 +489,7 @@ fn before_json(before: &Before, change: &Change) -> Option<Box<RawValue>> {
         }
         Before::Key { name, prefix } => to_raw_value(&json!({ "name": name, "prefix": prefix })),
         Before::Agent(spec) => to_raw_value(&spec_json(spec)),
-        Before::Policy { agent, owner, limits, action, disabled } => to_raw_value(&PolicyJson {
+        Before::Policy { agent, owner, limits, action, disabled } => to_raw_value(&PolicyParameters {
             agent_id: Some(agent),
             user_id: Some(owner),
             limits,

@@ -3,8 +3,8 @@
 use actix::{Context, Handler};
 
 use super::TenantActor;
-use crate::actors::held::Held;
 use crate::actors::messages::{Execute, NoteDeletion, RecordUsage};
+use crate::actors::tenant_reply::TenantReply;
 use crate::domain::author::By;
 use crate::domain::event::{Change, ChangeRecord};
 use crate::domain::tenant::Command;
@@ -40,8 +40,8 @@ where
             Ok((changed, C::reply(self.tenant(), subject, moment.wall)))
         })();
         match executed {
-            Ok((true, answer)) => self.reply_changed(Held::of(reply, answer), ctx),
-            Ok((false, answer)) => self.reply_read(Held::of(reply, answer), ctx),
+            Ok((true, answer)) => self.reply_changed(TenantReply::of(reply, answer), ctx),
+            Ok((false, answer)) => self.reply_read(TenantReply::of(reply, answer), ctx),
             Err(error) => drop(reply.send(Err(error))),
         }
     }
@@ -63,7 +63,7 @@ impl Handler<RecordUsage> for TenantActor {
         })();
         match recorded {
             // A report is as durable as the decisions it is about.
-            Ok(answer) => self.reply_decided(Held::of(reply, answer), before, ctx),
+            Ok(answer) => self.reply_decided(TenantReply::of(reply, answer), before, ctx),
             Err(error) => drop(reply.send(Err(error))),
         }
     }
@@ -81,7 +81,7 @@ impl Handler<NoteDeletion> for TenantActor {
             self.record(moment, &Event::Changed(change))
         })();
         match noted {
-            Ok(()) => self.reply_changed(Held::of(reply, ()), ctx),
+            Ok(()) => self.reply_changed(TenantReply::of(reply, ()), ctx),
             Err(error) => drop(reply.send(Err(error))),
         }
     }

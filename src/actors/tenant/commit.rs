@@ -9,8 +9,8 @@ use kavach_store::commit_pipeline::ReadReply;
 use tracing::{error, warn};
 
 use super::TenantActor;
-use crate::actors::held::Held;
 use crate::actors::messages::Ending;
+use crate::actors::tenant_reply::TenantReply;
 use crate::domain::{Error, Event, Moment, Timestamp};
 use crate::journal::{Journal, SyncPoint};
 
@@ -45,19 +45,19 @@ impl TenantActor {
     }
 
     /// Holds the reply to decisions, the events after `before`, until they are as durable as configured.
-    pub(super) fn reply_decided(&mut self, held: Held, before: u64, ctx: &mut Context<Self>) {
+    pub(super) fn reply_decided(&mut self, held: TenantReply, before: u64, ctx: &mut Context<Self>) {
         self.pipeline.hold_decided(held, before);
         self.schedule_flush(ctx);
     }
 
     /// Holds the reply to a change until the change is on disk.
-    pub(super) fn reply_changed(&mut self, held: Held, ctx: &mut Context<Self>) {
+    pub(super) fn reply_changed(&mut self, held: TenantReply, ctx: &mut Context<Self>) {
         self.pipeline.hold_changed(held);
         self.schedule_flush(ctx);
     }
 
     /// Holds the reply to a read until everything it may show is as durable as its writers were promised.
-    pub(super) fn reply_read(&mut self, held: Held, ctx: &mut Context<Self>) {
+    pub(super) fn reply_read(&mut self, held: TenantReply, ctx: &mut Context<Self>) {
         if self.pipeline.hold_read(held) == ReadReply::Held {
             self.schedule_flush(ctx);
         }

@@ -7,9 +7,9 @@ use actix::{AsyncContext, Context, Handler, Message};
 
 use super::TenantActor;
 use crate::actors::clock::Reading;
-use crate::actors::held::Held;
 use crate::actors::messages::{AuthorizeMany, Explain, Explanation};
 use crate::actors::reply::Reply;
+use crate::actors::tenant_reply::TenantReply;
 use crate::actors::worker_channels::Authorize;
 use crate::domain::audit::AuditResult;
 use crate::domain::decision::Verdict;
@@ -32,7 +32,7 @@ impl Handler<Authorize> for TenantActor {
             .admit(&credential, std::slice::from_ref(&request), reading)
             .and_then(|caller| self.decide(&caller, &request, received, reading, known_only));
         match decided {
-            Ok(Some(decision)) => self.reply_decided(Held::Decision(reply, decision), before, ctx),
+            Ok(Some(decision)) => self.reply_decided(TenantReply::Decision(reply, decision), before, ctx),
             Ok(None) => reply.send(Err(Error::new(Code::AgentNotFound, "the agent is not this tenant's"))),
             Err(error) => reply.send(Err(error)),
         }
@@ -100,7 +100,7 @@ impl TenantActor {
             }
         }
         let Batch { reply, before, decisions, .. } = batch;
-        self.reply_decided(Held::of::<Vec<_>>(reply, decisions), before, ctx);
+        self.reply_decided(TenantReply::of::<Vec<_>>(reply, decisions), before, ctx);
     }
 }
 
@@ -121,7 +121,10 @@ impl Handler<Explain> for TenantActor {
         }
         let Steps { shown, more } = steps;
         let more_steps = (more > 0).then_some(more);
-        self.reply_read(Held::of(reply, Explanation { decision: verdict.answer(None), steps: shown, more_steps }), ctx);
+        self.reply_read(
+            TenantReply::of(reply, Explanation { decision: verdict.answer(None), steps: shown, more_steps }),
+            ctx,
+        );
     }
 }
 

@@ -33,9 +33,9 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context};
 use kavach_store::{CommitPipeline, LoadedTenant};
 
-use super::held::Held;
 use super::messages::{Ending, TenantDown};
 use super::resources::Resources;
+use super::tenant_reply::TenantReply;
 use crate::domain::Tenant;
 use crate::measure::TenantMeter;
 
@@ -46,7 +46,7 @@ const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(300);
 pub struct TenantActor {
     resources: Arc<Resources>,
     /// Its journal is `None` once the actor ends.
-    pipeline: CommitPipeline<Held>,
+    pipeline: CommitPipeline<TenantReply>,
     ending: Ending,
     /// The last event announced to followers of the journal.
     announced: u64,

@@ -3,8 +3,8 @@
 use actix::{Context, Handler};
 
 use super::TenantActor;
-use crate::actors::held::Held;
 use crate::actors::messages::{AuditTrail, Inspect, OpenAudit, Verify};
+use crate::actors::tenant_reply::TenantReply;
 use crate::domain::tenant::Caller;
 use crate::domain::{Error, Tenant, Timestamp};
 
@@ -24,7 +24,7 @@ where
             .and_then(Caller::as_author)
             .and_then(|_| look(self.tenant(), self.tenant().next_moment(reading.now).wall));
         match seen {
-            Ok(answer) => self.reply_read(Held::of(reply, answer), ctx),
+            Ok(answer) => self.reply_read(TenantReply::of(reply, answer), ctx),
             Err(error) => drop(reply.send(Err(error))),
         }
     }
@@ -51,6 +51,6 @@ impl Handler<OpenAudit> for TenantActor {
         let Some(journal) = self.pipeline.journal() else { return drop(reply.send(Err(self.pipeline.no_journal()))) };
         let trail =
             AuditTrail { tenant: self.tenant().id(), reader: journal.reader(), horizon: self.horizon(reading.now) };
-        self.reply_read(Held::of(reply, trail), ctx);
+        self.reply_read(TenantReply::of(reply, trail), ctx);
     }
 }

@@ -11,8 +11,8 @@ use kavach_store::refusal::storage_unavailable;
 use tracing::warn;
 
 use super::TenantActor;
-use crate::actors::held::Held;
 use crate::actors::messages::TakeSnapshot;
+use crate::actors::tenant_reply::TenantReply;
 use crate::domain::Timestamp;
 use crate::measure::count;
 
@@ -22,14 +22,14 @@ use crate::measure::count;
 struct SnapshotWritten {
     seq: u64,
     problem: Option<String>,
-    done: Option<Held>,
+    done: Option<TenantReply>,
     /// When its state was copied.
     begun_at: Timestamp,
 }
 
 impl TenantActor {
     /// Copies the state and has another thread write it.
-    pub(super) fn snapshot(&mut self, done: Option<Held>, ctx: &mut Context<Self>) {
+    pub(super) fn snapshot(&mut self, done: Option<TenantReply>, ctx: &mut Context<Self>) {
         // A snapshot must not be ahead of the journal.
         self.write(ctx);
         let Some(snapshot) = self.pipeline.begin_snapshot() else {
@@ -71,7 +71,7 @@ impl Handler<TakeSnapshot> for TenantActor {
 
     fn handle(&mut self, TakeSnapshot { reply }: TakeSnapshot, ctx: &mut Context<Self>) {
         match self.pipeline.check_writable() {
-            Ok(()) => self.snapshot(Some(Held::of(reply, ())), ctx),
+            Ok(()) => self.snapshot(Some(TenantReply::of(reply, ())), ctx),
             Err(error) => drop(reply.send(Err(error))),
         }
     }

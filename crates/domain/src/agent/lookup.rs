@@ -9,9 +9,9 @@ use hashbrown::HashTable;
 
 /// Slots of agents by the hash of a key. Callers check that the slot holds the right agent.
 #[derive(Default)]
-pub struct AgentLookup(HashTable<Entry>);
+pub struct AgentLookup(HashTable<SlotEntry>);
 
-struct Entry {
+struct SlotEntry {
     /// Half of the key's hash. Kept so that the table can grow without reading any agent.
     hash: u32,
     slot: u32,
@@ -37,7 +37,7 @@ impl AgentLookup {
     /// Adds a slot under `key`.
     pub fn insert(&mut self, key: &impl Hash, slot: u32) {
         let hash = half(key);
-        self.0.insert_unique(spread(hash), Entry { hash, slot }, |entry| spread(entry.hash));
+        self.0.insert_unique(spread(hash), SlotEntry { hash, slot }, |entry| spread(entry.hash));
     }
 
     /// Removes one entry for `slot` under `key`, even if it was added more than once.

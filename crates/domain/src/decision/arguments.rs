@@ -78,7 +78,7 @@ pub fn compact<'a>(field: &str, json: &'a str, max_bytes: usize) -> Result<Cow<'
 /// `INVALID_FIELD` for JSON that some parsers can't read, or read differently (RFC 7493).
 fn shorten<'a>(field: &str, json: &'a str) -> Result<Compact<'a>, Error> {
     let refuse = |problem: &str| Error::field(Code::InvalidField, field, problem);
-    let mut open = Open::default();
+    let mut open = OpenContainers::default();
     let (mut is_too_deep, mut spaces, mut escapes) = (false, 0usize, false);
     let mut string = "";
     let mut bytes = json.bytes();
@@ -124,13 +124,13 @@ fn shorten<'a>(field: &str, json: &'a str) -> Result<Compact<'a>, Error> {
 
 /// The objects and arrays that are open, with their members' names.
 #[derive(Default)]
-struct Open<'a> {
+struct OpenContainers<'a> {
     names: Vec<Cow<'a, str>>,
     /// For each, where its names begin.
     starts: Vec<usize>,
 }
 
-impl<'a> Open<'a> {
+impl<'a> OpenContainers<'a> {
     fn begin(&mut self) {
         self.starts.push(self.names.len());
     }
@@ -254,11 +254,12 @@ fn without_spaces(json: &str) -> String {
 /// The string values in JSON, at any depth; keys don't count. They are read once, when the first permission needs them.
 pub struct Strings<'a> {
     json: &'a str,
-    read: OnceCell<Read<'a>>,
+    found: OnceCell<FoundStrings<'a>>,
 }
 
+/// The strings that were found in a text.
 #[derive(Default)]
-struct Read<'a> {
+struct FoundStrings<'a> {
     /// Those before the first problem, and no more than can be matched.
     strings: SmallVec<[Cow<'a, str>; 8]>,
     is_json: bool,
@@ -268,7 +269,7 @@ struct Read<'a> {
 impl<'a> Strings<'a> {
     /// The strings of a text.
     pub fn of(json: &'a str) -> Self {
-        Self { json, read: OnceCell::new() }
+        Self { json, found: OnceCell::new() }
     }
 
     /// Bytes to read.
@@ -278,29 +279,29 @@ impl<'a> Strings<'a> {
 
     /// Whether there are more than can be matched.
     pub fn are_too_many(&self) -> bool {
-        self.read().are_too_many
+        self.found().are_too_many
     }
 
-    fn read(&self) -> &Read<'a> {
-        self.read.get_or_init(|| {
-            let mut read = Read::default();
+    fn found(&self) -> &FoundStrings<'a> {
+        self.found.get_or_init(|| {
+            let mut found = FoundStrings::default();
             let mut parser = serde_json::Deserializer::from_str(self.json);
-            read.is_json = DeserializeSeed::deserialize(Walk(&mut read), &mut parser).is_ok();
-            read
+            found.is_json = DeserializeSeed::deserialize(StringVisitor(&mut found), &mut parser).is_ok();
+            found
         })
     }
 
     /// Whether there are any and `agrees` returns true for all; it is not called after its first false. False for text that
     /// is not JSON.
     pub fn all(&self, mut agrees: impl FnMut(&str) -> bool) -> bool {
-        let Read { strings, is_json, .. } = self.read();
+        let FoundStrings { strings, is_json, .. } = self.found();
         strings.iter().all(|text| agrees(text)) && *is_json && !strings.is_empty()
     }
 }
 
-struct Walk<'w, 'de>(&'w mut Read<'de>);
+struct StringVisitor<'w, 'de>(&'w mut FoundStrings<'de>);
 
-impl<'de> Walk<'_, 'de> {
+impl<'de> StringVisitor<'_, 'de> {
     fn take<E: de::Error>(self, text: Cow<'de, str>) -> Result<(), E> {
         self.0.are_too_many = self.0.strings.len() >= MAX_MATCHED_STRINGS;
         if self.0.are_too_many {
@@ -311,7 +312,7 @@ impl<'de> Walk<'_, 'de> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Walk<'_, 'de> {
+impl<'de> DeserializeSeed<'de> for StringVisitor<'_, 'de> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -319,7 +320,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_, 'de> {
     }
 }
 
-impl<'de> Visitor<'de> for Walk<'_, 'de> {
+impl<'de> Visitor<'de> for StringVisitor<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -355,13 +356,13 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(Walk(self.0))?.is_some() {}
+        while items.next_element_seed(StringVisitor(self.0))?.is_some() {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         while entries.next_key::<serde::de::IgnoredAny>()?.is_some() {
-            entries.next_value_seed(Walk(self.0))?;
+            entries.next_value_seed(StringVisitor(self.0))?;
         }
         Ok(())
     }

@@ -25,12 +25,12 @@ const SEGMENTS: [&str; 3] = ["a", "b", "z"];
 const ACTIONS: [&str; 3] = ["read", "write", "drop"];
 
 /// Permissions as JSON: a pattern, actions, and whether approval is required, which no call has.
-type Held = Vec<(String, Vec<&'static str>, bool)>;
+type HeldPermissions = Vec<(String, Vec<&'static str>, bool)>;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Lend(usize, usize, Held),
-    Replace(usize, Held),
+    Lend(usize, usize, HeldPermissions),
+    Replace(usize, HeldPermissions),
     Revoke(usize),
 }
 
@@ -38,7 +38,7 @@ fn pattern() -> impl Strategy<Value = String> {
     prop::collection::vec("[ab*]", 1..4).prop_map(|parts| parts.join(":"))
 }
 
-fn held() -> impl Strategy<Value = Held> {
+fn held() -> impl Strategy<Value = HeldPermissions> {
     let actions = prop::sample::subsequence(vec!["read", "write", "*"], 1..3);
     prop::collection::vec((pattern(), actions, prop::bool::weighted(0.15)), 0..4)
 }
@@ -51,7 +51,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn permissions(held: &Held) -> serde_json::Value {
+fn permissions(held: &HeldPermissions) -> serde_json::Value {
     let one = |(resource, actions, asks): &(String, Vec<&str>, bool)| {
         let constraints = asks.then(|| serde_json::json!({ "requireApproval": true }));
         serde_json::json!({ "resource": resource, "actions": actions, "constraints": constraints })
@@ -66,7 +66,7 @@ struct World {
 }
 
 impl World {
-    fn new(held: &[Held]) -> Self {
+    fn new(held: &[HeldPermissions]) -> Self {
         let mut world = Self { tenant: Tenant::default(), agents: Vec::new(), now: Timestamp::from_millis(1) };
         world.happen(TenantSpec::default_tenant().created(TenantId::DEFAULT));
         for (held, n) in held.iter().zip(1..) {
@@ -181,7 +181,7 @@ fn a_search_finds_what_is_allowed_and_nothing_else() {
 }
 
 /// One permission to read each of `count` resources, spelled by `spell`.
-fn each(count: usize, spell: impl Fn(usize) -> String) -> Held {
+fn each(count: usize, spell: impl Fn(usize) -> String) -> HeldPermissions {
     (0..count).map(|n| (spell(n), vec!["read"], false)).collect()
 }
 

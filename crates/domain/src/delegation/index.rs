@@ -18,20 +18,20 @@ pub struct LinkIndex {
     by_id: HashMap<DelegationId, u32, FixedState>,
     arriving: HashMap<AgentId, Links, FixedState>,
     leaving: HashMap<AgentId, Links, FixedState>,
-    pub(super) open: Open,
+    pub(super) open: OpenLinks,
 }
 
 /// The links to one agent, or from it.
 #[derive(Debug, Default)]
 pub struct Links {
     all: Vec<u32>,
-    open: Open,
+    open: OpenLinks,
 }
 
 /// The links that are not over, and some that are over but not yet swept out. So a decision looks at about as many
 /// links as are open, not at all there ever were.
 #[derive(Debug, Default)]
-pub(super) struct Open {
+pub(super) struct OpenLinks {
     pub(super) places: Vec<u32>,
     sweep_at: usize,
     /// The latest time at which a link was left out. If the clock is set back before it, a missing link may be live.
@@ -42,7 +42,7 @@ pub(super) fn link_at(delegations: &[Delegation], place: u32) -> Option<&Delegat
     delegations.get(position(delegations, place)?)
 }
 
-impl Open {
+impl OpenLinks {
     /// Adds a link newer than all of `known`, which include the ones listed here.
     fn add(&mut self, link: &Delegation, known: impl Iterator<Item = u32>, delegations: &[Delegation], at: Timestamp) {
         let is_open = |place: &u32| link_at(delegations, *place).is_some_and(|link| !link.is_over(at));

@@ -29,9 +29,9 @@ pub(crate) trait Question {
     fn unheld(&mut self, _: &Delegation) {}
 }
 
-/// Why a link says yes: its own permission, and what that stands on.
+/// What a link's yes rests on: its own permission, and what that stands on.
 #[derive(Clone, Copy)]
-struct Held {
+struct Basis {
     permission: u32,
     rests_on: Footing,
 }
@@ -50,7 +50,7 @@ pub(crate) struct Search<'t> {
     tenant: &'t Tenant,
     at: Timestamp,
     standing: Standing,
-    links: HashMap<u32, Option<Held>, FixedState>,
+    links: HashMap<u32, Option<Basis>, FixedState>,
     agents: HashMap<AgentId, Option<u32>, FixedState>,
 }
 
@@ -68,12 +68,12 @@ impl<'t> Search<'t> {
         if let Some(known) = self.links.get(&place) {
             return known.is_some();
         }
-        let held = self.ask(place, question);
-        self.links.insert(place, held);
-        held.is_some()
+        let basis = self.ask(place, question);
+        self.links.insert(place, basis);
+        basis.is_some()
     }
 
-    fn ask(&mut self, place: u32, question: &mut impl Question) -> Option<Held> {
+    fn ask(&mut self, place: u32, question: &mut impl Question) -> Option<Basis> {
         let link = self.tenant.delegation_at(place)?;
         let status = self.standing.of(self.tenant, place, self.at);
         if status != DelegationStatus::Active {
@@ -85,7 +85,7 @@ impl<'t> Search<'t> {
         if rests_on.is_none() {
             question.unheld(link);
         }
-        rests_on.map(|rests_on| Held { permission, rests_on })
+        rests_on.map(|rests_on| Basis { permission, rests_on })
     }
 
     /// What lets the grantor of a live link say yes: its own permission, else a link this one stands on. Links made to
@@ -137,7 +137,7 @@ impl<'t> Search<'t> {
         let mut links = Vec::new();
         let mut at = place;
         loop {
-            let Held { permission, rests_on } = self.links.get(&at).copied().flatten()?;
+            let Basis { permission, rests_on } = self.links.get(&at).copied().flatten()?;
             links.push(LinkUse { link: at, permission });
             match rests_on {
                 Footing::Own(permission) => return Some(Grant { links, permission }),

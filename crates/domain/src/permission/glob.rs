@@ -127,13 +127,13 @@ fn class_has(glob: &str, c: char) -> Option<(bool, usize)> {
 pub fn alternatives(glob: &str) -> Result<Vec<String>, String> {
     /// An open brace.
     #[derive(Default)]
-    struct Open {
+    struct OpenBrace {
         /// The alternatives before the last comma.
         done: Vec<String>,
         /// The globs of the alternative being read.
         current: Vec<String>,
     }
-    let fresh = || Open { done: Vec::new(), current: vec![String::new()] };
+    let fresh = || OpenBrace { done: Vec::new(), current: vec![String::new()] };
     let many = || format!("stands for more than {MAX_GLOB_ALTERNATIVES} globs by its braces");
     let (mut open, mut top) = (Vec::new(), fresh());
     for part in parts(glob) {
@@ -153,7 +153,7 @@ pub fn alternatives(glob: &str) -> Result<Vec<String>, String> {
                     return Err(many());
                 }
                 let join = |start: &String| top.done.iter().map(|end| format!("{start}{end}")).collect::<Vec<_>>();
-                top = Open { current: before.current.iter().flat_map(join).collect(), done: before.done };
+                top = OpenBrace { current: before.current.iter().flat_map(join).collect(), done: before.done };
             }
             other => top.current.iter_mut().for_each(|text| text.push_str(other)),
         }

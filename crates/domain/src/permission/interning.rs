@@ -43,8 +43,8 @@ impl SharedPermissions {
 /// # Errors
 /// The deserializer's.
 pub fn read_agents<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Agent>, D::Error> {
-    struct Agents;
-    impl<'de> Visitor<'de> for Agents {
+    struct AgentsVisitor;
+    impl<'de> Visitor<'de> for AgentsVisitor {
         type Value = Vec<Agent>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,7 +62,7 @@ pub fn read_agents<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Age
             Ok(agents)
         }
     }
-    deserializer.deserialize_seq(Agents)
+    deserializer.deserialize_seq(AgentsVisitor)
 }
 
 #[cfg(test)]

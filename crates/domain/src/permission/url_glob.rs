@@ -92,10 +92,10 @@ fn part_by_part(glob: &str) -> Result<(), &'static str> {
 
 /// A value to match against globs for URLs. It is parsed once.
 #[derive(Default)]
-pub struct Address(OnceCell<Option<Read>>);
+pub struct Address(OnceCell<Option<ParsedUrl>>);
 
 /// A URL, and the oddity of its path.
-struct Read {
+struct ParsedUrl {
     url: Url,
     odd: Option<Oddity>,
 }
@@ -108,7 +108,7 @@ impl Address {
             *left = enough.unwrap_or(0);
             enough.and_then(|_| read(value))
         });
-        let (Some(Read { url, odd }), Some(glob)) = (read, cut(glob)) else { return Fit::Differs };
+        let (Some(ParsedUrl { url, odd }), Some(glob)) = (read, cut(glob)) else { return Fit::Differs };
         if !url_matches(&glob, url, left) {
             return Fit::Differs;
         }
@@ -118,7 +118,7 @@ impl Address {
 
 /// Parses a URL that every program reads alike: it starts with its scheme and `://`, and parsers need not strip
 /// anything.
-fn read(value: &str) -> Option<Read> {
+fn read(value: &str) -> Option<ParsedUrl> {
     let url = Url::parse(value).ok()?;
     let (scheme, rest) = value.split_once(MARK)?;
     let behind = |marks: &[char]| rest.split_at_checked(rest.find(marks).unwrap_or(rest.len()));
@@ -130,7 +130,7 @@ fn read(value: &str) -> Option<Read> {
     }
     let has_user = authority.contains('@') || !url.username().is_empty() || url.password().is_some();
     let odd = if has_user { Some(Oddity::UserInfo) } else { Form::of(place).odd_in_path() };
-    Some(Read { url, odd })
+    Some(ParsedUrl { url, odd })
 }
 
 fn url_matches(glob: &Parts<'_>, url: &Url, left: &mut usize) -> bool {

@@ -1,4 +1,4 @@
-//! Replies that are held until their events are durable.
+//! A tenant's replies, held until their events are durable.
 
 use super::reply::Reply;
 use super::worker_channels::ReplyTo;
@@ -6,14 +6,14 @@ use kavach_domain::{Decision, Error};
 use kavach_store::HeldReply;
 
 /// A reply that is ready except that its events are not durable yet.
-pub enum Held {
+pub enum TenantReply {
     /// The answer to one authorize call: by far the most frequent, so it costs no allocation.
     Decision(ReplyTo, Decision),
     /// Anything else: called with `Ok` once the events are durable, or with the reason why they are not.
     Other(Box<dyn FnOnce(Result<(), Error>) + Send>),
 }
 
-impl Held {
+impl TenantReply {
     /// A reply with its answer.
     pub fn of<T: Send + 'static>(reply: Reply<T>, answer: T) -> Self {
         // A caller that went away needs no answer.
@@ -21,7 +21,7 @@ impl Held {
     }
 }
 
-impl HeldReply for Held {
+impl HeldReply for TenantReply {
     fn release(self, outcome: Result<(), Error>) {
         match self {
             Self::Decision(reply, decision) => reply.send(outcome.map(|()| decision)),
