@@ -221,7 +221,7 @@ impl From<DelegationView> for DelegationJson {
 /// A permission that an agent can use, and where it comes from.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(rename = "EffectivePermission")]
+#[schemars(rename = "EffectivePermission", extend("x-shows-stored" = true))]
 pub struct EffectivePermissionJson {
     #[serde(flatten)]
     permission: PermissionSpec,

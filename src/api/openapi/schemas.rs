@@ -11,8 +11,8 @@ const PLACE: &str = "/components/schemas";
 /// the name without it and no limits, and lets clients expect further members.
 const MAKES: &str = "New";
 
-/// The type of answers that shows what is stored beside what was worked out.
-const HAS_STORED: &str = "EffectivePermission";
+/// What a type of answers declares, with `extend`, if its own members show stored values. It is left out of the document.
+const SHOWS_STORED: &str = "x-shows-stored";
 
 /// Collects the schemas that a document needs. A type may differ between requests and responses, so each direction has its own set.
 pub struct Schemas {
@@ -53,9 +53,10 @@ impl Schemas {
         for (name, schema) in self.read.take_definitions(true) {
             all.insert(name, tidied(schema, Way::Read));
         }
-        for (mut name, schema) in self.written.take_definitions(true) {
+        for (mut name, mut schema) in self.written.take_definitions(true) {
             let made = name.strip_prefix(MAKES).filter(|rest| rest.starts_with(char::is_uppercase));
-            let way = if made.is_some() || name == HAS_STORED { Way::Stored } else { Way::Written };
+            let shows_stored = schema.as_object_mut().is_some_and(|members| members.remove(SHOWS_STORED).is_some());
+            let way = if made.is_some() || shows_stored { Way::Stored } else { Way::Written };
             let mut schema = tidied(schema, way);
             if let (Some(made), Value::Object(members)) = (made, &mut schema) {
                 members.remove("additionalProperties");
