@@ -3,6 +3,7 @@
 use actix_web::http::header::{HeaderMap, HeaderName};
 
 use crate::domain::TraceId;
+use crate::domain::text::is_lower_hex;
 
 /// The header's name.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -22,7 +23,7 @@ pub fn trace_id(headers: &HeaderMap) -> Option<TraceId> {
 fn trace_of(text: &str) -> Option<TraceId> {
     let (known, more) = text.split_at_checked(TRACEPARENT_CHARS)?;
     let mut fields = known.split('-');
-    let mut hex = |digits| fields.next().filter(|field| is_hex(field, digits));
+    let mut hex = |digits| fields.next().filter(|field| is_lower_hex(field, digits));
     let (version, trace, parent, _flags) = (hex(2)?, hex(32)?, hex(16)?, hex(2)?);
     let goes_on = match version {
         "ff" => return None,
@@ -32,10 +33,6 @@ fn trace_of(text: &str) -> Option<TraceId> {
     let is_whole = more.is_empty() || goes_on;
     let has_parent = parent.bytes().any(|digit| digit != b'0');
     (is_whole && has_parent && fields.next().is_none()).then(|| TraceId::parse(trace)).flatten()
-}
-
-fn is_hex(text: &str, digits: usize) -> bool {
-    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]

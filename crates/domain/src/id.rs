@@ -18,7 +18,7 @@ use uuid::Uuid;
 use uuid::fmt::Simple;
 
 use crate::schema::inline_schema;
-use crate::text::{DEFAULT_TENANT_NAME, is_slug};
+use crate::text::{DEFAULT_TENANT_NAME, is_lower_hex, is_slug};
 use crate::time::Timestamp;
 
 /// The last 32 bits of a tenant's UUID, which every id of that tenant ends with. Zero is the default tenant's.
@@ -45,8 +45,8 @@ fn tag_of(uuid: Uuid) -> TenantTag {
 fn parse_hex(prefix: &str, text: &str) -> Option<Uuid> {
     let hex = text.strip_prefix(prefix)?;
     // Each id has one spelling: `Uuid` itself would also take hyphens, braces and capitals.
-    let plain = hex.len() == 32 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    plain.then(|| Uuid::try_parse(hex).ok()).flatten()
+    let is_plain = is_lower_hex(hex, 32);
+    is_plain.then(|| Uuid::try_parse(hex).ok()).flatten()
 }
 
 fn uuid_to_bytes<S: Serializer>(uuid: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {

@@ -89,6 +89,11 @@ fn is_unseen(c: char) -> bool {
     has_unseen(c.encode_utf8(&mut [0; 4]))
 }
 
+/// Whether the text has that many hexadecimal digits, in lower case, and nothing else.
+pub fn is_lower_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// What is wrong with a text that is compared with others: texts that look alike must be equal.
 pub fn problem_of_compared(text: &str) -> Option<&'static str> {
     if is_plain(text) {

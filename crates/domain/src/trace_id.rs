@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::error::{Code, Error};
 use crate::schema::inline_schema;
-use crate::text::quote;
+use crate::text::{is_lower_hex, quote};
 
 /// The id of a trace: 16 bytes, not all of them zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,7 +20,7 @@ impl TraceId {
 
     /// Reads 32 lower-case hex digits, not all of them zero.
     pub fn parse(text: &str) -> Option<Self> {
-        is_hex(text, 32)
+        is_lower_hex(text, 32)
             .then(|| u128::from_str_radix(text, 16).ok())
             .flatten()
             .map(u128::to_be_bytes)
@@ -37,10 +37,6 @@ impl TraceId {
             Error::field(Code::InvalidQuery, field, problem)
         })
     }
-}
-
-fn is_hex(text: &str, digits: usize) -> bool {
-    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 impl fmt::Display for TraceId {
