@@ -520,12 +520,12 @@ fn every_constraint_has_a_golden_line() {
         _ => None,
     });
     let permissions = specs.flat_map(|spec| spec.permissions.specs());
-    let told: BTreeSet<String> = permissions
+    let named: BTreeSet<String> = permissions
         .filter_map(|permission| serde_json::to_value(permission.constraints?).ok())
         .flat_map(|json| json.as_object().unwrap().keys().cloned().collect::<Vec<_>>())
         .collect();
     let known: BTreeSet<String> = Constraints::NAMES.iter().map(|&name| name.to_owned()).collect();
-    assert_eq!(told, known, "`changes` needs an agentCreated with each constraint");
+    assert_eq!(named, known, "`changes` needs an agentCreated with each constraint");
 }
 
 #[test]

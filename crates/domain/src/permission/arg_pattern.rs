@@ -54,9 +54,10 @@ impl ArgPattern {
         &self.text
     }
 
-    /// Whether it is a regular expression without an end anchor: it must match the whole value all the same.
-    pub fn is_anchored_unseen(&self) -> bool {
-        self.kind == Kind::Regex && !regexes::says_whole(&self.text)
+    /// Whether it is a regular expression that does not anchor both ends itself. It must match the whole value all the
+    /// same.
+    pub fn is_implicitly_anchored(&self) -> bool {
+        self.kind == Kind::Regex && !regexes::is_anchored(&self.text)
     }
 
     /// How it fits the value.

@@ -32,8 +32,8 @@ pub fn check(pattern: &str) -> Result<(), String> {
     }
 }
 
-/// Whether the expression itself says that it must match the whole text.
-pub fn says_whole(pattern: &str) -> bool {
+/// Whether the expression anchors both ends itself, so that it can match only the whole text.
+pub fn is_anchored(pattern: &str) -> bool {
     regex_syntax::parse(pattern).is_ok_and(|parsed| {
         let properties = parsed.properties();
         properties.look_set_prefix().contains(Look::Start) && properties.look_set_suffix().contains(Look::End)
@@ -122,11 +122,11 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_that_does_not_say_it_matches_the_whole_is_noted() {
-        for (pattern, whole) in
+    fn an_expression_is_anchored_only_at_both_ends() {
+        for (pattern, anchored) in
             [("^a$", true), ("^(a|b)$", true), (r"^a\z", true), ("^a", false), ("^a|b$", false), (r"^a\$", false)]
         {
-            assert_eq!(says_whole(pattern), whole, "{pattern}");
+            assert_eq!(is_anchored(pattern), anchored, "{pattern}");
         }
     }
 

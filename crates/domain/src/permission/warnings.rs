@@ -80,7 +80,7 @@ pub(crate) fn is_restricted(permission: &Permission) -> bool {
 /// Says that a regular expression must match the whole value, if it does not say so itself.
 fn patterns(at: usize, permission: &Permission) -> impl Iterator<Item = Warning> {
     let patterns = permission.constraints().map(Constraints::arg_patterns).unwrap_or_default();
-    patterns.iter().enumerate().filter(|(_, pattern)| pattern.is_anchored_unseen()).map(move |(place, pattern)| {
+    patterns.iter().enumerate().filter(|(_, pattern)| pattern.is_implicitly_anchored()).map(move |(place, pattern)| {
         Warning {
             field: format!("permissions[{at}].constraints.allowedArgPatterns[{place}]"),
             message: format!(

@@ -174,7 +174,7 @@ fn any_of(patterns: &[ArgPattern]) -> String {
 mod tests {
     use super::*;
     use crate::decision::arguments::Strings;
-    use crate::permission::constraint::example_tests::{anywhere, denial, refused_fields, told};
+    use crate::permission::constraint::example_tests::{anywhere, denial, denial_code, refused_fields};
 
     fn with_arguments(json: &str) -> Facts<'_> {
         Facts { arguments: Strings::of(json), ..anywhere() }
@@ -183,19 +183,19 @@ mod tests {
     #[test]
     fn every_string_argument_must_match_a_pattern() {
         let globs = r#"{"allowedArgPatterns":["/srv/data/**","^repo-[0-9]+$"]}"#;
-        assert_eq!(denial(globs, &with_arguments(r#"{"path":"/srv/data/a/b","n":5}"#)), None);
-        assert_eq!(denial(globs, &with_arguments(r#"{"path":"/srv/data/a","repo":"repo-17"}"#)), None);
+        assert_eq!(denial_code(globs, &with_arguments(r#"{"path":"/srv/data/a/b","n":5}"#)), None);
+        assert_eq!(denial_code(globs, &with_arguments(r#"{"path":"/srv/data/a","repo":"repo-17"}"#)), None);
         let denied = Some(Code::ArgumentNotAllowed);
-        assert_eq!(denial(globs, &with_arguments(r#"{"path":"/srv/data/a","x":{"y":["/etc/passwd"]}}"#)), denied);
-        assert_eq!(denial(globs, &with_arguments(r#"{"repo":"repo-17x"}"#)), denied);
-        assert_eq!(denial(globs, &with_arguments(r#"{"n":5,"/srv/data/key":1}"#)), denied, "no string to match");
-        assert_eq!(denial(globs, &anywhere()), denied, "no arguments at all");
+        assert_eq!(denial_code(globs, &with_arguments(r#"{"path":"/srv/data/a","x":{"y":["/etc/passwd"]}}"#)), denied);
+        assert_eq!(denial_code(globs, &with_arguments(r#"{"repo":"repo-17x"}"#)), denied);
+        assert_eq!(denial_code(globs, &with_arguments(r#"{"n":5,"/srv/data/key":1}"#)), denied, "no string to match");
+        assert_eq!(denial_code(globs, &anywhere()), denied, "no arguments at all");
     }
 
     #[test]
     fn a_reason_says_what_is_odd_about_a_value() {
         let globs = r#"{"allowedArgPatterns":["/srv/**","*.md"]}"#;
-        let (code, reason) = told(globs, &with_arguments(r#"{"n":"a.md","path":"/srv/../etc/passwd"}"#)).unwrap();
+        let (code, reason) = denial(globs, &with_arguments(r#"{"n":"a.md","path":"/srv/../etc/passwd"}"#)).unwrap();
         assert_eq!(code, Code::ArgumentNotAllowed);
         assert_eq!(
             reason,
@@ -205,17 +205,17 @@ mod tests {
     }
 
     #[test]
-    fn a_long_argument_and_one_that_takes_too_much_work_are_denied_and_told_so() {
+    fn a_long_argument_and_one_that_takes_too_much_work_are_denied_with_a_reason() {
         let all = r#"{"allowedArgPatterns":["**"]}"#;
         let of_length = |length| format!(r#"{{"a":"{}"}}"#, "a".repeat(length));
-        assert_eq!(told(all, &with_arguments(&of_length(MAX_MATCHED_BYTES))), None);
-        let (code, reason) = told(all, &with_arguments(&of_length(MAX_MATCHED_BYTES + 1))).unwrap();
+        assert_eq!(denial(all, &with_arguments(&of_length(MAX_MATCHED_BYTES))), None);
+        let (code, reason) = denial(all, &with_arguments(&of_length(MAX_MATCHED_BYTES + 1))).unwrap();
         assert_eq!(code, Code::ArgumentNotAllowed);
         assert!(reason.contains("has 4097 bytes"), "{reason}");
 
         let hostile: Vec<String> = (0..MAX_ARG_PATTERNS).map(|at| format!("*{}{at}", "a".repeat(250))).collect();
         let hostile = serde_json::json!({ "allowedArgPatterns": hostile }).to_string();
-        let (code, reason) = told(&hostile, &with_arguments(&of_length(MAX_MATCHED_BYTES))).unwrap();
+        let (code, reason) = denial(&hostile, &with_arguments(&of_length(MAX_MATCHED_BYTES))).unwrap();
         assert_eq!(code, Code::ArgumentNotAllowed);
         assert!(reason.contains("more work"), "{reason}");
     }

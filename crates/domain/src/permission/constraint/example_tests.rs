@@ -13,16 +13,16 @@ pub(super) fn parse(json: &str) -> Result<Constraints, Error> {
     Constraints::parse(serde_json::from_str(json).unwrap())
 }
 
-/// What denies a call, and what is told of it.
-pub(super) fn told(json: &str, facts: &Facts<'_>) -> Option<(Code, String)> {
+/// Why a call is denied: the code and the reason.
+pub(super) fn denial(json: &str, facts: &Facts<'_>) -> Option<(Code, String)> {
     let constraints = parse(json).unwrap();
     let failure = constraints.check(facts, &RegexCache::default(), |_, _| {}).err()?;
     Some((failure.code(), failure.reason().into_owned()))
 }
 
-/// What denies a call.
-pub(super) fn denial(json: &str, facts: &Facts<'_>) -> Option<Code> {
-    told(json, facts).map(|(code, _)| code)
+/// The code that denies a call.
+pub(super) fn denial_code(json: &str, facts: &Facts<'_>) -> Option<Code> {
+    denial(json, facts).map(|(code, _)| code)
 }
 
 /// A call without arguments from an unknown address, at no time in particular.

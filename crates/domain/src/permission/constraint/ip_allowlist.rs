@@ -111,19 +111,19 @@ fn net_text(net: &IpNet) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::permission::constraint::example_tests::{anywhere, denial, refused_fields};
+    use crate::permission::constraint::example_tests::{anywhere, denial_code, refused_fields};
 
     #[test]
     fn addresses_match_across_families_only_when_mapped() {
         let list = r#"{"ipAllowlist":["10.0.0.0/8","192.0.2.7","2001:db8::/32","::ffff:198.51.100.0/120"]}"#;
         let from = |ip: &str| Facts { ip: Some(ip.parse().unwrap()), ..anywhere() };
         for ip in ["10.1.2.3", "192.0.2.7", "2001:db8::1", "::ffff:10.1.2.3", "198.51.100.9"] {
-            assert_eq!(denial(list, &from(ip)), None, "{ip}");
+            assert_eq!(denial_code(list, &from(ip)), None, "{ip}");
         }
         for ip in ["11.0.0.1", "192.0.2.8", "2001:db9::1", "::10.1.2.3"] {
-            assert_eq!(denial(list, &from(ip)), Some(Code::IpNotAllowed), "{ip}");
+            assert_eq!(denial_code(list, &from(ip)), Some(Code::IpNotAllowed), "{ip}");
         }
-        assert_eq!(denial(list, &anywhere()), Some(Code::IpNotAllowed), "unknown is denied");
+        assert_eq!(denial_code(list, &anywhere()), Some(Code::IpNotAllowed), "unknown is denied");
     }
 
     #[test]

@@ -221,20 +221,20 @@ mod tests {
     }
 
     #[test]
-    fn the_first_failure_in_the_order_of_the_names_is_told() {
+    fn the_first_failure_in_the_order_of_the_names_is_reported() {
         let mut left = serde_json::json!({
             "maxCallsPerHour": 0, "requireApproval": true, "allowedArgPatterns": ["/srv/**"],
             "ipAllowlist": ["10.0.0.1"], "timeWindow": { "start": "12:00", "end": "13:00" },
         });
-        let mut told = Vec::new();
+        let mut failed = Vec::new();
         loop {
             let (constraints, mut last) = (parse(&left.to_string()).unwrap(), "");
             if constraints.check(&anywhere(), &RegexCache::default(), |name, _| last = name).is_ok() {
                 break;
             }
-            told.push(last);
+            failed.push(last);
             left.as_object_mut().unwrap().remove(last);
         }
-        assert_eq!(told, ["timeWindow", "ipAllowlist", "allowedArgPatterns", "requireApproval"]);
+        assert_eq!(failed, ["timeWindow", "ipAllowlist", "allowedArgPatterns", "requireApproval"]);
     }
 }

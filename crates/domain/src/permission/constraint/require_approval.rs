@@ -74,11 +74,11 @@ impl Fails for Unapproved {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::permission::constraint::example_tests::{anywhere, denial};
+    use crate::permission::constraint::example_tests::{anywhere, denial_code};
 
     #[test]
     fn approval_is_a_denial_and_false_is_none() {
-        assert_eq!(denial(r#"{"requireApproval":true}"#, &anywhere()), Some(Code::RequiresApproval));
-        assert_eq!(denial(r#"{"requireApproval":false}"#, &anywhere()), None);
+        assert_eq!(denial_code(r#"{"requireApproval":true}"#, &anywhere()), Some(Code::RequiresApproval));
+        assert_eq!(denial_code(r#"{"requireApproval":false}"#, &anywhere()), None);
     }
 }

@@ -130,7 +130,7 @@ fn clock_text(minute: u16) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::permission::constraint::example_tests::{at_clock, denial, refused_fields};
+    use crate::permission::constraint::example_tests::{at_clock, denial_code, refused_fields};
 
     #[test]
     fn time_windows_wrap_midnight() {
@@ -146,8 +146,8 @@ mod tests {
             ("05:59", false, true),
             ("06:00", false, false),
         ] {
-            assert_eq!(denial(day, &at_clock(clock)).is_none(), by_day, "{clock}");
-            assert_eq!(denial(night, &at_clock(clock)).is_none(), by_night, "{clock}");
+            assert_eq!(denial_code(day, &at_clock(clock)).is_none(), by_day, "{clock}");
+            assert_eq!(denial_code(night, &at_clock(clock)).is_none(), by_night, "{clock}");
         }
     }
 
