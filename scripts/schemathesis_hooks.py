@@ -13,21 +13,21 @@ RULES = [
     r"timeWindow must not start and end at the same minute",
     r"since must not be after until",
     r"confirm must be the tenant's slug",
-    r"agentId is required: only an agent token implies",
-    r"agentId names another agent than the path",
-    r"auditId names a decision about another agent",
-    r"limits must hold at least one of",
+    r"agentId is required unless the caller has an agent token",
+    r"agentId differs from the agent in the path",
+    r"auditId names a decision about an agent other than agentId",
+    r"limits must contain at least one of",
     r"Last-Event-ID is not an entry of this trail",
     # No pattern says what a glob or a regular expression is.
-    r"allowedArgPatterns\[\d+\] (is not a valid regular expression|has a|has braces|stands for more than|never matches)",
+    r"allowedArgPatterns\[\d+\] (is not a valid regular expression|has a|has braces|expands to more than|never matches)",
     r"spreadsheet works only with format=csv",
-    r"ownerId names another owner than userId",
+    r"ownerId differs from userId",
     # The document names the usual ones of such characters, and no composition.
-    r"must not hold control characters or others that can't be seen",
-    r"must be composed as Unicode's NFC has it",
+    r"must not contain control or invisible characters",
+    r"must be in Unicode normalization form C",
     # AuthZEN: a resource is made of its type and its id; a default counts where it is used.
     r'"detail":"resource must',
-    r"is missing, here and among the defaults",
+    r"is missing, both here and in the defaults",
     r"page.token must be the next_token of a page of this search",
 ]
 

@@ -67,7 +67,7 @@ impl Slots {
     pub fn take(self: &Arc<Self>, party: Party) -> Result<Slot, Error> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let refuse = |most, scope| {
-            let message = format!("{most} audit {} are open at once at most for {scope}; end one first", self.what);
+            let message = format!("{scope} may have at most {most} audit {} open; close one first", self.what);
             Err(Error::new(Code::TooManyStreams, message))
         };
         if taken.get(&party).is_some_and(|count| *count >= self.each) {

@@ -7,5 +7,5 @@ pub const MAILBOX_CAPACITY: usize = 4_096;
 
 /// The error of a call that finds the mailbox full.
 pub fn overloaded() -> Error {
-    Error::new(Code::Overloaded, "more calls wait for this tenant than it can take; try again")
+    Error::new(Code::Overloaded, "too many calls wait for this tenant; try again in a moment")
 }

@@ -354,7 +354,7 @@ impl Registry {
         if let Some(slug) = &slug
             && (self.core.directory.has_slug(slug) || self.reserved_slugs.contains(slug))
         {
-            let message = format!("slug '{slug}' is another tenant's");
+            let message = format!("slug '{slug}' is taken");
             return Err(Error::new(Code::SlugTaken, message).with_details(json!({ "field": "slug" })));
         }
         let id = self.free_id()?;

@@ -74,7 +74,7 @@ impl AuditListQuery {
     pub fn page(mut self) -> Result<AuditQuery, Problem> {
         let offset = self.offset.unwrap_or(0);
         if offset > MAX_AUDIT_OFFSET {
-            return Err(invalid("offset", format!("must be at most {MAX_AUDIT_OFFSET}; page on with cursor")));
+            return Err(invalid("offset", format!("must be at most {MAX_AUDIT_OFFSET}; use cursor to go further")));
         }
         self.refuse_format()?;
         let page = page(self.limit, self.cursor.take())?;

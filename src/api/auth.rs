@@ -251,7 +251,7 @@ impl FromRequest for AgentCaller {
             let (decider, credential, gateway) = decider?;
             let Credential::AgentToken(tenant, _) = credential else {
                 decider.kavach.authenticate().await?;
-                return Err(Problem::new(Code::Forbidden, "this takes an agent token"));
+                return Err(Problem::new(Code::Forbidden, "this requires an agent token"));
             };
             Ok(Self { decider, tenant, gateway })
         })
@@ -290,7 +290,7 @@ fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
     let text = values.next().and_then(|value| bearer(value.as_bytes()));
     if values.next().is_some() {
         // A proxy and this server might disagree on which of them counts.
-        return Err(refused("the request must have one header 'Authorization', not several"));
+        return Err(refused("the request must have only one 'Authorization' header"));
     }
     text.map(Credential::parse).ok_or_else(|| refused("the request needs 'Authorization: Bearer <key>'"))
 }

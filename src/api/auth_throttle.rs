@@ -100,7 +100,7 @@ impl AuthThrottle {
 
 fn too_many(wait: Duration) -> HttpResponse {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    let message = "too many calls from this address had no valid key or token; one with a valid one is not refused";
+    let message = "too many calls from this address had no valid key or token; a call with a valid one is not refused";
     let error = Error::new(Code::AuthRateLimited, message).with_details(json!({ "retryAfter": seconds }));
     let mut response = HttpResponse::from_error(Problem(error));
     response.headers_mut().insert(RETRY_AFTER, seconds.into());

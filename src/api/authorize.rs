@@ -195,7 +195,7 @@ fn check_count(requests: usize) -> Result<(), Problem> {
     if (1..=MAX_BATCH).contains(&requests) {
         return Ok(());
     }
-    let problem = format!("must hold 1 to {MAX_BATCH} requests, not {requests}");
+    let problem = format!("must contain 1 to {MAX_BATCH} requests, not {requests}");
     Err(Problem(Error::field(Code::InvalidField, "requests", problem)))
 }
 

@@ -118,12 +118,12 @@ impl AuthorizeBody<'_> {
         let mut request = Request::of(&action, &resource, arguments, user_agent)?;
         request.agent = match (agent, agent_id.as_deref()) {
             (Some(path), Some(body)) if path != body => {
-                return Err(Error::field(Code::InvalidField, "agentId", "names another agent than the path"));
+                return Err(Error::field(Code::InvalidField, "agentId", "differs from the agent in the path"));
             }
             (Some(id), _) | (None, Some(id)) => Asked::parse(id),
             (None, None) if head.agent_ip.is_some() => Asked::Caller,
             (None, None) => {
-                let problem = "is required: only an agent token implies which agent asks";
+                let problem = "is required unless the caller has an agent token";
                 return Err(Error::field(Code::InvalidField, "agentId", problem));
             }
         };

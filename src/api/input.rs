@@ -372,7 +372,7 @@ pub fn owner(user_id: Option<String>, owner_id: Option<String>) -> Result<Option
     let sought = |name: String| owner_sought(&name).into_owned();
     match (user_id.map(sought), owner_id.map(sought)) {
         (Some(user), Some(owner)) if user != owner => {
-            let problem = "names another owner than userId: the two are one filter";
+            let problem = "differs from userId, and both filter by owner";
             Err(Problem(Error::field(Code::InvalidQuery, "ownerId", problem)))
         }
         (user, owner) => Ok(user.or(owner)),

@@ -31,7 +31,7 @@ pub async fn get(Admin(kavach): Admin, (): ()) -> HandlerResult {
     let answer = match kavach.authenticate().await? {
         Caller::Operator => WhoamiJson::Operator,
         Caller::Key(key_id) => WhoamiJson::TenantKey { key_id, tenant: kavach.tenants().own().await?.into() },
-        Caller::Agent(_) => return Err(Problem::new(Code::Forbidden, "an agent token may not ask this")),
+        Caller::Agent(_) => return Err(Problem::new(Code::Forbidden, "an agent token may not use this route")),
     };
     responses::json(HttpResponse::Ok(), &answer)
 }

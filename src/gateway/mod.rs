@@ -81,7 +81,7 @@ impl Gateway {
         let Original { method, target, host, .. } = original;
         let is_method = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
         if method.is_empty() || method.len() > MAX_METHOD_BYTES || !method.bytes().all(is_method) {
-            return Err("the method must be in capital letters".to_owned());
+            return Err("the method must be in upper case".to_owned());
         }
         let path = segments(target)?;
         for rule in self.rules.as_slice() {
@@ -146,7 +146,7 @@ impl<'a> PlaceholderValues<'_, 'a> {
     fn header(&self, name: &str, whole: bool) -> Result<&'a str, String> {
         let values = (self.original.headers)(name);
         let [value] = values.as_slice() else {
-            return Err(format!("the request needs one header '{name}', not {}", values.len()));
+            return Err(format!("the request must have exactly one '{name}' header, not {}", values.len()));
         };
         let text = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
         let mut parts = text.into_iter().flat_map(|text| text.split(':'));

@@ -26,7 +26,7 @@ pub fn segments(target: &str) -> Result<Vec<Cow<'_, str>>, String> {
 /// One segment, decoded once.
 fn segment(raw: &str) -> Result<Cow<'_, str>, String> {
     if !raw.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("the path must be visible ASCII characters, any other percent-encoded".to_owned());
+        return Err("the path must have only visible ASCII characters; percent-encode others".to_owned());
     }
     let text = if raw.contains('%') { Cow::Owned(decode(raw)?) } else { Cow::Borrowed(raw) };
     check_segment(&text)?;

@@ -129,7 +129,7 @@ impl Rules {
             .map_err(|problem| format!("{}: {}", problem.path(), problem.inner()))?;
         parser.end().map_err(|problem| problem.to_string())?;
         if file.rules.is_empty() || file.rules.len() > MAX_RULES {
-            return Err(format!("rules: must hold 1 to {MAX_RULES} rules, not {}", file.rules.len()));
+            return Err(format!("rules: must contain 1 to {MAX_RULES} rules, not {}", file.rules.len()));
         }
         let rules = file.rules.into_iter().enumerate();
         rules
@@ -168,7 +168,7 @@ impl RuleText {
         let Self { host, methods, path, action, resource } = self;
         let host = host.map(|host| match host_name(&host) {
             Ok(name) if name == host => Ok(host.into_boxed_str()),
-            _ => Err(format!("host: must be a host's name in small letters without a port, not '{}'", quote(&host))),
+            _ => Err(format!("host: must be a host name in lower case without a port, not '{}'", quote(&host))),
         });
         if let Some(methods) = &methods {
             let is_good = |method: &String| {
@@ -176,14 +176,14 @@ impl RuleText {
                     && method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
             };
             if methods.is_empty() || !methods.iter().all(is_good) {
-                return Err("methods: must hold methods in capital letters, such as [\"GET\", \"HEAD\"]".to_owned());
+                return Err("methods: must contain methods in upper case, such as [\"GET\", \"HEAD\"]".to_owned());
             }
         }
         let (path, names) = read_path(&path).map_err(|problem| format!("path: {problem}"))?;
         let piece = |text: &str| read_piece(text, &names, &path);
         let action = match piece(&action).map_err(|problem| format!("action: {problem}"))? {
             TemplatePart::Rest(_) | TemplatePart::Header { whole: true, .. } => {
-                return Err("action: must be one segment, not a whole rest".to_owned());
+                return Err("action: must be one segment, not the rest of a path".to_owned());
             }
             action => action,
         };
@@ -210,7 +210,7 @@ fn read_path(text: &str) -> Result<(PathPattern, Vec<&str>), String> {
     let (mut names, mut seen) = (Vec::new(), HashSet::new());
     for part in path.split('/').filter(|_| !path.is_empty()) {
         if pattern.open {
-            return Err("must not continue after the rest of a path".to_owned());
+            return Err("must end with the placeholder for the rest of the path".to_owned());
         }
         match placeholder(part)? {
             Some(name) => {
@@ -241,7 +241,7 @@ fn read_path(text: &str) -> Result<(PathPattern, Vec<&str>), String> {
 fn placeholder(part: &str) -> Result<Option<&str>, String> {
     let inner = part.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     if inner.unwrap_or(part).contains(['{', '}']) {
-        return Err(format!("'{}' must be a whole segment in braces, or have none", quote(part)));
+        return Err(format!("'{}' must be a whole segment in braces, or have no braces", quote(part)));
     }
     Ok(inner)
 }
@@ -262,7 +262,7 @@ fn read_piece(text: &str, names: &[&str], path: &PathPattern) -> Result<Template
         _ => match names.iter().position(|known| *known == name) {
             Some(_) if name.ends_with("...") => Ok(TemplatePart::Rest(path.segments.len())),
             Some(number) => Ok(TemplatePart::Segment(number)),
-            None => Err(format!("'{}' is no placeholder of this rule's path", quote(text))),
+            None => Err(format!("'{}' is not a placeholder in this rule's path", quote(text))),
         },
     }
 }

@@ -57,7 +57,7 @@ fn malformed_calls_are_denied_and_recorded() {
             assert_eq!(decision["code"], "PERMISSION_DENIED", "{decision}");
             let entry = entry(&operator, decision["auditId"].as_str().unwrap());
             assert_eq!(entry["agentId"], json!(agent.id));
-            assert!(entry["reason"].as_str().unwrap().starts_with("No permission can be about this call: "), "{entry}");
+            assert!(entry["reason"].as_str().unwrap().starts_with("No permission can cover this call: "), "{entry}");
             if let Some((member, text)) = &recorded {
                 assert_eq!(entry[member], json!(text));
             }

@@ -99,9 +99,9 @@ pub fn problem_of_compared(text: &str) -> Option<&'static str> {
     if is_plain(text) {
         None
     } else if has_unseen(text) {
-        Some("must not hold control characters or others that can't be seen")
+        Some("must not contain control or invisible characters")
     } else if !is_nfc(text) {
-        Some("must be composed as Unicode's NFC has it")
+        Some("must be in Unicode normalization form C (NFC)")
     } else {
         None
     }
@@ -123,7 +123,7 @@ pub fn owner_sought(text: &str) -> Cow<'_, str> {
 /// `INVALID_FIELD`, naming `field`.
 pub fn parse_owner(field: &str, text: &str) -> Result<Box<str>, Error> {
     if has_unseen(text) {
-        let problem = "must not hold control characters or others that can't be seen";
+        let problem = "must not contain control or invisible characters";
         return Err(Error::field(Code::InvalidField, field, problem));
     }
     parse_name(field, text)
@@ -138,7 +138,7 @@ pub fn parse_owner(field: &str, text: &str) -> Result<Box<str>, Error> {
 pub fn parse_name(field: &str, text: &str) -> Result<Box<str>, Error> {
     let text = &*composed(text);
     if has_unseen(text) && has_unseen(&without_joiners(text)) {
-        let problem = "must not hold control characters or others that can't be seen";
+        let problem = "must not contain control or invisible characters";
         return Err(Error::field(Code::InvalidField, field, problem));
     }
     let text = text.trim();
@@ -175,7 +175,7 @@ pub fn check_no_secret(field: &str, text: &str) -> Result<(), Error> {
         return Err(Error::field(
             Code::InvalidField,
             field,
-            "must not hold a key or token: it would be shown to others",
+            "must not contain a key or token, because others can read it",
         ));
     }
     Ok(())
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(parse_owner("ownerId", apart).unwrap(), parse_owner("ownerId", composed).unwrap());
         assert_eq!(&*parse_owner("ownerId", apart).unwrap(), "Zoë Å");
         assert_eq!(owner_sought(&format!(" {apart}")), "Zoë Å");
-        assert_eq!(problem_of_compared(apart), Some("must be composed as Unicode's NFC has it"));
+        assert_eq!(problem_of_compared(apart), Some("must be in Unicode normalization form C (NFC)"));
         assert_eq!(problem_of_compared("Zoë Å"), None);
     }
 

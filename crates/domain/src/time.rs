@@ -57,7 +57,7 @@ impl Timestamp {
         })?;
         let millis = time.timestamp_millis();
         if !(0..=MAX_MILLIS).contains(&millis) {
-            return Err(Error::field(Code::InvalidField, field, "must lie in the years 1970 to 9999"));
+            return Err(Error::field(Code::InvalidField, field, "must be in the years 1970 to 9999"));
         }
         Ok(Self(millis))
     }

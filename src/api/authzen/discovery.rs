@@ -73,7 +73,7 @@ pub async fn metadata(_: Public, http: HttpRequest) -> HandlerResult {
     }
     let base = asked_at(http.headers(), shared.is_tls(), shared.is_forwarded(http.peer_addr()));
     let base = base.ok_or_else(|| {
-        let problem = "must be the name that clients know this server by; --public-url sets it";
+        let problem = "must be the name that clients use for this server; --public-url sets it";
         Problem(Error::field(Code::InvalidField, "Host", problem))
     })?;
     // Another client may use another name.

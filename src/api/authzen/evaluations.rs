@@ -124,7 +124,7 @@ impl CompleteEvaluation<'_> {
     }
 
     fn check(&self, head: &CallHead<'_>) -> Result<Request, Error> {
-        let missing = |field| Error::field(Code::InvalidBody, field, "is missing, here and among the defaults");
+        let missing = |field| Error::field(Code::InvalidBody, field, "is missing, both here and in the defaults");
         let subject = self.subject.ok_or_else(|| missing("subject"))?;
         let action = self.action.ok_or_else(|| missing("action"))?;
         let resource = self.resource.ok_or_else(|| missing("resource"))?;
@@ -153,7 +153,7 @@ impl Evaluations {
             return Ok(Self::One(EvaluationParts::default().or(&defaults).check(head)?));
         }
         if items.len() > MAX_BATCH {
-            let problem = format!("must hold at most {MAX_BATCH} evaluations, not {}", items.len());
+            let problem = format!("must contain at most {MAX_BATCH} evaluations, not {}", items.len());
             return Err(Problem(Error::field(Code::InvalidField, "evaluations", problem)));
         }
         let mut requests = Vec::with_capacity(items.len());
@@ -164,7 +164,7 @@ impl Evaluations {
             // A default is said once, and checked and recorded with each.
             bytes += parts.as_ref().map_or(0, |parts| parts.or(&defaults).weight());
             if bytes > MAX_BODY_BYTES {
-                let message = "the evaluations, with the defaults in their places, must have at most";
+                let message = "the evaluations, with the defaults filled in, must have at most";
                 return Err(Problem::new(Code::PayloadTooLarge, format!("{message} {MAX_BODY_BYTES} bytes")));
             }
             let check =

@@ -232,7 +232,7 @@ fn bad_token() -> Error {
     Error::field(Code::InvalidField, "page.token", "must be the next_token of a page of this search")
 }
 
-const CUT_OFF: &str = "There may be more results: what was delegated takes more work to search than one search may.";
+const CUT_OFF: &str = "There may be more results: searching the delegations takes more work than one search may do.";
 
 /// A page of results.
 #[derive(Serialize, JsonSchema)]

@@ -132,7 +132,7 @@ fn example(code: Code) -> Error {
         Code::SlugTaken => field("slug", "'acme' is taken"),
         Code::PayloadTooLarge => error("the body must have at most 1048576 bytes"),
         Code::AuthRateLimited => {
-            error("too many calls from this address had no valid key or token; one with a valid one is not refused")
+            error("too many calls from this address had no valid key or token; a call with a valid one is not refused")
                 .with_details(json!({ "retryAfter": 1 }))
         }
         Code::AgentTypeNotAllowed => error("type 'delegated' is not one the tenant allows: autonomous, service")

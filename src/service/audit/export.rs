@@ -197,7 +197,7 @@ impl ExportRun {
 }
 
 fn given_up() -> Error {
-    Error::new(Code::TooManyStreams, "the client took nothing of the export for minutes, so its place was freed")
+    Error::new(Code::TooManyStreams, "the client read nothing of the export for minutes, so the export was ended")
 }
 
 fn unwritable() -> Error {

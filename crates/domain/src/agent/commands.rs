@@ -139,7 +139,7 @@ fn check_type(tenant: &Tenant, kind: AgentType) -> Result<(), Error> {
     match &tenant.profile().settings.allowed_agent_types {
         Some(allowed) if !allowed.contains(&kind) => {
             let allowed: Vec<_> = allowed.iter().map(ToString::to_string).collect();
-            let message = format!("type '{kind}' is not one the tenant allows: {}", allowed.join(", "));
+            let message = format!("type '{kind}' is not one that the tenant allows: {}", allowed.join(", "));
             Err(Error::new(Code::AgentTypeNotAllowed, message).with_details(json!({ "allowedAgentTypes": allowed })))
         }
         _ => Ok(()),
@@ -161,7 +161,8 @@ fn check_total(agents: usize) -> Result<(), Error> {
     if agents < MAX_ALL_AGENTS {
         return Ok(());
     }
-    let message = format!("the tenant has {agents} agents in all, active or not, and {MAX_ALL_AGENTS} is the most");
+    let message =
+        format!("the tenant has {agents} agents, counting revoked and expired ones; the maximum is {MAX_ALL_AGENTS}");
     Err(Error::new(Code::AgentLimitExceeded, message))
 }
 

@@ -76,7 +76,7 @@ impl Cost {
         let refuse = |problem: String| Error::field(Code::InvalidField, field, problem);
         let malformed = || {
             let quoted = crate::text::quote(json);
-            refuse(format!("must be a number, or a string that holds a decimal number, not {quoted}"))
+            refuse(format!("must be a number, or a string with a decimal number, not {quoted}"))
         };
         let text = match json.strip_prefix('"') {
             Some(_) => serde_json::from_str::<Cow<'_, str>>(json).map_err(|_| malformed())?,

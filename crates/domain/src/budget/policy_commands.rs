@@ -90,7 +90,7 @@ impl LimitsPatch {
             )?,
         };
         if limits == Limits::default() {
-            let problem = "must hold at least one of maxCallsPerDay, maxCallsPerMonth, maxTokensCostPerDay, \
+            let problem = "must contain at least one of maxCallsPerDay, maxCallsPerMonth, maxTokensCostPerDay, \
                            maxTokensCostPerMonth";
             return Err(Error::field(Code::InvalidField, "limits", problem));
         }
@@ -140,7 +140,7 @@ fn changeable(tenant: &Tenant, id: PolicyId, by: By) -> Result<&Policy, Error> {
     match (by, policy.profile.by) {
         (By::Operator, _) | (By::Key(_), By::Key(_)) => Ok(policy),
         (By::Key(_), By::Operator) => {
-            Err(Error::new(Code::Forbidden, "an operator set this policy last; it takes an operator key to change it"))
+            Err(Error::new(Code::Forbidden, "an operator set this policy last, so only an operator key can change it"))
         }
     }
 }
@@ -232,7 +232,7 @@ impl Command for UpdatePolicy {
             Some(PolicyStatus::Active) => false,
             Some(PolicyStatus::Disabled) => true,
             Some(PolicyStatus::Triggered) => {
-                let problem = "must be active or disabled; triggered is what a used-up limit makes of it";
+                let problem = "must be active or disabled; a policy is triggered when a limit is used up";
                 return Err(Error::field(Code::InvalidField, "status", problem));
             }
         };

@@ -70,11 +70,11 @@ impl UsageReport {
     /// one; `AUDIT_ENTRY_NOT_FOUND` if the id names no decision.
     pub fn settling(mut self, id: AuditId, moment: Moment, event: &Event<'_>) -> Result<Self, Error> {
         let Event::Decided(record) = event else {
-            return Err(Error::field(Code::AuditEntryNotFound, "auditId", format!("{id} is no decision's")));
+            return Err(Error::field(Code::AuditEntryNotFound, "auditId", format!("{id} is not the id of a decision")));
         };
         let Record { agent, owner, code, cost, .. } = record;
         if *agent != Some(self.agent) {
-            let problem = "names a decision about another agent than agentId";
+            let problem = "names a decision about an agent other than agentId";
             return Err(Error::field(Code::InvalidField, "auditId", problem));
         }
         let (None, Some(owner)) = (code, owner) else {

@@ -87,7 +87,7 @@ fn shorten<'a>(field: &str, json: &'a str) -> Result<Compact<'a>, Error> {
         match byte {
             b'"' => {
                 if !skip_string(&mut bytes) {
-                    return Err(refuse("must not hold one half of a surrogate pair, which no text can"));
+                    return Err(refuse("must not contain an unpaired surrogate"));
                 }
                 string = json.get(start..(json.len() - bytes.len()).saturating_sub(1)).unwrap_or_default();
                 escapes |= string.contains('\\');
@@ -99,7 +99,10 @@ fn shorten<'a>(field: &str, json: &'a str) -> Result<Compact<'a>, Error> {
             }
             b']' | b'}' => {
                 if let Some(twice) = open.end() {
-                    return Err(refuse(&format!("must not hold the member '{}' twice in one object", quote(&twice))));
+                    return Err(refuse(&format!(
+                        "must not contain the member '{}' twice in one object",
+                        quote(&twice)
+                    )));
                 }
             }
             b'-' | b'0'..=b'9' => {
@@ -108,7 +111,7 @@ fn shorten<'a>(field: &str, json: &'a str) -> Result<Compact<'a>, Error> {
                 let (number, rest) = rest.split_at_checked(end.unwrap_or(rest.len())).unwrap_or_default();
                 if !is_common_number(number) {
                     return Err(refuse(&format!(
-                        "must not hold numbers that a double can't, such as {}",
+                        "must not contain numbers outside the range of a double, such as {}",
                         quote(number)
                     )));
                 }

@@ -226,7 +226,7 @@ impl Tenant {
             AgentStatus::Active => pass(trace, "agent", "The agent is active"),
         }
         if let Some(problem) = request.problem() {
-            let reason = format!("No permission can be about this call: {problem}");
+            let reason = format!("No permission can cover this call: {problem}");
             return Err(stop(trace, "permission", Denial::new(Code::PermissionDenied, reason)));
         }
         self.check_permissions(agent, request, at, trace).map(|grant| (agent, grant))

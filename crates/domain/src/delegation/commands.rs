@@ -165,7 +165,7 @@ impl CreateDelegation {
         let agent = |field, text: &str| AgentId::parse(text).ok_or_else(|| unknown_agent_in(field, text));
         let permissions = PermissionSet::parse(permissions)?;
         if permissions.as_slice().is_empty() {
-            return Err(Error::field(Code::InvalidField, "permissions", "must hold at least one permission"));
+            return Err(Error::field(Code::InvalidField, "permissions", "must contain at least one permission"));
         }
         let max_depth = max_depth.unwrap_or(DEFAULT_MAX_DEPTH);
         if !(1..=MAX_DELEGATION_DEPTH).contains(&max_depth) {
@@ -206,10 +206,10 @@ impl CreateDelegation {
         match tenant.would_close_circle(self.from, self.to, at) {
             Ok(false) => Ok(from),
             Ok(true) => {
-                let message = format!("agent {} holds permissions by way of agent {}", self.from, self.to);
+                let message = format!("agent {} holds permissions through agent {}", self.from, self.to);
                 Err(Error::new(Code::DelegationCycle, message))
             }
-            Err(_) => Err(limit("more delegations lead to fromAgent than can be searched for a circle".to_owned())),
+            Err(_) => Err(limit("too many delegations lead to fromAgent to check them for a cycle".to_owned())),
         }
     }
 
@@ -221,7 +221,7 @@ impl CreateDelegation {
             }
             if left == 0 {
                 return Err(limit(
-                    "it takes too much work to find out whether fromAgent holds all of these permissions".to_owned(),
+                    "it takes too much work to check whether fromAgent holds all of these permissions".to_owned(),
                 ));
             }
             let problem = format!(
@@ -236,7 +236,7 @@ impl CreateDelegation {
 
     fn check_room(&self, tenant: &Tenant, stands_on: &[u32], at: Timestamp) -> Result<(), Error> {
         if tenant.next_place().is_none() {
-            return Err(limit("the tenant has used up its numbers for delegations".to_owned()));
+            return Err(limit("the tenant has no numbers left for delegations".to_owned()));
         }
         let leaving = tenant.links().leaving(self.from);
         let over = |open: usize, most| open >= most;
@@ -252,7 +252,7 @@ impl CreateDelegation {
         }
         if stands_on.len() > MAX_STANDS_ON {
             let message = format!(
-                "fromAgent holds permissions by {} delegations, and what it delegates may stand on {MAX_STANDS_ON}",
+                "fromAgent holds permissions through {} delegations; a delegation may rest on at most {MAX_STANDS_ON}",
                 stands_on.len()
             );
             return Err(limit(message));
@@ -265,7 +265,7 @@ impl CreateDelegation {
         let weight = tenant.weight_of(bearing) + self.permissions.as_slice().len() + stands_on.len();
         if weight > MAX_DELEGATION_WEIGHT {
             let message = format!(
-                "toAgent would depend on delegations of {weight} permissions and links in all, and {MAX_DELEGATION_WEIGHT} is the most"
+                "toAgent would depend on {weight} delegated permissions and links; the maximum is {MAX_DELEGATION_WEIGHT}"
             );
             return Err(limit(message));
         }

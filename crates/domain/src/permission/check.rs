@@ -105,7 +105,7 @@ impl<T: Trace> Call<'_, T> {
             if other != position && is_restricted(moot) && granting.makes_moot(moot) {
                 self.trace.step(|| {
                     let detail = format!(
-                        "'{}' matches too, and its constraints do not hold here: '{}' grants the call without any, and a \
+                        "'{}' matches too, but its constraints have no effect here: '{}' grants the call without any, and a \
                          permission never restricts another one",
                         moot.resource(),
                         granting.resource()
@@ -122,7 +122,7 @@ impl<T: Trace> Call<'_, T> {
         }
         if !self.cut_off {
             self.cut_off = true;
-            let detail = "The search ends here: it takes more work than one decision may".to_owned();
+            let detail = "The search ends here: it takes more work than one decision may do".to_owned();
             self.trace.step(|| Step { check: "delegation", detail, ..Step::default() });
         }
         false
@@ -178,10 +178,7 @@ impl<T: Trace> Call<'_, T> {
     }
 
     fn searched_too_long(&self) -> String {
-        format!(
-            "{} was found: what was delegated takes more work to search than one decision may",
-            self.no_permission()
-        )
+        format!("{}: searching the delegations takes more work than one decision may do", self.no_permission())
     }
 
     fn no_permission(&self) -> String {
@@ -211,7 +208,7 @@ impl<T: Trace> Question for Call<'_, T> {
     }
 
     fn unheld(&mut self, link: &Delegation) {
-        self.link_fails(link, || format!("Agent {} may not do it now itself", link.profile.spec.from));
+        self.link_fails(link, || format!("Agent {} may not make this call itself now", link.profile.spec.from));
         if self.first_failure.is_none() {
             let reason = format!("{}: the agent that delegated it may not do it itself", self.no_permission());
             self.first_failure = Some(Denial::new(Code::PermissionDenied, reason));

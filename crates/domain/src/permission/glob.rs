@@ -134,7 +134,7 @@ pub fn alternatives(glob: &str) -> Result<Vec<String>, String> {
         current: Vec<String>,
     }
     let fresh = || OpenBrace { done: Vec::new(), current: vec![String::new()] };
-    let many = || format!("stands for more than {MAX_GLOB_ALTERNATIVES} globs by its braces");
+    let many = || format!("expands to more than {MAX_GLOB_ALTERNATIVES} globs");
     let (mut open, mut top) = (Vec::new(), fresh());
     for part in parts(glob) {
         match part? {

@@ -170,7 +170,7 @@ impl Permission {
 
 fn check_actions(actions: &[String]) -> Result<(), Error> {
     if actions.is_empty() || actions.len() > MAX_ACTIONS {
-        let problem = format!("must hold 1 to {MAX_ACTIONS} actions, not {}", actions.len());
+        let problem = format!("must contain 1 to {MAX_ACTIONS} actions, not {}", actions.len());
         return Err(Error::field(Code::InvalidField, "actions", problem));
     }
     for (at, action) in actions.iter().enumerate() {
@@ -189,20 +189,20 @@ fn check_actions(actions: &[String]) -> Result<(), Error> {
 fn check_totals(specs: &[PermissionSpec]) -> Result<(), Error> {
     let refuse = |problem| Err(Error::field(Code::InvalidField, "permissions", problem));
     if specs.len() > MAX_PERMISSIONS {
-        return refuse(format!("must hold at most {MAX_PERMISSIONS} permissions, not {}", specs.len()));
+        return refuse(format!("must contain at most {MAX_PERMISSIONS} permissions, not {}", specs.len()));
     }
     let constraints = specs.iter().filter_map(|spec| spec.constraints.as_ref());
     let patterns = || constraints.clone().filter_map(|spec| spec.allowed_arg_patterns.as_ref()).flatten();
     let bytes: usize = patterns().map(String::len).sum();
     if bytes > MAX_ALL_ARG_PATTERN_BYTES {
         return refuse(format!(
-            "must hold at most {MAX_ALL_ARG_PATTERN_BYTES} bytes of allowedArgPatterns in all, not {bytes}"
+            "must contain at most {MAX_ALL_ARG_PATTERN_BYTES} bytes of allowedArgPatterns in all, not {bytes}"
         ));
     }
     let regexes = patterns().filter(|pattern| is_regex(pattern)).count();
     if regexes > MAX_REGEXES {
         return refuse(format!(
-            "must hold at most {MAX_REGEXES} regular expressions in allowedArgPatterns in all, not {regexes}"
+            "must contain at most {MAX_REGEXES} regular expressions in allowedArgPatterns in all, not {regexes}"
         ));
     }
     Ok(())
@@ -211,7 +211,7 @@ fn check_totals(specs: &[PermissionSpec]) -> Result<(), Error> {
 /// Checks an action that a call names.
 ///
 /// # Errors
-/// `INVALID_FIELD` for one that is empty, too long, or holds characters that can't be seen or are not composed.
+/// `INVALID_FIELD` for one that is empty or too long, has invisible characters or is not in NFC.
 pub fn check_action(field: &str, action: &str) -> Result<(), Error> {
     let problem = if action.is_empty() {
         "must not be empty".to_owned()
@@ -504,7 +504,7 @@ mod tests {
             [vec![patterned(&"a".repeat(512), 2); kilobyte], vec![patterned("a", 1)]].concat(),
         ] {
             let error = PermissionSet::parse(many.clone()).unwrap_err();
-            assert!(error.message().starts_with("permissions must hold at most "), "{error}");
+            assert!(error.message().starts_with("permissions must contain at most "), "{error}");
             let stored = serde_json::to_value(&many).unwrap();
             assert_eq!(serde_json::from_value::<PermissionSet>(stored).unwrap().specs(), many);
         }

@@ -58,12 +58,12 @@ pub fn check(glob: &str) -> Result<(), &'static str> {
             "is a glob for URLs and must be ASCII without spaces: write a host as xn--... and a path percent-encoded",
         );
     }
-    let Some(Parts { scheme, host, port, path, query }) = cut(glob) else { return Err("is no glob for URLs") };
+    let Some(Parts { scheme, host, port, path, query }) = cut(glob) else { return Err("is not a glob for URLs") };
     if parts(path).any(|part| part == Ok("?")) || parts(query.unwrap_or_default()).any(|part| part == Ok("?")) {
         return Err(r"is a glob for URLs and has a '?': write '\?' where the query begins");
     }
     if glob.contains('#') {
-        return Err("is a glob for URLs and has a '#': a fragment is not looked at");
+        return Err("is a glob for URLs and has a '#': a fragment is never matched");
     }
     for text in [scheme, host, port.unwrap_or_default()] {
         if text.contains('@') {
@@ -83,7 +83,9 @@ pub fn check(glob: &str) -> Result<(), &'static str> {
     part_by_part(query.unwrap_or_default())?;
     let odd_in = |glob: &str| sample(glob).map(|sample| Form::of(&sample).odd_in_path());
     let odd = Form::of(&sample(glob)?).odd().or(odd_in(host)?).or(odd_in(path)?);
-    odd.map_or(Ok(()), |_| Err("never matches: it has a segment '.' or '..', a '//' or what is none in a URL's path"))
+    odd.map_or(Ok(()), |_| {
+        Err("never matches: it has a '.' or '..' segment, a '//' or a character that URLs don't have there")
+    })
 }
 
 fn part_by_part(glob: &str) -> Result<(), &'static str> {

@@ -27,7 +27,7 @@ impl Tenant {
                 return Err(format!("there are two agents {id}"));
             }
             if agent.windows.len() != agent.profile.spec.permissions.rated().len() {
-                return Err(format!("agent {id} has not one window for each permission with a rate"));
+                return Err(format!("agent {id} does not have one window for each permission with a rate"));
             }
         }
         Ok(())
@@ -36,7 +36,7 @@ impl Tenant {
     fn check_link(&self, link: &Delegation) -> Result<(), String> {
         let spec = &link.profile.spec;
         if link.windows.len() != spec.permissions.rated().len() {
-            return Err("has not one window for each permission with a rate".to_owned());
+            return Err("does not have one window for each permission with a rate".to_owned());
         }
         if spec.depth > MAX_DELEGATION_DEPTH {
             return Err(format!("is at the end of a chain of {}", spec.depth));

@@ -154,11 +154,11 @@ impl Fails for ArgumentNotAllowed<'_> {
                 format!("Argument value '{quoted}' does not match pattern {}{why}", any_of(patterns)).into()
             }
             Self::TooLong(quoted, bytes) => format!(
-                "Argument value '{quoted}' has {bytes} bytes, and one that has to match a pattern may have {MAX_MATCHED_BYTES}"
+                "Argument value '{quoted}' has {bytes} bytes; a string checked against a pattern may have at most {MAX_MATCHED_BYTES}"
             )
             .into(),
             Self::TooMuchWork => {
-                "The arguments take more work to match against the patterns than one decision may".into()
+                "Matching the arguments against the patterns takes more work than one decision may do".into()
             }
         }
     }

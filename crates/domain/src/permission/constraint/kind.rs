@@ -88,7 +88,7 @@ pub struct Facts<'a> {
 /// Checks how many items a list has.
 pub(super) fn check_count(field: &str, count: usize, most: usize) -> Result<(), Error> {
     if count == 0 || count > most {
-        return Err(Error::field(Code::InvalidField, field, format!("must hold 1 to {most} items, not {count}")));
+        return Err(Error::field(Code::InvalidField, field, format!("must contain 1 to {most} items, not {count}")));
     }
     Ok(())
 }
