@@ -8,7 +8,6 @@ use actix::{AsyncContext, Context, Handler, Message};
 use super::TenantActor;
 use crate::actors::clock::Reading;
 use crate::actors::messages::{AuthorizeMany, Explain, Explanation};
-use crate::actors::reply::Reply;
 use crate::actors::tenant_reply::TenantReply;
 use crate::actors::worker_channels::Authorize;
 use crate::domain::audit::AuditResult;
@@ -17,6 +16,7 @@ use crate::domain::decision::explain::{Steps, Trace};
 use crate::domain::decision::request::Asked;
 use crate::domain::tenant::Caller;
 use crate::domain::{AuditId, Code, Credential, Decision, Error, Event, Request};
+use crate::measure::tenant_measures::Waiting;
 
 /// How long a batch is decided without a break. A decision takes 20 ms at worst, and hardly ever more than microseconds.
 const BATCH_TURN: Duration = Duration::from_millis(1);
@@ -42,12 +42,11 @@ impl Handler<Authorize> for TenantActor {
 impl Handler<AuthorizeMany> for TenantActor {
     type Result = ();
 
-    fn handle(&mut self, message: AuthorizeMany, ctx: &mut Context<Self>) {
-        let AuthorizeMany { credential, requests, received, known_only, until, reply, waiting } = message;
-        drop(waiting);
-        let (before, decisions) = (self.tenant().seq(), Vec::with_capacity(requests.len()));
-        let requests = requests.into_iter();
-        self.go_on(Batch { credential, requests, received, known_only, until, reply, before, decisions }, ctx);
+    fn handle(&mut self, mut message: AuthorizeMany, ctx: &mut Context<Self>) {
+        // It no longer counts as waiting.
+        message.waiting = Waiting::default();
+        let (before, decisions) = (self.tenant().seq(), Vec::with_capacity(message.requests.len()));
+        self.go_on(Batch { message, before, decisions }, ctx);
     }
 }
 
@@ -55,15 +54,10 @@ impl Handler<AuthorizeMany> for TenantActor {
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Batch {
-    credential: Credential,
-    /// Those that are not decided yet.
-    requests: std::vec::IntoIter<Request>,
-    received: Instant,
-    known_only: bool,
-    until: Option<bool>,
-    reply: Reply<Vec<Option<Decision>>>,
+    message: AuthorizeMany,
     /// The last event before its own.
     before: u64,
+    /// Those of its first requests; the others are not decided yet.
     decisions: Vec<Option<Decision>>,
 }
 
@@ -77,30 +71,32 @@ impl Handler<Batch> for TenantActor {
 
 impl TenantActor {
     /// Decides a batch, and lets other calls and other tenants of the thread have their turn in between.
-    fn go_on(&mut self, mut batch: Batch, ctx: &mut Context<Self>) {
+    fn go_on(&mut self, batch: Batch, ctx: &mut Context<Self>) {
+        let Batch { message, before, mut decisions } = batch;
         let (start, reading) = (Instant::now(), self.resources.clock.read());
         // A caller may have lost the right to ask since the last turn.
-        let caller = match self.admit(&batch.credential, batch.requests.as_slice(), reading) {
+        let left = message.requests.get(decisions.len()..).unwrap_or_default();
+        let caller = match self.admit(&message.credential, left, reading) {
             Ok(caller) => caller,
-            Err(error) => return drop(batch.reply.send(Err(error))),
+            Err(error) => return drop(message.reply.send(Err(error))),
         };
-        while let Some(request) = batch.requests.next() {
-            let decision = match self.decide(&caller, &request, batch.received, reading, batch.known_only) {
+        for request in left {
+            let decision = match self.decide(&caller, request, message.received, reading, message.known_only) {
                 Ok(decision) => decision,
-                Err(error) => return drop(batch.reply.send(Err(error))),
+                Err(error) => return drop(message.reply.send(Err(error))),
             };
-            let is_last = batch.until.is_some() && decision.as_ref().map(|decision| decision.allowed) == batch.until;
-            batch.decisions.push(decision);
+            let until = message.until;
+            let is_last = until.is_some() && decision.as_ref().map(|decision| decision.allowed) == until;
+            decisions.push(decision);
             if is_last {
                 break;
             }
             if start.elapsed() >= BATCH_TURN {
-                ctx.notify(batch);
+                ctx.notify(Batch { message, before, decisions });
                 return ctx.wait(wrap_future(tokio::task::yield_now()));
             }
         }
-        let Batch { reply, before, decisions, .. } = batch;
-        self.reply_decided(TenantReply::of::<Vec<_>>(reply, decisions), before, ctx);
+        self.reply_decided(TenantReply::of::<Vec<_>>(message.reply, decisions), before, ctx);
     }
 }
 
