@@ -17,7 +17,6 @@ use crate::actors::Core;
 use crate::api;
 use crate::app::App;
 use crate::gateway::Gateway;
-use crate::net::open_connections::OpenConnections;
 use crate::net::{ConnectionLimit, ConnectionServer, Tls};
 use crate::settings::ServerSettings;
 
@@ -30,7 +29,7 @@ const BACKLOG: i32 = 2048;
 pub struct Server {
     app: App,
     http: ServerHandle,
-    connections: Arc<OpenConnections>,
+    connections: Arc<ConnectionLimit>,
     /// Tells the connections to end after the request in progress.
     ending: watch::Sender<bool>,
     address: SocketAddr,
@@ -50,15 +49,13 @@ impl Server {
         let socket = TcpListener::bind(settings.addr)?;
         rustix::net::listen(&socket, BACKLOG)?;
         let address = socket.local_addr()?;
-        let connections = Arc::<OpenConnections>::default();
         let ending = watch::Sender::new(false);
-        let limit = ConnectionLimit::of_process();
-        let (most, to_accept) = (limit.most(), limit.to_accept(workers));
+        let connections = ConnectionLimit::of_process();
+        let (most, to_accept) = (connections.most(), connections.to_accept(workers));
         let listener = Listening {
-            shared: api::Shared::new(app.kavach(), settings, gateway, Arc::clone(&limit)),
+            shared: api::Shared::new(app.kavach(), settings, gateway, Arc::clone(&connections)),
             core: Arc::clone(app.core()),
-            connections: Arc::clone(&connections),
-            entrance: ConnectionServer::new(limit, tls.clone(), ending.subscribe()),
+            entrance: ConnectionServer::new(Arc::clone(&connections), tls.clone(), ending.subscribe()),
         };
         let running = actix_server::Server::build()
             .workers(workers)
@@ -122,7 +119,6 @@ fn tls(settings: &ServerSettings) -> io::Result<Option<Tls>> {
 struct Listening {
     shared: api::Shared,
     core: Arc<Core>,
-    connections: Arc<OpenConnections>,
     entrance: ConnectionServer,
 }
 
@@ -131,16 +127,14 @@ impl Listening {
     fn worker(&self) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()> + use<> {
         // Tenants' actors live on the workers' own arbiters.
         self.core.add_worker();
-        let Self { shared, core: _, connections, entrance } = self.clone();
+        let Self { shared, core: _, entrance } = self.clone();
         fn_factory(move || {
             let made = entrance.clone().worker(api::service(shared.clone()));
-            let connections = Arc::clone(&connections);
             async move {
                 let worker = Rc::new(made.await?);
                 let take_in = move |stream| {
-                    let (worker, connections) = (Rc::clone(&worker), Arc::clone(&connections));
+                    let worker = Rc::clone(&worker);
                     async move {
-                        let _open = connections.enter();
                         worker.serve(stream).await;
                         Ok(())
                     }

@@ -3,10 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::connection_timeouts::ConnectionTimer;
@@ -26,7 +27,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// connection is closed for a new one: a client that opens thousands loses its own first.
 pub struct ConnectionLimit {
     most: usize,
-    open: AtomicUsize,
+    open: watch::Sender<usize>,
     refused: AtomicU64,
 }
 
@@ -41,7 +42,7 @@ impl ConnectionLimit {
 
     /// A limit of `most` connections.
     pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, open: AtomicUsize::new(0), refused: AtomicU64::new(0) })
+        Arc::new(Self { most, open: watch::Sender::new(0), refused: AtomicU64::new(0) })
     }
 
     /// How many connections each worker accepts: its share, and a few more to refuse or to close others for. The rest
@@ -58,7 +59,27 @@ impl ConnectionLimit {
 
     /// How many connections are open.
     pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        *self.open.borrow()
+    }
+
+    /// Waits until no connection is open.
+    pub async fn all_closed(&self) {
+        // Can't fail: `self` holds the sender.
+        let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
+    }
+
+    /// Counts one more. Returns how many there were.
+    fn add(&self) -> usize {
+        let mut before = 0;
+        self.open.send_modify(|open| {
+            before = *open;
+            *open += 1;
+        });
+        before
+    }
+
+    fn remove(&self) {
+        self.open.send_modify(|open| *open -= 1);
     }
 
     /// How many connections were refused so far.
@@ -94,10 +115,10 @@ impl WorkerConnections {
 
     /// A place for one more, if there is room or another connection can be closed for it.
     pub fn enter(self: &Rc<Self>) -> Option<ConnectionSlot> {
-        let open = self.limit.open.fetch_add(1, Ordering::Relaxed);
+        let open = self.limit.add();
         if open >= self.limit.most {
             let Some(most_idle) = self.most_idle() else {
-                self.limit.open.fetch_sub(1, Ordering::Relaxed);
+                self.limit.remove();
                 self.limit.refused.fetch_add(1, Ordering::Relaxed);
                 return None;
             };
@@ -158,7 +179,7 @@ impl Drop for ConnectionSlot {
         if let Some(moved) = timers.get(at) {
             moved.index.set(at);
         }
-        self.connections.limit.open.fetch_sub(1, Ordering::Relaxed);
+        self.connections.limit.remove();
     }
 }
 
@@ -255,9 +276,23 @@ mod tests {
         );
         drop((busy, fourth, fifth));
         drop(slots);
-        assert_eq!((connections.timers.borrow().len(), connections.limit.open.load(Ordering::Relaxed)), (0, 0));
+        assert_eq!((connections.timers.borrow().len(), connections.limit.open()), (0, 0));
         let full: Vec<_> = (0..3).filter_map(|_| connections.enter()).collect();
         assert_eq!(full.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_last_connection_is_noticed() {
+        let limit = ConnectionLimit::new(2);
+        limit.all_closed().await;
+        let connections = WorkerConnections::new(Arc::clone(&limit));
+        let (first, second) = (connections.enter(), connections.enter());
+        drop(first);
+        let waiting = tokio::spawn(async move { limit.all_closed().await });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(second);
+        waiting.await.unwrap();
     }
 
     #[test]

@@ -9,7 +9,6 @@
 //! | --- | --- |
 //! | what a connection is doing, and its timeouts | [`connection_timeouts`] |
 //! | how many connections there may be, and which one is closed to make room | [`connection_limit`] |
-//! | how many connections are open | [`open_connections`] |
 //! | how a connection is served | [`serve`] |
 //! | where a request ends, and why the next one waits | `request_framing`, `request_gate` |
 //! | the bytes of a connection, under its timeouts | `timed_stream` |
@@ -17,7 +16,6 @@
 
 pub mod connection_limit;
 pub mod connection_timeouts;
-pub mod open_connections;
 mod request_framing;
 mod request_gate;
 pub mod serve;
