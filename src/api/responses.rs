@@ -287,6 +287,8 @@ pub struct PolicyJson {
     status: PolicyStatus,
     /// How much is used now.
     current_usage: UsageJson,
+    /// When it last denied a call; `null` if it did not since it was last changed or reset.
+    last_denied_at: Option<Timestamp>,
     /// When it was created.
     created_at: Timestamp,
     /// When it was last changed.
@@ -331,7 +333,7 @@ struct UsageJson {
 
 impl From<PolicyView> for PolicyJson {
     fn from(view: PolicyView) -> Self {
-        let PolicyView { tenant, policy: Policy { profile, usage }, status } = view;
+        let PolicyView { tenant, policy: Policy { profile, usage, last_denied_at }, status } = view;
         let Limits { max_calls_per_day, max_calls_per_month, max_tokens_cost_per_day, max_tokens_cost_per_month } =
             profile.limits;
         let Usage { at, calls_today, calls_this_month, tokens_cost_today, tokens_cost_this_month, .. } = usage;
@@ -355,6 +357,7 @@ impl From<PolicyView> for PolicyJson {
                 tokens_cost_this_month,
                 last_updated: at,
             },
+            last_denied_at,
             created_at: profile.created_at,
             updated_at: profile.updated_at,
         }

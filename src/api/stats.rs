@@ -53,7 +53,7 @@ pub struct StatsJson {
     latency: LatencyJson,
     /// The slowest tenants of the last five minutes, slowest first.
     slowest_tenants: Vec<SlowTenantJson>,
-    /// Policies near or past a limit, fullest first, each with its fullest limit.
+    /// Policies that are near or past a limit or denied a call today, fullest first, each with its fullest limit.
     budgets: Vec<BudgetJson>,
 }
 
@@ -131,7 +131,7 @@ struct SlowTenantJson {
     p99_ms: f64,
 }
 
-/// A limit of a policy that is nearly used up.
+/// The fullest limit of a policy that is near it or past it, or denied a call today.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "NearLimit")]
@@ -160,6 +160,8 @@ struct BudgetJson {
     share: f64,
     /// When the count starts anew.
     resets_at: Timestamp,
+    /// When the policy last denied a call; `null` if it did not since it was last changed or reset.
+    last_denied_at: Option<Timestamp>,
 }
 
 impl From<Stats> for StatsJson {
@@ -225,7 +227,8 @@ impl From<SlowTenant> for SlowTenantJson {
 
 impl BudgetJson {
     fn new(tenant: TenantIdentity, near: NearLimit) -> Self {
-        let NearLimit { policy, agent, owner, action, status, limit, used, max, share, resets_at } = near;
+        let NearLimit { policy, agent, owner, action, status, limit, used, max, share, resets_at, last_denied_at } =
+            near;
         Self {
             tenant_id: tenant.id,
             slug: slug_of(&tenant),
@@ -239,6 +242,7 @@ impl BudgetJson {
             max,
             share,
             resets_at,
+            last_denied_at,
         }
     }
 }

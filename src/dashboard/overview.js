@@ -74,7 +74,7 @@ const ACTS = { warn: "warns", throttle: "throttles", block: "blocks", revoke: "r
 
 function nearLimit(budgets) {
   if (!budgets.length) {
-    return empty("pass", "All budgets have room", "A policy shows up here once four fifths of one of its limits are used.");
+    return empty("pass", "All budgets have room", "A policy shows up here once four fifths of one of its limits are used, or on a day when it denied a call.");
   }
   const unit = (budget, amount) => (budget.limit.includes("Cost") ? amount : count(amount));
   return table([
@@ -82,7 +82,7 @@ function nearLimit(budgets) {
     ["Limit", (budget) => [h("span", { class: "nowrap" }, words(budget.limit).replace("max ", "").replace("tokens ", "")), h("div", { class: "small muted" }, budget.agentId ? ["only ", agentLink(budget.agentId)] : budget.userId ? `owner ${budget.userId}` : "all agents")]],
     ["Used", (budget) => h("div", { class: "meter" }, h("div", { class: "meter-line num" }, h("span", {}, `${unit(budget, budget.used)} of ${unit(budget, budget.max)}`), h("span", {}, `${Math.floor(Math.min(budget.share, 9.99) * 100)} %`)), bar(budget.share, `${Math.floor(budget.share * 100)} % used`))],
     ["Resets", (budget) => h("span", { class: "nowrap" }, `in ${span(Math.max(0, (new Date(budget.resetsAt) - Date.now()) / 1000))}`)],
-    ["Status", (budget) => [budgetBadge(budget.status, budget.share), h("div", { class: "small muted" }, ACTS[budget.action])]],
+    ["Status", (budget) => [budgetBadge(budget, budget.share), h("div", { class: "small muted" }, ACTS[budget.action])]],
   ], budgets, { label: "Budgets near their limit" });
 }
 

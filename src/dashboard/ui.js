@@ -107,8 +107,13 @@ const TONES = {
 /** A status as a coloured word. */
 export const badge = (word) => h("span", { class: `badge ${TONES[word] ?? ""}` }, word.replace("_", " "));
 
-/** A budget's status as a coloured word: one that may refuse the next call does not look fine. */
-export const budgetBadge = (status, share) => (status === "active" && share >= NEAR_LIMIT ? h("span", { class: "badge warn" }, "near limit") : badge(status));
+/** A budget's status as a coloured word: one that denied a call today, or may deny the next one, does not look fine. */
+export function budgetBadge({ status, lastDeniedAt }, share) {
+  if (status !== "active") return badge(status);
+  // Both times are in UTC.
+  if (lastDeniedAt?.slice(0, 10) === new Date().toISOString().slice(0, 10)) return h("span", { class: "badge warn", title: `It last denied a call ${relative(lastDeniedAt)}` }, "denied calls");
+  return share >= NEAR_LIMIT ? h("span", { class: "badge warn" }, "near limit") : badge(status);
+}
 
 /** A time as how long ago it is, with the time itself on hovering. */
 export const ago = (time) => (time ? h("time", { datetime: time, title: `${dateTime(time)} UTC`, class: "nowrap" }, relative(time)) : h("span", { class: "muted" }, "never"));

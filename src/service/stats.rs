@@ -20,7 +20,7 @@ use crate::measure::metric_values::TenantCounts;
 
 /// The most tenants in the list of the slowest.
 const MAX_SLOWEST: usize = 10;
-/// The most policies in the list of those near a limit.
+/// The most policies in the list of those near a limit or denying calls.
 const MAX_NEAR_LIMITS: usize = 20;
 /// Tenants asked at once. Between two batches, workers get to do other things.
 const ASKED_AT_ONCE: usize = 64;
@@ -40,7 +40,7 @@ pub struct Stats {
     pub traffic: DecisionTotals,
     /// The tenants with the slowest decisions of the last five minutes, slowest first.
     pub slowest: Vec<SlowTenant>,
-    /// The policies closest to a limit, fullest first.
+    /// The policies that are near a limit or denied a call today, fullest first.
     pub near_limits: Vec<(TenantIdentity, NearLimit)>,
 }
 

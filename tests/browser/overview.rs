@@ -16,7 +16,7 @@ fn a_budget_names_its_agent_and_does_not_look_fine_near_its_limit() {
     });
     let id = operator.post("/v1/agents", body).expect(201)["id"].as_str().unwrap().to_owned();
     let policy = json!({ "agentId": id, "limits": { "maxTokensCostPerDay": 5 }, "action": "block" });
-    operator.post("/v1/policies", policy).expect(201);
+    let policy = operator.post("/v1/policies", policy).expect(201)["id"].as_str().unwrap().to_owned();
     let ask = |cost: f64| {
         let call = json!({ "agentId": id, "action": "read", "resource": "docs:1", "tokensCost": cost });
         operator.post("/v1/authorize", call).expect(200)
@@ -40,6 +40,15 @@ fn a_budget_names_its_agent_and_does_not_look_fine_near_its_limit() {
     browser.until("it does not look fine", &tone(row));
     browser.go("#/tenants/acme/policies");
     browser.until("nor among the policies", &tone("const row = document.querySelector('[data-policy]');"));
+    // With more room, it is fine until it denies a larger call.
+    let path = format!("/v1/policies/{policy}");
+    operator.patch(&path, json!({ "limits": { "maxTokensCostPerDay": 10 } })).expect(200);
+    browser.go("#/overview");
+    browser.sees("All budgets have room");
+    assert_eq!(ask(6.0)["code"], "BUDGET_EXCEEDED");
+    browser.until("it does not look fine again", &tone(row));
+    browser.go("#/tenants/acme/policies");
+    browser.until("nor there", &tone("const row = document.querySelector('[data-policy]');"));
     browser.check_records();
 }
 

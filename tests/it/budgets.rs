@@ -98,6 +98,7 @@ fn a_policys_life() {
         "currentUsage": {
             "callsToday": 0, "callsThisMonth": 0, "tokensCostToday": 0, "tokensCostThisMonth": 0, "lastUpdated": null,
         },
+        "lastDeniedAt": null,
     });
     assert_eq!(policy, expected);
     assert_eq!(operator.policy_of(&id), expected);

@@ -205,6 +205,7 @@ fn budgets_near_their_limit_are_listed_fullest_first_and_up_to_date() {
     let wanted = json!({
         "tenantId": globex.id, "slug": "globex", "policyId": calls, "agentId": null, "userId": null, "action": "block",
         "status": "active", "limit": "maxCallsPerDay", "used": 8, "max": 10, "share": 0.8, "resetsAt": resets,
+        "lastDeniedAt": null,
     });
     assert_eq!(near, [wanted]);
 
@@ -221,6 +222,23 @@ fn budgets_near_their_limit_are_listed_fullest_first_and_up_to_date() {
     operator.post(&format!("/v1/policies/{full}/reset"), json!({ "period": "all" })).expect(200);
     operator.delete(&format!("/v1/policies/{calls}")).expect(204);
     assert_eq!(budgets(""), Vec::<Value>::new());
+    // One with room, that denies a call which asks for more.
+    let small = policy(json!({ "agentId": other.id, "limits": { "maxTokensCostPerDay": 5 }, "action": "block" }));
+    operator.post("/v1/tenants/globex/activate", json!({})).expect(200);
+    let mut costly = call(&other.id);
+    costly["tokensCost"] = json!(3);
+    operator.granted(costly.clone());
+    assert_eq!(budgets(""), Vec::<Value>::new());
+    operator.denied(costly, "BUDGET_EXCEEDED");
+    let near = budgets("");
+    assert_eq!(
+        (&near[0]["policyId"], &near[0]["status"], &near[0]["share"]),
+        (&json!(small), &json!("active"), &json!(0.6))
+    );
+    assert_eq!(near[0]["lastDeniedAt"], operator.policy_of(&small)["lastDeniedAt"]);
+    assert!(near[0]["lastDeniedAt"].is_string(), "{near:?}");
+    operator.post(&format!("/v1/policies/{small}/reset"), json!({ "period": "day" })).expect(200);
+    assert_eq!(operator.policy_of(&small)["lastDeniedAt"], Value::Null);
     // Of the default tenant, by owner.
     let mine = operator.agent(Value::Null, permits("docs:*", &["read"]));
     operator.granted(call(&mine.id));

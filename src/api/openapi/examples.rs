@@ -299,6 +299,7 @@ examples! {
                 "tokensCostThisMonth": 5.15,
                 "lastUpdated": "2026-11-24T10:15:00.000Z",
             },
+            "lastDeniedAt": null,
             "createdAt": MADE,
             "updatedAt": MADE,
         }

@@ -92,6 +92,9 @@ pub struct Policy {
     pub profile: Arc<PolicyProfile>,
     /// How much is used.
     pub usage: Usage,
+    /// When it last denied a call; `None` if it did not since it was last changed or reset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_denied_at: Option<Timestamp>,
 }
 
 /// The charges to a policy in the day and the month of `at`. [`window`](crate::budget::window) says how other days and
@@ -276,7 +279,7 @@ pub struct Meter {
 impl Policy {
     /// A policy without charges.
     pub fn new(profile: PolicyProfile) -> Self {
-        Self { profile: Arc::new(profile), usage: Usage::default() }
+        Self { profile: Arc::new(profile), usage: Usage::default(), last_denied_at: None }
     }
 
     /// Charges calls and cost.
@@ -294,6 +297,7 @@ impl Policy {
     /// See [`Usage::reset`].
     pub fn reset(&mut self, moment: Moment, period: Period) {
         self.begin();
+        self.last_denied_at = None;
         self.usage.reset(moment, period);
     }
 
@@ -307,6 +311,11 @@ impl Policy {
     /// ahead.
     fn begin(&mut self) {
         self.usage.at.get_or_insert(self.profile.created_at);
+    }
+
+    /// Whether it denied a call today.
+    pub fn denied_today(&self, now: Timestamp) -> bool {
+        self.last_denied_at.is_some_and(|at| at.day() == now.day())
     }
 
     /// Whether it applies to an agent with that id and owner.

@@ -112,7 +112,7 @@ pub struct PolicyView {
 impl PolicyView {
     /// The policy's state at `now`.
     pub fn of(tenant: &Tenant, policy: &Policy, now: Timestamp) -> Self {
-        let shown = Policy { profile: Arc::clone(&policy.profile), usage: policy.usage.now(now) };
+        let shown = Policy { usage: policy.usage.now(now), ..policy.clone() };
         Self { tenant: tenant.id(), policy: shown, status: policy.status(now) }
     }
 

@@ -47,14 +47,17 @@ impl Tenant {
             Some(grant) => self.count_delegated(grant, moment.wall),
             None => {}
         }
-        if record.allowed()
+        if (record.allowed() || record.policy.is_some())
             && !self.state.policies.is_empty()
             && let Some(agent) = self.agent_in(slot)
         {
             let (id, owner) = (agent.profile.id, Arc::clone(&agent.profile.spec.owner));
             for place in self.policies_about_owner(id, &owner) {
-                if let Some(policy) = self.policy_mut(place) {
+                let Some(policy) = self.policy_mut(place) else { continue };
+                if record.allowed() {
                     policy.charge(moment, 1, record.cost.unwrap_or_default());
+                } else if record.policy == Some(policy.profile.id) {
+                    policy.last_denied_at = Some(moment.wall);
                 }
             }
         }
@@ -211,6 +214,7 @@ impl Tenant {
                 self.state.policies.push(policy);
             }
             Change::PolicyUpdated { policy, limits, action, disabled } => self.change_policy(*policy, |policy| {
+                policy.last_denied_at = None;
                 let profile = Arc::make_mut(&mut policy.profile);
                 profile.limits = limits.clone();
                 profile.action = *action;

@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 /// A policy is near its limit from this share on.
 const NEAR: f64 = 0.8;
 
-/// A policy that is near its limit or past it, with the fullest of its limits.
+/// A policy that is near its limit or past it, or denied a call today, with the fullest of its limits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NearLimit {
     /// The policy's id.
@@ -34,6 +34,8 @@ pub struct NearLimit {
     pub share: f64,
     /// When the count starts anew.
     pub resets_at: Timestamp,
+    /// When it last denied a call; `None` if it did not since it was last changed or reset.
+    pub last_denied_at: Option<Timestamp>,
 }
 
 /// A tenant in a few numbers.
@@ -45,7 +47,7 @@ pub struct Census {
     pub status: TenantStatus,
     /// Numbers of its agents.
     pub agents: AgentCounts,
-    /// Its policies that are near a limit, the fullest first.
+    /// Its policies that are near a limit or denied a call today, the fullest first.
     pub near_limits: Vec<NearLimit>,
     /// When these numbers were taken.
     pub taken_at: Timestamp,
@@ -77,7 +79,8 @@ pub fn sort_fullest_first<T>(list: &mut [T], near: impl Fn(&T) -> &NearLimit) {
 }
 
 impl Policy {
-    /// The policy's fullest limit, if that is near or used up. A disabled policy stops nothing, so it is near none.
+    /// The policy's fullest limit, if that is near or used up, or if the policy denied a call today: a call may ask for
+    /// more than is left of any limit. A disabled policy stops nothing, so it is near none.
     pub fn near_limit(&self, now: Timestamp) -> Option<NearLimit> {
         if self.profile.disabled {
             return None;
@@ -85,7 +88,7 @@ impl Policy {
         let meters = self.meters(now, 0, crate::budget::cost::Cost::default());
         let (share, meter) =
             meters.map(|meter| (meter.share(), meter)).max_by(|(one, _), (other, _)| one.total_cmp(other))?;
-        (share >= NEAR).then(|| {
+        (share >= NEAR || self.denied_today(now)).then(|| {
             let Meter { name, used, max, daily, .. } = meter;
             let profile = &self.profile;
             NearLimit {
@@ -99,6 +102,7 @@ impl Policy {
                 max,
                 share,
                 resets_at: if daily { now.next_day() } else { now.next_month() },
+                last_denied_at: self.last_denied_at,
             }
         })
     }
@@ -166,6 +170,10 @@ mod tests {
         assert_eq!((month.limit, month.share, month.status), ("maxTokensCostPerMonth", 1.25, PolicyStatus::Triggered));
         assert_eq!((month.used.to_string(), month.resets_at), ("2.5".to_owned(), at("2026-03-01T00:00:00Z")));
         let tomorrow = at("2026-02-28T00:00:00Z");
+        let mut denying = policy(limits.clone(), false, 7, "1.5");
+        denying.last_denied_at = Some(now);
+        assert_eq!(denying.near_limit(now).map(|near| near.limit), Some("maxTokensCostPerMonth"));
+        assert_eq!(denying.near_limit(tomorrow), None, "it denied nothing that day");
         assert_eq!(policy(limits.clone(), false, 10, "0").near_limit(tomorrow), None);
         assert_eq!(policy(limits, true, 10, "0").near_limit(now), None, "it stops nothing");
         let nothing = Limits { max_calls_per_day: Some(0), ..Limits::default() };

@@ -249,5 +249,6 @@ fn shown(view: &PolicyView) -> Value {
             usage.tokens_cost_today.millionths().to_string(),
             usage.tokens_cost_this_month.millionths().to_string(),
         ],
+        "lastDenied": view.policy.last_denied_at.map(Timestamp::millis),
     })
 }

@@ -139,6 +139,8 @@ pub struct Counted {
     used: [u128; 4],
     action: String,
     disabled: bool,
+    /// When it last denied a call, since it was last changed or reset.
+    denied: Option<i64>,
 }
 
 impl Counted {
@@ -162,6 +164,7 @@ impl Counted {
             "action": self.action,
             "status": self.status(),
             "used": self.used.map(|used| used.to_string()),
+            "lastDenied": self.denied,
         })
     }
 }
@@ -227,6 +230,7 @@ pub fn policies(trail: &[Entry], now: i64) -> Vec<Counted> {
             used: [0; 4],
             action: noted.action.clone(),
             disabled: noted.disabled,
+            denied: last_denied(later, entry_id(entry)),
         };
         let (calls_today, cost_today) = count(trail, born, &policy, "month", day_of, now);
         let (calls_this_month, cost_this_month) = count(trail, born, &policy, "day", month_of, now);
@@ -234,6 +238,14 @@ pub fn policies(trail: &[Entry], now: i64) -> Vec<Counted> {
         found.push(policy);
     }
     found
+}
+
+/// When the policy last denied a call, if it was not changed or reset since.
+fn last_denied(later: &[Entry], policy: &str) -> Option<i64> {
+    let is_change = |entry: &&Entry| entry.resource == policy && entry.action.starts_with("policy.");
+    let denies = |entry: &&Entry| entry.kind == "decision" && entry.policy_id.as_deref() == Some(policy);
+    let last = later.iter().rfind(|entry| is_change(entry) || denies(entry))?;
+    denies(&last).then_some(last.wall)
 }
 
 fn entry_id(created: &Entry) -> &str {
