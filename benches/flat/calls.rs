@@ -29,8 +29,8 @@ const IN_FLIGHT: [usize; 2] = [1, 64];
 pub fn tenants() {
     let tenants = if measuring() { 10_000 } else { 20 };
     let system = System::new();
-    let one = Server::open(&system, |root| start::prepare(root, 1));
-    let many = Server::open(&system, |root| start::prepare(root, tenants));
+    let one = InProcessServer::open(&system, |root| start::prepare(root, 1));
+    let many = InProcessServer::open(&system, |root| start::prepare(root, tenants));
     for in_flight in IN_FLIGHT {
         // Not all three in one: the tenants' writes are synced while the next ones call.
         for (calling, name) in
@@ -51,9 +51,9 @@ pub fn tenants() {
 pub fn agents() {
     let agents = if measuring() { 100_000 } else { 100 };
     compare_tenants([
-        Kind { name: "of 10 agents".to_owned(), agents: FEW, calling: FEW, entries: 0 },
-        Kind { name: format!("of 10 of {agents} agents"), agents, calling: FEW, entries: 0 },
-        Kind { name: format!("of {agents} agents in turn"), agents, calling: agents, entries: 0 },
+        TenantSize { name: "of 10 agents".to_owned(), agents: FEW, calling: FEW, entries: 0 },
+        TenantSize { name: format!("of 10 of {agents} agents"), agents, calling: FEW, entries: 0 },
+        TenantSize { name: format!("of {agents} agents in turn"), agents, calling: agents, entries: 0 },
     ]);
 }
 
@@ -62,12 +62,12 @@ pub fn entries() {
     let entries = if measuring() { 10_000_000 } else { 3_000 };
     compare_tenants([0, entries].map(|entries| {
         let name = format!("of a tenant with {entries} audit entries");
-        Kind { name, agents: FEW, calling: FEW, entries }
+        TenantSize { name, agents: FEW, calling: FEW, entries }
     }));
 }
 
 /// A tenant by its size.
-struct Kind {
+struct TenantSize {
     name: String,
     agents: usize,
     /// How many of the agents make calls.
@@ -76,9 +76,9 @@ struct Kind {
 }
 
 /// Compares tenants of one server.
-fn compare_tenants<const COUNT: usize>(tenants: [Kind; COUNT]) {
+fn compare_tenants<const COUNT: usize>(tenants: [TenantSize; COUNT]) {
     let system = System::new();
-    let server = Server::open(&system, |root| {
+    let server = InProcessServer::open(&system, |root| {
         let data = DataDir::open(root).unwrap();
         for (number, kind) in (0..).zip(&tenants) {
             fill(&data, number, kind.agents, kind.entries);
@@ -94,13 +94,13 @@ fn compare_tenants<const COUNT: usize>(tenants: [Kind; COUNT]) {
 }
 
 /// A server in process, on its own data.
-struct Server<'s> {
+struct InProcessServer<'s> {
     system: &'s SystemRunner,
     app: App,
     _root: TempDir,
 }
 
-impl<'s> Server<'s> {
+impl<'s> InProcessServer<'s> {
     fn open(system: &'s SystemRunner, prepare: impl FnOnce(&Path)) -> Self {
         let root = tempfile::tempdir().unwrap();
         prepare(root.path());

@@ -11,7 +11,7 @@ mod figures;
 mod process;
 
 use figures::{Figure, Goal};
-use process::Process;
+use process::MeasuredProcess;
 
 /// The program's own allocator.
 #[global_allocator]
@@ -26,12 +26,12 @@ struct Scenario {
     durability: &'static str,
     tenants: usize,
     agents: usize,
-    load: Load,
+    load: LoadPlan,
     figures: Vec<Figure>,
 }
 
 /// How load is sent.
-enum Load {
+enum LoadPlan {
     /// As much as that many connections can, each with one request under way.
     Closed { connections: u16, batch: usize },
     /// By a schedule that waits for no answer: half of the server's best throughput in this round.
@@ -48,7 +48,7 @@ fn scenarios() -> Vec<Scenario> {
         load,
         figures,
     };
-    let closed = |connections| Load::Closed { connections, batch: 0 };
+    let closed = |connections| LoadPlan::Closed { connections, batch: 0 };
     let most = || {
         let (throughput, cpu) = (F::throughput(Goal::RatioAtLeast(0.85)), F::server_cpu(Goal::RatioAtMost(1.3)));
         vec![throughput, cpu, F::p50(Goal::None), F::p99(Goal::None)]
@@ -59,14 +59,14 @@ fn scenarios() -> Vec<Scenario> {
     let fsync = vec![F::throughput(Goal::None), F::server_cpu(Goal::None), F::p50(Goal::None), F::p99(Goal::None)];
     vec![
         scenario("one hot tenant, 64 connections", 1, 100, closed(64), most()),
-        scenario("open loop at half of that", 1, 100, Load::HalfOfMost, half),
+        scenario("open loop at half of that", 1, 100, LoadPlan::HalfOfMost, half),
         scenario("one hot tenant, 8 connections", 1, 100, closed(8), light),
         scenario("100 tenants, 64 connections", 100, 10, closed(64), most()),
         scenario(
             "batches of 100 from 16 tenants, 32 connections",
             16,
             10,
-            Load::Closed { connections: 32, batch: BATCH },
+            LoadPlan::Closed { connections: 32, batch: BATCH },
             batches,
         ),
         Scenario {
@@ -117,31 +117,31 @@ impl Scenario {
     /// Measures the server and the yardstick, one after the other. `most` is the server's last throughput at full load.
     fn run(&mut self, seconds: f64, bare_first: bool, most: &mut Option<f64>) {
         let Self { durability, tenants, agents, .. } = *self;
-        let server = Process::server(durability);
+        let server = MeasuredProcess::server(durability);
         let targets = server.make_targets(tenants, agents);
-        let bare = Process::bare(BATCH);
-        if let (Load::HalfOfMost, None) = (&self.load, &most) {
+        let bare = MeasuredProcess::bare(BATCH);
+        if let (LoadPlan::HalfOfMost, None) = (&self.load, &most) {
             *most = Some(server.measure(&targets, seconds, &["--connections", "64"]).load.requests_per_second);
         }
         let args: Vec<String> = match self.load {
-            Load::Closed { connections, batch: 0 } => vec!["--connections".into(), connections.to_string()],
-            Load::Closed { connections, batch } => {
+            LoadPlan::Closed { connections, batch: 0 } => vec!["--connections".into(), connections.to_string()],
+            LoadPlan::Closed { connections, batch } => {
                 ["--connections", &connections.to_string(), "--batch", &batch.to_string()].map(String::from).into()
             }
-            Load::HalfOfMost => {
+            LoadPlan::HalfOfMost => {
                 let rate = (most.unwrap_or(2_000.0) / 2.0).max(1.0) as u64;
                 vec!["--rate".into(), rate.to_string(), "--connections".into(), "64".into()]
             }
         };
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let measure = |process: &Process| process.measure(&targets, seconds, &args);
+        let measure = |process: &MeasuredProcess| process.measure(&targets, seconds, &args);
         let (kavach, bare) = if bare_first {
             let bare = measure(&bare);
             (measure(&server), bare)
         } else {
             (measure(&server), measure(&bare))
         };
-        if let Load::Closed { batch: 0, .. } = self.load {
+        if let LoadPlan::Closed { batch: 0, .. } = self.load {
             *most = Some(kavach.load.requests_per_second);
         }
         self.figures.iter_mut().for_each(|figure| figure.add(&kavach, &bare));

@@ -16,7 +16,7 @@ const KAVACH: &str = env!("CARGO_BIN_EXE_kavach");
 const OPERATOR_KEY: &str = "kvo_a-key-for-a-server-that-lives-for-seconds-only";
 
 /// A running server or yardstick. It ends when this is dropped.
-pub struct Process {
+pub struct MeasuredProcess {
     child: Child,
     url: String,
     /// Its data directory, on a real disk.
@@ -26,7 +26,7 @@ pub struct Process {
 /// The part of `kavach load --json` that we use.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Load {
+pub struct LoadReport {
     pub requests: u64,
     pub requests_per_second: f64,
     pub decisions_per_second: f64,
@@ -42,12 +42,12 @@ pub struct Latency {
 
 /// A load, and what it cost the measured process.
 pub struct Measured {
-    pub load: Load,
+    pub load: LoadReport,
     /// User and system time per request, in microseconds.
     pub cpu_micros: f64,
 }
 
-impl Process {
+impl MeasuredProcess {
     /// The server, on an empty data directory, with everything it does by default.
     pub fn server(durability: &str) -> Self {
         let folder = folder();
@@ -96,7 +96,7 @@ impl Process {
         Measured { load, cpu_micros }
     }
 
-    fn load(&self, targets: &Path, seconds: f64, load: &[&str]) -> Load {
+    fn load(&self, targets: &Path, seconds: f64, load: &[&str]) -> LoadReport {
         let mut command = self.load_command();
         command.args(["--json", "--warmup", "0s", "--duration", &format!("{}ms", (seconds * 1e3) as u64)]);
         let sent = command.arg("--targets").arg(targets).args(load).output().unwrap();
@@ -138,7 +138,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for MeasuredProcess {
     fn drop(&mut self) {
         let pid = Pid::from_child(&self.child);
         let _ = kill_process(pid, Signal::TERM);

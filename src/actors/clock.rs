@@ -69,7 +69,7 @@ pub enum ClockState {
 
 /// How a clock jumped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Noted {
+enum JumpKind {
     /// Too far ahead to believe yet.
     HeldBack,
     /// Ahead, and believed.
@@ -82,7 +82,7 @@ enum Noted {
 
 /// A jump that we hold back.
 #[derive(Clone, Copy, Debug)]
-struct Pending {
+struct HeldJump {
     /// The system's clock minus the other one.
     offset: i64,
     /// When it began, by the other clock.
@@ -94,7 +94,7 @@ struct Pending {
 struct Guard {
     /// The believed clock minus the other one.
     offset: i64,
-    pending: Option<Pending>,
+    pending: Option<HeldJump>,
     /// When files may be removed, by the other clock.
     removal_from: i64,
     /// What tests add to the system's clock.
@@ -107,29 +107,29 @@ impl Guard {
     }
 
     /// The reading, a jump if there was one, and how far the clock was from its expected time.
-    fn read(&mut self, system: i64, other: i64) -> (Reading, Option<Noted>, i64) {
+    fn read(&mut self, system: i64, other: i64) -> (Reading, Option<JumpKind>, i64) {
         let expected = other + self.offset;
         let ahead = system - expected;
         if ahead <= FAR_MS {
             let returned = self.pending.take().is_some();
             self.offset = system - other;
             let noted = match ahead {
-                _ if ahead > MAX_STANDSTILL_MS => Some(Noted::Ahead),
-                _ if ahead < -MAX_STANDSTILL_MS => Some(Noted::Back),
-                _ => returned.then_some(Noted::Returned),
+                _ if ahead > MAX_STANDSTILL_MS => Some(JumpKind::Ahead),
+                _ if ahead < -MAX_STANDSTILL_MS => Some(JumpKind::Back),
+                _ => returned.then_some(JumpKind::Returned),
             };
             return (Reading { now: Timestamp::from_millis(system), doubted: None }, noted, ahead);
         }
         let offset = system - other;
         let known = self.pending.filter(|pending| (offset - pending.offset).abs() <= VARIES_MS);
-        let pending = known.unwrap_or(Pending { offset, since: other });
+        let pending = known.unwrap_or(HeldJump { offset, since: other });
         if other - pending.since >= STEADY_MS {
             (self.offset, self.pending, self.removal_from) = (offset, None, other + REMOVAL_MS);
-            return (Reading { now: Timestamp::from_millis(system), doubted: None }, Some(Noted::Ahead), ahead);
+            return (Reading { now: Timestamp::from_millis(system), doubted: None }, Some(JumpKind::Ahead), ahead);
         }
         self.pending = Some(pending);
         let reading = Reading { now: Timestamp::from_millis(expected), doubted: Some(Timestamp::from_millis(system)) };
-        (reading, known.is_none().then_some(Noted::HeldBack), ahead)
+        (reading, known.is_none().then_some(JumpKind::HeldBack), ahead)
     }
 }
 
@@ -188,21 +188,21 @@ impl Clock {
         reading
     }
 
-    fn note(&self, noted: Noted, ahead: i64, reading: Reading) {
+    fn note(&self, noted: JumpKind, ahead: i64, reading: Reading) {
         let (seconds, now) = (ahead.abs() / 1_000, reading.now);
         match noted {
-            Noted::HeldBack => warn!(
+            JumpKind::HeldBack => warn!(
                 seconds,
                 %now,
                 "the system's clock jumped ahead; it is not believed before it has been steady for {} minutes, and until \
                  then a call is allowed only where it is by both times",
                 STEADY_MS / 60_000
             ),
-            Noted::Ahead => {
+            JumpKind::Ahead => {
                 self.ahead.fetch_add(1, Ordering::Relaxed);
                 warn!(seconds, %now, "the system's clock jumped ahead");
             }
-            Noted::Back => {
+            JumpKind::Back => {
                 self.back.fetch_add(1, Ordering::Relaxed);
                 self.recorded(now.plus_millis(-ahead));
                 warn!(
@@ -212,7 +212,7 @@ impl Clock {
                      latest time there was until it is past"
                 );
             }
-            Noted::Returned => info!(%now, "the system's clock is back at the expected time"),
+            JumpKind::Returned => info!(%now, "the system's clock is back at the expected time"),
         }
     }
 
@@ -308,22 +308,22 @@ mod tests {
         assert_eq!(guard.read(time, other), (reading(time), None, 0));
         for seconds in [6, 7, 60, 605] {
             let (time, other) = later(seconds);
-            let noted = (seconds == 6).then_some(Noted::HeldBack);
+            let noted = (seconds == 6).then_some(JumpKind::HeldBack);
             assert_eq!(guard.read(time + YEARS, other), (held(time, time + YEARS), noted, YEARS));
         }
         let (time, other) = later(606);
-        assert_eq!(guard.read(time + YEARS, other), (reading(time + YEARS), Some(Noted::Ahead), YEARS));
+        assert_eq!(guard.read(time + YEARS, other), (reading(time + YEARS), Some(JumpKind::Ahead), YEARS));
         assert_eq!(guard.removal_from, other + REMOVAL_MS);
         // Back again: at once.
         let (time, other) = later(607);
-        assert_eq!(guard.read(time, other), (reading(time), Some(Noted::Back), -YEARS));
+        assert_eq!(guard.read(time, other), (reading(time), Some(JumpKind::Back), -YEARS));
     }
 
     #[test]
     fn a_jump_that_is_taken_back_or_drifts_is_never_believed() {
         let mut guard = Guard::new(START, 0);
-        assert_eq!(guard.read(START + YEARS, 0).1, Some(Noted::HeldBack));
-        assert_eq!(guard.read(START + 1_000, 1_000), (reading(START + 1_000), Some(Noted::Returned), 0));
+        assert_eq!(guard.read(START + YEARS, 0).1, Some(JumpKind::HeldBack));
+        assert_eq!(guard.read(START + 1_000, 1_000), (reading(START + 1_000), Some(JumpKind::Returned), 0));
         for minute in 0..60 {
             let (other, ahead) = (minute * 60_000 + 2_000, YEARS + minute * 2 * VARIES_MS);
             assert_eq!(guard.read(START + other + ahead, other).0, held(START + other, START + other + ahead));
@@ -338,10 +338,10 @@ mod tests {
             (200, None),
             (-200, None),
             (MAX_STANDSTILL_MS, None),
-            (MAX_STANDSTILL_MS + 1, Some(Noted::Ahead)),
-            (FAR_MS, Some(Noted::Ahead)),
-            (-MAX_STANDSTILL_MS - 1, Some(Noted::Back)),
-            (-YEARS / 4, Some(Noted::Back)),
+            (MAX_STANDSTILL_MS + 1, Some(JumpKind::Ahead)),
+            (FAR_MS, Some(JumpKind::Ahead)),
+            (-MAX_STANDSTILL_MS - 1, Some(JumpKind::Back)),
+            (-YEARS / 4, Some(JumpKind::Back)),
         ] {
             time += step;
             assert_eq!(guard.read(time, 0), (reading(time), noted, step));

@@ -135,7 +135,7 @@ impl<const LIMIT: usize> Raw<LIMIT> {
         if from.declared.is_some_and(|length| length > LIMIT) {
             return Err(Problem::too_large(LIMIT));
         }
-        let mut pieces = Pieces::<LIMIT>::default();
+        let mut pieces = PartialBody::<LIMIT>::default();
         // Most bodies arrive together with their head.
         while let Poll::Ready(piece) = poll_fn(|context| Poll::Ready(next_piece(&mut payload, context))).await {
             match piece {
@@ -147,7 +147,11 @@ impl<const LIMIT: usize> Raw<LIMIT> {
     }
 
     /// Reads what is still on its way.
-    async fn read_rest(from: Incoming<'_>, mut payload: Payload, mut pieces: Pieces<LIMIT>) -> Result<Self, Problem> {
+    async fn read_rest(
+        from: Incoming<'_>,
+        mut payload: Payload,
+        mut pieces: PartialBody<LIMIT>,
+    ) -> Result<Self, Problem> {
         let _reading = from.pace.map(ConnectionTimer::start_reading_body);
         let (let_go, mut gone) = oneshot::channel();
         let mut place = from.bodies.take(pieces.memory(), move || _ = let_go.send(()));
@@ -176,13 +180,13 @@ impl<const LIMIT: usize> Raw<LIMIT> {
 
 /// The part of a body that has arrived.
 #[derive(Default)]
-struct Pieces<const LIMIT: usize> {
+struct PartialBody<const LIMIT: usize> {
     first: Bytes,
     /// All of it, from the second piece on.
     all: BytesMut,
 }
 
-impl<const LIMIT: usize> Pieces<LIMIT> {
+impl<const LIMIT: usize> PartialBody<LIMIT> {
     fn len(&self) -> usize {
         self.first.len() + self.all.len()
     }

@@ -276,11 +276,11 @@ pub struct NotLookedAt {
 
 impl Summary {
     /// The worst of all results: a trail that is not intact is worse than one that could not be read.
-    fn outcome(&self) -> Outcome {
+    fn outcome(&self) -> VerifyOutcome {
         match (self.tenants.iter().all(|report| report.ok), self.not_looked_at.is_empty()) {
-            (false, _) => Outcome::Wrong,
-            (true, false) => Outcome::NotLookedAt,
-            (true, true) => Outcome::Right,
+            (false, _) => VerifyOutcome::Wrong,
+            (true, false) => VerifyOutcome::NotLookedAt,
+            (true, true) => VerifyOutcome::Right,
         }
     }
 }
@@ -320,7 +320,7 @@ impl fmt::Display for Summary {
 
 /// What the exit code reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+enum VerifyOutcome {
     Right,
     Wrong,
     NotLookedAt,
@@ -332,9 +332,9 @@ pub fn run(settings: &VerifySettings) -> ExitCode {
         Ok((outcome, text)) => {
             let written = writeln!(io::stdout(), "{text}");
             match outcome {
-                Outcome::Right if written.is_ok() => ExitCode::SUCCESS,
-                Outcome::Right | Outcome::Wrong => ExitCode::FAILURE,
-                Outcome::NotLookedAt => ExitCode::from(2),
+                VerifyOutcome::Right if written.is_ok() => ExitCode::SUCCESS,
+                VerifyOutcome::Right | VerifyOutcome::Wrong => ExitCode::FAILURE,
+                VerifyOutcome::NotLookedAt => ExitCode::from(2),
             }
         }
         Err(problem) => {
@@ -345,7 +345,7 @@ pub fn run(settings: &VerifySettings) -> ExitCode {
     }
 }
 
-fn look_at(settings: &VerifySettings) -> Result<(Outcome, String), String> {
+fn look_at(settings: &VerifySettings) -> Result<(VerifyOutcome, String), String> {
     let VerifySettings { tenant, data_dir, folder, checkpoint, json } = settings;
     let kept = checkpoint.as_deref().map(read_checkpoint).transpose()?;
     let home = match folder {
@@ -357,7 +357,7 @@ fn look_at(settings: &VerifySettings) -> Result<(Outcome, String), String> {
         _ => format!("{}: {problem}", home.display()),
     })?;
     let of_one = |report: Report| {
-        let outcome = if report.ok { Outcome::Right } else { Outcome::Wrong };
+        let outcome = if report.ok { VerifyOutcome::Right } else { VerifyOutcome::Wrong };
         Ok((outcome, text(*json, &report)?))
     };
     match (folder, tenant) {
@@ -408,7 +408,7 @@ fn verify_all(data_dir: &Path) -> Result<Summary, String> {
     if summary.tenants.is_empty() && summary.not_looked_at.is_empty() {
         return Err(format!("{} holds no tenant", data_dir.display()));
     }
-    summary.ok = summary.outcome() == Outcome::Right;
+    summary.ok = summary.outcome() == VerifyOutcome::Right;
     Ok(summary)
 }
 

@@ -23,20 +23,20 @@ const PROTOCOL: &[u8] = b"http/1.1";
 pub struct Tls {
     certificate: PathBuf,
     key: PathBuf,
-    shown: Arc<Shown>,
+    shown: Arc<CurrentCertificate>,
     acceptor: TlsAcceptor,
 }
 
 /// The certificate that new connections get.
-struct Shown(RwLock<Arc<CertifiedKey>>);
+struct CurrentCertificate(RwLock<Arc<CertifiedKey>>);
 
-impl fmt::Debug for Shown {
+impl fmt::Debug for CurrentCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Shown(..)")
+        f.write_str("CurrentCertificate(..)")
     }
 }
 
-impl ResolvesServerCert for Shown {
+impl ResolvesServerCert for CurrentCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
     }
@@ -49,7 +49,7 @@ impl Tls {
     /// Which file is at fault, and what is wrong with it.
     pub fn read(certificate: &Path, key: &Path) -> io::Result<Self> {
         let provider = Arc::new(ring::default_provider());
-        let shown = Arc::new(Shown(RwLock::new(Arc::new(read(certificate, key, &provider)?))));
+        let shown = Arc::new(CurrentCertificate(RwLock::new(Arc::new(read(certificate, key, &provider)?))));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&shown) as _;
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -18,7 +18,7 @@ pub struct World {
     pub own: Side,
     pub foreign: Side,
     pub unknown: Target,
-    pub headers: Vec<(Kind, Option<String>)>,
+    pub headers: Vec<(CallerKind, Option<String>)>,
 }
 
 pub struct Side {
@@ -28,7 +28,7 @@ pub struct Side {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum CallerKind {
     /// No `Authorization`, or one that holds no bearer.
     Missing,
     /// A bearer that belongs to nobody.
@@ -80,28 +80,28 @@ impl World {
         let forged_key = format!("{}{}", &own.key[..40], "A".repeat(28));
         let nobodys = |prefix: &str| format!("{prefix}{}", URL_SAFE_NO_PAD.encode([7; 48]));
         let headers = vec![
-            (Kind::Missing, None),
-            (Kind::Missing, Some(String::new())),
-            (Kind::Missing, Some("Bearer".into())),
-            (Kind::Missing, Some(OPERATOR_KEY.into())),
-            (Kind::Missing, Some(format!("Basic {OPERATOR_KEY}"))),
-            (Kind::Invalid, bearer("no-key-at-all")),
-            (Kind::Invalid, bearer(&format!("{OPERATOR_KEY}x"))),
-            (Kind::Invalid, bearer(&OPERATOR_KEY.to_uppercase())),
-            (Kind::Invalid, bearer(&format!("kvo_{}", "x".repeat(43)))),
-            (Kind::Invalid, bearer(revoked)),
-            (Kind::Invalid, bearer(&old.token)),
-            (Kind::Invalid, bearer(&forged)),
-            (Kind::Invalid, bearer(&forged_key)),
-            (Kind::Invalid, bearer(&nobodys("kv_"))),
-            (Kind::Invalid, bearer(&nobodys("kvt_"))),
-            (Kind::Invalid, bearer(&own.key.replace("kvt_", "kv_"))),
-            (Kind::Operator, bearer(OPERATOR_KEY)),
-            (Kind::Operator, Some(format!("bearer  {OPERATOR_KEY}"))),
-            (Kind::OwnKey, bearer(&own.key)),
-            (Kind::ForeignKey, bearer(&foreign.key)),
-            (Kind::OwnToken, bearer(&agent.token)),
-            (Kind::ForeignToken, bearer(&other.token)),
+            (CallerKind::Missing, None),
+            (CallerKind::Missing, Some(String::new())),
+            (CallerKind::Missing, Some("Bearer".into())),
+            (CallerKind::Missing, Some(OPERATOR_KEY.into())),
+            (CallerKind::Missing, Some(format!("Basic {OPERATOR_KEY}"))),
+            (CallerKind::Invalid, bearer("no-key-at-all")),
+            (CallerKind::Invalid, bearer(&format!("{OPERATOR_KEY}x"))),
+            (CallerKind::Invalid, bearer(&OPERATOR_KEY.to_uppercase())),
+            (CallerKind::Invalid, bearer(&format!("kvo_{}", "x".repeat(43)))),
+            (CallerKind::Invalid, bearer(revoked)),
+            (CallerKind::Invalid, bearer(&old.token)),
+            (CallerKind::Invalid, bearer(&forged)),
+            (CallerKind::Invalid, bearer(&forged_key)),
+            (CallerKind::Invalid, bearer(&nobodys("kv_"))),
+            (CallerKind::Invalid, bearer(&nobodys("kvt_"))),
+            (CallerKind::Invalid, bearer(&own.key.replace("kvt_", "kv_"))),
+            (CallerKind::Operator, bearer(OPERATOR_KEY)),
+            (CallerKind::Operator, Some(format!("bearer  {OPERATOR_KEY}"))),
+            (CallerKind::OwnKey, bearer(&own.key)),
+            (CallerKind::ForeignKey, bearer(&foreign.key)),
+            (CallerKind::OwnToken, bearer(&agent.token)),
+            (CallerKind::ForeignToken, bearer(&other.token)),
         ];
         let unknown = Target {
             tenant: unknown_like(&own.id.replace("tnt_", "agt_")).replace("agt_", "tnt_"),
@@ -125,25 +125,25 @@ impl World {
 }
 
 /// What that key gets according to the table.
-fn expected(row: &Row, access: RouteAccess, kind: Kind, about: About) -> Outcome {
+fn expected(row: &Row, access: RouteAccess, kind: CallerKind, about: About) -> Outcome {
     let mine = match kind {
-        Kind::OwnKey | Kind::OwnToken => about == About::Own,
-        Kind::ForeignKey | Kind::ForeignToken => about == About::Foreign,
+        CallerKind::OwnKey | CallerKind::OwnToken => about == About::Own,
+        CallerKind::ForeignKey | CallerKind::ForeignToken => about == About::Foreign,
         _ => about != About::Unknown,
     };
     match (access, kind) {
         (RouteAccess::Public, _) => row.granted,
-        (_, Kind::Missing) => (401, Some("UNAUTHENTICATED")),
-        (_, Kind::Invalid) => (401, Some("INVALID_TOKEN")),
-        (_, Kind::Operator) if mine => row.granted,
-        (_, Kind::Operator) => row.missing,
+        (_, CallerKind::Missing) => (401, Some("UNAUTHENTICATED")),
+        (_, CallerKind::Invalid) => (401, Some("INVALID_TOKEN")),
+        (_, CallerKind::Operator) if mine => row.granted,
+        (_, CallerKind::Operator) => row.missing,
         (RouteAccess::Operator, _) => FORBIDDEN,
-        (RouteAccess::Agent, Kind::OwnToken | Kind::ForeignToken) => row.hidden_from_agent,
-        (_, Kind::OwnKey | Kind::ForeignKey) if mine || !row.has_target() => row.granted,
-        (_, Kind::OwnKey | Kind::ForeignKey) => row.hidden,
-        (RouteAccess::Admin, Kind::OwnToken | Kind::ForeignToken) => FORBIDDEN,
-        (RouteAccess::Decider, Kind::OwnToken | Kind::ForeignToken) if mine => row.granted,
-        (RouteAccess::Decider, Kind::OwnToken | Kind::ForeignToken) => row.hidden_from_agent,
+        (RouteAccess::Agent, CallerKind::OwnToken | CallerKind::ForeignToken) => row.hidden_from_agent,
+        (_, CallerKind::OwnKey | CallerKind::ForeignKey) if mine || !row.has_target() => row.granted,
+        (_, CallerKind::OwnKey | CallerKind::ForeignKey) => row.hidden,
+        (RouteAccess::Admin, CallerKind::OwnToken | CallerKind::ForeignToken) => FORBIDDEN,
+        (RouteAccess::Decider, CallerKind::OwnToken | CallerKind::ForeignToken) if mine => row.granted,
+        (RouteAccess::Decider, CallerKind::OwnToken | CallerKind::ForeignToken) => row.hidden_from_agent,
     }
 }
 
@@ -232,22 +232,22 @@ fn every_route_answers_every_key_as_the_table_says() {
 
                 let granted = answer.status < 300;
                 let reaches = |side: About| match kind {
-                    Kind::Operator => about == side || about == About::Unknown || !row.has_target(),
-                    Kind::OwnKey | Kind::OwnToken => side == About::Own,
-                    Kind::ForeignKey | Kind::ForeignToken => side == About::Foreign,
-                    Kind::Missing | Kind::Invalid => false,
+                    CallerKind::Operator => about == side || about == About::Unknown || !row.has_target(),
+                    CallerKind::OwnKey | CallerKind::OwnToken => side == About::Own,
+                    CallerKind::ForeignKey | CallerKind::ForeignToken => side == About::Foreign,
+                    CallerKind::Missing | CallerKind::Invalid => false,
                 };
                 touched[0] |= granted && reaches(About::Own);
                 touched[1] |= granted && reaches(About::Foreign);
                 let mine = match kind {
-                    Kind::OwnKey | Kind::OwnToken => Some(About::Own),
-                    Kind::ForeignKey | Kind::ForeignToken => Some(About::Foreign),
+                    CallerKind::OwnKey | CallerKind::OwnToken => Some(About::Own),
+                    CallerKind::ForeignKey | CallerKind::ForeignToken => Some(About::Foreign),
                     _ => None,
                 };
                 if mine.is_some_and(|mine| about != mine) {
                     hidden.push(comparable(&answer, &target));
                 }
-                if kind == Kind::Invalid && endpoint.access != RouteAccess::Public {
+                if kind == CallerKind::Invalid && endpoint.access != RouteAccess::Public {
                     let this = comparable(&answer, &target);
                     assert_eq!(refusal.get_or_insert(this.clone()), &this, "what is invalid about it shows: {place}");
                 }
@@ -262,7 +262,11 @@ fn every_route_answers_every_key_as_the_table_says() {
                 }
             }
             // All unknown keys are checked together.
-            if world.headers.get(key + 1).is_none_or(|(next, _)| !matches!(next, Kind::Missing | Kind::Invalid)) {
+            if world
+                .headers
+                .get(key + 1)
+                .is_none_or(|(next, _)| !matches!(next, CallerKind::Missing | CallerKind::Invalid))
+            {
                 check_untouched(&operator, &mut world, &mut touched, &format!("{} {}", row.method, row.path));
             }
             if let [foreign, unknown] = &hidden[..] {

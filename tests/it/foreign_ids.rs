@@ -10,7 +10,7 @@ use kavach::api::openapi_document;
 use kavach::api::{Endpoint, endpoints};
 use serde_json::{Value, json};
 
-use crate::access::{Kind, World, comparable};
+use crate::access::{CallerKind, World, comparable};
 use crate::access_table::{Row, Target, rows};
 use crate::client::Client;
 use crate::harness::Server;
@@ -176,7 +176,7 @@ fn one_foreign_id_in_a_call_gets_the_answer_for_an_unknown_one() {
                 found.insert((row.path, field));
             }
             for (kind, header) in &world.headers {
-                if !matches!(kind, Kind::OwnKey | Kind::OwnToken) {
+                if !matches!(kind, CallerKind::OwnKey | CallerKind::OwnToken) {
                     continue;
                 }
                 let client = Client::new(server.base(), header.as_deref());

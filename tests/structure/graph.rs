@@ -6,8 +6,13 @@ use super::imports::Imports;
 
 /// The cycles, each with its files in order.
 pub fn circles(imports: &Imports) -> Vec<Vec<String>> {
-    let mut search =
-        Search { imports, numbers: BTreeMap::new(), lowest: BTreeMap::new(), stack: Vec::new(), found: Vec::new() };
+    let mut search = CycleSearch {
+        imports,
+        numbers: BTreeMap::new(),
+        lowest: BTreeMap::new(),
+        stack: Vec::new(),
+        found: Vec::new(),
+    };
     for file in imports.keys() {
         if !search.numbers.contains_key(file.as_str()) {
             search.visit(file);
@@ -16,7 +21,7 @@ pub fn circles(imports: &Imports) -> Vec<Vec<String>> {
     search.found
 }
 
-struct Search<'i> {
+struct CycleSearch<'i> {
     imports: &'i Imports,
     /// The order in which files were reached.
     numbers: BTreeMap<&'i str, usize>,
@@ -26,7 +31,7 @@ struct Search<'i> {
     found: Vec<Vec<String>>,
 }
 
-impl<'i> Search<'i> {
+impl<'i> CycleSearch<'i> {
     fn visit(&mut self, file: &'i str) {
         let number = self.numbers.len();
         self.numbers.insert(file, number);

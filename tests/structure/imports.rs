@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::source::{File, Member};
+use super::source::{File, WorkspaceMember};
 
 /// For each file, the files that it imports.
 pub type Imports = BTreeMap<String, BTreeSet<String>>;
 
 /// The imports of a member's files.
-pub fn of(member: &Member) -> Imports {
+pub fn of(member: &WorkspaceMember) -> Imports {
     let re_exports = re_exports(member);
     let mut imports = Imports::new();
     for (module, file) in &member.files {
@@ -27,7 +27,7 @@ pub fn of(member: &Member) -> Imports {
 /// By module and name: the path that a `pub use` gives the name to.
 type ReExports = BTreeMap<(String, String), Vec<String>>;
 
-fn re_exports(member: &Member) -> ReExports {
+fn re_exports(member: &WorkspaceMember) -> ReExports {
     let mut found = ReExports::new();
     for (module, file) in &member.files {
         for statement in statements(&file.code, true) {
@@ -41,7 +41,7 @@ fn re_exports(member: &Member) -> ReExports {
 }
 
 /// The file that defines a path's item, through re-exports.
-fn defined_in(member: &Member, re_exports: &ReExports, mut path: Vec<String>) -> Option<String> {
+fn defined_in(member: &WorkspaceMember, re_exports: &ReExports, mut path: Vec<String>) -> Option<String> {
     for _ in 0..8 {
         let (module, rest) = member.module_of(&path);
         let step = rest.first().and_then(|name| re_exports.get(&(module.clone(), name.clone())));

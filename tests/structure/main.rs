@@ -12,7 +12,7 @@ mod source;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use source::Member;
+use source::WorkspaceMember;
 
 /// Pairs of files that are two halves of one thing, each with the reason.
 const PAIRS: &[(&str, &str, &str)] = &[];
@@ -23,7 +23,7 @@ fn no_two_files_import_each_other() {
     let members = ["src", "crates/domain/src", "crates/journal/src", "crates/store/src", "crates/load/src"];
     let mut circles = Vec::new();
     for member in members {
-        let member = Member::read(&root.join(member));
+        let member = WorkspaceMember::read(&root.join(member));
         assert!(member.files.len() > 3, "{} has hardly any file", root.display());
         for circle in graph::circles(&imports::of(&member)) {
             let names: BTreeSet<&str> = circle.iter().map(String::as_str).collect();
@@ -39,7 +39,7 @@ fn no_two_files_import_each_other() {
 #[test]
 fn a_circle_is_found_through_a_re_export_and_outside_of_tests_only() {
     let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
-    let circles = |files: Vec<(String, String)>| graph::circles(&imports::of(&Member::of(files)));
+    let circles = |files: Vec<(String, String)>| graph::circles(&imports::of(&WorkspaceMember::of(files)));
     let found = circles(vec![
         file("lib.rs", "pub mod a;\npub mod b;\npub use a::Item;"),
         file("a.rs", "use crate::b::{self, Other};\npub struct Item;"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The source files of one member.
-pub struct Member {
+pub struct WorkspaceMember {
     /// By module path, such as `budget::policy`; the empty path is `lib.rs`.
     pub files: BTreeMap<String, File>,
 }
@@ -17,7 +17,7 @@ pub struct File {
     pub code: String,
 }
 
-impl Member {
+impl WorkspaceMember {
     /// Reads all files below a folder.
     pub fn read(src: &Path) -> Self {
         let mut files = Vec::new();

@@ -98,10 +98,10 @@ fn checked<T>(answer: Result<T, Problem>) -> Option<T> {
 }
 
 /// Runs the rest of a request's body, or query string, against the tenant.
-type Step = fn(&mut Small, &[u8]) -> Result<(), Problem>;
+type ApiStep = fn(&mut Small, &[u8]) -> Result<(), Problem>;
 
 /// Every route that takes a body or a query string, except authorize itself.
-const ROUTES: &[(&str, Step)] = &[
+const ROUTES: &[(&str, ApiStep)] = &[
     ("POST /v1/tenants", create_tenant),
     ("PATCH /v1/tenants/{tenant}", |small, body| {
         small.repeated(By::Operator, || Ok(UpdateTenant(parse::<TenantPatch>(body)?)))

@@ -45,7 +45,7 @@ impl Semantic {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[schemars(rename = "AuthzenEvaluationsOptions")]
-struct Options {
+struct EvaluationsOptions {
     /// When they stop.
     evaluations_semantic: Option<Semantic>,
 }
@@ -90,7 +90,7 @@ pub struct EvaluationsBody<'a> {
     #[schemars(with = "Option<Vec<EvaluationParts<'static>>>", length(max = MAX_BATCH))]
     evaluations: Option<Vec<&'a RawValue>>,
     /// How they are decided.
-    options: Option<Options>,
+    options: Option<EvaluationsOptions>,
 }
 
 /// The parts of an evaluation, each from itself or, whole, from the defaults.

@@ -18,7 +18,7 @@ static NEXT_ADDRESS: AtomicU32 = AtomicU32::new(0xC612_0000);
 
 /// What a thread creates and changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ThingKind {
     Agent,
     Policy,
     Delegation,
@@ -30,7 +30,7 @@ pub enum Kind {
 
 /// A thread's things.
 pub struct Changes {
-    kind: Kind,
+    kind: ThingKind,
     /// The tenant they are in; `None` is the default one.
     tenant: Option<&'static str>,
     /// The agents that delegate and receive.
@@ -75,13 +75,13 @@ fn still(mut shown: Value) -> Value {
 }
 
 impl Changes {
-    pub fn new(operator: &Client, kind: Kind, tenant: Option<&'static str>) -> Self {
-        let agents = (kind == Kind::Delegation).then(|| {
+    pub fn new(operator: &Client, kind: ThingKind, tenant: Option<&'static str>) -> Self {
+        let agents = (kind == ThingKind::Delegation).then(|| {
             let agent = || operator.agent(tenant, permits("lend:*", &["read"])).id;
             [agent(), agent()]
         });
         let mut things = Vec::new();
-        if kind == Kind::Suspension {
+        if kind == ThingKind::Suspension {
             let shown = operator.get(&format!("/v1/tenants/{}", tenant.unwrap())).expect(200);
             things.push(Thing::new(shown));
         }
@@ -90,11 +90,11 @@ impl Changes {
 
     fn path(&self, thing: &Thing) -> String {
         match self.kind {
-            Kind::Agent => format!("/v1/agents/{}", thing.id),
-            Kind::Policy => format!("/v1/policies/{}", thing.id),
-            Kind::Delegation => format!("/v1/delegations/{}", thing.id),
-            Kind::Key => format!("/v1/tenants/{}/keys/{}", self.tenant.unwrap(), thing.id),
-            Kind::Tenant | Kind::Suspension => format!("/v1/tenants/{}", thing.id),
+            ThingKind::Agent => format!("/v1/agents/{}", thing.id),
+            ThingKind::Policy => format!("/v1/policies/{}", thing.id),
+            ThingKind::Delegation => format!("/v1/delegations/{}", thing.id),
+            ThingKind::Key => format!("/v1/tenants/{}/keys/{}", self.tenant.unwrap(), thing.id),
+            ThingKind::Tenant | ThingKind::Suspension => format!("/v1/tenants/{}", thing.id),
         }
     }
 
@@ -105,7 +105,7 @@ impl Changes {
                 0 => None,
                 // More would only take time.
                 60.. => Some(rng.usize(0..self.things.len())),
-                _ if self.kind != Kind::Suspension && rng.usize(0..5) < 2 => None,
+                _ if self.kind != ThingKind::Suspension && rng.usize(0..5) < 2 => None,
                 many => Some(rng.usize(0..many)),
             };
             match at {
@@ -123,26 +123,26 @@ impl Changes {
         let name = format!("n{round}-{}", self.made);
         let tenant = self.tenant;
         let (path, body) = match self.kind {
-            Kind::Agent => {
+            ThingKind::Agent => {
                 let permissions = permits("x:*", &["read"]);
                 let body = json!({
                     "tenantId": tenant, "ownerId": name, "name": name, "type": "service", "permissions": permissions,
                 });
                 ("/v1/agents".to_owned(), body)
             }
-            Kind::Policy => {
+            ThingKind::Policy => {
                 let limits = json!({ "maxCallsPerDay": 1_000 });
                 ("/v1/policies".to_owned(), json!({ "tenantId": tenant, "userId": name, "limits": limits }))
             }
-            Kind::Delegation => {
+            ThingKind::Delegation => {
                 let [from, to] = self.agents.as_ref().unwrap();
                 let permissions = permits(&format!("lend:{name}"), &["read"]);
                 let body = json!({ "fromAgent": from, "toAgent": to, "permissions": permissions });
                 ("/v1/delegations".to_owned(), body)
             }
-            Kind::Key => (format!("/v1/tenants/{}/keys", tenant.unwrap()), json!({ "name": name })),
-            Kind::Tenant => ("/v1/tenants".to_owned(), json!({ "name": name, "slug": name })),
-            Kind::Suspension => return,
+            ThingKind::Key => (format!("/v1/tenants/{}/keys", tenant.unwrap()), json!({ "name": name })),
+            ThingKind::Tenant => ("/v1/tenants".to_owned(), json!({ "name": name, "slug": name })),
+            ThingKind::Suspension => return,
         };
         if let Outcome::Done(shown) = send(operator, "POST", &path, Some(body)) {
             let thing = Thing::new(shown);
@@ -166,23 +166,23 @@ impl Changes {
         let gone = || ("DELETE", path.clone(), None, Pending::Gone);
         let revoked = || ("DELETE", path.clone(), None, Pending::Fields(json!({ "status": "revoked" })));
         let (method, path, body, pending) = match (self.kind, dice) {
-            (Kind::Agent | Kind::Delegation, _) if status == "revoked" => return,
-            (Kind::Agent, 0..3) => revoked(),
-            (Kind::Agent, 3..6) => ("POST", format!("{path}/rotate"), Some(json!({})), Pending::Secret),
-            (Kind::Agent, _) => fields(json!({ "name": name, "metadata": { "n": self.made } })),
-            (Kind::Policy, 0..2) => gone(),
-            (Kind::Policy, 2..6) => fields(json!({ "limits": { "maxCallsPerDay": 1_000 + self.made } })),
-            (Kind::Policy, _) if status == "disabled" => fields(json!({ "status": "active" })),
-            (Kind::Policy, _) => fields(json!({ "status": "disabled" })),
-            (Kind::Delegation, _) => revoked(),
-            (Kind::Key, _) => gone(),
-            (Kind::Tenant, 0..2) => {
+            (ThingKind::Agent | ThingKind::Delegation, _) if status == "revoked" => return,
+            (ThingKind::Agent, 0..3) => revoked(),
+            (ThingKind::Agent, 3..6) => ("POST", format!("{path}/rotate"), Some(json!({})), Pending::Secret),
+            (ThingKind::Agent, _) => fields(json!({ "name": name, "metadata": { "n": self.made } })),
+            (ThingKind::Policy, 0..2) => gone(),
+            (ThingKind::Policy, 2..6) => fields(json!({ "limits": { "maxCallsPerDay": 1_000 + self.made } })),
+            (ThingKind::Policy, _) if status == "disabled" => fields(json!({ "status": "active" })),
+            (ThingKind::Policy, _) => fields(json!({ "status": "disabled" })),
+            (ThingKind::Delegation, _) => revoked(),
+            (ThingKind::Key, _) => gone(),
+            (ThingKind::Tenant, 0..2) => {
                 let slug = thing.shown["slug"].as_str().unwrap();
                 ("DELETE", format!("{path}?confirm={slug}"), None, Pending::Gone)
             }
-            (Kind::Tenant, 2..6) => fields(json!({ "name": name })),
-            (Kind::Tenant | Kind::Suspension, _) if status == "active" => set("suspend", "suspended"),
-            (Kind::Tenant | Kind::Suspension, _) => set("activate", "active"),
+            (ThingKind::Tenant, 2..6) => fields(json!({ "name": name })),
+            (ThingKind::Tenant | ThingKind::Suspension, _) if status == "active" => set("suspend", "suspended"),
+            (ThingKind::Tenant | ThingKind::Suspension, _) => set("activate", "active"),
         };
         thing.touched = true;
         thing.pending = Some(pending);
@@ -213,26 +213,26 @@ impl Changes {
     /// Checks that everything is as its changes were acknowledged.
     pub fn check(&mut self, operator: &Client, data_dir: &std::path::Path) {
         let keys = match self.kind {
-            Kind::Key => operator.get(&format!("/v1/tenants/{}/keys", self.tenant.unwrap())).items(),
+            ThingKind::Key => operator.get(&format!("/v1/tenants/{}/keys", self.tenant.unwrap())).items(),
             _ => Vec::new(),
         };
         let mut things = std::mem::take(&mut self.things);
         for thing in &mut things {
             let found = match self.kind {
-                Kind::Key => keys.iter().find(|key| key["id"] == thing.id.as_str()).cloned(),
+                ThingKind::Key => keys.iter().find(|key| key["id"] == thing.id.as_str()).cloned(),
                 _ => {
                     let answer = operator.get(&self.path(thing));
                     if answer.status == 404 { None } else { Some(answer.expect(200)) }
                 }
             };
             thing.check(self.kind, found.map(still));
-            if thing.shown.is_null() && self.kind == Kind::Tenant {
+            if thing.shown.is_null() && self.kind == ThingKind::Tenant {
                 assert!(!data_dir.join(&thing.id).exists(), "{} was erased", thing.id);
             }
             if std::mem::take(&mut thing.touched) {
                 thing.check_secrets(operator, self.kind);
             }
-            if self.kind == Kind::Suspension && thing.shown["status"] == "suspended" {
+            if self.kind == ThingKind::Suspension && thing.shown["status"] == "suspended" {
                 // The check of its calls needs it.
                 thing.shown["status"] =
                     operator.post(&format!("{}/activate", self.path(thing)), json!({})).json()["status"].clone();
@@ -257,7 +257,7 @@ impl Thing {
         }
     }
 
-    fn check(&mut self, kind: Kind, found: Option<Value>) {
+    fn check(&mut self, kind: ThingKind, found: Option<Value>) {
         let as_shown = found.as_ref().map_or(self.shown.is_null(), |found| *found == self.shown);
         let pending = self.pending.take();
         let as_pending = match (&pending, &found) {
@@ -270,7 +270,7 @@ impl Thing {
             _ => false,
         };
         // Links that are over are forgotten at some point.
-        let forgotten = kind == Kind::Delegation && found.is_none() && self.shown["status"] == "revoked";
+        let forgotten = kind == ThingKind::Delegation && found.is_none() && self.shown["status"] == "revoked";
         assert!(as_shown || as_pending || forgotten, "{kind:?}: {found:?} exists, {} was acknowledged", self.shown);
         match pending {
             Some(Pending::Secret) => self.secret = None,
@@ -280,19 +280,19 @@ impl Thing {
         self.shown = found.unwrap_or(Value::Null);
     }
 
-    fn check_secrets(&self, operator: &Client, kind: Kind) {
+    fn check_secrets(&self, operator: &Client, kind: ThingKind) {
         // From a single address, this many invalid ones would be refused as attempts.
         let address = || Ipv4Addr::from_bits(NEXT_ADDRESS.fetch_add(1, Ordering::Relaxed)).to_string();
         let ask = |secret: &str| {
             let caller = operator.acting_for(secret).forwarded_for(&address());
             match kind {
-                Kind::Key => caller.get("/v1/tenants"),
+                ThingKind::Key => caller.get("/v1/tenants"),
                 _ => caller.authorize(json!({ "action": "a", "resource": "probe" })),
             }
         };
         if let Some(secret) = &self.secret {
             let answer = ask(secret).expect(200);
-            if kind == Kind::Agent && self.shown["status"] == "revoked" {
+            if kind == ThingKind::Agent && self.shown["status"] == "revoked" {
                 assert!(["AGENT_REVOKED", "TENANT_SUSPENDED"].contains(&answer["code"].as_str().unwrap()), "{answer}");
             }
         }

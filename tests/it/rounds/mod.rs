@@ -26,7 +26,7 @@ use crate::harness::{Options, Server};
 use crate::places::{Frozen, Mount};
 use crate::world::{Agent, permits};
 use calls::Site;
-use changes::{Changes, Kind};
+use changes::{Changes, ThingKind};
 use trouble::Trouble;
 
 /// What a caller knows about a request.
@@ -108,13 +108,13 @@ impl World {
         let operator = server.operator();
         let sites: Vec<_> = ["default", "acme", "globex", "initech"].map(|name| Site::new(&operator, name)).into();
         let changes = [
-            (Kind::Agent, None),
-            (Kind::Agent, Some("acme")),
-            (Kind::Policy, Some("acme")),
-            (Kind::Delegation, Some("globex")),
-            (Kind::Key, Some("globex")),
-            (Kind::Suspension, Some("initech")),
-            (Kind::Tenant, None),
+            (ThingKind::Agent, None),
+            (ThingKind::Agent, Some("acme")),
+            (ThingKind::Policy, Some("acme")),
+            (ThingKind::Delegation, Some("globex")),
+            (ThingKind::Key, Some("globex")),
+            (ThingKind::Suspension, Some("initech")),
+            (ThingKind::Tenant, None),
         ];
         let changes = changes.map(|(kind, tenant)| Changes::new(&operator, kind, tenant)).into();
         let bulk = operator.agent("acme", permits("bulk:*", &["write"]));

@@ -13,12 +13,12 @@ use crate::permission::work_budget::WorkBudget;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ArgPattern {
     text: Box<str>,
-    kind: Kind,
+    kind: PatternKind,
 }
 
 /// The kinds of patterns, told apart by their text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+enum PatternKind {
     Regex,
     /// A glob without braces that is not for URLs.
     Plain,
@@ -39,13 +39,13 @@ impl ArgPattern {
         if is_regex(&text) {
             regexes::check(&text)?;
         }
-        let kind = Kind::of(&text)?;
+        let kind = PatternKind::of(&text)?;
         Ok(Self { text: text.into(), kind })
     }
 
     /// Reads a stored pattern. A regular expression is compiled only when a call needs it.
     pub fn stored(text: String) -> Self {
-        let kind = Kind::of(&text).unwrap_or(Kind::Unreadable);
+        let kind = PatternKind::of(&text).unwrap_or(PatternKind::Unreadable);
         Self { text: text.into(), kind }
     }
 
@@ -57,7 +57,7 @@ impl ArgPattern {
     /// Whether it is a regular expression that does not anchor both ends itself. It must match the whole value all the
     /// same.
     pub fn is_implicitly_anchored(&self) -> bool {
-        self.kind == Kind::Regex && !regexes::is_anchored(&self.text)
+        self.kind == PatternKind::Regex && !regexes::is_anchored(&self.text)
     }
 
     /// How it fits the value.
@@ -67,11 +67,11 @@ impl ArgPattern {
             return Fit::Differs;
         }
         match self.kind {
-            Kind::Regex => Fit::of(regexes.matches(&self.text, value.text, work)),
-            Kind::Plain => work.spend(|left| value.fits(&self.text, left)),
-            Kind::Url => work.spend(|left| value.fits_url(&self.text, left)),
-            Kind::Braces => self.any_fits(value, work),
-            Kind::Unreadable => Fit::Differs,
+            PatternKind::Regex => Fit::of(regexes.matches(&self.text, value.text, work)),
+            PatternKind::Plain => work.spend(|left| value.fits(&self.text, left)),
+            PatternKind::Url => work.spend(|left| value.fits_url(&self.text, left)),
+            PatternKind::Braces => self.any_fits(value, work),
+            PatternKind::Unreadable => Fit::Differs,
         }
     }
 
@@ -87,7 +87,7 @@ impl ArgPattern {
     }
 }
 
-impl Kind {
+impl PatternKind {
     /// Steps of holding a value against a pattern of this kind, before those for its bytes.
     fn steps(self, text: &str) -> usize {
         match self {

@@ -234,7 +234,7 @@ pub struct PermissionSet {
     rated: Box<[u32]>,
     shapes: Box<[ShapeRange]>,
     /// Within a shape's range sorted by hash.
-    entries: Box<[IndexEntry]>,
+    entries: Box<[ActionEntry]>,
 }
 
 impl TryFrom<Vec<StoredPermission>> for PermissionSet {
@@ -259,7 +259,7 @@ struct ShapeRange {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct IndexEntry {
+struct ActionEntry {
     hash: u64,
     permission: u32,
 }
@@ -301,7 +301,7 @@ impl PermissionSet {
             sorted.extend(permission.actions.iter().map(|action| (shape, append(literals, hash_text(action)), at)));
         }
         sorted.sort_unstable();
-        let entries = sorted.iter().map(|&(_, hash, permission)| IndexEntry { hash, permission }).collect();
+        let entries = sorted.iter().map(|&(_, hash, permission)| ActionEntry { hash, permission }).collect();
         let mut shapes: Vec<ShapeRange> = Vec::new();
         for (&(shape, ..), at) in sorted.iter().zip(0u32..) {
             match shapes.last_mut() {

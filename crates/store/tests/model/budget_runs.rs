@@ -13,7 +13,7 @@ use super::recount;
 const OWNERS: [&str; 3] = ["ann", "bob", "cid"];
 
 #[derive(Clone, Debug)]
-enum Step {
+enum BudgetStep {
     Clock(Jump),
     Agent(usize),
     Owner(usize, usize),
@@ -60,7 +60,7 @@ enum Jump {
     Month(i64),
 }
 
-fn histories() -> impl Strategy<Value = (&'static str, Vec<Step>)> {
+fn histories() -> impl Strategy<Value = (&'static str, Vec<BudgetStep>)> {
     let starts = [
         "2024-02-28T22:00:00Z",
         "2023-02-28T23:59:59.990Z",
@@ -71,29 +71,29 @@ fn histories() -> impl Strategy<Value = (&'static str, Vec<Step>)> {
     (select(starts.to_vec()), vec(step(), 1..120))
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = BudgetStep> {
     let index = 0..64_usize;
     let owner = 0..OWNERS.len();
     let times = prop_oneof![4 => Just(1_usize), 1 => 2..5_usize];
     let actions = vec!["warn", "throttle", "block", "block", "revoke"];
     let periods = vec![Period::Day, Period::Month, Period::All];
     prop_oneof![
-        14 => clock().prop_map(Step::Clock),
-        2 => owner.clone().prop_map(Step::Agent),
-        3 => (index.clone(), owner.clone()).prop_map(|(agent, owner)| Step::Owner(agent, owner)),
-        1 => index.clone().prop_map(Step::Revoke),
+        14 => clock().prop_map(BudgetStep::Clock),
+        2 => owner.clone().prop_map(BudgetStep::Agent),
+        3 => (index.clone(), owner.clone()).prop_map(|(agent, owner)| BudgetStep::Owner(agent, owner)),
+        1 => index.clone().prop_map(BudgetStep::Revoke),
         9 => (weighted(0.3, index.clone()), weighted(0.3, owner), limits(), select(actions.clone()))
-            .prop_map(|(agent, owner, limits, action)| Step::Create { agent, owner, limits, action }),
+            .prop_map(|(agent, owner, limits, action)| BudgetStep::Create { agent, owner, limits, action }),
         6 => (index.clone(), patch(), weighted(0.3, select(actions)), weighted(0.5, select(vec!["active", "disabled"])))
-            .prop_map(|(policy, limits, action, status)| Step::Patch { policy, limits, action, status }),
-        2 => index.clone().prop_map(Step::Delete),
-        4 => (index.clone(), select(periods)).prop_map(|(policy, period)| Step::Reset(policy, period)),
+            .prop_map(|(policy, limits, action, status)| BudgetStep::Patch { policy, limits, action, status }),
+        2 => index.clone().prop_map(BudgetStep::Delete),
+        4 => (index.clone(), select(periods)).prop_map(|(policy, period)| BudgetStep::Reset(policy, period)),
         40 => (index.clone(), prop::bool::weighted(0.9), weighted(0.7, cost()), times.clone())
-            .prop_map(|(agent, allowed, cost, times)| Step::Call { agent, allowed, cost, times }),
-        6 => (index.clone(), 0..3_u64, cost()).prop_map(|(agent, calls, cost)| Step::Used { agent, calls, cost }),
+            .prop_map(|(agent, allowed, cost, times)| BudgetStep::Call { agent, allowed, cost, times }),
+        6 => (index.clone(), 0..3_u64, cost()).prop_map(|(agent, calls, cost)| BudgetStep::Used { agent, calls, cost }),
         20 => (index, prop::bool::weighted(0.1), cost(), times)
-            .prop_map(|(decision, other_agent, cost, times)| Step::Settle { decision, other_agent, cost, times }),
-        1 => Just(Step::Restore),
+            .prop_map(|(decision, other_agent, cost, times)| BudgetStep::Settle { decision, other_agent, cost, times }),
+        1 => Just(BudgetStep::Restore),
     ]
 }
 
@@ -159,10 +159,10 @@ proptest! {
     }
 }
 
-fn play(ledger: &mut Ledger, step: &Step) {
+fn play(ledger: &mut Ledger, step: &BudgetStep) {
     let agent_of = |ledger: &Ledger, index: usize| ledger.agents[index % ledger.agents.len()];
     match step {
-        Step::Clock(jump) => {
+        BudgetStep::Clock(jump) => {
             // From the tenant's own time, so that it hits borders exactly even after a step back.
             let now = ledger.now();
             ledger.clock = match jump {
@@ -171,20 +171,20 @@ fn play(ledger: &mut Ledger, step: &Step) {
                 Jump::Month(off) => now.plus_millis(now.seconds_to_next_month() as i64 * 1_000 + off),
             };
         }
-        Step::Agent(owner) => drop(ledger.agent(OWNERS[*owner])),
-        Step::Owner(agent, owner) => {
+        BudgetStep::Agent(owner) => drop(ledger.agent(OWNERS[*owner])),
+        BudgetStep::Owner(agent, owner) => {
             let agent = agent_of(ledger, *agent);
             let revoked = recount::is_revoked(&ledger.trail, &agent.to_string());
             let found = ledger.give_to(agent, OWNERS[*owner]);
             assert_eq!(found, if revoked { Err(Code::AgentIsRevoked) } else { Ok(()) });
         }
-        Step::Revoke(agent) => {
+        BudgetStep::Revoke(agent) => {
             // Most revocations are left to the policies.
             if ledger.agents.len() > 2 {
                 ledger.revoke(agent_of(ledger, *agent));
             }
         }
-        Step::Create { agent, owner, limits, action } => {
+        BudgetStep::Create { agent, owner, limits, action } => {
             let agent = agent.map_or("null".to_owned(), |agent| format!("\"{}\"", agent_of(ledger, agent)));
             let owner = owner.map_or("null".to_owned(), |owner| format!("\"{}\"", OWNERS[owner]));
             let limits = limits_json(*limits);
@@ -192,7 +192,7 @@ fn play(ledger: &mut Ledger, step: &Step) {
                 format!("{{\"agentId\":{agent},\"userId\":{owner},\"limits\":{limits},\"action\":\"{action}\"}}");
             ledger.policy(&json);
         }
-        Step::Patch { policy, limits, action, status } => {
+        BudgetStep::Patch { policy, limits, action, status } => {
             let (id, known) = policy_of(ledger, *policy);
             let mut json = format!("{{\"limits\":{}", limits_json(*limits));
             for (name, value) in [("action", action), ("status", status)] {
@@ -205,30 +205,30 @@ fn play(ledger: &mut Ledger, step: &Step) {
                 Err(code) => assert_eq!((code, known), (Code::PolicyNotFound, false)),
             }
         }
-        Step::Delete(policy) => {
+        BudgetStep::Delete(policy) => {
             let (id, known) = policy_of(ledger, *policy);
             assert_eq!(ledger.delete(id), if known { Ok(()) } else { Err(Code::PolicyNotFound) });
         }
-        Step::Reset(policy, period) => {
+        BudgetStep::Reset(policy, period) => {
             let (id, known) = policy_of(ledger, *policy);
             assert_eq!(ledger.reset(id, *period), if known { Ok(()) } else { Err(Code::PolicyNotFound) });
         }
-        Step::Call { agent, allowed, cost, times } => {
+        BudgetStep::Call { agent, allowed, cost, times } => {
             for _ in 0..*times {
                 call(ledger, agent_of(ledger, *agent), *allowed, *cost);
             }
         }
-        Step::Used { agent, calls, cost } => {
+        BudgetStep::Used { agent, calls, cost } => {
             let agent = agent_of(ledger, *agent);
             let answer = ledger.used(agent, *calls, cost).unwrap();
             assert_eq!((answer.agent_id, answer.calls, answer.r#ref), (agent, *calls, None));
         }
-        Step::Settle { decision, other_agent, cost, times } => {
+        BudgetStep::Settle { decision, other_agent, cost, times } => {
             for _ in 0..*times {
                 settle(ledger, *decision, *other_agent, cost);
             }
         }
-        Step::Restore => ledger.restore(),
+        BudgetStep::Restore => ledger.restore(),
     }
 }
 

@@ -19,7 +19,7 @@ use kavach_domain::{
 use kavach_store::codec;
 use serde_json::{Value, json};
 
-use super::recount::{self, Entry};
+use super::recount::{self, TrailEntry};
 
 pub struct Ledger {
     pub tenant: Tenant,
@@ -28,7 +28,7 @@ pub struct Ledger {
     /// Every event as the journal keeps it.
     pub events: Vec<Vec<u8>>,
     /// Every event as an entry of the audit trail.
-    pub trail: Vec<Entry>,
+    pub trail: Vec<TrailEntry>,
     pub agents: Vec<AgentId>,
     pub policies: Vec<PolicyId>,
     tokens: u8,
@@ -73,7 +73,7 @@ impl Ledger {
         assert_eq!(codec::decode_event(moment.seq, &bytes).unwrap(), (moment, event.clone()));
         self.events.push(bytes);
         let shown = serde_json::to_string(&AuditEntry::of(TenantId::DEFAULT, moment, event)).unwrap();
-        self.trail.push(Entry::read(&shown));
+        self.trail.push(TrailEntry::read(&shown));
         self.tenant.apply(moment, event);
     }
 

@@ -11,7 +11,7 @@ const BUCKETS: i64 = 12;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Limits {
+pub struct Constraints {
     pub max_calls_per_hour: Option<u32>,
     pub allowed_arg_patterns: Option<Vec<String>>,
     pub time_window: Option<Window>,
@@ -29,12 +29,12 @@ pub struct Window {
 pub struct Permission {
     pub resource: String,
     pub actions: Vec<String>,
-    pub constraints: Option<Limits>,
+    pub constraints: Option<Constraints>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum AgentKind {
     Autonomous,
     Delegated,
     Service,
@@ -52,7 +52,7 @@ pub enum Status {
 pub struct Spec {
     pub owner: String,
     pub name: String,
-    pub kind: Kind,
+    pub kind: AgentKind,
     pub permissions: Vec<Permission>,
     pub expires_at: Option<i64>,
     pub metadata: Option<Value>,
@@ -63,7 +63,7 @@ pub struct Spec {
 pub struct Patch {
     pub owner: Option<String>,
     pub name: Option<String>,
-    pub kind: Option<Kind>,
+    pub kind: Option<AgentKind>,
     pub permissions: Option<Vec<Permission>>,
     pub expires_at: Option<Option<i64>>,
     pub metadata: Option<Option<Value>>,
@@ -74,7 +74,7 @@ pub struct Settings {
     pub max_agents: Option<u32>,
     pub max_delegation_depth: Option<u32>,
     pub audit_retention_days: Option<u32>,
-    pub allowed_agent_types: Option<Vec<Kind>>,
+    pub allowed_agent_types: Option<Vec<AgentKind>>,
 }
 
 /// A change of settings; an outer `None` leaves the setting alone.
@@ -83,7 +83,7 @@ pub struct SettingsPatch {
     pub max_agents: Option<Option<u32>>,
     pub max_delegation_depth: Option<Option<u32>>,
     pub audit_retention_days: Option<Option<u32>>,
-    pub allowed_agent_types: Option<Option<Vec<Kind>>>,
+    pub allowed_agent_types: Option<Option<Vec<AgentKind>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -228,7 +228,7 @@ impl Model {
         self.keys.iter().find(|key| key.text == text && !key.revoked).map(|key| key.id.as_str())
     }
 
-    fn check_type(&self, kind: Kind) -> Result<(), Vec<Code>> {
+    fn check_type(&self, kind: AgentKind) -> Result<(), Vec<Code>> {
         match &self.settings.allowed_agent_types {
             Some(allowed) if !allowed.contains(&kind) => Err(vec![Code::AgentTypeNotAllowed]),
             _ => Ok(()),
@@ -439,7 +439,7 @@ impl Model {
             if !matches_permission(permission, &call.resource, &call.action) {
                 continue;
             }
-            match self.check_limits(permission.constraints.as_ref(), agent.places[position], call, at) {
+            match self.check_constraints(permission.constraints.as_ref(), agent.places[position], call, at) {
                 None => {
                     let granted_by = Some(position);
                     return Answer { code: None, granted_by, retry_after: None, says: String::new() };
@@ -450,7 +450,7 @@ impl Model {
         first_failure.unwrap_or_else(|| denied(Code::PermissionDenied, "No permission "))
     }
 
-    fn check_limits(&self, limits: Option<&Limits>, place: usize, call: &Call, at: i64) -> Option<Answer> {
+    fn check_constraints(&self, limits: Option<&Constraints>, place: usize, call: &Call, at: i64) -> Option<Answer> {
         let limits = limits?;
         let denied = |code, says: String| Some(Answer { code: Some(code), granted_by: None, retry_after: None, says });
         if let Some(Window { start, end }) = &limits.time_window {

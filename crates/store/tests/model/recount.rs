@@ -12,7 +12,7 @@ const DAY: i64 = 86_400_000;
 /// An audit entry as a client reads it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Entry {
+pub struct TrailEntry {
     pub id: String,
     pub kind: String,
     pub agent_id: Option<String>,
@@ -34,13 +34,13 @@ pub struct Entry {
     #[serde(skip)]
     pub cost: u128,
     #[serde(skip)]
-    noted: Noted,
+    noted: Parameters,
 }
 
 /// The `parameters` of entries about policies, agents and usage.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Noted {
+struct Parameters {
     limits: NotedLimits,
     action: String,
     disabled: bool,
@@ -58,7 +58,7 @@ struct NotedLimits {
     max_tokens_cost_per_month: Option<Box<RawValue>>,
 }
 
-impl Entry {
+impl TrailEntry {
     pub fn read(json: &str) -> Self {
         let mut entry: Self = serde_json::from_str(json).unwrap_or_else(|problem| panic!("{problem}: {json}"));
         entry.at = millis(&entry.timestamp);
@@ -180,13 +180,14 @@ fn limits(noted: &NotedLimits) -> [Option<u128>; 4] {
 }
 
 /// The agent's owner.
-pub fn owner(trail: &[Entry], agent: &str) -> Option<String> {
-    let noted = |entry: &&Entry| entry.resource == agent && ["agent.create", "agent.update"].contains(&&*entry.action);
+pub fn owner(trail: &[TrailEntry], agent: &str) -> Option<String> {
+    let noted =
+        |entry: &&TrailEntry| entry.resource == agent && ["agent.create", "agent.update"].contains(&&*entry.action);
     trail.iter().rev().find(noted).map(|entry| entry.noted.owner_id.clone())
 }
 
 /// Whether the agent was revoked, by somebody or by a policy.
-pub fn is_revoked(trail: &[Entry], agent: &str) -> bool {
+pub fn is_revoked(trail: &[TrailEntry], agent: &str) -> bool {
     let actions: HashMap<_, _> = actions_over_time(trail);
     trail.iter().enumerate().any(|(place, entry)| {
         let by_hand = entry.action == "agent.revoke" && entry.resource == agent;
@@ -197,7 +198,7 @@ pub fn is_revoked(trail: &[Entry], agent: &str) -> bool {
     })
 }
 
-fn actions_over_time(trail: &[Entry]) -> HashMap<String, Vec<(usize, String)>> {
+fn actions_over_time(trail: &[TrailEntry]) -> HashMap<String, Vec<(usize, String)>> {
     let mut actions: HashMap<String, Vec<(usize, String)>> = HashMap::new();
     for (place, entry) in trail.iter().enumerate() {
         if ["policy.create", "policy.update"].contains(&&*entry.action) {
@@ -212,11 +213,11 @@ fn action_at(actions: &[(usize, String)], place: usize) -> &str {
 }
 
 /// All policies that exist at that time, oldest first, with their usage.
-pub fn policies(trail: &[Entry], now: i64) -> Vec<Counted> {
+pub fn policies(trail: &[TrailEntry], now: i64) -> Vec<Counted> {
     let mut found = Vec::new();
     for (born, entry) in trail.iter().enumerate().filter(|(_, entry)| entry.action == "policy.create") {
         let later = &trail[born + 1..];
-        let about = |entry: &&Entry| entry.resource == entry_id(&trail[born]);
+        let about = |entry: &&TrailEntry| entry.resource == entry_id(&trail[born]);
         if later.iter().filter(about).any(|entry| entry.action == "policy.delete") {
             continue;
         }
@@ -241,14 +242,14 @@ pub fn policies(trail: &[Entry], now: i64) -> Vec<Counted> {
 }
 
 /// When the policy last denied a call, if it was not changed or reset since.
-fn last_denied(later: &[Entry], policy: &str) -> Option<i64> {
-    let is_change = |entry: &&Entry| entry.resource == policy && entry.action.starts_with("policy.");
-    let denies = |entry: &&Entry| entry.kind == "decision" && entry.policy_id.as_deref() == Some(policy);
+fn last_denied(later: &[TrailEntry], policy: &str) -> Option<i64> {
+    let is_change = |entry: &&TrailEntry| entry.resource == policy && entry.action.starts_with("policy.");
+    let denies = |entry: &&TrailEntry| entry.kind == "decision" && entry.policy_id.as_deref() == Some(policy);
     let last = later.iter().rfind(|entry| is_change(entry) || denies(entry))?;
     denies(&last).then_some(last.wall)
 }
 
-fn entry_id(created: &Entry) -> &str {
+fn entry_id(created: &TrailEntry) -> &str {
     &created.resource
 }
 
@@ -301,7 +302,7 @@ impl Shown {
 /// A policy's calls and cost in the window that the clock shows. `other` is the period of a reset that leaves this one
 /// alone.
 fn count(
-    trail: &[Entry],
+    trail: &[TrailEntry],
     born: usize,
     policy: &Counted,
     other: &str,

@@ -24,8 +24,8 @@ use proptest::prelude::*;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::naive::{self, Call, Kind, Model, Permission, Settings, Status};
-use super::steps::{Ask, Disk, Draft, DraftPatch, Replacement, Step, Who, histories};
+use super::naive::{self, AgentKind, Call, Model, Permission, Settings, Status};
+use super::steps::{Ask, Draft, DraftPatch, HistoryStep, JournalJob, Replacement, Who, histories};
 
 /// 2023-11-14T22:13:20Z: near the end of a day and the edges of several time windows.
 const START: i64 = 1_700_000_000_000;
@@ -151,24 +151,24 @@ impl Run {
         Ok((changed, C::reply(&self.tenant, subject, moment.wall)))
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &HistoryStep) {
         let index = |index: usize, count: usize| index % (count + 1);
         let agents = self.model.agents.len();
         match step {
-            Step::Clock(by) => self.clock = (self.clock + by).max(START / 2),
-            Step::Create(draft) => self.create(draft),
-            Step::Update(agent, patch) => self.update(index(*agent, agents), patch),
-            Step::Revoke(agent) => {
+            HistoryStep::Clock(by) => self.clock = (self.clock + by).max(START / 2),
+            HistoryStep::Create(draft) => self.create(draft),
+            HistoryStep::Update(agent, patch) => self.update(index(*agent, agents), patch),
+            HistoryStep::Revoke(agent) => {
                 let agent = index(*agent, agents);
                 let found = self.execute(Ok(RevokeAgent(self.agent_id(agent))));
                 agree(found.map(|(changed, ())| changed), self.model.revoke_agent(agent, self.clock));
             }
-            Step::Rotate { agent, grace, times } => {
+            HistoryStep::Rotate { agent, grace, times } => {
                 for _ in 0..*times {
                     self.rotate(index(*agent, agents), *grace);
                 }
             }
-            Step::Tenant(name, patch) => {
+            HistoryStep::Tenant(name, patch) => {
                 let json = settings_json(patch);
                 let command =
                     serde_json::from_str::<TenantPatch>(&json!({ "name": name, "settings": json }).to_string());
@@ -178,7 +178,7 @@ impl Run {
                     assert_eq!(profile, *self.tenant.profile(), "{changed}");
                 }
             }
-            Step::Suspend(suspended) => {
+            HistoryStep::Suspend(suspended) => {
                 let status = if *suspended { TenantStatus::Suspended } else { TenantStatus::Active };
                 let found = self.execute(Ok(SetStatus(status)));
                 let found = found.map(|(changed, profile)| {
@@ -187,27 +187,27 @@ impl Run {
                 });
                 agree(found, self.model.set_suspended(*suspended, self.clock));
             }
-            Step::CreateKey => {
+            HistoryStep::CreateKey => {
                 let secret = self.secret(Secret::tenant_key);
                 let (_, key) = self.execute(CreateKey::new("ci", &secret)).unwrap();
                 self.model.create_key("ci", secret.reveal(), self.clock);
                 assert_eq!(key.as_ref(), self.tenant.keys().last());
             }
-            Step::RevokeKey(key) => {
+            HistoryStep::RevokeKey(key) => {
                 let key = index(*key, self.model.keys.len());
                 let id = self.model.keys.get(key).map(|key| KeyId::parse(&key.id).unwrap());
                 let id = id.unwrap_or_else(|| KeyId::derive(self.now(), 9_999_999, TenantTag(1)));
                 let found = self.execute(Ok(RevokeKey(id))).map(|(_, ())| ());
                 agree(found, self.model.revoke_key(key, self.clock));
             }
-            Step::Call { who, ask, times } => {
+            HistoryStep::Call { who, ask, times } => {
                 for _ in 0..*times {
                     self.call(*who, ask);
                 }
             }
-            Step::Disk(disk) => self.disk(*disk),
-            Step::Restore => self.tenant = restored(&codec::encode_state(&self.tenant.state()).unwrap()),
-            Step::Reopen => {
+            HistoryStep::JournalJob(disk) => self.disk(*disk),
+            HistoryStep::Restore => self.tenant = restored(&codec::encode_state(&self.tenant.state()).unwrap()),
+            HistoryStep::Reopen => {
                 self.probe();
                 self.reopen();
             }
@@ -365,19 +365,19 @@ impl Run {
         }
     }
 
-    fn disk(&mut self, disk: Disk) {
+    fn disk(&mut self, disk: JournalJob) {
         let at = self.tenant.next_moment(self.now()).at.millis();
         let journal = self.journal.as_mut().unwrap();
         journal.flush().unwrap();
         journal.rotate_if_due(at).unwrap();
         match disk {
-            Disk::Flush => {}
-            Disk::Sync => {
+            JournalJob::Flush => {}
+            JournalJob::Sync => {
                 let point = journal.begin_sync().run().unwrap();
                 journal.finish_sync(point, at).unwrap();
                 journal.take_compression_jobs().into_iter().for_each(|job| job.run().unwrap());
             }
-            Disk::Snapshot => {
+            JournalJob::Snapshot => {
                 let state = codec::encode_state(&self.tenant.state()).unwrap();
                 journal.begin_snapshot().run(|file| file.write_all(&state)).unwrap();
                 self.snapshots.push((self.events.len(), state));
@@ -617,11 +617,11 @@ fn text_of(millis: i64) -> String {
     Timestamp::from_millis(millis).to_string()
 }
 
-fn kind_of(kind: Kind) -> AgentType {
+fn kind_of(kind: AgentKind) -> AgentType {
     match kind {
-        Kind::Autonomous => AgentType::Autonomous,
-        Kind::Delegated => AgentType::Delegated,
-        Kind::Service => AgentType::Service,
+        AgentKind::Autonomous => AgentType::Autonomous,
+        AgentKind::Delegated => AgentType::Delegated,
+        AgentKind::Service => AgentType::Service,
     }
 }
 

@@ -6,11 +6,11 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 
-use super::naive::{Kind, Limits, Permission, SettingsPatch, Window};
+use super::naive::{AgentKind, Constraints, Permission, SettingsPatch, Window};
 
 /// What happens next. Numbers that name something are taken modulo what exists, plus one: an unknown thing.
 #[derive(Clone, Debug)]
-pub enum Step {
+pub enum HistoryStep {
     /// The clock steps by that many milliseconds, possibly back.
     Clock(i64),
     Create(Draft),
@@ -31,7 +31,7 @@ pub enum Step {
         times: usize,
     },
     /// What the journal does on its own.
-    Disk(Disk),
+    JournalJob(JournalJob),
     /// Restart from a snapshot.
     Restore,
     /// Restart from the folder, as after a `kill -9`.
@@ -39,7 +39,7 @@ pub enum Step {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum Disk {
+pub enum JournalJob {
     Flush,
     Sync,
     Snapshot,
@@ -48,7 +48,7 @@ pub enum Disk {
 /// A new agent; its expiry counts from the moment of its creation.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    pub kind: Kind,
+    pub kind: AgentKind,
     pub permissions: Vec<Permission>,
     pub expires_in: Option<i64>,
     pub metadata: Option<Value>,
@@ -57,7 +57,7 @@ pub struct Draft {
 #[derive(Clone, Debug)]
 pub struct DraftPatch {
     pub name: Option<&'static str>,
-    pub kind: Option<Kind>,
+    pub kind: Option<AgentKind>,
     pub permissions: Option<Replacement>,
     pub expires_in: Option<Option<i64>>,
     pub metadata: Option<Option<Value>>,
@@ -96,30 +96,30 @@ pub struct Ask {
 }
 
 /// The default tenant or another, and its history.
-pub fn histories() -> impl Strategy<Value = (bool, Vec<Step>)> {
+pub fn histories() -> impl Strategy<Value = (bool, Vec<HistoryStep>)> {
     (prop::bool::weighted(0.2), vec(step(), 1..150))
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = HistoryStep> {
     let index = 0..64_usize;
     let times = prop_oneof![6 => Just(1_usize), 1 => 2..12_usize];
-    let disk = select(vec![Disk::Flush, Disk::Flush, Disk::Sync, Disk::Snapshot]);
+    let disk = select(vec![JournalJob::Flush, JournalJob::Flush, JournalJob::Sync, JournalJob::Snapshot]);
     prop_oneof![
-        20 => clock().prop_map(Step::Clock),
-        8 => draft().prop_map(Step::Create),
-        8 => (index.clone(), draft_patch()).prop_map(|(agent, patch)| Step::Update(agent, patch)),
-        2 => index.clone().prop_map(Step::Revoke),
+        20 => clock().prop_map(HistoryStep::Clock),
+        8 => draft().prop_map(HistoryStep::Create),
+        8 => (index.clone(), draft_patch()).prop_map(|(agent, patch)| HistoryStep::Update(agent, patch)),
+        2 => index.clone().prop_map(HistoryStep::Revoke),
         6 => (index.clone(), grace(), times.clone())
-            .prop_map(|(agent, grace, times)| Step::Rotate { agent, grace, times }),
+            .prop_map(|(agent, grace, times)| HistoryStep::Rotate { agent, grace, times }),
         6 => (weighted(0.2, select(vec!["Acme", " Acme 2 ", "  "])), settings_patch())
-            .prop_map(|(name, patch)| Step::Tenant(name, patch)),
-        3 => prop::bool::weighted(0.4).prop_map(Step::Suspend),
-        2 => Just(Step::CreateKey),
-        1 => index.clone().prop_map(Step::RevokeKey),
-        50 => (who(), ask(), times).prop_map(|(who, ask, times)| Step::Call { who, ask, times }),
-        6 => disk.prop_map(Step::Disk),
-        1 => Just(Step::Restore),
-        1 => Just(Step::Reopen),
+            .prop_map(|(name, patch)| HistoryStep::Tenant(name, patch)),
+        3 => prop::bool::weighted(0.4).prop_map(HistoryStep::Suspend),
+        2 => Just(HistoryStep::CreateKey),
+        1 => index.clone().prop_map(HistoryStep::RevokeKey),
+        50 => (who(), ask(), times).prop_map(|(who, ask, times)| HistoryStep::Call { who, ask, times }),
+        6 => disk.prop_map(HistoryStep::JournalJob),
+        1 => Just(HistoryStep::Restore),
+        1 => Just(HistoryStep::Reopen),
     ]
 }
 
@@ -158,8 +158,8 @@ fn draft_patch() -> impl Strategy<Value = DraftPatch> {
         })
 }
 
-fn kind() -> impl Strategy<Value = Kind> {
-    select(vec![Kind::Autonomous, Kind::Delegated, Kind::Service])
+fn kind() -> impl Strategy<Value = AgentKind> {
+    select(vec![AgentKind::Autonomous, AgentKind::Delegated, AgentKind::Service])
 }
 
 fn metadata() -> impl Strategy<Value = Value> {
@@ -173,7 +173,7 @@ fn permission() -> impl Strategy<Value = Permission> {
     let resource = vec(segment, 1..5).prop_map(|segments| segments.join(":"));
     let action = prop_oneof![50 => select(vec!["read", "read", "write", "export", "*"]), 1 => Just("re*")];
     let actions = prop_oneof![50 => vec(action, 1..3), 1 => Just(Vec::new())];
-    let rate = (1..5_u32).prop_map(|max| Limits { max_calls_per_hour: Some(max), ..Limits::default() });
+    let rate = (1..5_u32).prop_map(|max| Constraints { max_calls_per_hour: Some(max), ..Constraints::default() });
     let limits = prop_oneof![1 => rate, 2 => limits()];
     (resource, actions, weighted(0.6, limits)).prop_map(|(resource, actions, constraints)| Permission {
         resource,
@@ -182,7 +182,7 @@ fn permission() -> impl Strategy<Value = Permission> {
     })
 }
 
-fn limits() -> impl Strategy<Value = Limits> {
+fn limits() -> impl Strategy<Value = Constraints> {
     let patterns = [
         "/srv/data/*",
         "/srv/data/**",
@@ -206,7 +206,7 @@ fn limits() -> impl Strategy<Value = Limits> {
         weighted(0.3, vec(net, 1..4)),
         weighted(0.2, prop::bool::weighted(0.3)),
     )
-        .prop_map(|(max_calls_per_hour, patterns, time_window, nets, require_approval)| Limits {
+        .prop_map(|(max_calls_per_hour, patterns, time_window, nets, require_approval)| Constraints {
             max_calls_per_hour,
             allowed_arg_patterns: patterns.map(|all| all.into_iter().map(str::to_owned).collect()),
             time_window,
@@ -223,9 +223,9 @@ fn window() -> impl Strategy<Value = Window> {
 fn settings_patch() -> impl Strategy<Value = SettingsPatch> {
     let types = vec![
         vec![],
-        vec![Kind::Service],
-        vec![Kind::Autonomous, Kind::Service],
-        vec![Kind::Delegated, Kind::Autonomous],
+        vec![AgentKind::Service],
+        vec![AgentKind::Autonomous, AgentKind::Service],
+        vec![AgentKind::Delegated, AgentKind::Autonomous],
     ];
     (
         weighted(0.7, of(0..5_u32)),

@@ -8,12 +8,12 @@ use std::thread::{self, JoinHandle};
 
 #[derive(Default)]
 struct Gate {
-    state: Mutex<State>,
+    state: Mutex<GateState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct GateState {
     /// Operations it may still do.
     permits: usize,
     /// It waits before an operation that it may not do yet.

@@ -19,7 +19,7 @@ pub struct FileNode {
     pub cached: Vec<u8>,
     pub durable: Vec<u8>,
     /// Writes under way, oldest first.
-    pub pending: Vec<Change>,
+    pub pending: Vec<FileChange>,
     /// A sync failed: reads see something other than the disk has, and the kernel may forget it at any time.
     pub forgetful: bool,
     /// Failed syncs. Each open file reports each of them once.
@@ -27,7 +27,7 @@ pub struct FileNode {
 }
 
 #[derive(Clone, Debug)]
-pub enum Change {
+pub enum FileChange {
     Data(usize, Vec<u8>),
     Size(usize),
 }
@@ -48,15 +48,15 @@ pub struct EntryChange {
     pub come: Option<(String, usize)>,
 }
 
-pub fn apply(content: &mut Vec<u8>, change: &Change) {
+pub fn apply(content: &mut Vec<u8>, change: &FileChange) {
     match change {
-        Change::Data(at, bytes) => {
+        FileChange::Data(at, bytes) => {
             if content.len() < at + bytes.len() {
                 content.resize(at + bytes.len(), 0);
             }
             content[*at..at + bytes.len()].copy_from_slice(bytes);
         }
-        Change::Size(size) => content.resize(*size, 0),
+        FileChange::Size(size) => content.resize(*size, 0),
     }
 }
 
@@ -81,7 +81,7 @@ impl FileNode {
                 _ => rng.bool(),
             };
             match change {
-                Change::Data(offset, bytes) if way >= 3 => {
+                FileChange::Data(offset, bytes) if way >= 3 => {
                     // Each sector by itself, and one of them torn anywhere.
                     let mut start = 0;
                     while start < bytes.len() {
@@ -91,7 +91,7 @@ impl FileNode {
                             seen.torn_writes += u64::from(torn);
                             let kept = if torn { rng.usize(0..length) } else { length };
                             let piece = bytes[start..start + kept].to_vec();
-                            apply(&mut self.durable, &Change::Data(offset + start, piece));
+                            apply(&mut self.durable, &FileChange::Data(offset + start, piece));
                         } else {
                             seen.lost_writes += 1;
                         }
@@ -99,9 +99,9 @@ impl FileNode {
                     }
                 }
                 change if whole => apply(&mut self.durable, change),
-                Change::Data(offset, bytes) if way == 2 && at == upto => {
+                FileChange::Data(offset, bytes) if way == 2 && at == upto => {
                     seen.torn_writes += 1;
-                    apply(&mut self.durable, &Change::Data(*offset, bytes[..rng.usize(0..=bytes.len())].to_vec()));
+                    apply(&mut self.durable, &FileChange::Data(*offset, bytes[..rng.usize(0..=bytes.len())].to_vec()));
                 }
                 _ => seen.lost_writes += 1,
             }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use kavach_journal::{Disk, DiskFile, FileKind, Listed, OpenMode};
 
-use super::nodes::{Change, EntryChange, FileNode, FolderNode, Node, apply, apply_entry};
+use super::nodes::{EntryChange, FileChange, FileNode, FolderNode, Node, apply, apply_entry};
 use super::{Fate, SYNC, SimDisk, World, broken, down, full, missing};
 
 impl Disk for SimDisk {
@@ -185,7 +185,7 @@ impl DiskFile for SimFile {
             }
             Fate::Stop => length = world.rng.usize(0..=length),
         }
-        let change = Change::Data(offset, bytes[..length].to_vec());
+        let change = FileChange::Data(offset, bytes[..length].to_vec());
         let file = world.file_mut(self.id);
         apply(&mut file.cached, &change);
         file.pending.push(change);
@@ -208,7 +208,7 @@ impl DiskFile for SimFile {
             Fate::Stop if world.rng.bool() => return Err(down()),
             Fate::Good | Fate::Stop => {}
         }
-        let change = Change::Size(size as usize);
+        let change = FileChange::Size(size as usize);
         let file = world.file_mut(self.id);
         apply(&mut file.cached, &change);
         file.pending.push(change);
