@@ -543,13 +543,23 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     let first = &golden["state"];
     assert_eq!(Tenant::restore(decode_state(first).unwrap()).state(), state);
     let written = encode_state(&state).unwrap();
-    bless("state.txt", &(line("state", first) + &line("state.places", &written)));
-    let Some(bytes) = golden.get("state.places") else {
-        panic!("a line to add to state.txt:\n{}", line("state.places", &written));
-    };
-    assert_eq!(decode_state(bytes).unwrap(), state);
-    assert_eq!(line("state.places", &written), line("state.places", bytes));
-    assert_eq!(Tenant::restore(decode_state(bytes).unwrap()).state(), state);
+    // The last call was denied by a policy.
+    let (_, denied) = records().into_iter().find(|(name, _)| name == "denied.policy").unwrap();
+    let denied = Record { policy: Some(policy_id(20)), ..denied };
+    tenant.apply(Moment::new(at(99), 99), &Event::Decided(denied));
+    let state_denied = tenant.state();
+    assert!(state_denied.policies.iter().any(|policy| policy.last_denied_at == Some(at(99))));
+    let written_denied = encode_state(&state_denied).unwrap();
+    let lines = [("state", first), ("state.places", &written), ("state.denied", &written_denied)];
+    bless("state.txt", &lines.map(|(name, bytes)| line(name, bytes)).concat());
+    for (name, state, written) in [("state.places", state, written), ("state.denied", state_denied, written_denied)] {
+        let Some(bytes) = golden.get(name) else {
+            panic!("a line to add to state.txt:\n{}", line(name, &written));
+        };
+        assert_eq!(decode_state(bytes).unwrap(), state);
+        assert_eq!(line(name, &written), line(name, bytes));
+        assert_eq!(Tenant::restore(decode_state(bytes).unwrap()).state(), state);
+    }
 }
 
 #[test]
