@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::{OnDisk, World, call, measuring, now, tenant_id, usual_permissions};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use kavach::journal::JournalOptions;
+use kavach::journal::{JournalOptions, Tail};
 use kavach::store::loader::load;
 
 /// Events between two writes, as under load.
@@ -54,7 +54,9 @@ fn replay(c: &mut Criterion) {
                 (0..rounds)
                     .map(|_| {
                         let start = Instant::now();
-                        let loaded = load(&disk.folder, tenant_id(0), now(), JournalOptions::default()).unwrap();
+                        let loaded =
+                            load(&disk.folder, &Tail::default(), tenant_id(0), now(), JournalOptions::default())
+                                .unwrap();
                         let spent = start.elapsed();
                         assert_eq!(loaded.tenant.seq(), events as u64 + 101);
                         spent

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use actix_rt::Arbiter;
 use actix_rt::task::spawn_blocking;
 use serde::{Deserialize, Serialize};
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::actors::clock::Clock;
+use crate::actors::log_keeper::LogKeeper;
 use crate::actors::registry_messages::{CloseAll, LoadAll};
 use crate::actors::resources::Resources;
 use crate::actors::{Core, Registry};
 use crate::domain::{Secret, SecretHash};
-use crate::journal::{Compressor, DataDir, Syncer};
+use crate::journal::{Compressor, DataDir, LogOptions, Syncer};
 use crate::measure::Measures;
 use crate::service::Kavach;
 use crate::settings::ServerSettings;
@@ -112,11 +113,16 @@ impl App {
         let data = DataDir::open(&settings.data_dir)?;
         let (operator, new_operator_key) = operator_key(settings, &data)?;
         let measures = Measures::new(Clock::default().now(), settings.metrics_per_tenant);
-        let syncs = Arc::clone(&measures.syncs);
-        let syncer = Syncer::start(data.path(), move |took| syncs.add_time(took))?;
+        let mut log_id = [0; 16];
+        getrandom::fill(&mut log_id).map_err(io::Error::other)?;
+        let log = Arc::new(data.open_log(log_id, LogOptions::default()).map_err(io::Error::other)?);
+        let log_keeper = LogKeeper::start(Arc::clone(&log), Arc::clone(&measures.syncs))?;
+        let syncer = Syncer::start(data.path(), |_| {})?;
         let compressor = Compressor::start()?;
-        let resources = Resources::new(data, syncer, compressor, settings.durability, measures);
+        let resources = Resources::new(data, log, log_keeper, syncer, compressor, settings.durability, measures);
         let core = Arc::new(Core::new(resources, operator, settings.worker_count()));
+        let tenants = Arc::downgrade(&core);
+        core.log_keeper.keep(move |tenant| tenants.upgrade().is_some_and(|core| core.ask_to_fold(tenant)))?;
         Registry::launch(Arc::clone(&core));
         Ok(Self { core, arbiters: Vec::new(), new_operator_key })
     }
@@ -152,6 +158,17 @@ impl App {
             && let Err(problem) = registry.close.send(CloseAll).await
         {
             error!(%problem, "could not close the tenants");
+        }
+        let core = Arc::clone(&self.core);
+        let log_closed = spawn_blocking(move || {
+            core.log_keeper.stop();
+            core.log.close()
+        });
+        match log_closed.await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => warn!("the log keeps events that some tenant's folder lacks; the next start reads it"),
+            Ok(Err(problem)) => error!(%problem, "could not close the log; the next start reads it"),
+            Err(problem) => error!(%problem, "could not close the log; the next start reads it"),
         }
         let compressor = self.core.compressor.clone();
         if let Err(problem) = spawn_blocking(move || compressor.close()).await {

@@ -56,7 +56,15 @@ pub fn child(args: &[String]) {
         "grow" => grow(&mut world, &data, kind, agents),
         _ => {
             let folder = data.folder(&tenant_id(0).to_string()).unwrap();
-            world.tenant = loader::load(&folder, tenant_id(0), now(), JournalOptions::default()).unwrap().tenant;
+            world.tenant = loader::load(
+                &folder,
+                &kavach::journal::Tail::default(),
+                tenant_id(0),
+                now(),
+                JournalOptions::default(),
+            )
+            .unwrap()
+            .tenant;
         }
     }
     assert_eq!(world.tenant.agents().len(), agents);

@@ -8,12 +8,13 @@ use actix_rt::{Arbiter, ArbiterHandle};
 use tokio::sync::Notify;
 
 use super::fair_semaphore::FairSemaphore;
+use super::messages::FoldTail;
 use super::registry_messages::RegistryHandle;
 use super::resources::Resources;
-use super::tenant_directory::TenantDirectory;
+use super::tenant_directory::{Route, TenantDirectory};
 use super::worker_channels::{ChannelId, WorkerChannels};
-use crate::domain::SecretHash;
 use crate::domain::limits::{MAX_SEARCHES, MAX_SEARCHES_PER_TENANT};
+use crate::domain::{SecretHash, TenantId};
 use crate::measure::ThreadMeasures;
 
 /// What the process is doing.
@@ -134,6 +135,12 @@ impl Core {
             // Other tenants may live here too, and they note apart: each note has one writer.
             Home { arbiter: Arbiter::current(), channel: None, notes: self.measures.add_thread() }
         })
+    }
+
+    /// Asks a tenant to write its tail to its folder. `false` if it has no actor.
+    pub fn ask_to_fold(&self, tenant: [u8; 16]) -> bool {
+        let ask = |route: &Route| route.actor.as_ref().map(|actor| actor.do_send(FoldTail)).is_ok();
+        self.directory.with(TenantId::from_bytes(tenant).tag(), ask).unwrap_or(false)
     }
 
     /// Sets the registry, once.

@@ -146,6 +146,11 @@ pub struct TakeSnapshot {
     pub reply: Reply<()>,
 }
 
+/// Write the tail to the folder, so that the log may forget it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FoldTail;
+
 /// Write everything to disk, and end.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -8,6 +8,7 @@
 //! | how a message finds its tenant | [`tenant_directory`], [`mailbox`] |
 //! | how calls and answers cross between workers | [`worker_channels`] |
 //! | replies, and those that are held until their events are durable | [`reply`], [`tenant_reply`] |
+//! | the log: a thread's turns, and its own threads | [`log_turns`], [`log_keeper`] |
 //! | what actors share, and the process as a whole | [`resources`], [`core`] |
 //! | the server's clock, and what holds while the system's is wrong | [`clock`] |
 //! | who reads and follows audit trails, and how many at once | [`audit_limits`], [`fair_semaphore`], [`journal_watch`] |
@@ -18,6 +19,8 @@ pub mod core;
 mod deletion;
 pub mod fair_semaphore;
 pub mod journal_watch;
+pub mod log_keeper;
+pub mod log_turns;
 pub mod mailbox;
 pub mod messages;
 pub mod registry;

@@ -20,7 +20,7 @@ use super::deletion;
 use super::mailbox::MAILBOX_CAPACITY;
 use super::messages::{Close, Ending, Retire, TakeSnapshot, TenantDown};
 use super::registry_messages::{CloseAll, CreateTenant, DeleteTenant, LoadAll, RegistryHandle, SnapshotAll};
-use super::tenant::TenantActor;
+use super::tenant::{EndReport, TenantActor};
 use super::tenant_directory::{Down, Route, unknown_tenant};
 use crate::domain::tenant::Profile;
 use crate::domain::tenant::commands::TenantSpec;
@@ -75,13 +75,13 @@ impl Registry {
         let generation = self.next_generation;
         let (profile, announced) = (loaded.tenant.profile().clone(), loaded.announced_seq);
         let (sender, receiver) = channel(MAILBOX_CAPACITY);
-        // An arbiter that has just ended drops the actor, which reports that to the registry as any other ending.
+        // An arbiter that has just ended drops the report, which tells the registry as it does of any other ending.
         let home = self.core.place();
         let measures = self.core.directory.measures(profile.id);
         let meter = TenantMeter::new(Arc::clone(&measures), home.notes);
-        let actor = TenantActor::new(Arc::clone(&self.core.resources), loaded, generation, storage_failed, meter);
+        let report = EndReport::new(Arc::clone(&self.core.resources), profile.id, generation);
         home.arbiter.spawn_fn(move || {
-            Context::with_receiver(receiver).run(actor);
+            Context::with_receiver(receiver).run(TenantActor::new(loaded, storage_failed, meter, report));
         });
         let (id, slug) = (profile.id, profile.slug.clone());
         let actor = Ok(Arc::new(Addr::new(sender)));
@@ -196,7 +196,8 @@ async fn load(core: Arc<Core>, id: TenantId) -> Result<LoadedTenant, LoadError> 
         let unreachable =
             |problem| LoadError { problem: format!("the folder {name}: {problem}"), may_pass: true, is_foreign: false };
         let folder = core.data.folder(&name).map_err(unreachable)?;
-        loader::load(&folder, id, core.clock.now(), JournalOptions::default())
+        let tail = core.log.tail(id.bytes())?;
+        loader::load(&folder, &tail, id, core.clock.now(), JournalOptions::default())
     };
     match spawn_blocking(read).await {
         Ok(loaded) => {
@@ -433,6 +434,7 @@ impl Registry {
             match erased {
                 Ok(Ok(())) => {
                     info!(tenant = %route.id, "the tenant was erased");
+                    actor.core.log.folded(route.id.bytes(), u64::MAX);
                     actor.core.directory.remove(route.id);
                     // A follower notices when it looks.
                     actor.core.audit.watch.announce(route.id.tag(), 0, actor.core.clock.now());

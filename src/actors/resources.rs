@@ -1,7 +1,7 @@
 //! What the tenants' actors of a process share. Nothing here leads to a tenant's state.
 
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use actix::Recipient;
@@ -9,8 +9,9 @@ use tokio::sync::Semaphore;
 
 use super::audit_limits::AuditLimits;
 use super::clock::Clock;
+use super::log_keeper::LogKeeper;
 use super::messages::TenantDown;
-use crate::journal::{Compressor, DataDir, Syncer};
+use crate::journal::{Compressor, DataDir, Log, Syncer};
 use crate::measure::Measures;
 use crate::store::Durability;
 
@@ -23,7 +24,11 @@ pub struct Resources {
     pub clock: Clock,
     /// The data directory, locked.
     pub data: DataDir,
-    /// The thread that calls fsync.
+    /// The log, which makes events durable.
+    pub log: Arc<Log>,
+    /// The threads of the log.
+    pub log_keeper: LogKeeper,
+    /// The thread that syncs tenants' folders.
     pub syncer: Syncer,
     /// The threads that compress.
     pub compressor: Compressor,
@@ -46,6 +51,8 @@ impl Resources {
     /// The resources of a process that has not loaded its tenants yet.
     pub fn new(
         data: DataDir,
+        log: Arc<Log>,
+        log_keeper: LogKeeper,
         syncer: Syncer,
         compressor: Compressor,
         durability: Durability,
@@ -54,6 +61,8 @@ impl Resources {
         Self {
             clock: Clock::default(),
             data,
+            log,
+            log_keeper,
             syncer,
             compressor,
             durability,

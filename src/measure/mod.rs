@@ -28,6 +28,7 @@ pub mod tenant_measures;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 pub use census_cache::CensusCache;
 pub use decision_stats::DecisionStats;
@@ -61,12 +62,20 @@ pub struct ThreadMeasures {
     pub traffic: DecisionStats,
     /// How long decisions took, since the process started.
     pub decisions: Histogram,
-    /// How long journal writes to the kernel took.
+    /// How long writes to the log took.
     pub flushes: Histogram,
-    /// Bytes written to journals.
+    /// Bytes of events written to the log.
     pub written: Count,
     /// HTTP answers by status class: 1xx first.
     pub answers: [Count; 5],
+}
+
+impl ThreadMeasures {
+    /// Records a write of `bytes` to the log that took `took`. Only the thread itself may call this.
+    pub fn flushed(&self, took: Duration, bytes: u64) {
+        self.flushes.add_time(took);
+        self.written.add(bytes);
+    }
 }
 
 /// What the process measures about itself.

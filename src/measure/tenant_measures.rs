@@ -1,9 +1,7 @@
 //! What is measured about one tenant. It lives outside the actor, so a rebuilt actor continues with it.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use super::ThreadMeasures;
 use super::decision_stats::DecisionStats;
@@ -60,14 +58,12 @@ impl TenantMeasures {
 pub struct TenantMeter {
     tenant: Arc<TenantMeasures>,
     thread: Arc<ThreadMeasures>,
-    /// Bytes of the journal that were counted already.
-    written: Cell<u64>,
 }
 
 impl TenantMeter {
     /// For the actor of this tenant on this thread. A tenant has at most one at a time.
     pub fn new(tenant: Arc<TenantMeasures>, thread: Arc<ThreadMeasures>) -> Self {
-        let meter = Self { tenant, thread, written: Cell::new(0) };
+        let meter = Self { tenant, thread };
         // The previous actor may have died with changes that were never written, so its census is void.
         meter.changed();
         meter
@@ -78,12 +74,6 @@ impl TenantMeter {
         self.thread.traffic.note(at, micros, result, code);
         self.thread.decisions.add(micros);
         self.tenant.traffic.get_or_init(Box::default).note(at, micros, result, code);
-    }
-
-    /// Records a write to the kernel that took `took`. `written` is the total number of bytes of the actor's journal.
-    pub fn flushed(&self, took: Duration, written: u64) {
-        self.thread.flushes.add_time(took);
-        self.thread.written.add(written.saturating_sub(self.written.replace(written)));
     }
 
     /// Records the approximate time of the oldest event that no snapshot holds; `None` if there is none.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
 use kavach::domain::{Tenant, TenantId, Timestamp};
-use kavach::journal::{DataDir, Folder, Journal, JournalOptions, NewFolder};
+use kavach::journal::{DataDir, Folder, Journal, JournalOptions, NewFolder, Tail};
 use kavach::store::codec;
 use kavach::store::loader;
 use serde_json::{Value, json};
@@ -107,7 +107,8 @@ impl History {
     /// The result of loading a folder: the last event of a tenant with the right state, or a sentence.
     fn load(&self, folder: &Path) -> Result<u64, String> {
         let now = Timestamp::from_millis(crate::retention::now());
-        let loaded = loader::load(&Folder::open(folder).unwrap(), self.id, now, JournalOptions::default());
+        let loaded =
+            loader::load(&Folder::open(folder).unwrap(), &Tail::default(), self.id, now, JournalOptions::default());
         let loaded = loaded.map_err(|error| error.problem)?;
         let state = loaded.tenant.state();
         let as_it_was = self.states.get(state.seq as usize).filter(|_| state.seq > 0);

@@ -219,7 +219,7 @@ impl DataDir {
         })?;
         if let Err(source) = self.disk.sync_folder(&self.path) {
             // The disk may have either name. Remove the content only once the folder certainly has no tenant's name.
-            let undone = self.disk.rename(&target, &unfinished).and_then(|()| self.remove_tree(&unfinished));
+            let undone = self.disk.rename(&target, &unfinished).and_then(|()| self.remove_named(&unfinished));
             return Err(FolderError { source, may_have_happened: undone.is_err() });
         }
         journal.folder = Arc::new(Folder { path: target, ..(*journal.folder).clone() });
@@ -259,6 +259,11 @@ impl DataDir {
         if !self.disk.exists(path) {
             return Ok(());
         }
+        self.remove_named(path)
+    }
+
+    /// [`remove_tree`](DataDir::remove_tree) of a folder that exists.
+    fn remove_named(&self, path: &Path) -> io::Result<()> {
         self.disk.sync_folder(&self.path)?;
         self.disk.remove_folder(path)
     }

@@ -142,6 +142,17 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Frame<'_>, usize), &'static str> {
     Ok((frame, FRAME_HEAD + length))
 }
 
+/// Calls `each` with the place and the sequence number of each event in good frames.
+pub(super) fn each_event(frames: &[u8], mut each: impl FnMut(usize, u64)) {
+    let mut at = 0;
+    while let Some((head, _)) = frames.get(at..).and_then(|rest| rest.split_first_chunk::<{ FRAME_HEAD + SEQ_BYTES }>())
+        && let (Some(length), Some(seq)) = (head.first_chunk::<4>(), head.last_chunk::<SEQ_BYTES>())
+    {
+        each(at, u64::from_le_bytes(*seq));
+        at += FRAME_HEAD + u32::from_le_bytes(*length) as usize;
+    }
+}
+
 fn parse_marker(payload: &[u8]) -> Option<Marker> {
     let rest = payload.strip_prefix(&MARKER_MAGIC)?;
     let (synced_seq, rest) = rest.split_first_chunk::<8>()?;

@@ -57,7 +57,7 @@ impl LoadedPiece {
 }
 
 impl Journal {
-    /// A view of everything written so far; pending events are not in it.
+    /// A view of everything in the files; the tail is not in it.
     pub fn reader(&self) -> JournalReader {
         JournalReader {
             folder: Arc::clone(&self.folder),

@@ -14,6 +14,7 @@ use crate::error::RecoveryError;
 use crate::folder::{Folder, Listing, SegmentEntry};
 use crate::frame::{self, Frame};
 use crate::index::Index;
+use crate::log::Tail;
 use crate::repair;
 use crate::scan::{BadSpot, IntactEnd, Scan, UnsyncedSegment};
 use crate::segment::{HEADER, HeaderError, SegmentHeader, VERSION, read_compressed, read_header, read_segment};
@@ -28,6 +29,11 @@ pub struct ScannedJournal {
     tenant: [u8; 16],
     listing: Listing,
     scan: Scan,
+    /// The frames of events that only the log has, and the last of them.
+    tail: Vec<u8>,
+    tail_seq: u64,
+    /// Whether the folder has events that the log lost. Nobody knows whether they are on disk.
+    is_ahead: bool,
 }
 
 /// Reads the events after `snapshot_seq` (0 without a snapshot) and passes each to `on_event`. Blocking.
@@ -62,10 +68,29 @@ pub fn scan(
         intact,
         torn,
     };
-    Ok(ScannedJournal { folder: Arc::new(folder.clone()), tenant, listing, scan })
+    let tail_seq = scan.last_seq;
+    let folder = Arc::new(folder.clone());
+    Ok(ScannedJournal { folder, tenant, listing, scan, tail: Vec::new(), tail_seq, is_ahead: false })
 }
 
 impl ScannedJournal {
+    /// Continues with the events of the log that the folder lacks, and passes each to `on_event`.
+    ///
+    /// # Errors
+    /// `Damaged`, also if folder and log do not fit together; `Undecodable`.
+    pub fn add_tail(&mut self, tail: &Tail, on_event: &mut OnEvent<'_>) -> Result<(), RecoveryError> {
+        let last_seq = self.scan.last_seq;
+        self.is_ahead = tail.last_seq() < last_seq;
+        self.tail = tail.frames_after(last_seq)?;
+        let mut rest = self.tail.as_slice();
+        while let Ok((Frame::Event { seq, payload }, length)) = frame::parse(rest) {
+            on_event(seq, payload).map_err(|detail| tail.undecodable(seq, detail))?;
+            self.tail_seq = seq;
+            rest = rest.get(length..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
     /// Makes the journal ready for the next event, and cuts a torn tail with a warning in the log. `now_ms` is Unix
     /// milliseconds. Blocking. A caller that may reject the events has to do so before this: what is cut is gone.
     ///
@@ -74,8 +99,16 @@ impl ScannedJournal {
     /// # Errors
     /// `Io`.
     pub fn reopen(self, options: JournalOptions, now_ms: i64) -> Result<Journal, RecoveryError> {
-        let Self { folder, tenant, listing, scan } = self;
-        repair::reopen(folder, tenant, options, now_ms, &listing, scan)
+        let Self { folder, tenant, listing, scan, tail, tail_seq, is_ahead } = self;
+        let path = folder.path.clone();
+        let mut journal = repair::reopen(folder, tenant, options, now_ms, &listing, scan)?;
+        if is_ahead && journal.is_dirty() {
+            // The next events go into the log, which can't give back the ones before them.
+            let synced = journal.begin_sync().run().and_then(|point| journal.finish_sync(point, now_ms));
+            synced.map_err(RecoveryError::io(path))?;
+        }
+        journal.extend(&tail, tail_seq);
+        Ok(journal)
     }
 }
 

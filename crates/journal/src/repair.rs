@@ -85,14 +85,12 @@ fn try_reopen(
             index: scan.intact.index,
             file: Arc::new(file),
         },
-        pending: Vec::new(),
+        tail: Vec::new(),
         appended: scan.last_seq,
         written: scan.last_seq,
         chain,
         sync: SyncState::recovered(scan.synced_seq, scan.recorded_seq, scan.intact.synced_offset, 0, rotated),
         broken: false,
-        left_events: false,
-        written_bytes: 0,
     })
 }
 

@@ -23,17 +23,16 @@ impl Journal {
         }
     }
 
-    /// Takes note of a sync that succeeded. If it brought anything new, writes a marker that records it; pending events
-    /// are flushed first, since the marker comes after them. The marker itself is not synced.
+    /// Takes note of a sync that succeeded. If it brought anything new, writes a marker that records it. The marker itself
+    /// is not synced.
     ///
     /// # Errors
-    /// The events or the marker could not be written. The sync counts all the same.
+    /// The marker could not be written. The sync counts all the same.
     pub fn finish_sync(&mut self, point: SyncPoint, now_ms: i64) -> io::Result<()> {
         let active = self.active.first_seq();
         self.sync.reached(point, active);
         self.check()?;
         if self.sync.needs_marker() {
-            self.flush()?;
             self.write_marker(now_ms)?;
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! The writing end of one tenant's journal.
 //!
-//! It lives on an async worker thread. Appending touches only memory, and a flush is one `write`. Work that waits for the
-//! disk or compresses is handed out as a job for another thread.
+//! It lives on an async worker thread. Appending touches only memory. What makes an event durable is the log, which the
+//! owner fills; the journal's own file gets events later, in large pieces, and until then they are the tenant's tail.
+//! Work that waits for the disk or compresses is handed out as a job for another thread.
 
 use std::io;
 use std::sync::Arc;
@@ -27,8 +28,8 @@ impl Default for JournalOptions {
     }
 }
 
-/// A larger pending buffer (over 1 MiB) is freed after its flush, or one burst would hold memory in thousands of tenants.
-const KEPT_BUFFER: usize = 1 << 20;
+/// A larger tail (over 64 KiB) is freed after its flush, or one burst would hold memory in thousands of tenants.
+const KEPT_BUFFER: usize = 64 << 10;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -54,10 +55,10 @@ impl Active {
 
 /// The durable log of one tenant, ready to take the next event.
 ///
-/// The owner appends, flushes, applies, and answers its callers; it starts a sync when
-/// [`is_dirty`](Journal::is_dirty), and asks for rotation between flushes. After an error of
-/// [`flush`](Journal::flush) the journal refuses to go on ([`is_broken`](Journal::is_broken)): the owner
-/// drops it and its state, and recovers both from disk.
+/// The owner appends, applies, has the log take the event, and answers its callers. Now and then it flushes the tail to
+/// the file, starts a sync if the journal [`is_dirty`](Journal::is_dirty), and asks for rotation. Where a file is left in a
+/// state that only recovery can mend, the journal refuses to go on ([`is_broken`](Journal::is_broken)): the owner drops
+/// it and its state, and recovers both from folder and log.
 #[derive(Debug)]
 pub struct Journal {
     pub(super) folder: Arc<Folder>,
@@ -66,17 +67,15 @@ pub struct Journal {
     /// First sequence numbers of all segments before the active one, oldest first.
     pub(super) older: Arc<Vec<u64>>,
     pub(super) active: Active,
-    pub(super) pending: Vec<u8>,
-    /// The last event in the pending buffer, or written.
+    /// The frames of the events that are not in the file yet.
+    pub(super) tail: Vec<u8>,
+    /// The last event in the tail, or in the file.
     pub(super) appended: u64,
+    /// The last event in the file.
     pub(super) written: u64,
     pub(super) chain: Chain,
     pub(super) sync: SyncState,
     pub(super) broken: bool,
-    /// Whether a failed write left whole events in the file.
-    pub(super) left_events: bool,
-    /// Bytes written since the journal was started or recovered.
-    pub(super) written_bytes: u64,
 }
 
 impl Journal {
@@ -97,60 +96,66 @@ impl Journal {
             options,
             older: Arc::new(older),
             active: Active::empty(file, now_ms),
-            pending: Vec::new(),
+            tail: Vec::new(),
             appended: link.seq,
             written: link.seq,
             chain: Chain::resume(link),
             sync: SyncState::default(),
             broken: false,
-            left_events: false,
-            written_bytes: 0,
         })
     }
 
-    /// Takes event `seq`, which must be [`next_seq`](Journal::next_seq), into the pending buffer. `encode`
+    /// Takes event `seq`, which must be [`next_seq`](Journal::next_seq), into the tail, and returns its frame. `encode`
     /// appends the payload to the buffer it is given, and may do nothing else to it. Touches no file.
+    ///
+    /// # Errors
+    /// The journal is unchanged.
     #[inline]
-    pub fn append(&mut self, seq: u64, encode: impl FnOnce(&mut Vec<u8>)) -> Result<(), AppendError> {
+    pub fn append(&mut self, seq: u64, encode: impl FnOnce(&mut Vec<u8>)) -> Result<&[u8], AppendError> {
         let expected = self.appended + 1;
         if seq != expected {
             return Err(AppendError::OutOfOrder { expected, found: seq });
         }
-        let start = self.pending.len();
-        frame::push_event(&mut self.pending, seq, encode)?;
-        self.active.index.note(self.active.end + start as u64, seq);
+        let start = self.tail.len();
+        frame::push_event(&mut self.tail, seq, encode)?;
         self.appended = seq;
-        Ok(())
+        Ok(self.tail.get(start..).unwrap_or_default())
     }
 
-    /// Hands the pending events to the kernel in one write. After that, a killed process loses none of them.
+    /// Takes events that the log has and the file lacks: the frames of those up to `last_seq`.
+    pub(super) fn extend(&mut self, frames: &[u8], last_seq: u64) {
+        self.tail.extend_from_slice(frames);
+        self.appended = last_seq;
+    }
+
+    /// Writes the tail to the file, with one write. The owner flushes nothing that the log does not have, since what is in
+    /// the file happened.
     ///
     /// # Errors
-    /// None of the events counts as written, and the journal is broken; see [`left_events`](Journal::left_events).
+    /// The events stay in the tail, and the next flush writes them to the same place.
     pub fn flush(&mut self) -> io::Result<()> {
         self.check()?;
-        if self.pending.is_empty() {
+        if self.tail.is_empty() {
             return Ok(());
         }
-        let pending = std::mem::take(&mut self.pending);
-        if let Err((written, error)) = self.write_at_end(&pending) {
-            // Leave what was written for recovery to find. A power failure could undo a cut that is not on disk, long
-            // after everybody saw that the events are gone.
-            self.broken = true;
-            self.left_events = frame::parse(pending.get(..written).unwrap_or_default()).is_ok();
+        let tail = std::mem::take(&mut self.tail);
+        let start = self.active.end;
+        if let Err(error) = self.write_at_end(&tail) {
+            self.tail = tail;
             return Err(error);
         }
-        self.chain.extend(&pending);
+        frame::each_event(&tail, |at, seq| self.active.index.note(start + at as u64, seq));
+        self.chain.extend(&tail);
         self.written = self.appended;
-        if pending.capacity() <= KEPT_BUFFER {
-            self.pending = pending;
-            self.pending.clear();
+        if tail.capacity() <= KEPT_BUFFER {
+            self.tail = tail;
+            self.tail.clear();
         }
         Ok(())
     }
 
     /// Starts a new segment where the active one is full or of an earlier UTC day than `now_ms` (Unix
-    /// milliseconds); says whether it did. A segment without events is never rotated. Pending events are
+    /// milliseconds); says whether it did. A segment without events is never rotated. The tail is
     /// flushed first. `now_ms` may not be before the time of any event, since retention takes it for the time
     /// up to which the old segment reaches. Where the new file cannot be made, the error is returned, nothing has changed, and the
     /// active segment stays usable.
@@ -159,7 +164,7 @@ impl Journal {
         if self.appended < self.active.first_seq() {
             return Ok(false);
         }
-        let full = self.active.end + self.pending.len() as u64 >= self.options.segment_bytes;
+        let full = self.active.end + self.tail.len() as u64 >= self.options.segment_bytes;
         let new_day = now_ms.div_euclid(DAY_MS) > self.active.created_ms.div_euclid(DAY_MS);
         if !full && !new_day {
             return Ok(false);
@@ -197,7 +202,7 @@ impl Journal {
             time_ms: now_ms,
             hash: self.chain.next_hash(),
         };
-        if let Err((_, error)) = self.write_at_end(&frame::marker_frame(&marker)) {
+        if let Err(error) = self.write_at_end(&frame::marker_frame(&marker)) {
             // Half a marker may be in the file. If it can't be cut off now, only recovery can do that.
             self.broken |= self.active.file.file().set_size(self.active.end).is_err();
             return Err(error);
@@ -207,11 +212,10 @@ impl Journal {
         Ok(())
     }
 
-    fn write_at_end(&mut self, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+    fn write_at_end(&mut self, bytes: &[u8]) -> io::Result<()> {
         let file = self.active.file.file();
-        file.write_all_at(bytes, self.active.end)?;
+        file.write_all_at(bytes, self.active.end).map_err(|(_, error)| error)?;
         self.active.end += bytes.len() as u64;
-        self.written_bytes += bytes.len() as u64;
         Ok(())
     }
 
@@ -227,19 +231,14 @@ impl Journal {
         self.appended + 1
     }
 
-    /// The last event handed to the kernel; 0 before the first.
+    /// Bytes of the events that are not in the file yet.
+    pub fn tail_bytes(&self) -> usize {
+        self.tail.len()
+    }
+
+    /// The last event in the file; 0 before the first.
     pub fn written_seq(&self) -> u64 {
         self.written
-    }
-
-    /// Bytes written since the journal was started or recovered, without segment headers.
-    pub fn written_bytes(&self) -> u64 {
-        self.written_bytes
-    }
-
-    /// Whether a write failed half-way, so that recovery may find events that do not count as written.
-    pub fn left_events(&self) -> bool {
-        self.left_events
     }
 
     /// The last event known to be on disk; 0 before the first.
@@ -252,7 +251,7 @@ impl Journal {
         self.written > self.sync.seq() || !self.sync.rotated_files().is_empty()
     }
 
-    /// Whether a write failed, so that the journal takes no more events.
+    /// Whether only recovery can mend what a failed write left.
     pub fn is_broken(&self) -> bool {
         self.broken
     }
@@ -286,23 +285,23 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_flush_breaks_the_journal_and_loses_only_what_it_held() {
+    fn a_failed_flush_loses_nothing_and_is_repeated() {
         let (dir, mut journal) = fresh(JournalOptions::default());
         journal.append(1, |b| b.extend_from_slice(b"one")).unwrap();
         journal.flush().unwrap();
         let before = journal.checkpoint();
         journal.append(2, |b| b.extend_from_slice(b"two")).unwrap();
-        journal.active.file = full_disk(1);
+        let file = std::mem::replace(&mut journal.active.file, full_disk(1));
         let error = journal.flush().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        assert!(journal.is_broken());
+        assert!(!journal.is_broken());
         assert_eq!((journal.written_seq(), journal.checkpoint()), (1, before));
         journal.append(3, |_| {}).unwrap();
-        assert!(journal.flush().is_err());
-        assert!(journal.rotate_if_due(0).is_err());
+        journal.active.file = file;
+        journal.flush().unwrap();
         drop(journal);
         let (_, events) = crate::tests::recovered(dir.path(), TENANT, 0).unwrap();
-        assert_eq!(events, [(1, b"one".to_vec())]);
+        assert_eq!(events, [(1, b"one".to_vec()), (2, b"two".to_vec()), (3, Vec::new())]);
     }
 
     #[test]

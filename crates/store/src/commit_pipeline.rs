@@ -1,7 +1,8 @@
-//! The commit pipeline of one tenant: its state, its journal, and the replies that wait for either.
+//! The commit pipeline of one tenant: its state and its journal.
 //!
-//! The whole order of a commit is in this file: append, apply, write, sync, reply. It has no actor, clock or thread. In
-//! the server an actor decides when each step happens, in `tests/sim` a seed does.
+//! The order of a commit is in this file and in [`commit_queue`](crate::commit_queue): append to the tail, apply, append to
+//! the log, sync the log, reply; and later, in the background, the folder. It has no actor, clock or thread. In the server
+//! an actor decides when each step happens, in `tests/sim` a seed does.
 
 use std::io;
 
@@ -11,25 +12,29 @@ use kavach_journal::{CompressionJob, Journal, SnapshotJob, SyncJob, SyncPoint};
 use tracing::{error, warn};
 
 use crate::codec;
+use crate::commit_queue::{CommitQueue, Mark};
 use crate::durability::Durability;
 use crate::loader::LoadedTenant;
-use crate::pending_replies::{HeldReply, PendingReplies};
-use crate::refusal::{not_recorded, outcome_unknown, shutting_down, storage_unavailable};
+use crate::pending_replies::HeldReply;
+use crate::refusal::{not_recorded, shutting_down, storage_unavailable, too_many_waiting};
 
-/// A tenant's state and journal, and the replies of type `R` that wait for their events.
-pub struct CommitPipeline<R> {
+/// A tenant's state and journal. The replies to its callers wait in the [`CommitQueue`] of its thread.
+pub struct CommitPipeline {
     tenant: Tenant,
     /// `None` once the pipeline has ended.
     journal: Option<Journal>,
-    waiting: PendingReplies<R>,
     durability: Durability,
+    /// The last event.
+    last_event: Mark,
     /// The last change that no read may show before the change's own reply has left.
-    last_change: u64,
+    last_change: Mark,
+    /// Its event, or the last one when the tenant was loaded.
+    last_change_seq: u64,
     /// The last event that the newest snapshot covers.
     snapshot_seq: u64,
-    /// Whether the storage failed and no probe has succeeded since. Nothing is written meanwhile.
+    /// Whether the storage failed and no probe has succeeded since. Nothing is recorded meanwhile.
     storage_failed: bool,
-    /// Whether a write to the journal failed, so that the pipeline has ended or must end.
+    /// Whether an event could not be recorded, so that the pipeline has ended or must end.
     failed: bool,
 }
 
@@ -38,22 +43,28 @@ pub struct CommitPipeline<R> {
 pub enum ReadReply {
     /// It has left.
     Sent,
-    /// It waits for earlier events: a write is due.
+    /// It waits for earlier events: the queue has to be written.
     Held,
 }
 
-impl<R: HeldReply> CommitPipeline<R> {
-    /// A pipeline that continues from what was loaded.
-    pub fn new(loaded: LoadedTenant, durability: Durability, storage_failed: bool) -> Self {
-        let LoadedTenant { tenant, journal, snapshot_seq, announced_seq: _ } = loaded;
+impl CommitPipeline {
+    /// A pipeline that continues from what was loaded, on the thread of `queue`.
+    pub fn new<R: HeldReply>(
+        loaded: LoadedTenant,
+        durability: Durability,
+        storage_failed: bool,
+        queue: &CommitQueue<R>,
+    ) -> Self {
+        let LoadedTenant { tenant, journal, snapshot_seq, log_position, announced_seq: _ } = loaded;
+        // We don't know what callers were promised for the events before a rebuild, so a read waits for all of them.
+        let mark = queue.mark_loaded(log_position);
         Self {
-            // We don't know what callers were promised for the events before a rebuild, so a read waits for all of
-            // them.
-            last_change: tenant.seq(),
+            last_change_seq: tenant.seq(),
             tenant,
             journal: Some(journal),
-            waiting: PendingReplies::default(),
             durability,
+            last_event: mark,
+            last_change: mark,
             snapshot_seq,
             storage_failed,
             failed: false,
@@ -70,7 +81,7 @@ impl<R: HeldReply> CommitPipeline<R> {
         self.journal.as_ref()
     }
 
-    /// The journal, to write links of the hash chain and to note what retention removed.
+    /// The journal, to note what retention removed.
     pub fn journal_mut(&mut self) -> Option<&mut Journal> {
         self.journal.as_mut()
     }
@@ -78,6 +89,11 @@ impl<R: HeldReply> CommitPipeline<R> {
     /// Whether the storage failed and no probe has succeeded since.
     pub fn storage_failed(&self) -> bool {
         self.storage_failed
+    }
+
+    /// The tenant's folder can't be written: nothing more is recorded until a probe has succeeded.
+    pub fn storage_fails(&mut self) {
+        self.storage_failed = true;
     }
 
     /// A probe has succeeded: the storage works again.
@@ -93,12 +109,20 @@ impl<R: HeldReply> CommitPipeline<R> {
     /// Whether an event may be recorded now.
     ///
     /// # Errors
-    /// `STORAGE_UNAVAILABLE` or `SHUTTING_DOWN`.
-    pub fn check_writable(&self) -> Result<(), Error> {
+    /// `STORAGE_UNAVAILABLE`, `OVERLOADED` or `SHUTTING_DOWN`.
+    pub fn check_writable<R: HeldReply>(&self, queue: &CommitQueue<R>) -> Result<(), Error> {
         if self.journal.is_none() {
             return Err(self.no_journal());
         }
-        if self.storage_failed { Err(storage_unavailable()) } else { Ok(()) }
+        if self.storage_failed || self.is_ahead(queue) {
+            return Err(storage_unavailable());
+        }
+        if queue.is_full() { Err(too_many_waiting()) } else { Ok(()) }
+    }
+
+    /// Whether the state has events that the log refused, or perhaps lost: [abandon](CommitPipeline::abandon) the pipeline.
+    pub fn is_ahead<R: HeldReply>(&self, queue: &CommitQueue<R>) -> bool {
+        self.failed || queue.has_failed(self.last_event)
     }
 
     /// The error for a caller that comes after the journal has ended.
@@ -106,20 +130,28 @@ impl<R: HeldReply> CommitPipeline<R> {
         if self.failed { storage_unavailable() } else { shutting_down() }
     }
 
-    /// Records an event: appends it to the journal's buffer, then applies it to the state.
+    /// Records an event: appends it to the journal's tail and to the queue, then applies it to the state.
     ///
     /// # Errors
     /// Those of [`check_writable`](CommitPipeline::check_writable); `INTERNAL_ERROR` if it could not be appended.
-    pub fn record(&mut self, moment: Moment, event: &Event<'_>) -> Result<(), Error> {
-        self.check_writable()?;
+    pub fn record<R: HeldReply>(
+        &mut self,
+        moment: Moment,
+        event: &Event<'_>,
+        queue: &mut CommitQueue<R>,
+    ) -> Result<(), Error> {
+        self.check_writable(queue)?;
         let journal = self.journal.as_mut().ok_or_else(shutting_down)?;
         let mut encoded = Ok(());
         let appended = journal.append(moment.seq, |buffer| encoded = codec::encode_event(moment, event, buffer));
-        if let Err(problem) = appended.map_err(|e| e.to_string()).and(encoded.map_err(|e| e.to_string())) {
-            // The domain makes no event that is too large or can't be encoded. The buffer can't be trusted any more.
-            error!(tenant = %self.tenant.id(), problem, "an event could not be appended");
-            self.failed = true;
-            return Err(not_recorded());
+        match appended.map_err(|e| e.to_string()).and_then(|frame| encoded.map_err(|e| e.to_string()).map(|()| frame)) {
+            Ok(frame) => self.last_event.turn = queue.push(self.tenant.id().bytes(), moment.seq, frame),
+            Err(problem) => {
+                // The domain makes no event that is too large or can't be encoded. The tail can't be trusted any more.
+                error!(tenant = %self.tenant.id(), problem, "an event could not be appended");
+                self.failed = true;
+                return Err(not_recorded());
+            }
         }
         self.tenant.apply(moment, event);
         // A read may not show what a power cut could still undo. For each kind of event we say whether reads wait for
@@ -131,107 +163,86 @@ impl<R: HeldReply> CommitPipeline<R> {
             Event::Used(_) => false,
         };
         if is_change {
-            self.last_change = moment.seq;
+            (self.last_change, self.last_change_seq) = (self.last_event, moment.seq);
         }
         Ok(())
     }
 
-    /// Holds the reply to decisions until their events, those after `before`, are as durable as configured.
-    pub fn hold_decided(&mut self, held: R, before: u64) {
+    /// Holds the reply to decisions, those of events after `before`, until they are as durable as configured.
+    pub fn hold_decided<R: HeldReply>(&self, held: R, before: u64, queue: &mut CommitQueue<R>) {
         match self.durability {
-            Durability::Interval if self.last_change <= before => self.waiting.until_written(held),
-            Durability::Interval | Durability::Fsync => self.waiting.until_synced(self.tenant.seq(), held),
+            Durability::Interval if self.last_change_seq <= before => queue.hold_until_written(held),
+            Durability::Interval | Durability::Fsync => queue.hold_until_synced(self.last_event, held),
         }
     }
 
     /// Holds the reply to a change until the change is on disk.
-    pub fn hold_changed(&mut self, held: R) {
-        self.waiting.until_synced(self.tenant.seq(), held);
+    pub fn hold_changed<R: HeldReply>(&self, held: R, queue: &mut CommitQueue<R>) {
+        queue.hold_until_synced(self.last_event, held);
     }
 
     /// Holds the reply to a read until everything it may show is as durable as its writers were promised.
-    pub fn hold_read(&mut self, held: R) -> ReadReply {
+    pub fn hold_read<R: HeldReply>(&self, held: R, queue: &mut CommitQueue<R>) -> ReadReply {
         let seen = match self.durability {
             Durability::Interval => self.last_change,
-            Durability::Fsync => self.tenant.seq(),
+            Durability::Fsync => self.last_event,
         };
-        match &self.journal {
-            // Show what can't be confirmed now: no caller has been told yet that it happened.
-            Some(_) if self.storage_failed => {}
-            Some(journal) if journal.synced_seq() < seen => {
+        // Show what can't be confirmed now: no caller has been told yet that it happened.
+        if self.journal.is_some() && !self.storage_failed && !self.is_ahead(queue) {
+            let is_written = queue.is_written(self.last_event.turn);
+            if !queue.is_synced(seen) {
                 // The read may show more than the change. The sync can end before the rest is written.
-                let written = journal.written_seq() == self.tenant.seq();
-                self.waiting.until_synced(if written { seen } else { self.tenant.seq() }, held);
+                queue.hold_until_synced(if is_written { seen } else { self.last_event }, held);
                 return ReadReply::Held;
             }
-            Some(journal) if journal.written_seq() < self.tenant.seq() => {
-                self.waiting.until_written(held);
+            if !is_written {
+                queue.hold_until_written(held);
                 return ReadReply::Held;
             }
-            _ => {}
         }
         held.release(Ok(()));
         ReadReply::Sent
     }
 
-    /// Hands everything appended to the kernel, and releases the replies that waited for it. Returns the last event
-    /// written.
+    /// Folds: writes the journal's tail to the folder. The queue has to be written before, since the folder may have only
+    /// what the log has.
     ///
     /// # Errors
-    /// The state is now ahead of the journal: [abandon](CommitPipeline::abandon) the pipeline.
-    pub fn write(&mut self, now: Timestamp) -> io::Result<u64> {
-        let Some(journal) = &mut self.journal else { return Err(io::Error::other("the journal has ended")) };
-        if self.failed {
-            return Err(not_appended());
+    /// The folder can't be written. Nothing is lost: the log has the events, and the tail too.
+    pub fn fold<R: HeldReply>(&mut self, now: Timestamp, queue: &CommitQueue<R>) -> io::Result<()> {
+        if self.is_ahead(queue) || !queue.is_written(self.last_event.turn) {
+            return Err(io::Error::other("the log does not have all events of the tail"));
         }
+        let Some(journal) = &mut self.journal else { return Err(io::Error::other("the journal has ended")) };
         journal.flush()?;
-        self.waiting.written();
-        let written = journal.written_seq();
         // The place in the order, which never runs backwards as a clock may.
         let at = self.tenant.next_moment(now).at;
         if let Err(problem) = journal.rotate_if_due(at.millis()) {
             warn!(tenant = %self.tenant.id(), %problem, "can't start a new journal segment; writing on to the old one");
         }
-        Ok(written)
+        Ok(())
     }
 
-    /// Whether a reply waits for the disk.
-    pub fn needs_sync(&self) -> bool {
-        self.waiting.needs_sync()
-    }
-
-    /// Whether a sync would make anything durable.
-    pub fn is_dirty(&self) -> bool {
-        self.journal.as_ref().is_some_and(Journal::is_dirty)
-    }
-
-    /// A sync of everything written, if it would be of use.
+    /// A sync of the folder, if it would make anything durable there.
     pub fn begin_sync(&self) -> Option<SyncJob> {
-        let journal = self.journal.as_ref().filter(|_| !self.storage_failed)?;
-        (journal.is_dirty() || self.waiting.needs_sync()).then(|| journal.begin_sync())
+        self.journal.as_ref().filter(|journal| journal.is_dirty()).map(Journal::begin_sync)
     }
 
-    /// Takes the outcome of a sync, and releases the replies that waited for it. Returns the segments to compress.
+    /// Takes the outcome of a sync of the folder. Returns the segments to compress. The log may forget events up to
+    /// [`synced_seq`](Journal::synced_seq) then.
     ///
     /// # Errors
-    /// The disk may have lost what was written: [abandon](CommitPipeline::abandon) the pipeline.
+    /// The disk may have lost what was written to the folder: [abandon](CommitPipeline::abandon) the pipeline.
     pub fn synced(&mut self, outcome: io::Result<SyncPoint>, now: Timestamp) -> io::Result<Vec<CompressionJob>> {
         let Some(journal) = &mut self.journal else { return Ok(Vec::new()) };
-        // A failed append may have left half an event in the buffer. `finish_sync` would write it.
-        let finished = if self.failed { Err(not_appended()) } else { outcome }
-            .and_then(|point| journal.finish_sync(point, now.millis()));
-        // This may have written what was appended. If only the marker failed, the events are written.
-        if journal.written_seq() == self.tenant.seq() {
-            self.waiting.written();
-        }
-        self.waiting.synced(journal.synced_seq());
-        finished?;
+        journal.finish_sync(outcome?, now.millis())?;
         Ok(journal.take_compression_jobs())
     }
 
-    /// A snapshot of everything written; `None` if the newest one covers it, or the journal has ended.
+    /// A snapshot of everything in the folder; `None` if the newest one covers it, or the journal has ended. Fold before.
     pub fn begin_snapshot(&self) -> Option<PendingSnapshot> {
-        let journal = self.journal.as_ref().filter(|_| self.since_snapshot() > 0)?;
+        let is_folded = |journal: &&Journal| journal.written_seq() == self.tenant.seq() && self.since_snapshot() > 0;
+        let journal = self.journal.as_ref().filter(is_folded)?;
         Some(PendingSnapshot { job: journal.begin_snapshot(), state: self.tenant.state() })
     }
 
@@ -240,24 +251,20 @@ impl<R: HeldReply> CommitPipeline<R> {
         self.snapshot_seq = self.snapshot_seq.max(seq);
     }
 
-    /// Ends a pipeline that is ahead of its journal. Each waiting caller gets what we know about its event.
+    /// Ends a pipeline that is ahead of the log, or that lost its folder. Write the queue before: the tenant is loaded again
+    /// from what the log has then.
     pub fn abandon(&mut self) {
         self.failed = true;
-        let (written, left_events) =
-            self.journal.take().map_or((0, false), |journal| (journal.written_seq(), journal.left_events()));
-        let unwritten = if left_events { outcome_unknown() } else { storage_unavailable() };
-        std::mem::take(&mut self.waiting).fail(written, &unwritten, &outcome_unknown());
+        self.journal = None;
     }
 
-    /// Ends the pipeline cleanly. Write everything appended before. The remaining work may block.
-    pub fn begin_close(&mut self) -> Option<(CloseJob, Closing<R>)> {
+    /// Ends the pipeline cleanly. Fold before. The remaining work may block.
+    pub fn begin_close(&mut self) -> Option<CloseJob> {
         let snapshot = self.begin_snapshot();
-        let journal = self.journal.take()?;
-        let closing = Closing { waiting: std::mem::take(&mut self.waiting) };
-        Some((CloseJob { journal, snapshot }, closing))
+        Some(CloseJob { journal: self.journal.take()?, snapshot })
     }
 
-    /// Ends the pipeline at once, and drops the waiting replies.
+    /// Ends the pipeline at once.
     pub fn drop_journal(&mut self) {
         self.journal = None;
     }
@@ -270,25 +277,13 @@ pub struct CloseJob {
 }
 
 impl CloseJob {
-    /// Syncs the whole journal. Blocking. Returns a snapshot if one is due.
+    /// Syncs the whole journal, so that the log may forget it. Blocking. Returns a snapshot if one is due.
     ///
     /// # Errors
     /// Some of it may not be on disk.
     pub fn close(self, now: Timestamp) -> io::Result<Option<PendingSnapshot>> {
         self.journal.close(now.millis())?;
         Ok(self.snapshot)
-    }
-}
-
-/// The replies that wait for a journal to close.
-pub struct Closing<R> {
-    waiting: PendingReplies<R>,
-}
-
-impl<R: HeldReply> Closing<R> {
-    /// Releases them: everything is on disk, or nobody knows.
-    pub fn finish(self, closed: bool) {
-        self.waiting.end(&if closed { Ok(()) } else { Err(outcome_unknown()) });
     }
 }
 
@@ -313,54 +308,49 @@ impl PendingSnapshot {
     }
 }
 
-fn not_appended() -> io::Error {
-    io::Error::other("an event could not be appended")
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::commit_queue::Written;
     use crate::loader;
     use crate::pending_replies::BoxedReply;
     use kavach_domain::author::By;
     use kavach_domain::event::ChangeRecord;
     use kavach_domain::tenant::commands::TenantSpec;
     use kavach_domain::{Code, TenantId};
-    use kavach_journal::{DataDir, JournalOptions};
-
-    type Pipeline = CommitPipeline<BoxedReply>;
+    use kavach_journal::{DataDir, JournalOptions, LogOptions};
 
     #[test]
-    fn a_sync_that_ends_after_a_failed_append_writes_nothing() {
+    fn a_pipeline_ends_with_an_event_that_could_not_be_appended() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(dir.path()).unwrap();
+        let log = data.open_log([1; 16], LogOptions::default()).unwrap();
         let (id, spec, now) = (TenantId::DEFAULT, TenantSpec::default_tenant(), Timestamp::from_millis(5));
         let loaded = loader::create(&data, id, spec.clone(), None, now, JournalOptions::default()).unwrap();
-        let mut pipeline = CommitPipeline::new(loaded, Durability::Interval, false);
+        let mut queue = CommitQueue::<BoxedReply>::new(&log);
+        let mut pipeline = CommitPipeline::new(loaded, Durability::Interval, false, &queue);
         let event = Event::Changed(ChangeRecord::new(By::Operator, spec.created(id)));
         let (sender, answers) = mpsc::channel();
-        let change = |pipeline: &mut Pipeline, moment| {
-            let recorded = pipeline.record(moment, &event);
-            let sender = sender.clone();
-            pipeline.hold_changed(Box::new(move |outcome| sender.send(outcome).unwrap()));
-            recorded
-        };
-        let moment = pipeline.tenant().next_moment(now);
-        change(&mut pipeline, moment).unwrap();
-        pipeline.write(now).unwrap();
-        let sync = pipeline.begin_sync().unwrap();
-        let moment = pipeline.tenant().next_moment(now);
-        change(&mut pipeline, moment).unwrap();
-        let bad = Moment { seq: moment.seq + 7, ..moment };
-        assert_eq!(change(&mut pipeline, bad).unwrap_err().code(), Code::InternalError);
-        assert!(pipeline.synced(sync.run(), now).is_err());
+        let good = pipeline.tenant().next_moment(now);
+        pipeline.record(good, &event, &mut queue).unwrap();
+        let held: BoxedReply = Box::new(move |outcome| sender.send(outcome).unwrap());
+        pipeline.hold_changed(held, &mut queue);
+        let bad = Moment { seq: good.seq + 7, ..good };
+        assert_eq!(pipeline.record(bad, &event, &mut queue).unwrap_err().code(), Code::InternalError);
+        let next = pipeline.tenant().next_moment(now);
+        assert_eq!(pipeline.record(next, &event, &mut queue).unwrap_err().code(), Code::StorageUnavailable);
+        assert!(pipeline.is_ahead(&queue));
+        assert_eq!(queue.write(&log), Written::All);
         pipeline.abandon();
-        let outcomes: Vec<_> = answers.try_iter().map(|outcome| outcome.map_err(|error| error.code())).collect();
-        assert_eq!(outcomes[1..], [Err(Code::StorageUnavailable), Err(Code::StorageUnavailable)]);
+        let sync = log.begin_sync().unwrap();
+        log.finish_sync(&sync, &sync.run());
+        assert!(!queue.update(&log));
+        answers.recv().unwrap().unwrap();
         let folder = data.folder(&id.folder_name()).unwrap();
-        let loaded = loader::load(&folder, id, now, JournalOptions::default()).unwrap();
-        assert_eq!(loaded.tenant.seq(), moment.seq - 1, "a refused event did not happen");
+        let tail = log.tail(id.bytes()).unwrap();
+        let loaded = loader::load(&folder, &tail, id, now, JournalOptions::default()).unwrap();
+        assert_eq!(loaded.tenant.seq(), good.seq, "a refused event did not happen");
     }
 }

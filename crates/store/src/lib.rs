@@ -13,7 +13,7 @@
 //!
 //! | to find | look in |
 //! | --- | --- |
-//! | the order of a commit | [`commit_pipeline`] |
+//! | the order of a commit | [`commit_pipeline`], then [`commit_queue`] |
 //! | replies that wait for their events | [`pending_replies`] |
 //! | when the reply to a decision may leave | [`durability`] |
 //! | how events and states become bytes | [`codec`] |
@@ -24,6 +24,7 @@
 pub mod checkpoint;
 pub mod codec;
 pub mod commit_pipeline;
+pub mod commit_queue;
 pub mod durability;
 pub mod loader;
 pub mod pending_replies;
@@ -33,6 +34,7 @@ pub mod refusal;
 mod codec_tests;
 
 pub use commit_pipeline::CommitPipeline;
+pub use commit_queue::CommitQueue;
 pub use durability::Durability;
 pub use loader::LoadedTenant;
 pub use pending_replies::{BoxedReply, HeldReply};

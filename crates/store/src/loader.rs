@@ -1,4 +1,4 @@
-//! Loads a tenant from its folder, and makes the folder of a new tenant.
+//! Loads a tenant from its folder and the log, and makes the folder of a new tenant.
 
 use std::io;
 
@@ -8,8 +8,8 @@ use kavach_domain::tenant::commands::TenantSpec;
 use kavach_domain::text::{DEFAULT_TENANT_NAME, Slug};
 use kavach_domain::{Event, Tenant, TenantId, Timestamp};
 use kavach_journal::{
-    self as journal, DataDir, Folder, FolderError, Journal, JournalOptions, NewFolder, RecoveryError, TenantFolder,
-    load_snapshot,
+    self as journal, DataDir, Folder, FolderError, Journal, JournalOptions, LogError, NewFolder, RecoveryError, Tail,
+    TenantFolder, load_snapshot,
 };
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +66,8 @@ pub struct LoadedTenant {
     pub snapshot_seq: u64,
     /// The last event that followers of the journal already know.
     pub announced_seq: u64,
+    /// The last batch of the log when it was asked for the tail; 0 if the folder has everything on disk.
+    pub log_position: u64,
 }
 
 /// Why a tenant could not be loaded.
@@ -85,6 +87,12 @@ impl From<String> for LoadError {
     }
 }
 
+impl From<LogError> for LoadError {
+    fn from(error: LogError) -> Self {
+        Self { problem: error.to_string(), may_pass: matches!(error, LogError::Io { .. }), is_foreign: false }
+    }
+}
+
 impl From<RecoveryError> for LoadError {
     fn from(error: RecoveryError) -> Self {
         Self {
@@ -95,11 +103,18 @@ impl From<RecoveryError> for LoadError {
     }
 }
 
-/// Loads a tenant from its folder: the newest good snapshot, then the events after it. Blocking.
+/// Loads a tenant: the newest good snapshot, the events after it in the folder, then those that only the log has, its
+/// `tail`. Blocking.
 ///
 /// # Errors
 /// Damage, a foreign or newer file, or the system's error. The disk is unchanged, unless the error may pass.
-pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptions) -> Result<LoadedTenant, LoadError> {
+pub fn load(
+    folder: &Folder,
+    tail: &Tail,
+    id: TenantId,
+    now: Timestamp,
+    options: JournalOptions,
+) -> Result<LoadedTenant, LoadError> {
     let path = folder.path();
     let loaded = load_snapshot(folder, id.bytes())?;
     let (mut tenant, snapshot_seq) = match loaded.snapshot {
@@ -122,7 +137,8 @@ pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptio
         tenant.apply(moment, &event);
         Ok(())
     };
-    let read = journal::scan(folder, id.bytes(), snapshot_seq, &mut replay)?;
+    let mut read = journal::scan(folder, id.bytes(), snapshot_seq, &mut replay)?;
+    read.add_tail(tail, &mut replay)?;
     // A folder gets its name only once the first event is on disk, so there was an event.
     if tenant.seq() == 0 {
         let detail = "none of the tenant's events is left".to_owned();
@@ -134,8 +150,8 @@ pub fn load(folder: &Folder, id: TenantId, now: Timestamp, options: JournalOptio
     tenant.validate().map_err(|problem| format!("{}: its state can't be right: {problem}", path.display()))?;
     // Nothing on disk is changed before this.
     let journal = read.reopen(options, now.millis())?;
-    let announced_seq = journal.written_seq();
-    Ok(LoadedTenant { tenant, journal, snapshot_seq, announced_seq })
+    let announced_seq = tenant.seq();
+    Ok(LoadedTenant { tenant, journal, snapshot_seq, announced_seq, log_position: tail.position() })
 }
 
 /// Creates a tenant's folder, with its first event on disk. The event records who created the tenant. Blocking.
@@ -167,5 +183,5 @@ pub fn create(
         options,
     })?;
     tenant.apply(moment, &event);
-    Ok(LoadedTenant { tenant, journal, snapshot_seq: 0, announced_seq: 0 })
+    Ok(LoadedTenant { tenant, journal, snapshot_seq: 0, announced_seq: 0, log_position: 0 })
 }

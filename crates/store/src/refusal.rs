@@ -13,6 +13,11 @@ pub fn outcome_unknown() -> Error {
     Error::new(Code::OutcomeUnknown, message)
 }
 
+/// The error while too many replies wait for the disk.
+pub fn too_many_waiting() -> Error {
+    Error::new(Code::Overloaded, "too many calls wait for the disk; try again later")
+}
+
 /// The error while the process is shutting down.
 pub fn shutting_down() -> Error {
     Error::new(Code::ShuttingDown, "the server is shutting down")

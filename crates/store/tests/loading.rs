@@ -10,7 +10,7 @@ use kavach_domain::permission::rate_window::RateWindow;
 use kavach_domain::tenant::State;
 use kavach_domain::{Tenant, Timestamp};
 use kavach_fixture::small_tenant::{Small, tenant_id};
-use kavach_journal::{DataDir, Folder, JournalOptions, NewFolder};
+use kavach_journal::{DataDir, Folder, JournalOptions, NewFolder, Tail};
 use kavach_store::codec;
 use kavach_store::loader::load;
 
@@ -44,7 +44,7 @@ fn folder(root: &Path, events: &[Vec<u8>], snapshot: Option<(u64, &Tenant)>) -> 
 
 fn loaded(path: &Path) -> Result<Tenant, String> {
     let folder = Folder::open(path).unwrap();
-    let loaded = load(&folder, tenant_id(), Timestamp::default(), JournalOptions::default());
+    let loaded = load(&folder, &Tail::default(), tenant_id(), Timestamp::default(), JournalOptions::default());
     loaded.map(|loaded| loaded.tenant).map_err(|error| error.problem)
 }
 

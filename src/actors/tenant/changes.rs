@@ -15,7 +15,7 @@ impl TenantActor {
     fn begin_change(&self, credential: &Credential) -> Result<(By, Moment), Error> {
         let reading = self.resources.clock.read();
         let by = self.tenant().authenticate(credential, reading.latest())?.as_author()?;
-        self.pipeline.check_writable()?;
+        self.check_writable()?;
         Ok((by, self.tenant().next_moment(reading.now)))
     }
 }

@@ -14,10 +14,12 @@ impl Handler<TakeCheckpoint> for TenantActor {
         let reading = self.resources.clock.read();
         let now = self.tenant().next_moment(reading.now).at;
         let allowed = self.tenant().authenticate(&credential, reading.latest()).and_then(Caller::as_author);
-        if let Err(error) = allowed.and_then(|_| self.pipeline.check_writable()) {
+        if let Err(error) = allowed.and_then(|_| self.check_writable()) {
             return drop(reply.send(Err(error)));
         }
-        self.write(ctx);
+        if !self.fold(ctx) {
+            return drop(reply.send(Err(storage_unavailable())));
+        }
         let (id, gone) = (self.tenant().id(), self.pipeline.no_journal());
         let Some(journal) = self.pipeline.journal_mut() else { return drop(reply.send(Err(gone))) };
         let link = match journal.link(now.millis()) {

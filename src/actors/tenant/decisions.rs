@@ -17,6 +17,7 @@ use crate::domain::decision::request::Asked;
 use crate::domain::tenant::Caller;
 use crate::domain::{AuditId, Code, Credential, Decision, Error, Event, Request};
 use crate::measure::tenant_measures::Waiting;
+use kavach_store::refusal::outcome_unknown;
 
 /// How long a batch is decided without a break. A decision takes 20 ms at worst, and hardly ever more than microseconds.
 const BATCH_TURN: Duration = Duration::from_millis(1);
@@ -74,6 +75,7 @@ impl TenantActor {
     fn go_on(&mut self, batch: Batch, ctx: &mut Context<Self>) {
         let Batch { message, before, mut decisions } = batch;
         let (start, reading) = (Instant::now(), self.resources.clock.read());
+        let is_continued = !decisions.is_empty();
         // A caller may have lost the right to ask since the last turn.
         let left = message.requests.get(decisions.len()..).unwrap_or_default();
         let caller = match self.admit(&message.credential, left, reading) {
@@ -83,6 +85,8 @@ impl TenantActor {
         for request in left {
             let decision = match self.decide(&caller, request, message.received, reading, message.known_only) {
                 Ok(decision) => decision,
+                // What was decided before is recorded.
+                Err(_) if !decisions.is_empty() => return drop(message.reply.send(Err(outcome_unknown()))),
                 Err(error) => return drop(message.reply.send(Err(error))),
             };
             let until = message.until;
@@ -96,7 +100,16 @@ impl TenantActor {
                 return ctx.wait(wrap_future(tokio::task::yield_now()));
             }
         }
-        self.reply_decided(TenantReply::of::<Vec<_>>(message.reply, decisions), before, ctx);
+        let reply = message.reply;
+        let held = match is_continued {
+            // Events of earlier turns may be recorded when those of the last are not.
+            true => TenantReply::Other(Box::new(move |outcome| {
+                let answer = outcome.map(|()| decisions).map_err(|_| outcome_unknown());
+                drop(reply.send(answer));
+            })),
+            false => TenantReply::of(reply, decisions),
+        };
+        self.reply_decided(held, before, ctx);
     }
 }
 

@@ -1,16 +1,17 @@
 //! A tenant's actor: the only owner of its state and its journal.
 //!
-//! Pure code decides a command against the state and yields an event. The actor appends the event to the journal's
-//! buffer, applies it, and holds the reply. When the mailbox is empty, one write hands the buffer to the kernel, and
-//! the replies that wait only for that leave. Those that wait for the disk leave when a sync on another thread has
-//! finished. So one write, or one fsync, serves all calls that came meanwhile.
+//! Pure code decides a command against the state and yields an event. The actor records the event, applies it, and holds
+//! the reply. At the end of the thread's turn one write puts the events of all its tenants into the log, and the replies
+//! that wait only for that leave. Those that wait for the disk leave when a sync on another thread has finished. So one
+//! write, or one fsync, serves all calls that came meanwhile. The tenant's folder gets the events later.
 //!
 //! | to find | look in |
 //! | --- | --- |
 //! | deciding calls | `decisions` |
 //! | administrative commands and usage reports | `changes` |
 //! | looking at the state, opening the audit trail, checkpoints | `reads`, `checkpoint` |
-//! | recording an event, holding its reply, writes and syncs | `commit` |
+//! | recording an event and holding its reply | `commit` |
+//! | writing the tail to the folder, and syncing that | `fold` |
 //! | snapshots, removing what is past the retention | `snapshots`, `retention` |
 //! | the end of an actor, and its storage coming back | `shutdown`, `storage_probe` |
 
@@ -18,6 +19,7 @@ mod changes;
 mod checkpoint;
 mod commit;
 mod decisions;
+mod fold;
 mod reads;
 mod retention;
 mod shutdown;
@@ -26,17 +28,19 @@ mod storage_probe;
 #[cfg(feature = "test-hooks")]
 mod test_hooks;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context};
+use kavach_store::commit_queue::Turn;
 use kavach_store::{CommitPipeline, LoadedTenant};
 
+use super::log_turns::LogTurns;
 use super::messages::{Ending, TenantDown};
 use super::resources::Resources;
-use super::tenant_reply::TenantReply;
-use crate::domain::Tenant;
+use crate::domain::{Tenant, TenantId};
 use crate::measure::TenantMeter;
 
 /// How often a tenant with fewer new events writes a snapshot.
@@ -45,47 +49,67 @@ const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(300);
 /// A tenant's actor.
 pub struct TenantActor {
     resources: Arc<Resources>,
+    /// The thread's way into the log.
+    turns: Rc<LogTurns>,
     /// Its journal is `None` once the actor ends.
-    pipeline: CommitPipeline<TenantReply>,
-    ending: Ending,
-    /// The last event announced to followers of the journal.
-    announced: u64,
+    pipeline: CommitPipeline,
     retention_running: bool,
-    generation: u64,
-    /// Events recorded since the last flush.
-    unflushed: usize,
-    flush_scheduled: bool,
-    sync_running: bool,
-    sync_scheduled: bool,
+    /// The turn of the last event, and the number of events recorded without a break.
+    last_turn: Turn,
+    unbroken: usize,
+    fold_running: bool,
     snapshot_running: bool,
     meter: TenantMeter,
+    report: EndReport,
+}
+
+/// Tells the registry that a tenant's actor has ended, however that came. It is there before the actor is, which may never
+/// start if its thread ends.
+pub struct EndReport {
+    resources: Arc<Resources>,
+    id: TenantId,
+    generation: u64,
+    ending: Ending,
+}
+
+impl EndReport {
+    pub(super) fn new(resources: Arc<Resources>, id: TenantId, generation: u64) -> Self {
+        Self { resources, id, generation, ending: Ending::Panic }
+    }
+}
+
+impl Drop for EndReport {
+    fn drop(&mut self) {
+        if self.ending != Ending::Clean
+            && let Some(supervisor) = self.resources.supervisor()
+        {
+            let Self { id, generation, ending, .. } = *self;
+            supervisor.do_send(TenantDown { id, generation, ending });
+        }
+    }
 }
 
 impl TenantActor {
-    pub(super) fn new(
-        resources: Arc<Resources>,
-        loaded: LoadedTenant,
-        generation: u64,
-        storage_failed: bool,
-        meter: TenantMeter,
-    ) -> Self {
-        let announced = loaded.announced_seq;
+    /// The actor of a loaded tenant, on its own thread.
+    pub(super) fn new(loaded: LoadedTenant, storage_failed: bool, meter: TenantMeter, report: EndReport) -> Self {
+        let resources = Arc::clone(&report.resources);
         if storage_failed {
             resources.storage_failures.fetch_add(1, Ordering::Relaxed);
         }
+        let turns = LogTurns::here(&resources);
+        turns.write();
+        let pipeline = CommitPipeline::new(loaded, resources.durability, storage_failed, &turns.queue());
         Self {
-            announced,
-            pipeline: CommitPipeline::new(loaded, resources.durability, storage_failed),
+            pipeline,
+            turns,
             resources,
-            unflushed: 0,
-            ending: Ending::Panic,
+            unbroken: 0,
+            last_turn: Turn::default(),
             retention_running: false,
-            generation,
-            flush_scheduled: false,
-            sync_running: false,
-            sync_scheduled: false,
+            fold_running: false,
             snapshot_running: false,
             meter,
+            report,
         }
     }
 
@@ -106,8 +130,7 @@ impl Actor for TenantActor {
         });
         self.schedule_retention(ctx);
         self.note_unsaved(self.resources.clock.now());
-        // A killed process may have left events with the kernel only.
-        self.sync_when_due(ctx);
+        self.turns.join(self.report.generation, ctx.address().downgrade().recipient());
         if self.pipeline.storage_failed() {
             self.probe_storage(ctx);
         }
@@ -119,13 +142,10 @@ impl Drop for TenantActor {
         if self.pipeline.storage_failed() {
             self.resources.storage_failures.fetch_sub(1, Ordering::Relaxed);
         }
-        // The registry loads the tenant from disk again, and nobody else may have its journal open then.
+        self.turns.leave(self.report.generation);
+        // The registry loads the tenant from folder and log again. Nobody else may have its journal open then, and the log
+        // has to have what was recorded.
+        self.turns.write();
         self.pipeline.drop_journal();
-        if self.ending != Ending::Clean
-            && let Some(supervisor) = self.resources.supervisor()
-        {
-            let (id, generation, ending) = (self.tenant().id(), self.generation, self.ending);
-            supervisor.do_send(TenantDown { id, generation, ending });
-        }
     }
 }

@@ -7,6 +7,7 @@ use crate::actors::messages::{AuditTrail, Inspect, OpenAudit, Verify};
 use crate::actors::tenant_reply::TenantReply;
 use crate::domain::tenant::Caller;
 use crate::domain::{Error, Tenant, Timestamp};
+use kavach_store::refusal::storage_unavailable;
 
 impl<F, T> Handler<Inspect<F, T>> for TenantActor
 where
@@ -46,8 +47,10 @@ impl Handler<OpenAudit> for TenantActor {
         if let Err(error) = self.tenant().authenticate(&credential, reading.latest()).and_then(Caller::as_author) {
             return drop(reply.send(Err(error)));
         }
-        // The reader sees only what is in the file.
-        self.write(ctx);
+        // The reader sees only what is in the folder.
+        if !self.fold(ctx) && self.pipeline.journal().is_some() {
+            return drop(reply.send(Err(storage_unavailable())));
+        }
         let Some(journal) = self.pipeline.journal() else { return drop(reply.send(Err(self.pipeline.no_journal()))) };
         let trail =
             AuditTrail { tenant: self.tenant().id(), reader: journal.reader(), horizon: self.horizon(reading.now) };

@@ -30,8 +30,8 @@ struct SnapshotWritten {
 impl TenantActor {
     /// Copies the state and has another thread write it.
     pub(super) fn snapshot(&mut self, done: Option<TenantReply>, ctx: &mut Context<Self>) {
-        // A snapshot must not be ahead of the journal.
-        self.write(ctx);
+        // A snapshot must not be ahead of the folder.
+        self.fold(ctx);
         let Some(snapshot) = self.pipeline.begin_snapshot() else {
             if let Some(held) = done {
                 let current = self.pipeline.since_snapshot() == 0;
@@ -70,7 +70,7 @@ impl Handler<TakeSnapshot> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, TakeSnapshot { reply }: TakeSnapshot, ctx: &mut Context<Self>) {
-        match self.pipeline.check_writable() {
+        match self.check_writable() {
             Ok(()) => self.snapshot(Some(TenantReply::of(reply, ())), ctx),
             Err(error) => drop(reply.send(Err(error))),
         }

@@ -51,7 +51,9 @@ impl Handler<Probed> for TenantActor {
             info!(tenant = %self.tenant().id(), "the storage works again");
             self.pipeline.storage_works();
             self.resources.storage_failures.fetch_sub(1, Ordering::Relaxed);
-            self.sync_when_due(ctx);
+            if self.fold(ctx) {
+                self.sync_folder(ctx);
+            }
         } else {
             ctx.notify_later(Probe, PROBE_DELAY);
         }

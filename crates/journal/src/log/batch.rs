@@ -6,7 +6,7 @@ use crate::frame::{self, Frame};
 /// No client can place it inside an event: 0xFF and 0xFE never occur in UTF-8, and it is longer than a number.
 pub(super) const MAGIC: [u8; 16] = *b"\xFF\xFEKAVA\xFE\xFF\xFF\xFELBAT\xFE\xFF";
 
-const HEAD: usize = 80;
+const HEAD: usize = 88;
 const SECTION: usize = 36;
 const LAST: usize = 24;
 
@@ -30,13 +30,20 @@ pub(super) struct LastEvent {
     pub seq: u64,
 }
 
+/// The first batch that recovery needs. Folders have all events of the batches before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Floor {
+    pub position: u64,
+    /// The batch at that position is of this segment or a later one.
+    pub segment: u64,
+}
+
 /// What a batch says beside its frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BatchHead {
     pub segment: u64,
     pub position: u64,
-    /// The first batch that recovery needs. Folders have all events of the batches before it.
-    pub floor: u64,
+    pub floor: Floor,
     /// The last batch that was on disk for certain when this one was written.
     pub synced: u64,
     pub sections: Vec<Section>,
@@ -48,7 +55,7 @@ pub(super) fn encode(head: &BatchHead, id: LogId, frames: &[u8], bytes: &mut Vec
     bytes.clear();
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&id);
-    for number in [head.segment, head.position, head.floor, head.synced] {
+    for number in [head.segment, head.position, head.floor.position, head.floor.segment, head.synced] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
     for count in [head.sections.len(), head.previous.len(), frames.len()] {
@@ -97,7 +104,7 @@ pub(super) struct FoundBatch {
 /// Reads the head of a batch of this log at the start of `bytes`.
 pub(super) fn parse(bytes: &[u8], id: LogId) -> Option<FoundBatch> {
     let rest = bytes.strip_prefix(&MAGIC)?.strip_prefix(&id)?;
-    let (numbers, rest) = rest.split_first_chunk::<32>()?;
+    let (numbers, rest) = rest.split_first_chunk::<40>()?;
     let number = |at: usize| numbers.get(at * 8..at * 8 + 8)?.try_into().ok().map(u64::from_le_bytes);
     let (counts, rest) = rest.split_first_chunk::<12>()?;
     let count = |at: usize| counts.get(at * 4..at * 4 + 4)?.try_into().ok().map(|n| u32::from_le_bytes(n) as usize);
@@ -114,8 +121,8 @@ pub(super) fn parse(bytes: &[u8], id: LogId) -> Option<FoundBatch> {
     let head = BatchHead {
         segment: number(0)?,
         position: number(1)?,
-        floor: number(2)?,
-        synced: number(3)?,
+        floor: Floor { position: number(2)?, segment: number(3)? },
+        synced: number(4)?,
         sections: section_bytes.chunks_exact(SECTION).filter_map(section).collect(),
         previous: last_bytes.chunks_exact(LAST).filter_map(last_event).collect(),
     };
@@ -167,7 +174,7 @@ mod tests {
         let head = BatchHead {
             segment: 3,
             position: 9,
-            floor: 4,
+            floor: Floor { position: 4, segment: 2 },
             synced: 8,
             sections: vec![Section { tenant: [5; 16], first_seq: 1, last_seq: 2, length: 6 }],
             previous: vec![LastEvent { tenant: [6; 16], seq: 77 }],

@@ -33,12 +33,12 @@
 //! | 16..32 | id of the log |
 //! | 32..40 | segment, u64 |
 //! | 40..48 | position, u64 |
-//! | 48..56 | floor, u64 |
-//! | 56..64 | the last position known to be on disk, u64 |
-//! | 64..68 | number of sections, u32 |
-//! | 68..72 | number of sections of the batch before, u32 |
-//! | 72..76 | bytes of frames, u32 |
-//! | 76..80 | CRC-32 of everything before the frames, without this field |
+//! | 48..64 | floor: its position and its segment, u64 each |
+//! | 64..72 | the last position known to be on disk, u64 |
+//! | 72..76 | number of sections, u32 |
+//! | 76..80 | number of sections of the batch before, u32 |
+//! | 80..84 | bytes of frames, u32 |
+//! | 84..88 | CRC-32 of everything before the frames, without this field |
 //! | 36 each | sections: tenant uuid, first and last sequence number (u64), bytes of frames (u32) |
 //! | 24 each | sections of the batch before: tenant uuid, last sequence number (u64) |
 //! | .. | frames of all sections, as they stand in a folder's segment |
@@ -64,4 +64,4 @@ pub use error::{AppendFailure, LogError};
 pub use sync::LogSync;
 pub use tail::Tail;
 pub(crate) use writer::LOG_FOLDER;
-pub use writer::{Log, LogFigures, LogOptions, LogSection};
+pub use writer::{Log, LogFigures, LogOptions, LogProgress, LogSection};

@@ -9,12 +9,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use super::batch::{self, BatchHead};
+use super::batch::{self, BatchHead, Floor, check_frames};
 use super::error::LogError;
 use super::manifest::LogId;
 use super::slot::{HEADER, SharedSlot};
 use super::tail::{LostEvents, Place, Tail, check};
 use memchr::memmem;
+
+/// The floor of a log that has no batch yet.
+pub(super) const FIRST: Floor = Floor { position: 1, segment: 1 };
 
 /// What a start or a reopening knows already.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,7 +25,7 @@ pub(super) struct Known {
     /// The last batch that is on disk for certain.
     pub synced: u64,
     /// The first batch that is needed.
-    pub floor: u64,
+    pub floor: Floor,
 }
 
 /// What the log's files hold.
@@ -31,9 +34,9 @@ pub(super) struct Recovered {
     /// The batches that count, oldest first.
     pub chain: Vec<ChainBatch>,
     /// The first batch that recovery needs.
-    pub floor: u64,
+    pub floor: Floor,
     /// The floor that batches of the chain name.
-    pub chain_floor: u64,
+    pub chain_floor: Floor,
     /// The last batch on disk for certain.
     pub certain: u64,
     /// The highest number of a segment in any slot.
@@ -51,12 +54,14 @@ pub(super) struct ChainBatch {
     pub offset: u64,
     pub length: usize,
     pub head: BatchHead,
+    /// Its bytes as they were read, if they may not be on disk. After a failed sync the kernel may drop them at any time.
+    pub unsynced: Vec<u8>,
 }
 
 impl Recovered {
     /// The position that the next batch gets.
     pub fn next_position(&self) -> u64 {
-        self.chain.last().map_or(self.floor, |last| last.head.position + 1)
+        self.chain.last().map_or(self.floor.position, |last| last.head.position + 1)
     }
 }
 
@@ -67,7 +72,7 @@ pub(super) fn read(slots: &[SharedSlot], id: LogId, known: Known) -> Result<Reco
         let bytes = slot.read().map_err(LogError::io(&slot.path))?;
         find_batches(&bytes, id, at, &mut found);
     }
-    let floor = found.iter().map(|batch| batch.head.floor).fold(known.floor.max(1), u64::max);
+    let floor = found.iter().map(|batch| batch.head.floor).fold(known.floor.max(FIRST), Floor::max);
     let certain = found.iter().map(|batch| batch.head.synced).fold(known.synced, u64::max);
     let last_segment = found.iter().map(|batch| batch.head.segment).max().unwrap_or(0);
     let mut slot_ends = HashMap::new();
@@ -78,7 +83,7 @@ pub(super) fn read(slots: &[SharedSlot], id: LogId, known: Known) -> Result<Reco
         }
     }
     let mut latest: BTreeMap<u64, ChainBatch> = BTreeMap::new();
-    for batch in found.into_iter().filter(|batch| batch.head.position >= floor) {
+    for batch in found.into_iter().filter(|batch| batch.head.position >= floor.position) {
         let slot = latest.entry(batch.head.position);
         slot.and_modify(|other| {
             if other.head.segment < batch.head.segment {
@@ -87,10 +92,10 @@ pub(super) fn read(slots: &[SharedSlot], id: LogId, known: Known) -> Result<Reco
         })
         .or_insert(batch);
     }
-    let mut reading = Reading { slots, certain, open: None, tails: HashMap::new() };
+    let mut reading = Reading { slots, id, certain, open: None, tails: HashMap::new() };
     let chain = reading.chain(floor, latest)?;
     let tails = reading.tails;
-    let chain_floor = chain.iter().map(|batch| batch.head.floor).max().unwrap_or(0).max(known.floor);
+    let chain_floor = chain.iter().map(|batch| batch.head.floor).max().unwrap_or_default().max(known.floor);
     Ok(Recovered { chain, floor, chain_floor, certain, last_segment, slot_ends, tails })
 }
 
@@ -103,8 +108,13 @@ fn find_batches(bytes: &[u8], id: LogId, at: usize, found: &mut Vec<ChainBatch>)
         let rest = bytes.get(offset..).unwrap_or_default();
         match batch::parse(rest, id).filter(|batch| batch.length <= rest.len()) {
             Some(batch) => {
-                found.push(ChainBatch { at, offset: offset as u64, length: batch.length, head: batch.head });
-                offset += batch.length;
+                let (length, head) = (batch.length, batch.head);
+                let found_here = ChainBatch { at, offset: offset as u64, length, head, unsynced: Vec::new() };
+                let is_whole =
+                    sections_of(&found_here, bytes).all(|(section, frames, _)| check_frames(section, frames).is_ok());
+                found.push(found_here);
+                // Where frames are bad, later batches may have been written over them.
+                offset += if is_whole { length } else { 1 };
             }
             None => offset += 1,
         }
@@ -113,6 +123,7 @@ fn find_batches(bytes: &[u8], id: LogId, at: usize, found: &mut Vec<ChainBatch>)
 
 struct Reading<'a> {
     slots: &'a [SharedSlot],
+    id: LogId,
     certain: u64,
     /// The content of the slot read last.
     open: Option<(usize, Vec<u8>)>,
@@ -120,14 +131,14 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn chain(&mut self, floor: u64, mut latest: BTreeMap<u64, ChainBatch>) -> Result<Vec<ChainBatch>, LogError> {
+    fn chain(&mut self, floor: Floor, mut latest: BTreeMap<u64, ChainBatch>) -> Result<Vec<ChainBatch>, LogError> {
         let mut chain: Vec<ChainBatch> = Vec::new();
-        let mut position = floor;
+        let mut position = floor.position;
         loop {
-            let segment = chain.last().map_or(0, |last| last.head.segment);
+            let segment = chain.last().map_or(floor.segment, |last| last.head.segment);
             match latest.remove(&position).filter(|batch| batch.head.segment >= segment) {
-                Some(batch) => {
-                    if !self.take(&batch)? {
+                Some(mut batch) => {
+                    if !self.take(&mut batch)? {
                         self.say_cut(&batch);
                         break;
                     }
@@ -153,18 +164,23 @@ impl Reading<'_> {
     }
 
     /// Takes the events of a batch. `false` if it is torn.
-    fn take(&mut self, batch: &ChainBatch) -> Result<bool, LogError> {
+    fn take(&mut self, batch: &mut ChainBatch) -> Result<bool, LogError> {
         let Some(slot) = self.slots.get(batch.at) else { return Ok(false) };
         if self.open.as_ref().is_none_or(|(at, _)| *at != batch.at) {
             self.open = Some((batch.at, slot.read().map_err(LogError::io(&slot.path))?));
         }
         let Some((_, bytes)) = &self.open else { return Ok(false) };
-        let is_certain = batch.head.position <= self.certain;
-        let sections = sections_of(batch, bytes);
-        if !is_certain && sections.clone().any(|(section, frames, at)| check(section, frames, &slot.path, at).is_err())
-        {
-            return Ok(false);
+        if batch.head.position > self.certain {
+            let start = batch.offset as usize;
+            let own = bytes.get(start..start + batch.length).unwrap_or_default();
+            let is_same = batch::parse(own, self.id).is_some_and(|read| read.head == batch.head);
+            let is_bad = |(section, frames, at): (&_, &[u8], u64)| check(section, frames, &slot.path, at).is_err();
+            if !is_same || sections_of(batch, bytes).any(is_bad) {
+                return Ok(false);
+            }
+            batch.unsynced = own.to_vec();
         }
+        let sections = sections_of(batch, bytes);
         for (section, frames, offset) in sections {
             let tail = self.tails.entry(section.tenant).or_default();
             match check(section, frames, &slot.path, offset) {

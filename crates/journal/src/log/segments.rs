@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::batch::Section;
+use super::batch::{Floor, Section};
 use super::slot::SharedSlot;
 
 /// A tenant's uuid.
@@ -104,20 +104,20 @@ impl Segments {
         }
     }
 
-    /// The first batch that recovery needs, if the next one gets `next`.
-    pub fn floor(&self, next: u64) -> u64 {
+    /// The first batch that recovery needs, if the next one is `next`.
+    pub fn floor(&self, next: Floor) -> Floor {
         match self.used.front() {
             Some(only) if self.used.len() == 1 && only.shares.is_empty() => next,
-            Some(oldest) => oldest.first_position,
+            Some(oldest) => Floor { position: oldest.first_position, segment: oldest.number },
             None => next,
         }
     }
 
     /// A floor is on disk: slots behind it may be used again.
-    pub fn floor_synced(&mut self, floor: u64) {
+    pub fn floor_synced(&mut self, floor: Floor) {
         let Self { released, free, .. } = self;
         released.retain(|(slot, last_position)| {
-            let waits = *last_position >= floor;
+            let waits = *last_position >= floor.position;
             if !waits {
                 free.push(SharedSlot::clone(slot));
             }

@@ -107,10 +107,6 @@ impl Slot {
         Ok(bytes)
     }
 
-    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)
-    }
-
     pub fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset).map_err(|(_, error)| error)
     }

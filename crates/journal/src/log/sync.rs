@@ -10,7 +10,7 @@ pub struct LogSync {
     /// Oldest first.
     pub(super) slots: Vec<SharedSlot>,
     pub(super) position: u64,
-    pub(super) generation: u64,
+    pub(super) generation: usize,
 }
 
 impl LogSync {

@@ -13,6 +13,7 @@ pub struct Tail {
     runs: Vec<Run>,
     /// Events that the log had for certain, and that can't be read any more.
     lost: Vec<LostEvents>,
+    position: u64,
 }
 
 /// Events without a gap.
@@ -56,6 +57,15 @@ impl Tail {
         self.lost.push(lost);
     }
 
+    /// The last batch of the log when it was asked; 0 for an empty tail that is of no log.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    pub(super) fn at(self, position: u64) -> Self {
+        Self { position, ..self }
+    }
+
     /// The last event; 0 if there is none.
     pub fn last_seq(&self) -> u64 {
         self.runs.last().map_or(0, |run| run.last_seq)
@@ -91,6 +101,13 @@ impl Tail {
             reached = run.last_seq;
         }
         Ok(frames)
+    }
+
+    /// The error for an event that the caller could not decode.
+    pub(crate) fn undecodable(&self, seq: u64, detail: String) -> RecoveryError {
+        let run = self.runs.iter().find(|run| run.last_seq >= seq);
+        let place = run.map_or_else(|| Place { file: PathBuf::new(), offset: 0 }, |run| run.place.clone());
+        RecoveryError::Undecodable { file: place.file, offset: place.offset, seq, detail }
     }
 }
 

@@ -57,6 +57,10 @@ impl History {
         self.read_tails(false);
     }
 
+    fn generation(&self) -> usize {
+        self.log().progress(0).generation
+    }
+
     fn log(&self) -> &Log {
         self.log.as_ref().unwrap()
     }
@@ -82,7 +86,7 @@ impl History {
             frames.extend(events.concat());
             new.push((tenant, events));
         }
-        let outcome = self.log().append(&sections, &frames);
+        let outcome = self.log().append(self.generation(), &sections, &frames);
         for (tenant, events) in new {
             let tenant = &mut self.tenants[tenant];
             match &outcome {
@@ -163,7 +167,7 @@ impl History {
     fn read_tails(&mut self, may_lose: bool) {
         let log = self.log.as_ref().unwrap();
         for (n, tenant) in self.tenants.iter_mut().enumerate() {
-            let (tail, _) = log.tail(key(n)).unwrap();
+            let tail = log.tail(key(n)).unwrap();
             let frames = tail.frames_after(tenant.folded).unwrap();
             let mut expected: Vec<Vec<u8>> = tenant.frames.clone();
             expected.append(&mut tenant.unsure);
@@ -276,7 +280,7 @@ fn a_flipped_bit_costs_only_tenants_that_it_hits_and_never_passes_unnoticed() {
         };
         let mut harmed = 0;
         for (n, tenant) in history.tenants.iter().enumerate() {
-            match log.tail(key(n)).unwrap().0.frames_after(tenant.folded) {
+            match log.tail(key(n)).unwrap().frames_after(tenant.folded) {
                 Ok(frames) => {
                     let expected = tenant.frames.get(tenant.folded as usize..).unwrap().concat();
                     // What no head says to be synced may look like a torn end.
@@ -300,7 +304,7 @@ fn one_event(log: &Log, tenant: usize, seq: u64) -> u64 {
     let mut frames = Vec::new();
     frame::push_event(&mut frames, seq, |b| b.extend_from_slice(b"event")).unwrap();
     let section = LogSection { tenant: key(tenant), first_seq: seq, last_seq: seq, bytes: frames.len() };
-    log.append(&[section], &frames).unwrap()
+    log.append(0, &[section], &frames).unwrap()
 }
 
 #[test]
@@ -379,13 +383,13 @@ fn a_clean_stop_that_is_interrupted_is_finished_by_the_next_start() {
         history.log = None;
         history.disk.power_failure();
         let log = history.try_open().unwrap();
-        assert_eq!(log.tail(key(0)).unwrap().0.frames_after(1).unwrap(), b"", "after {step}");
+        assert_eq!(log.tail(key(0)).unwrap().frames_after(1).unwrap(), b"", "after {step}");
     }
 }
 
 #[test]
 fn the_tail_of_a_tenant_without_events_is_empty() {
     let history = History::new(3);
-    let (tail, position) = history.log().tail(key(0)).unwrap();
-    assert_eq!((tail.last_seq(), tail.bytes(), position), (0, 0, 0));
+    let tail = history.log().tail(key(0)).unwrap();
+    assert_eq!((tail.last_seq(), tail.bytes(), tail.position()), (0, 0, 0));
 }

@@ -5,10 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::batch::{self, BatchHead, LastEvent, MAX_SECTIONS, Section};
+use super::batch::{self, BatchHead, Floor, LastEvent, MAX_SECTIONS, Section};
 use super::error::{AppendFailure, LogError};
 use super::manifest::{self, LogId, Manifest};
-use super::recovery::{self, Known, Recovered};
+use super::recovery::{self, FIRST, Known, Recovered};
 use super::segments::Segments;
 use super::slot::{self, HEADER, SharedSlot, Slot};
 use super::sync::LogSync;
@@ -21,7 +21,8 @@ pub(crate) const LOG_FOLDER: &str = "log";
 /// How large the log gets.
 #[derive(Clone, Copy, Debug)]
 pub struct LogOptions {
-    /// Bytes of a slot. 32 MiB by default: a second or two at full rate, so slots change rarely.
+    /// Bytes of a slot. 32 MiB by default: a second or two at full rate, so slots change rarely. A batch takes a
+    /// thirty-second of it, or one event.
     pub slot_bytes: u64,
     /// The number of segments in use above which tenants in the oldest one are asked to fold. 32 by default, so 1 GiB: the
     /// more there are, the larger are the pieces that folders get.
@@ -47,6 +48,18 @@ pub struct LogSection {
     pub last_seq: u64,
     /// Bytes of its frames.
     pub bytes: usize,
+}
+
+/// How far a log has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogProgress {
+    /// Counts the failures of the log until now.
+    pub generation: usize,
+    /// The last batch that is on disk for certain.
+    pub synced: u64,
+    /// Where the caller has not heard of a failure: the last batch that was on disk for certain then. Nobody knows what
+    /// the log lost of the later ones.
+    pub failed: Option<u64>,
 }
 
 /// What there is to say about the log in metrics.
@@ -86,9 +99,9 @@ struct State {
     last_segment: u64,
     synced: u64,
     /// The floors that batches name which are not known to be on disk yet: position of the batch, floor.
-    floors: VecDeque<(u64, u64)>,
-    named_floor: u64,
-    synced_floor: u64,
+    floors: VecDeque<(u64, Floor)>,
+    named_floor: Floor,
+    synced_floor: Floor,
     previous: Vec<LastEvent>,
     /// Slots with batches that are not known to be on disk, and the last position in each.
     dirty: VecDeque<(SharedSlot, u64)>,
@@ -96,8 +109,8 @@ struct State {
     tails: HashMap<[u8; 16], Tail>,
     /// A write or a sync failed, and the log was not reopened since.
     is_broken: bool,
-    /// Counts the times that the log was reopened.
-    generation: u64,
+    /// For each time that the log was reopened, the last batch that was on disk for certain when it had failed.
+    failures: Vec<u64>,
     scratch: Vec<u8>,
 }
 
@@ -125,6 +138,8 @@ impl Log {
         };
         match manifest {
             Some(Manifest { id, slots, is_closed: false }) => {
+                // What was read may not be on disk: the last write of it may have failed half-way.
+                disk.sync_folder(data_dir).map_err(LogError::io(data_dir))?;
                 let state = recover(&*disk, data_dir, &folder, id, slots, Known::default())?;
                 let log = log(id, state, slots);
                 log.mark_start()?;
@@ -156,14 +171,16 @@ impl Log {
     }
 
     /// Appends a batch, and returns its position. It is in the kernel's hands then, and survives a killed process.
+    /// `generation` is that of the last [`progress`](Log::progress) that the caller has taken note of. So nobody who does
+    /// not know of a failure can append an event after one that is lost.
     ///
     /// # Errors
     /// See [`AppendFailure`].
-    pub fn append(&self, sections: &[LogSection], frames: &[u8]) -> Result<u64, AppendFailure> {
+    pub fn append(&self, generation: usize, sections: &[LogSection], frames: &[u8]) -> Result<u64, AppendFailure> {
         loop {
             let mut state = self.lock();
-            if state.is_broken {
-                let problem = "an earlier write or sync of it failed, and it was not reopened since";
+            if state.is_broken || state.failures.len() != generation {
+                let problem = "an earlier write or sync of it failed";
                 return Err(AppendFailure::Refused(io::Error::other(problem)));
             }
             let size = batch::size(sections.len(), state.previous.len(), frames.len());
@@ -213,12 +230,17 @@ impl Log {
         self.make_slot(true)
     }
 
+    /// Bytes of frames above which a batch should take no more.
+    pub fn batch_bytes(&self) -> usize {
+        (self.options.slot_bytes / 32) as usize
+    }
+
     /// A sync of everything appended; `None` if all of it is on disk.
     pub fn begin_sync(&self) -> Option<LogSync> {
         let state = self.lock();
         let is_due = state.position > state.synced && !state.is_broken;
         let slots = state.dirty.iter().map(|(slot, _)| Arc::clone(slot)).collect();
-        is_due.then(|| LogSync { slots, position: state.position, generation: state.generation })
+        is_due.then(|| LogSync { slots, position: state.position, generation: state.failures.len() })
     }
 
     /// Takes the outcome of a sync. After a failure the log is broken: nobody knows what the disk has lost of what was
@@ -226,13 +248,25 @@ impl Log {
     pub fn finish_sync(&self, sync: &LogSync, outcome: &io::Result<()>) {
         let mut state = self.lock();
         // A sync that began before the log was reopened says nothing about what was written since.
-        if sync.generation == state.generation {
+        if sync.generation == state.failures.len() {
             match outcome {
                 Ok(()) if !state.is_broken => state.reached(sync.position),
                 Ok(()) => {}
                 Err(_) => state.is_broken = true,
             }
         }
+    }
+
+    /// How far the log has come, for a caller that has taken note of its state in `generation`.
+    pub fn progress(&self, generation: usize) -> LogProgress {
+        let state = self.lock();
+        let failed = match state.failures.get(generation) {
+            Some(synced) => Some(*synced),
+            None if state.is_broken && state.failures.len() == generation => Some(state.synced),
+            None => None,
+        };
+        let reached = state.failures.len() + usize::from(state.is_broken);
+        LogProgress { generation: reached, synced: state.synced, failed }
     }
 
     /// The last batch.
@@ -257,16 +291,17 @@ impl Log {
     /// The log stays broken.
     pub fn reopen(&self) -> Result<(), LogError> {
         let slots = self.lock_slots();
-        let (known, generation) = {
+        let (known, mut failures) = {
             let state = self.lock();
             if !state.is_broken {
                 return Ok(());
             }
-            (Known { synced: state.synced, floor: state.synced_floor }, state.generation + 1)
+            (Known { synced: state.synced, floor: state.synced_floor }, state.failures.clone())
         };
+        failures.push(known.synced);
         let recovered = recover(&*self.disk, &self.data_dir, &self.folder, self.id, *slots, known)?;
         drop(slots);
-        *self.lock() = State { generation, ..recovered };
+        *self.lock() = State { failures, ..recovered };
         self.mark_start()
     }
 
@@ -276,7 +311,8 @@ impl Log {
     }
 
     fn mark(&self) -> io::Result<()> {
-        self.append(&[], &[]).map_err(|failure| match failure {
+        let generation = self.lock().failures.len();
+        self.append(generation, &[], &[]).map_err(|failure| match failure {
             AppendFailure::Refused(error) | AppendFailure::Unknown(error) => error,
         })?;
         if let Some(sync) = self.begin_sync() {
@@ -287,11 +323,11 @@ impl Log {
         Ok(())
     }
 
-    /// What the log has of a tenant, and the last batch at that time. Blocking.
+    /// What the log has of a tenant. Blocking.
     ///
     /// # Errors
     /// A file can't be read; or the log is broken.
-    pub fn tail(&self, tenant: [u8; 16]) -> Result<(Tail, u64), LogError> {
+    pub fn tail(&self, tenant: [u8; 16]) -> Result<Tail, LogError> {
         let (segments, position) = {
             let mut state = self.lock();
             if state.is_broken {
@@ -300,7 +336,7 @@ impl Log {
             }
             let position = state.position;
             if let Some(tail) = state.tails.remove(&tenant) {
-                return Ok((tail, position));
+                return Ok(tail.at(position));
             }
             (state.segments.of_tenant(tenant), position)
         };
@@ -308,7 +344,7 @@ impl Log {
         for (segment, slot, upto) in segments {
             recovery::events_of(&slot, self.id, segment, upto, tenant, &mut tail)?;
         }
-        Ok((tail, position))
+        Ok(tail.at(position))
     }
 
     /// The tenants with events that their folders may not have.
@@ -380,13 +416,13 @@ impl State {
             last_segment: 0,
             synced: 0,
             floors: VecDeque::new(),
-            named_floor: 1,
-            synced_floor: 1,
+            named_floor: FIRST,
+            synced_floor: FIRST,
             previous: Vec::new(),
             dirty: VecDeque::new(),
             tails: HashMap::new(),
             is_broken: false,
-            generation: 0,
+            failures: Vec::new(),
             scratch: Vec::new(),
         }
     }
@@ -415,7 +451,7 @@ impl State {
         size: u64,
     ) -> Result<u64, AppendFailure> {
         let position = self.position + 1;
-        let floor = self.segments.floor(position);
+        let floor = self.segments.floor(Floor { position, segment: self.last_segment }).max(self.named_floor);
         let head = BatchHead {
             segment: self.last_segment,
             position,
@@ -479,7 +515,7 @@ fn recover(
     for (at, file) in files.iter().enumerate().filter(|(at, _)| !used.contains(at)) {
         // A batch that names the floor may be lost again, if it is not of the chain.
         let end = found.slot_ends.get(&file.number).copied().unwrap_or(0);
-        if end < found.chain_floor || end >= found.floor {
+        if end < found.chain_floor.position || end >= found.floor.position {
             free.push(Arc::clone(file));
         } else {
             released.push((Arc::clone(&files[at]), end));
@@ -517,12 +553,7 @@ fn rewrite(files: &[SharedSlot], found: &Recovered) -> Result<(), LogError> {
     let mut touched: Vec<&SharedSlot> = Vec::new();
     for batch in found.chain.iter().filter(|batch| batch.head.position > found.certain) {
         let Some(file) = files.get(batch.at) else { continue };
-        let again = || {
-            let mut bytes = vec![0; batch.length];
-            file.read_at(&mut bytes, batch.offset)?;
-            file.write(&bytes, batch.offset)
-        };
-        again().map_err(LogError::io(&file.path))?;
+        file.write(&batch.unsynced, batch.offset).map_err(LogError::io(&file.path))?;
         if touched.last().is_none_or(|last| last.number != file.number) {
             touched.push(file);
         }

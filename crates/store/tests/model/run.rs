@@ -17,7 +17,7 @@ use kavach_domain::{
     AgentId, AgentStatus, AgentType, AuditId, Code, Command, Credential, Error, Event, KeyId, Moment, Request, Secret,
     Tenant, TenantId, TenantRef, TenantTag, Timestamp, TraceId,
 };
-use kavach_journal::{self as journal, DataDir, Folder, Journal, JournalOptions};
+use kavach_journal::{self as journal, DataDir, Folder, Journal, JournalOptions, Tail};
 use kavach_store::codec;
 use kavach_store::loader::load;
 use proptest::prelude::*;
@@ -390,7 +390,8 @@ impl Run {
         let mut journal = self.journal.take().unwrap();
         journal.flush().unwrap();
         drop(journal);
-        let loaded = load(&self.folder, self.tenant.id(), self.now(), JournalOptions::default()).unwrap();
+        let loaded =
+            load(&self.folder, &Tail::default(), self.tenant.id(), self.now(), JournalOptions::default()).unwrap();
         same_tenant(&loaded.tenant, &self.tenant);
         self.tenant = loaded.tenant;
         self.journal = Some(loaded.journal);

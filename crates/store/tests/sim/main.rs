@@ -35,12 +35,12 @@ mod task;
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
-use kavach_store::{BoxedReply, CommitPipeline};
+use kavach_store::{BoxedReply, CommitQueue};
 
 use history::{Tally, come_and_go, play};
 
-/// A tenant's pipeline, with replies that report to the model.
-type Pipeline = CommitPipeline<BoxedReply>;
+/// The queue of the one thread that serves, with replies that report to the model.
+type Queue = CommitQueue<BoxedReply>;
 
 /// Seconds to play fresh seeds for, by default.
 const USUAL_SECONDS: u64 = 8;

@@ -3,11 +3,10 @@
 
 use std::ops::ControlFlow;
 
-use crate::Pipeline;
 use kavach_domain::{Code, Event, Moment, Tenant};
 use kavach_journal::{Checkpoint, Folder, Passage, verify_chain};
-use kavach_store::codec;
 use kavach_store::loader::LoadedTenant;
+use kavach_store::{CommitPipeline, codec};
 
 /// What an answer promises its caller.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +52,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// An event went into the journal's buffer.
+    /// An event was recorded.
     pub fn record(&mut self, moment: Moment, event: &Event<'_>) {
         let mut bytes = Vec::new();
         codec::encode_event(moment, event, &mut bytes).unwrap();
@@ -116,8 +115,8 @@ impl Model {
     /// Compares what was recovered with what was sent, and continues from there. `lost` says that a sync failed, which
     /// may lose what was only written. `rotten` says that a bit was flipped, so reading may fail.
     pub fn recovered(&mut self, loaded: &LoadedTenant, folder: &Folder, through: Through, lost: bool, rotten: bool) {
-        let last = loaded.journal.written_seq();
-        assert_eq!(loaded.tenant.seq(), last, "state and journal agree on the last event");
+        let last = loaded.tenant.seq();
+        assert_eq!(loaded.journal.next_seq(), last + 1, "state and journal agree on the last event");
         assert!(last <= self.len(), "event {last} was recovered, where {} were sent", self.len());
         assert!(last >= self.synced, "event {last} is the last, where {} was promised to be on disk", self.synced);
         if through != Through::Power && !lost {
@@ -154,7 +153,9 @@ impl Model {
 
     fn same_events(&self, loaded: &LoadedTenant, rotten: bool) {
         let reader = loaded.journal.reader();
-        let (mut first, mut next) = (self.len() + 1, None);
+        // The rest is in the tail, and the state has shown it.
+        let in_folder = loaded.journal.written_seq();
+        let (mut first, mut next) = (in_folder + 1, None);
         let read = reader.oldest_first(0, &mut |seq, bytes| {
             first = first.min(seq);
             assert_eq!(seq, next.unwrap_or(seq), "events are read in order, each once");
@@ -166,7 +167,7 @@ impl Model {
             assert!(rotten && problem.raw_os_error().is_none(), "the events can't be read: {problem}");
             return;
         }
-        assert_eq!(next.unwrap_or(first), self.len() + 1, "all events are read");
+        assert_eq!(next.unwrap_or(first), in_folder + 1, "all events are read");
         for gone in &self.sent[..first as usize - 1] {
             assert!(self.cutoff.is_some_and(|cutoff| gone.at <= cutoff), "an event of {} was removed", gone.at);
         }
@@ -193,7 +194,7 @@ impl Model {
     }
 
     /// The state of a tenant that was never interrupted.
-    pub fn undisturbed(&self, pipeline: &Pipeline) {
+    pub fn undisturbed(&self, pipeline: &CommitPipeline) {
         assert_eq!(pipeline.tenant().seq(), self.len());
         self.same_state(pipeline.tenant());
     }

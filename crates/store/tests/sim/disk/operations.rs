@@ -215,6 +215,25 @@ impl DiskFile for SimFile {
         if matches!(fate, Fate::Stop) { Err(down()) } else { Ok(()) }
     }
 
+    fn reserve(&self, size: u64) -> io::Result<()> {
+        let (mut world, fate) = self.enter("reserve")?;
+        let grows = (size as usize).saturating_sub(world.file_mut(self.id).cached.len());
+        if grows > world.room() {
+            world.seen.full += 1;
+            return Err(full());
+        }
+        match fate {
+            Fate::Fail => return Err(broken()),
+            Fate::Stop if world.rng.bool() => return Err(down()),
+            Fate::Good | Fate::Stop => {}
+        }
+        let change = FileChange::Size(size as usize);
+        let file = world.file_mut(self.id);
+        apply(&mut file.cached, &change);
+        file.pending.push(change);
+        if matches!(fate, Fate::Stop) { Err(down()) } else { Ok(()) }
+    }
+
     fn sync(&self) -> io::Result<()> {
         let (mut world, fate) = self.enter(SYNC)?;
         let World { rng, nodes, seen, losses, .. } = &mut *world;

@@ -1,14 +1,14 @@
-//! Calls to a tenant, and the write that follows.
+//! Calls to a tenant.
 
-use crate::Pipeline;
+use crate::Queue;
 use fastrand::Rng;
 use kavach_domain::author::By;
 use kavach_domain::budget::usage::UsageReport;
 use kavach_domain::event::ChangeRecord;
 use kavach_domain::tenant::Caller;
 use kavach_domain::{AuditId, Event, Timestamp};
-use kavach_store::Durability;
-use kavach_store::loader;
+use kavach_store::loader::{self, LoadError};
+use kavach_store::{CommitPipeline, Durability};
 
 use super::History;
 use super::member::Part;
@@ -19,9 +19,10 @@ use crate::task::Task;
 impl History {
     pub(super) fn command(&mut self, at: usize) {
         let (now, durability) = (self.now(), self.durability);
+        let queue = self.queue.as_mut().unwrap();
         let member = &mut self.members[at];
         let Part::Up(pipeline) = &mut member.part else { return };
-        if pipeline.check_writable().is_err() {
+        if pipeline.check_writable(queue).is_err() {
             return;
         }
         let before = pipeline.tenant().seq();
@@ -30,16 +31,16 @@ impl History {
         if kind < 4 {
             let Some(change) = commands::change(&mut self.rng, pipeline.tenant(), moment) else { return };
             let event = Event::Changed(ChangeRecord::new(By::Operator, change));
-            pipeline.record(moment, &event).unwrap();
+            pipeline.record(moment, &event, queue).unwrap();
             member.model.record(moment, &event);
             let promise = Promise { first: moment.seq, last: moment.seq, written: moment.seq, synced: moment.seq };
             let held = member.held(promise);
             let Part::Up(pipeline) = &mut member.part else { return };
-            pipeline.hold_changed(held);
+            pipeline.hold_changed(held, queue);
         } else {
             if kind < 9 {
                 for _ in 0..if kind == 8 { self.rng.usize(2..6) } else { 1 } {
-                    decide(&mut self.rng, pipeline, &mut member.model, now);
+                    decide(&mut self.rng, pipeline, queue, &mut member.model, now);
                 }
             } else {
                 let Some(mut report) = commands::spent(&mut self.rng, pipeline.tenant()) else { return };
@@ -59,7 +60,7 @@ impl History {
                     return;
                 };
                 let event = Event::Used(record);
-                pipeline.record(moment, &event).unwrap();
+                pipeline.record(moment, &event, queue).unwrap();
                 member.model.record(moment, &event);
             }
             let last = pipeline.tenant().seq();
@@ -67,7 +68,7 @@ impl History {
             let synced = if changed { last } else { 0 };
             let held = member.held(Promise { first: before + 1, last, written: last, synced });
             let Part::Up(pipeline) = &mut member.part else { return };
-            pipeline.hold_decided(held, before);
+            pipeline.hold_decided(held, before, queue);
         }
         self.tally.events += self.members[at].model.len() - before;
         self.say(|| format!("{at}: events up to {}", self.members[at].model.len()));
@@ -75,10 +76,11 @@ impl History {
 
     pub(super) fn read(&mut self, at: usize) {
         let durability = self.durability;
+        let queue = self.queue.as_mut().unwrap();
         let member = &mut self.members[at];
         let Part::Up(pipeline) = &member.part else { return };
         let seen = pipeline.tenant().seq();
-        let promise = match (pipeline.storage_failed(), durability) {
+        let promise = match (pipeline.storage_failed() || pipeline.is_ahead(queue), durability) {
             // The reply shows what there is, and promises nothing.
             (true, _) => Promise { first: 1, last: 0, written: 0, synced: 0 },
             (false, Durability::Interval) => {
@@ -88,46 +90,48 @@ impl History {
         };
         let held = member.held(promise);
         let Part::Up(pipeline) = &mut member.part else { return };
-        pipeline.hold_read(held);
+        pipeline.hold_read(held, queue);
         self.say(|| format!("{at}: a read of {seen} events"));
     }
 
-    pub(super) fn write(&mut self, at: usize) {
-        let now = self.now();
-        let Part::Up(pipeline) = &mut self.members[at].part else { return };
-        let written = pipeline.write(now).map_err(|problem| problem.to_string());
-        self.say(|| format!("{at}: written: {written:?}"));
-        if written.is_err() {
-            self.abandon(at);
-        }
-    }
-
-    /// The storage failed: waiting callers get an error, and the tenant is loaded again.
+    /// The pipeline can't go on: the tenant is loaded again.
     pub(super) fn abandon(&mut self, at: usize) {
         if self.disk.is_down() {
             return;
         }
-        let (now, options, losses) = (self.now(), self.options, self.disk.losses());
-        let folder = self.folder(at);
+        let losses = self.disk.losses();
         let member = &mut self.members[at];
         let Part::Up(pipeline) = &mut member.part else { return };
         pipeline.abandon();
         member.collect_answers(&mut self.tally);
-        let id = member.id;
         member.generation += 1;
         (member.sync_running, member.retention_running) = (false, false);
-        member.part = Part::Loading(Task::start(move || loader::load(&folder, id, now, options)), losses);
+        let task = self.load(at);
+        self.members[at].part = Part::Loading(task, losses);
         self.say(|| format!("{at}: it is read again"));
+    }
+
+    /// Loads a tenant on another thread.
+    pub(super) fn load(&self, at: usize) -> Task<Result<loader::LoadedTenant, LoadError>> {
+        let (now, options, folder, log) = (self.now(), self.options, self.folder(at), self.log());
+        let id = self.members[at].id;
+        Task::start(move || loader::load(&folder, &log.tail(id.bytes())?, id, now, options))
     }
 }
 
 /// Decides a call, in the pipeline and in the model. Returns the number of its event.
-pub fn decide(rng: &mut Rng, pipeline: &mut Pipeline, model: &mut Model, now: Timestamp) -> u64 {
+pub fn decide(
+    rng: &mut Rng,
+    pipeline: &mut CommitPipeline,
+    queue: &mut Queue,
+    model: &mut Model,
+    now: Timestamp,
+) -> u64 {
     let moment = pipeline.tenant().next_moment(now);
     let request = commands::call(rng, pipeline.tenant(), moment);
     let verdict = pipeline.tenant().decide(&Caller::Operator, &request, moment, &mut ());
     let event = Event::Decided(verdict.record(&request, 7));
-    pipeline.record(moment, &event).unwrap();
+    pipeline.record(moment, &event, queue).unwrap();
     model.record(moment, &event);
     moment.seq
 }

@@ -1,11 +1,10 @@
 //! Work on other threads: syncs, snapshots, seals, retention, a close.
 
 use kavach_journal::{Checkpoint, SyncPoint, probe};
-use kavach_store::BoxedReply;
-use kavach_store::commit_pipeline::{Closing, PendingSnapshot};
+use kavach_store::commit_pipeline::PendingSnapshot;
 
 use super::History;
-use super::member::{Part, ledger_synced};
+use super::member::{Part, folder_synced};
 use crate::disk::Stop;
 use crate::task::Task;
 
@@ -16,7 +15,7 @@ pub enum Job {
     Retention(Task<std::io::Result<Option<u64>>>),
     Checkpoint(Task<std::io::Result<SyncPoint>>, Checkpoint),
     Probe(Task<std::io::Result<()>>),
-    Close(Task<std::io::Result<Option<PendingSnapshot>>>, Closing<BoxedReply>),
+    Close(Task<std::io::Result<Option<PendingSnapshot>>>, u64),
     LastSnapshot(Task<std::io::Result<()>>),
 }
 
@@ -47,7 +46,8 @@ impl History {
     }
 
     pub(super) fn start_snapshot(&mut self, at: usize) {
-        self.write(at);
+        self.write();
+        self.fold_now(at);
         let member = &mut self.members[at];
         let Part::Up(pipeline) = &mut member.part else { return };
         if pipeline.storage_failed() {
@@ -78,11 +78,15 @@ impl History {
     }
 
     pub(super) fn checkpoint(&mut self, at: usize) {
-        self.write(at);
+        self.write();
+        if !self.fold_now(at) {
+            return;
+        }
         let now = self.now();
+        let queue = self.queue.as_ref().unwrap();
         let member = &mut self.members[at];
         let Part::Up(pipeline) = &mut member.part else { return };
-        if pipeline.check_writable().is_err() {
+        if pipeline.check_writable(queue).is_err() {
             return;
         }
         let at_ms = pipeline.tenant().next_moment(now).at.millis();
@@ -99,13 +103,17 @@ impl History {
     }
 
     pub(super) fn close(&mut self, at: usize) {
-        self.write(at);
+        self.write();
+        if !self.fold_now(at) {
+            return;
+        }
         let now = self.now();
         let member = &mut self.members[at];
         let Part::Up(pipeline) = &mut member.part else { return };
-        let Some((job, closing)) = pipeline.begin_close() else { return };
+        let seq = pipeline.tenant().seq();
+        let Some(job) = pipeline.begin_close() else { return };
         member.part = Part::Closed;
-        member.spawn(Job::Close(Task::start(move || job.close(now)), closing));
+        member.spawn(Job::Close(Task::start(move || job.close(now)), seq));
         self.say(|| format!("{at}: it closes"));
     }
 
@@ -149,6 +157,7 @@ impl History {
     pub(super) fn finish(&mut self, at: usize, generation: u32, job: Job) {
         let now = self.now();
         let is_down = self.disk.is_down();
+        let log = self.log();
         let member = &mut self.members[at];
         let own = generation == member.generation && !is_down;
         match job {
@@ -165,11 +174,13 @@ impl History {
                             self.tally.sealed += 1;
                             member.spawn(Job::Seal(Task::start(move || job.run())));
                         }
-                        let synced = ledger_synced(&member.part);
+                        let synced = folder_synced(&member.part);
+                        log.folded(member.id.bytes(), synced);
                         self.say(|| format!("{at}: synced up to {synced}"));
                     }
                     Err(problem) => {
                         self.say(|| format!("{at}: a sync failed: {problem}"));
+                        self.write();
                         self.abandon(at);
                     }
                 }
@@ -222,15 +233,14 @@ impl History {
                     self.say(|| format!("{at}: the storage works again"));
                 }
             }
-            Job::Close(task, closing) => {
+            Job::Close(task, seq) => {
                 let closed = task.finish();
                 if is_down {
                     return;
                 }
-                closing.finish(closed.is_ok());
-                member.collect_answers(&mut self.tally);
                 if let Ok(snapshot) = closed {
                     self.tally.closed += 1;
+                    log.folded(member.id.bytes(), seq);
                     member.model.all_synced();
                     if let Some(snapshot) = snapshot {
                         member.spawn(Job::LastSnapshot(Task::start(move || snapshot.write())));

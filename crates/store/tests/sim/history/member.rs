@@ -2,10 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::Pipeline;
 use kavach_domain::{Code, TenantId};
-use kavach_store::BoxedReply;
 use kavach_store::loader::{LoadError, LoadedTenant};
+use kavach_store::{BoxedReply, CommitPipeline};
 
 use super::Tally;
 use super::jobs::Job;
@@ -31,7 +30,7 @@ pub struct Member {
 }
 
 pub enum Part {
-    Up(Box<Pipeline>),
+    Up(Box<CommitPipeline>),
     /// It is being loaded again, after its storage failed.
     Loading(Task<Result<LoadedTenant, LoadError>>, u64),
     Closed,
@@ -39,7 +38,7 @@ pub enum Part {
     Down,
 }
 
-pub fn ledger_synced(part: &Part) -> u64 {
+pub fn folder_synced(part: &Part) -> u64 {
     if let Part::Up(pipeline) = part { pipeline.journal().map_or(0, |journal| journal.synced_seq()) } else { 0 }
 }
 

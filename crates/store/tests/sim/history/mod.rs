@@ -2,17 +2,22 @@
 
 mod calls;
 mod jobs;
+mod log_turns;
 mod member;
 mod recovery;
 mod tally;
 mod tenants;
 
+use std::sync::Arc;
+
 use fastrand::Rng;
 use kavach_domain::Timestamp;
-use kavach_journal::{DataDir, Folder, JournalOptions};
+use kavach_journal::{DataDir, Folder, JournalOptions, Log, LogOptions};
 use kavach_store::Durability;
 
+use crate::Queue;
 use crate::disk::{Seen, SimDisk, Stop};
+use log_turns::RunningSync;
 use member::Member;
 
 pub use tally::Tally;
@@ -71,6 +76,10 @@ struct History {
     /// In histories with errors, one in this many operations fails; else 0.
     error_every: u32,
     data: Option<DataDir>,
+    log_options: LogOptions,
+    log: Option<Arc<Log>>,
+    queue: Option<Queue>,
+    log_syncs: Vec<RunningSync>,
     members: Vec<Member>,
     verbose: bool,
     tally: Tally,
@@ -87,6 +96,14 @@ impl History {
             options: JournalOptions { segment_bytes: rng.u64(200..3_000) },
             error_every: if rng.bool() { rng.u32(20..200) } else { 0 },
             data: None,
+            log_options: LogOptions {
+                slot_bytes: rng.u64(10_000..60_000),
+                segments: rng.usize(1..4),
+                tail_bytes: rng.u64(500..10_000),
+            },
+            log: None,
+            queue: None,
+            log_syncs: Vec::new(),
             members: Vec::new(),
             tally: Tally { histories: 1, ..Tally::default() },
             rng,
@@ -137,9 +154,12 @@ impl History {
         self.clock += self.rng.i64(0..20);
         match self.rng.u32(0..100) {
             0..26 => self.command(at),
-            26..38 => self.write(at),
-            38..48 => self.start_sync(at),
-            48..78 => self.advance(at),
+            26..36 => self.write(),
+            36..40 => self.start_log_sync(),
+            40..46 => self.advance_log_sync(),
+            46..49 => self.fold(at),
+            49..51 => self.keep_log(),
+            51..78 => self.advance(at),
             78..83 => self.start_snapshot(at),
             83..87 => self.start_retention(at),
             87..89 => self.checkpoint(at),
@@ -172,6 +192,7 @@ impl History {
             let stop = if self.rng.bool() { Stop::Kill } else { Stop::Power };
             return self.stop(stop, true);
         }
+        self.look_for_failures();
         for member in &mut self.members {
             member.collect_answers(&mut self.tally);
         }

@@ -4,17 +4,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::Pipeline;
-use kavach_domain::Timestamp;
-use kavach_journal::{DataDir, Disk};
+use kavach_domain::{TenantId, Timestamp};
+use kavach_journal::{DataDir, Disk, Log, LogError, Tail};
+use kavach_store::commit_queue::Written;
 use kavach_store::loader::{self, LoadedTenant};
+use kavach_store::{CommitPipeline, CommitQueue};
 
 use super::calls::decide;
 use super::member::Part;
 use super::{DATA, History};
-use crate::disk::Stop;
+use crate::disk::{SimDisk, Stop};
 use crate::model::Through;
-use crate::task::Task;
 
 impl History {
     /// A tenant was loaded again in a running process.
@@ -30,10 +30,7 @@ impl History {
             }
             Err(error) => {
                 assert!(error.may_pass || self.disk.is_down(), "{}", error.problem);
-                let (now, options, losses) = (self.now(), self.options, self.disk.losses());
-                let folder = self.folder(at);
-                let id = self.members[at].id;
-                let task = Task::start(move || loader::load(&folder, id, now, options));
+                let (task, losses) = (self.load(at), self.disk.losses());
                 self.members[at].part = Part::Loading(task, losses);
             }
         }
@@ -42,10 +39,13 @@ impl History {
     pub(super) fn take(&mut self, at: usize, loaded: LoadedTenant, through: Through, lost: bool, storage_failed: bool) {
         let folder = self.folder(at);
         let (durability, disk) = (self.durability, self.disk.clone());
-        self.say(|| format!("{at}: recovered up to {}", loaded.journal.written_seq()));
+        self.say(|| {
+            format!("{at}: recovered up to {}, {} in its folder", loaded.tenant.seq(), loaded.journal.written_seq())
+        });
         let member = &mut self.members[at];
         disk.calmly(|| member.model.recovered(&loaded, &folder, through, lost, false));
-        member.part = Part::Up(Box::new(Pipeline::new(loaded, durability, storage_failed)));
+        let queue = self.queue.as_ref().unwrap();
+        member.part = Part::Up(Box::new(CommitPipeline::new(loaded, durability, storage_failed, queue)));
     }
 
     /// The machine or the process stops, by itself or now. Then everything is loaded again.
@@ -58,6 +58,7 @@ impl History {
             }
         }
         self.disk.stop();
+        self.log_syncs.clear();
         for member in &mut self.members {
             for (_, job) in member.jobs.drain(..) {
                 job.advance(usize::MAX / 2);
@@ -71,8 +72,12 @@ impl History {
                 }
             }
         }
-        self.data = None;
+        self.close_data();
         self.restart(stop, true);
+    }
+
+    fn close_data(&mut self) {
+        (self.data, self.log, self.queue) = (None, None, None);
     }
 
     pub(super) fn restart(&mut self, mut stop: Stop, count: bool) {
@@ -96,7 +101,7 @@ impl History {
             }
             self.tally.stops_in_recovery += 1;
             self.members.iter_mut().for_each(|member| member.part = Part::Down);
-            self.data = None;
+            self.close_data();
             stop = if self.rng.bool() { Stop::Power } else { Stop::Kill };
             self.say(|| format!("-- {stop:?}, in the middle of recovery"));
         }
@@ -108,12 +113,34 @@ impl History {
         while self.data.is_none() && !self.disk.is_down() {
             self.data = DataDir::on(Arc::clone(&disk), Path::new(DATA)).ok();
         }
+        let mut attempts = 0;
+        while let Some(data) = self.data.as_ref().filter(|_| self.log.is_none() && !self.disk.is_down()) {
+            let id = self.rng.u128(..).to_le_bytes();
+            attempts += 1;
+            let opened = match attempts {
+                // It takes many operations, and on a disk that refuses every third it would never come to an end.
+                20.. => self.disk.calmly(|| data.open_log(id, self.log_options)),
+                _ => data.open_log(id, self.log_options),
+            };
+            match opened {
+                Ok(log) => {
+                    self.queue = Some(CommitQueue::new(&log));
+                    self.log = Some(Arc::new(log));
+                }
+                Err(error) => {
+                    self.say(|| format!("the log can't be opened: {error}"));
+                    assert!(matches!(error, LogError::Io { .. }) || self.disk.is_down(), "{error}");
+                    self.disk.fill(None);
+                }
+            }
+        }
         for at in 0..self.members.len() {
             while matches!(self.members[at].part, Part::Down) && !self.disk.is_down() {
                 let losses = self.disk.losses();
                 let (id, now, options) = (self.members[at].id, self.now(), self.options);
-                let folder = self.folder(at);
-                match loader::load(&folder, id, now, options) {
+                let (folder, log) = (self.folder(at), self.log());
+                let tail = log.tail(id.bytes()).map_err(loader::LoadError::from);
+                match tail.and_then(|tail| loader::load(&folder, &tail, id, now, options)) {
                     Ok(loaded) => {
                         let member = &mut self.members[at];
                         let lost = member.losses < self.disk.losses();
@@ -135,16 +162,25 @@ impl History {
 
     /// A tenant works: it answers, and its events reach the disk.
     pub(super) fn goes_on(&mut self, at: usize) {
-        let now = self.now();
+        let (now, log) = (self.now(), self.log());
+        let queue = self.queue.as_mut().unwrap();
         let member = &mut self.members[at];
         let Part::Up(pipeline) = &mut member.part else { panic!("it is not there") };
-        let seq = decide(&mut self.rng, pipeline, &mut member.model, now);
-        pipeline.write(now).unwrap();
-        let outcome = pipeline.begin_sync().map(|job| job.run()).unwrap();
-        for job in pipeline.synced(outcome, now).unwrap() {
-            job.run().unwrap();
+        let seq = decide(&mut self.rng, pipeline, queue, &mut member.model, now);
+        assert_eq!(queue.write(&log), Written::All);
+        if self.rng.bool() {
+            let sync = log.begin_sync().unwrap();
+            log.finish_sync(&sync, &sync.run());
+            assert_eq!(log.synced(), log.position());
+        } else {
+            pipeline.fold(now, queue).unwrap();
+            let outcome = pipeline.begin_sync().map(|job| job.run()).unwrap();
+            for job in pipeline.synced(outcome, now).unwrap() {
+                job.run().unwrap();
+            }
+            assert_eq!(pipeline.journal().unwrap().synced_seq(), seq);
+            log.folded(member.id.bytes(), seq);
         }
-        assert_eq!(pipeline.journal().unwrap().synced_seq(), seq);
         member.model.all_synced();
         member.model.undisturbed(pipeline);
     }
@@ -154,32 +190,57 @@ impl History {
     pub(super) fn rot(&mut self) {
         let closed = self.rng.bool();
         let now = self.now();
-        for member in &mut self.members {
-            if let (true, Part::Up(pipeline)) = (closed, &mut member.part) {
-                pipeline.begin_close().unwrap().0.close(now).unwrap();
+        if closed {
+            let (log, queue) = (self.log(), self.queue.take().unwrap());
+            for member in &mut self.members {
+                let Part::Up(pipeline) = &mut member.part else { continue };
+                pipeline.fold(now, &queue).unwrap();
+                let seq = pipeline.tenant().seq();
+                pipeline.begin_close().unwrap().close(now).unwrap();
+                log.folded(member.id.bytes(), seq);
             }
+            assert!(log.close().unwrap(), "every folder has everything");
         }
         self.disk.stop();
         for member in &mut self.members {
             member.part = Part::Down;
         }
-        self.data = None;
+        self.close_data();
         self.disk.start(Stop::Power);
+        let open = |disk: &SimDisk| -> Result<(DataDir, Option<Log>), LogError> {
+            let data = DataDir::on(Arc::new(disk.clone()), Path::new(DATA)).unwrap();
+            let log = if closed { None } else { Some(data.open_log([7; 16], self.log_options)?) };
+            Ok((data, log))
+        };
+        let tail_of = |log: &Option<Log>, id: TenantId| match log {
+            Some(log) => log.tail(id.bytes()).unwrap(),
+            None => Tail::default(),
+        };
         for member in self.members.iter_mut().filter(|_| !closed) {
-            let data = DataDir::on(Arc::new(self.disk.clone()), Path::new(DATA)).unwrap();
+            let (data, log) = open(&self.disk).unwrap();
             let folder = data.folder(&member.id.folder_name()).unwrap();
-            let loaded = loader::load(&folder, member.id, now, self.options).map_err(|error| error.problem).unwrap();
-            member.model.promise_only(loaded.journal.synced_seq());
+            let loaded = loader::load(&folder, &tail_of(&log, member.id), member.id, now, self.options);
+            let loaded = loaded.map_err(|error| error.problem).unwrap();
+            // What the log recovered is on disk, and the log says so. A folder does not for its last events.
+            let in_log = log.is_some_and(|log| log.tenants().contains(&member.id.bytes()));
+            member.model.promise_only(if in_log { loaded.tenant.seq() } else { loaded.journal.synced_seq() });
         }
         let Some(place) = self.disk.flip() else { return };
         self.say(|| format!("-- {place} flips"));
         self.tally.flips += 1;
-        let data = DataDir::on(Arc::new(self.disk.clone()), Path::new(DATA)).unwrap();
+        let (data, log) = match open(&self.disk) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.tally.flips_refused += 1;
+                assert!(!matches!(error, LogError::Io { .. }), "{error}");
+                return;
+            }
+        };
         for at in 0..self.members.len() {
             let member = &mut self.members[at];
             let folder = data.folder(&member.id.folder_name()).unwrap();
             let (now, options) = (Timestamp::from_millis(self.clock), self.options);
-            match loader::load(&folder, member.id, now, options) {
+            match loader::load(&folder, &tail_of(&log, member.id), member.id, now, options) {
                 Ok(loaded) => {
                     let outcome = catch_unwind(AssertUnwindSafe(|| {
                         member.model.recovered(&loaded, &folder, Through::Power, false, true)

@@ -1,11 +1,11 @@
 //! Tenants are created and erased.
 
-use crate::Pipeline;
 use kavach_domain::author::By;
 use kavach_domain::event::ChangeRecord;
 use kavach_domain::tenant::commands::{NewTenant, TenantSpec};
 use kavach_domain::{Event, TenantId};
-use kavach_store::loader;
+use kavach_journal::Tail;
+use kavach_store::{CommitPipeline, loader};
 
 use super::History;
 use super::member::{Member, Outcomes, Part};
@@ -28,7 +28,8 @@ impl History {
             let data = self.data.as_ref().unwrap();
             match loader::create(data, id, spec.clone(), None, self.now(), self.options) {
                 Ok(loaded) => {
-                    let pipeline = Pipeline::new(loaded, self.durability, false);
+                    let queue = self.queue.as_ref().unwrap();
+                    let pipeline = CommitPipeline::new(loaded, self.durability, false, queue);
                     self.members.push(Member {
                         id,
                         model,
@@ -55,7 +56,7 @@ impl History {
                         assert!(problem.may_have_happened || was_down, "it is there, and was said not to be");
                         let loaded = self
                             .disk
-                            .calmly(|| loader::load(&folder, id, self.now(), self.options))
+                            .calmly(|| loader::load(&folder, &Tail::default(), id, self.now(), self.options))
                             .map(|loaded| loaded.tenant.seq());
                         assert_eq!(loaded.map_err(|error| error.problem), Ok(1), "half a tenant");
                         self.disk.calmly(|| self.data.as_ref().unwrap().erase_tenant(&id.folder_name())).unwrap();
@@ -85,7 +86,7 @@ impl History {
             assert!(is_unknown || folder.is_ok() == erased.is_err(), "{erased:?}, and is it there: {}", folder.is_ok());
             let Ok(folder) = folder else { return };
             assert!(erased.is_err(), "it is there again");
-            let loaded = self.disk.calmly(|| loader::load(&folder, id, self.now(), self.options));
+            let loaded = self.disk.calmly(|| loader::load(&folder, &Tail::default(), id, self.now(), self.options));
             assert_eq!(loaded.map_err(|error| error.problem).unwrap().tenant.seq(), 1, "half a tenant");
         }
     }

@@ -1,0 +1,135 @@
+//! The log that all tenants share: writes at the end of a turn, syncs on another thread, and what follows a failure.
+
+use std::io;
+use std::sync::Arc;
+
+use kavach_journal::{Log, LogSync};
+use kavach_store::commit_queue::Written;
+
+use super::History;
+use super::member::Part;
+use crate::Queue;
+use crate::task::Task;
+
+/// A sync of the log on another thread.
+pub struct RunningSync {
+    sync: Arc<LogSync>,
+    task: Task<io::Result<()>>,
+}
+
+impl History {
+    pub(super) fn log(&self) -> Arc<Log> {
+        Arc::clone(self.log.as_ref().unwrap())
+    }
+
+    pub(super) fn queue(&mut self) -> &mut Queue {
+        self.queue.as_mut().unwrap()
+    }
+
+    /// The turn ends.
+    pub(super) fn write(&mut self) {
+        let log = self.log();
+        let written = self.queue().write(&log);
+        self.say(|| format!("written: {written:?}, up to batch {}", log.position()));
+        if written == Written::Failed {
+            self.tally.failed_turns += 1;
+            self.abandon_those_ahead();
+        }
+    }
+
+    /// Tenants that recorded what the log does not have are loaded again.
+    fn abandon_those_ahead(&mut self) {
+        for at in 0..self.members.len() {
+            if let Part::Up(pipeline) = &self.members[at].part
+                && pipeline.is_ahead(self.queue.as_ref().unwrap())
+            {
+                self.abandon(at);
+            }
+        }
+    }
+
+    /// A thread hears of a failure at some time.
+    pub(super) fn look_for_failures(&mut self) {
+        let log = self.log();
+        if self.rng.bool() && self.queue().update(&log) {
+            self.say(|| "it is heard that the log failed".to_owned());
+            self.abandon_those_ahead();
+        }
+    }
+
+    pub(super) fn start_log_sync(&mut self) {
+        let Some(sync) = self.log().begin_sync().map(Arc::new) else { return };
+        if self.log_syncs.len() > 1 {
+            return;
+        }
+        let own = Arc::clone(&sync);
+        self.say(|| format!("a sync of the log up to batch {} starts", sync.position()));
+        self.log_syncs.push(RunningSync { sync, task: Task::start(move || own.run()) });
+    }
+
+    pub(super) fn advance_log_sync(&mut self) {
+        let operations = self.rng.usize(1..5);
+        let Some(which) = (!self.log_syncs.is_empty()).then(|| self.rng.usize(0..self.log_syncs.len())) else { return };
+        if self.log_syncs[which].task.advance(operations) {
+            let RunningSync { sync, task } = self.log_syncs.remove(which);
+            let outcome = task.finish();
+            if self.disk.is_down() {
+                return;
+            }
+            let log = self.log();
+            log.finish_sync(&sync, &outcome);
+            self.say(|| format!("the log is synced up to batch {}: {outcome:?}", log.synced()));
+            self.tally.log_syncs += u64::from(outcome.is_ok());
+            if self.rng.bool() {
+                self.queue().update(&log);
+                self.abandon_those_ahead();
+            }
+        }
+    }
+
+    /// What the log's own threads do: they read a failed log anew, make slots ahead, and ask tenants to fold.
+    pub(super) fn keep_log(&mut self) {
+        let log = self.log();
+        if log.is_broken() {
+            let reopened = log.reopen();
+            self.say(|| format!("the log is read anew: {reopened:?}"));
+            self.tally.reopened += u64::from(reopened.is_ok());
+            return;
+        }
+        if log.is_slot_due() {
+            let made = log.prepare();
+            self.say(|| format!("a slot is made: {made:?}"));
+        }
+        for tenant in log.to_fold() {
+            let asked = self.members.iter().position(|member| member.id.bytes() == tenant).unwrap();
+            self.fold(asked);
+            log.not_folded(tenant);
+        }
+    }
+
+    /// The tenant's tail goes into its folder, which is then synced on another thread.
+    pub(super) fn fold(&mut self, at: usize) {
+        self.write();
+        if self.fold_now(at) {
+            self.start_sync(at);
+        }
+    }
+
+    /// The turn has ended; the tail goes into the folder.
+    pub(super) fn fold_now(&mut self, at: usize) -> bool {
+        let now = self.now();
+        let queue = self.queue.as_ref().unwrap();
+        let Part::Up(pipeline) = &mut self.members[at].part else { return false };
+        let folded = pipeline.fold(now, queue).map_err(|problem| problem.to_string());
+        if folded.is_err() {
+            pipeline.storage_fails();
+        }
+        let broken = pipeline.journal().is_some_and(kavach_journal::Journal::is_broken);
+        self.tally.folded += u64::from(folded.is_ok());
+        self.say(|| format!("{at}: folded: {folded:?}"));
+        if broken {
+            self.abandon(at);
+        }
+        folded.is_ok()
+    }
+}

@@ -1,0 +1,192 @@
+//! The threads of the log: one syncs it for all tenants, and reads it anew after a failure; one makes its files ahead and
+//! asks tenants to fold.
+
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tracing::{error, info, warn};
+
+use crate::journal::Log;
+use crate::measure::Histogram;
+
+/// How long a decision may stay off the disk, less the time that a busy disk takes.
+const SYNC_DELAY: Duration = Duration::from_millis(500);
+/// How often a failed log is read anew until that succeeds.
+const REOPEN_DELAY: Duration = Duration::from_millis(250);
+/// How often we look for files to make and tenants to fold, while the log grows.
+const LOOK_DELAY: Duration = Duration::from_millis(50);
+
+/// The threads of the log.
+pub struct LogKeeper {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    looks: Mutex<Option<Receiver<()>>>,
+}
+
+struct Shared {
+    log: Arc<Log>,
+    wanted: Mutex<Wanted>,
+    changed: Condvar,
+    /// Threads with tenants, which hear when the log has come further.
+    bells: Mutex<Vec<Weak<Notify>>>,
+    syncs: Arc<Histogram>,
+}
+
+/// What the sync thread should do.
+#[derive(Default)]
+struct Wanted {
+    now: bool,
+    at: Option<Instant>,
+    stop: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl LogKeeper {
+    /// Starts the thread that syncs the log. `syncs` gets the time of each sync.
+    pub fn start(log: Arc<Log>, syncs: Arc<Histogram>) -> io::Result<Self> {
+        let (wanted, changed, bells) = (Mutex::default(), Condvar::new(), Mutex::default());
+        let shared = Arc::new(Shared { log, wanted, changed, bells, syncs });
+        let (look, looks) = sync_channel(1);
+        // A killed process may have left tails.
+        let _ = look.try_send(());
+        let own = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("kavach-log".into()).spawn(move || own.sync(&look))?;
+        Ok(Self { shared, threads: Mutex::new(vec![thread]), looks: Mutex::new(Some(looks)) })
+    }
+
+    /// Starts the thread that makes files ahead. `fold` asks a tenant to fold; it says whether the tenant can.
+    pub fn keep(&self, fold: impl Fn([u8; 16]) -> bool + Send + 'static) -> io::Result<()> {
+        let Some(looks) = lock(&self.looks).take() else { return Ok(()) };
+        let log = Arc::clone(&self.shared.log);
+        let keep = move || {
+            while looks.recv().is_ok() {
+                look_after(&log, &fold);
+                thread::sleep(LOOK_DELAY);
+            }
+        };
+        lock(&self.threads).push(thread::Builder::new().name("kavach-log-files".into()).spawn(keep)?);
+        Ok(())
+    }
+
+    /// Rings a thread's bell whenever the log has come further, or failed.
+    pub fn ring(&self, bell: &Arc<Notify>) {
+        let mut bells = lock(&self.shared.bells);
+        bells.retain(|bell| bell.strong_count() > 0);
+        bells.push(Arc::downgrade(bell));
+    }
+
+    /// Something was appended. If somebody waits for the disk, it is synced as soon as possible, else within a second.
+    pub fn appended(&self, is_awaited: bool) {
+        let mut wanted = lock(&self.shared.wanted);
+        let is_news = match is_awaited {
+            true => !std::mem::replace(&mut wanted.now, true),
+            false => wanted.at.is_none(),
+        };
+        if is_news {
+            wanted.at.get_or_insert_with(|| Instant::now() + SYNC_DELAY);
+            drop(wanted);
+            self.shared.changed.notify_one();
+        }
+    }
+
+    /// Whether the threads were told to end.
+    pub fn has_ended(&self) -> bool {
+        lock(&self.shared.wanted).stop
+    }
+
+    /// Syncs the log once more, and ends the threads. Blocking.
+    pub fn stop(&self) {
+        lock(&self.shared.wanted).stop = true;
+        self.shared.changed.notify_one();
+        lock(&self.looks).take();
+        for thread in lock(&self.threads).drain(..) {
+            if thread.join().is_err() {
+                error!("a thread of the log panicked");
+            }
+        }
+        self.shared.ring_all();
+    }
+}
+
+impl Shared {
+    fn sync(&self, look: &SyncSender<()>) {
+        loop {
+            let stop = self.wait();
+            if self.log.is_broken() {
+                self.reopen();
+            }
+            if let Some(sync) = self.log.begin_sync() {
+                let start = Instant::now();
+                let outcome = sync.run();
+                self.syncs.add_time(start.elapsed());
+                self.log.finish_sync(&sync, &outcome);
+                if let Err(problem) = outcome {
+                    error!(%problem, "the log could not be synced; what was not confirmed is checked, and calls are refused meanwhile");
+                    let mut wanted = lock(&self.wanted);
+                    (wanted.now, wanted.at) = (false, Some(Instant::now()));
+                }
+            }
+            self.ring_all();
+            // If the other thread was told already, or is gone, there is nothing to tell.
+            let _ = look.try_send(());
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// Waits until there is something to do. Says whether the thread is to end.
+    fn wait(&self) -> bool {
+        let mut wanted = lock(&self.wanted);
+        loop {
+            let now = Instant::now();
+            if wanted.stop || wanted.now || wanted.at.is_some_and(|at| at <= now) {
+                (wanted.now, wanted.at) = (false, None);
+                return wanted.stop;
+            }
+            wanted = match wanted.at {
+                Some(at) => {
+                    let waited = self.changed.wait_timeout(wanted, at - now);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(wanted).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    fn reopen(&self) {
+        match self.log.reopen() {
+            Ok(()) => info!("the log works again"),
+            Err(problem) => {
+                warn!(%problem, "the log still fails");
+                lock(&self.wanted).at = Some(Instant::now() + REOPEN_DELAY);
+            }
+        }
+    }
+
+    fn ring_all(&self) {
+        for bell in lock(&self.bells).iter().filter_map(Weak::upgrade) {
+            bell.notify_one();
+        }
+    }
+}
+
+fn look_after(log: &Log, fold: &dyn Fn([u8; 16]) -> bool) {
+    if log.is_slot_due()
+        && let Err(problem) = log.prepare()
+    {
+        warn!(%problem, "the log's next file could not be made; it is tried again when it is needed");
+    }
+    for tenant in log.to_fold() {
+        if !fold(tenant) {
+            log.not_folded(tenant);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Folding: what the log has of the tenant goes into its folder, in large pieces and from memory. Then the log may forget it.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use actix::{AsyncContext, Context, Handler, Message};
+use tracing::{error, warn};
+
+use super::TenantActor;
+use crate::actors::messages::FoldTail;
+use crate::journal::SyncPoint;
+
+/// The folder has everything up to that point on disk.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct FolderSynced(io::Result<SyncPoint>);
+
+impl TenantActor {
+    /// Writes the tail to the folder, after the log has taken what this turn recorded. Says whether the folder has
+    /// everything now.
+    pub(super) fn fold(&mut self, ctx: &mut Context<Self>) -> bool {
+        self.turns.write();
+        if self.pipeline.journal().is_none() {
+            return false;
+        }
+        if self.pipeline.is_ahead(&self.turns.queue()) {
+            self.abandon("the log does not have all events", ctx);
+            return false;
+        }
+        let folded = self.pipeline.fold(self.resources.clock.now(), &self.turns.queue());
+        let Err(problem) = folded else { return true };
+        if self.pipeline.journal().is_some_and(crate::journal::Journal::is_broken) {
+            self.abandon(&problem.to_string(), ctx);
+        } else if !self.pipeline.storage_failed() {
+            error!(tenant = %self.tenant().id(), %problem, "the tenant's folder can't be written; the log has its events");
+            self.pipeline.storage_fails();
+            self.resources.storage_failures.fetch_add(1, Ordering::Relaxed);
+            self.probe_storage(ctx);
+        }
+        false
+    }
+
+    /// Has the disk take what is in the folder.
+    pub(super) fn sync_folder(&mut self, ctx: &mut Context<Self>) {
+        if self.fold_running {
+            return;
+        }
+        let Some(job) = self.pipeline.begin_sync() else { return self.note_folded() };
+        self.fold_running = true;
+        let me = ctx.address();
+        // If the actor ended meanwhile, nobody needs the outcome.
+        self.resources.syncer.submit(job, Box::new(move |outcome| me.do_send(FolderSynced(outcome))));
+    }
+
+    /// Lets the log forget what the folder has on disk.
+    fn note_folded(&self) {
+        if let Some(journal) = self.pipeline.journal() {
+            self.resources.log.folded(self.tenant().id().bytes(), journal.synced_seq());
+        }
+    }
+}
+
+impl Handler<FoldTail> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, _: FoldTail, ctx: &mut Context<Self>) {
+        if self.fold(ctx) {
+            self.sync_folder(ctx);
+        } else {
+            self.resources.log.not_folded(self.tenant().id().bytes());
+        }
+    }
+}
+
+impl Handler<FolderSynced> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, FolderSynced(outcome): FolderSynced, ctx: &mut Context<Self>) {
+        self.fold_running = false;
+        if self.pipeline.journal().is_none() {
+            return;
+        }
+        let compressible = match self.pipeline.synced(outcome, self.resources.clock.now()) {
+            Ok(compressible) => compressible,
+            Err(problem) => return self.abandon(&problem.to_string(), ctx),
+        };
+        self.note_folded();
+        for job in compressible {
+            let id = self.tenant().id();
+            let done = move |outcome| {
+                if let Err(problem) = outcome {
+                    warn!(tenant = %id, %problem, "a journal segment could not be compressed; it stays as it is");
+                }
+            };
+            self.resources.compressor.submit(job, Box::new(done));
+        }
+    }
+}
