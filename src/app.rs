@@ -14,7 +14,7 @@ use crate::actors::registry_messages::{CloseAll, LoadAll};
 use crate::actors::resources::Resources;
 use crate::actors::{Core, Registry};
 use crate::domain::{Secret, SecretHash};
-use crate::journal::{Compressor, DataDir, LogOptions, Syncer};
+use crate::journal::{Compressor, DataDir, LogError, LogOptions, Syncer, unwritable};
 use crate::measure::Measures;
 use crate::service::Kavach;
 use crate::settings::ServerSettings;
@@ -115,7 +115,11 @@ impl App {
         let measures = Measures::new(Clock::default().now(), settings.metrics_per_tenant);
         let mut log_id = [0; 16];
         getrandom::fill(&mut log_id).map_err(io::Error::other)?;
-        let log = Arc::new(data.open_log(log_id, LogOptions::default()).map_err(io::Error::other)?);
+        let log = data.open_log(log_id, LogOptions::default()).map_err(|problem| match problem {
+            LogError::Io { source, .. } => io::Error::new(source.kind(), unwritable(data.path(), &source)),
+            problem => io::Error::new(io::ErrorKind::InvalidData, problem),
+        });
+        let log = Arc::new(log?);
         let log_keeper = LogKeeper::start(Arc::clone(&log), Arc::clone(&measures.syncs))?;
         let syncer = Syncer::start(data.path(), |_| {})?;
         let compressor = Compressor::start()?;

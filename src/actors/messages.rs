@@ -175,8 +175,11 @@ pub struct TakeCheckpoint {
     /// The caller's credential.
     pub credential: Credential,
     /// The reply channel.
-    pub reply: Reply<(TenantId, Checkpoint)>,
+    pub reply: Reply<Checkpointed>,
 }
+
+/// A tenant, and the newest link of its hash chain.
+pub type Checkpointed = (TenantId, Checkpoint);
 
 /// Record that another tenant is about to be erased.
 #[derive(Message)]

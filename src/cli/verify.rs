@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::domain::{AuditId, Moment, TenantId, TenantRef, Timestamp};
 use crate::journal::{
-    ChainReport, Fault, FaultKind, Folder, Passage, SystemDisk, keep_servers_out, list_tenants, read_small,
+    ChainReport, Fault, FaultKind, Folder, LogTails, Passage, SystemDisk, keep_servers_out, list_tenants, read_small,
     verify_chain,
 };
 use crate::store::checkpoint::KeptCheckpoint;
@@ -64,6 +64,8 @@ pub struct Report {
     pub last_link: KeptCheckpoint,
     /// How many entries follow the newest link, so that no link covers them yet.
     pub not_covered: u64,
+    /// How many of the last entries only the log has: the folder gets them at the next start.
+    pub in_log: u64,
     /// Bytes at the end that are not a whole entry, or that follow a missing one: what a crash leaves.
     pub torn_bytes: u64,
     /// Whether the chain passes through the checkpoint.
@@ -112,11 +114,11 @@ pub struct FaultReport {
     pub detail: String,
 }
 
-/// Verifies a tenant's folder. Nobody may write to it meanwhile.
+/// Verifies a tenant's folder, and what only the log has of the tenant. Nobody may write to them meanwhile.
 ///
 /// # Errors
 /// A sentence that says why it can't be read.
-pub fn verify(folder: &Path, kept: Option<&KeptCheckpoint>) -> Result<Report, String> {
+pub fn verify(folder: &Path, log: &LogTails, kept: Option<&KeptCheckpoint>) -> Result<Report, String> {
     let link = kept.map(KeptCheckpoint::link).transpose()?;
     let mut latest = Timestamp::default();
     let mut find_fault = |seq: u64, bytes: &[u8]| match codec::decode_event(seq, bytes) {
@@ -130,7 +132,7 @@ pub fn verify(folder: &Path, kept: Option<&KeptCheckpoint>) -> Result<Report, St
         }
     };
     let opened = Folder::open(folder).map_err(|problem| format!("{}: {problem}", folder.display()))?;
-    let found = verify_chain(&opened, link, &mut find_fault).map_err(|problem| problem.to_string())?;
+    let found = verify_chain(&opened, log, link, &mut find_fault).map_err(|problem| problem.to_string())?;
     let tenant = TenantId::from_bytes(found.tenant);
     if kept.is_some_and(|kept| kept.tenant_id != tenant) {
         return Err(format!(
@@ -143,7 +145,8 @@ pub fn verify(folder: &Path, kept: Option<&KeptCheckpoint>) -> Result<Report, St
 
 impl Report {
     fn new(folder: &Path, tenant: TenantId, found: ChainReport) -> Self {
-        let ChainReport { tenant: _, segments, first_seq, last_seq, links, link, passage, torn_bytes, fault } = found;
+        let ChainReport { tenant: _, segments, first_seq, last_seq, links, link, passage, torn_bytes, in_log, fault } =
+            found;
         let ok = fault.is_none() && passage != Passage::TooOld;
         let checkpoint = match (passage, &fault) {
             (Passage::NotAsked, _) => CheckpointResult::NotGiven,
@@ -162,6 +165,7 @@ impl Report {
             last_link: KeptCheckpoint::new(tenant, link),
             not_covered: last_seq.saturating_sub(link.seq),
             torn_bytes,
+            in_log,
             checkpoint,
             fault: fault.map(|fault| FaultReport::new(tenant, fault)),
         }
@@ -189,7 +193,9 @@ impl FaultReport {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tenant_id, segments, first_seq, last_seq, links, last_link, not_covered, torn_bytes, .. } = self;
+        let Self {
+            tenant_id, segments, first_seq, last_seq, links, last_link, not_covered, torn_bytes, in_log, ..
+        } = self;
         let tenant = tenant_id.folder_name();
         match &self.fault {
             Some(fault) => write!(f, "The audit trail of tenant {tenant} is NOT intact. {fault}")?,
@@ -221,6 +227,9 @@ impl fmt::Display for Report {
             write!(f, "\nThe newest link covers everything up to entry {}, {}.", last_link.seq, last_link.time)?;
             if *not_covered > 0 {
                 write!(f, " No link covers the {not_covered} entries after it yet.")?;
+            }
+            if *in_log > 0 {
+                write!(f, " The last {in_log} entries are in the log only, and reach the folder at the next start.")?;
             }
             if *torn_bytes > 0 {
                 write!(f, " The last {torn_bytes} bytes are torn, as a crash can leave them.")?;
@@ -288,14 +297,19 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for report in &self.tenants {
-            let Report { tenant_id, first_seq, last_seq, links, not_covered, torn_bytes, .. } = report;
+            let Report { tenant_id, first_seq, last_seq, links, not_covered, torn_bytes, in_log, .. } = report;
             let tenant = tenant_id.folder_name();
             match &report.fault {
                 Some(fault) => writeln!(f, "{tenant}: NOT intact. {fault}")?,
                 None => {
                     let entries = (last_seq + 1).saturating_sub(*first_seq);
                     write!(f, "{tenant}: intact, entries: {entries}, links: {links}")?;
-                    for (count, what) in [(not_covered, "entries not covered yet"), (torn_bytes, "torn bytes")] {
+                    let more = [
+                        (not_covered, "entries not covered yet"),
+                        (in_log, "entries in the log only"),
+                        (torn_bytes, "torn bytes"),
+                    ];
+                    for (count, what) in more {
                         if *count > 0 {
                             write!(f, ", {what}: {count}")?;
                         }
@@ -360,11 +374,16 @@ fn look_at(settings: &VerifySettings) -> Result<(VerifyOutcome, String), String>
         let outcome = if report.ok { VerifyOutcome::Right } else { VerifyOutcome::Wrong };
         Ok((outcome, text(*json, &report)?))
     };
+    let log = || LogTails::read(&SystemDisk, data_dir).map_err(|problem| problem.to_string());
     match (folder, tenant) {
-        (Some(folder), _) => of_one(verify(folder, kept.as_ref())?),
+        // A copy has what it has. A folder beside its log is read with it.
+        (Some(folder), _) => {
+            let log = LogTails::read(&SystemDisk, home).map_err(|problem| problem.to_string())?;
+            of_one(verify(folder, &log, kept.as_ref())?)
+        }
         (None, Some(tenant)) => {
             let (folder, named) = find(data_dir, tenant)?;
-            of_one(verify_named(&folder, named, kept.as_ref())?)
+            of_one(verify_named(&folder, named, &log()?, kept.as_ref())?)
         }
         (None, None) if kept.is_some() => {
             Err("a checkpoint belongs to one tenant: name that tenant with --tenant, or its folder with --folder"
@@ -385,8 +404,13 @@ fn text<T: Serialize + fmt::Display>(json: bool, found: &T) -> Result<String, St
 }
 
 /// Verifies a folder that is named after a tenant.
-fn verify_named(folder: &Path, named: TenantId, kept: Option<&KeptCheckpoint>) -> Result<Report, String> {
-    let report = verify(folder, kept)?;
+fn verify_named(
+    folder: &Path,
+    named: TenantId,
+    log: &LogTails,
+    kept: Option<&KeptCheckpoint>,
+) -> Result<Report, String> {
+    let report = verify(folder, log, kept)?;
     match named == report.tenant_id {
         true => Ok(report),
         false => Err(format!(
@@ -399,8 +423,9 @@ fn verify_named(folder: &Path, named: TenantId, kept: Option<&KeptCheckpoint>) -
 
 fn verify_all(data_dir: &Path) -> Result<Summary, String> {
     let mut summary = Summary { ok: true, tenants: Vec::new(), not_looked_at: Vec::new() };
+    let log = LogTails::read(&SystemDisk, data_dir).map_err(|problem| problem.to_string())?;
     for (folder, claim) in named_folders(data_dir)? {
-        match verify_named(&folder, claim.id, None) {
+        match verify_named(&folder, claim.id, &log, None) {
             Ok(report) => summary.tenants.push(report),
             Err(problem) => summary.not_looked_at.push(NotLookedAt { folder, problem }),
         }

@@ -241,10 +241,13 @@ fn killed() -> (Server, [(Named, Agent); 2]) {
         operator.delete(&format!("/v1/agents/{}", friend.id)).expect(204);
         (tenant, agent)
     });
-    for (_, agent) in &made {
-        // The first sync comes half a second after the first decision.
+    for (tenant, agent) in &made {
+        // The folder has what came before, and says what is on disk.
+        operator.get(&format!("/v1/audit/checkpoint?tenantId={}", tenant.id)).expect(200);
         let batch = json!({ "requests": vec![call(&agent.id); 5] });
         operator.post("/v1/authorize/batch", batch).expect(200);
+        // A read has the events go into the folder, which is not synced for that.
+        operator.get(&format!("/v1/audit?tenantId={}&limit=1", tenant.id)).expect(200);
     }
     server.kill();
     (server, made)
@@ -363,9 +366,14 @@ fn a_server_on_damaged_files_serves_a_prefix_or_names_the_file_and_serves_the_ot
     server.kill();
     let folder = server.folder(&acme.id);
     let healthy = read(&folder);
+    let (log_folder, manifest) = (server.data_dir().join("log"), server.data_dir().join("log.manifest"));
+    let (log, named) = (read(&log_folder), fs::read(&manifest).unwrap());
     let names: Vec<_> = healthy.keys().filter(|name| *name != "tenant.json").collect();
     let (mut down, mut up) = (0, 0);
     for _ in 0..12 {
+        // The log of the round before has events that this folder never had.
+        write(&log_folder, &log);
+        fs::write(&manifest, &named).unwrap();
         let mut files = healthy.clone();
         for _ in 0..rng.usize(1..3) {
             let name = names[rng.usize(0..names.len())].as_str();

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use crate::chain::{Chain, Checkpoint, genesis};
 use crate::folder::Folder;
 use crate::frame::{self, Frame, MARKER_FRAME, Marker};
+use crate::log::LogTails;
 use crate::segment::{HEADER, SegmentHeader};
 use crate::tests::{TENANT, append, compress, fresh, payload, recovered, sync};
 use crate::writer::JournalOptions;
@@ -45,7 +46,7 @@ fn linked(compressed: bool) -> (TempDir, Vec<Checkpoint>) {
 }
 
 fn look(dir: &Path, kept: Option<Checkpoint>) -> ChainReport {
-    verify_chain(&Folder::open(dir).unwrap(), kept, &mut |_, _| None).unwrap()
+    verify_chain(&Folder::open(dir).unwrap(), &LogTails::default(), kept, &mut |_, _| None).unwrap()
 }
 
 #[track_caller]
@@ -174,7 +175,8 @@ fn of_a_run_the_event_that_makes_no_sense_is_named() {
         frames[at] = event_frame(9, &changed);
     });
     let mut odd = |_: u64, bytes: &[u8]| (bytes == changed).then(|| "it is odd".to_owned());
-    let fault = verify_chain(&Folder::open(dir.path()).unwrap(), None, &mut odd).unwrap().fault.unwrap();
+    let fault =
+        verify_chain(&Folder::open(dir.path()).unwrap(), &LogTails::default(), None, &mut odd).unwrap().fault.unwrap();
     assert_eq!((fault.first, fault.last, &*fault.detail), (9, 9, "it is odd"));
 }
 
@@ -373,7 +375,8 @@ fn a_tail_that_recovery_cuts_accuses_nobody_and_one_that_it_refuses_does() {
             for length in lengths {
                 for zeros in [0, whole.len() - length] {
                     fs::write(&path, [&whole[..length], &vec![0; zeros]].concat()).unwrap();
-                    let found = verify_chain(&Folder::open(dir.path()).unwrap(), None, &mut |_, _| None);
+                    let found =
+                        verify_chain(&Folder::open(dir.path()).unwrap(), &LogTails::default(), None, &mut |_, _| None);
                     let copy = tempfile::tempdir().unwrap();
                     for file in segments.iter().map(|entry| raw(dir.path(), entry.first_seq)) {
                         fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
@@ -434,7 +437,7 @@ fn what_retention_left_is_followed_from_its_first_link_on() {
 #[test]
 fn a_folder_without_a_journal_can_not_be_looked_at() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(verify_chain(&Folder::open(dir.path()).unwrap(), None, &mut |_, _| None).is_err());
+    assert!(verify_chain(&Folder::open(dir.path()).unwrap(), &LogTails::default(), None, &mut |_, _| None).is_err());
     fs::write(raw(dir.path(), 1), b"").unwrap();
-    assert!(verify_chain(&Folder::open(dir.path()).unwrap(), None, &mut |_, _| None).is_err());
+    assert!(verify_chain(&Folder::open(dir.path()).unwrap(), &LogTails::default(), None, &mut |_, _| None).is_err());
 }

@@ -119,7 +119,7 @@ pub use error::RecoveryError;
 pub use files::read_small;
 pub use folder::Folder;
 pub use frame::{AppendError, MAX_FRAME};
-pub use log::{AppendFailure, Log, LogError, LogFigures, LogOptions, LogProgress, LogSection, LogSync, Tail};
+pub use log::{AppendFailure, Log, LogError, LogFigures, LogOptions, LogProgress, LogSection, LogSync, LogTails, Tail};
 pub use probe::probe;
 pub use reader::JournalReader;
 #[cfg(test)]

@@ -11,7 +11,8 @@ use crate::index::IndexEntry;
 use crate::segment::{HEADER, SegmentFile, SegmentHeader, read_segment};
 use crate::writer::Journal;
 
-/// A view of everything written when it was taken. Cheap to take and to clone.
+/// A view of every event that there was when it was taken, in the folder or in the tail. Cheap to clone, and to take where
+/// the tail is empty.
 ///
 /// Every method blocks, checks each frame's checksum, and holds one segment in memory at a time. An
 /// `InvalidData` error names the file and the byte of the damage. Segments that retention removed meanwhile are skipped.
@@ -25,10 +26,14 @@ pub struct JournalReader {
     pub(super) end: u64,
     /// Where blocks of it start.
     places: Arc<Vec<IndexEntry>>,
+    /// The last event in the files.
     written: u64,
+    /// The frames of later events.
+    tail: Arc<[u8]>,
+    last: u64,
 }
 
-/// The unit of reading: an older segment, or a block of the active one.
+/// The unit of reading: an older segment, a block of the active one, or the tail.
 pub(super) struct JournalPiece {
     pub first_seq: u64,
     /// One past the last event.
@@ -39,6 +44,7 @@ pub(super) struct JournalPiece {
 enum PieceBytes {
     Segment,
     Block(Range<u64>),
+    Tail,
 }
 
 /// A piece in memory, and where its events are.
@@ -57,7 +63,7 @@ impl LoadedPiece {
 }
 
 impl Journal {
-    /// A view of everything in the files; the tail is not in it.
+    /// A view of all events until now.
     pub fn reader(&self) -> JournalReader {
         JournalReader {
             folder: Arc::clone(&self.folder),
@@ -67,6 +73,8 @@ impl Journal {
             end: self.active.end,
             places: Arc::new(self.active.index.before(self.active.end)),
             written: self.written,
+            tail: self.tail.as_slice().into(),
+            last: self.appended,
         }
     }
 }
@@ -74,7 +82,7 @@ impl Journal {
 impl JournalReader {
     /// The last event in this view; 0 where there is none.
     pub fn last_seq(&self) -> u64 {
-        self.written
+        self.last
     }
 
     /// Calls `f` with each event before `before_seq`, or with all, the newest first, until it breaks.
@@ -123,10 +131,10 @@ impl JournalReader {
         Ok(())
     }
 
-    /// The payload of one event; `None` if it was not written yet, or removed by retention.
+    /// The payload of one event; `None` if it was not there yet, or was removed by retention.
     pub fn get(&self, seq: u64) -> io::Result<Option<Vec<u8>>> {
         let mut found = None;
-        if seq <= self.written {
+        if seq <= self.last {
             self.oldest_first(seq, &mut |at, payload| {
                 if at == seq {
                     found = Some(payload.to_vec());
@@ -138,30 +146,33 @@ impl JournalReader {
     }
 
     pub(super) fn pieces(&self) -> usize {
-        self.older.len() + self.places.len()
+        self.older.len() + self.places.len() + usize::from(!self.tail.is_empty())
     }
 
     /// The piece that holds an event, or the first one where all are later.
     pub(super) fn piece_of(&self, seq: u64) -> usize {
         let older = self.older.partition_point(|&first| first <= seq);
         let blocks = self.places.partition_point(|place| place.seq <= seq);
-        (older + blocks).saturating_sub(1)
+        let tail = usize::from(!self.tail.is_empty() && seq > self.written);
+        (older + blocks + tail).saturating_sub(1)
     }
 
     pub(super) fn piece(&self, at: usize) -> Option<JournalPiece> {
         let starts = |at: usize| match self.older.get(at) {
             Some(&first) => Some(first),
-            None => Some(self.places.get(at - self.older.len())?.seq),
+            None if at < self.older.len() + self.places.len() => Some(self.places.get(at - self.older.len())?.seq),
+            None => (at + 1 == self.pieces()).then_some(self.written + 1),
         };
         let bytes = match at.checked_sub(self.older.len()) {
             None => PieceBytes::Segment,
+            Some(block) if block == self.places.len() => PieceBytes::Tail,
             Some(block) => {
                 let next = self.places.get(block + 1);
                 let end = next.map_or(self.end, |place| place.offset);
                 PieceBytes::Block(self.places.get(block)?.offset..end)
             }
         };
-        Some(JournalPiece { first_seq: starts(at)?, end_seq: starts(at + 1).unwrap_or(self.written + 1), bytes })
+        Some(JournalPiece { first_seq: starts(at)?, end_seq: starts(at + 1).unwrap_or(self.last + 1), bytes })
     }
 
     /// Reads and checks a piece; `None` where retention removed it, or there is none.
@@ -188,6 +199,7 @@ impl JournalReader {
                 let path = self.folder.raw(self.active.first_seq);
                 (path, bytes, 0, range.start)
             }
+            PieceBytes::Tail => (self.folder.path.clone(), self.tail.to_vec(), 0, 0),
         };
         let events =
             events(&bytes, start, piece).map_err(|(at, detail)| invalid(&path, offset + at as u64, &detail))?;

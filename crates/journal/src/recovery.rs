@@ -81,7 +81,9 @@ impl ScannedJournal {
     pub fn add_tail(&mut self, tail: &Tail, on_event: &mut OnEvent<'_>) -> Result<(), RecoveryError> {
         let last_seq = self.scan.last_seq;
         self.is_ahead = tail.last_seq() < last_seq;
-        self.tail = tail.frames_after(last_seq)?;
+        let last_file = self.listing.segments.get(self.scan.intact.at).map(|entry| self.folder.current(*entry));
+        let file = last_file.unwrap_or_else(|| self.folder.path.clone());
+        self.tail = tail.frames_after(last_seq, (&file, self.scan.intact.end))?;
         let mut rest = self.tail.as_slice();
         while let Ok((Frame::Event { seq, payload }, length)) = frame::parse(rest) {
             on_event(seq, payload).map_err(|detail| tail.undecodable(seq, detail))?;

@@ -2,14 +2,16 @@
 
 use std::cell::Cell;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::chain::Checkpoint;
-use crate::chain_check::{ChainCheck, EventCheck, Fault, Passage, Segment};
+use crate::chain_check::{ChainCheck, EventCheck, Fault, FaultKind, Passage, Segment};
 use crate::crash::{SuspectPlace, was_on_disk};
 use crate::disk::{FileStream, OpenMode};
-use crate::error::invalid;
+use crate::error::{RecoveryError, invalid};
 use crate::folder::{Folder, SegmentEntry};
+use crate::frame::{self, Frame};
+use crate::log::{LogTails, Tail};
 use crate::reader::JournalReader;
 use crate::segment::{HEADER, SegmentHeader, decompress};
 
@@ -32,17 +34,24 @@ pub struct ChainReport {
     pub passage: Passage,
     /// Bytes at the end that a crash left: no whole event, or behind one that is missing.
     pub torn_bytes: u64,
+    /// How many of the last events only the log has.
+    pub in_log: u64,
     /// The first fault, if there is one.
     pub fault: Option<Fault>,
 }
 
 /// Follows the hash chain through all segments in a tenant's folder, up to the first thing that is wrong, and compares
-/// it with a link that was kept. Nothing is changed, and no lock is taken: nobody may write to the folder meanwhile.
-/// The oldest segment's header is taken at its word. Blocking, reads everything.
+/// it with a link that was kept. Then come the events that only the log has. Nothing is changed, and no lock is taken:
+/// nobody may write to the folder meanwhile. The oldest segment's header is taken at its word. Blocking, reads everything.
 ///
 /// # Errors
 /// The folder can't be read, or holds no journal.
-pub fn verify_chain(folder: &Folder, kept: Option<Checkpoint>, odd: &mut EventCheck<'_>) -> io::Result<ChainReport> {
+pub fn verify_chain(
+    folder: &Folder,
+    log: &LogTails,
+    kept: Option<Checkpoint>,
+    odd: &mut EventCheck<'_>,
+) -> io::Result<ChainReport> {
     let listing = folder.list()?;
     let none = || io::Error::new(io::ErrorKind::NotFound, format!("{} holds no journal", folder.path.display()));
     let oldest = listing.segments.first().ok_or_else(none)?;
@@ -91,7 +100,7 @@ pub fn verify_chain(folder: &Folder, kept: Option<Checkpoint>, odd: &mut EventCh
     if fault.is_none() {
         fault = check.finish(&end.0, end.1, snapshot_seq).err().map(|found| *found);
     }
-    Ok(ChainReport {
+    let mut report = ChainReport {
         tenant,
         segments: listing.segments.len(),
         first_seq: check.first_seq,
@@ -100,8 +109,43 @@ pub fn verify_chain(folder: &Folder, kept: Option<Checkpoint>, odd: &mut EventCh
         link: check.link().unwrap_or(Checkpoint { seq: 0, hash: [0; 32], time_ms: 0 }),
         passage: check.passage(),
         torn_bytes: check.torn_bytes,
+        in_log: 0,
         fault,
-    })
+    };
+    if report.fault.is_none() {
+        report.fault = follow_tail(&mut report, (&end.0, end.1), log.of(tenant), odd).err();
+    }
+    Ok(report)
+}
+
+/// Follows the events that only the log has.
+fn follow_tail(
+    report: &mut ChainReport,
+    folder_end: (&Path, u64),
+    tail: &Tail,
+    odd: &mut EventCheck<'_>,
+) -> Result<(), Fault> {
+    let fault = |file, offset, first: u64, last: u64, detail| {
+        let kind = FaultKind::Changed;
+        Fault { kind, file, offset, first, last: last.max(first), event: None, before: None, detail }
+    };
+    let frames = tail.frames_after(report.last_seq, folder_end).map_err(|problem| match problem {
+        RecoveryError::Damaged { file, offset, detail } => {
+            fault(file, offset, report.last_seq + 1, tail.last_seq(), detail)
+        }
+        other => fault(PathBuf::new(), 0, report.last_seq + 1, tail.last_seq(), other.to_string()),
+    })?;
+    let mut rest = frames.as_slice();
+    while let Ok((Frame::Event { seq, payload }, length)) = frame::parse(rest) {
+        if let Some(detail) = odd(seq, payload) {
+            let (file, offset) = tail.place_of(seq);
+            return Err(Fault { event: Some(payload.to_vec()), ..fault(file, offset, seq, seq, detail) });
+        }
+        report.last_seq = seq;
+        report.in_log += 1;
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// A segment's uncompressed bytes, and the reason if they are not all of them.

@@ -34,6 +34,8 @@ pub struct CommitPipeline {
     snapshot_seq: u64,
     /// Whether the storage failed and no probe has succeeded since. Nothing is recorded meanwhile.
     storage_failed: bool,
+    /// Whether it was loaded from a log that had failed: it only shows what there was.
+    is_provisional: bool,
     /// Whether an event could not be recorded, so that the pipeline has ended or must end.
     failed: bool,
 }
@@ -55,7 +57,7 @@ impl CommitPipeline {
         storage_failed: bool,
         queue: &CommitQueue<R>,
     ) -> Self {
-        let LoadedTenant { tenant, journal, snapshot_seq, log_position, announced_seq: _ } = loaded;
+        let LoadedTenant { tenant, journal, snapshot_seq, log_position, is_provisional, announced_seq: _ } = loaded;
         // We don't know what callers were promised for the events before a rebuild, so a read waits for all of them.
         let mark = queue.mark_loaded(log_position);
         Self {
@@ -66,7 +68,8 @@ impl CommitPipeline {
             last_event: mark,
             last_change: mark,
             snapshot_seq,
-            storage_failed,
+            storage_failed: storage_failed || is_provisional,
+            is_provisional,
             failed: false,
         }
     }
@@ -96,9 +99,14 @@ impl CommitPipeline {
         self.storage_failed = true;
     }
 
+    /// Whether it was loaded from a log that had failed. Once that works again, the tenant has to be loaded anew.
+    pub fn is_provisional(&self) -> bool {
+        self.is_provisional
+    }
+
     /// A probe has succeeded: the storage works again.
     pub fn storage_works(&mut self) {
-        self.storage_failed = false;
+        self.storage_failed = self.is_provisional;
     }
 
     /// The number of events that no snapshot covers.
@@ -210,7 +218,7 @@ impl CommitPipeline {
     /// # Errors
     /// The folder can't be written. Nothing is lost: the log has the events, and the tail too.
     pub fn fold<R: HeldReply>(&mut self, now: Timestamp, queue: &CommitQueue<R>) -> io::Result<()> {
-        if self.is_ahead(queue) || !queue.is_written(self.last_event.turn) {
+        if self.is_provisional || self.is_ahead(queue) || !queue.is_written(self.last_event.turn) {
             return Err(io::Error::other("the log does not have all events of the tail"));
         }
         let Some(journal) = &mut self.journal else { return Err(io::Error::other("the journal has ended")) };
@@ -235,7 +243,12 @@ impl CommitPipeline {
     /// The disk may have lost what was written to the folder: [abandon](CommitPipeline::abandon) the pipeline.
     pub fn synced(&mut self, outcome: io::Result<SyncPoint>, now: Timestamp) -> io::Result<Vec<CompressionJob>> {
         let Some(journal) = &mut self.journal else { return Ok(Vec::new()) };
-        journal.finish_sync(outcome?, now.millis())?;
+        if let Err(problem) = journal.finish_sync(outcome?, now.millis()) {
+            if journal.is_broken() {
+                return Err(problem);
+            }
+            warn!(tenant = %self.tenant.id(), %problem, "the folder is on disk, but can't say so yet");
+        }
         Ok(journal.take_compression_jobs())
     }
 

@@ -68,6 +68,8 @@ pub struct LoadedTenant {
     pub announced_seq: u64,
     /// The last batch of the log when it was asked for the tail; 0 if the folder has everything on disk.
     pub log_position: u64,
+    /// Whether the log had failed when it was asked for the tail.
+    pub is_provisional: bool,
 }
 
 /// Why a tenant could not be loaded.
@@ -151,7 +153,14 @@ pub fn load(
     // Nothing on disk is changed before this.
     let journal = read.reopen(options, now.millis())?;
     let announced_seq = tenant.seq();
-    Ok(LoadedTenant { tenant, journal, snapshot_seq, announced_seq, log_position: tail.position() })
+    Ok(LoadedTenant {
+        tenant,
+        journal,
+        snapshot_seq,
+        announced_seq,
+        log_position: tail.position(),
+        is_provisional: tail.is_provisional(),
+    })
 }
 
 /// Creates a tenant's folder, with its first event on disk. The event records who created the tenant. Blocking.
@@ -183,5 +192,5 @@ pub fn create(
         options,
     })?;
     tenant.apply(moment, &event);
-    Ok(LoadedTenant { tenant, journal, snapshot_seq: 0, announced_seq: 0, log_position: 0 })
+    Ok(LoadedTenant { tenant, journal, snapshot_seq: 0, announced_seq: 0, log_position: 0, is_provisional: false })
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::ops::ControlFlow;
 
 use super::folder::{Scratch, number};
-use kavach_journal::{JournalOptions, RecoveryError, scan, verify_chain};
+use kavach_journal::{JournalOptions, LogTails, RecoveryError, scan, verify_chain};
 
 /// The first bytes of a segment.
 const MAGIC: &[u8; 8] = b"KAVACHJ\n";
@@ -146,7 +146,7 @@ fn recovered(scratch: &Scratch, snapshot_seq: u64) -> Result<(kavach_journal::Jo
 fn recovery(scratch: &Scratch, snapshot_seq: u64, single: Option<&[u8]>) {
     let before = scratch.files();
     let mut nothing_odd = |_: u64, _: &[u8]| None;
-    let _ = verify_chain(&scratch.folder(), None, &mut nothing_odd);
+    let _ = verify_chain(&scratch.folder(), &LogTails::default(), None, &mut nothing_odd);
     assert_eq!(scratch.files(), before, "an inspection changes nothing");
     let (journal, events) = match recovered(scratch, snapshot_seq) {
         Ok(recovered) => recovered,
@@ -192,7 +192,7 @@ fn recovery(scratch: &Scratch, snapshot_seq: u64, single: Option<&[u8]>) {
     assert_eq!(more.split_last(), Some((&(last + 1, b"one more".to_vec()), events.as_slice())));
     read_back(&journal, &more);
     let before = scratch.files();
-    let _ = verify_chain(&scratch.folder(), None, &mut nothing_odd);
+    let _ = verify_chain(&scratch.folder(), &LogTails::default(), None, &mut nothing_odd);
     assert_eq!(scratch.files(), before);
 }
 

@@ -3,7 +3,8 @@
 use actix::{Context, Handler};
 
 use super::TenantActor;
-use crate::actors::messages::TakeCheckpoint;
+use crate::actors::messages::{Checkpointed, TakeCheckpoint};
+use crate::actors::reply::Reply;
 use crate::domain::tenant::Caller;
 use kavach_store::refusal::storage_unavailable;
 
@@ -11,15 +12,34 @@ impl Handler<TakeCheckpoint> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, TakeCheckpoint { credential, reply }: TakeCheckpoint, ctx: &mut Context<Self>) {
-        let reading = self.resources.clock.read();
-        let now = self.tenant().next_moment(reading.now).at;
-        let allowed = self.tenant().authenticate(&credential, reading.latest()).and_then(Caller::as_author);
+        let allowed =
+            self.tenant().authenticate(&credential, self.resources.clock.read().latest()).and_then(Caller::as_author);
         if let Err(error) = allowed.and_then(|_| self.check_writable()) {
             return drop(reply.send(Err(error)));
         }
         if !self.fold(ctx) {
             return drop(reply.send(Err(storage_unavailable())));
         }
+        self.checkpoints.push(reply);
+        // The marker that follows a sync says what is on disk, and is the link that covers all of it.
+        self.sync_folder(ctx);
+    }
+}
+
+impl TenantActor {
+    /// Answers those who wait for a checkpoint, once the folder is on disk.
+    pub(super) fn give_checkpoints(&mut self, ctx: &mut Context<Self>) {
+        for reply in std::mem::take(&mut self.checkpoints) {
+            self.give_checkpoint(reply, ctx);
+        }
+    }
+
+    fn give_checkpoint(&mut self, reply: Reply<Checkpointed>, ctx: &mut Context<Self>) {
+        // Events may have come since.
+        if !self.fold(ctx) {
+            return drop(reply.send(Err(storage_unavailable())));
+        }
+        let now = self.tenant().next_moment(self.resources.clock.now()).at;
         let (id, gone) = (self.tenant().id(), self.pipeline.no_journal());
         let Some(journal) = self.pipeline.journal_mut() else { return drop(reply.send(Err(gone))) };
         let link = match journal.link(now.millis()) {
@@ -31,7 +51,7 @@ impl Handler<TakeCheckpoint> for TenantActor {
                 return drop(reply.send(Err(storage_unavailable())));
             }
         };
-        // Not the actor's own sync: that one ends once the events are on disk, and the link comes after them.
+        // Not the actor's own sync: that one ended once the events were on disk, and the link comes after them.
         let done = move |outcome: std::io::Result<_>| {
             drop(reply.send(outcome.map(|_| (id, link)).map_err(|_| storage_unavailable())));
         };

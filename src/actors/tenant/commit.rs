@@ -88,7 +88,7 @@ impl TenantActor {
     /// Ends an actor that is ahead of the log, or lost its folder: the registry loads the tenant again.
     pub(super) fn abandon(&mut self, problem: &str, ctx: &mut Context<Self>) {
         use actix::ActorContext;
-        error!(tenant = %self.tenant().id(), problem, "the tenant's events could not be written");
+        error!(tenant = %self.tenant().id(), problem, "the tenant is loaded again");
         self.report.ending = Ending::Storage;
         self.turns.write();
         self.pipeline.abandon();

@@ -45,7 +45,10 @@ impl TenantActor {
         if self.fold_running {
             return;
         }
-        let Some(job) = self.pipeline.begin_sync() else { return self.note_folded() };
+        let Some(job) = self.pipeline.begin_sync() else {
+            self.note_folded();
+            return self.give_checkpoints(ctx);
+        };
         self.fold_running = true;
         let me = ctx.address();
         // If the actor ended meanwhile, nobody needs the outcome.
@@ -85,6 +88,7 @@ impl Handler<FolderSynced> for TenantActor {
             Err(problem) => return self.abandon(&problem.to_string(), ctx),
         };
         self.note_folded();
+        self.give_checkpoints(ctx);
         for job in compressible {
             let id = self.tenant().id();
             let done = move |outcome| {

@@ -38,7 +38,8 @@ use kavach_store::commit_queue::Turn;
 use kavach_store::{CommitPipeline, LoadedTenant};
 
 use super::log_turns::LogTurns;
-use super::messages::{Ending, TenantDown};
+use super::messages::{Checkpointed, Ending, TenantDown};
+use super::reply::Reply;
 use super::resources::Resources;
 use crate::domain::{Tenant, TenantId};
 use crate::measure::TenantMeter;
@@ -58,6 +59,8 @@ pub struct TenantActor {
     last_turn: Turn,
     unbroken: usize,
     fold_running: bool,
+    /// Those who wait for a checkpoint.
+    checkpoints: Vec<Reply<Checkpointed>>,
     snapshot_running: bool,
     meter: TenantMeter,
     report: EndReport,
@@ -93,7 +96,7 @@ impl TenantActor {
     /// The actor of a loaded tenant, on its own thread.
     pub(super) fn new(loaded: LoadedTenant, storage_failed: bool, meter: TenantMeter, report: EndReport) -> Self {
         let resources = Arc::clone(&report.resources);
-        if storage_failed {
+        if storage_failed || loaded.is_provisional {
             resources.storage_failures.fetch_add(1, Ordering::Relaxed);
         }
         let turns = LogTurns::here(&resources);
@@ -107,6 +110,7 @@ impl TenantActor {
             last_turn: Turn::default(),
             retention_running: false,
             fold_running: false,
+            checkpoints: Vec::new(),
             snapshot_running: false,
             meter,
             report,
@@ -131,6 +135,8 @@ impl Actor for TenantActor {
         self.schedule_retention(ctx);
         self.note_unsaved(self.resources.clock.now());
         self.turns.join(self.report.generation, ctx.address().downgrade().recipient());
+        // A killed process may have left bytes in the folder that are not on disk.
+        self.sync_folder(ctx);
         if self.pipeline.storage_failed() {
             self.probe_storage(ctx);
         }

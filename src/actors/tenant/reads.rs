@@ -7,7 +7,6 @@ use crate::actors::messages::{AuditTrail, Inspect, OpenAudit, Verify};
 use crate::actors::tenant_reply::TenantReply;
 use crate::domain::tenant::Caller;
 use crate::domain::{Error, Tenant, Timestamp};
-use kavach_store::refusal::storage_unavailable;
 
 impl<F, T> Handler<Inspect<F, T>> for TenantActor
 where
@@ -47,10 +46,8 @@ impl Handler<OpenAudit> for TenantActor {
         if let Err(error) = self.tenant().authenticate(&credential, reading.latest()).and_then(Caller::as_author) {
             return drop(reply.send(Err(error)));
         }
-        // The reader sees only what is in the folder.
-        if !self.fold(ctx) && self.pipeline.journal().is_some() {
-            return drop(reply.send(Err(storage_unavailable())));
-        }
+        // A reader copies what is not in the folder yet. On a full disk it has to.
+        self.fold(ctx);
         let Some(journal) = self.pipeline.journal() else { return drop(reply.send(Err(self.pipeline.no_journal()))) };
         let trail =
             AuditTrail { tenant: self.tenant().id(), reader: journal.reader(), horizon: self.horizon(reading.now) };

@@ -31,7 +31,9 @@ impl TenantActor {
     /// Copies the state and has another thread write it.
     pub(super) fn snapshot(&mut self, done: Option<TenantReply>, ctx: &mut Context<Self>) {
         // A snapshot must not be ahead of the folder.
-        self.fold(ctx);
+        if self.fold(ctx) {
+            self.sync_folder(ctx);
+        }
         let Some(snapshot) = self.pipeline.begin_snapshot() else {
             if let Some(held) = done {
                 let current = self.pipeline.since_snapshot() == 0;

@@ -36,7 +36,11 @@ impl Handler<Probe> for TenantActor {
     fn handle(&mut self, _: Probe, ctx: &mut Self::Context) {
         let (resources, name, me) = (Arc::clone(&self.resources), self.tenant().id().folder_name(), ctx.address());
         actix_rt::spawn(async move {
-            let probed = spawn_blocking(move || crate::journal::probe(&resources.data.folder(&name)?)).await;
+            let probe = move || {
+                crate::journal::probe(&resources.data.folder(&name)?)?;
+                resources.log.probe()
+            };
+            let probed = spawn_blocking(probe).await;
             let works = matches!(probed, Ok(Ok(())));
             me.do_send(Probed(works));
         });
@@ -47,15 +51,17 @@ impl Handler<Probed> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, Probed(works): Probed, ctx: &mut Self::Context) {
-        if works {
+        if !works {
+            ctx.notify_later(Probe, PROBE_DELAY);
+        } else if self.pipeline.is_provisional() {
+            self.abandon("it was loaded while the log had failed, which works again", ctx);
+        } else {
             info!(tenant = %self.tenant().id(), "the storage works again");
             self.pipeline.storage_works();
             self.resources.storage_failures.fetch_sub(1, Ordering::Relaxed);
             if self.fold(ctx) {
                 self.sync_folder(ctx);
             }
-        } else {
-            ctx.notify_later(Probe, PROBE_DELAY);
         }
     }
 }

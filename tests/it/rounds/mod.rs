@@ -211,6 +211,8 @@ impl World {
         };
         while size() < 15 << 20 {
             client.post("/v1/authorize/batch", large_calls()).expect(200);
+            // A read has the events go into the folder.
+            self.server.operator().get("/v1/audit?tenantId=acme&limit=1").expect(200);
         }
     }
 

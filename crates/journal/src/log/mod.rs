@@ -50,6 +50,7 @@ mod error;
 mod manifest;
 #[cfg(test)]
 mod memory_disk;
+mod reading;
 mod recovery;
 mod segments;
 mod slot;
@@ -61,6 +62,7 @@ mod writer;
 mod tests;
 
 pub use error::{AppendFailure, LogError};
+pub use reading::LogTails;
 pub use sync::LogSync;
 pub use tail::Tail;
 pub(crate) use writer::LOG_FOLDER;

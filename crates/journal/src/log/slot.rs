@@ -70,9 +70,16 @@ impl Slot {
     }
 
     /// Opens a slot that the manifest names.
-    pub fn open(disk: &dyn Disk, folder: &Path, number: u32, id: LogId, manifest: &Path) -> Result<Self, LogError> {
+    pub fn open(
+        disk: &dyn Disk,
+        folder: &Path,
+        number: u32,
+        id: LogId,
+        manifest: &Path,
+        access: OpenMode,
+    ) -> Result<Self, LogError> {
         let path = path(folder, number);
-        let file = match disk.open(&path, OpenMode::Write) {
+        let file = match disk.open(&path, access) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(LogError::damaged(&path, 0, "the file is missing"));
             }
@@ -147,7 +154,7 @@ mod tests {
     fn a_slot_of_another_log_or_version_and_a_damaged_one_are_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         let (disk, manifest) = (SystemDisk, Path::new("log.manifest"));
-        let open = |id| Slot::open(&disk, dir.path(), 3, id, manifest);
+        let open = |id| Slot::open(&disk, dir.path(), 3, id, manifest, OpenMode::Write);
         assert!(matches!(open([1; 16]), Err(LogError::Damaged { .. })));
         let slot = Slot::create(&disk, dir.path(), 3, [1; 16], 4096).unwrap();
         slot.zero(HEADER, 4096).unwrap();

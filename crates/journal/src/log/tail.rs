@@ -1,10 +1,13 @@
 //! The events of one tenant that the log has, perhaps beyond what the tenant's folder has.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::batch::{self, Section};
 use crate::error::RecoveryError;
 use crate::frame::{self, Frame};
+
+/// The position of a tail that was read from a log that had failed.
+pub(super) const PROVISIONAL: u64 = u64::MAX;
 
 /// What the log has of one tenant. Its folder may have some of it, or all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,6 +65,11 @@ impl Tail {
         self.position
     }
 
+    /// Whether the log had failed when it was asked, so that nobody knows whether it will have these events.
+    pub fn is_provisional(&self) -> bool {
+        self.position == PROVISIONAL
+    }
+
     pub(super) fn at(self, position: u64) -> Self {
         Self { position, ..self }
     }
@@ -76,11 +84,12 @@ impl Tail {
         self.runs.iter().map(|run| run.frames.len()).sum()
     }
 
-    /// The frames of the events after `seq`, up to the last.
+    /// The frames of the events after `seq`, up to the last. The tenant's folder ends with that event, at this byte of this
+    /// file.
     ///
     /// # Errors
     /// `Damaged`, if some of those events can't be read, or if one is missing.
-    pub(crate) fn frames_after(&self, seq: u64) -> Result<Vec<u8>, RecoveryError> {
+    pub(crate) fn frames_after(&self, seq: u64, folder_end: (&Path, u64)) -> Result<Vec<u8>, RecoveryError> {
         if let Some(lost) = self.lost.iter().find(|lost| lost.last_seq > seq) {
             let LostEvents { last_seq, place, detail } = lost;
             let detail =
@@ -90,12 +99,9 @@ impl Tail {
         let (mut reached, mut frames) = (seq, Vec::new());
         for run in self.runs.iter().filter(|run| run.last_seq > seq) {
             if run.first_seq > reached + 1 {
-                let detail = format!(
-                    "event {} stands where event {} is next: the tenant's folder and the log do not fit together",
-                    run.first_seq,
-                    reached + 1
-                );
-                return Err(damaged(&run.place, detail));
+                let (file, offset) = folder_end;
+                let detail = format!("it ends with event {reached}, and the log goes on with event {}", run.first_seq);
+                return Err(RecoveryError::Damaged { file: file.to_path_buf(), offset, detail });
             }
             frames.extend_from_slice(after(&run.frames, reached));
             reached = run.last_seq;
@@ -103,11 +109,16 @@ impl Tail {
         Ok(frames)
     }
 
+    /// The file and the byte from which on the event is found.
+    pub(crate) fn place_of(&self, seq: u64) -> (PathBuf, u64) {
+        let run = self.runs.iter().find(|run| run.last_seq >= seq);
+        run.map_or_else(|| (PathBuf::new(), 0), |run| (run.place.file.clone(), run.place.offset))
+    }
+
     /// The error for an event that the caller could not decode.
     pub(crate) fn undecodable(&self, seq: u64, detail: String) -> RecoveryError {
-        let run = self.runs.iter().find(|run| run.last_seq >= seq);
-        let place = run.map_or_else(|| Place { file: PathBuf::new(), offset: 0 }, |run| run.place.clone());
-        RecoveryError::Undecodable { file: place.file, offset: place.offset, seq, detail }
+        let (file, offset) = self.place_of(seq);
+        RecoveryError::Undecodable { file, offset, seq, detail }
     }
 }
 
@@ -127,7 +138,7 @@ fn after(frames: &[u8], seq: u64) -> &[u8] {
 }
 
 /// Whether a section's frames are good; where not, what was lost.
-pub(super) fn check(section: &Section, frames: &[u8], file: &std::path::Path, offset: u64) -> Result<(), LostEvents> {
+pub(super) fn check(section: &Section, frames: &[u8], file: &Path, offset: u64) -> Result<(), LostEvents> {
     batch::check_frames(section, frames).map_err(|(at, detail)| LostEvents {
         last_seq: section.last_seq,
         place: Place { file: file.to_path_buf(), offset: offset + at as u64 },

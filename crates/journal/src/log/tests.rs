@@ -168,7 +168,7 @@ impl History {
         let log = self.log.as_ref().unwrap();
         for (n, tenant) in self.tenants.iter_mut().enumerate() {
             let tail = log.tail(key(n)).unwrap();
-            let frames = tail.frames_after(tenant.folded).unwrap();
+            let frames = tail.frames_after(tenant.folded, (Path::new("folder"), 0)).unwrap();
             let mut expected: Vec<Vec<u8>> = tenant.frames.clone();
             expected.append(&mut tenant.unsure);
             let mut found = tenant.folded as usize;
@@ -280,7 +280,7 @@ fn a_flipped_bit_costs_only_tenants_that_it_hits_and_never_passes_unnoticed() {
         };
         let mut harmed = 0;
         for (n, tenant) in history.tenants.iter().enumerate() {
-            match log.tail(key(n)).unwrap().frames_after(tenant.folded) {
+            match log.tail(key(n)).unwrap().frames_after(tenant.folded, (Path::new("folder"), 0)) {
                 Ok(frames) => {
                     let expected = tenant.frames.get(tenant.folded as usize..).unwrap().concat();
                     // What no head says to be synced may look like a torn end.
@@ -383,7 +383,7 @@ fn a_clean_stop_that_is_interrupted_is_finished_by_the_next_start() {
         history.log = None;
         history.disk.power_failure();
         let log = history.try_open().unwrap();
-        assert_eq!(log.tail(key(0)).unwrap().frames_after(1).unwrap(), b"", "after {step}");
+        assert_eq!(log.tail(key(0)).unwrap().frames_after(1, (Path::new("folder"), 0)).unwrap(), b"", "after {step}");
     }
 }
 

@@ -12,8 +12,8 @@ use super::recovery::{self, FIRST, Known, Recovered};
 use super::segments::Segments;
 use super::slot::{self, HEADER, SharedSlot, Slot};
 use super::sync::LogSync;
-use super::tail::Tail;
-use crate::disk::{Disk, FileKind};
+use super::tail::{PROVISIONAL, Tail};
+use crate::disk::{Disk, FileKind, OpenMode};
 
 /// The folder of the log in the data directory.
 pub(crate) const LOG_FOLDER: &str = "log";
@@ -107,6 +107,8 @@ struct State {
     dirty: VecDeque<(SharedSlot, u64)>,
     /// What recovery read and nobody took yet.
     tails: HashMap<[u8; 16], Tail>,
+    /// What the files of a broken log hold, once somebody has asked.
+    provisional: Option<HashMap<[u8; 16], Tail>>,
     /// A write or a sync failed, and the log was not reopened since.
     is_broken: bool,
     /// For each time that the log was reopened, the last batch that was on disk for certain when it had failed.
@@ -142,7 +144,7 @@ impl Log {
                 disk.sync_folder(data_dir).map_err(LogError::io(data_dir))?;
                 let state = recover(&*disk, data_dir, &folder, id, slots, Known::default())?;
                 let log = log(id, state, slots);
-                log.mark_start()?;
+                log.mark(&mut log.lock(), &mut log.lock_slots()).map_err(LogError::io(&folder))?;
                 return Ok(log);
             }
             Some(Manifest { is_closed: true, .. }) => remove_files(&*disk, data_dir, &folder)?,
@@ -204,6 +206,12 @@ impl Log {
         if self.lock().segments.has_free() {
             return Ok(());
         }
+        let slot = self.make_numbered_slot(&mut slots, filled)?;
+        self.lock().segments.add_free(slot);
+        Ok(())
+    }
+
+    fn make_numbered_slot(&self, slots: &mut u32, filled: bool) -> io::Result<SharedSlot> {
         let slot = Slot::create(&*self.disk, &self.folder, *slots, self.id, self.options.slot_bytes)?;
         if filled {
             slot.zero(HEADER, self.options.slot_bytes)?;
@@ -212,8 +220,7 @@ impl Log {
         let manifest = Manifest { id: self.id, slots: *slots + 1, is_closed: false };
         manifest.write(&*self.disk, &self.data_dir)?;
         *slots += 1;
-        self.lock().segments.add_free(Arc::new(slot));
-        Ok(())
+        Ok(Arc::new(slot))
     }
 
     /// Whether the next slot should be made ahead, by [`prepare`](Log::prepare).
@@ -290,7 +297,7 @@ impl Log {
     /// # Errors
     /// The log stays broken.
     pub fn reopen(&self) -> Result<(), LogError> {
-        let slots = self.lock_slots();
+        let mut slots = self.lock_slots();
         let (known, mut failures) = {
             let state = self.lock();
             if !state.is_broken {
@@ -300,39 +307,60 @@ impl Log {
         };
         failures.push(known.synced);
         let recovered = recover(&*self.disk, &self.data_dir, &self.folder, self.id, *slots, known)?;
-        drop(slots);
-        *self.lock() = State { failures, ..recovered };
-        self.mark_start()
-    }
-
-    /// Appends a batch without events, which says what is on disk.
-    fn mark_start(&self) -> Result<(), LogError> {
-        self.mark().map_err(LogError::io(&self.folder))
-    }
-
-    fn mark(&self) -> io::Result<()> {
-        let generation = self.lock().failures.len();
-        self.append(generation, &[], &[]).map_err(|failure| match failure {
-            AppendFailure::Refused(error) | AppendFailure::Unknown(error) => error,
-        })?;
-        if let Some(sync) = self.begin_sync() {
-            let outcome = sync.run();
-            self.finish_sync(&sync, &outcome);
-            outcome?;
-        }
+        let mut state = State { failures, ..recovered };
+        self.mark(&mut state, &mut slots).map_err(LogError::io(&self.folder))?;
+        *self.lock() = state;
         Ok(())
     }
 
-    /// What the log has of a tenant. Blocking.
+    /// Whether the log takes a batch now. Blocking: it may have to make a file for that.
     ///
     /// # Errors
-    /// A file can't be read; or the log is broken.
+    /// What keeps it from that.
+    pub fn probe(&self) -> io::Result<()> {
+        {
+            let state = self.lock();
+            if state.is_broken {
+                return Err(io::Error::other("an earlier write or sync of it failed"));
+            }
+            if state.segments.has_free() || state.end + self.batch_bytes() as u64 <= self.options.slot_bytes {
+                return Ok(());
+            }
+        }
+        self.make_slot(false)
+    }
+
+    /// Starts a segment with a batch without events, which says what is on disk, and syncs it.
+    fn mark(&self, state: &mut State, slots: &mut u32) -> io::Result<()> {
+        let size = batch::size(0, state.previous.len(), 0);
+        let slot = match state.slot_for(size, self.options.slot_bytes) {
+            Some(slot) => slot,
+            None => {
+                let made = self.make_numbered_slot(slots, false)?;
+                state.segments.add_free(made);
+                let slot = state.slot_for(size, self.options.slot_bytes);
+                slot.ok_or_else(|| io::Error::other("a batch is larger than a slot of the log"))?
+            }
+        };
+        let position = state.append(&slot, self.id, &[], &[], size).map_err(|failure| match failure {
+            AppendFailure::Refused(error) | AppendFailure::Unknown(error) => error,
+        })?;
+        slot.sync()?;
+        state.reached(position);
+        Ok(())
+    }
+
+    /// What the log has of a tenant. If the log has failed, the tail is [provisional](Tail::is_provisional): good for
+    /// reads, until the log was reopened. Blocking.
+    ///
+    /// # Errors
+    /// A file can't be read.
     pub fn tail(&self, tenant: [u8; 16]) -> Result<Tail, LogError> {
         let (segments, position) = {
             let mut state = self.lock();
             if state.is_broken {
-                let problem = io::Error::other("the log failed and was not reopened since");
-                return Err(LogError::io(&self.folder)(problem));
+                drop(state);
+                return self.provisional_tail(tenant);
             }
             let position = state.position;
             if let Some(tail) = state.tails.remove(&tenant) {
@@ -345,6 +373,27 @@ impl Log {
             recovery::events_of(&slot, self.id, segment, upto, tenant, &mut tail)?;
         }
         Ok(tail.at(position))
+    }
+
+    fn provisional_tail(&self, tenant: [u8; 16]) -> Result<Tail, LogError> {
+        // The lock is not kept: a log that is read anew meanwhile must not wait for this.
+        let slots = *self.lock_slots();
+        let (known, generation) = {
+            let state = self.lock();
+            if let Some(tails) = state.provisional.as_ref() {
+                return Ok(tails.get(&tenant).cloned().unwrap_or_default().at(PROVISIONAL));
+            }
+            (Known { synced: state.synced, floor: state.synced_floor }, state.failures.len())
+        };
+        let files = open_slots(&*self.disk, &self.data_dir, &self.folder, self.id, slots)?;
+        let tails = recovery::read(&files, self.id, known)?.tails;
+        let mut state = self.lock();
+        if !state.is_broken || state.failures.len() != generation {
+            drop(state);
+            return self.tail(tenant);
+        }
+        let tails = state.provisional.insert(tails);
+        Ok(tails.get(&tenant).cloned().unwrap_or_default().at(PROVISIONAL))
     }
 
     /// The tenants with events that their folders may not have.
@@ -421,6 +470,7 @@ impl State {
             previous: Vec::new(),
             dirty: VecDeque::new(),
             tails: HashMap::new(),
+            provisional: None,
             is_broken: false,
             failures: Vec::new(),
             scratch: Vec::new(),
@@ -505,9 +555,7 @@ fn recover(
     slots: u32,
     known: Known,
 ) -> Result<State, LogError> {
-    let manifest = manifest::path(data_dir);
-    let open = |number| Slot::open(disk, folder, number, id, &manifest).map(Arc::new);
-    let files: Vec<SharedSlot> = (0..slots).map(open).collect::<Result<_, _>>()?;
+    let files = open_slots(disk, data_dir, folder, id, slots)?;
     let found = recovery::read(&files, id, known)?;
     rewrite(&files, &found)?;
     let used: Vec<usize> = found.chain.iter().map(|batch| batch.at).collect();
@@ -547,6 +595,17 @@ fn recover(
     Ok(state)
 }
 
+fn open_slots(
+    disk: &dyn Disk,
+    data_dir: &Path,
+    folder: &Path,
+    id: LogId,
+    slots: u32,
+) -> Result<Vec<SharedSlot>, LogError> {
+    let manifest = manifest::path(data_dir);
+    (0..slots).map(|number| Slot::open(disk, folder, number, id, &manifest, OpenMode::Write).map(Arc::new)).collect()
+}
+
 /// Writes what may not be on disk over itself, and syncs it. After a failed sync the kernel takes bytes for clean that it
 /// lost; only a new write makes the next sync cover them.
 fn rewrite(files: &[SharedSlot], found: &Recovered) -> Result<(), LogError> {
@@ -561,7 +620,7 @@ fn rewrite(files: &[SharedSlot], found: &Recovered) -> Result<(), LogError> {
     touched.iter().try_for_each(|file| file.sync().map_err(LogError::io(&file.path)))
 }
 
-fn check_no_slots(disk: &dyn Disk, data_dir: &Path, folder: &Path) -> Result<(), LogError> {
+pub(super) fn check_no_slots(disk: &dyn Disk, data_dir: &Path, folder: &Path) -> Result<(), LogError> {
     if !disk.exists(folder) {
         return Ok(());
     }

@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use kavach_domain::{Code, Event, Moment, Tenant};
-use kavach_journal::{Checkpoint, Folder, Passage, verify_chain};
+use kavach_journal::{Checkpoint, Folder, LogTails, Passage, verify_chain};
 use kavach_store::loader::LoadedTenant;
 use kavach_store::{CommitPipeline, codec};
 
@@ -153,9 +153,7 @@ impl Model {
 
     fn same_events(&self, loaded: &LoadedTenant, rotten: bool) {
         let reader = loaded.journal.reader();
-        // The rest is in the tail, and the state has shown it.
-        let in_folder = loaded.journal.written_seq();
-        let (mut first, mut next) = (in_folder + 1, None);
+        let (mut first, mut next) = (self.len() + 1, None);
         let read = reader.oldest_first(0, &mut |seq, bytes| {
             first = first.min(seq);
             assert_eq!(seq, next.unwrap_or(seq), "events are read in order, each once");
@@ -167,7 +165,7 @@ impl Model {
             assert!(rotten && problem.raw_os_error().is_none(), "the events can't be read: {problem}");
             return;
         }
-        assert_eq!(next.unwrap_or(first), in_folder + 1, "all events are read");
+        assert_eq!(next.unwrap_or(first), self.len() + 1, "all events are read");
         for gone in &self.sent[..first as usize - 1] {
             assert!(self.cutoff.is_some_and(|cutoff| gone.at <= cutoff), "an event of {} was removed", gone.at);
         }
@@ -178,7 +176,7 @@ impl Model {
 
     /// The audit trail verifies, by itself and against the kept link.
     fn proven(&self, folder: &Folder, rotten: bool) {
-        let found = verify_chain(folder, self.kept, &mut |_, _| None);
+        let found = verify_chain(folder, &LogTails::default(), self.kept, &mut |_, _| None);
         if rotten {
             return;
         }
