@@ -1,7 +1,9 @@
 //! The threads of the log: one syncs it for all tenants, and reads it anew after a failure; one makes its files ahead and
 //! asks tenants to fold.
 
+use std::collections::HashSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
@@ -19,11 +21,14 @@ const SYNC_DELAY: Duration = Duration::from_millis(500);
 const REOPEN_DELAY: Duration = Duration::from_millis(250);
 /// How often we look for files to make and tenants to fold, while the log grows.
 const LOOK_DELAY: Duration = Duration::from_millis(50);
+/// How long an erased tenant's events may stay in the log, so that one pass over the log overwrites those of many.
+const ERASE_DELAY: Duration = Duration::from_secs(15);
 
 /// The threads of the log.
 pub struct LogKeeper {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    look: SyncSender<()>,
     looks: Mutex<Option<Receiver<()>>>,
 }
 
@@ -34,6 +39,9 @@ struct Shared {
     /// Threads with tenants, which hear when the log has come further.
     bells: Mutex<Vec<Weak<Notify>>>,
     syncs: Arc<Histogram>,
+    has_ended: AtomicBool,
+    /// Tenants that were erased and are still in the log's files.
+    erased: Mutex<HashSet<[u8; 16]>>,
 }
 
 /// What the sync thread should do.
@@ -51,26 +59,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl LogKeeper {
     /// Starts the thread that syncs the log. `syncs` gets the time of each sync.
     pub fn start(log: Arc<Log>, syncs: Arc<Histogram>) -> io::Result<Self> {
-        let (wanted, changed, bells) = (Mutex::default(), Condvar::new(), Mutex::default());
-        let shared = Arc::new(Shared { log, wanted, changed, bells, syncs });
+        let (wanted, changed, bells, erased) = Default::default();
+        let shared = Arc::new(Shared { log, wanted, changed, bells, syncs, has_ended: AtomicBool::new(false), erased });
         let (look, looks) = sync_channel(1);
         // A killed process may have left tails.
         let _ = look.try_send(());
-        let own = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("kavach-log".into()).spawn(move || own.sync(&look))?;
-        Ok(Self { shared, threads: Mutex::new(vec![thread]), looks: Mutex::new(Some(looks)) })
+        let (own, own_look) = (Arc::clone(&shared), look.clone());
+        let thread = thread::Builder::new().name("kavach-log".into()).spawn(move || own.sync(&own_look))?;
+        Ok(Self { shared, threads: Mutex::new(vec![thread]), look, looks: Mutex::new(Some(looks)) })
     }
 
     /// Starts the thread that makes files ahead. `fold` asks a tenant to fold; it says whether the tenant can.
     pub fn keep(&self, fold: impl Fn([u8; 16]) -> bool + Send + 'static) -> io::Result<()> {
         let Some(looks) = lock(&self.looks).take() else { return Ok(()) };
-        let log = Arc::clone(&self.shared.log);
-        let keep = move || {
-            while looks.recv().is_ok() {
-                look_after(&log, &fold);
-                thread::sleep(LOOK_DELAY);
-            }
-        };
+        let shared = Arc::clone(&self.shared);
+        let keep = move || shared.keep(&looks, &fold);
         lock(&self.threads).push(thread::Builder::new().name("kavach-log-files".into()).spawn(keep)?);
         Ok(())
     }
@@ -96,16 +99,24 @@ impl LogKeeper {
         }
     }
 
+    /// A tenant was erased: overwrites what the log has of it, soon.
+    pub fn erased(&self, tenant: [u8; 16]) {
+        self.shared.log.folded(tenant, u64::MAX);
+        lock(&self.shared.erased).insert(tenant);
+        let _ = self.look.try_send(());
+    }
+
     /// Whether the threads were told to end.
     pub fn has_ended(&self) -> bool {
-        lock(&self.shared.wanted).stop
+        self.shared.has_ended.load(Ordering::Acquire)
     }
 
     /// Syncs the log once more, and ends the threads. Blocking.
     pub fn stop(&self) {
         lock(&self.shared.wanted).stop = true;
+        self.shared.has_ended.store(true, Ordering::Release);
         self.shared.changed.notify_one();
-        lock(&self.looks).take();
+        let _ = self.look.try_send(());
         for thread in lock(&self.threads).drain(..) {
             if thread.join().is_err() {
                 error!("a thread of the log panicked");
@@ -171,22 +182,45 @@ impl Shared {
         }
     }
 
+    /// Makes files ahead, asks tenants to fold, and overwrites what is erased.
+    fn keep(&self, looks: &Receiver<()>, fold: &dyn Fn([u8; 16]) -> bool) {
+        let mut erasure_due = None;
+        while !self.has_ended.load(Ordering::Acquire) {
+            if self.log.is_slot_due()
+                && let Err(problem) = self.log.prepare()
+            {
+                warn!(%problem, "the log's next file could not be made; it is tried again when it is needed");
+            }
+            for tenant in self.log.to_fold() {
+                if !fold(tenant) {
+                    self.log.not_folded(tenant);
+                }
+            }
+            let is_erased = !lock(&self.erased).is_empty();
+            let due = *erasure_due.get_or_insert_with(|| Instant::now() + ERASE_DELAY);
+            if !is_erased {
+                erasure_due = None;
+            } else if due <= Instant::now() {
+                erasure_due = None;
+                self.erase();
+            }
+            thread::sleep(LOOK_DELAY);
+            let longest = if is_erased { ERASE_DELAY } else { Duration::from_secs(60 * 60) };
+            let _ = looks.recv_timeout(longest);
+        }
+    }
+
+    fn erase(&self) {
+        let erased = std::mem::take(&mut *lock(&self.erased));
+        if let Err(problem) = self.log.erase(&erased) {
+            warn!(%problem, "the log still has events of erased tenants; they are overwritten at the next attempt");
+            lock(&self.erased).extend(erased);
+        }
+    }
+
     fn ring_all(&self) {
         for bell in lock(&self.bells).iter().filter_map(Weak::upgrade) {
             bell.notify_one();
-        }
-    }
-}
-
-fn look_after(log: &Log, fold: &dyn Fn([u8; 16]) -> bool) {
-    if log.is_slot_due()
-        && let Err(problem) = log.prepare()
-    {
-        warn!(%problem, "the log's next file could not be made; it is tried again when it is needed");
-    }
-    for tenant in log.to_fold() {
-        if !fold(tenant) {
-            log.not_folded(tenant);
         }
     }
 }

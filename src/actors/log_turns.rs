@@ -117,16 +117,16 @@ impl LogTurns {
     pub fn write(&self) -> Written {
         self.is_scheduled.set(false);
         let start = Instant::now();
-        let (written, bytes, is_awaited) = {
+        let (written, (events, bytes), is_awaited) = {
             let mut queue = self.queue();
-            let bytes = queue.gathered_bytes();
-            (queue.write(&self.resources.log), bytes, queue.needs_sync())
+            let gathered = queue.gathered();
+            (queue.write(&self.resources.log), gathered, queue.needs_sync())
         };
         match written {
             Written::Nothing if is_awaited => self.resources.log_keeper.appended(true),
             Written::Nothing => {}
             Written::All => {
-                self.notes.flushed(start.elapsed(), bytes as u64);
+                self.notes.flushed(start.elapsed(), events, bytes as u64);
                 let now = self.resources.clock.now();
                 for (tenant, last_old) in self.recorded.borrow_mut().drain(..) {
                     self.resources.audit.watch.announce(tenant, last_old, now);

@@ -240,7 +240,16 @@ impl Handler<LoadAll> for Registry {
                 read.push(load.await.map_err(|problem| problem.to_string())?);
             }
             strays.retain(|name| loader::named_after(name).is_none());
-            refuse_strays(&core, strays);
+            let mut known = refuse_strays(&core, strays);
+            known.extend(read.iter().map(|(claim, _): &(ClaimedIdentity, _)| claim.id));
+            for tenant in core.log.tenants().into_iter().map(TenantId::from_bytes) {
+                if known.contains(&tenant) {
+                    continue;
+                }
+                // Its folder was removed just before the server was killed.
+                warn!(%tenant, "the log has events of a tenant without a folder; they are overwritten");
+                core.log_keeper.erased(tenant.bytes());
+            }
             if !has_default {
                 let create = move || {
                     let (options, now) = (JournalOptions::default(), core.clock.now());
@@ -282,8 +291,9 @@ fn precedence(claim: &ClaimedIdentity, loaded: &Result<LoadedTenant, LoadError>)
 }
 
 /// Looks at folders that are not named after a tenant. Those with a tenant's files in them were copied or renamed by
-/// hand.
-fn refuse_strays(core: &Core, names: Vec<String>) {
+/// hand. Returns those tenants.
+fn refuse_strays(core: &Core, names: Vec<String>) -> HashSet<TenantId> {
+    let mut owners = HashSet::new();
     for name in names {
         let folder = core.data.path().join(&name);
         let folder = folder.display();
@@ -300,10 +310,12 @@ fn refuse_strays(core: &Core, names: Vec<String>) {
                      directory; the server's log names their owner"
                 );
                 core.directory.refuse(name, reason);
+                owners.insert(owner);
             }
             None => info!(%folder, "this folder is no tenant's and is left alone"),
         }
     }
+    owners
 }
 
 impl Handler<CreateTenant> for Registry {
@@ -434,7 +446,7 @@ impl Registry {
             match erased {
                 Ok(Ok(())) => {
                     info!(tenant = %route.id, "the tenant was erased");
-                    actor.core.log.folded(route.id.bytes(), u64::MAX);
+                    actor.core.log_keeper.erased(route.id.bytes());
                     actor.core.directory.remove(route.id);
                     // A follower notices when it looks.
                     actor.core.audit.watch.announce(route.id.tag(), 0, actor.core.clock.now());

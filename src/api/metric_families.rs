@@ -215,14 +215,31 @@ fn decisions(figures: &MetricValues) -> Vec<Family> {
 /// Storage: journals, snapshots and recovery.
 fn storage(figures: &MetricValues) -> Vec<Family> {
     vec![
-        counter("kavach_journal_written", Some(Unit::Bytes), "Bytes written to tenants' journals.")
-            .is(figures.journal_bytes),
+        counter("kavach_log_written", Some(Unit::Bytes), "Bytes of events written to the log.").is(figures.log_written),
+        counter(
+            "kavach_log_events",
+            None,
+            "Events written to the log. Divided by the writes, or by the syncs, it says how many share one.",
+        )
+        .is(figures.log_events),
         histogram(
-            "kavach_journal_flush_duration",
-            "Time to hand the kernel a batch of a tenant's events, with one write.",
+            "kavach_log_write_duration",
+            "Time to hand the kernel what a thread's tenants recorded in one turn, with one write.",
             &figures.flushes,
         ),
-        histogram("kavach_journal_fsync_duration", "Time of one sync, which may cover many tenants.", &figures.syncs),
+        histogram(
+            "kavach_log_fsync_duration",
+            "Time of one sync of the log, which covers all tenants.",
+            &figures.syncs,
+        ),
+        gauge("kavach_log_size", Some(Unit::Bytes), "Bytes of the log's files.").is(figures.log.bytes),
+        gauge(
+            "kavach_log_tail",
+            Some(Unit::Bytes),
+            "Bytes of events that are in the log and in memory, and not in their tenants' folders yet.",
+        )
+        .is(figures.log.tail_bytes),
+        gauge("kavach_log_tail_tenants", None, "Tenants with such events.").is(figures.log.tenants),
         counter("kavach_clock_jumps", None, "Jumps of the system clock that the server followed, by direction.")
             .with("direction", ["ahead", "back"].map(str::to_owned).into_iter().zip(figures.clock_jumps)),
         gauge(

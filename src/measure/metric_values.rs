@@ -9,6 +9,7 @@ use super::histogram::HistogramCounts;
 use super::process::Process;
 use crate::domain::agent::AgentCounts;
 use crate::domain::{Code, TenantId, Timestamp};
+use crate::journal::LogFigures;
 
 /// How long to reuse the values that were read last: anyone can ask for them, without a key.
 const REUSED_FOR: Duration = Duration::from_secs(1);
@@ -68,9 +69,13 @@ pub struct MetricValues {
     pub most_waiting: usize,
     /// Calls refused because a mailbox was full.
     pub overloaded: u64,
-    /// Bytes written to journals.
-    pub journal_bytes: u64,
-    /// How long journal writes took.
+    /// Bytes of events written to the log.
+    pub log_written: u64,
+    /// Events written to the log.
+    pub log_events: u64,
+    /// The log's files and tails.
+    pub log: LogFigures,
+    /// How long writes to the log took.
     pub flushes: HistogramCounts,
     /// How long fsync calls took.
     pub syncs: HistogramCounts,

@@ -66,14 +66,17 @@ pub struct ThreadMeasures {
     pub flushes: Histogram,
     /// Bytes of events written to the log.
     pub written: Count,
+    /// Events written to the log.
+    pub events: Count,
     /// HTTP answers by status class: 1xx first.
     pub answers: [Count; 5],
 }
 
 impl ThreadMeasures {
-    /// Records a write of `bytes` to the log that took `took`. Only the thread itself may call this.
-    pub fn flushed(&self, took: Duration, bytes: u64) {
+    /// Records a write of events to the log that took `took`. Only the thread itself may call this.
+    pub fn flushed(&self, took: Duration, events: u64, bytes: u64) {
         self.flushes.add_time(took);
+        self.events.add(events);
         self.written.add(bytes);
     }
 }

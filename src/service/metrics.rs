@@ -41,6 +41,7 @@ fn read(core: &Core, counted: &[TenantCensus]) -> MetricValues {
         clock_jumps: core.clock.jumps(),
         clock_held_back: core.clock.held_back(),
         clock_behind_events: core.clock.behind_events(),
+        log: core.log.figures(),
         tenants: tenant_counts(counted),
         agents: agent_counts(counted),
         overloaded: get(&measures.overloaded),
@@ -60,7 +61,8 @@ fn read(core: &Core, counted: &[TenantCensus]) -> MetricValues {
         traffic.add(&thread.traffic);
         figures.decisions.add(&thread.decisions);
         figures.flushes.add(&thread.flushes);
-        figures.journal_bytes += thread.written.get();
+        figures.log_written += thread.written.get();
+        figures.log_events += thread.events.get();
         for (sum, count) in figures.answers.iter_mut().zip(&thread.answers) {
             *sum += count.get();
         }

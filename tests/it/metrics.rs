@@ -107,7 +107,7 @@ fn every_metric_follows_the_rules() {
             check_histogram(name, family);
         }
     }
-    for name in ["kavach_journal_written_bytes_total", "process_resident_memory_bytes", "process_open_fds"] {
+    for name in ["kavach_log_written_bytes_total", "process_resident_memory_bytes", "process_open_fds"] {
         assert!(value(&families, name, None) > 0.0, "{name}");
     }
     for (name, wanted) in [("kavach_ready", 1.0), ("kavach_mailbox_calls", 0.0), ("kavach_tenant_restarts_total", 0.0)]

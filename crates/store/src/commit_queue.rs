@@ -193,9 +193,11 @@ impl<R: HeldReply> CommitQueue<R> {
         }
     }
 
-    /// Bytes of events that are not written yet.
-    pub fn gathered_bytes(&self) -> usize {
-        self.gathered.iter().map(|gathered| gathered.frames.len()).sum()
+    /// The events that are not written yet, and their bytes.
+    pub fn gathered(&self) -> (u64, usize) {
+        let sections = self.gathered.iter().flat_map(|gathered| &gathered.sections);
+        let events = sections.map(|section| section.last_seq + 1 - section.first_seq).sum();
+        (events, self.gathered.iter().map(|gathered| gathered.frames.len()).sum())
     }
 
     /// Holds a reply until everything up to a mark is on disk.

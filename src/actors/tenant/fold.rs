@@ -50,6 +50,7 @@ impl TenantActor {
             return self.give_checkpoints(ctx);
         };
         self.fold_running = true;
+        self.unsynced = 0;
         let me = ctx.address();
         // If the actor ended meanwhile, nobody needs the outcome.
         self.resources.syncer.submit(job, Box::new(move |outcome| me.do_send(FolderSynced(outcome))));

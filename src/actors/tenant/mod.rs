@@ -59,6 +59,8 @@ pub struct TenantActor {
     last_turn: Turn,
     unbroken: usize,
     fold_running: bool,
+    /// About how many bytes of the folder are not on disk.
+    unsynced: usize,
     /// Those who wait for a checkpoint.
     checkpoints: Vec<Reply<Checkpointed>>,
     snapshot_running: bool,
@@ -110,6 +112,7 @@ impl TenantActor {
             last_turn: Turn::default(),
             retention_running: false,
             fold_running: false,
+            unsynced: 0,
             checkpoints: Vec::new(),
             snapshot_running: false,
             meter,

@@ -11,7 +11,7 @@
 //!   log/{slot:08}.log     a slot: a file of fixed size
 //! ```
 //!
-//! A *segment* is one use of a slot, from its start to where the next batch no longer fits; segments are numbered from 1.
+//! A *segment* is what one start of the log appends to one slot; segments are numbered from 1.
 //! A *batch* is what one write appends, with events of any number of tenants; its *position* counts from 1 without gaps.
 //! The *floor* is the first batch that recovery needs. A slot is used again only once a batch on disk names a floor
 //! behind everything in it. A clean stop leaves neither manifest nor log.
@@ -46,6 +46,7 @@
 //! A batch names the tenants of the one before, so that damage of one batch costs only the tenants that were in it.
 
 mod batch;
+mod erasure;
 mod error;
 mod manifest;
 #[cfg(test)]

@@ -100,7 +100,7 @@ pub(super) fn read(slots: &[SharedSlot], id: LogId, known: Known) -> Result<Reco
 }
 
 /// All batches with good heads in a slot, also those that no longer count.
-fn find_batches(bytes: &[u8], id: LogId, at: usize, found: &mut Vec<ChainBatch>) {
+pub(super) fn find_batches(bytes: &[u8], id: LogId, at: usize, found: &mut Vec<ChainBatch>) {
     let finder = memmem::Finder::new(&batch::MAGIC);
     let mut offset = HEADER as usize;
     while let Some(next) = finder.find(bytes.get(offset..).unwrap_or_default()) {

@@ -8,7 +8,7 @@ use super::slot::SharedSlot;
 /// A tenant's uuid.
 type TenantKey = [u8; 16];
 
-/// One use of a slot.
+/// What is appended to a slot between two starts, or from its beginning on.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub number: u64,
@@ -42,12 +42,14 @@ pub(super) struct Segments {
     asked: HashSet<TenantKey>,
     /// Segments up to this number are of before a start, and are folded soon.
     inherited: u64,
+    /// Whether no slot may be used again now.
+    is_held: bool,
 }
 
 impl Segments {
     pub fn new(free: Vec<SharedSlot>, released: Vec<(SharedSlot, u64)>) -> Self {
         let (used, tails, asked) = (VecDeque::new(), HashMap::new(), HashSet::new());
-        Self { used, released, free, tails, tail_bytes: 0, asked, inherited: 0 }
+        Self { used, released, free, tails, tail_bytes: 0, asked, inherited: 0, is_held: false }
     }
 
     /// What there is now is of before a start.
@@ -100,7 +102,10 @@ impl Segments {
             && self.used.front().is_some_and(|segment| segment.shares.is_empty())
             && let Some(segment) = self.used.pop_front()
         {
-            self.released.push((segment.slot, segment.last_position));
+            // After a start, a segment goes on in the slot of the one before.
+            if self.used.front().is_none_or(|next| next.slot.number != segment.slot.number) {
+                self.released.push((segment.slot, segment.last_position));
+            }
         }
     }
 
@@ -115,6 +120,9 @@ impl Segments {
 
     /// A floor is on disk: slots behind it may be used again.
     pub fn floor_synced(&mut self, floor: Floor) {
+        if self.is_held {
+            return;
+        }
         let Self { released, free, .. } = self;
         released.retain(|(slot, last_position)| {
             let waits = *last_position >= floor.position;
@@ -123,6 +131,21 @@ impl Segments {
             }
             waits
         });
+    }
+
+    /// Keeps slots from being used again, or no longer.
+    pub fn hold(&mut self, is_held: bool) {
+        self.is_held = is_held;
+    }
+
+    pub fn take_all_free(&mut self) -> Vec<SharedSlot> {
+        std::mem::take(&mut self.free)
+    }
+
+    /// The slots of all segments but the current one, also of those that nothing needs.
+    pub fn closed(&self) -> Vec<SharedSlot> {
+        let used = self.used.iter().rev().skip(1).map(|segment| &segment.slot);
+        used.chain(self.released.iter().map(|(slot, _)| slot)).cloned().collect()
     }
 
     pub fn take_free(&mut self) -> Option<SharedSlot> {
@@ -139,7 +162,9 @@ impl Segments {
 
     /// Slots of all kinds.
     pub fn slots(&self) -> usize {
-        self.used.len() + self.released.len() + self.free.len()
+        let (used, others) = (self.used.iter(), self.used.iter().skip(1));
+        let shared = used.zip(others).filter(|(one, next)| one.slot.number == next.slot.number).count();
+        self.used.len() - shared + self.released.len() + self.free.len()
     }
 
     pub fn tail_bytes(&self) -> u64 {

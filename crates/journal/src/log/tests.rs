@@ -388,6 +388,50 @@ fn a_clean_stop_that_is_interrupted_is_finished_by_the_next_start() {
 }
 
 #[test]
+fn nothing_of_an_erased_tenant_is_left_and_nothing_of_others_is_lost() {
+    for seed in 0..60 {
+        let mut history = History::new(seed);
+        for _ in 0..history.rng.usize(1..80) {
+            match history.rng.u32(0..12) {
+                0 => history.fold(),
+                1..3 => history.sync(),
+                3 => history.crash(false),
+                _ => history.append(),
+            }
+        }
+        // It is told apart by a text, as people search for one.
+        let secret = b"only the erased tenant says this";
+        let seq = history.tenants[0].frames.len() as u64 + 1;
+        let mut frame = Vec::new();
+        frame::push_event(&mut frame, seq, |b| b.extend_from_slice(secret)).unwrap();
+        let section = LogSection { tenant: key(0), first_seq: seq, last_seq: seq, bytes: frame.len() };
+        history.log().append(history.generation(), &[section], &frame).unwrap();
+        let more = history.rng.usize(0..6);
+        (0..more).for_each(|_| history.append());
+        history.log().folded(key(0), u64::MAX);
+        history.log().erase(&[key(0)].into()).unwrap();
+        for name in history.disk.names() {
+            let content = history.disk.content(&name);
+            assert!(!content.windows(secret.len()).any(|text| text == secret), "seed {seed}: {name}");
+        }
+        // The log goes on, and others have what they had.
+        history.tenants[0] = Tenant::default();
+        history.log = None;
+        let power = history.rng.bool();
+        if power {
+            history.disk.power_failure();
+        }
+        let log = history.try_open().unwrap();
+        log.folded(key(0), u64::MAX);
+        for (n, tenant) in history.tenants.iter().enumerate().skip(1) {
+            let tail = log.tail(key(n)).unwrap();
+            let frames = tail.frames_after(tenant.folded, (Path::new("folder"), 0)).unwrap();
+            assert_eq!(frames, tenant.frames[tenant.folded as usize..].concat(), "seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn the_tail_of_a_tenant_without_events_is_empty() {
     let history = History::new(3);
     let tail = history.log().tail(key(0)).unwrap();

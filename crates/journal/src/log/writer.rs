@@ -79,8 +79,8 @@ pub struct Log {
     disk: Arc<dyn Disk>,
     data_dir: PathBuf,
     folder: PathBuf,
-    id: LogId,
-    options: LogOptions,
+    pub(super) id: LogId,
+    pub(super) options: LogOptions,
     state: Mutex<State>,
     /// The number of slots. Locked while one is made, and before the state.
     slots: Mutex<u32>,
@@ -90,18 +90,18 @@ pub struct Log {
 const NOWHERE: u64 = u64::MAX / 2;
 
 #[derive(Debug)]
-struct State {
-    segments: Segments,
+pub(super) struct State {
+    pub segments: Segments,
     /// Where the next batch goes in the current segment.
     end: u64,
     /// The last batch.
     position: u64,
     last_segment: u64,
-    synced: u64,
+    pub synced: u64,
     /// The floors that batches name which are not known to be on disk yet: position of the batch, floor.
     floors: VecDeque<(u64, Floor)>,
     named_floor: Floor,
-    synced_floor: Floor,
+    pub synced_floor: Floor,
     previous: Vec<LastEvent>,
     /// Slots with batches that are not known to be on disk, and the last position in each.
     dirty: VecDeque<(SharedSlot, u64)>,
@@ -164,7 +164,7 @@ impl Log {
         Ok(log(new_id, State::new(segments), 1))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -347,6 +347,26 @@ impl Log {
         })?;
         slot.sync()?;
         state.reached(position);
+        Ok(())
+    }
+
+    /// Appends a batch without events, in a new segment if asked for, and syncs everything.
+    pub(super) fn append_mark(&self, in_new_segment: bool) -> io::Result<()> {
+        let generation = {
+            let mut state = self.lock();
+            if in_new_segment {
+                state.end = NOWHERE;
+            }
+            state.failures.len()
+        };
+        self.append(generation, &[], &[]).map_err(|failure| match failure {
+            AppendFailure::Refused(error) | AppendFailure::Unknown(error) => error,
+        })?;
+        if let Some(sync) = self.begin_sync() {
+            let outcome = sync.run();
+            self.finish_sync(&sync, &outcome);
+            outcome?;
+        }
         Ok(())
     }
 
@@ -579,6 +599,8 @@ fn recover(
         segments.take(batch.head.position, &batch.head.sections);
     }
     segments.inherit();
+    let found_last =
+        found.chain.last().and_then(|last| Some((last.offset + last.length as u64, Arc::clone(files.get(last.at)?))));
     let position = found.next_position() - 1;
     let previous = found.chain.last().map(|last| &last.head.sections).into_iter().flatten();
     let previous = previous.map(|section| LastEvent { tenant: section.tenant, seq: section.last_seq }).collect();
@@ -588,8 +610,12 @@ fn recover(
     state.last_segment = last_segment;
     state.synced = position;
     (state.named_floor, state.synced_floor) = (chain_floor, chain_floor);
-    // The next batch starts a segment of its own.
-    state.end = NOWHERE;
+    // What comes next is a segment of its own, behind the last batch that counts.
+    if let Some((last, file)) = found_last {
+        state.end = last;
+        state.last_segment += 1;
+        state.segments.start(state.last_segment, file, position + 1);
+    }
     state.previous = previous;
     state.tails = tails;
     Ok(state)
