@@ -56,12 +56,13 @@ fn scenarios() -> Vec<Scenario> {
     let half = vec![F::p99(Goal::RatioAtMost(1.5)), F::p50(Goal::None), F::server_cpu(Goal::None)];
     let light = vec![F::p50(Goal::RatioAtMost(3.0)), F::p99(Goal::None), F::server_cpu(Goal::None)];
     let batches = vec![F::decisions(Goal::AtLeast(1e6)), F::p50(Goal::None), F::server_cpu(Goal::None)];
-    let fsync = vec![F::throughput(Goal::None), F::server_cpu(Goal::None), F::p50(Goal::None), F::p99(Goal::None)];
+    let fsync = || vec![F::throughput(Goal::None), F::server_cpu(Goal::None), F::p50(Goal::None), F::p99(Goal::None)];
     vec![
         scenario("one hot tenant, 64 connections", 1, 100, closed(64), most()),
         scenario("open loop at half of that", 1, 100, LoadPlan::HalfOfMost, half),
         scenario("one hot tenant, 8 connections", 1, 100, closed(8), light),
         scenario("100 tenants, 64 connections", 100, 10, closed(64), most()),
+        scenario("10,000 tenants in turn, 64 connections", 10_000, 1, closed(64), most()),
         scenario(
             "batches of 100 from 16 tenants, 32 connections",
             16,
@@ -71,7 +72,11 @@ fn scenarios() -> Vec<Scenario> {
         ),
         Scenario {
             durability: "fsync",
-            ..scenario("each decision on disk before its answer, 64 connections", 1, 100, closed(64), fsync)
+            ..scenario("each decision on disk before its answer, 64 connections", 1, 100, closed(64), fsync())
+        },
+        Scenario {
+            durability: "fsync",
+            ..scenario("the same with 10,000 tenants in turn", 10_000, 1, closed(64), fsync())
         },
     ]
 }

@@ -1,7 +1,6 @@
 //! The threads of the log: one syncs it for all tenants, and reads it anew after a failure; one makes its files ahead and
 //! asks tenants to fold.
 
-use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -12,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
+use crate::domain::TenantId;
 use crate::journal::Log;
 use crate::measure::Histogram;
 
@@ -40,8 +40,6 @@ struct Shared {
     bells: Mutex<Vec<Weak<Notify>>>,
     syncs: Arc<Histogram>,
     has_ended: AtomicBool,
-    /// Tenants that were erased and are still in the log's files.
-    erased: Mutex<HashSet<[u8; 16]>>,
 }
 
 /// What the sync thread should do.
@@ -59,8 +57,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl LogKeeper {
     /// Starts the thread that syncs the log. `syncs` gets the time of each sync.
     pub fn start(log: Arc<Log>, syncs: Arc<Histogram>) -> io::Result<Self> {
-        let (wanted, changed, bells, erased) = Default::default();
-        let shared = Arc::new(Shared { log, wanted, changed, bells, syncs, has_ended: AtomicBool::new(false), erased });
+        let (wanted, changed, bells) = Default::default();
+        let shared = Arc::new(Shared { log, wanted, changed, bells, syncs, has_ended: AtomicBool::new(false) });
         let (look, looks) = sync_channel(1);
         // A killed process may have left tails.
         let _ = look.try_send(());
@@ -102,7 +100,6 @@ impl LogKeeper {
     /// A tenant was erased: overwrites what the log has of it, soon.
     pub fn erased(&self, tenant: [u8; 16]) {
         self.shared.log.folded(tenant, u64::MAX);
-        lock(&self.shared.erased).insert(tenant);
         let _ = self.look.try_send(());
     }
 
@@ -123,6 +120,13 @@ impl LogKeeper {
             }
         }
         self.shared.ring_all();
+    }
+}
+
+impl Drop for LogKeeper {
+    fn drop(&mut self) {
+        // A process that goes on without the server must not write to a directory that another may open.
+        self.stop();
     }
 }
 
@@ -196,25 +200,30 @@ impl Shared {
                     self.log.not_folded(tenant);
                 }
             }
-            let is_erased = !lock(&self.erased).is_empty();
+            match self.log.carry_forward() {
+                Ok(stuck) if stuck.is_empty() => {}
+                Ok(stuck) => {
+                    let tenants: Vec<_> = stuck.into_iter().map(|id| TenantId::from_bytes(id).folder_name()).collect();
+                    warn!(
+                        ?tenants,
+                        "the log grows, since it keeps damaged events of these tenants: restore or remove them"
+                    );
+                }
+                Err(problem) => warn!(%problem, "the log is longer than it should be, and can't be made shorter"),
+            }
+            let is_erased = !self.log.erased().is_empty();
             let due = *erasure_due.get_or_insert_with(|| Instant::now() + ERASE_DELAY);
             if !is_erased {
                 erasure_due = None;
             } else if due <= Instant::now() {
                 erasure_due = None;
-                self.erase();
+                if let Err(problem) = self.log.overwrite_erased() {
+                    warn!(%problem, "the log still has events of erased tenants; they are overwritten at the next attempt");
+                }
             }
             thread::sleep(LOOK_DELAY);
             let longest = if is_erased { ERASE_DELAY } else { Duration::from_secs(60 * 60) };
             let _ = looks.recv_timeout(longest);
-        }
-    }
-
-    fn erase(&self) {
-        let erased = std::mem::take(&mut *lock(&self.erased));
-        if let Err(problem) = self.log.erase(&erased) {
-            warn!(%problem, "the log still has events of erased tenants; they are overwritten at the next attempt");
-            lock(&self.erased).extend(erased);
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +13,7 @@ use std::time::Instant;
 use actix::{Message, WeakRecipient};
 use kavach_store::commit_queue::{CommitQueue, Written};
 use tokio::sync::Notify;
+use tracing::error;
 
 use super::resources::Resources;
 use super::tenant_reply::TenantReply;
@@ -79,7 +81,10 @@ impl LogTurns {
         let end = End(self);
         loop {
             end.0.bell.notified().await;
-            end.0.write();
+            // A reply whose receiver panics must not stop all tenants of the thread.
+            if catch_unwind(AssertUnwindSafe(|| end.0.write())).is_err() {
+                error!("the release of a reply panicked");
+            }
             if end.0.resources.log_keeper.has_ended() {
                 return;
             }
@@ -134,7 +139,11 @@ impl LogTurns {
                 self.resources.log_keeper.appended(is_awaited);
             }
             Written::Failed => {
-                self.recorded.borrow_mut().clear();
+                // Some of it may be written. A follower that finds nothing new waits on.
+                let now = self.resources.clock.now();
+                for (tenant, last_old) in self.recorded.borrow_mut().drain(..) {
+                    self.resources.audit.watch.announce(tenant, last_old, now);
+                }
                 // It reads the log anew, if that is what failed.
                 self.resources.log_keeper.appended(true);
                 for member in self.members.borrow().values().filter_map(WeakRecipient::upgrade) {

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -240,16 +241,8 @@ impl Handler<LoadAll> for Registry {
                 read.push(load.await.map_err(|problem| problem.to_string())?);
             }
             strays.retain(|name| loader::named_after(name).is_none());
-            let mut known = refuse_strays(&core, strays);
-            known.extend(read.iter().map(|(claim, _): &(ClaimedIdentity, _)| claim.id));
-            for tenant in core.log.tenants().into_iter().map(TenantId::from_bytes) {
-                if known.contains(&tenant) {
-                    continue;
-                }
-                // Its folder was removed just before the server was killed.
-                warn!(%tenant, "the log has events of a tenant without a folder; they are overwritten");
-                core.log_keeper.erased(tenant.bytes());
-            }
+            refuse_strays(&core, strays);
+            settle_erasures(&core, &read).map_err(|problem| unwritable(core.data.path(), &problem))?;
             if !has_default {
                 let create = move || {
                     let (options, now) = (JournalOptions::default(), core.clock.now());
@@ -290,10 +283,28 @@ fn precedence(claim: &ClaimedIdentity, loaded: &Result<LoadedTenant, LoadError>)
     (standing, !claim.id.is_default(), Reverse(claim.id))
 }
 
+/// Finishes what a killed server had begun to erase, and says of which tenants the log has events and nobody a folder.
+fn settle_erasures(core: &Core, read: &[(ClaimedIdentity, Result<LoadedTenant, LoadError>)]) -> io::Result<()> {
+    let known: HashSet<_> = read.iter().map(|(claim, _)| claim.id.bytes()).collect();
+    let erased = core.log.erased();
+    for tenant in &erased {
+        match known.contains(tenant) {
+            // It was not erased yet, and its caller got no answer.
+            true => core.log.not_erased(*tenant)?,
+            false => core.log_keeper.erased(*tenant),
+        }
+    }
+    let mut others = core.log.tenants();
+    others.retain(|tenant| !known.contains(tenant) && !erased.contains(tenant));
+    for tenant in others.into_iter().map(TenantId::from_bytes) {
+        warn!(tenant = tenant.folder_name(), "the log has events of a tenant that has no folder; it keeps them");
+    }
+    Ok(())
+}
+
 /// Looks at folders that are not named after a tenant. Those with a tenant's files in them were copied or renamed by
-/// hand. Returns those tenants.
-fn refuse_strays(core: &Core, names: Vec<String>) -> HashSet<TenantId> {
-    let mut owners = HashSet::new();
+/// hand.
+fn refuse_strays(core: &Core, names: Vec<String>) {
     for name in names {
         let folder = core.data.path().join(&name);
         let folder = folder.display();
@@ -310,12 +321,10 @@ fn refuse_strays(core: &Core, names: Vec<String>) -> HashSet<TenantId> {
                      directory; the server's log names their owner"
                 );
                 core.directory.refuse(name, reason);
-                owners.insert(owner);
             }
             None => info!(%folder, "this folder is no tenant's and is left alone"),
         }
     }
-    owners
 }
 
 impl Handler<CreateTenant> for Registry {
@@ -438,8 +447,18 @@ impl Registry {
                 let _ = actor.send(Retire { done }).await;
                 let _ = ended.await;
             }
-            let name = route.id.folder_name();
-            let erased = spawn_blocking(move || core.data.erase_tenant(&name)).await;
+            let (name, id) = (route.id.folder_name(), route.id.bytes());
+            let erase = move || {
+                core.log.note_erased(id)?;
+                core.data.erase_tenant(&name).inspect_err(|problem| {
+                    if !problem.may_have_happened
+                        && let Err(problem) = core.log.not_erased(id)
+                    {
+                        error!(tenant = name, %problem, "the next start will find that the tenant was not erased");
+                    }
+                })
+            };
+            let erased = spawn_blocking(erase).await;
             (route, erased)
         };
         Box::pin(work.into_actor(self).map(|(route, erased), actor, ctx: &mut Context<Self>| {

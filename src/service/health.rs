@@ -36,7 +36,9 @@ impl Kavach {
     /// Whether every tenant's journal can be written, as far as the server knows.
     pub fn storage_works(&self) -> bool {
         let down = |route: &Route| matches!(&route.actor, Err(down) if down.code == Code::StorageUnavailable);
-        self.core.storage_failures.load(Ordering::Relaxed) == 0 && self.core.directory.all_that(down).is_empty()
+        self.core.storage_failures.load(Ordering::Relaxed) == 0
+            && !self.core.log.is_broken()
+            && self.core.directory.all_that(down).is_empty()
     }
 
     /// Why nothing can be recorded for any tenant, if that is the case: even the data directory refuses a file.

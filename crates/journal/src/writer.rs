@@ -28,8 +28,8 @@ impl Default for JournalOptions {
     }
 }
 
-/// A larger tail (over 64 KiB) is freed after its flush, or one burst would hold memory in thousands of tenants.
-const KEPT_BUFFER: usize = 64 << 10;
+/// A larger tail (over 4 KiB) is freed after its flush, or one burst would hold memory in thousands of tenants.
+const KEPT_BUFFER: usize = 4 << 10;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -120,6 +120,11 @@ impl Journal {
         frame::push_event(&mut self.tail, seq, encode)?;
         self.appended = seq;
         Ok(self.tail.get(start..).unwrap_or_default())
+    }
+
+    /// The last bytes of the tail.
+    pub fn newest(&self, bytes: usize) -> &[u8] {
+        self.tail.get(self.tail.len() - bytes.min(self.tail.len())..).unwrap_or_default()
     }
 
     /// Takes events that the log has and the file lacks: the frames of those up to `last_seq`.

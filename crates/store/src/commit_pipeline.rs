@@ -57,9 +57,17 @@ impl CommitPipeline {
         storage_failed: bool,
         queue: &CommitQueue<R>,
     ) -> Self {
-        let LoadedTenant { tenant, journal, snapshot_seq, log_position, is_provisional, announced_seq: _ } = loaded;
+        let LoadedTenant {
+            tenant,
+            journal,
+            snapshot_seq,
+            log_position,
+            is_provisional,
+            log_generation,
+            announced_seq: _,
+        } = loaded;
         // We don't know what callers were promised for the events before a rebuild, so a read waits for all of them.
-        let mark = queue.mark_loaded(log_position);
+        let mark = queue.mark_loaded(if is_provisional { 0 } else { log_position });
         Self {
             last_change_seq: tenant.seq(),
             tenant,
@@ -70,7 +78,8 @@ impl CommitPipeline {
             snapshot_seq,
             storage_failed: storage_failed || is_provisional,
             is_provisional,
-            failed: false,
+            // The log may have lost since what the tail had.
+            failed: !is_provisional && queue.has_failed_since(log_generation),
         }
     }
 
@@ -152,16 +161,18 @@ impl CommitPipeline {
         let journal = self.journal.as_mut().ok_or_else(shutting_down)?;
         let mut encoded = Ok(());
         let appended = journal.append(moment.seq, |buffer| encoded = codec::encode_event(moment, event, buffer));
-        match appended.map_err(|e| e.to_string()).and_then(|frame| encoded.map_err(|e| e.to_string()).map(|()| frame)) {
-            Ok(frame) => self.last_event.turn = queue.push(self.tenant.id().bytes(), moment.seq, frame),
-            Err(problem) => {
+        let length = match appended.map(<[u8]>::len).map_err(|e| e.to_string()) {
+            Ok(length) if encoded.is_ok() => length,
+            appended => {
                 // The domain makes no event that is too large or can't be encoded. The tail can't be trusted any more.
-                error!(tenant = %self.tenant.id(), problem, "an event could not be appended");
+                error!(tenant = %self.tenant.id(), ?appended, ?encoded, "an event could not be appended");
                 self.failed = true;
                 return Err(not_recorded());
             }
-        }
+        };
+        // Only an event that can be applied goes on: one that can't would end the tenant again at each start.
         self.tenant.apply(moment, event);
+        self.last_event.turn = queue.push(self.tenant.id().bytes(), moment.seq, journal.newest(length));
         // A read may not show what a power cut could still undo. For each kind of event we say whether reads wait for
         // it.
         let is_change = match event {
@@ -195,8 +206,13 @@ impl CommitPipeline {
             Durability::Interval => self.last_change,
             Durability::Fsync => self.last_event,
         };
+        if self.journal.is_some() && self.is_ahead(queue) {
+            // Callers may have been told that it did not happen.
+            held.release(Err(storage_unavailable()));
+            return ReadReply::Sent;
+        }
         // Show what can't be confirmed now: no caller has been told yet that it happened.
-        if self.journal.is_some() && !self.storage_failed && !self.is_ahead(queue) {
+        if self.journal.is_some() && !self.storage_failed {
             let is_written = queue.is_written(self.last_event.turn);
             if !queue.is_synced(seen) {
                 // The read may show more than the change. The sync can end before the rest is written.
@@ -210,6 +226,11 @@ impl CommitPipeline {
         }
         held.release(Ok(()));
         ReadReply::Sent
+    }
+
+    /// Whether the log lacks events that were recorded.
+    pub fn needs_write<R: HeldReply>(&self, queue: &CommitQueue<R>) -> bool {
+        !queue.is_written(self.last_event.turn)
     }
 
     /// Folds: writes the journal's tail to the folder. The queue has to be written before, since the folder may have only

@@ -140,6 +140,11 @@ impl<R: HeldReply> CommitQueue<R> {
         Mark { turn: Turn(0), loaded: position, failures: self.failures.len() }
     }
 
+    /// Whether the log has failed, as far as this queue knows, since it had failed so many times.
+    pub(crate) fn has_failed_since(&self, generation: usize) -> bool {
+        generation < self.generation
+    }
+
     /// Whether the log has what was recorded in a turn.
     pub(crate) fn is_written(&self, turn: Turn) -> bool {
         turn <= self.written
@@ -171,11 +176,6 @@ impl<R: HeldReply> CommitQueue<R> {
     /// Whether a reply waits for the disk.
     pub fn needs_sync(&self) -> bool {
         self.appended.iter().any(|appended| !appended.until_synced.is_empty())
-    }
-
-    /// Whether anything waits for [`write`](CommitQueue::write).
-    pub fn is_gathering(&self) -> bool {
-        !self.gathered.is_empty()
     }
 
     /// Holds a reply until this turn is written.
@@ -324,16 +324,10 @@ impl<R: HeldReply> CommitQueue<R> {
     /// A turn that is not in the log ends.
     fn refuse(&mut self, gathered: GatheredTurn<R>, error: &Error) {
         let GatheredTurn { turn, until_written, until_synced, .. } = gathered;
-        self.failures.push(Failure { after: Turn(turn.0 - 1), upto: turn, position: u64::MAX });
+        let after = Turn(turn.0 - 1);
+        // Each is an entry of its own: a tenant that was loaded since the last one does not look at that.
+        self.failures.push(Failure { after, upto: turn, position: u64::MAX });
         self.fail(until_written.into_iter().chain(until_synced), error);
         self.turn = Turn(self.turn.0.max(turn.0 + 1));
-    }
-
-    /// The thread ends: the replies that still wait get one outcome.
-    pub fn end(&mut self, outcome: &Result<(), Error>) {
-        let gathered = self.gathered.drain(..).flat_map(|turn| turn.until_written.into_iter().chain(turn.until_synced));
-        let appended = self.appended.drain(..).flat_map(|turn| turn.until_synced);
-        gathered.chain(appended).for_each(|held| held.release(outcome.clone()));
-        self.waiting = 0;
     }
 }

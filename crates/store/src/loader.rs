@@ -70,6 +70,8 @@ pub struct LoadedTenant {
     pub log_position: u64,
     /// Whether the log had failed when it was asked for the tail.
     pub is_provisional: bool,
+    /// The log's failures until then.
+    pub log_generation: usize,
 }
 
 /// Why a tenant could not be loaded.
@@ -160,6 +162,7 @@ pub fn load(
         announced_seq,
         log_position: tail.position(),
         is_provisional: tail.is_provisional(),
+        log_generation: tail.generation(),
     })
 }
 
@@ -192,5 +195,13 @@ pub fn create(
         options,
     })?;
     tenant.apply(moment, &event);
-    Ok(LoadedTenant { tenant, journal, snapshot_seq: 0, announced_seq: 0, log_position: 0, is_provisional: false })
+    Ok(LoadedTenant {
+        tenant,
+        journal,
+        snapshot_seq: 0,
+        announced_seq: 0,
+        log_position: 0,
+        is_provisional: false,
+        log_generation: usize::MAX,
+    })
 }

@@ -33,6 +33,8 @@ impl TenantActor {
         };
         if std::mem::replace(&mut self.last_turn, turn) != turn {
             self.turns.note_recorded(self.tenant().id().tag(), last_old);
+            self.turns.schedule();
+            self.unbroken = 0;
         }
         self.unbroken += 1;
         // A decision that charges no policy and revokes nobody changes only the traffic.

@@ -19,7 +19,10 @@ impl TenantActor {
     /// Writes the tail to the folder, after the log has taken what this turn recorded. Says whether the folder has
     /// everything now.
     pub(super) fn fold(&mut self, ctx: &mut Context<Self>) -> bool {
-        self.turns.write();
+        let needs_write = self.pipeline.needs_write(&self.turns.queue());
+        if needs_write {
+            self.turns.write();
+        }
         if self.pipeline.journal().is_none() {
             return false;
         }

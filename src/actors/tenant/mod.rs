@@ -37,7 +37,7 @@ use actix::{Actor, AsyncContext, Context};
 use kavach_store::commit_queue::Turn;
 use kavach_store::{CommitPipeline, LoadedTenant};
 
-use super::log_turns::LogTurns;
+use super::log_turns::{LogFailed, LogTurns};
 use super::messages::{Checkpointed, Ending, TenantDown};
 use super::reply::Reply;
 use super::resources::Resources;
@@ -55,8 +55,9 @@ pub struct TenantActor {
     /// Its journal is `None` once the actor ends.
     pipeline: CommitPipeline,
     retention_running: bool,
-    /// The turn of the last event, and the number of events recorded without a break.
+    /// The turn of the last event.
     last_turn: Turn,
+    /// Events recorded in this turn without a break.
     unbroken: usize,
     fold_running: bool,
     /// About how many bytes of the folder are not on disk.
@@ -138,6 +139,8 @@ impl Actor for TenantActor {
         self.schedule_retention(ctx);
         self.note_unsaved(self.resources.clock.now());
         self.turns.join(self.report.generation, ctx.address().downgrade().recipient());
+        // It was loaded, and the log has failed since.
+        ctx.notify(LogFailed);
         // A killed process may have left bytes in the folder that are not on disk.
         self.sync_folder(ctx);
         if self.pipeline.storage_failed() {

@@ -18,8 +18,10 @@ impl Handler<Close> for TenantActor {
         let is_folded = self.fold(ctx);
         // The log is synced for the replies that still wait, and tells when it is.
         let (settled, settles) = oneshot::channel();
-        let held = TenantReply::Other(Box::new(move |_| _ = settled.send(())));
-        self.pipeline.hold_changed(held, &mut self.turns.queue());
+        if !self.pipeline.storage_failed() {
+            let held = TenantReply::Other(Box::new(move |_| _ = settled.send(())));
+            self.pipeline.hold_changed(held, &mut self.turns.queue());
+        }
         self.turns.write();
         let seq = self.tenant().seq();
         let Some(job) = self.pipeline.begin_close() else { return };
@@ -60,6 +62,7 @@ impl Handler<Retire> for TenantActor {
 
     fn handle(&mut self, Retire { done }: Retire, ctx: &mut Context<Self>) {
         self.report.ending = Ending::Clean;
+        self.turns.write();
         self.pipeline.drop_journal();
         ctx.stop();
         let _ = done.send(());

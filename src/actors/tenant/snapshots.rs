@@ -37,7 +37,11 @@ impl TenantActor {
         let Some(snapshot) = self.pipeline.begin_snapshot() else {
             if let Some(held) = done {
                 let current = self.pipeline.since_snapshot() == 0;
-                held.release(if current { Ok(()) } else { Err(self.pipeline.no_journal()) });
+                held.release(match (current, self.pipeline.journal()) {
+                    (true, _) => Ok(()),
+                    (false, Some(_)) => Err(storage_unavailable()),
+                    (false, None) => Err(self.pipeline.no_journal()),
+                });
             }
             return;
         };

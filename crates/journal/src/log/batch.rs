@@ -6,7 +6,7 @@ use crate::frame::{self, Frame};
 /// No client can place it inside an event: 0xFF and 0xFE never occur in UTF-8, and it is longer than a number.
 pub(super) const MAGIC: [u8; 16] = *b"\xFF\xFEKAVA\xFE\xFF\xFF\xFELBAT\xFE\xFF";
 
-const HEAD: usize = 88;
+const HEAD: usize = 96;
 const SECTION: usize = 36;
 const LAST: usize = 24;
 
@@ -23,7 +23,7 @@ pub(super) struct Section {
     pub length: u32,
 }
 
-/// The last event of a tenant in the batch before. It names the tenants of a batch that can't be read.
+/// The last event of a tenant in the batches before. It names the tenants of batches that can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LastEvent {
     pub tenant: [u8; 16],
@@ -47,6 +47,8 @@ pub(super) struct BatchHead {
     /// The last batch that was on disk for certain when this one was written.
     pub synced: u64,
     pub sections: Vec<Section>,
+    /// The first of the batches that `previous` is about; the last is the one before.
+    pub previous_from: u64,
     pub previous: Vec<LastEvent>,
 }
 
@@ -55,7 +57,9 @@ pub(super) fn encode(head: &BatchHead, id: LogId, frames: &[u8], bytes: &mut Vec
     bytes.clear();
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&id);
-    for number in [head.segment, head.position, head.floor.position, head.floor.segment, head.synced] {
+    for number in
+        [head.segment, head.position, head.floor.position, head.floor.segment, head.synced, head.previous_from]
+    {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
     for count in [head.sections.len(), head.previous.len(), frames.len()] {
@@ -104,7 +108,7 @@ pub(super) struct FoundBatch {
 /// Reads the head of a batch of this log at the start of `bytes`.
 pub(super) fn parse(bytes: &[u8], id: LogId) -> Option<FoundBatch> {
     let rest = bytes.strip_prefix(&MAGIC)?.strip_prefix(&id)?;
-    let (numbers, rest) = rest.split_first_chunk::<40>()?;
+    let (numbers, rest) = rest.split_first_chunk::<48>()?;
     let number = |at: usize| numbers.get(at * 8..at * 8 + 8)?.try_into().ok().map(u64::from_le_bytes);
     let (counts, rest) = rest.split_first_chunk::<12>()?;
     let count = |at: usize| counts.get(at * 4..at * 4 + 4)?.try_into().ok().map(|n| u32::from_le_bytes(n) as usize);
@@ -123,6 +127,7 @@ pub(super) fn parse(bytes: &[u8], id: LogId) -> Option<FoundBatch> {
         position: number(1)?,
         floor: Floor { position: number(2)?, segment: number(3)? },
         synced: number(4)?,
+        previous_from: number(5)?,
         sections: section_bytes.chunks_exact(SECTION).filter_map(section).collect(),
         previous: last_bytes.chunks_exact(LAST).filter_map(last_event).collect(),
     };
@@ -176,6 +181,7 @@ mod tests {
             position: 9,
             floor: Floor { position: 4, segment: 2 },
             synced: 8,
+            previous_from: 6,
             sections: vec![Section { tenant: [5; 16], first_seq: 1, last_seq: 2, length: 6 }],
             previous: vec![LastEvent { tenant: [6; 16], seq: 77 }],
         };

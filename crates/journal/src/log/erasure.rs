@@ -12,40 +12,58 @@ use super::slot::{HEADER, SharedSlot};
 use super::writer::Log;
 
 impl Log {
-    /// Overwrites everything that the files have of some tenants with zeros. Tell the log before that it may forget them, by
-    /// [`folded`](Log::folded). Blocking, and reads the whole log.
+    /// Overwrites with zeros everything that the files have of [erased](Log::note_erased) tenants. Tell the log before that
+    /// it may forget them, by [`folded`](Log::folded). Blocking, and reads the whole log.
     ///
     /// # Errors
     /// Some of it may be left. Try again.
-    pub fn erase(&self, tenants: &HashSet<[u8; 16]>) -> io::Result<()> {
+    pub fn overwrite_erased(&self) -> io::Result<()> {
+        // The files must not be read anew meanwhile.
+        let _upkeep = self.lock_upkeep();
+        let tenants = self.lock_kept().erased.clone();
+        if tenants.is_empty() {
+            return Ok(());
+        }
         // What was appended is on disk with the first, and the second says so.
         self.append_mark(false)?;
         self.append_mark(false)?;
         // No slot is used again while this runs, but for those that are overwritten whole, first of all.
-        let (free, certain) = {
+        let certain = {
             let mut state = self.lock();
             state.segments.hold(true);
-            (state.segments.take_all_free(), state.synced)
+            state.synced
         };
-        let erased = free.iter().try_for_each(|slot| {
-            slot.zero(HEADER, self.options.slot_bytes)?;
-            slot.sync()
-        });
-        free.into_iter().for_each(|slot| self.lock().segments.add_free(slot));
-        // Nothing is appended any more to the segments until now.
-        let erased = erased.and_then(|()| self.append_mark(true)).and_then(|()| {
+        let overwritten = self.overwrite_free().and_then(|()| self.append_mark(true)).and_then(|()| {
+            // Nothing is appended any more to the segments until now.
             let closed = self.lock().segments.closed();
-            closed.iter().try_for_each(|slot| self.erase_in(slot, certain, tenants))
+            closed.iter().try_for_each(|slot| self.overwrite_in(slot, certain, &tenants))
         });
-        let mut state = self.lock();
-        state.segments.hold(false);
-        let floor = state.synced_floor;
-        state.segments.floor_synced(floor);
-        erased
+        {
+            let mut state = self.lock();
+            state.segments.hold(false);
+            let floor = state.synced_floor;
+            state.segments.floor_synced(floor);
+        }
+        overwritten?;
+        let mut kept = self.lock_kept();
+        kept.erased.retain(|tenant| !tenants.contains(tenant));
+        self.write_manifest(&kept, false)
+    }
+
+    /// Overwrites the free slots, one at a time, so that the log can grow meanwhile.
+    fn overwrite_free(&self) -> io::Result<()> {
+        let count = self.lock().segments.free();
+        for _ in 0..count {
+            let Some(slot) = self.lock().segments.take_oldest_free() else { break };
+            let overwritten = slot.zero(HEADER, self.options.slot_bytes).and_then(|()| slot.sync());
+            self.lock().segments.add_free(slot);
+            overwritten?;
+        }
+        Ok(())
     }
 
     /// Overwrites the tenants' sections in a slot, and what an earlier use has left behind the last batch.
-    fn erase_in(&self, slot: &SharedSlot, certain: u64, tenants: &HashSet<[u8; 16]>) -> io::Result<()> {
+    fn overwrite_in(&self, slot: &SharedSlot, certain: u64, tenants: &HashSet<[u8; 16]>) -> io::Result<()> {
         let bytes = slot.read()?;
         let mut found = Vec::new();
         find_batches(&bytes, self.id, 0, &mut found);

@@ -25,6 +25,8 @@ pub(super) struct Manifest {
     pub slots: u32,
     /// Every tenant's folder has everything, so the log's files may go.
     pub is_closed: bool,
+    /// Tenants that were erased, and of which the files may still have something.
+    pub erased: Vec<[u8; 16]>,
 }
 
 pub(super) fn path(data_dir: &Path) -> PathBuf {
@@ -48,9 +50,11 @@ impl Manifest {
     }
 
     fn encode(&self) -> String {
-        let Self { id, slots, is_closed } = self;
+        let Self { id, slots, is_closed, erased } = self;
         let state = if *is_closed { "closed" } else { "open" };
-        format!("kavach-log {VERSION}\nid {:032x}\nslots {slots}\nstate {state}\n", u128::from_be_bytes(*id))
+        let id = u128::from_be_bytes(*id);
+        let erased = erased.iter().map(|tenant| format!("erased {:032x}\n", u128::from_be_bytes(*tenant)));
+        format!("kavach-log {VERSION}\nid {id:032x}\nslots {slots}\nstate {state}\n{}", erased.collect::<String>())
     }
 
     fn decode(bytes: &[u8], path: &Path) -> Result<Self, LogError> {
@@ -65,15 +69,20 @@ impl Manifest {
         if version != VERSION {
             return Err(LogError::Version { file: path.to_path_buf(), version, supported: VERSION });
         }
-        let id = line("id")?;
-        let id = u128::from_str_radix(id, 16).map_err(|_| damaged("its id is no hexadecimal number"))?;
+        let uuid = |text: &str| {
+            let number = u128::from_str_radix(text, 16).map_err(|_| damaged("an id in it is no hexadecimal number"))?;
+            Ok(number.to_be_bytes())
+        };
+        let id = uuid(line("id")?)?;
         let slots = line("slots")?.parse().map_err(|_| damaged("its count of slots is no number"))?;
         let is_closed = match line("state")? {
             "open" => false,
             "closed" => true,
             _ => return Err(damaged("its state is neither 'open' nor 'closed'")),
         };
-        Ok(Self { id: id.to_be_bytes(), slots, is_closed })
+        let erased = lines.map(|line| uuid(line.strip_prefix("erased ").unwrap_or_default()));
+        let erased = erased.collect::<Result<_, _>>()?;
+        Ok(Self { id, slots, is_closed, erased })
     }
 }
 
@@ -83,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_manifest_survives_and_what_is_no_manifest_is_an_error() {
-        let manifest = Manifest { id: [7; 16], slots: 3, is_closed: false };
+        let manifest = Manifest { id: [7; 16], slots: 3, is_closed: false, erased: vec![[1; 16], [2; 16]] };
         let text = manifest.encode();
         let path = Path::new("log.manifest");
         assert_eq!(Manifest::decode(text.as_bytes(), path).unwrap(), manifest);

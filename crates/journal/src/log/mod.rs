@@ -35,15 +35,17 @@
 //! | 40..48 | position, u64 |
 //! | 48..64 | floor: its position and its segment, u64 each |
 //! | 64..72 | the last position known to be on disk, u64 |
-//! | 72..76 | number of sections, u32 |
-//! | 76..80 | number of sections of the batch before, u32 |
-//! | 80..84 | bytes of frames, u32 |
-//! | 84..88 | CRC-32 of everything before the frames, without this field |
+//! | 72..80 | the first of the batches before that the second table is about, u64 |
+//! | 80..84 | number of sections, u32 |
+//! | 84..88 | number of tenants in the batches before, u32 |
+//! | 88..92 | bytes of frames, u32 |
+//! | 92..96 | CRC-32 of everything before the frames, without this field |
 //! | 36 each | sections: tenant uuid, first and last sequence number (u64), bytes of frames (u32) |
-//! | 24 each | sections of the batch before: tenant uuid, last sequence number (u64) |
+//! | 24 each | tenants in the batches before: uuid, last sequence number (u64) |
 //! | .. | frames of all sections, as they stand in a folder's segment |
 //!
-//! A batch names the tenants of the one before, so that damage of one batch costs only the tenants that were in it.
+//! A batch names the tenants of the one before, and of all that begin in the 8 KiB before it. So damage of a sector costs
+//! only the tenants that had events there.
 
 mod batch;
 mod erasure;

@@ -26,7 +26,7 @@ impl LogTails {
     /// The log is damaged, of another version or another directory, or can't be read.
     pub fn read(disk: &dyn Disk, data_dir: &Path) -> Result<Self, LogError> {
         let folder = data_dir.join(LOG_FOLDER);
-        let Some(Manifest { id, slots, is_closed }) = Manifest::read(disk, data_dir)? else {
+        let Some(Manifest { id, slots, is_closed, .. }) = Manifest::read(disk, data_dir)? else {
             return check_no_slots(disk, data_dir, &folder).map(|()| Self::default());
         };
         if is_closed {

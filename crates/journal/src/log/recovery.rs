@@ -146,11 +146,13 @@ impl Reading<'_> {
                 }
                 None if position <= self.certain => {
                     let place = self.place_after(chain.last());
-                    let Some(next) = latest.get(&(position + 1)) else {
-                        let detail = format!("batch {position} can't be read, nor the one after it");
+                    // A later batch may name those that had events here.
+                    let next = latest.range(position + 1..).next().map(|(_, next)| &next.head);
+                    let Some(next) = next.filter(|next| next.previous_from <= position) else {
+                        let detail = format!("batch {position} can't be read, and no later one says what was in it");
                         return Err(LogError::damaged(&place.file, place.offset, detail));
                     };
-                    for last in next.head.previous.clone() {
+                    for last in next.previous.clone() {
                         let detail = format!("batch {position} can't be read");
                         let lost = LostEvents { last_seq: last.seq, place: place.clone(), detail };
                         self.tails.entry(last.tenant).or_default().push_lost(lost);
@@ -184,7 +186,9 @@ impl Reading<'_> {
         for (section, frames, offset) in sections {
             let tail = self.tails.entry(section.tenant).or_default();
             match check(section, frames, &slot.path, offset) {
-                Ok(()) => tail.push(section, frames, Place { file: slot.path.clone(), offset }),
+                Ok(()) => {
+                    tail.push(section, frames, Place { file: slot.path.clone(), offset }, batch.head.position);
+                }
                 Err(lost) => tail.push_lost(lost),
             }
         }
@@ -235,7 +239,7 @@ pub(super) fn events_of(
     for batch in found.iter().filter(|batch| batch.head.segment == segment && batch.head.position <= upto) {
         for (section, frames, offset) in sections_of(batch, &bytes).filter(|(section, ..)| section.tenant == tenant) {
             match check(section, frames, &slot.path, offset) {
-                Ok(()) => tail.push(section, frames, Place { file: slot.path.clone(), offset }),
+                Ok(()) => tail.push(section, frames, Place { file: slot.path.clone(), offset }, batch.head.position),
                 Err(lost) => tail.push_lost(lost),
             }
         }

@@ -84,9 +84,28 @@ impl Segments {
     /// The tenant's folder has everything up to `seq` on disk.
     pub fn folded(&mut self, tenant: TenantKey, seq: u64) {
         self.asked.remove(&tenant);
+        self.forget(tenant, |_, share| share.last_seq <= seq);
+    }
+
+    /// What older segments hold of the tenant stands in the current one too.
+    pub fn carried(&mut self, tenant: TenantKey) {
+        let current = self.used.back().map_or(0, |segment| segment.number);
+        self.forget(tenant, |number, _| number < current);
+    }
+
+    /// Tenants with events in the oldest segments, if more than `most` are in use.
+    pub fn pinning(&self, most: usize) -> Vec<TenantKey> {
+        let over = self.used.len().saturating_sub(most);
+        let mut all: Vec<_> = self.used.iter().take(over).flat_map(|segment| segment.shares.keys().copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    fn forget(&mut self, tenant: TenantKey, is_over: impl Fn(u64, &Share) -> bool) {
         let mut gone = 0;
         for segment in &mut self.used {
-            if let Some(share) = segment.shares.get(&tenant).filter(|share| share.last_seq <= seq) {
+            if let Some(share) = segment.shares.get(&tenant).filter(|share| is_over(segment.number, share)) {
                 gone += share.bytes;
                 segment.shares.remove(&tenant);
             }
@@ -138,8 +157,9 @@ impl Segments {
         self.is_held = is_held;
     }
 
-    pub fn take_all_free(&mut self) -> Vec<SharedSlot> {
-        std::mem::take(&mut self.free)
+    /// The free slot that waited longest.
+    pub fn take_oldest_free(&mut self) -> Option<SharedSlot> {
+        (!self.free.is_empty()).then(|| self.free.remove(0))
     }
 
     /// The slots of all segments but the current one, also of those that nothing needs.
@@ -158,6 +178,15 @@ impl Segments {
 
     pub fn has_free(&self) -> bool {
         !self.free.is_empty()
+    }
+
+    pub fn free(&self) -> usize {
+        self.free.len()
+    }
+
+    /// The number of segments in use.
+    pub fn used(&self) -> usize {
+        self.used.len()
     }
 
     /// Slots of all kinds.

@@ -50,22 +50,24 @@ impl Slot {
         Self { number, path, file, failed: Mutex::new(false) }
     }
 
-    /// Makes a slot's file, all on disk. A file that a crash left unfinished is replaced. Blocking.
+    /// Makes a slot's file, all on disk. Blocking.
     pub fn create(disk: &dyn Disk, folder: &Path, number: u32, id: LogId, bytes: u64) -> io::Result<Self> {
         let path = path(folder, number);
-        crate::files::remove_if_there(disk, &path)?;
-        let file = disk.open(&path, OpenMode::Create)?;
-        let made = (|| {
+        // The manifest may name the slot already, if that was written half-way. So the name always has a whole file.
+        let unfinished = crate::files::temporary(&path);
+        let made: io::Result<_> = (|| {
+            let file = disk.open(&unfinished, OpenMode::Create)?;
             file.write_all_at(&header(id), 0).map_err(|(_, error)| error)?;
             file.reserve(bytes)?;
             file.sync()?;
-            disk.sync_folder(folder)
+            disk.rename(&unfinished, &path)?;
+            disk.sync_folder(folder)?;
+            Ok(file)
         })();
-        if let Err(error) = made {
-            // What is left behind is replaced by the next attempt.
-            let _ = disk.remove(&path);
-            return Err(error);
-        }
+        let file = made.inspect_err(|_| {
+            // A leftover is removed at the next start; the first error is the one to report.
+            let _ = disk.remove(&unfinished);
+        })?;
         Ok(Self::new(path, number, file))
     }
 
@@ -95,7 +97,12 @@ impl Slot {
         let expected = header(id);
         let (magic, rest) = bytes.split_at(8);
         if crc32fast::hash(&bytes[..28]).to_le_bytes() != bytes[28..] || magic != MAGIC {
-            return Err(LogError::damaged(&path, 0, "the header does not match its checksum"));
+            // Each batch names its log too, so nothing is lost with it.
+            tracing::warn!(file = %path.display(), "the header of a file of the log is damaged");
+            if access == OpenMode::Write {
+                file.write_all_at(&expected, 0).map_err(|(_, error)| error).map_err(LogError::io(&path))?;
+            }
+            return Ok(Self::new(path, number, file));
         }
         let version = rest.first_chunk().map_or(0, |version| u32::from_le_bytes(*version));
         if version != VERSION {
@@ -168,7 +175,8 @@ mod tests {
         slot.write(&other, 0).unwrap();
         assert!(matches!(open([1; 16]), Err(LogError::Version { version: 9, .. })));
         slot.write(b"x", 0).unwrap();
-        assert!(matches!(open([1; 16]), Err(LogError::Damaged { .. })));
+        assert!(open([2; 16]).is_ok(), "the batches in it name their log too");
+        assert!(open([2; 16]).is_ok() && matches!(open([1; 16]), Err(LogError::Foreign { .. })), "it was mended");
         std::fs::write(path(dir.path(), 3), b"short").unwrap();
         assert!(matches!(open([1; 16]), Err(LogError::Damaged { .. })));
     }

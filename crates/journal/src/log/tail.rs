@@ -12,11 +12,14 @@ pub(super) const PROVISIONAL: u64 = u64::MAX;
 /// What the log has of one tenant. Its folder may have some of it, or all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tail {
-    /// Oldest first, without overlaps.
+    /// By their first events; some may overlap.
     runs: Vec<Run>,
     /// Events that the log had for certain, and that can't be read any more.
     lost: Vec<LostEvents>,
+    /// The last batch with events of the tenant.
+    newest: u64,
     position: u64,
+    generation: usize,
 }
 
 /// Events without a gap.
@@ -44,15 +47,19 @@ pub(super) struct LostEvents {
 }
 
 impl Tail {
-    /// Adds the next events. Those that it has already are left out.
-    pub(super) fn push(&mut self, section: &Section, frames: &[u8], place: Place) {
+    /// Adds events. They may come again: what the log carries forward is older than what it has already.
+    pub(super) fn push(&mut self, section: &Section, frames: &[u8], place: Place, position: u64) {
+        self.newest = self.newest.max(position);
         let Section { first_seq, last_seq, .. } = *section;
         match self.runs.last_mut() {
-            Some(run) if first_seq <= run.last_seq + 1 => {
-                run.frames.extend_from_slice(after(frames, run.last_seq));
-                run.last_seq = run.last_seq.max(last_seq);
+            Some(run) if first_seq == run.last_seq + 1 => {
+                run.frames.extend_from_slice(frames);
+                run.last_seq = last_seq;
             }
-            _ => self.runs.push(Run { first_seq, last_seq, frames: frames.to_vec(), place }),
+            _ => {
+                let at = self.runs.partition_point(|run| run.first_seq <= first_seq);
+                self.runs.insert(at, Run { first_seq, last_seq, frames: frames.to_vec(), place });
+            }
         }
     }
 
@@ -70,13 +77,23 @@ impl Tail {
         self.position == PROVISIONAL
     }
 
-    pub(super) fn at(self, position: u64) -> Self {
-        Self { position, ..self }
+    /// The failures of the log until it was asked.
+    pub fn generation(&self) -> usize {
+        self.generation
+    }
+
+    pub(super) fn at(self, position: u64, generation: usize) -> Self {
+        Self { position, generation, ..self }
+    }
+
+    /// The last batch with events of the tenant.
+    pub(super) fn newest(&self) -> u64 {
+        self.newest
     }
 
     /// The last event; 0 if there is none.
     pub fn last_seq(&self) -> u64 {
-        self.runs.last().map_or(0, |run| run.last_seq)
+        self.runs.iter().map(|run| run.last_seq).max().unwrap_or(0)
     }
 
     /// Bytes of all frames.
@@ -90,15 +107,13 @@ impl Tail {
     /// # Errors
     /// `Damaged`, if some of those events can't be read, or if one is missing.
     pub(crate) fn frames_after(&self, seq: u64, folder_end: (&Path, u64)) -> Result<Vec<u8>, RecoveryError> {
-        if let Some(lost) = self.lost.iter().find(|lost| lost.last_seq > seq) {
-            let LostEvents { last_seq, place, detail } = lost;
-            let detail =
-                format!("{detail}; the tenant's folder ends with event {seq}, and event {last_seq} was recorded");
-            return Err(damaged(place, detail));
-        }
         let (mut reached, mut frames) = (seq, Vec::new());
-        for run in self.runs.iter().filter(|run| run.last_seq > seq) {
+        for run in &self.runs {
+            if run.last_seq <= reached {
+                continue;
+            }
             if run.first_seq > reached + 1 {
+                self.check_lost(reached)?;
                 let (file, offset) = folder_end;
                 let detail = format!("it ends with event {reached}, and the log goes on with event {}", run.first_seq);
                 return Err(RecoveryError::Damaged { file: file.to_path_buf(), offset, detail });
@@ -106,7 +121,31 @@ impl Tail {
             frames.extend_from_slice(after(&run.frames, reached));
             reached = run.last_seq;
         }
+        self.check_lost(reached)?;
         Ok(frames)
+    }
+
+    /// Fails if an event after `seq`, which can't be found, was in a damaged part of the log.
+    fn check_lost(&self, seq: u64) -> Result<(), RecoveryError> {
+        match self.lost.iter().find(|lost| lost.last_seq > seq) {
+            Some(LostEvents { last_seq, place, detail }) => {
+                let detail = format!("{detail}; event {last_seq} was recorded, and all that is left ends with {seq}");
+                Err(damaged(place, detail))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether something of the tenant is damaged.
+    pub(super) fn is_damaged(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    /// All frames, if they have no gap, with the first and the last event.
+    pub(super) fn whole(&self) -> Option<(u64, u64, Vec<u8>)> {
+        let first = self.runs.first()?.first_seq;
+        let frames = self.frames_after(first - 1, (Path::new(""), 0)).ok()?;
+        Some((first, self.last_seq(), frames))
     }
 
     /// The file and the byte from which on the event is found.

@@ -1,6 +1,6 @@
 //! The log while it is in use.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -82,9 +82,26 @@ pub struct Log {
     pub(super) id: LogId,
     pub(super) options: LogOptions,
     state: Mutex<State>,
-    /// The number of slots. Locked while one is made, and before the state.
-    slots: Mutex<u32>,
+    /// What the manifest says. Locked while a slot is made, and before the state.
+    kept: Mutex<Kept>,
+    /// Held while the files are read anew or written over, before the other two.
+    pub(super) upkeep: Mutex<()>,
 }
+
+/// What the manifest keeps while the log is open.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    slots: u32,
+    /// Tenants that were erased, and of which the files may still have something.
+    pub erased: HashSet<[u8; 16]>,
+}
+
+/// Slots that are made ahead of a log in use: as many as it may fill while nobody looks.
+const SLOTS_AHEAD: usize = 3;
+/// Bytes before a batch in which others may begin whose tenants it names: damage of a sector of 4 KiB hits no more.
+const NAMED_BYTES: u64 = 8 << 10;
+/// The number of batches that can begin in so many bytes.
+const NAMED_BATCHES: usize = 128;
 
 /// Where the next batch goes if it is to start a segment.
 const NOWHERE: u64 = u64::MAX / 2;
@@ -102,6 +119,9 @@ pub(super) struct State {
     floors: VecDeque<(u64, Floor)>,
     named_floor: Floor,
     pub synced_floor: Floor,
+    /// The last batches: position, bytes, their tenants' last events.
+    recent: VecDeque<(u64, u64, Vec<LastEvent>)>,
+    /// The tenants of those batches.
     previous: Vec<LastEvent>,
     /// Slots with batches that are not known to be on disk, and the last position in each.
     dirty: VecDeque<(SharedSlot, u64)>,
@@ -128,48 +148,59 @@ impl Log {
         options: LogOptions,
     ) -> Result<Self, LogError> {
         let folder = data_dir.join(LOG_FOLDER);
-        let manifest = Manifest::read(&*disk, data_dir)?;
-        let log = |id, state, slots| Self {
+        let log = |id, state, kept| Self {
             disk: Arc::clone(&disk),
             data_dir: data_dir.to_path_buf(),
             folder: folder.clone(),
             id,
             options,
             state: Mutex::new(state),
-            slots: Mutex::new(slots),
+            kept: Mutex::new(kept),
+            upkeep: Mutex::new(()),
         };
-        match manifest {
-            Some(Manifest { id, slots, is_closed: false }) => {
+        match Manifest::read(&*disk, data_dir)? {
+            Some(Manifest { id, slots, is_closed: false, erased }) => {
                 // What was read may not be on disk: the last write of it may have failed half-way.
-                disk.sync_folder(data_dir).map_err(LogError::io(data_dir))?;
-                let state = recover(&*disk, data_dir, &folder, id, slots, Known::default())?;
-                let log = log(id, state, slots);
-                log.mark(&mut log.lock(), &mut log.lock_slots()).map_err(LogError::io(&folder))?;
+                let clean = || {
+                    disk.sync_folder(data_dir)?;
+                    make_folder(&*disk, data_dir, &folder)
+                };
+                clean().map_err(LogError::io(data_dir))?;
+                let kept = Kept { slots, erased: erased.into_iter().collect() };
+                let state = recover(&*disk, data_dir, &folder, id, &kept, Known::default())?;
+                let log = log(id, state, kept);
+                log.mark(&mut log.lock_kept(), &mut log.lock()).map_err(LogError::io(&folder))?;
                 return Ok(log);
             }
             Some(Manifest { is_closed: true, .. }) => remove_files(&*disk, data_dir, &folder)?,
             None => check_no_slots(&*disk, data_dir, &folder)?,
         }
+        // The manifest comes first: slots that it does not name are nobody's.
         let create = || {
-            if !disk.exists(&folder) {
-                disk.make_folder(&folder)?;
-                disk.sync_folder(data_dir)?;
-            }
-            let slot = Slot::create(&*disk, &folder, 0, new_id, options.slot_bytes)?;
-            Manifest { id: new_id, slots: 1, is_closed: false }.write(&*disk, data_dir)?;
-            Ok(slot)
+            Manifest { id: new_id, slots: 0, is_closed: false, erased: Vec::new() }.write(&*disk, data_dir)?;
+            make_folder(&*disk, data_dir, &folder)?;
+            let log = log(new_id, State::new(Segments::new(Vec::new(), Vec::new())), Kept::default());
+            log.make_slot(false)?;
+            Ok(log)
         };
-        let slot = create().map_err(LogError::io(&folder))?;
-        let segments = Segments::new(vec![Arc::new(slot)], Vec::new());
-        Ok(log(new_id, State::new(segments), 1))
+        create().map_err(LogError::io(&folder))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_slots(&self) -> MutexGuard<'_, u32> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock_kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn lock_upkeep(&self) -> MutexGuard<'_, ()> {
+        self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write_manifest(&self, kept: &Kept, is_closed: bool) -> io::Result<()> {
+        let erased = kept.erased.iter().copied().collect();
+        Manifest { id: self.id, slots: kept.slots, is_closed, erased }.write(&*self.disk, &self.data_dir)
     }
 
     /// Appends a batch, and returns its position. It is in the kernel's hands then, and survives a killed process.
@@ -202,31 +233,35 @@ impl Log {
     /// Makes a slot if none is free. With `filled`, every block of it is written once: a block that never was costs a sync
     /// a write of metadata.
     fn make_slot(&self, filled: bool) -> io::Result<()> {
-        let mut slots = self.lock_slots();
-        if self.lock().segments.has_free() {
+        let mut kept = self.lock_kept();
+        if !filled && self.lock().segments.has_free() {
             return Ok(());
         }
-        let slot = self.make_numbered_slot(&mut slots, filled)?;
+        let slot = self.make_numbered_slot(&mut kept, filled)?;
         self.lock().segments.add_free(slot);
         Ok(())
     }
 
-    fn make_numbered_slot(&self, slots: &mut u32, filled: bool) -> io::Result<SharedSlot> {
-        let slot = Slot::create(&*self.disk, &self.folder, *slots, self.id, self.options.slot_bytes)?;
+    fn make_numbered_slot(&self, kept: &mut Kept, filled: bool) -> io::Result<SharedSlot> {
+        let slot = Slot::create(&*self.disk, &self.folder, kept.slots, self.id, self.options.slot_bytes)?;
         if filled {
             slot.zero(HEADER, self.options.slot_bytes)?;
             slot.sync()?;
         }
-        let manifest = Manifest { id: self.id, slots: *slots + 1, is_closed: false };
-        manifest.write(&*self.disk, &self.data_dir)?;
-        *slots += 1;
+        kept.slots += 1;
+        if let Err(error) = self.write_manifest(kept, false) {
+            // The file stays for the next attempt, since the manifest may name it all the same.
+            kept.slots -= 1;
+            return Err(error);
+        }
         Ok(Arc::new(slot))
     }
 
     /// Whether the next slot should be made ahead, by [`prepare`](Log::prepare).
     pub fn is_slot_due(&self) -> bool {
         let state = self.lock();
-        !state.is_broken && !state.segments.has_free() && state.end > self.options.slot_bytes / 4
+        let is_busy = state.segments.used() > 1 || state.end > self.options.slot_bytes / 4;
+        !state.is_broken && is_busy && state.segments.free() < SLOTS_AHEAD
     }
 
     /// Makes the next slot ahead. Blocking, for a thread of its own.
@@ -297,7 +332,8 @@ impl Log {
     /// # Errors
     /// The log stays broken.
     pub fn reopen(&self) -> Result<(), LogError> {
-        let mut slots = self.lock_slots();
+        let _upkeep = self.lock_upkeep();
+        let mut kept = self.lock_kept();
         let (known, mut failures) = {
             let state = self.lock();
             if !state.is_broken {
@@ -306,9 +342,9 @@ impl Log {
             (Known { synced: state.synced, floor: state.synced_floor }, state.failures.clone())
         };
         failures.push(known.synced);
-        let recovered = recover(&*self.disk, &self.data_dir, &self.folder, self.id, *slots, known)?;
+        let recovered = recover(&*self.disk, &self.data_dir, &self.folder, self.id, &kept, known)?;
         let mut state = State { failures, ..recovered };
-        self.mark(&mut state, &mut slots).map_err(LogError::io(&self.folder))?;
+        self.mark(&mut kept, &mut state).map_err(LogError::io(&self.folder))?;
         *self.lock() = state;
         Ok(())
     }
@@ -331,12 +367,12 @@ impl Log {
     }
 
     /// Starts a segment with a batch without events, which says what is on disk, and syncs it.
-    fn mark(&self, state: &mut State, slots: &mut u32) -> io::Result<()> {
+    fn mark(&self, kept: &mut Kept, state: &mut State) -> io::Result<()> {
         let size = batch::size(0, state.previous.len(), 0);
         let slot = match state.slot_for(size, self.options.slot_bytes) {
             Some(slot) => slot,
             None => {
-                let made = self.make_numbered_slot(slots, false)?;
+                let made = self.make_numbered_slot(kept, false)?;
                 state.segments.add_free(made);
                 let slot = state.slot_for(size, self.options.slot_bytes);
                 slot.ok_or_else(|| io::Error::other("a batch is larger than a slot of the log"))?
@@ -376,32 +412,33 @@ impl Log {
     /// # Errors
     /// A file can't be read.
     pub fn tail(&self, tenant: [u8; 16]) -> Result<Tail, LogError> {
-        let (segments, position) = {
+        let (segments, (position, generation)) = {
             let mut state = self.lock();
             if state.is_broken {
                 drop(state);
                 return self.provisional_tail(tenant);
             }
-            let position = state.position;
+            let at = (state.position, state.failures.len());
             if let Some(tail) = state.tails.remove(&tenant) {
-                return Ok(tail.at(position));
+                return Ok(tail.at(at.0, at.1));
             }
-            (state.segments.of_tenant(tenant), position)
+            (state.segments.of_tenant(tenant), at)
         };
         let mut tail = Tail::default();
         for (segment, slot, upto) in segments {
             recovery::events_of(&slot, self.id, segment, upto, tenant, &mut tail)?;
         }
-        Ok(tail.at(position))
+        Ok(tail.at(position, generation))
     }
 
     fn provisional_tail(&self, tenant: [u8; 16]) -> Result<Tail, LogError> {
         // The lock is not kept: a log that is read anew meanwhile must not wait for this.
-        let slots = *self.lock_slots();
+        let slots = self.lock_kept().slots;
         let (known, generation) = {
             let state = self.lock();
             if let Some(tails) = state.provisional.as_ref() {
-                return Ok(tails.get(&tenant).cloned().unwrap_or_default().at(PROVISIONAL));
+                let generation = state.failures.len();
+                return Ok(tails.get(&tenant).cloned().unwrap_or_default().at(PROVISIONAL, generation));
             }
             (Known { synced: state.synced, floor: state.synced_floor }, state.failures.len())
         };
@@ -413,7 +450,7 @@ impl Log {
             return self.tail(tenant);
         }
         let tails = state.provisional.insert(tails);
-        Ok(tails.get(&tenant).cloned().unwrap_or_default().at(PROVISIONAL))
+        Ok(tails.get(&tenant).cloned().unwrap_or_default().at(PROVISIONAL, generation))
     }
 
     /// The tenants with events that their folders may not have.
@@ -441,6 +478,60 @@ impl Log {
         self.lock().segments.ask_again(tenant);
     }
 
+    /// Copies what tenants have in the oldest segments, and can't fold, to the current one, if the log is twice as long as
+    /// it should be. Blocking. Returns the tenants that keep it long all the same, since something of them is damaged.
+    ///
+    /// # Errors
+    /// A file can't be read or written.
+    pub fn carry_forward(&self) -> Result<Vec<[u8; 16]>, LogError> {
+        let pinning = self.lock().segments.pinning(2 * self.options.segments);
+        let mut stuck = Vec::new();
+        for tenant in pinning {
+            let tail = self.tail(tenant)?;
+            let Some((first_seq, last_seq, frames)) = tail.whole().filter(|_| !tail.is_damaged()) else {
+                stuck.push(tenant);
+                continue;
+            };
+            let section = LogSection { tenant, first_seq, last_seq, bytes: frames.len() };
+            match self.append(tail.generation(), &[section], &frames) {
+                Ok(_) => self.lock().segments.carried(tenant),
+                Err(AppendFailure::Refused(error) | AppendFailure::Unknown(error)) => {
+                    return Err(LogError::io(&self.folder)(error));
+                }
+            }
+        }
+        Ok(stuck)
+    }
+
+    /// Notes that a tenant is about to be erased, so that a start after a crash forgets it too. Blocking.
+    ///
+    /// # Errors
+    /// The note could not be written. Don't erase the tenant.
+    pub fn note_erased(&self, tenant: [u8; 16]) -> io::Result<()> {
+        let mut kept = self.lock_kept();
+        if kept.erased.insert(tenant)
+            && let Err(error) = self.write_manifest(&kept, false)
+        {
+            kept.erased.remove(&tenant);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// The tenant was not erased after all. Blocking.
+    ///
+    /// # Errors
+    /// The note could not be taken back. A start that finds the tenant's folder does it.
+    pub fn not_erased(&self, tenant: [u8; 16]) -> io::Result<()> {
+        let mut kept = self.lock_kept();
+        if kept.erased.remove(&tenant) { self.write_manifest(&kept, false) } else { Ok(()) }
+    }
+
+    /// Tenants that were erased, and of which the files may still have something.
+    pub fn erased(&self) -> Vec<[u8; 16]> {
+        self.lock_kept().erased.iter().copied().collect()
+    }
+
     /// Figures for metrics.
     pub fn figures(&self) -> LogFigures {
         let state = self.lock();
@@ -456,14 +547,14 @@ impl Log {
     /// # Errors
     /// Files of it may remain; the next start copes with them.
     pub fn close(&self) -> Result<bool, LogError> {
-        let slots = self.lock_slots();
+        let _upkeep = self.lock_upkeep();
+        let kept = self.lock_kept();
         let mut state = self.lock();
         if state.is_broken || state.segments.tails() > 0 {
             return Ok(false);
         }
         state.is_broken = true;
-        let manifest = Manifest { id: self.id, slots: *slots, is_closed: true };
-        manifest.write(&*self.disk, &self.data_dir).map_err(LogError::io(manifest::path(&self.data_dir)))?;
+        self.write_manifest(&kept, true).map_err(LogError::io(manifest::path(&self.data_dir)))?;
         remove_files(&*self.disk, &self.data_dir, &self.folder)?;
         Ok(true)
     }
@@ -487,6 +578,7 @@ impl State {
             floors: VecDeque::new(),
             named_floor: FIRST,
             synced_floor: FIRST,
+            recent: VecDeque::new(),
             previous: Vec::new(),
             dirty: VecDeque::new(),
             tails: HashMap::new(),
@@ -528,6 +620,7 @@ impl State {
             floor,
             synced: self.synced,
             sections: sections.iter().map(Section::from).collect(),
+            previous_from: self.recent.front().map_or(position, |(position, ..)| *position),
             previous: std::mem::take(&mut self.previous),
         };
         batch::encode(&head, id, frames, &mut self.scratch);
@@ -550,8 +643,33 @@ impl State {
             // What recovery read of these tenants is no longer all.
             head.sections.iter().for_each(|section| drop(self.tails.remove(&section.tenant)));
         }
-        self.previous = head.sections.iter().map(|s| LastEvent { tenant: s.tenant, seq: s.last_seq }).collect();
+        self.note_recent(position, size, &head.sections);
         Ok(position)
+    }
+
+    /// Notes the tenants of a batch, for the next ones to name.
+    fn note_recent(&mut self, position: u64, size: u64, sections: &[Section]) {
+        let last = sections.iter().map(|s| LastEvent { tenant: s.tenant, seq: s.last_seq }).collect();
+        self.recent.push_back((position, size, last));
+        let mut bytes: u64 = self.recent.iter().map(|(_, size, _)| size).sum();
+        while self.recent.len() > 1
+            && let Some((_, first, _)) = self.recent.front()
+            && bytes - first >= NAMED_BYTES
+        {
+            bytes -= first;
+            self.recent.pop_front();
+        }
+        let all = self.recent.iter().flat_map(|(.., last)| last);
+        self.previous = match self.recent.len() {
+            1 => all.copied().collect(),
+            _ => {
+                let mut newest = HashMap::new();
+                all.for_each(|last| _ = newest.insert(last.tenant, last.seq));
+                let mut previous: Vec<_> = newest.into_iter().map(|(tenant, seq)| LastEvent { tenant, seq }).collect();
+                previous.sort_unstable_by_key(|last| last.tenant);
+                previous
+            }
+        };
     }
 
     /// Everything up to a position is on disk.
@@ -572,10 +690,10 @@ fn recover(
     data_dir: &Path,
     folder: &Path,
     id: LogId,
-    slots: u32,
+    kept: &Kept,
     known: Known,
 ) -> Result<State, LogError> {
-    let files = open_slots(disk, data_dir, folder, id, slots)?;
+    let files = open_slots(disk, data_dir, folder, id, kept.slots)?;
     let found = recovery::read(&files, id, known)?;
     rewrite(&files, &found)?;
     let used: Vec<usize> = found.chain.iter().map(|batch| batch.at).collect();
@@ -599,12 +717,13 @@ fn recover(
         segments.take(batch.head.position, &batch.head.sections);
     }
     segments.inherit();
+    kept.erased.iter().for_each(|tenant| segments.folded(*tenant, u64::MAX));
     let found_last =
         found.chain.last().and_then(|last| Some((last.offset + last.length as u64, Arc::clone(files.get(last.at)?))));
     let position = found.next_position() - 1;
-    let previous = found.chain.last().map(|last| &last.head.sections).into_iter().flatten();
-    let previous = previous.map(|section| LastEvent { tenant: section.tenant, seq: section.last_seq }).collect();
-    let Recovered { last_segment, chain_floor, tails, .. } = found;
+    let Recovered { chain, last_segment, chain_floor, mut tails, .. } = found;
+    // While a process goes on, only those ask for their tails who had events that were not on disk.
+    tails.retain(|tenant, tail| !kept.erased.contains(tenant) && (known.synced == 0 || tail.newest() > known.synced));
     let mut state = State::new(segments);
     state.position = position;
     state.last_segment = last_segment;
@@ -616,9 +735,23 @@ fn recover(
         state.last_segment += 1;
         state.segments.start(state.last_segment, file, position + 1);
     }
-    state.previous = previous;
+    for batch in chain.iter().skip(chain.len().saturating_sub(NAMED_BATCHES)) {
+        state.note_recent(batch.head.position, batch.length as u64, &batch.head.sections);
+    }
     state.tails = tails;
     Ok(state)
+}
+
+/// Makes the log's folder, and removes what was left unfinished in it.
+fn make_folder(disk: &dyn Disk, data_dir: &Path, folder: &Path) -> io::Result<()> {
+    if !disk.exists(folder) {
+        disk.make_folder(folder)?;
+        return disk.sync_folder(data_dir);
+    }
+    for entry in disk.list(folder)?.iter().filter(|entry| entry.name.ends_with(crate::files::TEMPORARY)) {
+        disk.remove(&folder.join(&entry.name))?;
+    }
+    Ok(())
 }
 
 fn open_slots(
@@ -670,6 +803,9 @@ fn remove_files(disk: &dyn Disk, data_dir: &Path, folder: &Path) -> Result<(), L
             }
             if entries.iter().all(|entry| entry.kind == FileKind::File && slot::is_slot(&entry.name)) {
                 disk.remove_folder(folder)?;
+            }
+            if disk.exists(folder) {
+                disk.sync_folder(folder)?;
             }
             disk.sync_folder(data_dir)?;
         }

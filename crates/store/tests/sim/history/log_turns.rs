@@ -51,9 +51,12 @@ impl History {
     /// A thread hears of a failure at some time.
     pub(super) fn look_for_failures(&mut self) {
         let log = self.log();
-        if self.rng.bool() && self.queue().update(&log) {
+        if self.rng.u32(0..5) == 0 && self.queue().update(&log) {
             self.say(|| "it is heard that the log failed".to_owned());
             self.abandon_those_ahead();
+        }
+        if log.is_broken() && self.rng.u32(0..8) == 0 {
+            self.keep_log();
         }
     }
 

@@ -154,9 +154,9 @@ impl History {
         self.clock += self.rng.i64(0..20);
         match self.rng.u32(0..100) {
             0..26 => self.command(at),
-            26..36 => self.write(),
-            36..40 => self.start_log_sync(),
-            40..46 => self.advance_log_sync(),
+            26..32 => self.write(),
+            32..38 => self.start_log_sync(),
+            38..46 => self.advance_log_sync(),
             46..49 => self.fold(at),
             49..51 => self.keep_log(),
             51..78 => self.advance(at),
