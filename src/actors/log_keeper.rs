@@ -195,7 +195,7 @@ impl Shared {
             {
                 warn!(%problem, "the log's next file could not be made; it is tried again when it is needed");
             }
-            for tenant in self.log.to_fold() {
+            for tenant in self.log.due_to_fold() {
                 if !fold(tenant) {
                     self.log.not_folded(tenant);
                 }

@@ -113,7 +113,7 @@ pub fn verify_chain(
         fault,
     };
     if report.fault.is_none() {
-        report.fault = follow_tail(&mut report, (&end.0, end.1), log.of(tenant), odd).err();
+        report.fault = follow_tail(&mut report, (&end.0, end.1), log.of(tenant), odd).err().map(|fault| *fault);
     }
     Ok(report)
 }
@@ -124,10 +124,10 @@ fn follow_tail(
     folder_end: (&Path, u64),
     tail: &Tail,
     odd: &mut EventCheck<'_>,
-) -> Result<(), Fault> {
+) -> Result<(), Box<Fault>> {
     let fault = |file, offset, first: u64, last: u64, detail| {
         let kind = FaultKind::Changed;
-        Fault { kind, file, offset, first, last: last.max(first), event: None, before: None, detail }
+        Box::new(Fault { kind, file, offset, first, last: last.max(first), event: None, before: None, detail })
     };
     let frames = tail.frames_after(report.last_seq, folder_end).map_err(|problem| match problem {
         RecoveryError::Damaged { file, offset, detail } => {
@@ -139,7 +139,7 @@ fn follow_tail(
     while let Ok((Frame::Event { seq, payload }, length)) = frame::parse(rest) {
         if let Some(detail) = odd(seq, payload) {
             let (file, offset) = tail.place_of(seq);
-            return Err(Fault { event: Some(payload.to_vec()), ..fault(file, offset, seq, seq, detail) });
+            return Err(Box::new(Fault { event: Some(payload.to_vec()), ..*fault(file, offset, seq, seq, detail) }));
         }
         report.last_seq = seq;
         report.in_log += 1;

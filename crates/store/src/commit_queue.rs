@@ -34,8 +34,8 @@ pub(crate) struct Mark {
 /// The events of one thread's tenants on their way into the log, and the replies of type `R` that wait for them.
 pub struct CommitQueue<R> {
     /// The turn that takes events now.
-    turn: Turn,
-    /// Turns that ended but are not written yet, and the current one; oldest first.
+    current: GatheredTurn<R>,
+    /// Turns that ended but are not written yet, oldest first.
     gathered: VecDeque<GatheredTurn<R>>,
     /// Turns in the log that are not known to be on disk, oldest first.
     appended: VecDeque<AppendedTurn<R>>,
@@ -69,6 +69,13 @@ struct GatheredTurn<R> {
     until_synced: Vec<R>,
 }
 
+impl<R> GatheredTurn<R> {
+    fn new(turn: Turn) -> Self {
+        let (sections, frames, until_written, until_synced) = Default::default();
+        Self { turn, sections, frames, until_written, until_synced }
+    }
+}
+
 struct AppendedTurn<R> {
     turn: Turn,
     position: u64,
@@ -91,7 +98,7 @@ impl<R: HeldReply> CommitQueue<R> {
     pub fn new(log: &Log) -> Self {
         let LogProgress { generation, synced, failed: _ } = log.progress(usize::MAX);
         Self {
-            turn: Turn(1),
+            current: GatheredTurn::new(Turn(1)),
             gathered: VecDeque::new(),
             appended: VecDeque::new(),
             written: Turn(0),
@@ -104,24 +111,18 @@ impl<R: HeldReply> CommitQueue<R> {
         }
     }
 
-    fn current(&mut self) -> &mut GatheredTurn<R> {
-        if self.gathered.back().is_none_or(|gathered| gathered.turn != self.turn) {
-            self.gathered.push_back(GatheredTurn {
-                turn: self.turn,
-                sections: Vec::new(),
-                frames: Vec::new(),
-                until_written: Vec::new(),
-                until_synced: Vec::new(),
-            });
+    /// What comes next is of another turn.
+    fn end_turn(&mut self) {
+        let GatheredTurn { turn, sections, until_written, until_synced, .. } = &self.current;
+        if !(sections.is_empty() && until_written.is_empty() && until_synced.is_empty()) {
+            let next = GatheredTurn::new(Turn(turn.0 + 1));
+            self.gathered.push_back(std::mem::replace(&mut self.current, next));
         }
-        // There is one: it was just pushed.
-        let last = self.gathered.len() - 1;
-        &mut self.gathered[last]
     }
 
     /// Takes a tenant's next event, and returns the turn that it is of.
     pub(crate) fn push(&mut self, tenant: [u8; 16], seq: u64, frame: &[u8]) -> Turn {
-        let gathered = self.current();
+        let gathered = &mut self.current;
         gathered.frames.extend_from_slice(frame);
         match gathered.sections.last_mut().filter(|last| last.tenant == tenant && last.last_seq + 1 == seq) {
             Some(last) => {
@@ -132,7 +133,7 @@ impl<R: HeldReply> CommitQueue<R> {
                 gathered.sections.push(LogSection { tenant, first_seq: seq, last_seq: seq, bytes: frame.len() });
             }
         }
-        self.turn
+        self.current.turn
     }
 
     /// The mark of a tenant that was just loaded, when the log's last batch was `position`.
@@ -165,7 +166,7 @@ impl<R: HeldReply> CommitQueue<R> {
 
     /// The turn that takes events now.
     pub fn turn(&self) -> Turn {
-        self.turn
+        self.current.turn
     }
 
     /// Whether as many replies wait as may.
@@ -181,23 +182,24 @@ impl<R: HeldReply> CommitQueue<R> {
     /// Holds a reply until this turn is written.
     pub(crate) fn hold_until_written(&mut self, held: R) {
         self.waiting += 1;
-        self.current().until_written.push(held);
+        self.current.until_written.push(held);
         self.split();
     }
 
     /// Has what comes next go into a batch of its own, if this one is large. The events of one reply are in one batch, so
     /// they are recorded together or not at all.
     fn split(&mut self) {
-        if self.current().frames.len() >= self.batch_bytes {
-            self.turn.0 += 1;
+        if self.current.frames.len() >= self.batch_bytes {
+            self.end_turn();
         }
     }
 
     /// The events that are not written yet, and their bytes.
     pub fn gathered(&self) -> (u64, usize) {
-        let sections = self.gathered.iter().flat_map(|gathered| &gathered.sections);
+        let all = || self.gathered.iter().chain([&self.current]);
+        let sections = all().flat_map(|gathered| &gathered.sections);
         let events = sections.map(|section| section.last_seq + 1 - section.first_seq).sum();
-        (events, self.gathered.iter().map(|gathered| gathered.frames.len()).sum())
+        (events, all().map(|gathered| gathered.frames.len()).sum())
     }
 
     /// Holds a reply until everything up to a mark is on disk.
@@ -207,7 +209,7 @@ impl<R: HeldReply> CommitQueue<R> {
         }
         self.waiting += 1;
         if mark.turn > self.written {
-            self.current().until_synced.push(held);
+            self.current.until_synced.push(held);
             return self.split();
         }
         let covers = |appended: &&mut AppendedTurn<R>| appended.turn >= mark.turn && appended.position >= mark.loaded;
@@ -224,6 +226,7 @@ impl<R: HeldReply> CommitQueue<R> {
     /// Ends the turn: appends what was gathered to the log, and releases the replies that waited for that.
     pub fn write(&mut self, log: &Log) -> Written {
         let mut outcome = if self.update(log) { Written::Failed } else { Written::Nothing };
+        self.end_turn();
         while let Some(gathered) = self.gathered.pop_front() {
             let appended = match gathered.sections.as_slice() {
                 [] => Ok(self.appended.back().map_or(0, |last| last.position)),
@@ -236,7 +239,6 @@ impl<R: HeldReply> CommitQueue<R> {
                     until_written.into_iter().for_each(|held| held.release(Ok(())));
                     self.written = turn;
                     self.note_appended(AppendedTurn { turn, position, until_synced });
-                    self.turn = Turn(self.turn.0.max(turn.0 + 1));
                     outcome = Written::All;
                 }
                 Err(problem) => {
@@ -316,6 +318,7 @@ impl<R: HeldReply> CommitQueue<R> {
             self.fail(appended.until_synced.into_iter(), &outcome_unknown());
         }
         // Events that are not written yet may be of tenants that lost the ones before.
+        self.end_turn();
         while let Some(gathered) = self.gathered.pop_front() {
             self.refuse(gathered, &storage_unavailable());
         }
@@ -328,6 +331,5 @@ impl<R: HeldReply> CommitQueue<R> {
         // Each is an entry of its own: a tenant that was loaded since the last one does not look at that.
         self.failures.push(Failure { after, upto: turn, position: u64::MAX });
         self.fail(until_written.into_iter().chain(until_synced), error);
-        self.turn = Turn(self.turn.0.max(turn.0 + 1));
     }
 }

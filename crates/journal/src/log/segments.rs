@@ -219,7 +219,7 @@ impl Segments {
     /// Tenants that should fold now, each once until it has: those with the largest tails if all tails together have more
     /// than `most_bytes`, and those that keep the oldest segment if more than
     /// `most_segments` are in use; and those with events of before a start.
-    pub fn to_fold(&mut self, most_bytes: u64, most_segments: usize) -> Vec<TenantKey> {
+    pub fn due_to_fold(&mut self, most_bytes: u64, most_segments: usize) -> Vec<TenantKey> {
         let mut chosen = Vec::new();
         let asked_bytes: u64 = self.asked.iter().filter_map(|tenant| self.tails.get(tenant)).sum();
         let mut left = self.tail_bytes.saturating_sub(asked_bytes);

@@ -127,7 +127,7 @@ impl History {
     }
 
     fn fold(&mut self) {
-        let mut chosen = self.log().to_fold();
+        let mut chosen = self.log().due_to_fold();
         if self.rng.bool() {
             chosen.push(key(self.rng.usize(0..self.tenants.len())));
         }
@@ -341,10 +341,10 @@ fn tenants_are_asked_to_fold_once_the_largest_first() {
             one_event(log, 0, small);
         }
     }
-    assert_eq!(log.to_fold(), [key(1)]);
-    assert_eq!(log.to_fold(), Vec::<[u8; 16]>::new(), "it was asked");
+    assert_eq!(log.due_to_fold(), [key(1)]);
+    assert_eq!(log.due_to_fold(), Vec::<[u8; 16]>::new(), "it was asked");
     log.not_folded(key(1));
-    assert_eq!(log.to_fold(), [key(1)]);
+    assert_eq!(log.due_to_fold(), [key(1)]);
     log.folded(key(1), large);
     assert_eq!(log.tenants(), [key(0)]);
     assert!(!log.close().unwrap(), "a folder lacks something");

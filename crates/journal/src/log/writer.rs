@@ -468,9 +468,9 @@ impl Log {
     }
 
     /// Tenants that should fold now. Each is named once until it has.
-    pub fn to_fold(&self) -> Vec<[u8; 16]> {
+    pub fn due_to_fold(&self) -> Vec<[u8; 16]> {
         let LogOptions { tail_bytes, segments, .. } = self.options;
-        self.lock().segments.to_fold(tail_bytes, segments)
+        self.lock().segments.due_to_fold(tail_bytes, segments)
     }
 
     /// A tenant could not fold: it is to be asked again.
@@ -698,13 +698,13 @@ fn recover(
     rewrite(&files, &found)?;
     let used: Vec<usize> = found.chain.iter().map(|batch| batch.at).collect();
     let (mut free, mut released) = (Vec::new(), Vec::new());
-    for (at, file) in files.iter().enumerate().filter(|(at, _)| !used.contains(at)) {
+    for (_, file) in files.iter().enumerate().filter(|(at, _)| !used.contains(at)) {
         // A batch that names the floor may be lost again, if it is not of the chain.
         let end = found.slot_ends.get(&file.number).copied().unwrap_or(0);
         if end < found.chain_floor.position || end >= found.floor.position {
             free.push(Arc::clone(file));
         } else {
-            released.push((Arc::clone(&files[at]), end));
+            released.push((Arc::clone(file), end));
         }
     }
     let mut segments = Segments::new(free, released);

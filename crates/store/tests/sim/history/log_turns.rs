@@ -103,7 +103,7 @@ impl History {
             let made = log.prepare();
             self.say(|| format!("a slot is made: {made:?}"));
         }
-        for tenant in log.to_fold() {
+        for tenant in log.due_to_fold() {
             let asked = self.members.iter().position(|member| member.id.bytes() == tenant).unwrap();
             self.fold(asked);
             log.not_folded(tenant);
