@@ -1,7 +1,7 @@
 //! Who follows which tenants' journals, and how followers learn that there is more to read.
 //!
-//! After a flush, an actor only announces that there is news. A follower then reads the journal, on a thread that
-//! serves no calls. While nobody follows, this costs an actor one load of a counter per flush. The table belongs to the
+//! When a turn's events are in the log, the thread only announces that there is news. A follower then reads the journal,
+//! on a thread that serves no calls. While nobody follows, this costs one load of a counter for each tenant. The table belongs to the
 //! process, not to the actors, so a follower survives the rebuild of an actor, and one that follows all tenants also
 //! follows those created later.
 

@@ -1,8 +1,8 @@
-//! The hash chain that makes the log tamper-evident.
+//! The hash chain that makes a journal tamper-evident.
 //!
 //! `H(n) = SHA-256(H(n-1) || every byte of the event frames between marker n-1 and marker n)`, frames with
 //! their length and checksum. `H(0) = SHA-256("kavach journal" || tenant uuid)`. Each flush feeds the
-//! hash once, so a call costs the chain no more than its bytes.
+//! hash once, off the way of a call.
 
 use sha2::{Digest, Sha256};
 

@@ -1,4 +1,5 @@
-//! The durable log of each tenant, its snapshots, and the data directory. This is the only code that touches files.
+//! The log of all tenants, the journal and the snapshots of each, and the data directory. This is the only code that
+//! touches files.
 //!
 //! The journal deals in bytes. An event is an opaque payload with a sequence number; numbers start at 1 and have no gaps.
 //! What the payload means is the business of `kavach-store`, which has the codec. So the journal can be tested with any
@@ -15,6 +16,7 @@
 //! ```text
 //! <data dir>/
 //!   LOCK                              held while a process uses the directory
+//!   log.manifest  log/                the log, while the server runs and after a crash: see `log/mod.rs`
 //!   <tenant>/
 //!     tenant.json                     a label for people; the caller's bytes
 //!     {first_seq:020}.journal         segment in use, or not yet compressed

@@ -22,7 +22,7 @@ pub struct JournalReader {
     pub(super) tenant: [u8; 16],
     pub(super) older: Arc<Vec<u64>>,
     pub(super) active: Arc<SegmentFile>,
-    /// PieceBytes of the active segment that count.
+    /// Bytes of the active segment that count.
     pub(super) end: u64,
     /// Where blocks of it start.
     places: Arc<Vec<IndexEntry>>,

@@ -1,4 +1,4 @@
-//! The thread that syncs for all tenants.
+//! The thread that syncs tenants' folders.
 
 use std::cell::Cell;
 use std::fs::File;

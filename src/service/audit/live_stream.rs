@@ -24,7 +24,7 @@ use crate::service::tenant_calls::ask;
 
 /// Silence after which a stream sends a sign of life: less than the minute after which proxies give up.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// The least time between two reads of new entries. Under load, one read covers many flushes.
+/// The least time between two reads of new entries. Under load, one read covers many turns.
 const PAUSE: Duration = Duration::from_millis(25);
 /// Pause before retrying a tenant that can't answer.
 const RETRY: Duration = Duration::from_millis(500);
