@@ -114,7 +114,10 @@ impl LogKeeper {
         self.shared.has_ended.store(true, Ordering::Release);
         self.shared.changed.notify_one();
         let _ = self.look.try_send(());
-        for thread in lock(&self.threads).drain(..) {
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        // The last owner may be one of them, which asked a tenant to fold.
+        let own = thread::current().id();
+        for thread in threads.into_iter().filter(|thread| thread.thread().id() != own) {
             if thread.join().is_err() {
                 error!("a thread of the log panicked");
             }

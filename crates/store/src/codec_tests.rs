@@ -510,7 +510,8 @@ fn every_change_has_a_golden_line() {
         tag
     });
     let golden_names: BTreeSet<String> = golden_names.collect();
-    assert_eq!(golden_names.iter().map(String::as_str).collect::<BTreeSet<_>>(), known);
+    let golden_names: BTreeSet<_> = golden_names.iter().map(String::as_str).collect();
+    assert_eq!(golden_names, known, "`changes` needs one of each `Change`");
 }
 
 #[test]

@@ -265,7 +265,7 @@ fn nothing_acknowledged_is_lost_or_doubled_at_any_end() {
 #[test]
 fn nor_on_a_disk_that_is_full_at_times() {
     let place = tempfile::tempdir().unwrap();
-    let Some(_mount) = Mount::new(place.path(), "96m") else {
+    let Some(_mount) = Mount::new(place.path(), "320m") else {
         eprintln!("skipped: a file system can't be mounted here; files that can't grow, below, are the nearest thing");
         return;
     };

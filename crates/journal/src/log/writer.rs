@@ -169,7 +169,13 @@ impl Log {
                 let kept = Kept { slots, erased: erased.into_iter().collect() };
                 let state = recover(&*disk, data_dir, &folder, id, &kept, Known::default())?;
                 let log = log(id, state, kept);
-                log.mark(&mut log.lock_kept(), &mut log.lock()).map_err(LogError::io(&folder))?;
+                match log.mark(&mut log.lock_kept(), &mut log.lock()) {
+                    // Reads need no space. The log takes something once there is some.
+                    Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                        tracing::warn!(folder = %folder.display(), "the disk is full: the log takes nothing");
+                    }
+                    marked => marked.map_err(LogError::io(&folder))?,
+                }
                 return Ok(log);
             }
             Some(Manifest { is_closed: true, .. }) => remove_files(&*disk, data_dir, &folder)?,
