@@ -12,7 +12,7 @@ use kavach_journal::{CompressionJob, Journal, SnapshotJob, SyncJob, SyncPoint};
 use tracing::{error, warn};
 
 use crate::codec;
-use crate::commit_queue::{CommitQueue, Mark};
+use crate::commit_queue::{CommitMark, CommitQueue};
 use crate::durability::Durability;
 use crate::loader::LoadedTenant;
 use crate::pending_replies::HeldReply;
@@ -25,9 +25,9 @@ pub struct CommitPipeline {
     journal: Option<Journal>,
     durability: Durability,
     /// The last event.
-    last_event: Mark,
+    last_event: CommitMark,
     /// The last change that no read may show before the change's own reply has left.
-    last_change: Mark,
+    last_change: CommitMark,
     /// Its event, or the last one when the tenant was loaded.
     last_change_seq: u64,
     /// The last event that the newest snapshot covers.

@@ -18,13 +18,13 @@ pub const MAX_WAITING: usize = 100_000;
 
 /// A turn of a [`CommitQueue`]. Zero is before all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Turn(u64);
+pub struct CommitTurn(u64);
 
 /// How far the log has to be for a tenant.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Mark {
+pub(crate) struct CommitMark {
     /// The turn of an event.
-    pub turn: Turn,
+    pub turn: CommitTurn,
     /// The last batch of the log when the tenant was loaded from it.
     loaded: u64,
     /// The failures that the queue had seen by then.
@@ -40,29 +40,29 @@ pub struct CommitQueue<R> {
     /// Turns in the log that are not known to be on disk, oldest first.
     appended: VecDeque<AppendedTurn<R>>,
     /// The last turn that is in the log, with all before it.
-    written: Turn,
+    written: CommitTurn,
     /// The last turn that is on disk, with all before it.
-    synced: Turn,
+    synced: CommitTurn,
     /// The last batch of the log that is on disk.
     synced_position: u64,
     /// What this queue knows of the log's failures.
     generation: usize,
-    failures: Vec<Failure>,
+    failures: Vec<LogFailure>,
     waiting: usize,
     /// Bytes of frames above which the next events go into a batch of their own.
     batch_bytes: usize,
 }
 
 /// What a failure of the log took: turns that are not in it, or perhaps not.
-struct Failure {
-    after: Turn,
-    upto: Turn,
+struct LogFailure {
+    after: CommitTurn,
+    upto: CommitTurn,
     /// What was loaded from a later batch than this is perhaps lost too.
     position: u64,
 }
 
 struct GatheredTurn<R> {
-    turn: Turn,
+    turn: CommitTurn,
     sections: Vec<LogSection>,
     frames: Vec<u8>,
     until_written: Vec<R>,
@@ -70,14 +70,14 @@ struct GatheredTurn<R> {
 }
 
 impl<R> GatheredTurn<R> {
-    fn new(turn: Turn) -> Self {
+    fn new(turn: CommitTurn) -> Self {
         let (sections, frames, until_written, until_synced) = Default::default();
         Self { turn, sections, frames, until_written, until_synced }
     }
 }
 
 struct AppendedTurn<R> {
-    turn: Turn,
+    turn: CommitTurn,
     position: u64,
     until_synced: Vec<R>,
 }
@@ -98,11 +98,11 @@ impl<R: HeldReply> CommitQueue<R> {
     pub fn new(log: &Log) -> Self {
         let LogProgress { generation, synced, failed: _ } = log.progress(usize::MAX);
         Self {
-            current: GatheredTurn::new(Turn(1)),
+            current: GatheredTurn::new(CommitTurn(1)),
             gathered: VecDeque::new(),
             appended: VecDeque::new(),
-            written: Turn(0),
-            synced: Turn(0),
+            written: CommitTurn(0),
+            synced: CommitTurn(0),
             synced_position: synced,
             generation,
             failures: Vec::new(),
@@ -115,13 +115,13 @@ impl<R: HeldReply> CommitQueue<R> {
     fn end_turn(&mut self) {
         let GatheredTurn { turn, sections, until_written, until_synced, .. } = &self.current;
         if !(sections.is_empty() && until_written.is_empty() && until_synced.is_empty()) {
-            let next = GatheredTurn::new(Turn(turn.0 + 1));
+            let next = GatheredTurn::new(CommitTurn(turn.0 + 1));
             self.gathered.push_back(std::mem::replace(&mut self.current, next));
         }
     }
 
     /// Takes a tenant's next event, and returns the turn that it is of.
-    pub(crate) fn push(&mut self, tenant: [u8; 16], seq: u64, frame: &[u8]) -> Turn {
+    pub(crate) fn push(&mut self, tenant: [u8; 16], seq: u64, frame: &[u8]) -> CommitTurn {
         let gathered = &mut self.current;
         gathered.frames.extend_from_slice(frame);
         match gathered.sections.last_mut().filter(|last| last.tenant == tenant && last.last_seq + 1 == seq) {
@@ -137,8 +137,8 @@ impl<R: HeldReply> CommitQueue<R> {
     }
 
     /// The mark of a tenant that was just loaded, when the log's last batch was `position`.
-    pub(crate) fn mark_loaded(&self, position: u64) -> Mark {
-        Mark { turn: Turn(0), loaded: position, failures: self.failures.len() }
+    pub(crate) fn mark_loaded(&self, position: u64) -> CommitMark {
+        CommitMark { turn: CommitTurn(0), loaded: position, failures: self.failures.len() }
     }
 
     /// Whether the log has failed, as far as this queue knows, since it had failed so many times.
@@ -147,17 +147,17 @@ impl<R: HeldReply> CommitQueue<R> {
     }
 
     /// Whether the log has what was recorded in a turn.
-    pub(crate) fn is_written(&self, turn: Turn) -> bool {
+    pub(crate) fn is_written(&self, turn: CommitTurn) -> bool {
         turn <= self.written
     }
 
     /// Whether everything up to a mark is on disk.
-    pub(crate) fn is_synced(&self, mark: Mark) -> bool {
+    pub(crate) fn is_synced(&self, mark: CommitMark) -> bool {
         mark.turn <= self.synced && mark.loaded <= self.synced_position
     }
 
     /// Whether what a mark stands for is not in the log, or perhaps not.
-    pub(crate) fn has_failed(&self, mark: Mark) -> bool {
+    pub(crate) fn has_failed(&self, mark: CommitMark) -> bool {
         let since = self.failures.get(mark.failures..).unwrap_or_default();
         since
             .iter()
@@ -165,7 +165,7 @@ impl<R: HeldReply> CommitQueue<R> {
     }
 
     /// The turn that takes events now.
-    pub fn turn(&self) -> Turn {
+    pub fn turn(&self) -> CommitTurn {
         self.current.turn
     }
 
@@ -203,7 +203,7 @@ impl<R: HeldReply> CommitQueue<R> {
     }
 
     /// Holds a reply until everything up to a mark is on disk.
-    pub(crate) fn hold_until_synced(&mut self, mark: Mark, held: R) {
+    pub(crate) fn hold_until_synced(&mut self, mark: CommitMark, held: R) {
         if self.is_synced(mark) {
             return held.release(Ok(()));
         }
@@ -313,7 +313,7 @@ impl<R: HeldReply> CommitQueue<R> {
     /// for it say so, and the tenants with events in it are ahead of the log.
     fn log_failed(&mut self, position: u64) {
         self.synced(position);
-        self.failures.push(Failure { after: self.synced, upto: self.written, position });
+        self.failures.push(LogFailure { after: self.synced, upto: self.written, position });
         while let Some(appended) = self.appended.pop_front() {
             self.fail(appended.until_synced.into_iter(), &outcome_unknown());
         }
@@ -327,9 +327,9 @@ impl<R: HeldReply> CommitQueue<R> {
     /// A turn that is not in the log ends.
     fn refuse(&mut self, gathered: GatheredTurn<R>, error: &Error) {
         let GatheredTurn { turn, until_written, until_synced, .. } = gathered;
-        let after = Turn(turn.0 - 1);
+        let after = CommitTurn(turn.0 - 1);
         // Each is an entry of its own: a tenant that was loaded since the last one does not look at that.
-        self.failures.push(Failure { after, upto: turn, position: u64::MAX });
+        self.failures.push(LogFailure { after, upto: turn, position: u64::MAX });
         self.fail(until_written.into_iter().chain(until_synced), error);
     }
 }

@@ -34,7 +34,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context};
-use kavach_store::commit_queue::Turn;
+use kavach_store::commit_queue::CommitTurn;
 use kavach_store::{CommitPipeline, LoadedTenant};
 
 use super::log_turns::{LogFailed, LogTurns};
@@ -56,7 +56,7 @@ pub struct TenantActor {
     pipeline: CommitPipeline,
     retention_running: bool,
     /// The turn of the last event.
-    last_turn: Turn,
+    last_turn: CommitTurn,
     /// Events recorded in this turn without a break.
     unbroken: usize,
     fold_running: bool,
@@ -110,7 +110,7 @@ impl TenantActor {
             turns,
             resources,
             unbroken: 0,
-            last_turn: Turn::default(),
+            last_turn: CommitTurn::default(),
             retention_running: false,
             fold_running: false,
             unsynced: 0,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::error::LogError;
 use super::manifest::{self, Manifest};
-use super::recovery::{self, Known};
-use super::slot::Slot;
+use super::recovery::{self, KnownProgress};
+use super::slot::LogSlot;
 use super::tail::Tail;
 use super::writer::{LOG_FOLDER, check_no_slots};
 use crate::disk::{Disk, OpenMode};
@@ -33,9 +33,9 @@ impl LogTails {
             return Ok(Self::default());
         }
         let manifest = manifest::path(data_dir);
-        let open = |number| Slot::open(disk, &folder, number, id, &manifest, OpenMode::Read).map(Arc::new);
+        let open = |number| LogSlot::open(disk, &folder, number, id, &manifest, OpenMode::Read).map(Arc::new);
         let slots: Vec<_> = (0..slots).map(open).collect::<Result<_, _>>()?;
-        let tails = recovery::read(&slots, id, Known::default())?.tails;
+        let tails = recovery::read(&slots, id, KnownProgress::default())?.tails;
         Ok(Self { tails, ..Self::default() })
     }
 

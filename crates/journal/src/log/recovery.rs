@@ -13,7 +13,7 @@ use super::batch::{self, BatchHead, Floor, check_frames};
 use super::error::LogError;
 use super::manifest::LogId;
 use super::slot::{HEADER, SharedSlot};
-use super::tail::{LostEvents, Place, Tail, check};
+use super::tail::{LogPlace, LostEvents, Tail, check};
 use memchr::memmem;
 
 /// The floor of a log that has no batch yet.
@@ -21,7 +21,7 @@ pub(super) const FIRST: Floor = Floor { position: 1, segment: 1 };
 
 /// What a start or a reopening knows already.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Known {
+pub(super) struct KnownProgress {
     /// The last batch that is on disk for certain.
     pub synced: u64,
     /// The first batch that is needed.
@@ -66,7 +66,7 @@ impl Recovered {
 }
 
 /// Reads all slots. Changes nothing. Blocking.
-pub(super) fn read(slots: &[SharedSlot], id: LogId, known: Known) -> Result<Recovered, LogError> {
+pub(super) fn read(slots: &[SharedSlot], id: LogId, known: KnownProgress) -> Result<Recovered, LogError> {
     let mut found = Vec::new();
     for (at, slot) in slots.iter().enumerate() {
         let bytes = slot.read().map_err(LogError::io(&slot.path))?;
@@ -187,7 +187,7 @@ impl Reading<'_> {
             let tail = self.tails.entry(section.tenant).or_default();
             match check(section, frames, &slot.path, offset) {
                 Ok(()) => {
-                    tail.push(section, frames, Place { file: slot.path.clone(), offset }, batch.head.position);
+                    tail.push(section, frames, LogPlace { file: slot.path.clone(), offset }, batch.head.position);
                 }
                 Err(lost) => tail.push_lost(lost),
             }
@@ -195,9 +195,9 @@ impl Reading<'_> {
         Ok(true)
     }
 
-    fn place_after(&self, last: Option<&ChainBatch>) -> Place {
+    fn place_after(&self, last: Option<&ChainBatch>) -> LogPlace {
         let (at, offset) = last.map_or((0, HEADER), |last| (last.at, last.offset + last.length as u64));
-        Place { file: self.slots.get(at).map(|slot| slot.path.clone()).unwrap_or_default(), offset }
+        LogPlace { file: self.slots.get(at).map(|slot| slot.path.clone()).unwrap_or_default(), offset }
     }
 
     fn say_cut(&self, batch: &ChainBatch) {
@@ -239,7 +239,7 @@ pub(super) fn events_of(
     for batch in found.iter().filter(|batch| batch.head.segment == segment && batch.head.position <= upto) {
         for (section, frames, offset) in sections_of(batch, &bytes).filter(|(section, ..)| section.tenant == tenant) {
             match check(section, frames, &slot.path, offset) {
-                Ok(()) => tail.push(section, frames, Place { file: slot.path.clone(), offset }, batch.head.position),
+                Ok(()) => tail.push(section, frames, LogPlace { file: slot.path.clone(), offset }, batch.head.position),
                 Err(lost) => tail.push_lost(lost),
             }
         }

@@ -10,7 +10,7 @@ type TenantKey = [u8; 16];
 
 /// What is appended to a slot between two starts, or from its beginning on.
 #[derive(Debug)]
-pub(super) struct Segment {
+pub(super) struct LogSegment {
     pub number: u64,
     pub slot: SharedSlot,
     pub first_position: u64,
@@ -28,9 +28,9 @@ struct Share {
 
 /// The segments in use, and the slots of those that are not.
 #[derive(Debug)]
-pub(super) struct Segments {
+pub(super) struct LogSegments {
     /// Oldest first; the last one takes new batches.
-    used: VecDeque<Segment>,
+    used: VecDeque<LogSegment>,
     /// Slots that nothing needs, once the floor behind their last position is on disk.
     released: Vec<(SharedSlot, u64)>,
     /// Slots that may be written over.
@@ -46,7 +46,7 @@ pub(super) struct Segments {
     is_held: bool,
 }
 
-impl Segments {
+impl LogSegments {
     pub fn new(free: Vec<SharedSlot>, released: Vec<(SharedSlot, u64)>) -> Self {
         let (used, tails, asked) = (VecDeque::new(), HashMap::new(), HashSet::new());
         Self { used, released, free, tails, tail_bytes: 0, asked, inherited: 0, is_held: false }
@@ -60,10 +60,10 @@ impl Segments {
     /// Starts a segment in a slot.
     pub fn start(&mut self, number: u64, slot: SharedSlot, first_position: u64) {
         let last_position = first_position.saturating_sub(1);
-        self.used.push_back(Segment { number, slot, first_position, last_position, shares: HashMap::new() });
+        self.used.push_back(LogSegment { number, slot, first_position, last_position, shares: HashMap::new() });
     }
 
-    pub fn current(&self) -> Option<&Segment> {
+    pub fn current(&self) -> Option<&LogSegment> {
         self.used.back()
     }
 
@@ -212,7 +212,7 @@ impl Segments {
 
     /// The segments with events of the tenant: number, slot, last position.
     pub fn of_tenant(&self, tenant: TenantKey) -> Vec<(u64, SharedSlot, u64)> {
-        let has = |segment: &&Segment| segment.shares.contains_key(&tenant);
+        let has = |segment: &&LogSegment| segment.shares.contains_key(&tenant);
         self.used.iter().filter(has).map(|s| (s.number, SharedSlot::clone(&s.slot), s.last_position)).collect()
     }
 

@@ -18,7 +18,7 @@ const ZEROS: usize = 256 << 10;
 
 /// An open slot.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct LogSlot {
     pub number: u32,
     pub path: PathBuf,
     file: Box<dyn DiskFile>,
@@ -45,7 +45,7 @@ fn header(id: LogId) -> [u8; HEADER as usize] {
     bytes
 }
 
-impl Slot {
+impl LogSlot {
     fn new(path: PathBuf, number: u32, file: Box<dyn DiskFile>) -> Self {
         Self { number, path, file, failed: Mutex::new(false) }
     }
@@ -150,7 +150,7 @@ impl Slot {
 }
 
 /// A slot that several threads may use.
-pub(super) type SharedSlot = Arc<Slot>;
+pub(super) type SharedSlot = Arc<LogSlot>;
 
 #[cfg(test)]
 mod tests {
@@ -161,9 +161,9 @@ mod tests {
     fn a_slot_of_another_log_or_version_and_a_damaged_one_are_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         let (disk, manifest) = (SystemDisk, Path::new("log.manifest"));
-        let open = |id| Slot::open(&disk, dir.path(), 3, id, manifest, OpenMode::Write);
+        let open = |id| LogSlot::open(&disk, dir.path(), 3, id, manifest, OpenMode::Write);
         assert!(matches!(open([1; 16]), Err(LogError::Damaged { .. })));
-        let slot = Slot::create(&disk, dir.path(), 3, [1; 16], 4096).unwrap();
+        let slot = LogSlot::create(&disk, dir.path(), 3, [1; 16], 4096).unwrap();
         slot.zero(HEADER, 4096).unwrap();
         assert_eq!(slot.read().unwrap().len(), 4096);
         assert!(open([1; 16]).is_ok());

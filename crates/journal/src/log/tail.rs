@@ -13,7 +13,7 @@ pub(super) const PROVISIONAL: u64 = u64::MAX;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tail {
     /// By their first events; some may overlap.
-    runs: Vec<Run>,
+    runs: Vec<EventRun>,
     /// Events that the log had for certain, and that can't be read any more.
     lost: Vec<LostEvents>,
     /// The last batch with events of the tenant.
@@ -24,16 +24,16 @@ pub struct Tail {
 
 /// Events without a gap.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Run {
+struct EventRun {
     first_seq: u64,
     last_seq: u64,
     frames: Vec<u8>,
-    place: Place,
+    place: LogPlace,
 }
 
 /// A byte of a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct LogPlace {
     pub file: PathBuf,
     pub offset: u64,
 }
@@ -42,13 +42,13 @@ pub(super) struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LostEvents {
     pub last_seq: u64,
-    pub place: Place,
+    pub place: LogPlace,
     pub detail: String,
 }
 
 impl Tail {
     /// Adds events. They may come again: what the log carries forward is older than what it has already.
-    pub(super) fn push(&mut self, section: &Section, frames: &[u8], place: Place, position: u64) {
+    pub(super) fn push(&mut self, section: &Section, frames: &[u8], place: LogPlace, position: u64) {
         self.newest = self.newest.max(position);
         let Section { first_seq, last_seq, .. } = *section;
         match self.runs.last_mut() {
@@ -58,7 +58,7 @@ impl Tail {
             }
             _ => {
                 let at = self.runs.partition_point(|run| run.first_seq <= first_seq);
-                self.runs.insert(at, Run { first_seq, last_seq, frames: frames.to_vec(), place });
+                self.runs.insert(at, EventRun { first_seq, last_seq, frames: frames.to_vec(), place });
             }
         }
     }
@@ -161,7 +161,7 @@ impl Tail {
     }
 }
 
-fn damaged(place: &Place, detail: String) -> RecoveryError {
+fn damaged(place: &LogPlace, detail: String) -> RecoveryError {
     RecoveryError::Damaged { file: place.file.clone(), offset: place.offset, detail }
 }
 
@@ -180,7 +180,7 @@ fn after(frames: &[u8], seq: u64) -> &[u8] {
 pub(super) fn check(section: &Section, frames: &[u8], file: &Path, offset: u64) -> Result<(), LostEvents> {
     batch::check_frames(section, frames).map_err(|(at, detail)| LostEvents {
         last_seq: section.last_seq,
-        place: Place { file: file.to_path_buf(), offset: offset + at as u64 },
+        place: LogPlace { file: file.to_path_buf(), offset: offset + at as u64 },
         detail: detail.to_owned(),
     })
 }

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::batch::{self, BatchHead, Floor, LastEvent, MAX_SECTIONS, Section};
 use super::error::{AppendFailure, LogError};
 use super::manifest::{self, LogId, Manifest};
-use super::recovery::{self, FIRST, Known, Recovered};
-use super::segments::Segments;
-use super::slot::{self, HEADER, SharedSlot, Slot};
+use super::recovery::{self, FIRST, KnownProgress, Recovered};
+use super::segments::LogSegments;
+use super::slot::{self, HEADER, LogSlot, SharedSlot};
 use super::sync::LogSync;
 use super::tail::{PROVISIONAL, Tail};
 use crate::disk::{Disk, FileKind, OpenMode};
@@ -24,8 +24,8 @@ pub struct LogOptions {
     /// Bytes of a slot. 32 MiB by default: a second or two at full rate, so slots change rarely. A batch takes a
     /// thirty-second of it, or one event.
     pub slot_bytes: u64,
-    /// The number of segments in use above which tenants in the oldest one are asked to fold. 32 by default, so 1 GiB: the
-    /// more there are, the larger are the pieces that folders get.
+    /// The number of segments in use above which tenants in the oldest one are asked to fold. 16 by default, so half a GiB:
+    /// the more there are, the larger are the pieces that folders get.
     pub segments: usize,
     /// Bytes of all tails above which the largest are asked to fold. 256 MiB by default; they are in memory.
     pub tail_bytes: u64,
@@ -33,7 +33,7 @@ pub struct LogOptions {
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { slot_bytes: 32 << 20, segments: 32, tail_bytes: 256 << 20 }
+        Self { slot_bytes: 32 << 20, segments: 16, tail_bytes: 256 << 20 }
     }
 }
 
@@ -81,16 +81,16 @@ pub struct Log {
     folder: PathBuf,
     pub(super) id: LogId,
     pub(super) options: LogOptions,
-    state: Mutex<State>,
+    state: Mutex<LogState>,
     /// What the manifest says. Locked while a slot is made, and before the state.
-    kept: Mutex<Kept>,
+    kept: Mutex<KeptManifest>,
     /// Held while the files are read anew or written over, before the other two.
     pub(super) upkeep: Mutex<()>,
 }
 
 /// What the manifest keeps while the log is open.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct KeptManifest {
     slots: u32,
     /// Tenants that were erased, and of which the files may still have something.
     pub erased: HashSet<[u8; 16]>,
@@ -107,8 +107,8 @@ const NAMED_BATCHES: usize = 128;
 const NOWHERE: u64 = u64::MAX / 2;
 
 #[derive(Debug)]
-pub(super) struct State {
-    pub segments: Segments,
+pub(super) struct LogState {
+    pub segments: LogSegments,
     /// Where the next batch goes in the current segment.
     end: u64,
     /// The last batch.
@@ -166,8 +166,8 @@ impl Log {
                     make_folder(&*disk, data_dir, &folder)
                 };
                 clean().map_err(LogError::io(data_dir))?;
-                let kept = Kept { slots, erased: erased.into_iter().collect() };
-                let state = recover(&*disk, data_dir, &folder, id, &kept, Known::default())?;
+                let kept = KeptManifest { slots, erased: erased.into_iter().collect() };
+                let state = recover(&*disk, data_dir, &folder, id, &kept, KnownProgress::default())?;
                 let log = log(id, state, kept);
                 match log.mark(&mut log.lock_kept(), &mut log.lock()) {
                     // Reads need no space. The log takes something once there is some.
@@ -185,18 +185,18 @@ impl Log {
         let create = || {
             Manifest { id: new_id, slots: 0, is_closed: false, erased: Vec::new() }.write(&*disk, data_dir)?;
             make_folder(&*disk, data_dir, &folder)?;
-            let log = log(new_id, State::new(Segments::new(Vec::new(), Vec::new())), Kept::default());
+            let log = log(new_id, LogState::new(LogSegments::new(Vec::new(), Vec::new())), KeptManifest::default());
             log.make_slot(false)?;
             Ok(log)
         };
         create().map_err(LogError::io(&folder))
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, LogState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn lock_kept(&self) -> MutexGuard<'_, Kept> {
+    pub(super) fn lock_kept(&self) -> MutexGuard<'_, KeptManifest> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -204,7 +204,7 @@ impl Log {
         self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn write_manifest(&self, kept: &Kept, is_closed: bool) -> io::Result<()> {
+    pub(super) fn write_manifest(&self, kept: &KeptManifest, is_closed: bool) -> io::Result<()> {
         let erased = kept.erased.iter().copied().collect();
         Manifest { id: self.id, slots: kept.slots, is_closed, erased }.write(&*self.disk, &self.data_dir)
     }
@@ -248,8 +248,8 @@ impl Log {
         Ok(())
     }
 
-    fn make_numbered_slot(&self, kept: &mut Kept, filled: bool) -> io::Result<SharedSlot> {
-        let slot = Slot::create(&*self.disk, &self.folder, kept.slots, self.id, self.options.slot_bytes)?;
+    fn make_numbered_slot(&self, kept: &mut KeptManifest, filled: bool) -> io::Result<SharedSlot> {
+        let slot = LogSlot::create(&*self.disk, &self.folder, kept.slots, self.id, self.options.slot_bytes)?;
         if filled {
             slot.zero(HEADER, self.options.slot_bytes)?;
             slot.sync()?;
@@ -345,11 +345,11 @@ impl Log {
             if !state.is_broken {
                 return Ok(());
             }
-            (Known { synced: state.synced, floor: state.synced_floor }, state.failures.clone())
+            (KnownProgress { synced: state.synced, floor: state.synced_floor }, state.failures.clone())
         };
         failures.push(known.synced);
         let recovered = recover(&*self.disk, &self.data_dir, &self.folder, self.id, &kept, known)?;
-        let mut state = State { failures, ..recovered };
+        let mut state = LogState { failures, ..recovered };
         self.mark(&mut kept, &mut state).map_err(LogError::io(&self.folder))?;
         *self.lock() = state;
         Ok(())
@@ -373,7 +373,7 @@ impl Log {
     }
 
     /// Starts a segment with a batch without events, which says what is on disk, and syncs it.
-    fn mark(&self, kept: &mut Kept, state: &mut State) -> io::Result<()> {
+    fn mark(&self, kept: &mut KeptManifest, state: &mut LogState) -> io::Result<()> {
         let size = batch::size(0, state.previous.len(), 0);
         let slot = match state.slot_for(size, self.options.slot_bytes) {
             Some(slot) => slot,
@@ -446,7 +446,7 @@ impl Log {
                 let generation = state.failures.len();
                 return Ok(tails.get(&tenant).cloned().unwrap_or_default().at(PROVISIONAL, generation));
             }
-            (Known { synced: state.synced, floor: state.synced_floor }, state.failures.len())
+            (KnownProgress { synced: state.synced, floor: state.synced_floor }, state.failures.len())
         };
         let files = open_slots(&*self.disk, &self.data_dir, &self.folder, self.id, slots)?;
         let tails = recovery::read(&files, self.id, known)?.tails;
@@ -573,8 +573,8 @@ impl From<&LogSection> for Section {
     }
 }
 
-impl State {
-    fn new(segments: Segments) -> Self {
+impl LogState {
+    fn new(segments: LogSegments) -> Self {
         Self {
             segments,
             end: NOWHERE,
@@ -696,9 +696,9 @@ fn recover(
     data_dir: &Path,
     folder: &Path,
     id: LogId,
-    kept: &Kept,
-    known: Known,
-) -> Result<State, LogError> {
+    kept: &KeptManifest,
+    known: KnownProgress,
+) -> Result<LogState, LogError> {
     let files = open_slots(disk, data_dir, folder, id, kept.slots)?;
     let found = recovery::read(&files, id, known)?;
     rewrite(&files, &found)?;
@@ -713,7 +713,7 @@ fn recover(
             released.push((Arc::clone(file), end));
         }
     }
-    let mut segments = Segments::new(free, released);
+    let mut segments = LogSegments::new(free, released);
     for batch in &found.chain {
         if segments.current().is_none_or(|segment| segment.number != batch.head.segment)
             && let Some(file) = files.get(batch.at)
@@ -730,7 +730,7 @@ fn recover(
     let Recovered { chain, last_segment, chain_floor, mut tails, .. } = found;
     // While a process goes on, only those ask for their tails who had events that were not on disk.
     tails.retain(|tenant, tail| !kept.erased.contains(tenant) && (known.synced == 0 || tail.newest() > known.synced));
-    let mut state = State::new(segments);
+    let mut state = LogState::new(segments);
     state.position = position;
     state.last_segment = last_segment;
     state.synced = position;
@@ -768,7 +768,7 @@ fn open_slots(
     slots: u32,
 ) -> Result<Vec<SharedSlot>, LogError> {
     let manifest = manifest::path(data_dir);
-    (0..slots).map(|number| Slot::open(disk, folder, number, id, &manifest, OpenMode::Write).map(Arc::new)).collect()
+    (0..slots).map(|number| LogSlot::open(disk, folder, number, id, &manifest, OpenMode::Write).map(Arc::new)).collect()
 }
 
 /// Writes what may not be on disk over itself, and syncs it. After a failed sync the kernel takes bytes for clean that it
