@@ -121,7 +121,7 @@ impl App {
         });
         let log = Arc::new(log?);
         let log_keeper = LogKeeper::start(Arc::clone(&log), Arc::clone(&measures.syncs))?;
-        let syncer = Syncer::start(data.path(), |_| {})?;
+        let syncer = Syncer::start(data.path())?;
         let compressor = Compressor::start()?;
         let resources = Resources::new(data, log, log_keeper, syncer, compressor, settings.durability, measures);
         let core = Arc::new(Core::new(resources, operator, settings.worker_count()));

@@ -127,23 +127,21 @@ impl LogTurns {
             let gathered = queue.gathered();
             (queue.write(&self.resources.log), gathered, queue.needs_sync())
         };
+        if written != Written::Nothing {
+            // Some of it may be written even after a failure. A follower that finds nothing new waits on.
+            let now = self.resources.clock.now();
+            for (tenant, last_old) in self.recorded.borrow_mut().drain(..) {
+                self.resources.audit.watch.announce(tenant, last_old, now);
+            }
+        }
         match written {
             Written::Nothing if is_awaited => self.resources.log_keeper.appended(true),
             Written::Nothing => {}
             Written::All => {
                 self.notes.flushed(start.elapsed(), events, bytes as u64);
-                let now = self.resources.clock.now();
-                for (tenant, last_old) in self.recorded.borrow_mut().drain(..) {
-                    self.resources.audit.watch.announce(tenant, last_old, now);
-                }
                 self.resources.log_keeper.appended(is_awaited);
             }
             Written::Failed => {
-                // Some of it may be written. A follower that finds nothing new waits on.
-                let now = self.resources.clock.now();
-                for (tenant, last_old) in self.recorded.borrow_mut().drain(..) {
-                    self.resources.audit.watch.announce(tenant, last_old, now);
-                }
                 // It reads the log anew, if that is what failed.
                 self.resources.log_keeper.appended(true);
                 for member in self.members.borrow().values().filter_map(WeakRecipient::upgrade) {

@@ -95,6 +95,7 @@ mod snapshot;
 mod sync;
 mod sync_job;
 mod sync_state;
+mod synced_file;
 mod syncer;
 mod verify;
 mod writer;

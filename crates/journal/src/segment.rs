@@ -5,10 +5,10 @@
 
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use crate::disk::{Disk, DiskFile, FileStream, OpenMode};
 use crate::folder::Folder;
+use crate::synced_file::SyncedFile;
 
 /// Bytes of a segment's header; its first frame starts here.
 pub(super) const HEADER: usize = 78;
@@ -86,15 +86,12 @@ impl SegmentHeader {
 #[derive(Debug)]
 pub(super) struct SegmentFile {
     pub first_seq: u64,
-    file: Box<dyn DiskFile>,
-    /// Whether a sync has ever failed. The kernel reports a lost write only once per open file, so the failure is remembered
-    /// for everyone who shares the file.
-    failed: Mutex<bool>,
+    file: SyncedFile,
 }
 
 impl SegmentFile {
     pub fn new(first_seq: u64, file: Box<dyn DiskFile>) -> Self {
-        Self { first_seq, file, failed: Mutex::new(false) }
+        Self { first_seq, file: SyncedFile::new(file) }
     }
 
     /// Creates a segment file that holds just its header. On an error no file remains, unless
@@ -116,31 +113,18 @@ impl SegmentFile {
     }
 
     pub fn file(&self) -> &dyn DiskFile {
-        &*self.file
+        self.file.file()
     }
 
     /// Waits until every written byte is on disk. Blocking.
     pub fn sync(&self) -> io::Result<()> {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if *failed {
-            return Err(sync_failed_before());
-        }
-        let result = self.file.sync();
-        *failed = result.is_err();
-        result
+        self.file.sync()
     }
 
     /// Fails if a sync has ever failed.
     pub fn check(&self) -> io::Result<()> {
-        match *self.failed.lock().unwrap_or_else(PoisonError::into_inner) {
-            true => Err(sync_failed_before()),
-            false => Ok(()),
-        }
+        self.file.check()
     }
-}
-
-fn sync_failed_before() -> io::Error {
-    io::Error::other("an earlier sync of this segment failed, and nobody knows what it lost")
 }
 
 /// Why a segment file could not be made.

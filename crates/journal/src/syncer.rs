@@ -8,7 +8,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::sync_job::{SyncJob, SyncPoint};
 
@@ -31,12 +30,11 @@ pub struct Syncer {
 }
 
 impl Syncer {
-    /// Starts the thread. `data_dir` holds all tenants' folders. After each batch the thread calls `took` with the time it
-    /// took.
-    pub fn start(data_dir: &Path, took: impl Fn(Duration) + Send + 'static) -> io::Result<Self> {
+    /// Starts the thread. `data_dir` holds all tenants' folders.
+    pub fn start(data_dir: &Path) -> io::Result<Self> {
         let file_system = FileSystem::open(data_dir)?;
         let (requests, queue) = channel();
-        thread::Builder::new().name("kavach-sync".into()).spawn(move || file_system.serve(&queue, &took))?;
+        thread::Builder::new().name("kavach-sync".into()).spawn(move || file_system.serve(&queue))?;
         Ok(Self { requests })
     }
 
@@ -68,13 +66,11 @@ impl FileSystem {
         Ok(Self { sync_all, is_trusted: Cell::new(true), number })
     }
 
-    fn serve(&self, queue: &Receiver<SyncRequest>, took: &dyn Fn(Duration)) {
+    fn serve(&self, queue: &Receiver<SyncRequest>) {
         while let Ok(first) = queue.recv() {
             let mut batch = vec![first];
             batch.extend(queue.try_iter());
-            let start = Instant::now();
             self.sync(batch);
-            took(start.elapsed());
         }
     }
 
@@ -210,7 +206,7 @@ mod tests {
     #[test]
     fn the_thread_outlives_a_panic_and_answers_in_order() {
         let dir = tempfile::tempdir().unwrap();
-        let syncer = Syncer::start(dir.path(), |_| {}).unwrap();
+        let syncer = Syncer::start(dir.path()).unwrap();
         let journal = fresh_in(dir.path(), JournalOptions::default());
         let (answers, answered) = channel();
         syncer.submit(journal.begin_sync(), Box::new(|_| panic!("on purpose")));

@@ -235,8 +235,7 @@ impl<R: HeldReply> CommitQueue<R> {
             match appended {
                 Ok(position) => {
                     let GatheredTurn { turn, until_written, until_synced, .. } = gathered;
-                    self.waiting -= until_written.len();
-                    until_written.into_iter().for_each(|held| held.release(Ok(())));
+                    self.release(until_written, &Ok(()));
                     self.written = turn;
                     self.note_appended(AppendedTurn { turn, position, until_synced });
                     outcome = Written::All;
@@ -261,8 +260,7 @@ impl<R: HeldReply> CommitQueue<R> {
 
     fn note_appended(&mut self, new: AppendedTurn<R>) {
         if new.position <= self.synced_position {
-            self.waiting -= new.until_synced.len();
-            new.until_synced.into_iter().for_each(|held| held.release(Ok(())));
+            self.release(new.until_synced, &Ok(()));
             if self.appended.is_empty() {
                 self.synced = new.turn;
             }
@@ -275,10 +273,11 @@ impl<R: HeldReply> CommitQueue<R> {
         }
     }
 
-    fn fail(&mut self, replies: impl Iterator<Item = R>, error: &Error) {
+    /// Releases replies that waited in here, all with one outcome.
+    fn release(&mut self, replies: impl IntoIterator<Item = R>, outcome: &Result<(), Error>) {
         for held in replies {
             self.waiting -= 1;
-            held.release(Err(error.clone()));
+            held.release(outcome.clone());
         }
     }
 
@@ -303,8 +302,7 @@ impl<R: HeldReply> CommitQueue<R> {
         self.synced_position = self.synced_position.max(position);
         let reached = self.synced_position;
         while let Some(appended) = self.appended.pop_front_if(|appended| appended.position <= reached) {
-            self.waiting -= appended.until_synced.len();
-            appended.until_synced.into_iter().for_each(|held| held.release(Ok(())));
+            self.release(appended.until_synced, &Ok(()));
             self.synced = appended.turn;
         }
     }
@@ -315,7 +313,7 @@ impl<R: HeldReply> CommitQueue<R> {
         self.synced(position);
         self.failures.push(LogFailure { after: self.synced, upto: self.written, position });
         while let Some(appended) = self.appended.pop_front() {
-            self.fail(appended.until_synced.into_iter(), &outcome_unknown());
+            self.release(appended.until_synced, &Err(outcome_unknown()));
         }
         // Events that are not written yet may be of tenants that lost the ones before.
         self.end_turn();
@@ -330,6 +328,6 @@ impl<R: HeldReply> CommitQueue<R> {
         let after = CommitTurn(turn.0 - 1);
         // Each is an entry of its own: a tenant that was loaded since the last one does not look at that.
         self.failures.push(LogFailure { after, upto: turn, position: u64::MAX });
-        self.fail(until_written.into_iter().chain(until_synced), error);
+        self.release(until_written.into_iter().chain(until_synced), &Err(error.clone()));
     }
 }

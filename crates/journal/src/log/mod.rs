@@ -66,7 +66,7 @@ mod tests;
 
 pub use error::{AppendFailure, LogError};
 pub use reading::LogTails;
+pub(crate) use slot::LOG_FOLDER;
 pub use sync::LogSync;
 pub use tail::Tail;
-pub(crate) use writer::LOG_FOLDER;
 pub use writer::{Log, LogFigures, LogOptions, LogProgress, LogSection};

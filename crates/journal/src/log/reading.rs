@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use super::error::LogError;
-use super::manifest::{self, Manifest};
+use super::manifest::Manifest;
 use super::recovery::{self, KnownProgress};
-use super::slot::LogSlot;
+use super::slot::{self, LOG_FOLDER};
 use super::tail::Tail;
-use super::writer::{LOG_FOLDER, check_no_slots};
+use super::writer::check_no_slots;
 use crate::disk::{Disk, OpenMode};
 
 /// What a log has of each tenant.
@@ -32,9 +31,7 @@ impl LogTails {
         if is_closed {
             return Ok(Self::default());
         }
-        let manifest = manifest::path(data_dir);
-        let open = |number| LogSlot::open(disk, &folder, number, id, &manifest, OpenMode::Read).map(Arc::new);
-        let slots: Vec<_> = (0..slots).map(open).collect::<Result<_, _>>()?;
+        let slots = slot::open_all(disk, data_dir, id, slots, OpenMode::Read)?;
         let tails = recovery::read(&slots, id, KnownProgress::default())?.tails;
         Ok(Self { tails, ..Self::default() })
     }

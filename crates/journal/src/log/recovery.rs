@@ -182,15 +182,9 @@ impl Reading<'_> {
             }
             batch.unsynced = own.to_vec();
         }
-        let sections = sections_of(batch, bytes);
-        for (section, frames, offset) in sections {
+        for (section, frames, offset) in sections_of(batch, bytes) {
             let tail = self.tails.entry(section.tenant).or_default();
-            match check(section, frames, &slot.path, offset) {
-                Ok(()) => {
-                    tail.push(section, frames, LogPlace { file: slot.path.clone(), offset }, batch.head.position);
-                }
-                Err(lost) => tail.push_lost(lost),
-            }
+            tail.add(section, frames, &slot.path, offset, batch.head.position);
         }
         Ok(true)
     }
@@ -238,10 +232,7 @@ pub(super) fn events_of(
     find_batches(&bytes, id, 0, &mut found);
     for batch in found.iter().filter(|batch| batch.head.segment == segment && batch.head.position <= upto) {
         for (section, frames, offset) in sections_of(batch, &bytes).filter(|(section, ..)| section.tenant == tenant) {
-            match check(section, frames, &slot.path, offset) {
-                Ok(()) => tail.push(section, frames, LogPlace { file: slot.path.clone(), offset }, batch.head.position),
-                Err(lost) => tail.push_lost(lost),
-            }
+            tail.add(section, frames, &slot.path, offset, batch.head.position);
         }
     }
     Ok(())

@@ -95,8 +95,13 @@ impl LogSegments {
 
     /// Tenants with events in the oldest segments, if more than `most` are in use.
     pub fn pinning(&self, most: usize) -> Vec<TenantKey> {
-        let over = self.used.len().saturating_sub(most);
-        let mut all: Vec<_> = self.used.iter().take(over).flat_map(|segment| segment.shares.keys().copied()).collect();
+        self.tenants_of_oldest(self.used.len().saturating_sub(most))
+    }
+
+    /// The tenants with events in that many of the oldest segments.
+    fn tenants_of_oldest(&self, segments: usize) -> Vec<TenantKey> {
+        let oldest = self.used.iter().take(segments);
+        let mut all: Vec<_> = oldest.flat_map(|segment| segment.shares.keys().copied()).collect();
         all.sort_unstable();
         all.dedup();
         all
@@ -217,8 +222,8 @@ impl LogSegments {
     }
 
     /// Tenants that should fold now, each once until it has: those with the largest tails if all tails together have more
-    /// than `most_bytes`, and those that keep the oldest segment if more than
-    /// `most_segments` are in use; and those with events of before a start.
+    /// than `most_bytes`, those that keep the oldest segment if more than `most_segments` are in use, and those with
+    /// events of before a start.
     pub fn due_to_fold(&mut self, most_bytes: u64, most_segments: usize) -> Vec<TenantKey> {
         let mut chosen = Vec::new();
         let asked_bytes: u64 = self.asked.iter().filter_map(|tenant| self.tails.get(tenant)).sum();
@@ -238,10 +243,7 @@ impl LogSegments {
         self.asked.extend(&chosen);
         let over = self.used.len().saturating_sub(most_segments);
         let inherited = self.used.iter().take_while(|segment| segment.number <= self.inherited).count();
-        let old = self.used.iter().take(over.max(inherited));
-        let mut oldest: Vec<_> = old.flat_map(|segment| segment.shares.keys().copied()).collect();
-        oldest.sort_unstable();
-        oldest.dedup();
+        let mut oldest = self.tenants_of_oldest(over.max(inherited));
         oldest.retain(|tenant| self.asked.insert(*tenant));
         chosen.extend(oldest);
         chosen

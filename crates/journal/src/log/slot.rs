@@ -2,11 +2,15 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::error::LogError;
-use super::manifest::{LogId, VERSION};
+use super::manifest::{self, LogId, VERSION};
 use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::synced_file::SyncedFile;
+
+/// The folder of the log in the data directory.
+pub(crate) const LOG_FOLDER: &str = "log";
 
 /// Bytes of the header.
 pub(super) const HEADER: u64 = 32;
@@ -21,9 +25,7 @@ const ZEROS: usize = 256 << 10;
 pub(super) struct LogSlot {
     pub number: u32,
     pub path: PathBuf,
-    file: Box<dyn DiskFile>,
-    /// Whether a sync has ever failed. The kernel reports a lost write only once.
-    failed: Mutex<bool>,
+    file: SyncedFile,
 }
 
 pub(super) fn path(folder: &Path, number: u32) -> PathBuf {
@@ -47,7 +49,7 @@ fn header(id: LogId) -> [u8; HEADER as usize] {
 
 impl LogSlot {
     fn new(path: PathBuf, number: u32, file: Box<dyn DiskFile>) -> Self {
-        Self { number, path, file, failed: Mutex::new(false) }
+        Self { number, path, file: SyncedFile::new(file) }
     }
 
     /// Makes a slot's file, all on disk. Blocking.
@@ -116,13 +118,13 @@ impl LogSlot {
 
     /// The whole content. Blocking.
     pub fn read(&self) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; usize::try_from(self.file.size()?).unwrap_or(usize::MAX)];
-        self.file.read_exact_at(&mut bytes, 0)?;
+        let mut bytes = vec![0; usize::try_from(self.file.file().size()?).unwrap_or(usize::MAX)];
+        self.file.file().read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
     }
 
     pub fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset).map_err(|(_, error)| error)
+        self.file.file().write_all_at(bytes, offset).map_err(|(_, error)| error)
     }
 
     /// Writes zeros over a part. Blocking.
@@ -139,18 +141,24 @@ impl LogSlot {
 
     /// Waits until every written byte is on disk. Blocking.
     pub fn sync(&self) -> io::Result<()> {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if *failed {
-            return Err(io::Error::other("an earlier sync of this file failed, and nobody knows what it lost"));
-        }
-        let result = self.file.sync();
-        *failed = result.is_err();
-        result
+        self.file.sync()
     }
 }
 
 /// A slot that several threads may use.
 pub(super) type SharedSlot = Arc<LogSlot>;
+
+/// Opens the slots that the manifest of a data directory names.
+pub(super) fn open_all(
+    disk: &dyn Disk,
+    data_dir: &Path,
+    id: LogId,
+    slots: u32,
+    access: OpenMode,
+) -> Result<Vec<SharedSlot>, LogError> {
+    let (folder, manifest) = (data_dir.join(LOG_FOLDER), manifest::path(data_dir));
+    (0..slots).map(|number| LogSlot::open(disk, &folder, number, id, &manifest, access).map(Arc::new)).collect()
+}
 
 #[cfg(test)]
 mod tests {

@@ -48,7 +48,7 @@ pub(super) struct LostEvents {
 
 impl Tail {
     /// Adds events. They may come again: what the log carries forward is older than what it has already.
-    pub(super) fn push(&mut self, section: &Section, frames: &[u8], place: LogPlace, position: u64) {
+    fn push(&mut self, section: &Section, frames: &[u8], place: LogPlace, position: u64) {
         self.newest = self.newest.max(position);
         let Section { first_seq, last_seq, .. } = *section;
         match self.runs.last_mut() {
@@ -60,6 +60,14 @@ impl Tail {
                 let at = self.runs.partition_point(|run| run.first_seq <= first_seq);
                 self.runs.insert(at, EventRun { first_seq, last_seq, frames: frames.to_vec(), place });
             }
+        }
+    }
+
+    /// Adds the events of a section, or notes that they are damaged. They stand at this byte of this file.
+    pub(super) fn add(&mut self, section: &Section, frames: &[u8], file: &Path, offset: u64, position: u64) {
+        match check(section, frames, file, offset) {
+            Ok(()) => self.push(section, frames, LogPlace { file: file.to_path_buf(), offset }, position),
+            Err(lost) => self.push_lost(lost),
         }
     }
 

@@ -10,13 +10,10 @@ use super::error::{AppendFailure, LogError};
 use super::manifest::{self, LogId, Manifest};
 use super::recovery::{self, FIRST, KnownProgress, Recovered};
 use super::segments::LogSegments;
-use super::slot::{self, HEADER, LogSlot, SharedSlot};
+use super::slot::{self, HEADER, LOG_FOLDER, LogSlot, SharedSlot};
 use super::sync::LogSync;
 use super::tail::{PROVISIONAL, Tail};
-use crate::disk::{Disk, FileKind, OpenMode};
-
-/// The folder of the log in the data directory.
-pub(crate) const LOG_FOLDER: &str = "log";
+use crate::disk::{Disk, FileKind, Listed, OpenMode};
 
 /// How large the log gets.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +82,7 @@ pub struct Log {
     /// What the manifest says. Locked while a slot is made, and before the state.
     kept: Mutex<KeptManifest>,
     /// Held while the files are read anew or written over, before the other two.
-    pub(super) upkeep: Mutex<()>,
+    upkeep: Mutex<()>,
 }
 
 /// What the manifest keeps while the log is open.
@@ -167,7 +164,7 @@ impl Log {
                 };
                 clean().map_err(LogError::io(data_dir))?;
                 let kept = KeptManifest { slots, erased: erased.into_iter().collect() };
-                let state = recover(&*disk, data_dir, &folder, id, &kept, KnownProgress::default())?;
+                let state = recover(&*disk, data_dir, id, &kept, KnownProgress::default())?;
                 let log = log(id, state, kept);
                 match log.mark(&mut log.lock_kept(), &mut log.lock()) {
                     // Reads need no space. The log takes something once there is some.
@@ -348,7 +345,7 @@ impl Log {
             (KnownProgress { synced: state.synced, floor: state.synced_floor }, state.failures.clone())
         };
         failures.push(known.synced);
-        let recovered = recover(&*self.disk, &self.data_dir, &self.folder, self.id, &kept, known)?;
+        let recovered = recover(&*self.disk, &self.data_dir, self.id, &kept, known)?;
         let mut state = LogState { failures, ..recovered };
         self.mark(&mut kept, &mut state).map_err(LogError::io(&self.folder))?;
         *self.lock() = state;
@@ -448,7 +445,7 @@ impl Log {
             }
             (KnownProgress { synced: state.synced, floor: state.synced_floor }, state.failures.len())
         };
-        let files = open_slots(&*self.disk, &self.data_dir, &self.folder, self.id, slots)?;
+        let files = slot::open_all(&*self.disk, &self.data_dir, self.id, slots, OpenMode::Write)?;
         let tails = recovery::read(&files, self.id, known)?.tails;
         let mut state = self.lock();
         if !state.is_broken || state.failures.len() != generation {
@@ -694,15 +691,14 @@ impl LogState {
 fn recover(
     disk: &dyn Disk,
     data_dir: &Path,
-    folder: &Path,
     id: LogId,
     kept: &KeptManifest,
     known: KnownProgress,
 ) -> Result<LogState, LogError> {
-    let files = open_slots(disk, data_dir, folder, id, kept.slots)?;
+    let files = slot::open_all(disk, data_dir, id, kept.slots, OpenMode::Write)?;
     let found = recovery::read(&files, id, known)?;
     rewrite(&files, &found)?;
-    let used: Vec<usize> = found.chain.iter().map(|batch| batch.at).collect();
+    let used: HashSet<usize> = found.chain.iter().map(|batch| batch.at).collect();
     let (mut free, mut released) = (Vec::new(), Vec::new());
     for (_, file) in files.iter().enumerate().filter(|(at, _)| !used.contains(at)) {
         // A batch that names the floor may be lost again, if it is not of the chain.
@@ -760,17 +756,6 @@ fn make_folder(disk: &dyn Disk, data_dir: &Path, folder: &Path) -> io::Result<()
     Ok(())
 }
 
-fn open_slots(
-    disk: &dyn Disk,
-    data_dir: &Path,
-    folder: &Path,
-    id: LogId,
-    slots: u32,
-) -> Result<Vec<SharedSlot>, LogError> {
-    let manifest = manifest::path(data_dir);
-    (0..slots).map(|number| LogSlot::open(disk, folder, number, id, &manifest, OpenMode::Write).map(Arc::new)).collect()
-}
-
 /// Writes what may not be on disk over itself, and syncs it. After a failed sync the kernel takes bytes for clean that it
 /// lost; only a new write makes the next sync cover them.
 fn rewrite(files: &[SharedSlot], found: &Recovered) -> Result<(), LogError> {
@@ -804,10 +789,11 @@ fn remove_files(disk: &dyn Disk, data_dir: &Path, folder: &Path) -> Result<(), L
     let remove = || {
         if disk.exists(folder) {
             let entries = disk.list(folder)?;
-            for entry in entries.iter().filter(|entry| entry.kind == FileKind::File && slot::is_slot(&entry.name)) {
+            let is_slot = |entry: &&Listed| entry.kind == FileKind::File && slot::is_slot(&entry.name);
+            for entry in entries.iter().filter(is_slot) {
                 disk.remove(&folder.join(&entry.name))?;
             }
-            if entries.iter().all(|entry| entry.kind == FileKind::File && slot::is_slot(&entry.name)) {
+            if entries.iter().all(|entry| is_slot(&entry)) {
                 disk.remove_folder(folder)?;
             }
             if disk.exists(folder) {
