@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -184,7 +184,7 @@ pub fn check_no_secret(field: &str, text: &str) -> Result<(), Error> {
 /// A tenant's short name in paths: `^[a-z0-9]+(?:-[a-z0-9]+)*$`, at most 63 characters, never `default`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "Cow<'_, str>")]
-pub struct Slug(Box<str>);
+pub struct Slug(Arc<str>);
 
 impl Slug {
     /// Reads a slug for a new tenant.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::catalog::{CatalogFile, OnRow};
 use crate::chain::{Checkpoint, genesis};
 use crate::disk::{Disk, FileKind, Listed, SystemDisk};
 use crate::files::{TEMPORARY, parent, read_small, write_atomic};
@@ -171,9 +172,22 @@ impl DataDir {
         Log::open(Arc::clone(&self.disk), &self.path, new_id, options)
     }
 
+    /// Opens the catalog, and passes each of its rows to `on_row`. Says whether that is all of it. Blocking.
+    ///
+    /// # Errors
+    /// See [`CatalogFile::open`].
+    pub fn open_catalog(&self, on_row: &mut OnRow<'_>) -> io::Result<(CatalogFile, bool)> {
+        CatalogFile::open(Arc::clone(&self.disk), &self.path, on_row)
+    }
+
     /// All tenants' folders, ordered by name. Blocking; reads each label.
     pub fn tenants(&self) -> io::Result<Vec<TenantFolder>> {
         list_on(&*self.disk, &self.path)
+    }
+
+    /// The tenant's folder of that name, with its label. Blocking.
+    pub fn labelled(&self, name: &str) -> io::Result<TenantFolder> {
+        Ok(read_label(&*self.disk, name.to_owned(), self.tenant_path(name)?))
     }
 
     /// The names of all folders in the directory but the log's, without links, whether or not they can be a tenant's. Blocking.
@@ -301,14 +315,18 @@ fn list_on(disk: &dyn Disk, data_dir: &Path) -> io::Result<Vec<TenantFolder>> {
         if kind == FileKind::File {
             continue;
         }
-        let label = read_small(disk, &path.join(LABEL)).unwrap_or_else(|error| {
-            tracing::warn!(tenant = name, %error, "the tenant's label cannot be read");
-            None
-        });
-        tenants.push(TenantFolder { name, path, label });
+        tenants.push(read_label(disk, name, path));
     }
     tenants.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(tenants)
+}
+
+fn read_label(disk: &dyn Disk, name: String, path: PathBuf) -> TenantFolder {
+    let label = read_small(disk, &path.join(LABEL)).unwrap_or_else(|error| {
+        tracing::warn!(tenant = name, %error, "the tenant's label cannot be read");
+        None
+    });
+    TenantFolder { name, path, label }
 }
 
 /// Keeps servers from starting on a data directory while the returned file is open, and changes nothing in it. `None` if

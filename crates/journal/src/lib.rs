@@ -17,6 +17,7 @@
 //! <data dir>/
 //!   LOCK                              held while a process uses the directory
 //!   log.manifest  log/                the log, while the server runs and after a crash: see `log/mod.rs`
+//!   catalog                           what is known of each tenant without its folder: see `catalog.rs`
 //!   <tenant>/
 //!     tenant.json                     a label for people; the caller's bytes
 //!     {first_seq:020}.journal         segment in use, or not yet compressed
@@ -69,6 +70,7 @@
 //! A marker is written after each sync, and is not synced itself. One more ends each segment, so that the header of the
 //! next one continues the chain. A marker may follow events that it does not vouch for.
 
+mod catalog;
 mod chain;
 mod chain_check;
 mod compress;
@@ -111,6 +113,7 @@ mod recovery_tests;
 #[cfg(test)]
 mod tests;
 
+pub use catalog::{CatalogFile, OnRow};
 pub use chain::Checkpoint;
 pub use chain_check::{EventCheck, Fault, FaultKind, Passage};
 pub use compress::CompressionJob;

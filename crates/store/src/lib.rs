@@ -18,9 +18,11 @@
 //! | when the reply to a decision may leave | [`durability`] |
 //! | how events and states become bytes | [`codec`] |
 //! | how a tenant is loaded from its folder, or gets one | [`loader`] |
+//! | what is known of a tenant that is not in memory | [`catalog_row`] |
 //! | a link of the hash chain, kept elsewhere | [`checkpoint`] |
 //! | the errors of a journal that can't be written | [`refusal`] |
 
+pub mod catalog_row;
 pub mod checkpoint;
 pub mod codec;
 pub mod commit_pipeline;
@@ -33,6 +35,7 @@ pub mod refusal;
 #[cfg(test)]
 mod codec_tests;
 
+pub use catalog_row::CatalogRow;
 pub use commit_pipeline::CommitPipeline;
 pub use commit_queue::CommitQueue;
 pub use durability::Durability;

@@ -1,0 +1,169 @@
+//! A tenant's row in the catalog: what the server says about a tenant that is not in memory.
+
+use kavach_domain::agent::AgentCounts;
+use kavach_domain::tenant::{Profile, TenantStatus};
+use kavach_domain::text::Slug;
+use kavach_domain::{Tenant, TenantId, TenantSettings, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// What holds of a tenant as of its last event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CatalogRow {
+    /// Its id, name, slug, settings and status.
+    pub profile: Profile,
+    /// Its agents.
+    pub agents: AgentCounts,
+    /// When an agent expires, so that the numbers above change without an event.
+    pub agents_hold_until: Option<Timestamp>,
+    /// How many policies it has.
+    pub policies: usize,
+    /// How many delegations it has, those that are over too.
+    pub delegations: usize,
+    /// Whether a policy was near its limit, or denied a call that day.
+    pub is_near_limit: bool,
+    /// The time of its last event.
+    pub last_event_at: Timestamp,
+    /// How many events no snapshot covers.
+    pub since_snapshot: u64,
+    /// When its oldest segment is past its retention; `None` if it has no such segment, or keeps everything.
+    pub retention_due: Option<Timestamp>,
+}
+
+/// A row as it is in the file: an array, with times in Unix milliseconds. The tenant's uuid is beside it.
+#[derive(Serialize, Deserialize)]
+struct StoredRow<'a> {
+    name: &'a str,
+    slug: Option<&'a str>,
+    settings: TenantSettings,
+    suspended: bool,
+    created_ms: i64,
+    updated_ms: i64,
+    active: usize,
+    revoked: usize,
+    expired: usize,
+    agents_hold_until_ms: Option<i64>,
+    policies: usize,
+    delegations: usize,
+    is_near_limit: bool,
+    last_event_ms: i64,
+    since_snapshot: u64,
+    retention_due_ms: Option<i64>,
+}
+
+impl CatalogRow {
+    /// The row of a tenant at `now`. `since_snapshot` is the number of events that no snapshot covers.
+    pub fn of(tenant: &Tenant, now: Timestamp, since_snapshot: u64) -> Self {
+        Self {
+            profile: tenant.profile().clone(),
+            agents: tenant.agent_counts(now),
+            agents_hold_until: tenant.next_expiry(now),
+            policies: tenant.policies().len(),
+            delegations: tenant.delegations().len(),
+            is_near_limit: tenant.policies().iter().any(|policy| policy.near_limit(now).is_some()),
+            last_event_at: tenant.time(),
+            since_snapshot,
+            retention_due: None,
+        }
+    }
+
+    /// The row's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let Self { profile, agents, .. } = self;
+        let stored = StoredRow {
+            name: &profile.name,
+            slug: profile.slug.as_ref().map(Slug::as_str),
+            settings: profile.settings.clone(),
+            suspended: profile.status == TenantStatus::Suspended,
+            created_ms: profile.created_at.millis(),
+            updated_ms: profile.updated_at.millis(),
+            active: agents.active,
+            revoked: agents.revoked,
+            expired: agents.expired,
+            agents_hold_until_ms: self.agents_hold_until.map(Timestamp::millis),
+            policies: self.policies,
+            delegations: self.delegations,
+            is_near_limit: self.is_near_limit,
+            last_event_ms: self.last_event_at.millis(),
+            since_snapshot: self.since_snapshot,
+            retention_due_ms: self.retention_due.map(Timestamp::millis),
+        };
+        // It is plain data: numbers, strings and arrays.
+        rmp_serde::to_vec(&stored).unwrap_or_default()
+    }
+
+    /// The row of a tenant.
+    ///
+    /// # Errors
+    /// The bytes are not a row.
+    pub fn decode(id: TenantId, bytes: &[u8]) -> Result<Self, String> {
+        let stored: StoredRow<'_> = rmp_serde::from_slice(bytes).map_err(|problem| problem.to_string())?;
+        let slug = stored.slug.map(|slug| Slug::parse("slug", slug)).transpose();
+        Ok(Self {
+            profile: Profile {
+                id,
+                name: stored.name.into(),
+                slug: slug.map_err(|problem| problem.message().to_owned())?,
+                settings: stored.settings,
+                status: if stored.suspended { TenantStatus::Suspended } else { TenantStatus::Active },
+                created_at: Timestamp::from_millis(stored.created_ms),
+                updated_at: Timestamp::from_millis(stored.updated_ms),
+            },
+            agents: AgentCounts { active: stored.active, revoked: stored.revoked, expired: stored.expired },
+            agents_hold_until: stored.agents_hold_until_ms.map(Timestamp::from_millis),
+            policies: stored.policies,
+            delegations: stored.delegations,
+            is_near_limit: stored.is_near_limit,
+            last_event_at: Timestamp::from_millis(stored.last_event_ms),
+            since_snapshot: stored.since_snapshot,
+            retention_due: stored.retention_due_ms.map(Timestamp::from_millis),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kavach_domain::AgentType;
+
+    fn row() -> CatalogRow {
+        let at = |millis: i64| Timestamp::from_millis(1_700_000_000_000 + millis);
+        let id = TenantId::generate(at(0), [7; 10]).unwrap();
+        let settings = TenantSettings {
+            max_agents: Some(9),
+            allowed_agent_types: Some(vec![AgentType::Service]),
+            ..TenantSettings::default()
+        };
+        let slug = Some(Slug::parse("slug", "acme").unwrap());
+        let status = TenantStatus::Suspended;
+        let profile = Profile { id, name: "Acmé".into(), slug, settings, status, created_at: at(1), updated_at: at(2) };
+        CatalogRow {
+            profile,
+            agents: AgentCounts { active: 3, revoked: 200, expired: 70_000 },
+            agents_hold_until: Some(at(3)),
+            policies: 4,
+            delegations: 5,
+            is_near_limit: true,
+            last_event_at: at(4),
+            since_snapshot: 6,
+            retention_due: Some(at(5)),
+        }
+    }
+
+    #[test]
+    fn a_row_survives() {
+        let row = row();
+        assert_eq!(CatalogRow::decode(row.profile.id, &row.encode()), Ok(row.clone()));
+        let least = CatalogRow { agents_hold_until: None, retention_due: None, is_near_limit: false, ..row };
+        assert_eq!(CatalogRow::decode(least.profile.id, &least.encode()), Ok(least.clone()));
+        assert!(CatalogRow::decode(least.profile.id, &[]).is_err());
+        assert!(CatalogRow::decode(least.profile.id, &least.encode()[..9]).is_err());
+    }
+
+    #[test]
+    fn format_version_1_is_written_byte_for_byte() {
+        let golden = "dc0010a541636dc3a9a461636d659409c0c091a773657276696365c3cf0000018bcfe56801cf0000018bcfe5680203ccc8ce00\
+                      011170cf0000018bcfe568030405c3cf0000018bcfe5680406cf0000018bcfe56805";
+        let hex: String = row().encode().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, golden);
+    }
+}
