@@ -10,7 +10,7 @@ use tracing::{error, warn};
 
 use crate::actors::clock::Clock;
 use crate::actors::log_keeper::LogKeeper;
-use crate::actors::registry_messages::{CloseAll, LoadAll};
+use crate::actors::registry_messages::{CloseAll, OpenAll};
 use crate::actors::resources::Resources;
 use crate::actors::{Core, Registry};
 use crate::domain::{Secret, SecretHash};
@@ -93,7 +93,7 @@ pub struct App {
 }
 
 impl App {
-    /// Opens a data directory and loads its tenants.
+    /// Opens a data directory, and finds out which tenants it has.
     ///
     /// # Errors
     /// What is wrong with the directory: another process holds it, or it can't be written. The error is a sentence.
@@ -124,7 +124,8 @@ impl App {
         let syncer = Syncer::start(data.path())?;
         let compressor = Compressor::start()?;
         let resources = Resources::new(data, log, log_keeper, syncer, compressor, settings.durability, measures);
-        let core = Arc::new(Core::new(resources, operator, settings.worker_count()));
+        let resident_tenants = settings.resident_tenants();
+        let core = Arc::new(Core::new(resources, operator, settings.worker_count(), resident_tenants));
         let tenants = Arc::downgrade(&core);
         core.log_keeper.keep(move |tenant| tenants.upgrade().is_some_and(|core| core.ask_to_fold(tenant)))?;
         Registry::launch(Arc::clone(&core));
@@ -133,7 +134,7 @@ impl App {
 
     pub(crate) async fn load(&self) -> io::Result<()> {
         let registry = self.core.registry().ok_or_else(|| io::Error::other("the registry has not started"))?;
-        registry.load.send(LoadAll).await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        registry.open.send(OpenAll).await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         // Keep a new key's hash only now that its owner will see the key: a start that failed shows none.
         if let Some(secret) = &self.new_operator_key {
             let kept = serde_json::to_vec_pretty(&Kept { sha256: secret.hash().to_hex() })?;
@@ -166,6 +167,7 @@ impl App {
         let core = Arc::clone(&self.core);
         let log_closed = spawn_blocking(move || {
             core.log_keeper.stop();
+            core.catalog.stop();
             core.log.close()
         });
         match log_closed.await {

@@ -65,7 +65,7 @@ impl Server {
             .run();
         let http = running.handle();
         actix_rt::spawn(running);
-        app.core().wait_for_homes(workers).await;
+        app.core().homes.wait_for(workers).await;
         app.load().await?;
         info!(%address, workers, connections = most, tls = tls.is_some(), "serving");
         Ok(Self { app, http, connections, ending, address, tls })

@@ -11,7 +11,11 @@ use ipnet::IpNet;
 use crate::domain::permission::constraint::ip_allowlist::parse_net;
 use crate::domain::secret::OperatorKey;
 use crate::gateway::GatewayKind;
+use crate::measure::process;
 use crate::store::Durability;
+
+/// What a tenant in memory takes, with a few dozen agents and some traffic.
+const TENANT_BYTES: usize = 64 << 10;
 
 /// A server's settings.
 #[derive(Clone, Debug, Args)]
@@ -25,6 +29,10 @@ pub struct ServerSettings {
     /// HTTP worker threads, which also run the tenants' actors [default: one per core].
     #[arg(long, env = "KAVACH_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
+    /// How many tenants are kept in memory. One that is not is read when somebody calls it, which takes about a millisecond
+    /// [default: one for each 64 KiB of a quarter of the memory].
+    #[arg(long, env = "KAVACH_RESIDENT_TENANTS", value_name = "TENANTS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub resident_tenants: Option<u32>,
     /// When a decision's answer may leave: once the kernel has the decision, or once the disk has it.
     #[arg(long, env = "KAVACH_DURABILITY", default_value_t = Durability::Interval, value_parser = PossibleValuesParser::new(Durability::NAMES).try_map(|name| name.parse::<Durability>()))]
     pub durability: Durability,
@@ -68,6 +76,7 @@ impl ServerSettings {
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             data_dir: data_dir.into(),
             workers: None,
+            resident_tenants: None,
             durability: Durability::Interval,
             trusted_proxies: Vec::new(),
             public_url: None,
@@ -80,6 +89,11 @@ impl ServerSettings {
             log_json: false,
             operator_key: None,
         }
+    }
+
+    /// How many tenants may be in memory.
+    pub fn resident_tenants(&self) -> usize {
+        self.resident_tenants.map_or_else(|| process::memory() / 4 / TENANT_BYTES, |tenants| tenants as usize)
     }
 
     /// How many worker threads to run: one for each core unless set.

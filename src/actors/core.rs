@@ -1,21 +1,21 @@
 //! The shared part of a running server: its resources, how a message finds its tenant, and where the actors live.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use actix_rt::{Arbiter, ArbiterHandle};
-use tokio::sync::Notify;
 
 use super::fair_semaphore::FairSemaphore;
+use super::homes::Homes;
 use super::messages::FoldTail;
-use super::registry_messages::RegistryHandle;
+use super::registry_messages::{RegistryHandle, Wake};
 use super::resources::Resources;
-use super::tenant_directory::{Route, TenantDirectory};
-use super::worker_channels::{ChannelId, WorkerChannels};
+use super::tenant_directory::{Presence, Resident, TenantDirectory};
+use super::worker_channels::WorkerChannels;
 use crate::domain::limits::{MAX_SEARCHES, MAX_SEARCHES_PER_TENANT};
-use crate::domain::{SecretHash, TenantId};
-use crate::measure::ThreadMeasures;
+use crate::domain::{Code, Error, SecretHash, TenantId};
+use kavach_store::refusal::shutting_down;
 
 /// What the process is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,22 +29,32 @@ pub enum Phase {
     Draining,
 }
 
-/// A thread where tenants' actors live.
-#[derive(Clone)]
-pub(super) struct Home {
-    pub arbiter: ArbiterHandle,
-    /// The channel to it from other workers, if it is a worker.
-    pub channel: Option<ChannelId>,
-    /// Its measures.
-    pub notes: Arc<ThreadMeasures>,
+/// Why somebody reaches for a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visit {
+    /// Somebody calls this tenant.
+    Call,
+    /// It is one of many that are looked at in turn. That keeps no tenant in memory.
+    Scan,
+}
+
+/// Why a tenant can't be reached.
+#[derive(Clone, Debug)]
+pub enum Unreachable {
+    /// There is no such tenant.
+    Unknown,
+    /// It is down, or the server is.
+    Down(Error),
 }
 
 /// The shared part of a running server.
 pub struct Core {
     /// What the tenants' actors share.
     pub resources: Arc<Resources>,
+    /// How many tenants may be in memory.
+    pub resident_tenants: usize,
     /// How a message finds its tenant.
-    pub directory: TenantDirectory,
+    pub directory: Arc<TenantDirectory>,
     /// The operator key's hash.
     pub operator: SecretHash,
     /// Permits for searches.
@@ -52,9 +62,10 @@ pub struct Core {
     phase: AtomicU8,
     /// How calls cross between workers.
     pub channels: Arc<WorkerChannels>,
-    homes: Mutex<Vec<Home>>,
-    next_home: AtomicUsize,
-    home_added: Notify,
+    /// Where the tenants' actors live.
+    pub homes: Homes,
+    /// Counts tenants that were read into memory: a tenant's last call is as old as the number of those read since.
+    pub(super) residency_clock: AtomicU64,
     registry: OnceLock<RegistryHandle>,
 }
 
@@ -68,17 +79,17 @@ impl Deref for Core {
 
 impl Core {
     /// The shared part of a process that has not loaded its tenants yet.
-    pub fn new(resources: Resources, operator: SecretHash, workers: usize) -> Self {
+    pub fn new(resources: Resources, operator: SecretHash, workers: usize, resident_tenants: usize) -> Self {
         Self {
+            resident_tenants,
             resources: Arc::new(resources),
-            directory: TenantDirectory::default(),
+            directory: Arc::default(),
             operator,
             searches: FairSemaphore::new(MAX_SEARCHES, MAX_SEARCHES_PER_TENANT),
             phase: AtomicU8::new(Phase::Recovering as u8),
             channels: WorkerChannels::new(workers),
-            homes: Mutex::default(),
-            next_home: AtomicUsize::new(0),
-            home_added: Notify::new(),
+            homes: Homes::default(),
+            residency_clock: AtomicU64::new(0),
             registry: OnceLock::new(),
         }
     }
@@ -99,48 +110,61 @@ impl Core {
 
     /// Offers the calling thread, one of a server's workers, as a home for tenants' actors.
     pub fn add_worker(&self) {
-        self.add_home(Arbiter::current(), self.channels.join());
+        self.homes.add(Arbiter::current(), self.channels.join(), self.measures.add_thread());
     }
 
     /// Offers an arbiter that serves no HTTP calls as a home for tenants' actors.
     pub fn add_arbiter(&self, arbiter: ArbiterHandle) {
-        self.add_home(arbiter, None);
+        self.homes.add(arbiter, None, self.measures.add_thread());
     }
 
-    fn add_home(&self, arbiter: ArbiterHandle, channel: Option<ChannelId>) {
-        let notes = self.measures.add_thread();
-        self.lock_homes().push(Home { arbiter, channel, notes });
-        self.home_added.notify_one();
-    }
-
-    fn lock_homes(&self) -> MutexGuard<'_, Vec<Home>> {
-        self.homes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until `count` homes were offered.
-    pub async fn wait_for_homes(&self, count: usize) {
-        while self.lock_homes().len() < count {
-            self.home_added.notified().await;
+    /// Calls `f` with a tenant that is in memory. One that is not is woken: `f` gets its mailbox, in which a message waits
+    /// until the tenant is read. `f` must not wait.
+    ///
+    /// # Errors
+    /// Why the tenant can't be reached.
+    pub fn reach<R>(&self, id: TenantId, visit: Visit, f: impl FnOnce(&Resident) -> R) -> Result<R, Unreachable> {
+        let mut f = Some(f);
+        // Somebody may make it leave as soon as it was woken, so we try again.
+        while let Some(call) = f.take() {
+            let reached = self.directory.with_presence(id, |presence| match presence {
+                Presence::Resident(resident) => {
+                    if visit == Visit::Call {
+                        resident.measures.used(self.residency_clock.load(Ordering::Relaxed));
+                    }
+                    Ok(Ok(call(resident)))
+                }
+                Presence::Down(down) => Ok(Err(Unreachable::Down(down.error()))),
+                Presence::Idle | Presence::Leaving => Err(call),
+            });
+            match reached {
+                None => break,
+                Some(Ok(done)) => return done,
+                Some(Err(call)) => {
+                    self.wake(id).map_err(Unreachable::Down)?;
+                    f = Some(call);
+                }
+            }
         }
+        Err(Unreachable::Unknown)
     }
 
-    /// The home of the next tenant: each in turn, or the caller's own arbiter if none was offered.
-    pub(super) fn place(&self) -> Home {
-        let mut homes = self.lock_homes();
-        // A worker that ended takes its arbiter with it: one that can't run a function is gone.
-        homes.retain(|home| home.arbiter.spawn_fn(|| {}));
-        let turn = self.next_home.fetch_add(1, Ordering::Relaxed);
-        let chosen = turn.checked_rem(homes.len()).and_then(|at| homes.get(at)).cloned();
-        chosen.unwrap_or_else(|| {
-            // Other tenants may live here too, and they note apart: each note has one writer.
-            Home { arbiter: Arbiter::current(), channel: None, notes: self.measures.add_thread() }
-        })
+    /// Has a tenant read into memory, if it is not there.
+    fn wake(&self, id: TenantId) -> Result<(), Error> {
+        let registry = self.registry().ok_or_else(not_ready)?;
+        if self.phase() == Phase::Draining {
+            return Err(shutting_down());
+        }
+        let home = self.homes.next().ok_or_else(not_ready)?;
+        if let Some(seat) = self.directory.wake(id, home.channel) {
+            registry.wake.do_send(Wake { id, seat, home });
+        }
+        Ok(())
     }
 
-    /// Asks a tenant to write its tail to its folder. `false` if it has no actor.
+    /// Asks a tenant to write its tail to its folder. `false` if it can't be asked.
     pub fn ask_to_fold(&self, tenant: [u8; 16]) -> bool {
-        let ask = |route: &Route| route.actor.as_ref().map(|actor| actor.do_send(FoldTail)).is_ok();
-        self.directory.with(TenantId::from_bytes(tenant).tag(), ask).unwrap_or(false)
+        self.reach(TenantId::from_bytes(tenant), Visit::Scan, |resident| resident.mailbox.do_send(FoldTail)).is_ok()
     }
 
     /// Sets the registry, once.
@@ -153,4 +177,8 @@ impl Core {
     pub fn registry(&self) -> Option<&RegistryHandle> {
         self.registry.get()
     }
+}
+
+fn not_ready() -> Error {
+    Error::new(Code::NotReady, "the server has not started")
 }

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::catalog_keeper::RowBytes;
 use super::reply::Reply;
 use crate::domain::author::Author;
 use crate::domain::budget::usage::{UsageAnswer, UsageReport};
@@ -155,7 +156,17 @@ pub struct FoldTail;
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Close {
-    /// Fires when everything is on disk.
+    /// From so many events on that no snapshot covers, one is written.
+    pub snapshot_from: u64,
+    /// Fires when everything is on disk, with the tenant's row; `None` if the folder lacks something.
+    pub done: oneshot::Sender<Option<RowBytes>>,
+}
+
+/// Remove segments that are past the tenant's audit retention.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RemoveOldSegments {
+    /// Fires when they are gone.
     pub done: oneshot::Sender<()>,
 }
 

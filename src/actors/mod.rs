@@ -4,20 +4,23 @@
 //! | --- | --- |
 //! | what a tenant's actor does with a message | [`tenant`], one file for each kind |
 //! | the messages, which are data | [`messages`], [`registry_messages`] |
-//! | tenants coming and going, start, rebuilding after a panic, shutdown | [`registry`], `deletion` |
-//! | how a message finds its tenant | [`tenant_directory`], [`mailbox`] |
+//! | tenants coming and going, start, rebuilding after a panic, shutdown | [`registry`] |
+//! | how a message finds its tenant, in memory or not | [`core`], [`tenant_directory`], [`mailbox`] |
+//! | the threads where actors live | [`homes`] |
 //! | how calls and answers cross between workers | [`worker_channels`] |
 //! | replies, and those that are held until their events are durable | [`reply`], [`tenant_reply`] |
 //! | the log: a thread's turns, and its own threads | [`log_turns`], [`log_keeper`] |
+//! | the catalog: what is known of tenants that are not in memory | [`catalog_keeper`] |
 //! | what actors share, and the process as a whole | [`resources`], [`core`] |
 //! | the server's clock, and what holds while the system's is wrong | [`clock`] |
 //! | who reads and follows audit trails, and how many at once | [`audit_limits`], [`fair_semaphore`], [`journal_watch`] |
 
 pub mod audit_limits;
+pub mod catalog_keeper;
 pub mod clock;
 pub mod core;
-mod deletion;
 pub mod fair_semaphore;
+pub mod homes;
 pub mod journal_watch;
 pub mod log_keeper;
 pub mod log_turns;
@@ -32,7 +35,7 @@ pub mod tenant_directory;
 pub mod tenant_reply;
 pub mod worker_channels;
 
-pub use self::core::{Core, Phase};
+pub use self::core::{Core, Phase, Unreachable, Visit};
 pub use registry::Registry;
 pub use tenant::TenantActor;
 pub use tenant_directory::{Route, TenantDirectory};

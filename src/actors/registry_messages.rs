@@ -2,10 +2,12 @@
 
 use actix::{Message, Recipient};
 
+use super::homes::Home;
+use super::tenant_directory::Seat;
 use crate::domain::author::Author;
 use crate::domain::tenant::Profile;
 use crate::domain::tenant::commands::TenantSpec;
-use crate::domain::{Credential, Error, TenantRef};
+use crate::domain::{Credential, Error, TenantId, TenantRef};
 
 /// Sends messages to the registry, for modules that must not depend on its type.
 pub struct RegistryHandle {
@@ -13,18 +15,32 @@ pub struct RegistryHandle {
     pub create: Recipient<CreateTenant>,
     /// Erases a tenant.
     pub delete: Recipient<DeleteTenant>,
-    /// Loads every tenant at the start.
-    pub load: Recipient<LoadAll>,
+    /// Finds out at the start which tenants there are.
+    pub open: Recipient<OpenAll>,
+    /// Reads a tenant into memory.
+    pub wake: Recipient<Wake>,
     /// Writes a snapshot of every tenant.
     pub snapshot: Recipient<SnapshotAll>,
     /// Closes every tenant at the end.
     pub close: Recipient<CloseAll>,
 }
 
-/// Load every tenant in the data directory, and create the default one if it is missing.
+/// Find out which tenants are in the data directory, and create the default one if it is missing.
 #[derive(Message)]
 #[rtype(result = "Result<(), String>")]
-pub struct LoadAll;
+pub struct OpenAll;
+
+/// Read a tenant into memory. Its calls wait in the mailbox meanwhile.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Wake {
+    /// The tenant.
+    pub id: TenantId,
+    /// Its mailbox.
+    pub seat: Seat,
+    /// Where its actor will live.
+    pub home: Home,
+}
 
 /// Create a tenant.
 #[derive(Message)]

@@ -8,6 +8,7 @@ use actix::Recipient;
 use tokio::sync::Semaphore;
 
 use super::audit_limits::AuditLimits;
+use super::catalog_keeper::CatalogKeeper;
 use super::clock::Clock;
 use super::log_keeper::LogKeeper;
 use super::messages::TenantDown;
@@ -27,7 +28,9 @@ pub struct Resources {
     /// The log, which makes events durable.
     pub log: Arc<Log>,
     /// The threads of the log.
-    pub log_keeper: LogKeeper,
+    pub log_keeper: Arc<LogKeeper>,
+    /// The thread that writes the catalog.
+    pub catalog: CatalogKeeper,
     /// The thread that syncs tenants' folders.
     pub syncer: Syncer,
     /// The threads that compress.
@@ -62,7 +65,8 @@ impl Resources {
             clock: Clock::default(),
             data,
             log,
-            log_keeper,
+            log_keeper: Arc::new(log_keeper),
+            catalog: CatalogKeeper::default(),
             syncer,
             compressor,
             durability,

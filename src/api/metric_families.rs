@@ -140,6 +140,15 @@ pub fn families(figures: &MetricValues, connections: ConnectionCounts) -> Vec<Fa
                 ("unavailable".to_owned(), tenants.unavailable),
             ],
         ),
+        gauge("kavach_tenants_known", None, "Tenants, in memory or not.").is(figures.memory.known),
+        gauge(
+            "kavach_tenants_resident",
+            None,
+            "Tenants in memory, or on their way into it. The others are read when somebody calls them.",
+        )
+        .is(figures.memory.resident),
+        gauge("kavach_tenants_resident_limit", None, "How many tenants may be in memory.").is(figures.memory.limit),
+        histogram("kavach_tenant_load_duration", "Time to read a tenant into memory.", &figures.loads),
         gauge("kavach_agents", None, "Agents by status, without those of unavailable tenants.").with(
             "status",
             [

@@ -13,7 +13,7 @@ use crate::domain::budget::policy::{Amount, PolicyAction, PolicyStatus};
 use crate::domain::tenant::census::NearLimit;
 use crate::domain::text::DEFAULT_TENANT_NAME;
 use crate::domain::{AgentId, Code, PolicyId, TenantId, TenantRef, Timestamp, schema};
-use crate::measure::metric_values::TenantCounts;
+use crate::measure::metric_values::{TenantCounts, TenantMemory};
 use crate::measure::recent_counts::CountSeries;
 use crate::measure::recent_latency::LatencyHistogram;
 use crate::service::{SlowTenant, Stats, TenantIdentity};
@@ -39,6 +39,9 @@ pub struct StatsJson {
     /// Tenants by status, if an operator asks for all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     tenants: Option<TenantCounts>,
+    /// How many tenants are in memory; absent for one tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<TenantMemory>,
     /// The agents of these tenants, by status.
     agents: AgentCounts,
     /// Decisions since the start.
@@ -166,12 +169,13 @@ struct BudgetJson {
 
 impl From<Stats> for StatsJson {
     fn from(stats: Stats) -> Self {
-        let Stats { at, started_at, tenants, agents, traffic, slowest, near_limits } = stats;
+        let Stats { at, started_at, tenants, memory, agents, traffic, slowest, near_limits } = stats;
         let [allowed, denied, rate_limited] = traffic.results;
         Self {
             at,
             started_at,
             tenants,
+            memory,
             agents,
             decisions: DecisionsJson { allowed, denied, rate_limited },
             denials: traffic.denials().into_iter().map(|(code, count)| DenialJson { code, count }).collect(),

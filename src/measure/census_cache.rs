@@ -1,6 +1,6 @@
 //! The newest census of each tenant, so that a question about all tenants does not have to ask each of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, MutexGuard};
@@ -45,10 +45,18 @@ impl CachedCensuses {
         census
     }
 
-    /// Forgets tenants that are gone. `count` is how many there are now.
-    pub fn forget_all_but(&mut self, count: usize, is_there: impl Fn(TenantId) -> bool) {
-        if self.by_tenant.len() > count {
-            self.by_tenant.retain(|tenant, _| is_there(*tenant));
+    /// The newest census of a tenant that is not in memory, if its last event is still that one and it has not expired.
+    pub fn of_idle(&self, tenant: TenantId, last_event_at: Timestamp, now: Timestamp) -> Option<&Arc<Census>> {
+        let census = self.last(tenant)?;
+        let holds = census.last_event_at == last_event_at && (census.taken_at..census.valid_until).contains(&now);
+        holds.then_some(census)
+    }
+
+    /// Forgets all tenants but these.
+    pub fn forget_all_but(&mut self, tenants: impl Iterator<Item = TenantId>) {
+        let kept: HashSet<_> = tenants.collect();
+        if self.by_tenant.len() > kept.len() {
+            self.by_tenant.retain(|tenant, _| kept.contains(tenant));
         }
     }
 }
@@ -69,6 +77,10 @@ mod tests {
         assert!(!holds(8, "2026-11-24T10:00:00Z"), "something changed");
         assert!(!holds(7, "2026-11-25T00:00:00Z"), "a day ended");
         assert!(!holds(7, "2026-11-24T09:59:59.999Z"), "the clock was set back");
+        let idle = |event, now| known.of_idle(tenant.id(), event, at(now)).is_some();
+        assert!(idle(tenant.time(), "2026-11-24T10:00:00Z"));
+        assert!(!idle(tenant.time().plus_millis(1), "2026-11-24T10:00:00Z"), "something changed");
+        assert!(!idle(tenant.time(), "2026-11-25T00:00:00Z"), "a day ended");
     }
 
     #[test]
@@ -76,11 +88,9 @@ mod tests {
         let tenant = Tenant::default();
         let mut known = CachedCensuses::default();
         known.keep(tenant.id(), 1, Census::take(&tenant, Timestamp::default(), 1));
-        known.forget_all_but(1, |_| false);
-        assert!(known.last(tenant.id()).is_some(), "there are no more of them than tenants");
-        known.forget_all_but(0, |id| id == tenant.id());
+        known.forget_all_but([tenant.id()].into_iter());
         assert!(known.last(tenant.id()).is_some());
-        known.forget_all_but(0, |_| false);
+        known.forget_all_but([].into_iter());
         assert!(known.last(tenant.id()).is_none());
     }
 }

@@ -25,6 +25,17 @@ pub struct TenantCounts {
     pub unavailable: usize,
 }
 
+/// Tenants in memory. The others are read when somebody calls them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub struct TenantMemory {
+    /// Tenants in memory, or on their way into it.
+    pub resident: usize,
+    /// All tenants.
+    pub known: usize,
+    /// How many may be in memory: beyond that, those that were called longest ago leave.
+    pub limit: usize,
+}
+
 /// Decisions of one tenant with its own label, or of all the others.
 #[derive(Clone, Debug, Default)]
 pub struct TenantDecisions {
@@ -53,6 +64,10 @@ pub struct MetricValues {
     pub clock_behind_events: f64,
     /// Tenants by status.
     pub tenants: TenantCounts,
+    /// Tenants in memory.
+    pub memory: TenantMemory,
+    /// How long it took to read each tenant into memory.
+    pub loads: HistogramCounts,
     /// Agents by status.
     pub agents: AgentCounts,
     /// Decisions: allowed, denied, rate limited.

@@ -26,7 +26,7 @@ pub mod recent_latency;
 pub mod tenant_labels;
 pub mod tenant_measures;
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -102,6 +102,10 @@ pub struct Measures {
     pub failed_snapshots: AtomicU64,
     /// How long loading all tenants took at startup, in microseconds; 0 until it is done.
     pub recovery_micros: AtomicU64,
+    /// Tenants in memory, or on their way into it.
+    pub resident: AtomicUsize,
+    /// How long it took to read each tenant into memory.
+    pub loads: Histogram,
     /// Events replayed from journals, at startup and when an actor was rebuilt.
     pub replayed: AtomicU64,
     /// Actors that died unexpectedly.
@@ -126,6 +130,8 @@ impl Measures {
             last_snapshot: AtomicI64::new(0),
             failed_snapshots: AtomicU64::new(0),
             recovery_micros: AtomicU64::new(0),
+            resident: AtomicUsize::new(0),
+            loads: Histogram::default(),
             replayed: AtomicU64::new(0),
             lost_actors: AtomicU64::new(0),
             overloaded: AtomicU64::new(0),

@@ -48,9 +48,30 @@ impl Process {
     }
 }
 
+/// Bytes of memory that the process may use: what its control group allows, or all that the machine has.
+pub fn memory() -> usize {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_of(&text)).unwrap_or(usize::MAX);
+    // A group without a limit says "max".
+    let group = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    machine.min(group.unwrap_or(usize::MAX))
+}
+
+/// The total of `/proc/meminfo`; see proc_meminfo(5).
+fn total_of(meminfo: &str) -> Option<usize> {
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    Some(total.trim().strip_suffix(" kB")?.parse::<usize>().ok()? << 10)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_memory_is_what_the_kernel_says() {
+        assert_eq!(total_of("MemTotal:       24594908 kB\nMemFree: 1 kB\n"), Some(24_594_908 << 10));
+        assert_eq!(total_of("garbage"), None);
+        assert!(memory() > 64 << 20);
+    }
 
     #[test]
     fn this_process_has_plausible_values() {

@@ -1,7 +1,7 @@
 //! Which tenants get a label of their own in metrics. Each label value is a time series that someone has to store, so
 //! their number is limited.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::domain::TenantId;
@@ -13,7 +13,7 @@ pub type Results = [u64; 3];
 ///
 /// A tenant keeps its label until it is erased; a free label goes to the busiest tenant without one. A decision stays
 /// under the label that it was first counted under. So the shared counter of the others never goes down when one of
-/// them is erased or gets a label: a monitoring system takes a counter that drops for one that was reset.
+/// them is erased, leaves memory or gets a label: a monitoring system takes a counter that drops for one that was reset.
 #[derive(Debug)]
 pub struct TenantLabels {
     most: Option<u32>,
@@ -22,12 +22,23 @@ pub struct TenantLabels {
 
 #[derive(Debug, Default)]
 struct LabelState {
-    /// Tenants with a label, each with the decisions that were counted under the shared label before.
-    named: HashMap<TenantId, Results>,
-    /// Tenants without a label, each with its decisions when last seen.
+    /// Tenants with a label.
+    named: HashMap<TenantId, Labelled>,
+    /// Tenants in memory without a label, each with its decisions when last seen.
     unnamed: HashMap<TenantId, Results>,
     /// The count of the shared label.
     others: Results,
+}
+
+/// What is counted under a tenant's label.
+#[derive(Debug, Default)]
+struct Labelled {
+    /// Before it last came into memory.
+    earlier: Results,
+    /// What it had decided since then before it got the label.
+    before: Results,
+    /// Since then.
+    now: Results,
 }
 
 /// Decisions by label.
@@ -45,29 +56,60 @@ impl TenantLabels {
         Self { most, given: Mutex::default() }
     }
 
-    /// Splits the decisions of all tenants since the start by label. `None` if tenants are left out of metrics.
+    /// Splits the decisions of all tenants in memory, since they came there, by label. `None` if tenants are left out of
+    /// metrics.
     pub fn split(&self, mut all: Vec<(TenantId, Results)>) -> Option<LabelledResults> {
         let most = self.most? as usize;
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let LabelState { named, unnamed, others } = &mut *given;
-        let there: HashSet<_> = all.iter().map(|(id, _)| *id).collect();
-        named.retain(|id, _| there.contains(id));
-        unnamed.retain(|id, _| there.contains(id));
-        all.sort_by_key(|(id, results)| (!named.contains_key(id), std::cmp::Reverse(results.iter().sum::<u64>()), *id));
-        let mut with_label = Vec::with_capacity(most.min(all.len()));
+        all.sort_by_key(|(id, results)| (std::cmp::Reverse(results.iter().sum::<u64>()), *id));
         for (id, results) in all {
-            if with_label.len() < most {
-                let before = named.entry(id).or_insert_with(|| unnamed.remove(&id).unwrap_or_default());
-                with_label.push((id, since(results, *before)));
+            if let Some(labelled) = named.get_mut(&id) {
+                labelled.now = results;
+            } else if named.len() < most {
+                let before = unnamed.remove(&id).unwrap_or_default();
+                named.insert(id, Labelled { before, now: results, ..Labelled::default() });
             } else {
                 let before = unnamed.insert(id, results).unwrap_or_default();
-                for (sum, more) in others.iter_mut().zip(since(results, before)) {
-                    *sum += more;
-                }
+                add(others, since(results, before));
             }
         }
-        Some(LabelledResults { named: with_label, others: *others })
+        let of = |labelled: &Labelled| sum(labelled.earlier, since(labelled.now, labelled.before));
+        let mut named: Vec<_> = named.iter().map(|(id, labelled)| (*id, of(labelled))).collect();
+        named.sort_unstable_by_key(|(id, results)| (std::cmp::Reverse(results.iter().sum::<u64>()), *id));
+        Some(LabelledResults { named, others: *others })
     }
+
+    /// A tenant has left memory, after so many decisions there.
+    pub fn left(&self, tenant: TenantId, results: Results) {
+        if self.most.is_none() {
+            return;
+        }
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let LabelState { named, unnamed, others } = &mut *given;
+        match named.get_mut(&tenant) {
+            Some(labelled) => {
+                let earlier = sum(labelled.earlier, since(results, labelled.before));
+                *labelled = Labelled { earlier, ..Labelled::default() };
+            }
+            None => add(others, since(results, unnamed.remove(&tenant).unwrap_or_default())),
+        }
+    }
+
+    /// A tenant was erased.
+    pub fn forget(&self, tenant: TenantId) {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.named.remove(&tenant);
+        given.unnamed.remove(&tenant);
+    }
+}
+
+fn add(to: &mut Results, more: Results) {
+    *to = sum(*to, more);
+}
+
+fn sum(one: Results, other: Results) -> Results {
+    std::array::from_fn(|at| one.get(at).copied().unwrap_or_default() + other.get(at).copied().unwrap_or_default())
 }
 
 fn since(now: Results, before: Results) -> Results {
@@ -96,13 +138,19 @@ mod tests {
         };
         assert_eq!(split(&[(1, 5), (2, 9), (3, 7)]), (vec![(2, 9), (3, 7)], 5));
         assert_eq!(split(&[(1, 100), (2, 9), (3, 7)]), (vec![(2, 9), (3, 7)], 100), "who has one keeps it");
+        labels.forget(id(2));
         assert_eq!(
             split(&[(1, 100), (3, 7), (4, 99)]),
             (vec![(3, 7), (1, 0)], 199),
             "a free place goes to the busiest"
         );
-        assert_eq!(split(&[(1, 103), (3, 8), (4, 99)]), (vec![(1, 3), (3, 8)], 199), "what was counted stays there");
-        assert_eq!(split(&[(1, 103), (3, 8)]), (vec![(1, 3), (3, 8)], 199), "one of the others is erased");
+        assert_eq!(split(&[(1, 103), (3, 8), (4, 99)]), (vec![(3, 8), (1, 3)], 199), "what was counted stays there");
+        labels.forget(id(4));
+        assert_eq!(split(&[(1, 103), (3, 8)]), (vec![(3, 8), (1, 3)], 199), "one of the others is erased");
+        labels.left(id(1), [110, 0, 0]);
+        labels.left(id(5), [6, 0, 0]);
+        assert_eq!(split(&[(3, 8)]), (vec![(1, 10), (3, 8)], 205), "they left memory");
+        assert_eq!(split(&[(1, 2), (3, 8), (5, 1)]), (vec![(1, 12), (3, 8)], 206), "and came back");
         assert!(TenantLabels::new(None).split(vec![(id(1), [1, 0, 0])]).is_none());
         assert_eq!(
             TenantLabels::new(Some(0)).split(vec![(id(1), [7, 1, 2])]),

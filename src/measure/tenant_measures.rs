@@ -16,6 +16,8 @@ pub struct TenantMeasures {
     /// Made with the first decision, so that idle tenants stay small.
     traffic: OnceLock<Box<DecisionStats>>,
     version: AtomicU64,
+    /// When it was last called, on a clock that counts tenants read into memory.
+    last_use: AtomicU64,
     /// The time of the oldest event that no snapshot holds, in Unix milliseconds; 0 if there is none.
     unsaved_since: AtomicI64,
     /// Each call waiting in the mailbox holds a clone, so the reference count is the queue's length.
@@ -27,6 +29,25 @@ pub struct TenantMeasures {
 pub struct Waiting(#[expect(dead_code, reason = "it is there to be counted")] Arc<()>);
 
 impl TenantMeasures {
+    /// Those of a tenant's actor with that number, which no other actor has.
+    pub fn of(generation: u64) -> Self {
+        // What is known of an earlier actor does not hold.
+        Self { version: AtomicU64::new(generation << 32), ..Self::default() }
+    }
+
+    /// Notes that it is called, at that time of a clock that counts tenants read into memory.
+    pub fn used(&self, now: u64) {
+        // Most calls find it noted, so they write to no cache line that others read.
+        if self.last_use.load(Ordering::Relaxed) != now {
+            self.last_use.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// When it was last called; 0 if it never was.
+    pub fn last_use(&self) -> u64 {
+        self.last_use.load(Ordering::Relaxed)
+    }
+
     /// The tenant's decisions; `None` before the first.
     pub fn traffic(&self) -> Option<&DecisionStats> {
         self.traffic.get().map(|traffic| &**traffic)

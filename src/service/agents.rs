@@ -1,13 +1,14 @@
 //! Agents.
 
 use super::kavach::{Kavach, make_secret};
-use super::lists::{Page, PageRequest};
+use super::lists::{InRow, Page, PageRequest};
 use super::tenant_calls::lost;
 use crate::actors::Route;
 use crate::domain::agent::commands::{
     AgentPatch, AgentView, CreateAgent, NewAgent, RevokeAgent, RotateToken, UpdateAgent, unknown_agent,
 };
 use crate::domain::{AgentId, AgentStatus, AgentType, Error, Secret, Tenant, TenantRef, Timestamp};
+use crate::store::CatalogRow;
 
 /// Calls about agents.
 pub struct Agents<'a>(pub(super) &'a Kavach);
@@ -54,8 +55,10 @@ impl Agents<'_> {
         let (after, most) = (page.after(AgentId::parse)?, page.most());
         let selection = self.0.tenants_in_filter(filter.tenant.as_ref())?;
         let look = move |tenant: &Tenant, now| filter.select(tenant, now, after, most);
-        let mut agents = self.0.gather_lists(selection, look).await?;
-        agents.items.sort_by_key(|view: &AgentView| view.agent.profile.id);
+        let has_none = |row: &CatalogRow| row.agents.active + row.agents.revoked + row.agents.expired == 0;
+        let in_row = |row: &CatalogRow| InRow::empty_if(has_none(row));
+        let key = |view: &AgentView| view.agent.profile.id;
+        let agents = self.0.gather_list(selection, most, key, in_row, look).await?;
         Ok(Page::cut(agents, page.limit, |view| view.agent.profile.id.to_string()))
     }
 

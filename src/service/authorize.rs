@@ -6,17 +6,19 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::kavach::Kavach;
-use super::tenant_access::agent_may_not;
-use super::tenant_calls::{answer, ask, not_sent, send};
+use super::tenant_access::{agent_may_not, invalid_token};
+use super::tenant_calls::{not_sent, unreachable};
 use crate::actors::messages::{AuthorizeMany, Explain, Explanation};
 use crate::actors::worker_channels::Authorize;
-use crate::actors::{Route, worker_channels};
+use crate::actors::{Route, Unreachable, Visit, worker_channels};
 use crate::domain::decision::request::Asked;
-use crate::domain::{Code, Credential, Decision, Error, Request, TenantRef, TenantTag};
+use crate::domain::{Code, Credential, Decision, Error, Request, TenantId, TenantRef, TenantTag};
 use crate::measure::count;
 
 /// Where the decision arrives.
 type PendingDecision = oneshot::Receiver<Result<Decision, Error>>;
+/// Where the decisions of a batch arrive.
+type PendingBatch = oneshot::Receiver<Result<Vec<Option<Decision>>, Error>>;
 
 impl Kavach {
     /// May the agent do this? The decision is recorded before it is returned.
@@ -46,34 +48,53 @@ impl Kavach {
 
     async fn authorize_of(&self, request: Request, received: Instant) -> Result<Decision, Error> {
         let Credential::Operator(_) = self.credential else {
-            let sent = self.with_own_tenant(|route| self.send_call(route, request, received, false))?;
-            return answer(sent?).await;
+            let id = self.own_tenant_id()?;
+            let sent = self.send_call(id, request, received, false).map_err(|problem| match problem {
+                Unreachable::Unknown => invalid_token(),
+                // It is being erased.
+                Unreachable::Down(error) if error.code() == Code::TenantNotFound => invalid_token(),
+                Unreachable::Down(error) => error,
+            })?;
+            return self.answer(id, sent).await;
         };
         if let Some(route) = self.tenant_of_agent(request.agent)? {
-            match answer(self.send_call(&route, request.clone(), received, true)?).await {
+            match self.decided(&route, request.clone(), received, true).await {
                 Err(error) if error.code() == Code::AgentNotFound => {}
                 decided => return decided,
             }
         }
         let route = self.home_of(&request)?;
-        answer(self.send_call(&route, request, received, false)?).await
+        self.decided(&route, request, received, false).await
     }
 
-    /// Sends a request to a tenant's actor, which may live on another worker.
-    fn send_call(
+    /// Has a tenant decide a request.
+    async fn decided(
         &self,
         route: &Route,
         request: Request,
         received: Instant,
         known_only: bool,
-    ) -> Result<PendingDecision, Error> {
-        let actor = route.actor.as_ref().map_err(|down| down.error())?;
+    ) -> Result<Decision, Error> {
+        let sent = self.send_call(route.id, request, received, known_only);
+        self.answer(route.id, sent.map_err(|problem| unreachable(route.id, problem))?).await
+    }
+
+    /// Sends a request to a tenant's actor, which may live on another worker.
+    fn send_call(
+        &self,
+        tenant: TenantId,
+        request: Request,
+        received: Instant,
+        known_only: bool,
+    ) -> Result<PendingDecision, Unreachable> {
         let (caller, answer) = oneshot::channel();
-        let reply = self.core.channels.reply_to(caller);
-        let waiting = route.measures.waits();
-        let call = Authorize { credential: self.credential, request, received, known_only, reply, waiting };
-        worker_channels::send(actor, route.channel, call).map_err(|problem| not_sent(&problem))?;
-        Ok(answer)
+        let sent = self.core.reach(tenant, Visit::Call, |resident| {
+            let reply = self.core.channels.reply_to(caller);
+            let waiting = resident.measures.waits();
+            let call = Authorize { credential: self.credential, request, received, known_only, reply, waiting };
+            worker_channels::send(&resident.mailbox, resident.channel, call)
+        })?;
+        sent.map(|()| answer).map_err(|problem| Unreachable::Down(not_sent(&problem)))
     }
 
     /// Decides many requests independently, and returns the decisions in the same order. A request whose tenant can't
@@ -97,23 +118,14 @@ impl Kavach {
         }
         let mut asked = Vec::new();
         for (tag, places) in by_tenant {
-            let Some(route) = self.core.directory.with(tag, Route::clone) else { continue };
+            let Some(route) = self.core.directory.route(tag) else { continue };
             let part = places.iter().filter_map(|at| requests.get(*at).cloned()).collect();
-            let waiting = route.measures.waits();
-            let message = |reply| AuthorizeMany {
-                credential,
-                requests: part,
-                received,
-                known_only: true,
-                until: None,
-                reply,
-                waiting,
-            };
-            asked.push((places, send(&route, message)));
+            let sent = self.send_batch(&route, part, received, true, None);
+            asked.push((route, places, sent));
         }
-        for (places, sent) in asked {
+        for (route, places, sent) in asked {
             let decided = match sent {
-                Ok(receiver) => answer(receiver).await,
+                Ok(receiver) => self.answer(route.id, receiver).await,
                 Err(error) => Err(error),
             };
             let decided = decided.unwrap_or_else(|error| vec![Some(self.refused(&error)); places.len()]);
@@ -126,10 +138,7 @@ impl Kavach {
         // Requests about agents that no tenant knows go to the tenant that each names, one by one: they are rare.
         for (slot, request) in decisions.iter_mut().zip(requests).filter(|(slot, _)| slot.is_none()) {
             let decided = match self.home_of(&request) {
-                Ok(route) => match self.send_call(&route, request, received, false) {
-                    Ok(receiver) => answer(receiver).await,
-                    Err(error) => Err(error),
-                },
+                Ok(route) => self.decided(&route, request, received, false).await,
                 Err(error) => Err(error),
             };
             *slot = Some(decided.unwrap_or_else(|error| self.refused(&error)));
@@ -144,11 +153,34 @@ impl Kavach {
         until: Option<bool>,
         received: Instant,
     ) -> Result<Vec<Decision>, Error> {
-        let (credential, route) = (self.credential, self.own_tenant()?);
-        let (known_only, waiting) = (false, route.measures.waits());
-        let message = |reply| AuthorizeMany { credential, requests, received, known_only, until, reply, waiting };
-        let decided = ask(&route, message).await.inspect_err(|error| self.note_refused(error))?;
-        Ok(decided.into_iter().flatten().collect())
+        let route = self.own_tenant()?;
+        let decided = match self.send_batch(&route, requests, received, false, until) {
+            Ok(receiver) => self.answer(route.id, receiver).await,
+            Err(error) => Err(error),
+        };
+        Ok(decided.inspect_err(|error| self.note_refused(error))?.into_iter().flatten().collect())
+    }
+
+    /// Sends requests to a tenant's actor in one message.
+    fn send_batch(
+        &self,
+        route: &Route,
+        requests: Vec<Request>,
+        received: Instant,
+        known_only: bool,
+        until: Option<bool>,
+    ) -> Result<PendingBatch, Error> {
+        let credential = self.credential;
+        let (reply, answer) = oneshot::channel();
+        let sent = self.core.reach(route.id, Visit::Call, |resident| {
+            let waiting = resident.measures.waits();
+            let message = AuthorizeMany { credential, requests, received, known_only, until, reply, waiting };
+            resident.mailbox.try_send(message)
+        });
+        match sent.map_err(|problem| unreachable(route.id, problem))? {
+            Ok(()) => Ok(answer),
+            Err(problem) => Err(not_sent(&problem)),
+        }
     }
 
     /// Decides requests in order, until one is allowed (`until` is `true`) or denied (`false`). Those after it are not
@@ -192,13 +224,13 @@ impl Kavach {
         if let Some(route) = self.tenant_of_agent(request.agent)? {
             let copy = request.clone();
             let message = |reply| Explain { credential, request: copy, known_only: true, reply };
-            match ask(&route, message).await {
+            match self.ask(&route, message).await {
                 Err(error) if error.code() == Code::AgentNotFound => {}
                 explained => return explained,
             }
         }
         let route = self.home_of(&request)?;
-        ask(&route, |reply| Explain { credential, request, known_only: false, reply }).await
+        self.ask(&route, |reply| Explain { credential, request, known_only: false, reply }).await
     }
 
     /// Checks that the caller may name this tenant in a path, and returns it by id.
@@ -212,7 +244,7 @@ impl Kavach {
             (Credential::Operator(_), Asked::Agent(id)) => {
                 self.check_operator_key()?;
                 self.check_phase()?;
-                Ok(self.core.directory.with(id.tag(), Route::clone))
+                Ok(self.core.directory.route(id.tag()))
             }
             _ => Ok(None),
         }

@@ -1,7 +1,7 @@
 //! Delegations.
 
 use super::kavach::Kavach;
-use super::lists::{Page, PageRequest, Selection};
+use super::lists::{InRow, Page, PageRequest, Selection};
 use super::tenant_calls::lost;
 use crate::actors::Route;
 use crate::domain::agent::commands::unknown_agent;
@@ -11,6 +11,7 @@ use crate::domain::delegation::commands::{
 };
 use crate::domain::delegation::search::EffectivePermission;
 use crate::domain::{AgentId, Code, DelegationId, Error, Tenant, TenantRef};
+use crate::store::CatalogRow;
 
 /// Calls about delegations.
 pub struct Delegations<'a>(pub(super) &'a Kavach);
@@ -53,7 +54,7 @@ impl Delegations<'_> {
         let mut selection = self.0.tenants_in_filter(tenant)?;
         // An agent's delegations are in the agent's own tenant.
         let agents = [filter.from, filter.to];
-        selection.routes.retain(|route| agents.iter().flatten().all(|agent| agent.tag() == route.id.tag()));
+        selection.tenants.retain(|id| agents.iter().flatten().all(|agent| agent.tag() == id.tag()));
         self.page_of(selection, filter, page).await
     }
 
@@ -66,7 +67,7 @@ impl Delegations<'_> {
         let missing = unknown_agent(agent);
         self.0.inspect(&route, move |tenant, _| tenant.agent(id).map(|_| ()).ok_or(missing)).await?;
         let filter = DelegationFilter { from: Some(id), to: None };
-        self.page_of(Selection::one(route), filter, page).await
+        self.page_of(Selection::one(route.id), filter, page).await
     }
 
     /// One delegation by its id.
@@ -104,8 +105,9 @@ impl Delegations<'_> {
     ) -> Result<Page<DelegationView>, Error> {
         let (after, most) = (page.after(DelegationId::parse)?, page.most());
         let look = move |tenant: &Tenant, now| DelegationView::list(tenant, filter, now, after, most);
-        let mut links = self.0.gather_lists(selection, look).await?;
-        links.items.sort_by_key(|view: &DelegationView| view.delegation.profile.id);
+        let in_row = |row: &CatalogRow| InRow::empty_if(row.delegations == 0);
+        let key = |view: &DelegationView| view.delegation.profile.id;
+        let links = self.0.gather_list(selection, most, key, in_row, look).await?;
         Ok(Page::cut(links, page.limit, |view| view.delegation.profile.id.to_string()))
     }
 

@@ -1,6 +1,8 @@
 //! Faults that tests inject: a panic, a stall, a jump of the clock. No route reaches them.
 
 use super::kavach::Kavach;
+use super::tenant_calls::unreachable;
+use crate::actors::Visit;
 use crate::actors::messages::{InjectPanic, InjectStall};
 use crate::domain::{Error, TenantRef};
 
@@ -12,8 +14,8 @@ impl Kavach {
     #[doc(hidden)]
     pub fn inject_panic(&self, tenant: impl Into<TenantRef>) -> Result<(), Error> {
         let route = self.core.directory.find(&tenant.into())?;
-        route.actor.map_err(|down| down.error())?.do_send(InjectPanic);
-        Ok(())
+        let sent = self.core.reach(route.id, Visit::Call, |resident| resident.mailbox.do_send(InjectPanic));
+        sent.map_err(|problem| unreachable(route.id, problem))
     }
 
     /// Stalls a tenant's actor until the channel's other end sends or is dropped, so that tests can watch its mailbox
@@ -28,8 +30,8 @@ impl Kavach {
         until: std::sync::mpsc::Receiver<()>,
     ) -> Result<(), Error> {
         let route = self.core.directory.find(&tenant.into())?;
-        route.actor.map_err(|down| down.error())?.do_send(InjectStall(until));
-        Ok(())
+        let sent = self.core.reach(route.id, Visit::Call, |resident| resident.mailbox.do_send(InjectStall(until)));
+        sent.map_err(|problem| unreachable(route.id, problem))
     }
 
     /// Shifts the system's clock by `millis`, so that tests can see what a jump does.

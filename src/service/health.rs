@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use actix_rt::task::spawn_blocking;
 
 use super::kavach::Kavach;
+use crate::actors::Phase;
 use crate::actors::clock::ClockState;
-use crate::actors::{Phase, Route};
+use crate::actors::tenant_directory::Down;
 use crate::domain::{Code, Error, TenantId};
 
 /// How long to reuse a probe of the data directory: anyone can ask for one, without a key.
@@ -22,10 +23,7 @@ impl Kavach {
 
     /// Tenants that can't be served, each with the error that callers get.
     pub fn unavailable_tenants(&self) -> Vec<(TenantId, Error)> {
-        // A tenant that is being erased is not a failure.
-        let missed = |route: &Route| matches!(&route.actor, Err(down) if down.code != Code::TenantNotFound);
-        let routes = self.core.directory.all_that(missed).into_iter();
-        routes.filter_map(|route| route.actor.err().map(|down| (route.id, down.error()))).collect()
+        self.core.directory.unavailable().into_iter().map(|(id, down)| (id, down.error())).collect()
     }
 
     /// Folders of the data directory that look like a tenant's but are not served, each with the reason.
@@ -35,10 +33,10 @@ impl Kavach {
 
     /// Whether every tenant's journal can be written, as far as the server knows.
     pub fn storage_works(&self) -> bool {
-        let down = |route: &Route| matches!(&route.actor, Err(down) if down.code == Code::StorageUnavailable);
+        let fails = |(_, down): &(TenantId, Arc<Down>)| down.code == Code::StorageUnavailable;
         self.core.storage_failures.load(Ordering::Relaxed) == 0
             && !self.core.log.is_broken()
-            && self.core.directory.all_that(down).is_empty()
+            && !self.core.directory.unavailable().iter().any(fails)
     }
 
     /// Why nothing can be recorded for any tenant, if that is the case: even the data directory refuses a file.

@@ -7,13 +7,13 @@ use actix::dev::ToEnvelope;
 use actix::prelude::Message;
 
 use super::kavach::Kavach;
-use super::tenant_calls::{answer, send};
 use crate::actors::fair_semaphore::Turn;
 use crate::actors::messages::Inspect;
 use crate::actors::reply::Reply;
-use crate::actors::{Route, TenantActor};
+use crate::actors::{TenantActor, Visit};
 use crate::domain::text::quote;
 use crate::domain::{Code, Credential, Error, Tenant, TenantId, TenantRef, Timestamp};
+use crate::store::CatalogRow;
 
 /// One page of a list, and where the next one starts.
 #[derive(Clone, Debug)]
@@ -70,31 +70,62 @@ pub(super) fn bad_cursor(cursor: &str) -> Error {
     Error::field(Code::InvalidQuery, "cursor", problem)
 }
 
+/// Tenants asked at once. Between two batches, workers get to do other things, and tenants that were read into memory for
+/// the list may leave it.
+pub(super) const ASKED_AT_ONCE: usize = 64;
+
 /// The tenants that a list covers.
 pub(super) struct Selection {
-    /// The tenants to ask.
-    pub routes: Vec<Route>,
+    /// The tenants to ask, in order of their ids.
+    pub tenants: Vec<TenantId>,
     /// Whether the caller asked for all tenants. Then one that can't answer does not fail the list.
     all: bool,
 }
 
 impl Selection {
     /// A list of one tenant.
-    pub fn one(route: Route) -> Self {
-        Self { routes: vec![route], all: false }
+    pub fn one(tenant: TenantId) -> Self {
+        Self { tenants: vec![tenant], all: false }
     }
 
     /// The one tenant that the caller asked for; `None` if it was all of them.
     pub fn only(&self) -> Option<TenantId> {
-        self.routes.first().filter(|_| !self.all).map(|route| route.id)
+        self.tenants.first().filter(|_| !self.all).copied()
+    }
+
+    /// Why the tenants are asked.
+    pub fn visit(&self) -> Visit {
+        if self.all { Visit::Scan } else { Visit::Call }
+    }
+}
+
+/// What of a list a tenant's row says.
+pub(super) enum InRow<T> {
+    /// All of it.
+    Items(Vec<T>),
+    /// The tenant has to be asked.
+    Unknown,
+}
+
+impl<T> InRow<T> {
+    /// That there is nothing, if that is so.
+    pub fn empty_if(is_empty: bool) -> Self {
+        if is_empty { Self::Items(Vec::new()) } else { Self::Unknown }
     }
 }
 
 /// The answers of several tenants.
+#[derive(Debug)]
 pub(super) struct Gathered<T> {
     pub items: Vec<T>,
     /// Tenants that could not answer.
     pub missing: Vec<TenantId>,
+}
+
+impl<T> Default for Gathered<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), missing: Vec::new() }
+    }
 }
 
 impl Kavach {
@@ -104,32 +135,33 @@ impl Kavach {
             (Credential::Operator(_), None) => {
                 self.check_operator_key()?;
                 self.check_phase()?;
-                Ok(Selection { routes: self.core.directory.all(), all: true })
+                Ok(Selection { tenants: self.core.directory.ids(), all: true })
             }
-            _ => self.tenant_in_body(name).map(Selection::one),
+            _ => self.tenant_in_body(name).map(|route| Selection::one(route.id)),
         }
     }
 
-    /// Asks all the tenants at once, and waits for every answer.
+    /// Asks tenants at once, and waits for every answer.
     ///
     /// # Errors
     /// The error of a named tenant that can't answer.
     pub(super) async fn gather<M, T>(
         &self,
-        selection: Selection,
+        selection: &Selection,
+        tenants: &[TenantId],
+        gathered: &mut Gathered<T>,
         mut make: impl FnMut(Reply<T>) -> M,
-    ) -> Result<Gathered<T>, Error>
+    ) -> Result<(), Error>
     where
         M: Message<Result = ()> + Send + 'static,
         TenantActor: Handler<M>,
         actix::Context<TenantActor>: ToEnvelope<TenantActor, M>,
     {
-        let Selection { routes, all } = selection;
-        let asked: Vec<_> = routes.iter().map(|route| (route.id, send(route, &mut make))).collect();
-        let mut gathered = Gathered { items: Vec::with_capacity(asked.len()), missing: Vec::new() };
+        let all = selection.all;
+        let asked: Vec<_> = tenants.iter().map(|id| (*id, self.send(*id, selection.visit(), &mut make))).collect();
         for (id, sent) in asked {
             let answered = match sent {
-                Ok(receiver) => answer(receiver).await,
+                Ok(receiver) => self.answer(id, receiver).await,
                 Err(error) => Err(error),
             };
             match answered {
@@ -140,22 +172,41 @@ impl Kavach {
                 Err(error) => return Err(error),
             }
         }
-        Ok(gathered)
+        Ok(())
     }
 
-    /// Reads the state of every tenant, and joins the parts of the list that they return.
-    pub(super) async fn gather_lists<T: Send + 'static>(
+    /// The first `most` items of a list over several tenants, in order of `key`. A tenant that is not in memory is asked only
+    /// if its row does not say what the list needs.
+    pub(super) async fn gather_list<T: Send + 'static, K: Ord>(
         &self,
         selection: Selection,
+        most: usize,
+        key: impl Fn(&T) -> K,
+        in_row: impl Fn(&CatalogRow) -> InRow<T>,
         look: impl Fn(&Tenant, Timestamp) -> Vec<T> + Clone + Send + 'static,
     ) -> Result<Gathered<T>, Error> {
         let credential = self.credential;
-        let gathered = self
-            .gather(selection, |reply| {
+        let (mut items, mut missing) = (Vec::new(), Vec::new());
+        for batch in selection.tenants.chunks(ASKED_AT_ONCE) {
+            let mut asked = Vec::with_capacity(batch.len());
+            for id in batch {
+                let row = self.core.directory.known(*id).filter(|_| selection.all).and_then(|known| known.row());
+                match row.map_or(InRow::Unknown, |row| in_row(&row)) {
+                    InRow::Items(known) => items.extend(known),
+                    InRow::Unknown => asked.push(*id),
+                }
+            }
+            let mut gathered = Gathered::default();
+            self.gather(&selection, &asked, &mut gathered, |reply| {
                 let look = look.clone();
                 Inspect { credential, look: move |tenant: &Tenant, now| Ok(look(tenant, now)), reply }
             })
             .await?;
-        Ok(Gathered { items: gathered.items.into_iter().flatten().collect(), missing: gathered.missing })
+            items.extend(gathered.items.into_iter().flatten());
+            missing.append(&mut gathered.missing);
+            items.sort_by_key(&key);
+            items.truncate(most);
+        }
+        Ok(Gathered { items, missing })
     }
 }

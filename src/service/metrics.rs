@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::kavach::Kavach;
-use super::stats::{TenantCensus, agent_counts, off_thread, tenant_counts};
+use super::tenant_counts::{CountedTenant, CountedTenants, off_thread};
 use crate::actors::{Core, Phase};
 use crate::domain::{Error, Timestamp};
 use crate::measure::Measures;
 use crate::measure::decision_stats::DecisionTotals;
-use crate::measure::metric_values::{MetricValues, TenantDecisions};
+use crate::measure::metric_values::{MetricValues, TenantDecisions, TenantMemory};
 use crate::measure::process::Process;
 use crate::measure::tenant_labels::LabelledResults;
 
@@ -30,7 +30,7 @@ impl Kavach {
     }
 }
 
-fn read(core: &Core, counted: &[TenantCensus]) -> MetricValues {
+fn read(core: &Core, counted: &CountedTenants) -> MetricValues {
     let (measures, at) = (&core.measures, core.clock.now());
     let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let mut figures = MetricValues {
@@ -42,8 +42,13 @@ fn read(core: &Core, counted: &[TenantCensus]) -> MetricValues {
         clock_held_back: core.clock.held_back(),
         clock_behind_events: core.clock.behind_events(),
         log: core.log.figures(),
-        tenants: tenant_counts(counted),
-        agents: agent_counts(counted),
+        tenants: counted.tenants,
+        memory: TenantMemory {
+            resident: measures.resident.load(Ordering::Relaxed),
+            known: core.directory.len(),
+            limit: core.resident_tenants,
+        },
+        agents: counted.agents,
         overloaded: get(&measures.overloaded),
         failed_snapshots: get(&measures.failed_snapshots),
         last_snapshot: Some(measures.last_snapshot.load(Ordering::Relaxed))
@@ -71,7 +76,8 @@ fn read(core: &Core, counted: &[TenantCensus]) -> MetricValues {
     figures.denials = traffic.denials();
     figures.syncs.add(&measures.syncs);
     figures.snapshots.add(&measures.snapshots);
-    let of_tenants = counted.iter().map(|one| &one.route.measures);
+    figures.loads.add(&measures.loads);
+    let of_tenants = counted.each.iter().filter_map(|one| one.measures.as_ref());
     let waiting = of_tenants.clone().map(|measures| measures.waiting());
     figures.waiting = waiting.clone().sum();
     figures.most_waiting = waiting.max().unwrap_or(0);
@@ -82,8 +88,9 @@ fn read(core: &Core, counted: &[TenantCensus]) -> MetricValues {
 }
 
 /// Decisions of each tenant with its own label, and of all others together.
-fn by_tenant(measures: &Measures, counted: &[TenantCensus]) -> Option<Vec<TenantDecisions>> {
-    let all = counted.iter().filter_map(|one| Some((one.route.id, one.route.measures.traffic()?.results())));
+fn by_tenant(measures: &Measures, counted: &CountedTenants) -> Option<Vec<TenantDecisions>> {
+    let results = |one: &CountedTenant| Some((one.route.id, one.measures.as_ref()?.traffic()?.results()));
+    let all = counted.each.iter().filter_map(results);
     let LabelledResults { named, others } = measures.labels.split(all.collect())?;
     let named = named.into_iter().map(|(id, results)| TenantDecisions { tenant: Some(id), results });
     Some(named.chain([TenantDecisions { tenant: None, results: others }]).collect())

@@ -12,7 +12,7 @@
 //! | changes and look-ups of one resource | `tenants`, `agents`, `delegations`, `policies`, `usage` |
 //! | lists over several tenants, and their pages | `lists` |
 //! | the audit trail: queries, exports, live streams, checkpoints | `audit` |
-//! | statistics for people, and metrics for a monitoring system | `stats`, `metrics` |
+//! | statistics for people, and metrics for a monitoring system; what both count | `stats`, `metrics`, `tenant_counts` |
 //! | health of the process and its storage | `health` |
 //! | faults that tests inject | `fault_injection` |
 
@@ -31,10 +31,11 @@ mod search;
 mod stats;
 mod tenant_access;
 mod tenant_calls;
+mod tenant_counts;
 mod tenants;
 mod usage;
 
-pub use crate::measure::metric_values::TenantCounts;
+pub use crate::measure::metric_values::{TenantCounts, TenantMemory};
 pub use agents::{AgentFilter, Agents};
 pub use audit::{Audit, AuditQuery, AuditStream, Export, ExportFormat, KEEP_ALIVE, StreamItem, WriteEntry, write_line};
 pub use delegations::Delegations;

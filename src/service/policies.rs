@@ -1,7 +1,7 @@
 //! Budget policies.
 
 use super::kavach::Kavach;
-use super::lists::{Page, PageRequest};
+use super::lists::{InRow, Page, PageRequest};
 use super::tenant_calls::lost;
 use crate::actors::Route;
 use crate::domain::agent::commands::no_such_agent;
@@ -12,6 +12,7 @@ use crate::domain::budget::policy_commands::{
     CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicy, UpdatePolicy, unknown_policy,
 };
 use crate::domain::{AgentId, Error, PolicyId, Tenant, TenantRef, Timestamp};
+use crate::store::CatalogRow;
 
 /// Calls about policies.
 pub struct Policies<'a>(pub(super) &'a Kavach);
@@ -60,8 +61,9 @@ impl Policies<'_> {
         let (after, most) = (page.after(PolicyId::parse)?, page.most());
         let selection = self.0.tenants_in_filter(filter.tenant.as_ref())?;
         let look = move |tenant: &Tenant, now| filter.select(tenant, now, after, most);
-        let mut policies = self.0.gather_lists(selection, look).await?;
-        policies.items.sort_by_key(|view: &PolicyView| view.policy.profile.id);
+        let in_row = |row: &CatalogRow| InRow::empty_if(row.policies == 0);
+        let key = |view: &PolicyView| view.policy.profile.id;
+        let policies = self.0.gather_list(selection, most, key, in_row, look).await?;
         Ok(Page::cut(policies, page.limit, |view| view.policy.profile.id.to_string()))
     }
 

@@ -2,12 +2,11 @@
 //! other tenant's actor.
 
 use super::kavach::Kavach;
-use super::tenant_calls::ask;
 use crate::actors::messages::Verify;
 use crate::actors::tenant_directory::unknown_tenant;
 use crate::actors::{Phase, Route};
 use crate::domain::tenant::Caller;
-use crate::domain::{Code, Credential, Error, TenantRef, TenantTag};
+use crate::domain::{Code, Credential, Error, TenantId, TenantRef, TenantTag};
 use crate::store::refusal::shutting_down;
 
 impl Kavach {
@@ -19,7 +18,7 @@ impl Kavach {
         match self.credential {
             Credential::Operator(_) => self.check_operator_key().map(|()| Caller::Operator),
             credential @ (Credential::TenantKey(..) | Credential::AgentToken(..)) => {
-                ask(&self.own_tenant()?, |reply| Verify { credential, reply }).await
+                self.ask(&self.own_tenant()?, |reply| Verify { credential, reply }).await
             }
         }
     }
@@ -42,21 +41,15 @@ impl Kavach {
 
     /// The tenant that the tenant key or agent token belongs to.
     pub(super) fn own_tenant(&self) -> Result<Route, Error> {
-        self.with_own_tenant(Route::clone)
+        self.core.directory.living(self.own_tenant_id()?).ok_or_else(invalid_token)
     }
 
-    /// Calls `f` with the route of the caller's own tenant. `f` must not block: it runs under the table's lock.
-    pub(super) fn with_own_tenant<R>(&self, f: impl FnOnce(&Route) -> R) -> Result<R, Error> {
+    /// The id of the tenant that the tenant key or agent token belongs to, which may not exist.
+    pub(super) fn own_tenant_id(&self) -> Result<TenantId, Error> {
         let (Credential::TenantKey(id, _) | Credential::AgentToken(id, _)) = self.credential else {
             return Err(invalid_token());
         };
-        self.check_phase()?;
-        let is_there = |route: &Route| route.id == id && !route.is_being_erased();
-        self.core
-            .directory
-            .with(id.tag(), |route| is_there(route).then(|| f(route)))
-            .flatten()
-            .ok_or_else(invalid_token)
+        self.check_phase().map(|()| id)
     }
 
     pub(super) fn check_phase(&self) -> Result<(), Error> {
@@ -104,7 +97,7 @@ impl Kavach {
             Credential::Operator(_) => {
                 self.check_operator_key()?;
                 self.check_phase()?;
-                self.core.directory.with(tag, Route::clone).ok_or_else(unknown)
+                self.core.directory.route(tag).ok_or_else(unknown)
             }
             // The tag is ignored, so another tenant's id and an id of no tenant take the same path.
             Credential::TenantKey(..) => self.own_tenant(),
@@ -113,7 +106,7 @@ impl Kavach {
     }
 }
 
-fn invalid_token() -> Error {
+pub(super) fn invalid_token() -> Error {
     Error::new(Code::InvalidToken, "the key or token is not valid")
 }
 

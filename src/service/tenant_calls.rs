@@ -2,15 +2,16 @@
 
 use actix::dev::ToEnvelope;
 use actix::prelude::SendError;
-use actix::{Addr, Handler, Message};
+use actix::{Handler, Message};
 use tokio::sync::oneshot;
 
 use super::kavach::Kavach;
 use crate::actors::mailbox::overloaded;
 use crate::actors::messages::{Execute, Inspect};
 use crate::actors::reply::Reply;
-use crate::actors::{Route, TenantActor};
-use crate::domain::{Code, Command, Error, Tenant, Timestamp};
+use crate::actors::tenant_directory::{Presence, unknown_tenant};
+use crate::actors::{Route, TenantActor, Unreachable, Visit};
+use crate::domain::{Code, Command, Error, Tenant, TenantId, TenantRef, Timestamp};
 
 impl Kavach {
     /// Has a tenant's actor execute a command, and waits until the change is recorded.
@@ -21,7 +22,7 @@ impl Kavach {
     {
         let (credential, author) = (self.credential, self.author());
         let reason = self.reason.as_deref().map(Into::into);
-        ask(route, |reply| Execute { credential, author, command, reason, reply }).await
+        self.ask(route, |reply| Execute { credential, author, command, reason, reply }).await
     }
 
     /// Reads a tenant's state, on the actor's thread.
@@ -31,25 +32,62 @@ impl Kavach {
         look: impl FnOnce(&Tenant, Timestamp) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let credential = self.credential;
-        ask(route, |reply| Inspect { credential, look, reply }).await
+        self.ask(route, |reply| Inspect { credential, look, reply }).await
+    }
+
+    /// Sends a message to a tenant's actor, and waits for the answer. A tenant that is not in memory is read first.
+    pub(super) async fn ask<M, T>(&self, route: &Route, make: impl FnOnce(Reply<T>) -> M) -> Result<T, Error>
+    where
+        M: Message<Result = ()> + Send + 'static,
+        TenantActor: Handler<M>,
+        actix::Context<TenantActor>: ToEnvelope<TenantActor, M>,
+    {
+        let sent = self.send(route.id, Visit::Call, make)?;
+        self.answer(route.id, sent).await
+    }
+
+    /// Sends a message to a tenant's actor. The answer arrives at the returned receiver.
+    pub(super) fn send<M, T>(
+        &self,
+        tenant: TenantId,
+        visit: Visit,
+        make: impl FnOnce(Reply<T>) -> M,
+    ) -> Result<oneshot::Receiver<Result<T, Error>>, Error>
+    where
+        M: Message<Result = ()> + Send + 'static,
+        TenantActor: Handler<M>,
+        actix::Context<TenantActor>: ToEnvelope<TenantActor, M>,
+    {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.core.reach(tenant, visit, |resident| resident.mailbox.try_send(make(reply)));
+        match sent.map_err(|problem| unreachable(tenant, problem))? {
+            Ok(()) => Ok(answer),
+            Err(problem) => Err(not_sent(&problem)),
+        }
+    }
+
+    /// Waits for an answer. An actor that dies first drops the sender: then the reason why the tenant is down counts, or
+    /// `TENANT_UNAVAILABLE`.
+    pub(super) async fn answer<T>(
+        &self,
+        tenant: TenantId,
+        receiver: oneshot::Receiver<Result<T, Error>>,
+    ) -> Result<T, Error> {
+        receiver.await.unwrap_or_else(|_| {
+            let reason = self.core.directory.with_presence(tenant, |presence| match presence {
+                Presence::Down(down) => Some(down.error()),
+                Presence::Idle | Presence::Leaving | Presence::Resident(_) => None,
+            });
+            Err(reason.flatten().unwrap_or_else(gone))
+        })
     }
 }
 
-/// Sends a message to a tenant's actor. The answer arrives at the returned receiver.
-pub(super) fn send<M, T>(
-    route: &Route,
-    make: impl FnOnce(Reply<T>) -> M,
-) -> Result<oneshot::Receiver<Result<T, Error>>, Error>
-where
-    M: Message<Result = ()> + Send + 'static,
-    TenantActor: Handler<M>,
-    actix::Context<TenantActor>: ToEnvelope<TenantActor, M>,
-{
-    let actor: &Addr<TenantActor> = route.actor.as_ref().map_err(|down| down.error())?;
-    let (reply, answer) = oneshot::channel();
-    match actor.try_send(make(reply)) {
-        Ok(()) => Ok(answer),
-        Err(problem) => Err(not_sent(&problem)),
+/// The error for a tenant that can't be reached.
+pub(super) fn unreachable(tenant: TenantId, problem: Unreachable) -> Error {
+    match problem {
+        Unreachable::Down(error) => error,
+        Unreachable::Unknown => unknown_tenant(&TenantRef::Id(tenant)),
     }
 }
 
@@ -58,20 +96,6 @@ pub(super) fn not_sent<M>(problem: &SendError<M>) -> Error {
         SendError::Full(_) => overloaded(),
         SendError::Closed(_) => gone(),
     }
-}
-
-/// Waits for an answer. An actor that dies first drops the sender, which counts as `TENANT_UNAVAILABLE`.
-pub(super) async fn answer<T>(receiver: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
-    receiver.await.unwrap_or_else(|_| Err(gone()))
-}
-
-pub(super) async fn ask<M, T>(route: &Route, make: impl FnOnce(Reply<T>) -> M) -> Result<T, Error>
-where
-    M: Message<Result = ()> + Send + 'static,
-    TenantActor: Handler<M>,
-    actix::Context<TenantActor>: ToEnvelope<TenantActor, M>,
-{
-    answer(send(route, make)?).await
 }
 
 pub(super) fn lost() -> Error {

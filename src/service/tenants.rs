@@ -3,7 +3,7 @@
 use tracing::info;
 
 use super::kavach::{Kavach, make_secret};
-use super::lists::{Page, PageRequest};
+use super::lists::{InRow, Page, PageRequest};
 use super::tenant_calls::lost;
 use crate::actors::registry_messages::{CreateTenant, DeleteTenant, SnapshotAll};
 use crate::domain::tenant::commands::{NewTenant, SetStatus, TenantPatch, TenantSpec, UpdateTenant};
@@ -12,7 +12,8 @@ use crate::domain::tenant::key_commands::CreateKey;
 use crate::domain::tenant::key_commands::RevokeKey;
 use crate::domain::tenant::{Profile, TenantStatus};
 use crate::domain::text::Slug;
-use crate::domain::{Code, Error, KeyId, Secret, TenantId, TenantRef};
+use crate::domain::{Code, Error, KeyId, Secret, Tenant, TenantId, TenantRef};
+use crate::store::CatalogRow;
 
 /// Calls about tenants.
 pub struct Tenants<'a>(pub(super) &'a Kavach);
@@ -55,10 +56,12 @@ impl Tenants<'_> {
     pub async fn list(&self, page: PageRequest) -> Result<Page<Profile>, Error> {
         let after = page.after(TenantId::parse)?;
         let mut selection = self.0.tenants_in_filter(None)?;
-        selection.routes.retain(|route| !route.id.is_default() && after.is_none_or(|after| route.id > after));
-        // Routes are in list order, so only the tenants of this page are asked.
-        selection.routes.truncate(page.most());
-        let tenants = self.0.gather_lists(selection, |tenant, _| vec![tenant.profile().clone()]).await?;
+        selection.tenants.retain(|id| !id.is_default() && after.is_none_or(|after| *id > after));
+        // They are in list order, so only the tenants of this page are asked.
+        selection.tenants.truncate(page.most());
+        let in_row = |row: &CatalogRow| InRow::Items(vec![row.profile.clone()]);
+        let look = |tenant: &Tenant, _| vec![tenant.profile().clone()];
+        let tenants = self.0.gather_list(selection, page.most(), |profile| profile.id, in_row, look).await?;
         Ok(Page::cut(tenants, page.limit, |profile| profile.id.to_string()))
     }
 

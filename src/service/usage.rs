@@ -1,7 +1,6 @@
 //! Usage reports: what calls actually cost.
 
 use super::kavach::Kavach;
-use super::tenant_calls::ask;
 use crate::actors::Route;
 use crate::actors::messages::{OpenAudit, RecordUsage};
 use crate::domain::agent::commands::no_such_agent;
@@ -34,7 +33,7 @@ impl Kavach {
             report = self.settling(&route, report, decision).await?;
         }
         let credential = self.credential;
-        ask(&route, |reply| RecordUsage { credential, report, reply }).await
+        self.ask(&route, |reply| RecordUsage { credential, report, reply }).await
     }
 
     /// Reads the decision that a report settles from the journal, on a thread that serves no calls.
@@ -45,7 +44,7 @@ impl Kavach {
         };
         let id = AuditId::parse(decision).filter(|id| id.tag() == route.id.tag()).ok_or_else(unknown)?;
         let credential = self.credential;
-        let trail = ask(route, |reply| OpenAudit { credential, reply }).await?;
+        let trail = self.ask(route, |reply| OpenAudit { credential, reply }).await?;
         let look = move || trail.look_up(id, |moment, event| report.settling(id, moment, event));
         self.read_trail(Some(route.id), look).await?.ok_or_else(unknown)?
     }

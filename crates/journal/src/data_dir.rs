@@ -9,17 +9,16 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::catalog::{CatalogFile, OnRow};
-use crate::chain::{Checkpoint, genesis};
 use crate::disk::{Disk, FileKind, Listed, SystemDisk};
 use crate::files::{TEMPORARY, parent, read_small, write_atomic};
 use crate::folder::Folder;
 use crate::log::{LOG_FOLDER, Log, LogError, LogOptions};
 use crate::probe::probe;
-use crate::writer::{Journal, JournalOptions};
+use crate::writer::JournalOptions;
 
 const LOCK: &str = "LOCK";
-const LABEL: &str = "tenant.json";
-const UNFINISHED: &str = ".new-";
+pub(super) const LABEL: &str = "tenant.json";
+pub(super) const UNFINISHED: &str = ".new-";
 const ERASED: &str = ".erased-";
 
 /// Longest name of a tenant's folder, in bytes. With the prefixes above it is well within the limits of file systems.
@@ -28,10 +27,10 @@ const NAME_BYTES: usize = 128;
 /// The locked data directory. Dropping this value, or ending the process, releases the lock.
 #[derive(Debug)]
 pub struct DataDir {
-    disk: Arc<dyn Disk>,
-    path: PathBuf,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) path: PathBuf,
     /// The lock file; none on a disk that no other process reaches.
-    _lock: Option<File>,
+    pub(super) lock: Option<File>,
 }
 
 /// One tenant's folder.
@@ -121,7 +120,7 @@ impl DataDir {
     }
 
     fn start(disk: Arc<dyn Disk>, path: PathBuf, lock: Option<File>) -> io::Result<Self> {
-        let dir = Self { disk, path, _lock: lock };
+        let dir = Self { disk, path, lock };
         dir.remove_leftovers()?;
         dir.disk.sync_folder(&dir.path)?;
         Ok(dir)
@@ -190,11 +189,11 @@ impl DataDir {
         Ok(read_label(&*self.disk, name.to_owned(), self.tenant_path(name)?))
     }
 
-    /// The names of all folders in the directory but the log's, without links, whether or not they can be a tenant's. Blocking.
-    pub fn folder_names(&self) -> io::Result<Vec<String>> {
-        let is_tenants = |entry: &Listed| entry.kind == FileKind::Folder && entry.name != LOG_FOLDER;
-        let folders = self.disk.list(&self.path)?.into_iter().filter(is_tenants);
-        Ok(folders.map(|entry| entry.name).collect())
+    /// All folders and links in the directory but the log's, whether or not they can be a tenant's, in no order. Blocking.
+    pub fn entries(&self) -> io::Result<Vec<Listed>> {
+        let mut entries = self.disk.list(&self.path)?;
+        entries.retain(|entry| entry.kind != FileKind::File && entry.name != LOG_FOLDER);
+        Ok(entries)
     }
 
     /// The uuid of the tenant that the files in a folder belong to, whatever its name; `None` if there are none. Blocking.
@@ -211,33 +210,6 @@ impl DataDir {
     /// Replaces a small file directly in the directory in one step. Blocking. On an error the old content stays.
     pub fn write_file(&self, name: &str, content: &[u8]) -> io::Result<()> {
         write_atomic(&*self.disk, &self.path.join(name), content)
-    }
-
-    /// Creates a tenant's folder with its first events, all on disk when this returns. Blocking. After a crash the tenant
-    /// exists wholly or not at all. If the name is taken, that is an `AlreadyExists` error.
-    pub fn create_tenant(&self, new: NewFolder<'_>) -> Result<Journal, FolderError> {
-        let target = self.tenant_path(new.name)?;
-        if self.disk.exists(&target) {
-            let problem = format!("the folder {} exists", target.display());
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem).into());
-        }
-        let unfinished = self.path.join(format!("{UNFINISHED}{}", new.name));
-        self.remove_tree(&unfinished)?;
-        let built = build(&self.disk, &unfinished, &new).and_then(|journal| {
-            self.disk.rename(&unfinished, &target)?;
-            Ok(journal)
-        });
-        let mut journal = built.inspect_err(|_| {
-            // A leftover is removed at the next start; the first error is the one to report.
-            let _ = self.disk.remove_folder(&unfinished);
-        })?;
-        if let Err(source) = self.disk.sync_folder(&self.path) {
-            // The disk may have either name. Remove the content only once the folder certainly has no tenant's name.
-            let undone = self.disk.rename(&target, &unfinished).and_then(|()| self.remove_named(&unfinished));
-            return Err(FolderError { source, may_have_happened: undone.is_err() });
-        }
-        journal.folder = Arc::new(Folder { path: target, ..(*journal.folder).clone() });
-        Ok(journal)
     }
 
     /// Replaces a tenant's label in one step. Blocking.
@@ -269,7 +241,7 @@ impl DataDir {
 
     /// Removes a folder if it exists, after syncing its name: after a power failure no tenant's name may lead to a
     /// half-removed folder.
-    fn remove_tree(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn remove_tree(&self, path: &Path) -> io::Result<()> {
         if !self.disk.exists(path) {
             return Ok(());
         }
@@ -277,7 +249,7 @@ impl DataDir {
     }
 
     /// [`remove_tree`](DataDir::remove_tree) of a folder that exists.
-    fn remove_named(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn remove_named(&self, path: &Path) -> io::Result<()> {
         self.disk.sync_folder(&self.path)?;
         self.disk.remove_folder(path)
     }
@@ -345,24 +317,6 @@ pub fn keep_servers_out(data_dir: &Path) -> io::Result<Option<File>> {
             format!("a server is using the data directory {}", data_dir.display()),
         )),
     }
-}
-
-fn build(disk: &Arc<dyn Disk>, path: &Path, new: &NewFolder<'_>) -> io::Result<Journal> {
-    // The journal holds arguments of calls: only the owner may read it, whoever created the data directory.
-    disk.make_folder(path)?;
-    write_atomic(&**disk, &path.join(LABEL), new.label)?;
-    let link = Checkpoint { seq: 0, hash: genesis(new.tenant), time_ms: new.now_ms };
-    let folder = Arc::new(Folder::on(Arc::clone(disk), path)?);
-    let mut journal = Journal::start(folder, new.tenant, new.options, Vec::new(), link, new.now_ms)?;
-    for event in new.events {
-        journal.append(journal.next_seq(), |buffer| buffer.extend_from_slice(event))?;
-    }
-    // Even without events, the header and the file's entry in the folder have to be on disk.
-    journal.flush()?;
-    let point = journal.begin_sync().run()?;
-    journal.finish_sync(point, new.now_ms)?;
-    journal.settle(new.now_ms)?;
-    Ok(journal)
 }
 
 #[cfg(test)]

@@ -76,6 +76,7 @@ mod chain_check;
 mod compress;
 mod compressor;
 mod crash;
+mod creation;
 mod cursor;
 mod data_dir;
 mod disk;

@@ -34,6 +34,18 @@ impl Journal {
         }
     }
 
+    /// Up to when the oldest of several segments reaches, in Unix milliseconds; `None` if there is only one. Blocking.
+    ///
+    /// # Errors
+    /// The next one's header can't be read.
+    pub fn oldest_ends_ms(&self) -> io::Result<Option<i64>> {
+        match (self.older.first(), self.older.get(1)) {
+            (Some(_), Some(next)) => Ok(read_header(&self.folder, *next)?.map(|header| header.created_ms)),
+            (Some(_), None) => Ok(Some(self.active.created_ms)),
+            (None, _) => Ok(None),
+        }
+    }
+
     /// Notes what a [`RetentionJob`] removed: every segment before the one that starts with event `first_kept`.
     pub fn finish_retention(&mut self, first_kept: u64) {
         Arc::make_mut(&mut self.older).retain(|&first| first >= first_kept);

@@ -135,7 +135,8 @@ mod tests {
         };
         let slug = Some(Slug::parse("slug", "acme").unwrap());
         let status = TenantStatus::Suspended;
-        let profile = Profile { id, name: "Acmé".into(), slug, settings, status, created_at: at(1), updated_at: at(2) };
+        let profile =
+            Profile { id, name: "Acmé".into(), slug, settings, status, created_at: at(1), updated_at: at(2) };
         CatalogRow {
             profile,
             agents: AgentCounts { active: 3, revoked: 200, expired: 70_000 },

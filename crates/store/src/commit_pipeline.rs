@@ -292,9 +292,10 @@ impl CommitPipeline {
         self.journal = None;
     }
 
-    /// Ends the pipeline cleanly. Fold before. The remaining work may block.
-    pub fn begin_close(&mut self) -> Option<CloseJob> {
-        let snapshot = self.begin_snapshot();
+    /// Ends the pipeline cleanly. Fold before. The remaining work may block. A snapshot is due from `snapshot_from` events on
+    /// that none covers.
+    pub fn begin_close(&mut self, snapshot_from: u64) -> Option<CloseJob> {
+        let snapshot = self.begin_snapshot().filter(|_| self.since_snapshot() >= snapshot_from);
         Some(CloseJob { journal: self.journal.take()?, snapshot })
     }
 
@@ -311,14 +312,24 @@ pub struct CloseJob {
 }
 
 impl CloseJob {
-    /// Syncs the whole journal, so that the log may forget it. Blocking. Returns a snapshot if one is due.
+    /// Syncs the whole journal, so that the log may forget it. Blocking.
     ///
     /// # Errors
     /// Some of it may not be on disk.
-    pub fn close(self, now: Timestamp) -> io::Result<Option<PendingSnapshot>> {
+    pub fn close(self, now: Timestamp) -> io::Result<Closed> {
+        let oldest_ends_ms = self.journal.oldest_ends_ms().unwrap_or(None);
         self.journal.close(now.millis())?;
-        Ok(self.snapshot)
+        Ok(Closed { snapshot: self.snapshot, oldest_ends_ms })
     }
+}
+
+/// A journal that was closed.
+pub struct Closed {
+    /// A snapshot to write, if one is due.
+    pub snapshot: Option<PendingSnapshot>,
+    /// Up to when the oldest of several segments reaches, in Unix milliseconds; `None` if there is only one, or it can't be
+    /// found out.
+    pub oldest_ends_ms: Option<i64>,
 }
 
 /// A snapshot to write off the owner's thread: it has its own copy of the state.

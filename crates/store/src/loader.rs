@@ -166,6 +166,17 @@ pub fn load(
     })
 }
 
+/// A tenant to be created.
+#[derive(Clone, Debug)]
+pub struct NewTenant {
+    /// Its id.
+    pub id: TenantId,
+    /// Its name, slug and settings.
+    pub spec: TenantSpec,
+    /// Who creates it.
+    pub author: Option<Author>,
+}
+
 /// Creates a tenant's folder, with its first event on disk. The event records who created the tenant. Blocking.
 ///
 /// # Errors
@@ -178,30 +189,68 @@ pub fn create(
     now: Timestamp,
     options: JournalOptions,
 ) -> Result<LoadedTenant, FolderError> {
-    let slug = spec.slug().map(|slug| slug.to_string());
-    let label = FolderLabel { id: id.folder_name(), slug, name: spec.name().to_owned() };
-    let label = serde_json::to_vec_pretty(&label).map_err(io::Error::from)?;
-    let mut tenant = Tenant::default();
-    let moment = tenant.next_moment(now);
-    let event = Event::Changed(tenant.describe(By::Operator, author, spec.created(id), moment.at));
-    let mut payload = Vec::new();
-    codec::encode_event(moment, &event, &mut payload).map_err(io::Error::other)?;
-    let journal = data.create_tenant(NewFolder {
-        name: &id.folder_name(),
-        label: &label,
-        tenant: id.bytes(),
-        now_ms: now.millis(),
-        events: &[payload],
-        options,
-    })?;
-    tenant.apply(moment, &event);
-    Ok(LoadedTenant {
-        tenant,
-        journal,
-        snapshot_seq: 0,
-        announced_seq: 0,
-        log_position: 0,
-        is_provisional: false,
-        log_generation: usize::MAX,
-    })
+    let none = || Err(io::Error::other("the tenant was not made").into());
+    create_all(data, vec![NewTenant { id, spec, author }], now, options).pop().unwrap_or_else(none)
+}
+
+/// Creates the folders of several tenants, in the order given, each as [`create`] does. Blocking.
+pub fn create_all(
+    data: &DataDir,
+    new: Vec<NewTenant>,
+    now: Timestamp,
+    options: JournalOptions,
+) -> Vec<Result<LoadedTenant, FolderError>> {
+    let begun: Vec<_> = new.into_iter().map(|new| FirstEvent::of(new, now)).collect();
+    let folders: Vec<_> = begun
+        .iter()
+        .flatten()
+        .map(|first| NewFolder {
+            name: &first.name,
+            label: &first.label,
+            tenant: first.tenant.id().bytes(),
+            now_ms: now.millis(),
+            events: &first.payload,
+            options,
+        })
+        .collect();
+    let mut journals = data.create_tenants(&folders).into_iter();
+    let created = begun.into_iter().map(|begun| {
+        let first = begun?;
+        let journal = journals.next().ok_or_else(|| io::Error::other("the tenant was not made"))??;
+        Ok(LoadedTenant {
+            tenant: first.tenant,
+            journal,
+            snapshot_seq: 0,
+            announced_seq: 0,
+            log_position: 0,
+            is_provisional: false,
+            log_generation: usize::MAX,
+        })
+    });
+    created.collect()
+}
+
+/// A new tenant after its first event, which is not on disk yet.
+struct FirstEvent {
+    name: String,
+    label: Vec<u8>,
+    payload: [Vec<u8>; 1],
+    tenant: Tenant,
+}
+
+impl FirstEvent {
+    fn of(new: NewTenant, now: Timestamp) -> io::Result<Self> {
+        let NewTenant { id, spec, author } = new;
+        let name = id.folder_name();
+        let slug = spec.slug().map(|slug| slug.to_string());
+        let label = FolderLabel { id: name.clone(), slug, name: spec.name().to_owned() };
+        let label = serde_json::to_vec_pretty(&label).map_err(io::Error::from)?;
+        let mut tenant = Tenant::default();
+        let moment = tenant.next_moment(now);
+        let event = Event::Changed(tenant.describe(By::Operator, author, spec.created(id), moment.at));
+        let mut payload = Vec::new();
+        codec::encode_event(moment, &event, &mut payload).map_err(io::Error::other)?;
+        tenant.apply(moment, &event);
+        Ok(Self { name, label, payload: [payload], tenant })
+    }
 }

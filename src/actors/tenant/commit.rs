@@ -114,6 +114,8 @@ impl Handler<LogFailed> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, _: LogFailed, ctx: &mut Context<Self>) {
+        // The row may have said something that the log lost, and was dropped.
+        self.row = None;
         let is_ahead = self.pipeline.journal().is_some() && self.pipeline.is_ahead(&self.turns.queue());
         if is_ahead {
             self.abandon("the log failed", ctx);

@@ -7,8 +7,10 @@ use actix::{AsyncContext, Context, Handler, Message};
 use tracing::{error, warn};
 
 use super::TenantActor;
+use crate::actors::catalog_keeper::{LogMark, RowBytes};
 use crate::actors::messages::FoldTail;
-use crate::journal::SyncPoint;
+use crate::journal::{Journal, SyncPoint};
+use kavach_store::CatalogRow;
 
 /// The folder has everything up to that point on disk.
 #[derive(Message)]
@@ -59,11 +61,20 @@ impl TenantActor {
         self.resources.syncer.submit(job, Box::new(move |outcome| me.do_send(FolderSynced(outcome))));
     }
 
-    /// Lets the log forget what the folder has on disk.
-    fn note_folded(&self) {
-        if let Some(journal) = self.pipeline.journal() {
-            self.resources.log.folded(self.tenant().id().bytes(), journal.synced_seq());
+    /// Lets the log forget what the folder has on disk, once the tenant's row is in the catalog.
+    fn note_folded(&mut self) {
+        let Some(synced) = self.pipeline.journal().map(Journal::synced_seq) else { return };
+        let id = self.tenant().id();
+        if self.row.is_some() && self.tenant().seq() == self.row_seq {
+            return self.resources.log.folded(id.bytes(), synced);
         }
+        // The row tells of the newest events too: it waits until the log has them on disk.
+        self.turns.write();
+        let mark = LogMark::now(&self.resources.log);
+        let row = CatalogRow::of(self.tenant(), self.resources.clock.now(), self.pipeline.since_snapshot());
+        let row = RowBytes::from(row.encode());
+        (self.row, self.row_seq) = (Some(RowBytes::clone(&row)), self.tenant().seq());
+        self.resources.catalog.note(id, row, synced, Some(mark));
     }
 }
 

@@ -37,6 +37,7 @@ use actix::{Actor, AsyncContext, Context};
 use kavach_store::commit_queue::CommitTurn;
 use kavach_store::{CommitPipeline, LoadedTenant};
 
+use super::catalog_keeper::RowBytes;
 use super::log_turns::{LogFailed, LogTurns};
 use super::messages::{Checkpointed, Ending, TenantDown};
 use super::reply::Reply;
@@ -60,6 +61,10 @@ pub struct TenantActor {
     /// Events recorded in this turn without a break.
     unbroken: usize,
     fold_running: bool,
+    /// The tenant's row that is in the catalog, or on its way there.
+    row: Option<RowBytes>,
+    /// The last event that the row knows of, if the folder has it too.
+    row_seq: u64,
     /// About how many bytes of the folder are not on disk.
     unsynced: usize,
     /// Those who wait for a checkpoint.
@@ -97,13 +102,21 @@ impl Drop for EndReport {
 
 impl TenantActor {
     /// The actor of a loaded tenant, on its own thread.
-    pub(super) fn new(loaded: LoadedTenant, storage_failed: bool, meter: TenantMeter, report: EndReport) -> Self {
+    pub(super) fn new(
+        loaded: LoadedTenant,
+        storage_failed: bool,
+        row: Option<RowBytes>,
+        meter: TenantMeter,
+        report: EndReport,
+    ) -> Self {
         let resources = Arc::clone(&report.resources);
         if storage_failed || loaded.is_provisional {
             resources.storage_failures.fetch_add(1, Ordering::Relaxed);
         }
         let turns = LogTurns::here(&resources);
         turns.write();
+        // What it had on disk when it last left has its row.
+        let row_seq = if row.is_some() && loaded.log_position == 0 { loaded.tenant.seq() } else { 0 };
         let pipeline = CommitPipeline::new(loaded, resources.durability, storage_failed, &turns.queue());
         Self {
             pipeline,
@@ -113,6 +126,8 @@ impl TenantActor {
             last_turn: CommitTurn::default(),
             retention_running: false,
             fold_running: false,
+            row,
+            row_seq,
             unsynced: 0,
             checkpoints: Vec::new(),
             snapshot_running: false,
@@ -136,7 +151,6 @@ impl Actor for TenantActor {
             actor.snapshot(None, ctx);
             ctx.run_interval(SNAPSHOT_INTERVAL, |actor, ctx| actor.snapshot(None, ctx));
         });
-        self.schedule_retention(ctx);
         self.note_unsaved(self.resources.clock.now());
         self.turns.join(self.report.generation, ctx.address().downgrade().recipient());
         // It was loaded, and the log has failed since.

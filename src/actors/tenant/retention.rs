@@ -1,25 +1,24 @@
 //! Removes segments if all their entries are past the tenant's audit retention.
 //!
-//! No read shows those entries any more; this frees the disk space. Another thread removes the files, every hour and
-//! after each snapshot, since only events that two snapshots cover may go.
+//! No read shows those entries any more; this frees the disk space. Another thread removes the files, when the registry
+//! asks for it and after each snapshot, since only events that two snapshots cover may go.
 
 use std::io;
-use std::time::Duration;
 
 use actix::{AsyncContext, Context, Handler, Message};
 use actix_rt::task::spawn_blocking;
 use tracing::{info, warn};
 
-use super::TenantActor;
-use crate::domain::Timestamp;
+use tokio::sync::oneshot;
 
-/// How often a tenant looks for segments to remove.
-const INTERVAL: Duration = Duration::from_secs(60 * 60);
+use super::TenantActor;
+use crate::actors::messages::RemoveOldSegments;
+use crate::domain::Timestamp;
 
 /// Segments were removed; holds the first event that is left.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Removed(io::Result<Option<u64>>);
+struct Removed(io::Result<Option<u64>>, Option<oneshot::Sender<()>>);
 
 impl TenantActor {
     /// Entries before that time are past the tenant's retention; `None` keeps all.
@@ -28,17 +27,8 @@ impl TenantActor {
         days.map(|days| now.plus_millis(-i64::from(days) * 24 * 60 * 60 * 1_000))
     }
 
-    /// Looks for segments to remove every hour, each tenant at its own minute.
-    pub(super) fn schedule_retention(&self, ctx: &mut Context<Self>) {
-        let offset = Duration::from_secs(u64::from(self.tenant().id().tag().0) % INTERVAL.as_secs());
-        ctx.run_later(offset, |actor, ctx| {
-            actor.remove_old_segments(ctx);
-            ctx.run_interval(INTERVAL, Self::remove_old_segments);
-        });
-    }
-
-    /// Has another thread remove the segments past the retention.
-    pub(super) fn remove_old_segments(&mut self, ctx: &mut Context<Self>) {
+    /// Has another thread remove the segments past the retention. `done` is dropped or fires once they are gone.
+    pub(super) fn remove_old_segments(&mut self, done: Option<oneshot::Sender<()>>, ctx: &mut Context<Self>) {
         let horizon = self.horizon(self.resources.clock.now());
         let (Some(journal), Some(horizon)) = (self.pipeline.journal(), horizon) else { return };
         if self.retention_running || self.pipeline.storage_failed() || !self.resources.clock.may_remove() {
@@ -53,16 +43,26 @@ impl TenantActor {
         let me = ctx.address();
         actix_rt::spawn(async move {
             let removed = spawn_blocking(move || job.run()).await;
-            me.do_send(Removed(removed.unwrap_or_else(|panic| Err(io::Error::other(panic)))));
+            me.do_send(Removed(removed.unwrap_or_else(|panic| Err(io::Error::other(panic))), done));
         });
+    }
+}
+
+impl Handler<RemoveOldSegments> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, RemoveOldSegments { done }: RemoveOldSegments, ctx: &mut Context<Self>) {
+        self.remove_old_segments(Some(done), ctx);
     }
 }
 
 impl Handler<Removed> for TenantActor {
     type Result = ();
 
-    fn handle(&mut self, Removed(outcome): Removed, _: &mut Context<Self>) {
+    fn handle(&mut self, Removed(outcome, done): Removed, _: &mut Context<Self>) {
         self.retention_running = false;
+        // The registry may not wait any more.
+        let _ = done.map(|done| done.send(()));
         match outcome {
             Ok(None) => {}
             Ok(Some(first_kept)) => {

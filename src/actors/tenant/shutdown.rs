@@ -8,53 +8,82 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 use super::TenantActor;
+use crate::actors::catalog_keeper::RowBytes;
 use crate::actors::messages::{Close, Ending, Retire};
 use crate::actors::tenant_reply::TenantReply;
+use crate::domain::Timestamp;
+use kavach_store::CatalogRow;
+use kavach_store::commit_pipeline::{Closed, PendingSnapshot};
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 impl Handler<Close> for TenantActor {
     type Result = ();
 
-    fn handle(&mut self, Close { done }: Close, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Close { snapshot_from, done }: Close, ctx: &mut Context<Self>) {
         let is_folded = self.fold(ctx);
         // The log is synced for the replies that still wait, and tells when it is.
         let (settled, settles) = oneshot::channel();
         if !self.pipeline.storage_failed() {
-            let held = TenantReply::Other(Box::new(move |_| _ = settled.send(())));
+            let held = TenantReply::Other(Box::new(move |outcome| _ = settled.send(outcome.is_ok())));
             self.pipeline.hold_changed(held, &mut self.turns.queue());
         }
         self.turns.write();
-        let seq = self.tenant().seq();
-        let Some(job) = self.pipeline.begin_close() else { return };
+        let (id, seq, resources) = (self.tenant().id(), self.tenant().seq(), Arc::clone(&self.resources));
+        let now = resources.clock.now();
+        let row = CatalogRow::of(self.tenant(), now, self.pipeline.since_snapshot());
+        let retention = self.tenant().profile().settings.audit_retention_days;
+        let Some(job) = self.pipeline.begin_close(snapshot_from) else { return };
+        let old_row = self.row.take();
         self.report.ending = Ending::Clean;
-        let (id, resources) = (self.tenant().id(), Arc::clone(&self.resources));
         ctx.stop();
         actix_rt::spawn(async move {
-            let now = resources.clock.now();
             let closed = spawn_blocking(move || job.close(now)).await;
-            let snapshot = match closed
-                .map_err(|panic| panic.to_string())
-                .and_then(|job| job.map_err(|e| e.to_string()))
-            {
-                Ok(snapshot) => {
-                    if is_folded {
-                        resources.log.folded(id.bytes(), seq);
+            let closed = closed.map_err(|panic| panic.to_string()).and_then(|closed| closed.map_err(|e| e.to_string()));
+            let is_settled = settles.await.unwrap_or(false);
+            let row = match closed {
+                Ok(Closed { snapshot, oldest_ends_ms }) => {
+                    let mut row = row;
+                    row.retention_due = retention_due(retention, oldest_ends_ms, now);
+                    if let Some(snapshot) = snapshot {
+                        match write_snapshot(snapshot).await {
+                            Ok(()) => row.since_snapshot = 0,
+                            Err(problem) => {
+                                error!(tenant = %id, problem, "a snapshot could not be written; the journal has it all");
+                            }
+                        }
                     }
-                    snapshot
+                    (is_folded && is_settled).then(|| RowBytes::from(row.encode()))
                 }
                 Err(problem) => {
                     error!(tenant = %id, problem, "the tenant's folder could not be closed; the log keeps its events");
                     None
                 }
             };
-            let _ = settles.await;
-            if let Some(snapshot) = snapshot
-                && let Ok(Err(problem)) = spawn_blocking(move || snapshot.write()).await
-            {
-                error!(tenant = %id, %problem, "a snapshot could not be written; the journal has it all");
+            match &row {
+                Some(row) if old_row.as_ref() != Some(row) => {
+                    resources.catalog.note(id, RowBytes::clone(row), seq, None);
+                }
+                Some(_) => resources.log.folded(id.bytes(), seq),
+                None => {}
             }
-            let _ = done.send(());
+            let _ = done.send(row);
         });
     }
+}
+
+async fn write_snapshot(snapshot: PendingSnapshot) -> Result<(), String> {
+    match spawn_blocking(move || snapshot.write()).await {
+        Ok(written) => written.map_err(|problem| problem.to_string()),
+        Err(panic) => Err(panic.to_string()),
+    }
+}
+
+/// When the oldest of several segments is past its retention, if it ends at that time. One that is, and could not be
+/// removed, is tried again a day later.
+fn retention_due(days: Option<u32>, oldest_ends_ms: Option<i64>, now: Timestamp) -> Option<Timestamp> {
+    let due = Timestamp::from_millis(oldest_ends_ms?).plus_millis(i64::from(days?) * DAY_MS);
+    Some(if due > now { due } else { now.plus_millis(DAY_MS) })
 }
 
 impl Handler<Retire> for TenantActor {

@@ -93,7 +93,7 @@ impl Handler<SnapshotWritten> for TenantActor {
             None => {
                 self.pipeline.snapshot_written(seq);
                 self.meter.unsaved((self.pipeline.since_snapshot() > 0).then_some(begun_at));
-                self.remove_old_segments(ctx);
+                self.remove_old_segments(None, ctx);
                 Ok(())
             }
             Some(problem) => {

@@ -19,7 +19,7 @@ use crate::actors::{Phase, Route};
 use crate::domain::audit::AuditKind;
 use crate::domain::{AuditFilter, Code, Error, TenantId};
 use crate::service::kavach::Kavach;
-use crate::service::tenant_calls::ask;
+use crate::store::CatalogRow;
 
 /// Bytes produced at a time: what one connection takes in a few writes.
 const CHUNK_BYTES: usize = 128 * 1024;
@@ -56,11 +56,11 @@ impl Export {
         };
         let tenant = only.as_ref().map(|route| route.id);
         // No tenant is left out silently: an export claims to be complete.
-        let routes = only.map_or_else(|| kavach.core.directory.all(), |route| vec![route]);
+        let tenants = only.map_or_else(|| kavach.core.directory.ids(), |route| vec![route.id]);
         let under_way = ExportRun {
             kavach,
             filter: Arc::new(filter),
-            routes: routes.into(),
+            tenants: tenants.into(),
             only: tenant,
             writer: Some(EntryWriter::new(format)),
             reading: None,
@@ -100,7 +100,7 @@ struct ExportRun {
     kavach: Kavach,
     filter: Arc<AuditFilter>,
     /// Tenants that are still to come.
-    routes: VecDeque<Route>,
+    tenants: VecDeque<TenantId>,
     /// The only tenant exported; `None` for all, in which case one that is erased meanwhile is skipped.
     only: Option<TenantId>,
     /// `None` once everything was handed out, or after an error.
@@ -169,19 +169,25 @@ impl ExportRun {
         }
     }
 
+    /// The names of a tenant; `None` if it is gone, or has nothing of the time that is exported.
+    fn next_route(&self, id: TenantId) -> Option<Route> {
+        let known = self.kavach.core.directory.known(id)?;
+        let is_older = |row: CatalogRow| self.filter.since.is_some_and(|since| row.last_event_at < since);
+        (!known.row().is_some_and(is_older)).then_some(known.route)
+    }
+
     /// Opens the next tenant's trail; `None` after the last.
     async fn open_next(&mut self) -> Result<Option<OldestFirst>, Error> {
         let credential = self.kavach.credential;
-        while let Some(route) = self.routes.pop_front() {
-            // The actor may have been rebuilt in the meantime.
-            let route = self.kavach.core.directory.with(route.id.tag(), Route::clone).unwrap_or(route);
+        while let Some(id) = self.tenants.pop_front() {
+            let Some(route) = self.next_route(id) else { continue };
             let opened = async {
                 // Ask for this first: the view of the journal then holds every settlement that the state has forgotten.
                 let settled = match self.filter.kind.has(AuditKind::Decision) {
                     true => Some(self.kavach.settled_costs(&route).await?),
                     false => None,
                 };
-                ask(&route, |reply| OpenAudit { credential, reply }).await.map(|trail| (settled, trail))
+                self.kavach.ask(&route, |reply| OpenAudit { credential, reply }).await.map(|trail| (settled, trail))
             };
             match opened.await {
                 Ok((settled, trail)) => {

@@ -20,7 +20,6 @@ use crate::actors::journal_watch::Follower;
 use crate::actors::messages::{AuditTrail, OpenAudit};
 use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Error, TenantId, TenantTag};
 use crate::service::kavach::Kavach;
-use crate::service::tenant_calls::ask;
 
 /// Silence after which a stream sends a sign of life: less than the minute after which proxies give up.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -113,7 +112,7 @@ impl AuditStream {
             return Err(no_resume_point());
         }
         let credential = self.kavach.credential;
-        let mut trail = ask(route, |reply| OpenAudit { credential, reply }).await?;
+        let mut trail = self.kavach.ask(route, |reply| OpenAudit { credential, reply }).await?;
         let start = match (resume, self.filter.since) {
             (Some(id), _) => {
                 trail = self.check_entry(trail, id).await?;
@@ -145,14 +144,18 @@ impl AuditStream {
             self.resume.shown_before(self.kavach.core.clock.now());
         }
         if let Some(time) = start {
-            let routes = self.kavach.core.directory.all();
-            self.waiting = routes.iter().map(|route| (route.id.tag(), StartPoint::At(time))).collect();
+            self.kavach.core.directory.each(|known| {
+                // One whose last event is older has nothing to show.
+                if known.row().is_none_or(|row| row.last_event_at >= time) {
+                    self.waiting.insert(known.route.id.tag(), StartPoint::At(time));
+                }
+            });
         }
         let Some(id) = resume else { return Ok(()) };
-        let Some(route) = self.kavach.core.directory.with(id.tag(), Route::clone) else { return Ok(()) };
+        let Some(route) = self.kavach.core.directory.route(id.tag()) else { return Ok(()) };
         let credential = self.kavach.credential;
         // If the tenant can't answer now, or was erased, it starts at the entry's time like every other.
-        if let Ok(trail) = ask(&route, |reply| OpenAudit { credential, reply }).await {
+        if let Ok(trail) = self.kavach.ask(&route, |reply| OpenAudit { credential, reply }).await {
             self.check_entry(trail, id).await?;
             self.reached.insert(id.tag(), id.seq());
         }
@@ -269,9 +272,9 @@ impl AuditStream {
             self.next_look = Instant::now() + PAUSE;
         }
         let credential = self.kavach.credential;
-        let route = self.kavach.core.directory.with(tag, Route::clone);
+        let route = self.kavach.core.directory.route(tag);
         let opened = match route.filter(|route| self.only.is_none_or(|only| only == route.id)) {
-            Some(route) => ask(&route, |reply| OpenAudit { credential, reply }).await,
+            Some(route) => self.kavach.ask(&route, |reply| OpenAudit { credential, reply }).await,
             None => Err(Error::new(Code::TenantNotFound, "the tenant was erased")),
         };
         match opened {

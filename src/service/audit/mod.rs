@@ -26,20 +26,20 @@ mod resume_points;
 mod settled_costs;
 mod trail;
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use newest_first::{NewestIds, PageEntries, UnreadableTrails};
 use reading::unreadable;
 
 use super::kavach::Kavach;
-use super::lists::{Page, bad_cursor};
-use super::tenant_calls::ask;
+use super::lists::{ASKED_AT_ONCE, Gathered, Page, Selection, bad_cursor};
 use crate::actors::Route;
 use crate::actors::messages::OpenAudit;
 use crate::actors::messages::TakeCheckpoint;
 use crate::domain::limits::DEFAULT_AUDIT_PAGE;
 use crate::domain::text::quote;
-use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, TenantRef};
+use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, TenantId, TenantRef, Timestamp};
 use crate::store::checkpoint::KeptCheckpoint;
 
 pub use export::Export;
@@ -65,6 +65,20 @@ pub struct AuditQuery {
 }
 
 impl Kavach {
+    /// Tenants with the time of their last event, the latest first; those that have none known come first. Those without an
+    /// event since `since` are left out.
+    fn latest_first(&self, selection: &Selection, since: Option<Timestamp>) -> Vec<(Timestamp, TenantId)> {
+        let last_event = |id: &TenantId| {
+            let row =
+                self.core.directory.known(*id).filter(|_| selection.only().is_none()).and_then(|known| known.row());
+            (row.map_or(Timestamp::from_millis(i64::MAX), |row| row.last_event_at), *id)
+        };
+        let mut tenants: Vec<_> = selection.tenants.iter().map(last_event).collect();
+        tenants.retain(|(last_event, _)| since.is_none_or(|since| *last_event >= since));
+        tenants.sort_unstable_by_key(|tenant| Reverse(*tenant));
+        tenants
+    }
+
     /// The audit trail.
     pub fn audit(&self) -> Audit<'_> {
         Audit(self)
@@ -84,18 +98,31 @@ impl Audit<'_> {
         };
         let selection = self.0.tenants_in_filter(tenant.as_ref())?;
         let (credential, only) = (self.0.credential, selection.only());
-        let trails = self.0.gather(selection, |reply| OpenAudit { credential, reply }).await?;
         let limit = limit.unwrap_or(DEFAULT_AUDIT_PAGE);
         // One more than asked for, to see whether there is a next page.
         let wanted = offset.saturating_add(limit).saturating_add(1);
-        let mut newest = NewestIds::new(trails.items, UnreadableTrails::new(only.is_none()), filter, before, wanted);
-        let mut found = loop {
-            let step = move || Ok((newest.step()?, newest));
-            match self.0.read_trail(only, step).await? {
-                (true, newest) => break newest.found(),
-                (false, rest) => newest = rest,
+        let tenants = self.0.latest_first(&selection, filter.since);
+        let mut newest = NewestIds::new(UnreadableTrails::new(only.is_none()), filter, before, wanted);
+        let mut missing = Vec::new();
+        for batch in tenants.chunks(ASKED_AT_ONCE) {
+            if batch.first().is_some_and(|(last_event, _)| newest.is_full_after(*last_event)) {
+                break;
             }
-        };
+            let ids: Vec<_> = batch.iter().map(|(_, id)| *id).collect();
+            let mut trails = Gathered::default();
+            self.0.gather(&selection, &ids, &mut trails, |reply| OpenAudit { credential, reply }).await?;
+            missing.append(&mut trails.missing);
+            newest.add(trails.items);
+            loop {
+                let step = move || Ok((newest.step()?, newest));
+                let (is_done, rest) = self.0.read_trail(only, step).await?;
+                newest = rest;
+                if is_done {
+                    break;
+                }
+            }
+        }
+        let mut found = newest.found();
         let more = found.ids.len() >= wanted;
         found.ids.truncate(offset.saturating_add(limit));
         found.ids.drain(..offset.min(found.ids.len()));
@@ -109,7 +136,6 @@ impl Audit<'_> {
                 (false, rest) => page = rest,
             }
         };
-        let mut missing = trails.missing;
         let untold = self.0.fill_in_settled_costs_of_all(&mut items, only).await?;
         // A tenant that was erased meanwhile is not missing.
         missing.extend(untold.into_iter().filter(|tenant| self.0.is_there(*tenant)));
@@ -126,7 +152,7 @@ impl Audit<'_> {
         let wanted = AuditId::parse(id).ok_or_else(unknown)?;
         let route = self.0.tenant_of_id(wanted.tag(), unknown)?;
         let credential = self.0.credential;
-        let trail = ask(&route, |reply| OpenAudit { credential, reply }).await?;
+        let trail = self.0.ask(&route, |reply| OpenAudit { credential, reply }).await?;
         let tenant = route.id;
         let look = move || trail.look_up(wanted, |moment, event| AuditEntry::of(tenant, moment, event));
         let mut entry = self.0.read_trail(Some(tenant), look).await?.ok_or_else(unknown)?;
@@ -174,7 +200,7 @@ impl Audit<'_> {
     pub async fn checkpoint(&self, tenant: Option<&TenantRef>) -> Result<KeptCheckpoint, Error> {
         let route = self.0.tenant_in_body(tenant)?;
         let credential = self.0.credential;
-        let (tenant_id, link) = ask(&route, |reply| TakeCheckpoint { credential, reply }).await?;
+        let (tenant_id, link) = self.0.ask(&route, |reply| TakeCheckpoint { credential, reply }).await?;
         Ok(KeptCheckpoint::new(tenant_id, link))
     }
 

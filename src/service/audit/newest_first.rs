@@ -5,7 +5,7 @@
 //! takes no more memory than one that skips none.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::ControlFlow;
 
@@ -71,16 +71,24 @@ pub(super) struct MatchingIds {
 }
 
 impl NewestIds {
-    /// Looks for the `most` newest entries of the trails, or the newest before the entry `before`.
-    pub fn new(
-        trails: Vec<AuditTrail>,
-        unread: UnreadableTrails,
-        filter: AuditFilter,
-        before: Option<AuditId>,
-        most: usize,
-    ) -> Self {
-        let done = MatchingIds { ids: Vec::new(), trails: Vec::with_capacity(trails.len()), unread };
-        Self { trails, filter, before, most, end: None, ids: Vec::new(), of_trail: 0, done }
+    /// Looks for the `most` newest entries of all trails that are [added](Self::add), or the newest before the entry
+    /// `before`.
+    pub fn new(unread: UnreadableTrails, filter: AuditFilter, before: Option<AuditId>, most: usize) -> Self {
+        let done = MatchingIds { ids: Vec::new(), trails: Vec::new(), unread };
+        Self { trails: Vec::new(), filter, before, most, end: None, ids: Vec::new(), of_trail: 0, done }
+    }
+
+    /// Adds trails to look at.
+    pub fn add(&mut self, trails: Vec<AuditTrail>) {
+        // Of those that are read, only those with an entry that counts are needed again.
+        let wanted: HashSet<_> = self.ids.iter().map(|id| id.tag()).collect();
+        self.done.trails.retain(|trail| wanted.contains(&trail.tenant.tag()));
+        self.trails = trails;
+    }
+
+    /// Whether no trail that ends at that time or before can have an entry that counts.
+    pub fn is_full_after(&self, time: Timestamp) -> bool {
+        self.ids.len() >= self.most && self.ids.last().is_some_and(|oldest| oldest.time() > time)
     }
 
     /// Reads on. Returns whether it is done.

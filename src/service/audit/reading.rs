@@ -10,14 +10,12 @@ use std::io;
 use actix_rt::task::spawn_blocking;
 use tracing::error;
 
-use crate::actors::Route;
 use crate::actors::fair_semaphore::Party;
 use crate::actors::messages::Verify;
 use crate::actors::tenant_directory::unknown_tenant;
 use crate::domain::tenant::Caller;
 use crate::domain::{Code, Credential, Error, TenantId, TenantRef};
 use crate::service::kavach::Kavach;
-use crate::service::tenant_calls::ask;
 
 impl Kavach {
     /// Runs one step of reading a tenant's trail; `None` means all tenants.
@@ -42,14 +40,12 @@ impl Kavach {
     /// # Errors
     /// `TENANT_NOT_FOUND`, `INVALID_TOKEN`, or the tenant can't answer.
     pub(super) async fn check_reader(&self, tenant: TenantId) -> Result<(), Error> {
-        let route = self.core.directory.with(tenant.tag(), Route::clone);
-        let route = route.filter(|route| route.id == tenant && !route.is_being_erased());
-        let route = route.ok_or_else(|| unknown_tenant(&TenantRef::Id(tenant)))?;
+        let route = self.core.directory.living(tenant).ok_or_else(|| unknown_tenant(&TenantRef::Id(tenant)))?;
         match self.credential {
             // An operator may read the files even while the tenant has no actor.
             Credential::Operator(_) => self.check_operator_key(),
             credential @ (Credential::TenantKey(..) | Credential::AgentToken(..)) => {
-                ask(&route, |reply| Verify { credential, reply }).await.and_then(Caller::as_author).map(drop)
+                self.ask(&route, |reply| Verify { credential, reply }).await.and_then(Caller::as_author).map(drop)
             }
         }
     }
@@ -61,8 +57,7 @@ impl Kavach {
 
     /// Whether the tenant exists and is not being erased.
     pub(super) fn is_there(&self, tenant: TenantId) -> bool {
-        let is_it = |route: &Route| route.id == tenant && !route.is_being_erased();
-        self.core.directory.with(tenant.tag(), is_it).unwrap_or(false)
+        self.core.directory.living(tenant).is_some()
     }
 }
 

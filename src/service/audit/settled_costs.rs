@@ -19,7 +19,6 @@ use crate::domain::limits::MAX_SETTLED;
 use crate::domain::{AuditEntry, Error, Event, Tenant, TenantId, TenantRef};
 use crate::journal::JournalCursor;
 use crate::service::kavach::Kavach;
-use crate::service::tenant_calls::ask;
 
 /// Settled costs of one tenant's decisions, for a reader that goes from the oldest entry to the newest.
 #[derive(Default)]
@@ -104,7 +103,7 @@ impl Kavach {
             let known = settlements.known().map(|known| (known.decision, known.cost)).collect();
             Ok(SettledCosts { known, closed_to: settlements.closed_to(), ahead: None })
         };
-        ask(route, |reply| Inspect { credential, look, reply }).await
+        self.ask(route, |reply| Inspect { credential, look, reply }).await
     }
 
     /// Sets the settled costs of entries of several tenants. In a query over all tenants (`only` is `None`), a tenant that
@@ -120,7 +119,7 @@ impl Kavach {
         }
         let mut missing = Vec::new();
         for (tenant, mut entries) in by_tenant {
-            let filled = match self.core.directory.with(tenant.tag(), Route::clone).filter(|route| route.id == tenant) {
+            let filled = match self.core.directory.living(tenant) {
                 Some(route) => self.fill_in_settled_costs(&route, &mut entries).await,
                 None => Err(unknown_tenant(&TenantRef::Id(tenant))),
             };
@@ -156,10 +155,10 @@ impl Kavach {
             let known: HashMap<u64, Cost> = known.map(|known| (known.decision, known.cost)).collect();
             Ok((known, settlements.closed_to()))
         };
-        let (mut found, closed_to) = ask(route, |reply| Inspect { credential, look, reply }).await?;
+        let (mut found, closed_to) = self.ask(route, |reply| Inspect { credential, look, reply }).await?;
         wanted.retain(|seq| *seq <= closed_to);
         if let (Some(first), Some(last)) = (wanted.first().copied(), wanted.last().copied()) {
-            let trail = ask(route, |reply| OpenAudit { credential, reply }).await?;
+            let trail = self.ask(route, |reply| OpenAudit { credential, reply }).await?;
             found.extend(self.settled_long_ago(trail, first, last).await?);
         }
         for entry in entries.iter_mut().filter(|entry| entry.can_be_settled()) {

@@ -11,6 +11,9 @@ use crate::time::Timestamp;
 /// A policy is near its limit from this share on.
 const NEAR: f64 = 0.8;
 
+/// The most policies in a list of those near a limit or denying calls.
+pub const MAX_NEAR_LIMITS: usize = 20;
+
 /// A policy that is near its limit or past it, or denied a call today, with the fullest of its limits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NearLimit {
@@ -49,6 +52,8 @@ pub struct Census {
     pub agents: AgentCounts,
     /// Its policies that are near a limit or denied a call today, the fullest first.
     pub near_limits: Vec<NearLimit>,
+    /// The time of the tenant's last event.
+    pub last_event_at: Timestamp,
     /// When these numbers were taken.
     pub taken_at: Timestamp,
     /// Until when they hold if no event comes: then an agent expires, or a day ends.
@@ -67,6 +72,7 @@ impl Census {
             status: tenant.profile().status,
             agents: tenant.agent_counts(now),
             near_limits,
+            last_event_at: tenant.time(),
             taken_at: now,
             valid_until: tenant.next_expiry(now).map_or(next_day, |expiry| expiry.min(next_day)),
         }

@@ -210,6 +210,10 @@ impl LogSegments {
         self.tails.keys().copied().collect()
     }
 
+    pub fn has_tail(&self, tenant: TenantKey) -> bool {
+        self.tails.contains_key(&tenant)
+    }
+
     /// The number of tenants with a tail.
     pub fn tails(&self) -> usize {
         self.tails.len()

@@ -75,7 +75,7 @@ impl Tail {
         self.lost.push(lost);
     }
 
-    /// The last batch of the log when it was asked; 0 for an empty tail that is of no log.
+    /// The last batch of the log when it was asked; 0 if the log has nothing that the tenant's folder lacks.
     pub fn position(&self) -> u64 {
         self.position
     }

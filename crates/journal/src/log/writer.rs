@@ -427,6 +427,10 @@ impl Log {
             }
             (state.segments.of_tenant(tenant), at)
         };
+        if segments.is_empty() {
+            // Its folder has everything on disk.
+            return Ok(Tail::default().at(0, generation));
+        }
         let mut tail = Tail::default();
         for (segment, slot, upto) in segments {
             recovery::events_of(&slot, self.id, segment, upto, tenant, &mut tail)?;
@@ -459,6 +463,11 @@ impl Log {
     /// The tenants with events that their folders may not have.
     pub fn tenants(&self) -> Vec<[u8; 16]> {
         self.lock().segments.tenants()
+    }
+
+    /// Whether the log has events of the tenant that its folder lacks.
+    pub fn has_tail(&self, tenant: [u8; 16]) -> bool {
+        self.lock().segments.has_tail(tenant)
     }
 
     /// A tenant's folder has everything up to `seq` on disk; `u64::MAX` for a tenant that was erased.

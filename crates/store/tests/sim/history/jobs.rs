@@ -111,9 +111,9 @@ impl History {
         let member = &mut self.members[at];
         let Part::Up(pipeline) = &mut member.part else { return };
         let seq = pipeline.tenant().seq();
-        let Some(job) = pipeline.begin_close() else { return };
+        let Some(job) = pipeline.begin_close(1) else { return };
         member.part = Part::Closed;
-        member.spawn(Job::Close(Task::start(move || job.close(now)), seq));
+        member.spawn(Job::Close(Task::start(move || job.close(now).map(|closed| closed.snapshot)), seq));
         self.say(|| format!("{at}: it closes"));
     }
 

@@ -196,7 +196,7 @@ impl History {
                 let Part::Up(pipeline) = &mut member.part else { continue };
                 pipeline.fold(now, &queue).unwrap();
                 let seq = pipeline.tenant().seq();
-                pipeline.begin_close().unwrap().close(now).unwrap();
+                pipeline.begin_close(1).unwrap().close(now).unwrap();
                 log.folded(member.id.bytes(), seq);
             }
             assert!(log.close().unwrap(), "every folder has everything");

@@ -1,0 +1,151 @@
+//! Tenants that go for good: the erasure is recorded in the default tenant's trail, since their own trail goes with them.
+
+use std::sync::Arc;
+
+use actix::{ActorFutureExt, Context, Handler, ResponseActFuture, WrapFuture};
+use actix_rt::task::spawn_blocking;
+use kavach_store::refusal::outcome_unknown;
+use tokio::sync::oneshot;
+use tracing::{error, info};
+
+use super::{Registry, not_done};
+use crate::actors::core::{Core, Unreachable, Visit};
+use crate::actors::messages::{Inspect, NoteDeletion, Retire};
+use crate::actors::registry_messages::DeleteTenant;
+use crate::actors::tenant_directory::{Route, unknown_tenant};
+use crate::domain::author::Author;
+use crate::domain::event::Before;
+use crate::domain::text::quote;
+use crate::domain::{Code, Credential, Error, Tenant, TenantId, TenantRef, Timestamp};
+
+impl Handler<DeleteTenant> for Registry {
+    type Result = ResponseActFuture<Self, Result<(), Error>>;
+
+    fn handle(&mut self, message: DeleteTenant, _: &mut Self::Context) -> Self::Result {
+        let DeleteTenant { tenant, confirm, reason, credential, author } = message;
+        let found = self.core.directory.find(&tenant).and_then(|route| {
+            self.check_deletion(&route, &confirm)?;
+            // A second deletion gets the error it would get after the first.
+            if self.deleting.insert(route.id) { Ok(route) } else { Err(unknown_tenant(&tenant)) }
+        });
+        let core = Arc::clone(&self.core);
+        let noting = async move {
+            let route = found?;
+            let noted = note(&core, &route, credential, author, reason).await;
+            Ok((route, noted))
+        };
+        Box::pin(noting.into_actor(self).then(move |noted: Result<_, Error>, actor, _| {
+            let noted = noted.and_then(|(route, noted)| {
+                actor.deleting.remove(&route.id);
+                noted.map(|()| route)
+            });
+            match noted {
+                Ok(route) => actor.erase(route, &tenant),
+                Err(error) => Box::pin(std::future::ready(Err(error)).into_actor(actor)),
+            }
+        }))
+    }
+}
+
+impl Registry {
+    /// Erases a tenant after that was recorded.
+    fn erase(&mut self, route: Route, tenant: &TenantRef) -> ResponseActFuture<Self, Result<(), Error>> {
+        let resident = self.core.directory.resident(route.id);
+        // From here on no call finds it. Its id and slug become free only when the folder is gone.
+        let reason = unknown_tenant(tenant).message().to_owned();
+        self.mark_down(route.clone(), Code::TenantNotFound, reason);
+        let core = Arc::clone(&self.core);
+        let work = async move {
+            if let Some(resident) = resident {
+                let (done, ended) = oneshot::channel();
+                // An actor that is already gone needs no end.
+                let _ = resident.mailbox.send(Retire { done }).await;
+                let _ = ended.await;
+            }
+            let (name, id) = (route.id.folder_name(), route.id.bytes());
+            let erase = move || {
+                core.log.note_erased(id)?;
+                core.data.erase_tenant(&name).inspect_err(|problem| {
+                    if !problem.may_have_happened
+                        && let Err(problem) = core.log.not_erased(id)
+                    {
+                        error!(tenant = name, %problem, "the next start will find that the tenant was not erased");
+                    }
+                })
+            };
+            let erased = spawn_blocking(erase).await;
+            (route, erased)
+        };
+        Box::pin(work.into_actor(self).map(|(route, erased), actor, ctx: &mut Context<Self>| {
+            match erased {
+                Ok(Ok(())) => {
+                    info!(tenant = %route.id, "the tenant was erased");
+                    actor.core.catalog.forget(route.id);
+                    actor.core.log_keeper.erased(route.id.bytes());
+                    actor.core.directory.remove(route.id);
+                    actor.core.measures.labels.forget(route.id);
+                    // A follower notices when it looks.
+                    actor.core.audit.watch.announce(route.id.tag(), 0, actor.core.clock.now());
+                    Ok(())
+                }
+                failed => {
+                    error!(tenant = %route.id, ?failed, "the tenant's folder could not be erased");
+                    actor.rebuild(route, true, ctx);
+                    // A panic may have come at any point.
+                    Err(if let Ok(Err(problem)) = &failed { not_done(problem) } else { outcome_unknown() })
+                }
+            }
+        }))
+    }
+
+    fn check_deletion(&self, route: &Route, confirm: &str) -> Result<(), Error> {
+        if route.id.is_default() {
+            return Err(Error::new(Code::DefaultTenantFixed, "the default tenant can't be deleted"));
+        }
+        if self.core.directory.living(route.id).is_none() {
+            return Err(unknown_tenant(&TenantRef::Id(route.id)));
+        }
+        // A tenant without a label has only its id.
+        let expected = route.slug.as_ref().map_or_else(|| route.id.to_string(), ToString::to_string);
+        if confirm != expected {
+            let problem = format!("must be the tenant's slug, '{expected}', not '{}'", quote(confirm));
+            return Err(Error::field(Code::ConfirmationRequired, "confirm", problem));
+        }
+        Ok(())
+    }
+}
+
+/// Records in the default tenant's trail who erases that tenant. When this returns, the record is on disk.
+///
+/// # Errors
+/// The default tenant can't answer, or can't be written.
+async fn note(
+    core: &Core,
+    route: &Route,
+    credential: Credential,
+    author: Option<Author>,
+    reason: Option<Box<str>>,
+) -> Result<(), Error> {
+    let before = last_state(core, route.id, credential).await;
+    let (reply, noted) = oneshot::channel();
+    let (tenant, slug) = (route.id, route.slug.clone());
+    let message = NoteDeletion { credential, author, reason, tenant, slug, before, reply };
+    let default = core.reach(TenantId::DEFAULT, Visit::Call, |resident| Arc::clone(&resident.mailbox));
+    let default = default.map_err(|problem| match problem {
+        Unreachable::Down(error) => error,
+        Unreachable::Unknown => unknown_tenant(&TenantRef::Default),
+    })?;
+    // An actor that ended meanwhile drops the reply.
+    let _ = default.send(message).await;
+    noted.await.unwrap_or_else(|_| Err(outcome_unknown()))
+}
+
+/// The tenant's current state, if it can answer.
+async fn last_state(core: &Core, tenant: TenantId, credential: Credential) -> Option<Before> {
+    let look = |tenant: &Tenant, _: Timestamp| Ok(Before::tenant(tenant));
+    let (reply, answer) = oneshot::channel();
+    let mailbox = core.reach(tenant, Visit::Call, |resident| Arc::clone(&resident.mailbox)).ok()?;
+    let _ = mailbox.send(Inspect { credential, look, reply }).await;
+    drop(mailbox);
+    answer.await.ok()?.ok()
+}

@@ -1,0 +1,91 @@
+//! How tenants leave memory: those that were called longest ago, when more are there than may be.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use tokio::sync::oneshot;
+
+use super::Registry;
+use crate::actors::catalog_keeper::RowBytes;
+use crate::actors::messages::Close;
+use crate::actors::tenant_directory::Resident;
+use crate::domain::TenantId;
+
+/// How often we look whether a call is still on its way to a tenant that leaves.
+const CALL_DELAY: Duration = Duration::from_millis(1);
+/// The share of the limit that leaves at once, so that not every new tenant has to look for one to leave.
+const BATCH: usize = 16;
+/// Events that no snapshot covers from which on a tenant writes one before it leaves. Replaying fewer takes about a
+/// millisecond.
+const SNAPSHOT_EVENTS: u64 = 1_000;
+
+/// Tenants that leave at once: more would only wait for the disk.
+pub(super) const MOST_LEAVING: usize = 16;
+
+impl Registry {
+    /// Has tenants leave, if more are in memory than may be.
+    pub(super) fn make_room(&mut self, ctx: &mut Context<Self>) {
+        let most = self.core.resident_tenants;
+        let count = self.residents.len() + self.loading;
+        if count <= most {
+            return;
+        }
+        let mut by_age: Vec<_> = self.residents.iter().map(|(id, measures)| (measures.last_use(), *id)).collect();
+        // Where two were called between the same two loads, either may go.
+        by_age.sort_unstable();
+        for (_, id) in by_age.into_iter().take(count - most + most / BATCH) {
+            self.residents.remove(&id);
+            self.leave(id, ctx);
+        }
+    }
+
+    fn leave(&mut self, id: TenantId, ctx: &mut Context<Self>) {
+        self.leaving.insert(id, None);
+        let leaves = Arc::clone(&self.leaves);
+        let permit = async move { leaves.acquire_owned().await };
+        let work = permit.into_actor(self).then(move |permit, actor, _| {
+            actor.residents.remove(&id);
+            actor.count_residents();
+            let core = Arc::clone(&actor.core);
+            let row = async move {
+                // If its actor ended meanwhile, it is not here, or comes back by itself.
+                let row = match core.directory.begin_leaving(id) {
+                    Some(resident) => {
+                        let measures = Arc::clone(&resident.measures);
+                        let row = end(resident).await;
+                        if let Some(traffic) = measures.traffic() {
+                            core.measures.labels.left(id, traffic.results());
+                        }
+                        Some(row)
+                    }
+                    None => None,
+                };
+                drop(permit);
+                row
+            };
+            row.into_actor(actor)
+        });
+        ctx.spawn(work.map(move |row, actor, ctx| {
+            if let Some(row) = row {
+                actor.core.directory.left(id, row);
+            }
+            // Somebody may have called it meanwhile.
+            if let Some(wake) = actor.leaving.remove(&id).flatten() {
+                actor.load_woken(wake, ctx);
+            }
+        }));
+    }
+}
+
+/// Ends an actor once no call is on its way to it. Returns its last row, if its folder has everything.
+async fn end(resident: Arc<Resident>) -> Option<RowBytes> {
+    // From the directory nobody gets the mailbox any more. Callers that have it use it within a turn.
+    while Arc::strong_count(&resident) > 1 || Arc::strong_count(&resident.mailbox) > 1 {
+        actix_rt::time::sleep(CALL_DELAY).await;
+    }
+    let (done, ended) = oneshot::channel();
+    // It comes behind every call in the mailbox. An actor that is already gone needs no end.
+    let _ = resident.mailbox.send(Close { snapshot_from: SNAPSHOT_EVENTS, done }).await;
+    ended.await.ok().flatten()
+}

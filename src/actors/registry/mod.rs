@@ -1,0 +1,128 @@
+//! The registry: creates, loads, supervises and removes tenants' actors, and writes the tenant directory.
+//!
+//! | to find | look in |
+//! | --- | --- |
+//! | the start: what is known of each tenant | `opening` |
+//! | how a tenant comes into memory, and comes back after its actor ended | `loading` |
+//! | how it leaves memory when too many are there | `leaving` |
+//! | new tenants, and erased ones | `creating`, `erasing` |
+//! | what is done to all tenants: snapshots, retention, closing | `rounds` |
+
+mod creating;
+mod erasing;
+mod leaving;
+mod loading;
+mod opening;
+mod rounds;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use actix::{Actor, Context};
+use kavach_store::LoadedTenant;
+use kavach_store::refusal::{outcome_unknown, storage_unavailable};
+use tokio::sync::Semaphore;
+
+use super::core::Core;
+use super::homes::Home;
+use super::registry_messages::{RegistryHandle, Wake};
+use super::tenant::{EndReport, TenantActor};
+use super::tenant_directory::{Down, DownMark, Route, Seat};
+use crate::domain::{Code, Error, TenantId};
+use crate::journal::FolderError;
+use crate::measure::{TenantMeasures, TenantMeter};
+use creating::Creations;
+use leaving::MOST_LEAVING;
+
+/// Tenants loaded, closed or written at once: more would only wait for the disk and the cores.
+const AT_ONCE: usize = 8;
+
+/// The registry's actor.
+pub struct Registry {
+    core: Arc<Core>,
+    /// Tenants in memory.
+    residents: HashMap<TenantId, Arc<TenantMeasures>>,
+    /// Tenants on their way out of memory. Where somebody called one meanwhile, it is to come back.
+    leaving: HashMap<TenantId, Option<Wake>>,
+    /// Permits to leave.
+    leaves: Arc<Semaphore>,
+    /// How many tenants are on their way into memory.
+    loading: usize,
+    /// Permits to load a tenant.
+    loads: Arc<Semaphore>,
+    creations: Creations,
+    /// Tenants about to be erased, but still served until that is recorded.
+    deleting: HashSet<TenantId>,
+}
+
+impl Registry {
+    /// Starts the registry on the calling thread's arbiter and makes it known.
+    pub fn launch(core: Arc<Core>) {
+        let registry = Self {
+            core: Arc::clone(&core),
+            residents: HashMap::new(),
+            leaving: HashMap::new(),
+            leaves: Arc::new(Semaphore::new(MOST_LEAVING)),
+            loading: 0,
+            loads: Arc::new(Semaphore::new(AT_ONCE)),
+            creations: Creations::default(),
+            deleting: HashSet::new(),
+        };
+        let address = registry.start();
+        core.resources.set_supervisor(address.clone().recipient());
+        core.set_registry(RegistryHandle {
+            create: address.clone().recipient(),
+            delete: address.clone().recipient(),
+            open: address.clone().recipient(),
+            wake: address.clone().recipient(),
+            snapshot: address.clone().recipient(),
+            close: address.recipient(),
+        });
+    }
+
+    /// Starts the actor of a loaded tenant, which reads the mailbox that it was given.
+    fn start_actor(&mut self, loaded: LoadedTenant, storage_failed: bool, seat: Seat, home: &Home) {
+        let Seat { resident, receiver, row } = seat;
+        let (id, announced) = (loaded.tenant.id(), loaded.announced_seq);
+        let meter = TenantMeter::new(Arc::clone(&resident.measures), Arc::clone(&home.notes));
+        let report = EndReport::new(Arc::clone(&self.core.resources), id, resident.generation);
+        self.residents.insert(id, Arc::clone(&resident.measures));
+        self.count_residents();
+        // An arbiter that has just ended drops the report, which tells the registry as it does of any other ending.
+        home.arbiter.spawn_fn(move || {
+            Context::with_receiver(receiver).run(TenantActor::new(loaded, storage_failed, row, meter, report));
+        });
+        // A follower can find it now. A new tenant's events are all news; a rebuilt one's may be.
+        self.core.audit.watch.announce(id.tag(), announced, self.core.clock.now());
+    }
+
+    fn count_residents(&self) {
+        self.core.measures.resident.store(self.residents.len() + self.loading, Ordering::Relaxed);
+    }
+
+    /// Where the next tenant's actor is to live.
+    fn next_home(&self) -> Home {
+        self.core.homes.next().unwrap_or_else(|| Home::current(self.core.measures.add_thread()))
+    }
+
+    /// Keeps a tenant's id and slug taken while it can't be served.
+    fn mark_down(&mut self, route: Route, code: Code, reason: String) -> DownMark {
+        self.residents.remove(&route.id);
+        self.count_residents();
+        self.core.directory.mark_down(route, Down { code, reason })
+    }
+}
+
+impl Actor for Registry {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.schedule_retention(ctx);
+    }
+}
+
+/// The error for a tenant that was not created, or not erased.
+fn not_done(problem: &FolderError) -> Error {
+    if problem.may_have_happened { outcome_unknown() } else { storage_unavailable() }
+}
