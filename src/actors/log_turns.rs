@@ -20,7 +20,7 @@ use super::tenant_reply::TenantReply;
 use crate::domain::TenantTag;
 use crate::measure::ThreadMeasures;
 
-/// The log refused events, or failed: a tenant with events that the log does not have has to end.
+/// The log refused or lost events, or failed: a tenant with events that the log does not have has to end.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct LogFailed;
@@ -49,10 +49,13 @@ impl LogTurns {
             if let Some(own) = all.iter().find(|turns| Arc::ptr_eq(&turns.resources, resources)) {
                 return Rc::clone(own);
             }
+            let bell = Arc::<Notify>::default();
+            let answered = Arc::clone(&bell);
+            let queue = CommitQueue::new(&*resources.log, move || answered.notify_one());
             let turns = Rc::new(Self {
                 resources: Arc::clone(resources),
-                queue: RefCell::new(CommitQueue::new(&resources.log)),
-                bell: Arc::default(),
+                queue: RefCell::new(queue),
+                bell,
                 is_scheduled: Cell::new(false),
                 recorded: RefCell::default(),
                 members: RefCell::default(),
@@ -125,7 +128,7 @@ impl LogTurns {
         let (written, (events, bytes), is_awaited) = {
             let mut queue = self.queue();
             let gathered = queue.gathered();
-            (queue.write(&self.resources.log), gathered, queue.needs_sync())
+            (queue.write(&*self.resources.log), gathered, queue.needs_sync())
         };
         if written != Written::Nothing {
             // Some of it may be written even after a failure. A follower that finds nothing new waits on.

@@ -12,7 +12,8 @@ use kavach_journal::{CompressionJob, Journal, SnapshotJob, SyncJob, SyncPoint};
 use tracing::{error, warn};
 
 use crate::codec;
-use crate::commit_queue::{CommitMark, CommitQueue};
+use crate::commit_queue::CommitQueue;
+use crate::commit_turn::{CommitMark, Until};
 use crate::durability::Durability;
 use crate::loader::LoadedTenant;
 use crate::pending_replies::HeldReply;
@@ -55,7 +56,7 @@ impl CommitPipeline {
         loaded: LoadedTenant,
         durability: Durability,
         storage_failed: bool,
-        queue: &CommitQueue<R>,
+        queue: &mut CommitQueue<R>,
     ) -> Self {
         let LoadedTenant {
             tenant,
@@ -67,7 +68,7 @@ impl CommitPipeline {
             announced_seq: _,
         } = loaded;
         // We don't know what callers were promised for the events before a rebuild, so a read waits for all of them.
-        let mark = queue.mark_loaded(if is_provisional { 0 } else { log_position });
+        let mark = queue.mark_loaded(tenant.id().bytes(), if is_provisional { 0 } else { log_position });
         Self {
             last_change_seq: tenant.seq(),
             tenant,
@@ -172,7 +173,7 @@ impl CommitPipeline {
         };
         // Only an event that can be applied goes on: one that can't would end the tenant again at each start.
         self.tenant.apply(moment, event);
-        self.last_event.turn = queue.push(self.tenant.id().bytes(), moment.seq, journal.newest(length));
+        queue.push(&mut self.last_event, moment.seq, journal.newest(length));
         // A read may not show what a power cut could still undo. For each kind of event we say whether reads wait for
         // it.
         let is_change = match event {
@@ -190,14 +191,16 @@ impl CommitPipeline {
     /// Holds the reply to decisions, those of events after `before`, until they are as durable as configured.
     pub fn hold_decided<R: HeldReply>(&self, held: R, before: u64, queue: &mut CommitQueue<R>) {
         match self.durability {
-            Durability::Interval if self.last_change_seq <= before => queue.hold_until_written(held),
-            Durability::Interval | Durability::Fsync => queue.hold_until_synced(self.last_event, held),
+            Durability::Interval if self.last_change_seq <= before => {
+                queue.hold(self.last_event, Until::Recorded, held)
+            }
+            Durability::Interval | Durability::Fsync => queue.hold(self.last_event, Until::Synced, held),
         }
     }
 
     /// Holds the reply to a change until the change is on disk.
     pub fn hold_changed<R: HeldReply>(&self, held: R, queue: &mut CommitQueue<R>) {
-        queue.hold_until_synced(self.last_event, held);
+        queue.hold(self.last_event, Until::Synced, held);
     }
 
     /// Holds the reply to a read until everything it may show is as durable as its writers were promised.
@@ -213,14 +216,14 @@ impl CommitPipeline {
         }
         // Show what can't be confirmed now: no caller has been told yet that it happened.
         if self.journal.is_some() && !self.storage_failed {
-            let is_written = queue.is_written(self.last_event.turn);
+            let is_recorded = queue.is_recorded(self.last_event);
             if !queue.is_synced(seen) {
-                // The read may show more than the change. The sync can end before the rest is written.
-                queue.hold_until_synced(if is_written { seen } else { self.last_event }, held);
+                // The read may show more than the change. The sync can end before the rest is recorded.
+                queue.hold(if is_recorded { seen } else { self.last_event }, Until::Synced, held);
                 return ReadReply::Held;
             }
-            if !is_written {
-                queue.hold_until_written(held);
+            if !is_recorded {
+                queue.hold(self.last_event, Until::Recorded, held);
                 return ReadReply::Held;
             }
         }
@@ -228,18 +231,19 @@ impl CommitPipeline {
         ReadReply::Sent
     }
 
-    /// Whether the log lacks events that were recorded.
+    /// Whether the log lacks events that are in the state, or has not answered for them yet.
     pub fn needs_write<R: HeldReply>(&self, queue: &CommitQueue<R>) -> bool {
-        !queue.is_written(self.last_event.turn)
+        !queue.is_recorded(self.last_event)
     }
 
     /// Folds: writes the journal's tail to the folder. The queue has to be written before, since the folder may have only
     /// what the log has.
     ///
     /// # Errors
-    /// The folder can't be written. Nothing is lost: the log has the events, and the tail too.
+    /// The folder can't be written, or [the log lacks events](CommitPipeline::needs_write). Nothing is lost: the tail has
+    /// them.
     pub fn fold<R: HeldReply>(&mut self, now: Timestamp, queue: &CommitQueue<R>) -> io::Result<()> {
-        if self.is_provisional || self.is_ahead(queue) || !queue.is_written(self.last_event.turn) {
+        if self.is_provisional || self.is_ahead(queue) || !queue.is_recorded(self.last_event) {
             return Err(io::Error::other("the log does not have all events of the tail"));
         }
         let Some(journal) = &mut self.journal else { return Err(io::Error::other("the journal has ended")) };
@@ -374,8 +378,8 @@ mod tests {
         let log = data.open_log([1; 16], LogOptions::default()).unwrap();
         let (id, spec, now) = (TenantId::DEFAULT, TenantSpec::default_tenant(), Timestamp::from_millis(5));
         let loaded = loader::create(&data, id, spec.clone(), None, now, JournalOptions::default()).unwrap();
-        let mut queue = CommitQueue::<BoxedReply>::new(&log);
-        let mut pipeline = CommitPipeline::new(loaded, Durability::Interval, false, &queue);
+        let mut queue = CommitQueue::<BoxedReply>::new(&log, || ());
+        let mut pipeline = CommitPipeline::new(loaded, Durability::Interval, false, &mut queue);
         let event = Event::Changed(ChangeRecord::new(By::Operator, spec.created(id)));
         let (sender, answers) = mpsc::channel();
         let good = pipeline.tenant().next_moment(now);

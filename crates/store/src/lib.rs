@@ -7,13 +7,13 @@
 //! | it may know | why |
 //! | --- | --- |
 //! | `kavach-domain`: states, events, errors | it applies and encodes them |
-//! | `kavach-journal`: files, snapshots, the hash chain | it writes and loads them |
+//! | `kavach-journal`: files, snapshots, the hash chain, the log as a port | it writes and loads them |
 //! | MessagePack and JSON | the forms of events, states, labels and checkpoints |
 //! | nothing of actors, HTTP, async runtimes, clocks or threads | its callers pass the time, and decide when to write |
 //!
 //! | to find | look in |
 //! | --- | --- |
-//! | the order of a commit | [`commit_pipeline`], then [`commit_queue`] |
+//! | the order of a commit | [`commit_pipeline`], then [`commit_queue`] and [`commit_turn`] |
 //! | replies that wait for their events | [`pending_replies`] |
 //! | when the reply to a decision may leave | [`durability`] |
 //! | how events and states become bytes | [`codec`] |
@@ -27,6 +27,7 @@ pub mod checkpoint;
 pub mod codec;
 pub mod commit_pipeline;
 pub mod commit_queue;
+pub mod commit_turn;
 pub mod durability;
 pub mod loader;
 pub mod pending_replies;

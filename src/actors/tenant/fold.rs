@@ -32,6 +32,10 @@ impl TenantActor {
             self.abandon("the log does not have all events", ctx);
             return false;
         }
+        // A log on another machine may not have answered yet. The tenant folds when it is asked again.
+        if self.pipeline.needs_write(&self.turns.queue()) {
+            return false;
+        }
         let folded = self.pipeline.fold(self.resources.clock.now(), &self.turns.queue());
         let Err(problem) = folded else { return true };
         if self.pipeline.journal().is_some_and(crate::journal::Journal::is_broken) {

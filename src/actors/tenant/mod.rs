@@ -34,7 +34,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context};
-use kavach_store::commit_queue::CommitTurn;
+use kavach_store::commit_turn::CommitTurn;
 use kavach_store::{CommitPipeline, LoadedTenant};
 
 use super::catalog_keeper::RowBytes;
@@ -117,7 +117,7 @@ impl TenantActor {
         turns.write();
         // What it had on disk when it last left has its row.
         let row_seq = if row.is_some() && loaded.log_position == 0 { loaded.tenant.seq() } else { 0 };
-        let pipeline = CommitPipeline::new(loaded, resources.durability, storage_failed, &turns.queue());
+        let pipeline = CommitPipeline::new(loaded, resources.durability, storage_failed, &mut turns.queue());
         Self {
             pipeline,
             turns,

@@ -1,4 +1,4 @@
-//! Why the log can't be opened or takes nothing, in words that an operator can act on.
+//! Why the log can't be opened, in words that an operator can act on.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -65,15 +65,4 @@ impl LogError {
     pub(super) fn damaged(file: &Path, offset: u64, detail: impl Into<String>) -> Self {
         Self::Damaged { file: file.to_path_buf(), offset, detail: detail.into() }
     }
-}
-
-/// Why a batch was not appended.
-#[derive(Debug, Error)]
-pub enum AppendFailure {
-    /// None of it is recorded, now or later.
-    #[error("the log takes nothing: {0}")]
-    Refused(io::Error),
-    /// It may be found after a crash, or not. The log takes nothing more until it was [reopened](super::Log::reopen).
-    #[error("the log could not be written: {0}")]
-    Unknown(io::Error),
 }

@@ -47,6 +47,7 @@
 //! A batch names the tenants of the one before, and of all that begin in the 8 KiB before it. So damage of a sector costs
 //! only the tenants that had events there.
 
+mod adapter;
 mod batch;
 mod erasure;
 mod error;
@@ -64,9 +65,9 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use error::{AppendFailure, LogError};
+pub use error::LogError;
 pub use reading::LogTails;
 pub(crate) use slot::LOG_FOLDER;
 pub use sync::LogSync;
 pub use tail::Tail;
-pub use writer::{Log, LogFigures, LogOptions, LogProgress, LogSection};
+pub use writer::{Log, LogFigures, LogOptions};

@@ -47,6 +47,14 @@ pub(super) struct LostEvents {
 }
 
 impl Tail {
+    /// What a log that is no file here has of a tenant: events without a gap, on disk there. `source` names it in errors.
+    pub fn of_events(source: &Path, first_seq: u64, last_seq: u64, frames: &[u8]) -> Self {
+        let section = Section { tenant: [0; 16], first_seq, last_seq, length: frames.len() as u32 };
+        let mut tail = Self::default();
+        tail.add(&section, frames, source, 0, 0);
+        tail
+    }
+
     /// Adds events. They may come again: what the log carries forward is older than what it has already.
     fn push(&mut self, section: &Section, frames: &[u8], place: LogPlace, position: u64) {
         self.newest = self.newest.max(position);
@@ -75,7 +83,7 @@ impl Tail {
         self.lost.push(lost);
     }
 
-    /// The last batch of the log when it was asked; 0 if the log has nothing that the tenant's folder lacks.
+    /// The last batch of the log when it was asked; 0 if all of the tail is on disk.
     pub fn position(&self) -> u64 {
         self.position
     }

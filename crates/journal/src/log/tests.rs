@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
-use super::{AppendFailure, Log, LogError, LogOptions, LogSection};
+use super::{Log, LogError, LogOptions};
+use crate::event_log::{AppendFailure, LogSection};
 use crate::frame;
 use crate::log::memory_disk::{Failure, MemoryDisk};
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::batch::{self, BatchHead, Floor, LastEvent, MAX_SECTIONS, Section};
-use super::error::{AppendFailure, LogError};
+use super::error::LogError;
 use super::manifest::{self, LogId, Manifest};
 use super::recovery::{self, FIRST, KnownProgress, Recovered};
 use super::segments::LogSegments;
@@ -14,6 +14,7 @@ use super::slot::{self, HEADER, LOG_FOLDER, LogSlot, SharedSlot};
 use super::sync::LogSync;
 use super::tail::{PROVISIONAL, Tail};
 use crate::disk::{Disk, FileKind, Listed, OpenMode};
+use crate::event_log::{AppendFailure, LogProgress, LogSection};
 
 /// How large the log gets.
 #[derive(Clone, Copy, Debug)]
@@ -32,31 +33,6 @@ impl Default for LogOptions {
     fn default() -> Self {
         Self { slot_bytes: 32 << 20, segments: 16, tail_bytes: 256 << 20 }
     }
-}
-
-/// One tenant's events in a batch to append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogSection {
-    /// The tenant's uuid.
-    pub tenant: [u8; 16],
-    /// The first event.
-    pub first_seq: u64,
-    /// The last event.
-    pub last_seq: u64,
-    /// Bytes of its frames.
-    pub bytes: usize,
-}
-
-/// How far a log has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogProgress {
-    /// Counts the failures of the log until now.
-    pub generation: usize,
-    /// The last batch that is on disk for certain.
-    pub synced: u64,
-    /// Where the caller has not heard of a failure: the last batch that was on disk for certain then. Nobody knows what
-    /// the log lost of the later ones.
-    pub failed: Option<u64>,
 }
 
 /// What there is to say about the log in metrics.

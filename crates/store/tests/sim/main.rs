@@ -17,6 +17,7 @@
 //! | `history` | what happens, and when (`mod.rs`): calls, jobs, tenants that come and go, recovery |
 //! | `commands.rs` | what tenants are asked |
 //! | `model.rs` | what must hold |
+//! | `remote` | the same queue over a log that answers later, for each tenant by itself: `engine.rs` is that log |
 
 #![expect(
     clippy::unwrap_used,
@@ -26,18 +27,23 @@
     reason = "a test ends by a panic that says what was wrong"
 )]
 
+#[macro_use]
+mod tally;
+
 mod commands;
 mod disk;
 mod history;
 mod model;
+mod remote;
 mod task;
 
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use kavach_store::{BoxedReply, CommitQueue};
 
 use history::{Tally, come_and_go, play};
+use remote::RemoteTally;
 
 /// The queue of the one thread that serves, with replies that report to the model.
 type Queue = CommitQueue<BoxedReply>;
@@ -125,4 +131,28 @@ fn fresh_seeds() {
         play_or_report(fastrand::u64(FIXED_SEEDS..), &mut tally);
     }
     eprintln!("{tally:#?}");
+}
+
+/// Histories of a remote log that are always played: each takes a millisecond or two.
+const REMOTE_SEEDS: u64 = 1_000;
+
+#[test]
+fn a_log_that_answers_later_for_each_tenant() {
+    let mut tally = RemoteTally::default();
+    if let Some(seed) = variable("KAVACH_SIM_SEED") {
+        return remote::play(seed, true, &mut tally);
+    }
+    let (begun, time) = (Instant::now(), Duration::from_secs(variable("KAVACH_SIM_SECONDS").unwrap_or(0)));
+    let mut seed = 0;
+    while seed < REMOTE_SEEDS || begun.elapsed() < time {
+        let mut own = RemoteTally::default();
+        let played = catch_unwind(AssertUnwindSafe(|| remote::play(seed, false, &mut own)));
+        assert!(played.is_ok(), "seed {seed} failed: KAVACH_SIM_SEED={seed}");
+        tally.add(&own);
+        seed += 1;
+    }
+    eprintln!("{tally:#?}");
+    for (what, count) in tally.counts() {
+        assert!(count > 0, "no {what} in {seed} histories");
+    }
 }

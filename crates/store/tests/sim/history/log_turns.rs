@@ -29,7 +29,7 @@ impl History {
     /// The turn ends.
     pub(super) fn write(&mut self) {
         let log = self.log();
-        let written = self.queue().write(&log);
+        let written = self.queue().write(&*log);
         self.say(|| format!("written: {written:?}, up to batch {}", log.position()));
         if written == Written::Failed {
             self.tally.failed_turns += 1;
@@ -51,7 +51,7 @@ impl History {
     /// A thread hears of a failure at some time.
     pub(super) fn look_for_failures(&mut self) {
         let log = self.log();
-        if self.rng.u32(0..5) == 0 && self.queue().update(&log) {
+        if self.rng.u32(0..5) == 0 && self.queue().update(&*log) {
             self.say(|| "it is heard that the log failed".to_owned());
             self.abandon_those_ahead();
         }
@@ -84,7 +84,7 @@ impl History {
             self.say(|| format!("the log is synced up to batch {}: {outcome:?}", log.synced()));
             self.tally.log_syncs += u64::from(outcome.is_ok());
             if self.rng.bool() {
-                self.queue().update(&log);
+                self.queue().update(&*log);
                 self.abandon_those_ahead();
             }
         }

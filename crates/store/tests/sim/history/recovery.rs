@@ -44,7 +44,7 @@ impl History {
         });
         let member = &mut self.members[at];
         disk.calmly(|| member.model.recovered(&loaded, &folder, through, lost, false));
-        let queue = self.queue.as_ref().unwrap();
+        let queue = self.queue.as_mut().unwrap();
         member.part = Part::Up(Box::new(CommitPipeline::new(loaded, durability, storage_failed, queue)));
     }
 
@@ -124,7 +124,7 @@ impl History {
             };
             match opened {
                 Ok(log) => {
-                    self.queue = Some(CommitQueue::new(&log));
+                    self.queue = Some(CommitQueue::new(&log, || ()));
                     self.log = Some(Arc::new(log));
                 }
                 Err(error) => {
@@ -167,7 +167,7 @@ impl History {
         let member = &mut self.members[at];
         let Part::Up(pipeline) = &mut member.part else { panic!("it is not there") };
         let seq = decide(&mut self.rng, pipeline, queue, &mut member.model, now);
-        assert_eq!(queue.write(&log), Written::All);
+        assert_eq!(queue.write(&*log), Written::All);
         if self.rng.bool() {
             let sync = log.begin_sync().unwrap();
             log.finish_sync(&sync, &sync.run());

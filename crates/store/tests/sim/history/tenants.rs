@@ -28,7 +28,7 @@ impl History {
             let data = self.data.as_ref().unwrap();
             match loader::create(data, id, spec.clone(), None, self.now(), self.options) {
                 Ok(loaded) => {
-                    let queue = self.queue.as_ref().unwrap();
+                    let queue = self.queue.as_mut().unwrap();
                     let pipeline = CommitPipeline::new(loaded, self.durability, false, queue);
                     self.members.push(Member {
                         id,
