@@ -209,6 +209,12 @@ impl RemoteHistory {
         let queue = &mut self.threads[member.thread].queue;
         let Some(pipeline) = &mut member.pipeline else { return };
         let held = member.callers.reply(member.thread, Vec::new(), member.last.clone());
+        if self.rng.u32(0..4) == 0 {
+            // As before a tenant is closed: it waits for everything, and reads nothing.
+            pipeline.hold_changed(held, queue);
+            self.tally.flushes += 1;
+            return self.say(|| format!("{at}: somebody waits for everything"));
+        }
         let reply = pipeline.hold_read(held, queue);
         self.tally.reads += 1;
         self.say(|| format!("{at}: a read: {reply:?}"));

@@ -2,6 +2,6 @@
 
 tally! {
     RemoteTally:
-    batches fenced unknown late found parcels answered refused unsure overloaded reads changes batch_calls loaded moved
-    abandoned_unwritten folded fold_too_early
+    batches fenced unknown late found parcels answered refused unsure overloaded reads flushes changes batch_calls
+    loaded moved abandoned_unwritten folded fold_too_early
 }
