@@ -117,13 +117,20 @@ pub struct KnownTenant {
     pub route: Route,
     /// Where it is.
     pub presence: Presence,
-    /// Its row, if that holds: the tenant is not in memory, and nothing has happened in it since.
-    pub row: Option<Arc<[u8]>>,
+    /// Its newest row.
+    row: Option<Arc<[u8]>>,
+    /// Whether that holds: the tenant is not in memory, and nothing has happened in it since.
+    row_is_current: bool,
 }
 
 impl KnownTenant {
-    /// Its row, decoded.
+    /// Its row, if that holds.
     pub fn row(&self) -> Option<CatalogRow> {
+        self.last_row().filter(|_| self.row_is_current)
+    }
+
+    /// Its newest row, which may tell of an earlier time.
+    pub fn last_row(&self) -> Option<CatalogRow> {
         CatalogRow::decode(self.route.id, self.row.as_deref()?).ok()
     }
 
@@ -421,8 +428,9 @@ pub(super) struct DownMark {
 
 impl Entry {
     fn known(&self) -> KnownTenant {
-        let row = self.row.as_ref().filter(|_| self.row_is_current).cloned();
-        KnownTenant { route: self.route.clone(), presence: self.presence.clone(), row }
+        let Self { route, presence, row, row_is_current, .. } = self;
+        let (route, presence, row) = (route.clone(), presence.clone(), row.clone());
+        KnownTenant { route, presence, row, row_is_current: *row_is_current }
     }
 }
 

@@ -79,7 +79,7 @@ impl Kavach {
             traffic.add(own);
         }
         let agents = census.agents;
-        let counted = [CountedTenant { route, measures, census: Some(Arc::new(census)), answered: true }];
+        let counted = [CountedTenant { measures, census: Some(Arc::new(census)), ..CountedTenant::of(route) }];
         Ok(Stats::of(&counted, agents, traffic, self.core.measures.started_at))
     }
 

@@ -29,7 +29,9 @@ pub(super) struct CountedTenant {
     pub measures: Option<Arc<TenantMeasures>>,
     /// The newest known, even if the tenant did not answer this time.
     pub census: Option<Arc<Census>>,
-    /// Whether the census holds.
+    /// Its newest row, where no census is known.
+    pub last_row: Option<CatalogRow>,
+    /// Whether census or row hold.
     pub answered: bool,
 }
 
@@ -84,13 +86,13 @@ impl Kavach {
         for (route, row) in idle {
             let census = row.as_ref().and_then(|row| known.of_idle(route.id, row.last_event_at, now)).cloned();
             match (census, row) {
-                (None, _) if room > 0 => {
+                (None, row) if room > 0 => {
                     room -= 1;
                     asked.push((counted.each.len(), 0));
-                    counted.each.push(CountedTenant { route, measures: None, census: None, answered: true });
+                    counted.each.push(CountedTenant { last_row: row, ..CountedTenant::of(route) });
                 }
                 (None, Some(row)) => counted.add_row(&row),
-                (census, _) => counted.each.push(CountedTenant { route, measures: None, census, answered: true }),
+                (census, _) => counted.each.push(CountedTenant { census, ..CountedTenant::of(route) }),
             }
         }
         self.ask_all(&mut counted, &mut known, asked).await;
@@ -139,25 +141,30 @@ impl KnownTenants {
         if tenant.is_being_erased() {
             return;
         }
-        let row = tenant.row();
-        let route = tenant.route;
-        match tenant.presence {
+        match &tenant.presence {
             Presence::Resident(resident) => {
-                let measures = Some(Arc::clone(&resident.measures));
-                self.counted.each.push(CountedTenant { route, measures, census: None, answered: true });
+                let (measures, last_row) = (Some(Arc::clone(&resident.measures)), tenant.last_row());
+                self.counted.each.push(CountedTenant { measures, last_row, ..CountedTenant::of(tenant.route) });
             }
             Presence::Down(_) => {
-                self.counted.each.push(CountedTenant { route, measures: None, census: None, answered: false });
+                self.counted.each.push(CountedTenant { answered: false, ..CountedTenant::of(tenant.route) });
             }
-            Presence::Idle | Presence::Leaving => match row {
+            Presence::Idle | Presence::Leaving => match tenant.row() {
                 Some(row) if row.agents_hold_until.is_some_and(|until| until <= now) => {
-                    self.stale.push((route, Some(row)))
+                    self.stale.push((tenant.route, Some(row)));
                 }
-                Some(row) if row.is_near_limit => self.near_limit.push((route, row)),
+                Some(row) if row.is_near_limit => self.near_limit.push((tenant.route, row)),
                 Some(row) => self.counted.add_row(&row),
-                None => self.stale.push((route, None)),
+                None => self.stale.push((tenant.route, None)),
             },
         }
+    }
+}
+
+impl CountedTenant {
+    /// A tenant of which nothing is known yet.
+    pub fn of(route: Route) -> Self {
+        Self { route, measures: None, census: None, last_row: None, answered: true }
     }
 }
 
@@ -179,8 +186,9 @@ impl CountedTenants {
     /// Adds those that were looked at one by one to the others.
     fn add_up(&mut self) {
         for one in std::mem::take(&mut self.each) {
-            match &one.census {
-                Some(census) if one.answered => self.add(census.status, census.agents),
+            match (&one.census, &one.last_row) {
+                (Some(census), _) if one.answered => self.add(census.status, census.agents),
+                (None, Some(row)) if one.answered => self.add_row(row),
                 _ => self.tenants.unavailable += 1,
             }
             self.each.push(one);

@@ -385,6 +385,8 @@ fn a_server_on_damaged_files_serves_a_prefix_or_names_the_file_and_serves_the_ot
         write(&folder, &files);
         server.start_again();
         let operator = server.operator();
+        // A tenant is read when somebody asks for it.
+        operator.get("/v1/tenants/acme");
         let missing = operator.get("/readyz").expect(200)["unavailableTenants"].clone();
         if missing == json!([]) {
             up += 1;

@@ -28,7 +28,7 @@ fn a_terminated_server_answers_calls_under_way_and_leaves_snapshots() {
     for code in answers.refused.iter().flatten() {
         assert!(["SHUTTING_DOWN", "TENANT_UNAVAILABLE"].contains(&&**code), "{code}");
     }
-    for folder in [&*acme.id, &globex.id, "default"] {
+    for folder in [&*acme.id, &globex.id] {
         assert!(snapshots(&server.folder(folder)) >= 1, "{folder}");
     }
     let log = server.log();

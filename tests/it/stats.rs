@@ -302,6 +302,7 @@ fn tenants_and_agents_are_counted_up_to_date() {
     }
     server.start_again();
     let operator = server.operator();
+    operator.get("/v1/tenants/acme").problem(503, "TENANT_UNAVAILABLE");
     assert_eq!((tenants(&operator), agents(&operator)), ([1, 0, 1], [0, 0, 0]));
     let fresh = stats(&operator, "");
     assert_eq!(fresh["decisions"], json!({ "allowed": 0, "denied": 0, "rateLimited": 0 }), "of this process");

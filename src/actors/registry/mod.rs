@@ -116,10 +116,6 @@ impl Registry {
 
 impl Actor for Registry {
     type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        self.schedule_retention(ctx);
-    }
 }
 
 /// The error for a tenant that was not created, or not erased.

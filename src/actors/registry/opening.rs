@@ -87,6 +87,7 @@ impl Handler<OpenAll> for Registry {
             let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
             actor.core.measures.recovery_micros.store(micros, Ordering::Relaxed);
             actor.core.clock.check_start();
+            actor.schedule_retention(ctx);
             actor.core.set_phase(Phase::Ready);
             Ok(())
         }))
