@@ -25,11 +25,11 @@ pub fn run(settings: &ServerSettings) -> ExitCode {
     }
 }
 
-/// Raises the limit of open files to the maximum allowed: each tenant keeps one open, and the usual limit is low.
+/// Raises the limit of open files to the maximum allowed: connections need many, and the usual limit is low.
 pub(super) fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(problem) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        warn!(%problem, allowed = limit.current, "could not raise the limit of open files, which bounds the number of tenants");
+        warn!(%problem, allowed = limit.current, "could not raise the limit of open files, which bounds the number of connections");
     }
 }
 

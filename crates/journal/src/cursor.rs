@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::reader::{JournalReader, LoadedPiece};
-use crate::segment::{HEADER, SegmentHeader, read_header};
+use crate::segment::read_header;
 
 /// A position in a [`JournalReader`]'s view that moves forward. It holds no thread, and at most one segment in memory.
 pub struct JournalCursor {
@@ -87,19 +87,12 @@ impl JournalReader {
 
     /// Whether that segment (the last is the active one) began before that time; `None` if its header can't be read.
     fn is_begun_before(&self, at: usize, time_ms: i64) -> io::Result<Option<bool>> {
-        let header = match self.older.get(at) {
-            Some(&first_seq) => match read_header(&self.folder, first_seq) {
-                // What retention removed is older than what it left.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(true)),
-                // The system's own errors have a number; the decompressor's have none.
-                Err(error) if error.raw_os_error().is_none() => None,
-                header => header?,
-            },
-            None => {
-                let mut bytes = [0; HEADER];
-                self.active.file().read_exact_at(&mut bytes, 0)?;
-                SegmentHeader::decode(&bytes).ok()
-            }
+        let header = match read_header(&self.folder, self.older.get(at).copied().unwrap_or(self.active)) {
+            // What retention removed is older than what it left.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(true)),
+            // The system's own errors have a number; the decompressor's have none.
+            Err(error) if error.raw_os_error().is_none() => None,
+            header => header?,
         };
         Ok(header.map(|header| header.created_ms < time_ms))
     }
@@ -108,7 +101,7 @@ impl JournalReader {
     /// before it is of that time or later. Blocking; reads a header.
     pub fn is_older_before(&self, seq: u64, time_ms: i64) -> io::Result<bool> {
         let at = self.older.partition_point(|first| *first < seq);
-        let first = self.older.get(at).copied().unwrap_or(self.active.first_seq);
+        let first = self.older.get(at).copied().unwrap_or(self.active);
         Ok(first == seq && self.is_begun_before(at, time_ms)? == Some(true))
     }
 }

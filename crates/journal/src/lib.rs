@@ -67,9 +67,10 @@
 //! | 42..46 | CRC-32 of bytes 0..42 and of the payload |
 //! | 46.. | the caller's bytes |
 //!
-//! A marker is written after each sync, and is not synced itself. One more ends each segment, so that the header of the
-//! next one continues the chain. A marker may follow events that it does not vouch for.
+//! A marker is written after each sync, and is not synced itself; the file is closed then. One more ends each segment, so
+//! that the header of the next one continues the chain. A marker may follow events that it does not vouch for.
 
+mod active;
 mod catalog;
 mod chain;
 mod chain_check;
@@ -111,6 +112,8 @@ mod chain_check_tests;
 mod golden_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod open_files_tests;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]

@@ -8,21 +8,23 @@ use crate::error::invalid;
 use crate::folder::Folder;
 use crate::frame::{self, Frame};
 use crate::index::IndexEntry;
-use crate::segment::{HEADER, SegmentFile, SegmentHeader, read_segment};
+use crate::segment::{HEADER, SegmentHeader, read_part, read_segment};
 use crate::writer::Journal;
 
 /// A view of every event that there was when it was taken, in the folder or in the tail. Cheap to clone, and to take where
 /// the tail is empty.
 ///
-/// Every method blocks, checks each frame's checksum, and holds one segment in memory at a time. An
-/// `InvalidData` error names the file and the byte of the damage. Segments that retention removed meanwhile are skipped.
+/// Every method blocks, checks each frame's checksum, and holds one segment in memory at a time. Files are opened for each
+/// piece that is read, and are closed again. An `InvalidData` error names the file and the byte of the damage. Segments
+/// that were compressed meanwhile are read all the same, those that retention removed are skipped.
 #[derive(Clone, Debug)]
 pub struct JournalReader {
     pub(super) folder: Arc<Folder>,
     pub(super) tenant: [u8; 16],
     pub(super) older: Arc<Vec<u64>>,
-    pub(super) active: Arc<SegmentFile>,
-    /// Bytes of the active segment that count.
+    /// The first event of the segment that was active. It may be rotated, compressed or removed since.
+    pub(super) active: u64,
+    /// Bytes of it that count.
     pub(super) end: u64,
     /// Where blocks of it start.
     places: Arc<Vec<IndexEntry>>,
@@ -69,7 +71,7 @@ impl Journal {
             folder: Arc::clone(&self.folder),
             tenant: self.tenant,
             older: Arc::clone(&self.older),
-            active: Arc::clone(&self.active.file),
+            active: self.active.first_seq,
             end: self.active.end,
             places: Arc::new(self.active.index.before(self.active.end)),
             written: self.written,
@@ -107,11 +109,10 @@ impl JournalReader {
     ) -> io::Result<Option<u64>> {
         let before = before_seq.unwrap_or(u64::MAX);
         let at = before.checked_sub(1).map(|seq| self.piece_of(seq));
-        let Some((at, piece)) = at.and_then(|at| Some((at, self.piece(at)?))).filter(|(_, p)| p.first_seq < before)
-        else {
+        let Some(piece) = at.and_then(|at| self.piece(at)).filter(|piece| piece.first_seq < before) else {
             return Ok(None);
         };
-        let Some(loaded) = self.load(at, &piece)? else { return Ok(None) };
+        let Some(loaded) = self.load(&piece)? else { return Ok(None) };
         for (seq, place) in loaded.events.iter().rev() {
             if *seq < before && f(*seq, loaded.payload(place)).is_break() {
                 return Ok(None);
@@ -177,16 +178,14 @@ impl JournalReader {
 
     /// Reads and checks a piece; `None` where retention removed it, or there is none.
     pub(super) fn load_piece(&self, at: usize) -> io::Result<Option<LoadedPiece>> {
-        self.piece(at).map_or(Ok(None), |piece| self.load(at, &piece))
+        self.piece(at).map_or(Ok(None), |piece| self.load(&piece))
     }
 
-    fn load(&self, at: usize, piece: &JournalPiece) -> io::Result<Option<LoadedPiece>> {
+    fn load(&self, piece: &JournalPiece) -> io::Result<Option<LoadedPiece>> {
         let (path, bytes, start, offset) = match &piece.bytes {
             PieceBytes::Segment => {
                 let path = self.folder.compressed(piece.first_seq);
-                let Some(bytes) = self.read_older(at, piece.first_seq)? else {
-                    return Ok(None);
-                };
+                let Some(bytes) = self.read_older(piece.first_seq)? else { return Ok(None) };
                 match SegmentHeader::decode(&bytes) {
                     Ok(header) if header.tenant == self.tenant && header.first_seq == piece.first_seq => {}
                     _ => return Err(invalid(&path, 0, "the segment's header is not right")),
@@ -194,10 +193,8 @@ impl JournalReader {
                 (path, bytes, HEADER, 0)
             }
             PieceBytes::Block(range) => {
-                let mut bytes = vec![0; (range.end - range.start) as usize];
-                self.active.file().read_exact_at(&mut bytes, range.start)?;
-                let path = self.folder.raw(self.active.first_seq);
-                (path, bytes, 0, range.start)
+                let Some(bytes) = self.read_active(range)? else { return Ok(None) };
+                (self.folder.raw(self.active), bytes, 0, range.start)
             }
             PieceBytes::Tail => (self.folder.path.clone(), self.tail.to_vec(), 0, 0),
         };
@@ -206,23 +203,33 @@ impl JournalReader {
         Ok(Some(LoadedPiece { bytes, events }))
     }
 
-    /// The whole bytes of an older segment; `None` where retention removed it, which it does oldest first.
-    pub(super) fn read_older(&self, at: usize, first_seq: u64) -> io::Result<Option<Vec<u8>>> {
-        let missing = match read_segment(&self.folder, first_seq) {
+    /// The whole bytes of an older segment; `None` where retention removed it.
+    pub(super) fn read_older(&self, first_seq: u64) -> io::Result<Option<Vec<u8>>> {
+        self.unless_removed(first_seq, read_segment(&self.folder, first_seq))
+    }
+
+    /// Some bytes of the segment that was active; `None` where retention removed it.
+    pub(super) fn read_active(&self, part: &Range<u64>) -> io::Result<Option<Vec<u8>>> {
+        match read_part(&self.folder, self.active, part) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                let detail = format!("the file ends before byte {}", part.end);
+                Err(invalid(&self.folder.raw(self.active), part.start, &detail))
+            }
+            read => self.unless_removed(self.active, read),
+        }
+    }
+
+    /// Takes a missing segment for removed only if all that are left are later: retention removes the oldest first. In an
+    /// erased tenant's folder nothing is left.
+    fn unless_removed<T>(&self, first_seq: u64, read: io::Result<T>) -> io::Result<Option<T>> {
+        let missing = match read {
             Err(error) if error.kind() == io::ErrorKind::NotFound => error,
-            result => return result.map(Some),
+            read => return read.map(Some),
         };
-        let disk = &*self.folder.disk;
-        let is_there =
-            |&first: &u64| disk.exists(&self.folder.raw(first)) || disk.exists(&self.folder.compressed(first));
-        if self.older.iter().take(at).any(is_there) {
-            return Err(invalid(&self.folder.compressed(first_seq), 0, &format!("the segment is missing: {missing}")));
+        match self.folder.list()?.segments.first() {
+            Some(oldest) if oldest.first_seq > first_seq => Ok(None),
+            _ => Err(invalid(&self.folder.raw(first_seq), 0, &format!("the segment is missing: {missing}"))),
         }
-        // An erased tenant is not one whose retention removed the oldest segments.
-        if !disk.exists(&self.folder.path) {
-            return Err(missing);
-        }
-        Ok(None)
     }
 }
 

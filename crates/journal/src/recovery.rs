@@ -295,6 +295,7 @@ impl Replay<'_, '_> {
         let mut synced_offset = 0;
         let mut position = HEADER;
         let mut unlinked = HEADER;
+        let mut events_end = 0;
         let bad = loop {
             let rest = bytes.get(position..).unwrap_or_default();
             if rest.is_empty() {
@@ -318,6 +319,7 @@ impl Replay<'_, '_> {
                         })?;
                     }
                     index.note(position as u64, seq);
+                    events_end = (position + length) as u64;
                     self.expect += 1;
                 }
                 Frame::Marker(marker) => {
@@ -334,7 +336,7 @@ impl Replay<'_, '_> {
         };
         let mut chain = Chain::resume(self.link);
         chain.extend(bytes.get(unlinked..position).unwrap_or_default());
-        let reached = IntactEnd { at, header, end: position as u64, chain, index, synced_offset };
+        let reached = IntactEnd { at, header, end: position as u64, events_end, chain, index, synced_offset };
         let bad = bad.map(|detail| BadSpot { at, offset: position as u64, detail });
         Ok((reached, bad))
     }

@@ -75,7 +75,7 @@ fn an_uncompressed_predecessor_of_a_lost_segment_takes_the_next_events() {
     fs::write(folder.raw(2), b"torn").unwrap();
     let (mut journal, events) = recovered(dir.path(), TENANT, 1).unwrap();
     assert!(events.is_empty());
-    assert_eq!(journal.active.file.first_seq, 1);
+    assert_eq!(journal.active.first_seq, 1);
     assert!(!folder.compressed(1).exists() && !folder.raw(2).exists());
     append(&mut journal, 1);
     journal.close(4).unwrap();

@@ -4,13 +4,15 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::active::Active;
 use crate::disk::OpenMode;
 use crate::error::RecoveryError;
 use crate::folder::{Folder, Listing, SegmentEntry};
 use crate::scan::{BadSpot, IntactEnd, Scan, UnsyncedSegment};
 use crate::segment::SegmentFile;
 use crate::sync_state::SyncState;
-use crate::writer::{Active, Journal, JournalOptions};
+use crate::synced_file::SyncFailure;
+use crate::writer::{Journal, JournalOptions};
 
 /// Cuts the folder where the intact frames end, and opens the journal there.
 pub(super) fn reopen(
@@ -58,7 +60,7 @@ fn try_reopen(
         let begun_ms = now_ms.max(chain.link().time_ms);
         let mut journal = Journal::start(folder, tenant, options, older, chain.link(), begun_ms)?;
         journal.folder.sync()?;
-        let entered = journal.active.first_seq();
+        let entered = journal.active.first_seq;
         journal.sync = SyncState::recovered(scan.last_seq, scan.last_seq, 0, entered, rotated);
         return Ok(journal);
     }
@@ -67,29 +69,38 @@ fn try_reopen(
         folder.remove_if_there(&folder.compressed(active.first_seq))?;
         folder.sync()?;
     }
-    let file = SegmentFile::open(&folder, active.first_seq)?;
-    let end = scan.intact.end;
-    if scan.torn.is_some() {
-        file.file().set_size(end)?;
-        file.file().sync()?;
+    let IntactEnd { end, events_end, synced_offset, .. } = scan.intact;
+    let read = scan.unsynced.iter().find(|read| read.first_seq == active.first_seq).map(|read| read.bytes.as_slice());
+    let since_event = read.and_then(|bytes| bytes.get(events_end as usize..end as usize)).unwrap_or_default();
+    let mut active = Active {
+        first_seq: active.first_seq,
+        created_ms: scan.intact.header.created_ms,
+        end,
+        index: scan.intact.index,
+        since_event: since_event.to_vec(),
+        failure: SyncFailure::default(),
+        file: None,
+    };
+    if scan.torn.is_some() || !active.may_be_closed(synced_offset) {
+        let file = SegmentFile::open(&folder, active.first_seq, active.failure.clone())?;
+        if scan.torn.is_some() {
+            file.file().set_size(end)?;
+            file.file().sync()?;
+        }
+        rewrite(&file, &scan.unsynced, end)?;
+        active.file = Some(Arc::new(file));
     }
-    rewrite(&file, &scan.unsynced, end)?;
     Ok(Journal {
         folder,
         tenant,
         options,
         older: Arc::new(older.collect()),
-        active: Active {
-            created_ms: scan.intact.header.created_ms,
-            end,
-            index: scan.intact.index,
-            file: Arc::new(file),
-        },
+        active,
         tail: Vec::new(),
         appended: scan.last_seq,
         written: scan.last_seq,
         chain,
-        sync: SyncState::recovered(scan.synced_seq, scan.recorded_seq, scan.intact.synced_offset, 0, rotated),
+        sync: SyncState::recovered(scan.synced_seq, scan.recorded_seq, synced_offset, 0, rotated),
         broken: false,
     })
 }
@@ -131,7 +142,7 @@ fn open_rotated(folder: &Folder, older: &[SegmentEntry], scan: &Scan) -> io::Res
     let mut rotated = Vec::new();
     for entry in older {
         if entry.raw {
-            let file = match SegmentFile::open(folder, entry.first_seq) {
+            let file = match SegmentFile::open(folder, entry.first_seq, SyncFailure::default()) {
                 // A job of before has compressed it since it was listed.
                 Err(error)
                     if error.kind() == io::ErrorKind::NotFound

@@ -23,7 +23,7 @@ impl Journal {
     /// what is left can be recovered even from the older snapshot.
     pub fn begin_retention(&self, cutoff_ms: i64) -> RetentionJob {
         let next = self.older.iter().skip(1).copied();
-        let next = next.chain([self.active.first_seq()]);
+        let next = next.chain([self.active.first_seq]);
         let synced = self.synced_seq();
         RetentionJob {
             folder: Arc::clone(&self.folder),

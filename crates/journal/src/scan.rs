@@ -25,6 +25,8 @@ pub(super) struct IntactEnd {
     pub header: SegmentHeader,
     /// The byte behind its last intact frame.
     pub end: u64,
+    /// The byte behind its last intact event; 0 where there is none.
+    pub events_end: u64,
     pub chain: Chain,
     pub index: Index,
     /// Bytes of it on disk for certain.

@@ -4,11 +4,12 @@
 //! tell a newer file from a torn one.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::Path;
 
 use crate::disk::{Disk, DiskFile, FileStream, OpenMode};
 use crate::folder::Folder;
-use crate::synced_file::SyncedFile;
+use crate::synced_file::{SyncFailure, SyncedFile};
 
 /// Bytes of a segment's header; its first frame starts here.
 pub(super) const HEADER: usize = 78;
@@ -82,7 +83,7 @@ impl SegmentHeader {
     }
 }
 
-/// An open, not yet compressed segment, shared by the writer, syncs and readers.
+/// An open, not yet compressed segment, shared by the writer and syncs.
 #[derive(Debug)]
 pub(super) struct SegmentFile {
     pub first_seq: u64,
@@ -90,8 +91,8 @@ pub(super) struct SegmentFile {
 }
 
 impl SegmentFile {
-    pub fn new(first_seq: u64, file: Box<dyn DiskFile>) -> Self {
-        Self { first_seq, file: SyncedFile::new(file) }
+    pub fn new(first_seq: u64, file: Box<dyn DiskFile>, failure: SyncFailure) -> Self {
+        Self { first_seq, file: SyncedFile::new(file, failure) }
     }
 
     /// Creates a segment file that holds just its header. On an error no file remains, unless
@@ -104,12 +105,12 @@ impl SegmentFile {
             let left_behind = folder.remove_if_there(&path).is_err();
             return Err(CreateError { source, left_behind });
         }
-        Ok(Self::new(header.first_seq, file))
+        Ok(Self::new(header.first_seq, file, SyncFailure::default()))
     }
 
-    /// Opens an existing segment for reading and writing.
-    pub fn open(folder: &Folder, first_seq: u64) -> io::Result<Self> {
-        Ok(Self::new(first_seq, folder.disk.open(&folder.raw(first_seq), OpenMode::Write)?))
+    /// Opens an existing segment for reading and writing. `failure` is that of its earlier handles.
+    pub fn open(folder: &Folder, first_seq: u64, failure: SyncFailure) -> io::Result<Self> {
+        Ok(Self::new(first_seq, folder.disk.open(&folder.raw(first_seq), OpenMode::Write)?, failure))
     }
 
     pub fn file(&self) -> &dyn DiskFile {
@@ -124,6 +125,11 @@ impl SegmentFile {
     /// Fails if a sync has ever failed.
     pub fn check(&self) -> io::Result<()> {
         self.file.check()
+    }
+
+    /// Whether a sync has ever failed, for the next handle.
+    pub fn failure(&self) -> SyncFailure {
+        self.file.failure()
     }
 }
 
@@ -144,6 +150,23 @@ pub(super) fn read_segment(folder: &Folder, first_seq: u64) -> io::Result<Vec<u8
         }
         result => result,
     }
+}
+
+/// Some uncompressed bytes of a segment, of the raw or the compressed file.
+pub(super) fn read_part(folder: &Folder, first_seq: u64, part: &Range<u64>) -> io::Result<Vec<u8>> {
+    let length = part.end.saturating_sub(part.start);
+    let mut bytes = vec![0; length as usize];
+    match folder.disk.open(&folder.raw(first_seq), OpenMode::Read) {
+        Ok(file) => file.read_exact_at(&mut bytes, part.start)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let compressed = folder.disk.open(&folder.compressed(first_seq), OpenMode::Read)?;
+            let mut stream = zstd::stream::read::Decoder::new(FileStream::new(compressed))?;
+            io::copy(&mut stream.by_ref().take(part.start), &mut io::sink())?;
+            stream.read_exact(&mut bytes)?;
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(bytes)
 }
 
 /// The uncompressed bytes of a compressed segment.

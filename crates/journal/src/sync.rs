@@ -12,25 +12,32 @@ use crate::writer::Journal;
 impl Journal {
     /// A job that makes everything written so far durable. Several may run at once.
     pub fn begin_sync(&self) -> SyncJob {
-        let active = self.active.first_seq();
+        let active = self.active.first_seq;
         let mut files = self.sync.rotated_files().to_vec();
-        files.push(Arc::clone(&self.active.file));
+        // All of a closed file is on disk, but for what is written again.
+        let offset = self.active.file.as_ref().map_or(self.sync.offset(), |_| self.active.end);
+        files.extend(self.active.file.clone());
         SyncJob {
             files,
             folder: Arc::clone(&self.folder),
             folder_too: self.sync.needs_folder_sync(active),
-            point: SyncPoint { seq: self.written, segment: active, offset: self.active.end },
+            point: SyncPoint { seq: self.written, segment: active, offset },
         }
     }
 
     /// Takes note of a sync that succeeded. If it brought anything new, writes a marker that records it. The marker itself
-    /// is not synced.
+    /// is not synced. Closes the file if nothing else was written since.
     ///
     /// # Errors
     /// The marker could not be written. The sync counts all the same.
     pub fn finish_sync(&mut self, point: SyncPoint, now_ms: i64) -> io::Result<()> {
-        let active = self.active.first_seq();
-        self.sync.reached(point, active);
+        let noted = self.note_sync(point, now_ms);
+        self.close_file_if_synced();
+        noted
+    }
+
+    fn note_sync(&mut self, point: SyncPoint, now_ms: i64) -> io::Result<()> {
+        self.sync.reached(point, self.active.first_seq);
         self.check()?;
         if self.sync.needs_marker() {
             self.write_marker(now_ms)?;
@@ -53,15 +60,16 @@ impl Journal {
         let unlinked = |journal: &Self| journal.chain.link().seq < journal.written;
         if self.is_dirty() || self.sync.needs_marker() || unlinked(self) {
             let point = self.begin_sync().run()?;
-            self.finish_sync(point, now_ms)?;
+            self.note_sync(point, now_ms)?;
             if unlinked(self) {
                 self.write_marker(now_ms)?;
             }
         }
         if self.sync.has_unsynced_marker() {
-            self.active.file.sync()?;
+            self.open_file()?.sync()?;
             self.sync.marker_synced();
         }
+        self.close_file_if_synced();
         Ok(())
     }
 }

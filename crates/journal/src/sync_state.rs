@@ -65,8 +65,8 @@ impl SyncState {
     }
 
     /// The active segment was rotated. At least its closing marker is not on disk.
-    pub fn rotated(&mut self, file: Arc<SegmentFile>) {
-        self.rotated.push(file);
+    pub fn rotated(&mut self, file: Option<Arc<SegmentFile>>) {
+        self.rotated.extend(file);
         (self.offset, self.marker_end) = (0, 0);
     }
 

@@ -114,6 +114,7 @@ mod tests {
     use crate::JournalOptions;
     use crate::disk::DiskFile;
     use crate::segment::SegmentFile;
+    use crate::synced_file::SyncFailure;
     use crate::tests::fresh_in;
 
     #[test]
@@ -189,7 +190,8 @@ mod tests {
                 std::fs::create_dir(&folder).unwrap();
                 let mut journal = fresh_in(&folder, JournalOptions::default());
                 if lossy && tenant == 7 {
-                    journal.active.file = Arc::new(SegmentFile::new(1, Box::new(Lossy)));
+                    let lossy = SegmentFile::new(1, Box::new(Lossy), SyncFailure::default());
+                    journal.active.file = Some(Arc::new(lossy));
                 }
                 journal.append(1, |_| {}).unwrap();
                 journal.flush().unwrap();

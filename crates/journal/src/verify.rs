@@ -171,18 +171,18 @@ impl JournalReader {
         let mut nothing_odd = |_: u64, _: &[u8]| None;
         let mut check = ChainCheck::new(self.tenant, None, &mut nothing_odd);
         let found = |fault: Box<Fault>| invalid(&fault.file, fault.offset, &fault.detail);
-        for (at, &first_seq) in self.older.iter().enumerate() {
-            let Some(bytes) = self.read_older(at, first_seq)? else { continue };
+        for &first_seq in self.older.iter() {
+            let Some(bytes) = self.read_older(first_seq)? else { continue };
             let file = self.folder.raw(first_seq);
             let segment = Segment { file: &file, first_seq, bytes: &bytes, cut: None, was_on_disk: &|_| true };
             check.segment(&segment).map_err(found)?;
         }
-        let first_seq = self.active.first_seq;
+        let first_seq = self.active;
         let file = self.folder.raw(first_seq);
-        let mut bytes = vec![0; self.end as usize];
-        self.active.file().read_exact_at(&mut bytes, 0)?;
-        let segment = Segment { file: &file, first_seq, bytes: &bytes, cut: None, was_on_disk: &|_| true };
-        check.segment(&segment).map_err(found)?;
+        if let Some(bytes) = self.read_active(&(0..self.end))? {
+            let segment = Segment { file: &file, first_seq, bytes: &bytes, cut: None, was_on_disk: &|_| true };
+            check.segment(&segment).map_err(found)?;
+        }
         check.link().ok_or_else(|| invalid(&file, HEADER as u64, "there is no journal segment"))
     }
 }

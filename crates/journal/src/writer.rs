@@ -7,11 +7,11 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::active::Active;
 use crate::chain::{Chain, Checkpoint};
 use crate::folder::Folder;
 use crate::frame::{self, AppendError, Marker};
-use crate::index::Index;
-use crate::segment::{HEADER, SegmentFile, SegmentHeader};
+use crate::segment::{SegmentFile, SegmentHeader};
 use crate::sync_state::SyncState;
 
 /// When segments rotate.
@@ -32,26 +32,6 @@ impl Default for JournalOptions {
 const KEPT_BUFFER: usize = 4 << 10;
 
 const DAY_MS: i64 = 86_400_000;
-
-/// The segment that takes new frames.
-#[derive(Debug)]
-pub(super) struct Active {
-    pub created_ms: i64,
-    pub file: Arc<SegmentFile>,
-    /// Bytes written.
-    pub end: u64,
-    pub index: Index,
-}
-
-impl Active {
-    fn empty(file: SegmentFile, created_ms: i64) -> Self {
-        Self { created_ms, file: Arc::new(file), end: HEADER as u64, index: Index::default() }
-    }
-
-    pub fn first_seq(&self) -> u64 {
-        self.file.first_seq
-    }
-}
 
 /// The durable log of one tenant, ready to take the next event.
 ///
@@ -95,7 +75,7 @@ impl Journal {
             tenant,
             options,
             older: Arc::new(older),
-            active: Active::empty(file, now_ms),
+            active: Active::created(file, &header),
             tail: Vec::new(),
             appended: link.seq,
             written: link.seq,
@@ -147,8 +127,10 @@ impl Journal {
         let start = self.active.end;
         if let Err(error) = self.write_at_end(&tail) {
             self.tail = tail;
+            self.close_file_if_synced();
             return Err(error);
         }
+        self.active.since_event = Vec::new();
         frame::each_event(&tail, |at, seq| self.active.index.note(start + at as u64, seq));
         self.chain.extend(&tail);
         self.written = self.appended;
@@ -166,7 +148,7 @@ impl Journal {
     /// active segment stays usable.
     pub fn rotate_if_due(&mut self, now_ms: i64) -> io::Result<bool> {
         self.check()?;
-        if self.appended < self.active.first_seq() {
+        if self.appended < self.active.first_seq {
             return Ok(false);
         }
         let full = self.active.end + self.tail.len() as u64 >= self.options.segment_bytes;
@@ -192,8 +174,9 @@ impl Journal {
             self.broken |= removed.is_err();
             return Err(error);
         }
-        let old = std::mem::replace(&mut self.active, Active::empty(file, now_ms));
-        Arc::make_mut(&mut self.older).push(old.first_seq());
+        let old = std::mem::replace(&mut self.active, Active::created(file, &header));
+        Arc::make_mut(&mut self.older).push(old.first_seq);
+        // It is open, since the marker was written to it.
         self.sync.rotated(old.file);
         Ok(true)
     }
@@ -207,21 +190,41 @@ impl Journal {
             time_ms: now_ms,
             hash: self.chain.next_hash(),
         };
-        if let Err(error) = self.write_at_end(&frame::marker_frame(&marker)) {
+        let frame = frame::marker_frame(&marker);
+        if let Err(error) = self.write_at_end(&frame) {
             // Half a marker may be in the file. If it can't be cut off now, only recovery can do that.
-            self.broken |= self.active.file.file().set_size(self.active.end).is_err();
+            if let Some(file) = &self.active.file {
+                self.broken |= file.file().set_size(self.active.end).is_err();
+            }
+            self.close_file_if_synced();
             return Err(error);
         }
+        self.active.since_event.extend_from_slice(&frame);
         self.sync.marker_written(marker.synced_seq, self.active.end);
         self.chain = Chain::resume(Checkpoint { seq: self.written, hash: marker.hash, time_ms: now_ms });
         Ok(())
     }
 
     fn write_at_end(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let file = self.active.file.file();
-        file.write_all_at(bytes, self.active.end).map_err(|(_, error)| error)?;
+        let end = self.active.end;
+        self.open_file()?.file().write_all_at(bytes, end).map_err(|(_, error)| error)?;
         self.active.end += bytes.len() as u64;
         Ok(())
+    }
+
+    /// The active segment's file, which is opened if it is closed. If it is not what was written, the journal is broken.
+    pub(super) fn open_file(&mut self) -> io::Result<&SegmentFile> {
+        let Self { active, folder, broken, .. } = self;
+        active.open(folder).inspect_err(|error| {
+            *broken |= matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData);
+        })
+    }
+
+    /// Closes the active segment's file if it has nothing left that a sync has to cover.
+    pub(super) fn close_file_if_synced(&mut self) {
+        if self.active.may_be_closed(self.sync.offset()) {
+            self.active.file = None;
+        }
     }
 
     pub(super) fn check(&self) -> io::Result<()> {
@@ -251,9 +254,9 @@ impl Journal {
         self.sync.seq()
     }
 
-    /// Whether a sync would make anything durable.
+    /// Whether a sync would make anything durable, or close a file.
     pub fn is_dirty(&self) -> bool {
-        self.written > self.sync.seq() || !self.sync.rotated_files().is_empty()
+        self.written > self.sync.seq() || self.active.file.is_some() || !self.sync.rotated_files().is_empty()
     }
 
     /// Whether only recovery can mend what a failed write left.
@@ -268,6 +271,9 @@ impl Journal {
         self.flush()?;
         if self.chain.link().seq < self.written {
             self.write_marker(now_ms)?;
+        } else if self.sync.offset() < self.active.end {
+            // The link was written, but may not be on disk. Opening the file writes it again, for that sync.
+            self.open_file()?;
         }
         Ok(self.chain.link())
     }
@@ -281,12 +287,13 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::synced_file::SyncFailure;
     use crate::tests::{TENANT, fresh};
     use std::fs::OpenOptions;
 
     fn full_disk(first_seq: u64) -> Arc<SegmentFile> {
         let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        Arc::new(SegmentFile::new(first_seq, Box::new(file)))
+        Arc::new(SegmentFile::new(first_seq, Box::new(file), SyncFailure::default()))
     }
 
     #[test]
@@ -296,7 +303,7 @@ mod tests {
         journal.flush().unwrap();
         let before = journal.checkpoint();
         journal.append(2, |b| b.extend_from_slice(b"two")).unwrap();
-        let file = std::mem::replace(&mut journal.active.file, full_disk(1));
+        let file = journal.active.file.replace(full_disk(1));
         let error = journal.flush().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         assert!(!journal.is_broken());
@@ -336,10 +343,10 @@ mod tests {
         let (_dir, mut journal) = fresh(JournalOptions { segment_bytes: 100 });
         journal.append(1, |b| b.resize(b.len() + 99, 7)).unwrap();
         journal.flush().unwrap();
-        journal.active.file = full_disk(1);
+        journal.active.file = Some(full_disk(1));
         assert!(journal.rotate_if_due(5).is_err());
         assert!(!journal.folder.raw(2).exists());
-        assert_eq!(journal.active.first_seq(), 1);
+        assert_eq!(journal.active.first_seq, 1);
     }
 
     #[test]

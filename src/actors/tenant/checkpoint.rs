@@ -1,12 +1,20 @@
 //! The newest link of a tenant's hash chain, for somebody to keep elsewhere.
 
-use actix::{Context, Handler};
+use std::io;
+
+use actix::{AsyncContext, Context, Handler, Message};
 
 use super::TenantActor;
 use crate::actors::messages::{Checkpointed, TakeCheckpoint};
 use crate::actors::reply::Reply;
 use crate::domain::tenant::Caller;
+use crate::journal::SyncPoint;
 use kavach_store::refusal::storage_unavailable;
+
+/// A link is on disk, and everything before it.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct LinkSynced(SyncPoint);
 
 impl Handler<TakeCheckpoint> for TenantActor {
     type Result = ();
@@ -52,9 +60,22 @@ impl TenantActor {
             }
         };
         // Not the actor's own sync: that one ended once the events were on disk, and the link comes after them.
-        let done = move |outcome: std::io::Result<_>| {
+        let me = ctx.address();
+        let done = move |outcome: io::Result<SyncPoint>| {
+            if let Ok(point) = outcome {
+                me.do_send(LinkSynced(point));
+            }
             drop(reply.send(outcome.map(|_| (id, link)).map_err(|_| storage_unavailable())));
         };
         self.resources.syncer.submit(journal.begin_sync(), Box::new(done));
+    }
+}
+
+impl Handler<LinkSynced> for TenantActor {
+    type Result = ();
+
+    /// Closes the folder's file, which was opened for the link.
+    fn handle(&mut self, LinkSynced(point): LinkSynced, ctx: &mut Context<Self>) {
+        self.folder_synced(Ok(point), ctx);
     }
 }

@@ -65,6 +65,31 @@ impl TenantActor {
         self.resources.syncer.submit(job, Box::new(move |outcome| me.do_send(FolderSynced(outcome))));
     }
 
+    /// Takes the outcome of a sync of the folder. Says whether the actor goes on.
+    pub(super) fn folder_synced(&mut self, outcome: io::Result<SyncPoint>, ctx: &mut Context<Self>) -> bool {
+        if self.pipeline.journal().is_none() {
+            return false;
+        }
+        let compressible = match self.pipeline.synced(outcome, self.resources.clock.now()) {
+            Ok(compressible) => compressible,
+            Err(problem) => {
+                self.abandon(&problem.to_string(), ctx);
+                return false;
+            }
+        };
+        self.note_folded();
+        for job in compressible {
+            let id = self.tenant().id();
+            let done = move |outcome| {
+                if let Err(problem) = outcome {
+                    warn!(tenant = %id, %problem, "a journal segment could not be compressed; it stays as it is");
+                }
+            };
+            self.resources.compressor.submit(job, Box::new(done));
+        }
+        true
+    }
+
     /// Lets the log forget what the folder has on disk, once the tenant's row is in the catalog.
     fn note_folded(&mut self) {
         let Some(synced) = self.pipeline.journal().map(Journal::synced_seq) else { return };
@@ -99,23 +124,8 @@ impl Handler<FolderSynced> for TenantActor {
 
     fn handle(&mut self, FolderSynced(outcome): FolderSynced, ctx: &mut Context<Self>) {
         self.fold_running = false;
-        if self.pipeline.journal().is_none() {
-            return;
-        }
-        let compressible = match self.pipeline.synced(outcome, self.resources.clock.now()) {
-            Ok(compressible) => compressible,
-            Err(problem) => return self.abandon(&problem.to_string(), ctx),
-        };
-        self.note_folded();
-        self.give_checkpoints(ctx);
-        for job in compressible {
-            let id = self.tenant().id();
-            let done = move |outcome| {
-                if let Err(problem) = outcome {
-                    warn!(tenant = %id, %problem, "a journal segment could not be compressed; it stays as it is");
-                }
-            };
-            self.resources.compressor.submit(job, Box::new(done));
+        if self.folder_synced(outcome, ctx) {
+            self.give_checkpoints(ctx);
         }
     }
 }

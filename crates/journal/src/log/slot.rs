@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::error::LogError;
 use super::manifest::{self, LogId, VERSION};
 use crate::disk::{Disk, DiskFile, OpenMode};
-use crate::synced_file::SyncedFile;
+use crate::synced_file::{SyncFailure, SyncedFile};
 
 /// The folder of the log in the data directory.
 pub(crate) const LOG_FOLDER: &str = "log";
@@ -49,7 +49,7 @@ fn header(id: LogId) -> [u8; HEADER as usize] {
 
 impl LogSlot {
     fn new(path: PathBuf, number: u32, file: Box<dyn DiskFile>) -> Self {
-        Self { number, path, file: SyncedFile::new(file) }
+        Self { number, path, file: SyncedFile::new(file, SyncFailure::default()) }
     }
 
     /// Makes a slot's file, all on disk. Blocking.

@@ -2,8 +2,9 @@
 //!
 //! Each file has the contents that reads see, the contents on the platter, and the writes under way between them. A
 //! power failure takes any of these, whole or torn, and drops the others; so it does with a folder's entries. A sync
-//! may fail. The kernel then forgets what was to be written: reads may still show it, and the next sync succeeds. Not
-//! simulated: a failed sync of a folder never loses an entry for good (file systems journal entries themselves).
+//! may fail. The kernel then forgets what was to be written: reads may still show it, and the next sync succeeds. What
+//! was under way when a file was closed may be lost, and nobody is told. Not simulated: a failed sync of a folder never
+//! loses an entry for good (file systems journal entries themselves).
 
 mod nodes;
 mod operations;
@@ -41,6 +42,7 @@ pub struct Seen {
     pub lost_writes: u64,
     pub torn_writes: u64,
     pub lost_entries: u64,
+    pub unwatched_losses: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -137,6 +139,24 @@ impl World {
     fn room(&self) -> usize {
         let used = self.nodes.iter().map(|node| if let Node::File(file) = node { file.cached.len() } else { 0 });
         self.capacity.map_or(usize::MAX, |capacity| capacity.saturating_sub(used.sum()))
+    }
+
+    /// While nobody had the file open, the kernel failed to write what was under way, and forgot it: nobody hears of that.
+    /// Only segments are ever closed before all of them is on disk.
+    fn lose_unwatched(&mut self, id: usize, path: &Path) {
+        let fails = !self.calm && self.error_every > 0;
+        let Self { rng, nodes, seen, .. } = self;
+        if let Node::File(file) = &mut nodes[id]
+            && fails
+            && Arc::strong_count(&file.handle) == 1
+            && !file.pending.is_empty()
+            && path.extension().is_some_and(|extension| extension == "journal")
+            && rng.u32(0..4) == 0
+        {
+            file.take_some(rng, seen);
+            file.forget();
+            seen.unwatched_losses += 1;
+        }
     }
 
     fn add(&mut self, path: &Path, node: Node) -> io::Result<usize> {

@@ -1,5 +1,7 @@
 //! Files and folders: the contents that reads see, those on the platter, and the writes under way.
 
+use std::sync::Arc;
+
 use fastrand::Rng;
 
 use super::Seen;
@@ -24,6 +26,8 @@ pub struct FileNode {
     pub forgetful: bool,
     /// Failed syncs. Each open file reports each of them once.
     pub errors: u32,
+    /// Shared by those who have it open.
+    pub handle: Arc<()>,
 }
 
 #[derive(Clone, Debug)]

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, MutexGuard};
 
 use kavach_journal::{Disk, DiskFile, FileKind, Listed, OpenMode};
 
@@ -21,8 +21,14 @@ impl Disk for SimDisk {
                 OpenMode::Create => world.add(path, Node::File(FileNode::default()))?,
                 OpenMode::Read | OpenMode::Write => world.find(path)?,
             };
-            let (life, reported) = (world.life, AtomicU32::new(world.file_mut(id).errors));
-            Ok(Box::new(SimFile { disk: self.clone(), id, life, reported, path: path.to_owned() }) as Box<dyn DiskFile>)
+            if access == OpenMode::Write {
+                world.lose_unwatched(id, path);
+            }
+            let life = world.life;
+            let FileNode { errors, handle, .. } = world.file_mut(id);
+            let (reported, _handle) = (AtomicU32::new(*errors), Arc::clone(handle));
+            Ok(Box::new(SimFile { disk: self.clone(), id, life, reported, path: path.to_owned(), _handle })
+                as Box<dyn DiskFile>)
         })
     }
 
@@ -120,6 +126,7 @@ struct SimFile {
     /// Failed syncs that it has reported.
     reported: AtomicU32,
     path: PathBuf,
+    _handle: Arc<()>,
 }
 
 impl SimFile {

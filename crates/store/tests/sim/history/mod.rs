@@ -40,6 +40,7 @@ pub fn play(seed: u64, verbose: bool, tally: &mut Tally) -> u32 {
         lost_writes,
         torn_writes,
         lost_entries,
+        unwatched_losses,
     } = history.disk.seen();
     let own = &mut history.tally;
     own.operations = operations;
@@ -51,6 +52,7 @@ pub fn play(seed: u64, verbose: bool, tally: &mut Tally) -> u32 {
     own.lost_writes = lost_writes;
     own.torn_writes = torn_writes;
     own.lost_entries = lost_entries;
+    own.unwatched_losses = unwatched_losses;
     tally.add(&history.tally);
     history.disk.digest()
 }

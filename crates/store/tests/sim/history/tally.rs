@@ -5,5 +5,5 @@ tally! {
     histories operations events answers refused unknown kills power_failures stops_in_recovery rebuilds closed
     folded log_syncs failed_turns reopened
     snapshots sealed removals checkpoints write_errors short_writes sync_errors other_errors full lost_writes
-    torn_writes lost_entries flips flips_refused
+    torn_writes lost_entries unwatched_losses flips flips_refused
 }
