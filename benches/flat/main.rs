@@ -13,6 +13,7 @@ mod flood;
 mod ids;
 mod interleaved;
 mod memory;
+mod million;
 mod neighbours;
 mod served;
 mod start;
@@ -27,7 +28,7 @@ fn main() {
     {
         return served::child(folder);
     }
-    let parts: [(&str, fn()); 9] = [
+    let parts: [(&str, fn()); 10] = [
         ("start", start::run),
         ("decide", decide::run),
         ("tenants", calls::tenants),
@@ -37,6 +38,7 @@ fn main() {
         ("neighbours", neighbours::run),
         ("ids", ids::run),
         ("memory", memory::run),
+        ("million", million::run),
     ];
     let wanted: Vec<_> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
     for (name, part) in parts {

@@ -104,7 +104,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn to(address: &str) -> io::Result<Self> {
+    pub fn to(address: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::new() })

@@ -73,7 +73,10 @@ impl Handler<OpenAll> for Registry {
                     Ok(known) if folders.contains(&id) => {
                         actor.core.directory.add_idle(Route { id, slug: known.profile.slug }, row, is_current);
                     }
-                    _ => warn!(tenant = id.folder_name(), "the catalog has a tenant without a folder; it is forgotten"),
+                    _ => {
+                        warn!(tenant = id.folder_name(), "the catalog has a tenant without a folder; it is forgotten");
+                        actor.core.catalog.forget(id);
+                    }
                 }
             }
             read.sort_by_cached_key(precedence);

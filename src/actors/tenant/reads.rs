@@ -8,6 +8,9 @@ use crate::actors::tenant_reply::TenantReply;
 use crate::domain::tenant::Caller;
 use crate::domain::{Error, Tenant, Timestamp};
 
+/// Bytes of a tail (64 KiB) up to which a reader copies it: a live stream opens the trail many times a second.
+const COPIED_BYTES: usize = 64 << 10;
+
 impl<F, T> Handler<Inspect<F, T>> for TenantActor
 where
     F: FnOnce(&Tenant, Timestamp) -> Result<T, Error> + Send + 'static,
@@ -46,8 +49,10 @@ impl Handler<OpenAudit> for TenantActor {
         if let Err(error) = self.tenant().authenticate(&credential, reading.latest()).and_then(Caller::as_author) {
             return drop(reply.send(Err(error)));
         }
-        // A reader copies what is not in the folder yet. On a full disk it has to.
-        self.fold(ctx);
+        // A reader copies what is not in the folder yet. On a full disk it has to, however much that is.
+        if self.pipeline.journal().is_some_and(|journal| journal.tail_bytes() > COPIED_BYTES) && self.fold(ctx) {
+            self.sync_folder(ctx);
+        }
         let Some(journal) = self.pipeline.journal() else { return drop(reply.send(Err(self.pipeline.no_journal()))) };
         let trail =
             AuditTrail { tenant: self.tenant().id(), reader: journal.reader(), horizon: self.horizon(reading.now) };

@@ -65,7 +65,7 @@ impl Handler<Close> for TenantActor {
                     resources.catalog.note(id, RowBytes::clone(row), seq, None);
                 }
                 Some(_) => resources.log.folded(id.bytes(), seq),
-                None => {}
+                None => resources.log.not_folded(id.bytes()),
             }
             let _ = done.send(row);
         });

@@ -5,6 +5,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use super::batch::{Floor, Section};
 use super::slot::SharedSlot;
 
+/// Tenants that fold at once: each has a file open until it is synced.
+const MOST_ASKED: usize = 1_024;
+
 /// A tenant's uuid.
 type TenantKey = [u8; 16];
 
@@ -225,11 +228,12 @@ impl LogSegments {
         self.used.iter().filter(has).map(|s| (s.number, SharedSlot::clone(&s.slot), s.last_position)).collect()
     }
 
-    /// Tenants that should fold now, each once until it has: those with the largest tails if all tails together have more
+    /// Tenants that should fold now, each once until it has, and not too many at once: those with the largest tails if all tails together have more
     /// than `most_bytes`, those that keep the oldest segment if more than `most_segments` are in use, and those with
     /// events of before a start.
     pub fn due_to_fold(&mut self, most_bytes: u64, most_segments: usize) -> Vec<TenantKey> {
         let mut chosen = Vec::new();
+        let room = MOST_ASKED.saturating_sub(self.asked.len());
         let asked_bytes: u64 = self.asked.iter().filter_map(|tenant| self.tails.get(tenant)).sum();
         let mut left = self.tail_bytes.saturating_sub(asked_bytes);
         if left > most_bytes {
@@ -237,7 +241,7 @@ impl LogSegments {
             by_size.sort_unstable_by_key(|(tenant, bytes)| (std::cmp::Reverse(**bytes), **tenant));
             // Well below the limit, so that the next batch does not need to ask again.
             for (tenant, bytes) in by_size {
-                if left <= most_bytes / 4 * 3 {
+                if left <= most_bytes / 4 * 3 || chosen.len() == room {
                     break;
                 }
                 left -= bytes;
@@ -248,7 +252,9 @@ impl LogSegments {
         let over = self.used.len().saturating_sub(most_segments);
         let inherited = self.used.iter().take_while(|segment| segment.number <= self.inherited).count();
         let mut oldest = self.tenants_of_oldest(over.max(inherited));
-        oldest.retain(|tenant| self.asked.insert(*tenant));
+        oldest.retain(|tenant| !self.asked.contains(tenant));
+        oldest.truncate(room - chosen.len());
+        self.asked.extend(&oldest);
         chosen.extend(oldest);
         chosen
     }

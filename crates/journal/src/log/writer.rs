@@ -398,6 +398,8 @@ impl Log {
                 return self.provisional_tail(tenant);
             }
             let at = (state.position, state.failures.len());
+            // Whoever was asked to fold before is gone.
+            state.segments.ask_again(tenant);
             if let Some(tail) = state.tails.remove(&tenant) {
                 return Ok(tail.at(at.0, at.1));
             }
