@@ -9,7 +9,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::catalog_keeper::RowBytes;
 use super::reply::Reply;
 use crate::domain::author::Author;
 use crate::domain::budget::usage::{UsageAnswer, UsageReport};
@@ -20,6 +19,7 @@ use crate::domain::text::Slug;
 use crate::domain::{Credential, Decision, Request, TenantId, Timestamp};
 use crate::journal::{Checkpoint, JournalReader};
 use crate::measure::tenant_measures::Waiting;
+use kavach_store::catalog_writer::RowBytes;
 
 /// Decide calls in order, each on its own. With `known_only`, an answer may be missing.
 #[derive(Message)]

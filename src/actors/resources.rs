@@ -28,7 +28,7 @@ pub struct Resources {
     /// The log, which makes events durable.
     pub log: Arc<Log>,
     /// The threads of the log.
-    pub log_keeper: Arc<LogKeeper>,
+    pub log_keeper: LogKeeper,
     /// The thread that writes the catalog.
     pub catalog: CatalogKeeper,
     /// The thread that syncs tenants' folders.
@@ -65,7 +65,7 @@ impl Resources {
             clock: Clock::default(),
             data,
             log,
-            log_keeper: Arc::new(log_keeper),
+            log_keeper,
             catalog: CatalogKeeper::default(),
             syncer,
             compressor,

@@ -18,11 +18,12 @@
 //! | when the reply to a decision may leave | [`durability`] |
 //! | how events and states become bytes | [`codec`] |
 //! | how a tenant is loaded from its folder, or gets one | [`loader`] |
-//! | what is known of a tenant that is not in memory | [`catalog_row`] |
+//! | what is known of a tenant that is not in memory, and how it gets on disk | [`catalog_row`], [`catalog_writer`] |
 //! | a link of the hash chain, kept elsewhere | [`checkpoint`] |
 //! | the errors of a journal that can't be written | [`refusal`] |
 
 pub mod catalog_row;
+pub mod catalog_writer;
 pub mod checkpoint;
 pub mod codec;
 pub mod commit_pipeline;

@@ -7,10 +7,10 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tokio::sync::oneshot;
 
 use super::Registry;
-use crate::actors::catalog_keeper::RowBytes;
 use crate::actors::messages::Close;
 use crate::actors::tenant_directory::Resident;
 use crate::domain::TenantId;
+use kavach_store::catalog_writer::RowBytes;
 
 /// How often we look whether a call is still on its way to a tenant that leaves.
 const CALL_DELAY: Duration = Duration::from_millis(1);

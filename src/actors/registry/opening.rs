@@ -15,13 +15,13 @@ use tracing::{info, warn};
 
 use super::loading::load;
 use super::{AT_ONCE, Registry};
-use crate::actors::catalog_keeper::{RowBytes, Rows};
 use crate::actors::core::{Core, Phase};
 use crate::actors::registry_messages::OpenAll;
 use crate::actors::tenant_directory::{Route, TenantDirectory};
 use crate::domain::TenantId;
 use crate::domain::tenant::commands::TenantSpec;
 use crate::journal::{CatalogFile, FileKind, JournalOptions, unwritable};
+use kavach_store::catalog_writer::{RowBytes, Rows};
 
 /// What is in a data directory.
 struct Found {
@@ -84,8 +84,8 @@ impl Handler<OpenAll> for Registry {
                 actor.take_read(claim, row, ctx);
             }
             let directory = Arc::clone(&actor.core.directory);
-            let (log, log_keeper) = (Arc::clone(&actor.core.log), Arc::clone(&actor.core.log_keeper));
-            let started = actor.core.catalog.start(catalog, log, log_keeper, DirectoryRows(directory));
+            let log = Arc::clone(&actor.core.log);
+            let started = actor.core.catalog.start(catalog, log, DirectoryRows(directory));
             started.map_err(|problem| problem.to_string())?;
             let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
             actor.core.measures.recovery_micros.store(micros, Ordering::Relaxed);
@@ -201,7 +201,7 @@ impl Registry {
                 let is_current = !self.core.log.has_tail(id.bytes());
                 self.core.directory.add_idle(Route { id, slug: row.profile.slug }, RowBytes::clone(&bytes), is_current);
                 if is_current {
-                    self.core.catalog.note(id, bytes, 0, None);
+                    self.core.catalog.note(id, bytes, 0);
                 }
             }
             Err(error) => self.refuse(Route { id, slug }, error, ctx),

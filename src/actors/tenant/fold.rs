@@ -1,16 +1,19 @@
 //! Folding: what the log has of the tenant goes into its folder, in large pieces and from memory. Then the log may forget it.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use actix::{AsyncContext, Context, Handler, Message};
 use tracing::{error, warn};
 
 use super::TenantActor;
-use crate::actors::catalog_keeper::{LogMark, RowBytes};
 use crate::actors::messages::FoldTail;
+use crate::actors::tenant_reply::TenantReply;
+use crate::domain::Error;
 use crate::journal::{Journal, SyncPoint};
 use kavach_store::CatalogRow;
+use kavach_store::catalog_writer::RowBytes;
 
 /// The folder has everything up to that point on disk.
 #[derive(Message)]
@@ -97,13 +100,18 @@ impl TenantActor {
         if self.row.is_some() && self.tenant().seq() == self.row_seq {
             return self.resources.log.folded(id.bytes(), synced);
         }
-        // The row tells of the newest events too: it waits until the log has them on disk.
-        self.turns.write();
-        let mark = LogMark::now(&self.resources.log);
         let row = CatalogRow::of(self.tenant(), self.resources.clock.now(), self.pipeline.since_snapshot());
         let row = RowBytes::from(row.encode());
         (self.row, self.row_seq) = (Some(RowBytes::clone(&row)), self.tenant().seq());
-        self.resources.catalog.note(id, row, synced, Some(mark));
+        // The row tells of the newest events too: it waits until the log has them on disk.
+        let resources = Arc::clone(&self.resources);
+        let note = move |outcome: Result<(), Error>| match outcome {
+            Ok(()) => resources.catalog.note(id, row, synced),
+            // The tenant hears of it, and makes another row.
+            Err(_) => resources.log.not_folded(id.bytes()),
+        };
+        self.pipeline.hold_changed(TenantReply::Other(Box::new(note)), &mut self.turns.queue());
+        self.turns.schedule();
     }
 }
 

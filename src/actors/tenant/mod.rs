@@ -34,10 +34,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context};
+use kavach_store::catalog_writer::RowBytes;
 use kavach_store::commit_turn::CommitTurn;
 use kavach_store::{CommitPipeline, LoadedTenant};
 
-use super::catalog_keeper::RowBytes;
 use super::log_turns::{LogFailed, LogTurns};
 use super::messages::{Checkpointed, Ending, TenantDown};
 use super::reply::Reply;

@@ -8,11 +8,11 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 use super::TenantActor;
-use crate::actors::catalog_keeper::RowBytes;
 use crate::actors::messages::{Close, Ending, Retire};
 use crate::actors::tenant_reply::TenantReply;
 use crate::domain::Timestamp;
 use kavach_store::CatalogRow;
+use kavach_store::catalog_writer::RowBytes;
 use kavach_store::commit_pipeline::{Closed, PendingSnapshot};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -62,7 +62,7 @@ impl Handler<Close> for TenantActor {
             };
             match &row {
                 Some(row) if old_row.as_ref() != Some(row) => {
-                    resources.catalog.note(id, RowBytes::clone(row), seq, None);
+                    resources.catalog.note(id, RowBytes::clone(row), seq);
                 }
                 Some(_) => resources.log.folded(id.bytes(), seq),
                 None => resources.log.not_folded(id.bytes()),
