@@ -1,7 +1,7 @@
 //! The shared part of a running server: its resources, how a message finds its tenant, and where the actors live.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use actix_rt::{Arbiter, ArbiterHandle};
@@ -32,8 +32,11 @@ pub enum Phase {
 /// Why somebody reaches for a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visit {
-    /// Somebody calls this tenant.
+    /// An operator calls this tenant, or the server itself.
     Call,
+    /// Somebody calls whose key or token only the tenant can check. If it is good, the tenant notes the call itself: nobody
+    /// without one keeps a tenant in memory.
+    Unchecked,
     /// It is one of many that are looked at in turn. That keeps no tenant in memory.
     Scan,
 }
@@ -64,8 +67,6 @@ pub struct Core {
     pub channels: Arc<WorkerChannels>,
     /// Where the tenants' actors live.
     pub homes: Homes,
-    /// Counts tenants that were read into memory: a tenant's last call is as old as the number of those read since.
-    pub(super) residency_clock: AtomicU64,
     registry: OnceLock<RegistryHandle>,
 }
 
@@ -89,7 +90,6 @@ impl Core {
             phase: AtomicU8::new(Phase::Recovering as u8),
             channels: WorkerChannels::new(workers),
             homes: Homes::default(),
-            residency_clock: AtomicU64::new(0),
             registry: OnceLock::new(),
         }
     }

@@ -1,6 +1,6 @@
 //! What the tenants' actors of a process share. Nothing here leads to a tenant's state.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -47,6 +47,8 @@ pub struct Resources {
     pub tried: tokio::sync::Mutex<Option<(Instant, Option<String>)>>,
     /// Measures of the process.
     pub measures: Measures,
+    /// Counts tenants that were read into memory: a tenant's last call is as old as the number of those read since.
+    pub residency_clock: AtomicU64,
     supervisor: OnceLock<Recipient<TenantDown>>,
 }
 
@@ -75,6 +77,7 @@ impl Resources {
             storage_failures: AtomicUsize::new(0),
             tried: tokio::sync::Mutex::default(),
             measures,
+            residency_clock: AtomicU64::new(0),
             supervisor: OnceLock::new(),
         }
     }

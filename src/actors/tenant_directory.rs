@@ -202,7 +202,7 @@ impl TenantDirectory {
     }
 
     /// How many tenants there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.by_tag.len()
     }
 

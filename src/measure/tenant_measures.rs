@@ -107,6 +107,11 @@ impl TenantMeter {
         self.tenant.unsaved_since().is_some()
     }
 
+    /// Records that the tenant was called. See [`TenantMeasures::used`].
+    pub fn used(&self, now: u64) {
+        self.tenant.used(now);
+    }
+
     /// Records that the tenant's census may have changed.
     pub fn changed(&self) {
         let version = &self.tenant.version;

@@ -10,7 +10,7 @@ use super::tenant_access::{agent_may_not, invalid_token};
 use super::tenant_calls::{not_sent, unreachable};
 use crate::actors::messages::{AuthorizeMany, Explain, Explanation};
 use crate::actors::worker_channels::Authorize;
-use crate::actors::{Route, Unreachable, Visit, worker_channels};
+use crate::actors::{Route, Unreachable, worker_channels};
 use crate::domain::decision::request::Asked;
 use crate::domain::{Code, Credential, Decision, Error, Request, TenantId, TenantRef, TenantTag};
 use crate::measure::count;
@@ -88,7 +88,7 @@ impl Kavach {
         known_only: bool,
     ) -> Result<PendingDecision, Unreachable> {
         let (caller, answer) = oneshot::channel();
-        let sent = self.core.reach(tenant, Visit::Call, |resident| {
+        let sent = self.core.reach(tenant, self.visit(), |resident| {
             let reply = self.core.channels.reply_to(caller);
             let waiting = resident.measures.waits();
             let call = Authorize { credential: self.credential, request, received, known_only, reply, waiting };
@@ -172,7 +172,7 @@ impl Kavach {
     ) -> Result<PendingBatch, Error> {
         let credential = self.credential;
         let (reply, answer) = oneshot::channel();
-        let sent = self.core.reach(route.id, Visit::Call, |resident| {
+        let sent = self.core.reach(route.id, self.visit(), |resident| {
             let waiting = resident.measures.waits();
             let message = AuthorizeMany { credential, requests, received, known_only, until, reply, waiting };
             resident.mailbox.try_send(message)

@@ -92,11 +92,6 @@ impl Selection {
     pub fn only(&self) -> Option<TenantId> {
         self.tenants.first().filter(|_| !self.all).copied()
     }
-
-    /// Why the tenants are asked.
-    pub fn visit(&self) -> Visit {
-        if self.all { Visit::Scan } else { Visit::Call }
-    }
 }
 
 /// What of a list a tenant's row says.
@@ -158,7 +153,8 @@ impl Kavach {
         actix::Context<TenantActor>: ToEnvelope<TenantActor, M>,
     {
         let all = selection.all;
-        let asked: Vec<_> = tenants.iter().map(|id| (*id, self.send(*id, selection.visit(), &mut make))).collect();
+        let visit = if all { Visit::Scan } else { self.visit() };
+        let asked: Vec<_> = tenants.iter().map(|id| (*id, self.send(*id, visit, &mut make))).collect();
         for (id, sent) in asked {
             let answered = match sent {
                 Ok(receiver) => self.answer(id, receiver).await,

@@ -45,7 +45,7 @@ fn read(core: &Core, counted: &CountedTenants) -> MetricValues {
         tenants: counted.tenants,
         memory: TenantMemory {
             resident: measures.resident.load(Ordering::Relaxed),
-            known: core.directory.len(),
+            known: core.directory.count(),
             limit: core.resident_tenants,
         },
         agents: counted.agents,

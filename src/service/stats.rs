@@ -94,7 +94,7 @@ impl Kavach {
             let stats = Stats::of(&counted.each, counted.agents, traffic, core.measures.started_at);
             let memory = TenantMemory {
                 resident: core.measures.resident.load(Ordering::Relaxed),
-                known: core.directory.len(),
+                known: core.directory.count(),
                 limit: core.resident_tenants,
             };
             Stats { tenants: Some(counted.tenants), memory: Some(memory), ..stats }

@@ -143,7 +143,9 @@ impl Registry {
                 let home = self.next_home();
                 let seat = self.core.directory.admit(route, home.channel, None);
                 self.core.residency_clock.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let announced = loaded.announced_seq;
                 self.start_actor(loaded, false, seat, &home);
+                self.announce(profile.id, announced);
                 self.make_room(ctx);
                 Ok(profile)
             }

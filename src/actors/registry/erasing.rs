@@ -1,6 +1,7 @@
 //! Tenants that go for good: the erasure is recorded in the default tenant's trail, since their own trail goes with them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{ActorFutureExt, Context, Handler, ResponseActFuture, WrapFuture};
 use actix_rt::task::spawn_blocking;
@@ -17,6 +18,9 @@ use crate::domain::author::Author;
 use crate::domain::event::Before;
 use crate::domain::text::quote;
 use crate::domain::{Code, Credential, Error, Tenant, TenantId, TenantRef, Timestamp};
+
+/// How often we look whether a tenant has left memory.
+const LEAVING_DELAY: Duration = Duration::from_millis(1);
 
 impl Handler<DeleteTenant> for Registry {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
@@ -40,7 +44,7 @@ impl Handler<DeleteTenant> for Registry {
                 noted.map(|()| route)
             });
             match noted {
-                Ok(route) => actor.erase(route, &tenant),
+                Ok(route) => actor.erase(route, tenant),
                 Err(error) => Box::pin(std::future::ready(Err(error)).into_actor(actor)),
             }
         }))
@@ -49,10 +53,15 @@ impl Handler<DeleteTenant> for Registry {
 
 impl Registry {
     /// Erases a tenant after that was recorded.
-    fn erase(&mut self, route: Route, tenant: &TenantRef) -> ResponseActFuture<Self, Result<(), Error>> {
+    fn erase(&mut self, route: Route, tenant: TenantRef) -> ResponseActFuture<Self, Result<(), Error>> {
+        if self.leaving.contains_key(&route.id) {
+            // Its folder is still being written.
+            let wait = actix_rt::time::sleep(LEAVING_DELAY).into_actor(self);
+            return Box::pin(wait.then(move |(), actor, _| actor.erase(route, tenant)));
+        }
         let resident = self.core.directory.resident(route.id);
         // From here on no call finds it. Its id and slug become free only when the folder is gone.
-        let reason = unknown_tenant(tenant).message().to_owned();
+        let reason = unknown_tenant(&tenant).message().to_owned();
         self.mark_down(route.clone(), Code::TenantNotFound, reason);
         let core = Arc::clone(&self.core);
         let work = async move {

@@ -150,7 +150,9 @@ impl Registry {
                     let home = actor.next_home();
                     let route = Route { id: down.id, slug: loaded.tenant.profile().slug.clone() };
                     let seat = actor.core.directory.admit(route, home.channel, down.measures);
+                    let announced = loaded.announced_seq;
                     actor.start_actor(loaded, storage_failed, seat, &home);
+                    actor.announce(down.id, announced);
                     actor.make_room(ctx);
                 }
                 Err(error) => actor.refuse(route, error, ctx),

@@ -84,7 +84,7 @@ impl Registry {
     /// Starts the actor of a loaded tenant, which reads the mailbox that it was given.
     fn start_actor(&mut self, loaded: LoadedTenant, storage_failed: bool, seat: Seat, home: &Home) {
         let Seat { resident, receiver, row } = seat;
-        let (id, announced) = (loaded.tenant.id(), loaded.announced_seq);
+        let id = loaded.tenant.id();
         let meter = TenantMeter::new(Arc::clone(&resident.measures), Arc::clone(&home.notes));
         let report = EndReport::new(Arc::clone(&self.core.resources), id, resident.generation);
         self.residents.insert(id, Arc::clone(&resident.measures));
@@ -93,8 +93,11 @@ impl Registry {
         home.arbiter.spawn_fn(move || {
             Context::with_receiver(receiver).run(TenantActor::new(loaded, storage_failed, row, meter, report));
         });
-        // A follower can find it now. A new tenant's events are all news; a rebuilt one's may be.
-        self.core.audit.watch.announce(id.tag(), announced, self.core.clock.now());
+    }
+
+    /// Tells followers of a tenant that it can be found, and that events after `last_old` may be news.
+    fn announce(&self, tenant: TenantId, last_old: u64) {
+        self.core.audit.watch.announce(tenant.tag(), last_old, self.core.clock.now());
     }
 
     fn count_residents(&self) {

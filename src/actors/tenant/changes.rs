@@ -14,7 +14,7 @@ impl TenantActor {
     /// The author and the time of a change, if the caller may make one and the journal can take it.
     fn begin_change(&self, credential: &Credential) -> Result<(By, Moment), Error> {
         let reading = self.resources.clock.read();
-        let by = self.tenant().authenticate(credential, reading.latest())?.as_author()?;
+        let by = self.authenticate(credential, reading.latest())?.as_author()?;
         self.check_writable()?;
         Ok((by, self.tenant().next_moment(reading.now)))
     }

@@ -20,8 +20,7 @@ impl Handler<TakeCheckpoint> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, TakeCheckpoint { credential, reply }: TakeCheckpoint, ctx: &mut Context<Self>) {
-        let allowed =
-            self.tenant().authenticate(&credential, self.resources.clock.read().latest()).and_then(Caller::as_author);
+        let allowed = self.authenticate(&credential, self.resources.clock.read().latest()).and_then(Caller::as_author);
         if let Err(error) = allowed.and_then(|_| self.check_writable()) {
             return drop(reply.send(Err(error)));
         }

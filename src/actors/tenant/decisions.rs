@@ -175,7 +175,7 @@ impl TenantActor {
 
     /// The caller, if it may ask all of these requests.
     fn admit(&self, credential: &Credential, requests: &[Request], reading: Reading) -> Result<Caller, Error> {
-        let caller = self.tenant().authenticate(credential, reading.latest())?;
+        let caller = self.authenticate(credential, reading.latest())?;
         if let Caller::Agent(slot) = caller {
             let own = self.tenant().agent_in(slot).map(|agent| Asked::Agent(agent.profile.id));
             if requests.iter().any(|request| request.agent != Asked::Caller && Some(request.agent) != own) {

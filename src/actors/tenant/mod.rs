@@ -42,7 +42,8 @@ use super::log_turns::{LogFailed, LogTurns};
 use super::messages::{Checkpointed, Ending, TenantDown};
 use super::reply::Reply;
 use super::resources::Resources;
-use crate::domain::{Tenant, TenantId};
+use crate::domain::tenant::Caller;
+use crate::domain::{Credential, Error, Tenant, TenantId, Timestamp};
 use crate::measure::TenantMeter;
 
 /// How often a tenant with fewer new events writes a snapshot.
@@ -115,8 +116,9 @@ impl TenantActor {
         }
         let turns = LogTurns::here(&resources);
         turns.write();
-        // What it had on disk when it last left has its row.
-        let row_seq = if row.is_some() && loaded.log_position == 0 { loaded.tenant.seq() } else { 0 };
+        // If the folder has everything on disk, the row tells of everything.
+        let is_whole = loaded.log_position == 0 && loaded.journal.tail_bytes() == 0;
+        let row_seq = if row.is_some() && is_whole { loaded.tenant.seq() } else { 0 };
         let pipeline = CommitPipeline::new(loaded, resources.durability, storage_failed, &mut turns.queue());
         Self {
             pipeline,
@@ -138,6 +140,15 @@ impl TenantActor {
 
     fn tenant(&self) -> &Tenant {
         self.pipeline.tenant()
+    }
+
+    /// Identifies a caller. One with a good key or token of this tenant keeps it in memory.
+    fn authenticate(&self, credential: &Credential, at: Timestamp) -> Result<Caller, Error> {
+        let caller = self.tenant().authenticate(credential, at)?;
+        if caller != Caller::Operator {
+            self.meter.used(self.resources.residency_clock.load(Ordering::Relaxed));
+        }
+        Ok(caller)
     }
 }
 

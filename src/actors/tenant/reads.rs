@@ -22,7 +22,6 @@ where
         let Inspect { credential, look, reply } = message;
         let reading = self.resources.clock.read();
         let seen = self
-            .tenant()
             .authenticate(&credential, reading.latest())
             .and_then(Caller::as_author)
             .and_then(|_| look(self.tenant(), self.tenant().next_moment(reading.now).wall));
@@ -37,7 +36,7 @@ impl Handler<Verify> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, Verify { credential, reply }: Verify, _: &mut Context<Self>) {
-        let _ = reply.send(self.tenant().authenticate(&credential, self.resources.clock.read().latest()));
+        let _ = reply.send(self.authenticate(&credential, self.resources.clock.read().latest()));
     }
 }
 
@@ -46,7 +45,7 @@ impl Handler<OpenAudit> for TenantActor {
 
     fn handle(&mut self, OpenAudit { credential, reply }: OpenAudit, ctx: &mut Context<Self>) {
         let reading = self.resources.clock.read();
-        if let Err(error) = self.tenant().authenticate(&credential, reading.latest()).and_then(Caller::as_author) {
+        if let Err(error) = self.authenticate(&credential, reading.latest()).and_then(Caller::as_author) {
             return drop(reply.send(Err(error)));
         }
         // A reader copies what is not in the folder yet. On a full disk it has to, however much that is.

@@ -1,8 +1,9 @@
 //! The end of an actor: with everything on disk, or at once if its tenant is being erased.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix::{ActorContext, Context, Handler};
+use actix::{ActorContext, AsyncContext, Context, Handler};
 use actix_rt::task::spawn_blocking;
 use tokio::sync::oneshot;
 use tracing::error;
@@ -15,12 +16,21 @@ use kavach_store::CatalogRow;
 use kavach_store::catalog_writer::RowBytes;
 use kavach_store::commit_pipeline::{Closed, PendingSnapshot};
 
+/// How often an actor that is to end looks whether it can.
+const BUSY_DELAY: Duration = Duration::from_millis(2);
+
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 impl Handler<Close> for TenantActor {
     type Result = ();
 
-    fn handle(&mut self, Close { snapshot_from, done }: Close, ctx: &mut Context<Self>) {
+    fn handle(&mut self, message: Close, ctx: &mut Context<Self>) {
+        if self.snapshot_running || self.retention_running || !self.checkpoints.is_empty() {
+            // Somebody waits for what another thread is doing, or it works in the folder.
+            ctx.notify_later(message, BUSY_DELAY);
+            return;
+        }
+        let Close { snapshot_from, done } = message;
         let is_folded = self.fold(ctx);
         // The log is synced for the replies that still wait, and tells when it is.
         let (settled, settles) = oneshot::channel();
