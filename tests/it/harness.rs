@@ -32,6 +32,8 @@ pub struct Options {
     pub data_dir: Option<PathBuf>,
     /// The process runs as an ordinary user, bound by permissions, even if the tests run as root.
     pub unprivileged: bool,
+    /// The operator key is the data directory's own instead of the tests'.
+    pub own_operator_key: bool,
 }
 
 impl Options {
@@ -152,10 +154,15 @@ impl Server {
 
     /// Starts the server and kills it after that time, whatever it is doing.
     pub fn start_and_kill(&mut self, after: Duration) {
+        self.start_and_kill_when(|| std::thread::sleep(after));
+    }
+
+    /// Starts the server and kills it once that returns, whatever it is doing.
+    pub fn start_and_kill_when(&mut self, moment: impl FnOnce()) {
         assert!(!self.is_running(), "stop or kill it first");
         let log = log_file(self.home.path());
         self.child = command(self.home.path(), &self.options).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        std::thread::sleep(after);
+        moment();
         self.kill();
     }
 
@@ -232,7 +239,10 @@ fn command(home: &Path, options: &Options) -> Command {
     }
     let data = options.data_dir.clone().unwrap_or_else(|| home.join("data"));
     command.args(["--addr", "127.0.0.1:0", "--data-dir"]).arg(data).args(&options.args);
-    command.env("KAVACH_OPERATOR_KEY", OPERATOR_KEY).envs(options.env.iter().copied());
+    if !options.own_operator_key {
+        command.env("KAVACH_OPERATOR_KEY", OPERATOR_KEY);
+    }
+    command.envs(options.env.iter().copied());
     command.current_dir(home).stdin(Stdio::null());
     command
 }

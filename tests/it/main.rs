@@ -60,6 +60,7 @@
 //! | module | what belongs in it |
 //! | --- | --- |
 //! | `crash`, `rounds` | `kill -9` under load; round after round, at random moments |
+//! | `upgrade` | data directories that older versions wrote, and `kill -9` at their first start |
 //! | `every_byte`, `damage` | every byte cut or flipped; a damaged tenant stays down alone |
 //! | `copied_folders` | folders that somebody copied, renamed or restored |
 //! | `storage`, `places` | storage that fails for a while; places that can't be written |
@@ -158,6 +159,7 @@ mod tools;
 mod trail_access;
 mod trail_billing;
 mod trail_changes;
+mod upgrade;
 mod usage;
 mod verify_all;
 mod words;
