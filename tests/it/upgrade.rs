@@ -346,8 +346,7 @@ impl Moment {
             Self::Folded => {
                 upgraded.check(server);
                 let operator = server.with_key(upgraded.golden.key());
-                // A tenant that is just leaving the memory may not be able to.
-                eventually("a snapshot", || (operator.post("/v1/snapshot", json!({})).status == 200).then_some(()));
+                operator.post("/v1/snapshot", json!({})).expect(200);
             }
             _ => {}
         }
