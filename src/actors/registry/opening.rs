@@ -113,14 +113,14 @@ impl Rows for DirectoryRows {
 /// Looks at the data directory and the catalog. Blocking.
 fn look(core: &Core) -> io::Result<Found> {
     let mut rows = HashMap::new();
-    let (catalog, is_whole) = core.data.open_catalog(&mut |tenant, row| {
+    let (catalog, end) = core.data.open_catalog(&mut |tenant, row| {
         let id = TenantId::from_bytes(tenant);
         match row {
             [] => _ = rows.remove(&id),
             row => _ = rows.insert(id, RowBytes::from(row)),
         }
     })?;
-    if !is_whole {
+    if !CatalogFile::holds(end, core.log.was_found()) {
         rows.clear();
     }
     let (mut folders, mut strays) = (HashSet::new(), Vec::new());
