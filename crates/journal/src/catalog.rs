@@ -113,6 +113,20 @@ impl CatalogFile {
         Ok((catalog, if is_closed && !is_torn { CatalogEnd::Closed } else { CatalogEnd::Open }))
     }
 
+    /// Looks whether the catalog of a data directory is one that this server reads, or missing or damaged. Blocking.
+    ///
+    /// # Errors
+    /// As for [`open`](CatalogFile::open).
+    pub(crate) fn check_version(disk: &dyn Disk, data_dir: &Path) -> io::Result<()> {
+        let path = data_dir.join(CATALOG);
+        if !disk.exists(&path) {
+            return Ok(());
+        }
+        let mut header = [0; HEADER];
+        let mut stream = FileStream::new(disk.open(&path, OpenMode::Read)?);
+        if read_full(&mut stream, &mut header)? { check_header(&path, &header).map(|_| ()) } else { Ok(()) }
+    }
+
     /// Appends rows, and returns once they are on disk. Blocking.
     ///
     /// # Errors

@@ -171,6 +171,14 @@ impl DataDir {
         Log::open(Arc::clone(&self.disk), &self.path, new_id, options)
     }
 
+    /// Looks whether the catalog is one that this server reads, or missing or damaged, before anything is changed. Blocking.
+    ///
+    /// # Errors
+    /// `InvalidData` for one of another version.
+    pub fn check_catalog_version(&self) -> io::Result<()> {
+        CatalogFile::check_version(&*self.disk, &self.path)
+    }
+
     /// Opens the catalog, and passes each of its rows to `on_row`. Says how it ends. Blocking.
     ///
     /// # Errors
