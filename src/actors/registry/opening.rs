@@ -162,7 +162,9 @@ async fn read_one(core: Arc<Core>, id: TenantId) -> Option<ReadTenant> {
 }
 
 fn row_of(loaded: &LoadedTenant, now: crate::domain::Timestamp) -> CatalogRow {
-    CatalogRow::of(&loaded.tenant, now, loaded.tenant.seq() - loaded.snapshot_seq)
+    // If it can't be found out, no segment is removed until somebody calls the tenant.
+    let oldest_ends_ms = loaded.journal.oldest_ends_ms().unwrap_or(None);
+    CatalogRow::of(&loaded.tenant, now, loaded.tenant.seq() - loaded.snapshot_seq).with_oldest_end(oldest_ends_ms)
 }
 
 async fn create_default(core: Arc<Core>) -> Result<ReadTenant, String> {

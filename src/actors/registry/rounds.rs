@@ -84,7 +84,8 @@ impl Registry {
     }
 }
 
-async fn remove_old_segments(core: Arc<Core>) {
+/// Has tenants remove what is past their retention, once.
+pub(crate) async fn remove_old_segments(core: Arc<Core>) {
     let now = core.clock.now();
     let tenants = selected(&core, |known| match known.presence {
         Presence::Idle | Presence::Leaving => {
