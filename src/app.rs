@@ -111,6 +111,7 @@ impl App {
     /// Puts all parts together, with no tenant loaded.
     pub(crate) fn assemble(settings: &ServerSettings) -> io::Result<Self> {
         let data = DataDir::open(&settings.data_dir)?;
+        data.check_catalog_version()?;
         let (operator, new_operator_key) = operator_key(settings, &data)?;
         let measures = Measures::new(Clock::default().now(), settings.metrics_per_tenant);
         let mut log_id = [0; 16];

@@ -88,6 +88,11 @@ fn keep(mut writer: CatalogWriter, log: &Log, rows: &dyn Rows, tasks: &Receiver<
             warn!(%problem, "the catalog could not be written; it is tried again, and the log keeps what it needs");
         }
         if stop {
+            if writer.is_idle()
+                && let Err(problem) = writer.close()
+            {
+                warn!(%problem, "the catalog could not be closed; the next start makes it anew");
+            }
             return;
         }
     }

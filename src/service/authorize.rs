@@ -55,7 +55,11 @@ impl Kavach {
                 Unreachable::Down(error) if error.code() == Code::TenantNotFound => invalid_token(),
                 Unreachable::Down(error) => error,
             })?;
-            return self.answer(id, sent).await;
+            return self.answer(id, sent).await.map_err(|error| match error.code() {
+                // It was erased while the call waited.
+                Code::TenantNotFound => invalid_token(),
+                _ => error,
+            });
         };
         if let Some(route) = self.tenant_of_agent(request.agent)? {
             match self.decided(&route, request.clone(), received, true).await {

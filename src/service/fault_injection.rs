@@ -1,4 +1,6 @@
-//! Faults that tests inject: a panic, a stall, a jump of the clock. No route reaches them.
+//! Faults that tests inject: a panic, a stall, a jump of the clock; and what happens every hour. No route reaches them.
+
+use std::sync::Arc;
 
 use super::kavach::Kavach;
 use super::tenant_calls::unreachable;
@@ -38,5 +40,11 @@ impl Kavach {
     #[doc(hidden)]
     pub fn inject_clock_step(&self, millis: i64) {
         self.core.clock.step(millis);
+    }
+
+    /// Has tenants remove what is past their retention, as they do every hour.
+    #[doc(hidden)]
+    pub async fn inject_retention_round(&self) {
+        crate::actors::registry::remove_old_segments(Arc::clone(&self.core)).await;
     }
 }

@@ -11,7 +11,7 @@ use crate::harness::Server;
 use crate::world::{Agent, Tenant, call, permits};
 
 /// Copies a folder's files with that ending; all if it is empty.
-fn copy(from: &Path, to: &Path, ending: &str) {
+pub fn copy(from: &Path, to: &Path, ending: &str) {
     fs::create_dir(to).unwrap();
     for file in files(from, ending) {
         fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();

@@ -64,6 +64,7 @@
 //! | `every_byte`, `damage` | every byte cut or flipped; a damaged tenant stays down alone |
 //! | `copied_folders` | folders that somebody copied, renamed or restored |
 //! | `storage`, `places` | storage that fails for a while; places that can't be written |
+//! | `residency` | tenants that leave memory and come back, and the catalog of those that are not there |
 //! | `snapshots` | snapshots that many events cause |
 //! | `faults` | the process: signals, a second process, bad settings, erasure |
 //! | `panics` | a panic in one tenant's actor |
@@ -146,6 +147,7 @@ mod policy_owners;
 mod queries;
 mod readme;
 mod reasons;
+mod residency;
 mod retention;
 mod rounds;
 mod secrets;

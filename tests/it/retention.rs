@@ -93,7 +93,7 @@ fn ids(entries: &[Value]) -> Vec<String> {
 }
 
 /// First sequence numbers of the journal files in a folder.
-fn segments(folder: &Path) -> Vec<u64> {
+pub fn segments(folder: &Path) -> Vec<u64> {
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut firsts: Vec<u64> = names
         .filter(|name| name.contains(".journal") && !name.ends_with(".tmp"))

@@ -19,7 +19,7 @@
 //! | 24.. | rows: tenant uuid, length as u32, the caller's bytes |
 //!
 //! Each batch is on disk before the next is written. So a bad one is torn if it is the last, and damage if another
-//! follows.
+//! follows. A batch without rows says that the writer has ended. After a clean stop a catalog without one is cut off.
 
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -45,6 +45,17 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Most bytes of a batch: a flipped bit in its length must not make us believe in gigabytes.
 const MAX_BATCH: u32 = 64 << 20;
 
+/// How a catalog ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CatalogEnd {
+    /// Its writer has closed it.
+    Closed,
+    /// Its writer was killed, or what it wrote last was cut off.
+    Open,
+    /// It is missing, or damaged before its end.
+    Damaged,
+}
+
 /// The open file. One thread writes it.
 #[derive(Debug)]
 pub struct CatalogFile {
@@ -59,45 +70,61 @@ pub struct CatalogFile {
 pub type OnRow<'a> = dyn FnMut([u8; 16], &[u8]) + 'a;
 
 impl CatalogFile {
-    /// Opens the catalog of a data directory and passes each row to `on_row`, the oldest first. Says whether that is all: if
-    /// not, the file is missing or damaged, and has to be [replaced](CatalogFile::replace). Blocking.
+    /// Opens the catalog of a data directory and passes each row to `on_row`, the oldest first. Says how it ends: if it is
+    /// damaged, the rows are not all, and the file has to be [replaced](CatalogFile::replace). Blocking.
     ///
     /// # Errors
     /// The system's error; `InvalidData` for a file of another version.
-    pub(crate) fn open(disk: Arc<dyn Disk>, data_dir: &Path, on_row: &mut OnRow<'_>) -> io::Result<(Self, bool)> {
+    pub(crate) fn open(disk: Arc<dyn Disk>, data_dir: &Path, on_row: &mut OnRow<'_>) -> io::Result<(Self, CatalogEnd)> {
         let path = data_dir.join(CATALOG);
         let mut catalog = Self { disk, path, file: None, end: 0 };
         if !catalog.disk.exists(&catalog.path) {
-            return Ok((catalog, false));
+            return Ok((catalog, CatalogEnd::Damaged));
         }
         let file = catalog.disk.open(&catalog.path, OpenMode::Write)?;
         let mut stream = BufReader::with_capacity(BATCH_BYTES, FileStream::new(file));
         let mut header = [0; HEADER];
         let has_header = read_full(&mut stream, &mut header)?;
-        if !has_header || !header.starts_with(MAGIC) {
-            return Ok((catalog, false));
-        }
-        let version = u16::from_le_bytes([header[8], header[9]]);
-        if version != VERSION {
-            let detail = format!(
-                "it has format version {version}, and this server reads {VERSION}; remove the file, and the server makes \
-                 it anew from the tenants' folders"
-            );
-            return Err(invalid(&catalog.path, 8, &detail));
+        if !has_header || !check_header(&catalog.path, &header)? {
+            return Ok((catalog, CatalogEnd::Damaged));
         }
         catalog.end = HEADER as u64;
-        let mut rows = Vec::new();
+        let (mut rows, mut is_closed) = (Vec::new(), false);
         while read_batch(&mut stream, catalog.end, &mut rows)? {
             each_row(&rows, on_row);
             catalog.end += (BATCH_HEAD + rows.len()) as u64;
+            is_closed = rows.is_empty();
         }
         let file = catalog.disk.open(&catalog.path, OpenMode::Write)?;
         if has_later_batch(&*file, catalog.end)? {
-            return Ok((catalog, false));
+            return Ok((catalog, CatalogEnd::Damaged));
         }
-        file.set_size(catalog.end)?;
+        let is_torn = file.size()? > catalog.end;
+        if is_torn {
+            file.set_size(catalog.end)?;
+        }
+        // What was read may not be on disk: a killed process may not have come to that.
+        file.sync()?;
+        if is_closed {
+            // The next batch takes its place: an end in the middle would hide that something behind it is cut off.
+            catalog.end -= BATCH_HEAD as u64;
+        }
         catalog.file = Some(file);
-        Ok((catalog, true))
+        Ok((catalog, if is_closed && !is_torn { CatalogEnd::Closed } else { CatalogEnd::Open }))
+    }
+
+    /// Looks whether the catalog of a data directory is one that this server reads, or missing or damaged. Blocking.
+    ///
+    /// # Errors
+    /// As for [`open`](CatalogFile::open).
+    pub(crate) fn check_version(disk: &dyn Disk, data_dir: &Path) -> io::Result<()> {
+        let path = data_dir.join(CATALOG);
+        if !disk.exists(&path) {
+            return Ok(());
+        }
+        let mut header = [0; HEADER];
+        let mut stream = FileStream::new(disk.open(&path, OpenMode::Read)?);
+        if read_full(&mut stream, &mut header)? { check_header(&path, &header).map(|_| ()) } else { Ok(()) }
     }
 
     /// Appends rows, and returns once they are on disk. Blocking.
@@ -112,6 +139,28 @@ impl CatalogFile {
         self.end = end;
         self.file = Some(file);
         Ok(())
+    }
+
+    /// Notes that there will be no more rows, so that a start notices when some of them are cut off. Blocking.
+    ///
+    /// # Errors
+    /// The next start makes the file anew.
+    pub fn close(mut self) -> io::Result<()> {
+        let file = self.file.take().ok_or_else(|| io::Error::other("the catalog has to be written anew"))?;
+        let mut end = vec![0; BATCH_HEAD];
+        seal(&mut end, self.end);
+        file.write_all_at(&end, self.end).map_err(|(_, error)| error)?;
+        file.sync()
+    }
+
+    /// Whether a catalog may say what is true. One that was not closed is as a crash left it, or was cut off since: then the
+    /// log is there too. After a clean stop it is not.
+    pub fn holds(end: CatalogEnd, log_was_found: bool) -> bool {
+        match end {
+            CatalogEnd::Closed => true,
+            CatalogEnd::Open => log_was_found,
+            CatalogEnd::Damaged => false,
+        }
     }
 
     /// Replaces the file in one step by one with these rows. Blocking.
@@ -146,6 +195,25 @@ impl CatalogFile {
     pub fn row_bytes(row: &[u8]) -> u64 {
         (ROW_HEAD + row.len()) as u64
     }
+}
+
+/// Whether the file is a catalog.
+///
+/// # Errors
+/// `InvalidData` for one of another version.
+fn check_header(path: &Path, header: &[u8; HEADER]) -> io::Result<bool> {
+    if !header.starts_with(MAGIC) {
+        return Ok(false);
+    }
+    let version = u16::from_le_bytes([header[8], header[9]]);
+    if version == VERSION {
+        return Ok(true);
+    }
+    let detail = format!(
+        "it has format version {version}, and this server reads {VERSION}; remove the file, and the server makes it anew \
+         from the tenants' folders"
+    );
+    Err(invalid(path, 8, &detail))
 }
 
 /// When batches are synced.
@@ -272,8 +340,8 @@ mod tests {
             [] => _ = rows.remove(&tenant),
             row => _ = rows.insert(tenant, row.to_vec()),
         };
-        let (catalog, is_whole) = CatalogFile::open(SystemDisk::shared(), folder, &mut note).unwrap();
-        (catalog, is_whole, rows)
+        let (catalog, end) = CatalogFile::open(SystemDisk::shared(), folder, &mut note).unwrap();
+        (catalog, end != CatalogEnd::Damaged, rows)
     }
 
     fn row(of: u8, text: &'static str) -> ([u8; 16], &'static [u8]) {
@@ -348,6 +416,35 @@ mod tests {
         fs::write(&path, &newer).unwrap();
         let error = CatalogFile::open(SystemDisk::shared(), dir.path(), &mut |_, _| {}).unwrap_err().to_string();
         assert!(error.contains("format version 2") && error.contains("remove the file"), "{error}");
+    }
+
+    #[test]
+    fn a_catalog_that_was_closed_is_known_to_be_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(CATALOG);
+        let end = || CatalogFile::open(SystemDisk::shared(), dir.path(), &mut |_, _| {}).unwrap().1;
+        let (mut catalog, ..) = open(dir.path());
+        assert!(!CatalogFile::holds(end(), true), "there is none");
+        catalog.replace([row(1, "one")]).unwrap();
+        catalog.append([row(1, "uno"), row(2, "two")]).unwrap();
+        catalog.close().unwrap();
+        for round in 0..2 {
+            let whole = fs::read(&path).unwrap();
+            for length in 0..whole.len() {
+                fs::write(&path, &whole[..length]).unwrap();
+                assert!(!CatalogFile::holds(end(), false), "cut at {length}");
+            }
+            fs::write(&path, [&whole[..], b"more"].concat()).unwrap();
+            assert_eq!(end(), CatalogEnd::Open);
+            fs::write(&path, &whole).unwrap();
+            let (mut catalog, _, read) = open(dir.path());
+            assert_eq!((end(), read.len()), (CatalogEnd::Closed, 2 + round));
+            // It goes on, and is closed again.
+            catalog.append([row(3, "three")]).unwrap();
+            assert_eq!(end(), CatalogEnd::Open);
+            assert!(CatalogFile::holds(end(), true) && !CatalogFile::holds(end(), false));
+            catalog.close().unwrap();
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::catalog::{CatalogFile, OnRow};
+use crate::catalog::{CatalogEnd, CatalogFile, OnRow};
 use crate::disk::{Disk, FileKind, Listed, SystemDisk};
 use crate::files::{TEMPORARY, parent, read_small, write_atomic};
 use crate::folder::Folder;
@@ -171,11 +171,19 @@ impl DataDir {
         Log::open(Arc::clone(&self.disk), &self.path, new_id, options)
     }
 
-    /// Opens the catalog, and passes each of its rows to `on_row`. Says whether that is all of it. Blocking.
+    /// Looks whether the catalog is one that this server reads, or missing or damaged, before anything is changed. Blocking.
+    ///
+    /// # Errors
+    /// `InvalidData` for one of another version.
+    pub fn check_catalog_version(&self) -> io::Result<()> {
+        CatalogFile::check_version(&*self.disk, &self.path)
+    }
+
+    /// Opens the catalog, and passes each of its rows to `on_row`. Says how it ends. Blocking.
     ///
     /// # Errors
     /// See [`CatalogFile::open`].
-    pub fn open_catalog(&self, on_row: &mut OnRow<'_>) -> io::Result<(CatalogFile, bool)> {
+    pub fn open_catalog(&self, on_row: &mut OnRow<'_>) -> io::Result<(CatalogFile, CatalogEnd)> {
         CatalogFile::open(Arc::clone(&self.disk), &self.path, on_row)
     }
 

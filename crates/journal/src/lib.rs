@@ -107,9 +107,13 @@ mod verify;
 mod writer;
 
 #[cfg(test)]
+mod catalog_tests;
+#[cfg(test)]
 mod chain_check_tests;
 #[cfg(test)]
 mod golden_tests;
+#[cfg(test)]
+mod memory_disk;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
@@ -119,7 +123,7 @@ mod recovery_tests;
 #[cfg(test)]
 mod tests;
 
-pub use catalog::{CatalogFile, OnRow};
+pub use catalog::{CatalogEnd, CatalogFile, OnRow};
 pub use chain::Checkpoint;
 pub use chain_check::{EventCheck, Fault, FaultKind, Passage};
 pub use completions::{Completions, NotRecorded, SectionAnswer, SectionOutcome};

@@ -34,6 +34,11 @@ impl Journal {
         }
     }
 
+    /// Whether there are several segments.
+    pub fn has_older_segments(&self) -> bool {
+        !self.older.is_empty()
+    }
+
     /// Up to when the oldest of several segments reaches, in Unix milliseconds; `None` if there is only one. Blocking.
     ///
     /// # Errors

@@ -6,6 +6,8 @@ use kavach_domain::text::Slug;
 use kavach_domain::{Tenant, TenantId, TenantSettings, Timestamp};
 use serde::{Deserialize, Serialize};
 
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
 /// What holds of a tenant as of its last event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CatalogRow {
@@ -64,6 +66,15 @@ impl CatalogRow {
             since_snapshot,
             retention_due: None,
         }
+    }
+
+    /// Sets when the oldest of several segments, which reaches up to that time, is past the retention.
+    #[must_use]
+    pub fn with_oldest_end(mut self, oldest_ends_ms: Option<i64>) -> Self {
+        let days = self.profile.settings.audit_retention_days;
+        let due = oldest_ends_ms.zip(days);
+        self.retention_due = due.map(|(end, days)| Timestamp::from_millis(end).plus_millis(i64::from(days) * DAY_MS));
+        self
     }
 
     /// The row's bytes.

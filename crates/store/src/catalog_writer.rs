@@ -65,6 +65,14 @@ impl CatalogWriter {
         Ok(())
     }
 
+    /// Notes in the file that everything is in it. Blocking.
+    ///
+    /// # Errors
+    /// The next start makes the file anew.
+    pub fn close(self) -> io::Result<()> {
+        self.file.close()
+    }
+
     fn put(&mut self, rows: &dyn Rows) -> io::Result<()> {
         if self.pending.is_empty() {
             return Ok(());

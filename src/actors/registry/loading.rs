@@ -65,6 +65,10 @@ impl Handler<Wake> for Registry {
 impl Registry {
     /// Loads a tenant that somebody called. The call waits in its mailbox.
     pub(super) fn load_woken(&mut self, Wake { id, seat, home }: Wake, ctx: &mut Context<Self>) {
+        // At the end nobody is read any more: the seat's end tells those who wait.
+        if self.core.phase() == Phase::Draining {
+            return;
+        }
         self.core.residency_clock.fetch_add(1, Ordering::Relaxed);
         self.loading += 1;
         self.make_room(ctx);
@@ -75,6 +79,7 @@ impl Registry {
         };
         ctx.spawn(work.into_actor(self).map(move |loaded, actor, ctx| {
             actor.loading -= 1;
+            actor.count_residents();
             // It may have been erased meanwhile.
             let generation = seat.resident.generation;
             let Some(route) = actor.core.directory.living(id) else { return };
@@ -82,7 +87,11 @@ impl Registry {
                 return;
             }
             match actor.check_loaded(id, loaded) {
-                Ok(loaded) => actor.start_actor(loaded, false, seat, &home),
+                Ok(loaded) => {
+                    actor.start_actor(loaded, false, seat, &home);
+                    // While it was read, it could not leave.
+                    actor.make_room(ctx);
+                }
                 // Calls in the mailbox get the reason with the mailbox's end.
                 Err(error) => actor.refuse(route, error, ctx),
             }

@@ -34,6 +34,8 @@ use crate::journal::FolderError;
 use crate::measure::{TenantMeasures, TenantMeter};
 use creating::Creations;
 use leaving::MOST_LEAVING;
+#[cfg(feature = "test-hooks")]
+pub(crate) use rounds::remove_old_segments;
 
 /// Tenants loaded, closed or written at once: more would only wait for the disk and the cores.
 const AT_ONCE: usize = 8;

@@ -113,14 +113,14 @@ impl Rows for DirectoryRows {
 /// Looks at the data directory and the catalog. Blocking.
 fn look(core: &Core) -> io::Result<Found> {
     let mut rows = HashMap::new();
-    let (catalog, is_whole) = core.data.open_catalog(&mut |tenant, row| {
+    let (catalog, end) = core.data.open_catalog(&mut |tenant, row| {
         let id = TenantId::from_bytes(tenant);
         match row {
             [] => _ = rows.remove(&id),
             row => _ = rows.insert(id, RowBytes::from(row)),
         }
     })?;
-    if !is_whole {
+    if !CatalogFile::holds(end, core.log.was_found()) {
         rows.clear();
     }
     let (mut folders, mut strays) = (HashSet::new(), Vec::new());
@@ -162,7 +162,9 @@ async fn read_one(core: Arc<Core>, id: TenantId) -> Option<ReadTenant> {
 }
 
 fn row_of(loaded: &LoadedTenant, now: crate::domain::Timestamp) -> CatalogRow {
-    CatalogRow::of(&loaded.tenant, now, loaded.tenant.seq() - loaded.snapshot_seq)
+    // If it can't be found out, no segment is removed until somebody calls the tenant.
+    let oldest_ends_ms = loaded.journal.oldest_ends_ms().unwrap_or(None);
+    CatalogRow::of(&loaded.tenant, now, loaded.tenant.seq() - loaded.snapshot_seq).with_oldest_end(oldest_ends_ms)
 }
 
 async fn create_default(core: Arc<Core>) -> Result<ReadTenant, String> {

@@ -25,13 +25,18 @@ impl Handler<SnapshotAll> for Registry {
     fn handle(&mut self, _: SnapshotAll, _: &mut Self::Context) -> Self::Result {
         let core = Arc::clone(&self.core);
         Box::pin(async move {
+            // The newest snapshot of some covers all of them.
+            let covered = std::cell::Cell::new(0);
             let tenants = selected(&core, |known| match known.presence {
-                // Its newest snapshot may cover all of it.
-                Presence::Idle | Presence::Leaving => known.row().is_none_or(|row| row.since_snapshot > 0),
+                Presence::Idle | Presence::Leaving => {
+                    let is_covered = known.row().is_some_and(|row| row.since_snapshot == 0);
+                    covered.set(covered.get() + usize::from(is_covered));
+                    !is_covered
+                }
                 Presence::Resident(_) => true,
                 Presence::Down(_) => false,
             });
-            let (mut written, mut failed) = (0, None);
+            let (mut written, mut failed) = (covered.get(), None);
             for batch in tenants.chunks(AT_ONCE) {
                 let mut answers = Vec::new();
                 for tenant in batch {
@@ -79,7 +84,8 @@ impl Registry {
     }
 }
 
-async fn remove_old_segments(core: Arc<Core>) {
+/// Has tenants remove what is past their retention, once.
+pub(crate) async fn remove_old_segments(core: Arc<Core>) {
     let now = core.clock.now();
     let tenants = selected(&core, |known| match known.presence {
         Presence::Idle | Presence::Leaving => {

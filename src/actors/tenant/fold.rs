@@ -100,7 +100,11 @@ impl TenantActor {
         if self.row.is_some() && self.tenant().seq() == self.row_seq {
             return self.resources.log.folded(id.bytes(), synced);
         }
-        let row = CatalogRow::of(self.tenant(), self.resources.clock.now(), self.pipeline.since_snapshot());
+        let mut row = CatalogRow::of(self.tenant(), self.resources.clock.now(), self.pipeline.since_snapshot());
+        if self.pipeline.journal().is_some_and(Journal::has_older_segments) {
+            // It counts only after a crash. When the oldest ends is not known without a look at the disk.
+            row = row.with_oldest_end(Some(0));
+        }
         let row = RowBytes::from(row.encode());
         (self.row, self.row_seq) = (Some(RowBytes::clone(&row)), self.tenant().seq());
         // The row tells of the newest events too: it waits until the log has them on disk.

@@ -11,7 +11,6 @@ use tracing::error;
 use super::TenantActor;
 use crate::actors::messages::{Close, Ending, Retire};
 use crate::actors::tenant_reply::TenantReply;
-use crate::domain::Timestamp;
 use kavach_store::CatalogRow;
 use kavach_store::catalog_writer::RowBytes;
 use kavach_store::commit_pipeline::{Closed, PendingSnapshot};
@@ -42,7 +41,6 @@ impl Handler<Close> for TenantActor {
         let (id, seq, resources) = (self.tenant().id(), self.tenant().seq(), Arc::clone(&self.resources));
         let now = resources.clock.now();
         let row = CatalogRow::of(self.tenant(), now, self.pipeline.since_snapshot());
-        let retention = self.tenant().profile().settings.audit_retention_days;
         let Some(job) = self.pipeline.begin_close(snapshot_from) else { return };
         let old_row = self.row.take();
         self.report.ending = Ending::Clean;
@@ -53,8 +51,10 @@ impl Handler<Close> for TenantActor {
             let is_settled = settles.await.unwrap_or(false);
             let row = match closed {
                 Ok(Closed { snapshot, oldest_ends_ms }) => {
-                    let mut row = row;
-                    row.retention_due = retention_due(retention, oldest_ends_ms, now);
+                    let mut row = row.with_oldest_end(oldest_ends_ms);
+                    // What is past it by now could not be removed.
+                    row.retention_due =
+                        row.retention_due.map(|due| if due > now { due } else { now.plus_millis(DAY_MS) });
                     if let Some(snapshot) = snapshot {
                         match write_snapshot(snapshot).await {
                             Ok(()) => row.since_snapshot = 0,
@@ -87,13 +87,6 @@ async fn write_snapshot(snapshot: PendingSnapshot) -> Result<(), String> {
         Ok(written) => written.map_err(|problem| problem.to_string()),
         Err(panic) => Err(panic.to_string()),
     }
-}
-
-/// When the oldest of several segments is past its retention, if it ends at that time. One that is, and could not be
-/// removed, is tried again a day later.
-fn retention_due(days: Option<u32>, oldest_ends_ms: Option<i64>, now: Timestamp) -> Option<Timestamp> {
-    let due = Timestamp::from_millis(oldest_ends_ms?).plus_millis(i64::from(days?) * DAY_MS);
-    Some(if due > now { due } else { now.plus_millis(DAY_MS) })
 }
 
 impl Handler<Retire> for TenantActor {

@@ -22,7 +22,6 @@ use crate::measure::count;
 struct SnapshotWritten {
     seq: u64,
     problem: Option<String>,
-    done: Option<TenantReply>,
     /// When its state was copied.
     begun_at: Timestamp,
 }
@@ -67,7 +66,12 @@ impl TenantActor {
                 Err(panic) => Some(panic.to_string()),
             };
             drop(permit);
-            me.do_send(SnapshotWritten { seq, problem, done, begun_at: start });
+            let outcome = if problem.is_none() { Ok(()) } else { Err(storage_unavailable()) };
+            // The actor may have left meanwhile. Whoever asked for the snapshot has it all the same.
+            me.do_send(SnapshotWritten { seq, problem, begun_at: start });
+            if let Some(held) = done {
+                held.release(outcome);
+            }
         });
     }
 }
@@ -87,23 +91,18 @@ impl Handler<SnapshotWritten> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, message: SnapshotWritten, ctx: &mut Self::Context) {
-        let SnapshotWritten { seq, problem, done, begun_at } = message;
+        let SnapshotWritten { seq, problem, begun_at } = message;
         self.snapshot_running = false;
-        let outcome = match problem {
+        match problem {
             None => {
                 self.pipeline.snapshot_written(seq);
                 self.meter.unsaved((self.pipeline.since_snapshot() > 0).then_some(begun_at));
                 self.remove_old_segments(None, ctx);
-                Ok(())
             }
             Some(problem) => {
                 count(&self.resources.measures.failed_snapshots);
                 warn!(tenant = %self.tenant().id(), problem, "a snapshot could not be written; the journal has it all");
-                Err(storage_unavailable())
             }
-        };
-        if let Some(held) = done {
-            held.release(outcome);
         }
     }
 }

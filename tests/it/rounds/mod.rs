@@ -11,6 +11,7 @@
 
 mod calls;
 mod changes;
+mod many_tenants;
 mod trouble;
 
 use std::collections::HashMap;

@@ -52,8 +52,6 @@ mod batch;
 mod erasure;
 mod error;
 mod manifest;
-#[cfg(test)]
-mod memory_disk;
 mod reading;
 mod recovery;
 mod segments;

@@ -9,7 +9,7 @@ use fastrand::Rng;
 use super::{Log, LogError, LogOptions};
 use crate::event_log::{AppendFailure, LogSection};
 use crate::frame;
-use crate::log::memory_disk::{Failure, MemoryDisk};
+use crate::memory_disk::{Failure, MemoryDisk};
 
 const OPTIONS: LogOptions = LogOptions { slot_bytes: 2_048, segments: 3, tail_bytes: 3_000 };
 

@@ -54,6 +54,8 @@ pub struct Log {
     folder: PathBuf,
     pub(super) id: LogId,
     pub(super) options: LogOptions,
+    /// Whether the log of an earlier process was found.
+    was_found: bool,
     state: Mutex<LogState>,
     /// What the manifest says. Locked while a slot is made, and before the state.
     kept: Mutex<KeptManifest>,
@@ -127,6 +129,7 @@ impl Log {
             folder: folder.clone(),
             id,
             options,
+            was_found: id != new_id,
             state: Mutex::new(state),
             kept: Mutex::new(kept),
             upkeep: Mutex::new(()),
@@ -436,6 +439,11 @@ impl Log {
         }
         let tails = state.provisional.insert(tails);
         Ok(tails.get(&tenant).cloned().unwrap_or_default().at(PROVISIONAL, generation))
+    }
+
+    /// Whether the log of an earlier process was found, which did not stop cleanly.
+    pub fn was_found(&self) -> bool {
+        self.was_found
     }
 
     /// The tenants with events that their folders may not have.

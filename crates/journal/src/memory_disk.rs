@@ -1,4 +1,4 @@
-//! A disk in memory for the log's tests: it fails on request, and a power failure leaves any part of what was not synced.
+//! A disk in memory for the tests of the log and the catalog: it fails on request, and a power failure leaves any part of what was not synced.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -13,7 +13,7 @@ use crate::disk::{Disk, DiskFile, FileKind, Listed, OpenMode};
 const SECTOR: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     Write,
     Sync,
 }
@@ -36,7 +36,7 @@ struct World {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct MemoryDisk(Arc<Mutex<World>>);
+pub(crate) struct MemoryDisk(Arc<Mutex<World>>);
 
 fn broken() -> io::Error {
     io::Error::other("the disk is broken")
