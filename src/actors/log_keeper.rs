@@ -21,6 +21,8 @@ const SYNC_DELAY: Duration = Duration::from_millis(500);
 const REOPEN_DELAY: Duration = Duration::from_millis(250);
 /// How often we look for files to make and tenants to fold, while the log grows.
 const LOOK_DELAY: Duration = Duration::from_millis(50);
+/// How often we look for more tenants to fold, while some are at it.
+const FOLD_DELAY: Duration = Duration::from_millis(100);
 /// How long an erased tenant's events may stay in the log, so that one pass over the log overwrites those of many.
 const ERASE_DELAY: Duration = Duration::from_secs(15);
 
@@ -225,7 +227,11 @@ impl Shared {
                 }
             }
             thread::sleep(LOOK_DELAY);
-            let longest = if is_erased { ERASE_DELAY } else { Duration::from_secs(60 * 60) };
+            let longest = match (self.log.is_folding(), is_erased) {
+                (true, _) => FOLD_DELAY,
+                (false, true) => ERASE_DELAY,
+                (false, false) => Duration::from_secs(60 * 60),
+            };
             let _ = looks.recv_timeout(longest);
         }
     }

@@ -7,6 +7,8 @@ use super::slot::SharedSlot;
 
 /// Tenants that fold at once: each has a file open until it is synced.
 const MOST_ASKED: usize = 1_024;
+/// Tenants that fold at once of those with events of before a start. That does not hurry, and each has to be read first.
+const MOST_INHERITED: usize = 32;
 
 /// A tenant's uuid.
 type TenantKey = [u8; 16];
@@ -249,14 +251,28 @@ impl LogSegments {
             }
         }
         self.asked.extend(&chosen);
-        let over = self.used.len().saturating_sub(most_segments);
+        self.ask_oldest(self.used.len().saturating_sub(most_segments), MOST_ASKED, &mut chosen);
         let inherited = self.used.iter().take_while(|segment| segment.number <= self.inherited).count();
-        let mut oldest = self.tenants_of_oldest(over.max(inherited));
+        self.ask_oldest(inherited, MOST_INHERITED, &mut chosen);
+        chosen
+    }
+
+    /// Asks tenants with events in that many of the oldest segments, as long as no more than `most` are asked.
+    fn ask_oldest(&mut self, segments: usize, most: usize, chosen: &mut Vec<TenantKey>) {
+        let room = most.saturating_sub(self.asked.len());
+        if segments == 0 || room == 0 {
+            return;
+        }
+        let mut oldest = self.tenants_of_oldest(segments);
         oldest.retain(|tenant| !self.asked.contains(tenant));
-        oldest.truncate(room - chosen.len());
+        oldest.truncate(room);
         self.asked.extend(&oldest);
         chosen.extend(oldest);
-        chosen
+    }
+
+    /// Whether tenants were asked to fold and have not yet.
+    pub fn is_folding(&self) -> bool {
+        !self.asked.is_empty()
     }
 
     /// A tenant could not fold: ask it again.

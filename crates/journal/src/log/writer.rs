@@ -476,6 +476,11 @@ impl Log {
         self.lock().segments.ask_again(tenant);
     }
 
+    /// Whether tenants were asked to fold and have not yet: others may have to wait for them.
+    pub fn is_folding(&self) -> bool {
+        self.lock().segments.is_folding()
+    }
+
     /// Copies what tenants have in the oldest segments, and can't fold, to the current one, if the log is twice as long as
     /// it should be. Blocking. Returns the tenants that keep it long all the same, since something of them is damaged.
     ///
