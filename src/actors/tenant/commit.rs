@@ -73,7 +73,7 @@ impl TenantActor {
     }
 
     fn end_turn(&mut self, ctx: &mut Context<Self>) {
-        if self.pipeline.since_snapshot() >= SNAPSHOT_EVENTS && !self.snapshot_running {
+        if self.pipeline.since_snapshot() >= SNAPSHOT_EVENTS && self.snapshots_running == 0 {
             self.snapshot(None, ctx);
         }
         let tail = self.pipeline.journal().map_or(0, Journal::tail_bytes);

@@ -70,7 +70,8 @@ pub struct TenantActor {
     unsynced: usize,
     /// Those who wait for a checkpoint.
     checkpoints: Vec<Reply<Checkpointed>>,
-    snapshot_running: bool,
+    /// How many snapshots are being written: each caller who asks for one gets its own.
+    snapshots_running: usize,
     meter: TenantMeter,
     report: EndReport,
 }
@@ -132,7 +133,7 @@ impl TenantActor {
             row_seq,
             unsynced: 0,
             checkpoints: Vec::new(),
-            snapshot_running: false,
+            snapshots_running: 0,
             meter,
             report,
         }

@@ -24,7 +24,7 @@ impl Handler<Close> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, message: Close, ctx: &mut Context<Self>) {
-        if self.snapshot_running || self.retention_running || !self.checkpoints.is_empty() {
+        if self.snapshots_running > 0 || self.retention_running || !self.checkpoints.is_empty() {
             // Somebody waits for what another thread is doing, or it works in the folder.
             ctx.notify_later(message, BUSY_DELAY);
             return;

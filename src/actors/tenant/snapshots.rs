@@ -44,10 +44,10 @@ impl TenantActor {
             }
             return;
         };
-        if self.pipeline.storage_failed() || (self.snapshot_running && done.is_none()) {
+        if self.pipeline.storage_failed() || (self.snapshots_running > 0 && done.is_none()) {
             return;
         }
-        self.snapshot_running = true;
+        self.snapshots_running += 1;
         let (resources, me, seq, start) =
             (Arc::clone(&self.resources), ctx.address(), snapshot.seq(), self.resources.clock.now());
         actix_rt::spawn(async move {
@@ -92,7 +92,7 @@ impl Handler<SnapshotWritten> for TenantActor {
 
     fn handle(&mut self, message: SnapshotWritten, ctx: &mut Self::Context) {
         let SnapshotWritten { seq, problem, begun_at } = message;
-        self.snapshot_running = false;
+        self.snapshots_running = self.snapshots_running.saturating_sub(1);
         match problem {
             None => {
                 self.pipeline.snapshot_written(seq);
