@@ -18,6 +18,8 @@ const RETRY_DELAY: Duration = Duration::from_millis(250);
 enum Task {
     /// See [`CatalogWriter::note`].
     Note(TenantId, RowBytes, u64),
+    /// See [`CatalogWriter::folded`].
+    Folded(TenantId, u64),
     Stop,
 }
 
@@ -55,6 +57,11 @@ impl CatalogKeeper {
         let _ = self.tasks.send(Task::Note(tenant, row, folded));
     }
 
+    /// Lets the log forget a tenant's events up to `folded`, of which the row tells that was noted last.
+    pub fn folded(&self, tenant: TenantId, folded: u64) {
+        let _ = self.tasks.send(Task::Folded(tenant, folded));
+    }
+
     /// Notes that a tenant was erased.
     pub fn forget(&self, tenant: TenantId) {
         self.note(tenant, RowBytes::default(), u64::MAX);
@@ -81,6 +88,7 @@ fn keep(mut writer: CatalogWriter, log: &Log, rows: &dyn Rows, tasks: &Receiver<
         for task in next.into_iter().chain(tasks.try_iter()) {
             match task {
                 Task::Note(tenant, row, folded) => writer.note(tenant, row, folded),
+                Task::Folded(tenant, folded) => writer.folded(tenant, folded, log),
                 Task::Stop => stop = true,
             }
         }

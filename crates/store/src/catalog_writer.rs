@@ -45,6 +45,15 @@ impl CatalogWriter {
         self.pending.insert(tenant, (row, folded.max(newest)));
     }
 
+    /// The tenant's folder has the events up to `folded` on disk, and its newest row tells of them. Lets the log forget them,
+    /// now or once that row is written.
+    pub fn folded(&mut self, tenant: TenantId, folded: u64, log: &dyn EventLog) {
+        match self.pending.get_mut(&tenant) {
+            Some((_, waiting)) => *waiting = folded.max(*waiting),
+            None => log.folded(tenant.bytes(), folded),
+        }
+    }
+
     /// Whether nothing waits to be written.
     pub fn is_idle(&self) -> bool {
         self.pending.is_empty()
@@ -129,6 +138,11 @@ mod tests {
             largest = largest.max(writer.file.bytes());
         }
         assert!(largest <= MOST_OUTDATED + (8 << 20), "{largest}");
+        writer.note(id(1), large(1), 4);
+        writer.folded(id(1), 5, &log);
+        assert_eq!(writer.pending.get(&id(1)).map(|(_, folded)| *folded), Some(5), "only once the row is written");
+        writer.folded(id(2), 5, &log);
+        assert!(!writer.pending.contains_key(&id(2)));
         writer.note(id(2), RowBytes::default(), u64::MAX);
         writer.write(&log, &known).unwrap();
         assert!(writer.is_idle());

@@ -98,7 +98,7 @@ impl TenantActor {
         let Some(synced) = self.pipeline.journal().map(Journal::synced_seq) else { return };
         let id = self.tenant().id();
         if self.row.is_some() && self.tenant().seq() == self.row_seq {
-            return self.resources.log.folded(id.bytes(), synced);
+            return self.resources.catalog.folded(id, synced);
         }
         let mut row = CatalogRow::of(self.tenant(), self.resources.clock.now(), self.pipeline.since_snapshot());
         if self.pipeline.journal().is_some_and(Journal::has_older_segments) {

@@ -74,7 +74,7 @@ impl Handler<Close> for TenantActor {
                 Some(row) if old_row.as_ref() != Some(row) => {
                     resources.catalog.note(id, RowBytes::clone(row), seq);
                 }
-                Some(_) => resources.log.folded(id.bytes(), seq),
+                Some(_) => resources.catalog.folded(id, seq),
                 None => resources.log.not_folded(id.bytes()),
             }
             let _ = done.send(row);
