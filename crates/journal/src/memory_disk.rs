@@ -33,6 +33,17 @@ struct World {
     folders: BTreeSet<PathBuf>,
     failure: Option<Failure>,
     left: Option<u32>,
+    meanwhile: Meanwhile,
+}
+
+/// What somebody else does while a file is opened.
+#[derive(Default)]
+struct Meanwhile(Option<Box<dyn FnOnce() + Send>>);
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meanwhile")
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -51,6 +62,7 @@ impl MemoryDisk {
             folders: BTreeSet::from([PathBuf::from("data")]),
             failure: None,
             left: None,
+            meanwhile: Meanwhile::default(),
         })))
     }
 
@@ -71,6 +83,11 @@ impl MemoryDisk {
 
     pub fn fail(&self, failure: Option<Failure>) {
         self.world().failure = failure;
+    }
+
+    /// While the next file is opened, somebody does that, and the file can't be opened.
+    pub fn meanwhile(&self, act: impl FnOnce() + Send + 'static) {
+        self.world().meanwhile = Meanwhile(Some(Box::new(act)));
     }
 
     /// After that many changes everything fails.
@@ -141,6 +158,11 @@ impl Content {
 
 impl Disk for MemoryDisk {
     fn open(&self, path: &Path, access: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        let meanwhile = self.world().meanwhile.0.take();
+        if let Some(act) = meanwhile {
+            act();
+            return Err(broken());
+        }
         let file = match access {
             OpenMode::Create => {
                 let mut world = self.change()?;

@@ -352,6 +352,22 @@ fn tenants_are_asked_to_fold_once_the_largest_first() {
 }
 
 #[test]
+fn a_log_that_works_again_while_somebody_reads_its_files_is_asked_anew() {
+    let disk = MemoryDisk::new(1);
+    let log = Arc::new(Log::open(Arc::new(disk.clone()), Path::new("data"), [9; 16], OPTIONS).unwrap());
+    one_event(&log, 0, 1);
+    disk.fail(Some(Failure::Sync));
+    let sync = log.begin_sync().unwrap();
+    log.finish_sync(&sync, &sync.run());
+    disk.fail(None);
+    assert!(log.is_broken());
+    let again = Arc::clone(&log);
+    disk.meanwhile(move || again.reopen().unwrap());
+    let tail = log.tail(key(0)).unwrap();
+    assert_eq!((tail.last_seq(), tail.is_provisional()), (1, false));
+}
+
+#[test]
 fn a_log_that_lacks_a_file_or_is_of_another_directory_is_refused_by_name() {
     let problem = |harm: &dyn Fn(&MemoryDisk)| {
         let mut history = History::new(1);

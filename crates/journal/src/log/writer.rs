@@ -61,6 +61,8 @@ pub struct Log {
     kept: Mutex<KeptManifest>,
     /// Held while the files are read anew or written over, before the other two.
     upkeep: Mutex<()>,
+    /// Held while the files of a log that failed are read, before all others.
+    reading: Mutex<()>,
 }
 
 /// What the manifest keeps while the log is open.
@@ -133,6 +135,7 @@ impl Log {
             state: Mutex::new(state),
             kept: Mutex::new(kept),
             upkeep: Mutex::new(()),
+            reading: Mutex::new(()),
         };
         match Manifest::read(&*disk, data_dir)? {
             Some(Manifest { id, slots, is_closed: false, erased }) => {
@@ -420,24 +423,31 @@ impl Log {
     }
 
     fn provisional_tail(&self, tenant: [u8; 16]) -> Result<Tail, LogError> {
-        // The lock is not kept: a log that is read anew meanwhile must not wait for this.
+        // Many tenants ask at once, and one of them reads for all. The other locks are not kept: a log that is read anew
+        // meanwhile must not wait for this.
+        let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let slots = self.lock_kept().slots;
         let (known, generation) = {
             let state = self.lock();
+            if !state.is_broken {
+                drop((state, reading));
+                return self.tail(tenant);
+            }
             if let Some(tails) = state.provisional.as_ref() {
                 let generation = state.failures.len();
                 return Ok(tails.get(&tenant).cloned().unwrap_or_default().at(PROVISIONAL, generation));
             }
             (KnownProgress { synced: state.synced, floor: state.synced_floor }, state.failures.len())
         };
-        let files = slot::open_all(&*self.disk, &self.data_dir, self.id, slots, OpenMode::Write)?;
-        let tails = recovery::read(&files, self.id, known)?.tails;
+        let files = slot::open_all(&*self.disk, &self.data_dir, self.id, slots, OpenMode::Write);
+        let read = files.and_then(|files| recovery::read(&files, self.id, known));
         let mut state = self.lock();
         if !state.is_broken || state.failures.len() != generation {
-            drop(state);
+            // Files may have been written over while they were read, so an error means as little as what was found.
+            drop((state, reading));
             return self.tail(tenant);
         }
-        let tails = state.provisional.insert(tails);
+        let tails = state.provisional.insert(read?.tails);
         Ok(tails.get(&tenant).cloned().unwrap_or_default().at(PROVISIONAL, generation))
     }
 
