@@ -29,8 +29,8 @@ pub struct ServerSettings {
     /// HTTP worker threads, which also run the tenants' actors [default: one per core].
     #[arg(long, env = "KAVACH_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
-    /// How many tenants are kept in memory. One that is not is read when somebody calls it, which takes about a millisecond
-    /// [default: one for each 64 KiB of a quarter of the memory].
+    /// How many tenants are kept in memory. The others are read when somebody calls them, which takes about a millisecond
+    /// [default: as many as fit in a quarter of the memory, at 64 KiB each].
     #[arg(long, env = "KAVACH_RESIDENT_TENANTS", value_name = "TENANTS", value_parser = clap::value_parser!(u32).range(1..))]
     pub resident_tenants: Option<u32>,
     /// When a decision's answer may leave: once the kernel has the decision, or once the disk has it.

@@ -57,9 +57,15 @@ impl Homes {
     /// The home of the next tenant: each in turn. `None` if there is none.
     pub(super) fn next(&self) -> Option<Home> {
         let mut homes = self.lock();
-        // A worker that ended takes its arbiter with it: one that can't run a function is gone.
-        homes.retain(|home| home.arbiter.spawn_fn(|| {}));
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        turn.checked_rem(homes.len()).and_then(|at| homes.get(at)).cloned()
+        loop {
+            let turn = self.next.fetch_add(1, Ordering::Relaxed);
+            let at = turn.checked_rem(homes.len())?;
+            let home = homes.get(at)?;
+            // A worker that ended takes its arbiter with it: one that can't run a function is gone.
+            if home.arbiter.spawn_fn(|| {}) {
+                return Some(home.clone());
+            }
+            homes.remove(at);
+        }
     }
 }

@@ -283,9 +283,13 @@ fn storage(figures: &MetricValues) -> Vec<Family> {
             "The longest time that events of any tenant have waited for a snapshot.",
         )
         .is(figures.unsaved_seconds),
-        gauge("kavach_recovery_duration", Some(Unit::Seconds), "Time to load all tenants at the start.")
-            .is(figures.recovery_seconds),
-        counter("kavach_recovery_events", None, "Events replayed, at the start and by rebuilt tenants.")
+        gauge(
+            "kavach_recovery_duration",
+            Some(Unit::Seconds),
+            "Time to find out which tenants there are, at the start.",
+        )
+        .is(figures.recovery_seconds),
+        counter("kavach_recovery_events", None, "Events replayed by tenants that were read into memory.")
             .is(figures.replayed),
         counter("kavach_tenant_restarts", None, "Rebuilds of a tenant's actor after a defect or a storage failure.")
             .is(figures.lost_actors),

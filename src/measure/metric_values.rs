@@ -102,7 +102,7 @@ pub struct MetricValues {
     pub last_snapshot: Option<Timestamp>,
     /// Age of the oldest event that no snapshot holds yet, over all tenants, in seconds.
     pub unsaved_seconds: f64,
-    /// How long loading all tenants took at startup, in seconds.
+    /// How long it took to find out which tenants there are, at the start, in seconds.
     pub recovery_seconds: f64,
     /// Events replayed from journals.
     pub replayed: u64,

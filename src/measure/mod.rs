@@ -100,13 +100,13 @@ pub struct Measures {
     pub last_snapshot: AtomicI64,
     /// Snapshots that failed.
     pub failed_snapshots: AtomicU64,
-    /// How long loading all tenants took at startup, in microseconds; 0 until it is done.
+    /// How long it took to find out which tenants there are, at the start, in microseconds; 0 until it is done.
     pub recovery_micros: AtomicU64,
     /// Tenants in memory, or on their way into it.
     pub resident: AtomicUsize,
     /// How long it took to read each tenant into memory.
     pub loads: Histogram,
-    /// Events replayed from journals, at startup and when an actor was rebuilt.
+    /// Events replayed by tenants that were read into memory.
     pub replayed: AtomicU64,
     /// Actors that died unexpectedly.
     pub lost_actors: AtomicU64,

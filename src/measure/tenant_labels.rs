@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use super::tenant_measures::TenantMeasures;
 use crate::domain::TenantId;
 
 /// Decisions: allowed, denied, rate limited.
@@ -58,10 +59,13 @@ impl TenantLabels {
 
     /// Splits the decisions of all tenants in memory, since they came there, by label. `None` if tenants are left out of
     /// metrics.
-    pub fn split(&self, mut all: Vec<(TenantId, Results)>) -> Option<LabelledResults> {
+    pub fn split<'a>(&self, all: impl Iterator<Item = (TenantId, &'a TenantMeasures)>) -> Option<LabelledResults> {
         let most = self.most? as usize;
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let LabelState { named, unnamed, others } = &mut *given;
+        // One that left meanwhile is counted already.
+        let here = all.filter(|(_, measures)| !measures.has_left());
+        let mut all: Vec<_> = here.map(|(id, measures)| (id, measures.results())).collect();
         all.sort_by_key(|(id, results)| (std::cmp::Reverse(results.iter().sum::<u64>()), *id));
         for (id, results) in all {
             if let Some(labelled) = named.get_mut(&id) {
@@ -80,12 +84,14 @@ impl TenantLabels {
         Some(LabelledResults { named, others: *others })
     }
 
-    /// A tenant has left memory, after so many decisions there.
-    pub fn left(&self, tenant: TenantId, results: Results) {
+    /// A tenant has left memory.
+    pub fn left(&self, tenant: TenantId, measures: &TenantMeasures) {
         if self.most.is_none() {
             return;
         }
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        measures.left();
+        let results = measures.results();
         let LabelState { named, unnamed, others } = &mut *given;
         match named.get_mut(&tenant) {
             Some(labelled) => {
@@ -121,15 +127,26 @@ fn since(now: Results, before: Results) -> Results {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::domain::Timestamp;
+    use crate::domain::audit::AuditResult;
+    use crate::measure::TenantMeter;
 
     #[test]
     fn the_busiest_get_a_label_and_no_count_ever_goes_down() {
         let id = |of: u8| TenantId::generate(Timestamp::default(), [of; 10]).unwrap();
         let labels = TenantLabels::new(Some(2));
+        let measured = |busy: u64| {
+            let measures = Arc::<TenantMeasures>::default();
+            let meter = TenantMeter::new(Arc::clone(&measures), Arc::default());
+            (0..busy).for_each(|_| meter.decided(Timestamp::default(), 1, AuditResult::Allowed, None));
+            measures
+        };
         let split = |all: &[(u8, u64)]| {
-            let split = labels.split(all.iter().map(|(of, busy)| (id(*of), [*busy, 0, 0])).collect()).unwrap();
+            let all: Vec<_> = all.iter().map(|(of, busy)| (id(*of), measured(*busy))).collect();
+            let split = labels.split(all.iter().map(|(id, measures)| (*id, &**measures))).unwrap();
             let named = split
                 .named
                 .into_iter()
@@ -147,14 +164,17 @@ mod tests {
         assert_eq!(split(&[(1, 103), (3, 8), (4, 99)]), (vec![(3, 8), (1, 3)], 199), "what was counted stays there");
         labels.forget(id(4));
         assert_eq!(split(&[(1, 103), (3, 8)]), (vec![(3, 8), (1, 3)], 199), "one of the others is erased");
-        labels.left(id(1), [110, 0, 0]);
-        labels.left(id(5), [6, 0, 0]);
+        let left = measured(110);
+        labels.left(id(1), &left);
+        labels.left(id(5), &measured(6));
+        let again = labels.split([(id(1), &*left)].into_iter()).unwrap();
+        assert_eq!(again.named.iter().find(|(of, _)| *of == id(1)), Some(&(id(1), [10, 0, 0])), "it was still listed");
         assert_eq!(split(&[(3, 8)]), (vec![(1, 10), (3, 8)], 205), "they left memory");
         assert_eq!(split(&[(1, 2), (3, 8), (5, 1)]), (vec![(1, 12), (3, 8)], 206), "and came back");
-        assert!(TenantLabels::new(None).split(vec![(id(1), [1, 0, 0])]).is_none());
+        assert!(TenantLabels::new(None).split([(id(1), &*measured(1))].into_iter()).is_none());
         assert_eq!(
-            TenantLabels::new(Some(0)).split(vec![(id(1), [7, 1, 2])]),
-            Some(LabelledResults { named: vec![], others: [7, 1, 2] })
+            TenantLabels::new(Some(0)).split([(id(1), &*measured(7))].into_iter()),
+            Some(LabelledResults { named: vec![], others: [7, 0, 0] })
         );
     }
 }

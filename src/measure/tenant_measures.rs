@@ -1,6 +1,6 @@
 //! What is measured about one tenant. It lives outside the actor, so a rebuilt actor continues with it.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::ThreadMeasures;
@@ -16,6 +16,8 @@ pub struct TenantMeasures {
     /// Made with the first decision, so that idle tenants stay small.
     traffic: OnceLock<Box<DecisionStats>>,
     version: AtomicU64,
+    /// Whether the tenant has left memory: then its decisions are counted elsewhere.
+    has_left: AtomicBool,
     /// When it was last called, on a clock that counts tenants read into memory.
     last_use: AtomicU64,
     /// The time of the oldest event that no snapshot holds, in Unix milliseconds; 0 if there is none.
@@ -33,6 +35,21 @@ impl TenantMeasures {
     pub fn of(generation: u64) -> Self {
         // What is known of an earlier actor does not hold.
         Self { version: AtomicU64::new(generation << 32), ..Self::default() }
+    }
+
+    /// Notes that the tenant has left memory.
+    pub(super) fn left(&self) {
+        self.has_left.store(true, Ordering::Release);
+    }
+
+    /// Whether the tenant has left memory.
+    pub(super) fn has_left(&self) -> bool {
+        self.has_left.load(Ordering::Acquire)
+    }
+
+    /// Decisions since the tenant came into memory: allowed, denied, rate limited.
+    pub fn results(&self) -> [u64; 3] {
+        self.traffic().map(DecisionStats::results).unwrap_or_default()
     }
 
     /// Notes that it is called, at that time of a clock that counts tenants read into memory.

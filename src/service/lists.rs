@@ -202,6 +202,9 @@ impl Kavach {
             missing.append(&mut gathered.missing);
             items.sort_by_key(&key);
             items.truncate(most);
+            if asked.is_empty() {
+                tokio::task::yield_now().await;
+            }
         }
         Ok(Gathered { items, missing })
     }

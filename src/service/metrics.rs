@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::kavach::Kavach;
-use super::tenant_counts::{CountedTenant, CountedTenants, off_thread};
+use super::tenant_counts::{CountedTenants, off_thread};
 use crate::actors::{Core, Phase};
 use crate::domain::{Error, Timestamp};
 use crate::measure::Measures;
@@ -89,9 +89,8 @@ fn read(core: &Core, counted: &CountedTenants) -> MetricValues {
 
 /// Decisions of each tenant with its own label, and of all others together.
 fn by_tenant(measures: &Measures, counted: &CountedTenants) -> Option<Vec<TenantDecisions>> {
-    let results = |one: &CountedTenant| Some((one.route.id, one.measures.as_ref()?.traffic()?.results()));
-    let all = counted.each.iter().filter_map(results);
-    let LabelledResults { named, others } = measures.labels.split(all.collect())?;
+    let all = counted.each.iter().filter_map(|one| Some((one.route.id, &**one.measures.as_ref()?)));
+    let LabelledResults { named, others } = measures.labels.split(all)?;
     let named = named.into_iter().map(|(id, results)| TenantDecisions { tenant: Some(id), results });
     Some(named.chain([TenantDecisions { tenant: None, results: others }]).collect())
 }

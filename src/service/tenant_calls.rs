@@ -42,7 +42,23 @@ impl Kavach {
         TenantActor: Handler<M>,
         actix::Context<TenantActor>: ToEnvelope<TenantActor, M>,
     {
-        let sent = self.send(route.id, self.visit(), make)?;
+        self.ask_one_of(Some(route.id), route, make).await
+    }
+
+    /// [`ask`](Self::ask), for somebody who asks only that tenant, or all in turn (`None`).
+    pub(super) async fn ask_one_of<M, T>(
+        &self,
+        only: Option<TenantId>,
+        route: &Route,
+        make: impl FnOnce(Reply<T>) -> M,
+    ) -> Result<T, Error>
+    where
+        M: Message<Result = ()> + Send + 'static,
+        TenantActor: Handler<M>,
+        actix::Context<TenantActor>: ToEnvelope<TenantActor, M>,
+    {
+        let visit = if only.is_some() { self.visit() } else { Visit::Scan };
+        let sent = self.send(route.id, visit, make)?;
         self.answer(route.id, sent).await
     }
 

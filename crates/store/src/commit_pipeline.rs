@@ -231,6 +231,11 @@ impl CommitPipeline {
         ReadReply::Sent
     }
 
+    /// Whether events that were recorded are not on disk in the log yet, and may still get there.
+    pub fn is_unsynced<R: HeldReply>(&self, queue: &CommitQueue<R>) -> bool {
+        self.journal.is_some() && !self.is_ahead(queue) && !queue.is_synced(self.last_event)
+    }
+
     /// Whether the log lacks events that are in the state, or has not answered for them yet.
     pub fn needs_write<R: HeldReply>(&self, queue: &CommitQueue<R>) -> bool {
         !queue.is_recorded(self.last_event)

@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 use actix_rt::task::spawn_blocking;
 use kavach_store::LoadedTenant;
 use kavach_store::loader::{self, NewTenant};
-use kavach_store::refusal::shutting_down;
+use kavach_store::refusal::{outcome_unknown, shutting_down};
 use serde_json::json;
 use tokio::sync::oneshot;
 use tracing::error;
@@ -56,12 +57,8 @@ impl Handler<CreateTenant> for Registry {
             }
             Err(error) => _ = reply.send(Err(error)),
         }
-        Box::pin(async { made.await.unwrap_or_else(|_| Err(not_created())) })
+        Box::pin(async { made.await.unwrap_or_else(|_| Err(outcome_unknown())) })
     }
-}
-
-fn not_created() -> Error {
-    Error::new(Code::InternalError, "the tenant could not be created")
 }
 
 impl Registry {
@@ -142,9 +139,11 @@ impl Registry {
                 let profile = loaded.tenant.profile().clone();
                 let home = self.next_home();
                 let seat = self.core.directory.admit(route, home.channel, None);
-                self.core.residency_clock.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.core.residency_clock.fetch_add(1, Ordering::Relaxed);
                 let announced = loaded.announced_seq;
-                self.start_actor(loaded, false, seat, &home);
+                seat.resident.measures.used(self.core.residency_clock.load(Ordering::Relaxed));
+                let room = Arc::clone(&self.room).try_acquire_owned().ok();
+                self.start_actor(loaded, false, seat, &home, room);
                 self.announce(profile.id, announced);
                 self.make_room(ctx);
                 Ok(profile)
@@ -153,7 +152,8 @@ impl Registry {
                 error!(%problem, "a tenant's folder could not be written");
                 Err(not_done(&problem))
             }
-            None => Err(not_created()),
+            // A panic may have come at any point.
+            None => Err(outcome_unknown()),
         }
     }
 }

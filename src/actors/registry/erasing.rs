@@ -39,14 +39,20 @@ impl Handler<DeleteTenant> for Registry {
             Ok((route, noted))
         };
         Box::pin(noting.into_actor(self).then(move |noted: Result<_, Error>, actor, _| {
-            let noted = noted.and_then(|(route, noted)| {
-                actor.deleting.remove(&route.id);
-                noted.map(|()| route)
-            });
-            match noted {
+            let (id, noted) = match noted {
+                Ok((route, noted)) => (Some(route.id), noted.map(|()| route)),
+                Err(error) => (None, Err(error)),
+            };
+            let erased: ResponseActFuture<Self, _> = match noted {
                 Ok(route) => actor.erase(route, tenant),
                 Err(error) => Box::pin(std::future::ready(Err(error)).into_actor(actor)),
-            }
+            };
+            erased.map(move |outcome, actor, _| {
+                if let Some(id) = id {
+                    actor.deleting.remove(&id);
+                }
+                outcome
+            })
         }))
     }
 }

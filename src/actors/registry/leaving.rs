@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
-use super::Registry;
+use super::{InMemory, Registry};
 use crate::actors::messages::Close;
 use crate::actors::tenant_directory::Resident;
 use crate::domain::TenantId;
@@ -23,6 +23,11 @@ const SNAPSHOT_EVENTS: u64 = 1_000;
 /// Tenants that leave at once: more would only wait for the disk.
 pub(super) const MOST_LEAVING: usize = 16;
 
+/// How many tenants may be in memory, those that leave among them.
+pub(super) fn room_for(residents: usize) -> usize {
+    (residents + residents / BATCH + MOST_LEAVING).min(Semaphore::MAX_PERMITS)
+}
+
 impl Registry {
     /// Has tenants leave, if more are in memory than may be.
     pub(super) fn make_room(&mut self, ctx: &mut Context<Self>) {
@@ -31,22 +36,25 @@ impl Registry {
         if count <= most {
             return;
         }
-        let mut by_age: Vec<_> = self.residents.iter().map(|(id, measures)| (measures.last_use(), *id)).collect();
+        // One that is to leave may have come back after its actor ended. It leaves all the same.
+        let stays = |id: &TenantId| !self.leaving.contains_key(id);
+        let residents = self.residents.iter().filter(|(id, _)| stays(id));
+        let mut by_age: Vec<_> = residents.map(|(id, one)| (one.measures.last_use(), *id)).collect();
         // Where two were called between the same two loads, either may go.
         by_age.sort_unstable();
         for (_, id) in by_age.into_iter().take(count - most + most / BATCH) {
-            self.residents.remove(&id);
-            self.leave(id, ctx);
+            let room = self.residents.remove(&id);
+            self.leave(id, room, ctx);
         }
     }
 
-    fn leave(&mut self, id: TenantId, ctx: &mut Context<Self>) {
+    fn leave(&mut self, id: TenantId, room: Option<InMemory>, ctx: &mut Context<Self>) {
         self.leaving.insert(id, None);
         let leaves = Arc::clone(&self.leaves);
         let permit = async move { leaves.acquire_owned().await };
         let work = permit.into_actor(self).then(move |permit, actor, _| {
             actor.residents.remove(&id);
-            actor.count_residents();
+            actor.show_residents();
             let core = Arc::clone(&actor.core);
             let row = async move {
                 // If its actor ended meanwhile, it is not here, or comes back by itself.
@@ -54,9 +62,7 @@ impl Registry {
                     Some(resident) => {
                         let measures = Arc::clone(&resident.measures);
                         let row = end(resident).await;
-                        if let Some(traffic) = measures.traffic() {
-                            core.measures.labels.left(id, traffic.results());
-                        }
+                        core.measures.labels.left(id, &measures);
                         Some(row)
                     }
                     None => None,
@@ -70,6 +76,8 @@ impl Registry {
             if let Some(row) = row {
                 actor.core.directory.left(id, row);
             }
+            drop(room);
+            actor.show_residents();
             // Somebody may have called it meanwhile.
             if let Some(wake) = actor.leaving.remove(&id).flatten() {
                 actor.load_woken(wake, ctx);

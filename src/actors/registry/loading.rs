@@ -15,7 +15,7 @@ use super::Registry;
 use crate::actors::core::{Core, Phase};
 use crate::actors::messages::{Ending, TenantDown};
 use crate::actors::registry_messages::Wake;
-use crate::actors::tenant_directory::{DownMark, Route};
+use crate::actors::tenant_directory::{DownMark, Resident, Route};
 use crate::domain::text::Slug;
 use crate::domain::{Code, TenantId};
 use crate::journal::JournalOptions;
@@ -72,23 +72,31 @@ impl Registry {
         self.core.residency_clock.fetch_add(1, Ordering::Relaxed);
         self.loading += 1;
         self.make_room(ctx);
-        let (core, loads) = (Arc::clone(&self.core), Arc::clone(&self.loads));
+        let (core, loads, room) = (Arc::clone(&self.core), Arc::clone(&self.loads), Arc::clone(&self.room));
         let work = async move {
+            // Where tenants come faster than others leave, they wait.
+            let room = room.acquire_owned().await.ok();
             let _permit = loads.acquire().await;
-            load(core, id).await
+            if core.phase() == Phase::Draining {
+                return (room, Err(LoadError::from("the server ends".to_owned())));
+            }
+            (room, load(core, id).await)
         };
-        ctx.spawn(work.into_actor(self).map(move |loaded, actor, ctx| {
+        ctx.spawn(work.into_actor(self).map(move |(room, loaded), actor, ctx| {
             actor.loading -= 1;
-            actor.count_residents();
+            actor.show_residents();
             // It may have been erased meanwhile.
             let generation = seat.resident.generation;
             let Some(route) = actor.core.directory.living(id) else { return };
-            if actor.core.directory.resident(id).is_none_or(|resident| resident.generation != generation) {
+            let is_own = |resident: &Resident| resident.generation == generation;
+            if actor.core.phase() == Phase::Draining
+                || !actor.core.directory.resident(id).is_some_and(|own| is_own(&own))
+            {
                 return;
             }
             match actor.check_loaded(id, loaded) {
                 Ok(loaded) => {
-                    actor.start_actor(loaded, false, seat, &home);
+                    actor.start_actor(loaded, false, seat, &home, room);
                     // While it was read, it could not leave.
                     actor.make_room(ctx);
                 }
@@ -151,7 +159,7 @@ impl Registry {
         ctx.spawn(work.map(move |loaded, actor, ctx| {
             // A tenant erased meanwhile does not come back.
             let Some(route) = actor.core.directory.route(down.id.tag()) else { return };
-            if !actor.core.directory.is_still_down(&down) {
+            if actor.core.phase() == Phase::Draining || !actor.core.directory.is_still_down(&down) {
                 return;
             }
             match actor.check_loaded(down.id, loaded) {
@@ -160,7 +168,8 @@ impl Registry {
                     let route = Route { id: down.id, slug: loaded.tenant.profile().slug.clone() };
                     let seat = actor.core.directory.admit(route, home.channel, down.measures);
                     let announced = loaded.announced_seq;
-                    actor.start_actor(loaded, storage_failed, seat, &home);
+                    let room = Arc::clone(&actor.room).try_acquire_owned().ok();
+                    actor.start_actor(loaded, storage_failed, seat, &home, room);
                     actor.announce(down.id, announced);
                     actor.make_room(ctx);
                 }

@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 use actix::{Actor, Context};
 use kavach_store::LoadedTenant;
 use kavach_store::refusal::{outcome_unknown, storage_unavailable};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::core::Core;
 use super::homes::Home;
@@ -33,7 +33,7 @@ use crate::domain::{Code, Error, TenantId};
 use crate::journal::FolderError;
 use crate::measure::{TenantMeasures, TenantMeter};
 use creating::Creations;
-use leaving::MOST_LEAVING;
+use leaving::{MOST_LEAVING, room_for};
 #[cfg(feature = "test-hooks")]
 pub(crate) use rounds::remove_old_segments;
 
@@ -44,9 +44,11 @@ const AT_ONCE: usize = 8;
 pub struct Registry {
     core: Arc<Core>,
     /// Tenants in memory.
-    residents: HashMap<TenantId, Arc<TenantMeasures>>,
+    residents: HashMap<TenantId, InMemory>,
     /// Tenants on their way out of memory. Where somebody called one meanwhile, it is to come back.
     leaving: HashMap<TenantId, Option<Wake>>,
+    /// Permits to be in memory: for as many as may be there, and some that leave. A tenant is read only with one.
+    room: Arc<Semaphore>,
     /// Permits to leave.
     leaves: Arc<Semaphore>,
     /// How many tenants are on their way into memory.
@@ -58,6 +60,13 @@ pub struct Registry {
     deleting: HashSet<TenantId>,
 }
 
+/// A tenant in memory.
+struct InMemory {
+    measures: Arc<TenantMeasures>,
+    /// One that was just made, or comes back after its actor ended, may be there without.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
 impl Registry {
     /// Starts the registry on the calling thread's arbiter and makes it known.
     pub fn launch(core: Arc<Core>) {
@@ -65,6 +74,7 @@ impl Registry {
             core: Arc::clone(&core),
             residents: HashMap::new(),
             leaving: HashMap::new(),
+            room: Arc::new(Semaphore::new(room_for(core.resident_tenants))),
             leaves: Arc::new(Semaphore::new(MOST_LEAVING)),
             loading: 0,
             loads: Arc::new(Semaphore::new(AT_ONCE)),
@@ -84,13 +94,20 @@ impl Registry {
     }
 
     /// Starts the actor of a loaded tenant, which reads the mailbox that it was given.
-    fn start_actor(&mut self, loaded: LoadedTenant, storage_failed: bool, seat: Seat, home: &Home) {
+    fn start_actor(
+        &mut self,
+        loaded: LoadedTenant,
+        storage_failed: bool,
+        seat: Seat,
+        home: &Home,
+        room: Option<OwnedSemaphorePermit>,
+    ) {
         let Seat { resident, receiver, row } = seat;
         let id = loaded.tenant.id();
         let meter = TenantMeter::new(Arc::clone(&resident.measures), Arc::clone(&home.notes));
         let report = EndReport::new(Arc::clone(&self.core.resources), id, resident.generation);
-        self.residents.insert(id, Arc::clone(&resident.measures));
-        self.count_residents();
+        self.residents.insert(id, InMemory { measures: Arc::clone(&resident.measures), _room: room });
+        self.show_residents();
         // An arbiter that has just ended drops the report, which tells the registry as it does of any other ending.
         home.arbiter.spawn_fn(move || {
             Context::with_receiver(receiver).run(TenantActor::new(loaded, storage_failed, row, meter, report));
@@ -102,8 +119,10 @@ impl Registry {
         self.core.audit.watch.announce(tenant.tag(), last_old, self.core.clock.now());
     }
 
-    fn count_residents(&self) {
-        self.core.measures.resident.store(self.residents.len() + self.loading, Ordering::Relaxed);
+    /// Shows how many tenants are in memory.
+    fn show_residents(&self) {
+        let count = self.residents.len() + self.loading + self.leaving.len();
+        self.core.measures.resident.store(count, Ordering::Relaxed);
     }
 
     /// Where the next tenant's actor is to live.
@@ -114,7 +133,7 @@ impl Registry {
     /// Keeps a tenant's id and slug taken while it can't be served.
     fn mark_down(&mut self, route: Route, code: Code, reason: String) -> DownMark {
         self.residents.remove(&route.id);
-        self.count_residents();
+        self.show_residents();
         self.core.directory.mark_down(route, Down { code, reason })
     }
 }

@@ -20,13 +20,14 @@ use crate::actors::registry_messages::OpenAll;
 use crate::actors::tenant_directory::{Route, TenantDirectory};
 use crate::domain::TenantId;
 use crate::domain::tenant::commands::TenantSpec;
+use crate::domain::text::Slug;
 use crate::journal::{CatalogFile, FileKind, JournalOptions, unwritable};
 use kavach_store::catalog_writer::{RowBytes, Rows};
 
 /// What is in a data directory.
 struct Found {
     catalog: CatalogFile,
-    rows: HashMap<TenantId, RowBytes>,
+    rows: HashMap<TenantId, (RowBytes, Option<Slug>)>,
     /// Tenants with a folder.
     folders: HashSet<TenantId>,
     /// Folders with other names.
@@ -66,17 +67,13 @@ impl Handler<OpenAll> for Registry {
         };
         Box::pin(work.into_actor(self).map(move |outcome: Result<_, String>, actor, ctx| {
             let (Found { catalog, rows, folders, tails, .. }, mut read) = outcome?;
-            for (id, row) in rows {
-                // What stands in the log may be newer than the row.
-                let is_current = !tails.contains(&id);
-                match CatalogRow::decode(id, &row) {
-                    Ok(known) if folders.contains(&id) => {
-                        actor.core.directory.add_idle(Route { id, slug: known.profile.slug }, row, is_current);
-                    }
-                    _ => {
-                        warn!(tenant = id.folder_name(), "the catalog has a tenant without a folder; it is forgotten");
-                        actor.core.catalog.forget(id);
-                    }
+            for (id, (row, slug)) in rows {
+                if folders.contains(&id) {
+                    // What stands in the log may be newer than the row.
+                    actor.core.directory.add_idle(Route { id, slug }, row, !tails.contains(&id));
+                } else {
+                    warn!(tenant = id.folder_name(), "the catalog has a tenant without a folder; it is forgotten");
+                    actor.core.catalog.forget(id);
                 }
             }
             read.sort_by_cached_key(precedence);
@@ -117,7 +114,11 @@ fn look(core: &Core) -> io::Result<Found> {
         let id = TenantId::from_bytes(tenant);
         match row {
             [] => _ = rows.remove(&id),
-            row => _ = rows.insert(id, RowBytes::from(row)),
+            // A folder whose row says nothing to us is read.
+            row => match CatalogRow::decode(id, row) {
+                Ok(known) => _ = rows.insert(id, (RowBytes::from(row), known.profile.slug)),
+                Err(_) => _ = rows.remove(&id),
+            },
         }
     })?;
     if !CatalogFile::holds(end, core.log.was_found()) {

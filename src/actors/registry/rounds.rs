@@ -1,9 +1,11 @@
 //! What is done to all tenants: snapshots, retention, and the end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix::{AsyncContext, Handler, ResponseFuture};
+use actix_rt::task::spawn_blocking;
 use kavach_store::refusal::storage_unavailable;
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -26,17 +28,19 @@ impl Handler<SnapshotAll> for Registry {
         let core = Arc::clone(&self.core);
         Box::pin(async move {
             // The newest snapshot of some covers all of them.
-            let covered = std::cell::Cell::new(0);
-            let tenants = selected(&core, |known| match known.presence {
+            let covered = Arc::new(AtomicUsize::new(0));
+            let counts = Arc::clone(&covered);
+            let tenants = selected(&core, move |known| match known.presence {
                 Presence::Idle | Presence::Leaving => {
                     let is_covered = known.row().is_some_and(|row| row.since_snapshot == 0);
-                    covered.set(covered.get() + usize::from(is_covered));
+                    counts.fetch_add(usize::from(is_covered), Ordering::Relaxed);
                     !is_covered
                 }
                 Presence::Resident(_) => true,
                 Presence::Down(_) => false,
-            });
-            let (mut written, mut failed) = (covered.get(), None);
+            })
+            .await;
+            let (mut written, mut failed) = (covered.load(Ordering::Relaxed), None);
             for batch in tenants.chunks(AT_ONCE) {
                 let mut answers = Vec::new();
                 for tenant in batch {
@@ -61,16 +65,19 @@ impl Handler<SnapshotAll> for Registry {
     }
 }
 
-/// The tenants that `wanted` accepts, in order of their ids.
-fn selected(core: &Core, wanted: impl Fn(&KnownTenant) -> bool) -> Vec<TenantId> {
-    let mut tenants = Vec::new();
-    core.directory.each(|known| {
-        if wanted(&known) {
-            tenants.push(known.route.id);
-        }
-    });
-    tenants.sort_unstable();
-    tenants
+/// The tenants that `wanted` accepts, in order of their ids. They are looked at on another thread.
+async fn selected(core: &Arc<Core>, wanted: impl Fn(&KnownTenant) -> bool + Send + 'static) -> Vec<TenantId> {
+    let core = Arc::clone(core);
+    let select = move || {
+        let mut tenants = Vec::new();
+        core.directory.each(|known| {
+            if wanted(&known) {
+                tenants.push(known.route.id);
+            }
+        });
+        tenants
+    };
+    spawn_blocking(select).await.unwrap_or_default()
 }
 
 impl Registry {
@@ -87,13 +94,14 @@ impl Registry {
 /// Has tenants remove what is past their retention, once.
 pub(crate) async fn remove_old_segments(core: Arc<Core>) {
     let now = core.clock.now();
-    let tenants = selected(&core, |known| match known.presence {
+    let tenants = selected(&core, move |known| match known.presence {
         Presence::Idle | Presence::Leaving => {
             known.row().is_none_or(|row| row.retention_due.is_some_and(|due| due <= now))
         }
         Presence::Resident(_) => true,
         Presence::Down(_) => false,
-    });
+    })
+    .await;
     for batch in tenants.chunks(AT_ONCE) {
         let mut ends = Vec::new();
         for tenant in batch {
@@ -125,7 +133,7 @@ impl Handler<CloseAll> for Registry {
             let all = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
             let _loads = loads.acquire_many(all(AT_ONCE)).await;
             let _leaves = leaves.acquire_many(all(MOST_LEAVING)).await;
-            let residents = selected(&core, |known| matches!(known.presence, Presence::Resident(_)));
+            let residents = selected(&core, |known| matches!(known.presence, Presence::Resident(_))).await;
             for batch in residents.chunks(AT_ONCE) {
                 let mut ends = Vec::new();
                 for tenant in batch {

@@ -114,8 +114,13 @@ impl Handler<LogFailed> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, _: LogFailed, ctx: &mut Context<Self>) {
-        // The row may have said something that the log lost, and was dropped.
-        self.row = None;
+        self.check_ahead(ctx);
+    }
+}
+
+impl TenantActor {
+    /// Ends the actor if its state has events that the log lost.
+    pub(super) fn check_ahead(&mut self, ctx: &mut Context<Self>) {
         let is_ahead = self.pipeline.journal().is_some() && self.pipeline.is_ahead(&self.turns.queue());
         if is_ahead {
             self.abandon("the log failed", ctx);

@@ -15,6 +15,11 @@ use crate::journal::{Journal, SyncPoint};
 use kavach_store::CatalogRow;
 use kavach_store::catalog_writer::RowBytes;
 
+/// A row was not noted: the log failed, or too much waits for it.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct RowLost;
+
 /// The folder has everything up to that point on disk.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -58,7 +63,7 @@ impl TenantActor {
             return;
         }
         let Some(job) = self.pipeline.begin_sync() else {
-            self.note_folded();
+            self.note_folded(ctx);
             return self.give_checkpoints(ctx);
         };
         self.fold_running = true;
@@ -80,7 +85,7 @@ impl TenantActor {
                 return false;
             }
         };
-        self.note_folded();
+        self.note_folded(ctx);
         for job in compressible {
             let id = self.tenant().id();
             let done = move |outcome| {
@@ -94,12 +99,29 @@ impl TenantActor {
     }
 
     /// Lets the log forget what the folder has on disk, once the tenant's row is in the catalog.
-    fn note_folded(&mut self) {
+    fn note_folded(&mut self, ctx: &mut Context<Self>) {
         let Some(synced) = self.pipeline.journal().map(Journal::synced_seq) else { return };
         let id = self.tenant().id();
-        if self.row.is_some() && self.tenant().seq() == self.row_seq {
-            return self.resources.catalog.folded(id, synced);
-        }
+        let is_told = self.row.is_some() && self.tenant().seq() == self.row_seq;
+        let row = if is_told { None } else { Some(self.make_row()) };
+        // A row tells of the newest events too: it waits until the log has them on disk. And nothing may overtake it: the log
+        // would forget what no row tells yet.
+        let (resources, me) = (Arc::clone(&self.resources), ctx.address());
+        let note = move |outcome: Result<(), Error>| match (outcome, row) {
+            (Ok(()), Some(row)) => resources.catalog.note(id, row, synced),
+            (Ok(()), None) => resources.catalog.folded(id, synced),
+            (Err(_), _) => {
+                // First, so that it makes another row when it is asked to fold again.
+                me.do_send(RowLost);
+                resources.log.not_folded(id.bytes());
+            }
+        };
+        self.pipeline.hold_changed(TenantReply::Other(Box::new(note)), &mut self.turns.queue());
+        self.turns.schedule();
+    }
+
+    /// A row of everything in the state.
+    fn make_row(&mut self) -> RowBytes {
         let mut row = CatalogRow::of(self.tenant(), self.resources.clock.now(), self.pipeline.since_snapshot());
         if self.pipeline.journal().is_some_and(Journal::has_older_segments) {
             // It counts only after a crash. When the oldest ends is not known without a look at the disk.
@@ -107,15 +129,7 @@ impl TenantActor {
         }
         let row = RowBytes::from(row.encode());
         (self.row, self.row_seq) = (Some(RowBytes::clone(&row)), self.tenant().seq());
-        // The row tells of the newest events too: it waits until the log has them on disk.
-        let resources = Arc::clone(&self.resources);
-        let note = move |outcome: Result<(), Error>| match outcome {
-            Ok(()) => resources.catalog.note(id, row, synced),
-            // The tenant hears of it, and makes another row.
-            Err(_) => resources.log.not_folded(id.bytes()),
-        };
-        self.pipeline.hold_changed(TenantReply::Other(Box::new(note)), &mut self.turns.queue());
-        self.turns.schedule();
+        row
     }
 }
 
@@ -128,6 +142,14 @@ impl Handler<FoldTail> for TenantActor {
         } else {
             self.resources.log.not_folded(self.tenant().id().bytes());
         }
+    }
+}
+
+impl Handler<RowLost> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, _: RowLost, _: &mut Context<Self>) {
+        self.row = None;
     }
 }
 

@@ -38,7 +38,7 @@ use kavach_store::catalog_writer::RowBytes;
 use kavach_store::commit_turn::CommitTurn;
 use kavach_store::{CommitPipeline, LoadedTenant};
 
-use super::log_turns::{LogFailed, LogTurns};
+use super::log_turns::LogTurns;
 use super::messages::{Checkpointed, Ending, TenantDown};
 use super::reply::Reply;
 use super::resources::Resources;
@@ -165,8 +165,8 @@ impl Actor for TenantActor {
         });
         self.note_unsaved(self.resources.clock.now());
         self.turns.join(self.report.generation, ctx.address().downgrade().recipient());
-        // It was loaded, and the log has failed since.
-        ctx.notify(LogFailed);
+        // It was loaded, and the log may have failed since.
+        self.check_ahead(ctx);
         // A killed process may have left bytes in the folder that are not on disk.
         self.sync_folder(ctx);
         if self.pipeline.storage_failed() {

@@ -11,6 +11,7 @@ use tracing::error;
 use super::TenantActor;
 use crate::actors::messages::{Close, Ending, Retire};
 use crate::actors::tenant_reply::TenantReply;
+use crate::journal::Journal;
 use kavach_store::CatalogRow;
 use kavach_store::catalog_writer::RowBytes;
 use kavach_store::commit_pipeline::{Closed, PendingSnapshot};
@@ -29,7 +30,18 @@ impl Handler<Close> for TenantActor {
             ctx.notify_later(message, BUSY_DELAY);
             return;
         }
+        if !self.pipeline.storage_failed() && self.pipeline.is_unsynced(&self.turns.queue()) {
+            // A folder that is ahead of the log after a power failure would be ahead of its row too.
+            self.turns.write();
+            self.resources.log_keeper.appended(true);
+            ctx.notify_later(message, BUSY_DELAY);
+            return;
+        }
         let Close { snapshot_from, done } = message;
+        // What is past the retention goes only once two snapshots cover it.
+        let has_old = self.pipeline.journal().is_some_and(Journal::has_older_segments);
+        let keeps_all = self.tenant().profile().settings.audit_retention_days.is_none();
+        let snapshot_from = if has_old && !keeps_all { 1 } else { snapshot_from };
         let is_folded = self.fold(ctx);
         // The log is synced for the replies that still wait, and tells when it is.
         let (settled, settles) = oneshot::channel();

@@ -184,10 +184,13 @@ impl ExportRun {
             let opened = async {
                 // Ask for this first: the view of the journal then holds every settlement that the state has forgotten.
                 let settled = match self.filter.kind.has(AuditKind::Decision) {
-                    true => Some(self.kavach.settled_costs(&route).await?),
+                    true => Some(self.kavach.settled_costs(self.only, &route).await?),
                     false => None,
                 };
-                self.kavach.ask(&route, |reply| OpenAudit { credential, reply }).await.map(|trail| (settled, trail))
+                self.kavach
+                    .ask_one_of(self.only, &route, |reply| OpenAudit { credential, reply })
+                    .await
+                    .map(|trail| (settled, trail))
             };
             match opened.await {
                 Ok((settled, trail)) => {

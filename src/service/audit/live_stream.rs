@@ -20,6 +20,7 @@ use crate::actors::journal_watch::Follower;
 use crate::actors::messages::{AuditTrail, OpenAudit};
 use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Error, TenantId, TenantTag};
 use crate::service::kavach::Kavach;
+use crate::service::tenant_counts::off_thread;
 
 /// Silence after which a stream sends a sign of life: less than the minute after which proxies give up.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -144,12 +145,18 @@ impl AuditStream {
             self.resume.shown_before(self.kavach.core.clock.now());
         }
         if let Some(time) = start {
-            self.kavach.core.directory.each(|known| {
-                // One whose last event is older has nothing to show.
-                if known.row().is_none_or(|row| row.last_event_at >= time) {
-                    self.waiting.insert(known.route.id.tag(), StartPoint::At(time));
-                }
-            });
+            let directory = Arc::clone(&self.kavach.core.directory);
+            let select = move || {
+                let mut waiting = BTreeMap::new();
+                directory.each(|known| {
+                    // One whose last event is older has nothing to show.
+                    if known.row().is_none_or(|row| row.last_event_at >= time) {
+                        waiting.insert(known.route.id.tag(), StartPoint::At(time));
+                    }
+                });
+                waiting
+            };
+            self.waiting = off_thread(select).await?;
         }
         let Some(id) = resume else { return Ok(()) };
         let Some(route) = self.kavach.core.directory.route(id.tag()) else { return Ok(()) };
@@ -274,7 +281,7 @@ impl AuditStream {
         let credential = self.kavach.credential;
         let route = self.kavach.core.directory.route(tag);
         let opened = match route.filter(|route| self.only.is_none_or(|only| only == route.id)) {
-            Some(route) => self.kavach.ask(&route, |reply| OpenAudit { credential, reply }).await,
+            Some(route) => self.kavach.ask_one_of(self.only, &route, |reply| OpenAudit { credential, reply }).await,
             None => Err(Error::new(Code::TenantNotFound, "the tenant was erased")),
         };
         match opened {

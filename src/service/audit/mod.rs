@@ -34,6 +34,7 @@ use reading::unreadable;
 
 use super::kavach::Kavach;
 use super::lists::{ASKED_AT_ONCE, Gathered, Page, Selection, bad_cursor};
+use super::tenant_counts::off_thread;
 use crate::actors::Route;
 use crate::actors::messages::OpenAudit;
 use crate::actors::messages::TakeCheckpoint;
@@ -67,16 +68,24 @@ pub struct AuditQuery {
 impl Kavach {
     /// Tenants with the time of their last event, the latest first; those that have none known come first. Those without an
     /// event since `since` are left out.
-    fn latest_first(&self, selection: &Selection, since: Option<Timestamp>) -> Vec<(Timestamp, TenantId)> {
-        let last_event = |id: &TenantId| {
-            let row =
-                self.core.directory.known(*id).filter(|_| selection.only().is_none()).and_then(|known| known.row());
+    async fn latest_first(
+        &self,
+        selection: &Selection,
+        since: Option<Timestamp>,
+    ) -> Result<Vec<(Timestamp, TenantId)>, Error> {
+        let (directory, tenants, only) =
+            (Arc::clone(&self.core.directory), selection.tenants.clone(), selection.only());
+        let last_event = move |id: &TenantId| {
+            let row = directory.known(*id).filter(|_| only.is_none()).and_then(|known| known.row());
             (row.map_or(Timestamp::from_millis(i64::MAX), |row| row.last_event_at), *id)
         };
-        let mut tenants: Vec<_> = selection.tenants.iter().map(last_event).collect();
-        tenants.retain(|(last_event, _)| since.is_none_or(|since| *last_event >= since));
-        tenants.sort_unstable_by_key(|tenant| Reverse(*tenant));
-        tenants
+        off_thread(move || {
+            let mut tenants: Vec<_> = tenants.iter().map(last_event).collect();
+            tenants.retain(|(last_event, _)| since.is_none_or(|since| *last_event >= since));
+            tenants.sort_unstable_by_key(|tenant| Reverse(*tenant));
+            tenants
+        })
+        .await
     }
 
     /// The audit trail.
@@ -101,7 +110,7 @@ impl Audit<'_> {
         let limit = limit.unwrap_or(DEFAULT_AUDIT_PAGE);
         // One more than asked for, to see whether there is a next page.
         let wanted = offset.saturating_add(limit).saturating_add(1);
-        let tenants = self.0.latest_first(&selection, filter.since);
+        let tenants = self.0.latest_first(&selection, filter.since).await?;
         let mut newest = NewestIds::new(UnreadableTrails::new(only.is_none()), filter, before, wanted);
         let mut missing = Vec::new();
         for batch in tenants.chunks(ASKED_AT_ONCE) {
@@ -156,7 +165,7 @@ impl Audit<'_> {
         let tenant = route.id;
         let look = move || trail.look_up(wanted, |moment, event| AuditEntry::of(tenant, moment, event));
         let mut entry = self.0.read_trail(Some(tenant), look).await?.ok_or_else(unknown)?;
-        self.0.fill_in_settled_costs(&route, &mut [&mut entry]).await?;
+        self.0.fill_in_settled_costs(Some(tenant), &route, &mut [&mut entry]).await?;
         Ok(entry)
     }
 

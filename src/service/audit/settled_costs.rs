@@ -96,14 +96,14 @@ impl SettledCosts {
 
 impl Kavach {
     /// The settlements that the tenant's state remembers.
-    pub(super) async fn settled_costs(&self, route: &Route) -> Result<SettledCosts, Error> {
+    pub(super) async fn settled_costs(&self, only: Option<TenantId>, route: &Route) -> Result<SettledCosts, Error> {
         let credential = self.credential;
         let look = |tenant: &Tenant, _| {
             let settlements = tenant.settlements();
             let known = settlements.known().map(|known| (known.decision, known.cost)).collect();
             Ok(SettledCosts { known, closed_to: settlements.closed_to(), ahead: None })
         };
-        self.ask(route, |reply| Inspect { credential, look, reply }).await
+        self.ask_one_of(only, route, |reply| Inspect { credential, look, reply }).await
     }
 
     /// Sets the settled costs of entries of several tenants. In a query over all tenants (`only` is `None`), a tenant that
@@ -120,7 +120,7 @@ impl Kavach {
         let mut missing = Vec::new();
         for (tenant, mut entries) in by_tenant {
             let filled = match self.core.directory.living(tenant) {
-                Some(route) => self.fill_in_settled_costs(&route, &mut entries).await,
+                Some(route) => self.fill_in_settled_costs(only, &route, &mut entries).await,
                 None => Err(unknown_tenant(&TenantRef::Id(tenant))),
             };
             match filled {
@@ -138,6 +138,7 @@ impl Kavach {
     /// Sets the settled costs of entries of one tenant.
     pub(super) async fn fill_in_settled_costs(
         &self,
+        only: Option<TenantId>,
         route: &Route,
         entries: &mut [&mut AuditEntry],
     ) -> Result<(), Error> {
@@ -155,10 +156,10 @@ impl Kavach {
             let known: HashMap<u64, Cost> = known.map(|known| (known.decision, known.cost)).collect();
             Ok((known, settlements.closed_to()))
         };
-        let (mut found, closed_to) = self.ask(route, |reply| Inspect { credential, look, reply }).await?;
+        let (mut found, closed_to) = self.ask_one_of(only, route, |reply| Inspect { credential, look, reply }).await?;
         wanted.retain(|seq| *seq <= closed_to);
         if let (Some(first), Some(last)) = (wanted.first().copied(), wanted.last().copied()) {
-            let trail = self.ask(route, |reply| OpenAudit { credential, reply }).await?;
+            let trail = self.ask_one_of(only, route, |reply| OpenAudit { credential, reply }).await?;
             found.extend(self.settled_long_ago(trail, first, last).await?);
         }
         for entry in entries.iter_mut().filter(|entry| entry.can_be_settled()) {
