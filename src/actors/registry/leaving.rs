@@ -77,9 +77,10 @@ impl Registry {
                 actor.core.directory.left(id, row);
             }
             drop(room);
+            let comes_back = actor.leaving.remove(&id).flatten();
             actor.show_residents();
             // Somebody may have called it meanwhile.
-            if let Some(wake) = actor.leaving.remove(&id).flatten() {
+            if let Some(wake) = comes_back {
                 actor.load_woken(wake, ctx);
             }
         }));

@@ -76,11 +76,13 @@ impl Registry {
         let work = async move {
             // Where tenants come faster than others leave, they wait.
             let room = room.acquire_owned().await.ok();
-            let _permit = loads.acquire().await;
+            let ends = || Err(LoadError::from("the server ends".to_owned()));
             if core.phase() == Phase::Draining {
-                return (room, Err(LoadError::from("the server ends".to_owned())));
+                // The end has all permits to load.
+                return (room, ends());
             }
-            (room, load(core, id).await)
+            let _permit = loads.acquire().await;
+            if core.phase() == Phase::Draining { (room, ends()) } else { (room, load(core, id).await) }
         };
         ctx.spawn(work.into_actor(self).map(move |(room, loaded), actor, ctx| {
             actor.loading -= 1;

@@ -125,6 +125,8 @@ impl Handler<CloseAll> for Registry {
 
     fn handle(&mut self, _: CloseAll, _: &mut Self::Context) -> Self::Result {
         self.core.set_phase(Phase::Draining);
+        // Nobody waits for room any more.
+        self.room.close();
         self.core.audit.watch.close();
         let core = Arc::clone(&self.core);
         let (loads, leaves) = (Arc::clone(&self.loads), Arc::clone(&self.leaves));
