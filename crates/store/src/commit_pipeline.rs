@@ -200,6 +200,10 @@ impl CommitPipeline {
 
     /// Holds the reply to a change until the change is on disk.
     pub fn hold_changed<R: HeldReply>(&self, held: R, queue: &mut CommitQueue<R>) {
+        if self.is_provisional {
+            // Nobody knows whether the log will have what it shows.
+            return held.release(Err(storage_unavailable()));
+        }
         queue.hold(self.last_event, Until::Synced, held);
     }
 
@@ -375,6 +379,32 @@ mod tests {
     use kavach_domain::tenant::commands::TenantSpec;
     use kavach_domain::{Code, TenantId};
     use kavach_journal::{DataDir, JournalOptions, LogOptions};
+
+    #[test]
+    fn nothing_that_a_failed_log_shows_is_confirmed() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let log = data.open_log([1; 16], LogOptions::default()).unwrap();
+        let (id, spec, now) = (TenantId::DEFAULT, TenantSpec::default_tenant(), Timestamp::from_millis(5));
+        let loaded = loader::create(&data, id, spec.clone(), None, now, JournalOptions::default()).unwrap();
+        let mut queue = CommitQueue::<BoxedReply>::new(&log, || ());
+        let mut pipeline = CommitPipeline::new(loaded, Durability::Interval, false, &mut queue);
+        let event = Event::Changed(ChangeRecord::new(By::Operator, spec.created(id)));
+        pipeline.record(pipeline.tenant().next_moment(now), &event, &mut queue).unwrap();
+        assert_eq!(queue.write(&log), Written::All);
+        log.finish_sync(&log.begin_sync().unwrap(), &Err(io::Error::other("the disk is broken")));
+        assert!(queue.update(&log));
+        pipeline.abandon();
+        let folder = data.folder(&id.folder_name()).unwrap();
+        let tail = log.tail(id.bytes()).unwrap();
+        let loaded = loader::load(&folder, &tail, id, now, JournalOptions::default()).unwrap();
+        assert_eq!((loaded.tenant.seq(), loaded.is_provisional), (2, true));
+        let pipeline = CommitPipeline::new(loaded, Durability::Interval, true, &mut queue);
+        let (sender, answers) = mpsc::channel();
+        let held: BoxedReply = Box::new(move |outcome| sender.send(outcome).unwrap());
+        pipeline.hold_changed(held, &mut queue);
+        assert_eq!(answers.recv().unwrap().unwrap_err().code(), Code::StorageUnavailable);
+    }
 
     #[test]
     fn a_pipeline_ends_with_an_event_that_could_not_be_appended() {
