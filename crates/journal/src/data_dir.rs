@@ -182,7 +182,7 @@ impl DataDir {
     /// Opens the catalog, and passes each of its rows to `on_row`. Says how it ends. Blocking.
     ///
     /// # Errors
-    /// See [`CatalogFile::open`].
+    /// The system's error; `InvalidData` for a file of another version.
     pub fn open_catalog(&self, on_row: &mut OnRow<'_>) -> io::Result<(CatalogFile, CatalogEnd)> {
         CatalogFile::open(Arc::clone(&self.disk), &self.path, on_row)
     }
