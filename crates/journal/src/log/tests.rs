@@ -549,6 +549,29 @@ fn a_tenant_that_cannot_fold_keeps_the_log_short_and_its_events() {
 }
 
 #[test]
+fn a_tail_that_is_read_while_a_sync_fails_is_no_damage() {
+    let history = History::new(1);
+    let log = history.log();
+    one_event(log, 0, 1);
+    let sync = log.begin_sync().unwrap();
+    log.finish_sync(&sync, &sync.run());
+    let on_disk = history.disk.content("data/log/00000000.log");
+    one_event(log, 0, 2);
+    // The kernel drops the end of the last batch, and nobody knows yet that the sync has failed.
+    let mut left = history.disk.content("data/log/00000000.log");
+    let end = left.iter().rposition(|byte| *byte != 0).unwrap();
+    left[end] = 0;
+    history.disk.overwrite("data/log/00000000.log", &left);
+    assert!(matches!(log.tail(key(0)), Err(LogError::Io { .. })));
+    // What was on disk is damage.
+    let mut bad = on_disk;
+    let end = bad.iter().rposition(|byte| *byte != 0).unwrap();
+    bad[end] = 0;
+    history.disk.overwrite("data/log/00000000.log", &bad);
+    assert!(log.tail(key(0)).unwrap().is_damaged());
+}
+
+#[test]
 fn the_tail_of_a_tenant_without_events_is_empty() {
     let history = History::new(3);
     let tail = history.log().tail(key(0)).unwrap();

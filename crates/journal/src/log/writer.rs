@@ -397,7 +397,7 @@ impl Log {
     /// # Errors
     /// A file can't be read.
     pub fn tail(&self, tenant: [u8; 16]) -> Result<Tail, LogError> {
-        let (segments, (position, generation)) = {
+        let (segments, (position, generation), synced) = {
             let mut state = self.lock();
             if state.is_broken {
                 drop(state);
@@ -409,7 +409,7 @@ impl Log {
             if let Some(tail) = state.tails.remove(&tenant) {
                 return Ok(tail.at(at.0, at.1));
             }
-            (state.segments.of_tenant(tenant), at)
+            (state.segments.of_tenant(tenant), at, state.synced)
         };
         if segments.is_empty() {
             // Its folder has everything on disk.
@@ -417,7 +417,7 @@ impl Log {
         }
         let mut tail = Tail::default();
         for (segment, slot, upto) in segments {
-            recovery::events_of(&slot, self.id, segment, upto, tenant, &mut tail)?;
+            recovery::events_of(&slot, self.id, (segment, upto), synced, tenant, &mut tail)?;
         }
         Ok(tail.at(position, generation))
     }
