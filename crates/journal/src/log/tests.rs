@@ -380,6 +380,12 @@ fn a_log_that_lacks_a_file_or_is_of_another_directory_is_refused_by_name() {
     };
     let missing = problem(&|disk| disk.remove("data/log/00000001.log"));
     assert!(missing.contains("00000001.log at byte 0: the file is missing"), "{missing}");
+    let unnamed = problem(&|disk| {
+        let text = String::from_utf8(disk.content("data/log.manifest")).unwrap();
+        let slots = text.lines().find(|line| line.starts_with("slots ")).unwrap();
+        disk.put("data/log.manifest", text.replace(slots, "slots 1").as_bytes());
+    });
+    assert!(unnamed.contains("does not name") && unnamed.contains("00000001.log"), "{unnamed}");
     let no_manifest = problem(&|disk| disk.remove("data/log.manifest"));
     assert!(no_manifest.contains("log.manifest") && no_manifest.contains("missing"), "{no_manifest}");
     let foreign = problem(&|disk| {

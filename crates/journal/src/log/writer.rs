@@ -146,6 +146,7 @@ impl Log {
                 };
                 clean().map_err(LogError::io(data_dir))?;
                 let kept = KeptManifest { slots, erased: erased.into_iter().collect() };
+                check_all_named(&*disk, data_dir, id, slots)?;
                 let state = recover(&*disk, data_dir, id, &kept, KnownProgress::default())?;
                 let log = log(id, state, kept);
                 match log.mark(&mut log.lock_kept(), &mut log.lock()) {
@@ -792,6 +793,21 @@ pub(super) fn check_no_slots(disk: &dyn Disk, data_dir: &Path, folder: &Path) ->
         }
         None => Ok(()),
     }
+}
+
+/// Checks that no slot behind those that the manifest names has anything of the log: its count has no checksum. One that was
+/// made and not named yet is empty.
+pub(super) fn check_all_named(disk: &dyn Disk, data_dir: &Path, id: LogId, slots: u32) -> Result<(), LogError> {
+    let unnamed = (slots..).map(|number| slot::path(&data_dir.join(LOG_FOLDER), number));
+    for path in unnamed.take_while(|path| disk.exists(path)) {
+        let mut found = Vec::new();
+        recovery::find_batches(&disk.read(&path).map_err(LogError::io(&path))?, id, 0, &mut found);
+        if !found.is_empty() {
+            let detail = format!("it does not name {}, which has events of the log", path.display());
+            return Err(LogError::damaged(&manifest::path(data_dir), 0, detail));
+        }
+    }
+    Ok(())
 }
 
 /// Removes the log's files and then its manifest. Other files in the folder stay.
