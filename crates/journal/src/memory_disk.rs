@@ -135,6 +135,12 @@ impl MemoryDisk {
         file.cached.clone()
     }
 
+    /// Changes what readers of an open file see.
+    pub fn overwrite(&self, path: &str, bytes: &[u8]) {
+        let file = Arc::clone(&self.world().files[Path::new(path)]);
+        bytes.clone_into(&mut file.lock().unwrap().cached);
+    }
+
     pub fn put(&self, path: &str, bytes: &[u8]) {
         let content = Content { cached: bytes.to_vec(), durable: bytes.to_vec() };
         self.world().files.insert(PathBuf::from(path), Arc::new(Mutex::new(content)));

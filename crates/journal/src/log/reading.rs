@@ -8,7 +8,7 @@ use super::manifest::Manifest;
 use super::recovery::{self, KnownProgress};
 use super::slot::{self, LOG_FOLDER};
 use super::tail::Tail;
-use super::writer::check_no_slots;
+use super::writer::{check_all_named, check_no_slots};
 use crate::disk::{Disk, OpenMode};
 
 /// What a log has of each tenant.
@@ -31,6 +31,7 @@ impl LogTails {
         if is_closed {
             return Ok(Self::default());
         }
+        check_all_named(disk, data_dir, id, slots)?;
         let slots = slot::open_all(disk, data_dir, id, slots, OpenMode::Read)?;
         let tails = recovery::read(&slots, id, KnownProgress::default())?.tails;
         Ok(Self { tails, ..Self::default() })

@@ -7,6 +7,7 @@
 //! of an earlier segment never follows one of a later.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::path::Path;
 
 use super::batch::{self, BatchHead, Floor, check_frames};
@@ -218,12 +219,16 @@ pub(super) fn sections_of<'a>(
     })
 }
 
-/// The events of one tenant in a segment, from the slot's content.
+/// The events of one tenant in the batches of a segment up to the last position, from the slot's content. What is bad behind
+/// `synced` is no damage: a sync has just failed, and the kernel dropped what it held.
+///
+/// # Errors
+/// `Io`, also where something bad may not be on disk.
 pub(super) fn events_of(
     slot: &SharedSlot,
     id: LogId,
-    segment: u64,
-    upto: u64,
+    (segment, upto): (u64, u64),
+    synced: u64,
     tenant: [u8; 16],
     tail: &mut Tail,
 ) -> Result<(), LogError> {
@@ -232,6 +237,10 @@ pub(super) fn events_of(
     find_batches(&bytes, id, 0, &mut found);
     for batch in found.iter().filter(|batch| batch.head.segment == segment && batch.head.position <= upto) {
         for (section, frames, offset) in sections_of(batch, &bytes).filter(|(section, ..)| section.tenant == tenant) {
+            if batch.head.position > synced && check(section, frames, &slot.path, offset).is_err() {
+                let problem = io::Error::other("what was written to it is not there any more");
+                return Err(LogError::io(&slot.path)(problem));
+            }
             tail.add(section, frames, &slot.path, offset, batch.head.position);
         }
     }

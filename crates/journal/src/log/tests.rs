@@ -380,6 +380,12 @@ fn a_log_that_lacks_a_file_or_is_of_another_directory_is_refused_by_name() {
     };
     let missing = problem(&|disk| disk.remove("data/log/00000001.log"));
     assert!(missing.contains("00000001.log at byte 0: the file is missing"), "{missing}");
+    let unnamed = problem(&|disk| {
+        let text = String::from_utf8(disk.content("data/log.manifest")).unwrap();
+        let slots = text.lines().find(|line| line.starts_with("slots ")).unwrap();
+        disk.put("data/log.manifest", text.replace(slots, "slots 1").as_bytes());
+    });
+    assert!(unnamed.contains("does not name") && unnamed.contains("00000001.log"), "{unnamed}");
     let no_manifest = problem(&|disk| disk.remove("data/log.manifest"));
     assert!(no_manifest.contains("log.manifest") && no_manifest.contains("missing"), "{no_manifest}");
     let foreign = problem(&|disk| {
@@ -546,6 +552,29 @@ fn a_tenant_that_cannot_fold_keeps_the_log_short_and_its_events() {
     drop(log);
     let tail = open().tail(key(1)).unwrap();
     assert_eq!((tail.whole().unwrap().0, tail.whole().unwrap().1), (1, 6));
+}
+
+#[test]
+fn a_tail_that_is_read_while_a_sync_fails_is_no_damage() {
+    let history = History::new(1);
+    let log = history.log();
+    one_event(log, 0, 1);
+    let sync = log.begin_sync().unwrap();
+    log.finish_sync(&sync, &sync.run());
+    let on_disk = history.disk.content("data/log/00000000.log");
+    one_event(log, 0, 2);
+    // The kernel drops the end of the last batch, and nobody knows yet that the sync has failed.
+    let mut left = history.disk.content("data/log/00000000.log");
+    let end = left.iter().rposition(|byte| *byte != 0).unwrap();
+    left[end] = 0;
+    history.disk.overwrite("data/log/00000000.log", &left);
+    assert!(matches!(log.tail(key(0)), Err(LogError::Io { .. })));
+    // What was on disk is damage.
+    let mut bad = on_disk;
+    let end = bad.iter().rposition(|byte| *byte != 0).unwrap();
+    bad[end] = 0;
+    history.disk.overwrite("data/log/00000000.log", &bad);
+    assert!(log.tail(key(0)).unwrap().is_damaged());
 }
 
 #[test]

@@ -146,6 +146,7 @@ impl Log {
                 };
                 clean().map_err(LogError::io(data_dir))?;
                 let kept = KeptManifest { slots, erased: erased.into_iter().collect() };
+                check_all_named(&*disk, data_dir, id, slots)?;
                 let state = recover(&*disk, data_dir, id, &kept, KnownProgress::default())?;
                 let log = log(id, state, kept);
                 match log.mark(&mut log.lock_kept(), &mut log.lock()) {
@@ -397,7 +398,7 @@ impl Log {
     /// # Errors
     /// A file can't be read.
     pub fn tail(&self, tenant: [u8; 16]) -> Result<Tail, LogError> {
-        let (segments, (position, generation)) = {
+        let (segments, (position, generation), synced) = {
             let mut state = self.lock();
             if state.is_broken {
                 drop(state);
@@ -409,7 +410,7 @@ impl Log {
             if let Some(tail) = state.tails.remove(&tenant) {
                 return Ok(tail.at(at.0, at.1));
             }
-            (state.segments.of_tenant(tenant), at)
+            (state.segments.of_tenant(tenant), at, state.synced)
         };
         if segments.is_empty() {
             // Its folder has everything on disk.
@@ -417,7 +418,7 @@ impl Log {
         }
         let mut tail = Tail::default();
         for (segment, slot, upto) in segments {
-            recovery::events_of(&slot, self.id, segment, upto, tenant, &mut tail)?;
+            recovery::events_of(&slot, self.id, (segment, upto), synced, tenant, &mut tail)?;
         }
         Ok(tail.at(position, generation))
     }
@@ -792,6 +793,21 @@ pub(super) fn check_no_slots(disk: &dyn Disk, data_dir: &Path, folder: &Path) ->
         }
         None => Ok(()),
     }
+}
+
+/// Checks that no slot behind those that the manifest names has anything of the log: its count has no checksum. One that was
+/// made and not named yet is empty.
+pub(super) fn check_all_named(disk: &dyn Disk, data_dir: &Path, id: LogId, slots: u32) -> Result<(), LogError> {
+    let unnamed = (slots..).map(|number| slot::path(&data_dir.join(LOG_FOLDER), number));
+    for path in unnamed.take_while(|path| disk.exists(path)) {
+        let mut found = Vec::new();
+        recovery::find_batches(&disk.read(&path).map_err(LogError::io(&path))?, id, 0, &mut found);
+        if !found.is_empty() {
+            let detail = format!("it does not name {}, which has events of the log", path.display());
+            return Err(LogError::damaged(&manifest::path(data_dir), 0, detail));
+        }
+    }
+    Ok(())
 }
 
 /// Removes the log's files and then its manifest. Other files in the folder stay.

@@ -14,7 +14,7 @@
 //! | --- | --- |
 //! | `disk` | the disk: what a crash leaves of it (`nodes.rs`), what the journal asks of it (`operations.rs`) |
 //! | `task.rs` | jobs of other threads, one operation of the disk at a time |
-//! | `history` | what happens, and when (`mod.rs`): calls, jobs, tenants that come and go, recovery |
+//! | `history` | what happens, and when (`mod.rs`): calls, jobs, tenants that leave and come back, the catalog, recovery |
 //! | `commands.rs` | what tenants are asked |
 //! | `model.rs` | what must hold |
 //! | `remote` | the same queue over a log that answers later, for each tenant by itself: `engine.rs` is that log |

@@ -129,19 +129,27 @@ impl Model {
         let refused = self.sent.iter().take(last as usize).position(|sent| sent.refused);
         assert_eq!(refused.map(|at| at + 1), None, "an event exists though its caller was told that it did not happen");
         self.sent.truncate(last as usize);
-        // A reader has now seen all this, so only a power failure may take it.
-        (self.written, self.last_change) = (last, self.last_change.min(last));
+        // A reader has now seen all this, so only a power failure may take it. What is read from a log that has failed may
+        // vanish, and nobody is told more than that it can't be confirmed.
+        self.written = if loaded.is_provisional { self.written.min(last) } else { last };
+        self.last_change = self.last_change.min(last);
         self.same_state(&loaded.tenant);
         self.same_events(loaded, rotten);
         self.proven(folder, rotten);
     }
 
-    fn same_state(&self, tenant: &Tenant) {
+    /// The state as of an event.
+    pub fn state_at(&self, last: u64) -> Tenant {
         let mut replayed = Tenant::default();
-        for (seq, sent) in (1..).zip(&self.sent) {
+        for (seq, sent) in (1..=last).zip(&self.sent) {
             let (moment, event) = codec::decode_event(seq, &sent.bytes).unwrap();
             replayed.apply(moment, &event);
         }
+        replayed
+    }
+
+    fn same_state(&self, tenant: &Tenant) {
+        let replayed = self.state_at(self.len());
         let [found, expected] = [tenant, &replayed].map(|tenant| codec::encode_state(&tenant.state()).unwrap());
         assert!(
             found == expected,

@@ -11,13 +11,14 @@ use kavach_store::loader::{self, LoadError};
 use kavach_store::{CommitPipeline, Durability};
 
 use super::History;
-use super::member::Part;
+use super::member::{Loading, Part};
 use crate::commands;
 use crate::model::{Model, Promise};
-use crate::task::Task;
+use crate::task::{self, Task};
 
 impl History {
     pub(super) fn command(&mut self, at: usize) {
+        self.wake(at);
         let (now, durability) = (self.now(), self.durability);
         let queue = self.queue.as_mut().unwrap();
         let member = &mut self.members[at];
@@ -75,6 +76,7 @@ impl History {
     }
 
     pub(super) fn read(&mut self, at: usize) {
+        self.wake(at);
         let durability = self.durability;
         let queue = self.queue.as_mut().unwrap();
         let member = &mut self.members[at];
@@ -107,7 +109,7 @@ impl History {
         member.generation += 1;
         (member.sync_running, member.retention_running) = (false, false);
         let task = self.load(at);
-        self.members[at].part = Part::Loading(task, losses);
+        self.members[at].part = Part::Loading(Loading { task, losses, returns: false });
         self.say(|| format!("{at}: it is read again"));
     }
 
@@ -115,7 +117,14 @@ impl History {
     pub(super) fn load(&self, at: usize) -> Task<Result<loader::LoadedTenant, LoadError>> {
         let (now, options, folder, log) = (self.now(), self.options, self.folder(at), self.log());
         let id = self.members[at].id;
-        Task::start(move || loader::load(&folder, &log.tail(id.bytes())?, id, now, options))
+        Task::start(move || {
+            // One reads the files of a failed log for all, under a lock.
+            let tail = match log.is_broken() {
+                true => task::unstopped(|| log.tail(id.bytes())),
+                false => log.tail(id.bytes()),
+            };
+            loader::load(&folder, &tail?, id, now, options)
+        })
     }
 }
 

@@ -1,9 +1,10 @@
-//! Work on other threads: syncs, snapshots, seals, retention, a close.
+//! Work on other threads: syncs, snapshots, seals, retention, the end of a tenant that leaves.
 
 use kavach_journal::{Checkpoint, SyncPoint, probe};
-use kavach_store::commit_pipeline::PendingSnapshot;
+use kavach_store::commit_pipeline::{Closed, PendingSnapshot};
 
 use super::History;
+use super::leaving::Leaving;
 use super::member::{Part, folder_synced};
 use crate::disk::Stop;
 use crate::task::Task;
@@ -15,19 +16,22 @@ pub enum Job {
     Retention(Task<std::io::Result<Option<u64>>>),
     Checkpoint(Task<std::io::Result<SyncPoint>>, Checkpoint),
     Probe(Task<std::io::Result<()>>),
-    Close(Task<std::io::Result<Option<PendingSnapshot>>>, u64),
-    LastSnapshot(Task<std::io::Result<()>>),
+    Close(Task<std::io::Result<Closed>>, Leaving),
+    /// It waits for the log.
+    Settle(Leaving, Option<Box<PendingSnapshot>>),
+    LastSnapshot(Task<std::io::Result<()>>, Leaving),
 }
 
 impl Job {
     pub fn advance(&self, operations: usize) -> bool {
         match self {
             Self::Sync(task) | Self::Checkpoint(task, _) => task.advance(operations),
-            Self::Seal(task) | Self::Snapshot(task, _) | Self::Probe(task) | Self::LastSnapshot(task) => {
+            Self::Seal(task) | Self::Snapshot(task, _) | Self::Probe(task) | Self::LastSnapshot(task, _) => {
                 task.advance(operations)
             }
             Self::Retention(task) => task.advance(operations),
             Self::Close(task, _) => task.advance(operations),
+            Self::Settle(leaving, _) => leaving.is_settled().is_some(),
         }
     }
 }
@@ -39,7 +43,7 @@ impl History {
         if member.sync_running {
             return;
         }
-        let Some(job) = pipeline.begin_sync() else { return };
+        let Some(job) = pipeline.begin_sync() else { return self.note_folded(at) };
         member.sync_running = true;
         member.spawn(Job::Sync(Task::start(move || job.run())));
         self.say(|| format!("{at}: a sync starts"));
@@ -102,29 +106,14 @@ impl History {
         }
     }
 
-    pub(super) fn close(&mut self, at: usize) {
-        self.write();
-        if !self.fold_now(at) {
-            return;
-        }
-        let now = self.now();
-        let member = &mut self.members[at];
-        let Part::Up(pipeline) = &mut member.part else { return };
-        let seq = pipeline.tenant().seq();
-        let Some(job) = pipeline.begin_close(1) else { return };
-        member.part = Part::Closed;
-        member.spawn(Job::Close(Task::start(move || job.close(now).map(|closed| closed.snapshot)), seq));
-        self.say(|| format!("{at}: it closes"));
-    }
-
     /// Lets the other threads run for a while.
     pub(super) fn advance(&mut self, at: usize) {
         let operations = self.rng.usize(1..12);
         let member = &mut self.members[at];
-        if let Part::Loading(task, _) = &member.part
+        if let Part::Loading(loading) = &member.part
             && self.rng.bool()
         {
-            if task.advance(operations) {
+            if loading.task.advance(operations) {
                 self.loaded(at);
             }
             return;
@@ -139,13 +128,6 @@ impl History {
             return;
         }
         let member = &mut self.members[at];
-        if matches!(member.part, Part::Closed)
-            && member.jobs.iter().all(|(generation, _)| *generation < member.generation)
-        {
-            // All that is left is to start again.
-            let stop = if self.rng.bool() { Stop::Kill } else { Stop::Power };
-            return self.stop(stop, false);
-        }
         let Some(which) = (!member.jobs.is_empty()).then(|| self.rng.usize(0..member.jobs.len())) else { return };
         if member.jobs[which].1.advance(operations) {
             let (generation, job) = member.jobs.remove(which);
@@ -175,7 +157,7 @@ impl History {
                             member.spawn(Job::Seal(Task::start(move || job.run())));
                         }
                         let synced = folder_synced(&member.part);
-                        log.folded(member.id.bytes(), synced);
+                        self.note_folded(at);
                         self.say(|| format!("{at}: synced up to {synced}"));
                     }
                     Err(problem) => {
@@ -185,9 +167,9 @@ impl History {
                     }
                 }
             }
-            Job::Seal(task) | Job::LastSnapshot(task) => {
+            Job::Seal(task) => {
                 let done = task.finish();
-                self.say(|| format!("{at}: sealed or closed: {done:?}"));
+                self.say(|| format!("{at}: sealed: {done:?}"));
             }
             Job::Snapshot(task, seq) => {
                 let written = task.finish();
@@ -229,22 +211,25 @@ impl History {
                     && own
                     && let Part::Up(pipeline) = &mut member.part
                 {
+                    // What was read from a log that had failed is read again.
+                    if pipeline.is_provisional() && !log.is_broken() {
+                        return self.abandon(at);
+                    }
                     pipeline.storage_works();
                     self.say(|| format!("{at}: the storage works again"));
                 }
             }
-            Job::Close(task, seq) => {
+            Job::Close(task, leaving) => {
                 let closed = task.finish();
-                if is_down {
-                    return;
+                if !is_down {
+                    self.folder_closed(at, closed, leaving);
                 }
-                if let Ok(snapshot) = closed {
-                    self.tally.closed += 1;
-                    log.folded(member.id.bytes(), seq);
-                    member.model.all_synced();
-                    if let Some(snapshot) = snapshot {
-                        member.spawn(Job::LastSnapshot(Task::start(move || snapshot.write())));
-                    }
+            }
+            Job::Settle(leaving, snapshot) => self.settled(at, leaving, snapshot),
+            Job::LastSnapshot(task, leaving) => {
+                let written = task.finish();
+                if !is_down {
+                    self.left(at, leaving, written.is_ok());
                 }
             }
         }

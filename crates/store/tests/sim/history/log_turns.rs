@@ -15,6 +15,9 @@ use crate::task::Task;
 pub struct RunningSync {
     sync: Arc<LogSync>,
     task: Task<io::Result<()>>,
+    /// The failures of the log when it began, and what it had of each tenant.
+    generation: usize,
+    written: Vec<u64>,
 }
 
 impl History {
@@ -31,9 +34,25 @@ impl History {
         let log = self.log();
         let written = self.queue().write(&*log);
         self.say(|| format!("written: {written:?}, up to batch {}", log.position()));
-        if written == Written::Failed {
-            self.tally.failed_turns += 1;
-            self.abandon_those_ahead();
+        match written {
+            Written::All => self.note_written(),
+            Written::Nothing => {}
+            Written::Failed => {
+                self.tally.failed_turns += 1;
+                self.abandon_those_ahead();
+            }
+        }
+    }
+
+    /// The log has everything that was recorded.
+    fn note_written(&mut self) {
+        for member in &mut self.members {
+            // What was loaded may be only in the folder.
+            if let Part::Up(pipeline) = &member.part
+                && pipeline.tenant().seq() > member.loaded
+            {
+                member.written = pipeline.tenant().seq();
+            }
         }
     }
 
@@ -55,7 +74,7 @@ impl History {
             self.say(|| "it is heard that the log failed".to_owned());
             self.abandon_those_ahead();
         }
-        if log.is_broken() && self.rng.u32(0..8) == 0 {
+        if log.is_broken() && self.rng.u32(0..16) == 0 {
             self.keep_log();
         }
     }
@@ -67,14 +86,37 @@ impl History {
         }
         let own = Arc::clone(&sync);
         self.say(|| format!("a sync of the log up to batch {} starts", sync.position()));
-        self.log_syncs.push(RunningSync { sync, task: Task::start(move || own.run()) });
+        let generation = self.log().progress(usize::MAX).generation;
+        let written = self.members.iter().map(|member| member.written).collect();
+        self.log_syncs.push(RunningSync { sync, task: Task::start(move || own.run()), generation, written });
     }
 
     pub(super) fn advance_log_sync(&mut self) {
         let operations = self.rng.usize(1..5);
-        let Some(which) = (!self.log_syncs.is_empty()).then(|| self.rng.usize(0..self.log_syncs.len())) else { return };
+        if !self.log_syncs.is_empty() {
+            let which = self.rng.usize(0..self.log_syncs.len());
+            self.run_log_sync(which, operations);
+        }
+    }
+
+    /// The log is synced while nothing else happens, and its thread hears of that.
+    pub(super) fn sync_log_now(&mut self) {
+        self.write();
+        self.start_log_sync();
+        while !self.log_syncs.is_empty() && !self.disk.is_down() {
+            self.run_log_sync(0, usize::MAX / 2);
+        }
+        if !self.disk.is_down() {
+            let log = self.log();
+            if self.queue().update(&*log) {
+                self.abandon_those_ahead();
+            }
+        }
+    }
+
+    fn run_log_sync(&mut self, which: usize, operations: usize) {
         if self.log_syncs[which].task.advance(operations) {
-            let RunningSync { sync, task } = self.log_syncs.remove(which);
+            let RunningSync { sync, task, generation, written } = self.log_syncs.remove(which);
             let outcome = task.finish();
             if self.disk.is_down() {
                 return;
@@ -83,8 +125,13 @@ impl History {
             log.finish_sync(&sync, &outcome);
             self.say(|| format!("the log is synced up to batch {}: {outcome:?}", log.synced()));
             self.tally.log_syncs += u64::from(outcome.is_ok());
-            if self.rng.bool() {
-                self.queue().update(&*log);
+            // One that began before a failure says nothing.
+            if log.progress(usize::MAX).generation == generation && log.synced() >= sync.position() {
+                for (member, seq) in self.members.iter_mut().zip(written) {
+                    member.in_log = member.in_log.max(seq);
+                }
+            }
+            if self.rng.bool() && self.queue().update(&*log) {
                 self.abandon_those_ahead();
             }
         }
@@ -112,6 +159,7 @@ impl History {
 
     /// The tenant's tail goes into its folder, which is then synced on another thread.
     pub(super) fn fold(&mut self, at: usize) {
+        self.wake(at);
         self.write();
         if self.fold_now(at) {
             self.start_sync(at);

@@ -1,8 +1,10 @@
 //! A tenant of a history, and the state of its pipeline.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kavach_domain::{Code, TenantId};
+use kavach_store::catalog_writer::RowBytes;
 use kavach_store::loader::{LoadError, LoadedTenant};
 use kavach_store::{BoxedReply, CommitPipeline};
 
@@ -27,15 +29,41 @@ pub struct Member {
     pub retention_running: bool,
     /// Failed syncs when the pipeline was loaded.
     pub losses: u64,
+    /// The row that is in the catalog, or on its way there.
+    pub row: Option<RowBytes>,
+    /// The last event that the row knows of.
+    pub row_seq: u64,
+    /// Whether a row was not noted.
+    pub row_lost: Arc<AtomicBool>,
+    /// The last event when it was loaded.
+    pub loaded: u64,
+    /// The last event that the log had taken when a turn ended.
+    pub written: u64,
+    /// The last event that the log had on disk, as far as we know.
+    pub in_log: u64,
+    /// Whether a row of it was in the catalog for certain, in any process.
+    pub has_row: bool,
 }
 
 pub enum Part {
     Up(Box<CommitPipeline>),
-    /// It is being loaded again, after its storage failed.
-    Loading(Task<Result<LoadedTenant, LoadError>>, u64),
-    Closed,
+    /// It is being loaded again, after its storage failed or since somebody called it.
+    Loading(Loading),
+    /// It leaves memory. A job does the rest.
+    Leaving,
+    /// It has left, and is loaded again when somebody calls it.
+    Idle,
     /// Not loaded yet.
     Down,
+}
+
+/// A tenant that is being loaded in a running process.
+pub struct Loading {
+    pub task: Task<Result<LoadedTenant, LoadError>>,
+    /// Failed syncs before it began.
+    pub losses: u64,
+    /// Whether it had left memory, rather than failed.
+    pub returns: bool,
 }
 
 pub fn folder_synced(part: &Part) -> u64 {
@@ -49,6 +77,13 @@ impl Member {
         Box::new(move |outcome| {
             outcomes.lock().unwrap().push((promise, outcome.map_err(|error| error.code())));
         })
+    }
+
+    /// Hears that a row was not noted: there has to be another.
+    pub fn take_lost_row(&mut self) {
+        if self.row_lost.swap(false, Ordering::Relaxed) {
+            self.row = None;
+        }
     }
 
     pub fn spawn(&mut self, job: Job) {

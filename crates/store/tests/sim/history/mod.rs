@@ -1,7 +1,9 @@
 //! One history: a seed decides which calls tenants get, when each part runs, and what the disk does.
 
 mod calls;
+mod catalog;
 mod jobs;
+mod leaving;
 mod log_turns;
 mod member;
 mod recovery;
@@ -17,6 +19,7 @@ use kavach_store::Durability;
 
 use crate::Queue;
 use crate::disk::{Seen, SimDisk, Stop};
+use catalog::Catalog;
 use log_turns::RunningSync;
 use member::Member;
 
@@ -83,6 +86,7 @@ struct History {
     queue: Option<Queue>,
     log_syncs: Vec<RunningSync>,
     members: Vec<Member>,
+    catalog: Catalog,
     verbose: bool,
     tally: Tally,
 }
@@ -99,7 +103,8 @@ impl History {
             error_every: if rng.bool() { rng.u32(20..200) } else { 0 },
             data: None,
             log_options: LogOptions {
-                slot_bytes: rng.u64(10_000..60_000),
+                // Small ones are full soon, so that the log forgets what was folded.
+                slot_bytes: if rng.bool() { rng.u64(4_000..8_000) } else { rng.u64(10_000..60_000) },
                 segments: rng.usize(1..4),
                 tail_bytes: rng.u64(500..10_000),
             },
@@ -107,6 +112,7 @@ impl History {
             queue: None,
             log_syncs: Vec::new(),
             members: Vec::new(),
+            catalog: Catalog::default(),
             tally: Tally { histories: 1, ..Tally::default() },
             rng,
             disk,
@@ -130,7 +136,7 @@ impl History {
         if self.rng.u32(0..3) > 0 {
             self.disk.fail(self.error_every);
         }
-        for _ in 0..if self.rng.u32(0..4) == 0 { 2 } else { 1 } {
+        for _ in 0..[1, 1, 1, 1, 2, 3][self.rng.usize(0..6)] {
             self.create();
         }
         for _ in 0..self.rng.usize(10..250) {
@@ -147,8 +153,10 @@ impl History {
             self.goes_on(at);
         }
         if self.rng.u32(0..3) == 0 {
-            self.rot();
+            return self.rot();
         }
+        let stop = if self.rng.bool() { Stop::Power } else { Stop::Kill };
+        self.stop(stop, false);
     }
 
     fn step(&mut self) {
@@ -161,30 +169,74 @@ impl History {
             38..46 => self.advance_log_sync(),
             46..49 => self.fold(at),
             49..51 => self.keep_log(),
-            51..78 => self.advance(at),
-            78..83 => self.start_snapshot(at),
-            83..87 => self.start_retention(at),
-            87..89 => self.checkpoint(at),
-            89..91 => self.read(at),
-            91 => self.clock += [1_000, 3_600_000, 50_000_000, -5_000][self.rng.usize(0..4)],
-            92 | 93 => {
+            51..54 => self.start_catalog_write(),
+            54..58 => self.advance_catalog_write(),
+            58..78 => self.advance(at),
+            78 => self.rest(),
+            79..82 => self.start_snapshot(at),
+            82..85 => self.start_retention(at),
+            85..87 => self.checkpoint(at),
+            87..89 => self.read(at),
+            89 => self.clock += [1_000, 3_600_000, 50_000_000, -5_000][self.rng.usize(0..4)],
+            90 | 91 => {
                 let room = self.rng.bool().then(|| self.rng.usize(0..3_000));
                 self.say(|| format!("room for {room:?} bytes more"));
                 self.disk.fill(room);
             }
-            94 => {
+            92 => {
                 let every = if self.rng.bool() { self.error_every } else { 0 };
                 self.disk.fail(every);
             }
-            95 => self.close(at),
+            93 | 94 => self.close(at),
+            95 => {
+                // Nothing is left to wait for.
+                self.sync_log_now();
+                self.close(at);
+            }
             96 => {
                 let operations = self.rng.u64(1..40);
                 self.say(|| format!("the machine will stop after {operations} operations"));
                 self.disk.stop_in(Some(operations));
             }
-            97 => self.stop(Stop::Kill, false),
-            98 => self.stop(Stop::Power, false),
-            _ => {}
+            97 => {
+                let stop = if self.rng.bool() { Stop::Kill } else { Stop::Power };
+                self.stop(stop, false);
+            }
+            _ => self.rest(),
+        }
+    }
+
+    /// Few call for a while, and what is to be done in the background gets done.
+    fn rest(&mut self) {
+        self.say(|| "few call".to_owned());
+        // The catalog may be faster than the log.
+        let is_log_slow = self.rng.bool();
+        for _ in 0..self.rng.usize(10..80) {
+            let at = self.rng.usize(0..self.members.len());
+            match self.rng.u32(0..8) {
+                0 if self.log().has_tail(self.members[at].id.bytes()) => self.fold(at),
+                1 if !is_log_slow => self.start_log_sync(),
+                1 => {
+                    self.command(at);
+                    self.write();
+                }
+                2 if !is_log_slow => self.advance_log_sync(),
+                3 => self.start_catalog_write(),
+                4 => self.advance_catalog_write(),
+                _ => self.advance(at),
+            }
+            self.settle();
+        }
+        // The next batch tells what the log has forgotten, and is a good moment to stop.
+        let at = self.rng.usize(0..self.members.len());
+        self.command(at);
+        self.write();
+        if !is_log_slow {
+            self.sync_log_now();
+        }
+        if self.rng.bool() {
+            let stop = if self.rng.u32(0..4) == 0 { Stop::Kill } else { Stop::Power };
+            self.stop(stop, false);
         }
     }
 

@@ -11,7 +11,8 @@ use kavach_store::loader::{self, LoadedTenant};
 use kavach_store::{CommitPipeline, CommitQueue};
 
 use super::calls::decide;
-use super::member::Part;
+use super::catalog::Note;
+use super::member::{Loading, Part};
 use super::{DATA, History};
 use crate::disk::{SimDisk, Stop};
 use crate::model::Through;
@@ -20,23 +21,31 @@ impl History {
     /// A tenant was loaded again in a running process.
     pub(super) fn loaded(&mut self, at: usize) {
         let member = &mut self.members[at];
-        let Part::Loading(task, losses) = std::mem::replace(&mut member.part, Part::Down) else { return };
+        let Part::Loading(Loading { task, losses, returns }) = std::mem::replace(&mut member.part, Part::Down) else {
+            return;
+        };
         match task.finish() {
             Ok(loaded) => {
-                self.tally.rebuilds += 1;
+                self.tally.rebuilds += u64::from(!returns);
+                self.tally.returns += u64::from(returns);
                 let lost = member.losses < self.disk.losses();
-                member.losses = losses;
-                self.take(at, loaded, Through::Errors, lost, true);
+                if !loaded.is_provisional {
+                    // Else what was lost shows only later.
+                    member.losses = losses;
+                }
+                self.take(at, loaded, Through::Errors, lost, returns);
             }
             Err(error) => {
                 assert!(error.may_pass || self.disk.is_down(), "{}", error.problem);
                 let (task, losses) = (self.load(at), self.disk.losses());
-                self.members[at].part = Part::Loading(task, losses);
+                self.members[at].part = Part::Loading(Loading { task, losses, returns: false });
             }
         }
     }
 
-    pub(super) fn take(&mut self, at: usize, loaded: LoadedTenant, through: Through, lost: bool, storage_failed: bool) {
+    /// A loaded tenant goes on. `is_called` says that it comes into memory since somebody called it, as at a start, rather
+    /// than after its storage failed.
+    pub(super) fn take(&mut self, at: usize, loaded: LoadedTenant, through: Through, lost: bool, is_called: bool) {
         let folder = self.folder(at);
         let (durability, disk) = (self.durability, self.disk.clone());
         self.say(|| {
@@ -44,8 +53,16 @@ impl History {
         });
         let member = &mut self.members[at];
         disk.calmly(|| member.model.recovered(&loaded, &folder, through, lost, false));
+        (member.loaded, member.written) = (loaded.tenant.seq(), member.in_log);
+        member.row_lost = Arc::default();
+        // If the folder has everything on disk, the row tells of everything.
+        let is_whole = loaded.log_position == 0 && loaded.journal.tail_bytes() == 0;
+        member.row = if is_called { self.catalog.directory.wake(member.id) } else { None };
+        member.row_seq = if member.row.is_some() && is_whole { loaded.tenant.seq() } else { 0 };
         let queue = self.queue.as_mut().unwrap();
-        member.part = Part::Up(Box::new(CommitPipeline::new(loaded, durability, storage_failed, queue)));
+        member.part = Part::Up(Box::new(CommitPipeline::new(loaded, durability, !is_called, queue)));
+        // A killed process may have left bytes in the folder that are not on disk.
+        self.start_sync(at);
     }
 
     /// The machine or the process stops, by itself or now. Then everything is loaded again.
@@ -77,6 +94,7 @@ impl History {
     }
 
     fn close_data(&mut self) {
+        self.stop_catalog();
         (self.data, self.log, self.queue) = (None, None, None);
     }
 
@@ -134,11 +152,13 @@ impl History {
                 }
             }
         }
+        self.open_catalog();
         for at in 0..self.members.len() {
             while matches!(self.members[at].part, Part::Down) && !self.disk.is_down() {
                 let losses = self.disk.losses();
                 let (id, now, options) = (self.members[at].id, self.now(), self.options);
                 let (folder, log) = (self.folder(at), self.log());
+                let has_tail = log.has_tail(id.bytes());
                 let tail = log.tail(id.bytes()).map_err(loader::LoadError::from);
                 match tail.and_then(|tail| loader::load(&folder, &tail, id, now, options)) {
                     Ok(loaded) => {
@@ -147,7 +167,8 @@ impl History {
                         member.losses = losses;
                         member.generation += 1;
                         (member.sync_running, member.retention_running) = (false, false);
-                        self.take(at, loaded, through, lost, false);
+                        self.check_row(at, &loaded, has_tail);
+                        self.take(at, loaded, through, lost, true);
                     }
                     Err(error) => {
                         self.say(|| format!("{at}: {}", error.problem));
@@ -172,6 +193,7 @@ impl History {
             let sync = log.begin_sync().unwrap();
             log.finish_sync(&sync, &sync.run());
             assert_eq!(log.synced(), log.position());
+            member.in_log = seq;
         } else {
             pipeline.fold(now, queue).unwrap();
             let outcome = pipeline.begin_sync().map(|job| job.run()).unwrap();
@@ -179,9 +201,21 @@ impl History {
                 job.run().unwrap();
             }
             assert_eq!(pipeline.journal().unwrap().synced_seq(), seq);
-            log.folded(member.id.bytes(), seq);
+            self.note_folded(at);
+            if let Some(sync) = log.begin_sync() {
+                log.finish_sync(&sync, &sync.run());
+            }
+            self.members[at].in_log = seq;
+            assert!(!self.queue().update(&*log));
+            self.write_catalog_now();
+            assert!(
+                !log.has_tail(self.members[at].id.bytes()),
+                "the log forgets what is in the folder and in the catalog"
+            );
         }
+        let member = &mut self.members[at];
         member.model.all_synced();
+        let Part::Up(pipeline) = &member.part else { panic!("it is not there") };
         member.model.undisturbed(pipeline);
     }
 
@@ -195,10 +229,12 @@ impl History {
             for member in &mut self.members {
                 let Part::Up(pipeline) = &mut member.part else { continue };
                 pipeline.fold(now, &queue).unwrap();
-                let seq = pipeline.tenant().seq();
+                let (id, seq) = (member.id, pipeline.tenant().seq());
+                let row = self.catalog.make(pipeline.tenant(), now, pipeline.since_snapshot());
                 pipeline.begin_close(1).unwrap().close(now).unwrap();
-                log.folded(member.id.bytes(), seq);
+                self.catalog.send(Note::Row(id, row.encode().into(), seq));
             }
+            self.close_catalog();
             assert!(log.close().unwrap(), "every folder has everything");
         }
         self.disk.stop();
@@ -236,6 +272,9 @@ impl History {
                 return;
             }
         };
+        if closed {
+            self.check_closed_catalog(&data, &place);
+        }
         for at in 0..self.members.len() {
             let member = &mut self.members[at];
             let folder = data.folder(&member.id.folder_name()).unwrap();
