@@ -24,7 +24,7 @@ const OPERATOR_FILE: &str = "operator.json";
 
 /// Kavach, running inside this process without HTTP. Call [`App::close`] at the end.
 ///
-/// Start it inside an `actix_rt` system.
+/// Start it inside an `actix_rt` system, and keep that running: on its thread tenants come and go.
 ///
 /// ```
 /// use kavach::domain::agent::commands::NewAgent;
