@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::kavach::Kavach;
-use super::tenant_counts::{CountedTenants, off_thread};
+use super::tenant_counts::{CountedTenants, off_thread, tenant_memory};
 use crate::actors::{Core, Phase};
 use crate::domain::{Error, Timestamp};
 use crate::measure::Measures;
 use crate::measure::decision_stats::DecisionTotals;
-use crate::measure::metric_values::{MetricValues, TenantDecisions, TenantMemory};
+use crate::measure::metric_values::{MetricValues, TenantDecisions};
 use crate::measure::process::Process;
 use crate::measure::tenant_labels::LabelledResults;
 
@@ -43,11 +43,7 @@ fn read(core: &Core, counted: &CountedTenants) -> MetricValues {
         clock_behind_events: core.clock.behind_events(),
         log: core.log.figures(),
         tenants: counted.tenants,
-        memory: TenantMemory {
-            resident: measures.resident.load(Ordering::Relaxed),
-            known: core.directory.count(),
-            limit: core.resident_tenants,
-        },
+        memory: tenant_memory(core),
         agents: counted.agents,
         overloaded: get(&measures.overloaded),
         failed_snapshots: get(&measures.failed_snapshots),

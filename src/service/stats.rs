@@ -1,10 +1,9 @@
 //! Statistics for now and for the last hour: of one tenant, or of all.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::kavach::Kavach;
-use super::tenant_counts::{CountedTenant, off_thread};
+use super::tenant_counts::{CountedTenant, off_thread, tenant_memory};
 use crate::domain::agent::AgentCounts;
 use crate::domain::tenant::census::{Census, MAX_NEAR_LIMITS, NearLimit, sort_fullest_first};
 use crate::domain::text::Slug;
@@ -92,12 +91,7 @@ impl Kavach {
             let mut traffic = DecisionTotals::new(core.clock.now());
             core.measures.threads().iter().for_each(|thread| traffic.add(&thread.traffic));
             let stats = Stats::of(&counted.each, counted.agents, traffic, core.measures.started_at);
-            let memory = TenantMemory {
-                resident: core.measures.resident.load(Ordering::Relaxed),
-                known: core.directory.count(),
-                limit: core.resident_tenants,
-            };
-            Stats { tenants: Some(counted.tenants), memory: Some(memory), ..stats }
+            Stats { tenants: Some(counted.tenants), memory: Some(tenant_memory(&core)), ..stats }
         })
         .await
     }

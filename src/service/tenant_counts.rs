@@ -1,6 +1,7 @@
 //! What holds of all tenants together, without reading those that are not in memory.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use actix_rt::task::spawn_blocking;
 use tokio::sync::oneshot;
@@ -9,14 +10,14 @@ use super::kavach::Kavach;
 use super::lists::ASKED_AT_ONCE;
 use crate::actors::messages::Inspect;
 use crate::actors::tenant_directory::{KnownTenant, Presence};
-use crate::actors::{Route, Visit};
+use crate::actors::{Core, Route, Visit};
 use crate::domain::agent::AgentCounts;
 use crate::domain::tenant::TenantStatus;
 use crate::domain::tenant::census::{Census, MAX_NEAR_LIMITS};
 use crate::domain::{Code, Error, Tenant, TenantId, Timestamp};
 use crate::measure::TenantMeasures;
 use crate::measure::census_cache::CachedCensuses;
-use crate::measure::metric_values::TenantCounts;
+use crate::measure::metric_values::{TenantCounts, TenantMemory};
 use crate::store::CatalogRow;
 
 /// Tenants that are not in memory and that one question reads at most. The next question goes on.
@@ -134,6 +135,15 @@ impl Kavach {
 /// Runs work that takes a while with thousands of tenants, off the worker threads.
 pub(super) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     spawn_blocking(work).await.map_err(|_| Error::new(Code::InternalError, "the statistics could not be added up"))
+}
+
+/// How many tenants are in memory, and may be.
+pub(super) fn tenant_memory(core: &Core) -> TenantMemory {
+    TenantMemory {
+        resident: core.measures.resident.load(Ordering::Relaxed),
+        known: core.directory.count(),
+        limit: core.resident_tenants,
+    }
 }
 
 impl KnownTenants {

@@ -190,11 +190,6 @@ impl CatalogFile {
     pub fn bytes(&self) -> u64 {
         self.end
     }
-
-    /// Bytes of a row in the file.
-    pub fn row_bytes(row: &[u8]) -> u64 {
-        (ROW_HEAD + row.len()) as u64
-    }
 }
 
 /// Whether the file is a catalog.

@@ -139,9 +139,8 @@ impl Registry {
                 let profile = loaded.tenant.profile().clone();
                 let home = self.next_home();
                 let seat = self.core.directory.admit(route, home.channel, None);
-                self.core.residency_clock.fetch_add(1, Ordering::Relaxed);
                 let announced = loaded.announced_seq;
-                seat.resident.measures.used(self.core.residency_clock.load(Ordering::Relaxed));
+                seat.resident.measures.used(self.core.residency_clock.fetch_add(1, Ordering::Relaxed) + 1);
                 let room = Arc::clone(&self.room).try_acquire_owned().ok();
                 self.start_actor(loaded, false, seat, &home, room);
                 self.announce(profile.id, announced);

@@ -100,7 +100,7 @@ impl Registry {
                     actor.core.directory.remove(route.id);
                     actor.core.measures.labels.forget(route.id);
                     // A follower notices when it looks.
-                    actor.core.audit.watch.announce(route.id.tag(), 0, actor.core.clock.now());
+                    actor.announce(route.id, 0);
                     Ok(())
                 }
                 failed => {

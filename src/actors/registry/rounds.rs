@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix::{AsyncContext, Handler, ResponseFuture};
+use actix::dev::ToEnvelope;
+use actix::{AsyncContext, Context, Handler, Message, ResponseFuture};
 use actix_rt::task::spawn_blocking;
 use kavach_store::refusal::storage_unavailable;
 use tokio::sync::oneshot;
@@ -15,6 +16,7 @@ use super::{AT_ONCE, Registry};
 use crate::actors::core::{Core, Phase, Visit};
 use crate::actors::messages::{Close, RemoveOldSegments, TakeSnapshot};
 use crate::actors::registry_messages::{CloseAll, SnapshotAll};
+use crate::actors::tenant::TenantActor;
 use crate::actors::tenant_directory::{KnownTenant, Presence};
 use crate::domain::{Error, TenantId};
 
@@ -42,17 +44,7 @@ impl Handler<SnapshotAll> for Registry {
             .await;
             let (mut written, mut failed) = (covered.load(Ordering::Relaxed), None);
             for batch in tenants.chunks(AT_ONCE) {
-                let mut answers = Vec::new();
-                for tenant in batch {
-                    let (reply, answer) = oneshot::channel();
-                    let mailbox = core.reach(*tenant, Visit::Scan, |resident| Arc::clone(&resident.mailbox));
-                    if let Ok(mailbox) = mailbox
-                        && mailbox.send(TakeSnapshot { reply }).await.is_ok()
-                    {
-                        answers.push(answer);
-                    }
-                }
-                for answer in answers {
+                for answer in send_to(&core, batch, |reply| TakeSnapshot { reply }).await {
                     match answer.await.unwrap_or_else(|_| Err(storage_unavailable())) {
                         Ok(()) => written += 1,
                         // One tenant's failure keeps no other from its snapshot.
@@ -80,10 +72,34 @@ async fn selected(core: &Arc<Core>, wanted: impl Fn(&KnownTenant) -> bool + Send
     spawn_blocking(select).await.unwrap_or_default()
 }
 
+/// Sends tenants a message each. The answers of those that can be reached arrive at the returned receivers.
+async fn send_to<M, T>(
+    core: &Core,
+    tenants: &[TenantId],
+    make: impl Fn(oneshot::Sender<T>) -> M,
+) -> Vec<oneshot::Receiver<T>>
+where
+    M: Message<Result = ()> + Send + 'static,
+    TenantActor: Handler<M>,
+    Context<TenantActor>: ToEnvelope<TenantActor, M>,
+{
+    let mut answers = Vec::with_capacity(tenants.len());
+    for tenant in tenants {
+        let (reply, answer) = oneshot::channel();
+        let mailbox = core.reach(*tenant, Visit::Scan, |resident| Arc::clone(&resident.mailbox));
+        if let Ok(mailbox) = mailbox
+            && mailbox.send(make(reply)).await.is_ok()
+        {
+            answers.push(answer);
+        }
+    }
+    answers
+}
+
 impl Registry {
     /// Has tenants remove what is past their retention, every hour. One that is not in memory is read for that only when
     /// its row says that something is.
-    pub(super) fn schedule_retention(&self, ctx: &mut actix::Context<Self>) {
+    pub(super) fn schedule_retention(&self, ctx: &mut Context<Self>) {
         ctx.run_interval(RETENTION_INTERVAL, |actor, _| {
             let core = Arc::clone(&actor.core);
             actix_rt::spawn(remove_old_segments(core));
@@ -103,17 +119,7 @@ pub(crate) async fn remove_old_segments(core: Arc<Core>) {
     })
     .await;
     for batch in tenants.chunks(AT_ONCE) {
-        let mut ends = Vec::new();
-        for tenant in batch {
-            let (done, ended) = oneshot::channel();
-            let mailbox = core.reach(*tenant, Visit::Scan, |resident| Arc::clone(&resident.mailbox));
-            if let Ok(mailbox) = mailbox
-                && mailbox.send(RemoveOldSegments { done }).await.is_ok()
-            {
-                ends.push(ended);
-            }
-        }
-        for ended in ends {
+        for ended in send_to(&core, batch, |done| RemoveOldSegments { done }).await {
             // One that ended meanwhile does it in the next round.
             let _ = ended.await;
         }
