@@ -66,7 +66,7 @@ fn an_uncompressed_predecessor_of_a_lost_segment_takes_the_next_events() {
     let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 100 });
     append(&mut journal, 100);
     journal.rotate_if_due(0).unwrap();
-    journal.begin_snapshot().run(|file| file.write_all(b"state")).unwrap();
+    journal.begin_snapshot(journal.written_seq()).run(|file| file.write_all(b"state")).unwrap();
     drop(journal);
     let folder = Folder::open(dir.path()).unwrap();
     // A copy that was compressed already must not outlive the raw file's growth.
