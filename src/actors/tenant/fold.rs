@@ -15,7 +15,7 @@ use super::TenantActor;
 use crate::actors::messages::{Checkpointed, FoldTail};
 use crate::actors::reply::Reply;
 use crate::actors::tenant_reply::TenantReply;
-use crate::domain::Error;
+use crate::domain::{Error, Timestamp};
 use crate::journal::{Flushed, Journal, SyncPoint};
 use kavach_store::CatalogRow;
 use kavach_store::catalog_writer::RowBytes;
@@ -52,8 +52,9 @@ pub(super) enum FolderNeed {
     Disk,
     /// To have them on disk, and a link of the hash chain after them.
     Link(Reply<Checkpointed>),
-    /// To have them in its file. Then a snapshot is written, for somebody who waits for it, perhaps.
-    Snapshot(StateCopy, Option<TenantReply>),
+    /// To have them in its file. Then a snapshot of that copy, from that time, is written, for somebody who waits for it,
+    /// perhaps; and they are synced.
+    Snapshot(StateCopy, Timestamp, Option<TenantReply>),
 }
 
 impl TenantActor {
@@ -110,7 +111,7 @@ impl TenantActor {
             match need {
                 FolderNeed::Disk => self.resources.log.not_folded(self.tenant().id().bytes()),
                 FolderNeed::Link(reply) => drop(reply.send(Err(storage_unavailable()))),
-                FolderNeed::Snapshot(_, done) => {
+                FolderNeed::Snapshot(_, _, done) => {
                     self.snapshots_running = self.snapshots_running.saturating_sub(1);
                     if let Some(held) = done {
                         held.release(Err(storage_unavailable()));
@@ -134,8 +135,7 @@ impl TenantActor {
         };
         let mut needs_sync = self.unsynced >= SYNC_BYTES;
         let is_met = |(upto, need): &mut (u64, FolderNeed)| match need {
-            FolderNeed::Snapshot(..) => *upto <= written,
-            FolderNeed::Disk => {
+            FolderNeed::Snapshot(..) | FolderNeed::Disk => {
                 needs_sync |= *upto <= written;
                 *upto <= written
             }
@@ -149,7 +149,7 @@ impl TenantActor {
             match need {
                 FolderNeed::Disk => {}
                 FolderNeed::Link(reply) => self.give_checkpoint(reply, ctx),
-                FolderNeed::Snapshot(copy, done) => self.write_snapshot(copy, done, ctx),
+                FolderNeed::Snapshot(copy, copied_at, done) => self.write_snapshot(copy, copied_at, done, ctx),
             }
         }
         if needs_sync {

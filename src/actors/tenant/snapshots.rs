@@ -37,7 +37,7 @@ impl TenantActor {
         match self.pipeline.copy_state().filter(|_| !self.pipeline.storage_failed()) {
             Some(copy) => {
                 self.snapshots_running += 1;
-                self.fold(FolderNeed::Snapshot(copy, done), ctx);
+                self.fold(FolderNeed::Snapshot(copy, self.resources.clock.now(), done), ctx);
             }
             None => {
                 let Some(held) = done else { return };
@@ -52,7 +52,13 @@ impl TenantActor {
     }
 
     /// Has another thread write a snapshot of a state that the folder has the events of.
-    pub(super) fn write_snapshot(&mut self, copy: StateCopy, done: Option<TenantReply>, ctx: &mut Context<Self>) {
+    pub(super) fn write_snapshot(
+        &mut self,
+        copy: StateCopy,
+        copied_at: Timestamp,
+        done: Option<TenantReply>,
+        ctx: &mut Context<Self>,
+    ) {
         let Ok(snapshot) = self.pipeline.begin_snapshot(copy) else {
             self.snapshots_running = self.snapshots_running.saturating_sub(1);
             if let Some(held) = done {
@@ -60,8 +66,7 @@ impl TenantActor {
             }
             return;
         };
-        let (resources, me, seq, start) =
-            (Arc::clone(&self.resources), ctx.address(), snapshot.seq(), self.resources.clock.now());
+        let (resources, me, seq) = (Arc::clone(&self.resources), ctx.address(), snapshot.seq());
         actix_rt::spawn(async move {
             let permit = resources.snapshot_writers.acquire().await;
             let written = spawn_blocking(move || {
@@ -80,7 +85,7 @@ impl TenantActor {
             drop(permit);
             let outcome = if problem.is_none() { Ok(()) } else { Err(storage_unavailable()) };
             // The actor may have left meanwhile. Whoever asked for the snapshot has it all the same.
-            me.do_send(SnapshotWritten { seq, problem, begun_at: start });
+            me.do_send(SnapshotWritten { seq, problem, begun_at: copied_at });
             if let Some(held) = done {
                 held.release(outcome);
             }
