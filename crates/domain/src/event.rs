@@ -278,6 +278,18 @@ pub struct Record<'a> {
     /// that the others take no extra byte.
     #[serde(skip)]
     pub trace: Option<TraceId>,
+    /// What only some calls have. It is not in the array either: an event with it is written as another kind.
+    #[serde(skip)]
+    pub extras: Option<Box<Extras>>,
+}
+
+/// What only some calls have. A part that a call lacks takes no byte.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Extras {
+    /// When the hold on the call's cost ends, if the caller asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<Timestamp>,
 }
 
 /// What granted a call: the agent's own permission, or a delegated one. Every permission on the way counts the call in

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::codec::{decode_event, decode_state, encode_event, encode_state};
+use crate::codec::{EventKind, decode_event, decode_state, encode_event, encode_state};
 use kavach_domain::agent::AgentSpec;
 use kavach_domain::author::Author;
 use kavach_domain::author::By;
@@ -18,7 +18,7 @@ use kavach_domain::budget::policy::{Limits, Period, PolicyAction, Usage};
 use kavach_domain::budget::settlement::SettledDecision;
 use kavach_domain::budget::settlement::UsageRecord;
 use kavach_domain::delegation::DelegationSpec;
-use kavach_domain::event::{Before, ChangeRecord, Grant, LinkUse};
+use kavach_domain::event::{Before, ChangeRecord, Extras, Grant, LinkUse};
 use kavach_domain::permission::constraint::time_window::TimeWindowSpec;
 use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec};
 use kavach_domain::permission::{PermissionSet, PermissionSpec};
@@ -308,6 +308,7 @@ fn records() -> Vec<(String, Record<'static>)> {
         user_agent: Some("kavach-demo/1.0"),
         micros: 12,
         trace: None,
+        extras: None,
     };
     let least = Record {
         agent: None,
@@ -326,6 +327,7 @@ fn records() -> Vec<(String, Record<'static>)> {
         user_agent: None,
         micros: 0,
         trace: None,
+        extras: None,
     };
     let own = Record { granted_by: Some(Grant { links: Vec::new(), permission: 2 }), ..allowed.clone() };
     let revoked = Record {
@@ -340,10 +342,15 @@ fn records() -> Vec<(String, Record<'static>)> {
     let trace = TraceId::from_bytes(*b"a trace's 16 bts");
     let traced = Record { trace, ..allowed.clone() };
     let denied = Record { trace, ..least.clone() };
+    let held = Extras { held_until: Some(at(3)) };
+    let held = Record { extras: Some(Box::new(held)), ..allowed.clone() };
+    let held_traced = Record { trace, ..held.clone() };
     let mut all = vec![
         ("allowed".to_owned(), allowed.clone()),
         ("allowed.traced".to_owned(), traced),
         ("denied.traced".to_owned(), denied),
+        ("allowed.held".to_owned(), held),
+        ("allowed.held.traced".to_owned(), held_traced),
         ("allowed.ipv6".to_owned(), v6),
         ("allowed.own".to_owned(), own),
         ("denied.least".to_owned(), least),
@@ -476,9 +483,14 @@ fn a_differing_clock_time_takes_9_bytes_and_its_absence_none() {
     let time = |time: Timestamp| [&[0xcf][..], &time.millis().to_be_bytes()].concat();
     for (name, ordinary) in golden("events.txt") {
         let (_, event) = decode_event(1, &ordinary).unwrap();
-        // One more element in the array, and another kind.
         let mut other = ordinary.clone();
-        (other[0], other[1]) = (ordinary[0] + 1, ordinary[1] + 4);
+        if ordinary[1] == EventKind::DecidedWithExtras.number() {
+            // It has a place for the clock's time.
+            assert_eq!(other.pop(), Some(0xc0), "{name}: nil");
+        } else {
+            // One more element in the array, and another kind.
+            (other[0], other[1]) = (ordinary[0] + 1, ordinary[1] + 4);
+        }
         let expected = [&other[..], &time(wall)].concat();
         let mut written = Vec::new();
         encode_event(moment, &event, &mut written).unwrap();

@@ -145,6 +145,7 @@ impl Verdict {
             user_agent: request.user_agent(),
             micros,
             trace: request.trace,
+            extras: None,
         }
     }
 
