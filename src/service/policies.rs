@@ -115,7 +115,8 @@ impl Policies<'_> {
         let missing = unknown();
         let look = move |tenant: &Tenant, now| {
             let agent = tenant.agent(id).ok_or(missing)?;
-            let about = tenant.policies().iter().filter(|policy| policy.is_about(id, &agent.profile.spec.owner));
+            let policies = tenant.policies_at(now);
+            let about = policies.iter().filter(|policy| policy.is_about(id, &agent.profile.spec.owner));
             let views = about.map(|policy| PolicyView::of(tenant, policy, now)).collect();
             Ok((tenant.check_budgets(agent, cost, now, &mut ()), views))
         };
@@ -132,7 +133,8 @@ impl Policies<'_> {
 impl PolicyFilter {
     fn select(&self, tenant: &Tenant, now: Timestamp, after: Option<PolicyId>, most: usize) -> Vec<PolicyView> {
         let Self { tenant: _, agent, owner, status } = self;
-        let wanted = tenant.policies().iter().filter(|policy| {
+        let policies = tenant.policies_at(now);
+        let wanted = policies.iter().filter(|policy| {
             let profile = &policy.profile;
             after.is_none_or(|after| profile.id > after)
                 && agent.is_none_or(|agent| profile.agent == Some(agent))

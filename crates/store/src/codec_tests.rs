@@ -15,7 +15,7 @@ use kavach_domain::author::Author;
 use kavach_domain::author::By;
 use kavach_domain::budget::cost::Cost;
 use kavach_domain::budget::policy::{Limits, Period, PolicyAction, Usage};
-use kavach_domain::budget::settlement::SettledDecision;
+use kavach_domain::budget::settlement::{HoldChange, SettledDecision, UsageRecord};
 use kavach_domain::budget::settlement::UsageRecord;
 use kavach_domain::delegation::DelegationSpec;
 use kavach_domain::event::{Before, ChangeRecord, Extras, Grant, LinkUse};
@@ -374,10 +374,20 @@ fn reports() -> Vec<(&'static str, UsageRecord)> {
         calls: 5,
         cost: Cost::from_millionths(1_250_000),
         settles: None,
+        hold: None,
     };
     let estimate = Cost::from_millionths(1_500_000);
     let decision = SettledDecision { seq: 20, at: at(20), wall: None, estimate };
-    vec![("used", report.clone()), ("used.settles", UsageRecord { calls: 0, settles: Some(decision), ..report })]
+    let settles = UsageRecord { calls: 0, settles: Some(decision.clone()), ..report.clone() };
+    let ends = |by, change| UsageRecord { by, cost: Cost::default(), hold: Some(change), ..settles.clone() };
+    let extended = HoldChange::Extended { decision, until: at(90) };
+    vec![
+        ("used", report.clone()),
+        ("used.settles", settles.clone()),
+        ("used.released", ends(By::Operator, HoldChange::Released)),
+        ("used.expired", ends(By::Time, HoldChange::Expired)),
+        ("used.extended", UsageRecord { settles: None, ..ends(By::Operator, extended) }),
+    ]
 }
 
 /// All of the above.
@@ -563,9 +573,29 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     let state_denied = tenant.state();
     assert!(state_denied.policies.iter().any(|policy| policy.last_denied_at == Some(at(99))));
     let written_denied = encode_state(&state_denied).unwrap();
-    let lines = [("state", first), ("state.places", &written), ("state.denied", &written_denied)];
+    // Two calls have holds, of which one has ended.
+    for (name, seq) in [("allowed.held", 100), ("allowed.held.traced", 101)] {
+        let (_, held) = records().into_iter().find(|(known, _)| known == name).unwrap();
+        tenant.apply(Moment::new(at(seq), seq), &Event::Decided(held));
+    }
+    let (_, released) = reports().into_iter().find(|(name, _)| *name == "used.released").unwrap();
+    let settles = released.settles.map(|decision| SettledDecision { seq: 100, at: at(100), ..decision });
+    tenant.apply(Moment::new(at(102), 102), &Event::Used(UsageRecord { settles, ..released }));
+    let state_held = tenant.state();
+    assert_eq!((state_held.holds.open().len(), state_held.holds.ended().len()), (1, 1));
+    let written_held = encode_state(&state_held).unwrap();
+    let lines = [
+        ("state", first),
+        ("state.places", &written),
+        ("state.denied", &written_denied),
+        ("state.held", &written_held),
+    ];
     bless("state.txt", &lines.map(|(name, bytes)| line(name, bytes)).concat());
-    for (name, state, written) in [("state.places", state, written), ("state.denied", state_denied, written_denied)] {
+    for (name, state, written) in [
+        ("state.places", state, written),
+        ("state.denied", state_denied, written_denied),
+        ("state.held", state_held, written_held),
+    ] {
         let Some(bytes) = golden.get(name) else {
             panic!("a line to add to state.txt:\n{}", line(name, &written));
         };

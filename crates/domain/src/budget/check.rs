@@ -68,8 +68,9 @@ impl Tenant {
     /// Checks the call against all of the agent's policies.
     pub fn check_budgets<T: Trace>(&self, agent: &Agent, cost: Cost, now: Timestamp, trace: &mut T) -> BudgetCheck {
         let mut check = BudgetCheck::default();
+        let policies = self.policies_at(now);
         for place in self.policies_about(agent) {
-            let Some(policy) = self.policies().get(place as usize) else { continue };
+            let Some(policy) = policies.get(place as usize) else { continue };
             // Meters are for whoever asks why, and for what they stop.
             if !T::KEPT && policy.has_room(now, 1, cost) {
                 continue;

@@ -7,11 +7,15 @@
 //! | which policies bind an agent | [`policy_index`] |
 //! | the check before a call and the charge after it | [`check`] |
 //! | what a call really cost, and how that settles an estimate | [`usage`], [`settlement`] |
+//! | estimates that are held until then | [`hold`], [`hold_commands`]; how many are kept cheaply, [`chunked`] |
 //! | exact money | [`cost`] |
 
 pub mod calendar;
 pub mod check;
+pub mod chunked;
 pub mod cost;
+pub mod hold;
+pub mod hold_commands;
 pub mod policy;
 pub mod policy_commands;
 pub mod policy_index;

@@ -110,7 +110,7 @@ pub struct PolicyView {
 }
 
 impl PolicyView {
-    /// The policy's state at `now`.
+    /// The state at `now` of a policy, one of [those of that time](Tenant::policies_at).
     pub fn of(tenant: &Tenant, policy: &Policy, now: Timestamp) -> Self {
         let shown = Policy { usage: policy.usage.now(now), ..policy.clone() };
         Self { tenant: tenant.id(), policy: shown, status: policy.status(now) }
@@ -121,7 +121,9 @@ impl PolicyView {
     /// # Errors
     /// `POLICY_NOT_FOUND`.
     pub fn find(tenant: &Tenant, id: PolicyId, now: Timestamp) -> Result<Self, Error> {
-        existing(tenant, id).map(|policy| Self::of(tenant, policy, now))
+        let policies = tenant.policies_at(now);
+        let policy = policies.iter().find(|policy| policy.profile.id == id);
+        policy.map(|policy| Self::of(tenant, policy, now)).ok_or_else(|| unknown_policy(&id.to_string()))
     }
 }
 
@@ -139,7 +141,7 @@ fn changeable(tenant: &Tenant, id: PolicyId, by: By) -> Result<&Policy, Error> {
     let policy = existing(tenant, id)?;
     match (by, policy.profile.by) {
         (By::Operator, _) | (By::Key(_), By::Key(_)) => Ok(policy),
-        (By::Key(_), By::Operator) => {
+        (By::Key(_) | By::Time, By::Operator | By::Time) | (By::Time, By::Key(_)) => {
             Err(Error::new(Code::Forbidden, "an operator set this policy last, so only an operator key can change it"))
         }
     }

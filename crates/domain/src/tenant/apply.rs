@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use crate::agent::{Agent, AgentSpec, GracedToken};
 use crate::author::By;
+use crate::budget::hold::Hold;
 use crate::budget::policy::{Policy, PolicyProfile};
 use crate::budget::policy_index::PolicyIndex;
+use crate::budget::settlement::SettledDecision;
 use crate::delegation::{Delegation, DelegationProfile, DelegationSpec, forget_ended, position};
 use crate::event::{Change, Event, Grant, LinkUse, Record};
 use crate::id::{AgentId, DelegationId, PolicyId};
@@ -26,6 +28,7 @@ impl Tenant {
         (self.state.seq, self.state.at, self.state.wall) = (moment.seq, moment.at, moment.other_wall());
         if moment.wall < before {
             self.state.policies.iter_mut().for_each(|policy| policy.turn_back(moment));
+            self.shorten_holds(moment.wall);
         }
         match event {
             Event::Decided(record) => self.apply_decision(moment, record),
@@ -47,6 +50,13 @@ impl Tenant {
             Some(grant) => self.count_delegated(grant, moment.wall),
             None => {}
         }
+        let held_until = record.extras.as_ref().and_then(|extras| extras.held_until);
+        if let (Some(ends_at), true, Some(agent)) = (held_until, record.allowed(), self.agent_in(slot)) {
+            let (seq, at, wall) = (moment.seq, moment.at, moment.other_wall());
+            let decision = SettledDecision { seq, at, wall, estimate: record.cost.unwrap_or_default() };
+            let (agent, owner) = (agent.profile.id, Arc::clone(&agent.profile.spec.owner));
+            self.open_hold(Hold { decision, agent, owner, ends_at });
+        }
         if (record.allowed() || record.policy.is_some())
             && !self.state.policies.is_empty()
             && let Some(agent) = self.agent_in(slot)
@@ -55,7 +65,7 @@ impl Tenant {
             for place in self.policies_about_owner(id, &owner) {
                 let Some(policy) = self.policy_mut(place) else { continue };
                 if record.allowed() {
-                    policy.charge(moment, 1, record.cost.unwrap_or_default());
+                    policy.charge(moment, 1, record.cost.unwrap_or_default(), held_until.is_some());
                 } else if record.policy == Some(policy.profile.id) {
                     policy.last_denied_at = Some(moment.wall);
                 }

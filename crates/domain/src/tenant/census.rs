@@ -56,17 +56,19 @@ pub struct Census {
     pub last_event_at: Timestamp,
     /// When these numbers were taken.
     pub taken_at: Timestamp,
-    /// Until when they hold if no event comes: then an agent expires, or a day ends.
+    /// Until when they are right if no event comes: then an agent expires, a hold ends, or a day does.
     pub valid_until: Timestamp,
 }
 
 impl Census {
     /// The tenant's numbers at `now`, with at most `most` policies.
     pub fn take(tenant: &Tenant, now: Timestamp, most: usize) -> Self {
-        let mut near_limits: Vec<_> = tenant.policies().iter().filter_map(|policy| policy.near_limit(now)).collect();
+        let policies = tenant.policies_at(now);
+        let mut near_limits: Vec<_> = policies.iter().filter_map(|policy| policy.near_limit(now)).collect();
         sort_fullest_first(&mut near_limits, |near| near);
         near_limits.truncate(most);
         let next_day = now.next_day();
+        let next_change = [tenant.next_expiry(now), tenant.next_hold_end().filter(|end| *end > now)];
         Self {
             name: tenant.profile().name.clone(),
             status: tenant.profile().status,
@@ -74,7 +76,7 @@ impl Census {
             near_limits,
             last_event_at: tenant.time(),
             taken_at: now,
-            valid_until: tenant.next_expiry(now).map_or(next_day, |expiry| expiry.min(next_day)),
+            valid_until: next_change.into_iter().flatten().fold(next_day, Timestamp::min),
         }
     }
 }

@@ -4,8 +4,8 @@ use crate::api::openapi::{Docs, Tag};
 use crate::api::policies::CheckJson;
 use crate::api::responses::PolicyJson;
 use crate::domain::Code::{
-    AgentNotFound, AlreadySettled, AuditEntryNotFound, Forbidden, InvalidField, NotSettleable, PolicyLimitExceeded,
-    PolicyNotFound, TenantMismatch, TenantNotFound,
+    AgentNotFound, AlreadySettled, AuditEntryNotFound, Forbidden, HoldEnded, InvalidField, NotSettleable,
+    PolicyLimitExceeded, PolicyNotFound, TenantMismatch, TenantNotFound,
 };
 use crate::domain::budget::usage::UsageAnswer;
 
@@ -83,9 +83,9 @@ pub fn report() -> Docs {
     docs("reportUsage", "Report what was used")
         .about(
             "With `auditId` the decision's estimate becomes the real cost; repeating it with the same cost changes nothing. \
-             Without, cost and calls are added, even past a limit.",
+             Without, cost and calls are added, even past a limit. If the estimate was held, that ends the hold.",
         )
         .answers::<UsageAnswer>(200, "What counts now.")
-        .fails(&[InvalidField, AgentNotFound, AuditEntryNotFound, AlreadySettled, NotSettleable])
+        .fails(&[InvalidField, AgentNotFound, AuditEntryNotFound, AlreadySettled, NotSettleable, HoldEnded])
         .writes()
 }
