@@ -144,13 +144,13 @@ impl Tenant {
         for place in places {
             let Some(policy) = self.policy_mut(place) else { continue };
             match settles {
-                None => policy.charge(moment, *calls, *cost),
+                None => policy.charge(moment, *calls, *cost, false),
                 // The decision was not charged to a policy made later.
                 Some(decision) if policy.profile.id.seq() > decision.seq => {}
                 // An excess is charged to the windows that are open now. If the decision's own are still open, they are
                 // the same.
                 Some(decision) if *cost >= decision.estimate => {
-                    policy.charge(moment, 0, cost.minus(decision.estimate));
+                    policy.charge(moment, 0, cost.minus(decision.estimate), false);
                 }
                 Some(SettledDecision { seq, at, wall, estimate }) => {
                     let charged = Moment { at: *at, wall: wall.unwrap_or(*at), seq: *seq };
