@@ -11,7 +11,8 @@ use super::input::{Body, Query, Reason, owner, page};
 use super::responses::{self, PolicyJson};
 use crate::domain::budget::check::Exceeded;
 use crate::domain::budget::cost::Cost;
-use crate::domain::budget::policy::{Period, PolicyStatus};
+use crate::domain::budget::counts::Period;
+use crate::domain::budget::policy::PolicyStatus;
 use crate::domain::budget::policy_commands::{NewPolicy, PolicyPatch};
 use crate::domain::limits::MAX_PAGE;
 use crate::domain::text::quote;
@@ -146,7 +147,7 @@ pub async fn check(Admin(kavach): Admin, Body(body): Body<CheckBody>) -> Handler
         allowed: denied.is_none(),
         code: denied.as_ref().map(|_| Code::BudgetExceeded),
         policy_id: denied.as_ref().map(|denied| denied.policy_id),
-        retry_after: denied.as_ref().map(|denied| denied.retry_after),
+        retry_after: denied.as_ref().and_then(|denied| denied.retry_after),
         reason: denied.map(|denied| denied.message),
         warnings: check.warnings,
         more_warnings: Some(check.more_warnings).filter(|more| *more > 0),

@@ -7,7 +7,8 @@ use crate::actors::Route;
 use crate::domain::agent::commands::no_such_agent;
 use crate::domain::budget::check::BudgetCheck;
 use crate::domain::budget::cost::Cost;
-use crate::domain::budget::policy::{Period, PolicyStatus};
+use crate::domain::budget::counts::Period;
+use crate::domain::budget::policy::PolicyStatus;
 use crate::domain::budget::policy_commands::{
     CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicy, UpdatePolicy, unknown_policy,
 };

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use crate::agent::AgentSpec;
 use crate::author::By;
 use crate::budget::cost::Cost;
-use crate::budget::policy::{Limits, PolicyAction};
+use crate::budget::policy::PolicyAction;
+use crate::budget::policy_limits::Limits;
 use crate::budget::settlement::{HoldChange, UsageRecord};
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
@@ -489,6 +490,18 @@ struct UsedJson {
     calls_this_month: u64,
     tokens_cost_today: Cost,
     tokens_cost_this_month: Cost,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calls_this_hour: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_cost_this_hour: Option<Cost>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calls_this_week: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_cost_this_week: Option<Cost>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calls_total: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_cost_total: Option<Cost>,
 }
 
 /// The state before the change, in the form of the state after it.
@@ -511,11 +524,17 @@ fn before_json(before: &Before, change: &Change) -> Option<Box<RawValue>> {
             action: *action,
             disabled: Some(*disabled),
         }),
-        Before::Used(usage) => to_raw_value(&UsedJson {
-            calls_today: usage.calls_today,
-            calls_this_month: usage.calls_this_month,
-            tokens_cost_today: usage.tokens_cost_today,
-            tokens_cost_this_month: usage.tokens_cost_this_month,
+        Before::Used(used) => to_raw_value(&UsedJson {
+            calls_today: used.calls_today,
+            calls_this_month: used.calls_this_month,
+            tokens_cost_today: used.tokens_cost_today,
+            tokens_cost_this_month: used.tokens_cost_this_month,
+            calls_this_hour: used.hour.map(|(calls, _)| calls),
+            tokens_cost_this_hour: used.hour.map(|(_, cost)| cost),
+            calls_this_week: used.week.map(|(calls, _)| calls),
+            tokens_cost_this_week: used.week.map(|(_, cost)| cost),
+            calls_total: used.total.map(|(calls, _)| calls),
+            tokens_cost_total: used.total.map(|(_, cost)| cost),
         }),
         Before::Delegation(spec) => to_raw_value(&delegation_json(spec)),
     }

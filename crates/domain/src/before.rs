@@ -51,7 +51,7 @@ impl Before {
             Change::PolicyReset { policy: id, .. } => {
                 let policies = tenant.policies_at(at);
                 let policy = policies.iter().find(|policy| policy.profile.id == *id);
-                policy.map(|policy| Self::Used(policy.usage.now(at)))
+                policy.map(|policy| Self::Used(Box::new((&*policy.used(at)).into())))
             }
             Change::DelegationRevoked { delegation, .. } => {
                 let (_, link) = tenant.delegation(*delegation)?;

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::agent::AgentSpec;
 use crate::author::{Author, By};
 use crate::budget::cost::Cost;
-use crate::budget::policy::{Limits, Period, PolicyAction, Usage};
+use crate::budget::counts::{Cleared, Period};
+use crate::budget::policy::PolicyAction;
+use crate::budget::policy_limits::Limits;
 use crate::budget::settlement::UsageRecord;
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
@@ -98,7 +100,7 @@ pub enum Before {
         disabled: bool,
     },
     /// The usage of a budget policy.
-    Used(Usage),
+    Used(Box<Cleared>),
     /// A delegation.
     Delegation(Box<DelegationSpec>),
 }

@@ -14,9 +14,10 @@ use kavach_domain::agent::AgentSpec;
 use kavach_domain::author::Author;
 use kavach_domain::author::By;
 use kavach_domain::budget::cost::Cost;
-use kavach_domain::budget::policy::{Limits, Period, PolicyAction, Usage};
+use kavach_domain::budget::counts::{Cleared, Period};
+use kavach_domain::budget::policy::PolicyAction;
+use kavach_domain::budget::policy_limits::Limits;
 use kavach_domain::budget::settlement::{HoldChange, SettledDecision, UsageRecord};
-use kavach_domain::budget::settlement::UsageRecord;
 use kavach_domain::delegation::DelegationSpec;
 use kavach_domain::event::{Before, ChangeRecord, Extras, Grant, LinkUse};
 use kavach_domain::permission::constraint::time_window::TimeWindowSpec;
@@ -132,6 +133,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         max_calls_per_month: Some(100_000),
         max_tokens_cost_per_day: cost(50),
         max_tokens_cost_per_month: cost(5_000),
+        ..Limits::default()
     };
     let one_limit = Limits { max_calls_per_day: Some(0), ..Limits::default() };
     let policy_created = |seq, agent, owner: Option<&str>, limits, action| Change::PolicyCreated {
@@ -169,7 +171,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
     let tenant_before =
         |slug, suspended| Before::Tenant { name: "Globex".into(), slug, settings: settings(), suspended };
     let other = || Slug::parse("slug", "globex").ok();
-    let used = Usage {
+    let used = Cleared {
         at: Some(at(40)),
         calls_today: 7,
         calls_this_month: 70,
@@ -177,8 +179,9 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         tokens_cost_this_month: Cost::from_millionths(15_000_000),
         day_reset: 3,
         month_reset: 2,
-        other_day: None,
-        other_month: None,
+        hour: None,
+        week: None,
+        total: None,
     };
     let link = DelegationSpec {
         from: agent_id(9),
@@ -223,7 +226,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         ("policyDeleted.known", known(by_key, Change::PolicyDeleted { policy: policy_id(20) }, policy_before)),
         (
             "policyReset.known",
-            known(by_key, Change::PolicyReset { policy: policy_id(20), period: Period::Day }, Before::Used(used)),
+            known(by_key, Change::PolicyReset { policy: policy_id(20), period: Period::Day }, Before::Used(Box::new(used))),
         ),
         (
             "delegationRevoked.known",
@@ -562,9 +565,11 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     assert_eq!((state.agents.len(), state.keys.len()), (3, 1));
     assert!(state.agents.iter().any(|agent| agent.windows.iter().any(|window| window.used(state.at) > 0)));
     let golden = golden("state.txt");
-    // The state as written before delegations had places.
-    let first = &golden["state"];
-    assert_eq!(Tenant::restore(decode_state(first).unwrap()).state(), state);
+    // The states as written before delegations had places, and before the windows of budgets had bounds.
+    let old = ["state", "state.places", "state.denied"];
+    for name in &old[..2] {
+        assert_eq!(Tenant::restore(decode_state(&golden[*name]).unwrap()).state(), state);
+    }
     let written = encode_state(&state).unwrap();
     // The last call was denied by a policy.
     let (_, denied) = records().into_iter().find(|(name, _)| name == "denied.policy").unwrap();
@@ -584,17 +589,15 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     let state_held = tenant.state();
     assert_eq!((state_held.holds.open().len(), state_held.holds.ended().len()), (1, 1));
     let written_held = encode_state(&state_held).unwrap();
-    let lines = [
-        ("state", first),
-        ("state.places", &written),
-        ("state.denied", &written_denied),
-        ("state.held", &written_held),
-    ];
-    bless("state.txt", &lines.map(|(name, bytes)| line(name, bytes)).concat());
+    assert_eq!(decode_state(&golden["state.denied"]).unwrap(), state_denied);
+    let new =
+        [("state.windows", &written), ("state.windows.denied", &written_denied), ("state.windows.held", &written_held)];
+    let lines = old.iter().map(|name| (*name, &golden[*name])).chain(new).map(|(name, bytes)| line(name, bytes));
+    bless("state.txt", &lines.collect::<String>());
     for (name, state, written) in [
-        ("state.places", state, written),
-        ("state.denied", state_denied, written_denied),
-        ("state.held", state_held, written_held),
+        ("state.windows", state, written),
+        ("state.windows.denied", state_denied, written_denied),
+        ("state.windows.held", state_held, written_held),
     ] {
         let Some(bytes) = golden.get(name) else {
             panic!("a line to add to state.txt:\n{}", line(name, &written));

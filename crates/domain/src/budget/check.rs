@@ -7,7 +7,8 @@ use smallvec::SmallVec;
 
 use crate::agent::Agent;
 use crate::budget::cost::Cost;
-use crate::budget::policy::{Amount, Meter, Policy, PolicyAction};
+use crate::budget::meter::{Amount, Meter};
+use crate::budget::policy::{Policy, PolicyAction};
 use crate::decision::explain::{Step, Trace};
 use crate::error::Code;
 use crate::id::PolicyId;
@@ -32,19 +33,21 @@ pub struct Exceeded {
     pub requested: Amount,
     /// The limit.
     pub max: Amount,
-    /// Seconds until the count starts anew.
-    pub retry_after: u64,
+    /// Seconds until the call may fit: the count starts anew, or a temporary limit ends. Absent if neither ever happens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
     /// The excess in words.
     pub message: String,
 }
 
 impl Exceeded {
-    fn new(policy: &Policy, meter: &Meter) -> Self {
-        let Meter { name, used, requested, max, used_up: _, exceeded: _, reset_seconds, daily: _ } = *meter;
+    fn new(policy: &Policy, meter: &Meter, now: Timestamp) -> Self {
+        let Meter { name, used, requested, max, fits_at, .. } = *meter;
         let id = policy.profile.id;
         let message = format!("Budget {name} of policy {id} exceeded: {used} of {max} used, {requested} requested");
         let action = policy.profile.action;
-        Self { policy_id: id, action, limit: name, used, requested, max, retry_after: reset_seconds, message }
+        let retry_after = fits_at.map(|fits| now.seconds_until(fits));
+        Self { policy_id: id, action, limit: name, used, requested, max, retry_after, message }
     }
 
     /// The code, if the policy denies the call.
@@ -80,7 +83,7 @@ impl Tenant {
             for meter in policy.meters(now, 1, cost) {
                 trace.step(|| step(policy, &meter));
                 // If several limits are exceeded, the one that takes longest to start anew decides when to retry.
-                if watched && meter.exceeded && worst.is_none_or(|worst| meter.reset_seconds > worst.reset_seconds) {
+                if watched && meter.exceeded && worst.is_none_or(|worst| meter.outlasts(&worst)) {
                     worst = Some(meter);
                 }
             }
@@ -89,12 +92,12 @@ impl Tenant {
             let action = policy.profile.action;
             if action == PolicyAction::Warn {
                 if check.warnings.len() < MAX_WARNINGS {
-                    check.warnings.push(Exceeded::new(policy, &meter));
+                    check.warnings.push(Exceeded::new(policy, &meter, now));
                 } else {
                     check.more_warnings += 1;
                 }
             } else if check.denied_by.as_ref().is_none_or(|denied| action > denied.action) {
-                check.denied_by = Some(Box::new(Exceeded::new(policy, &meter)));
+                check.denied_by = Some(Box::new(Exceeded::new(policy, &meter, now)));
             }
         }
         check

@@ -2,7 +2,8 @@
 //!
 //! | to find | look in |
 //! | --- | --- |
-//! | a policy and its limits; the days and months it counts in | [`policy`]; [`window`], [`calendar`] |
+//! | a policy and its limits; how much of each is used | [`policy`], [`policy_limits`]; [`counts`], [`meter`], [`window_view`] |
+//! | the hours, days, weeks and months it counts in | [`window`], [`calendar`] |
 //! | how a policy is created and changed | [`policy_commands`] |
 //! | which policies bind an agent | [`policy_index`] |
 //! | the check before a call and the charge after it | [`check`] |
@@ -14,11 +15,15 @@ pub mod calendar;
 pub mod check;
 pub mod chunked;
 pub mod cost;
+pub mod counts;
 pub mod hold;
 pub mod hold_commands;
+pub mod meter;
 pub mod policy;
 pub mod policy_commands;
 pub mod policy_index;
+pub mod policy_limits;
 pub mod settlement;
 pub mod usage;
 pub mod window;
+pub mod window_view;

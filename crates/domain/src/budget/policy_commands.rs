@@ -5,18 +5,18 @@ use std::sync::Arc;
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::agent::commands::no_such_agent;
 use crate::author::By;
-use crate::budget::cost::Cost;
-use crate::budget::policy::{Limits, Period, Policy, PolicyAction, PolicyStatus};
+use crate::budget::counts::Period;
+use crate::budget::policy::{Policy, PolicyAction, PolicyStatus};
+use crate::budget::policy_limits::{Limits, LimitsPatch};
+use crate::budget::window_view::WindowView;
 use crate::error::{Code, Error};
 use crate::event::Change;
 use crate::id::{AgentId, PolicyId, TenantId};
 use crate::limits::MAX_POLICIES;
 use crate::moment::Moment;
-use crate::tenant::settings::given;
 use crate::tenant::{Command, Tenant};
 use crate::text::{parse_owner, quote};
 use crate::time::Timestamp;
@@ -46,58 +46,6 @@ pub struct NewPolicy {
     pub action: PolicyAction,
 }
 
-/// Limits to set: an omitted one keeps its value, `null` clears it.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct LimitsPatch {
-    /// Granted calls in a UTC day.
-    #[serde(default, deserialize_with = "given")]
-    pub max_calls_per_day: Option<Option<u64>>,
-    /// Granted calls in a calendar month.
-    #[serde(default, deserialize_with = "given")]
-    pub max_calls_per_month: Option<Option<u64>>,
-    /// Cost in a UTC day.
-    #[serde(default, deserialize_with = "given")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<Cost>"))]
-    pub max_tokens_cost_per_day: Option<Option<Box<RawValue>>>,
-    /// Cost in a calendar month.
-    #[serde(default, deserialize_with = "given")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<Cost>"))]
-    pub max_tokens_cost_per_month: Option<Option<Box<RawValue>>>,
-}
-
-impl LimitsPatch {
-    fn merge(self, into: &Limits) -> Result<Limits, Error> {
-        let Self { max_calls_per_day, max_calls_per_month, max_tokens_cost_per_day, max_tokens_cost_per_month } = self;
-        let cost = |name: &str, value: Option<Option<Box<RawValue>>>, old: Option<Cost>| match value {
-            None => Ok(old),
-            Some(None) => Ok(None),
-            Some(Some(number)) => Cost::parse_limit(&format!("limits.{name}"), number.get()).map(Some),
-        };
-        let limits = Limits {
-            max_calls_per_day: max_calls_per_day.unwrap_or(into.max_calls_per_day),
-            max_calls_per_month: max_calls_per_month.unwrap_or(into.max_calls_per_month),
-            max_tokens_cost_per_day: cost(
-                "maxTokensCostPerDay",
-                max_tokens_cost_per_day,
-                into.max_tokens_cost_per_day,
-            )?,
-            max_tokens_cost_per_month: cost(
-                "maxTokensCostPerMonth",
-                max_tokens_cost_per_month,
-                into.max_tokens_cost_per_month,
-            )?,
-        };
-        if limits == Limits::default() {
-            let problem = "must contain at least one of maxCallsPerDay, maxCallsPerMonth, maxTokensCostPerDay, \
-                           maxTokensCostPerMonth";
-            return Err(Error::field(Code::InvalidField, "limits", problem));
-        }
-        Ok(limits)
-    }
-}
-
 /// A policy as an answer shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PolicyView {
@@ -107,13 +55,18 @@ pub struct PolicyView {
     pub policy: Policy,
     /// Its current status.
     pub status: PolicyStatus,
+    /// The limits that hold now.
+    pub limits: Limits,
+    /// Its current windows.
+    pub windows: Vec<WindowView>,
 }
 
 impl PolicyView {
     /// The state at `now` of a policy, one of [those of that time](Tenant::policies_at).
     pub fn of(tenant: &Tenant, policy: &Policy, now: Timestamp) -> Self {
-        let shown = Policy { usage: policy.usage.now(now), ..policy.clone() };
-        Self { tenant: tenant.id(), policy: shown, status: policy.status(now) }
+        let shown = Policy { usage: policy.used(now).into_owned(), ..policy.clone() };
+        let (limits, windows) = (policy.limits(now).into_owned(), policy.windows(now));
+        Self { tenant: tenant.id(), policy: shown, status: policy.status(now), limits, windows }
     }
 
     /// The policy with that id.

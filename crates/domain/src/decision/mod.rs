@@ -123,7 +123,7 @@ impl From<Exceeded> for Denial {
     fn from(exceeded: Exceeded) -> Self {
         let Exceeded { policy_id, action, retry_after, message, .. } = exceeded;
         let policy = Some((policy_id, action));
-        Self { code: Code::BudgetExceeded, reason: message.into(), retry_after: Some(retry_after), policy }
+        Self { code: Code::BudgetExceeded, reason: message.into(), retry_after, policy }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::agent::{Agent, AgentSpec, GracedToken};
 use crate::author::By;
+use crate::budget::calendar::Calendar;
 use crate::budget::hold::Hold;
 use crate::budget::policy::{Policy, PolicyProfile};
 use crate::budget::policy_index::PolicyIndex;
@@ -27,7 +28,7 @@ impl Tenant {
         let before = self.state.wall.unwrap_or(self.state.at);
         (self.state.seq, self.state.at, self.state.wall) = (moment.seq, moment.at, moment.other_wall());
         if moment.wall < before {
-            self.state.policies.iter_mut().for_each(|policy| policy.turn_back(moment));
+            self.state.policies.iter_mut().for_each(|policy| policy.turn_to(moment));
             self.shorten_holds(moment.wall);
         }
         match event {
@@ -209,7 +210,7 @@ impl Tenant {
             }
             Change::PolicyCreated { policy, agent, owner, limits, action } => {
                 let place = u32::try_from(self.state.policies.len()).unwrap_or(u32::MAX);
-                let policy = Policy::new(PolicyProfile {
+                let profile = PolicyProfile {
                     id: *policy,
                     agent: *agent,
                     owner: owner.clone(),
@@ -219,7 +220,10 @@ impl Tenant {
                     by,
                     created_at: at,
                     updated_at: at,
-                });
+                    calendar: Calendar::default(),
+                    temporary: None,
+                };
+                let policy = Policy::new(profile, |_| None);
                 self.policy_index.insert(place, &policy);
                 self.state.policies.push(policy);
             }
@@ -231,6 +235,7 @@ impl Tenant {
                 profile.disabled = *disabled;
                 profile.by = by;
                 profile.updated_at = at;
+                policy.renew(moment, |_| None);
             }),
             Change::PolicyDeleted { policy } => {
                 self.state.policies.retain(|known| known.profile.id != *policy);

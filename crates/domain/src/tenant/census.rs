@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::agent::AgentCounts;
-use crate::budget::policy::{Amount, Meter, Policy, PolicyAction, PolicyStatus};
+use crate::budget::meter::{Amount, Meter};
+use crate::budget::policy::{Policy, PolicyAction, PolicyStatus};
 use crate::id::{AgentId, PolicyId};
 use crate::tenant::{Tenant, TenantStatus};
 use crate::time::Timestamp;
@@ -35,8 +36,8 @@ pub struct NearLimit {
     pub max: Amount,
     /// The used share of the limit: 1 is all of it.
     pub share: f64,
-    /// When the count starts anew.
-    pub resets_at: Timestamp,
+    /// When the count starts anew; `None` is never.
+    pub resets_at: Option<Timestamp>,
     /// When it last denied a call; `None` if it did not since it was last changed or reset.
     pub last_denied_at: Option<Timestamp>,
 }
@@ -97,7 +98,7 @@ impl Policy {
         let (share, meter) =
             meters.map(|meter| (meter.share(), meter)).max_by(|(one, _), (other, _)| one.total_cmp(other))?;
         (share >= NEAR || self.denied_today(now)).then(|| {
-            let Meter { name, used, max, daily, .. } = meter;
+            let Meter { name, used, max, resets_at, .. } = meter;
             let profile = &self.profile;
             NearLimit {
                 policy: profile.id,
@@ -109,7 +110,7 @@ impl Policy {
                 used,
                 max,
                 share,
-                resets_at: if daily { now.next_day() } else { now.next_month() },
+                resets_at,
                 last_denied_at: self.last_denied_at,
             }
         })
@@ -134,7 +135,9 @@ mod tests {
     use super::*;
     use crate::author::By;
     use crate::budget::cost::Cost;
-    use crate::budget::policy::{Limits, PolicyProfile};
+    use crate::budget::calendar::Calendar;
+    use crate::budget::policy::PolicyProfile;
+    use crate::budget::policy_limits::Limits;
     use crate::{Moment, TenantTag};
 
     fn policy(limits: Limits, disabled: bool, calls: u64, cost: &str) -> Policy {
@@ -151,9 +154,11 @@ mod tests {
             by: By::Operator,
             created_at: at,
             updated_at: at,
+            calendar: Calendar::default(),
+            temporary: None,
         };
-        let mut policy = Policy::new(profile);
-        policy.usage.charge(Moment::new(now, 1), calls, Cost::parse("cost", cost).unwrap());
+        let mut policy = Policy::new(profile, |_| None);
+        policy.charge(Moment::new(now, 1), calls, Cost::parse("cost", cost).unwrap(), false);
         policy
     }
 
@@ -173,10 +178,10 @@ mod tests {
         assert_eq!(near(7, "1.5"), None);
         let day = near(8, "1.5").unwrap();
         assert_eq!((day.limit, day.share, day.status), ("maxCallsPerDay", 0.8, PolicyStatus::Active));
-        assert_eq!(day.resets_at, at("2026-02-28T00:00:00Z"));
+        assert_eq!(day.resets_at, Some(at("2026-02-28T00:00:00Z")));
         let month = near(8, "2.5").unwrap();
         assert_eq!((month.limit, month.share, month.status), ("maxTokensCostPerMonth", 1.25, PolicyStatus::Triggered));
-        assert_eq!((month.used.to_string(), month.resets_at), ("2.5".to_owned(), at("2026-03-01T00:00:00Z")));
+        assert_eq!((month.used.to_string(), month.resets_at), ("2.5".to_owned(), Some(at("2026-03-01T00:00:00Z"))));
         let tomorrow = at("2026-02-28T00:00:00Z");
         let mut denying = policy(limits.clone(), false, 7, "1.5");
         denying.last_denied_at = Some(now);

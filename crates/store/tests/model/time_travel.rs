@@ -1,7 +1,8 @@
 //! Budgets at the borders of days, months and years, with the time as an argument.
 
 use kavach_domain::Code;
-use kavach_domain::budget::policy::{Period, PolicyStatus};
+use kavach_domain::budget::counts::Period;
+use kavach_domain::budget::policy::PolicyStatus;
 
 use super::ledger::{Ledger, at};
 
