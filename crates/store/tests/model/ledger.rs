@@ -4,6 +4,8 @@ use kavach_domain::agent::commands::{AgentPatch, CreateAgent, NewAgent, RevokeAg
 use kavach_domain::author::By;
 use kavach_domain::budget::cost::Cost;
 use kavach_domain::budget::counts::Period;
+use kavach_domain::budget::hold::HoldTime;
+use kavach_domain::budget::hold_commands::HoldView;
 use kavach_domain::budget::policy_commands::{
     CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicy, UpdatePolicy,
 };
@@ -136,16 +138,59 @@ impl Ledger {
     }
 
     pub fn call_of(&mut self, action: &str, agent: AgentId, cost: Option<&str>) -> Decision {
+        self.call_holding(action, agent, cost, None)
+    }
+
+    /// A call that holds its cost for so many seconds.
+    pub fn call_holding(&mut self, action: &str, agent: AgentId, cost: Option<&str>, seconds: Option<u64>) -> Decision {
         let mut request = Request::new(action, "docs:1").unwrap().for_agent(agent);
         request.cost = cost.map(self::cost);
+        if let Some(seconds) = seconds {
+            request = request.holding(seconds).unwrap();
+        }
+        // An explanation sees due holds as ended, though nothing says so yet.
         let moment = self.tenant.next_moment(self.clock);
         let mut steps = Steps::default();
         let explained = self.tenant.decide(&Caller::Operator, &request, moment, &mut steps).answer(None);
+        self.end_due_holds();
+        let moment = self.tenant.next_moment(self.clock);
         let verdict = self.tenant.decide(&Caller::Operator, &request, moment, &mut ());
         self.record(moment, &Event::Decided(verdict.record(&request, 1)));
         let decision = verdict.answer(Some(AuditId::derive(moment.at, moment.seq, self.tenant.id().tag())));
-        assert_eq!(explained, Decision { audit_id: None, ..decision.clone() });
+        assert_eq!(explained, Decision { audit_id: None, hold: None, ..decision.clone() });
+        assert_eq!(decision.hold.is_some(), seconds.is_some() && decision.allowed);
         decision
+    }
+
+    /// Ends the holds that are due, as the actor does before it decides anything.
+    pub fn end_due_holds(&mut self) {
+        loop {
+            let moment = self.tenant.next_moment(self.clock);
+            let Some(end) = self.tenant.due_hold(moment.wall) else { return };
+            self.record(moment, &Event::Used(end));
+        }
+    }
+
+    pub fn release(&mut self, decision: AuditId) -> Result<UsageAnswer, Code> {
+        self.end_due_holds();
+        let moment = self.tenant.next_moment(self.clock);
+        let (record, answer) =
+            self.tenant.decide_release(By::Operator, decision, moment).map_err(|error| error.code())?;
+        if let Some(record) = record {
+            self.record(moment, &Event::Used(record));
+        }
+        Ok(answer)
+    }
+
+    pub fn extend(&mut self, decision: AuditId, seconds: u64) -> Result<HoldView, Code> {
+        self.end_due_holds();
+        let moment = self.tenant.next_moment(self.clock);
+        let time = HoldTime::parse("ttlSeconds", seconds).unwrap();
+        let decided = self.tenant.decide_extension(By::Operator, decision, time, moment);
+        let (record, view) = decided.map_err(|error| error.code())?;
+        self.record(moment, &Event::Used(record));
+        assert_eq!(HoldView::find(&self.tenant, decision, moment.wall).unwrap(), view);
+        Ok(view)
     }
 
     pub fn used(&mut self, agent: AgentId, calls: u64, cost: &str) -> Result<UsageAnswer, Code> {
@@ -156,10 +201,16 @@ impl Ledger {
         let bytes = self.events[decision.seq() as usize - 1].clone();
         let (moment, event) = codec::decode_event(decision.seq(), &bytes).unwrap();
         let report = UsageReport::new(agent, 0, self::cost(cost)).unwrap();
-        self.report(report.settling(decision, moment, &event))
+        let by_entry = report.clone().settling(decision, moment, &event);
+        // A hold tells what its entry tells.
+        if let Some(hold) = HoldView::settleable(&self.tenant, decision) {
+            assert_eq!(report.settling_hold(&hold), by_entry);
+        }
+        self.report(by_entry)
     }
 
     fn report(&mut self, report: Result<UsageReport, Error>) -> Result<UsageAnswer, Code> {
+        self.end_due_holds();
         let moment = self.tenant.next_moment(self.clock);
         let decided = report.and_then(|report| self.tenant.decide_usage(By::Operator, report, moment));
         let (record, answer) = decided.map_err(|error| error.code())?;
@@ -191,9 +242,19 @@ impl Ledger {
     pub fn compare(&self) {
         let now = self.now();
         let counted = recount::policies(&self.trail, now.millis());
-        let found: Vec<_> =
-            self.tenant.policies().iter().map(|p| shown(&PolicyView::of(&self.tenant, p, now))).collect();
+        let policies = self.tenant.policies_at(now);
+        let found: Vec<_> = policies.iter().map(|p| shown(&PolicyView::of(&self.tenant, p, now))).collect();
         let expected: Vec<_> = counted.iter().map(recount::Counted::shown).collect();
+        assert_eq!(found, expected, "at {now}");
+        let holds = HoldView::list(&self.tenant, None, None, usize::MAX, now);
+        let found: Vec<_> = holds
+            .iter()
+            .map(|HoldView { id, hold, .. }| (id.to_string(), hold.agent.to_string(), hold.ends_at.millis()))
+            .collect();
+        let open = recount::open_holds(&self.trail).into_iter().filter(|(_, until)| *until > now.millis());
+        let entry = |place: usize| &self.trail[place];
+        let expected: Vec<_> =
+            open.map(|(at, until)| (entry(at).id.clone(), entry(at).agent_id.clone().unwrap(), until)).collect();
         assert_eq!(found, expected, "at {now}");
         for agent in self.tenant.agents() {
             let (id, owner) = (agent.profile.id.to_string(), &*agent.profile.spec.owner);
@@ -244,6 +305,10 @@ fn shown(view: &PolicyView) -> Value {
             usage.month.open.calls.to_string(),
             usage.day.open.cost.millionths().to_string(),
             usage.month.open.cost.millionths().to_string(),
+        ],
+        "held": [
+            usage.day.open.held.millionths().to_string(),
+            usage.month.open.held.millionths().to_string(),
         ],
         "lastDenied": view.policy.last_denied_at.map(Timestamp::millis),
     })

@@ -24,6 +24,7 @@ pub struct TrailEntry {
     pub r#ref: Option<String>,
     timestamp: String,
     clock_time: Option<String>,
+    held_until: Option<String>,
     tokens_cost: Option<Box<RawValue>>,
     parameters: Option<Box<RawValue>>,
     #[serde(skip)]
@@ -33,6 +34,9 @@ pub struct TrailEntry {
     pub wall: i64,
     #[serde(skip)]
     pub cost: u128,
+    /// When its hold ends, or to when it was prolonged.
+    #[serde(skip)]
+    pub until: Option<i64>,
     #[serde(skip)]
     noted: Parameters,
 }
@@ -47,6 +51,7 @@ struct Parameters {
     period: String,
     owner_id: String,
     calls: u128,
+    hold: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -63,6 +68,7 @@ impl TrailEntry {
         let mut entry: Self = serde_json::from_str(json).unwrap_or_else(|problem| panic!("{problem}: {json}"));
         entry.at = millis(&entry.timestamp);
         entry.wall = entry.clock_time.as_ref().map_or(entry.at, |text| millis(text));
+        entry.until = entry.held_until.as_ref().map(|text| millis(text));
         entry.cost = entry.tokens_cost.as_ref().map_or(0, |number| millionths(number.get()));
         if entry.kind != "decision" {
             let parameters = entry.parameters.as_ref().map_or("{}", |json| json.get());
@@ -73,6 +79,11 @@ impl TrailEntry {
 
     fn is_allowed_call(&self) -> bool {
         self.kind == "decision" && self.result == "allowed"
+    }
+
+    /// Whether it tells that the hold of a decision ended, or what a decision really cost.
+    fn ends(&self, decision: &str) -> bool {
+        self.r#ref.as_deref() == Some(decision) && self.noted.hold != "extended"
     }
 }
 
@@ -137,6 +148,8 @@ pub struct Counted {
     /// Calls of the day and of the month, cost of the day and of the month.
     limits: [Option<u128>; 4],
     used: [u128; 4],
+    /// What is held of the cost of the day and of the month.
+    held: [u128; 2],
     action: String,
     disabled: bool,
     /// When it last denied a call, since it was last changed or reset.
@@ -164,6 +177,7 @@ impl Counted {
             "action": self.action,
             "status": self.status(),
             "used": self.used.map(|used| used.to_string()),
+            "held": self.held.map(|held| held.to_string()),
             "lastDenied": self.denied,
         })
     }
@@ -229,13 +243,15 @@ pub fn policies(trail: &[TrailEntry], now: i64) -> Vec<Counted> {
             owner: entry.user_id.clone(),
             limits: limits(&noted.limits),
             used: [0; 4],
+            held: [0; 2],
             action: noted.action.clone(),
             disabled: noted.disabled,
             denied: last_denied(later, entry_id(entry)),
         };
-        let (calls_today, cost_today) = count(trail, born, &policy, "month", day_of, now);
-        let (calls_this_month, cost_this_month) = count(trail, born, &policy, "day", month_of, now);
-        policy.used = [calls_today, calls_this_month, cost_today, cost_this_month];
+        let day = count(trail, born, &policy, "month", day_of, now);
+        let month = count(trail, born, &policy, "day", month_of, now);
+        policy.used = [day.calls, month.calls, day.cost, month.cost];
+        policy.held = [day.held, month.held];
         found.push(policy);
     }
     found
@@ -259,6 +275,8 @@ struct Used {
     start: i64,
     calls: u128,
     cost: u128,
+    /// The part of the cost that is held.
+    held: u128,
     /// The first entry that counts in it.
     since: usize,
 }
@@ -267,6 +285,56 @@ impl Used {
     fn charge(&mut self, calls: u128, cost: u128) {
         (self.calls, self.cost) = (self.calls + calls, u128::from(u64::MAX).min(self.cost + cost));
     }
+
+    /// Whether the decision at that place, in the window from `start`, counts in it.
+    fn has(&self, place: usize, start: i64) -> bool {
+        place >= self.since && start == self.start
+    }
+}
+
+/// Where a hold stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HoldState {
+    Open,
+    /// At that cost, by the entry with that id.
+    Settled(u128, String),
+    /// By the entry with that id.
+    Released(String),
+    Expired,
+}
+
+/// The places of decisions whose holds have not ended by an entry, with their ends by time. Some may have passed.
+pub fn open_holds(trail: &[TrailEntry]) -> Vec<(usize, i64)> {
+    let mut open: Vec<(usize, i64)> = Vec::new();
+    for (place, entry) in trail.iter().enumerate() {
+        // Under a clock that was set back no hold lasts longer than a new one could.
+        if place > 0 && entry.wall < trail[place - 1].wall {
+            open.iter_mut().for_each(|(_, until)| *until = (*until).min(entry.wall + DAY));
+        }
+        open.retain(|(decision, _)| !entry.ends(&trail[*decision].id));
+        match (&entry.r#ref, entry.until) {
+            (Some(decision), Some(until)) => {
+                open.iter_mut().filter(|(at, _)| trail[*at].id == *decision).for_each(|hold| hold.1 = until);
+            }
+            (None, Some(until)) => open.push((place, until)),
+            (_, None) => {}
+        }
+    }
+    open
+}
+
+/// What became of the hold of the decision at that place; `None` if it has none.
+pub fn hold_state(trail: &[TrailEntry], place: usize, now: i64) -> Option<HoldState> {
+    trail[place].until?;
+    if let Some((_, until)) = open_holds(trail).into_iter().find(|(at, _)| *at == place) {
+        return Some(if until > now { HoldState::Open } else { HoldState::Expired });
+    }
+    let end = trail.iter().find(|entry| entry.ends(&trail[place].id)).unwrap();
+    Some(match &*end.noted.hold {
+        "released" => HoldState::Released(end.id.clone()),
+        "expired" => HoldState::Expired,
+        _ => HoldState::Settled(end.cost, end.id.clone()),
+    })
 }
 
 /// The window that the clock shows, and the one that it showed before.
@@ -284,7 +352,7 @@ impl Shown {
         let opened = match other {
             Some(known) if known.start == start => known,
             // Back to an unknown window: calls counted ahead of it may belong to it.
-            Some(_) if start < now.start => Used { start, since: place, ..now },
+            Some(_) if start < now.start => Used { start, since: place, held: 0, ..now },
             _ => Used { start, since: place, ..Used::default() },
         };
         *self = Self { now: opened, other: Some(now) };
@@ -297,6 +365,17 @@ impl Shown {
             other.charge(calls, cost);
         }
     }
+
+    /// The hold of the decision at that place, in the window from `start`, is over.
+    fn end_hold(&mut self, place: usize, start: i64, estimate: u128, actual: u128) {
+        if self.now.has(place, start) {
+            self.now.held = self.now.held.saturating_sub(estimate);
+            self.now.cost = self.now.cost.saturating_sub(estimate.saturating_sub(actual));
+        } else if let Some(other) = self.other.as_mut().filter(|other| other.has(place, start)) {
+            other.held = other.held.saturating_sub(estimate);
+        }
+        self.charge(0, actual.saturating_sub(estimate));
+    }
 }
 
 /// A policy's calls and cost in the window that the clock shows. `other` is the period of a reset that leaves this one
@@ -308,7 +387,7 @@ fn count(
     other: &str,
     window_of: fn(i64) -> (i64, i64),
     now: i64,
-) -> (u128, u128) {
+) -> Used {
     let start_of = |wall: i64| window_of(wall).0;
     let mut shown =
         Shown { now: Used { start: start_of(trail[born].wall), since: born, ..Used::default() }, other: None };
@@ -332,6 +411,9 @@ fn count(
         if !policy.is_about(agent, owner) || settled.is_some_and(|place| place < born) {
             continue;
         }
+        if entry.noted.hold == "extended" {
+            continue;
+        }
         let calls = match settled {
             None if entry.is_allowed_call() => 1,
             None if entry.kind == "usage" => entry.noted.calls,
@@ -341,18 +423,33 @@ fn count(
         shown.turn_to(start_of(entry.wall), at);
         let Some(place) = settled else {
             shown.charge(calls, entry.cost);
+            if entry.until.is_some() {
+                shown.now.held = u128::from(u64::MAX).min(shown.now.held + entry.cost);
+            }
             continue;
         };
+        if charged.until.is_some() {
+            shown.end_hold(place, start_of(charged.wall), charged.cost, entry.cost);
+            continue;
+        }
         match entry.cost.checked_sub(charged.cost) {
             Some(more) => shown.charge(0, more),
-            None if place >= shown.now.since && start_of(charged.wall) == shown.now.start => {
+            None if shown.now.has(place, start_of(charged.wall)) => {
                 shown.now.cost = shown.now.cost.saturating_sub(charged.cost - entry.cost);
             }
             None => {}
         }
     }
     shown.turn_to(start_of(now), trail.len());
-    (shown.now.calls, shown.now.cost)
+    // A hold is over when its time is, with or without an entry.
+    for (place, _) in open_holds(trail).into_iter().filter(|(place, until)| *until <= now && *place > born) {
+        let decision = &trail[place];
+        let (agent, owner) = (decision.agent_id.as_deref().unwrap(), decision.user_id.as_deref().unwrap());
+        if policy.is_about(agent, owner) {
+            shown.end_hold(place, start_of(decision.wall), decision.cost, 0);
+        }
+    }
+    shown.now
 }
 
 /// An exceeded policy, and its limit that takes longest to start anew.
