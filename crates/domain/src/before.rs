@@ -48,7 +48,9 @@ impl Before {
             Change::PolicyUpdated { policy: id, .. } | Change::PolicyDeleted { policy: id } => {
                 policy(*id).map(Self::policy)
             }
-            Change::PolicyReset { policy: id, .. } => policy(*id).map(|policy| Self::Used(Box::new((&*policy.used(at)).into()))),
+            Change::PolicyReset { policy: id, .. } => {
+                policy(*id).map(|policy| Self::Used(Box::new((&*policy.used(at)).into())))
+            }
             Change::DelegationRevoked { delegation, .. } => {
                 let (_, link) = tenant.delegation(*delegation)?;
                 Some(Self::Delegation(Box::new(link.profile.spec.clone())))

@@ -227,7 +227,11 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         ("policyDeleted.known", known(by_key, Change::PolicyDeleted { policy: policy_id(20) }, policy_before)),
         (
             "policyReset.known",
-            known(by_key, Change::PolicyReset { policy: policy_id(20), period: Period::Day }, Before::Used(Box::new(used))),
+            known(
+                by_key,
+                Change::PolicyReset { policy: policy_id(20), period: Period::Day },
+                Before::Used(Box::new(used)),
+            ),
         ),
         (
             "delegationRevoked.known",
@@ -573,7 +577,9 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     let new = [("state.windows", &written), ("state.windows.denied", &written_denied)];
     let lines = old.iter().map(|name| (*name, &golden[*name])).chain(new).map(|(name, bytes)| line(name, bytes));
     bless("state.txt", &lines.collect::<String>());
-    for (name, state, written) in [("state.windows", state, written), ("state.windows.denied", state_denied, written_denied)] {
+    for (name, state, written) in
+        [("state.windows", state, written), ("state.windows.denied", state_denied, written_denied)]
+    {
         let Some(bytes) = golden.get(name) else {
             panic!("a line to add to state.txt:\n{}", line(name, &written));
         };
