@@ -226,7 +226,11 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         ("policyDeleted.known", known(by_key, Change::PolicyDeleted { policy: policy_id(20) }, policy_before)),
         (
             "policyReset.known",
-            known(by_key, Change::PolicyReset { policy: policy_id(20), period: Period::Day }, Before::Used(Box::new(used))),
+            known(
+                by_key,
+                Change::PolicyReset { policy: policy_id(20), period: Period::Day },
+                Before::Used(Box::new(used)),
+            ),
         ),
         (
             "delegationRevoked.known",
