@@ -24,6 +24,7 @@
 //! | `delegations` | delegations: answers, refusals, crashes |
 //! | `budgets`, `budget_input`, `budget_proof` | policies and their actions; bad input; exactness under threads and `kill -9` |
 //! | `usage` | usage reports and settlements |
+//! | `holds`, `hold_proof` | holds and how they end; exactness under 64 connections and `kill -9` |
 //! | `clock` | a system clock that jumps |
 //! | `tools` | every tool of the fixture, as real calls |
 //! | `gateways` | forward-auth, with a real nginx |
@@ -129,6 +130,8 @@ mod foreign_ids;
 mod framing;
 mod gateways;
 mod harness;
+mod hold_proof;
+mod holds;
 mod leaks;
 mod life;
 mod limits;
