@@ -66,6 +66,7 @@ export function meters(policy) {
     ["maxTokensCostPerMonth", "Cost this month", "month", used.tokensCostThisMonth],
   ].filter(([name]) => limits[name] !== undefined).map(([name, label, period, amount]) => {
     const max = limits[name];
-    return { name, label, period, used: amount, max, share: Number(max) === 0 ? 1 : Number(amount) / Number(max) };
+    const held = name.includes("Cost") ? policy.windows.find((window) => window.period === period).tokensCostHeld : 0;
+    return { held, name, label, period, used: amount, max, share: Number(max) === 0 ? 1 : Number(amount) / Number(max) };
   });
 }

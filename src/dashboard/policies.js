@@ -15,12 +15,12 @@ const MOST = 500;
 
 /** The bars of a policy. */
 export function policyMeters(policy) {
-  return meters(policy).map(({ label, period, used, max, share, name }) => {
+  return meters(policy).map(({ label, period, used, held, max, share, name }) => {
     const amount = (n) => (name.includes("Cost") ? String(n) : count(n));
     return h("div", { class: "meter" },
       h("div", { class: "meter-line num" }, h("span", {}, label), h("span", {}, h("b", {}, amount(used)), ` of ${amount(max)}`)),
-      bar(share, `${label}: ${amount(used)} of ${amount(max)}`),
-      h("div", { class: "meter-line muted num" }, h("span", {}, `${Math.floor(share * 100)} %`), h("span", {}, `resets in ${span(untilReset(period))}`)));
+      bar(share, `${label}: ${amount(used)} of ${amount(max)}`, held > 0 ? held / used : 0),
+      h("div", { class: "meter-line muted num" }, h("span", {}, `${Math.floor(share * 100)} %`, held > 0 && h("span", { title: "Charged, but not spent yet: a hold keeps it until the call is settled" }, `, ${amount(held)} held`)), h("span", {}, `resets in ${span(untilReset(period))}`)));
   });
 }
 

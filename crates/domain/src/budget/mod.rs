@@ -18,6 +18,8 @@ pub mod cost;
 pub mod counts;
 pub mod hold;
 pub mod hold_commands;
+#[cfg(test)]
+mod hold_tests;
 pub mod meter;
 pub mod policy;
 pub mod policy_commands;
