@@ -165,7 +165,7 @@ fn a_hold_is_released_or_prolonged() {
     for answer in [operator.release(&plain), operator.extend(&plain, 1), operator.release("aud_1")] {
         answer.problem(404, "HOLD_NOT_FOUND");
     }
-    server.with_key(&agent.token).release(&id).problem(401, "INVALID_TOKEN");
+    server.with_key(&agent.token).release(&id).problem(403, "FORBIDDEN");
 }
 
 #[test]

@@ -182,6 +182,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn it_does_what_a_sorted_map_does(fill in 0..600u64, steps in prop::collection::vec(step(), 0..600)) {
             let mut list: Chunked<(u64, u8)> = (0..fill).fold(Chunked::default(), |mut list, number| {

@@ -48,10 +48,10 @@ fn seconds_and_costs_are_checked() {
         let error = HoldTime::parse("ttlSeconds", seconds).unwrap_err();
         assert!(error.message().starts_with("ttlSeconds must be from 1 to 86400"), "{error}");
     }
-    let request = Request::new("read", "docs:1").unwrap();
+    let mut request = Request::new("read", "docs:1").unwrap();
     assert!(request.clone().holding(1).unwrap_err().message().starts_with("hold needs tokensCost"));
-    let costly = Request { cost: Some(Cost::default()), ..request };
-    assert!(costly.clone().holding(1).is_ok() && costly.holding(u64::from(MAX_HOLD_SECONDS)).is_ok());
+    request.cost = Some(Cost::default());
+    assert!(request.clone().holding(1).is_ok() && request.holding(u64::from(MAX_HOLD_SECONDS)).is_ok());
 }
 
 #[test]
@@ -65,8 +65,7 @@ fn open_holds_and_remembered_ends_are_limited() {
     assert_eq!((denied.code, denied.retry_after), (Some(Code::HoldLimitExceeded), Some(60)));
     assert!(denied.reason.unwrap().contains(" exceeded") && denied.hold.is_none());
     // A call without a hold is none of its business.
-    let plain = Request { cost: None, ..Request::new("read", "docs:1").unwrap().for_agent(agent) };
-    assert!(world.peek(agent, &plain).allowed);
+    assert!(world.peek(agent, &Request::new("read", "docs:1").unwrap()).allowed);
     // A due hold makes room, before its end is recorded and after.
     world.now = world.now.plus_millis(60_000);
     assert!(world.peek(agent, &request(agent, 1)).allowed);
