@@ -89,6 +89,7 @@ pub fn new_agent(permissions: Vec<PermissionSpec>) -> NewAgent {
         permissions,
         expires_at: None,
         metadata: None,
+        labels: None,
     }
 }
 

@@ -50,8 +50,9 @@ impl World {
     }
 
     fn happen(&mut self, moment: Moment, event: &Event<'_>) {
-        self.journal.push((moment, encode(event)));
-        self.tenant.apply(moment, event);
+        let event = self.tenant.complete(moment, event).into_owned();
+        self.journal.push((moment, encode(&event)));
+        self.tenant.apply(moment, &event);
     }
 
     pub(crate) fn run<C: Command>(&mut self, command: C) -> Result<C::Reply, Error> {
@@ -72,6 +73,7 @@ impl World {
             permissions: own,
             expires_at: None,
             metadata: None,
+            labels: None,
         };
         let mut random = [0; 32];
         random[..8].copy_from_slice(&self.tenant.seq().to_le_bytes());
