@@ -41,7 +41,7 @@ pub use audit::{Audit, AuditQuery, AuditStream, Export, ExportFormat, KEEP_ALIVE
 pub use delegations::Delegations;
 pub use kavach::Kavach;
 pub use lists::{Page, PageRequest};
-pub use policies::{Policies, PolicyFilter};
+pub use policies::{CheckedCall, Policies, PolicyFilter};
 pub use search::{SearchPage, SearchResult};
 pub use stats::{SlowTenant, Stats, TenantIdentity};
 pub use tenants::{KeyWithSecret, Tenants};

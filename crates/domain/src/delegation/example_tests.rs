@@ -308,7 +308,7 @@ fn pages_continue_after_the_last_delegation() {
     let ends = || [None, Some(agents[0]), Some(agents[1]), Some(agents[3])];
     for (from, to) in ends().into_iter().flat_map(|from| ends().map(|to| (from, to))) {
         let list = |after, most| -> Vec<_> {
-            let filter = DelegationFilter { from, to };
+            let filter = DelegationFilter { from, to, status: None };
             let page = DelegationView::list(&world.tenant, filter, world.now, after, most);
             page.into_iter().map(|view| view.delegation.profile.id).collect()
         };
