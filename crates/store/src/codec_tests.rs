@@ -91,12 +91,14 @@ fn full_spec() -> AgentSpec {
         .into(),
         expires_at: Some(at(1_000_000)),
         metadata: Some(r#"{"team":"data"}"#.into()),
+        labels: Labels::default(),
     }
 }
 
 fn least_spec(kind: AgentType) -> AgentSpec {
     let permissions = PermissionSet::default().into();
-    AgentSpec { owner: "u".into(), name: "n".into(), kind, permissions, expires_at: None, metadata: None }
+    let labels = Labels::default();
+    AgentSpec { owner: "u".into(), name: "n".into(), kind, permissions, expires_at: None, metadata: None, labels }
 }
 
 /// Every change, with all optional fields and with none, including its author's and its old values. The text after the
@@ -349,7 +351,7 @@ fn records() -> Vec<(String, Record<'static>)> {
     let trace = TraceId::from_bytes(*b"a trace's 16 bts");
     let traced = Record { trace, ..allowed.clone() };
     let denied = Record { trace, ..least.clone() };
-    let held = Extras { held_until: Some(at(3)) };
+    let held = Extras { held_until: Some(at(3)), ..Extras::default() };
     let held = Record { extras: Some(Box::new(held)), ..allowed.clone() };
     let held_traced = Record { trace, ..held.clone() };
     let mut all = vec![

@@ -171,7 +171,10 @@ impl Tenant {
             Ok(hold) => {
                 let (agent, owner) = (hold.agent, Arc::clone(&hold.owner));
                 let settles = Some(hold.decision.clone());
-                Ok((Some(UsageRecord { by, agent, owner, calls: 0, cost, settles, hold: None }), answer))
+                let scoped = hold.scoped.to_vec();
+                let record =
+                    UsageRecord { by, agent, owner, calls: 0, cost, settles, hold: None, scoped, opens: Vec::new() };
+                Ok((Some(record), answer))
             }
             Err(NoHold::Ended(EndedHold { end: HoldEnd::Settled(settled), at, seq, .. })) => {
                 if settled != cost {
@@ -204,7 +207,8 @@ impl Tenant {
         let hold = self.open_hold_of(id, moment.wall).map_err(|gone| gone.error(id))?;
         let until = time.end_from(moment.wall);
         let change = HoldChange::Extended { decision: hold.decision.clone(), until };
-        let record = UsageRecord { settles: None, ..end_record(by, hold, change) };
+        // It charges nothing.
+        let record = UsageRecord { settles: None, scoped: Vec::new(), ..end_record(by, hold, change) };
         let mut view = HoldView::of(self, hold);
         view.hold.ends_at = until;
         Ok((record, view))
@@ -232,5 +236,7 @@ fn end_record(by: By, hold: &Hold, change: HoldChange) -> UsageRecord {
         cost: Cost::default(),
         settles: Some(hold.decision.clone()),
         hold: Some(change),
+        scoped: hold.scoped.to_vec(),
+        opens: Vec::new(),
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::author::By;
 use crate::budget::cost::Cost;
+use crate::budget::opening::Opened;
 use crate::id::AgentId;
 use crate::limits::MAX_SETTLED;
 use crate::moment::Moment;
@@ -30,6 +31,13 @@ pub struct UsageRecord {
     /// What happened to a hold, unless it was settled. Records without it are as older versions wrote them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<HoldChange>,
+    /// The scoped policies that it is charged to, by the numbers of the events that created them: of a settlement those
+    /// that the decision was charged to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scoped: Vec<u64>,
+    /// The windows that it opens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opens: Vec<Opened>,
 }
 
 /// What happens to a hold other than a settlement.

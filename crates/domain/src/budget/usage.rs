@@ -13,6 +13,7 @@ use crate::agent::commands::no_such_agent;
 use crate::author::By;
 use crate::budget::cost::Cost;
 use crate::budget::hold::Hold;
+use crate::budget::scope::Call;
 use crate::budget::settlement::{HoldChange, SettledDecision, Settlement, UsageRecord};
 use crate::error::{Code, Error};
 use crate::event::{Event, Record};
@@ -34,6 +35,8 @@ pub struct UsageReport {
     pub settles: Option<(SettledDecision, Arc<str>)>,
     /// Whether that decision's estimate was held.
     pub is_hold: bool,
+    /// The scoped policies that the decision to settle was charged to.
+    pub scoped: Vec<u64>,
 }
 
 /// The answer to a usage report.
@@ -63,7 +66,7 @@ impl UsageReport {
         if calls > MAX_REPORTED_CALLS {
             return Err(Error::field(Code::InvalidField, "calls", format!("must be at most {MAX_REPORTED_CALLS}")));
         }
-        Ok(Self { agent, calls, cost, settles: None, is_hold: false })
+        Ok(Self { agent, calls, cost, settles: None, is_hold: false, scoped: Vec::new() })
     }
 
     /// Makes the report a settlement of the decision with that id, recorded by that event.
@@ -87,6 +90,7 @@ impl UsageReport {
             wall: moment.other_wall(),
             estimate: cost.unwrap_or_default(),
         };
+        self.scoped = extras.as_ref().map(|extras| extras.scoped.clone()).unwrap_or_default();
         self.settles = Some((decision, Arc::clone(owner)));
         self.is_hold = extras.as_ref().is_some_and(|extras| extras.held_until.is_some());
         Ok(self)
@@ -99,6 +103,7 @@ impl UsageReport {
     pub fn settling_hold(mut self, hold: &Hold) -> Result<Self, Error> {
         self.check_agent(Some(hold.agent))?;
         self.check_no_calls()?;
+        self.scoped = hold.scoped.to_vec();
         self.settles = Some((hold.decision.clone(), Arc::clone(&hold.owner)));
         self.is_hold = true;
         Ok(self)
@@ -132,7 +137,7 @@ impl Tenant {
         report: UsageReport,
         moment: Moment,
     ) -> Result<(Option<UsageRecord>, UsageAnswer), Error> {
-        let UsageReport { agent, calls, cost, settles, is_hold } = report;
+        let UsageReport { agent, calls, cost, settles, is_hold, scoped } = report;
         let tag = self.id().tag();
         let known = self.agent(agent).ok_or_else(|| no_such_agent(&agent.to_string()))?;
         let mut answer = UsageAnswer {
@@ -144,7 +149,11 @@ impl Tenant {
         };
         let Some((decision, owner)) = settles else {
             let owner = Arc::clone(&known.profile.spec.owner);
-            return Ok((Some(UsageRecord { by, agent, owner, calls, cost, settles: None, hold: None }), answer));
+            // It is about no call, so only policies that need none are charged.
+            let scoped = self.scoped_policies(known, Call::default());
+            let record =
+                UsageRecord { by, agent, owner, calls, cost, settles: None, hold: None, scoped, opens: Vec::new() };
+            return Ok((Some(record), answer));
         };
         if is_hold {
             return self.decide_hold_settlement(by, cost, moment, answer);
@@ -163,14 +172,15 @@ impl Tenant {
             }
             None => {
                 let settles = Some(decision);
-                Ok((Some(UsageRecord { by, agent, owner, calls, cost, settles, hold: None }), answer))
+                let record = UsageRecord { by, agent, owner, calls, cost, settles, hold: None, scoped, opens: Vec::new() };
+                Ok((Some(record), answer))
             }
         }
     }
 
     /// Applies a usage report.
     pub(crate) fn apply_usage(&mut self, moment: Moment, record: &UsageRecord) {
-        let UsageRecord { by: _, agent, owner, calls, cost, settles, hold } = record;
+        let UsageRecord { calls, cost, settles, hold, .. } = record;
         if let Some(HoldChange::Extended { decision, until }) = hold {
             return self.prolong_hold(decision.seq, *until);
         }
@@ -178,8 +188,7 @@ impl Tenant {
         if is_over || hold.is_some() {
             return;
         }
-        let places = self.policies_about_owner(*agent, owner);
-        for place in places {
+        for place in self.policies_of_usage(record) {
             let Some(policy) = self.policy_mut(place) else { continue };
             match settles {
                 None => policy.charge(moment, *calls, *cost, false),

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::budget::hold::{EndedHold, Hold, HoldEnd, Holds};
 use crate::budget::policy::Policy;
-use crate::budget::settlement::{HoldChange, UsageRecord};
+use crate::budget::settlement::{HoldChange, SettledDecision, UsageRecord};
+use crate::event::Record;
 use crate::limits::{MAX_HOLD_SECONDS, MAX_HOLDS};
 use crate::moment::Moment;
 use crate::tenant::Tenant;
@@ -56,17 +58,21 @@ impl Tenant {
         let moment = self.next_moment(now);
         for (_, decision) in self.hold_ends.range(..=(now, u64::MAX)) {
             if let Some(hold) = self.state.holds.open().get(*decision) {
-                let places = self.policies_about_owner(hold.agent, &hold.owner);
+                let places = self.policies_of_hold(hold);
                 end_in(&mut policies, &places, moment, hold, HoldEnd::Expired);
             }
         }
         Cow::Owned(policies)
     }
 
-    pub(super) fn open_hold(&mut self, hold: Hold) {
-        let end = (hold.ends_at, hold.decision.seq);
-        if self.state.holds.open.push(hold) {
-            self.hold_ends.insert(end);
+    /// Opens the hold of a decision.
+    pub(super) fn open_hold(&mut self, moment: Moment, record: &Record<'_>, ends_at: Timestamp) {
+        let (Some(agent), Some(owner)) = (record.agent, &record.owner) else { return };
+        let (seq, at, wall) = (moment.seq, moment.at, moment.other_wall());
+        let decision = SettledDecision { seq, at, wall, estimate: record.cost.unwrap_or_default() };
+        let scoped = record.extras.as_ref().map_or(&[][..], |extras| &extras.scoped).into();
+        if self.state.holds.open.push(Hold { decision, agent, owner: Arc::clone(owner), scoped, ends_at }) {
+            self.hold_ends.insert((ends_at, seq));
         }
     }
 
@@ -80,7 +86,7 @@ impl Tenant {
             Some(HoldChange::Expired) => HoldEnd::Expired,
             Some(HoldChange::Extended { .. }) | None => HoldEnd::Settled(record.cost),
         };
-        let places = self.policies_about_owner(hold.agent, &hold.owner);
+        let places = self.policies_of_hold(&hold);
         end_in(&mut self.state.policies, &places, moment, &hold, end);
         let (decided_at, agent) = (hold.decision.at, hold.agent);
         self.state.holds.remember(EndedHold { decision, decided_at, agent, end, seq: moment.seq, at: moment.at });

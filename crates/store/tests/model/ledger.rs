@@ -70,6 +70,7 @@ impl Ledger {
     }
 
     fn record(&mut self, moment: Moment, event: &Event<'_>) {
+        let event = &self.tenant.complete(moment, event).into_owned();
         let mut bytes = Vec::new();
         codec::encode_event(moment, event, &mut bytes).unwrap();
         assert_eq!(codec::decode_event(moment.seq, &bytes).unwrap(), (moment, event.clone()));
