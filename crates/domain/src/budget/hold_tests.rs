@@ -1,9 +1,12 @@
 //! Holds at their limits, and under a clock that is set back. Random histories are in the store's model tests.
 
+use crate::agent::commands::AgentPatch;
 use crate::author::By;
+use crate::budget::calendar::Span;
 use crate::budget::cost::Cost;
 use crate::budget::hold::{HoldEnd, HoldTime};
 use crate::budget::hold_commands::HoldView;
+use crate::budget::policy_commands::{CreatePolicy, NewPolicy, PolicyView};
 use crate::budget::usage::UsageReport;
 use crate::delegation::example_tests::{World, permissions};
 use crate::limits::{MAX_ENDED_HOLDS, MAX_HOLD_SECONDS, MAX_HOLDS};
@@ -141,4 +144,49 @@ fn a_clock_that_is_set_back_lets_no_hold_last_longer_than_a_new_one() {
     }
     assert_eq!(HoldView::list(&world.tenant, None, None, 9, right).len(), 1);
     assert_eq!(HoldView::list(&world.tenant, None, None, 9, Timestamp::from_millis(i64::MAX)).len(), 0);
+}
+
+#[test]
+fn a_hold_ends_in_the_scoped_policies_that_it_charged_whatever_they_match_by_then() {
+    let (mut world, agent) = world();
+    let label = |labels: &str| serde_json::from_str::<AgentPatch>(&format!(r#"{{"labels":{labels}}}"#)).unwrap();
+    world.patch(agent, label(r#"{"team":"data"}"#)).unwrap();
+    let policy = |world: &mut World, fields: &str| {
+        let limits = r#""limits":{"maxTokensCostPerDay":1,"maxTokensCostTotal":1}"#;
+        let new: NewPolicy = serde_json::from_str(&format!("{{{limits},{fields}}}")).unwrap();
+        world.run(CreatePolicy::parse(new).unwrap()).unwrap().unwrap().policy.profile.id
+    };
+    let by_label = policy(&mut world, r#""labels":{"team":"data"},"timeZone":"Asia/Kolkata""#);
+    let by_call = policy(&mut world, r#""resource":"docs:*","actions":["read"]"#);
+    let unscoped = policy(&mut world, r#""timeZone":"America/Sao_Paulo""#);
+    let other = policy(&mut world, r#""labels":{"team":"web"}"#);
+    // Spent and held of all time.
+    let total = |world: &World, id| {
+        let view = PolicyView::find(&world.tenant, id, world.now).unwrap();
+        let window = view.windows.into_iter().find(|window| window.period == Span::Total).unwrap();
+        (window.tokens_cost_spent.millionths(), window.tokens_cost_held.millionths())
+    };
+    let all = [by_label, by_call, unscoped];
+    let ids = [(); 3].map(|()| hold(&mut world, agent, 80_000).audit_id.unwrap());
+    let report = UsageReport::new(agent, 0, Cost::from_millionths(9)).unwrap();
+    let report = report.settling_hold(&HoldView::settleable(&world.tenant, ids[0]).unwrap()).unwrap();
+    assert_eq!(all.map(|id| total(&world, id)), [(0, 21); 3]);
+    world.patch(agent, label(r#"{"team":"web"}"#)).unwrap();
+    // The day has ended in Kolkata by then, and the event says when the new one begins.
+    world.now = world.now.plus_millis(70_000_000);
+    let moment = world.tenant.next_moment(world.now);
+    let (settled, _) = world.tenant.decide_usage(By::Operator, report, moment).unwrap();
+    let settled = Event::Used(settled.unwrap());
+    assert_eq!(world.tenant.complete(moment, &settled).opens().len(), 2);
+    world.happen(moment, &settled);
+    assert_eq!(all.map(|id| total(&world, id)), [(9, 14); 3]);
+    let moment = world.tenant.next_moment(world.now);
+    let (released, _) = world.tenant.decide_release(By::Operator, ids[1], moment).unwrap();
+    world.happen(moment, &Event::Used(released.unwrap()));
+    assert_eq!(all.map(|id| total(&world, id)), [(9, 7); 3]);
+    world.now = world.now.plus_millis(20_000_000);
+    assert_eq!(all.map(|id| total(&world, id)), [(9, 0); 3]);
+    end_due(&mut world);
+    assert_eq!(all.map(|id| total(&world, id)), [(9, 0); 3]);
+    assert_eq!(total(&world, other), (0, 0));
 }

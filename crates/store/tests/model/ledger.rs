@@ -9,6 +9,7 @@ use kavach_domain::budget::hold_commands::HoldView;
 use kavach_domain::budget::policy_commands::{
     CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicy, UpdatePolicy,
 };
+use kavach_domain::budget::scope::Call;
 use kavach_domain::budget::usage::{UsageAnswer, UsageReport};
 use kavach_domain::decision::explain::Steps;
 use kavach_domain::event::ChangeRecord;
@@ -261,7 +262,7 @@ impl Ledger {
             let (id, owner) = (agent.profile.id.to_string(), &*agent.profile.spec.owner);
             assert_eq!(Some(owner), recount::owner(&self.trail, &id).as_deref());
             for asked in ["0", "0.5"] {
-                let check = self.tenant.check_budgets(agent, cost(asked), now, &mut ());
+                let check = self.tenant.check_budgets(agent, Call::new("read", "docs:1"), cost(asked), now, &mut ());
                 let found = check.denied_by.iter().map(|by| &**by).chain(&check.warnings);
                 let found: Vec<_> = found.map(|e| json!([e.policy_id, e.limit, e.action, e.retry_after])).collect();
                 let expected = recount::verdict(&counted, &id, owner, recount::millionths(asked), now.millis());
