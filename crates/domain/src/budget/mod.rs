@@ -21,6 +21,8 @@ pub mod counts;
 pub mod hold;
 pub mod hold_commands;
 #[cfg(test)]
+mod hold_model_tests;
+#[cfg(test)]
 mod hold_tests;
 pub mod meter;
 pub mod opening;
