@@ -62,7 +62,7 @@ function policyCard(policy, tenant, refresh) {
   const done = async (said) => { toast(said); await refresh(); };
   const disabled = policy.status === "disabled";
   return h("section", { class: "card stack tight", "aria-label": `Policy ${policy.id}`, "data-policy": policy.id },
-    h("div", { class: "row apart" }, h("h2", { class: "wrap" }, scope(policy)), h("span", { class: "row" }, h("span", { class: "badge plain" }, policy.action), budgetBadge(policy, Math.max(...meters(policy).map((meter) => meter.share))))),
+    h("div", { class: "row apart" }, h("h2", { class: "wrap" }, scope(policy)), h("span", { class: "row" }, h("span", { class: "badge plain" }, policy.action), budgetBadge(policy, Math.max(0, ...meters(policy).map((meter) => meter.share))))),
     terms(policy),
     policyMeters(policy),
     h("div", { class: "row" },

@@ -2,8 +2,8 @@
 
 use kavach::domain::limits::{
     MAX_ACTION_BYTES, MAX_ACTIONS, MAX_AGENTS, MAX_ARG_PATTERN_BYTES, MAX_ARG_PATTERNS, MAX_DELEGATION_DEPTH,
-    MAX_GRACE_SECONDS, MAX_HOLD_SECONDS, MAX_IP_NETS, MAX_JSON_DEPTH, MAX_METADATA_BYTES, MAX_NAME_CHARS, MAX_PERMISSIONS,
-    MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS, MAX_RETENTION_DAYS, MAX_SLUG_CHARS,
+    MAX_GRACE_SECONDS, MAX_HOLD_SECONDS, MAX_IP_NETS, MAX_JSON_DEPTH, MAX_METADATA_BYTES, MAX_NAME_CHARS,
+    MAX_PERMISSIONS, MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS, MAX_RETENTION_DAYS, MAX_SLUG_CHARS,
 };
 use serde_json::{Value, json};
 
@@ -216,6 +216,12 @@ fn agents() -> Vec<Bad> {
         post(json!({ "expiresAt": "2026-02-03" }), FIELD, "expiresAt"),
         post(json!({ "expiresAt": "1969-12-31T23:59:59Z" }), FIELD, "expiresAt"),
         post(json!({ "expiresAt": 1_700_000_000 }), BODY, "expiresAt"),
+        post(json!({ "labels": [] }), BODY, "labels"),
+        post(json!({ "labels": { "team": 1 } }), BODY, "labels"),
+        post(json!({ "labels": { "a:b": "c" } }), FIELD, "labels"),
+        post(json!({ "labels": { "": "c" } }), FIELD, "labels"),
+        post(json!({ "labels": { "team": long(64) } }), FIELD, "labels.team"),
+        post(json!({ "labels": { "team": "a\u{200b}" } }), FIELD, "labels.team"),
         post(json!({ "metadata": [] }), FIELD, "metadata"),
         post(json!({ "metadata": "text" }), FIELD, "metadata"),
         post(json!({ "metadata": { "a": nested(MAX_JSON_DEPTH) } }), FIELD, "metadata"),

@@ -174,8 +174,7 @@ fn open_holds_are_listed_page_by_page() {
     let operator = server.operator();
     let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
     let agents = [operator.reader(&acme), operator.reader(&acme), operator.reader(&globex)];
-    let held: Vec<_> =
-        (0..9).map(|n| operator.granted_hold(holding(&agents[n % 3].id, "1", 60 + n as u64))).collect();
+    let held: Vec<_> = (0..9).map(|n| operator.granted_hold(holding(&agents[n % 3].id, "1", 60 + n as u64))).collect();
     let listed = |query: &str| {
         let (mut path, mut all) = (Some(format!("/v1/holds?limit=2&{query}")), Vec::new());
         while let Some(page) = path {
@@ -221,7 +220,9 @@ fn a_hold_ends_when_its_time_is_over() {
     // Nothing has happened yet, and every read says that they are over.
     assert_eq!(operator.day_of(&policy), json!([0, 100, 300]));
     assert_eq!(operator.open_holds("tenantId=acme"), [longer.as_str()]);
-    assert!(operator.get(&format!("/v1/holds/{}", holds[7])).problem(404, "HOLD_NOT_FOUND").contains("ended by itself"));
+    assert!(
+        operator.get(&format!("/v1/holds/{}", holds[7])).problem(404, "HOLD_NOT_FOUND").contains("ended by itself")
+    );
     assert_eq!(operator.post("/v1/authorize/explain", costing(&agent.id, "300")).expect(200)["allowed"], true);
     let check = operator.post("/v1/budget/check", json!({ "agentId": agent.id, "tokensCost": 300 })).expect(200);
     assert_eq!(check["allowed"], true, "{check}");

@@ -264,9 +264,7 @@ impl AuditEntry {
             None => (settles.as_ref(), "", None),
             Some(HoldChange::Released) => (settles.as_ref(), ",\"hold\":\"released\"", None),
             Some(HoldChange::Expired) => (settles.as_ref(), ",\"hold\":\"expired\"", None),
-            Some(HoldChange::Extended { decision, until }) => {
-                (Some(decision), ",\"hold\":\"extended\"", Some(*until))
-            }
+            Some(HoldChange::Extended { decision, until }) => (Some(decision), ",\"hold\":\"extended\"", Some(*until)),
         };
         // Written by hand, because a JSON value in memory would turn the cost into a float.
         let estimate = decision.map_or_else(|| "null".to_owned(), |decision| decision.estimate.to_string());

@@ -90,8 +90,10 @@ proptest! {
             let cost = Cost::from_millionths;
             let moment = Moment::new(now, seq);
             // As an event does that touches the policy.
-            for span in Span::ALL.into_iter().filter(|span| calendar.is_zoned() && policy.is_over(*span, now)) {
-                policy.open(span, calendar.bounds(span, now), moment);
+            for span in Span::ALL {
+                if calendar.is_zoned() && policy.is_over(span, now) {
+                    policy.open(span, calendar.bounds(span, now), moment);
+                }
             }
             match step {
                 HoldStep::Wait(by) => now = now.plus_millis(by),

@@ -163,16 +163,15 @@ impl Tenant {
                 answer.audit_id = AuditId::derive(settled.at, settled.seq, tag);
                 Ok((None, answer))
             }
-            Some(settled) => {
-                Err(settled_otherwise(settled.cost, cost))
-            }
+            Some(settled) => Err(settled_otherwise(settled.cost, cost)),
             None if self.settlements().is_closed(decision.seq) => {
                 let problem = "names a decision too old to be settled; report its cost without auditId";
                 Err(Error::field(Code::NotSettleable, "auditId", problem))
             }
             None => {
                 let settles = Some(decision);
-                let record = UsageRecord { by, agent, owner, calls, cost, settles, hold: None, scoped, opens: Vec::new() };
+                let record =
+                    UsageRecord { by, agent, owner, calls, cost, settles, hold: None, scoped, opens: Vec::new() };
                 Ok((Some(record), answer))
             }
         }

@@ -80,7 +80,10 @@ impl Census {
             near_limits,
             last_event_at: tenant.time(),
             taken_at: now,
-            valid_until: [tenant.next_expiry(now), next_end, next_turn].into_iter().flatten().fold(next_day, Timestamp::min),
+            valid_until: [tenant.next_expiry(now), next_end, next_turn]
+                .into_iter()
+                .flatten()
+                .fold(next_day, Timestamp::min),
         }
     }
 }

@@ -116,7 +116,8 @@ fn end_in(policies: &mut [Policy], places: &[u32], moment: Moment, hold: &Hold, 
     let decision = &hold.decision;
     for place in places {
         // It was not charged to a policy made later.
-        if let Some(policy) = policies.get_mut(*place as usize).filter(|policy| policy.profile.id.seq() <= decision.seq) {
+        if let Some(policy) = policies.get_mut(*place as usize).filter(|policy| policy.profile.id.seq() <= decision.seq)
+        {
             policy.end_hold(moment, decision.moment(), decision.estimate, end.cost());
         }
     }

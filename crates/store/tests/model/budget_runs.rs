@@ -363,14 +363,7 @@ fn policy_of(ledger: &Ledger, index: usize) -> (PolicyId, bool) {
     (id, has_entry("policy.create") && !has_entry("policy.delete"))
 }
 
-fn call(
-    ledger: &mut Ledger,
-    agent: AgentId,
-    allowed: bool,
-    resource: &str,
-    cost: Option<&str>,
-    hold: Option<u64>,
-) {
+fn call(ledger: &mut Ledger, agent: AgentId, allowed: bool, resource: &str, cost: Option<&str>, hold: Option<u64>) {
     let (now, id) = (ledger.now().millis(), agent.to_string());
     let owner = recount::owner(&ledger.trail, &id).unwrap();
     let asked = cost.map_or(0, recount::millionths);

@@ -32,6 +32,7 @@ impl History {
         if kind < 4 {
             let Some(change) = commands::change(&mut self.rng, pipeline.tenant(), moment) else { return };
             let event = Event::Changed(ChangeRecord::new(By::Operator, change));
+            let event = pipeline.tenant().complete(moment, &event).into_owned();
             pipeline.record(moment, &event, queue).unwrap();
             member.model.record(moment, &event);
             let promise = Promise { first: moment.seq, last: moment.seq, written: moment.seq, synced: moment.seq };
@@ -65,6 +66,7 @@ impl History {
                 };
                 if let Some(record) = record {
                     let event = Event::Used(record);
+                    let event = pipeline.tenant().complete(moment, &event).into_owned();
                     pipeline.record(moment, &event, queue).unwrap();
                     member.model.record(moment, &event);
                 }
@@ -139,6 +141,7 @@ fn end_due_holds(pipeline: &mut CommitPipeline, queue: &mut Queue, model: &mut M
         let moment = pipeline.tenant().next_moment(now);
         let Some(end) = pipeline.tenant().due_hold(moment.wall) else { return };
         let event = Event::Used(end);
+        let event = pipeline.tenant().complete(moment, &event).into_owned();
         pipeline.record(moment, &event, queue).unwrap();
         model.record(moment, &event);
     }
@@ -157,6 +160,7 @@ pub fn decide(
     let request = commands::call(rng, pipeline.tenant(), moment);
     let verdict = pipeline.tenant().decide(&Caller::Operator, &request, moment, &mut ());
     let event = Event::Decided(verdict.record(&request, 7));
+    let event = pipeline.tenant().complete(moment, &event).into_owned();
     pipeline.record(moment, &event, queue).unwrap();
     model.record(moment, &event);
     moment.seq
