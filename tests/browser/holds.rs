@@ -11,7 +11,8 @@ fn a_hold_is_seen_and_released() {
     let operator = server.operator();
     operator.post("/v1/tenants", json!({ "name": "Acme", "slug": "acme" })).expect(201);
     let permissions = json!([{ "resource": "docs:*", "actions": ["read"] }]);
-    let body = json!({ "tenantId": "acme", "ownerId": "u", "name": "bot", "type": "service", "permissions": permissions });
+    let body =
+        json!({ "tenantId": "acme", "ownerId": "u", "name": "bot", "type": "service", "permissions": permissions });
     let id = operator.post("/v1/agents", body).expect(201)["id"].as_str().unwrap().to_owned();
     operator.post("/v1/policies", json!({ "tenantId": "acme", "limits": { "maxTokensCostPerMonth": 10 } })).expect(201);
     for (cost, hold) in [(3, None), (2, Some(86_400)), (1, Some(3_600))] {
