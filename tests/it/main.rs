@@ -23,7 +23,9 @@
 //! | `constraints`, `arg_patterns` | constraints; patterns for arguments, and warnings about them |
 //! | `delegations` | delegations: answers, refusals, crashes |
 //! | `budgets`, `budget_input`, `budget_proof` | policies and their actions; bad input; exactness under threads and `kill -9` |
+//! | `policy_terms` | periods, calendars, scopes and temporary limits of policies; labels; all policies at once |
 //! | `usage` | usage reports and settlements |
+//! | `holds`, `hold_proof` | holds and how they end; exactness under 64 connections and `kill -9` |
 //! | `clock` | a system clock that jumps |
 //! | `tools` | every tool of the fixture, as real calls |
 //! | `gateways` | forward-auth, with a real nginx |
@@ -129,6 +131,8 @@ mod foreign_ids;
 mod framing;
 mod gateways;
 mod harness;
+mod hold_proof;
+mod holds;
 mod leaks;
 mod life;
 mod limits;
@@ -144,6 +148,7 @@ mod pages;
 mod panics;
 mod places;
 mod policy_owners;
+mod policy_terms;
 mod queries;
 mod readme;
 mod reasons;

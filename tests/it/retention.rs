@@ -70,6 +70,7 @@ pub fn with_a_past(data: &DataDir, slug: &str, days: Option<u32>, now: i64) -> (
         user_agent: None,
         micros: 1,
         trace: None,
+        extras: None,
     };
     let mut made = Vec::new();
     for day in 0..DAYS {

@@ -9,6 +9,7 @@
 //! | 3 | [`UsageRecord`] | maps with named fields |
 //! | 4 | [`Record`] of a call that is part of a trace | as 1, then the 16 bytes of the trace id |
 //! | 5 to 8 | as 1 to 4, where the clock said another time than the order of events | as those, then the clock's time |
+//! | 9 | [`Record`] of a call with [`Extras`] | as 1, then a map with the names of its extras, the trace id or nil, and the clock's time or nil |
 //!
 //! The layout of a kind never changes. A new layout is a new kind, and the old one stays readable. A new kind is a line
 //! in `EventKind`; the compiler then asks how it is decoded. The state is a map with named fields throughout.
@@ -18,7 +19,7 @@ use std::io::{self, Read, Write};
 use serde::Deserialize;
 
 use kavach_domain::budget::settlement::UsageRecord;
-use kavach_domain::event::{ChangeRecord, Record};
+use kavach_domain::event::{ChangeRecord, Extras, Record};
 use kavach_domain::tenant::State;
 use kavach_domain::{Event, Moment, Timestamp, TraceId};
 
@@ -55,13 +56,18 @@ event_kinds! {
     ChangedOtherClock = 6,
     UsedOtherClock = 7,
     TracedOtherClock = 8,
+    /// A decision on a call with extras.
+    DecidedWithExtras = 9,
 }
 
 impl EventKind {
-    const fn number(self) -> u8 {
+    pub(crate) const fn number(self) -> u8 {
         self as u8
     }
 }
+
+/// MessagePack's head of an array with six elements.
+const ARRAY_OF_SIX: u8 = 0x96;
 
 /// Bytes that are not an event or a state, or not one that this version knows.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +80,9 @@ pub struct CodecError(String);
 /// None that these types can cause. The buffer may then end with half an event.
 pub fn encode_event(moment: Moment, event: &Event<'_>, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
     let at = moment.at;
+    if let Event::Decided(record @ Record { extras: Some(extras), .. }) = event {
+        return encode_with_extras(moment, record, extras, buffer).map_err(|error| CodecError(error.to_string()));
+    }
     if let Some(wall) = moment.other_wall() {
         return encode_other_clock(at, wall, event, buffer).map_err(|error| CodecError(error.to_string()));
     }
@@ -86,6 +95,23 @@ pub fn encode_event(moment: Moment, event: &Event<'_>, buffer: &mut Vec<u8>) -> 
         Event::Used(record) => rmp_serde::encode::write_named(buffer, &(EventKind::Used.number(), at, record)),
     };
     written.map_err(|error| CodecError(error.to_string()))
+}
+
+/// [`encode_event`] for a decision on a call with extras.
+fn encode_with_extras(
+    moment: Moment,
+    record: &Record<'_>,
+    extras: &Extras,
+    buffer: &mut Vec<u8>,
+) -> Result<(), rmp_serde::encode::Error> {
+    // The array and the record have no names, the extras have.
+    buffer.push(ARRAY_OF_SIX);
+    rmp_serde::encode::write(buffer, &EventKind::DecidedWithExtras.number())?;
+    rmp_serde::encode::write(buffer, &moment.at)?;
+    rmp_serde::encode::write(buffer, record)?;
+    rmp_serde::encode::write_named(buffer, extras)?;
+    rmp_serde::encode::write(buffer, &record.trace)?;
+    rmp_serde::encode::write(buffer, &moment.other_wall())
 }
 
 /// [`encode_event`] for an event with a clock time `wall` that differs from `at`.
@@ -162,6 +188,12 @@ pub fn decode_event(seq: u64, bytes: &[u8]) -> Result<(Moment, Event<'_>), Codec
         EventKind::TracedOtherClock => {
             let (_, at, record, trace, wall): (u8, Timestamp, Record<'_>, TraceId, Timestamp) = decode(bytes)?;
             Ok((other_clock(at, wall, seq)?, traced(trace, record)))
+        }
+        EventKind::DecidedWithExtras => {
+            type Parts<'a> = (u8, Timestamp, Record<'a>, Box<Extras>, Option<TraceId>, Option<Timestamp>);
+            let (_, at, record, extras, trace, wall): Parts<'_> = decode(bytes)?;
+            let moment = wall.map_or(Ok(Moment::new(at, seq)), |wall| other_clock(at, wall, seq))?;
+            Ok((moment, Event::Decided(Record { trace, extras: Some(extras), ..record })))
         }
     }
 }

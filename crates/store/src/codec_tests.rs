@@ -9,18 +9,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::codec::{decode_event, decode_state, encode_event, encode_state};
+use crate::codec::{EventKind, decode_event, decode_state, encode_event, encode_state};
 use kavach_domain::agent::AgentSpec;
+use kavach_domain::agent::labels::Labels;
 use kavach_domain::author::Author;
 use kavach_domain::author::By;
+use kavach_domain::budget::calendar::{Calendar, MonthStart, Span, Weekday, parse_zone};
 use kavach_domain::budget::cost::Cost;
-use kavach_domain::budget::policy::{Limits, Period, PolicyAction, Usage};
-use kavach_domain::budget::settlement::SettledDecision;
-use kavach_domain::budget::settlement::UsageRecord;
+use kavach_domain::budget::counts::{Cleared, Period};
+use kavach_domain::budget::opening::Opened;
+use kavach_domain::budget::policy::{PolicyAction, PolicyTerms};
+use kavach_domain::budget::policy_limits::{Limits, Temporary};
+use kavach_domain::budget::scope::Scope;
+use kavach_domain::budget::settlement::{HoldChange, SettledDecision, UsageRecord};
 use kavach_domain::delegation::DelegationSpec;
-use kavach_domain::event::{Before, ChangeRecord, Grant, LinkUse};
+use kavach_domain::event::{Before, ChangeRecord, Extras, Grant, LinkUse};
 use kavach_domain::permission::constraint::time_window::TimeWindowSpec;
 use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec};
+use kavach_domain::permission::pattern::Pattern;
 use kavach_domain::permission::{PermissionSet, PermissionSpec};
 use kavach_domain::text::Slug;
 use kavach_domain::{
@@ -90,12 +96,14 @@ fn full_spec() -> AgentSpec {
         .into(),
         expires_at: Some(at(1_000_000)),
         metadata: Some(r#"{"team":"data"}"#.into()),
+        labels: Labels::default(),
     }
 }
 
 fn least_spec(kind: AgentType) -> AgentSpec {
     let permissions = PermissionSet::default().into();
-    AgentSpec { owner: "u".into(), name: "n".into(), kind, permissions, expires_at: None, metadata: None }
+    let labels = Labels::default();
+    AgentSpec { owner: "u".into(), name: "n".into(), kind, permissions, expires_at: None, metadata: None, labels }
 }
 
 /// Every change, with all optional fields and with none, including its author's and its old values. The text after the
@@ -132,6 +140,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         max_calls_per_month: Some(100_000),
         max_tokens_cost_per_day: cost(50),
         max_tokens_cost_per_month: cost(5_000),
+        ..Limits::default()
     };
     let one_limit = Limits { max_calls_per_day: Some(0), ..Limits::default() };
     let policy_created = |seq, agent, owner: Option<&str>, limits, action| Change::PolicyCreated {
@@ -140,6 +149,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         owner: owner.map(Into::into),
         limits,
         action,
+        terms: None,
     };
     let link_created = |seq, expires_at, stands_on| Change::DelegationCreated {
         delegation: link_id(seq),
@@ -163,13 +173,13 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
             ip: Some("10.1.2.3".parse().unwrap()),
             user_agent: Some("curl/8.9".into()),
         };
-        ChangeRecord { by, reason: None, author: Some(Box::new(author)), change, before: Some(Box::new(before)) }
+        ChangeRecord { author: Some(Box::new(author)), before: Some(Box::new(before)), ..ChangeRecord::new(by, change) }
     };
     let by_key = By::Key(key_id(6));
     let tenant_before =
         |slug, suspended| Before::Tenant { name: "Globex".into(), slug, settings: settings(), suspended };
     let other = || Slug::parse("slug", "globex").ok();
-    let used = Usage {
+    let used = Cleared {
         at: Some(at(40)),
         calls_today: 7,
         calls_this_month: 70,
@@ -177,8 +187,9 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         tokens_cost_this_month: Cost::from_millionths(15_000_000),
         day_reset: 3,
         month_reset: 2,
-        other_day: None,
-        other_month: None,
+        hour: None,
+        week: None,
+        total: None,
     };
     let link = DelegationSpec {
         from: agent_id(9),
@@ -196,8 +207,100 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         limits: limits.clone(),
         action: PolicyAction::Block,
         disabled: false,
+        terms: None,
     };
+    let opens = vec![
+        Opened { policy: 23, period: Span::Day, start: at(0).millis(), end: at(86_400).millis() },
+        Opened { policy: 23, period: Span::Week, start: at(0).millis(), end: at(7 * 86_400).millis() },
+    ];
+    let wide_limits = Limits {
+        max_calls_per_hour: Some(1),
+        max_calls_per_week: Some(2),
+        max_calls_total: Some(3),
+        max_tokens_cost_per_hour: cost(4),
+        max_tokens_cost_per_week: cost(5),
+        max_tokens_cost_total: cost(6),
+        ..Limits::default()
+    };
+    let labels = |json: &str| Labels::parse("labels", serde_json::from_str(json).unwrap()).unwrap();
+    let terms = PolicyTerms {
+        calendar: Calendar {
+            zone: parse_zone("Asia/Kolkata").unwrap(),
+            week_starts_on: Weekday::Sunday,
+            month_starts_on: MonthStart::parse(28).unwrap(),
+        },
+        temporary: Some(Box::new(Temporary {
+            calls: vec![(Span::Day, Some(7)), (Span::Total, None)],
+            costs: vec![(Span::Week, cost(8)), (Span::Month, None)],
+            until: at(3_600),
+        })),
+        scope: Some(Box::new(Scope {
+            labels: labels(r#"{"env":"prod","team":"data"}"#),
+            resource: Some(Pattern::parse("resource", "mcp:*:list").unwrap()),
+            actions: vec!["read".into(), "list".into()],
+        })),
+    };
+    let wide_before = Before::Policy {
+        agent: None,
+        owner: None,
+        limits: wide_limits.clone(),
+        action: PolicyAction::Warn,
+        disabled: true,
+        terms: Some(Box::new(terms.clone())),
+    };
+    let wide_cleared = Cleared {
+        hour: Some((1, Cost::from_millionths(2))),
+        week: Some((3, Cost::from_millionths(4))),
+        total: Some((5, Cost::from_millionths(6))),
+        ..used.clone()
+    };
+    let labelled = AgentSpec { labels: labels(r#"{"team":"data","a/b":""}"#), ..least_spec(AgentType::Service) };
     let details = vec![
+        (
+            "policyCreated.terms",
+            ChangeRecord {
+                opens: opens.clone(),
+                ..operator(Change::PolicyCreated {
+                    policy: policy_id(23),
+                    agent: None,
+                    owner: None,
+                    limits: wide_limits.clone(),
+                    action: PolicyAction::Block,
+                    terms: Some(Box::new(terms.clone())),
+                })
+            },
+        ),
+        (
+            "policyUpdated.terms",
+            ChangeRecord {
+                opens: opens.clone(),
+                ..known(
+                    By::Operator,
+                    Change::PolicyUpdated {
+                        policy: policy_id(23),
+                        limits: wide_limits,
+                        action: PolicyAction::Block,
+                        disabled: false,
+                        terms: Some(Box::new(terms)),
+                    },
+                    wide_before,
+                )
+            },
+        ),
+        (
+            "policyReset.total",
+            ChangeRecord {
+                opens,
+                ..known(
+                    By::Operator,
+                    Change::PolicyReset { policy: policy_id(23), period: Period::Total },
+                    Before::Used(Box::new(wide_cleared)),
+                )
+            },
+        ),
+        ("policyReset.hour", operator(Change::PolicyReset { policy: policy_id(23), period: Period::Hour })),
+        ("policiesReset", operator(Change::PoliciesReset { period: Period::Week })),
+        ("agentCreated.labels", operator(agent_created(12, labelled, "f"))),
         ("tenantDeleted.least", operator(Change::TenantDeleted { tenant: tenant_id(), slug: None })),
         (
             "tenantDeleted",
@@ -223,7 +326,11 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         ("policyDeleted.known", known(by_key, Change::PolicyDeleted { policy: policy_id(20) }, policy_before)),
         (
             "policyReset.known",
-            known(by_key, Change::PolicyReset { policy: policy_id(20), period: Period::Day }, Before::Used(used)),
+            known(
+                by_key,
+                Change::PolicyReset { policy: policy_id(20), period: Period::Day },
+                Before::Used(Box::new(used)),
+            ),
         ),
         (
             "delegationRevoked.known",
@@ -269,6 +376,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
                 limits: limits.clone(),
                 action: PolicyAction::Throttle,
                 disabled: true,
+                terms: None,
             }),
         ),
         ("policyReset.day", key(Change::PolicyReset { policy: policy_id(20), period: Period::Day })),
@@ -308,6 +416,7 @@ fn records() -> Vec<(String, Record<'static>)> {
         user_agent: Some("kavach-demo/1.0"),
         micros: 12,
         trace: None,
+        extras: None,
     };
     let least = Record {
         agent: None,
@@ -326,6 +435,7 @@ fn records() -> Vec<(String, Record<'static>)> {
         user_agent: None,
         micros: 0,
         trace: None,
+        extras: None,
     };
     let own = Record { granted_by: Some(Grant { links: Vec::new(), permission: 2 }), ..allowed.clone() };
     let revoked = Record {
@@ -340,10 +450,19 @@ fn records() -> Vec<(String, Record<'static>)> {
     let trace = TraceId::from_bytes(*b"a trace's 16 bts");
     let traced = Record { trace, ..allowed.clone() };
     let denied = Record { trace, ..least.clone() };
+    let held = Extras { held_until: Some(at(3)), ..Extras::default() };
+    let held = Record { extras: Some(Box::new(held)), ..allowed.clone() };
+    let held_traced = Record { trace, ..held.clone() };
+    let opened = Opened { policy: 23, period: Span::Hour, start: at(0).millis(), end: at(3_600).millis() };
+    let scoped = Extras { scoped: vec![23, 70_000], opens: vec![opened], ..Extras::default() };
+    let scoped = Record { extras: Some(Box::new(scoped)), ..allowed.clone() };
     let mut all = vec![
         ("allowed".to_owned(), allowed.clone()),
         ("allowed.traced".to_owned(), traced),
         ("denied.traced".to_owned(), denied),
+        ("allowed.held".to_owned(), held),
+        ("allowed.held.traced".to_owned(), held_traced),
+        ("allowed.scoped".to_owned(), scoped),
         ("allowed.ipv6".to_owned(), v6),
         ("allowed.own".to_owned(), own),
         ("denied.least".to_owned(), least),
@@ -367,10 +486,24 @@ fn reports() -> Vec<(&'static str, UsageRecord)> {
         calls: 5,
         cost: Cost::from_millionths(1_250_000),
         settles: None,
+        hold: None,
+        scoped: Vec::new(),
+        opens: Vec::new(),
     };
     let estimate = Cost::from_millionths(1_500_000);
     let decision = SettledDecision { seq: 20, at: at(20), wall: None, estimate };
-    vec![("used", report.clone()), ("used.settles", UsageRecord { calls: 0, settles: Some(decision), ..report })]
+    let opened = Opened { policy: 23, period: Span::Month, start: at(0).millis(), end: at(30 * 86_400).millis() };
+    let settles = UsageRecord { calls: 0, settles: Some(decision.clone()), ..report.clone() };
+    let ends = |by, change| UsageRecord { by, cost: Cost::default(), hold: Some(change), ..settles.clone() };
+    let extended = HoldChange::Extended { decision, until: at(90) };
+    vec![
+        ("used", report.clone()),
+        ("used.scoped", UsageRecord { scoped: vec![23], opens: vec![opened], ..report.clone() }),
+        ("used.settles", settles.clone()),
+        ("used.released", ends(By::Operator, HoldChange::Released)),
+        ("used.expired", ends(By::Time, HoldChange::Expired)),
+        ("used.extended", UsageRecord { settles: None, ..ends(By::Operator, extended) }),
+    ]
 }
 
 /// All of the above.
@@ -476,9 +609,14 @@ fn a_differing_clock_time_takes_9_bytes_and_its_absence_none() {
     let time = |time: Timestamp| [&[0xcf][..], &time.millis().to_be_bytes()].concat();
     for (name, ordinary) in golden("events.txt") {
         let (_, event) = decode_event(1, &ordinary).unwrap();
-        // One more element in the array, and another kind.
         let mut other = ordinary.clone();
-        (other[0], other[1]) = (ordinary[0] + 1, ordinary[1] + 4);
+        if ordinary[1] == EventKind::DecidedWithExtras.number() {
+            // It has a place for the clock's time.
+            assert_eq!(other.pop(), Some(0xc0), "{name}: nil");
+        } else {
+            // One more element in the array, and another kind.
+            (other[0], other[1]) = (ordinary[0] + 1, ordinary[1] + 4);
+        }
         let expected = [&other[..], &time(wall)].concat();
         let mut written = Vec::new();
         encode_event(moment, &event, &mut written).unwrap();
@@ -540,9 +678,11 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     assert_eq!((state.agents.len(), state.keys.len()), (3, 1));
     assert!(state.agents.iter().any(|agent| agent.windows.iter().any(|window| window.used(state.at) > 0)));
     let golden = golden("state.txt");
-    // The state as written before delegations had places.
-    let first = &golden["state"];
-    assert_eq!(Tenant::restore(decode_state(first).unwrap()).state(), state);
+    // The states as written before delegations had places, and before the windows of budgets had bounds.
+    let old = ["state", "state.places", "state.denied"];
+    for name in &old[..2] {
+        assert_eq!(Tenant::restore(decode_state(&golden[*name]).unwrap()).state(), state);
+    }
     let written = encode_state(&state).unwrap();
     // The last call was denied by a policy.
     let (_, denied) = records().into_iter().find(|(name, _)| name == "denied.policy").unwrap();
@@ -551,9 +691,39 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     let state_denied = tenant.state();
     assert!(state_denied.policies.iter().any(|policy| policy.last_denied_at == Some(at(99))));
     let written_denied = encode_state(&state_denied).unwrap();
-    let lines = [("state", first), ("state.places", &written), ("state.denied", &written_denied)];
-    bless("state.txt", &lines.map(|(name, bytes)| line(name, bytes)).concat());
-    for (name, state, written) in [("state.places", state, written), ("state.denied", state_denied, written_denied)] {
+    assert_eq!(decode_state(&golden["state.denied"]).unwrap(), state_denied);
+    for (name, seq) in ["policyCreated.terms", "agentCreated.labels", "allowed.scoped"].iter().zip(100..) {
+        let (_, event) = events().into_iter().find(|(known, _)| known == name).unwrap();
+        tenant.apply(Moment::new(at(seq), seq), &event);
+    }
+    let state_terms = tenant.state();
+    assert!(state_terms.policies.iter().any(|policy| policy.usage.more.is_some() && policy.usage.day.open.calls == 1));
+    let written_terms = encode_state(&state_terms).unwrap();
+    // Two calls have holds, of which one has ended.
+    for (name, seq) in [("allowed.held", 110), ("allowed.held.traced", 111)] {
+        let (_, held) = records().into_iter().find(|(known, _)| known == name).unwrap();
+        tenant.apply(Moment::new(at(seq), seq), &Event::Decided(held));
+    }
+    let (_, released) = reports().into_iter().find(|(name, _)| *name == "used.released").unwrap();
+    let settles = released.settles.map(|decision| SettledDecision { seq: 110, at: at(110), ..decision });
+    tenant.apply(Moment::new(at(112), 112), &Event::Used(UsageRecord { settles, ..released }));
+    let state_held = tenant.state();
+    assert_eq!((state_held.holds.open().len(), state_held.holds.ended().len()), (1, 1));
+    let written_held = encode_state(&state_held).unwrap();
+    let new = [
+        ("state.windows", &written),
+        ("state.windows.denied", &written_denied),
+        ("state.windows.terms", &written_terms),
+        ("state.windows.held", &written_held),
+    ];
+    let lines = old.iter().map(|name| (*name, &golden[*name])).chain(new).map(|(name, bytes)| line(name, bytes));
+    bless("state.txt", &lines.collect::<String>());
+    for (name, state, written) in [
+        ("state.windows", state, written),
+        ("state.windows.denied", state_denied, written_denied),
+        ("state.windows.terms", state_terms, written_terms),
+        ("state.windows.held", state_held, written_held),
+    ] {
         let Some(bytes) = golden.get(name) else {
             panic!("a line to add to state.txt:\n{}", line(name, &written));
         };

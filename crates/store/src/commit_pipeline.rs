@@ -170,6 +170,8 @@ impl CommitPipeline {
         if self.journal.as_ref().is_some_and(|journal| journal.unsealed_bytes() >= PIECE_BYTES) {
             self.seal();
         }
+        let completed = self.tenant.complete(moment, event);
+        let event = completed.as_ref();
         let journal = self.journal.as_mut().ok_or_else(shutting_down)?;
         let mut encoded = Ok(());
         let appended = journal.append(moment.seq, |buffer| encoded = codec::encode_event(moment, event, buffer));

@@ -8,7 +8,8 @@
 //! | to find | look in |
 //! | --- | --- |
 //! | deciding calls | `decisions` |
-//! | administrative commands and usage reports | `changes` |
+//! | administrative commands, usage reports, holds | `changes` |
+//! | ending holds whose time is over | `due_holds` |
 //! | looking at the state, opening the audit trail, checkpoints | `reads`, `checkpoint` |
 //! | recording an event and holding its reply | `commit` |
 //! | writing the tail to the folder, and syncing that | `fold` |
@@ -19,6 +20,7 @@ mod changes;
 mod checkpoint;
 mod commit;
 mod decisions;
+mod due_holds;
 mod fold;
 mod reads;
 mod retention;
