@@ -1,7 +1,7 @@
 // One agent: what it may do, what it has done, and its token.
 
 import { h } from "./dom.js";
-import { get, post, patch, remove, page, withQuery } from "./api.js";
+import { session, get, post, patch, remove, page, withQuery } from "./api.js";
 import { pageHead, badge, card, empty, ago, button, confirm, toast, revealSecret } from "./ui.js";
 import { field, formDialog, number } from "./forms.js";
 import { permissionEditor, permissionRow } from "./permissions.js";
@@ -9,6 +9,8 @@ import { policyMeters, scope } from "./policies.js";
 import { agentFields, readAgent } from "./agents.js";
 import { auditTable } from "./audit.js";
 import { agentLink, tenantLink, remember, forget } from "./names.js";
+import { monthOf, report } from "./spend-report.js";
+import { cost } from "./format.js";
 
 const RECENT = 8;
 
@@ -22,6 +24,9 @@ export async function agent({ parts, signal, refresh }) {
     page(withQuery("/v1/audit", { agentId: found.id, limit: RECENT }), { signal }),
   ]);
   const fact = (label, value) => h("div", {}, h("dt", {}, label), h("dd", {}, value));
+  const tenant = found.tenantId ?? "default";
+  const spent = h("a", { href: withQuery("#/spend", { tenantId: session.isOperator ? tenant : "", agentId: found.id, by: "day" }) }, "…");
+  report({ tenantId: tenant, agentId: found.id, since: `${monthOf()}-01` }, { signal }).then(({ total }) => { spent.textContent = cost(total.cost); }, () => { spent.textContent = "–"; });
   const whyLink = withQuery("#/why", { agentId: found.id });
 
   const edit = () => {
@@ -60,7 +65,7 @@ export async function agent({ parts, signal, refresh }) {
     h("div", { class: "grid" },
       h("div", { class: "w12" }, h("div", { class: "card" }, h("dl", { class: "facts" },
         h("div", { class: "long" }, h("dt", {}, "Id"), h("dd", {}, h("code", { class: "small" }, found.id))), fact("Owner", found.ownerId), fact("Type", found.type),
-        fact("Last active", ago(found.lastActiveAt)), fact("Created", ago(found.createdAt)), fact("Ends", found.expiresAt ? ago(found.expiresAt) : "never")),
+        fact("Last active", ago(found.lastActiveAt)), fact("Cost this month", spent), fact("Created", ago(found.createdAt)), fact("Ends", found.expiresAt ? ago(found.expiresAt) : "never")),
       found.metadata && Object.keys(found.metadata).length > 0 && h("details", {}, h("summary", { class: "small muted" }, "Metadata"), h("pre", {}, JSON.stringify(found.metadata, null, 2))))),
       h("div", { class: "w8 stack" },
         card("May do", { kind: "flush" }, own.length ? own.map((one) => permissionRow(one)) : lent.length ? h("p", { class: "perm-row muted" }, "Nothing of its own; only what is lent to it.") : empty("skip", "Nothing of its own", "Without a permission every call is denied.", usable && button("Add permissions", edit))),

@@ -203,6 +203,7 @@ pub fn rows() -> Vec<Row> {
         row("POST", "/v1/usage", OK, NO_AGENT, NO_AGENT)
             .body(|target| json!({ "agentId": target.agent, "calls": 1 }))
             .changes(),
+        row("GET", "/v1/spend", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
         row("POST", "/v1/snapshot", OK, OK, FORBIDDEN),
         public("/.well-known/authzen-configuration"),
         row("POST", "/access/v1/evaluation", OK, NOT_FOUND, NOT_FOUND).body(evaluation),

@@ -198,6 +198,12 @@ pub fn decode_event(seq: u64, bytes: &[u8]) -> Result<(Moment, Event<'_>), Codec
     }
 }
 
+/// Whether those are the bytes of a usage report, without reading more than its kind.
+pub fn is_usage(bytes: &[u8]) -> bool {
+    let kind = bytes.get(1).copied().and_then(EventKind::of_number);
+    matches!(kind, Some(EventKind::Used | EventKind::UsedOtherClock))
+}
+
 /// The moment of an event with the clock at `wall`, which must be before its place in the order.
 fn other_clock(at: Timestamp, wall: Timestamp, seq: u64) -> Result<Moment, CodecError> {
     if wall >= at {

@@ -14,7 +14,7 @@ use kavach::api::policies::{CheckBody, Reset, read_cost};
 use kavach::api::responses::{AgentJson, DelegationJson, EffectivePermissionJson, KeyJson, PolicyJson, TenantJson};
 use kavach::api::tenants::{Confirmation, NewKey, Paging};
 use kavach::api::usage::UsageBody;
-use kavach::api::{agents, audit, delegations, fast_authorize_json, policies};
+use kavach::api::{agents, audit, delegations, fast_authorize_json, policies, spend};
 use kavach_domain::agent::commands::{AgentPatch, AgentView, CreateAgent, NewAgent, RotateToken, UpdateAgent};
 use kavach_domain::author::By;
 use kavach_domain::budget::policy_commands::{
@@ -139,6 +139,7 @@ const ROUTES: &[(&str, ApiStep)] = &[
     ("GET /v1/policies", query::<policies::PolicyQuery>),
     ("GET /v1/audit", |_, text| query_of::<audit::AuditListQuery>(text)?.page().map(|_| ())),
     ("GET /v1/audit/export", |_, text| query_of::<audit::AuditListQuery>(text)?.export().map(|_| ())),
+    ("GET /v1/spend", |_, text| query_of::<spend::SpendReportQuery>(text)?.read().map(|_| ())),
     ("GET /v1/audit/stream", |_, text| query_of::<audit::AuditListQuery>(text)?.stream().map(|_| ())),
 ];
 

@@ -83,7 +83,7 @@ impl EntryWriter {
             }
             EntryBuffer::Csv { rows, guarded } => {
                 let cells = cells(entry)?;
-                rows.write_record(if *guarded { cells.map(guard) } else { cells })?;
+                rows.write_record(if *guarded { cells.map(guard_cell) } else { cells })?;
                 rows.flush()?;
             }
         }
@@ -158,7 +158,7 @@ const COLUMNS: [&str; 24] = [
 ];
 
 /// Keeps a spreadsheet from running a cell as a formula (OWASP, CSV Injection).
-fn guard(cell: String) -> String {
+pub fn guard_cell(cell: String) -> String {
     if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell }
 }
 

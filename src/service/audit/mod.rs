@@ -14,6 +14,7 @@
 //! | entries as they are made | `live_stream` |
 //! | where a stream that broke off can go on | `resume_points` |
 //! | what a decision was settled at | `settled_costs` |
+//! | what entries add up to, in groups | `spend` |
 
 mod expiring;
 mod export;
@@ -24,6 +25,7 @@ mod oldest_first;
 mod reading;
 mod resume_points;
 mod settled_costs;
+mod spend;
 mod trail;
 
 use std::cmp::Reverse;
@@ -44,8 +46,9 @@ use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, T
 use crate::store::checkpoint::KeptCheckpoint;
 
 pub use export::Export;
-pub use export_format::{ExportFormat, write_line};
+pub use export_format::{ExportFormat, guard_cell, write_line};
 pub use live_stream::{AuditStream, KEEP_ALIVE, StreamItem, WriteEntry};
+pub use spend::{SpendQuery, SpendReport};
 
 /// Calls about the audit trail.
 pub struct Audit<'a>(pub(super) &'a Kavach);
@@ -63,6 +66,15 @@ pub struct AuditQuery {
     pub offset: usize,
     /// The cursor that the previous page returned.
     pub cursor: Option<String>,
+}
+
+/// What a report is about, for the name of its file: a tenant's slug, its id if it has no slug, `default` or `all`.
+fn subject(only: Option<&Route>) -> String {
+    match only {
+        None => "all".to_owned(),
+        Some(Route { slug: Some(slug), .. }) => slug.to_string(),
+        Some(route) => route.id.folder_name(),
+    }
 }
 
 impl Kavach {

@@ -18,6 +18,11 @@ pub(super) fn decode(seq: u64, bytes: &[u8]) -> io::Result<(Moment, Event<'_>)> 
     codec::decode_event(seq, bytes).map_err(|problem| io::Error::new(io::ErrorKind::InvalidData, problem))
 }
 
+/// Whether those are the bytes of a usage report.
+pub(super) fn is_usage(bytes: &[u8]) -> bool {
+    codec::is_usage(bytes)
+}
+
 impl AuditTrail {
     /// Calls `look` with the event behind an entry; `None` if there is no such entry, or it is past its retention.
     pub(in crate::service) fn look_up<T>(

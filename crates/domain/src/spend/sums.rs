@@ -1,0 +1,63 @@
+//! What an event adds to a spend report.
+
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::budget::cost::Cost;
+use crate::budget::settlement::UsageRecord;
+use crate::event::Record;
+
+/// What the events of one group add up to. Sums saturate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+pub struct Sums {
+    /// Allowed decisions, and the calls of usage reports that settled no decision.
+    pub calls: u64,
+    /// Denied decisions, those denied because a rate is used up too.
+    pub denied: u64,
+    /// The estimates of allowed decisions.
+    pub estimated: Cost,
+    /// What settled decisions really cost, and the costs of usage reports that settled no decision.
+    pub settled: Cost,
+    /// The estimates of decisions whose hold is open.
+    pub held: Cost,
+    /// What counts: of a settled decision its real cost, of another its estimate, and the costs of usage reports that
+    /// settled no decision.
+    pub cost: Cost,
+}
+
+impl Sums {
+    /// What a decision adds, given what it was settled at, if it was.
+    pub fn of_decision(record: &Record<'_>, settled: Option<Cost>) -> Self {
+        if !record.allowed() {
+            return Self { denied: 1, ..Self::default() };
+        }
+        let estimated = record.cost.unwrap_or_default();
+        Self { calls: 1, estimated, ..Self::outcome(estimated, settled) }
+    }
+
+    /// What an allowed decision came to: the one place that says whether its cost is settled, held or only estimated.
+    // HOLDS: a decision whose `Extras.held_until` is set adds its estimate to `held` and nothing to `cost` while its
+    // hold is open, and nothing at all once it was released or ended by itself.
+    fn outcome(estimated: Cost, settled: Option<Cost>) -> Self {
+        Self { settled: settled.unwrap_or_default(), cost: settled.unwrap_or(estimated), ..Self::default() }
+    }
+
+    /// What a usage report adds. A settlement adds nothing: what it says counts with its decision.
+    pub fn of_report(record: &UsageRecord) -> Option<Self> {
+        let UsageRecord { calls, cost, settles, .. } = record;
+        settles.is_none().then(|| Self { calls: *calls, settled: *cost, cost: *cost, ..Self::default() })
+    }
+
+    /// Adds another group's.
+    pub fn add(&mut self, other: &Self) {
+        let Self { calls, denied, estimated, settled, held, cost } = other;
+        self.calls = self.calls.saturating_add(*calls);
+        self.denied = self.denied.saturating_add(*denied);
+        self.estimated = self.estimated.plus(*estimated);
+        self.settled = self.settled.plus(*settled);
+        self.held = self.held.plus(*held);
+        self.cost = self.cost.plus(*cost);
+    }
+}

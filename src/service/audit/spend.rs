@@ -1,0 +1,135 @@
+//! Spend reports: trails read from end to end and added up, on threads that serve no calls.
+//!
+//! A report covers what was recorded by the time it began. Of each tenant it takes the events up to one moment, and
+//! the settlements known at that moment. That moment is when the tenant's turn comes; what a tenant recorded between
+//! the report's beginning and its own turn is left out.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::oldest_first::{OldestFirst, StartPoint};
+use super::reading::unreadable;
+use super::settled_costs::{AsOf, SettledCosts};
+use super::{Audit, subject};
+use crate::actors::Route;
+use crate::actors::fair_semaphore::Turn;
+use crate::actors::messages::{Inspect, OpenAudit};
+use crate::actors::tenant_directory::unknown_tenant;
+use crate::domain::audit::AuditKinds;
+use crate::domain::spend::group_by::GroupBy;
+use crate::domain::spend::sums::Sums;
+use crate::domain::spend::tally::{Group, Tally};
+use crate::domain::{AgentId, AuditFilter, Error, Tenant, TenantId, TenantRef, Timestamp};
+use crate::service::kavach::Kavach;
+
+/// Which spend to report, and how.
+#[derive(Clone, Debug, Default)]
+pub struct SpendQuery {
+    /// The tenant; `None` means all that the caller may see.
+    pub tenant: Option<TenantRef>,
+    /// The agent.
+    pub agent: Option<AgentId>,
+    /// The owner.
+    pub owner: Option<Box<str>>,
+    /// Events at or after that time.
+    pub since: Option<Timestamp>,
+    /// Events before that time.
+    pub until: Option<Timestamp>,
+    /// What to group by.
+    pub group_by: GroupBy,
+}
+
+/// What was spent.
+#[derive(Debug)]
+pub struct SpendReport {
+    /// What it is about: a tenant's slug, its id if it has no slug, `default` or `all`.
+    pub subject: String,
+    /// When the report began: it covers what was recorded up to then.
+    pub as_of: Timestamp,
+    /// The groups, ordered by their values.
+    pub groups: Vec<Group>,
+    /// What all groups add up to.
+    pub total: Sums,
+    /// Tenants that could not answer, so their events are missing. A report of one tenant fails instead.
+    pub missing: Vec<TenantId>,
+    /// The permit to make it, held until only the serialized answer is left.
+    pub(crate) turn: Turn,
+}
+
+impl Audit<'_> {
+    /// What the entries that match add up to, in groups.
+    ///
+    /// A settled decision counts with its real cost, at the time of the decision: so a month's sums are those of the
+    /// month's entries, however late their usage was reported.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `TOO_MANY_GROUPS`, or that the trail can't be read.
+    pub async fn spend(&self, query: SpendQuery) -> Result<SpendReport, Error> {
+        let SpendQuery { tenant, agent, owner, since, until, group_by } = query;
+        let kavach = self.0;
+        let selection = kavach.tenants_in_filter(tenant.as_ref())?;
+        let only = selection.only();
+        let subject = subject(only.and_then(|id| kavach.core.directory.living(id)).as_ref());
+        let turn = kavach.core.audit.reports.take(kavach.party(only)).await.map_err(unreadable)?;
+        let as_of = kavach.core.clock.now();
+        let filter = Arc::new(AuditFilter { kind: AuditKinds::All, agent, owner, since, until, ..AuditFilter::default() });
+        let (mut whole, mut missing) = (Tally::new(group_by.clone()), Vec::new());
+        // The latest first: those without an event since `since` are left out without being asked.
+        for (_, id) in kavach.latest_first(&selection, since).await? {
+            match kavach.tally(only, id, &filter, as_of, Tally::new(group_by.clone())).await {
+                Ok(tally) => whole.merge(tally)?,
+                // A tenant that was erased meanwhile is not missing.
+                Err(_) if only.is_none() && !kavach.is_there(id) => {}
+                Err(error) if only.is_none() && error.code().is_unavailable() => missing.push(id),
+                Err(error) => return Err(error),
+            }
+        }
+        let (groups, total) = whole.finish();
+        Ok(SpendReport { subject, as_of, groups, total, missing, turn })
+    }
+}
+
+impl Kavach {
+    /// Adds up one tenant's events.
+    async fn tally(
+        &self,
+        only: Option<TenantId>,
+        id: TenantId,
+        filter: &Arc<AuditFilter>,
+        began: Timestamp,
+        mut tally: Tally,
+    ) -> Result<Tally, Error> {
+        let route: Route = self.core.directory.living(id).ok_or_else(|| unknown_tenant(&TenantRef::Id(id)))?;
+        let credential = self.credential;
+        let look = move |tenant: &Tenant, now| {
+            let as_of = AsOf { began, asked: now };
+            Ok((SettledCosts::of_tenant(tenant, Some(as_of)), as_of, tenant.seq()))
+        };
+        // Ask for this first: the view of the journal then holds every settlement that the state has forgotten.
+        let (settled, as_of, last) =
+            self.ask_one_of(only, &route, |reply| Inspect { credential, look, reply }).await?;
+        let trail = self.ask_one_of(only, &route, |reply| OpenAudit { credential, reply }).await?;
+        let mut reading =
+            OldestFirst::new(trail, Arc::clone(filter), StartPoint::Oldest).with_settled(Some(settled));
+        loop {
+            self.check_reader(id).await?;
+            let step = move || {
+                let (mut refused, mut is_past) = (Ok(()), false);
+                let ended = reading.step_events(&mut |moment, event, settled| {
+                    is_past = moment.seq > last;
+                    if !is_past && as_of.covers(moment.at) {
+                        refused = tally.add(id, moment.at, event, settled);
+                    }
+                    Ok(if is_past || refused.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+                })?;
+                Ok((ended || is_past, refused, reading, tally))
+            };
+            let (done, refused, rest, sums) = self.read_trail(only, step).await?;
+            refused?;
+            (reading, tally) = (rest, sums);
+            if done {
+                return Ok(tally);
+            }
+        }
+    }
+}
