@@ -364,8 +364,7 @@ impl From<PolicyView> for PolicyJson {
     }
 }
 
-/// The media type of JSON.
-pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// An answer that holds this value as JSON.
 pub fn json(mut response: HttpResponseBuilder, value: &impl Serialize) -> HandlerResult {
