@@ -9,7 +9,6 @@ import { tenantLink, remember } from "./names.js";
 import { tenantFilter, tenantChoices } from "./tenant-filter.js";
 import { TYPES } from "./tenants.js";
 import { costsThisMonth } from "./spend-report.js";
-import { cost } from "./format.js";
 
 const PAGE = 100;
 
@@ -44,7 +43,7 @@ export async function agentTable(filter, signal, { showTenant = true } = {}) {
   const costs = costsThisMonth(filter.tenantId, signal);
   const later = (read, words = "") => {
     const place = h("span", { class: "num nowrap" }, "…");
-    costs.then((known) => { place.textContent = known ? `${cost(read(known))}${words}` : "–"; });
+    costs.then((known) => { place.textContent = known ? `${read(known)}${words}` : "–"; });
     return place;
   };
   const columns = [

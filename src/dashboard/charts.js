@@ -14,10 +14,10 @@ export const RESULTS = [["allowed", "Allowed", "s-ok"], ["denied", "Denied", "s-
 export const legend = () => h("div", { class: "legend" }, RESULTS.map(([, label, kind]) =>
   h("span", {}, s("svg", { viewBox: "0 0 9 9", "aria-hidden": "true" }, s("rect", { class: kind, width: 9, height: 9, rx: 2 })), label)));
 
-/** The next number of the form 1, 2, 4 or 5 times a power of ten. */
-export function roundUp(n) {
+/** The next number that is one of `steps`, which end with 10, times a power of ten. */
+export function roundUp(n, steps = [1, 2, 4, 5, 10]) {
   const power = 10 ** Math.floor(Math.log10(n));
-  return [1, 2, 4, 5, 10].map((step) => step * power).find((top) => top >= n);
+  return steps.map((step) => step * power).find((top) => top >= n);
 }
 
 /** The top of an axis of counts: at least 4, so that its middle is a whole number. */

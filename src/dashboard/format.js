@@ -6,10 +6,15 @@ const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFracti
 /** A count: `1,234`, from a hundred thousand on `123.4K`. */
 export const count = (n) => (Math.abs(n) < 100000 ? whole : compact).format(n);
 
-const money = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 6 });
+const CENTS = 2;
+const MILLIONTHS = 6;
+const money = Array.from({ length: MILLIONTHS + 1 }, (_, digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: MILLIONTHS }));
 
-/** A cost with all its digits: `1,204.50`, `0.000001`. */
-export const cost = (n) => money.format(n);
+/** A cost with all its digits: `1,204.50`, `0.000001`; in a column, with as many as `costDigits` says. */
+export const cost = (n, digits = CENTS) => money[digits].format(n);
+
+/** How many digits the points of a column of costs line up with. */
+export const costDigits = (costs) => Math.max(CENTS, ...costs.map((n) => (cost(n).split(".")[1] ?? "").length));
 
 /** Milliseconds with three significant figures. */
 export function ms(n) {
@@ -34,8 +39,8 @@ export function monthName(month) {
   return `${MONTH_NAMES[number - 1]} ${year}`;
 }
 
-/** `24 Nov` for `2026-11-24`. */
-export const dayName = (day) => `${Number(day.slice(8))} ${MONTHS[Number(day.slice(5, 7)) - 1]}`;
+/** `24 Nov` for `2026-11-24`, with the year if it is another one. */
+export const dayName = (day) => `${Number(day.slice(8))} ${MONTHS[Number(day.slice(5, 7)) - 1]}${Number(day.slice(0, 4)) === new Date().getUTCFullYear() ? "" : ` ${day.slice(0, 4)}`}`;
 
 const MONTH_NAMES = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
 

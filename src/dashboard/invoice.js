@@ -28,10 +28,10 @@ export async function invoice({ parts, query, signal }) {
   const choices = h("form", { class: "filters card screen-only", "aria-label": "Invoice of", onsubmit: (event) => event.preventDefault() },
     field("Month (UTC)", "month", { value: month, onchange: goto, options: months.map((one) => [one, monthName(one)]) }),
     field("A line for each", "by", { value: by, onchange: goto, options: LINES }));
-  const lines = [...found.rows].sort((a, b) => b.cost - a.cost || b.calls - a.calls);
+  const lines = [...[...found.rows].sort((a, b) => b.cost - a.cost || b.calls - a.calls), { ...found.total, isTotal: true }];
   const columns = [
     [by === "owner" ? "Owner" : "Agent", (row) => (row.isTotal ? h("b", {}, "Sum") : groupValue(by, row[column]))],
-    ...sumColumns(found.total),
+    ...sumColumns(lines),
   ];
   const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
   const over = found.asOf.slice(0, 7) > month;
@@ -45,8 +45,8 @@ export async function invoice({ parts, query, signal }) {
         fact("Tenant", tenant.name), fact("Month (UTC)", monthName(month)), fact("As of (UTC)", dateTime(found.asOf)),
         h("div", { class: "long" }, h("dt", {}, "Id"), h("dd", {}, h("code", { class: "small" }, tenant.id ?? "default"))))),
       !over && h("p", { class: "notice" }, "The month is not over: this is what it has cost so far."),
-      h("div", { class: "card flush", id: "invoice-lines" }, lines.length
-        ? table(columns, [...lines, { ...found.total, isTotal: true }], { label: "Lines", row: (row) => (row.isTotal ? { class: "sum" } : {}) })
+      h("div", { class: "card flush", id: "invoice-lines" }, found.rows.length
+        ? table(columns, lines, { label: "Lines", row: (row) => (row.isTotal ? { class: "sum" } : {}) })
         : empty("spend", "Nothing was spent", `No call and no usage report of ${monthName(month)} is on record.`)),
       h("p", { class: "small muted" }, "Each call counts in the month in which it was decided, with its real cost where that was reported, else with its estimate. Usage reports without a decision count in their own month. Times are UTC.")),
   ];

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { get, download, withQuery } from "./api.js";
 import { button } from "./ui.js";
-import { cost, count, dayName, monthName } from "./format.js";
+import { cost, costDigits, count, dayName, monthName } from "./format.js";
 import { agentLink, tenantLink } from "./names.js";
 
 /** What reports are grouped by here: `[name in the API, column, label]`. */
@@ -31,15 +31,20 @@ export function groupValue(by, value) {
   return by === "day" ? h("span", { class: "nowrap" }, dayName(value)) : by === "month" ? monthName(value) : by === "resource" ? h("code", {}, value) : value;
 }
 
-/** A table's columns of sums. Estimates are left out where every cost is known, and holds where there are none. */
-export function sumColumns(total) {
+/** A table's columns of sums, for these rows. What is held is left out where nothing is. */
+export function sumColumns(rows) {
+  const costs = (name) => {
+    const digits = costDigits(rows.map((row) => row[name]));
+    return (row) => cost(row[name], digits);
+  };
+  const counted = costs("cost");
   return [
     ["Calls", (row) => count(row.calls), "num"],
     ["Denied", (row) => count(row.denied), "num"],
-    ["Estimated", (row) => cost(row.estimated), "num"],
-    ["Settled", (row) => cost(row.settled), "num"],
-    ...(total.held > 0 ? [["Held", (row) => cost(row.held), "num"]] : []),
-    ["Cost", (row) => h("b", {}, cost(row.cost)), "num"],
+    ["Estimated", costs("estimated"), "num"],
+    ["Settled", costs("settled"), "num"],
+    ...(rows.some((row) => row.held > 0) ? [["Held", costs("held"), "num"]] : []),
+    ["Cost", (row) => h("b", {}, counted(row)), "num"],
   ];
 }
 
@@ -62,7 +67,7 @@ export const daysOf = (month) => ({ since: `${month}-01`, until: `${monthOf(new 
 /** Sums that are only shown are added here; floats leave digits past the last millionth. */
 const plus = (map, key, amount) => map.set(key, Math.round(((map.get(key) ?? 0) + amount) * 1e6) / 1e6);
 
-/** What agents and owners cost this month: `{agent(id), owner(tenantId, name)}`, or null where the report is too large. */
+/** What agents and owners cost this month, as text: `{agent(id), owner(tenantId, name)}`; null where the report is too large. */
 export async function costsThisMonth(tenantId, signal) {
   const [agents, owners] = [new Map(), new Map()];
   const owner = (tenant, name) => JSON.stringify([tenant, name]);
@@ -72,9 +77,10 @@ export async function costsThisMonth(tenantId, signal) {
       plus(agents, row.agentId, row.cost);
       plus(owners, owner(row.tenantId, row.userId), row.cost);
     }
-  } catch (error) {
+  } catch {
     // The page is about agents: it stands without what they cost.
     return null;
   }
-  return { agent: (id) => agents.get(id) ?? 0, owner: (tenant, name) => owners.get(owner(tenant, name)) ?? 0 };
+  const digits = costDigits([...agents.values()]);
+  return { agent: (id) => cost(agents.get(id) ?? 0, digits), owner: (tenant, name) => cost(owners.get(owner(tenant, name)) ?? 0) };
 }

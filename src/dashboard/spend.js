@@ -14,6 +14,8 @@ const DAY_MS = 86400000;
 const MOST_DAYS = 92;
 /** Groups with a colour of their own; the chart adds up the others. */
 const MOST_SERIES = 5;
+/** Tops of the axis, whose halves have few digits too. */
+const TOPS = [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10];
 /** Rows of the table; the CSV has all. */
 const MOST_ROWS = 200;
 
@@ -135,7 +137,7 @@ function chart({ unit, split, rows: parts }, found, by, since, until) {
     tick: (i) => name(all[i]),
     // Cents are enough beside an axis.
     amount: (n) => n.toLocaleString("en", { maximumSignificantDigits: 3 }),
-    ceiling: (n) => (n > 0 ? roundUp(n) : 1),
+    ceiling: (n) => (n > 0 ? roundUp(n, TOPS) : 1),
     say: (at) => (at === null
       ? `${cost(found.total.cost)} from ${dayName(since)} to ${dayName(date(new Date(until).getTime() - DAY_MS))}`
       : [h("b", {}, name(all[at])), " · ", round(shown.reduce((sum, [, each]) => sum + each[at], 0))]),
@@ -150,13 +152,13 @@ function rows(found, by) {
   const byTime = by === "day" || by === "month";
   const sorted = byTime ? found.rows : [...found.rows].sort((a, b) => b.cost - a.cost || b.calls - a.calls);
   const most = Math.max(...found.rows.map((row) => row.cost));
-  const total = { ...found.total, isTotal: true };
+  const shown = [...sorted.slice(0, MOST_ROWS), { ...found.total, isTotal: true }];
   const columns = [
     [label(by), (row) => (row.isTotal ? h("b", {}, "Sum") : groupValue(by, row[column]))],
-    ...sumColumns(found.total),
+    ...sumColumns(shown),
     ["", (row) => !row.isTotal && most > 0 && h("div", { class: "mid", "aria-hidden": "true" }, plainBar(row.cost / most)), "part"],
   ];
-  const element = table(columns, [...sorted.slice(0, MOST_ROWS), total], { label: `Spend by ${label(by).toLowerCase()}`, row: (row) => (row.isTotal ? { class: "sum" } : {}) });
+  const element = table(columns, shown, { label: `Spend by ${label(by).toLowerCase()}`, row: (row) => (row.isTotal ? { class: "sum" } : {}) });
   return [element, sorted.length > MOST_ROWS && h("p", { class: "perm-row small muted" }, `The ${MOST_ROWS} that cost the most are shown; the CSV has all ${count(sorted.length)}.`)];
 }
 
