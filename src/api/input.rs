@@ -388,7 +388,9 @@ pub fn owner(user_id: Option<String>, owner_id: Option<String>) -> Result<Option
 /// # Errors
 /// `INVALID_QUERY` if it is not an agent's id.
 pub fn agent(agent_id: Option<String>) -> Result<Option<AgentId>, Problem> {
-    let bad = |text: &str| Error::field(Code::InvalidQuery, "agentId", format!("must be an agent's id, not '{}'", quote(text)));
+    let bad = |text: &str| {
+        Error::field(Code::InvalidQuery, "agentId", format!("must be an agent's id, not '{}'", quote(text)))
+    };
     agent_id.map(|text| AgentId::parse(&text).ok_or_else(|| Problem(bad(&text)))).transpose()
 }
 
@@ -396,10 +398,7 @@ pub fn agent(agent_id: Option<String>) -> Result<Option<AgentId>, Problem> {
 ///
 /// # Errors
 /// `INVALID_FIELD` for what is not a time, `INVALID_QUERY` where one is after the other.
-pub fn period(
-    since: Option<String>,
-    until: Option<String>,
-) -> Result<(Option<Timestamp>, Option<Timestamp>), Problem> {
+pub fn period(since: Option<String>, until: Option<String>) -> Result<(Option<Timestamp>, Option<Timestamp>), Problem> {
     let since = since.map(|text| Timestamp::parse_or_day("since", &text)).transpose()?;
     let until = until.map(|text| Timestamp::parse_or_day("until", &text)).transpose()?;
     if since.zip(until).is_some_and(|(since, until)| since > until) {

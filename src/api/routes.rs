@@ -10,9 +10,8 @@ use super::openapi::docs;
 #[cfg(feature = "dashboard")]
 use super::pages;
 use super::{
-    agents, audit, authorize, authzen, delegations, forward_auth, health, metrics, policies, spend, stats,
-    tenants, usage,
-    whoami,
+    agents, audit, authorize, authzen, delegations, forward_auth, health, metrics, policies, spend, stats, tenants,
+    usage, whoami,
 };
 use crate::api::openapi::document;
 

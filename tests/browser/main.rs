@@ -27,4 +27,5 @@ mod looks;
 mod operator;
 mod overview;
 mod sessions;
+mod spend;
 mod tenant_key;

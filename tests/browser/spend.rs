@@ -9,7 +9,8 @@ use crate::harness::{OPERATOR_KEY, Server};
 fn spender(server: &Server, tenant: &str, owner: &str, name: &str) -> String {
     let operator = server.operator();
     let permissions = json!([{ "resource": "docs:*", "actions": ["read"] }]);
-    let body = json!({ "tenantId": tenant, "ownerId": owner, "name": name, "type": "service", "permissions": permissions });
+    let body =
+        json!({ "tenantId": tenant, "ownerId": owner, "name": name, "type": "service", "permissions": permissions });
     let id = operator.post("/v1/agents", body).expect(201)["id"].as_str().unwrap().to_owned();
     let ask = |action: &str, cost: f64| {
         let call = json!({ "agentId": id, "action": action, "resource": "docs:1", "tokensCost": cost });
@@ -38,12 +39,20 @@ fn a_month_is_billed_in_two_clicks() {
 
     browser.go("#/spend");
     let cells = |table: &str| {
-        let script = format!("return [...document.querySelectorAll('{table} tbody tr')].map((row) => [...row.cells].map((cell) => cell.innerText.trim()))");
+        let script = format!(
+            "return [...document.querySelectorAll('{table} tbody tr')].map((row) => [...row.cells].map((cell) => cell.innerText.trim()))"
+        );
         browser.run(&script, json!([]))
     };
-    browser.until("both tenants are there", "return [...document.querySelectorAll('#spend-rows a')].map((a) => a.textContent).join() === 'acme,globex'");
+    browser.until(
+        "both tenants are there",
+        "return [...document.querySelectorAll('#spend-rows a')].map((a) => a.textContent).join() === 'acme,globex'",
+    );
     assert_eq!(cells("#spend-rows").as_array().unwrap().len(), 3, "two tenants and their sum");
-    browser.until("a bar is drawn", "return !!document.querySelector('.chart rect.s-1') && !!document.querySelector('.chart rect.s-2')");
+    browser.until(
+        "a bar is drawn",
+        "return !!document.querySelector('.chart rect.s-1') && !!document.querySelector('.chart rect.s-2')",
+    );
 
     // One tenant, by owner.
     browser.go("#/spend?tenantId=acme&by=owner");
@@ -81,7 +90,10 @@ fn a_month_is_billed_in_two_clicks() {
     browser.until("each agent's cost", "return [...document.querySelectorAll('tbody tr td:last-child')].map((cell) => cell.innerText.trim()).join() === '1.250001,1.250001,1.250001'");
     browser.sees("2.500002 this month");
     browser.go(&format!("#/agents/{agent}"));
-    browser.until("and on its page", "return [...document.querySelectorAll('dd a')].some((link) => link.innerText === '1.250001')");
+    browser.until(
+        "and on its page",
+        "return [...document.querySelectorAll('dd a')].some((link) => link.innerText === '1.250001')",
+    );
     browser.check_records();
 }
 

@@ -124,7 +124,8 @@ fn reported(client: &Client, query: &str, groups: &[&str]) -> Vec<(Vec<Option<St
     let path = format!("/v1/spend?{query}{by}");
     let text = client.get(&path).text();
     let report: Report<'_> = serde_json::from_str(&text).unwrap_or_else(|problem| panic!("{problem}: {text}"));
-    let value = |row: &BTreeMap<String, &RawValue>, group: &&str| serde_json::from_str(row[column(group)].get()).unwrap();
+    let value =
+        |row: &BTreeMap<String, &RawValue>, group: &&str| serde_json::from_str(row[column(group)].get()).unwrap();
     let rows: Vec<(Vec<Option<String>>, _)> =
         report.rows.iter().map(|row| (groups.iter().map(|group| value(row, group)).collect(), sums_of(row))).collect();
     assert!(report.rows.iter().all(|row| row.len() == groups.len() + SUMS.len()), "{text}");
@@ -139,8 +140,7 @@ fn reported(client: &Client, query: &str, groups: &[&str]) -> Vec<(Vec<Option<St
     let header: Vec<_> = csv.headers().unwrap().iter().map(str::to_owned).collect();
     let columns: Vec<_> = groups.iter().map(|group| column(group)).chain(SUMS).collect();
     assert_eq!(header, columns);
-    let cells: Vec<Vec<String>> =
-        csv.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect();
+    let cells: Vec<Vec<String>> = csv.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect();
     let of_json = report.rows.iter().map(|row| {
         let cell = |name: &&str| match serde_json::from_str(row[*name].get()).unwrap() {
             Value::String(text) => text,
@@ -367,7 +367,8 @@ fn reports_are_whole_while_calls_settlements_and_reports_go_on() {
             let mut made = 0;
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 // Each call is made for 1 and settled at 3 before the next.
-                let id = operator.granted(json!({ "tokensCost": 1, "agentId": agent.id, "action": "read", "resource": "docs:1" }));
+                let id = operator
+                    .granted(json!({ "tokensCost": 1, "agentId": agent.id, "action": "read", "resource": "docs:1" }));
                 operator.post("/v1/usage", json!({ "agentId": agent.id, "auditId": id, "tokensCost": 3 })).expect(200);
                 made += 1;
             }

@@ -137,10 +137,10 @@ impl OldestFirst {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::TenantSettings;
     use crate::domain::audit::AuditKinds;
     use crate::domain::author::By;
     use crate::domain::event::{Change, ChangeRecord};
-    use crate::domain::TenantSettings;
     use crate::journal::{DataDir, JournalOptions, NewFolder};
     use crate::store::codec;
 

@@ -72,7 +72,8 @@ impl Audit<'_> {
         let subject = subject(only.and_then(|id| kavach.core.directory.living(id)).as_ref());
         let turn = kavach.core.audit.reports.take(kavach.party(only)).await.map_err(unreadable)?;
         let as_of = kavach.core.clock.now();
-        let filter = Arc::new(AuditFilter { kind: AuditKinds::All, agent, owner, since, until, ..AuditFilter::default() });
+        let filter =
+            Arc::new(AuditFilter { kind: AuditKinds::All, agent, owner, since, until, ..AuditFilter::default() });
         let (mut whole, mut missing) = (Tally::new(group_by.clone()), Vec::new());
         // The latest first: those without an event since `since` are left out without being asked.
         for (_, id) in kavach.latest_first(&selection, since).await? {
@@ -106,11 +107,9 @@ impl Kavach {
             Ok((SettledCosts::of_tenant(tenant, Some(as_of)), as_of, tenant.seq()))
         };
         // Ask for this first: the view of the journal then holds every settlement that the state has forgotten.
-        let (settled, as_of, last) =
-            self.ask_one_of(only, &route, |reply| Inspect { credential, look, reply }).await?;
+        let (settled, as_of, last) = self.ask_one_of(only, &route, |reply| Inspect { credential, look, reply }).await?;
         let trail = self.ask_one_of(only, &route, |reply| OpenAudit { credential, reply }).await?;
-        let mut reading =
-            OldestFirst::new(trail, Arc::clone(filter), StartPoint::Oldest).with_settled(Some(settled));
+        let mut reading = OldestFirst::new(trail, Arc::clone(filter), StartPoint::Oldest).with_settled(Some(settled));
         loop {
             self.check_reader(id).await?;
             let step = move || {

@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 
+use crate::budget::cost::Cost;
 use crate::error::{Code, Error};
 use crate::event::Event;
 use crate::id::{AgentId, TenantId};
 use crate::limits::MAX_SPEND_GROUPS;
 use crate::spend::group_by::{Dimension, GroupBy};
 use crate::spend::sums::Sums;
-use crate::budget::cost::Cost;
 use crate::time::Timestamp;
 
 /// One group of a report.
@@ -224,8 +224,16 @@ mod tests {
         let cost = || proptest::option::of(0..5_000_000u64);
         let who = (0..3u8, 0..2_000i64, proptest::option::of(0..3u64), proptest::option::of(names()));
         (who, names(), names(), cost(), cost(), 0..5u8).prop_map(
-            |((tenant, hours, agent, owner), resource, action, cost, settled, kind)| {
-                Made { tenant, at: BASE + hours * HOUR, agent, owner, resource, action, cost, settled, kind }
+            |((tenant, hours, agent, owner), resource, action, cost, settled, kind)| Made {
+                tenant,
+                at: BASE + hours * HOUR,
+                agent,
+                owner,
+                resource,
+                action,
+                cost,
+                settled,
+                kind,
             },
         )
     }
@@ -354,7 +362,7 @@ mod tests {
             settled: None,
             kind: 0,
         };
-        let Event::Decided(record) = made.event() else { unreachable!() };
+        let Event::Decided(record) = made.event() else { panic!("a decision was made") };
         let mut add = |number: usize| {
             let resource = format!("docs:{number}");
             let event = Event::Decided(Record { resource: &resource, ..record.clone() });
