@@ -17,7 +17,7 @@ use super::input::{Query, agent, export_format, owner, period};
 use super::responses::{self, UNAVAILABLE_TENANTS};
 use crate::domain::spend::group_by::{Dimension, GroupBy};
 use crate::domain::spend::sums::Sums;
-use crate::domain::spend::tally::Group;
+use crate::domain::spend::tally::{Group, SpendFilter};
 use crate::domain::{AgentId, Code, Error, TenantId, TenantRef, Timestamp, schema};
 use crate::service::{ExportFormat, SpendQuery, SpendReport, guard_cell};
 
@@ -73,10 +73,12 @@ impl SpendReportQuery {
         let (since, until) = period(since, until)?;
         let query = SpendQuery {
             tenant: tenant_id.as_deref().map(TenantRef::parse),
-            agent: agent(agent_id)?,
-            owner: owner(user_id, owner_id)?.map(Into::into),
-            since,
-            until,
+            filter: SpendFilter {
+                agent: agent(agent_id)?,
+                owner: owner(user_id, owner_id)?.map(Into::into),
+                since,
+                until,
+            },
             group_by: group_by.map_or(Ok(GroupBy::default()), |text| GroupBy::parse("groupBy", &text))?,
         };
         Ok((query, format))

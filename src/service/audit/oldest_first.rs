@@ -7,8 +7,7 @@ use std::sync::Arc;
 use super::settled_costs::SettledCosts;
 use super::trail::{STEP_EVENTS, decode};
 use crate::actors::messages::AuditTrail;
-use crate::domain::budget::cost::Cost;
-use crate::domain::{AuditEntry, AuditFilter, Event, Moment, TenantId, Timestamp};
+use crate::domain::{AuditEntry, AuditFilter, TenantId, Timestamp};
 use crate::journal::JournalCursor;
 
 /// Where to start reading a trail.
@@ -21,9 +20,6 @@ pub(super) enum StartPoint {
     /// Right after the event with this number.
     After(u64),
 }
-
-/// Takes an event, with what it was settled at if it is a decision that was.
-pub(super) type PutEvent<'a> = &'a mut dyn FnMut(Moment, &Event<'_>, Option<Cost>) -> io::Result<ControlFlow<()>>;
 
 /// Reads one trail from its oldest entry on, in steps.
 pub(super) struct OldestFirst {
@@ -56,14 +52,6 @@ impl OldestFirst {
 
     /// Reads on and hands entries to `put` until it breaks. Returns whether the trail has ended.
     pub fn step(&mut self, put: &mut dyn FnMut(&AuditEntry) -> io::Result<ControlFlow<()>>) -> io::Result<bool> {
-        let tenant = self.trail.tenant;
-        self.step_events(&mut |moment, event, settled| {
-            put(&AuditEntry { settled_cost: settled, ..AuditEntry::of(tenant, moment, event) })
-        })
-    }
-
-    /// [`Self::step`], for a reader of the events themselves, each with what it was settled at.
-    pub fn step_events(&mut self, put: PutEvent<'_>) -> io::Result<bool> {
         let ended = self.read(put);
         if let Some(walk) = self.walk.as_mut().filter(|_| self.rests) {
             walk.rest();
@@ -71,7 +59,7 @@ impl OldestFirst {
         ended
     }
 
-    fn read(&mut self, put: PutEvent<'_>) -> io::Result<bool> {
+    fn read(&mut self, put: &mut dyn FnMut(&AuditEntry) -> io::Result<ControlFlow<()>>) -> io::Result<bool> {
         let Self { trail, filter, start, walk, rests, settled } = self;
         let oldest = trail.horizon.max(filter.since);
         let walk = match walk {
@@ -99,9 +87,11 @@ impl OldestFirst {
                 return Ok(true);
             }
             if oldest.is_none_or(|oldest| at >= oldest) && filter.matches(at, &event) {
-                let can_be_settled = matches!(&event, Event::Decided(record) if record.allowed());
-                let cost = settled.as_ref().filter(|_| can_be_settled).and_then(|settled| settled.of(seq));
-                if put(moment, &event, cost)?.is_break() {
+                let mut entry = AuditEntry::of(trail.tenant, moment, &event);
+                if let Some(settled) = settled {
+                    settled.fill_in(seq, &mut entry);
+                }
+                if put(&entry)?.is_break() {
                     return Ok(false);
                 }
             }
@@ -137,10 +127,10 @@ impl OldestFirst {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::TenantSettings;
     use crate::domain::audit::AuditKinds;
     use crate::domain::author::By;
     use crate::domain::event::{Change, ChangeRecord};
+    use crate::domain::{Event, Moment, TenantSettings};
     use crate::journal::{DataDir, JournalOptions, NewFolder};
     use crate::store::codec;
 

@@ -116,6 +116,13 @@ impl SettledCosts {
         self.ahead.as_mut().map_or(Ok(()), SettlementReader::step)
     }
 
+    /// Sets the settled cost of the entry of event `seq`.
+    pub fn fill_in(&self, seq: u64, entry: &mut AuditEntry) {
+        if entry.can_be_settled() {
+            entry.settled_cost = self.of(seq);
+        }
+    }
+
     /// What the decision with the number `seq` was settled at.
     pub fn of(&self, seq: u64) -> Option<Cost> {
         match self.known.binary_search_by_key(&seq, |(decision, _)| *decision) {

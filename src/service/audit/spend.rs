@@ -4,22 +4,23 @@
 //! the settlements known at that moment. That moment is when the tenant's turn comes; what a tenant recorded between
 //! the report's beginning and its own turn is left out.
 
-use std::ops::ControlFlow;
+use std::io;
 use std::sync::Arc;
 
-use super::oldest_first::{OldestFirst, StartPoint};
 use super::reading::unreadable;
 use super::settled_costs::{AsOf, SettledCosts};
+use super::trail::{STEP_EVENTS, decode_brief};
 use super::{Audit, subject};
 use crate::actors::Route;
 use crate::actors::fair_semaphore::Turn;
-use crate::actors::messages::{Inspect, OpenAudit};
+use crate::actors::messages::{AuditTrail, Inspect, OpenAudit};
 use crate::actors::tenant_directory::unknown_tenant;
-use crate::domain::audit::AuditKinds;
+use crate::domain::event::BriefEvent;
 use crate::domain::spend::group_by::GroupBy;
 use crate::domain::spend::sums::Sums;
-use crate::domain::spend::tally::{Group, Tally};
-use crate::domain::{AgentId, AuditFilter, Error, Tenant, TenantId, TenantRef, Timestamp};
+use crate::domain::spend::tally::{Group, SpendFilter, Tally};
+use crate::domain::{Error, Tenant, TenantId, TenantRef, Timestamp};
+use crate::journal::JournalCursor;
 use crate::service::kavach::Kavach;
 
 /// Which spend to report, and how.
@@ -27,14 +28,8 @@ use crate::service::kavach::Kavach;
 pub struct SpendQuery {
     /// The tenant; `None` means all that the caller may see.
     pub tenant: Option<TenantRef>,
-    /// The agent.
-    pub agent: Option<AgentId>,
-    /// The owner.
-    pub owner: Option<Box<str>>,
-    /// Events at or after that time.
-    pub since: Option<Timestamp>,
-    /// Events before that time.
-    pub until: Option<Timestamp>,
+    /// Which events to count.
+    pub filter: SpendFilter,
     /// What to group by.
     pub group_by: GroupBy,
 }
@@ -65,19 +60,18 @@ impl Audit<'_> {
     /// # Errors
     /// `TENANT_NOT_FOUND`, `TOO_MANY_GROUPS`, or that the trail can't be read.
     pub async fn spend(&self, query: SpendQuery) -> Result<SpendReport, Error> {
-        let SpendQuery { tenant, agent, owner, since, until, group_by } = query;
+        let SpendQuery { tenant, filter, group_by } = query;
         let kavach = self.0;
         let selection = kavach.tenants_in_filter(tenant.as_ref())?;
         let only = selection.only();
         let subject = subject(only.and_then(|id| kavach.core.directory.living(id)).as_ref());
         let turn = kavach.core.audit.reports.take(kavach.party(only)).await.map_err(unreadable)?;
         let as_of = kavach.core.clock.now();
-        let filter =
-            Arc::new(AuditFilter { kind: AuditKinds::All, agent, owner, since, until, ..AuditFilter::default() });
-        let (mut whole, mut missing) = (Tally::new(group_by.clone()), Vec::new());
+        let filter = Arc::new(filter);
+        let (mut whole, mut missing) = (Tally::new(group_by.clone(), Arc::clone(&filter)), Vec::new());
         // The latest first: those without an event since `since` are left out without being asked.
-        for (_, id) in kavach.latest_first(&selection, since).await? {
-            match kavach.tally(only, id, &filter, as_of, Tally::new(group_by.clone())).await {
+        for (_, id) in kavach.latest_first(&selection, filter.since).await? {
+            match kavach.tally(only, id, &filter, &group_by, as_of).await {
                 Ok(tally) => whole.merge(tally)?,
                 // A tenant that was erased meanwhile is not missing.
                 Err(_) if only.is_none() && !kavach.is_there(id) => {}
@@ -96,9 +90,9 @@ impl Kavach {
         &self,
         only: Option<TenantId>,
         id: TenantId,
-        filter: &Arc<AuditFilter>,
+        filter: &Arc<SpendFilter>,
+        group_by: &GroupBy,
         began: Timestamp,
-        mut tally: Tally,
     ) -> Result<Tally, Error> {
         let route: Route = self.core.directory.living(id).ok_or_else(|| unknown_tenant(&TenantRef::Id(id)))?;
         let credential = self.credential;
@@ -109,26 +103,74 @@ impl Kavach {
         // Ask for this first: the view of the journal then holds every settlement that the state has forgotten.
         let (settled, as_of, last) = self.ask_one_of(only, &route, |reply| Inspect { credential, look, reply }).await?;
         let trail = self.ask_one_of(only, &route, |reply| OpenAudit { credential, reply }).await?;
-        let mut reading = OldestFirst::new(trail, Arc::clone(filter), StartPoint::Oldest).with_settled(Some(settled));
+        let tally = Tally::new(group_by.clone(), Arc::clone(filter));
+        let mut reading = SpendReading {
+            trail,
+            filter: Arc::clone(filter),
+            settled,
+            as_of,
+            last,
+            walk: None,
+            tally,
+            refused: Ok(()),
+        };
         loop {
             self.check_reader(id).await?;
-            let step = move || {
-                let (mut refused, mut is_past) = (Ok(()), false);
-                let ended = reading.step_events(&mut |moment, event, settled| {
-                    is_past = moment.seq > last;
-                    if !is_past && as_of.covers(moment.at) {
-                        refused = tally.add(id, moment.at, event, settled);
-                    }
-                    Ok(if is_past || refused.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-                })?;
-                Ok((ended || is_past, refused, reading, tally))
-            };
-            let (done, refused, rest, sums) = self.read_trail(only, step).await?;
-            refused?;
-            (reading, tally) = (rest, sums);
+            let step = move || Ok((reading.step()?, reading));
+            let (done, rest) = self.read_trail(only, step).await?;
+            reading = rest;
             if done {
-                return Ok(tally);
+                return reading.refused.map(|()| reading.tally);
             }
         }
+    }
+}
+
+/// Adds up one trail, in steps.
+struct SpendReading {
+    trail: AuditTrail,
+    filter: Arc<SpendFilter>,
+    settled: SettledCosts,
+    as_of: AsOf,
+    /// The last event that the tenant had recorded when it was asked.
+    last: u64,
+    walk: Option<JournalCursor>,
+    tally: Tally,
+    /// Why the tally took no more.
+    refused: Result<(), Error>,
+}
+
+impl SpendReading {
+    /// Reads on. Returns whether it is done.
+    fn step(&mut self) -> io::Result<bool> {
+        let Self { trail, filter, settled, as_of, last, walk, tally, refused } = self;
+        let oldest = trail.horizon.max(filter.since);
+        let walk = match walk {
+            Some(walk) => walk,
+            None => walk.insert(trail.reader.cursor(oldest.map_or(Ok(1), |oldest| trail.first_at(oldest))?)),
+        };
+        for _ in 0..STEP_EVENTS {
+            if settled.needs_more(trail, walk.next_seq()) {
+                settled.read_on()?;
+                continue;
+            }
+            let Some((seq, bytes)) = walk.step()? else { return Ok(true) };
+            let (at, event) = decode_brief(bytes)?;
+            if seq > *last || filter.until.is_some_and(|until| at >= until) {
+                return Ok(true);
+            }
+            if oldest.is_some_and(|oldest| at < oldest) || !as_of.covers(at) {
+                continue;
+            }
+            let cost = match &event {
+                BriefEvent::Decided(record) if record.allowed => settled.of(seq),
+                _ => None,
+            };
+            *refused = tally.add(trail.tenant, at, &event, cost);
+            if refused.is_err() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::budget::cost::Cost;
 use crate::budget::settlement::UsageRecord;
-use crate::event::Record;
+use crate::event::BriefRecord;
 
 /// What the events of one group add up to. Sums saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -29,8 +29,8 @@ pub struct Sums {
 
 impl Sums {
     /// What a decision adds, given what it was settled at, if it was.
-    pub fn of_decision(record: &Record<'_>, settled: Option<Cost>) -> Self {
-        if !record.allowed() {
+    pub fn of_decision(record: &BriefRecord<'_>, settled: Option<Cost>) -> Self {
+        if !record.allowed {
             return Self { denied: 1, ..Self::default() };
         }
         let estimated = record.cost.unwrap_or_default();

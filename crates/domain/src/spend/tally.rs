@@ -2,10 +2,11 @@
 //! nothing.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::budget::cost::Cost;
 use crate::error::{Code, Error};
-use crate::event::Event;
+use crate::event::BriefEvent;
 use crate::id::{AgentId, TenantId};
 use crate::limits::MAX_SPEND_GROUPS;
 use crate::spend::group_by::{Dimension, GroupBy};
@@ -21,9 +22,33 @@ pub struct Group {
     pub sums: Sums,
 }
 
+/// Which events a report is about. `None` does not restrict.
+#[derive(Clone, Debug, Default)]
+pub struct SpendFilter {
+    /// Events of that agent.
+    pub agent: Option<AgentId>,
+    /// Events of agents that belonged to that owner.
+    pub owner: Option<Box<str>>,
+    /// Events at or after that time.
+    pub since: Option<Timestamp>,
+    /// Events before that time.
+    pub until: Option<Timestamp>,
+}
+
+impl SpendFilter {
+    fn matches(&self, subject: &Subject<'_>) -> bool {
+        let Self { agent, owner, since, until } = self;
+        agent.is_none_or(|agent| subject.agent == Some(agent))
+            && owner.as_deref().is_none_or(|owner| subject.owner == Some(owner))
+            && since.is_none_or(|since| subject.at >= since)
+            && until.is_none_or(|until| subject.at < until)
+    }
+}
+
 /// Groups that grow with each event.
 #[derive(Debug)]
 pub struct Tally {
+    filter: Arc<SpendFilter>,
     by: GroupBy,
     /// The place of each group, by its values as bytes.
     places: HashMap<Box<[u8]>, usize>,
@@ -44,8 +69,8 @@ struct Subject<'a> {
 
 impl Tally {
     /// No event yet.
-    pub fn new(by: GroupBy) -> Self {
-        Self { by, places: HashMap::new(), groups: Vec::new(), key: Vec::new() }
+    pub fn new(by: GroupBy, filter: Arc<SpendFilter>) -> Self {
+        Self { filter, by, places: HashMap::new(), groups: Vec::new(), key: Vec::new() }
     }
 
     /// Adds an event of the tenant's, given what it was settled at if it is a decision that was.
@@ -56,28 +81,31 @@ impl Tally {
         &mut self,
         tenant: TenantId,
         at: Timestamp,
-        event: &Event<'_>,
+        event: &BriefEvent<'_>,
         settled: Option<Cost>,
     ) -> Result<(), Error> {
         let (subject, sums) = match event {
-            Event::Decided(record) => {
+            BriefEvent::Decided(record) => {
                 let subject = Subject {
                     tenant,
                     agent: record.agent,
-                    owner: record.owner.as_deref(),
+                    owner: record.owner,
                     resource: Some(record.resource),
                     action: Some(record.action),
                     at,
                 };
                 (subject, Sums::of_decision(record, settled))
             }
-            Event::Used(record) => {
+            BriefEvent::Used(record) => {
                 let Some(sums) = Sums::of_report(record) else { return Ok(()) };
                 let (agent, owner) = (Some(record.agent), Some(&*record.owner));
                 (Subject { tenant, agent, owner, resource: None, action: None, at }, sums)
             }
-            Event::Changed(_) => return Ok(()),
+            BriefEvent::Changed => return Ok(()),
         };
+        if !self.filter.matches(&subject) {
+            return Ok(());
+        }
         self.key.clear();
         for dimension in self.by.dimensions() {
             subject.write_key(*dimension, &mut self.key);
@@ -178,14 +206,13 @@ fn too_many_groups() -> Error {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::author::By;
     use crate::budget::settlement::{SettledDecision, UsageRecord};
-    use crate::event::{Change, ChangeRecord, Record};
+    use crate::event::BriefRecord;
     use crate::id::TenantTag;
     use crate::limits::MAX_GROUP_BY;
 
@@ -251,29 +278,18 @@ mod tests {
             }
         }
 
-        fn event(&self) -> Event<'static> {
+        fn event(&self) -> BriefEvent<'static> {
             match self.kind {
-                kind @ (0 | 1) => Event::Decided(Record {
+                kind @ (0 | 1) => BriefEvent::Decided(BriefRecord {
                     agent: self.agent.map(agent),
-                    owner: self.owner.map(|name| Arc::from(NAMES[name])),
+                    owner: self.owner.map(|name| NAMES[name]),
                     action: NAMES[self.action],
                     resource: NAMES[self.resource],
-                    arguments: None,
-                    granted_by: None,
-                    code: (kind == 1).then_some(Code::RateLimited),
-                    reason: None,
-                    rate_limited: kind == 1,
-                    revokes: false,
-                    policy: None,
+                    allowed: kind == 0,
                     cost: self.cost.map(Cost::from_millionths),
-                    ip: None,
-                    user_agent: None,
-                    micros: 0,
-                    trace: None,
-                    extras: None,
                 }),
-                kind @ (2 | 3) => Event::Used(self.report(kind == 3)),
-                _ => Event::Changed(ChangeRecord::new(By::Operator, Change::TenantSuspended)),
+                kind @ (2 | 3) => BriefEvent::Used(self.report(kind == 3)),
+                _ => BriefEvent::Changed,
             }
         }
 
@@ -316,6 +332,7 @@ mod tests {
         #[test]
         fn groups_are_what_a_naive_sum_gives(
             events in proptest::collection::vec(made(), 0..200),
+            filter in (proptest::option::of(0..3u64), proptest::option::of(0..NAMES.len()), any::<[Option<u16>; 2]>()),
             by in proptest::sample::subsequence(Dimension::ALL.to_vec(), 0..=MAX_GROUP_BY).prop_shuffle(),
         ) {
             let names: Vec<_> = by.iter().map(|dimension| dimension.name()).collect();
@@ -323,15 +340,29 @@ mod tests {
                 true => GroupBy::default(),
                 false => GroupBy::parse("groupBy", &names.join(",")).unwrap(),
             };
+            let (of_agent, of_owner, times) = filter;
+            let [since, until] = times.map(|time| time.map(|time| BASE + i64::from(time) * (HOUR / 32)));
+            let filter = Arc::new(SpendFilter {
+                agent: of_agent.map(agent),
+                owner: of_owner.map(|name| NAMES[name].into()),
+                since: since.map(Timestamp::from_millis),
+                until: until.map(Timestamp::from_millis),
+            });
+            let wanted = |one: &Made| {
+                of_agent.is_none_or(|of| one.shown(Dimension::Agent) == Some(agent(of).to_string()))
+                    && of_owner.is_none_or(|of| one.shown(Dimension::Owner).as_deref() == Some(NAMES[of]))
+                    && since.is_none_or(|since| one.at >= since)
+                    && until.is_none_or(|until| one.at < until)
+            };
             // Some of the events in a tally of their own, as those of another tenant.
-            let (mut tally, mut other) = (Tally::new(parsed.clone()), Tally::new(parsed));
+            let (mut tally, mut other) = (Tally::new(parsed.clone(), Arc::clone(&filter)), Tally::new(parsed, filter));
             let mut naive: BTreeMap<Vec<Option<String>>, [u64; 5]> = BTreeMap::new();
             let mut whole = [0; 5];
             for one in &events {
                 let settled = one.settled.map(Cost::from_millionths);
                 let tally = if one.at % 2 == 0 { &mut tally } else { &mut other };
                 tally.add(tenant(one.tenant), Timestamp::from_millis(one.at), &one.event(), settled).unwrap();
-                let Some(adds) = one.adds() else { continue };
+                let Some(adds) = one.adds().filter(|_| wanted(one)) else { continue };
                 let group = naive.entry(by.iter().map(|dimension| one.shown(*dimension)).collect()).or_default();
                 for (sum, add) in group.iter_mut().chain(&mut whole).zip(adds.iter().cycle()) {
                     *sum += add;
@@ -350,23 +381,12 @@ mod tests {
 
     #[test]
     fn a_report_with_too_many_groups_is_refused() {
-        let mut tally = Tally::new(GroupBy::parse("groupBy", "resource").unwrap());
-        let made = Made {
-            tenant: 0,
-            at: BASE,
-            agent: None,
-            owner: None,
-            resource: 0,
-            action: 0,
-            cost: None,
-            settled: None,
-            kind: 0,
-        };
-        let Event::Decided(record) = made.event() else { panic!("a decision was made") };
+        let mut tally = Tally::new(GroupBy::parse("groupBy", "resource").unwrap(), Arc::default());
         let mut add = |number: usize| {
-            let resource = format!("docs:{number}");
-            let event = Event::Decided(Record { resource: &resource, ..record.clone() });
-            tally.add(TenantId::DEFAULT, Timestamp::default(), &event, None)
+            let (resource, action) = (format!("docs:{number}"), "read");
+            let record =
+                BriefRecord { agent: None, owner: None, action, resource: &resource, allowed: true, cost: None };
+            tally.add(TenantId::DEFAULT, Timestamp::default(), &BriefEvent::Decided(record), None)
         };
         for number in 0..MAX_SPEND_GROUPS {
             add(number).unwrap();
