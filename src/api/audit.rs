@@ -112,7 +112,7 @@ impl AuditListQuery {
     fn filter(self) -> Result<(Option<TenantRef>, AuditFilter), Problem> {
         let Self { kind, tenant_id, agent_id, user_id, owner_id, since, until, actions, result, trace_id, .. } = self;
         let agent = agent(agent_id)?;
-        let (since, until) = period(since, until)?;
+        let (since, until) = period(since, until, None)?;
         let actions: Vec<Box<str>> = actions.iter().flat_map(|list| list.split(',')).map(Into::into).collect();
         if actions.iter().any(|action| action.is_empty()) {
             return Err(invalid("actions", "must not name an empty action"));

@@ -27,6 +27,7 @@ use super::auth::shared;
 use super::error::Problem;
 use super::slow_client_memory::SlowClientMemory;
 use super::strict_json::StrictJson;
+use crate::domain::budget::calendar::Calendar;
 use crate::domain::limits::{MAX_BODY_SECONDS, MAX_PAGE};
 use crate::domain::text::{owner_sought, quote, quote_cause};
 use crate::domain::{AgentId, Code, Error, Timestamp, schema};
@@ -394,13 +395,24 @@ pub fn agent(agent_id: Option<String>) -> Result<Option<AgentId>, Problem> {
     agent_id.map(|text| AgentId::parse(&text).ok_or_else(|| Problem(bad(&text)))).transpose()
 }
 
-/// The time that a filter asks for: from when on, and before when.
+/// The time that a filter asks for: from when on, and before when. A date alone is the start of that day in that zone,
+/// an IANA name that was checked; `None` is UTC.
 ///
 /// # Errors
 /// `INVALID_FIELD` for what is not a time, `INVALID_QUERY` where one is after the other.
-pub fn period(since: Option<String>, until: Option<String>) -> Result<(Option<Timestamp>, Option<Timestamp>), Problem> {
-    let since = since.map(|text| Timestamp::parse_or_day("since", &text)).transpose()?;
-    let until = until.map(|text| Timestamp::parse_or_day("until", &text)).transpose()?;
+pub fn period(
+    since: Option<String>,
+    until: Option<String>,
+    zone: Option<Box<str>>,
+) -> Result<(Option<Timestamp>, Option<Timestamp>), Problem> {
+    let calendar = Calendar { zone, ..Calendar::default() };
+    let read = |field: &str, text: String| {
+        let is_date = text.len() == "2026-03-01".len();
+        let day = if is_date && calendar.is_zoned() { calendar.start_of(&text) } else { None };
+        day.map_or_else(|| Timestamp::parse_or_day(field, &text), Ok)
+    };
+    let since = since.map(|text| read("since", text)).transpose()?;
+    let until = until.map(|text| read("until", text)).transpose()?;
     if since.zip(until).is_some_and(|(since, until)| since > until) {
         return Err(Problem(Error::field(Code::InvalidQuery, "since", "must not be after until")));
     }

@@ -9,12 +9,13 @@ use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::auth::Admin;
 use super::error::{HandlerResult, Problem};
 use super::input::{Query, agent, export_format, owner, period};
 use super::responses::{self, UNAVAILABLE_TENANTS};
+use crate::domain::budget::calendar::parse_zone;
 use crate::domain::spend::group_by::{Dimension, GroupBy};
 use crate::domain::spend::sums::Sums;
 use crate::domain::spend::tally::{Group, SpendFilter};
@@ -37,16 +38,19 @@ pub struct SpendReportQuery {
     /// Another name of `userId`.
     #[schemars(with = "Option<schema::FilterText>")]
     owner_id: Option<String>,
-    /// Entries at or after that time, RFC 3339. A date alone is the start of that day, UTC.
+    /// Entries at or after that time, RFC 3339. A date alone is the start of that day in `timeZone`.
     #[schemars(with = "Option<schema::TimeOrDay>")]
     since: Option<String>,
-    /// Entries before that time, RFC 3339. A date alone is the start of that day, UTC: the day itself is left out.
+    /// Entries before that time, RFC 3339. A date alone is the start of that day in `timeZone`: the day itself is left out.
     #[schemars(with = "Option<schema::TimeOrDay>")]
     until: Option<String>,
-    /// What to group by, at most four, separated by commas: `tenant`, `agent`, `owner`, `resource`, `action`, and, in
-    /// UTC, `day` and `month`. If absent, there is one group.
+    /// What to group by, at most four, separated by commas: `tenant`, `agent`, `owner`, `label:KEY`, `resource`,
+    /// `action`, `day` and `month`. If absent, there is one group.
     #[schemars(with = "Option<schema::FilterText>")]
     group_by: Option<String>,
+    /// The zone of days and months, by its name in the IANA database; UTC by default.
+    #[schemars(with = "Option<schema::FilterText>")]
+    time_zone: Option<String>,
     /// The format, `json` by default.
     #[schemars(with = "Option<ReportFormat>")]
     format: Option<String>,
@@ -68,9 +72,11 @@ enum ReportFormat {
 impl SpendReportQuery {
     /// The query and the format.
     pub fn read(self) -> Result<(SpendQuery, ExportFormat), Problem> {
-        let Self { tenant_id, agent_id, user_id, owner_id, since, until, group_by, format, spreadsheet } = self;
+        let Self { tenant_id, agent_id, user_id, owner_id, since, until, group_by, time_zone, format, spreadsheet } =
+            self;
         let format = export_format(format.as_deref(), spreadsheet, &["json", "csv"])?;
-        let (since, until) = period(since, until)?;
+        let zone = time_zone.map_or(Ok(None), |name| parse_zone(&name))?;
+        let (since, until) = period(since, until, zone.clone())?;
         let query = SpendQuery {
             tenant: tenant_id.as_deref().map(TenantRef::parse),
             filter: SpendFilter {
@@ -78,6 +84,7 @@ impl SpendReportQuery {
                 owner: owner(user_id, owner_id)?.map(Into::into),
                 since,
                 until,
+                zone,
             },
             group_by: group_by.map_or(Ok(GroupBy::default()), |text| GroupBy::parse("groupBy", &text))?,
         };
@@ -102,7 +109,7 @@ pub struct SpendReportJson {
 
 /// A group: its values under the names of the columns, and its sums.
 pub struct SpendRowJson {
-    columns: Arc<[&'static str]>,
+    columns: Arc<[Cow<'static, str>]>,
     group: Group,
 }
 
@@ -111,7 +118,7 @@ impl Serialize for SpendRowJson {
         let Group { values, sums } = &self.group;
         let mut row = serializer.serialize_map(None)?;
         for (column, value) in self.columns.iter().zip(values) {
-            row.serialize_entry(column, value)?;
+            row.serialize_entry(&**column, value)?;
         }
         let Sums { calls, denied, estimated, settled, held, cost } = sums;
         row.serialize_entry("calls", calls)?;
@@ -136,26 +143,33 @@ impl JsonSchema for SpendRowJson {
             "A group: its values, only those that the report groups by, and what its entries add up to.".into(),
         );
         if let Some(properties) = members.get_mut("properties").and_then(|properties| properties.as_object_mut()) {
-            for dimension in Dimension::ALL {
-                let (column, description) = (dimension.column(), described(dimension));
-                // A choice, since a member that a row may lack would else be taken for one that is never `null`.
-                let schema = json!({ "description": description, "oneOf": [{ "type": "string" }, { "type": "null" }] });
-                properties.insert(column.into(), schema);
+            for dimension in Dimension::PLAIN {
+                properties.insert(dimension.column().into(), value_schema(described(&dimension)));
             }
         }
+        let of_labels =
+            json!({ "^label:": value_schema("The value of that label; `null` if the agent did not have it.") });
+        members.insert("patternProperties".into(), of_labels);
         schema
     }
 }
 
-fn described(dimension: Dimension) -> &'static str {
+/// The schema of a group's value. A choice, since a member that a row may lack would else be taken for one that is never
+/// `null`.
+fn value_schema(description: &str) -> Value {
+    json!({ "description": description, "oneOf": [{ "type": "string" }, { "type": "null" }] })
+}
+
+fn described(dimension: &Dimension) -> &'static str {
     match dimension {
         Dimension::Tenant => "The tenant; `null` is the default one.",
         Dimension::Agent => "The agent; `null` if a denied call named none.",
         Dimension::Owner => "The agent's owner at that time; `null` if the agent is unknown.",
         Dimension::Resource => "The resource; `null` for usage reports without a decision.",
         Dimension::Action => "The action; `null` for usage reports without a decision.",
-        Dimension::Day => "The day in UTC, such as `2026-11-30`.",
-        Dimension::Month => "The month in UTC, such as `2026-11`.",
+        Dimension::Label(_) => "The value of that label.",
+        Dimension::Day => "The day, such as `2026-11-30`.",
+        Dimension::Month => "The month, such as `2026-11`.",
     }
 }
 
@@ -186,7 +200,7 @@ fn unwritten(problem: &dyn std::fmt::Display) -> Problem {
     Problem(Error::new(Code::InternalError, format!("the report was not written: {problem}")))
 }
 
-fn write(report: SpendReport, columns: &Arc<[&'static str]>, format: ExportFormat) -> std::io::Result<Vec<u8>> {
+fn write(report: SpendReport, columns: &Arc<[Cow<'static, str>]>, format: ExportFormat) -> std::io::Result<Vec<u8>> {
     // The permit ends with this function, when only the bytes are left.
     let SpendReport { subject: _, as_of, groups, total, missing, turn: _turn } = report;
     if format == ExportFormat::Json {
@@ -195,7 +209,8 @@ fn write(report: SpendReport, columns: &Arc<[&'static str]>, format: ExportForma
         return Ok(serde_json::to_vec(&SpendReportJson { as_of, rows, total, unavailable_tenants: missing })?);
     }
     let mut rows = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
-    rows.write_record(columns.iter().chain(&["calls", "denied", "estimated", "settled", "held", "cost"]))?;
+    let sums = ["calls", "denied", "estimated", "settled", "held", "cost"];
+    rows.write_record(columns.iter().map(|column| &**column).chain(sums))?;
     for Group { values, sums } in groups {
         let values = values.into_iter().map(|value| value.map(String::from).unwrap_or_default());
         let Sums { calls, denied, estimated, settled, held, cost } = sums;

@@ -19,8 +19,14 @@ use crate::harness::Server;
 const IDS: [&str; 6] = ["tenantId", "agentId", "fromAgent", "toAgent", "auditId", "cursor"];
 
 /// Fields that hold none.
-const NO_IDS: [&str; 34] = [
+const NO_IDS: [&str; 40] = [
     "groupBy",
+    "label",
+    "labels",
+    "timeZone",
+    "weekStartsOn",
+    "monthStartsOn",
+    "temporary",
     "spreadsheet",
     "traceId",
     "reason",

@@ -48,7 +48,9 @@ impl Before {
             Change::PolicyUpdated { policy: id, .. } | Change::PolicyDeleted { policy: id } => {
                 policy(*id).map(Self::policy)
             }
-            Change::PolicyReset { policy: id, .. } => policy(*id).map(|policy| Self::Used(policy.usage.now(at))),
+            Change::PolicyReset { policy: id, .. } => {
+                policy(*id).map(|policy| Self::Used(Box::new((&*policy.used(at)).into())))
+            }
             Change::DelegationRevoked { delegation, .. } => {
                 let (_, link) = tenant.delegation(*delegation)?;
                 Some(Self::Delegation(Box::new(link.profile.spec.clone())))
@@ -59,6 +61,7 @@ impl Before {
             | Change::AgentCreated { .. }
             | Change::TokenRotated { .. }
             | Change::PolicyCreated { .. }
+            | Change::PoliciesReset { .. }
             | Change::DelegationCreated { .. } => None,
         }
     }
@@ -71,6 +74,7 @@ impl Before {
             limits: profile.limits.clone(),
             action: profile.action,
             disabled: profile.disabled,
+            terms: profile.terms.stored(),
         }
     }
 }
@@ -87,6 +91,6 @@ impl Tenant {
             None => author,
         };
         let before = Before::of(self, &change, at).map(Box::new);
-        ChangeRecord { by, reason: None, author: author.map(Box::new), change, before }
+        ChangeRecord { author: author.map(Box::new), before, ..ChangeRecord::new(by, change) }
     }
 }

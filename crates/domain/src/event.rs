@@ -13,7 +13,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::agent::AgentSpec;
 use crate::author::{Author, By};
 use crate::budget::cost::Cost;
-use crate::budget::policy::{Limits, Period, PolicyAction, Usage};
+use crate::budget::counts::{Cleared, Period};
+use crate::budget::opening::Opened;
+use crate::budget::policy::{PolicyAction, PolicyTerms};
+use crate::budget::policy_limits::Limits;
 use crate::budget::settlement::UsageRecord;
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
@@ -52,12 +55,15 @@ pub struct ChangeRecord {
     /// The old values of what it changed or ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Box<Before>>,
+    /// The windows that it opens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opens: Vec<Opened>,
 }
 
 impl ChangeRecord {
     /// A change about which nothing else is known.
     pub fn new(by: By, change: Change) -> Self {
-        Self { by, reason: None, author: None, change, before: None }
+        Self { by, reason: None, author: None, change, before: None, opens: Vec::new() }
     }
 }
 
@@ -97,9 +103,12 @@ pub enum Before {
         action: PolicyAction,
         /// Whether it was switched off.
         disabled: bool,
+        /// What only some policies have.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terms: Option<Box<PolicyTerms>>,
     },
     /// The usage of a budget policy.
-    Used(Usage),
+    Used(Box<Cleared>),
     /// A delegation.
     Delegation(Box<DelegationSpec>),
 }
@@ -175,6 +184,9 @@ pub enum Change {
         limits: Limits,
         /// What happens when one is exceeded.
         action: PolicyAction,
+        /// What only some policies have.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terms: Option<Box<PolicyTerms>>,
     },
     /// A policy was changed.
     PolicyUpdated {
@@ -186,6 +198,9 @@ pub enum Change {
         action: PolicyAction,
         /// Whether it is now switched off.
         disabled: bool,
+        /// What only some policies have.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terms: Option<Box<PolicyTerms>>,
     },
     /// A policy was deleted.
     PolicyDeleted {
@@ -196,6 +211,11 @@ pub enum Change {
     PolicyReset {
         /// The policy's id.
         policy: PolicyId,
+        /// The counts that were reset.
+        period: Period,
+    },
+    /// The usage of all policies was reset that the author may change.
+    PoliciesReset {
         /// The counts that were reset.
         period: Period,
     },
@@ -310,6 +330,8 @@ pub struct BriefRecord<'a> {
     pub allowed: bool,
     /// The call's estimated cost.
     pub cost: Option<Cost>,
+    /// Whether the estimate was held. It is among the extras, not in the array.
+    pub held: bool,
 }
 
 /// The array of a [`Record`], read for a [`BriefRecord`].
@@ -336,7 +358,7 @@ struct BriefArray<'a> {
 impl<'de: 'a, 'a> Deserialize<'de> for BriefRecord<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let BriefArray { agent, owner, action, resource, code, cost, .. } = BriefArray::deserialize(deserializer)?;
-        Ok(Self { agent, owner, action, resource, allowed: code.is_none(), cost })
+        Ok(Self { agent, owner, action, resource, allowed: code.is_none(), cost, held: false })
     }
 }
 
@@ -347,6 +369,12 @@ pub struct Extras {
     /// When the hold on the call's cost ends, if the caller asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_until: Option<Timestamp>,
+    /// The scoped policies that it charged, by the numbers of the events that created them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scoped: Vec<u64>,
+    /// The windows that it opens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opens: Vec<Opened>,
 }
 
 /// What granted a call: the agent's own permission, or a delegated one. Every permission on the way counts the call in

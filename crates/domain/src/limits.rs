@@ -126,6 +126,12 @@ pub const MAX_QUOTED_CHARS: usize = 80;
 pub const MAX_CAUSE_CHARS: usize = 400;
 /// Budget policies of one tenant. Each call checks and charges every one that applies.
 pub const MAX_POLICIES: usize = 10_000;
+/// The last day on which a policy's months may start: every month has it.
+pub const MAX_MONTH_START: u8 = 28;
+/// Labels of one agent, or of a policy's scope. A call looks for policies by each of its agent's.
+pub const MAX_LABELS: usize = 32;
+/// Characters of a label's key or value: the length of a label in the tools that people carry labels over from.
+pub const MAX_LABEL_CHARS: usize = 63;
 /// Warnings in one answer: a person reads a few, and a batch has a thousand answers.
 pub const MAX_WARNINGS: usize = 16;
 /// Calls in one usage report.

@@ -220,8 +220,9 @@ pub fn decode_brief(bytes: &[u8]) -> Result<(Timestamp, BriefEvent<'_>), CodecEr
             (at, record)
         }
         Some(EventKind::DecidedWithExtras) => {
-            let (_, at, record, _, _, _): (u8, Timestamp, BriefRecord<'_>, Skipped, Skipped, Skipped) = decode(bytes)?;
-            (at, record)
+            type Parts<'a> = (u8, Timestamp, BriefRecord<'a>, Extras, Skipped, Skipped);
+            let (_, at, record, extras, _, _): Parts<'_> = decode(bytes)?;
+            (at, BriefRecord { held: extras.held_until.is_some(), ..record })
         }
         Some(EventKind::Changed | EventKind::ChangedOtherClock | EventKind::Used | EventKind::UsedOtherClock)
         | None => {
@@ -234,6 +235,12 @@ pub fn decode_brief(bytes: &[u8]) -> Result<(Timestamp, BriefEvent<'_>), CodecEr
         }
     };
     Ok((at, BriefEvent::Decided(record)))
+}
+
+/// Whether those are the bytes of a change, without reading more than its kind.
+pub fn is_change(bytes: &[u8]) -> bool {
+    let kind = bytes.get(1).copied().and_then(EventKind::of_number);
+    matches!(kind, Some(EventKind::Changed | EventKind::ChangedOtherClock))
 }
 
 /// Whether those are the bytes of a usage report, without reading more than its kind.

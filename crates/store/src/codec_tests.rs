@@ -9,12 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::codec::{EventKind, decode_brief, decode_event, decode_state, encode_event, encode_state, is_usage};
+use crate::codec::{
+    EventKind, decode_brief, decode_event, decode_state, encode_event, encode_state, is_change, is_usage,
+};
 use kavach_domain::agent::AgentSpec;
 use kavach_domain::author::Author;
 use kavach_domain::author::By;
 use kavach_domain::budget::cost::Cost;
-use kavach_domain::budget::policy::{Limits, Period, PolicyAction, Usage};
+use kavach_domain::budget::counts::{Cleared, Period};
+use kavach_domain::budget::policy::PolicyAction;
+use kavach_domain::budget::policy_limits::Limits;
 use kavach_domain::budget::settlement::SettledDecision;
 use kavach_domain::budget::settlement::UsageRecord;
 use kavach_domain::delegation::DelegationSpec;
@@ -90,12 +94,14 @@ fn full_spec() -> AgentSpec {
         .into(),
         expires_at: Some(at(1_000_000)),
         metadata: Some(r#"{"team":"data"}"#.into()),
+        labels: Labels::default(),
     }
 }
 
 fn least_spec(kind: AgentType) -> AgentSpec {
     let permissions = PermissionSet::default().into();
-    AgentSpec { owner: "u".into(), name: "n".into(), kind, permissions, expires_at: None, metadata: None }
+    let labels = Labels::default();
+    AgentSpec { owner: "u".into(), name: "n".into(), kind, permissions, expires_at: None, metadata: None, labels }
 }
 
 /// Every change, with all optional fields and with none, including its author's and its old values. The text after the
@@ -132,6 +138,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         max_calls_per_month: Some(100_000),
         max_tokens_cost_per_day: cost(50),
         max_tokens_cost_per_month: cost(5_000),
+        ..Limits::default()
     };
     let one_limit = Limits { max_calls_per_day: Some(0), ..Limits::default() };
     let policy_created = |seq, agent, owner: Option<&str>, limits, action| Change::PolicyCreated {
@@ -169,7 +176,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
     let tenant_before =
         |slug, suspended| Before::Tenant { name: "Globex".into(), slug, settings: settings(), suspended };
     let other = || Slug::parse("slug", "globex").ok();
-    let used = Usage {
+    let used = Cleared {
         at: Some(at(40)),
         calls_today: 7,
         calls_this_month: 70,
@@ -177,8 +184,9 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         tokens_cost_this_month: Cost::from_millionths(15_000_000),
         day_reset: 3,
         month_reset: 2,
-        other_day: None,
-        other_month: None,
+        hour: None,
+        week: None,
+        total: None,
     };
     let link = DelegationSpec {
         from: agent_id(9),
@@ -223,7 +231,11 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         ("policyDeleted.known", known(by_key, Change::PolicyDeleted { policy: policy_id(20) }, policy_before)),
         (
             "policyReset.known",
-            known(by_key, Change::PolicyReset { policy: policy_id(20), period: Period::Day }, Before::Used(used)),
+            known(
+                by_key,
+                Change::PolicyReset { policy: policy_id(20), period: Period::Day },
+                Before::Used(Box::new(used)),
+            ),
         ),
         (
             "delegationRevoked.known",
@@ -342,7 +354,7 @@ fn records() -> Vec<(String, Record<'static>)> {
     let trace = TraceId::from_bytes(*b"a trace's 16 bts");
     let traced = Record { trace, ..allowed.clone() };
     let denied = Record { trace, ..least.clone() };
-    let held = Extras { held_until: Some(at(3)) };
+    let held = Extras { held_until: Some(at(3)), ..Extras::default() };
     let held = Record { extras: Some(Box::new(held)), ..allowed.clone() };
     let held_traced = Record { trace, ..held.clone() };
     let mut all = vec![
@@ -476,12 +488,14 @@ fn a_brief_reading_agrees_with_the_whole_one() {
                     resource: record.resource,
                     allowed: record.allowed(),
                     cost: record.cost,
+                    held: record.extras.as_ref().is_some_and(|extras| extras.held_until.is_some()),
                 }),
                 Event::Used(record) => BriefEvent::Used(record.clone()),
                 Event::Changed(_) => BriefEvent::Changed,
             };
             assert_eq!(decode_brief(&bytes).unwrap(), (at(1), brief), "{name}");
             assert_eq!(is_usage(&bytes), matches!(event, Event::Used(_)), "{name}");
+            assert_eq!(is_change(&bytes), matches!(event, Event::Changed(_)), "{name}");
             for length in 0..bytes.len() {
                 let cut = &bytes[..length];
                 assert_eq!(decode_brief(cut).is_err(), decode_event(1, cut).is_err(), "{name}, cut to {length}");
@@ -580,9 +594,11 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     assert_eq!((state.agents.len(), state.keys.len()), (3, 1));
     assert!(state.agents.iter().any(|agent| agent.windows.iter().any(|window| window.used(state.at) > 0)));
     let golden = golden("state.txt");
-    // The state as written before delegations had places.
-    let first = &golden["state"];
-    assert_eq!(Tenant::restore(decode_state(first).unwrap()).state(), state);
+    // The states as written before delegations had places, and before the windows of budgets had bounds.
+    let old = ["state", "state.places", "state.denied"];
+    for name in &old[..2] {
+        assert_eq!(Tenant::restore(decode_state(&golden[*name]).unwrap()).state(), state);
+    }
     let written = encode_state(&state).unwrap();
     // The last call was denied by a policy.
     let (_, denied) = records().into_iter().find(|(name, _)| name == "denied.policy").unwrap();
@@ -591,9 +607,13 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     let state_denied = tenant.state();
     assert!(state_denied.policies.iter().any(|policy| policy.last_denied_at == Some(at(99))));
     let written_denied = encode_state(&state_denied).unwrap();
-    let lines = [("state", first), ("state.places", &written), ("state.denied", &written_denied)];
-    bless("state.txt", &lines.map(|(name, bytes)| line(name, bytes)).concat());
-    for (name, state, written) in [("state.places", state, written), ("state.denied", state_denied, written_denied)] {
+    assert_eq!(decode_state(&golden["state.denied"]).unwrap(), state_denied);
+    let new = [("state.windows", &written), ("state.windows.denied", &written_denied)];
+    let lines = old.iter().map(|name| (*name, &golden[*name])).chain(new).map(|(name, bytes)| line(name, bytes));
+    bless("state.txt", &lines.collect::<String>());
+    for (name, state, written) in
+        [("state.windows", state, written), ("state.windows.denied", state_denied, written_denied)]
+    {
         let Some(bytes) = golden.get(name) else {
             panic!("a line to add to state.txt:\n{}", line(name, &written));
         };

@@ -27,6 +27,11 @@ pub(super) fn decode_brief(bytes: &[u8]) -> io::Result<(Timestamp, BriefEvent<'_
     codec::decode_brief(bytes).map_err(|problem| io::Error::new(io::ErrorKind::InvalidData, problem))
 }
 
+/// Whether those are the bytes of a change.
+pub(super) fn is_change(bytes: &[u8]) -> bool {
+    codec::is_change(bytes)
+}
+
 /// Whether those are the bytes of a usage report.
 pub(super) fn is_usage(bytes: &[u8]) -> bool {
     codec::is_usage(bytes)

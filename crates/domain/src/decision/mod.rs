@@ -18,10 +18,11 @@ use crate::agent::{Agent, AgentStatus};
 use crate::budget::check::Exceeded;
 use crate::budget::cost::Cost;
 use crate::budget::policy::PolicyAction;
+use crate::budget::scope::Call;
 use crate::decision::explain::{Step, Trace};
 use crate::decision::request::{Asked, Request};
 use crate::error::Code;
-use crate::event::{Grant, Record};
+use crate::event::{Extras, Grant, Record};
 use crate::id::{AgentId, AuditId, PolicyId};
 use crate::moment::Moment;
 use crate::tenant::{Caller, Tenant};
@@ -80,6 +81,8 @@ pub struct Verdict {
     outcome: Result<Grant, Denial>,
     warnings: Vec<Exceeded>,
     more_warnings: usize,
+    /// The scoped policies that the call is charged to.
+    scoped: Vec<u64>,
     rounded: Option<Cost>,
 }
 
@@ -109,7 +112,7 @@ impl From<Exceeded> for Denial {
     fn from(exceeded: Exceeded) -> Self {
         let Exceeded { policy_id, action, retry_after, message, .. } = exceeded;
         let policy = Some((policy_id, action));
-        Self { code: Code::BudgetExceeded, reason: message.into(), retry_after: Some(retry_after), policy }
+        Self { code: Code::BudgetExceeded, reason: message.into(), retry_after, policy }
     }
 }
 
@@ -145,13 +148,19 @@ impl Verdict {
             user_agent: request.user_agent(),
             micros,
             trace: request.trace,
-            extras: None,
+            extras: self.extras().map(Box::new),
         }
+    }
+
+    /// What only some calls have.
+    fn extras(&self) -> Option<Extras> {
+        let extras = Extras { scoped: self.scoped.clone(), ..Extras::default() };
+        (self.allows() && extras != Extras::default()).then_some(extras)
     }
 
     /// The answer to the caller.
     pub fn answer(self, audit_id: Option<AuditId>) -> Decision {
-        let Self { agent: agent_id, owner: _, outcome, warnings, more_warnings, rounded } = self;
+        let Self { agent: agent_id, owner: _, outcome, warnings, more_warnings, scoped: _, rounded } = self;
         let mut decision = Decision { audit_id, warnings, more_warnings, agent_id, ..Decision::default() };
         match outcome {
             Ok(_) => {
@@ -179,12 +188,14 @@ impl Tenant {
             (_, Asked::Agent(id)) => (self.agent(id), Some(id)),
             (_, Asked::Caller | Asked::Nobody) => (None, None),
         };
-        let (mut warnings, mut more_warnings) = (Vec::new(), 0);
+        let (mut warnings, mut more_warnings, mut scoped) = (Vec::new(), 0, Vec::new());
         let outcome = self.check(agent, request, moment.wall, trace).and_then(|(agent, grant)| {
             if self.policies().is_empty() {
                 return Ok(grant);
             }
-            let budgets = self.check_budgets(agent, request.cost.unwrap_or_default(), moment.wall, trace);
+            let call = Call::new(request.action(), request.resource());
+            let budgets = self.check_budgets(agent, call, request.cost.unwrap_or_default(), moment.wall, trace);
+            scoped = budgets.scoped;
             (warnings, more_warnings) = (budgets.warnings, budgets.more_warnings);
             budgets.denied_by.map_or(Ok(grant), |exceeded| Err(Denial::from(*exceeded)))
         });
@@ -194,6 +205,7 @@ impl Tenant {
             outcome,
             warnings,
             more_warnings,
+            scoped,
             rounded: request.cost.filter(|_| request.is_cost_rounded),
         }
     }

@@ -22,8 +22,8 @@ pub struct Sums {
     pub settled: Cost,
     /// The estimates of decisions whose hold is open.
     pub held: Cost,
-    /// What counts: of a settled decision its real cost, of another its estimate, and the costs of usage reports that
-    /// settled no decision.
+    /// What counts: of a settled decision its real cost, of another its estimate unless that is held, and the costs of
+    /// usage reports that settled no decision.
     pub cost: Cost,
 }
 
@@ -33,18 +33,21 @@ impl Sums {
         if !record.allowed {
             return Self { denied: 1, ..Self::default() };
         }
-        let estimated = record.cost.unwrap_or_default();
-        Self { calls: 1, estimated, ..Self::outcome(estimated, settled) }
+        Self { calls: 1, ..Self::outcome(record.cost.unwrap_or_default(), record.held, settled) }
     }
 
-    /// What an allowed decision came to: the one place that says whether its cost is settled, held or only estimated.
-    // HOLDS: a decision whose `Extras.held_until` is set adds its estimate to `held` and nothing to `cost` while its
-    // hold is open, and nothing at all once it was released or ended by itself.
-    fn outcome(estimated: Cost, settled: Option<Cost>) -> Self {
-        Self { settled: settled.unwrap_or_default(), cost: settled.unwrap_or(estimated), ..Self::default() }
+    /// What an allowed decision came to: the one place that says whether its cost is settled, held or only estimated. A
+    /// hold that was given back is settled at nothing.
+    fn outcome(estimated: Cost, held: bool, settled: Option<Cost>) -> Self {
+        match settled {
+            Some(settled) => Self { estimated, settled, cost: settled, ..Self::default() },
+            None if held => Self { estimated, held: estimated, ..Self::default() },
+            None => Self { estimated, cost: estimated, ..Self::default() },
+        }
     }
 
     /// What a usage report adds. A settlement adds nothing: what it says counts with its decision.
+    // HOLDS: a report that only prolongs a hold (`hold: Some(Extended)`) adds nothing either.
     pub fn of_report(record: &UsageRecord) -> Option<Self> {
         let UsageRecord { calls, cost, settles, .. } = record;
         settles.is_none().then(|| Self { calls: *calls, settled: *cost, cost: *cost, ..Self::default() })

@@ -4,12 +4,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::agent::labels::Labels;
 use crate::budget::cost::Cost;
 use crate::error::{Code, Error};
 use crate::event::BriefEvent;
 use crate::id::{AgentId, TenantId};
 use crate::limits::MAX_SPEND_GROUPS;
 use crate::spend::group_by::{Dimension, GroupBy};
+use crate::spend::local_day::LocalDays;
 use crate::spend::sums::Sums;
 use crate::time::Timestamp;
 
@@ -22,7 +24,7 @@ pub struct Group {
     pub sums: Sums,
 }
 
-/// Which events a report is about. `None` does not restrict.
+/// Which events a report is about, and by which clock. `None` does not restrict.
 #[derive(Clone, Debug, Default)]
 pub struct SpendFilter {
     /// Events of that agent.
@@ -33,11 +35,13 @@ pub struct SpendFilter {
     pub since: Option<Timestamp>,
     /// Events before that time.
     pub until: Option<Timestamp>,
+    /// The zone of days and months, an IANA name that was checked; `None` is UTC.
+    pub zone: Option<Box<str>>,
 }
 
 impl SpendFilter {
     fn matches(&self, subject: &Subject<'_>) -> bool {
-        let Self { agent, owner, since, until } = self;
+        let Self { agent, owner, since, until, zone: _ } = self;
         agent.is_none_or(|agent| subject.agent == Some(agent))
             && owner.as_deref().is_none_or(|owner| subject.owner == Some(owner))
             && since.is_none_or(|since| subject.at >= since)
@@ -49,6 +53,7 @@ impl SpendFilter {
 #[derive(Debug)]
 pub struct Tally {
     filter: Arc<SpendFilter>,
+    days: LocalDays,
     by: GroupBy,
     /// The place of each group, by its values as bytes.
     places: HashMap<Box<[u8]>, usize>,
@@ -64,16 +69,19 @@ struct Subject<'a> {
     owner: Option<&'a str>,
     resource: Option<&'a str>,
     action: Option<&'a str>,
+    labels: Option<&'a Labels>,
     at: Timestamp,
 }
 
 impl Tally {
     /// No event yet.
     pub fn new(by: GroupBy, filter: Arc<SpendFilter>) -> Self {
-        Self { filter, by, places: HashMap::new(), groups: Vec::new(), key: Vec::new() }
+        let days = LocalDays::new(filter.zone.clone());
+        Self { filter, days, by, places: HashMap::new(), groups: Vec::new(), key: Vec::new() }
     }
 
-    /// Adds an event of the tenant's, given what it was settled at if it is a decision that was.
+    /// Adds an event of the tenant's, given what it was settled at if it is a decision that was, and the labels that
+    /// its agent had.
     ///
     /// # Errors
     /// `TOO_MANY_GROUPS`.
@@ -83,6 +91,7 @@ impl Tally {
         at: Timestamp,
         event: &BriefEvent<'_>,
         settled: Option<Cost>,
+        labels: Option<&Labels>,
     ) -> Result<(), Error> {
         let (subject, sums) = match event {
             BriefEvent::Decided(record) => {
@@ -92,6 +101,7 @@ impl Tally {
                     owner: record.owner,
                     resource: Some(record.resource),
                     action: Some(record.action),
+                    labels,
                     at,
                 };
                 (subject, Sums::of_decision(record, settled))
@@ -99,7 +109,7 @@ impl Tally {
             BriefEvent::Used(record) => {
                 let Some(sums) = Sums::of_report(record) else { return Ok(()) };
                 let (agent, owner) = (Some(record.agent), Some(&*record.owner));
-                (Subject { tenant, agent, owner, resource: None, action: None, at }, sums)
+                (Subject { tenant, agent, owner, resource: None, action: None, labels, at }, sums)
             }
             BriefEvent::Changed => return Ok(()),
         };
@@ -108,13 +118,13 @@ impl Tally {
         }
         self.key.clear();
         for dimension in self.by.dimensions() {
-            subject.write_key(*dimension, &mut self.key);
+            subject.write_key(dimension, &mut self.days, &mut self.key);
         }
         if let Some(group) = self.places.get(self.key.as_slice()).and_then(|at| self.groups.get_mut(*at)) {
             group.sums.add(&sums);
             return Ok(());
         }
-        let values = self.by.dimensions().iter().map(|dimension| subject.value(*dimension)).collect();
+        let values = self.by.dimensions().iter().map(|dimension| subject.value(dimension, &mut self.days)).collect();
         self.insert(self.key.as_slice().into(), values, sums)
     }
 
@@ -156,7 +166,7 @@ impl Tally {
 
 impl Subject<'_> {
     /// Appends the value as bytes, which no other value, followed by anything, begins with.
-    fn write_key(&self, dimension: Dimension, key: &mut Vec<u8>) {
+    fn write_key(&self, dimension: &Dimension, days: &mut LocalDays, key: &mut Vec<u8>) {
         let mut text = |text: Option<&str>| {
             // No text is as long as the length that stands for none.
             let length = text.map_or(u32::MAX, |text| u32::try_from(text.len()).unwrap_or(u32::MAX));
@@ -173,27 +183,25 @@ impl Subject<'_> {
                 key.push(u8::from(self.agent.is_some()));
                 key.extend_from_slice(&self.agent.map(AgentId::bytes).unwrap_or_default());
             }
-            Dimension::Day => key.extend_from_slice(&self.at.day().to_le_bytes()),
-            Dimension::Month => key.extend_from_slice(&self.at.month().to_le_bytes()),
+            Dimension::Label(label) => text(self.labels.and_then(|labels| labels.get(label))),
+            Dimension::Day => key.extend_from_slice(days.date(self.at).as_bytes()),
+            Dimension::Month => key.extend_from_slice(days.month(self.at).as_bytes()),
         }
     }
 
-    fn value(&self, dimension: Dimension) -> Option<Box<str>> {
+    fn value(&self, dimension: &Dimension, days: &mut LocalDays) -> Option<Box<str>> {
         match dimension {
             Dimension::Tenant => (!self.tenant.is_default()).then(|| self.tenant.to_string().into()),
             Dimension::Agent => self.agent.map(|agent| agent.to_string().into()),
             Dimension::Owner => self.owner.map(Into::into),
             Dimension::Resource => self.resource.map(Into::into),
             Dimension::Action => self.action.map(Into::into),
-            // The date of an RFC 3339 time, as far as the period goes.
-            Dimension::Day => self.at.to_string().get(..DAY_CHARS).map(Into::into),
-            Dimension::Month => self.at.to_string().get(..MONTH_CHARS).map(Into::into),
+            Dimension::Label(label) => self.labels.and_then(|labels| labels.get(label)).map(Into::into),
+            Dimension::Day => Some(days.date(self.at).into()),
+            Dimension::Month => Some(days.month(self.at).into()),
         }
     }
 }
-
-const DAY_CHARS: usize = "2026-03-01".len();
-const MONTH_CHARS: usize = "2026-03".len();
 
 fn too_many_groups() -> Error {
     let message = format!(
@@ -242,6 +250,8 @@ mod tests {
         action: usize,
         cost: Option<u64>,
         settled: Option<u64>,
+        held: bool,
+        label: Option<usize>,
         /// An allowed decision, a denied one, a report, a settlement, a change.
         kind: u8,
     }
@@ -250,8 +260,11 @@ mod tests {
         let names = || 0..NAMES.len();
         let cost = || proptest::option::of(0..5_000_000u64);
         let who = (0..3u8, 0..2_000i64, proptest::option::of(0..3u64), proptest::option::of(names()));
-        (who, names(), names(), cost(), cost(), 0..5u8).prop_map(
-            |((tenant, hours, agent, owner), resource, action, cost, settled, kind)| Made {
+        let hold = (any::<bool>(), proptest::option::of(names()));
+        (who, names(), names(), cost(), cost(), hold, 0..5u8).prop_map(
+            |((tenant, hours, agent, owner), resource, action, cost, settled, (held, label), kind)| Made {
+                held,
+                label,
                 tenant,
                 at: BASE + hours * HOUR,
                 agent,
@@ -274,6 +287,8 @@ mod tests {
                 owner: NAMES[self.owner.unwrap_or_default()].into(),
                 calls: self.resource as u64,
                 cost: Cost::from_millionths(self.cost.unwrap_or_default()),
+                scoped: Vec::new(),
+                opens: Vec::new(),
                 settles: settles.then(|| SettledDecision { seq: 1, at, wall: None, estimate: Cost::default() }),
             }
         }
@@ -287,24 +302,30 @@ mod tests {
                     resource: NAMES[self.resource],
                     allowed: kind == 0,
                     cost: self.cost.map(Cost::from_millionths),
+                    held: self.held,
                 }),
                 kind @ (2 | 3) => BriefEvent::Used(self.report(kind == 3)),
                 _ => BriefEvent::Changed,
             }
         }
 
-        /// What the event adds, as calls, denied, estimated, settled and cost; written from the contract alone.
-        fn adds(&self) -> Option<[u64; 5]> {
+        /// What the event adds, as calls, denied, estimated, settled, held and cost; written from the contract alone.
+        fn adds(&self) -> Option<[u64; 6]> {
             let (cost, of_reports) = (self.cost.unwrap_or(0), self.cost.unwrap_or_default());
             match self.kind {
-                0 => Some([1, 0, cost, self.settled.unwrap_or(0), self.settled.unwrap_or(cost)]),
-                1 => Some([0, 1, 0, 0, 0]),
-                2 => Some([self.resource as u64, 0, 0, of_reports, of_reports]),
+                0 if self.held && self.settled.is_none() => Some([1, 0, cost, 0, cost, 0]),
+                0 => Some([1, 0, cost, self.settled.unwrap_or(0), 0, self.settled.unwrap_or(cost)]),
+                1 => Some([0, 1, 0, 0, 0, 0]),
+                2 => Some([self.resource as u64, 0, 0, of_reports, 0, of_reports]),
                 _ => None,
             }
         }
 
-        fn shown(&self, dimension: Dimension) -> Option<String> {
+        fn labels(&self) -> Option<Labels> {
+            self.label.map(|name| vec![("team".to_owned(), NAMES[name].to_owned())].into())
+        }
+
+        fn shown(&self, dimension: &Dimension) -> Option<String> {
             let is_report = self.kind == 2;
             let name = |at: usize| NAMES[at].to_owned();
             let date = Timestamp::from_millis(self.at).to_string();
@@ -316,16 +337,23 @@ mod tests {
                 Dimension::Owner => self.owner.map(name),
                 Dimension::Resource => (!is_report).then(|| name(self.resource)),
                 Dimension::Action => (!is_report).then(|| name(self.action)),
+                Dimension::Label(key) => self.label.filter(|_| &**key == "team").map(name),
                 Dimension::Day => Some(date.split('T').next().unwrap().to_owned()),
                 Dimension::Month => Some(date.rsplitn(2, '-').last().unwrap().to_owned()),
             }
         }
     }
 
-    fn numbers(sums: &Sums) -> [u64; 5] {
+    fn numbers(sums: &Sums) -> [u64; 6] {
         let Sums { calls, denied, estimated, settled, held, cost } = sums;
-        assert_eq!(*held, Cost::default());
-        [*calls, *denied, estimated.millionths(), settled.millionths(), cost.millionths()]
+        let [estimated, settled, held, cost] = [estimated, settled, held, cost].map(|cost| cost.millionths());
+        [*calls, *denied, estimated, settled, held, cost]
+    }
+
+    /// All that a report can group by, with a label that some agents have and one that none has.
+    fn dimensions() -> Vec<Dimension> {
+        let labels = ["team", "a"].map(|key| Dimension::Label(key.into()));
+        Dimension::PLAIN.into_iter().chain(labels).collect()
     }
 
     proptest! {
@@ -333,7 +361,7 @@ mod tests {
         fn groups_are_what_a_naive_sum_gives(
             events in proptest::collection::vec(made(), 0..200),
             filter in (proptest::option::of(0..3u64), proptest::option::of(0..NAMES.len()), any::<[Option<u16>; 2]>()),
-            by in proptest::sample::subsequence(Dimension::ALL.to_vec(), 0..=MAX_GROUP_BY).prop_shuffle(),
+            by in proptest::sample::subsequence(dimensions(), 0..=MAX_GROUP_BY).prop_shuffle(),
         ) {
             let names: Vec<_> = by.iter().map(|dimension| dimension.name()).collect();
             let parsed = match names.is_empty() {
@@ -347,23 +375,24 @@ mod tests {
                 owner: of_owner.map(|name| NAMES[name].into()),
                 since: since.map(Timestamp::from_millis),
                 until: until.map(Timestamp::from_millis),
+                zone: None,
             });
             let wanted = |one: &Made| {
-                of_agent.is_none_or(|of| one.shown(Dimension::Agent) == Some(agent(of).to_string()))
-                    && of_owner.is_none_or(|of| one.shown(Dimension::Owner).as_deref() == Some(NAMES[of]))
+                of_agent.is_none_or(|of| one.shown(&Dimension::Agent) == Some(agent(of).to_string()))
+                    && of_owner.is_none_or(|of| one.shown(&Dimension::Owner).as_deref() == Some(NAMES[of]))
                     && since.is_none_or(|since| one.at >= since)
                     && until.is_none_or(|until| one.at < until)
             };
             // Some of the events in a tally of their own, as those of another tenant.
             let (mut tally, mut other) = (Tally::new(parsed.clone(), Arc::clone(&filter)), Tally::new(parsed, filter));
-            let mut naive: BTreeMap<Vec<Option<String>>, [u64; 5]> = BTreeMap::new();
-            let mut whole = [0; 5];
+            let mut naive: BTreeMap<Vec<Option<String>>, [u64; 6]> = BTreeMap::new();
+            let mut whole = [0; 6];
             for one in &events {
                 let settled = one.settled.map(Cost::from_millionths);
                 let tally = if one.at % 2 == 0 { &mut tally } else { &mut other };
-                tally.add(tenant(one.tenant), Timestamp::from_millis(one.at), &one.event(), settled).unwrap();
+                tally.add(tenant(one.tenant), Timestamp::from_millis(one.at), &one.event(), settled, one.labels().as_ref()).unwrap();
                 let Some(adds) = one.adds().filter(|_| wanted(one)) else { continue };
-                let group = naive.entry(by.iter().map(|dimension| one.shown(*dimension)).collect()).or_default();
+                let group = naive.entry(by.iter().map(|dimension| one.shown(dimension)).collect()).or_default();
                 for (sum, add) in group.iter_mut().chain(&mut whole).zip(adds.iter().cycle()) {
                     *sum += add;
                 }
@@ -384,9 +413,16 @@ mod tests {
         let mut tally = Tally::new(GroupBy::parse("groupBy", "resource").unwrap(), Arc::default());
         let mut add = |number: usize| {
             let (resource, action) = (format!("docs:{number}"), "read");
-            let record =
-                BriefRecord { agent: None, owner: None, action, resource: &resource, allowed: true, cost: None };
-            tally.add(TenantId::DEFAULT, Timestamp::default(), &BriefEvent::Decided(record), None)
+            let record = BriefRecord {
+                agent: None,
+                owner: None,
+                action,
+                resource: &resource,
+                allowed: true,
+                cost: None,
+                held: false,
+            };
+            tally.add(TenantId::DEFAULT, Timestamp::default(), &BriefEvent::Decided(record), None, None)
         };
         for number in 0..MAX_SPEND_GROUPS {
             add(number).unwrap();

@@ -1,6 +1,7 @@
 //! Random histories of budgets, compared after every step with [`super::recount`].
 
-use kavach_domain::budget::policy::Period;
+use kavach_domain::budget::calendar::Span;
+use kavach_domain::budget::counts::Period;
 use kavach_domain::{AgentId, AuditId, Code, PolicyId, TenantTag, Timestamp};
 use proptest::collection::vec;
 use proptest::option::weighted;
@@ -167,8 +168,8 @@ fn play(ledger: &mut Ledger, step: &BudgetStep) {
             let now = ledger.now();
             ledger.clock = match jump {
                 Jump::By(by) => ledger.clock.plus_millis(*by),
-                Jump::Midnight(off) => now.plus_millis(now.seconds_to_next_day() as i64 * 1_000 + off),
-                Jump::Month(off) => now.plus_millis(now.seconds_to_next_month() as i64 * 1_000 + off),
+                Jump::Midnight(off) => now.plus_millis(Span::Day.utc(now).end - now.millis() + off),
+                Jump::Month(off) => now.plus_millis(Span::Month.utc(now).end - now.millis() + off),
             };
         }
         BudgetStep::Agent(owner) => drop(ledger.agent(OWNERS[*owner])),

@@ -3,7 +3,7 @@
 use kavach_domain::agent::commands::{AgentPatch, CreateAgent, NewAgent, RevokeAgent, UpdateAgent};
 use kavach_domain::author::By;
 use kavach_domain::budget::cost::Cost;
-use kavach_domain::budget::policy::Period;
+use kavach_domain::budget::counts::Period;
 use kavach_domain::budget::policy_commands::{
     CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicy, UpdatePolicy,
 };
@@ -68,6 +68,7 @@ impl Ledger {
     }
 
     fn record(&mut self, moment: Moment, event: &Event<'_>) {
+        let event = &self.tenant.complete(moment, event).into_owned();
         let mut bytes = Vec::new();
         codec::encode_event(moment, event, &mut bytes).unwrap();
         assert_eq!(codec::decode_event(moment.seq, &bytes).unwrap(), (moment, event.clone()));
@@ -176,12 +177,8 @@ impl Ledger {
     /// `[callsToday, callsThisMonth, costToday, costThisMonth]`
     pub fn counts(&self, id: PolicyId) -> [String; 4] {
         let usage = self.view(id).policy.usage;
-        [
-            usage.calls_today.to_string(),
-            usage.calls_this_month.to_string(),
-            usage.tokens_cost_today.to_string(),
-            usage.tokens_cost_this_month.to_string(),
-        ]
+        let (day, month) = (usage.day.open, usage.month.open);
+        [day.calls.to_string(), month.calls.to_string(), day.cost.to_string(), month.cost.to_string()]
     }
 
     /// Restarts from a snapshot.
@@ -244,10 +241,10 @@ fn shown(view: &PolicyView) -> Value {
         "action": profile.action,
         "status": view.status,
         "used": [
-            usage.calls_today.to_string(),
-            usage.calls_this_month.to_string(),
-            usage.tokens_cost_today.millionths().to_string(),
-            usage.tokens_cost_this_month.millionths().to_string(),
+            usage.day.open.calls.to_string(),
+            usage.month.open.calls.to_string(),
+            usage.day.open.cost.millionths().to_string(),
+            usage.month.open.cost.millionths().to_string(),
         ],
         "lastDenied": view.policy.last_denied_at.map(Timestamp::millis),
     })

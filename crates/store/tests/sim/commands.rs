@@ -4,7 +4,7 @@ use fastrand::Rng;
 use kavach_domain::agent::commands::{CreateAgent, RevokeAgent, RotateToken, UpdateAgent};
 use kavach_domain::author::By;
 use kavach_domain::budget::cost::Cost;
-use kavach_domain::budget::policy::Period;
+use kavach_domain::budget::counts::Period;
 use kavach_domain::budget::policy_commands::{CreatePolicy, DeletePolicy, ResetPolicy};
 use kavach_domain::delegation::commands::{CreateDelegation, RevokeDelegation};
 use kavach_domain::tenant::TenantStatus;
