@@ -58,7 +58,8 @@ pub struct SpendReportQuery {
     spreadsheet: Option<bool>,
 }
 
-/// For the document; [`export_format`] reads it.
+// For the document: `export_format` reads it.
+/// The format of a report.
 #[derive(JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(dead_code, reason = "only its schema is used")]

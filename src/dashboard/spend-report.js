@@ -17,8 +17,12 @@ export const GROUPS = [
   ["month", "month", "Month"],
 ];
 
-/** The column of a group's values. */
-export const columnOf = (by) => GROUPS.find(([name]) => name === by)[1];
+/** What comes before a label's key in the name of a group. */
+export const LABEL = "label:";
+
+/** The column of a group's values, and its name for people. */
+export const columnOf = (by) => (by.startsWith(LABEL) ? by : GROUPS.find(([name]) => name === by)[1]);
+export const groupName = (by) => (by.startsWith(LABEL) ? `Label ${by.slice(LABEL.length)}` : GROUPS.find(([name]) => name === by)[2]);
 
 /** A report. */
 export const report = (query, options) => get(withQuery("/v1/spend", query), options);
@@ -27,8 +31,8 @@ export const report = (query, options) => get(withQuery("/v1/spend", query), opt
 export function groupValue(by, value) {
   if (by === "tenant") return tenantLink(value);
   if (by === "agent") return value ? agentLink(value) : h("span", { class: "muted" }, "no agent");
-  if (value === null) return h("span", { class: "muted" }, by === "owner" ? "unknown agents" : "usage reports");
-  return by === "day" ? h("span", { class: "nowrap" }, dayName(value)) : by === "month" ? monthName(value) : by === "resource" ? h("code", {}, value) : value;
+  if (value === null) return h("span", { class: "muted" }, by === "owner" ? "unknown agents" : by.startsWith(LABEL) ? "without this label" : "usage reports");
+  return by === "day" ? h("span", { class: "nowrap" }, dayName(value)) : by === "month" ? monthName(value) : by === "resource" ? h("code", {}, value) : value === "" ? h("span", { class: "muted" }, "empty") : value;
 }
 
 /** A table's columns of sums, for these rows. What is held is left out where nothing is. */

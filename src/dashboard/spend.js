@@ -7,7 +7,7 @@ import { field } from "./forms.js";
 import { barChart, roundUp } from "./charts.js";
 import { cost, count, dateTime, dayName, monthName } from "./format.js";
 import { tenantFilter, tenantChoices } from "./tenant-filter.js";
-import { GROUPS, columnOf, csvButton, daysOf, groupValue, monthOf, report, sumColumns } from "./spend-report.js";
+import { GROUPS, LABEL, columnOf, csvButton, daysOf, groupName, groupValue, monthOf, report, sumColumns } from "./spend-report.js";
 
 const DAY_MS = 86400000;
 /** More days than that are drawn as months: their bars would be too thin. */
@@ -34,7 +34,8 @@ function daysIn(period, given) {
 export async function spend({ query, signal }) {
   const given = Object.fromEntries(["tenantId", "agentId", "userId", "period", "since", "until", "by"].map((name) => [name, query.get(name) ?? ""]));
   const groups = GROUPS.filter(([name]) => name !== "tenant" || (session.isOperator && !given.tenantId));
-  const by = groups.some(([name]) => name === given.by) ? given.by : groups[0][0];
+  const isLabel = given.by.startsWith(LABEL);
+  const by = (isLabel && given.by !== LABEL) || groups.some(([name]) => name === given.by) ? given.by : groups[0][0];
   const period = PERIODS.some(([name]) => name === given.period) ? given.period : "month";
   const { since, until } = daysIn(period, given);
   const filter = { tenantId: given.tenantId, agentId: given.agentId, userId: given.userId, since, until };
@@ -43,6 +44,7 @@ export async function spend({ query, signal }) {
   const goto = (event) => {
     const { elements } = event.target.form;
     const entered = Object.fromEntries(Object.keys(given).map((name) => [name, elements[name]?.value.trim() ?? given[name]]));
+    if (entered.by === LABEL) entered.by = LABEL + (elements.label?.value.trim() ?? "");
     // From here on the days are the reader's own.
     if (entered.period === "custom" && period !== "custom") Object.assign(entered, { since, until: date(new Date(until).getTime() - DAY_MS) });
     if (entered.period !== "custom") Object.assign(entered, { since: "", until: "" });
@@ -55,7 +57,8 @@ export async function spend({ query, signal }) {
       field("First day", "since", { type: "date", value: since, onchange: goto }),
       field("Last day", "until", { type: "date", value: date(new Date(until).getTime() - DAY_MS), onchange: goto }),
     ],
-    field("Group by", "by", { value: by, onchange: goto, options: groups.map(([name, , label]) => [name, label]) }),
+    field("Group by", "by", { value: isLabel ? LABEL : by, onchange: goto, options: [...groups.map(([name, , label]) => [name, label]), [LABEL, "Label"]] }),
+    isLabel && field("Label's key", "label", { value: given.by.slice(LABEL.length), onchange: goto, placeholder: "team" }),
     field("Owner", "userId", { value: given.userId, onchange: goto, "data-search": "" }),
     field("Agent id", "agentId", { value: given.agentId, onchange: goto, placeholder: "agt_…" }));
 
@@ -73,12 +76,10 @@ export async function spend({ query, signal }) {
       totals(found.total),
       found.rows.length ? [
         chart(byTime, found, by, since, until),
-        card(`By ${label(by).toLowerCase()}`, { kind: "flush", id: "spend-rows" }, rows(found, by)),
+        card(`By ${groupName(by).toLowerCase()}`, { kind: "flush", id: "spend-rows" }, rows(found, by)),
       ] : h("div", { class: "card" }, empty("spend", "Nothing was spent", "Calls with a tokensCost, and usage reports, add up here. Choose another period to see more.", h("a", { class: "button", href: "#/spend?period=30" }, "Last 30 days")))),
   ];
 }
-
-const label = (by) => GROUPS.find(([name]) => name === by)[2];
 
 /** The report by day or month, and by the groups too if that is not too much. */
 async function overTime(filter, by, signal) {
@@ -130,7 +131,7 @@ function chart({ unit, split, rows: parts }, found, by, since, until) {
   const title = unit === "day" ? "Cost by day" : "Cost by month";
   const name = (step) => (unit === "day" ? dayName(step) : monthName(step));
   const round = (n) => cost(Math.round(n * 1e6) / 1e6);
-  const bars = barChart(`${title}, ${label(by).toLowerCase()} by ${label(by).toLowerCase()}`);
+  const bars = barChart(`${title}, ${groupName(by).toLowerCase()} by ${groupName(by).toLowerCase()}`);
   bars.update({
     bars: all.length,
     series: shown,
@@ -154,11 +155,11 @@ function rows(found, by) {
   const most = Math.max(...found.rows.map((row) => row.cost));
   const shown = [...sorted.slice(0, MOST_ROWS), { ...found.total, isTotal: true }];
   const columns = [
-    [label(by), (row) => (row.isTotal ? h("b", {}, "Sum") : groupValue(by, row[column]))],
+    [groupName(by), (row) => (row.isTotal ? h("b", {}, "Sum") : groupValue(by, row[column]))],
     ...sumColumns(shown),
     ["", (row) => !row.isTotal && most > 0 && h("div", { class: "mid", "aria-hidden": "true" }, plainBar(row.cost / most)), "part"],
   ];
-  const element = table(columns, shown, { label: `Spend by ${label(by).toLowerCase()}`, row: (row) => (row.isTotal ? { class: "sum" } : {}) });
+  const element = table(columns, shown, { label: `Spend by ${groupName(by).toLowerCase()}`, row: (row) => (row.isTotal ? { class: "sum" } : {}) });
   return [element, sorted.length > MOST_ROWS && h("p", { class: "perm-row small muted" }, `The ${MOST_ROWS} that cost the most are shown; the CSV has all ${count(sorted.length)}.`)];
 }
 

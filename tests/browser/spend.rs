@@ -85,14 +85,27 @@ fn a_month_is_billed_in_two_clicks() {
     browser.until("a line for each agent", "return document.querySelectorAll('#invoice-lines tbody tr').length === 4");
     browser.sees("keeper");
 
+    // By a label.
+    operator.patch(&format!("/v1/agents/{agent}"), json!({ "labels": { "team": "web" } })).expect(200);
+    let call = json!({ "agentId": agent, "action": "read", "resource": "docs:1", "tokensCost": 0.5 });
+    operator.post("/v1/authorize", call).expect(200);
+    browser.go("#/spend?tenantId=acme&by=label%3Ateam");
+    browser.sees("By label team");
+    let rows = json!([
+        ["without this label", "6", "3", "12.75", "0.000003", "3.750003", ""],
+        ["web", "1", "0", "0.50", "0.000000", "0.500000", ""],
+        ["Sum", "7", "3", "13.25", "0.000003", "4.250003", ""],
+    ]);
+    assert_eq!(cells("#spend-rows"), rows);
+
     // Beside agents and owners.
     browser.go("#/agents?tenantId=acme");
-    browser.until("each agent's cost", "return [...document.querySelectorAll('tbody tr td:last-child')].map((cell) => cell.innerText.trim()).join() === '1.250001,1.250001,1.250001'");
-    browser.sees("2.500002 this month");
+    browser.until("each agent's cost", "return [...document.querySelectorAll('tbody tr td:last-child')].map((cell) => cell.innerText.trim()).join() === '1.750001,1.250001,1.250001'");
+    browser.sees("3.000002 this month");
     browser.go(&format!("#/agents/{agent}"));
     browser.until(
         "and on its page",
-        "return [...document.querySelectorAll('dd a')].some((link) => link.innerText === '1.250001')",
+        "return [...document.querySelectorAll('dd a')].some((link) => link.innerText === '1.750001')",
     );
     browser.check_records();
 }

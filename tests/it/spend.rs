@@ -1,9 +1,10 @@
 //! Spend reports: their sums are those of the exported entries, in every grouping, to the last millionth.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use fastrand::Rng;
 use kavach::ServerSettings;
+use kavach::domain::Timestamp;
 use kavach::domain::budget::cost::Cost;
 use kavach::domain::limits::{MAX_BATCH, MAX_SPEND_GROUPS};
 use serde::Deserialize;
@@ -16,7 +17,7 @@ use crate::panics::start;
 use crate::world::{Agent, Tenant, call};
 
 /// What reports group by, and the column of its values.
-const GROUPS: [(&str, &str); 7] = [
+const GROUPS: [(&str, &str); 9] = [
     ("tenant", "tenantId"),
     ("agent", "agentId"),
     ("owner", "userId"),
@@ -24,6 +25,8 @@ const GROUPS: [(&str, &str); 7] = [
     ("action", "action"),
     ("day", "day"),
     ("month", "month"),
+    ("label:team", "label:team"),
+    ("label:a/b", "label:a/b"),
 ];
 const SUMS: [&str; 6] = ["calls", "denied", "estimated", "settled", "held", "cost"];
 
@@ -31,6 +34,7 @@ const SUMS: [&str; 6] = ["calls", "denied", "estimated", "settled", "held", "cos
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry<'a> {
+    id: String,
     kind: String,
     result: String,
     tenant_id: Option<String>,
@@ -69,29 +73,59 @@ impl Entry<'_> {
         }
     }
 
-    fn value(&self, group: &str) -> Option<String> {
+    fn value(&self, group: &str, known: &Known) -> Option<String> {
         let is_decision = self.kind == "decision";
+        let time = Timestamp::parse("timestamp", &self.timestamp).unwrap().plus_millis(known.ahead);
         match group {
+            label if label.starts_with("label:") => {
+                known.labels.get(&self.id)?[&label[6..]].as_str().map(str::to_owned)
+            }
             "tenant" => self.tenant_id.clone(),
             "agent" => self.agent_id.clone(),
             "owner" => self.user_id.clone(),
             "resource" => is_decision.then(|| self.resource.clone()),
             "action" => is_decision.then(|| self.action.clone()),
-            "day" => Some(self.timestamp[..10].to_owned()),
-            _ => Some(self.timestamp[..7].to_owned()),
+            "day" => Some(time.to_string()[..10].to_owned()),
+            _ => Some(time.to_string()[..7].to_owned()),
         }
+    }
+}
+
+/// What the entries of a query do not say themselves.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// The labels of an entry's agent at that time, by the entry's id.
+    labels: HashMap<String, Value>,
+    /// Milliseconds by which the report's clock is ahead of UTC.
+    ahead: i64,
+}
+
+impl Known {
+    /// From all entries there are, oldest first, tenant by tenant.
+    fn read(lines: &str) -> Self {
+        let (mut labels, mut now) = (HashMap::new(), HashMap::new());
+        for line in lines.lines() {
+            let entry: Value = serde_json::from_str(line).unwrap();
+            let Some(agent) = entry["agentId"].as_str() else { continue };
+            if entry["action"] == "agent.create" || entry["action"] == "agent.update" {
+                now.insert(agent.to_owned(), entry["parameters"]["labels"].clone());
+            } else if let Some(known) = now.get(agent) {
+                labels.insert(entry["id"].as_str().unwrap().to_owned(), known.clone());
+            }
+        }
+        Self { labels, ahead: 0 }
     }
 }
 
 type Groups = BTreeMap<Vec<Option<String>>, [u64; 6]>;
 
 /// The groups of exported entries, summed up one by one.
-fn expected(lines: &str, groups: &[&str]) -> Groups {
+fn expected(lines: &str, groups: &[&str], known: &Known) -> Groups {
     let mut sums = Groups::new();
     for line in lines.lines() {
         let entry: Entry<'_> = serde_json::from_str(line).unwrap();
         let Some(adds) = entry.adds() else { continue };
-        let sum = sums.entry(groups.iter().map(|group| entry.value(group)).collect()).or_default();
+        let sum = sums.entry(groups.iter().map(|group| entry.value(group, known)).collect()).or_default();
         for (sum, add) in sum.iter_mut().zip(adds) {
             *sum += add;
         }
@@ -154,10 +188,11 @@ fn reported(client: &Client, query: &str, groups: &[&str]) -> Vec<(Vec<Option<St
 }
 
 /// Compares a report with the entries of the same query.
-fn compare(client: &Client, query: &str, groups: &[&str]) {
+fn compare(client: &Client, known: &Known, query: &str, groups: &[&str]) {
     let entries = client.get(&format!("/v1/audit/export?kind=all&format=ndjson&{query}")).text();
-    let expected: Vec<_> = expected(&entries, groups).into_iter().collect();
-    assert_eq!(reported(client, query, groups), expected, "{query} by {groups:?}");
+    let expected: Vec<_> = expected(&entries, groups, known).into_iter().collect();
+    let zone = if known.ahead == 0 { "" } else { "&timeZone=Asia/Kolkata" };
+    assert_eq!(reported(client, &format!("{query}{zone}"), groups), expected, "{query} by {groups:?}");
 }
 
 /// Tenants with agents of several owners, and the default tenant.
@@ -226,6 +261,13 @@ impl World {
         }
         let body = json!({ "agentId": self.agent(), "tokensCost": self.cost(), "calls": self.random.u8(..5) });
         operator.post("/v1/usage", body).expect(200);
+        if self.random.u8(..3) == 0 {
+            let labels = [json!({}), json!({ "team": "web" }), json!({ "team": "", "a/b": "ü" })];
+            let labels = &labels[self.random.usize(..3)];
+            // The other change leaves the labels.
+            let change = if self.random.bool() { json!({ "labels": labels }) } else { json!({ "name": "other" }) };
+            operator.patch(&format!("/v1/agents/{}", self.agent()), change).expect(200);
+        }
     }
 }
 
@@ -254,29 +296,36 @@ fn every_grouping_adds_up_to_the_entries_over_days() {
             server.kavach.inject_clock_step(STEP_MS);
         }
     }
+    let known = Known::read(&operator.get("/v1/audit/export?kind=all&format=ndjson").text());
+    let indian = Known { ahead: 5 * 3_600_000 + 1_800_000, ..known.clone() };
     let check = |operator: &Client, acme: &Client| {
         let none: [&str; 0] = [];
         for query in ["", "tenantId=acme", "tenantId=default"] {
-            compare(operator, query, &none);
+            compare(operator, &known, query, &none);
         }
         for (group, _) in GROUPS {
-            compare(operator, "", &[group]);
-            compare(acme, "", &[group]);
+            compare(operator, &known, "", &[group]);
+            compare(acme, &known, "", &[group]);
+        }
+        for groups in [&["day"] as &[_], &["owner", "month"], &["day", "label:team"]] {
+            compare(operator, &indian, "", groups);
+            compare(acme, &indian, &format!("since={}", times[STEPS / 2]), groups);
         }
         for groups in [
             &["month", "tenant"] as &[_],
             &["owner", "day"],
             &["tenant", "agent", "owner"],
+            &["label:team", "tenant", "label:a/b", "day"],
             &["day", "resource", "action", "agent"],
             &["action", "month", "tenant", "owner"],
         ] {
-            compare(operator, "", groups);
-            compare(operator, "tenantId=globex&userId=ana", groups);
+            compare(operator, &known, "", groups);
+            compare(operator, &known, "tenantId=globex&userId=ana", groups);
             let (early, late) = (&times[STEPS / 4], &times[3 * STEPS / 4]);
-            compare(operator, &format!("since={early}&until={late}"), groups);
-            compare(acme, &format!("since={early}"), groups);
-            compare(operator, &format!("until={early}&agentId={}", world.agents[0].id), groups);
-            compare(operator, &format!("since={early}&until={early}"), groups);
+            compare(operator, &known, &format!("since={early}&until={late}"), groups);
+            compare(acme, &known, &format!("since={early}"), groups);
+            compare(operator, &known, &format!("until={early}&agentId={}", world.agents[0].id), groups);
+            compare(operator, &known, &format!("since={early}&until={early}"), groups);
         }
     };
     check(&operator, &server.with_key(&world.tenants[0].key));
@@ -287,6 +336,11 @@ fn every_grouping_adds_up_to_the_entries_over_days() {
     assert_eq!(reported(&operator, &format!("until={rest}"), &["day"]), days[..1]);
     assert_eq!(reported(&operator, &format!("since={rest}"), &["day"]), days[1..]);
     assert!(first < rest);
+    // So they do in a zone.
+    let local = reported(&operator, "timeZone=Asia/Kolkata", &["day"]);
+    let second = local[1].0[0].clone().unwrap();
+    assert_eq!(reported(&operator, &format!("timeZone=Asia/Kolkata&until={second}"), &["day"]), local[..1]);
+    assert_eq!(reported(&operator, &format!("timeZone=Asia/Kolkata&since={second}"), &["day"]), local[1..]);
     server.end();
     // What is read from disk says the same.
     let server = start(settings());
@@ -352,7 +406,7 @@ fn a_report_that_groups_by_too_much_is_refused_and_a_narrower_one_is_not() {
     assert_eq!(rows[0].1[0], 11_000);
     let page = operator.get("/v1/audit?limit=1&offset=9999").items().remove(0);
     let since = page["timestamp"].as_str().unwrap();
-    compare(&operator, &format!("since={since}&agentId={}", agent.id), &["action"]);
+    compare(&operator, &Known::default(), &format!("since={since}&agentId={}", agent.id), &["action"]);
 }
 
 #[test]

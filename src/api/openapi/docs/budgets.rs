@@ -135,7 +135,7 @@ pub fn spend() -> Docs {
             "Adds up the entries of the audit trail from `since` to `until`, in groups. The sums are exact: they equal \
              those of the entries that `/v1/audit/export?kind=all` gives for the same time. A decision counts when it \
              was made, with the cost it was settled at by the time of the report, or else with its estimate; a usage \
-             report without a decision counts when it was made. So a month's sums are a month's bill, once its calls \
+             report without a decision counts when it was made. Owners and labels are those at that time. So a month's sums are a month's bill, once its calls \
              are settled. Entries past the tenant's `auditRetentionDays` are not counted.\n\nA report of all tenants \
              leaves out those that can't be read, and names them; a report of one tenant fails.",
         )
