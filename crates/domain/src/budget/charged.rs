@@ -64,3 +64,116 @@ impl Tenant {
         places
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::Request;
+    use crate::agent::commands::AgentPatch;
+    use crate::budget::policy_commands::{CreatePolicy, NewPolicy};
+    use crate::delegation::example_tests::{World, permissions};
+    use crate::id::AgentId;
+
+    const ANYTHING: &str = r#"[{"resource":"*","actions":["*"]}]"#;
+
+    fn policy(world: &mut World, json: &str) {
+        let new: NewPolicy = serde_json::from_str(json).unwrap();
+        world.run(CreatePolicy::parse(new).unwrap()).unwrap();
+    }
+
+    fn labels(world: &mut World, agent: AgentId, json: &str) {
+        let patch: AgentPatch = serde_json::from_str(&format!(r#"{{"labels":{json}}}"#)).unwrap();
+        world.patch(agent, patch).unwrap();
+    }
+
+    #[test]
+    fn a_call_looks_only_at_the_policies_that_match() {
+        let mut world = World::new(None);
+        let agent = world.agent(permissions(ANYTHING));
+        labels(&mut world, agent, r#"{"team":"t7","env":"p"}"#);
+        for at in 0..300 {
+            // All share a label, and differ in another, in the resource, or in the action.
+            policy(
+                &mut world,
+                &format!(r#"{{"limits":{{"maxCallsPerDay":9}},"labels":{{"env":"p","team":"t{at}"}}}}"#),
+            );
+            policy(&mut world, &format!(r#"{{"limits":{{"maxCallsPerDay":9}},"resource":"docs:{at}:*"}}"#));
+            policy(
+                &mut world,
+                &format!(r#"{{"limits":{{"maxCallsPerDay":9}},"labels":{{"env":"p"}},"actions":["a{at}"]}}"#),
+            );
+        }
+        let known = world.tenant.agent(agent).unwrap();
+        let candidates = world.tenant.scoped_candidates(known, Call::new("a3", "docs:5:x"));
+        // The first policy may be found by the label that all share.
+        assert!(candidates.len() <= 4, "{candidates:?}");
+        let charging = world.tenant.policies_charging(known, Call::new("a3", "docs:5:x"));
+        assert_eq!(charging.to_vec(), [11, 16, 21]);
+    }
+
+    #[test]
+    fn later_labels_move_no_money() {
+        let mut world = World::new(None);
+        let agent = world.agent(permissions(ANYTHING));
+        policy(&mut world, r#"{"limits":{"maxCallsPerDay":1},"labels":{"team":"a"}}"#);
+        let request = Request::new("read", "docs:1").unwrap();
+        assert!(world.peek(agent, &request).allowed);
+        let charged = |world: &World| {
+            world.tenant.scoped_policies(world.tenant.agent(agent).unwrap(), Call::new("read", "docs:1")).len()
+        };
+        assert_eq!(charged(&world), 0);
+        labels(&mut world, agent, r#"{"team":"a"}"#);
+        assert_eq!(charged(&world), 1);
+        labels(&mut world, agent, "null");
+        assert_eq!(charged(&world), 0);
+    }
+
+    fn scope() -> impl Strategy<Value = String> {
+        let part = |name: &'static str, values: Vec<&'static str>| {
+            prop::option::of(select(values)).prop_map(move |value| value.map(|value| format!(r#""{name}":{value}"#)))
+        };
+        let labels = vec![r#"{"a":"1"}"#, r#"{"a":"2"}"#, r#"{"a":"1","b":"1"}"#, r#"{"b":"1"}"#];
+        let resources = vec![r#""docs:*""#, r#""docs:1""#, r#""*""#, r#""docs:*:x""#, r#""*:1""#];
+        let actions = vec![r#"["read"]"#, r#"["read","write"]"#, r#"["*"]"#, r#"["*","read"]"#, r#"["write"]"#];
+        (
+            part("labels", labels),
+            part("resource", resources),
+            part("actions", actions),
+            part("userId", vec![r#""user-1""#, r#""user-2""#]),
+            any::<bool>(),
+        )
+            .prop_map(|(labels, resource, actions, owner, agent)| {
+                let agent = agent.then(|| r#""agentId":"AGENT""#.to_owned());
+                let parts: Vec<_> = [labels, resource, actions, owner, agent].into_iter().flatten().collect();
+                parts.join(",")
+            })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn the_index_finds_what_a_scan_finds(
+            scopes in prop::collection::vec(scope(), 0..20),
+            own in select(vec!["null", r#"{"a":"1"}"#, r#"{"a":"1","b":"1","c":"x"}"#, r#"{"a":"2"}"#]),
+            action in prop::option::of(select(vec!["read", "write", "drop"])),
+            resource in prop::option::of(select(vec!["docs:1", "docs:2:x", "mail", "docs::x", "mail:1"])),
+        ) {
+            let mut world = World::new(None);
+            let agent = world.agent(permissions(ANYTHING));
+            for scope in scopes {
+                let scope = scope.replace("AGENT", &agent.to_string());
+                let comma = if scope.is_empty() { "" } else { "," };
+                policy(&mut world, &format!(r#"{{"limits":{{"maxCallsPerDay":9}}{comma}{scope}}}"#));
+            }
+            labels(&mut world, agent, own);
+            let (agent, call) = (world.tenant.agent(agent).unwrap(), Call { action, resource });
+            let places = (0u32..).zip(world.tenant.policies());
+            let scanned: Vec<u32> =
+                places.filter(|(_, policy)| policy.charges(agent, call)).map(|(place, _)| place).collect();
+            prop_assert_eq!(world.tenant.policies_charging(agent, call).to_vec(), scanned);
+        }
+    }
+}

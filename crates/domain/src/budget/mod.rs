@@ -16,6 +16,8 @@ pub mod check;
 pub mod completion;
 pub mod cost;
 pub mod counts;
+#[cfg(test)]
+mod hold_model_tests;
 pub mod meter;
 pub mod opening;
 pub mod policy;
