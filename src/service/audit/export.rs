@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::expiring::Expiring;
-use super::export_format::{EntryWriter, ExportFormat};
+use super::export_format::{EntryWriter, ExportFormat, subject};
 use super::oldest_first::{OldestFirst, StartPoint};
 use super::reading::unreadable;
-use super::subject;
 use crate::actors::audit_limits::Slot;
 use crate::actors::messages::OpenAudit;
 use crate::actors::{Phase, Route};

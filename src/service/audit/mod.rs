@@ -68,15 +68,6 @@ pub struct AuditQuery {
     pub cursor: Option<String>,
 }
 
-/// What a report is about, for the name of its file: a tenant's slug, its id if it has no slug, `default` or `all`.
-fn subject(only: Option<&Route>) -> String {
-    match only {
-        None => "all".to_owned(),
-        Some(Route { slug: Some(slug), .. }) => slug.to_string(),
-        Some(route) => route.id.folder_name(),
-    }
-}
-
 impl Kavach {
     /// Tenants with the time of their last event, the latest first; those that have none known come first. Those without an
     /// event since `since` are left out.
@@ -194,6 +185,17 @@ impl Audit<'_> {
         let one = self.one_tenant(tenant)?;
         let slot = self.0.core.audit.exports.take(self.0.party(one.as_ref().map(|route| route.id)))?;
         Ok(Export::new(self.0.clone(), filter, one, format, slot))
+    }
+
+    /// What the entries that match add up to, in groups.
+    ///
+    /// A settled decision counts with its real cost, at the time of the decision: so a month's sums are those of the
+    /// month's entries, however late their usage was reported.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `TOO_MANY_GROUPS`, or that the trail can't be read.
+    pub async fn spend(&self, query: SpendQuery) -> Result<SpendReport, Error> {
+        self.0.spend(query).await
     }
 
     /// Streams the entries that match as they are made. First come those since `filter.since`, or those after the entry

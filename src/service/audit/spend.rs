@@ -7,10 +7,10 @@
 use std::io;
 use std::sync::Arc;
 
+use super::export_format::subject;
 use super::reading::unreadable;
 use super::settled_costs::{AsOf, SettledCosts};
 use super::trail::{STEP_EVENTS, decode, decode_brief, is_change};
-use super::{Audit, subject};
 use crate::actors::Route;
 use crate::actors::fair_semaphore::Turn;
 use crate::actors::messages::{AuditTrail, Inspect, OpenAudit};
@@ -52,30 +52,23 @@ pub struct SpendReport {
     pub(crate) turn: Turn,
 }
 
-impl Audit<'_> {
-    /// What the entries that match add up to, in groups.
-    ///
-    /// A settled decision counts with its real cost, at the time of the decision: so a month's sums are those of the
-    /// month's entries, however late their usage was reported.
-    ///
-    /// # Errors
-    /// `TENANT_NOT_FOUND`, `TOO_MANY_GROUPS`, or that the trail can't be read.
-    pub async fn spend(&self, query: SpendQuery) -> Result<SpendReport, Error> {
+impl Kavach {
+    /// The report that `Audit::spend` gives out.
+    pub(super) async fn spend(&self, query: SpendQuery) -> Result<SpendReport, Error> {
         let SpendQuery { tenant, filter, group_by } = query;
-        let kavach = self.0;
-        let selection = kavach.tenants_in_filter(tenant.as_ref())?;
+        let selection = self.tenants_in_filter(tenant.as_ref())?;
         let only = selection.only();
-        let subject = subject(only.and_then(|id| kavach.core.directory.living(id)).as_ref());
-        let turn = kavach.core.audit.reports.take(kavach.party(only)).await.map_err(unreadable)?;
-        let as_of = kavach.core.clock.now();
+        let subject = subject(only.and_then(|id| self.core.directory.living(id)).as_ref());
+        let turn = self.core.audit.reports.take(self.party(only)).await.map_err(unreadable)?;
+        let as_of = self.core.clock.now();
         let filter = Arc::new(filter);
         let (mut whole, mut missing) = (Tally::new(group_by.clone(), Arc::clone(&filter)), Vec::new());
         // The latest first: those without an event since `since` are left out without being asked.
-        for (_, id) in kavach.latest_first(&selection, filter.since).await? {
-            match kavach.tally(only, id, &filter, &group_by, as_of).await {
+        for (_, id) in self.latest_first(&selection, filter.since).await? {
+            match self.tally(only, id, &filter, &group_by, as_of).await {
                 Ok(tally) => whole.merge(tally)?,
                 // A tenant that was erased meanwhile is not missing.
-                Err(_) if only.is_none() && !kavach.is_there(id) => {}
+                Err(_) if only.is_none() && !self.is_there(id) => {}
                 Err(error) if only.is_none() && error.code().is_unavailable() => missing.push(id),
                 Err(error) => return Err(error),
             }
@@ -83,9 +76,7 @@ impl Audit<'_> {
         let (groups, total) = whole.finish();
         Ok(SpendReport { subject, as_of, groups, total, missing, turn })
     }
-}
 
-impl Kavach {
     /// Adds up one tenant's events.
     async fn tally(
         &self,
