@@ -20,10 +20,10 @@ pub struct Sums {
     pub estimated: Cost,
     /// What settled decisions really cost, and the costs of usage reports that settled no decision.
     pub settled: Cost,
-    /// The estimates of decisions whose hold is open.
+    /// The part of `cost` that is the estimates of decisions whose hold is open.
     pub held: Cost,
-    /// What counts: of a settled decision its real cost, of another its estimate unless that is held, and the costs of
-    /// usage reports that settled no decision.
+    /// What counts: of a settled decision its real cost, of another its estimate, held or not, and the costs of usage
+    /// reports that settled no decision.
     pub cost: Cost,
 }
 
@@ -41,7 +41,7 @@ impl Sums {
     fn outcome(estimated: Cost, held: bool, settled: Option<Cost>) -> Self {
         match settled {
             Some(settled) => Self { estimated, settled, cost: settled, ..Self::default() },
-            None if held => Self { estimated, held: estimated, ..Self::default() },
+            None if held => Self { estimated, held: estimated, cost: estimated, ..Self::default() },
             None => Self { estimated, cost: estimated, ..Self::default() },
         }
     }

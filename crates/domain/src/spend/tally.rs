@@ -313,7 +313,7 @@ mod tests {
         fn adds(&self) -> Option<[u64; 6]> {
             let (cost, of_reports) = (self.cost.unwrap_or(0), self.cost.unwrap_or_default());
             match self.kind {
-                0 if self.held && self.settled.is_none() => Some([1, 0, cost, 0, cost, 0]),
+                0 if self.held && self.settled.is_none() => Some([1, 0, cost, 0, cost, cost]),
                 0 => Some([1, 0, cost, self.settled.unwrap_or(0), 0, self.settled.unwrap_or(cost)]),
                 1 => Some([0, 1, 0, 0, 0, 0]),
                 2 => Some([self.resource as u64, 0, 0, of_reports, 0, of_reports]),
