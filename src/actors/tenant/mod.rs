@@ -40,9 +40,9 @@ use kavach_store::catalog_writer::RowBytes;
 use kavach_store::commit_turn::CommitTurn;
 use kavach_store::{CommitPipeline, LoadedTenant};
 
+use self::fold::FolderNeed;
 use super::log_turns::LogTurns;
-use super::messages::{Checkpointed, Ending, TenantDown};
-use super::reply::Reply;
+use super::messages::{Ending, TenantDown};
 use super::resources::Resources;
 use crate::domain::tenant::Caller;
 use crate::domain::{Credential, Error, Tenant, TenantId, Timestamp};
@@ -70,8 +70,8 @@ pub struct TenantActor {
     row_seq: u64,
     /// About how many bytes of the folder are not on disk.
     unsynced: usize,
-    /// Those who wait for a checkpoint.
-    checkpoints: Vec<Reply<Checkpointed>>,
+    /// What waits until the folder has everything up to an event, in any order.
+    needs: Vec<(u64, FolderNeed)>,
     /// How many snapshots are being written: each caller who asks for one gets its own.
     snapshots_running: usize,
     meter: TenantMeter,
@@ -134,7 +134,7 @@ impl TenantActor {
             row,
             row_seq,
             unsynced: 0,
-            checkpoints: Vec::new(),
+            needs: Vec::new(),
             snapshots_running: 0,
             meter,
             report,

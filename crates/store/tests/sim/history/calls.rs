@@ -11,6 +11,7 @@ use kavach_store::loader::{self, LoadError};
 use kavach_store::{CommitPipeline, Durability};
 
 use super::History;
+use super::jobs::Job;
 use super::member::{Loading, Part};
 use crate::commands;
 use crate::model::{Model, Promise};
@@ -113,8 +114,15 @@ impl History {
         let Part::Up(pipeline) = &mut member.part else { return };
         pipeline.abandon();
         member.collect_answers(&mut self.tally);
+        // Another thread may be writing to the folder. What it writes is there before anybody reads.
+        for (_, job) in &member.jobs {
+            if let Job::Fold(task) = job {
+                while !task.advance(usize::MAX / 2) {}
+            }
+        }
         member.generation += 1;
-        (member.sync_running, member.retention_running) = (false, false);
+        (member.folding, member.retention_running) = (false, false);
+        member.copies.clear();
         let task = self.load(at);
         self.members[at].part = Part::Loading(Loading { task, losses, returns: false });
         self.say(|| format!("{at}: it is read again"));
