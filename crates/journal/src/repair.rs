@@ -11,8 +11,8 @@ use crate::folder::{Folder, Listing, SegmentEntry};
 use crate::scan::{BadSpot, IntactEnd, Scan, UnsyncedSegment};
 use crate::segment::SegmentFile;
 use crate::sync_state::SyncState;
-use crate::tail::Tail;
 use crate::synced_file::SyncFailure;
+use crate::tail::Tail;
 use crate::writer::{Journal, JournalOptions};
 
 /// Cuts the folder where the intact frames end, and opens the journal there.

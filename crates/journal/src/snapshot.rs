@@ -346,7 +346,10 @@ mod tests {
         append(&mut journal, 1);
         journal.flush().unwrap();
         let payload: Vec<u8> = (0..3 * BLOCK + 7).map(|n| (n % 251) as u8).collect();
-        journal.begin_snapshot(journal.written_seq()).run(|file| payload.chunks(1_000).try_for_each(|part| file.write_all(part))).unwrap();
+        journal
+            .begin_snapshot(journal.written_seq())
+            .run(|file| payload.chunks(1_000).try_for_each(|part| file.write_all(part)))
+            .unwrap();
         let path = Folder::open(dir.path()).unwrap().snapshot(1);
         let bytes = fs::read(&path).unwrap();
         assert_eq!(bytes[HEADER..], payload);
@@ -365,7 +368,10 @@ mod tests {
         append(&mut journal, 1);
         journal.flush().unwrap();
         let full = |_: &mut SnapshotFile<'_>| Err(io::ErrorKind::StorageFull.into());
-        assert_eq!(journal.begin_snapshot(journal.written_seq()).run(full).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(
+            journal.begin_snapshot(journal.written_seq()).run(full).unwrap_err().kind(),
+            io::ErrorKind::StorageFull
+        );
         let listing = Folder::open(dir.path()).unwrap().list().unwrap();
         assert!(listing.snapshots.is_empty() && listing.leftovers.is_empty());
     }

@@ -18,10 +18,10 @@ use crate::actors::tenant_reply::TenantReply;
 use crate::domain::{Error, Timestamp};
 use crate::journal::{Flushed, Journal, SyncPoint};
 use kavach_store::CatalogRow;
+use kavach_store::HeldReply as _;
 use kavach_store::catalog_writer::RowBytes;
 use kavach_store::commit_pipeline::StateCopy;
 use kavach_store::refusal::storage_unavailable;
-use kavach_store::HeldReply as _;
 
 /// Bytes written to the folder after which it is synced (4 MiB), so that the log can forget them.
 const SYNC_BYTES: usize = 4 << 20;
