@@ -73,15 +73,15 @@ export async function agent({ parts, signal, refresh }) {
       h("div", { class: "w8 stack" },
         card("May do", { kind: "flush" }, own.length ? own.map((one) => permissionRow(one)) : lent.length ? h("p", { class: "perm-row muted" }, "Nothing of its own; only what is lent to it.") : empty("skip", "Nothing of its own", "Without a permission every call is denied.", usable && button("Add permissions", edit))),
         lent.length > 0 && card("Lent by other agents", { kind: "flush" }, lent.map((one) => permissionRow(one, h("div", { class: "small muted" }, "from ", agentLink(one.fromAgent), one.held === false && h("span", { class: "warn" }, " · the grantor does not hold all of it now"))))),
+        holds.items.length > 0 && card("Open holds", { kind: "flush", id: "holds" }, holdTable(holds.items, refresh),
+          holds.next && h("p", { class: "perm-row small muted" }, `The oldest ${MOST_HOLDS} are shown; GET /v1/holds has all.`)),
         card("Recent decisions", { kind: "flush", side: h("a", { class: "small", href: withQuery("#/audit", { agentId: found.id }) }, "All") }, recent.items.length
           ? auditTable(recent.items, { showAgent: false, showTenant: false }).element
           : empty("audit", "No decision yet", "Ask with its token at /v1/authorize, or try a call here without recording it.", h("a", { class: "button", href: whyLink }, "Try a call")))),
       h("div", { class: "w4 stack" },
         card("Budgets", { side: policies.some((policy) => policy.status === "triggered" && policy.action !== "warn") ? badge("triggered") : null }, policies.length
           ? h("div", { class: "stack" }, policies.map((policy) => h("div", { class: "stack tight" }, h("div", { class: "row apart small muted" }, h("span", {}, policy.agentId ? "This agent" : scope(policy)), h("span", { class: "badge plain" }, policy.action)), terms(policy), policyMeters(policy))))
-          : h("p", { class: "muted" }, "No policy limits this agent.")),
-        holds.items.length > 0 && card("Open holds", { kind: "flush", id: "holds" }, holdTable(holds.items, refresh),
-          holds.next && h("p", { class: "perm-row small muted" }, `The oldest ${MOST_HOLDS} are shown; GET /v1/holds has all.`)))),
+          : h("p", { class: "muted" }, "No policy limits this agent.")))),
   ];
 }
 

@@ -206,7 +206,7 @@ fn seconds() -> impl Strategy<Value = u64> {
     select(vec![1, 60, 3_600, 3_601, 86_400])
 }
 
-fn limits() -> impl Strategy<Value = [Option<&'static str>; 10]> {
+fn limits() -> impl Strategy<Value = Max> {
     patch().prop_map(|mut limits| {
         if limits.iter().all(|limit| limit.is_none_or(|limit| limit == "null")) {
             limits[0] = Some("2");
