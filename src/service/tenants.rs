@@ -129,8 +129,8 @@ impl Tenants<'_> {
         self.0.check_operator()?;
         let route = self.0.tenant_in_path(&tenant.into())?;
         let secret = make_secret(|random| Secret::tenant_key(route.id, random))?;
-        let key = self.0.execute(&route, CreateKey::new(name, &secret)?).await?.ok_or_else(lost)?;
-        Ok(KeyWithSecret { key, secret })
+        let key = self.0.create(&route, CreateKey::new(name, &secret)?).await?.ok_or_else(lost)?;
+        Ok(KeyWithSecret { key, secret: if self.0.repeated() { Secret::withheld() } else { secret } })
     }
 
     /// A tenant's live API keys, without their secrets.

@@ -7,7 +7,7 @@ use crate::domain::agent::commands::no_such_agent;
 use crate::domain::budget::cost::Cost;
 use crate::domain::budget::usage::{UsageAnswer, UsageReport};
 use crate::domain::text::quote;
-use crate::domain::{AgentId, AuditId, Code, Error};
+use crate::domain::{AgentId, AuditId, Code, Error, Event, Moment};
 
 impl Kavach {
     /// Records what an agent used, even past a limit: the money is spent already. With the audit id of an allowed
@@ -26,14 +26,28 @@ impl Kavach {
         let id = AgentId::parse(agent).ok_or_else(unknown)?;
         let route = self.tenant_of_id(id.tag(), unknown)?;
         let mut report = UsageReport::new(id, calls, cost)?;
+        let tag = route.id.tag();
+        let read = move |_, moment: Moment, event: &Event<'_>| match event {
+            Event::Used(record) => Some(UsageAnswer::of_record(moment, tag, record)),
+            Event::Decided(_) | Event::Changed(_) => None,
+        };
         if let Some(decision) = settles {
+            // What a repeat settled need not be there any more.
+            if let Some(first) = self.answer_to_repeat(&route, read).await? {
+                return Ok(first);
+            }
             // An unknown agent is reported first, whatever the decision is.
             let missing = unknown();
             self.inspect(&route, move |tenant, _| tenant.agent(id).map(|_| ()).ok_or(missing)).await?;
             report = self.settling(&route, report, decision).await?;
         }
-        let credential = self.credential;
-        self.ask(&route, |reply| RecordUsage { credential, report, reply }).await
+        let (credential, key) = (self.credential, self.request_key());
+        match self.ask(&route, |reply| RecordUsage { credential, report, key, reply }).await {
+            Err(error) if error.code() == Code::IdempotencyKeyInUse => {
+                self.answer_to_repeat(&route, read).await?.ok_or(error)
+            }
+            recorded => recorded,
+        }
     }
 
     /// Reads the decision that a report settles from the journal, on a thread that serves no calls.

@@ -253,7 +253,7 @@ impl AuditEntry {
     }
 
     fn of_usage(id: AuditId, tenant: TenantId, moment: Moment, record: &UsageRecord) -> Self {
-        let UsageRecord { by, agent, owner, calls, cost, settles } = record;
+        let UsageRecord { by, agent, owner, calls, cost, settles, key: _ } = record;
         // Written by hand, because a JSON value in memory would turn the cost into a float.
         let estimate = settles.as_ref().map_or_else(|| "null".to_owned(), |decision| decision.estimate.to_string());
         let parameters = format!("{{\"calls\":{calls},\"estimate\":{estimate}}}");
@@ -286,7 +286,7 @@ impl AuditEntry {
     }
 
     fn of_change(id: AuditId, tenant: TenantId, moment: Moment, record: &ChangeRecord) -> Self {
-        let ChangeRecord { by, reason, author, change, before } = record;
+        let ChangeRecord { by, reason, author, change, before, key: _ } = record;
         let author = author.as_deref();
         let ChangeSummary { action, agent, owner, subject, parameters } = ChangeSummary::of(change);
         Self {

@@ -87,6 +87,6 @@ impl Tenant {
             None => author,
         };
         let before = Before::of(self, &change, at).map(Box::new);
-        ChangeRecord { by, reason: None, author: author.map(Box::new), change, before }
+        ChangeRecord { by, reason: None, author: author.map(Box::new), change, before, key: None }
     }
 }

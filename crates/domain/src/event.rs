@@ -16,7 +16,9 @@ use crate::budget::policy::{Limits, Period, PolicyAction, Usage};
 use crate::budget::settlement::UsageRecord;
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
+use crate::decision::kept_answer::KeptAnswer;
 use crate::id::{AgentId, DelegationId, KeyId, PolicyId, TenantId};
+use crate::idempotency::key::UsedKey;
 use crate::secret::SecretHash;
 use crate::tenant::settings::TenantSettings;
 use crate::text::Slug;
@@ -32,6 +34,17 @@ pub enum Event<'a> {
     Changed(ChangeRecord),
     /// Somebody reported what a call, or something else, really cost.
     Used(UsageRecord),
+}
+
+impl Event<'_> {
+    /// The idempotency key of the request behind it.
+    pub fn key(&self) -> Option<UsedKey> {
+        match self {
+            Self::Decided(record) => record.extras.as_ref().and_then(|extras| extras.key),
+            Self::Changed(record) => record.key,
+            Self::Used(record) => record.key,
+        }
+    }
 }
 
 /// A change and its author. Unknown fields take no byte, and older versions wrote none of them.
@@ -51,12 +64,15 @@ pub struct ChangeRecord {
     /// The old values of what it changed or ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Box<Before>>,
+    /// The request's idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<UsedKey>,
 }
 
 impl ChangeRecord {
     /// A change about which nothing else is known.
     pub fn new(by: By, change: Change) -> Self {
-        Self { by, reason: None, author: None, change, before: None }
+        Self { by, reason: None, author: None, change, before: None, key: None }
     }
 }
 
@@ -290,6 +306,12 @@ pub struct Extras {
     /// When the hold on the call's cost ends, if the caller asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_until: Option<Timestamp>,
+    /// The call's idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<UsedKey>,
+    /// What a repeat of the call is told beyond what the record says. Only a call with a key has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Box<KeptAnswer>>,
 }
 
 /// What granted a call: the agent's own permission, or a delegated one. Every permission on the way counts the call in

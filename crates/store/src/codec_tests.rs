@@ -17,8 +17,10 @@ use kavach_domain::budget::cost::Cost;
 use kavach_domain::budget::policy::{Limits, Period, PolicyAction, Usage};
 use kavach_domain::budget::settlement::SettledDecision;
 use kavach_domain::budget::settlement::UsageRecord;
+use kavach_domain::decision::kept_answer::{KeptAnswer, KeptWarning};
 use kavach_domain::delegation::DelegationSpec;
 use kavach_domain::event::{Before, ChangeRecord, Extras, Grant, LinkUse};
+use kavach_domain::idempotency::key::{IdempotencyKey, KeyOwner, RequestKey, UsedKey};
 use kavach_domain::permission::constraint::time_window::TimeWindowSpec;
 use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec};
 use kavach_domain::permission::{PermissionSet, PermissionSpec};
@@ -52,6 +54,11 @@ fn policy_id(seq: u64) -> PolicyId {
 
 fn link_id(seq: u64) -> DelegationId {
     DelegationId::derive(at(seq), seq, tenant_id().tag())
+}
+
+fn used_key() -> UsedKey {
+    let key = IdempotencyKey::parse("key", "8e03978e-40d5-43dd-bc93-6894a57f9324").unwrap();
+    RequestKey::new(key, &[b"a request"]).used_by(KeyOwner::Agent(agent_id(9)))
 }
 
 fn settings() -> TenantSettings {
@@ -163,7 +170,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
             ip: Some("10.1.2.3".parse().unwrap()),
             user_agent: Some("curl/8.9".into()),
         };
-        ChangeRecord { by, reason: None, author: Some(Box::new(author)), change, before: Some(Box::new(before)) }
+        ChangeRecord { by, reason: None, author: Some(Box::new(author)), change, before: Some(Box::new(before)), key: None }
     };
     let by_key = By::Key(key_id(6));
     let tenant_before =
@@ -284,6 +291,13 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         ),
         ("agentRevoked.reason", because(Change::AgentRevoked { agent: agent_id(10) })),
         ("tenantSuspended.reason", because(Change::TenantSuspended)),
+        (
+            "agentCreated.once",
+            ChangeRecord {
+                key: Some(used_key()),
+                ..key(agent_created(12, least_spec(AgentType::Service), "f"))
+            },
+        ),
     ];
     all.extend(details);
     all
@@ -342,9 +356,31 @@ fn records() -> Vec<(String, Record<'static>)> {
     let trace = TraceId::from_bytes(*b"a trace's 16 bts");
     let traced = Record { trace, ..allowed.clone() };
     let denied = Record { trace, ..least.clone() };
-    let held = Extras { held_until: Some(at(3)) };
+    let held = Extras { held_until: Some(at(3)), ..Extras::default() };
     let held = Record { extras: Some(Box::new(held)), ..allowed.clone() };
     let held_traced = Record { trace, ..held.clone() };
+    let once = |answer: Option<KeptAnswer>, record: &Record<'static>| {
+        let extras = Extras { key: Some(used_key()), answer: answer.map(Box::new), ..Extras::default() };
+        Record { extras: Some(Box::new(extras)), ..record.clone() }
+    };
+    let warning = |cost| KeptWarning {
+        policy: policy_id(12),
+        action: PolicyAction::Warn,
+        limit: "maxCallsPerDay".into(),
+        cost,
+        used: 10,
+        requested: 1,
+        max: 10,
+        retry_after: 3_600,
+        message: "a warning".into(),
+    };
+    let warned = KeptAnswer {
+        warnings: vec![warning(false), warning(true)],
+        more_warnings: 3,
+        rounded: true,
+        ..KeptAnswer::default()
+    };
+    let later = KeptAnswer { retry_after: Some(60), ..KeptAnswer::default() };
     let mut all = vec![
         ("allowed".to_owned(), allowed.clone()),
         ("allowed.traced".to_owned(), traced),
@@ -354,6 +390,9 @@ fn records() -> Vec<(String, Record<'static>)> {
         ("allowed.ipv6".to_owned(), v6),
         ("allowed.own".to_owned(), own),
         ("denied.least".to_owned(), least),
+        ("allowed.once".to_owned(), once(None, &own)),
+        ("allowed.once.warned".to_owned(), once(Some(warned), &own)),
+        ("denied.once".to_owned(), once(Some(later), &revoked)),
         ("denied.policy".to_owned(), revoked),
     ];
     let codes = Code::ALL.iter().filter(|code| code.denies());
@@ -374,10 +413,15 @@ fn reports() -> Vec<(&'static str, UsageRecord)> {
         calls: 5,
         cost: Cost::from_millionths(1_250_000),
         settles: None,
+        key: None,
     };
     let estimate = Cost::from_millionths(1_500_000);
     let decision = SettledDecision { seq: 20, at: at(20), wall: None, estimate };
-    vec![("used", report.clone()), ("used.settles", UsageRecord { calls: 0, settles: Some(decision), ..report })]
+    vec![
+        ("used", report.clone()),
+        ("used.settles", UsageRecord { calls: 0, settles: Some(decision), ..report.clone() }),
+        ("used.once", UsageRecord { key: Some(used_key()), ..report }),
+    ]
 }
 
 /// All of the above.
@@ -563,9 +607,24 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     let state_denied = tenant.state();
     assert!(state_denied.policies.iter().any(|policy| policy.last_denied_at == Some(at(99))));
     let written_denied = encode_state(&state_denied).unwrap();
-    let lines = [("state", first), ("state.places", &written), ("state.denied", &written_denied)];
+    // It remembers a key.
+    let (_, once) = records().into_iter().find(|(name, _)| name == "allowed.once").unwrap();
+    tenant.apply(Moment::new(at(100), 100), &Event::Decided(once));
+    let state_keyed = tenant.state();
+    assert_eq!(state_keyed.used_keys.len(), 1);
+    let written_keyed = encode_state(&state_keyed).unwrap();
+    let lines = [
+        ("state", first),
+        ("state.places", &written),
+        ("state.denied", &written_denied),
+        ("state.keyed", &written_keyed),
+    ];
     bless("state.txt", &lines.map(|(name, bytes)| line(name, bytes)).concat());
-    for (name, state, written) in [("state.places", state, written), ("state.denied", state_denied, written_denied)] {
+    for (name, state, written) in [
+        ("state.places", state, written),
+        ("state.denied", state_denied, written_denied),
+        ("state.keyed", state_keyed, written_keyed),
+    ] {
         let Some(bytes) = golden.get(name) else {
             panic!("a line to add to state.txt:\n{}", line(name, &written));
         };

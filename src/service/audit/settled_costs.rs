@@ -213,6 +213,7 @@ mod tests {
             calls: 0,
             cost: Cost::from_millionths(cost),
             settles: Some(SettledDecision { seq: decision, at, wall: None, estimate: Cost::default() }),
+            key: None,
         };
         let mut bytes = Vec::new();
         codec::encode_event(Moment::new(at, 1), &Event::Used(record), &mut bytes).unwrap();

@@ -1,7 +1,6 @@
 //! An agent: its owner, its permissions, and whether it may work.
 
 pub mod commands;
-pub mod lookup;
 
 use std::fmt;
 use std::sync::Arc;

@@ -17,7 +17,7 @@ use crate::id::{AgentId, PolicyId, TenantId};
 use crate::limits::MAX_POLICIES;
 use crate::moment::Moment;
 use crate::tenant::settings::given;
-use crate::tenant::{Command, Tenant};
+use crate::tenant::{Command, Creates, Tenant};
 use crate::text::{parse_owner, quote};
 use crate::time::Timestamp;
 
@@ -205,6 +205,13 @@ pub struct PolicyPatch {
     /// `disabled` switches it off, `active` on.
     #[serde(default)]
     pub status: Option<PolicyStatus>,
+}
+
+impl Creates for CreatePolicy {
+    fn made(tenant: &Tenant, change: &Change, now: Timestamp) -> Option<Self::Reply> {
+        let Change::PolicyCreated { policy, .. } = change else { return None };
+        Some(Self::reply(tenant, *policy, now))
+    }
 }
 
 /// Changes a policy.

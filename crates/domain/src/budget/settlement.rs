@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::author::By;
 use crate::budget::cost::Cost;
 use crate::id::AgentId;
+use crate::idempotency::key::UsedKey;
 use crate::limits::MAX_SETTLED;
 use crate::time::Timestamp;
 
@@ -26,6 +27,9 @@ pub struct UsageRecord {
     pub cost: Cost,
     /// The decision, if the cost replaces its estimate.
     pub settles: Option<SettledDecision>,
+    /// The request's idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<UsedKey>,
 }
 
 /// A decision that can be settled: allowed, and read from the journal.

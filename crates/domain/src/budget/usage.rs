@@ -15,7 +15,7 @@ use crate::budget::cost::Cost;
 use crate::budget::settlement::{SettledDecision, Settlement, UsageRecord};
 use crate::error::{Code, Error};
 use crate::event::{Event, Record};
-use crate::id::{AgentId, AuditId};
+use crate::id::{AgentId, AuditId, TenantTag};
 use crate::limits::MAX_REPORTED_CALLS;
 use crate::moment::Moment;
 use crate::tenant::Tenant;
@@ -49,6 +49,20 @@ pub struct UsageAnswer {
     pub tokens_cost: Cost,
     /// Calls added.
     pub calls: u64,
+}
+
+impl UsageAnswer {
+    /// The answer that the report got when it was recorded.
+    pub fn of_record(moment: Moment, tag: TenantTag, record: &UsageRecord) -> Self {
+        let settles = record.settles.as_ref();
+        Self {
+            audit_id: AuditId::derive(moment.at, moment.seq, tag),
+            r#ref: settles.map(|decision| AuditId::derive(decision.at, decision.seq, tag)),
+            agent_id: record.agent,
+            tokens_cost: record.cost,
+            calls: record.calls,
+        }
+    }
 }
 
 impl UsageReport {
@@ -118,7 +132,7 @@ impl Tenant {
         };
         let Some((decision, owner)) = settles else {
             let owner = Arc::clone(&known.profile.spec.owner);
-            return Ok((Some(UsageRecord { by, agent, owner, calls, cost, settles: None }), answer));
+            return Ok((Some(UsageRecord { by, agent, owner, calls, cost, settles: None, key: None }), answer));
         };
         match self.settlements().get(decision.seq) {
             Some(settled) if settled.cost == cost => {
@@ -133,13 +147,16 @@ impl Tenant {
                 let problem = "names a decision too old to be settled; report its cost without auditId";
                 Err(Error::field(Code::NotSettleable, "auditId", problem))
             }
-            None => Ok((Some(UsageRecord { by, agent, owner, calls, cost, settles: Some(decision) }), answer)),
+            None => {
+                let settles = Some(decision);
+                Ok((Some(UsageRecord { by, agent, owner, calls, cost, settles, key: None }), answer))
+            }
         }
     }
 
     /// Applies a usage report.
     pub(crate) fn apply_usage(&mut self, moment: Moment, record: &UsageRecord) {
-        let UsageRecord { by: _, agent, owner, calls, cost, settles } = record;
+        let UsageRecord { by: _, agent, owner, calls, cost, settles, key: _ } = record;
         let places = self.policies_about_owner(*agent, owner);
         for place in places {
             let Some(policy) = self.policy_mut(place) else { continue };

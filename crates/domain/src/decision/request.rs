@@ -6,6 +6,7 @@ use crate::budget::cost::Cost;
 use crate::decision::arguments::{Arguments, Compact};
 use crate::error::Error;
 use crate::id::{AgentId, TenantRef};
+use crate::idempotency::key::{IdempotencyKey, RequestKey};
 use crate::limits::{MAX_ACTION_BYTES, MAX_ARGUMENTS_BYTES, MAX_JSON_DEPTH, MAX_RESOURCE_BYTES, MAX_USER_AGENT_BYTES};
 use crate::permission::check_action;
 use crate::permission::pattern::check_resource;
@@ -53,6 +54,8 @@ pub struct Request {
     pub ip: Option<IpAddr>,
     /// The trace that the call is part of.
     pub trace: Option<TraceId>,
+    /// The call's idempotency key.
+    pub key: Option<Box<RequestKey>>,
 }
 
 /// All text of a request in one allocation: action, resource, arguments and `User-Agent`, where they end, and whether
@@ -144,6 +147,7 @@ impl Request {
             is_cost_rounded: false,
             ip: None,
             trace: None,
+            key: None,
         })
     }
 
@@ -151,6 +155,44 @@ impl Request {
     #[must_use]
     pub fn for_agent(mut self, agent: AgentId) -> Self {
         self.agent = Asked::Agent(agent);
+        self
+    }
+
+    /// Gives the call an idempotency key, once everything else but [`Request::in_tenant`] is set: it is a repeat only if the rest is the same. The
+    /// trace and the `User-Agent` may differ, and the address if it is that of the connection.
+    #[must_use]
+    pub fn with_key(self, key: IdempotencyKey, is_ip_of_connection: bool) -> Self {
+        let agent = match self.agent {
+            Asked::Caller => String::new(),
+            Asked::Agent(id) => id.to_string(),
+            Asked::Nobody => "nobody".to_owned(),
+        };
+        let tenants: Vec<_> = self.tenants.iter().map(name_of).collect();
+        let cost = self.cost.map_or_else(String::new, |cost| cost.millionths().to_string());
+        let ip = self.ip.filter(|_| !is_ip_of_connection).map_or_else(String::new, |ip| ip.to_string());
+        let arguments = self.recorded_arguments();
+        let parts = [
+            "authorize",
+            &agent,
+            &tenants.join(","),
+            self.action(),
+            self.resource(),
+            // Arguments are never empty text.
+            arguments.unwrap_or_default(),
+            &cost,
+            &ip,
+        ];
+        let key = Box::new(RequestKey::new(key, &parts.map(str::as_bytes)));
+        Self { key: Some(key), ..self }
+    }
+
+    /// Makes the request name the agent's tenant once more, before all other names.
+    #[must_use]
+    pub fn in_tenant(mut self, name: TenantRef) -> Self {
+        if let Some(key) = &mut self.key {
+            key.add(name_of(&name).as_bytes());
+        }
+        self.tenants.insert(0, name);
         self
     }
 
@@ -211,6 +253,16 @@ impl Request {
     pub fn user_agent(&self) -> Option<&str> {
         let Texts { arguments_end, has_user_agent, .. } = self.texts;
         has_user_agent.then(|| self.texts.part(arguments_end, self.texts.joined.len() as u32))
+    }
+}
+
+/// A text for each name that a tenant may have.
+fn name_of(tenant: &TenantRef) -> String {
+    match tenant {
+        TenantRef::Default => "default".to_owned(),
+        TenantRef::Id(id) => id.to_string(),
+        TenantRef::Slug(slug) => slug.to_string(),
+        TenantRef::Impossible => "impossible".to_owned(),
     }
 }
 

@@ -21,6 +21,7 @@ impl Tenant {
             before = Some(link.place);
             self.check_link(link).map_err(|problem| format!("delegation {} {problem}", link.profile.id))?;
         }
+        self.used_keys().0.validate(self.seq(), self.time())?;
         for (agent, slot) in self.agents().iter().zip(0u32..) {
             let id = agent.profile.id;
             if self.slot_of(id) != Some(slot) {

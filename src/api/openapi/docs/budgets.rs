@@ -24,6 +24,7 @@ pub fn create() -> Docs {
         .created::<PolicyJson>("The new policy.")
         .fails(&[InvalidField, TenantMismatch, TenantNotFound, AgentNotFound, PolicyLimitExceeded])
         .writes()
+        .once()
 }
 
 /// `GET /v1/policies`
@@ -88,4 +89,5 @@ pub fn report() -> Docs {
         .answers::<UsageAnswer>(200, "What counts now.")
         .fails(&[InvalidField, AgentNotFound, AuditEntryNotFound, AlreadySettled, NotSettleable])
         .writes()
+        .once()
 }

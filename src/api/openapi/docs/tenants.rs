@@ -79,6 +79,7 @@ pub fn create_key() -> Docs {
         .answers::<KeyJson>(201, "The key, with its text.")
         .fails(&[InvalidField, TenantNotFound, KeyLimitExceeded])
         .writes()
+        .once()
 }
 
 /// `GET /v1/tenants/{tenant}/keys`
