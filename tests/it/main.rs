@@ -24,6 +24,7 @@
 //! | `delegations` | delegations: answers, refusals, crashes |
 //! | `budgets`, `budget_input`, `budget_proof` | policies and their actions; bad input; exactness under threads and `kill -9` |
 //! | `usage` | usage reports and settlements |
+//! | `idempotency` | requests that are sent again with their idempotency key |
 //! | `clock` | a system clock that jumps |
 //! | `tools` | every tool of the fixture, as real calls |
 //! | `gateways` | forward-auth, with a real nginx |
@@ -129,6 +130,7 @@ mod foreign_ids;
 mod framing;
 mod gateways;
 mod harness;
+mod idempotency;
 mod leaks;
 mod life;
 mod limits;

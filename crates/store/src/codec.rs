@@ -61,7 +61,7 @@ event_kinds! {
 }
 
 impl EventKind {
-    const fn number(self) -> u8 {
+    pub(crate) const fn number(self) -> u8 {
         self as u8
     }
 }

@@ -388,7 +388,7 @@ fn records() -> Vec<(String, Record<'static>)> {
         ("allowed.held".to_owned(), held),
         ("allowed.held.traced".to_owned(), held_traced),
         ("allowed.ipv6".to_owned(), v6),
-        ("allowed.own".to_owned(), own),
+        ("allowed.own".to_owned(), own.clone()),
         ("denied.least".to_owned(), least),
         ("allowed.once".to_owned(), once(None, &own)),
         ("allowed.once.warned".to_owned(), once(Some(warned), &own)),

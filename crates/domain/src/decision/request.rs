@@ -168,6 +168,8 @@ impl Request {
             Asked::Nobody => "nobody".to_owned(),
         };
         let tenants: Vec<_> = self.tenants.iter().map(name_of).collect();
+        // A rounded cost is shown in the answer.
+        let rounded = if self.is_cost_rounded { "rounded" } else { "" };
         let cost = self.cost.map_or_else(String::new, |cost| cost.millionths().to_string());
         let ip = self.ip.filter(|_| !is_ip_of_connection).map_or_else(String::new, |ip| ip.to_string());
         let arguments = self.recorded_arguments();
@@ -180,6 +182,7 @@ impl Request {
             // Arguments are never empty text.
             arguments.unwrap_or_default(),
             &cost,
+            rounded,
             &ip,
         ];
         let key = Box::new(RequestKey::new(key, &parts.map(str::as_bytes)));

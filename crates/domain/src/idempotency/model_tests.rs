@@ -161,8 +161,9 @@ impl World {
 
     fn request(&self, ask: &Ask) -> Request {
         let Ask::Call { agent, cost, finer } = ask else { panic!() };
-        let request = Request::new("read", "docs:1").unwrap().for_agent(self.agents[*agent]);
-        Request { cost: Some(Cost::from_millionths(*cost)), is_cost_rounded: *finer, ..request }
+        let mut request = Request::new("read", "docs:1").unwrap().for_agent(self.agents[*agent]);
+        (request.cost, request.is_cost_rounded) = (Some(Cost::from_millionths(*cost)), *finer);
+        request
     }
 
     fn command<C: Command>(&mut self, command: C, who: u8, key: Option<UsedKey>) -> Result<C::Reply, Error> {
@@ -452,10 +453,15 @@ fn what_a_request_does_makes_it_the_same_and_nothing_else() {
     let key = || IdempotencyKey::parse("key", "k").unwrap();
     let of = |request: Request| request.with_key(key(), false).key.unwrap();
     let base = || Request::new("read", "docs:1").unwrap().with_arguments(r#"{"a": 1}"#).unwrap();
+    let but = |change: &dyn Fn(&mut Request)| {
+        let mut request = base();
+        change(&mut request);
+        request
+    };
     let ip = "10.0.0.1".parse().ok();
     let same = [
         base().with_user_agent(Some("curl")),
-        Request { trace: TraceId::from_bytes([7; 16]), ..base() },
+        but(&|request| request.trace = TraceId::from_bytes([7; 16])),
         Request::new("read", "docs:1").unwrap().with_arguments(r#"{"a":1}"#).unwrap(),
     ];
     for request in same {
@@ -469,11 +475,11 @@ fn what_a_request_does_makes_it_the_same_and_nothing_else() {
         base().with_arguments(r#"{"a":2}"#).unwrap(),
         base().for_agent(agent(1)),
         base().for_agent(agent(2)),
-        Request { cost: Some(Cost::default()), ..base() },
-        Request { cost: Some(Cost::from_millionths(1)), ..base() },
-        Request { ip, ..base() },
-        Request { tenants: vec![TenantRef::Default], ..base() },
-        Request { tenants: vec![TenantRef::parse("acme")], ..base() },
+        but(&|request| request.cost = Some(Cost::default())),
+        but(&|request| request.cost = Some(Cost::from_millionths(1))),
+        but(&|request| request.ip = ip),
+        but(&|request| request.tenants = vec![TenantRef::Default]),
+        but(&|request| request.tenants = vec![TenantRef::parse("acme")]),
         base().with_arguments(&format!("[{}1]", "1,".repeat(40_000))).unwrap(),
         base().with_arguments(&format!("[{}2]", "1,".repeat(40_000))).unwrap(),
     ];
@@ -484,5 +490,10 @@ fn what_a_request_does_makes_it_the_same_and_nothing_else() {
         }
     }
     // The address of the connection may change.
-    assert_eq!(Request { ip, ..base() }.with_key(key(), true).key, Some(of(base())));
+    assert_eq!(but(&|request| request.ip = ip).with_key(key(), true).key, Some(of(base())));
+    // The tenant in the path is set later.
+    let in_path = |name: &str| base().with_key(key(), false).in_tenant(TenantRef::parse(name));
+    assert_eq!(in_path("acme").key, in_path("acme").key);
+    assert_ne!(in_path("acme").key, in_path("globex").key);
+    assert_ne!(in_path("acme").key, Some(of(base())));
 }
