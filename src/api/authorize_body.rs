@@ -146,7 +146,9 @@ impl AuthorizeBody<'_> {
         };
         request.trace = head.trace;
         match idempotency_key {
-            Some(text) => Ok(request.with_key(IdempotencyKey::parse("idempotencyKey", &text)?, head.agent_ip.is_some())),
+            Some(text) => {
+                Ok(request.with_key(IdempotencyKey::parse("idempotencyKey", &text)?, head.agent_ip.is_some()))
+            }
             None => Ok(request),
         }
     }

@@ -75,8 +75,8 @@ impl<T: DeserializeOwned> FromRequest for Once<T> {
             let Raw(bytes) = bytes.await?;
             let body = parse(&bytes)?;
             let key = idempotency_key(request.headers())?.map(|key| {
-                let route = [request.method().as_str().as_bytes(), request.path().as_bytes()];
-                RequestKey::new(key, &[route[0], route[1], &without_space(&bytes)])
+                let (method, path) = (request.method().as_str().as_bytes(), request.path().as_bytes());
+                RequestKey::new(key, &[method, path, &without_space(&bytes)])
             });
             Ok(Self { key, body })
         })
@@ -92,8 +92,7 @@ fn without_space(json: &[u8]) -> Vec<u8> {
         in_string ^= is_quote;
         in_string || !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
     };
-    let mut is_kept = is_kept;
-    json.iter().copied().filter(|byte| is_kept(byte)).collect()
+    json.iter().copied().filter(is_kept).collect()
 }
 
 /// Marks the answer if the caller got it before.

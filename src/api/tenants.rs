@@ -55,10 +55,11 @@ pub struct SnapshotJson {
 }
 
 /// `POST /v1/tenants`
-pub async fn create(Operator(kavach): Operator, Body(new): Body<NewTenant>) -> HandlerResult {
+pub async fn create(Operator(kavach): Operator, new: Once<NewTenant>) -> HandlerResult {
+    let (kavach, new) = new.of(kavach);
     let tenant = kavach.tenants().create(new).await?;
     let location = format!("/v1/tenants/{}", tenant.id);
-    let mut response = HttpResponse::Created();
+    let mut response = note_repeat(&kavach, HttpResponse::Created());
     response.insert_header(("Location", location));
     responses::json(response, &TenantJson::from(tenant))
 }
@@ -108,10 +109,7 @@ pub async fn activate(Operator(kavach): Operator, tenant: Path<String>) -> Handl
 }
 
 /// `POST /v1/tenants/{tenant}/keys`
-pub async fn create_key(
-    Operator(kavach): Operator,
-    (tenant, new): (Path<String>, Once<NewKey>),
-) -> HandlerResult {
+pub async fn create_key(Operator(kavach): Operator, (tenant, new): (Path<String>, Once<NewKey>)) -> HandlerResult {
     let (kavach, new) = new.of(kavach);
     let made = kavach.tenants().create_key(TenantRef::parse(&tenant), &new.name).await?;
     responses::json(note_repeat(&kavach, HttpResponse::Created()), &KeyJson::new(made.key, Some(&made.secret)))

@@ -99,7 +99,8 @@ impl Kavach {
         decisions: &mut [Option<Decision>],
     ) -> Result<(), Error> {
         let is_repeat = |decision: &Decision| decision.code == Some(Code::IdempotencyKeyInUse);
-        let repeats = keys.into_iter().filter(|(at, _)| decisions.get(*at).is_some_and(|d| d.as_ref().is_some_and(is_repeat)));
+        let repeats =
+            keys.into_iter().filter(|(at, _)| decisions.get(*at).is_some_and(|d| d.as_ref().is_some_and(is_repeat)));
         let repeats: Vec<_> = repeats.collect();
         if repeats.is_empty() { Ok(()) } else { self.read_firsts(route, repeats, decisions).await }
     }
@@ -121,7 +122,10 @@ impl Kavach {
                     Event::Changed(_) | Event::Used(_) => None,
                 })
             };
-            wanted.into_iter().map(|(place, id)| Ok((place, decision(id)?.flatten()))).collect::<std::io::Result<Vec<_>>>()
+            wanted
+                .into_iter()
+                .map(|(place, id)| Ok((place, decision(id)?.flatten())))
+                .collect::<std::io::Result<Vec<_>>>()
         };
         for (place, first) in self.read_trail(Some(route.id), look).await? {
             if let Some(slot) = decisions.get_mut(place) {

@@ -193,6 +193,61 @@ fn a_key_is_its_callers_and_its_tenants() {
 }
 
 #[test]
+fn a_tenant_is_made_once() {
+    let mut server = Server::start();
+    let operator = server.operator();
+    let body = |slug: &str, name: &str| json!({ "name": name, "slug": slug, "settings": { "maxAgents": 3 } });
+    let first = operator.once("t", "/v1/tenants", &body("acme", "Acme"));
+    let made = first.expect(201);
+    assert!(!is_repeat(&first));
+    // The tenant may change since.
+    operator.patch("/v1/tenants/acme", json!({ "name": "Acme Inc." })).expect(200);
+    let again = |operator: &Client| {
+        let again = operator.once("t", "/v1/tenants", &body("acme", "Acme"));
+        assert!(is_repeat(&again), "{}", again.text());
+        assert_eq!((again.expect(201), again.header("location")), (made.clone(), first.header("location")));
+    };
+    again(&operator);
+    operator.once("t", "/v1/tenants", &body("acme", "Other")).problem(422, "IDEMPOTENCY_KEY_REUSED");
+    operator.once("other", "/v1/tenants", &body("acme", "Acme")).problem(409, "SLUG_TAKEN");
+    operator.post("/v1/tenants", body("acme", "Acme")).problem(409, "SLUG_TAKEN");
+    // It is the tenant that remembers the key, so it is another one in another tenant, and used in this.
+    assert!(!is_repeat(&operator.once("t", "/v1/tenants", &body("globex", "Acme"))));
+    let agent = json!({ "tenantId": "acme", "ownerId": "u", "name": "bot", "type": "service" });
+    operator.once("t", "/v1/agents", &agent).problem(422, "IDEMPOTENCY_KEY_REUSED");
+    server.crash_and_start();
+    again(&server.operator());
+    server.stop();
+    server.start_again();
+    let operator = server.operator();
+    again(&operator);
+    assert_eq!(operator.get("/v1/tenants").items().len(), 2);
+    // Many at once make one.
+    let (made, repeats) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| {
+                let client = server.operator();
+                let answer = eventually("it is no longer under way", || {
+                    let answer = client.once("many", "/v1/tenants", &body("initech", "Initech"));
+                    if answer.status == 409 {
+                        answer.problem(409, "IDEMPOTENCY_KEY_IN_USE");
+                        return None;
+                    }
+                    Some(answer)
+                });
+                answer.expect(201);
+                if is_repeat(&answer) { &repeats } else { &made }.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+    });
+    assert_eq!((made.into_inner(), repeats.into_inner()), (1, 63));
+    // An erased tenant took its key along.
+    operator.delete("/v1/tenants/acme?confirm=acme").expect(204);
+    assert!(!is_repeat(&operator.once("t", "/v1/tenants", &body("acme", "Acme"))));
+}
+
+#[test]
 fn a_denial_and_its_warnings_are_repeated_and_an_error_is_not() {
     settle_into_the_day();
     let server = Server::start();
@@ -258,9 +313,7 @@ fn each_request_of_a_batch_has_its_own_key() {
     let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
     let (agent, foreign) = (operator.reader(&acme), operator.reader(&globex));
     let policy = operator.policy("acme", json!({ "limits": { "maxCallsPerDay": 100 } }));
-    let one = |key: &str, agent: &str, resource: &str| {
-        json!({ "agentId": agent, "action": "read", "resource": resource, "idempotencyKey": key })
-    };
+    let one = |key: &str, agent: &str, resource: &str| json!({ "agentId": agent, "action": "read", "resource": resource, "idempotencyKey": key });
     let unknown = "agt_0190a1b2c3d4700080000000deadbeef";
     let requests = json!([
         one("a", &agent.id, "docs:1"),
@@ -281,7 +334,12 @@ fn each_request_of_a_batch_has_its_own_key() {
     assert_eq!(first[0]["auditId"], first[2]["auditId"], "the third repeats the first");
     assert_ne!(first[0]["auditId"], first[1]["auditId"]);
     for (at, code) in [(3, "IDEMPOTENCY_KEY_REUSED"), (6, "INVALID_FIELD")] {
-        assert_eq!((&first[at]["allowed"], &first[at]["error"]["code"]), (&json!(false), &json!(code)), "{}", first[at]);
+        assert_eq!(
+            (&first[at]["allowed"], &first[at]["error"]["code"]),
+            (&json!(false), &json!(code)),
+            "{}",
+            first[at]
+        );
     }
     assert_eq!(first[6]["error"]["details"]["field"], "requests[6].idempotencyKey");
     assert_eq!((&first[4]["allowed"], &first[5]["code"]), (&json!(true), &json!("AGENT_NOT_FOUND")));

@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn requests_are_whole_and_by_different_agents() {
-        let mut traffic = traffic(Mix { batch: None, deny_share: 0.1, keep_alive: true, idempotency_keys: false, seed: 1 });
+        let mut traffic =
+            traffic(Mix { batch: None, deny_share: 0.1, keep_alive: true, idempotency_keys: false, seed: 1 });
         let mut agents = std::collections::BTreeSet::new();
         let mut out = Vec::new();
         for _ in 0..500 {
@@ -171,7 +172,8 @@ mod tests {
 
     #[test]
     fn a_batch_holds_as_many_calls_as_it_says() {
-        let mut traffic = traffic(Mix { batch: Some(7), deny_share: 0.1, keep_alive: false, idempotency_keys: false, seed: 1 });
+        let mut traffic =
+            traffic(Mix { batch: Some(7), deny_share: 0.1, keep_alive: false, idempotency_keys: false, seed: 1 });
         let mut out = Vec::new();
         traffic.append_next(&mut out);
         let (head, body) = parse(&out);
@@ -182,7 +184,8 @@ mod tests {
 
     #[test]
     fn the_largest_batch_is_one_that_the_server_takes() {
-        let traffic = traffic(Mix { batch: Some(1_000), deny_share: 0.1, keep_alive: true, idempotency_keys: false, seed: 1 });
+        let traffic =
+            traffic(Mix { batch: Some(1_000), deny_share: 0.1, keep_alive: true, idempotency_keys: false, seed: 1 });
         for rest in traffic.rests {
             assert!(rest.len() < kavach_domain::limits::MAX_BODY_BYTES, "{}", rest.len());
         }

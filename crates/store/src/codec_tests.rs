@@ -170,7 +170,14 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
             ip: Some("10.1.2.3".parse().unwrap()),
             user_agent: Some("curl/8.9".into()),
         };
-        ChangeRecord { by, reason: None, author: Some(Box::new(author)), change, before: Some(Box::new(before)), key: None }
+        ChangeRecord {
+            by,
+            reason: None,
+            author: Some(Box::new(author)),
+            change,
+            before: Some(Box::new(before)),
+            key: None,
+        }
     };
     let by_key = By::Key(key_id(6));
     let tenant_before =
@@ -293,10 +300,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         ("tenantSuspended.reason", because(Change::TenantSuspended)),
         (
             "agentCreated.once",
-            ChangeRecord {
-                key: Some(used_key()),
-                ..key(agent_created(12, least_spec(AgentType::Service), "f"))
-            },
+            ChangeRecord { key: Some(used_key()), ..key(agent_created(12, least_spec(AgentType::Service), "f")) },
         ),
     ];
     all.extend(details);

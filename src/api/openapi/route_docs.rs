@@ -233,9 +233,11 @@ impl Docs {
     pub fn once(self) -> Self {
         let key = "A name that the client gives this request. Sent again within 24 hours with the same key and body, it gets \
                    the first answer again and does nothing. Another body with the key is refused.";
-        self.with(&["Idempotent-Replayed"])
-            .header::<IdempotencyKeyText>(IDEMPOTENCY_KEY, key)
-            .fails(&[Code::InvalidField, Code::IdempotencyKeyInUse, Code::IdempotencyKeyReused])
+        self.with(&["Idempotent-Replayed"]).header::<IdempotencyKeyText>(IDEMPOTENCY_KEY, key).fails(&[
+            Code::InvalidField,
+            Code::IdempotencyKeyInUse,
+            Code::IdempotencyKeyReused,
+        ])
     }
 
     /// It reads that header.

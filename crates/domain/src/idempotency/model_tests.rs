@@ -219,7 +219,10 @@ impl World {
                 self.create(CreateKey::new(&format!("k{name}"), &secret).unwrap(), who, key)
             }
             Ask::Policy { calls, warns, throttles } => {
-                let mut new: NewPolicy = serde_json::from_str(&format!(r#"{{"limits":{{"maxCallsPerDay":{calls},"maxTokensCostPerMonth":0.00002}},"action":"block"}}"#)).unwrap();
+                let mut new: NewPolicy = serde_json::from_str(&format!(
+                    r#"{{"limits":{{"maxCallsPerDay":{calls},"maxTokensCostPerMonth":0.00002}},"action":"block"}}"#
+                ))
+                .unwrap();
                 new.action = match (warns, throttles) {
                     (true, _) => PolicyAction::Warn,
                     (_, true) => PolicyAction::Throttle,

@@ -34,8 +34,19 @@ pub trait Creates: Command {
 
 /// The answer that a command got when its change was recorded, at that moment.
 pub fn first_answer<C: Creates>(tenant: TenantId, moment: Moment, record: &ChangeRecord) -> Option<C::Reply> {
+    C::made(&alone(tenant, moment, record), &record.change, moment.wall)
+}
+
+/// The tenant's profile after its first change; `None` for any other change.
+pub fn first_profile(moment: Moment, record: &ChangeRecord) -> Option<Profile> {
+    let Change::TenantCreated { id, .. } = record.change else { return None };
+    Some(alone(id, moment, record).profile().clone())
+}
+
+/// A tenant to which nothing happened but this change.
+fn alone(tenant: TenantId, moment: Moment, record: &ChangeRecord) -> Tenant {
     let profile = Profile { id: tenant, ..Profile::default() };
     let mut alone = Tenant::restore(State { profile, ..State::default() });
     alone.apply(moment, &Event::Changed(record.clone()));
-    C::made(&alone, &record.change, moment.wall)
+    alone
 }

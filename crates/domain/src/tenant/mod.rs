@@ -15,7 +15,6 @@ use std::collections::BTreeSet;
 
 use smallvec::SmallVec;
 
-use crate::slot_lookup::SlotLookup;
 use crate::agent::{Agent, AgentCounts};
 use crate::budget::policy::Policy;
 use crate::budget::policy_index::PolicyIndex;
@@ -29,11 +28,12 @@ use crate::moment::Moment;
 use crate::permission::interning::SharedPermissions;
 use crate::permission::regexes::RegexCache;
 use crate::secret::Credential;
+use crate::slot_lookup::SlotLookup;
 use crate::tenant::key::ApiKey;
 use crate::time::Timestamp;
 
 pub use caller::Caller;
-pub use command::{Command, Creates, first_answer};
+pub use command::{Command, Creates, first_answer, first_profile};
 pub use state::{Profile, State, TenantStatus};
 
 /// A tenant: its state, and lookups derived from it.

@@ -17,6 +17,7 @@ pub fn create() -> Docs {
         .created::<TenantJson>("The new tenant.")
         .fails(&[InvalidField, SlugTaken])
         .writes()
+        .once()
 }
 
 /// `GET /v1/tenants`
