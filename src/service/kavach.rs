@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::repeats::OnceKey;
+use super::once_key::OnceKey;
 use crate::actors::Core;
 use crate::domain::author::Author;
 use crate::domain::idempotency::key::RequestKey;

@@ -3,8 +3,6 @@
 //! The tenant's actor finds that a request is a repeat and carries nothing out. What the first was answered is rebuilt
 //! from the event that it made, which is read from the journal on a thread that serves no calls.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use super::kavach::Kavach;
 use super::tenant_calls::lost;
 use crate::actors::Route;
@@ -12,23 +10,6 @@ use crate::actors::messages::{Firsts, OpenFirsts};
 use crate::domain::idempotency::key::RequestKey;
 use crate::domain::tenant::{Creates, first_answer};
 use crate::domain::{AuditId, Code, Decision, Error, Event, Moment, Request};
-
-/// The key that a caller's request came with.
-pub(super) struct OnceKey {
-    key: RequestKey,
-    /// Whether the answer was given before.
-    is_repeat: AtomicBool,
-}
-
-impl OnceKey {
-    pub(super) fn new(key: RequestKey) -> Self {
-        Self { key, is_repeat: AtomicBool::new(false) }
-    }
-
-    pub(super) fn is_repeat(&self) -> bool {
-        self.is_repeat.load(Ordering::Relaxed)
-    }
-}
 
 /// Whether the actor found that a call is a repeat.
 fn is_repeat<T>(outcome: &Result<T, Error>) -> bool {
@@ -38,7 +19,7 @@ fn is_repeat<T>(outcome: &Result<T, Error>) -> bool {
 impl Kavach {
     /// The key of the caller's request.
     pub(super) fn request_key(&self) -> Option<RequestKey> {
-        self.once.as_ref().map(|once| once.key.clone())
+        self.once.as_ref().map(|once| once.key().clone())
     }
 
     /// Has a tenant's actor execute a command that makes something. A repeat is answered as the first was.
@@ -67,11 +48,11 @@ impl Kavach {
         read: impl FnOnce(AuditId, Moment, &Event<'_>) -> Option<T> + Send + 'static,
     ) -> Result<Option<T>, Error> {
         let Some(once) = &self.once else { return Ok(None) };
-        let Firsts { events, trail } = self.open_firsts(route, vec![once.key.clone()]).await?;
+        let Firsts { events, trail } = self.open_firsts(route, vec![once.key().clone()]).await?;
         let Some(first) = events.into_iter().next().transpose()?.flatten() else { return Ok(None) };
         let look = move || trail.look_up(first, |moment, event| read(first, moment, event));
         let answer = self.read_trail(Some(route.id), look).await?.flatten().ok_or_else(lost)?;
-        once.is_repeat.store(true, Ordering::Relaxed);
+        once.note_repeat();
         Ok(Some(answer))
     }
 
