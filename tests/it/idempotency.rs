@@ -405,9 +405,33 @@ fn what_is_no_key_is_refused_and_nothing_happens() {
 }
 
 #[test]
-fn a_key_sent_on_many_connections_at_once_is_used_once() {
-    settle_into_the_day();
+fn other_protocols_ignore_the_header() {
     let server = Server::start();
+    let operator = server.operator();
+    let agent = operator.reader(&operator.tenant("acme"));
+    let body = json!({
+        "subject": { "type": "agent", "id": agent.id },
+        "action": { "name": "read" },
+        "resource": { "type": "docs", "id": "1" },
+    });
+    for _ in 0..2 {
+        let answer = operator.once("k", "/access/v1/evaluation", &body);
+        assert!(!is_repeat(&answer));
+        answer.expect(200);
+    }
+    assert_eq!(operator.trail("").len(), 2);
+}
+
+#[test]
+fn a_key_sent_on_many_connections_at_once_is_used_once() {
+    for durability in ["interval", "fsync"] {
+        sent_on_many_connections(Options::args(&["--durability", durability]));
+    }
+}
+
+fn sent_on_many_connections(options: Options) {
+    settle_into_the_day();
+    let server = Server::start_with(options);
     let operator = server.operator();
     let acme = operator.tenant("acme");
     let (agent, other) = (operator.reader(&acme), operator.reader(&acme));
