@@ -11,6 +11,8 @@ use tokio::sync::oneshot;
 
 use super::reply::Reply;
 use crate::domain::author::Author;
+use crate::domain::budget::hold::HoldTime;
+use crate::domain::budget::hold_commands::HoldView;
 use crate::domain::budget::usage::{UsageAnswer, UsageReport};
 use crate::domain::decision::explain::Step;
 use crate::domain::event::Before;
@@ -100,6 +102,32 @@ pub struct RecordUsage {
     pub key: Option<RequestKey>,
     /// The reply channel.
     pub reply: Reply<UsageAnswer>,
+}
+
+/// Give a hold back.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ReleaseHold {
+    /// The caller's credential.
+    pub credential: Credential,
+    /// The decision whose cost is held.
+    pub id: AuditId,
+    /// The reply channel.
+    pub reply: Reply<UsageAnswer>,
+}
+
+/// Move the end of a hold.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ExtendHold {
+    /// The caller's credential.
+    pub credential: Credential,
+    /// The decision whose cost is held.
+    pub id: AuditId,
+    /// How long it lasts from now on.
+    pub time: HoldTime,
+    /// The reply channel.
+    pub reply: Reply<HoldView>,
 }
 
 /// Read the state.

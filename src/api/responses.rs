@@ -9,9 +9,17 @@ use serde_json::value::RawValue;
 
 use super::error::{HandlerResult, Problem};
 use crate::domain::agent::commands::AgentView;
+use crate::domain::agent::labels::Labels;
+use crate::domain::budget::calendar::Span;
 use crate::domain::budget::cost::Cost;
-use crate::domain::budget::policy::{Limits, Policy, PolicyAction, PolicyStatus, Usage};
+use crate::domain::budget::counts::Usage;
+use crate::domain::budget::hold::Hold;
+use crate::domain::budget::hold_commands::HoldView;
+use crate::domain::budget::policy::{Policy, PolicyAction, PolicyStatus};
 use crate::domain::budget::policy_commands::PolicyView;
+use crate::domain::budget::policy_limits::Limits;
+use crate::domain::budget::terms_view::TermsView;
+use crate::domain::budget::window_view::WindowView;
 use crate::domain::delegation::commands::DelegationView;
 use crate::domain::delegation::search::{DelegationSource, EffectivePermission};
 use crate::domain::limits::MAX_WARNINGS;
@@ -21,7 +29,7 @@ use crate::domain::tenant::key::ApiKey;
 use crate::domain::tenant::{Profile, TenantStatus};
 use crate::domain::text::DEFAULT_TENANT_NAME;
 use crate::domain::{
-    AgentId, AgentStatus, AgentType, Code, DelegationId, DelegationStatus, KeyId, PolicyId, Secret, TenantId,
+    AgentId, AgentStatus, AgentType, AuditId, Code, DelegationId, DelegationStatus, KeyId, PolicyId, Secret, TenantId,
     TenantSettings, Timestamp, schema,
 };
 use crate::service::Page;
@@ -111,6 +119,8 @@ pub struct AgentJson {
     /// The client's own facts.
     #[schemars(with = "schema::AnyObject")]
     metadata: Option<Box<RawValue>>,
+    /// Its labels, by which budgets and lists select agents.
+    labels: Labels,
     /// When its last call was decided.
     last_active_at: Option<Timestamp>,
     /// When it was created.
@@ -142,6 +152,7 @@ impl AgentJson {
             status: *status,
             expires_at: spec.expires_at,
             metadata: RawValue::from_string(metadata.to_owned()).ok(),
+            labels: spec.labels.clone(),
             last_active_at: agent.last_active_at,
             created_at: profile.created_at,
             updated_at: profile.updated_at,
@@ -287,6 +298,14 @@ pub struct PolicyJson {
     status: PolicyStatus,
     /// How much is used now.
     current_usage: UsageJson,
+    /// Its windows now, the shortest first, and what is left of each limit.
+    windows: Vec<WindowView>,
+    /// When its windows begin, which calls it charges, and which limits hold for a while.
+    #[serde(flatten)]
+    terms: TermsView,
+    /// The limits that hold now, if that is not `limits`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effective_limits: Option<LimitsJson>,
     /// When it last denied a call; `null` if it did not since it was last changed or reset.
     last_denied_at: Option<Timestamp>,
     /// When it was created.
@@ -300,18 +319,53 @@ pub struct PolicyJson {
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Limits")]
 struct LimitsJson {
-    /// Granted calls in a UTC day.
+    /// Granted calls in a day.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_calls_per_day: Option<u64>,
-    /// Granted calls in a calendar month.
+    /// Granted calls in a month.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_calls_per_month: Option<u64>,
-    /// Cost in a UTC day.
+    /// Cost in a day.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_tokens_cost_per_day: Option<Cost>,
-    /// Cost in a calendar month.
+    /// Cost in a month.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_tokens_cost_per_month: Option<Cost>,
+    /// Granted calls in an hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_calls_per_hour: Option<u64>,
+    /// Granted calls in a week.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_calls_per_week: Option<u64>,
+    /// Granted calls in all, since the limit was set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_calls_total: Option<u64>,
+    /// Cost in an hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens_cost_per_hour: Option<Cost>,
+    /// Cost in a week.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens_cost_per_week: Option<Cost>,
+    /// Cost in all, since the limit was set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens_cost_total: Option<Cost>,
+}
+
+impl From<Limits> for LimitsJson {
+    fn from(limits: Limits) -> Self {
+        Self {
+            max_calls_per_day: limits.max_calls_per_day,
+            max_calls_per_month: limits.max_calls_per_month,
+            max_tokens_cost_per_day: limits.max_tokens_cost_per_day,
+            max_tokens_cost_per_month: limits.max_tokens_cost_per_month,
+            max_calls_per_hour: limits.max_calls_per_hour,
+            max_calls_per_week: limits.max_calls_per_week,
+            max_calls_total: limits.max_calls_total,
+            max_tokens_cost_per_hour: limits.max_tokens_cost_per_hour,
+            max_tokens_cost_per_week: limits.max_tokens_cost_per_week,
+            max_tokens_cost_total: limits.max_tokens_cost_total,
+        }
+    }
 }
 
 /// How much of a policy's limits is used.
@@ -319,47 +373,110 @@ struct LimitsJson {
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "PolicyUsage")]
 struct UsageJson {
-    /// Calls of this UTC day.
+    /// Calls of this day.
     calls_today: u64,
-    /// Calls of this calendar month.
+    /// Calls of this month.
     calls_this_month: u64,
-    /// Cost of this UTC day.
+    /// Cost of this day, what is held included.
     tokens_cost_today: Cost,
-    /// Cost of this calendar month.
+    /// Cost of this month.
     tokens_cost_this_month: Cost,
+    /// Calls of this hour, if a limit counts by hours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calls_this_hour: Option<u64>,
+    /// Cost of this hour, if a limit counts by hours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_cost_this_hour: Option<Cost>,
+    /// Calls of this week, if a limit counts by weeks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calls_this_week: Option<u64>,
+    /// Cost of this week, if a limit counts by weeks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_cost_this_week: Option<Cost>,
+    /// Calls since a limit counts all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calls_total: Option<u64>,
+    /// Cost since a limit counts all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_cost_total: Option<Cost>,
     /// When it was last charged.
     last_updated: Option<Timestamp>,
 }
 
+impl From<&Usage> for UsageJson {
+    fn from(usage: &Usage) -> Self {
+        let calls = |span| usage.count(span).map(|count| count.open.calls);
+        let cost = |span| usage.count(span).map(|count| count.open.cost);
+        Self {
+            calls_today: usage.day.open.calls,
+            calls_this_month: usage.month.open.calls,
+            tokens_cost_today: usage.day.open.cost,
+            tokens_cost_this_month: usage.month.open.cost,
+            calls_this_hour: calls(Span::Hour),
+            tokens_cost_this_hour: cost(Span::Hour),
+            calls_this_week: calls(Span::Week),
+            tokens_cost_this_week: cost(Span::Week),
+            calls_total: calls(Span::Total),
+            tokens_cost_total: cost(Span::Total),
+            last_updated: usage.at,
+        }
+    }
+}
+
 impl From<PolicyView> for PolicyJson {
     fn from(view: PolicyView) -> Self {
-        let PolicyView { tenant, policy: Policy { profile, usage, last_denied_at }, status } = view;
-        let Limits { max_calls_per_day, max_calls_per_month, max_tokens_cost_per_day, max_tokens_cost_per_month } =
-            profile.limits;
-        let Usage { at, calls_today, calls_this_month, tokens_cost_today, tokens_cost_this_month, .. } = usage;
+        let PolicyView { tenant, policy: Policy { profile, usage, last_denied_at }, status, limits, windows } = view;
         Self {
             id: profile.id,
             tenant_id: tenant,
             agent_id: profile.agent,
             user_id: profile.owner.as_deref().map(ToOwned::to_owned),
-            limits: LimitsJson {
-                max_calls_per_day,
-                max_calls_per_month,
-                max_tokens_cost_per_day,
-                max_tokens_cost_per_month,
-            },
+            limits: profile.limits.clone().into(),
             action: profile.action,
             status,
-            current_usage: UsageJson {
-                calls_today,
-                calls_this_month,
-                tokens_cost_today,
-                tokens_cost_this_month,
-                last_updated: at,
-            },
+            current_usage: UsageJson::from(&usage),
+            windows,
+            terms: TermsView::of(&profile.terms),
+            effective_limits: (limits != profile.limits).then(|| limits.into()),
             last_denied_at,
             created_at: profile.created_at,
             updated_at: profile.updated_at,
+        }
+    }
+}
+
+/// An open hold.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Hold")]
+pub struct HoldJson {
+    /// The audit entry of the decision that made it.
+    audit_id: AuditId,
+    /// The tenant it belongs to; `null` is the default one.
+    tenant_id: TenantId,
+    /// The agent that made the call.
+    agent_id: AgentId,
+    /// The agent's owner at that time.
+    user_id: String,
+    /// The estimate that is held.
+    tokens_cost: Cost,
+    /// When it was made.
+    created_at: Timestamp,
+    /// When it ends by itself, and the cost is left again.
+    until: Timestamp,
+}
+
+impl From<HoldView> for HoldJson {
+    fn from(view: HoldView) -> Self {
+        let HoldView { tenant, id, hold: Hold { decision, agent, owner, ends_at, scoped: _ } } = view;
+        Self {
+            audit_id: id,
+            tenant_id: tenant,
+            agent_id: agent,
+            user_id: owner.to_string(),
+            tokens_cost: decision.estimate,
+            created_at: decision.moment().wall,
+            until: ends_at,
         }
     }
 }

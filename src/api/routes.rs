@@ -10,8 +10,8 @@ use super::openapi::docs;
 #[cfg(feature = "dashboard")]
 use super::pages;
 use super::{
-    agents, audit, authorize, authzen, delegations, forward_auth, health, metrics, policies, stats, tenants, usage,
-    whoami,
+    agents, audit, authorize, authzen, delegations, forward_auth, health, holds, metrics, policies, stats, tenants,
+    usage, whoami,
 };
 use crate::api::openapi::document;
 
@@ -42,6 +42,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::GET, "/v1/agents/{id}", agents::get, docs::agents::get),
         endpoint(Method::PATCH, "/v1/agents/{id}", agents::update, docs::agents::update),
         endpoint(Method::DELETE, "/v1/agents/{id}", agents::revoke, docs::agents::revoke),
+        endpoint(Method::GET, "/v1/agents/{id}/policies", agents::policies, docs::budgets::of_agent),
         endpoint(Method::POST, "/v1/agents/{id}/rotate", agents::rotate, docs::agents::rotate),
         endpoint(Method::POST, "/v1/authorize/explain", authorize::explain, docs::decisions::explain),
         endpoint(Method::POST, "/v1/delegations", delegations::create, docs::delegations::create),
@@ -56,12 +57,18 @@ pub fn endpoints() -> Vec<Endpoint> {
         ),
         endpoint(Method::POST, "/v1/policies", policies::create, docs::budgets::create),
         endpoint(Method::GET, "/v1/policies", policies::list, docs::budgets::list),
+        // Before `{id}`, which would match it too.
+        endpoint(Method::POST, "/v1/policies/reset", policies::reset_all, docs::budgets::reset_all),
         endpoint(Method::GET, "/v1/policies/{id}", policies::get, docs::budgets::get),
         endpoint(Method::PATCH, "/v1/policies/{id}", policies::update, docs::budgets::update),
         endpoint(Method::DELETE, "/v1/policies/{id}", policies::delete, docs::budgets::delete),
         endpoint(Method::POST, "/v1/policies/{id}/reset", policies::reset, docs::budgets::reset),
         endpoint(Method::POST, "/v1/budget/check", policies::check, docs::budgets::check),
         endpoint(Method::POST, "/v1/usage", usage::report, docs::budgets::report),
+        endpoint(Method::GET, "/v1/holds", holds::list, docs::holds::list),
+        endpoint(Method::GET, "/v1/holds/{id}", holds::get, docs::holds::get),
+        endpoint(Method::POST, "/v1/holds/{id}/release", holds::release, docs::holds::release),
+        endpoint(Method::POST, "/v1/holds/{id}/extend", holds::extend, docs::holds::extend),
         endpoint(Method::GET, "/v1/audit", audit::query, docs::audit::query),
         // Before `{id}`, which would match these too.
         endpoint(Method::GET, "/v1/audit/export", audit::export, docs::audit::export),

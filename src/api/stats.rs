@@ -9,7 +9,8 @@ use super::error::HandlerResult;
 use super::input::Query;
 use super::responses;
 use crate::domain::agent::AgentCounts;
-use crate::domain::budget::policy::{Amount, PolicyAction, PolicyStatus};
+use crate::domain::budget::meter::Amount;
+use crate::domain::budget::policy::{PolicyAction, PolicyStatus};
 use crate::domain::tenant::census::NearLimit;
 use crate::domain::text::DEFAULT_TENANT_NAME;
 use crate::domain::{AgentId, Code, PolicyId, TenantId, TenantRef, Timestamp, schema};
@@ -161,8 +162,8 @@ struct BudgetJson {
     max: Amount,
     /// The used share of the limit; 1 is all of it.
     share: f64,
-    /// When the count starts anew.
-    resets_at: Timestamp,
+    /// When the count starts anew; `null` is never.
+    resets_at: Option<Timestamp>,
     /// When the policy last denied a call; `null` if it did not since it was last changed or reset.
     last_denied_at: Option<Timestamp>,
 }

@@ -81,7 +81,7 @@ function nearLimit(budgets) {
     ["Tenant", (budget) => h("a", { href: `#/tenants/${budget.slug}/policies` }, budget.slug)],
     ["Limit", (budget) => [h("span", { class: "nowrap" }, words(budget.limit).replace("max ", "").replace("tokens ", "")), h("div", { class: "small muted" }, budget.agentId ? ["only ", agentLink(budget.agentId)] : budget.userId ? `owner ${budget.userId}` : "all agents")]],
     ["Used", (budget) => h("div", { class: "meter" }, h("div", { class: "meter-line num" }, h("span", {}, `${unit(budget, budget.used)} of ${unit(budget, budget.max)}`), h("span", {}, `${Math.floor(Math.min(budget.share, 9.99) * 100)} %`)), bar(budget.share, `${Math.floor(budget.share * 100)} % used`))],
-    ["Resets", (budget) => h("span", { class: "nowrap" }, `in ${span(Math.max(0, (new Date(budget.resetsAt) - Date.now()) / 1000))}`)],
+    ["Resets", (budget) => h("span", { class: "nowrap" }, budget.resetsAt ? `in ${span(Math.max(0, (new Date(budget.resetsAt) - Date.now()) / 1000))}` : "never")],
     ["Status", (budget) => [budgetBadge(budget, budget.share), h("div", { class: "small muted" }, ACTS[budget.action])]],
   ], budgets, { label: "Budgets near their limit" });
 }

@@ -52,6 +52,7 @@ const NO_TENANT: Outcome = (404, Some("TENANT_NOT_FOUND"));
 const NO_AGENT: Outcome = (404, Some("AGENT_NOT_FOUND"));
 const NO_ENTRY: Outcome = (404, Some("AUDIT_ENTRY_NOT_FOUND"));
 const NO_POLICY: Outcome = (404, Some("POLICY_NOT_FOUND"));
+const NO_HOLD: Outcome = (404, Some("HOLD_NOT_FOUND"));
 const NO_LINK: Outcome = (404, Some("DELEGATION_NOT_FOUND"));
 const MISMATCH: Outcome = (403, Some("TENANT_MISMATCH"));
 const NOT_FOUND: Outcome = (200, Some("AGENT_NOT_FOUND"));
@@ -105,7 +106,7 @@ impl Row {
     pub fn path_to(&self, target: &Target) -> String {
         let id = if self.path.starts_with("/v1/agents/") {
             &target.agent
-        } else if self.path.starts_with("/v1/audit/") {
+        } else if self.path.starts_with("/v1/audit/") || self.path.starts_with("/v1/holds/") {
             &target.entry
         } else if self.path == "/v1/delegations/{id}/permissions" {
             &target.agent
@@ -169,6 +170,7 @@ pub fn rows() -> Vec<Row> {
         row("GET", "/v1/agents/{id}", OK, NO_AGENT, NO_AGENT),
         row("PATCH", "/v1/agents/{id}", OK, NO_AGENT, NO_AGENT).body(|_| json!({ "name": "Other" })).changes(),
         row("DELETE", "/v1/agents/{id}", GONE, NO_AGENT, NO_AGENT).changes(),
+        row("GET", "/v1/agents/{id}/policies", OK, NO_AGENT, NO_AGENT),
         row("POST", "/v1/agents/{id}/rotate", OK, NO_AGENT, NO_AGENT).changes(),
         row("POST", "/v1/agents/{id}/authorize", OK, NOT_FOUND, NOT_FOUND)
             .body(|_| json!({ "action": "read", "resource": "docs:1" })),
@@ -199,10 +201,17 @@ pub fn rows() -> Vec<Row> {
         row("PATCH", "/v1/policies/{id}", OK, NO_POLICY, NO_POLICY).body(|_| json!({ "action": "warn" })).changes(),
         row("DELETE", "/v1/policies/{id}", GONE, NO_POLICY, NO_POLICY).changes(),
         row("POST", "/v1/policies/{id}/reset", OK, NO_POLICY, NO_POLICY).body(|_| json!({ "period": "all" })).changes(),
+        row("POST", "/v1/policies/reset", OK, NO_TENANT, MISMATCH)
+            .body(|target| json!({ "tenantId": target.tenant, "period": "all" }))
+            .changes(),
         row("POST", "/v1/budget/check", OK, NO_AGENT, NO_AGENT).body(|target| json!({ "agentId": target.agent })),
         row("POST", "/v1/usage", OK, NO_AGENT, NO_AGENT)
             .body(|target| json!({ "agentId": target.agent, "calls": 1 }))
             .changes(),
+        row("GET", "/v1/holds", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
+        row("GET", "/v1/holds/{id}", OK, NO_HOLD, NO_HOLD),
+        row("POST", "/v1/holds/{id}/release", OK, NO_HOLD, NO_HOLD).changes(),
+        row("POST", "/v1/holds/{id}/extend", OK, NO_HOLD, NO_HOLD).body(|_| json!({ "ttlSeconds": 60 })).changes(),
         row("POST", "/v1/snapshot", OK, OK, FORBIDDEN),
         public("/.well-known/authzen-configuration"),
         row("POST", "/access/v1/evaluation", OK, NOT_FOUND, NOT_FOUND).body(evaluation),

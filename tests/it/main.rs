@@ -23,8 +23,10 @@
 //! | `constraints`, `arg_patterns` | constraints; patterns for arguments, and warnings about them |
 //! | `delegations` | delegations: answers, refusals, crashes |
 //! | `budgets`, `budget_input`, `budget_proof` | policies and their actions; bad input; exactness under threads and `kill -9` |
+//! | `policy_terms` | periods, calendars, scopes and temporary limits of policies; labels; all policies at once |
 //! | `usage` | usage reports and settlements |
 //! | `idempotency` | requests that are sent again with their idempotency key |
+//! | `holds`, `hold_proof` | holds and how they end; exactness under 64 connections and `kill -9` |
 //! | `clock` | a system clock that jumps |
 //! | `tools` | every tool of the fixture, as real calls |
 //! | `gateways` | forward-auth, with a real nginx |
@@ -130,6 +132,8 @@ mod foreign_ids;
 mod framing;
 mod gateways;
 mod harness;
+mod hold_proof;
+mod holds;
 mod idempotency;
 mod leaks;
 mod life;
@@ -146,6 +150,7 @@ mod pages;
 mod panics;
 mod places;
 mod policy_owners;
+mod policy_terms;
 mod queries;
 mod readme;
 mod reasons;

@@ -12,8 +12,10 @@ use serde_json::{Value, json};
 use crate::agent::AgentSpec;
 use crate::author::By;
 use crate::budget::cost::Cost;
-use crate::budget::policy::{Limits, PolicyAction};
-use crate::budget::settlement::UsageRecord;
+use crate::budget::policy::PolicyAction;
+use crate::budget::policy_limits::Limits;
+use crate::budget::settlement::{HoldChange, UsageRecord};
+use crate::budget::terms_view::TermsView;
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
 use crate::event::{Before, Change, ChangeRecord, Event, Record};
@@ -129,9 +131,9 @@ pub struct AuditEntry {
     pub user_agent: Option<Box<str>>,
     /// The policy that denied the call.
     pub policy_id: Option<PolicyId>,
-    /// For `usage` the decision that it settled.
+    /// For `usage` the decision that it settled, or whose hold it ended or prolonged.
     pub r#ref: Option<AuditId>,
-    /// For `admin` and `usage` the author: `operator` or a key's id.
+    /// For `admin` and `usage` the author: `operator`, a key's id, or `time` for a hold that ended by itself.
     pub by: Option<Box<str>>,
     /// When it happened.
     pub timestamp: Timestamp,
@@ -145,8 +147,11 @@ pub struct AuditEntry {
     /// For `admin` the old values of what was changed or ended.
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::AnyJson"))]
     pub before: Option<Box<RawValue>>,
-    /// What a settled decision really cost. A live stream never shows it.
+    /// What a settled decision really cost; 0 if its hold was given back. A live stream never shows it.
     pub settled_cost: Option<Cost>,
+    /// When the hold on the call's cost ended by itself if nothing else ended it before; for `usage` that prolonged a
+    /// hold, its new end.
+    pub held_until: Option<Timestamp>,
 }
 
 /// Which entries a query wants. `None` or an empty list does not restrict.
@@ -249,14 +254,21 @@ impl AuditEntry {
             key_name: None,
             before: None,
             settled_cost: None,
+            held_until: record.extras.as_ref().and_then(|extras| extras.held_until),
         }
     }
 
     fn of_usage(id: AuditId, tenant: TenantId, moment: Moment, record: &UsageRecord) -> Self {
-        let UsageRecord { by, agent, owner, calls, cost, settles, key: _ } = record;
+        let UsageRecord { by, agent, owner, calls, cost, settles, hold, scoped: _, opens: _, key: _ } = record;
+        let (decision, held, held_until) = match hold {
+            None => (settles.as_ref(), "", None),
+            Some(HoldChange::Released) => (settles.as_ref(), ",\"hold\":\"released\"", None),
+            Some(HoldChange::Expired) => (settles.as_ref(), ",\"hold\":\"expired\"", None),
+            Some(HoldChange::Extended { decision, until }) => (Some(decision), ",\"hold\":\"extended\"", Some(*until)),
+        };
         // Written by hand, because a JSON value in memory would turn the cost into a float.
-        let estimate = settles.as_ref().map_or_else(|| "null".to_owned(), |decision| decision.estimate.to_string());
-        let parameters = format!("{{\"calls\":{calls},\"estimate\":{estimate}}}");
+        let estimate = decision.map_or_else(|| "null".to_owned(), |decision| decision.estimate.to_string());
+        let parameters = format!("{{\"calls\":{calls},\"estimate\":{estimate}{held}}}");
         Self {
             id,
             kind: AuditKind::Usage,
@@ -270,11 +282,11 @@ impl AuditEntry {
             code: None,
             reason: None,
             duration_ms: 0.0,
-            tokens_cost: Some(*cost),
+            tokens_cost: held_until.is_none().then_some(*cost),
             ip: None,
             user_agent: None,
             policy_id: None,
-            r#ref: settles.as_ref().map(|decision| AuditId::derive(decision.at, decision.seq, tenant.tag())),
+            r#ref: decision.map(|decision| AuditId::derive(decision.at, decision.seq, tenant.tag())),
             by: Some(author_id(*by)),
             timestamp: moment.at,
             trace_id: None,
@@ -282,11 +294,12 @@ impl AuditEntry {
             key_name: None,
             before: None,
             settled_cost: None,
+            held_until,
         }
     }
 
     fn of_change(id: AuditId, tenant: TenantId, moment: Moment, record: &ChangeRecord) -> Self {
-        let ChangeRecord { by, reason, author, change, before, key: _ } = record;
+        let ChangeRecord { by, reason, author, change, before, opens: _, key: _ } = record;
         let author = author.as_deref();
         let ChangeSummary { action, agent, owner, subject, parameters } = ChangeSummary::of(change);
         Self {
@@ -314,6 +327,7 @@ impl AuditEntry {
             key_name: author.and_then(|author| author.key_name.clone()),
             before: before.as_deref().and_then(|before| before_json(before, change)),
             settled_cost: None,
+            held_until: None,
         }
     }
 }
@@ -325,6 +339,7 @@ fn author_id(by: By) -> Box<str> {
     match by {
         By::Operator => "operator".into(),
         By::Key(key) => key.to_string().into(),
+        By::Time => "time".into(),
     }
 }
 
@@ -350,6 +365,8 @@ struct PolicyParameters<'a> {
     action: PolicyAction,
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled: Option<bool>,
+    #[serde(flatten)]
+    terms: Option<TermsView>,
 }
 
 impl<'a> ChangeSummary<'a> {
@@ -385,7 +402,7 @@ impl<'a> ChangeSummary<'a> {
             Change::KeyRevoked { key } => {
                 ChangeSummary { subject: Some(key.to_string()), ..tenant("key.revoke", Value::Null) }
             }
-            Change::PolicyCreated { policy, agent, owner, limits, action } => ChangeSummary {
+            Change::PolicyCreated { policy, agent, owner, limits, action, terms } => ChangeSummary {
                 agent: *agent,
                 owner: owner.as_deref(),
                 subject: Some(policy.to_string()),
@@ -395,11 +412,12 @@ impl<'a> ChangeSummary<'a> {
                     limits,
                     action: *action,
                     disabled: None,
+                    terms: terms.as_deref().map(TermsView::of),
                 })
                 .ok(),
                 ..tenant("policy.create", Value::Null)
             },
-            Change::PolicyUpdated { policy, limits, action, disabled } => ChangeSummary {
+            Change::PolicyUpdated { policy, limits, action, disabled, terms } => ChangeSummary {
                 subject: Some(policy.to_string()),
                 parameters: to_raw_value(&PolicyParameters {
                     agent_id: None,
@@ -407,6 +425,7 @@ impl<'a> ChangeSummary<'a> {
                     limits,
                     action: *action,
                     disabled: Some(*disabled),
+                    terms: terms.as_deref().map(TermsView::of),
                 })
                 .ok(),
                 ..tenant("policy.update", Value::Null)
@@ -418,6 +437,7 @@ impl<'a> ChangeSummary<'a> {
                 subject: Some(policy.to_string()),
                 ..tenant("policy.reset", json!({ "period": period }))
             },
+            Change::PoliciesReset { period } => tenant("policy.reset_all", json!({ "period": period })),
             Change::DelegationCreated { delegation, spec } => ChangeSummary {
                 agent: Some(spec.from),
                 subject: Some(delegation.to_string()),
@@ -441,7 +461,7 @@ impl<'a> ChangeSummary<'a> {
 }
 
 fn spec_json(spec: &AgentSpec) -> Value {
-    let AgentSpec { owner, name, kind, permissions, expires_at, metadata } = spec;
+    let AgentSpec { owner, name, kind, permissions, expires_at, metadata, labels } = spec;
     let metadata = metadata.as_deref().and_then(|json| serde_json::from_str::<Value>(json).ok());
     json!({
         "ownerId": owner,
@@ -450,6 +470,7 @@ fn spec_json(spec: &AgentSpec) -> Value {
         "permissions": permissions.specs(),
         "expiresAt": expires_at,
         "metadata": metadata,
+        "labels": labels,
     })
 }
 
@@ -474,6 +495,18 @@ struct UsedJson {
     calls_this_month: u64,
     tokens_cost_today: Cost,
     tokens_cost_this_month: Cost,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calls_this_hour: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_cost_this_hour: Option<Cost>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calls_this_week: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_cost_this_week: Option<Cost>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calls_total: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_cost_total: Option<Cost>,
 }
 
 /// The state before the change, in the form of the state after it.
@@ -489,18 +522,25 @@ fn before_json(before: &Before, change: &Change) -> Option<Box<RawValue>> {
         }
         Before::Key { name, prefix } => to_raw_value(&json!({ "name": name, "prefix": prefix })),
         Before::Agent(spec) => to_raw_value(&spec_json(spec)),
-        Before::Policy { agent, owner, limits, action, disabled } => to_raw_value(&PolicyParameters {
+        Before::Policy { agent, owner, limits, action, disabled, terms } => to_raw_value(&PolicyParameters {
             agent_id: Some(agent),
             user_id: Some(owner),
             limits,
             action: *action,
             disabled: Some(*disabled),
+            terms: terms.as_deref().map(TermsView::of),
         }),
-        Before::Used(usage) => to_raw_value(&UsedJson {
-            calls_today: usage.calls_today,
-            calls_this_month: usage.calls_this_month,
-            tokens_cost_today: usage.tokens_cost_today,
-            tokens_cost_this_month: usage.tokens_cost_this_month,
+        Before::Used(used) => to_raw_value(&UsedJson {
+            calls_today: used.calls_today,
+            calls_this_month: used.calls_this_month,
+            tokens_cost_today: used.tokens_cost_today,
+            tokens_cost_this_month: used.tokens_cost_this_month,
+            calls_this_hour: used.hour.map(|(calls, _)| calls),
+            tokens_cost_this_hour: used.hour.map(|(_, cost)| cost),
+            calls_this_week: used.week.map(|(calls, _)| calls),
+            tokens_cost_this_week: used.week.map(|(_, cost)| cost),
+            calls_total: used.total.map(|(calls, _)| calls),
+            tokens_cost_total: used.total.map(|(_, cost)| cost),
         }),
         Before::Delegation(spec) => to_raw_value(&delegation_json(spec)),
     }
@@ -518,8 +558,9 @@ mod tests {
         let at = Timestamp::from_millis(1_700_000_000_000);
         let policy = PolicyId::derive(at, 2, TenantId::DEFAULT.tag());
         let action = PolicyAction::Block;
-        let created = Change::PolicyCreated { policy, agent: None, owner: None, limits: limits.clone(), action };
-        let updated = Change::PolicyUpdated { policy, limits, action, disabled: true };
+        let created =
+            Change::PolicyCreated { policy, agent: None, owner: None, limits: limits.clone(), action, terms: None };
+        let updated = Change::PolicyUpdated { policy, limits, action, disabled: true, terms: None };
         let shown = |change| {
             let event = Event::Changed(ChangeRecord::new(By::Operator, change));
             AuditEntry::of(TenantId::DEFAULT, Moment::new(at, 2), &event).parameters.unwrap().get().to_owned()

@@ -48,7 +48,11 @@ impl Before {
             Change::PolicyUpdated { policy: id, .. } | Change::PolicyDeleted { policy: id } => {
                 policy(*id).map(Self::policy)
             }
-            Change::PolicyReset { policy: id, .. } => policy(*id).map(|policy| Self::Used(policy.usage.now(at))),
+            Change::PolicyReset { policy: id, .. } => {
+                let policies = tenant.policies_at(at);
+                let policy = policies.iter().find(|policy| policy.profile.id == *id);
+                policy.map(|policy| Self::Used(Box::new((&*policy.used(at)).into())))
+            }
             Change::DelegationRevoked { delegation, .. } => {
                 let (_, link) = tenant.delegation(*delegation)?;
                 Some(Self::Delegation(Box::new(link.profile.spec.clone())))
@@ -59,6 +63,7 @@ impl Before {
             | Change::AgentCreated { .. }
             | Change::TokenRotated { .. }
             | Change::PolicyCreated { .. }
+            | Change::PoliciesReset { .. }
             | Change::DelegationCreated { .. } => None,
         }
     }
@@ -71,6 +76,7 @@ impl Before {
             limits: profile.limits.clone(),
             action: profile.action,
             disabled: profile.disabled,
+            terms: profile.terms.stored(),
         }
     }
 }
@@ -80,13 +86,13 @@ impl Tenant {
     pub fn describe(&self, by: By, author: Option<Author>, change: Change, at: Timestamp) -> ChangeRecord {
         let key_name = match by {
             By::Key(id) => self.keys().iter().find(|key| key.id == id).map(|key| key.name.clone()),
-            By::Operator => None,
+            By::Operator | By::Time => None,
         };
         let author = match key_name {
             Some(_) => Some(Author { key_name, ..author.unwrap_or_default() }),
             None => author,
         };
         let before = Before::of(self, &change, at).map(Box::new);
-        ChangeRecord { by, reason: None, author: author.map(Box::new), change, before, key: None }
+        ChangeRecord { author: author.map(Box::new), before, ..ChangeRecord::new(by, change) }
     }
 }

@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::agent::AgentSpec;
 use crate::author::{Author, By};
 use crate::budget::cost::Cost;
-use crate::budget::policy::{Limits, Period, PolicyAction, Usage};
+use crate::budget::counts::{Cleared, Period};
+use crate::budget::opening::Opened;
+use crate::budget::policy::{PolicyAction, PolicyTerms};
+use crate::budget::policy_limits::Limits;
 use crate::budget::settlement::UsageRecord;
 use crate::decision::kept_answer::KeptAnswer;
 use crate::delegation::DelegationSpec;
@@ -67,12 +70,15 @@ pub struct ChangeRecord {
     /// The request's idempotency key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<UsedKey>,
+    /// The windows that it opens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opens: Vec<Opened>,
 }
 
 impl ChangeRecord {
     /// A change about which nothing else is known.
     pub fn new(by: By, change: Change) -> Self {
-        Self { by, reason: None, author: None, change, before: None, key: None }
+        Self { by, reason: None, author: None, change, before: None, opens: Vec::new(), key: None }
     }
 }
 
@@ -112,9 +118,12 @@ pub enum Before {
         action: PolicyAction,
         /// Whether it was switched off.
         disabled: bool,
+        /// What only some policies have.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terms: Option<Box<PolicyTerms>>,
     },
     /// The usage of a budget policy.
-    Used(Usage),
+    Used(Box<Cleared>),
     /// A delegation.
     Delegation(Box<DelegationSpec>),
 }
@@ -190,6 +199,9 @@ pub enum Change {
         limits: Limits,
         /// What happens when one is exceeded.
         action: PolicyAction,
+        /// What only some policies have.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terms: Option<Box<PolicyTerms>>,
     },
     /// A policy was changed.
     PolicyUpdated {
@@ -201,6 +213,9 @@ pub enum Change {
         action: PolicyAction,
         /// Whether it is now switched off.
         disabled: bool,
+        /// What only some policies have.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terms: Option<Box<PolicyTerms>>,
     },
     /// A policy was deleted.
     PolicyDeleted {
@@ -211,6 +226,11 @@ pub enum Change {
     PolicyReset {
         /// The policy's id.
         policy: PolicyId,
+        /// The counts that were reset.
+        period: Period,
+    },
+    /// The usage of all policies was reset that the author may change.
+    PoliciesReset {
         /// The counts that were reset.
         period: Period,
     },
@@ -312,6 +332,12 @@ pub struct Extras {
     /// What a repeat of the call is told beyond what the record says. Only a call with a key has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Box<KeptAnswer>>,
+    /// The scoped policies that it charged, by the numbers of the events that created them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scoped: Vec<u64>,
+    /// The windows that it opens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opens: Vec<Opened>,
 }
 
 /// What granted a call: the agent's own permission, or a delegated one. Every permission on the way counts the call in

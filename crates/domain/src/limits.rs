@@ -118,6 +118,12 @@ pub const MAX_QUOTED_CHARS: usize = 80;
 pub const MAX_CAUSE_CHARS: usize = 400;
 /// Budget policies of one tenant. Each call checks and charges every one that applies.
 pub const MAX_POLICIES: usize = 10_000;
+/// The last day on which a policy's months may start: every month has it.
+pub const MAX_MONTH_START: u8 = 28;
+/// Labels of one agent, or of a policy's scope. A call looks for policies by each of its agent's.
+pub const MAX_LABELS: usize = 32;
+/// Characters of a label's key or value: the length of a label in the tools that people carry labels over from.
+pub const MAX_LABEL_CHARS: usize = 63;
 /// Warnings in one answer: a person reads a few, and a batch has a thousand answers.
 pub const MAX_WARNINGS: usize = 16;
 /// Calls in one usage report.
@@ -125,6 +131,14 @@ pub const MAX_REPORTED_CALLS: u64 = 1_000_000_000;
 /// Settlements that a tenant remembers, so that a repeat gets the first answer. A decision older than all of them can
 /// no longer be settled. They are part of each snapshot's copy, which must stay under a millisecond.
 pub const MAX_SETTLED: usize = 50_000;
+/// Seconds that a hold may last from the moment it is made or prolonged: a day, longer than any call takes. What nobody
+/// settles is left again after that.
+pub const MAX_HOLD_SECONDS: u32 = 24 * 60 * 60;
+/// Open holds of one tenant: a thousand a second that are settled within 100 seconds. Each takes some 150 bytes, and a
+/// restart reads all of them.
+pub const MAX_HOLDS: usize = 100_000;
+/// Holds that have ended and that a tenant remembers, so that a repeat gets the first answer: as many as settlements.
+pub const MAX_ENDED_HOLDS: usize = 50_000;
 /// Journals read at once for audit trails, at most one for every two cores: each reader may take a core, and holds a
 /// segment of some 20 MB. Half of the cores are left to decisions.
 pub const MAX_AUDIT_READERS: usize = 4;

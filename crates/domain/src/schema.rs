@@ -161,6 +161,12 @@ texts! {
         "type": "string",
         "anyOf": [{ "format": "ipv4" }, { "format": "ipv6" }],
     };
+    /// The IANA name of a time zone.
+    ZoneName {
+        "type": "string",
+        "minLength": 1,
+        "pattern": "^[A-Za-z0-9_+/-]+$",
+    };
     /// A time of day.
     Clock {
         "type": "string",

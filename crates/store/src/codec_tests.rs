@@ -11,18 +11,24 @@ use std::sync::Arc;
 
 use crate::codec::{EventKind, decode_event, decode_state, encode_event, encode_state};
 use kavach_domain::agent::AgentSpec;
+use kavach_domain::agent::labels::Labels;
 use kavach_domain::author::Author;
 use kavach_domain::author::By;
+use kavach_domain::budget::calendar::{Calendar, MonthStart, Span, Weekday, parse_zone};
 use kavach_domain::budget::cost::Cost;
-use kavach_domain::budget::policy::{Limits, Period, PolicyAction, Usage};
-use kavach_domain::budget::settlement::SettledDecision;
-use kavach_domain::budget::settlement::UsageRecord;
+use kavach_domain::budget::counts::{Cleared, Period};
+use kavach_domain::budget::opening::Opened;
+use kavach_domain::budget::policy::{PolicyAction, PolicyTerms};
+use kavach_domain::budget::policy_limits::{Limits, Temporary};
+use kavach_domain::budget::scope::Scope;
+use kavach_domain::budget::settlement::{HoldChange, SettledDecision, UsageRecord};
 use kavach_domain::decision::kept_answer::{KeptAnswer, KeptWarning};
 use kavach_domain::delegation::DelegationSpec;
 use kavach_domain::event::{Before, ChangeRecord, Extras, Grant, LinkUse};
 use kavach_domain::idempotency::key::{IdempotencyKey, KeyOwner, RequestKey, UsedKey};
 use kavach_domain::permission::constraint::time_window::TimeWindowSpec;
 use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec};
+use kavach_domain::permission::pattern::Pattern;
 use kavach_domain::permission::{PermissionSet, PermissionSpec};
 use kavach_domain::text::Slug;
 use kavach_domain::{
@@ -97,12 +103,14 @@ fn full_spec() -> AgentSpec {
         .into(),
         expires_at: Some(at(1_000_000)),
         metadata: Some(r#"{"team":"data"}"#.into()),
+        labels: Labels::default(),
     }
 }
 
 fn least_spec(kind: AgentType) -> AgentSpec {
     let permissions = PermissionSet::default().into();
-    AgentSpec { owner: "u".into(), name: "n".into(), kind, permissions, expires_at: None, metadata: None }
+    let labels = Labels::default();
+    AgentSpec { owner: "u".into(), name: "n".into(), kind, permissions, expires_at: None, metadata: None, labels }
 }
 
 /// Every change, with all optional fields and with none, including its author's and its old values. The text after the
@@ -139,6 +147,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         max_calls_per_month: Some(100_000),
         max_tokens_cost_per_day: cost(50),
         max_tokens_cost_per_month: cost(5_000),
+        ..Limits::default()
     };
     let one_limit = Limits { max_calls_per_day: Some(0), ..Limits::default() };
     let policy_created = |seq, agent, owner: Option<&str>, limits, action| Change::PolicyCreated {
@@ -147,6 +156,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         owner: owner.map(Into::into),
         limits,
         action,
+        terms: None,
     };
     let link_created = |seq, expires_at, stands_on| Change::DelegationCreated {
         delegation: link_id(seq),
@@ -170,20 +180,13 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
             ip: Some("10.1.2.3".parse().unwrap()),
             user_agent: Some("curl/8.9".into()),
         };
-        ChangeRecord {
-            by,
-            reason: None,
-            author: Some(Box::new(author)),
-            change,
-            before: Some(Box::new(before)),
-            key: None,
-        }
+        ChangeRecord { author: Some(Box::new(author)), before: Some(Box::new(before)), ..ChangeRecord::new(by, change) }
     };
     let by_key = By::Key(key_id(6));
     let tenant_before =
         |slug, suspended| Before::Tenant { name: "Globex".into(), slug, settings: settings(), suspended };
     let other = || Slug::parse("slug", "globex").ok();
-    let used = Usage {
+    let used = Cleared {
         at: Some(at(40)),
         calls_today: 7,
         calls_this_month: 70,
@@ -191,8 +194,9 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         tokens_cost_this_month: Cost::from_millionths(15_000_000),
         day_reset: 3,
         month_reset: 2,
-        other_day: None,
-        other_month: None,
+        hour: None,
+        week: None,
+        total: None,
     };
     let link = DelegationSpec {
         from: agent_id(9),
@@ -210,8 +214,100 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         limits: limits.clone(),
         action: PolicyAction::Block,
         disabled: false,
+        terms: None,
     };
+    let opens = vec![
+        Opened { policy: 23, period: Span::Day, start: at(0).millis(), end: at(86_400).millis() },
+        Opened { policy: 23, period: Span::Week, start: at(0).millis(), end: at(7 * 86_400).millis() },
+    ];
+    let wide_limits = Limits {
+        max_calls_per_hour: Some(1),
+        max_calls_per_week: Some(2),
+        max_calls_total: Some(3),
+        max_tokens_cost_per_hour: cost(4),
+        max_tokens_cost_per_week: cost(5),
+        max_tokens_cost_total: cost(6),
+        ..Limits::default()
+    };
+    let labels = |json: &str| Labels::parse("labels", serde_json::from_str(json).unwrap()).unwrap();
+    let terms = PolicyTerms {
+        calendar: Calendar {
+            zone: parse_zone("Asia/Kolkata").unwrap(),
+            week_starts_on: Weekday::Sunday,
+            month_starts_on: MonthStart::parse(28).unwrap(),
+        },
+        temporary: Some(Box::new(Temporary {
+            calls: vec![(Span::Day, Some(7)), (Span::Total, None)],
+            costs: vec![(Span::Week, cost(8)), (Span::Month, None)],
+            until: at(3_600),
+        })),
+        scope: Some(Box::new(Scope {
+            labels: labels(r#"{"env":"prod","team":"data"}"#),
+            resource: Some(Pattern::parse("resource", "mcp:*:list").unwrap()),
+            actions: vec!["read".into(), "list".into()],
+        })),
+    };
+    let wide_before = Before::Policy {
+        agent: None,
+        owner: None,
+        limits: wide_limits.clone(),
+        action: PolicyAction::Warn,
+        disabled: true,
+        terms: Some(Box::new(terms.clone())),
+    };
+    let wide_cleared = Cleared {
+        hour: Some((1, Cost::from_millionths(2))),
+        week: Some((3, Cost::from_millionths(4))),
+        total: Some((5, Cost::from_millionths(6))),
+        ..used.clone()
+    };
+    let labelled = AgentSpec { labels: labels(r#"{"team":"data","a/b":""}"#), ..least_spec(AgentType::Service) };
     let details = vec![
+        (
+            "policyCreated.terms",
+            ChangeRecord {
+                opens: opens.clone(),
+                ..operator(Change::PolicyCreated {
+                    policy: policy_id(23),
+                    agent: None,
+                    owner: None,
+                    limits: wide_limits.clone(),
+                    action: PolicyAction::Block,
+                    terms: Some(Box::new(terms.clone())),
+                })
+            },
+        ),
+        (
+            "policyUpdated.terms",
+            ChangeRecord {
+                opens: opens.clone(),
+                ..known(
+                    By::Operator,
+                    Change::PolicyUpdated {
+                        policy: policy_id(23),
+                        limits: wide_limits,
+                        action: PolicyAction::Block,
+                        disabled: false,
+                        terms: Some(Box::new(terms)),
+                    },
+                    wide_before,
+                )
+            },
+        ),
+        (
+            "policyReset.total",
+            ChangeRecord {
+                opens,
+                ..known(
+                    By::Operator,
+                    Change::PolicyReset { policy: policy_id(23), period: Period::Total },
+                    Before::Used(Box::new(wide_cleared)),
+                )
+            },
+        ),
+        ("policyReset.hour", operator(Change::PolicyReset { policy: policy_id(23), period: Period::Hour })),
+        ("policiesReset", operator(Change::PoliciesReset { period: Period::Week })),
+        ("agentCreated.labels", operator(agent_created(12, labelled, "f"))),
         ("tenantDeleted.least", operator(Change::TenantDeleted { tenant: tenant_id(), slug: None })),
         (
             "tenantDeleted",
@@ -237,7 +333,11 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         ("policyDeleted.known", known(by_key, Change::PolicyDeleted { policy: policy_id(20) }, policy_before)),
         (
             "policyReset.known",
-            known(by_key, Change::PolicyReset { policy: policy_id(20), period: Period::Day }, Before::Used(used)),
+            known(
+                by_key,
+                Change::PolicyReset { policy: policy_id(20), period: Period::Day },
+                Before::Used(Box::new(used)),
+            ),
         ),
         (
             "delegationRevoked.known",
@@ -283,6 +383,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
                 limits: limits.clone(),
                 action: PolicyAction::Throttle,
                 disabled: true,
+                terms: None,
             }),
         ),
         ("policyReset.day", key(Change::PolicyReset { policy: policy_id(20), period: Period::Day })),
@@ -375,7 +476,7 @@ fn records() -> Vec<(String, Record<'static>)> {
         used: 10,
         requested: 1,
         max: 10,
-        retry_after: 3_600,
+        retry_after: Some(3_600),
         message: "a warning".into(),
     };
     let warned = KeptAnswer {
@@ -385,12 +486,16 @@ fn records() -> Vec<(String, Record<'static>)> {
         ..KeptAnswer::default()
     };
     let later = KeptAnswer { retry_after: Some(60), ..KeptAnswer::default() };
+    let opened = Opened { policy: 23, period: Span::Hour, start: at(0).millis(), end: at(3_600).millis() };
+    let scoped = Extras { scoped: vec![23, 70_000], opens: vec![opened], ..Extras::default() };
+    let scoped = Record { extras: Some(Box::new(scoped)), ..allowed.clone() };
     let mut all = vec![
         ("allowed".to_owned(), allowed.clone()),
         ("allowed.traced".to_owned(), traced),
         ("denied.traced".to_owned(), denied),
         ("allowed.held".to_owned(), held),
         ("allowed.held.traced".to_owned(), held_traced),
+        ("allowed.scoped".to_owned(), scoped),
         ("allowed.ipv6".to_owned(), v6),
         ("allowed.own".to_owned(), own.clone()),
         ("denied.least".to_owned(), least),
@@ -417,13 +522,24 @@ fn reports() -> Vec<(&'static str, UsageRecord)> {
         calls: 5,
         cost: Cost::from_millionths(1_250_000),
         settles: None,
+        hold: None,
+        scoped: Vec::new(),
+        opens: Vec::new(),
         key: None,
     };
     let estimate = Cost::from_millionths(1_500_000);
     let decision = SettledDecision { seq: 20, at: at(20), wall: None, estimate };
+    let opened = Opened { policy: 23, period: Span::Month, start: at(0).millis(), end: at(30 * 86_400).millis() };
+    let settles = UsageRecord { calls: 0, settles: Some(decision.clone()), ..report.clone() };
+    let ends = |by, change| UsageRecord { by, cost: Cost::default(), hold: Some(change), ..settles.clone() };
+    let extended = HoldChange::Extended { decision, until: at(90) };
     vec![
         ("used", report.clone()),
-        ("used.settles", UsageRecord { calls: 0, settles: Some(decision), ..report.clone() }),
+        ("used.scoped", UsageRecord { scoped: vec![23], opens: vec![opened], ..report.clone() }),
+        ("used.settles", settles.clone()),
+        ("used.released", ends(By::Operator, HoldChange::Released)),
+        ("used.expired", ends(By::Time, HoldChange::Expired)),
+        ("used.extended", UsageRecord { settles: None, ..ends(By::Operator, extended) }),
         ("used.once", UsageRecord { key: Some(used_key()), ..report }),
     ]
 }
@@ -600,9 +716,11 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     assert_eq!((state.agents.len(), state.keys.len()), (3, 1));
     assert!(state.agents.iter().any(|agent| agent.windows.iter().any(|window| window.used(state.at) > 0)));
     let golden = golden("state.txt");
-    // The state as written before delegations had places.
-    let first = &golden["state"];
-    assert_eq!(Tenant::restore(decode_state(first).unwrap()).state(), state);
+    // The states as written before delegations had places, and before the windows of budgets had bounds.
+    let old = ["state", "state.places", "state.denied"];
+    for name in &old[..2] {
+        assert_eq!(Tenant::restore(decode_state(&golden[*name]).unwrap()).state(), state);
+    }
     let written = encode_state(&state).unwrap();
     // The last call was denied by a policy.
     let (_, denied) = records().into_iter().find(|(name, _)| name == "denied.policy").unwrap();
@@ -611,23 +729,46 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     let state_denied = tenant.state();
     assert!(state_denied.policies.iter().any(|policy| policy.last_denied_at == Some(at(99))));
     let written_denied = encode_state(&state_denied).unwrap();
+    assert_eq!(decode_state(&golden["state.denied"]).unwrap(), state_denied);
+    for (name, seq) in ["policyCreated.terms", "agentCreated.labels", "allowed.scoped"].iter().zip(100..) {
+        let (_, event) = events().into_iter().find(|(known, _)| known == name).unwrap();
+        tenant.apply(Moment::new(at(seq), seq), &event);
+    }
+    let state_terms = tenant.state();
+    assert!(state_terms.policies.iter().any(|policy| policy.usage.more.is_some() && policy.usage.day.open.calls == 1));
+    let written_terms = encode_state(&state_terms).unwrap();
+    // Two calls have holds, of which one has ended.
+    for (name, seq) in [("allowed.held", 110), ("allowed.held.traced", 111)] {
+        let (_, held) = records().into_iter().find(|(known, _)| known == name).unwrap();
+        tenant.apply(Moment::new(at(seq), seq), &Event::Decided(held));
+    }
+    let (_, released) = reports().into_iter().find(|(name, _)| *name == "used.released").unwrap();
+    let settles = released.settles.map(|decision| SettledDecision { seq: 110, at: at(110), ..decision });
+    tenant.apply(Moment::new(at(112), 112), &Event::Used(UsageRecord { settles, ..released }));
+    let state_held = tenant.state();
+    assert_eq!((state_held.holds.open().len(), state_held.holds.ended().len()), (1, 1));
+    let written_held = encode_state(&state_held).unwrap();
     // It remembers a key.
     let (_, once) = records().into_iter().find(|(name, _)| name == "allowed.once").unwrap();
-    tenant.apply(Moment::new(at(100), 100), &Event::Decided(once));
+    tenant.apply(Moment::new(at(120), 120), &Event::Decided(once));
     let state_keyed = tenant.state();
     assert_eq!(state_keyed.used_keys.len(), 1);
     let written_keyed = encode_state(&state_keyed).unwrap();
-    let lines = [
-        ("state", first),
-        ("state.places", &written),
-        ("state.denied", &written_denied),
-        ("state.keyed", &written_keyed),
+    let new = [
+        ("state.windows", &written),
+        ("state.windows.denied", &written_denied),
+        ("state.windows.terms", &written_terms),
+        ("state.windows.held", &written_held),
+        ("state.windows.keyed", &written_keyed),
     ];
-    bless("state.txt", &lines.map(|(name, bytes)| line(name, bytes)).concat());
+    let lines = old.iter().map(|name| (*name, &golden[*name])).chain(new).map(|(name, bytes)| line(name, bytes));
+    bless("state.txt", &lines.collect::<String>());
     for (name, state, written) in [
-        ("state.places", state, written),
-        ("state.denied", state_denied, written_denied),
-        ("state.keyed", state_keyed, written_keyed),
+        ("state.windows", state, written),
+        ("state.windows.denied", state_denied, written_denied),
+        ("state.windows.terms", state_terms, written_terms),
+        ("state.windows.held", state_held, written_held),
+        ("state.windows.keyed", state_keyed, written_keyed),
     ] {
         let Some(bytes) = golden.get(name) else {
             panic!("a line to add to state.txt:\n{}", line(name, &written));

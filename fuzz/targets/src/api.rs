@@ -10,16 +10,21 @@ use kavach::api::authorize::read_batch;
 use kavach::api::authorize_body::{AuthorizeBody, BatchBody, CallHead};
 use kavach::api::error::Problem;
 use kavach::api::input::{parse, parse_part, parse_query};
-use kavach::api::policies::{CheckBody, Reset, read_cost};
-use kavach::api::responses::{AgentJson, DelegationJson, EffectivePermissionJson, KeyJson, PolicyJson, TenantJson};
+use kavach::api::policies::{CheckBody, Reset, ResetAll, read_cost};
+use kavach::api::responses::{
+    AgentJson, DelegationJson, EffectivePermissionJson, HoldJson, KeyJson, PolicyJson, TenantJson,
+};
 use kavach::api::tenants::{Confirmation, NewKey, Paging};
 use kavach::api::usage::UsageBody;
-use kavach::api::{agents, audit, delegations, fast_authorize_json, policies};
+use kavach::api::{agents, audit, delegations, fast_authorize_json, holds, policies};
 use kavach_domain::agent::commands::{AgentPatch, AgentView, CreateAgent, NewAgent, RotateToken, UpdateAgent};
 use kavach_domain::author::By;
+use kavach_domain::budget::hold::HoldTime;
+use kavach_domain::budget::hold_commands::HoldView;
 use kavach_domain::budget::policy_commands::{
-    CreatePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicy, UpdatePolicy,
+    CreatePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicies, ResetPolicy, UpdatePolicy,
 };
+use kavach_domain::budget::scope::Call;
 use kavach_domain::budget::usage::UsageReport;
 use kavach_domain::decision::arguments::Arguments;
 use kavach_domain::delegation::commands::{
@@ -124,8 +129,14 @@ const ROUTES: &[(&str, ApiStep)] = &[
         let Reset { period } = parse(body)?;
         small.execute(By::Operator, ResetPolicy { id, period }).map(|_| ())
     }),
+    ("POST /v1/policies/reset", |small, body| {
+        let ResetAll { tenant_id: _, period } = parse(body)?;
+        small.execute(By::Operator, ResetPolicies(period)).map(|_| ())
+    }),
     ("POST /v1/budget/check", check_budget),
     ("POST /v1/usage", report_usage),
+    ("POST /v1/holds/{id}/extend", extend_hold),
+    ("GET /v1/holds", query::<holds::HoldQuery>),
     ("POST /access/v1/evaluation", crate::authzen::evaluation),
     ("POST /access/v1/evaluations", crate::authzen::evaluations),
     ("POST /access/v1/search/subject", crate::authzen::search_subject),
@@ -289,7 +300,8 @@ fn check_budget(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
     let body: CheckBody = parse(body)?;
     let cost = read_cost(body.tokens_cost.as_deref())?;
     if let Some(agent) = AgentId::parse(&body.agent_id).and_then(|id| small.tenant.agent(id)) {
-        let check = small.tenant.check_budgets(agent, cost, small.now, &mut ());
+        let call = Call { action: body.action.as_deref(), resource: body.resource.as_deref() };
+        let check = small.tenant.check_budgets(agent, call, cost, small.now, &mut ());
         readable(&serde_json::to_string(&check.warnings).unwrap());
     }
     Ok(())
@@ -318,6 +330,17 @@ fn report_usage(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
         let repeated = small.tenant.decide_usage(By::Operator, report, moment)?;
         assert_eq!(repeated, (None, answer), "a repeat is answered as the first was");
     }
+    Ok(())
+}
+
+fn extend_hold(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
+    let time = HoldTime::parse("ttlSeconds", parse::<holds::HoldExtension>(body)?.ttl_seconds)?;
+    let Some(hold) = HoldView::list(&small.tenant, None, None, 1, small.now).pop() else { return Ok(()) };
+    let moment = small.tenant.next_moment(small.now);
+    let (record, view) = small.tenant.decide_extension(By::Operator, hold.id, time, moment)?;
+    small.happen(&Event::Used(record));
+    assert_eq!(HoldView::find(&small.tenant, hold.id, small.now).unwrap(), view);
+    readable(&serde_json::to_string(&HoldJson::from(view)).unwrap());
     Ok(())
 }
 
@@ -350,6 +373,9 @@ pub(crate) fn shown(tenant: &Tenant, now: Timestamp) {
     for policy in tenant.policies() {
         write(serde_json::to_string(&PolicyJson::from(PolicyView::of(tenant, policy, now))));
     }
+    for hold in HoldView::list(tenant, None, None, 1_000, now) {
+        write(serde_json::to_string(&HoldJson::from(hold)));
+    }
     for link in DelegationView::list(tenant, DelegationFilter::default(), now, None, 1_000) {
         write(serde_json::to_string(&DelegationJson::from(link)));
     }
@@ -362,7 +388,7 @@ mod tests {
     use super::*;
 
     /// Routes with neither a body nor a query string, and those of the other target.
-    const OTHERS: [&str; 8] = [
+    const OTHERS: [&str; 9] = [
         "POST /v1/authorize",
         "POST /v1/authorize/batch",
         "POST /v1/authorize/explain",
@@ -371,6 +397,7 @@ mod tests {
         "POST /v1/tenants/{tenant}/suspend",
         "POST /v1/tenants/{tenant}/activate",
         "POST /v1/snapshot",
+        "POST /v1/holds/{id}/release",
     ];
 
     #[test]

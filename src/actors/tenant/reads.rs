@@ -8,7 +8,7 @@ use crate::actors::tenant_reply::TenantReply;
 use crate::domain::tenant::Caller;
 use crate::domain::{Error, Tenant, Timestamp};
 
-/// Bytes of a tail (64 KiB) up to which a reader copies it: a live stream opens the trail many times a second.
+/// Bytes of the newest events (64 KiB) up to which a reader copies them: a live stream opens the trail many times a second.
 const COPIED_BYTES: usize = 64 << 10;
 
 impl<F, T> Handler<Inspect<F, T>> for TenantActor
@@ -49,7 +49,7 @@ impl Handler<OpenAudit> for TenantActor {
             return drop(reply.send(Err(error)));
         }
         let horizon = self.horizon(reading.now);
-        match self.open_trail(horizon, ctx) {
+        match self.open_trail(horizon) {
             Ok(trail) => self.reply_read(TenantReply::of(reply, trail), ctx),
             Err(error) => drop(reply.send(Err(error))),
         }
@@ -65,7 +65,7 @@ impl Handler<OpenFirsts> for TenantActor {
             let at = self.tenant().next_moment(reading.now).at;
             let events = keys.iter().map(|key| self.tenant().first_use(&caller, key, at)).collect();
             // A key lives shorter than any retention.
-            let trail = self.open_trail(None, ctx)?;
+            let trail = self.open_trail(None)?;
             Ok(Firsts { events, trail })
         });
         match opened {
@@ -77,10 +77,10 @@ impl Handler<OpenFirsts> for TenantActor {
 
 impl TenantActor {
     /// The trail up to now. Entries before the horizon are past their retention.
-    fn open_trail(&mut self, horizon: Option<Timestamp>, ctx: &mut Context<Self>) -> Result<AuditTrail, Error> {
-        // A reader copies what is not in the folder yet. On a full disk it has to, however much that is.
-        if self.pipeline.journal().is_some_and(|journal| journal.tail_bytes() > COPIED_BYTES) && self.fold(ctx) {
-            self.sync_folder(ctx);
+    fn open_trail(&mut self, horizon: Option<Timestamp>) -> Result<AuditTrail, Error> {
+        // A reader shares the tail but for its newest events, which it copies.
+        if self.pipeline.journal().is_some_and(|journal| journal.unsealed_bytes() > COPIED_BYTES) {
+            self.pipeline.seal();
         }
         let journal = self.pipeline.journal().ok_or_else(|| self.pipeline.no_journal())?;
         Ok(AuditTrail { tenant: self.tenant().id(), reader: journal.reader(), horizon })

@@ -165,6 +165,7 @@ impl Asking<'_> {
             arguments: self.arguments.map(Arguments::Any),
             tokens_cost: context.tokens_cost,
             idempotency_key: None,
+            hold: None,
             context: Some(authorize_body::CallContext { ip: context.ip, user_agent: context.user_agent }),
         };
         body.check(head, None)

@@ -13,8 +13,11 @@ use crate::api::authzen::evaluation::{Evaluated, EvaluationBody};
 use crate::api::authzen::evaluations::{EvaluationsAnswer, EvaluationsBody};
 use crate::api::authzen::search::{ActionAnswer, ActionBody, EntityAnswer, ResourceBody, SearchAnswer, SubjectBody};
 use crate::api::health::{Liveness, Readiness};
-use crate::api::policies::{CheckBody, CheckJson, Reset};
-use crate::api::responses::{AgentJson, DelegationJson, EffectivePermissionJson, KeyJson, PolicyJson, TenantJson};
+use crate::api::holds::HoldExtension;
+use crate::api::policies::{CheckBody, CheckJson, Reset, ResetAll, ResetAllJson};
+use crate::api::responses::{
+    AgentJson, DelegationJson, EffectivePermissionJson, HoldJson, KeyJson, PolicyJson, TenantJson,
+};
 use crate::api::stats::StatsJson;
 use crate::api::tenants::{NewKey, SnapshotJson};
 use crate::api::usage::UsageBody;
@@ -170,6 +173,7 @@ examples! {
             ],
             "expiresAt": "2027-12-31T23:59:59Z",
             "metadata": { "team": "release" },
+            "labels": { "env": "production" },
         }
     }
     AgentPatch { "a name and an end": { "name": "Release bot 2", "expiresAt": null } }
@@ -184,6 +188,7 @@ examples! {
             "status": "active",
             "expiresAt": "2027-12-31T23:59:59.000Z",
             "metadata": { "team": "release" },
+            "labels": { "env": "production" },
             "lastActiveAt": null,
             "createdAt": MADE,
             "updatedAt": MADE,
@@ -199,6 +204,13 @@ examples! {
             "arguments": { "repository": "acme/web", "title": "Broken link" },
             "tokensCost": 0.0125,
             "context": { "ip": "10.1.2.3", "userAgent": "release-bot/2.1" },
+        }
+        "with a hold": {
+            "agentId": AGENT,
+            "action": "write",
+            "resource": "mcp:github:issues",
+            "tokensCost": 0.0125,
+            "hold": { "ttlSeconds": 300 },
         }
     }
     BatchBody<'_> {
@@ -282,7 +294,12 @@ examples! {
             "action": "block",
         }
     }
-    PolicyPatch { "a higher limit": { "limits": { "maxCallsPerDay": 2000 } } }
+    PolicyPatch {
+        "a higher limit": { "limits": { "maxCallsPerDay": 2000 } }
+        "more until Monday": {
+            "temporary": { "limits": { "maxCallsPerDay": 5000 }, "until": "2099-11-30T00:00:00Z" },
+        }
+    }
     PolicyJson {
         "a policy": {
             "id": POLICY,
@@ -299,12 +316,43 @@ examples! {
                 "tokensCostThisMonth": 5.15,
                 "lastUpdated": "2026-11-24T10:15:00.000Z",
             },
+            "windows": [
+                {
+                    "period": "day",
+                    "startsAt": "2026-11-24T00:00:00.000Z",
+                    "endsAt": "2026-11-25T00:00:00.000Z",
+                    "calls": 17,
+                    "maxCalls": 1000,
+                    "callsLeft": 983,
+                    "tokensCostSpent": 0.2,
+                    "tokensCostHeld": 0.0125,
+                },
+                {
+                    "period": "month",
+                    "startsAt": "2026-11-01T00:00:00.000Z",
+                    "endsAt": "2026-12-01T00:00:00.000Z",
+                    "calls": 412,
+                    "tokensCostSpent": 5.1375,
+                    "tokensCostHeld": 0.0125,
+                    "maxTokensCost": 25.5,
+                    "tokensCostLeft": 20.35,
+                },
+            ],
+            "timeZone": "UTC",
+            "weekStartsOn": "monday",
+            "monthStartsOn": 1,
+            "labels": null,
+            "resource": null,
+            "actions": null,
+            "temporary": null,
             "lastDeniedAt": null,
             "createdAt": MADE,
             "updatedAt": MADE,
         }
     }
     Reset { "the day's": { "period": "day" } }
+    ResetAll { "a tenant's": { "tenantId": "acme", "period": "all" } }
+    ResetAllJson { "three policies": { "policies": 3 } }
     CheckBody { "a call": { "agentId": AGENT, "tokensCost": 0.5 } }
     CheckJson {
         "exceeded": {
@@ -317,6 +365,18 @@ examples! {
             "policies": [],
         }
     }
+    HoldJson {
+        "a hold": {
+            "auditId": ENTRY,
+            "tenantId": TENANT,
+            "agentId": AGENT,
+            "userId": "user-1",
+            "tokensCost": 0.0125,
+            "createdAt": "2026-11-24T10:15:00.000Z",
+            "until": "2026-11-24T10:20:00.000Z",
+        }
+    }
+    HoldExtension { "ten more minutes": { "ttlSeconds": 600 } }
     UsageBody {
         "settle a decision": { "agentId": AGENT, "tokensCost": 0.0131, "auditId": ENTRY }
         "report calls": { "agentId": AGENT, "tokensCost": 2, "calls": 40 }
@@ -348,6 +408,7 @@ examples! {
             "keyName": null,
             "before": null,
             "settledCost": 0.0098,
+            "heldUntil": null,
         }
     }
     KeptCheckpoint {
@@ -388,7 +449,9 @@ impl Example for Decision {
     fn examples() -> Examples {
         let denials = Code::ALL.iter().filter(|code| code.denies());
         let denials = denials.map(|code| (code.as_str(), denied(*code)));
-        [("allowed", json!({ "allowed": true, "auditId": ENTRY }))].into_iter().chain(denials).collect()
+        let held = json!({ "allowed": true, "auditId": ENTRY, "hold": { "until": "2026-11-24T10:20:00.000Z" } });
+        let allowed = [("allowed", json!({ "allowed": true, "auditId": ENTRY })), ("allowed, with a hold", held)];
+        allowed.into_iter().chain(denials).collect()
     }
 }
 
@@ -408,6 +471,10 @@ pub fn denied(code: Code) -> Value {
             decision["reason"] = reason.into();
             decision["policyId"] = POLICY.into();
             decision["retryAfter"] = 3_600.into();
+        }
+        Code::HoldLimitExceeded => {
+            decision["reason"] = "Limit of open holds exceeded: 100000 are open".into();
+            decision["retryAfter"] = 20.into();
         }
         _ => {}
     }

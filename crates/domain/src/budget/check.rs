@@ -5,11 +5,12 @@ use std::borrow::Cow;
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::Serialize;
-use smallvec::SmallVec;
 
 use crate::agent::Agent;
 use crate::budget::cost::Cost;
-use crate::budget::policy::{Amount, Meter, Policy, PolicyAction};
+use crate::budget::meter::{Amount, Meter};
+use crate::budget::policy::{Policy, PolicyAction};
+use crate::budget::scope::Call;
 use crate::decision::explain::{Step, Trace};
 use crate::decision::kept_answer::KeptWarning;
 use crate::error::Code;
@@ -35,19 +36,21 @@ pub struct Exceeded {
     pub requested: Amount,
     /// The limit.
     pub max: Amount,
-    /// Seconds until the count starts anew.
-    pub retry_after: u64,
+    /// Seconds until the call may fit: the count starts anew, or a temporary limit ends. Absent if neither ever happens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
     /// The excess in words.
     pub message: String,
 }
 
 impl Exceeded {
-    fn new(policy: &Policy, meter: &Meter) -> Self {
-        let Meter { name, used, requested, max, used_up: _, exceeded: _, reset_seconds, daily: _ } = *meter;
+    fn new(policy: &Policy, meter: &Meter, now: Timestamp) -> Self {
+        let Meter { name, used, requested, max, fits_at, .. } = *meter;
         let id = policy.profile.id;
         let message = format!("Budget {name} of policy {id} exceeded: {used} of {max} used, {requested} requested");
         let action = policy.profile.action;
-        Self { policy_id: id, action, limit: name.into(), used, requested, max, retry_after: reset_seconds, message }
+        let retry_after = fits_at.map(|fits| now.seconds_until(fits));
+        Self { policy_id: id, action, limit: name.into(), used, requested, max, retry_after, message }
     }
 
     /// The code, if the policy denies the call.
@@ -106,14 +109,30 @@ pub struct BudgetCheck {
     pub warnings: Vec<Exceeded>,
     /// How many warnings are not shown.
     pub more_warnings: usize,
+    /// The scoped policies among those that were checked, by the numbers of the events that created them.
+    pub scoped: Vec<u64>,
 }
 
 impl Tenant {
-    /// Checks the call against all of the agent's policies.
-    pub fn check_budgets<T: Trace>(&self, agent: &Agent, cost: Cost, now: Timestamp, trace: &mut T) -> BudgetCheck {
+    /// Checks the call against all policies that it would charge.
+    pub fn check_budgets<T: Trace>(
+        &self,
+        agent: &Agent,
+        call: Call<'_>,
+        cost: Cost,
+        now: Timestamp,
+        trace: &mut T,
+    ) -> BudgetCheck {
         let mut check = BudgetCheck::default();
-        for place in self.policies_about(agent) {
-            let Some(policy) = self.policies().get(place as usize) else { continue };
+        if T::KEPT {
+            self.explain_scopes(agent, call, trace);
+        }
+        let policies = self.policies_at(now);
+        for place in self.policies_charging(agent, call) {
+            let Some(policy) = policies.get(place as usize) else { continue };
+            if policy.profile.terms.scope.is_some() {
+                check.scoped.push(policy.profile.id.seq());
+            }
             // Meters are for whoever asks why, and for what they stop.
             if !T::KEPT && policy.has_room(now, 1, cost) {
                 continue;
@@ -123,7 +142,7 @@ impl Tenant {
             for meter in policy.meters(now, 1, cost) {
                 trace.step(|| step(policy, &meter));
                 // If several limits are exceeded, the one that takes longest to start anew decides when to retry.
-                if watched && meter.exceeded && worst.is_none_or(|worst| meter.reset_seconds > worst.reset_seconds) {
+                if watched && meter.exceeded && worst.is_none_or(|worst| meter.outlasts(&worst)) {
                     worst = Some(meter);
                 }
             }
@@ -132,20 +151,29 @@ impl Tenant {
             let action = policy.profile.action;
             if action == PolicyAction::Warn {
                 if check.warnings.len() < MAX_WARNINGS {
-                    check.warnings.push(Exceeded::new(policy, &meter));
+                    check.warnings.push(Exceeded::new(policy, &meter, now));
                 } else {
                     check.more_warnings += 1;
                 }
             } else if check.denied_by.as_ref().is_none_or(|denied| action > denied.action) {
-                check.denied_by = Some(Box::new(Exceeded::new(policy, &meter)));
+                check.denied_by = Some(Box::new(Exceeded::new(policy, &meter, now)));
             }
         }
         check
     }
 
-    /// Places of the agent's policies, oldest first.
-    pub(crate) fn policies_about(&self, agent: &Agent) -> SmallVec<[u32; 8]> {
-        self.policies_about_owner(agent.profile.id, &agent.profile.spec.owner)
+    /// Names the scoped policies that bind the agent and do not charge this call.
+    fn explain_scopes(&self, agent: &Agent, call: Call<'_>, trace: &mut impl Trace) {
+        let scoped = self.policies().iter().filter(|policy| policy.profile.terms.scope.is_some());
+        for policy in scoped.filter(|policy| policy.binds(agent) && !policy.charges(agent, call)) {
+            trace.step(|| Step {
+                check: "note",
+                passed: true,
+                policy: Some(policy.profile.id),
+                detail: "the policy is about other actions or resources".to_owned(),
+                ..Step::default()
+            });
+        }
     }
 }
 

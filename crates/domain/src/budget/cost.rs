@@ -31,6 +31,13 @@ impl Cost {
         self.0
     }
 
+    /// Whether it is nothing.
+    // Serde passes a reference.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub fn is_zero(&self) -> bool {
+        self.0 == 0
+    }
+
     /// The sum, saturating.
     #[must_use]
     pub fn plus(self, other: Cost) -> Cost {

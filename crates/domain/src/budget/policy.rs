@@ -1,19 +1,23 @@
 //! Budget policies: their limits, their agents, and how much is used.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
+use crate::agent::Agent;
 use crate::author::By;
+use crate::budget::calendar::{Calendar, Span};
 use crate::budget::cost::Cost;
-use crate::budget::window::BudgetWindow;
+use crate::budget::counts::{Period, StoredUsage, Usage};
+use crate::budget::meter::{Amount, Meter, Reach};
+use crate::budget::policy_limits::{Limits, Temporary, calls_limit, cost_limit};
+use crate::budget::scope::{Call, Scope};
+use crate::budget::window::{Bounds, Window};
 use crate::id::{AgentId, PolicyId};
 use crate::moment::Moment;
-use crate::schema::inline_schema;
 use crate::time::Timestamp;
 
 /// What happens when a limit is exceeded, from the mildest to the most severe.
@@ -45,21 +49,6 @@ pub enum PolicyStatus {
     Disabled,
 }
 
-/// A policy's limits, at least one. Zero is a limit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct Limits {
-    /// Granted calls in a UTC day.
-    pub max_calls_per_day: Option<u64>,
-    /// Granted calls in a calendar month.
-    pub max_calls_per_month: Option<u64>,
-    /// Cost in a UTC day.
-    pub max_tokens_cost_per_day: Option<Cost>,
-    /// Cost in a calendar month.
-    pub max_tokens_cost_per_month: Option<Cost>,
-}
-
 /// A policy without what is used.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -70,7 +59,7 @@ pub struct PolicyProfile {
     pub agent: Option<AgentId>,
     /// The only owner whose agents it applies to, if it names one.
     pub owner: Option<Arc<str>>,
-    /// Its limits.
+    /// Its own limits. [`Policy::limits`] has those that hold now.
     pub limits: Limits,
     /// What happens when one is exceeded.
     pub action: PolicyAction,
@@ -83,291 +72,269 @@ pub struct PolicyProfile {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+    /// What only some policies have.
+    #[serde(default, skip_serializing_if = "PolicyTerms::are_plain")]
+    pub terms: PolicyTerms,
+}
+
+/// What only some policies have. A part that a policy lacks takes no byte.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PolicyTerms {
+    /// What days, weeks and months it counts by.
+    #[serde(skip_serializing_if = "Calendar::is_plain")]
+    pub calendar: Calendar,
+    /// Limits that replace some of its own for a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temporary: Option<Box<Temporary>>,
+    /// The calls it is about, if not all of its agents'. A policy with a scope always has one, and one without never gets
+    /// one: a decision lists the scoped policies that it charged, and only those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Box<Scope>>,
+}
+
+impl PolicyTerms {
+    /// Whether there are none.
+    pub fn are_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The terms as an event holds them: `None` if there are none.
+    pub fn stored(&self) -> Option<Box<Self>> {
+        (!self.are_plain()).then(|| Box::new(self.clone()))
+    }
+
+    /// Whether a policy with these limits counts that span: the day and the month always, the others if a limit asks for
+    /// them.
+    pub fn counts(&self, limits: &Limits, span: Span) -> bool {
+        let by_limit = limits.has(span) || self.temporary.as_ref().is_some_and(|temporary| temporary.has(span));
+        matches!(span, Span::Day | Span::Month) || by_limit
+    }
 }
 
 /// A policy. A copy is cheap: copies share the profile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "StoredPolicy")]
 pub struct Policy {
     /// The part that rarely changes.
     pub profile: Arc<PolicyProfile>,
     /// How much is used.
     pub usage: Usage,
     /// When it last denied a call; `None` if it did not since it was last changed or reset.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_denied_at: Option<Timestamp>,
 }
 
-/// The charges to a policy in the day and the month of `at`. [`window`](crate::budget::window) says how other days and
-/// months are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Usage {
-    /// When it was last charged; `None` before the first charge.
-    pub at: Option<Timestamp>,
-    /// Calls of that day.
-    pub calls_today: u64,
-    /// Calls of that month.
-    pub calls_this_month: u64,
-    /// Cost of that day.
-    pub tokens_cost_today: Cost,
-    /// Cost of that month.
-    pub tokens_cost_this_month: Cost,
-    /// Number of the event that last reset the day; 0 before the first. Earlier charges no longer count, so they can't
-    /// be given back.
+/// A policy in a snapshot of any version.
+#[derive(Deserialize)]
+struct StoredPolicy {
+    profile: Arc<PolicyProfile>,
+    usage: StoredUsage,
     #[serde(default)]
-    pub day_reset: u64,
-    /// Number of the event that last reset the month; 0 before the first.
-    #[serde(default)]
-    pub month_reset: u64,
-    /// The day that was charged before this one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub other_day: Option<BudgetWindow>,
-    /// The month that was charged before this one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub other_month: Option<BudgetWindow>,
+    last_denied_at: Option<Timestamp>,
 }
 
-impl Usage {
-    /// How much is used now: nothing, if the day or month is over.
-    #[must_use]
-    pub fn now(self, now: Timestamp) -> Self {
-        self.turned_to(now, 0)
+impl From<StoredPolicy> for Policy {
+    fn from(stored: StoredPolicy) -> Self {
+        let StoredPolicy { profile, usage, last_denied_at } = stored;
+        let usage = usage.restored(profile.created_at);
+        Self { profile, usage, last_denied_at }
     }
-
-    /// Whether the last charge fell on the day of that time, and so in its month. Most do, and then neither the calendar,
-    /// which costs more than this, nor a copy is needed.
-    fn is_of_day(&self, time: Timestamp) -> bool {
-        self.at.is_none_or(|at| at.day() == time.day())
-    }
-
-    /// How much is used when event `seq` finds the clock at `now`.
-    fn turned_to(mut self, now: Timestamp, seq: u64) -> Self {
-        let Some(at) = self.at.filter(|_| !self.is_of_day(now)) else { return self };
-        let Self { calls_today: calls, tokens_cost_today: cost, day_reset: reset, .. } = self;
-        let left = BudgetWindow { number: at.day(), calls, cost, reset };
-        let BudgetWindow { number: _, calls, cost, reset } = left.turn_to(now.day(), &mut self.other_day, seq);
-        (self.calls_today, self.tokens_cost_today, self.day_reset) = (calls, cost, reset);
-        let (month, now) = (at.month(), now.month());
-        if month != now {
-            let Self { calls_this_month: calls, tokens_cost_this_month: cost, month_reset: reset, .. } = self;
-            let left = BudgetWindow { number: month, calls, cost, reset };
-            let BudgetWindow { number: _, calls, cost, reset } = left.turn_to(now, &mut self.other_month, seq);
-            (self.calls_this_month, self.tokens_cost_this_month, self.month_reset) = (calls, cost, reset);
-        }
-        self
-    }
-
-    /// Goes to the day and month of an event.
-    fn turn_to(&mut self, moment: Moment) {
-        if !self.is_of_day(moment.wall) {
-            *self = self.turned_to(moment.wall, moment.seq);
-        }
-        self.at = Some(moment.wall);
-    }
-
-    /// Charges calls and cost to the current day and month.
-    pub fn charge(&mut self, moment: Moment, calls: u64, cost: Cost) {
-        self.turn_to(moment);
-        self.calls_today = self.calls_today.saturating_add(calls);
-        self.calls_this_month = self.calls_this_month.saturating_add(calls);
-        self.tokens_cost_today = self.tokens_cost_today.plus(cost);
-        self.tokens_cost_this_month = self.tokens_cost_this_month.plus(cost);
-        if let Some(other) = self.other_day.as_mut().filter(|other| other.number < moment.wall.day()) {
-            other.charge(calls, cost);
-        }
-        if let Some(other) = &mut self.other_month
-            && other.number < moment.wall.month()
-        {
-            other.charge(calls, cost);
-        }
-    }
-
-    /// Gives back a cost charged at `charged` if that day or month is still open: not over, and not reset since.
-    /// Nothing goes below zero.
-    pub fn give_back(&mut self, moment: Moment, charged: Moment, cost: Cost) {
-        self.turn_to(moment);
-        let (now, charged_at) = (moment.wall, charged.wall);
-        if charged_at.day() == now.day() && charged.seq > self.day_reset {
-            self.tokens_cost_today = self.tokens_cost_today.minus(cost);
-        }
-        if charged_at.month() == now.month() && charged.seq > self.month_reset {
-            self.tokens_cost_this_month = self.tokens_cost_this_month.minus(cost);
-        }
-    }
-
-    /// Sets the counts of that period to zero, also those that a clock set back would return to.
-    pub fn reset(&mut self, moment: Moment, period: Period) {
-        self.turn_to(moment);
-        if period != Period::Month {
-            self.calls_today = 0;
-            self.tokens_cost_today = Cost::default();
-            self.day_reset = moment.seq;
-            self.other_day = None;
-        }
-        if period != Period::Day {
-            self.calls_this_month = 0;
-            self.tokens_cost_this_month = Cost::default();
-            self.month_reset = moment.seq;
-            self.other_month = None;
-        }
-    }
-}
-
-/// The counts that a reset clears.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Period {
-    /// The day's.
-    Day,
-    /// The month's.
-    Month,
-    /// Both.
-    All,
-}
-
-/// An amount of a limit: calls or cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Amount {
-    /// A number of calls.
-    Calls(u64),
-    /// A cost.
-    Cost(Cost),
-}
-
-impl fmt::Display for Amount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Calls(calls) => calls.fmt(f),
-            Self::Cost(cost) => cost.fmt(f),
-        }
-    }
-}
-
-inline_schema!(Amount { "type": "number", "minimum": 0 });
-
-impl Serialize for Amount {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Calls(calls) => calls.serialize(serializer),
-            Self::Cost(cost) => cost.serialize(serializer),
-        }
-    }
-}
-
-/// One limit of a policy, and how much of it is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Meter {
-    /// The limit's name, such as `maxCallsPerDay`.
-    pub name: &'static str,
-    /// How much is used.
-    pub used: Amount,
-    /// How much the call asks for.
-    pub requested: Amount,
-    /// The limit.
-    pub max: Amount,
-    /// Whether the limit is used up, no matter what the call asks for.
-    pub used_up: bool,
-    /// Whether the call exceeds it: it is used up, or the call would go past it.
-    pub exceeded: bool,
-    /// Seconds until the count starts anew.
-    pub reset_seconds: u64,
-    /// Whether the limit is for a day rather than a month.
-    pub daily: bool,
 }
 
 impl Policy {
-    /// A policy without charges.
-    pub fn new(profile: PolicyProfile) -> Self {
-        Self { profile: Arc::new(profile), usage: Usage::default(), last_denied_at: None }
+    /// A policy without charges. Its windows begin with those it was made in, even if its first charge comes under a
+    /// clock that is ahead. `bounds` tells their bounds where the event has them; the others are those of UTC.
+    pub fn new(profile: PolicyProfile, bounds: impl Fn(Span) -> Option<Bounds>) -> Self {
+        let at = profile.created_at;
+        let bounds = |span: Span| bounds(span).unwrap_or_else(|| profile.terms.calendar.utc(span, at));
+        let mut usage = Usage::empty(bounds);
+        usage.keep(|span| profile.terms.counts(&profile.limits, span), bounds, 0);
+        Self { profile: Arc::new(profile), usage, last_denied_at: None }
     }
 
-    /// Charges calls and cost.
-    pub fn charge(&mut self, moment: Moment, calls: u64, cost: Cost) {
-        self.begin();
-        self.usage.charge(moment, calls, cost);
+    /// Charges calls and cost. A held cost is charged too, until [`Policy::end_hold`] says what became of it.
+    pub fn charge(&mut self, moment: Moment, calls: u64, cost: Cost, held: bool) {
+        self.turn_to(moment);
+        self.usage.charge(calls, cost, held);
     }
 
-    /// See [`Usage::give_back`].
+    /// Gives back a cost charged at `charged` where that window is still open: not over, and not reset since. Nothing
+    /// goes below zero.
     pub fn give_back(&mut self, moment: Moment, charged: Moment, cost: Cost) {
-        self.begin();
-        self.usage.give_back(moment, charged, cost);
+        self.turn_to(moment);
+        self.usage.give_back(charged, cost);
     }
 
-    /// See [`Usage::reset`].
+    /// Ends the hold of the call at `charged`: of its estimate, `actual` was spent, and the rest is given back where its
+    /// window is still open. What was spent beyond the estimate is charged to the windows that are open now.
+    pub fn end_hold(&mut self, moment: Moment, charged: Moment, estimate: Cost, actual: Cost) {
+        self.turn_to(moment);
+        self.usage.end_hold(charged, estimate, estimate.minus(actual));
+        self.usage.charge(0, actual.minus(estimate), false);
+    }
+
+    /// Takes other limits, action and terms, as an event says. A new count begins at zero. With another calendar the
+    /// counts go on, until the new calendar ends them. `bounds` tells the bounds of windows where the event has them; the
+    /// others are those of UTC.
+    pub fn renew(
+        &mut self,
+        moment: Moment,
+        bounds: impl Fn(Span) -> Option<Bounds>,
+        change: impl FnOnce(&mut PolicyProfile),
+    ) {
+        let old = self.profile.terms.calendar.clone();
+        change(Arc::make_mut(&mut self.profile));
+        let profile = &self.profile;
+        let bounds = |span: Span| bounds(span).unwrap_or_else(|| profile.terms.calendar.utc(span, moment.wall));
+        if profile.terms.calendar != old {
+            for (span, count) in self.usage.counts_mut() {
+                *count = count.turned_to(bounds(span), moment.wall, moment.seq);
+            }
+        }
+        self.usage.keep(|span| profile.terms.counts(&profile.limits, span), bounds, moment.seq);
+    }
+
+    /// Sets the counts of that period to zero.
     pub fn reset(&mut self, moment: Moment, period: Period) {
-        self.begin();
+        self.turn_to(moment);
         self.last_denied_at = None;
-        self.usage.reset(moment, period);
+        self.usage.reset(moment.seq, period);
     }
 
-    /// Moves to the day and month of a clock that was set back: what was used until then belongs to no later day.
-    pub fn turn_back(&mut self, moment: Moment) {
-        self.begin();
-        self.usage.turn_to(moment);
+    /// Goes to the windows of an event. A clock that was set back does it for all policies: what was used until then
+    /// belongs to no later day. The windows of a zone are [opened](Policy::open) before, with bounds from the event.
+    pub fn turn_to(&mut self, moment: Moment) {
+        if !self.usage.is_open_at(moment.wall) && !self.profile.terms.calendar.is_zoned() {
+            let calendar = &self.profile.terms.calendar;
+            self.usage.turn_to(|span| calendar.utc(span, moment.wall), moment.wall, moment.seq);
+        }
+        self.usage.at = Some(moment.wall);
     }
 
-    /// A policy's windows begin with the day it was made in, even if its first charge comes under a clock that is
-    /// ahead.
-    fn begin(&mut self) {
-        self.usage.at.get_or_insert(self.profile.created_at);
+    /// Goes to a window with these bounds, as an event says. If the open one is not over, it goes on until the new end.
+    pub fn open(&mut self, span: Span, bounds: Bounds, moment: Moment) {
+        if !bounds.contains(moment.wall) {
+            return;
+        }
+        for (_, count) in self.usage.counts_mut().filter(|(own, _)| *own == span) {
+            *count = count.turned_to(bounds, moment.wall, moment.seq);
+        }
+    }
+
+    /// The bounds of that span's window at `now`.
+    pub fn bounds(&self, span: Span, now: Timestamp) -> Bounds {
+        let open = self.usage.count(span).map(|count| count.open.bounds()).filter(|bounds| bounds.contains(now));
+        open.unwrap_or_else(|| self.profile.terms.calendar.bounds(span, now))
+    }
+
+    /// What was charged in that span's window at `now`, if it is counted.
+    pub fn window(&self, span: Span, now: Timestamp) -> Option<Window> {
+        let count = self.usage.count(span)?;
+        Some(if count.open.contains(now) {
+            count.open
+        } else {
+            count.turned_to(self.profile.terms.calendar.bounds(span, now), now, 0).open
+        })
+    }
+
+    /// How much is used at `now`: nothing in a window that just begins. Mostly none does, and nothing is copied.
+    pub fn used(&self, now: Timestamp) -> Cow<'_, Usage> {
+        if self.usage.is_open_at(now) {
+            return Cow::Borrowed(&self.usage);
+        }
+        let mut usage = self.usage.clone();
+        usage.turn_to(|span| self.profile.terms.calendar.bounds(span, now), now, 0);
+        Cow::Owned(usage)
+    }
+
+    /// The limits that hold at `now`.
+    pub fn limits(&self, now: Timestamp) -> Cow<'_, Limits> {
+        Temporary::at(self.profile.terms.temporary.as_deref(), &self.profile.limits, now)
     }
 
     /// Whether it denied a call today.
     pub fn denied_today(&self, now: Timestamp) -> bool {
-        self.last_denied_at.is_some_and(|at| at.day() == now.day())
+        self.last_denied_at.is_some_and(|at| self.bounds(Span::Day, now).contains(at))
     }
 
-    /// Whether it applies to an agent with that id and owner.
+    /// Whether that span is counted and its window does not have that time.
+    pub fn is_over(&self, span: Span, now: Timestamp) -> bool {
+        self.usage.count(span).is_some_and(|count| !count.open.contains(now))
+    }
+
+    /// Whether it applies to an agent with that id and owner. Its scope may still except the agent or a call.
     pub fn is_about(&self, agent: AgentId, owner: &str) -> bool {
         self.profile.agent.is_none_or(|own| own == agent)
             && self.profile.owner.as_deref().is_none_or(|own| own == owner)
     }
 
-    /// How much is used now. Mostly no window has ended, and nothing is copied.
-    fn used(&self, now: Timestamp) -> Cow<'_, Usage> {
-        if self.usage.is_of_day(now) { Cow::Borrowed(&self.usage) } else { Cow::Owned(self.usage.now(now)) }
+    /// Whether it charges that call of the agent.
+    pub fn charges(&self, agent: &Agent, call: Call<'_>) -> bool {
+        let spec = &agent.profile.spec;
+        self.is_about(agent.profile.id, &spec.owner)
+            && self.profile.terms.scope.as_ref().is_none_or(|scope| scope.matches(&spec.labels, call))
+    }
+
+    /// Whether it charges some calls of the agent.
+    pub fn binds(&self, agent: &Agent) -> bool {
+        let spec = &agent.profile.spec;
+        self.is_about(agent.profile.id, &spec.owner)
+            && self.profile.terms.scope.as_ref().is_none_or(|scope| spec.labels.has_all(&scope.labels))
     }
 
     /// Whether these calls and this cost exceed no limit at `now`: what the meters say, without making them.
     pub fn has_room(&self, now: Timestamp, calls: u64, cost: Cost) -> bool {
-        let Limits { max_calls_per_day, max_calls_per_month, max_tokens_cost_per_day, max_tokens_cost_per_month } =
-            &self.profile.limits;
-        let used = self.used(now);
-        let fits = |used, requested, max| reach(used, requested, max) == Reach { used_up: false, passed: false };
-        let calls_fit = |used, max: &Option<u64>| max.is_none_or(|max| fits(used, calls, max));
-        let cost_fits = |used: Cost, max: &Option<Cost>| {
-            max.is_none_or(|max| fits(used.millionths(), cost.millionths(), max.millionths()))
+        let (limits, used) = (self.limits(now), self.used(now));
+        let fits = |span: Span, window: &Window| {
+            limits.calls(span).is_none_or(|max| Reach::of(window.calls, calls, max).fits())
+                && limits
+                    .cost(span)
+                    .is_none_or(|max| Reach::of(window.cost.millionths(), cost.millionths(), max.millionths()).fits())
         };
-        calls_fit(used.calls_today, max_calls_per_day)
-            && calls_fit(used.calls_this_month, max_calls_per_month)
-            && cost_fits(used.tokens_cost_today, max_tokens_cost_per_day)
-            && cost_fits(used.tokens_cost_this_month, max_tokens_cost_per_month)
+        fits(Span::Day, &used.day.open)
+            && fits(Span::Month, &used.month.open)
+            && (used.more.is_none()
+                || [Span::Hour, Span::Week, Span::Total]
+                    .into_iter()
+                    .all(|span| used.count(span).is_none_or(|count| fits(span, &count.open))))
     }
 
     /// Its limits, checked against these calls and this cost at `now`.
     pub fn meters(&self, now: Timestamp, calls: u64, cost: Cost) -> impl Iterator<Item = Meter> {
-        let Limits { max_calls_per_day, max_calls_per_month, max_tokens_cost_per_day, max_tokens_cost_per_month } =
-            self.profile.limits;
-        let used = self.used(now);
-        let calls = move |name, used, max: Option<u64>, day| {
-            let max = max?;
-            let amounts = (Amount::Calls(used), Amount::Calls(calls), Amount::Calls(max));
-            Some(meter(name, amounts, reach(used, calls, max), now, day))
-        };
-        let cost = move |name, used: Cost, max: Option<Cost>, day| {
-            let max = max?;
-            let amounts = (Amount::Cost(used), Amount::Cost(cost), Amount::Cost(max));
-            Some(meter(name, amounts, reach(used.millionths(), cost.millionths(), max.millionths()), now, day))
-        };
-        [
-            calls("maxCallsPerDay", used.calls_today, max_calls_per_day, true),
-            calls("maxCallsPerMonth", used.calls_this_month, max_calls_per_month, false),
-            cost("maxTokensCostPerDay", used.tokens_cost_today, max_tokens_cost_per_day, true),
-            cost("maxTokensCostPerMonth", used.tokens_cost_this_month, max_tokens_cost_per_month, false),
-        ]
-        .into_iter()
-        .flatten()
+        let (limits, used) = (self.limits(now), self.used(now));
+        METERS.into_iter().filter_map(move |(span, of_calls)| {
+            let window = used.count(span)?.open;
+            let reach = |own: &Limits| {
+                let (used, asked, max) = if of_calls {
+                    (window.calls, calls, own.calls(span)?)
+                } else {
+                    (window.cost.millionths(), cost.millionths(), own.cost(span)?.millionths())
+                };
+                Some((Reach::of(used, asked, max), max))
+            };
+            let (Reach { used_up, passed }, max) = reach(&limits)?;
+            let amount = |number, cost| if of_calls { Amount::Calls(number) } else { Amount::Cost(cost) };
+            let resets_at = window.bounds().ends_at();
+            // A temporary limit may be in the way only until it ends.
+            let temporary = self.profile.terms.temporary.as_ref().filter(|temporary| now < temporary.until);
+            let lifted = temporary.filter(|_| reach(&self.profile.limits).is_none_or(|(reach, _)| reach.fits()));
+            let fits_at = match lifted.map(|temporary| temporary.until) {
+                Some(until) => Some(resets_at.map_or(until, |resets| resets.min(until))),
+                None => resets_at,
+            };
+            Some(Meter {
+                name: if of_calls { calls_limit(span) } else { cost_limit(span) },
+                span,
+                used: amount(window.calls, window.cost),
+                requested: amount(calls, cost),
+                max: amount(max, Cost::from_millionths(max)),
+                used_up,
+                exceeded: used_up || passed,
+                resets_at,
+                fits_at,
+            })
+        })
     }
 
     /// Its status at `now`.
@@ -382,35 +349,26 @@ impl Policy {
     }
 }
 
-/// How far usage and a request reach, against a limit.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Reach {
-    /// Nothing is left.
-    used_up: bool,
-    /// What is left is less than the request.
-    passed: bool,
+impl PolicyProfile {
+    /// Whether this author may change it: a tenant's keys may not touch what an operator set last.
+    pub fn may_be_changed_by(&self, by: By) -> bool {
+        matches!((by, self.by), (By::Operator, _) | (By::Key(_), By::Key(_)))
+    }
 }
 
-fn reach(used: u64, requested: u64, max: u64) -> Reach {
-    Reach { used_up: used >= max, passed: requested > max.saturating_sub(used) }
-}
-
-fn meter(
-    name: &'static str,
-    (used, requested, max): (Amount, Amount, Amount),
-    Reach { used_up, passed }: Reach,
-    now: Timestamp,
-    daily: bool,
-) -> Meter {
-    let exceeded = used_up || passed;
-    // We look up the reset only of a limit that is in the way: the calendar costs more than the comparison.
-    let reset_seconds = match (exceeded, daily) {
-        (false, _) => 0,
-        (true, true) => now.seconds_to_next_day(),
-        (true, false) => now.seconds_to_next_month(),
-    };
-    Meter { name, used, requested, max, used_up, exceeded, reset_seconds, daily }
-}
+/// The limits in the order in which they are checked, and whether each is of calls rather than of cost.
+const METERS: [(Span, bool); 10] = [
+    (Span::Day, true),
+    (Span::Month, true),
+    (Span::Day, false),
+    (Span::Month, false),
+    (Span::Hour, true),
+    (Span::Week, true),
+    (Span::Total, true),
+    (Span::Hour, false),
+    (Span::Week, false),
+    (Span::Total, false),
+];
 
 #[cfg(test)]
 mod tests {
@@ -431,14 +389,45 @@ mod tests {
         Moment::new(at(text), seq)
     }
 
+    fn policy(limits: Limits, created: Timestamp) -> Policy {
+        let profile = PolicyProfile {
+            id: PolicyId::derive(created, 1, TenantTag(0)),
+            agent: None,
+            owner: None,
+            limits,
+            action: PolicyAction::Block,
+            disabled: false,
+            by: By::Operator,
+            created_at: created,
+            updated_at: created,
+            terms: PolicyTerms::default(),
+        };
+        Policy::new(profile, |_| None)
+    }
+
+    /// Calls and cost of the day, then of the month.
+    fn used(policy: &Policy, text: &str) -> [(u64, Cost); 2] {
+        let usage = policy.used(at(text));
+        [usage.day.open, usage.month.open].map(|window| (window.calls, window.cost))
+    }
+
     fn limits() -> impl Strategy<Value = Limits> {
         let limit = || prop::option::of(0u64..4);
-        (limit(), limit(), limit(), limit()).prop_map(|(day, month, cost_day, cost_month)| Limits {
-            max_calls_per_day: day,
-            max_calls_per_month: month,
-            max_tokens_cost_per_day: cost_day.map(Cost::from_millionths),
-            max_tokens_cost_per_month: cost_month.map(Cost::from_millionths),
-        })
+        let cost = || limit().prop_map(|max| max.map(Cost::from_millionths));
+        ((limit(), limit(), cost(), cost()), (limit(), limit(), limit()), (cost(), cost(), cost())).prop_map(
+            |(plain, calls, costs)| Limits {
+                max_calls_per_day: plain.0,
+                max_calls_per_month: plain.1,
+                max_tokens_cost_per_day: plain.2,
+                max_tokens_cost_per_month: plain.3,
+                max_calls_per_hour: calls.0,
+                max_calls_per_week: calls.1,
+                max_calls_total: calls.2,
+                max_tokens_cost_per_hour: costs.0,
+                max_tokens_cost_per_week: costs.1,
+                max_tokens_cost_total: costs.2,
+            },
+        )
     }
 
     proptest! {
@@ -449,19 +438,9 @@ mod tests {
             (day, calls, cost) in (0i64..70, 0u64..3, 0u64..3),
         ) {
             let at = |day: i64| Timestamp::from_millis(1_772_357_400_000 + day * 86_400_000);
-            let mut policy = Policy::new(PolicyProfile {
-                id: PolicyId::derive(at(0), 1, TenantTag(0)),
-                agent: None,
-                owner: None,
-                limits,
-                action: PolicyAction::Block,
-                disabled: false,
-                by: By::Operator,
-                created_at: at(0),
-                updated_at: at(0),
-            });
+            let mut policy = policy(limits, at(0));
             for (seq, (day, calls, cost)) in (2..).zip(charges) {
-                policy.charge(Moment::new(at(day), seq), calls, Cost::from_millionths(cost));
+                policy.charge(Moment::new(at(day), seq), calls, Cost::from_millionths(cost), false);
             }
             let cost = Cost::from_millionths(cost);
             let exceeded = policy.meters(at(day), calls, cost).any(|meter| meter.exceeded);
@@ -471,39 +450,77 @@ mod tests {
 
     #[test]
     fn counts_belong_to_their_day_and_month() {
-        let mut usage = Usage::default();
-        usage.charge(event(9, "2024-02-28T23:59:59Z"), 1, cost("0.1"));
-        usage.charge(event(9, "2024-02-29T00:00:00Z"), 2, cost("0.2"));
-        let leap_day = usage.now(at("2024-02-29T23:59:59.999Z"));
-        assert_eq!((leap_day.calls_today, leap_day.calls_this_month), (2, 3));
-        assert_eq!((leap_day.tokens_cost_today, leap_day.tokens_cost_this_month), (cost("0.2"), cost("0.3")));
-        let march = usage.now(at("2024-03-01T00:00:00Z"));
-        assert_eq!((march.calls_today, march.calls_this_month), (0, 0));
+        let mut policy = policy(Limits::default(), at("2024-02-28T00:00:00Z"));
+        policy.charge(event(9, "2024-02-28T23:59:59Z"), 1, cost("0.1"), false);
+        policy.charge(event(9, "2024-02-29T00:00:00Z"), 2, cost("0.2"), false);
+        assert_eq!(used(&policy, "2024-02-29T23:59:59.999Z"), [(2, cost("0.2")), (3, cost("0.3"))]);
+        assert_eq!(used(&policy, "2024-03-01T00:00:00Z"), [(0, cost("0")); 2]);
         // March of another year is another month.
-        assert_eq!(usage.now(at("2025-02-28T12:00:00Z")).calls_this_month, 0);
+        assert_eq!(used(&policy, "2025-02-28T12:00:00Z"), [(0, cost("0")); 2]);
+    }
+
+    #[test]
+    fn hours_weeks_and_all_time_are_counted_where_a_limit_asks_for_them() {
+        let limits = Limits {
+            max_calls_per_hour: Some(5),
+            max_tokens_cost_per_week: Some(cost("9")),
+            max_calls_total: Some(3),
+            ..Limits::default()
+        };
+        let mut policy = policy(limits, at("2026-11-29T22:00:00Z"));
+        policy.charge(event(9, "2026-11-29T23:59:59Z"), 1, cost("1"), false);
+        policy.charge(event(10, "2026-11-30T00:00:00Z"), 1, cost("2"), true);
+        let calls = |span, text: &str| policy.window(span, at(text)).map(|window| window.calls);
+        assert_eq!(calls(Span::Hour, "2026-11-30T00:59:59Z"), Some(1));
+        assert_eq!(calls(Span::Hour, "2026-11-30T01:00:00Z"), Some(0));
+        assert_eq!(calls(Span::Week, "2026-12-06T23:59:59Z"), Some(1), "the first call was on a Sunday");
+        assert_eq!(calls(Span::Total, "2036-12-06T23:59:59Z"), Some(2));
+        assert_eq!(policy.window(Span::Total, at("2036-12-06T23:59:59Z")).unwrap().held, cost("2"));
+        let meters: Vec<_> = policy.meters(at("2026-11-30T00:10:00Z"), 2, cost("7.5")).collect();
+        let exceeded: Vec<_> = meters.iter().map(|meter| (meter.name, meter.exceeded, meter.resets_at)).collect();
+        assert_eq!(
+            exceeded,
+            [
+                ("maxCallsPerHour", false, Some(at("2026-11-30T01:00:00Z"))),
+                ("maxCallsTotal", true, None),
+                ("maxTokensCostPerWeek", true, Some(at("2026-12-07T00:00:00Z"))),
+            ]
+        );
     }
 
     #[test]
     fn cost_is_given_back_only_to_open_windows_and_never_below_zero() {
-        let mut usage = Usage::default();
-        usage.charge(event(9, "2026-03-30T10:00:00Z"), 1, cost("10"));
-        usage.give_back(event(9, "2026-03-31T10:00:00Z"), event(1, "2026-03-30T10:00:00Z"), cost("4"));
-        let now = usage.now(at("2026-03-31T10:00:00Z"));
-        assert_eq!((now.tokens_cost_today, now.tokens_cost_this_month), (cost("0"), cost("6")));
-        usage.give_back(event(9, "2026-03-31T11:00:00Z"), event(2, "2026-03-31T10:00:00Z"), cost("100"));
-        assert_eq!(usage.tokens_cost_this_month, cost("0"));
+        let mut policy = policy(Limits::default(), at("2026-03-30T10:00:00Z"));
+        policy.charge(event(9, "2026-03-30T10:00:00Z"), 1, cost("10"), false);
+        policy.give_back(event(9, "2026-03-31T10:00:00Z"), event(1, "2026-03-30T10:00:00Z"), cost("4"));
+        assert_eq!(used(&policy, "2026-03-31T10:00:00Z").map(|(_, cost)| cost), [cost("0"), cost("6")]);
+        policy.give_back(event(9, "2026-03-31T11:00:00Z"), event(2, "2026-03-31T10:00:00Z"), cost("100"));
+        assert_eq!(policy.usage.month.open.cost, cost("0"));
     }
 
     #[test]
     fn cost_cleared_by_a_reset_is_not_given_back() {
         let noon = event(9, "2026-03-30T12:00:00Z");
-        let mut usage = Usage::default();
-        usage.charge(noon, 1, cost("10"));
-        usage.reset(event(2, "2026-03-30T12:00:00Z"), Period::Day);
-        usage.charge(noon, 1, cost("5"));
-        usage.give_back(noon, event(1, "2026-03-30T12:00:00Z"), cost("6"));
-        assert_eq!((usage.tokens_cost_today, usage.tokens_cost_this_month), (cost("5"), cost("9")));
-        usage.give_back(noon, event(3, "2026-03-30T12:00:00Z"), cost("1"));
-        assert_eq!((usage.tokens_cost_today, usage.tokens_cost_this_month), (cost("4"), cost("8")));
+        let mut policy = policy(Limits::default(), noon.wall);
+        policy.charge(noon, 1, cost("10"), false);
+        policy.reset(event(2, "2026-03-30T12:00:00Z"), Period::Day);
+        policy.charge(noon, 1, cost("5"), false);
+        policy.give_back(noon, event(1, "2026-03-30T12:00:00Z"), cost("6"));
+        assert_eq!(used(&policy, "2026-03-30T12:00:00Z").map(|(_, cost)| cost), [cost("5"), cost("9")]);
+        policy.give_back(noon, event(3, "2026-03-30T12:00:00Z"), cost("1"));
+        assert_eq!(used(&policy, "2026-03-30T12:00:00Z").map(|(_, cost)| cost), [cost("4"), cost("8")]);
+    }
+
+    #[test]
+    fn a_hold_is_spent_up_to_what_the_call_cost_and_more_is_charged_now() {
+        let hold = event(2, "2026-03-30T23:00:00Z");
+        for (actual, day, month) in [("0", "0", "0"), ("4", "0", "4"), ("10", "0", "10"), ("15", "5", "15")] {
+            let mut policy = policy(Limits::default(), hold.wall);
+            policy.charge(hold, 1, cost("10"), true);
+            policy.end_hold(event(3, "2026-03-31T01:00:00Z"), hold, cost("10"), cost(actual));
+            let found = used(&policy, "2026-03-31T01:00:00Z").map(|(_, cost)| cost);
+            assert_eq!(found, [cost(day), cost(month)], "{actual}");
+            assert_eq!(policy.usage.month.open.held, cost("0"));
+        }
     }
 }

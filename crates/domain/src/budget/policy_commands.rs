@@ -5,16 +5,22 @@ use std::sync::Arc;
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
-use crate::agent::commands::no_such_agent;
+use crate::agent::commands::{no_such_agent, unknown_agent};
+use crate::agent::labels::{Labels, LabelsSpec};
 use crate::author::By;
-use crate::budget::cost::Cost;
-use crate::budget::policy::{Limits, Period, Policy, PolicyAction, PolicyStatus};
+use crate::budget::calendar::{Calendar, MonthStart, Weekday, parse_zone};
+use crate::budget::counts::Period;
+use crate::budget::policy::{Policy, PolicyAction, PolicyStatus, PolicyTerms};
+use crate::budget::policy_limits::{Limits, LimitsPatch, TemporarySpec};
+use crate::budget::scope::{Scope, parse_actions, parse_resource, some_labels};
+use crate::budget::window_view::WindowView;
 use crate::error::{Code, Error};
 use crate::event::Change;
 use crate::id::{AgentId, PolicyId, TenantId};
 use crate::limits::MAX_POLICIES;
+#[cfg(feature = "schema")]
+use crate::limits::{MAX_ACTIONS, MAX_MONTH_START};
 use crate::moment::Moment;
 use crate::tenant::settings::given;
 use crate::tenant::{Command, Creates, Tenant};
@@ -44,58 +50,31 @@ pub struct NewPolicy {
     /// What happens when one is exceeded; `block` by default.
     #[serde(default)]
     pub action: PolicyAction,
-}
-
-/// Limits to set: an omitted one keeps its value, `null` clears it.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct LimitsPatch {
-    /// Granted calls in a UTC day.
-    #[serde(default, deserialize_with = "given")]
-    pub max_calls_per_day: Option<Option<u64>>,
-    /// Granted calls in a calendar month.
-    #[serde(default, deserialize_with = "given")]
-    pub max_calls_per_month: Option<Option<u64>>,
-    /// Cost in a UTC day.
-    #[serde(default, deserialize_with = "given")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<Cost>"))]
-    pub max_tokens_cost_per_day: Option<Option<Box<RawValue>>>,
-    /// Cost in a calendar month.
-    #[serde(default, deserialize_with = "given")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<Cost>"))]
-    pub max_tokens_cost_per_month: Option<Option<Box<RawValue>>>,
-}
-
-impl LimitsPatch {
-    fn merge(self, into: &Limits) -> Result<Limits, Error> {
-        let Self { max_calls_per_day, max_calls_per_month, max_tokens_cost_per_day, max_tokens_cost_per_month } = self;
-        let cost = |name: &str, value: Option<Option<Box<RawValue>>>, old: Option<Cost>| match value {
-            None => Ok(old),
-            Some(None) => Ok(None),
-            Some(Some(number)) => Cost::parse_limit(&format!("limits.{name}"), number.get()).map(Some),
-        };
-        let limits = Limits {
-            max_calls_per_day: max_calls_per_day.unwrap_or(into.max_calls_per_day),
-            max_calls_per_month: max_calls_per_month.unwrap_or(into.max_calls_per_month),
-            max_tokens_cost_per_day: cost(
-                "maxTokensCostPerDay",
-                max_tokens_cost_per_day,
-                into.max_tokens_cost_per_day,
-            )?,
-            max_tokens_cost_per_month: cost(
-                "maxTokensCostPerMonth",
-                max_tokens_cost_per_month,
-                into.max_tokens_cost_per_month,
-            )?,
-        };
-        if limits == Limits::default() {
-            let problem = "must contain at least one of maxCallsPerDay, maxCallsPerMonth, maxTokensCostPerDay, \
-                           maxTokensCostPerMonth";
-            return Err(Error::field(Code::InvalidField, "limits", problem));
-        }
-        Ok(limits)
-    }
+    /// The time zone of its windows, an IANA name; `UTC` by default.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::ZoneName>"))]
+    pub time_zone: Option<String>,
+    /// The first day of its weeks; `monday` by default.
+    #[serde(default)]
+    pub week_starts_on: Option<Weekday>,
+    /// The day on which its months start, 1 to 28; 1 by default.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_MONTH_START)))]
+    pub month_starts_on: Option<u64>,
+    /// Labels, at least one: it charges only agents that have all of them.
+    #[serde(default)]
+    pub labels: Option<LabelsSpec>,
+    /// A resource pattern: it charges only calls about matching resources.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::ResourcePattern>"))]
+    pub resource: Option<String>,
+    /// Actions, at least one: it charges only these. `*` is any.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<crate::schema::ActionPattern>>", length(min = 1, max = MAX_ACTIONS)))]
+    pub actions: Option<Vec<String>>,
+    /// Limits that replace its own of the same names until a time.
+    #[serde(default)]
+    pub temporary: Option<TemporarySpec>,
 }
 
 /// A policy as an answer shows it.
@@ -107,13 +86,18 @@ pub struct PolicyView {
     pub policy: Policy,
     /// Its current status.
     pub status: PolicyStatus,
+    /// The limits that hold now.
+    pub limits: Limits,
+    /// Its current windows.
+    pub windows: Vec<WindowView>,
 }
 
 impl PolicyView {
-    /// The policy's state at `now`.
+    /// The state at `now` of a policy, one of [those of that time](Tenant::policies_at).
     pub fn of(tenant: &Tenant, policy: &Policy, now: Timestamp) -> Self {
-        let shown = Policy { usage: policy.usage.now(now), ..policy.clone() };
-        Self { tenant: tenant.id(), policy: shown, status: policy.status(now) }
+        let shown = Policy { usage: policy.used(now).into_owned(), ..policy.clone() };
+        let (limits, windows) = (policy.limits(now).into_owned(), policy.windows(now));
+        Self { tenant: tenant.id(), policy: shown, status: policy.status(now), limits, windows }
     }
 
     /// The policy with that id.
@@ -121,7 +105,9 @@ impl PolicyView {
     /// # Errors
     /// `POLICY_NOT_FOUND`.
     pub fn find(tenant: &Tenant, id: PolicyId, now: Timestamp) -> Result<Self, Error> {
-        existing(tenant, id).map(|policy| Self::of(tenant, policy, now))
+        let policies = tenant.policies_at(now);
+        let policy = policies.iter().find(|policy| policy.profile.id == id);
+        policy.map(|policy| Self::of(tenant, policy, now)).ok_or_else(|| unknown_policy(&id.to_string()))
     }
 }
 
@@ -137,11 +123,10 @@ pub fn unknown_policy(id: &str) -> Error {
 /// The policy with that id, if this caller may change it.
 fn changeable(tenant: &Tenant, id: PolicyId, by: By) -> Result<&Policy, Error> {
     let policy = existing(tenant, id)?;
-    match (by, policy.profile.by) {
-        (By::Operator, _) | (By::Key(_), By::Key(_)) => Ok(policy),
-        (By::Key(_), By::Operator) => {
-            Err(Error::new(Code::Forbidden, "an operator set this policy last, so only an operator key can change it"))
-        }
+    if policy.profile.may_be_changed_by(by) {
+        Ok(policy)
+    } else {
+        Err(Error::new(Code::Forbidden, "an operator set this policy last, so only an operator key can change it"))
     }
 }
 
@@ -151,6 +136,7 @@ pub struct CreatePolicy {
     owner: Option<Arc<str>>,
     limits: Limits,
     action: PolicyAction,
+    terms: PolicyTerms,
 }
 
 impl CreatePolicy {
@@ -159,13 +145,23 @@ impl CreatePolicy {
     /// # Errors
     /// `INVALID_FIELD`, naming the field; `AGENT_NOT_FOUND` for text that is not an agent's id.
     pub fn parse(new: NewPolicy) -> Result<Self, Error> {
-        let NewPolicy { tenant_id: _, agent_id, user_id, limits, action } = new;
+        let NewPolicy { tenant_id: _, agent_id, user_id, limits, action, .. } = new;
+        let patch = TermsPatch {
+            time_zone: new.time_zone.map(Some),
+            week_starts_on: new.week_starts_on,
+            month_starts_on: new.month_starts_on,
+            labels: new.labels.map(Some),
+            resource: new.resource.map(Some),
+            actions: new.actions.map(Some),
+            temporary: new.temporary.map(Some),
+        };
         let agent = match agent_id {
             Some(text) => Some(AgentId::parse(&text).ok_or_else(|| no_such_agent(&text))?),
             None => None,
         };
         let owner = user_id.map(|text| parse_owner("userId", &text)).transpose()?.map(Arc::from);
-        Ok(Self { agent, owner, limits: limits.merge(&Limits::default())?, action })
+        let (limits, terms) = (limits.merge(&Limits::default())?, patch.merge(&PolicyTerms::default())?);
+        Ok(Self { agent, owner, limits, action, terms })
     }
 }
 
@@ -174,7 +170,7 @@ impl Command for CreatePolicy {
     type Reply = Option<PolicyView>;
 
     fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, PolicyId), Error> {
-        let Self { agent, owner, limits, action } = self;
+        let Self { agent, owner, limits, action, terms } = self;
         if let Some(id) = agent.filter(|id| tenant.agent(*id).is_none()) {
             return Err(no_such_agent(&id.to_string()));
         }
@@ -182,8 +178,10 @@ impl Command for CreatePolicy {
             let message = format!("the tenant has {MAX_POLICIES} policies already; delete one first");
             return Err(Error::new(Code::PolicyLimitExceeded, message));
         }
+        check_until(&terms, moment)?;
         let policy = PolicyId::derive(moment.at, moment.seq, tenant.id().tag());
-        Ok((Some(Change::PolicyCreated { policy, agent, owner, limits, action }), policy))
+        let terms = terms.stored();
+        Ok((Some(Change::PolicyCreated { policy, agent, owner, limits, action, terms }), policy))
     }
 
     fn reply(tenant: &Tenant, id: PolicyId, now: Timestamp) -> Option<PolicyView> {
@@ -194,7 +192,7 @@ impl Command for CreatePolicy {
 /// A change of a policy: an omitted field keeps its value.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicyPatch {
     /// Limits to merge.
     #[serde(default)]
@@ -205,6 +203,127 @@ pub struct PolicyPatch {
     /// `disabled` switches it off, `active` on.
     #[serde(default)]
     pub status: Option<PolicyStatus>,
+    /// The time zone of its windows, an IANA name; `null` is UTC. What is counted stays, and counts until the new calendar
+    /// ends the window.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::ZoneName>"))]
+    pub time_zone: Option<Option<String>>,
+    /// The first day of its weeks.
+    #[serde(default)]
+    pub week_starts_on: Option<Weekday>,
+    /// The day on which its months start, 1 to 28.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_MONTH_START)))]
+    pub month_starts_on: Option<u64>,
+    /// Labels in place of the old ones; `null` is agents with any. A policy without labels, resource and actions gets none
+    /// later, and one that has some keeps at least one.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<LabelsSpec>"))]
+    pub labels: Option<Option<LabelsSpec>>,
+    /// A resource pattern; `null` is any resource.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::ResourcePattern>"))]
+    pub resource: Option<Option<String>>,
+    /// Actions in place of the old ones; `null` is any.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<crate::schema::ActionPattern>>", length(min = 1, max = MAX_ACTIONS)))]
+    pub actions: Option<Option<Vec<String>>>,
+    /// Limits that replace its own of the same names until a time; `null` ends them now.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<TemporarySpec>"))]
+    pub temporary: Option<Option<TemporarySpec>>,
+}
+
+/// Terms to set: an omitted one keeps its value.
+#[derive(Debug)]
+struct TermsPatch {
+    time_zone: Option<Option<String>>,
+    week_starts_on: Option<Weekday>,
+    month_starts_on: Option<u64>,
+    labels: Option<Option<LabelsSpec>>,
+    resource: Option<Option<String>>,
+    actions: Option<Option<Vec<String>>>,
+    temporary: Option<Option<TemporarySpec>>,
+}
+
+impl TermsPatch {
+    fn is_empty(&self) -> bool {
+        let Self { time_zone, week_starts_on, month_starts_on, labels, resource, actions, temporary } = self;
+        (time_zone.is_none() && week_starts_on.is_none() && month_starts_on.is_none())
+            && (labels.is_none() && resource.is_none() && actions.is_none() && temporary.is_none())
+    }
+
+    fn merge(self, old: &PolicyTerms) -> Result<PolicyTerms, Error> {
+        let Self { time_zone, week_starts_on, month_starts_on, labels, resource, actions, temporary } = self;
+        let calendar = Calendar {
+            zone: match time_zone {
+                Some(name) => name.map_or(Ok(None), |name| parse_zone(&name))?,
+                None => old.calendar.zone.clone(),
+            },
+            week_starts_on: week_starts_on.unwrap_or(old.calendar.week_starts_on),
+            month_starts_on: match month_starts_on {
+                Some(day) => MonthStart::parse(day)?,
+                None => old.calendar.month_starts_on,
+            },
+        };
+        let kept = old.scope.as_deref().cloned().unwrap_or_default();
+        let scope = Scope {
+            labels: match labels {
+                Some(spec) => spec
+                    .map(|spec| Labels::parse("labels", spec).and_then(some_labels))
+                    .transpose()?
+                    .unwrap_or_default(),
+                None => kept.labels,
+            },
+            resource: match resource {
+                Some(text) => text.map(|text| parse_resource(&text)).transpose()?,
+                None => kept.resource,
+            },
+            actions: match actions {
+                Some(list) => list.map(parse_actions).transpose()?.unwrap_or_default(),
+                None => kept.actions,
+            },
+        };
+        let temporary = match temporary {
+            Some(spec) => spec.map(TemporarySpec::parse).transpose()?.map(Box::new),
+            None => old.temporary.clone(),
+        };
+        Ok(PolicyTerms { calendar, temporary, scope: (!scope.is_empty()).then(|| Box::new(scope)) })
+    }
+}
+
+/// Limits for a while must not be over already.
+fn check_until(terms: &PolicyTerms, moment: Moment) -> Result<(), Error> {
+    match &terms.temporary {
+        Some(temporary) if temporary.until <= moment.wall => {
+            Err(Error::field(Code::InvalidField, "temporary.until", "must be in the future"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A decision lists the policies with a scope that it charged, and only those. So none gets a scope or loses it.
+fn check_scope(old: &PolicyTerms, new: &PolicyTerms) -> Result<(), Error> {
+    let (field, problem) = match (&old.scope, &new.scope) {
+        (None, Some(scope)) => {
+            let field = match (scope.labels.is_empty(), &scope.resource) {
+                (false, _) => "labels",
+                (true, Some(_)) => "resource",
+                (true, None) => "actions",
+            };
+            (field, "can't be given to a policy that was made without labels, resource and actions; create another")
+        }
+        (Some(scope), None) => {
+            let field = match (scope.labels.is_empty(), &scope.resource) {
+                (false, _) => "labels",
+                (true, Some(_)) => "resource",
+                (true, None) => "actions",
+            };
+            (field, "must stay, or another of labels, resource and actions; resource * is any")
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::field(Code::InvalidField, field, problem))
 }
 
 impl Creates for CreatePolicy {
@@ -226,12 +345,17 @@ impl Command for UpdatePolicy {
     type Subject = PolicyId;
     type Reply = Option<PolicyView>;
 
-    fn decide(self, tenant: &Tenant, by: By, _: Moment) -> Result<(Option<Change>, PolicyId), Error> {
-        let Self { id, patch: PolicyPatch { limits, action, status } } = self;
+    fn decide(self, tenant: &Tenant, by: By, moment: Moment) -> Result<(Option<Change>, PolicyId), Error> {
+        let Self { id, patch } = self;
         let old = &changeable(tenant, id, by)?.profile;
+        let PolicyPatch { limits, action, status, time_zone, week_starts_on, month_starts_on, .. } = patch;
+        let PolicyPatch { labels, resource, actions, temporary, .. } = patch;
+        let sets_until = matches!(temporary, Some(Some(_)));
+        let patch = TermsPatch { time_zone, week_starts_on, month_starts_on, labels, resource, actions, temporary };
+        let sets_terms = !patch.is_empty();
         // An operator who sets a key's policy to equal values still takes it over.
         let takes_over = matches!((by, old.by), (By::Operator, By::Key(_)))
-            && (limits.is_some() || action.is_some() || status.is_some());
+            && (limits.is_some() || action.is_some() || status.is_some() || sets_terms);
         let limits = limits.unwrap_or_default().merge(&old.limits)?;
         let action = action.unwrap_or(old.action);
         let disabled = match status {
@@ -243,8 +367,15 @@ impl Command for UpdatePolicy {
                 return Err(Error::field(Code::InvalidField, "status", problem));
             }
         };
-        let changed = takes_over || (&limits, action, disabled) != (&old.limits, old.action, old.disabled);
-        Ok((changed.then_some(Change::PolicyUpdated { policy: id, limits, action, disabled }), id))
+        let terms = patch.merge(&old.terms)?;
+        check_scope(&old.terms, &terms)?;
+        if sets_until {
+            check_until(&terms, moment)?;
+        }
+        let is_new = (&limits, action, disabled, &terms) != (&old.limits, old.action, old.disabled, &old.terms);
+        let terms = terms.stored();
+        let update = Change::PolicyUpdated { policy: id, limits, action, disabled, terms };
+        Ok(((takes_over || is_new).then_some(update), id))
     }
 
     fn reply(tenant: &Tenant, id: PolicyId, now: Timestamp) -> Option<PolicyView> {
@@ -290,4 +421,35 @@ impl Command for ResetPolicy {
     fn reply(tenant: &Tenant, id: PolicyId, now: Timestamp) -> Option<PolicyView> {
         PolicyView::find(tenant, id, now).ok()
     }
+}
+
+/// Resets the usage of all policies that the author may change.
+pub struct ResetPolicies(
+    /// The counts to reset.
+    pub Period,
+);
+
+impl Command for ResetPolicies {
+    type Subject = usize;
+    type Reply = usize;
+
+    fn decide(self, tenant: &Tenant, by: By, _: Moment) -> Result<(Option<Change>, usize), Error> {
+        let count = tenant.policies().iter().filter(|policy| policy.profile.may_be_changed_by(by)).count();
+        Ok(((count > 0).then_some(Change::PoliciesReset { period: self.0 }), count))
+    }
+
+    fn reply(_: &Tenant, count: usize, _: Timestamp) -> usize {
+        count
+    }
+}
+
+/// The policies that bind an agent now, oldest first.
+///
+/// # Errors
+/// `AGENT_NOT_FOUND`.
+pub fn policies_of_agent(tenant: &Tenant, agent: AgentId, now: Timestamp) -> Result<Vec<PolicyView>, Error> {
+    let agent = tenant.agent(agent).ok_or_else(|| unknown_agent(&agent.to_string()))?;
+    let policies = tenant.policies_at(now);
+    let binding = policies.iter().filter(|policy| policy.binds(agent));
+    Ok(binding.map(|policy| PolicyView::of(tenant, policy, now)).collect())
 }

@@ -42,8 +42,9 @@ pub struct KeptWarning {
     pub requested: u64,
     /// The limit.
     pub max: u64,
-    /// Seconds until the count starts anew.
-    pub retry_after: u64,
+    /// Seconds until there is room for the call, if that ever comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
     /// The excess in words.
     pub message: Box<str>,
 }

@@ -19,13 +19,15 @@ use crate::agent::{Agent, AgentStatus};
 use crate::budget::check::Exceeded;
 use crate::budget::cost::Cost;
 use crate::budget::policy::PolicyAction;
+use crate::budget::scope::Call;
 use crate::decision::explain::{Step, Trace};
 use crate::decision::kept_answer::KeptAnswer;
 use crate::decision::request::{Asked, Request};
 use crate::error::{Code, Error};
-use crate::event::{Grant, Record};
+use crate::event::{Extras, Grant, Record};
 use crate::id::{AgentId, AuditId, PolicyId};
 use crate::idempotency::key::UsedKey;
+use crate::limits::MAX_HOLDS;
 use crate::moment::Moment;
 use crate::tenant::{Caller, Tenant};
 use crate::time::Timestamp;
@@ -61,6 +63,9 @@ pub struct Decision {
     /// What was charged, if the call named a cost finer than a millionth: it is rounded up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_cost: Option<Cost>,
+    /// The hold on the cost, if the call asked for one. An explanation holds nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Held>,
     /// The agent that the request named, known or not.
     #[serde(skip)]
     pub agent_id: Option<AgentId>,
@@ -70,6 +75,14 @@ pub struct Decision {
     /// Whether it is the answer that the call got when it came first, with the same idempotency key.
     #[serde(skip)]
     pub is_repeat: bool,
+}
+
+/// The hold on the cost of an allowed call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+pub struct Held {
+    /// When it ends by itself, and the cost is left again.
+    pub until: Timestamp,
 }
 
 // Serde passes a reference.
@@ -86,7 +99,11 @@ pub struct Verdict {
     outcome: Result<Grant, Denial>,
     warnings: Vec<Exceeded>,
     more_warnings: usize,
+    /// The scoped policies that the call is charged to.
+    scoped: Vec<u64>,
     rounded: Option<Cost>,
+    /// When the hold on the call's cost ends.
+    held_until: Option<Timestamp>,
 }
 
 /// Why a call is denied.
@@ -115,7 +132,7 @@ impl From<Exceeded> for Denial {
     fn from(exceeded: Exceeded) -> Self {
         let Exceeded { policy_id, action, retry_after, message, .. } = exceeded;
         let policy = Some((policy_id, action));
-        Self { code: Code::BudgetExceeded, reason: message.into(), retry_after: Some(retry_after), policy }
+        Self { code: Code::BudgetExceeded, reason: message.into(), retry_after, policy }
     }
 }
 
@@ -151,7 +168,7 @@ impl Verdict {
             user_agent: request.user_agent(),
             micros,
             trace: request.trace,
-            extras: None,
+            extras: self.extras().map(Box::new),
         }
     }
 
@@ -168,14 +185,21 @@ impl Verdict {
         extras.answer = (answer != KeptAnswer::default()).then(|| Box::new(answer));
     }
 
+    /// What only some calls have.
+    fn extras(&self) -> Option<Extras> {
+        let extras = Extras { held_until: self.held_until, scoped: self.scoped.clone(), ..Extras::default() };
+        (self.allows() && extras != Extras::default()).then_some(extras)
+    }
+
     /// The answer to the caller.
     pub fn answer(self, audit_id: Option<AuditId>) -> Decision {
-        let Self { agent: agent_id, owner: _, outcome, warnings, more_warnings, rounded } = self;
+        let Self { agent: agent_id, owner: _, outcome, warnings, more_warnings, scoped: _, rounded, held_until } = self;
         let mut decision = Decision { audit_id, warnings, more_warnings, agent_id, ..Decision::default() };
         match outcome {
             Ok(_) => {
                 decision.allowed = true;
                 decision.tokens_cost = rounded;
+                decision.hold = held_until.filter(|_| audit_id.is_some()).map(|until| Held { until });
             }
             Err(denial) => {
                 decision.rate_limited = denial.is_of_a_rate();
@@ -210,6 +234,7 @@ impl Decision {
             warnings: answer.warnings.iter().map(Into::into).collect(),
             more_warnings: usize::try_from(answer.more_warnings).unwrap_or(usize::MAX),
             tokens_cost: record.cost.filter(|_| answer.rounded),
+            hold: record.extras.as_ref().and_then(|extras| extras.held_until).map(|until| Held { until }),
             agent_id: record.agent,
             rate_limited: record.rate_limited,
             is_repeat: true,
@@ -225,23 +250,45 @@ impl Tenant {
             (_, Asked::Agent(id)) => (self.agent(id), Some(id)),
             (_, Asked::Caller | Asked::Nobody) => (None, None),
         };
-        let (mut warnings, mut more_warnings) = (Vec::new(), 0);
+        let (mut warnings, mut more_warnings, mut scoped) = (Vec::new(), 0, Vec::new());
         let outcome = self.check(agent, request, moment.wall, trace).and_then(|(agent, grant)| {
             if self.policies().is_empty() {
                 return Ok(grant);
             }
-            let budgets = self.check_budgets(agent, request.cost.unwrap_or_default(), moment.wall, trace);
+            let call = Call::new(request.action(), request.resource());
+            let budgets = self.check_budgets(agent, call, request.cost.unwrap_or_default(), moment.wall, trace);
+            scoped = budgets.scoped;
             (warnings, more_warnings) = (budgets.warnings, budgets.more_warnings);
             budgets.denied_by.map_or(Ok(grant), |exceeded| Err(Denial::from(*exceeded)))
         });
+        let (outcome, held_until) = match request.hold() {
+            None => (outcome, None),
+            Some(time) => {
+                let outcome = outcome.and_then(|grant| self.check_hold_room(moment.wall, trace).map(|()| grant));
+                let until = outcome.is_ok().then(|| time.end_from(moment.wall));
+                (outcome, until)
+            }
+        };
         Verdict {
             agent: agent.map(|agent| agent.profile.id).or(asked),
             owner: agent.map(|agent| Arc::clone(&agent.profile.spec.owner)),
             outcome,
             warnings,
             more_warnings,
+            scoped,
             rounded: request.cost.filter(|_| request.is_cost_rounded),
+            held_until,
         }
+    }
+
+    /// Whether one more hold may be opened.
+    fn check_hold_room(&self, at: Timestamp, trace: &mut impl Trace) -> Result<(), Denial> {
+        let Some(seconds) = self.seconds_to_hold_room(at) else {
+            pass(trace, "hold", "There is room for one more hold");
+            return Ok(());
+        };
+        let reason = format!("Limit of open holds exceeded: {MAX_HOLDS} are open");
+        Err(stop(trace, "hold", Denial { retry_after: Some(seconds), ..Denial::new(Code::HoldLimitExceeded, reason) }))
     }
 
     /// All checks except the budgets.

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use crate::budget::cost::Cost;
+use crate::budget::hold::HoldTime;
 use crate::decision::arguments::{Arguments, Compact};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::id::{AgentId, TenantRef};
 use crate::idempotency::key::{IdempotencyKey, RequestKey};
 use crate::limits::{MAX_ACTION_BYTES, MAX_ARGUMENTS_BYTES, MAX_JSON_DEPTH, MAX_RESOURCE_BYTES, MAX_USER_AGENT_BYTES};
@@ -14,6 +15,7 @@ use crate::secret::SecretHash;
 use crate::secret_scan::hide_secrets;
 use crate::secret_scan::holds_secret;
 use crate::text::shown_within;
+use crate::time::Timestamp;
 use crate::trace_id::TraceId;
 
 /// Which agent a request asks about.
@@ -48,6 +50,8 @@ pub struct Request {
     problem: Option<Box<str>>,
     /// Estimated cost of the call.
     pub cost: Option<Cost>,
+    /// How long to hold that cost, instead of charging it for good.
+    hold: Option<HoldTime>,
     /// Whether the caller's cost was finer than a millionth, and so was rounded up.
     pub is_cost_rounded: bool,
     /// The caller's address, if known.
@@ -144,6 +148,7 @@ impl Request {
             digest,
             problem,
             cost: None,
+            hold: None,
             is_cost_rounded: false,
             ip: None,
             trace: None,
@@ -172,6 +177,7 @@ impl Request {
         let rounded = if self.is_cost_rounded { "rounded" } else { "" };
         let cost = self.cost.map_or_else(String::new, |cost| cost.millionths().to_string());
         let ip = self.ip.filter(|_| !is_ip_of_connection).map_or_else(String::new, |ip| ip.to_string());
+        let hold = self.hold.map(|time| time.end_from(Timestamp::default()).millis().to_string()).unwrap_or_default();
         let arguments = self.recorded_arguments();
         let parts = [
             "authorize",
@@ -183,6 +189,7 @@ impl Request {
             arguments.unwrap_or_default(),
             &cost,
             rounded,
+            &hold,
             &ip,
         ];
         let key = Box::new(RequestKey::new(key, &parts.map(str::as_bytes)));
@@ -197,6 +204,24 @@ impl Request {
         }
         self.tenants.insert(0, name);
         self
+    }
+
+    /// Makes an allowed call hold its cost for so many seconds: see [`hold`](crate::budget::hold). Set the cost before.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` without a cost, or for a number of seconds that is out of range.
+    pub fn holding(self, seconds: u64) -> Result<Self, Error> {
+        let time = HoldTime::parse("hold.ttlSeconds", seconds)?;
+        if self.cost.is_none() {
+            let problem = "needs tokensCost: there is nothing to hold without an estimate";
+            return Err(Error::field(Code::InvalidField, "hold", problem));
+        }
+        Ok(Self { hold: Some(time), ..self })
+    }
+
+    /// How long to hold the cost.
+    pub fn hold(&self) -> Option<HoldTime> {
+        self.hold
     }
 
     /// Adds arguments: the text of one valid JSON value.

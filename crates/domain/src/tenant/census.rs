@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::agent::AgentCounts;
-use crate::budget::policy::{Amount, Meter, Policy, PolicyAction, PolicyStatus};
+use crate::budget::calendar::Span;
+use crate::budget::meter::{Amount, Meter};
+use crate::budget::policy::{Policy, PolicyAction, PolicyStatus};
 use crate::id::{AgentId, PolicyId};
 use crate::tenant::{Tenant, TenantStatus};
 use crate::time::Timestamp;
@@ -35,8 +37,8 @@ pub struct NearLimit {
     pub max: Amount,
     /// The used share of the limit: 1 is all of it.
     pub share: f64,
-    /// When the count starts anew.
-    pub resets_at: Timestamp,
+    /// When the count starts anew; `None` is never.
+    pub resets_at: Option<Timestamp>,
     /// When it last denied a call; `None` if it did not since it was last changed or reset.
     pub last_denied_at: Option<Timestamp>,
 }
@@ -56,17 +58,21 @@ pub struct Census {
     pub last_event_at: Timestamp,
     /// When these numbers were taken.
     pub taken_at: Timestamp,
-    /// Until when they hold if no event comes: then an agent expires, or a day ends.
+    /// Until when they are right if no event comes: then an agent expires, a hold ends, or a policy's window does.
     pub valid_until: Timestamp,
 }
 
 impl Census {
     /// The tenant's numbers at `now`, with at most `most` policies.
     pub fn take(tenant: &Tenant, now: Timestamp, most: usize) -> Self {
-        let mut near_limits: Vec<_> = tenant.policies().iter().filter_map(|policy| policy.near_limit(now)).collect();
+        let policies = tenant.policies_at(now);
+        let mut near_limits: Vec<_> = policies.iter().filter_map(|policy| policy.near_limit(now)).collect();
         sort_fullest_first(&mut near_limits, |near| near);
         near_limits.truncate(most);
+        // By then the count of a policy may start anew, or its limits change.
         let next_day = now.next_day();
+        let next_turn = policies.iter().filter_map(|policy| policy.next_turn(now)).min();
+        let next_end = tenant.next_hold_end().filter(|end| *end > now);
         Self {
             name: tenant.profile().name.clone(),
             status: tenant.profile().status,
@@ -74,7 +80,10 @@ impl Census {
             near_limits,
             last_event_at: tenant.time(),
             taken_at: now,
-            valid_until: tenant.next_expiry(now).map_or(next_day, |expiry| expiry.min(next_day)),
+            valid_until: [tenant.next_expiry(now), next_end, next_turn]
+                .into_iter()
+                .flatten()
+                .fold(next_day, Timestamp::min),
         }
     }
 }
@@ -85,6 +94,14 @@ pub fn sort_fullest_first<T>(list: &mut [T], near: impl Fn(&T) -> &NearLimit) {
 }
 
 impl Policy {
+    /// When its next window begins or its temporary limits end, whichever comes first.
+    fn next_turn(&self, now: Timestamp) -> Option<Timestamp> {
+        let spans = Span::ALL.into_iter().filter(|span| self.usage.count(*span).is_some());
+        let windows = spans.filter_map(|span| self.bounds(span, now).ends_at());
+        let until = self.profile.terms.temporary.as_ref().map(|temporary| temporary.until);
+        windows.chain(until.filter(|until| *until > now)).min()
+    }
+
     /// The policy's fullest limit, if that is near or used up, or if the policy denied a call today: a call may ask for
     /// more than is left of any limit. A disabled policy stops nothing, so it is near none.
     pub fn near_limit(&self, now: Timestamp) -> Option<NearLimit> {
@@ -95,7 +112,7 @@ impl Policy {
         let (share, meter) =
             meters.map(|meter| (meter.share(), meter)).max_by(|(one, _), (other, _)| one.total_cmp(other))?;
         (share >= NEAR || self.denied_today(now)).then(|| {
-            let Meter { name, used, max, daily, .. } = meter;
+            let Meter { name, used, max, resets_at, .. } = meter;
             let profile = &self.profile;
             NearLimit {
                 policy: profile.id,
@@ -107,7 +124,7 @@ impl Policy {
                 used,
                 max,
                 share,
-                resets_at: if daily { now.next_day() } else { now.next_month() },
+                resets_at,
                 last_denied_at: self.last_denied_at,
             }
         })
@@ -132,7 +149,8 @@ mod tests {
     use super::*;
     use crate::author::By;
     use crate::budget::cost::Cost;
-    use crate::budget::policy::{Limits, PolicyProfile};
+    use crate::budget::policy::{PolicyProfile, PolicyTerms};
+    use crate::budget::policy_limits::Limits;
     use crate::{Moment, TenantTag};
 
     fn policy(limits: Limits, disabled: bool, calls: u64, cost: &str) -> Policy {
@@ -149,9 +167,10 @@ mod tests {
             by: By::Operator,
             created_at: at,
             updated_at: at,
+            terms: PolicyTerms::default(),
         };
-        let mut policy = Policy::new(profile);
-        policy.usage.charge(Moment::new(now, 1), calls, Cost::parse("cost", cost).unwrap());
+        let mut policy = Policy::new(profile, |_| None);
+        policy.charge(Moment::new(now, 1), calls, Cost::parse("cost", cost).unwrap(), false);
         policy
     }
 
@@ -171,10 +190,10 @@ mod tests {
         assert_eq!(near(7, "1.5"), None);
         let day = near(8, "1.5").unwrap();
         assert_eq!((day.limit, day.share, day.status), ("maxCallsPerDay", 0.8, PolicyStatus::Active));
-        assert_eq!(day.resets_at, at("2026-02-28T00:00:00Z"));
+        assert_eq!(day.resets_at, Some(at("2026-02-28T00:00:00Z")));
         let month = near(8, "2.5").unwrap();
         assert_eq!((month.limit, month.share, month.status), ("maxTokensCostPerMonth", 1.25, PolicyStatus::Triggered));
-        assert_eq!((month.used.to_string(), month.resets_at), ("2.5".to_owned(), at("2026-03-01T00:00:00Z")));
+        assert_eq!((month.used.to_string(), month.resets_at), ("2.5".to_owned(), Some(at("2026-03-01T00:00:00Z"))));
         let tomorrow = at("2026-02-28T00:00:00Z");
         let mut denying = policy(limits.clone(), false, 7, "1.5");
         denying.last_denied_at = Some(now);

@@ -13,6 +13,9 @@ impl Tenant {
     /// # Errors
     /// The rule that does not hold, in words.
     pub fn validate(&self) -> Result<(), String> {
+        if self.holds().open().iter().any(|hold| hold.decision.seq > self.seq()) {
+            return Err("a hold is of a decision that was not made yet".to_owned());
+        }
         let mut before = None;
         for link in self.delegations() {
             if before.is_some_and(|before| before >= link.place) {
@@ -22,6 +25,10 @@ impl Tenant {
             self.check_link(link).map_err(|problem| format!("delegation {} {problem}", link.profile.id))?;
         }
         self.used_keys().0.validate(self.seq(), self.time())?;
+        let mut numbers = self.policies().iter().map(|policy| policy.profile.id.seq());
+        if !numbers.by_ref().is_sorted_by(|one, next| one < next) {
+            return Err("the policies are not in the order in which they were made".to_owned());
+        }
         for (agent, slot) in self.agents().iter().zip(0u32..) {
             let id = agent.profile.id;
             if self.slot_of(id) != Some(slot) {

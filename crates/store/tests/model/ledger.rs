@@ -2,11 +2,15 @@
 
 use kavach_domain::agent::commands::{AgentPatch, CreateAgent, NewAgent, RevokeAgent, UpdateAgent};
 use kavach_domain::author::By;
+use kavach_domain::budget::calendar::Span;
 use kavach_domain::budget::cost::Cost;
-use kavach_domain::budget::policy::Period;
+use kavach_domain::budget::counts::Period;
+use kavach_domain::budget::hold::HoldTime;
+use kavach_domain::budget::hold_commands::HoldView;
 use kavach_domain::budget::policy_commands::{
-    CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicy, UpdatePolicy,
+    CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicies, ResetPolicy, UpdatePolicy,
 };
+use kavach_domain::budget::scope::Call;
 use kavach_domain::budget::usage::{UsageAnswer, UsageReport};
 use kavach_domain::decision::explain::Steps;
 use kavach_domain::event::ChangeRecord;
@@ -68,6 +72,7 @@ impl Ledger {
     }
 
     fn record(&mut self, moment: Moment, event: &Event<'_>) {
+        let event = &self.tenant.complete(moment, event).into_owned();
         let mut bytes = Vec::new();
         codec::encode_event(moment, event, &mut bytes).unwrap();
         assert_eq!(codec::decode_event(moment.seq, &bytes).unwrap(), (moment, event.clone()));
@@ -102,7 +107,11 @@ impl Ledger {
     }
 
     pub fn give_to(&mut self, agent: AgentId, owner: &str) -> Result<(), Code> {
-        let patch: AgentPatch = serde_json::from_str(&json!({ "ownerId": owner }).to_string()).unwrap();
+        self.change_agent(agent, &json!({ "ownerId": owner }).to_string())
+    }
+
+    pub fn change_agent(&mut self, agent: AgentId, json: &str) -> Result<(), Code> {
+        let patch: AgentPatch = serde_json::from_str(json).unwrap();
         self.execute(UpdateAgent::parse(agent, patch)).map(|_| ())
     }
 
@@ -131,21 +140,71 @@ impl Ledger {
         self.execute(Ok(ResetPolicy { id, period })).map(|_| ())
     }
 
-    pub fn call(&mut self, agent: AgentId, cost: Option<&str>) -> Decision {
-        self.call_of("read", agent, cost)
+    pub fn reset_all(&mut self, period: Period) {
+        self.execute(Ok(ResetPolicies(period))).unwrap();
     }
 
-    pub fn call_of(&mut self, action: &str, agent: AgentId, cost: Option<&str>) -> Decision {
-        let mut request = Request::new(action, "docs:1").unwrap().for_agent(agent);
+    pub fn call(&mut self, agent: AgentId, cost: Option<&str>) -> Decision {
+        self.call_of("read", "docs:1", agent, cost, None)
+    }
+
+    /// A call that may hold its cost, for so many seconds.
+    pub fn call_of(
+        &mut self,
+        action: &str,
+        resource: &str,
+        agent: AgentId,
+        cost: Option<&str>,
+        hold: Option<u64>,
+    ) -> Decision {
+        let mut request = Request::new(action, resource).unwrap().for_agent(agent);
         request.cost = cost.map(self::cost);
+        if let Some(seconds) = hold {
+            request = request.holding(seconds).unwrap();
+        }
+        // An explanation sees due holds as ended, though nothing says so yet.
         let moment = self.tenant.next_moment(self.clock);
         let mut steps = Steps::default();
         let explained = self.tenant.decide(&Caller::Operator, &request, moment, &mut steps).answer(None);
+        self.end_due_holds();
+        let moment = self.tenant.next_moment(self.clock);
         let verdict = self.tenant.decide(&Caller::Operator, &request, moment, &mut ());
         self.record(moment, &Event::Decided(verdict.record(&request, 1)));
         let decision = verdict.answer(Some(AuditId::derive(moment.at, moment.seq, self.tenant.id().tag())));
-        assert_eq!(explained, Decision { audit_id: None, ..decision.clone() });
+        assert_eq!(explained, Decision { audit_id: None, hold: None, ..decision.clone() });
+        assert_eq!(decision.hold.is_some(), hold.is_some() && decision.allowed);
         decision
+    }
+
+    /// Ends the holds that are due, as the actor does before it decides anything.
+    pub fn end_due_holds(&mut self) {
+        loop {
+            let moment = self.tenant.next_moment(self.clock);
+            let Some(end) = self.tenant.due_hold(moment.wall) else { return };
+            self.record(moment, &Event::Used(end));
+        }
+    }
+
+    pub fn release(&mut self, decision: AuditId) -> Result<UsageAnswer, Code> {
+        self.end_due_holds();
+        let moment = self.tenant.next_moment(self.clock);
+        let (record, answer) =
+            self.tenant.decide_release(By::Operator, decision, moment).map_err(|error| error.code())?;
+        if let Some(record) = record {
+            self.record(moment, &Event::Used(record));
+        }
+        Ok(answer)
+    }
+
+    pub fn extend(&mut self, decision: AuditId, seconds: u64) -> Result<HoldView, Code> {
+        self.end_due_holds();
+        let moment = self.tenant.next_moment(self.clock);
+        let time = HoldTime::parse("ttlSeconds", seconds).unwrap();
+        let decided = self.tenant.decide_extension(By::Operator, decision, time, moment);
+        let (record, view) = decided.map_err(|error| error.code())?;
+        self.record(moment, &Event::Used(record));
+        assert_eq!(HoldView::find(&self.tenant, decision, moment.wall).unwrap(), view);
+        Ok(view)
     }
 
     pub fn used(&mut self, agent: AgentId, calls: u64, cost: &str) -> Result<UsageAnswer, Code> {
@@ -156,10 +215,16 @@ impl Ledger {
         let bytes = self.events[decision.seq() as usize - 1].clone();
         let (moment, event) = codec::decode_event(decision.seq(), &bytes).unwrap();
         let report = UsageReport::new(agent, 0, self::cost(cost)).unwrap();
-        self.report(report.settling(decision, moment, &event))
+        let by_entry = report.clone().settling(decision, moment, &event);
+        // A hold tells what its entry tells.
+        if let Some(hold) = HoldView::settleable(&self.tenant, decision) {
+            assert_eq!(report.settling_hold(&hold), by_entry);
+        }
+        self.report(by_entry)
     }
 
     fn report(&mut self, report: Result<UsageReport, Error>) -> Result<UsageAnswer, Code> {
+        self.end_due_holds();
         let moment = self.tenant.next_moment(self.clock);
         let decided = report.and_then(|report| self.tenant.decide_usage(By::Operator, report, moment));
         let (record, answer) = decided.map_err(|error| error.code())?;
@@ -176,12 +241,8 @@ impl Ledger {
     /// `[callsToday, callsThisMonth, costToday, costThisMonth]`
     pub fn counts(&self, id: PolicyId) -> [String; 4] {
         let usage = self.view(id).policy.usage;
-        [
-            usage.calls_today.to_string(),
-            usage.calls_this_month.to_string(),
-            usage.tokens_cost_today.to_string(),
-            usage.tokens_cost_this_month.to_string(),
-        ]
+        let (day, month) = (usage.day.open, usage.month.open);
+        [day.calls.to_string(), month.calls.to_string(), day.cost.to_string(), month.cost.to_string()]
     }
 
     /// Restarts from a snapshot.
@@ -195,18 +256,37 @@ impl Ledger {
     pub fn compare(&self) {
         let now = self.now();
         let counted = recount::policies(&self.trail, now.millis());
-        let found: Vec<_> =
-            self.tenant.policies().iter().map(|p| shown(&PolicyView::of(&self.tenant, p, now))).collect();
+        let policies = self.tenant.policies_at(now);
+        let found: Vec<_> = policies.iter().map(|p| shown(&PolicyView::of(&self.tenant, p, now))).collect();
         let expected: Vec<_> = counted.iter().map(recount::Counted::shown).collect();
         assert_eq!(found, expected, "at {now}");
+        let holds = HoldView::list(&self.tenant, None, None, usize::MAX, now);
+        let found: Vec<_> = holds
+            .iter()
+            .map(|HoldView { id, hold, .. }| (id.to_string(), hold.agent.to_string(), hold.ends_at.millis()))
+            .collect();
+        let open = recount::open_holds(&self.trail).into_iter().filter(|(_, until)| *until > now.millis());
+        let entry = |place: usize| &self.trail[place];
+        let expected: Vec<_> =
+            open.map(|(at, until)| (entry(at).id.clone(), entry(at).agent_id.clone().unwrap(), until)).collect();
+        assert_eq!(found, expected, "at {now}");
+        for window in policies.iter().flat_map(|policy| policy.windows(now)) {
+            if let (Some(max), Some(left)) = (window.max_tokens_cost, window.tokens_cost_left) {
+                let (spent, held) = (window.tokens_cost_spent.millionths(), window.tokens_cost_held.millionths());
+                let sum = left.millionths() + i128::from(spent) + i128::from(held);
+                assert_eq!(i128::from(max.millionths()), sum, "{window:?}");
+            }
+        }
         for agent in self.tenant.agents() {
             let (id, owner) = (agent.profile.id.to_string(), &*agent.profile.spec.owner);
             assert_eq!(Some(owner), recount::owner(&self.trail, &id).as_deref());
-            for asked in ["0", "0.5"] {
-                let check = self.tenant.check_budgets(agent, cost(asked), now, &mut ());
+            for (asked, resource) in [("0", "docs:1"), ("0.5", "docs:2")] {
+                let call = Call::new("read", resource);
+                let check = self.tenant.check_budgets(agent, call, cost(asked), now, &mut ());
                 let found = check.denied_by.iter().map(|by| &**by).chain(&check.warnings);
                 let found: Vec<_> = found.map(|e| json!([e.policy_id, e.limit, e.action, e.retry_after])).collect();
-                let expected = recount::verdict(&counted, &id, owner, recount::millionths(asked), now.millis());
+                let pending = TrailEntry::pending(&id, owner, "read", resource, recount::millionths(asked));
+                let expected = recount::verdict(&self.trail, &counted, &pending, now.millis());
                 assert_eq!(found, expected.iter().map(recount::Said::shown).collect::<Vec<_>>(), "{id} at {now}");
             }
         }
@@ -231,24 +311,22 @@ impl Ledger {
 }
 
 fn shown(view: &PolicyView) -> Value {
-    let (profile, usage) = (&view.policy.profile, &view.policy.usage);
-    let limits = &profile.limits;
+    let (profile, usage, limits) = (&view.policy.profile, &view.policy.usage, &view.limits);
+    let window = |span| usage.count(span).map(|count| count.open);
+    let calls = |span| window(span).map(|window| window.calls.to_string());
+    let cost = |span| window(span).map(|window| window.cost.millionths().to_string());
+    let held = |span| window(span).map(|window| window.held.millionths().to_string());
+    let max_calls = |span| limits.calls(span).map(|max| max.to_string());
+    let max_cost = |span| limits.cost(span).map(|max| max.millionths().to_string());
+    let (plain, more) = ([Span::Day, Span::Month], [Span::Hour, Span::Week, Span::Total]);
+    let in_order = |parts: [&[Option<String>]; 4]| parts.concat();
     json!({
         "id": profile.id,
-        "limits": [
-            limits.max_calls_per_day.map(|max| max.to_string()),
-            limits.max_calls_per_month.map(|max| max.to_string()),
-            limits.max_tokens_cost_per_day.map(|max| max.millionths().to_string()),
-            limits.max_tokens_cost_per_month.map(|max| max.millionths().to_string()),
-        ],
+        "limits": in_order([&plain.map(max_calls), &plain.map(max_cost), &more.map(max_calls), &more.map(max_cost)]),
         "action": profile.action,
         "status": view.status,
-        "used": [
-            usage.calls_today.to_string(),
-            usage.calls_this_month.to_string(),
-            usage.tokens_cost_today.millionths().to_string(),
-            usage.tokens_cost_this_month.millionths().to_string(),
-        ],
+        "used": in_order([&plain.map(calls), &plain.map(cost), &more.map(calls), &more.map(cost)]),
+        "held": in_order([&plain.map(held), &more.map(held), &[], &[]]),
         "lastDenied": view.policy.last_denied_at.map(Timestamp::millis),
     })
 }

@@ -126,6 +126,7 @@ impl Run {
 
     /// Records an event as the actor does.
     fn record(&mut self, moment: Moment, event: &Event<'_>) {
+        let event = &self.tenant.complete(moment, event).into_owned();
         let mut bytes = Vec::new();
         codec::encode_event(moment, event, &mut bytes).unwrap();
         let journal = self.journal.as_mut().unwrap();
@@ -379,7 +380,7 @@ impl Run {
             }
             JournalJob::Snapshot => {
                 let state = codec::encode_state(&self.tenant.state()).unwrap();
-                journal.begin_snapshot().run(|file| file.write_all(&state)).unwrap();
+                journal.begin_snapshot(journal.written_seq()).run(|file| file.write_all(&state)).unwrap();
                 self.snapshots.push((self.events.len(), state));
             }
         }
