@@ -16,9 +16,10 @@ use crate::domain::budget::hold_commands::HoldView;
 use crate::domain::budget::usage::{UsageAnswer, UsageReport};
 use crate::domain::decision::explain::Step;
 use crate::domain::event::Before;
+use crate::domain::idempotency::key::RequestKey;
 use crate::domain::tenant::{Caller, Command};
 use crate::domain::text::Slug;
-use crate::domain::{AuditId, Credential, Decision, Request, TenantId, Timestamp};
+use crate::domain::{AuditId, Credential, Decision, Error, Request, TenantId, Timestamp};
 use crate::journal::{Checkpoint, JournalReader};
 use crate::measure::tenant_measures::Waiting;
 use kavach_store::catalog_writer::RowBytes;
@@ -83,6 +84,8 @@ pub struct Execute<C: Command> {
     pub command: C,
     /// The caller's reason, if given.
     pub reason: Option<Box<str>>,
+    /// The request's idempotency key. A repeat changes nothing, and the answer is `IDEMPOTENCY_KEY_IN_USE`.
+    pub key: Option<RequestKey>,
     /// The reply channel.
     pub reply: Reply<C::Reply>,
 }
@@ -95,6 +98,8 @@ pub struct RecordUsage {
     pub credential: Credential,
     /// The usage.
     pub report: UsageReport,
+    /// See [`Execute::key`].
+    pub key: Option<RequestKey>,
     /// The reply channel.
     pub reply: Reply<UsageAnswer>,
 }
@@ -155,6 +160,26 @@ pub struct OpenAudit {
     pub credential: Credential,
     /// The reply channel.
     pub reply: Reply<AuditTrail>,
+}
+
+/// Find the events of requests that came before with the same idempotency keys, and open the trail to read them.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct OpenFirsts {
+    /// The caller's credential.
+    pub credential: Credential,
+    /// The keys of the requests.
+    pub keys: Vec<RequestKey>,
+    /// The reply channel, used once these events are as durable as their own callers were promised.
+    pub reply: Reply<Firsts>,
+}
+
+/// Where the answers to repeats are.
+pub struct Firsts {
+    /// For each key the entry of its first request, if there was one; or that it came with another request.
+    pub events: Vec<Result<Option<AuditId>, Error>>,
+    /// The trail that has them.
+    pub trail: AuditTrail,
 }
 
 /// A tenant's audit trail up to a moment.

@@ -5,6 +5,7 @@ use actix::{Message, Recipient};
 use super::homes::Home;
 use super::tenant_directory::Seat;
 use crate::domain::author::Author;
+use crate::domain::idempotency::key::UsedKey;
 use crate::domain::tenant::Profile;
 use crate::domain::tenant::commands::TenantSpec;
 use crate::domain::{Credential, Error, TenantId, TenantRef};
@@ -45,12 +46,14 @@ pub struct Wake {
 /// Create a tenant.
 #[derive(Message)]
 #[rtype(result = "Result<Profile, Error>")]
-pub struct CreateTenant(
+pub struct CreateTenant {
     /// The new tenant.
-    pub TenantSpec,
+    pub spec: TenantSpec,
     /// What we know about the caller.
-    pub Option<Author>,
-);
+    pub author: Option<Author>,
+    /// The request's idempotency key.
+    pub key: Option<UsedKey>,
+}
 
 /// Erase a tenant, its agents and its audit log.
 #[derive(Message)]

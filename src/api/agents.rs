@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::auth::Admin;
 use super::error::HandlerResult;
+use super::idempotency::{Once, note_repeat};
 use super::input::{Body, OptionalBody, Query, Reason, owner, page};
 use super::responses::{self, AgentJson, PolicyJson};
 use crate::domain::agent::commands::{AgentPatch, NewAgent};
@@ -53,9 +54,10 @@ pub struct Rotation {
 }
 
 /// `POST /v1/agents`
-pub async fn create(Admin(kavach): Admin, Body(new): Body<NewAgent>) -> HandlerResult {
+pub async fn create(Admin(kavach): Admin, new: Once<NewAgent>) -> HandlerResult {
+    let (kavach, new) = new.of(kavach);
     let (view, token) = kavach.agents().create(new).await?;
-    let mut response = HttpResponse::Created();
+    let mut response = note_repeat(&kavach, HttpResponse::Created());
     response.insert_header(("Location", format!("/v1/agents/{}", view.agent.profile.id)));
     responses::json(response, &AgentJson::new(&view, Some(&token)).with_warnings(&view))
 }

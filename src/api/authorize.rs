@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::auth::{Admin, Decider};
 use super::authorize_body::{AuthorizeBody, BatchBody, CallHead};
 use super::error::{HandlerResult, Problem};
+use super::idempotency::{REPLAYED, idempotency_key, refuse_key_of_all};
 use super::input::{UnreadBody, declared_length, parse, parse_part};
 use super::{fast_authorize_json, responses};
 use crate::domain::limits::{MAX_AUTHORIZE_BODY_BYTES, MAX_BATCH, MAX_BODY_BYTES, MAX_UNCHECKED_BODY_BYTES};
@@ -32,11 +33,11 @@ pub struct BatchAnswer {
 enum BatchResult {
     /// It was decided.
     Decided(Decision),
-    /// It is malformed and not decided. The others are.
+    /// It is malformed, or its idempotency key came with another request, and it is not decided. The others are.
     Failed(BatchFailure),
 }
 
-/// A malformed request of a batch. It is neither decided nor recorded.
+/// A request of a batch that is malformed, or whose idempotency key came with another one. It is neither decided nor recorded.
 #[derive(Serialize, JsonSchema)]
 struct BatchFailure {
     /// Always false.
@@ -60,6 +61,16 @@ struct FailureJson {
 }
 
 impl BatchResult {
+    fn of(decision: Decision) -> Self {
+        match decision.code {
+            // A mistake of the client, as a malformed request is one.
+            Some(code @ Code::IdempotencyKeyReused) => {
+                Self::failed(&Error::new(code, decision.reason.unwrap_or_default()))
+            }
+            _ => Self::Decided(decision),
+        }
+    }
+
     fn failed(error: &Error) -> Self {
         let (code, message, details) = (error.code(), error.message().to_owned(), error.details().clone());
         Self::Failed(BatchFailure { allowed: false, error: FailureJson { code, message, details } })
@@ -99,15 +110,32 @@ async fn read(decider: &Decider, headers: &HeaderMap, body: &[u8], agent: Option
     let read = as_text(body)
         .and_then(fast_authorize_json::single)
         .map_or_else(|| parse(body), Ok)
-        .and_then(|parsed| parsed.check(&head, agent).map_err(Problem));
+        .and_then(|parsed| parsed.check(&head, agent).map_err(Problem))
+        .and_then(|request| with_key_of_head(decider, headers, request).map_err(Problem));
     if read.is_err() {
         decider.kavach.authenticate().await?;
     }
     read
 }
 
+/// The request with the idempotency key in its head, if there is one.
+fn with_key_of_head(decider: &Decider, headers: &HeaderMap, request: Request) -> Result<Request, Error> {
+    let Some(key) = idempotency_key(headers)? else { return Ok(request) };
+    let in_body = request.key.clone();
+    let keyed = request.with_key(key, decider.is_agent);
+    if in_body.is_some() && in_body != keyed.key {
+        return Err(Error::field(Code::InvalidField, "idempotencyKey", "differs from the Idempotency-Key of the head"));
+    }
+    Ok(keyed)
+}
+
 async fn decide(decider: &Decider, request: Request, received: Instant) -> HandlerResult {
-    responses::json(HttpResponse::Ok(), &decider.kavach.authorize_since(request, received).await?)
+    let decision = decider.kavach.authorize_since(request, received).await?;
+    let mut response = HttpResponse::Ok();
+    if decision.is_repeat {
+        response.insert_header(REPLAYED);
+    }
+    responses::json(response, &decision)
 }
 
 /// `POST /v1/authorize`
@@ -142,7 +170,7 @@ pub async fn by_tenant(decider: Decider, (tenant, (http, body)): (Path<String>, 
     let received = Instant::now();
     let mut request = read(&decider, http.headers(), &body, None).await?;
     match decider.kavach.claim_in_path(&TenantRef::parse(&tenant)) {
-        Ok(claim) => request.tenants.insert(0, claim),
+        Ok(claim) => request = request.in_tenant(claim),
         Err(error) => {
             decider.kavach.authenticate().await?;
             return Err(error.into());
@@ -157,6 +185,7 @@ type BatchInput = (HttpRequest, UnreadBody<BatchBody<'static>, MAX_BODY_BYTES>);
 pub async fn batch(decider: Decider, (http, body): BatchInput) -> HandlerResult {
     // Nobody without a valid key makes the server read a megabyte.
     decider.kavach.authenticate().await?;
+    refuse_key_of_all(http.headers())?;
     let body = body.bytes(&http).await?;
     let received = Instant::now();
     let mut requests = Vec::new();
@@ -169,7 +198,7 @@ pub async fn batch(decider: Decider, (http, body): BatchInput) -> HandlerResult 
     let lost = || Error::new(Code::InternalError, "the request was not decided");
     let results = items.into_iter().map(|item| {
         let decision = item.and_then(|()| decisions.next().ok_or_else(lost));
-        decision.map_or_else(|error| BatchResult::failed(&error), BatchResult::Decided)
+        decision.map_or_else(|error| BatchResult::failed(&error), BatchResult::of)
     });
     responses::json(HttpResponse::Ok(), &BatchAnswer { results: results.collect() })
 }

@@ -13,6 +13,7 @@ use super::traceparent::trace_id;
 use crate::domain::budget::cost::Cost;
 use crate::domain::decision::arguments::Arguments;
 use crate::domain::decision::request::Asked;
+use crate::domain::idempotency::key::IdempotencyKey;
 use crate::domain::limits::{MAX_BATCH, MAX_HOLD_SECONDS};
 use crate::domain::text::quote;
 use crate::domain::{Code, Error, Request, TenantRef, TraceId, schema};
@@ -47,6 +48,12 @@ pub struct AuthorizeBody<'a> {
     #[serde(borrow, default, deserialize_with = "json_text")]
     #[schemars(with = "Option<Cost>")]
     pub tokens_cost: Option<&'a str>,
+    /// A name that the client gives this call. Sent again within 24 hours with the same key, the same call gets the first
+    /// decision again, and charges and records nothing. A single call may have it in the header `Idempotency-Key`
+    /// instead.
+    #[serde(borrow)]
+    #[schemars(with = "Option<schema::IdempotencyKeyText>")]
+    pub idempotency_key: Option<Cow<'a, str>>,
     /// Holds the estimate instead of charging it for good: it is left again after that time unless `POST /v1/usage`
     /// settles it before.
     #[serde(default)]
@@ -126,7 +133,8 @@ impl<'a> CallHead<'a> {
 impl AuthorizeBody<'_> {
     /// Checks the body. `agent` is the one that the path names.
     pub fn check(self, head: &CallHead<'_>, agent: Option<&str>) -> Result<Request, Error> {
-        let Self { agent_id, tenant_id, action, resource, arguments, tokens_cost, hold, context } = self;
+        let Self { agent_id, tenant_id, action, resource, arguments, tokens_cost, hold, idempotency_key, context } =
+            self;
         let (ip, user_agent) = context.map_or((None, None), |context| (context.ip, context.user_agent));
         let user_agent = user_agent.as_deref().filter(|_| head.agent_ip.is_none()).or(head.user_agent);
         let mut request = Request::of(&action, &resource, arguments, user_agent)?;
@@ -155,7 +163,12 @@ impl AuthorizeBody<'_> {
             (None, None) => None,
         };
         request.trace = head.trace;
-        Ok(request)
+        match idempotency_key {
+            Some(text) => {
+                Ok(request.with_key(IdempotencyKey::parse("idempotencyKey", &text)?, head.agent_ip.is_some()))
+            }
+            None => Ok(request),
+        }
     }
 }
 

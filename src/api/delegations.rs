@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 use super::auth::Admin;
 use super::error::{HandlerResult, Problem};
-use super::input::{Body, Query, Reason, page};
+use super::idempotency::{Once, note_repeat};
+use super::input::{Query, Reason, page};
 use super::responses::{self, DelegationJson, EffectivePermissionJson};
 use crate::domain::delegation::commands::{DelegationFilter, NewDelegation};
 use crate::domain::limits::MAX_PAGE;
@@ -55,9 +56,10 @@ fn agent(field: &str, text: Option<&str>) -> Result<Option<AgentId>, Problem> {
 }
 
 /// `POST /v1/delegations`
-pub async fn create(Admin(kavach): Admin, Body(new): Body<NewDelegation>) -> HandlerResult {
+pub async fn create(Admin(kavach): Admin, new: Once<NewDelegation>) -> HandlerResult {
+    let (kavach, new) = new.of(kavach);
     let view = kavach.delegations().create(new).await?;
-    let mut response = HttpResponse::Created();
+    let mut response = note_repeat(&kavach, HttpResponse::Created());
     response.insert_header(("Location", format!("/v1/delegations/{}", view.delegation.profile.id)));
     responses::json(response, &DelegationJson::with_warnings(view))
 }

@@ -67,6 +67,7 @@ impl<'a> Reader<'a> {
             "tokensCost" => reader.once(&mut body.tokens_cost, Self::value),
             "hold" => reader.once(&mut body.hold, Self::hold),
             "context" => reader.once(&mut context, Self::context),
+            "idempotencyKey" => reader.once(&mut body.idempotency_key, Self::cow),
             // An unknown field is left to the general reader too: it is rare, and ignored there.
             _ => None,
         })?;
@@ -302,7 +303,18 @@ mod tests {
                 }),
             ]
         });
-        let names = ["action", "resource", "arguments", "agentId", "tenantId", "tokensCost", "context", "ip", "x"];
+        let names = [
+            "action",
+            "resource",
+            "arguments",
+            "agentId",
+            "tenantId",
+            "tokensCost",
+            "context",
+            "idempotencyKey",
+            "ip",
+            "x",
+        ];
         let field = (prop::sample::select(names.to_vec()), value.boxed(), space());
         let fields = prop::collection::vec(field, 0..6);
         let context = "\\{(\"ip\":\"1\\.2\\.3\\.4\")?(,\"userAgent\":\"u\")?\\}";

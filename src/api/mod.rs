@@ -11,6 +11,7 @@
 //! | how many calls without a valid key an address may make | `auth_throttle` |
 //! | how an error becomes an answer | [`error`] |
 //! | how bodies and queries are read | [`input`], by the rules of [`strict_json`] |
+//! | requests that are carried out once | [`idempotency`] |
 //! | what an authorize call sends | [`authorize_body`]; [`fast_authorize_json`] reads most of them |
 //! | which trace a call is part of | `traceparent` |
 //! | the AuthZEN API for decisions | [`authzen`] |
@@ -38,6 +39,7 @@ pub mod fast_authorize_json;
 pub mod forward_auth;
 pub mod health;
 pub mod holds;
+pub mod idempotency;
 pub mod input;
 mod metric_families;
 pub mod metrics;

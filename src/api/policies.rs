@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::auth::Admin;
 use super::error::{HandlerResult, Problem};
+use super::idempotency::{Once, note_repeat};
 use super::input::{Body, Query, Reason, owner, page};
 use super::responses::{self, PolicyJson};
 use crate::domain::budget::check::Exceeded;
@@ -123,9 +124,10 @@ pub struct CheckJson {
 }
 
 /// `POST /v1/policies`
-pub async fn create(Admin(kavach): Admin, Body(new): Body<NewPolicy>) -> HandlerResult {
+pub async fn create(Admin(kavach): Admin, new: Once<NewPolicy>) -> HandlerResult {
+    let (kavach, new) = new.of(kavach);
     let view = kavach.policies().create(new).await?;
-    let mut response = HttpResponse::Created();
+    let mut response = note_repeat(&kavach, HttpResponse::Created());
     response.insert_header(("Location", format!("/v1/policies/{}", view.policy.profile.id)));
     responses::json(response, &PolicyJson::from(view))
 }

@@ -34,7 +34,12 @@ pub fn status(code: Code) -> u16 {
         | Code::HoldNotFound => 404,
         Code::MethodNotAllowed => 405,
         Code::RequestTimeout => 408,
-        Code::SlugTaken | Code::AgentIsRevoked | Code::AlreadySettled | Code::NotSettleable | Code::HoldEnded => 409,
+        Code::SlugTaken
+        | Code::AgentIsRevoked
+        | Code::AlreadySettled
+        | Code::NotSettleable
+        | Code::HoldEnded
+        | Code::IdempotencyKeyInUse => 409,
         Code::PayloadTooLarge => 413,
         Code::AgentLimitExceeded
         | Code::AgentTypeNotAllowed
@@ -48,7 +53,8 @@ pub fn status(code: Code) -> u16 {
         | Code::DelegationCycle
         | Code::DelegationDepthExceeded
         | Code::DelegationGrantorInactive
-        | Code::DelegationLimitExceeded => 422,
+        | Code::DelegationLimitExceeded
+        | Code::IdempotencyKeyReused => 422,
         Code::AuthRateLimited | Code::TooManyStreams => 429,
         Code::InternalError => 500,
         Code::NotReady

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::{Admin, Operator};
 use super::error::HandlerResult;
+use super::idempotency::{Once, note_repeat};
 use super::input::{Body, Query, Reason, page};
 use super::responses::{self, KeyJson, TenantJson};
 use crate::domain::limits::MAX_PAGE;
@@ -54,10 +55,11 @@ pub struct SnapshotJson {
 }
 
 /// `POST /v1/tenants`
-pub async fn create(Operator(kavach): Operator, Body(new): Body<NewTenant>) -> HandlerResult {
+pub async fn create(Operator(kavach): Operator, new: Once<NewTenant>) -> HandlerResult {
+    let (kavach, new) = new.of(kavach);
     let tenant = kavach.tenants().create(new).await?;
     let location = format!("/v1/tenants/{}", tenant.id);
-    let mut response = HttpResponse::Created();
+    let mut response = note_repeat(&kavach, HttpResponse::Created());
     response.insert_header(("Location", location));
     responses::json(response, &TenantJson::from(tenant))
 }
@@ -107,12 +109,10 @@ pub async fn activate(Operator(kavach): Operator, tenant: Path<String>) -> Handl
 }
 
 /// `POST /v1/tenants/{tenant}/keys`
-pub async fn create_key(
-    Operator(kavach): Operator,
-    (tenant, Body(new)): (Path<String>, Body<NewKey>),
-) -> HandlerResult {
+pub async fn create_key(Operator(kavach): Operator, (tenant, new): (Path<String>, Once<NewKey>)) -> HandlerResult {
+    let (kavach, new) = new.of(kavach);
     let made = kavach.tenants().create_key(TenantRef::parse(&tenant), &new.name).await?;
-    responses::json(HttpResponse::Created(), &KeyJson::new(made.key, Some(&made.secret)))
+    responses::json(note_repeat(&kavach, HttpResponse::Created()), &KeyJson::new(made.key, Some(&made.secret)))
 }
 
 /// `GET /v1/tenants/{tenant}/keys`

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::auth::Admin;
 use super::error::HandlerResult;
-use super::input::Body;
+use super::idempotency::{Once, note_repeat};
 use super::policies::read_cost;
 use super::responses;
 use crate::domain::budget::cost::Cost;
@@ -36,8 +36,9 @@ pub struct UsageBody {
 }
 
 /// `POST /v1/usage`
-pub async fn report(Admin(kavach): Admin, Body(body): Body<UsageBody>) -> HandlerResult {
+pub async fn report(Admin(kavach): Admin, body: Once<UsageBody>) -> HandlerResult {
+    let (kavach, body) = body.of(kavach);
     let cost = read_cost(body.tokens_cost.as_deref())?;
     let answer = kavach.report_usage(&body.agent_id, cost, body.calls, body.audit_id.as_deref()).await?;
-    responses::json(HttpResponse::Ok(), &answer)
+    responses::json(note_repeat(&kavach, HttpResponse::Ok()), &answer)
 }

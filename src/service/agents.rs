@@ -45,8 +45,8 @@ impl Agents<'_> {
         let named = new.tenant_id.as_deref().map(TenantRef::parse);
         let route = self.0.tenant_in_body(named.as_ref())?;
         let token = make_secret(|random| Secret::agent_token(route.id, random))?;
-        let view = self.0.execute(&route, CreateAgent::parse(new, token.hash())?).await?;
-        Ok((view.ok_or_else(lost)?, token))
+        let view = self.0.create(&route, CreateAgent::parse(new, token.hash())?).await?;
+        Ok((view.ok_or_else(lost)?, if self.0.repeated() { Secret::withheld() } else { token }))
     }
 
     /// Agents, oldest first.

@@ -6,12 +6,14 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::kavach::Kavach;
+use super::repeats::keys_of;
 use super::tenant_access::{agent_may_not, invalid_token};
 use super::tenant_calls::{not_sent, unreachable};
 use crate::actors::messages::{AuthorizeMany, Explain, Explanation};
 use crate::actors::worker_channels::Authorize;
 use crate::actors::{Route, Unreachable, worker_channels};
 use crate::domain::decision::request::Asked;
+use crate::domain::idempotency::key::RequestKey;
 use crate::domain::{Code, Credential, Decision, Error, Request, TenantId, TenantRef, TenantTag};
 use crate::measure::count;
 
@@ -49,17 +51,22 @@ impl Kavach {
     async fn authorize_of(&self, request: Request, received: Instant) -> Result<Decision, Error> {
         let Credential::Operator(_) = self.credential else {
             let id = self.own_tenant_id()?;
+            let key = request.key.clone();
             let sent = self.send_call(id, request, received, false).map_err(|problem| match problem {
                 Unreachable::Unknown => invalid_token(),
                 // It is being erased.
                 Unreachable::Down(error) if error.code() == Code::TenantNotFound => invalid_token(),
                 Unreachable::Down(error) => error,
             })?;
-            return self.answer(id, sent).await.map_err(|error| match error.code() {
+            let decided = self.answer(id, sent).await.map_err(|error| match error.code() {
                 // It was erased while the call waited.
                 Code::TenantNotFound => invalid_token(),
                 _ => error,
             });
+            return match key {
+                Some(key) => Box::pin(self.or_first(&self.own_tenant()?, *key, decided)).await,
+                None => decided,
+            };
         };
         if let Some(route) = self.tenant_of_agent(request.agent)? {
             match self.decided(&route, request.clone(), received, true).await {
@@ -79,8 +86,13 @@ impl Kavach {
         received: Instant,
         known_only: bool,
     ) -> Result<Decision, Error> {
+        let key = request.key.clone();
         let sent = self.send_call(route.id, request, received, known_only);
-        self.answer(route.id, sent.map_err(|problem| unreachable(route.id, problem))?).await
+        let decided = self.answer(route.id, sent.map_err(|problem| unreachable(route.id, problem))?).await;
+        match key {
+            Some(key) => Box::pin(self.or_first(route, *key, decided)).await,
+            None => decided,
+        }
     }
 
     /// Sends a request to a tenant's actor, which may live on another worker.
@@ -123,15 +135,13 @@ impl Kavach {
         let mut asked = Vec::new();
         for (tag, places) in by_tenant {
             let Some(route) = self.core.directory.route(tag) else { continue };
-            let part = places.iter().filter_map(|at| requests.get(*at).cloned()).collect();
+            let part: Vec<Request> = places.iter().filter_map(|at| requests.get(*at).cloned()).collect();
+            let keys = keys_of(&part);
             let sent = self.send_batch(&route, part, received, true, None);
-            asked.push((route, places, sent));
+            asked.push((route, places, keys, sent));
         }
-        for (route, places, sent) in asked {
-            let decided = match sent {
-                Ok(receiver) => self.answer(route.id, receiver).await,
-                Err(error) => Err(error),
-            };
+        for (route, places, keys, sent) in asked {
+            let decided = self.batch_answer(&route, keys, sent).await;
             let decided = decided.unwrap_or_else(|error| vec![Some(self.refused(&error)); places.len()]);
             for (at, decision) in places.into_iter().zip(decided) {
                 if let Some(slot) = decisions.get_mut(at) {
@@ -157,12 +167,24 @@ impl Kavach {
         until: Option<bool>,
         received: Instant,
     ) -> Result<Vec<Decision>, Error> {
-        let route = self.own_tenant()?;
-        let decided = match self.send_batch(&route, requests, received, false, until) {
-            Ok(receiver) => self.answer(route.id, receiver).await,
-            Err(error) => Err(error),
-        };
+        let (route, keys) = (self.own_tenant()?, keys_of(&requests));
+        let sent = self.send_batch(&route, requests, received, false, until);
+        let decided = self.batch_answer(&route, keys, sent).await;
         Ok(decided.inspect_err(|error| self.note_refused(error))?.into_iter().flatten().collect())
+    }
+
+    /// Waits for the decisions of a batch, whose requests came with these keys.
+    async fn batch_answer(
+        &self,
+        route: &Route,
+        keys: Vec<(usize, RequestKey)>,
+        sent: Result<PendingBatch, Error>,
+    ) -> Result<Vec<Option<Decision>>, Error> {
+        let mut decisions = self.answer(route.id, sent?).await?;
+        if !keys.is_empty() {
+            self.fill_in_firsts(route, keys, &mut decisions).await?;
+        }
+        Ok(decisions)
     }
 
     /// Sends requests to a tenant's actor in one message.
@@ -188,16 +210,17 @@ impl Kavach {
     }
 
     /// Decides requests in order, until one is allowed (`until` is `true`) or denied (`false`). Those after it are not
-    /// decided, recorded or charged. Otherwise like [`Kavach::authorize_batch`].
+    /// decided, recorded or charged. Idempotency keys do not count here. Otherwise like [`Kavach::authorize_batch`].
     ///
     /// # Errors
     /// As for [`Kavach::authorize_batch`].
     pub async fn authorize_until(
         &self,
-        requests: Vec<Request>,
+        mut requests: Vec<Request>,
         until: bool,
         received: Instant,
     ) -> Result<Vec<Decision>, Error> {
+        requests.iter_mut().for_each(|request| request.key = None);
         if !matches!(self.credential, Credential::Operator(_)) {
             return self.authorize_own(requests, Some(until), received).await;
         }
@@ -266,6 +289,6 @@ impl Kavach {
     /// The decision for an item of a batch that no tenant could decide: denied, and not recorded.
     fn refused(&self, error: &Error) -> Decision {
         self.note_refused(error);
-        Decision { code: Some(error.code()), reason: Some(error.message().to_owned()), ..Decision::default() }
+        Decision::refused(error)
     }
 }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::once_key::OnceKey;
 use crate::actors::Core;
 use crate::domain::author::Author;
+use crate::domain::idempotency::key::RequestKey;
 use crate::domain::text::parse_name;
 use crate::domain::{Code, Credential, Error, Secret};
 use crate::measure::Measures;
@@ -17,18 +19,20 @@ pub struct Kavach {
     pub(super) reason: Option<Arc<str>>,
     /// What else is known about the caller, for the audit trail of its changes.
     author: Option<Arc<Author>>,
+    /// The idempotency key of the caller's request.
+    pub(super) once: Option<Arc<OnceKey>>,
 }
 
 impl Kavach {
     pub(crate) fn new(core: Arc<Core>) -> Self {
         let credential = Credential::Operator(core.operator);
-        Self { core, credential, reason: None, author: None }
+        Self { core, credential, reason: None, author: None, once: None }
     }
 
     /// This server, acting for whoever presents `credential`. The credential is checked on every call, not here.
     #[must_use]
     pub fn acting_for(&self, credential: Credential) -> Self {
-        Self { core: Arc::clone(&self.core), credential, reason: None, author: None }
+        Self { core: Arc::clone(&self.core), credential, reason: None, author: None, once: None }
     }
 
     /// This caller with a reason, which is recorded with every change it makes.
@@ -44,6 +48,19 @@ impl Kavach {
     #[must_use]
     pub fn known_as(self, author: Author) -> Self {
         Self { author: Some(Arc::new(author)), ..self }
+    }
+
+    /// This caller with the idempotency key of a request: the one call that makes something or reports usage. If the
+    /// same caller made it before with the key, it changes nothing and gets the first answer again, without the secret
+    /// in it. The key of a decision is in its [`Request`](crate::domain::Request).
+    #[must_use]
+    pub fn once(self, key: Option<RequestKey>) -> Self {
+        Self { once: key.map(|key| Arc::new(OnceKey::new(key))), ..self }
+    }
+
+    /// Whether the answer to the request with the key had been given before.
+    pub fn repeated(&self) -> bool {
+        self.once.as_ref().is_some_and(|once| once.is_repeat())
     }
 
     pub(super) fn author(&self) -> Option<Author> {

@@ -10,6 +10,7 @@
 //! | how a call reaches a tenant's actor, and full mailboxes | `tenant_calls` |
 //! | decisions: single, batched, explained | `authorize`; searches for what is allowed: `search` |
 //! | changes and look-ups of one resource | `tenants`, `agents`, `delegations`, `policies`, `usage`, `holds` |
+//! | requests that came before with the same idempotency key | `repeats`; the key, `once_key` |
 //! | lists over several tenants, and their pages | `lists` |
 //! | the audit trail: queries, exports, live streams, checkpoints, spend reports | `audit` |
 //! | statistics for people, and metrics for a monitoring system; what both count | `stats`, `metrics`, `tenant_counts` |
@@ -27,7 +28,9 @@ mod holds;
 mod kavach;
 mod lists;
 mod metrics;
+mod once_key;
 mod policies;
+mod repeats;
 mod search;
 mod stats;
 mod tenant_access;

@@ -65,7 +65,7 @@ impl Policies<'_> {
             (None, Some(id)) => self.0.tenant_of_id(id.tag(), || no_such_agent(&id.to_string()))?,
             _ => self.0.tenant_in_body(named.as_ref())?,
         };
-        self.0.execute(&route, CreatePolicy::parse(new)?).await?.ok_or_else(lost)
+        self.0.create(&route, CreatePolicy::parse(new)?).await?.ok_or_else(lost)
     }
 
     /// Policies, oldest first.

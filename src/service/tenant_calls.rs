@@ -11,6 +11,7 @@ use crate::actors::messages::{Execute, Inspect};
 use crate::actors::reply::Reply;
 use crate::actors::tenant_directory::{Presence, unknown_tenant};
 use crate::actors::{Route, TenantActor, Unreachable, Visit};
+use crate::domain::idempotency::key::RequestKey;
 use crate::domain::{Code, Command, Credential, Error, Tenant, TenantId, TenantRef, Timestamp};
 
 impl Kavach {
@@ -20,9 +21,23 @@ impl Kavach {
         C: Command + Send + 'static,
         C::Reply: Send + 'static,
     {
+        self.execute_once(route, command, None).await
+    }
+
+    /// The same with an idempotency key. A repeat fails with `IDEMPOTENCY_KEY_IN_USE`.
+    pub(super) async fn execute_once<C>(
+        &self,
+        route: &Route,
+        command: C,
+        key: Option<RequestKey>,
+    ) -> Result<C::Reply, Error>
+    where
+        C: Command + Send + 'static,
+        C::Reply: Send + 'static,
+    {
         let (credential, author) = (self.credential, self.author());
         let reason = self.reason.as_deref().map(Into::into);
-        self.ask(route, |reply| Execute { credential, author, command, reason, reply }).await
+        self.ask(route, |reply| Execute { credential, author, command, reason, key, reply }).await
     }
 
     /// Reads a tenant's state, on the actor's thread.

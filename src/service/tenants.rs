@@ -6,13 +6,14 @@ use super::kavach::{Kavach, make_secret};
 use super::lists::{InRow, Page, PageRequest};
 use super::tenant_calls::lost;
 use crate::actors::registry_messages::{CreateTenant, DeleteTenant, SnapshotAll};
+use crate::domain::idempotency::key::KeyOwner;
 use crate::domain::tenant::commands::{NewTenant, SetStatus, TenantPatch, TenantSpec, UpdateTenant};
 use crate::domain::tenant::key::ApiKey;
 use crate::domain::tenant::key_commands::CreateKey;
 use crate::domain::tenant::key_commands::RevokeKey;
-use crate::domain::tenant::{Profile, TenantStatus};
+use crate::domain::tenant::{Profile, TenantStatus, first_profile};
 use crate::domain::text::Slug;
-use crate::domain::{Code, Error, KeyId, Secret, Tenant, TenantId, TenantRef};
+use crate::domain::{Code, Error, Event, KeyId, Moment, Secret, Tenant, TenantId, TenantRef};
 use crate::store::CatalogRow;
 
 /// Calls about tenants.
@@ -38,15 +39,35 @@ impl Tenants<'_> {
     /// Creates a tenant.
     ///
     /// # Errors
-    /// `INVALID_FIELD`, `SLUG_TAKEN`, `FORBIDDEN` for anyone but an operator.
+    /// `INVALID_FIELD`, `SLUG_TAKEN`, `FORBIDDEN` for anyone but an operator; `IDEMPOTENCY_KEY_IN_USE` while a tenant with
+    /// the slug is being made, if the caller has a key.
     pub async fn create(&self, new: NewTenant) -> Result<Profile, Error> {
         self.0.check_operator()?;
         let spec = TenantSpec::parse(new)?;
         let registry = self.0.core.registry().ok_or_else(not_started)?;
-        let profile =
-            registry.create.send(CreateTenant(spec, self.0.author())).await.unwrap_or_else(|_| Err(not_started()))?;
+        let slug = spec.slug().cloned();
+        // The new tenant itself remembers the key: nobody else's requests reach it yet.
+        let key = self.0.request_key().map(|key| key.used_by(KeyOwner::Operators));
+        let message = CreateTenant { spec, author: self.0.author(), key };
+        let made = registry.create.send(message).await.unwrap_or_else(|_| Err(not_started()));
+        let profile = match (made, slug) {
+            (Err(error), Some(slug)) if error.code() == Code::SlugTaken => {
+                return self.first_with_slug(&slug).await?.ok_or(error);
+            }
+            (made, _) => made?,
+        };
         info!(tenant = %profile.id, slug = profile.slug.as_ref().map(Slug::as_str), "created a tenant");
         Ok(profile)
+    }
+
+    /// The tenant with that slug as it was made, if the caller's request is a repeat of the one that made it.
+    async fn first_with_slug(&self, slug: &Slug) -> Result<Option<Profile>, Error> {
+        let Ok(route) = self.0.core.directory.find(&TenantRef::Slug(slug.as_str().into())) else { return Ok(None) };
+        let read = |_, moment: Moment, event: &Event<'_>| match event {
+            Event::Changed(record) => first_profile(moment, record),
+            Event::Decided(_) | Event::Used(_) => None,
+        };
+        self.0.answer_to_repeat(&route, read).await
     }
 
     /// Tenants of any status, oldest first. A tenant key sees its own.
@@ -129,8 +150,8 @@ impl Tenants<'_> {
         self.0.check_operator()?;
         let route = self.0.tenant_in_path(&tenant.into())?;
         let secret = make_secret(|random| Secret::tenant_key(route.id, random))?;
-        let key = self.0.execute(&route, CreateKey::new(name, &secret)?).await?.ok_or_else(lost)?;
-        Ok(KeyWithSecret { key, secret })
+        let key = self.0.create(&route, CreateKey::new(name, &secret)?).await?.ok_or_else(lost)?;
+        Ok(KeyWithSecret { key, secret: if self.0.repeated() { Secret::withheld() } else { secret } })
     }
 
     /// A tenant's live API keys, without their secrets.

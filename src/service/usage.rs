@@ -8,7 +8,7 @@ use crate::domain::budget::cost::Cost;
 use crate::domain::budget::hold_commands::HoldView;
 use crate::domain::budget::usage::{UsageAnswer, UsageReport};
 use crate::domain::text::quote;
-use crate::domain::{AgentId, AuditId, Code, Error, Tenant};
+use crate::domain::{AgentId, AuditId, Code, Error, Event, Moment, Tenant};
 
 impl Kavach {
     /// Records what an agent used, even past a limit: the money is spent already. With the audit id of an allowed
@@ -27,7 +27,16 @@ impl Kavach {
         let id = AgentId::parse(agent).ok_or_else(unknown)?;
         let route = self.tenant_of_id(id.tag(), unknown)?;
         let mut report = UsageReport::new(id, calls, cost)?;
+        let tag = route.id.tag();
+        let read = move |_, moment: Moment, event: &Event<'_>| match event {
+            Event::Used(record) => Some(UsageAnswer::of_record(moment, tag, record)),
+            Event::Decided(_) | Event::Changed(_) => None,
+        };
         if let Some(decision) = settles {
+            // What a repeat settled need not be there any more.
+            if let Some(first) = self.answer_to_repeat(&route, read).await? {
+                return Ok(first);
+            }
             // An unknown agent is reported first, whatever the decision is.
             let (missing, held) = (unknown(), AuditId::parse(decision));
             let look = move |tenant: &Tenant, _| {
@@ -39,8 +48,13 @@ impl Kavach {
                 None => self.settling(&route, report, decision).await?,
             };
         }
-        let credential = self.credential;
-        self.ask(&route, |reply| RecordUsage { credential, report, reply }).await
+        let (credential, key) = (self.credential, self.request_key());
+        match self.ask(&route, |reply| RecordUsage { credential, report, key, reply }).await {
+            Err(error) if error.code() == Code::IdempotencyKeyInUse => {
+                self.answer_to_repeat(&route, read).await?.ok_or(error)
+            }
+            recorded => recorded,
+        }
     }
 
     /// Reads the decision that a report settles from the journal, on a thread that serves no calls.

@@ -372,6 +372,9 @@ fn calls() -> Vec<Bad> {
             post(json!({ "context": { "ip": 5 } }), BODY, "context.ip"),
             post(json!({ "context": "here" }), BODY, "context"),
             post(json!({ "tenantId": [] }), BODY, "tenantId"),
+            post(json!({ "idempotencyKey": "" }), FIELD, "idempotencyKey"),
+            post(json!({ "idempotencyKey": "a b" }), FIELD, "idempotencyKey"),
+            post(json!({ "idempotencyKey": 7 }), BODY, "idempotencyKey"),
         ]);
         if !path.contains("/agents/") {
             table.push(post(json!({ "agentId": "<absent>" }), FIELD, "agentId"));

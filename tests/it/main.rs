@@ -25,6 +25,7 @@
 //! | `budgets`, `budget_input`, `budget_proof` | policies and their actions; bad input; exactness under threads and `kill -9` |
 //! | `policy_terms` | periods, calendars, scopes and temporary limits of policies; labels; all policies at once |
 //! | `usage` | usage reports and settlements |
+//! | `idempotency` | requests that are sent again with their idempotency key |
 //! | `holds`, `hold_proof` | holds and how they end; exactness under 64 connections and `kill -9` |
 //! | `clock` | a system clock that jumps |
 //! | `tools` | every tool of the fixture, as real calls |
@@ -134,6 +135,7 @@ mod gateways;
 mod harness;
 mod hold_proof;
 mod holds;
+mod idempotency;
 mod leaks;
 mod life;
 mod limits;

@@ -36,7 +36,7 @@ fn full(method: &str, path: &str, body: Value) -> Value {
     });
     let call = json!({
         "arguments": { "a": 1 }, "tokensCost": 1, "tenantId": "default", "context": { "ip": "::1", "userAgent": "x" },
-        "hold": { "ttlSeconds": 1 }
+        "hold": { "ttlSeconds": 1 }, "idempotencyKey": "k",
     });
     let more = match (method, path) {
         ("POST", "/v1/tenants") | ("PATCH", "/v1/tenants/{tenant}") => json!({ "settings": settings }),

@@ -259,7 +259,7 @@ impl AuditEntry {
     }
 
     fn of_usage(id: AuditId, tenant: TenantId, moment: Moment, record: &UsageRecord) -> Self {
-        let UsageRecord { by, agent, owner, calls, cost, settles, hold, scoped: _, opens: _ } = record;
+        let UsageRecord { by, agent, owner, calls, cost, settles, hold, scoped: _, opens: _, key: _ } = record;
         let (decision, held, held_until) = match hold {
             None => (settles.as_ref(), "", None),
             Some(HoldChange::Released) => (settles.as_ref(), ",\"hold\":\"released\"", None),
@@ -299,7 +299,7 @@ impl AuditEntry {
     }
 
     fn of_change(id: AuditId, tenant: TenantId, moment: Moment, record: &ChangeRecord) -> Self {
-        let ChangeRecord { by, reason, author, change, before, opens: _ } = record;
+        let ChangeRecord { by, reason, author, change, before, opens: _, key: _ } = record;
         let author = author.as_deref();
         let ChangeSummary { action, agent, owner, subject, parameters } = ChangeSummary::of(change);
         Self {

@@ -83,6 +83,7 @@ codes! {
         AgentIsRevoked "AGENT_IS_REVOKED" "The agent was revoked, which is final: it can't be changed.";
         AlreadySettled "ALREADY_SETTLED" "The decision was settled with another cost.";
         NotSettleable "NOT_SETTLEABLE" "The decision was denied, or is too old to be settled.";
+        IdempotencyKeyInUse "IDEMPOTENCY_KEY_IN_USE" "A request with this idempotency key is under way. Send it again in a moment.";
         HoldEnded "HOLD_ENDED" "The hold was settled, was released, or ended by itself.";
         PayloadTooLarge "PAYLOAD_TOO_LARGE" "The body is over its limit.";
         AgentLimitExceeded "AGENT_LIMIT_EXCEEDED" "The tenant has reached its limit of active agents (maxAgents), or its limit of agents in all.";
@@ -100,6 +101,7 @@ codes! {
         DelegationDepthExceeded "DELEGATION_DEPTH_EXCEEDED" "The chain of delegations would be longer than a maxDepth in it allows.";
         DelegationGrantorInactive "DELEGATION_GRANTOR_INACTIVE" "The agent that would delegate is revoked or expired.";
         DelegationLimitExceeded "DELEGATION_LIMIT_EXCEEDED" "The tenant or an agent has reached its limit of delegations.";
+        IdempotencyKeyReused "IDEMPOTENCY_KEY_REUSED" "The idempotency key came with another request before.";
         InternalError "INTERNAL_ERROR" "A defect of the server. Nothing was changed.";
         NotReady "NOT_READY" "The server is still recovering its tenants.";
         ShuttingDown "SHUTTING_DOWN" "The server is shutting down.";

@@ -18,9 +18,11 @@ use crate::budget::opening::Opened;
 use crate::budget::policy::{PolicyAction, PolicyTerms};
 use crate::budget::policy_limits::Limits;
 use crate::budget::settlement::UsageRecord;
+use crate::decision::kept_answer::KeptAnswer;
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
 use crate::id::{AgentId, DelegationId, KeyId, PolicyId, TenantId};
+use crate::idempotency::key::UsedKey;
 use crate::secret::SecretHash;
 use crate::tenant::settings::TenantSettings;
 use crate::text::Slug;
@@ -36,6 +38,17 @@ pub enum Event<'a> {
     Changed(ChangeRecord),
     /// Somebody reported what a call, or something else, really cost.
     Used(UsageRecord),
+}
+
+impl Event<'_> {
+    /// The idempotency key of the request behind it.
+    pub fn key(&self) -> Option<UsedKey> {
+        match self {
+            Self::Decided(record) => record.extras.as_ref().and_then(|extras| extras.key),
+            Self::Changed(record) => record.key,
+            Self::Used(record) => record.key,
+        }
+    }
 }
 
 /// A change and its author. Unknown fields take no byte, and older versions wrote none of them.
@@ -55,6 +68,9 @@ pub struct ChangeRecord {
     /// The old values of what it changed or ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Box<Before>>,
+    /// The request's idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<UsedKey>,
     /// The windows that it opens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub opens: Vec<Opened>,
@@ -63,7 +79,7 @@ pub struct ChangeRecord {
 impl ChangeRecord {
     /// A change about which nothing else is known.
     pub fn new(by: By, change: Change) -> Self {
-        Self { by, reason: None, author: None, change, before: None, opens: Vec::new() }
+        Self { by, reason: None, author: None, change, before: None, opens: Vec::new(), key: None }
     }
 }
 
@@ -369,6 +385,12 @@ pub struct Extras {
     /// When the hold on the call's cost ends, if the caller asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_until: Option<Timestamp>,
+    /// The call's idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<UsedKey>,
+    /// What a repeat of the call is told beyond what the record says. Only a call with a key has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Box<KeptAnswer>>,
     /// The scoped policies that it charged, by the numbers of the events that created them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scoped: Vec<u64>,

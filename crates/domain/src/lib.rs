@@ -12,6 +12,7 @@
 //! | what a permission matches and demands, and which one grants a call | [`permission`] |
 //! | delegations: which ones count, and what they form | [`delegation`] |
 //! | budgets: policies, windows, usage, settlement | [`budget`] |
+//! | keys of requests that may be sent again, and what is remembered of them | [`idempotency`] |
 //! | events, and the audit entries that are read back from them | [`event`], [`before`], [`audit`] |
 //! | spend reports: what entries add up to, in groups | [`spend`] |
 //! | every error and denial code | [`error`] |
@@ -28,6 +29,7 @@ pub mod delegation;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod idempotency;
 pub mod limits;
 pub mod moment;
 pub mod permission;
@@ -35,6 +37,7 @@ pub mod permission;
 pub mod schema;
 pub mod secret;
 pub mod secret_scan;
+pub mod slot_lookup;
 pub mod spend;
 pub mod tenant;
 pub mod text;

@@ -210,3 +210,10 @@ pub const MAX_SEARCH_PAIRS: usize = 50_000;
 pub const MAX_STANDSTILL_MS: i64 = 10_000;
 /// Bytes of a request's identifier that we send back: many times what identifiers take.
 pub const MAX_REQUEST_ID_BYTES: usize = 1_024;
+/// Characters of an idempotency key: seven times those of a UUID, and what other services take.
+pub const MAX_IDEMPOTENCY_KEY_CHARS: usize = 255;
+/// Milliseconds for which a key is remembered, by the time of events: a day, far longer than any client retries.
+pub const KEY_LIFETIME_MS: i64 = 24 * 60 * 60 * 1_000;
+/// Keys that a tenant remembers, the newest ones: six megabytes. At a hundred requests a second with a key each that is
+/// a quarter of an hour, which is longer than clients retry for.
+pub const MAX_REMEMBERED_KEYS: usize = 100_000;

@@ -4,7 +4,8 @@
 //! without a type of their own until they are checked.
 
 use crate::limits::{
-    MAX_ACTION_BYTES, MAX_ARG_PATTERN_BYTES, MAX_NAME_CHARS, MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS, MAX_SLUG_CHARS,
+    MAX_ACTION_BYTES, MAX_ARG_PATTERN_BYTES, MAX_IDEMPOTENCY_KEY_CHARS, MAX_NAME_CHARS, MAX_RESOURCE_BYTES,
+    MAX_RESOURCE_SEGMENTS, MAX_SLUG_CHARS,
 };
 
 /// Invisible characters: the usual ones, for clients to look out for. The server knows all of them.
@@ -124,6 +125,13 @@ texts! {
         "minLength": 1,
         "maxLength": MAX_ACTION_BYTES,
         "pattern": format!("^[^{UNSEEN}]+$"),
+    };
+    /// An idempotency key, see [`crate::idempotency::key::IdempotencyKey`].
+    IdempotencyKeyText {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_IDEMPOTENCY_KEY_CHARS,
+        "pattern": "^[!-~]+$",
     };
     /// An action that a permission grants, or `*`.
     ActionPattern {

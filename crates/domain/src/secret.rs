@@ -117,6 +117,11 @@ impl Secret {
         Self(format!("{OPERATOR_KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(random)))
     }
 
+    /// Nothing, in place of a secret that was shown before.
+    pub fn withheld() -> Self {
+        Self(String::new())
+    }
+
     fn of_tenant(prefix: &str, tenant: TenantId, random: [u8; 32]) -> Self {
         let mut bytes = [0; 48];
         let (head, tail) = bytes.split_at_mut(16);

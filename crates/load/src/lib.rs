@@ -143,6 +143,7 @@ fn measure(
         batch: settings.batch_size(),
         deny_share: settings.deny_share,
         keep_alive: !settings.no_keep_alive,
+        idempotency_keys: settings.idempotency_keys,
         seed: settings.seed,
     };
     let mut traffic = RenderedRequests::new(&settings.url, targets, mix);

@@ -63,6 +63,9 @@ pub struct LoadSettings {
     /// Decisions asked for by one request, through /v1/authorize/batch [default: none, through /v1/authorize].
     #[arg(long, value_parser = clap::value_parser!(u16).range(0..=i64::try_from(MAX_BATCH).unwrap_or(i64::MAX)))]
     pub batch: Option<u16>,
+    /// Send a new idempotency key with each request.
+    #[arg(long, conflicts_with = "batch")]
+    pub idempotency_keys: bool,
     /// Tenants to make.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_TENANTS))]
     pub tenants: u32,
@@ -277,6 +280,7 @@ mod tests {
             &["--setup-only", "--save", "f", "--json"],
             &["--no-keep-alive", "--pipeline", "4"],
             &["--batch", "1001"],
+            &["--batch", "10", "--idempotency-keys"],
             &["--rate", "0"],
             &["--deny-share", "1.5"],
             &["--deny-share", "NaN"],

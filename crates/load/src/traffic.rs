@@ -1,5 +1,7 @@
 //! The requests of a load, rendered before it starts: sending one only copies bytes.
 
+use std::io::Write;
+
 use fastrand::Rng;
 
 use crate::calls::CallSeries;
@@ -21,7 +23,24 @@ pub struct RenderedRequests {
     /// From the token to the end of the body.
     rests: Box<[Box<[u8]>]>,
     next_rest: usize,
+    /// Idempotency keys, if each request has a new one.
+    keys: Option<NewKeys>,
     rng: Rng,
+}
+
+/// Idempotency keys that no other run has: its own number, and one that counts up.
+struct NewKeys {
+    run: u64,
+    next: u64,
+}
+
+impl NewKeys {
+    /// Appends the header with the next key.
+    fn append_header(&mut self, out: &mut Vec<u8>) {
+        // Writing to memory does not fail.
+        let _ = write!(out, "\r\nidempotency-key: {:016x}{:016x}", self.run, self.next);
+        self.next += 1;
+    }
 }
 
 /// Which requests to render.
@@ -33,7 +52,9 @@ pub struct Mix {
     pub deny_share: f64,
     /// Whether the connection stays open after the answer.
     pub keep_alive: bool,
-    /// Equal seeds make equal requests.
+    /// Whether each request has a new idempotency key. Batches have none.
+    pub idempotency_keys: bool,
+    /// Equal seeds make equal requests, but for the keys.
     pub seed: u64,
 }
 
@@ -71,6 +92,7 @@ impl RenderedRequests {
             token_ends: token_ends.into(),
             rests: (0..count).map(|_| rest(body())).collect(),
             next_rest: 0,
+            keys: mix.idempotency_keys.then(|| NewKeys { run: fastrand::u64(..), next: 0 }),
             rng: Rng::with_seed(mix.seed),
         }
     }
@@ -84,6 +106,9 @@ impl RenderedRequests {
         self.next_rest = if self.next_rest + 1 < self.rests.len() { self.next_rest + 1 } else { 0 };
         out.extend_from_slice(&self.prefix);
         out.extend_from_slice(self.tokens.get(start..end).unwrap_or_default());
+        if let Some(keys) = &mut self.keys {
+            keys.append_header(out);
+        }
         out.extend_from_slice(rest);
     }
 }
@@ -110,7 +135,8 @@ mod tests {
 
     #[test]
     fn requests_are_whole_and_by_different_agents() {
-        let mut traffic = traffic(Mix { batch: None, deny_share: 0.1, keep_alive: true, seed: 1 });
+        let mut traffic =
+            traffic(Mix { batch: None, deny_share: 0.1, keep_alive: true, idempotency_keys: false, seed: 1 });
         let mut agents = std::collections::BTreeSet::new();
         let mut out = Vec::new();
         for _ in 0..500 {
@@ -128,8 +154,26 @@ mod tests {
     }
 
     #[test]
+    fn each_request_has_a_key_of_its_own_if_that_is_asked_for() {
+        let mix = Mix { batch: None, deny_share: 0.1, keep_alive: true, idempotency_keys: true, seed: 1 };
+        let mut keys = std::collections::BTreeSet::new();
+        for mut traffic in [traffic(mix), traffic(mix)] {
+            for _ in 0..50 {
+                let mut out = Vec::new();
+                traffic.append_next(&mut out);
+                let (head, _) = parse(&out);
+                let key = head.lines().find_map(|line| line.strip_prefix("idempotency-key: ")).unwrap();
+                assert_eq!(key.len(), 32);
+                keys.insert(key.to_owned());
+            }
+        }
+        assert_eq!(keys.len(), 100);
+    }
+
+    #[test]
     fn a_batch_holds_as_many_calls_as_it_says() {
-        let mut traffic = traffic(Mix { batch: Some(7), deny_share: 0.1, keep_alive: false, seed: 1 });
+        let mut traffic =
+            traffic(Mix { batch: Some(7), deny_share: 0.1, keep_alive: false, idempotency_keys: false, seed: 1 });
         let mut out = Vec::new();
         traffic.append_next(&mut out);
         let (head, body) = parse(&out);
@@ -140,7 +184,8 @@ mod tests {
 
     #[test]
     fn the_largest_batch_is_one_that_the_server_takes() {
-        let traffic = traffic(Mix { batch: Some(1_000), deny_share: 0.1, keep_alive: true, seed: 1 });
+        let traffic =
+            traffic(Mix { batch: Some(1_000), deny_share: 0.1, keep_alive: true, idempotency_keys: false, seed: 1 });
         for rest in traffic.rests {
             assert!(rest.len() < kavach_domain::limits::MAX_BODY_BYTES, "{}", rest.len());
         }

@@ -24,8 +24,10 @@ use kavach_domain::budget::policy::{PolicyAction, PolicyTerms};
 use kavach_domain::budget::policy_limits::{Limits, Temporary};
 use kavach_domain::budget::scope::Scope;
 use kavach_domain::budget::settlement::{HoldChange, SettledDecision, UsageRecord};
+use kavach_domain::decision::kept_answer::{KeptAnswer, KeptWarning};
 use kavach_domain::delegation::DelegationSpec;
 use kavach_domain::event::{Before, BriefEvent, BriefRecord, ChangeRecord, Extras, Grant, LinkUse};
+use kavach_domain::idempotency::key::{IdempotencyKey, KeyOwner, RequestKey, UsedKey};
 use kavach_domain::permission::constraint::time_window::TimeWindowSpec;
 use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec};
 use kavach_domain::permission::pattern::Pattern;
@@ -60,6 +62,11 @@ fn policy_id(seq: u64) -> PolicyId {
 
 fn link_id(seq: u64) -> DelegationId {
     DelegationId::derive(at(seq), seq, tenant_id().tag())
+}
+
+fn used_key() -> UsedKey {
+    let key = IdempotencyKey::parse("key", "8e03978e-40d5-43dd-bc93-6894a57f9324").unwrap();
+    RequestKey::new(key, &[b"a request"]).used_by(KeyOwner::Agent(agent_id(9)))
 }
 
 fn settings() -> TenantSettings {
@@ -394,6 +401,10 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         ),
         ("agentRevoked.reason", because(Change::AgentRevoked { agent: agent_id(10) })),
         ("tenantSuspended.reason", because(Change::TenantSuspended)),
+        (
+            "agentCreated.once",
+            ChangeRecord { key: Some(used_key()), ..key(agent_created(12, least_spec(AgentType::Service), "f")) },
+        ),
     ];
     all.extend(details);
     all
@@ -455,6 +466,28 @@ fn records() -> Vec<(String, Record<'static>)> {
     let held = Extras { held_until: Some(at(3)), ..Extras::default() };
     let held = Record { extras: Some(Box::new(held)), ..allowed.clone() };
     let held_traced = Record { trace, ..held.clone() };
+    let once = |answer: Option<KeptAnswer>, record: &Record<'static>| {
+        let extras = Extras { key: Some(used_key()), answer: answer.map(Box::new), ..Extras::default() };
+        Record { extras: Some(Box::new(extras)), ..record.clone() }
+    };
+    let warning = |cost| KeptWarning {
+        policy: policy_id(12),
+        action: PolicyAction::Warn,
+        limit: "maxCallsPerDay".into(),
+        cost,
+        used: 10,
+        requested: 1,
+        max: 10,
+        retry_after: Some(3_600),
+        message: "a warning".into(),
+    };
+    let warned = KeptAnswer {
+        warnings: vec![warning(false), warning(true)],
+        more_warnings: 3,
+        rounded: true,
+        ..KeptAnswer::default()
+    };
+    let later = KeptAnswer { retry_after: Some(60), ..KeptAnswer::default() };
     let opened = Opened { policy: 23, period: Span::Hour, start: at(0).millis(), end: at(3_600).millis() };
     let scoped = Extras { scoped: vec![23, 70_000], opens: vec![opened], ..Extras::default() };
     let scoped = Record { extras: Some(Box::new(scoped)), ..allowed.clone() };
@@ -466,8 +499,11 @@ fn records() -> Vec<(String, Record<'static>)> {
         ("allowed.held.traced".to_owned(), held_traced),
         ("allowed.scoped".to_owned(), scoped),
         ("allowed.ipv6".to_owned(), v6),
-        ("allowed.own".to_owned(), own),
+        ("allowed.own".to_owned(), own.clone()),
         ("denied.least".to_owned(), least),
+        ("allowed.once".to_owned(), once(None, &own)),
+        ("allowed.once.warned".to_owned(), once(Some(warned), &own)),
+        ("denied.once".to_owned(), once(Some(later), &revoked)),
         ("denied.policy".to_owned(), revoked),
     ];
     let codes = Code::ALL.iter().filter(|code| code.denies());
@@ -491,6 +527,7 @@ fn reports() -> Vec<(&'static str, UsageRecord)> {
         hold: None,
         scoped: Vec::new(),
         opens: Vec::new(),
+        key: None,
     };
     let estimate = Cost::from_millionths(1_500_000);
     let decision = SettledDecision { seq: 20, at: at(20), wall: None, estimate };
@@ -505,6 +542,7 @@ fn reports() -> Vec<(&'static str, UsageRecord)> {
         ("used.released", ends(By::Operator, HoldChange::Released)),
         ("used.expired", ends(By::Time, HoldChange::Expired)),
         ("used.extended", UsageRecord { settles: None, ..ends(By::Operator, extended) }),
+        ("used.once", UsageRecord { key: Some(used_key()), ..report }),
     ]
 }
 
@@ -742,11 +780,18 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     let state_held = tenant.state();
     assert_eq!((state_held.holds.open().len(), state_held.holds.ended().len()), (1, 1));
     let written_held = encode_state(&state_held).unwrap();
+    // It remembers a key.
+    let (_, once) = records().into_iter().find(|(name, _)| name == "allowed.once").unwrap();
+    tenant.apply(Moment::new(at(120), 120), &Event::Decided(once));
+    let state_keyed = tenant.state();
+    assert_eq!(state_keyed.used_keys.len(), 1);
+    let written_keyed = encode_state(&state_keyed).unwrap();
     let new = [
         ("state.windows", &written),
         ("state.windows.denied", &written_denied),
         ("state.windows.terms", &written_terms),
         ("state.windows.held", &written_held),
+        ("state.windows.keyed", &written_keyed),
     ];
     let lines = old.iter().map(|name| (*name, &golden[*name])).chain(new).map(|(name, bytes)| line(name, bytes));
     bless("state.txt", &lines.collect::<String>());
@@ -755,6 +800,7 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
         ("state.windows.denied", state_denied, written_denied),
         ("state.windows.terms", state_terms, written_terms),
         ("state.windows.held", state_held, written_held),
+        ("state.windows.keyed", state_keyed, written_keyed),
     ] {
         let Some(bytes) = golden.get(name) else {
             panic!("a line to add to state.txt:\n{}", line(name, &written));

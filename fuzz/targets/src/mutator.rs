@@ -39,6 +39,7 @@ const WORDS: &[&str] = &[
     "\"permissions\":",
     "\"constraints\":",
     "\"tokensCost\":",
+    "\"idempotencyKey\":",
     "\"limits\":",
     "\"status\":",
     "\"expiresAt\":",

@@ -40,7 +40,7 @@ fn authorize(small: &Small) -> Vec<(&'static str, String)> {
     let plain = r#"{"action":"read","resource":"reports:2026:q1"}"#;
     vec![
         ("own", plain.to_owned()),
-        ("plain", format!(r#"{{"agentId":"{data}","action":"read","resource":"mcp:filesystem:read","tokensCost":0.05,"arguments":{{"path":"/srv/a","n":[1,-2.5e3,null,true]}},"context":{{"ip":"10.1.2.3","userAgent":"u"}}}}"#)),
+        ("plain", format!(r#"{{"agentId":"{data}","action":"read","resource":"mcp:filesystem:read","tokensCost":0.05,"idempotencyKey":"k-1","arguments":{{"path":"/srv/a","n":[1,-2.5e3,null,true]}},"context":{{"ip":"10.1.2.3","userAgent":"u"}}}}"#)),
         ("spaced", format!(" {{\n\t\"agentId\" : \"{borrower}\", \"tenantId\": \"acme\", \"action\": \"read\", \"resource\": \"reports:2026:q2\", \"arguments\": [ ] }} ")),
         ("escaped", r#"{"action":"re\u0061d","resource":"a\/b:c","arguments":{"k":"\"\\\u00e9\ud83d\ude00"},"unknown":1}"#.to_owned()),
         ("nulls", r#"{"action":"*","resource":"*","agentId":null,"tenantId":null,"arguments":null,"tokensCost":null,"context":null}"#.to_owned()),

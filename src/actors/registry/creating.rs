@@ -19,6 +19,7 @@ use crate::actors::registry_messages::CreateTenant;
 use crate::actors::reply::Reply;
 use crate::actors::tenant_directory::Route;
 use crate::domain::author::Author;
+use crate::domain::idempotency::key::UsedKey;
 use crate::domain::tenant::Profile;
 use crate::domain::tenant::commands::TenantSpec;
 use crate::domain::text::Slug;
@@ -45,17 +46,19 @@ struct Creation {
     id: TenantId,
     spec: TenantSpec,
     author: Option<Author>,
+    key: Option<UsedKey>,
     reply: Reply<Profile>,
 }
 
 impl Handler<CreateTenant> for Registry {
     type Result = ResponseFuture<Result<Profile, Error>>;
 
-    fn handle(&mut self, CreateTenant(spec, author): CreateTenant, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, message: CreateTenant, ctx: &mut Self::Context) -> Self::Result {
+        let CreateTenant { spec, author, key } = message;
         let (reply, made) = oneshot::channel();
-        match self.reserve(&spec) {
+        match self.reserve(&spec, key.is_some()) {
             Ok(id) => {
-                self.creations.waiting.push(Creation { id, spec, author, reply });
+                self.creations.waiting.push(Creation { id, spec, author, key, reply });
                 self.create_waiting(ctx);
             }
             Err(error) => _ = reply.send(Err(error)),
@@ -65,14 +68,18 @@ impl Handler<CreateTenant> for Registry {
 }
 
 impl Registry {
-    /// Reserves the slug and a free id for a new tenant.
-    fn reserve(&mut self, spec: &TenantSpec) -> Result<TenantId, Error> {
+    /// Reserves the slug and a free id for a new tenant. The request may be a repeat if it has a key.
+    fn reserve(&mut self, spec: &TenantSpec, has_key: bool) -> Result<TenantId, Error> {
         match self.core.phase() {
             Phase::Ready => {}
             Phase::Recovering => return Err(Error::new(Code::NotReady, "the server is still reading its tenants")),
             Phase::Draining => return Err(shutting_down()),
         }
         let slug = spec.slug().cloned();
+        if has_key && slug.as_ref().is_some_and(|slug| self.creations.slugs.contains(slug)) {
+            let message = "a request for this tenant is under way; send this one again in a moment";
+            return Err(Error::new(Code::IdempotencyKeyInUse, message));
+        }
         if let Some(slug) = &slug
             && (self.core.directory.has_slug(slug) || self.creations.slugs.contains(slug))
         {
@@ -109,9 +116,9 @@ impl Registry {
         }
         self.creations.groups += 1;
         let (mut new, mut callers) = (Vec::new(), Vec::new());
-        for Creation { id, spec, author, reply } in waiting.drain(..waiting.len().min(MOST_TOGETHER)) {
+        for Creation { id, spec, author, key, reply } in waiting.drain(..waiting.len().min(MOST_TOGETHER)) {
             callers.push((Route { id, slug: spec.slug().cloned() }, reply));
-            new.push(NewTenant { id, spec, author });
+            new.push(NewTenant { id, spec, author, key });
         }
         let core = Arc::clone(&self.core);
         let create = move || loader::create_all(&core.data, new, core.clock.now(), JournalOptions::default());

@@ -6,17 +6,32 @@ use super::TenantActor;
 use crate::actors::messages::{Execute, ExtendHold, NoteDeletion, RecordUsage, ReleaseHold};
 use crate::actors::tenant_reply::TenantReply;
 use crate::domain::author::By;
+use crate::domain::budget::settlement::UsageRecord;
 use crate::domain::event::{Change, ChangeRecord};
+use crate::domain::idempotency::key::{RequestKey, UsedKey};
 use crate::domain::tenant::Command;
 use crate::domain::{Credential, Error, Event, Moment};
 
 impl TenantActor {
     /// The author and the time of a change, if the caller may make one and the journal can take it.
     fn begin_change(&self, credential: &Credential) -> Result<(By, Moment), Error> {
+        self.begin_once(credential, None).map(|(by, moment, _)| (by, moment))
+    }
+
+    /// The same of a request that may carry a key, with what to record of that.
+    fn begin_once(
+        &self,
+        credential: &Credential,
+        key: Option<&RequestKey>,
+    ) -> Result<(By, Moment, Option<UsedKey>), Error> {
         let reading = self.resources.clock.read();
-        let by = self.authenticate(credential, reading.latest())?.as_author()?;
+        let caller = self.authenticate(credential, reading.latest())?;
+        let by = caller.as_author()?;
+        let moment = self.tenant().next_moment(reading.now);
+        // A repeat is only read.
+        let key = key.map(|key| self.tenant().check_new(&caller, key, moment.at)).transpose()?;
         self.check_writable()?;
-        Ok((by, self.tenant().next_moment(reading.now)))
+        Ok((by, moment, key))
     }
 }
 
@@ -28,14 +43,14 @@ where
     type Result = ();
 
     fn handle(&mut self, message: Execute<C>, ctx: &mut Context<Self>) {
-        let Execute { credential, author, command, reason, reply } = message;
+        let Execute { credential, author, command, reason, key, reply } = message;
         let executed = (|| {
-            let (by, moment) = self.begin_change(&credential)?;
+            let (by, moment, key) = self.begin_once(&credential, key.as_ref())?;
             let (change, subject) = command.decide(self.tenant(), by, moment)?;
             let changed = change.is_some();
             if let Some(change) = change {
                 let described = self.tenant().describe(by, author, change, moment.wall);
-                self.record(moment, &Event::Changed(ChangeRecord { reason, ..described }))?;
+                self.record(moment, &Event::Changed(ChangeRecord { reason, key, ..described }))?;
             }
             Ok((changed, C::reply(self.tenant(), subject, moment.wall)))
         })();
@@ -54,13 +69,13 @@ impl Handler<RecordUsage> for TenantActor {
         if self.has_due_hold(self.resources.clock.read().now) {
             return Self::end_holds_before(message, ctx);
         }
-        let RecordUsage { credential, report, reply } = message;
+        let RecordUsage { credential, report, key, reply } = message;
         let before = self.tenant().seq();
         let recorded = (|| {
-            let (by, moment) = self.begin_change(&credential)?;
+            let (by, moment, key) = self.begin_once(&credential, key.as_ref())?;
             let (record, answer) = self.tenant().decide_usage(by, report, moment)?;
             if let Some(record) = record {
-                self.record(moment, &Event::Used(record))?;
+                self.record(moment, &Event::Used(UsageRecord { key, ..record }))?;
             }
             Ok(answer)
         })();

@@ -92,6 +92,8 @@ impl TenantActor {
         for request in left {
             let decision = match self.decide(&caller, request, message.received, reading, message.known_only) {
                 Ok(decision) => decision,
+                // It concerns this call alone.
+                Err(error) if is_about_its_key(&error) => Some(Decision::refused(&error)),
                 // What was decided before is recorded.
                 Err(_) if !decisions.is_empty() => return drop(message.reply.send(Err(outcome_unknown()))),
                 Err(error) => return drop(message.reply.send(Err(error))),
@@ -145,7 +147,7 @@ impl Handler<Explain> for TenantActor {
 }
 
 impl TenantActor {
-    /// Decides and records one call. `None` if the agent is another tenant's and the call is for known agents only.
+    /// Decides and records one call. A repeat is `IDEMPOTENCY_KEY_IN_USE`. `None` if the agent is another tenant's and the call is for known agents only.
     fn decide(
         &mut self,
         caller: &Caller,
@@ -155,12 +157,19 @@ impl TenantActor {
         known_only: bool,
     ) -> Result<Option<Decision>, Error> {
         let moment = self.tenant().next_moment(reading.now);
+        let key = match request.key.as_deref() {
+            Some(key) => Some(self.tenant().check_new(caller, key, moment.at)?),
+            None => None,
+        };
         let verdict = self.verdict(caller, request, reading, &mut ());
         if known_only && !verdict.knows_agent() {
             return Ok(None);
         }
         let micros = u32::try_from(received.elapsed().as_micros()).unwrap_or(u32::MAX);
-        let record = verdict.record(request, micros);
+        let mut record = verdict.record(request, micros);
+        if let Some(key) = key {
+            verdict.remember(key, &mut record);
+        }
         let (result, code) = (AuditResult::of(&record), record.code);
         self.record(moment, &Event::Decided(record))?;
         self.meter.decided(reading.now, micros, result, code);
@@ -191,4 +200,9 @@ impl TenantActor {
         }
         Ok(caller)
     }
+}
+
+/// Whether an error only says that a call's idempotency key was used before.
+fn is_about_its_key(error: &Error) -> bool {
+    matches!(error.code(), Code::IdempotencyKeyInUse | Code::IdempotencyKeyReused)
 }

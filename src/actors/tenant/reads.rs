@@ -3,7 +3,7 @@
 use actix::{Context, Handler};
 
 use super::TenantActor;
-use crate::actors::messages::{AuditTrail, Inspect, OpenAudit, Verify};
+use crate::actors::messages::{AuditTrail, Firsts, Inspect, OpenAudit, OpenFirsts, Verify};
 use crate::actors::tenant_reply::TenantReply;
 use crate::domain::tenant::Caller;
 use crate::domain::{Error, Tenant, Timestamp};
@@ -48,13 +48,41 @@ impl Handler<OpenAudit> for TenantActor {
         if let Err(error) = self.authenticate(&credential, reading.latest()).and_then(Caller::as_author) {
             return drop(reply.send(Err(error)));
         }
+        let horizon = self.horizon(reading.now);
+        match self.open_trail(horizon) {
+            Ok(trail) => self.reply_read(TenantReply::of(reply, trail), ctx),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Handler<OpenFirsts> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, OpenFirsts { credential, keys, reply }: OpenFirsts, ctx: &mut Context<Self>) {
+        let reading = self.resources.clock.read();
+        let opened = self.authenticate(&credential, reading.latest()).and_then(|caller| {
+            let at = self.tenant().next_moment(reading.now).at;
+            let events = keys.iter().map(|key| self.tenant().first_use(&caller, key, at)).collect();
+            // A key lives shorter than any retention.
+            let trail = self.open_trail(None)?;
+            Ok(Firsts { events, trail })
+        });
+        match opened {
+            Ok(firsts) => self.reply_read(TenantReply::of(reply, firsts), ctx),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl TenantActor {
+    /// The trail up to now. Entries before the horizon are past their retention.
+    fn open_trail(&mut self, horizon: Option<Timestamp>) -> Result<AuditTrail, Error> {
         // A reader shares the tail but for its newest events, which it copies.
         if self.pipeline.journal().is_some_and(|journal| journal.unsealed_bytes() > COPIED_BYTES) {
             self.pipeline.seal();
         }
-        let Some(journal) = self.pipeline.journal() else { return drop(reply.send(Err(self.pipeline.no_journal()))) };
-        let trail =
-            AuditTrail { tenant: self.tenant().id(), reader: journal.reader(), horizon: self.horizon(reading.now) };
-        self.reply_read(TenantReply::of(reply, trail), ctx);
+        let journal = self.pipeline.journal().ok_or_else(|| self.pipeline.no_journal())?;
+        Ok(AuditTrail { tenant: self.tenant().id(), reader: journal.reader(), horizon })
     }
 }

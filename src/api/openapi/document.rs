@@ -20,10 +20,14 @@ use crate::api::etag::{etag, is_known};
 use crate::domain::Code;
 
 /// Response headers, with their meaning.
-pub const HEADERS: [(&str, &str); 14] = [
+pub const HEADERS: [(&str, &str); 15] = [
     ("Allow", "Methods that the route takes (RFC 9110)."),
     ("Content-Disposition", "A name for the file."),
     ("ETag", "The version, for `If-None-Match` (RFC 9110)."),
+    (
+        "Idempotent-Replayed",
+        "`true` if the request came before with the same idempotency key: this is the first answer.",
+    ),
     ("Kavach-Agent-Id", "The agent that asked."),
     ("Kavach-Audit-Id", "The audit entry that records the decision."),
     ("Kavach-Code", "The problem's code."),

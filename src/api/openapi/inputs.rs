@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::example::{Example, shown};
 use super::schemas::{Schemas, not_null};
+use crate::api::idempotency::Once;
 use crate::api::input::{AnyQuery, Body, OptionalBody, Query, UnreadBody};
 use crate::domain::schema::TenantName;
 use crate::domain::{AgentId, AuditId, Code, KeyId, PolicyId};
@@ -138,6 +139,13 @@ impl<T: DeserializeOwned + JsonSchema> HandlerInput for Query<T> {
 }
 
 impl<T: DeserializeOwned + Example> HandlerInput for Body<T> {
+    fn describe(reads: &mut Reads<'_>) {
+        reads.body::<T>(true);
+    }
+}
+
+/// A handler's [`super::Docs::once`] describe the header.
+impl<T: DeserializeOwned + Example> HandlerInput for Once<T> {
     fn describe(reads: &mut Reads<'_>) {
         reads.body::<T>(true);
     }

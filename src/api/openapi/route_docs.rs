@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 use super::example::{Example, Examples};
 use super::schemas::Schemas;
+use crate::api::idempotency::IDEMPOTENCY_KEY;
 use crate::domain::Code;
+use crate::domain::schema::IdempotencyKeyText;
 
 /// The topic of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,6 +226,18 @@ impl Docs {
     #[must_use]
     pub fn writes(self) -> Self {
         self.fails(&OF_CHANGES)
+    }
+
+    /// It takes an idempotency key, as its last answer says.
+    #[must_use]
+    pub fn once(self) -> Self {
+        let key = "A name that the client gives this request. Sent again within 24 hours with the same key and body, it gets \
+                   the first answer again and does nothing. Another body with the key is refused.";
+        self.with(&["Idempotent-Replayed"]).header::<IdempotencyKeyText>(IDEMPOTENCY_KEY, key).fails(&[
+            Code::InvalidField,
+            Code::IdempotencyKeyInUse,
+            Code::IdempotencyKeyReused,
+        ])
     }
 
     /// It reads that header.

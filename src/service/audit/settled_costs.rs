@@ -254,6 +254,7 @@ mod tests {
             calls: 0,
             cost: Cost::from_millionths(cost),
             settles: Some(SettledDecision { seq: decision, at, wall: None, estimate: Cost::default() }),
+            key: None,
             hold: None,
             scoped: Vec::new(),
             opens: Vec::new(),

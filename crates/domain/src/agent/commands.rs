@@ -20,7 +20,7 @@ use crate::moment::Moment;
 use crate::permission::{PermissionSet, PermissionSpec};
 use crate::secret::SecretHash;
 use crate::tenant::settings::given;
-use crate::tenant::{Command, Tenant};
+use crate::tenant::{Command, Creates, Tenant};
 use crate::text::check_no_secret;
 use crate::text::{parse_name, parse_owner};
 use crate::time::Timestamp;
@@ -230,6 +230,13 @@ impl Command for CreateAgent {
 
     fn reply(tenant: &Tenant, id: AgentId, now: Timestamp) -> Option<AgentView> {
         AgentView::find(tenant, id, now).ok()
+    }
+}
+
+impl Creates for CreateAgent {
+    fn made(tenant: &Tenant, change: &Change, now: Timestamp) -> Option<Self::Reply> {
+        let Change::AgentCreated { agent, .. } = change else { return None };
+        Some(Self::reply(tenant, *agent, now))
     }
 }
 

@@ -2,7 +2,6 @@
 
 pub mod commands;
 pub mod labels;
-pub mod lookup;
 
 use std::fmt;
 use std::sync::Arc;

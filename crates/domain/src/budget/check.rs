@@ -1,5 +1,7 @@
 //! The budget check: it looks at all of an agent's policies, then charges all of them or none.
 
+use std::borrow::Cow;
+
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -10,6 +12,7 @@ use crate::budget::meter::{Amount, Meter};
 use crate::budget::policy::{Policy, PolicyAction};
 use crate::budget::scope::Call;
 use crate::decision::explain::{Step, Trace};
+use crate::decision::kept_answer::KeptWarning;
 use crate::error::Code;
 use crate::id::PolicyId;
 use crate::limits::MAX_WARNINGS;
@@ -26,7 +29,7 @@ pub struct Exceeded {
     /// The policy's action.
     pub action: PolicyAction,
     /// The limit's name, such as `maxCallsPerDay`.
-    pub limit: &'static str,
+    pub limit: Cow<'static, str>,
     /// How much is used.
     pub used: Amount,
     /// How much the call asks for.
@@ -47,12 +50,53 @@ impl Exceeded {
         let message = format!("Budget {name} of policy {id} exceeded: {used} of {max} used, {requested} requested");
         let action = policy.profile.action;
         let retry_after = fits_at.map(|fits| now.seconds_until(fits));
-        Self { policy_id: id, action, limit: name, used, requested, max, retry_after, message }
+        Self { policy_id: id, action, limit: name.into(), used, requested, max, retry_after, message }
     }
 
     /// The code, if the policy denies the call.
     pub fn code(&self) -> Option<Code> {
         (self.action != PolicyAction::Warn).then_some(Code::BudgetExceeded)
+    }
+}
+
+impl From<&Exceeded> for KeptWarning {
+    fn from(exceeded: &Exceeded) -> Self {
+        let Exceeded { policy_id, action, limit, used, requested, max, retry_after, message } = exceeded;
+        let amount = |amount: &Amount| match amount {
+            Amount::Calls(calls) => *calls,
+            Amount::Cost(cost) => cost.millionths(),
+        };
+        Self {
+            policy: *policy_id,
+            action: *action,
+            limit: limit.as_ref().into(),
+            cost: matches!(max, Amount::Cost(_)),
+            used: amount(used),
+            requested: amount(requested),
+            max: amount(max),
+            retry_after: *retry_after,
+            message: message.as_str().into(),
+        }
+    }
+}
+
+impl From<&KeptWarning> for Exceeded {
+    fn from(kept: &KeptWarning) -> Self {
+        let KeptWarning { policy, action, limit, cost, used, requested, max, retry_after, message } = kept;
+        let amount = |amount: &u64| match cost {
+            true => Amount::Cost(Cost::from_millionths(*amount)),
+            false => Amount::Calls(*amount),
+        };
+        Self {
+            policy_id: *policy,
+            action: *action,
+            limit: limit.to_string().into(),
+            used: amount(used),
+            requested: amount(requested),
+            max: amount(max),
+            retry_after: *retry_after,
+            message: message.to_string(),
+        }
     }
 }
 

@@ -172,8 +172,18 @@ impl Tenant {
                 let (agent, owner) = (hold.agent, Arc::clone(&hold.owner));
                 let settles = Some(hold.decision.clone());
                 let scoped = hold.scoped.to_vec();
-                let record =
-                    UsageRecord { by, agent, owner, calls: 0, cost, settles, hold: None, scoped, opens: Vec::new() };
+                let record = UsageRecord {
+                    by,
+                    agent,
+                    owner,
+                    calls: 0,
+                    cost,
+                    settles,
+                    hold: None,
+                    scoped,
+                    opens: Vec::new(),
+                    key: None,
+                };
                 Ok((Some(record), answer))
             }
             Err(NoHold::Ended(EndedHold { end: HoldEnd::Settled(settled), at, seq, .. })) => {
@@ -238,5 +248,6 @@ fn end_record(by: By, hold: &Hold, change: HoldChange) -> UsageRecord {
         hold: Some(change),
         scoped: hold.scoped.to_vec(),
         opens: Vec::new(),
+        key: None,
     }
 }

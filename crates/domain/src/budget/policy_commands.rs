@@ -23,7 +23,7 @@ use crate::limits::MAX_POLICIES;
 use crate::limits::{MAX_ACTIONS, MAX_MONTH_START};
 use crate::moment::Moment;
 use crate::tenant::settings::given;
-use crate::tenant::{Command, Tenant};
+use crate::tenant::{Command, Creates, Tenant};
 use crate::text::{parse_owner, quote};
 use crate::time::Timestamp;
 
@@ -324,6 +324,13 @@ fn check_scope(old: &PolicyTerms, new: &PolicyTerms) -> Result<(), Error> {
         _ => return Ok(()),
     };
     Err(Error::field(Code::InvalidField, field, problem))
+}
+
+impl Creates for CreatePolicy {
+    fn made(tenant: &Tenant, change: &Change, now: Timestamp) -> Option<Self::Reply> {
+        let Change::PolicyCreated { policy, .. } = change else { return None };
+        Some(Self::reply(tenant, *policy, now))
+    }
 }
 
 /// Changes a policy.

@@ -9,6 +9,7 @@ use crate::author::By;
 use crate::budget::cost::Cost;
 use crate::budget::opening::Opened;
 use crate::id::AgentId;
+use crate::idempotency::key::UsedKey;
 use crate::limits::MAX_SETTLED;
 use crate::moment::Moment;
 use crate::time::Timestamp;
@@ -28,6 +29,9 @@ pub struct UsageRecord {
     pub cost: Cost,
     /// The decision, if the cost replaces its estimate. A hold that is given back costs nothing.
     pub settles: Option<SettledDecision>,
+    /// The request's idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<UsedKey>,
     /// What happened to a hold, unless it was settled. Records without it are as older versions wrote them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<HoldChange>,

@@ -17,7 +17,7 @@ use crate::budget::scope::Call;
 use crate::budget::settlement::{HoldChange, SettledDecision, Settlement, UsageRecord};
 use crate::error::{Code, Error};
 use crate::event::{Event, Record};
-use crate::id::{AgentId, AuditId};
+use crate::id::{AgentId, AuditId, TenantTag};
 use crate::limits::MAX_REPORTED_CALLS;
 use crate::moment::Moment;
 use crate::tenant::Tenant;
@@ -55,6 +55,20 @@ pub struct UsageAnswer {
     pub tokens_cost: Cost,
     /// Calls added.
     pub calls: u64,
+}
+
+impl UsageAnswer {
+    /// The answer that the report got when it was recorded.
+    pub fn of_record(moment: Moment, tag: TenantTag, record: &UsageRecord) -> Self {
+        let settles = record.settles.as_ref();
+        Self {
+            audit_id: AuditId::derive(moment.at, moment.seq, tag),
+            r#ref: settles.map(|decision| AuditId::derive(decision.at, decision.seq, tag)),
+            agent_id: record.agent,
+            tokens_cost: record.cost,
+            calls: record.calls,
+        }
+    }
 }
 
 impl UsageReport {
@@ -151,8 +165,18 @@ impl Tenant {
             let owner = Arc::clone(&known.profile.spec.owner);
             // It is about no call, so only policies that need none are charged.
             let scoped = self.scoped_policies(known, Call::default());
-            let record =
-                UsageRecord { by, agent, owner, calls, cost, settles: None, hold: None, scoped, opens: Vec::new() };
+            let record = UsageRecord {
+                by,
+                agent,
+                owner,
+                calls,
+                cost,
+                settles: None,
+                hold: None,
+                scoped,
+                opens: Vec::new(),
+                key: None,
+            };
             return Ok((Some(record), answer));
         };
         if is_hold {
@@ -170,8 +194,18 @@ impl Tenant {
             }
             None => {
                 let settles = Some(decision);
-                let record =
-                    UsageRecord { by, agent, owner, calls, cost, settles, hold: None, scoped, opens: Vec::new() };
+                let record = UsageRecord {
+                    by,
+                    agent,
+                    owner,
+                    calls,
+                    cost,
+                    settles,
+                    hold: None,
+                    scoped,
+                    opens: Vec::new(),
+                    key: None,
+                };
                 Ok((Some(record), answer))
             }
         }

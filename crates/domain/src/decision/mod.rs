@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod explain;
+pub mod kept_answer;
 pub mod request;
 pub mod search;
 #[cfg(test)]
@@ -20,10 +21,12 @@ use crate::budget::cost::Cost;
 use crate::budget::policy::PolicyAction;
 use crate::budget::scope::Call;
 use crate::decision::explain::{Step, Trace};
+use crate::decision::kept_answer::KeptAnswer;
 use crate::decision::request::{Asked, Request};
-use crate::error::Code;
+use crate::error::{Code, Error};
 use crate::event::{Extras, Grant, Record};
 use crate::id::{AgentId, AuditId, PolicyId};
+use crate::idempotency::key::UsedKey;
 use crate::limits::MAX_HOLDS;
 use crate::moment::Moment;
 use crate::tenant::{Caller, Tenant};
@@ -69,6 +72,9 @@ pub struct Decision {
     /// Whether a rate caused the denial, which passes by itself.
     #[serde(skip)]
     pub rate_limited: bool,
+    /// Whether it is the answer that the call got when it came first, with the same idempotency key.
+    #[serde(skip)]
+    pub is_repeat: bool,
 }
 
 /// The hold on the cost of an allowed call.
@@ -166,6 +172,19 @@ impl Verdict {
         }
     }
 
+    /// Adds the call's idempotency key to the record, with what a repeat has to be told beyond it.
+    pub fn remember(&self, key: UsedKey, record: &mut Record<'_>) {
+        let answer = KeptAnswer {
+            retry_after: self.outcome.as_ref().err().and_then(|denial| denial.retry_after),
+            warnings: self.warnings.iter().map(Into::into).collect(),
+            more_warnings: self.more_warnings as u64,
+            rounded: self.outcome.is_ok() && self.rounded.is_some(),
+        };
+        let extras = record.extras.get_or_insert_default();
+        extras.key = Some(key);
+        extras.answer = (answer != KeptAnswer::default()).then(|| Box::new(answer));
+    }
+
     /// What only some calls have.
     fn extras(&self) -> Option<Extras> {
         let extras = Extras { held_until: self.held_until, scoped: self.scoped.clone(), ..Extras::default() };
@@ -192,6 +211,34 @@ impl Verdict {
             }
         }
         decision
+    }
+}
+
+impl Decision {
+    /// What a batch answers to a call that could not be decided: denied, and not recorded.
+    pub fn refused(error: &Error) -> Self {
+        Self { code: Some(error.code()), reason: Some(error.message().to_owned()), ..Self::default() }
+    }
+
+    /// The answer that a call with an idempotency key got, from its record.
+    pub fn of_record(audit_id: AuditId, record: &Record<'_>) -> Self {
+        let none = KeptAnswer::default();
+        let answer = record.extras.as_ref().and_then(|extras| extras.answer.as_deref()).unwrap_or(&none);
+        Self {
+            allowed: record.allowed(),
+            audit_id: Some(audit_id),
+            code: record.code,
+            reason: record.reason.as_ref().map(ToString::to_string),
+            retry_after: answer.retry_after,
+            policy_id: record.policy,
+            warnings: answer.warnings.iter().map(Into::into).collect(),
+            more_warnings: usize::try_from(answer.more_warnings).unwrap_or(usize::MAX),
+            tokens_cost: record.cost.filter(|_| answer.rounded),
+            hold: record.extras.as_ref().and_then(|extras| extras.held_until).map(|until| Held { until }),
+            agent_id: record.agent,
+            rate_limited: record.rate_limited,
+            is_repeat: true,
+        }
     }
 }
 

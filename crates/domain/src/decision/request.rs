@@ -7,6 +7,7 @@ use crate::budget::hold::HoldTime;
 use crate::decision::arguments::{Arguments, Compact};
 use crate::error::{Code, Error};
 use crate::id::{AgentId, TenantRef};
+use crate::idempotency::key::{IdempotencyKey, RequestKey};
 use crate::limits::{MAX_ACTION_BYTES, MAX_ARGUMENTS_BYTES, MAX_JSON_DEPTH, MAX_RESOURCE_BYTES, MAX_USER_AGENT_BYTES};
 use crate::permission::check_action;
 use crate::permission::pattern::check_resource;
@@ -14,6 +15,7 @@ use crate::secret::SecretHash;
 use crate::secret_scan::hide_secrets;
 use crate::secret_scan::holds_secret;
 use crate::text::shown_within;
+use crate::time::Timestamp;
 use crate::trace_id::TraceId;
 
 /// Which agent a request asks about.
@@ -56,6 +58,8 @@ pub struct Request {
     pub ip: Option<IpAddr>,
     /// The trace that the call is part of.
     pub trace: Option<TraceId>,
+    /// The call's idempotency key.
+    pub key: Option<Box<RequestKey>>,
 }
 
 /// All text of a request in one allocation: action, resource, arguments and `User-Agent`, where they end, and whether
@@ -148,6 +152,7 @@ impl Request {
             is_cost_rounded: false,
             ip: None,
             trace: None,
+            key: None,
         })
     }
 
@@ -155,6 +160,49 @@ impl Request {
     #[must_use]
     pub fn for_agent(mut self, agent: AgentId) -> Self {
         self.agent = Asked::Agent(agent);
+        self
+    }
+
+    /// Gives the call an idempotency key, once everything else but [`Request::in_tenant`] is set: it is a repeat only if the rest is the same. The
+    /// trace and the `User-Agent` may differ, and the address if it is that of the connection.
+    #[must_use]
+    pub fn with_key(self, key: IdempotencyKey, is_ip_of_connection: bool) -> Self {
+        let agent = match self.agent {
+            Asked::Caller => String::new(),
+            Asked::Agent(id) => id.to_string(),
+            Asked::Nobody => "nobody".to_owned(),
+        };
+        let tenants: Vec<_> = self.tenants.iter().map(name_of).collect();
+        // A rounded cost is shown in the answer.
+        let rounded = if self.is_cost_rounded { "rounded" } else { "" };
+        let cost = self.cost.map_or_else(String::new, |cost| cost.millionths().to_string());
+        let ip = self.ip.filter(|_| !is_ip_of_connection).map_or_else(String::new, |ip| ip.to_string());
+        let hold = self.hold.map(|time| time.end_from(Timestamp::default()).millis().to_string()).unwrap_or_default();
+        let arguments = self.recorded_arguments();
+        let parts = [
+            "authorize",
+            &agent,
+            &tenants.join(","),
+            self.action(),
+            self.resource(),
+            // Arguments are never empty text.
+            arguments.unwrap_or_default(),
+            &cost,
+            rounded,
+            &hold,
+            &ip,
+        ];
+        let key = Box::new(RequestKey::new(key, &parts.map(str::as_bytes)));
+        Self { key: Some(key), ..self }
+    }
+
+    /// Makes the request name the agent's tenant once more, before all other names.
+    #[must_use]
+    pub fn in_tenant(mut self, name: TenantRef) -> Self {
+        if let Some(key) = &mut self.key {
+            key.add(name_of(&name).as_bytes());
+        }
+        self.tenants.insert(0, name);
         self
     }
 
@@ -233,6 +281,16 @@ impl Request {
     pub fn user_agent(&self) -> Option<&str> {
         let Texts { arguments_end, has_user_agent, .. } = self.texts;
         has_user_agent.then(|| self.texts.part(arguments_end, self.texts.joined.len() as u32))
+    }
+}
+
+/// A text for each name that a tenant may have.
+fn name_of(tenant: &TenantRef) -> String {
+    match tenant {
+        TenantRef::Default => "default".to_owned(),
+        TenantRef::Id(id) => id.to_string(),
+        TenantRef::Slug(slug) => slug.to_string(),
+        TenantRef::Impossible => "impossible".to_owned(),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::limits::{
 };
 use crate::moment::Moment;
 use crate::permission::{PermissionSet, PermissionSpec};
-use crate::tenant::{Command, Tenant};
+use crate::tenant::{Command, Creates, Tenant};
 use crate::text::quote;
 use crate::time::Timestamp;
 
@@ -315,6 +315,15 @@ impl Command for CreateDelegation {
 
     fn reply(tenant: &Tenant, id: DelegationId, now: Timestamp) -> Option<DelegationView> {
         DelegationView::find(tenant, id, now).ok()
+    }
+}
+
+impl Creates for CreateDelegation {
+    fn made(tenant: &Tenant, change: &Change, _: Timestamp) -> Option<Self::Reply> {
+        let Change::DelegationCreated { delegation, .. } = change else { return None };
+        let (_, link) = tenant.delegation(*delegation)?;
+        // A new delegation is live: its grantor is active, and so are those it stands on.
+        Some(Some(DelegationView { tenant: tenant.id(), delegation: link.clone(), status: DelegationStatus::Active }))
     }
 }
 

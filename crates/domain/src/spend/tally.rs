@@ -288,6 +288,7 @@ mod tests {
                 calls: self.resource as u64,
                 cost: Cost::from_millionths(self.cost.unwrap_or_default()),
                 hold: None,
+                key: None,
                 scoped: Vec::new(),
                 opens: Vec::new(),
                 settles: settles.then(|| SettledDecision { seq: 1, at, wall: None, estimate: Cost::default() }),

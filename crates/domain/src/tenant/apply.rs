@@ -9,6 +9,7 @@ use crate::budget::policy_index::PolicyIndex;
 use crate::delegation::{Delegation, DelegationProfile, DelegationSpec, forget_ended, position};
 use crate::event::{Change, ChangeRecord, Event, Grant, LinkUse, Record};
 use crate::id::{AgentId, DelegationId, PolicyId};
+use crate::idempotency::memory::RememberedKey;
 use crate::limits::MAX_ENDED_WEIGHT;
 use crate::moment::Moment;
 use crate::tenant::key::ApiKey;
@@ -32,6 +33,13 @@ impl Tenant {
         if moment.wall < before {
             self.state.policies.iter_mut().for_each(|policy| policy.turn_to(moment));
             self.shorten_holds(moment.wall);
+        }
+        if !self.state.used_keys.is_empty() {
+            self.key_index.forget_old(&mut self.state.used_keys, moment.at);
+        }
+        if let Some(key) = event.key() {
+            let used = RememberedKey { key, seq: moment.seq, at: moment.at };
+            self.key_index.remember(&mut self.state.used_keys, used);
         }
         match event {
             Event::Decided(record) => self.apply_decision(moment, record),

@@ -8,7 +8,7 @@ use crate::limits::MAX_TENANT_KEYS;
 use crate::moment::Moment;
 use crate::secret::{Secret, SecretHash};
 use crate::tenant::key::ApiKey;
-use crate::tenant::{Command, Tenant};
+use crate::tenant::{Command, Creates, Tenant};
 use crate::text::parse_name;
 use crate::time::Timestamp;
 
@@ -44,6 +44,13 @@ impl Command for CreateKey {
 
     fn reply(tenant: &Tenant, key: KeyId, _: Timestamp) -> Option<ApiKey> {
         tenant.keys().iter().find(|known| known.id == key).cloned()
+    }
+}
+
+impl Creates for CreateKey {
+    fn made(tenant: &Tenant, change: &Change, now: Timestamp) -> Option<Self::Reply> {
+        let Change::KeyCreated { key, .. } = change else { return None };
+        Some(Self::reply(tenant, *key, now))
     }
 }
 

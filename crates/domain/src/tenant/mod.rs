@@ -16,7 +16,6 @@ use std::collections::BTreeSet;
 
 use smallvec::SmallVec;
 
-use crate::agent::lookup::AgentLookup;
 use crate::agent::{Agent, AgentCounts};
 use crate::budget::policy::Policy;
 use crate::budget::policy_index::PolicyIndex;
@@ -26,23 +25,25 @@ use crate::delegation::Delegation;
 use crate::delegation::index::LinkIndex;
 use crate::error::{Code, Error};
 use crate::id::{AgentId, TenantId, TenantRef};
+use crate::idempotency::memory::{KeyIndex, KeyMemory};
 use crate::moment::Moment;
 use crate::permission::interning::SharedPermissions;
 use crate::permission::regexes::RegexCache;
 use crate::secret::Credential;
+use crate::slot_lookup::SlotLookup;
 use crate::tenant::key::ApiKey;
 use crate::time::Timestamp;
 
 pub use caller::Caller;
-pub use command::Command;
+pub use command::{Command, Creates, first_answer, first_profile};
 pub use state::{Profile, State, TenantStatus};
 
 /// A tenant: its state, and lookups derived from it.
 #[derive(Debug, Default)]
 pub struct Tenant {
     state: State,
-    by_id: AgentLookup,
-    by_token: AgentLookup,
+    by_id: SlotLookup,
+    by_token: SlotLookup,
     /// Agents that are not revoked.
     unrevoked: usize,
     /// Unrevoked agents with an `expiresAt`, soonest first, except those that had expired at the last change.
@@ -52,6 +53,7 @@ pub struct Tenant {
     policy_index: PolicyIndex,
     hold_ends: holds::HoldEnds,
     links: LinkIndex,
+    key_index: KeyIndex,
     shared: SharedPermissions,
     regexes: RegexCache,
 }
@@ -64,6 +66,7 @@ impl Tenant {
             tenant.add_to_index(slot);
         }
         tenant.policy_index = PolicyIndex::build(&tenant.state.policies);
+        tenant.key_index = KeyIndex::build(&tenant.state.used_keys);
         tenant.hold_ends = holds::index(&tenant.state.holds);
         tenant.renew_links();
         tenant.links = LinkIndex::build(&tenant.state.delegations, tenant.state.at);
@@ -184,6 +187,11 @@ impl Tenant {
     /// The settlements that it remembers.
     pub fn settlements(&self) -> &Settlements {
         &self.state.settlements
+    }
+
+    /// The idempotency keys that it remembers, and their look-up.
+    pub(crate) fn used_keys(&self) -> (&KeyMemory, &KeyIndex) {
+        (&self.state.used_keys, &self.key_index)
     }
 
     pub(crate) fn settlements_mut(&mut self) -> &mut Settlements {

@@ -10,6 +10,7 @@ use crate::budget::policy::Policy;
 use crate::budget::settlement::Settlements;
 use crate::delegation::Delegation;
 use crate::id::TenantId;
+use crate::idempotency::memory::KeyMemory;
 use crate::permission::interning::read_agents;
 use crate::tenant::key::ApiKey;
 use crate::tenant::settings::TenantSettings;
@@ -76,4 +77,7 @@ pub struct State {
     /// All its delegations that are not over and the newest of the others, oldest first. A link's place never changes.
     #[serde(default)]
     pub delegations: Vec<Delegation>,
+    /// The idempotency keys that it remembers.
+    #[serde(default, skip_serializing_if = "KeyMemory::is_empty")]
+    pub used_keys: KeyMemory,
 }

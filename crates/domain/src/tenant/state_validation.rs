@@ -24,6 +24,7 @@ impl Tenant {
             before = Some(link.place);
             self.check_link(link).map_err(|problem| format!("delegation {} {problem}", link.profile.id))?;
         }
+        self.used_keys().0.validate(self.seq(), self.time())?;
         let mut numbers = self.policies().iter().map(|policy| policy.profile.id.seq());
         if !numbers.by_ref().is_sorted_by(|one, next| one < next) {
             return Err("the policies are not in the order in which they were made".to_owned());

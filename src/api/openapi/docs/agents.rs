@@ -18,6 +18,7 @@ pub fn create() -> Docs {
         .created::<AgentJson>("The new agent, with its token.")
         .fails(&[InvalidField, InvalidPattern, TenantMismatch, TenantNotFound, AgentLimitExceeded, AgentTypeNotAllowed])
         .writes()
+        .once()
 }
 
 /// `GET /v1/agents`

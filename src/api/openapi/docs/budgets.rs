@@ -30,6 +30,7 @@ pub fn create() -> Docs {
         .created::<PolicyJson>("The new policy.")
         .fails(&[InvalidField, InvalidPattern, TenantMismatch, TenantNotFound, AgentNotFound, PolicyLimitExceeded])
         .writes()
+        .once()
 }
 
 /// `GET /v1/policies`
@@ -127,6 +128,7 @@ pub fn report() -> Docs {
         .answers::<UsageAnswer>(200, "What counts now.")
         .fails(&[InvalidField, AgentNotFound, AuditEntryNotFound, AlreadySettled, NotSettleable, HoldEnded])
         .writes()
+        .once()
 }
 
 /// `GET /v1/spend`

@@ -23,6 +23,7 @@ pub fn single() -> Docs {
              that are not known are ignored.",
         )
         .fails(&[TenantNotFound])
+        .once()
 }
 
 /// `POST /v1/agents/{id}/authorize`
@@ -30,6 +31,7 @@ pub fn by_agent() -> Docs {
     decides("authorizeAgent", "Decide a call of the agent in the path")
         .about("As `POST /v1/authorize`. A body that names another agent than the path is refused.")
         .fails(&[TenantNotFound])
+        .once()
 }
 
 /// `POST /v1/tenants/{tenant}/authorize`
@@ -37,6 +39,7 @@ pub fn by_tenant() -> Docs {
     decides("authorizeInTenant", "Decide a call in the tenant in the path")
         .about("As `POST /v1/authorize`. Agents of other tenants do not exist here.")
         .fails(&[TenantNotFound])
+        .once()
 }
 
 /// `POST /v1/authorize/batch`
@@ -44,7 +47,7 @@ pub fn batch() -> Docs {
     docs("authorizeBatch", "Decide many calls at once")
         .about(
             "Each is decided, charged and recorded on its own, in order. A malformed one gets an `error` in its place, is not \
-             recorded, and does not affect the others.",
+             recorded, and does not affect the others. Each may have its own `idempotencyKey`; the header is refused.",
         )
         .answers::<BatchAnswer>(200, "The decisions, in the order of the requests.")
         .fails(&[InvalidField, Forbidden, TenantNotFound])

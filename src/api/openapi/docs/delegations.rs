@@ -35,6 +35,7 @@ pub fn create() -> Docs {
             DelegationLimitExceeded,
         ])
         .writes()
+        .once()
 }
 
 /// `GET /v1/delegations`

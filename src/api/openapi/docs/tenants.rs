@@ -17,6 +17,7 @@ pub fn create() -> Docs {
         .created::<TenantJson>("The new tenant.")
         .fails(&[InvalidField, SlugTaken])
         .writes()
+        .once()
 }
 
 /// `GET /v1/tenants`
@@ -79,6 +80,7 @@ pub fn create_key() -> Docs {
         .answers::<KeyJson>(201, "The key, with its text.")
         .fails(&[InvalidField, TenantNotFound, KeyLimitExceeded])
         .writes()
+        .once()
 }
 
 /// `GET /v1/tenants/{tenant}/keys`

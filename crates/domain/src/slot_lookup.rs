@@ -1,5 +1,5 @@
-//! Finds agents by id and by token. A lookup keeps eight bytes per agent and no copy of the key, since the agent holds
-//! it. So the lookup for a hundred thousand agents still fits in a core's cache.
+//! Finds things of a list by a key that they hold, such as agents by id and by token. A lookup keeps eight bytes per
+//! thing and no copy of the key. So the lookup for a hundred thousand agents still fits in a core's cache.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -7,12 +7,12 @@ use std::hash::{BuildHasher, Hash};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-/// Slots of agents by the hash of a key. Callers check that the slot holds the right agent.
+/// Slots by the hash of a key. Callers check that the slot holds the right thing.
 #[derive(Default)]
-pub struct AgentLookup(HashTable<SlotEntry>);
+pub struct SlotLookup(HashTable<SlotEntry>);
 
 struct SlotEntry {
-    /// Half of the key's hash. Kept so that the table can grow without reading any agent.
+    /// Half of the key's hash. Kept so that the table can grow without reading what the slots hold.
     hash: u32,
     slot: u32,
 }
@@ -27,7 +27,7 @@ fn spread(half: u32) -> u64 {
     u64::from(half).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-impl AgentLookup {
+impl SlotLookup {
     /// The slot under `key` that `is_it` accepts.
     pub fn find(&self, key: &impl Hash, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         let hash = half(key);
@@ -49,9 +49,9 @@ impl AgentLookup {
     }
 }
 
-impl fmt::Debug for AgentLookup {
+impl fmt::Debug for SlotLookup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AgentLookup({})", self.0.len())
+        write!(f, "SlotLookup({})", self.0.len())
     }
 }
 
@@ -68,7 +68,7 @@ mod tests {
         fn a_slot_is_found_under_its_keys_and_under_no_other(
             steps in prop::collection::vec((any::<bool>(), 0u16..200), 0..400),
         ) {
-            let (mut lookup, mut model) = (AgentLookup::default(), HashSet::new());
+            let (mut lookup, mut model) = (SlotLookup::default(), HashSet::new());
             let slot_of = |key: u16| u32::from(key) * 7;
             for (add, key) in steps {
                 if add && model.insert(key) {
@@ -86,8 +86,8 @@ mod tests {
     }
 
     #[test]
-    fn two_agents_with_one_hash_are_kept_apart() {
-        let mut lookup = AgentLookup::default();
+    fn two_slots_with_one_hash_are_kept_apart() {
+        let mut lookup = SlotLookup::default();
         for slot in [3, 4] {
             lookup.insert(&"key", slot);
         }

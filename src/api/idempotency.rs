@@ -1,0 +1,134 @@
+//! The `Idempotency-Key` header (draft-ietf-httpapi-idempotency-key-header), and bodies of requests that may carry it.
+//!
+//! A route takes the header if its handler reads its body as [`Once`] and ends its answer with [`note_repeat`]; its
+//! [`Docs::once`](super::openapi::Docs::once) say so. Decisions read it in `authorize`.
+
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::{FromRequest, HttpRequest, HttpResponseBuilder};
+use serde::de::DeserializeOwned;
+
+use super::error::Problem;
+use super::input::{Raw, parse};
+use crate::domain::idempotency::key::{IdempotencyKey, RequestKey};
+use crate::domain::limits::MAX_BODY_BYTES;
+use crate::domain::{Code, Error};
+use crate::service::Kavach;
+
+/// The header's name, as errors spell it.
+pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+/// The same, for look-ups.
+const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+/// The header of an answer that was given before.
+pub const REPLAYED: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true"));
+
+/// The key of a request, if it has one.
+///
+/// # Errors
+/// `INVALID_FIELD` for a text that is no key, or for two headers: a proxy and this server might disagree on which counts.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Error> {
+    let Some(value) = headers.get(HEADER) else { return Ok(None) };
+    if headers.get_all(HEADER).nth(1).is_some() {
+        return Err(Error::field(Code::InvalidField, IDEMPOTENCY_KEY, "must be in the request only once"));
+    }
+    // What is not UTF-8 is no key either.
+    let text = std::str::from_utf8(value.as_bytes()).unwrap_or_default();
+    IdempotencyKey::parse(IDEMPOTENCY_KEY, text).map(Some)
+}
+
+/// Refuses the header where it could mean several requests.
+///
+/// # Errors
+/// `INVALID_FIELD`.
+pub fn refuse_key_of_all(headers: &HeaderMap) -> Result<(), Error> {
+    if !headers.contains_key(HEADER) {
+        return Ok(());
+    }
+    let problem = "belongs to a single request; in a batch each request has its own 'idempotencyKey' in the body";
+    Err(Error::field(Code::InvalidField, IDEMPOTENCY_KEY, problem))
+}
+
+/// A JSON body of that type, of a request that is carried out once, however often it arrives with the same key.
+pub struct Once<T> {
+    key: Option<RequestKey>,
+    body: T,
+}
+
+impl<T> Once<T> {
+    /// The caller with the request's key, and what the body holds.
+    pub fn of(self, caller: Kavach) -> (Kavach, T) {
+        (caller.once(self.key), self.body)
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest for Once<T> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bytes = Raw::<MAX_BODY_BYTES>::from_request(request, payload);
+        let request = request.clone();
+        Box::pin(async move {
+            let Raw(bytes) = bytes.await?;
+            let body = parse(&bytes)?;
+            let key = idempotency_key(request.headers())?.map(|key| {
+                let (method, path) = (request.method().as_str().as_bytes(), request.path().as_bytes());
+                RequestKey::new(key, &[method, path, &without_space(&bytes)])
+            });
+            Ok(Self { key, body })
+        })
+    }
+}
+
+/// A JSON text without the space between its parts. A request is the same if nothing else differs.
+fn without_space(json: &[u8]) -> Vec<u8> {
+    let (mut in_string, mut is_escaped) = (false, false);
+    let is_kept = |byte: &u8| {
+        let is_quote = *byte == b'"' && !is_escaped;
+        is_escaped = in_string && *byte == b'\\' && !is_escaped;
+        in_string ^= is_quote;
+        in_string || !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+    };
+    json.iter().copied().filter(is_kept).collect()
+}
+
+/// Marks the answer if the caller got it before.
+pub fn note_repeat(caller: &Kavach, mut response: HttpResponseBuilder) -> HttpResponseBuilder {
+    if caller.repeated() {
+        response.insert_header(REPLAYED);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn space_between_the_parts_of_a_body_does_not_matter() {
+        let short = |json: &str| String::from_utf8(without_space(json.as_bytes())).unwrap();
+        assert_eq!(short("{ \"a b\" :\t[1, 2],\r\n \"c\": \"d \\\" e\" }"), r#"{"a b":[1,2],"c":"d \" e"}"#);
+        assert_eq!(short(r#"{"a": "\\" , "b": " \\\" "}"#), r#"{"a":"\\","b":" \\\" "}"#);
+    }
+
+    #[test]
+    fn one_header_with_a_key_counts() {
+        let read = |values: &[&[u8]]| {
+            let mut request = TestRequest::default();
+            for value in values {
+                request = request.append_header((IDEMPOTENCY_KEY, HeaderValue::from_bytes(value).unwrap()));
+            }
+            idempotency_key(request.to_http_request().headers()).map(|key| key.map(|key| key.as_str().to_owned()))
+        };
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&[b"k-1"]), Ok(Some("k-1".to_owned())));
+        for bad in [&[&b""[..]][..], &[b"a b"], &[b"\xff"], &["é".as_bytes()], &[b"a", b"a"], &[&[b'a'; 256]]] {
+            assert_eq!(read(bad).unwrap_err().code(), Code::InvalidField, "{bad:?}");
+        }
+    }
+}
