@@ -13,6 +13,7 @@
 //! | delegations: which ones count, and what they form | [`delegation`] |
 //! | budgets: policies, windows, usage, settlement | [`budget`] |
 //! | events, and the audit entries that are read back from them | [`event`], [`before`], [`audit`] |
+//! | spend reports: what entries add up to, in groups | [`spend`] |
 //! | every error and denial code | [`error`] |
 //! | every limit | [`limits`] |
 //! | JSON Schemas of requests and answers (feature `schema`) | `schema`, and beside each type |
@@ -34,6 +35,7 @@ pub mod permission;
 pub mod schema;
 pub mod secret;
 pub mod secret_scan;
+pub mod spend;
 pub mod tenant;
 pub mod text;
 pub mod time;
