@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::budget::calendar::Span;
 use crate::budget::hold::{EndedHold, Hold, HoldEnd, Holds};
 use crate::budget::policy::Policy;
 use crate::budget::settlement::{HoldChange, SettledDecision, UsageRecord};
@@ -59,6 +60,7 @@ impl Tenant {
         for (_, decision) in self.hold_ends.range(..=(now, u64::MAX)) {
             if let Some(hold) = self.state.holds.open().get(*decision) {
                 let places = self.policies_of_hold(hold);
+                go_to_zoned_windows(&mut policies, &places, moment, hold);
                 end_in(&mut policies, &places, moment, hold, HoldEnd::Expired);
             }
         }
@@ -111,13 +113,30 @@ impl Tenant {
     }
 }
 
+/// Goes to the windows of policies with a time zone, as the event of the hold's end would with the bounds that it carries.
+fn go_to_zoned_windows(policies: &mut [Policy], places: &[u32], moment: Moment, hold: &Hold) {
+    for place in places {
+        let Some(policy) = charged(policies, *place, hold) else { continue };
+        for span in Span::ALL {
+            let calendar = &policy.profile.terms.calendar;
+            if calendar.is_zoned() && policy.is_over(span, moment.wall) {
+                let bounds = calendar.bounds(span, moment.wall);
+                policy.open(span, bounds, moment);
+            }
+        }
+    }
+}
+
+/// The policy at that place, if the hold was charged to it: one made later was not.
+fn charged<'a>(policies: &'a mut [Policy], place: u32, hold: &Hold) -> Option<&'a mut Policy> {
+    policies.get_mut(place as usize).filter(|policy| policy.profile.id.seq() <= hold.decision.seq)
+}
+
 /// Ends a hold in the policies that it was charged to, which are among those at `places`.
 fn end_in(policies: &mut [Policy], places: &[u32], moment: Moment, hold: &Hold, end: HoldEnd) {
     let decision = &hold.decision;
     for place in places {
-        // It was not charged to a policy made later.
-        if let Some(policy) = policies.get_mut(*place as usize).filter(|policy| policy.profile.id.seq() <= decision.seq)
-        {
+        if let Some(policy) = charged(policies, *place, hold) {
             policy.end_hold(moment, decision.moment(), decision.estimate, end.cost());
         }
     }
