@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::domain::budget::cost::Cost;
+use crate::domain::limits::MAX_HOLD_SECONDS;
 use crate::domain::{AgentId, Code, Error, Request, Secret};
 use crate::service::{Kavach, PageRequest};
 use kavach_fixture::{Tool, tools};
@@ -186,6 +187,10 @@ async fn traffic(kavach: &Kavach, work: &[(AgentId, Vec<&Tool>)]) -> Result<(), 
             .with_user_agent(Some("kavach-demo"));
         // Between 0.004 and 0.016 units of cost.
         request.cost = Some(Cost::from_millionths(4_000 + 3_000 * (n as u64 % 5)));
+        if n + 2 * work.len() >= CALLS {
+            // The last ones of each agent are still under way.
+            request = request.holding(MAX_HOLD_SECONDS.into())?;
+        }
         kavach.authorize(request).await?;
     }
     Ok(())

@@ -97,6 +97,7 @@ pub fn run() {
             "POST /v1/usage, of a foreign decision",
             pair(&entry, &|id| post("/v1/usage", json!({ "agentId": own_agent, "auditId": id, "tokensCost": 1 }))),
         ),
+        ("GET /v1/holds/{id}", pair(&entry, &|id| get("/v1/holds/", id))),
         (
             "POST /v1/policies/reset",
             pair(&tenant, &|id| post("/v1/policies/reset", json!({ "tenantId": id, "period": "all" }))),

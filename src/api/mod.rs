@@ -37,6 +37,7 @@ mod fast_authorize;
 pub mod fast_authorize_json;
 pub mod forward_auth;
 pub mod health;
+pub mod holds;
 pub mod input;
 mod metric_families;
 pub mod metrics;

@@ -13,6 +13,8 @@ use crate::domain::agent::labels::Labels;
 use crate::domain::budget::calendar::Span;
 use crate::domain::budget::cost::Cost;
 use crate::domain::budget::counts::Usage;
+use crate::domain::budget::hold::Hold;
+use crate::domain::budget::hold_commands::HoldView;
 use crate::domain::budget::policy::{Policy, PolicyAction, PolicyStatus};
 use crate::domain::budget::policy_commands::PolicyView;
 use crate::domain::budget::policy_limits::Limits;
@@ -27,7 +29,7 @@ use crate::domain::tenant::key::ApiKey;
 use crate::domain::tenant::{Profile, TenantStatus};
 use crate::domain::text::DEFAULT_TENANT_NAME;
 use crate::domain::{
-    AgentId, AgentStatus, AgentType, Code, DelegationId, DelegationStatus, KeyId, PolicyId, Secret, TenantId,
+    AgentId, AgentStatus, AgentType, AuditId, Code, DelegationId, DelegationStatus, KeyId, PolicyId, Secret, TenantId,
     TenantSettings, Timestamp, schema,
 };
 use crate::service::Page;
@@ -439,6 +441,42 @@ impl From<PolicyView> for PolicyJson {
             last_denied_at,
             created_at: profile.created_at,
             updated_at: profile.updated_at,
+        }
+    }
+}
+
+/// An open hold.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Hold")]
+pub struct HoldJson {
+    /// The audit entry of the decision that made it.
+    audit_id: AuditId,
+    /// The tenant it belongs to; `null` is the default one.
+    tenant_id: TenantId,
+    /// The agent that made the call.
+    agent_id: AgentId,
+    /// The agent's owner at that time.
+    user_id: String,
+    /// The estimate that is held.
+    tokens_cost: Cost,
+    /// When it was made.
+    created_at: Timestamp,
+    /// When it ends by itself, and the cost is left again.
+    until: Timestamp,
+}
+
+impl From<HoldView> for HoldJson {
+    fn from(view: HoldView) -> Self {
+        let HoldView { tenant, id, hold: Hold { decision, agent, owner, ends_at, scoped: _ } } = view;
+        Self {
+            audit_id: id,
+            tenant_id: tenant,
+            agent_id: agent,
+            user_id: owner.to_string(),
+            tokens_cost: decision.estimate,
+            created_at: decision.moment().wall,
+            until: ends_at,
         }
     }
 }

@@ -10,8 +10,8 @@ use super::openapi::docs;
 #[cfg(feature = "dashboard")]
 use super::pages;
 use super::{
-    agents, audit, authorize, authzen, delegations, forward_auth, health, metrics, policies, stats, tenants, usage,
-    whoami,
+    agents, audit, authorize, authzen, delegations, forward_auth, health, holds, metrics, policies, stats, tenants,
+    usage, whoami,
 };
 use crate::api::openapi::document;
 
@@ -65,6 +65,10 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::POST, "/v1/policies/{id}/reset", policies::reset, docs::budgets::reset),
         endpoint(Method::POST, "/v1/budget/check", policies::check, docs::budgets::check),
         endpoint(Method::POST, "/v1/usage", usage::report, docs::budgets::report),
+        endpoint(Method::GET, "/v1/holds", holds::list, docs::holds::list),
+        endpoint(Method::GET, "/v1/holds/{id}", holds::get, docs::holds::get),
+        endpoint(Method::POST, "/v1/holds/{id}/release", holds::release, docs::holds::release),
+        endpoint(Method::POST, "/v1/holds/{id}/extend", holds::extend, docs::holds::extend),
         endpoint(Method::GET, "/v1/audit", audit::query, docs::audit::query),
         // Before `{id}`, which would match these too.
         endpoint(Method::GET, "/v1/audit/export", audit::export, docs::audit::export),

@@ -15,7 +15,8 @@ pub fn status(code: Code) -> u16 {
         | Code::ArgumentNotAllowed
         | Code::RequiresApproval
         | Code::RateLimited
-        | Code::BudgetExceeded => 200,
+        | Code::BudgetExceeded
+        | Code::HoldLimitExceeded => 200,
         Code::InvalidBody
         | Code::InvalidField
         | Code::InvalidQuery
@@ -29,10 +30,11 @@ pub fn status(code: Code) -> u16 {
         | Code::KeyNotFound
         | Code::PolicyNotFound
         | Code::DelegationNotFound
-        | Code::AuditEntryNotFound => 404,
+        | Code::AuditEntryNotFound
+        | Code::HoldNotFound => 404,
         Code::MethodNotAllowed => 405,
         Code::RequestTimeout => 408,
-        Code::SlugTaken | Code::AgentIsRevoked | Code::AlreadySettled | Code::NotSettleable => 409,
+        Code::SlugTaken | Code::AgentIsRevoked | Code::AlreadySettled | Code::NotSettleable | Code::HoldEnded => 409,
         Code::PayloadTooLarge => 413,
         Code::AgentLimitExceeded
         | Code::AgentTypeNotAllowed

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { get, post, patch, remove, page, withQuery } from "./api.js";
-import { pageHead, badge, card, empty, ago, button, confirm, toast, revealSecret } from "./ui.js";
+import { pageHead, badge, card, empty, ago, button, confirm, table, toast, revealSecret } from "./ui.js";
 import { field, formDialog, number } from "./forms.js";
 import { labelText } from "./format.js";
 import { permissionEditor, permissionRow } from "./permissions.js";
@@ -12,15 +12,18 @@ import { auditTable } from "./audit.js";
 import { agentLink, tenantLink, remember, forget } from "./names.js";
 
 const RECENT = 8;
+/** Open holds that are shown, the oldest first. */
+const MOST_HOLDS = 50;
 
 export async function agent({ parts, signal, refresh }) {
   const path = `/v1/agents/${encodeURIComponent(parts[1])}`;
   const found = await get(path, { signal });
   remember([found]);
-  const [effective, policies, recent] = await Promise.all([
+  const [effective, policies, recent, holds] = await Promise.all([
     get(`/v1/delegations/${found.id}/permissions`, { signal }),
     get(`/v1/agents/${found.id}/policies`, { signal }),
     page(withQuery("/v1/audit", { agentId: found.id, limit: RECENT }), { signal }),
+    page(withQuery("/v1/holds", { tenantId: found.tenantId ?? "default", agentId: found.id, limit: MOST_HOLDS }), { signal }),
   ]);
   const fact = (label, value) => h("div", {}, h("dt", {}, label), h("dd", {}, value));
   const whyLink = withQuery("#/why", { agentId: found.id });
@@ -72,6 +75,23 @@ export async function agent({ parts, signal, refresh }) {
       h("div", { class: "w4 stack" },
         card("Budgets", { side: policies.some((policy) => policy.status === "triggered" && policy.action !== "warn") ? badge("triggered") : null }, policies.length
           ? h("div", { class: "stack" }, policies.map((policy) => h("div", { class: "stack tight" }, h("div", { class: "row apart small muted" }, h("span", {}, policy.agentId ? "This agent" : scope(policy)), h("span", { class: "badge plain" }, policy.action)), terms(policy), policyMeters(policy))))
-          : h("p", { class: "muted" }, "No policy limits this agent.")))),
+          : h("p", { class: "muted" }, "No policy limits this agent.")),
+        holds.items.length > 0 && card("Open holds", { kind: "flush", id: "holds" }, holdTable(holds.items, refresh),
+          holds.next && h("p", { class: "perm-row small muted" }, `The oldest ${MOST_HOLDS} are shown; GET /v1/holds has all.`)))),
   ];
+}
+
+/** What calls hold until somebody says what they cost. */
+function holdTable(holds, refresh) {
+  const release = (hold) => confirm("Release this hold?", `The ${hold.tokensCost} that it holds are left again at once. If the call did cost something, settle it instead: POST /v1/usage.`, "Release", async () => {
+    await post(`/v1/holds/${hold.auditId}/release`, {});
+    toast("The hold is released");
+    await refresh();
+  });
+  return table([
+    ["Held", (hold) => String(hold.tokensCost), "num"],
+    ["Since", (hold) => ago(hold.createdAt)],
+    ["Ends", (hold) => ago(hold.until)],
+    ["", (hold) => button("Release", () => release(hold), { kind: "small-button", label: `Release the hold of ${hold.tokensCost}` })],
+  ], holds, { label: "Open holds", row: (hold) => ({ "data-id": hold.auditId }) });
 }

@@ -9,7 +9,7 @@
 //! | which tenants a caller may reach | `tenant_access` |
 //! | how a call reaches a tenant's actor, and full mailboxes | `tenant_calls` |
 //! | decisions: single, batched, explained | `authorize`; searches for what is allowed: `search` |
-//! | changes and look-ups of one resource | `tenants`, `agents`, `delegations`, `policies`, `usage` |
+//! | changes and look-ups of one resource | `tenants`, `agents`, `delegations`, `policies`, `usage`, `holds` |
 //! | lists over several tenants, and their pages | `lists` |
 //! | the audit trail: queries, exports, live streams, checkpoints | `audit` |
 //! | statistics for people, and metrics for a monitoring system; what both count | `stats`, `metrics`, `tenant_counts` |
@@ -23,6 +23,7 @@ mod delegations;
 #[cfg(feature = "test-hooks")]
 mod fault_injection;
 mod health;
+mod holds;
 mod kavach;
 mod lists;
 mod metrics;
@@ -39,6 +40,7 @@ pub use crate::measure::metric_values::{TenantCounts, TenantMemory};
 pub use agents::{AgentFilter, Agents};
 pub use audit::{Audit, AuditQuery, AuditStream, Export, ExportFormat, KEEP_ALIVE, StreamItem, WriteEntry, write_line};
 pub use delegations::Delegations;
+pub use holds::{HoldFilter, Holds};
 pub use kavach::Kavach;
 pub use lists::{Page, PageRequest};
 pub use policies::{CheckedCall, Policies, PolicyFilter};

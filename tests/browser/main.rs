@@ -23,6 +23,7 @@ mod docs;
 #[allow(dead_code, reason = "the other tests use more of it")]
 #[path = "../it/harness.rs"]
 mod harness;
+mod holds;
 mod looks;
 mod operator;
 mod overview;

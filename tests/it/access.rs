@@ -48,7 +48,10 @@ enum About {
 }
 
 fn side(operator: &Client, tenant: &Tenant, agent: &Agent) -> Side {
-    let entry = operator.granted(call(&agent.id));
+    // Its cost is held.
+    let mut held = call(&agent.id);
+    (held["tokensCost"], held["hold"]) = (json!(0), json!({ "ttlSeconds": 86_400 }));
+    let entry = operator.granted(held);
     // A policy that an operator set, so no tenant key may change it.
     let body = json!({ "limits": { "maxCallsPerMonth": 1_000_000 } });
     let policy =

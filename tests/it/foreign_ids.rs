@@ -19,7 +19,7 @@ use crate::harness::Server;
 const IDS: [&str; 6] = ["tenantId", "agentId", "fromAgent", "toAgent", "auditId", "cursor"];
 
 /// Fields that hold none.
-const NO_IDS: [&str; 39] = [
+const NO_IDS: [&str; 40] = [
     "label",
     "labels",
     "timeZone",
@@ -59,6 +59,7 @@ const NO_IDS: [&str; 39] = [
     "resource",
     "arguments",
     "context",
+    "ttlSeconds",
 ];
 
 /// The place of an id in a call.
@@ -96,7 +97,7 @@ fn id_for<'t>(path: &str, field: &str, target: &'t Target) -> &'t str {
         _ if path.starts_with("/v1/agents") => &target.agent,
         _ if path.starts_with("/v1/policies") => &target.policy,
         _ if path.starts_with("/v1/delegations") => &target.link,
-        _ if path.starts_with("/v1/audit") => &target.entry,
+        _ if path.starts_with("/v1/audit") || path.starts_with("/v1/holds") => &target.entry,
         _ => &target.tenant,
     }
 }

@@ -25,6 +25,7 @@
 //! | `budgets`, `budget_input`, `budget_proof` | policies and their actions; bad input; exactness under threads and `kill -9` |
 //! | `policy_terms` | periods, calendars, scopes and temporary limits of policies; labels; all policies at once |
 //! | `usage` | usage reports and settlements |
+//! | `holds`, `hold_proof` | holds and how they end; exactness under 64 connections and `kill -9` |
 //! | `clock` | a system clock that jumps |
 //! | `tools` | every tool of the fixture, as real calls |
 //! | `gateways` | forward-auth, with a real nginx |
@@ -130,6 +131,8 @@ mod foreign_ids;
 mod framing;
 mod gateways;
 mod harness;
+mod hold_proof;
+mod holds;
 mod leaks;
 mod life;
 mod limits;

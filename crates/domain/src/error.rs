@@ -57,6 +57,7 @@ codes! {
         RequiresApproval "REQUIRES_APPROVAL" "The matching permission requires a person's approval.";
         RateLimited "RATE_LIMITED" "The permission's calls of the last hour are used up.";
         BudgetExceeded "BUDGET_EXCEEDED" "A budget policy's limit is used up, or the call would exceed it.";
+        HoldLimitExceeded "HOLD_LIMIT_EXCEEDED" "The tenant has reached its limit of open holds.";
     }
     // We could not answer the request.
     errors {
@@ -75,12 +76,14 @@ codes! {
         PolicyNotFound "POLICY_NOT_FOUND" "There is no such policy, or this key may not see it.";
         DelegationNotFound "DELEGATION_NOT_FOUND" "There is no such delegation, this key may not see it, or it ended long ago and only the audit trail has it.";
         AuditEntryNotFound "AUDIT_ENTRY_NOT_FOUND" "There is no such audit entry, or this key may not see it.";
+        HoldNotFound "HOLD_NOT_FOUND" "There is no such open hold, or this key may not see it.";
         MethodNotAllowed "METHOD_NOT_ALLOWED" "The route exists, but not with this method.";
         RequestTimeout "REQUEST_TIMEOUT" "The body did not arrive in time. Nothing was changed.";
         SlugTaken "SLUG_TAKEN" "Another tenant has this slug.";
         AgentIsRevoked "AGENT_IS_REVOKED" "The agent was revoked, which is final: it can't be changed.";
         AlreadySettled "ALREADY_SETTLED" "The decision was settled with another cost.";
         NotSettleable "NOT_SETTLEABLE" "The decision was denied, or is too old to be settled.";
+        HoldEnded "HOLD_ENDED" "The hold was settled, was released, or ended by itself.";
         PayloadTooLarge "PAYLOAD_TOO_LARGE" "The body is over its limit.";
         AgentLimitExceeded "AGENT_LIMIT_EXCEEDED" "The tenant has reached its limit of active agents (maxAgents), or its limit of agents in all.";
         AgentTypeNotAllowed "AGENT_TYPE_NOT_ALLOWED" "The tenant's allowedAgentTypes does not include this type.";
@@ -118,6 +121,7 @@ impl Code {
                 | Code::PolicyNotFound
                 | Code::DelegationNotFound
                 | Code::AuditEntryNotFound
+                | Code::HoldNotFound
         )
     }
 

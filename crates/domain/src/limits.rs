@@ -131,6 +131,14 @@ pub const MAX_REPORTED_CALLS: u64 = 1_000_000_000;
 /// Settlements that a tenant remembers, so that a repeat gets the first answer. A decision older than all of them can
 /// no longer be settled. They are part of each snapshot's copy, which must stay under a millisecond.
 pub const MAX_SETTLED: usize = 50_000;
+/// Seconds that a hold may last from the moment it is made or prolonged: a day, longer than any call takes. What nobody
+/// settles is left again after that.
+pub const MAX_HOLD_SECONDS: u32 = 24 * 60 * 60;
+/// Open holds of one tenant: a thousand a second that are settled within 100 seconds. Each takes some 150 bytes, and a
+/// restart reads all of them.
+pub const MAX_HOLDS: usize = 100_000;
+/// Holds that have ended and that a tenant remembers, so that a repeat gets the first answer: as many as settlements.
+pub const MAX_ENDED_HOLDS: usize = 50_000;
 /// Journals read at once for audit trails, at most one for every two cores: each reader may take a core, and holds a
 /// segment of some 20 MB. Half of the cores are left to decisions.
 pub const MAX_AUDIT_READERS: usize = 4;

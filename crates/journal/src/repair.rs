@@ -11,6 +11,7 @@ use crate::folder::{Folder, Listing, SegmentEntry};
 use crate::scan::{BadSpot, IntactEnd, Scan, UnsyncedSegment};
 use crate::segment::SegmentFile;
 use crate::sync_state::SyncState;
+use crate::tail::Tail;
 use crate::synced_file::SyncFailure;
 use crate::writer::{Journal, JournalOptions};
 
@@ -96,8 +97,8 @@ fn try_reopen(
         options,
         older: Arc::new(older.collect()),
         active,
-        tail: Vec::new(),
-        appended: scan.last_seq,
+        tail: Tail::after(scan.last_seq),
+        is_flushing: false,
         written: scan.last_seq,
         chain,
         sync: SyncState::recovered(scan.synced_seq, scan.recorded_seq, synced_offset, 0, rotated),

@@ -21,6 +21,8 @@ pub struct CatalogRow {
     pub policies: usize,
     /// How many delegations it has, those that are over too.
     pub delegations: usize,
+    /// How many holds were open.
+    pub holds: usize,
     /// Whether a policy was near its limit, or denied a call that day.
     pub is_near_limit: bool,
     /// The time of its last event.
@@ -50,6 +52,15 @@ struct StoredRow<'a> {
     last_event_ms: i64,
     since_snapshot: u64,
     retention_due_ms: Option<i64>,
+    /// The last element, which a row without holds does not have.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    holds: usize,
+}
+
+// Serde passes a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl CatalogRow {
@@ -61,7 +72,8 @@ impl CatalogRow {
             agents_hold_until: tenant.next_expiry(now),
             policies: tenant.policies().len(),
             delegations: tenant.delegations().len(),
-            is_near_limit: tenant.policies().iter().any(|policy| policy.near_limit(now).is_some()),
+            holds: tenant.holds().open().len(),
+            is_near_limit: tenant.policies_at(now).iter().any(|policy| policy.near_limit(now).is_some()),
             last_event_at: tenant.time(),
             since_snapshot,
             retention_due: None,
@@ -97,6 +109,7 @@ impl CatalogRow {
             last_event_ms: self.last_event_at.millis(),
             since_snapshot: self.since_snapshot,
             retention_due_ms: self.retention_due.map(Timestamp::millis),
+            holds: self.holds,
         };
         // It is plain data: numbers, strings and arrays.
         rmp_serde::to_vec(&stored).unwrap_or_default()
@@ -123,6 +136,7 @@ impl CatalogRow {
             agents_hold_until: stored.agents_hold_until_ms.map(Timestamp::from_millis),
             policies: stored.policies,
             delegations: stored.delegations,
+            holds: stored.holds,
             is_near_limit: stored.is_near_limit,
             last_event_at: Timestamp::from_millis(stored.last_event_ms),
             since_snapshot: stored.since_snapshot,
@@ -154,6 +168,7 @@ mod tests {
             agents_hold_until: Some(at(3)),
             policies: 4,
             delegations: 5,
+            holds: 0,
             is_near_limit: true,
             last_event_at: at(4),
             since_snapshot: 6,
@@ -165,6 +180,8 @@ mod tests {
     fn a_row_survives() {
         let row = row();
         assert_eq!(CatalogRow::decode(row.profile.id, &row.encode()), Ok(row.clone()));
+        let holding = CatalogRow { holds: 70_000, ..row.clone() };
+        assert_eq!(CatalogRow::decode(holding.profile.id, &holding.encode()), Ok(holding));
         let least = CatalogRow { agents_hold_until: None, retention_due: None, is_near_limit: false, ..row };
         assert_eq!(CatalogRow::decode(least.profile.id, &least.encode()), Ok(least.clone()));
         assert!(CatalogRow::decode(least.profile.id, &[]).is_err());
@@ -175,7 +192,10 @@ mod tests {
     fn format_version_1_is_written_byte_for_byte() {
         let golden = "dc0010a541636dc3a9a461636d659409c0c091a773657276696365c3cf0000018bcfe56801cf0000018bcfe5680203ccc8ce00\
                       011170cf0000018bcfe568030405c3cf0000018bcfe5680406cf0000018bcfe56805";
-        let hex: String = row().encode().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, golden);
+        let hex = |row: CatalogRow| row.encode().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!(hex(row()), golden);
+        // One with holds has an element more.
+        let holding = CatalogRow { holds: 7, ..row() };
+        assert_eq!(hex(holding), format!("{}07", golden.replacen("dc0010", "dc0011", 1)));
     }
 }

@@ -21,8 +21,7 @@ use kavach_domain::budget::opening::Opened;
 use kavach_domain::budget::policy::{PolicyAction, PolicyTerms};
 use kavach_domain::budget::policy_limits::{Limits, Temporary};
 use kavach_domain::budget::scope::Scope;
-use kavach_domain::budget::settlement::SettledDecision;
-use kavach_domain::budget::settlement::UsageRecord;
+use kavach_domain::budget::settlement::{HoldChange, SettledDecision, UsageRecord};
 use kavach_domain::delegation::DelegationSpec;
 use kavach_domain::event::{Before, ChangeRecord, Extras, Grant, LinkUse};
 use kavach_domain::permission::constraint::time_window::TimeWindowSpec;
@@ -487,16 +486,23 @@ fn reports() -> Vec<(&'static str, UsageRecord)> {
         calls: 5,
         cost: Cost::from_millionths(1_250_000),
         settles: None,
+        hold: None,
         scoped: Vec::new(),
         opens: Vec::new(),
     };
     let estimate = Cost::from_millionths(1_500_000);
     let decision = SettledDecision { seq: 20, at: at(20), wall: None, estimate };
     let opened = Opened { policy: 23, period: Span::Month, start: at(0).millis(), end: at(30 * 86_400).millis() };
+    let settles = UsageRecord { calls: 0, settles: Some(decision.clone()), ..report.clone() };
+    let ends = |by, change| UsageRecord { by, cost: Cost::default(), hold: Some(change), ..settles.clone() };
+    let extended = HoldChange::Extended { decision, until: at(90) };
     vec![
         ("used", report.clone()),
         ("used.scoped", UsageRecord { scoped: vec![23], opens: vec![opened], ..report.clone() }),
-        ("used.settles", UsageRecord { calls: 0, settles: Some(decision), ..report }),
+        ("used.settles", settles.clone()),
+        ("used.released", ends(By::Operator, HoldChange::Released)),
+        ("used.expired", ends(By::Time, HoldChange::Expired)),
+        ("used.extended", UsageRecord { settles: None, ..ends(By::Operator, extended) }),
     ]
 }
 
@@ -693,10 +699,22 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     let state_terms = tenant.state();
     assert!(state_terms.policies.iter().any(|policy| policy.usage.more.is_some() && policy.usage.day.open.calls == 1));
     let written_terms = encode_state(&state_terms).unwrap();
+    // Two calls have holds, of which one has ended.
+    for (name, seq) in [("allowed.held", 110), ("allowed.held.traced", 111)] {
+        let (_, held) = records().into_iter().find(|(known, _)| known == name).unwrap();
+        tenant.apply(Moment::new(at(seq), seq), &Event::Decided(held));
+    }
+    let (_, released) = reports().into_iter().find(|(name, _)| *name == "used.released").unwrap();
+    let settles = released.settles.map(|decision| SettledDecision { seq: 110, at: at(110), ..decision });
+    tenant.apply(Moment::new(at(112), 112), &Event::Used(UsageRecord { settles, ..released }));
+    let state_held = tenant.state();
+    assert_eq!((state_held.holds.open().len(), state_held.holds.ended().len()), (1, 1));
+    let written_held = encode_state(&state_held).unwrap();
     let new = [
         ("state.windows", &written),
         ("state.windows.denied", &written_denied),
         ("state.windows.terms", &written_terms),
+        ("state.windows.held", &written_held),
     ];
     let lines = old.iter().map(|name| (*name, &golden[*name])).chain(new).map(|(name, bytes)| line(name, bytes));
     bless("state.txt", &lines.collect::<String>());
@@ -704,6 +722,7 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
         ("state.windows", state, written),
         ("state.windows.denied", state_denied, written_denied),
         ("state.windows.terms", state_terms, written_terms),
+        ("state.windows.held", state_held, written_held),
     ] {
         let Some(bytes) = golden.get(name) else {
             panic!("a line to add to state.txt:\n{}", line(name, &written));

@@ -6,5 +6,6 @@ pub mod authzen;
 pub mod budgets;
 pub mod decisions;
 pub mod delegations;
+pub mod holds;
 pub mod server;
 pub mod tenants;

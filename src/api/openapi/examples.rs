@@ -13,8 +13,11 @@ use crate::api::authzen::evaluation::{Evaluated, EvaluationBody};
 use crate::api::authzen::evaluations::{EvaluationsAnswer, EvaluationsBody};
 use crate::api::authzen::search::{ActionAnswer, ActionBody, EntityAnswer, ResourceBody, SearchAnswer, SubjectBody};
 use crate::api::health::{Liveness, Readiness};
+use crate::api::holds::HoldExtension;
 use crate::api::policies::{CheckBody, CheckJson, Reset, ResetAll, ResetAllJson};
-use crate::api::responses::{AgentJson, DelegationJson, EffectivePermissionJson, KeyJson, PolicyJson, TenantJson};
+use crate::api::responses::{
+    AgentJson, DelegationJson, EffectivePermissionJson, HoldJson, KeyJson, PolicyJson, TenantJson,
+};
 use crate::api::stats::StatsJson;
 use crate::api::tenants::{NewKey, SnapshotJson};
 use crate::api::usage::UsageBody;
@@ -202,6 +205,13 @@ examples! {
             "tokensCost": 0.0125,
             "context": { "ip": "10.1.2.3", "userAgent": "release-bot/2.1" },
         }
+        "with a hold": {
+            "agentId": AGENT,
+            "action": "write",
+            "resource": "mcp:github:issues",
+            "tokensCost": 0.0125,
+            "hold": { "ttlSeconds": 300 },
+        }
     }
     BatchBody<'_> {
         "two calls": {
@@ -355,6 +365,18 @@ examples! {
             "policies": [],
         }
     }
+    HoldJson {
+        "a hold": {
+            "auditId": ENTRY,
+            "tenantId": TENANT,
+            "agentId": AGENT,
+            "userId": "user-1",
+            "tokensCost": 0.0125,
+            "createdAt": "2026-11-24T10:15:00.000Z",
+            "until": "2026-11-24T10:20:00.000Z",
+        }
+    }
+    HoldExtension { "ten more minutes": { "ttlSeconds": 600 } }
     UsageBody {
         "settle a decision": { "agentId": AGENT, "tokensCost": 0.0131, "auditId": ENTRY }
         "report calls": { "agentId": AGENT, "tokensCost": 2, "calls": 40 }
@@ -386,6 +408,7 @@ examples! {
             "keyName": null,
             "before": null,
             "settledCost": 0.0098,
+            "heldUntil": null,
         }
     }
     KeptCheckpoint {
@@ -426,7 +449,9 @@ impl Example for Decision {
     fn examples() -> Examples {
         let denials = Code::ALL.iter().filter(|code| code.denies());
         let denials = denials.map(|code| (code.as_str(), denied(*code)));
-        [("allowed", json!({ "allowed": true, "auditId": ENTRY }))].into_iter().chain(denials).collect()
+        let held = json!({ "allowed": true, "auditId": ENTRY, "hold": { "until": "2026-11-24T10:20:00.000Z" } });
+        let allowed = [("allowed", json!({ "allowed": true, "auditId": ENTRY })), ("allowed, with a hold", held)];
+        allowed.into_iter().chain(denials).collect()
     }
 }
 
@@ -446,6 +471,10 @@ pub fn denied(code: Code) -> Value {
             decision["reason"] = reason.into();
             decision["policyId"] = POLICY.into();
             decision["retryAfter"] = 3_600.into();
+        }
+        Code::HoldLimitExceeded => {
+            decision["reason"] = "Limit of open holds exceeded: 100000 are open".into();
+            decision["retryAfter"] = 20.into();
         }
         _ => {}
     }

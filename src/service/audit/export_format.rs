@@ -130,7 +130,7 @@ pub fn write_line(bytes: &mut Vec<u8>, entry: &AuditEntry) -> io::Result<()> {
     Ok(())
 }
 
-const COLUMNS: [&str; 24] = [
+const COLUMNS: [&str; 25] = [
     "id",
     "kind",
     "tenantId",
@@ -155,6 +155,7 @@ const COLUMNS: [&str; 24] = [
     "keyName",
     "before",
     "settledCost",
+    "heldUntil",
 ];
 
 /// Keeps a spreadsheet from running a cell as a formula (OWASP, CSV Injection).
@@ -163,7 +164,7 @@ fn guard(cell: String) -> String {
 }
 
 /// The entry's cells, in the order of the columns: text verbatim, anything else as JSON, `null` as an empty cell.
-fn cells(entry: &AuditEntry) -> io::Result<[String; 24]> {
+fn cells(entry: &AuditEntry) -> io::Result<[String; 25]> {
     let AuditEntry {
         id,
         kind,
@@ -189,6 +190,7 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 24]> {
         key_name,
         before,
         settled_cost,
+        held_until,
     } = entry;
     fn text(value: &Option<impl ToString>) -> String {
         value.as_ref().map(ToString::to_string).unwrap_or_default()
@@ -220,5 +222,6 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 24]> {
         text(key_name),
         json(before),
         text(settled_cost),
+        text(held_until),
     ])
 }

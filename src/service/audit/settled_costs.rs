@@ -3,7 +3,8 @@
 //! A settlement is an event of its own that comes after its decision, so the decision's entry does not hold it. The
 //! tenant's state remembers the newest settlements ([`Settlements`]): looking one up there reads no journal. For an
 //! older decision the journal is read onwards from the decision. That is never far: once [`MAX_SETTLED`] newer
-//! decisions are settled, the decision can't be settled any more.
+//! decisions are settled, the decision can't be settled any more. Only a hold may still be open then; the state
+//! remembers by itself how the last holds ended.
 //!
 //! [`Settlements`]: crate::domain::budget::settlement::Settlements
 
@@ -99,9 +100,12 @@ impl Kavach {
     pub(super) async fn settled_costs(&self, only: Option<TenantId>, route: &Route) -> Result<SettledCosts, Error> {
         let credential = self.credential;
         let look = |tenant: &Tenant, _| {
-            let settlements = tenant.settlements();
-            let known = settlements.known().map(|known| (known.decision, known.cost)).collect();
-            Ok(SettledCosts { known, closed_to: settlements.closed_to(), ahead: None })
+            let (settlements, holds) = (tenant.settlements(), tenant.holds());
+            let settled = settlements.known().map(|known| (known.decision, known.cost));
+            let ended = holds.ended().iter().map(|ended| (ended.decision, ended.end.cost()));
+            let mut known: Vec<_> = settled.chain(ended).collect();
+            known.sort_unstable();
+            Ok(SettledCosts { known, closed_to: settlements.closed_to().max(holds.forgotten_to()), ahead: None })
         };
         self.ask_one_of(only, route, |reply| Inspect { credential, look, reply }).await
     }
@@ -151,10 +155,13 @@ impl Kavach {
         let credential = self.credential;
         let asked = wanted.clone();
         let look = move |tenant: &Tenant, _| {
-            let settlements = tenant.settlements();
-            let known = asked.iter().filter_map(|seq| settlements.get(*seq));
-            let known: HashMap<u64, Cost> = known.map(|known| (known.decision, known.cost)).collect();
-            Ok((known, settlements.closed_to()))
+            let (settlements, holds) = (tenant.settlements(), tenant.holds());
+            let settled = asked.iter().filter_map(|seq| settlements.get(*seq));
+            let ended = holds.ended().iter().filter(|ended| asked.binary_search(&ended.decision).is_ok());
+            let ended = ended.map(|ended| (ended.decision, ended.end.cost()));
+            let known: HashMap<u64, Cost> =
+                settled.map(|settled| (settled.decision, settled.cost)).chain(ended).collect();
+            Ok((known, settlements.closed_to().max(holds.forgotten_to())))
         };
         let (mut found, closed_to) = self.ask_one_of(only, route, |reply| Inspect { credential, look, reply }).await?;
         wanted.retain(|seq| *seq <= closed_to);
@@ -213,6 +220,7 @@ mod tests {
             calls: 0,
             cost: Cost::from_millionths(cost),
             settles: Some(SettledDecision { seq: decision, at, wall: None, estimate: Cost::default() }),
+            hold: None,
             scoped: Vec::new(),
             opens: Vec::new(),
         };

@@ -7,6 +7,7 @@
 use smallvec::SmallVec;
 
 use crate::agent::Agent;
+use crate::budget::hold::Hold;
 use crate::budget::scope::Call;
 use crate::budget::settlement::UsageRecord;
 use crate::event::Record;
@@ -62,6 +63,11 @@ impl Tenant {
             places.retain(|place| was_there(*place));
         }
         places
+    }
+
+    /// Places of the policies that hold its cost, and of some made later.
+    pub(crate) fn policies_of_hold(&self, hold: &Hold) -> Places {
+        self.with_scoped(self.policies_about_owner(hold.agent, &hold.owner), &hold.scoped)
     }
 
     fn with_scoped(&self, mut places: Places, scoped: &[u64]) -> Places {

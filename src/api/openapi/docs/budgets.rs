@@ -4,8 +4,8 @@ use crate::api::openapi::{Docs, Tag};
 use crate::api::policies::{CheckJson, ResetAllJson};
 use crate::api::responses::PolicyJson;
 use crate::domain::Code::{
-    AgentNotFound, AlreadySettled, AuditEntryNotFound, Forbidden, InvalidField, InvalidPattern, NotSettleable,
-    PolicyLimitExceeded, PolicyNotFound, TenantMismatch, TenantNotFound,
+    AgentNotFound, AlreadySettled, AuditEntryNotFound, Forbidden, HoldEnded, InvalidField, InvalidPattern,
+    NotSettleable, PolicyLimitExceeded, PolicyNotFound, TenantMismatch, TenantNotFound,
 };
 use crate::domain::budget::usage::UsageAnswer;
 
@@ -118,10 +118,10 @@ pub fn report() -> Docs {
     docs("reportUsage", "Report what was used")
         .about(
             "With `auditId` the decision's estimate becomes the real cost; repeating it with the same cost changes nothing. \
-             Without, cost and calls are added, even past a limit: to the policies about the agent that name no action and \
+             If the estimate was held, that ends the hold. Without `auditId`, cost and calls are added, even past a limit: to the policies about the agent that name no action and \
              no resource, since such a report is about no call.",
         )
         .answers::<UsageAnswer>(200, "What counts now.")
-        .fails(&[InvalidField, AgentNotFound, AuditEntryNotFound, AlreadySettled, NotSettleable])
+        .fails(&[InvalidField, AgentNotFound, AuditEntryNotFound, AlreadySettled, NotSettleable, HoldEnded])
         .writes()
 }
