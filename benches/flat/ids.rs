@@ -90,6 +90,7 @@ pub fn run() {
         ("GET /v1/agents?tenantId", pair(&tenant, &|id| get("/v1/agents?tenantId=", id))),
         ("GET /v1/delegations?fromAgent", pair(&agent, &|id| get("/v1/delegations?fromAgent=", id))),
         ("GET /v1/audit?agentId", pair(&agent, &|id| get("/v1/audit?agentId=", id))),
+        ("GET /v1/spend?agentId", pair(&agent, &|id| get("/v1/spend?agentId=", id))),
         ("POST /v1/authorize", pair(&agent, &|id| post("/v1/authorize", ask(id)))),
         ("POST /v1/authorize/explain", pair(&agent, &|id| post("/v1/authorize/explain", ask(id)))),
         ("POST /v1/budget/check", pair(&agent, &|id| post("/v1/budget/check", json!({ "agentId": id })))),

@@ -52,6 +52,7 @@ pub mod responses;
 mod router;
 pub mod routes;
 mod slow_client_memory;
+pub mod spend;
 pub mod stats;
 pub mod status;
 pub mod streaming;

@@ -493,6 +493,15 @@ fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
         .map_err(|problem| Problem::new(Code::InternalError, format!("the answer could not be written: {problem}")))
 }
 
+/// The header that names tenants whose part is missing from an answer.
+pub const UNAVAILABLE_TENANTS: &str = "Kavach-Unavailable-Tenants";
+
+/// The value of [`UNAVAILABLE_TENANTS`]; `None` if there are none.
+pub fn named_tenants(missing: &[TenantId]) -> Option<String> {
+    let named: Vec<_> = missing.iter().take(MAX_NAMED).map(|id| id.folder_name()).collect();
+    (!named.is_empty()).then(|| named.join(", "))
+}
+
 /// An answer that holds a page of a list as a plain array, with a link to the next one (RFC 8288).
 pub async fn list<T, J>(request: &HttpRequest, page: Page<T>, shape: fn(T) -> J) -> HandlerResult
 where
@@ -509,9 +518,8 @@ where
             form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).append_pair("cursor", cursor).finish();
         response.insert_header((LINK, format!("<{}?{query}>; rel=\"next\"", request.path())));
     }
-    if !page.missing.is_empty() {
-        let missing: Vec<_> = page.missing.iter().take(MAX_NAMED).map(|id| id.folder_name()).collect();
-        response.insert_header(("Kavach-Unavailable-Tenants", missing.join(", ")));
+    if let Some(missing) = named_tenants(&page.missing) {
+        response.insert_header((UNAVAILABLE_TENANTS, missing));
     }
     // While its JSON is written an audit page is in memory twice; the permit for that is held until this function ends.
     let (items, _turn) = (page.items, page.turn);

@@ -10,8 +10,8 @@ use super::openapi::docs;
 #[cfg(feature = "dashboard")]
 use super::pages;
 use super::{
-    agents, audit, authorize, authzen, delegations, forward_auth, health, holds, metrics, policies, stats, tenants,
-    usage, whoami,
+    agents, audit, authorize, authzen, delegations, forward_auth, health, holds, metrics, policies, spend, stats,
+    tenants, usage, whoami,
 };
 use crate::api::openapi::document;
 
@@ -75,6 +75,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::GET, "/v1/audit/stream", audit::stream, docs::audit::stream),
         endpoint(Method::GET, "/v1/audit/checkpoint", audit::checkpoint, docs::audit::checkpoint),
         endpoint(Method::GET, "/v1/audit/{id}", audit::get, docs::audit::get),
+        endpoint(Method::GET, "/v1/spend", spend::report, docs::budgets::spend),
         endpoint(Method::POST, "/v1/snapshot", tenants::snapshot, docs::server::snapshot),
         endpoint(Method::GET, forward_auth::PATH, forward_auth::check, docs::decisions::forward_auth).catch_all(),
         endpoint(

@@ -47,6 +47,7 @@ pub fn status(code: Code) -> u16 {
         | Code::KeyLimitExceeded
         | Code::PolicyLimitExceeded
         | Code::RotationLimitExceeded
+        | Code::TooManyGroups
         | Code::InsufficientPermissions
         | Code::DelegationSelf
         | Code::DelegationCycle

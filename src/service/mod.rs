@@ -12,7 +12,7 @@
 //! | changes and look-ups of one resource | `tenants`, `agents`, `delegations`, `policies`, `usage`, `holds` |
 //! | requests that came before with the same idempotency key | `repeats`; the key, `once_key` |
 //! | lists over several tenants, and their pages | `lists` |
-//! | the audit trail: queries, exports, live streams, checkpoints | `audit` |
+//! | the audit trail: queries, exports, live streams, checkpoints, spend reports | `audit` |
 //! | statistics for people, and metrics for a monitoring system; what both count | `stats`, `metrics`, `tenant_counts` |
 //! | health of the process and its storage | `health` |
 //! | faults that tests inject | `fault_injection` |
@@ -41,7 +41,10 @@ mod usage;
 
 pub use crate::measure::metric_values::{TenantCounts, TenantMemory};
 pub use agents::{AgentFilter, Agents};
-pub use audit::{Audit, AuditQuery, AuditStream, Export, ExportFormat, KEEP_ALIVE, StreamItem, WriteEntry, write_line};
+pub use audit::{
+    Audit, AuditQuery, AuditStream, Export, ExportFormat, KEEP_ALIVE, SpendQuery, SpendReport, StreamItem, WriteEntry,
+    guard_cell, write_line,
+};
 pub use delegations::Delegations;
 pub use holds::{HoldFilter, Holds};
 pub use kavach::Kavach;

@@ -28,4 +28,5 @@ mod looks;
 mod operator;
 mod overview;
 mod sessions;
+mod spend;
 mod tenant_key;

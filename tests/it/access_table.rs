@@ -212,6 +212,7 @@ pub fn rows() -> Vec<Row> {
         row("GET", "/v1/holds/{id}", OK, NO_HOLD, NO_HOLD),
         row("POST", "/v1/holds/{id}/release", OK, NO_HOLD, NO_HOLD).changes(),
         row("POST", "/v1/holds/{id}/extend", OK, NO_HOLD, NO_HOLD).body(|_| json!({ "ttlSeconds": 60 })).changes(),
+        row("GET", "/v1/spend", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
         row("POST", "/v1/snapshot", OK, OK, FORBIDDEN),
         public("/.well-known/authzen-configuration"),
         row("POST", "/access/v1/evaluation", OK, NOT_FOUND, NOT_FOUND).body(evaluation),

@@ -19,7 +19,8 @@ use crate::harness::Server;
 const IDS: [&str; 6] = ["tenantId", "agentId", "fromAgent", "toAgent", "auditId", "cursor"];
 
 /// Fields that hold none.
-const NO_IDS: [&str; 40] = [
+const NO_IDS: [&str; 41] = [
+    "groupBy",
     "label",
     "labels",
     "timeZone",

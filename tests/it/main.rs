@@ -55,6 +55,7 @@
 //! | `audit_streams`, `stream_resume` | exports, live streams, checkpoints, `audit verify`; resuming a broken stream |
 //! | `trail_access` | what ends a long read: its key, its tenant, an unreadable trail |
 //! | `trail_changes`, `trail_billing` | what entries of changes say; what a month cost |
+//! | `spend` | spend reports, against sums of exported entries |
 //! | `retention` | retention, on reading and on disk |
 //! | `verify_all` | `audit verify` over all tenants |
 //!
@@ -159,6 +160,7 @@ mod retention;
 mod rounds;
 mod secrets;
 mod snapshots;
+mod spend;
 mod stats;
 mod storage;
 mod stream_resume;

@@ -94,6 +94,7 @@ codes! {
         RotationLimitExceeded "ROTATION_LIMIT_EXCEEDED" "The agent has reached its limit of old tokens that are still valid.";
         AuthRateLimited "AUTH_RATE_LIMITED" "Too many calls from this address had no valid key or token. A call with a valid one is never refused for this.";
         TooManyStreams "TOO_MANY_STREAMS" "The tenant or the server has reached its limit of open audit streams or exports.";
+        TooManyGroups "TOO_MANY_GROUPS" "The spend report would have more groups than one report may have.";
         InsufficientPermissions "INSUFFICIENT_PERMISSIONS" "No single permission that the grantor holds covers a delegated one.";
         DelegationSelf "DELEGATION_SELF" "An agent can't delegate to itself.";
         DelegationCycle "DELEGATION_CYCLE" "The grantor holds permissions through the agent that it would delegate to.";

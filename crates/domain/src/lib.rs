@@ -14,6 +14,7 @@
 //! | budgets: policies, windows, usage, settlement | [`budget`] |
 //! | keys of requests that may be sent again, and what is remembered of them | [`idempotency`] |
 //! | events, and the audit entries that are read back from them | [`event`], [`before`], [`audit`] |
+//! | spend reports: what entries add up to, in groups | [`spend`] |
 //! | every error and denial code | [`error`] |
 //! | every limit | [`limits`] |
 //! | JSON Schemas of requests and answers (feature `schema`) | `schema`, and beside each type |
@@ -37,6 +38,7 @@ pub mod schema;
 pub mod secret;
 pub mod secret_scan;
 pub mod slot_lookup;
+pub mod spend;
 pub mod tenant;
 pub mod text;
 pub mod time;

@@ -96,6 +96,14 @@ pub const DEFAULT_AUDIT_PAGE: usize = 100;
 pub const MAX_AUDIT_OFFSET: usize = 10_000;
 /// Actions named by one audit filter.
 pub const MAX_FILTER_ACTIONS: usize = 64;
+/// Things that one spend report groups by: more make groups that nobody reads.
+pub const MAX_GROUP_BY: usize = 4;
+/// Groups of one spend report. They are all that a report holds in memory, up to 2 KiB each, and one answer.
+pub const MAX_SPEND_GROUPS: usize = 10_000;
+/// Spend reports made at once: each may read whole trails and holds its groups. Others wait.
+pub const MAX_SPEND_REPORTS: usize = 4;
+/// Spend reports of one tenant made at once, so that no tenant takes all of them.
+pub const MAX_SPEND_REPORTS_PER_TENANT: usize = 1;
 /// Live API keys of one tenant: enough to give each service its own and rotate them.
 pub const MAX_TENANT_KEYS: usize = 100;
 /// Old tokens of one agent that are still valid after rotations.

@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::codec::{EventKind, decode_event, decode_state, encode_event, encode_state};
+use crate::codec::{
+    EventKind, decode_brief, decode_event, decode_state, encode_event, encode_state, is_change, is_usage,
+};
 use kavach_domain::agent::AgentSpec;
 use kavach_domain::agent::labels::Labels;
 use kavach_domain::author::Author;
@@ -24,7 +26,7 @@ use kavach_domain::budget::scope::Scope;
 use kavach_domain::budget::settlement::{HoldChange, SettledDecision, UsageRecord};
 use kavach_domain::decision::kept_answer::{KeptAnswer, KeptWarning};
 use kavach_domain::delegation::DelegationSpec;
-use kavach_domain::event::{Before, ChangeRecord, Extras, Grant, LinkUse};
+use kavach_domain::event::{Before, BriefEvent, BriefRecord, ChangeRecord, Extras, Grant, LinkUse};
 use kavach_domain::idempotency::key::{IdempotencyKey, KeyOwner, RequestKey, UsedKey};
 use kavach_domain::permission::constraint::time_window::TimeWindowSpec;
 use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec};
@@ -624,6 +626,36 @@ fn events_of_version_1_are_read_and_written_byte_for_byte() {
     }
     assert!(missing.is_empty(), "lines to add to events.txt:\n{missing}");
     assert_eq!(golden.len(), events().len(), "a line that nothing here reads");
+}
+
+#[test]
+fn a_brief_reading_agrees_with_the_whole_one() {
+    for (name, event) in events() {
+        for wall in [at(1), at(0)] {
+            let mut bytes = Vec::new();
+            encode_event(Moment { at: at(1), wall, seq: 1 }, &event, &mut bytes).unwrap();
+            let brief = match &event {
+                Event::Decided(record) => BriefEvent::Decided(BriefRecord {
+                    agent: record.agent,
+                    owner: record.owner.as_deref(),
+                    action: record.action,
+                    resource: record.resource,
+                    allowed: record.allowed(),
+                    cost: record.cost,
+                    held: record.extras.as_ref().is_some_and(|extras| extras.held_until.is_some()),
+                }),
+                Event::Used(record) => BriefEvent::Used(record.clone()),
+                Event::Changed(_) => BriefEvent::Changed,
+            };
+            assert_eq!(decode_brief(&bytes).unwrap(), (at(1), brief), "{name}");
+            assert_eq!(is_usage(&bytes), matches!(event, Event::Used(_)), "{name}");
+            assert_eq!(is_change(&bytes), matches!(event, Event::Changed(_)), "{name}");
+            for length in 0..bytes.len() {
+                let cut = &bytes[..length];
+                assert_eq!(decode_brief(cut).is_err(), decode_event(1, cut).is_err(), "{name}, cut to {length}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use kavach::api::responses::{
 };
 use kavach::api::tenants::{Confirmation, NewKey, Paging};
 use kavach::api::usage::UsageBody;
-use kavach::api::{agents, audit, delegations, fast_authorize_json, holds, policies};
+use kavach::api::{agents, audit, delegations, fast_authorize_json, holds, policies, spend};
 use kavach_domain::agent::commands::{AgentPatch, AgentView, CreateAgent, NewAgent, RotateToken, UpdateAgent};
 use kavach_domain::author::By;
 use kavach_domain::budget::hold::HoldTime;
@@ -150,6 +150,7 @@ const ROUTES: &[(&str, ApiStep)] = &[
     ("GET /v1/policies", query::<policies::PolicyQuery>),
     ("GET /v1/audit", |_, text| query_of::<audit::AuditListQuery>(text)?.page().map(|_| ())),
     ("GET /v1/audit/export", |_, text| query_of::<audit::AuditListQuery>(text)?.export().map(|_| ())),
+    ("GET /v1/spend", |_, text| query_of::<spend::SpendReportQuery>(text)?.read().map(|_| ())),
     ("GET /v1/audit/stream", |_, text| query_of::<audit::AuditListQuery>(text)?.stream().map(|_| ())),
 ];
 

@@ -18,6 +18,7 @@ use crate::api::policies::{CheckBody, CheckJson, Reset, ResetAll, ResetAllJson};
 use crate::api::responses::{
     AgentJson, DelegationJson, EffectivePermissionJson, HoldJson, KeyJson, PolicyJson, TenantJson,
 };
+use crate::api::spend::SpendReportJson;
 use crate::api::stats::StatsJson;
 use crate::api::tenants::{NewKey, SnapshotJson};
 use crate::api::usage::UsageBody;
@@ -411,6 +412,23 @@ examples! {
             "heldUntil": null,
         }
     }
+    SpendReportJson {
+        "by owner and month": {
+            "asOf": "2026-12-01T08:00:00.000Z",
+            "rows": [
+                {
+                    "userId": "user-1", "month": "2026-11",
+                    "calls": 1204, "denied": 31, "estimated": 15.05, "settled": 11.2043, "held": 0, "cost": 13.4793
+                },
+                {
+                    "userId": "user-2", "month": "2026-11",
+                    "calls": 40, "denied": 0, "estimated": 0, "settled": 2, "held": 0, "cost": 2
+                },
+            ],
+            "total": { "calls": 1244, "denied": 31, "estimated": 15.05, "settled": 13.2043, "held": 0, "cost": 15.4793 },
+            "unavailableTenants": [],
+        }
+    }
     KeptCheckpoint {
         "a checkpoint": {
             "tenantId": TENANT,
@@ -495,6 +513,13 @@ pub fn export_ndjson() -> Examples {
 pub fn export_csv() -> Examples {
     let text = format!("id,kind,tenantId,agentId,...\r\n{ENTRY},decision,{TENANT},{AGENT},...\r\n");
     vec![("a decision", text.into())]
+}
+
+/// A spend report as CSV.
+pub fn spend_csv() -> Examples {
+    let text = "userId,month,calls,denied,estimated,settled,held,cost\r\n\
+                user-1,2026-11,1204,31,15.05,11.2043,0,13.4793\r\nuser-2,2026-11,40,0,0,2,0,2\r\n";
+    vec![("by owner and month", text.into())]
 }
 
 /// The start of a stream.

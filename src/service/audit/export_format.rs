@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::actors::Route;
 use crate::domain::AuditEntry;
 
 /// The format of an export.
@@ -23,6 +24,15 @@ pub enum ExportFormat {
     /// CSV for a spreadsheet: a cell that it would take for a formula starts with an apostrophe.
     #[serde(skip)]
     Spreadsheet,
+}
+
+/// What a report is about, for the name of its file: a tenant's slug, its id if it has no slug, `default` or `all`.
+pub(super) fn subject(only: Option<&Route>) -> String {
+    match only {
+        None => "all".to_owned(),
+        Some(Route { slug: Some(slug), .. }) => slug.to_string(),
+        Some(route) => route.id.folder_name(),
+    }
 }
 
 /// Writes entries as text in one of the formats.
@@ -83,7 +93,7 @@ impl EntryWriter {
             }
             EntryBuffer::Csv { rows, guarded } => {
                 let cells = cells(entry)?;
-                rows.write_record(if *guarded { cells.map(guard) } else { cells })?;
+                rows.write_record(if *guarded { cells.map(guard_cell) } else { cells })?;
                 rows.flush()?;
             }
         }
@@ -159,7 +169,7 @@ const COLUMNS: [&str; 25] = [
 ];
 
 /// Keeps a spreadsheet from running a cell as a formula (OWASP, CSV Injection).
-fn guard(cell: String) -> String {
+pub fn guard_cell(cell: String) -> String {
     if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell }
 }
 

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use crate::agent::Agent;
 use crate::budget::hold::Hold;
 use crate::budget::scope::Call;
-use crate::budget::settlement::UsageRecord;
+use crate::budget::settlement::{HoldChange, UsageRecord};
 use crate::event::Record;
 use crate::tenant::Tenant;
 
@@ -55,9 +55,18 @@ impl Tenant {
         self.with_scoped(self.policies_about_owner(agent, owner), scoped)
     }
 
-    /// Places of the policies that a usage report charges.
+    /// Places of the policies that a usage report charges: a settlement none that was made after its decision. What
+    /// prolongs a hold charges none.
     pub(crate) fn policies_of_usage(&self, record: &UsageRecord) -> Places {
-        self.with_scoped(self.policies_about_owner(record.agent, &record.owner), &record.scoped)
+        if let Some(HoldChange::Extended { .. }) = record.hold {
+            return SmallVec::new();
+        }
+        let mut places = self.with_scoped(self.policies_about_owner(record.agent, &record.owner), &record.scoped);
+        if let Some(decision) = &record.settles {
+            let was_there = |place| self.policy_at(place).is_some_and(|policy| policy.profile.id.seq() <= decision.seq);
+            places.retain(|place| was_there(*place));
+        }
+        places
     }
 
     /// Places of the policies that hold its cost, and of some made later.
