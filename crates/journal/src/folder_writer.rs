@@ -10,7 +10,7 @@ use crate::flush::{FlushJob, Flushed};
 type FlushCallback = Box<dyn FnOnce(Flushed) + Send>;
 
 enum Request {
-    Flush(FlushJob, FlushCallback),
+    Flush(Box<FlushJob>, FlushCallback),
     /// Tells when everything before it is done.
     Reach(Sender<()>),
 }
@@ -36,7 +36,7 @@ impl FolderWriter {
     /// Queues a job. The thread calls `done` with what became of it; `done` should only pass it on.
     pub fn submit(&self, job: FlushJob, done: Box<dyn FnOnce(Flushed) + Send>) {
         // The thread ends after the last handle, so it takes everything.
-        _ = self.requests.send(Request::Flush(job, done));
+        _ = self.requests.send(Request::Flush(Box::new(job), done));
     }
 
     /// Waits until the jobs submitted so far are done. Blocking. Whoever opens a journal that was not closed has to wait
