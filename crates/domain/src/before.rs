@@ -48,10 +48,15 @@ impl Before {
             Change::PolicyUpdated { policy: id, .. } | Change::PolicyDeleted { policy: id } => {
                 policy(*id).map(Self::policy)
             }
-            Change::PolicyReset { policy: id, .. } => policy(*id).map(|policy| Self::Used(Box::new((&*policy.used(at)).into()))),
+            Change::PolicyReset { policy: id, .. } => {
+                policy(*id).map(|policy| Self::Used(Box::new((&*policy.used(at)).into())))
+            }
             Change::DelegationRevoked { delegation, .. } => {
                 let (_, link) = tenant.delegation(*delegation)?;
                 Some(Self::Delegation(Box::new(link.profile.spec.clone())))
+            }
+            Change::WebhookUpdated { webhook, .. } | Change::WebhookDeleted { webhook } => {
+                tenant.webhook(*webhook).map(|webhook| Self::Webhook(Box::new(webhook.profile.spec.clone())))
             }
             Change::TenantCreated { .. }
             | Change::TenantDeleted { .. }
@@ -59,7 +64,11 @@ impl Before {
             | Change::AgentCreated { .. }
             | Change::TokenRotated { .. }
             | Change::PolicyCreated { .. }
-            | Change::DelegationCreated { .. } => None,
+            | Change::DelegationCreated { .. }
+            | Change::WebhookCreated { .. }
+            | Change::WebhookRotated { .. }
+            | Change::WebhookTested { .. }
+            | Change::WebhookRedelivered { .. } => None,
         }
     }
 

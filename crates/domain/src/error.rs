@@ -74,6 +74,8 @@ codes! {
         KeyNotFound "KEY_NOT_FOUND" "There is no such API key, or this key may not see it.";
         PolicyNotFound "POLICY_NOT_FOUND" "There is no such policy, or this key may not see it.";
         DelegationNotFound "DELEGATION_NOT_FOUND" "There is no such delegation, this key may not see it, or it ended long ago and only the audit trail has it.";
+        WebhookNotFound "WEBHOOK_NOT_FOUND" "There is no such webhook, or this key may not see it.";
+        DeliveryNotFound "DELIVERY_NOT_FOUND" "The webhook has no such delivery, or had it so long ago that it is not listed any more.";
         AuditEntryNotFound "AUDIT_ENTRY_NOT_FOUND" "There is no such audit entry, or this key may not see it.";
         MethodNotAllowed "METHOD_NOT_ALLOWED" "The route exists, but not with this method.";
         RequestTimeout "REQUEST_TIMEOUT" "The body did not arrive in time. Nothing was changed.";
@@ -81,12 +83,14 @@ codes! {
         AgentIsRevoked "AGENT_IS_REVOKED" "The agent was revoked, which is final: it can't be changed.";
         AlreadySettled "ALREADY_SETTLED" "The decision was settled with another cost.";
         NotSettleable "NOT_SETTLEABLE" "The decision was denied, or is too old to be settled.";
+        WebhookDisabled "WEBHOOK_DISABLED" "The webhook is disabled, so nothing is sent to it.";
         PayloadTooLarge "PAYLOAD_TOO_LARGE" "The body is over its limit.";
         AgentLimitExceeded "AGENT_LIMIT_EXCEEDED" "The tenant has reached its limit of active agents (maxAgents), or its limit of agents in all.";
         AgentTypeNotAllowed "AGENT_TYPE_NOT_ALLOWED" "The tenant's allowedAgentTypes does not include this type.";
         DefaultTenantFixed "DEFAULT_TENANT_FIXED" "The default tenant can't be suspended or deleted.";
         KeyLimitExceeded "KEY_LIMIT_EXCEEDED" "The tenant has reached its limit of API keys.";
         PolicyLimitExceeded "POLICY_LIMIT_EXCEEDED" "The tenant has reached its limit of policies.";
+        WebhookLimitExceeded "WEBHOOK_LIMIT_EXCEEDED" "The tenant has reached its limit of webhooks.";
         RotationLimitExceeded "ROTATION_LIMIT_EXCEEDED" "The agent has reached its limit of old tokens that are still valid.";
         AuthRateLimited "AUTH_RATE_LIMITED" "Too many calls from this address had no valid key or token. A call with a valid one is never refused for this.";
         TooManyStreams "TOO_MANY_STREAMS" "The tenant or the server has reached its limit of open audit streams or exports.";
@@ -117,6 +121,8 @@ impl Code {
                 | Code::KeyNotFound
                 | Code::PolicyNotFound
                 | Code::DelegationNotFound
+                | Code::WebhookNotFound
+                | Code::DeliveryNotFound
                 | Code::AuditEntryNotFound
         )
     }

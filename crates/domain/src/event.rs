@@ -18,12 +18,14 @@ use crate::budget::policy_limits::Limits;
 use crate::budget::settlement::UsageRecord;
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
-use crate::id::{AgentId, DelegationId, KeyId, PolicyId, TenantId};
+use crate::id::{AgentId, DelegationId, KeyId, MessageId, PolicyId, TenantId, WebhookId};
 use crate::secret::SecretHash;
 use crate::tenant::settings::TenantSettings;
 use crate::text::Slug;
 use crate::time::Timestamp;
 use crate::trace_id::TraceId;
+use crate::webhook::WebhookSpec;
+use crate::webhook::outbox::DeliveryRecord;
 
 /// One event. Its time and sequence number are stored beside it.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +36,8 @@ pub enum Event<'a> {
     Changed(ChangeRecord),
     /// Somebody reported what a call, or something else, really cost.
     Used(UsageRecord),
+    /// A message to a webhook was delivered or given up.
+    Delivered(DeliveryRecord),
 }
 
 /// A change and its author. Unknown fields take no byte, and older versions wrote none of them.
@@ -103,6 +107,8 @@ pub enum Before {
     Used(Box<Cleared>),
     /// A delegation.
     Delegation(Box<DelegationSpec>),
+    /// A webhook.
+    Webhook(Box<WebhookSpec>),
 }
 
 /// A change, with the whole new value of what it changes.
@@ -220,6 +226,42 @@ pub enum Change {
     AgentRevoked {
         /// The agent's id.
         agent: AgentId,
+    },
+    /// A webhook was created.
+    WebhookCreated {
+        /// The webhook's id.
+        webhook: WebhookId,
+        /// What it was told to be.
+        spec: Box<WebhookSpec>,
+    },
+    /// A webhook was changed.
+    WebhookUpdated {
+        /// The webhook's id.
+        webhook: WebhookId,
+        /// What it is now.
+        spec: Box<WebhookSpec>,
+    },
+    /// A webhook was deleted, with what waited for it.
+    WebhookDeleted {
+        /// The webhook's id.
+        webhook: WebhookId,
+    },
+    /// A webhook got a new secret.
+    WebhookRotated {
+        /// The webhook's id.
+        webhook: WebhookId,
+    },
+    /// A webhook is sent a test message.
+    WebhookTested {
+        /// The webhook's id.
+        webhook: WebhookId,
+    },
+    /// A message that was delivered or given up is sent again.
+    WebhookRedelivered {
+        /// The webhook's id.
+        webhook: WebhookId,
+        /// The message.
+        message: MessageId,
     },
     /// Another tenant is about to be erased, with its journal. Only the default tenant's journal has this.
     TenantDeleted {

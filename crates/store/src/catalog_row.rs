@@ -29,6 +29,8 @@ pub struct CatalogRow {
     pub since_snapshot: u64,
     /// When its oldest segment is past its retention; `None` if it has no such segment, or keeps everything.
     pub retention_due: Option<Timestamp>,
+    /// How many of its webhooks have a message to send.
+    pub due_webhooks: usize,
 }
 
 /// A row as it is in the file: an array, with times in Unix milliseconds. The tenant's uuid is beside it.
@@ -50,6 +52,14 @@ struct StoredRow<'a> {
     last_event_ms: i64,
     since_snapshot: u64,
     retention_due_ms: Option<i64>,
+    /// The last element, which a row of a tenant with nothing to send does not have.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    due_webhooks: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl CatalogRow {
@@ -65,6 +75,7 @@ impl CatalogRow {
             last_event_at: tenant.time(),
             since_snapshot,
             retention_due: None,
+            due_webhooks: tenant.webhooks().iter().filter(|webhook| webhook.due().is_some()).count(),
         }
     }
 
@@ -97,6 +108,7 @@ impl CatalogRow {
             last_event_ms: self.last_event_at.millis(),
             since_snapshot: self.since_snapshot,
             retention_due_ms: self.retention_due.map(Timestamp::millis),
+            due_webhooks: self.due_webhooks,
         };
         // It is plain data: numbers, strings and arrays.
         rmp_serde::to_vec(&stored).unwrap_or_default()
@@ -127,6 +139,7 @@ impl CatalogRow {
             last_event_at: Timestamp::from_millis(stored.last_event_ms),
             since_snapshot: stored.since_snapshot,
             retention_due: stored.retention_due_ms.map(Timestamp::from_millis),
+            due_webhooks: stored.due_webhooks,
         })
     }
 }
@@ -158,6 +171,7 @@ mod tests {
             last_event_at: at(4),
             since_snapshot: 6,
             retention_due: Some(at(5)),
+            due_webhooks: 0,
         }
     }
 
@@ -165,6 +179,8 @@ mod tests {
     fn a_row_survives() {
         let row = row();
         assert_eq!(CatalogRow::decode(row.profile.id, &row.encode()), Ok(row.clone()));
+        let due = CatalogRow { due_webhooks: 3, ..row.clone() };
+        assert_eq!(CatalogRow::decode(due.profile.id, &due.encode()), Ok(due));
         let least = CatalogRow { agents_hold_until: None, retention_due: None, is_near_limit: false, ..row };
         assert_eq!(CatalogRow::decode(least.profile.id, &least.encode()), Ok(least.clone()));
         assert!(CatalogRow::decode(least.profile.id, &[]).is_err());
@@ -175,7 +191,10 @@ mod tests {
     fn format_version_1_is_written_byte_for_byte() {
         let golden = "dc0010a541636dc3a9a461636d659409c0c091a773657276696365c3cf0000018bcfe56801cf0000018bcfe5680203ccc8ce00\
                       011170cf0000018bcfe568030405c3cf0000018bcfe5680406cf0000018bcfe56805";
-        let hex: String = row().encode().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, golden);
+        let hex = |row: CatalogRow| row.encode().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!(hex(row()), golden);
+        // One with something to send has an element more.
+        let due = CatalogRow { due_webhooks: 3, ..row() };
+        assert_eq!(hex(due), format!("{}03", golden.replacen("dc0010", "dc0011", 1)));
     }
 }

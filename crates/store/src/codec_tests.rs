@@ -25,9 +25,12 @@ use kavach_domain::permission::constraint::time_window::TimeWindowSpec;
 use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec};
 use kavach_domain::permission::{PermissionSet, PermissionSpec};
 use kavach_domain::text::Slug;
+use kavach_domain::webhook::message_type::MessageType;
+use kavach_domain::webhook::outbox::{DeliveryRecord, Outcome};
+use kavach_domain::webhook::{WebhookFormat, WebhookSpec};
 use kavach_domain::{
-    AgentId, AgentType, Change, Code, DelegationId, Event, KeyId, Moment, PolicyId, Record, SecretHash, Tenant,
-    TenantId, TenantSettings, Timestamp, TraceId,
+    AgentId, AgentType, Change, Code, DelegationId, Event, KeyId, MessageId, Moment, PolicyId, Record, SecretHash,
+    Tenant, TenantId, TenantSettings, Timestamp, TraceId, WebhookId,
 };
 
 const FIRST: i64 = 1_700_000_000_000;
@@ -54,6 +57,38 @@ fn policy_id(seq: u64) -> PolicyId {
 
 fn link_id(seq: u64) -> DelegationId {
     DelegationId::derive(at(seq), seq, tenant_id().tag())
+}
+
+fn webhook_id(seq: u64) -> WebhookId {
+    WebhookId::derive(at(seq), seq, tenant_id().tag())
+}
+
+fn webhook_spec() -> WebhookSpec {
+    WebhookSpec {
+        url: "https://example.com/hook".into(),
+        events: vec!["agent.*".into(), "policy.updated".into()],
+        format: WebhookFormat::Standard,
+        description: Some("to the pager".into()),
+        disabled: false,
+    }
+}
+
+/// What became of messages to webhooks.
+fn deliveries() -> Vec<(&'static str, DeliveryRecord)> {
+    let delivered = DeliveryRecord {
+        webhook: webhook_id(40),
+        seq: 41,
+        at: at(41),
+        kind: MessageType::AgentCreated,
+        outcome: Outcome::Delivered,
+        attempts: 2,
+        status: Some(204),
+        problem: None,
+    };
+    let problem = Some("it did not answer within 15 seconds".into());
+    let (outcome, kind) = (Outcome::Dead, MessageType::WebhookTest);
+    let dead = DeliveryRecord { outcome, kind, attempts: 9, status: None, problem, ..delivered.clone() };
+    vec![("delivered", delivered), ("delivered.dead", dead)]
 }
 
 fn settings() -> TenantSettings {
@@ -227,7 +262,11 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         ("policyDeleted.known", known(by_key, Change::PolicyDeleted { policy: policy_id(20) }, policy_before)),
         (
             "policyReset.known",
-            known(by_key, Change::PolicyReset { policy: policy_id(20), period: Period::Day }, Before::Used(Box::new(used))),
+            known(
+                by_key,
+                Change::PolicyReset { policy: policy_id(20), period: Period::Day },
+                Before::Used(Box::new(used)),
+            ),
         ),
         (
             "delegationRevoked.known",
@@ -289,6 +328,21 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         ("agentRevoked.reason", because(Change::AgentRevoked { agent: agent_id(10) })),
         ("tenantSuspended.reason", because(Change::TenantSuspended)),
     ];
+    let mut slack = webhook_spec();
+    (slack.format, slack.description, slack.disabled) = (WebhookFormat::Slack, None, true);
+    let webhook = webhook_id(40);
+    let updated = Change::WebhookUpdated { webhook, spec: Box::new(slack) };
+    let spec_before = Before::Webhook(Box::new(webhook_spec()));
+    let message = MessageId::derive(at(41), 41, tenant_id().tag());
+    all.extend([
+        ("webhookCreated", key(Change::WebhookCreated { webhook, spec: Box::new(webhook_spec()) })),
+        ("webhookUpdated", key(updated.clone())),
+        ("webhookUpdated.known", known(by_key, updated, spec_before)),
+        ("webhookDeleted", operator(Change::WebhookDeleted { webhook })),
+        ("webhookRotated", operator(Change::WebhookRotated { webhook })),
+        ("webhookTested", key(Change::WebhookTested { webhook })),
+        ("webhookRedelivered", key(Change::WebhookRedelivered { webhook, message })),
+    ]);
     all.extend(details);
     all
 }
@@ -389,7 +443,8 @@ fn events() -> Vec<(String, Event<'static>)> {
     let changes = changes().into_iter().map(|(name, change)| (name.to_owned(), Event::Changed(change)));
     let records = records().into_iter().map(|(name, record)| (name, Event::Decided(record)));
     let reports = reports().into_iter().map(|(name, record)| (name.to_owned(), Event::Used(record)));
-    changes.chain(records).chain(reports).collect()
+    let deliveries = deliveries().into_iter().map(|(name, record)| (name.to_owned(), Event::Delivered(record)));
+    changes.chain(records).chain(reports).chain(deliveries).collect()
 }
 
 /// The events behind the golden state. Events of later versions are not added, since this state never changes.
@@ -488,7 +543,7 @@ fn a_differing_clock_time_takes_9_bytes_and_its_absence_none() {
     for (name, ordinary) in golden("events.txt") {
         let (_, event) = decode_event(1, &ordinary).unwrap();
         let mut other = ordinary.clone();
-        if ordinary[1] == EventKind::DecidedWithExtras.number() {
+        if [EventKind::DecidedWithExtras, EventKind::Delivered].iter().any(|kind| kind.number() == ordinary[1]) {
             // It has a place for the clock's time.
             assert_eq!(other.pop(), Some(0xc0), "{name}: nil");
         } else {
@@ -514,8 +569,9 @@ fn every_change_has_a_golden_line() {
         Event::Decided(_) => 0,
         Event::Changed(_) => 1,
         Event::Used(_) => 2,
+        Event::Delivered(_) => 3,
     };
-    assert_eq!(events().iter().map(|(_, event)| kind(event)).collect::<BTreeSet<_>>().len(), 3);
+    assert_eq!(events().iter().map(|(_, event)| kind(event)).collect::<BTreeSet<_>>().len(), 4);
     // What serde accepts as a change, from its error: "expected one of `tenantCreated`, ...".
     let refused = serde_json::from_str::<Change>(r#""?""#).unwrap_err().to_string();
     let known: BTreeSet<&str> = refused.split('`').skip(3).step_by(2).collect();
@@ -573,7 +629,9 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     let new = [("state.windows", &written), ("state.windows.denied", &written_denied)];
     let lines = old.iter().map(|name| (*name, &golden[*name])).chain(new).map(|(name, bytes)| line(name, bytes));
     bless("state.txt", &lines.collect::<String>());
-    for (name, state, written) in [("state.windows", state, written), ("state.windows.denied", state_denied, written_denied)] {
+    for (name, state, written) in
+        [("state.windows", state, written), ("state.windows.denied", state_denied, written_denied)]
+    {
         let Some(bytes) = golden.get(name) else {
             panic!("a line to add to state.txt:\n{}", line(name, &written));
         };
@@ -581,6 +639,41 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
         assert_eq!(line(name, &written), line(name, bytes));
         assert_eq!(Tenant::restore(decode_state(bytes).unwrap()).state(), state);
     }
+}
+
+#[test]
+fn a_state_with_webhooks_is_read_and_written_byte_for_byte() {
+    let mut tenant = Tenant::default();
+    let steps = [
+        "tenantCreated",
+        "webhookCreated",
+        "agentCreated",
+        "agentCreated.delegated",
+        "webhookRotated",
+        "policyCreated.least",
+        "policyReset.all",
+        "webhookTested",
+        "agentRevoked",
+        "webhookUpdated",
+        "keyCreated",
+    ];
+    for (name, seq) in steps.into_iter().zip(1..) {
+        let (_, event) = events().into_iter().find(|(known, _)| *known == name).unwrap();
+        tenant.apply(Moment::new(at(seq), seq), &event);
+    }
+    for (seq, outcome, finished) in [(3, Outcome::Delivered, 20), (4, Outcome::Dead, 21)] {
+        let record = DeliveryRecord { seq, at: at(seq), outcome, ..deliveries()[1].1.clone() };
+        tenant.apply(Moment::new(at(finished), finished), &Event::Delivered(record));
+    }
+    let state = tenant.state();
+    let outbox = &state.webhooks[0].outbox;
+    // The agent that was revoked, and the test.
+    assert_eq!((outbox.waiting(), outbox.dead(), outbox.messages().count()), (2, 1, 4));
+    let written = encode_state(&state).unwrap();
+    bless("state-webhooks.txt", &line("state", &written));
+    let golden = golden("state-webhooks.txt");
+    assert_eq!(line("state", &written), line("state", golden.get("state").map_or(&[][..], |bytes| bytes)));
+    assert_eq!(Tenant::restore(decode_state(&golden["state"]).unwrap()).state(), state);
 }
 
 #[test]

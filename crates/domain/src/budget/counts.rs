@@ -89,9 +89,8 @@ impl Usage {
     /// Counts exactly these spans beside the day and the month. A new one begins at zero with the event `seq`.
     pub fn keep(&mut self, wanted: impl Fn(Span) -> bool, bounds: impl Fn(Span) -> Bounds, seq: u64) {
         let old = self.more.take().map(|more| *more).unwrap_or_default();
-        let kept = |span, count: Option<Count>| {
-            wanted(span).then(|| count.unwrap_or_else(|| Count::empty(bounds(span), seq)))
-        };
+        let kept =
+            |span, count: Option<Count>| wanted(span).then(|| count.unwrap_or_else(|| Count::empty(bounds(span), seq)));
         let more = MoreCounts {
             hour: kept(Span::Hour, old.hour),
             week: kept(Span::Week, old.week),

@@ -222,9 +222,9 @@ impl Policy {
         let (limits, used) = (self.limits(now), self.used(now));
         let fits = |span: Span, window: &Window| {
             limits.calls(span).is_none_or(|max| Reach::of(window.calls, calls, max).fits())
-                && limits.cost(span).is_none_or(|max| {
-                    Reach::of(window.cost.millionths(), cost.millionths(), max.millionths()).fits()
-                })
+                && limits
+                    .cost(span)
+                    .is_none_or(|max| Reach::of(window.cost.millionths(), cost.millionths(), max.millionths()).fits())
         };
         fits(Span::Day, &used.day.open)
             && fits(Span::Month, &used.month.open)
@@ -286,8 +286,7 @@ impl Policy {
 impl PolicyProfile {
     /// Whether that span is counted: the day and the month always, the others if a limit asks for them.
     pub fn counts(&self, span: Span) -> bool {
-        let by_limit =
-            self.limits.has(span) || self.temporary.as_ref().is_some_and(|temporary| temporary.has(span));
+        let by_limit = self.limits.has(span) || self.temporary.as_ref().is_some_and(|temporary| temporary.has(span));
         matches!(span, Span::Day | Span::Month) || by_limit
     }
 }

@@ -15,6 +15,8 @@ use crate::moment::Moment;
 use crate::tenant::key::ApiKey;
 use crate::tenant::{Profile, Tenant, TenantStatus};
 use crate::time::Timestamp;
+use crate::webhook::outbox::Outbox;
+use crate::webhook::{Webhook, WebhookProfile};
 
 /// We look for delegations to forget each time this many were made.
 const FORGET_EVERY: u32 = 256;
@@ -28,9 +30,13 @@ impl Tenant {
         if moment.wall < before {
             self.state.policies.iter_mut().for_each(|policy| policy.turn_to(moment));
         }
+        if !self.state.webhooks.is_empty() {
+            self.queue_message(moment, event);
+        }
         match event {
             Event::Decided(record) => self.apply_decision(moment, record),
             Event::Used(record) => self.apply_usage(moment, record),
+            Event::Delivered(record) => self.apply_delivery(moment, record),
             Event::Changed(record) => self.apply_change(moment, record.by, &record.change),
         }
     }
@@ -179,6 +185,37 @@ impl Tenant {
             Change::KeyCreated { key, name, hash, prefix } => {
                 let (name, prefix) = (name.clone(), prefix.clone());
                 self.state.keys.push(ApiKey { id: *key, name, hash: *hash, prefix, created_at: at });
+            }
+            Change::WebhookCreated { webhook, spec } => self.state.webhooks.push(Webhook {
+                profile: Arc::new(WebhookProfile {
+                    id: *webhook,
+                    spec: (**spec).clone(),
+                    rotation: 0,
+                    rotated_at: None,
+                    by,
+                    created_at: at,
+                    updated_at: at,
+                }),
+                outbox: Outbox::default(),
+            }),
+            Change::WebhookUpdated { webhook, spec } => self.change_webhook(*webhook, |webhook| {
+                let profile = Arc::make_mut(&mut webhook.profile);
+                profile.spec = (**spec).clone();
+                profile.by = by;
+                profile.updated_at = at;
+            }),
+            Change::WebhookDeleted { webhook } => self.state.webhooks.retain(|known| known.profile.id != *webhook),
+            Change::WebhookRotated { webhook } => self.change_webhook(*webhook, |webhook| {
+                let profile = Arc::make_mut(&mut webhook.profile);
+                profile.rotation = profile.rotation.saturating_add(1);
+                profile.rotated_at = Some(at);
+                profile.by = by;
+                profile.updated_at = at;
+            }),
+            // Its message is in the outbox already.
+            Change::WebhookTested { .. } => {}
+            Change::WebhookRedelivered { webhook, message } => {
+                self.change_webhook(*webhook, |webhook| webhook.outbox.redeliver(message.seq(), at));
             }
             // It is about another tenant, which this state knows nothing about.
             Change::TenantDeleted { .. } => {}

@@ -132,8 +132,8 @@ impl Meter {
 mod tests {
     use super::*;
     use crate::author::By;
-    use crate::budget::cost::Cost;
     use crate::budget::calendar::Calendar;
+    use crate::budget::cost::Cost;
     use crate::budget::policy::PolicyProfile;
     use crate::budget::policy_limits::Limits;
     use crate::{Moment, TenantTag};

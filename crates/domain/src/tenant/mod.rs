@@ -30,6 +30,7 @@ use crate::permission::regexes::RegexCache;
 use crate::secret::Credential;
 use crate::tenant::key::ApiKey;
 use crate::time::Timestamp;
+use crate::webhook::Webhook;
 
 pub use caller::Caller;
 pub use command::Command;
@@ -180,6 +181,15 @@ impl Tenant {
     /// The settlements that it remembers.
     pub fn settlements(&self) -> &Settlements {
         &self.state.settlements
+    }
+
+    /// Its webhooks, oldest first.
+    pub fn webhooks(&self) -> &[Webhook] {
+        &self.state.webhooks
+    }
+
+    pub(crate) fn webhooks_mut(&mut self) -> &mut Vec<Webhook> {
+        &mut self.state.webhooks
     }
 
     pub(crate) fn settlements_mut(&mut self) -> &mut Settlements {

@@ -14,6 +14,7 @@ use crate::tenant::key::ApiKey;
 use crate::tenant::settings::TenantSettings;
 use crate::text::Slug;
 use crate::time::Timestamp;
+use crate::webhook::Webhook;
 
 /// Whether a tenant's agents may work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,4 +73,7 @@ pub struct State {
     /// All its delegations that are not over and the newest of the others, oldest first. A link's place never changes.
     #[serde(default)]
     pub delegations: Vec<Delegation>,
+    /// Its webhooks, oldest first, with their messages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub webhooks: Vec<Webhook>,
 }

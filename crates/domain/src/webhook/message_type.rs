@@ -1,0 +1,153 @@
+//! Which events webhooks are told of, and by what name.
+
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Change, Event};
+use crate::id::WebhookId;
+
+macro_rules! message_types {
+    ($($name:ident $text:literal $doc:literal;)*) => {
+        /// What a message to a webhook is about. The names follow the actions of the audit trail.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(JsonSchema))]
+        pub enum MessageType {
+            $(#[doc = $doc] #[serde(rename = $text)] $name,)*
+        }
+
+        impl MessageType {
+            /// Every type, in the table's order.
+            pub const ALL: &'static [MessageType] = &[$(MessageType::$name,)*];
+
+            /// The type in a message, such as `agent.created`.
+            pub fn as_str(self) -> &'static str {
+                match self { $(MessageType::$name => $text,)* }
+            }
+
+            /// What happened, in a sentence.
+            pub fn meaning(self) -> &'static str {
+                match self { $(MessageType::$name => $doc,)* }
+            }
+        }
+    };
+}
+
+message_types! {
+    TenantCreated "tenant.created" "The tenant was created.";
+    TenantUpdated "tenant.updated" "The tenant's name or settings changed.";
+    TenantSuspended "tenant.suspended" "The tenant's agents were stopped.";
+    TenantActivated "tenant.activated" "The tenant's agents may work again.";
+    TenantDeleted "tenant.deleted" "A tenant is about to be erased. Only the default tenant's webhooks are told.";
+    KeyCreated "key.created" "A tenant key was created.";
+    KeyRevoked "key.revoked" "A tenant key was revoked.";
+    AgentCreated "agent.created" "An agent was created.";
+    AgentUpdated "agent.updated" "An agent was changed.";
+    AgentRevoked "agent.revoked" "An agent was revoked, by a caller or by a budget.";
+    AgentRotated "agent.rotated" "An agent got a new token.";
+    PolicyCreated "policy.created" "A budget policy was created.";
+    PolicyUpdated "policy.updated" "A budget policy was changed.";
+    PolicyDeleted "policy.deleted" "A budget policy was deleted.";
+    PolicyReset "policy.reset" "A budget policy's counts were set to zero.";
+    DelegationCreated "delegation.created" "An agent delegated to another.";
+    DelegationRevoked "delegation.revoked" "A delegation was revoked.";
+    WebhookCreated "webhook.created" "Another webhook was created.";
+    WebhookUpdated "webhook.updated" "A webhook was changed.";
+    WebhookDeleted "webhook.deleted" "Another webhook was deleted.";
+    WebhookRotated "webhook.rotated" "A webhook got a new secret.";
+    WebhookTest "webhook.test" "Somebody tries out this webhook. Each gets it, whatever its events are.";
+}
+
+/// A message that an event makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// What it is about.
+    pub kind: MessageType,
+    /// The only webhook that is told; `None` is all that ask for this type.
+    pub only: Option<WebhookId>,
+}
+
+impl Announcement {
+    /// The message that this event makes, if it makes one. No event makes two.
+    pub fn of(event: &Event<'_>) -> Option<Self> {
+        let all = |kind| Some(Self { kind, only: None });
+        match event {
+            Event::Decided(record) if record.revokes => all(MessageType::AgentRevoked),
+            Event::Decided(_) | Event::Used(_) | Event::Delivered(_) => None,
+            Event::Changed(record) => match &record.change {
+                Change::TenantCreated { .. } => all(MessageType::TenantCreated),
+                Change::TenantUpdated { .. } => all(MessageType::TenantUpdated),
+                Change::TenantSuspended => all(MessageType::TenantSuspended),
+                Change::TenantActivated => all(MessageType::TenantActivated),
+                Change::TenantDeleted { .. } => all(MessageType::TenantDeleted),
+                Change::KeyCreated { .. } => all(MessageType::KeyCreated),
+                Change::KeyRevoked { .. } => all(MessageType::KeyRevoked),
+                Change::AgentCreated { .. } => all(MessageType::AgentCreated),
+                Change::AgentUpdated { .. } => all(MessageType::AgentUpdated),
+                Change::AgentRevoked { .. } => all(MessageType::AgentRevoked),
+                Change::TokenRotated { .. } => all(MessageType::AgentRotated),
+                Change::PolicyCreated { .. } => all(MessageType::PolicyCreated),
+                Change::PolicyUpdated { .. } => all(MessageType::PolicyUpdated),
+                Change::PolicyDeleted { .. } => all(MessageType::PolicyDeleted),
+                Change::PolicyReset { .. } => all(MessageType::PolicyReset),
+                Change::DelegationCreated { .. } => all(MessageType::DelegationCreated),
+                Change::DelegationRevoked { .. } => all(MessageType::DelegationRevoked),
+                Change::WebhookCreated { .. } => all(MessageType::WebhookCreated),
+                Change::WebhookUpdated { .. } => all(MessageType::WebhookUpdated),
+                Change::WebhookDeleted { .. } => all(MessageType::WebhookDeleted),
+                Change::WebhookRotated { .. } => all(MessageType::WebhookRotated),
+                Change::WebhookTested { webhook } => {
+                    Some(Self { kind: MessageType::WebhookTest, only: Some(*webhook) })
+                }
+                // It sends an old message again, and is none itself.
+                Change::WebhookRedelivered { .. } => None,
+            },
+        }
+    }
+}
+
+/// Whether a list of names, `prefix.*` and `*` asks for messages of this type.
+pub fn asks_for(events: &[Box<str>], kind: MessageType) -> bool {
+    events.iter().any(|pattern| pattern_has(pattern, kind))
+}
+
+/// Whether that pattern has any type in it.
+pub(crate) fn is_known(pattern: &str) -> bool {
+    MessageType::ALL.iter().any(|kind| pattern_has(pattern, *kind))
+}
+
+fn pattern_has(pattern: &str, kind: MessageType) -> bool {
+    match pattern.strip_suffix('*') {
+        Some("") => true,
+        // The dot stays with the prefix, so that `agent.*` is nothing but what starts with `agent.`.
+        Some(prefix) => prefix.ends_with('.') && kind.as_str().starts_with(prefix),
+        None => pattern == kind.as_str(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_names_prefixes_or_all() {
+        let has = |pattern: &str, kind| asks_for(&[pattern.into()], kind);
+        assert!(has("*", MessageType::KeyRevoked) && has("agent.*", MessageType::AgentCreated));
+        assert!(has("agent.created", MessageType::AgentCreated));
+        assert!(!has("agent.*", MessageType::KeyCreated) && !has("agent.created", MessageType::AgentUpdated));
+        for nothing in ["", "agent", "agent*", "agent.", "age*", "*.created", "agent.created.*", "**", ".*"] {
+            assert!(!is_known(nothing), "{nothing}");
+        }
+        assert!(!asks_for(&[], MessageType::AgentCreated));
+    }
+
+    #[test]
+    fn types_survive_their_text() {
+        for kind in MessageType::ALL {
+            let text = serde_json::to_string(kind).unwrap();
+            assert_eq!(text, format!("\"{}\"", kind.as_str()));
+            assert_eq!(serde_json::from_str::<MessageType>(&text).unwrap(), *kind);
+            assert!(is_known(kind.as_str()));
+        }
+    }
+}
