@@ -16,7 +16,7 @@ use crate::actors::{Core, Registry};
 use crate::domain::{Secret, SecretHash};
 use crate::journal::{Compressor, DataDir, LogError, LogOptions, Syncer, unwritable};
 use crate::measure::Measures;
-use crate::service::Kavach;
+use crate::service::{CourierThread, Kavach};
 use crate::settings::ServerSettings;
 
 /// The file in the data directory that holds the operator key's hash.
@@ -90,6 +90,8 @@ pub struct App {
     /// Where the tenants' actors live, if there are no HTTP workers.
     arbiters: Vec<Arbiter>,
     new_operator_key: Option<Secret>,
+    /// Sends messages to webhooks.
+    courier: CourierThread,
 }
 
 impl App {
@@ -124,16 +126,18 @@ impl App {
         let log_keeper = LogKeeper::start(Arc::clone(&log), Arc::clone(&measures.syncs))?;
         let syncer = Syncer::start(data.path())?;
         let compressor = Compressor::start()?;
-        let resources = Resources::new(data, log, log_keeper, syncer, compressor, settings.durability, measures);
+        let resources = Resources::new(data, log, log_keeper, syncer, compressor, settings.durability, measures)
+            .allowing_webhooks_to(settings.webhook_allow.clone());
         let resident_tenants = settings.resident_tenants();
         let core = Arc::new(Core::new(resources, operator, settings.worker_count(), resident_tenants));
         let tenants = Arc::downgrade(&core);
         core.log_keeper.keep(move |tenant| tenants.upgrade().is_some_and(|core| core.ask_to_fold(tenant)))?;
         Registry::launch(Arc::clone(&core));
-        Ok(Self { core, arbiters: Vec::new(), new_operator_key })
+        let courier = CourierThread::default();
+        Ok(Self { core, arbiters: Vec::new(), new_operator_key, courier })
     }
 
-    pub(crate) async fn load(&self) -> io::Result<()> {
+    pub(crate) async fn load(&mut self) -> io::Result<()> {
         let registry = self.core.registry().ok_or_else(|| io::Error::other("the registry has not started"))?;
         registry.open.send(OpenAll).await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         // Keep a new key's hash only now that its owner will see the key: a start that failed shows none.
@@ -141,6 +145,7 @@ impl App {
             let kept = serde_json::to_vec_pretty(&Kept { sha256: secret.hash().to_hex() })?;
             self.core.data.write_file(OPERATOR_FILE, &kept)?;
         }
+        self.courier = CourierThread::start(self.kavach());
         Ok(())
     }
 
@@ -160,6 +165,8 @@ impl App {
 
     /// Answers calls in flight, writes everything to disk with a snapshot of each tenant, and stops.
     pub async fn close(self) {
+        // While tenants still answer, so that what was delivered is noted.
+        self.courier.stop().await;
         if let Some(registry) = self.core.registry()
             && let Err(problem) = registry.close.send(CloseAll).await
         {

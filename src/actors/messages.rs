@@ -16,6 +16,7 @@ use crate::domain::decision::explain::Step;
 use crate::domain::event::Before;
 use crate::domain::tenant::{Caller, Command};
 use crate::domain::text::Slug;
+use crate::domain::webhook::outbox::DeliveryRecord;
 use crate::domain::{Credential, Decision, Request, TenantId, Timestamp};
 use crate::journal::{Checkpoint, JournalReader};
 use crate::measure::tenant_measures::Waiting;
@@ -95,6 +96,16 @@ pub struct RecordUsage {
     pub report: UsageReport,
     /// The reply channel.
     pub reply: Reply<UsageAnswer>,
+}
+
+/// Record that a message to a webhook was delivered or given up.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RecordDelivery {
+    /// What became of it.
+    pub record: DeliveryRecord,
+    /// The reply channel.
+    pub reply: Reply<()>,
 }
 
 /// Read the state.

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use super::error::{HandlerResult, Problem};
 use crate::domain::agent::commands::AgentView;
-use crate::domain::budget::cost::Cost;
 use crate::domain::budget::calendar::Span;
+use crate::domain::budget::cost::Cost;
 use crate::domain::budget::counts::Usage;
 use crate::domain::budget::policy::{Policy, PolicyAction, PolicyStatus};
 use crate::domain::budget::policy_commands::PolicyView;

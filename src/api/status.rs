@@ -29,16 +29,21 @@ pub fn status(code: Code) -> u16 {
         | Code::KeyNotFound
         | Code::PolicyNotFound
         | Code::DelegationNotFound
+        | Code::WebhookNotFound
+        | Code::DeliveryNotFound
         | Code::AuditEntryNotFound => 404,
         Code::MethodNotAllowed => 405,
         Code::RequestTimeout => 408,
-        Code::SlugTaken | Code::AgentIsRevoked | Code::AlreadySettled | Code::NotSettleable => 409,
+        Code::SlugTaken | Code::AgentIsRevoked | Code::AlreadySettled | Code::NotSettleable | Code::WebhookDisabled => {
+            409
+        }
         Code::PayloadTooLarge => 413,
         Code::AgentLimitExceeded
         | Code::AgentTypeNotAllowed
         | Code::DefaultTenantFixed
         | Code::KeyLimitExceeded
         | Code::PolicyLimitExceeded
+        | Code::WebhookLimitExceeded
         | Code::RotationLimitExceeded
         | Code::InsufficientPermissions
         | Code::DelegationSelf

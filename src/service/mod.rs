@@ -10,6 +10,7 @@
 //! | how a call reaches a tenant's actor, and full mailboxes | `tenant_calls` |
 //! | decisions: single, batched, explained | `authorize`; searches for what is allowed: `search` |
 //! | changes and look-ups of one resource | `tenants`, `agents`, `delegations`, `policies`, `usage` |
+//! | webhooks: their changes and look-ups; who sends their messages | `webhooks`; `courier` |
 //! | lists over several tenants, and their pages | `lists` |
 //! | the audit trail: queries, exports, live streams, checkpoints | `audit` |
 //! | statistics for people, and metrics for a monitoring system; what both count | `stats`, `metrics`, `tenant_counts` |
@@ -19,6 +20,7 @@
 mod agents;
 mod audit;
 mod authorize;
+mod courier;
 mod delegations;
 #[cfg(feature = "test-hooks")]
 mod fault_injection;
@@ -34,10 +36,12 @@ mod tenant_calls;
 mod tenant_counts;
 mod tenants;
 mod usage;
+mod webhooks;
 
 pub use crate::measure::metric_values::{TenantCounts, TenantMemory};
 pub use agents::{AgentFilter, Agents};
 pub use audit::{Audit, AuditQuery, AuditStream, Export, ExportFormat, KEEP_ALIVE, StreamItem, WriteEntry, write_line};
+pub(crate) use courier::CourierThread;
 pub use delegations::Delegations;
 pub use kavach::Kavach;
 pub use lists::{Page, PageRequest};
@@ -45,3 +49,4 @@ pub use policies::{Policies, PolicyFilter};
 pub use search::{SearchPage, SearchResult};
 pub use stats::{SlowTenant, Stats, TenantIdentity};
 pub use tenants::{KeyWithSecret, Tenants};
+pub use webhooks::{DeliveryFilter, WebhookWithSecret, Webhooks};

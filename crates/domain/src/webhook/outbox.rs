@@ -149,6 +149,11 @@ impl Outbox {
         self.messages().find(|message| message.seq() == seq)
     }
 
+    /// Whether it is open what becomes of this message: it waits, or was given up while it may have been on its way.
+    pub fn awaits(&self, seq: u64) -> bool {
+        matches!(self.message(seq), Some(MessageState::Waiting(_) | MessageState::Dead(_)))
+    }
+
     /// Adds a message behind those that wait. If there are too many, the oldest is given up.
     pub(crate) fn push(&mut self, message: WaitingMessage) {
         self.waiting.push_back(message);
