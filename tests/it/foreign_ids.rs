@@ -19,7 +19,10 @@ use crate::harness::Server;
 const IDS: [&str; 6] = ["tenantId", "agentId", "fromAgent", "toAgent", "auditId", "cursor"];
 
 /// Fields that hold none.
-const NO_IDS: [&str; 33] = [
+const NO_IDS: [&str; 36] = [
+    "url",
+    "events",
+    "description",
     "spreadsheet",
     "traceId",
     "reason",
@@ -70,7 +73,7 @@ enum Place {
     Header(&'static str),
 }
 
-const MEMBERS: [fn(&mut Target) -> &mut String; 7] = [
+const MEMBERS: [fn(&mut Target) -> &mut String; 9] = [
     |target| &mut target.tenant,
     |target| &mut target.agent,
     |target| &mut target.key,
@@ -78,6 +81,8 @@ const MEMBERS: [fn(&mut Target) -> &mut String; 7] = [
     |target| &mut target.policy,
     |target| &mut target.friend,
     |target| &mut target.link,
+    |target| &mut target.webhook,
+    |target| &mut target.delivery,
 ];
 
 /// The target's id that belongs in that field of a route.
@@ -88,6 +93,8 @@ fn id_for<'t>(path: &str, field: &str, target: &'t Target) -> &'t str {
         "toAgent" => &target.friend,
         "auditId" | "last-event-id" => &target.entry,
         _ if path.starts_with("/v1/agents") => &target.agent,
+        _ if path.ends_with("/deliveries") => &target.delivery,
+        _ if path.starts_with("/v1/webhooks") => &target.webhook,
         _ if path.starts_with("/v1/policies") => &target.policy,
         _ if path.starts_with("/v1/delegations") => &target.link,
         _ if path.starts_with("/v1/audit") => &target.entry,

@@ -24,6 +24,7 @@
 //! | `delegations` | delegations: answers, refusals, crashes |
 //! | `budgets`, `budget_input`, `budget_proof` | policies and their actions; bad input; exactness under threads and `kill -9` |
 //! | `usage` | usage reports and settlements |
+//! | `webhooks` | messages to endpoints: signatures, order, failures, `kill -9`; which addresses they reach |
 //! | `clock` | a system clock that jumps |
 //! | `tools` | every tool of the fixture, as real calls |
 //! | `gateways` | forward-auth, with a real nginx |
@@ -164,6 +165,7 @@ mod trail_changes;
 mod upgrade;
 mod usage;
 mod verify_all;
+mod webhooks;
 mod words;
 mod world;
 mod wrong_types;

@@ -25,6 +25,7 @@ fn seed(agent: &str) -> Value {
         "arguments": { "path": "/srv/x" }, "context": { "ip": "10.0.0.1", "userAgent": "x" }, "graceSeconds": 1,
         "requests": [{ "agentId": agent, "action": "read", "resource": "docs:1" }],
         "fromAgent": agent, "toAgent": agent, "maxDepth": 2, "limits": { "maxCallsPerDay": 100_000 }, "period": "day", "calls": 1,
+        "url": "https://kavach.invalid/hook", "events": ["agent.*", "key.created"], "format": "slack",
     })
 }
 
@@ -42,6 +43,8 @@ fn part(seed: &Value, path: &str) -> Value {
         "/v1/policies" => &["tenantId", "agentId", "limits"],
         "/v1/policies/{id}" => &["limits"],
         "/v1/policies/{id}/reset" => &["period"],
+        "/v1/webhooks" => &["tenantId", "url", "events", "format"],
+        "/v1/webhooks/{id}" => &["url", "events", "format"],
         "/v1/budget/check" => &["agentId", "tokensCost"],
         "/v1/usage" => &["agentId", "tokensCost", "calls"],
         _ => &["agentId", "tenantId", "action", "resource", "arguments", "tokensCost", "context"],

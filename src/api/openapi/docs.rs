@@ -8,3 +8,4 @@ pub mod decisions;
 pub mod delegations;
 pub mod server;
 pub mod tenants;
+pub mod webhooks;

@@ -17,7 +17,7 @@ use crate::tenant::{Command, Tenant};
 use crate::text::{parse_name, quote};
 use crate::time::Timestamp;
 use crate::webhook::message_type::{MessageType, is_known};
-use crate::webhook::outbox::{Delivery, MessageState};
+use crate::webhook::outbox::{Delivery, MessageState, Outcome};
 use crate::webhook::target::parse_url;
 use crate::webhook::{Webhook, WebhookFormat, WebhookProfile, WebhookSpec, WebhookStatus};
 
@@ -81,8 +81,8 @@ pub struct WebhookView {
     pub waiting: usize,
     /// How many were given up and are still listed.
     pub dead: usize,
-    /// What was delivered or given up last.
-    pub last: Option<Delivery>,
+    /// What was delivered or given up last, and which of the two.
+    pub last: Option<(Outcome, Delivery)>,
 }
 
 impl WebhookView {
@@ -94,7 +94,7 @@ impl WebhookView {
             profile: Arc::clone(profile),
             waiting: outbox.waiting(),
             dead: outbox.dead(),
-            last: outbox.last().cloned(),
+            last: outbox.last().map(|(outcome, delivery)| (outcome, delivery.clone())),
         }
     }
 
@@ -447,7 +447,7 @@ mod tests {
     use super::*;
     use crate::event::{ChangeRecord, Event};
     use crate::id::KeyId;
-    use crate::webhook::outbox::{DeliveryRecord, Outcome};
+    use crate::webhook::outbox::DeliveryRecord;
 
     const OPERATOR: By = By::Operator;
 

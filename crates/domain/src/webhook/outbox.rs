@@ -131,10 +131,11 @@ impl Outbox {
         self.dead.len()
     }
 
-    /// The last message that was delivered or given up.
-    pub fn last(&self) -> Option<&Delivery> {
-        let newest = |list: &'_ VecDeque<Delivery>| list.back().map(|delivery| delivery.finished_at);
-        if newest(&self.delivered) >= newest(&self.dead) { self.delivered.back() } else { self.dead.back() }
+    /// The last message that was delivered or given up, and which of the two.
+    pub fn last(&self) -> Option<(Outcome, &Delivery)> {
+        let delivered = self.delivered.back().map(|delivery| (Outcome::Delivered, delivery));
+        let dead = self.dead.back().map(|delivery| (Outcome::Dead, delivery));
+        delivered.into_iter().chain(dead).max_by_key(|(_, delivery)| delivery.finished_at)
     }
 
     /// All messages it knows.
