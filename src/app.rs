@@ -56,6 +56,7 @@ const OPERATOR_FILE: &str = "operator.json";
 ///             }],
 ///             expires_at: None,
 ///             metadata: None,
+///             labels: None,
 ///         })
 ///         .await?;
 ///     let id = bot.agent.profile.id;

@@ -89,6 +89,7 @@ pub fn new_agent(permissions: Vec<PermissionSpec>) -> NewAgent {
         permissions,
         expires_at: None,
         metadata: None,
+        labels: None,
     }
 }
 
@@ -149,6 +150,7 @@ impl World {
     fn change(&mut self, change: Change) {
         let moment = self.tenant.next_moment(now());
         let event = Event::Changed(ChangeRecord::new(By::Operator, change));
+        let event = self.tenant.complete(moment, &event).into_owned();
         let mut bytes = Vec::new();
         codec::encode_event(moment, &event, &mut bytes).unwrap();
         self.events.push(bytes);
@@ -193,7 +195,9 @@ impl World {
         let moment = self.tenant.next_moment(now());
         let verdict = self.tenant.decide(caller, request, moment, &mut ());
         let event = Event::Decided(verdict.record(request, 12));
+        let event = self.tenant.complete(moment, &event);
         codec::encode_event(moment, &event, buffer).unwrap();
+        let event = event.into_owned();
         self.tenant.apply(moment, &event);
         verdict.answer(None)
     }

@@ -80,6 +80,7 @@ pub fn run() {
     let pair = |id: &str, make: &dyn Fn(&str) -> Vec<u8>| [make(id), make(&unknown(id))];
     let cases = vec![
         ("GET /v1/agents/{id}", pair(&agent, &|id| get("/v1/agents/", id))),
+        ("GET /v1/agents/{id}/policies", pair(&agent, &|id| get("/v1/agents/", &format!("{id}/policies")))),
         ("GET /v1/policies/{id}", pair(&policy, &|id| get("/v1/policies/", id))),
         ("GET /v1/webhooks/{id}", pair(&webhook, &|id| get("/v1/webhooks/", id))),
         ("GET /v1/delegations/{id}", pair(&link, &|id| get("/v1/delegations/", id))),
@@ -99,6 +100,10 @@ pub fn run() {
         (
             "POST /v1/usage, of a foreign decision",
             pair(&entry, &|id| post("/v1/usage", json!({ "agentId": own_agent, "auditId": id, "tokensCost": 1 }))),
+        ),
+        (
+            "POST /v1/policies/reset",
+            pair(&tenant, &|id| post("/v1/policies/reset", json!({ "tenantId": id, "period": "all" }))),
         ),
         (
             "POST /v1/policies about an agent",

@@ -7,8 +7,9 @@ use serde::Deserialize;
 use super::auth::Admin;
 use super::error::HandlerResult;
 use super::input::{Body, OptionalBody, Query, Reason, owner, page};
-use super::responses::{self, AgentJson};
+use super::responses::{self, AgentJson, PolicyJson};
 use crate::domain::agent::commands::{AgentPatch, NewAgent};
+use crate::domain::agent::labels::parse_filter;
 use crate::domain::limits::{MAX_GRACE_SECONDS, MAX_PAGE};
 use crate::domain::{AgentId, AgentStatus, AgentType, TenantRef, schema};
 use crate::service::AgentFilter;
@@ -30,6 +31,9 @@ pub struct AgentQuery {
     status: Option<AgentStatus>,
     /// Agents of that type.
     r#type: Option<AgentType>,
+    /// Agents that have this label, as `key:value`.
+    #[schemars(regex(pattern = "^[A-Za-z0-9._/-]{1,63}:"))]
+    label: Option<String>,
     /// Items of a page. Without it, the whole list.
     #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
@@ -58,9 +62,10 @@ pub async fn create(Admin(kavach): Admin, Body(new): Body<NewAgent>) -> HandlerR
 
 /// `GET /v1/agents`
 pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<AgentQuery>)) -> HandlerResult {
-    let AgentQuery { tenant_id, owner_id, user_id, status, r#type, limit, cursor } = query;
+    let AgentQuery { tenant_id, owner_id, user_id, status, r#type, label, limit, cursor } = query;
     let tenant = tenant_id.as_deref().map(TenantRef::parse);
-    let filter = AgentFilter { tenant, owner: owner(user_id, owner_id)?, status, kind: r#type };
+    let label = label.as_deref().map(parse_filter).transpose()?;
+    let filter = AgentFilter { tenant, owner: owner(user_id, owner_id)?, status, kind: r#type, label };
     let agents = kavach.agents().list(filter, page(limit, cursor)?).await?;
     responses::list(&request, agents, |view| AgentJson::new(&view, None)).await
 }
@@ -68,6 +73,12 @@ pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Q
 /// `GET /v1/agents/{id}`
 pub async fn get(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
     responses::json(HttpResponse::Ok(), &AgentJson::new(&kavach.agents().get(&id).await?, None))
+}
+
+/// `GET /v1/agents/{id}/policies`
+pub async fn policies(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
+    let policies = kavach.policies().of_agent(&id).await?;
+    responses::json(HttpResponse::Ok(), &policies.into_iter().map(PolicyJson::from).collect::<Vec<_>>())
 }
 
 /// `PATCH /v1/agents/{id}`

@@ -11,7 +11,7 @@ use super::responses::{self, DelegationJson, EffectivePermissionJson};
 use crate::domain::delegation::commands::{DelegationFilter, NewDelegation};
 use crate::domain::limits::MAX_PAGE;
 use crate::domain::text::quote;
-use crate::domain::{AgentId, Code, DelegationId, Error, TenantRef, schema};
+use crate::domain::{AgentId, Code, DelegationId, DelegationStatus, Error, TenantRef, schema};
 
 /// The query of a list of delegations.
 #[derive(Deserialize, JsonSchema)]
@@ -26,6 +26,8 @@ pub struct DelegationQuery {
     /// Delegations of that tenant: id, slug or `default`.
     #[schemars(with = "Option<schema::TenantName>")]
     tenant_id: Option<String>,
+    /// Delegations with that status.
+    status: Option<DelegationStatus>,
     /// Items of a page. Without it, the whole list.
     #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
@@ -65,11 +67,12 @@ pub async fn list(
     Admin(kavach): Admin,
     (request, Query(query)): (HttpRequest, Query<DelegationQuery>),
 ) -> HandlerResult {
-    let DelegationQuery { from_agent, to_agent, tenant_id, limit, cursor } = query;
+    let DelegationQuery { from_agent, to_agent, tenant_id, status, limit, cursor } = query;
     let tenant = tenant_id.as_deref().map(TenantRef::parse);
     let filter = DelegationFilter {
         from: agent("fromAgent", from_agent.as_deref())?,
         to: agent("toAgent", to_agent.as_deref())?,
+        status,
     };
     let links = kavach.delegations().list(tenant.as_ref(), filter, page(limit, cursor)?).await?;
     responses::list(&request, links, DelegationJson::from).await

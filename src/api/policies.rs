@@ -17,7 +17,7 @@ use crate::domain::budget::policy_commands::{NewPolicy, PolicyPatch};
 use crate::domain::limits::MAX_PAGE;
 use crate::domain::text::quote;
 use crate::domain::{AgentId, Code, Error, PolicyId, TenantRef, schema};
-use crate::service::PolicyFilter;
+use crate::service::{CheckedCall, PolicyFilter};
 
 /// The query of a list of policies.
 #[derive(Deserialize, JsonSchema)]
@@ -53,6 +53,26 @@ pub struct Reset {
     pub period: Period,
 }
 
+/// The body of a reset of all policies of a tenant.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResetAll {
+    /// The tenant: id, slug, or `null` for the default one. With a tenant key, that key's.
+    #[serde(default)]
+    #[schemars(with = "Option<schema::TenantName>")]
+    pub tenant_id: Option<String>,
+    /// Which counts to reset.
+    pub period: Period,
+}
+
+/// The answer to a reset of all policies of a tenant.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "PoliciesReset")]
+pub struct ResetAllJson {
+    /// How many policies were reset: those that the caller may change.
+    policies: usize,
+}
+
 /// The body of a budget check.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -64,6 +84,14 @@ pub struct CheckBody {
     #[serde(default)]
     #[schemars(with = "Option<Cost>")]
     pub tokens_cost: Option<Box<RawValue>>,
+    /// Its action. Without it, policies that name actions are left out.
+    #[serde(default)]
+    #[schemars(with = "Option<schema::Action>")]
+    pub action: Option<String>,
+    /// Its resource. Without it, policies that name a resource are left out.
+    #[serde(default)]
+    #[schemars(with = "Option<schema::Resource>")]
+    pub resource: Option<String>,
 }
 
 /// The answer to a budget check.
@@ -82,7 +110,7 @@ pub struct CheckJson {
     /// The policy that would stop it.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_id: Option<PolicyId>,
-    /// Seconds until its limit resets.
+    /// Seconds until the call may fit; absent if it never will.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
     /// Policies that are exceeded and only warn.
@@ -90,7 +118,7 @@ pub struct CheckJson {
     /// How many more there are than shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     more_warnings: Option<usize>,
-    /// All policies for the agent, with their usage.
+    /// All policies that would be charged, with their usage.
     policies: Vec<PolicyJson>,
 }
 
@@ -138,10 +166,18 @@ pub async fn reset(Admin(kavach): Admin, (id, Body(reset)): (Path<String>, Body<
     responses::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().reset(&id, reset.period).await?))
 }
 
+/// `POST /v1/policies/reset`
+pub async fn reset_all(Admin(kavach): Admin, Body(reset): Body<ResetAll>) -> HandlerResult {
+    let tenant = reset.tenant_id.as_deref().map(TenantRef::parse);
+    let policies = kavach.policies().reset_all(tenant.as_ref(), reset.period).await?;
+    responses::json(HttpResponse::Ok(), &ResetAllJson { policies })
+}
+
 /// `POST /v1/budget/check`
 pub async fn check(Admin(kavach): Admin, Body(body): Body<CheckBody>) -> HandlerResult {
     let cost = read_cost(body.tokens_cost.as_deref())?;
-    let (check, policies) = kavach.policies().check(&body.agent_id, cost).await?;
+    let call = CheckedCall { action: body.action, resource: body.resource };
+    let (check, policies) = kavach.policies().check(&body.agent_id, call, cost).await?;
     let denied = check.denied_by.map(|denied| *denied);
     let answer = CheckJson {
         allowed: denied.is_none(),

@@ -9,12 +9,14 @@ use serde_json::value::RawValue;
 
 use super::error::{HandlerResult, Problem};
 use crate::domain::agent::commands::AgentView;
+use crate::domain::agent::labels::Labels;
 use crate::domain::budget::calendar::Span;
 use crate::domain::budget::cost::Cost;
 use crate::domain::budget::counts::Usage;
 use crate::domain::budget::policy::{Policy, PolicyAction, PolicyStatus};
 use crate::domain::budget::policy_commands::PolicyView;
 use crate::domain::budget::policy_limits::Limits;
+use crate::domain::budget::terms_view::TermsView;
 use crate::domain::budget::window_view::WindowView;
 use crate::domain::delegation::commands::DelegationView;
 use crate::domain::delegation::search::{DelegationSource, EffectivePermission};
@@ -115,6 +117,8 @@ pub struct AgentJson {
     /// The client's own facts.
     #[schemars(with = "schema::AnyObject")]
     metadata: Option<Box<RawValue>>,
+    /// Its labels, by which budgets and lists select agents.
+    labels: Labels,
     /// When its last call was decided.
     last_active_at: Option<Timestamp>,
     /// When it was created.
@@ -146,6 +150,7 @@ impl AgentJson {
             status: *status,
             expires_at: spec.expires_at,
             metadata: RawValue::from_string(metadata.to_owned()).ok(),
+            labels: spec.labels.clone(),
             last_active_at: agent.last_active_at,
             created_at: profile.created_at,
             updated_at: profile.updated_at,
@@ -293,6 +298,12 @@ pub struct PolicyJson {
     current_usage: UsageJson,
     /// Its windows now, the shortest first, and what is left of each limit.
     windows: Vec<WindowView>,
+    /// When its windows begin, which calls it charges, and which limits hold for a while.
+    #[serde(flatten)]
+    terms: TermsView,
+    /// The limits that hold now, if that is not `limits`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effective_limits: Option<LimitsJson>,
     /// When it last denied a call; `null` if it did not since it was last changed or reset.
     last_denied_at: Option<Timestamp>,
     /// When it was created.
@@ -412,7 +423,7 @@ impl From<&Usage> for UsageJson {
 
 impl From<PolicyView> for PolicyJson {
     fn from(view: PolicyView) -> Self {
-        let PolicyView { tenant, policy: Policy { profile, usage, last_denied_at }, status, limits: _, windows } = view;
+        let PolicyView { tenant, policy: Policy { profile, usage, last_denied_at }, status, limits, windows } = view;
         Self {
             id: profile.id,
             tenant_id: tenant,
@@ -423,6 +434,8 @@ impl From<PolicyView> for PolicyJson {
             status,
             current_usage: UsageJson::from(&usage),
             windows,
+            terms: TermsView::of(&profile.terms),
+            effective_limits: (limits != profile.limits).then(|| limits.into()),
             last_denied_at,
             created_at: profile.created_at,
             updated_at: profile.updated_at,

@@ -42,6 +42,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::GET, "/v1/agents/{id}", agents::get, docs::agents::get),
         endpoint(Method::PATCH, "/v1/agents/{id}", agents::update, docs::agents::update),
         endpoint(Method::DELETE, "/v1/agents/{id}", agents::revoke, docs::agents::revoke),
+        endpoint(Method::GET, "/v1/agents/{id}/policies", agents::policies, docs::budgets::of_agent),
         endpoint(Method::POST, "/v1/agents/{id}/rotate", agents::rotate, docs::agents::rotate),
         endpoint(Method::POST, "/v1/authorize/explain", authorize::explain, docs::decisions::explain),
         endpoint(Method::POST, "/v1/delegations", delegations::create, docs::delegations::create),
@@ -56,6 +57,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         ),
         endpoint(Method::POST, "/v1/policies", policies::create, docs::budgets::create),
         endpoint(Method::GET, "/v1/policies", policies::list, docs::budgets::list),
+        // Before `{id}`, which would match it too.
+        endpoint(Method::POST, "/v1/policies/reset", policies::reset_all, docs::budgets::reset_all),
         endpoint(Method::GET, "/v1/policies/{id}", policies::get, docs::budgets::get),
         endpoint(Method::PATCH, "/v1/policies/{id}", policies::update, docs::budgets::update),
         endpoint(Method::DELETE, "/v1/policies/{id}", policies::delete, docs::budgets::delete),

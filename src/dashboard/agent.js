@@ -4,8 +4,9 @@ import { h } from "./dom.js";
 import { get, post, patch, remove, page, withQuery } from "./api.js";
 import { pageHead, badge, card, empty, ago, button, confirm, toast, revealSecret } from "./ui.js";
 import { field, formDialog, number } from "./forms.js";
+import { labelText } from "./format.js";
 import { permissionEditor, permissionRow } from "./permissions.js";
-import { policyMeters, scope } from "./policies.js";
+import { policyMeters, scope, terms } from "./policies.js";
 import { agentFields, readAgent } from "./agents.js";
 import { auditTable } from "./audit.js";
 import { agentLink, tenantLink, remember, forget } from "./names.js";
@@ -16,9 +17,9 @@ export async function agent({ parts, signal, refresh }) {
   const path = `/v1/agents/${encodeURIComponent(parts[1])}`;
   const found = await get(path, { signal });
   remember([found]);
-  const [effective, budget, recent] = await Promise.all([
+  const [effective, policies, recent] = await Promise.all([
     get(`/v1/delegations/${found.id}/permissions`, { signal }),
-    post("/v1/budget/check", { agentId: found.id }, { signal }),
+    get(`/v1/agents/${found.id}/policies`, { signal }),
     page(withQuery("/v1/audit", { agentId: found.id, limit: RECENT }), { signal }),
   ]);
   const fact = (label, value) => h("div", {}, h("dt", {}, label), h("dd", {}, value));
@@ -60,7 +61,7 @@ export async function agent({ parts, signal, refresh }) {
     h("div", { class: "grid" },
       h("div", { class: "w12" }, h("div", { class: "card" }, h("dl", { class: "facts" },
         h("div", { class: "long" }, h("dt", {}, "Id"), h("dd", {}, h("code", { class: "small" }, found.id))), fact("Owner", found.ownerId), fact("Type", found.type),
-        fact("Last active", ago(found.lastActiveAt)), fact("Created", ago(found.createdAt)), fact("Ends", found.expiresAt ? ago(found.expiresAt) : "never")),
+        fact("Last active", ago(found.lastActiveAt)), fact("Created", ago(found.createdAt)), fact("Ends", found.expiresAt ? ago(found.expiresAt) : "never"), Object.keys(found.labels).length > 0 && fact("Labels", labelText(found.labels))),
       found.metadata && Object.keys(found.metadata).length > 0 && h("details", {}, h("summary", { class: "small muted" }, "Metadata"), h("pre", {}, JSON.stringify(found.metadata, null, 2))))),
       h("div", { class: "w8 stack" },
         card("May do", { kind: "flush" }, own.length ? own.map((one) => permissionRow(one)) : lent.length ? h("p", { class: "perm-row muted" }, "Nothing of its own; only what is lent to it.") : empty("skip", "Nothing of its own", "Without a permission every call is denied.", usable && button("Add permissions", edit))),
@@ -69,8 +70,8 @@ export async function agent({ parts, signal, refresh }) {
           ? auditTable(recent.items, { showAgent: false, showTenant: false }).element
           : empty("audit", "No decision yet", "Ask with its token at /v1/authorize, or try a call here without recording it.", h("a", { class: "button", href: whyLink }, "Try a call")))),
       h("div", { class: "w4 stack" },
-        card("Budgets", { side: budget.allowed ? null : badge("triggered") }, budget.policies.length
-          ? h("div", { class: "stack" }, budget.policies.map((policy) => h("div", { class: "stack tight" }, h("div", { class: "row apart small muted" }, h("span", {}, policy.agentId ? "This agent" : scope(policy)), h("span", { class: "badge plain" }, policy.action)), policyMeters(policy))))
+        card("Budgets", { side: policies.some((policy) => policy.status === "triggered" && policy.action !== "warn") ? badge("triggered") : null }, policies.length
+          ? h("div", { class: "stack" }, policies.map((policy) => h("div", { class: "stack tight" }, h("div", { class: "row apart small muted" }, h("span", {}, policy.agentId ? "This agent" : scope(policy)), h("span", { class: "badge plain" }, policy.action)), terms(policy), policyMeters(policy))))
           : h("p", { class: "muted" }, "No policy limits this agent.")))),
   ];
 }

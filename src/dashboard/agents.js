@@ -3,7 +3,8 @@
 import { h, append } from "./dom.js";
 import { session, page, post, withQuery, Problem } from "./api.js";
 import { pageHead, table, tableRow, badge, empty, ago, button, revealSecret } from "./ui.js";
-import { field, form, text, time } from "./forms.js";
+import { field, form, readLabels, text, time } from "./forms.js";
+import { labelText } from "./format.js";
 import { permissionEditor } from "./permissions.js";
 import { tenantLink, remember } from "./names.js";
 import { tenantFilter, tenantChoices } from "./tenant-filter.js";
@@ -64,17 +65,19 @@ export async function agentTable(filter, signal, { showTenant = true } = {}) {
 /** What the fields show of what they can't show exactly: a time's seconds, a number's last digits. */
 const shown = (agent) => ({
   expiresAt: agent.expiresAt?.slice(0, 16) ?? "",
+  labels: labelText(agent.labels),
   metadata: agent.metadata && Object.keys(agent.metadata).length ? JSON.stringify(agent.metadata, null, 2) : "",
 });
 
 /** The fields that creating and changing an agent share. */
 export function agentFields(agent = {}) {
-  const { expiresAt, metadata } = shown(agent);
+  const { expiresAt, labels, metadata } = shown(agent);
   return [
     field("Name", "name", { value: agent.name ?? "", placeholder: "report-writer" }),
     field("Owner", "ownerId", { value: agent.ownerId ?? "", placeholder: "user-1", hint: "The user or team that answers for it." }),
     field("Type", "type", { value: agent.type ?? "autonomous", options: TYPES }),
     field("Ends (UTC)", "expiresAt", { type: "datetime-local", value: expiresAt, hint: "Empty: only when it is revoked." }),
+    field("Labels", "labels", { value: labels, placeholder: "team=data, env=production", hint: "Budgets and lists select agents by them." }),
     field("Metadata, a JSON object", "metadata", { as: "textarea", rows: 3, wide: true, value: metadata, placeholder: '{"team": "data"}' }),
   ];
 }
@@ -88,7 +91,7 @@ export function readAgent(entered, editor, agent) {
   try { parsed = metadata === "" ? null : JSON.parse(metadata); } catch (error) {
     throw new Problem(0, { detail: `metadata must be JSON: ${error.message}`, details: { field: "metadata" } });
   }
-  return { name: text(entered, "name"), ownerId: text(entered, "ownerId"), type: text(entered, "type"), ...(changed("expiresAt") && { expiresAt: time(entered, "expiresAt") }), ...(changed("metadata") && { metadata: parsed }), permissions: editor.read() };
+  return { name: text(entered, "name"), ownerId: text(entered, "ownerId"), type: text(entered, "type"), ...(changed("expiresAt") && { expiresAt: time(entered, "expiresAt") }), ...(changed("labels") && { labels: readLabels(text(entered, "labels")) }), ...(changed("metadata") && { metadata: parsed }), permissions: editor.read() };
 }
 
 export async function newAgent({ query }) {

@@ -43,12 +43,8 @@ export function span(seconds) {
   return `${Math.floor(hours / 24)} d${hours % 24 ? ` ${hours % 24} h` : ""}`;
 }
 
-/** Seconds until the UTC day or month ends. */
-export function untilReset(period, now = new Date()) {
-  const [year, month, day] = [now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate()];
-  const end = period === "day" ? Date.UTC(year, month, day + 1) : Date.UTC(year, month + 1, 1);
-  return Math.ceil((end - now) / 1000);
-}
+/** Seconds until that time, at least 0. */
+export const secondsUntil = (time, now = Date.now()) => Math.max(0, Math.ceil((new Date(time) - now) / 1000));
 
 /** The part of an id by which two of one tenant differ: its end is the same for all of them. */
 export const shortId = (id) => (id ? `${id.slice(0, 4)}…${id.slice(12, 28)}` : "–");
@@ -56,16 +52,21 @@ export const shortId = (id) => (id ? `${id.slice(0, 4)}…${id.slice(12, 28)}` :
 /** `rate_limited` and `maxCallsPerDay` as words. */
 export const words = (name) => name.replaceAll("_", " ").replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 
-/** A policy's limits with what is used of them. */
+/** The windows of a policy: how their limits and their usage are named, and how we say it. */
+const WINDOWS = { hour: ["PerHour", "ThisHour", "this hour"], day: ["PerDay", "Today", "today"], week: ["PerWeek", "ThisWeek", "this week"], month: ["PerMonth", "ThisMonth", "this month"], total: ["Total", "Total", "in all"] };
+
+/** A policy's limits that hold now, with what is used of them. */
 export function meters(policy) {
-  const { limits, currentUsage: used } = policy;
-  return [
-    ["maxCallsPerDay", "Calls today", "day", used.callsToday],
-    ["maxCallsPerMonth", "Calls this month", "month", used.callsThisMonth],
-    ["maxTokensCostPerDay", "Cost today", "day", used.tokensCostToday],
-    ["maxTokensCostPerMonth", "Cost this month", "month", used.tokensCostThisMonth],
-  ].filter(([name]) => limits[name] !== undefined).map(([name, label, period, amount]) => {
-    const max = limits[name];
-    return { name, label, period, used: amount, max, share: Number(max) === 0 ? 1 : Number(amount) / Number(max) };
-  });
+  const { currentUsage: used, windows, effectiveLimits, limits } = policy;
+  const hold = effectiveLimits ?? limits;
+  return [["Calls", "calls"], ["TokensCost", "tokensCost"]].flatMap(([limit, usage]) => windows.map(({ period, endsAt, tokensCostHeld }) => {
+    const [suffix, tail, said] = WINDOWS[period];
+    const [name, amount] = [`max${limit}${suffix}`, used[`${usage}${tail}`]];
+    const max = hold[name];
+    const held = usage === "tokensCost" && Number(tokensCostHeld) > 0 ? tokensCostHeld : undefined;
+    return { name, label: `${usage === "calls" ? "Calls" : "Cost"} ${said}`, endsAt, used: amount, held, max, share: Number(max) === 0 ? 1 : Number(amount) / Number(max) };
+  })).filter(({ max }) => max !== undefined);
 }
+
+/** Labels as text, `team=data, env=production`. */
+export const labelText = (labels) => Object.entries(labels ?? {}).map(([key, value]) => `${key}=${value}`).join(", ");

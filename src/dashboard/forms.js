@@ -35,6 +35,12 @@ export function number(form, name) {
   return value === "" ? null : Number(value);
 }
 
+/** Labels from text, or null. */
+export function readLabels(typed) {
+  const pairs = typed.split(",").map((part) => part.trim()).filter(Boolean).map((part) => { const at = part.indexOf("="); return at < 0 ? [part, ""] : [part.slice(0, at).trim(), part.slice(at + 1).trim()]; });
+  return pairs.length ? Object.fromEntries(pairs) : null;
+}
+
 /** A local date and time field's value as RFC 3339, or null. It is UTC, like every time here. */
 export function time(form, name) {
   const value = text(form, name);

@@ -24,6 +24,8 @@ pub struct AgentFilter {
     pub status: Option<AgentStatus>,
     /// Agents of this type.
     pub kind: Option<AgentType>,
+    /// Agents that have this label: its key and its value.
+    pub label: Option<(Box<str>, Box<str>)>,
 }
 
 impl Kavach {
@@ -110,13 +112,14 @@ impl Agents<'_> {
 
 impl AgentFilter {
     fn select(&self, tenant: &Tenant, now: Timestamp, after: Option<AgentId>, most: usize) -> Vec<AgentView> {
-        let Self { tenant: _, owner, status, kind } = self;
+        let Self { tenant: _, owner, status, kind, label } = self;
         let wanted = tenant.agents().iter().filter(|agent| {
             let profile = &agent.profile;
             after.is_none_or(|after| profile.id > after)
                 && owner.as_ref().is_none_or(|owner| **owner == *profile.spec.owner)
                 && status.is_none_or(|status| agent.status(now) == status)
                 && kind.is_none_or(|kind| profile.spec.kind == kind)
+                && label.as_ref().is_none_or(|(key, value)| profile.spec.labels.has(key, value))
         });
         wanted.take(most).map(|agent| AgentView::of(tenant, agent, now)).collect()
     }

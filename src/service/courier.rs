@@ -332,8 +332,11 @@ impl Courier {
         let trail = self.kavach.ask_one_of(None, &route, |reply| OpenAudit { credential, reply }).await?;
         let (id, kind, format) =
             (AuditId::derive(message.at, message.seq, tenant.tag()), message.kind, profile.spec.format);
-        let look =
-            move || trail.look_up(id, |moment, event| body(format, kind, &AuditEntry::of(tenant, moment, event)));
+        let look = move || {
+            trail.look_up(id, |moment, event| {
+                body(format, kind, &AuditEntry::of(tenant, moment, event), event.crossed())
+            })
+        };
         self.kavach.read_trail(Some(tenant), look).await
     }
 

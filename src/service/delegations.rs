@@ -66,7 +66,7 @@ impl Delegations<'_> {
         let (id, route) = self.find_agent(agent)?;
         let missing = unknown_agent(agent);
         self.0.inspect(&route, move |tenant, _| tenant.agent(id).map(|_| ()).ok_or(missing)).await?;
-        let filter = DelegationFilter { from: Some(id), to: None };
+        let filter = DelegationFilter { from: Some(id), ..DelegationFilter::default() };
         self.page_of(Selection::one(route.id), filter, page).await
     }
 

@@ -45,7 +45,7 @@ pub(crate) use courier::CourierThread;
 pub use delegations::Delegations;
 pub use kavach::Kavach;
 pub use lists::{Page, PageRequest};
-pub use policies::{Policies, PolicyFilter};
+pub use policies::{CheckedCall, Policies, PolicyFilter};
 pub use search::{SearchPage, SearchResult};
 pub use stats::{SlowTenant, Stats, TenantIdentity};
 pub use tenants::{KeyWithSecret, Tenants};

@@ -4,14 +4,18 @@ use super::kavach::Kavach;
 use super::lists::{InRow, Page, PageRequest};
 use super::tenant_calls::lost;
 use crate::actors::Route;
-use crate::domain::agent::commands::no_such_agent;
+use crate::domain::agent::commands::{no_such_agent, unknown_agent};
 use crate::domain::budget::check::BudgetCheck;
 use crate::domain::budget::cost::Cost;
 use crate::domain::budget::counts::Period;
 use crate::domain::budget::policy::PolicyStatus;
 use crate::domain::budget::policy_commands::{
-    CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicy, UpdatePolicy, unknown_policy,
+    CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicies, ResetPolicy, UpdatePolicy,
+    policies_of_agent, unknown_policy,
 };
+use crate::domain::budget::scope::Call;
+use crate::domain::permission::check_action;
+use crate::domain::permission::pattern::check_resource;
 use crate::domain::{AgentId, Error, PolicyId, Tenant, TenantRef, Timestamp};
 use crate::store::CatalogRow;
 
@@ -29,6 +33,16 @@ pub struct PolicyFilter {
     pub owner: Option<String>,
     /// Policies that have this status now.
     pub status: Option<PolicyStatus>,
+}
+
+/// The call of a budget check, as far as it is known. A policy that names actions or resources is checked only if they
+/// are.
+#[derive(Clone, Debug, Default)]
+pub struct CheckedCall {
+    /// The action.
+    pub action: Option<String>,
+    /// The resource.
+    pub resource: Option<String>,
 }
 
 impl Kavach {
@@ -104,21 +118,50 @@ impl Policies<'_> {
         self.0.execute(&route, ResetPolicy { id, period }).await?.ok_or_else(lost)
     }
 
-    /// Whether the policies about an agent would let a call of this cost through now, and those policies. Nothing is
-    /// charged or recorded.
+    /// Resets the usage of all policies of a tenant to zero, in one event: of those that the caller may change. Returns
+    /// how many those are. Without a name, the tenant is the key's own or the default one.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `TENANT_MISMATCH`.
+    pub async fn reset_all(&self, tenant: Option<&TenantRef>, period: Period) -> Result<usize, Error> {
+        let route = self.0.tenant_in_body(tenant)?;
+        self.0.execute(&route, ResetPolicies(period)).await
+    }
+
+    /// The policies that bind an agent now, oldest first. Some may charge only some of its calls.
     ///
     /// # Errors
     /// `AGENT_NOT_FOUND`.
-    pub async fn check(&self, agent: &str, cost: Cost) -> Result<(BudgetCheck, Vec<PolicyView>), Error> {
+    pub async fn of_agent(&self, agent: &str) -> Result<Vec<PolicyView>, Error> {
+        let unknown = || unknown_agent(agent);
+        let id = AgentId::parse(agent).ok_or_else(unknown)?;
+        let route = self.0.tenant_of_id(id.tag(), unknown)?;
+        self.0.inspect(&route, move |tenant, now| policies_of_agent(tenant, id, now)).await
+    }
+
+    /// Whether the policies that charge such a call of an agent would let it through now, and those policies. Nothing is
+    /// charged or recorded.
+    ///
+    /// # Errors
+    /// `AGENT_NOT_FOUND`, `INVALID_FIELD` for an action or a resource that no call may have.
+    pub async fn check(
+        &self,
+        agent: &str,
+        call: CheckedCall,
+        cost: Cost,
+    ) -> Result<(BudgetCheck, Vec<PolicyView>), Error> {
+        call.action.as_ref().map_or(Ok(()), |action| check_action("action", action))?;
+        call.resource.as_ref().map_or(Ok(()), |resource| check_resource("resource", resource))?;
         let unknown = || no_such_agent(agent);
         let id = AgentId::parse(agent).ok_or_else(unknown)?;
         let route = self.0.tenant_of_id(id.tag(), unknown)?;
         let missing = unknown();
         let look = move |tenant: &Tenant, now| {
             let agent = tenant.agent(id).ok_or(missing)?;
-            let about = tenant.policies().iter().filter(|policy| policy.is_about(id, &agent.profile.spec.owner));
-            let views = about.map(|policy| PolicyView::of(tenant, policy, now)).collect();
-            Ok((tenant.check_budgets(agent, cost, now, &mut ()), views))
+            let call = Call { action: call.action.as_deref(), resource: call.resource.as_deref() };
+            let charged = tenant.policies().iter().filter(|policy| policy.charges(agent, call));
+            let views = charged.map(|policy| PolicyView::of(tenant, policy, now)).collect();
+            Ok((tenant.check_budgets(agent, call, cost, now, &mut ()), views))
         };
         self.0.inspect(&route, look).await
     }

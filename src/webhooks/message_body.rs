@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::domain::budget::threshold::{Crossed, CrossedView};
 use crate::domain::text::shown_within;
 use crate::domain::webhook::WebhookFormat;
 use crate::domain::webhook::message_type::MessageType;
@@ -10,34 +11,54 @@ use crate::domain::{AuditEntry, Timestamp};
 
 /// Bytes of a line in a Slack message: it takes 3,000 characters in a block, and people read less.
 const MAX_LINE_BYTES: usize = 1_000;
+/// Thresholds that a Slack message names: a block has ten elements.
+const MAX_SHOWN_THRESHOLDS: usize = 6;
 
 /// A message as Standard Webhooks recommends.
 #[derive(Serialize)]
 struct StandardBody<'a> {
     r#type: MessageType,
     timestamp: Timestamp,
-    data: &'a AuditEntry,
+    data: Data<'a>,
 }
 
-/// The body of a message about that entry of the audit trail.
-pub fn body(format: WebhookFormat, kind: MessageType, entry: &AuditEntry) -> Vec<u8> {
+/// The entry, with what only the message says.
+#[derive(Serialize)]
+struct Data<'a> {
+    #[serde(flatten)]
+    entry: &'a AuditEntry,
+    /// The thresholds that the charge reached.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    thresholds: Vec<CrossedView>,
+}
+
+/// The body of a message about that entry of the audit trail, and the thresholds that its event reached.
+pub fn body(format: WebhookFormat, kind: MessageType, entry: &AuditEntry, crossed: &[Crossed]) -> Vec<u8> {
+    let thresholds: Vec<_> = crossed.iter().map(CrossedView::from).collect();
     let body = match format {
-        WebhookFormat::Standard => {
-            serde_json::to_vec(&StandardBody { r#type: kind, timestamp: entry.timestamp, data: entry })
-        }
-        WebhookFormat::Slack => serde_json::to_vec(&slack(kind, entry)),
+        WebhookFormat::Standard => serde_json::to_vec(&StandardBody {
+            r#type: kind,
+            timestamp: entry.timestamp,
+            data: Data { entry, thresholds },
+        }),
+        WebhookFormat::Slack => serde_json::to_vec(&slack(kind, entry, &thresholds)),
     };
     // It is plain data: nothing in it can fail.
     body.unwrap_or_default()
 }
 
 /// Callers' text is `plain_text`, in which Slack finds no mention, no link and no markup.
-fn slack(kind: MessageType, entry: &AuditEntry) -> Value {
+fn slack(kind: MessageType, entry: &AuditEntry, thresholds: &[CrossedView]) -> Value {
     let tenant = entry.tenant_id.folder_name();
     let by = entry.key_name.as_deref().or(entry.by.as_deref()).unwrap_or("the server");
     let text = shown_within(&format!("{} {}", kind.meaning(), entry.resource), MAX_LINE_BYTES);
     let mut facts = vec![format!("{} in tenant {tenant}, by {by}", kind.as_str())];
     facts.extend(entry.reason.as_deref().map(str::to_owned));
+    // Slack takes ten elements; the last is the highest.
+    facts.extend(thresholds.iter().rev().take(MAX_SHOWN_THRESHOLDS).map(|crossed| {
+        let CrossedView { policy_id, limit, percent, used, max } = crossed;
+        format!("{percent}% of {limit} of policy {policy_id} reached: {used} of {max} used")
+    }));
     facts.push(format!("{}, {}", entry.timestamp, entry.id));
     let plain =
         |text: &str| json!({ "type": "plain_text", "text": shown_within(text, MAX_LINE_BYTES), "emoji": false });
@@ -68,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_standard_body_has_the_entry() {
-        let body = body(WebhookFormat::Standard, MessageType::TenantSuspended, &entry("moved"));
+        let body = body(WebhookFormat::Standard, MessageType::TenantSuspended, &entry("moved"), &[]);
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["type"], "tenant.suspended");
         assert_eq!(body["timestamp"], "2023-11-14T22:13:20.000Z");
@@ -77,7 +98,7 @@ mod tests {
 
     #[test]
     fn text_of_callers_calls_nobody_in_slack() {
-        let body = body(WebhookFormat::Slack, MessageType::TenantSuspended, &entry("<!channel> & <@U1>"));
+        let body = body(WebhookFormat::Slack, MessageType::TenantSuspended, &entry("<!channel> & <@U1>"), &[]);
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert!(!body["text"].as_str().unwrap().contains('<'));
         let elements = body["blocks"][1]["elements"].as_array().unwrap();

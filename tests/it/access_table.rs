@@ -187,6 +187,7 @@ pub fn rows() -> Vec<Row> {
         row("GET", "/v1/agents/{id}", OK, NO_AGENT, NO_AGENT),
         row("PATCH", "/v1/agents/{id}", OK, NO_AGENT, NO_AGENT).body(|_| json!({ "name": "Other" })).changes(),
         row("DELETE", "/v1/agents/{id}", GONE, NO_AGENT, NO_AGENT).changes(),
+        row("GET", "/v1/agents/{id}/policies", OK, NO_AGENT, NO_AGENT),
         row("POST", "/v1/agents/{id}/rotate", OK, NO_AGENT, NO_AGENT).changes(),
         row("POST", "/v1/agents/{id}/authorize", OK, NOT_FOUND, NOT_FOUND)
             .body(|_| json!({ "action": "read", "resource": "docs:1" })),
@@ -217,6 +218,9 @@ pub fn rows() -> Vec<Row> {
         row("PATCH", "/v1/policies/{id}", OK, NO_POLICY, NO_POLICY).body(|_| json!({ "action": "warn" })).changes(),
         row("DELETE", "/v1/policies/{id}", GONE, NO_POLICY, NO_POLICY).changes(),
         row("POST", "/v1/policies/{id}/reset", OK, NO_POLICY, NO_POLICY).body(|_| json!({ "period": "all" })).changes(),
+        row("POST", "/v1/policies/reset", OK, NO_TENANT, MISMATCH)
+            .body(|target| json!({ "tenantId": target.tenant, "period": "all" }))
+            .changes(),
         row("POST", "/v1/webhooks", CREATED, NO_TENANT, MISMATCH)
             .body(|target| json!({ "tenantId": target.tenant, "url": WEBHOOK_URL, "events": ["tenant.deleted"] }))
             .changes(),

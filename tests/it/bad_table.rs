@@ -156,9 +156,6 @@ fn webhooks() -> Vec<Bad> {
         post(json!({ "description": long(257) }), FIELD, "description"),
         post(json!({ "tenantId": "nobody" }), "TENANT_NOT_FOUND", "nobody"),
         post(json!({ "secret": "whsec_x" }), BODY, "secret"),
-        bad("PATCH", "/v1/webhooks/whk_1", json!({}), "WEBHOOK_NOT_FOUND", "whk_1"),
-        bad("POST", "/v1/webhooks/whk_1/test", json!({}), "WEBHOOK_NOT_FOUND", "whk_1"),
-        bad("POST", "/v1/webhooks/whk_1/deliveries/msg_1/redeliver", json!({}), "WEBHOOK_NOT_FOUND", "whk_1"),
     ]);
     table
 }
@@ -258,6 +255,12 @@ fn agents() -> Vec<Bad> {
         post(json!({ "expiresAt": "2026-02-03" }), FIELD, "expiresAt"),
         post(json!({ "expiresAt": "1969-12-31T23:59:59Z" }), FIELD, "expiresAt"),
         post(json!({ "expiresAt": 1_700_000_000 }), BODY, "expiresAt"),
+        post(json!({ "labels": [] }), BODY, "labels"),
+        post(json!({ "labels": { "team": 1 } }), BODY, "labels"),
+        post(json!({ "labels": { "a:b": "c" } }), FIELD, "labels"),
+        post(json!({ "labels": { "": "c" } }), FIELD, "labels"),
+        post(json!({ "labels": { "team": long(64) } }), FIELD, "labels.team"),
+        post(json!({ "labels": { "team": "a\u{200b}" } }), FIELD, "labels.team"),
         post(json!({ "metadata": [] }), FIELD, "metadata"),
         post(json!({ "metadata": "text" }), FIELD, "metadata"),
         post(json!({ "metadata": { "a": nested(MAX_JSON_DEPTH) } }), FIELD, "metadata"),

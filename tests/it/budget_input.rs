@@ -105,7 +105,74 @@ fn each_bad_request_names_its_field_and_charges_nothing() {
         table.push(new(format!(r#"{{{limits},"userId":"{owner}"}}"#), FIELD, "userId"));
     }
     table.push(new(r#"{"limits":{"maxCallPerDay":1}}"#.into(), BODY, "maxCallPerDay"));
-    table.push(patch(r#"{"limits":{"maxCallsPerHour":1}}"#.into(), BODY, "maxCallsPerHour"));
+    table.push(patch(r#"{"limits":{"maxCallsPerYear":1}}"#.into(), BODY, "maxCallsPerYear"));
+    // Calendars, scopes and temporary limits.
+    let long = "x".repeat(64);
+    let many: Vec<_> = (0..33).map(|at| format!(r#""k{at}":"v""#)).collect();
+    for (member, code, names) in [
+        (r#""timeZone":"Mars/Olympus""#.to_owned(), FIELD, "timeZone"),
+        (r#""timeZone":"""#.to_owned(), FIELD, "timeZone"),
+        (r#""timeZone":"+02:00""#.to_owned(), FIELD, "timeZone"),
+        (r#""timeZone":7"#.to_owned(), BODY, "timeZone"),
+        (r#""weekStartsOn":"someday""#.to_owned(), BODY, "weekStartsOn"),
+        (r#""monthStartsOn":29"#.to_owned(), FIELD, "monthStartsOn"),
+        (r#""monthStartsOn":0"#.to_owned(), FIELD, "monthStartsOn"),
+        (r#""monthStartsOn":-1"#.to_owned(), BODY, "monthStartsOn"),
+        (r#""labels":{}"#.to_owned(), FIELD, "labels"),
+        (r#""labels":{"a b":"c"}"#.to_owned(), FIELD, "labels"),
+        (format!(r#""labels":{{"{long}":"c"}}"#), FIELD, "labels"),
+        (format!(r#""labels":{{"team":"{long}"}}"#), FIELD, "labels.team"),
+        (format!(r#""labels":{{{}}}"#, many.join(",")), FIELD, "labels"),
+        (r#""labels":{"a":"b","a":"c"}"#.to_owned(), BODY, "labels"),
+        (r#""labels":["a"]"#.to_owned(), BODY, "labels"),
+        (r#""resource":"""#.to_owned(), FIELD, "resource"),
+        (r#""resource":"doc*""#.to_owned(), "INVALID_PATTERN", "resource"),
+        (r#""actions":[]"#.to_owned(), FIELD, "actions"),
+        (r#""actions":["re*"]"#.to_owned(), "INVALID_PATTERN", "actions[0]"),
+        (r#""actions":"read""#.to_owned(), BODY, "actions"),
+        (r#""temporary":{"limits":{"maxCallsPerDay":9}}"#.to_owned(), BODY, "until"),
+        (r#""temporary":{"limits":{},"until":"2099-01-01T00:00:00Z"}"#.to_owned(), FIELD, "temporary.limits"),
+        (r#""temporary":{"limits":{"maxCallsPerDay":9},"until":"soon"}"#.to_owned(), FIELD, "temporary.until"),
+        (
+            r#""temporary":{"limits":{"maxCallsPerDay":9},"until":"2020-01-01T00:00:00Z"}"#.to_owned(),
+            FIELD,
+            "temporary.until",
+        ),
+        (
+            r#""temporary":{"limits":{"maxTokensCostPerDay":-1},"until":"2099-01-01T00:00:00Z"}"#.to_owned(),
+            FIELD,
+            "temporary.limits.maxTokensCostPerDay",
+        ),
+    ] {
+        table.push(new(format!("{{{limits},{member}}}"), code, names));
+        table.push(patch(format!("{{{member}}}"), code, names));
+    }
+    // One without a scope gets none later.
+    for (member, names) in [
+        (r#""labels":{"a":"b"}"#, "labels"),
+        (r#""resource":"docs:*""#, "resource"),
+        (r#""actions":["read"]"#, "actions"),
+    ] {
+        table.push(patch(format!("{{{member}}}"), FIELD, names));
+    }
+    table.push(check(format!(r#"{{{ask},"action":""}}"#), FIELD, "action"));
+    table.push(check(format!(r#"{{{ask},"resource":":a"}}"#), FIELD, "resource"));
+    for (body, names) in [("{}", "period"), (r#"{"period":"year"}"#, "period"), (r#"{"period":"all","id":1}"#, "id")] {
+        table.push(("POST", "/v1/policies/reset".into(), body.into(), 400, BODY, names));
+    }
+    table.push((
+        "POST",
+        "/v1/policies/reset".into(),
+        r#"{"period":"all","tenantId":"nowhere"}"#.into(),
+        404,
+        "TENANT_NOT_FOUND",
+        "nowhere",
+    ));
+    for (query, names) in [("label=team", "label"), ("label=", "label")] {
+        table.push(("GET", format!("/v1/agents?{query}"), String::new(), 400, "INVALID_QUERY", names));
+    }
+    table.push(("GET", "/v1/delegations?status=over".into(), String::new(), 400, "INVALID_QUERY", "status"));
+    table.push(("GET", format!("/v1/agents/{unknown}/policies"), String::new(), 404, "AGENT_NOT_FOUND", "agent"));
     table.push(patch(r#"{"status":"triggered"}"#.into(), FIELD, "status"));
     for (member, names) in [
         (r#""status":"off""#, "status"),

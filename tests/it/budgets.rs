@@ -92,13 +92,17 @@ fn a_policys_life() {
     assert!(id.starts_with("pol_") && id.len() == 36, "{id}");
     assert_eq!(made.header("location"), Some(&*format!("/v1/policies/{id}")));
     let created_at = policy["createdAt"].clone();
+    // What its windows are, the test of periods knows.
+    let windows = policy["windows"].clone();
+    assert_eq!(windows.as_array().unwrap().len(), 2, "a day and a month");
     let expected = json!({
         "id": id, "tenantId": acme.id, "agentId": agent.id, "userId": "user-1", "limits": limits,
         "action": "throttle", "status": "active", "createdAt": created_at, "updatedAt": created_at,
         "currentUsage": {
             "callsToday": 0, "callsThisMonth": 0, "tokensCostToday": 0, "tokensCostThisMonth": 0, "lastUpdated": null,
         },
-        "lastDeniedAt": null,
+        "lastDeniedAt": null, "windows": windows, "timeZone": "UTC", "weekStartsOn": "monday", "monthStartsOn": 1,
+        "labels": null, "resource": null, "actions": null, "temporary": null,
     });
     assert_eq!(policy, expected);
     assert_eq!(operator.policy_of(&id), expected);

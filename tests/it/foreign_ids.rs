@@ -19,7 +19,14 @@ use crate::harness::Server;
 const IDS: [&str; 6] = ["tenantId", "agentId", "fromAgent", "toAgent", "auditId", "cursor"];
 
 /// Fields that hold none.
-const NO_IDS: [&str; 36] = [
+const NO_IDS: [&str; 43] = [
+    "thresholds",
+    "label",
+    "labels",
+    "timeZone",
+    "weekStartsOn",
+    "monthStartsOn",
+    "temporary",
     "url",
     "events",
     "description",

@@ -23,6 +23,7 @@
 //! | `constraints`, `arg_patterns` | constraints; patterns for arguments, and warnings about them |
 //! | `delegations` | delegations: answers, refusals, crashes |
 //! | `budgets`, `budget_input`, `budget_proof` | policies and their actions; bad input; exactness under threads and `kill -9` |
+//! | `policy_terms` | periods, calendars, scopes and temporary limits of policies; labels; all policies at once |
 //! | `usage` | usage reports and settlements |
 //! | `webhooks` | messages to endpoints: signatures, order, failures, `kill -9`; which addresses they reach |
 //! | `clock` | a system clock that jumps |
@@ -145,6 +146,7 @@ mod pages;
 mod panics;
 mod places;
 mod policy_owners;
+mod policy_terms;
 mod queries;
 mod readme;
 mod reasons;

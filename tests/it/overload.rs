@@ -37,6 +37,7 @@ fn a_full_mailbox_sheds_new_calls_and_loses_none_it_accepted() {
             permissions: Vec::new(),
             expires_at: None,
             metadata: None,
+            labels: None,
         };
         kavach.agents().create(agent).await.unwrap();
 

@@ -28,6 +28,7 @@ fn many_events_cause_a_snapshot_and_the_tenant_continues() {
             permissions: vec![all],
             expires_at: None,
             metadata: None,
+            labels: None,
         };
         let id = kavach.agents().create(new).await.unwrap().0.agent.profile.id;
         let tool = &tools()[0];

@@ -40,12 +40,14 @@ fn full(method: &str, path: &str, body: Value) -> Value {
     let more = match (method, path) {
         ("POST", "/v1/tenants") | ("PATCH", "/v1/tenants/{tenant}") => json!({ "settings": settings }),
         ("POST", "/v1/agents") | ("PATCH", "/v1/agents/{id}") => {
-            json!({ "permissions": permissions, "expiresAt": "2099-01-01T00:00:00Z", "metadata": { "a": 1 }, "type": "service" })
+            json!({ "permissions": permissions, "expiresAt": "2099-01-01T00:00:00Z", "metadata": { "a": 1 }, "type": "service", "labels": { "a": "b" } })
         }
         (_, "/v1/agents/{id}/rotate") => json!({ "graceSeconds": 1 }),
         (_, "/v1/delegations") => json!({ "permissions": permissions, "maxDepth": 2, "expiresAt": null }),
-        (_, "/v1/policies") => json!({ "limits": limits, "action": "warn", "userId": "u", "agentId": null }),
-        (_, "/v1/policies/{id}") => json!({ "limits": limits, "action": "warn", "status": "active" }),
+        (_, "/v1/policies") => {
+            with_terms(json!({ "limits": limits, "action": "warn", "userId": "u", "agentId": null }))
+        }
+        (_, "/v1/policies/{id}") => with_terms(json!({ "limits": limits, "action": "warn", "status": "active" })),
         (_, "/v1/webhooks") => json!({ "format": "slack", "description": "x" }),
         (_, "/v1/webhooks/{id}") => {
             json!({ "url": "https://kavach.invalid/", "events": ["*"], "format": "slack", "status": "active" })
@@ -63,6 +65,17 @@ fn full(method: &str, path: &str, body: Value) -> Value {
     let mut body = if body.is_null() { json!({}) } else { body };
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     body
+}
+
+/// A policy with all that it may have besides.
+fn with_terms(mut policy: Value) -> Value {
+    let terms = json!({
+        "timeZone": "Europe/Berlin", "weekStartsOn": "sunday", "monthStartsOn": 28, "labels": { "a": "b" },
+        "resource": "docs:*", "actions": ["read"],
+        "temporary": { "limits": { "maxCallsPerDay": 5, "maxTokensCostTotal": null }, "until": "2099-01-01T00:00:00Z" },
+    });
+    policy.as_object_mut().unwrap().extend(terms.as_object().unwrap().clone());
+    policy
 }
 
 /// Words of an answer that are names of types: Rust's own, serde's, or in Rust's style.

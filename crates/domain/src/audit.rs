@@ -15,6 +15,7 @@ use crate::budget::cost::Cost;
 use crate::budget::policy::PolicyAction;
 use crate::budget::policy_limits::Limits;
 use crate::budget::settlement::UsageRecord;
+use crate::budget::terms_view::TermsView;
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
 use crate::event::{Before, Change, ChangeRecord, Event, Record};
@@ -271,7 +272,7 @@ impl AuditEntry {
     }
 
     fn of_usage(id: AuditId, tenant: TenantId, moment: Moment, record: &UsageRecord) -> Self {
-        let UsageRecord { by, agent, owner, calls, cost, settles } = record;
+        let UsageRecord { by, agent, owner, calls, cost, settles, scoped: _, opens: _, crossed: _ } = record;
         // Written by hand, because a JSON value in memory would turn the cost into a float.
         let estimate = settles.as_ref().map_or_else(|| "null".to_owned(), |decision| decision.estimate.to_string());
         let parameters = format!("{{\"calls\":{calls},\"estimate\":{estimate}}}");
@@ -342,7 +343,7 @@ impl AuditEntry {
     }
 
     fn of_change(id: AuditId, tenant: TenantId, moment: Moment, record: &ChangeRecord) -> Self {
-        let ChangeRecord { by, reason, author, change, before } = record;
+        let ChangeRecord { by, reason, author, change, before, opens: _ } = record;
         let author = author.as_deref();
         let ChangeSummary { action, agent, owner, subject, parameters } = ChangeSummary::of(change);
         Self {
@@ -417,6 +418,8 @@ struct PolicyParameters<'a> {
     action: PolicyAction,
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled: Option<bool>,
+    #[serde(flatten)]
+    terms: Option<TermsView>,
 }
 
 impl<'a> ChangeSummary<'a> {
@@ -456,7 +459,7 @@ impl<'a> ChangeSummary<'a> {
             Change::KeyRevoked { key } => {
                 ChangeSummary { subject: Some(key.to_string()), ..tenant("key.revoke", Value::Null) }
             }
-            Change::PolicyCreated { policy, agent, owner, limits, action } => ChangeSummary {
+            Change::PolicyCreated { policy, agent, owner, limits, action, terms } => ChangeSummary {
                 agent: *agent,
                 owner: owner.as_deref(),
                 subject: Some(policy.to_string()),
@@ -466,11 +469,12 @@ impl<'a> ChangeSummary<'a> {
                     limits,
                     action: *action,
                     disabled: None,
+                    terms: terms.as_deref().map(TermsView::of),
                 })
                 .ok(),
                 ..tenant("policy.create", Value::Null)
             },
-            Change::PolicyUpdated { policy, limits, action, disabled } => ChangeSummary {
+            Change::PolicyUpdated { policy, limits, action, disabled, terms } => ChangeSummary {
                 subject: Some(policy.to_string()),
                 parameters: to_raw_value(&PolicyParameters {
                     agent_id: None,
@@ -478,6 +482,7 @@ impl<'a> ChangeSummary<'a> {
                     limits,
                     action: *action,
                     disabled: Some(*disabled),
+                    terms: terms.as_deref().map(TermsView::of),
                 })
                 .ok(),
                 ..tenant("policy.update", Value::Null)
@@ -489,6 +494,7 @@ impl<'a> ChangeSummary<'a> {
                 subject: Some(policy.to_string()),
                 ..tenant("policy.reset", json!({ "period": period }))
             },
+            Change::PoliciesReset { period } => tenant("policy.reset_all", json!({ "period": period })),
             Change::DelegationCreated { delegation, spec } => ChangeSummary {
                 agent: Some(spec.from),
                 subject: Some(delegation.to_string()),
@@ -520,7 +526,7 @@ impl<'a> ChangeSummary<'a> {
 }
 
 fn spec_json(spec: &AgentSpec) -> Value {
-    let AgentSpec { owner, name, kind, permissions, expires_at, metadata } = spec;
+    let AgentSpec { owner, name, kind, permissions, expires_at, metadata, labels } = spec;
     let metadata = metadata.as_deref().and_then(|json| serde_json::from_str::<Value>(json).ok());
     json!({
         "ownerId": owner,
@@ -529,6 +535,7 @@ fn spec_json(spec: &AgentSpec) -> Value {
         "permissions": permissions.specs(),
         "expiresAt": expires_at,
         "metadata": metadata,
+        "labels": labels,
     })
 }
 
@@ -592,12 +599,13 @@ fn before_json(before: &Before, change: &Change) -> Option<Box<RawValue>> {
         }
         Before::Key { name, prefix } => to_raw_value(&json!({ "name": name, "prefix": prefix })),
         Before::Agent(spec) => to_raw_value(&spec_json(spec)),
-        Before::Policy { agent, owner, limits, action, disabled } => to_raw_value(&PolicyParameters {
+        Before::Policy { agent, owner, limits, action, disabled, terms } => to_raw_value(&PolicyParameters {
             agent_id: Some(agent),
             user_id: Some(owner),
             limits,
             action: *action,
             disabled: Some(*disabled),
+            terms: terms.as_deref().map(TermsView::of),
         }),
         Before::Used(used) => to_raw_value(&UsedJson {
             calls_today: used.calls_today,
@@ -628,8 +636,9 @@ mod tests {
         let at = Timestamp::from_millis(1_700_000_000_000);
         let policy = PolicyId::derive(at, 2, TenantId::DEFAULT.tag());
         let action = PolicyAction::Block;
-        let created = Change::PolicyCreated { policy, agent: None, owner: None, limits: limits.clone(), action };
-        let updated = Change::PolicyUpdated { policy, limits, action, disabled: true };
+        let created =
+            Change::PolicyCreated { policy, agent: None, owner: None, limits: limits.clone(), action, terms: None };
+        let updated = Change::PolicyUpdated { policy, limits, action, disabled: true, terms: None };
         let shown = |change| {
             let event = Event::Changed(ChangeRecord::new(By::Operator, change));
             AuditEntry::of(TenantId::DEFAULT, Moment::new(at, 2), &event).parameters.unwrap().get().to_owned()

@@ -64,6 +64,7 @@ impl Before {
             | Change::AgentCreated { .. }
             | Change::TokenRotated { .. }
             | Change::PolicyCreated { .. }
+            | Change::PoliciesReset { .. }
             | Change::DelegationCreated { .. }
             | Change::WebhookCreated { .. }
             | Change::WebhookRotated { .. }
@@ -80,6 +81,7 @@ impl Before {
             limits: profile.limits.clone(),
             action: profile.action,
             disabled: profile.disabled,
+            terms: profile.terms.stored(),
         }
     }
 }
@@ -96,6 +98,6 @@ impl Tenant {
             None => author,
         };
         let before = Before::of(self, &change, at).map(Box::new);
-        ChangeRecord { by, reason: None, author: author.map(Box::new), change, before }
+        ChangeRecord { author: author.map(Box::new), before, ..ChangeRecord::new(by, change) }
     }
 }

@@ -13,9 +13,11 @@ use crate::agent::AgentSpec;
 use crate::author::{Author, By};
 use crate::budget::cost::Cost;
 use crate::budget::counts::{Cleared, Period};
-use crate::budget::policy::PolicyAction;
+use crate::budget::opening::Opened;
+use crate::budget::policy::{PolicyAction, PolicyTerms};
 use crate::budget::policy_limits::Limits;
 use crate::budget::settlement::UsageRecord;
+use crate::budget::threshold::Crossed;
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
 use crate::id::{AgentId, DelegationId, KeyId, MessageId, PolicyId, TenantId, WebhookId};
@@ -57,12 +59,15 @@ pub struct ChangeRecord {
     /// The old values of what it changed or ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Box<Before>>,
+    /// The windows that it opens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opens: Vec<Opened>,
 }
 
 impl ChangeRecord {
     /// A change about which nothing else is known.
     pub fn new(by: By, change: Change) -> Self {
-        Self { by, reason: None, author: None, change, before: None }
+        Self { by, reason: None, author: None, change, before: None, opens: Vec::new() }
     }
 }
 
@@ -102,6 +107,9 @@ pub enum Before {
         action: PolicyAction,
         /// Whether it was switched off.
         disabled: bool,
+        /// What only some policies have.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terms: Option<Box<PolicyTerms>>,
     },
     /// The usage of a budget policy.
     Used(Box<Cleared>),
@@ -182,6 +190,9 @@ pub enum Change {
         limits: Limits,
         /// What happens when one is exceeded.
         action: PolicyAction,
+        /// What only some policies have.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terms: Option<Box<PolicyTerms>>,
     },
     /// A policy was changed.
     PolicyUpdated {
@@ -193,6 +204,9 @@ pub enum Change {
         action: PolicyAction,
         /// Whether it is now switched off.
         disabled: bool,
+        /// What only some policies have.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terms: Option<Box<PolicyTerms>>,
     },
     /// A policy was deleted.
     PolicyDeleted {
@@ -203,6 +217,11 @@ pub enum Change {
     PolicyReset {
         /// The policy's id.
         policy: PolicyId,
+        /// The counts that were reset.
+        period: Period,
+    },
+    /// The usage of all policies was reset that the author may change.
+    PoliciesReset {
         /// The counts that were reset.
         period: Period,
     },
@@ -334,6 +353,15 @@ pub struct Extras {
     /// When the hold on the call's cost ends, if the caller asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_until: Option<Timestamp>,
+    /// The scoped policies that it charged, by the numbers of the events that created them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scoped: Vec<u64>,
+    /// The windows that it opens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opens: Vec<Opened>,
+    /// The thresholds that it reaches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crossed: Vec<Crossed>,
 }
 
 /// What granted a call: the agent's own permission, or a delegated one. Every permission on the way counts the call in

@@ -118,6 +118,12 @@ pub const MAX_QUOTED_CHARS: usize = 80;
 pub const MAX_CAUSE_CHARS: usize = 400;
 /// Budget policies of one tenant. Each call checks and charges every one that applies.
 pub const MAX_POLICIES: usize = 10_000;
+/// The last day on which a policy's months may start: every month has it.
+pub const MAX_MONTH_START: u8 = 28;
+/// Labels of one agent, or of a policy's scope. A call looks for policies by each of its agent's.
+pub const MAX_LABELS: usize = 32;
+/// Characters of a label's key or value: the length of a label in the tools that people carry labels over from.
+pub const MAX_LABEL_CHARS: usize = 63;
 /// Warnings in one answer: a person reads a few, and a batch has a thousand answers.
 pub const MAX_WARNINGS: usize = 16;
 /// Calls in one usage report.
@@ -184,6 +190,10 @@ pub const MAX_SEARCH_MICROS: u128 = 1_000_000;
 /// agent at its limit of permissions, each about one thing and lent through the three links of a usual chain, takes a
 /// tenth. All links together pass on as many patterns.
 pub const MAX_SEARCH_PAIRS: usize = 50_000;
+/// Thresholds of a policy. Each charge looks at those that its window has not told.
+pub const MAX_THRESHOLDS: usize = 10;
+/// The highest threshold, in percent of the limit: of spending ten times past it there is nothing new to say.
+pub const MAX_THRESHOLD: u16 = 1_000;
 /// Webhooks of one tenant. Each event that makes a message looks at all of them.
 pub const MAX_WEBHOOKS: usize = 16;
 /// Bytes of a webhook's URL: the most that servers and proxies commonly take.

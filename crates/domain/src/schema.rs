@@ -5,7 +5,7 @@
 
 use crate::limits::{
     MAX_ACTION_BYTES, MAX_ARG_PATTERN_BYTES, MAX_NAME_CHARS, MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS, MAX_SLUG_CHARS,
-    MAX_WEBHOOK_URL_BYTES,
+    MAX_THRESHOLD, MAX_WEBHOOK_URL_BYTES,
 };
 use crate::webhook::message_type::MessageType;
 
@@ -83,6 +83,12 @@ texts! {
         "minLength": 1,
         "maxLength": MAX_WEBHOOK_URL_BYTES,
         "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@\\s]+",
+    };
+    /// A threshold of a policy, see [`crate::budget::threshold`].
+    Threshold {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_THRESHOLD,
     };
     /// Which messages a webhook asks for, see [`crate::webhook::message_type`].
     MessagePattern {
@@ -178,6 +184,12 @@ texts! {
     Address {
         "type": "string",
         "anyOf": [{ "format": "ipv4" }, { "format": "ipv6" }],
+    };
+    /// The IANA name of a time zone.
+    ZoneName {
+        "type": "string",
+        "minLength": 1,
+        "pattern": "^[A-Za-z0-9_+/-]+$",
     };
     /// A time of day.
     Clock {

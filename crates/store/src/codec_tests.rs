@@ -11,18 +11,23 @@ use std::sync::Arc;
 
 use crate::codec::{EventKind, decode_event, decode_state, encode_event, encode_state};
 use kavach_domain::agent::AgentSpec;
+use kavach_domain::agent::labels::Labels;
 use kavach_domain::author::Author;
 use kavach_domain::author::By;
+use kavach_domain::budget::calendar::{Calendar, MonthStart, Span, Weekday, parse_zone};
 use kavach_domain::budget::cost::Cost;
 use kavach_domain::budget::counts::{Cleared, Period};
-use kavach_domain::budget::policy::PolicyAction;
-use kavach_domain::budget::policy_limits::Limits;
+use kavach_domain::budget::opening::Opened;
+use kavach_domain::budget::policy::{PolicyAction, PolicyTerms};
+use kavach_domain::budget::policy_limits::{Limits, Temporary};
+use kavach_domain::budget::scope::Scope;
 use kavach_domain::budget::settlement::SettledDecision;
 use kavach_domain::budget::settlement::UsageRecord;
 use kavach_domain::delegation::DelegationSpec;
 use kavach_domain::event::{Before, ChangeRecord, Extras, Grant, LinkUse};
 use kavach_domain::permission::constraint::time_window::TimeWindowSpec;
 use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec};
+use kavach_domain::permission::pattern::Pattern;
 use kavach_domain::permission::{PermissionSet, PermissionSpec};
 use kavach_domain::text::Slug;
 use kavach_domain::webhook::message_type::MessageType;
@@ -127,12 +132,14 @@ fn full_spec() -> AgentSpec {
         .into(),
         expires_at: Some(at(1_000_000)),
         metadata: Some(r#"{"team":"data"}"#.into()),
+        labels: Labels::default(),
     }
 }
 
 fn least_spec(kind: AgentType) -> AgentSpec {
     let permissions = PermissionSet::default().into();
-    AgentSpec { owner: "u".into(), name: "n".into(), kind, permissions, expires_at: None, metadata: None }
+    let labels = Labels::default();
+    AgentSpec { owner: "u".into(), name: "n".into(), kind, permissions, expires_at: None, metadata: None, labels }
 }
 
 /// Every change, with all optional fields and with none, including its author's and its old values. The text after the
@@ -178,6 +185,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         owner: owner.map(Into::into),
         limits,
         action,
+        terms: None,
     };
     let link_created = |seq, expires_at, stands_on| Change::DelegationCreated {
         delegation: link_id(seq),
@@ -201,7 +209,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
             ip: Some("10.1.2.3".parse().unwrap()),
             user_agent: Some("curl/8.9".into()),
         };
-        ChangeRecord { by, reason: None, author: Some(Box::new(author)), change, before: Some(Box::new(before)) }
+        ChangeRecord { author: Some(Box::new(author)), before: Some(Box::new(before)), ..ChangeRecord::new(by, change) }
     };
     let by_key = By::Key(key_id(6));
     let tenant_before =
@@ -235,8 +243,100 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         limits: limits.clone(),
         action: PolicyAction::Block,
         disabled: false,
+        terms: None,
     };
+    let opens = vec![
+        Opened { policy: 23, period: Span::Day, start: at(0).millis(), end: at(86_400).millis() },
+        Opened { policy: 23, period: Span::Week, start: at(0).millis(), end: at(7 * 86_400).millis() },
+    ];
+    let wide_limits = Limits {
+        max_calls_per_hour: Some(1),
+        max_calls_per_week: Some(2),
+        max_calls_total: Some(3),
+        max_tokens_cost_per_hour: cost(4),
+        max_tokens_cost_per_week: cost(5),
+        max_tokens_cost_total: cost(6),
+        ..Limits::default()
+    };
+    let labels = |json: &str| Labels::parse("labels", serde_json::from_str(json).unwrap()).unwrap();
+    let terms = PolicyTerms {
+        calendar: Calendar {
+            zone: parse_zone("Asia/Kolkata").unwrap(),
+            week_starts_on: Weekday::Sunday,
+            month_starts_on: MonthStart::parse(28).unwrap(),
+        },
+        temporary: Some(Box::new(Temporary {
+            calls: vec![(Span::Day, Some(7)), (Span::Total, None)],
+            costs: vec![(Span::Week, cost(8)), (Span::Month, None)],
+            until: at(3_600),
+        })),
+        scope: Some(Box::new(Scope {
+            labels: labels(r#"{"env":"prod","team":"data"}"#),
+            resource: Some(Pattern::parse("resource", "mcp:*:list").unwrap()),
+            actions: vec!["read".into(), "list".into()],
+        })),
+    };
+    let wide_before = Before::Policy {
+        agent: None,
+        owner: None,
+        limits: wide_limits.clone(),
+        action: PolicyAction::Warn,
+        disabled: true,
+        terms: Some(Box::new(terms.clone())),
+    };
+    let wide_cleared = Cleared {
+        hour: Some((1, Cost::from_millionths(2))),
+        week: Some((3, Cost::from_millionths(4))),
+        total: Some((5, Cost::from_millionths(6))),
+        ..used.clone()
+    };
+    let labelled = AgentSpec { labels: labels(r#"{"team":"data","a/b":""}"#), ..least_spec(AgentType::Service) };
     let details = vec![
+        (
+            "policyCreated.terms",
+            ChangeRecord {
+                opens: opens.clone(),
+                ..operator(Change::PolicyCreated {
+                    policy: policy_id(23),
+                    agent: None,
+                    owner: None,
+                    limits: wide_limits.clone(),
+                    action: PolicyAction::Block,
+                    terms: Some(Box::new(terms.clone())),
+                })
+            },
+        ),
+        (
+            "policyUpdated.terms",
+            ChangeRecord {
+                opens: opens.clone(),
+                ..known(
+                    By::Operator,
+                    Change::PolicyUpdated {
+                        policy: policy_id(23),
+                        limits: wide_limits,
+                        action: PolicyAction::Block,
+                        disabled: false,
+                        terms: Some(Box::new(terms)),
+                    },
+                    wide_before,
+                )
+            },
+        ),
+        (
+            "policyReset.total",
+            ChangeRecord {
+                opens,
+                ..known(
+                    By::Operator,
+                    Change::PolicyReset { policy: policy_id(23), period: Period::Total },
+                    Before::Used(Box::new(wide_cleared)),
+                )
+            },
+        ),
+        ("policyReset.hour", operator(Change::PolicyReset { policy: policy_id(23), period: Period::Hour })),
+        ("policiesReset", operator(Change::PoliciesReset { period: Period::Week })),
+        ("agentCreated.labels", operator(agent_created(12, labelled, "f"))),
         ("tenantDeleted.least", operator(Change::TenantDeleted { tenant: tenant_id(), slug: None })),
         (
             "tenantDeleted",
@@ -312,6 +412,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
                 limits: limits.clone(),
                 action: PolicyAction::Throttle,
                 disabled: true,
+                terms: None,
             }),
         ),
         ("policyReset.day", key(Change::PolicyReset { policy: policy_id(20), period: Period::Day })),
@@ -400,15 +501,19 @@ fn records() -> Vec<(String, Record<'static>)> {
     let trace = TraceId::from_bytes(*b"a trace's 16 bts");
     let traced = Record { trace, ..allowed.clone() };
     let denied = Record { trace, ..least.clone() };
-    let held = Extras { held_until: Some(at(3)) };
+    let held = Extras { held_until: Some(at(3)), ..Extras::default() };
     let held = Record { extras: Some(Box::new(held)), ..allowed.clone() };
     let held_traced = Record { trace, ..held.clone() };
+    let opened = Opened { policy: 23, period: Span::Hour, start: at(0).millis(), end: at(3_600).millis() };
+    let scoped = Extras { scoped: vec![23, 70_000], opens: vec![opened], ..Extras::default() };
+    let scoped = Record { extras: Some(Box::new(scoped)), ..allowed.clone() };
     let mut all = vec![
         ("allowed".to_owned(), allowed.clone()),
         ("allowed.traced".to_owned(), traced),
         ("denied.traced".to_owned(), denied),
         ("allowed.held".to_owned(), held),
         ("allowed.held.traced".to_owned(), held_traced),
+        ("allowed.scoped".to_owned(), scoped),
         ("allowed.ipv6".to_owned(), v6),
         ("allowed.own".to_owned(), own),
         ("denied.least".to_owned(), least),
@@ -432,10 +537,18 @@ fn reports() -> Vec<(&'static str, UsageRecord)> {
         calls: 5,
         cost: Cost::from_millionths(1_250_000),
         settles: None,
+        scoped: Vec::new(),
+        opens: Vec::new(),
+        crossed: Vec::new(),
     };
     let estimate = Cost::from_millionths(1_500_000);
     let decision = SettledDecision { seq: 20, at: at(20), wall: None, estimate };
-    vec![("used", report.clone()), ("used.settles", UsageRecord { calls: 0, settles: Some(decision), ..report })]
+    let opened = Opened { policy: 23, period: Span::Month, start: at(0).millis(), end: at(30 * 86_400).millis() };
+    vec![
+        ("used", report.clone()),
+        ("used.scoped", UsageRecord { scoped: vec![23], opens: vec![opened], ..report.clone() }),
+        ("used.settles", UsageRecord { calls: 0, settles: Some(decision), ..report }),
+    ]
 }
 
 /// All of the above.
@@ -626,12 +739,25 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     assert!(state_denied.policies.iter().any(|policy| policy.last_denied_at == Some(at(99))));
     let written_denied = encode_state(&state_denied).unwrap();
     assert_eq!(decode_state(&golden["state.denied"]).unwrap(), state_denied);
-    let new = [("state.windows", &written), ("state.windows.denied", &written_denied)];
+    for (name, seq) in ["policyCreated.terms", "agentCreated.labels", "allowed.scoped"].iter().zip(100..) {
+        let (_, event) = events().into_iter().find(|(known, _)| known == name).unwrap();
+        tenant.apply(Moment::new(at(seq), seq), &event);
+    }
+    let state_terms = tenant.state();
+    assert!(state_terms.policies.iter().any(|policy| policy.usage.more.is_some() && policy.usage.day.open.calls == 1));
+    let written_terms = encode_state(&state_terms).unwrap();
+    let new = [
+        ("state.windows", &written),
+        ("state.windows.denied", &written_denied),
+        ("state.windows.terms", &written_terms),
+    ];
     let lines = old.iter().map(|name| (*name, &golden[*name])).chain(new).map(|(name, bytes)| line(name, bytes));
     bless("state.txt", &lines.collect::<String>());
-    for (name, state, written) in
-        [("state.windows", state, written), ("state.windows.denied", state_denied, written_denied)]
-    {
+    for (name, state, written) in [
+        ("state.windows", state, written),
+        ("state.windows.denied", state_denied, written_denied),
+        ("state.windows.terms", state_terms, written_terms),
+    ] {
         let Some(bytes) = golden.get(name) else {
             panic!("a line to add to state.txt:\n{}", line(name, &written));
         };

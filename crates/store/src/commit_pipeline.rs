@@ -159,6 +159,8 @@ impl CommitPipeline {
         queue: &mut CommitQueue<R>,
     ) -> Result<(), Error> {
         self.check_writable(queue)?;
+        let completed = self.tenant.complete(moment, event);
+        let event = completed.as_ref();
         let journal = self.journal.as_mut().ok_or_else(shutting_down)?;
         let mut encoded = Ok(());
         let appended = journal.append(moment.seq, |buffer| encoded = codec::encode_event(moment, event, buffer));

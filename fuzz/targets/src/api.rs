@@ -10,7 +10,7 @@ use kavach::api::authorize::read_batch;
 use kavach::api::authorize_body::{AuthorizeBody, BatchBody, CallHead};
 use kavach::api::error::Problem;
 use kavach::api::input::{parse, parse_part, parse_query};
-use kavach::api::policies::{CheckBody, Reset, read_cost};
+use kavach::api::policies::{CheckBody, Reset, ResetAll, read_cost};
 use kavach::api::responses::{AgentJson, DelegationJson, EffectivePermissionJson, KeyJson, PolicyJson, TenantJson};
 use kavach::api::tenants::{Confirmation, NewKey, Paging};
 use kavach::api::usage::UsageBody;
@@ -19,8 +19,9 @@ use kavach::api::{agents, audit, delegations, fast_authorize_json, policies, web
 use kavach_domain::agent::commands::{AgentPatch, AgentView, CreateAgent, NewAgent, RotateToken, UpdateAgent};
 use kavach_domain::author::By;
 use kavach_domain::budget::policy_commands::{
-    CreatePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicy, UpdatePolicy,
+    CreatePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicies, ResetPolicy, UpdatePolicy,
 };
+use kavach_domain::budget::scope::Call;
 use kavach_domain::budget::usage::UsageReport;
 use kavach_domain::decision::arguments::Arguments;
 use kavach_domain::delegation::commands::{
@@ -125,6 +126,10 @@ const ROUTES: &[(&str, ApiStep)] = &[
         let id = small.tenant.policies()[0].profile.id;
         let Reset { period } = parse(body)?;
         small.execute(By::Operator, ResetPolicy { id, period }).map(|_| ())
+    }),
+    ("POST /v1/policies/reset", |small, body| {
+        let ResetAll { tenant_id: _, period } = parse(body)?;
+        small.execute(By::Operator, ResetPolicies(period)).map(|_| ())
     }),
     ("POST /v1/webhooks", |small, body| {
         small.execute(By::Operator, CreateWebhook::parse(parse::<NewWebhook>(body)?)?)?;
@@ -307,7 +312,8 @@ fn check_budget(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
     let body: CheckBody = parse(body)?;
     let cost = read_cost(body.tokens_cost.as_deref())?;
     if let Some(agent) = AgentId::parse(&body.agent_id).and_then(|id| small.tenant.agent(id)) {
-        let check = small.tenant.check_budgets(agent, cost, small.now, &mut ());
+        let call = Call { action: body.action.as_deref(), resource: body.resource.as_deref() };
+        let check = small.tenant.check_budgets(agent, call, cost, small.now, &mut ());
         readable(&serde_json::to_string(&check.warnings).unwrap());
     }
     Ok(())

@@ -13,7 +13,7 @@ use crate::api::authzen::evaluation::{Evaluated, EvaluationBody};
 use crate::api::authzen::evaluations::{EvaluationsAnswer, EvaluationsBody};
 use crate::api::authzen::search::{ActionAnswer, ActionBody, EntityAnswer, ResourceBody, SearchAnswer, SubjectBody};
 use crate::api::health::{Liveness, Readiness};
-use crate::api::policies::{CheckBody, CheckJson, Reset};
+use crate::api::policies::{CheckBody, CheckJson, Reset, ResetAll, ResetAllJson};
 use crate::api::responses::{AgentJson, DelegationJson, EffectivePermissionJson, KeyJson, PolicyJson, TenantJson};
 use crate::api::stats::StatsJson;
 use crate::api::tenants::{NewKey, SnapshotJson};
@@ -174,6 +174,7 @@ examples! {
             ],
             "expiresAt": "2027-12-31T23:59:59Z",
             "metadata": { "team": "release" },
+            "labels": { "env": "production" },
         }
     }
     AgentPatch { "a name and an end": { "name": "Release bot 2", "expiresAt": null } }
@@ -188,6 +189,7 @@ examples! {
             "status": "active",
             "expiresAt": "2027-12-31T23:59:59.000Z",
             "metadata": { "team": "release" },
+            "labels": { "env": "production" },
             "lastActiveAt": null,
             "createdAt": MADE,
             "updatedAt": MADE,
@@ -286,7 +288,12 @@ examples! {
             "action": "block",
         }
     }
-    PolicyPatch { "a higher limit": { "limits": { "maxCallsPerDay": 2000 } } }
+    PolicyPatch {
+        "a higher limit": { "limits": { "maxCallsPerDay": 2000 } }
+        "more until Monday": {
+            "temporary": { "limits": { "maxCallsPerDay": 5000 }, "until": "2099-11-30T00:00:00Z" },
+        }
+    }
     PolicyJson {
         "a policy": {
             "id": POLICY,
@@ -303,12 +310,43 @@ examples! {
                 "tokensCostThisMonth": 5.15,
                 "lastUpdated": "2026-11-24T10:15:00.000Z",
             },
+            "windows": [
+                {
+                    "period": "day",
+                    "startsAt": "2026-11-24T00:00:00.000Z",
+                    "endsAt": "2026-11-25T00:00:00.000Z",
+                    "calls": 17,
+                    "maxCalls": 1000,
+                    "callsLeft": 983,
+                    "tokensCostSpent": 0.2,
+                    "tokensCostHeld": 0.0125,
+                },
+                {
+                    "period": "month",
+                    "startsAt": "2026-11-01T00:00:00.000Z",
+                    "endsAt": "2026-12-01T00:00:00.000Z",
+                    "calls": 412,
+                    "tokensCostSpent": 5.1375,
+                    "tokensCostHeld": 0.0125,
+                    "maxTokensCost": 25.5,
+                    "tokensCostLeft": 20.35,
+                },
+            ],
+            "timeZone": "UTC",
+            "weekStartsOn": "monday",
+            "monthStartsOn": 1,
+            "labels": null,
+            "resource": null,
+            "actions": null,
+            "temporary": null,
             "lastDeniedAt": null,
             "createdAt": MADE,
             "updatedAt": MADE,
         }
     }
     Reset { "the day's": { "period": "day" } }
+    ResetAll { "a tenant's": { "tenantId": "acme", "period": "all" } }
+    ResetAllJson { "three policies": { "policies": 3 } }
     CheckBody { "a call": { "agentId": AGENT, "tokensCost": 0.5 } }
     CheckJson {
         "exceeded": {

@@ -213,6 +213,9 @@ mod tests {
             calls: 0,
             cost: Cost::from_millionths(cost),
             settles: Some(SettledDecision { seq: decision, at, wall: None, estimate: Cost::default() }),
+            scoped: Vec::new(),
+            opens: Vec::new(),
+            crossed: Vec::new(),
         };
         let mut bytes = Vec::new();
         codec::encode_event(Moment::new(at, 1), &Event::Used(record), &mut bytes).unwrap();

@@ -5,6 +5,7 @@ mod endpoint;
 mod reach;
 mod secrets;
 mod sending;
+mod thresholds;
 
 use serde_json::{Value, json};
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use crate::agent::labels::{Labels, LabelsSpec};
 use crate::agent::{Agent, AgentSpec, AgentStatus, AgentType};
 use crate::author::By;
 use crate::decision::arguments::compact;
@@ -55,9 +56,12 @@ pub struct NewAgent {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::AnyObject>"))]
     pub metadata: Option<Box<RawValue>>,
+    /// Its labels, by which budgets and lists select agents.
+    #[serde(default)]
+    pub labels: Option<LabelsSpec>,
 }
 
-/// A change of an agent: an omitted field keeps its value, `null` clears `expiresAt` and `metadata`.
+/// A change of an agent: an omitted field keeps its value, `null` clears `expiresAt`, `metadata` and `labels`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -85,6 +89,10 @@ pub struct AgentPatch {
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::AnyObject>"))]
     pub metadata: Option<Option<Box<RawValue>>>,
+    /// Its labels, in place of all the old ones; `null` clears them.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<LabelsSpec>"))]
+    pub labels: Option<Option<LabelsSpec>>,
 }
 
 /// An agent as an answer shows it.
@@ -192,7 +200,7 @@ impl CreateAgent {
     /// # Errors
     /// `INVALID_FIELD` or `INVALID_PATTERN`, naming the field.
     pub fn parse(new: NewAgent, token: SecretHash) -> Result<Self, Error> {
-        let NewAgent { tenant_id: _, owner_id, name, kind, permissions, expires_at, metadata } = new;
+        let NewAgent { tenant_id: _, owner_id, name, kind, permissions, expires_at, metadata, labels } = new;
         let spec = AgentSpec {
             owner: parse_owner("ownerId", &owner_id)?.into(),
             name: parse_name("name", &name)?,
@@ -200,6 +208,7 @@ impl CreateAgent {
             permissions: PermissionSet::parse(permissions)?.into(),
             expires_at: parse_expiry(expires_at.as_deref())?,
             metadata: parse_metadata(metadata.as_deref())?,
+            labels: Labels::parse("labels", labels.unwrap_or_default())?,
         };
         Ok(Self { spec: Box::new(spec), token })
     }
@@ -233,6 +242,7 @@ pub struct UpdateAgent {
     permissions: Option<PermissionSet>,
     expires_at: Option<Option<Timestamp>>,
     metadata: Option<Option<Box<str>>>,
+    labels: Option<Labels>,
 }
 
 impl UpdateAgent {
@@ -241,7 +251,7 @@ impl UpdateAgent {
     /// # Errors
     /// `INVALID_FIELD` or `INVALID_PATTERN`, naming the field.
     pub fn parse(id: AgentId, patch: AgentPatch) -> Result<Self, Error> {
-        let AgentPatch { owner_id, name, kind, permissions, expires_at, metadata } = patch;
+        let AgentPatch { owner_id, name, kind, permissions, expires_at, metadata, labels } = patch;
         Ok(Self {
             id,
             owner: owner_id.map(|text| parse_owner("ownerId", &text)).transpose()?,
@@ -250,6 +260,7 @@ impl UpdateAgent {
             permissions: permissions.map(PermissionSet::parse).transpose()?,
             expires_at: expires_at.map(|text| parse_expiry(text.as_deref())).transpose()?,
             metadata: metadata.map(|json| parse_metadata(json.as_deref())).transpose()?,
+            labels: labels.map(|spec| Labels::parse("labels", spec.unwrap_or_default())).transpose()?,
         })
     }
 }
@@ -259,7 +270,7 @@ impl Command for UpdateAgent {
     type Reply = Option<AgentView>;
 
     fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, AgentId), Error> {
-        let Self { id, owner, name, kind, permissions, expires_at, metadata } = self;
+        let Self { id, owner, name, kind, permissions, expires_at, metadata, labels } = self;
         let agent = unrevoked(tenant, id)?;
         if let Some(kind) = kind.filter(|kind| *kind != agent.profile.spec.kind) {
             check_type(tenant, kind)?;
@@ -272,6 +283,7 @@ impl Command for UpdateAgent {
             permissions: permissions.map_or_else(|| Arc::clone(&old.permissions), Into::into),
             expires_at: expires_at.unwrap_or(old.expires_at),
             metadata: metadata.unwrap_or_else(|| old.metadata.clone()),
+            labels: labels.unwrap_or_else(|| old.labels.clone()),
         };
         let revives = agent.status(moment.wall) == AgentStatus::Expired
             && spec.expires_at.is_none_or(|expires| expires > moment.wall);

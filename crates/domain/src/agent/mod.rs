@@ -1,6 +1,7 @@
 //! An agent: its owner, its permissions, and whether it may work.
 
 pub mod commands;
+pub mod labels;
 pub mod lookup;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::agent::labels::Labels;
 use crate::id::AgentId;
 use crate::permission::PermissionSet;
 use crate::permission::rate_window::RateWindow;
@@ -79,6 +81,9 @@ pub struct AgentSpec {
     pub expires_at: Option<Timestamp>,
     /// The client's own facts: a JSON object as compact text.
     pub metadata: Option<Box<str>>,
+    /// Its labels.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// An agent without what every call changes.

@@ -3,12 +3,13 @@
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::Serialize;
-use smallvec::SmallVec;
 
 use crate::agent::Agent;
 use crate::budget::cost::Cost;
 use crate::budget::meter::{Amount, Meter};
 use crate::budget::policy::{Policy, PolicyAction};
+use crate::budget::scope::Call;
+use crate::budget::threshold::Crossed;
 use crate::decision::explain::{Step, Trace};
 use crate::error::Code;
 use crate::id::PolicyId;
@@ -65,14 +66,32 @@ pub struct BudgetCheck {
     pub warnings: Vec<Exceeded>,
     /// How many warnings are not shown.
     pub more_warnings: usize,
+    /// The scoped policies among those that were checked, by the numbers of the events that created them.
+    pub scoped: Vec<u64>,
+    /// The thresholds that the call reaches, if it is allowed.
+    pub crossed: Vec<Crossed>,
 }
 
 impl Tenant {
-    /// Checks the call against all of the agent's policies.
-    pub fn check_budgets<T: Trace>(&self, agent: &Agent, cost: Cost, now: Timestamp, trace: &mut T) -> BudgetCheck {
+    /// Checks the call against all policies that it would charge.
+    pub fn check_budgets<T: Trace>(
+        &self,
+        agent: &Agent,
+        call: Call<'_>,
+        cost: Cost,
+        now: Timestamp,
+        trace: &mut T,
+    ) -> BudgetCheck {
         let mut check = BudgetCheck::default();
-        for place in self.policies_about(agent) {
-            let Some(policy) = self.policies().get(place as usize) else { continue };
+        if T::KEPT {
+            self.explain_scopes(agent, call, trace);
+        }
+        for place in self.policies_charging(agent, call) {
+            let Some(policy) = self.policy_at(place) else { continue };
+            if policy.profile.terms.scope.is_some() {
+                check.scoped.push(policy.profile.id.seq());
+            }
+            policy.crossings(now, 1, cost, &mut check.crossed);
             // Meters are for whoever asks why, and for what they stop.
             if !T::KEPT && policy.has_room(now, 1, cost) {
                 continue;
@@ -102,9 +121,18 @@ impl Tenant {
         check
     }
 
-    /// Places of the agent's policies, oldest first.
-    pub(crate) fn policies_about(&self, agent: &Agent) -> SmallVec<[u32; 8]> {
-        self.policies_about_owner(agent.profile.id, &agent.profile.spec.owner)
+    /// Names the scoped policies that bind the agent and do not charge this call.
+    fn explain_scopes(&self, agent: &Agent, call: Call<'_>, trace: &mut impl Trace) {
+        let scoped = self.policies().iter().filter(|policy| policy.profile.terms.scope.is_some());
+        for policy in scoped.filter(|policy| policy.binds(agent) && !policy.charges(agent, call)) {
+            trace.step(|| Step {
+                check: "note",
+                passed: true,
+                policy: Some(policy.profile.id),
+                detail: "the policy is about other actions or resources".to_owned(),
+                ..Step::default()
+            });
+        }
     }
 }
 

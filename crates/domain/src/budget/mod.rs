@@ -3,23 +3,33 @@
 //! | to find | look in |
 //! | --- | --- |
 //! | a policy and its limits; how much of each is used | [`policy`], [`policy_limits`]; [`counts`], [`meter`], [`window_view`] |
-//! | the hours, days, weeks and months it counts in | [`window`], [`calendar`] |
+//! | the hours, days, weeks and months it counts in | [`window`], [`calendar`], [`zone`]; [`opening`], [`completion`] |
 //! | how a policy is created and changed | [`policy_commands`] |
-//! | which policies bind an agent | [`policy_index`] |
+//! | which policies bind an agent, which a call, and which an event charges | [`policy_index`]; [`scope`], [`scope_index`]; [`charged`] |
 //! | the check before a call and the charge after it | [`check`] |
 //! | what a call really cost, and how that settles an estimate | [`usage`], [`settlement`] |
 //! | exact money | [`cost`] |
 
 pub mod calendar;
+pub mod charged;
 pub mod check;
+pub mod completion;
 pub mod cost;
 pub mod counts;
+#[cfg(test)]
+mod hold_model_tests;
 pub mod meter;
+pub mod opening;
 pub mod policy;
 pub mod policy_commands;
 pub mod policy_index;
 pub mod policy_limits;
+pub mod scope;
+pub mod scope_index;
 pub mod settlement;
+pub mod terms_view;
+pub mod threshold;
 pub mod usage;
 pub mod window;
 pub mod window_view;
+pub mod zone;

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::agent::Agent;
 use crate::author::By;
 use crate::budget::calendar::{Calendar, Span};
 use crate::budget::cost::Cost;
 use crate::budget::counts::{Period, StoredUsage, Usage};
 use crate::budget::meter::{Amount, Meter, Reach};
 use crate::budget::policy_limits::{Limits, Temporary, calls_limit, cost_limit};
+use crate::budget::scope::{Call, Scope};
 use crate::budget::window::{Bounds, Window};
 use crate::id::{AgentId, PolicyId};
 use crate::moment::Moment;
@@ -70,12 +72,47 @@ pub struct PolicyProfile {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+    /// What only some policies have.
+    #[serde(default, skip_serializing_if = "PolicyTerms::are_plain")]
+    pub terms: PolicyTerms,
+}
+
+/// What only some policies have. A part that a policy lacks takes no byte.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PolicyTerms {
     /// What days, weeks and months it counts by.
-    #[serde(default, skip_serializing_if = "Calendar::is_plain")]
+    #[serde(skip_serializing_if = "Calendar::is_plain")]
     pub calendar: Calendar,
     /// Limits that replace some of its own for a while.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub temporary: Option<Box<Temporary>>,
+    /// The calls it is about, if not all of its agents'. A policy with a scope always has one, and one without never gets
+    /// one: a decision lists the scoped policies that it charged, and only those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Box<Scope>>,
+    /// At which percents of its limits somebody is told, in ascending order; `None` is the usual ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Vec<u16>>,
+}
+
+impl PolicyTerms {
+    /// Whether there are none.
+    pub fn are_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The terms as an event holds them: `None` if there are none.
+    pub fn stored(&self) -> Option<Box<Self>> {
+        (!self.are_plain()).then(|| Box::new(self.clone()))
+    }
+
+    /// Whether a policy with these limits counts that span: the day and the month always, the others if a limit asks for
+    /// them.
+    pub fn counts(&self, limits: &Limits, span: Span) -> bool {
+        let by_limit = limits.has(span) || self.temporary.as_ref().is_some_and(|temporary| temporary.has(span));
+        matches!(span, Span::Day | Span::Month) || by_limit
+    }
 }
 
 /// A policy. A copy is cheap: copies share the profile.
@@ -113,9 +150,9 @@ impl Policy {
     /// clock that is ahead. `bounds` tells their bounds where the event has them; the others are those of UTC.
     pub fn new(profile: PolicyProfile, bounds: impl Fn(Span) -> Option<Bounds>) -> Self {
         let at = profile.created_at;
-        let bounds = |span: Span| bounds(span).unwrap_or_else(|| profile.calendar.utc(span, at));
+        let bounds = |span: Span| bounds(span).unwrap_or_else(|| profile.terms.calendar.utc(span, at));
         let mut usage = Usage::empty(&bounds);
-        usage.keep(|span| profile.counts(span), bounds, 0);
+        usage.keep(|span| profile.terms.counts(&profile.limits, span), bounds, 0);
         Self { profile: Arc::new(profile), usage, last_denied_at: None }
     }
 
@@ -140,12 +177,25 @@ impl Policy {
         self.usage.charge(0, actual.minus(estimate), false);
     }
 
-    /// Counts what its limits ask for, after an event changed them. A new count begins at zero. `bounds` tells the bounds
-    /// of windows where the event has them; the others are those of UTC.
-    pub fn renew(&mut self, moment: Moment, bounds: impl Fn(Span) -> Option<Bounds>) {
+    /// Takes other limits, action and terms, as an event says. A new count begins at zero. With another calendar the
+    /// counts go on, until the new calendar ends them. `bounds` tells the bounds of windows where the event has them; the
+    /// others are those of UTC.
+    pub fn renew(
+        &mut self,
+        moment: Moment,
+        bounds: impl Fn(Span) -> Option<Bounds>,
+        change: impl FnOnce(&mut PolicyProfile),
+    ) {
+        let old = self.profile.terms.calendar.clone();
+        change(Arc::make_mut(&mut self.profile));
         let profile = &self.profile;
-        let bounds = |span: Span| bounds(span).unwrap_or_else(|| profile.calendar.utc(span, moment.wall));
-        self.usage.keep(|span| profile.counts(span), bounds, moment.seq);
+        let bounds = |span: Span| bounds(span).unwrap_or_else(|| profile.terms.calendar.utc(span, moment.wall));
+        if profile.terms.calendar != old {
+            for (span, count) in self.usage.counts_mut() {
+                *count = count.turned_to(bounds(span), moment.wall, moment.seq);
+            }
+        }
+        self.usage.keep(|span| profile.terms.counts(&profile.limits, span), bounds, moment.seq);
     }
 
     /// Sets the counts of that period to zero.
@@ -158,8 +208,8 @@ impl Policy {
     /// Goes to the windows of an event. A clock that was set back does it for all policies: what was used until then
     /// belongs to no later day. The windows of a zone are [opened](Policy::open) before, with bounds from the event.
     pub fn turn_to(&mut self, moment: Moment) {
-        if !self.usage.is_open_at(moment.wall) && !self.profile.calendar.is_zoned() {
-            let calendar = &self.profile.calendar;
+        if !self.usage.is_open_at(moment.wall) && !self.profile.terms.calendar.is_zoned() {
+            let calendar = &self.profile.terms.calendar;
             self.usage.turn_to(|span| calendar.utc(span, moment.wall), moment.wall, moment.seq);
         }
         self.usage.at = Some(moment.wall);
@@ -178,7 +228,7 @@ impl Policy {
     /// The bounds of that span's window at `now`.
     pub fn bounds(&self, span: Span, now: Timestamp) -> Bounds {
         let open = self.usage.count(span).map(|count| count.open.bounds()).filter(|bounds| bounds.contains(now));
-        open.unwrap_or_else(|| self.profile.calendar.bounds(span, now))
+        open.unwrap_or_else(|| self.profile.terms.calendar.bounds(span, now))
     }
 
     /// What was charged in that span's window at `now`, if it is counted.
@@ -187,7 +237,7 @@ impl Policy {
         Some(if count.open.contains(now) {
             count.open
         } else {
-            count.turned_to(self.profile.calendar.bounds(span, now), now, 0).open
+            count.turned_to(self.profile.terms.calendar.bounds(span, now), now, 0).open
         })
     }
 
@@ -197,13 +247,13 @@ impl Policy {
             return Cow::Borrowed(&self.usage);
         }
         let mut usage = self.usage.clone();
-        usage.turn_to(|span| self.profile.calendar.bounds(span, now), now, 0);
+        usage.turn_to(|span| self.profile.terms.calendar.bounds(span, now), now, 0);
         Cow::Owned(usage)
     }
 
     /// The limits that hold at `now`.
     pub fn limits(&self, now: Timestamp) -> Cow<'_, Limits> {
-        Temporary::at(self.profile.temporary.as_deref(), &self.profile.limits, now)
+        Temporary::at(self.profile.terms.temporary.as_deref(), &self.profile.limits, now)
     }
 
     /// Whether it denied a call today.
@@ -211,10 +261,29 @@ impl Policy {
         self.last_denied_at.is_some_and(|at| self.bounds(Span::Day, now).contains(at))
     }
 
-    /// Whether it applies to an agent with that id and owner.
+    /// Whether that span is counted and its window does not have that time.
+    pub fn is_over(&self, span: Span, now: Timestamp) -> bool {
+        self.usage.count(span).is_some_and(|count| !count.open.contains(now))
+    }
+
+    /// Whether it applies to an agent with that id and owner. Its scope may still except the agent or a call.
     pub fn is_about(&self, agent: AgentId, owner: &str) -> bool {
         self.profile.agent.is_none_or(|own| own == agent)
             && self.profile.owner.as_deref().is_none_or(|own| own == owner)
+    }
+
+    /// Whether it charges that call of the agent.
+    pub fn charges(&self, agent: &Agent, call: Call<'_>) -> bool {
+        let spec = &agent.profile.spec;
+        self.is_about(agent.profile.id, &spec.owner)
+            && self.profile.terms.scope.as_ref().is_none_or(|scope| scope.matches(&spec.labels, call))
+    }
+
+    /// Whether it charges some calls of the agent.
+    pub fn binds(&self, agent: &Agent) -> bool {
+        let spec = &agent.profile.spec;
+        self.is_about(agent.profile.id, &spec.owner)
+            && self.profile.terms.scope.as_ref().is_none_or(|scope| spec.labels.has_all(&scope.labels))
     }
 
     /// Whether these calls and this cost exceed no limit at `now`: what the meters say, without making them.
@@ -251,7 +320,7 @@ impl Policy {
             let amount = |number, cost| if of_calls { Amount::Calls(number) } else { Amount::Cost(cost) };
             let resets_at = window.bounds().ends_at();
             // A temporary limit may be in the way only until it ends.
-            let temporary = self.profile.temporary.as_ref().filter(|temporary| now < temporary.until);
+            let temporary = self.profile.terms.temporary.as_ref().filter(|temporary| now < temporary.until);
             let lifted = temporary.filter(|_| reach(&self.profile.limits).is_none_or(|(reach, _)| reach.fits()));
             let fits_at = match lifted.map(|temporary| temporary.until) {
                 Some(until) => Some(resets_at.map_or(until, |resets| resets.min(until))),
@@ -284,10 +353,9 @@ impl Policy {
 }
 
 impl PolicyProfile {
-    /// Whether that span is counted: the day and the month always, the others if a limit asks for them.
-    pub fn counts(&self, span: Span) -> bool {
-        let by_limit = self.limits.has(span) || self.temporary.as_ref().is_some_and(|temporary| temporary.has(span));
-        matches!(span, Span::Day | Span::Month) || by_limit
+    /// Whether this author may change it: a tenant's keys may not touch what an operator set last.
+    pub fn may_be_changed_by(&self, by: By) -> bool {
+        matches!((by, self.by), (By::Operator, _) | (By::Key(_), By::Key(_)))
     }
 }
 
@@ -335,8 +403,7 @@ mod tests {
             by: By::Operator,
             created_at: created,
             updated_at: created,
-            calendar: Calendar::default(),
-            temporary: None,
+            terms: PolicyTerms::default(),
         };
         Policy::new(profile, |_| None)
     }

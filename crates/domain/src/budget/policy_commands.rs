@@ -6,17 +6,24 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::agent::commands::no_such_agent;
+use crate::agent::commands::{no_such_agent, unknown_agent};
+use crate::agent::labels::{Labels, LabelsSpec};
 use crate::author::By;
+use crate::budget::calendar::{Calendar, MonthStart, Weekday, parse_zone};
 use crate::budget::counts::Period;
-use crate::budget::policy::{Policy, PolicyAction, PolicyStatus};
-use crate::budget::policy_limits::{Limits, LimitsPatch};
+use crate::budget::policy::{Policy, PolicyAction, PolicyStatus, PolicyTerms};
+use crate::budget::policy_limits::{Limits, LimitsPatch, TemporarySpec};
+use crate::budget::scope::{Scope, parse_actions, parse_resource, some_labels};
+use crate::budget::threshold::{DEFAULT_THRESHOLDS, parse_thresholds};
 use crate::budget::window_view::WindowView;
 use crate::error::{Code, Error};
 use crate::event::Change;
 use crate::id::{AgentId, PolicyId, TenantId};
 use crate::limits::MAX_POLICIES;
+#[cfg(feature = "schema")]
+use crate::limits::{MAX_ACTIONS, MAX_MONTH_START, MAX_THRESHOLDS};
 use crate::moment::Moment;
+use crate::tenant::settings::given;
 use crate::tenant::{Command, Tenant};
 use crate::text::{parse_owner, quote};
 use crate::time::Timestamp;
@@ -44,6 +51,35 @@ pub struct NewPolicy {
     /// What happens when one is exceeded; `block` by default.
     #[serde(default)]
     pub action: PolicyAction,
+    /// The time zone of its windows, an IANA name; `UTC` by default.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::ZoneName>"))]
+    pub time_zone: Option<String>,
+    /// The first day of its weeks; `monday` by default.
+    #[serde(default)]
+    pub week_starts_on: Option<Weekday>,
+    /// The day on which its months start, 1 to 28; 1 by default.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_MONTH_START)))]
+    pub month_starts_on: Option<u64>,
+    /// Labels, at least one: it charges only agents that have all of them.
+    #[serde(default)]
+    pub labels: Option<LabelsSpec>,
+    /// A resource pattern: it charges only calls about matching resources.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::ResourcePattern>"))]
+    pub resource: Option<String>,
+    /// Actions, at least one: it charges only these. `*` is any.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<crate::schema::ActionPattern>>", length(min = 1, max = MAX_ACTIONS)))]
+    pub actions: Option<Vec<String>>,
+    /// Limits that replace its own of the same names until a time.
+    #[serde(default)]
+    pub temporary: Option<TemporarySpec>,
+    /// At which percents of its limits webhooks are told `budget.threshold`, once in each window; 80 and 100 by default.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<crate::schema::Threshold>>", length(max = MAX_THRESHOLDS)))]
+    pub thresholds: Option<Vec<u64>>,
 }
 
 /// A policy as an answer shows it.
@@ -90,11 +126,10 @@ pub fn unknown_policy(id: &str) -> Error {
 /// The policy with that id, if this caller may change it.
 fn changeable(tenant: &Tenant, id: PolicyId, by: By) -> Result<&Policy, Error> {
     let policy = existing(tenant, id)?;
-    match (by, policy.profile.by) {
-        (By::Operator, _) | (By::Key(_), By::Key(_)) => Ok(policy),
-        (By::Key(_), By::Operator) => {
-            Err(Error::new(Code::Forbidden, "an operator set this policy last, so only an operator key can change it"))
-        }
+    if policy.profile.may_be_changed_by(by) {
+        Ok(policy)
+    } else {
+        Err(Error::new(Code::Forbidden, "an operator set this policy last, so only an operator key can change it"))
     }
 }
 
@@ -104,6 +139,7 @@ pub struct CreatePolicy {
     owner: Option<Arc<str>>,
     limits: Limits,
     action: PolicyAction,
+    terms: PolicyTerms,
 }
 
 impl CreatePolicy {
@@ -112,13 +148,24 @@ impl CreatePolicy {
     /// # Errors
     /// `INVALID_FIELD`, naming the field; `AGENT_NOT_FOUND` for text that is not an agent's id.
     pub fn parse(new: NewPolicy) -> Result<Self, Error> {
-        let NewPolicy { tenant_id: _, agent_id, user_id, limits, action } = new;
+        let NewPolicy { tenant_id: _, agent_id, user_id, limits, action, .. } = new;
+        let patch = TermsPatch {
+            time_zone: new.time_zone.map(Some),
+            week_starts_on: new.week_starts_on,
+            month_starts_on: new.month_starts_on,
+            labels: new.labels.map(Some),
+            resource: new.resource.map(Some),
+            actions: new.actions.map(Some),
+            temporary: new.temporary.map(Some),
+            thresholds: new.thresholds.map(Some),
+        };
         let agent = match agent_id {
             Some(text) => Some(AgentId::parse(&text).ok_or_else(|| no_such_agent(&text))?),
             None => None,
         };
         let owner = user_id.map(|text| parse_owner("userId", &text)).transpose()?.map(Arc::from);
-        Ok(Self { agent, owner, limits: limits.merge(&Limits::default())?, action })
+        let (limits, terms) = (limits.merge(&Limits::default())?, patch.merge(&PolicyTerms::default())?);
+        Ok(Self { agent, owner, limits, action, terms })
     }
 }
 
@@ -127,7 +174,7 @@ impl Command for CreatePolicy {
     type Reply = Option<PolicyView>;
 
     fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, PolicyId), Error> {
-        let Self { agent, owner, limits, action } = self;
+        let Self { agent, owner, limits, action, terms } = self;
         if let Some(id) = agent.filter(|id| tenant.agent(*id).is_none()) {
             return Err(no_such_agent(&id.to_string()));
         }
@@ -135,8 +182,10 @@ impl Command for CreatePolicy {
             let message = format!("the tenant has {MAX_POLICIES} policies already; delete one first");
             return Err(Error::new(Code::PolicyLimitExceeded, message));
         }
+        check_until(&terms, moment)?;
         let policy = PolicyId::derive(moment.at, moment.seq, tenant.id().tag());
-        Ok((Some(Change::PolicyCreated { policy, agent, owner, limits, action }), policy))
+        let terms = terms.stored();
+        Ok((Some(Change::PolicyCreated { policy, agent, owner, limits, action, terms }), policy))
     }
 
     fn reply(tenant: &Tenant, id: PolicyId, now: Timestamp) -> Option<PolicyView> {
@@ -147,7 +196,7 @@ impl Command for CreatePolicy {
 /// A change of a policy: an omitted field keeps its value.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicyPatch {
     /// Limits to merge.
     #[serde(default)]
@@ -158,6 +207,144 @@ pub struct PolicyPatch {
     /// `disabled` switches it off, `active` on.
     #[serde(default)]
     pub status: Option<PolicyStatus>,
+    /// The time zone of its windows, an IANA name; `null` is UTC. What is counted stays, and counts until the new calendar
+    /// ends the window.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::ZoneName>"))]
+    pub time_zone: Option<Option<String>>,
+    /// The first day of its weeks.
+    #[serde(default)]
+    pub week_starts_on: Option<Weekday>,
+    /// The day on which its months start, 1 to 28.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_MONTH_START)))]
+    pub month_starts_on: Option<u64>,
+    /// Labels in place of the old ones; `null` is agents with any. A policy without labels, resource and actions gets none
+    /// later, and one that has some keeps at least one.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<LabelsSpec>"))]
+    pub labels: Option<Option<LabelsSpec>>,
+    /// A resource pattern; `null` is any resource.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::ResourcePattern>"))]
+    pub resource: Option<Option<String>>,
+    /// Actions in place of the old ones; `null` is any.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<crate::schema::ActionPattern>>", length(min = 1, max = MAX_ACTIONS)))]
+    pub actions: Option<Option<Vec<String>>>,
+    /// Limits that replace its own of the same names until a time; `null` ends them now.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<TemporarySpec>"))]
+    pub temporary: Option<Option<TemporarySpec>>,
+    /// Percents in place of the old ones; `null` is 80 and 100, an empty list none. What is not reached any more is told anew.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<crate::schema::Threshold>>", length(max = MAX_THRESHOLDS)))]
+    pub thresholds: Option<Option<Vec<u64>>>,
+}
+
+/// Terms to set: an omitted one keeps its value.
+#[derive(Debug)]
+struct TermsPatch {
+    time_zone: Option<Option<String>>,
+    week_starts_on: Option<Weekday>,
+    month_starts_on: Option<u64>,
+    labels: Option<Option<LabelsSpec>>,
+    resource: Option<Option<String>>,
+    actions: Option<Option<Vec<String>>>,
+    temporary: Option<Option<TemporarySpec>>,
+    thresholds: Option<Option<Vec<u64>>>,
+}
+
+impl TermsPatch {
+    fn is_empty(&self) -> bool {
+        let Self { time_zone, week_starts_on, month_starts_on, labels, resource, actions, temporary, thresholds } =
+            self;
+        (time_zone.is_none() && week_starts_on.is_none() && month_starts_on.is_none())
+            && (labels.is_none()
+                && resource.is_none()
+                && actions.is_none()
+                && temporary.is_none()
+                && thresholds.is_none())
+    }
+
+    fn merge(self, old: &PolicyTerms) -> Result<PolicyTerms, Error> {
+        let Self { time_zone, week_starts_on, month_starts_on, labels, resource, actions, temporary, thresholds } =
+            self;
+        let calendar = Calendar {
+            zone: match time_zone {
+                Some(name) => name.map_or(Ok(None), |name| parse_zone(&name))?,
+                None => old.calendar.zone.clone(),
+            },
+            week_starts_on: week_starts_on.unwrap_or(old.calendar.week_starts_on),
+            month_starts_on: match month_starts_on {
+                Some(day) => MonthStart::parse(day)?,
+                None => old.calendar.month_starts_on,
+            },
+        };
+        let kept = old.scope.as_deref().cloned().unwrap_or_default();
+        let scope = Scope {
+            labels: match labels {
+                Some(spec) => spec
+                    .map(|spec| Labels::parse("labels", spec).and_then(some_labels))
+                    .transpose()?
+                    .unwrap_or_default(),
+                None => kept.labels,
+            },
+            resource: match resource {
+                Some(text) => text.map(|text| parse_resource(&text)).transpose()?,
+                None => kept.resource,
+            },
+            actions: match actions {
+                Some(list) => list.map(parse_actions).transpose()?.unwrap_or_default(),
+                None => kept.actions,
+            },
+        };
+        let temporary = match temporary {
+            Some(spec) => spec.map(TemporarySpec::parse).transpose()?.map(Box::new),
+            None => old.temporary.clone(),
+        };
+        let thresholds = match thresholds {
+            Some(percents) => percents.map(parse_thresholds).transpose()?,
+            None => old.thresholds.clone(),
+        };
+        // The usual ones need no mention.
+        let thresholds = thresholds.filter(|percents| *percents != DEFAULT_THRESHOLDS);
+        Ok(PolicyTerms { calendar, temporary, scope: (!scope.is_empty()).then(|| Box::new(scope)), thresholds })
+    }
+}
+
+/// Limits for a while must not be over already.
+fn check_until(terms: &PolicyTerms, moment: Moment) -> Result<(), Error> {
+    match &terms.temporary {
+        Some(temporary) if temporary.until <= moment.wall => {
+            Err(Error::field(Code::InvalidField, "temporary.until", "must be in the future"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A decision lists the policies with a scope that it charged, and only those. So none gets a scope or loses it.
+fn check_scope(old: &PolicyTerms, new: &PolicyTerms) -> Result<(), Error> {
+    let (field, problem) = match (&old.scope, &new.scope) {
+        (None, Some(scope)) => {
+            let field = match (scope.labels.is_empty(), &scope.resource) {
+                (false, _) => "labels",
+                (true, Some(_)) => "resource",
+                (true, None) => "actions",
+            };
+            (field, "can't be given to a policy that was made without labels, resource and actions; create another")
+        }
+        (Some(scope), None) => {
+            let field = match (scope.labels.is_empty(), &scope.resource) {
+                (false, _) => "labels",
+                (true, Some(_)) => "resource",
+                (true, None) => "actions",
+            };
+            (field, "must stay, or another of labels, resource and actions; resource * is any")
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::field(Code::InvalidField, field, problem))
 }
 
 /// Changes a policy.
@@ -172,12 +359,18 @@ impl Command for UpdatePolicy {
     type Subject = PolicyId;
     type Reply = Option<PolicyView>;
 
-    fn decide(self, tenant: &Tenant, by: By, _: Moment) -> Result<(Option<Change>, PolicyId), Error> {
-        let Self { id, patch: PolicyPatch { limits, action, status } } = self;
+    fn decide(self, tenant: &Tenant, by: By, moment: Moment) -> Result<(Option<Change>, PolicyId), Error> {
+        let Self { id, patch } = self;
         let old = &changeable(tenant, id, by)?.profile;
+        let PolicyPatch { limits, action, status, time_zone, week_starts_on, month_starts_on, .. } = patch;
+        let PolicyPatch { labels, resource, actions, temporary, thresholds, .. } = patch;
+        let sets_until = matches!(temporary, Some(Some(_)));
+        let patch =
+            TermsPatch { time_zone, week_starts_on, month_starts_on, labels, resource, actions, temporary, thresholds };
+        let sets_terms = !patch.is_empty();
         // An operator who sets a key's policy to equal values still takes it over.
         let takes_over = matches!((by, old.by), (By::Operator, By::Key(_)))
-            && (limits.is_some() || action.is_some() || status.is_some());
+            && (limits.is_some() || action.is_some() || status.is_some() || sets_terms);
         let limits = limits.unwrap_or_default().merge(&old.limits)?;
         let action = action.unwrap_or(old.action);
         let disabled = match status {
@@ -189,8 +382,15 @@ impl Command for UpdatePolicy {
                 return Err(Error::field(Code::InvalidField, "status", problem));
             }
         };
-        let changed = takes_over || (&limits, action, disabled) != (&old.limits, old.action, old.disabled);
-        Ok((changed.then_some(Change::PolicyUpdated { policy: id, limits, action, disabled }), id))
+        let terms = patch.merge(&old.terms)?;
+        check_scope(&old.terms, &terms)?;
+        if sets_until {
+            check_until(&terms, moment)?;
+        }
+        let is_new = (&limits, action, disabled, &terms) != (&old.limits, old.action, old.disabled, &old.terms);
+        let terms = terms.stored();
+        let update = Change::PolicyUpdated { policy: id, limits, action, disabled, terms };
+        Ok(((takes_over || is_new).then_some(update), id))
     }
 
     fn reply(tenant: &Tenant, id: PolicyId, now: Timestamp) -> Option<PolicyView> {
@@ -236,4 +436,34 @@ impl Command for ResetPolicy {
     fn reply(tenant: &Tenant, id: PolicyId, now: Timestamp) -> Option<PolicyView> {
         PolicyView::find(tenant, id, now).ok()
     }
+}
+
+/// Resets the usage of all policies that the author may change.
+pub struct ResetPolicies(
+    /// The counts to reset.
+    pub Period,
+);
+
+impl Command for ResetPolicies {
+    type Subject = usize;
+    type Reply = usize;
+
+    fn decide(self, tenant: &Tenant, by: By, _: Moment) -> Result<(Option<Change>, usize), Error> {
+        let count = tenant.policies().iter().filter(|policy| policy.profile.may_be_changed_by(by)).count();
+        Ok(((count > 0).then_some(Change::PoliciesReset { period: self.0 }), count))
+    }
+
+    fn reply(_: &Tenant, count: usize, _: Timestamp) -> usize {
+        count
+    }
+}
+
+/// The policies that bind an agent now, oldest first.
+///
+/// # Errors
+/// `AGENT_NOT_FOUND`.
+pub fn policies_of_agent(tenant: &Tenant, agent: AgentId, now: Timestamp) -> Result<Vec<PolicyView>, Error> {
+    let agent = tenant.agent(agent).ok_or_else(|| unknown_agent(&agent.to_string()))?;
+    let binding = tenant.policies().iter().filter(|policy| policy.binds(agent));
+    Ok(binding.map(|policy| PolicyView::of(tenant, policy, now)).collect())
 }

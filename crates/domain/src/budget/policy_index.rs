@@ -7,6 +7,7 @@ use foldhash::fast::FixedState;
 use smallvec::SmallVec;
 
 use crate::budget::policy::Policy;
+use crate::budget::scope_index::ScopeIndex;
 use crate::id::AgentId;
 
 /// Places of policies by agent and owner. All of it is derived from the policies.
@@ -19,6 +20,10 @@ pub struct PolicyIndex {
     by_owner: HashMap<Arc<str>, Places, FixedState>,
     /// Policies that name an agent and the owner it must have.
     by_both: HashMap<AgentId, Vec<(u32, Arc<str>)>, FixedState>,
+    /// Policies with a scope, which are in none of the others.
+    scoped: ScopeIndex,
+    /// Policies whose windows follow a time zone.
+    zoned: Vec<u32>,
 }
 
 /// Most agents and owners have at most one policy of their own.
@@ -36,7 +41,14 @@ impl PolicyIndex {
 
     /// Adds the policy at that place.
     pub fn insert(&mut self, place: u32, policy: &Policy) {
-        match (policy.profile.agent, &policy.profile.owner) {
+        let profile = &policy.profile;
+        if profile.terms.calendar.is_zoned() {
+            self.zoned.push(place);
+        }
+        if let Some(scope) = &profile.terms.scope {
+            return self.scoped.insert(place, profile.agent, profile.owner.as_deref(), scope);
+        }
+        match (profile.agent, &profile.owner) {
             (Some(agent), Some(owner)) => self.by_both.entry(agent).or_default().push((place, Arc::clone(owner))),
             (Some(agent), None) => self.by_agent.entry(agent).or_default().push(place),
             (None, Some(owner)) => self.by_owner.entry(Arc::clone(owner)).or_default().push(place),
@@ -44,7 +56,17 @@ impl PolicyIndex {
         }
     }
 
-    /// Places of the policies that apply to this owner's agent, ascending.
+    /// The policies with a scope.
+    pub fn scoped(&self) -> &ScopeIndex {
+        &self.scoped
+    }
+
+    /// Places of the policies whose windows follow a time zone, ascending.
+    pub fn zoned(&self) -> &[u32] {
+        &self.zoned
+    }
+
+    /// Places of the policies without a scope that apply to this owner's agent, ascending.
     pub fn about(&self, agent: AgentId, owner: &str) -> SmallVec<[u32; 8]> {
         let mut places = SmallVec::from_slice(&self.everyone);
         if !self.by_agent.is_empty() {

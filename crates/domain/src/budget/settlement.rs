@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::author::By;
 use crate::budget::cost::Cost;
+use crate::budget::opening::Opened;
+use crate::budget::threshold::Crossed;
 use crate::id::AgentId;
 use crate::limits::MAX_SETTLED;
 use crate::time::Timestamp;
@@ -26,6 +28,16 @@ pub struct UsageRecord {
     pub cost: Cost,
     /// The decision, if the cost replaces its estimate.
     pub settles: Option<SettledDecision>,
+    /// The scoped policies that it is charged to, by the numbers of the events that created them: of a settlement those
+    /// that the decision was charged to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scoped: Vec<u64>,
+    /// The windows that it opens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opens: Vec<Opened>,
+    /// The thresholds that it reaches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crossed: Vec<Crossed>,
 }
 
 /// A decision that can be settled: allowed, and read from the journal.

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::agent::commands::no_such_agent;
 use crate::author::By;
 use crate::budget::cost::Cost;
+use crate::budget::scope::Call;
 use crate::budget::settlement::{SettledDecision, Settlement, UsageRecord};
 use crate::error::{Code, Error};
 use crate::event::{Event, Record};
@@ -31,6 +32,8 @@ pub struct UsageReport {
     pub cost: Cost,
     /// The decision to settle, with the agent's owner at that time.
     pub settles: Option<(SettledDecision, Arc<str>)>,
+    /// The scoped policies that the decision to settle was charged to.
+    pub scoped: Vec<u64>,
 }
 
 /// The answer to a usage report.
@@ -60,7 +63,7 @@ impl UsageReport {
         if calls > MAX_REPORTED_CALLS {
             return Err(Error::field(Code::InvalidField, "calls", format!("must be at most {MAX_REPORTED_CALLS}")));
         }
-        Ok(Self { agent, calls, cost, settles: None })
+        Ok(Self { agent, calls, cost, settles: None, scoped: Vec::new() })
     }
 
     /// Makes the report a settlement of the decision with that id, recorded by that event.
@@ -72,7 +75,7 @@ impl UsageReport {
         let Event::Decided(record) = event else {
             return Err(Error::field(Code::AuditEntryNotFound, "auditId", format!("{id} is not the id of a decision")));
         };
-        let Record { agent, owner, code, cost, .. } = record;
+        let Record { agent, owner, code, cost, extras, .. } = record;
         if *agent != Some(self.agent) {
             let problem = "names a decision about an agent other than agentId";
             return Err(Error::field(Code::InvalidField, "auditId", problem));
@@ -90,6 +93,7 @@ impl UsageReport {
             wall: moment.other_wall(),
             estimate: cost.unwrap_or_default(),
         };
+        self.scoped = extras.as_ref().map(|extras| extras.scoped.clone()).unwrap_or_default();
         self.settles = Some((decision, Arc::clone(owner)));
         Ok(self)
     }
@@ -106,7 +110,7 @@ impl Tenant {
         report: UsageReport,
         moment: Moment,
     ) -> Result<(Option<UsageRecord>, UsageAnswer), Error> {
-        let UsageReport { agent, calls, cost, settles } = report;
+        let UsageReport { agent, calls, cost, settles, scoped } = report;
         let tag = self.id().tag();
         let known = self.agent(agent).ok_or_else(|| no_such_agent(&agent.to_string()))?;
         let mut answer = UsageAnswer {
@@ -118,7 +122,20 @@ impl Tenant {
         };
         let Some((decision, owner)) = settles else {
             let owner = Arc::clone(&known.profile.spec.owner);
-            return Ok((Some(UsageRecord { by, agent, owner, calls, cost, settles: None }), answer));
+            // It is about no call, so only policies that need none are charged.
+            let scoped = self.scoped_policies(known, Call::default());
+            let record = UsageRecord {
+                by,
+                agent,
+                owner,
+                calls,
+                cost,
+                settles: None,
+                scoped,
+                opens: Vec::new(),
+                crossed: Vec::new(),
+            };
+            return Ok((Some(record), answer));
         };
         match self.settlements().get(decision.seq) {
             Some(settled) if settled.cost == cost => {
@@ -133,15 +150,28 @@ impl Tenant {
                 let problem = "names a decision too old to be settled; report its cost without auditId";
                 Err(Error::field(Code::NotSettleable, "auditId", problem))
             }
-            None => Ok((Some(UsageRecord { by, agent, owner, calls, cost, settles: Some(decision) }), answer)),
+            None => {
+                let settles = Some(decision);
+                let record = UsageRecord {
+                    by,
+                    agent,
+                    owner,
+                    calls,
+                    cost,
+                    settles,
+                    scoped,
+                    opens: Vec::new(),
+                    crossed: Vec::new(),
+                };
+                Ok((Some(record), answer))
+            }
         }
     }
 
     /// Applies a usage report.
     pub(crate) fn apply_usage(&mut self, moment: Moment, record: &UsageRecord) {
-        let UsageRecord { by: _, agent, owner, calls, cost, settles } = record;
-        let places = self.policies_about_owner(*agent, owner);
-        for place in places {
+        let UsageRecord { calls, cost, settles, .. } = record;
+        for place in self.policies_of_usage(record) {
             let Some(policy) = self.policy_mut(place) else { continue };
             match settles {
                 None => policy.charge(moment, *calls, *cost, false),

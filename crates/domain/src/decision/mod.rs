@@ -18,10 +18,12 @@ use crate::agent::{Agent, AgentStatus};
 use crate::budget::check::Exceeded;
 use crate::budget::cost::Cost;
 use crate::budget::policy::PolicyAction;
+use crate::budget::scope::Call;
+use crate::budget::threshold::Crossed;
 use crate::decision::explain::{Step, Trace};
 use crate::decision::request::{Asked, Request};
 use crate::error::Code;
-use crate::event::{Grant, Record};
+use crate::event::{Extras, Grant, Record};
 use crate::id::{AgentId, AuditId, PolicyId};
 use crate::moment::Moment;
 use crate::tenant::{Caller, Tenant};
@@ -80,6 +82,10 @@ pub struct Verdict {
     outcome: Result<Grant, Denial>,
     warnings: Vec<Exceeded>,
     more_warnings: usize,
+    /// The scoped policies that the call is charged to.
+    scoped: Vec<u64>,
+    /// The thresholds that the call reaches, if it is allowed.
+    crossed: Vec<Crossed>,
     rounded: Option<Cost>,
 }
 
@@ -145,13 +151,19 @@ impl Verdict {
             user_agent: request.user_agent(),
             micros,
             trace: request.trace,
-            extras: None,
+            extras: self.extras().map(Box::new),
         }
+    }
+
+    /// What only some calls have.
+    fn extras(&self) -> Option<Extras> {
+        let extras = Extras { scoped: self.scoped.clone(), crossed: self.crossed.clone(), ..Extras::default() };
+        (self.allows() && extras != Extras::default()).then_some(extras)
     }
 
     /// The answer to the caller.
     pub fn answer(self, audit_id: Option<AuditId>) -> Decision {
-        let Self { agent: agent_id, owner: _, outcome, warnings, more_warnings, rounded } = self;
+        let Self { agent: agent_id, owner: _, outcome, warnings, more_warnings, scoped: _, crossed: _, rounded } = self;
         let mut decision = Decision { audit_id, warnings, more_warnings, agent_id, ..Decision::default() };
         match outcome {
             Ok(_) => {
@@ -179,12 +191,14 @@ impl Tenant {
             (_, Asked::Agent(id)) => (self.agent(id), Some(id)),
             (_, Asked::Caller | Asked::Nobody) => (None, None),
         };
-        let (mut warnings, mut more_warnings) = (Vec::new(), 0);
+        let (mut warnings, mut more_warnings, mut scoped, mut crossed) = (Vec::new(), 0, Vec::new(), Vec::new());
         let outcome = self.check(agent, request, moment.wall, trace).and_then(|(agent, grant)| {
             if self.policies().is_empty() {
                 return Ok(grant);
             }
-            let budgets = self.check_budgets(agent, request.cost.unwrap_or_default(), moment.wall, trace);
+            let call = Call::new(request.action(), request.resource());
+            let budgets = self.check_budgets(agent, call, request.cost.unwrap_or_default(), moment.wall, trace);
+            (scoped, crossed) = (budgets.scoped, budgets.crossed);
             (warnings, more_warnings) = (budgets.warnings, budgets.more_warnings);
             budgets.denied_by.map_or(Ok(grant), |exceeded| Err(Denial::from(*exceeded)))
         });
@@ -194,6 +208,8 @@ impl Tenant {
             outcome,
             warnings,
             more_warnings,
+            scoped,
+            crossed,
             rounded: request.cost.filter(|_| request.is_cost_rounded),
         }
     }

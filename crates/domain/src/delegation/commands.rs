@@ -74,6 +74,8 @@ pub struct DelegationFilter {
     pub from: Option<AgentId>,
     /// Delegations to that agent.
     pub to: Option<AgentId>,
+    /// Delegations that have this status now.
+    pub status: Option<DelegationStatus>,
 }
 
 impl DelegationView {
@@ -95,7 +97,7 @@ impl DelegationView {
         after: Option<DelegationId>,
         most: usize,
     ) -> Vec<Self> {
-        let DelegationFilter { from, to } = filter;
+        let DelegationFilter { from, to, status: wanted } = filter;
         // Ids are in the order of places, so we find the page's start without searching from the first link on.
         let is_before = |link: &Delegation| after.is_some_and(|after| link.profile.id <= after);
         let listed = |links: Option<&'t Links>| {
@@ -114,11 +116,10 @@ impl DelegationView {
         let mut standing = Standing::default();
         links
             .filter(|link| to.is_none_or(|to| link.profile.spec.to == to))
+            .map(|link| (link, standing.of(tenant, link.place, now)))
+            .filter(|(_, status)| wanted.is_none_or(|wanted| *status == wanted))
             .take(most)
-            .map(|link| {
-                let status = standing.of(tenant, link.place, now);
-                Self { tenant: tenant.id(), delegation: link.clone(), status }
-            })
+            .map(|(link, status)| Self { tenant: tenant.id(), delegation: link.clone(), status })
             .collect()
     }
 }

@@ -52,8 +52,9 @@ impl World {
     }
 
     fn happen(&mut self, moment: Moment, event: &Event<'_>) {
-        self.journal.push((moment, encode(event)));
-        self.tenant.apply(moment, event);
+        let event = self.tenant.complete(moment, event).into_owned();
+        self.journal.push((moment, encode(&event)));
+        self.tenant.apply(moment, &event);
     }
 
     pub(crate) fn run<C: Command>(&mut self, command: C) -> Result<C::Reply, Error> {
@@ -74,6 +75,7 @@ impl World {
             permissions: own,
             expires_at: None,
             metadata: None,
+            labels: None,
         };
         let mut random = [0; 32];
         random[..8].copy_from_slice(&self.tenant.seq().to_le_bytes());
@@ -308,7 +310,7 @@ fn pages_continue_after_the_last_delegation() {
     let ends = || [None, Some(agents[0]), Some(agents[1]), Some(agents[3])];
     for (from, to) in ends().into_iter().flat_map(|from| ends().map(|to| (from, to))) {
         let list = |after, most| -> Vec<_> {
-            let filter = DelegationFilter { from, to };
+            let filter = DelegationFilter { from, to, status: None };
             let page = DelegationView::list(&world.tenant, filter, world.now, after, most);
             page.into_iter().map(|view| view.delegation.profile.id).collect()
         };

@@ -209,7 +209,8 @@ fn ended_delegations_are_forgotten_after_many_newer_ones() {
     // Forgetting goes by the time of a link made a while before.
     assert!((most..most + 2 * 260).contains(&kept), "{kept}");
     let listed = |from, to| {
-        DelegationView::list(&world.tenant, DelegationFilter { from, to }, world.now, None, usize::MAX).len()
+        DelegationView::list(&world.tenant, DelegationFilter { from, to, status: None }, world.now, None, usize::MAX)
+            .len()
     };
     assert_eq!((listed(None, None), listed(Some(root), None)), (kept, kept));
     assert_eq!((listed(None, Some(other)), listed(None, Some(worker))), (kept - 1, 1));

@@ -40,7 +40,7 @@ use crate::text::check_no_secret;
 use crate::text::{problem_of_compared, quote};
 
 /// The action that stands for every action.
-pub(super) const ANY_ACTION: &str = "*";
+pub(crate) const ANY_ACTION: &str = "*";
 
 /// A permission as requests and answers spell it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,7 +168,11 @@ impl Permission {
     }
 }
 
-fn check_actions(actions: &[String]) -> Result<(), Error> {
+/// Checks a list of actions.
+///
+/// # Errors
+/// `INVALID_FIELD` or `INVALID_PATTERN`, naming `actions`.
+pub(crate) fn check_actions(actions: &[String]) -> Result<(), Error> {
     if actions.is_empty() || actions.len() > MAX_ACTIONS {
         let problem = format!("must contain 1 to {MAX_ACTIONS} actions, not {}", actions.len());
         return Err(Error::field(Code::InvalidField, "actions", problem));
@@ -401,18 +405,18 @@ impl PermissionSet {
 // an agent of their own, by at most what as many permissions that all match would.
 const HASH_SEED: u64 = 0x6b61_7661_6368;
 
-fn hash_text(text: &str) -> u64 {
+pub(crate) fn hash_text(text: &str) -> u64 {
     let mut hasher = FixedState::with_seed(HASH_SEED).build_hasher();
     hasher.write(text.as_bytes());
     hasher.finish()
 }
 
 /// The hash of a sequence, from those of its parts: each text of a call is hashed once, however many shapes it meets.
-fn join(hashes: impl Iterator<Item = u64>) -> u64 {
+pub(crate) fn join(hashes: impl Iterator<Item = u64>) -> u64 {
     hashes.fold(HASH_SEED, append)
 }
 
-fn append(sequence: u64, hash: u64) -> u64 {
+pub(crate) fn append(sequence: u64, hash: u64) -> u64 {
     // A folded multiplication: every bit of both ends up in all of the result. The constant is the golden ratio's.
     let wide = u128::from(sequence.rotate_left(23) ^ hash) * 0x9e37_79b9_7f4a_7c15;
     (wide >> 64) as u64 ^ wide as u64

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use crate::agent::{Agent, AgentSpec, GracedToken};
-use crate::author::By;
-use crate::budget::calendar::Calendar;
+use crate::budget::opening::bounds_in;
 use crate::budget::policy::{Policy, PolicyProfile};
 use crate::budget::policy_index::PolicyIndex;
 use crate::delegation::{Delegation, DelegationProfile, DelegationSpec, forget_ended, position};
-use crate::event::{Change, Event, Grant, LinkUse, Record};
+use crate::event::{Change, ChangeRecord, Event, Grant, LinkUse, Record};
 use crate::id::{AgentId, DelegationId, PolicyId};
 use crate::limits::MAX_ENDED_WEIGHT;
 use crate::moment::Moment;
@@ -25,8 +24,13 @@ impl Tenant {
     /// Applies an event. It was decided before, so nothing is checked here; an event about an agent that doesn't exist
     /// changes nothing.
     pub fn apply(&mut self, moment: Moment, event: &Event<'_>) {
-        let before = self.state.wall.unwrap_or(self.state.at);
+        let before = self.wall();
         (self.state.seq, self.state.at, self.state.wall) = (moment.seq, moment.at, moment.other_wall());
+        for opened in event.opens() {
+            if let Some(policy) = self.place_of_policy(opened.policy).and_then(|place| self.policy_mut(place)) {
+                policy.open(opened.period, opened.bounds(), moment);
+            }
+        }
         if moment.wall < before {
             self.state.policies.iter_mut().for_each(|policy| policy.turn_to(moment));
         }
@@ -37,8 +41,9 @@ impl Tenant {
             Event::Decided(record) => self.apply_decision(moment, record),
             Event::Used(record) => self.apply_usage(moment, record),
             Event::Delivered(record) => self.apply_delivery(moment, record),
-            Event::Changed(record) => self.apply_change(moment, record.by, &record.change),
+            Event::Changed(record) => self.apply_change(moment, record),
         }
+        self.apply_crossed(event);
     }
 
     fn apply_decision(&mut self, moment: Moment, record: &Record<'_>) {
@@ -54,19 +59,16 @@ impl Tenant {
             Some(grant) => self.count_delegated(grant, moment.wall),
             None => {}
         }
-        if (record.allowed() || record.policy.is_some())
-            && !self.state.policies.is_empty()
-            && let Some(agent) = self.agent_in(slot)
-        {
-            let (id, owner) = (agent.profile.id, Arc::clone(&agent.profile.spec.owner));
-            for place in self.policies_about_owner(id, &owner) {
-                let Some(policy) = self.policy_mut(place) else { continue };
-                if record.allowed() {
+        if record.allowed() && !self.state.policies.is_empty() {
+            for place in self.policies_of_decision(record) {
+                if let Some(policy) = self.policy_mut(place) {
                     policy.charge(moment, 1, record.cost.unwrap_or_default(), false);
-                } else if record.policy == Some(policy.profile.id) {
-                    policy.last_denied_at = Some(moment.wall);
                 }
             }
+        } else if let Some(place) = record.policy.and_then(|policy| self.place_of_policy(policy.seq()))
+            && let Some(policy) = self.policy_mut(place)
+        {
+            policy.last_denied_at = Some(moment.wall);
         }
         if let (true, Some(id)) = (record.revokes, record.agent) {
             self.revoke_agent(id, moment.wall);
@@ -150,8 +152,9 @@ impl Tenant {
         }
     }
 
-    fn apply_change(&mut self, moment: Moment, by: By, change: &Change) {
-        let at = moment.wall;
+    fn apply_change(&mut self, moment: Moment, record: &ChangeRecord) {
+        let (at, by, change) = (moment.wall, record.by, &record.change);
+        let bounds = |policy, span| bounds_in(&record.opens, policy, span);
         while let Some(agent) = self.expiring.first().copied().filter(|(expires, _)| *expires <= at) {
             self.expiring.remove(&agent);
             self.expired.insert(agent);
@@ -235,10 +238,11 @@ impl Tenant {
             Change::DelegationRevoked { delegation, from: _, to: _ } => {
                 self.revoke_links(self.links.place(*delegation).into_iter().collect(), at);
             }
-            Change::PolicyCreated { policy, agent, owner, limits, action } => {
+            Change::PolicyCreated { policy, agent, owner, limits, action, terms } => {
                 let place = u32::try_from(self.state.policies.len()).unwrap_or(u32::MAX);
+                let id = *policy;
                 let profile = PolicyProfile {
-                    id: *policy,
+                    id,
                     agent: *agent,
                     owner: owner.clone(),
                     limits: limits.clone(),
@@ -247,29 +251,47 @@ impl Tenant {
                     by,
                     created_at: at,
                     updated_at: at,
-                    calendar: Calendar::default(),
-                    temporary: None,
+                    terms: terms.as_deref().cloned().unwrap_or_default(),
                 };
-                let policy = Policy::new(profile, |_| None);
+                let policy = Policy::new(profile, |span| bounds(id, span));
                 self.policy_index.insert(place, &policy);
                 self.state.policies.push(policy);
             }
-            Change::PolicyUpdated { policy, limits, action, disabled } => self.change_policy(*policy, |policy| {
-                policy.last_denied_at = None;
-                let profile = Arc::make_mut(&mut policy.profile);
-                profile.limits = limits.clone();
-                profile.action = *action;
-                profile.disabled = *disabled;
-                profile.by = by;
-                profile.updated_at = at;
-                policy.renew(moment, |_| None);
-            }),
+            Change::PolicyUpdated { policy: id, limits, action, disabled, terms } => {
+                let terms = terms.as_deref().cloned().unwrap_or_default();
+                let mut is_index_stale = false;
+                self.change_policy(*id, |policy| {
+                    let old = &policy.profile.terms;
+                    is_index_stale = old.scope != terms.scope || old.calendar.is_zoned() != terms.calendar.is_zoned();
+                    policy.last_denied_at = None;
+                    policy.renew(
+                        moment,
+                        |span| bounds(*id, span),
+                        |profile| {
+                            profile.limits = limits.clone();
+                            profile.action = *action;
+                            profile.disabled = *disabled;
+                            profile.terms = terms;
+                            profile.by = by;
+                            profile.updated_at = at;
+                        },
+                    );
+                    policy.tell_anew(at);
+                });
+                if is_index_stale {
+                    self.policy_index = PolicyIndex::build(&self.state.policies);
+                }
+            }
             Change::PolicyDeleted { policy } => {
                 self.state.policies.retain(|known| known.profile.id != *policy);
                 self.policy_index = PolicyIndex::build(&self.state.policies);
             }
             Change::PolicyReset { policy, period } => {
                 self.change_policy(*policy, |policy| policy.reset(moment, *period));
+            }
+            Change::PoliciesReset { period } => {
+                let resettable = |policy: &&mut Policy| policy.profile.may_be_changed_by(by);
+                self.state.policies.iter_mut().filter(resettable).for_each(|policy| policy.reset(moment, *period));
             }
             Change::TokenRotated { agent, token, grace_until } => self.change_agent(*agent, |agent| {
                 let profile = Arc::make_mut(&mut agent.profile);

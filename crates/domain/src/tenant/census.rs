@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::agent::AgentCounts;
+use crate::budget::calendar::Span;
 use crate::budget::meter::{Amount, Meter};
 use crate::budget::policy::{Policy, PolicyAction, PolicyStatus};
 use crate::id::{AgentId, PolicyId};
@@ -57,7 +58,7 @@ pub struct Census {
     pub last_event_at: Timestamp,
     /// When these numbers were taken.
     pub taken_at: Timestamp,
-    /// Until when they hold if no event comes: then an agent expires, or a day ends.
+    /// Until when they hold if no event comes: then an agent expires, or a policy's window ends.
     pub valid_until: Timestamp,
 }
 
@@ -67,7 +68,9 @@ impl Census {
         let mut near_limits: Vec<_> = tenant.policies().iter().filter_map(|policy| policy.near_limit(now)).collect();
         sort_fullest_first(&mut near_limits, |near| near);
         near_limits.truncate(most);
+        // By then the count of a policy may start anew, or its limits change.
         let next_day = now.next_day();
+        let next_turn = tenant.policies().iter().filter_map(|policy| policy.next_turn(now)).min();
         Self {
             name: tenant.profile().name.clone(),
             status: tenant.profile().status,
@@ -75,7 +78,12 @@ impl Census {
             near_limits,
             last_event_at: tenant.time(),
             taken_at: now,
-            valid_until: tenant.next_expiry(now).map_or(next_day, |expiry| expiry.min(next_day)),
+            valid_until: tenant
+                .next_expiry(now)
+                .into_iter()
+                .chain(next_turn)
+                .min()
+                .map_or(next_day, |next| next.min(next_day)),
         }
     }
 }
@@ -86,6 +94,14 @@ pub fn sort_fullest_first<T>(list: &mut [T], near: impl Fn(&T) -> &NearLimit) {
 }
 
 impl Policy {
+    /// When its next window begins or its temporary limits end, whichever comes first.
+    fn next_turn(&self, now: Timestamp) -> Option<Timestamp> {
+        let spans = Span::ALL.into_iter().filter(|span| self.usage.count(*span).is_some());
+        let windows = spans.filter_map(|span| self.bounds(span, now).ends_at());
+        let until = self.profile.terms.temporary.as_ref().map(|temporary| temporary.until);
+        windows.chain(until.filter(|until| *until > now)).min()
+    }
+
     /// The policy's fullest limit, if that is near or used up, or if the policy denied a call today: a call may ask for
     /// more than is left of any limit. A disabled policy stops nothing, so it is near none.
     pub fn near_limit(&self, now: Timestamp) -> Option<NearLimit> {
@@ -132,9 +148,8 @@ impl Meter {
 mod tests {
     use super::*;
     use crate::author::By;
-    use crate::budget::calendar::Calendar;
     use crate::budget::cost::Cost;
-    use crate::budget::policy::PolicyProfile;
+    use crate::budget::policy::{PolicyProfile, PolicyTerms};
     use crate::budget::policy_limits::Limits;
     use crate::{Moment, TenantTag};
 
@@ -152,8 +167,7 @@ mod tests {
             by: By::Operator,
             created_at: at,
             updated_at: at,
-            calendar: Calendar::default(),
-            temporary: None,
+            terms: PolicyTerms::default(),
         };
         let mut policy = Policy::new(profile, |_| None);
         policy.charge(Moment::new(now, 1), calls, Cost::parse("cost", cost).unwrap(), false);

@@ -19,6 +19,7 @@ use crate::agent::lookup::AgentLookup;
 use crate::agent::{Agent, AgentCounts};
 use crate::budget::policy::Policy;
 use crate::budget::policy_index::PolicyIndex;
+use crate::budget::scope_index::ScopeIndex;
 use crate::budget::settlement::Settlements;
 use crate::delegation::Delegation;
 use crate::delegation::index::LinkIndex;
@@ -200,7 +201,32 @@ impl Tenant {
         self.state.policies.get_mut(place as usize)
     }
 
-    /// Places of the policies that apply to this owner's agent, oldest first.
+    /// What the clock said at the last event.
+    pub(crate) fn wall(&self) -> Timestamp {
+        self.state.wall.unwrap_or(self.state.at)
+    }
+
+    pub(crate) fn policy_at(&self, place: u32) -> Option<&Policy> {
+        self.state.policies.get(place as usize)
+    }
+
+    /// The place of the policy that the event of that number created.
+    pub(crate) fn place_of_policy(&self, number: u64) -> Option<u32> {
+        let place = self.state.policies.binary_search_by_key(&number, |policy| policy.profile.id.seq()).ok()?;
+        u32::try_from(place).ok()
+    }
+
+    /// Places of the policies whose windows follow a time zone.
+    pub(crate) fn zoned_policies(&self) -> &[u32] {
+        self.policy_index.zoned()
+    }
+
+    /// The policies with a scope.
+    pub(crate) fn scope_index(&self) -> &ScopeIndex {
+        self.policy_index.scoped()
+    }
+
+    /// Places of the policies without a scope that apply to this owner's agent, oldest first.
     pub(crate) fn policies_about_owner(&self, agent: AgentId, owner: &str) -> SmallVec<[u32; 8]> {
         self.policy_index.about(agent, owner)
     }

@@ -21,6 +21,10 @@ impl Tenant {
             before = Some(link.place);
             self.check_link(link).map_err(|problem| format!("delegation {} {problem}", link.profile.id))?;
         }
+        let mut numbers = self.policies().iter().map(|policy| policy.profile.id.seq());
+        if !numbers.by_ref().is_sorted_by(|one, next| one < next) {
+            return Err("the policies are not in the order in which they were made".to_owned());
+        }
         for (agent, slot) in self.agents().iter().zip(0u32..) {
             let id = agent.profile.id;
             if self.slot_of(id) != Some(slot) {

@@ -48,7 +48,8 @@ message_types! {
     PolicyCreated "policy.created" "A budget policy was created.";
     PolicyUpdated "policy.updated" "A budget policy was changed.";
     PolicyDeleted "policy.deleted" "A budget policy was deleted.";
-    PolicyReset "policy.reset" "A budget policy's counts were set to zero.";
+    PolicyReset "policy.reset" "The counts of a budget policy, or of all of a tenant, were set to zero.";
+    BudgetThreshold "budget.threshold" "Charges reached a threshold of a budget policy's limit.";
     DelegationCreated "delegation.created" "An agent delegated to another.";
     DelegationRevoked "delegation.revoked" "A delegation was revoked.";
     WebhookCreated "webhook.created" "Another webhook was created.";
@@ -73,6 +74,7 @@ impl Announcement {
         let all = |kind| Some(Self { kind, only: None });
         match event {
             Event::Decided(record) if record.revokes => all(MessageType::AgentRevoked),
+            Event::Decided(_) | Event::Used(_) if !event.crossed().is_empty() => all(MessageType::BudgetThreshold),
             Event::Decided(_) | Event::Used(_) | Event::Delivered(_) => None,
             Event::Changed(record) => match &record.change {
                 Change::TenantCreated { .. } => all(MessageType::TenantCreated),
@@ -89,7 +91,7 @@ impl Announcement {
                 Change::PolicyCreated { .. } => all(MessageType::PolicyCreated),
                 Change::PolicyUpdated { .. } => all(MessageType::PolicyUpdated),
                 Change::PolicyDeleted { .. } => all(MessageType::PolicyDeleted),
-                Change::PolicyReset { .. } => all(MessageType::PolicyReset),
+                Change::PolicyReset { .. } | Change::PoliciesReset { .. } => all(MessageType::PolicyReset),
                 Change::DelegationCreated { .. } => all(MessageType::DelegationCreated),
                 Change::DelegationRevoked { .. } => all(MessageType::DelegationRevoked),
                 Change::WebhookCreated { .. } => all(MessageType::WebhookCreated),

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::ledger::{Ledger, at};
-use super::recount;
+use super::recount::{self, TrailEntry};
 
 const OWNERS: [&str; 3] = ["ann", "bob", "cid"];
 
@@ -18,24 +18,30 @@ enum BudgetStep {
     Clock(Jump),
     Agent(usize),
     Owner(usize, usize),
+    Labels(usize, &'static str),
     Revoke(usize),
     Create {
         agent: Option<usize>,
         owner: Option<usize>,
-        limits: [Option<&'static str>; 4],
+        limits: [Option<&'static str>; 10],
+        terms: Terms,
+        scope: [Option<&'static str>; 3],
         action: &'static str,
     },
     Patch {
         policy: usize,
-        limits: [Option<&'static str>; 4],
+        limits: [Option<&'static str>; 10],
+        terms: Terms,
         action: Option<&'static str>,
         status: Option<&'static str>,
     },
     Delete(usize),
     Reset(usize, Period),
+    ResetAll(Period),
     Call {
         agent: usize,
         allowed: bool,
+        resource: &'static str,
         cost: Option<&'static str>,
         times: usize,
     },
@@ -53,6 +59,16 @@ enum BudgetStep {
     Restore,
 }
 
+/// A policy's calendar and what holds for a while.
+#[derive(Clone, Debug)]
+struct Terms {
+    zone: Option<&'static str>,
+    week: Option<&'static str>,
+    month: Option<u8>,
+    /// Limits and for how many milliseconds; `Some(None)` ends them.
+    temporary: Option<Option<([Option<&'static str>; 10], i64)>>,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Jump {
     By(i64),
@@ -68,6 +84,11 @@ fn histories() -> impl Strategy<Value = (&'static str, Vec<BudgetStep>)> {
         "2026-12-31T23:00:00Z",
         "2026-04-30T12:00:00Z",
         "2100-02-28T23:59:00Z",
+        // Clocks are set: in Sao Paulo and Cairo at midnight, on Lord Howe by half an hour, in Berlin.
+        "2018-11-03T20:00:00Z",
+        "2024-04-25T12:00:00Z",
+        "2026-10-03T10:00:00Z",
+        "2026-10-24T20:00:00Z",
     ];
     (select(starts.to_vec()), vec(step(), 1..120))
 }
@@ -77,20 +98,41 @@ fn step() -> impl Strategy<Value = BudgetStep> {
     let owner = 0..OWNERS.len();
     let times = prop_oneof![4 => Just(1_usize), 1 => 2..5_usize];
     let actions = vec!["warn", "throttle", "block", "block", "revoke"];
-    let periods = vec![Period::Day, Period::Month, Period::All];
+    let periods = vec![Period::Hour, Period::Day, Period::Week, Period::Month, Period::Total, Period::All];
+    let labels = vec!["null", r#"{"team":"a"}"#, r#"{"team":"b","env":"p"}"#];
     prop_oneof![
         14 => clock().prop_map(BudgetStep::Clock),
         2 => owner.clone().prop_map(BudgetStep::Agent),
         3 => (index.clone(), owner.clone()).prop_map(|(agent, owner)| BudgetStep::Owner(agent, owner)),
+        4 => (index.clone(), select(labels)).prop_map(|(agent, labels)| BudgetStep::Labels(agent, labels)),
         1 => index.clone().prop_map(BudgetStep::Revoke),
-        9 => (weighted(0.3, index.clone()), weighted(0.3, owner), limits(), select(actions.clone()))
-            .prop_map(|(agent, owner, limits, action)| BudgetStep::Create { agent, owner, limits, action }),
-        6 => (index.clone(), patch(), weighted(0.3, select(actions)), weighted(0.5, select(vec!["active", "disabled"])))
-            .prop_map(|(policy, limits, action, status)| BudgetStep::Patch { policy, limits, action, status }),
+        9 => (weighted(0.3, index.clone()), weighted(0.3, owner), limits(), terms(), scope(), select(actions.clone()))
+            .prop_map(|(agent, owner, limits, terms, scope, action)| {
+                BudgetStep::Create { agent, owner, limits, terms, scope, action }
+            }),
+        6 => (
+            index.clone(),
+            patch(),
+            terms(),
+            weighted(0.3, select(actions)),
+            weighted(0.5, select(vec!["active", "disabled"])),
+        )
+            .prop_map(|(policy, limits, terms, action, status)| {
+                BudgetStep::Patch { policy, limits, terms, action, status }
+            }),
         2 => index.clone().prop_map(BudgetStep::Delete),
-        4 => (index.clone(), select(periods)).prop_map(|(policy, period)| BudgetStep::Reset(policy, period)),
-        40 => (index.clone(), prop::bool::weighted(0.9), weighted(0.7, cost()), times.clone())
-            .prop_map(|(agent, allowed, cost, times)| BudgetStep::Call { agent, allowed, cost, times }),
+        4 => (index.clone(), select(periods.clone())).prop_map(|(policy, period)| BudgetStep::Reset(policy, period)),
+        1 => select(periods).prop_map(BudgetStep::ResetAll),
+        40 => (
+            index.clone(),
+            prop::bool::weighted(0.9),
+            select(vec!["docs:1", "docs:2", "docs:a:b"]),
+            weighted(0.7, cost()),
+            times.clone(),
+        )
+            .prop_map(|(agent, allowed, resource, cost, times)| {
+                BudgetStep::Call { agent, allowed, resource, cost, times }
+            }),
         6 => (index.clone(), 0..3_u64, cost()).prop_map(|(agent, calls, cost)| BudgetStep::Used { agent, calls, cost }),
         20 => (index, prop::bool::weighted(0.1), cost(), times)
             .prop_map(|(decision, other_agent, cost, times)| BudgetStep::Settle { decision, other_agent, cost, times }),
@@ -118,7 +160,32 @@ fn cost() -> impl Strategy<Value = &'static str> {
     ]
 }
 
-fn limits() -> impl Strategy<Value = [Option<&'static str>; 4]> {
+fn terms() -> impl Strategy<Value = Terms> {
+    let zones = vec![
+        "UTC",
+        "Asia/Kolkata",
+        "Australia/Lord_Howe",
+        "America/Sao_Paulo",
+        "Africa/Cairo",
+        "Europe/Berlin",
+        "America/New_York",
+    ];
+    let week = weighted(0.2, select(vec!["monday", "wednesday", "sunday"]));
+    let until = select(vec![1_i64, 60_000, 3_600_000, 86_400_000, 40 * 86_400_000]);
+    let temporary = weighted(0.2, weighted(0.8, (patch(), until)));
+    (weighted(0.4, select(zones)), week, weighted(0.2, select(vec![1, 15, 28])), temporary)
+        .prop_map(|(zone, week, month, temporary)| Terms { zone, week, month, temporary })
+}
+
+/// Labels, resource and actions.
+fn scope() -> impl Strategy<Value = [Option<&'static str>; 3]> {
+    let labels = weighted(0.3, select(vec![r#"{"team":"a"}"#, r#"{"team":"b","env":"p"}"#, r#"{"env":"p"}"#]));
+    let resource = weighted(0.2, select(vec![r#""docs:*""#, r#""docs:2""#, r#""docs:*:b""#, r#""*""#]));
+    let actions = weighted(0.2, select(vec![r#"["read"]"#, r#"["write","drop"]"#]));
+    (labels, resource, actions).prop_map(|(labels, resource, actions)| [labels, resource, actions])
+}
+
+fn limits() -> impl Strategy<Value = [Option<&'static str>; 10]> {
     patch().prop_map(|mut limits| {
         if limits.iter().all(|limit| limit.is_none_or(|limit| limit == "null")) {
             limits[0] = Some("2");
@@ -127,15 +194,34 @@ fn limits() -> impl Strategy<Value = [Option<&'static str>; 4]> {
     })
 }
 
-fn patch() -> impl Strategy<Value = [Option<&'static str>; 4]> {
-    let calls = || weighted(0.4, select(vec!["0", "1", "2", "3", "5", "8", "null"]));
+fn patch() -> impl Strategy<Value = [Option<&'static str>; 10]> {
+    let calls = |share| weighted(share, select(vec!["0", "1", "2", "3", "5", "8", "null"]));
     let amounts = vec!["0", "0.000001", "0.5", "1", "1.000001", "2", "3.3", "10", "123456789012.123457", "null"];
-    let cost = move || weighted(0.4, select(amounts.clone()));
-    (calls(), calls(), cost(), cost()).prop_map(|(a, b, c, d)| [a, b, c, d])
+    let cost = move |share| weighted(share, select(amounts.clone()));
+    let plain = (calls(0.4), calls(0.4), cost(0.4), cost(0.4));
+    let more = (calls(0.15), calls(0.15), calls(0.15), cost(0.15), cost(0.15), cost(0.15));
+    (plain, more).prop_map(|((a, b, c, d), (e, f, g, h, i, j))| [a, b, c, d, e, f, g, h, i, j])
 }
 
-fn limits_json(limits: [Option<&str>; 4]) -> String {
-    let names = ["maxCallsPerDay", "maxCallsPerMonth", "maxTokensCostPerDay", "maxTokensCostPerMonth"];
+/// Members of a policy's JSON, each with a comma before it.
+fn terms_json(terms: &Terms, now: Timestamp) -> String {
+    let mut json = String::new();
+    json += &terms.zone.map_or(String::new(), |zone| format!(",\"timeZone\":\"{zone}\""));
+    json += &terms.week.map_or(String::new(), |day| format!(",\"weekStartsOn\":\"{day}\""));
+    json += &terms.month.map_or(String::new(), |day| format!(",\"monthStartsOn\":{day}"));
+    json += &match terms.temporary {
+        Some(Some((limits, length))) if limits.iter().any(Option::is_some) => {
+            let until = now.plus_millis(length);
+            format!(",\"temporary\":{{\"limits\":{},\"until\":\"{until}\"}}", limits_json(limits))
+        }
+        Some(None) => ",\"temporary\":null".to_owned(),
+        _ => String::new(),
+    };
+    json
+}
+
+fn limits_json(limits: [Option<&str>; 10]) -> String {
+    let names = recount::LIMITS.map(|(name, _, _)| name);
     let given = names.iter().zip(limits).filter_map(|(name, limit)| Some(format!("\"{name}\":{}", limit?)));
     format!("{{{}}}", given.collect::<Vec<_>>().join(","))
 }
@@ -179,23 +265,34 @@ fn play(ledger: &mut Ledger, step: &BudgetStep) {
             let found = ledger.give_to(agent, OWNERS[*owner]);
             assert_eq!(found, if revoked { Err(Code::AgentIsRevoked) } else { Ok(()) });
         }
+        BudgetStep::Labels(agent, labels) => {
+            let agent = agent_of(ledger, *agent);
+            let revoked = recount::is_revoked(&ledger.trail, &agent.to_string());
+            let found = ledger.change_agent(agent, &format!("{{\"labels\":{labels}}}"));
+            assert_eq!(found, if revoked { Err(Code::AgentIsRevoked) } else { Ok(()) });
+        }
         BudgetStep::Revoke(agent) => {
             // Most revocations are left to the policies.
             if ledger.agents.len() > 2 {
                 ledger.revoke(agent_of(ledger, *agent));
             }
         }
-        BudgetStep::Create { agent, owner, limits, action } => {
+        BudgetStep::Create { agent, owner, limits, terms, scope, action } => {
             let agent = agent.map_or("null".to_owned(), |agent| format!("\"{}\"", agent_of(ledger, agent)));
             let owner = owner.map_or("null".to_owned(), |owner| format!("\"{}\"", OWNERS[owner]));
             let limits = limits_json(*limits);
-            let json =
-                format!("{{\"agentId\":{agent},\"userId\":{owner},\"limits\":{limits},\"action\":\"{action}\"}}");
-            ledger.policy(&json);
+            let mut json =
+                format!("{{\"agentId\":{agent},\"userId\":{owner},\"limits\":{limits},\"action\":\"{action}\"");
+            json += &terms_json(terms, ledger.now());
+            for (name, value) in ["labels", "resource", "actions"].iter().zip(scope) {
+                json += &value.map_or(String::new(), |value| format!(",\"{name}\":{value}"));
+            }
+            ledger.policy(&(json + "}"));
         }
-        BudgetStep::Patch { policy, limits, action, status } => {
+        BudgetStep::Patch { policy, limits, terms, action, status } => {
             let (id, known) = policy_of(ledger, *policy);
             let mut json = format!("{{\"limits\":{}", limits_json(*limits));
+            json += &terms_json(terms, ledger.now());
             for (name, value) in [("action", action), ("status", status)] {
                 json += &value.map_or(String::new(), |value| format!(",\"{name}\":\"{value}\""));
             }
@@ -214,9 +311,10 @@ fn play(ledger: &mut Ledger, step: &BudgetStep) {
             let (id, known) = policy_of(ledger, *policy);
             assert_eq!(ledger.reset(id, *period), if known { Ok(()) } else { Err(Code::PolicyNotFound) });
         }
-        BudgetStep::Call { agent, allowed, cost, times } => {
+        BudgetStep::ResetAll(period) => ledger.reset_all(*period),
+        BudgetStep::Call { agent, allowed, resource, cost, times } => {
             for _ in 0..*times {
-                call(ledger, agent_of(ledger, *agent), *allowed, *cost);
+                call(ledger, agent_of(ledger, *agent), *allowed, resource, *cost);
             }
         }
         BudgetStep::Used { agent, calls, cost } => {
@@ -241,14 +339,16 @@ fn policy_of(ledger: &Ledger, index: usize) -> (PolicyId, bool) {
     (id, has_entry("policy.create") && !has_entry("policy.delete"))
 }
 
-fn call(ledger: &mut Ledger, agent: AgentId, allowed: bool, cost: Option<&str>) {
+fn call(ledger: &mut Ledger, agent: AgentId, allowed: bool, resource: &str, cost: Option<&str>) {
     let (now, id) = (ledger.now().millis(), agent.to_string());
     let owner = recount::owner(&ledger.trail, &id).unwrap();
     let asked = cost.map_or(0, recount::millionths);
-    let said = recount::verdict(&recount::policies(&ledger.trail, now), &id, &owner, asked, now);
+    let action = if allowed { "read" } else { "drop" };
+    let pending = TrailEntry::pending(&id, &owner, action, resource, asked);
+    let said = recount::verdict(&ledger.trail, &recount::policies(&ledger.trail, now), &pending, now);
     let revoked = recount::is_revoked(&ledger.trail, &id);
     let before = ledger.trail.len();
-    let decision = ledger.call_of(if allowed { "read" } else { "drop" }, agent, cost);
+    let decision = ledger.call_of(action, resource, agent, cost);
     assert_eq!(ledger.trail.len(), before + 1);
     let (denial, warnings) = match said.split_first() {
         Some((first, rest)) if first.action != "warn" => (Some(first), rest),
@@ -263,7 +363,7 @@ fn call(ledger: &mut Ledger, agent: AgentId, allowed: bool, cost: Option<&str>) 
     assert_eq!((decision.code, decision.allowed), (code, code.is_none()));
     let denial = denial.filter(|_| code == Some(Code::BudgetExceeded));
     assert_eq!(decision.policy_id.map(|id| id.to_string()), denial.map(|said| said.policy.clone()));
-    assert_eq!(decision.retry_after.map(|seconds| seconds as i64), denial.map(|said| said.retry_after));
+    assert_eq!(decision.retry_after.map(|seconds| seconds as i64), denial.and_then(|said| said.retry_after));
     let expected = if revoked || !allowed { &[] } else { warnings };
     let found: Vec<_> = decision.warnings.iter().map(|warning| warning.policy_id.to_string()).collect();
     assert_eq!(found, expected.iter().map(|said| said.policy.clone()).collect::<Vec<_>>());

@@ -2,11 +2,13 @@
 
 use kavach_domain::agent::commands::{AgentPatch, CreateAgent, NewAgent, RevokeAgent, UpdateAgent};
 use kavach_domain::author::By;
+use kavach_domain::budget::calendar::Span;
 use kavach_domain::budget::cost::Cost;
 use kavach_domain::budget::counts::Period;
 use kavach_domain::budget::policy_commands::{
-    CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicy, UpdatePolicy,
+    CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicies, ResetPolicy, UpdatePolicy,
 };
+use kavach_domain::budget::scope::Call;
 use kavach_domain::budget::usage::{UsageAnswer, UsageReport};
 use kavach_domain::decision::explain::Steps;
 use kavach_domain::event::ChangeRecord;
@@ -68,6 +70,7 @@ impl Ledger {
     }
 
     fn record(&mut self, moment: Moment, event: &Event<'_>) {
+        let event = &self.tenant.complete(moment, event).into_owned();
         let mut bytes = Vec::new();
         codec::encode_event(moment, event, &mut bytes).unwrap();
         assert_eq!(codec::decode_event(moment.seq, &bytes).unwrap(), (moment, event.clone()));
@@ -102,7 +105,11 @@ impl Ledger {
     }
 
     pub fn give_to(&mut self, agent: AgentId, owner: &str) -> Result<(), Code> {
-        let patch: AgentPatch = serde_json::from_str(&json!({ "ownerId": owner }).to_string()).unwrap();
+        self.change_agent(agent, &json!({ "ownerId": owner }).to_string())
+    }
+
+    pub fn change_agent(&mut self, agent: AgentId, json: &str) -> Result<(), Code> {
+        let patch: AgentPatch = serde_json::from_str(json).unwrap();
         self.execute(UpdateAgent::parse(agent, patch)).map(|_| ())
     }
 
@@ -131,12 +138,16 @@ impl Ledger {
         self.execute(Ok(ResetPolicy { id, period })).map(|_| ())
     }
 
-    pub fn call(&mut self, agent: AgentId, cost: Option<&str>) -> Decision {
-        self.call_of("read", agent, cost)
+    pub fn reset_all(&mut self, period: Period) {
+        self.execute(Ok(ResetPolicies(period))).unwrap();
     }
 
-    pub fn call_of(&mut self, action: &str, agent: AgentId, cost: Option<&str>) -> Decision {
-        let mut request = Request::new(action, "docs:1").unwrap().for_agent(agent);
+    pub fn call(&mut self, agent: AgentId, cost: Option<&str>) -> Decision {
+        self.call_of("read", "docs:1", agent, cost)
+    }
+
+    pub fn call_of(&mut self, action: &str, resource: &str, agent: AgentId, cost: Option<&str>) -> Decision {
+        let mut request = Request::new(action, resource).unwrap().for_agent(agent);
         request.cost = cost.map(self::cost);
         let moment = self.tenant.next_moment(self.clock);
         let mut steps = Steps::default();
@@ -195,14 +206,23 @@ impl Ledger {
             self.tenant.policies().iter().map(|p| shown(&PolicyView::of(&self.tenant, p, now))).collect();
         let expected: Vec<_> = counted.iter().map(recount::Counted::shown).collect();
         assert_eq!(found, expected, "at {now}");
+        for window in self.tenant.policies().iter().flat_map(|policy| policy.windows(now)) {
+            if let (Some(max), Some(left)) = (window.max_tokens_cost, window.tokens_cost_left) {
+                let (spent, held) = (window.tokens_cost_spent.millionths(), window.tokens_cost_held.millionths());
+                let sum = left.millionths() + i128::from(spent) + i128::from(held);
+                assert_eq!(i128::from(max.millionths()), sum, "{window:?}");
+            }
+        }
         for agent in self.tenant.agents() {
             let (id, owner) = (agent.profile.id.to_string(), &*agent.profile.spec.owner);
             assert_eq!(Some(owner), recount::owner(&self.trail, &id).as_deref());
-            for asked in ["0", "0.5"] {
-                let check = self.tenant.check_budgets(agent, cost(asked), now, &mut ());
+            for (asked, resource) in [("0", "docs:1"), ("0.5", "docs:2")] {
+                let call = Call::new("read", resource);
+                let check = self.tenant.check_budgets(agent, call, cost(asked), now, &mut ());
                 let found = check.denied_by.iter().map(|by| &**by).chain(&check.warnings);
                 let found: Vec<_> = found.map(|e| json!([e.policy_id, e.limit, e.action, e.retry_after])).collect();
-                let expected = recount::verdict(&counted, &id, owner, recount::millionths(asked), now.millis());
+                let pending = TrailEntry::pending(&id, owner, "read", resource, recount::millionths(asked));
+                let expected = recount::verdict(&self.trail, &counted, &pending, now.millis());
                 assert_eq!(found, expected.iter().map(recount::Said::shown).collect::<Vec<_>>(), "{id} at {now}");
             }
         }
@@ -227,24 +247,20 @@ impl Ledger {
 }
 
 fn shown(view: &PolicyView) -> Value {
-    let (profile, usage) = (&view.policy.profile, &view.policy.usage);
-    let limits = &profile.limits;
+    let (profile, usage, limits) = (&view.policy.profile, &view.policy.usage, &view.limits);
+    let window = |span| usage.count(span).map(|count| count.open);
+    let calls = |span| window(span).map(|window| window.calls.to_string());
+    let cost = |span| window(span).map(|window| window.cost.millionths().to_string());
+    let max_calls = |span| limits.calls(span).map(|max| max.to_string());
+    let max_cost = |span| limits.cost(span).map(|max| max.millionths().to_string());
+    let (plain, more) = ([Span::Day, Span::Month], [Span::Hour, Span::Week, Span::Total]);
+    let in_order = |parts: [&[Option<String>]; 4]| parts.concat();
     json!({
         "id": profile.id,
-        "limits": [
-            limits.max_calls_per_day.map(|max| max.to_string()),
-            limits.max_calls_per_month.map(|max| max.to_string()),
-            limits.max_tokens_cost_per_day.map(|max| max.millionths().to_string()),
-            limits.max_tokens_cost_per_month.map(|max| max.millionths().to_string()),
-        ],
+        "limits": in_order([&plain.map(max_calls), &plain.map(max_cost), &more.map(max_calls), &more.map(max_cost)]),
         "action": profile.action,
         "status": view.status,
-        "used": [
-            usage.day.open.calls.to_string(),
-            usage.month.open.calls.to_string(),
-            usage.day.open.cost.millionths().to_string(),
-            usage.month.open.cost.millionths().to_string(),
-        ],
+        "used": in_order([&plain.map(calls), &plain.map(cost), &more.map(calls), &more.map(cost)]),
         "lastDenied": view.policy.last_denied_at.map(Timestamp::millis),
     })
 }

@@ -1,8 +1,12 @@
 //! Budgets, recounted from the audit trail and nothing else, by the words of the design. Costs come from the digits of
-//! the JSON, and the calendar is computed from the number of days, not by the server's library.
+//! the JSON, and the calendar is computed from the number of days, not by the server's library. Of a time zone only its
+//! clock is asked; where its dates begin is found by looking at every minute.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 
+use chrono::{DateTime, Offset, TimeZone};
+use chrono_tz::Tz;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -47,16 +51,43 @@ struct Parameters {
     period: String,
     owner_id: String,
     calls: u128,
+    labels: Option<BTreeMap<String, String>>,
+    resource: Option<String>,
+    actions: Option<Vec<String>>,
+    time_zone: Option<String>,
+    week_starts_on: Option<String>,
+    month_starts_on: Option<i64>,
+    temporary: Option<NotedTemporary>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct NotedLimits {
-    max_calls_per_day: Option<u128>,
-    max_calls_per_month: Option<u128>,
-    max_tokens_cost_per_day: Option<Box<RawValue>>,
-    max_tokens_cost_per_month: Option<Box<RawValue>>,
+/// Limits by name; `null` is none.
+type NotedLimits = BTreeMap<String, Option<Box<RawValue>>>;
+
+#[derive(Debug, Deserialize)]
+struct NotedTemporary {
+    limits: NotedLimits,
+    until: String,
 }
+
+impl NotedTemporary {
+    fn until(&self) -> i64 {
+        millis(&self.until)
+    }
+}
+
+/// The limits in the order in which they are checked: the name, whether it is of calls, and the span.
+pub const LIMITS: [(&str, bool, &str); 10] = [
+    ("maxCallsPerDay", true, "day"),
+    ("maxCallsPerMonth", true, "month"),
+    ("maxTokensCostPerDay", false, "day"),
+    ("maxTokensCostPerMonth", false, "month"),
+    ("maxCallsPerHour", true, "hour"),
+    ("maxCallsPerWeek", true, "week"),
+    ("maxCallsTotal", true, "total"),
+    ("maxTokensCostPerHour", false, "hour"),
+    ("maxTokensCostPerWeek", false, "week"),
+    ("maxTokensCostTotal", false, "total"),
+];
 
 impl TrailEntry {
     pub fn read(json: &str) -> Self {
@@ -69,6 +100,13 @@ impl TrailEntry {
             entry.noted = serde_json::from_str(parameters).unwrap_or_else(|problem| panic!("{problem}: {parameters}"));
         }
         entry
+    }
+
+    /// The entry of a call that is still to be decided.
+    pub fn pending(agent: &str, owner: &str, action: &str, resource: &str, cost: u128) -> Self {
+        let (agent_id, user_id) = (Some(agent.to_owned()), Some(owner.to_owned()));
+        let (action, resource) = (action.to_owned(), resource.to_owned());
+        Self { kind: "decision".to_owned(), agent_id, user_id, action, resource, cost, ..Self::default() }
     }
 
     fn is_allowed_call(&self) -> bool {
@@ -108,35 +146,116 @@ fn days_before(year: i64, month: i64) -> i64 {
     years + (1..month).map(|month| days_in(year, month)).sum::<i64>()
 }
 
-/// First moment of the month, and of the next one.
-fn month_of(at: i64) -> (i64, i64) {
-    let day = at / DAY;
-    let (mut year, mut month, mut left) = (1970, 1, day);
+/// A policy's calendar.
+#[derive(Clone, PartialEq)]
+struct Calendar {
+    zone: Option<Tz>,
+    /// From 0 for Monday.
+    week: i64,
+    month: i64,
+}
+
+thread_local! {
+    /// First moments of dates.
+    static FIRST: RefCell<HashMap<(Tz, i64), i64>> = RefCell::default();
+}
+
+impl Calendar {
+    fn of(noted: &Parameters) -> Self {
+        let days = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+        let week = noted.week_starts_on.as_ref().map_or(0, |day| days.iter().position(|known| known == day).unwrap());
+        let zone = noted.time_zone.as_ref().filter(|zone| *zone != "UTC").map(|zone| zone.parse().unwrap());
+        Self { zone, week: week as i64, month: noted.month_starts_on.unwrap_or(1) }
+    }
+
+    /// Minutes by which the clock is ahead of UTC.
+    fn ahead(&self, at: i64) -> i64 {
+        let time = DateTime::from_timestamp_millis(at).unwrap().naive_utc();
+        self.zone.map_or(0, |zone| i64::from(zone.offset_from_utc_datetime(&time).fix().local_minus_utc()) / 60)
+    }
+
+    /// The first moment of a date, in days since 1970.
+    fn first(&self, date: i64) -> i64 {
+        let Some(zone) = self.zone else { return date * DAY };
+        if let Some(known) = FIRST.with_borrow(|known| known.get(&(zone, date)).copied()) {
+            return known;
+        }
+        let mut at = date * DAY - 16 * 3_600_000;
+        while at + self.ahead(at) * 60_000 < date * DAY {
+            at += 60_000;
+        }
+        FIRST.with_borrow_mut(|known| known.insert((zone, date), at));
+        at
+    }
+
+    /// The date that has begun last.
+    fn date(&self, at: i64) -> i64 {
+        (at / DAY - 2..at / DAY + 3).rev().find(|date| self.first(*date) <= at).unwrap()
+    }
+
+    /// First moment of the window, and of the next one.
+    fn window(&self, span: &str, at: i64) -> (i64, i64) {
+        let date = self.date(at);
+        let days = |start: i64, end: i64| (self.first(start), self.first(end));
+        match span {
+            "hour" => {
+                let (ahead, hour) = (self.ahead(at), 60);
+                let minute = at.div_euclid(60_000);
+                let shown = |minute: i64| (minute + ahead).div_euclid(hour);
+                let same = |other: i64| self.ahead(other * 60_000) == ahead && shown(other) == shown(minute);
+                let start = (0..=hour).map(|back| minute - back).take_while(|other| same(*other)).last().unwrap();
+                let last = (0..=hour).map(|on| minute + on).take_while(|other| same(*other)).last().unwrap();
+                (start * 60_000, (last + 1) * 60_000)
+            }
+            "day" => days(date, date + 1),
+            "week" => {
+                // 1970 began on a Thursday.
+                let start = (date - 6..=date).find(|day| (day + 3 - self.week).rem_euclid(7) == 0).unwrap();
+                days(start, start + 7)
+            }
+            "month" => {
+                let starts: Vec<_> = (date - 32..=date + 32).filter(|day| day_of_month(*day) == self.month).collect();
+                let at = starts.iter().rposition(|start| *start <= date).unwrap();
+                days(starts[at], starts[at + 1])
+            }
+            _ => (0, i64::MAX),
+        }
+    }
+}
+
+/// The day of the month of a date, in days since 1970.
+fn day_of_month(date: i64) -> i64 {
+    let (mut year, mut left) = (1970, date);
+    while left < 0 {
+        year -= 1;
+        left += 365 + i64::from(is_leap(year));
+    }
     while left >= 365 + i64::from(is_leap(year)) {
         left -= 365 + i64::from(is_leap(year));
         year += 1;
     }
-    while month < 12 && days_before(year, month + 1) <= day {
+    let mut month = 1;
+    while left >= days_in(year, month) {
+        left -= days_in(year, month);
         month += 1;
     }
-    let first = days_before(year, month);
-    (first * DAY, (first + days_in(year, month)) * DAY)
-}
-
-/// First moment of the day, and of the next one.
-fn day_of(at: i64) -> (i64, i64) {
-    (at / DAY * DAY, (at / DAY + 1) * DAY)
+    left + 1
 }
 
 /// A policy, as the trail shows it.
 #[derive(Debug)]
 pub struct Counted {
+    /// The place of its creation in the trail.
+    born: usize,
     id: String,
-    agent: Option<String>,
-    owner: Option<String>,
-    /// Calls of the day and of the month, cost of the day and of the month.
-    limits: [Option<u128>; 4],
-    used: [u128; 4],
+    /// Those that hold now, in the order of [`LIMITS`].
+    limits: [Option<u128>; 10],
+    /// `None` if it is not counted.
+    used: [Option<u128>; 10],
+    /// When each window ends.
+    ends: [i64; 10],
+    /// Until when other limits hold, if they do, and which hold then.
+    later: Option<(i64, [Option<u128>; 10])>,
     action: String,
     disabled: bool,
     /// When it last denied a call, since it was last changed or reset.
@@ -144,12 +263,8 @@ pub struct Counted {
 }
 
 impl Counted {
-    fn is_about(&self, agent: &str, owner: &str) -> bool {
-        self.agent.as_ref().is_none_or(|own| own == agent) && self.owner.as_ref().is_none_or(|own| own == owner)
-    }
-
     fn status(&self) -> &'static str {
-        let used_up = (0..4).any(|at| self.limits[at].is_some_and(|max| self.used[at] >= max));
+        let used_up = (0..10).any(|at| self.limits[at].is_some_and(|max| self.used[at].unwrap() >= max));
         match (self.disabled, used_up) {
             (true, _) => "disabled",
             (false, true) => "triggered",
@@ -163,20 +278,66 @@ impl Counted {
             "limits": self.limits.map(|max| max.map(|max| max.to_string())),
             "action": self.action,
             "status": self.status(),
-            "used": self.used.map(|used| used.to_string()),
+            "used": self.used.map(|used| used.map(|used| used.to_string())),
             "lastDenied": self.denied,
         })
     }
 }
 
-fn limits(noted: &NotedLimits) -> [Option<u128>; 4] {
-    let cost = |number: &Option<Box<RawValue>>| number.as_ref().map(|number| millionths(number.get()));
-    [
-        noted.max_calls_per_day,
-        noted.max_calls_per_month,
-        cost(&noted.max_tokens_cost_per_day),
-        cost(&noted.max_tokens_cost_per_month),
-    ]
+fn limit(noted: &NotedLimits, name: &str, is_calls: bool) -> Option<u128> {
+    let number = noted.get(name)?.as_ref()?.get();
+    Some(if is_calls { number.parse().unwrap() } else { millionths(number) })
+}
+
+/// The limits that hold at that time.
+fn limits_at(noted: &Parameters, now: i64) -> [Option<u128>; 10] {
+    let temporary = noted.temporary.as_ref().filter(|temporary| now < temporary.until());
+    LIMITS.map(|(name, is_calls, _)| match temporary {
+        Some(temporary) if temporary.limits.contains_key(name) => limit(&temporary.limits, name, is_calls),
+        _ => limit(&noted.limits, name, is_calls),
+    })
+}
+
+/// Whether a policy counts that span.
+fn counts(noted: &Parameters, span: &str) -> bool {
+    let more = noted.temporary.as_ref();
+    ["day", "month"].contains(&span)
+        || LIMITS.iter().filter(|(_, _, of)| *of == span).any(|(name, is_calls, _)| {
+            limit(&noted.limits, name, *is_calls).is_some()
+                || more.is_some_and(|more| limit(&more.limits, name, *is_calls).is_some())
+        })
+}
+
+/// Whether the policy that was made at `born` charges the call at `place`, by what was known then.
+fn charges(trail: &[TrailEntry], born: usize, call: &TrailEntry, place: usize) -> bool {
+    let policy = &trail[born];
+    let (Some(agent), Some(owner)) = (&call.agent_id, &call.user_id) else { return false };
+    let known = |id: &str, kind: [&str; 2]| {
+        let about = |entry: &&TrailEntry| entry.resource == id && kind.contains(&&*entry.action);
+        trail[..place].iter().rev().find(about)
+    };
+    let scope = &known(&policy.resource, ["policy.create", "policy.update"]).unwrap().noted;
+    let labels = known(agent, ["agent.create", "agent.update"]).and_then(|entry| entry.noted.labels.as_ref());
+    let has = |(key, value): (&String, &String)| labels.is_some_and(|labels| labels.get(key) == Some(value));
+    let is_call = call.kind == "decision";
+    policy.agent_id.as_ref().is_none_or(|own| own == agent)
+        && policy.user_id.as_ref().is_none_or(|own| own == owner)
+        && scope.labels.iter().flatten().all(has)
+        && scope.actions.as_ref().is_none_or(|actions| is_call && actions.contains(&call.action))
+        && scope.resource.as_ref().is_none_or(|pattern| is_call && matches(pattern, &call.resource))
+}
+
+/// Whether the pattern matches the resource.
+fn matches(pattern: &str, resource: &str) -> bool {
+    let (first, rest) = pattern.split_once(':').unwrap_or((pattern, ""));
+    let (segment, others) = resource.split_once(':').unwrap_or((resource, ""));
+    let fits = first == segment || first == "*" && !segment.is_empty();
+    match (pattern.contains(':'), resource.contains(':')) {
+        (false, _) if first == "*" => fits,
+        (false, false) => fits,
+        (true, true) => fits && matches(rest, others),
+        _ => false,
+    }
 }
 
 /// The agent's owner.
@@ -223,27 +384,30 @@ pub fn policies(trail: &[TrailEntry], now: i64) -> Vec<Counted> {
         }
         let newest = later.iter().filter(about).rfind(|entry| entry.action == "policy.update");
         let noted = &newest.unwrap_or(entry).noted;
-        let mut policy = Counted {
+        let spans = ["hour", "day", "week", "month", "total"];
+        let counted = spans.map(|span| (span, counts(noted, span).then(|| count(trail, born, span, now))));
+        let of = |span: &str| counted.iter().find(|(of, _)| *of == span).unwrap().1;
+        let until = noted.temporary.as_ref().map(NotedTemporary::until).filter(|until| now < *until);
+        found.push(Counted {
+            born,
             id: entry.resource.clone(),
-            agent: entry.agent_id.clone(),
-            owner: entry.user_id.clone(),
-            limits: limits(&noted.limits),
-            used: [0; 4],
+            limits: limits_at(noted, now),
+            used: LIMITS.map(|(_, is_calls, span)| of(span).map(|used| if is_calls { used.calls } else { used.cost })),
+            ends: LIMITS.map(|(_, _, span)| of(span).map_or(i64::MAX, |used| used.end)),
+            later: until.map(|until| (until, limits_at(noted, until))),
             action: noted.action.clone(),
             disabled: noted.disabled,
             denied: last_denied(later, entry_id(entry)),
-        };
-        let (calls_today, cost_today) = count(trail, born, &policy, "month", day_of, now);
-        let (calls_this_month, cost_this_month) = count(trail, born, &policy, "day", month_of, now);
-        policy.used = [calls_today, calls_this_month, cost_today, cost_this_month];
-        found.push(policy);
+        });
     }
     found
 }
 
 /// When the policy last denied a call, if it was not changed or reset since.
 fn last_denied(later: &[TrailEntry], policy: &str) -> Option<i64> {
-    let is_change = |entry: &&TrailEntry| entry.resource == policy && entry.action.starts_with("policy.");
+    let is_change = |entry: &&TrailEntry| {
+        entry.action == "policy.reset_all" || entry.resource == policy && entry.action.starts_with("policy.")
+    };
     let denies = |entry: &&TrailEntry| entry.kind == "decision" && entry.policy_id.as_deref() == Some(policy);
     let last = later.iter().rfind(|entry| is_change(entry) || denies(entry))?;
     denies(&last).then_some(last.wall)
@@ -257,6 +421,7 @@ fn entry_id(created: &TrailEntry) -> &str {
 #[derive(Clone, Copy, Default)]
 struct Used {
     start: i64,
+    end: i64,
     calls: u128,
     cost: u128,
     /// The first entry that counts in it.
@@ -264,8 +429,16 @@ struct Used {
 }
 
 impl Used {
+    fn of((start, end): (i64, i64), since: usize) -> Self {
+        Self { start, end, since, ..Self::default() }
+    }
+
     fn charge(&mut self, calls: u128, cost: u128) {
         (self.calls, self.cost) = (self.calls + calls, u128::from(u64::MAX).min(self.cost + cost));
+    }
+
+    fn has(&self, at: i64) -> bool {
+        self.start <= at && at < self.end
     }
 }
 
@@ -276,16 +449,25 @@ struct Shown {
 }
 
 impl Shown {
-    fn turn_to(&mut self, start: i64, place: usize) {
+    /// Goes to the window with these bounds, with the clock at `at`.
+    fn turn_to(&mut self, bounds: (i64, i64), at: i64, place: usize) {
         let Self { now, other } = *self;
-        if now.start == start {
+        let (start, end) = bounds;
+        let goes_on = Used { start: start.min(now.start), end, ..now };
+        if now.has(at) {
+            self.now = goes_on;
             return;
         }
         let opened = match other {
-            Some(known) if known.start == start => known,
+            Some(known) if known.has(at) => known,
+            // After another calendar: no moment is counted twice.
+            _ if start < now.end && now.start < end => {
+                self.now = goes_on;
+                return;
+            }
             // Back to an unknown window: calls counted ahead of it may belong to it.
-            Some(_) if start < now.start => Used { start, since: place, ..now },
-            _ => Used { start, since: place, ..Used::default() },
+            Some(_) if start < now.start => Used { start, end, since: place, ..now },
+            _ => Used::of(bounds, place),
         };
         *self = Self { now: opened, other: Some(now) };
     }
@@ -299,60 +481,76 @@ impl Shown {
     }
 }
 
-/// A policy's calls and cost in the window that the clock shows. `other` is the period of a reset that leaves this one
-/// alone.
-fn count(
-    trail: &[TrailEntry],
-    born: usize,
-    policy: &Counted,
-    other: &str,
-    window_of: fn(i64) -> (i64, i64),
-    now: i64,
-) -> (u128, u128) {
-    let start_of = |wall: i64| window_of(wall).0;
-    let mut shown =
-        Shown { now: Used { start: start_of(trail[born].wall), since: born, ..Used::default() }, other: None };
+/// A policy's calls and cost in the window of that span that the clock shows.
+fn count(trail: &[TrailEntry], born: usize, span: &str, now: i64) -> Used {
+    let policy = &trail[born].resource;
+    let mut calendar = Calendar::of(&trail[born].noted);
+    let mut is_counted = counts(&trail[born].noted, span);
+    let fresh = |calendar: &Calendar, at: usize| Shown {
+        now: Used::of(calendar.window(span, trail[at].wall), at),
+        other: None,
+    };
+    let mut shown = fresh(&calendar, born);
     for (at, entry) in trail.iter().enumerate().skip(born + 1) {
+        // The open window's bounds hold until it is over.
+        let turn = |shown: &mut Shown, calendar: &Calendar| {
+            if !shown.now.has(entry.wall) {
+                shown.turn_to(calendar.window(span, entry.wall), entry.wall, at);
+            }
+        };
         if entry.wall < trail[at - 1].wall {
-            shown.turn_to(start_of(entry.wall), at);
+            turn(&mut shown, &calendar);
         }
-        let is_own = entry.action == "policy.reset" && entry.resource == policy.id;
-        if is_own {
-            shown.turn_to(start_of(entry.wall), at);
-            if entry.noted.period != other {
-                shown = Shown { now: Used { start: shown.now.start, since: at, ..Used::default() }, other: None };
+        if entry.action == "policy.update" && entry.resource == *policy {
+            let (new, counts) = (Calendar::of(&entry.noted), counts(&entry.noted, span));
+            if new != calendar {
+                shown.turn_to(new.window(span, entry.wall), entry.wall, at);
+            }
+            calendar = new;
+            if counts && !is_counted {
+                shown = fresh(&calendar, at);
+            }
+            is_counted = counts;
+            continue;
+        }
+        if entry.action == "policy.reset" && entry.resource == *policy || entry.action == "policy.reset_all" {
+            turn(&mut shown, &calendar);
+            if [span, "all"].contains(&&*entry.noted.period) {
+                shown = Shown { now: Used::of((shown.now.start, shown.now.end), at), other: None };
             }
             continue;
         }
         let settled = entry.r#ref.as_ref().map(|id| trail.iter().position(|entry| entry.id == *id).unwrap());
-        // A settlement belongs to the decision's owner, whoever owns the agent by now.
-        let charged = settled.map_or(entry, |place| &trail[place]);
-        let (Some(agent), Some(owner)) = (&charged.agent_id, &charged.user_id) else { continue };
-        // The decision was never charged to a policy made later.
-        if !policy.is_about(agent, owner) || settled.is_some_and(|place| place < born) {
-            continue;
-        }
+        // A settlement belongs to the decision's owner and policies, whatever has changed by now.
+        let place = settled.unwrap_or(at);
+        let charged = &trail[place];
         let calls = match settled {
             None if entry.is_allowed_call() => 1,
             None if entry.kind == "usage" => entry.noted.calls,
             None => continue,
             Some(_) => 0,
         };
-        shown.turn_to(start_of(entry.wall), at);
-        let Some(place) = settled else {
+        // The decision was never charged to a policy made later.
+        if place < born || !charges(trail, born, charged, place) {
+            continue;
+        }
+        turn(&mut shown, &calendar);
+        if settled.is_none() {
             shown.charge(calls, entry.cost);
             continue;
-        };
+        }
         match entry.cost.checked_sub(charged.cost) {
             Some(more) => shown.charge(0, more),
-            None if place >= shown.now.since && start_of(charged.wall) == shown.now.start => {
+            None if place >= shown.now.since && shown.now.has(charged.wall) => {
                 shown.now.cost = shown.now.cost.saturating_sub(charged.cost - entry.cost);
             }
             None => {}
         }
     }
-    shown.turn_to(start_of(now), trail.len());
-    (shown.now.calls, shown.now.cost)
+    if !shown.now.has(now) {
+        shown.turn_to(calendar.window(span, now), now, trail.len());
+    }
+    shown.now
 }
 
 /// An exceeded policy, and its limit that takes longest to start anew.
@@ -361,7 +559,8 @@ pub struct Said {
     pub policy: String,
     pub action: String,
     limit: &'static str,
-    pub retry_after: i64,
+    /// Seconds; `None` is never.
+    pub retry_after: Option<i64>,
 }
 
 impl Said {
@@ -370,25 +569,30 @@ impl Said {
     }
 }
 
-/// The policy that denies a call, if one does, then all that warn.
-pub fn verdict(policies: &[Counted], agent: &str, owner: &str, cost: u128, now: i64) -> Vec<Said> {
-    let names = ["maxCallsPerDay", "maxCallsPerMonth", "maxTokensCostPerDay", "maxTokensCostPerMonth"];
-    let seconds = |end: i64| (end - now + 999) / 1_000;
-    let resets = [seconds(day_of(now).1), seconds(month_of(now).1)];
+/// The policy that denies a call that is not in the trail yet, if one does, then all that warn. `call` is its entry.
+pub fn verdict(trail: &[TrailEntry], policies: &[Counted], call: &TrailEntry, now: i64) -> Vec<Said> {
+    let (cost, place) = (call.cost, trail.len());
     let mut said = Vec::new();
-    for policy in policies.iter().filter(|policy| !policy.disabled && policy.is_about(agent, owner)) {
+    for policy in policies.iter().filter(|policy| !policy.disabled && charges(trail, policy.born, call, place)) {
         let mut exceeded: Vec<(i64, usize)> = Vec::new();
-        for at in 0..4 {
-            let (used, asked) = (policy.used[at], if at < 2 { 1 } else { cost });
-            if policy.limits[at].is_some_and(|max| used >= max || used + asked > max) {
-                exceeded.push((resets[at % 2], at));
+        for at in 0..10 {
+            let asked = if LIMITS[at].1 { 1 } else { cost };
+            let is_over = |max: u128| {
+                let used = policy.used[at].unwrap();
+                used >= max || used + asked > max
+            };
+            if policy.limits[at].is_some_and(is_over) {
+                // A temporary limit may be in the way only until it ends.
+                let lifted = policy.later.filter(|(_, later)| !later[at].is_some_and(is_over)).map(|(until, _)| until);
+                exceeded.push((lifted.into_iter().chain([policy.ends[at]]).min().unwrap(), at));
             }
         }
         // The longest wait; of equals the first.
-        let longest = exceeded.iter().map(|(reset, _)| *reset).max();
-        let Some((retry_after, at)) = exceeded.into_iter().find(|(reset, _)| Some(*reset) == longest) else { continue };
+        let longest = exceeded.iter().map(|(end, _)| *end).max();
+        let Some((end, at)) = exceeded.into_iter().find(|(end, _)| Some(*end) == longest) else { continue };
+        let retry_after = (end < i64::MAX).then(|| (end - now + 999) / 1_000);
         let (policy, action) = (policy.id.clone(), policy.action.clone());
-        said.push(Said { policy, action, limit: names[at], retry_after });
+        said.push(Said { policy, action, limit: LIMITS[at].0, retry_after });
     }
     let severity = |said: &Said| ["warn", "throttle", "block", "revoke"].iter().position(|name| *name == said.action);
     let (warnings, mut denials): (Vec<_>, Vec<_>) = said.into_iter().partition(|said| said.action == "warn");

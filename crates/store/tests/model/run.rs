@@ -126,6 +126,7 @@ impl Run {
 
     /// Records an event as the actor does.
     fn record(&mut self, moment: Moment, event: &Event<'_>) {
+        let event = &self.tenant.complete(moment, event).into_owned();
         let mut bytes = Vec::new();
         codec::encode_event(moment, event, &mut bytes).unwrap();
         let journal = self.journal.as_mut().unwrap();

@@ -354,7 +354,7 @@ fn nothing_goes_below_zero_and_nothing_wraps() {
         ledger.call(agent, Some(most));
     }
     let usage = ledger.view(policy).policy.usage;
-    assert_eq!(usage.tokens_cost_today.millionths(), u64::MAX, "it stays at the most there is");
+    assert_eq!(usage.day.open.cost.millionths(), u64::MAX, "it stays at the most there is");
     assert_eq!(ledger.view(policy).status, PolicyStatus::Triggered);
     // Calls of 2^64 in all.
     let other = ledger.policy(r#"{"limits":{"maxCallsPerMonth":18446744073709551615}}"#);

@@ -5,7 +5,7 @@ use kavach_domain::agent::commands::{CreateAgent, RevokeAgent, RotateToken, Upda
 use kavach_domain::author::By;
 use kavach_domain::budget::cost::Cost;
 use kavach_domain::budget::counts::Period;
-use kavach_domain::budget::policy_commands::{CreatePolicy, DeletePolicy, ResetPolicy};
+use kavach_domain::budget::policy_commands::{CreatePolicy, DeletePolicy, ResetPolicies, ResetPolicy};
 use kavach_domain::delegation::commands::{CreateDelegation, RevokeDelegation};
 use kavach_domain::tenant::TenantStatus;
 use kavach_domain::tenant::commands::{SetStatus, UpdateTenant};
@@ -56,14 +56,20 @@ pub fn change(rng: &mut Rng, tenant: &Tenant, moment: Moment) -> Option<Change> 
         }
         6..8 if tenant.policies().len() < MANY => {
             let action = ["warn", "throttle", "block", "revoke"][rng.usize(0..4)];
-            let new = json!({ "limits": { "maxCallsPerDay": rng.u32(1..30) }, "action": action });
+            let zone = ["UTC", "Asia/Kolkata", "Europe/Berlin"][rng.usize(0..3)];
+            let mut new = json!({ "limits": { "maxCallsPerDay": rng.u32(1..30) }, "action": action, "timeZone": zone });
+            if rng.bool() {
+                new["limits"]["maxCallsPerHour"] = rng.u32(1..30).into();
+                new["resource"] = "docs:*".into();
+            }
             decided(CreatePolicy::parse(serde_json::from_value(new).unwrap()), tenant, moment)
         }
         8 => {
             let id = rng.choice(tenant.policies())?.profile.id;
-            match rng.bool() {
-                true => decided(Ok(DeletePolicy(id)), tenant, moment),
-                false => decided(Ok(ResetPolicy { id, period: Period::All }), tenant, moment),
+            match rng.u32(0..4) {
+                0 | 1 => decided(Ok(DeletePolicy(id)), tenant, moment),
+                2 => decided(Ok(ResetPolicies(Period::Day)), tenant, moment),
+                _ => decided(Ok(ResetPolicy { id, period: Period::All }), tenant, moment),
             }
         }
         9..11 => {

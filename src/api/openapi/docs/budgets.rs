@@ -1,7 +1,7 @@
 //! Budgets and usage.
 
 use crate::api::openapi::{Docs, Tag};
-use crate::api::policies::CheckJson;
+use crate::api::policies::{CheckJson, ResetAllJson};
 use crate::api::responses::PolicyJson;
 use crate::domain::Code::{
     AgentNotFound, AlreadySettled, AuditEntryNotFound, Forbidden, InvalidField, NotSettleable, PolicyLimitExceeded,
@@ -17,7 +17,10 @@ fn docs(id: &'static str, summary: &'static str) -> Docs {
 pub fn create() -> Docs {
     docs("createPolicy", "Create a budget policy")
         .about(
-            "It applies to all agents of the tenant, to one owner's, or to one agent. Days and calendar months are UTC. \
+            "It applies to all agents of the tenant, to one owner's, or to one agent; with `labels`, `resource` or `actions` \
+             it charges only calls that match all it names. Its windows follow `timeZone`, `weekStartsOn` and \
+             `monthStartsOn`; a total never starts anew. Calls and cost of an hour, a week and in all count from the moment \
+             a limit of that kind is set. `temporary` limits replace those of the same names until they end by themselves. \
              A tenant key can change, reset and delete a policy that a tenant key set last; what an operator \
              made or changed since is the operator's.",
         )
@@ -37,7 +40,10 @@ pub fn list() -> Docs {
 /// `GET /v1/policies/{id}`
 pub fn get() -> Docs {
     docs("getPolicy", "Get a budget policy")
-        .about("With what is used of it today and this month.")
+        .about(
+            "With what is used of it. For each limit of a window, the limit is always what is left plus what is spent plus \
+             what open holds hold.",
+        )
         .answers::<PolicyJson>(200, "The policy.")
         .fails(&[PolicyNotFound])
 }
@@ -45,8 +51,12 @@ pub fn get() -> Docs {
 /// `PATCH /v1/policies/{id}`
 pub fn update() -> Docs {
     docs("updatePolicy", "Change a budget policy")
-        .about("Omitted fields stay as they are. `null` clears a limit; one has to be left. `status: disabled` switches the policy off. After an \
-             operator's change only an operator changes it.")
+        .about(
+            "Omitted fields stay as they are. `null` clears a limit; one has to be left. `status: disabled` switches the \
+             policy off. A change of the calendar keeps the counts: the open windows go on until the new calendar ends \
+             them. A policy made without `labels`, `resource` and `actions` gets none later, and one made with some keeps at \
+             least one. After an operator's change only an operator changes it.",
+        )
         .answers::<PolicyJson>(200, "The policy as it is now.")
         .fails(&[InvalidField, Forbidden, PolicyNotFound])
         .writes()
@@ -64,16 +74,41 @@ pub fn delete() -> Docs {
 /// `POST /v1/policies/{id}/reset`
 pub fn reset() -> Docs {
     docs("resetPolicy", "Start a policy's counts anew")
-        .about("The body names which: those of the `day`, of the `month`, or `all`.")
+        .about("The body names which: those of the `hour`, the `day`, the `week`, the `month`, the `total`, or `all`. One that the policy does not have is no error.")
         .answers::<PolicyJson>(200, "The policy as it is now.")
         .fails(&[Forbidden, PolicyNotFound])
         .writes()
 }
 
+/// `POST /v1/policies/reset`
+pub fn reset_all() -> Docs {
+    docs("resetPolicies", "Start the counts of all of a tenant's policies anew")
+        .about(
+            "In one event: either all are reset or none. With a tenant key, the policies that an operator set last are left \
+             alone.",
+        )
+        .answers::<ResetAllJson>(200, "How many were reset.")
+        .fails(&[TenantMismatch, TenantNotFound])
+        .writes()
+}
+
+/// `GET /v1/agents/{id}/policies`
+pub fn of_agent() -> Docs {
+    docs("listAgentPolicies", "List the policies that bind an agent")
+        .about(
+            "Oldest first, with the windows of each: what is used, what is left, and when the count starts anew. Policies \
+             that name a resource or actions are among them; they charge only calls that match.",
+        )
+        .answers::<Vec<PolicyJson>>(200, "The policies.")
+        .fails(&[AgentNotFound])
+}
+
 /// `POST /v1/budget/check`
 pub fn check() -> Docs {
     docs("checkBudget", "Ask whether a call would exceed a budget")
-        .about("Charges and records nothing.")
+        .about(
+            "Charges and records nothing. Policies that name actions or a resource are asked only if the call's are given.",
+        )
         .answers::<CheckJson>(200, "What all policies about the agent say.")
         .fails(&[InvalidField, AgentNotFound])
 }
@@ -83,7 +118,8 @@ pub fn report() -> Docs {
     docs("reportUsage", "Report what was used")
         .about(
             "With `auditId` the decision's estimate becomes the real cost; repeating it with the same cost changes nothing. \
-             Without, cost and calls are added, even past a limit.",
+             Without, cost and calls are added, even past a limit: to the policies about the agent that name no action and \
+             no resource, since such a report is about no call.",
         )
         .answers::<UsageAnswer>(200, "What counts now.")
         .fails(&[InvalidField, AgentNotFound, AuditEntryNotFound, AlreadySettled, NotSettleable])

@@ -32,6 +32,7 @@ impl History {
         if kind < 4 {
             let Some(change) = commands::change(&mut self.rng, pipeline.tenant(), moment) else { return };
             let event = Event::Changed(ChangeRecord::new(By::Operator, change));
+            let event = pipeline.tenant().complete(moment, &event).into_owned();
             pipeline.record(moment, &event, queue).unwrap();
             member.model.record(moment, &event);
             let promise = Promise { first: moment.seq, last: moment.seq, written: moment.seq, synced: moment.seq };
@@ -61,6 +62,7 @@ impl History {
                     return;
                 };
                 let event = Event::Used(record);
+                let event = pipeline.tenant().complete(moment, &event).into_owned();
                 pipeline.record(moment, &event, queue).unwrap();
                 member.model.record(moment, &event);
             }
@@ -140,6 +142,7 @@ pub fn decide(
     let request = commands::call(rng, pipeline.tenant(), moment);
     let verdict = pipeline.tenant().decide(&Caller::Operator, &request, moment, &mut ());
     let event = Event::Decided(verdict.record(&request, 7));
+    let event = pipeline.tenant().complete(moment, &event).into_owned();
     pipeline.record(moment, &event, queue).unwrap();
     model.record(moment, &event);
     moment.seq

@@ -179,6 +179,7 @@ impl RemoteHistory {
         let mut own = Vec::new();
         if let Some(change) = change {
             let event = Event::Changed(ChangeRecord::new(By::Operator, change));
+            let event = pipeline.tenant().complete(moment, &event).into_owned();
             pipeline.record(moment, &event, queue).unwrap();
             own.push(sent(moment, &event));
             self.tally.changes += 1;
@@ -190,6 +191,7 @@ impl RemoteHistory {
                 let request = commands::call(rng, pipeline.tenant(), moment);
                 let verdict = pipeline.tenant().decide(&Caller::Operator, &request, moment, &mut ());
                 let event = Event::Decided(verdict.record(&request, 7));
+                let event = pipeline.tenant().complete(moment, &event).into_owned();
                 pipeline.record(moment, &event, queue).unwrap();
                 own.push(sent(moment, &event));
             }
