@@ -48,14 +48,14 @@ function webhookCard(webhook, tenant, refresh) {
 async function showDeliveries(webhook, refresh) {
   const path = `/v1/webhooks/${webhook.id}/deliveries`;
   const deliveries = await get(withQuery(path, { limit: MOST }));
-  dialog("Messages", (close) => {
+  dialog("Messages", (close, heading) => {
     const again = (delivery) => button("Send again", async () => {
       await post(`${path}/${delivery.id}/redeliver`, {});
       toast("It is sent again");
       close();
       await refresh();
     }, { kind: "small-button", label: `Send ${delivery.id} again` });
-    return h("div", { class: "stack" },
+    const shown = h("div", { class: "body stack" }, heading,
       deliveries.length ? table([
         ["Type", (delivery) => h("code", {}, delivery.type)],
         ["Status", (delivery) => badge(delivery.status)],
@@ -63,8 +63,8 @@ async function showDeliveries(webhook, refresh) {
         ["Happened", (delivery) => ago(delivery.createdAt)],
         ["", (delivery) => delivery.status !== "pending" && again(delivery), "actions"],
       ], deliveries, { label: "Messages" }) : h("p", { class: "muted" }, "Nothing was sent yet."),
-      deliveries.length >= MOST && h("span", { class: "small muted" }, `The newest ${MOST} are shown; the API has all.`),
-      h("div", { class: "row end" }, button("Close", () => { close(); return refresh(); })));
+      deliveries.length >= MOST && h("span", { class: "small muted" }, `The newest ${MOST} are shown; the API has all.`));
+    return [shown, h("div", { class: "foot" }, button("Close", () => { close(); return refresh(); }, { kind: "primary" }))];
   });
 }
 
