@@ -28,3 +28,4 @@ mod operator;
 mod overview;
 mod sessions;
 mod tenant_key;
+mod webhooks;

@@ -23,6 +23,7 @@ use kavach_domain::budget::policy_limits::{Limits, Temporary};
 use kavach_domain::budget::scope::Scope;
 use kavach_domain::budget::settlement::SettledDecision;
 use kavach_domain::budget::settlement::UsageRecord;
+use kavach_domain::budget::threshold::{Counted, Crossed};
 use kavach_domain::delegation::DelegationSpec;
 use kavach_domain::event::{Before, ChangeRecord, Extras, Grant, LinkUse};
 use kavach_domain::permission::constraint::time_window::TimeWindowSpec;
@@ -448,6 +449,13 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
     all
 }
 
+/// Thresholds that a charge reaches.
+fn crossed() -> Vec<Crossed> {
+    let calls =
+        Crossed { policy: policy_id(20), period: Span::Day, of: Counted::Calls, percent: 80, used: 80, max: 100 };
+    vec![calls, Crossed { period: Span::Total, of: Counted::Cost, percent: 1_000, used: 1 << 40, ..calls }]
+}
+
 /// Calls allowed and denied, with all optional fields and with none.
 fn records() -> Vec<(String, Record<'static>)> {
     let allowed = Record {
@@ -507,6 +515,8 @@ fn records() -> Vec<(String, Record<'static>)> {
     let opened = Opened { policy: 23, period: Span::Hour, start: at(0).millis(), end: at(3_600).millis() };
     let scoped = Extras { scoped: vec![23, 70_000], opens: vec![opened], ..Extras::default() };
     let scoped = Record { extras: Some(Box::new(scoped)), ..allowed.clone() };
+    let crossing = Extras { crossed: crossed(), ..Extras::default() };
+    let crossing = Record { extras: Some(Box::new(crossing)), ..allowed.clone() };
     let mut all = vec![
         ("allowed".to_owned(), allowed.clone()),
         ("allowed.traced".to_owned(), traced),
@@ -514,6 +524,7 @@ fn records() -> Vec<(String, Record<'static>)> {
         ("allowed.held".to_owned(), held),
         ("allowed.held.traced".to_owned(), held_traced),
         ("allowed.scoped".to_owned(), scoped),
+        ("allowed.crossed".to_owned(), crossing),
         ("allowed.ipv6".to_owned(), v6),
         ("allowed.own".to_owned(), own),
         ("denied.least".to_owned(), least),
@@ -547,6 +558,7 @@ fn reports() -> Vec<(&'static str, UsageRecord)> {
     vec![
         ("used", report.clone()),
         ("used.scoped", UsageRecord { scoped: vec![23], opens: vec![opened], ..report.clone() }),
+        ("used.crossed", UsageRecord { crossed: crossed(), ..report.clone() }),
         ("used.settles", UsageRecord { calls: 0, settles: Some(decision), ..report }),
     ]
 }
@@ -790,6 +802,11 @@ fn a_state_with_webhooks_is_read_and_written_byte_for_byte() {
     for (seq, outcome, finished) in [(3, Outcome::Delivered, 20), (4, Outcome::Dead, 21)] {
         let record = DeliveryRecord { seq, at: at(seq), outcome, ..deliveries()[1].1.clone() };
         tenant.apply(Moment::new(at(finished), finished), &Event::Delivered(record));
+    }
+    // Windows that have told a threshold.
+    for (name, seq) in [("policyCreated", 22), ("used.crossed", 23)] {
+        let (_, event) = events().into_iter().find(|(known, _)| *known == name).unwrap();
+        tenant.apply(Moment::new(at(seq), seq), &event);
     }
     let state = tenant.state();
     let outbox = &state.webhooks[0].outbox;
