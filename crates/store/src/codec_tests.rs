@@ -276,6 +276,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
             resource: Some(Pattern::parse("resource", "mcp:*:list").unwrap()),
             actions: vec!["read".into(), "list".into()],
         })),
+        thresholds: None,
     };
     let wide_before = Before::Policy {
         agent: None,
