@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::domain::budget::threshold::{Crossed, CrossedView};
+use crate::domain::budget::crossed::Crossed;
+use crate::domain::budget::threshold::CrossedView;
 use crate::domain::text::shown_within;
 use crate::domain::webhook::WebhookFormat;
 use crate::domain::webhook::message_type::MessageType;

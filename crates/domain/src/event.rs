@@ -13,11 +13,11 @@ use crate::agent::AgentSpec;
 use crate::author::{Author, By};
 use crate::budget::cost::Cost;
 use crate::budget::counts::{Cleared, Period};
+use crate::budget::crossed::Crossed;
 use crate::budget::opening::Opened;
 use crate::budget::policy::{PolicyAction, PolicyTerms};
 use crate::budget::policy_limits::Limits;
 use crate::budget::settlement::UsageRecord;
-use crate::budget::threshold::Crossed;
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
 use crate::id::{AgentId, DelegationId, KeyId, MessageId, PolicyId, TenantId, WebhookId};
@@ -26,8 +26,8 @@ use crate::tenant::settings::TenantSettings;
 use crate::text::Slug;
 use crate::time::Timestamp;
 use crate::trace_id::TraceId;
-use crate::webhook::WebhookSpec;
 use crate::webhook::outbox::DeliveryRecord;
+use crate::webhook::spec::WebhookSpec;
 
 /// One event. Its time and sequence number are stored beside it.
 #[derive(Clone, Debug, PartialEq)]

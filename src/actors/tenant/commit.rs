@@ -9,7 +9,7 @@ use super::TenantActor;
 use crate::actors::log_turns::LogFailed;
 use crate::actors::messages::Ending;
 use crate::actors::tenant_reply::TenantReply;
-use crate::domain::webhook::message_type::Announcement;
+use crate::domain::webhook::announcement::Announcement;
 use crate::domain::{Error, Event, Moment, Timestamp};
 use crate::journal::Journal;
 

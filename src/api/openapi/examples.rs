@@ -339,6 +339,7 @@ examples! {
             "resource": null,
             "actions": null,
             "temporary": null,
+            "thresholds": [80, 100],
             "lastDeniedAt": null,
             "createdAt": MADE,
             "updatedAt": MADE,

@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::agent::Agent;
 use crate::budget::cost::Cost;
+use crate::budget::crossed::Crossed;
 use crate::budget::meter::{Amount, Meter};
 use crate::budget::policy::{Policy, PolicyAction};
 use crate::budget::scope::Call;
-use crate::budget::threshold::Crossed;
 use crate::decision::explain::{Step, Trace};
 use crate::error::Code;
 use crate::id::PolicyId;

@@ -9,10 +9,10 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::budget::calendar::Span;
+use crate::budget::crossed::Crossed;
 use crate::budget::opening::Opened;
 use crate::budget::policy::{Policy, PolicyTerms};
 use crate::budget::settlement::UsageRecord;
-use crate::budget::threshold::Crossed;
 use crate::event::{Change, ChangeRecord, Event, Extras, Record};
 use crate::moment::Moment;
 use crate::tenant::Tenant;

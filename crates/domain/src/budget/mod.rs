@@ -16,6 +16,7 @@ pub mod check;
 pub mod completion;
 pub mod cost;
 pub mod counts;
+pub mod crossed;
 #[cfg(test)]
 mod hold_model_tests;
 pub mod meter;
@@ -29,6 +30,8 @@ pub mod scope_index;
 pub mod settlement;
 pub mod terms_view;
 pub mod threshold;
+#[cfg(test)]
+mod threshold_tests;
 pub mod usage;
 pub mod window;
 pub mod window_view;

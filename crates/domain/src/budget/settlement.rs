@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::author::By;
 use crate::budget::cost::Cost;
+use crate::budget::crossed::Crossed;
 use crate::budget::opening::Opened;
-use crate::budget::threshold::Crossed;
 use crate::id::AgentId;
 use crate::limits::MAX_SETTLED;
 use crate::time::Timestamp;

@@ -21,7 +21,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::budget::cost::Cost;
-use crate::budget::threshold::Counted;
 use crate::moment::Moment;
 use crate::time::Timestamp;
 
@@ -47,6 +46,16 @@ impl Bounds {
     pub fn ends_at(self) -> Option<Timestamp> {
         (self.end < i64::MAX).then(|| Timestamp::from_millis(self.end))
     }
+}
+
+/// What of a window a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Counted {
+    /// Calls.
+    Calls,
+    /// Cost.
+    Cost,
 }
 
 /// What was charged in one window.
