@@ -305,8 +305,7 @@ mod tests {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         for scheme in ["https", "http"] {
-            for host in ["localhost", "localhost.", "127.0.0.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"]
-            {
+            for host in ["localhost", "127.0.0.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"] {
                 let url = Url::parse(&format!("{scheme}://{host}:{port}/")).unwrap();
                 let failure = Client::new(Vec::new()).post(&url, &[], b"{}").await.unwrap_err();
                 assert!(failure.problem.contains("may not reach"), "{url}: {failure:?}");
