@@ -26,7 +26,7 @@ fn budgets(criterion: &mut Criterion) {
         request.cost = Some(Cost::from_millionths(1));
         let mut buffer = Vec::with_capacity(4_096);
         world.decide(&caller, &request, &mut buffer);
-        let charged = world.tenant.policies().iter().filter(|policy| policy.usage.calls_today == 1).count();
+        let charged = world.tenant.policies().iter().filter(|policy| policy.usage.day.open.calls == 1).count();
         assert_eq!(charged, matching, "all are charged");
         group.bench_function(BenchmarkId::new("matching", matching), |bencher| {
             bencher.iter(|| {

@@ -73,8 +73,11 @@ function policyCard(policy, tenant, refresh) {
     h("span", { class: "small muted mono", title: policy.id }, shortId(policy.id)));
 }
 
+/** A limit as its field shows it. */
+const shownLimit = (limits, name) => (limits[name] === null ? "none" : String(limits[name] ?? ""));
+
 /** A field for a limit. Of limits for a while, `none` lifts one. */
-const limitField = (group, limits) => ([name, label]) => field(label, `${group}.${name}`, { inputmode: "decimal", value: limits[name] ?? (limits[name] === null ? "none" : ""), placeholder: group === "limits" ? "no limit" : "as it is" });
+const limitField = (group, limits) => ([name, label]) => field(group === "limits" ? label : `${label}, meanwhile`, `${group}.${name}`, { inputmode: "decimal", value: shownLimit(limits, name), placeholder: group === "limits" ? "no limit" : "as it is" });
 
 /** A number as typed, with all its digits; other text as it is, for the server to refuse. */
 const exact = (typed) => (/^(0|[1-9]\d*)(\.\d+)?$/.test(typed) ? (JSON.rawJSON?.(typed) ?? Number(typed)) : typed);
@@ -113,12 +116,13 @@ function editPolicy({ tenant, policy, refresh }) {
     const list = (name) => { const parts = text(form, name).split(",").map((part) => part.trim()).filter(Boolean); return parts.length ? parts : null; };
     const all = {
       limits: given, action: text(form, "action"), thresholds: (list("thresholds") ?? []).map(exact),
-      labels: readLabels(text(form, "labels")), resource: text(form, "resource") || null, actions: list("actions"),
+      labels: text(form, "labels") === labelText(policy?.labels) ? undefined : readLabels(text(form, "labels")), resource: text(form, "resource") || null, actions: list("actions"),
       timeZone: text(form, "timeZone") || "UTC", weekStartsOn: text(form, "weekStartsOn"), monthStartsOn: Number(text(form, "monthStartsOn")),
       temporary: until === null ? null : { limits: meanwhile, until },
     };
     // What was not touched is not sent: a time that has passed meanwhile would be refused.
-    const same = JSON.stringify(all.temporary) === JSON.stringify(policy?.temporary ? { limits: policy.temporary.limits, until: `${policy.temporary.until.slice(0, 16)}:00Z` } : null);
+    const was = policy?.temporary;
+    const same = text(form, "temporary.until") === (was?.until.slice(0, 16) ?? "") && ALL_LIMITS.every(([name]) => text(form, `temporary.limits.${name}`) === shownLimit(was?.limits ?? {}, name));
     if (policy) await patch(`/v1/policies/${policy.id}`, { ...all, ...(same && { temporary: undefined }) });
     else await post("/v1/policies", { tenantId: tenant === "default" ? null : tenant, agentId: text(form, "agentId") || null, userId: text(form, "userId") || null, ...all });
     toast(policy ? "Saved" : "The policy is on");

@@ -162,7 +162,7 @@ fn a_scoped_policy_charges_only_what_matches() {
     // An explanation names what it looked at.
     let explained = operator.post("/v1/authorize/explain", call(&agent.id)).expect(200);
     let note = explained["steps"].as_array().unwrap().iter().find(|step| step["check"] == "note").unwrap().clone();
-    assert_eq!(note["policyId"], json!(writes), "{note}");
+    assert_eq!(note["policy"], json!(writes), "{note}");
     // Scopes change, but do not come or go.
     assert_eq!(operator.patch_policy(&one, json!({ "resource": "docs:2" }))["resource"], "docs:2");
     let gone = json!({ "labels": null, "resource": null });

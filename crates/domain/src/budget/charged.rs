@@ -54,9 +54,14 @@ impl Tenant {
         self.with_scoped(self.policies_about_owner(agent, owner), scoped)
     }
 
-    /// Places of the policies that a usage report charges.
+    /// Places of the policies that a usage report charges: a settlement none that was made after its decision.
     pub(crate) fn policies_of_usage(&self, record: &UsageRecord) -> Places {
-        self.with_scoped(self.policies_about_owner(record.agent, &record.owner), &record.scoped)
+        let mut places = self.with_scoped(self.policies_about_owner(record.agent, &record.owner), &record.scoped);
+        if let Some(decision) = &record.settles {
+            let was_there = |place| self.policy_at(place).is_some_and(|policy| policy.profile.id.seq() <= decision.seq);
+            places.retain(|place| was_there(*place));
+        }
+        places
     }
 
     fn with_scoped(&self, mut places: Places, scoped: &[u64]) -> Places {

@@ -151,7 +151,7 @@ impl Policy {
     pub fn new(profile: PolicyProfile, bounds: impl Fn(Span) -> Option<Bounds>) -> Self {
         let at = profile.created_at;
         let bounds = |span: Span| bounds(span).unwrap_or_else(|| profile.terms.calendar.utc(span, at));
-        let mut usage = Usage::empty(&bounds);
+        let mut usage = Usage::empty(bounds);
         usage.keep(|span| profile.terms.counts(&profile.limits, span), bounds, 0);
         Self { profile: Arc::new(profile), usage, last_denied_at: None }
     }

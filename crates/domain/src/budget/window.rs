@@ -128,6 +128,11 @@ impl Window {
         self.contains(charged.wall) && charged.seq > self.reset
     }
 
+    /// The window, going on until the end of one that it overlaps. Mostly that is itself.
+    fn until_end_of(self, bounds: Bounds) -> Self {
+        Self { start: self.start.min(bounds.start), end: bounds.end, ..self }
+    }
+
     fn overlaps(&self, bounds: Bounds) -> bool {
         self.start < bounds.end && bounds.start < self.end
     }
@@ -153,13 +158,12 @@ impl Count {
     #[must_use]
     pub fn turned_to(self, bounds: Bounds, now: Timestamp, seq: u64) -> Self {
         let Self { open, other } = self;
-        let goes_on = Window { start: open.start.min(bounds.start), end: bounds.end, ..open };
         if open.contains(now) {
-            return Self { open: goes_on, other };
+            return Self { open: open.until_end_of(bounds), other };
         }
         let opened = match other {
-            Some(known) if known.contains(now) => known,
-            _ if open.overlaps(bounds) => return Self { open: goes_on, other },
+            Some(known) if known.contains(now) => known.until_end_of(bounds),
+            _ if open.overlaps(bounds) => return Self { open: open.until_end_of(bounds), other },
             // Its own count may have been known once, and dropped.
             Some(_) if bounds.start < open.start => {
                 let Bounds { start, end } = bounds;

@@ -13,6 +13,9 @@ use super::recount::{self, TrailEntry};
 
 const OWNERS: [&str; 3] = ["ann", "bob", "cid"];
 
+/// The JSON of limits, in the order of [`recount::LIMITS`].
+type Max = [Option<&'static str>; 10];
+
 #[derive(Clone, Debug)]
 enum BudgetStep {
     Clock(Jump),
@@ -23,14 +26,14 @@ enum BudgetStep {
     Create {
         agent: Option<usize>,
         owner: Option<usize>,
-        limits: [Option<&'static str>; 10],
+        limits: Max,
         terms: Terms,
         scope: [Option<&'static str>; 3],
         action: &'static str,
     },
     Patch {
         policy: usize,
-        limits: [Option<&'static str>; 10],
+        limits: Max,
         terms: Terms,
         action: Option<&'static str>,
         status: Option<&'static str>,
@@ -66,7 +69,7 @@ struct Terms {
     week: Option<&'static str>,
     month: Option<u8>,
     /// Limits and for how many milliseconds; `Some(None)` ends them.
-    temporary: Option<Option<([Option<&'static str>; 10], i64)>>,
+    temporary: Option<Option<(Max, i64)>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -185,7 +188,7 @@ fn scope() -> impl Strategy<Value = [Option<&'static str>; 3]> {
     (labels, resource, actions).prop_map(|(labels, resource, actions)| [labels, resource, actions])
 }
 
-fn limits() -> impl Strategy<Value = [Option<&'static str>; 10]> {
+fn limits() -> impl Strategy<Value = Max> {
     patch().prop_map(|mut limits| {
         if limits.iter().all(|limit| limit.is_none_or(|limit| limit == "null")) {
             limits[0] = Some("2");
@@ -194,7 +197,7 @@ fn limits() -> impl Strategy<Value = [Option<&'static str>; 10]> {
     })
 }
 
-fn patch() -> impl Strategy<Value = [Option<&'static str>; 10]> {
+fn patch() -> impl Strategy<Value = Max> {
     let calls = |share| weighted(share, select(vec!["0", "1", "2", "3", "5", "8", "null"]));
     let amounts = vec!["0", "0.000001", "0.5", "1", "1.000001", "2", "3.3", "10", "123456789012.123457", "null"];
     let cost = move |share| weighted(share, select(amounts.clone()));

@@ -453,16 +453,16 @@ impl Shown {
     fn turn_to(&mut self, bounds: (i64, i64), at: i64, place: usize) {
         let Self { now, other } = *self;
         let (start, end) = bounds;
-        let goes_on = Used { start: start.min(now.start), end, ..now };
+        let goes_on = |used: Used| Used { start: start.min(used.start), end, ..used };
         if now.has(at) {
-            self.now = goes_on;
+            self.now = goes_on(now);
             return;
         }
         let opened = match other {
-            Some(known) if known.has(at) => known,
+            Some(known) if known.has(at) => goes_on(known),
             // After another calendar: no moment is counted twice.
             _ if start < now.end && now.start < end => {
-                self.now = goes_on;
+                self.now = goes_on(now);
                 return;
             }
             // Back to an unknown window: calls counted ahead of it may belong to it.

@@ -4,8 +4,8 @@ use crate::api::openapi::{Docs, Tag};
 use crate::api::policies::{CheckJson, ResetAllJson};
 use crate::api::responses::PolicyJson;
 use crate::domain::Code::{
-    AgentNotFound, AlreadySettled, AuditEntryNotFound, Forbidden, InvalidField, NotSettleable, PolicyLimitExceeded,
-    PolicyNotFound, TenantMismatch, TenantNotFound,
+    AgentNotFound, AlreadySettled, AuditEntryNotFound, Forbidden, InvalidField, InvalidPattern, NotSettleable,
+    PolicyLimitExceeded, PolicyNotFound, TenantMismatch, TenantNotFound,
 };
 use crate::domain::budget::usage::UsageAnswer;
 
@@ -25,7 +25,7 @@ pub fn create() -> Docs {
              made or changed since is the operator's.",
         )
         .created::<PolicyJson>("The new policy.")
-        .fails(&[InvalidField, TenantMismatch, TenantNotFound, AgentNotFound, PolicyLimitExceeded])
+        .fails(&[InvalidField, InvalidPattern, TenantMismatch, TenantNotFound, AgentNotFound, PolicyLimitExceeded])
         .writes()
 }
 
@@ -58,7 +58,7 @@ pub fn update() -> Docs {
              least one. After an operator's change only an operator changes it.",
         )
         .answers::<PolicyJson>(200, "The policy as it is now.")
-        .fails(&[InvalidField, Forbidden, PolicyNotFound])
+        .fails(&[InvalidField, InvalidPattern, Forbidden, PolicyNotFound])
         .writes()
 }
 
