@@ -89,8 +89,11 @@ impl Endpoint {
     }
 }
 
-/// A request's line, headers and body; `None` if it breaks off, as that of a server that is killed may.
-fn read_request(reader: &mut impl BufRead) -> Option<(String, Vec<(String, String)>, Vec<u8>)> {
+/// A request's line, its headers and its body.
+type Parts = (String, Vec<(String, String)>, Vec<u8>);
+
+/// Those of a request; `None` if it breaks off, as that of a server that is killed may.
+fn read_request(reader: &mut impl BufRead) -> Option<Parts> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|length| *length > 0)?;
     let mut headers = Vec::new();

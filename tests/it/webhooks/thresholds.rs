@@ -30,7 +30,7 @@ fn each_threshold_is_told_once_although_the_server_is_killed() {
     let draw = AtomicUsize::new(3);
     let endpoint = Endpoint::answering(move |_| {
         // Every second answer is bad.
-        if draw.fetch_add(1, Ordering::Relaxed) % 2 == 0 { Reply::Status(500) } else { Reply::Status(200) }
+        if draw.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) { Reply::Status(500) } else { Reply::Status(200) }
     });
     let made = operator.webhook("acme", &endpoint.url(), &["budget.threshold"]);
     for round in 0..8 {
