@@ -35,7 +35,7 @@ fn write(c: &mut Criterion) {
     let disk = OnDisk::new(&world.events);
     let journal = disk.journal.as_ref().unwrap();
     group.bench_function("encode_write_fsync", |b| {
-        b.iter(|| journal.begin_snapshot().run(|file| codec::write_state(&state, file)).unwrap());
+        b.iter(|| journal.begin_snapshot(journal.written_seq()).run(|file| codec::write_state(&state, file)).unwrap());
     });
     group.finish();
 }

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::domain::budget::cost::Cost;
+use crate::domain::limits::MAX_HOLD_SECONDS;
 use crate::domain::{AgentId, Code, Error, Request, Secret};
 use crate::service::{Kavach, PageRequest};
 use kavach_fixture::{Tool, tools};
@@ -15,6 +16,9 @@ const CALLS: usize = 600;
 
 /// One call in `STRAY` is for an arbitrary tool instead of one that the agent works with.
 const STRAY: usize = 7;
+
+/// Of one allowed call in `SETTLED` the real cost is reported.
+const SETTLED: usize = 4;
 
 /// What the demo created.
 pub struct Demo {
@@ -185,8 +189,22 @@ async fn traffic(kavach: &Kavach, work: &[(AgentId, Vec<&Tool>)]) -> Result<(), 
             .with_arguments(&tool.sample_arguments(n))?
             .with_user_agent(Some("kavach-demo"));
         // Between 0.004 and 0.016 units of cost.
-        request.cost = Some(Cost::from_millionths(4_000 + 3_000 * (n as u64 % 5)));
-        kavach.authorize(request).await?;
+        let estimate = 4_000 + 3_000 * (n as u64 % 5);
+        request.cost = Some(Cost::from_millionths(estimate));
+        // The last ones of each agent are still under way.
+        let is_held = n + 2 * work.len() >= CALLS;
+        if is_held {
+            request = request.holding(MAX_HOLD_SECONDS.into())?;
+        }
+        let decision = kavach.authorize(request).await?;
+        if let Some(id) = decision.audit_id.filter(|_| decision.allowed && !is_held && n % SETTLED == 0) {
+            let cost = Cost::from_millionths(estimate * 5 / 6);
+            kavach.report_usage(&agent.to_string(), cost, 0, Some(&id.to_string())).await?;
+        }
+    }
+    // What nobody asked about before: training, say.
+    if let Some((agent, _)) = work.first() {
+        kavach.report_usage(&agent.to_string(), Cost::from_millionths(250_000), 0, None).await?;
     }
     Ok(())
 }

@@ -149,7 +149,7 @@ pub fn fill(data: &DataDir, number: u32, agents: usize, entries: usize) {
     journal.finish_sync(point, now().millis()).unwrap();
     // Sealed now, not while calls are measured.
     journal.take_compression_jobs().into_iter().for_each(|job| job.run().unwrap());
-    journal.begin_snapshot().run(|file| codec::write_state(&world.tenant.state(), file)).unwrap();
+    journal.begin_snapshot(journal.written_seq()).run(|file| codec::write_state(&world.tenant.state(), file)).unwrap();
     journal.close(now().millis()).unwrap();
 }
 

@@ -94,6 +94,7 @@ pub fn run() {
         ("GET /v1/agents?tenantId", pair(&tenant, &|id| get("/v1/agents?tenantId=", id))),
         ("GET /v1/delegations?fromAgent", pair(&agent, &|id| get("/v1/delegations?fromAgent=", id))),
         ("GET /v1/audit?agentId", pair(&agent, &|id| get("/v1/audit?agentId=", id))),
+        ("GET /v1/spend?agentId", pair(&agent, &|id| get("/v1/spend?agentId=", id))),
         ("POST /v1/authorize", pair(&agent, &|id| post("/v1/authorize", ask(id)))),
         ("POST /v1/authorize/explain", pair(&agent, &|id| post("/v1/authorize/explain", ask(id)))),
         ("POST /v1/budget/check", pair(&agent, &|id| post("/v1/budget/check", json!({ "agentId": id })))),
@@ -101,6 +102,7 @@ pub fn run() {
             "POST /v1/usage, of a foreign decision",
             pair(&entry, &|id| post("/v1/usage", json!({ "agentId": own_agent, "auditId": id, "tokensCost": 1 }))),
         ),
+        ("GET /v1/holds/{id}", pair(&entry, &|id| get("/v1/holds/", id))),
         (
             "POST /v1/policies/reset",
             pair(&tenant, &|id| post("/v1/policies/reset", json!({ "tenantId": id, "period": "all" }))),

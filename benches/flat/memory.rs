@@ -109,7 +109,7 @@ fn grow(world: &mut World, data: &DataDir, kind: &str, agents: usize) {
     }
     journal.flush().unwrap();
     let state = world.tenant.state();
-    journal.begin_snapshot().run(|file| codec::write_state(&state, file)).unwrap();
+    journal.begin_snapshot(journal.written_seq()).run(|file| codec::write_state(&state, file)).unwrap();
     journal.close(now().millis()).unwrap();
 }
 

@@ -50,7 +50,10 @@ fn tenant(data: &DataDir, number: u32) {
     let mut journal = create_folder(data, number, &world.events);
     for decided in 0..2 * DECISIONS {
         if decided == DECISIONS {
-            journal.begin_snapshot().run(|file| codec::write_state(&world.tenant.state(), file)).unwrap();
+            journal
+                .begin_snapshot(journal.written_seq())
+                .run(|file| codec::write_state(&world.tenant.state(), file))
+                .unwrap();
         }
         let seq = journal.next_seq();
         journal

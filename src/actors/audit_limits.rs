@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::fair_semaphore::{FairSemaphore, Party};
 use super::journal_watch::JournalWatch;
 use crate::domain::limits::{
-    MAX_AUDIT_PAGES, MAX_AUDIT_PAGES_PER_TENANT, MAX_AUDIT_READERS, MAX_EXPORTS, MAX_EXPORTS_PER_TENANT, MAX_STREAMS,
-    MAX_STREAMS_PER_TENANT, RESERVED_EXPORTS, RESERVED_STREAMS,
+    MAX_AUDIT_PAGES, MAX_AUDIT_PAGES_PER_TENANT, MAX_AUDIT_READERS, MAX_EXPORTS, MAX_EXPORTS_PER_TENANT,
+    MAX_SPEND_REPORTS, MAX_SPEND_REPORTS_PER_TENANT, MAX_STREAMS, MAX_STREAMS_PER_TENANT, RESERVED_EXPORTS,
+    RESERVED_STREAMS,
 };
 use crate::domain::{Code, Error};
 
@@ -18,6 +19,8 @@ pub struct AuditLimits {
     pub readers: Arc<FairSemaphore>,
     /// Permits to make a page of entries, which stays in memory until it is answered.
     pub pages: Arc<FairSemaphore>,
+    /// Permits to make a spend report, which holds its groups while it reads.
+    pub reports: Arc<FairSemaphore>,
     /// Who follows which tenants.
     pub watch: Arc<JournalWatch>,
     /// Exports under way.
@@ -36,6 +39,7 @@ impl Default for AuditLimits {
         Self {
             readers: FairSemaphore::new((cores / 2).clamp(1, MAX_AUDIT_READERS), 1),
             pages: FairSemaphore::new(MAX_AUDIT_PAGES, MAX_AUDIT_PAGES_PER_TENANT),
+            reports: FairSemaphore::new(MAX_SPEND_REPORTS, MAX_SPEND_REPORTS_PER_TENANT),
             watch: Arc::default(),
             exports: slots("exports", MAX_EXPORTS, RESERVED_EXPORTS, MAX_EXPORTS_PER_TENANT),
             streams: slots("streams", MAX_STREAMS, RESERVED_STREAMS, MAX_STREAMS_PER_TENANT),

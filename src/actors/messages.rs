@@ -11,13 +11,15 @@ use tokio::sync::oneshot;
 
 use super::reply::Reply;
 use crate::domain::author::Author;
+use crate::domain::budget::hold::HoldTime;
+use crate::domain::budget::hold_commands::HoldView;
 use crate::domain::budget::usage::{UsageAnswer, UsageReport};
 use crate::domain::decision::explain::Step;
 use crate::domain::event::Before;
 use crate::domain::tenant::{Caller, Command};
 use crate::domain::text::Slug;
 use crate::domain::webhook::outbox::DeliveryRecord;
-use crate::domain::{Credential, Decision, Request, TenantId, Timestamp};
+use crate::domain::{AuditId, Credential, Decision, Request, TenantId, Timestamp};
 use crate::journal::{Checkpoint, JournalReader};
 use crate::measure::tenant_measures::Waiting;
 use kavach_store::catalog_writer::RowBytes;
@@ -106,6 +108,32 @@ pub struct RecordDelivery {
     pub record: DeliveryRecord,
     /// The reply channel.
     pub reply: Reply<()>,
+}
+
+/// Give a hold back.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ReleaseHold {
+    /// The caller's credential.
+    pub credential: Credential,
+    /// The decision whose cost is held.
+    pub id: AuditId,
+    /// The reply channel.
+    pub reply: Reply<UsageAnswer>,
+}
+
+/// Move the end of a hold.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ExtendHold {
+    /// The caller's credential.
+    pub credential: Credential,
+    /// The decision whose cost is held.
+    pub id: AuditId,
+    /// How long it lasts from now on.
+    pub time: HoldTime,
+    /// The reply channel.
+    pub reply: Reply<HoldView>,
 }
 
 /// Read the state.

@@ -13,7 +13,7 @@ use super::catalog_keeper::CatalogKeeper;
 use super::clock::Clock;
 use super::log_keeper::LogKeeper;
 use super::messages::TenantDown;
-use crate::journal::{Compressor, DataDir, Log, Syncer};
+use crate::journal::{Compressor, DataDir, FolderWriter, Log, Syncer};
 use crate::measure::Measures;
 use crate::store::Durability;
 use crate::webhooks::Webhooks;
@@ -33,7 +33,9 @@ pub struct Resources {
     pub log_keeper: LogKeeper,
     /// The thread that writes the catalog.
     pub catalog: CatalogKeeper,
-    /// The thread that syncs tenants' folders.
+    /// The thread that writes to tenants' folders.
+    pub folder_writer: FolderWriter,
+    /// The thread that syncs them.
     pub syncer: Syncer,
     /// The threads that compress.
     pub compressor: Compressor,
@@ -62,6 +64,7 @@ impl Resources {
         data: DataDir,
         log: Arc<Log>,
         log_keeper: LogKeeper,
+        folder_writer: FolderWriter,
         syncer: Syncer,
         compressor: Compressor,
         durability: Durability,
@@ -74,6 +77,7 @@ impl Resources {
             log,
             log_keeper,
             catalog: CatalogKeeper::default(),
+            folder_writer,
             syncer,
             compressor,
             durability,

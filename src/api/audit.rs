@@ -7,13 +7,12 @@ use serde::Deserialize;
 
 use super::auth::Admin;
 use super::error::{HandlerResult, Problem};
-use super::input::{Query, owner, page};
+use super::input::{Query, agent, export_format, owner, page, period};
 use super::responses;
 use super::streaming::{Pulled, PulledBody};
 use crate::domain::audit::{AuditKinds, AuditResult};
 use crate::domain::limits::{MAX_AUDIT_OFFSET, MAX_FILTER_ACTIONS, MAX_PAGE};
-use crate::domain::text::quote;
-use crate::domain::{AgentId, AuditEntry, AuditFilter, AuditId, Code, Error, TenantRef, Timestamp, TraceId, schema};
+use crate::domain::{AgentId, AuditEntry, AuditFilter, AuditId, Code, Error, TenantRef, TraceId, schema};
 use crate::service::{AuditQuery, AuditStream, Export, ExportFormat, StreamItem, write_line};
 
 /// The query of the audit trail.
@@ -85,16 +84,7 @@ impl AuditListQuery {
     /// The tenant, the filter and the format of an export.
     pub fn export(self) -> Result<(Option<TenantRef>, AuditFilter, ExportFormat), Problem> {
         self.refuse_paging()?;
-        let format = match (self.format.as_deref(), self.spreadsheet) {
-            (Some("csv"), Some(true)) => ExportFormat::Spreadsheet,
-            (Some("csv"), _) => ExportFormat::Csv,
-            (_, Some(true)) => return Err(invalid("spreadsheet", "works only with format=csv")),
-            (None | Some("json"), _) => ExportFormat::Json,
-            (Some("ndjson"), _) => ExportFormat::Ndjson,
-            (Some(other), _) => {
-                return Err(invalid("format", format!("must be json, ndjson or csv, not '{}'", quote(other))));
-            }
-        };
+        let format = export_format(self.format.as_deref(), self.spreadsheet, &["json", "ndjson", "csv"])?;
         let (tenant, filter) = self.filter()?;
         Ok((tenant, filter, format))
     }
@@ -121,20 +111,8 @@ impl AuditListQuery {
 
     fn filter(self) -> Result<(Option<TenantRef>, AuditFilter), Problem> {
         let Self { kind, tenant_id, agent_id, user_id, owner_id, since, until, actions, result, trace_id, .. } = self;
-        let agent = match agent_id {
-            Some(text) => Some(
-                AgentId::parse(&text)
-                    .ok_or_else(|| invalid("agentId", format!("must be an agent's id, not '{}'", quote(&text))))?,
-            ),
-            None => None,
-        };
-        let since = since.map(|text| Timestamp::parse_or_day("since", &text)).transpose()?;
-        let until = until.map(|text| Timestamp::parse_or_day("until", &text)).transpose()?;
-        if let (Some(since), Some(until)) = (since, until)
-            && since > until
-        {
-            return Err(invalid("since", "must not be after until"));
-        }
+        let agent = agent(agent_id)?;
+        let (since, until) = period(since, until, None)?;
         let actions: Vec<Box<str>> = actions.iter().flat_map(|list| list.split(',')).map(Into::into).collect();
         if actions.iter().any(|action| action.is_empty()) {
             return Err(invalid("actions", "must not name an empty action"));

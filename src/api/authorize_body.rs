@@ -13,7 +13,7 @@ use super::traceparent::trace_id;
 use crate::domain::budget::cost::Cost;
 use crate::domain::decision::arguments::Arguments;
 use crate::domain::decision::request::Asked;
-use crate::domain::limits::MAX_BATCH;
+use crate::domain::limits::{MAX_BATCH, MAX_HOLD_SECONDS};
 use crate::domain::text::quote;
 use crate::domain::{Code, Error, Request, TenantRef, TraceId, schema};
 
@@ -47,9 +47,23 @@ pub struct AuthorizeBody<'a> {
     #[serde(borrow, default, deserialize_with = "json_text")]
     #[schemars(with = "Option<Cost>")]
     pub tokens_cost: Option<&'a str>,
+    /// Holds the estimate instead of charging it for good: it is left again after that time unless `POST /v1/usage`
+    /// settles it before.
+    #[serde(default)]
+    pub hold: Option<HoldBody>,
     /// What the asking service knows of the call. With an agent token the connection's own address counts.
     #[serde(borrow)]
     pub context: Option<CallContext<'a>>,
+}
+
+/// A hold to make, if the call is allowed.
+#[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct HoldBody {
+    /// Seconds until it ends by itself.
+    #[schemars(range(min = 1, max = MAX_HOLD_SECONDS))]
+    pub ttl_seconds: u64,
 }
 
 /// What the asking service knows of the call.
@@ -112,7 +126,7 @@ impl<'a> CallHead<'a> {
 impl AuthorizeBody<'_> {
     /// Checks the body. `agent` is the one that the path names.
     pub fn check(self, head: &CallHead<'_>, agent: Option<&str>) -> Result<Request, Error> {
-        let Self { agent_id, tenant_id, action, resource, arguments, tokens_cost, context } = self;
+        let Self { agent_id, tenant_id, action, resource, arguments, tokens_cost, hold, context } = self;
         let (ip, user_agent) = context.map_or((None, None), |context| (context.ip, context.user_agent));
         let user_agent = user_agent.as_deref().filter(|_| head.agent_ip.is_none()).or(head.user_agent);
         let mut request = Request::of(&action, &resource, arguments, user_agent)?;
@@ -131,6 +145,9 @@ impl AuthorizeBody<'_> {
         if let Some(number) = tokens_cost {
             let (cost, is_rounded) = Cost::parse_rounding("tokensCost", number)?;
             (request.cost, request.is_cost_rounded) = (Some(cost), is_rounded);
+        }
+        if let Some(HoldBody { ttl_seconds }) = hold {
+            request = request.holding(ttl_seconds)?;
         }
         request.ip = match (head.agent_ip, ip) {
             (Some(own), _) => own,

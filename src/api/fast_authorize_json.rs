@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::authorize_body::{AuthorizeBody, CallContext};
+use super::authorize_body::{AuthorizeBody, CallContext, HoldBody};
 use crate::domain::decision::arguments::{Arguments, first_twice};
 use crate::domain::limits::MAX_JSON_DEPTH;
 
@@ -65,6 +65,7 @@ impl<'a> Reader<'a> {
             "agentId" => reader.once(&mut body.agent_id, Self::cow),
             "tenantId" => reader.once(&mut body.tenant_id, Self::cow),
             "tokensCost" => reader.once(&mut body.tokens_cost, Self::value),
+            "hold" => reader.once(&mut body.hold, Self::hold),
             "context" => reader.once(&mut context, Self::context),
             // An unknown field is left to the general reader too: it is rare, and ignored there.
             _ => None,
@@ -83,6 +84,22 @@ impl<'a> Reader<'a> {
             _ => None,
         })?;
         Some(context)
+    }
+
+    fn hold(&mut self) -> Option<HoldBody> {
+        let mut seconds = None;
+        self.object(|reader, name| match name {
+            "ttlSeconds" => reader.once(&mut seconds, Self::whole_number),
+            _ => None,
+        })?;
+        Some(HoldBody { ttl_seconds: seconds? })
+    }
+
+    /// A number of digits alone.
+    fn whole_number(&mut self) -> Option<u64> {
+        let start = self.at;
+        self.number()?;
+        self.text.get(start..self.at)?.parse().ok()
     }
 
     /// Sets a field that is not set yet to a value that is not `null`.
@@ -289,13 +306,21 @@ mod tests {
         let field = (prop::sample::select(names.to_vec()), value.boxed(), space());
         let fields = prop::collection::vec(field, 0..6);
         let context = "\\{(\"ip\":\"1\\.2\\.3\\.4\")?(,\"userAgent\":\"u\")?\\}";
-        (fields, prop::option::of(context), any::<(bool, bool)>(), any::<prop::sample::Index>(), 0..8u8).prop_map(
-            |(fields, context, (action, resource), place, damage)| {
+        let seconds = prop_oneof![
+            "[1-9][0-9]{0,5}|-0|-1|01|0|1\\.0|1e2|1\\.5|18446744073709551615|18446744073709551616|\"5\"|null|\\{\\}",
+        ];
+        let hold = (seconds, prop::sample::select(vec!["", ",\"x\":1", ",\"ttlSeconds\":2", " "]))
+            .prop_map(|(seconds, more)| format!("\"hold\":{{\"ttlSeconds\":{seconds}{more}}}"));
+        let hold = prop_oneof![4 => hold, 1 => Just("\"hold\":{}".to_owned()), 1 => Just("\"hold\":null".to_owned())];
+        let parts = (fields, prop::option::of(context), prop::option::weighted(0.3, hold));
+        (parts, any::<(bool, bool)>(), any::<prop::sample::Index>(), 0..8u8).prop_map(
+            |((fields, context, hold), (action, resource), place, damage)| {
                 let mut all: Vec<String> = fields
                     .into_iter()
                     .map(|(name, value, space)| format!("{space}\"{name}\"{space}:{value}"))
                     .collect();
                 all.extend(context.map(|context| format!("\"context\":{context}")));
+                all.extend(hold);
                 all.extend(action.then(|| "\"action\":\"read\"".to_owned()));
                 all.extend(resource.then(|| "\"resource\": \"a:b\"".to_owned()));
                 let mut json = format!("{{{}}}", all.join(","));
@@ -349,6 +374,7 @@ mod tests {
         for json in [
             r#"{"action":"read","resource":"mcp:github:list_issues","arguments":{"owner":"acme","page":3,"x":[1,-2.5e3,null,true]}}"#,
             r#"{"agentId": "agt_1", "action": "read", "resource": "a", "tokensCost": 0.05, "context": {"ip": "::1", "userAgent": "u"}}"#,
+            r#"{"action":"read","resource":"a","tokensCost":0.05,"hold":{"ttlSeconds":300}}"#,
             " {\n\t\"resource\" : \"é\" , \"action\" : \"*\" } ",
         ] {
             assert!(single(json).is_some(), "{json}");
@@ -366,6 +392,10 @@ mod tests {
             r#"{"action":"read","resource":"a","unknown":1}"#,
             r#"{"action":"read","resource":"a","arguments":{"n":01}}"#,
             r#"{"action":"read","resource":"a","arguments":{"n":1,"n":2}}"#,
+            r#"{"action":"read","resource":"a","hold":{}}"#,
+            r#"{"action":"read","resource":"a","hold":{"ttlSeconds":"1"}}"#,
+            r#"{"action":"read","resource":"a","hold":{"ttlSeconds":1.0}}"#,
+            r#"{"action":"read","resource":"a","hold":{"ttlSeconds":-1}}"#,
             r#"{"action":"read","resource":"a"} x"#,
             r#"["read","a"]"#,
         ] {

@@ -27,11 +27,12 @@ use super::auth::shared;
 use super::error::Problem;
 use super::slow_client_memory::SlowClientMemory;
 use super::strict_json::StrictJson;
+use crate::domain::budget::calendar::Calendar;
 use crate::domain::limits::{MAX_BODY_SECONDS, MAX_PAGE};
 use crate::domain::text::{owner_sought, quote, quote_cause};
-use crate::domain::{Code, Error, schema};
+use crate::domain::{AgentId, Code, Error, Timestamp, schema};
 use crate::net::ConnectionTimer;
-use crate::service::{Kavach, PageRequest};
+use crate::service::{ExportFormat, Kavach, PageRequest};
 
 /// A JSON body of that type, whatever its content type says.
 pub struct Body<T>(
@@ -381,6 +382,69 @@ pub fn owner(user_id: Option<String>, owner_id: Option<String>) -> Result<Option
         }
         (user, owner) => Ok(user.or(owner)),
     }
+}
+
+/// The agent that a filter asks for.
+///
+/// # Errors
+/// `INVALID_QUERY` if it is not an agent's id.
+pub fn agent(agent_id: Option<String>) -> Result<Option<AgentId>, Problem> {
+    let bad = |text: &str| {
+        Error::field(Code::InvalidQuery, "agentId", format!("must be an agent's id, not '{}'", quote(text)))
+    };
+    agent_id.map(|text| AgentId::parse(&text).ok_or_else(|| Problem(bad(&text)))).transpose()
+}
+
+/// The time that a filter asks for: from when on, and before when. A date alone is the start of that day in that zone,
+/// an IANA name that was checked; `None` is UTC.
+///
+/// # Errors
+/// `INVALID_FIELD` for what is not a time, `INVALID_QUERY` where one is after the other.
+pub fn period(
+    since: Option<String>,
+    until: Option<String>,
+    zone: Option<Box<str>>,
+) -> Result<(Option<Timestamp>, Option<Timestamp>), Problem> {
+    let calendar = Calendar { zone, ..Calendar::default() };
+    let read = |field: &str, text: String| {
+        let is_date = text.len() == "2026-03-01".len();
+        let day = if is_date && calendar.is_zoned() { calendar.start_of(&text) } else { None };
+        day.map_or_else(|| Timestamp::parse_or_day(field, &text), Ok)
+    };
+    let since = since.map(|text| read("since", text)).transpose()?;
+    let until = until.map(|text| read("until", text)).transpose()?;
+    if since.zip(until).is_some_and(|(since, until)| since > until) {
+        return Err(Problem(Error::field(Code::InvalidQuery, "since", "must not be after until")));
+    }
+    Ok((since, until))
+}
+
+/// The format that a query asks for, one of `known`; JSON by default.
+///
+/// # Errors
+/// `INVALID_QUERY`.
+pub fn export_format(
+    format: Option<&str>,
+    spreadsheet: Option<bool>,
+    known: &[&'static str],
+) -> Result<ExportFormat, Problem> {
+    let refuse = |field, problem: String| Err(Problem(Error::field(Code::InvalidQuery, field, problem)));
+    match format.filter(|format| !known.contains(format)) {
+        Some(other) => {
+            let (last, others) = known.split_last().unwrap_or((&"json", &[]));
+            return refuse("format", format!("must be {} or {last}, not '{}'", others.join(", "), quote(other)));
+        }
+        None if spreadsheet == Some(true) && format != Some("csv") => {
+            return refuse("spreadsheet", "works only with format=csv".to_owned());
+        }
+        None => {}
+    }
+    Ok(match format {
+        Some("csv") if spreadsheet == Some(true) => ExportFormat::Spreadsheet,
+        Some("csv") => ExportFormat::Csv,
+        Some("ndjson") => ExportFormat::Ndjson,
+        _ => ExportFormat::Json,
+    })
 }
 
 /// Checks the paging fields of a query.

@@ -13,6 +13,8 @@ use crate::domain::agent::labels::Labels;
 use crate::domain::budget::calendar::Span;
 use crate::domain::budget::cost::Cost;
 use crate::domain::budget::counts::Usage;
+use crate::domain::budget::hold::Hold;
+use crate::domain::budget::hold_commands::HoldView;
 use crate::domain::budget::policy::{Policy, PolicyAction, PolicyStatus};
 use crate::domain::budget::policy_commands::PolicyView;
 use crate::domain::budget::policy_limits::Limits;
@@ -27,7 +29,7 @@ use crate::domain::tenant::key::ApiKey;
 use crate::domain::tenant::{Profile, TenantStatus};
 use crate::domain::text::DEFAULT_TENANT_NAME;
 use crate::domain::{
-    AgentId, AgentStatus, AgentType, Code, DelegationId, DelegationStatus, KeyId, PolicyId, Secret, TenantId,
+    AgentId, AgentStatus, AgentType, AuditId, Code, DelegationId, DelegationStatus, KeyId, PolicyId, Secret, TenantId,
     TenantSettings, Timestamp, schema,
 };
 use crate::service::Page;
@@ -443,6 +445,42 @@ impl From<PolicyView> for PolicyJson {
     }
 }
 
+/// An open hold.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Hold")]
+pub struct HoldJson {
+    /// The audit entry of the decision that made it.
+    audit_id: AuditId,
+    /// The tenant it belongs to; `null` is the default one.
+    tenant_id: TenantId,
+    /// The agent that made the call.
+    agent_id: AgentId,
+    /// The agent's owner at that time.
+    user_id: String,
+    /// The estimate that is held.
+    tokens_cost: Cost,
+    /// When it was made.
+    created_at: Timestamp,
+    /// When it ends by itself, and the cost is left again.
+    until: Timestamp,
+}
+
+impl From<HoldView> for HoldJson {
+    fn from(view: HoldView) -> Self {
+        let HoldView { tenant, id, hold: Hold { decision, agent, owner, ends_at, scoped: _ } } = view;
+        Self {
+            audit_id: id,
+            tenant_id: tenant,
+            agent_id: agent,
+            user_id: owner.to_string(),
+            tokens_cost: decision.estimate,
+            created_at: decision.moment().wall,
+            until: ends_at,
+        }
+    }
+}
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// An answer that holds this value as JSON.
@@ -453,6 +491,15 @@ pub fn json(mut response: HttpResponseBuilder, value: &impl Serialize) -> Handle
 fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
     serde_json::to_vec(value)
         .map_err(|problem| Problem::new(Code::InternalError, format!("the answer could not be written: {problem}")))
+}
+
+/// The header that names tenants whose part is missing from an answer.
+pub const UNAVAILABLE_TENANTS: &str = "Kavach-Unavailable-Tenants";
+
+/// The value of [`UNAVAILABLE_TENANTS`]; `None` if there are none.
+pub fn named_tenants(missing: &[TenantId]) -> Option<String> {
+    let named: Vec<_> = missing.iter().take(MAX_NAMED).map(|id| id.folder_name()).collect();
+    (!named.is_empty()).then(|| named.join(", "))
 }
 
 /// An answer that holds a page of a list as a plain array, with a link to the next one (RFC 8288).
@@ -471,9 +518,8 @@ where
             form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).append_pair("cursor", cursor).finish();
         response.insert_header((LINK, format!("<{}?{query}>; rel=\"next\"", request.path())));
     }
-    if !page.missing.is_empty() {
-        let missing: Vec<_> = page.missing.iter().take(MAX_NAMED).map(|id| id.folder_name()).collect();
-        response.insert_header(("Kavach-Unavailable-Tenants", missing.join(", ")));
+    if let Some(missing) = named_tenants(&page.missing) {
+        response.insert_header((UNAVAILABLE_TENANTS, missing));
     }
     // While its JSON is written an audit page is in memory twice; the permit for that is held until this function ends.
     let (items, _turn) = (page.items, page.turn);

@@ -10,8 +10,8 @@ use super::openapi::docs;
 #[cfg(feature = "dashboard")]
 use super::pages;
 use super::{
-    agents, audit, authorize, authzen, delegations, forward_auth, health, metrics, policies, stats, tenants, usage,
-    webhooks, whoami,
+    agents, audit, authorize, authzen, delegations, forward_auth, health, holds, metrics, policies, spend, stats,
+    tenants, usage, webhooks, whoami,
 };
 use crate::api::openapi::document;
 
@@ -65,6 +65,10 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::POST, "/v1/policies/{id}/reset", policies::reset, docs::budgets::reset),
         endpoint(Method::POST, "/v1/budget/check", policies::check, docs::budgets::check),
         endpoint(Method::POST, "/v1/usage", usage::report, docs::budgets::report),
+        endpoint(Method::GET, "/v1/holds", holds::list, docs::holds::list),
+        endpoint(Method::GET, "/v1/holds/{id}", holds::get, docs::holds::get),
+        endpoint(Method::POST, "/v1/holds/{id}/release", holds::release, docs::holds::release),
+        endpoint(Method::POST, "/v1/holds/{id}/extend", holds::extend, docs::holds::extend),
         endpoint(Method::POST, "/v1/webhooks", webhooks::create, docs::webhooks::create),
         endpoint(Method::GET, "/v1/webhooks", webhooks::list, docs::webhooks::list),
         endpoint(Method::GET, "/v1/webhooks/{id}", webhooks::get, docs::webhooks::get),
@@ -85,6 +89,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::GET, "/v1/audit/stream", audit::stream, docs::audit::stream),
         endpoint(Method::GET, "/v1/audit/checkpoint", audit::checkpoint, docs::audit::checkpoint),
         endpoint(Method::GET, "/v1/audit/{id}", audit::get, docs::audit::get),
+        endpoint(Method::GET, "/v1/spend", spend::report, docs::budgets::spend),
         endpoint(Method::POST, "/v1/snapshot", tenants::snapshot, docs::server::snapshot),
         endpoint(Method::GET, forward_auth::PATH, forward_auth::check, docs::decisions::forward_auth).catch_all(),
         endpoint(

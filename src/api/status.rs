@@ -15,7 +15,8 @@ pub fn status(code: Code) -> u16 {
         | Code::ArgumentNotAllowed
         | Code::RequiresApproval
         | Code::RateLimited
-        | Code::BudgetExceeded => 200,
+        | Code::BudgetExceeded
+        | Code::HoldLimitExceeded => 200,
         Code::InvalidBody
         | Code::InvalidField
         | Code::InvalidQuery
@@ -31,12 +32,16 @@ pub fn status(code: Code) -> u16 {
         | Code::DelegationNotFound
         | Code::WebhookNotFound
         | Code::DeliveryNotFound
-        | Code::AuditEntryNotFound => 404,
+        | Code::AuditEntryNotFound
+        | Code::HoldNotFound => 404,
         Code::MethodNotAllowed => 405,
         Code::RequestTimeout => 408,
-        Code::SlugTaken | Code::AgentIsRevoked | Code::AlreadySettled | Code::NotSettleable | Code::WebhookDisabled => {
-            409
-        }
+        Code::SlugTaken
+        | Code::AgentIsRevoked
+        | Code::AlreadySettled
+        | Code::NotSettleable
+        | Code::HoldEnded
+        | Code::WebhookDisabled => 409,
         Code::PayloadTooLarge => 413,
         Code::AgentLimitExceeded
         | Code::AgentTypeNotAllowed
@@ -45,6 +50,7 @@ pub fn status(code: Code) -> u16 {
         | Code::PolicyLimitExceeded
         | Code::WebhookLimitExceeded
         | Code::RotationLimitExceeded
+        | Code::TooManyGroups
         | Code::InsufficientPermissions
         | Code::DelegationSelf
         | Code::DelegationCycle

@@ -9,6 +9,7 @@ import { permissionEditor } from "./permissions.js";
 import { tenantLink, remember } from "./names.js";
 import { tenantFilter, tenantChoices } from "./tenant-filter.js";
 import { TYPES } from "./tenants.js";
+import { costsThisMonth } from "./spend-report.js";
 
 const PAGE = 100;
 
@@ -39,14 +40,22 @@ export async function agentTable(filter, signal, { showTenant = true } = {}) {
       ? empty("agents", "No agents match", "Change the filters to see more.", h("a", { class: "button", href: withQuery("#/agents", { tenantId: filter.tenantId }) }, "Clear the filters"))
       : empty("agents", "No agent yet", "An agent is what asks for decisions. Create one, say what it may do, and give its token to the service that runs it.", h("a", { class: "button primary", href: withQuery("#/agents/new", { tenantId: filter.tenantId }) }, "Create an agent")));
   }
+  // It may take longer than the list.
+  const costs = costsThisMonth(filter.tenantId, signal);
+  const later = (read, words = "") => {
+    const place = h("span", { class: "num nowrap" }, "…");
+    costs.then((known) => { place.textContent = known ? `${read(known)}${words}` : "–"; });
+    return place;
+  };
   const columns = [
     ["Name", (one) => h("a", { href: `#/agents/${one.id}` }, one.name)],
     ...(showTenant ? [["Tenant", (one) => tenantLink(one.tenantId)]] : []),
-    ["Owner", (one) => one.ownerId],
+    ["Owner", (one) => [one.ownerId, h("div", { class: "small muted" }, later((known) => known.owner(one.tenantId, one.ownerId), " this month"))]],
     ["Type", (one) => one.type],
     ["Own permissions", (one) => (one.permissions.length ? h("span", { title: one.permissions.map((p) => p.resource).join("\n") }, h("code", {}, one.permissions[0].resource), one.permissions.length > 1 && ` +${one.permissions.length - 1}`) : h("span", { class: "muted" }, "nothing"))],
     ["Status", (one) => badge(one.status)],
     ["Active", (one) => ago(one.lastActiveAt)],
+    ["Cost this month", (one) => later((known) => known.agent(one.id)), "num"],
   ];
   const list = table(columns, first.items, { label: "Agents" });
   remember(first.items);

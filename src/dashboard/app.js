@@ -11,6 +11,8 @@ import { tenant } from "./tenant.js";
 import { agents, newAgent } from "./agents.js";
 import { agent } from "./agent.js";
 import { audit } from "./audit.js";
+import { spend } from "./spend.js";
+import { invoice } from "./invoice.js";
 import { why } from "./why.js";
 import { forgetAll } from "./names.js";
 
@@ -28,13 +30,15 @@ const PAGES = [
   ["agents/new", newAgent],
   ["agents/{}", agent],
   ["audit", audit],
+  ["spend", spend],
+  ["invoice/{}/{}", invoice],
   ["why", why],
 ];
 
 /** The places that the navigation leads to: `[address, name, icon, key behind g]`. */
 function places() {
   const own = session.isOperator ? ["#/tenants", "Tenants", "tenants", "t"] : [`#/tenants/${session.who.tenant.slug}`, session.who.tenant.name, "tenants", "t"];
-  return [["#/overview", "Overview", "overview", "o"], own, ["#/agents", "Agents", "agents", "a"], ["#/audit", "Audit", "audit", "u"], ["#/why", "Why?", "why", "w"]];
+  return [["#/overview", "Overview", "overview", "o"], own, ["#/agents", "Agents", "agents", "a"], ["#/spend", "Spend", "spend", "s"], ["#/audit", "Audit", "audit", "u"], ["#/why", "Why?", "why", "w"]];
 }
 
 function decoded(part) {

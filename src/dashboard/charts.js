@@ -14,92 +14,108 @@ export const RESULTS = [["allowed", "Allowed", "s-ok"], ["denied", "Denied", "s-
 export const legend = () => h("div", { class: "legend" }, RESULTS.map(([, label, kind]) =>
   h("span", {}, s("svg", { viewBox: "0 0 9 9", "aria-hidden": "true" }, s("rect", { class: kind, width: 9, height: 9, rx: 2 })), label)));
 
-/** The next number of the form 1, 2 or 5 times a power of ten. */
-function ceiling(n) {
-  if (n <= 4) return 4;
+/** The next number that is one of `steps`, which end with 10, times a power of ten. */
+export function roundUp(n, steps = [1, 2, 4, 5, 10]) {
   const power = 10 ** Math.floor(Math.log10(n));
-  return [1, 2, 4, 5, 10].map((step) => step * power).find((top) => top >= n);
+  return steps.map((step) => step * power).find((top) => top >= n);
 }
 
+/** The top of an axis of counts: at least 4, so that its middle is a whole number. */
+const ceiling = (n) => (n <= 4 ? 4 : roundUp(n));
+
 /**
- * Stacked bars over time. `update({from, step, allowed, denied, rateLimited}, since)` draws them anew. What was before
- * `since` is not known, which is not the same as zero.
+ * Stacked bars. `update({bars, series, unknown, tick, say, amount})` draws them anew: so many `bars`, for each series
+ * `[class, values]`, the first `unknown` of which are not known. `tick(i)` is the text below a bar, `say(i)` what the
+ * readout shows of it, or of all with `null`, and `amount(n)` a number as text.
  */
-export function timeChart(label, unit) {
+export function barChart(label) {
   const box = h("div", { class: "chart", role: "img", tabindex: "0" });
   const readout = h("div", { class: "readout", "aria-live": "off" });
-  let data = null, since = 0, at = null, geometry = null;
-  const begins = (i) => new Date(data.from).getTime() + i * data.step * 1000;
-  const isKnown = (i) => begins(i + 1) > since;
-  const started = () => `the server started at ${clock(since)}`;
+  let data = null, at = null, geometry = null;
 
-  const say = () => {
-    const n = data?.allowed.length ?? 0;
-    if (at === null || !n) {
-      const total = RESULTS.map(([name]) => data ? data[name].reduce((sum, value) => sum + value, 0) : 0);
-      show(readout, RESULTS.map(([, word], k) => `${count(total[k])} ${word.toLowerCase()}`).join(" · "), unit === "second" ? " in the last minute" : " in the last hour", n > 0 && !isKnown(0) && `; before that not known: ${started()}`);
-    } else {
-      const time = new Date(begins(at));
-      show(readout, h("b", {}, clock(time).slice(0, unit === "second" ? 8 : 5)), " · ", !isKnown(at) ? `not known: ${started()}` : RESULTS.map(([name, word]) => `${count(data[name][at])} ${word.toLowerCase()}`).join(" · "));
-    }
-  };
   const draw = () => {
     const width = box.clientWidth;
     if (!data || !width) return;
-    const n = data.allowed.length;
-    const top = ceiling(Math.max(...data.allowed.map((_, i) => data.allowed[i] + data.denied[i] + data.rateLimited[i])));
-    const slot = (width - LEFT) / n;
+    const { bars, series, unknown, tick, amount } = data;
+    const sums = Array.from({ length: bars }, (_, i) => series.reduce((sum, [, values]) => sum + values[i], 0));
+    const top = data.ceiling(Math.max(0, ...sums));
+    const slot = (width - LEFT) / bars;
     const y = (value) => (HEIGHT - BOTTOM) * (1 - value / top) + 8 * (value / top);
     const svg = s("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, height: HEIGHT, "aria-hidden": "true" });
     for (const line of [0, top / 2, top]) {
-      svg.append(s("line", { class: "grid-line", x1: LEFT, x2: width, y1: y(line), y2: y(line) }), s("text", { x: LEFT - 8, y: y(line) + 4, "text-anchor": "end" }, count(line)));
+      svg.append(s("line", { class: "grid-line", x1: LEFT, x2: width, y1: y(line), y2: y(line) }), s("text", { x: LEFT - 8, y: y(line) + 4, "text-anchor": "end" }, amount(line)));
     }
-    const unknown = data.allowed.filter((_, i) => !isKnown(i)).length;
     if (unknown) {
       svg.append(s("rect", { class: "unknown", x: LEFT, width: unknown * slot, y: 8, height: HEIGHT - BOTTOM - 8 }));
       if (unknown * slot > 80) svg.append(s("text", { x: LEFT + unknown * slot / 2, y: HEIGHT / 2, "text-anchor": "middle" }, "not known"));
     }
-    for (let i = 0; i < n; i += 1) {
+    const gap = slot > 20 ? slot / 5 : 1.5;
+    for (let i = 0; i < bars; i += 1) {
       let below = 0;
-      for (const [name, , kind] of RESULTS) {
-        const value = data[name][i];
-        if (value > 0) svg.append(s("rect", { class: kind, x: LEFT + i * slot + 0.5, width: Math.max(1, slot - 1.5), y: y(below + value), height: y(below) - y(below + value), rx: slot > 6 ? 1 : 0 }));
+      for (const [kind, values] of series) {
+        const value = values[i];
+        if (value > 0) svg.append(s("rect", { class: kind, x: LEFT + i * slot + gap / 3, width: Math.max(1, slot - gap), y: y(below + value), height: y(below) - y(below + value), rx: slot > 6 ? 1 : 0 }));
         below += value;
       }
     }
-    for (const [i, anchor] of [[0, "start"], [Math.floor(n / 2), "middle"], [n - 1, "end"]]) {
-      const time = new Date(begins(i));
-      svg.append(s("text", { x: LEFT + (i + (anchor === "start" ? 0 : anchor === "end" ? 1 : 0.5)) * slot, y: HEIGHT - 3, "text-anchor": anchor }, clock(time).slice(0, unit === "second" ? 8 : 5)));
+    for (const [i, anchor] of bars > 2 ? [[0, "start"], [Math.floor(bars / 2), "middle"], [bars - 1, "end"]] : [[0, "start"]]) {
+      svg.append(s("text", { x: LEFT + (i + (anchor === "start" ? 0 : anchor === "end" ? 1 : 0.5)) * slot, y: HEIGHT - 3, "text-anchor": anchor }, tick(i)));
     }
     if (at !== null) svg.append(s("rect", { class: "cursor", x: LEFT + at * slot, width: slot, y: 8, height: HEIGHT - BOTTOM - 8 }));
-    geometry = { slot, n };
+    geometry = { slot, bars };
     show(box, svg);
   };
+  const say = () => show(readout, data.say(at));
   const move = (to) => {
-    at = to === null || !geometry ? null : Math.max(0, Math.min(geometry.n - 1, to));
+    at = to === null || !geometry ? null : Math.max(0, Math.min(geometry.bars - 1, to));
     draw();
     say();
   };
   box.addEventListener("pointermove", (event) => geometry && move(Math.floor((event.clientX - box.getBoundingClientRect().left - LEFT) / geometry.slot)));
-  box.addEventListener("pointerleave", () => move(null));
-  box.addEventListener("blur", () => { readout.setAttribute("aria-live", "off"); move(null); });
+  box.addEventListener("pointerleave", () => data && move(null));
+  box.addEventListener("blur", () => { readout.setAttribute("aria-live", "off"); if (data) move(null); });
   box.addEventListener("keydown", (event) => {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!by || !geometry) return;
     event.preventDefault();
     readout.setAttribute("aria-live", "polite");
-    move((at ?? geometry.n) + by);
+    move((at ?? geometry.bars) + by);
   });
   new ResizeObserver(draw).observe(box);
-  const element = h("div", { class: "stack tight" }, box, readout);
-  const update = (next, knownSince) => {
-    data = next;
-    since = new Date(knownSince).getTime();
+  const update = (next) => {
+    data = { unknown: 0, amount: count, ceiling, ...next };
+    if (at !== null && at >= data.bars) at = null;
     draw();
     say();
     box.setAttribute("aria-label", `${label}. ${at === null ? readout.textContent : ""} Arrow keys read single values.`);
   };
-  return { element, update };
+  return { element: h("div", { class: "stack tight" }, box, readout), update };
+}
+
+/**
+ * Decisions over time. `update({from, step, allowed, denied, rateLimited}, since)` draws them anew. What was before
+ * `since` is not known, which is not the same as zero.
+ */
+export function timeChart(label, unit) {
+  const chart = barChart(label);
+  const update = (data, since) => {
+    const bars = data.allowed.length;
+    const begins = (i) => new Date(data.from).getTime() + i * data.step * 1000;
+    const isKnown = (i) => begins(i + 1) > new Date(since).getTime();
+    const started = `the server started at ${clock(since)}`;
+    const tick = (i) => clock(begins(i)).slice(0, unit === "second" ? 8 : 5);
+    const totals = RESULTS.map(([name, word]) => `${count(data[name].reduce((sum, value) => sum + value, 0))} ${word.toLowerCase()}`);
+    chart.update({
+      bars,
+      series: RESULTS.map(([name, , kind]) => [kind, data[name]]),
+      unknown: data.allowed.filter((_, i) => !isKnown(i)).length,
+      tick,
+      say: (at) => (at === null
+        ? [totals.join(" · "), unit === "second" ? " in the last minute" : " in the last hour", bars > 0 && !isKnown(0) && `; before that not known: ${started}`]
+        : [h("b", {}, tick(at)), " · ", !isKnown(at) ? `not known: ${started}` : RESULTS.map(([name, word]) => `${count(data[name][at])} ${word.toLowerCase()}`).join(" · ")]),
+    });
+  };
+  return { element: chart.element, update };
 }
 
 /**

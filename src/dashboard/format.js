@@ -6,6 +6,16 @@ const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFracti
 /** A count: `1,234`, from a hundred thousand on `123.4K`. */
 export const count = (n) => (Math.abs(n) < 100000 ? whole : compact).format(n);
 
+const CENTS = 2;
+const MILLIONTHS = 6;
+const money = Array.from({ length: MILLIONTHS + 1 }, (_, digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: MILLIONTHS }));
+
+/** A cost with all its digits: `1,204.50`, `0.000001`; in a column, with as many as `costDigits` says. */
+export const cost = (n, digits = CENTS) => money[digits].format(n);
+
+/** How many digits the points of a column of costs line up with. */
+export const costDigits = (costs) => Math.max(CENTS, ...costs.map((n) => (cost(n).split(".")[1] ?? "").length));
+
 /** Milliseconds with three significant figures. */
 export function ms(n) {
   if (n === null || n === undefined) return "–";
@@ -22,6 +32,17 @@ export function dateTime(time) {
   const date = new Date(time);
   return `${date.getUTCDate()} ${MONTHS[date.getUTCMonth()]}${date.getUTCFullYear() === new Date().getUTCFullYear() ? "" : ` ${date.getUTCFullYear()}`} ${clock(time)}`;
 }
+
+/** `November 2026` for `2026-11`. */
+export function monthName(month) {
+  const [year, number] = month.split("-").map(Number);
+  return `${MONTH_NAMES[number - 1]} ${year}`;
+}
+
+/** `24 Nov` for `2026-11-24`, with the year if it is another one. */
+export const dayName = (day) => `${Number(day.slice(8))} ${MONTHS[Number(day.slice(5, 7)) - 1]}${Number(day.slice(0, 4)) === new Date().getUTCFullYear() ? "" : ` ${day.slice(0, 4)}`}`;
+
+const MONTH_NAMES = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
 
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 

@@ -24,7 +24,7 @@ export function policyMeters(policy) {
     const amount = (n) => (name.includes("Cost") ? String(n) : count(n));
     return h("div", { class: "meter" },
       h("div", { class: "meter-line num" }, h("span", {}, label), h("span", {}, h("b", {}, amount(used)), ` of ${amount(max)}`)),
-      bar(share, `${label}: ${amount(used)} of ${amount(max)}`),
+      bar(share, `${label}: ${amount(used)} of ${amount(max)}`, held === undefined ? 0 : held / used),
       h("div", { class: "meter-line muted num" }, h("span", {}, `${Math.floor(share * 100)} %${held === undefined ? "" : `, ${held} held`}`), h("span", {}, endsAt ? `resets in ${span(secondsUntil(endsAt))}` : "never resets")));
   });
 }

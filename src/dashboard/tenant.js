@@ -9,6 +9,7 @@ import { agentTable } from "./agents.js";
 import { policyCards } from "./policies.js";
 import { delegationView } from "./delegations.js";
 import { auditView } from "./audit.js";
+import { monthOf } from "./spend-report.js";
 import { webhookCards } from "./webhooks.js";
 
 const TABS = [["agents", "Agents", agentsTab], ["policies", "Policies", policiesTab], ["delegations", "Delegations", delegationsTab], ["webhooks", "Webhooks", webhooksTab], ["keys", "Keys", keysTab], ["audit", "Audit", auditTab], ["settings", "Settings", settingsTab]];
@@ -24,7 +25,7 @@ export async function tenant(ctx) {
     pageHead(found.name, {
       crumb: session.isOperator ? h("a", { href: "#/tenants" }, "Tenants") : "Your tenant",
       marks: [badge(found.status)],
-      actions: [session.isOperator && found.id !== null && statusButton(found, ctx.refresh, ""), h("a", { class: "button", href: `#/overview?tenantId=${found.slug}` }, "Figures"), h("a", { class: "button primary", href: `#/agents/new?tenantId=${found.slug}` }, "New agent")],
+      actions: [session.isOperator && found.id !== null && statusButton(found, ctx.refresh, ""), h("a", { class: "button", href: `#/overview?tenantId=${found.slug}` }, "Figures"), h("a", { class: "button", href: `#/invoice/${found.slug}/${monthOf()}` }, "Invoice"), h("a", { class: "button primary", href: `#/agents/new?tenantId=${found.slug}` }, "New agent")],
     }),
     found.status === "suspended" && h("p", { class: "notice" }, "Suspended: every call of its agents is denied until it is active again. Its data can still be read and changed."),
     tabs, content];

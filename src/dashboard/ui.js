@@ -153,10 +153,11 @@ export function pageHead(title, { crumb, marks = [], actions = [], sub } = {}) {
     h("div", { class: "row" }, actions));
 }
 
-/** A bar that is filled by a share from 0 to 1. */
-export function bar(share, label) {
+/** A bar that is filled by a share from 0 to 1. The last part of what is filled, `held` of it, is only held. */
+export function bar(share, label, held = 0) {
   const filled = Math.max(0, Math.min(1, share));
   const tone = share >= 1 ? "bad" : share >= NEAR_LIMIT ? "warn" : "";
   return s("svg", { class: "bar", viewBox: "0 0 100 6", preserveAspectRatio: "none", role: "img", "aria-label": label },
-    s("rect", { class: "track", width: 100, height: 6 }), s("rect", { class: `fill ${tone}`, width: filled * 100, height: 6 }));
+    s("rect", { class: "track", width: 100, height: 6 }), s("rect", { class: `fill ${tone}`, width: filled * (1 - held) * 100, height: 6 }),
+    held > 0 && s("rect", { class: `fill held ${tone}`, x: filled * (1 - held) * 100, width: filled * held * 100, height: 6 }));
 }

@@ -9,10 +9,10 @@
 //! | which tenants a caller may reach | `tenant_access` |
 //! | how a call reaches a tenant's actor, and full mailboxes | `tenant_calls` |
 //! | decisions: single, batched, explained | `authorize`; searches for what is allowed: `search` |
-//! | changes and look-ups of one resource | `tenants`, `agents`, `delegations`, `policies`, `usage` |
+//! | changes and look-ups of one resource | `tenants`, `agents`, `delegations`, `policies`, `usage`, `holds` |
 //! | webhooks: their changes and look-ups; who sends their messages | `webhooks`; `courier` |
 //! | lists over several tenants, and their pages | `lists` |
-//! | the audit trail: queries, exports, live streams, checkpoints | `audit` |
+//! | the audit trail: queries, exports, live streams, checkpoints, spend reports | `audit` |
 //! | statistics for people, and metrics for a monitoring system; what both count | `stats`, `metrics`, `tenant_counts` |
 //! | health of the process and its storage | `health` |
 //! | faults that tests inject | `fault_injection` |
@@ -25,6 +25,7 @@ mod delegations;
 #[cfg(feature = "test-hooks")]
 mod fault_injection;
 mod health;
+mod holds;
 mod kavach;
 mod lists;
 mod metrics;
@@ -40,9 +41,13 @@ mod webhooks;
 
 pub use crate::measure::metric_values::{TenantCounts, TenantMemory};
 pub use agents::{AgentFilter, Agents};
-pub use audit::{Audit, AuditQuery, AuditStream, Export, ExportFormat, KEEP_ALIVE, StreamItem, WriteEntry, write_line};
+pub use audit::{
+    Audit, AuditQuery, AuditStream, Export, ExportFormat, KEEP_ALIVE, SpendQuery, SpendReport, StreamItem, WriteEntry,
+    guard_cell, write_line,
+};
 pub(crate) use courier::CourierThread;
 pub use delegations::Delegations;
+pub use holds::{HoldFilter, Holds};
 pub use kavach::Kavach;
 pub use lists::{Page, PageRequest};
 pub use policies::{CheckedCall, Policies, PolicyFilter};

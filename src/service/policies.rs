@@ -159,7 +159,8 @@ impl Policies<'_> {
         let look = move |tenant: &Tenant, now| {
             let agent = tenant.agent(id).ok_or(missing)?;
             let call = Call { action: call.action.as_deref(), resource: call.resource.as_deref() };
-            let charged = tenant.policies().iter().filter(|policy| policy.charges(agent, call));
+            let policies = tenant.policies_at(now);
+            let charged = policies.iter().filter(|policy| policy.charges(agent, call));
             let views = charged.map(|policy| PolicyView::of(tenant, policy, now)).collect();
             Ok((tenant.check_budgets(agent, call, cost, now, &mut ()), views))
         };
@@ -176,7 +177,8 @@ impl Policies<'_> {
 impl PolicyFilter {
     fn select(&self, tenant: &Tenant, now: Timestamp, after: Option<PolicyId>, most: usize) -> Vec<PolicyView> {
         let Self { tenant: _, agent, owner, status } = self;
-        let wanted = tenant.policies().iter().filter(|policy| {
+        let policies = tenant.policies_at(now);
+        let wanted = policies.iter().filter(|policy| {
             let profile = &policy.profile;
             after.is_none_or(|after| profile.id > after)
                 && agent.is_none_or(|agent| profile.agent == Some(agent))

@@ -5,16 +5,17 @@ use crate::actors::Route;
 use crate::actors::messages::{OpenAudit, RecordUsage};
 use crate::domain::agent::commands::no_such_agent;
 use crate::domain::budget::cost::Cost;
+use crate::domain::budget::hold_commands::HoldView;
 use crate::domain::budget::usage::{UsageAnswer, UsageReport};
 use crate::domain::text::quote;
-use crate::domain::{AgentId, AuditId, Code, Error};
+use crate::domain::{AgentId, AuditId, Code, Error, Tenant};
 
 impl Kavach {
     /// Records what an agent used, even past a limit: the money is spent already. With the audit id of an allowed
     /// decision, the cost replaces that decision's estimate, once. Repeating the report gives the same answer again.
     ///
     /// # Errors
-    /// `AGENT_NOT_FOUND`, `AUDIT_ENTRY_NOT_FOUND`, `INVALID_FIELD`, `ALREADY_SETTLED`, `NOT_SETTLEABLE`.
+    /// `AGENT_NOT_FOUND`, `AUDIT_ENTRY_NOT_FOUND`, `INVALID_FIELD`, `ALREADY_SETTLED`, `NOT_SETTLEABLE`, `HOLD_ENDED`.
     pub async fn report_usage(
         &self,
         agent: &str,
@@ -28,9 +29,15 @@ impl Kavach {
         let mut report = UsageReport::new(id, calls, cost)?;
         if let Some(decision) = settles {
             // An unknown agent is reported first, whatever the decision is.
-            let missing = unknown();
-            self.inspect(&route, move |tenant, _| tenant.agent(id).map(|_| ()).ok_or(missing)).await?;
-            report = self.settling(&route, report, decision).await?;
+            let (missing, held) = (unknown(), AuditId::parse(decision));
+            let look = move |tenant: &Tenant, _| {
+                tenant.agent(id).ok_or(missing)?;
+                Ok(held.and_then(|decision| HoldView::settleable(tenant, decision)))
+            };
+            report = match self.inspect(&route, look).await? {
+                Some(hold) => report.settling_hold(&hold)?,
+                None => self.settling(&route, report, decision).await?,
+            };
         }
         let credential = self.credential;
         self.ask(&route, |reply| RecordUsage { credential, report, reply }).await

@@ -73,6 +73,7 @@ fn every_page_is_whole_named_and_readable() {
     let operator = server.operator();
     let agents = operator.get("/v1/agents?tenantId=acme").items();
     let id = |name: &str| agents.iter().find(|agent| agent["name"] == name).unwrap()["id"].as_str().unwrap().to_owned();
+    let made = agents[0]["createdAt"].as_str().unwrap().to_owned();
     let (lent, filer) = (id("summarizer"), id("report-filer"));
     operator.post("/v1/tenants/acme/keys", json!({ "name": "billing service" })).expect(201);
     let webhook =
@@ -95,6 +96,10 @@ fn every_page_is_whole_named_and_readable() {
         ("agents", "#/agents".into()),
         ("new-agent", "#/agents/new".into()),
         ("agent", format!("#/agents/{lent}")),
+        ("spend", "#/spend".into()),
+        ("spend-tenant", "#/spend?tenantId=acme&period=7&by=agent".into()),
+        ("spend-custom", "#/spend?period=custom&since=2026-01-01&until=2026-12-31&by=resource".into()),
+        ("invoice", format!("#/invoice/acme/{}", &made[..7])),
         ("audit", "#/audit".into()),
         ("why", why),
     ];

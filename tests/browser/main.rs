@@ -23,9 +23,11 @@ mod docs;
 #[allow(dead_code, reason = "the other tests use more of it")]
 #[path = "../it/harness.rs"]
 mod harness;
+mod holds;
 mod looks;
 mod operator;
 mod overview;
 mod sessions;
+mod spend;
 mod tenant_key;
 mod webhooks;

@@ -60,6 +60,7 @@ const NO_TENANT: Outcome = (404, Some("TENANT_NOT_FOUND"));
 const NO_AGENT: Outcome = (404, Some("AGENT_NOT_FOUND"));
 const NO_ENTRY: Outcome = (404, Some("AUDIT_ENTRY_NOT_FOUND"));
 const NO_POLICY: Outcome = (404, Some("POLICY_NOT_FOUND"));
+const NO_HOLD: Outcome = (404, Some("HOLD_NOT_FOUND"));
 const NO_WEBHOOK: Outcome = (404, Some("WEBHOOK_NOT_FOUND"));
 const NO_LINK: Outcome = (404, Some("DELEGATION_NOT_FOUND"));
 const MISMATCH: Outcome = (403, Some("TENANT_MISMATCH"));
@@ -116,7 +117,7 @@ impl Row {
     pub fn path_to(&self, target: &Target) -> String {
         let id = if self.path.starts_with("/v1/agents/") {
             &target.agent
-        } else if self.path.starts_with("/v1/audit/") {
+        } else if self.path.starts_with("/v1/audit/") || self.path.starts_with("/v1/holds/") {
             &target.entry
         } else if self.path == "/v1/delegations/{id}/permissions" {
             &target.agent
@@ -236,6 +237,11 @@ pub fn rows() -> Vec<Row> {
         row("POST", "/v1/usage", OK, NO_AGENT, NO_AGENT)
             .body(|target| json!({ "agentId": target.agent, "calls": 1 }))
             .changes(),
+        row("GET", "/v1/holds", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
+        row("GET", "/v1/holds/{id}", OK, NO_HOLD, NO_HOLD),
+        row("POST", "/v1/holds/{id}/release", OK, NO_HOLD, NO_HOLD).changes(),
+        row("POST", "/v1/holds/{id}/extend", OK, NO_HOLD, NO_HOLD).body(|_| json!({ "ttlSeconds": 60 })).changes(),
+        row("GET", "/v1/spend", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
         row("POST", "/v1/snapshot", OK, OK, FORBIDDEN),
         public("/.well-known/authzen-configuration"),
         row("POST", "/access/v1/evaluation", OK, NOT_FOUND, NOT_FOUND).body(evaluation),

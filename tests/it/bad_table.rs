@@ -2,8 +2,8 @@
 
 use kavach::domain::limits::{
     MAX_ACTION_BYTES, MAX_ACTIONS, MAX_AGENTS, MAX_ARG_PATTERN_BYTES, MAX_ARG_PATTERNS, MAX_DELEGATION_DEPTH,
-    MAX_GRACE_SECONDS, MAX_IP_NETS, MAX_JSON_DEPTH, MAX_METADATA_BYTES, MAX_NAME_CHARS, MAX_PERMISSIONS,
-    MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS, MAX_RETENTION_DAYS, MAX_SLUG_CHARS,
+    MAX_GRACE_SECONDS, MAX_HOLD_SECONDS, MAX_IP_NETS, MAX_JSON_DEPTH, MAX_METADATA_BYTES, MAX_NAME_CHARS,
+    MAX_PERMISSIONS, MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS, MAX_RETENTION_DAYS, MAX_SLUG_CHARS,
 };
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ fn bad(method: &'static str, path: &str, body: Value, code: &'static str, names:
         "SLUG_TAKEN" => 409,
         "AGENT_TYPE_NOT_ALLOWED" | "DEFAULT_TENANT_FIXED" => 422,
         "TENANT_NOT_FOUND" | "AGENT_NOT_FOUND" | "KEY_NOT_FOUND" | "AUDIT_ENTRY_NOT_FOUND" => 404,
-        "DELEGATION_NOT_FOUND" => 404,
+        "DELEGATION_NOT_FOUND" | "HOLD_NOT_FOUND" => 404,
         "DELEGATION_SELF" => 422,
         _ => 400,
     };
@@ -99,6 +99,7 @@ pub fn all() -> Vec<Bad> {
     table.extend(calls());
     table.extend(queries());
     table.extend(delegations());
+    table.extend(holds());
     table.extend(webhooks());
     table
 }
@@ -158,6 +159,25 @@ fn webhooks() -> Vec<Bad> {
         post(json!({ "secret": "whsec_x" }), BODY, "secret"),
     ]);
     table
+}
+
+fn holds() -> Vec<Bad> {
+    let extend = |body: Value, code, names| bad("POST", "/v1/holds/aud_1/extend", body, code, names);
+    let get = |path: &str, code, names| bad("GET", path, Value::Null, code, names);
+    vec![
+        extend(json!({}), BODY, "ttlSeconds"),
+        extend(json!({ "ttlSeconds": 0 }), FIELD, "ttlSeconds"),
+        extend(json!({ "ttlSeconds": MAX_HOLD_SECONDS + 1 }), FIELD, "ttlSeconds"),
+        extend(json!({ "ttlSeconds": -1 }), BODY, "ttlSeconds"),
+        extend(json!({ "ttlSeconds": null }), BODY, "ttlSeconds"),
+        extend(json!({ "ttlSeconds": 1, "until": "2099-01-01T00:00:00Z" }), BODY, "until"),
+        extend(json!({ "ttlSeconds": 1 }), "HOLD_NOT_FOUND", "aud_1"),
+        bad("POST", "/v1/holds/nothing/release", json!({}), "HOLD_NOT_FOUND", "nothing"),
+        get("/v1/holds/aud_1", "HOLD_NOT_FOUND", "aud_1"),
+        get("/v1/holds?agentId=bot", QUERY, "agentId"),
+        get("/v1/holds?status=open", QUERY, "status"),
+        get("/v1/holds?tenantId=nobody", "TENANT_NOT_FOUND", "nobody"),
+    ]
 }
 
 fn tenants() -> Vec<Bad> {
@@ -395,6 +415,17 @@ fn calls() -> Vec<Bad> {
             post(json!({ "tokensCost": "one" }), FIELD, "tokensCost"),
             post(json!({ "tokensCost": 1e300 }), FIELD, "tokensCost"),
             post(json!({ "tokensCost": [] }), FIELD, "tokensCost"),
+            post(json!({ "hold": { "ttlSeconds": 60 } }), FIELD, "hold"),
+            post(json!({ "tokensCost": null, "hold": { "ttlSeconds": 60 } }), FIELD, "hold"),
+            post(json!({ "tokensCost": 1, "hold": { "ttlSeconds": 0 } }), FIELD, "hold.ttlSeconds"),
+            post(json!({ "tokensCost": 1, "hold": { "ttlSeconds": MAX_HOLD_SECONDS + 1 } }), FIELD, "hold.ttlSeconds"),
+            post(json!({ "tokensCost": 1, "hold": { "ttlSeconds": u64::MAX } }), FIELD, "hold.ttlSeconds"),
+            post(json!({ "tokensCost": 1, "hold": { "ttlSeconds": -1 } }), BODY, "hold.ttlSeconds"),
+            post(json!({ "tokensCost": 1, "hold": { "ttlSeconds": 1.5 } }), BODY, "hold.ttlSeconds"),
+            post(json!({ "tokensCost": 1, "hold": { "ttlSeconds": "60" } }), BODY, "hold.ttlSeconds"),
+            post(json!({ "tokensCost": 1, "hold": {} }), BODY, "ttlSeconds"),
+            post(json!({ "tokensCost": 1, "hold": 60 }), BODY, "hold"),
+            post(json!({ "tokensCost": 1, "hold": [60] }), BODY, "hold"),
             post(json!({ "context": { "ip": "somewhere" } }), FIELD, "context.ip"),
             post(json!({ "context": { "ip": "10.0.0.1/8" } }), FIELD, "context.ip"),
             post(json!({ "context": { "ip": 5 } }), BODY, "context.ip"),
@@ -421,7 +452,7 @@ fn queries() -> Vec<Bad> {
     let get = |path: &str, names| bad("GET", path, Value::Null, QUERY, names);
     let field = |path: &str, names| bad("GET", path, Value::Null, FIELD, names);
     let mut table = Vec::new();
-    for path in ["/v1/tenants", "/v1/agents", "/v1/delegations", "/v1/audit"] {
+    for path in ["/v1/tenants", "/v1/agents", "/v1/delegations", "/v1/holds", "/v1/audit"] {
         for (query, names) in [
             ("limit=0", "limit"),
             ("limit=1001", "limit"),
@@ -459,6 +490,22 @@ fn queries() -> Vec<Bad> {
         get("/v1/audit?traceId=4BF92F3577B34DA6A3CE929D0E0E4736", "traceId"),
         get("/v1/audit/export?traceId=00000000000000000000000000000000", "traceId"),
         field("/v1/audit?until=2026-13-01T00:00:00Z", "until"),
+        get("/v1/spend?groupBy=", "groupBy"),
+        get("/v1/spend?groupBy=color", "groupBy"),
+        get("/v1/spend?groupBy=day,day", "groupBy"),
+        get("/v1/spend?groupBy=label:", "groupBy"),
+        field("/v1/spend?timeZone=Mars/Olympus", "timeZone"),
+        field("/v1/spend?timeZone=%2B02:00", "timeZone"),
+        get("/v1/spend?groupBy=tenant,agent,owner,action,day", "groupBy"),
+        get("/v1/spend?since=2026-01-02&until=2026-01-01", "since"),
+        field("/v1/spend?since=yesterday", "since"),
+        field("/v1/spend?until=2026-13-01", "until"),
+        get("/v1/spend?agentId=agt_1", "agentId"),
+        get("/v1/spend?format=ndjson", "format"),
+        get("/v1/spend?spreadsheet=true", "spreadsheet"),
+        get("/v1/spend?userId=ana&ownerId=ben", "ownerId"),
+        get("/v1/spend?limit=1", "limit"),
+        bad("GET", "/v1/spend?tenantId=nobody", Value::Null, "TENANT_NOT_FOUND", "nobody"),
         bad("GET", "/v1/audit?tenantId=nobody", Value::Null, "TENANT_NOT_FOUND", "nobody"),
         bad("GET", "/v1/agents?tenantId=nobody", Value::Null, "TENANT_NOT_FOUND", "nobody"),
         bad("GET", "/v1/audit/aud_1", Value::Null, "AUDIT_ENTRY_NOT_FOUND", "aud_1"),

@@ -19,8 +19,9 @@ use crate::harness::Server;
 const IDS: [&str; 6] = ["tenantId", "agentId", "fromAgent", "toAgent", "auditId", "cursor"];
 
 /// Fields that hold none.
-const NO_IDS: [&str; 43] = [
+const NO_IDS: [&str; 45] = [
     "thresholds",
+    "groupBy",
     "label",
     "labels",
     "timeZone",
@@ -63,6 +64,7 @@ const NO_IDS: [&str; 43] = [
     "resource",
     "arguments",
     "context",
+    "ttlSeconds",
 ];
 
 /// The place of an id in a call.
@@ -104,7 +106,7 @@ fn id_for<'t>(path: &str, field: &str, target: &'t Target) -> &'t str {
         _ if path.starts_with("/v1/webhooks") => &target.webhook,
         _ if path.starts_with("/v1/policies") => &target.policy,
         _ if path.starts_with("/v1/delegations") => &target.link,
-        _ if path.starts_with("/v1/audit") => &target.entry,
+        _ if path.starts_with("/v1/audit") || path.starts_with("/v1/holds") => &target.entry,
         _ => &target.tenant,
     }
 }

@@ -25,6 +25,7 @@
 //! | `budgets`, `budget_input`, `budget_proof` | policies and their actions; bad input; exactness under threads and `kill -9` |
 //! | `policy_terms` | periods, calendars, scopes and temporary limits of policies; labels; all policies at once |
 //! | `usage` | usage reports and settlements |
+//! | `holds`, `hold_proof` | holds and how they end; exactness under 64 connections and `kill -9` |
 //! | `webhooks` | messages to endpoints: signatures, order, failures, `kill -9`; which addresses they reach |
 //! | `clock` | a system clock that jumps |
 //! | `tools` | every tool of the fixture, as real calls |
@@ -54,6 +55,7 @@
 //! | `audit_streams`, `stream_resume` | exports, live streams, checkpoints, `audit verify`; resuming a broken stream |
 //! | `trail_access` | what ends a long read: its key, its tenant, an unreadable trail |
 //! | `trail_changes`, `trail_billing` | what entries of changes say; what a month cost |
+//! | `spend` | spend reports, against sums of exported entries |
 //! | `retention` | retention, on reading and on disk |
 //! | `verify_all` | `audit verify` over all tenants |
 //!
@@ -131,6 +133,8 @@ mod foreign_ids;
 mod framing;
 mod gateways;
 mod harness;
+mod hold_proof;
+mod holds;
 mod leaks;
 mod life;
 mod limits;
@@ -155,6 +159,7 @@ mod retention;
 mod rounds;
 mod secrets;
 mod snapshots;
+mod spend;
 mod stats;
 mod storage;
 mod stream_resume;

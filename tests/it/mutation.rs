@@ -25,6 +25,7 @@ fn seed(agent: &str) -> Value {
         "arguments": { "path": "/srv/x" }, "context": { "ip": "10.0.0.1", "userAgent": "x" }, "graceSeconds": 1,
         "requests": [{ "agentId": agent, "action": "read", "resource": "docs:1" }],
         "fromAgent": agent, "toAgent": agent, "maxDepth": 2, "limits": { "maxCallsPerDay": 100_000 }, "period": "day", "calls": 1,
+        "hold": { "ttlSeconds": 60 }, "ttlSeconds": 60,
         "labels": { "team": "data" }, "actions": ["read"], "timeZone": "Europe/Berlin", "weekStartsOn": "sunday", "monthStartsOn": 28,
         "temporary": { "limits": { "maxCallsPerWeek": 100_000 }, "until": "2099-01-01T00:00:00Z" },
         "url": "https://kavach.invalid/hook", "events": ["agent.*", "key.created"], "format": "slack",
@@ -56,12 +57,13 @@ fn part(seed: &Value, path: &str) -> Value {
         ],
         "/v1/policies/{id}" => &["limits", "timeZone", "weekStartsOn", "monthStartsOn", "temporary"],
         "/v1/policies/{id}/reset" => &["period"],
+        "/v1/holds/{id}/extend" => &["ttlSeconds"],
         "/v1/policies/reset" => &["tenantId", "period"],
         "/v1/webhooks" => &["tenantId", "url", "events", "format"],
         "/v1/webhooks/{id}" => &["url", "events", "format"],
         "/v1/budget/check" => &["agentId", "tokensCost"],
         "/v1/usage" => &["agentId", "tokensCost", "calls"],
-        _ => &["agentId", "tenantId", "action", "resource", "arguments", "tokensCost", "context"],
+        _ => &["agentId", "tenantId", "action", "resource", "arguments", "tokensCost", "hold", "context"],
     };
     names.iter().map(|name| ((*name).to_owned(), seed[*name].clone())).collect::<serde_json::Map<_, _>>().into()
 }

@@ -77,6 +77,7 @@ fn an_empty_filter_is_refused() {
         ("policies", "tenantId agentId ownerId userId status limit cursor"),
         ("delegations", "tenantId fromAgent toAgent limit cursor"),
         ("audit", "kind tenantId agentId ownerId userId since until actions result traceId limit offset cursor"),
+        ("spend", "tenantId agentId ownerId userId since until groupBy timeZone format"),
         ("audit/export", "kind tenantId agentId ownerId userId since until actions result traceId format"),
         ("audit/stream", "kind tenantId agentId ownerId userId since until actions result traceId"),
         ("audit/checkpoint", "tenantId"),

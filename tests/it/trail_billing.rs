@@ -55,8 +55,11 @@ fn a_settled_decision_shows_what_it_really_cost_and_all_kinds_come_at_once() {
         exported.reverse();
         assert_eq!(exported, page);
         let csv = operator.get("/v1/audit/export?tenantId=acme&format=csv").text();
-        assert!(csv.lines().next().unwrap().ends_with(",traceId,clockTime,keyName,before,settledCost"), "{csv}");
-        assert!(csv.contains(",0.0312\r\n"), "{csv}");
+        assert!(
+            csv.lines().next().unwrap().ends_with(",traceId,clockTime,keyName,before,settledCost,heldUntil"),
+            "{csv}"
+        );
+        assert!(csv.contains(",0.0312,\r\n"), "{csv}");
         // A filter for decisions filters every kind.
         let narrow = operator.trail(&format!("kind=all&agentId={}&result=denied", agent.id));
         assert_eq!(narrow.len(), 1);

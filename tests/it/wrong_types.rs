@@ -35,7 +35,8 @@ fn full(method: &str, path: &str, body: Value) -> Value {
         "maxCallsPerDay": 5, "maxCallsPerMonth": 5, "maxTokensCostPerDay": 1, "maxTokensCostPerMonth": 1
     });
     let call = json!({
-        "arguments": { "a": 1 }, "tokensCost": 1, "tenantId": "default", "context": { "ip": "::1", "userAgent": "x" }
+        "arguments": { "a": 1 }, "tokensCost": 1, "tenantId": "default", "context": { "ip": "::1", "userAgent": "x" },
+        "hold": { "ttlSeconds": 1 }
     });
     let more = match (method, path) {
         ("POST", "/v1/tenants") | ("PATCH", "/v1/tenants/{tenant}") => json!({ "settings": settings }),

@@ -14,7 +14,7 @@ use crate::author::By;
 use crate::budget::cost::Cost;
 use crate::budget::policy::PolicyAction;
 use crate::budget::policy_limits::Limits;
-use crate::budget::settlement::UsageRecord;
+use crate::budget::settlement::{HoldChange, UsageRecord};
 use crate::budget::terms_view::TermsView;
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
@@ -139,9 +139,10 @@ pub struct AuditEntry {
     pub user_agent: Option<Box<str>>,
     /// The policy that denied the call.
     pub policy_id: Option<PolicyId>,
-    /// For `usage` the decision that it settled, for `delivery` the entry that the message told of.
+    /// For `usage` the decision that it settled, or whose hold it ended or prolonged; for `delivery` the entry that the
+    /// message told of.
     pub r#ref: Option<AuditId>,
-    /// For `admin` and `usage` the author: `operator` or a key's id.
+    /// For `admin` and `usage` the author: `operator`, a key's id, or `time` for a hold that ended by itself.
     pub by: Option<Box<str>>,
     /// When it happened.
     pub timestamp: Timestamp,
@@ -155,8 +156,11 @@ pub struct AuditEntry {
     /// For `admin` the old values of what was changed or ended.
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::AnyJson"))]
     pub before: Option<Box<RawValue>>,
-    /// What a settled decision really cost. A live stream never shows it.
+    /// What a settled decision really cost; 0 if its hold was given back. A live stream never shows it.
     pub settled_cost: Option<Cost>,
+    /// When the hold on the call's cost ended by itself if nothing else ended it before; for `usage` that prolonged a
+    /// hold, its new end.
+    pub held_until: Option<Timestamp>,
 }
 
 /// Which entries a query wants. `None` or an empty list does not restrict.
@@ -268,14 +272,21 @@ impl AuditEntry {
             key_name: None,
             before: None,
             settled_cost: None,
+            held_until: record.extras.as_ref().and_then(|extras| extras.held_until),
         }
     }
 
     fn of_usage(id: AuditId, tenant: TenantId, moment: Moment, record: &UsageRecord) -> Self {
-        let UsageRecord { by, agent, owner, calls, cost, settles, scoped: _, opens: _, crossed: _ } = record;
+        let UsageRecord { by, agent, owner, calls, cost, settles, hold, scoped: _, opens: _, crossed: _ } = record;
+        let (decision, held, held_until) = match hold {
+            None => (settles.as_ref(), "", None),
+            Some(HoldChange::Released) => (settles.as_ref(), ",\"hold\":\"released\"", None),
+            Some(HoldChange::Expired) => (settles.as_ref(), ",\"hold\":\"expired\"", None),
+            Some(HoldChange::Extended { decision, until }) => (Some(decision), ",\"hold\":\"extended\"", Some(*until)),
+        };
         // Written by hand, because a JSON value in memory would turn the cost into a float.
-        let estimate = settles.as_ref().map_or_else(|| "null".to_owned(), |decision| decision.estimate.to_string());
-        let parameters = format!("{{\"calls\":{calls},\"estimate\":{estimate}}}");
+        let estimate = decision.map_or_else(|| "null".to_owned(), |decision| decision.estimate.to_string());
+        let parameters = format!("{{\"calls\":{calls},\"estimate\":{estimate}{held}}}");
         Self {
             id,
             kind: AuditKind::Usage,
@@ -289,11 +300,11 @@ impl AuditEntry {
             code: None,
             reason: None,
             duration_ms: 0.0,
-            tokens_cost: Some(*cost),
+            tokens_cost: held_until.is_none().then_some(*cost),
             ip: None,
             user_agent: None,
             policy_id: None,
-            r#ref: settles.as_ref().map(|decision| AuditId::derive(decision.at, decision.seq, tenant.tag())),
+            r#ref: decision.map(|decision| AuditId::derive(decision.at, decision.seq, tenant.tag())),
             by: Some(author_id(*by)),
             timestamp: moment.at,
             trace_id: None,
@@ -301,6 +312,7 @@ impl AuditEntry {
             key_name: None,
             before: None,
             settled_cost: None,
+            held_until,
         }
     }
 
@@ -338,6 +350,7 @@ impl AuditEntry {
             clock_time: moment.other_wall(),
             key_name: None,
             before: None,
+            held_until: None,
             settled_cost: None,
         }
     }
@@ -371,6 +384,7 @@ impl AuditEntry {
             key_name: author.and_then(|author| author.key_name.clone()),
             before: before.as_deref().and_then(|before| before_json(before, change)),
             settled_cost: None,
+            held_until: None,
         }
     }
 }
@@ -393,6 +407,7 @@ fn author_id(by: By) -> Box<str> {
     match by {
         By::Operator => "operator".into(),
         By::Key(key) => key.to_string().into(),
+        By::Time => "time".into(),
     }
 }
 

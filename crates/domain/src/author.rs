@@ -14,6 +14,8 @@ pub enum By {
     Operator,
     /// A tenant key.
     Key(KeyId),
+    /// Nobody: its time had come.
+    Time,
 }
 
 /// What we know about the author of a change beyond the key's id.

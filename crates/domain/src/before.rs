@@ -49,7 +49,9 @@ impl Before {
                 policy(*id).map(Self::policy)
             }
             Change::PolicyReset { policy: id, .. } => {
-                policy(*id).map(|policy| Self::Used(Box::new((&*policy.used(at)).into())))
+                let policies = tenant.policies_at(at);
+                let policy = policies.iter().find(|policy| policy.profile.id == *id);
+                policy.map(|policy| Self::Used(Box::new((&*policy.used(at)).into())))
             }
             Change::DelegationRevoked { delegation, .. } => {
                 let (_, link) = tenant.delegation(*delegation)?;
@@ -91,7 +93,7 @@ impl Tenant {
     pub fn describe(&self, by: By, author: Option<Author>, change: Change, at: Timestamp) -> ChangeRecord {
         let key_name = match by {
             By::Key(id) => self.keys().iter().find(|key| key.id == id).map(|key| key.name.clone()),
-            By::Operator => None,
+            By::Operator | By::Time => None,
         };
         let author = match key_name {
             Some(_) => Some(Author { key_name, ..author.unwrap_or_default() }),

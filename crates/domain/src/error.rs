@@ -57,6 +57,7 @@ codes! {
         RequiresApproval "REQUIRES_APPROVAL" "The matching permission requires a person's approval.";
         RateLimited "RATE_LIMITED" "The permission's calls of the last hour are used up.";
         BudgetExceeded "BUDGET_EXCEEDED" "A budget policy's limit is used up, or the call would exceed it.";
+        HoldLimitExceeded "HOLD_LIMIT_EXCEEDED" "The tenant has reached its limit of open holds.";
     }
     // We could not answer the request.
     errors {
@@ -77,12 +78,14 @@ codes! {
         WebhookNotFound "WEBHOOK_NOT_FOUND" "There is no such webhook, or this key may not see it.";
         DeliveryNotFound "DELIVERY_NOT_FOUND" "The webhook has no such delivery, or had it so long ago that it is not listed any more.";
         AuditEntryNotFound "AUDIT_ENTRY_NOT_FOUND" "There is no such audit entry, or this key may not see it.";
+        HoldNotFound "HOLD_NOT_FOUND" "There is no such open hold, or this key may not see it.";
         MethodNotAllowed "METHOD_NOT_ALLOWED" "The route exists, but not with this method.";
         RequestTimeout "REQUEST_TIMEOUT" "The body did not arrive in time. Nothing was changed.";
         SlugTaken "SLUG_TAKEN" "Another tenant has this slug.";
         AgentIsRevoked "AGENT_IS_REVOKED" "The agent was revoked, which is final: it can't be changed.";
         AlreadySettled "ALREADY_SETTLED" "The decision was settled with another cost.";
         NotSettleable "NOT_SETTLEABLE" "The decision was denied, or is too old to be settled.";
+        HoldEnded "HOLD_ENDED" "The hold was settled, was released, or ended by itself.";
         WebhookDisabled "WEBHOOK_DISABLED" "The webhook is disabled, so nothing is sent to it.";
         PayloadTooLarge "PAYLOAD_TOO_LARGE" "The body is over its limit.";
         AgentLimitExceeded "AGENT_LIMIT_EXCEEDED" "The tenant has reached its limit of active agents (maxAgents), or its limit of agents in all.";
@@ -94,6 +97,7 @@ codes! {
         RotationLimitExceeded "ROTATION_LIMIT_EXCEEDED" "The agent has reached its limit of old tokens that are still valid.";
         AuthRateLimited "AUTH_RATE_LIMITED" "Too many calls from this address had no valid key or token. A call with a valid one is never refused for this.";
         TooManyStreams "TOO_MANY_STREAMS" "The tenant or the server has reached its limit of open audit streams or exports.";
+        TooManyGroups "TOO_MANY_GROUPS" "The spend report would have more groups than one report may have.";
         InsufficientPermissions "INSUFFICIENT_PERMISSIONS" "No single permission that the grantor holds covers a delegated one.";
         DelegationSelf "DELEGATION_SELF" "An agent can't delegate to itself.";
         DelegationCycle "DELEGATION_CYCLE" "The grantor holds permissions through the agent that it would delegate to.";
@@ -124,6 +128,7 @@ impl Code {
                 | Code::WebhookNotFound
                 | Code::DeliveryNotFound
                 | Code::AuditEntryNotFound
+                | Code::HoldNotFound
         )
     }
 

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::agent::AgentSpec;
 use crate::author::{Author, By};
@@ -344,6 +345,64 @@ pub struct Record<'a> {
     /// What only some calls have. It is not in the array either: an event with it is written as another kind.
     #[serde(skip)]
     pub extras: Option<Box<Extras>>,
+}
+
+/// An event as far as a spend report needs it. The rest is passed over, which takes less than half the time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BriefEvent<'a> {
+    /// A call was decided.
+    Decided(BriefRecord<'a>),
+    /// Somebody changed something.
+    Changed,
+    /// Somebody reported what was used.
+    Used(UsageRecord),
+}
+
+/// A decided call as far as a spend report needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BriefRecord<'a> {
+    /// The agent that the request named, known or not.
+    pub agent: Option<AgentId>,
+    /// The agent's owner at that time, if the agent is known.
+    pub owner: Option<&'a str>,
+    /// The action.
+    pub action: &'a str,
+    /// The resource.
+    pub resource: &'a str,
+    /// Whether the call was allowed.
+    pub allowed: bool,
+    /// The call's estimated cost.
+    pub cost: Option<Cost>,
+    /// Whether the estimate was held. It is among the extras, not in the array.
+    pub held: bool,
+}
+
+/// The array of a [`Record`], read for a [`BriefRecord`].
+#[derive(Deserialize)]
+struct BriefArray<'a> {
+    agent: Option<AgentId>,
+    #[serde(borrow)]
+    owner: Option<&'a str>,
+    action: &'a str,
+    resource: &'a str,
+    _arguments: IgnoredAny,
+    _granted_by: IgnoredAny,
+    code: Option<IgnoredAny>,
+    _reason: IgnoredAny,
+    _rate_limited: IgnoredAny,
+    _revokes: IgnoredAny,
+    _policy: IgnoredAny,
+    cost: Option<Cost>,
+    _ip: IgnoredAny,
+    _user_agent: IgnoredAny,
+    _micros: IgnoredAny,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for BriefRecord<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let BriefArray { agent, owner, action, resource, code, cost, .. } = BriefArray::deserialize(deserializer)?;
+        Ok(Self { agent, owner, action, resource, allowed: code.is_none(), cost, held: false })
+    }
 }
 
 /// What only some calls have. A part that a call lacks takes no byte.

@@ -96,6 +96,11 @@ macro_rules! derived_id {
                 parse_hex($prefix, text).map(Self)
             }
 
+            /// The 16 bytes of the UUID.
+            pub fn bytes(self) -> [u8; 16] {
+                self.0.into_bytes()
+            }
+
             /// The tenant that it claims to belong to. Only that tenant knows whether it exists.
             pub fn tag(self) -> TenantTag {
                 tag_of(self.0)

@@ -14,6 +14,7 @@
 //! | budgets: policies, windows, usage, settlement | [`budget`] |
 //! | webhooks: what they are told, what waits, what became of it | [`webhook`] |
 //! | events, and the audit entries that are read back from them | [`event`], [`before`], [`audit`] |
+//! | spend reports: what entries add up to, in groups | [`spend`] |
 //! | every error and denial code | [`error`] |
 //! | every limit | [`limits`] |
 //! | JSON Schemas of requests and answers (feature `schema`) | `schema`, and beside each type |
@@ -35,6 +36,7 @@ pub mod permission;
 pub mod schema;
 pub mod secret;
 pub mod secret_scan;
+pub mod spend;
 pub mod tenant;
 pub mod text;
 pub mod time;

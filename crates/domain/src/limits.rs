@@ -96,6 +96,14 @@ pub const DEFAULT_AUDIT_PAGE: usize = 100;
 pub const MAX_AUDIT_OFFSET: usize = 10_000;
 /// Actions named by one audit filter.
 pub const MAX_FILTER_ACTIONS: usize = 64;
+/// Things that one spend report groups by: more make groups that nobody reads.
+pub const MAX_GROUP_BY: usize = 4;
+/// Groups of one spend report. They are all that a report holds in memory, up to 2 KiB each, and one answer.
+pub const MAX_SPEND_GROUPS: usize = 10_000;
+/// Spend reports made at once: each may read whole trails and holds its groups. Others wait.
+pub const MAX_SPEND_REPORTS: usize = 4;
+/// Spend reports of one tenant made at once, so that no tenant takes all of them.
+pub const MAX_SPEND_REPORTS_PER_TENANT: usize = 1;
 /// Live API keys of one tenant: enough to give each service its own and rotate them.
 pub const MAX_TENANT_KEYS: usize = 100;
 /// Old tokens of one agent that are still valid after rotations.
@@ -131,6 +139,14 @@ pub const MAX_REPORTED_CALLS: u64 = 1_000_000_000;
 /// Settlements that a tenant remembers, so that a repeat gets the first answer. A decision older than all of them can
 /// no longer be settled. They are part of each snapshot's copy, which must stay under a millisecond.
 pub const MAX_SETTLED: usize = 50_000;
+/// Seconds that a hold may last from the moment it is made or prolonged: a day, longer than any call takes. What nobody
+/// settles is left again after that.
+pub const MAX_HOLD_SECONDS: u32 = 24 * 60 * 60;
+/// Open holds of one tenant: a thousand a second that are settled within 100 seconds. Each takes some 150 bytes, and a
+/// restart reads all of them.
+pub const MAX_HOLDS: usize = 100_000;
+/// Holds that have ended and that a tenant remembers, so that a repeat gets the first answer: as many as settlements.
+pub const MAX_ENDED_HOLDS: usize = 50_000;
 /// Journals read at once for audit trails, at most one for every two cores: each reader may take a core, and holds a
 /// segment of some 20 MB. Half of the cores are left to decisions.
 pub const MAX_AUDIT_READERS: usize = 4;

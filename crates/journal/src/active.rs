@@ -51,28 +51,15 @@ impl Active {
         }
     }
 
-    /// The file, which is opened if it is closed.
-    ///
-    /// # Errors
-    /// `NotFound` and `InvalidData`: the file is not what was written. Each error names it.
-    pub fn open(&mut self, folder: &Folder) -> io::Result<&SegmentFile> {
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => Arc::new(self.reopened(folder)?),
-        };
-        Ok(self.file.insert(file))
-    }
-
-    fn reopened(&self, folder: &Folder) -> io::Result<SegmentFile> {
-        let path = folder.raw(self.first_seq);
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        let file = SegmentFile::open(folder, self.first_seq, self.failure.clone()).map_err(named)?;
-        let (size, needed) = (file.file().size().map_err(named)?, self.events_end());
-        if size < needed {
-            return Err(invalid(&path, size, &format!("the file ends here, where {needed} bytes were on disk")));
+    /// Opens the file if it is closed, on any thread.
+    pub fn opener(&self) -> FileOpener {
+        FileOpener {
+            file: self.file.clone(),
+            first_seq: self.first_seq,
+            events_end: self.events_end(),
+            since_event: if self.file.is_some() { Vec::new() } else { self.since_event.clone() },
+            failure: self.failure.clone(),
         }
-        file.file().write_all_at(&self.since_event, needed).map_err(|(_, error)| named(error))?;
-        Ok(file)
     }
 
     /// The bytes that have to be on disk before the file may be closed.
@@ -83,5 +70,36 @@ impl Active {
     /// Whether everything but what would be written again is among the first `synced` bytes.
     pub fn may_be_closed(&self, synced: u64) -> bool {
         synced >= self.events_end()
+    }
+}
+
+/// Opens the active segment's file if it is closed.
+#[derive(Debug)]
+pub(super) struct FileOpener {
+    file: Option<Arc<SegmentFile>>,
+    first_seq: u64,
+    events_end: u64,
+    since_event: Vec<u8>,
+    failure: SyncFailure,
+}
+
+impl FileOpener {
+    /// The file. Blocking.
+    ///
+    /// # Errors
+    /// `NotFound` and `InvalidData`: the file is not what was written. Each error names it.
+    pub fn open(&self, folder: &Folder) -> io::Result<Arc<SegmentFile>> {
+        if let Some(file) = &self.file {
+            return Ok(Arc::clone(file));
+        }
+        let path = folder.raw(self.first_seq);
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let file = SegmentFile::open(folder, self.first_seq, self.failure.clone()).map_err(named)?;
+        let (size, needed) = (file.file().size().map_err(named)?, self.events_end);
+        if size < needed {
+            return Err(invalid(&path, size, &format!("the file ends here, where {needed} bytes were on disk")));
+        }
+        file.file().write_all_at(&self.since_event, needed).map_err(|(_, error)| named(error))?;
+        Ok(Arc::new(file))
     }
 }

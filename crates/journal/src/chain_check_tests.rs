@@ -34,6 +34,7 @@ fn linked(compressed: bool) -> (TempDir, Vec<Checkpoint>) {
             // A segment has five frames at least by now.
             let full = journal.active.end;
             journal.options.segment_bytes = full;
+            journal.flush().unwrap();
             journal.rotate_if_due(seq).unwrap();
         }
         if compressed && seq == 12 {
@@ -354,6 +355,7 @@ fn a_tail_that_recovery_cuts_accuses_nobody_and_one_that_it_refuses_does() {
             }
             if seq % 5 == 0 {
                 journal.options.segment_bytes = journal.active.end;
+                journal.flush().unwrap();
                 journal.rotate_if_due(seq as i64).unwrap();
                 journal.options = JournalOptions::default();
             }
@@ -408,6 +410,7 @@ fn a_tail_that_recovery_cuts_accuses_nobody_and_one_that_it_refuses_does() {
 fn a_checkpoint_may_have_other_links_of_its_event_behind_it_that_retention_removed() {
     let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 100 });
     append(&mut journal, 10);
+    journal.flush().unwrap();
     let kept = journal.link(1).unwrap();
     sync(&mut journal, 2);
     assert!(journal.rotate_if_due(3).unwrap());

@@ -4,7 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use thiserror::Error;
 
@@ -31,6 +31,8 @@ pub struct DataDir {
     pub(super) path: PathBuf,
     /// The lock file; none on a disk that no other process reaches.
     pub(super) lock: Option<File>,
+    /// What was in it when it was opened, until somebody asks: with a million tenants each listing takes most of a second.
+    found: Mutex<Option<Vec<Listed>>>,
 }
 
 /// One tenant's folder.
@@ -120,22 +122,21 @@ impl DataDir {
     }
 
     fn start(disk: Arc<dyn Disk>, path: PathBuf, lock: Option<File>) -> io::Result<Self> {
-        let dir = Self { disk, path, lock };
-        dir.remove_leftovers()?;
+        let dir = Self { disk, path, lock, found: Mutex::default() };
+        let mut found = dir.disk.list(&dir.path)?;
+        dir.remove_leftovers(&mut found)?;
         dir.disk.sync_folder(&dir.path)?;
-        Ok(dir)
+        Ok(Self { found: Mutex::new(Some(found)), ..dir })
     }
 
-    fn remove_leftovers(&self) -> io::Result<()> {
-        for entry in self.disk.list(&self.path)? {
-            let (name, path) = (entry.name.as_str(), self.path.join(&entry.name));
-            if entry.kind == FileKind::Folder {
-                if name.starts_with(UNFINISHED) || name.starts_with(ERASED) {
-                    self.remove_tree(&path)?;
-                }
-            } else if name.ends_with(TEMPORARY) {
-                self.disk.remove(&path)?;
-            }
+    fn remove_leftovers(&self, found: &mut Vec<Listed>) -> io::Result<()> {
+        let is_leftover = |entry: &mut Listed| match entry.kind {
+            FileKind::Folder => entry.name.starts_with(UNFINISHED) || entry.name.starts_with(ERASED),
+            FileKind::File | FileKind::Other => entry.name.ends_with(TEMPORARY),
+        };
+        for Listed { name, kind } in found.extract_if(.., is_leftover) {
+            let path = self.path.join(name);
+            if kind == FileKind::Folder { self.remove_tree(&path)? } else { self.disk.remove(&path)? }
         }
         Ok(())
     }
@@ -197,9 +198,11 @@ impl DataDir {
         Ok(read_label(&*self.disk, name.to_owned(), self.tenant_path(name)?))
     }
 
-    /// All folders and links in the directory but the log's, whether or not they can be a tenant's, in no order. Blocking.
+    /// All folders and links in the directory but the log's, whether or not they can be a tenant's, in no order: at the first
+    /// call those that were there when it was opened. Blocking.
     pub fn entries(&self) -> io::Result<Vec<Listed>> {
-        let mut entries = self.disk.list(&self.path)?;
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut entries = found.map_or_else(|| self.disk.list(&self.path), Ok)?;
         entries.retain(|entry| entry.kind != FileKind::File && entry.name != LOG_FOLDER);
         Ok(entries)
     }

@@ -34,7 +34,7 @@ fn write_golden(root: &Path) -> PathBuf {
         if journal.written_seq() == 5 {
             sync(&mut journal, now);
             compress(&mut journal);
-            journal.begin_snapshot().run(|file| file.write_all(b"state of five events")).unwrap();
+            journal.begin_snapshot(journal.written_seq()).run(|file| file.write_all(b"state of five events")).unwrap();
         }
     }
     journal.close(now).unwrap();

@@ -27,6 +27,17 @@ impl Index {
         }
     }
 
+    /// An empty index of what comes next.
+    pub fn continued(&self) -> Self {
+        Self { places: Vec::new(), due: self.due }
+    }
+
+    /// Adds what a [`continued`](Index::continued) one has noted.
+    pub fn append(&mut self, next: Self) {
+        self.places.extend(next.places);
+        self.due = next.due;
+    }
+
     /// The entries before a file offset.
     pub fn before(&self, end: u64) -> Vec<IndexEntry> {
         let upto = self.places.partition_point(|place| place.offset < end);

@@ -49,7 +49,9 @@ fn a_file_is_open_from_the_first_write_until_a_sync_covers_all_of_it() {
     expect(j, 1, "the sync covers less", &mut |j| j.finish_sync(early.take().unwrap().run().unwrap(), 2).unwrap());
     expect(j, 0, "sync", &mut |j| sync(j, 3));
     expect(j, 0, "a reader", &mut |j| reader = Some(j.reader()));
-    expect(j, 0, "a snapshot", &mut |j| j.begin_snapshot().run(|file| file.write_all(b"state")).unwrap());
+    expect(j, 0, "a snapshot", &mut |j| {
+        j.begin_snapshot(j.written_seq()).run(|file| file.write_all(b"state")).unwrap()
+    });
     expect(j, 1, "a link that may not be on disk", &mut |j| assert_eq!(j.link(3).unwrap().seq, 3));
     expect(j, 0, "sync", &mut |j| sync(j, 3));
     expect(j, 0, "a link that is", &mut |j| assert_eq!(j.link(4).unwrap().seq, 3));

@@ -9,6 +9,7 @@ use crate::folder::Folder;
 use crate::frame::{self, Frame};
 use crate::index::IndexEntry;
 use crate::segment::{HEADER, SegmentHeader, read_part, read_segment};
+use crate::tail::TailPiece;
 use crate::writer::Journal;
 
 /// A view of every event that there was when it was taken, in the folder or in the tail. Cheap to clone, and to take where
@@ -28,14 +29,12 @@ pub struct JournalReader {
     pub(super) end: u64,
     /// Where blocks of it start.
     places: Arc<Vec<IndexEntry>>,
-    /// The last event in the files.
-    written: u64,
-    /// The frames of later events.
-    tail: Arc<[u8]>,
+    /// Events that are in no file yet.
+    tail: Arc<[TailPiece]>,
     last: u64,
 }
 
-/// The unit of reading: an older segment, a block of the active one, or the tail.
+/// The unit of reading: an older segment, a block of the active one, or a piece of the tail.
 pub(super) struct JournalPiece {
     pub first_seq: u64,
     /// One past the last event.
@@ -46,7 +45,7 @@ pub(super) struct JournalPiece {
 enum PieceBytes {
     Segment,
     Block(Range<u64>),
-    Tail,
+    Tail(Arc<Vec<u8>>),
 }
 
 /// A piece in memory, and where its events are.
@@ -65,7 +64,7 @@ impl LoadedPiece {
 }
 
 impl Journal {
-    /// A view of all events until now.
+    /// A view of all events until now. Copies what came since the tail was last [sealed](Journal::seal_tail).
     pub fn reader(&self) -> JournalReader {
         JournalReader {
             folder: Arc::clone(&self.folder),
@@ -74,9 +73,8 @@ impl Journal {
             active: self.active.first_seq,
             end: self.active.end,
             places: Arc::new(self.active.index.before(self.active.end)),
-            written: self.written,
-            tail: self.tail.as_slice().into(),
-            last: self.appended,
+            tail: self.tail.view().into(),
+            last: self.tail.last_seq(),
         }
     }
 }
@@ -147,31 +145,32 @@ impl JournalReader {
     }
 
     pub(super) fn pieces(&self) -> usize {
-        self.older.len() + self.places.len() + usize::from(!self.tail.is_empty())
+        self.older.len() + self.places.len() + self.tail.len()
     }
 
     /// The piece that holds an event, or the first one where all are later.
     pub(super) fn piece_of(&self, seq: u64) -> usize {
         let older = self.older.partition_point(|&first| first <= seq);
         let blocks = self.places.partition_point(|place| place.seq <= seq);
-        let tail = usize::from(!self.tail.is_empty() && seq > self.written);
+        let tail = self.tail.partition_point(|piece| piece.first_seq <= seq);
         (older + blocks + tail).saturating_sub(1)
     }
 
     pub(super) fn piece(&self, at: usize) -> Option<JournalPiece> {
-        let starts = |at: usize| match self.older.get(at) {
-            Some(&first) => Some(first),
-            None if at < self.older.len() + self.places.len() => Some(self.places.get(at - self.older.len())?.seq),
-            None => (at + 1 == self.pieces()).then_some(self.written + 1),
+        let blocks = self.older.len();
+        let tail = blocks + self.places.len();
+        let starts = |at: usize| match at {
+            at if at < blocks => self.older.get(at).copied(),
+            at if at < tail => self.places.get(at - blocks).map(|place| place.seq),
+            at => self.tail.get(at - tail).map(|piece| piece.first_seq),
         };
-        let bytes = match at.checked_sub(self.older.len()) {
-            None => PieceBytes::Segment,
-            Some(block) if block == self.places.len() => PieceBytes::Tail,
-            Some(block) => {
-                let next = self.places.get(block + 1);
-                let end = next.map_or(self.end, |place| place.offset);
-                PieceBytes::Block(self.places.get(block)?.offset..end)
+        let bytes = match at {
+            at if at < blocks => PieceBytes::Segment,
+            at if at < tail => {
+                let end = self.places.get(at + 1 - blocks).map_or(self.end, |next| next.offset);
+                PieceBytes::Block(self.places.get(at - blocks)?.offset..end)
             }
+            at => PieceBytes::Tail(Arc::clone(&self.tail.get(at - tail)?.frames)),
         };
         Some(JournalPiece { first_seq: starts(at)?, end_seq: starts(at + 1).unwrap_or(self.last + 1), bytes })
     }
@@ -196,7 +195,7 @@ impl JournalReader {
                 let Some(bytes) = self.read_active(range)? else { return Ok(None) };
                 (self.folder.raw(self.active), bytes, 0, range.start)
             }
-            PieceBytes::Tail => (self.folder.path.clone(), self.tail.to_vec(), 0, 0),
+            PieceBytes::Tail(frames) => (self.folder.path.clone(), frames.to_vec(), 0, 0),
         };
         let events =
             events(&bytes, start, piece).map_err(|(at, detail)| invalid(&path, offset + at as u64, &detail))?;

@@ -13,6 +13,7 @@ fn every_crash_while_compressing_is_survived() {
     let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 100 });
     for _ in 0..3 {
         append(&mut journal, 100);
+        journal.flush().unwrap();
         journal.rotate_if_due(0).unwrap();
     }
     sync(&mut journal, 0);
@@ -41,6 +42,7 @@ fn every_crash_while_compressing_is_survived() {
 fn a_lost_active_segment_goes_on_after_a_compressed_one() {
     let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 100 });
     append(&mut journal, 100);
+    journal.flush().unwrap();
     journal.rotate_if_due(0).unwrap();
     sync(&mut journal, 0);
     compress(&mut journal);
@@ -65,8 +67,9 @@ fn a_lost_active_segment_goes_on_after_a_compressed_one() {
 fn an_uncompressed_predecessor_of_a_lost_segment_takes_the_next_events() {
     let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 100 });
     append(&mut journal, 100);
+    journal.flush().unwrap();
     journal.rotate_if_due(0).unwrap();
-    journal.begin_snapshot().run(|file| file.write_all(b"state")).unwrap();
+    journal.begin_snapshot(journal.written_seq()).run(|file| file.write_all(b"state")).unwrap();
     drop(journal);
     let folder = Folder::open(dir.path()).unwrap();
     // A copy that was compressed already must not outlive the raw file's growth.
@@ -236,6 +239,7 @@ fn an_edited_event_breaks_the_chain_even_with_a_right_checksum() {
 fn two_unsynced() -> (tempfile::TempDir, Folder) {
     let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 1 });
     append(&mut journal, 10);
+    journal.flush().unwrap();
     journal.rotate_if_due(0).unwrap();
     append(&mut journal, 10);
     journal.flush().unwrap();
@@ -291,6 +295,7 @@ fn a_whole_frame_in_the_wrong_place_is_not_an_event() {
 fn a_few_kilobytes_that_claim_to_be_gigabytes_are_not_believed() {
     let (dir, mut journal) = fresh(JournalOptions { segment_bytes: 100 });
     append(&mut journal, 100);
+    journal.flush().unwrap();
     journal.rotate_if_due(0).unwrap();
     sync(&mut journal, 0);
     compress(&mut journal);

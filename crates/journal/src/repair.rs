@@ -12,6 +12,7 @@ use crate::scan::{BadSpot, IntactEnd, Scan, UnsyncedSegment};
 use crate::segment::SegmentFile;
 use crate::sync_state::SyncState;
 use crate::synced_file::SyncFailure;
+use crate::tail::Tail;
 use crate::writer::{Journal, JournalOptions};
 
 /// Cuts the folder where the intact frames end, and opens the journal there.
@@ -96,8 +97,8 @@ fn try_reopen(
         options,
         older: Arc::new(older.collect()),
         active,
-        tail: Vec::new(),
-        appended: scan.last_seq,
+        tail: Tail::after(scan.last_seq),
+        is_flushing: false,
         written: scan.last_seq,
         chain,
         sync: SyncState::recovered(scan.synced_seq, scan.recorded_seq, synced_offset, 0, rotated),

@@ -116,11 +116,11 @@ mod tests {
             sync(&mut journal, day);
             journal.rotate_if_due(day + 1).unwrap();
             if day == 3 {
-                journal.begin_snapshot().run(|file| file.write_all(b"four")).unwrap();
+                journal.begin_snapshot(journal.written_seq()).run(|file| file.write_all(b"four")).unwrap();
             }
         }
         assert_eq!(journal.begin_retention(100).run().unwrap(), None);
-        journal.begin_snapshot().run(|file| file.write_all(b"six")).unwrap();
+        journal.begin_snapshot(journal.written_seq()).run(|file| file.write_all(b"six")).unwrap();
         assert_eq!(journal.begin_retention(100).run().unwrap(), None, "uncompressed");
         sync(&mut journal, 9);
         compress(&mut journal);
@@ -157,7 +157,7 @@ mod tests {
             journal.flush().unwrap();
             sync(&mut journal, day);
             journal.rotate_if_due(day + 1).unwrap();
-            journal.begin_snapshot().run(|file| file.write_all(b"state")).unwrap();
+            journal.begin_snapshot(journal.written_seq()).run(|file| file.write_all(b"state")).unwrap();
         }
         let large = journal.folder.raw(1);
         std::fs::OpenOptions::new().write(true).open(&large).unwrap().set_len(MAX_COMPRESSIBLE + 1).unwrap();
@@ -183,7 +183,7 @@ mod tests {
             append(&mut journal, 10);
             journal.flush().unwrap();
             sync(&mut journal, 9);
-            journal.begin_snapshot().run(|file| file.write_all(state)).unwrap();
+            journal.begin_snapshot(journal.written_seq()).run(|file| file.write_all(state)).unwrap();
         }
         std::fs::remove_file(journal.folder.compressed(1)).unwrap();
         assert_eq!(journal.begin_retention(3).run().unwrap(), Some(4));

@@ -224,20 +224,21 @@ impl Write for SnapshotFile<'_> {
 pub struct SnapshotJob {
     sync: SyncJob,
     tenant: [u8; 16],
+    /// The last event the state includes.
+    seq: u64,
 }
 
 impl Journal {
-    /// A job that writes the state as of [`written_seq`](Journal::written_seq), which is the state the caller
-    /// has to take before anything else is appended.
-    pub fn begin_snapshot(&self) -> SnapshotJob {
-        SnapshotJob { sync: self.begin_sync(), tenant: self.tenant }
+    /// A job that writes the state as of event `seq`, which has to be in the file.
+    pub fn begin_snapshot(&self, seq: u64) -> SnapshotJob {
+        SnapshotJob { sync: self.begin_sync(), tenant: self.tenant, seq: seq.min(self.written) }
     }
 }
 
 impl SnapshotJob {
     /// The last event the state includes.
     pub fn seq(&self) -> u64 {
-        self.sync.point.seq
+        self.seq
     }
 
     /// Makes the journal durable up to the snapshot's event, writes the snapshot as one step, and removes
@@ -305,7 +306,7 @@ mod tests {
         for seq in 1..=3 {
             append(&mut journal, 1);
             journal.flush().unwrap();
-            let job = journal.begin_snapshot();
+            let job = journal.begin_snapshot(journal.written_seq());
             assert_eq!(job.seq(), seq);
             job.run(|file| write!(file, "state {seq}")).unwrap();
         }
@@ -326,7 +327,7 @@ mod tests {
         flip(&folder.snapshot(3), size - 1);
         append(&mut journal, 1);
         journal.flush().unwrap();
-        journal.begin_snapshot().run(|file| file.write_all(b"state 4")).unwrap();
+        journal.begin_snapshot(journal.written_seq()).run(|file| file.write_all(b"state 4")).unwrap();
         assert_eq!(folder.list().unwrap().snapshots, [2, 3, 4]);
         assert_eq!(seq(dir.path()), Some(4));
         flip(&folder.snapshot(4), 50);
@@ -345,7 +346,10 @@ mod tests {
         append(&mut journal, 1);
         journal.flush().unwrap();
         let payload: Vec<u8> = (0..3 * BLOCK + 7).map(|n| (n % 251) as u8).collect();
-        journal.begin_snapshot().run(|file| payload.chunks(1_000).try_for_each(|part| file.write_all(part))).unwrap();
+        journal
+            .begin_snapshot(journal.written_seq())
+            .run(|file| payload.chunks(1_000).try_for_each(|part| file.write_all(part)))
+            .unwrap();
         let path = Folder::open(dir.path()).unwrap().snapshot(1);
         let bytes = fs::read(&path).unwrap();
         assert_eq!(bytes[HEADER..], payload);
@@ -364,7 +368,10 @@ mod tests {
         append(&mut journal, 1);
         journal.flush().unwrap();
         let full = |_: &mut SnapshotFile<'_>| Err(io::ErrorKind::StorageFull.into());
-        assert_eq!(journal.begin_snapshot().run(full).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(
+            journal.begin_snapshot(journal.written_seq()).run(full).unwrap_err().kind(),
+            io::ErrorKind::StorageFull
+        );
         let listing = Folder::open(dir.path()).unwrap().list().unwrap();
         assert!(listing.snapshots.is_empty() && listing.leftovers.is_empty());
     }
@@ -374,7 +381,7 @@ mod tests {
         let (dir, mut journal) = fresh(JournalOptions::default());
         append(&mut journal, 1);
         journal.flush().unwrap();
-        journal.begin_snapshot().run(|file| file.write_all(b"state")).unwrap();
+        journal.begin_snapshot(journal.written_seq()).run(|file| file.write_all(b"state")).unwrap();
         assert!(matches!(load(dir.path(), [0; 16]), Err(RecoveryError::Foreign { .. })));
     }
 
@@ -385,7 +392,7 @@ mod tests {
             append(&mut journal, 10);
         }
         journal.flush().unwrap();
-        journal.begin_snapshot().run(|file| file.write_all(b"state")).unwrap();
+        journal.begin_snapshot(journal.written_seq()).run(|file| file.write_all(b"state")).unwrap();
         append(&mut journal, 10);
         journal.flush().unwrap();
         drop(journal);

@@ -39,7 +39,8 @@ impl Journal {
     fn note_sync(&mut self, point: SyncPoint, now_ms: i64) -> io::Result<()> {
         self.sync.reached(point, self.active.first_seq);
         self.check()?;
-        if self.sync.needs_marker() {
+        // While another thread writes to the file, the marker waits for the next sync.
+        if self.sync.needs_marker() && !self.is_flushing {
             self.write_marker(now_ms)?;
         }
         Ok(())

@@ -13,6 +13,7 @@ use crate::folder::Folder;
 use crate::frame::{self, AppendError, Marker};
 use crate::segment::{SegmentFile, SegmentHeader};
 use crate::sync_state::SyncState;
+use crate::tail::Tail;
 
 /// When segments rotate.
 #[derive(Clone, Copy, Debug)]
@@ -28,15 +29,12 @@ impl Default for JournalOptions {
     }
 }
 
-/// A larger tail (over 4 KiB) is freed after its flush, or one burst would hold memory in thousands of tenants.
-const KEPT_BUFFER: usize = 4 << 10;
-
 const DAY_MS: i64 = 86_400_000;
 
 /// The durable log of one tenant, ready to take the next event.
 ///
-/// The owner appends, applies, has the log take the event, and answers its callers. Now and then it flushes the tail to
-/// the file, starts a sync if the journal [`is_dirty`](Journal::is_dirty), and asks for rotation. Where a file is left in a
+/// The owner appends, applies, has the log take the event, and answers its callers. Now and then it has another thread
+/// [flush](Journal::begin_flush) the tail to the file, starts a sync if the journal [`is_dirty`](Journal::is_dirty), and asks for rotation. Where a file is left in a
 /// state that only recovery can mend, the journal refuses to go on ([`is_broken`](Journal::is_broken)): the owner drops
 /// it and its state, and recovers both from folder and log.
 #[derive(Debug)]
@@ -47,10 +45,10 @@ pub struct Journal {
     /// First sequence numbers of all segments before the active one, oldest first.
     pub(super) older: Arc<Vec<u64>>,
     pub(super) active: Active,
-    /// The frames of the events that are not in the file yet.
-    pub(super) tail: Vec<u8>,
-    /// The last event in the tail, or in the file.
-    pub(super) appended: u64,
+    /// The events that are not in the file yet.
+    pub(super) tail: Tail,
+    /// Whether another thread writes to the file.
+    pub(super) is_flushing: bool,
     /// The last event in the file.
     pub(super) written: u64,
     pub(super) chain: Chain,
@@ -76,8 +74,8 @@ impl Journal {
             options,
             older: Arc::new(older),
             active: Active::created(file, &header),
-            tail: Vec::new(),
-            appended: link.seq,
+            tail: Tail::after(link.seq),
+            is_flushing: false,
             written: link.seq,
             chain: Chain::resume(link),
             sync: SyncState::default(),
@@ -92,71 +90,44 @@ impl Journal {
     /// The journal is unchanged.
     #[inline]
     pub fn append(&mut self, seq: u64, encode: impl FnOnce(&mut Vec<u8>)) -> Result<&[u8], AppendError> {
-        let expected = self.appended + 1;
+        let expected = self.next_seq();
         if seq != expected {
             return Err(AppendError::OutOfOrder { expected, found: seq });
         }
-        let start = self.tail.len();
-        frame::push_event(&mut self.tail, seq, encode)?;
-        self.appended = seq;
-        Ok(self.tail.get(start..).unwrap_or_default())
+        self.tail.push(encode)
     }
 
-    /// The last bytes of the tail.
+    /// The last bytes of the tail, none of them from before it was last [sealed](Journal::seal_tail).
     pub fn newest(&self, bytes: usize) -> &[u8] {
-        self.tail.get(self.tail.len() - bytes.min(self.tail.len())..).unwrap_or_default()
+        let newest = self.tail.newest();
+        newest.get(newest.len() - bytes.min(newest.len())..).unwrap_or_default()
+    }
+
+    /// Bytes of the events that came since the tail was last [sealed](Journal::seal_tail).
+    pub fn unsealed_bytes(&self) -> usize {
+        self.tail.newest().len()
     }
 
     /// Takes events that the log has and the file lacks: the frames of those up to `last_seq`.
     pub(super) fn extend(&mut self, frames: &[u8], last_seq: u64) {
-        self.tail.extend_from_slice(frames);
-        self.appended = last_seq;
-    }
-
-    /// Writes the tail to the file, with one write. The owner flushes nothing that the log does not have, since what is in
-    /// the file happened.
-    ///
-    /// # Errors
-    /// The events stay in the tail, and the next flush writes them to the same place.
-    pub fn flush(&mut self) -> io::Result<()> {
-        self.check()?;
-        if self.tail.is_empty() {
-            return Ok(());
-        }
-        let tail = std::mem::take(&mut self.tail);
-        let start = self.active.end;
-        if let Err(error) = self.write_at_end(&tail) {
-            self.tail = tail;
-            self.close_file_if_synced();
-            return Err(error);
-        }
-        self.active.since_event = Vec::new();
-        frame::each_event(&tail, |at, seq| self.active.index.note(start + at as u64, seq));
-        self.chain.extend(&tail);
-        self.written = self.appended;
-        if tail.capacity() <= KEPT_BUFFER {
-            self.tail = tail;
-            self.tail.clear();
-        }
-        Ok(())
+        self.tail.extend(frames, last_seq);
     }
 
     /// Starts a new segment where the active one is full or of an earlier UTC day than `now_ms` (Unix
-    /// milliseconds); says whether it did. A segment without events is never rotated. The tail is
-    /// flushed first. `now_ms` may not be before the time of any event, since retention takes it for the time
+    /// milliseconds); says whether it did. A segment without events is never rotated. `now_ms` may not be before the time of any event, since retention takes it for the time
     /// up to which the old segment reaches. Where the new file cannot be made, the error is returned, nothing has changed, and the
     /// active segment stays usable.
     pub fn rotate_if_due(&mut self, now_ms: i64) -> io::Result<bool> {
         self.check()?;
-        if self.appended < self.active.first_seq {
+        self.check_not_flushing()?;
+        if self.written < self.active.first_seq {
             return Ok(false);
         }
-        let full = self.active.end + self.tail.len() as u64 >= self.options.segment_bytes;
+        let full = self.active.end >= self.options.segment_bytes;
         let new_day = now_ms.div_euclid(DAY_MS) > self.active.created_ms.div_euclid(DAY_MS);
         if !full && !new_day {
             return Ok(false);
         }
-        self.flush()?;
         let header = SegmentHeader {
             tenant: self.tenant,
             first_seq: self.written + 1,
@@ -214,10 +185,14 @@ impl Journal {
 
     /// The active segment's file, which is opened if it is closed. If it is not what was written, the journal is broken.
     pub(super) fn open_file(&mut self) -> io::Result<&SegmentFile> {
-        let Self { active, folder, broken, .. } = self;
-        active.open(folder).inspect_err(|error| {
-            *broken |= matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData);
-        })
+        let file = self.active.opener().open(&self.folder).map_err(|error| self.not_opened(error))?;
+        Ok(self.active.file.insert(file))
+    }
+
+    /// Takes note that the file could not be opened.
+    pub(super) fn not_opened(&mut self, error: io::Error) -> io::Error {
+        self.broken |= matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData);
+        error
     }
 
     /// Closes the active segment's file if it has nothing left that a sync has to cover.
@@ -236,12 +211,12 @@ impl Journal {
 
     /// The sequence number of the next event.
     pub fn next_seq(&self) -> u64 {
-        self.appended + 1
+        self.tail.last_seq() + 1
     }
 
     /// Bytes of the events that are not in the file yet.
     pub fn tail_bytes(&self) -> usize {
-        self.tail.len()
+        self.tail.bytes()
     }
 
     /// The last event in the file; 0 before the first.
@@ -268,7 +243,7 @@ impl Journal {
     /// a sync that begins after this is done. On an error nothing has changed, or the journal is broken.
     pub fn link(&mut self, now_ms: i64) -> io::Result<Checkpoint> {
         self.check()?;
-        self.flush()?;
+        self.check_not_flushing()?;
         if self.chain.link().seq < self.written {
             self.write_marker(now_ms)?;
         } else if self.sync.offset() < self.active.end {
@@ -364,9 +339,11 @@ mod tests {
     fn a_new_day_rotates() {
         let (_dir, mut journal) = fresh(JournalOptions::default());
         journal.append(1, |_| {}).unwrap();
+        journal.flush().unwrap();
         assert!(!journal.rotate_if_due(DAY_MS - 1).unwrap());
         assert!(journal.rotate_if_due(DAY_MS).unwrap());
         journal.append(2, |_| {}).unwrap();
+        journal.flush().unwrap();
         assert!(!journal.rotate_if_due(0).unwrap(), "time went back");
     }
 }

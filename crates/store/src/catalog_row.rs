@@ -21,6 +21,8 @@ pub struct CatalogRow {
     pub policies: usize,
     /// How many delegations it has, those that are over too.
     pub delegations: usize,
+    /// How many holds were open.
+    pub holds: usize,
     /// Whether a policy was near its limit, or denied a call that day.
     pub is_near_limit: bool,
     /// The time of its last event.
@@ -52,6 +54,9 @@ struct StoredRow<'a> {
     last_event_ms: i64,
     since_snapshot: u64,
     retention_due_ms: Option<i64>,
+    /// How many holds were open. A row without holds and with nothing to send does not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    holds: Option<usize>,
     /// The last element, which a row of a tenant with nothing to send does not have.
     #[serde(default, skip_serializing_if = "is_zero")]
     due_webhooks: usize,
@@ -71,7 +76,8 @@ impl CatalogRow {
             agents_hold_until: tenant.next_expiry(now),
             policies: tenant.policies().len(),
             delegations: tenant.delegations().len(),
-            is_near_limit: tenant.policies().iter().any(|policy| policy.near_limit(now).is_some()),
+            holds: tenant.holds().open().len(),
+            is_near_limit: tenant.policies_at(now).iter().any(|policy| policy.near_limit(now).is_some()),
             last_event_at: tenant.time(),
             since_snapshot,
             retention_due: None,
@@ -108,6 +114,8 @@ impl CatalogRow {
             last_event_ms: self.last_event_at.millis(),
             since_snapshot: self.since_snapshot,
             retention_due_ms: self.retention_due.map(Timestamp::millis),
+            // It stands before the other, so it is there where that is.
+            holds: (self.holds > 0 || self.due_webhooks > 0).then_some(self.holds),
             due_webhooks: self.due_webhooks,
         };
         // It is plain data: numbers, strings and arrays.
@@ -135,6 +143,7 @@ impl CatalogRow {
             agents_hold_until: stored.agents_hold_until_ms.map(Timestamp::from_millis),
             policies: stored.policies,
             delegations: stored.delegations,
+            holds: stored.holds.unwrap_or(0),
             is_near_limit: stored.is_near_limit,
             last_event_at: Timestamp::from_millis(stored.last_event_ms),
             since_snapshot: stored.since_snapshot,
@@ -167,6 +176,7 @@ mod tests {
             agents_hold_until: Some(at(3)),
             policies: 4,
             delegations: 5,
+            holds: 0,
             is_near_limit: true,
             last_event_at: at(4),
             since_snapshot: 6,
@@ -179,6 +189,8 @@ mod tests {
     fn a_row_survives() {
         let row = row();
         assert_eq!(CatalogRow::decode(row.profile.id, &row.encode()), Ok(row.clone()));
+        let holding = CatalogRow { holds: 70_000, ..row.clone() };
+        assert_eq!(CatalogRow::decode(holding.profile.id, &holding.encode()), Ok(holding));
         let due = CatalogRow { due_webhooks: 3, ..row.clone() };
         assert_eq!(CatalogRow::decode(due.profile.id, &due.encode()), Ok(due));
         let least = CatalogRow { agents_hold_until: None, retention_due: None, is_near_limit: false, ..row };
@@ -193,8 +205,11 @@ mod tests {
                       011170cf0000018bcfe568030405c3cf0000018bcfe5680406cf0000018bcfe56805";
         let hex = |row: CatalogRow| row.encode().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         assert_eq!(hex(row()), golden);
-        // One with something to send has an element more.
+        // One with holds has an element more.
+        let holding = CatalogRow { holds: 7, ..row() };
+        assert_eq!(hex(holding), format!("{}07", golden.replacen("dc0010", "dc0011", 1)));
+        // One with something to send has two.
         let due = CatalogRow { due_webhooks: 3, ..row() };
-        assert_eq!(hex(due), format!("{}03", golden.replacen("dc0010", "dc0011", 1)));
+        assert_eq!(hex(due), format!("{}0003", golden.replacen("dc0010", "dc0012", 1)));
     }
 }

@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::codec::{EventKind, decode_event, decode_state, encode_event, encode_state};
+use crate::codec::{
+    EventKind, decode_brief, decode_event, decode_state, encode_event, encode_state, is_change, is_usage,
+};
 use kavach_domain::agent::AgentSpec;
 use kavach_domain::agent::labels::Labels;
 use kavach_domain::author::Author;
@@ -22,11 +24,10 @@ use kavach_domain::budget::opening::Opened;
 use kavach_domain::budget::policy::{PolicyAction, PolicyTerms};
 use kavach_domain::budget::policy_limits::{Limits, Temporary};
 use kavach_domain::budget::scope::Scope;
-use kavach_domain::budget::settlement::SettledDecision;
-use kavach_domain::budget::settlement::UsageRecord;
+use kavach_domain::budget::settlement::{HoldChange, SettledDecision, UsageRecord};
 use kavach_domain::budget::window::Counted;
 use kavach_domain::delegation::DelegationSpec;
-use kavach_domain::event::{Before, ChangeRecord, Extras, Grant, LinkUse};
+use kavach_domain::event::{Before, BriefEvent, BriefRecord, ChangeRecord, Extras, Grant, LinkUse};
 use kavach_domain::permission::constraint::time_window::TimeWindowSpec;
 use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec};
 use kavach_domain::permission::pattern::Pattern;
@@ -550,6 +551,7 @@ fn reports() -> Vec<(&'static str, UsageRecord)> {
         calls: 5,
         cost: Cost::from_millionths(1_250_000),
         settles: None,
+        hold: None,
         scoped: Vec::new(),
         opens: Vec::new(),
         crossed: Vec::new(),
@@ -557,11 +559,17 @@ fn reports() -> Vec<(&'static str, UsageRecord)> {
     let estimate = Cost::from_millionths(1_500_000);
     let decision = SettledDecision { seq: 20, at: at(20), wall: None, estimate };
     let opened = Opened { policy: 23, period: Span::Month, start: at(0).millis(), end: at(30 * 86_400).millis() };
+    let settles = UsageRecord { calls: 0, settles: Some(decision.clone()), ..report.clone() };
+    let ends = |by, change| UsageRecord { by, cost: Cost::default(), hold: Some(change), ..settles.clone() };
+    let extended = HoldChange::Extended { decision, until: at(90) };
     vec![
         ("used", report.clone()),
         ("used.scoped", UsageRecord { scoped: vec![23], opens: vec![opened], ..report.clone() }),
         ("used.crossed", UsageRecord { crossed: crossed(), ..report.clone() }),
-        ("used.settles", UsageRecord { calls: 0, settles: Some(decision), ..report }),
+        ("used.settles", settles.clone()),
+        ("used.released", ends(By::Operator, HoldChange::Released)),
+        ("used.expired", ends(By::Time, HoldChange::Expired)),
+        ("used.extended", UsageRecord { settles: None, ..ends(By::Operator, extended) }),
     ]
 }
 
@@ -646,6 +654,36 @@ fn events_of_version_1_are_read_and_written_byte_for_byte() {
     }
     assert!(missing.is_empty(), "lines to add to events.txt:\n{missing}");
     assert_eq!(golden.len(), events().len(), "a line that nothing here reads");
+}
+
+#[test]
+fn a_brief_reading_agrees_with_the_whole_one() {
+    for (name, event) in events() {
+        for wall in [at(1), at(0)] {
+            let mut bytes = Vec::new();
+            encode_event(Moment { at: at(1), wall, seq: 1 }, &event, &mut bytes).unwrap();
+            let brief = match &event {
+                Event::Decided(record) => BriefEvent::Decided(BriefRecord {
+                    agent: record.agent,
+                    owner: record.owner.as_deref(),
+                    action: record.action,
+                    resource: record.resource,
+                    allowed: record.allowed(),
+                    cost: record.cost,
+                    held: record.extras.as_ref().is_some_and(|extras| extras.held_until.is_some()),
+                }),
+                Event::Used(record) => BriefEvent::Used(record.clone()),
+                Event::Changed(_) => BriefEvent::Changed,
+            };
+            assert_eq!(decode_brief(&bytes).unwrap(), (at(1), brief), "{name}");
+            assert_eq!(is_usage(&bytes), matches!(event, Event::Used(_)), "{name}");
+            assert_eq!(is_change(&bytes), matches!(event, Event::Changed(_)), "{name}");
+            for length in 0..bytes.len() {
+                let cut = &bytes[..length];
+                assert_eq!(decode_brief(cut).is_err(), decode_event(1, cut).is_err(), "{name}, cut to {length}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -760,10 +798,22 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
     let state_terms = tenant.state();
     assert!(state_terms.policies.iter().any(|policy| policy.usage.more.is_some() && policy.usage.day.open.calls == 1));
     let written_terms = encode_state(&state_terms).unwrap();
+    // Two calls have holds, of which one has ended.
+    for (name, seq) in [("allowed.held", 110), ("allowed.held.traced", 111)] {
+        let (_, held) = records().into_iter().find(|(known, _)| known == name).unwrap();
+        tenant.apply(Moment::new(at(seq), seq), &Event::Decided(held));
+    }
+    let (_, released) = reports().into_iter().find(|(name, _)| *name == "used.released").unwrap();
+    let settles = released.settles.map(|decision| SettledDecision { seq: 110, at: at(110), ..decision });
+    tenant.apply(Moment::new(at(112), 112), &Event::Used(UsageRecord { settles, ..released }));
+    let state_held = tenant.state();
+    assert_eq!((state_held.holds.open().len(), state_held.holds.ended().len()), (1, 1));
+    let written_held = encode_state(&state_held).unwrap();
     let new = [
         ("state.windows", &written),
         ("state.windows.denied", &written_denied),
         ("state.windows.terms", &written_terms),
+        ("state.windows.held", &written_held),
     ];
     let lines = old.iter().map(|name| (*name, &golden[*name])).chain(new).map(|(name, bytes)| line(name, bytes));
     bless("state.txt", &lines.collect::<String>());
@@ -771,6 +821,7 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
         ("state.windows", state, written),
         ("state.windows.denied", state_denied, written_denied),
         ("state.windows.terms", state_terms, written_terms),
+        ("state.windows.held", state_held, written_held),
     ] {
         let Some(bytes) = golden.get(name) else {
             panic!("a line to add to state.txt:\n{}", line(name, &written));

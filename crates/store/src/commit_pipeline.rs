@@ -4,11 +4,12 @@
 //! the log, sync the log, reply; and later, in the background, the folder. It has no actor, clock or thread. In the server
 //! an actor decides when each step happens, in `tests/sim` a seed does.
 
+use std::collections::VecDeque;
 use std::io;
 
 use kavach_domain::tenant::State;
 use kavach_domain::{Error, Event, Moment, Tenant, Timestamp};
-use kavach_journal::{CompressionJob, Journal, SnapshotJob, SyncJob, SyncPoint};
+use kavach_journal::{CompressionJob, FlushJob, Flushed, Journal, SnapshotJob, SyncJob, SyncPoint};
 use tracing::{error, warn};
 
 use crate::codec;
@@ -18,6 +19,10 @@ use crate::durability::Durability;
 use crate::loader::LoadedTenant;
 use crate::pending_replies::HeldReply;
 use crate::refusal::{not_recorded, shutting_down, storage_unavailable, too_many_waiting};
+
+/// Bytes of events (256 KiB) after which they are a piece of the tail by themselves: folding them is worth the while of
+/// another thread.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// A tenant's state and journal. The replies to its callers wait in the [`CommitQueue`] of its thread.
 pub struct CommitPipeline {
@@ -31,6 +36,8 @@ pub struct CommitPipeline {
     last_change: CommitMark,
     /// Its event, or the last one when the tenant was loaded.
     last_change_seq: u64,
+    /// The last events of the tail's pieces that the folder lacks, and where the log has them; oldest first.
+    sealed: VecDeque<(u64, CommitMark)>,
     /// The last event that the newest snapshot covers.
     snapshot_seq: u64,
     /// Whether the storage failed and no probe has succeeded since. Nothing is recorded meanwhile.
@@ -76,6 +83,7 @@ impl CommitPipeline {
             durability,
             last_event: mark,
             last_change: mark,
+            sealed: VecDeque::new(),
             snapshot_seq,
             storage_failed: storage_failed || is_provisional,
             is_provisional,
@@ -159,6 +167,9 @@ impl CommitPipeline {
         queue: &mut CommitQueue<R>,
     ) -> Result<(), Error> {
         self.check_writable(queue)?;
+        if self.journal.as_ref().is_some_and(|journal| journal.unsealed_bytes() >= PIECE_BYTES) {
+            self.seal();
+        }
         let completed = self.tenant.complete(moment, event);
         let event = completed.as_ref();
         let journal = self.journal.as_mut().ok_or_else(shutting_down)?;
@@ -247,20 +258,50 @@ impl CommitPipeline {
         !queue.is_recorded(self.last_event)
     }
 
-    /// Folds: writes the journal's tail to the folder. The queue has to be written before, since the folder may have only
-    /// what the log has.
+    /// Has the next fold take everything up to now. Returns the last event.
+    pub fn seal(&mut self) -> u64 {
+        if let Some(journal) = self.journal.as_mut().filter(|journal| journal.unsealed_bytes() > 0) {
+            journal.seal_tail();
+            self.sealed.push_back((self.tenant.seq(), self.last_event));
+        }
+        self.tenant.seq()
+    }
+
+    /// Whether something was [sealed](CommitPipeline::seal) that the folder lacks.
+    pub fn has_sealed(&self) -> bool {
+        !self.sealed.is_empty()
+    }
+
+    /// The last event of those that can be folded now: they were [sealed](CommitPipeline::seal), and the log has them on
+    /// disk. So a folder has nothing that a power failure takes from the log.
+    pub fn foldable<R: HeldReply>(&self, queue: &CommitQueue<R>) -> Option<u64> {
+        if self.is_provisional || self.is_ahead(queue) {
+            return None;
+        }
+        self.sealed.iter().map_while(|(seq, mark)| queue.is_synced(*mark).then_some(*seq)).last()
+    }
+
+    /// Folds: a job that writes to the folder what [can be folded](CommitPipeline::foldable); `None` if there is nothing, or
+    /// one is under way.
     ///
     /// # Errors
-    /// The folder can't be written, or [the log lacks events](CommitPipeline::needs_write). Nothing is lost: the tail has
-    /// them.
-    pub fn fold<R: HeldReply>(&mut self, now: Timestamp, queue: &CommitQueue<R>) -> io::Result<()> {
-        if self.is_provisional || self.is_ahead(queue) || !queue.is_recorded(self.last_event) {
-            return Err(io::Error::other("the log does not have all events of the tail"));
-        }
-        let Some(journal) = &mut self.journal else { return Err(io::Error::other("the journal has ended")) };
-        journal.flush()?;
+    /// The journal is broken.
+    pub fn begin_fold<R: HeldReply>(&mut self, queue: &CommitQueue<R>) -> io::Result<Option<FlushJob>> {
+        let Some(upto) = self.foldable(queue) else { return Ok(None) };
+        self.journal.as_mut().map_or(Ok(None), |journal| journal.begin_flush(upto))
+    }
+
+    /// Takes the outcome of a fold, and starts a new segment where one is due.
+    ///
+    /// # Errors
+    /// The folder can't be written. Nothing is lost: the tail has the events.
+    pub fn folded(&mut self, flushed: Flushed, now: Timestamp) -> io::Result<()> {
         // The place in the order, which never runs backwards as a clock may.
         let at = self.tenant.next_moment(now).at;
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        journal.finish_flush(flushed)?;
+        let written = journal.written_seq();
+        while self.sealed.pop_front_if(|(seq, _)| *seq <= written).is_some() {}
         if let Err(problem) = journal.rotate_if_due(at.millis()) {
             warn!(tenant = %self.tenant.id(), %problem, "can't start a new journal segment; writing on to the old one");
         }
@@ -288,11 +329,21 @@ impl CommitPipeline {
         Ok(journal.take_compression_jobs())
     }
 
-    /// A snapshot of everything in the folder; `None` if the newest one covers it, or the journal has ended. Fold before.
-    pub fn begin_snapshot(&self) -> Option<PendingSnapshot> {
-        let is_folded = |journal: &&Journal| journal.written_seq() == self.tenant.seq() && self.since_snapshot() > 0;
-        let journal = self.journal.as_ref().filter(is_folded)?;
-        Some(PendingSnapshot { job: journal.begin_snapshot(), state: self.tenant.state() })
+    /// A copy of the state for a snapshot; `None` if the newest one covers it, or the pipeline has ended.
+    pub fn copy_state(&self) -> Option<StateCopy> {
+        let is_due = self.journal.is_some() && self.since_snapshot() > 0;
+        is_due.then(|| StateCopy(self.tenant.state()))
+    }
+
+    /// A snapshot of that state. The folder has to have its events, since a snapshot must not be ahead of it.
+    ///
+    /// # Errors
+    /// The copy, if the folder does not have them yet, or the pipeline has ended.
+    pub fn begin_snapshot(&self, copy: StateCopy) -> Result<PendingSnapshot, StateCopy> {
+        match self.journal.as_ref().filter(|journal| journal.written_seq() >= copy.seq()) {
+            Some(journal) => Ok(copy.begin(journal)),
+            None => Err(copy),
+        }
     }
 
     /// A snapshot that covers events up to `seq` is on disk.
@@ -307,10 +358,10 @@ impl CommitPipeline {
         self.journal = None;
     }
 
-    /// Ends the pipeline cleanly. Fold before. The remaining work may block. A snapshot is due from `snapshot_from` events on
-    /// that none covers.
+    /// Ends the pipeline cleanly, once the log has everything on disk and no fold is under way. The remaining work may
+    /// block. A snapshot is due from `snapshot_from` events on that none covers.
     pub fn begin_close(&mut self, snapshot_from: u64) -> Option<CloseJob> {
-        let snapshot = self.begin_snapshot().filter(|_| self.since_snapshot() >= snapshot_from);
+        let snapshot = self.copy_state().filter(|_| self.since_snapshot() >= snapshot_from);
         Some(CloseJob { journal: self.journal.take()?, snapshot })
     }
 
@@ -323,18 +374,21 @@ impl CommitPipeline {
 /// The last work on a journal, to run off the owner's thread.
 pub struct CloseJob {
     journal: Journal,
-    snapshot: Option<PendingSnapshot>,
+    snapshot: Option<StateCopy>,
 }
 
 impl CloseJob {
-    /// Syncs the whole journal, so that the log may forget it. Blocking.
+    /// Writes what the folder lacks, and syncs all of it, so that the log may forget it. Blocking.
     ///
     /// # Errors
     /// Some of it may not be on disk.
     pub fn close(self, now: Timestamp) -> io::Result<Closed> {
-        let oldest_ends_ms = self.journal.oldest_ends_ms().unwrap_or(None);
-        self.journal.close(now.millis())?;
-        Ok(Closed { snapshot: self.snapshot, oldest_ends_ms })
+        let Self { mut journal, snapshot } = self;
+        let oldest_ends_ms = journal.oldest_ends_ms().unwrap_or(None);
+        journal.flush()?;
+        let snapshot = snapshot.map(|copy| copy.begin(&journal));
+        journal.close(now.millis())?;
+        Ok(Closed { snapshot, oldest_ends_ms })
     }
 }
 
@@ -347,7 +401,21 @@ pub struct Closed {
     pub oldest_ends_ms: Option<i64>,
 }
 
-/// A snapshot to write off the owner's thread: it has its own copy of the state.
+/// A copy of the state, of which a snapshot can be made once the folder has its events.
+pub struct StateCopy(State);
+
+impl StateCopy {
+    /// The last event in it.
+    pub fn seq(&self) -> u64 {
+        self.0.seq
+    }
+
+    fn begin(self, journal: &Journal) -> PendingSnapshot {
+        PendingSnapshot { job: journal.begin_snapshot(self.seq()), state: self.0 }
+    }
+}
+
+/// A snapshot to write off the owner's thread.
 pub struct PendingSnapshot {
     job: SnapshotJob,
     state: State,

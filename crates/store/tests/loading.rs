@@ -32,7 +32,7 @@ fn folder(root: &Path, events: &[Vec<u8>], snapshot: Option<(u64, &Tenant)>) -> 
             journal.append(journal.next_seq(), |buffer| buffer.extend_from_slice(next)).unwrap();
         }
         journal.flush().unwrap();
-        journal.begin_snapshot()
+        journal.begin_snapshot(journal.written_seq())
     };
     if let Some((seq, tenant)) = snapshot {
         write(seq as usize).run(|file| codec::write_state(&tenant.state(), file)).unwrap();

@@ -11,13 +11,17 @@ use kavach::api::authorize_body::{AuthorizeBody, BatchBody, CallHead};
 use kavach::api::error::Problem;
 use kavach::api::input::{parse, parse_part, parse_query};
 use kavach::api::policies::{CheckBody, Reset, ResetAll, read_cost};
-use kavach::api::responses::{AgentJson, DelegationJson, EffectivePermissionJson, KeyJson, PolicyJson, TenantJson};
+use kavach::api::responses::{
+    AgentJson, DelegationJson, EffectivePermissionJson, HoldJson, KeyJson, PolicyJson, TenantJson,
+};
 use kavach::api::tenants::{Confirmation, NewKey, Paging};
 use kavach::api::usage::UsageBody;
 use kavach::api::webhooks::WebhookJson;
-use kavach::api::{agents, audit, delegations, fast_authorize_json, policies, webhooks};
+use kavach::api::{agents, audit, delegations, fast_authorize_json, holds, policies, spend, webhooks};
 use kavach_domain::agent::commands::{AgentPatch, AgentView, CreateAgent, NewAgent, RotateToken, UpdateAgent};
 use kavach_domain::author::By;
+use kavach_domain::budget::hold::HoldTime;
+use kavach_domain::budget::hold_commands::HoldView;
 use kavach_domain::budget::policy_commands::{
     CreatePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicies, ResetPolicy, UpdatePolicy,
 };
@@ -147,6 +151,8 @@ const ROUTES: &[(&str, ApiStep)] = &[
     }),
     ("POST /v1/budget/check", check_budget),
     ("POST /v1/usage", report_usage),
+    ("POST /v1/holds/{id}/extend", extend_hold),
+    ("GET /v1/holds", query::<holds::HoldQuery>),
     ("POST /access/v1/evaluation", crate::authzen::evaluation),
     ("POST /access/v1/evaluations", crate::authzen::evaluations),
     ("POST /access/v1/search/subject", crate::authzen::search_subject),
@@ -162,6 +168,7 @@ const ROUTES: &[(&str, ApiStep)] = &[
     ("GET /v1/webhooks/{id}/deliveries", query::<webhooks::DeliveryQuery>),
     ("GET /v1/audit", |_, text| query_of::<audit::AuditListQuery>(text)?.page().map(|_| ())),
     ("GET /v1/audit/export", |_, text| query_of::<audit::AuditListQuery>(text)?.export().map(|_| ())),
+    ("GET /v1/spend", |_, text| query_of::<spend::SpendReportQuery>(text)?.read().map(|_| ())),
     ("GET /v1/audit/stream", |_, text| query_of::<audit::AuditListQuery>(text)?.stream().map(|_| ())),
 ];
 
@@ -345,6 +352,17 @@ fn report_usage(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
     Ok(())
 }
 
+fn extend_hold(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
+    let time = HoldTime::parse("ttlSeconds", parse::<holds::HoldExtension>(body)?.ttl_seconds)?;
+    let Some(hold) = HoldView::list(&small.tenant, None, None, 1, small.now).pop() else { return Ok(()) };
+    let moment = small.tenant.next_moment(small.now);
+    let (record, view) = small.tenant.decide_extension(By::Operator, hold.id, time, moment)?;
+    small.happen(&Event::Used(record));
+    assert_eq!(HoldView::find(&small.tenant, hold.id, small.now).unwrap(), view);
+    readable(&serde_json::to_string(&HoldJson::from(view)).unwrap());
+    Ok(())
+}
+
 fn query_of<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     parse_query(&String::from_utf8_lossy(text))
 }
@@ -374,6 +392,9 @@ pub(crate) fn shown(tenant: &Tenant, now: Timestamp) {
     for policy in tenant.policies() {
         write(serde_json::to_string(&PolicyJson::from(PolicyView::of(tenant, policy, now))));
     }
+    for hold in HoldView::list(tenant, None, None, 1_000, now) {
+        write(serde_json::to_string(&HoldJson::from(hold)));
+    }
     for link in DelegationView::list(tenant, DelegationFilter::default(), now, None, 1_000) {
         write(serde_json::to_string(&DelegationJson::from(link)));
     }
@@ -386,7 +407,7 @@ mod tests {
     use super::*;
 
     /// Routes with neither a body nor a query string, and those of the other target.
-    const OTHERS: [&str; 8] = [
+    const OTHERS: [&str; 9] = [
         "POST /v1/authorize",
         "POST /v1/authorize/batch",
         "POST /v1/authorize/explain",
@@ -395,6 +416,7 @@ mod tests {
         "POST /v1/tenants/{tenant}/suspend",
         "POST /v1/tenants/{tenant}/activate",
         "POST /v1/snapshot",
+        "POST /v1/holds/{id}/release",
     ];
 
     #[test]

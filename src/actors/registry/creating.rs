@@ -27,6 +27,8 @@ use crate::journal::{FolderError, JournalOptions};
 
 /// Tenants made with one sync at most.
 const MOST_TOGETHER: usize = 256;
+/// How many such groups are made at once: while one waits for the disk, the folders of the next are built.
+const MOST_GROUPS: usize = 2;
 
 /// Tenants that are being made.
 #[derive(Default)]
@@ -35,7 +37,8 @@ pub(super) struct Creations {
     tags: HashSet<TenantTag>,
     /// Those that wait for the ones that are being made now.
     waiting: Vec<Creation>,
-    is_running: bool,
+    /// How many groups are being made.
+    groups: usize,
 }
 
 struct Creation {
@@ -98,13 +101,13 @@ impl Registry {
         Err(Error::new(Code::InternalError, "no free tenant id was found"))
     }
 
-    /// Makes the tenants that wait, unless others are being made.
+    /// Makes the tenants that wait, unless enough others are being made.
     fn create_waiting(&mut self, ctx: &mut Context<Self>) {
         let waiting = &mut self.creations.waiting;
-        if self.creations.is_running || waiting.is_empty() {
+        if self.creations.groups >= MOST_GROUPS || waiting.is_empty() {
             return;
         }
-        self.creations.is_running = true;
+        self.creations.groups += 1;
         let (mut new, mut callers) = (Vec::new(), Vec::new());
         for Creation { id, spec, author, reply } in waiting.drain(..waiting.len().min(MOST_TOGETHER)) {
             callers.push((Route { id, slug: spec.slug().cloned() }, reply));
@@ -123,7 +126,7 @@ impl Registry {
                 // A caller that went away needs no answer.
                 let _ = reply.send(actor.take_created(route, created.next(), ctx));
             }
-            actor.creations.is_running = false;
+            actor.creations.groups -= 1;
             actor.create_waiting(ctx);
         }));
     }

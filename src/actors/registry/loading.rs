@@ -157,8 +157,14 @@ impl Registry {
 
     /// Loads a tenant again that is down for that reason, and starts its actor.
     fn bring_back(&mut self, down: DownMark, storage_failed: bool, ctx: &mut Context<Self>) {
-        let work = load(Arc::clone(&self.core), down.id).into_actor(self);
-        ctx.spawn(work.map(move |loaded, actor, ctx| {
+        let (core, id) = (Arc::clone(&self.core), down.id);
+        let work = async move {
+            // The actor that ended may have had something to write in the folder.
+            let writer = core.folder_writer.clone();
+            _ = spawn_blocking(move || writer.wait()).await;
+            load(core, id).await
+        };
+        ctx.spawn(work.into_actor(self).map(move |loaded, actor, ctx| {
             // A tenant erased meanwhile does not come back.
             let Some(route) = actor.core.directory.route(down.id.tag()) else { return };
             if actor.core.phase() == Phase::Draining || !actor.core.directory.is_still_down(&down) {

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use actix::{ActorFutureExt, Context, Handler, ResponseActFuture, WrapFuture};
 use actix_rt::task::spawn_blocking;
+use foldhash::fast::RandomState;
 use kavach_store::loader::{self, ClaimedIdentity, LoadError};
 use kavach_store::{CatalogRow, LoadedTenant};
 use tracing::{info, warn};
@@ -24,12 +25,16 @@ use crate::domain::text::Slug;
 use crate::journal::{CatalogFile, FileKind, JournalOptions, unwritable};
 use kavach_store::catalog_writer::{RowBytes, Rows};
 
+type Ids = HashSet<TenantId, RandomState>;
+/// Tenants' rows, and their slugs.
+type KnownRows = HashMap<TenantId, (RowBytes, Option<Slug>), RandomState>;
+
 /// What is in a data directory.
 struct Found {
     catalog: CatalogFile,
-    rows: HashMap<TenantId, (RowBytes, Option<Slug>)>,
+    rows: KnownRows,
     /// Tenants with a folder.
-    folders: HashSet<TenantId>,
+    folders: Ids,
     /// Folders with other names.
     strays: Vec<String>,
     /// Tenants with events in the log that no folder has.
@@ -107,9 +112,19 @@ impl Rows for DirectoryRows {
     }
 }
 
-/// Looks at the data directory and the catalog. Blocking.
+/// Looks at the data directory and the catalog, both at once. Blocking.
 fn look(core: &Core) -> io::Result<Found> {
-    let mut rows = HashMap::new();
+    std::thread::scope(|threads| {
+        let folders = threads.spawn(|| look_at_folders(core));
+        let (catalog, rows) = read_catalog(core)?;
+        let (folders, strays) = folders.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let tails = core.log.tenants().into_iter().map(TenantId::from_bytes).collect();
+        Ok(Found { catalog, rows, folders, strays, tails })
+    })
+}
+
+fn read_catalog(core: &Core) -> io::Result<(CatalogFile, KnownRows)> {
+    let mut rows = KnownRows::default();
     let (catalog, end) = core.data.open_catalog(&mut |tenant, row| {
         let id = TenantId::from_bytes(tenant);
         match row {
@@ -124,7 +139,12 @@ fn look(core: &Core) -> io::Result<Found> {
     if !CatalogFile::holds(end, core.log.was_found()) {
         rows.clear();
     }
-    let (mut folders, mut strays) = (HashSet::new(), Vec::new());
+    Ok((catalog, rows))
+}
+
+/// The tenants' folders, and the names of those that are named otherwise.
+fn look_at_folders(core: &Core) -> io::Result<(Ids, Vec<String>)> {
+    let (mut folders, mut strays) = (Ids::default(), Vec::new());
     for entry in core.data.entries()? {
         match loader::named_after(&entry.name) {
             Some(id) => _ = folders.insert(id),
@@ -133,8 +153,7 @@ fn look(core: &Core) -> io::Result<Found> {
             None => {}
         }
     }
-    let tails = core.log.tenants().into_iter().map(TenantId::from_bytes).collect();
-    Ok(Found { catalog, rows, folders, strays, tails })
+    Ok((folders, strays))
 }
 
 /// Reads tenants, a few at a time. What is kept of each is its row.

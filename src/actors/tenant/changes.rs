@@ -1,9 +1,10 @@
-//! Administrative commands, usage reports, what became of messages to webhooks, and the record of another tenant's end.
+//! Administrative commands, usage reports, changes of holds, what became of messages to webhooks, and the record of
+//! another tenant's end.
 
 use actix::{Context, Handler};
 
 use super::TenantActor;
-use crate::actors::messages::{Execute, NoteDeletion, RecordDelivery, RecordUsage};
+use crate::actors::messages::{Execute, ExtendHold, NoteDeletion, RecordDelivery, RecordUsage, ReleaseHold};
 use crate::actors::tenant_reply::TenantReply;
 use crate::domain::author::By;
 use crate::domain::event::{Change, ChangeRecord};
@@ -51,6 +52,9 @@ impl Handler<RecordUsage> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, message: RecordUsage, ctx: &mut Context<Self>) {
+        if self.has_due_hold(self.resources.clock.read().now) {
+            return Self::end_holds_before(message, ctx);
+        }
         let RecordUsage { credential, report, reply } = message;
         let before = self.tenant().seq();
         let recorded = (|| {
@@ -86,6 +90,52 @@ impl Handler<RecordDelivery> for TenantActor {
         match recorded {
             // As durable as decisions: after a crash a message may come again, with its id.
             Ok(()) => self.reply_decided(TenantReply::of(reply, ()), before, ctx),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Handler<ReleaseHold> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, message: ReleaseHold, ctx: &mut Context<Self>) {
+        if self.has_due_hold(self.resources.clock.read().now) {
+            return Self::end_holds_before(message, ctx);
+        }
+        let ReleaseHold { credential, id, reply } = message;
+        let before = self.tenant().seq();
+        let released = (|| {
+            let (by, moment) = self.begin_change(&credential)?;
+            let (record, answer) = self.tenant().decide_release(by, id, moment)?;
+            if let Some(record) = record {
+                self.record(moment, &Event::Used(record))?;
+            }
+            Ok(answer)
+        })();
+        match released {
+            Ok(answer) => self.reply_decided(TenantReply::of(reply, answer), before, ctx),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Handler<ExtendHold> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, message: ExtendHold, ctx: &mut Context<Self>) {
+        if self.has_due_hold(self.resources.clock.read().now) {
+            return Self::end_holds_before(message, ctx);
+        }
+        let ExtendHold { credential, id, time, reply } = message;
+        let before = self.tenant().seq();
+        let extended = (|| {
+            let (by, moment) = self.begin_change(&credential)?;
+            let (record, view) = self.tenant().decide_extension(by, id, time, moment)?;
+            self.record(moment, &Event::Used(record))?;
+            Ok(view)
+        })();
+        match extended {
+            Ok(view) => self.reply_decided(TenantReply::of(reply, view), before, ctx),
             Err(error) => drop(reply.send(Err(error))),
         }
     }

@@ -5,6 +5,7 @@ use std::io;
 use actix::{AsyncContext, Context, Handler, Message};
 
 use super::TenantActor;
+use super::fold::FolderNeed;
 use crate::actors::messages::{Checkpointed, TakeCheckpoint};
 use crate::actors::reply::Reply;
 use crate::domain::tenant::Caller;
@@ -24,28 +25,14 @@ impl Handler<TakeCheckpoint> for TenantActor {
         if let Err(error) = allowed.and_then(|_| self.check_writable()) {
             return drop(reply.send(Err(error)));
         }
-        if !self.fold(ctx) {
-            return drop(reply.send(Err(storage_unavailable())));
-        }
-        self.checkpoints.push(reply);
         // The marker that follows a sync says what is on disk, and is the link that covers all of it.
-        self.sync_folder(ctx);
+        self.fold(FolderNeed::Link(reply), ctx);
     }
 }
 
 impl TenantActor {
-    /// Answers those who wait for a checkpoint, once the folder is on disk.
-    pub(super) fn give_checkpoints(&mut self, ctx: &mut Context<Self>) {
-        for reply in std::mem::take(&mut self.checkpoints) {
-            self.give_checkpoint(reply, ctx);
-        }
-    }
-
-    fn give_checkpoint(&mut self, reply: Reply<Checkpointed>, ctx: &mut Context<Self>) {
-        // Events may have come since.
-        if !self.fold(ctx) {
-            return drop(reply.send(Err(storage_unavailable())));
-        }
+    /// Answers somebody who waits for a checkpoint of what the folder has on disk now.
+    pub(super) fn give_checkpoint(&mut self, reply: Reply<Checkpointed>, ctx: &mut Context<Self>) {
         let now = self.tenant().next_moment(self.resources.clock.now()).at;
         let (id, gone) = (self.tenant().id(), self.pipeline.no_journal());
         let Some(journal) = self.pipeline.journal_mut() else { return drop(reply.send(Err(gone))) };

@@ -11,15 +11,10 @@ use crate::actors::messages::Ending;
 use crate::actors::tenant_reply::TenantReply;
 use crate::domain::webhook::announcement::Announcement;
 use crate::domain::{Error, Event, Moment, Timestamp};
-use crate::journal::Journal;
 
 /// Events after which a tenant gives way, so that other tenants on the thread get their turn: these take a fraction of a
 /// millisecond, and one write for so large a batch is as good as free.
 const MOST_UNBROKEN: usize = 128;
-/// Bytes of a tail after which it goes into the folder (256 KiB), which takes a fraction of a millisecond.
-const FOLD_BYTES: usize = 256 << 10;
-/// Bytes written to the folder after which it is synced (4 MiB), so that the log can forget them.
-const SYNC_BYTES: usize = 4 << 20;
 /// Events after which a snapshot is due: replaying them takes well under a second.
 const SNAPSHOT_EVENTS: u64 = 200_000;
 
@@ -80,12 +75,8 @@ impl TenantActor {
         if self.pipeline.since_snapshot() >= SNAPSHOT_EVENTS && self.snapshots_running == 0 {
             self.snapshot(None, ctx);
         }
-        let tail = self.pipeline.journal().map_or(0, Journal::tail_bytes);
-        if tail >= FOLD_BYTES && self.fold(ctx) {
-            self.unsynced += tail;
-            if self.unsynced >= SYNC_BYTES {
-                self.sync_folder(ctx);
-            }
+        if self.pipeline.has_sealed() {
+            self.fold_on(ctx);
         }
         // A mailbox that fills as fast as it empties must not keep replies waiting, nor this thread's other tenants.
         if self.unbroken >= MOST_UNBROKEN {
@@ -110,6 +101,7 @@ impl TenantActor {
         self.report.ending = Ending::Storage;
         self.turns.write();
         self.pipeline.abandon();
+        self.refuse_needs();
         ctx.stop();
     }
 }

@@ -26,9 +26,13 @@ impl Handler<Authorize> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, message: Authorize, ctx: &mut Context<Self>) {
+        let reading = self.resources.clock.read();
+        if self.has_due_hold(reading.now) {
+            return Self::end_holds_before(message, ctx);
+        }
         let Authorize { credential, request, received, known_only, reply, waiting } = message;
         drop(waiting);
-        let (before, reading) = (self.tenant().seq(), self.resources.clock.read());
+        let before = self.tenant().seq();
         let decided = self
             .admit(&credential, std::slice::from_ref(&request), reading)
             .and_then(|caller| self.decide(&caller, &request, received, reading, known_only));
@@ -73,8 +77,11 @@ impl Handler<Batch> for TenantActor {
 impl TenantActor {
     /// Decides a batch, and lets other calls and other tenants of the thread have their turn in between.
     fn go_on(&mut self, batch: Batch, ctx: &mut Context<Self>) {
-        let Batch { message, before, mut decisions } = batch;
         let (start, reading) = (Instant::now(), self.resources.clock.read());
+        if self.has_due_hold(reading.now) {
+            return Self::end_holds_before(batch, ctx);
+        }
+        let Batch { message, before, mut decisions } = batch;
         let is_continued = !decisions.is_empty();
         // A caller may have lost the right to ask since the last turn.
         let left = message.requests.get(decisions.len()..).unwrap_or_default();

@@ -1,4 +1,8 @@
 //! Folding: what the log has of the tenant goes into its folder, in large pieces and from memory. Then the log may forget it.
+//!
+//! A fold begins with events that the log has on disk, so that a power failure leaves no folder ahead of the log. One thread
+//! writes them, another syncs the folder, and meanwhile the actor goes on. Whoever needs something in the folder waits in
+//! `needs`.
 
 use std::io;
 use std::sync::Arc;
@@ -8,53 +12,150 @@ use actix::{AsyncContext, Context, Handler, Message};
 use tracing::{error, warn};
 
 use super::TenantActor;
-use crate::actors::messages::FoldTail;
+use crate::actors::messages::{Checkpointed, FoldTail};
+use crate::actors::reply::Reply;
 use crate::actors::tenant_reply::TenantReply;
-use crate::domain::Error;
-use crate::journal::{Journal, SyncPoint};
+use crate::domain::{Error, Timestamp};
+use crate::journal::{Flushed, Journal, SyncPoint};
 use kavach_store::CatalogRow;
+use kavach_store::HeldReply as _;
 use kavach_store::catalog_writer::RowBytes;
+use kavach_store::commit_pipeline::StateCopy;
+use kavach_store::refusal::storage_unavailable;
+
+/// Bytes written to the folder after which it is synced (4 MiB), so that the log can forget them.
+const SYNC_BYTES: usize = 4 << 20;
 
 /// A row was not noted: the log failed, or too much waits for it.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct RowLost;
 
+/// The log may have on disk what waits to be folded.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct LogSynced;
+
+/// A fold was written, or was not.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Folded(Flushed);
+
 /// The folder has everything up to that point on disk.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct FolderSynced(io::Result<SyncPoint>);
 
+/// What waits until the folder has events.
+pub(super) enum FolderNeed {
+    /// To have them synced, so that the log can forget them.
+    Disk,
+    /// To have them on disk, and a link of the hash chain after them.
+    Link(Reply<Checkpointed>),
+    /// To have them in its file. Then a snapshot of that copy, from that time, is written, for somebody who waits for it,
+    /// perhaps; and they are synced.
+    Snapshot(StateCopy, Timestamp, Option<TenantReply>),
+}
+
 impl TenantActor {
-    /// Writes the tail to the folder, after the log has taken what this turn recorded. Says whether the folder has
-    /// everything now.
-    pub(super) fn fold(&mut self, ctx: &mut Context<Self>) -> bool {
-        let needs_write = self.pipeline.needs_write(&self.turns.queue());
-        if needs_write {
-            self.turns.write();
+    /// Has the folder take everything up to now, once the log has it on disk, and does then what needs that.
+    pub(super) fn fold(&mut self, need: FolderNeed, ctx: &mut Context<Self>) {
+        self.needs.push((self.pipeline.seal(), need));
+        let me = ctx.address();
+        // Whatever became of the sync, the actor looks.
+        let synced = TenantReply::Other(Box::new(move |_| me.do_send(LogSynced)));
+        self.pipeline.hold_changed(synced, &mut self.turns.queue());
+        self.turns.schedule();
+    }
+
+    /// Whether a thread works in the folder, or something waits for it.
+    pub(super) fn is_folding(&self) -> bool {
+        self.fold_running || !self.needs.is_empty()
+    }
+
+    /// Folds what can be folded, unless a thread is at work in the folder.
+    pub(super) fn fold_on(&mut self, ctx: &mut Context<Self>) {
+        if self.fold_running || self.pipeline.storage_failed() {
+            return;
         }
-        if self.pipeline.journal().is_none() {
-            return false;
+        let begun = self.pipeline.begin_fold(&self.turns.queue());
+        match begun {
+            Ok(Some(job)) => {
+                self.fold_running = true;
+                self.unsynced += job.bytes();
+                let me = ctx.address();
+                // If the actor ended meanwhile, nobody needs the outcome.
+                self.resources.folder_writer.submit(job, Box::new(move |flushed| me.do_send(Folded(flushed))));
+            }
+            Ok(None) => {}
+            Err(problem) => self.fold_failed(&problem, ctx),
         }
-        if self.pipeline.is_ahead(&self.turns.queue()) {
-            self.abandon("the log does not have all events", ctx);
-            return false;
+    }
+
+    fn fold_failed(&mut self, problem: &io::Error, ctx: &mut Context<Self>) {
+        if self.pipeline.journal().is_some_and(Journal::is_broken) {
+            return self.abandon(&problem.to_string(), ctx);
         }
-        // A log on another machine may not have answered yet. The tenant folds when it is asked again.
-        if self.pipeline.needs_write(&self.turns.queue()) {
-            return false;
-        }
-        let folded = self.pipeline.fold(self.resources.clock.now(), &self.turns.queue());
-        let Err(problem) = folded else { return true };
-        if self.pipeline.journal().is_some_and(crate::journal::Journal::is_broken) {
-            self.abandon(&problem.to_string(), ctx);
-        } else if !self.pipeline.storage_failed() {
+        if !self.pipeline.storage_failed() {
             error!(tenant = %self.tenant().id(), %problem, "the tenant's folder can't be written; the log has its events");
             self.pipeline.storage_fails();
             self.resources.storage_failures.fetch_add(1, Ordering::Relaxed);
             self.probe_storage(ctx);
         }
-        false
+        self.refuse_needs();
+    }
+
+    /// Nothing gets into the folder now.
+    pub(super) fn refuse_needs(&mut self) {
+        for (_, need) in std::mem::take(&mut self.needs) {
+            match need {
+                FolderNeed::Disk => self.resources.log.not_folded(self.tenant().id().bytes()),
+                FolderNeed::Link(reply) => drop(reply.send(Err(storage_unavailable()))),
+                FolderNeed::Snapshot(_, _, done) => {
+                    self.snapshots_running = self.snapshots_running.saturating_sub(1);
+                    if let Some(held) = done {
+                        held.release(Err(storage_unavailable()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks what can be done for those who wait, unless a thread is at work in the folder.
+    pub(super) fn resume_folding(&mut self, ctx: &mut Context<Self>) {
+        if !self.fold_running {
+            self.serve_needs(ctx);
+        }
+    }
+
+    /// Does what waits for events that the folder has now, and folds on.
+    fn serve_needs(&mut self, ctx: &mut Context<Self>) {
+        let Some((written, synced)) = self.pipeline.journal().map(|own| (own.written_seq(), own.synced_seq())) else {
+            return;
+        };
+        let mut needs_sync = self.unsynced >= SYNC_BYTES;
+        let is_met = |(upto, need): &mut (u64, FolderNeed)| match need {
+            FolderNeed::Snapshot(..) | FolderNeed::Disk => {
+                needs_sync |= *upto <= written;
+                *upto <= written
+            }
+            FolderNeed::Link(_) => {
+                needs_sync |= synced < *upto && *upto <= written;
+                *upto <= synced
+            }
+        };
+        let met: Vec<_> = self.needs.extract_if(.., is_met).collect();
+        for (_, need) in met {
+            match need {
+                FolderNeed::Disk => {}
+                FolderNeed::Link(reply) => self.give_checkpoint(reply, ctx),
+                FolderNeed::Snapshot(copy, copied_at, done) => self.write_snapshot(copy, copied_at, done, ctx),
+            }
+        }
+        if needs_sync {
+            self.sync_folder(ctx);
+        }
+        self.fold_on(ctx);
     }
 
     /// Has the disk take what is in the folder.
@@ -62,10 +163,7 @@ impl TenantActor {
         if self.fold_running {
             return;
         }
-        let Some(job) = self.pipeline.begin_sync() else {
-            self.note_folded(ctx);
-            return self.give_checkpoints(ctx);
-        };
+        let Some(job) = self.pipeline.begin_sync() else { return self.note_folded(ctx) };
         self.fold_running = true;
         self.unsynced = 0;
         let me = ctx.address();
@@ -137,10 +235,30 @@ impl Handler<FoldTail> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, _: FoldTail, ctx: &mut Context<Self>) {
-        if self.fold(ctx) {
-            self.sync_folder(ctx);
-        } else {
-            self.resources.log.not_folded(self.tenant().id().bytes());
+        if self.pipeline.storage_failed() {
+            return self.resources.log.not_folded(self.tenant().id().bytes());
+        }
+        self.fold(FolderNeed::Disk, ctx);
+    }
+}
+
+impl Handler<LogSynced> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, _: LogSynced, ctx: &mut Context<Self>) {
+        self.check_ahead(ctx);
+        self.resume_folding(ctx);
+    }
+}
+
+impl Handler<Folded> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, Folded(flushed): Folded, ctx: &mut Context<Self>) {
+        self.fold_running = false;
+        match self.pipeline.folded(flushed, self.resources.clock.now()) {
+            Ok(()) => self.serve_needs(ctx),
+            Err(problem) => self.fold_failed(&problem, ctx),
         }
     }
 }
@@ -159,7 +277,7 @@ impl Handler<FolderSynced> for TenantActor {
     fn handle(&mut self, FolderSynced(outcome): FolderSynced, ctx: &mut Context<Self>) {
         self.fold_running = false;
         if self.folder_synced(outcome, ctx) {
-            self.give_checkpoints(ctx);
+            self.serve_needs(ctx);
         }
     }
 }

@@ -8,7 +8,8 @@
 //! | to find | look in |
 //! | --- | --- |
 //! | deciding calls | `decisions` |
-//! | administrative commands and usage reports | `changes` |
+//! | administrative commands, usage reports, holds | `changes` |
+//! | ending holds whose time is over | `due_holds` |
 //! | looking at the state, opening the audit trail, checkpoints | `reads`, `checkpoint` |
 //! | recording an event and holding its reply | `commit` |
 //! | writing the tail to the folder, and syncing that | `fold` |
@@ -19,6 +20,7 @@ mod changes;
 mod checkpoint;
 mod commit;
 mod decisions;
+mod due_holds;
 mod fold;
 mod reads;
 mod retention;
@@ -38,9 +40,9 @@ use kavach_store::catalog_writer::RowBytes;
 use kavach_store::commit_turn::CommitTurn;
 use kavach_store::{CommitPipeline, LoadedTenant};
 
+use self::fold::FolderNeed;
 use super::log_turns::LogTurns;
-use super::messages::{Checkpointed, Ending, TenantDown};
-use super::reply::Reply;
+use super::messages::{Ending, TenantDown};
 use super::resources::Resources;
 use crate::domain::tenant::Caller;
 use crate::domain::{Credential, Error, Tenant, TenantId, Timestamp};
@@ -68,8 +70,8 @@ pub struct TenantActor {
     row_seq: u64,
     /// About how many bytes of the folder are not on disk.
     unsynced: usize,
-    /// Those who wait for a checkpoint.
-    checkpoints: Vec<Reply<Checkpointed>>,
+    /// What waits until the folder has everything up to an event, in any order.
+    needs: Vec<(u64, FolderNeed)>,
     /// How many snapshots are being written: each caller who asks for one gets its own.
     snapshots_running: usize,
     meter: TenantMeter,
@@ -132,7 +134,7 @@ impl TenantActor {
             row,
             row_seq,
             unsynced: 0,
-            checkpoints: Vec::new(),
+            needs: Vec::new(),
             snapshots_running: 0,
             meter,
             report,

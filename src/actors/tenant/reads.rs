@@ -8,7 +8,7 @@ use crate::actors::tenant_reply::TenantReply;
 use crate::domain::tenant::Caller;
 use crate::domain::{Error, Tenant, Timestamp};
 
-/// Bytes of a tail (64 KiB) up to which a reader copies it: a live stream opens the trail many times a second.
+/// Bytes of the newest events (64 KiB) up to which a reader copies them: a live stream opens the trail many times a second.
 const COPIED_BYTES: usize = 64 << 10;
 
 impl<F, T> Handler<Inspect<F, T>> for TenantActor
@@ -48,9 +48,9 @@ impl Handler<OpenAudit> for TenantActor {
         if let Err(error) = self.authenticate(&credential, reading.latest()).and_then(Caller::as_author) {
             return drop(reply.send(Err(error)));
         }
-        // A reader copies what is not in the folder yet. On a full disk it has to, however much that is.
-        if self.pipeline.journal().is_some_and(|journal| journal.tail_bytes() > COPIED_BYTES) && self.fold(ctx) {
-            self.sync_folder(ctx);
+        // A reader shares the tail but for its newest events, which it copies.
+        if self.pipeline.journal().is_some_and(|journal| journal.unsealed_bytes() > COPIED_BYTES) {
+            self.pipeline.seal();
         }
         let Some(journal) = self.pipeline.journal() else { return drop(reply.send(Err(self.pipeline.no_journal()))) };
         let trail =

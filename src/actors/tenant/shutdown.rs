@@ -25,13 +25,14 @@ impl Handler<Close> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, message: Close, ctx: &mut Context<Self>) {
-        if self.snapshots_running > 0 || self.retention_running || !self.checkpoints.is_empty() {
+        if self.snapshots_running > 0 || self.retention_running || self.is_folding() {
             // Somebody waits for what another thread is doing, or it works in the folder.
+            self.resume_folding(ctx);
             ctx.notify_later(message, BUSY_DELAY);
             return;
         }
         if !self.pipeline.storage_failed() && self.pipeline.is_unsynced(&self.turns.queue()) {
-            // A folder that is ahead of the log after a power failure would be ahead of its row too.
+            // The folder gets only what the log has on disk.
             self.turns.write();
             self.resources.log_keeper.appended(true);
             ctx.notify_later(message, BUSY_DELAY);
@@ -42,7 +43,6 @@ impl Handler<Close> for TenantActor {
         let has_old = self.pipeline.journal().is_some_and(Journal::has_older_segments);
         let keeps_all = self.tenant().profile().settings.audit_retention_days.is_none();
         let snapshot_from = if has_old && !keeps_all { 1 } else { snapshot_from };
-        let is_folded = self.fold(ctx);
         // The log is synced for the replies that still wait, and tells when it is.
         let (settled, settles) = oneshot::channel();
         if !self.pipeline.storage_failed() {
@@ -75,7 +75,7 @@ impl Handler<Close> for TenantActor {
                             }
                         }
                     }
-                    (is_folded && is_settled).then(|| RowBytes::from(row.encode()))
+                    is_settled.then(|| RowBytes::from(row.encode()))
                 }
                 Err(problem) => {
                     error!(tenant = %id, problem, "the tenant's folder could not be closed; the log keeps its events");

@@ -7,10 +7,12 @@ use std::time::Instant;
 use actix::{AsyncContext, Context, Handler, Message};
 use actix_rt::task::spawn_blocking;
 use kavach_store::HeldReply as _;
+use kavach_store::commit_pipeline::StateCopy;
 use kavach_store::refusal::storage_unavailable;
 use tracing::warn;
 
 use super::TenantActor;
+use super::fold::FolderNeed;
 use crate::actors::messages::TakeSnapshot;
 use crate::actors::tenant_reply::TenantReply;
 use crate::domain::Timestamp;
@@ -27,14 +29,18 @@ struct SnapshotWritten {
 }
 
 impl TenantActor {
-    /// Copies the state and has another thread write it.
+    /// Copies the state, and has another thread write it once the folder has its events.
     pub(super) fn snapshot(&mut self, done: Option<TenantReply>, ctx: &mut Context<Self>) {
-        // A snapshot must not be ahead of the folder.
-        if self.fold(ctx) {
-            self.sync_folder(ctx);
+        if done.is_none() && (self.pipeline.storage_failed() || self.snapshots_running > 0) {
+            return;
         }
-        let Some(snapshot) = self.pipeline.begin_snapshot() else {
-            if let Some(held) = done {
+        match self.pipeline.copy_state().filter(|_| !self.pipeline.storage_failed()) {
+            Some(copy) => {
+                self.snapshots_running += 1;
+                self.fold(FolderNeed::Snapshot(copy, self.resources.clock.now(), done), ctx);
+            }
+            None => {
+                let Some(held) = done else { return };
                 let current = self.pipeline.since_snapshot() == 0;
                 held.release(match (current, self.pipeline.journal()) {
                     (true, _) => Ok(()),
@@ -42,14 +48,25 @@ impl TenantActor {
                     (false, None) => Err(self.pipeline.no_journal()),
                 });
             }
+        }
+    }
+
+    /// Has another thread write a snapshot of a state that the folder has the events of.
+    pub(super) fn write_snapshot(
+        &mut self,
+        copy: StateCopy,
+        copied_at: Timestamp,
+        done: Option<TenantReply>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Ok(snapshot) = self.pipeline.begin_snapshot(copy) else {
+            self.snapshots_running = self.snapshots_running.saturating_sub(1);
+            if let Some(held) = done {
+                held.release(Err(storage_unavailable()));
+            }
             return;
         };
-        if self.pipeline.storage_failed() || (self.snapshots_running > 0 && done.is_none()) {
-            return;
-        }
-        self.snapshots_running += 1;
-        let (resources, me, seq, start) =
-            (Arc::clone(&self.resources), ctx.address(), snapshot.seq(), self.resources.clock.now());
+        let (resources, me, seq) = (Arc::clone(&self.resources), ctx.address(), snapshot.seq());
         actix_rt::spawn(async move {
             let permit = resources.snapshot_writers.acquire().await;
             let written = spawn_blocking(move || {
@@ -68,7 +85,7 @@ impl TenantActor {
             drop(permit);
             let outcome = if problem.is_none() { Ok(()) } else { Err(storage_unavailable()) };
             // The actor may have left meanwhile. Whoever asked for the snapshot has it all the same.
-            me.do_send(SnapshotWritten { seq, problem, begun_at: start });
+            me.do_send(SnapshotWritten { seq, problem, begun_at: copied_at });
             if let Some(held) = done {
                 held.release(outcome);
             }

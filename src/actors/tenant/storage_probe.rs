@@ -9,6 +9,7 @@ use actix_rt::task::spawn_blocking;
 use tracing::info;
 
 use super::TenantActor;
+use super::fold::FolderNeed;
 
 /// How often a tenant tries its storage again after a failure.
 const PROBE_DELAY: Duration = Duration::from_millis(250);
@@ -59,9 +60,7 @@ impl Handler<Probed> for TenantActor {
             info!(tenant = %self.tenant().id(), "the storage works again");
             self.pipeline.storage_works();
             self.resources.storage_failures.fetch_sub(1, Ordering::Relaxed);
-            if self.fold(ctx) {
-                self.sync_folder(ctx);
-            }
+            self.fold(FolderNeed::Disk, ctx);
         }
     }
 }

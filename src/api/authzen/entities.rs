@@ -164,6 +164,7 @@ impl Asking<'_> {
             resource: Cow::Borrowed(&*self.resource),
             arguments: self.arguments.map(Arguments::Any),
             tokens_cost: context.tokens_cost,
+            hold: None,
             context: Some(authorize_body::CallContext { ip: context.ip, user_agent: context.user_agent }),
         };
         body.check(head, None)

@@ -6,6 +6,7 @@ pub mod authzen;
 pub mod budgets;
 pub mod decisions;
 pub mod delegations;
+pub mod holds;
 pub mod server;
 pub mod tenants;
 pub mod webhooks;

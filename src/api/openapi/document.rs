@@ -29,7 +29,7 @@ pub const HEADERS: [(&str, &str); 14] = [
     ("Kavach-Code", "The problem's code."),
     ("Kavach-Reason", "The problem's sentence, cut, with `?` for what no header can hold."),
     ("Kavach-Tenant-Id", "The agent's tenant; `default` is the default one."),
-    ("Kavach-Unavailable-Tenants", "Tenants that could not be asked, whose items are missing from the list."),
+    ("Kavach-Unavailable-Tenants", "Tenants that could not be asked, whose part is missing from the answer."),
     ("Kavach-Warnings", "How many budgets are exceeded that only warn."),
     ("Link", "The next page, `<...>; rel=\"next\"` (RFC 8288); absent on the last one."),
     ("Location", "Where it is from now on."),

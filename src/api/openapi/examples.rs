@@ -13,8 +13,12 @@ use crate::api::authzen::evaluation::{Evaluated, EvaluationBody};
 use crate::api::authzen::evaluations::{EvaluationsAnswer, EvaluationsBody};
 use crate::api::authzen::search::{ActionAnswer, ActionBody, EntityAnswer, ResourceBody, SearchAnswer, SubjectBody};
 use crate::api::health::{Liveness, Readiness};
+use crate::api::holds::HoldExtension;
 use crate::api::policies::{CheckBody, CheckJson, Reset, ResetAll, ResetAllJson};
-use crate::api::responses::{AgentJson, DelegationJson, EffectivePermissionJson, KeyJson, PolicyJson, TenantJson};
+use crate::api::responses::{
+    AgentJson, DelegationJson, EffectivePermissionJson, HoldJson, KeyJson, PolicyJson, TenantJson,
+};
+use crate::api::spend::SpendReportJson;
 use crate::api::stats::StatsJson;
 use crate::api::tenants::{NewKey, SnapshotJson};
 use crate::api::usage::UsageBody;
@@ -206,6 +210,13 @@ examples! {
             "tokensCost": 0.0125,
             "context": { "ip": "10.1.2.3", "userAgent": "release-bot/2.1" },
         }
+        "with a hold": {
+            "agentId": AGENT,
+            "action": "write",
+            "resource": "mcp:github:issues",
+            "tokensCost": 0.0125,
+            "hold": { "ttlSeconds": 300 },
+        }
     }
     BatchBody<'_> {
         "two calls": {
@@ -360,6 +371,18 @@ examples! {
             "policies": [],
         }
     }
+    HoldJson {
+        "a hold": {
+            "auditId": ENTRY,
+            "tenantId": TENANT,
+            "agentId": AGENT,
+            "userId": "user-1",
+            "tokensCost": 0.0125,
+            "createdAt": "2026-11-24T10:15:00.000Z",
+            "until": "2026-11-24T10:20:00.000Z",
+        }
+    }
+    HoldExtension { "ten more minutes": { "ttlSeconds": 600 } }
     UsageBody {
         "settle a decision": { "agentId": AGENT, "tokensCost": 0.0131, "auditId": ENTRY }
         "report calls": { "agentId": AGENT, "tokensCost": 2, "calls": 40 }
@@ -431,6 +454,24 @@ examples! {
             "keyName": null,
             "before": null,
             "settledCost": 0.0098,
+            "heldUntil": null,
+        }
+    }
+    SpendReportJson {
+        "by owner and month": {
+            "asOf": "2026-12-01T08:00:00.000Z",
+            "rows": [
+                {
+                    "userId": "user-1", "month": "2026-11",
+                    "calls": 1204, "denied": 31, "estimated": 15.05, "settled": 11.2043, "held": 0, "cost": 13.4793
+                },
+                {
+                    "userId": "user-2", "month": "2026-11",
+                    "calls": 40, "denied": 0, "estimated": 0, "settled": 2, "held": 0, "cost": 2
+                },
+            ],
+            "total": { "calls": 1244, "denied": 31, "estimated": 15.05, "settled": 13.2043, "held": 0, "cost": 15.4793 },
+            "unavailableTenants": [],
         }
     }
     KeptCheckpoint {
@@ -471,7 +512,9 @@ impl Example for Decision {
     fn examples() -> Examples {
         let denials = Code::ALL.iter().filter(|code| code.denies());
         let denials = denials.map(|code| (code.as_str(), denied(*code)));
-        [("allowed", json!({ "allowed": true, "auditId": ENTRY }))].into_iter().chain(denials).collect()
+        let held = json!({ "allowed": true, "auditId": ENTRY, "hold": { "until": "2026-11-24T10:20:00.000Z" } });
+        let allowed = [("allowed", json!({ "allowed": true, "auditId": ENTRY })), ("allowed, with a hold", held)];
+        allowed.into_iter().chain(denials).collect()
     }
 }
 
@@ -492,6 +535,10 @@ pub fn denied(code: Code) -> Value {
             decision["policyId"] = POLICY.into();
             decision["retryAfter"] = 3_600.into();
         }
+        Code::HoldLimitExceeded => {
+            decision["reason"] = "Limit of open holds exceeded: 100000 are open".into();
+            decision["retryAfter"] = 20.into();
+        }
         _ => {}
     }
     decision
@@ -511,6 +558,13 @@ pub fn export_ndjson() -> Examples {
 pub fn export_csv() -> Examples {
     let text = format!("id,kind,tenantId,agentId,...\r\n{ENTRY},decision,{TENANT},{AGENT},...\r\n");
     vec![("a decision", text.into())]
+}
+
+/// A spend report as CSV.
+pub fn spend_csv() -> Examples {
+    let text = "userId,month,calls,denied,estimated,settled,held,cost\r\n\
+                user-1,2026-11,1204,31,15.05,11.2043,0,13.4793\r\nuser-2,2026-11,40,0,0,2,0,2\r\n";
+    vec![("by owner and month", text.into())]
 }
 
 /// The start of a stream.

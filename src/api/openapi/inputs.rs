@@ -98,6 +98,7 @@ fn path_parameter(schemas: &mut Schemas, path: &str, name: &str) -> (Value, &'st
             (schema, "The delegation's id; to `GET`, an agent's asks for those that leave it.")
         }
         "id" if begins("/v1/policies/") => (schemas.request::<PolicyId>(), "The policy's id."),
+        "id" if begins("/v1/holds/") => (schemas.request::<AuditId>(), "The audit entry of the decision that made it."),
         "id" if begins("/v1/webhooks/") => (schemas.request::<WebhookId>(), "The webhook's id."),
         "delivery" => (schemas.request::<MessageId>(), "The message's id, which its `webhook-id` header holds."),
         "id" if begins("/v1/audit/") => (schemas.request::<AuditId>(), "The entry's id."),

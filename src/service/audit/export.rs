@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::expiring::Expiring;
-use super::export_format::{EntryWriter, ExportFormat};
+use super::export_format::{EntryWriter, ExportFormat, subject};
 use super::oldest_first::{OldestFirst, StartPoint};
 use super::reading::unreadable;
 use crate::actors::audit_limits::Slot;
@@ -49,11 +49,7 @@ impl Export {
         format: ExportFormat,
         slot: Slot,
     ) -> Self {
-        let subject = match &only {
-            None => "all".to_owned(),
-            Some(Route { slug: Some(slug), .. }) => slug.to_string(),
-            Some(route) => route.id.folder_name(),
-        };
+        let subject = subject(only.as_ref());
         let tenant = only.as_ref().map(|route| route.id);
         // No tenant is left out silently: an export claims to be complete.
         let tenants = only.map_or_else(|| kavach.core.directory.ids(), |route| vec![route.id]);

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::actors::Route;
 use crate::domain::AuditEntry;
 
 /// The format of an export.
@@ -23,6 +24,15 @@ pub enum ExportFormat {
     /// CSV for a spreadsheet: a cell that it would take for a formula starts with an apostrophe.
     #[serde(skip)]
     Spreadsheet,
+}
+
+/// What a report is about, for the name of its file: a tenant's slug, its id if it has no slug, `default` or `all`.
+pub(super) fn subject(only: Option<&Route>) -> String {
+    match only {
+        None => "all".to_owned(),
+        Some(Route { slug: Some(slug), .. }) => slug.to_string(),
+        Some(route) => route.id.folder_name(),
+    }
 }
 
 /// Writes entries as text in one of the formats.
@@ -83,7 +93,7 @@ impl EntryWriter {
             }
             EntryBuffer::Csv { rows, guarded } => {
                 let cells = cells(entry)?;
-                rows.write_record(if *guarded { cells.map(guard) } else { cells })?;
+                rows.write_record(if *guarded { cells.map(guard_cell) } else { cells })?;
                 rows.flush()?;
             }
         }
@@ -130,7 +140,7 @@ pub fn write_line(bytes: &mut Vec<u8>, entry: &AuditEntry) -> io::Result<()> {
     Ok(())
 }
 
-const COLUMNS: [&str; 24] = [
+const COLUMNS: [&str; 25] = [
     "id",
     "kind",
     "tenantId",
@@ -155,15 +165,16 @@ const COLUMNS: [&str; 24] = [
     "keyName",
     "before",
     "settledCost",
+    "heldUntil",
 ];
 
 /// Keeps a spreadsheet from running a cell as a formula (OWASP, CSV Injection).
-fn guard(cell: String) -> String {
+pub fn guard_cell(cell: String) -> String {
     if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell }
 }
 
 /// The entry's cells, in the order of the columns: text verbatim, anything else as JSON, `null` as an empty cell.
-fn cells(entry: &AuditEntry) -> io::Result<[String; 24]> {
+fn cells(entry: &AuditEntry) -> io::Result<[String; 25]> {
     let AuditEntry {
         id,
         kind,
@@ -189,6 +200,7 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 24]> {
         key_name,
         before,
         settled_cost,
+        held_until,
     } = entry;
     fn text(value: &Option<impl ToString>) -> String {
         value.as_ref().map(ToString::to_string).unwrap_or_default()
@@ -220,5 +232,6 @@ fn cells(entry: &AuditEntry) -> io::Result<[String; 24]> {
         text(key_name),
         json(before),
         text(settled_cost),
+        text(held_until),
     ])
 }

@@ -14,6 +14,7 @@
 //! | entries as they are made | `live_stream` |
 //! | where a stream that broke off can go on | `resume_points` |
 //! | what a decision was settled at | `settled_costs` |
+//! | what entries add up to, in groups | `spend` |
 
 mod expiring;
 mod export;
@@ -24,6 +25,7 @@ mod oldest_first;
 mod reading;
 mod resume_points;
 mod settled_costs;
+mod spend;
 mod trail;
 
 use std::cmp::Reverse;
@@ -44,8 +46,9 @@ use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, T
 use crate::store::checkpoint::KeptCheckpoint;
 
 pub use export::Export;
-pub use export_format::{ExportFormat, write_line};
+pub use export_format::{ExportFormat, guard_cell, write_line};
 pub use live_stream::{AuditStream, KEEP_ALIVE, StreamItem, WriteEntry};
+pub use spend::{SpendQuery, SpendReport};
 
 /// Calls about the audit trail.
 pub struct Audit<'a>(pub(super) &'a Kavach);
@@ -182,6 +185,17 @@ impl Audit<'_> {
         let one = self.one_tenant(tenant)?;
         let slot = self.0.core.audit.exports.take(self.0.party(one.as_ref().map(|route| route.id)))?;
         Ok(Export::new(self.0.clone(), filter, one, format, slot))
+    }
+
+    /// What the entries that match add up to, in groups.
+    ///
+    /// A settled decision counts with its real cost, at the time of the decision: so a month's sums are those of the
+    /// month's entries, however late their usage was reported.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `TOO_MANY_GROUPS`, or that the trail can't be read.
+    pub async fn spend(&self, query: SpendQuery) -> Result<SpendReport, Error> {
+        self.0.spend(query).await
     }
 
     /// Streams the entries that match as they are made. First come those since `filter.since`, or those after the entry

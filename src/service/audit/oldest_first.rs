@@ -153,6 +153,7 @@ mod tests {
         for seq in 2..=EVENTS {
             journal.append(seq, |buffer| buffer.extend_from_slice(&bytes)).unwrap();
         }
+        journal.flush().unwrap();
         assert!(journal.rotate_if_due(DAY_MS).unwrap());
         journal.append(EVENTS + 1, |buffer| buffer.extend_from_slice(&bytes)).unwrap();
         journal.flush().unwrap();

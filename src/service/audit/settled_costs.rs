@@ -3,20 +3,21 @@
 //! A settlement is an event of its own that comes after its decision, so the decision's entry does not hold it. The
 //! tenant's state remembers the newest settlements ([`Settlements`]): looking one up there reads no journal. For an
 //! older decision the journal is read onwards from the decision. That is never far: once [`MAX_SETTLED`] newer
-//! decisions are settled, the decision can't be settled any more.
+//! decisions are settled, the decision can't be settled any more. Only a hold may still be open then; the state
+//! remembers by itself how the last holds ended.
 //!
 //! [`Settlements`]: crate::domain::budget::settlement::Settlements
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 
-use super::trail::{STEP_EVENTS, decode};
+use super::trail::{STEP_EVENTS, decode, is_usage};
 use crate::actors::Route;
 use crate::actors::messages::{AuditTrail, Inspect, OpenAudit};
 use crate::actors::tenant_directory::unknown_tenant;
 use crate::domain::budget::cost::Cost;
 use crate::domain::limits::MAX_SETTLED;
-use crate::domain::{AuditEntry, Error, Event, Tenant, TenantId, TenantRef};
+use crate::domain::{AuditEntry, Error, Event, Tenant, TenantId, TenantRef, Timestamp};
 use crate::journal::JournalCursor;
 use crate::service::kavach::Kavach;
 
@@ -27,7 +28,25 @@ pub(super) struct SettledCosts {
     known: Vec<(u64, Cost)>,
     /// For decisions up to this number, only the journal knows.
     closed_to: u64,
+    /// Which settlements count; `None` is all of them.
+    as_of: Option<AsOf>,
     ahead: Option<SettlementReader>,
+}
+
+/// Leaves out what was recorded after something began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AsOf {
+    /// When it began.
+    pub began: Timestamp,
+    /// When the tenant was asked. Whatever has a later time was recorded under a clock that was ahead, before that.
+    pub asked: Timestamp,
+}
+
+impl AsOf {
+    /// Whether an event of that time counts.
+    pub fn covers(self, at: Timestamp) -> bool {
+        at <= self.began || at > self.asked
+    }
 }
 
 /// Reads settlements, ahead of the reader of decisions.
@@ -37,12 +56,13 @@ struct SettlementReader {
     found: BTreeMap<u64, Cost>,
     /// How many newer decisions can be settled before a decision can't be any more.
     most: usize,
+    as_of: Option<AsOf>,
     ended: bool,
 }
 
 impl SettlementReader {
     fn new(walk: JournalCursor, most: usize) -> Self {
-        Self { walk, found: BTreeMap::new(), most, ended: false }
+        Self { walk, found: BTreeMap::new(), most, as_of: None, ended: false }
     }
 
     /// Forgets decisions before this one. `true` if a settlement of it may still lie in the part not read yet.
@@ -59,8 +79,11 @@ impl SettlementReader {
             self.ended = true;
             return Ok(());
         };
-        if let (_, Event::Used(record)) = decode(seq, bytes)?
+        // Few events are settlements, and most of the time would go into reading the others.
+        if is_usage(bytes)
+            && let (moment, Event::Used(record)) = decode(seq, bytes)?
             && let Some(decision) = record.settles
+            && self.as_of.is_none_or(|as_of| as_of.covers(moment.at))
         {
             self.found.insert(decision.seq, record.cost);
         }
@@ -69,13 +92,27 @@ impl SettlementReader {
 }
 
 impl SettledCosts {
+    /// The settlements that the tenant's state remembers, and where to look for older ones.
+    pub fn of_tenant(tenant: &Tenant, as_of: Option<AsOf>) -> Self {
+        let (settlements, holds) = (tenant.settlements(), tenant.holds());
+        let settled = settlements.known().map(|known| (known.at, known.decision, known.cost));
+        let ended = holds.ended().iter().map(|ended| (ended.at, ended.decision, ended.end.cost()));
+        let counts = |at| as_of.is_none_or(|as_of| as_of.covers(at));
+        let known = settled.chain(ended).filter(|(at, ..)| counts(*at));
+        let mut known: Vec<_> = known.map(|(_, decision, cost)| (decision, cost)).collect();
+        known.sort_unstable();
+        Self { known, closed_to: settlements.closed_to().max(holds.forgotten_to()), as_of, ahead: None }
+    }
+
     /// Whether event `seq` has to wait until [`Self::read_on`] has read more.
     pub fn needs_more(&mut self, trail: &AuditTrail, seq: u64) -> bool {
         if seq > self.closed_to {
             self.ahead = None;
             return false;
         }
-        self.ahead.get_or_insert_with(|| SettlementReader::new(trail.reader.cursor(seq), MAX_SETTLED)).needs_more(seq)
+        let as_of = self.as_of;
+        let ahead = || SettlementReader { as_of, ..SettlementReader::new(trail.reader.cursor(seq), MAX_SETTLED) };
+        self.ahead.get_or_insert_with(ahead).needs_more(seq)
     }
 
     /// Reads one more event for settlements.
@@ -86,10 +123,15 @@ impl SettledCosts {
     /// Sets the settled cost of the entry of event `seq`.
     pub fn fill_in(&self, seq: u64, entry: &mut AuditEntry) {
         if entry.can_be_settled() {
-            entry.settled_cost = match self.known.binary_search_by_key(&seq, |(decision, _)| *decision) {
-                Ok(at) => self.known.get(at).map(|(_, cost)| *cost),
-                Err(_) => self.ahead.as_ref().and_then(|ahead| ahead.found.get(&seq).copied()),
-            };
+            entry.settled_cost = self.of(seq);
+        }
+    }
+
+    /// What the decision with the number `seq` was settled at.
+    pub fn of(&self, seq: u64) -> Option<Cost> {
+        match self.known.binary_search_by_key(&seq, |(decision, _)| *decision) {
+            Ok(at) => self.known.get(at).map(|(_, cost)| *cost),
+            Err(_) => self.ahead.as_ref().and_then(|ahead| ahead.found.get(&seq).copied()),
         }
     }
 }
@@ -98,11 +140,7 @@ impl Kavach {
     /// The settlements that the tenant's state remembers.
     pub(super) async fn settled_costs(&self, only: Option<TenantId>, route: &Route) -> Result<SettledCosts, Error> {
         let credential = self.credential;
-        let look = |tenant: &Tenant, _| {
-            let settlements = tenant.settlements();
-            let known = settlements.known().map(|known| (known.decision, known.cost)).collect();
-            Ok(SettledCosts { known, closed_to: settlements.closed_to(), ahead: None })
-        };
+        let look = |tenant: &Tenant, _| Ok(SettledCosts::of_tenant(tenant, None));
         self.ask_one_of(only, route, |reply| Inspect { credential, look, reply }).await
     }
 
@@ -151,10 +189,13 @@ impl Kavach {
         let credential = self.credential;
         let asked = wanted.clone();
         let look = move |tenant: &Tenant, _| {
-            let settlements = tenant.settlements();
-            let known = asked.iter().filter_map(|seq| settlements.get(*seq));
-            let known: HashMap<u64, Cost> = known.map(|known| (known.decision, known.cost)).collect();
-            Ok((known, settlements.closed_to()))
+            let (settlements, holds) = (tenant.settlements(), tenant.holds());
+            let settled = asked.iter().filter_map(|seq| settlements.get(*seq));
+            let ended = holds.ended().iter().filter(|ended| asked.binary_search(&ended.decision).is_ok());
+            let ended = ended.map(|ended| (ended.decision, ended.end.cost()));
+            let known: HashMap<u64, Cost> =
+                settled.map(|settled| (settled.decision, settled.cost)).chain(ended).collect();
+            Ok((known, settlements.closed_to().max(holds.forgotten_to())))
         };
         let (mut found, closed_to) = self.ask_one_of(only, route, |reply| Inspect { credential, look, reply }).await?;
         wanted.retain(|seq| *seq <= closed_to);
@@ -200,7 +241,7 @@ mod tests {
     use crate::domain::author::By;
     use crate::domain::budget::settlement::SettledDecision;
     use crate::domain::budget::settlement::UsageRecord;
-    use crate::domain::{AgentId, Moment, Timestamp};
+    use crate::domain::{AgentId, Moment};
     use crate::journal::{DataDir, Journal, JournalOptions, NewFolder};
     use crate::store::codec;
 
@@ -213,6 +254,7 @@ mod tests {
             calls: 0,
             cost: Cost::from_millionths(cost),
             settles: Some(SettledDecision { seq: decision, at, wall: None, estimate: Cost::default() }),
+            hold: None,
             scoped: Vec::new(),
             opens: Vec::new(),
             crossed: Vec::new(),

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::actors::messages::AuditTrail;
 use crate::domain::Moment;
+use crate::domain::event::BriefEvent;
 use crate::domain::{AuditId, Event, Timestamp};
 use crate::store::codec;
 
@@ -16,6 +17,24 @@ pub(super) const STEP_EVENTS: usize = 8_192;
 /// `InvalidData` if the bytes are not an event.
 pub(super) fn decode(seq: u64, bytes: &[u8]) -> io::Result<(Moment, Event<'_>)> {
     codec::decode_event(seq, bytes).map_err(|problem| io::Error::new(io::ErrorKind::InvalidData, problem))
+}
+
+/// Decodes as much of an event as a spend report needs.
+///
+/// # Errors
+/// `InvalidData` if the bytes are not an event.
+pub(super) fn decode_brief(bytes: &[u8]) -> io::Result<(Timestamp, BriefEvent<'_>)> {
+    codec::decode_brief(bytes).map_err(|problem| io::Error::new(io::ErrorKind::InvalidData, problem))
+}
+
+/// Whether those are the bytes of a change.
+pub(super) fn is_change(bytes: &[u8]) -> bool {
+    codec::is_change(bytes)
+}
+
+/// Whether those are the bytes of a usage report.
+pub(super) fn is_usage(bytes: &[u8]) -> bool {
+    codec::is_usage(bytes)
 }
 
 impl AuditTrail {

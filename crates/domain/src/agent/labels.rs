@@ -85,12 +85,16 @@ impl Labels {
         self.0.is_none()
     }
 
+    /// The value of that label.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let labels = self.0.as_ref()?;
+        let at = labels.binary_search_by(|(own, _)| (**own).cmp(key)).ok()?;
+        labels.get(at).map(|(_, value)| &**value)
+    }
+
     /// Whether it has that label.
     pub fn has(&self, key: &str, value: &str) -> bool {
-        self.0.as_ref().is_some_and(|labels| {
-            let at = labels.binary_search_by(|(own, _)| (**own).cmp(key));
-            at.ok().and_then(|at| labels.get(at)).is_some_and(|(_, own)| &**own == value)
-        })
+        self.get(key) == Some(value)
     }
 
     /// Whether it has all of those.
@@ -99,11 +103,16 @@ impl Labels {
     }
 }
 
+/// Whether a label may have that key.
+pub fn is_key(key: &str) -> bool {
+    let may_have = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'/' | b'-');
+    !key.is_empty() && key.len() <= MAX_LABEL_CHARS && key.bytes().all(may_have)
+}
+
 /// Checks one label.
 fn check_label(field: &str, key: &str, value: &str) -> Result<(), Error> {
     let refuse = |problem: String| Err(Error::field(Code::InvalidField, field, problem));
-    let is_key = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'/' | b'-');
-    if key.is_empty() || key.len() > MAX_LABEL_CHARS || !key.bytes().all(is_key) {
+    if !is_key(key) {
         return refuse(format!(
             "must have keys of 1 to {MAX_LABEL_CHARS} letters, digits and characters of ._/-, not '{}'",
             quote(key)

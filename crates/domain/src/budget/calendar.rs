@@ -164,10 +164,19 @@ impl Calendar {
         let Some(rules) = self.zone.as_ref().and_then(|name| name.parse::<Tz>().ok()) else {
             return self.utc(span, now);
         };
-        self.window(span, now, |time| {
-            let time = DateTime::<Utc>::from_timestamp_millis(time).unwrap_or_default();
-            i64::from(rules.offset_from_utc_datetime(&time.naive_utc()).fix().local_minus_utc()) * 1_000
-        })
+        self.window(span, now, |time| ahead_by(rules, time))
+    }
+
+    /// Milliseconds by which the zone's clock is ahead of UTC at that time, by the rules we know today.
+    pub fn ahead_of_utc(&self, time: i64) -> i64 {
+        self.zone.as_ref().and_then(|name| name.parse::<Tz>().ok()).map_or(0, |rules| ahead_by(rules, time))
+    }
+
+    /// When that date, of `YYYY-MM-DD`, begins there; `None` if it is not a date.
+    pub fn start_of(&self, date: &str) -> Option<Timestamp> {
+        let noon = Timestamp::parse("date", &format!("{date}T12:00:00Z")).ok()?.millis();
+        let noon = Timestamp::from_millis(noon - self.ahead_of_utc(noon));
+        Some(Timestamp::from_millis(self.bounds(Span::Day, noon).start))
     }
 
     /// The window of that time, if the zone were UTC.
@@ -185,6 +194,11 @@ impl Calendar {
             Span::Total => Bounds::FOREVER,
         }
     }
+}
+
+fn ahead_by(rules: Tz, time: i64) -> i64 {
+    let time = DateTime::<Utc>::from_timestamp_millis(time).unwrap_or_default();
+    i64::from(rules.offset_from_utc_datetime(&time.naive_utc()).fix().local_minus_utc()) * 1_000
 }
 
 /// The UTC day of that number, counted from the epoch.

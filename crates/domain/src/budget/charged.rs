@@ -7,8 +7,9 @@
 use smallvec::SmallVec;
 
 use crate::agent::Agent;
+use crate::budget::hold::Hold;
 use crate::budget::scope::Call;
-use crate::budget::settlement::UsageRecord;
+use crate::budget::settlement::{HoldChange, UsageRecord};
 use crate::event::Record;
 use crate::tenant::Tenant;
 
@@ -54,14 +55,23 @@ impl Tenant {
         self.with_scoped(self.policies_about_owner(agent, owner), scoped)
     }
 
-    /// Places of the policies that a usage report charges: a settlement none that was made after its decision.
+    /// Places of the policies that a usage report charges: a settlement none that was made after its decision. What
+    /// prolongs a hold charges none.
     pub(crate) fn policies_of_usage(&self, record: &UsageRecord) -> Places {
+        if let Some(HoldChange::Extended { .. }) = record.hold {
+            return SmallVec::new();
+        }
         let mut places = self.with_scoped(self.policies_about_owner(record.agent, &record.owner), &record.scoped);
         if let Some(decision) = &record.settles {
             let was_there = |place| self.policy_at(place).is_some_and(|policy| policy.profile.id.seq() <= decision.seq);
             places.retain(|place| was_there(*place));
         }
         places
+    }
+
+    /// Places of the policies that hold its cost, and of some made later.
+    pub(crate) fn policies_of_hold(&self, hold: &Hold) -> Places {
+        self.with_scoped(self.policies_about_owner(hold.agent, &hold.owner), &hold.scoped)
     }
 
     fn with_scoped(&self, mut places: Places, scoped: &[u64]) -> Places {

@@ -86,8 +86,9 @@ impl Tenant {
         if T::KEPT {
             self.explain_scopes(agent, call, trace);
         }
+        let policies = self.policies_at(now);
         for place in self.policies_charging(agent, call) {
-            let Some(policy) = self.policy_at(place) else { continue };
+            let Some(policy) = policies.get(place as usize) else { continue };
             if policy.profile.terms.scope.is_some() {
                 check.scoped.push(policy.profile.id.seq());
             }

@@ -8,17 +8,23 @@
 //! | which policies bind an agent, which a call, and which an event charges | [`policy_index`]; [`scope`], [`scope_index`]; [`charged`] |
 //! | the check before a call and the charge after it | [`check`] |
 //! | what a call really cost, and how that settles an estimate | [`usage`], [`settlement`] |
+//! | estimates that are held until then | [`hold`], [`hold_commands`]; how many are kept cheaply, [`chunked`] |
 //! | exact money | [`cost`] |
 
 pub mod calendar;
 pub mod charged;
 pub mod check;
+pub mod chunked;
 pub mod completion;
 pub mod cost;
 pub mod counts;
 pub mod crossed;
+pub mod hold;
+pub mod hold_commands;
 #[cfg(test)]
 mod hold_model_tests;
+#[cfg(test)]
+mod hold_tests;
 pub mod meter;
 pub mod opening;
 pub mod policy;

@@ -98,7 +98,7 @@ pub struct PolicyView {
 }
 
 impl PolicyView {
-    /// The policy's state at `now`.
+    /// The state at `now` of a policy, one of [those of that time](Tenant::policies_at).
     pub fn of(tenant: &Tenant, policy: &Policy, now: Timestamp) -> Self {
         let shown = Policy { usage: policy.used(now).into_owned(), ..policy.clone() };
         let (limits, windows) = (policy.limits(now).into_owned(), policy.windows(now));
@@ -110,7 +110,9 @@ impl PolicyView {
     /// # Errors
     /// `POLICY_NOT_FOUND`.
     pub fn find(tenant: &Tenant, id: PolicyId, now: Timestamp) -> Result<Self, Error> {
-        existing(tenant, id).map(|policy| Self::of(tenant, policy, now))
+        let policies = tenant.policies_at(now);
+        let policy = policies.iter().find(|policy| policy.profile.id == id);
+        policy.map(|policy| Self::of(tenant, policy, now)).ok_or_else(|| unknown_policy(&id.to_string()))
     }
 }
 
@@ -464,6 +466,7 @@ impl Command for ResetPolicies {
 /// `AGENT_NOT_FOUND`.
 pub fn policies_of_agent(tenant: &Tenant, agent: AgentId, now: Timestamp) -> Result<Vec<PolicyView>, Error> {
     let agent = tenant.agent(agent).ok_or_else(|| unknown_agent(&agent.to_string()))?;
-    let binding = tenant.policies().iter().filter(|policy| policy.binds(agent));
+    let policies = tenant.policies_at(now);
+    let binding = policies.iter().filter(|policy| policy.binds(agent));
     Ok(binding.map(|policy| PolicyView::of(tenant, policy, now)).collect())
 }

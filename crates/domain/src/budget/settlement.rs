@@ -11,6 +11,7 @@ use crate::budget::crossed::Crossed;
 use crate::budget::opening::Opened;
 use crate::id::AgentId;
 use crate::limits::MAX_SETTLED;
+use crate::moment::Moment;
 use crate::time::Timestamp;
 
 /// A usage report in the journal.
@@ -26,8 +27,11 @@ pub struct UsageRecord {
     pub calls: u64,
     /// The real cost.
     pub cost: Cost,
-    /// The decision, if the cost replaces its estimate.
+    /// The decision, if the cost replaces its estimate. A hold that is given back costs nothing.
     pub settles: Option<SettledDecision>,
+    /// What happened to a hold, unless it was settled. Records without it are as older versions wrote them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<HoldChange>,
     /// The scoped policies that it is charged to, by the numbers of the events that created them: of a settlement those
     /// that the decision was charged to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -40,7 +44,24 @@ pub struct UsageRecord {
     pub crossed: Vec<Crossed>,
 }
 
-/// A decision that can be settled: allowed, and read from the journal.
+/// What happens to a hold other than a settlement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HoldChange {
+    /// It is given back.
+    Released,
+    /// It is given back, because its time is over.
+    Expired,
+    /// It ends at another time. That settles nothing, so the decision is named here.
+    Extended {
+        /// The decision.
+        decision: SettledDecision,
+        /// The new end.
+        until: Timestamp,
+    },
+}
+
+/// A decision that can be settled: allowed, and read from the journal or from its hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettledDecision {
     /// Number of the decision's event.
@@ -52,6 +73,13 @@ pub struct SettledDecision {
     pub wall: Option<Timestamp>,
     /// The cost that was charged.
     pub estimate: Cost,
+}
+
+impl SettledDecision {
+    /// When it was charged.
+    pub fn moment(&self) -> Moment {
+        Moment { at: self.at, wall: self.wall.unwrap_or(self.at), seq: self.seq }
+    }
 }
 
 /// A settlement, remembered so that a repeat gets the same answer.

@@ -152,7 +152,11 @@ impl Tenant {
     /// The thresholds that a usage report reaches.
     pub(crate) fn crossed_by_usage(&self, moment: Moment, record: &UsageRecord) -> Vec<Crossed> {
         let mut found = Vec::new();
-        let UsageRecord { calls, cost, settles, .. } = record;
+        let UsageRecord { calls, cost, settles, hold, .. } = record;
+        // What ends or prolongs a hold charges nothing.
+        if hold.is_some() {
+            return found;
+        }
         for place in self.policies_of_usage(record) {
             let Some(policy) = self.policies().get(place as usize) else { continue };
             // As `apply_usage` charges it.

@@ -59,6 +59,7 @@ impl World {
             calls,
             cost: Cost::from_millionths(calls * 1_000_000),
             settles: None,
+            hold: None,
             scoped: Vec::new(),
             opens: Vec::new(),
             crossed: Vec::new(),

@@ -12,8 +12,9 @@ use serde::Serialize;
 use crate::agent::commands::no_such_agent;
 use crate::author::By;
 use crate::budget::cost::Cost;
+use crate::budget::hold::Hold;
 use crate::budget::scope::Call;
-use crate::budget::settlement::{SettledDecision, Settlement, UsageRecord};
+use crate::budget::settlement::{HoldChange, SettledDecision, Settlement, UsageRecord};
 use crate::error::{Code, Error};
 use crate::event::{Event, Record};
 use crate::id::{AgentId, AuditId};
@@ -32,6 +33,8 @@ pub struct UsageReport {
     pub cost: Cost,
     /// The decision to settle, with the agent's owner at that time.
     pub settles: Option<(SettledDecision, Arc<str>)>,
+    /// Whether that decision's estimate was held.
+    pub is_hold: bool,
     /// The scoped policies that the decision to settle was charged to.
     pub scoped: Vec<u64>,
 }
@@ -63,7 +66,7 @@ impl UsageReport {
         if calls > MAX_REPORTED_CALLS {
             return Err(Error::field(Code::InvalidField, "calls", format!("must be at most {MAX_REPORTED_CALLS}")));
         }
-        Ok(Self { agent, calls, cost, settles: None, scoped: Vec::new() })
+        Ok(Self { agent, calls, cost, settles: None, is_hold: false, scoped: Vec::new() })
     }
 
     /// Makes the report a settlement of the decision with that id, recorded by that event.
@@ -76,17 +79,11 @@ impl UsageReport {
             return Err(Error::field(Code::AuditEntryNotFound, "auditId", format!("{id} is not the id of a decision")));
         };
         let Record { agent, owner, code, cost, extras, .. } = record;
-        if *agent != Some(self.agent) {
-            let problem = "names a decision about an agent other than agentId";
-            return Err(Error::field(Code::InvalidField, "auditId", problem));
-        }
+        self.check_agent(*agent)?;
         let (None, Some(owner)) = (code, owner) else {
             return Err(Error::field(Code::NotSettleable, "auditId", "names a denied decision, which cost nothing"));
         };
-        if self.calls != 0 {
-            let problem = "must be left out with auditId: the call was counted when it was allowed";
-            return Err(Error::field(Code::InvalidField, "calls", problem));
-        }
+        self.check_no_calls()?;
         let decision = SettledDecision {
             seq: id.seq(),
             at: moment.at,
@@ -95,7 +92,37 @@ impl UsageReport {
         };
         self.scoped = extras.as_ref().map(|extras| extras.scoped.clone()).unwrap_or_default();
         self.settles = Some((decision, Arc::clone(owner)));
+        self.is_hold = extras.as_ref().is_some_and(|extras| extras.held_until.is_some());
         Ok(self)
+    }
+
+    /// Makes the report a settlement of an open hold. Its decision is not looked up: it may be past the retention.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` as for [`Self::settling`].
+    pub fn settling_hold(mut self, hold: &Hold) -> Result<Self, Error> {
+        self.check_agent(Some(hold.agent))?;
+        self.check_no_calls()?;
+        self.scoped = hold.scoped.to_vec();
+        self.settles = Some((hold.decision.clone(), Arc::clone(&hold.owner)));
+        self.is_hold = true;
+        Ok(self)
+    }
+
+    fn check_agent(&self, decided: Option<AgentId>) -> Result<(), Error> {
+        if decided == Some(self.agent) {
+            return Ok(());
+        }
+        let problem = "names a decision about an agent other than agentId";
+        Err(Error::field(Code::InvalidField, "auditId", problem))
+    }
+
+    fn check_no_calls(&self) -> Result<(), Error> {
+        if self.calls == 0 {
+            return Ok(());
+        }
+        let problem = "must be left out with auditId: the call was counted when it was allowed";
+        Err(Error::field(Code::InvalidField, "calls", problem))
     }
 }
 
@@ -103,14 +130,14 @@ impl Tenant {
     /// Checks a usage report. Returns the answer, and the record to keep unless the report repeats a settlement.
     ///
     /// # Errors
-    /// `AGENT_NOT_FOUND`, `ALREADY_SETTLED`, `NOT_SETTLEABLE`.
+    /// `AGENT_NOT_FOUND`, `ALREADY_SETTLED`, `NOT_SETTLEABLE`, `HOLD_ENDED`.
     pub fn decide_usage(
         &self,
         by: By,
         report: UsageReport,
         moment: Moment,
     ) -> Result<(Option<UsageRecord>, UsageAnswer), Error> {
-        let UsageReport { agent, calls, cost, settles, scoped } = report;
+        let UsageReport { agent, calls, cost, settles, is_hold, scoped } = report;
         let tag = self.id().tag();
         let known = self.agent(agent).ok_or_else(|| no_such_agent(&agent.to_string()))?;
         let mut answer = UsageAnswer {
@@ -131,21 +158,22 @@ impl Tenant {
                 calls,
                 cost,
                 settles: None,
+                hold: None,
                 scoped,
                 opens: Vec::new(),
                 crossed: Vec::new(),
             };
             return Ok((Some(record), answer));
         };
+        if is_hold {
+            return self.decide_hold_settlement(by, cost, moment, answer);
+        }
         match self.settlements().get(decision.seq) {
             Some(settled) if settled.cost == cost => {
                 answer.audit_id = AuditId::derive(settled.at, settled.seq, tag);
                 Ok((None, answer))
             }
-            Some(settled) => {
-                let problem = format!("names a decision that was settled at {}, not {cost}", settled.cost);
-                Err(Error::field(Code::AlreadySettled, "auditId", problem))
-            }
+            Some(settled) => Err(settled_otherwise(settled.cost, cost)),
             None if self.settlements().is_closed(decision.seq) => {
                 let problem = "names a decision too old to be settled; report its cost without auditId";
                 Err(Error::field(Code::NotSettleable, "auditId", problem))
@@ -159,6 +187,7 @@ impl Tenant {
                     calls,
                     cost,
                     settles,
+                    hold: None,
                     scoped,
                     opens: Vec::new(),
                     crossed: Vec::new(),
@@ -170,7 +199,14 @@ impl Tenant {
 
     /// Applies a usage report.
     pub(crate) fn apply_usage(&mut self, moment: Moment, record: &UsageRecord) {
-        let UsageRecord { calls, cost, settles, .. } = record;
+        let UsageRecord { calls, cost, settles, hold, .. } = record;
+        if let Some(HoldChange::Extended { decision, until }) = hold {
+            return self.prolong_hold(decision.seq, *until);
+        }
+        let is_over = settles.as_ref().is_some_and(|decision| self.end_hold(moment, decision.seq, record));
+        if is_over || hold.is_some() {
+            return;
+        }
         for place in self.policies_of_usage(record) {
             let Some(policy) = self.policy_mut(place) else { continue };
             match settles {
@@ -182,10 +218,7 @@ impl Tenant {
                 Some(decision) if *cost >= decision.estimate => {
                     policy.charge(moment, 0, cost.minus(decision.estimate), false);
                 }
-                Some(SettledDecision { seq, at, wall, estimate }) => {
-                    let charged = Moment { at: *at, wall: wall.unwrap_or(*at), seq: *seq };
-                    policy.give_back(moment, charged, estimate.minus(*cost));
-                }
+                Some(decision) => policy.give_back(moment, decision.moment(), decision.estimate.minus(*cost)),
             }
         }
         if let Some(decision) = settles {
@@ -193,4 +226,10 @@ impl Tenant {
             self.settlements_mut().insert(settlement);
         }
     }
+}
+
+/// The error for a decision that was settled at another cost.
+pub(crate) fn settled_otherwise(settled: Cost, cost: Cost) -> Error {
+    let problem = format!("names a decision that was settled at {settled}, not {cost}");
+    Error::field(Code::AlreadySettled, "auditId", problem)
 }

@@ -12,8 +12,8 @@ use crate::limits::MAX_EXPLAINED_STEPS;
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
-    /// What was checked: `tenant`, `agent`, `permission`, `delegation`, `policy`, a constraint's name, or `note` for
-    /// something that was skipped though one might expect it.
+    /// What was checked: `tenant`, `agent`, `permission`, `delegation`, `policy`, `hold`, a constraint's name, or `note`
+    /// for something that was skipped though one might expect it.
     pub check: &'static str,
     /// Whether the check passed.
     pub passed: bool,

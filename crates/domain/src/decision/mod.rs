@@ -25,6 +25,7 @@ use crate::decision::request::{Asked, Request};
 use crate::error::Code;
 use crate::event::{Extras, Grant, Record};
 use crate::id::{AgentId, AuditId, PolicyId};
+use crate::limits::MAX_HOLDS;
 use crate::moment::Moment;
 use crate::tenant::{Caller, Tenant};
 use crate::time::Timestamp;
@@ -60,12 +61,23 @@ pub struct Decision {
     /// What was charged, if the call named a cost finer than a millionth: it is rounded up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_cost: Option<Cost>,
+    /// The hold on the cost, if the call asked for one. An explanation holds nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Held>,
     /// The agent that the request named, known or not.
     #[serde(skip)]
     pub agent_id: Option<AgentId>,
     /// Whether a rate caused the denial, which passes by itself.
     #[serde(skip)]
     pub rate_limited: bool,
+}
+
+/// The hold on the cost of an allowed call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+pub struct Held {
+    /// When it ends by itself, and the cost is left again.
+    pub until: Timestamp,
 }
 
 // Serde passes a reference.
@@ -87,6 +99,8 @@ pub struct Verdict {
     /// The thresholds that the call reaches, if it is allowed.
     crossed: Vec<Crossed>,
     rounded: Option<Cost>,
+    /// When the hold on the call's cost ends.
+    held_until: Option<Timestamp>,
 }
 
 /// Why a call is denied.
@@ -157,18 +171,34 @@ impl Verdict {
 
     /// What only some calls have.
     fn extras(&self) -> Option<Extras> {
-        let extras = Extras { scoped: self.scoped.clone(), crossed: self.crossed.clone(), ..Extras::default() };
+        let extras = Extras {
+            held_until: self.held_until,
+            scoped: self.scoped.clone(),
+            crossed: self.crossed.clone(),
+            ..Extras::default()
+        };
         (self.allows() && extras != Extras::default()).then_some(extras)
     }
 
     /// The answer to the caller.
     pub fn answer(self, audit_id: Option<AuditId>) -> Decision {
-        let Self { agent: agent_id, owner: _, outcome, warnings, more_warnings, scoped: _, crossed: _, rounded } = self;
+        let Self {
+            agent: agent_id,
+            owner: _,
+            outcome,
+            warnings,
+            more_warnings,
+            scoped: _,
+            crossed: _,
+            rounded,
+            held_until,
+        } = self;
         let mut decision = Decision { audit_id, warnings, more_warnings, agent_id, ..Decision::default() };
         match outcome {
             Ok(_) => {
                 decision.allowed = true;
                 decision.tokens_cost = rounded;
+                decision.hold = held_until.filter(|_| audit_id.is_some()).map(|until| Held { until });
             }
             Err(denial) => {
                 decision.rate_limited = denial.is_of_a_rate();
@@ -202,6 +232,14 @@ impl Tenant {
             (warnings, more_warnings) = (budgets.warnings, budgets.more_warnings);
             budgets.denied_by.map_or(Ok(grant), |exceeded| Err(Denial::from(*exceeded)))
         });
+        let (outcome, held_until) = match request.hold() {
+            None => (outcome, None),
+            Some(time) => {
+                let outcome = outcome.and_then(|grant| self.check_hold_room(moment.wall, trace).map(|()| grant));
+                let until = outcome.is_ok().then(|| time.end_from(moment.wall));
+                (outcome, until)
+            }
+        };
         Verdict {
             agent: agent.map(|agent| agent.profile.id).or(asked),
             owner: agent.map(|agent| Arc::clone(&agent.profile.spec.owner)),
@@ -211,7 +249,18 @@ impl Tenant {
             scoped,
             crossed,
             rounded: request.cost.filter(|_| request.is_cost_rounded),
+            held_until,
         }
+    }
+
+    /// Whether one more hold may be opened.
+    fn check_hold_room(&self, at: Timestamp, trace: &mut impl Trace) -> Result<(), Denial> {
+        let Some(seconds) = self.seconds_to_hold_room(at) else {
+            pass(trace, "hold", "There is room for one more hold");
+            return Ok(());
+        };
+        let reason = format!("Limit of open holds exceeded: {MAX_HOLDS} are open");
+        Err(stop(trace, "hold", Denial { retry_after: Some(seconds), ..Denial::new(Code::HoldLimitExceeded, reason) }))
     }
 
     /// All checks except the budgets.

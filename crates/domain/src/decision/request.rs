@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use crate::budget::cost::Cost;
+use crate::budget::hold::HoldTime;
 use crate::decision::arguments::{Arguments, Compact};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::id::{AgentId, TenantRef};
 use crate::limits::{MAX_ACTION_BYTES, MAX_ARGUMENTS_BYTES, MAX_JSON_DEPTH, MAX_RESOURCE_BYTES, MAX_USER_AGENT_BYTES};
 use crate::permission::check_action;
@@ -47,6 +48,8 @@ pub struct Request {
     problem: Option<Box<str>>,
     /// Estimated cost of the call.
     pub cost: Option<Cost>,
+    /// How long to hold that cost, instead of charging it for good.
+    hold: Option<HoldTime>,
     /// Whether the caller's cost was finer than a millionth, and so was rounded up.
     pub is_cost_rounded: bool,
     /// The caller's address, if known.
@@ -141,6 +144,7 @@ impl Request {
             digest,
             problem,
             cost: None,
+            hold: None,
             is_cost_rounded: false,
             ip: None,
             trace: None,
@@ -152,6 +156,24 @@ impl Request {
     pub fn for_agent(mut self, agent: AgentId) -> Self {
         self.agent = Asked::Agent(agent);
         self
+    }
+
+    /// Makes an allowed call hold its cost for so many seconds: see [`hold`](crate::budget::hold). Set the cost before.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` without a cost, or for a number of seconds that is out of range.
+    pub fn holding(self, seconds: u64) -> Result<Self, Error> {
+        let time = HoldTime::parse("hold.ttlSeconds", seconds)?;
+        if self.cost.is_none() {
+            let problem = "needs tokensCost: there is nothing to hold without an estimate";
+            return Err(Error::field(Code::InvalidField, "hold", problem));
+        }
+        Ok(Self { hold: Some(time), ..self })
+    }
+
+    /// How long to hold the cost.
+    pub fn hold(&self) -> Option<HoldTime> {
+        self.hold
     }
 
     /// Adds arguments: the text of one valid JSON value.

@@ -51,7 +51,7 @@ impl World {
         world
     }
 
-    fn happen(&mut self, moment: Moment, event: &Event<'_>) {
+    pub(crate) fn happen(&mut self, moment: Moment, event: &Event<'_>) {
         let event = self.tenant.complete(moment, event).into_owned();
         self.journal.push((moment, encode(&event)));
         self.tenant.apply(moment, &event);

@@ -33,6 +33,7 @@ impl Tenant {
         }
         if moment.wall < before {
             self.state.policies.iter_mut().for_each(|policy| policy.turn_to(moment));
+            self.shorten_holds(moment.wall);
         }
         if !self.state.webhooks.is_empty() {
             self.queue_message(moment, event);
@@ -59,10 +60,14 @@ impl Tenant {
             Some(grant) => self.count_delegated(grant, moment.wall),
             None => {}
         }
+        let held_until = record.extras.as_ref().and_then(|extras| extras.held_until).filter(|_| record.allowed());
+        if let Some(ends_at) = held_until {
+            self.open_hold(moment, record, ends_at);
+        }
         if record.allowed() && !self.state.policies.is_empty() {
             for place in self.policies_of_decision(record) {
                 if let Some(policy) = self.policy_mut(place) {
-                    policy.charge(moment, 1, record.cost.unwrap_or_default(), false);
+                    policy.charge(moment, 1, record.cost.unwrap_or_default(), held_until.is_some());
                 }
             }
         } else if let Some(place) = record.policy.and_then(|policy| self.place_of_policy(policy.seq()))

@@ -58,19 +58,21 @@ pub struct Census {
     pub last_event_at: Timestamp,
     /// When these numbers were taken.
     pub taken_at: Timestamp,
-    /// Until when they hold if no event comes: then an agent expires, or a policy's window ends.
+    /// Until when they are right if no event comes: then an agent expires, a hold ends, or a policy's window does.
     pub valid_until: Timestamp,
 }
 
 impl Census {
     /// The tenant's numbers at `now`, with at most `most` policies.
     pub fn take(tenant: &Tenant, now: Timestamp, most: usize) -> Self {
-        let mut near_limits: Vec<_> = tenant.policies().iter().filter_map(|policy| policy.near_limit(now)).collect();
+        let policies = tenant.policies_at(now);
+        let mut near_limits: Vec<_> = policies.iter().filter_map(|policy| policy.near_limit(now)).collect();
         sort_fullest_first(&mut near_limits, |near| near);
         near_limits.truncate(most);
         // By then the count of a policy may start anew, or its limits change.
         let next_day = now.next_day();
-        let next_turn = tenant.policies().iter().filter_map(|policy| policy.next_turn(now)).min();
+        let next_turn = policies.iter().filter_map(|policy| policy.next_turn(now)).min();
+        let next_end = tenant.next_hold_end().filter(|end| *end > now);
         Self {
             name: tenant.profile().name.clone(),
             status: tenant.profile().status,
@@ -78,12 +80,10 @@ impl Census {
             near_limits,
             last_event_at: tenant.time(),
             taken_at: now,
-            valid_until: tenant
-                .next_expiry(now)
+            valid_until: [tenant.next_expiry(now), next_end, next_turn]
                 .into_iter()
-                .chain(next_turn)
-                .min()
-                .map_or(next_day, |next| next.min(next_day)),
+                .flatten()
+                .fold(next_day, Timestamp::min),
         }
     }
 }

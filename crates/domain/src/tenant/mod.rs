@@ -5,6 +5,7 @@ mod caller;
 pub mod census;
 mod command;
 pub mod commands;
+mod holds;
 pub mod key;
 pub mod key_commands;
 pub mod settings;
@@ -50,6 +51,7 @@ pub struct Tenant {
     /// Those that had expired: a clock set back may revive some, and we don't want to count them for every question.
     expired: BTreeSet<(Timestamp, u32)>,
     policy_index: PolicyIndex,
+    hold_ends: holds::HoldEnds,
     links: LinkIndex,
     shared: SharedPermissions,
     regexes: RegexCache,
@@ -63,6 +65,7 @@ impl Tenant {
             tenant.add_to_index(slot);
         }
         tenant.policy_index = PolicyIndex::build(&tenant.state.policies);
+        tenant.hold_ends = holds::index(&tenant.state.holds);
         tenant.renew_links();
         tenant.links = LinkIndex::build(&tenant.state.delegations, tenant.state.at);
         tenant

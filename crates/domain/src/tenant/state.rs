@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::Agent;
+use crate::budget::hold::Holds;
 use crate::budget::policy::Policy;
 use crate::budget::settlement::Settlements;
 use crate::delegation::Delegation;
@@ -70,6 +71,9 @@ pub struct State {
     pub policies: Vec<Policy>,
     /// The settlements that it remembers.
     pub settlements: Settlements,
+    /// Its open holds, and how the last of the others ended.
+    #[serde(default, skip_serializing_if = "Holds::is_empty")]
+    pub holds: Holds,
     /// All its delegations that are not over and the newest of the others, oldest first. A link's place never changes.
     #[serde(default)]
     pub delegations: Vec<Delegation>,

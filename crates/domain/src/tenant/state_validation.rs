@@ -13,6 +13,9 @@ impl Tenant {
     /// # Errors
     /// The rule that does not hold, in words.
     pub fn validate(&self) -> Result<(), String> {
+        if self.holds().open().iter().any(|hold| hold.decision.seq > self.seq()) {
+            return Err("a hold is of a decision that was not made yet".to_owned());
+        }
         let mut before = None;
         for link in self.delegations() {
             if before.is_some_and(|before| before >= link.place) {

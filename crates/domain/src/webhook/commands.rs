@@ -222,11 +222,10 @@ fn existing(tenant: &Tenant, id: WebhookId) -> Result<&Webhook, Error> {
 /// The webhook with that id, if this caller may change it.
 fn changeable(tenant: &Tenant, id: WebhookId, by: By) -> Result<&Webhook, Error> {
     let webhook = existing(tenant, id)?;
-    match (by, webhook.profile.by) {
-        (By::Operator, _) | (By::Key(_), By::Key(_)) => Ok(webhook),
-        (By::Key(_), By::Operator) => {
-            Err(Error::new(Code::Forbidden, "an operator set this webhook last, so only an operator key can change it"))
-        }
+    if matches!((by, webhook.profile.by), (By::Operator, _) | (By::Key(_), By::Key(_))) {
+        Ok(webhook)
+    } else {
+        Err(Error::new(Code::Forbidden, "an operator set this webhook last, so only an operator key can change it"))
     }
 }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::ledger::{Ledger, at};
-use super::recount::{self, TrailEntry};
+use super::recount::{self, HoldState, TrailEntry};
 
 const OWNERS: [&str; 3] = ["ann", "bob", "cid"];
 
@@ -46,7 +46,17 @@ enum BudgetStep {
         allowed: bool,
         resource: &'static str,
         cost: Option<&'static str>,
+        /// Seconds to hold the cost for.
+        hold: Option<u64>,
         times: usize,
+    },
+    Release {
+        decision: usize,
+        times: usize,
+    },
+    Extend {
+        decision: usize,
+        seconds: u64,
     },
     Used {
         agent: usize,
@@ -131,11 +141,14 @@ fn step() -> impl Strategy<Value = BudgetStep> {
             prop::bool::weighted(0.9),
             select(vec!["docs:1", "docs:2", "docs:a:b"]),
             weighted(0.7, cost()),
+            weighted(0.4, seconds()),
             times.clone(),
         )
-            .prop_map(|(agent, allowed, resource, cost, times)| {
-                BudgetStep::Call { agent, allowed, resource, cost, times }
+            .prop_map(|(agent, allowed, resource, cost, hold, times)| {
+                BudgetStep::Call { agent, allowed, resource, cost, hold, times }
             }),
+        7 => (index.clone(), times.clone()).prop_map(|(decision, times)| BudgetStep::Release { decision, times }),
+        5 => (index.clone(), seconds()).prop_map(|(decision, seconds)| BudgetStep::Extend { decision, seconds }),
         6 => (index.clone(), 0..3_u64, cost()).prop_map(|(agent, calls, cost)| BudgetStep::Used { agent, calls, cost }),
         20 => (index, prop::bool::weighted(0.1), cost(), times)
             .prop_map(|(decision, other_agent, cost, times)| BudgetStep::Settle { decision, other_agent, cost, times }),
@@ -186,6 +199,11 @@ fn scope() -> impl Strategy<Value = [Option<&'static str>; 3]> {
     let resource = weighted(0.2, select(vec![r#""docs:*""#, r#""docs:2""#, r#""docs:*:b""#, r#""*""#]));
     let actions = weighted(0.2, select(vec![r#"["read"]"#, r#"["write","drop"]"#]));
     (labels, resource, actions).prop_map(|(labels, resource, actions)| [labels, resource, actions])
+}
+
+/// Many end with one step of the clock, and some a moment later.
+fn seconds() -> impl Strategy<Value = u64> {
+    select(vec![1, 60, 3_600, 3_601, 86_400])
 }
 
 fn limits() -> impl Strategy<Value = Max> {
@@ -315,11 +333,17 @@ fn play(ledger: &mut Ledger, step: &BudgetStep) {
             assert_eq!(ledger.reset(id, *period), if known { Ok(()) } else { Err(Code::PolicyNotFound) });
         }
         BudgetStep::ResetAll(period) => ledger.reset_all(*period),
-        BudgetStep::Call { agent, allowed, resource, cost, times } => {
+        BudgetStep::Call { agent, allowed, resource, cost, hold, times } => {
             for _ in 0..*times {
-                call(ledger, agent_of(ledger, *agent), *allowed, resource, *cost);
+                call(ledger, agent_of(ledger, *agent), *allowed, resource, *cost, hold.filter(|_| cost.is_some()));
             }
         }
+        BudgetStep::Release { decision, times } => {
+            for _ in 0..*times {
+                release(ledger, *decision);
+            }
+        }
+        BudgetStep::Extend { decision, seconds } => extend(ledger, *decision, *seconds),
         BudgetStep::Used { agent, calls, cost } => {
             let agent = agent_of(ledger, *agent);
             let answer = ledger.used(agent, *calls, cost).unwrap();
@@ -342,7 +366,7 @@ fn policy_of(ledger: &Ledger, index: usize) -> (PolicyId, bool) {
     (id, has_entry("policy.create") && !has_entry("policy.delete"))
 }
 
-fn call(ledger: &mut Ledger, agent: AgentId, allowed: bool, resource: &str, cost: Option<&str>) {
+fn call(ledger: &mut Ledger, agent: AgentId, allowed: bool, resource: &str, cost: Option<&str>, hold: Option<u64>) {
     let (now, id) = (ledger.now().millis(), agent.to_string());
     let owner = recount::owner(&ledger.trail, &id).unwrap();
     let asked = cost.map_or(0, recount::millionths);
@@ -350,8 +374,11 @@ fn call(ledger: &mut Ledger, agent: AgentId, allowed: bool, resource: &str, cost
     let pending = TrailEntry::pending(&id, &owner, action, resource, asked);
     let said = recount::verdict(&ledger.trail, &recount::policies(&ledger.trail, now), &pending, now);
     let revoked = recount::is_revoked(&ledger.trail, &id);
-    let before = ledger.trail.len();
-    let decision = ledger.call_of(action, resource, agent, cost);
+    let due = recount::open_holds(&ledger.trail).iter().filter(|(_, until)| *until <= now).count();
+    let before = ledger.trail.len() + due;
+    let decision = ledger.call_of(action, resource, agent, cost, hold);
+    let ends = decision.hold.map(|hold| hold.until.millis());
+    assert_eq!(ends, hold.filter(|_| decision.allowed).map(|seconds| now + seconds as i64 * 1_000));
     assert_eq!(ledger.trail.len(), before + 1);
     let (denial, warnings) = match said.split_first() {
         Some((first, rest)) if first.action != "warn" => (Some(first), rest),
@@ -380,20 +407,67 @@ fn call(ledger: &mut Ledger, agent: AgentId, allowed: bool, resource: &str, cost
     assert_eq!(ledger.tenant.agent(agent).unwrap().profile.revoked, revoked);
 }
 
+/// A decision: the newest ones more often than not, since their windows are open.
+fn decision_of(ledger: &Ledger, index: usize) -> Option<usize> {
+    let is_decision = |place: &usize| ledger.trail[*place].kind == "decision";
+    let decisions: Vec<_> = (0..ledger.trail.len()).filter(is_decision).collect();
+    decisions.iter().rev().nth(index % decisions.len().clamp(1, 12)).copied()
+}
+
+fn release(ledger: &mut Ledger, decision: usize) {
+    let Some(place) = decision_of(ledger, decision) else { return };
+    let id = ledger.trail[place].id.clone();
+    let expected = match recount::hold_state(&ledger.trail, place, ledger.now().millis()) {
+        None => Err(Code::HoldNotFound),
+        Some(HoldState::Open) => Ok(None),
+        Some(HoldState::Released(entry)) => Ok(Some(entry)),
+        Some(HoldState::Settled(..) | HoldState::Expired) => Err(Code::HoldEnded),
+    };
+    ledger.end_due_holds();
+    let before = ledger.trail.len();
+    let found = ledger.release(AuditId::parse(&id).unwrap());
+    let entries = usize::from(expected == Ok(None));
+    assert_eq!(ledger.trail.len(), before + entries);
+    let expected = expected.map(|entry| entry.unwrap_or_else(|| ledger.trail[before].id.clone()));
+    assert_eq!(found.as_ref().map(|answer| answer.audit_id.to_string()).map_err(|code| *code), expected);
+    if let Ok(answer) = found {
+        assert_eq!(answer.r#ref.map(|decision| decision.to_string()), Some(id));
+    }
+}
+
+fn extend(ledger: &mut Ledger, decision: usize, seconds: u64) {
+    let Some(place) = decision_of(ledger, decision) else { return };
+    let (id, now) = (ledger.trail[place].id.clone(), ledger.now().millis());
+    let expected = match recount::hold_state(&ledger.trail, place, now) {
+        None => Err(Code::HoldNotFound),
+        Some(HoldState::Open) => Ok(now + seconds as i64 * 1_000),
+        Some(_) => Err(Code::HoldEnded),
+    };
+    let found = ledger.extend(AuditId::parse(&id).unwrap(), seconds);
+    assert_eq!(found.map(|view| view.hold.ends_at.millis()), expected);
+}
+
 fn settle(ledger: &mut Ledger, decision: usize, other_agent: bool, cost: &str) {
-    let decisions: Vec<_> = ledger.trail.iter().filter(|entry| entry.kind == "decision").collect();
-    // The newest ones more often than not: their windows are open.
-    let Some(entry) = decisions.iter().rev().nth(decision % decisions.len().clamp(1, 12)) else { return };
+    let Some(place) = decision_of(ledger, decision) else { return };
+    let entry = &ledger.trail[place];
     let (id, own) = (entry.id.clone(), AgentId::parse(entry.agent_id.as_ref().unwrap()).unwrap());
     let agent = ledger.agents.iter().copied().find(|agent| other_agent && *agent != own).unwrap_or(own);
+    let state = recount::hold_state(&ledger.trail, place, ledger.now().millis());
     let first = ledger.trail.iter().find(|entry| entry.r#ref.as_ref() == Some(&id));
-    let expected = match (first, &*entry.result) {
+    let settled = match &state {
+        None => first.map(|first| (first.cost, first.id.clone())),
+        Some(HoldState::Settled(cost, id)) => Some((*cost, id.clone())),
+        Some(_) => None,
+    };
+    let expected = match (settled, &*entry.result) {
         _ if agent != own => Err(Code::InvalidField),
         (_, "denied" | "rate_limited") => Err(Code::NotSettleable),
-        (Some(first), _) if first.cost != recount::millionths(cost) => Err(Code::AlreadySettled),
-        (Some(first), _) => Ok((first.id.clone(), 0)),
+        (Some((settled, _)), _) if settled != recount::millionths(cost) => Err(Code::AlreadySettled),
+        (Some((_, entry)), _) => Ok((entry, 0)),
+        _ if matches!(state, Some(HoldState::Released(_) | HoldState::Expired)) => Err(Code::HoldEnded),
         (None, _) => Ok((String::new(), 1)),
     };
+    ledger.end_due_holds();
     let before = ledger.trail.len();
     let found = ledger.settle(agent, AuditId::parse(&id).unwrap(), cost);
     match expected {

@@ -5,6 +5,8 @@ use kavach_domain::author::By;
 use kavach_domain::budget::calendar::Span;
 use kavach_domain::budget::cost::Cost;
 use kavach_domain::budget::counts::Period;
+use kavach_domain::budget::hold::HoldTime;
+use kavach_domain::budget::hold_commands::HoldView;
 use kavach_domain::budget::policy_commands::{
     CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicies, ResetPolicy, UpdatePolicy,
 };
@@ -143,20 +145,66 @@ impl Ledger {
     }
 
     pub fn call(&mut self, agent: AgentId, cost: Option<&str>) -> Decision {
-        self.call_of("read", "docs:1", agent, cost)
+        self.call_of("read", "docs:1", agent, cost, None)
     }
 
-    pub fn call_of(&mut self, action: &str, resource: &str, agent: AgentId, cost: Option<&str>) -> Decision {
+    /// A call that may hold its cost, for so many seconds.
+    pub fn call_of(
+        &mut self,
+        action: &str,
+        resource: &str,
+        agent: AgentId,
+        cost: Option<&str>,
+        hold: Option<u64>,
+    ) -> Decision {
         let mut request = Request::new(action, resource).unwrap().for_agent(agent);
         request.cost = cost.map(self::cost);
+        if let Some(seconds) = hold {
+            request = request.holding(seconds).unwrap();
+        }
+        // An explanation sees due holds as ended, though nothing says so yet.
         let moment = self.tenant.next_moment(self.clock);
         let mut steps = Steps::default();
         let explained = self.tenant.decide(&Caller::Operator, &request, moment, &mut steps).answer(None);
+        self.end_due_holds();
+        let moment = self.tenant.next_moment(self.clock);
         let verdict = self.tenant.decide(&Caller::Operator, &request, moment, &mut ());
         self.record(moment, &Event::Decided(verdict.record(&request, 1)));
         let decision = verdict.answer(Some(AuditId::derive(moment.at, moment.seq, self.tenant.id().tag())));
-        assert_eq!(explained, Decision { audit_id: None, ..decision.clone() });
+        assert_eq!(explained, Decision { audit_id: None, hold: None, ..decision.clone() });
+        assert_eq!(decision.hold.is_some(), hold.is_some() && decision.allowed);
         decision
+    }
+
+    /// Ends the holds that are due, as the actor does before it decides anything.
+    pub fn end_due_holds(&mut self) {
+        loop {
+            let moment = self.tenant.next_moment(self.clock);
+            let Some(end) = self.tenant.due_hold(moment.wall) else { return };
+            self.record(moment, &Event::Used(end));
+        }
+    }
+
+    pub fn release(&mut self, decision: AuditId) -> Result<UsageAnswer, Code> {
+        self.end_due_holds();
+        let moment = self.tenant.next_moment(self.clock);
+        let (record, answer) =
+            self.tenant.decide_release(By::Operator, decision, moment).map_err(|error| error.code())?;
+        if let Some(record) = record {
+            self.record(moment, &Event::Used(record));
+        }
+        Ok(answer)
+    }
+
+    pub fn extend(&mut self, decision: AuditId, seconds: u64) -> Result<HoldView, Code> {
+        self.end_due_holds();
+        let moment = self.tenant.next_moment(self.clock);
+        let time = HoldTime::parse("ttlSeconds", seconds).unwrap();
+        let decided = self.tenant.decide_extension(By::Operator, decision, time, moment);
+        let (record, view) = decided.map_err(|error| error.code())?;
+        self.record(moment, &Event::Used(record));
+        assert_eq!(HoldView::find(&self.tenant, decision, moment.wall).unwrap(), view);
+        Ok(view)
     }
 
     pub fn used(&mut self, agent: AgentId, calls: u64, cost: &str) -> Result<UsageAnswer, Code> {
@@ -167,10 +215,16 @@ impl Ledger {
         let bytes = self.events[decision.seq() as usize - 1].clone();
         let (moment, event) = codec::decode_event(decision.seq(), &bytes).unwrap();
         let report = UsageReport::new(agent, 0, self::cost(cost)).unwrap();
-        self.report(report.settling(decision, moment, &event))
+        let by_entry = report.clone().settling(decision, moment, &event);
+        // A hold tells what its entry tells.
+        if let Some(hold) = HoldView::settleable(&self.tenant, decision) {
+            assert_eq!(report.settling_hold(&hold), by_entry);
+        }
+        self.report(by_entry)
     }
 
     fn report(&mut self, report: Result<UsageReport, Error>) -> Result<UsageAnswer, Code> {
+        self.end_due_holds();
         let moment = self.tenant.next_moment(self.clock);
         let decided = report.and_then(|report| self.tenant.decide_usage(By::Operator, report, moment));
         let (record, answer) = decided.map_err(|error| error.code())?;
@@ -202,11 +256,21 @@ impl Ledger {
     pub fn compare(&self) {
         let now = self.now();
         let counted = recount::policies(&self.trail, now.millis());
-        let found: Vec<_> =
-            self.tenant.policies().iter().map(|p| shown(&PolicyView::of(&self.tenant, p, now))).collect();
+        let policies = self.tenant.policies_at(now);
+        let found: Vec<_> = policies.iter().map(|p| shown(&PolicyView::of(&self.tenant, p, now))).collect();
         let expected: Vec<_> = counted.iter().map(recount::Counted::shown).collect();
         assert_eq!(found, expected, "at {now}");
-        for window in self.tenant.policies().iter().flat_map(|policy| policy.windows(now)) {
+        let holds = HoldView::list(&self.tenant, None, None, usize::MAX, now);
+        let found: Vec<_> = holds
+            .iter()
+            .map(|HoldView { id, hold, .. }| (id.to_string(), hold.agent.to_string(), hold.ends_at.millis()))
+            .collect();
+        let open = recount::open_holds(&self.trail).into_iter().filter(|(_, until)| *until > now.millis());
+        let entry = |place: usize| &self.trail[place];
+        let expected: Vec<_> =
+            open.map(|(at, until)| (entry(at).id.clone(), entry(at).agent_id.clone().unwrap(), until)).collect();
+        assert_eq!(found, expected, "at {now}");
+        for window in policies.iter().flat_map(|policy| policy.windows(now)) {
             if let (Some(max), Some(left)) = (window.max_tokens_cost, window.tokens_cost_left) {
                 let (spent, held) = (window.tokens_cost_spent.millionths(), window.tokens_cost_held.millionths());
                 let sum = left.millionths() + i128::from(spent) + i128::from(held);
@@ -251,6 +315,7 @@ fn shown(view: &PolicyView) -> Value {
     let window = |span| usage.count(span).map(|count| count.open);
     let calls = |span| window(span).map(|window| window.calls.to_string());
     let cost = |span| window(span).map(|window| window.cost.millionths().to_string());
+    let held = |span| window(span).map(|window| window.held.millionths().to_string());
     let max_calls = |span| limits.calls(span).map(|max| max.to_string());
     let max_cost = |span| limits.cost(span).map(|max| max.millionths().to_string());
     let (plain, more) = ([Span::Day, Span::Month], [Span::Hour, Span::Week, Span::Total]);
@@ -261,6 +326,7 @@ fn shown(view: &PolicyView) -> Value {
         "action": profile.action,
         "status": view.status,
         "used": in_order([&plain.map(calls), &plain.map(cost), &more.map(calls), &more.map(cost)]),
+        "held": in_order([&plain.map(held), &more.map(held), &[], &[]]),
         "lastDenied": view.policy.last_denied_at.map(Timestamp::millis),
     })
 }

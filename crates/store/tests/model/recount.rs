@@ -28,6 +28,7 @@ pub struct TrailEntry {
     pub r#ref: Option<String>,
     timestamp: String,
     clock_time: Option<String>,
+    held_until: Option<String>,
     tokens_cost: Option<Box<RawValue>>,
     parameters: Option<Box<RawValue>>,
     #[serde(skip)]
@@ -37,6 +38,9 @@ pub struct TrailEntry {
     pub wall: i64,
     #[serde(skip)]
     pub cost: u128,
+    /// When its hold ends, or to when it was prolonged.
+    #[serde(skip)]
+    pub until: Option<i64>,
     #[serde(skip)]
     noted: Parameters,
 }
@@ -51,6 +55,7 @@ struct Parameters {
     period: String,
     owner_id: String,
     calls: u128,
+    hold: String,
     labels: Option<BTreeMap<String, String>>,
     resource: Option<String>,
     actions: Option<Vec<String>>,
@@ -94,6 +99,7 @@ impl TrailEntry {
         let mut entry: Self = serde_json::from_str(json).unwrap_or_else(|problem| panic!("{problem}: {json}"));
         entry.at = millis(&entry.timestamp);
         entry.wall = entry.clock_time.as_ref().map_or(entry.at, |text| millis(text));
+        entry.until = entry.held_until.as_ref().map(|text| millis(text));
         entry.cost = entry.tokens_cost.as_ref().map_or(0, |number| millionths(number.get()));
         if entry.kind != "decision" {
             let parameters = entry.parameters.as_ref().map_or("{}", |json| json.get());
@@ -111,6 +117,11 @@ impl TrailEntry {
 
     fn is_allowed_call(&self) -> bool {
         self.kind == "decision" && self.result == "allowed"
+    }
+
+    /// Whether it tells that the hold of a decision ended, or what a decision really cost.
+    fn ends(&self, decision: &str) -> bool {
+        self.r#ref.as_deref() == Some(decision) && self.noted.hold != "extended"
     }
 }
 
@@ -252,6 +263,8 @@ pub struct Counted {
     limits: [Option<u128>; 10],
     /// `None` if it is not counted.
     used: [Option<u128>; 10],
+    /// What is held of the cost of the day, the month, the hour, the week and all time.
+    held: [Option<u128>; 5],
     /// When each window ends.
     ends: [i64; 10],
     /// Until when other limits hold, if they do, and which hold then.
@@ -279,6 +292,7 @@ impl Counted {
             "action": self.action,
             "status": self.status(),
             "used": self.used.map(|used| used.map(|used| used.to_string())),
+            "held": self.held.map(|held| held.map(|held| held.to_string())),
             "lastDenied": self.denied,
         })
     }
@@ -393,6 +407,7 @@ pub fn policies(trail: &[TrailEntry], now: i64) -> Vec<Counted> {
             id: entry.resource.clone(),
             limits: limits_at(noted, now),
             used: LIMITS.map(|(_, is_calls, span)| of(span).map(|used| if is_calls { used.calls } else { used.cost })),
+            held: ["day", "month", "hour", "week", "total"].map(|span| of(span).map(|used| used.held)),
             ends: LIMITS.map(|(_, _, span)| of(span).map_or(i64::MAX, |used| used.end)),
             later: until.map(|until| (until, limits_at(noted, until))),
             action: noted.action.clone(),
@@ -424,6 +439,8 @@ struct Used {
     end: i64,
     calls: u128,
     cost: u128,
+    /// The part of the cost that is held.
+    held: u128,
     /// The first entry that counts in it.
     since: usize,
 }
@@ -440,6 +457,56 @@ impl Used {
     fn has(&self, at: i64) -> bool {
         self.start <= at && at < self.end
     }
+
+    /// Whether the decision at that place counts in it.
+    fn counts(&self, trail: &[TrailEntry], place: usize) -> bool {
+        place >= self.since && self.has(trail[place].wall)
+    }
+}
+
+/// Where a hold stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HoldState {
+    Open,
+    /// At that cost, by the entry with that id.
+    Settled(u128, String),
+    /// By the entry with that id.
+    Released(String),
+    Expired,
+}
+
+/// The places of decisions whose holds have not ended by an entry, with their ends by time. Some may have passed.
+pub fn open_holds(trail: &[TrailEntry]) -> Vec<(usize, i64)> {
+    let mut open: Vec<(usize, i64)> = Vec::new();
+    for (place, entry) in trail.iter().enumerate() {
+        // Under a clock that was set back no hold lasts longer than a new one could.
+        if place > 0 && entry.wall < trail[place - 1].wall {
+            open.iter_mut().for_each(|(_, until)| *until = (*until).min(entry.wall + DAY));
+        }
+        open.retain(|(decision, _)| !entry.ends(&trail[*decision].id));
+        match (&entry.r#ref, entry.until) {
+            (Some(decision), Some(until)) => {
+                open.iter_mut().filter(|(at, _)| trail[*at].id == *decision).for_each(|hold| hold.1 = until);
+            }
+            (None, Some(until)) => open.push((place, until)),
+            (_, None) => {}
+        }
+    }
+    open
+}
+
+/// What became of the hold of the decision at that place; `None` if it has none.
+pub fn hold_state(trail: &[TrailEntry], place: usize, now: i64) -> Option<HoldState> {
+    trail[place].until?;
+    if let Some((_, until)) = open_holds(trail).into_iter().find(|(at, _)| *at == place) {
+        return Some(if until > now { HoldState::Open } else { HoldState::Expired });
+    }
+    let end = trail.iter().find(|entry| entry.ends(&trail[place].id)).unwrap();
+    Some(match &*end.noted.hold {
+        "released" => HoldState::Released(end.id.clone()),
+        "expired" => HoldState::Expired,
+        _ => HoldState::Settled(end.cost, end.id.clone()),
+    })
 }
 
 /// The window that the clock shows, and the one that it showed before.
@@ -466,7 +533,7 @@ impl Shown {
                 return;
             }
             // Back to an unknown window: calls counted ahead of it may belong to it.
-            Some(_) if start < now.start => Used { start, end, since: place, ..now },
+            Some(_) if start < now.start => Used { start, end, since: place, held: 0, ..now },
             _ => Used::of(bounds, place),
         };
         *self = Self { now: opened, other: Some(now) };
@@ -478,6 +545,18 @@ impl Shown {
         if let Some(other) = self.other.as_mut().filter(|other| other.start < self.now.start) {
             other.charge(calls, cost);
         }
+    }
+
+    /// The hold of the decision at that place is over.
+    fn end_hold(&mut self, trail: &[TrailEntry], place: usize, actual: u128) {
+        let estimate = trail[place].cost;
+        if self.now.counts(trail, place) {
+            self.now.held = self.now.held.saturating_sub(estimate);
+            self.now.cost = self.now.cost.saturating_sub(estimate.saturating_sub(actual));
+        } else if let Some(other) = self.other.as_mut().filter(|other| other.counts(trail, place)) {
+            other.held = other.held.saturating_sub(estimate);
+        }
+        self.charge(0, actual.saturating_sub(estimate));
     }
 }
 
@@ -520,6 +599,9 @@ fn count(trail: &[TrailEntry], born: usize, span: &str, now: i64) -> Used {
             }
             continue;
         }
+        if entry.noted.hold == "extended" {
+            continue;
+        }
         let settled = entry.r#ref.as_ref().map(|id| trail.iter().position(|entry| entry.id == *id).unwrap());
         // A settlement belongs to the decision's owner and policies, whatever has changed by now.
         let place = settled.unwrap_or(at);
@@ -537,11 +619,18 @@ fn count(trail: &[TrailEntry], born: usize, span: &str, now: i64) -> Used {
         turn(&mut shown, &calendar);
         if settled.is_none() {
             shown.charge(calls, entry.cost);
+            if entry.until.is_some() {
+                shown.now.held = u128::from(u64::MAX).min(shown.now.held + entry.cost);
+            }
+            continue;
+        }
+        if charged.until.is_some() {
+            shown.end_hold(trail, place, entry.cost);
             continue;
         }
         match entry.cost.checked_sub(charged.cost) {
             Some(more) => shown.charge(0, more),
-            None if place >= shown.now.since && shown.now.has(charged.wall) => {
+            None if shown.now.counts(trail, place) => {
                 shown.now.cost = shown.now.cost.saturating_sub(charged.cost - entry.cost);
             }
             None => {}
@@ -549,6 +638,12 @@ fn count(trail: &[TrailEntry], born: usize, span: &str, now: i64) -> Used {
     }
     if !shown.now.has(now) {
         shown.turn_to(calendar.window(span, now), now, trail.len());
+    }
+    // A hold is over when its time is, with or without an entry.
+    for (place, _) in open_holds(trail).into_iter().filter(|(place, until)| *until <= now && *place > born) {
+        if charges(trail, born, &trail[place], place) {
+            shown.end_hold(trail, place, 0);
+        }
     }
     shown.now
 }

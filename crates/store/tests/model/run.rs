@@ -380,7 +380,7 @@ impl Run {
             }
             JournalJob::Snapshot => {
                 let state = codec::encode_state(&self.tenant.state()).unwrap();
-                journal.begin_snapshot().run(|file| file.write_all(&state)).unwrap();
+                journal.begin_snapshot(journal.written_seq()).run(|file| file.write_all(&state)).unwrap();
                 self.snapshots.push((self.events.len(), state));
             }
         }

@@ -5,7 +5,10 @@ use kavach_domain::agent::commands::{CreateAgent, RevokeAgent, RotateToken, Upda
 use kavach_domain::author::By;
 use kavach_domain::budget::cost::Cost;
 use kavach_domain::budget::counts::Period;
+use kavach_domain::budget::hold::HoldTime;
+use kavach_domain::budget::hold_commands::HoldView;
 use kavach_domain::budget::policy_commands::{CreatePolicy, DeletePolicy, ResetPolicies, ResetPolicy};
+use kavach_domain::budget::settlement::UsageRecord;
 use kavach_domain::delegation::commands::{CreateDelegation, RevokeDelegation};
 use kavach_domain::tenant::TenantStatus;
 use kavach_domain::tenant::commands::{SetStatus, UpdateTenant};
@@ -108,7 +111,23 @@ pub fn call(rng: &mut Rng, tenant: &Tenant, moment: Moment) -> Request {
         request = request.with_arguments(&arguments).unwrap();
     }
     request.cost = rng.bool().then(|| Cost::from_millionths(rng.u64(0..2_000_000)));
-    request
+    match request.cost {
+        Some(_) if rng.bool() => request.holding(rng.u64(1..200)).unwrap(),
+        _ => request,
+    }
+}
+
+/// Releases or prolongs a random hold; `None` if there is none.
+pub fn hold_change(rng: &mut Rng, tenant: &Tenant, moment: Moment) -> Option<UsageRecord> {
+    let open: Vec<_> = HoldView::list(tenant, None, None, MANY, moment.wall);
+    let id = rng.choice(&open)?.id;
+    match rng.bool() {
+        true => tenant.decide_release(By::Operator, id, moment).unwrap().0,
+        false => {
+            let time = HoldTime::parse("ttlSeconds", rng.u64(1..200)).unwrap();
+            Some(tenant.decide_extension(By::Operator, id, time, moment).unwrap().0)
+        }
+    }
 }
 
 /// A usage report that names no decision.

@@ -1,11 +1,14 @@
 //! Budgets and usage.
 
+use crate::api::openapi::examples::spend_csv;
 use crate::api::openapi::{Docs, Tag};
 use crate::api::policies::{CheckJson, ResetAllJson};
 use crate::api::responses::PolicyJson;
+use crate::api::spend::SpendReportJson;
 use crate::domain::Code::{
-    AgentNotFound, AlreadySettled, AuditEntryNotFound, Forbidden, InvalidField, InvalidPattern, NotSettleable,
-    PolicyLimitExceeded, PolicyNotFound, TenantMismatch, TenantNotFound,
+    AgentNotFound, AlreadySettled, AuditEntryNotFound, Forbidden, HoldEnded, InvalidField, InvalidPattern,
+    NotSettleable, PolicyLimitExceeded, PolicyNotFound, StorageUnavailable, TenantMismatch, TenantNotFound,
+    TooManyGroups,
 };
 use crate::domain::budget::usage::UsageAnswer;
 
@@ -118,10 +121,27 @@ pub fn report() -> Docs {
     docs("reportUsage", "Report what was used")
         .about(
             "With `auditId` the decision's estimate becomes the real cost; repeating it with the same cost changes nothing. \
-             Without, cost and calls are added, even past a limit: to the policies about the agent that name no action and \
+             If the estimate was held, that ends the hold. Without `auditId`, cost and calls are added, even past a limit: to the policies about the agent that name no action and \
              no resource, since such a report is about no call.",
         )
         .answers::<UsageAnswer>(200, "What counts now.")
-        .fails(&[InvalidField, AgentNotFound, AuditEntryNotFound, AlreadySettled, NotSettleable])
+        .fails(&[InvalidField, AgentNotFound, AuditEntryNotFound, AlreadySettled, NotSettleable, HoldEnded])
         .writes()
+}
+
+/// `GET /v1/spend`
+pub fn spend() -> Docs {
+    docs("reportSpend", "Report what was spent")
+        .about(
+            "Adds up the entries of the audit trail from `since` to `until`, in groups. The sums are exact: they equal \
+             those of the entries that `/v1/audit/export?kind=all` gives for the same time. A decision counts when it \
+             was made, with the cost it was settled at by the time of the report, or else with its estimate; a usage \
+             report without a decision counts when it was made. Owners and labels are those at that time. So a month's sums are a month's bill, once its calls \
+             are settled. Entries past the tenant's `auditRetentionDays` are not counted.\n\nA report of all tenants \
+             leaves out those that can't be read, and names them; a report of one tenant fails.",
+        )
+        .answers::<SpendReportJson>(200, "The report in the requested format.")
+        .text("text/csv; charset=utf-8; header=present", "", spend_csv)
+        .with(&["Content-Disposition", "Kavach-Unavailable-Tenants"])
+        .fails(&[InvalidField, StorageUnavailable, TenantMismatch, TenantNotFound, TooManyGroups])
 }

@@ -11,6 +11,7 @@ use kavach_store::loader::{self, LoadError};
 use kavach_store::{CommitPipeline, Durability};
 
 use super::History;
+use super::jobs::Job;
 use super::member::{Loading, Part};
 use crate::commands;
 use crate::model::{Model, Promise};
@@ -45,6 +46,8 @@ impl History {
                     decide(&mut self.rng, pipeline, queue, &mut member.model, now);
                 }
             } else {
+                end_due_holds(pipeline, queue, &mut member.model, now);
+                let moment = pipeline.tenant().next_moment(now);
                 let Some(mut report) = commands::spent(&mut self.rng, pipeline.tenant()) else { return };
                 // Often it settles an earlier decision.
                 let decision = self.rng.u64(1..=before);
@@ -58,13 +61,16 @@ impl History {
                         UsageReport::new(agent, 0, report.cost).and_then(|new| new.settling(id, made, &event));
                     report = settling.unwrap_or(report);
                 }
-                let Ok((Some(record), _)) = pipeline.tenant().decide_usage(By::Operator, report, moment) else {
-                    return;
+                let record = match self.rng.u32(0..3) {
+                    0 => commands::hold_change(&mut self.rng, pipeline.tenant(), moment),
+                    _ => pipeline.tenant().decide_usage(By::Operator, report, moment).ok().and_then(|(new, _)| new),
                 };
-                let event = Event::Used(record);
-                let event = pipeline.tenant().complete(moment, &event).into_owned();
-                pipeline.record(moment, &event, queue).unwrap();
-                member.model.record(moment, &event);
+                if let Some(record) = record {
+                    let event = Event::Used(record);
+                    let event = pipeline.tenant().complete(moment, &event).into_owned();
+                    pipeline.record(moment, &event, queue).unwrap();
+                    member.model.record(moment, &event);
+                }
             }
             let last = pipeline.tenant().seq();
             let changed = durability == Durability::Fsync || member.model.last_change > before;
@@ -108,8 +114,15 @@ impl History {
         let Part::Up(pipeline) = &mut member.part else { return };
         pipeline.abandon();
         member.collect_answers(&mut self.tally);
+        // Another thread may be writing to the folder. What it writes is there before anybody reads.
+        for (_, job) in &member.jobs {
+            if let Job::Fold(task) = job {
+                while !task.advance(usize::MAX / 2) {}
+            }
+        }
         member.generation += 1;
-        (member.sync_running, member.retention_running) = (false, false);
+        (member.folding, member.retention_running) = (false, false);
+        member.copies.clear();
         let task = self.load(at);
         self.members[at].part = Part::Loading(Loading { task, losses, returns: false });
         self.say(|| format!("{at}: it is read again"));
@@ -130,6 +143,18 @@ impl History {
     }
 }
 
+/// Ends the holds that are due, as the actor does before it decides.
+fn end_due_holds(pipeline: &mut CommitPipeline, queue: &mut Queue, model: &mut Model, now: Timestamp) {
+    loop {
+        let moment = pipeline.tenant().next_moment(now);
+        let Some(end) = pipeline.tenant().due_hold(moment.wall) else { return };
+        let event = Event::Used(end);
+        let event = pipeline.tenant().complete(moment, &event).into_owned();
+        pipeline.record(moment, &event, queue).unwrap();
+        model.record(moment, &event);
+    }
+}
+
 /// Decides a call, in the pipeline and in the model. Returns the number of its event.
 pub fn decide(
     rng: &mut Rng,
@@ -138,6 +163,7 @@ pub fn decide(
     model: &mut Model,
     now: Timestamp,
 ) -> u64 {
+    end_due_holds(pipeline, queue, model, now);
     let moment = pipeline.tenant().next_moment(now);
     let request = commands::call(rng, pipeline.tenant(), moment);
     let verdict = pipeline.tenant().decide(&Caller::Operator, &request, moment, &mut ());

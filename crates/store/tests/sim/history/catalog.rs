@@ -148,10 +148,6 @@ fn read(data: &DataDir) -> io::Result<(CatalogFile, CatalogEnd, BTreeMap<TenantI
     Ok((file, end, rows))
 }
 
-/// Whether a folder may get events before they are on disk in the log. Then a power failure may leave them in the folder
-/// only, and a row from before them. With `false` the promise is the stronger one, which does not hold yet.
-const IS_FOLDED_BEFORE_LOG: bool = true;
-
 /// What a row says of a tenant's state. The rest is about its folder.
 fn of_state(row: CatalogRow) -> CatalogRow {
     CatalogRow { since_snapshot: 0, retention_due: None, ..row }
@@ -310,9 +306,6 @@ impl History {
                 let oldest = match has_tail {
                     // The log may have newer events. But the row says only what is on disk.
                     true => 1,
-                    // A folder may reach the disk before the log does. Then nobody has been told that its last events are
-                    // there.
-                    false if IS_FOLDED_BEFORE_LOG => seq.min(self.members[at].in_log),
                     false => seq,
                 };
                 self.assert_row(at, &loaded.tenant, &row, oldest);

@@ -1,6 +1,6 @@
 //! Work on other threads: syncs, snapshots, seals, retention, the end of a tenant that leaves.
 
-use kavach_journal::{Checkpoint, SyncPoint, probe};
+use kavach_journal::{Checkpoint, Flushed, SyncPoint, probe};
 use kavach_store::commit_pipeline::{Closed, PendingSnapshot};
 
 use super::History;
@@ -10,6 +10,7 @@ use crate::disk::Stop;
 use crate::task::Task;
 
 pub enum Job {
+    Fold(Task<Flushed>),
     Sync(Task<std::io::Result<SyncPoint>>),
     Seal(Task<std::io::Result<()>>),
     Snapshot(Task<std::io::Result<()>>, u64),
@@ -25,6 +26,7 @@ pub enum Job {
 impl Job {
     pub fn advance(&self, operations: usize) -> bool {
         match self {
+            Self::Fold(task) => task.advance(operations),
             Self::Sync(task) | Self::Checkpoint(task, _) => task.advance(operations),
             Self::Seal(task) | Self::Snapshot(task, _) | Self::Probe(task) | Self::LastSnapshot(task, _) => {
                 task.advance(operations)
@@ -37,30 +39,69 @@ impl Job {
 }
 
 impl History {
+    /// Has the folder take what the log has on disk, unless a thread is at work in the folder.
+    pub(super) fn start_fold(&mut self, at: usize) {
+        let queue = self.queue.as_ref().unwrap();
+        let member = &mut self.members[at];
+        let Part::Up(pipeline) = &mut member.part else { return };
+        if member.folding || pipeline.storage_failed() {
+            return;
+        }
+        match pipeline.begin_fold(queue) {
+            Ok(Some(job)) => {
+                member.folding = true;
+                let bytes = job.bytes();
+                member.spawn(Job::Fold(Task::start(move || job.run())));
+                self.say(|| format!("{at}: {bytes} bytes are folded"));
+            }
+            Ok(None) => {}
+            Err(_) => self.abandon(at),
+        }
+    }
+
     pub(super) fn start_sync(&mut self, at: usize) {
         let member = &mut self.members[at];
         let Part::Up(pipeline) = &mut member.part else { return };
-        if member.sync_running {
+        if member.folding {
             return;
         }
         let Some(job) = pipeline.begin_sync() else { return self.note_folded(at) };
-        member.sync_running = true;
+        member.folding = true;
         member.spawn(Job::Sync(Task::start(move || job.run())));
         self.say(|| format!("{at}: a sync starts"));
     }
 
+    /// Copies the state. The snapshot is written once the folder has its events.
     pub(super) fn start_snapshot(&mut self, at: usize) {
-        self.write();
-        self.fold_now(at);
         let member = &mut self.members[at];
         let Part::Up(pipeline) = &mut member.part else { return };
         if pipeline.storage_failed() {
             return;
         }
-        let Some(snapshot) = pipeline.begin_snapshot() else { return };
-        let seq = snapshot.seq();
-        member.spawn(Job::Snapshot(Task::start(move || snapshot.write()), seq));
-        self.say(|| format!("{at}: a snapshot of {seq} starts"));
+        let Some(copy) = pipeline.copy_state() else { return };
+        pipeline.seal();
+        let seq = copy.seq();
+        member.copies.push(copy);
+        self.say(|| format!("{at}: a snapshot of {seq} is wanted"));
+        self.write_snapshots(at);
+    }
+
+    /// Starts the snapshots that the folder has the events of.
+    fn write_snapshots(&mut self, at: usize) {
+        let member = &mut self.members[at];
+        let Part::Up(pipeline) = &mut member.part else { return };
+        let mut begun = Vec::new();
+        for copy in std::mem::take(&mut member.copies) {
+            match pipeline.begin_snapshot(copy) {
+                Ok(snapshot) => begun.push(snapshot),
+                Err(copy) => member.copies.push(copy),
+            }
+        }
+        for snapshot in begun {
+            let seq = snapshot.seq();
+            self.members[at].spawn(Job::Snapshot(Task::start(move || snapshot.write()), seq));
+            self.say(|| format!("{at}: a snapshot of {seq} starts"));
+        }
     }
 
     pub(super) fn start_retention(&mut self, at: usize) {
@@ -82,15 +123,12 @@ impl History {
     }
 
     pub(super) fn checkpoint(&mut self, at: usize) {
-        self.write();
-        if !self.fold_now(at) {
-            return;
-        }
         let now = self.now();
         let queue = self.queue.as_ref().unwrap();
         let member = &mut self.members[at];
         let Part::Up(pipeline) = &mut member.part else { return };
-        if pipeline.check_writable(queue).is_err() {
+        // The server first folds all there is. A link of less is one too.
+        if pipeline.check_writable(queue).is_err() || member.folding {
             return;
         }
         let at_ms = pipeline.tenant().next_moment(now).at.millis();
@@ -143,12 +181,37 @@ impl History {
         let member = &mut self.members[at];
         let own = generation == member.generation && !is_down;
         match job {
+            Job::Fold(task) => {
+                let flushed = task.finish();
+                if !own {
+                    return;
+                }
+                member.folding = false;
+                let Part::Up(pipeline) = &mut member.part else { return };
+                let folded = pipeline.folded(flushed, now).map_err(|problem| problem.to_string());
+                let is_broken = pipeline.journal().is_some_and(kavach_journal::Journal::is_broken);
+                if folded.is_err() {
+                    pipeline.storage_fails();
+                    member.copies.clear();
+                }
+                self.tally.folded += u64::from(folded.is_ok());
+                self.say(|| format!("{at}: folded: {folded:?}"));
+                if is_broken {
+                    return self.abandon(at);
+                }
+                if folded.is_ok() {
+                    self.write_snapshots(at);
+                    if self.rng.bool() {
+                        self.start_sync(at);
+                    }
+                }
+            }
             Job::Sync(task) => {
                 let outcome = task.finish();
                 if !own {
                     return;
                 }
-                member.sync_running = false;
+                member.folding = false;
                 let Part::Up(pipeline) = &mut member.part else { return };
                 match pipeline.synced(outcome, now) {
                     Ok(sealable) => {

@@ -18,7 +18,6 @@ pub struct Leaving {
     row: CatalogRow,
     old_row: Option<RowBytes>,
     seq: u64,
-    is_folded: bool,
     /// Whether the log has everything on disk; `None` until that is known.
     settled: Arc<Mutex<Option<bool>>>,
     /// Whether the folder has everything on disk.
@@ -45,7 +44,9 @@ impl History {
     /// A tenant leaves memory.
     pub(super) fn close(&mut self, at: usize) {
         let member = &self.members[at];
-        let works_in_folder = |job: &Job| matches!(job, Job::Snapshot(..) | Job::Retention(_) | Job::Checkpoint(..));
+        let works_in_folder = |job: &Job| {
+            matches!(job, Job::Fold(_) | Job::Sync(_) | Job::Snapshot(..) | Job::Retention(_) | Job::Checkpoint(..))
+        };
         if member.jobs.iter().any(|(generation, job)| *generation == member.generation && works_in_folder(job)) {
             // It leaves later.
             return;
@@ -55,10 +56,9 @@ impl History {
             && !pipeline.storage_failed()
             && pipeline.is_unsynced(self.queue.as_ref().unwrap())
         {
-            // A folder that is ahead of the log after a power failure would be ahead of its row too.
+            // The folder gets only what the log has on disk.
             return self.start_log_sync();
         }
-        let is_folded = self.fold_now(at);
         let now = self.now();
         let queue = self.queue.as_mut().unwrap();
         let member = &mut self.members[at];
@@ -77,10 +77,10 @@ impl History {
         let Some(job) = pipeline.begin_close(snapshot_from) else { return };
         member.take_lost_row();
         let old_row = member.row.take();
-        let leaving = Leaving { row, old_row, seq, is_folded, settled, is_closed: false };
+        let leaving = Leaving { row, old_row, seq, settled, is_closed: false };
         member.part = Part::Leaving;
         member.spawn(Job::Close(Task::start(move || job.close(now)), leaving));
-        self.say(|| format!("{at}: it closes, folded: {is_folded}"));
+        self.say(|| format!("{at}: it closes"));
     }
 
     /// The folder is closed, or could not be.
@@ -109,11 +109,11 @@ impl History {
     /// The tenant is not in memory any more.
     pub(super) fn left(&mut self, at: usize, leaving: Leaving, has_snapshot: bool) {
         let is_settled = leaving.is_settled() == Some(true);
-        let Leaving { mut row, old_row, seq, is_folded, is_closed, .. } = leaving;
+        let Leaving { mut row, old_row, seq, is_closed, .. } = leaving;
         if has_snapshot {
             row.since_snapshot = 0;
         }
-        let row = (is_closed && is_folded && is_settled).then(|| RowBytes::from(row.encode()));
+        let row = (is_closed && is_settled).then(|| RowBytes::from(row.encode()));
         let (log, id) = (self.log(), self.members[at].id);
         match &row {
             Some(row) if old_row.as_ref() != Some(row) => self.catalog.send(Note::Row(id, Arc::clone(row), seq)),
@@ -125,7 +125,8 @@ impl History {
         self.catalog.directory.left(id, row);
         let member = &mut self.members[at];
         member.generation += 1;
-        (member.sync_running, member.retention_running) = (false, false);
+        (member.folding, member.retention_running) = (false, false);
+        member.copies.clear();
         member.part = Part::Idle;
     }
 }

@@ -157,30 +157,15 @@ impl History {
         }
     }
 
-    /// The tenant's tail goes into its folder, which is then synced on another thread.
+    /// The tenant's tail is to go into its folder, once the log has it on disk, and the folder is synced then.
     pub(super) fn fold(&mut self, at: usize) {
         self.wake(at);
         self.write();
-        if self.fold_now(at) {
-            self.start_sync(at);
+        if let Part::Up(pipeline) = &mut self.members[at].part {
+            pipeline.seal();
         }
-    }
-
-    /// The turn has ended; the tail goes into the folder.
-    pub(super) fn fold_now(&mut self, at: usize) -> bool {
-        let now = self.now();
-        let queue = self.queue.as_ref().unwrap();
-        let Part::Up(pipeline) = &mut self.members[at].part else { return false };
-        let folded = pipeline.fold(now, queue).map_err(|problem| problem.to_string());
-        if folded.is_err() {
-            pipeline.storage_fails();
-        }
-        let broken = pipeline.journal().is_some_and(kavach_journal::Journal::is_broken);
-        self.tally.folded += u64::from(folded.is_ok());
-        self.say(|| format!("{at}: folded: {folded:?}"));
-        if broken {
-            self.abandon(at);
-        }
-        folded.is_ok()
+        self.start_log_sync();
+        self.start_fold(at);
+        self.start_sync(at);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use kavach_domain::{Code, TenantId};
 use kavach_store::catalog_writer::RowBytes;
+use kavach_store::commit_pipeline::StateCopy;
 use kavach_store::loader::{LoadError, LoadedTenant};
 use kavach_store::{BoxedReply, CommitPipeline};
 
@@ -25,7 +26,10 @@ pub struct Member {
     pub jobs: Vec<(u32, Job)>,
     /// Which pipeline this is. Results of an earlier one don't concern it.
     pub generation: u32,
-    pub sync_running: bool,
+    /// Whether a thread writes to the folder or syncs it.
+    pub folding: bool,
+    /// States of which a snapshot is wanted.
+    pub copies: Vec<StateCopy>,
     pub retention_running: bool,
     /// Failed syncs when the pipeline was loaded.
     pub losses: u64,

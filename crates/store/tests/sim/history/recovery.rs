@@ -14,6 +14,7 @@ use super::calls::decide;
 use super::catalog::Note;
 use super::member::{Loading, Part};
 use super::{DATA, History};
+use crate::Queue;
 use crate::disk::{SimDisk, Stop};
 use crate::model::Through;
 
@@ -166,7 +167,8 @@ impl History {
                         let lost = member.losses < self.disk.losses();
                         member.losses = losses;
                         member.generation += 1;
-                        (member.sync_running, member.retention_running) = (false, false);
+                        (member.folding, member.retention_running) = (false, false);
+                        member.copies.clear();
                         self.check_row(at, &loaded, has_tail);
                         self.take(at, loaded, through, lost, true);
                     }
@@ -195,7 +197,10 @@ impl History {
             assert_eq!(log.synced(), log.position());
             member.in_log = seq;
         } else {
-            pipeline.fold(now, queue).unwrap();
+            let sync = log.begin_sync().unwrap();
+            log.finish_sync(&sync, &sync.run());
+            assert!(!queue.update(&*log));
+            fold_all(pipeline, queue, now);
             let outcome = pipeline.begin_sync().map(|job| job.run()).unwrap();
             for job in pipeline.synced(outcome, now).unwrap() {
                 job.run().unwrap();
@@ -226,9 +231,14 @@ impl History {
         let now = self.now();
         if closed {
             let (log, queue) = (self.log(), self.queue.take().unwrap());
+            if let Some(sync) = log.begin_sync() {
+                log.finish_sync(&sync, &sync.run());
+            }
+            let mut queue = queue;
+            assert!(!queue.update(&*log));
             for member in &mut self.members {
                 let Part::Up(pipeline) = &mut member.part else { continue };
-                pipeline.fold(now, &queue).unwrap();
+                fold_all(pipeline, &queue, now);
                 let (id, seq) = (member.id, pipeline.tenant().seq());
                 let row = self.catalog.make(pipeline.tenant(), now, pipeline.since_snapshot());
                 pipeline.begin_close(1).unwrap().close(now).unwrap();
@@ -296,4 +306,13 @@ impl History {
             }
         }
     }
+}
+
+/// Everything goes into the folder.
+fn fold_all(pipeline: &mut CommitPipeline, queue: &Queue, now: Timestamp) {
+    let seq = pipeline.seal();
+    while let Some(job) = pipeline.begin_fold(queue).unwrap() {
+        pipeline.folded(job.run(), now).unwrap();
+    }
+    assert_eq!(pipeline.journal().unwrap().written_seq(), seq);
 }
