@@ -673,7 +673,7 @@ fn a_brief_reading_agrees_with_the_whole_one() {
                     held: record.extras.as_ref().is_some_and(|extras| extras.held_until.is_some()),
                 }),
                 Event::Used(record) => BriefEvent::Used(record.clone()),
-                Event::Changed(_) => BriefEvent::Changed,
+                Event::Changed(_) | Event::Delivered(_) => BriefEvent::Changed,
             };
             assert_eq!(decode_brief(&bytes).unwrap(), (at(1), brief), "{name}");
             assert_eq!(is_usage(&bytes), matches!(event, Event::Used(_)), "{name}");
