@@ -16,7 +16,7 @@ use crate::actors::{Core, Registry};
 use crate::domain::{Secret, SecretHash};
 use crate::journal::{Compressor, DataDir, FolderWriter, LogError, LogOptions, Syncer, unwritable};
 use crate::measure::Measures;
-use crate::service::Kavach;
+use crate::service::{CourierThread, Kavach};
 use crate::settings::ServerSettings;
 
 /// The file in the data directory that holds the operator key's hash.
@@ -91,6 +91,8 @@ pub struct App {
     /// Where the tenants' actors live, if there are no HTTP workers.
     arbiters: Vec<Arbiter>,
     new_operator_key: Option<Secret>,
+    /// Sends messages to webhooks.
+    courier: CourierThread,
 }
 
 impl App {
@@ -127,16 +129,18 @@ impl App {
         let compressor = Compressor::start()?;
         let writer = FolderWriter::start()?;
         let (durability, keeper) = (settings.durability, log_keeper);
-        let resources = Resources::new(data, log, keeper, writer, syncer, compressor, durability, measures);
+        let resources = Resources::new(data, log, keeper, writer, syncer, compressor, durability, measures)
+            .allowing_webhooks_to(settings.webhook_allow.clone());
         let resident_tenants = settings.resident_tenants();
         let core = Arc::new(Core::new(resources, operator, settings.worker_count(), resident_tenants));
         let tenants = Arc::downgrade(&core);
         core.log_keeper.keep(move |tenant| tenants.upgrade().is_some_and(|core| core.ask_to_fold(tenant)))?;
         Registry::launch(Arc::clone(&core));
-        Ok(Self { core, arbiters: Vec::new(), new_operator_key })
+        let courier = CourierThread::default();
+        Ok(Self { core, arbiters: Vec::new(), new_operator_key, courier })
     }
 
-    pub(crate) async fn load(&self) -> io::Result<()> {
+    pub(crate) async fn load(&mut self) -> io::Result<()> {
         let registry = self.core.registry().ok_or_else(|| io::Error::other("the registry has not started"))?;
         registry.open.send(OpenAll).await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         // Keep a new key's hash only now that its owner will see the key: a start that failed shows none.
@@ -144,6 +148,7 @@ impl App {
             let kept = serde_json::to_vec_pretty(&Kept { sha256: secret.hash().to_hex() })?;
             self.core.data.write_file(OPERATOR_FILE, &kept)?;
         }
+        self.courier = CourierThread::start(self.kavach());
         Ok(())
     }
 
@@ -163,6 +168,8 @@ impl App {
 
     /// Answers calls in flight, writes everything to disk with a snapshot of each tenant, and stops.
     pub async fn close(self) {
+        // While tenants still answer, so that what was delivered is noted.
+        self.courier.stop().await;
         if let Some(registry) = self.core.registry()
             && let Err(problem) = registry.close.send(CloseAll).await
         {

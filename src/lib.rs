@@ -42,6 +42,8 @@ pub mod service;
 pub mod settings;
 #[doc(hidden)]
 pub mod telemetry;
+#[doc(hidden)]
+pub mod webhooks;
 
 #[doc(inline)]
 pub use kavach_domain as domain;

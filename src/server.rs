@@ -44,7 +44,7 @@ impl Server {
     pub async fn start(settings: &ServerSettings) -> io::Result<Self> {
         let tls = tls(settings)?;
         let gateway = Gateway::open(settings.forward_auth, settings.forward_auth_rules.as_deref())?;
-        let app = App::assemble(settings)?;
+        let mut app = App::assemble(settings)?;
         let workers = settings.worker_count();
         let socket = TcpListener::bind(settings.addr)?;
         rustix::net::listen(&socket, BACKLOG)?;

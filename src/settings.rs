@@ -39,6 +39,9 @@ pub struct ServerSettings {
     /// Proxies whose X-Forwarded-For is believed: addresses or networks, comma-separated.
     #[arg(long, env = "KAVACH_TRUSTED_PROXIES", value_delimiter = ',', value_parser = read_net)]
     pub trusted_proxies: Vec<IpNet>,
+    /// Networks that webhooks may reach although they are not public, also by http: addresses or networks, comma-separated.
+    #[arg(long, env = "KAVACH_WEBHOOK_ALLOW", value_name = "CIDR", value_delimiter = ',', value_parser = read_net)]
+    pub webhook_allow: Vec<IpNet>,
     /// The URL that clients use, for AuthZEN's metadata: https, or http for development. Without it, the URL comes from
     /// the request's Host, with https if this server speaks TLS.
     #[arg(long, env = "KAVACH_PUBLIC_URL", value_name = "URL", hide_env_values = true)]
@@ -79,6 +82,7 @@ impl ServerSettings {
             resident_tenants: None,
             durability: Durability::Interval,
             trusted_proxies: Vec::new(),
+            webhook_allow: Vec::new(),
             public_url: None,
             forward_auth: GatewayKind::default(),
             forward_auth_rules: None,

@@ -65,6 +65,9 @@ pub fn run() {
     let limits = json!({ "maxCallsPerDay": 1_000 });
     let policy =
         id(&make(&mut connection, "/v1/policies", &json!({ "tenantId": tenant_id(FOREIGN), "limits": limits })));
+    let webhook =
+        json!({ "tenantId": tenant_id(FOREIGN), "url": "https://kavach.invalid/", "events": ["tenant.deleted"] });
+    let webhook = id(&make(&mut connection, "/v1/webhooks", &webhook));
     let permissions = json!([{ "resource": "docs:1", "actions": ["read"] }]);
     let link = json!({ "fromAgent": agent, "toAgent": friend, "permissions": permissions });
     let link = id(&make(&mut connection, "/v1/delegations", &link));
@@ -79,6 +82,7 @@ pub fn run() {
         ("GET /v1/agents/{id}", pair(&agent, &|id| get("/v1/agents/", id))),
         ("GET /v1/agents/{id}/policies", pair(&agent, &|id| get("/v1/agents/", &format!("{id}/policies")))),
         ("GET /v1/policies/{id}", pair(&policy, &|id| get("/v1/policies/", id))),
+        ("GET /v1/webhooks/{id}", pair(&webhook, &|id| get("/v1/webhooks/", id))),
         ("GET /v1/delegations/{id}", pair(&link, &|id| get("/v1/delegations/", id))),
         (
             "GET /v1/delegations/{id}/permissions",

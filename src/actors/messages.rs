@@ -19,6 +19,7 @@ use crate::domain::event::Before;
 use crate::domain::idempotency::key::RequestKey;
 use crate::domain::tenant::{Caller, Command};
 use crate::domain::text::Slug;
+use crate::domain::webhook::outbox::DeliveryRecord;
 use crate::domain::{AuditId, Credential, Decision, Error, Request, TenantId, Timestamp};
 use crate::journal::{Checkpoint, JournalReader};
 use crate::measure::tenant_measures::Waiting;
@@ -102,6 +103,16 @@ pub struct RecordUsage {
     pub key: Option<RequestKey>,
     /// The reply channel.
     pub reply: Reply<UsageAnswer>,
+}
+
+/// Record that a message to a webhook was delivered or given up.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RecordDelivery {
+    /// What became of it.
+    pub record: DeliveryRecord,
+    /// The reply channel.
+    pub reply: Reply<()>,
 }
 
 /// Give a hold back.

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use actix::Recipient;
+use ipnet::IpNet;
 use tokio::sync::Semaphore;
 
 use super::audit_limits::AuditLimits;
@@ -15,6 +16,7 @@ use super::messages::TenantDown;
 use crate::journal::{Compressor, DataDir, FolderWriter, Log, Syncer};
 use crate::measure::Measures;
 use crate::store::Durability;
+use crate::webhooks::Webhooks;
 
 /// Snapshots written at once: each may take a core and the disk.
 const SNAPSHOT_WRITERS: usize = 2;
@@ -43,6 +45,8 @@ pub struct Resources {
     pub snapshot_writers: Semaphore,
     /// Limits on readers of audit trails, and who follows which.
     pub audit: AuditLimits,
+    /// Whom webhooks may reach, the key of their secrets, and how the courier hears of messages.
+    pub webhooks: Webhooks,
     /// Tenants with a storage that failed and has not worked since.
     pub storage_failures: AtomicUsize,
     /// When we last tried the data directory, and the error if a file could not be written there.
@@ -68,6 +72,7 @@ impl Resources {
     ) -> Self {
         Self {
             clock: Clock::default(),
+            webhooks: Webhooks::new(data.path(), Vec::new()),
             data,
             log,
             log_keeper,
@@ -84,6 +89,12 @@ impl Resources {
             residency_clock: AtomicU64::new(0),
             supervisor: OnceLock::new(),
         }
+    }
+
+    /// These resources, where webhooks may also reach those networks.
+    #[must_use]
+    pub fn allowing_webhooks_to(self, networks: Vec<IpNet>) -> Self {
+        Self { webhooks: Webhooks { allowed: networks, ..self.webhooks }, ..self }
     }
 
     /// Sets the actor that rebuilds others after they ended, once.

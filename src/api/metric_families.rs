@@ -157,6 +157,11 @@ pub fn families(figures: &MetricValues, connections: ConnectionCounts) -> Vec<Fa
                 ("expired".to_owned(), agents.expired),
             ],
         ),
+        counter("kavach_webhook_deliveries", None, "Messages that webhooks' endpoints took.")
+            .is(figures.webhooks_delivered),
+        counter("kavach_webhook_failures", None, "Attempts to send a message that failed.").is(figures.webhooks_failed),
+        counter("kavach_webhook_dead_letters", None, "Messages that were given up.").is(figures.webhooks_dead),
+        gauge("kavach_webhook_pending", None, "Messages that wait for their endpoint.").is(figures.webhooks_waiting),
         counter("kavach_http_requests", None, "Answered requests by status class.")
             .with("code", (1..).map(|class| format!("{class}xx")).zip(figures.answers)),
         counter(

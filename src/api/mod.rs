@@ -60,6 +60,7 @@ pub mod strict_json;
 pub mod tenants;
 mod traceparent;
 pub mod usage;
+pub mod webhooks;
 pub mod whoami;
 
 pub use auth::{RouteAccess, Shared};

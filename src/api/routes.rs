@@ -11,7 +11,7 @@ use super::openapi::docs;
 use super::pages;
 use super::{
     agents, audit, authorize, authzen, delegations, forward_auth, health, holds, metrics, policies, spend, stats,
-    tenants, usage, whoami,
+    tenants, usage, webhooks, whoami,
 };
 use crate::api::openapi::document;
 
@@ -69,6 +69,20 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::GET, "/v1/holds/{id}", holds::get, docs::holds::get),
         endpoint(Method::POST, "/v1/holds/{id}/release", holds::release, docs::holds::release),
         endpoint(Method::POST, "/v1/holds/{id}/extend", holds::extend, docs::holds::extend),
+        endpoint(Method::POST, "/v1/webhooks", webhooks::create, docs::webhooks::create),
+        endpoint(Method::GET, "/v1/webhooks", webhooks::list, docs::webhooks::list),
+        endpoint(Method::GET, "/v1/webhooks/{id}", webhooks::get, docs::webhooks::get),
+        endpoint(Method::PATCH, "/v1/webhooks/{id}", webhooks::update, docs::webhooks::update),
+        endpoint(Method::DELETE, "/v1/webhooks/{id}", webhooks::delete, docs::webhooks::delete),
+        endpoint(Method::POST, "/v1/webhooks/{id}/rotate", webhooks::rotate, docs::webhooks::rotate),
+        endpoint(Method::POST, "/v1/webhooks/{id}/test", webhooks::test, docs::webhooks::test),
+        endpoint(Method::GET, "/v1/webhooks/{id}/deliveries", webhooks::deliveries, docs::webhooks::deliveries),
+        endpoint(
+            Method::POST,
+            "/v1/webhooks/{id}/deliveries/{delivery}/redeliver",
+            webhooks::redeliver,
+            docs::webhooks::redeliver,
+        ),
         endpoint(Method::GET, "/v1/audit", audit::query, docs::audit::query),
         // Before `{id}`, which would match these too.
         endpoint(Method::GET, "/v1/audit/export", audit::export, docs::audit::export),

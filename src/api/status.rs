@@ -30,6 +30,8 @@ pub fn status(code: Code) -> u16 {
         | Code::KeyNotFound
         | Code::PolicyNotFound
         | Code::DelegationNotFound
+        | Code::WebhookNotFound
+        | Code::DeliveryNotFound
         | Code::AuditEntryNotFound
         | Code::HoldNotFound => 404,
         Code::MethodNotAllowed => 405,
@@ -39,13 +41,15 @@ pub fn status(code: Code) -> u16 {
         | Code::AlreadySettled
         | Code::NotSettleable
         | Code::HoldEnded
-        | Code::IdempotencyKeyInUse => 409,
+        | Code::IdempotencyKeyInUse
+        | Code::WebhookDisabled => 409,
         Code::PayloadTooLarge => 413,
         Code::AgentLimitExceeded
         | Code::AgentTypeNotAllowed
         | Code::DefaultTenantFixed
         | Code::KeyLimitExceeded
         | Code::PolicyLimitExceeded
+        | Code::WebhookLimitExceeded
         | Code::RotationLimitExceeded
         | Code::TooManyGroups
         | Code::InsufficientPermissions

@@ -57,6 +57,7 @@ pub const ASSETS: &[Asset] = &[
     asset!(JS, "tenant.js"),
     asset!(JS, "policies.js"),
     asset!(JS, "delegations.js"),
+    asset!(JS, "webhooks.js"),
     asset!(JS, "agents.js"),
     asset!(JS, "agent.js"),
     asset!(JS, "audit.js"),

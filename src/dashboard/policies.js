@@ -90,6 +90,7 @@ function editPolicy({ tenant, policy, refresh }) {
       field("Only one owner's agents", "userId", { placeholder: "user-1", hint: "Empty: every owner's." })),
     h("div", { class: "fields", "data-field": "limits" }, LIMITS.map(limitField("limits", limits)), h("div", { class: "error bad small wide" })),
     h("details", { open: MORE_LIMITS.some(([name]) => limits[name] !== undefined) }, h("summary", { class: "small" }, "By hour, by week, in all"), h("div", { class: "fields" }, MORE_LIMITS.map(limitField("limits", limits)))),
+    field("Tell webhooks at (percent)", "thresholds", { value: policy?.thresholds.join(", ") ?? "80, 100", placeholder: "none", hint: "Of each limit, once in its hour, day, week or month." }),
     field("When one is used up", "action", { options: ACTIONS, value: policy?.action ?? "block" }),
     h("details", { open: Boolean(policy?.labels || policy?.resource || policy?.actions) }, h("summary", { class: "small" }, "Only some calls"), h("div", { class: "fields" },
       field("Agents with all labels", "labels", { value: labelText(policy?.labels), placeholder: "team=data, env=production", hint: "Empty: whatever their labels." }),
@@ -114,7 +115,7 @@ function editPolicy({ tenant, policy, refresh }) {
     const meanwhile = Object.fromEntries(typed("temporary.limits").filter(([, , value]) => value !== "").map(([name, value]) => [name, value]));
     const list = (name) => { const parts = text(form, name).split(",").map((part) => part.trim()).filter(Boolean); return parts.length ? parts : null; };
     const all = {
-      limits: given, action: text(form, "action"),
+      limits: given, action: text(form, "action"), thresholds: (list("thresholds") ?? []).map(exact),
       labels: text(form, "labels") === labelText(policy?.labels) ? undefined : readLabels(text(form, "labels")), resource: text(form, "resource") || null, actions: list("actions"),
       timeZone: text(form, "timeZone") || "UTC", weekStartsOn: text(form, "weekStartsOn"), monthStartsOn: Number(text(form, "monthStartsOn")),
       temporary: until === null ? null : { limits: meanwhile, until },

@@ -1,4 +1,4 @@
-// One tenant: its agents, budgets, delegations, keys, trail and settings.
+// One tenant: its agents, budgets, delegations, webhooks, keys, trail and settings.
 
 import { h } from "./dom.js";
 import { session, get, post, remove, withQuery } from "./api.js";
@@ -10,8 +10,9 @@ import { policyCards } from "./policies.js";
 import { delegationView } from "./delegations.js";
 import { auditView } from "./audit.js";
 import { monthOf } from "./spend-report.js";
+import { webhookCards } from "./webhooks.js";
 
-const TABS = [["agents", "Agents", agentsTab], ["policies", "Policies", policiesTab], ["delegations", "Delegations", delegationsTab], ["keys", "Keys", keysTab], ["audit", "Audit", auditTab], ["settings", "Settings", settingsTab]];
+const TABS = [["agents", "Agents", agentsTab], ["policies", "Policies", policiesTab], ["delegations", "Delegations", delegationsTab], ["webhooks", "Webhooks", webhooksTab], ["keys", "Keys", keysTab], ["audit", "Audit", auditTab], ["settings", "Settings", settingsTab]];
 
 export async function tenant(ctx) {
   const [, ref, chosen = "agents"] = ctx.parts;
@@ -36,6 +37,10 @@ async function agentsTab(found, { signal }) {
 
 async function policiesTab(found, ctx) {
   return policyCards({ tenant: found.slug, refresh: ctx.refresh });
+}
+
+async function webhooksTab(found, ctx) {
+  return webhookCards({ tenant: found.slug, refresh: ctx.refresh });
 }
 
 async function delegationsTab(found, ctx) {

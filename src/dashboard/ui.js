@@ -87,7 +87,7 @@ export function copyButton(text, what) {
 export function revealSecret(title, what, secret, note, after = () => {}) {
   const box = dialog(title, (close, heading) => [
     h("div", { class: "body" }, heading,
-      h("p", { class: "muted" }, `Copy the ${what} now. It is shown only once; the server keeps only its hash.`),
+      h("p", { class: "muted" }, `Copy the ${what} now. It is shown only once, and nobody can read it again.`),
       h("div", { class: "secret" }, h("code", { "data-secret": "" }, secret), copyButton(secret, what)),
       note && h("p", { class: "small muted wrap" }, note)),
     h("div", { class: "foot" }, button("I have copied it", close, { kind: "primary" })),
@@ -100,7 +100,7 @@ export function revealSecret(title, what, secret, note, after = () => {}) {
 const NEAR_LIMIT = 0.8;
 
 const TONES = {
-  active: "ok", allowed: "ok", suspended: "warn", triggered: "bad", denied: "bad", rate_limited: "warn", revoked: "bad",
+  active: "ok", allowed: "ok", delivered: "ok", dead: "bad", pending: "warn", suspended: "warn", triggered: "bad", denied: "bad", rate_limited: "warn", revoked: "bad",
   expired: "warn", disabled: "", block: "", warn: "", throttle: "", revoke: "",
 };
 

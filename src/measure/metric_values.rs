@@ -108,6 +108,14 @@ pub struct MetricValues {
     pub replayed: u64,
     /// Actors that died unexpectedly.
     pub lost_actors: u64,
+    /// Messages to webhooks that were delivered.
+    pub webhooks_delivered: u64,
+    /// Attempts to send one that failed.
+    pub webhooks_failed: u64,
+    /// Messages to webhooks that were given up.
+    pub webhooks_dead: u64,
+    /// Messages to webhooks that wait.
+    pub webhooks_waiting: usize,
     /// HTTP answers by status class: 1xx first.
     pub answers: [u64; 5],
     /// Calls without a valid key.

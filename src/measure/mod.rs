@@ -114,6 +114,14 @@ pub struct Measures {
     pub overloaded: AtomicU64,
     /// Calls without a valid key.
     pub unauthenticated: AtomicU64,
+    /// Messages that endpoints of webhooks took.
+    pub webhooks_delivered: AtomicU64,
+    /// Attempts to send a message that failed.
+    pub webhooks_failed: AtomicU64,
+    /// Messages that were given up.
+    pub webhooks_dead: AtomicU64,
+    /// Messages that wait for their endpoint, of those that the server is sending to.
+    pub webhooks_waiting: AtomicUsize,
     threads: Mutex<Vec<Arc<ThreadMeasures>>>,
 }
 
@@ -136,6 +144,10 @@ impl Measures {
             lost_actors: AtomicU64::new(0),
             overloaded: AtomicU64::new(0),
             unauthenticated: AtomicU64::new(0),
+            webhooks_delivered: AtomicU64::new(0),
+            webhooks_failed: AtomicU64::new(0),
+            webhooks_dead: AtomicU64::new(0),
+            webhooks_waiting: AtomicUsize::new(0),
             threads: Mutex::default(),
         }
     }

@@ -53,6 +53,10 @@ fn read(core: &Core, counted: &CountedTenants) -> MetricValues {
         recovery_seconds: get(&measures.recovery_micros) as f64 / 1e6,
         replayed: get(&measures.replayed),
         lost_actors: get(&measures.lost_actors),
+        webhooks_delivered: get(&measures.webhooks_delivered),
+        webhooks_failed: get(&measures.webhooks_failed),
+        webhooks_dead: get(&measures.webhooks_dead),
+        webhooks_waiting: measures.webhooks_waiting.load(Ordering::Relaxed),
         unauthenticated: get(&measures.unauthenticated),
         process: Process::now(),
         ..MetricValues::default()

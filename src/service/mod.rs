@@ -11,6 +11,7 @@
 //! | decisions: single, batched, explained | `authorize`; searches for what is allowed: `search` |
 //! | changes and look-ups of one resource | `tenants`, `agents`, `delegations`, `policies`, `usage`, `holds` |
 //! | requests that came before with the same idempotency key | `repeats`; the key, `once_key` |
+//! | webhooks: their changes and look-ups; who sends their messages | `webhooks`; `courier` |
 //! | lists over several tenants, and their pages | `lists` |
 //! | the audit trail: queries, exports, live streams, checkpoints, spend reports | `audit` |
 //! | statistics for people, and metrics for a monitoring system; what both count | `stats`, `metrics`, `tenant_counts` |
@@ -20,6 +21,7 @@
 mod agents;
 mod audit;
 mod authorize;
+mod courier;
 mod delegations;
 #[cfg(feature = "test-hooks")]
 mod fault_injection;
@@ -38,6 +40,7 @@ mod tenant_calls;
 mod tenant_counts;
 mod tenants;
 mod usage;
+mod webhooks;
 
 pub use crate::measure::metric_values::{TenantCounts, TenantMemory};
 pub use agents::{AgentFilter, Agents};
@@ -45,6 +48,7 @@ pub use audit::{
     Audit, AuditQuery, AuditStream, Export, ExportFormat, KEEP_ALIVE, SpendQuery, SpendReport, StreamItem, WriteEntry,
     guard_cell, write_line,
 };
+pub(crate) use courier::CourierThread;
 pub use delegations::Delegations;
 pub use holds::{HoldFilter, Holds};
 pub use kavach::Kavach;
@@ -53,3 +57,4 @@ pub use policies::{CheckedCall, Policies, PolicyFilter};
 pub use search::{SearchPage, SearchResult};
 pub use stats::{SlowTenant, Stats, TenantIdentity};
 pub use tenants::{KeyWithSecret, Tenants};
+pub use webhooks::{DeliveryFilter, WebhookWithSecret, Webhooks};

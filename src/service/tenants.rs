@@ -65,7 +65,7 @@ impl Tenants<'_> {
         let Ok(route) = self.0.core.directory.find(&TenantRef::Slug(slug.as_str().into())) else { return Ok(None) };
         let read = |_, moment: Moment, event: &Event<'_>| match event {
             Event::Changed(record) => first_profile(moment, record),
-            Event::Decided(_) | Event::Used(_) => None,
+            Event::Decided(_) | Event::Used(_) | Event::Delivered(_) => None,
         };
         self.0.answer_to_repeat(&route, read).await
     }

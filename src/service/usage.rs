@@ -30,7 +30,7 @@ impl Kavach {
         let tag = route.id.tag();
         let read = move |_, moment: Moment, event: &Event<'_>| match event {
             Event::Used(record) => Some(UsageAnswer::of_record(moment, tag, record)),
-            Event::Decided(_) | Event::Changed(_) => None,
+            Event::Decided(_) | Event::Changed(_) | Event::Delivered(_) => None,
         };
         if let Some(decision) = settles {
             // What a repeat settled need not be there any more.

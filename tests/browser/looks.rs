@@ -76,6 +76,9 @@ fn every_page_is_whole_named_and_readable() {
     let made = agents[0]["createdAt"].as_str().unwrap().to_owned();
     let (lent, filer) = (id("summarizer"), id("report-filer"));
     operator.post("/v1/tenants/acme/keys", json!({ "name": "billing service" })).expect(201);
+    let webhook =
+        json!({ "tenantId": "acme", "url": "https://kavach.invalid/hook", "events": ["budget.*", "agent.revoked"] });
+    operator.post("/v1/webhooks", webhook).expect(201);
     let why = format!(
         "#/why?agentId={filer}&action=read&resource=mcp%3Afilesystem%3Aread_text_file&arguments=%7B%22path%22%3A%22%2Fetc%2Fpasswd%22%7D"
     );
@@ -86,6 +89,7 @@ fn every_page_is_whole_named_and_readable() {
         ("tenant", "#/tenants/acme/agents".into()),
         ("policies", "#/tenants/acme/policies".into()),
         ("delegations", "#/tenants/acme/delegations".into()),
+        ("webhooks", "#/tenants/acme/webhooks".into()),
         ("keys", "#/tenants/acme/keys".into()),
         ("tenant-audit", "#/tenants/acme/audit".into()),
         ("settings", "#/tenants/acme/settings".into()),

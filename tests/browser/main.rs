@@ -30,3 +30,4 @@ mod overview;
 mod sessions;
 mod spend;
 mod tenant_key;
+mod webhooks;

@@ -38,6 +38,7 @@ fn a_tenant_key_sees_its_tenant_only() {
         "#/tenants/acme/settings",
         "#/tenants/acme/policies",
         "#/tenants/acme/delegations",
+        "#/tenants/acme/webhooks",
         "#/tenants/acme/audit",
     ] {
         browser.go(page);

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kavach::api::{Endpoint, RouteAccess, endpoints};
 use serde_json::{Value, json};
 
-use crate::access_table::{FORBIDDEN, Outcome, Row, Target, rows};
+use crate::access_table::{FORBIDDEN, Outcome, Row, Target, WEBHOOK_URL, rows};
 use crate::client::{Answer, Client};
 use crate::decisions::unknown_like;
 use crate::harness::{OPERATOR_KEY, Options, Server};
@@ -61,7 +61,13 @@ fn side(operator: &Client, tenant: &Tenant, agent: &Agent) -> Side {
     let body = json!({ "fromAgent": agent.id, "toAgent": friend, "permissions": permissions });
     let link = operator.post("/v1/delegations", body).expect(201)["id"].as_str().unwrap().to_owned();
     let (tenant_id, key) = (tenant.id.clone(), tenant.key_id.clone());
-    let target = Target { tenant: tenant_id, agent: agent.id.clone(), key, entry, policy, friend, link };
+    let body = json!({ "url": WEBHOOK_URL, "events": ["tenant.deleted"] });
+    let webhook =
+        operator.acting_for(&tenant.key).post("/v1/webhooks", body).expect(201)["id"].as_str().unwrap().to_owned();
+    let sent = operator.post(&format!("/v1/webhooks/{webhook}/test"), json!({})).expect(202);
+    let delivery = sent["id"].as_str().unwrap().to_owned();
+    let agent = agent.id.clone();
+    let target = Target { tenant: tenant_id, agent, key, entry, policy, friend, link, webhook, delivery };
     let seen = operator.all_of(&tenant.id);
     Side { target, seen }
 }
@@ -114,6 +120,8 @@ impl World {
             policy: unknown_like(&agent.id).replace("agt_", "pol_"),
             friend: unknown_like(&agent.id),
             link: unknown_like(&agent.id).replace("agt_", "dlg_"),
+            webhook: unknown_like(&agent.id).replace("agt_", "whk_"),
+            delivery: unknown_like(&agent.id).replace("agt_", "msg_"),
         };
         Self { own: side(operator, &own, &agent), foreign: side(operator, &foreign, &other), unknown, headers }
     }

@@ -15,11 +15,15 @@ pub struct Target {
     /// An agent that the agent lends to, through that link.
     pub friend: String,
     pub link: String,
+    pub webhook: String,
+    /// A message of that webhook.
+    pub delivery: String,
 }
 
 impl Target {
-    pub fn ids(&self) -> [&str; 7] {
-        [&self.tenant, &self.agent, &self.key, &self.entry, &self.policy, &self.friend, &self.link]
+    pub fn ids(&self) -> [&str; 9] {
+        let Self { tenant, agent, key, entry, policy, friend, link, webhook, delivery } = self;
+        [tenant, agent, key, entry, policy, friend, link, webhook, delivery]
     }
 }
 
@@ -45,7 +49,11 @@ pub struct Row {
     pub changes: bool,
 }
 
+/// The URL of webhooks that nobody is to be called by: no such name can exist (RFC 6761).
+pub const WEBHOOK_URL: &str = "https://kavach.invalid/hook";
+
 const OK: Outcome = (200, None);
+const ACCEPTED: Outcome = (202, None);
 const CREATED: Outcome = (201, None);
 const GONE: Outcome = (204, None);
 const NO_TENANT: Outcome = (404, Some("TENANT_NOT_FOUND"));
@@ -53,6 +61,7 @@ const NO_AGENT: Outcome = (404, Some("AGENT_NOT_FOUND"));
 const NO_ENTRY: Outcome = (404, Some("AUDIT_ENTRY_NOT_FOUND"));
 const NO_POLICY: Outcome = (404, Some("POLICY_NOT_FOUND"));
 const NO_HOLD: Outcome = (404, Some("HOLD_NOT_FOUND"));
+const NO_WEBHOOK: Outcome = (404, Some("WEBHOOK_NOT_FOUND"));
 const NO_LINK: Outcome = (404, Some("DELEGATION_NOT_FOUND"));
 const MISMATCH: Outcome = (403, Some("TENANT_MISMATCH"));
 const NOT_FOUND: Outcome = (200, Some("AGENT_NOT_FOUND"));
@@ -96,6 +105,8 @@ impl Row {
             policy: mark(),
             friend: mark(),
             link: mark(),
+            webhook: mark(),
+            delivery: mark(),
         };
         self.path.contains('{')
             || (self.query)(&marked).contains('\u{1}')
@@ -112,12 +123,19 @@ impl Row {
             &target.agent
         } else if self.path.starts_with("/v1/delegations/") {
             &target.link
+        } else if self.path.starts_with("/v1/webhooks/") {
+            &target.webhook
         } else if self.path.starts_with("/v1/policies/") {
             &target.policy
         } else {
             &target.key
         };
-        let path = self.path.replace("{tenant}", &target.tenant).replace("{id}", id).replace("{file}", "app.js");
+        let path = self
+            .path
+            .replace("{tenant}", &target.tenant)
+            .replace("{id}", id)
+            .replace("{delivery}", &target.delivery)
+            .replace("{file}", "app.js");
         path + &(self.query)(target)
     }
 }
@@ -204,6 +222,17 @@ pub fn rows() -> Vec<Row> {
         row("POST", "/v1/policies/reset", OK, NO_TENANT, MISMATCH)
             .body(|target| json!({ "tenantId": target.tenant, "period": "all" }))
             .changes(),
+        row("POST", "/v1/webhooks", CREATED, NO_TENANT, MISMATCH)
+            .body(|target| json!({ "tenantId": target.tenant, "url": WEBHOOK_URL, "events": ["tenant.deleted"] }))
+            .changes(),
+        row("GET", "/v1/webhooks", OK, NO_TENANT, MISMATCH).query(|target| format!("?tenantId={}", target.tenant)),
+        row("GET", "/v1/webhooks/{id}", OK, NO_WEBHOOK, NO_WEBHOOK),
+        row("PATCH", "/v1/webhooks/{id}", OK, NO_WEBHOOK, NO_WEBHOOK).body(|_| json!({ "description": "x" })).changes(),
+        row("DELETE", "/v1/webhooks/{id}", GONE, NO_WEBHOOK, NO_WEBHOOK).changes(),
+        row("POST", "/v1/webhooks/{id}/rotate", OK, NO_WEBHOOK, NO_WEBHOOK).changes(),
+        row("POST", "/v1/webhooks/{id}/test", ACCEPTED, NO_WEBHOOK, NO_WEBHOOK).changes(),
+        row("GET", "/v1/webhooks/{id}/deliveries", OK, NO_WEBHOOK, NO_WEBHOOK),
+        row("POST", "/v1/webhooks/{id}/deliveries/{delivery}/redeliver", ACCEPTED, NO_WEBHOOK, NO_WEBHOOK),
         row("POST", "/v1/budget/check", OK, NO_AGENT, NO_AGENT).body(|target| json!({ "agentId": target.agent })),
         row("POST", "/v1/usage", OK, NO_AGENT, NO_AGENT)
             .body(|target| json!({ "agentId": target.agent, "calls": 1 }))

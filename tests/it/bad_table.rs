@@ -85,6 +85,7 @@ pub fn positional() -> Vec<Bad> {
         bad("POST", "/v1/agents/{agent}/rotate", json!([0]), BODY, "body"),
         bad("POST", "/v1/policies", json!({ "limits": [5] }), BODY, "limits"),
         bad("PATCH", "/v1/tenants/acme", json!({ "settings": [5] }), BODY, "settings"),
+        bad("POST", "/v1/webhooks", json!(["https://kavach.invalid/", ["*"]]), BODY, "body"),
         bad("POST", "/v1/usage", json!(["agt_1"]), BODY, "body"),
         bad("POST", "/v1/delegations", json!([]), BODY, "body"),
     ]
@@ -99,6 +100,64 @@ pub fn all() -> Vec<Bad> {
     table.extend(queries());
     table.extend(delegations());
     table.extend(holds());
+    table.extend(webhooks());
+    table
+}
+
+fn webhooks() -> Vec<Bad> {
+    let base = json!({ "tenantId": "acme", "url": "https://kavach.invalid/", "events": ["*"] });
+    let post = |changes: Value, code, names| bad("POST", "/v1/webhooks", with(&base, changes), code, names);
+    let urls = [
+        "",
+        "kavach.invalid",
+        "http://kavach.invalid/",
+        "ftp://kavach.invalid/",
+        "https://",
+        "https://user@kavach.invalid/",
+        "https://kavach.invalid/#x",
+        "https://kavach.invalid:0/",
+        "https://127.0.0.1/",
+        "https://127.1/",
+        "https://2130706433/",
+        "https://0x7f.0.0.1/",
+        "https://0177.0.0.1/",
+        "https://10.0.0.1/",
+        "https://172.16.0.1/",
+        "https://192.168.1.1/",
+        "https://169.254.169.254/latest/meta-data/",
+        "https://100.64.0.1/",
+        "https://224.0.0.1/",
+        "https://0.0.0.0/",
+        "https://255.255.255.255/",
+        "https://[::1]/",
+        "https://[::]/",
+        "https://[fe80::1]/",
+        "https://[fd00::1]/",
+        "https://[::ffff:127.0.0.1]/",
+        "https://[::ffff:10.0.0.1]/",
+        "https://[64:ff9b::a00:1]/",
+        "https://[ff02::1]/",
+        "https://[2002:7f00:1::]/",
+        "https://127.0.0.1./",
+    ];
+    let mut table: Vec<Bad> = urls.into_iter().map(|url| post(json!({ "url": url }), FIELD, "url")).collect();
+    table.extend([
+        post(json!({ "url": format!("https://kavach.invalid/{}", long(2_048)) }), FIELD, "url"),
+        post(json!({ "url": "<absent>" }), BODY, "url"),
+        post(json!({ "url": 5 }), BODY, "url"),
+        post(json!({ "events": "<absent>" }), BODY, "events"),
+        post(json!({ "events": "*" }), BODY, "events"),
+        post(json!({ "events": [] }), FIELD, "events"),
+        post(json!({ "events": [""] }), FIELD, "events"),
+        post(json!({ "events": ["agent.exploded"] }), FIELD, "events"),
+        post(json!({ "events": ["agent*"] }), FIELD, "events"),
+        post(json!({ "events": vec!["*"; 65] }), FIELD, "events"),
+        post(json!({ "format": "xml" }), BODY, "format"),
+        post(json!({ "description": "" }), FIELD, "description"),
+        post(json!({ "description": long(257) }), FIELD, "description"),
+        post(json!({ "tenantId": "nobody" }), "TENANT_NOT_FOUND", "nobody"),
+        post(json!({ "secret": "whsec_x" }), BODY, "secret"),
+    ]);
     table
 }
 

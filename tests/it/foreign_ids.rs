@@ -19,7 +19,8 @@ use crate::harness::Server;
 const IDS: [&str; 6] = ["tenantId", "agentId", "fromAgent", "toAgent", "auditId", "cursor"];
 
 /// Fields that hold none.
-const NO_IDS: [&str; 41] = [
+const NO_IDS: [&str; 45] = [
+    "thresholds",
     "groupBy",
     "label",
     "labels",
@@ -27,6 +28,9 @@ const NO_IDS: [&str; 41] = [
     "weekStartsOn",
     "monthStartsOn",
     "temporary",
+    "url",
+    "events",
+    "description",
     "spreadsheet",
     "traceId",
     "reason",
@@ -78,7 +82,7 @@ enum Place {
     Header(&'static str),
 }
 
-const MEMBERS: [fn(&mut Target) -> &mut String; 7] = [
+const MEMBERS: [fn(&mut Target) -> &mut String; 9] = [
     |target| &mut target.tenant,
     |target| &mut target.agent,
     |target| &mut target.key,
@@ -86,6 +90,8 @@ const MEMBERS: [fn(&mut Target) -> &mut String; 7] = [
     |target| &mut target.policy,
     |target| &mut target.friend,
     |target| &mut target.link,
+    |target| &mut target.webhook,
+    |target| &mut target.delivery,
 ];
 
 /// The target's id that belongs in that field of a route.
@@ -96,6 +102,8 @@ fn id_for<'t>(path: &str, field: &str, target: &'t Target) -> &'t str {
         "toAgent" => &target.friend,
         "auditId" | "last-event-id" => &target.entry,
         _ if path.starts_with("/v1/agents") => &target.agent,
+        _ if path.ends_with("/deliveries") => &target.delivery,
+        _ if path.starts_with("/v1/webhooks") => &target.webhook,
         _ if path.starts_with("/v1/policies") => &target.policy,
         _ if path.starts_with("/v1/delegations") => &target.link,
         _ if path.starts_with("/v1/audit") || path.starts_with("/v1/holds") => &target.entry,

@@ -27,6 +27,7 @@
 //! | `usage` | usage reports and settlements |
 //! | `idempotency` | requests that are sent again with their idempotency key |
 //! | `holds`, `hold_proof` | holds and how they end; exactness under 64 connections and `kill -9` |
+//! | `webhooks` | messages to endpoints: signatures, order, failures, `kill -9`; which addresses they reach |
 //! | `clock` | a system clock that jumps |
 //! | `tools` | every tool of the fixture, as real calls |
 //! | `gateways` | forward-auth, with a real nginx |
@@ -173,6 +174,7 @@ mod trail_changes;
 mod upgrade;
 mod usage;
 mod verify_all;
+mod webhooks;
 mod words;
 mod world;
 mod wrong_types;

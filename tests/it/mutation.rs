@@ -28,6 +28,7 @@ fn seed(agent: &str) -> Value {
         "hold": { "ttlSeconds": 60 }, "ttlSeconds": 60,
         "labels": { "team": "data" }, "actions": ["read"], "timeZone": "Europe/Berlin", "weekStartsOn": "sunday", "monthStartsOn": 28,
         "temporary": { "limits": { "maxCallsPerWeek": 100_000 }, "until": "2099-01-01T00:00:00Z" },
+        "url": "https://kavach.invalid/hook", "events": ["agent.*", "key.created"], "format": "slack",
     })
 }
 
@@ -58,6 +59,8 @@ fn part(seed: &Value, path: &str) -> Value {
         "/v1/policies/{id}/reset" => &["period"],
         "/v1/holds/{id}/extend" => &["ttlSeconds"],
         "/v1/policies/reset" => &["tenantId", "period"],
+        "/v1/webhooks" => &["tenantId", "url", "events", "format"],
+        "/v1/webhooks/{id}" => &["url", "events", "format"],
         "/v1/budget/check" => &["agentId", "tokensCost"],
         "/v1/usage" => &["agentId", "tokensCost", "calls"],
         _ => &["agentId", "tenantId", "action", "resource", "arguments", "tokensCost", "hold", "context"],

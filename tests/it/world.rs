@@ -114,6 +114,7 @@ impl Client {
             "delegations": get(format!("/v1/delegations?tenantId={tenant}")),
             "policies": get(format!("/v1/policies?tenantId={tenant}")),
             "holds": get(format!("/v1/holds?tenantId={tenant}")),
+            "webhooks": get(format!("/v1/webhooks?tenantId={tenant}")),
             "decisions": self.trail(&format!("tenantId={tenant}")),
             "changes": self.trail(&format!("tenantId={tenant}&kind=admin")),
         })

@@ -49,6 +49,10 @@ fn full(method: &str, path: &str, body: Value) -> Value {
             with_terms(json!({ "limits": limits, "action": "warn", "userId": "u", "agentId": null }))
         }
         (_, "/v1/policies/{id}") => with_terms(json!({ "limits": limits, "action": "warn", "status": "active" })),
+        (_, "/v1/webhooks") => json!({ "format": "slack", "description": "x" }),
+        (_, "/v1/webhooks/{id}") => {
+            json!({ "url": "https://kavach.invalid/", "events": ["*"], "format": "slack", "status": "active" })
+        }
         (_, "/v1/usage") => json!({ "tokensCost": 1, "calls": 1, "auditId": null }),
         (_, "/v1/budget/check") => json!({ "tokensCost": 1 }),
         (_, "/access/v1/evaluation") => {

@@ -19,11 +19,14 @@ use crate::budget::terms_view::TermsView;
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
 use crate::event::{Before, Change, ChangeRecord, Event, Record};
-use crate::id::{AgentId, AuditId, PolicyId, TenantId};
+use crate::id::{AgentId, AuditId, MessageId, PolicyId, TenantId, WebhookId};
 use crate::moment::Moment;
 use crate::tenant::TenantStatus;
 use crate::time::Timestamp;
 use crate::trace_id::TraceId;
+use crate::webhook::WebhookSpec;
+use crate::webhook::outbox::{DeliveryRecord, Outcome};
+use crate::webhook::target::shown_origin;
 
 /// What an entry is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +40,8 @@ pub enum AuditKind {
     Usage,
     /// An administrative change.
     Admin,
+    /// A message to a webhook that was delivered or given up.
+    Delivery,
 }
 
 /// Which kinds of entries a query wants.
@@ -51,6 +56,8 @@ pub enum AuditKinds {
     Usage,
     /// Administrative changes.
     Admin,
+    /// Messages to webhooks that were delivered or given up.
+    Delivery,
     /// Entries of every kind.
     All,
 }
@@ -63,6 +70,7 @@ impl AuditKinds {
             Self::Decision => kind == AuditKind::Decision,
             Self::Usage => kind == AuditKind::Usage,
             Self::Admin => kind == AuditKind::Admin,
+            Self::Delivery => kind == AuditKind::Delivery,
         }
     }
 }
@@ -131,7 +139,8 @@ pub struct AuditEntry {
     pub user_agent: Option<Box<str>>,
     /// The policy that denied the call.
     pub policy_id: Option<PolicyId>,
-    /// For `usage` the decision that it settled, or whose hold it ended or prolonged.
+    /// For `usage` the decision that it settled, or whose hold it ended or prolonged; for `delivery` the entry that the
+    /// message told of.
     pub r#ref: Option<AuditId>,
     /// For `admin` and `usage` the author: `operator`, a key's id, or `time` for a hold that ended by itself.
     pub by: Option<Box<str>>,
@@ -208,6 +217,14 @@ impl AuditFilter {
                     && result.is_none_or(|result| result == AuditResult::Allowed)
                     && trace.is_none()
             }
+            Event::Delivered(record) => {
+                kind.has(AuditKind::Delivery)
+                    && agent.is_none()
+                    && owner.is_none()
+                    && (actions.is_empty() || actions.iter().any(|action| &**action == DELIVERY_ACTION))
+                    && result.is_none_or(|result| result == delivery_result(record))
+                    && trace.is_none()
+            }
         }
     }
 }
@@ -220,6 +237,7 @@ impl AuditEntry {
             Event::Decided(record) => Self::of_decision(id, tenant, moment, record),
             Event::Changed(record) => Self::of_change(id, tenant, moment, record),
             Event::Used(record) => Self::of_usage(id, tenant, moment, record),
+            Event::Delivered(record) => Self::of_delivery(id, tenant, moment, record),
         }
     }
 
@@ -259,7 +277,8 @@ impl AuditEntry {
     }
 
     fn of_usage(id: AuditId, tenant: TenantId, moment: Moment, record: &UsageRecord) -> Self {
-        let UsageRecord { by, agent, owner, calls, cost, settles, hold, scoped: _, opens: _, key: _ } = record;
+        let UsageRecord { by, agent, owner, calls, cost, settles, hold, scoped: _, opens: _, key: _, crossed: _ } =
+            record;
         let (decision, held, held_until) = match hold {
             None => (settles.as_ref(), "", None),
             Some(HoldChange::Released) => (settles.as_ref(), ",\"hold\":\"released\"", None),
@@ -298,6 +317,45 @@ impl AuditEntry {
         }
     }
 
+    fn of_delivery(id: AuditId, tenant: TenantId, moment: Moment, record: &DeliveryRecord) -> Self {
+        let DeliveryRecord { webhook, seq, at, kind, outcome, attempts, status, problem } = record;
+        let message = MessageId::derive(*at, *seq, tenant.tag());
+        let parameters = json!({
+            "message": message,
+            "type": kind,
+            "outcome": outcome,
+            "attempts": attempts,
+            "httpStatus": status,
+        });
+        Self {
+            id,
+            kind: AuditKind::Delivery,
+            tenant_id: tenant,
+            agent_id: None,
+            user_id: None,
+            action: DELIVERY_ACTION.into(),
+            resource: webhook.to_string().into(),
+            parameters: to_raw_value(&parameters).ok(),
+            result: delivery_result(record),
+            code: None,
+            reason: problem.clone(),
+            duration_ms: 0.0,
+            tokens_cost: None,
+            ip: None,
+            user_agent: None,
+            policy_id: None,
+            r#ref: Some(AuditId::derive(*at, *seq, tenant.tag())),
+            by: None,
+            timestamp: moment.at,
+            trace_id: None,
+            clock_time: moment.other_wall(),
+            key_name: None,
+            before: None,
+            held_until: None,
+            settled_cost: None,
+        }
+    }
+
     fn of_change(id: AuditId, tenant: TenantId, moment: Moment, record: &ChangeRecord) -> Self {
         let ChangeRecord { by, reason, author, change, before, opens: _, key: _ } = record;
         let author = author.as_deref();
@@ -329,6 +387,17 @@ impl AuditEntry {
             settled_cost: None,
             held_until: None,
         }
+    }
+}
+
+/// The action in the entry of a message that was delivered or given up.
+const DELIVERY_ACTION: &str = "webhook.deliver";
+
+/// Whether the endpoint took the message.
+fn delivery_result(record: &DeliveryRecord) -> AuditResult {
+    match record.outcome {
+        Outcome::Delivered => AuditResult::Allowed,
+        Outcome::Dead => AuditResult::Denied,
     }
 }
 
@@ -382,6 +451,10 @@ impl<'a> ChangeSummary<'a> {
             owner: spec.map(|spec| &*spec.owner),
             subject: Some(agent.to_string()),
             parameters: raw(parameters),
+        };
+        let webhook = |action, id: &WebhookId, parameters: Value| ChangeSummary {
+            subject: Some(id.to_string()),
+            ..tenant(action, parameters)
         };
         match change {
             Change::TenantCreated { id: _, name, slug, settings } => {
@@ -448,6 +521,14 @@ impl<'a> ChangeSummary<'a> {
                 subject: Some(delegation.to_string()),
                 ..tenant("delegation.revoke", json!({ "fromAgent": from, "toAgent": to }))
             },
+            Change::WebhookCreated { webhook: id, spec } => webhook("webhook.create", id, webhook_json(spec)),
+            Change::WebhookUpdated { webhook: id, spec } => webhook("webhook.update", id, webhook_json(spec)),
+            Change::WebhookDeleted { webhook: id } => webhook("webhook.delete", id, Value::Null),
+            Change::WebhookRotated { webhook: id } => webhook("webhook.rotate", id, Value::Null),
+            Change::WebhookTested { webhook: id } => webhook("webhook.test", id, Value::Null),
+            Change::WebhookRedelivered { webhook: id, message } => {
+                webhook("webhook.redeliver", id, json!({ "message": message }))
+            }
             Change::AgentCreated { agent: id, spec, token: _ } => {
                 agent("agent.create", id, Some(spec), spec_json(spec))
             }
@@ -471,6 +552,18 @@ fn spec_json(spec: &AgentSpec) -> Value {
         "expiresAt": expires_at,
         "metadata": metadata,
         "labels": labels,
+    })
+}
+
+/// A webhook without the part of its URL that may be a secret.
+fn webhook_json(spec: &WebhookSpec) -> Value {
+    let WebhookSpec { url, events, format, description, disabled } = spec;
+    json!({
+        "url": shown_origin(url),
+        "events": events,
+        "format": format,
+        "description": description,
+        "disabled": disabled,
     })
 }
 
@@ -543,6 +636,7 @@ fn before_json(before: &Before, change: &Change) -> Option<Box<RawValue>> {
             tokens_cost_total: used.total.map(|(_, cost)| cost),
         }),
         Before::Delegation(spec) => to_raw_value(&delegation_json(spec)),
+        Before::Webhook(spec) => to_raw_value(&webhook_json(spec)),
     }
     .ok()
 }

@@ -57,6 +57,9 @@ impl Before {
                 let (_, link) = tenant.delegation(*delegation)?;
                 Some(Self::Delegation(Box::new(link.profile.spec.clone())))
             }
+            Change::WebhookUpdated { webhook, .. } | Change::WebhookDeleted { webhook } => {
+                tenant.webhook(*webhook).map(|webhook| Self::Webhook(Box::new(webhook.profile.spec.clone())))
+            }
             Change::TenantCreated { .. }
             | Change::TenantDeleted { .. }
             | Change::KeyCreated { .. }
@@ -64,7 +67,11 @@ impl Before {
             | Change::TokenRotated { .. }
             | Change::PolicyCreated { .. }
             | Change::PoliciesReset { .. }
-            | Change::DelegationCreated { .. } => None,
+            | Change::DelegationCreated { .. }
+            | Change::WebhookCreated { .. }
+            | Change::WebhookRotated { .. }
+            | Change::WebhookTested { .. }
+            | Change::WebhookRedelivered { .. } => None,
         }
     }
 

@@ -75,6 +75,8 @@ codes! {
         KeyNotFound "KEY_NOT_FOUND" "There is no such API key, or this key may not see it.";
         PolicyNotFound "POLICY_NOT_FOUND" "There is no such policy, or this key may not see it.";
         DelegationNotFound "DELEGATION_NOT_FOUND" "There is no such delegation, this key may not see it, or it ended long ago and only the audit trail has it.";
+        WebhookNotFound "WEBHOOK_NOT_FOUND" "There is no such webhook, or this key may not see it.";
+        DeliveryNotFound "DELIVERY_NOT_FOUND" "The webhook has no such delivery, or had it so long ago that it is not listed any more.";
         AuditEntryNotFound "AUDIT_ENTRY_NOT_FOUND" "There is no such audit entry, or this key may not see it.";
         HoldNotFound "HOLD_NOT_FOUND" "There is no such open hold, or this key may not see it.";
         MethodNotAllowed "METHOD_NOT_ALLOWED" "The route exists, but not with this method.";
@@ -85,12 +87,14 @@ codes! {
         NotSettleable "NOT_SETTLEABLE" "The decision was denied, or is too old to be settled.";
         IdempotencyKeyInUse "IDEMPOTENCY_KEY_IN_USE" "A request with this idempotency key is under way. Send it again in a moment.";
         HoldEnded "HOLD_ENDED" "The hold was settled, was released, or ended by itself.";
+        WebhookDisabled "WEBHOOK_DISABLED" "The webhook is disabled, so nothing is sent to it.";
         PayloadTooLarge "PAYLOAD_TOO_LARGE" "The body is over its limit.";
         AgentLimitExceeded "AGENT_LIMIT_EXCEEDED" "The tenant has reached its limit of active agents (maxAgents), or its limit of agents in all.";
         AgentTypeNotAllowed "AGENT_TYPE_NOT_ALLOWED" "The tenant's allowedAgentTypes does not include this type.";
         DefaultTenantFixed "DEFAULT_TENANT_FIXED" "The default tenant can't be suspended or deleted.";
         KeyLimitExceeded "KEY_LIMIT_EXCEEDED" "The tenant has reached its limit of API keys.";
         PolicyLimitExceeded "POLICY_LIMIT_EXCEEDED" "The tenant has reached its limit of policies.";
+        WebhookLimitExceeded "WEBHOOK_LIMIT_EXCEEDED" "The tenant has reached its limit of webhooks.";
         RotationLimitExceeded "ROTATION_LIMIT_EXCEEDED" "The agent has reached its limit of old tokens that are still valid.";
         AuthRateLimited "AUTH_RATE_LIMITED" "Too many calls from this address had no valid key or token. A call with a valid one is never refused for this.";
         TooManyStreams "TOO_MANY_STREAMS" "The tenant or the server has reached its limit of open audit streams or exports.";
@@ -123,6 +127,8 @@ impl Code {
                 | Code::KeyNotFound
                 | Code::PolicyNotFound
                 | Code::DelegationNotFound
+                | Code::WebhookNotFound
+                | Code::DeliveryNotFound
                 | Code::AuditEntryNotFound
                 | Code::HoldNotFound
         )

@@ -14,6 +14,7 @@ use crate::agent::AgentSpec;
 use crate::author::{Author, By};
 use crate::budget::cost::Cost;
 use crate::budget::counts::{Cleared, Period};
+use crate::budget::crossed::Crossed;
 use crate::budget::opening::Opened;
 use crate::budget::policy::{PolicyAction, PolicyTerms};
 use crate::budget::policy_limits::Limits;
@@ -21,13 +22,15 @@ use crate::budget::settlement::UsageRecord;
 use crate::decision::kept_answer::KeptAnswer;
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
-use crate::id::{AgentId, DelegationId, KeyId, PolicyId, TenantId};
+use crate::id::{AgentId, DelegationId, KeyId, MessageId, PolicyId, TenantId, WebhookId};
 use crate::idempotency::key::UsedKey;
 use crate::secret::SecretHash;
 use crate::tenant::settings::TenantSettings;
 use crate::text::Slug;
 use crate::time::Timestamp;
 use crate::trace_id::TraceId;
+use crate::webhook::outbox::DeliveryRecord;
+use crate::webhook::spec::WebhookSpec;
 
 /// One event. Its time and sequence number are stored beside it.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +41,8 @@ pub enum Event<'a> {
     Changed(ChangeRecord),
     /// Somebody reported what a call, or something else, really cost.
     Used(UsageRecord),
+    /// A message to a webhook was delivered or given up.
+    Delivered(DeliveryRecord),
 }
 
 impl Event<'_> {
@@ -47,6 +52,7 @@ impl Event<'_> {
             Self::Decided(record) => record.extras.as_ref().and_then(|extras| extras.key),
             Self::Changed(record) => record.key,
             Self::Used(record) => record.key,
+            Self::Delivered(_) => None,
         }
     }
 }
@@ -127,6 +133,8 @@ pub enum Before {
     Used(Box<Cleared>),
     /// A delegation.
     Delegation(Box<DelegationSpec>),
+    /// A webhook.
+    Webhook(Box<WebhookSpec>),
 }
 
 /// A change, with the whole new value of what it changes.
@@ -255,6 +263,42 @@ pub enum Change {
     AgentRevoked {
         /// The agent's id.
         agent: AgentId,
+    },
+    /// A webhook was created.
+    WebhookCreated {
+        /// The webhook's id.
+        webhook: WebhookId,
+        /// What it was told to be.
+        spec: Box<WebhookSpec>,
+    },
+    /// A webhook was changed.
+    WebhookUpdated {
+        /// The webhook's id.
+        webhook: WebhookId,
+        /// What it is now.
+        spec: Box<WebhookSpec>,
+    },
+    /// A webhook was deleted, with what waited for it.
+    WebhookDeleted {
+        /// The webhook's id.
+        webhook: WebhookId,
+    },
+    /// A webhook got a new secret.
+    WebhookRotated {
+        /// The webhook's id.
+        webhook: WebhookId,
+    },
+    /// A webhook is sent a test message.
+    WebhookTested {
+        /// The webhook's id.
+        webhook: WebhookId,
+    },
+    /// A message that was delivered or given up is sent again.
+    WebhookRedelivered {
+        /// The webhook's id.
+        webhook: WebhookId,
+        /// The message.
+        message: MessageId,
     },
     /// Another tenant is about to be erased, with its journal. Only the default tenant's journal has this.
     TenantDeleted {
@@ -397,6 +441,9 @@ pub struct Extras {
     /// The windows that it opens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub opens: Vec<Opened>,
+    /// The thresholds that it reaches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crossed: Vec<Crossed>,
 }
 
 /// What granted a call: the agent's own permission, or a delegated one. Every permission on the way counts the call in

@@ -148,6 +148,8 @@ derived_id!(AgentId "agt_" "An agent's id.");
 derived_id!(KeyId "key_" "A tenant API key's id. It names the key and is no secret.");
 derived_id!(PolicyId "pol_" "A budget policy's id.");
 derived_id!(DelegationId "dlg_" "A delegation's id.");
+derived_id!(WebhookId "whk_" "A webhook's id.");
+derived_id!(MessageId "msg_" "The id of a message to webhooks: the time and number of the event that it tells of.");
 derived_id!(AuditId "aud_" "An audit entry's id: the time and number of the event it shows.");
 
 /// A tenant's id. The default tenant's is the nil UUID, which JSON shows as `null`.

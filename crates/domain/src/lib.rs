@@ -13,6 +13,7 @@
 //! | delegations: which ones count, and what they form | [`delegation`] |
 //! | budgets: policies, windows, usage, settlement | [`budget`] |
 //! | keys of requests that may be sent again, and what is remembered of them | [`idempotency`] |
+//! | webhooks: what they are told, what waits, what became of it | [`webhook`] |
 //! | events, and the audit entries that are read back from them | [`event`], [`before`], [`audit`] |
 //! | spend reports: what entries add up to, in groups | [`spend`] |
 //! | every error and denial code | [`error`] |
@@ -43,6 +44,7 @@ pub mod tenant;
 pub mod text;
 pub mod time;
 pub mod trace_id;
+pub mod webhook;
 
 pub use agent::{Agent, AgentProfile, AgentStatus, AgentType};
 pub use audit::{AuditEntry, AuditFilter};
@@ -51,7 +53,7 @@ pub use decision::request::Request;
 pub use delegation::{Delegation, DelegationStatus};
 pub use error::{Code, Error};
 pub use event::{Change, Event, Record};
-pub use id::{AgentId, AuditId, DelegationId, KeyId, PolicyId, TenantId, TenantRef, TenantTag};
+pub use id::{AgentId, AuditId, DelegationId, KeyId, MessageId, PolicyId, TenantId, TenantRef, TenantTag, WebhookId};
 pub use moment::Moment;
 pub use secret::{Credential, Secret, SecretHash};
 pub use tenant::settings::TenantSettings;

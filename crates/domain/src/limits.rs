@@ -206,6 +206,27 @@ pub const MAX_SEARCH_MICROS: u128 = 1_000_000;
 /// agent at its limit of permissions, each about one thing and lent through the three links of a usual chain, takes a
 /// tenth. All links together pass on as many patterns.
 pub const MAX_SEARCH_PAIRS: usize = 50_000;
+/// Thresholds of a policy. Each charge looks at those that its window has not told.
+pub const MAX_THRESHOLDS: usize = 10;
+/// The highest threshold, in percent of the limit: of spending ten times past it there is nothing new to say.
+pub const MAX_THRESHOLD: u16 = 1_000;
+/// Webhooks of one tenant. Each event that makes a message looks at all of them.
+pub const MAX_WEBHOOKS: usize = 16;
+/// Bytes of a webhook's URL: the most that servers and proxies commonly take.
+pub const MAX_WEBHOOK_URL_BYTES: usize = 2_048;
+/// Names of messages that a webhook may list: more than there are.
+pub const MAX_WEBHOOK_EVENTS: usize = 64;
+/// Messages that wait for one webhook. Past that the oldest is given up and listed with the dead letters. They are part
+/// of each snapshot's copy: those of all of a tenant's webhooks take some megabytes.
+pub const MAX_WAITING_MESSAGES: usize = 10_000;
+/// Delivered messages that a webhook still lists: enough to see how it does. The audit trail has all.
+pub const MAX_KEPT_DELIVERIES: usize = 100;
+/// Messages given up that a webhook still lists, to be sent again: those of a long weekend.
+pub const MAX_DEAD_LETTERS: usize = 1_000;
+/// Milliseconds after which a message that nobody took is given up: a day, in which somebody notices.
+pub const MESSAGE_LIFE_MS: i64 = 24 * 60 * 60 * 1_000;
+/// Milliseconds for which messages are also signed with the secret before the last rotation: a day to change the endpoint.
+pub const OLD_SECRET_MS: i64 = 24 * 60 * 60 * 1_000;
 /// Milliseconds by which the clock may step back and be waited out: more than a clock kept right by NTP ever does.
 pub const MAX_STANDSTILL_MS: i64 = 10_000;
 /// Bytes of a request's identifier that we send back: many times what identifiers take.

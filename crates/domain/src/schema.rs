@@ -5,8 +5,9 @@
 
 use crate::limits::{
     MAX_ACTION_BYTES, MAX_ARG_PATTERN_BYTES, MAX_IDEMPOTENCY_KEY_CHARS, MAX_NAME_CHARS, MAX_RESOURCE_BYTES,
-    MAX_RESOURCE_SEGMENTS, MAX_SLUG_CHARS,
+    MAX_RESOURCE_SEGMENTS, MAX_SLUG_CHARS, MAX_THRESHOLD, MAX_WEBHOOK_URL_BYTES,
 };
+use crate::webhook::message_type::MessageType;
 
 /// Invisible characters: the usual ones, for clients to look out for. The server knows all of them.
 const UNSEEN: &str = "\\u0000-\\u001f\\u007f-\\u009f";
@@ -22,6 +23,17 @@ fn ipv6() -> String {
     forms.extend((1..=6).map(|before| format!("({group}:){{1,{before}}}(:{group}){{1,{}}}", 7 - before)));
     forms.push(format!("::([Ff]{{4}}:)?{IPV4}"));
     forms.join("|")
+}
+
+/// All names of messages, and what stands for several.
+fn message_patterns() -> Vec<String> {
+    let mut patterns = vec!["*".to_owned()];
+    for name in MessageType::ALL.iter().map(|kind| kind.as_str()) {
+        let prefix = name.split_once('.').map(|(prefix, _)| format!("{prefix}.*"));
+        patterns.extend(prefix.filter(|prefix| !patterns.contains(prefix)));
+        patterns.push(name.to_owned());
+    }
+    patterns
 }
 
 /// Writes the schema of a type inline, wherever the type is used, rather than once by name.
@@ -63,6 +75,25 @@ texts! {
         "minLength": 1,
         "maxLength": MAX_NAME_CHARS,
         "pattern": format!("^[^{UNSEEN}]*[^\\s{UNSEEN}][^{UNSEEN}]*$"),
+    };
+    /// A webhook's URL, see [`crate::webhook::target::parse_url`].
+    WebhookUrl {
+        "type": "string",
+        "format": "uri",
+        "minLength": 1,
+        "maxLength": MAX_WEBHOOK_URL_BYTES,
+        "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@\\s]+",
+    };
+    /// A threshold of a policy, see [`crate::budget::threshold`].
+    Threshold {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_THRESHOLD,
+    };
+    /// Which messages a webhook asks for, see [`crate::webhook::message_type`].
+    MessagePattern {
+        "type": "string",
+        "enum": message_patterns(),
     };
     /// A text of a filter: an empty one asks for nothing.
     FilterText {

@@ -31,6 +31,8 @@ pub struct CatalogRow {
     pub since_snapshot: u64,
     /// When its oldest segment is past its retention; `None` if it has no such segment, or keeps everything.
     pub retention_due: Option<Timestamp>,
+    /// How many of its webhooks have a message to send.
+    pub due_webhooks: usize,
 }
 
 /// A row as it is in the file: an array, with times in Unix milliseconds. The tenant's uuid is beside it.
@@ -52,13 +54,15 @@ struct StoredRow<'a> {
     last_event_ms: i64,
     since_snapshot: u64,
     retention_due_ms: Option<i64>,
-    /// The last element, which a row without holds does not have.
+    /// How many holds were open. A row without holds and with nothing to send does not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    holds: Option<usize>,
+    /// The last element, which a row of a tenant with nothing to send does not have.
     #[serde(default, skip_serializing_if = "is_zero")]
-    holds: usize,
+    due_webhooks: usize,
 }
 
-// Serde passes a reference.
-#[allow(clippy::trivially_copy_pass_by_ref)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(count: &usize) -> bool {
     *count == 0
 }
@@ -77,6 +81,7 @@ impl CatalogRow {
             last_event_at: tenant.time(),
             since_snapshot,
             retention_due: None,
+            due_webhooks: tenant.webhooks().iter().filter(|webhook| webhook.due().is_some()).count(),
         }
     }
 
@@ -109,7 +114,9 @@ impl CatalogRow {
             last_event_ms: self.last_event_at.millis(),
             since_snapshot: self.since_snapshot,
             retention_due_ms: self.retention_due.map(Timestamp::millis),
-            holds: self.holds,
+            // It stands before the other, so it is there where that is.
+            holds: (self.holds > 0 || self.due_webhooks > 0).then_some(self.holds),
+            due_webhooks: self.due_webhooks,
         };
         // It is plain data: numbers, strings and arrays.
         rmp_serde::to_vec(&stored).unwrap_or_default()
@@ -136,11 +143,12 @@ impl CatalogRow {
             agents_hold_until: stored.agents_hold_until_ms.map(Timestamp::from_millis),
             policies: stored.policies,
             delegations: stored.delegations,
-            holds: stored.holds,
+            holds: stored.holds.unwrap_or(0),
             is_near_limit: stored.is_near_limit,
             last_event_at: Timestamp::from_millis(stored.last_event_ms),
             since_snapshot: stored.since_snapshot,
             retention_due: stored.retention_due_ms.map(Timestamp::from_millis),
+            due_webhooks: stored.due_webhooks,
         })
     }
 }
@@ -173,6 +181,7 @@ mod tests {
             last_event_at: at(4),
             since_snapshot: 6,
             retention_due: Some(at(5)),
+            due_webhooks: 0,
         }
     }
 
@@ -182,6 +191,8 @@ mod tests {
         assert_eq!(CatalogRow::decode(row.profile.id, &row.encode()), Ok(row.clone()));
         let holding = CatalogRow { holds: 70_000, ..row.clone() };
         assert_eq!(CatalogRow::decode(holding.profile.id, &holding.encode()), Ok(holding));
+        let due = CatalogRow { due_webhooks: 3, ..row.clone() };
+        assert_eq!(CatalogRow::decode(due.profile.id, &due.encode()), Ok(due));
         let least = CatalogRow { agents_hold_until: None, retention_due: None, is_near_limit: false, ..row };
         assert_eq!(CatalogRow::decode(least.profile.id, &least.encode()), Ok(least.clone()));
         assert!(CatalogRow::decode(least.profile.id, &[]).is_err());
@@ -197,5 +208,8 @@ mod tests {
         // One with holds has an element more.
         let holding = CatalogRow { holds: 7, ..row() };
         assert_eq!(hex(holding), format!("{}07", golden.replacen("dc0010", "dc0011", 1)));
+        // One with something to send has two.
+        let due = CatalogRow { due_webhooks: 3, ..row() };
+        assert_eq!(hex(due), format!("{}0003", golden.replacen("dc0010", "dc0012", 1)));
     }
 }

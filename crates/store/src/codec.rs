@@ -10,6 +10,7 @@
 //! | 4 | [`Record`] of a call that is part of a trace | as 1, then the 16 bytes of the trace id |
 //! | 5 to 8 | as 1 to 4, where the clock said another time than the order of events | as those, then the clock's time |
 //! | 9 | [`Record`] of a call with [`Extras`] | as 1, then a map with the names of its extras, the trace id or nil, and the clock's time or nil |
+//! | 10 | [`DeliveryRecord`] | maps with named fields, then the clock's time or nil |
 //!
 //! The layout of a kind never changes. A new layout is a new kind, and the old one stays readable. A new kind is a line
 //! in `EventKind`; the compiler then asks how it is decoded. The state is a map with named fields throughout.
@@ -22,6 +23,7 @@ use serde::de::IgnoredAny;
 use kavach_domain::budget::settlement::UsageRecord;
 use kavach_domain::event::{BriefEvent, BriefRecord, ChangeRecord, Extras, Record};
 use kavach_domain::tenant::State;
+use kavach_domain::webhook::outbox::DeliveryRecord;
 use kavach_domain::{Event, Moment, Timestamp, TraceId};
 
 /// Declares the kinds once, so that whatever is written can be read.
@@ -59,6 +61,8 @@ event_kinds! {
     TracedOtherClock = 8,
     /// A decision on a call with extras.
     DecidedWithExtras = 9,
+    /// What became of a message to a webhook.
+    Delivered = 10,
 }
 
 impl EventKind {
@@ -94,6 +98,10 @@ pub fn encode_event(moment: Moment, event: &Event<'_>, buffer: &mut Vec<u8>) -> 
         },
         Event::Changed(record) => rmp_serde::encode::write_named(buffer, &(EventKind::Changed.number(), at, record)),
         Event::Used(record) => rmp_serde::encode::write_named(buffer, &(EventKind::Used.number(), at, record)),
+        Event::Delivered(record) => {
+            let parts = (EventKind::Delivered.number(), at, record, None::<Timestamp>);
+            rmp_serde::encode::write_named(buffer, &parts)
+        }
     };
     written.map_err(|error| CodecError(error.to_string()))
 }
@@ -140,6 +148,11 @@ fn encode_other_clock(
         Event::Used(record) => {
             let kind = EventKind::UsedOtherClock.number();
             rmp_serde::encode::write_named(buffer, &(kind, at, record, wall))
+        }
+        // It has a place for the clock's time.
+        Event::Delivered(record) => {
+            let kind = EventKind::Delivered.number();
+            rmp_serde::encode::write_named(buffer, &(kind, at, record, Some(wall)))
         }
     }
 }
@@ -196,6 +209,11 @@ pub fn decode_event(seq: u64, bytes: &[u8]) -> Result<(Moment, Event<'_>), Codec
             let moment = wall.map_or(Ok(Moment::new(at, seq)), |wall| other_clock(at, wall, seq))?;
             Ok((moment, Event::Decided(Record { trace, extras: Some(extras), ..record })))
         }
+        EventKind::Delivered => {
+            let (_, at, record, wall): (u8, Timestamp, DeliveryRecord, Option<Timestamp>) = decode(bytes)?;
+            let moment = wall.map_or(Ok(Moment::new(at, seq)), |wall| other_clock(at, wall, seq))?;
+            Ok((moment, Event::Delivered(record)))
+        }
     }
 }
 
@@ -224,12 +242,19 @@ pub fn decode_brief(bytes: &[u8]) -> Result<(Timestamp, BriefEvent<'_>), CodecEr
             let (_, at, record, extras, _, _): Parts<'_> = decode(bytes)?;
             (at, BriefRecord { held: extras.held_until.is_some(), ..record })
         }
-        Some(EventKind::Changed | EventKind::ChangedOtherClock | EventKind::Used | EventKind::UsedOtherClock)
+        Some(
+            EventKind::Changed
+            | EventKind::ChangedOtherClock
+            | EventKind::Used
+            | EventKind::UsedOtherClock
+            | EventKind::Delivered,
+        )
         | None => {
             let (moment, event) = decode_event(0, bytes)?;
             let brief = match event {
                 Event::Used(record) => BriefEvent::Used(record),
-                Event::Changed(_) | Event::Decided(_) => BriefEvent::Changed,
+                // Nor does a message to a webhook cost anything.
+                Event::Changed(_) | Event::Decided(_) | Event::Delivered(_) => BriefEvent::Changed,
             };
             return Ok((moment.at, brief));
         }

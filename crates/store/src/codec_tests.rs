@@ -19,11 +19,13 @@ use kavach_domain::author::By;
 use kavach_domain::budget::calendar::{Calendar, MonthStart, Span, Weekday, parse_zone};
 use kavach_domain::budget::cost::Cost;
 use kavach_domain::budget::counts::{Cleared, Period};
+use kavach_domain::budget::crossed::Crossed;
 use kavach_domain::budget::opening::Opened;
 use kavach_domain::budget::policy::{PolicyAction, PolicyTerms};
 use kavach_domain::budget::policy_limits::{Limits, Temporary};
 use kavach_domain::budget::scope::Scope;
 use kavach_domain::budget::settlement::{HoldChange, SettledDecision, UsageRecord};
+use kavach_domain::budget::window::Counted;
 use kavach_domain::decision::kept_answer::{KeptAnswer, KeptWarning};
 use kavach_domain::delegation::DelegationSpec;
 use kavach_domain::event::{Before, BriefEvent, BriefRecord, ChangeRecord, Extras, Grant, LinkUse};
@@ -33,9 +35,12 @@ use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec};
 use kavach_domain::permission::pattern::Pattern;
 use kavach_domain::permission::{PermissionSet, PermissionSpec};
 use kavach_domain::text::Slug;
+use kavach_domain::webhook::message_type::MessageType;
+use kavach_domain::webhook::outbox::{DeliveryRecord, Outcome};
+use kavach_domain::webhook::{WebhookFormat, WebhookSpec};
 use kavach_domain::{
-    AgentId, AgentType, Change, Code, DelegationId, Event, KeyId, Moment, PolicyId, Record, SecretHash, Tenant,
-    TenantId, TenantSettings, Timestamp, TraceId,
+    AgentId, AgentType, Change, Code, DelegationId, Event, KeyId, MessageId, Moment, PolicyId, Record, SecretHash,
+    Tenant, TenantId, TenantSettings, Timestamp, TraceId, WebhookId,
 };
 
 const FIRST: i64 = 1_700_000_000_000;
@@ -67,6 +72,38 @@ fn link_id(seq: u64) -> DelegationId {
 fn used_key() -> UsedKey {
     let key = IdempotencyKey::parse("key", "8e03978e-40d5-43dd-bc93-6894a57f9324").unwrap();
     RequestKey::new(key, &[b"a request"]).used_by(KeyOwner::Agent(agent_id(9)))
+}
+
+fn webhook_id(seq: u64) -> WebhookId {
+    WebhookId::derive(at(seq), seq, tenant_id().tag())
+}
+
+fn webhook_spec() -> WebhookSpec {
+    WebhookSpec {
+        url: "https://example.com/hook".into(),
+        events: vec!["agent.*".into(), "policy.updated".into()],
+        format: WebhookFormat::Standard,
+        description: Some("to the pager".into()),
+        disabled: false,
+    }
+}
+
+/// What became of messages to webhooks.
+fn deliveries() -> Vec<(&'static str, DeliveryRecord)> {
+    let delivered = DeliveryRecord {
+        webhook: webhook_id(40),
+        seq: 41,
+        at: at(41),
+        kind: MessageType::AgentCreated,
+        outcome: Outcome::Delivered,
+        attempts: 2,
+        status: Some(204),
+        problem: None,
+    };
+    let problem = Some("it did not answer within 15 seconds".into());
+    let (outcome, kind) = (Outcome::Dead, MessageType::WebhookTest);
+    let dead = DeliveryRecord { outcome, kind, attempts: 9, status: None, problem, ..delivered.clone() };
+    vec![("delivered", delivered), ("delivered.dead", dead)]
 }
 
 fn settings() -> TenantSettings {
@@ -248,6 +285,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
             resource: Some(Pattern::parse("resource", "mcp:*:list").unwrap()),
             actions: vec!["read".into(), "list".into()],
         })),
+        thresholds: None,
     };
     let wide_before = Before::Policy {
         agent: None,
@@ -406,8 +444,30 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
             ChangeRecord { key: Some(used_key()), ..key(agent_created(12, least_spec(AgentType::Service), "f")) },
         ),
     ];
+    let mut slack = webhook_spec();
+    (slack.format, slack.description, slack.disabled) = (WebhookFormat::Slack, None, true);
+    let webhook = webhook_id(40);
+    let updated = Change::WebhookUpdated { webhook, spec: Box::new(slack) };
+    let spec_before = Before::Webhook(Box::new(webhook_spec()));
+    let message = MessageId::derive(at(41), 41, tenant_id().tag());
+    all.extend([
+        ("webhookCreated", key(Change::WebhookCreated { webhook, spec: Box::new(webhook_spec()) })),
+        ("webhookUpdated", key(updated.clone())),
+        ("webhookUpdated.known", known(by_key, updated, spec_before)),
+        ("webhookDeleted", operator(Change::WebhookDeleted { webhook })),
+        ("webhookRotated", operator(Change::WebhookRotated { webhook })),
+        ("webhookTested", key(Change::WebhookTested { webhook })),
+        ("webhookRedelivered", key(Change::WebhookRedelivered { webhook, message })),
+    ]);
     all.extend(details);
     all
+}
+
+/// Thresholds that a charge reaches.
+fn crossed() -> Vec<Crossed> {
+    let calls =
+        Crossed { policy: policy_id(20), period: Span::Day, of: Counted::Calls, percent: 80, used: 80, max: 100 };
+    vec![calls, Crossed { period: Span::Total, of: Counted::Cost, percent: 1_000, used: 1 << 40, ..calls }]
 }
 
 /// Calls allowed and denied, with all optional fields and with none.
@@ -491,6 +551,8 @@ fn records() -> Vec<(String, Record<'static>)> {
     let opened = Opened { policy: 23, period: Span::Hour, start: at(0).millis(), end: at(3_600).millis() };
     let scoped = Extras { scoped: vec![23, 70_000], opens: vec![opened], ..Extras::default() };
     let scoped = Record { extras: Some(Box::new(scoped)), ..allowed.clone() };
+    let crossing = Extras { crossed: crossed(), ..Extras::default() };
+    let crossing = Record { extras: Some(Box::new(crossing)), ..allowed.clone() };
     let mut all = vec![
         ("allowed".to_owned(), allowed.clone()),
         ("allowed.traced".to_owned(), traced),
@@ -498,6 +560,7 @@ fn records() -> Vec<(String, Record<'static>)> {
         ("allowed.held".to_owned(), held),
         ("allowed.held.traced".to_owned(), held_traced),
         ("allowed.scoped".to_owned(), scoped),
+        ("allowed.crossed".to_owned(), crossing),
         ("allowed.ipv6".to_owned(), v6),
         ("allowed.own".to_owned(), own.clone()),
         ("denied.least".to_owned(), least),
@@ -528,6 +591,7 @@ fn reports() -> Vec<(&'static str, UsageRecord)> {
         scoped: Vec::new(),
         opens: Vec::new(),
         key: None,
+        crossed: Vec::new(),
     };
     let estimate = Cost::from_millionths(1_500_000);
     let decision = SettledDecision { seq: 20, at: at(20), wall: None, estimate };
@@ -538,6 +602,7 @@ fn reports() -> Vec<(&'static str, UsageRecord)> {
     vec![
         ("used", report.clone()),
         ("used.scoped", UsageRecord { scoped: vec![23], opens: vec![opened], ..report.clone() }),
+        ("used.crossed", UsageRecord { crossed: crossed(), ..report.clone() }),
         ("used.settles", settles.clone()),
         ("used.released", ends(By::Operator, HoldChange::Released)),
         ("used.expired", ends(By::Time, HoldChange::Expired)),
@@ -551,7 +616,8 @@ fn events() -> Vec<(String, Event<'static>)> {
     let changes = changes().into_iter().map(|(name, change)| (name.to_owned(), Event::Changed(change)));
     let records = records().into_iter().map(|(name, record)| (name, Event::Decided(record)));
     let reports = reports().into_iter().map(|(name, record)| (name.to_owned(), Event::Used(record)));
-    changes.chain(records).chain(reports).collect()
+    let deliveries = deliveries().into_iter().map(|(name, record)| (name.to_owned(), Event::Delivered(record)));
+    changes.chain(records).chain(reports).chain(deliveries).collect()
 }
 
 /// The events behind the golden state. Events of later versions are not added, since this state never changes.
@@ -645,7 +711,7 @@ fn a_brief_reading_agrees_with_the_whole_one() {
                     held: record.extras.as_ref().is_some_and(|extras| extras.held_until.is_some()),
                 }),
                 Event::Used(record) => BriefEvent::Used(record.clone()),
-                Event::Changed(_) => BriefEvent::Changed,
+                Event::Changed(_) | Event::Delivered(_) => BriefEvent::Changed,
             };
             assert_eq!(decode_brief(&bytes).unwrap(), (at(1), brief), "{name}");
             assert_eq!(is_usage(&bytes), matches!(event, Event::Used(_)), "{name}");
@@ -680,7 +746,7 @@ fn a_differing_clock_time_takes_9_bytes_and_its_absence_none() {
     for (name, ordinary) in golden("events.txt") {
         let (_, event) = decode_event(1, &ordinary).unwrap();
         let mut other = ordinary.clone();
-        if ordinary[1] == EventKind::DecidedWithExtras.number() {
+        if [EventKind::DecidedWithExtras, EventKind::Delivered].iter().any(|kind| kind.number() == ordinary[1]) {
             // It has a place for the clock's time.
             assert_eq!(other.pop(), Some(0xc0), "{name}: nil");
         } else {
@@ -706,8 +772,9 @@ fn every_change_has_a_golden_line() {
         Event::Decided(_) => 0,
         Event::Changed(_) => 1,
         Event::Used(_) => 2,
+        Event::Delivered(_) => 3,
     };
-    assert_eq!(events().iter().map(|(_, event)| kind(event)).collect::<BTreeSet<_>>().len(), 3);
+    assert_eq!(events().iter().map(|(_, event)| kind(event)).collect::<BTreeSet<_>>().len(), 4);
     // What serde accepts as a change, from its error: "expected one of `tenantCreated`, ...".
     let refused = serde_json::from_str::<Change>(r#""?""#).unwrap_err().to_string();
     let known: BTreeSet<&str> = refused.split('`').skip(3).step_by(2).collect();
@@ -809,6 +876,46 @@ fn a_state_of_version_1_is_read_and_written_byte_for_byte() {
         assert_eq!(line(name, &written), line(name, bytes));
         assert_eq!(Tenant::restore(decode_state(bytes).unwrap()).state(), state);
     }
+}
+
+#[test]
+fn a_state_with_webhooks_is_read_and_written_byte_for_byte() {
+    let mut tenant = Tenant::default();
+    let steps = [
+        "tenantCreated",
+        "webhookCreated",
+        "agentCreated",
+        "agentCreated.delegated",
+        "webhookRotated",
+        "policyCreated.least",
+        "policyReset.all",
+        "webhookTested",
+        "agentRevoked",
+        "webhookUpdated",
+        "keyCreated",
+    ];
+    for (name, seq) in steps.into_iter().zip(1..) {
+        let (_, event) = events().into_iter().find(|(known, _)| *known == name).unwrap();
+        tenant.apply(Moment::new(at(seq), seq), &event);
+    }
+    for (seq, outcome, finished) in [(3, Outcome::Delivered, 20), (4, Outcome::Dead, 21)] {
+        let record = DeliveryRecord { seq, at: at(seq), outcome, ..deliveries()[1].1.clone() };
+        tenant.apply(Moment::new(at(finished), finished), &Event::Delivered(record));
+    }
+    // Windows that have told a threshold.
+    for (name, seq) in [("policyCreated", 22), ("used.crossed", 23)] {
+        let (_, event) = events().into_iter().find(|(known, _)| *known == name).unwrap();
+        tenant.apply(Moment::new(at(seq), seq), &event);
+    }
+    let state = tenant.state();
+    let outbox = &state.webhooks[0].outbox;
+    // The agent that was revoked, and the test.
+    assert_eq!((outbox.waiting(), outbox.dead(), outbox.messages().count()), (2, 1, 4));
+    let written = encode_state(&state).unwrap();
+    bless("state-webhooks.txt", &line("state", &written));
+    let golden = golden("state-webhooks.txt");
+    assert_eq!(line("state", &written), line("state", golden.get("state").map_or(&[][..], |bytes| bytes)));
+    assert_eq!(Tenant::restore(decode_state(&golden["state"]).unwrap()).state(), state);
 }
 
 #[test]

@@ -16,7 +16,8 @@ use kavach::api::responses::{
 };
 use kavach::api::tenants::{Confirmation, NewKey, Paging};
 use kavach::api::usage::UsageBody;
-use kavach::api::{agents, audit, delegations, fast_authorize_json, holds, policies, spend};
+use kavach::api::webhooks::WebhookJson;
+use kavach::api::{agents, audit, delegations, fast_authorize_json, holds, policies, spend, webhooks};
 use kavach_domain::agent::commands::{AgentPatch, AgentView, CreateAgent, NewAgent, RotateToken, UpdateAgent};
 use kavach_domain::author::By;
 use kavach_domain::budget::hold::HoldTime;
@@ -35,6 +36,7 @@ use kavach_domain::limits::MAX_AUTHORIZE_BODY_BYTES;
 use kavach_domain::tenant::commands::{NewTenant, TenantPatch, TenantSpec, UpdateTenant};
 use kavach_domain::tenant::key_commands::CreateKey;
 use kavach_domain::tenant::{Caller, Command};
+use kavach_domain::webhook::commands::{CreateWebhook, NewWebhook, UpdateWebhook, WebhookPatch, WebhookView};
 use kavach_domain::{AgentId, AuditId, Event, Request, Secret, Tenant, TenantId, Timestamp, TraceId};
 use kavach_fixture::small_tenant::{Small, readable, tenant_id};
 use kavach_store::codec;
@@ -133,6 +135,20 @@ const ROUTES: &[(&str, ApiStep)] = &[
         let ResetAll { tenant_id: _, period } = parse(body)?;
         small.execute(By::Operator, ResetPolicies(period)).map(|_| ())
     }),
+    ("POST /v1/webhooks", |small, body| {
+        small.execute(By::Operator, CreateWebhook::parse(parse::<NewWebhook>(body)?)?)?;
+        let made = WebhookView::of(&small.tenant, small.tenant.webhooks().last().unwrap());
+        let json = readable(&serde_json::to_string(&WebhookJson::from(made)).unwrap());
+        // What was accepted is accepted again, as it is shown.
+        let again = with(&json, &["url", "events", "format", "description"]);
+        CreateWebhook::parse(parse::<NewWebhook>(again.to_string().as_bytes()).unwrap()).unwrap();
+        Ok(())
+    }),
+    ("PATCH /v1/webhooks/{id}", |small, body| {
+        let patch = parse::<WebhookPatch>(body)?;
+        let Some(id) = small.tenant.webhooks().first().map(|webhook| webhook.profile.id) else { return Ok(()) };
+        small.repeated(By::Operator, || Ok(UpdateWebhook { id, patch: patch.clone() }))
+    }),
     ("POST /v1/budget/check", check_budget),
     ("POST /v1/usage", report_usage),
     ("POST /v1/holds/{id}/extend", extend_hold),
@@ -148,6 +164,8 @@ const ROUTES: &[(&str, ApiStep)] = &[
     ("GET /v1/delegations", query::<delegations::DelegationQuery>),
     ("GET /v1/delegations/{id}", query::<delegations::PageQuery>),
     ("GET /v1/policies", query::<policies::PolicyQuery>),
+    ("GET /v1/webhooks", query::<webhooks::WebhookQuery>),
+    ("GET /v1/webhooks/{id}/deliveries", query::<webhooks::DeliveryQuery>),
     ("GET /v1/audit", |_, text| query_of::<audit::AuditListQuery>(text)?.page().map(|_| ())),
     ("GET /v1/audit/export", |_, text| query_of::<audit::AuditListQuery>(text)?.export().map(|_| ())),
     ("GET /v1/spend", |_, text| query_of::<spend::SpendReportQuery>(text)?.read().map(|_| ())),

@@ -1,9 +1,10 @@
-//! Administrative commands, usage reports, changes of holds, and the record of another tenant's end.
+//! Administrative commands, usage reports, changes of holds, what became of messages to webhooks, and the record of
+//! another tenant's end.
 
 use actix::{Context, Handler};
 
 use super::TenantActor;
-use crate::actors::messages::{Execute, ExtendHold, NoteDeletion, RecordUsage, ReleaseHold};
+use crate::actors::messages::{Execute, ExtendHold, NoteDeletion, RecordDelivery, RecordUsage, ReleaseHold};
 use crate::actors::tenant_reply::TenantReply;
 use crate::domain::author::By;
 use crate::domain::budget::settlement::UsageRecord;
@@ -82,6 +83,28 @@ impl Handler<RecordUsage> for TenantActor {
         match recorded {
             // A report is as durable as the decisions it is about.
             Ok(answer) => self.reply_decided(TenantReply::of(reply, answer), before, ctx),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Handler<RecordDelivery> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, RecordDelivery { record, reply }: RecordDelivery, ctx: &mut Context<Self>) {
+        let before = self.tenant().seq();
+        let recorded = self.check_writable().and_then(|()| {
+            // The webhook may be gone, or the message was noted already.
+            let is_open = self.tenant().webhook(record.webhook).is_some_and(|hook| hook.outbox.awaits(record.seq));
+            if !is_open {
+                return Ok(());
+            }
+            let moment = self.tenant().next_moment(self.resources.clock.now());
+            self.record(moment, &Event::Delivered(record))
+        });
+        match recorded {
+            // As durable as decisions: after a crash a message may come again, with its id.
+            Ok(()) => self.reply_decided(TenantReply::of(reply, ()), before, ctx),
             Err(error) => drop(reply.send(Err(error))),
         }
     }

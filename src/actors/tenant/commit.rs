@@ -9,6 +9,7 @@ use super::TenantActor;
 use crate::actors::log_turns::LogFailed;
 use crate::actors::messages::Ending;
 use crate::actors::tenant_reply::TenantReply;
+use crate::domain::webhook::announcement::Announcement;
 use crate::domain::{Error, Event, Moment, Timestamp};
 
 /// Events after which a tenant gives way, so that other tenants on the thread get their turn: these take a fraction of a
@@ -35,6 +36,9 @@ impl TenantActor {
         // A decision that charges no policy and revokes nobody changes only the traffic.
         if !matches!(event, Event::Decided(_)) || !self.tenant().policies().is_empty() {
             self.meter.changed();
+        }
+        if !self.tenant().webhooks().is_empty() && Announcement::of(event).is_some() {
+            self.resources.webhooks.bell.ring(self.tenant().id());
         }
         if !self.meter.has_unsaved() {
             self.meter.unsaved(Some(moment.wall));

@@ -174,6 +174,9 @@ impl Actor for TenantActor {
         if self.pipeline.storage_failed() {
             self.probe_storage(ctx);
         }
+        if self.tenant().has_due_messages() {
+            self.resources.webhooks.bell.ring(self.tenant().id());
+        }
     }
 }
 

@@ -9,3 +9,4 @@ pub mod delegations;
 pub mod holds;
 pub mod server;
 pub mod tenants;
+pub mod webhooks;

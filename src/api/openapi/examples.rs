@@ -22,12 +22,14 @@ use crate::api::spend::SpendReportJson;
 use crate::api::stats::StatsJson;
 use crate::api::tenants::{NewKey, SnapshotJson};
 use crate::api::usage::UsageBody;
+use crate::api::webhooks::WebhookJson;
 use crate::api::whoami::WhoamiJson;
 use crate::domain::agent::commands::{AgentPatch, NewAgent};
 use crate::domain::budget::policy_commands::{NewPolicy, PolicyPatch};
 use crate::domain::budget::usage::UsageAnswer;
 use crate::domain::delegation::commands::NewDelegation;
 use crate::domain::tenant::commands::{NewTenant, TenantPatch};
+use crate::domain::webhook::commands::{DeliveryView, NewWebhook, WebhookPatch};
 use crate::domain::{AuditEntry, Code, Decision};
 use crate::store::checkpoint::KeptCheckpoint;
 
@@ -52,6 +54,8 @@ const LINK: &str = "dlg_019ac1d600007000800000089a0b1c2d";
 const ENTRY: &str = "aud_019ac1d700007000800000099a0b1c2d";
 const REPORT: &str = "aud_019ac1d7100070008000000a9a0b1c2d";
 /// Not in the form of a real token, so that nobody takes it for a leaked secret.
+const WEBHOOK: &str = "whk_019ac1d8000070008000000b9a0b1c2d";
+const MESSAGE: &str = "msg_019ac1d8100070008000000c9a0b1c2d";
 const TOKEN: &str = "kv_(64 characters)";
 const MADE: &str = "2026-11-24T09:30:00.000Z";
 
@@ -346,6 +350,7 @@ examples! {
             "resource": null,
             "actions": null,
             "temporary": null,
+            "thresholds": [80, 100],
             "lastDeniedAt": null,
             "createdAt": MADE,
             "updatedAt": MADE,
@@ -383,6 +388,46 @@ examples! {
         "report calls": { "agentId": AGENT, "tokensCost": 2, "calls": 40 }
     }
     UsageAnswer { "settled": { "auditId": REPORT, "ref": ENTRY, "agentId": AGENT, "tokensCost": 0.0131, "calls": 0 } }
+    NewWebhook {
+        "an endpoint": {
+            "tenantId": "acme",
+            "url": "https://ops.acme.example/kavach",
+            "events": ["agent.*", "policy.updated"],
+            "description": "To the pager",
+        }
+    }
+    WebhookPatch { "another list": { "events": ["*"], "status": "active" } }
+    WebhookJson {
+        "a webhook": {
+            "id": WEBHOOK,
+            "tenantId": TENANT,
+            "url": "https://ops.acme.example/kavach",
+            "events": ["agent.*", "policy.updated"],
+            "format": "standard",
+            "description": "To the pager",
+            "status": "active",
+            "pending": 0,
+            "dead": 0,
+            "lastOutcome": "delivered",
+            "lastOutcomeAt": MADE,
+            "lastProblem": null,
+            "createdAt": MADE,
+            "updatedAt": MADE,
+            "secret": "whsec_(44 characters)",
+        }
+    }
+    DeliveryView {
+        "given up": {
+            "id": MESSAGE,
+            "type": "agent.created",
+            "status": "dead",
+            "attempts": 8,
+            "httpStatus": 503,
+            "problem": "it answered 503",
+            "createdAt": MADE,
+            "finishedAt": "2026-11-25T09:30:00.000Z",
+        }
+    }
     AuditEntry {
         "a decision": {
             "id": ENTRY,

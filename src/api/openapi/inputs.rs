@@ -11,7 +11,7 @@ use super::schemas::{Schemas, not_null};
 use crate::api::idempotency::Once;
 use crate::api::input::{AnyQuery, Body, OptionalBody, Query, UnreadBody};
 use crate::domain::schema::TenantName;
-use crate::domain::{AgentId, AuditId, Code, KeyId, PolicyId};
+use crate::domain::{AgentId, AuditId, Code, KeyId, MessageId, PolicyId, WebhookId};
 
 /// The input of a handler. Every input has to describe itself for the document.
 pub trait HandlerInput: FromRequest {
@@ -100,6 +100,8 @@ fn path_parameter(schemas: &mut Schemas, path: &str, name: &str) -> (Value, &'st
         }
         "id" if begins("/v1/policies/") => (schemas.request::<PolicyId>(), "The policy's id."),
         "id" if begins("/v1/holds/") => (schemas.request::<AuditId>(), "The audit entry of the decision that made it."),
+        "id" if begins("/v1/webhooks/") => (schemas.request::<WebhookId>(), "The webhook's id."),
+        "delivery" => (schemas.request::<MessageId>(), "The message's id, which its `webhook-id` header holds."),
         "id" if begins("/v1/audit/") => (schemas.request::<AuditId>(), "The entry's id."),
         "file" => (json!({ "type": "string" }), "The file's name."),
         _ => (json!({ "type": "string" }), ""),

@@ -21,6 +21,8 @@ pub enum Tag {
     Delegations,
     /// Budgets and usage.
     Budgets,
+    /// Webhooks.
+    Webhooks,
     /// The audit trail.
     Audit,
     /// Decisions as AuthZEN has them.
@@ -31,12 +33,13 @@ pub enum Tag {
 
 impl Tag {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Decisions,
         Self::Tenants,
         Self::Agents,
         Self::Delegations,
         Self::Budgets,
+        Self::Webhooks,
         Self::Audit,
         Self::Authzen,
         Self::Server,
@@ -52,6 +55,9 @@ impl Tag {
             Self::Agents => ("Agents", "Who asks: what each may do, and its token."),
             Self::Delegations => ("Delegations", "Permissions that one agent lends another."),
             Self::Budgets => ("Budgets", "Policies that limit calls and costs, and what was used."),
+            Self::Webhooks => {
+                ("Webhooks", "Endpoints that are told what happens in a tenant, and what became of each message.")
+            }
             Self::Audit => ("Audit", "Every decision, usage report and change, once and for good."),
             Self::Authzen => ("AuthZEN", "The same decisions by the OpenID Foundation's Authorization API 1.0."),
             Self::Server => ("Server", "The process itself, and what it says of itself."),

@@ -258,6 +258,7 @@ mod tests {
             hold: None,
             scoped: Vec::new(),
             opens: Vec::new(),
+            crossed: Vec::new(),
         };
         let mut bytes = Vec::new();
         codec::encode_event(Moment::new(at, 1), &Event::Used(record), &mut bytes).unwrap();

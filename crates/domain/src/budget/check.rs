@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::agent::Agent;
 use crate::budget::cost::Cost;
+use crate::budget::crossed::Crossed;
 use crate::budget::meter::{Amount, Meter};
 use crate::budget::policy::{Policy, PolicyAction};
 use crate::budget::scope::Call;
@@ -111,6 +112,8 @@ pub struct BudgetCheck {
     pub more_warnings: usize,
     /// The scoped policies among those that were checked, by the numbers of the events that created them.
     pub scoped: Vec<u64>,
+    /// The thresholds that the call reaches, if it is allowed.
+    pub crossed: Vec<Crossed>,
 }
 
 impl Tenant {
@@ -133,6 +136,7 @@ impl Tenant {
             if policy.profile.terms.scope.is_some() {
                 check.scoped.push(policy.profile.id.seq());
             }
+            policy.crossings(now, 1, cost, &mut check.crossed);
             // Meters are for whoever asks why, and for what they stop.
             if !T::KEPT && policy.has_room(now, 1, cost) {
                 continue;

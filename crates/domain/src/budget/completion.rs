@@ -1,4 +1,5 @@
-//! What is recorded with an event, and computed before it is: the windows that it opens in policies with a time zone.
+//! What is recorded with an event, and computed before it is: the windows that it opens in policies with a time zone, and
+//! the thresholds that a usage report reaches.
 //!
 //! The bounds are computed once, by the rules that the server knows at that moment. Applying the event uses only what it
 //! carries. So replay needs no rules, and a zone whose rules change moves no count of the past.
@@ -8,6 +9,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::budget::calendar::Span;
+use crate::budget::crossed::Crossed;
 use crate::budget::opening::Opened;
 use crate::budget::policy::{Policy, PolicyTerms};
 use crate::budget::settlement::UsageRecord;
@@ -22,6 +24,7 @@ impl Event<'_> {
             Self::Decided(record) => record.extras.as_ref().map_or(&[], |extras| &extras.opens),
             Self::Changed(record) => &record.opens,
             Self::Used(record) => &record.opens,
+            Self::Delivered(_) => &[],
         }
     }
 
@@ -33,19 +36,32 @@ impl Event<'_> {
             }
             Self::Changed(record) => Self::Changed(ChangeRecord { opens, ..record }),
             Self::Used(record) => Self::Used(UsageRecord { opens, ..record }),
+            // It touches no policy.
+            Self::Delivered(record) => Self::Delivered(record),
+        }
+    }
+}
+
+impl Event<'_> {
+    fn with_crossed(self, crossed: Vec<Crossed>) -> Self {
+        match self {
+            Self::Used(record) => Self::Used(UsageRecord { crossed, ..record }),
+            other => other,
         }
     }
 }
 
 impl Tenant {
-    /// The event with all that has to be recorded with it: the windows that it opens. Whoever records an event records
+    /// The event with all that has to be recorded with it: the windows that it opens, and the
+    /// thresholds that a usage report reaches. Whoever records an event records
     /// and applies this one. Mostly it is the event itself.
     pub fn complete<'e, 'a>(&self, moment: Moment, event: &'e Event<'a>) -> Cow<'e, Event<'a>> {
-        if !self.may_open(event) {
-            return Cow::Borrowed(event);
-        }
-        let opens = self.opens(moment, event);
-        if opens.is_empty() { Cow::Borrowed(event) } else { Cow::Owned(event.clone().with_opens(opens)) }
+        let opens = if self.may_open(event) { self.opens(moment, event) } else { Vec::new() };
+        let opened = if opens.is_empty() { Cow::Borrowed(event) } else { Cow::Owned(event.clone().with_opens(opens)) };
+        // A decision knows what it reaches: the check of its budgets has looked at them.
+        let Event::Used(record) = event else { return opened };
+        let crossed = self.crossed_by_usage(moment, record);
+        if crossed.is_empty() { opened } else { Cow::Owned(opened.into_owned().with_crossed(crossed)) }
     }
 
     /// Whether any policy could need it.
@@ -85,7 +101,7 @@ impl Tenant {
                 self.place_of_policy(policy.seq()).into_iter().collect()
             }
             Event::Changed(ChangeRecord { change: Change::PoliciesReset { .. }, .. }) => self.zoned_policies().into(),
-            Event::Decided(_) | Event::Changed(_) => SmallVec::new(),
+            Event::Decided(_) | Event::Changed(_) | Event::Delivered(_) => SmallVec::new(),
         }
     }
 

@@ -261,7 +261,7 @@ struct NumberedWindow {
 impl NumberedWindow {
     fn within(self, Bounds { start, end }: Bounds) -> Window {
         let Self { number: _, calls, cost, reset } = self;
-        Window { start, end, calls, cost, held: Cost::default(), reset }
+        Window { calls, cost, ..Window::empty(Bounds { start, end }, reset) }
     }
 }
 

@@ -183,6 +183,7 @@ impl Tenant {
                     scoped,
                     opens: Vec::new(),
                     key: None,
+                    crossed: Vec::new(),
                 };
                 Ok((Some(record), answer))
             }
@@ -249,5 +250,6 @@ fn end_record(by: By, hold: &Hold, change: HoldChange) -> UsageRecord {
         scoped: hold.scoped.to_vec(),
         opens: Vec::new(),
         key: None,
+        crossed: Vec::new(),
     }
 }

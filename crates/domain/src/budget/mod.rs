@@ -18,6 +18,7 @@ pub mod chunked;
 pub mod completion;
 pub mod cost;
 pub mod counts;
+pub mod crossed;
 pub mod hold;
 pub mod hold_commands;
 #[cfg(test)]
@@ -34,6 +35,9 @@ pub mod scope;
 pub mod scope_index;
 pub mod settlement;
 pub mod terms_view;
+pub mod threshold;
+#[cfg(test)]
+mod threshold_tests;
 pub mod usage;
 pub mod window;
 pub mod window_view;

@@ -91,6 +91,9 @@ pub struct PolicyTerms {
     /// one: a decision lists the scoped policies that it charged, and only those.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<Box<Scope>>,
+    /// At which percents of its limits somebody is told, in ascending order; `None` is the usual ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Vec<u16>>,
 }
 
 impl PolicyTerms {

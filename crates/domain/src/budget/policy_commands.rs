@@ -14,13 +14,14 @@ use crate::budget::counts::Period;
 use crate::budget::policy::{Policy, PolicyAction, PolicyStatus, PolicyTerms};
 use crate::budget::policy_limits::{Limits, LimitsPatch, TemporarySpec};
 use crate::budget::scope::{Scope, parse_actions, parse_resource, some_labels};
+use crate::budget::threshold::{DEFAULT_THRESHOLDS, parse_thresholds};
 use crate::budget::window_view::WindowView;
 use crate::error::{Code, Error};
 use crate::event::Change;
 use crate::id::{AgentId, PolicyId, TenantId};
 use crate::limits::MAX_POLICIES;
 #[cfg(feature = "schema")]
-use crate::limits::{MAX_ACTIONS, MAX_MONTH_START};
+use crate::limits::{MAX_ACTIONS, MAX_MONTH_START, MAX_THRESHOLDS};
 use crate::moment::Moment;
 use crate::tenant::settings::given;
 use crate::tenant::{Command, Creates, Tenant};
@@ -75,6 +76,10 @@ pub struct NewPolicy {
     /// Limits that replace its own of the same names until a time.
     #[serde(default)]
     pub temporary: Option<TemporarySpec>,
+    /// At which percents of its limits webhooks are told `budget.threshold`, once in each window; 80 and 100 by default.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<crate::schema::Threshold>>", length(max = MAX_THRESHOLDS)))]
+    pub thresholds: Option<Vec<u64>>,
 }
 
 /// A policy as an answer shows it.
@@ -154,6 +159,7 @@ impl CreatePolicy {
             resource: new.resource.map(Some),
             actions: new.actions.map(Some),
             temporary: new.temporary.map(Some),
+            thresholds: new.thresholds.map(Some),
         };
         let agent = match agent_id {
             Some(text) => Some(AgentId::parse(&text).ok_or_else(|| no_such_agent(&text))?),
@@ -232,6 +238,10 @@ pub struct PolicyPatch {
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<TemporarySpec>"))]
     pub temporary: Option<Option<TemporarySpec>>,
+    /// Percents in place of the old ones; `null` is 80 and 100, an empty list none. What is not reached any more is told anew.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<crate::schema::Threshold>>", length(max = MAX_THRESHOLDS)))]
+    pub thresholds: Option<Option<Vec<u64>>>,
 }
 
 /// Terms to set: an omitted one keeps its value.
@@ -244,17 +254,24 @@ struct TermsPatch {
     resource: Option<Option<String>>,
     actions: Option<Option<Vec<String>>>,
     temporary: Option<Option<TemporarySpec>>,
+    thresholds: Option<Option<Vec<u64>>>,
 }
 
 impl TermsPatch {
     fn is_empty(&self) -> bool {
-        let Self { time_zone, week_starts_on, month_starts_on, labels, resource, actions, temporary } = self;
+        let Self { time_zone, week_starts_on, month_starts_on, labels, resource, actions, temporary, thresholds } =
+            self;
         (time_zone.is_none() && week_starts_on.is_none() && month_starts_on.is_none())
-            && (labels.is_none() && resource.is_none() && actions.is_none() && temporary.is_none())
+            && (labels.is_none()
+                && resource.is_none()
+                && actions.is_none()
+                && temporary.is_none()
+                && thresholds.is_none())
     }
 
     fn merge(self, old: &PolicyTerms) -> Result<PolicyTerms, Error> {
-        let Self { time_zone, week_starts_on, month_starts_on, labels, resource, actions, temporary } = self;
+        let Self { time_zone, week_starts_on, month_starts_on, labels, resource, actions, temporary, thresholds } =
+            self;
         let calendar = Calendar {
             zone: match time_zone {
                 Some(name) => name.map_or(Ok(None), |name| parse_zone(&name))?,
@@ -288,7 +305,13 @@ impl TermsPatch {
             Some(spec) => spec.map(TemporarySpec::parse).transpose()?.map(Box::new),
             None => old.temporary.clone(),
         };
-        Ok(PolicyTerms { calendar, temporary, scope: (!scope.is_empty()).then(|| Box::new(scope)) })
+        let thresholds = match thresholds {
+            Some(percents) => percents.map(parse_thresholds).transpose()?,
+            None => old.thresholds.clone(),
+        };
+        // The usual ones need no mention.
+        let thresholds = thresholds.filter(|percents| *percents != DEFAULT_THRESHOLDS);
+        Ok(PolicyTerms { calendar, temporary, scope: (!scope.is_empty()).then(|| Box::new(scope)), thresholds })
     }
 }
 
@@ -349,9 +372,10 @@ impl Command for UpdatePolicy {
         let Self { id, patch } = self;
         let old = &changeable(tenant, id, by)?.profile;
         let PolicyPatch { limits, action, status, time_zone, week_starts_on, month_starts_on, .. } = patch;
-        let PolicyPatch { labels, resource, actions, temporary, .. } = patch;
+        let PolicyPatch { labels, resource, actions, temporary, thresholds, .. } = patch;
         let sets_until = matches!(temporary, Some(Some(_)));
-        let patch = TermsPatch { time_zone, week_starts_on, month_starts_on, labels, resource, actions, temporary };
+        let patch =
+            TermsPatch { time_zone, week_starts_on, month_starts_on, labels, resource, actions, temporary, thresholds };
         let sets_terms = !patch.is_empty();
         // An operator who sets a key's policy to equal values still takes it over.
         let takes_over = matches!((by, old.by), (By::Operator, By::Key(_)))

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::author::By;
 use crate::budget::cost::Cost;
+use crate::budget::crossed::Crossed;
 use crate::budget::opening::Opened;
 use crate::id::AgentId;
 use crate::idempotency::key::UsedKey;
@@ -42,6 +43,9 @@ pub struct UsageRecord {
     /// The windows that it opens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub opens: Vec<Opened>,
+    /// The thresholds that it reaches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crossed: Vec<Crossed>,
 }
 
 /// What happens to a hold other than a settlement.

@@ -9,6 +9,7 @@ use crate::agent::labels::Labels;
 use crate::budget::calendar::{UTC, Weekday};
 use crate::budget::policy::PolicyTerms;
 use crate::budget::policy_limits::{Temporary, calls_limit, cost_limit};
+use crate::budget::threshold::DEFAULT_THRESHOLDS;
 use crate::schema::inline_schema;
 use crate::time::Timestamp;
 
@@ -32,6 +33,8 @@ pub struct TermsView {
     pub actions: Option<Vec<Box<str>>>,
     /// Limits that replace its own of the same names for a while; `null` if there are none.
     pub temporary: Option<TemporaryView>,
+    /// At which percents of its limits webhooks are told.
+    pub thresholds: Vec<u16>,
 }
 
 /// Limits for a while.
@@ -69,7 +72,7 @@ impl Serialize for OverridesView {
 impl TermsView {
     /// The terms, with the values of what they leave out.
     pub fn of(terms: &PolicyTerms) -> Self {
-        let PolicyTerms { calendar, temporary, scope } = terms;
+        let PolicyTerms { calendar, temporary, scope, thresholds } = terms;
         let scope = scope.as_deref();
         let temporary = temporary.as_deref();
         Self {
@@ -81,6 +84,7 @@ impl TermsView {
             actions: scope.map(|scope| scope.actions.clone()).filter(|actions| !actions.is_empty()),
             temporary: temporary
                 .map(|temporary| TemporaryView { limits: OverridesView(temporary.clone()), until: temporary.until }),
+            thresholds: thresholds.clone().unwrap_or_else(|| DEFAULT_THRESHOLDS.to_vec()),
         }
     }
 }

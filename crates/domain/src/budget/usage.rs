@@ -176,6 +176,7 @@ impl Tenant {
                 scoped,
                 opens: Vec::new(),
                 key: None,
+                crossed: Vec::new(),
             };
             return Ok((Some(record), answer));
         };
@@ -205,6 +206,7 @@ impl Tenant {
                     scoped,
                     opens: Vec::new(),
                     key: None,
+                    crossed: Vec::new(),
                 };
                 Ok((Some(record), answer))
             }

@@ -48,6 +48,16 @@ impl Bounds {
     }
 }
 
+/// What of a window a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Counted {
+    /// Calls.
+    Calls,
+    /// Cost.
+    Cost,
+}
+
 /// What was charged in one window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
@@ -64,13 +74,33 @@ pub struct Window {
     pub held: Cost,
     /// Number of an event. Charges up to it are not in this count, and can't be given back.
     pub reset: u64,
+    /// The highest threshold of its limits on calls that was told, in percent; 0 is none.
+    #[serde(default, skip_serializing_if = "is_none_told")]
+    pub told_calls: u16,
+    /// The same of its limits on cost.
+    #[serde(default, skip_serializing_if = "is_none_told")]
+    pub told_cost: u16,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none_told(percent: &u16) -> bool {
+    *percent == 0
 }
 
 impl Window {
     /// A window without charges, opened by an event after `reset`.
     pub fn empty(bounds: Bounds, reset: u64) -> Self {
         let Bounds { start, end } = bounds;
-        Self { start, end, calls: 0, cost: Cost::default(), held: Cost::default(), reset }
+        let (cost, held) = (Cost::default(), Cost::default());
+        Self { start, end, calls: 0, cost, held, reset, told_calls: 0, told_cost: 0 }
+    }
+
+    /// The highest threshold that was told, in percent.
+    pub(crate) fn told_mut(&mut self, of: Counted) -> &mut u16 {
+        match of {
+            Counted::Calls => &mut self.told_calls,
+            Counted::Cost => &mut self.told_cost,
+        }
     }
 
     /// Its bounds.

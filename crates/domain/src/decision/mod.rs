@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::agent::{Agent, AgentStatus};
 use crate::budget::check::Exceeded;
 use crate::budget::cost::Cost;
+use crate::budget::crossed::Crossed;
 use crate::budget::policy::PolicyAction;
 use crate::budget::scope::Call;
 use crate::decision::explain::{Step, Trace};
@@ -101,6 +102,8 @@ pub struct Verdict {
     more_warnings: usize,
     /// The scoped policies that the call is charged to.
     scoped: Vec<u64>,
+    /// The thresholds that the call reaches, if it is allowed.
+    crossed: Vec<Crossed>,
     rounded: Option<Cost>,
     /// When the hold on the call's cost ends.
     held_until: Option<Timestamp>,
@@ -187,13 +190,28 @@ impl Verdict {
 
     /// What only some calls have.
     fn extras(&self) -> Option<Extras> {
-        let extras = Extras { held_until: self.held_until, scoped: self.scoped.clone(), ..Extras::default() };
+        let extras = Extras {
+            held_until: self.held_until,
+            scoped: self.scoped.clone(),
+            crossed: self.crossed.clone(),
+            ..Extras::default()
+        };
         (self.allows() && extras != Extras::default()).then_some(extras)
     }
 
     /// The answer to the caller.
     pub fn answer(self, audit_id: Option<AuditId>) -> Decision {
-        let Self { agent: agent_id, owner: _, outcome, warnings, more_warnings, scoped: _, rounded, held_until } = self;
+        let Self {
+            agent: agent_id,
+            owner: _,
+            outcome,
+            warnings,
+            more_warnings,
+            scoped: _,
+            crossed: _,
+            rounded,
+            held_until,
+        } = self;
         let mut decision = Decision { audit_id, warnings, more_warnings, agent_id, ..Decision::default() };
         match outcome {
             Ok(_) => {
@@ -250,14 +268,14 @@ impl Tenant {
             (_, Asked::Agent(id)) => (self.agent(id), Some(id)),
             (_, Asked::Caller | Asked::Nobody) => (None, None),
         };
-        let (mut warnings, mut more_warnings, mut scoped) = (Vec::new(), 0, Vec::new());
+        let (mut warnings, mut more_warnings, mut scoped, mut crossed) = (Vec::new(), 0, Vec::new(), Vec::new());
         let outcome = self.check(agent, request, moment.wall, trace).and_then(|(agent, grant)| {
             if self.policies().is_empty() {
                 return Ok(grant);
             }
             let call = Call::new(request.action(), request.resource());
             let budgets = self.check_budgets(agent, call, request.cost.unwrap_or_default(), moment.wall, trace);
-            scoped = budgets.scoped;
+            (scoped, crossed) = (budgets.scoped, budgets.crossed);
             (warnings, more_warnings) = (budgets.warnings, budgets.more_warnings);
             budgets.denied_by.map_or(Ok(grant), |exceeded| Err(Denial::from(*exceeded)))
         });
@@ -276,6 +294,7 @@ impl Tenant {
             warnings,
             more_warnings,
             scoped,
+            crossed,
             rounded: request.cost.filter(|_| request.is_cost_rounded),
             held_until,
         }

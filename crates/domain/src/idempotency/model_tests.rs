@@ -63,6 +63,7 @@ impl Stored {
             }
             Event::Changed(record) => Self::Changed(rmp_serde::to_vec_named(record).unwrap()),
             Event::Used(record) => Self::Used(rmp_serde::to_vec_named(record).unwrap()),
+            Event::Delivered(_) => panic!("there is no webhook"),
         }
     }
 

@@ -291,6 +291,7 @@ mod tests {
                 key: None,
                 scoped: Vec::new(),
                 opens: Vec::new(),
+                crossed: Vec::new(),
                 settles: settles.then(|| SettledDecision { seq: 1, at, wall: None, estimate: Cost::default() }),
             }
         }

@@ -15,6 +15,8 @@ use crate::moment::Moment;
 use crate::tenant::key::ApiKey;
 use crate::tenant::{Profile, Tenant, TenantStatus};
 use crate::time::Timestamp;
+use crate::webhook::outbox::Outbox;
+use crate::webhook::{Webhook, WebhookProfile};
 
 /// We look for delegations to forget each time this many were made.
 const FORGET_EVERY: u32 = 256;
@@ -41,11 +43,16 @@ impl Tenant {
             let used = RememberedKey { key, seq: moment.seq, at: moment.at };
             self.key_index.remember(&mut self.state.used_keys, used);
         }
+        if !self.state.webhooks.is_empty() {
+            self.queue_message(moment, event);
+        }
         match event {
             Event::Decided(record) => self.apply_decision(moment, record),
             Event::Used(record) => self.apply_usage(moment, record),
+            Event::Delivered(record) => self.apply_delivery(moment, record),
             Event::Changed(record) => self.apply_change(moment, record),
         }
+        self.apply_crossed(event);
     }
 
     fn apply_decision(&mut self, moment: Moment, record: &Record<'_>) {
@@ -195,6 +202,37 @@ impl Tenant {
                 let (name, prefix) = (name.clone(), prefix.clone());
                 self.state.keys.push(ApiKey { id: *key, name, hash: *hash, prefix, created_at: at });
             }
+            Change::WebhookCreated { webhook, spec } => self.state.webhooks.push(Webhook {
+                profile: Arc::new(WebhookProfile {
+                    id: *webhook,
+                    spec: (**spec).clone(),
+                    rotation: 0,
+                    rotated_at: None,
+                    by,
+                    created_at: at,
+                    updated_at: at,
+                }),
+                outbox: Outbox::default(),
+            }),
+            Change::WebhookUpdated { webhook, spec } => self.change_webhook(*webhook, |webhook| {
+                let profile = Arc::make_mut(&mut webhook.profile);
+                profile.spec = (**spec).clone();
+                profile.by = by;
+                profile.updated_at = at;
+            }),
+            Change::WebhookDeleted { webhook } => self.state.webhooks.retain(|known| known.profile.id != *webhook),
+            Change::WebhookRotated { webhook } => self.change_webhook(*webhook, |webhook| {
+                let profile = Arc::make_mut(&mut webhook.profile);
+                profile.rotation = profile.rotation.saturating_add(1);
+                profile.rotated_at = Some(at);
+                profile.by = by;
+                profile.updated_at = at;
+            }),
+            // Its message is in the outbox already.
+            Change::WebhookTested { .. } => {}
+            Change::WebhookRedelivered { webhook, message } => {
+                self.change_webhook(*webhook, |webhook| webhook.outbox.redeliver(message.seq(), at));
+            }
             // It is about another tenant, which this state knows nothing about.
             Change::TenantDeleted { .. } => {}
             Change::KeyRevoked { key } => self.state.keys.retain(|known| known.id != *key),
@@ -251,6 +289,7 @@ impl Tenant {
                             profile.updated_at = at;
                         },
                     );
+                    policy.tell_anew(at);
                 });
                 if is_index_stale {
                     self.policy_index = PolicyIndex::build(&self.state.policies);

@@ -33,6 +33,7 @@ use crate::secret::Credential;
 use crate::slot_lookup::SlotLookup;
 use crate::tenant::key::ApiKey;
 use crate::time::Timestamp;
+use crate::webhook::Webhook;
 
 pub use caller::Caller;
 pub use command::{Command, Creates, first_answer, first_profile};
@@ -192,6 +193,15 @@ impl Tenant {
     /// The idempotency keys that it remembers, and their look-up.
     pub(crate) fn used_keys(&self) -> (&KeyMemory, &KeyIndex) {
         (&self.state.used_keys, &self.key_index)
+    }
+
+    /// Its webhooks, oldest first.
+    pub fn webhooks(&self) -> &[Webhook] {
+        &self.state.webhooks
+    }
+
+    pub(crate) fn webhooks_mut(&mut self) -> &mut Vec<Webhook> {
+        &mut self.state.webhooks
     }
 
     pub(crate) fn settlements_mut(&mut self) -> &mut Settlements {

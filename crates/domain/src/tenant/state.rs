@@ -16,6 +16,7 @@ use crate::tenant::key::ApiKey;
 use crate::tenant::settings::TenantSettings;
 use crate::text::Slug;
 use crate::time::Timestamp;
+use crate::webhook::Webhook;
 
 /// Whether a tenant's agents may work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,4 +81,7 @@ pub struct State {
     /// The idempotency keys that it remembers.
     #[serde(default, skip_serializing_if = "KeyMemory::is_empty")]
     pub used_keys: KeyMemory,
+    /// Its webhooks, oldest first, with their messages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub webhooks: Vec<Webhook>,
 }

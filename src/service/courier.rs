@@ -1,0 +1,408 @@
+//! The courier: sends the messages of all webhooks, in order for each, on a thread that serves no calls.
+//!
+//! Each webhook with something to send has a *lane*: a task that takes its first message, sends it, notes what became of
+//! it, and goes on with the next. A lane that waits for its next attempt holds no thread and keeps no tenant in memory. So
+//! an endpoint that fails or never answers holds up only its own later messages. What is to be sent is part of the tenant's
+//! state: a kill loses at most the knowledge that a message was delivered, and it comes again with its id.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix_rt::Arbiter;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
+use tracing::{error, warn};
+use url::Url;
+
+use super::kavach::Kavach;
+use super::tenant_counts::off_thread;
+use crate::actors::Route;
+use crate::actors::fair_semaphore::{FairSemaphore, Party};
+use crate::actors::messages::{Inspect, OpenAudit, RecordDelivery};
+use crate::domain::limits::MAX_WEBHOOKS;
+use crate::domain::webhook::WebhookProfile;
+use crate::domain::webhook::outbox::{DeliveryRecord, Outcome, WaitingMessage};
+use crate::domain::{AuditEntry, AuditId, Error, MessageId, Tenant, TenantId, WebhookId};
+use crate::measure::count;
+use crate::webhooks::backoff::Backoff;
+use crate::webhooks::bell::News;
+use crate::webhooks::message_body::body;
+use crate::webhooks::post::{Client, Failure};
+use crate::webhooks::signature;
+
+/// Attempts under way at once. Each holds a connection and little else, and one that gets no answer holds it for seconds.
+const MAX_ATTEMPTS: usize = 256;
+/// Pause before a tenant that can't answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a clean stop waits for attempts under way, so that what was delivered is noted.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// The thread that the courier runs on.
+#[derive(Default)]
+pub struct CourierThread {
+    running: Option<Running>,
+}
+
+struct Running {
+    kavach: Kavach,
+    arbiter: Arbiter,
+    ended: oneshot::Receiver<()>,
+}
+
+impl CourierThread {
+    /// Starts the courier, once the tenants are known.
+    pub fn start(kavach: Kavach) -> Self {
+        let arbiter = Arbiter::new();
+        let (end, ended) = oneshot::channel();
+        let courier = kavach.clone();
+        arbiter.spawn_fn(move || {
+            actix_rt::spawn(async move {
+                Rc::new(Courier::new(courier)).run().await;
+                let _ = end.send(());
+            });
+        });
+        Self { running: Some(Running { kavach, arbiter, ended }) }
+    }
+
+    /// Sends nothing more, and notes what is delivered of that under way.
+    pub async fn stop(self) {
+        let Some(Running { kavach, arbiter, ended }) = self.running else { return };
+        kavach.core.webhooks.bell.close();
+        if timeout(CLOSING, ended).await.is_err() {
+            warn!("messages to webhooks were still under way; they may come twice");
+        }
+        arbiter.stop();
+        // Its thread ends at its next turn. A panic on it was logged where it happened.
+        let _ = arbiter.join();
+    }
+}
+
+/// Sends messages, on one thread.
+struct Courier {
+    kavach: Kavach,
+    client: Client,
+    backoff: Backoff,
+    attempts: Arc<FairSemaphore>,
+    lanes: RefCell<HashMap<WebhookId, Rc<Lane>>>,
+    closing: Cell<bool>,
+    /// Told when a lane ends.
+    lane_ended: Notify,
+}
+
+/// The messages of one webhook.
+#[derive(Default)]
+struct Lane {
+    /// Whether there may be something new since it last asked.
+    again: Cell<bool>,
+    /// Ends its wait for the next attempt.
+    nudge: Notify,
+    /// How many messages wait, as it last heard.
+    waiting: Cell<usize>,
+}
+
+/// What a lane sends next.
+struct Due {
+    profile: Arc<WebhookProfile>,
+    message: WaitingMessage,
+    waiting: usize,
+}
+
+impl Courier {
+    fn new(kavach: Kavach) -> Self {
+        Self {
+            client: Client::new(kavach.core.webhooks.allowed.clone()),
+            backoff: Backoff::of_process(),
+            attempts: FairSemaphore::new(MAX_ATTEMPTS, MAX_WEBHOOKS),
+            lanes: RefCell::default(),
+            closing: Cell::new(false),
+            lane_ended: Notify::new(),
+            kavach,
+        }
+    }
+
+    /// Sends until the news end, and then waits for what is under way.
+    async fn run(self: Rc<Self>) {
+        let found = Rc::clone(&self);
+        let search = actix_rt::spawn(async move { found.find_unsent().await });
+        let bell = &self.kavach.core.webhooks.bell;
+        while let Some(News { tenants, nudged }) = bell.next().await {
+            for webhook in nudged {
+                if let Some(lane) = self.lanes.borrow().get(&webhook) {
+                    lane.nudge.notify_one();
+                }
+            }
+            for tenant in tenants {
+                let courier = Rc::clone(&self);
+                actix_rt::spawn(async move { courier.look_at(tenant).await });
+            }
+        }
+        self.closing.set(true);
+        search.abort();
+        for lane in self.lanes.borrow().values() {
+            lane.nudge.notify_one();
+        }
+        while !self.lanes.borrow().is_empty() {
+            self.lane_ended.notified().await;
+        }
+    }
+
+    /// Finds what the last run left unsent: its tenants' rows say so. One without a row that holds is asked.
+    async fn find_unsent(&self) {
+        let core = Arc::clone(&self.kavach.core);
+        if !core.webhooks.key.exists() {
+            return;
+        }
+        let search = move || {
+            let (mut due, mut unclear) = (Vec::new(), Vec::new());
+            core.directory.each(|known| match known.row() {
+                Some(row) if row.due_webhooks == 0 => {}
+                Some(_) => due.push(known.route.id),
+                None => unclear.push(known.route.id),
+            });
+            due.into_iter().chain(unclear).collect::<Vec<_>>()
+        };
+        for tenant in off_thread(search).await.unwrap_or_default() {
+            // An actor that starts with something to send rings by itself. Others are in memory already.
+            if self.closing.get() {
+                return;
+            }
+            let _ = self.inspect(tenant, |tenant| tenant.has_due_messages()).await.map(|is_due| {
+                if is_due {
+                    self.kavach.core.webhooks.bell.ring(tenant);
+                }
+            });
+        }
+    }
+
+    /// Starts a lane for each webhook of a tenant that has something to send and no lane yet.
+    async fn look_at(self: Rc<Self>, tenant: TenantId) {
+        let due = loop {
+            let look = |tenant: &Tenant| -> Vec<WebhookId> {
+                let due = tenant.webhooks().iter().filter(|webhook| webhook.due().is_some());
+                due.map(|webhook| webhook.profile.id).collect()
+            };
+            match self.inspect(tenant, look).await {
+                Ok(due) => break due,
+                Err(problem) if problem.code().is_unavailable() && !self.closing.get() => {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                Err(_) => return,
+            }
+        };
+        if self.closing.get() {
+            return;
+        }
+        for webhook in due {
+            let mut lanes = self.lanes.borrow_mut();
+            if let Some(lane) = lanes.get(&webhook) {
+                lane.again.set(true);
+                continue;
+            }
+            let lane = Rc::<Lane>::default();
+            lanes.insert(webhook, Rc::clone(&lane));
+            drop(lanes);
+            let courier = Rc::clone(&self);
+            actix_rt::spawn(async move {
+                courier.send_all(tenant, webhook, &lane).await;
+                courier.count_waiting(&lane, 0);
+                courier.lanes.borrow_mut().remove(&webhook);
+                courier.lane_ended.notify_one();
+            });
+        }
+    }
+
+    /// Sends a webhook's messages until none is left.
+    async fn send_all(&self, tenant: TenantId, webhook: WebhookId, lane: &Lane) {
+        // Failures in a row, of whatever message.
+        let mut failures = 0u32;
+        // Attempts of the first message.
+        let (mut first, mut attempts) = (0, 0u32);
+        while !self.closing.get() {
+            lane.again.set(false);
+            let Due { profile, message, waiting } = match self.next_due(tenant, webhook).await {
+                Ok(Some(due)) => due,
+                Ok(None) if lane.again.get() => continue,
+                Ok(None) => return,
+                Err(problem) if problem.code().is_unavailable() => {
+                    self.pause(lane, ASK_AGAIN).await;
+                    continue;
+                }
+                // The tenant was erased.
+                Err(_) => return,
+            };
+            self.count_waiting(lane, waiting);
+            if first != message.seq {
+                (first, attempts) = (message.seq, 0);
+            }
+            let attempt = self.attempt(tenant, &profile, &message).await;
+            let measures = &self.kavach.core.measures;
+            let outcome = match attempt {
+                Ok(Attempt::Taken(status)) => {
+                    attempts = attempts.saturating_add(1);
+                    failures = 0;
+                    count(&measures.webhooks_delivered);
+                    Some((Outcome::Delivered, Some(status), None))
+                }
+                Ok(Attempt::Forgotten) => {
+                    let problem = "the tenant's audit trail does not keep this entry any more";
+                    Some((Outcome::Dead, None, Some(problem.into())))
+                }
+                Ok(Attempt::Refused(Failure { status, problem })) => {
+                    attempts = attempts.saturating_add(1);
+                    failures = failures.saturating_add(1);
+                    count(&measures.webhooks_failed);
+                    let is_over = message.is_given_up(self.kavach.core.clock.now());
+                    is_over.then(|| (Outcome::Dead, status, Some(problem.into())))
+                }
+                // It is not the endpoint's fault, so it is no attempt.
+                Err(Closing) => return,
+            };
+            if let Some((outcome, status, problem)) = outcome {
+                if outcome == Outcome::Dead {
+                    count(&measures.webhooks_dead);
+                }
+                let WaitingMessage { seq, at, kind, since: _ } = message;
+                let record = DeliveryRecord { webhook, seq, at, kind, outcome, attempts, status, problem };
+                if !self.note(tenant, &record, lane).await {
+                    return;
+                }
+            }
+            if failures > 0 {
+                let random = getrandom::u32().unwrap_or_default();
+                let now = self.kavach.core.clock.now();
+                self.pause(lane, self.backoff.after(failures, message.since, now, random)).await;
+            }
+        }
+    }
+
+    /// Sends a message once. An error is the end of the server.
+    async fn attempt(
+        &self,
+        tenant: TenantId,
+        profile: &WebhookProfile,
+        message: &WaitingMessage,
+    ) -> Result<Attempt, Closing> {
+        let text = loop {
+            match self.text(tenant, profile, message).await {
+                Ok(Some(text)) => break text,
+                Ok(None) => return Ok(Attempt::Forgotten),
+                Err(_) => self.ask_again().await?,
+            }
+        };
+        let key = loop {
+            let core = Arc::clone(&self.kavach.core);
+            match off_thread(move || core.webhooks.key.read()).await {
+                Ok(Ok(Some(key))) => break key,
+                Ok(Ok(None)) => error!(
+                    "webhook.key is missing from the data directory; restore it, or rotate every webhook's secret"
+                ),
+                Ok(Err(problem)) => error!(%problem, "the key of webhooks can't be read, so no message is sent"),
+                Err(_) => {}
+            }
+            self.ask_again().await?;
+        };
+        let Ok(url) = Url::parse(&profile.spec.url) else {
+            return Ok(Attempt::Refused(Failure { status: None, problem: "its URL can't be read".to_owned() }));
+        };
+        let party = Party { operator: false, tenant: Some(tenant) };
+        let turn = self.attempts.take(party).await.map_err(|_| Closing)?;
+        if self.closing.get() {
+            return Err(Closing);
+        }
+        let id = MessageId::derive(message.at, message.seq, tenant.tag());
+        let headers = signature::headers(&key, profile, id, self.kavach.core.clock.now(), &text);
+        let posted = self.client.post(&url, &headers, &text).await;
+        drop(turn);
+        Ok(posted.map_or_else(Attempt::Refused, Attempt::Taken))
+    }
+
+    /// The text of a message; `None` if its event is past the tenant's retention.
+    async fn text(
+        &self,
+        tenant: TenantId,
+        profile: &WebhookProfile,
+        message: &WaitingMessage,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let credential = self.kavach.credential;
+        let route = Route { id: tenant, slug: None };
+        let trail = self.kavach.ask_one_of(None, &route, |reply| OpenAudit { credential, reply }).await?;
+        let (id, kind, format) =
+            (AuditId::derive(message.at, message.seq, tenant.tag()), message.kind, profile.spec.format);
+        let look = move || {
+            trail.look_up(id, |moment, event| {
+                body(format, kind, &AuditEntry::of(tenant, moment, event), event.crossed())
+            })
+        };
+        self.kavach.read_trail(Some(tenant), look).await
+    }
+
+    /// Notes what became of a message. `false` if the tenant is gone, or the server ends first.
+    async fn note(&self, tenant: TenantId, record: &DeliveryRecord, lane: &Lane) -> bool {
+        let route = Route { id: tenant, slug: None };
+        loop {
+            let record = record.clone();
+            match self.kavach.ask_one_of(None, &route, |reply| RecordDelivery { record, reply }).await {
+                Ok(()) => return true,
+                Err(problem) if problem.code().is_unavailable() && !self.closing.get() => {
+                    self.pause(lane, ASK_AGAIN).await;
+                }
+                Err(_) => return false,
+            }
+        }
+    }
+
+    async fn next_due(&self, tenant: TenantId, webhook: WebhookId) -> Result<Option<Due>, Error> {
+        let look = move |tenant: &Tenant| {
+            let webhook = tenant.webhook(webhook)?;
+            let (message, waiting) = (*webhook.due()?, webhook.outbox.waiting());
+            Some(Due { profile: Arc::clone(&webhook.profile), message, waiting })
+        };
+        self.inspect(tenant, look).await
+    }
+
+    /// Reads a tenant's state, without keeping it in memory.
+    async fn inspect<T: Send + 'static>(
+        &self,
+        tenant: TenantId,
+        look: impl FnOnce(&Tenant) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let credential = self.kavach.credential;
+        let look = move |tenant: &Tenant, _| Ok(look(tenant));
+        let route = Route { id: tenant, slug: None };
+        self.kavach.ask_one_of(None, &route, |reply| Inspect { credential, look, reply }).await
+    }
+
+    async fn pause(&self, lane: &Lane, wait: Duration) {
+        if !self.closing.get() {
+            let _ = timeout(wait, lane.nudge.notified()).await;
+        }
+    }
+
+    async fn ask_again(&self) -> Result<(), Closing> {
+        tokio::time::sleep(ASK_AGAIN).await;
+        if self.closing.get() { Err(Closing) } else { Ok(()) }
+    }
+
+    fn count_waiting(&self, lane: &Lane, waiting: usize) {
+        let total = &self.kavach.core.measures.webhooks_waiting;
+        total.fetch_add(waiting, Ordering::Relaxed);
+        total.fetch_sub(lane.waiting.replace(waiting), Ordering::Relaxed);
+    }
+}
+
+/// How an attempt ended.
+enum Attempt {
+    /// The endpoint took the message, with that status.
+    Taken(u16),
+    /// It did not.
+    Refused(Failure),
+    /// There is nothing to send any more.
+    Forgotten,
+}
+
+/// The server ends.
+struct Closing;
