@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::Admin;
 use super::error::HandlerResult;
+use super::idempotency::{Once, note_repeat};
 use super::input::{Body, Query, Reason, page};
 use super::responses;
 use crate::domain::limits::MAX_PAGE;
@@ -107,14 +108,15 @@ impl From<WebhookView> for WebhookJson {
 
 impl From<WebhookWithSecret> for WebhookJson {
     fn from(made: WebhookWithSecret) -> Self {
-        Self { secret: made.secret.reveal(), ..made.view.into() }
+        Self { secret: made.secret.map(|secret| secret.reveal()).unwrap_or_default(), ..made.view.into() }
     }
 }
 
 /// `POST /v1/webhooks`
-pub async fn create(Admin(kavach): Admin, Body(new): Body<NewWebhook>) -> HandlerResult {
+pub async fn create(Admin(kavach): Admin, new: Once<NewWebhook>) -> HandlerResult {
+    let (kavach, new) = new.of(kavach);
     let made = kavach.webhooks().create(new).await?;
-    let mut response = HttpResponse::Created();
+    let mut response = note_repeat(&kavach, HttpResponse::Created());
     response.insert_header(("Location", format!("/v1/webhooks/{}", made.view.profile.id)));
     responses::json(response, &WebhookJson::from(made))
 }

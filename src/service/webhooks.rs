@@ -30,8 +30,8 @@ pub struct Webhooks<'a>(pub(super) &'a Kavach);
 pub struct WebhookWithSecret {
     /// The webhook.
     pub view: WebhookView,
-    /// The secret that its messages are signed with.
-    pub secret: WebhookSecret,
+    /// The secret that its messages are signed with; `None` if an answer before this one showed it.
+    pub secret: Option<WebhookSecret>,
 }
 
 /// Which deliveries to list.
@@ -56,7 +56,7 @@ impl Webhooks<'_> {
     /// Creates a webhook.
     ///
     /// # Errors
-    /// `INVALID_FIELD`, `TENANT_NOT_FOUND`, `TENANT_MISMATCH`, `WEBHOOK_LIMIT_EXCEEDED`.
+    /// `INVALID_FIELD`, `TENANT_NOT_FOUND`, `TENANT_MISMATCH`, `WEBHOOK_LIMIT_EXCEEDED`, `IDEMPOTENCY_KEY_REUSED`.
     pub async fn create(&self, new: NewWebhook) -> Result<WebhookWithSecret, Error> {
         let named = new.tenant_id.as_deref().map(TenantRef::parse);
         let route = self.0.tenant_in_body(named.as_ref())?;
@@ -64,8 +64,8 @@ impl Webhooks<'_> {
         let command = CreateWebhook::parse(new)?;
         self.check_target(&url)?;
         let key = self.signing_key().await?;
-        let view = self.0.execute(&route, command).await?.ok_or_else(lost)?;
-        Ok(WebhookWithSecret { secret: key.current(&view.profile), view })
+        let view = self.0.create(&route, command).await?.ok_or_else(lost)?;
+        Ok(WebhookWithSecret { secret: (!self.0.repeated()).then(|| key.current(&view.profile)), view })
     }
 
     /// Webhooks, oldest first.
@@ -131,7 +131,7 @@ impl Webhooks<'_> {
         let (id, route) = self.find(webhook)?;
         let key = self.signing_key().await?;
         let view = self.0.execute(&route, RotateWebhook(id)).await?.ok_or_else(lost)?;
-        Ok(WebhookWithSecret { secret: key.current(&view.profile), view })
+        Ok(WebhookWithSecret { secret: Some(key.current(&view.profile)), view })
     }
 
     /// Sends a test message, behind what waits already.

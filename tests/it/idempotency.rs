@@ -57,7 +57,7 @@ fn requests(agent: &str, other: &str) -> Vec<(String, Value, u16)> {
 
 /// The answer without the secret that only the first one shows.
 fn without_secret(mut answer: Value) -> Value {
-    for member in ["token", "key"] {
+    for member in ["token", "key", "secret"] {
         if let Some(secret) = answer.get_mut(member) {
             *secret = json!("");
         }
@@ -77,6 +77,8 @@ fn each_route_answers_a_repeat_as_it_did_first_and_does_nothing() {
     let mut firsts = Vec::new();
     let mut all = requests(&agent.id, &other.id);
     all.push(("/v1/tenants/acme/keys".to_owned(), json!({ "name": "ci" }), 201));
+    let webhook = json!({ "url": "https://hooks.example.com/kavach", "events": ["agent.*"] });
+    all.push(("/v1/webhooks".to_owned(), webhook, 201));
     for (number, (path, body, status)) in all.iter().enumerate() {
         // Only operators make keys.
         let caller = if path.ends_with("/keys") { &operator } else { &key };
@@ -84,7 +86,7 @@ fn each_route_answers_a_repeat_as_it_did_first_and_does_nothing() {
         let first = caller.once(&name, path, body);
         assert!(!is_repeat(&first), "{path}");
         let answer = first.expect(*status);
-        for member in ["token", "key"] {
+        for member in ["token", "key", "secret"] {
             assert!(answer.get(member).is_none_or(|secret| !secret.as_str().unwrap().is_empty()), "{path}");
         }
         let before = operator.all_of("acme");
@@ -119,6 +121,8 @@ fn each_route_answers_a_repeat_as_it_did_first_and_does_nothing() {
         } else if path == "/v1/policies" {
             changed["limits"]["maxCallsPerDay"] = json!(1);
             changed.as_object_mut().unwrap().remove("expiresAt");
+        } else if path == "/v1/webhooks" {
+            changed = json!({ "url": "https://hooks.example.com/other", "events": ["agent.*"] });
         }
         caller.once(name, path, &changed).problem(422, "IDEMPOTENCY_KEY_REUSED");
         let (other_path, other_body, _) = &all[(number + 3) % 7];

@@ -64,8 +64,8 @@ enum Pending {
     Secret,
 }
 
-/// Members for times and usage, which change by themselves.
-const MOVING: [&str; 4] = ["updatedAt", "lastActiveAt", "currentUsage", "token"];
+/// Members for times and usage, which change by themselves or with others.
+const MOVING: [&str; 6] = ["updatedAt", "lastActiveAt", "currentUsage", "windows", "effectiveLimits", "token"];
 
 fn still(mut shown: Value) -> Value {
     let members = shown.as_object_mut().unwrap();

@@ -13,7 +13,7 @@ use crate::id::{MessageId, TenantId, WebhookId};
 use crate::limits::{MAX_WEBHOOK_EVENTS, MAX_WEBHOOKS};
 use crate::moment::Moment;
 use crate::tenant::settings::given;
-use crate::tenant::{Command, Tenant};
+use crate::tenant::{Command, Creates, Tenant};
 use crate::text::{parse_name, quote};
 use crate::time::Timestamp;
 use crate::webhook::message_type::{MessageType, is_known};
@@ -301,6 +301,13 @@ impl Command for CreateWebhook {
 
     fn reply(tenant: &Tenant, id: WebhookId, _: Timestamp) -> Option<WebhookView> {
         WebhookView::find(tenant, id).ok()
+    }
+}
+
+impl Creates for CreateWebhook {
+    fn made(tenant: &Tenant, change: &Change, now: Timestamp) -> Option<Self::Reply> {
+        let Change::WebhookCreated { webhook, .. } = change else { return None };
+        Some(Self::reply(tenant, *webhook, now))
     }
 }
 

@@ -26,6 +26,7 @@ pub fn create() -> Docs {
         )
         .created::<WebhookJson>("The new webhook, with its secret.")
         .fails(&[InvalidField, TenantMismatch, TenantNotFound, WebhookLimitExceeded])
+        .once()
         .writes()
 }
 
