@@ -101,7 +101,7 @@ fn a_policys_life() {
         "currentUsage": {
             "callsToday": 0, "callsThisMonth": 0, "tokensCostToday": 0, "tokensCostThisMonth": 0, "lastUpdated": null,
         },
-        "lastDeniedAt": null, "windows": windows, "timeZone": "UTC", "weekStartsOn": "monday", "monthStartsOn": 1,
+        "lastDeniedAt": null, "windows": windows, "thresholds": [80, 100], "timeZone": "UTC", "weekStartsOn": "monday", "monthStartsOn": 1,
         "labels": null, "resource": null, "actions": null, "temporary": null,
     });
     assert_eq!(policy, expected);
