@@ -14,7 +14,7 @@ use crate::actors::registry_messages::{CloseAll, OpenAll};
 use crate::actors::resources::Resources;
 use crate::actors::{Core, Registry};
 use crate::domain::{Secret, SecretHash};
-use crate::journal::{Compressor, DataDir, FolderWriter, LogError, LogOptions, Syncer, unwritable};
+use crate::journal::{Compressor, DataDir, LogError, LogOptions, Syncer, unwritable};
 use crate::measure::Measures;
 use crate::service::{CourierThread, Kavach};
 use crate::settings::ServerSettings;
@@ -127,9 +127,7 @@ impl App {
         let log_keeper = LogKeeper::start(Arc::clone(&log), Arc::clone(&measures.syncs))?;
         let syncer = Syncer::start(data.path())?;
         let compressor = Compressor::start()?;
-        let writer = FolderWriter::start()?;
-        let (durability, keeper) = (settings.durability, log_keeper);
-        let resources = Resources::new(data, log, keeper, writer, syncer, compressor, durability, measures)
+        let resources = Resources::new(data, log, log_keeper, syncer, compressor, settings.durability, measures)?
             .allowing_webhooks_to(settings.webhook_allow.clone());
         let resident_tenants = settings.resident_tenants();
         let core = Arc::new(Core::new(resources, operator, settings.worker_count(), resident_tenants));

@@ -1,5 +1,6 @@
 //! What the tenants' actors of a process share. Nothing here leads to a tenant's state.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -60,24 +61,26 @@ pub struct Resources {
 
 impl Resources {
     /// The resources of a process that has not loaded its tenants yet.
+    ///
+    /// # Errors
+    /// The system has no room for another thread.
     pub fn new(
         data: DataDir,
         log: Arc<Log>,
         log_keeper: LogKeeper,
-        folder_writer: FolderWriter,
         syncer: Syncer,
         compressor: Compressor,
         durability: Durability,
         measures: Measures,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        Ok(Self {
             clock: Clock::default(),
             webhooks: Webhooks::new(data.path(), Vec::new()),
             data,
             log,
             log_keeper,
             catalog: CatalogKeeper::default(),
-            folder_writer,
+            folder_writer: FolderWriter::start()?,
             syncer,
             compressor,
             durability,
@@ -88,7 +91,7 @@ impl Resources {
             measures,
             residency_clock: AtomicU64::new(0),
             supervisor: OnceLock::new(),
-        }
+        })
     }
 
     /// These resources, where webhooks may also reach those networks.

@@ -332,7 +332,7 @@ impl CommitPipeline {
     /// A copy of the state for a snapshot; `None` if the newest one covers it, or the pipeline has ended.
     pub fn copy_state(&self) -> Option<StateCopy> {
         let is_due = self.journal.is_some() && self.since_snapshot() > 0;
-        is_due.then(|| StateCopy(self.tenant.state()))
+        is_due.then(|| StateCopy(Box::new(self.tenant.state())))
     }
 
     /// A snapshot of that state. The folder has to have its events, since a snapshot must not be ahead of it.
@@ -402,7 +402,7 @@ pub struct Closed {
 }
 
 /// A copy of the state, of which a snapshot can be made once the folder has its events.
-pub struct StateCopy(State);
+pub struct StateCopy(Box<State>);
 
 impl StateCopy {
     /// The last event in it.
@@ -418,7 +418,7 @@ impl StateCopy {
 /// A snapshot to write off the owner's thread.
 pub struct PendingSnapshot {
     job: SnapshotJob,
-    state: State,
+    state: Box<State>,
 }
 
 impl PendingSnapshot {

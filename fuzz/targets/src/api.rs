@@ -407,7 +407,7 @@ mod tests {
     use super::*;
 
     /// Routes with neither a body nor a query string, and those of the other target.
-    const OTHERS: [&str; 9] = [
+    const OTHERS: [&str; 12] = [
         "POST /v1/authorize",
         "POST /v1/authorize/batch",
         "POST /v1/authorize/explain",
@@ -417,6 +417,9 @@ mod tests {
         "POST /v1/tenants/{tenant}/activate",
         "POST /v1/snapshot",
         "POST /v1/holds/{id}/release",
+        "POST /v1/webhooks/{id}/rotate",
+        "POST /v1/webhooks/{id}/test",
+        "POST /v1/webhooks/{id}/deliveries/{delivery}/redeliver",
     ];
 
     #[test]
