@@ -1,7 +1,7 @@
 //! One attempt to send a message: an HTTP/1.1 `POST` on a connection of its own.
 //!
 //! We need no more of an answer than its status, so we read no more than its head. Whatever an endpoint does, an attempt
-//! ends within [`ATTEMPT`] and takes [`MAX_HEAD_BYTES`]. The address is checked after the name was looked up and is the one
+//! ends within `ATTEMPT` and takes `MAX_HEAD_BYTES`. The address is checked after the name was looked up and is the one
 //! that we connect to, so nobody can change it in between. Redirects are not followed.
 
 use std::fmt::Write as _;
