@@ -21,6 +21,15 @@ RULES = [
     # No pattern says what a glob or a regular expression is.
     r"allowedArgPatterns\[\d+\] (is not a valid regular expression|has a|has braces|expands to more than|never matches)",
     r"spreadsheet works only with format=csv",
+    r"idempotencyKey differs from the Idempotency-Key of the head",
+    r"temporary.until must be in the future",
+    r"hold needs tokensCost",
+    # Agents may have none, and one schema describes both.
+    r"labels must name at least one label",
+    # No pattern says which zones there are, what the host of a URL may be, or that no word comes twice.
+    r"timeZone must be the name of a time zone",
+    r"url must have the name or the address of a host",
+    r"groupBy must name",
     r"ownerId differs from userId",
     # The document names the usual ones of such characters, and no composition.
     r"must not contain control or invisible characters",
