@@ -24,6 +24,7 @@ RULES = [
     r"idempotencyKey differs from the Idempotency-Key of the head",
     r"temporary.until must be in the future",
     r"hold needs tokensCost",
+    r"maxTokensCost\w+ must be at most 1000000000000",
     # Agents may have none, and one schema describes both.
     r"labels must name at least one label",
     # No pattern says which zones there are, what the host of a URL may be, or that no word comes twice.
