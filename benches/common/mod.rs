@@ -197,7 +197,6 @@ impl World {
         let event = Event::Decided(verdict.record(request, 12));
         let event = self.tenant.complete(moment, &event);
         codec::encode_event(moment, &event, buffer).unwrap();
-        let event = event.into_owned();
         self.tenant.apply(moment, &event);
         verdict.answer(None)
     }

@@ -92,20 +92,25 @@ impl Policy {
             return;
         }
         let (limits, usage) = (self.limits(now), self.used(now));
-        for span in Span::ALL {
-            let Some(Window { calls: old_calls, cost: old_cost, told_calls, told_cost, .. }) =
-                usage.count(span).map(|count| count.open)
-            else {
-                continue;
+        let mut look = |period: Span, window: &Window| {
+            let mut look = |of, used, max, told| {
+                for percent in thresholds.iter().copied().filter(|percent| *percent > told) {
+                    if !reaches(used, percent, max) {
+                        break;
+                    }
+                    found.push(Crossed { policy: self.profile.id, period, of, percent, used, max });
+                }
             };
-            let (calls, cost) = (old_calls.saturating_add(calls), old_cost.plus(cost).millionths());
-            let of_calls = limits.calls(span).map(|max| (Counted::Calls, calls, max, told_calls));
-            let of_cost = limits.cost(span).map(|max| (Counted::Cost, cost, max.millionths(), told_cost));
-            for (of, used, max, told) in of_calls.into_iter().chain(of_cost) {
-                let new = thresholds.iter().copied().skip_while(|percent| *percent <= told);
-                let reached = new.take_while(|percent| reaches(used, *percent, max));
-                let policy = self.profile.id;
-                found.extend(reached.map(|percent| Crossed { policy, period: span, of, percent, used, max }));
+            if let Some(max) = limits.calls(period) {
+                look(Counted::Calls, window.calls.saturating_add(calls), max, window.told_calls);
+            }
+            if let Some(max) = limits.cost(period) {
+                look(Counted::Cost, window.cost.plus(cost).millionths(), max.millionths(), window.told_cost);
+            }
+        };
+        for span in Span::ALL {
+            if let Some(count) = usage.count(span) {
+                look(span, &count.open);
             }
         }
     }

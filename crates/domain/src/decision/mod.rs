@@ -190,13 +190,14 @@ impl Verdict {
 
     /// What only some calls have.
     fn extras(&self) -> Option<Extras> {
-        let extras = Extras {
-            held_until: self.held_until,
-            scoped: self.scoped.clone(),
-            crossed: self.crossed.clone(),
+        let Self { held_until, scoped, crossed, .. } = self;
+        let has_some = held_until.is_some() || !scoped.is_empty() || !crossed.is_empty();
+        (has_some && self.allows()).then(|| Extras {
+            held_until: *held_until,
+            scoped: scoped.clone(),
+            crossed: crossed.clone(),
             ..Extras::default()
-        };
-        (self.allows() && extras != Extras::default()).then_some(extras)
+        })
     }
 
     /// The answer to the caller.
