@@ -133,11 +133,6 @@ impl Journal {
         Ok(())
     }
 
-    /// Whether a [`FlushJob`] is under way.
-    pub fn is_flushing(&self) -> bool {
-        self.is_flushing
-    }
-
     /// Nothing else may be written to the file while a job does.
     pub(super) fn check_not_flushing(&self) -> io::Result<()> {
         if self.is_flushing {

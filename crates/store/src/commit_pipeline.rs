@@ -253,11 +253,6 @@ impl CommitPipeline {
         self.journal.is_some() && !self.is_ahead(queue) && !queue.is_synced(self.last_event)
     }
 
-    /// Whether the log lacks events that are in the state, or has not answered for them yet.
-    pub fn needs_write<R: HeldReply>(&self, queue: &CommitQueue<R>) -> bool {
-        !queue.is_recorded(self.last_event)
-    }
-
     /// Has the next fold take everything up to now. Returns the last event.
     pub fn seal(&mut self) -> u64 {
         if let Some(journal) = self.journal.as_mut().filter(|journal| journal.unsealed_bytes() > 0) {

@@ -20,20 +20,25 @@ impl Tenant {
     /// Places of the policies that this call of the agent charges, oldest first.
     pub(crate) fn policies_charging(&self, agent: &Agent, call: Call<'_>) -> Places {
         let mut places = self.policies_about_owner(agent.profile.id, &agent.profile.spec.owner);
-        let scoped = self.scoped_candidates(agent, call);
+        let scoped = self.scoped_charging(agent, call);
         if !scoped.is_empty() {
-            let charges = |place: &u32| self.policy_at(*place).is_some_and(|policy| policy.charges(agent, call));
-            places.extend(scoped.into_iter().filter(charges));
+            places.extend(scoped);
             places.sort_unstable();
         }
         places
     }
 
+    /// Places of the scoped policies among them.
+    fn scoped_charging(&self, agent: &Agent, call: Call<'_>) -> Places {
+        let mut places = self.scoped_candidates(agent, call);
+        places.retain(|place| self.policy_at(*place).is_some_and(|policy| policy.charges(agent, call)));
+        places
+    }
+
     /// The scoped policies that this call of the agent charges, by the numbers of the events that created them.
     pub(crate) fn scoped_policies(&self, agent: &Agent, call: Call<'_>) -> Vec<u64> {
-        let candidates = self.scoped_candidates(agent, call);
-        let policies = candidates.into_iter().filter_map(|place| self.policy_at(place));
-        policies.filter(|policy| policy.charges(agent, call)).map(|policy| policy.profile.id.seq()).collect()
+        let policies = self.scoped_charging(agent, call).into_iter().filter_map(|place| self.policy_at(place));
+        policies.map(|policy| policy.profile.id.seq()).collect()
     }
 
     /// Places of the scoped policies to look at for this call of the agent, oldest first. Most match.

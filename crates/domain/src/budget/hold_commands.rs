@@ -168,25 +168,7 @@ impl Tenant {
     ) -> Result<(Option<UsageRecord>, UsageAnswer), Error> {
         let Some(id) = answer.r#ref else { return Err(unknown_hold("")) };
         match self.open_hold_of(id, moment.wall) {
-            Ok(hold) => {
-                let (agent, owner) = (hold.agent, Arc::clone(&hold.owner));
-                let settles = Some(hold.decision.clone());
-                let scoped = hold.scoped.to_vec();
-                let record = UsageRecord {
-                    by,
-                    agent,
-                    owner,
-                    calls: 0,
-                    cost,
-                    settles,
-                    hold: None,
-                    scoped,
-                    opens: Vec::new(),
-                    key: None,
-                    crossed: Vec::new(),
-                };
-                Ok((Some(record), answer))
-            }
+            Ok(hold) => Ok((Some(UsageRecord { cost, ..settlement(by, hold) }), answer)),
             Err(NoHold::Ended(EndedHold { end: HoldEnd::Settled(settled), at, seq, .. })) => {
                 if settled != cost {
                     return Err(settled_otherwise(settled, cost));
@@ -239,17 +221,14 @@ fn too_late(end: HoldEnd) -> Error {
 }
 
 fn end_record(by: By, hold: &Hold, change: HoldChange) -> UsageRecord {
+    UsageRecord { hold: Some(change), ..settlement(by, hold) }
+}
+
+/// A settlement of a hold at nothing, charged where the hold was.
+fn settlement(by: By, hold: &Hold) -> UsageRecord {
     UsageRecord {
-        by,
-        agent: hold.agent,
-        owner: Arc::clone(&hold.owner),
-        calls: 0,
-        cost: Cost::default(),
         settles: Some(hold.decision.clone()),
-        hold: Some(change),
         scoped: hold.scoped.to_vec(),
-        opens: Vec::new(),
-        key: None,
-        crossed: Vec::new(),
+        ..UsageRecord::new(by, hold.agent, Arc::clone(&hold.owner))
     }
 }

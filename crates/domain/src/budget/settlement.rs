@@ -48,6 +48,25 @@ pub struct UsageRecord {
     pub crossed: Vec<Crossed>,
 }
 
+impl UsageRecord {
+    /// A report of nothing, to be filled in.
+    pub fn new(by: By, agent: AgentId, owner: Arc<str>) -> Self {
+        Self {
+            by,
+            agent,
+            owner,
+            calls: 0,
+            cost: Cost::default(),
+            settles: None,
+            key: None,
+            hold: None,
+            scoped: Vec::new(),
+            opens: Vec::new(),
+            crossed: Vec::new(),
+        }
+    }
+}
+
 /// What happens to a hold other than a settlement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -165,19 +165,7 @@ impl Tenant {
             let owner = Arc::clone(&known.profile.spec.owner);
             // It is about no call, so only policies that need none are charged.
             let scoped = self.scoped_policies(known, Call::default());
-            let record = UsageRecord {
-                by,
-                agent,
-                owner,
-                calls,
-                cost,
-                settles: None,
-                hold: None,
-                scoped,
-                opens: Vec::new(),
-                key: None,
-                crossed: Vec::new(),
-            };
+            let record = UsageRecord { calls, cost, scoped, ..UsageRecord::new(by, agent, owner) };
             return Ok((Some(record), answer));
         };
         if is_hold {
@@ -195,19 +183,7 @@ impl Tenant {
             }
             None => {
                 let settles = Some(decision);
-                let record = UsageRecord {
-                    by,
-                    agent,
-                    owner,
-                    calls,
-                    cost,
-                    settles,
-                    hold: None,
-                    scoped,
-                    opens: Vec::new(),
-                    key: None,
-                    crossed: Vec::new(),
-                };
+                let record = UsageRecord { calls, cost, settles, scoped, ..UsageRecord::new(by, agent, owner) };
                 Ok((Some(record), answer))
             }
         }
