@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use crate::budget::calendar::Span;
+use crate::budget::calendar::{Calendar, Span};
 use crate::budget::crossed::Crossed;
 use crate::budget::opening::Opened;
 use crate::budget::policy::{Policy, PolicyTerms};
@@ -39,6 +39,19 @@ impl Event<'_> {
             // It touches no policy.
             Self::Delivered(record) => Self::Delivered(record),
         }
+    }
+
+    /// Whether it gives the policy another calendar. Then it opens no window of the old one, even if the clock was set
+    /// back: the counts go on as they are, until the new calendar ends them.
+    pub(crate) fn changes_calendar_of(&self, policy: &Policy) -> bool {
+        let Self::Changed(ChangeRecord { change: Change::PolicyUpdated { policy: id, terms, .. }, .. }) = self else {
+            return false;
+        };
+        *id == policy.profile.id
+            && match terms {
+                Some(terms) => terms.calendar != policy.profile.terms.calendar,
+                None => policy.profile.terms.calendar != Calendar::default(),
+            }
     }
 }
 
@@ -79,7 +92,7 @@ impl Tenant {
         for place in self.touched_by(moment, event) {
             let Some(policy) = self.policies().get(place as usize) else { continue };
             let profile = &policy.profile;
-            if !profile.terms.calendar.is_zoned() {
+            if !profile.terms.calendar.is_zoned() || event.changes_calendar_of(policy) {
                 continue;
             }
             let over = Span::ALL.into_iter().filter(|span| policy.is_over(*span, moment.wall));
@@ -124,8 +137,6 @@ impl Tenant {
             let goes_on =
                 |old: &Policy| old.profile.terms.calendar == terms.calendar && old.usage.count(span).is_some();
             if !old.is_some_and(goes_on) {
-                // An old calendar's window may be among them.
-                opens.retain(|opened| opened.policy != id.seq() || opened.period != span);
                 opens.push(Opened::new(id, span, terms.calendar.bounds(span, moment.wall)));
             }
         }
@@ -240,6 +251,33 @@ mod tests {
         assert_eq!(calls(&zoned, "2026-10-24T23:59:59Z"), 3);
         assert_eq!(calls(&zoned, "2026-10-25T22:59:59Z"), 3);
         assert_eq!(calls(&zoned, "2026-10-25T23:00:00Z"), 0);
+    }
+
+    #[test]
+    fn a_clock_set_back_and_another_calendar_at_once_grant_nothing_twice() {
+        let calendars = [
+            r#"{"timeZone":"UTC","weekStartsOn":"monday"}"#,
+            r#"{"timeZone":"UTC","weekStartsOn":"sunday"}"#,
+            r#"{"timeZone":"Asia/Kolkata","weekStartsOn":"monday"}"#,
+            r#"{"timeZone":"Africa/Cairo","weekStartsOn":"sunday"}"#,
+        ];
+        for (old, new) in calendars.iter().flat_map(|old| calendars.iter().map(move |new| (old, new))) {
+            if old == new {
+                continue;
+            }
+            let old = old.replacen('{', r#"{"limits":{"maxCallsPerDay":5,"maxCallsPerWeek":5},"#, 1);
+            // A Tuesday; the clock goes back to Monday, some hours before.
+            let mut zoned = Zoned::new("2026-12-01T00:30:00Z", &old);
+            let moment = zoned.tenant.next_moment(at("2026-12-01T00:30:00Z"));
+            zoned.tenant.policy_mut(0).unwrap().charge(moment, 3, crate::budget::cost::Cost::default(), false);
+            let back = "2026-11-30T20:30:00Z";
+            zoned.patch(back, new);
+            let view = PolicyView::find(&zoned.tenant, zoned.policy.unwrap(), at(back)).unwrap();
+            for window in &view.windows {
+                let has_the_calls = window.ends_at.is_some_and(|end| end > moment.wall);
+                assert!(!has_the_calls || window.calls == 3, "{old} {new}: {window:?}");
+            }
+        }
     }
 
     #[test]

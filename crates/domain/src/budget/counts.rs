@@ -80,10 +80,13 @@ impl Usage {
         [(Span::Day, day), (Span::Month, month)].into_iter().chain(more)
     }
 
-    /// Whether the time lies in all open windows. It mostly does. A day lies in its week and its month.
+    /// Whether the time lies in all open windows. It mostly does. A day lies in its week and its month, but not always
+    /// after a change of the calendar.
     pub fn is_open_at(&self, now: Timestamp) -> bool {
+        let is_open = |count: &Option<Count>| count.as_ref().is_none_or(|count| count.open.contains(now));
         self.day.open.contains(now)
-            && self.more.as_ref().is_none_or(|more| more.hour.as_ref().is_none_or(|hour| hour.open.contains(now)))
+            && self.month.open.contains(now)
+            && self.more.as_ref().is_none_or(|more| is_open(&more.hour) && is_open(&more.week))
     }
 
     /// Counts exactly these spans beside the day and the month. A new one begins at zero with the event `seq`.

@@ -84,8 +84,8 @@ impl DelegationView {
     /// # Errors
     /// `DELEGATION_NOT_FOUND`.
     pub fn find(tenant: &Tenant, id: DelegationId, now: Timestamp) -> Result<Self, Error> {
-        let (place, link) = existing(tenant, id)?;
-        let status = Standing::default().of(tenant, place, now);
+        let (_, link) = existing(tenant, id)?;
+        let status = Standing::default().shown(tenant, link, now);
         Ok(Self { tenant: tenant.id(), delegation: link.clone(), status })
     }
 
@@ -116,7 +116,7 @@ impl DelegationView {
         let mut standing = Standing::default();
         links
             .filter(|link| to.is_none_or(|to| link.profile.spec.to == to))
-            .map(|link| (link, standing.of(tenant, link.place, now)))
+            .map(|link| (link, standing.shown(tenant, link, now)))
             .filter(|(_, status)| wanted.is_none_or(|wanted| *status == wanted))
             .take(most)
             .map(|(link, status)| Self { tenant: tenant.id(), delegation: link.clone(), status })

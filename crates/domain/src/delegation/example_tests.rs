@@ -296,6 +296,20 @@ fn a_link_ends_when_it_or_its_grantor_expires() {
 }
 
 #[test]
+fn a_link_to_a_revoked_agent_stays_over_when_the_clock_is_set_back() {
+    let mut world = World::new(None);
+    let (from, to) = (world.agent(permissions(READ_ALL)), world.agent(vec![]));
+    let hour = Some(world.now.plus_millis(3_600_000));
+    let link = world.delegate(from, to, permissions(READ_ALL), hour, None).unwrap().delegation.profile.id;
+    world.later(3_600);
+    world.revoke_agent(to);
+    assert_eq!(world.status(link), DelegationStatus::Expired);
+    world.later(-1_800);
+    world.agent(vec![]);
+    assert_eq!(world.status(link), DelegationStatus::Revoked);
+}
+
+#[test]
 fn pages_continue_after_the_last_delegation() {
     let mut world = World::new(None);
     let agents: Vec<_> = (0..4).map(|_| world.agent(permissions(READ_ALL))).collect();

@@ -42,6 +42,16 @@ impl Standing {
         self.0.insert(place, status);
         status
     }
+
+    /// The status to show. A link to a revoked agent is revoked with it, unless it was over then. If the clock is set back
+    /// before its end, only this tells it from a live one; no decision asks, since a revoked agent makes no calls.
+    pub fn shown(&mut self, tenant: &Tenant, link: &Delegation, at: Timestamp) -> DelegationStatus {
+        let to = tenant.agent(link.profile.spec.to);
+        match self.of(tenant, link.place, at) {
+            DelegationStatus::Active if to.is_none_or(|to| to.profile.revoked) => DelegationStatus::Revoked,
+            status => status,
+        }
+    }
 }
 
 /// The search for a circle reached its limit of links.

@@ -169,7 +169,7 @@ impl Model {
         if self.links[link].revoked {
             return DelegationStatus::Revoked;
         }
-        let Link { from, stands_on, .. } = &self.links[link];
+        let Link { from, to, stands_on, .. } = &self.links[link];
         if self.is_past(link) {
             DelegationStatus::Expired
         } else if self.agents[*from].revoked {
@@ -179,7 +179,8 @@ impl Model {
         } else {
             // What was revoked after it was past stays revoked if the clock is set back.
             let mut below = stands_on.iter().map(|below| self.status(*below));
-            below.find(|status| *status != DelegationStatus::Active).unwrap_or(DelegationStatus::Active)
+            let own = if self.agents[*to].revoked { DelegationStatus::Revoked } else { DelegationStatus::Active };
+            below.find(|status| *status != DelegationStatus::Active).unwrap_or(own)
         }
     }
 
@@ -453,7 +454,10 @@ impl Both {
             }
             Op::RevokeAgent(agent) => {
                 world.revoke_agent(model.agents[agent].id);
-                model.revoke(&|link| link.from == agent || link.to == agent);
+                // A second time nothing happens, also to links that a clock set back brings back.
+                if !model.agents[agent].revoked {
+                    model.revoke(&|link| link.from == agent || link.to == agent);
+                }
                 model.agents[agent].revoked = true;
             }
             Op::Replace(agent, own) => self.replace(agent, own),

@@ -33,7 +33,8 @@ impl Tenant {
             }
         }
         if moment.wall < before {
-            self.state.policies.iter_mut().for_each(|policy| policy.turn_to(moment));
+            let turning = self.state.policies.iter_mut().filter(|policy| !event.changes_calendar_of(policy));
+            turning.for_each(|policy| policy.turn_to(moment));
             self.shorten_holds(moment.wall);
         }
         if !self.state.used_keys.is_empty() {

@@ -577,10 +577,12 @@ fn count(trail: &[TrailEntry], born: usize, span: &str, now: i64) -> Used {
                 shown.turn_to(calendar.window(span, entry.wall), entry.wall, at);
             }
         };
-        if entry.wall < trail[at - 1].wall {
+        let is_update = entry.action == "policy.update" && entry.resource == *policy;
+        // A new calendar goes on from the windows as they are.
+        if entry.wall < trail[at - 1].wall && !(is_update && Calendar::of(&entry.noted) != calendar) {
             turn(&mut shown, &calendar);
         }
-        if entry.action == "policy.update" && entry.resource == *policy {
+        if is_update {
             let (new, counts) = (Calendar::of(&entry.noted), counts(&entry.noted, span));
             if new != calendar {
                 shown.turn_to(new.window(span, entry.wall), entry.wall, at);
