@@ -86,6 +86,11 @@ impl Packer {
 }
 
 impl Journal {
+    /// Whether a segment is rotated and waits for a sync, so that it can be compressed.
+    pub fn has_full_segment(&self) -> bool {
+        !self.sync.rotated_files().is_empty()
+    }
+
     /// Jobs for the segments that are rotated and wholly on disk. Each is handed out once; a job that was lost comes again
     /// after the next recovery.
     pub fn take_compression_jobs(&mut self) -> Vec<CompressionJob> {

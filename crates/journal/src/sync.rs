@@ -90,11 +90,11 @@ mod tests {
         journal.finish_sync(early.run().unwrap(), 0).unwrap();
         assert_eq!(journal.synced_seq(), 1);
         assert!(journal.take_compression_jobs().is_empty());
-        assert!(journal.is_dirty());
+        assert!(journal.is_dirty() && journal.has_full_segment());
         let job = journal.begin_sync();
         assert_eq!(job.files(), 2);
         journal.finish_sync(job.run().unwrap(), 0).unwrap();
-        assert!(!journal.is_dirty());
+        assert!(!journal.is_dirty() && !journal.has_full_segment());
         assert_eq!(journal.take_compression_jobs().len(), 1);
         assert!(journal.take_compression_jobs().is_empty());
     }

@@ -130,10 +130,10 @@ impl TenantActor {
 
     /// Does what waits for events that the folder has now, and folds on.
     fn serve_needs(&mut self, ctx: &mut Context<Self>) {
-        let Some((written, synced)) = self.pipeline.journal().map(|own| (own.written_seq(), own.synced_seq())) else {
-            return;
-        };
-        let mut needs_sync = self.unsynced >= SYNC_BYTES;
+        let Some(own) = self.pipeline.journal() else { return };
+        let (written, synced) = (own.written_seq(), own.synced_seq());
+        // A full segment is compressed once it is on disk to its end. Perhaps nothing follows it for long.
+        let mut needs_sync = self.unsynced >= SYNC_BYTES || own.has_full_segment();
         let is_met = |(upto, need): &mut (u64, FolderNeed)| match need {
             FolderNeed::Snapshot(..) | FolderNeed::Disk => {
                 needs_sync |= *upto <= written;
