@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::harness::{OPERATOR_KEY, Server};
+use crate::holds::holding;
 use crate::panics::start;
 use crate::world::{Agent, Tenant, call};
 
@@ -453,4 +454,48 @@ fn reported_once(operator: &Client) -> [u64; 6] {
     let text = operator.get("/v1/spend").text();
     let report: Report<'_> = serde_json::from_str(&text).unwrap();
     sums_of(&report.total)
+}
+
+#[test]
+fn a_hold_whose_time_is_over_is_not_held_although_nobody_called_since() {
+    let home = tempfile::tempdir().unwrap();
+    let mut settings = ServerSettings::new(home.path());
+    settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
+    let server = start(settings);
+    let operator = server.with_key(OPERATOR_KEY);
+    let acme = operator.tenant("acme");
+    let agent = operator.reader(&acme);
+    let hold = |cost: &str, seconds| {
+        let decision = operator.authorize(holding(&agent.id, cost, seconds)).expect(200);
+        decision["auditId"].as_str().unwrap().to_owned()
+    };
+    let (over, open) = (hold("2", 300), hold("5", 3_000));
+    let spent = || {
+        let total = operator.get("/v1/spend?tenantId=acme").expect(200)["total"].clone();
+        SUMS.map(|sum| total[sum].clone())
+    };
+    let entry = |id: &str| operator.get(&format!("/v1/audit/{id}")).expect(200)["settledCost"].clone();
+    let exported = || {
+        let mut costs = Vec::new();
+        operator.lines("/v1/audit/export?tenantId=acme&format=ndjson", |line| {
+            costs.push(serde_json::from_str::<Value>(line).unwrap()["settledCost"].clone());
+        });
+        costs
+    };
+    assert_eq!(spent(), [2, 0, 7, 0, 7, 7].map(|sum| json!(sum)));
+    server.kavach.inject_clock_step(6 * 60_000);
+    // Nobody bills what the budgets say is left, whether or not its end is recorded yet.
+    let is_over = |entries: usize| {
+        assert_eq!(operator.trail("tenantId=acme&kind=usage").len(), entries);
+        assert_eq!(spent(), [2, 0, 7, 0, 5, 5].map(|sum| json!(sum)));
+        assert_eq!((entry(&over), entry(&open)), (json!(0), Value::Null));
+        assert_eq!(exported(), [json!(0), Value::Null]);
+        let listed = operator.trail("tenantId=acme");
+        assert_eq!([&listed[0]["settledCost"], &listed[1]["settledCost"]], [&Value::Null, &json!(0)]);
+    };
+    is_over(0);
+    // The next change of a hold records the end first.
+    operator.post(&format!("/v1/holds/{open}/extend"), json!({ "ttlSeconds": 3_000 })).expect(200);
+    is_over(2);
+    server.end();
 }

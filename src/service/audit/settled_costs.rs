@@ -4,7 +4,7 @@
 //! tenant's state remembers the newest settlements ([`Settlements`]): looking one up there reads no journal. For an
 //! older decision the journal is read onwards from the decision. That is never far: once [`MAX_SETTLED`] newer
 //! decisions are settled, the decision can't be settled any more. Only a hold may still be open then; the state
-//! remembers by itself how the last holds ended.
+//! remembers by itself how the last holds ended. One whose time is over has ended, whether or not that is recorded yet.
 //!
 //! [`Settlements`]: crate::domain::budget::settlement::Settlements
 
@@ -16,6 +16,8 @@ use crate::actors::Route;
 use crate::actors::messages::{AuditTrail, Inspect, OpenAudit};
 use crate::actors::tenant_directory::unknown_tenant;
 use crate::domain::budget::cost::Cost;
+use crate::domain::budget::hold::HoldEnd;
+use crate::domain::budget::settlement::HoldChange;
 use crate::domain::limits::MAX_SETTLED;
 use crate::domain::{AuditEntry, Error, Event, Tenant, TenantId, TenantRef, Timestamp};
 use crate::journal::JournalCursor;
@@ -46,6 +48,12 @@ impl AsOf {
     /// Whether an event of that time counts.
     pub fn covers(self, at: Timestamp) -> bool {
         at <= self.began || at > self.asked
+    }
+
+    /// Whether the end of a hold counts that was recorded at that time. When one that ended by itself was recorded depends
+    /// on who called next, so it counts from when the tenant was asked.
+    fn covers_end(self, end: HoldEnd, at: Timestamp) -> bool {
+        end == HoldEnd::Expired || self.covers(at)
     }
 }
 
@@ -83,7 +91,7 @@ impl SettlementReader {
         if is_usage(bytes)
             && let (moment, Event::Used(record)) = decode(seq, bytes)?
             && let Some(decision) = record.settles
-            && self.as_of.is_none_or(|as_of| as_of.covers(moment.at))
+            && self.as_of.is_none_or(|as_of| record.hold == Some(HoldChange::Expired) || as_of.covers(moment.at))
         {
             self.found.insert(decision.seq, record.cost);
         }
@@ -93,13 +101,13 @@ impl SettlementReader {
 
 impl SettledCosts {
     /// The settlements that the tenant's state remembers, and where to look for older ones.
-    pub fn of_tenant(tenant: &Tenant, as_of: Option<AsOf>) -> Self {
+    pub fn of_tenant(tenant: &Tenant, now: Timestamp, as_of: Option<AsOf>) -> Self {
         let (settlements, holds) = (tenant.settlements(), tenant.holds());
-        let settled = settlements.known().map(|known| (known.at, known.decision, known.cost));
-        let ended = holds.ended().iter().map(|ended| (ended.at, ended.decision, ended.end.cost()));
-        let counts = |at| as_of.is_none_or(|as_of| as_of.covers(at));
-        let known = settled.chain(ended).filter(|(at, ..)| counts(*at));
-        let mut known: Vec<_> = known.map(|(_, decision, cost)| (decision, cost)).collect();
+        let settled = settlements.known().filter(|known| as_of.is_none_or(|as_of| as_of.covers(known.at)));
+        let settled = settled.map(|known| (known.decision, known.cost));
+        let ended = holds.ended().iter().filter(|end| as_of.is_none_or(|as_of| as_of.covers_end(end.end, end.at)));
+        let ended = ended.map(|ended| (ended.decision, ended.end.cost()));
+        let mut known: Vec<_> = settled.chain(ended).chain(due(tenant, now)).collect();
         known.sort_unstable();
         Self { known, closed_to: settlements.closed_to().max(holds.forgotten_to()), as_of, ahead: None }
     }
@@ -136,11 +144,16 @@ impl SettledCosts {
     }
 }
 
+/// The decisions whose holds are over although nobody has called since, so that their ends are not recorded yet.
+fn due(tenant: &Tenant, now: Timestamp) -> impl Iterator<Item = (u64, Cost)> {
+    tenant.due_holds(now).map(|decision| (decision, HoldEnd::Expired.cost()))
+}
+
 impl Kavach {
     /// The settlements that the tenant's state remembers.
     pub(super) async fn settled_costs(&self, only: Option<TenantId>, route: &Route) -> Result<SettledCosts, Error> {
         let credential = self.credential;
-        let look = |tenant: &Tenant, _| Ok(SettledCosts::of_tenant(tenant, None));
+        let look = |tenant: &Tenant, now| Ok(SettledCosts::of_tenant(tenant, now, None));
         self.ask_one_of(only, route, |reply| Inspect { credential, look, reply }).await
     }
 
@@ -188,13 +201,13 @@ impl Kavach {
         }
         let credential = self.credential;
         let asked = wanted.clone();
-        let look = move |tenant: &Tenant, _| {
+        let look = move |tenant: &Tenant, now| {
             let (settlements, holds) = (tenant.settlements(), tenant.holds());
             let settled = asked.iter().filter_map(|seq| settlements.get(*seq));
             let ended = holds.ended().iter().filter(|ended| asked.binary_search(&ended.decision).is_ok());
             let ended = ended.map(|ended| (ended.decision, ended.end.cost()));
             let known: HashMap<u64, Cost> =
-                settled.map(|settled| (settled.decision, settled.cost)).chain(ended).collect();
+                settled.map(|settled| (settled.decision, settled.cost)).chain(ended).chain(due(tenant, now)).collect();
             Ok((known, settlements.closed_to().max(holds.forgotten_to())))
         };
         let (mut found, closed_to) = self.ask_one_of(only, route, |reply| Inspect { credential, look, reply }).await?;

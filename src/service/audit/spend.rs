@@ -95,7 +95,7 @@ impl Kavach {
         };
         let look = move |tenant: &Tenant, now| {
             let as_of = AsOf { began, asked: now };
-            Ok((SettledCosts::of_tenant(tenant, Some(as_of)), as_of, tenant.seq()))
+            Ok((SettledCosts::of_tenant(tenant, now, Some(as_of)), as_of, tenant.seq()))
         };
         // Ask for this first: the view of the journal then holds every settlement that the state has forgotten.
         let (settled, as_of, last) = self.ask_one_of(only, &route, |reply| Inspect { credential, look, reply }).await?;

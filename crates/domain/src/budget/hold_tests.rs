@@ -4,10 +4,12 @@ use crate::agent::commands::AgentPatch;
 use crate::author::By;
 use crate::budget::calendar::Span;
 use crate::budget::cost::Cost;
+use crate::budget::counts::Period;
 use crate::budget::hold::{HoldEnd, HoldTime};
 use crate::budget::hold_commands::HoldView;
-use crate::budget::policy_commands::{CreatePolicy, NewPolicy, PolicyView};
+use crate::budget::policy_commands::{CreatePolicy, NewPolicy, PolicyView, ResetPolicy};
 use crate::budget::usage::UsageReport;
+use crate::budget::window_view::WindowView;
 use crate::delegation::example_tests::{World, permissions};
 use crate::limits::{MAX_ENDED_HOLDS, MAX_HOLD_SECONDS, MAX_HOLDS};
 use crate::tenant::Caller;
@@ -144,6 +146,30 @@ fn a_clock_that_is_set_back_lets_no_hold_last_longer_than_a_new_one() {
     }
     assert_eq!(HoldView::list(&world.tenant, None, None, 9, right).len(), 1);
     assert_eq!(HoldView::list(&world.tenant, None, None, 9, Timestamp::from_millis(i64::MAX)).len(), 0);
+}
+
+#[test]
+fn a_read_ends_a_due_hold_in_the_windows_of_now_as_its_event_does() {
+    let (mut world, agent) = world();
+    let json = r#"{"limits":{"maxTokensCostPerDay":1,"maxTokensCostPerWeek":1},"timeZone":"Asia/Kolkata"}"#;
+    let new: NewPolicy = serde_json::from_str(json).unwrap();
+    let id = world.run(CreatePolicy::parse(new).unwrap()).unwrap().unwrap().policy.profile.id;
+    let read = |world: &World| {
+        let view = PolicyView::find(&world.tenant, id, world.now).unwrap();
+        let of = |window: &WindowView| (window.period, window.tokens_cost_spent, window.tokens_cost_held);
+        view.windows.iter().map(of).collect::<Vec<_>>()
+    };
+    let right = world.now;
+    let nothing = read(&world);
+    assert!(hold(&mut world, agent, 60).allowed);
+    // The clock runs ahead, and a change that ends no hold goes on to the windows of another month.
+    world.now = right.plus_millis(40 * 86_400_000);
+    world.run(ResetPolicy { id, period: Period::Hour }).unwrap();
+    // It is set back to a moment after the hold's end.
+    world.now = right.plus_millis(60_000);
+    assert_eq!(read(&world), nothing);
+    assert_eq!(end_due(&mut world), 1);
+    assert_eq!(read(&world), nothing);
 }
 
 #[test]

@@ -38,6 +38,11 @@ impl Tenant {
         self.next_hold_end().is_some_and(|end| end <= now)
     }
 
+    /// The decisions whose holds are over although their ends are not recorded yet, by their numbers.
+    pub fn due_holds(&self, now: Timestamp) -> impl Iterator<Item = u64> {
+        self.hold_ends.range(..=(now, u64::MAX)).map(|(_, decision)| *decision)
+    }
+
     /// The hold that has been due longest.
     pub(crate) fn first_due_hold(&self, now: Timestamp) -> Option<&Hold> {
         let (_, decision) = self.hold_ends.first().filter(|(end, _)| *end <= now)?;
@@ -57,8 +62,8 @@ impl Tenant {
         }
         let mut policies = self.policies().to_vec();
         let moment = self.next_moment(now);
-        for (_, decision) in self.hold_ends.range(..=(now, u64::MAX)) {
-            if let Some(hold) = self.state.holds.open().get(*decision) {
+        for decision in self.due_holds(now) {
+            if let Some(hold) = self.state.holds.open().get(decision) {
                 let places = self.policies_of_hold(hold);
                 go_to_zoned_windows(&mut policies, &places, moment, hold);
                 end_in(&mut policies, &places, moment, hold, HoldEnd::Expired);
