@@ -96,8 +96,10 @@ fn a_calendar_moves_windows_and_keeps_counts_also_over_a_restart() {
     operator.granted(call(&agent.id));
     let moved = operator.patch_policy(id, json!({ "timeZone": "Europe/Berlin" }));
     assert_eq!((&moved["timeZone"], &moved["currentUsage"]["callsToday"]), (&json!("Europe/Berlin"), &json!(1)));
-    let plain = operator.patch_policy(id, json!({ "timeZone": null, "weekStartsOn": "monday", "monthStartsOn": 1 }));
+    assert_eq!((&moved["weekStartsOn"], &moved["monthStartsOn"]), (&json!("sunday"), &json!(28)), "they were left out");
+    let plain = operator.patch_policy(id, json!({ "timeZone": null, "weekStartsOn": null, "monthStartsOn": null }));
     assert_eq!((&plain["timeZone"], &plain["currentUsage"]["callsToday"]), (&json!("UTC"), &json!(1)));
+    assert_eq!((&plain["weekStartsOn"], &plain["monthStartsOn"]), (&json!("monday"), &json!(1)));
     let before = operator.policy_of(id);
     server.kill();
     server.start_again();

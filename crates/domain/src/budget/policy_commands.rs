@@ -153,8 +153,8 @@ impl CreatePolicy {
         let NewPolicy { tenant_id: _, agent_id, user_id, limits, action, .. } = new;
         let patch = TermsPatch {
             time_zone: new.time_zone.map(Some),
-            week_starts_on: new.week_starts_on,
-            month_starts_on: new.month_starts_on,
+            week_starts_on: new.week_starts_on.map(Some),
+            month_starts_on: new.month_starts_on.map(Some),
             labels: new.labels.map(Some),
             resource: new.resource.map(Some),
             actions: new.actions.map(Some),
@@ -214,13 +214,14 @@ pub struct PolicyPatch {
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::ZoneName>"))]
     pub time_zone: Option<Option<String>>,
-    /// The first day of its weeks.
-    #[serde(default)]
-    pub week_starts_on: Option<Weekday>,
-    /// The day on which its months start, 1 to 28.
-    #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_MONTH_START)))]
-    pub month_starts_on: Option<u64>,
+    /// The first day of its weeks; `null` is `monday`.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Weekday>"))]
+    pub week_starts_on: Option<Option<Weekday>>,
+    /// The day on which its months start, 1 to 28; `null` is 1.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<u64>", range(min = 1, max = MAX_MONTH_START)))]
+    pub month_starts_on: Option<Option<u64>>,
     /// Labels in place of the old ones; `null` is agents with any. A policy without labels, resource and actions gets none
     /// later, and one that has some keeps at least one.
     #[serde(default, deserialize_with = "given")]
@@ -248,8 +249,8 @@ pub struct PolicyPatch {
 #[derive(Debug)]
 struct TermsPatch {
     time_zone: Option<Option<String>>,
-    week_starts_on: Option<Weekday>,
-    month_starts_on: Option<u64>,
+    week_starts_on: Option<Option<Weekday>>,
+    month_starts_on: Option<Option<u64>>,
     labels: Option<Option<LabelsSpec>>,
     resource: Option<Option<String>>,
     actions: Option<Option<Vec<String>>>,
@@ -277,9 +278,9 @@ impl TermsPatch {
                 Some(name) => name.map_or(Ok(None), |name| parse_zone(&name))?,
                 None => old.calendar.zone.clone(),
             },
-            week_starts_on: week_starts_on.unwrap_or(old.calendar.week_starts_on),
+            week_starts_on: week_starts_on.map_or(old.calendar.week_starts_on, Option::unwrap_or_default),
             month_starts_on: match month_starts_on {
-                Some(day) => MonthStart::parse(day)?,
+                Some(day) => day.map(MonthStart::parse).transpose()?.unwrap_or_default(),
                 None => old.calendar.month_starts_on,
             },
         };
@@ -476,4 +477,46 @@ pub fn policies_of_agent(tenant: &Tenant, agent: AgentId, now: Timestamp) -> Res
     let policies = tenant.policies_at(now);
     let binding = policies.iter().filter(|policy| policy.binds(agent));
     Ok(binding.map(|policy| PolicyView::of(tenant, policy, now)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delegation::example_tests::World;
+
+    #[test]
+    fn null_is_the_default_and_an_omitted_term_stays() {
+        let mut world = World::new(None);
+        let json = r#"{"limits":{"maxCallsPerWeek":1},"timeZone":"Asia/Kolkata","weekStartsOn":"sunday",
+            "monthStartsOn":28,"thresholds":[50]}"#;
+        let new: NewPolicy = serde_json::from_str(json).unwrap();
+        let made = world.run(CreatePolicy::parse(new).unwrap()).unwrap().unwrap().policy.profile.clone();
+        let mut terms = made.terms.clone();
+        for patch in ["{}", r#"{"action":"warn"}"#] {
+            world.update_policy(made.id, patch);
+            assert_eq!(world.tenant.policies()[0].profile.terms, terms);
+        }
+        for member in ["weekStartsOn", "monthStartsOn", "timeZone", "thresholds"] {
+            match member {
+                "weekStartsOn" => terms.calendar.week_starts_on = Weekday::Monday,
+                "monthStartsOn" => terms.calendar.month_starts_on = MonthStart::default(),
+                "timeZone" => terms.calendar.zone = None,
+                _ => terms.thresholds = None,
+            }
+            world.update_policy(made.id, &format!("{{\"{member}\":null}}"));
+            assert_eq!(world.tenant.policies()[0].profile.terms, terms, "{member}");
+        }
+        assert_eq!(terms, PolicyTerms::default());
+        // In a new policy too.
+        let json = r#"{"limits":{"maxCallsPerWeek":1},"timeZone":null,"weekStartsOn":null,"monthStartsOn":null}"#;
+        let new: NewPolicy = serde_json::from_str(json).unwrap();
+        let view = world.run(CreatePolicy::parse(new).unwrap()).unwrap().unwrap();
+        assert_eq!(view.policy.profile.terms, PolicyTerms::default());
+    }
+
+    impl World {
+        fn update_policy(&mut self, id: PolicyId, patch: &str) {
+            self.run(UpdatePolicy { id, patch: serde_json::from_str(patch).unwrap() }).unwrap();
+        }
+    }
 }
