@@ -123,6 +123,8 @@ pub struct ReleaseHold {
     pub credential: Credential,
     /// The decision whose cost is held.
     pub id: AuditId,
+    /// See [`Execute::key`].
+    pub key: Option<RequestKey>,
     /// The reply channel.
     pub reply: Reply<UsageAnswer>,
 }
@@ -137,6 +139,8 @@ pub struct ExtendHold {
     pub id: AuditId,
     /// How long it lasts from now on.
     pub time: HoldTime,
+    /// See [`Execute::key`].
+    pub key: Option<RequestKey>,
     /// The reply channel.
     pub reply: Reply<HoldView>,
 }
@@ -255,6 +259,26 @@ pub struct TakeCheckpoint {
 
 /// A tenant, and the newest link of its hash chain.
 pub type Checkpointed = (TenantId, Checkpoint);
+
+/// Record that another tenant is about to be created, so that this one remembers the request's idempotency key.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ClaimKey {
+    /// The operator who creates it.
+    pub credential: Credential,
+    /// What else we know about that operator.
+    pub author: Option<Author>,
+    /// The request's idempotency key. If it is known, the answer is `IDEMPOTENCY_KEY_IN_USE`, unless it is from `failed`.
+    pub key: RequestKey,
+    /// The entry of an earlier claim by the same request, of which no tenant came.
+    pub failed: Option<AuditId>,
+    /// The tenant to create.
+    pub tenant: TenantId,
+    /// Its slug.
+    pub slug: Option<Slug>,
+    /// The reply channel, used once the record is on disk.
+    pub reply: Reply<()>,
+}
 
 /// Record that another tenant is about to be erased.
 #[derive(Message)]

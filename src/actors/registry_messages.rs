@@ -5,10 +5,10 @@ use actix::{Message, Recipient};
 use super::homes::Home;
 use super::tenant_directory::Seat;
 use crate::domain::author::Author;
-use crate::domain::idempotency::key::UsedKey;
+use crate::domain::idempotency::key::RequestKey;
 use crate::domain::tenant::Profile;
 use crate::domain::tenant::commands::TenantSpec;
-use crate::domain::{Credential, Error, TenantId, TenantRef};
+use crate::domain::{AuditId, Credential, Error, TenantId, TenantRef};
 
 /// Sends messages to the registry, for modules that must not depend on its type.
 pub struct RegistryHandle {
@@ -51,8 +51,18 @@ pub struct CreateTenant {
     pub spec: TenantSpec,
     /// What we know about the caller.
     pub author: Option<Author>,
-    /// The request's idempotency key.
-    pub key: Option<UsedKey>,
+    /// How to claim the request's idempotency key, if it has one.
+    pub claim: Option<KeyClaim>,
+}
+
+/// An idempotency key that the default tenant is to remember before a tenant is created.
+pub struct KeyClaim {
+    /// The operator.
+    pub credential: Credential,
+    /// The key.
+    pub key: RequestKey,
+    /// The entry of an earlier claim by the same request, of which no tenant came.
+    pub failed: Option<AuditId>,
 }
 
 /// Erase a tenant, its agents and its audit log.

@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use super::auth::Admin;
 use super::error::HandlerResult;
-use super::idempotency::{Once, note_repeat};
-use super::input::{Body, OptionalBody, Query, Reason, owner, page};
+use super::idempotency::{Once, OptionalOnce, note_repeat};
+use super::input::{Body, Query, Reason, owner, page};
 use super::responses::{self, AgentJson, PolicyJson};
 use crate::domain::agent::commands::{AgentPatch, NewAgent};
 use crate::domain::agent::labels::parse_filter;
@@ -96,10 +96,8 @@ pub async fn revoke(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query
 }
 
 /// `POST /v1/agents/{id}/rotate`
-pub async fn rotate(
-    Admin(kavach): Admin,
-    (id, OptionalBody(rotation)): (Path<String>, OptionalBody<Rotation>),
-) -> HandlerResult {
+pub async fn rotate(Admin(kavach): Admin, (id, rotation): (Path<String>, OptionalOnce<Rotation>)) -> HandlerResult {
+    let (kavach, rotation) = rotation.of(kavach);
     let (view, token) = kavach.agents().rotate(&id, rotation.grace_seconds).await?;
-    responses::json(HttpResponse::Ok(), &AgentJson::new(&view, Some(&token)))
+    responses::json(note_repeat(&kavach, HttpResponse::Ok()), &AgentJson::new(&view, Some(&token)))
 }

@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 use super::auth::Admin;
 use super::error::{HandlerResult, Problem};
-use super::input::{Body, Query, page};
+use super::idempotency::{Once, OnceWithoutBody, note_repeat};
+use super::input::{Query, page};
 use super::responses::{self, HoldJson};
 use crate::domain::limits::{MAX_HOLD_SECONDS, MAX_PAGE};
 use crate::domain::text::quote;
@@ -60,11 +61,15 @@ pub async fn get(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
 }
 
 /// `POST /v1/holds/{auditId}/release`
-pub async fn release(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
-    responses::json(HttpResponse::Ok(), &kavach.holds().release(&id).await?)
+pub async fn release(Admin(kavach): Admin, (id, once): (Path<String>, OnceWithoutBody)) -> HandlerResult {
+    let kavach = once.of(kavach);
+    let answer = kavach.holds().release(&id).await?;
+    responses::json(note_repeat(&kavach, HttpResponse::Ok()), &answer)
 }
 
 /// `POST /v1/holds/{auditId}/extend`
-pub async fn extend(Admin(kavach): Admin, (id, Body(body)): (Path<String>, Body<HoldExtension>)) -> HandlerResult {
-    responses::json(HttpResponse::Ok(), &HoldJson::from(kavach.holds().extend(&id, body.ttl_seconds).await?))
+pub async fn extend(Admin(kavach): Admin, (id, body): (Path<String>, Once<HoldExtension>)) -> HandlerResult {
+    let (kavach, body) = body.of(kavach);
+    let hold = kavach.holds().extend(&id, body.ttl_seconds).await?;
+    responses::json(note_repeat(&kavach, HttpResponse::Ok()), &HoldJson::from(hold))
 }

@@ -1,7 +1,7 @@
 //! The `Idempotency-Key` header (draft-ietf-httpapi-idempotency-key-header), and bodies of requests that may carry it.
 //!
-//! A route takes the header if its handler reads its body as [`Once`] and ends its answer with [`note_repeat`]; its
-//! [`Docs::once`](super::openapi::Docs::once) say so. Decisions read it in `authorize`.
+//! A route takes the header if its handler reads its body as [`Once`], [`OptionalOnce`] or [`OnceWithoutBody`] and ends its
+//! answer with [`note_repeat`]; its [`Docs::once`](super::openapi::Docs::once) say so. Decisions read it in `authorize`.
 
 use std::pin::Pin;
 
@@ -74,13 +74,60 @@ impl<T: DeserializeOwned> FromRequest for Once<T> {
         Box::pin(async move {
             let Raw(bytes) = bytes.await?;
             let body = parse(&bytes)?;
-            let key = idempotency_key(request.headers())?.map(|key| {
-                let (method, path) = (request.method().as_str().as_bytes(), request.path().as_bytes());
-                RequestKey::new(key, &[method, path, &without_space(&bytes)])
-            });
-            Ok(Self { key, body })
+            Ok(Self { key: request_key(&request, &bytes)?, body })
         })
     }
+}
+
+/// The same of a body that may be empty.
+pub struct OptionalOnce<T>(Once<T>);
+
+impl<T> OptionalOnce<T> {
+    /// See [`Once::of`].
+    pub fn of(self, caller: Kavach) -> (Kavach, T) {
+        self.0.of(caller)
+    }
+}
+
+impl<T: DeserializeOwned + Default> FromRequest for OptionalOnce<T> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bytes = Raw::<MAX_BODY_BYTES>::from_request(request, payload);
+        let request = request.clone();
+        Box::pin(async move {
+            let Raw(bytes) = bytes.await?;
+            let body = if bytes.is_empty() { T::default() } else { parse(&bytes)? };
+            Ok(Self(Once { key: request_key(&request, &bytes)?, body }))
+        })
+    }
+}
+
+/// The same of a request whose body is not read.
+pub struct OnceWithoutBody(Option<RequestKey>);
+
+impl OnceWithoutBody {
+    /// The caller with the request's key.
+    pub fn of(self, caller: Kavach) -> Kavach {
+        caller.once(self.0)
+    }
+}
+
+impl FromRequest for OnceWithoutBody {
+    type Error = Problem;
+    type Future = std::future::Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        std::future::ready(request_key(request, &[]).map(Self).map_err(Problem))
+    }
+}
+
+/// The key of a request with that body.
+fn request_key(request: &HttpRequest, body: &[u8]) -> Result<Option<RequestKey>, Error> {
+    let Some(key) = idempotency_key(request.headers())? else { return Ok(None) };
+    let (method, path) = (request.method().as_str().as_bytes(), request.path().as_bytes());
+    Ok(Some(RequestKey::new(key, &[method, path, &without_space(body)])))
 }
 
 /// A JSON text without the space between its parts. A request is the same if nothing else differs.

@@ -164,15 +164,18 @@ pub async fn delete(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query
 }
 
 /// `POST /v1/policies/{id}/reset`
-pub async fn reset(Admin(kavach): Admin, (id, Body(reset)): (Path<String>, Body<Reset>)) -> HandlerResult {
-    responses::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().reset(&id, reset.period).await?))
+pub async fn reset(Admin(kavach): Admin, (id, reset): (Path<String>, Once<Reset>)) -> HandlerResult {
+    let (kavach, reset) = reset.of(kavach);
+    let policy = kavach.policies().reset(&id, reset.period).await?;
+    responses::json(note_repeat(&kavach, HttpResponse::Ok()), &PolicyJson::from(policy))
 }
 
 /// `POST /v1/policies/reset`
-pub async fn reset_all(Admin(kavach): Admin, Body(reset): Body<ResetAll>) -> HandlerResult {
+pub async fn reset_all(Admin(kavach): Admin, reset: Once<ResetAll>) -> HandlerResult {
+    let (kavach, reset) = reset.of(kavach);
     let tenant = reset.tenant_id.as_deref().map(TenantRef::parse);
     let policies = kavach.policies().reset_all(tenant.as_ref(), reset.period).await?;
-    responses::json(HttpResponse::Ok(), &ResetAllJson { policies })
+    responses::json(note_repeat(&kavach, HttpResponse::Ok()), &ResetAllJson { policies })
 }
 
 /// `POST /v1/budget/check`

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::Admin;
 use super::error::HandlerResult;
-use super::idempotency::{Once, note_repeat};
+use super::idempotency::{Once, OnceWithoutBody, note_repeat};
 use super::input::{Body, Query, Reason, page};
 use super::responses;
 use crate::domain::limits::MAX_PAGE;
@@ -146,13 +146,17 @@ pub async fn delete(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query
 }
 
 /// `POST /v1/webhooks/{id}/rotate`
-pub async fn rotate(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
-    responses::json(HttpResponse::Ok(), &WebhookJson::from(kavach.webhooks().rotate(&id).await?))
+pub async fn rotate(Admin(kavach): Admin, (id, once): (Path<String>, OnceWithoutBody)) -> HandlerResult {
+    let kavach = once.of(kavach);
+    let rotated = kavach.webhooks().rotate(&id).await?;
+    responses::json(note_repeat(&kavach, HttpResponse::Ok()), &WebhookJson::from(rotated))
 }
 
 /// `POST /v1/webhooks/{id}/test`
-pub async fn test(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
-    responses::json(HttpResponse::Accepted(), &kavach.webhooks().test(&id).await?)
+pub async fn test(Admin(kavach): Admin, (id, once): (Path<String>, OnceWithoutBody)) -> HandlerResult {
+    let kavach = once.of(kavach);
+    let sent = kavach.webhooks().test(&id).await?;
+    responses::json(note_repeat(&kavach, HttpResponse::Accepted()), &sent)
 }
 
 /// `GET /v1/webhooks/{id}/deliveries`
@@ -167,7 +171,8 @@ pub async fn deliveries(
 }
 
 /// `POST /v1/webhooks/{id}/deliveries/{delivery}/redeliver`
-pub async fn redeliver(Admin(kavach): Admin, path: Path<(String, String)>) -> HandlerResult {
-    let (id, delivery) = path.into_inner();
-    responses::json(HttpResponse::Accepted(), &kavach.webhooks().redeliver(&id, &delivery).await?)
+pub async fn redeliver(Admin(kavach): Admin, (path, once): (Path<(String, String)>, OnceWithoutBody)) -> HandlerResult {
+    let (kavach, (id, delivery)) = (once.of(kavach), path.into_inner());
+    let sent = kavach.webhooks().redeliver(&id, &delivery).await?;
+    responses::json(note_repeat(&kavach, HttpResponse::Accepted()), &sent)
 }

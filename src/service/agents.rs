@@ -45,7 +45,7 @@ impl Agents<'_> {
         let named = new.tenant_id.as_deref().map(TenantRef::parse);
         let route = self.0.tenant_in_body(named.as_ref())?;
         let token = make_secret(|random| Secret::agent_token(route.id, random))?;
-        let view = self.0.create(&route, CreateAgent::parse(new, token.hash())?).await?;
+        let view = self.0.execute_once(&route, CreateAgent::parse(new, token.hash())?).await?;
         Ok((view.ok_or_else(lost)?, if self.0.repeated() { Secret::withheld() } else { token }))
     }
 
@@ -99,8 +99,8 @@ impl Agents<'_> {
     pub async fn rotate(&self, agent: &str, grace_seconds: u64) -> Result<(AgentView, Secret), Error> {
         let (id, route) = self.find(agent)?;
         let token = make_secret(|random| Secret::agent_token(route.id, random))?;
-        let view = self.0.execute(&route, RotateToken::new(id, token.hash(), grace_seconds)?).await?;
-        Ok((view.ok_or_else(lost)?, token))
+        let view = self.0.execute_once(&route, RotateToken::new(id, token.hash(), grace_seconds)?).await?;
+        Ok((view.ok_or_else(lost)?, if self.0.repeated() { Secret::withheld() } else { token }))
     }
 
     fn find(&self, agent: &str) -> Result<(AgentId, Route), Error> {

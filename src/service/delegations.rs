@@ -38,7 +38,7 @@ impl Delegations<'_> {
         if named.is_some_and(|name| !route.is_named(&name)) {
             return Err(Error::field(Code::TenantMismatch, "tenantId", "is not the agents' tenant"));
         }
-        self.0.create(&route, command).await?.ok_or_else(lost)
+        self.0.execute_once(&route, command).await?.ok_or_else(lost)
     }
 
     /// Delegations of any status, oldest first. Those that ended long ago are left out.

@@ -59,8 +59,10 @@ impl Holds<'_> {
     /// `HOLD_NOT_FOUND`, `HOLD_ENDED` if it was settled or ended by itself.
     pub async fn release(&self, decision: &str) -> Result<UsageAnswer, Error> {
         let (id, route) = self.find(decision)?;
-        let credential = self.0.credential;
-        self.0.ask(&route, |reply| ReleaseHold { credential, id, reply }).await
+        let (credential, key) = (self.0.credential, self.0.request_key());
+        let released = self.0.ask(&route, |reply| ReleaseHold { credential, id, key, reply }).await;
+        let tag = route.id.tag();
+        self.0.or_first_use(&route, released, move |at, record| Some(UsageAnswer::of_record(at, tag, record))).await
     }
 
     /// Makes a hold end that many seconds from now.
@@ -70,8 +72,10 @@ impl Holds<'_> {
     pub async fn extend(&self, decision: &str, seconds: u64) -> Result<HoldView, Error> {
         let time = HoldTime::parse("ttlSeconds", seconds)?;
         let (id, route) = self.find(decision)?;
-        let credential = self.0.credential;
-        self.0.ask(&route, |reply| ExtendHold { credential, id, time, reply }).await
+        let (credential, key) = (self.0.credential, self.0.request_key());
+        let extended = self.0.ask(&route, |reply| ExtendHold { credential, id, time, key, reply }).await;
+        let tenant = route.id;
+        self.0.or_first_use(&route, extended, move |_, record| HoldView::of_extension(tenant, record)).await
     }
 
     fn find(&self, decision: &str) -> Result<(AuditId, Route), Error> {

@@ -65,7 +65,7 @@ impl Policies<'_> {
             (None, Some(id)) => self.0.tenant_of_id(id.tag(), || no_such_agent(&id.to_string()))?,
             _ => self.0.tenant_in_body(named.as_ref())?,
         };
-        self.0.create(&route, CreatePolicy::parse(new)?).await?.ok_or_else(lost)
+        self.0.execute_once(&route, CreatePolicy::parse(new)?).await?.ok_or_else(lost)
     }
 
     /// Policies, oldest first.
@@ -115,7 +115,7 @@ impl Policies<'_> {
     /// `POLICY_NOT_FOUND`, `FORBIDDEN` for a tenant key if an operator set the policy.
     pub async fn reset(&self, policy: &str, period: Period) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
-        self.0.execute(&route, ResetPolicy { id, period }).await?.ok_or_else(lost)
+        self.0.execute_once(&route, ResetPolicy { id, period }).await?.ok_or_else(lost)
     }
 
     /// Resets the usage of all policies of a tenant to zero, in one event: of those that the caller may change. Returns
@@ -125,7 +125,7 @@ impl Policies<'_> {
     /// `TENANT_NOT_FOUND`, `TENANT_MISMATCH`.
     pub async fn reset_all(&self, tenant: Option<&TenantRef>, period: Period) -> Result<usize, Error> {
         let route = self.0.tenant_in_body(tenant)?;
-        self.0.execute(&route, ResetPolicies(period)).await
+        self.0.execute_once(&route, ResetPolicies(period)).await
     }
 
     /// The policies that bind an agent now, oldest first. Some may charge only some of its calls.

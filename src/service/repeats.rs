@@ -7,8 +7,9 @@ use super::kavach::Kavach;
 use super::tenant_calls::lost;
 use crate::actors::Route;
 use crate::actors::messages::{Firsts, OpenFirsts};
+use crate::domain::budget::settlement::UsageRecord;
 use crate::domain::idempotency::key::RequestKey;
-use crate::domain::tenant::{Creates, first_answer};
+use crate::domain::tenant::{Repeatable, first_answer};
 use crate::domain::{AuditId, Code, Decision, Error, Event, Moment, Request};
 
 /// Whether the actor found that a call is a repeat.
@@ -22,13 +23,13 @@ impl Kavach {
         self.once.as_ref().map(|once| once.key().clone())
     }
 
-    /// Has a tenant's actor execute a command that makes something. A repeat is answered as the first was.
-    pub(super) async fn create<C>(&self, route: &Route, command: C) -> Result<C::Reply, Error>
+    /// Has a tenant's actor execute the command of a request that may have a key. A repeat is answered as the first was.
+    pub(super) async fn execute_once<C>(&self, route: &Route, command: C) -> Result<C::Reply, Error>
     where
-        C: Creates + Send + 'static,
+        C: Repeatable + Send + 'static,
         C::Reply: Send + 'static,
     {
-        let made = self.execute_once(route, command, self.request_key()).await;
+        let made = self.execute_keyed(route, command, self.request_key()).await;
         if !is_repeat(&made) {
             return made;
         }
@@ -47,13 +48,54 @@ impl Kavach {
         route: &Route,
         read: impl FnOnce(AuditId, Moment, &Event<'_>) -> Option<T> + Send + 'static,
     ) -> Result<Option<T>, Error> {
-        let Some(once) = &self.once else { return Ok(None) };
-        let Firsts { events, trail } = self.open_firsts(route, vec![once.key().clone()]).await?;
+        let answer = self.first_event(route, read).await?;
+        if answer.is_some() {
+            self.note_repeat();
+        }
+        Ok(answer)
+    }
+
+    /// What `read` makes of the event that the caller's request made when it came first; `None` if the request is new.
+    pub(super) async fn first_event<T: Send + 'static>(
+        &self,
+        route: &Route,
+        read: impl FnOnce(AuditId, Moment, &Event<'_>) -> Option<T> + Send + 'static,
+    ) -> Result<Option<T>, Error> {
+        let Some(key) = self.request_key() else { return Ok(None) };
+        let Firsts { events, trail } = self.open_firsts(route, vec![key]).await?;
         let Some(first) = events.into_iter().next().transpose()?.flatten() else { return Ok(None) };
         let look = move || trail.look_up(first, |moment, event| read(first, moment, event));
-        let answer = self.read_trail(Some(route.id), look).await?.flatten().ok_or_else(lost)?;
-        once.note_repeat();
-        Ok(Some(answer))
+        self.read_trail(Some(route.id), look).await?.flatten().ok_or_else(lost).map(Some)
+    }
+
+    /// Notes that the answer to the caller's request had been given before.
+    pub(super) fn note_repeat(&self) {
+        if let Some(once) = &self.once {
+            once.note_repeat();
+        }
+    }
+
+    /// The answer to the caller's usage report or change of a hold, if it is a repeat.
+    pub(super) async fn first_use<T: Send + 'static>(
+        &self,
+        route: &Route,
+        read: impl FnOnce(Moment, &UsageRecord) -> Option<T> + Send + 'static,
+    ) -> Result<Option<T>, Error> {
+        let read = move |_, moment: Moment, event: &Event<'_>| match event {
+            Event::Used(record) => read(moment, record),
+            Event::Decided(_) | Event::Changed(_) | Event::Delivered(_) => None,
+        };
+        self.answer_to_repeat(route, read).await
+    }
+
+    /// That answer if the actor found that the request is a repeat, else the actor's.
+    pub(super) async fn or_first_use<T: Send + 'static>(
+        &self,
+        route: &Route,
+        used: Result<T, Error>,
+        read: impl FnOnce(Moment, &UsageRecord) -> Option<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        if is_repeat(&used) { self.first_use(route, read).await?.map_or(used, Ok) } else { used }
     }
 
     /// The decision on a call, or the first one if the actor found that the call is a repeat.

@@ -21,11 +21,11 @@ impl Kavach {
         C: Command + Send + 'static,
         C::Reply: Send + 'static,
     {
-        self.execute_once(route, command, None).await
+        self.execute_keyed(route, command, None).await
     }
 
     /// The same with an idempotency key. A repeat fails with `IDEMPOTENCY_KEY_IN_USE`.
-    pub(super) async fn execute_once<C>(
+    pub(super) async fn execute_keyed<C>(
         &self,
         route: &Route,
         command: C,

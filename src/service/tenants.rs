@@ -5,16 +5,19 @@ use tracing::info;
 use super::kavach::{Kavach, make_secret};
 use super::lists::{InRow, Page, PageRequest};
 use super::tenant_calls::lost;
-use crate::actors::registry_messages::{CreateTenant, DeleteTenant, SnapshotAll};
-use crate::domain::idempotency::key::KeyOwner;
+use crate::actors::messages::OpenAudit;
+use crate::actors::registry_messages::{CreateTenant, DeleteTenant, KeyClaim, SnapshotAll};
 use crate::domain::tenant::commands::{NewTenant, SetStatus, TenantPatch, TenantSpec, UpdateTenant};
 use crate::domain::tenant::key::ApiKey;
 use crate::domain::tenant::key_commands::CreateKey;
 use crate::domain::tenant::key_commands::RevokeKey;
 use crate::domain::tenant::{Profile, TenantStatus, first_profile};
 use crate::domain::text::Slug;
-use crate::domain::{Code, Error, Event, KeyId, Moment, Secret, Tenant, TenantId, TenantRef};
+use crate::domain::{Change, Code, Error, Event, KeyId, Moment, Secret, Tenant, TenantId, TenantRef};
 use crate::store::CatalogRow;
+
+/// Number of the event that creates a tenant.
+const FIRST_EVENT: u64 = 1;
 
 /// Calls about tenants.
 pub struct Tenants<'a>(pub(super) &'a Kavach);
@@ -39,35 +42,66 @@ impl Tenants<'_> {
     /// Creates a tenant.
     ///
     /// # Errors
-    /// `INVALID_FIELD`, `SLUG_TAKEN`, `FORBIDDEN` for anyone but an operator; `IDEMPOTENCY_KEY_IN_USE` while a tenant with
-    /// the slug is being made, if the caller has a key.
+    /// `INVALID_FIELD`, `SLUG_TAKEN`, `FORBIDDEN` for anyone but an operator; with a key also `IDEMPOTENCY_KEY_REUSED`, and
+    /// `IDEMPOTENCY_KEY_IN_USE` while the tenant is being made.
     pub async fn create(&self, new: NewTenant) -> Result<Profile, Error> {
         self.0.check_operator()?;
+        self.0.check_phase()?;
         let spec = TenantSpec::parse(new)?;
+        let (claim, first) = self.claim().await?;
+        if let Some(first) = first {
+            return Ok(first);
+        }
         let registry = self.0.core.registry().ok_or_else(not_started)?;
-        let slug = spec.slug().cloned();
-        // The new tenant itself remembers the key: nobody else's requests reach it yet.
-        let key = self.0.request_key().map(|key| key.used_by(KeyOwner::Operators));
-        let message = CreateTenant { spec, author: self.0.author(), key };
+        let message = CreateTenant { spec, author: self.0.author(), claim };
         let made = registry.create.send(message).await.unwrap_or_else(|_| Err(not_started()));
-        let profile = match (made, slug) {
-            (Err(error), Some(slug)) if error.code() == Code::SlugTaken => {
-                return self.first_with_slug(&slug).await?.ok_or(error);
+        let profile = match made {
+            // It may have been made since we looked.
+            Err(error) if matches!(error.code(), Code::SlugTaken | Code::IdempotencyKeyInUse) => {
+                return self.claim().await?.1.ok_or(error);
             }
-            (made, _) => made?,
+            made => made?,
         };
         info!(tenant = %profile.id, slug = profile.slug.as_ref().map(Slug::as_str), "created a tenant");
         Ok(profile)
     }
 
-    /// The tenant with that slug as it was made, if the caller's request is a repeat of the one that made it.
-    async fn first_with_slug(&self, slug: &Slug) -> Result<Option<Profile>, Error> {
-        let Ok(route) = self.0.core.directory.find(&TenantRef::Slug(slug.as_str().into())) else { return Ok(None) };
-        let read = |_, moment: Moment, event: &Event<'_>| match event {
-            Event::Changed(record) => first_profile(moment, record),
+    /// How to claim the request's key, if it has one, or the answer if the request is a repeat. The default tenant
+    /// remembers the key, since a new tenant's name is part of the request.
+    async fn claim(&self) -> Result<(Option<KeyClaim>, Option<Profile>), Error> {
+        let Some(key) = self.0.request_key() else { return Ok((None, None)) };
+        let default = self.0.tenant_in_path(&TenantRef::Default)?;
+        let requested = |entry, _: Moment, event: &Event<'_>| match event {
+            Event::Changed(record) => match record.change {
+                Change::TenantRequested { tenant, .. } => Some((entry, tenant)),
+                _ => None,
+            },
             Event::Decided(_) | Event::Used(_) | Event::Delivered(_) => None,
         };
-        self.0.answer_to_repeat(&route, read).await
+        let first = self.0.first_event(&default, requested).await?;
+        if let Some((_, tenant)) = first
+            && let Some(profile) = self.as_made(tenant).await?
+        {
+            self.0.note_repeat();
+            return Ok((None, Some(profile)));
+        }
+        // A claim without its tenant: the server ended before it made that, or the tenant was erased, or it is being made.
+        let failed = first.map(|(entry, _)| entry);
+        Ok((Some(KeyClaim { credential: self.0.credential, key, failed }), None))
+    }
+
+    /// The tenant as it was when it was made; `None` if it is not there.
+    async fn as_made(&self, id: TenantId) -> Result<Option<Profile>, Error> {
+        let Some(route) = self.0.core.directory.living(id) else { return Ok(None) };
+        let credential = self.0.credential;
+        let trail = self.0.ask(&route, |reply| OpenAudit { credential, reply }).await?;
+        let look = move || {
+            trail.look_at(FIRST_EVENT, |moment, event| match event {
+                Event::Changed(record) => first_profile(moment, record),
+                Event::Decided(_) | Event::Used(_) | Event::Delivered(_) => None,
+            })
+        };
+        self.0.read_trail(Some(id), look).await?.flatten().ok_or_else(lost).map(Some)
     }
 
     /// Tenants of any status, oldest first. A tenant key sees its own.
@@ -150,7 +184,7 @@ impl Tenants<'_> {
         self.0.check_operator()?;
         let route = self.0.tenant_in_path(&tenant.into())?;
         let secret = make_secret(|random| Secret::tenant_key(route.id, random))?;
-        let key = self.0.create(&route, CreateKey::new(name, &secret)?).await?.ok_or_else(lost)?;
+        let key = self.0.execute_once(&route, CreateKey::new(name, &secret)?).await?.ok_or_else(lost)?;
         Ok(KeyWithSecret { key, secret: if self.0.repeated() { Secret::withheld() } else { secret } })
     }
 

@@ -6,9 +6,10 @@ use crate::actors::messages::{OpenAudit, RecordUsage};
 use crate::domain::agent::commands::no_such_agent;
 use crate::domain::budget::cost::Cost;
 use crate::domain::budget::hold_commands::HoldView;
+use crate::domain::budget::settlement::UsageRecord;
 use crate::domain::budget::usage::{UsageAnswer, UsageReport};
 use crate::domain::text::quote;
-use crate::domain::{AgentId, AuditId, Code, Error, Event, Moment, Tenant};
+use crate::domain::{AgentId, AuditId, Code, Error, Moment, Tenant};
 
 impl Kavach {
     /// Records what an agent used, even past a limit: the money is spent already. With the audit id of an allowed
@@ -28,13 +29,10 @@ impl Kavach {
         let route = self.tenant_of_id(id.tag(), unknown)?;
         let mut report = UsageReport::new(id, calls, cost)?;
         let tag = route.id.tag();
-        let read = move |_, moment: Moment, event: &Event<'_>| match event {
-            Event::Used(record) => Some(UsageAnswer::of_record(moment, tag, record)),
-            Event::Decided(_) | Event::Changed(_) | Event::Delivered(_) => None,
-        };
+        let read = move |moment: Moment, record: &UsageRecord| Some(UsageAnswer::of_record(moment, tag, record));
         if let Some(decision) = settles {
             // What a repeat settled need not be there any more.
-            if let Some(first) = self.answer_to_repeat(&route, read).await? {
+            if let Some(first) = self.first_use(&route, read).await? {
                 return Ok(first);
             }
             // An unknown agent is reported first, whatever the decision is.
@@ -49,12 +47,8 @@ impl Kavach {
             };
         }
         let (credential, key) = (self.credential, self.request_key());
-        match self.ask(&route, |reply| RecordUsage { credential, report, key, reply }).await {
-            Err(error) if error.code() == Code::IdempotencyKeyInUse => {
-                self.answer_to_repeat(&route, read).await?.ok_or(error)
-            }
-            recorded => recorded,
-        }
+        let recorded = self.ask(&route, |reply| RecordUsage { credential, report, key, reply }).await;
+        self.or_first_use(&route, recorded, read).await
     }
 
     /// Reads the decision that a report settles from the journal, on a thread that serves no calls.

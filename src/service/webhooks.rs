@@ -64,7 +64,7 @@ impl Webhooks<'_> {
         let command = CreateWebhook::parse(new)?;
         self.check_target(&url)?;
         let key = self.signing_key().await?;
-        let view = self.0.create(&route, command).await?.ok_or_else(lost)?;
+        let view = self.0.execute_once(&route, command).await?.ok_or_else(lost)?;
         Ok(WebhookWithSecret { secret: (!self.0.repeated()).then(|| key.current(&view.profile)), view })
     }
 
@@ -130,8 +130,8 @@ impl Webhooks<'_> {
     pub async fn rotate(&self, webhook: &str) -> Result<WebhookWithSecret, Error> {
         let (id, route) = self.find(webhook)?;
         let key = self.signing_key().await?;
-        let view = self.0.execute(&route, RotateWebhook(id)).await?.ok_or_else(lost)?;
-        Ok(WebhookWithSecret { secret: Some(key.current(&view.profile)), view })
+        let view = self.0.execute_once(&route, RotateWebhook(id)).await?.ok_or_else(lost)?;
+        Ok(WebhookWithSecret { secret: (!self.0.repeated()).then(|| key.current(&view.profile)), view })
     }
 
     /// Sends a test message, behind what waits already.
@@ -140,7 +140,7 @@ impl Webhooks<'_> {
     /// `WEBHOOK_NOT_FOUND`, `WEBHOOK_DISABLED`, `FORBIDDEN` for a tenant key if an operator set the webhook.
     pub async fn test(&self, webhook: &str) -> Result<DeliveryView, Error> {
         let (id, route) = self.find(webhook)?;
-        let sent = self.0.execute(&route, TestWebhook(id)).await?.ok_or_else(lost)?;
+        let sent = self.0.execute_once(&route, TestWebhook(id)).await?.ok_or_else(lost)?;
         self.0.core.webhooks.bell.nudge(route.id, id);
         Ok(sent)
     }
@@ -177,7 +177,7 @@ impl Webhooks<'_> {
             self.0.inspect(&route, move |tenant, _| WebhookView::find(tenant, id).map(drop)).await?;
             return Err(unknown_delivery(delivery));
         };
-        let sent = self.0.execute(&route, Redeliver { webhook: id, message }).await?.ok_or_else(lost)?;
+        let sent = self.0.execute_once(&route, Redeliver { webhook: id, message }).await?.ok_or_else(lost)?;
         self.0.core.webhooks.bell.nudge(route.id, id);
         Ok(sent)
     }

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use crate::budgets::{costing, settle_into_the_day};
 use crate::client::{Answer, Client};
-use crate::harness::{Options, Server, eventually};
+use crate::harness::{OPERATOR_KEY, Options, Server, eventually};
+use crate::holds::holding;
+use crate::places::Frozen;
 use crate::world::{audit_id, call, permits};
 
 impl Client {
@@ -55,6 +57,35 @@ fn requests(agent: &str, other: &str) -> Vec<(String, Value, u16)> {
     ]
 }
 
+/// The same of the routes that change what is there, which first needs to be made.
+fn changes(caller: &Client, agent: &str) -> Vec<(String, Value, u16)> {
+    let one = |path: String, body: Value, status| (path, body, status);
+    let held = |cost: &str| {
+        let decision = caller.authorize(holding(agent, cost, 600)).expect(200);
+        decision["auditId"].as_str().unwrap().to_owned()
+    };
+    let id = |made: Value| made["id"].as_str().unwrap().to_owned();
+    let made = |path: &str, body: Value| id(caller.post(path, body).expect(201));
+    let (released, extended) = (held("0.25"), held("0.5"));
+    let agent = made(
+        "/v1/agents",
+        json!({ "ownerId": "u", "name": "turns", "type": "service", "permissions": permits("*", &["*"]) }),
+    );
+    let limits = json!({ "maxCallsPerDay": 500, "maxTokensCostPerMonth": 500 });
+    let policy = made("/v1/policies", json!({ "limits": limits, "timeZone": "Asia/Kolkata" }));
+    caller.granted(costing(&agent, "0.125"));
+    let webhook = made("/v1/webhooks", json!({ "url": "https://hooks.example.com/it", "events": ["webhook.*"] }));
+    vec![
+        one(format!("/v1/holds/{released}/release"), json!({}), 200),
+        one(format!("/v1/holds/{extended}/extend"), json!({ "ttlSeconds": 1_200 }), 200),
+        one(format!("/v1/agents/{agent}/rotate"), json!({ "graceSeconds": 60 }), 200),
+        one(format!("/v1/policies/{policy}/reset"), json!({ "period": "day" }), 200),
+        one("/v1/policies/reset".to_owned(), json!({ "period": "month" }), 200),
+        one(format!("/v1/webhooks/{webhook}/rotate"), json!({}), 200),
+        one(format!("/v1/webhooks/{webhook}/test"), json!({}), 202),
+    ]
+}
+
 /// The answer without the secret that only the first one shows.
 fn without_secret(mut answer: Value) -> Value {
     for member in ["token", "key", "secret"] {
@@ -79,6 +110,7 @@ fn each_route_answers_a_repeat_as_it_did_first_and_does_nothing() {
     all.push(("/v1/tenants/acme/keys".to_owned(), json!({ "name": "ci" }), 201));
     let webhook = json!({ "url": "https://hooks.example.com/kavach", "events": ["agent.*"] });
     all.push(("/v1/webhooks".to_owned(), webhook, 201));
+    all.extend(changes(&key, &agent.id));
     for (number, (path, body, status)) in all.iter().enumerate() {
         // Only operators make keys.
         let caller = if path.ends_with("/keys") { &operator } else { &key };
@@ -88,6 +120,12 @@ fn each_route_answers_a_repeat_as_it_did_first_and_does_nothing() {
         let answer = first.expect(*status);
         for member in ["token", "key", "secret"] {
             assert!(answer.get(member).is_none_or(|secret| !secret.as_str().unwrap().is_empty()), "{path}");
+        }
+        // It is none of what is told now.
+        if path.ends_with("/rotate") {
+            let thing = path.trim_end_matches("/rotate");
+            let patch = if thing.contains("agents") { json!({ "name": "x" }) } else { json!({ "description": "x" }) };
+            caller.patch(thing, patch).expect(200);
         }
         let before = operator.all_of("acme");
         let again = caller.once(&name, path, body);
@@ -123,8 +161,17 @@ fn each_route_answers_a_repeat_as_it_did_first_and_does_nothing() {
             changed.as_object_mut().unwrap().remove("expiresAt");
         } else if path == "/v1/webhooks" {
             changed = json!({ "url": "https://hooks.example.com/other", "events": ["agent.*"] });
+        } else if path.ends_with("/extend") {
+            changed = json!({ "ttlSeconds": 1_201 });
+        } else if path.starts_with("/v1/agents/") {
+            changed = json!({ "graceSeconds": 61 });
+        } else if path.ends_with("/reset") {
+            changed = json!({ "period": "hour" });
         }
-        caller.once(name, path, &changed).problem(422, "IDEMPOTENCY_KEY_REUSED");
+        // The others read no body.
+        if *body != json!({}) {
+            caller.once(name, path, &changed).problem(422, "IDEMPOTENCY_KEY_REUSED");
+        }
         let (other_path, other_body, _) = &all[(number + 3) % 7];
         if !path.ends_with("/keys") {
             caller.once(name, other_path, other_body).problem(422, "IDEMPOTENCY_KEY_REUSED");
@@ -215,10 +262,19 @@ fn a_tenant_is_made_once() {
     operator.once("t", "/v1/tenants", &body("acme", "Other")).problem(422, "IDEMPOTENCY_KEY_REUSED");
     operator.once("other", "/v1/tenants", &body("acme", "Acme")).problem(409, "SLUG_TAKEN");
     operator.post("/v1/tenants", body("acme", "Acme")).problem(409, "SLUG_TAKEN");
-    // It is the tenant that remembers the key, so it is another one in another tenant, and used in this.
-    assert!(!is_repeat(&operator.once("t", "/v1/tenants", &body("globex", "Acme"))));
-    let agent = json!({ "tenantId": "acme", "ownerId": "u", "name": "bot", "type": "service" });
-    operator.once("t", "/v1/agents", &agent).problem(422, "IDEMPOTENCY_KEY_REUSED");
+    // Whatever the tenant is called: the default tenant remembers the key.
+    operator.once("t", "/v1/tenants", &body("globex", "Acme")).problem(422, "IDEMPOTENCY_KEY_REUSED");
+    let agent = |tenant: Value| json!({ "tenantId": tenant, "ownerId": "u", "name": "bot", "type": "service" });
+    operator.once("t", "/v1/agents", &agent(Value::Null)).problem(422, "IDEMPOTENCY_KEY_REUSED");
+    operator.once("in-default", "/v1/agents", &agent(Value::Null)).expect(201);
+    operator.once("in-default", "/v1/tenants", &body("globex", "Acme")).problem(422, "IDEMPOTENCY_KEY_REUSED");
+    // In the new tenant it is another key.
+    assert!(!is_repeat(&operator.once("t", "/v1/agents", &agent(json!("acme")))));
+    // A key that came with an error made nothing, and is free.
+    operator.once("other", "/v1/tenants", &body("globex", "Globex")).expect(201);
+    let claims = operator.trail("tenantId=default&kind=admin&actions=tenant.request");
+    assert_eq!(claims.len(), 2);
+    assert_eq!((&claims[1]["resource"], &claims[1]["parameters"]), (&made["id"], &json!({ "slug": "acme" })));
     server.crash_and_start();
     again(&server.operator());
     server.stop();
@@ -246,9 +302,217 @@ fn a_tenant_is_made_once() {
         }
     });
     assert_eq!((made.into_inner(), repeats.into_inner()), (1, 63));
-    // An erased tenant took its key along.
+    // Of an erased tenant nothing is left to tell, so it is made anew, and that is repeated then.
     operator.delete("/v1/tenants/acme?confirm=acme").expect(204);
-    assert!(!is_repeat(&operator.once("t", "/v1/tenants", &body("acme", "Acme"))));
+    operator.once("t", "/v1/tenants", &body("hooli", "Acme")).problem(422, "IDEMPOTENCY_KEY_REUSED");
+    let anew = operator.once("t", "/v1/tenants", &body("acme", "Acme"));
+    assert!(!is_repeat(&anew) && anew.expect(201)["id"] != first.json()["id"]);
+    let again = operator.once("t", "/v1/tenants", &body("acme", "Acme"));
+    assert!(is_repeat(&again) && again.expect(201) == anew.json());
+}
+
+#[test]
+fn one_key_makes_one_tenant_under_whichever_name_it_came_first() {
+    let server = Server::start();
+    let statuses = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for number in 0..64 {
+            let (server, statuses) = (&server, &statuses);
+            scope.spawn(move || {
+                let client = server.operator();
+                let body = json!({ "name": "x", "slug": format!("name-{}", number % 8) });
+                let answer = eventually("it is no longer under way", || {
+                    let answer = client.once("one", "/v1/tenants", &body);
+                    (answer.status != 409).then_some(answer)
+                });
+                if answer.status != 201 {
+                    answer.problem(422, "IDEMPOTENCY_KEY_REUSED");
+                }
+                statuses.lock().unwrap().push((answer.status, is_repeat(&answer)));
+            });
+        }
+    });
+    let statuses = statuses.into_inner().unwrap();
+    let count = |wanted| statuses.iter().filter(|status| **status == wanted).count();
+    assert_eq!([count((201, false)), count((201, true)), count((422, false))], [1, 7, 56]);
+    assert_eq!(server.operator().get("/v1/tenants").items().len(), 1);
+}
+
+#[test]
+fn a_key_whose_tenant_was_not_made_is_claimed_anew_by_its_own_request() {
+    let mut server = Server::start_with(Options { unprivileged: true, ..Options::default() });
+    let frozen = Frozen::by_permissions(&server.data_dir());
+    let body = |slug: &str| json!({ "name": "x", "slug": slug });
+    for (is_killed, slug) in [(false, "acme"), (true, "globex")] {
+        // The key can be recorded, since the log has its files, and the tenant's folder can't be made.
+        frozen.freeze();
+        let operator = server.operator();
+        for _ in 0..2 {
+            operator.once(slug, "/v1/tenants", &body(slug)).problem(503, "STORAGE_UNAVAILABLE");
+        }
+        if is_killed {
+            server.kill();
+        }
+        frozen.thaw();
+        if is_killed {
+            server.start_again();
+        }
+        let operator = server.operator();
+        operator.get(&format!("/v1/tenants/{slug}")).problem(404, "TENANT_NOT_FOUND");
+        operator.once(slug, "/v1/tenants", &body("another")).problem(422, "IDEMPOTENCY_KEY_REUSED");
+        let first = operator.once(slug, "/v1/tenants", &body(slug));
+        assert!(!is_repeat(&first), "{slug}");
+        let made = first.expect(201);
+        let again = operator.once(slug, "/v1/tenants", &body(slug));
+        assert!(is_repeat(&again) && again.expect(201) == made, "{slug}");
+        let claims = operator.trail("tenantId=default&kind=admin&actions=tenant.request");
+        let claims: Vec<_> = claims.iter().filter(|claim| claim["parameters"]["slug"] == json!(slug)).collect();
+        assert_eq!(claims.len(), 3, "each attempt is for a tenant of its own");
+        assert_eq!(claims[0]["resource"], made["id"]);
+    }
+    assert_eq!(server.operator().get("/v1/tenants").items().len(), 2);
+}
+
+#[test]
+fn each_key_makes_one_tenant_across_kills() {
+    let mut server = Server::start();
+    let base = Mutex::new(server.base().to_owned());
+    let (tries, answers) = (AtomicUsize::new(0), Mutex::new(HashMap::new()));
+    let (clients, each) = (6, 30);
+    std::thread::scope(|scope| {
+        for client in 0..clients {
+            let (base, tries, answers) = (&base, &tries, &answers);
+            scope.spawn(move || {
+                for number in 0..each {
+                    let name = format!("t-{client}-{number}");
+                    let body = json!({ "name": name, "slug": name });
+                    let answer = eventually("the key has an answer", || {
+                        let url = base.lock().unwrap().clone();
+                        let operator = Client::new(&url, Some(&format!("Bearer {OPERATOR_KEY}")));
+                        tries.fetch_add(1, Ordering::Relaxed);
+                        let answer = operator.try_once(&name, "/v1/tenants", &body).ok()?;
+                        // While the server starts, or while an attempt before this one is under way.
+                        (answer.status < 500 && answer.status != 409).then_some(answer)
+                    });
+                    answers.lock().unwrap().insert(name, answer.expect(201));
+                }
+            });
+        }
+        // The key is on disk some time before its tenant is, so of many kills some come between the two.
+        for round in 1..=12 {
+            let enough = clients * each * round / 13;
+            eventually("more is answered", || (answers.lock().unwrap().len() >= enough).then_some(()));
+            let tried = tries.load(Ordering::Relaxed);
+            eventually("one is on its way", || (tries.load(Ordering::Relaxed) > tried).then_some(()));
+            server.crash_and_start();
+            *base.lock().unwrap() = server.base().to_owned();
+        }
+    });
+    let operator = server.operator();
+    let tenants = operator.get("/v1/tenants").items();
+    assert_eq!(tenants.len(), clients * each);
+    for (name, answer) in answers.into_inner().unwrap() {
+        let found: Vec<_> = tenants.iter().filter(|tenant| tenant["slug"] == json!(name)).collect();
+        assert!(found.len() == 1 && *found[0] == answer, "{name}: {found:?}");
+        let again = operator.once(&name, "/v1/tenants", &json!({ "name": name, "slug": name }));
+        assert!(is_repeat(&again) && again.expect(201) == answer, "{name}");
+        let other = json!({ "name": name, "slug": format!("{name}-other") });
+        operator.once(&name, "/v1/tenants", &other).problem(422, "IDEMPOTENCY_KEY_REUSED");
+    }
+    // Whoever died between the key and the tenant left a key without one, which was then claimed anew.
+    let claims = operator.trail("tenantId=default&kind=admin&actions=tenant.request");
+    assert!(claims.len() >= tenants.len(), "{}", claims.len());
+}
+
+#[test]
+fn a_hold_is_made_settled_released_and_ended_once_for_each_key() {
+    settle_into_the_day();
+    let mut server = Server::start();
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let agent = operator.reader(&acme);
+    let policy = operator.policy("acme", json!({ "limits": { "maxTokensCostPerDay": 10 } }));
+    let day = |operator: &Client| {
+        let windows = operator.policy_of(&policy)["windows"].clone();
+        let day = windows.as_array().unwrap().iter().find(|window| window["period"] == "day").unwrap().clone();
+        json!([day["tokensCostSpent"], day["tokensCostHeld"], day["tokensCostLeft"]])
+    };
+    let same = |operator: &Client, key: &str, path: &str, body: &Value, first: &Value| {
+        let (before, usage) = (operator.all_of("acme"), operator.trail("kind=usage"));
+        let again = operator.once(key, path, body);
+        assert!(is_repeat(&again), "{key}");
+        assert_eq!(again.expect(200), *first, "{key}");
+        assert_eq!((operator.all_of("acme"), operator.trail("kind=usage")), (before, usage), "{key} did something");
+    };
+    let ask = |seconds| holding(&agent.id, "2", seconds);
+    let hold = |key: &str, seconds| operator.once(key, "/v1/authorize", &ask(seconds)).expect(200);
+    let (settled, released) = (hold("settled", 600), hold("released", 600));
+    let path = |decision: &Value, verb: &str| format!("/v1/holds/{}/{verb}", audit_id(decision));
+    assert_eq!(settled["hold"]["until"].as_str().map(str::len), Some(24), "{settled}");
+    // The same hold, and another one only for another request.
+    same(&operator, "settled", "/v1/authorize", &ask(600), &settled);
+    operator.once("settled", "/v1/authorize", &ask(601)).problem(422, "IDEMPOTENCY_KEY_REUSED");
+    operator.once("settled", "/v1/authorize", &costing(&agent.id, "2")).problem(422, "IDEMPOTENCY_KEY_REUSED");
+    let extended = operator.once("extend", &path(&released, "extend"), &json!({ "ttlSeconds": 900 })).expect(200);
+    let settlement = json!({ "agentId": agent.id, "auditId": audit_id(&settled), "tokensCost": 0.5 });
+    let settles = operator.once("settle", "/v1/usage", &settlement).expect(200);
+    let releases = operator.once("release", &path(&released, "release"), &json!({})).expect(200);
+    let ended = hold("ended", 1);
+    eventually("the short hold has ended", || {
+        let gone = operator.get(&format!("/v1/holds/{}", audit_id(&ended)));
+        (gone.status == 404).then_some(())
+    });
+    // Its end is recorded before the next call is decided.
+    operator.granted(costing(&agent.id, "0"));
+    assert_eq!(day(&operator), json!([0.5, 0, 9.5]));
+    // What ended the hold is told again with its key, and so is each hold as it was when it was made.
+    let repeats = |operator: &Client| {
+        same(operator, "settled", "/v1/authorize", &ask(600), &settled);
+        same(operator, "released", "/v1/authorize", &ask(600), &released);
+        same(operator, "ended", "/v1/authorize", &ask(1), &ended);
+        same(operator, "extend", &path(&released, "extend"), &json!({ "ttlSeconds": 900 }), &extended);
+        same(operator, "settle", "/v1/usage", &settlement, &settles);
+        same(operator, "release", &path(&released, "release"), &json!({}), &releases);
+        assert_eq!(day(operator), json!([0.5, 0, 9.5]));
+    };
+    repeats(&operator);
+    server.crash_and_start();
+    repeats(&server.operator());
+    // Without its key, or with a new one, a change of a hold that has ended is what it is for everybody.
+    let operator = server.operator();
+    operator.once("new", &path(&settled, "release"), &json!({})).problem(409, "HOLD_ENDED");
+    operator.once("new", &path(&ended, "extend"), &json!({ "ttlSeconds": 9 })).problem(409, "HOLD_ENDED");
+    assert_eq!(operator.once("new", &path(&released, "release"), &json!({})).expect(200), releases);
+}
+
+#[test]
+fn every_post_takes_a_key_or_needs_none() {
+    let server = Server::start();
+    let document = server.anonymous().get("/openapi.json").expect(200);
+    let takes_key = |operation: &Value| {
+        let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+        parameters.iter().any(|parameter| parameter["name"] == "Idempotency-Key")
+    };
+    let mut without = Vec::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            assert!(method == "post" || !takes_key(operation), "{method} {path}");
+            if method == "post" && path.starts_with("/v1/") && !takes_key(operation) {
+                without.push(path.clone());
+            }
+        }
+    }
+    without.sort();
+    let expected = [
+        // Each request of a batch has its own.
+        "/v1/authorize/batch",
+        "/v1/authorize/explain",
+        "/v1/budget/check",
+        "/v1/snapshot",
+        "/v1/tenants/{tenant}/activate",
+        "/v1/tenants/{tenant}/suspend",
+    ];
+    assert_eq!(without, expected);
 }
 
 #[test]

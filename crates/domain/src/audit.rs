@@ -357,7 +357,7 @@ impl AuditEntry {
     }
 
     fn of_change(id: AuditId, tenant: TenantId, moment: Moment, record: &ChangeRecord) -> Self {
-        let ChangeRecord { by, reason, author, change, before, opens: _, key: _ } = record;
+        let ChangeRecord { by, reason, author, change, before, opens: _, key: _, kept: _ } = record;
         let author = author.as_deref();
         let ChangeSummary { action, agent, owner, subject, parameters } = ChangeSummary::of(change);
         Self {
@@ -467,6 +467,9 @@ impl<'a> ChangeSummary<'a> {
             Change::TenantActivated => tenant("tenant.activate", json!({ "status": TenantStatus::Active })),
             Change::TenantDeleted { tenant: id, slug } => {
                 ChangeSummary { subject: Some(id.folder_name()), ..tenant("tenant.delete", json!({ "slug": slug })) }
+            }
+            Change::TenantRequested { tenant: id, slug } => {
+                ChangeSummary { subject: Some(id.folder_name()), ..tenant("tenant.request", json!({ "slug": slug })) }
             }
             Change::KeyCreated { key, name, hash: _, prefix } => ChangeSummary {
                 subject: Some(key.to_string()),

@@ -62,6 +62,7 @@ impl Before {
             }
             Change::TenantCreated { .. }
             | Change::TenantDeleted { .. }
+            | Change::TenantRequested { .. }
             | Change::KeyCreated { .. }
             | Change::AgentCreated { .. }
             | Change::TokenRotated { .. }

@@ -23,6 +23,7 @@ use crate::decision::kept_answer::KeptAnswer;
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
 use crate::id::{AgentId, DelegationId, KeyId, MessageId, PolicyId, TenantId, WebhookId};
+use crate::idempotency::kept_reply::KeptReply;
 use crate::idempotency::key::UsedKey;
 use crate::secret::SecretHash;
 use crate::tenant::settings::TenantSettings;
@@ -80,12 +81,15 @@ pub struct ChangeRecord {
     /// The windows that it opens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub opens: Vec<Opened>,
+    /// What a repeat of the request is told beyond what the change says. Only a request with a key has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptReply>,
 }
 
 impl ChangeRecord {
     /// A change about which nothing else is known.
     pub fn new(by: By, change: Change) -> Self {
-        Self { by, reason: None, author: None, change, before: None, opens: Vec::new(), key: None }
+        Self { by, reason: None, author: None, change, before: None, opens: Vec::new(), key: None, kept: None }
     }
 }
 
@@ -305,6 +309,14 @@ pub enum Change {
         /// That tenant's id.
         tenant: TenantId,
         /// That tenant's slug; `None` if its label was lost.
+        slug: Option<Slug>,
+    },
+    /// A tenant was asked for, with an idempotency key, and is about to be created. Only the default tenant's journal has
+    /// this, so that it knows the key whatever the tenants are called.
+    TenantRequested {
+        /// That tenant's id.
+        tenant: TenantId,
+        /// That tenant's slug.
         slug: Option<Slug>,
     },
     /// An agent got a new token.

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use crate::codec::{
     EventKind, decode_brief, decode_event, decode_state, encode_event, encode_state, is_change, is_usage,
 };
-use kavach_domain::agent::AgentSpec;
 use kavach_domain::agent::labels::Labels;
+use kavach_domain::agent::{Agent, AgentSpec};
 use kavach_domain::author::Author;
 use kavach_domain::author::By;
 use kavach_domain::budget::calendar::{Calendar, MonthStart, Span, Weekday, parse_zone};
@@ -21,7 +21,7 @@ use kavach_domain::budget::cost::Cost;
 use kavach_domain::budget::counts::{Cleared, Period};
 use kavach_domain::budget::crossed::Crossed;
 use kavach_domain::budget::opening::Opened;
-use kavach_domain::budget::policy::{PolicyAction, PolicyTerms};
+use kavach_domain::budget::policy::{Policy, PolicyAction, PolicyProfile, PolicyTerms};
 use kavach_domain::budget::policy_limits::{Limits, Temporary};
 use kavach_domain::budget::scope::Scope;
 use kavach_domain::budget::settlement::{HoldChange, SettledDecision, UsageRecord};
@@ -29,6 +29,7 @@ use kavach_domain::budget::window::Counted;
 use kavach_domain::decision::kept_answer::{KeptAnswer, KeptWarning};
 use kavach_domain::delegation::DelegationSpec;
 use kavach_domain::event::{Before, BriefEvent, BriefRecord, ChangeRecord, Extras, Grant, LinkUse};
+use kavach_domain::idempotency::kept_reply::{KeptReply, KeptWebhook};
 use kavach_domain::idempotency::key::{IdempotencyKey, KeyOwner, RequestKey, UsedKey};
 use kavach_domain::permission::constraint::time_window::TimeWindowSpec;
 use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec};
@@ -36,8 +37,8 @@ use kavach_domain::permission::pattern::Pattern;
 use kavach_domain::permission::{PermissionSet, PermissionSpec};
 use kavach_domain::text::Slug;
 use kavach_domain::webhook::message_type::MessageType;
-use kavach_domain::webhook::outbox::{DeliveryRecord, Outcome};
-use kavach_domain::webhook::{WebhookFormat, WebhookSpec};
+use kavach_domain::webhook::outbox::{Delivery, DeliveryRecord, Outcome, WaitingMessage};
+use kavach_domain::webhook::{WebhookFormat, WebhookProfile, WebhookSpec};
 use kavach_domain::{
     AgentId, AgentType, Change, Code, DelegationId, Event, KeyId, MessageId, Moment, PolicyId, Record, SecretHash,
     Tenant, TenantId, TenantSettings, Timestamp, TraceId, WebhookId,
@@ -86,6 +87,94 @@ fn webhook_spec() -> WebhookSpec {
         description: Some("to the pager".into()),
         disabled: false,
     }
+}
+
+/// Requests with a key, and what the event of each keeps for repeats.
+fn kept() -> Vec<(&'static str, ChangeRecord)> {
+    let once = |change, kept| {
+        let record = ChangeRecord::new(By::Key(key_id(6)), change);
+        ChangeRecord { key: Some(used_key()), kept: Some(kept), ..record }
+    };
+    let token = |text| SecretHash::of(text);
+    let agent = Agent::new(agent_id(11), least_spec(AgentType::Service), token("e"), at(11));
+    let policy = PolicyProfile {
+        id: policy_id(21),
+        agent: None,
+        owner: Some("user-1".into()),
+        limits: Limits { max_calls_per_day: Some(5), ..Limits::default() },
+        action: PolicyAction::Block,
+        disabled: false,
+        by: By::Key(key_id(6)),
+        created_at: at(21),
+        updated_at: at(22),
+        terms: PolicyTerms::default(),
+    };
+    let webhook = webhook_id(40);
+    let rotated = KeptWebhook {
+        profile: WebhookProfile {
+            id: webhook,
+            spec: webhook_spec(),
+            rotation: 1,
+            rotated_at: Some(at(50)),
+            by: By::Operator,
+            created_at: at(40),
+            updated_at: at(50),
+        },
+        waiting: 2,
+        dead: 1,
+        last: Some((
+            Outcome::Dead,
+            Delivery {
+                seq: 41,
+                at: at(41),
+                kind: MessageType::AgentCreated,
+                finished_at: at(49),
+                attempts: 9,
+                status: Some(500),
+                problem: Some("it answered 500".into()),
+            },
+        )),
+    };
+    let untold = KeptWebhook { last: None, waiting: 0, dead: 0, ..rotated.clone() };
+    let message =
+        |kind, since| KeptReply::Message(Box::new(WaitingMessage { seq: 41, at: at(41), kind, since: at(since) }));
+    vec![
+        (
+            "tokenRotated.once",
+            once(
+                Change::TokenRotated { agent: agent_id(11), token: token("e"), grace_until: None },
+                KeptReply::Agent(Box::new(agent)),
+            ),
+        ),
+        (
+            "policyReset.once",
+            once(
+                Change::PolicyReset { policy: policy_id(21), period: Period::All },
+                KeptReply::Policy(Box::new(Policy::new(policy, |_| None))),
+            ),
+        ),
+        ("policiesReset.once", once(Change::PoliciesReset { period: Period::Day }, KeptReply::Policies(7))),
+        ("webhookRotated.once", once(Change::WebhookRotated { webhook }, KeptReply::Webhook(Box::new(rotated)))),
+        ("webhookRotated.once.untold", once(Change::WebhookRotated { webhook }, KeptReply::Webhook(Box::new(untold)))),
+        ("webhookTested.once", once(Change::WebhookTested { webhook }, message(MessageType::WebhookTest, 41))),
+        (
+            "webhookRedelivered.once",
+            once(
+                Change::WebhookRedelivered { webhook, message: MessageId::derive(at(41), 41, tenant_id().tag()) },
+                message(MessageType::AgentCreated, 60),
+            ),
+        ),
+        (
+            "tenantRequested",
+            ChangeRecord {
+                key: Some(used_key()),
+                ..ChangeRecord::new(
+                    By::Operator,
+                    Change::TenantRequested { tenant: tenant_id(), slug: Slug::parse("slug", "acme").ok() },
+                )
+            },
+        ),
+    ]
 }
 
 /// What became of messages to webhooks.
@@ -345,6 +434,27 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
                 )
             },
         ),
+        (
+            "policyCreated.thresholds",
+            operator(Change::PolicyCreated {
+                policy: policy_id(24),
+                agent: None,
+                owner: None,
+                limits: Limits { max_calls_total: Some(9), ..Limits::default() },
+                action: PolicyAction::Warn,
+                terms: Some(Box::new(PolicyTerms { thresholds: Some(vec![1, 50, 1_000]), ..PolicyTerms::default() })),
+            }),
+        ),
+        (
+            "policyUpdated.thresholds",
+            operator(Change::PolicyUpdated {
+                policy: policy_id(24),
+                limits: Limits { max_calls_total: Some(9), ..Limits::default() },
+                action: PolicyAction::Warn,
+                disabled: false,
+                terms: Some(Box::new(PolicyTerms { thresholds: Some(Vec::new()), ..PolicyTerms::default() })),
+            }),
+        ),
         ("policyReset.hour", operator(Change::PolicyReset { policy: policy_id(23), period: Period::Hour })),
         ("policiesReset", operator(Change::PoliciesReset { period: Period::Week })),
         ("agentCreated.labels", operator(agent_created(12, labelled, "f"))),
@@ -460,6 +570,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         ("webhookRedelivered", key(Change::WebhookRedelivered { webhook, message })),
     ]);
     all.extend(details);
+    all.extend(kept());
     all
 }
 

@@ -4,8 +4,6 @@ use std::io;
 
 use kavach_domain::author::Author;
 use kavach_domain::author::By;
-use kavach_domain::event::ChangeRecord;
-use kavach_domain::idempotency::key::UsedKey;
 use kavach_domain::tenant::commands::TenantSpec;
 use kavach_domain::text::{DEFAULT_TENANT_NAME, Slug};
 use kavach_domain::{Event, Tenant, TenantId, Timestamp};
@@ -177,8 +175,6 @@ pub struct NewTenant {
     pub spec: TenantSpec,
     /// Who creates it.
     pub author: Option<Author>,
-    /// The idempotency key of the request for it, which its first event holds.
-    pub key: Option<UsedKey>,
 }
 
 /// Creates a tenant's folder, with its first event on disk. The event records who created the tenant. Blocking.
@@ -194,7 +190,7 @@ pub fn create(
     options: JournalOptions,
 ) -> Result<LoadedTenant, FolderError> {
     let none = || Err(io::Error::other("the tenant was not made").into());
-    create_all(data, vec![NewTenant { id, spec, author, key: None }], now, options).pop().unwrap_or_else(none)
+    create_all(data, vec![NewTenant { id, spec, author }], now, options).pop().unwrap_or_else(none)
 }
 
 /// Creates the folders of several tenants, in the order given, each as [`create`] does. Blocking.
@@ -244,15 +240,14 @@ struct FirstEvent {
 
 impl FirstEvent {
     fn of(new: NewTenant, now: Timestamp) -> io::Result<Self> {
-        let NewTenant { id, spec, author, key } = new;
+        let NewTenant { id, spec, author } = new;
         let name = id.folder_name();
         let slug = spec.slug().map(|slug| slug.to_string());
         let label = FolderLabel { id: name.clone(), slug, name: spec.name().to_owned() };
         let label = serde_json::to_vec_pretty(&label).map_err(io::Error::from)?;
         let mut tenant = Tenant::default();
         let moment = tenant.next_moment(now);
-        let described = tenant.describe(By::Operator, author, spec.created(id), moment.at);
-        let event = Event::Changed(ChangeRecord { key, ..described });
+        let event = Event::Changed(tenant.describe(By::Operator, author, spec.created(id), moment.at));
         let mut payload = Vec::new();
         codec::encode_event(moment, &event, &mut payload).map_err(io::Error::other)?;
         tenant.apply(moment, &event);

@@ -6,8 +6,16 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::folder::Scratch;
-use kavach_domain::tenant::Caller;
-use kavach_domain::{AuditId, Moment, Request, TraceId};
+use kavach_domain::agent::commands::RotateToken;
+use kavach_domain::author::By;
+use kavach_domain::budget::cost::Cost;
+use kavach_domain::budget::hold::HoldTime;
+use kavach_domain::budget::settlement::UsageRecord;
+use kavach_domain::event::ChangeRecord;
+use kavach_domain::idempotency::kept_reply::KeptReply;
+use kavach_domain::idempotency::key::{IdempotencyKey, RequestKey};
+use kavach_domain::tenant::{Caller, Command};
+use kavach_domain::{AuditId, Event, Moment, Request, SecretHash, TraceId};
 use kavach_fixture::small_tenant::Small;
 use kavach_journal::{DataDir, JournalOptions, NewFolder};
 use kavach_store::codec;
@@ -41,6 +49,8 @@ fn authorize(small: &Small) -> Vec<(&'static str, String)> {
     vec![
         ("own", plain.to_owned()),
         ("plain", format!(r#"{{"agentId":"{data}","action":"read","resource":"mcp:filesystem:read","tokensCost":0.05,"idempotencyKey":"k-1","arguments":{{"path":"/srv/a","n":[1,-2.5e3,null,true]}},"context":{{"ip":"10.1.2.3","userAgent":"u"}}}}"#)),
+        ("held", format!(r#"{{"agentId":"{data}","action":"read","resource":"reports:2026:q1","tokensCost":"0.5","hold":{{"ttlSeconds":600}},"idempotencyKey":"8e03978e-40d5-43dd"}}"#)),
+        ("batch-held", format!(r#"{{"requests":[{{"agentId":"{data}","action":"read","resource":"reports:1","tokensCost":1,"hold":{{"ttlSeconds":1}},"idempotencyKey":"k"}},{{"agentId":"{data}","action":"read","resource":"reports:1","tokensCost":1,"hold":{{"ttlSeconds":1}},"idempotencyKey":"k"}}]}}"#)),
         ("spaced", format!(" {{\n\t\"agentId\" : \"{borrower}\", \"tenantId\": \"acme\", \"action\": \"read\", \"resource\": \"reports:2026:q2\", \"arguments\": [ ] }} ")),
         ("escaped", r#"{"action":"re\u0061d","resource":"a\/b:c","arguments":{"k":"\"\\\u00e9\ud83d\ude00"},"unknown":1}"#.to_owned()),
         ("nulls", r#"{"action":"*","resource":"*","agentId":null,"tenantId":null,"arguments":null,"tokensCost":null,"context":null}"#.to_owned()),
@@ -90,6 +100,9 @@ fn commands(small: &Small) -> Vec<(&'static str, String)> {
         ("policy", policy),
         ("policy-change", "PATCH /v1/policies/{id}\n{\"limits\":{\"maxCallsPerDay\":null,\"maxCallsPerMonth\":0},\"action\":\"revoke\",\"status\":\"disabled\"}".to_owned()),
         ("reset", "POST /v1/policies/{id}/reset\n{\"period\":\"all\"}".to_owned()),
+        ("hold-extension", "POST /v1/holds/{id}/extend\n{\"ttlSeconds\":86400}".to_owned()),
+        ("reset-all", "POST /v1/policies/reset\n{\"tenantId\":\"acme\",\"period\":\"week\"}".to_owned()),
+        ("policy-calendar", "POST /v1/policies\n{\"limits\":{\"maxCallsPerWeek\":5,\"maxTokensCostTotal\":1.5},\"timeZone\":\"Asia/Kolkata\",\"weekStartsOn\":\"sunday\",\"monthStartsOn\":28,\"thresholds\":[1,80,1000]}\n---\nPATCH /v1/policies/{id}\n{\"timeZone\":null,\"weekStartsOn\":null,\"monthStartsOn\":null,\"thresholds\":null}".to_owned()),
         ("budget", format!("POST /v1/budget/check\n{{\"agentId\":\"{data}\",\"tokensCost\":10.500001}}")),
         ("usage", format!("POST /v1/usage\n{{\"agentId\":\"{data}\",\"tokensCost\":1,\"calls\":3}}")),
         ("settlement", usage(decision(1))),
@@ -139,7 +152,43 @@ fn events(small: &Small) -> Vec<(String, Vec<u8>)> {
     let mut traced = Small::new();
     traced.authorize(&Caller::Operator, &request);
     named.extend(traced.journal.pop().map(|bytes| ("traced".to_owned(), bytes)));
+    let (_, more) = held();
+    named.extend(more.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)));
     named
+}
+
+/// The small tenant after a held call, its extension and its release, and a rotation, all but the extension with an
+/// idempotency key; and these events.
+fn held() -> (Small, Vec<(&'static str, Vec<u8>)>) {
+    let mut small = Small::new();
+    let key = |text: &str| IdempotencyKey::parse("key", text).unwrap();
+    let mut request = Request::new("read", "reports:q1").unwrap().for_agent(small.agent(0));
+    request.cost = Some(Cost::from_millionths(500_000));
+    let request = request.holding(600).unwrap().with_key(key("held"), false);
+    let moment = small.tenant.next_moment(small.now);
+    small.authorize(&Caller::Operator, &request);
+    let id = AuditId::derive(moment.at, moment.seq, small.tenant.id().tag());
+    let (moment, time) = (small.tenant.next_moment(small.now), HoldTime::parse("time", 900).unwrap());
+    let (extended, _) = small.tenant.decide_extension(By::Operator, id, time, moment).unwrap();
+    small.happen(&Event::Used(extended));
+    let used = |small: &Small, text: &str| {
+        let key = RequestKey::new(key(text), &[b"POST", text.as_bytes()]);
+        small.tenant.check_new(&Caller::Operator, &key, small.now).ok()
+    };
+    let released =
+        small.tenant.decide_release(By::Operator, id, small.tenant.next_moment(small.now)).unwrap().0.unwrap();
+    small.happen(&Event::Used(UsageRecord { key: used(&small, "release"), ..released }));
+    let moment = small.tenant.next_moment(small.now);
+    let rotation = RotateToken::new(small.agent(2), SecretHash::of("another"), 60).unwrap();
+    let (change, _) = rotation.decide(&small.tenant, By::Operator, moment).unwrap();
+    let mut record = ChangeRecord::new(By::Operator, change.unwrap());
+    record.key = used(&small, "rotate");
+    record.kept = KeptReply::of(&small.tenant, moment, &record);
+    small.happen(&Event::Changed(record));
+    let last = small.journal.len() - 4;
+    let names = ["held-once", "extended", "released-once", "rotated-once"];
+    let events = names.into_iter().zip(small.journal[last..].to_vec()).collect();
+    (small, events)
 }
 
 /// The events in segments as the server writes them, all in one input.
@@ -185,11 +234,13 @@ fn snapshots(small: &Small) -> Vec<(String, Vec<u8>)> {
     let (moment, event) = codec::decode_event(1, &small.journal[0]).unwrap();
     first.apply(moment, &event);
     let little = codec::encode_state(&first.state()).unwrap();
+    let held = codec::encode_state(&held().0.tenant.state()).unwrap();
     let mut header = vec![1u8];
     header.write_all(&[0; 46]).unwrap();
     vec![
         ("state".to_owned(), [&[2], &state[..]].concat()),
         ("little-state".to_owned(), [&[2], &little[..]].concat()),
+        ("state-held".to_owned(), [&[2], &held[..]].concat()),
         ("file".to_owned(), [&header[..], &little[..]].concat()),
         ("cut".to_owned(), [&[0], &b"KAVACHS\n"[..], &[1, 0]].concat()),
     ]

@@ -13,13 +13,13 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tracing::error;
 
-use super::{Registry, not_done};
+use super::{Registry, not_done, tell_default};
 use crate::actors::core::Phase;
-use crate::actors::registry_messages::CreateTenant;
+use crate::actors::messages::ClaimKey;
+use crate::actors::registry_messages::{CreateTenant, KeyClaim};
 use crate::actors::reply::Reply;
 use crate::actors::tenant_directory::Route;
 use crate::domain::author::Author;
-use crate::domain::idempotency::key::UsedKey;
 use crate::domain::tenant::Profile;
 use crate::domain::tenant::commands::TenantSpec;
 use crate::domain::text::Slug;
@@ -42,11 +42,20 @@ pub(super) struct Creations {
     groups: usize,
 }
 
+impl Creations {
+    /// Ends the reservation of a tenant's id and slug.
+    fn release(&mut self, route: &Route) {
+        self.tags.remove(&route.id.tag());
+        if let Some(slug) = &route.slug {
+            self.slugs.remove(slug);
+        }
+    }
+}
+
 struct Creation {
     id: TenantId,
     spec: TenantSpec,
     author: Option<Author>,
-    key: Option<UsedKey>,
     reply: Reply<Profile>,
 }
 
@@ -54,27 +63,46 @@ impl Handler<CreateTenant> for Registry {
     type Result = ResponseFuture<Result<Profile, Error>>;
 
     fn handle(&mut self, message: CreateTenant, ctx: &mut Self::Context) -> Self::Result {
-        let CreateTenant { spec, author, key } = message;
+        let CreateTenant { spec, author, claim } = message;
         let (reply, made) = oneshot::channel();
-        match self.reserve(&spec, key.is_some()) {
-            Ok(id) => {
-                self.creations.waiting.push(Creation { id, spec, author, key, reply });
+        match (self.reserve(&spec, claim.is_some()), claim) {
+            (Ok(id), None) => {
+                self.creations.waiting.push(Creation { id, spec, author, reply });
                 self.create_waiting(ctx);
             }
-            Err(error) => _ = reply.send(Err(error)),
+            (Ok(id), Some(claim)) => self.claim_first(Creation { id, spec, author, reply }, claim, ctx),
+            (Err(error), _) => _ = reply.send(Err(error)),
         }
         Box::pin(async { made.await.unwrap_or_else(|_| Err(outcome_unknown())) })
     }
 }
 
 impl Registry {
+    /// Makes a tenant after the default tenant has recorded the request's key. If the server ends in between, the key is
+    /// claimed and the tenant is not there: then the request may claim the key anew.
+    fn claim_first(&mut self, creation: Creation, claim: KeyClaim, ctx: &mut Context<Self>) {
+        let KeyClaim { credential, key, failed } = claim;
+        let Creation { id, spec, author, .. } = &creation;
+        let (tenant, slug, author) = (*id, spec.slug().cloned(), author.clone());
+        let (reply, claimed) = oneshot::channel();
+        let message = ClaimKey { credential, author, key, failed, tenant, slug, reply };
+        let core = Arc::clone(&self.core);
+        let claiming = async move { tell_default(&core, message, claimed).await };
+        ctx.spawn(claiming.into_actor(self).map(move |claimed, actor, ctx| match claimed.and(actor.check_phase()) {
+            Ok(()) => {
+                actor.creations.waiting.push(creation);
+                actor.create_waiting(ctx);
+            }
+            Err(error) => {
+                actor.creations.release(&Route { id: creation.id, slug: creation.spec.slug().cloned() });
+                let _ = creation.reply.send(Err(error));
+            }
+        }));
+    }
+
     /// Reserves the slug and a free id for a new tenant. The request may be a repeat if it has a key.
     fn reserve(&mut self, spec: &TenantSpec, has_key: bool) -> Result<TenantId, Error> {
-        match self.core.phase() {
-            Phase::Ready => {}
-            Phase::Recovering => return Err(Error::new(Code::NotReady, "the server is still reading its tenants")),
-            Phase::Draining => return Err(shutting_down()),
-        }
+        self.check_phase()?;
         let slug = spec.slug().cloned();
         if has_key && slug.as_ref().is_some_and(|slug| self.creations.slugs.contains(slug)) {
             let message = "a request for this tenant is under way; send this one again in a moment";
@@ -90,6 +118,14 @@ impl Registry {
         self.creations.tags.insert(id.tag());
         self.creations.slugs.extend(slug);
         Ok(id)
+    }
+
+    fn check_phase(&self) -> Result<(), Error> {
+        match self.core.phase() {
+            Phase::Ready => Ok(()),
+            Phase::Recovering => Err(Error::new(Code::NotReady, "the server is still reading its tenants")),
+            Phase::Draining => Err(shutting_down()),
+        }
     }
 
     /// A new id with a tag that no other tenant has.
@@ -116,9 +152,9 @@ impl Registry {
         }
         self.creations.groups += 1;
         let (mut new, mut callers) = (Vec::new(), Vec::new());
-        for Creation { id, spec, author, key, reply } in waiting.drain(..waiting.len().min(MOST_TOGETHER)) {
+        for Creation { id, spec, author, reply } in waiting.drain(..waiting.len().min(MOST_TOGETHER)) {
             callers.push((Route { id, slug: spec.slug().cloned() }, reply));
-            new.push(NewTenant { id, spec, author, key });
+            new.push(NewTenant { id, spec, author });
         }
         let core = Arc::clone(&self.core);
         let create = move || loader::create_all(&core.data, new, core.clock.now(), JournalOptions::default());
@@ -126,10 +162,7 @@ impl Registry {
             let mut created = created.inspect_err(|panic| error!(%panic, "tenants could not be created"));
             let mut created = created.iter_mut().flat_map(|all| all.drain(..));
             for (route, reply) in callers {
-                actor.creations.tags.remove(&route.id.tag());
-                if let Some(slug) = &route.slug {
-                    actor.creations.slugs.remove(slug);
-                }
+                actor.creations.release(&route);
                 // A caller that went away needs no answer.
                 let _ = reply.send(actor.take_created(route, created.next(), ctx));
             }

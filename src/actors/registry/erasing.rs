@@ -9,8 +9,8 @@ use kavach_store::refusal::outcome_unknown;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use super::{Registry, not_done};
-use crate::actors::core::{Core, Unreachable, Visit};
+use super::{Registry, not_done, tell_default};
+use crate::actors::core::{Core, Visit};
 use crate::actors::messages::{Inspect, NoteDeletion, Retire};
 use crate::actors::registry_messages::DeleteTenant;
 use crate::actors::tenant_directory::{Route, unknown_tenant};
@@ -144,15 +144,7 @@ async fn note(
     let before = last_state(core, route.id, credential).await;
     let (reply, noted) = oneshot::channel();
     let (tenant, slug) = (route.id, route.slug.clone());
-    let message = NoteDeletion { credential, author, reason, tenant, slug, before, reply };
-    let default = core.reach(TenantId::DEFAULT, Visit::Call, |resident| Arc::clone(&resident.mailbox));
-    let default = default.map_err(|problem| match problem {
-        Unreachable::Down(error) => error,
-        Unreachable::Unknown => unknown_tenant(&TenantRef::Default),
-    })?;
-    // An actor that ended meanwhile drops the reply.
-    let _ = default.send(message).await;
-    noted.await.unwrap_or_else(|_| Err(outcome_unknown()))
+    tell_default(core, NoteDeletion { credential, author, reason, tenant, slug, before, reply }, noted).await
 }
 
 /// The tenant's current state, if it can answer.

@@ -19,17 +19,18 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use actix::{Actor, Context};
+use actix::dev::ToEnvelope;
+use actix::{Actor, Context, Handler, Message};
 use kavach_store::LoadedTenant;
 use kavach_store::refusal::{outcome_unknown, storage_unavailable};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::core::Core;
+use super::core::{Core, Unreachable, Visit};
 use super::homes::Home;
 use super::registry_messages::{RegistryHandle, Wake};
 use super::tenant::{EndReport, TenantActor};
-use super::tenant_directory::{Down, DownMark, Route, Seat};
-use crate::domain::{Code, Error, TenantId};
+use super::tenant_directory::{Down, DownMark, Route, Seat, unknown_tenant};
+use crate::domain::{Code, Error, TenantId, TenantRef};
 use crate::journal::FolderError;
 use crate::measure::{TenantMeasures, TenantMeter};
 use creating::Creations;
@@ -140,6 +141,30 @@ impl Registry {
 
 impl Actor for Registry {
     type Context = Context<Self>;
+}
+
+/// Has the default tenant record something about another one, and waits until that is on disk.
+///
+/// # Errors
+/// The default tenant can't answer or can't be written, or refuses it.
+async fn tell_default<M>(
+    core: &Core,
+    message: M,
+    recorded: oneshot::Receiver<Result<(), Error>>,
+) -> Result<(), Error>
+where
+    M: Message<Result = ()> + Send + 'static,
+    TenantActor: Handler<M>,
+    Context<TenantActor>: ToEnvelope<TenantActor, M>,
+{
+    let default = core.reach(TenantId::DEFAULT, Visit::Call, |resident| Arc::clone(&resident.mailbox));
+    let default = default.map_err(|problem| match problem {
+        Unreachable::Down(error) => error,
+        Unreachable::Unknown => unknown_tenant(&TenantRef::Default),
+    })?;
+    // An actor that ended meanwhile drops the reply.
+    let _ = default.send(message).await;
+    recorded.await.unwrap_or_else(|_| Err(outcome_unknown()))
 }
 
 /// The error for a tenant that was not created, or not erased.

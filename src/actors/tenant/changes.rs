@@ -1,14 +1,15 @@
-//! Administrative commands, usage reports, changes of holds, what became of messages to webhooks, and the record of
-//! another tenant's end.
+//! Administrative commands, usage reports, changes of holds, what became of messages to webhooks, and the records of
+//! another tenant's beginning and end.
 
 use actix::{Context, Handler};
 
 use super::TenantActor;
-use crate::actors::messages::{Execute, ExtendHold, NoteDeletion, RecordDelivery, RecordUsage, ReleaseHold};
+use crate::actors::messages::{ClaimKey, Execute, ExtendHold, NoteDeletion, RecordDelivery, RecordUsage, ReleaseHold};
 use crate::actors::tenant_reply::TenantReply;
 use crate::domain::author::By;
 use crate::domain::budget::settlement::UsageRecord;
 use crate::domain::event::{Change, ChangeRecord};
+use crate::domain::idempotency::kept_reply::KeptReply;
 use crate::domain::idempotency::key::{RequestKey, UsedKey};
 use crate::domain::tenant::Command;
 use crate::domain::{Credential, Error, Event, Moment};
@@ -51,7 +52,9 @@ where
             let changed = change.is_some();
             if let Some(change) = change {
                 let described = self.tenant().describe(by, author, change, moment.wall);
-                self.record(moment, &Event::Changed(ChangeRecord { reason, key, ..described }))?;
+                let mut record = ChangeRecord { reason, key, ..described };
+                record.kept = key.and_then(|_| KeptReply::of(self.tenant(), moment, &record));
+                self.record(moment, &Event::Changed(record))?;
             }
             Ok((changed, C::reply(self.tenant(), subject, moment.wall)))
         })();
@@ -117,13 +120,13 @@ impl Handler<ReleaseHold> for TenantActor {
         if self.has_due_hold(self.resources.clock.read().now) {
             return Self::end_holds_before(message, ctx);
         }
-        let ReleaseHold { credential, id, reply } = message;
+        let ReleaseHold { credential, id, key, reply } = message;
         let before = self.tenant().seq();
         let released = (|| {
-            let (by, moment) = self.begin_change(&credential)?;
+            let (by, moment, key) = self.begin_once(&credential, key.as_ref())?;
             let (record, answer) = self.tenant().decide_release(by, id, moment)?;
             if let Some(record) = record {
-                self.record(moment, &Event::Used(record))?;
+                self.record(moment, &Event::Used(UsageRecord { key, ..record }))?;
             }
             Ok(answer)
         })();
@@ -141,16 +144,38 @@ impl Handler<ExtendHold> for TenantActor {
         if self.has_due_hold(self.resources.clock.read().now) {
             return Self::end_holds_before(message, ctx);
         }
-        let ExtendHold { credential, id, time, reply } = message;
+        let ExtendHold { credential, id, time, key, reply } = message;
         let before = self.tenant().seq();
         let extended = (|| {
-            let (by, moment) = self.begin_change(&credential)?;
+            let (by, moment, key) = self.begin_once(&credential, key.as_ref())?;
             let (record, view) = self.tenant().decide_extension(by, id, time, moment)?;
-            self.record(moment, &Event::Used(record))?;
+            self.record(moment, &Event::Used(UsageRecord { key, ..record }))?;
             Ok(view)
         })();
         match extended {
             Ok(view) => self.reply_decided(TenantReply::of(reply, view), before, ctx),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Handler<ClaimKey> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, message: ClaimKey, ctx: &mut Context<Self>) {
+        let ClaimKey { credential, author, key, failed, tenant, slug, reply } = message;
+        let claimed = (|| {
+            let reading = self.resources.clock.read();
+            let caller = self.authenticate(&credential, reading.latest())?;
+            let moment = self.tenant().next_moment(reading.now);
+            let key = self.tenant().check_anew(&caller, &key, failed, moment.at)?;
+            self.check_writable()?;
+            let change = Change::TenantRequested { tenant, slug };
+            let described = self.tenant().describe(caller.as_author()?, author, change, moment.wall);
+            self.record(moment, &Event::Changed(ChangeRecord { key: Some(key), ..described }))
+        })();
+        match claimed {
+            Ok(()) => self.reply_changed(TenantReply::of(reply, ()), ctx),
             Err(error) => drop(reply.send(Err(error))),
         }
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::example::{Example, shown};
 use super::schemas::{Schemas, not_null};
-use crate::api::idempotency::Once;
+use crate::api::idempotency::{Once, OnceWithoutBody, OptionalOnce};
 use crate::api::input::{AnyQuery, Body, OptionalBody, Query, UnreadBody};
 use crate::domain::schema::TenantName;
 use crate::domain::{AgentId, AuditId, Code, KeyId, MessageId, PolicyId, WebhookId};
@@ -151,6 +151,16 @@ impl<T: DeserializeOwned + Example> HandlerInput for Once<T> {
     fn describe(reads: &mut Reads<'_>) {
         reads.body::<T>(true);
     }
+}
+
+impl<T: DeserializeOwned + Default + Example> HandlerInput for OptionalOnce<T> {
+    fn describe(reads: &mut Reads<'_>) {
+        reads.body::<T>(false);
+    }
+}
+
+impl HandlerInput for OnceWithoutBody {
+    fn describe(_: &mut Reads<'_>) {}
 }
 
 impl<T: DeserializeOwned + Default + Example> HandlerInput for OptionalBody<T> {

@@ -44,12 +44,24 @@ impl AuditTrail {
         id: AuditId,
         look: impl FnOnce(Moment, &Event<'_>) -> T,
     ) -> io::Result<Option<T>> {
-        let Some(bytes) = self.reader.get(id.seq())? else { return Ok(None) };
-        let (moment, event) = decode(id.seq(), &bytes)?;
-        // The whole id must match: its number alone would fit an event of any tenant.
-        let is_it = AuditId::derive(moment.at, id.seq(), self.tenant.tag()) == id;
-        let is_kept = self.horizon.is_none_or(|horizon| moment.at >= horizon);
-        Ok((is_it && is_kept).then(|| look(moment, &event)))
+        let found = self.look_at(id.seq(), |moment, event| {
+            // The whole id must match: its number alone would fit an event of any tenant.
+            let is_it = AuditId::derive(moment.at, id.seq(), self.tenant.tag()) == id;
+            let is_kept = self.horizon.is_none_or(|horizon| moment.at >= horizon);
+            (is_it && is_kept).then(|| look(moment, event))
+        })?;
+        Ok(found.flatten())
+    }
+
+    /// Calls `look` with the event of that number, past its retention or not; `None` if it is not there any more.
+    pub(in crate::service) fn look_at<T>(
+        &self,
+        seq: u64,
+        look: impl FnOnce(Moment, &Event<'_>) -> T,
+    ) -> io::Result<Option<T>> {
+        let Some(bytes) = self.reader.get(seq)? else { return Ok(None) };
+        let (moment, event) = decode(seq, &bytes)?;
+        Ok(Some(look(moment, &event)))
     }
 
     /// Whether a client that has seen this entry can go on after it: the trail holds it, or retention has removed

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::endpoint::{Endpoint, Reply};
 use super::{id, server};
+use crate::client::Client;
 use crate::harness::eventually;
 
 #[test]
@@ -130,6 +131,59 @@ fn an_answer_without_end_is_taken_for_what_its_head_says() {
     operator.post(&format!("/v1/webhooks/{}/test", id(&made)), json!({})).expect(202);
     operator.drained(&made);
     assert_eq!(operator.deliveries(&made, "delivered")[0]["httpStatus"], 200);
+}
+
+#[test]
+fn a_test_message_and_its_redelivery_are_sent_once_for_each_key() {
+    let mut server = server();
+    let operator = server.operator();
+    operator.tenant("acme");
+    let endpoint = Endpoint::start();
+    let made = operator.webhook("acme", &endpoint.url(), &["agent.*"]);
+    let path = format!("/v1/webhooks/{}", id(&made));
+    let once = |client: &Client, key: &str, path: &str| {
+        let answer = client.try_send("POST", path, &[("Idempotency-Key", key.as_bytes())], None).unwrap();
+        (answer.expect(202), answer.header("idempotent-replayed").is_some())
+    };
+    let (sent, is_repeat) = once(&operator, "test", &format!("{path}/test"));
+    assert_eq!((is_repeat, &sent["status"]), (false, &json!("pending")));
+    operator.drained(&made);
+    // It was delivered meanwhile, and the answer is what it was.
+    assert_eq!(once(&operator, "test", &format!("{path}/test")), (sent.clone(), true));
+    let again = format!("{path}/deliveries/{}/redeliver", id(&sent));
+    let (redelivered, is_repeat) = once(&operator, "again", &again);
+    assert_eq!((is_repeat, id(&redelivered), &redelivered["status"]), (false, id(&sent), &json!("pending")));
+    operator.drained(&made);
+    assert_eq!(once(&operator, "again", &again), (redelivered.clone(), true));
+    let taken = endpoint.taken();
+    assert_eq!(taken.iter().map(|request| request.id().to_owned()).collect::<Vec<_>>(), [id(&sent); 2]);
+    server.stop();
+    server.start_again();
+    let operator = server.operator();
+    assert_eq!(once(&operator, "test", &format!("{path}/test")), (sent.clone(), true));
+    assert_eq!(once(&operator, "again", &again), (redelivered, true));
+    operator
+        .try_send("POST", &again, &[("Idempotency-Key", b"test")], None)
+        .unwrap()
+        .problem(422, "IDEMPOTENCY_KEY_REUSED");
+    operator.drained(&made);
+    assert_eq!(endpoint.taken().len(), 2);
+    let trail = operator.trail("tenantId=acme&kind=admin&actions=webhook.redeliver");
+    let noted: Vec<_> = trail.iter().map(|entry| (&entry["resource"], &entry["parameters"]["message"])).collect();
+    assert_eq!(noted, [(&made["id"], &sent["id"])]);
+    // A new secret comes once, too, and its first answer is told without it.
+    let rotate = |key: &str| {
+        let path = format!("{path}/rotate");
+        let answer = operator.try_send("POST", &path, &[("Idempotency-Key", key.as_bytes())], None).unwrap();
+        answer.expect(200)
+    };
+    let first = rotate("rotate");
+    assert_ne!(first["secret"], made["secret"]);
+    let repeated = rotate("rotate");
+    assert_eq!((&repeated["secret"], &repeated["updatedAt"]), (&json!(""), &first["updatedAt"]));
+    operator.post(&format!("{path}/test"), json!({})).expect(202);
+    let last = endpoint.wait_for(3).pop().unwrap();
+    assert!(last.is_signed_by(first["secret"].as_str().unwrap()), "the secret is still the first rotation's");
 }
 
 #[test]

@@ -13,14 +13,15 @@ use crate::agent::{Agent, AgentSpec, AgentStatus, AgentType};
 use crate::author::By;
 use crate::decision::arguments::compact;
 use crate::error::{Code, Error};
-use crate::event::Change;
+use crate::event::{Change, ChangeRecord};
 use crate::id::{AgentId, TenantId};
+use crate::idempotency::kept_reply::KeptReply;
 use crate::limits::{MAX_ALL_AGENTS, MAX_GRACE_SECONDS, MAX_GRACED_TOKENS, MAX_METADATA_BYTES};
 use crate::moment::Moment;
 use crate::permission::{PermissionSet, PermissionSpec};
 use crate::secret::SecretHash;
 use crate::tenant::settings::given;
-use crate::tenant::{Command, Creates, Tenant};
+use crate::tenant::{Command, Creates, Repeatable, Tenant};
 use crate::text::check_no_secret;
 use crate::text::{parse_name, parse_owner};
 use crate::time::Timestamp;
@@ -364,6 +365,15 @@ impl Command for RotateToken {
 
     fn reply(tenant: &Tenant, id: AgentId, now: Timestamp) -> Option<AgentView> {
         AgentView::find(tenant, id, now).ok()
+    }
+}
+
+impl Repeatable for RotateToken {
+    fn first_answer(alone: &Tenant, record: &ChangeRecord, now: Timestamp) -> Option<Self::Reply> {
+        let (Change::TokenRotated { .. }, Some(KeptReply::Agent(agent))) = (&record.change, &record.kept) else {
+            return None;
+        };
+        Some(Some(AgentView::of(alone, agent, now)))
     }
 }
 

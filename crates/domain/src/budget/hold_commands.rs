@@ -39,6 +39,19 @@ impl HoldView {
         found.map_err(|gone| Error::new(Code::HoldNotFound, gone.message(id)))
     }
 
+    /// The hold as the answer to its prolongation showed it; `None` for another record.
+    pub fn of_extension(tenant: TenantId, record: &UsageRecord) -> Option<Self> {
+        let Some(HoldChange::Extended { decision, until }) = &record.hold else { return None };
+        let hold = Hold {
+            decision: decision.clone(),
+            agent: record.agent,
+            owner: Arc::clone(&record.owner),
+            scoped: Box::default(),
+            ends_at: *until,
+        };
+        Some(Self { tenant, id: AuditId::derive(decision.at, decision.seq, tenant.tag()), hold })
+    }
+
     /// The hold that a settlement of that decision ends: an open one, due or not.
     pub fn settleable(tenant: &Tenant, decision: AuditId) -> Option<Hold> {
         let hold = tenant.holds().open().get(decision.seq())?;

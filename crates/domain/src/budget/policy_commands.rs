@@ -17,14 +17,15 @@ use crate::budget::scope::{Scope, parse_actions, parse_resource, some_labels};
 use crate::budget::threshold::{DEFAULT_THRESHOLDS, parse_thresholds};
 use crate::budget::window_view::WindowView;
 use crate::error::{Code, Error};
-use crate::event::Change;
+use crate::event::{Change, ChangeRecord};
 use crate::id::{AgentId, PolicyId, TenantId};
+use crate::idempotency::kept_reply::KeptReply;
 use crate::limits::MAX_POLICIES;
 #[cfg(feature = "schema")]
 use crate::limits::{MAX_ACTIONS, MAX_MONTH_START, MAX_THRESHOLDS};
 use crate::moment::Moment;
 use crate::tenant::settings::given;
-use crate::tenant::{Command, Creates, Tenant};
+use crate::tenant::{Command, Creates, Repeatable, Tenant};
 use crate::text::{parse_owner, quote};
 use crate::time::Timestamp;
 
@@ -448,6 +449,15 @@ impl Command for ResetPolicy {
     }
 }
 
+impl Repeatable for ResetPolicy {
+    fn first_answer(alone: &Tenant, record: &ChangeRecord, now: Timestamp) -> Option<Self::Reply> {
+        let (Change::PolicyReset { .. }, Some(KeptReply::Policy(policy))) = (&record.change, &record.kept) else {
+            return None;
+        };
+        Some(Some(PolicyView::of(alone, policy, now)))
+    }
+}
+
 /// Resets the usage of all policies that the author may change.
 pub struct ResetPolicies(
     /// The counts to reset.
@@ -465,6 +475,15 @@ impl Command for ResetPolicies {
 
     fn reply(_: &Tenant, count: usize, _: Timestamp) -> usize {
         count
+    }
+}
+
+impl Repeatable for ResetPolicies {
+    fn first_answer(_: &Tenant, record: &ChangeRecord, _: Timestamp) -> Option<usize> {
+        let (Change::PoliciesReset { .. }, Some(KeptReply::Policies(count))) = (&record.change, &record.kept) else {
+            return None;
+        };
+        usize::try_from(*count).ok()
     }
 }
 

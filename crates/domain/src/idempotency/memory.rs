@@ -182,7 +182,8 @@ impl KeyIndex {
     }
 
     fn add(&mut self, memory: &KeyMemory, key: &UsedKey, number: u32) {
-        // An older use is past its time, or the key would not have been used anew. It may be remembered for a while.
+        // An older use is past its time, or nothing came of it: else the key would not have been used anew. It may be
+        // remembered for a while.
         if let Some(older) = self.number_of(memory, key) {
             self.lookup.remove(&key.hash(), older);
         }

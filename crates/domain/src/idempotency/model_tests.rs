@@ -5,21 +5,24 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
-use crate::agent::commands::{AgentPatch, CreateAgent, NewAgent, RevokeAgent, UpdateAgent};
+use crate::agent::commands::{AgentPatch, CreateAgent, NewAgent, RevokeAgent, RotateToken, UpdateAgent};
 use crate::author::By;
 use crate::budget::cost::Cost;
 use crate::budget::counts::Period;
+use crate::budget::hold::HoldTime;
+use crate::budget::hold_commands::HoldView;
 use crate::budget::policy::PolicyAction;
-use crate::budget::policy_commands::{CreatePolicy, NewPolicy, PolicyPatch, ResetPolicy, UpdatePolicy};
+use crate::budget::policy_commands::{CreatePolicy, NewPolicy, PolicyPatch, ResetPolicies, ResetPolicy, UpdatePolicy};
 use crate::budget::settlement::UsageRecord;
 use crate::budget::usage::{UsageAnswer, UsageReport};
 use crate::delegation::commands::{CreateDelegation, NewDelegation};
 use crate::event::{ChangeRecord, Extras};
+use crate::idempotency::kept_reply::KeptReply;
 use crate::idempotency::key::{IdempotencyKey, KeyOwner, RequestKey, UsedKey};
 use crate::idempotency::memory::{KeyIndex, RememberedKey};
 use crate::limits::{KEY_LIFETIME_MS, MAX_REMEMBERED_KEYS};
 use crate::tenant::key_commands::CreateKey;
-use crate::tenant::{Caller, Command, Creates, State, first_answer};
+use crate::tenant::{Caller, Command, Repeatable, State, first_answer};
 use crate::*;
 
 /// A request that may carry a key.
@@ -31,6 +34,22 @@ enum Ask {
     Key { name: u8 },
     Policy { calls: u64, warns: bool, throttles: bool },
     Delegation { to: usize },
+    Hold { agent: usize, cost: u64, seconds: u64 },
+    Release { hold: usize },
+    Extend { hold: usize, seconds: u64 },
+    Rotate { agent: usize, grace: u64 },
+    ResetPolicy { policy: usize, period: Period },
+    ResetPolicies { period: Period },
+}
+
+impl Ask {
+    /// Whether the actor ends the holds that are due before it handles it.
+    fn ends_holds(&self) -> bool {
+        matches!(
+            self,
+            Self::Call { .. } | Self::Usage { .. } | Self::Hold { .. } | Self::Release { .. } | Self::Extend { .. }
+        )
+    }
 }
 
 /// Something that comes between.
@@ -84,6 +103,7 @@ impl Stored {
 enum Answer {
     Decision(Box<Decision>),
     Usage(UsageAnswer),
+    Held(HoldView),
     Made(String),
     Refused(Code),
 }
@@ -99,6 +119,8 @@ struct World {
     start: State,
     agents: Vec<AgentId>,
     policies: Vec<PolicyId>,
+    /// The decisions that held something.
+    holds: Vec<AuditId>,
     key: KeyId,
     /// What the model remembers: who asked what with which key, the event's time and number, and the answer.
     asked: HashMap<(Who, u8), (Ask, Moment, Answer)>,
@@ -116,6 +138,7 @@ impl World {
             start: State::default(),
             agents: Vec::new(),
             policies: Vec::new(),
+            holds: Vec::new(),
             key: KeyId::derive(now, 1, id.tag()),
             asked: HashMap::new(),
         };
@@ -162,22 +185,45 @@ impl World {
     }
 
     fn request(&self, ask: &Ask) -> Request {
-        let Ask::Call { agent, cost, finer } = ask else { panic!() };
+        let (agent, cost, finer, seconds) = match ask {
+            Ask::Call { agent, cost, finer } => (agent, cost, *finer, None),
+            Ask::Hold { agent, cost, seconds } => (agent, cost, false, Some(*seconds)),
+            ask => panic!("{ask:?} is no call"),
+        };
         let mut request = Request::new("read", "docs:1").unwrap().for_agent(self.agents[*agent]);
-        (request.cost, request.is_cost_rounded) = (Some(Cost::from_millionths(*cost)), *finer);
-        request
+        (request.cost, request.is_cost_rounded) = (Some(Cost::from_millionths(*cost)), finer);
+        match seconds {
+            Some(seconds) => request.holding(seconds).unwrap(),
+            None => request,
+        }
+    }
+
+    /// The decision with that hold, or one that never was.
+    fn held(&self, hold: usize) -> AuditId {
+        let unknown = AuditId::derive(Timestamp::from_millis(1), 9_999_999, self.tenant.id().tag());
+        self.holds.get(hold).copied().unwrap_or(unknown)
+    }
+
+    fn end_due_holds(&mut self) {
+        loop {
+            let moment = self.tenant.next_moment(self.now);
+            let Some(end) = self.tenant.due_hold(moment.wall) else { return };
+            self.happen(&Event::Used(end));
+        }
     }
 
     fn command<C: Command>(&mut self, command: C, who: u8, key: Option<UsedKey>) -> Result<C::Reply, Error> {
         let moment = self.tenant.next_moment(self.now);
         let (change, subject) = command.decide(&self.tenant, self.by(who), moment)?;
         if let Some(change) = change {
-            self.happen(&Event::Changed(ChangeRecord { key, ..ChangeRecord::new(self.by(who), change) }));
+            let mut record = ChangeRecord { key, ..ChangeRecord::new(self.by(who), change) };
+            record.kept = key.and_then(|_| KeptReply::of(&self.tenant, moment, &record));
+            self.happen(&Event::Changed(record));
         }
         Ok(C::reply(&self.tenant, subject, moment.wall))
     }
 
-    fn create<C: Creates>(&mut self, command: C, who: u8, key: Option<UsedKey>) -> Answer
+    fn execute<C: Repeatable>(&mut self, command: C, who: u8, key: Option<UsedKey>) -> Answer
     where
         C::Reply: std::fmt::Debug,
     {
@@ -197,7 +243,7 @@ impl World {
     fn carry_out(&mut self, ask: &Ask, who: u8, key: Option<UsedKey>) -> Answer {
         let seq = self.tenant.seq() + 1;
         let answer = match ask {
-            Ask::Call { .. } => {
+            Ask::Call { .. } | Ask::Hold { .. } => {
                 let (moment, request) = (self.tenant.next_moment(self.now), self.request(ask));
                 let verdict = self.tenant.decide(&self.caller(who), &request, moment, &mut ());
                 let mut record = verdict.record(&request, 5);
@@ -206,7 +252,9 @@ impl World {
                 }
                 self.happen(&Event::Decided(record));
                 let id = AuditId::derive(moment.at, moment.seq, self.tenant.id().tag());
-                return Answer::Decision(Box::new(verdict.answer(Some(id))));
+                let decision = verdict.answer(Some(id));
+                self.holds.extend(decision.hold.as_ref().map(|_| id));
+                return Answer::Decision(Box::new(decision));
             }
             Ask::Usage { agent, calls, cost } => {
                 let moment = self.tenant.next_moment(self.now);
@@ -215,10 +263,42 @@ impl World {
                 self.happen(&Event::Used(UsageRecord { key, ..record.unwrap() }));
                 return Answer::Usage(answer);
             }
-            Ask::Agent { name } => self.create(Self::agent(*name), who, key),
+            Ask::Release { hold } => {
+                let moment = self.tenant.next_moment(self.now);
+                return match self.tenant.decide_release(self.by(who), self.held(*hold), moment) {
+                    Err(error) => Answer::Refused(error.code()),
+                    Ok((record, answer)) => {
+                        if let Some(record) = record {
+                            self.happen(&Event::Used(UsageRecord { key, ..record }));
+                        }
+                        Answer::Usage(answer)
+                    }
+                };
+            }
+            Ask::Extend { hold, seconds } => {
+                let (moment, time) = (self.tenant.next_moment(self.now), HoldTime::parse("t", *seconds).unwrap());
+                return match self.tenant.decide_extension(self.by(who), self.held(*hold), time, moment) {
+                    Err(error) => Answer::Refused(error.code()),
+                    Ok((record, view)) => {
+                        self.happen(&Event::Used(UsageRecord { key, ..record }));
+                        Answer::Held(view)
+                    }
+                };
+            }
+            Ask::Rotate { agent, grace } => {
+                let token = SecretHash::of(&format!("token-{seq}"));
+                self.execute(RotateToken::new(self.agents[*agent], token, *grace).unwrap(), who, key)
+            }
+            Ask::ResetPolicy { policy, period } => {
+                let unknown = PolicyId::derive(self.now, 9_999_999, self.tenant.id().tag());
+                let id = self.policies.get(*policy).copied().unwrap_or(unknown);
+                self.execute(ResetPolicy { id, period: *period }, who, key)
+            }
+            Ask::ResetPolicies { period } => self.execute(ResetPolicies(*period), who, key),
+            Ask::Agent { name } => self.execute(Self::agent(*name), who, key),
             Ask::Key { name } => {
                 let secret = Secret::tenant_key(self.tenant.id(), [*name; 32]);
-                self.create(CreateKey::new(&format!("k{name}"), &secret).unwrap(), who, key)
+                self.execute(CreateKey::new(&format!("k{name}"), &secret).unwrap(), who, key)
             }
             Ask::Policy { calls, warns, throttles } => {
                 let mut new: NewPolicy = serde_json::from_str(&format!(
@@ -230,7 +310,7 @@ impl World {
                     (_, true) => PolicyAction::Throttle,
                     _ => PolicyAction::Block,
                 };
-                self.create(CreatePolicy::parse(new).unwrap(), who, key)
+                self.execute(CreatePolicy::parse(new).unwrap(), who, key)
             }
             Ask::Delegation { to } => {
                 let json = format!(
@@ -238,7 +318,7 @@ impl World {
                     self.agents[0], self.agents[*to]
                 );
                 let new: NewDelegation = serde_json::from_str(&json).unwrap();
-                self.create(CreateDelegation::parse(new).unwrap(), who, key)
+                self.execute(CreateDelegation::parse(new).unwrap(), who, key)
             }
         };
         let tag = self.tenant.id().tag();
@@ -260,12 +340,23 @@ impl World {
         let tenant = self.tenant.id();
         let made = |text: Option<String>| Answer::Made(text.unwrap());
         match (ask, &stored.read()) {
-            (Ask::Call { .. }, Event::Decided(record)) => {
+            (Ask::Call { .. } | Ask::Hold { .. }, Event::Decided(record)) => {
                 let decision = Decision::of_record(first, record);
                 assert!(decision.is_repeat);
                 Answer::Decision(Box::new(Decision { is_repeat: false, ..decision }))
             }
-            (Ask::Usage { .. }, Event::Used(record)) => {
+            (Ask::Extend { .. }, Event::Used(record)) => Answer::Held(HoldView::of_extension(tenant, record).unwrap()),
+            (Ask::Rotate { .. }, Event::Changed(record)) => {
+                made(first_answer::<RotateToken>(tenant, *moment, record).map(|reply| format!("{reply:?}")))
+            }
+            (Ask::ResetPolicy { .. }, Event::Changed(record)) => {
+                assert_eq!(first_answer::<ResetPolicies>(tenant, *moment, record), None, "another command's");
+                made(first_answer::<ResetPolicy>(tenant, *moment, record).map(|reply| format!("{reply:?}")))
+            }
+            (Ask::ResetPolicies { .. }, Event::Changed(record)) => {
+                made(first_answer::<ResetPolicies>(tenant, *moment, record).map(|reply| format!("{reply:?}")))
+            }
+            (Ask::Usage { .. } | Ask::Release { .. }, Event::Used(record)) => {
                 Answer::Usage(UsageAnswer::of_record(*moment, tenant.tag(), record))
             }
             (Ask::Agent { .. }, Event::Changed(record)) => {
@@ -287,13 +378,16 @@ impl World {
     }
 
     fn ask(&mut self, ask: &Ask, who: Who, key: Option<u8>) {
+        if ask.ends_holds() {
+            self.end_due_holds();
+        }
         let Some(number) = key else {
             self.carry_out(ask, who, None);
             return;
         };
         let text = IdempotencyKey::parse("key", &format!("key-{number}")).unwrap();
         let key = match ask {
-            Ask::Call { .. } => *self.request(ask).with_key(text, false).key.unwrap(),
+            Ask::Call { .. } | Ask::Hold { .. } => *self.request(ask).with_key(text, false).key.unwrap(),
             ask => RequestKey::new(text, &[format!("{ask:?}").as_bytes()]),
         };
         let (before, at) = (self.tenant.seq(), self.tenant.next_moment(self.now).at);
@@ -326,6 +420,8 @@ impl World {
                 match answer {
                     // What changed nothing is not remembered.
                     Answer::Refused(_) => assert_eq!(self.tenant.seq(), before),
+                    // It was released before, or there is no policy to reset.
+                    Answer::Usage(_) | Answer::Made(_) if self.tenant.seq() == before => {}
                     answer => {
                         assert_eq!(self.tenant.seq(), before + 1);
                         let moment = self.journal.last().unwrap().0;
@@ -344,6 +440,10 @@ impl World {
             Step::Ask(Ask::Call { cost, finer, .. }, who @ 2.., key) => {
                 let agent = usize::from(who - 2);
                 self.ask(&Ask::Call { agent, cost: *cost, finer: *finer }, *who, *key);
+            }
+            Step::Ask(Ask::Hold { cost, seconds, .. }, who @ 2.., key) => {
+                let agent = usize::from(who - 2);
+                self.ask(&Ask::Hold { agent, cost: *cost, seconds: *seconds }, *who, *key);
             }
             Step::Ask(ask, who, key) => self.ask(ask, if *who < 2 { *who } else { 0 }, *key),
             Step::Reset(at) => {
@@ -402,7 +502,21 @@ fn asks() -> impl Strategy<Value = Ask> {
         1 => (0..5u64, any::<bool>(), any::<bool>())
             .prop_map(|(calls, warns, throttles)| Ask::Policy { calls, warns, throttles }),
         1 => (0..2usize).prop_map(|to| Ask::Delegation { to }),
+        3 => (0..2usize, 0..6u64, seconds()).prop_map(|(agent, cost, seconds)| Ask::Hold { agent, cost, seconds }),
+        2 => (0..3usize).prop_map(|hold| Ask::Release { hold }),
+        1 => (0..3usize, seconds()).prop_map(|(hold, seconds)| Ask::Extend { hold, seconds }),
+        1 => (0..2usize, prop_oneof![Just(0), Just(600u64)]).prop_map(|(agent, grace)| Ask::Rotate { agent, grace }),
+        2 => (0..3usize, periods()).prop_map(|(policy, period)| Ask::ResetPolicy { policy, period }),
+        1 => periods().prop_map(|period| Ask::ResetPolicies { period }),
     ]
+}
+
+fn seconds() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(1), Just(1_800u64), Just(86_400u64)]
+}
+
+fn periods() -> impl Strategy<Value = Period> {
+    prop_oneof![Just(Period::Day), Just(Period::Month), Just(Period::All)]
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -501,4 +615,38 @@ fn what_a_request_does_makes_it_the_same_and_nothing_else() {
     assert_eq!(in_path("acme").key, in_path("acme").key);
     assert_ne!(in_path("acme").key, in_path("globex").key);
     assert_ne!(in_path("acme").key, Some(of(base())));
+}
+
+#[test]
+fn a_request_of_whose_event_nothing_came_may_be_carried_out_anew_once() {
+    let mut world = World::new(false);
+    let key = |request: &[u8]| RequestKey::new(IdempotencyKey::parse("key", "k").unwrap(), &[request]);
+    let check = |world: &World, request: &[u8], failed| {
+        let used = world.tenant.check_anew(&Caller::Operator, &key(request), failed, world.now);
+        used.map_err(|error| error.code())
+    };
+    let first = |world: &World| world.tenant.first_use(&Caller::Operator, &key(b"a"), world.now).unwrap();
+    let claim = |world: &mut World, failed| {
+        let used = Some(check(world, b"a", failed).unwrap());
+        let change = Change::TenantRequested { tenant: world.tenant.id(), slug: None };
+        world.happen(&Event::Changed(ChangeRecord { key: used, ..ChangeRecord::new(By::Operator, change) }));
+        first(world)
+    };
+    // Nothing is known of it, whatever the caller believes.
+    let unknown = Some(AuditId::derive(world.now, 9, world.tenant.id().tag()));
+    assert!(check(&world, b"a", unknown).is_ok());
+    let failed = claim(&mut world, None);
+    for other in [None, unknown] {
+        assert_eq!(check(&world, b"a", other), Err(Code::IdempotencyKeyInUse));
+    }
+    assert_eq!(check(&world, b"b", failed), Err(Code::IdempotencyKeyReused));
+    let second = claim(&mut world, failed);
+    assert_ne!(failed, second);
+    // Whoever saw the first only is late.
+    assert_eq!(check(&world, b"a", failed), Err(Code::IdempotencyKeyInUse));
+    assert!(check(&world, b"a", second).is_ok());
+    for step in [Step::Snapshot, Step::Replay] {
+        world.step(&step);
+        assert_eq!(first(&world), second);
+    }
 }

@@ -13,8 +13,24 @@ impl Tenant {
     /// `IDEMPOTENCY_KEY_IN_USE` if the request is a repeat: [`Tenant::first_use`] names the event to answer it from.
     /// `IDEMPOTENCY_KEY_REUSED` if the key came with another request.
     pub fn check_new(&self, caller: &Caller, key: &RequestKey, at: Timestamp) -> Result<UsedKey, Error> {
+        self.check_anew(caller, key, None, at)
+    }
+
+    /// [`Tenant::check_new`] for a request that may be carried out anew if its first event is `failed`: nothing came of
+    /// that one.
+    ///
+    /// # Errors
+    /// As for [`Tenant::check_new`].
+    pub fn check_anew(
+        &self,
+        caller: &Caller,
+        key: &RequestKey,
+        failed: Option<AuditId>,
+        at: Timestamp,
+    ) -> Result<UsedKey, Error> {
         let used = key.used_by(self.owner(caller)?);
         match self.recall(&used, at)? {
+            first if first == failed => Ok(used),
             None => Ok(used),
             Some(_) => {
                 let message = "a request with this idempotency key is being answered; send it again in a moment";

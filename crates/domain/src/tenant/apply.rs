@@ -234,8 +234,8 @@ impl Tenant {
             Change::WebhookRedelivered { webhook, message } => {
                 self.change_webhook(*webhook, |webhook| webhook.outbox.redeliver(message.seq(), at));
             }
-            // It is about another tenant, which this state knows nothing about.
-            Change::TenantDeleted { .. } => {}
+            // They are about another tenant, which this state knows nothing about.
+            Change::TenantDeleted { .. } | Change::TenantRequested { .. } => {}
             Change::KeyRevoked { key } => self.state.keys.retain(|known| known.id != *key),
             Change::AgentCreated { agent, spec, token } => {
                 let slot = u32::try_from(self.state.agents.len()).unwrap_or(u32::MAX);

@@ -32,9 +32,22 @@ pub trait Creates: Command {
     fn made(tenant: &Tenant, change: &Change, now: Timestamp) -> Option<Self::Reply>;
 }
 
+/// A command that may come with an idempotency key, since its answer follows from its event alone.
+pub trait Repeatable: Command {
+    /// The answer that the command with this change got, from a tenant to which nothing else happened; `None` if the
+    /// change is none of this command's.
+    fn first_answer(alone: &Tenant, record: &ChangeRecord, now: Timestamp) -> Option<Self::Reply>;
+}
+
+impl<C: Creates> Repeatable for C {
+    fn first_answer(alone: &Tenant, record: &ChangeRecord, now: Timestamp) -> Option<Self::Reply> {
+        Self::made(alone, &record.change, now)
+    }
+}
+
 /// The answer that a command got when its change was recorded, at that moment.
-pub fn first_answer<C: Creates>(tenant: TenantId, moment: Moment, record: &ChangeRecord) -> Option<C::Reply> {
-    C::made(&alone(tenant, moment, record), &record.change, moment.wall)
+pub fn first_answer<C: Repeatable>(tenant: TenantId, moment: Moment, record: &ChangeRecord) -> Option<C::Reply> {
+    C::first_answer(&alone(tenant, moment, record), record, moment.wall)
 }
 
 /// The tenant's profile after its first change; `None` for any other change.

@@ -36,7 +36,7 @@ use crate::time::Timestamp;
 use crate::webhook::Webhook;
 
 pub use caller::Caller;
-pub use command::{Command, Creates, first_answer, first_profile};
+pub use command::{Command, Creates, Repeatable, first_answer, first_profile};
 pub use state::{Profile, State, TenantStatus};
 
 /// A tenant: its state, and lookups derived from it.

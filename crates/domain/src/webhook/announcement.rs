@@ -46,8 +46,8 @@ impl Announcement {
                 Change::WebhookTested { webhook } => {
                     Some(Self { kind: MessageType::WebhookTest, only: Some(*webhook) })
                 }
-                // It sends an old message again, and is none itself.
-                Change::WebhookRedelivered { .. } => None,
+                // One sends an old message again, and is none itself. The other is told of when the tenant is made.
+                Change::WebhookRedelivered { .. } | Change::TenantRequested { .. } => None,
             },
         }
     }

@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::author::By;
 use crate::error::{Code, Error};
-use crate::event::Change;
+use crate::event::{Change, ChangeRecord};
 use crate::id::{MessageId, TenantId, WebhookId};
+use crate::idempotency::kept_reply::{KeptReply, KeptWebhook};
 use crate::limits::{MAX_WEBHOOK_EVENTS, MAX_WEBHOOKS};
 use crate::moment::Moment;
 use crate::tenant::settings::given;
-use crate::tenant::{Command, Creates, Tenant};
+use crate::tenant::{Command, Creates, Repeatable, Tenant};
 use crate::text::{parse_name, quote};
 use crate::time::Timestamp;
 use crate::webhook::message_type::{MessageType, is_known};
@@ -389,6 +390,22 @@ impl Command for RotateWebhook {
     }
 }
 
+impl Repeatable for RotateWebhook {
+    fn first_answer(alone: &Tenant, record: &ChangeRecord, _: Timestamp) -> Option<Self::Reply> {
+        let (Change::WebhookRotated { .. }, Some(KeptReply::Webhook(kept))) = (&record.change, &record.kept) else {
+            return None;
+        };
+        let KeptWebhook { profile, waiting, dead, last } = &**kept;
+        Some(Some(WebhookView {
+            tenant: alone.id(),
+            profile: Arc::new(profile.clone()),
+            waiting: usize::try_from(*waiting).unwrap_or(usize::MAX),
+            dead: usize::try_from(*dead).unwrap_or(usize::MAX),
+            last: last.clone(),
+        }))
+    }
+}
+
 /// Sends a test message to a webhook.
 pub struct TestWebhook(
     /// The webhook.
@@ -406,6 +423,15 @@ impl Command for TestWebhook {
 
     fn reply(tenant: &Tenant, subject: Self::Subject, _: Timestamp) -> Option<DeliveryView> {
         delivery(tenant, subject)
+    }
+}
+
+impl Repeatable for TestWebhook {
+    fn first_answer(alone: &Tenant, record: &ChangeRecord, _: Timestamp) -> Option<Self::Reply> {
+        let (Change::WebhookTested { .. }, Some(KeptReply::Message(message))) = (&record.change, &record.kept) else {
+            return None;
+        };
+        Some(Some(DeliveryView::of(alone, MessageState::Waiting(message))))
     }
 }
 
@@ -442,6 +468,16 @@ impl Command for Redeliver {
     }
 }
 
+impl Repeatable for Redeliver {
+    fn first_answer(alone: &Tenant, record: &ChangeRecord, _: Timestamp) -> Option<Self::Reply> {
+        let (Change::WebhookRedelivered { .. }, Some(KeptReply::Message(message))) = (&record.change, &record.kept)
+        else {
+            return None;
+        };
+        Some(Some(DeliveryView::of(alone, MessageState::Waiting(message))))
+    }
+}
+
 fn delivery(tenant: &Tenant, (id, seq): (WebhookId, u64)) -> Option<DeliveryView> {
     tenant.webhook(id)?.outbox.message(seq).map(|message| DeliveryView::of(tenant, message))
 }
@@ -451,7 +487,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::event::{ChangeRecord, Event};
+    use crate::event::Event;
     use crate::id::KeyId;
     use crate::webhook::outbox::DeliveryRecord;
 

@@ -10,9 +10,13 @@ use kavach_domain::budget::hold_commands::HoldView;
 use kavach_domain::budget::policy_commands::{CreatePolicy, DeletePolicy, ResetPolicies, ResetPolicy};
 use kavach_domain::budget::settlement::UsageRecord;
 use kavach_domain::delegation::commands::{CreateDelegation, RevokeDelegation};
+use kavach_domain::event::ChangeRecord;
+use kavach_domain::idempotency::kept_reply::KeptReply;
+use kavach_domain::idempotency::key::{IdempotencyKey, KeyOwner, RequestKey};
 use kavach_domain::tenant::TenantStatus;
 use kavach_domain::tenant::commands::{SetStatus, UpdateTenant};
 use kavach_domain::tenant::key_commands::CreateKey;
+use kavach_domain::webhook::commands::{CreateWebhook, DeleteWebhook, RotateWebhook, TestWebhook, UpdateWebhook};
 use kavach_domain::{AgentId, Change, Command, Error, Moment, Request, Secret, Tenant};
 use serde_json::json;
 
@@ -29,10 +33,21 @@ fn decided<C: Command>(command: Result<C, Error>, tenant: &Tenant, moment: Momen
     command.and_then(|command| command.decide(tenant, By::Operator, moment)).ok()?.0
 }
 
+/// What is recorded of a random change, sometimes with an idempotency key; `None` if it changes nothing or is refused.
+pub fn change_record(rng: &mut Rng, tenant: &Tenant, moment: Moment) -> Option<ChangeRecord> {
+    let mut record = ChangeRecord::new(By::Operator, change(rng, tenant, moment)?);
+    if rng.u32(0..4) == 0 {
+        let key = IdempotencyKey::parse("key", &format!("{}-{}", moment.seq, rng.u64(..))).unwrap();
+        record.key = Some(RequestKey::new(key, &[]).used_by(KeyOwner::Operators));
+        record.kept = KeptReply::of(tenant, moment, &record);
+    }
+    Some(record)
+}
+
 /// A random change; `None` if it changes nothing or is refused.
-pub fn change(rng: &mut Rng, tenant: &Tenant, moment: Moment) -> Option<Change> {
+fn change(rng: &mut Rng, tenant: &Tenant, moment: Moment) -> Option<Change> {
     let secret = |rng: &mut Rng| Secret::agent_token(tenant.id(), [rng.u8(..); 32]);
-    match rng.u32(0..14) {
+    match rng.u32(0..15) {
         0..3 if tenant.agents().len() < MANY => {
             let limit = rng.bool().then(|| rng.u32(1..6));
             let new = json!({
@@ -92,6 +107,23 @@ pub fn change(rng: &mut Rng, tenant: &Tenant, moment: Moment) -> Option<Change> 
         13 => {
             let patch = json!({ "settings": { "auditRetentionDays": rng.u32(1..4) } });
             decided(Ok(UpdateTenant(serde_json::from_value(patch).unwrap())), tenant, moment)
+        }
+        14 if tenant.webhooks().len() < MANY && rng.bool() => {
+            let new = json!({ "url": "https://hooks.example.com/", "events": ["agent.*", "policy.reset"] });
+            decided(CreateWebhook::parse(serde_json::from_value(new).unwrap()), tenant, moment)
+        }
+        14 => {
+            let id = rng.choice(tenant.webhooks())?.profile.id;
+            match rng.u32(0..8) {
+                0 => decided(Ok(DeleteWebhook(id)), tenant, moment),
+                1 | 2 => decided(Ok(RotateWebhook(id)), tenant, moment),
+                3 | 4 => {
+                    let patch = json!({ "status": if rng.bool() { "active" } else { "disabled" } });
+                    let patch = serde_json::from_value(patch).unwrap();
+                    decided(Ok(UpdateWebhook { id, patch }), tenant, moment)
+                }
+                _ => decided(Ok(TestWebhook(id)), tenant, moment),
+            }
         }
         _ if tenant.keys().len() < MANY => {
             decided(CreateKey::new("ci", &Secret::tenant_key(tenant.id(), [rng.u8(..); 32])), tenant, moment)

@@ -64,5 +64,6 @@ pub fn rotate() -> Docs {
         .about("The token is in this answer only. Without `graceSeconds` every older one ends at once.")
         .answers::<AgentJson>(200, "The agent, with its new token.")
         .fails(&[InvalidField, AgentNotFound, AgentIsRevoked, RotationLimitExceeded])
+        .once()
         .writes()
 }

@@ -81,6 +81,7 @@ pub fn reset() -> Docs {
         .about("The body names which: those of the `hour`, the `day`, the `week`, the `month`, the `total`, or `all`. One that the policy does not have is no error.")
         .answers::<PolicyJson>(200, "The policy as it is now.")
         .fails(&[Forbidden, PolicyNotFound])
+        .once()
         .writes()
 }
 
@@ -93,6 +94,7 @@ pub fn reset_all() -> Docs {
         )
         .answers::<ResetAllJson>(200, "How many were reset.")
         .fails(&[TenantMismatch, TenantNotFound])
+        .once()
         .writes()
 }
 

@@ -37,6 +37,7 @@ pub fn release() -> Docs {
         )
         .answers::<UsageAnswer>(200, "What counts now.")
         .fails(&[HoldNotFound, HoldEnded])
+        .once()
         .writes()
 }
 
@@ -46,5 +47,6 @@ pub fn extend() -> Docs {
         .about("Its new end is `ttlSeconds` from now, earlier or later than before. It can be repeated until the hold ends.")
         .answers::<HoldJson>(200, "The hold as it is now.")
         .fails(&[InvalidField, HoldNotFound, HoldEnded])
+        .once()
         .writes()
 }

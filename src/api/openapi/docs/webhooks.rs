@@ -73,6 +73,7 @@ pub fn rotate() -> Docs {
         .about("For a day, messages carry a second signature, with the old secret, so that the endpoint can be changed meanwhile.")
         .answers::<WebhookJson>(200, "The webhook, with its new secret.")
         .fails(&[Forbidden, WebhookNotFound])
+        .once()
         .writes()
 }
 
@@ -85,6 +86,7 @@ pub fn test() -> Docs {
         )
         .answers::<DeliveryView>(202, "It will be sent.")
         .fails(&[Forbidden, WebhookNotFound, WebhookDisabled])
+        .once()
         .writes()
 }
 
@@ -108,5 +110,6 @@ pub fn redeliver() -> Docs {
         )
         .answers::<DeliveryView>(202, "It will be sent.")
         .fails(&[Forbidden, WebhookNotFound, DeliveryNotFound, WebhookDisabled])
+        .once()
         .writes()
 }

@@ -4,7 +4,6 @@ use crate::Queue;
 use fastrand::Rng;
 use kavach_domain::author::By;
 use kavach_domain::budget::usage::UsageReport;
-use kavach_domain::event::ChangeRecord;
 use kavach_domain::tenant::Caller;
 use kavach_domain::{AuditId, Event, Timestamp};
 use kavach_store::loader::{self, LoadError};
@@ -31,8 +30,8 @@ impl History {
         let moment = pipeline.tenant().next_moment(now);
         let kind = self.rng.u32(0..10);
         if kind < 4 {
-            let Some(change) = commands::change(&mut self.rng, pipeline.tenant(), moment) else { return };
-            let event = Event::Changed(ChangeRecord::new(By::Operator, change));
+            let Some(record) = commands::change_record(&mut self.rng, pipeline.tenant(), moment) else { return };
+            let event = Event::Changed(record);
             let event = pipeline.tenant().complete(moment, &event).into_owned();
             pipeline.record(moment, &event, queue).unwrap();
             member.model.record(moment, &event);

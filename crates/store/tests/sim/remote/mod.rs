@@ -10,8 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastrand::Rng;
-use kavach_domain::author::By;
-use kavach_domain::event::ChangeRecord;
 use kavach_domain::tenant::Caller;
 use kavach_domain::tenant::commands::{NewTenant, TenantSpec};
 use kavach_domain::{Event, Moment, TenantId, Timestamp};
@@ -174,11 +172,11 @@ impl RemoteHistory {
         }
         let before = pipeline.tenant().seq();
         let moment = pipeline.tenant().next_moment(now);
-        let change = if rng.u32(0..4) == 0 { commands::change(rng, pipeline.tenant(), moment) } else { None };
+        let change = if rng.u32(0..4) == 0 { commands::change_record(rng, pipeline.tenant(), moment) } else { None };
         let is_change = change.is_some();
         let mut own = Vec::new();
         if let Some(change) = change {
-            let event = Event::Changed(ChangeRecord::new(By::Operator, change));
+            let event = Event::Changed(change);
             let event = pipeline.tenant().complete(moment, &event).into_owned();
             pipeline.record(moment, &event, queue).unwrap();
             own.push(sent(moment, &event));
