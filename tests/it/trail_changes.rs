@@ -60,6 +60,70 @@ fn the_default_tenants_trail_records_once_who_erased_a_tenant() {
 }
 
 #[test]
+fn changes_of_webhooks_and_requests_for_tenants_are_recorded() {
+    let server = Server::start();
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let key = server.with_key(&acme.key);
+    let last = |method: &str, path: &str, body: Option<Value>| {
+        let status = change(&key, method, path, body);
+        assert!((200..300).contains(&status), "{method} {path}: {status}");
+        let entry = operator.get("/v1/audit?kind=admin&tenantId=acme&limit=1").items().remove(0);
+        assert_eq!((&entry["by"], &entry["userAgent"]), (&json!(acme.key_id), &json!("console/3")), "{entry}");
+        entry
+    };
+    let new =
+        json!({ "url": "https://hooks.example.com/a-secret-path", "events": ["agent.*"], "description": "pager" });
+    let seen = last("POST", "/v1/webhooks", Some(new));
+    let id = seen["resource"].as_str().unwrap().to_owned();
+    let shown = |events: Value| {
+        json!({
+            "url": "https://hooks.example.com/...", "events": events, "format": "standard", "description": "pager",
+            "disabled": false,
+        })
+    };
+    let (old, new) = (shown(json!(["agent.*"])), shown(json!(["key.*"])));
+    assert_eq!((&seen["action"], &seen["parameters"], &seen["before"]), (&json!("webhook.create"), &old, &Value::Null));
+    let path = format!("/v1/webhooks/{id}");
+    for (method, tail, body, action, parameters, before) in [
+        ("PATCH", "", Some(json!({ "events": ["key.*"] })), "webhook.update", &new, &old),
+        ("POST", "/rotate", None, "webhook.rotate", &Value::Null, &Value::Null),
+        ("POST", "/test", None, "webhook.test", &Value::Null, &Value::Null),
+        ("DELETE", "?reason=moved", None, "webhook.delete", &Value::Null, &new),
+    ] {
+        let seen = last(method, &format!("{path}{tail}"), body);
+        assert_eq!((&seen["action"], &seen["resource"]), (&json!(action), &json!(id)));
+        assert_eq!((&seen["parameters"], &seen["before"]), (parameters, before), "{action}");
+        assert_eq!(seen["reason"], if method == "DELETE" { json!("moved") } else { Value::Null });
+    }
+    // All policies at once: which counts, of the tenant.
+    let policy = json!({ "limits": { "maxCallsPerDay": 5 } });
+    key.post("/v1/policies", policy).expect(201);
+    let seen = last("POST", "/v1/policies/reset", Some(json!({ "period": "week" })));
+    assert_eq!((&seen["action"], &seen["resource"]), (&json!("policy.reset_all"), &json!(acme.id)));
+    assert_eq!((&seen["parameters"], &seen["before"]), (&json!({ "period": "week" }), &Value::Null));
+    // A tenant that was asked for with an idempotency key, in the trail that remembers the key.
+    let body = json!({ "name": "Globex", "slug": "globex" }).to_string();
+    let headers: [(&str, &[u8]); 2] = [("User-Agent", b"console/3"), ("Idempotency-Key", b"k")];
+    for _ in 0..2 {
+        operator.try_send("POST", "/v1/tenants", &headers, Some(body.as_bytes())).unwrap().expect(201);
+    }
+    let globex = operator.get("/v1/tenants/globex").expect(200);
+    let found = changes(&operator, "tenantId=default&actions=tenant.request");
+    assert_eq!(found.len(), 1, "{found:?}");
+    for (member, value) in [
+        ("resource", globex["id"].clone()),
+        ("parameters", json!({ "slug": "globex" })),
+        ("before", Value::Null),
+        ("by", json!("operator")),
+        ("userAgent", json!("console/3")),
+    ] {
+        assert_eq!(found[0][member], value, "{member}: {}", found[0]);
+    }
+    assert_eq!(changes(&operator, "tenantId=globex").len(), 1, "its own trail has its creation");
+}
+
+#[test]
 fn a_change_says_who_made_it_from_where_and_what_was_before() {
     let server = Server::start();
     let operator = server.operator();

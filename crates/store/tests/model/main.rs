@@ -10,6 +10,8 @@
 #[cfg(test)]
 mod budget_runs;
 #[cfg(test)]
+mod hooks;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod naive;

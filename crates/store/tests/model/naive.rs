@@ -1,13 +1,17 @@
 //! The naive model. Slow on purpose: it remembers nothing that it can find by looking at everything.
 
 use kavach_domain::Code;
-use kavach_domain::limits::{MAX_GRACE_SECONDS, MAX_GRACED_TOKENS, MAX_STANDSTILL_MS};
+use kavach_domain::limits::{MAX_GRACE_SECONDS, MAX_GRACED_TOKENS, MAX_STANDSTILL_MS, MAX_WEBHOOKS};
 use serde::Serialize;
 use serde_json::Value;
+
+use super::hooks::{Hook, Message};
 
 /// Length of a segment of the sliding hour.
 const BUCKET_MS: i64 = 5 * 60 * 1_000;
 const BUCKETS: i64 = 12;
+/// How long an idempotency key is remembered.
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -158,6 +162,10 @@ pub struct Model {
     pub tokens: Vec<Token>,
     /// Every granted call: the permission's number and the time.
     pub granted: Vec<(usize, i64)>,
+    /// Those that are not deleted.
+    pub hooks: Vec<Hook>,
+    /// Idempotency keys: whose, which, and the request, with the number and the time of its event.
+    used_keys: Vec<(String, u8, String, u64, i64)>,
     next_place: usize,
 }
 
@@ -178,6 +186,8 @@ impl Model {
             agents: Vec::new(),
             tokens: Vec::new(),
             granted: Vec::new(),
+            hooks: Vec::new(),
+            used_keys: Vec::new(),
             next_place: 0,
         }
     }
@@ -198,9 +208,14 @@ impl Model {
         format!("{prefix}_{:012x}7000{seq:08x}{:08x}", self.order(clock), self.tag)
     }
 
-    fn event(&mut self, at: i64) {
+    /// An event of which webhooks are told, unless `kind` is empty.
+    fn event(&mut self, at: i64, kind: &'static str) {
         self.at = self.at.max(at);
         self.seq += 1;
+        let message = Message { seq: self.seq, at: self.at, kind };
+        for hook in self.hooks.iter_mut().filter(|hook| !kind.is_empty() && hook.asks_for(kind)) {
+            hook.waiting.push(message);
+        }
     }
 
     pub fn status(&self, agent: usize, at: i64) -> Status {
@@ -260,7 +275,7 @@ impl Model {
         let agent = Agent { id, spec, places, revoked: false, created: at, updated: at, last_active: None };
         self.agents.push(agent);
         self.tokens.push(Token { text: token.to_owned(), agent: self.agents.len() - 1, until: None });
-        self.event(at);
+        self.event(at, "agent.created");
         Ok(self.agents.len() - 1)
     }
 
@@ -306,7 +321,7 @@ impl Model {
         }
         let agent = &mut self.agents[agent];
         (agent.spec, agent.places, agent.updated) = (spec, places, at);
-        self.event(at);
+        self.event(at, "agent.updated");
         Ok(true)
     }
 
@@ -317,7 +332,7 @@ impl Model {
             Some(agent) if agent.revoked => Ok(false),
             Some(agent) => {
                 (agent.revoked, agent.updated) = (true, at);
-                self.event(at);
+                self.event(at, "agent.revoked");
                 Ok(true)
             }
         }
@@ -343,7 +358,7 @@ impl Model {
         }
         self.tokens.push(Token { text: token.to_owned(), agent, until: None });
         self.agents[agent].updated = at;
-        self.event(at);
+        self.event(at, "agent.rotated");
         Ok(())
     }
 
@@ -365,7 +380,7 @@ impl Model {
         let changed = (&self.name, &self.settings) != (&old.0, &old.1);
         if changed {
             self.updated = self.time(clock);
-            self.event(self.updated);
+            self.event(self.updated, "tenant.updated");
         }
         Ok(changed)
     }
@@ -378,7 +393,7 @@ impl Model {
         if changed {
             self.suspended = suspended;
             self.updated = self.time(clock);
-            self.event(self.updated);
+            self.event(self.updated, if suspended { "tenant.suspended" } else { "tenant.activated" });
         }
         Ok(changed)
     }
@@ -386,7 +401,7 @@ impl Model {
     pub fn create_key(&mut self, name: &str, text: &str, clock: i64) {
         let (id, created) = (self.next_id("key", clock), self.time(clock));
         self.keys.push(Key { id, name: name.to_owned(), text: text.to_owned(), created, revoked: false });
-        self.event(created);
+        self.event(created, "key.created");
     }
 
     pub fn revoke_key(&mut self, key: usize, clock: i64) -> Result<(), Vec<Code>> {
@@ -395,8 +410,133 @@ impl Model {
             Some(key) if !key.revoked => key.revoked = true,
             _ => return Err(vec![Code::KeyNotFound]),
         }
-        self.event(at);
+        self.event(at, "key.revoked");
         Ok(())
+    }
+
+    /// Whether a tenant key makes the changes of the history: the newest, while it is live.
+    fn by_key(&self) -> bool {
+        self.keys.last().is_some_and(|key| !key.revoked)
+    }
+
+    fn hook(&mut self, hook: usize) -> Result<&mut Hook, Vec<Code>> {
+        self.hooks.get_mut(hook).ok_or(vec![Code::WebhookNotFound])
+    }
+
+    pub fn create_hook(&mut self, events: Vec<&'static str>, clock: i64) -> Result<(), Vec<Code>> {
+        if self.hooks.len() >= MAX_WEBHOOKS {
+            return Err(vec![Code::WebhookLimitExceeded]);
+        }
+        let (id, at, by_key) = (self.next_id("whk", clock), self.time(clock), self.by_key());
+        self.event(at, "webhook.created");
+        let (waiting, delivered, dead) = (Vec::new(), Vec::new(), Vec::new());
+        let (created, updated) = (at, at);
+        let hook = Hook {
+            id,
+            events,
+            disabled: false,
+            description: None,
+            rotation: 0,
+            by_key,
+            created,
+            updated,
+            waiting,
+            delivered,
+            dead,
+        };
+        self.hooks.push(hook);
+        Ok(())
+    }
+
+    /// Returns whether anything changed. The commands are an operator's, who takes over what a key set.
+    pub fn update_hook(
+        &mut self,
+        hook: usize,
+        events: Option<Vec<&'static str>>,
+        disabled: Option<bool>,
+        description: Option<Option<&'static str>>,
+        clock: i64,
+    ) -> Result<bool, Vec<Code>> {
+        let (at, by_key) = (self.time(clock), self.by_key());
+        let old = self.hook(hook)?.clone();
+        let is_given = events.is_some() || disabled.is_some() || description.is_some();
+        let new = Hook {
+            events: events.unwrap_or(old.events.clone()),
+            disabled: disabled.unwrap_or(old.disabled),
+            description: description.unwrap_or(old.description),
+            ..old.clone()
+        };
+        let is_new = (&new.events, new.disabled, new.description) != (&old.events, old.disabled, old.description);
+        let takes_over = old.by_key && is_given;
+        if !is_new && !takes_over {
+            return Ok(false);
+        }
+        // By what it asked for before.
+        self.event(at, "webhook.updated");
+        let waiting = self.hooks[hook].waiting.clone();
+        self.hooks[hook] = Hook { waiting, by_key, updated: at, ..new };
+        Ok(true)
+    }
+
+    pub fn delete_hook(&mut self, hook: usize, clock: i64) -> Result<(), Vec<Code>> {
+        self.hook(hook)?;
+        self.event(self.time(clock), "webhook.deleted");
+        self.hooks.remove(hook);
+        Ok(())
+    }
+
+    pub fn rotate_hook(&mut self, hook: usize, clock: i64) -> Result<(), Vec<Code>> {
+        let (at, by_key) = (self.time(clock), self.by_key());
+        self.hook(hook)?;
+        self.event(at, "webhook.rotated");
+        let hook = &mut self.hooks[hook];
+        (hook.rotation, hook.by_key, hook.updated) = (hook.rotation + 1, by_key, at);
+        Ok(())
+    }
+
+    fn sending(&mut self, hook: usize) -> Result<(), Vec<Code>> {
+        if self.hook(hook)?.disabled { Err(vec![Code::WebhookDisabled]) } else { Ok(()) }
+    }
+
+    pub fn test_hook(&mut self, hook: usize, clock: i64) -> Result<(), Vec<Code>> {
+        self.sending(hook)?;
+        self.event(self.time(clock), "");
+        let message = Message { seq: self.seq, at: self.at, kind: "webhook.test" };
+        self.hooks[hook].waiting.push(message);
+        Ok(())
+    }
+
+    /// Returns whether anything changed. `None` is a message that the webhook never had.
+    pub fn redeliver(&mut self, hook: usize, seq: Option<u64>, clock: i64) -> Result<bool, Vec<Code>> {
+        self.sending(hook)?;
+        let seq = seq.ok_or(vec![Code::DeliveryNotFound])?;
+        let changed = self.hooks[hook].redeliver(seq);
+        if changed {
+            self.event(self.time(clock), "");
+        }
+        Ok(changed)
+    }
+
+    pub fn delivered(&mut self, hook: usize, taken: bool, clock: i64) {
+        self.event(self.time(clock), "");
+        self.hooks[hook].finish(taken);
+    }
+
+    /// The number of the event that the key's first request made, in the last day; the error is that it was another
+    /// request.
+    pub fn first_use(&self, owner: &str, key: u8, request: &str, clock: i64) -> Result<Option<u64>, Code> {
+        let at = self.order(clock);
+        let is_it = |used: &&(String, u8, String, u64, i64)| used.0 == owner && used.1 == key && used.4 + DAY_MS > at;
+        match self.used_keys.iter().rev().find(is_it) {
+            None => Ok(None),
+            Some((_, _, first, seq, _)) if first == request => Ok(Some(*seq)),
+            Some(_) => Err(Code::IdempotencyKeyReused),
+        }
+    }
+
+    /// The last event was made by that request, with that key.
+    pub fn remember(&mut self, owner: String, key: u8, request: String) {
+        self.used_keys.push((owner, key, request, self.seq, self.at));
     }
 
     /// Times of the calls that a permission granted, as seen at that time: if the clock was set back, calls counted in
@@ -508,7 +648,7 @@ impl Model {
                 self.granted.extend(calls.into_iter().chain([at]).map(|call| (place, call)));
             }
         }
-        self.event(at);
+        self.event(at, "");
     }
 }
 

@@ -9,13 +9,19 @@ use kavach_domain::author::By;
 use kavach_domain::decision::explain::Steps as Explained;
 use kavach_domain::decision::request::Asked;
 use kavach_domain::event::ChangeRecord;
+use kavach_domain::idempotency::key::IdempotencyKey;
 use kavach_domain::tenant::commands::{NewTenant, SetStatus, TenantPatch, TenantSpec, UpdateTenant};
 use kavach_domain::tenant::key_commands::CreateKey;
 use kavach_domain::tenant::key_commands::RevokeKey;
 use kavach_domain::tenant::{Caller, TenantStatus};
+use kavach_domain::webhook::commands::{
+    CreateWebhook, DeleteWebhook, Redeliver, RotateWebhook, TestWebhook, UpdateWebhook,
+};
+use kavach_domain::webhook::outbox::{DeliveryRecord, MessageState, Outcome, WaitingMessage};
+use kavach_domain::webhook::{Webhook, WebhookSpec};
 use kavach_domain::{
-    AgentId, AgentStatus, AgentType, AuditId, Code, Command, Credential, Error, Event, KeyId, Moment, Request, Secret,
-    Tenant, TenantId, TenantRef, TenantTag, Timestamp, TraceId,
+    AgentId, AgentStatus, AgentType, AuditId, Code, Command, Credential, Error, Event, KeyId, MessageId, Moment,
+    Request, Secret, Tenant, TenantId, TenantRef, TenantTag, Timestamp, TraceId, WebhookId,
 };
 use kavach_journal::{self as journal, DataDir, Folder, Journal, JournalOptions, Tail};
 use kavach_store::codec;
@@ -24,6 +30,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::hooks::{Hook, Message};
 use super::naive::{self, AgentKind, Call, Model, Permission, Settings, Status};
 use super::steps::{Ask, Draft, DraftPatch, HistoryStep, JournalJob, Replacement, Who, histories};
 
@@ -124,6 +131,12 @@ impl Run {
         id.unwrap_or_else(|| AgentId::derive(self.now(), 9_999_999, self.tenant.id().tag()))
     }
 
+    /// The webhook with that number: an existing one, or one more that does not exist.
+    fn hook_id(&self, index: usize) -> WebhookId {
+        let id = self.model.hooks.get(index).map(|hook| WebhookId::parse(&hook.id).unwrap());
+        id.unwrap_or_else(|| WebhookId::derive(self.now(), 9_999_999, self.tenant.id().tag()))
+    }
+
     /// Records an event as the actor does.
     fn record(&mut self, moment: Moment, event: &Event<'_>) {
         let event = &self.tenant.complete(moment, event).into_owned();
@@ -200,6 +213,72 @@ impl Run {
                 let id = id.unwrap_or_else(|| KeyId::derive(self.now(), 9_999_999, TenantTag(1)));
                 let found = self.execute(Ok(RevokeKey(id))).map(|(_, ())| ());
                 agree(found, self.model.revoke_key(key, self.clock));
+            }
+            HistoryStep::CreateHook(events) => {
+                let new = json!({ "url": "https://hooks.example.com/", "events": events });
+                let found = self.execute(CreateWebhook::parse(serde_json::from_value(new).unwrap()));
+                agree(found.map(|_| ()), self.model.create_hook(events.clone(), self.clock));
+            }
+            HistoryStep::UpdateHook { hook, events, disabled, description } => {
+                let hook = index(*hook, self.model.hooks.len());
+                let mut patch = json!({});
+                let status = |disabled: &bool| json!(if *disabled { "disabled" } else { "active" });
+                for (member, value) in [
+                    ("events", events.as_ref().map(|events| json!(events))),
+                    ("status", disabled.as_ref().map(status)),
+                    ("description", description.map(|text| json!(text))),
+                ] {
+                    patch.as_object_mut().unwrap().extend(value.map(|value| (member.to_owned(), value)));
+                }
+                let patch = serde_json::from_value(patch).unwrap();
+                let found = self.execute(Ok(UpdateWebhook { id: self.hook_id(hook), patch }));
+                let expected = self.model.update_hook(hook, events.clone(), *disabled, *description, self.clock);
+                agree(found.map(|(changed, _)| changed), expected);
+            }
+            HistoryStep::DeleteHook(hook) => {
+                let hook = index(*hook, self.model.hooks.len());
+                let found = self.execute(Ok(DeleteWebhook(self.hook_id(hook))));
+                agree(found.map(|_| ()), self.model.delete_hook(hook, self.clock));
+            }
+            HistoryStep::RotateHook(hook) => {
+                let hook = index(*hook, self.model.hooks.len());
+                let found = self.execute(Ok(RotateWebhook(self.hook_id(hook))));
+                agree(found.map(|_| ()), self.model.rotate_hook(hook, self.clock));
+            }
+            HistoryStep::TestHook(hook) => {
+                let hook = index(*hook, self.model.hooks.len());
+                let found = self.execute(Ok(TestWebhook(self.hook_id(hook))));
+                agree(found.map(|_| ()), self.model.test_hook(hook, self.clock));
+            }
+            HistoryStep::Redeliver(hook, message) => {
+                let hook = index(*hook, self.model.hooks.len());
+                let messages = self.model.hooks.get(hook).map(|hook| hook.messages().copied().collect::<Vec<_>>());
+                let known = messages.and_then(|all| all.get(index(*message, all.len())).copied());
+                let (seq, at) =
+                    known.map_or((9_999_999, self.now()), |known| (known.seq, Timestamp::from_millis(known.at)));
+                let message = MessageId::derive(at, seq, self.tenant.id().tag());
+                let found = self.execute(Ok(Redeliver { webhook: self.hook_id(hook), message }));
+                let expected = self.model.redeliver(hook, known.map(|known| known.seq), self.clock);
+                agree(found.map(|(changed, _)| changed), expected);
+            }
+            HistoryStep::Deliver(hook, taken) => {
+                let hook = index(*hook, self.model.hooks.len());
+                let due = self.model.hooks.get(hook).filter(|hook| !hook.disabled && !hook.waiting.is_empty());
+                let found = self.tenant.webhook(self.hook_id(hook)).and_then(|webhook| webhook.due()).copied();
+                assert_eq!(found.is_some(), due.is_some());
+                let Some(WaitingMessage { seq, at, kind, .. }) = found else { return };
+                let record = DeliveryRecord {
+                    webhook: self.hook_id(hook),
+                    seq,
+                    at,
+                    kind,
+                    outcome: if *taken { Outcome::Delivered } else { Outcome::Dead },
+                    attempts: 2,
+                    status: taken.then_some(204),
+                    problem: (!taken).then(|| "it answered 500".into()),
+                };
+                self.record(self.tenant.next_moment(self.now()), &Event::Delivered(record));
+                self.model.delivered(hook, *taken, self.clock);
             }
             HistoryStep::Call { who, ask, times } => {
                 for _ in 0..*times {
@@ -318,18 +397,54 @@ impl Run {
         request.trace = TraceId::from_bytes([ask.trace; 16]);
 
         let moment = self.tenant.next_moment(self.now());
+        let mut used = None;
+        if let Some(number) = ask.once {
+            let key = IdempotencyKey::parse("key", &format!("key-{number}")).unwrap();
+            request = request.with_key(key, false);
+            let key = request.key.as_deref().cloned().unwrap();
+            let owner = match caller {
+                Caller::Operator => "operators".to_owned(),
+                Caller::Key(_) => "keys".to_owned(),
+                Caller::Agent(slot) => format!("agent {slot}"),
+            };
+            let asked = (request.agent, &call.action, &call.resource, &call.tenants, &call.arguments, &call.ip);
+            let asked = format!("{asked:?}");
+            let new = self.tenant.check_new(&caller, &key, moment.at);
+            let first = self.tenant.first_use(&caller, &key, moment.at);
+            match self.model.first_use(&owner, number, &asked, self.clock) {
+                Ok(None) => {
+                    assert_eq!(first, Ok(None));
+                    used = Some((new.unwrap(), owner, number, asked));
+                }
+                Ok(Some(seq)) => {
+                    assert_eq!(new.unwrap_err().code(), Code::IdempotencyKeyInUse);
+                    assert_eq!(first.unwrap().map(AuditId::seq), Some(seq));
+                    return;
+                }
+                Err(code) => {
+                    assert_eq!((new.unwrap_err().code(), first.unwrap_err().code()), (code, code));
+                    return;
+                }
+            }
+        }
         // An explanation decides as the call does.
         let mut steps = Explained::default();
         let explained = self.tenant.decide(&caller, &request, moment, &mut steps).answer(None);
         let verdict = self.tenant.decide(&caller, &request, moment, &mut ());
         assert_eq!(verdict.knows_agent(), known.is_some());
         let expected = self.model.decide(&call, moment.wall.millis());
-        let record = verdict.record(&request, 5);
+        let mut record = verdict.record(&request, 5);
+        if let Some((key, ..)) = &used {
+            verdict.remember(*key, &mut record);
+        }
         assert_eq!(record.trace.is_some(), ask.trace != 0);
         assert_eq!(record.granted_by.as_ref().map(|grant| grant.permission as usize), expected.granted_by, "{call:?}");
         assert_eq!(record.agent, if let Asked::Nobody = request.agent { None } else { Some(self.agent_id(asked)) });
         self.record(moment, &Event::Decided(record));
         self.model.record(&call, &expected, moment.wall.millis());
+        if let Some((_, owner, number, asked)) = used {
+            self.model.remember(owner, number, asked);
+        }
 
         let id = AuditId::derive(moment.at, moment.seq, self.tenant.id().tag());
         let decision = verdict.answer(Some(id));
@@ -498,6 +613,11 @@ impl Run {
             assert_eq!((&*found.prefix, found.created_at.millis()), (&key.text[..32], key.created));
         }
 
+        assert_eq!(state.webhooks.len(), model.hooks.len());
+        for (found, hook) in state.webhooks.iter().zip(&model.hooks) {
+            same_hook(found, hook, tenant.id().tag());
+        }
+
         assert_eq!(state.agents.len(), model.agents.len());
         let now = model.time(self.clock);
         for (index, found) in state.agents.iter().enumerate() {
@@ -613,6 +733,29 @@ fn same_tenant(found: &Tenant, expected: &Tenant) {
     let (found, expected) = (found.state(), expected.state());
     assert_eq!(found, expected);
     assert_eq!(codec::encode_state(&found).unwrap(), codec::encode_state(&expected).unwrap());
+}
+
+#[track_caller]
+fn same_hook(found: &Webhook, hook: &Hook, tag: TenantTag) {
+    let Webhook { profile, outbox } = found;
+    let WebhookSpec { events, description, disabled, .. } = &profile.spec;
+    assert_eq!((profile.id.to_string(), profile.rotation), (hook.id.clone(), hook.rotation));
+    assert!(events.iter().map(|name| &**name).eq(hook.events.iter().copied()));
+    assert_eq!((description.as_deref(), *disabled), (hook.description, hook.disabled));
+    assert_eq!(matches!(profile.by, By::Key(_)), hook.by_key);
+    assert_eq!((profile.created_at.millis(), profile.updated_at.millis()), (hook.created, hook.updated));
+    assert_eq!((outbox.waiting(), outbox.dead()), (hook.waiting.len(), hook.dead.len()));
+    let shown = |message: MessageState<'_>| {
+        let (at, kind) = match message {
+            MessageState::Waiting(message) => (message.at, message.kind),
+            MessageState::Delivered(delivery) | MessageState::Dead(delivery) => (delivery.at, delivery.kind),
+        };
+        assert_eq!(message.id(tag), MessageId::derive(at, message.seq(), tag));
+        Message { seq: message.seq(), at: at.millis(), kind: kind.as_str() }
+    };
+    // Those that wait, in the order in which they are sent; then the delivered, then the dead ones.
+    let found: Vec<_> = outbox.messages().map(shown).collect();
+    assert_eq!(found, hook.messages().copied().collect::<Vec<_>>());
 }
 
 fn text_of(millis: i64) -> String {

@@ -25,6 +25,20 @@ pub enum HistoryStep {
     Suspend(bool),
     CreateKey,
     RevokeKey(usize),
+    CreateHook(Vec<&'static str>),
+    UpdateHook {
+        hook: usize,
+        events: Option<Vec<&'static str>>,
+        disabled: Option<bool>,
+        description: Option<Option<&'static str>>,
+    },
+    DeleteHook(usize),
+    RotateHook(usize),
+    TestHook(usize),
+    /// A message of the webhook, by its place.
+    Redeliver(usize, usize),
+    /// The first message that waits for a webhook was taken, or given up.
+    Deliver(usize, bool),
     Call {
         who: Who,
         ask: Ask,
@@ -93,6 +107,8 @@ pub struct Ask {
     pub ip: Option<&'static str>,
     /// Each byte of the trace's id; 0 is none.
     pub trace: u8,
+    /// One of a few idempotency keys.
+    pub once: Option<u8>,
 }
 
 /// The default tenant or another, and its history.
@@ -116,11 +132,38 @@ fn step() -> impl Strategy<Value = HistoryStep> {
         3 => prop::bool::weighted(0.4).prop_map(HistoryStep::Suspend),
         2 => Just(HistoryStep::CreateKey),
         1 => index.clone().prop_map(HistoryStep::RevokeKey),
+        2 => hook_events().prop_map(HistoryStep::CreateHook),
+        3 => (
+            index.clone(),
+            weighted(0.4, hook_events()),
+            weighted(0.4, prop::bool::weighted(0.4)),
+            weighted(0.3, of(Just("the pager"))),
+        )
+            .prop_map(|(hook, events, disabled, description)| {
+                HistoryStep::UpdateHook { hook, events, disabled, description }
+            }),
+        1 => index.clone().prop_map(HistoryStep::DeleteHook),
+        1 => index.clone().prop_map(HistoryStep::RotateHook),
+        3 => index.clone().prop_map(HistoryStep::TestHook),
+        3 => (index.clone(), index.clone()).prop_map(|(hook, message)| HistoryStep::Redeliver(hook, message)),
+        8 => (index.clone(), prop::bool::weighted(0.7)).prop_map(|(hook, taken)| HistoryStep::Deliver(hook, taken)),
         50 => (who(), ask(), times).prop_map(|(who, ask, times)| HistoryStep::Call { who, ask, times }),
         6 => disk.prop_map(HistoryStep::JournalJob),
         1 => Just(HistoryStep::Restore),
         1 => Just(HistoryStep::Reopen),
     ]
+}
+
+fn hook_events() -> impl Strategy<Value = Vec<&'static str>> {
+    let lists = [
+        vec!["*"],
+        vec!["agent.*"],
+        vec!["webhook.*", "key.created"],
+        vec!["agent.revoked", "tenant.suspended", "webhook.updated"],
+        vec!["agent.rotated", "webhook.test"],
+        vec!["policy.*"],
+    ];
+    select(lists.to_vec())
 }
 
 /// Milliseconds that hit graces, expiries and buckets exactly, or miss them by one.
@@ -264,9 +307,9 @@ fn ask() -> impl Strategy<Value = Ask> {
         weighted(0.03, other),
         weighted(0.8, arguments()),
         weighted(0.8, select(ips.to_vec())),
-        select(vec![0, 0, 1, 0xfe]),
+        (select(vec![0, 0, 1, 0xfe]), weighted(0.2, 0..4_u8)),
     )
-        .prop_map(|(agent, aim, resource, action, own_names, other_name, arguments, ip, trace)| Ask {
+        .prop_map(|(agent, aim, resource, action, own_names, other_name, arguments, ip, (trace, once))| Ask {
             agent,
             aim,
             resource,
@@ -276,6 +319,7 @@ fn ask() -> impl Strategy<Value = Ask> {
             arguments,
             ip,
             trace,
+            once,
         })
 }
 
