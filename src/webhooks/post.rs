@@ -291,6 +291,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_redirect_is_not_followed() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let endpoint = std::thread::spawn(move || {
+            use std::io::{Read, Write};
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(b"HTTP/1.1 307 X\r\nlocation: https://example.com/\r\n\r\n").unwrap();
+        });
+        let failure = Client::new(vec!["127.0.0.0/8".parse().unwrap()]).post(&url, &[], b"{}").await.unwrap_err();
+        endpoint.join().unwrap();
+        assert_eq!(failure.status, Some(307));
+        assert!(failure.problem.contains("redirects are not followed"), "{failure:?}");
+    }
+
+    #[tokio::test]
     async fn an_endpoint_that_never_answers_is_left() {
         tokio::time::pause();
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();

@@ -2,7 +2,7 @@
 
 use kavach::domain::limits::{
     MAX_ACTION_BYTES, MAX_ACTIONS, MAX_AGENTS, MAX_ARG_PATTERN_BYTES, MAX_ARG_PATTERNS, MAX_DELEGATION_DEPTH,
-    MAX_GRACE_SECONDS, MAX_HOLD_SECONDS, MAX_IP_NETS, MAX_JSON_DEPTH, MAX_METADATA_BYTES, MAX_NAME_CHARS,
+    MAX_GRACE_SECONDS, MAX_HOLD_SECONDS, MAX_IP_NETS, MAX_JSON_DEPTH, MAX_LABELS, MAX_METADATA_BYTES, MAX_NAME_CHARS,
     MAX_PERMISSIONS, MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS, MAX_RETENTION_DAYS, MAX_SLUG_CHARS,
 };
 use serde_json::{Value, json};
@@ -255,6 +255,7 @@ fn agents() -> Vec<Bad> {
     let post = |changes: Value, code, names| bad("POST", "/v1/agents", with(&base, changes), code, names);
     let patch = |body: Value, code, names| bad("PATCH", "/v1/agents/{agent}", body, code, names);
     let rotate = |body: Value, code, names| bad("POST", "/v1/agents/{agent}/rotate", body, code, names);
+    let many_labels: Value = (0..=MAX_LABELS).map(|number| (format!("k{number}"), json!("v"))).collect();
     vec![
         post(json!({ "tenantId": "nobody" }), "TENANT_NOT_FOUND", "nobody"),
         post(json!({ "tenantId": "No Slug" }), "TENANT_NOT_FOUND", "tenant"),
@@ -280,6 +281,8 @@ fn agents() -> Vec<Bad> {
         post(json!({ "labels": { "a:b": "c" } }), FIELD, "labels"),
         post(json!({ "labels": { "": "c" } }), FIELD, "labels"),
         post(json!({ "labels": { "team": long(64) } }), FIELD, "labels.team"),
+        post(json!({ "labels": { (long(64)): "c" } }), FIELD, "labels"),
+        post(json!({ "labels": many_labels }), FIELD, "labels"),
         post(json!({ "labels": { "team": "a\u{200b}" } }), FIELD, "labels.team"),
         post(json!({ "metadata": [] }), FIELD, "metadata"),
         post(json!({ "metadata": "text" }), FIELD, "metadata"),

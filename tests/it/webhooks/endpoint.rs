@@ -36,6 +36,8 @@ pub enum Reply {
     EndlessBody,
     /// It hangs up.
     Close,
+    /// It takes the message, and is killed before it can say so.
+    Die,
 }
 
 /// An endpoint on a port of its own.
@@ -80,7 +82,8 @@ impl Endpoint {
 
     /// What it took, in order.
     pub fn taken(&self) -> Vec<Received> {
-        self.received().into_iter().filter(|request| matches!(request.reply, Reply::Status(200..300))).collect()
+        let is_taken = |request: &Received| matches!(request.reply, Reply::Status(200..300) | Reply::Die);
+        self.received().into_iter().filter(is_taken).collect()
     }
 
     /// Waits until it took that many, and returns them.
@@ -139,7 +142,7 @@ fn give(mut stream: TcpStream, reply: &Reply) -> std::io::Result<()> {
                 stream.write_all(&[b'x'; 4096])?;
             }
         }
-        Reply::Close => Ok(()),
+        Reply::Close | Reply::Die => Ok(()),
     }
 }
 

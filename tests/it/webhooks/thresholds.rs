@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::endpoint::{Endpoint, Received, Reply};
 use super::server;
+use crate::budgets::costing;
+use crate::harness::eventually;
 use crate::world::call;
 
 /// The thresholds that a message tells of.
@@ -58,6 +60,77 @@ fn each_threshold_is_told_once_although_the_server_is_killed() {
     let one = &last["data"]["thresholds"][0];
     assert_eq!((&one["policyId"], &one["max"], &one["used"]), (&policy["id"], &json!(10), &json!(16)));
     assert_eq!(last["data"]["kind"], "usage");
+}
+
+/// 64 connections charge past every threshold, in three windows that resets begin, while the endpoint fails half of the
+/// time or dies with the message, and the server is killed.
+#[test]
+fn each_threshold_is_told_once_in_each_window_whoever_is_killed() {
+    const WINDOWS: u64 = 3;
+    let mut server = server();
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let agent = operator.reader(&acme);
+    let limits = json!({ "maxCallsPerMonth": 400, "maxTokensCostPerMonth": 100 });
+    let body = json!({ "tenantId": acme.id, "limits": limits, "action": "warn", "thresholds": [10, 50, 100, 150] });
+    let policy = operator.post("/v1/policies", body).expect(201)["id"].as_str().unwrap().to_owned();
+    let draw = AtomicUsize::new(11);
+    let endpoint = Endpoint::answering(move |_| {
+        let next = draw.load(Ordering::Relaxed).wrapping_mul(1_103_515_245).wrapping_add(12_345);
+        draw.store(next, Ordering::Relaxed);
+        match next >> 16 & 7 {
+            0..4 => Reply::Status(200),
+            4 | 5 => Reply::Status(503),
+            6 => Reply::Close,
+            _ => Reply::Die,
+        }
+    });
+    let made = operator.webhook("acme", &endpoint.url(), &["budget.threshold"]);
+    for window in 0..WINDOWS {
+        // Some calls come before the kill, the others after it. A call whose answer is lost may count.
+        for part in 0..2 {
+            let (operator, granted) = (server.operator(), AtomicUsize::new(0));
+            std::thread::scope(|scope| {
+                for _ in 0..64 {
+                    let (operator, granted, agent) = (&operator, &granted, &agent);
+                    scope.spawn(move || {
+                        for _ in 0..if part == 0 { 6 } else { 8 } {
+                            let body = costing(&agent.id, "0.25").to_string();
+                            match operator.try_send("POST", "/v1/authorize", &[], Some(body.as_bytes())) {
+                                Ok(answer) if answer.status == 200 => granted.fetch_add(1, Ordering::Relaxed),
+                                _ => return,
+                            };
+                        }
+                    });
+                }
+                if part == 0 {
+                    let some = 64 * 3;
+                    eventually("some were granted", || (granted.load(Ordering::Relaxed) >= some).then_some(()));
+                    server.kill();
+                }
+            });
+            if part == 0 {
+                server.start_again();
+            }
+        }
+        let operator = server.operator();
+        let used = operator.used(&policy);
+        assert!(used[1].as_u64().unwrap() >= 600 && used[3].as_f64().unwrap() >= 150.0, "{used}");
+        if window + 1 < WINDOWS {
+            operator.reset(&policy, json!({ "period": "all" }));
+        }
+    }
+    let operator = server.operator();
+    operator.drained(&made);
+    // By id, since whoever is killed may have a message sent again.
+    let messages: HashMap<_, _> =
+        endpoint.taken().iter().map(|request| (request.id().to_owned(), told(request))).collect();
+    let mut counts: HashMap<_, u64> = HashMap::new();
+    messages.into_values().flatten().for_each(|one| *counts.entry(one).or_default() += 1);
+    let expected = ["maxCallsPerMonth", "maxTokensCostPerMonth"]
+        .into_iter()
+        .flat_map(|limit| [10, 50, 100, 150].map(|percent| ((limit.to_owned(), percent), WINDOWS)));
+    assert_eq!(counts, expected.collect::<HashMap<_, _>>());
 }
 
 #[test]
