@@ -81,6 +81,8 @@ fn every_page_is_whole_named_and_readable() {
     let (lent, filer) = (id("summarizer"), id("report-filer"));
     operator.post("/v1/tenants/acme/keys", json!({ "name": "billing service" })).expect(201);
     furnish(&operator);
+    let denied = operator.get("/v1/audit?tenantId=acme&result=denied&limit=1").items()[0]["id"].clone();
+    let denied = denied.as_str().unwrap();
     let why = format!(
         "#/why?agentId={filer}&action=read&resource=mcp%3Afilesystem%3Aread_text_file&arguments=%7B%22path%22%3A%22%2Fetc%2Fpasswd%22%7D"
     );
@@ -103,6 +105,7 @@ fn every_page_is_whole_named_and_readable() {
         ("spend-custom", "#/spend?period=custom&since=2026-01-01&until=2026-12-31&by=resource".into()),
         ("invoice", format!("#/invoice/acme/{}", &made[..7])),
         ("audit", "#/audit".into()),
+        ("audit-entry", format!("#/audit/{denied}")),
         ("why", why),
     ];
 
