@@ -96,7 +96,7 @@ function holdTable(holds, refresh) {
   return table([
     ["Held since", (hold) => ago(hold.createdAt)],
     ["Ends", (hold) => ago(hold.until)],
-    ["By", (hold) => h("a", { href: `#/audit/${hold.auditId}` }, "its decision")],
+    ["Decision", (hold) => h("a", { href: `#/audit/${hold.auditId}`, "aria-label": `Show the decision that holds ${hold.tokensCost}` }, "Show")],
     ["Held", (hold) => cost(hold.tokensCost, digits), "num"],
     ["", (hold) => button("Release", () => release(hold), { kind: "small-button", label: `Release the hold of ${hold.tokensCost}` }), "actions"],
   ], holds, { label: "Open holds", row: (hold) => ({ "data-id": hold.auditId }) });

@@ -33,7 +33,7 @@ fn a_hold_is_seen_and_released() {
     assert_eq!(browser.run("return document.querySelectorAll('#holds tbody tr').length", json!([])), 2);
     browser.picture("agent-holds");
     // Which call is it?
-    browser.click("its decision");
+    browser.click("Show the decision that holds 2");
     browser.until("the decision is shown", "return location.hash.startsWith('#/audit/aud_')");
     browser.sees("Held until (UTC)");
     browser.sees("docs:1");
