@@ -46,7 +46,9 @@ impl Server {
         let gateway = Gateway::open(settings.forward_auth, settings.forward_auth_rules.as_deref())?;
         let mut app = App::assemble(settings)?;
         let workers = settings.worker_count();
-        let socket = TcpListener::bind(settings.addr)?;
+        let socket = TcpListener::bind(settings.addr).map_err(|problem| {
+            io::Error::new(problem.kind(), format!("can't listen on {}: {problem}", settings.addr))
+        })?;
         rustix::net::listen(&socket, BACKLOG)?;
         let address = socket.local_addr()?;
         let ending = watch::Sender::new(false);

@@ -27,6 +27,7 @@ use super::auth::shared;
 use super::error::Problem;
 use super::slow_client_memory::SlowClientMemory;
 use super::strict_json::StrictJson;
+use super::unreadable::unreadable;
 use crate::domain::budget::calendar::Calendar;
 use crate::domain::limits::{MAX_BODY_SECONDS, MAX_PAGE};
 use crate::domain::text::{owner_sought, quote, quote_cause};
@@ -323,7 +324,7 @@ pub fn refuse_query(text: &str) -> Result<(), Problem> {
     }
 }
 
-/// Reads JSON (RFC 8259). The error says where in the value, and at which line and column.
+/// Reads JSON (RFC 8259). The error names the place in the value; of what is no JSON, line and column.
 ///
 /// # Errors
 /// `INVALID_BODY`.
@@ -332,12 +333,12 @@ pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
     let value = serde_path_to_error::deserialize(StrictJson(&mut parser)).map_err(|problem| {
         // The client spelled the name of an unknown field.
         let path = quote(&problem.path().to_string());
-        match path.as_str() {
-            "." | "?" => invalid(None, problem.inner()),
-            _ => invalid(Some(&path), problem.inner()),
-        }
+        Problem(match path.as_str() {
+            "." | "?" => unreadable(None, problem.inner()),
+            _ => unreadable(Some(&path), problem.inner()),
+        })
     })?;
-    parser.end().map_err(|problem| invalid(None, &problem))?;
+    parser.end().map_err(|problem| Problem(unreadable(None, &problem)))?;
     Ok(value)
 }
 
@@ -352,19 +353,7 @@ pub fn parse_part<'de, T: Deserialize<'de>>(place: &str, part: &'de RawValue) ->
             "." | "?" => place.to_owned(),
             path => format!("{place}.{path}"),
         };
-        // Line and column would count from the start of the part, which helps nobody.
-        let problem = problem.into_inner();
-        let (text, at) = (problem.to_string(), format!(" at line {} column {}", problem.line(), problem.column()));
-        let cause = quote_cause(text.strip_suffix(&at).unwrap_or(&text));
-        Error::field(Code::InvalidBody, &field, format!("can't be read: {cause}"))
-    })
-}
-
-fn invalid(field: Option<&str>, problem: &serde_json::Error) -> Problem {
-    let problem = quote_cause(&problem.to_string());
-    Problem(match field {
-        Some(field) => Error::field(Code::InvalidBody, field, format!("can't be read: {problem}")),
-        None => Error::new(Code::InvalidBody, format!("the body can't be read: {problem}")),
+        unreadable(Some(&field), problem.inner())
     })
 }
 

@@ -59,6 +59,7 @@ pub mod streaming;
 pub mod strict_json;
 pub mod tenants;
 mod traceparent;
+mod unreadable;
 pub mod usage;
 pub mod webhooks;
 pub mod whoami;

@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { session, get, post, patch, remove, page, withQuery } from "./api.js";
 import { pageHead, badge, card, empty, ago, button, confirm, table, toast, revealSecret } from "./ui.js";
 import { field, formDialog, number } from "./forms.js";
-import { cost, labelText } from "./format.js";
+import { cost, costDigits, labelText } from "./format.js";
 import { permissionEditor, permissionRow } from "./permissions.js";
 import { policyMeters, scope, terms } from "./policies.js";
 import { agentFields, readAgent } from "./agents.js";
@@ -92,10 +92,12 @@ function holdTable(holds, refresh) {
     toast("The hold is released");
     await refresh();
   });
+  const digits = costDigits(holds.map((hold) => hold.tokensCost));
   return table([
-    ["Held", (hold) => String(hold.tokensCost), "num"],
-    ["Since", (hold) => ago(hold.createdAt)],
+    ["Held since", (hold) => ago(hold.createdAt)],
     ["Ends", (hold) => ago(hold.until)],
-    ["", (hold) => button("Release", () => release(hold), { kind: "small-button", label: `Release the hold of ${hold.tokensCost}` })],
+    ["Decision", (hold) => h("a", { href: `#/audit/${hold.auditId}`, "aria-label": `Show the decision that holds ${hold.tokensCost}` }, "Show")],
+    ["Held", (hold) => cost(hold.tokensCost, digits), "num"],
+    ["", (hold) => button("Release", () => release(hold), { kind: "small-button", label: `Release the hold of ${hold.tokensCost}` }), "actions"],
   ], holds, { label: "Open holds", row: (hold) => ({ "data-id": hold.auditId }) });
 }

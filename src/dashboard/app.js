@@ -10,7 +10,7 @@ import { tenants } from "./tenants.js";
 import { tenant } from "./tenant.js";
 import { agents, newAgent } from "./agents.js";
 import { agent } from "./agent.js";
-import { audit } from "./audit.js";
+import { audit, auditEntry } from "./audit.js";
 import { spend } from "./spend.js";
 import { invoice } from "./invoice.js";
 import { why } from "./why.js";
@@ -30,6 +30,7 @@ const PAGES = [
   ["agents/new", newAgent],
   ["agents/{}", agent],
   ["audit", audit],
+  ["audit/{}", auditEntry],
   ["spend", spend],
   ["invoice/{}/{}", invoice],
   ["why", why],

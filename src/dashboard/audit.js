@@ -1,7 +1,7 @@
 // The audit trail: filters, the live tail, and exports.
 
 import { h, append, show } from "./dom.js";
-import { session, page, follow, download, withQuery } from "./api.js";
+import { session, get, page, follow, download, withQuery } from "./api.js";
 import { pageHead, badge, empty, button, table, tableRow, dialog, report } from "./ui.js";
 import { field } from "./forms.js";
 import { dateTime, ms } from "./format.js";
@@ -43,19 +43,43 @@ export function auditTable(entries, { showAgent = true, showTenant = true } = {}
   };
 }
 
-function details(entry) {
+/** What entries of each kind are called. */
+const KINDS = { decision: "Decision", usage: "Usage report", admin: "Change", delivery: "Message to a webhook" };
+
+/** An entry in full. */
+function entryFacts(entry) {
   const fact = (label, value) => value !== null && value !== undefined && h("div", {}, h("dt", {}, label), h("dd", {}, value));
-  dialog(entry.kind === "decision" ? "Decision" : entry.kind === "admin" ? "Change" : "Usage report", (close, heading) => [
-    h("div", { class: "body" }, h("div", { class: "row apart" }, heading, badge(entry.result)),
-      entry.reason && h("p", { class: "wrap" }, entry.reason, " ", h("span", { class: "muted mono small" }, entry.code)),
-      h("dl", { class: "facts" },
-        fact("Time (UTC)", dateTime(entry.timestamp)), fact("Tenant", tenantLink(entry.tenantId)), entry.agentId && fact("Agent", agentLink(entry.agentId)), fact("Owner", entry.userId),
-        fact("Action", entry.action), fact("Resource", h("code", {}, entry.resource)), entry.kind === "decision" && fact("Took", ms(entry.durationMs)), fact("Cost", entry.tokensCost), fact("Settled at", entry.settledCost), fact("Held until (UTC)", entry.heldUntil && dateTime(entry.heldUntil)),
-        fact("Address", entry.ip), fact("User agent", entry.userAgent), fact("Policy", entry.policyId && h("code", {}, entry.policyId)), fact("By", entry.keyName ? `${entry.keyName} (${entry.by})` : entry.by), fact("Trace", entry.traceId && h("code", {}, entry.traceId)), fact("Of decision", entry.ref && h("code", {}, entry.ref)), fact("Entry", h("code", {}, entry.id))),
-      entry.parameters && h("div", { class: "field" }, h("span", { class: "label" }, entry.kind === "admin" ? "New values" : "Arguments"), h("pre", { tabindex: "0" }, JSON.stringify(entry.parameters, null, 2))),
-      entry.before && h("div", { class: "field" }, h("span", { class: "label" }, "Before"), h("pre", { tabindex: "0" }, JSON.stringify(entry.before, null, 2)))),
+  const long = (label, id, link = (shown) => shown) => id && h("div", { class: "long" }, h("dt", {}, label), h("dd", {}, link(h("code", { class: "small" }, id))));
+  const toEntry = (id) => (shown) => h("a", { href: `#/audit/${id}` }, shown);
+  return [
+    entry.reason && h("p", { class: "wrap" }, entry.reason, " ", h("span", { class: "muted mono small" }, entry.code)),
+    h("dl", { class: "facts" },
+      fact("Time (UTC)", dateTime(entry.timestamp)), fact("Tenant", tenantLink(entry.tenantId)), entry.agentId && fact("Agent", agentLink(entry.agentId)), fact("Owner", entry.userId),
+      fact("Action", entry.action), fact("Resource", h("code", {}, entry.resource)), entry.kind === "decision" && fact("Took", ms(entry.durationMs)), fact("Cost", entry.tokensCost), fact("Settled at", entry.settledCost), fact("Held until (UTC)", entry.heldUntil && dateTime(entry.heldUntil)),
+      fact("Address", entry.ip), fact("User agent", entry.userAgent), fact("By", entry.keyName ? `${entry.keyName} (${entry.by})` : entry.by),
+      long("Policy", entry.policyId), long("Trace", entry.traceId), long("Of decision", entry.ref, toEntry(entry.ref)), long("Entry", entry.id, toEntry(entry.id))),
+    entry.parameters && h("div", { class: "field" }, h("span", { class: "label" }, entry.kind === "admin" ? "New values" : entry.kind === "decision" ? "Arguments" : "Details"), h("pre", { tabindex: "0" }, JSON.stringify(entry.parameters, null, 2))),
+    entry.before && h("div", { class: "field" }, h("span", { class: "label" }, "Before"), h("pre", { tabindex: "0" }, JSON.stringify(entry.before, null, 2))),
+  ];
+}
+
+function details(entry) {
+  dialog(KINDS[entry.kind], (close, heading) => [
+    h("div", { class: "body" }, h("div", { class: "row apart" }, heading, badge(entry.result)), entryFacts(entry)),
     h("div", { class: "foot" }, entry.kind === "decision" && h("a", { class: "button", href: whyLink(entry), onclick: close }, "Why?"), button("Close", close, { kind: "primary" })),
   ]).addEventListener("click", (event) => { if (event.target.closest("a")) event.currentTarget.close(); });
+}
+
+/** One entry, at an address that can be kept. */
+export async function auditEntry({ parts, signal }) {
+  const entry = await get(`/v1/audit/${encodeURIComponent(parts[1])}`, { signal });
+  return [
+    pageHead(KINDS[entry.kind], {
+      crumb: h("a", { href: "#/audit" }, "Audit"), marks: [badge(entry.result)],
+      actions: [entry.kind === "decision" && h("a", { class: "button", href: whyLink(entry) }, "Why?")],
+    }),
+    h("div", { class: "card stack" }, entryFacts(entry)),
+  ];
 }
 
 /** The trail with its filters, for one tenant or all that the key may see. */
@@ -73,7 +97,7 @@ export async function auditView({ query, signal, tenant, parts }) {
   };
   const filters = h("form", { class: "filters", "aria-label": "Filters", onsubmit: (event) => { event.preventDefault(); goto(event); } },
     session.isOperator && !tenant && tenantFilter(tenants, given.tenantId, { onchange: goto }),
-    field("Kind", "kind", { value: given.kind, onchange: goto, options: [["", "Decisions"], ["usage", "Usage reports"], ["admin", "Changes"], ["all", "Everything"]] }),
+    field("Kind", "kind", { value: given.kind, onchange: goto, options: [["", "Decisions"], ["usage", "Usage reports"], ["admin", "Changes"], ["delivery", "Messages to webhooks"], ["all", "Everything"]] }),
     field("Result", "result", { value: given.result, onchange: goto, options: [["", "Any"], ["allowed", "Allowed"], ["denied", "Denied"], ["rate_limited", "Rate-limited"]] }),
     field("Actions", "actions", { value: given.actions, onchange: goto, placeholder: "read, execute" }),
     field("Agent id", "agentId", { value: given.agentId, onchange: goto, "data-search": "", placeholder: "agt_…" }),

@@ -13,6 +13,9 @@ const money = Array.from({ length: MILLIONTHS + 1 }, (_, digits) => new Intl.Num
 /** A cost with all its digits: `1,204.50`, `0.000001`; in a column, with as many as `costDigits` says. */
 export const cost = (n, digits = CENTS) => money[digits].format(n);
 
+/** A cost in a sentence, with the digits that it has: `1,500`, `0.5`. */
+export const amount = (n) => cost(n, 0);
+
 /** How many digits the points of a column of costs line up with. */
 export const costDigits = (costs) => Math.max(CENTS, ...costs.map((n) => (cost(n).split(".")[1] ?? "").length));
 

@@ -17,6 +17,27 @@ export function field(label, name, { as = "input", hint, wide = false, options, 
     hint && h("div", { class: "hint", id: `${id}-hint` }, hint), h("div", { class: "error", id: `${id}-error` }));
 }
 
+/** The zone of whoever names none. */
+export const UTC = "UTC";
+
+/** Whether the browser knows a time zone by that name. */
+export function isZone(name) {
+  try { return Boolean(new Intl.DateTimeFormat("en", { timeZone: name })); } catch { return false; }
+}
+
+/** A field for a time zone. The browser's names are offered, and any can be typed; `onchange` hears of those it knows. */
+export function zoneField(value, { onchange } = {}) {
+  const id = uid("zones");
+  const changed = (event) => {
+    const known = isZone(event.target.value.trim() || UTC);
+    element.querySelector(".error").textContent = known ? "" : "must be the name of a time zone, such as Europe/Berlin";
+    if (known) onchange(event);
+  };
+  const element = field("Time zone", "timeZone", { value, list: id, placeholder: UTC, onchange: onchange && changed });
+  element.append(h("datalist", { id }, [UTC, ...(Intl.supportedValuesOf?.("timeZone") ?? [])].map((zone) => h("option", { value: zone }))));
+  return element;
+}
+
 /** Boxes to tick, one for each `[value, text]`. */
 export function checks(label, name, options, chosen) {
   const id = uid("label");

@@ -3,17 +3,20 @@
 import { h } from "./dom.js";
 import { all, post, patch, remove, withQuery } from "./api.js";
 import { budgetBadge, empty, button, confirm, toast, bar } from "./ui.js";
-import { field, agentField, formDialog, readLabels, text, time } from "./forms.js";
-import { count, labelText, meters, secondsUntil, span, shortId } from "./format.js";
+import { UTC, field, agentField, formDialog, readLabels, text, time, zoneField } from "./forms.js";
+import { amount, count, labelText, meters, secondsUntil, span, shortId } from "./format.js";
 import { agentLink } from "./names.js";
 
 const ACTIONS = [["block", "Block: deny"], ["throttle", "Throttle: deny as rate-limited"], ["warn", "Warn: allow with a warning"], ["revoke", "Revoke: deny and revoke the agent"]];
-const LIMITS = [["maxCallsPerDay", "Calls a day"], ["maxCallsPerMonth", "Calls a month"], ["maxTokensCostPerDay", "Cost a day"], ["maxTokensCostPerMonth", "Cost a month"]];
-const MORE_LIMITS = [["maxCallsPerHour", "Calls an hour"], ["maxCallsPerWeek", "Calls a week"], ["maxCallsTotal", "Calls in all"], ["maxTokensCostPerHour", "Cost an hour"], ["maxTokensCostPerWeek", "Cost a week"], ["maxTokensCostTotal", "Cost in all"]];
+const LIMITS = [["maxCallsPerDay", "Calls a day"], ["maxTokensCostPerDay", "Cost a day"], ["maxCallsPerMonth", "Calls a month"], ["maxTokensCostPerMonth", "Cost a month"]];
+const MORE_LIMITS = [["maxCallsPerHour", "Calls an hour"], ["maxTokensCostPerHour", "Cost an hour"], ["maxCallsPerWeek", "Calls a week"], ["maxTokensCostPerWeek", "Cost a week"], ["maxCallsTotal", "Calls in all"], ["maxTokensCostTotal", "Cost in all"]];
 const ALL_LIMITS = [...LIMITS, ...MORE_LIMITS];
-const WEEKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"].map((day) => [day, day[0].toUpperCase() + day.slice(1)]);
-/** Browsers know the names; any of the server's can be typed. */
-const ZONES = () => Intl.supportedValuesOf?.("timeZone") ?? [];
+const limitName = (name) => ALL_LIMITS.find(([one]) => one === name)[1].toLowerCase();
+const dayOfWeek = (day) => day[0].toUpperCase() + day.slice(1);
+const WEEKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"].map((day) => [day, dayOfWeek(day)]);
+
+/** At which percents webhooks are told unless a policy says otherwise. */
+const USUAL_THRESHOLDS = [80, 100];
 
 /** Policies that are shown at once. */
 const MOST = 500;
@@ -21,27 +24,29 @@ const MOST = 500;
 /** The bars of a policy. */
 export function policyMeters(policy) {
   return meters(policy).map(({ label, endsAt, used, held, max, share, name }) => {
-    const amount = (n) => (name.includes("Cost") ? String(n) : count(n));
+    const shown = name.includes("Cost") ? amount : count;
     return h("div", { class: "meter" },
-      h("div", { class: "meter-line num" }, h("span", {}, label), h("span", {}, h("b", {}, amount(used)), ` of ${amount(max)}`)),
-      bar(share, `${label}: ${amount(used)} of ${amount(max)}`, held === undefined ? 0 : held / used),
-      h("div", { class: "meter-line muted num" }, h("span", {}, `${Math.floor(share * 100)} %${held === undefined ? "" : `, ${held} held`}`), h("span", {}, endsAt ? `resets in ${span(secondsUntil(endsAt))}` : "never resets")));
+      h("div", { class: "meter-line num" }, h("span", {}, label), h("span", {}, h("b", {}, shown(used)), ` of ${shown(max)}`)),
+      bar(share, `${label}: ${shown(used)} of ${shown(max)}`, held === undefined ? 0 : held / used),
+      h("div", { class: "meter-line muted num" }, h("span", {}, `${Math.floor(share * 100)} %${held === undefined ? "" : `, ${amount(held)} held`}`), h("span", {}, endsAt ? `resets in ${span(secondsUntil(endsAt))}` : "never resets")));
   });
 }
 
 /** Whom a policy is about. */
 export function scope(policy) {
   if (policy.agentId) return ["One agent: ", agentLink(policy.agentId)];
-  return policy.userId ? `Agents of ${policy.userId}` : "All agents of the tenant";
+  if (policy.userId) return `Agents of ${policy.userId}`;
+  return policy.labels ? `Agents with ${labelText(policy.labels)}` : "All agents of the tenant";
 }
 
-/** What a policy has besides limits: the calls it charges, its calendar, and limits for a while. */
+/** What a policy has besides limits: the calls it charges, its calendar, its alerts, and limits for a while. */
 export function terms(policy) {
-  const { labels, resource, actions, timeZone, weekStartsOn, monthStartsOn, temporary } = policy;
-  const calendar = [timeZone !== "UTC" && timeZone, weekStartsOn !== "monday" && `weeks from ${weekStartsOn}`, monthStartsOn !== 1 && `months from the ${monthStartsOn}.`].filter(Boolean);
+  const { labels, resource, actions, timeZone, weekStartsOn, monthStartsOn, temporary, thresholds } = policy;
+  const calendar = [timeZone !== UTC && timeZone, weekStartsOn !== "monday" && `weeks from ${dayOfWeek(weekStartsOn)}`, monthStartsOn !== 1 && `months from day ${monthStartsOn}`].filter(Boolean);
   const lines = [
-    labels && ["Labels", labelText(labels)], resource && ["Resource", resource], actions && ["Actions", actions.join(", ")], calendar.length && ["Calendar", calendar.join(", ")],
-    temporary && ["Until", `${temporary.until.slice(0, 16).replace("T", " ")} UTC: ${Object.entries(temporary.limits).map(([name, max]) => `${name} ${max ?? "no limit"}`).join(", ")}`],
+    labels && (policy.agentId || policy.userId) && ["Labels", labelText(labels)], resource && ["Resource", resource], actions && ["Actions", actions.join(", ")], calendar.length && ["Calendar", calendar.join(", ")],
+    `${thresholds}` !== `${USUAL_THRESHOLDS}` && ["Alerts", thresholds.length ? thresholds.map((percent) => `${percent} %`).join(", ") : "none"],
+    temporary && ["Until", `${temporary.until.slice(0, 16).replace("T", " ")} UTC: ${Object.entries(temporary.limits).map(([name, max]) => `${limitName(name)} ${max === null ? "without limit" : amount(max)}`).join(", ")}`],
   ].filter(Boolean);
   return lines.map(([label, value]) => h("div", { class: "small muted wrap" }, `${label}: ${value}`));
 }
@@ -90,14 +95,14 @@ function editPolicy({ tenant, policy, refresh }) {
       field("Only one owner's agents", "userId", { placeholder: "user-1", hint: "Empty: every owner's." })),
     h("div", { class: "fields", "data-field": "limits" }, LIMITS.map(limitField("limits", limits)), h("div", { class: "error bad small wide" })),
     h("details", { open: MORE_LIMITS.some(([name]) => limits[name] !== undefined) }, h("summary", { class: "small" }, "By hour, by week, in all"), h("div", { class: "fields" }, MORE_LIMITS.map(limitField("limits", limits)))),
-    field("Tell webhooks at (percent)", "thresholds", { value: policy?.thresholds.join(", ") ?? "80, 100", placeholder: "none", hint: "Of each limit, once in its hour, day, week or month." }),
+    field("Tell webhooks at (percent)", "thresholds", { value: (policy?.thresholds ?? USUAL_THRESHOLDS).join(", "), placeholder: "none", hint: "Of each limit, once in each of its periods. Empty: never." }),
     field("When one is used up", "action", { options: ACTIONS, value: policy?.action ?? "block" }),
     h("details", { open: Boolean(policy?.labels || policy?.resource || policy?.actions) }, h("summary", { class: "small" }, "Only some calls"), h("div", { class: "fields" },
       field("Agents with all labels", "labels", { value: labelText(policy?.labels), placeholder: "team=data, env=production", hint: "Empty: whatever their labels." }),
       field("Resource", "resource", { value: policy?.resource ?? "", placeholder: "mcp:github:*", hint: "A pattern. Empty: any." }),
       field("Actions", "actions", { value: policy?.actions?.join(", ") ?? "", placeholder: "read, write", hint: "Empty: any." }))),
     h("details", {}, h("summary", { class: "small" }, "Calendar"), h("div", { class: "fields" },
-      field("Time zone", "timeZone", { value: policy?.timeZone ?? "UTC", list: "zones", placeholder: "Europe/Berlin" }), h("datalist", { id: "zones" }, ZONES().map((zone) => h("option", { value: zone }))),
+      zoneField(policy?.timeZone ?? UTC),
       field("Weeks start on", "weekStartsOn", { options: WEEKDAYS, value: policy?.weekStartsOn ?? "monday" }),
       field("Months start on day", "monthStartsOn", { type: "number", min: 1, max: 28, value: policy?.monthStartsOn ?? 1 }))),
     h("details", { open: Boolean(policy?.temporary) }, h("summary", { class: "small" }, "Other limits for a while"), h("div", { class: "fields", "data-field": "temporary" },
@@ -117,7 +122,7 @@ function editPolicy({ tenant, policy, refresh }) {
     const all = {
       limits: given, action: text(form, "action"), thresholds: (list("thresholds") ?? []).map(exact),
       labels: text(form, "labels") === labelText(policy?.labels) ? undefined : readLabels(text(form, "labels")), resource: text(form, "resource") || null, actions: list("actions"),
-      timeZone: text(form, "timeZone") || "UTC", weekStartsOn: text(form, "weekStartsOn"), monthStartsOn: Number(text(form, "monthStartsOn")),
+      timeZone: text(form, "timeZone") || UTC, weekStartsOn: text(form, "weekStartsOn"), monthStartsOn: Number(text(form, "monthStartsOn")),
       temporary: until === null ? null : { limits: meanwhile, until },
     };
     // What was not touched is not sent: a time that has passed meanwhile would be refused.

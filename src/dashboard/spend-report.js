@@ -3,6 +3,7 @@
 import { h } from "./dom.js";
 import { get, download, withQuery } from "./api.js";
 import { button } from "./ui.js";
+import { UTC, isZone } from "./forms.js";
 import { cost, costDigits, count, dayName, monthName } from "./format.js";
 import { agentLink, tenantLink } from "./names.js";
 
@@ -32,7 +33,7 @@ export function groupValue(by, value) {
   if (by === "tenant") return tenantLink(value);
   if (by === "agent") return value ? agentLink(value) : h("span", { class: "muted" }, "no agent");
   if (value === null) return h("span", { class: "muted" }, by === "owner" ? "unknown agents" : by.startsWith(LABEL) ? "without this label" : "usage reports");
-  return by === "day" ? h("span", { class: "nowrap" }, dayName(value)) : by === "month" ? monthName(value) : by === "resource" ? h("code", {}, value) : value === "" ? h("span", { class: "muted" }, "empty") : value;
+  return by === "day" ? h("span", { class: "nowrap" }, dayName(value)) : by === "month" ? monthName(value) : by === "resource" ? h("code", { class: "wrap" }, value.split(/(?<=[:_/])/).map((part) => [part, h("wbr")])) : value === "" ? h("span", { class: "muted" }, "empty") : value;
 }
 
 /** A table's columns of sums, for these rows. What is held is left out where nothing is. */
@@ -60,13 +61,19 @@ export const csvButton = (query) => button("CSV", async () => {
   setTimeout(() => URL.revokeObjectURL(url), 10000);
 }, { label: "Download as CSV" });
 
-/** The month of a time, such as `2026-11`; months count from this one with `by`. */
-export function monthOf(time = new Date(), by = 0) {
-  return new Date(Date.UTC(time.getUTCFullYear(), time.getUTCMonth() + by, 1)).toISOString().slice(0, 7);
+/** The day of a time in a zone, such as `2026-11-30`. A zone that the browser does not know is for the server to refuse. */
+export function dayIn(zone = UTC, time = new Date()) {
+  return isZone(zone) ? new Intl.DateTimeFormat("en-CA", { timeZone: zone, year: "numeric", month: "2-digit", day: "2-digit" }).format(time) : dayIn(UTC, time);
+}
+
+/** The month of a day, such as `2026-11`; months count from this one with `by`. */
+export function monthOf(day = dayIn(), by = 0) {
+  const [year, month] = day.split("-").map(Number);
+  return new Date(Date.UTC(year, month - 1 + by, 1)).toISOString().slice(0, 7);
 }
 
 /** The days of a month: its first, and the first of the next. */
-export const daysOf = (month) => ({ since: `${month}-01`, until: `${monthOf(new Date(`${month}-01T00:00:00Z`), 1)}-01` });
+export const daysOf = (month) => ({ since: `${month}-01`, until: `${monthOf(month, 1)}-01` });
 
 /** Sums that are only shown are added here; floats leave digits past the last millionth. */
 const plus = (map, key, amount) => map.set(key, Math.round(((map.get(key) ?? 0) + amount) * 1e6) / 1e6);
@@ -85,6 +92,6 @@ export async function costsThisMonth(tenantId, signal) {
     // The page is about agents: it stands without what they cost.
     return null;
   }
-  const digits = costDigits([...agents.values()]);
-  return { agent: (id) => cost(agents.get(id) ?? 0, digits), owner: (tenant, name) => cost(owners.get(owner(tenant, name)) ?? 0) };
+  const digits = costDigits([...agents.values(), ...owners.values()]);
+  return { agent: (id) => cost(agents.get(id) ?? 0, digits), owner: (tenant, name) => cost(owners.get(owner(tenant, name)) ?? 0, digits) };
 }

@@ -1,13 +1,13 @@
 // What was spent, by day and by whatever one groups by.
 
 import { h, s } from "./dom.js";
-import { session } from "./api.js";
+import { session, withQuery } from "./api.js";
 import { pageHead, card, table, empty, bar } from "./ui.js";
-import { field } from "./forms.js";
+import { UTC, field, zoneField } from "./forms.js";
 import { barChart, roundUp } from "./charts.js";
 import { cost, count, dateTime, dayName, monthName } from "./format.js";
 import { tenantFilter, tenantChoices } from "./tenant-filter.js";
-import { GROUPS, LABEL, columnOf, csvButton, daysOf, groupName, groupValue, monthOf, report, sumColumns } from "./spend-report.js";
+import { GROUPS, LABEL, columnOf, csvButton, dayIn, daysOf, groupName, groupValue, monthOf, report, sumColumns } from "./spend-report.js";
 
 const DAY_MS = 86400000;
 /** More days than that are drawn as months: their bars would be too thin. */
@@ -21,24 +21,26 @@ const MOST_ROWS = 200;
 
 const PERIODS = [["month", "This month"], ["last", "Last month"], ["7", "Last 7 days"], ["30", "Last 30 days"], ["custom", "Custom"]];
 
-const date = (time) => new Date(time).toISOString().slice(0, 10);
+/** The day that many days behind another. Days are counted in UTC, where all have 24 hours. */
+const dayAfter = (day, days = 1) => new Date(new Date(day).getTime() + days * DAY_MS).toISOString().slice(0, 10);
 
-/** The days of a period, in UTC; `until` is the day behind the last one. */
-function daysIn(period, given) {
-  if (period === "custom") return { since: given.since || `${monthOf()}-01`, until: given.until ? date(new Date(given.until).getTime() + DAY_MS) : date(Date.now() + DAY_MS) };
-  if (period === "last") return daysOf(monthOf(new Date(), -1));
-  if (period === "7" || period === "30") return { since: date(Date.now() - (Number(period) - 1) * DAY_MS), until: date(Date.now() + DAY_MS) };
-  return daysOf(monthOf());
+/** The days of a period that goes up to today; `until` is the day behind the last one. */
+function daysIn(period, given, today) {
+  if (period === "custom") return { since: given.since || `${monthOf(today)}-01`, until: dayAfter(given.until || today) };
+  if (period === "last") return daysOf(monthOf(today, -1));
+  if (period === "7" || period === "30") return { since: dayAfter(today, 1 - Number(period)), until: dayAfter(today) };
+  return daysOf(monthOf(today));
 }
 
 export async function spend({ query, signal }) {
-  const given = Object.fromEntries(["tenantId", "agentId", "userId", "period", "since", "until", "by"].map((name) => [name, query.get(name) ?? ""]));
+  const given = Object.fromEntries(["tenantId", "agentId", "userId", "period", "timeZone", "since", "until", "by"].map((name) => [name, query.get(name) ?? ""]));
   const groups = GROUPS.filter(([name]) => name !== "tenant" || (session.isOperator && !given.tenantId));
   const isLabel = given.by.startsWith(LABEL);
   const by = (isLabel && given.by !== LABEL) || groups.some(([name]) => name === given.by) ? given.by : groups[0][0];
   const period = PERIODS.some(([name]) => name === given.period) ? given.period : "month";
-  const { since, until } = daysIn(period, given);
-  const filter = { tenantId: given.tenantId, agentId: given.agentId, userId: given.userId, since, until };
+  const today = dayIn(given.timeZone || UTC);
+  const { since, until } = daysIn(period, given, today);
+  const filter = { tenantId: given.tenantId, agentId: given.agentId, userId: given.userId, timeZone: given.timeZone, since, until };
   const tenants = session.isOperator ? await tenantChoices() : [];
 
   const goto = (event) => {
@@ -46,17 +48,18 @@ export async function spend({ query, signal }) {
     const entered = Object.fromEntries(Object.keys(given).map((name) => [name, elements[name]?.value.trim() ?? given[name]]));
     if (entered.by === LABEL) entered.by = LABEL + (elements.label?.value.trim() ?? "");
     // From here on the days are the reader's own.
-    if (entered.period === "custom" && period !== "custom") Object.assign(entered, { since, until: date(new Date(until).getTime() - DAY_MS) });
+    if (entered.period === "custom" && period !== "custom") Object.assign(entered, { since, until: dayAfter(until, -1) });
     if (entered.period !== "custom") Object.assign(entered, { since: "", until: "" });
-    location.hash = `#/spend?${new URLSearchParams(Object.entries(entered).filter(([, value]) => value !== ""))}`;
+    location.hash = withQuery("#/spend", entered);
   };
   const filters = h("form", { class: "filters card", "aria-label": "Filters", onsubmit: (event) => event.preventDefault() },
     session.isOperator && tenantFilter(tenants, given.tenantId, { onchange: goto }),
-    field("Period (UTC)", "period", { value: period, onchange: goto, options: PERIODS }),
+    field("Period", "period", { value: period, onchange: goto, options: PERIODS }),
     period === "custom" && [
       field("First day", "since", { type: "date", value: since, onchange: goto }),
-      field("Last day", "until", { type: "date", value: date(new Date(until).getTime() - DAY_MS), onchange: goto }),
+      field("Last day", "until", { type: "date", value: dayAfter(until, -1), onchange: goto }),
     ],
+    zoneField(given.timeZone || UTC, { onchange: goto }),
     field("Group by", "by", { value: isLabel ? LABEL : by, onchange: goto, options: [...groups.map(([name, , label]) => [name, label]), [LABEL, "Label"]] }),
     isLabel && field("Label's key", "label", { value: given.by.slice(LABEL.length), onchange: goto, placeholder: "team" }),
     field("Owner", "userId", { value: given.userId, onchange: goto, "data-search": "" }),
@@ -65,11 +68,11 @@ export async function spend({ query, signal }) {
   const found = await report({ ...filter, groupBy: by }, { signal });
   const byTime = await overTime(filter, by, signal);
   const tenant = session.isOperator ? given.tenantId : session.who.tenant.slug;
-  const month = period === "last" ? monthOf(new Date(), -1) : monthOf();
+  const month = monthOf(today, period === "last" ? -1 : 0);
   return [
     pageHead("Spend", {
       sub: `As of ${dateTime(found.asOf)} UTC. A decision counts on its own day, with its real cost once that is reported.`,
-      actions: [csvButton({ ...filter, groupBy: by }), tenant && h("a", { class: "button primary", href: `#/invoice/${tenant}/${month}` }, "Invoice")],
+      actions: [csvButton({ ...filter, groupBy: by }), tenant && h("a", { class: "button primary", href: withQuery(`#/invoice/${tenant}/${month}`, { timeZone: given.timeZone }) }, "Invoice")],
     }),
     h("div", { class: "stack" }, filters,
       found.unavailableTenants.length > 0 && h("p", { class: "notice" }, `${found.unavailableTenants.length} tenants could not be read, and their spend is not in these sums.`),
@@ -105,8 +108,8 @@ function totals(total) {
 /** The days or months from `since` to the day before `until`. */
 function steps(unit, since, until) {
   const all = [];
-  for (let time = new Date(`${since}T00:00:00Z`).getTime(); time < new Date(`${until}T00:00:00Z`).getTime(); time += DAY_MS) {
-    const step = date(time).slice(0, unit === "day" ? 10 : 7);
+  for (let day = since; day < until; day = dayAfter(day)) {
+    const step = day.slice(0, unit === "day" ? 10 : 7);
     if (all.at(-1) !== step) all.push(step);
   }
   return all;
@@ -140,7 +143,7 @@ function chart({ unit, split, rows: parts }, found, by, since, until) {
     amount: (n) => n.toLocaleString("en", { maximumSignificantDigits: 3 }),
     ceiling: (n) => (n > 0 ? roundUp(n, TOPS) : 1),
     say: (at) => (at === null
-      ? `${cost(found.total.cost)} from ${dayName(since)} to ${dayName(date(new Date(until).getTime() - DAY_MS))}`
+      ? `${cost(found.total.cost)} from ${dayName(since)} to ${dayName(dayAfter(until, -1))}`
       : [h("b", {}, name(all[at])), " · ", round(shown.reduce((sum, [, each]) => sum + each[at], 0))]),
   });
   const swatch = (kind, text) => h("span", {}, s("svg", { viewBox: "0 0 9 9", "aria-hidden": "true" }, s("rect", { class: kind, width: 9, height: 9, rx: 2 })), text);

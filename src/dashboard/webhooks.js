@@ -59,13 +59,13 @@ async function showDeliveries(webhook, refresh) {
       deliveries.length ? table([
         ["Type", (delivery) => h("code", {}, delivery.type)],
         ["Status", (delivery) => badge(delivery.status)],
-        ["Answer", (delivery) => delivery.problem ?? delivery.httpStatus ?? "–"],
+        ["Answer", (delivery) => delivery.problem ?? delivery.httpStatus ?? "–", "wrap"],
         ["Happened", (delivery) => ago(delivery.createdAt)],
         ["", (delivery) => delivery.status !== "pending" && again(delivery), "actions"],
       ], deliveries, { label: "Messages" }) : h("p", { class: "muted" }, "Nothing was sent yet."),
       deliveries.length >= MOST && h("span", { class: "small muted" }, `The newest ${MOST} are shown; the API has all.`));
     return [shown, h("div", { class: "foot" }, button("Close", () => { close(); return refresh(); }, { kind: "primary" }))];
-  });
+  }, { kind: "wide" });
 }
 
 function editWebhook({ tenant, webhook, refresh }) {

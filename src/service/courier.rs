@@ -274,7 +274,9 @@ impl Courier {
             if failures > 0 {
                 let random = getrandom::u32().unwrap_or_default();
                 let now = self.kavach.core.clock.now();
-                self.pause(lane, self.backoff.after(failures, message.since, now, random)).await;
+                let is_nudged = self.pause(lane, self.backoff.after(failures, message.since, now, random)).await;
+                // Somebody looks at it, and may have mended it: the next waits are short again.
+                failures = if is_nudged { 0 } else { failures };
             }
         }
     }
@@ -376,10 +378,9 @@ impl Courier {
         self.kavach.ask_one_of(None, &route, |reply| Inspect { credential, look, reply }).await
     }
 
-    async fn pause(&self, lane: &Lane, wait: Duration) {
-        if !self.closing.get() {
-            let _ = timeout(wait, lane.nudge.notified()).await;
-        }
+    /// Waits, unless the server ends or somebody asks to try at once. Then it returns `true`.
+    async fn pause(&self, lane: &Lane, wait: Duration) -> bool {
+        self.closing.get() || timeout(wait, lane.nudge.notified()).await.is_ok()
     }
 
     async fn ask_again(&self) -> Result<(), Closing> {

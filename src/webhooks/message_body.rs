@@ -1,5 +1,7 @@
 //! The text of a message, made from the event that it tells of. The same event always gives the same text.
 
+use std::cmp::Reverse;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -12,7 +14,7 @@ use crate::domain::{AuditEntry, Timestamp};
 
 /// Bytes of a line in a Slack message: it takes 3,000 characters in a block, and people read less.
 const MAX_LINE_BYTES: usize = 1_000;
-/// Thresholds that a Slack message names: a block has ten elements.
+/// Thresholds that a Slack message names below the first: a block has ten elements.
 const MAX_SHOWN_THRESHOLDS: usize = 6;
 
 /// A message as Standard Webhooks recommends.
@@ -51,15 +53,20 @@ pub fn body(format: WebhookFormat, kind: MessageType, entry: &AuditEntry, crosse
 /// Callers' text is `plain_text`, in which Slack finds no mention, no link and no markup.
 fn slack(kind: MessageType, entry: &AuditEntry, thresholds: &[CrossedView]) -> Value {
     let tenant = entry.tenant_id.folder_name();
-    let by = entry.key_name.as_deref().or(entry.by.as_deref()).unwrap_or("the server");
-    let text = shown_within(&format!("{} {}", kind.meaning(), entry.resource), MAX_LINE_BYTES);
-    let mut facts = vec![format!("{} in tenant {tenant}, by {by}", kind.as_str())];
-    facts.extend(entry.reason.as_deref().map(str::to_owned));
-    // Slack takes ten elements; the last is the highest.
-    facts.extend(thresholds.iter().rev().take(MAX_SHOWN_THRESHOLDS).map(|crossed| {
+    let agent = entry.agent_id.map(|id| id.to_string());
+    let by = entry.key_name.as_deref().or(entry.by.as_deref()).or(agent.as_deref()).unwrap_or("the server");
+    let reached = |crossed: &CrossedView| {
         let CrossedView { policy_id, limit, percent, used, max } = crossed;
         format!("{percent}% of {limit} of policy {policy_id} reached: {used} of {max} used")
-    }));
+    };
+    let mut thresholds: Vec<_> = thresholds.iter().collect();
+    thresholds.sort_by_key(|crossed| Reverse(crossed.percent));
+    let mut reached = thresholds.into_iter().map(reached);
+    let headline = reached.next().unwrap_or_else(|| format!("{} {}", kind.meaning(), entry.resource));
+    let text = shown_within(&headline, MAX_LINE_BYTES);
+    let mut facts = vec![format!("{} in tenant {tenant}, by {by}", kind.as_str())];
+    facts.extend(entry.reason.as_deref().map(str::to_owned));
+    facts.extend(reached.take(MAX_SHOWN_THRESHOLDS));
     facts.push(format!("{}, {}", entry.timestamp, entry.id));
     let plain =
         |text: &str| json!({ "type": "plain_text", "text": shown_within(text, MAX_LINE_BYTES), "emoji": false });
@@ -74,7 +81,10 @@ fn slack(kind: MessageType, entry: &AuditEntry, thresholds: &[CrossedView]) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::PolicyId;
     use crate::domain::author::By;
+    use crate::domain::budget::calendar::Span;
+    use crate::domain::budget::window::Counted;
     use crate::domain::event::{Change, ChangeRecord};
     use crate::domain::{Event, Moment, TenantId};
 
@@ -95,6 +105,22 @@ mod tests {
         assert_eq!(body["type"], "tenant.suspended");
         assert_eq!(body["timestamp"], "2023-11-14T22:13:20.000Z");
         assert_eq!((&body["data"]["action"], &body["data"]["reason"]), (&json!("tenant.suspend"), &json!("moved")));
+    }
+
+    #[test]
+    fn a_slack_message_says_which_threshold_was_reached() {
+        let policy = PolicyId::derive(Timestamp::from_millis(1_700_000_000_000), 1, TenantId::DEFAULT.tag());
+        let crossed = |percent| {
+            let (period, of) = (Span::Month, Counted::Cost);
+            Crossed { policy, period, of, percent, used: 16_400_000, max: 20_000_000 }
+        };
+        let crossed = [crossed(50), crossed(80)];
+        let body = body(WebhookFormat::Slack, MessageType::BudgetThreshold, &entry("moved"), &crossed);
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let text = body["text"].as_str().unwrap();
+        assert!(text.starts_with("80% of maxTokensCostPerMonth of policy pol_"), "{text}");
+        assert!(text.ends_with(" reached: 16.4 of 20 used"), "{text}");
+        assert!(body["blocks"][1]["elements"][2]["text"].as_str().unwrap().starts_with("50% of "));
     }
 
     #[test]

@@ -32,6 +32,12 @@ fn a_hold_is_seen_and_released() {
     browser.sees("Open holds");
     assert_eq!(browser.run("return document.querySelectorAll('#holds tbody tr').length", json!([])), 2);
     browser.picture("agent-holds");
+    // Which call is it?
+    browser.click("Show the decision that holds 2");
+    browser.until("the decision is shown", "return location.hash.startsWith('#/audit/aud_')");
+    browser.sees("Held until (UTC)");
+    browser.sees("docs:1");
+    browser.go(&format!("#/agents/{id}"));
     browser.click("Release the hold of 2");
     browser.sees("Release this hold?");
     browser.click("Release");

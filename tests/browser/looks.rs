@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
+use crate::client::Client;
 use crate::harness::{OPERATOR_KEY, Options, Server};
 
 /// Controls without an accessible name, duplicate ids, and references to missing ids.
@@ -37,8 +38,11 @@ while (walker.nextNode()) {
 return [...bad];
 "#;
 
-/// Elements that stick out of the window to the side, and are not inside a box that scrolls.
+/// Elements that stick out of the window to the side, and are not inside a box that scrolls. In a wide window no table
+/// has to scroll.
 const CUT_OFF: &str = r##"
+const boxes = innerWidth < 1280 ? [] : [...document.querySelectorAll(".table-box")].filter((e) => e.scrollWidth > e.clientWidth + 1);
+if (boxes.length) return boxes.map((e) => `a table is ${e.scrollWidth} wide in ${e.clientWidth}: ${e.innerText.slice(0, 80)}`);
 const wide = document.documentElement.scrollWidth;
 return wide <= innerWidth ? [] : [`${wide} wide in ${innerWidth}`, ...[...document.querySelectorAll("#app *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 5).map((e) => e.outerHTML.slice(0, 140))];
 "##;
@@ -76,9 +80,9 @@ fn every_page_is_whole_named_and_readable() {
     let made = agents[0]["createdAt"].as_str().unwrap().to_owned();
     let (lent, filer) = (id("summarizer"), id("report-filer"));
     operator.post("/v1/tenants/acme/keys", json!({ "name": "billing service" })).expect(201);
-    let webhook =
-        json!({ "tenantId": "acme", "url": "https://kavach.invalid/hook", "events": ["budget.*", "agent.revoked"] });
-    operator.post("/v1/webhooks", webhook).expect(201);
+    furnish(&operator);
+    let denied = operator.get("/v1/audit?tenantId=acme&result=denied&limit=1").items()[0]["id"].clone();
+    let denied = denied.as_str().unwrap();
     let why = format!(
         "#/why?agentId={filer}&action=read&resource=mcp%3Afilesystem%3Aread_text_file&arguments=%7B%22path%22%3A%22%2Fetc%2Fpasswd%22%7D"
     );
@@ -101,6 +105,7 @@ fn every_page_is_whole_named_and_readable() {
         ("spend-custom", "#/spend?period=custom&since=2026-01-01&until=2026-12-31&by=resource".into()),
         ("invoice", format!("#/invoice/acme/{}", &made[..7])),
         ("audit", "#/audit".into()),
+        ("audit-entry", format!("#/audit/{denied}")),
         ("why", why),
     ];
 
@@ -130,6 +135,18 @@ fn every_page_is_whole_named_and_readable() {
             }
             check(&browser, &format!("{name} {look}"));
             browser.picture(&format!("{name}-{look}"));
+            // What opens on that page.
+            let opened = match *name {
+                "policies" => "Edit",
+                "webhooks" => "Messages",
+                _ => continue,
+            };
+            browser.run(MESSAGES, json!([]));
+            browser.run("[...document.querySelectorAll('main button')].filter((one) => one.innerText === arguments[0]).at(-1).click()", json!([opened]));
+            browser.until("it is open", "return !!document.querySelector('dialog[open]')");
+            browser.run("for (const part of document.querySelectorAll('dialog details')) part.open = true;", json!([]));
+            check(&browser, &format!("the dialog of {name} {look}"));
+            browser.picture(&format!("{name}-dialog-{look}"));
         }
     }
 
@@ -146,6 +163,42 @@ fn every_page_is_whole_named_and_readable() {
     browser.at("#/overview");
     browser.check_records();
 }
+
+/// What the demo lacks: a policy with everything that one can have, labels, and webhooks that fare differently.
+fn furnish(operator: &Client) {
+    let filer = operator.get("/v1/agents?tenantId=acme&userId=ops").items()[0]["id"].as_str().unwrap().to_owned();
+    let labels = json!({ "team": "release-engineering", "env": "production" });
+    operator.patch(&format!("/v1/agents/{filer}"), json!({ "labels": labels })).expect(200);
+    let limits = json!({ "maxCallsPerHour": 120, "maxCallsTotal": 100_000, "maxTokensCostPerWeek": 12.5, "maxTokensCostTotal": "1500.000001" });
+    let meanwhile =
+        json!({ "limits": { "maxCallsPerHour": 240, "maxTokensCostPerWeek": null }, "until": "2099-01-01T00:00:00Z" });
+    let policy = json!({
+        "tenantId": "acme", "limits": limits, "action": "throttle", "labels": labels, "resource": "mcp:github:*",
+        "actions": ["read", "execute"], "timeZone": "America/Argentina/Buenos_Aires", "weekStartsOn": "sunday",
+        "monthStartsOn": 28, "temporary": meanwhile, "thresholds": [50, 75, 90, 100, 120],
+    });
+    operator.post("/v1/policies", policy).expect(201);
+    let webhooks = [
+        json!({ "tenantId": "acme", "url": "https://hooks.slack.invalid/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX", "events": ["budget.threshold"], "format": "slack", "description": "To the channel of whoever is on call" }),
+        json!({ "tenantId": "acme", "url": "https://kavach.invalid/hook", "events": ["budget.*", "agent.revoked", "key.created"] }),
+    ];
+    for webhook in webhooks {
+        operator.post("/v1/webhooks", webhook).expect(201);
+    }
+}
+
+/// Shows messages of every kind. That one is given up takes a day.
+const MESSAGES: &str = r#"
+const real = window.fetch;
+const at = (minutes) => new Date(Date.now() - minutes * 60000).toISOString();
+const message = (id, type, status, rest) => ({ id: `msg_01a22b9080f57000800000${id}9aaa2a6f`, type, status, attempts: null, httpStatus: null, problem: null, finishedAt: null, ...rest });
+const messages = [
+  message("1a", "webhook.test", "pending", { createdAt: at(0) }),
+  message("19", "budget.threshold", "delivered", { createdAt: at(7), attempts: 1, httpStatus: 204, finishedAt: at(7) }),
+  message("18", "agent.revoked", "dead", { createdAt: at(1700), attempts: 9, httpStatus: 503, problem: "it answered 503 Service Unavailable instead of a status from 200 to 299", finishedAt: at(260) }),
+];
+window.fetch = (url, ...rest) => String(url).includes("/deliveries") ? Promise.resolve(new Response(JSON.stringify(messages), { headers: { "Content-Type": "application/json" } })) : real(url, ...rest);
+"#;
 
 /// Some calls of all agents.
 fn traffic(server: &Server, agents: &[Value]) {

@@ -111,6 +111,38 @@ fn a_month_is_billed_in_two_clicks() {
 }
 
 #[test]
+fn days_and_months_are_those_of_the_chosen_zone() {
+    let server = Server::start();
+    let operator = server.operator();
+    operator.post("/v1/tenants", json!({ "name": "acme", "slug": "acme" })).expect(201);
+    spender(&server, "acme", "ana", "reader");
+    // Two zones that never have the same day.
+    let days = ["Pacific/Kiritimati", "Pacific/Pago_Pago"].map(|zone| {
+        let report = operator.get(&format!("/v1/spend?groupBy=day&timeZone={zone}")).expect(200);
+        report["rows"][0]["day"].as_str().unwrap()[8..].trim_start_matches('0').to_owned()
+    });
+    assert_ne!(days[0], days[1]);
+    let browser = Browser::start(&server);
+    browser.sign_in(OPERATOR_KEY);
+    browser.go("#/spend?tenantId=acme&period=7&timeZone=Pacific%2FKiritimati&by=day");
+    let first = "return document.querySelector('#spend-rows tbody td').innerText.trim().split(' ')[0]";
+    assert_eq!(browser.run(first, json!([])), json!(days[0]));
+    let choose = |zone: &str| {
+        let script = "const zone = document.querySelector('[name=timeZone]'); zone.value = arguments[0]; zone.dispatchEvent(new Event('change'));";
+        browser.run(script, json!([zone]));
+    };
+    choose("Europe/Atlantis");
+    browser.sees("must be the name of a time zone");
+    choose("Pacific/Pago_Pago");
+    browser.at("#/spend?tenantId=acme&period=7&timeZone=Pacific%2FPago_Pago&by=day");
+    assert_eq!(browser.run(first, json!([])), json!(days[1]));
+    browser.click("Invoice");
+    browser.sees("Pacific/Pago_Pago");
+    browser.sees("1.250001");
+    browser.check_records();
+}
+
+#[test]
 fn a_tenant_key_sees_and_bills_its_own_spend() {
     let server = Server::start();
     let operator = server.operator();

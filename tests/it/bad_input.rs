@@ -175,10 +175,34 @@ fn an_error_about_bad_json_names_the_place() {
             let shown: String = String::from_utf8_lossy(body).chars().take(60).collect();
             assert_eq!(answer.status, 400, "{method} {path} {shown}: {}", answer.text());
             let message = answer.problem(400, "INVALID_BODY");
-            assert!(message.contains("can't be read"), "{shown}: {message}");
+            // Some lack a field before they go wrong.
+            let says_what = message.contains("can't be read") || message.ends_with("is missing");
+            assert!(says_what, "{shown}: {message}");
         }
     }
     assert_eq!(everything(&operator), before);
+}
+
+#[test]
+fn a_missing_field_and_an_unknown_word_are_named() {
+    let server = Server::start();
+    let agent = prepare(&server);
+    let operator = server.operator();
+    let robot = json!({ "ownerId": "o", "name": "n", "type": "robot", "permissions": [] });
+    for (path, body, field, sentence) in [
+        ("/v1/agents", json!({ "tenantId": "acme" }), "ownerId", "ownerId is missing"),
+        ("/v1/usage", json!({ "tokensCost": 1 }), "agentId", "agentId is missing"),
+        ("/v1/policies", json!({}), "limits", "limits is missing"),
+        ("/v1/authorize", json!({ "agentId": agent.id, "action": "read" }), "resource", "resource is missing"),
+        ("/v1/agents", robot, "type", "type must be one of `autonomous`, `delegated`, `service`, not 'robot'"),
+    ] {
+        let answer = operator.post(path, body);
+        assert_eq!(answer.problem(400, "INVALID_BODY"), sentence);
+        assert_eq!(answer.json()["details"]["field"], field, "{}", answer.text());
+    }
+    let batch = json!({ "requests": [{ "agentId": agent.id, "action": "read" }] });
+    let answer = operator.post("/v1/authorize/batch", batch).expect(200);
+    assert_eq!(answer["results"][0]["error"]["details"]["field"], "requests[0].resource");
 }
 
 #[test]

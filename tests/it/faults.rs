@@ -81,7 +81,7 @@ fn unusable_settings_end_the_process_with_a_sentence() {
         (vec!["--operator-key", "short"], "--operator-key"),
         (vec!["--workers", "0"], "--workers"),
         (vec!["--data-dir", not_a_directory.to_str().unwrap()], "kavach: "),
-        (vec!["--data-dir", not_a_directory.with_extension("d").to_str().unwrap(), "--addr", &taken], "kavach: "),
+        (vec!["--data-dir", not_a_directory.with_extension("d").to_str().unwrap(), "--addr", &taken], &taken),
         (vec!["--no-such-option"], "--no-such-option"),
     ] {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kavach"));

@@ -90,7 +90,7 @@
 //!
 //! | module | what belongs in it |
 //! | --- | --- |
-//! | `readme` | runs the README's commands |
+//! | `readme`, `guides`, `followed` | runs the commands of the README and of `docs/guides` |
 //! | `harness` | starts, kills and restarts the server |
 //! | `client`, `events` | an HTTP client; a client of the live stream |
 //! | `world` | makes tenants, keys and agents |
@@ -130,9 +130,11 @@ mod delegations;
 mod events;
 mod every_byte;
 mod faults;
+mod followed;
 mod foreign_ids;
 mod framing;
 mod gateways;
+mod guides;
 mod harness;
 mod hold_proof;
 mod holds;

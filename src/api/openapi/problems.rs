@@ -109,7 +109,7 @@ fn example(code: Code) -> Error {
         Code::TenantMismatch => field("tenantId", "is not the key's tenant"),
         Code::InvalidBody => field(
             "settings.maxAgents",
-            "can't be read: invalid type: string \"5\", expected a whole number from 0 to 4294967295 at line 1 column 53",
+            "can't be read: invalid type: string \"5\", expected a whole number from 0 to 4294967295",
         ),
         Code::InvalidField => field("name", "must not be empty"),
         Code::InvalidQuery => field("limit", "must be from 1 to 1000"),

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::endpoint::{Endpoint, Reply};
 use super::{id, server};
 use crate::client::Client;
-use crate::harness::eventually;
+use crate::harness::{Options, Server, eventually};
 
 #[test]
 fn changes_are_told_in_order_and_signed() {
@@ -79,6 +79,19 @@ fn a_webhook_gets_only_what_it_asks_for_in_its_format() {
     assert!(message.json()["text"].as_str().unwrap().contains(&agent.id));
     assert!(message.json()["blocks"].as_array().is_some_and(|blocks| !blocks.is_empty()));
     assert!(message.is_signed_by(to_slack["secret"].as_str().unwrap()));
+}
+
+#[test]
+fn after_a_test_message_failed_the_waits_are_short_again() {
+    // With the waits of a real server. The first two attempts are the message's and the nudge's; the third is 5 seconds
+    // later, not 5 minutes.
+    let server = Server::start_with(Options::args(&["--webhook-allow", "127.0.0.0/8"]));
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let endpoint = Endpoint::answering(|attempts| if attempts < 2 { Reply::Status(500) } else { Reply::Status(204) });
+    let made = operator.webhook(&acme.id, &endpoint.url(), &["*"]);
+    operator.post(&format!("/v1/webhooks/{}/test", id(&made)), json!({})).expect(202);
+    endpoint.wait_for(1);
 }
 
 #[test]
