@@ -217,6 +217,7 @@ impl AuditFilter {
                     && result.is_none_or(|result| result == AuditResult::Allowed)
                     && trace.is_none()
             }
+            Event::Leased(_) => false,
             Event::Delivered(record) => {
                 kind.has(AuditKind::Delivery)
                     && agent.is_none()
@@ -238,6 +239,7 @@ impl AuditEntry {
             Event::Changed(record) => Self::of_change(id, tenant, moment, record),
             Event::Used(record) => Self::of_usage(id, tenant, moment, record),
             Event::Delivered(record) => Self::of_delivery(id, tenant, moment, record),
+            Event::Leased(_) => Self::of_lease(id, tenant, moment),
         }
     }
 
@@ -277,8 +279,20 @@ impl AuditEntry {
     }
 
     fn of_usage(id: AuditId, tenant: TenantId, moment: Moment, record: &UsageRecord) -> Self {
-        let UsageRecord { by, agent, owner, calls, cost, settles, hold, scoped: _, opens: _, key: _, crossed: _ } =
-            record;
+        let UsageRecord {
+            by,
+            agent,
+            owner,
+            calls,
+            cost,
+            settles,
+            hold,
+            scoped: _,
+            opens: _,
+            key: _,
+            crossed: _,
+            instance: _,
+        } = record;
         let (decision, held, held_until) = match hold {
             None => (settles.as_ref(), "", None),
             Some(HoldChange::Released) => (settles.as_ref(), ",\"hold\":\"released\"", None),
@@ -356,6 +370,37 @@ impl AuditEntry {
         }
     }
 
+    /// No entry of the trail, but what a message about thresholds tells of.
+    fn of_lease(id: AuditId, tenant: TenantId, moment: Moment) -> Self {
+        Self {
+            id,
+            kind: AuditKind::Usage,
+            tenant_id: tenant,
+            agent_id: None,
+            user_id: None,
+            action: LEASE_ACTION.into(),
+            resource: tenant.folder_name().into(),
+            parameters: None,
+            result: AuditResult::Allowed,
+            code: None,
+            reason: None,
+            duration_ms: 0.0,
+            tokens_cost: None,
+            ip: None,
+            user_agent: None,
+            policy_id: None,
+            r#ref: None,
+            by: None,
+            timestamp: moment.at,
+            trace_id: None,
+            clock_time: moment.other_wall(),
+            key_name: None,
+            before: None,
+            held_until: None,
+            settled_cost: None,
+        }
+    }
+
     fn of_change(id: AuditId, tenant: TenantId, moment: Moment, record: &ChangeRecord) -> Self {
         let ChangeRecord { by, reason, author, change, before, opens: _, key: _, kept: _ } = record;
         let author = author.as_deref();
@@ -392,6 +437,9 @@ impl AuditEntry {
 
 /// The action in the entry of a message that was delivered or given up.
 const DELIVERY_ACTION: &str = "webhook.deliver";
+
+/// The action in a message about what tenants have spent of an instance policy.
+const LEASE_ACTION: &str = "instance.spend";
 
 /// Whether the endpoint took the message.
 fn delivery_result(record: &DeliveryRecord) -> AuditResult {

@@ -111,6 +111,7 @@ codes! {
         ShuttingDown "SHUTTING_DOWN" "The server is shutting down.";
         Overloaded "OVERLOADED" "Too many calls wait for this tenant, or too many request bodies are arriving at once.";
         TenantUnavailable "TENANT_UNAVAILABLE" "The tenant's data can't be read, or it is being rebuilt.";
+        InstanceBudgetUnavailable "INSTANCE_BUDGET_UNAVAILABLE" "The tenant needs a slice of an instance policy, and can't get one at the moment. Nothing was charged.";
         OutcomeUnknown "OUTCOME_UNKNOWN" "The disk did not confirm the change: it may or may not have happened.";
         StorageUnavailable "STORAGE_UNAVAILABLE" "The journal can't be written. Nothing was changed.";
     }
@@ -142,6 +143,7 @@ impl Code {
                 | Code::ShuttingDown
                 | Code::Overloaded
                 | Code::TenantUnavailable
+                | Code::InstanceBudgetUnavailable
                 | Code::OutcomeUnknown
                 | Code::StorageUnavailable
         )

@@ -25,6 +25,7 @@ use crate::error::Code;
 use crate::id::{AgentId, DelegationId, KeyId, MessageId, PolicyId, TenantId, WebhookId};
 use crate::idempotency::kept_reply::KeptReply;
 use crate::idempotency::key::UsedKey;
+use crate::instance::lease::LeaseRecord;
 use crate::secret::SecretHash;
 use crate::tenant::settings::TenantSettings;
 use crate::text::Slug;
@@ -44,6 +45,8 @@ pub enum Event<'a> {
     Used(UsageRecord),
     /// A message to a webhook was delivered or given up.
     Delivered(DeliveryRecord),
+    /// A slice of an instance policy was granted, taken or returned.
+    Leased(LeaseRecord),
 }
 
 impl Event<'_> {
@@ -53,8 +56,14 @@ impl Event<'_> {
             Self::Decided(record) => record.extras.as_ref().and_then(|extras| extras.key),
             Self::Changed(record) => record.key,
             Self::Used(record) => record.key,
-            Self::Delivered(_) => None,
+            Self::Delivered(_) | Self::Leased(_) => None,
         }
+    }
+
+    /// Whether the audit trail shows it. Slices of instance policies say what several tenants use, and the calls that spend
+    /// them are there.
+    pub fn is_entry(&self) -> bool {
+        !matches!(self, Self::Leased(_))
     }
 }
 
@@ -456,6 +465,9 @@ pub struct Extras {
     /// The thresholds that it reaches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub crossed: Vec<Crossed>,
+    /// The instance policies whose slices it charged, by the numbers of the events in the default tenant that created them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instance: Vec<u64>,
 }
 
 /// What granted a call: the agent's own permission, or a delegated one. Every permission on the way counts the call in

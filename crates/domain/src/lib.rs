@@ -12,6 +12,7 @@
 //! | what a permission matches and demands, and which one grants a call | [`permission`] |
 //! | delegations: which ones count, and what they form | [`delegation`] |
 //! | budgets: policies, windows, usage, settlement | [`budget`] |
+//! | limits over all tenants, and how tenants get slices of them | [`instance`] |
 //! | keys of requests that may be sent again, and what is remembered of them | [`idempotency`] |
 //! | webhooks: what they are told, what waits, what became of it | [`webhook`] |
 //! | events, and the audit entries that are read back from them | [`event`], [`before`], [`audit`] |
@@ -31,6 +32,7 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod idempotency;
+pub mod instance;
 pub mod limits;
 pub mod moment;
 pub mod permission;

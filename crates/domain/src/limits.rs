@@ -126,6 +126,9 @@ pub const MAX_QUOTED_CHARS: usize = 80;
 pub const MAX_CAUSE_CHARS: usize = 400;
 /// Budget policies of one tenant. Each call checks and charges every one that applies.
 pub const MAX_POLICIES: usize = 10_000;
+/// Instance policies, over all tenants. A call looks at those that match, and whoever lends looks at all tenants that have
+/// a slice.
+pub const MAX_INSTANCE_POLICIES: usize = 100;
 /// The last day on which a policy's months may start: every month has it.
 pub const MAX_MONTH_START: u8 = 28;
 /// Labels of one agent, or of a policy's scope. A call looks for policies by each of its agent's.

@@ -14,6 +14,7 @@ use crate::budget::opening::Opened;
 use crate::budget::policy::{Policy, PolicyTerms};
 use crate::budget::settlement::UsageRecord;
 use crate::event::{Change, ChangeRecord, Event, Extras, Record};
+use crate::instance::lease::LeaseRecord;
 use crate::moment::Moment;
 use crate::tenant::Tenant;
 
@@ -24,7 +25,8 @@ impl Event<'_> {
             Self::Decided(record) => record.extras.as_ref().map_or(&[], |extras| &extras.opens),
             Self::Changed(record) => &record.opens,
             Self::Used(record) => &record.opens,
-            Self::Delivered(_) => &[],
+            Self::Leased(LeaseRecord::Lent { opens, .. }) => opens,
+            Self::Delivered(_) | Self::Leased(_) => &[],
         }
     }
 
@@ -38,6 +40,10 @@ impl Event<'_> {
             Self::Used(record) => Self::Used(UsageRecord { opens, ..record }),
             // It touches no policy.
             Self::Delivered(record) => Self::Delivered(record),
+            Self::Leased(LeaseRecord::Lent { policy, lent, crossed, .. }) => {
+                Self::Leased(LeaseRecord::Lent { policy, lent, opens, crossed })
+            }
+            Self::Leased(record) => Self::Leased(record),
         }
     }
 
@@ -59,6 +65,9 @@ impl Event<'_> {
     fn with_crossed(self, crossed: Vec<Crossed>) -> Self {
         match self {
             Self::Used(record) => Self::Used(UsageRecord { crossed, ..record }),
+            Self::Leased(LeaseRecord::Lent { policy, lent, opens, .. }) => {
+                Self::Leased(LeaseRecord::Lent { policy, lent, opens, crossed })
+            }
             other => other,
         }
     }
@@ -70,14 +79,17 @@ impl Tenant {
     /// and applies this one. Mostly it is the event itself.
     pub fn complete<'e, 'a>(&self, moment: Moment, event: &'e Event<'a>) -> Cow<'e, Event<'a>> {
         let may_open = self.may_open(event);
-        if !may_open && !matches!(event, Event::Used(_)) {
+        if !may_open && !matches!(event, Event::Used(_) | Event::Leased(_)) {
             return Cow::Borrowed(event);
         }
         let opens = if may_open { self.opens(moment, event) } else { Vec::new() };
         let opened = if opens.is_empty() { Cow::Borrowed(event) } else { Cow::Owned(event.clone().with_opens(opens)) };
         // A decision knows what it reaches: the check of its budgets has looked at them.
-        let Event::Used(record) = event else { return opened };
-        let crossed = self.crossed_by_usage(moment, record);
+        let crossed = match event {
+            Event::Used(record) => self.crossed_by_usage(moment, record),
+            Event::Leased(LeaseRecord::Lent { policy, lent, .. }) => self.crossed_by_lease(moment, *policy, lent),
+            _ => return opened,
+        };
         if crossed.is_empty() { opened } else { Cow::Owned(opened.into_owned().with_crossed(crossed)) }
     }
 
@@ -118,7 +130,8 @@ impl Tenant {
                 self.place_of_policy(policy.seq()).into_iter().collect()
             }
             Event::Changed(ChangeRecord { change: Change::PoliciesReset { .. }, .. }) => self.zoned_policies().into(),
-            Event::Decided(_) | Event::Changed(_) | Event::Delivered(_) => SmallVec::new(),
+            Event::Leased(LeaseRecord::Lent { policy, .. }) => self.place_of_policy(*policy).into_iter().collect(),
+            Event::Decided(_) | Event::Changed(_) | Event::Delivered(_) | Event::Leased(_) => SmallVec::new(),
         }
     }
 

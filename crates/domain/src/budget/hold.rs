@@ -66,6 +66,9 @@ pub struct Hold {
     /// The scoped policies that hold it, by the numbers of the events that created them.
     #[serde(default, skip_serializing_if = "no_scoped")]
     pub scoped: Box<[u64]>,
+    /// The instance policies whose slices hold it, by the numbers of the events that created them.
+    #[serde(default, skip_serializing_if = "no_scoped")]
+    pub instance: Box<[u64]>,
     /// When it ends by itself.
     pub ends_at: Timestamp,
 }

@@ -214,7 +214,8 @@ impl Tenant {
         let until = time.end_from(moment.wall);
         let change = HoldChange::Extended { decision: hold.decision.clone(), until };
         // It charges nothing.
-        let record = UsageRecord { settles: None, scoped: Vec::new(), ..end_record(by, hold, change) };
+        let record =
+            UsageRecord { settles: None, scoped: Vec::new(), instance: Vec::new(), ..end_record(by, hold, change) };
         let mut view = HoldView::of(self, hold);
         view.hold.ends_at = until;
         Ok((record, view))
@@ -242,6 +243,7 @@ fn settlement(by: By, hold: &Hold) -> UsageRecord {
     UsageRecord {
         settles: Some(hold.decision.clone()),
         scoped: hold.scoped.to_vec(),
+        instance: hold.instance.to_vec(),
         ..UsageRecord::new(by, hold.agent, Arc::clone(&hold.owner))
     }
 }

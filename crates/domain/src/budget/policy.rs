@@ -36,6 +36,18 @@ pub enum PolicyAction {
     Revoke,
 }
 
+/// Whose calls a policy is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyScope {
+    /// One tenant's.
+    #[default]
+    Tenant,
+    /// Those of all tenants of the server.
+    Instance,
+}
+
 /// The state of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
@@ -94,6 +106,16 @@ pub struct PolicyTerms {
     /// At which percents of its limits somebody is told, in ascending order; `None` is the usual ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Vec<u16>>,
+    /// Whether it is about the calls of all tenants: then none of its own tenant's calls charges it, and tenants get
+    /// [slices](crate::instance) of it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub instance: bool,
+}
+
+// Serde passes a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 impl PolicyTerms {
@@ -268,7 +290,8 @@ impl Policy {
 
     /// Whether it applies to an agent with that id and owner. Its scope may still except the agent or a call.
     pub fn is_about(&self, agent: AgentId, owner: &str) -> bool {
-        self.profile.agent.is_none_or(|own| own == agent)
+        !self.profile.terms.instance
+            && self.profile.agent.is_none_or(|own| own == agent)
             && self.profile.owner.as_deref().is_none_or(|own| own == owner)
     }
 

@@ -11,7 +11,7 @@ use crate::agent::labels::{Labels, LabelsSpec};
 use crate::author::By;
 use crate::budget::calendar::{Calendar, MonthStart, Weekday, parse_zone};
 use crate::budget::counts::Period;
-use crate::budget::policy::{Policy, PolicyAction, PolicyStatus, PolicyTerms};
+use crate::budget::policy::{Policy, PolicyAction, PolicyProfile, PolicyScope, PolicyStatus, PolicyTerms};
 use crate::budget::policy_limits::{Limits, LimitsPatch, TemporarySpec};
 use crate::budget::scope::{Scope, parse_actions, parse_resource, some_labels};
 use crate::budget::threshold::{DEFAULT_THRESHOLDS, parse_thresholds};
@@ -20,9 +20,9 @@ use crate::error::{Code, Error};
 use crate::event::{Change, ChangeRecord};
 use crate::id::{AgentId, PolicyId, TenantId};
 use crate::idempotency::kept_reply::KeptReply;
-use crate::limits::MAX_POLICIES;
 #[cfg(feature = "schema")]
 use crate::limits::{MAX_ACTIONS, MAX_MONTH_START, MAX_THRESHOLDS};
+use crate::limits::{MAX_INSTANCE_POLICIES, MAX_POLICIES};
 use crate::moment::Moment;
 use crate::tenant::settings::given;
 use crate::tenant::{Command, Creates, Repeatable, Tenant};
@@ -34,6 +34,10 @@ use crate::time::Timestamp;
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewPolicy {
+    /// Whose calls it is about: those of one `tenant`, which is the default, or of the whole `instance`. The latter takes an
+    /// operator key, names no tenant, agent or owner, and blocks or throttles.
+    #[serde(default)]
+    pub scope: PolicyScope,
     /// The tenant it belongs to: id, slug, or `null`. With `agentId`, that agent's tenant.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::TenantName>"))]
@@ -103,7 +107,17 @@ impl PolicyView {
     pub fn of(tenant: &Tenant, policy: &Policy, now: Timestamp) -> Self {
         let shown = Policy { usage: policy.used(now).into_owned(), ..policy.clone() };
         let (limits, windows) = (policy.limits(now).into_owned(), policy.windows(now));
-        Self { tenant: tenant.id(), policy: shown, status: policy.status(now), limits, windows }
+        let mut view = Self { tenant: tenant.id(), policy: shown, status: policy.status(now), limits, windows };
+        if policy.profile.terms.instance {
+            let held = tenant.with_lent(policy, now);
+            view.status = held.status(now);
+            view.windows = held.windows(now);
+            for window in &mut view.windows {
+                window.calls_held = Some(tenant.calls_lent(policy, window.period, now));
+            }
+            view.policy.usage = held.usage;
+        }
+        view
     }
 
     /// The policy with that id.
@@ -129,6 +143,9 @@ pub fn unknown_policy(id: &str) -> Error {
 /// The policy with that id, if this caller may change it.
 fn changeable(tenant: &Tenant, id: PolicyId, by: By) -> Result<&Policy, Error> {
     let policy = existing(tenant, id)?;
+    if policy.profile.terms.instance && by != By::Operator {
+        return Err(unknown_policy(&id.to_string()));
+    }
     if policy.profile.may_be_changed_by(by) {
         Ok(policy)
     } else {
@@ -151,7 +168,10 @@ impl CreatePolicy {
     /// # Errors
     /// `INVALID_FIELD`, naming the field; `AGENT_NOT_FOUND` for text that is not an agent's id.
     pub fn parse(new: NewPolicy) -> Result<Self, Error> {
-        let NewPolicy { tenant_id: _, agent_id, user_id, limits, action, .. } = new;
+        if new.scope == PolicyScope::Instance {
+            check_instance_fields(&new)?;
+        }
+        let NewPolicy { scope, tenant_id: _, agent_id, user_id, limits, action, .. } = new;
         let patch = TermsPatch {
             time_zone: new.time_zone.map(Some),
             week_starts_on: new.week_starts_on.map(Some),
@@ -168,6 +188,7 @@ impl CreatePolicy {
         };
         let owner = user_id.map(|text| parse_owner("userId", &text)).transpose()?.map(Arc::from);
         let (limits, terms) = (limits.merge(&Limits::default())?, patch.merge(&PolicyTerms::default())?);
+        let terms = PolicyTerms { instance: scope == PolicyScope::Instance, ..terms };
         Ok(Self { agent, owner, limits, action, terms })
     }
 }
@@ -176,8 +197,11 @@ impl Command for CreatePolicy {
     type Subject = PolicyId;
     type Reply = Option<PolicyView>;
 
-    fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, PolicyId), Error> {
+    fn decide(self, tenant: &Tenant, by: By, moment: Moment) -> Result<(Option<Change>, PolicyId), Error> {
         let Self { agent, owner, limits, action, terms } = self;
+        if terms.instance {
+            check_instance(tenant, by)?;
+        }
         if let Some(id) = agent.filter(|id| tenant.agent(*id).is_none()) {
             return Err(no_such_agent(&id.to_string()));
         }
@@ -313,8 +337,51 @@ impl TermsPatch {
         };
         // The usual ones need no mention.
         let thresholds = thresholds.filter(|percents| *percents != DEFAULT_THRESHOLDS);
-        Ok(PolicyTerms { calendar, temporary, scope: (!scope.is_empty()).then(|| Box::new(scope)), thresholds })
+        let scope = (!scope.is_empty()).then(|| Box::new(scope));
+        Ok(PolicyTerms { calendar, temporary, scope, thresholds, instance: old.instance })
     }
+}
+
+/// An instance policy is about all tenants, and must be able to stop a call.
+fn check_instance_fields(new: &NewPolicy) -> Result<(), Error> {
+    let refuse = |field, problem| Err(Error::field(Code::InvalidField, field, problem));
+    let named = "must be left out with scope instance: such a policy is about the calls of all tenants";
+    if new.tenant_id.is_some() {
+        return refuse("tenantId", named);
+    }
+    if new.agent_id.is_some() {
+        return refuse("agentId", named);
+    }
+    if new.user_id.is_some() {
+        return refuse("userId", named);
+    }
+    check_instance_action(new.action)
+}
+
+fn check_instance_action(action: PolicyAction) -> Result<(), Error> {
+    match action {
+        PolicyAction::Block | PolicyAction::Throttle => Ok(()),
+        PolicyAction::Warn | PolicyAction::Revoke => {
+            let problem =
+                "must be block or throttle for a policy of the whole instance, whose limits are never exceeded";
+            Err(Error::field(Code::InvalidField, "action", problem))
+        }
+    }
+}
+
+fn check_instance(tenant: &Tenant, by: By) -> Result<(), Error> {
+    if by != By::Operator {
+        return Err(Error::new(Code::Forbidden, "scope instance requires an operator key"));
+    }
+    if !tenant.id().is_default() {
+        return Err(Error::field(Code::InvalidField, "tenantId", "must be left out with scope instance"));
+    }
+    let count = tenant.policies().iter().filter(|policy| policy.profile.terms.instance).count();
+    if count >= MAX_INSTANCE_POLICIES {
+        let message = format!("the server has {MAX_INSTANCE_POLICIES} instance policies already; delete one first");
+        return Err(Error::new(Code::PolicyLimitExceeded, message));
+    }
+    Ok(())
 }
 
 /// Limits for a while must not be over already.
@@ -384,6 +451,9 @@ impl Command for UpdatePolicy {
             && (limits.is_some() || action.is_some() || status.is_some() || sets_terms);
         let limits = limits.unwrap_or_default().merge(&old.limits)?;
         let action = action.unwrap_or(old.action);
+        if old.terms.instance {
+            check_instance_action(action)?;
+        }
         let disabled = match status {
             None => old.disabled,
             Some(PolicyStatus::Active) => false,
@@ -469,7 +539,8 @@ impl Command for ResetPolicies {
     type Reply = usize;
 
     fn decide(self, tenant: &Tenant, by: By, _: Moment) -> Result<(Option<Change>, usize), Error> {
-        let count = tenant.policies().iter().filter(|policy| policy.profile.may_be_changed_by(by)).count();
+        let resettable = |profile: &PolicyProfile| profile.may_be_changed_by(by) && !profile.terms.instance;
+        let count = tenant.policies().iter().filter(|policy| resettable(&policy.profile)).count();
         Ok(((count > 0).then_some(Change::PoliciesReset { period: self.0 }), count))
     }
 

@@ -45,6 +45,10 @@ impl PolicyIndex {
         if profile.terms.calendar.is_zoned() {
             self.zoned.push(place);
         }
+        // Its calls are those of all tenants, which charge slices.
+        if profile.terms.instance {
+            return;
+        }
         if let Some(scope) = &profile.terms.scope {
             return self.scoped.insert(place, profile.agent, profile.owner.as_deref(), scope);
         }

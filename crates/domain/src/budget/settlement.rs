@@ -40,6 +40,10 @@ pub struct UsageRecord {
     /// that the decision was charged to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scoped: Vec<u64>,
+    /// The instance policies whose slices it charges, by the numbers of the events in the default tenant that created them:
+    /// of a settlement those that the decision charged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instance: Vec<u64>,
     /// The windows that it opens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub opens: Vec<Opened>,
@@ -61,6 +65,7 @@ impl UsageRecord {
             key: None,
             hold: None,
             scoped: Vec::new(),
+            instance: Vec::new(),
             opens: Vec::new(),
             crossed: Vec::new(),
         }

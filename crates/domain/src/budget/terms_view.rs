@@ -7,7 +7,7 @@ use serde::ser::{SerializeMap, Serializer};
 
 use crate::agent::labels::Labels;
 use crate::budget::calendar::{UTC, Weekday};
-use crate::budget::policy::PolicyTerms;
+use crate::budget::policy::{PolicyScope, PolicyTerms};
 use crate::budget::policy_limits::{Temporary, calls_limit, cost_limit};
 use crate::budget::threshold::DEFAULT_THRESHOLDS;
 use crate::schema::inline_schema;
@@ -18,6 +18,9 @@ use crate::time::Timestamp;
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TermsView {
+    /// `instance` if it is about the calls of all tenants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<PolicyScope>,
     /// The time zone of its windows, an IANA name.
     pub time_zone: Box<str>,
     /// The first day of its weeks.
@@ -72,10 +75,11 @@ impl Serialize for OverridesView {
 impl TermsView {
     /// The terms, with the values of what they leave out.
     pub fn of(terms: &PolicyTerms) -> Self {
-        let PolicyTerms { calendar, temporary, scope, thresholds } = terms;
+        let PolicyTerms { calendar, temporary, scope, thresholds, instance } = terms;
         let scope = scope.as_deref();
         let temporary = temporary.as_deref();
         Self {
+            scope: instance.then_some(PolicyScope::Instance),
             time_zone: calendar.zone.as_deref().unwrap_or(UTC).into(),
             week_starts_on: calendar.week_starts_on,
             month_starts_on: calendar.month_starts_on.day(),

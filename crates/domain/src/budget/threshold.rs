@@ -19,6 +19,7 @@ use crate::budget::window::{Counted, Window};
 use crate::error::{Code, Error};
 use crate::event::Event;
 use crate::id::PolicyId;
+use crate::instance::lease::LeaseRecord;
 use crate::limits::{MAX_THRESHOLD, MAX_THRESHOLDS};
 use crate::moment::Moment;
 use crate::tenant::Tenant;
@@ -148,7 +149,8 @@ impl Event<'_> {
         match self {
             Self::Decided(record) => record.extras.as_ref().map_or(&[], |extras| &extras.crossed),
             Self::Used(record) => &record.crossed,
-            Self::Changed(_) | Self::Delivered(_) => &[],
+            Self::Leased(LeaseRecord::Lent { crossed, .. }) => crossed,
+            Self::Changed(_) | Self::Delivered(_) | Self::Leased(_) => &[],
         }
     }
 }

@@ -60,6 +60,7 @@ impl World {
             cost: Cost::from_millionths(calls * 1_000_000),
             settles: None,
             hold: None,
+            instance: Vec::new(),
             scoped: Vec::new(),
             opens: Vec::new(),
             crossed: Vec::new(),

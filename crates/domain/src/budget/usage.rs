@@ -37,6 +37,8 @@ pub struct UsageReport {
     pub is_hold: bool,
     /// The scoped policies that the decision to settle was charged to.
     pub scoped: Vec<u64>,
+    /// The instance policies that it charges, by their numbers: of a settlement those that the decision charged.
+    pub instance: Vec<u64>,
 }
 
 /// The answer to a usage report.
@@ -80,7 +82,7 @@ impl UsageReport {
         if calls > MAX_REPORTED_CALLS {
             return Err(Error::field(Code::InvalidField, "calls", format!("must be at most {MAX_REPORTED_CALLS}")));
         }
-        Ok(Self { agent, calls, cost, settles: None, is_hold: false, scoped: Vec::new() })
+        Ok(Self { agent, calls, cost, settles: None, is_hold: false, scoped: Vec::new(), instance: Vec::new() })
     }
 
     /// Makes the report a settlement of the decision with that id, recorded by that event.
@@ -105,6 +107,7 @@ impl UsageReport {
             estimate: cost.unwrap_or_default(),
         };
         self.scoped = extras.as_ref().map(|extras| extras.scoped.clone()).unwrap_or_default();
+        self.instance = extras.as_ref().map(|extras| extras.instance.clone()).unwrap_or_default();
         self.settles = Some((decision, Arc::clone(owner)));
         self.is_hold = extras.as_ref().is_some_and(|extras| extras.held_until.is_some());
         Ok(self)
@@ -118,6 +121,7 @@ impl UsageReport {
         self.check_agent(Some(hold.agent))?;
         self.check_no_calls()?;
         self.scoped = hold.scoped.to_vec();
+        self.instance = hold.instance.to_vec();
         self.settles = Some((hold.decision.clone(), Arc::clone(&hold.owner)));
         self.is_hold = true;
         Ok(self)
@@ -151,7 +155,7 @@ impl Tenant {
         report: UsageReport,
         moment: Moment,
     ) -> Result<(Option<UsageRecord>, UsageAnswer), Error> {
-        let UsageReport { agent, calls, cost, settles, is_hold, scoped } = report;
+        let UsageReport { agent, calls, cost, settles, is_hold, scoped, instance } = report;
         let tag = self.id().tag();
         let known = self.agent(agent).ok_or_else(|| no_such_agent(&agent.to_string()))?;
         let mut answer = UsageAnswer {
@@ -165,7 +169,7 @@ impl Tenant {
             let owner = Arc::clone(&known.profile.spec.owner);
             // It is about no call, so only policies that need none are charged.
             let scoped = self.scoped_policies(known, Call::default());
-            let record = UsageRecord { calls, cost, scoped, ..UsageRecord::new(by, agent, owner) };
+            let record = UsageRecord { calls, cost, scoped, instance, ..UsageRecord::new(by, agent, owner) };
             return Ok((Some(record), answer));
         };
         if is_hold {
@@ -183,7 +187,8 @@ impl Tenant {
             }
             None => {
                 let settles = Some(decision);
-                let record = UsageRecord { calls, cost, settles, scoped, ..UsageRecord::new(by, agent, owner) };
+                let record =
+                    UsageRecord { calls, cost, settles, scoped, instance, ..UsageRecord::new(by, agent, owner) };
                 Ok((Some(record), answer))
             }
         }
@@ -196,6 +201,9 @@ impl Tenant {
             return self.prolong_hold(decision.seq, *until);
         }
         let is_over = settles.as_ref().is_some_and(|decision| self.end_hold(moment, decision.seq, record));
+        if is_over || hold.is_none() {
+            self.settle_slices(moment, record);
+        }
         if is_over || hold.is_some() {
             return;
         }

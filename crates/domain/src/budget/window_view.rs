@@ -28,6 +28,9 @@ pub struct WindowView {
     pub ends_at: Option<Timestamp>,
     /// Granted calls in it.
     pub calls: u64,
+    /// Those of `calls` that tenants have slices for and are not known to have made. Only policies of all tenants have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls_held: Option<u64>,
     /// The most calls, if they are limited now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_calls: Option<u64>,
@@ -94,6 +97,7 @@ impl Policy {
                 starts_at: ends_at.map(|_| Timestamp::from_millis(window.start)),
                 ends_at,
                 calls: window.calls,
+                calls_held: None,
                 max_calls,
                 calls_left: max_calls.map(|max: u64| i64::try_from(calls_left(max)).unwrap_or(i64::MAX)),
                 tokens_cost_spent: window.spent(),

@@ -28,6 +28,7 @@ use crate::error::{Code, Error};
 use crate::event::{Extras, Grant, Record};
 use crate::id::{AgentId, AuditId, PolicyId};
 use crate::idempotency::key::UsedKey;
+use crate::instance::slice_check::{Drained, Leases};
 use crate::limits::MAX_HOLDS;
 use crate::moment::Moment;
 use crate::tenant::{Caller, Tenant};
@@ -104,6 +105,8 @@ pub struct Verdict {
     scoped: Vec<u64>,
     /// The thresholds that the call reaches, if it is allowed.
     crossed: Vec<Crossed>,
+    /// The instance policies that the call is charged to.
+    instance: Box<[u64]>,
     rounded: Option<Cost>,
     /// When the hold on the call's cost ends.
     held_until: Option<Timestamp>,
@@ -136,6 +139,14 @@ impl From<Exceeded> for Denial {
         let Exceeded { policy_id, action, retry_after, message, .. } = exceeded;
         let policy = Some((policy_id, action));
         Self { code: Code::BudgetExceeded, reason: message.into(), retry_after, policy }
+    }
+}
+
+impl From<Drained> for Denial {
+    fn from(drained: Drained) -> Self {
+        let Drained { policy, action, retry_after } = drained;
+        let reason = drained.message().into();
+        Self { code: Code::BudgetExceeded, reason, retry_after, policy: Some((policy, action)) }
     }
 }
 
@@ -190,12 +201,13 @@ impl Verdict {
 
     /// What only some calls have.
     fn extras(&self) -> Option<Extras> {
-        let Self { held_until, scoped, crossed, .. } = self;
-        let has_some = held_until.is_some() || !scoped.is_empty() || !crossed.is_empty();
+        let Self { held_until, scoped, crossed, instance, .. } = self;
+        let has_some = held_until.is_some() || !scoped.is_empty() || !crossed.is_empty() || !instance.is_empty();
         (has_some && self.allows()).then(|| Extras {
             held_until: *held_until,
             scoped: scoped.clone(),
             crossed: crossed.clone(),
+            instance: instance.to_vec(),
             ..Extras::default()
         })
     }
@@ -210,6 +222,7 @@ impl Verdict {
             more_warnings,
             scoped: _,
             crossed: _,
+            instance: _,
             rounded,
             held_until,
         } = self;
@@ -264,6 +277,18 @@ impl Decision {
 impl Tenant {
     /// Decides a call. Changes nothing: counts change when the verdict's record is applied.
     pub fn decide(&self, caller: &Caller, request: &Request, moment: Moment, trace: &mut impl Trace) -> Verdict {
+        self.decide_within(caller, request, moment, None, trace)
+    }
+
+    /// Decides a call by the slices of instance policies too, where there are any.
+    pub fn decide_within(
+        &self,
+        caller: &Caller,
+        request: &Request,
+        moment: Moment,
+        leases: Option<&Leases<'_>>,
+        trace: &mut impl Trace,
+    ) -> Verdict {
         let (agent, asked) = match (caller, request.agent) {
             (Caller::Agent(slot), _) => (self.agent_in(*slot), None),
             (_, Asked::Agent(id)) => (self.agent(id), Some(id)),
@@ -280,6 +305,18 @@ impl Tenant {
             (warnings, more_warnings) = (budgets.warnings, budgets.more_warnings);
             budgets.denied_by.map_or(Ok(grant), |exceeded| Err(Denial::from(*exceeded)))
         });
+        let (outcome, instance) = match (leases, agent) {
+            (Some(leases), Some(agent)) => {
+                let mut charged = Vec::new();
+                let outcome = outcome.and_then(|grant| {
+                    let check = self.check_slices(agent, request, moment.wall, leases, trace);
+                    charged = check.charged;
+                    check.denied_by.map_or(Ok(grant), |drained| Err(Denial::from(drained)))
+                });
+                (outcome, charged.into())
+            }
+            _ => (outcome, Box::default()),
+        };
         let (outcome, held_until) = match request.hold() {
             None => (outcome, None),
             Some(time) => {
@@ -296,6 +333,7 @@ impl Tenant {
             more_warnings,
             scoped,
             crossed,
+            instance,
             rounded: request.cost.filter(|_| request.is_cost_rounded),
             held_until,
         }

@@ -24,6 +24,7 @@ fn encode(event: &Event<'_>) -> (u8, Vec<u8>) {
         Event::Changed(record) => (1, rmp_serde::to_vec_named(record).unwrap()),
         Event::Used(record) => (2, rmp_serde::to_vec_named(record).unwrap()),
         Event::Delivered(record) => (3, rmp_serde::to_vec_named(record).unwrap()),
+        Event::Leased(record) => (4, rmp_serde::to_vec_named(record).unwrap()),
     }
 }
 
@@ -32,7 +33,8 @@ fn decode(kind: u8, bytes: &[u8]) -> Event<'_> {
         0 => Event::Decided(rmp_serde::from_slice(bytes).unwrap()),
         1 => Event::Changed(rmp_serde::from_slice(bytes).unwrap()),
         2 => Event::Used(rmp_serde::from_slice(bytes).unwrap()),
-        _ => Event::Delivered(rmp_serde::from_slice(bytes).unwrap()),
+        3 => Event::Delivered(rmp_serde::from_slice(bytes).unwrap()),
+        _ => Event::Leased(rmp_serde::from_slice(bytes).unwrap()),
     }
 }
 

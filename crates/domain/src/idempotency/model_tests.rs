@@ -83,6 +83,7 @@ impl Stored {
             Event::Changed(record) => Self::Changed(rmp_serde::to_vec_named(record).unwrap()),
             Event::Used(record) => Self::Used(rmp_serde::to_vec_named(record).unwrap()),
             Event::Delivered(_) => panic!("there is no webhook"),
+            Event::Leased(_) => panic!("there is no instance policy"),
         }
     }
 

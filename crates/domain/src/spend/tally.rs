@@ -289,6 +289,7 @@ mod tests {
                 cost: Cost::from_millionths(self.cost.unwrap_or_default()),
                 hold: None,
                 key: None,
+                instance: Vec::new(),
                 scoped: Vec::new(),
                 opens: Vec::new(),
                 crossed: Vec::new(),

@@ -10,6 +10,7 @@ use crate::delegation::{Delegation, DelegationProfile, DelegationSpec, forget_en
 use crate::event::{Change, ChangeRecord, Event, Grant, LinkUse, Record};
 use crate::id::{AgentId, DelegationId, PolicyId};
 use crate::idempotency::memory::RememberedKey;
+use crate::instance::lease::LeaseRecord;
 use crate::limits::MAX_ENDED_WEIGHT;
 use crate::moment::Moment;
 use crate::tenant::key::ApiKey;
@@ -51,6 +52,7 @@ impl Tenant {
             Event::Decided(record) => self.apply_decision(moment, record),
             Event::Used(record) => self.apply_usage(moment, record),
             Event::Delivered(record) => self.apply_delivery(moment, record),
+            Event::Leased(record) => self.apply_lease(moment, record),
             Event::Changed(record) => self.apply_change(moment, record),
         }
         self.apply_crossed(event);
@@ -73,19 +75,32 @@ impl Tenant {
         if let Some(ends_at) = held_until {
             self.open_hold(moment, record, ends_at);
         }
+        if record.allowed() {
+            self.charge_slices(moment, record);
+        }
         if record.allowed() && !self.state.policies.is_empty() {
             for place in self.policies_of_decision(record) {
                 if let Some(policy) = self.policy_mut(place) {
                     policy.charge(moment, 1, record.cost.unwrap_or_default(), held_until.is_some());
                 }
             }
-        } else if let Some(place) = record.policy.and_then(|policy| self.place_of_policy(policy.seq()))
-            && let Some(policy) = self.policy_mut(place)
+        } else if let Some(id) = record.policy
+            && let Some(policy) = self.place_of_policy(id.seq()).and_then(|place| self.policy_mut(place))
+            // An instance policy is another tenant's, and has a number of that one's.
+            && policy.profile.id == id
         {
             policy.last_denied_at = Some(moment.wall);
         }
         if let (true, Some(id)) = (record.revokes, record.agent) {
             self.revoke_agent(id, moment.wall);
+        }
+    }
+
+    fn apply_lease(&mut self, moment: Moment, record: &LeaseRecord) {
+        match record {
+            LeaseRecord::Lent { policy, lent, .. } => self.apply_lent(moment, *policy, lent),
+            LeaseRecord::Held { .. } => self.apply_held(moment, record),
+            LeaseRecord::Dropped { policies } => self.apply_dropped(policies),
         }
     }
 
@@ -299,12 +314,14 @@ impl Tenant {
             Change::PolicyDeleted { policy } => {
                 self.state.policies.retain(|known| known.profile.id != *policy);
                 self.policy_index = PolicyIndex::build(&self.state.policies);
+                self.state.lent.forget(policy.seq());
             }
             Change::PolicyReset { policy, period } => {
                 self.change_policy(*policy, |policy| policy.reset(moment, *period));
             }
             Change::PoliciesReset { period } => {
-                let resettable = |policy: &&mut Policy| policy.profile.may_be_changed_by(by);
+                let resettable =
+                    |policy: &&mut Policy| policy.profile.may_be_changed_by(by) && !policy.profile.terms.instance;
                 self.state.policies.iter_mut().filter(resettable).for_each(|policy| policy.reset(moment, *period));
             }
             Change::TokenRotated { agent, token, grace_until } => self.change_agent(*agent, |agent| {

@@ -105,7 +105,8 @@ impl Policy {
     /// The policy's fullest limit, if that is near or used up, or if the policy denied a call today: a call may ask for
     /// more than is left of any limit. A disabled policy stops nothing, so it is near none.
     pub fn near_limit(&self, now: Timestamp) -> Option<NearLimit> {
-        if self.profile.disabled {
+        // How much all tenants use is for operators only.
+        if self.profile.disabled || self.profile.terms.instance {
             return None;
         }
         let meters = self.meters(now, 0, crate::budget::cost::Cost::default());

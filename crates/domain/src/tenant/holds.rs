@@ -78,7 +78,9 @@ impl Tenant {
         let (seq, at, wall) = (moment.seq, moment.at, moment.other_wall());
         let decision = SettledDecision { seq, at, wall, estimate: record.cost.unwrap_or_default() };
         let scoped = record.extras.as_ref().map_or(&[][..], |extras| &extras.scoped).into();
-        if self.state.holds.open.push(Hold { decision, agent, owner: Arc::clone(owner), scoped, ends_at }) {
+        let instance = record.extras.as_ref().map_or(&[][..], |extras| &extras.instance).into();
+        let owner = Arc::clone(owner);
+        if self.state.holds.open.push(Hold { decision, agent, owner, scoped, instance, ends_at }) {
             self.hold_ends.insert((ends_at, seq));
         }
     }

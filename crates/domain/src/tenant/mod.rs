@@ -26,6 +26,8 @@ use crate::delegation::index::LinkIndex;
 use crate::error::{Code, Error};
 use crate::id::{AgentId, TenantId, TenantRef};
 use crate::idempotency::memory::{KeyIndex, KeyMemory};
+use crate::instance::lent::LentOut;
+use crate::instance::slice::Slice;
 use crate::moment::Moment;
 use crate::permission::interning::SharedPermissions;
 use crate::permission::regexes::RegexCache;
@@ -202,6 +204,24 @@ impl Tenant {
 
     pub(crate) fn webhooks_mut(&mut self) -> &mut Vec<Webhook> {
         &mut self.state.webhooks
+    }
+
+    /// Its slices of instance policies, by policy.
+    pub fn slices(&self) -> &[Slice] {
+        &self.state.slices
+    }
+
+    pub(crate) fn slices_mut(&mut self) -> &mut Vec<Slice> {
+        &mut self.state.slices
+    }
+
+    /// What it has lent of its instance policies.
+    pub fn lent_out(&self) -> &LentOut {
+        &self.state.lent
+    }
+
+    pub(crate) fn lent_out_mut(&mut self) -> &mut LentOut {
+        &mut self.state.lent
     }
 
     pub(crate) fn settlements_mut(&mut self) -> &mut Settlements {

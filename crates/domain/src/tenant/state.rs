@@ -11,6 +11,8 @@ use crate::budget::settlement::Settlements;
 use crate::delegation::Delegation;
 use crate::id::TenantId;
 use crate::idempotency::memory::KeyMemory;
+use crate::instance::lent::LentOut;
+use crate::instance::slice::Slice;
 use crate::permission::interning::read_agents;
 use crate::tenant::key::ApiKey;
 use crate::tenant::settings::TenantSettings;
@@ -84,4 +86,10 @@ pub struct State {
     /// Its webhooks, oldest first, with their messages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub webhooks: Vec<Webhook>,
+    /// Its slices of instance policies, by policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<Slice>,
+    /// What it has lent of its instance policies. Only the default tenant has any.
+    #[serde(default, skip_serializing_if = "LentOut::is_empty")]
+    pub lent: LentOut,
 }

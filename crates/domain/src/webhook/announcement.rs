@@ -19,8 +19,10 @@ impl Announcement {
         let all = |kind| Some(Self { kind, only: None });
         match event {
             Event::Decided(record) if record.revokes => all(MessageType::AgentRevoked),
-            Event::Decided(_) | Event::Used(_) if !event.crossed().is_empty() => all(MessageType::BudgetThreshold),
-            Event::Decided(_) | Event::Used(_) | Event::Delivered(_) => None,
+            Event::Decided(_) | Event::Used(_) | Event::Leased(_) if !event.crossed().is_empty() => {
+                all(MessageType::BudgetThreshold)
+            }
+            Event::Decided(_) | Event::Used(_) | Event::Delivered(_) | Event::Leased(_) => None,
             Event::Changed(record) => match &record.change {
                 Change::TenantCreated { .. } => all(MessageType::TenantCreated),
                 Change::TenantUpdated { .. } => all(MessageType::TenantUpdated),

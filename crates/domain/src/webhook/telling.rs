@@ -1,5 +1,6 @@
 //! How an event gets into the outboxes of those who ask for it, and what became of it.
 
+use crate::author::By;
 use crate::event::Event;
 use crate::id::WebhookId;
 use crate::moment::Moment;
@@ -30,7 +31,12 @@ impl Tenant {
     /// webhook is not told that it was made, and one that is deleted takes nothing with it.
     pub(crate) fn queue_message(&mut self, moment: Moment, event: &Event<'_>) {
         let Some(Announcement { kind, only }) = Announcement::of(event) else { return };
+        // How much all tenants use is for operators only.
+        let for_operators = matches!(event, Event::Leased(_));
         for webhook in self.webhooks_mut() {
+            if for_operators && webhook.profile.by != By::Operator {
+                continue;
+            }
             let spec = &webhook.profile.spec;
             let is_told = match only {
                 Some(only) => webhook.profile.id == only,
