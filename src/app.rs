@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
 
 use crate::actors::clock::Clock;
+use crate::actors::lease_exchange::MailboxExchange;
 use crate::actors::log_keeper::LogKeeper;
 use crate::actors::registry_messages::{CloseAll, OpenAll};
 use crate::actors::resources::Resources;
@@ -133,6 +134,7 @@ impl App {
         let core = Arc::new(Core::new(resources, operator, settings.worker_count(), resident_tenants));
         let tenants = Arc::downgrade(&core);
         core.log_keeper.keep(move |tenant| tenants.upgrade().is_some_and(|core| core.ask_to_fold(tenant)))?;
+        core.leases.connect(Box::new(MailboxExchange::new(&core)));
         Registry::launch(Arc::clone(&core));
         let courier = CourierThread::default();
         Ok(Self { core, arbiters: Vec::new(), new_operator_key, courier })

@@ -17,10 +17,11 @@ use crate::domain::budget::usage::{UsageAnswer, UsageReport};
 use crate::domain::decision::explain::Step;
 use crate::domain::event::Before;
 use crate::domain::idempotency::key::RequestKey;
+use crate::domain::instance::lease::{Ask, Lease, Recall};
 use crate::domain::tenant::{Caller, Command};
 use crate::domain::text::Slug;
 use crate::domain::webhook::outbox::DeliveryRecord;
-use crate::domain::{AuditId, Credential, Decision, Error, Request, TenantId, Timestamp};
+use crate::domain::{AuditId, Credential, Decision, Error, PolicyId, Request, TenantId, Timestamp};
 use crate::journal::{Checkpoint, JournalReader};
 use crate::measure::tenant_measures::Waiting;
 use kavach_store::catalog_writer::RowBytes;
@@ -112,6 +113,46 @@ pub struct RecordDelivery {
     /// What became of it.
     pub record: DeliveryRecord,
     /// The reply channel.
+    pub reply: Reply<()>,
+}
+
+/// Carry out an administrative command about an instance policy, once tenants gave back what they have of it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ExecuteRecalled<C: Command> {
+    /// The policy.
+    pub policy: PolicyId,
+    /// Whether what was charged before counts no more. Then everybody has to answer.
+    pub anew: bool,
+    /// The command.
+    pub execute: Execute<C>,
+}
+
+/// Grant a slice of an instance policy. Only the default tenant is asked.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AskSlice {
+    /// What for, and what became of earlier slices.
+    pub ask: Ask,
+    /// The reply channel.
+    pub reply: Reply<Lease>,
+}
+
+/// Give back what is left of a slice.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RecallSlice {
+    /// Of which.
+    pub recall: Recall,
+    /// The reply channel, for what became of it: a question for nothing.
+    pub reply: Reply<Ask>,
+}
+
+/// Make known which instance policies there are. Only the default tenant is asked, and its start does so already.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FindInstanceSet {
+    /// The reply channel, used once they are known.
     pub reply: Reply<()>,
 }
 

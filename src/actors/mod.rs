@@ -13,6 +13,7 @@
 //! | the catalog: what is known of tenants that are not in memory | [`catalog_keeper`] |
 //! | what actors share, and the process as a whole | [`resources`], [`core`] |
 //! | the server's clock, and what holds while the system's is wrong | [`clock`] |
+//! | instance policies, and the way between their lender and tenants | [`leases`], [`lease_exchange`] |
 //! | who reads and follows audit trails, and how many at once | [`audit_limits`], [`fair_semaphore`], [`journal_watch`] |
 
 pub mod audit_limits;
@@ -22,6 +23,8 @@ pub mod core;
 pub mod fair_semaphore;
 pub mod homes;
 pub mod journal_watch;
+pub mod lease_exchange;
+pub mod leases;
 pub mod log_keeper;
 pub mod log_turns;
 pub mod mailbox;

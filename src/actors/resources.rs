@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use super::audit_limits::AuditLimits;
 use super::catalog_keeper::CatalogKeeper;
 use super::clock::Clock;
+use super::leases::Leases;
 use super::log_keeper::LogKeeper;
 use super::messages::TenantDown;
 use crate::journal::{Compressor, DataDir, FolderWriter, Log, Syncer};
@@ -48,6 +49,8 @@ pub struct Resources {
     pub audit: AuditLimits,
     /// Whom webhooks may reach, the key of their secrets, and how the courier hears of messages.
     pub webhooks: Webhooks,
+    /// Which instance policies there are, and the way to slices of them.
+    pub leases: Leases,
     /// Tenants with a storage that failed and has not worked since.
     pub storage_failures: AtomicUsize,
     /// When we last tried the data directory, and the error if a file could not be written there.
@@ -86,6 +89,7 @@ impl Resources {
             durability,
             snapshot_writers: Semaphore::new(SNAPSHOT_WRITERS),
             audit: AuditLimits::default(),
+            leases: Leases::default(),
             storage_failures: AtomicUsize::new(0),
             tried: tokio::sync::Mutex::default(),
             measures,

@@ -468,7 +468,7 @@ pub struct HoldJson {
 
 impl From<HoldView> for HoldJson {
     fn from(view: HoldView) -> Self {
-        let HoldView { tenant, id, hold: Hold { decision, agent, owner, ends_at, scoped: _ } } = view;
+        let HoldView { tenant, id, hold: Hold { decision, agent, owner, ends_at, scoped: _, instance: _ } } = view;
         Self {
             audit_id: id,
             tenant_id: tenant,

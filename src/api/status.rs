@@ -65,6 +65,7 @@ pub fn status(code: Code) -> u16 {
         | Code::ShuttingDown
         | Code::Overloaded
         | Code::TenantUnavailable
+        | Code::InstanceBudgetUnavailable
         | Code::OutcomeUnknown
         | Code::StorageUnavailable => 503,
     }

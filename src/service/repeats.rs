@@ -36,7 +36,7 @@ impl Kavach {
         let tenant = route.id;
         let read = move |_, moment: Moment, event: &Event<'_>| match event {
             Event::Changed(record) => first_answer::<C>(tenant, moment, record),
-            Event::Decided(_) | Event::Used(_) | Event::Delivered(_) => None,
+            Event::Decided(_) | Event::Used(_) | Event::Delivered(_) | Event::Leased(_) => None,
         };
         self.answer_to_repeat(route, read).await?.ok_or_else(lost)
     }
@@ -142,7 +142,7 @@ impl Kavach {
             let decision = |id: AuditId| {
                 trail.look_up(id, |_, event| match event {
                     Event::Decided(record) => Some(Decision::of_record(id, record)),
-                    Event::Changed(_) | Event::Used(_) | Event::Delivered(_) => None,
+                    Event::Changed(_) | Event::Used(_) | Event::Delivered(_) | Event::Leased(_) => None,
                 })
             };
             wanted

@@ -76,7 +76,7 @@ impl Tenants<'_> {
                 Change::TenantRequested { tenant, .. } => Some((entry, tenant)),
                 _ => None,
             },
-            Event::Decided(_) | Event::Used(_) | Event::Delivered(_) => None,
+            Event::Decided(_) | Event::Used(_) | Event::Delivered(_) | Event::Leased(_) => None,
         };
         let first = self.0.first_event(&default, requested).await?;
         if let Some((_, tenant)) = first
@@ -98,7 +98,7 @@ impl Tenants<'_> {
         let look = move || {
             trail.look_at(FIRST_EVENT, |moment, event| match event {
                 Event::Changed(record) => first_profile(moment, record),
-                Event::Decided(_) | Event::Used(_) | Event::Delivered(_) => None,
+                Event::Decided(_) | Event::Used(_) | Event::Delivered(_) | Event::Leased(_) => None,
             })
         };
         self.0.read_trail(Some(id), look).await?.flatten().ok_or_else(lost).map(Some)

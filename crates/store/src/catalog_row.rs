@@ -33,6 +33,8 @@ pub struct CatalogRow {
     pub retention_due: Option<Timestamp>,
     /// How many of its webhooks have a message to send.
     pub due_webhooks: usize,
+    /// How many of its policies are about all tenants.
+    pub instance_policies: usize,
 }
 
 /// A row as it is in the file: an array, with times in Unix milliseconds. The tenant's uuid is beside it.
@@ -54,12 +56,15 @@ struct StoredRow<'a> {
     last_event_ms: i64,
     since_snapshot: u64,
     retention_due_ms: Option<i64>,
-    /// How many holds were open. A row without holds and with nothing to send does not have it.
+    /// How many holds were open. A row that has none of this and what follows ends before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     holds: Option<usize>,
-    /// The last element, which a row of a tenant with nothing to send does not have.
+    /// How many webhooks have something to send. A row that has none of this and what follows ends before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    due_webhooks: Option<usize>,
+    /// The last element, which only a row of the default tenant ever has.
     #[serde(default, skip_serializing_if = "is_zero")]
-    due_webhooks: usize,
+    instance_policies: usize,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -82,6 +87,7 @@ impl CatalogRow {
             since_snapshot,
             retention_due: None,
             due_webhooks: tenant.webhooks().iter().filter(|webhook| webhook.due().is_some()).count(),
+            instance_policies: tenant.policies().iter().filter(|policy| policy.profile.terms.instance).count(),
         }
     }
 
@@ -114,9 +120,10 @@ impl CatalogRow {
             last_event_ms: self.last_event_at.millis(),
             since_snapshot: self.since_snapshot,
             retention_due_ms: self.retention_due.map(Timestamp::millis),
-            // It stands before the other, so it is there where that is.
-            holds: (self.holds > 0 || self.due_webhooks > 0).then_some(self.holds),
-            due_webhooks: self.due_webhooks,
+            // Each stands before the next, so it is there where that is.
+            holds: (self.holds > 0 || self.due_webhooks > 0 || self.instance_policies > 0).then_some(self.holds),
+            due_webhooks: (self.due_webhooks > 0 || self.instance_policies > 0).then_some(self.due_webhooks),
+            instance_policies: self.instance_policies,
         };
         // It is plain data: numbers, strings and arrays.
         rmp_serde::to_vec(&stored).unwrap_or_default()
@@ -148,7 +155,8 @@ impl CatalogRow {
             last_event_at: Timestamp::from_millis(stored.last_event_ms),
             since_snapshot: stored.since_snapshot,
             retention_due: stored.retention_due_ms.map(Timestamp::from_millis),
-            due_webhooks: stored.due_webhooks,
+            due_webhooks: stored.due_webhooks.unwrap_or(0),
+            instance_policies: stored.instance_policies,
         })
     }
 }
@@ -182,6 +190,7 @@ mod tests {
             since_snapshot: 6,
             retention_due: Some(at(5)),
             due_webhooks: 0,
+            instance_policies: 0,
         }
     }
 
@@ -193,6 +202,8 @@ mod tests {
         assert_eq!(CatalogRow::decode(holding.profile.id, &holding.encode()), Ok(holding));
         let due = CatalogRow { due_webhooks: 3, ..row.clone() };
         assert_eq!(CatalogRow::decode(due.profile.id, &due.encode()), Ok(due));
+        let instance = CatalogRow { instance_policies: 2, ..row.clone() };
+        assert_eq!(CatalogRow::decode(instance.profile.id, &instance.encode()), Ok(instance));
         let least = CatalogRow { agents_hold_until: None, retention_due: None, is_near_limit: false, ..row };
         assert_eq!(CatalogRow::decode(least.profile.id, &least.encode()), Ok(least.clone()));
         assert!(CatalogRow::decode(least.profile.id, &[]).is_err());
@@ -211,5 +222,8 @@ mod tests {
         // One with something to send has two.
         let due = CatalogRow { due_webhooks: 3, ..row() };
         assert_eq!(hex(due), format!("{}0003", golden.replacen("dc0010", "dc0012", 1)));
+        // One with instance policies has three.
+        let instance = CatalogRow { instance_policies: 2, ..row() };
+        assert_eq!(hex(instance), format!("{}000002", golden.replacen("dc0010", "dc0013", 1)));
     }
 }

@@ -11,6 +11,7 @@
 //! | 5 to 8 | as 1 to 4, where the clock said another time than the order of events | as those, then the clock's time |
 //! | 9 | [`Record`] of a call with [`Extras`] | as 1, then a map with the names of its extras, the trace id or nil, and the clock's time or nil |
 //! | 10 | [`DeliveryRecord`] | maps with named fields, then the clock's time or nil |
+//! | 11 | [`LeaseRecord`] | as 10 |
 //!
 //! The layout of a kind never changes. A new layout is a new kind, and the old one stays readable. A new kind is a line
 //! in `EventKind`; the compiler then asks how it is decoded. The state is a map with named fields throughout.
@@ -22,6 +23,7 @@ use serde::de::IgnoredAny;
 
 use kavach_domain::budget::settlement::UsageRecord;
 use kavach_domain::event::{BriefEvent, BriefRecord, ChangeRecord, Extras, Record};
+use kavach_domain::instance::lease::LeaseRecord;
 use kavach_domain::tenant::State;
 use kavach_domain::webhook::outbox::DeliveryRecord;
 use kavach_domain::{Event, Moment, Timestamp, TraceId};
@@ -63,6 +65,8 @@ event_kinds! {
     DecidedWithExtras = 9,
     /// What became of a message to a webhook.
     Delivered = 10,
+    /// A slice of an instance policy was granted, taken or returned.
+    Leased = 11,
 }
 
 impl EventKind {
@@ -100,6 +104,10 @@ pub fn encode_event(moment: Moment, event: &Event<'_>, buffer: &mut Vec<u8>) -> 
         Event::Used(record) => rmp_serde::encode::write_named(buffer, &(EventKind::Used.number(), at, record)),
         Event::Delivered(record) => {
             let parts = (EventKind::Delivered.number(), at, record, None::<Timestamp>);
+            rmp_serde::encode::write_named(buffer, &parts)
+        }
+        Event::Leased(record) => {
+            let parts = (EventKind::Leased.number(), at, record, None::<Timestamp>);
             rmp_serde::encode::write_named(buffer, &parts)
         }
     };
@@ -152,6 +160,10 @@ fn encode_other_clock(
         // It has a place for the clock's time.
         Event::Delivered(record) => {
             let kind = EventKind::Delivered.number();
+            rmp_serde::encode::write_named(buffer, &(kind, at, record, Some(wall)))
+        }
+        Event::Leased(record) => {
+            let kind = EventKind::Leased.number();
             rmp_serde::encode::write_named(buffer, &(kind, at, record, Some(wall)))
         }
     }
@@ -214,6 +226,11 @@ pub fn decode_event(seq: u64, bytes: &[u8]) -> Result<(Moment, Event<'_>), Codec
             let moment = wall.map_or(Ok(Moment::new(at, seq)), |wall| other_clock(at, wall, seq))?;
             Ok((moment, Event::Delivered(record)))
         }
+        EventKind::Leased => {
+            let (_, at, record, wall): (u8, Timestamp, LeaseRecord, Option<Timestamp>) = decode(bytes)?;
+            let moment = wall.map_or(Ok(Moment::new(at, seq)), |wall| other_clock(at, wall, seq))?;
+            Ok((moment, Event::Leased(record)))
+        }
     }
 }
 
@@ -247,14 +264,15 @@ pub fn decode_brief(bytes: &[u8]) -> Result<(Timestamp, BriefEvent<'_>), CodecEr
             | EventKind::ChangedOtherClock
             | EventKind::Used
             | EventKind::UsedOtherClock
-            | EventKind::Delivered,
+            | EventKind::Delivered
+            | EventKind::Leased,
         )
         | None => {
             let (moment, event) = decode_event(0, bytes)?;
             let brief = match event {
                 Event::Used(record) => BriefEvent::Used(record),
-                // Nor does a message to a webhook cost anything.
-                Event::Changed(_) | Event::Decided(_) | Event::Delivered(_) => BriefEvent::Changed,
+                // Nor does a message to a webhook cost anything, and what a slice is spent on has an event of its own.
+                Event::Changed(_) | Event::Decided(_) | Event::Delivered(_) | Event::Leased(_) => BriefEvent::Changed,
             };
             return Ok((moment.at, brief));
         }

@@ -31,6 +31,9 @@ use kavach_domain::delegation::DelegationSpec;
 use kavach_domain::event::{Before, BriefEvent, BriefRecord, ChangeRecord, Extras, Grant, LinkUse};
 use kavach_domain::idempotency::kept_reply::{KeptReply, KeptWebhook};
 use kavach_domain::idempotency::key::{IdempotencyKey, KeyOwner, RequestKey, UsedKey};
+use kavach_domain::instance::amounts::Amounts;
+use kavach_domain::instance::lease::LeaseRecord;
+use kavach_domain::instance::lent::Lent;
 use kavach_domain::permission::constraint::time_window::TimeWindowSpec;
 use kavach_domain::permission::constraint::{Constraints, ConstraintsSpec};
 use kavach_domain::permission::pattern::Pattern;
@@ -193,6 +196,37 @@ fn deliveries() -> Vec<(&'static str, DeliveryRecord)> {
     let (outcome, kind) = (Outcome::Dead, MessageType::WebhookTest);
     let dead = DeliveryRecord { outcome, kind, attempts: 9, status: None, problem, ..delivered.clone() };
     vec![("delivered", delivered), ("delivered.dead", dead)]
+}
+
+/// What lender and tenants record about slices of instance policies.
+fn leases() -> Vec<(&'static str, LeaseRecord)> {
+    let amounts = |calls, millionths| Amounts::new(calls, Cost::from_millionths(millionths));
+    let lent = Lent {
+        tenant: tenant_id(),
+        granted: amounts(64, 1_500_000),
+        until: at(90),
+        order: 17,
+        returned: amounts(3, 0),
+        before: Amounts::default(),
+        earlier: Timestamp::default(),
+        spent: amounts(40, 700_000),
+        late: Amounts::default(),
+    };
+    let opened = Opened { policy: 7, period: Span::Month, start: at(0).millis(), end: at(30 * 86_400).millis() };
+    let told = Lent { before: amounts(20, 1), earlier: at(60), late: amounts(1, 9), ..lent };
+    let first = lent;
+    let lent = |lent, opens, crossed| LeaseRecord::Lent { policy: 7, lent, opens, crossed };
+    let held = |anew| {
+        let (granted, returned, until) = (amounts(64, 1_500_000), amounts(3, 0), at(90));
+        LeaseRecord::Held { policy: 7, granted, returned, until, anew }
+    };
+    vec![
+        ("leased.lent", lent(first, Vec::new(), Vec::new())),
+        ("leased.lent.told", lent(told, vec![opened], crossed())),
+        ("leased.held", held(false)),
+        ("leased.held.anew", held(true)),
+        ("leased.dropped", LeaseRecord::Dropped { policies: vec![7, 9] }),
+    ]
 }
 
 fn settings() -> TenantSettings {
@@ -375,6 +409,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
             actions: vec!["read".into(), "list".into()],
         })),
         thresholds: None,
+        instance: false,
     };
     let wide_before = Before::Policy {
         agent: None,
@@ -390,6 +425,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         total: Some((5, Cost::from_millionths(6))),
         ..used.clone()
     };
+    let instance = PolicyTerms { instance: true, ..PolicyTerms::default() };
     let labelled = AgentSpec { labels: labels(r#"{"team":"data","a/b":""}"#), ..least_spec(AgentType::Service) };
     let details = vec![
         (
@@ -405,6 +441,17 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
                     terms: Some(Box::new(terms.clone())),
                 })
             },
+        ),
+        (
+            "policyCreated.instance",
+            operator(Change::PolicyCreated {
+                policy: policy_id(7),
+                agent: None,
+                owner: None,
+                limits: wide_limits.clone(),
+                action: PolicyAction::Throttle,
+                terms: Some(Box::new(instance)),
+            }),
         ),
         (
             "policyUpdated.terms",
@@ -664,6 +711,8 @@ fn records() -> Vec<(String, Record<'static>)> {
     let scoped = Record { extras: Some(Box::new(scoped)), ..allowed.clone() };
     let crossing = Extras { crossed: crossed(), ..Extras::default() };
     let crossing = Record { extras: Some(Box::new(crossing)), ..allowed.clone() };
+    let sliced = Extras { instance: vec![7, 9], ..Extras::default() };
+    let sliced = Record { extras: Some(Box::new(sliced)), ..allowed.clone() };
     let mut all = vec![
         ("allowed".to_owned(), allowed.clone()),
         ("allowed.traced".to_owned(), traced),
@@ -672,6 +721,7 @@ fn records() -> Vec<(String, Record<'static>)> {
         ("allowed.held.traced".to_owned(), held_traced),
         ("allowed.scoped".to_owned(), scoped),
         ("allowed.crossed".to_owned(), crossing),
+        ("allowed.instance".to_owned(), sliced),
         ("allowed.ipv6".to_owned(), v6),
         ("allowed.own".to_owned(), own.clone()),
         ("denied.least".to_owned(), least),
@@ -700,6 +750,7 @@ fn reports() -> Vec<(&'static str, UsageRecord)> {
         settles: None,
         hold: None,
         scoped: Vec::new(),
+        instance: Vec::new(),
         opens: Vec::new(),
         key: None,
         crossed: Vec::new(),
@@ -713,6 +764,7 @@ fn reports() -> Vec<(&'static str, UsageRecord)> {
     vec![
         ("used", report.clone()),
         ("used.scoped", UsageRecord { scoped: vec![23], opens: vec![opened], ..report.clone() }),
+        ("used.instance", UsageRecord { instance: vec![7, 9], ..report.clone() }),
         ("used.crossed", UsageRecord { crossed: crossed(), ..report.clone() }),
         ("used.settles", settles.clone()),
         ("used.released", ends(By::Operator, HoldChange::Released)),
@@ -728,7 +780,8 @@ fn events() -> Vec<(String, Event<'static>)> {
     let records = records().into_iter().map(|(name, record)| (name, Event::Decided(record)));
     let reports = reports().into_iter().map(|(name, record)| (name.to_owned(), Event::Used(record)));
     let deliveries = deliveries().into_iter().map(|(name, record)| (name.to_owned(), Event::Delivered(record)));
-    changes.chain(records).chain(reports).chain(deliveries).collect()
+    let leases = leases().into_iter().map(|(name, record)| (name.to_owned(), Event::Leased(record)));
+    changes.chain(records).chain(reports).chain(deliveries).chain(leases).collect()
 }
 
 /// The events behind the golden state. Events of later versions are not added, since this state never changes.
@@ -822,7 +875,7 @@ fn a_brief_reading_agrees_with_the_whole_one() {
                     held: record.extras.as_ref().is_some_and(|extras| extras.held_until.is_some()),
                 }),
                 Event::Used(record) => BriefEvent::Used(record.clone()),
-                Event::Changed(_) | Event::Delivered(_) => BriefEvent::Changed,
+                Event::Changed(_) | Event::Delivered(_) | Event::Leased(_) => BriefEvent::Changed,
             };
             assert_eq!(decode_brief(&bytes).unwrap(), (at(1), brief), "{name}");
             assert_eq!(is_usage(&bytes), matches!(event, Event::Used(_)), "{name}");
@@ -857,7 +910,8 @@ fn a_differing_clock_time_takes_9_bytes_and_its_absence_none() {
     for (name, ordinary) in golden("events.txt") {
         let (_, event) = decode_event(1, &ordinary).unwrap();
         let mut other = ordinary.clone();
-        if [EventKind::DecidedWithExtras, EventKind::Delivered].iter().any(|kind| kind.number() == ordinary[1]) {
+        let roomy = [EventKind::DecidedWithExtras, EventKind::Delivered, EventKind::Leased];
+        if roomy.iter().any(|kind| kind.number() == ordinary[1]) {
             // It has a place for the clock's time.
             assert_eq!(other.pop(), Some(0xc0), "{name}: nil");
         } else {
@@ -884,8 +938,9 @@ fn every_change_has_a_golden_line() {
         Event::Changed(_) => 1,
         Event::Used(_) => 2,
         Event::Delivered(_) => 3,
+        Event::Leased(_) => 4,
     };
-    assert_eq!(events().iter().map(|(_, event)| kind(event)).collect::<BTreeSet<_>>().len(), 4);
+    assert_eq!(events().iter().map(|(_, event)| kind(event)).collect::<BTreeSet<_>>().len(), 5);
     // What serde accepts as a change, from its error: "expected one of `tenantCreated`, ...".
     let refused = serde_json::from_str::<Change>(r#""?""#).unwrap_err().to_string();
     let known: BTreeSet<&str> = refused.split('`').skip(3).step_by(2).collect();
@@ -1025,6 +1080,34 @@ fn a_state_with_webhooks_is_read_and_written_byte_for_byte() {
     let written = encode_state(&state).unwrap();
     bless("state-webhooks.txt", &line("state", &written));
     let golden = golden("state-webhooks.txt");
+    assert_eq!(line("state", &written), line("state", golden.get("state").map_or(&[][..], |bytes| bytes)));
+    assert_eq!(Tenant::restore(decode_state(&golden["state"]).unwrap()).state(), state);
+}
+
+#[test]
+fn a_state_with_slices_is_read_and_written_byte_for_byte() {
+    let mut tenant = Tenant::default();
+    let steps = [
+        "tenantCreated",
+        "agentCreated",
+        "agentCreated.delegated",
+        "policyCreated.instance",
+        "leased.lent.told",
+        "leased.held",
+        "allowed.instance",
+        "used.instance",
+        "leased.lent",
+    ];
+    for (name, seq) in steps.into_iter().zip(1..) {
+        let (_, event) = events().into_iter().find(|(known, _)| *known == name).unwrap();
+        tenant.apply(Moment::new(at(seq), seq), &event);
+    }
+    // A lender that is its own tenant, for once.
+    let state = tenant.state();
+    assert_eq!((state.slices.len(), state.lent.is_empty(), state.policies[0].usage.day.open.calls > 0), (2, false, true));
+    let written = encode_state(&state).unwrap();
+    bless("state-instance.txt", &line("state", &written));
+    let golden = golden("state-instance.txt");
     assert_eq!(line("state", &written), line("state", golden.get("state").map_or(&[][..], |bytes| bytes)));
     assert_eq!(Tenant::restore(decode_state(&golden["state"]).unwrap()).state(), state);
 }

@@ -193,7 +193,7 @@ impl CommitPipeline {
             Event::Changed(_) => true,
             // An agent that a policy revoked must not come back.
             Event::Decided(record) => record.revokes,
-            Event::Used(_) | Event::Delivered(_) => false,
+            Event::Used(_) | Event::Delivered(_) | Event::Leased(_) => false,
         };
         if is_change {
             (self.last_change, self.last_change_seq) = (self.last_event, moment.seq);

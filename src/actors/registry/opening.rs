@@ -20,6 +20,7 @@ use crate::actors::core::{Core, Phase};
 use crate::actors::registry_messages::OpenAll;
 use crate::actors::tenant_directory::{Route, TenantDirectory};
 use crate::domain::TenantId;
+use crate::domain::instance::published::InstanceSet;
 use crate::domain::tenant::commands::TenantSpec;
 use crate::domain::text::Slug;
 use crate::journal::{CatalogFile, FileKind, JournalOptions, unwritable};
@@ -72,6 +73,7 @@ impl Handler<OpenAll> for Registry {
         };
         Box::pin(work.into_actor(self).map(move |outcome: Result<_, String>, actor, ctx| {
             let (Found { catalog, rows, folders, tails, .. }, mut read) = outcome?;
+            actor.note_instance_policies(&rows, &read);
             for (id, (row, slug)) in rows {
                 if folders.contains(&id) {
                     // What stands in the log may be newer than the row.
@@ -212,6 +214,22 @@ fn precedence(ReadTenant { claim, row }: &ReadTenant) -> (u8, bool, Reverse<Tena
 }
 
 impl Registry {
+    /// If the default tenant certainly has no instance policies, says so. Else it is read before the first decision.
+    fn note_instance_policies(&self, rows: &KnownRows, read: &[ReadTenant]) {
+        let id = TenantId::DEFAULT;
+        let read = read.iter().find(|read| read.claim.id == id).and_then(|read| read.row.as_ref().ok().cloned());
+        let row = read.or_else(|| CatalogRow::decode(id, &rows.get(&id)?.0).ok());
+        // What stands in the log may be newer than the row.
+        if row.is_some_and(|row| row.instance_policies == 0) && !self.makes_instance_policies() {
+            self.core.leases.publish_loaded(0, InstanceSet::default());
+        }
+    }
+
+    /// Whether the log has an event of the default tenant that may have made one.
+    fn makes_instance_policies(&self) -> bool {
+        self.core.log.has_tail(TenantId::DEFAULT.bytes())
+    }
+
     /// Makes a tenant known that was read at the start.
     fn take_read(&mut self, claim: ClaimedIdentity, row: Result<CatalogRow, LoadError>, ctx: &mut Context<Self>) {
         let ClaimedIdentity { id, slug, .. } = claim;

@@ -70,11 +70,28 @@ impl Handler<RecordUsage> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, message: RecordUsage, ctx: &mut Context<Self>) {
+        self.record_usage(message, 0, ctx);
+    }
+}
+
+impl TenantActor {
+    /// Records a usage report, which has waited so often to hear of the instance policies that it charges.
+    fn record_usage(&mut self, message: RecordUsage, waits: u32, ctx: &mut Context<Self>) {
+        if let Some(lack) = self.lacks_set() {
+            let call = move |actor: &mut Self, outcome, ctx: &mut Context<Self>| match outcome {
+                Ok(waits) => actor.record_usage(message, waits, ctx),
+                Err(error) => drop(message.reply.send(Err(error))),
+            };
+            return self.wait_for_slice(lack, waits, Box::new(call), ctx);
+        }
         if self.has_due_hold(self.resources.clock.read().now) {
             return Self::end_holds_before(message, ctx);
         }
-        let RecordUsage { credential, report, key, reply } = message;
-        let before = self.tenant().seq();
+        let RecordUsage { credential, mut report, key, reply } = message;
+        if report.settles.is_none() {
+            report.instance = self.charged_by_report(report.agent);
+        }
+        let (charged, before) = (report.instance.clone(), self.tenant().seq());
         let recorded = (|| {
             let (by, moment, key) = self.begin_once(&credential, key.as_ref())?;
             let (record, answer) = self.tenant().decide_usage(by, report, moment)?;
@@ -85,7 +102,10 @@ impl Handler<RecordUsage> for TenantActor {
         })();
         match recorded {
             // A report is as durable as the decisions it is about.
-            Ok(answer) => self.reply_decided(TenantReply::of(reply, answer), before, ctx),
+            Ok(answer) => {
+                self.reply_decided(TenantReply::of(reply, answer), before, ctx);
+                self.report_overspent(&charged, ctx);
+            }
             Err(error) => drop(reply.send(Err(error))),
         }
     }

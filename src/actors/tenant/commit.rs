@@ -33,6 +33,9 @@ impl TenantActor {
             self.unbroken = 0;
         }
         self.unbroken += 1;
+        if let Event::Changed(record) = event {
+            self.publish_change(&record.change);
+        }
         // A decision that charges no policy and revokes nobody changes only the traffic.
         if !matches!(event, Event::Decided(_)) || !self.tenant().policies().is_empty() {
             self.meter.changed();

@@ -26,9 +26,23 @@ impl Handler<Authorize> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, message: Authorize, ctx: &mut Context<Self>) {
+        self.authorize(message, 0, ctx);
+    }
+}
+
+impl TenantActor {
+    /// Decides a call, which has waited so often for a slice.
+    fn authorize(&mut self, message: Authorize, waits: u32, ctx: &mut Context<Self>) {
         let reading = self.resources.clock.read();
         if self.has_due_hold(reading.now) {
             return Self::end_holds_before(message, ctx);
+        }
+        if let Some(lack) = self.lack(&message.credential, std::slice::from_ref(&message.request), reading, waits) {
+            let call = move |actor: &mut Self, outcome, ctx: &mut Context<Self>| match outcome {
+                Ok(waits) => actor.authorize(message, waits, ctx),
+                Err(error) => message.reply.send(Err(error)),
+            };
+            return self.wait_for_slice(lack, waits, Box::new(call), ctx);
         }
         let Authorize { credential, request, received, known_only, reply, waiting } = message;
         drop(waiting);
@@ -51,7 +65,7 @@ impl Handler<AuthorizeMany> for TenantActor {
         // It no longer counts as waiting.
         message.waiting = Waiting::default();
         let (before, decisions) = (self.tenant().seq(), Vec::with_capacity(message.requests.len()));
-        self.go_on(Batch { message, before, decisions }, ctx);
+        self.go_on(Batch { message, before, decisions }, 0, ctx);
     }
 }
 
@@ -70,13 +84,14 @@ impl Handler<Batch> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, batch: Batch, ctx: &mut Context<Self>) {
-        self.go_on(batch, ctx);
+        self.go_on(batch, 0, ctx);
     }
 }
 
 impl TenantActor {
     /// Decides a batch, and lets other calls and other tenants of the thread have their turn in between.
-    fn go_on(&mut self, batch: Batch, ctx: &mut Context<Self>) {
+    /// It has waited so often for a slice since its last decision.
+    fn go_on(&mut self, batch: Batch, mut waits: u32, ctx: &mut Context<Self>) {
         let (start, reading) = (Instant::now(), self.resources.clock.read());
         if self.has_due_hold(reading.now) {
             return Self::end_holds_before(batch, ctx);
@@ -89,7 +104,18 @@ impl TenantActor {
             Ok(caller) => caller,
             Err(error) => return drop(message.reply.send(Err(error))),
         };
-        for request in left {
+        for (at, request) in left.iter().enumerate() {
+            let asking = left.get(at..).unwrap_or_default();
+            if let Some(lack) = self.lack(&message.credential, asking, reading, waits) {
+                let batch = Batch { message, before, decisions };
+                let call = move |actor: &mut Self, outcome, ctx: &mut Context<Self>| match outcome {
+                    Ok(waits) => actor.go_on(batch, waits, ctx),
+                    Err(error) if batch.decisions.is_empty() => drop(batch.message.reply.send(Err(error))),
+                    // What was decided before is recorded.
+                    Err(_) => drop(batch.message.reply.send(Err(outcome_unknown()))),
+                };
+                return self.wait_for_slice(lack, waits, Box::new(call), ctx);
+            }
             let decision = match self.decide(&caller, request, message.received, reading, message.known_only) {
                 Ok(decision) => decision,
                 // It concerns this call alone.
@@ -98,6 +124,7 @@ impl TenantActor {
                 Err(_) if !decisions.is_empty() => return drop(message.reply.send(Err(outcome_unknown()))),
                 Err(error) => return drop(message.reply.send(Err(error))),
             };
+            waits = 0;
             let until = message.until;
             let is_last = until.is_some() && decision.as_ref().map(|decision| decision.allowed) == until;
             decisions.push(decision);
@@ -133,7 +160,8 @@ impl Handler<Explain> for TenantActor {
             Err(error) => return drop(reply.send(Err(error))),
         };
         let mut steps = Steps::default();
-        let verdict = self.verdict(&caller, &request, reading, &mut steps);
+        self.may_need_slices();
+        let verdict = self.verdict(&caller, &request, reading, true, &mut steps);
         if known_only && !verdict.knows_agent() {
             return drop(reply.send(Err(Error::new(Code::AgentNotFound, "the agent is not this tenant's"))));
         }
@@ -161,7 +189,7 @@ impl TenantActor {
             Some(key) => Some(self.tenant().check_new(caller, key, moment.at)?),
             None => None,
         };
-        let verdict = self.verdict(caller, request, reading, &mut ());
+        let verdict = self.verdict(caller, request, reading, false, &mut ());
         if known_only && !verdict.knows_agent() {
             return Ok(None);
         }
@@ -177,8 +205,16 @@ impl TenantActor {
         Ok(Some(verdict.answer(Some(id))))
     }
 
-    /// The decision. If the time may be one of two, a call must be allowed at both.
-    fn verdict(&self, caller: &Caller, request: &Request, reading: Reading, trace: &mut impl Trace) -> Verdict {
+    /// The decision. If the time may be one of two, a call must be allowed at both. With `assume`, the lender is taken to
+    /// have what slices lack.
+    pub(super) fn verdict(
+        &self,
+        caller: &Caller,
+        request: &Request,
+        reading: Reading,
+        assume: bool,
+        trace: &mut impl Trace,
+    ) -> Verdict {
         let tenant = self.tenant();
         if let Some(doubted) = reading.doubted {
             let verdict = tenant.decide(caller, request, tenant.next_moment(doubted), trace);
@@ -186,11 +222,12 @@ impl TenantActor {
                 return verdict;
             }
         }
-        tenant.decide(caller, request, tenant.next_moment(reading.now), trace)
+        let leases = self.leases(assume);
+        tenant.decide_within(caller, request, tenant.next_moment(reading.now), leases.as_ref(), trace)
     }
 
     /// The caller, if it may ask all of these requests.
-    fn admit(&self, credential: &Credential, requests: &[Request], reading: Reading) -> Result<Caller, Error> {
+    pub(super) fn admit(&self, credential: &Credential, requests: &[Request], reading: Reading) -> Result<Caller, Error> {
         let caller = self.authenticate(credential, reading.latest())?;
         if let Caller::Agent(slot) = caller {
             let own = self.tenant().agent_in(slot).map(|agent| Asked::Agent(agent.profile.id));

@@ -10,6 +10,7 @@
 //! | deciding calls | `decisions` |
 //! | administrative commands, usage reports, holds | `changes` |
 //! | ending holds whose time is over | `due_holds` |
+//! | slices of instance policies: calls that wait for one; lending them | `slices`; `lending` |
 //! | looking at the state, opening the audit trail, checkpoints | `reads`, `checkpoint` |
 //! | recording an event and holding its reply | `commit` |
 //! | writing the tail to the folder, and syncing that | `fold` |
@@ -22,9 +23,11 @@ mod commit;
 mod decisions;
 mod due_holds;
 mod fold;
+mod lending;
 mod reads;
 mod retention;
 mod shutdown;
+mod slices;
 mod snapshots;
 mod storage_probe;
 #[cfg(feature = "test-hooks")]
@@ -41,6 +44,8 @@ use kavach_store::commit_turn::CommitTurn;
 use kavach_store::{CommitPipeline, LoadedTenant};
 
 use self::fold::FolderNeed;
+use self::lending::Recalls;
+use self::slices::SliceDesk;
 use super::log_turns::LogTurns;
 use super::messages::{Ending, TenantDown};
 use super::resources::Resources;
@@ -74,6 +79,10 @@ pub struct TenantActor {
     needs: Vec<(u64, FolderNeed)>,
     /// How many snapshots are being written: each caller who asks for one gets its own.
     snapshots_running: usize,
+    /// What it knows of instance policies, and the calls that wait for a slice.
+    desk: SliceDesk,
+    /// If it is the default tenant: what it asked others for.
+    recalls: Recalls,
     meter: TenantMeter,
     report: EndReport,
 }
@@ -136,6 +145,8 @@ impl TenantActor {
             unsynced: 0,
             needs: Vec::new(),
             snapshots_running: 0,
+            desk: SliceDesk::default(),
+            recalls: Recalls::default(),
             meter,
             report,
         }
@@ -165,6 +176,10 @@ impl Actor for TenantActor {
             actor.snapshot(None, ctx);
             ctx.run_interval(SNAPSHOT_INTERVAL, |actor, ctx| actor.snapshot(None, ctx));
         });
+        if self.tenant().id().is_default() {
+            let (seq, set) = (self.tenant().seq(), self.tenant().instance_set());
+            self.resources.leases.publish_loaded(seq, set);
+        }
         self.note_unsaved(self.resources.clock.now());
         self.turns.join(self.report.generation, ctx.address().downgrade().recipient());
         // It was loaded, and the log may have failed since.

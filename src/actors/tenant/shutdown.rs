@@ -25,6 +25,11 @@ impl Handler<Close> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, message: Close, ctx: &mut Context<Self>) {
+        if self.waits_for_slices() || !self.recalls.is_empty() {
+            // Somebody waits for what another tenant has, and not for long.
+            ctx.notify_later(message, BUSY_DELAY);
+            return;
+        }
         if self.snapshots_running > 0 || self.retention_running || self.is_folding() {
             // Somebody waits for what another thread is doing, or it works in the folder.
             self.resume_folding(ctx);

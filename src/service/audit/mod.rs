@@ -42,7 +42,7 @@ use crate::actors::messages::OpenAudit;
 use crate::actors::messages::TakeCheckpoint;
 use crate::domain::limits::DEFAULT_AUDIT_PAGE;
 use crate::domain::text::quote;
-use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, TenantId, TenantRef, Timestamp};
+use crate::domain::{Event, AuditEntry, AuditFilter, AuditId, Code, Credential, Error, TenantId, TenantRef, Timestamp};
 use crate::store::checkpoint::KeptCheckpoint;
 
 pub use export::Export;
@@ -166,7 +166,10 @@ impl Audit<'_> {
         let credential = self.0.credential;
         let trail = self.0.ask(&route, |reply| OpenAudit { credential, reply }).await?;
         let tenant = route.id;
-        let look = move || trail.look_up(wanted, |moment, event| AuditEntry::of(tenant, moment, event));
+        let look = move || {
+            let entry = |moment, event: &Event<'_>| event.is_entry().then(|| AuditEntry::of(tenant, moment, event));
+            trail.look_up(wanted, entry).map(Option::flatten)
+        };
         let mut entry = self.0.read_trail(Some(tenant), look).await?.ok_or_else(unknown)?;
         self.0.fill_in_settled_costs(Some(tenant), &route, &mut [&mut entry]).await?;
         Ok(entry)

@@ -19,10 +19,14 @@ pub struct Totals {
     pub granted: Amounts,
     /// What it returned.
     pub returned: Amounts,
-    /// What it spent from slices.
+    /// What it spent from slices before the present one.
+    pub before: Amounts,
+    /// What it spent from the present one.
     pub spent: Amounts,
     /// What it used without one.
     pub late: Amounts,
+    /// When the present slice ends, which tells it from those before.
+    pub until: Timestamp,
 }
 
 /// A tenant asks for a slice.
@@ -47,6 +51,8 @@ pub struct Lease {
     pub granted: Amounts,
     /// When the present slice ends.
     pub until: Timestamp,
+    /// What of it the tenant has, as far as the lender knows: all of what it had before is accounted for.
+    pub outstanding: Amounts,
     /// What became of the question.
     pub outcome: Outcome,
 }

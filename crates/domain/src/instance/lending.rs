@@ -30,8 +30,8 @@ pub const RECALLED_AT_ONCE: usize = 64;
 /// What the lender makes of a question: something to record first, perhaps, and then what to do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lending {
-    /// To be recorded before anything is told.
-    pub record: Option<LeaseRecord>,
+    /// To be recorded before anything is told, in order.
+    pub records: Vec<LeaseRecord>,
     /// What to do then.
     pub next: Next,
 }
@@ -61,16 +61,24 @@ impl Tenant {
         let policy = self.place_of_policy(number).and_then(|place| self.policy_at(place));
         let Some(policy) = policy.filter(|policy| policy.profile.id == ask.policy && policy.profile.terms.instance)
         else {
-            let Totals { granted, .. } = ask.totals;
-            let answer = Lease { granted, until: Timestamp::default(), outcome: Outcome::NoPolicy };
-            return Lending { record: None, next: Next::Answer(answer) };
+            let (granted, until, outstanding) = Default::default();
+            let answer = Lease { granted, until, outstanding, outcome: Outcome::NoPolicy };
+            return Lending { records: Vec::new(), next: Next::Answer(answer) };
         };
         let old = self.lent_out().get(number, ask.tenant).copied().unwrap_or_else(|| Lent::none(ask.tenant));
         let told = old.told(&ask.totals);
         let answer = |lent: Lent, outcome| {
-            let record = (lent.without_order() != old.without_order()).then(|| lent_record(number, lent));
-            let answer = Lease { granted: lent.granted, until: lent.until, outcome };
-            Lending { record, next: Next::Answer(answer) }
+            let mut records = Vec::new();
+            // What is news of the slice before the last belongs to other windows than a slice that ends now.
+            if lent.until != old.until && told.before != old.before {
+                records.push(lent_record(number, told));
+            }
+            if lent.without_order() != old.without_order() {
+                records.push(lent_record(number, lent));
+            }
+            let Lent { granted, until, .. } = lent;
+            let answer = Lease { granted, until, outstanding: lent.outstanding(), outcome };
+            Lending { records, next: Next::Answer(answer) }
         };
         if policy.profile.disabled {
             return answer(told, Outcome::NoPolicy);
@@ -93,10 +101,10 @@ impl Tenant {
         let room = Room::of(&charged, now);
         if room.has(lacks) {
             let until = told.until.max(self.slice_end(policy, now));
-            let base = told.granted.max(told.returned.plus(told.spent));
+            let base = told.granted.max(told.accounted());
             let wanted = limited.of(ask.wanted).minus(out);
             let granted = base.plus(room.share(lacks, wanted));
-            return answer(Lent { granted, until, ..told }, Outcome::Granted);
+            return answer(Lent { granted, ..told.begins(until) }, Outcome::Granted);
         }
         let holders = self.holders(number, ask.tenant, limited, asked);
         let recalled = holders.iter().map(|lent| lent.outstanding()).fold(Amounts::default(), Amounts::plus);
@@ -105,9 +113,10 @@ impl Tenant {
             let mut holders: Vec<_> = holders.into_iter().filter(|lent| lacking.touches(lent.outstanding())).collect();
             holders.sort_by_key(|lent| std::cmp::Reverse(lacking.weight(lent.outstanding())));
             holders.truncate(RECALLED_AT_ONCE);
-            let record = (told.without_order() != old.without_order()).then(|| lent_record(number, told));
+            let is_news = told.without_order() != old.without_order();
+            let records = is_news.then(|| lent_record(number, told)).into_iter().collect();
             let recalls = holders.into_iter().map(|lent| recall(ask.policy, lent, false)).collect();
-            return Lending { record, next: Next::Recall(recalls) };
+            return Lending { records, next: Next::Recall(recalls) };
         }
         // What is held now may come back, but those who have it do not answer. A new window helps at the latest.
         let meters = charged.meters(now, lacks.calls, lacks.cost).filter(|meter| meter.exceeded);
@@ -125,9 +134,8 @@ impl Tenant {
     /// Whether what a record of the lender says frees something: then it is worth asking again.
     pub fn frees(&self, record: &LeaseRecord) -> bool {
         let LeaseRecord::Lent { policy, lent, .. } = record else { return false };
-        let held = |lent: &Lent| lent.granted.minus(lent.returned).max(lent.spent);
-        let old = self.lent_out().get(*policy, lent.tenant).map(held).unwrap_or_default();
-        !held(lent).covers(old)
+        let old = self.lent_out().get(*policy, lent.tenant).map(Lent::charged).unwrap_or_default();
+        !lent.charged().covers(old)
     }
 
     /// Takes in what a tenant told.
@@ -238,11 +246,17 @@ impl Policy {
     fn hear(&mut self, old: &Lent, new: &Lent) {
         // What was spent from a slice belongs to the slice's windows. What was used without one is told at once, and belongs
         // to those of now.
-        let (more, less) = (new.spent.minus(old.spent), old.spent.minus(new.spent));
         let late = new.late.minus(old.late);
+        let diff = |new: Amounts, old: Amounts| (new.minus(old), old.minus(new));
+        let (before, spent) = if new.until == old.until {
+            (diff(new.before, old.before), diff(new.spent, old.spent))
+        } else {
+            (Default::default(), diff(new.before, old.before.plus(old.spent)))
+        };
         for (_, count) in self.usage.counts_mut() {
-            count.hear(|start| old.is_in_window_from(start), more, less);
-            count.hear(|_| true, late, Amounts::default());
+            count.hear(|start| start < old.earlier.millis(), before);
+            count.hear(|start| old.is_in_window_from(start), spent);
+            count.hear(|_| true, (late, Amounts::default()));
         }
     }
 }
@@ -256,7 +270,7 @@ impl Count {
     }
 
     /// Charges what a slice spent to the windows that it was in, by their start.
-    fn hear(&mut self, is_in: impl Fn(i64) -> bool, more: Amounts, less: Amounts) {
+    fn hear(&mut self, is_in: impl Fn(i64) -> bool, (more, less): (Amounts, Amounts)) {
         if is_in(self.open.start) {
             self.charge(more.calls, more.cost, false);
             self.open.calls = self.open.calls.saturating_sub(less.calls);
@@ -271,12 +285,15 @@ impl Count {
 impl Lent {
     /// The same, as the tenant tells it. An old report says nothing new.
     fn told(&self, totals: &Totals) -> Self {
-        let Totals { order, granted, returned, spent, late } = *totals;
+        let Totals { order, granted, returned, before, spent, late, until } = *totals;
         if order < self.order {
             return *self;
         }
+        // It may not have heard of the present slice.
+        let (before, spent) =
+            if until < self.until { (before.plus(spent), Amounts::default()) } else { (before, spent) };
         // If the lender forgot a grant, as after a restored backup, the tenant still has it.
-        Self { granted: self.granted.max(granted), order, returned, spent, late, ..*self }
+        Self { granted: self.granted.max(granted), order, returned, before, spent, late, ..*self }
     }
 
     fn without_order(&self) -> Self {

@@ -22,23 +22,55 @@ pub struct Lent {
     pub order: u64,
     /// What it had returned by then.
     pub returned: Amounts,
-    /// What it had spent from slices by then.
+    /// What it had spent from slices before the present one by then.
+    #[serde(default, skip_serializing_if = "Amounts::is_zero")]
+    pub before: Amounts,
+    /// When the slice before the present one ended.
+    #[serde(default, skip_serializing_if = "is_never")]
+    pub earlier: Timestamp,
+    /// What it had spent from the present one by then.
     pub spent: Amounts,
     /// What it had used without one by then.
     #[serde(default, skip_serializing_if = "Amounts::is_zero")]
     pub late: Amounts,
 }
 
+// Serde passes a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_never(time: &Timestamp) -> bool {
+    *time == Timestamp::default()
+}
+
 impl Lent {
     /// Nothing was lent to that tenant yet.
     pub fn none(tenant: TenantId) -> Self {
-        let (granted, returned, spent, late) = Default::default();
-        Self { tenant, granted, until: Timestamp::default(), order: 0, returned, spent, late }
+        let (granted, returned, before, spent, late) = Default::default();
+        let never = Timestamp::default();
+        Self { tenant, granted, until: never, order: 0, returned, before, earlier: never, spent, late }
     }
 
     /// What the tenant may still have, or have spent without telling. It counts as held.
     pub fn outstanding(&self) -> Amounts {
-        self.granted.minus(self.returned.plus(self.spent))
+        self.granted.minus(self.accounted())
+    }
+
+    /// What it has nothing of any more, as far as the lender knows.
+    pub(crate) fn accounted(&self) -> Amounts {
+        self.returned.plus(self.before).plus(self.spent)
+    }
+
+    /// What counts in the windows of its slices: spent, or held.
+    pub(crate) fn charged(&self) -> Amounts {
+        self.granted.minus(self.returned).max(self.before.plus(self.spent))
+    }
+
+    /// The same where a slice begins that ends then.
+    pub(crate) fn begins(self, until: Timestamp) -> Self {
+        if until == self.until {
+            return self;
+        }
+        let (before, spent) = (self.before.plus(self.spent), Amounts::default());
+        Self { before, spent, earlier: self.until, until, ..self }
     }
 
     /// Whether it counts in a window that starts then: it may still be spent there.

@@ -252,7 +252,7 @@ impl Instance {
                 let moment = self.lender.tenant.next_moment(self.now);
                 // Recalls are on their way, or were: it decides by what it has, and they come when they come.
                 let lending = self.lender.tenant.lend(&ask, moment, &BTreeSet::new(), 0);
-                self.lender.lease(self.now, lending.record);
+                lending.records.into_iter().for_each(|record| self.lender.lease(self.now, Some(record)));
                 if fate == Fate::Lost {
                     self.lender.crash(kept);
                 }
@@ -323,7 +323,7 @@ impl Instance {
         loop {
             let moment = self.lender.tenant.next_moment(self.now);
             let lending = self.lender.tenant.lend(&ask, moment, &asked, 0);
-            self.lender.lease(self.now, lending.record);
+            lending.records.into_iter().for_each(|record| self.lender.lease(self.now, Some(record)));
             let recalls = match lending.next {
                 Next::Answer(lease) => return lease,
                 Next::Recall(recalls) => recalls,

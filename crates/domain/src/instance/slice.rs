@@ -15,7 +15,10 @@ pub struct Slice {
     pub granted: Amounts,
     /// What was given back to the lender.
     pub returned: Amounts,
-    /// What was spent from slices. It may be more than there was: what was used counts even past a limit.
+    /// What was spent from earlier slices.
+    #[serde(default, skip_serializing_if = "Amounts::is_zero")]
+    pub before: Amounts,
+    /// What was spent from the present one. It may be more than there was: what was used counts even past a limit.
     pub spent: Amounts,
     /// What was used while there was no slice, by reports and settlements.
     #[serde(default, skip_serializing_if = "Amounts::is_zero")]
@@ -34,7 +37,7 @@ impl Slice {
 
     /// What is left of it, whether it has ended or not.
     pub fn left(&self) -> Amounts {
-        self.granted.minus(self.returned.plus(self.spent))
+        self.granted.minus(self.returned.plus(self.before).plus(self.spent))
     }
 
     /// What can be spent from it at `now`.

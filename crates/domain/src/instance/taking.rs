@@ -50,7 +50,11 @@ impl Tenant {
     /// What to record of an answer: the grant, if it is news. Of one that has ended, that it is returned.
     pub fn take(&self, policy: PolicyId, lease: &Lease) -> Option<LeaseRecord> {
         let old = self.slice(policy.seq()).copied().unwrap_or_else(|| Slice::none(policy.seq()));
-        let known = taken(&old, lease.granted, lease.until);
+        let mut known = taken(&old, lease.granted, lease.until);
+        if known.until != old.until {
+            // What came back after the tenant last told belongs to the slice before, and ends with it.
+            known.returned = known.returned.plus(known.left().minus(lease.outstanding));
+        }
         match lease.outcome {
             Outcome::MustReturn if !known.left().is_zero() => Some(returning(&known, false)),
             _ => (known != old).then(|| held(&known, false)),
@@ -67,8 +71,8 @@ impl Tenant {
     /// What it tells of its slice of that policy.
     pub fn slice_totals(&self, policy: PolicyId) -> Totals {
         let slice = self.slice(policy.seq()).copied().unwrap_or_else(|| Slice::none(policy.seq()));
-        let Slice { granted, returned, spent, late, .. } = slice;
-        Totals { order: self.seq(), granted, returned, spent, late }
+        let Slice { granted, returned, before, spent, late, until, .. } = slice;
+        Totals { order: self.seq(), granted, returned, before, spent, late, until }
     }
 
     /// The question for what is missing. `wanted` is what would be of use at once.
@@ -85,16 +89,23 @@ impl Tenant {
     /// Whether it used more of that policy than it was granted, or something while it had no slice, which the lender should
     /// hear of.
     pub fn has_overspent(&self, policy: u64) -> bool {
-        self.slice(policy)
-            .is_some_and(|slice| !slice.late.is_zero() || !slice.granted.covers(slice.returned.plus(slice.spent)))
+        self.slice(policy).is_some_and(|slice| {
+            !slice.late.is_zero() || !slice.granted.covers(slice.returned.plus(slice.before).plus(slice.spent))
+        })
     }
 
     /// Applies what a tenant records of a slice.
     pub(crate) fn apply_held(&mut self, moment: Moment, record: &LeaseRecord) {
         let LeaseRecord::Held { policy, granted, returned, until, anew } = *record else { return };
         let Some(slice) = self.slice_mut(policy) else { return };
-        if anew || slice.until != until {
-            (slice.until, slice.since) = (until, moment.seq);
+        if slice.until != until {
+            // Another slice begins.
+            (slice.before, slice.spent) = (slice.before.plus(slice.spent), Amounts::default());
+            slice.until = until;
+            slice.since = moment.seq;
+        }
+        if anew {
+            slice.since = moment.seq;
         }
         (slice.granted, slice.returned) = (granted, returned);
     }
