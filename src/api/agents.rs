@@ -8,7 +8,7 @@ use super::auth::Admin;
 use super::error::HandlerResult;
 use super::idempotency::{Once, OptionalOnce, note_repeat};
 use super::input::{Body, Query, Reason, owner, page};
-use super::responses::{self, AgentJson, PolicyJson};
+use super::responses::{self, AgentJson, AgentPolicyJson};
 use crate::domain::agent::commands::{AgentPatch, NewAgent};
 use crate::domain::agent::labels::parse_filter;
 use crate::domain::limits::{MAX_GRACE_SECONDS, MAX_PAGE};
@@ -80,7 +80,7 @@ pub async fn get(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
 /// `GET /v1/agents/{id}/policies`
 pub async fn policies(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
     let policies = kavach.policies().of_agent(&id).await?;
-    responses::json(HttpResponse::Ok(), &policies.into_iter().map(PolicyJson::from).collect::<Vec<_>>())
+    responses::json(HttpResponse::Ok(), &AgentPolicyJson::list(policies))
 }
 
 /// `PATCH /v1/agents/{id}`

@@ -13,7 +13,7 @@ use super::responses::{self, PolicyJson};
 use crate::domain::budget::check::Exceeded;
 use crate::domain::budget::cost::Cost;
 use crate::domain::budget::counts::Period;
-use crate::domain::budget::policy::PolicyStatus;
+use crate::domain::budget::policy::{PolicyScope, PolicyStatus};
 use crate::domain::budget::policy_commands::{NewPolicy, PolicyPatch};
 use crate::domain::limits::MAX_PAGE;
 use crate::domain::text::quote;
@@ -38,6 +38,8 @@ pub struct PolicyQuery {
     owner_id: Option<String>,
     /// Policies with that status.
     status: Option<PolicyStatus>,
+    /// Policies about one tenant's calls, or about those of the whole instance. Only operators see the latter.
+    scope: Option<PolicyScope>,
     /// Items of a page. Without it, the whole list.
     #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
@@ -134,7 +136,7 @@ pub async fn create(Admin(kavach): Admin, new: Once<NewPolicy>) -> HandlerResult
 
 /// `GET /v1/policies`
 pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<PolicyQuery>)) -> HandlerResult {
-    let PolicyQuery { tenant_id, agent_id, user_id, owner_id, status, limit, cursor } = query;
+    let PolicyQuery { tenant_id, agent_id, user_id, owner_id, status, scope, limit, cursor } = query;
     let agent = match agent_id {
         Some(text) => Some(AgentId::parse(&text).ok_or_else(|| {
             let problem = format!("must be an agent's id, not '{}'", quote(&text));
@@ -143,7 +145,7 @@ pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Q
         None => None,
     };
     let tenant = tenant_id.as_deref().map(TenantRef::parse);
-    let filter = PolicyFilter { tenant, agent, owner: owner(user_id, owner_id)?, status };
+    let filter = PolicyFilter { tenant, agent, owner: owner(user_id, owner_id)?, status, scope };
     responses::list(&request, kavach.policies().list(filter, page(limit, cursor)?).await?, PolicyJson::from).await
 }
 

@@ -15,13 +15,14 @@ use crate::domain::budget::cost::Cost;
 use crate::domain::budget::counts::Usage;
 use crate::domain::budget::hold::Hold;
 use crate::domain::budget::hold_commands::HoldView;
-use crate::domain::budget::policy::{Policy, PolicyAction, PolicyStatus};
+use crate::domain::budget::policy::{Policy, PolicyAction, PolicyScope, PolicyStatus};
 use crate::domain::budget::policy_commands::PolicyView;
 use crate::domain::budget::policy_limits::Limits;
 use crate::domain::budget::terms_view::TermsView;
 use crate::domain::budget::window_view::WindowView;
 use crate::domain::delegation::commands::DelegationView;
 use crate::domain::delegation::search::{DelegationSource, EffectivePermission};
+use crate::domain::instance::published::InstancePolicy;
 use crate::domain::limits::MAX_WARNINGS;
 use crate::domain::permission::PermissionSpec;
 use crate::domain::permission::warnings::Warning;
@@ -32,7 +33,7 @@ use crate::domain::{
     AgentId, AgentStatus, AgentType, AuditId, Code, DelegationId, DelegationStatus, KeyId, PolicyId, Secret, TenantId,
     TenantSettings, Timestamp, schema,
 };
-use crate::service::Page;
+use crate::service::{AgentPolicies, Page};
 
 /// A list of more items is written as JSON on a thread that serves no calls.
 const LARGE_LIST: usize = 500;
@@ -441,6 +442,63 @@ impl From<PolicyView> for PolicyJson {
             last_denied_at,
             created_at: profile.created_at,
             updated_at: profile.updated_at,
+        }
+    }
+}
+
+/// A policy that binds an agent: one of its tenant, or one of the whole instance.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "AgentPolicy")]
+pub enum AgentPolicyJson {
+    /// One of its tenant, with what is used of it.
+    Own(Box<PolicyJson>),
+    /// One of the whole instance.
+    Instance(InstancePolicyJson),
+}
+
+/// A policy of the whole instance as tenants see it: that it binds, and not how much is used.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "InstancePolicy")]
+pub struct InstancePolicyJson {
+    /// The policy's id.
+    id: PolicyId,
+    /// `instance`.
+    scope: PolicyScope,
+    /// What happens when nothing is left.
+    action: PolicyAction,
+    /// It charges only agents with all of these labels; `null` is all agents.
+    labels: Option<Labels>,
+    /// It charges only calls about matching resources; `null` is all.
+    #[schemars(with = "Option<crate::domain::schema::ResourcePattern>")]
+    resource: Option<String>,
+    /// It charges only these actions; `null` is all.
+    actions: Option<Vec<Box<str>>>,
+    /// When it was created.
+    created_at: Timestamp,
+}
+
+impl AgentPolicyJson {
+    /// The tenant's own first.
+    pub fn list(policies: AgentPolicies) -> Vec<Self> {
+        let AgentPolicies { own, instance } = policies;
+        let own = own.into_iter().map(|view| Self::Own(Box::new(view.into())));
+        own.chain(instance.iter().map(|policy| Self::Instance(policy.into()))).collect()
+    }
+}
+
+impl From<&InstancePolicy> for InstancePolicyJson {
+    fn from(policy: &InstancePolicy) -> Self {
+        let scope = policy.scope();
+        Self {
+            id: policy.id(),
+            scope: PolicyScope::Instance,
+            action: policy.action(),
+            labels: scope.map(|scope| scope.labels.clone()).filter(|labels| !labels.is_empty()),
+            resource: scope.and_then(|scope| scope.resource.as_ref()).map(|pattern| pattern.as_str().to_owned()),
+            actions: scope.map(|scope| scope.actions.clone()).filter(|actions| !actions.is_empty()),
+            created_at: policy.created_at(),
         }
     }
 }

@@ -53,7 +53,7 @@ pub use delegations::Delegations;
 pub use holds::{HoldFilter, Holds};
 pub use kavach::Kavach;
 pub use lists::{Page, PageRequest};
-pub use policies::{CheckedCall, Policies, PolicyFilter};
+pub use policies::{AgentPolicies, CheckedCall, Policies, PolicyFilter};
 pub use search::{SearchPage, SearchResult};
 pub use stats::{SlowTenant, Stats, TenantIdentity};
 pub use tenants::{KeyWithSecret, Tenants};

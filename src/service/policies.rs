@@ -1,22 +1,28 @@
 //! Budget policies.
 
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
 use super::kavach::Kavach;
 use super::lists::{InRow, Page, PageRequest};
 use super::tenant_calls::lost;
 use crate::actors::Route;
+use crate::actors::messages::{Execute, ExecuteRecalled, FindInstanceSet};
 use crate::domain::agent::commands::{no_such_agent, unknown_agent};
 use crate::domain::budget::check::BudgetCheck;
 use crate::domain::budget::cost::Cost;
 use crate::domain::budget::counts::Period;
-use crate::domain::budget::policy::PolicyStatus;
+use crate::domain::budget::policy::{Policy, PolicyScope, PolicyStatus};
 use crate::domain::budget::policy_commands::{
     CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicies, ResetPolicy, UpdatePolicy,
     policies_of_agent, unknown_policy,
 };
 use crate::domain::budget::scope::Call;
+use crate::domain::instance::published::{InstancePolicy, InstanceSet};
 use crate::domain::permission::check_action;
 use crate::domain::permission::pattern::check_resource;
-use crate::domain::{AgentId, Error, PolicyId, Tenant, TenantRef, Timestamp};
+use crate::domain::{AgentId, Code, Command, Credential, Error, PolicyId, Tenant, TenantRef, Timestamp};
 use crate::store::CatalogRow;
 
 /// Calls about policies.
@@ -33,6 +39,17 @@ pub struct PolicyFilter {
     pub owner: Option<String>,
     /// Policies that have this status now.
     pub status: Option<PolicyStatus>,
+    /// Policies about one tenant's calls, or about those of all.
+    pub scope: Option<PolicyScope>,
+}
+
+/// The policies that bind an agent.
+#[derive(Clone, Debug)]
+pub struct AgentPolicies {
+    /// Those of its tenant, oldest first.
+    pub own: Vec<PolicyView>,
+    /// Those of the whole instance, oldest first. They don't tell how much is used.
+    pub instance: Vec<InstancePolicy>,
 }
 
 /// The call of a budget check, as far as it is known. A policy that names actions or resources is checked only if they
@@ -56,8 +73,14 @@ impl Policies<'_> {
     /// Creates a policy.
     ///
     /// # Errors
-    /// `INVALID_FIELD`, `AGENT_NOT_FOUND`, `TENANT_NOT_FOUND`, `TENANT_MISMATCH`, `POLICY_LIMIT_EXCEEDED`.
+    /// `INVALID_FIELD`, `AGENT_NOT_FOUND`, `TENANT_NOT_FOUND`, `TENANT_MISMATCH`, `POLICY_LIMIT_EXCEEDED`, `FORBIDDEN` for a
+    /// tenant key that asks for one of the whole instance.
     pub async fn create(&self, new: NewPolicy) -> Result<PolicyView, Error> {
+        if new.scope == PolicyScope::Instance {
+            self.0.check_operator()?;
+            let route = self.0.tenant_in_path(&TenantRef::Default)?;
+            return self.0.create(&route, CreatePolicy::parse(new)?).await?.ok_or_else(lost);
+        }
         let named = new.tenant_id.as_deref().map(TenantRef::parse);
         let agent = new.agent_id.as_deref().and_then(AgentId::parse);
         let route = match (&named, agent) {
@@ -75,7 +98,8 @@ impl Policies<'_> {
     pub async fn list(&self, filter: PolicyFilter, page: PageRequest) -> Result<Page<PolicyView>, Error> {
         let (after, most) = (page.after(PolicyId::parse)?, page.most());
         let selection = self.0.tenants_in_filter(filter.tenant.as_ref())?;
-        let look = move |tenant: &Tenant, now| filter.select(tenant, now, after, most);
+        let is_operator = self.is_operator();
+        let look = move |tenant: &Tenant, now| filter.select(tenant, now, after, most, is_operator);
         let in_row = |row: &CatalogRow| InRow::empty_if(row.policies == 0);
         let key = |view: &PolicyView| view.policy.profile.id;
         let policies = self.0.gather_list(selection, most, key, in_row, look).await?;
@@ -88,7 +112,47 @@ impl Policies<'_> {
     /// `POLICY_NOT_FOUND`.
     pub async fn get(&self, policy: &str) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
-        self.0.inspect(&route, move |tenant, now| PolicyView::find(tenant, id, now)).await
+        let is_operator = self.is_operator();
+        let look = move |tenant: &Tenant, now| {
+            PolicyView::find(tenant, id, now).and_then(|view| match is_operator || !is_instance(&view.policy) {
+                true => Ok(view),
+                false => Err(unknown_policy(&id.to_string())),
+            })
+        };
+        self.0.inspect(&route, look).await
+    }
+
+    fn is_operator(&self) -> bool {
+        matches!(self.0.credential, Credential::Operator(_))
+    }
+
+    /// Carries out a command about a policy. If it is one of the whole instance, tenants give back what they have of it
+    /// before; with `anew` all of them have to.
+    async fn execute_recalled<C>(
+        &self,
+        route: &Route,
+        policy: PolicyId,
+        anew: bool,
+        command: C,
+    ) -> Result<C::Reply, Error>
+    where
+        C: Command + Send + 'static,
+        C::Reply: Send + 'static,
+    {
+        let look = move |tenant: &Tenant, _| {
+            Ok(tenant.policies().iter().any(|known| known.profile.id == policy && is_instance(known)))
+        };
+        let is_recalled = self.is_operator() && route.id.is_default() && self.0.inspect(route, look).await?;
+        if !is_recalled {
+            return self.0.execute(route, command).await;
+        }
+        let (credential, author) = (self.0.credential, self.0.author());
+        let reason = self.0.reason.as_deref().map(Into::into);
+        let message = |reply| {
+            let execute = Execute { credential, author, command, reason, key: None, reply };
+            ExecuteRecalled { policy, anew, execute }
+        };
+        self.0.ask(route, message).await
     }
 
     /// Changes a policy. Omitted fields keep their values.
@@ -97,7 +161,7 @@ impl Policies<'_> {
     /// `POLICY_NOT_FOUND`, `INVALID_FIELD`, `FORBIDDEN` for a tenant key if an operator set the policy.
     pub async fn update(&self, policy: &str, patch: PolicyPatch) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
-        self.0.execute(&route, UpdatePolicy { id, patch }).await?.ok_or_else(lost)
+        self.execute_recalled(&route, id, false, UpdatePolicy { id, patch }).await?.ok_or_else(lost)
     }
 
     /// Deletes a policy.
@@ -112,10 +176,11 @@ impl Policies<'_> {
     /// Resets a policy's usage of the current period to zero.
     ///
     /// # Errors
-    /// `POLICY_NOT_FOUND`, `FORBIDDEN` for a tenant key if an operator set the policy.
+    /// `POLICY_NOT_FOUND`, `FORBIDDEN` for a tenant key if an operator set the policy; `INSTANCE_BUDGET_UNAVAILABLE` if a
+    /// tenant with a slice of a policy of the whole instance does not answer.
     pub async fn reset(&self, policy: &str, period: Period) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
-        self.0.execute_once(&route, ResetPolicy { id, period }).await?.ok_or_else(lost)
+        self.execute_recalled(&route, id, true, ResetPolicy { id, period }).await?.ok_or_else(lost)
     }
 
     /// Resets the usage of all policies of a tenant to zero, in one event: of those that the caller may change. Returns
@@ -132,11 +197,35 @@ impl Policies<'_> {
     ///
     /// # Errors
     /// `AGENT_NOT_FOUND`.
-    pub async fn of_agent(&self, agent: &str) -> Result<Vec<PolicyView>, Error> {
+    pub async fn of_agent(&self, agent: &str) -> Result<AgentPolicies, Error> {
         let unknown = || unknown_agent(agent);
         let id = AgentId::parse(agent).ok_or_else(unknown)?;
         let route = self.0.tenant_of_id(id.tag(), unknown)?;
-        self.0.inspect(&route, move |tenant, now| policies_of_agent(tenant, id, now)).await
+        // Who may not see the agent finds nothing out, not even whether there are instance policies.
+        self.0.inspect(&route, move |tenant, now| policies_of_agent(tenant, id, now).map(drop)).await?;
+        let set = self.instance_set().await?;
+        let look = move |tenant: &Tenant, now| {
+            let own = policies_of_agent(tenant, id, now)?;
+            let instance = tenant.agent(id).map(|agent| set.binding(agent).cloned().collect()).unwrap_or_default();
+            Ok(AgentPolicies { own, instance })
+        };
+        self.0.inspect(&route, look).await
+    }
+
+    /// The policies of the whole instance.
+    async fn instance_set(&self) -> Result<Arc<InstanceSet>, Error> {
+        let leases = &self.0.core.leases;
+        if let (_, Some(set)) = leases.look() {
+            return Ok(set);
+        }
+        let (reply, found) = oneshot::channel();
+        if let Some(exchange) = leases.exchange() {
+            exchange.find(FindInstanceSet { reply });
+        }
+        let unavailable =
+            || Error::new(Code::InstanceBudgetUnavailable, "the instance policies can't be read right now");
+        found.await.unwrap_or_else(|_| Err(unavailable()))?;
+        leases.look().1.ok_or_else(unavailable)
     }
 
     /// Whether the policies that charge such a call of an agent would let it through now, and those policies. Nothing is
@@ -175,16 +264,29 @@ impl Policies<'_> {
 }
 
 impl PolicyFilter {
-    fn select(&self, tenant: &Tenant, now: Timestamp, after: Option<PolicyId>, most: usize) -> Vec<PolicyView> {
-        let Self { tenant: _, agent, owner, status } = self;
+    fn select(
+        &self,
+        tenant: &Tenant,
+        now: Timestamp,
+        after: Option<PolicyId>,
+        most: usize,
+        is_operator: bool,
+    ) -> Vec<PolicyView> {
+        let Self { tenant: _, agent, owner, status, scope } = self;
         let policies = tenant.policies_at(now);
         let wanted = policies.iter().filter(|policy| {
             let profile = &policy.profile;
             after.is_none_or(|after| profile.id > after)
                 && agent.is_none_or(|agent| profile.agent == Some(agent))
                 && owner.as_ref().is_none_or(|owner| profile.owner.as_deref() == Some(owner))
-                && status.is_none_or(|status| policy.status(now) == status)
+                && scope.is_none_or(|scope| (scope == PolicyScope::Instance) == is_instance(policy))
+                && (is_operator || !is_instance(policy))
         });
-        wanted.take(most).map(|policy| PolicyView::of(tenant, policy, now)).collect()
+        let views = wanted.map(|policy| PolicyView::of(tenant, policy, now));
+        views.filter(|view| status.is_none_or(|status| view.status == status)).take(most).collect()
     }
+}
+
+fn is_instance(policy: &Policy) -> bool {
+    policy.profile.terms.instance
 }

@@ -27,6 +27,7 @@
 //! | `usage` | usage reports and settlements |
 //! | `idempotency` | requests that are sent again with their idempotency key |
 //! | `holds`, `hold_proof` | holds and how they end; exactness under 64 connections and `kill -9` |
+//! | `instance_policies` | policies of the whole instance: exactness over tenants and `kill -9`, isolation |
 //! | `webhooks` | messages to endpoints: signatures, order, failures, `kill -9`; which addresses they reach |
 //! | `clock` | a system clock that jumps |
 //! | `tools` | every tool of the fixture, as real calls |
@@ -139,6 +140,7 @@ mod harness;
 mod hold_proof;
 mod holds;
 mod idempotency;
+mod instance_policies;
 mod leaks;
 mod life;
 mod limits;

@@ -227,7 +227,12 @@ impl TenantActor {
     }
 
     /// The caller, if it may ask all of these requests.
-    pub(super) fn admit(&self, credential: &Credential, requests: &[Request], reading: Reading) -> Result<Caller, Error> {
+    pub(super) fn admit(
+        &self,
+        credential: &Credential,
+        requests: &[Request],
+        reading: Reading,
+    ) -> Result<Caller, Error> {
         let caller = self.authenticate(credential, reading.latest())?;
         if let Caller::Agent(slot) = caller {
             let own = self.tenant().agent_in(slot).map(|agent| Asked::Agent(agent.profile.id));

@@ -180,7 +180,8 @@ impl TenantActor {
         self.desk.asked.push(number);
         let waited = wrap_future::<_, Self>(timeout(ASK_TIMEOUT, answer));
         ctx.spawn(waited.map(move |answered, actor, ctx| {
-            let lease = answered.map_err(|_| unavailable()).and_then(|answer| answer.unwrap_or_else(|_| Err(unavailable())));
+            let lease =
+                answered.map_err(|_| unavailable()).and_then(|answer| answer.unwrap_or_else(|_| Err(unavailable())));
             actor.slice_answered(need, lease, ctx);
         }));
         Ok(())

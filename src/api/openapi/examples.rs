@@ -16,7 +16,7 @@ use crate::api::health::{Liveness, Readiness};
 use crate::api::holds::HoldExtension;
 use crate::api::policies::{CheckBody, CheckJson, Reset, ResetAll, ResetAllJson};
 use crate::api::responses::{
-    AgentJson, DelegationJson, EffectivePermissionJson, HoldJson, KeyJson, PolicyJson, TenantJson,
+    AgentJson, AgentPolicyJson, DelegationJson, EffectivePermissionJson, HoldJson, KeyJson, PolicyJson, TenantJson,
 };
 use crate::api::spend::SpendReportJson;
 use crate::api::stats::StatsJson;
@@ -298,11 +298,27 @@ examples! {
             "limits": { "maxCallsPerDay": 1000, "maxTokensCostPerMonth": 25.5 },
             "action": "block",
         }
+        "one limit over all tenants": {
+            "scope": "instance",
+            "limits": { "maxTokensCostPerDay": 500 },
+            "resource": "llm:*",
+        }
     }
     PolicyPatch {
         "a higher limit": { "limits": { "maxCallsPerDay": 2000 } }
         "more until Monday": {
             "temporary": { "limits": { "maxCallsPerDay": 5000 }, "until": "2099-11-30T00:00:00Z" },
+        }
+    }
+    AgentPolicyJson {
+        "a policy of the whole instance": {
+            "id": POLICY,
+            "scope": "instance",
+            "action": "block",
+            "labels": null,
+            "resource": "llm:*",
+            "actions": null,
+            "createdAt": "2026-11-24T08:00:00.000Z",
         }
     }
     PolicyJson {

@@ -42,7 +42,7 @@ use crate::actors::messages::OpenAudit;
 use crate::actors::messages::TakeCheckpoint;
 use crate::domain::limits::DEFAULT_AUDIT_PAGE;
 use crate::domain::text::quote;
-use crate::domain::{Event, AuditEntry, AuditFilter, AuditId, Code, Credential, Error, TenantId, TenantRef, Timestamp};
+use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, Event, TenantId, TenantRef, Timestamp};
 use crate::store::checkpoint::KeptCheckpoint;
 
 pub use export::Export;

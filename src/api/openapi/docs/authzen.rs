@@ -5,7 +5,7 @@ use crate::api::authzen::evaluation::Evaluated;
 use crate::api::authzen::evaluations::EvaluationsAnswer;
 use crate::api::authzen::search::{ActionAnswer, EntityAnswer, SearchAnswer};
 use crate::api::openapi::{Docs, Tag};
-use crate::domain::Code::{Forbidden, InvalidField, StorageUnavailable, TenantNotFound};
+use crate::domain::Code::{Forbidden, InstanceBudgetUnavailable, InvalidField, StorageUnavailable, TenantNotFound};
 
 fn docs(id: &'static str, summary: &'static str) -> Docs {
     Docs::new(Tag::Authzen, id, summary)
@@ -25,7 +25,7 @@ pub fn evaluation() -> Docs {
              the call's arguments. Fields that are not known are ignored; the content type has to be JSON.",
         )
         .answers::<Evaluated>(200, "The decision, yes or no.");
-    posts(docs).fails(&[Forbidden]).writes()
+    posts(docs).fails(&[Forbidden, InstanceBudgetUnavailable]).writes()
 }
 
 /// `POST /access/v1/evaluations`
@@ -36,7 +36,7 @@ pub fn evaluations() -> Docs {
              in its context. Those after the one that ends them are neither decided nor recorded nor charged.",
         )
         .answers::<EvaluationsAnswer>(200, "The decisions, or the only one.");
-    posts(docs).fails(&[Forbidden]).writes()
+    posts(docs).fails(&[Forbidden, InstanceBudgetUnavailable]).writes()
 }
 
 fn search(id: &'static str, summary: &'static str) -> Docs {

@@ -3,12 +3,12 @@
 use crate::api::openapi::examples::spend_csv;
 use crate::api::openapi::{Docs, Tag};
 use crate::api::policies::{CheckJson, ResetAllJson};
-use crate::api::responses::PolicyJson;
+use crate::api::responses::{AgentPolicyJson, PolicyJson};
 use crate::api::spend::SpendReportJson;
 use crate::domain::Code::{
-    AgentNotFound, AlreadySettled, AuditEntryNotFound, Forbidden, HoldEnded, InvalidField, InvalidPattern,
-    NotSettleable, PolicyLimitExceeded, PolicyNotFound, StorageUnavailable, TenantMismatch, TenantNotFound,
-    TooManyGroups,
+    AgentNotFound, AlreadySettled, AuditEntryNotFound, Forbidden, HoldEnded, InstanceBudgetUnavailable, InvalidField,
+    InvalidPattern, NotSettleable, PolicyLimitExceeded, PolicyNotFound, StorageUnavailable, TenantMismatch,
+    TenantNotFound, TooManyGroups,
 };
 use crate::domain::budget::usage::UsageAnswer;
 
@@ -25,10 +25,10 @@ pub fn create() -> Docs {
              `monthStartsOn`; a total never starts anew. Calls and cost of an hour, a week and in all count from the moment \
              a limit of that kind is set. `temporary` limits replace those of the same names until they end by themselves. \
              A tenant key can change, reset and delete a policy that a tenant key set last; what an operator \
-             made or changed since is the operator's.",
+             made or changed since is the operator's.\n\nWith `scope: instance` one limit holds for all tenants together, and is never exceeded: tenants get slices of it when they need them, and what they don't use comes back. It takes an operator key.",
         )
         .created::<PolicyJson>("The new policy.")
-        .fails(&[InvalidField, InvalidPattern, TenantMismatch, TenantNotFound, AgentNotFound, PolicyLimitExceeded])
+        .fails(&[InvalidField, InvalidPattern, Forbidden, TenantMismatch, TenantNotFound, AgentNotFound, PolicyLimitExceeded])
         .writes()
         .once()
 }
@@ -80,7 +80,7 @@ pub fn reset() -> Docs {
     docs("resetPolicy", "Start a policy's counts anew")
         .about("The body names which: those of the `hour`, the `day`, the `week`, the `month`, the `total`, or `all`. One that the policy does not have is no error.")
         .answers::<PolicyJson>(200, "The policy as it is now.")
-        .fails(&[Forbidden, PolicyNotFound])
+        .fails(&[Forbidden, InstanceBudgetUnavailable, PolicyNotFound])
         .once()
         .writes()
 }
@@ -103,17 +103,18 @@ pub fn of_agent() -> Docs {
     docs("listAgentPolicies", "List the policies that bind an agent")
         .about(
             "Oldest first, with the windows of each: what is used, what is left, and when the count starts anew. Policies \
-             that name a resource or actions are among them; they charge only calls that match.",
+             that name a resource or actions are among them; they charge only calls that match. Of policies of the whole \
+             instance it only says that they bind.",
         )
-        .answers::<Vec<PolicyJson>>(200, "The policies.")
-        .fails(&[AgentNotFound])
+        .answers::<Vec<AgentPolicyJson>>(200, "The policies.")
+        .fails(&[AgentNotFound, InstanceBudgetUnavailable])
 }
 
 /// `POST /v1/budget/check`
 pub fn check() -> Docs {
     docs("checkBudget", "Ask whether a call would exceed a budget")
         .about(
-            "Charges and records nothing. Policies that name actions or a resource are asked only if the call's are given.",
+            "Charges and records nothing. Policies of the whole instance are not asked. Policies that name actions or a resource are asked only if the call's are given.",
         )
         .answers::<CheckJson>(200, "What all policies about the agent say.")
         .fails(&[InvalidField, AgentNotFound])
@@ -129,6 +130,7 @@ pub fn report() -> Docs {
         )
         .answers::<UsageAnswer>(200, "What counts now.")
         .fails(&[InvalidField, AgentNotFound, AuditEntryNotFound, AlreadySettled, NotSettleable, HoldEnded])
+        .fails(&[InstanceBudgetUnavailable])
         .writes()
         .once()
 }

@@ -3,7 +3,9 @@
 use crate::actors::messages::Explanation;
 use crate::api::authorize::BatchAnswer;
 use crate::api::openapi::{Docs, Tag};
-use crate::domain::Code::{Forbidden, InvalidField, StorageUnavailable, TenantNotFound, UnmappedRequest};
+use crate::domain::Code::{
+    Forbidden, InstanceBudgetUnavailable, InvalidField, StorageUnavailable, TenantNotFound, UnmappedRequest,
+};
 use crate::domain::Decision;
 
 fn docs(id: &'static str, summary: &'static str) -> Docs {
@@ -11,7 +13,10 @@ fn docs(id: &'static str, summary: &'static str) -> Docs {
 }
 
 fn decides(id: &'static str, summary: &'static str) -> Docs {
-    docs(id, summary).answers::<Decision>(200, "The decision, yes or no.").fails(&[InvalidField, Forbidden]).writes()
+    docs(id, summary)
+        .answers::<Decision>(200, "The decision, yes or no.")
+        .fails(&[InvalidField, Forbidden, InstanceBudgetUnavailable])
+        .writes()
 }
 
 /// `POST /v1/authorize`
@@ -50,7 +55,7 @@ pub fn batch() -> Docs {
              recorded, and does not affect the others. Each may have its own `idempotencyKey`; the header is refused.",
         )
         .answers::<BatchAnswer>(200, "The decisions, in the order of the requests.")
-        .fails(&[InvalidField, Forbidden, TenantNotFound])
+        .fails(&[InvalidField, Forbidden, TenantNotFound, InstanceBudgetUnavailable])
         .writes()
 }
 
@@ -78,7 +83,7 @@ pub fn forward_auth() -> Docs {
         .header::<String>("X-Forwarded-Method", "The original method, with `--forward-auth traefik`.")
         .header::<String>("X-Forwarded-Uri", "The original path with its query, with `--forward-auth traefik`.")
         .header::<String>("X-Forwarded-Host", "The original host, with `--forward-auth traefik`.")
-        .fails(&[UnmappedRequest])
+        .fails(&[InstanceBudgetUnavailable, UnmappedRequest])
         .denies()
         .writes()
 }
