@@ -81,13 +81,15 @@ const WINDOWS = { hour: ["PerHour", "ThisHour", "this hour"], day: ["PerDay", "T
 
 /** A policy's limits that hold now, with what is used of them. */
 export function meters(policy) {
-  const { currentUsage: used, windows, effectiveLimits, limits } = policy;
+  // Of one limit over all tenants, nobody but an operator sees how much is used.
+  const { currentUsage: used, windows = [], effectiveLimits, limits } = policy;
   const hold = effectiveLimits ?? limits;
-  return [["Calls", "calls"], ["TokensCost", "tokensCost"]].flatMap(([limit, usage]) => windows.map(({ period, endsAt, tokensCostHeld }) => {
+  return [["Calls", "calls"], ["TokensCost", "tokensCost"]].flatMap(([limit, usage]) => windows.map(({ period, endsAt, tokensCostHeld, callsHeld }) => {
     const [suffix, tail, said] = WINDOWS[period];
     const [name, amount] = [`max${limit}${suffix}`, used[`${usage}${tail}`]];
     const max = hold[name];
-    const held = usage === "tokensCost" && Number(tokensCostHeld) > 0 ? tokensCostHeld : undefined;
+    const part = usage === "tokensCost" ? tokensCostHeld : callsHeld;
+    const held = Number(part) > 0 ? part : undefined;
     return { name, label: `${usage === "calls" ? "Calls" : "Cost"} ${said}`, endsAt, used: amount, held, max, share: Number(max) === 0 ? 1 : Number(amount) / Number(max) };
   })).filter(({ max }) => max !== undefined);
 }

@@ -34,6 +34,7 @@ export function policyMeters(policy) {
 
 /** Whom a policy is about. */
 export function scope(policy) {
+  if (policy.scope === "instance") return "All tenants together";
   if (policy.agentId) return ["One agent: ", agentLink(policy.agentId)];
   if (policy.userId) return `Agents of ${policy.userId}`;
   return policy.labels ? `Agents with ${labelText(policy.labels)}` : "All agents of the tenant";
@@ -41,7 +42,7 @@ export function scope(policy) {
 
 /** What a policy has besides limits: the calls it charges, its calendar, its alerts, and limits for a while. */
 export function terms(policy) {
-  const { labels, resource, actions, timeZone, weekStartsOn, monthStartsOn, temporary, thresholds } = policy;
+  const { labels, resource, actions, timeZone = UTC, weekStartsOn = "monday", monthStartsOn = 1, temporary, thresholds = USUAL_THRESHOLDS } = policy;
   const calendar = [timeZone !== UTC && timeZone, weekStartsOn !== "monday" && `weeks from ${dayOfWeek(weekStartsOn)}`, monthStartsOn !== 1 && `months from day ${monthStartsOn}`].filter(Boolean);
   const lines = [
     labels && (policy.agentId || policy.userId) && ["Labels", labelText(labels)], resource && ["Resource", resource], actions && ["Actions", actions.join(", ")], calendar.length && ["Calendar", calendar.join(", ")],
@@ -90,6 +91,7 @@ const exact = (typed) => (/^(0|[1-9]\d*)(\.\d+)?$/.test(typed) ? (JSON.rawJSON?.
 function editPolicy({ tenant, policy, refresh }) {
   const limits = policy?.limits ?? {};
   const content = [
+    !policy && tenant === "default" && field("About", "scope", { options: [["tenant", "Agents of this tenant"], ["instance", "All tenants together"]], value: "tenant", hint: "A limit over all tenants blocks or throttles, and names no agent or owner." }),
     !policy && h("div", { class: "fields" },
       agentField("Only one agent", "agentId", { tenant: () => tenant, hint: "Empty: all agents." }),
       field("Only one owner's agents", "userId", { placeholder: "user-1", hint: "Empty: every owner's." })),
@@ -129,7 +131,7 @@ function editPolicy({ tenant, policy, refresh }) {
     const was = policy?.temporary;
     const same = text(form, "temporary.until") === (was?.until.slice(0, 16) ?? "") && ALL_LIMITS.every(([name]) => text(form, `temporary.limits.${name}`) === shownLimit(was?.limits ?? {}, name));
     if (policy) await patch(`/v1/policies/${policy.id}`, { ...all, ...(same && { temporary: undefined }) });
-    else await post("/v1/policies", { tenantId: tenant === "default" ? null : tenant, agentId: text(form, "agentId") || null, userId: text(form, "userId") || null, ...all });
+    else await post("/v1/policies", { ...(tenant === "default" && { scope: text(form, "scope") }), tenantId: tenant === "default" ? null : tenant, agentId: text(form, "agentId") || null, userId: text(form, "userId") || null, ...all });
     toast(policy ? "Saved" : "The policy is on");
     await refresh();
   });

@@ -19,12 +19,14 @@ use super::{AT_ONCE, Registry};
 use crate::actors::core::{Core, Phase};
 use crate::actors::registry_messages::OpenAll;
 use crate::actors::tenant_directory::{Route, TenantDirectory};
-use crate::domain::TenantId;
+use crate::domain::event::ChangeRecord;
 use crate::domain::instance::published::InstanceSet;
 use crate::domain::tenant::commands::TenantSpec;
 use crate::domain::text::Slug;
+use crate::domain::{Change, Event, TenantId};
 use crate::journal::{CatalogFile, FileKind, JournalOptions, unwritable};
 use kavach_store::catalog_writer::{RowBytes, Rows};
+use kavach_store::codec::decode_event;
 
 type Ids = HashSet<TenantId, RandomState>;
 /// Tenants' rows, and their slugs.
@@ -40,6 +42,8 @@ struct Found {
     strays: Vec<String>,
     /// Tenants with events in the log that no folder has.
     tails: HashSet<TenantId>,
+    /// Whether one of those may have made an instance policy.
+    makes_instance_policies: bool,
 }
 
 /// A tenant without a row, as it was read.
@@ -72,8 +76,10 @@ impl Handler<OpenAll> for Registry {
             Ok((found, read))
         };
         Box::pin(work.into_actor(self).map(move |outcome: Result<_, String>, actor, ctx| {
-            let (Found { catalog, rows, folders, tails, .. }, mut read) = outcome?;
-            actor.note_instance_policies(&rows, &read);
+            let (Found { catalog, rows, folders, tails, makes_instance_policies, .. }, mut read) = outcome?;
+            if !makes_instance_policies {
+                actor.note_instance_policies(&rows, &read);
+            }
             for (id, (row, slug)) in rows {
                 if folders.contains(&id) {
                     // What stands in the log may be newer than the row.
@@ -121,7 +127,20 @@ fn look(core: &Core) -> io::Result<Found> {
         let (catalog, rows) = read_catalog(core)?;
         let (folders, strays) = folders.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let tails = core.log.tenants().into_iter().map(TenantId::from_bytes).collect();
-        Ok(Found { catalog, rows, folders, strays, tails })
+        let makes_instance_policies = makes_instance_policies(core);
+        Ok(Found { catalog, rows, folders, strays, tails, makes_instance_policies })
+    })
+}
+
+/// Whether the log has an event of the default tenant that may have made an instance policy: then its row may lack that.
+fn makes_instance_policies(core: &Core) -> bool {
+    let Ok(tail) = core.log.tail(TenantId::DEFAULT.bytes()) else { return true };
+    tail.may_have(|seq, bytes| match decode_event(seq, bytes) {
+        Ok((_, Event::Changed(ChangeRecord { change: Change::PolicyCreated { terms, .. }, .. }))) => {
+            terms.is_some_and(|terms| terms.instance)
+        }
+        Ok(_) => false,
+        Err(_) => true,
     })
 }
 
@@ -214,20 +233,14 @@ fn precedence(ReadTenant { claim, row }: &ReadTenant) -> (u8, bool, Reverse<Tena
 }
 
 impl Registry {
-    /// If the default tenant certainly has no instance policies, says so. Else it is read before the first decision.
+    /// If the default tenant's row has no instance policies, says so. Else it is read before the first decision.
     fn note_instance_policies(&self, rows: &KnownRows, read: &[ReadTenant]) {
         let id = TenantId::DEFAULT;
         let read = read.iter().find(|read| read.claim.id == id).and_then(|read| read.row.as_ref().ok().cloned());
         let row = read.or_else(|| CatalogRow::decode(id, &rows.get(&id)?.0).ok());
-        // What stands in the log may be newer than the row.
-        if row.is_some_and(|row| row.instance_policies == 0) && !self.makes_instance_policies() {
+        if row.is_some_and(|row| row.instance_policies == 0) {
             self.core.leases.publish_loaded(0, InstanceSet::default());
         }
-    }
-
-    /// Whether the log has an event of the default tenant that may have made one.
-    fn makes_instance_policies(&self) -> bool {
-        self.core.log.has_tail(TenantId::DEFAULT.bytes())
     }
 
     /// Makes a tenant known that was read at the start.

@@ -23,12 +23,12 @@ use crate::domain::instance::amounts::Amounts;
 use crate::domain::instance::lease::{Ask, Lease, LeaseRecord, Outcome};
 use crate::domain::instance::published::InstanceSet;
 use crate::domain::instance::slice_check::{Exhausted, Leases, Need};
-use crate::domain::{Code, Credential, Error, Event, PolicyId, Request};
+use crate::domain::{AgentId, Code, Credential, Error, Event, PolicyId, Request};
 
 /// How long a call waits for a slice. The lender may have to ask others, of which some may have to be read.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often one call may wait: once, unless others use up what comes, or several policies need something.
-const MAX_WAITS: u32 = 16;
+const MAX_WAITS: u32 = 64;
 /// Milliseconds after which the lender is asked again if somebody who may have something did not answer it.
 const ASK_AGAIN_MS: i64 = 2_000;
 
@@ -45,6 +45,8 @@ pub(super) struct SliceDesk {
     asked: Vec<u64>,
     is_finding: bool,
     waiting: Vec<(u32, WaitingCall)>,
+    /// How many of those that waited are still to go on.
+    going_on: usize,
     /// Where the lender has nothing left, as of `returned`.
     exhausted: Vec<Exhausted>,
     returned: u64,
@@ -175,7 +177,9 @@ impl TenantActor {
         let gone = self.desk.set.as_ref().and_then(|set| self.tenant().drop_slices(set));
         self.record_lease(gone)?;
         self.record_lease(self.tenant().return_ended(need.policy, now))?;
-        let ask = self.tenant().ask_for(need, wanted);
+        // Those who wait probably need as much.
+        let crowd = u64::try_from(self.desk.waiting.len() + self.desk.going_on).unwrap_or(u64::MAX);
+        let ask = self.tenant().ask_for(need, wanted.plus(need.least.times(crowd)));
         let answer = self.send_ask(ask, before, ctx);
         self.desk.asked.push(number);
         let waited = wrap_future::<_, Self>(timeout(ASK_TIMEOUT, answer));
@@ -235,7 +239,10 @@ impl TenantActor {
     /// Decides the calls that waited. Some may have to wait again.
     fn go_on_waiting(&mut self, failed: Option<(Option<u64>, Error)>, ctx: &mut Context<Self>) {
         self.desk.failed = failed;
-        for (waits, call) in std::mem::take(&mut self.desk.waiting) {
+        let waited = std::mem::take(&mut self.desk.waiting);
+        self.desk.going_on = waited.len();
+        for (waits, call) in waited {
+            self.desk.going_on = self.desk.going_on.saturating_sub(1);
             call(self, Ok(waits), ctx);
         }
         self.desk.failed = None;
@@ -248,7 +255,7 @@ impl TenantActor {
     }
 
     /// The instance policies that a report of this agent charges which is about no call.
-    pub(super) fn charged_by_report(&self, agent: crate::domain::AgentId) -> Vec<u64> {
+    pub(super) fn charged_by_report(&self, agent: AgentId) -> Vec<u64> {
         let Some(set) = self.desk.set.as_deref().filter(|set| !set.is_empty()) else { return Vec::new() };
         self.tenant().agent(agent).map(|agent| set.charged_by_report(agent)).unwrap_or_default()
     }

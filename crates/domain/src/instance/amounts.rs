@@ -38,6 +38,13 @@ impl Amounts {
         Self { calls: self.calls.saturating_sub(other.calls), cost: self.cost.minus(other.cost) }
     }
 
+    /// So often as much.
+    #[must_use]
+    pub fn times(self, count: u64) -> Self {
+        let cost = Cost::from_millionths(self.cost.millionths().saturating_mul(count));
+        Self { calls: self.calls.saturating_mul(count), cost }
+    }
+
     /// The larger of each.
     #[must_use]
     pub fn max(self, other: Self) -> Self {

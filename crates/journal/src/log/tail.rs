@@ -117,6 +117,21 @@ impl Tail {
         self.runs.iter().map(|run| run.frames.len()).sum()
     }
 
+    /// Whether any of its events may be what `is_one` looks for, told its number and its bytes. `true` also if some can't be
+    /// read.
+    pub fn may_have(&self, mut is_one: impl FnMut(u64, &[u8]) -> bool) -> bool {
+        self.runs.iter().any(|run| {
+            let mut rest = run.frames.as_slice();
+            while let Ok((Frame::Event { seq, payload }, length)) = frame::parse(rest) {
+                if is_one(seq, payload) {
+                    return true;
+                }
+                rest = rest.get(length..).unwrap_or_default();
+            }
+            !rest.is_empty()
+        }) || !self.lost.is_empty()
+    }
+
     /// The frames of the events after `seq`, up to the last. The tenant's folder ends with that event, at this byte of this
     /// file.
     ///
