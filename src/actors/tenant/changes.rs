@@ -91,7 +91,7 @@ impl TenantActor {
         if report.settles.is_none() {
             report.instance = self.charged_by_report(report.agent);
         }
-        let (charged, before) = (report.instance.clone(), self.tenant().seq());
+        let before = self.tenant().seq();
         let recorded = (|| {
             let (by, moment, key) = self.begin_once(&credential, key.as_ref())?;
             let (record, answer) = self.tenant().decide_usage(by, report, moment)?;
@@ -102,10 +102,7 @@ impl TenantActor {
         })();
         match recorded {
             // A report is as durable as the decisions it is about.
-            Ok(answer) => {
-                self.reply_decided(TenantReply::of(reply, answer), before, ctx);
-                self.report_overspent(&charged, ctx);
-            }
+            Ok(answer) => self.reply_decided(TenantReply::of(reply, answer), before, ctx),
             Err(error) => drop(reply.send(Err(error))),
         }
     }

@@ -33,8 +33,10 @@ impl TenantActor {
             self.unbroken = 0;
         }
         self.unbroken += 1;
-        if let Event::Changed(record) = event {
-            self.publish_change(&record.change);
+        match event {
+            Event::Changed(record) => self.publish_change(&record.change),
+            Event::Used(record) => self.note_used(record),
+            Event::Decided(_) | Event::Delivered(_) | Event::Leased(_) => {}
         }
         // A decision that charges no policy and revokes nobody changes only the traffic.
         if !matches!(event, Event::Decided(_)) || !self.tenant().policies().is_empty() {
@@ -75,6 +77,9 @@ impl TenantActor {
     }
 
     fn end_turn(&mut self, ctx: &mut Context<Self>) {
+        if self.has_to_report() {
+            self.report_slices(ctx);
+        }
         if self.pipeline.since_snapshot() >= SNAPSHOT_EVENTS && self.snapshots_running == 0 {
             self.snapshot(None, ctx);
         }

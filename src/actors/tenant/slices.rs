@@ -19,11 +19,12 @@ use crate::actors::mailbox::{MAILBOX_CAPACITY, overloaded};
 use crate::actors::messages::{AskSlice, FindInstanceSet, RecallSlice};
 use crate::actors::tenant_reply::TenantReply;
 use crate::domain::budget::cost::Cost;
+use crate::domain::budget::settlement::UsageRecord;
 use crate::domain::instance::amounts::Amounts;
 use crate::domain::instance::lease::{Ask, Lease, LeaseRecord, Outcome};
 use crate::domain::instance::published::InstanceSet;
 use crate::domain::instance::slice_check::{Exhausted, Leases, Need};
-use crate::domain::{AgentId, Code, Credential, Error, Event, PolicyId, Request};
+use crate::domain::{AgentId, Code, Credential, Error, Event, Request};
 
 /// How long a call waits for a slice. The lender may have to ask others, of which some may have to be read.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,6 +45,9 @@ pub(super) struct SliceDesk {
     /// The policies of which a slice was asked for, and the answer is not there.
     asked: Vec<u64>,
     is_finding: bool,
+    /// The policies of which something is to be told, and those of which it is being told.
+    to_report: Vec<u64>,
+    reporting: Vec<u64>,
     waiting: Vec<(u32, WaitingCall)>,
     /// How many of those that waited are still to go on.
     going_on: usize,
@@ -260,19 +264,38 @@ impl TenantActor {
         self.tenant().agent(agent).map(|agent| set.charged_by_report(agent)).unwrap_or_default()
     }
 
-    /// Tells the lender of what was used beyond the slices of these policies.
-    pub(super) fn report_overspent(&mut self, policies: &[u64], ctx: &mut Context<Self>) {
-        let set = self.desk.set.clone();
-        let known = set.iter().flat_map(|set| set.policies());
-        let overspent: Vec<PolicyId> = known
-            .filter(|policy| policies.contains(&policy.number()) && self.tenant().has_overspent(policy.number()))
-            .map(|policy| policy.id())
-            .collect();
-        for policy in overspent {
-            let (ask, before) = (self.tenant().report_of(policy), self.tenant().seq());
-            // Nobody waits for the answer: if it is lost, the next question tells it too.
-            drop(self.send_ask(ask, before, ctx));
+    /// Has the lender hear of what a usage report changed, at the end of the turn.
+    pub(super) fn note_used(&mut self, record: &UsageRecord) {
+        if record.changes_slices() {
+            let new = record.instance.iter().filter(|policy| !self.desk.to_report.contains(policy));
+            let new: Vec<_> = new.copied().collect();
+            self.desk.to_report.extend(new);
         }
+    }
+
+    /// Tells the lender what changed, once for all that changes until it has answered.
+    pub(super) fn report_slices(&mut self, ctx: &mut Context<Self>) {
+        let Some(set) = self.desk.set.clone() else { return };
+        let (now, later) = std::mem::take(&mut self.desk.to_report)
+            .into_iter()
+            .partition::<Vec<_>, _>(|policy| !self.desk.reporting.contains(policy));
+        self.desk.to_report = later;
+        for policy in set.policies().iter().filter(|policy| now.contains(&policy.number())) {
+            let (number, before) = (policy.number(), self.tenant().seq());
+            self.desk.reporting.push(number);
+            let answer = self.send_ask(self.tenant().report_of(policy.id()), before, ctx);
+            let waited = wrap_future::<_, Self>(timeout(ASK_TIMEOUT, answer));
+            // If it is lost, the next question tells it too.
+            ctx.spawn(waited.map(move |_, actor, ctx| {
+                actor.desk.reporting.retain(|reported| *reported != number);
+                actor.report_slices(ctx);
+            }));
+        }
+    }
+
+    /// Whether the lender should hear of something.
+    pub(super) fn has_to_report(&self) -> bool {
+        !self.desk.to_report.is_empty()
     }
 }
 

@@ -131,11 +131,12 @@ impl Tenant {
         answer(told, Outcome::Exhausted { fits_at, version, all_asked })
     }
 
-    /// Whether what a record of the lender says frees something: then it is worth asking again.
+    /// Whether what a record of the lender says frees something, or that a tenant has more than was known: then it is worth
+    /// asking again.
     pub fn frees(&self, record: &LeaseRecord) -> bool {
         let LeaseRecord::Lent { policy, lent, .. } = record else { return false };
-        let old = self.lent_out().get(*policy, lent.tenant).map(Lent::charged).unwrap_or_default();
-        !lent.charged().covers(old)
+        let Some(old) = self.lent_out().get(*policy, lent.tenant) else { return false };
+        !lent.charged().covers(old.charged()) || lent.until == old.until && !lent.spent.covers(old.spent)
     }
 
     /// Takes in what a tenant told.

@@ -78,7 +78,7 @@ impl Side {
     }
 
     /// Replay gives the same, and so does a snapshot.
-    fn check_replay(&self) {
+    pub fn check_replay(&self) {
         let mut again = Tenant::default();
         self.log.iter().for_each(|(moment, event)| again.apply(*moment, event));
         assert_eq!(again.state(), self.tenant.state());

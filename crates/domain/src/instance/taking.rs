@@ -86,14 +86,6 @@ impl Tenant {
         self.ask_for(Need { policy, least: Amounts::default() }, Amounts::default())
     }
 
-    /// Whether it used more of that policy than it was granted, or something while it had no slice, which the lender should
-    /// hear of.
-    pub fn has_overspent(&self, policy: u64) -> bool {
-        self.slice(policy).is_some_and(|slice| {
-            !slice.late.is_zero() || !slice.granted.covers(slice.returned.plus(slice.before).plus(slice.spent))
-        })
-    }
-
     /// Applies what a tenant records of a slice.
     pub(crate) fn apply_held(&mut self, moment: Moment, record: &LeaseRecord) {
         let LeaseRecord::Held { policy, granted, returned, until, anew } = *record else { return };
@@ -157,6 +149,14 @@ impl Event<'_> {
             Self::Used(record) => &record.instance,
             Self::Changed(_) | Self::Delivered(_) | Self::Leased(_) => &[],
         }
+    }
+}
+
+impl UsageRecord {
+    /// Whether it changes slices in a way that the lender should hear of: something came back, or was used without asking.
+    pub fn changes_slices(&self) -> bool {
+        let is_other = self.settles.as_ref().is_none_or(|decision| decision.estimate != self.cost);
+        !self.instance.is_empty() && is_other && !matches!(self.hold, Some(HoldChange::Extended { .. }))
     }
 }
 
