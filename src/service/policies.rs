@@ -19,6 +19,7 @@ use crate::domain::budget::policy_commands::{
     policies_of_agent, unknown_policy,
 };
 use crate::domain::budget::scope::Call;
+use crate::domain::idempotency::key::RequestKey;
 use crate::domain::instance::published::{InstancePolicy, InstanceSet};
 use crate::domain::permission::check_action;
 use crate::domain::permission::pattern::check_resource;
@@ -79,7 +80,7 @@ impl Policies<'_> {
         if new.scope == PolicyScope::Instance {
             self.0.check_operator()?;
             let route = self.0.tenant_in_path(&TenantRef::Default)?;
-            return self.0.create(&route, CreatePolicy::parse(new)?).await?.ok_or_else(lost);
+            return self.0.execute_once(&route, CreatePolicy::parse(new)?).await?.ok_or_else(lost);
         }
         let named = new.tenant_id.as_deref().map(TenantRef::parse);
         let agent = new.agent_id.as_deref().and_then(AgentId::parse);
@@ -134,6 +135,7 @@ impl Policies<'_> {
         policy: PolicyId,
         anew: bool,
         command: C,
+        key: Option<RequestKey>,
     ) -> Result<C::Reply, Error>
     where
         C: Command + Send + 'static,
@@ -144,12 +146,12 @@ impl Policies<'_> {
         };
         let is_recalled = self.is_operator() && route.id.is_default() && self.0.inspect(route, look).await?;
         if !is_recalled {
-            return self.0.execute(route, command).await;
+            return self.0.execute_keyed(route, command, key).await;
         }
         let (credential, author) = (self.0.credential, self.0.author());
         let reason = self.0.reason.as_deref().map(Into::into);
         let message = |reply| {
-            let execute = Execute { credential, author, command, reason, key: None, reply };
+            let execute = Execute { credential, author, command, reason, key, reply };
             ExecuteRecalled { policy, anew, execute }
         };
         self.0.ask(route, message).await
@@ -161,7 +163,7 @@ impl Policies<'_> {
     /// `POLICY_NOT_FOUND`, `INVALID_FIELD`, `FORBIDDEN` for a tenant key if an operator set the policy.
     pub async fn update(&self, policy: &str, patch: PolicyPatch) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
-        self.execute_recalled(&route, id, false, UpdatePolicy { id, patch }).await?.ok_or_else(lost)
+        self.execute_recalled(&route, id, false, UpdatePolicy { id, patch }, None).await?.ok_or_else(lost)
     }
 
     /// Deletes a policy.
@@ -180,7 +182,8 @@ impl Policies<'_> {
     /// tenant with a slice of a policy of the whole instance does not answer.
     pub async fn reset(&self, policy: &str, period: Period) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
-        self.execute_recalled(&route, id, true, ResetPolicy { id, period }).await?.ok_or_else(lost)
+        let made = self.execute_recalled(&route, id, true, ResetPolicy { id, period }, self.0.request_key()).await;
+        self.0.or_first_made::<ResetPolicy>(&route, made).await?.ok_or_else(lost)
     }
 
     /// Resets the usage of all policies of a tenant to zero, in one event: of those that the caller may change. Returns

@@ -30,6 +30,15 @@ impl Kavach {
         C::Reply: Send + 'static,
     {
         let made = self.execute_keyed(route, command, self.request_key()).await;
+        self.or_first_made::<C>(route, made).await
+    }
+
+    /// The first answer to a command if the actor found that the request is a repeat, else the actor's.
+    pub(super) async fn or_first_made<C>(&self, route: &Route, made: Result<C::Reply, Error>) -> Result<C::Reply, Error>
+    where
+        C: Repeatable + Send + 'static,
+        C::Reply: Send + 'static,
+    {
         if !is_repeat(&made) {
             return made;
         }
@@ -83,7 +92,7 @@ impl Kavach {
     ) -> Result<Option<T>, Error> {
         let read = move |_, moment: Moment, event: &Event<'_>| match event {
             Event::Used(record) => read(moment, record),
-            Event::Decided(_) | Event::Changed(_) | Event::Delivered(_) => None,
+            Event::Decided(_) | Event::Changed(_) | Event::Delivered(_) | Event::Leased(_) => None,
         };
         self.answer_to_repeat(route, read).await
     }

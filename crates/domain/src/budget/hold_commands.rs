@@ -47,6 +47,7 @@ impl HoldView {
             agent: record.agent,
             owner: Arc::clone(&record.owner),
             scoped: Box::default(),
+            instance: Box::default(),
             ends_at: *until,
         };
         Some(Self { tenant, id: AuditId::derive(decision.at, decision.seq, tenant.tag()), hold })
