@@ -147,11 +147,7 @@ impl Actor for Registry {
 ///
 /// # Errors
 /// The default tenant can't answer or can't be written, or refuses it.
-async fn tell_default<M>(
-    core: &Core,
-    message: M,
-    recorded: oneshot::Receiver<Result<(), Error>>,
-) -> Result<(), Error>
+async fn tell_default<M>(core: &Core, message: M, recorded: oneshot::Receiver<Result<(), Error>>) -> Result<(), Error>
 where
     M: Message<Result = ()> + Send + 'static,
     TenantActor: Handler<M>,
