@@ -2,7 +2,7 @@
 //!
 //! | to find | look in |
 //! | --- | --- |
-//! | a policy and its limits; how much of each is used | [`policy`], [`policy_limits`]; [`counts`], [`meter`], [`used_view`], [`window_view`] |
+//! | a policy and its limits; how much of each is used | [`policy`], [`policy_limits`]; [`counts`], `standing`, [`meter`], [`used_view`], [`window_view`] |
 //! | the hours, days, weeks and months it counts in | [`window`], [`calendar`], [`zone`]; [`opening`], [`completion`] |
 //! | how a policy is created and changed | [`policy_commands`] |
 //! | which policies bind an agent, which a call, and which an event charges | [`policy_index`]; [`scope`], [`scope_index`]; [`charged`] |
@@ -34,6 +34,7 @@ pub mod policy_limits;
 pub mod scope;
 pub mod scope_index;
 pub mod settlement;
+pub(crate) mod standing;
 pub mod terms_view;
 pub mod threshold;
 #[cfg(test)]
