@@ -193,8 +193,13 @@ impl World {
     /// Decides a call and applies its event; the event's bytes are appended to the buffer.
     pub fn decide(&mut self, caller: &Caller, request: &Request, buffer: &mut Vec<u8>) -> Decision {
         let moment = self.tenant.next_moment(now());
+        let key = request.key.as_deref().map(|key| self.tenant.check_new(caller, key, moment.at).unwrap());
         let verdict = self.tenant.decide(caller, request, moment, &mut ());
-        let event = Event::Decided(verdict.record(request, 12));
+        let mut record = verdict.record(request, 12);
+        if let Some(key) = key {
+            verdict.remember(key, &mut record);
+        }
+        let event = Event::Decided(record);
         let event = self.tenant.complete(moment, &event);
         codec::encode_event(moment, &event, buffer).unwrap();
         self.tenant.apply(moment, &event);

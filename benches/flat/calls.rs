@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use actix_rt::task::JoinHandle;
 use actix_rt::{System, SystemRunner};
+use kavach::domain::budget::cost::Cost;
 use kavach::domain::{Credential, Request, Secret};
 use kavach::journal::DataDir;
 use kavach::store::codec;
@@ -129,14 +130,19 @@ impl<'s> InProcessServer<'s> {
 pub fn fill(data: &DataDir, number: u32, agents: usize, entries: usize) {
     let mut world = World::of(number);
     let callers: Vec<_> = (0..agents).map(|n| world.add(usual_agent(n))).collect();
-    let request = usual_request(0);
+    let request = |role| {
+        let mut request = usual_request(role);
+        request.cost = Some(Cost::from_millionths(12_345));
+        request
+    };
+    let requests: Vec<_> = (0..ROLES).map(request).collect();
     let mut journal = create_folder(data, number, &world.events);
     world.events = Vec::new();
     for made in 0..entries {
         let seq = journal.next_seq();
         journal
             .append(seq, |buffer| {
-                world.decide(&callers[made % agents], &request, buffer);
+                world.decide(&callers[made % agents], &requests[made % agents % ROLES], buffer);
             })
             .unwrap();
         if made % 64 == 0 {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix_rt::System;
 use kavach::domain::{Code, Credential};
@@ -11,11 +11,10 @@ use kavach::{App, Kavach, ServerSettings};
 
 use crate::claim;
 use crate::common::{World, create_folder, measuring, tenant_id, token, usual_agent, usual_request};
+use crate::probe::{percentile, probe};
 
 /// Calls of the flooded tenant under way at any time.
 const UNDER_WAY: usize = 2_000;
-/// Time between two calls of the quiet tenant.
-const PAUSE: Duration = Duration::from_millis(2);
 const GOAL: f64 = 3.0;
 
 pub fn run() {
@@ -35,9 +34,9 @@ pub fn run() {
     let (flooded, quiet) = (agent(0), agent(1));
 
     let work = move || {
-        let alone = probe(&quiet, calls);
+        let alone = probe(&quiet, |made| made < calls);
         let flood = Flood::begin(flooded);
-        let beside = probe(&quiet, calls);
+        let beside = probe(&quiet, |made| made < calls);
         (alone, beside, flood.end())
     };
     // The registry lives on this thread, and has the tenants read.
@@ -53,29 +52,6 @@ pub fn run() {
     }
     claim::note("calls of the flooded tenant", rate, "a second");
     system.block_on(app.close());
-}
-
-/// Calls now and then, from its own thread. Returns the microseconds of each call.
-fn probe(kavach: &Kavach, calls: usize) -> Vec<f64> {
-    let kavach = kavach.clone();
-    let thread = std::thread::spawn(move || {
-        System::new().block_on(async move {
-            let mut times = Vec::new();
-            for _ in 0..calls {
-                actix_rt::time::sleep(PAUSE).await;
-                let start = Instant::now();
-                assert!(kavach.authorize(usual_request(0)).await.unwrap().allowed);
-                times.push(start.elapsed().as_nanos() as f64 / 1_000.0);
-            }
-            times
-        })
-    });
-    thread.join().unwrap()
-}
-
-fn percentile(times: &mut [f64], percent: usize) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[(times.len() - 1) * percent / 100]
 }
 
 /// A thread that calls as often as it can.

@@ -15,7 +15,9 @@ mod interleaved;
 mod memory;
 mod million;
 mod neighbours;
+mod probe;
 mod served;
+mod spend;
 mod start;
 
 fn main() {
@@ -28,12 +30,13 @@ fn main() {
     {
         return served::child(folder);
     }
-    let parts: [(&str, fn()); 10] = [
+    let parts: [(&str, fn()); 11] = [
         ("start", start::run),
         ("decide", decide::run),
         ("tenants", calls::tenants),
         ("agents", calls::agents),
         ("entries", calls::entries),
+        ("spend", spend::run),
         ("flood", flood::run),
         ("neighbours", neighbours::run),
         ("ids", ids::run),

@@ -1,9 +1,11 @@
-//! The calls for which we count instructions: allowed and denied ones of an agent with few and with many permissions.
+//! The calls for which we count instructions: allowed and denied ones of an agent with few and with many permissions, with
+//! and without what only some calls have.
 
 use std::hint::black_box;
 
 use kavach::domain::budget::cost::Cost;
 use kavach::domain::delegation::commands::{CreateDelegation, NewDelegation};
+use kavach::domain::idempotency::key::IdempotencyKey;
 use kavach::domain::permission::PermissionSpec;
 use kavach::domain::permission::constraint::ConstraintsSpec;
 use kavach::domain::permission::constraint::time_window::TimeWindowSpec;
@@ -29,13 +31,18 @@ struct Scene {
     world: World,
     credential: Credential,
     request: Request,
+    /// Whether each call comes with an idempotency key of its own.
+    has_keys: bool,
 }
 
 /// All kinds, from the cheapest to the most expensive.
-pub const CASES: [Case; 9] = [
+pub const CASES: [Case; 12] = [
     Case { name: "bare/1", denied: None, scene: || Scene::new(permissions(1)) },
     Case { name: "allowed/10", denied: None, scene: || Scene::new(constrained(10)).with_budgets() },
     Case { name: "allowed/1000", denied: None, scene: || Scene::new(constrained(1_000)).with_budgets() },
+    Case { name: "with a key/10", denied: None, scene: || Scene::new(constrained(10)).with_budgets().with_keys() },
+    Case { name: "3 scoped policies/3", denied: None, scene: || Scene::new(permissions(10)).with_scoped(3) },
+    Case { name: "3 scoped policies/1000", denied: None, scene: || Scene::new(permissions(10)).with_scoped(1_000) },
     Case {
         name: "no permission/10",
         denied: Some(Code::PermissionDenied),
@@ -80,12 +87,37 @@ impl Scene {
         let mut request = call(&permissions[permissions.len() - 1], 7);
         request.ip = Some([10, 1, 2, 3].into());
         world.add_agent(permissions);
-        Self { world, credential: Credential::parse(token(tenant_id(0), 0).reveal()), request }
+        let credential = Credential::parse(token(tenant_id(0), 0).reveal());
+        Self { world, credential, request, has_keys: false }
     }
 
     /// Adds budgets for the tenant, the owner and the agent.
     fn with_budgets(mut self) -> Self {
         for about in [json!({}), json!({ "userId": "user-1" }), json!({ "agentId": self.world.agent_id(0) })] {
+            self.world.add_policy(about, high_limits());
+        }
+        self.request.cost = Some(Cost::from_millionths(1));
+        self
+    }
+
+    fn with_keys(self) -> Self {
+        Self { has_keys: true, ..self }
+    }
+
+    /// Adds scoped policies: three that charge the call, and others of the same shapes that do not.
+    fn with_scoped(mut self, count: usize) -> Self {
+        let (action, resource) = (self.request.action().to_owned(), self.request.resource().to_owned());
+        let (service, _) = resource.rsplit_once(':').unwrap();
+        for n in 0..count {
+            let (action, resource) = match n {
+                0..3 => (action.clone(), resource.clone()),
+                _ => (format!("action-{n}"), format!("{service}:tool-{n}")),
+            };
+            let about = match n % 3 {
+                0 => json!({ "resource": resource }),
+                1 => json!({ "actions": [action] }),
+                _ => json!({ "resource": resource, "actions": [action] }),
+            };
             self.world.add_policy(about, high_limits());
         }
         self.request.cost = Some(Cost::from_millionths(1));
@@ -138,10 +170,13 @@ impl Scene {
 impl Case {
     /// Makes the call `calls` times.
     pub fn run(&self, calls: u64) {
-        let Scene { mut world, credential, request } = (self.scene)();
+        let Scene { mut world, credential, mut request, has_keys } = (self.scene)();
         let mut disk = OnDisk::new(&world.events);
         let journal = disk.journal.as_mut().unwrap();
         for made in 0..calls {
+            if has_keys {
+                request = request.with_key(IdempotencyKey::parse("key", &format!("call-{made}")).unwrap(), false);
+            }
             let decision = counted_by_callgrind(&mut world, &credential, &request, journal);
             assert_eq!(decision.code, self.denied, "{}", self.name);
             if made % BATCH == BATCH - 1 {

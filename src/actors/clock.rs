@@ -21,9 +21,9 @@ use tracing::{info, warn};
 
 use crate::domain::Timestamp;
 use crate::domain::limits::MAX_STANDSTILL_MS;
+use crate::domain::time::DAY_MS;
 
 const HOUR_MS: i64 = 60 * 60 * 1_000;
-const DAY_MS: i64 = 24 * HOUR_MS;
 /// The jump ahead from which on we hold it back: a wrong time zone is that far, and no correction is.
 const FAR_MS: i64 = HOUR_MS;
 /// How long a far jump must be steady before we believe it: longer than time services take to correct a clock.

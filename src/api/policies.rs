@@ -186,14 +186,15 @@ pub async fn check(Admin(kavach): Admin, Body(body): Body<CheckBody>) -> Handler
     let call = CheckedCall { action: body.action, resource: body.resource };
     let (check, policies) = kavach.policies().check(&body.agent_id, call, cost).await?;
     let denied = check.denied_by.map(|denied| *denied);
+    let notes = check.notes.map(|notes| *notes).unwrap_or_default();
     let answer = CheckJson {
         allowed: denied.is_none(),
         code: denied.as_ref().map(|_| Code::BudgetExceeded),
         policy_id: denied.as_ref().map(|denied| denied.policy_id),
         retry_after: denied.as_ref().and_then(|denied| denied.retry_after),
         reason: denied.map(|denied| denied.message),
-        warnings: check.warnings,
-        more_warnings: Some(check.more_warnings).filter(|more| *more > 0),
+        warnings: notes.warnings,
+        more_warnings: Some(notes.more_warnings).filter(|more| *more > 0),
         policies: policies.into_iter().map(PolicyJson::from).collect(),
     };
     responses::json(HttpResponse::Ok(), &answer)

@@ -10,15 +10,15 @@ use serde_json::value::RawValue;
 use super::error::{HandlerResult, Problem};
 use crate::domain::agent::commands::AgentView;
 use crate::domain::agent::labels::Labels;
-use crate::domain::budget::calendar::Span;
 use crate::domain::budget::cost::Cost;
-use crate::domain::budget::counts::Usage;
+use crate::domain::budget::counts::Cleared;
 use crate::domain::budget::hold::Hold;
 use crate::domain::budget::hold_commands::HoldView;
 use crate::domain::budget::policy::{Policy, PolicyAction, PolicyScope, PolicyStatus};
 use crate::domain::budget::policy_commands::PolicyView;
 use crate::domain::budget::policy_limits::Limits;
 use crate::domain::budget::terms_view::TermsView;
+use crate::domain::budget::used_view::UsedView;
 use crate::domain::budget::window_view::WindowView;
 use crate::domain::delegation::commands::DelegationView;
 use crate::domain::delegation::search::{DelegationSource, EffectivePermission};
@@ -374,54 +374,10 @@ impl From<Limits> for LimitsJson {
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "PolicyUsage")]
 struct UsageJson {
-    /// Calls of this day.
-    calls_today: u64,
-    /// Calls of this month.
-    calls_this_month: u64,
-    /// Cost of this day, what is held included.
-    tokens_cost_today: Cost,
-    /// Cost of this month.
-    tokens_cost_this_month: Cost,
-    /// Calls of this hour, if a limit counts by hours.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    calls_this_hour: Option<u64>,
-    /// Cost of this hour, if a limit counts by hours.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tokens_cost_this_hour: Option<Cost>,
-    /// Calls of this week, if a limit counts by weeks.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    calls_this_week: Option<u64>,
-    /// Cost of this week, if a limit counts by weeks.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tokens_cost_this_week: Option<Cost>,
-    /// Calls since a limit counts all of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    calls_total: Option<u64>,
-    /// Cost since a limit counts all of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tokens_cost_total: Option<Cost>,
+    #[serde(flatten)]
+    used: UsedView,
     /// When it was last charged.
     last_updated: Option<Timestamp>,
-}
-
-impl From<&Usage> for UsageJson {
-    fn from(usage: &Usage) -> Self {
-        let calls = |span| usage.count(span).map(|count| count.open.calls);
-        let cost = |span| usage.count(span).map(|count| count.open.cost);
-        Self {
-            calls_today: usage.day.open.calls,
-            calls_this_month: usage.month.open.calls,
-            tokens_cost_today: usage.day.open.cost,
-            tokens_cost_this_month: usage.month.open.cost,
-            calls_this_hour: calls(Span::Hour),
-            tokens_cost_this_hour: cost(Span::Hour),
-            calls_this_week: calls(Span::Week),
-            tokens_cost_this_week: cost(Span::Week),
-            calls_total: calls(Span::Total),
-            tokens_cost_total: cost(Span::Total),
-            last_updated: usage.at,
-        }
-    }
 }
 
 impl From<PolicyView> for PolicyJson {
@@ -435,7 +391,7 @@ impl From<PolicyView> for PolicyJson {
             limits: profile.limits.clone().into(),
             action: profile.action,
             status,
-            current_usage: UsageJson::from(&usage),
+            current_usage: UsageJson { used: UsedView::from(&Cleared::from(&usage)), last_updated: usage.at },
             windows,
             terms: TermsView::of(&profile.terms),
             effective_limits: (limits != profile.limits).then(|| limits.into()),

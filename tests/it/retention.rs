@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kavach::domain::author::By;
 use kavach::domain::event::ChangeRecord;
 use kavach::domain::text::Slug;
+use kavach::domain::time::DAY_MS;
 use kavach::domain::{AuditId, Change, Code, Event, Moment, Record, TenantId, TenantSettings, Timestamp};
 use kavach::journal::{DataDir, JournalOptions, NewFolder};
 use kavach::store::codec;
@@ -16,7 +17,6 @@ use serde_json::{Value, json};
 use crate::harness::{Options, Server, eventually};
 use crate::world::call;
 
-const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 /// Days of the past, each with some decisions in its own segment.
 pub const DAYS: i64 = 60;
 pub const A_DAY: u64 = 4;

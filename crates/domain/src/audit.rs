@@ -16,6 +16,7 @@ use crate::budget::policy::PolicyAction;
 use crate::budget::policy_limits::Limits;
 use crate::budget::settlement::{HoldChange, UsageRecord};
 use crate::budget::terms_view::TermsView;
+use crate::budget::used_view::UsedView;
 use crate::delegation::DelegationSpec;
 use crate::error::Code;
 use crate::event::{Before, Change, ChangeRecord, Event, Record};
@@ -631,28 +632,6 @@ fn delegation_json(spec: &DelegationSpec) -> Value {
     })
 }
 
-/// A policy's usage, serialized directly for the same reason.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct UsedJson {
-    calls_today: u64,
-    calls_this_month: u64,
-    tokens_cost_today: Cost,
-    tokens_cost_this_month: Cost,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    calls_this_hour: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tokens_cost_this_hour: Option<Cost>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    calls_this_week: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tokens_cost_this_week: Option<Cost>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    calls_total: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tokens_cost_total: Option<Cost>,
-}
-
 /// The state before the change, in the form of the state after it.
 fn before_json(before: &Before, change: &Change) -> Option<Box<RawValue>> {
     match before {
@@ -674,18 +653,8 @@ fn before_json(before: &Before, change: &Change) -> Option<Box<RawValue>> {
             disabled: Some(*disabled),
             terms: terms.as_deref().map(TermsView::of),
         }),
-        Before::Used(used) => to_raw_value(&UsedJson {
-            calls_today: used.calls_today,
-            calls_this_month: used.calls_this_month,
-            tokens_cost_today: used.tokens_cost_today,
-            tokens_cost_this_month: used.tokens_cost_this_month,
-            calls_this_hour: used.hour.map(|(calls, _)| calls),
-            tokens_cost_this_hour: used.hour.map(|(_, cost)| cost),
-            calls_this_week: used.week.map(|(calls, _)| calls),
-            tokens_cost_this_week: used.week.map(|(_, cost)| cost),
-            calls_total: used.total.map(|(calls, _)| calls),
-            tokens_cost_total: used.total.map(|(_, cost)| cost),
-        }),
+        // Not through a `Value`, for the same reason.
+        Before::Used(used) => to_raw_value(&UsedView::from(&**used)),
         Before::Delegation(spec) => to_raw_value(&delegation_json(spec)),
         Before::Webhook(spec) => to_raw_value(&webhook_json(spec)),
     }

@@ -7,8 +7,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::agent::AgentSpec;
 use crate::author::{Author, By};
@@ -385,7 +384,7 @@ pub struct Record<'a> {
     pub extras: Option<Box<Extras>>,
 }
 
-/// An event as far as a spend report needs it. The rest is passed over, which takes less than half the time.
+/// An event as far as a spend report needs it. The rest is passed over, which takes a fraction of the time.
 #[derive(Clone, Debug, PartialEq)]
 pub enum BriefEvent<'a> {
     /// A call was decided.
@@ -413,34 +412,6 @@ pub struct BriefRecord<'a> {
     pub cost: Option<Cost>,
     /// Whether the estimate was held. It is among the extras, not in the array.
     pub held: bool,
-}
-
-/// The array of a [`Record`], read for a [`BriefRecord`].
-#[derive(Deserialize)]
-struct BriefArray<'a> {
-    agent: Option<AgentId>,
-    #[serde(borrow)]
-    owner: Option<&'a str>,
-    action: &'a str,
-    resource: &'a str,
-    _arguments: IgnoredAny,
-    _granted_by: IgnoredAny,
-    code: Option<IgnoredAny>,
-    _reason: IgnoredAny,
-    _rate_limited: IgnoredAny,
-    _revokes: IgnoredAny,
-    _policy: IgnoredAny,
-    cost: Option<Cost>,
-    _ip: IgnoredAny,
-    _user_agent: IgnoredAny,
-    _micros: IgnoredAny,
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for BriefRecord<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let BriefArray { agent, owner, action, resource, code, cost, .. } = BriefArray::deserialize(deserializer)?;
-        Ok(Self { agent, owner, action, resource, allowed: code.is_none(), cost, held: false })
-    }
 }
 
 /// What only some calls have. A part that a call lacks takes no byte.

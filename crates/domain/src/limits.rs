@@ -1,5 +1,7 @@
 //! Every limit in one place, each with its reason. Nothing a client sends is unbounded.
 
+use crate::time::DAY_MS;
+
 /// Bytes of a management or batch body. A thousand requests of a kilobyte each fit.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// Bytes of one authorize body: arguments may hold a file.
@@ -227,9 +229,9 @@ pub const MAX_KEPT_DELIVERIES: usize = 100;
 /// Messages given up that a webhook still lists, to be sent again: those of a long weekend.
 pub const MAX_DEAD_LETTERS: usize = 1_000;
 /// Milliseconds after which a message that nobody took is given up: a day, in which somebody notices.
-pub const MESSAGE_LIFE_MS: i64 = 24 * 60 * 60 * 1_000;
+pub const MESSAGE_LIFE_MS: i64 = DAY_MS;
 /// Milliseconds for which messages are also signed with the secret before the last rotation: a day to change the endpoint.
-pub const OLD_SECRET_MS: i64 = 24 * 60 * 60 * 1_000;
+pub const OLD_SECRET_MS: i64 = DAY_MS;
 /// Milliseconds by which the clock may step back and be waited out: more than a clock kept right by NTP ever does.
 pub const MAX_STANDSTILL_MS: i64 = 10_000;
 /// Bytes of a request's identifier that we send back: many times what identifiers take.
@@ -237,7 +239,7 @@ pub const MAX_REQUEST_ID_BYTES: usize = 1_024;
 /// Characters of an idempotency key: seven times those of a UUID, and what other services take.
 pub const MAX_IDEMPOTENCY_KEY_CHARS: usize = 255;
 /// Milliseconds for which a key is remembered, by the time of events: a day, far longer than any client retries.
-pub const KEY_LIFETIME_MS: i64 = 24 * 60 * 60 * 1_000;
+pub const KEY_LIFETIME_MS: i64 = DAY_MS;
 /// Keys that a tenant remembers, the newest ones: six megabytes. At a hundred requests a second with a key each that is
 /// a quarter of an hour, which is longer than clients retry for.
 pub const MAX_REMEMBERED_KEYS: usize = 100_000;

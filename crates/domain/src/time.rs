@@ -17,6 +17,9 @@ pub struct Timestamp(i64);
 /// The latest time with a four-digit year, as RFC 3339 demands.
 const MAX_MILLIS: i64 = 253_402_300_799_999;
 
+/// Milliseconds of a day.
+pub const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
 impl Timestamp {
     /// The time `millis` after the epoch, clamped to the years 1970 to 9999.
     pub fn from_millis(millis: i64) -> Self {

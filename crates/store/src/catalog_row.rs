@@ -3,10 +3,9 @@
 use kavach_domain::agent::AgentCounts;
 use kavach_domain::tenant::{Profile, TenantStatus};
 use kavach_domain::text::Slug;
+use kavach_domain::time::DAY_MS;
 use kavach_domain::{Tenant, TenantId, TenantSettings, Timestamp};
 use serde::{Deserialize, Serialize};
-
-const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// What holds of a tenant as of its last event.
 #[derive(Clone, Debug, PartialEq)]

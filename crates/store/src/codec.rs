@@ -19,10 +19,9 @@
 use std::io::{self, Read, Write};
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use kavach_domain::budget::settlement::UsageRecord;
-use kavach_domain::event::{BriefEvent, BriefRecord, ChangeRecord, Extras, Record};
+use kavach_domain::event::{ChangeRecord, Extras, Record};
 use kavach_domain::instance::lease::LeaseRecord;
 use kavach_domain::tenant::State;
 use kavach_domain::webhook::outbox::DeliveryRecord;
@@ -45,6 +44,11 @@ macro_rules! event_kinds {
                     $($number => Some(Self::$kind),)*
                     _ => None,
                 }
+            }
+
+            /// The kind of the event with these bytes, if this version knows it.
+            pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
+                bytes.get(1).copied().and_then(Self::of_number)
             }
         }
     };
@@ -81,7 +85,7 @@ const ARRAY_OF_SIX: u8 = 0x96;
 /// Bytes that are not an event or a state, or not one that this version knows.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct CodecError(String);
+pub struct CodecError(pub(crate) String);
 
 /// Appends an event's bytes to the buffer.
 ///
@@ -234,62 +238,14 @@ pub fn decode_event(seq: u64, bytes: &[u8]) -> Result<(Moment, Event<'_>), Codec
     }
 }
 
-/// Reads as much of an event as a spend report needs, and its time in the order of events.
-///
-/// # Errors
-/// See [`decode_event`].
-pub fn decode_brief(bytes: &[u8]) -> Result<(Timestamp, BriefEvent<'_>), CodecError> {
-    type Skipped = IgnoredAny;
-    let kind = bytes.get(1).copied().and_then(EventKind::of_number);
-    let (at, record) = match kind {
-        Some(EventKind::Decided) => {
-            let (_, at, record): (u8, Timestamp, BriefRecord<'_>) = decode(bytes)?;
-            (at, record)
-        }
-        Some(EventKind::Traced | EventKind::DecidedOtherClock) => {
-            let (_, at, record, _): (u8, Timestamp, BriefRecord<'_>, Skipped) = decode(bytes)?;
-            (at, record)
-        }
-        Some(EventKind::TracedOtherClock) => {
-            let (_, at, record, _, _): (u8, Timestamp, BriefRecord<'_>, Skipped, Skipped) = decode(bytes)?;
-            (at, record)
-        }
-        Some(EventKind::DecidedWithExtras) => {
-            type Parts<'a> = (u8, Timestamp, BriefRecord<'a>, Extras, Skipped, Skipped);
-            let (_, at, record, extras, _, _): Parts<'_> = decode(bytes)?;
-            (at, BriefRecord { held: extras.held_until.is_some(), ..record })
-        }
-        Some(
-            EventKind::Changed
-            | EventKind::ChangedOtherClock
-            | EventKind::Used
-            | EventKind::UsedOtherClock
-            | EventKind::Delivered
-            | EventKind::Leased,
-        )
-        | None => {
-            let (moment, event) = decode_event(0, bytes)?;
-            let brief = match event {
-                Event::Used(record) => BriefEvent::Used(record),
-                // Nor does a message to a webhook cost anything, and what a slice is spent on has an event of its own.
-                Event::Changed(_) | Event::Decided(_) | Event::Delivered(_) | Event::Leased(_) => BriefEvent::Changed,
-            };
-            return Ok((moment.at, brief));
-        }
-    };
-    Ok((at, BriefEvent::Decided(record)))
-}
-
 /// Whether those are the bytes of a change, without reading more than its kind.
 pub fn is_change(bytes: &[u8]) -> bool {
-    let kind = bytes.get(1).copied().and_then(EventKind::of_number);
-    matches!(kind, Some(EventKind::Changed | EventKind::ChangedOtherClock))
+    matches!(EventKind::of(bytes), Some(EventKind::Changed | EventKind::ChangedOtherClock))
 }
 
 /// Whether those are the bytes of a usage report, without reading more than its kind.
 pub fn is_usage(bytes: &[u8]) -> bool {
-    let kind = bytes.get(1).copied().and_then(EventKind::of_number);
-    matches!(kind, Some(EventKind::Used | EventKind::UsedOtherClock))
+    matches!(EventKind::of(bytes), Some(EventKind::Used | EventKind::UsedOtherClock))
 }
 
 /// The moment of an event with the clock at `wall`, which must be before its place in the order.
@@ -337,6 +293,6 @@ pub fn decode_state(bytes: &[u8]) -> Result<State, CodecError> {
     read_state(bytes)
 }
 
-fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, CodecError> {
+pub(crate) fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, CodecError> {
     rmp_serde::from_slice(bytes).map_err(|error| CodecError(error.to_string()))
 }

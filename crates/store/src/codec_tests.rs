@@ -9,9 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::codec::{
-    EventKind, decode_brief, decode_event, decode_state, encode_event, encode_state, is_change, is_usage,
-};
+use crate::brief::decode_brief;
+use crate::codec::{EventKind, decode_event, decode_state, encode_event, encode_state, is_change, is_usage};
 use kavach_domain::agent::labels::Labels;
 use kavach_domain::agent::{Agent, AgentSpec};
 use kavach_domain::author::Author;

@@ -443,63 +443,85 @@ mod tests {
     use kavach_domain::event::ChangeRecord;
     use kavach_domain::tenant::commands::TenantSpec;
     use kavach_domain::{Code, TenantId};
-    use kavach_journal::{DataDir, JournalOptions, LogOptions};
+    use kavach_journal::{DataDir, JournalOptions, Log, LogOptions};
+
+    /// The default tenant's pipeline, with what it writes to.
+    struct Scene {
+        _dir: tempfile::TempDir,
+        data: DataDir,
+        log: Log,
+        queue: CommitQueue<BoxedReply>,
+        pipeline: CommitPipeline,
+    }
+
+    const ID: TenantId = TenantId::DEFAULT;
+
+    fn now() -> Timestamp {
+        Timestamp::from_millis(5)
+    }
+
+    /// Any event.
+    fn event() -> Event<'static> {
+        Event::Changed(ChangeRecord::new(By::Operator, TenantSpec::default_tenant().created(ID)))
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let data = DataDir::open(dir.path()).unwrap();
+            let log = data.open_log([1; 16], LogOptions::default()).unwrap();
+            let spec = TenantSpec::default_tenant();
+            let loaded = loader::create(&data, ID, spec, None, now(), JournalOptions::default()).unwrap();
+            let mut queue = CommitQueue::new(&log, || ());
+            let pipeline = CommitPipeline::new(loaded, Durability::Interval, false, &mut queue);
+            Self { _dir: dir, data, log, queue, pipeline }
+        }
+
+        fn load(&self) -> LoadedTenant {
+            let folder = self.data.folder(&ID.folder_name()).unwrap();
+            loader::load(&folder, &self.log.tail(ID.bytes()).unwrap(), ID, now(), JournalOptions::default()).unwrap()
+        }
+    }
 
     #[test]
     fn nothing_that_a_failed_log_shows_is_confirmed() {
-        let dir = tempfile::tempdir().unwrap();
-        let data = DataDir::open(dir.path()).unwrap();
-        let log = data.open_log([1; 16], LogOptions::default()).unwrap();
-        let (id, spec, now) = (TenantId::DEFAULT, TenantSpec::default_tenant(), Timestamp::from_millis(5));
-        let loaded = loader::create(&data, id, spec.clone(), None, now, JournalOptions::default()).unwrap();
-        let mut queue = CommitQueue::<BoxedReply>::new(&log, || ());
-        let mut pipeline = CommitPipeline::new(loaded, Durability::Interval, false, &mut queue);
-        let event = Event::Changed(ChangeRecord::new(By::Operator, spec.created(id)));
-        pipeline.record(pipeline.tenant().next_moment(now), &event, &mut queue).unwrap();
-        assert_eq!(queue.write(&log), Written::All);
+        let mut scene = Scene::new();
+        let Scene { log, queue, pipeline, .. } = &mut scene;
+        pipeline.record(pipeline.tenant().next_moment(now()), &event(), queue).unwrap();
+        assert_eq!(queue.write(log), Written::All);
         log.finish_sync(&log.begin_sync().unwrap(), &Err(io::Error::other("the disk is broken")));
-        assert!(queue.update(&log));
+        assert!(queue.update(log));
         pipeline.abandon();
-        let folder = data.folder(&id.folder_name()).unwrap();
-        let tail = log.tail(id.bytes()).unwrap();
-        let loaded = loader::load(&folder, &tail, id, now, JournalOptions::default()).unwrap();
+        let loaded = scene.load();
         assert_eq!((loaded.tenant.seq(), loaded.is_provisional), (2, true));
-        let pipeline = CommitPipeline::new(loaded, Durability::Interval, true, &mut queue);
+        let pipeline = CommitPipeline::new(loaded, Durability::Interval, true, &mut scene.queue);
         let (sender, answers) = mpsc::channel();
         let held: BoxedReply = Box::new(move |outcome| sender.send(outcome).unwrap());
-        pipeline.hold_changed(held, &mut queue);
+        pipeline.hold_changed(held, &mut scene.queue);
         assert_eq!(answers.recv().unwrap().unwrap_err().code(), Code::StorageUnavailable);
     }
 
     #[test]
     fn a_pipeline_ends_with_an_event_that_could_not_be_appended() {
-        let dir = tempfile::tempdir().unwrap();
-        let data = DataDir::open(dir.path()).unwrap();
-        let log = data.open_log([1; 16], LogOptions::default()).unwrap();
-        let (id, spec, now) = (TenantId::DEFAULT, TenantSpec::default_tenant(), Timestamp::from_millis(5));
-        let loaded = loader::create(&data, id, spec.clone(), None, now, JournalOptions::default()).unwrap();
-        let mut queue = CommitQueue::<BoxedReply>::new(&log, || ());
-        let mut pipeline = CommitPipeline::new(loaded, Durability::Interval, false, &mut queue);
-        let event = Event::Changed(ChangeRecord::new(By::Operator, spec.created(id)));
+        let mut scene = Scene::new();
+        let Scene { log, queue, pipeline, .. } = &mut scene;
         let (sender, answers) = mpsc::channel();
-        let good = pipeline.tenant().next_moment(now);
-        pipeline.record(good, &event, &mut queue).unwrap();
+        let good = pipeline.tenant().next_moment(now());
+        pipeline.record(good, &event(), queue).unwrap();
         let held: BoxedReply = Box::new(move |outcome| sender.send(outcome).unwrap());
-        pipeline.hold_changed(held, &mut queue);
+        pipeline.hold_changed(held, queue);
         let bad = Moment { seq: good.seq + 7, ..good };
-        assert_eq!(pipeline.record(bad, &event, &mut queue).unwrap_err().code(), Code::InternalError);
-        let next = pipeline.tenant().next_moment(now);
-        assert_eq!(pipeline.record(next, &event, &mut queue).unwrap_err().code(), Code::StorageUnavailable);
-        assert!(pipeline.is_ahead(&queue));
-        assert_eq!(queue.write(&log), Written::All);
+        assert_eq!(pipeline.record(bad, &event(), queue).unwrap_err().code(), Code::InternalError);
+        let next = pipeline.tenant().next_moment(now());
+        assert_eq!(pipeline.record(next, &event(), queue).unwrap_err().code(), Code::StorageUnavailable);
+        assert!(pipeline.is_ahead(queue));
+        assert_eq!(queue.write(log), Written::All);
         pipeline.abandon();
         let sync = log.begin_sync().unwrap();
         log.finish_sync(&sync, &sync.run());
-        assert!(!queue.update(&log));
+        assert!(!queue.update(log));
         answers.recv().unwrap().unwrap();
-        let folder = data.folder(&id.folder_name()).unwrap();
-        let tail = log.tail(id.bytes()).unwrap();
-        let loaded = loader::load(&folder, &tail, id, now, JournalOptions::default()).unwrap();
+        let loaded = scene.load();
         assert_eq!(loaded.tenant.seq(), good.seq, "a refused event did not happen");
     }
 }

@@ -16,12 +16,13 @@
 //! | the order of a commit | [`commit_pipeline`], then [`commit_queue`] and [`commit_turn`] |
 //! | replies that wait for their events | [`pending_replies`] |
 //! | when the reply to a decision may leave | [`durability`] |
-//! | how events and states become bytes | [`codec`] |
+//! | how events and states become bytes; how a spend report reads them | [`codec`]; [`brief`] |
 //! | how a tenant is loaded from its folder, or gets one | [`loader`] |
 //! | what is known of a tenant that is not in memory, and how it gets on disk | [`catalog_row`], [`catalog_writer`] |
 //! | a link of the hash chain, kept elsewhere | [`checkpoint`] |
 //! | the errors of a journal that can't be written | [`refusal`] |
 
+pub mod brief;
 pub mod catalog_row;
 pub mod catalog_writer;
 pub mod checkpoint;

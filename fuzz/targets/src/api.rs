@@ -321,7 +321,7 @@ fn check_budget(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
     if let Some(agent) = AgentId::parse(&body.agent_id).and_then(|id| small.tenant.agent(id)) {
         let call = Call { action: body.action.as_deref(), resource: body.resource.as_deref() };
         let check = small.tenant.check_budgets(agent, call, cost, small.now, &mut ());
-        readable(&serde_json::to_string(&check.warnings).unwrap());
+        readable(&serde_json::to_string(&check.notes.unwrap_or_default().warnings).unwrap());
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::TenantActor;
 use crate::actors::messages::RemoveOldSegments;
 use crate::domain::Timestamp;
+use crate::domain::time::DAY_MS;
 
 /// Segments were removed; holds the first event that is left.
 #[derive(Message)]
@@ -24,7 +25,7 @@ impl TenantActor {
     /// Entries before that time are past the tenant's retention; `None` keeps all.
     pub(super) fn horizon(&self, now: Timestamp) -> Option<Timestamp> {
         let days = self.tenant().profile().settings.audit_retention_days;
-        days.map(|days| now.plus_millis(-i64::from(days) * 24 * 60 * 60 * 1_000))
+        days.map(|days| now.plus_millis(-i64::from(days) * DAY_MS))
     }
 
     /// Has another thread remove the segments past the retention. `done` is dropped or fires once they are gone.

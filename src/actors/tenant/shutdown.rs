@@ -11,6 +11,7 @@ use tracing::error;
 use super::TenantActor;
 use crate::actors::messages::{Close, Ending, Retire};
 use crate::actors::tenant_reply::TenantReply;
+use crate::domain::time::DAY_MS;
 use crate::journal::Journal;
 use kavach_store::CatalogRow;
 use kavach_store::catalog_writer::RowBytes;
@@ -18,8 +19,6 @@ use kavach_store::commit_pipeline::{Closed, PendingSnapshot};
 
 /// How often an actor that is to end looks whether it can.
 const BUSY_DELAY: Duration = Duration::from_millis(2);
-
-const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 impl Handler<Close> for TenantActor {
     type Result = ();

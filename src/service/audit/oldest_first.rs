@@ -130,6 +130,7 @@ mod tests {
     use crate::domain::audit::AuditKinds;
     use crate::domain::author::By;
     use crate::domain::event::{Change, ChangeRecord};
+    use crate::domain::time::DAY_MS;
     use crate::domain::{Event, Moment, TenantSettings};
     use crate::journal::{DataDir, JournalOptions, NewFolder};
     use crate::store::codec;
@@ -137,7 +138,6 @@ mod tests {
     #[test]
     fn a_resting_reader_reads_no_piece_twice() {
         const EVENTS: u64 = 2 * STEP_EVENTS as u64 + 10;
-        const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
         let folder = tempfile::tempdir().unwrap();
         let tenant = TenantId::generate(Timestamp::default(), [7; 10]).unwrap();
         let change =

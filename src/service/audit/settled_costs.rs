@@ -260,18 +260,11 @@ mod tests {
 
     fn settlement(decision: u64, cost: u64) -> Vec<u8> {
         let at = Timestamp::default();
+        let agent = AgentId::derive(at, 1, TenantId::DEFAULT.tag());
         let record = UsageRecord {
-            by: By::Operator,
-            agent: AgentId::derive(at, 1, TenantId::DEFAULT.tag()),
-            owner: "u".into(),
-            calls: 0,
             cost: Cost::from_millionths(cost),
             settles: Some(SettledDecision { seq: decision, at, wall: None, estimate: Cost::default() }),
-            key: None,
-            hold: None,
-            scoped: Vec::new(),
-            opens: Vec::new(),
-            crossed: Vec::new(),
+            ..UsageRecord::new(By::Operator, agent, "u".into())
         };
         let mut bytes = Vec::new();
         codec::encode_event(Moment::new(at, 1), &Event::Used(record), &mut bytes).unwrap();

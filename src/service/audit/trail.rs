@@ -6,7 +6,7 @@ use crate::actors::messages::AuditTrail;
 use crate::domain::Moment;
 use crate::domain::event::BriefEvent;
 use crate::domain::{AuditId, Event, Timestamp};
-use crate::store::codec;
+use crate::store::{brief, codec};
 
 /// Events read in one step: a few milliseconds of work.
 pub(super) const STEP_EVENTS: usize = 8_192;
@@ -24,7 +24,7 @@ pub(super) fn decode(seq: u64, bytes: &[u8]) -> io::Result<(Moment, Event<'_>)> 
 /// # Errors
 /// `InvalidData` if the bytes are not an event.
 pub(super) fn decode_brief(bytes: &[u8]) -> io::Result<(Timestamp, BriefEvent<'_>)> {
-    codec::decode_brief(bytes).map_err(|problem| io::Error::new(io::ErrorKind::InvalidData, problem))
+    brief::decode_brief(bytes).map_err(|problem| io::Error::new(io::ErrorKind::InvalidData, problem))
 }
 
 /// Whether those are the bytes of a change.

@@ -16,9 +16,7 @@ use crate::budget::zone::{self, ZoneClock};
 use crate::error::{Code, Error};
 use crate::limits::MAX_MONTH_START;
 use crate::text::quote;
-use crate::time::Timestamp;
-
-const DAY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
+use crate::time::{DAY_MS, Timestamp};
 
 /// The name of the zone without rules.
 pub const UTC: &str = "UTC";
@@ -203,8 +201,8 @@ fn ahead_by(rules: Tz, time: i64) -> i64 {
 
 /// The UTC day of that number, counted from the epoch.
 pub fn utc_day(number: i64) -> Bounds {
-    let start = number.saturating_mul(DAY_MILLIS);
-    Bounds { start, end: start.saturating_add(DAY_MILLIS) }
+    let start = number.saturating_mul(DAY_MS);
+    Bounds { start, end: start.saturating_add(DAY_MS) }
 }
 
 /// The calendar month of that number in UTC, counted from January of the year 0.
@@ -221,7 +219,7 @@ pub fn utc_month(number: i64) -> Bounds {
 impl Timestamp {
     /// Number of the UTC day since the epoch.
     pub fn day(self) -> i64 {
-        self.millis().div_euclid(DAY_MILLIS)
+        self.millis().div_euclid(DAY_MS)
     }
 
     /// Number of the calendar month in UTC, counted from January of the year 0.

@@ -20,9 +20,8 @@ impl Tenant {
     /// Places of the policies that this call of the agent charges, oldest first.
     pub(crate) fn policies_charging(&self, agent: &Agent, call: Call<'_>) -> Places {
         let mut places = self.policies_about_owner(agent.profile.id, &agent.profile.spec.owner);
-        let scoped = self.scoped_charging(agent, call);
-        if !scoped.is_empty() {
-            places.extend(scoped);
+        if !self.scope_index().is_empty() {
+            places.extend(self.scoped_charging(agent, call));
             places.sort_unstable();
         }
         places
@@ -43,13 +42,10 @@ impl Tenant {
 
     /// Places of the scoped policies to look at for this call of the agent, oldest first. Most match.
     pub(crate) fn scoped_candidates(&self, agent: &Agent, call: Call<'_>) -> Places {
-        let (index, mut places) = (self.scope_index(), SmallVec::new());
-        if !index.is_empty() {
-            let spec = &agent.profile.spec;
-            index.find((agent.profile.id, &spec.owner, &spec.labels), call, &mut places);
-            places.sort_unstable();
-            places.dedup();
-        }
+        let (spec, mut places) = (&agent.profile.spec, SmallVec::new());
+        self.scope_index().find((agent.profile.id, &spec.owner, &spec.labels), call, &mut places);
+        places.sort_unstable();
+        places.dedup();
         places
     }
 

@@ -12,6 +12,7 @@ use crate::budget::crossed::Crossed;
 use crate::budget::meter::{Amount, Meter};
 use crate::budget::policy::{Policy, PolicyAction};
 use crate::budget::scope::Call;
+use crate::budget::standing::Standing;
 use crate::decision::explain::{Step, Trace};
 use crate::decision::kept_answer::KeptWarning;
 use crate::error::Code;
@@ -106,6 +107,13 @@ impl From<&KeptWarning> for Exceeded {
 pub struct BudgetCheck {
     /// The most severe of the exceeded policies that deny the call; of equals the oldest.
     pub denied_by: Option<Box<Exceeded>>,
+    /// What else they say. About most calls they say nothing.
+    pub notes: Option<Box<BudgetNotes>>,
+}
+
+/// What policies say about a call besides whether they deny it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BudgetNotes {
     /// Exceeded policies that only warn, oldest first, at most as many as an answer shows.
     pub warnings: Vec<Exceeded>,
     /// How many warnings are not shown.
@@ -114,6 +122,50 @@ pub struct BudgetCheck {
     pub scoped: Vec<u64>,
     /// The thresholds that the call reaches, if it is allowed.
     pub crossed: Vec<Crossed>,
+    /// The instance policies that the call is charged to, by their numbers.
+    pub instance: Vec<u64>,
+}
+
+impl BudgetCheck {
+    fn notes(&mut self) -> &mut BudgetNotes {
+        self.notes.get_or_insert_default()
+    }
+
+    /// Adds what one policy says.
+    fn add(&mut self, standing: &Standing<'_>, cost: Cost, trace: &mut impl Trace) {
+        let policy = standing.policy;
+        let mut worst: Option<Meter> = None;
+        for meter in standing.meters(1, cost) {
+            trace.step(|| step(policy, &meter));
+            // If several limits are exceeded, the one that takes longest to start anew decides when to retry.
+            if !policy.profile.disabled && meter.exceeded && worst.is_none_or(|worst| meter.outlasts(&worst)) {
+                worst = Some(meter);
+            }
+        }
+        // We make a sentence only if it is shown: thousands of policies may be exceeded.
+        let action = policy.profile.action;
+        match worst {
+            Some(meter) if action == PolicyAction::Warn => {
+                let notes = self.notes();
+                if notes.warnings.len() < MAX_WARNINGS {
+                    notes.warnings.push(Exceeded::new(policy, &meter, standing.now));
+                } else {
+                    notes.more_warnings += 1;
+                }
+            }
+            Some(meter) => {
+                if self.denied_by.as_ref().is_none_or(|denied| action > denied.action) {
+                    self.denied_by = Some(Box::new(Exceeded::new(policy, &meter, standing.now)));
+                }
+                return;
+            }
+            None => {}
+        }
+        let crossed = standing.crossings(1, cost);
+        if !crossed.is_empty() {
+            self.notes().crossed.extend(crossed);
+        }
+    }
 }
 
 impl Tenant {
@@ -134,34 +186,14 @@ impl Tenant {
         for place in self.policies_charging(agent, call) {
             let Some(policy) = policies.get(place as usize) else { continue };
             if policy.profile.terms.scope.is_some() {
-                check.scoped.push(policy.profile.id.seq());
+                check.notes().scoped.push(policy.profile.id.seq());
             }
-            policy.crossings(now, 1, cost, &mut check.crossed);
-            // Meters are for whoever asks why, and for what they stop.
-            if !T::KEPT && policy.has_room(now, 1, cost) {
-                continue;
-            }
-            let watched = !policy.profile.disabled;
-            let mut worst: Option<Meter> = None;
-            for meter in policy.meters(now, 1, cost) {
-                trace.step(|| step(policy, &meter));
-                // If several limits are exceeded, the one that takes longest to start anew decides when to retry.
-                if watched && meter.exceeded && worst.is_none_or(|worst| meter.outlasts(&worst)) {
-                    worst = Some(meter);
+            policy.at(now, |standing| {
+                // Meters are for whoever asks why, and for what they stop.
+                if T::KEPT || !standing.is_far_from_limits(1, cost) {
+                    check.add(standing, cost, trace);
                 }
-            }
-            let Some(meter) = worst else { continue };
-            // We make a sentence only if it is shown: thousands of policies may be exceeded.
-            let action = policy.profile.action;
-            if action == PolicyAction::Warn {
-                if check.warnings.len() < MAX_WARNINGS {
-                    check.warnings.push(Exceeded::new(policy, &meter, now));
-                } else {
-                    check.more_warnings += 1;
-                }
-            } else if check.denied_by.as_ref().is_none_or(|denied| action > denied.action) {
-                check.denied_by = Some(Box::new(Exceeded::new(policy, &meter, now)));
-            }
+            });
         }
         check
     }

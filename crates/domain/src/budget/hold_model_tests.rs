@@ -3,13 +3,11 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::author::By;
 use crate::budget::calendar::{Calendar, MonthStart, Span, parse_zone};
 use crate::budget::cost::Cost;
 use crate::budget::counts::Period;
-use crate::budget::policy::{Policy, PolicyAction, PolicyProfile, PolicyTerms};
+use crate::budget::policy::{Policy, PolicyProfile, PolicyTerms};
 use crate::budget::policy_limits::Limits;
-use crate::id::{PolicyId, TenantTag};
 use crate::moment::Moment;
 use crate::time::Timestamp;
 
@@ -72,18 +70,8 @@ proptest! {
             ..Limits::default()
         };
         let terms = PolicyTerms { calendar: calendar.clone(), ..PolicyTerms::default() };
-        let mut policy = Policy::new(PolicyProfile {
-            id: PolicyId::derive(now, 1, TenantTag(0)),
-            agent: None,
-            owner: None,
-            limits,
-            action: PolicyAction::Block,
-            disabled: false,
-            by: By::Operator,
-            created_at: now,
-            updated_at: now,
-            terms,
-        }, |span| Some(calendar.bounds(span, now)));
+        let profile = PolicyProfile::blocking(limits, terms, now);
+        let mut policy = Policy::new(profile, |span| Some(calendar.bounds(span, now)));
         let mut charged: Vec<Charged> = Vec::new();
         let mut resets: Vec<(u64, Period)> = Vec::new();
         for (step, seq) in steps.into_iter().zip(2u64..) {

@@ -2,7 +2,7 @@
 //!
 //! | to find | look in |
 //! | --- | --- |
-//! | a policy and its limits; how much of each is used | [`policy`], [`policy_limits`]; [`counts`], [`meter`], [`window_view`] |
+//! | a policy and its limits; how much of each is used | [`policy`], [`policy_limits`]; [`counts`], `standing`, [`meter`], [`used_view`], [`window_view`] |
 //! | the hours, days, weeks and months it counts in | [`window`], [`calendar`], [`zone`]; [`opening`], [`completion`] |
 //! | how a policy is created and changed | [`policy_commands`] |
 //! | which policies bind an agent, which a call, and which an event charges | [`policy_index`]; [`scope`], [`scope_index`]; [`charged`] |
@@ -34,11 +34,13 @@ pub mod policy_limits;
 pub mod scope;
 pub mod scope_index;
 pub mod settlement;
+pub(crate) mod standing;
 pub mod terms_view;
 pub mod threshold;
 #[cfg(test)]
 mod threshold_tests;
 pub mod usage;
+pub mod used_view;
 pub mod window;
 pub mod window_view;
 pub mod zone;

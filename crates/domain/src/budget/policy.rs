@@ -12,8 +12,7 @@ use crate::author::By;
 use crate::budget::calendar::{Calendar, Span};
 use crate::budget::cost::Cost;
 use crate::budget::counts::{Period, StoredUsage, Usage};
-use crate::budget::meter::{Amount, Meter, Reach};
-use crate::budget::policy_limits::{Limits, Temporary, calls_limit, cost_limit};
+use crate::budget::policy_limits::{Limits, Temporary};
 use crate::budget::scope::{Call, Scope};
 use crate::budget::window::{Bounds, Window};
 use crate::id::{AgentId, PolicyId};
@@ -265,12 +264,14 @@ impl Policy {
 
     /// How much is used at `now`: nothing in a window that just begins. Mostly none does, and nothing is copied.
     pub fn used(&self, now: Timestamp) -> Cow<'_, Usage> {
-        if self.usage.is_open_at(now) {
-            return Cow::Borrowed(&self.usage);
-        }
+        if self.usage.is_open_at(now) { Cow::Borrowed(&self.usage) } else { Cow::Owned(self.turned_to(now)) }
+    }
+
+    #[cold]
+    fn turned_to(&self, now: Timestamp) -> Usage {
         let mut usage = self.usage.clone();
         usage.turn_to(|span| self.profile.terms.calendar.bounds(span, now), now, 0);
-        Cow::Owned(usage)
+        usage
     }
 
     /// The limits that hold at `now`.
@@ -309,65 +310,11 @@ impl Policy {
             && self.profile.terms.scope.as_ref().is_none_or(|scope| spec.labels.has_all(&scope.labels))
     }
 
-    /// Whether these calls and this cost exceed no limit at `now`: what the meters say, without making them.
-    pub fn has_room(&self, now: Timestamp, calls: u64, cost: Cost) -> bool {
-        let (limits, used) = (self.limits(now), self.used(now));
-        let fits = |span: Span, window: &Window| {
-            limits.calls(span).is_none_or(|max| Reach::of(window.calls, calls, max).fits())
-                && limits
-                    .cost(span)
-                    .is_none_or(|max| Reach::of(window.cost.millionths(), cost.millionths(), max.millionths()).fits())
-        };
-        fits(Span::Day, &used.day.open)
-            && fits(Span::Month, &used.month.open)
-            && (used.more.is_none()
-                || [Span::Hour, Span::Week, Span::Total]
-                    .into_iter()
-                    .all(|span| used.count(span).is_none_or(|count| fits(span, &count.open))))
-    }
-
-    /// Its limits, checked against these calls and this cost at `now`.
-    pub fn meters(&self, now: Timestamp, calls: u64, cost: Cost) -> impl Iterator<Item = Meter> {
-        let (limits, used) = (self.limits(now), self.used(now));
-        METERS.into_iter().filter_map(move |(span, of_calls)| {
-            let window = used.count(span)?.open;
-            let reach = |own: &Limits| {
-                let (used, asked, max) = if of_calls {
-                    (window.calls, calls, own.calls(span)?)
-                } else {
-                    (window.cost.millionths(), cost.millionths(), own.cost(span)?.millionths())
-                };
-                Some((Reach::of(used, asked, max), max))
-            };
-            let (Reach { used_up, passed }, max) = reach(&limits)?;
-            let amount = |number, cost| if of_calls { Amount::Calls(number) } else { Amount::Cost(cost) };
-            let resets_at = window.bounds().ends_at();
-            // A temporary limit may be in the way only until it ends.
-            let temporary = self.profile.terms.temporary.as_ref().filter(|temporary| now < temporary.until);
-            let lifted = temporary.filter(|_| reach(&self.profile.limits).is_none_or(|(reach, _)| reach.fits()));
-            let fits_at = match lifted.map(|temporary| temporary.until) {
-                Some(until) => Some(resets_at.map_or(until, |resets| resets.min(until))),
-                None => resets_at,
-            };
-            Some(Meter {
-                name: if of_calls { calls_limit(span) } else { cost_limit(span) },
-                span,
-                used: amount(window.calls, window.cost),
-                requested: amount(calls, cost),
-                max: amount(max, Cost::from_millionths(max)),
-                used_up,
-                exceeded: used_up || passed,
-                resets_at,
-                fits_at,
-            })
-        })
-    }
-
     /// Its status at `now`.
     pub fn status(&self, now: Timestamp) -> PolicyStatus {
         if self.profile.disabled {
             PolicyStatus::Disabled
-        } else if self.meters(now, 0, Cost::default()).any(|meter| meter.used_up) {
+        } else if self.at(now, |standing| standing.meters(0, Cost::default()).any(|meter| meter.used_up)) {
             PolicyStatus::Triggered
         } else {
             PolicyStatus::Active
@@ -382,26 +329,28 @@ impl PolicyProfile {
     }
 }
 
-/// The limits in the order in which they are checked, and whether each is of calls rather than of cost.
-const METERS: [(Span, bool); 10] = [
-    (Span::Day, true),
-    (Span::Month, true),
-    (Span::Day, false),
-    (Span::Month, false),
-    (Span::Hour, true),
-    (Span::Week, true),
-    (Span::Total, true),
-    (Span::Hour, false),
-    (Span::Week, false),
-    (Span::Total, false),
-];
+#[cfg(test)]
+impl PolicyProfile {
+    /// A policy that blocks everyone's calls past these limits.
+    pub(crate) fn blocking(limits: Limits, terms: PolicyTerms, created_at: Timestamp) -> Self {
+        Self {
+            id: PolicyId::derive(created_at, 1, crate::id::TenantTag(0)),
+            agent: None,
+            owner: None,
+            limits,
+            action: PolicyAction::Block,
+            disabled: false,
+            by: By::Operator,
+            created_at,
+            updated_at: created_at,
+            terms,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-    use crate::id::TenantTag;
 
     fn at(text: &str) -> Timestamp {
         Timestamp::parse("at", text).unwrap()
@@ -416,62 +365,13 @@ mod tests {
     }
 
     fn policy(limits: Limits, created: Timestamp) -> Policy {
-        let profile = PolicyProfile {
-            id: PolicyId::derive(created, 1, TenantTag(0)),
-            agent: None,
-            owner: None,
-            limits,
-            action: PolicyAction::Block,
-            disabled: false,
-            by: By::Operator,
-            created_at: created,
-            updated_at: created,
-            terms: PolicyTerms::default(),
-        };
-        Policy::new(profile, |_| None)
+        Policy::new(PolicyProfile::blocking(limits, PolicyTerms::default(), created), |_| None)
     }
 
     /// Calls and cost of the day, then of the month.
     fn used(policy: &Policy, text: &str) -> [(u64, Cost); 2] {
         let usage = policy.used(at(text));
         [usage.day.open, usage.month.open].map(|window| (window.calls, window.cost))
-    }
-
-    fn limits() -> impl Strategy<Value = Limits> {
-        let limit = || prop::option::of(0u64..4);
-        let cost = || limit().prop_map(|max| max.map(Cost::from_millionths));
-        ((limit(), limit(), cost(), cost()), (limit(), limit(), limit()), (cost(), cost(), cost())).prop_map(
-            |(plain, calls, costs)| Limits {
-                max_calls_per_day: plain.0,
-                max_calls_per_month: plain.1,
-                max_tokens_cost_per_day: plain.2,
-                max_tokens_cost_per_month: plain.3,
-                max_calls_per_hour: calls.0,
-                max_calls_per_week: calls.1,
-                max_calls_total: calls.2,
-                max_tokens_cost_per_hour: costs.0,
-                max_tokens_cost_per_week: costs.1,
-                max_tokens_cost_total: costs.2,
-            },
-        )
-    }
-
-    proptest! {
-        #[test]
-        fn there_is_room_where_no_meter_is_exceeded(
-            limits in limits(),
-            charges in prop::collection::vec((0i64..70, 0u64..3, 0u64..3), 0..4),
-            (day, calls, cost) in (0i64..70, 0u64..3, 0u64..3),
-        ) {
-            let at = |day: i64| Timestamp::from_millis(1_772_357_400_000 + day * 86_400_000);
-            let mut policy = policy(limits, at(0));
-            for (seq, (day, calls, cost)) in (2..).zip(charges) {
-                policy.charge(Moment::new(at(day), seq), calls, Cost::from_millionths(cost), false);
-            }
-            let cost = Cost::from_millionths(cost);
-            let exceeded = policy.meters(at(day), calls, cost).any(|meter| meter.exceeded);
-            prop_assert_eq!(policy.has_room(at(day), calls, cost), !exceeded);
-        }
     }
 
     #[test]
@@ -502,7 +402,8 @@ mod tests {
         assert_eq!(calls(Span::Week, "2026-12-06T23:59:59Z"), Some(1), "the first call was on a Sunday");
         assert_eq!(calls(Span::Total, "2036-12-06T23:59:59Z"), Some(2));
         assert_eq!(policy.window(Span::Total, at("2036-12-06T23:59:59Z")).unwrap().held, cost("2"));
-        let meters: Vec<_> = policy.meters(at("2026-11-30T00:10:00Z"), 2, cost("7.5")).collect();
+        let meters: Vec<_> =
+            policy.at(at("2026-11-30T00:10:00Z"), |standing| standing.meters(2, cost("7.5")).collect());
         let exceeded: Vec<_> = meters.iter().map(|meter| (meter.name, meter.exceeded, meter.resets_at)).collect();
         assert_eq!(
             exceeded,

@@ -73,11 +73,12 @@ impl PolicyIndex {
     /// Places of the policies without a scope that apply to this owner's agent, ascending.
     pub fn about(&self, agent: AgentId, owner: &str) -> SmallVec<[u32; 8]> {
         let mut places = SmallVec::from_slice(&self.everyone);
+        // Mostly one of each: a slice would take longer to append than what is in it.
         if !self.by_agent.is_empty() {
-            places.extend_from_slice(self.by_agent.get(&agent).map_or(&[], SmallVec::as_slice));
+            self.by_agent.get(&agent).into_iter().flatten().for_each(|place| places.push(*place));
         }
         if !self.by_owner.is_empty() {
-            places.extend_from_slice(self.by_owner.get(owner).map_or(&[], SmallVec::as_slice));
+            self.by_owner.get(owner).into_iter().flatten().for_each(|place| places.push(*place));
         }
         if !self.by_both.is_empty() {
             let named = self.by_both.get(&agent).into_iter().flatten();

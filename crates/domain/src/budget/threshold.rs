@@ -15,7 +15,8 @@ use crate::budget::meter::Amount;
 use crate::budget::policy::Policy;
 use crate::budget::policy_limits::{calls_limit, cost_limit};
 use crate::budget::settlement::UsageRecord;
-use crate::budget::window::{Counted, Window};
+use crate::budget::standing::Standing;
+use crate::budget::window::Counted;
 use crate::error::{Code, Error};
 use crate::event::Event;
 use crate::id::PolicyId;
@@ -86,36 +87,6 @@ impl Policy {
         self.profile.terms.thresholds.as_deref().unwrap_or(&DEFAULT_THRESHOLDS)
     }
 
-    /// Adds the thresholds that this charge would reach and that the windows of `now` have not told.
-    pub(crate) fn crossings(&self, now: Timestamp, calls: u64, cost: Cost, found: &mut Vec<Crossed>) {
-        let thresholds = self.thresholds();
-        if self.profile.disabled || thresholds.is_empty() {
-            return;
-        }
-        let (limits, usage) = (self.limits(now), self.used(now));
-        let mut look = |period: Span, window: &Window| {
-            let mut look = |of, used, max, told| {
-                for percent in thresholds.iter().copied().filter(|percent| *percent > told) {
-                    if !reaches(used, percent, max) {
-                        break;
-                    }
-                    found.push(Crossed { policy: self.profile.id, period, of, percent, used, max });
-                }
-            };
-            if let Some(max) = limits.calls(period) {
-                look(Counted::Calls, window.calls.saturating_add(calls), max, window.told_calls);
-            }
-            if let Some(max) = limits.cost(period) {
-                look(Counted::Cost, window.cost.plus(cost).millionths(), max.millionths(), window.told_cost);
-            }
-        };
-        for span in Span::ALL {
-            if let Some(count) = usage.count(span) {
-                look(span, &count.open);
-            }
-        }
-    }
-
     /// Remembers that this threshold was told in its open window.
     fn tell(&mut self, crossed: &Crossed) {
         for (_, count) in self.usage.counts_mut().filter(|(span, _)| *span == crossed.period) {
@@ -143,6 +114,36 @@ impl Policy {
     }
 }
 
+impl Standing<'_> {
+    /// The thresholds that this charge would reach and that the windows have not told.
+    pub(crate) fn crossings(&self, calls: u64, cost: Cost) -> Vec<Crossed> {
+        let Self { policy, limits, used, .. } = self;
+        let mut found = Vec::new();
+        if policy.profile.disabled {
+            return found;
+        }
+        let thresholds = policy.thresholds();
+        for span in Span::ALL {
+            let Some(window) = used.count(span).map(|count| &count.open) else { continue };
+            let mut look = |of, used, max, told| {
+                for percent in thresholds.iter().copied().filter(|percent| *percent > told) {
+                    if !reaches(used, percent, max) {
+                        break;
+                    }
+                    found.push(Crossed { policy: policy.profile.id, period: span, of, percent, used, max });
+                }
+            };
+            if let Some(max) = limits.calls(span) {
+                look(Counted::Calls, window.calls.saturating_add(calls), max, window.told_calls);
+            }
+            if let Some(max) = limits.cost(span) {
+                look(Counted::Cost, window.cost.plus(cost).millionths(), max.millionths(), window.told_cost);
+            }
+        }
+        found
+    }
+}
+
 impl Event<'_> {
     /// The thresholds that it reaches.
     pub fn crossed(&self) -> &[Crossed] {
@@ -167,13 +168,14 @@ impl Tenant {
         for place in self.policies_of_usage(record) {
             let Some(policy) = self.policies().get(place as usize) else { continue };
             // As `apply_usage` charges it.
-            match settles {
-                None => policy.crossings(moment.wall, *calls, *cost, &mut found),
+            let (calls, cost) = match settles {
+                None => (*calls, *cost),
                 Some(decision) if policy.profile.id.seq() <= decision.seq && *cost >= decision.estimate => {
-                    policy.crossings(moment.wall, 0, cost.minus(decision.estimate), &mut found);
+                    (0, cost.minus(decision.estimate))
                 }
-                Some(_) => {}
-            }
+                Some(_) => continue,
+            };
+            found.extend(policy.at(moment.wall, |standing| standing.crossings(calls, cost)));
         }
         found
     }

@@ -16,9 +16,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::agent::{Agent, AgentStatus};
-use crate::budget::check::Exceeded;
+use crate::budget::check::{BudgetNotes, Exceeded};
 use crate::budget::cost::Cost;
-use crate::budget::crossed::Crossed;
 use crate::budget::policy::PolicyAction;
 use crate::budget::scope::Call;
 use crate::decision::explain::{Step, Trace};
@@ -99,14 +98,8 @@ pub struct Verdict {
     agent: Option<AgentId>,
     owner: Option<Arc<str>>,
     outcome: Result<Grant, Denial>,
-    warnings: Vec<Exceeded>,
-    more_warnings: usize,
-    /// The scoped policies that the call is charged to.
-    scoped: Vec<u64>,
-    /// The thresholds that the call reaches, if it is allowed.
-    crossed: Vec<Crossed>,
-    /// The instance policies that the call is charged to.
-    instance: Box<[u64]>,
+    /// What the policies say besides.
+    notes: Option<Box<BudgetNotes>>,
     rounded: Option<Cost>,
     /// When the hold on the call's cost ends.
     held_until: Option<Timestamp>,
@@ -182,16 +175,17 @@ impl Verdict {
             user_agent: request.user_agent(),
             micros,
             trace: request.trace,
-            extras: self.extras().map(Box::new),
+            extras: self.extras(),
         }
     }
 
     /// Adds the call's idempotency key to the record, with what a repeat has to be told beyond it.
     pub fn remember(&self, key: UsedKey, record: &mut Record<'_>) {
+        let notes = self.notes.as_deref();
         let answer = KeptAnswer {
             retry_after: self.outcome.as_ref().err().and_then(|denial| denial.retry_after),
-            warnings: self.warnings.iter().map(Into::into).collect(),
-            more_warnings: self.more_warnings as u64,
+            warnings: notes.map_or_else(Vec::new, |notes| notes.warnings.iter().map(Into::into).collect()),
+            more_warnings: notes.map_or(0, |notes| notes.more_warnings as u64),
             rounded: self.outcome.is_ok() && self.rounded.is_some(),
         };
         let extras = record.extras.get_or_insert_default();
@@ -200,33 +194,28 @@ impl Verdict {
     }
 
     /// What only some calls have.
-    fn extras(&self) -> Option<Extras> {
-        let Self { held_until, scoped, crossed, instance, .. } = self;
-        let has_some = held_until.is_some() || !scoped.is_empty() || !crossed.is_empty() || !instance.is_empty();
-        (has_some && self.allows()).then(|| Extras {
-            held_until: *held_until,
-            scoped: scoped.clone(),
-            crossed: crossed.clone(),
-            instance: instance.to_vec(),
-            ..Extras::default()
-        })
+    fn extras(&self) -> Option<Box<Extras>> {
+        let may_have_some = self.allows() && (self.held_until.is_some() || self.notes.is_some());
+        if may_have_some { self.noted_extras() } else { None }
+    }
+
+    /// Apart from the others, whose way it would lengthen.
+    #[cold]
+    fn noted_extras(&self) -> Option<Box<Extras>> {
+        let mut extras = Extras { held_until: self.held_until, ..Extras::default() };
+        if let Some(BudgetNotes { scoped, crossed, instance, .. }) = self.notes.as_deref() {
+            (extras.scoped, extras.crossed, extras.instance) = (scoped.clone(), crossed.clone(), instance.clone());
+        }
+        (extras != Extras::default()).then(|| Box::new(extras))
     }
 
     /// The answer to the caller.
     pub fn answer(self, audit_id: Option<AuditId>) -> Decision {
-        let Self {
-            agent: agent_id,
-            owner: _,
-            outcome,
-            warnings,
-            more_warnings,
-            scoped: _,
-            crossed: _,
-            instance: _,
-            rounded,
-            held_until,
-        } = self;
-        let mut decision = Decision { audit_id, warnings, more_warnings, agent_id, ..Decision::default() };
+        let Self { agent: agent_id, owner: _, outcome, notes, rounded, held_until } = self;
+        let mut decision = Decision { audit_id, agent_id, ..Decision::default() };
+        if let Some(notes) = notes {
+            (decision.warnings, decision.more_warnings) = (notes.warnings, notes.more_warnings);
+        }
         match outcome {
             Ok(_) => {
                 decision.allowed = true;
@@ -294,28 +283,25 @@ impl Tenant {
             (_, Asked::Agent(id)) => (self.agent(id), Some(id)),
             (_, Asked::Caller | Asked::Nobody) => (None, None),
         };
-        let (mut warnings, mut more_warnings, mut scoped, mut crossed) = (Vec::new(), 0, Vec::new(), Vec::new());
+        let mut notes = None;
         let outcome = self.check(agent, request, moment.wall, trace).and_then(|(agent, grant)| {
             if self.policies().is_empty() {
                 return Ok(grant);
             }
             let call = Call::new(request.action(), request.resource());
             let budgets = self.check_budgets(agent, call, request.cost.unwrap_or_default(), moment.wall, trace);
-            (scoped, crossed) = (budgets.scoped, budgets.crossed);
-            (warnings, more_warnings) = (budgets.warnings, budgets.more_warnings);
+            notes = budgets.notes;
             budgets.denied_by.map_or(Ok(grant), |exceeded| Err(Denial::from(*exceeded)))
         });
-        let (outcome, instance) = match (leases, agent) {
-            (Some(leases), Some(agent)) => {
-                let mut charged = Vec::new();
-                let outcome = outcome.and_then(|grant| {
-                    let check = self.check_slices(agent, request, moment.wall, leases, trace);
-                    charged = check.charged;
-                    check.denied_by.map_or(Ok(grant), |drained| Err(Denial::from(drained)))
-                });
-                (outcome, charged.into())
-            }
-            _ => (outcome, Box::default()),
+        let outcome = match (leases, agent) {
+            (Some(leases), Some(agent)) => outcome.and_then(|grant| {
+                let check = self.check_slices(agent, request, moment.wall, leases, trace);
+                if !check.charged.is_empty() {
+                    notes.get_or_insert_default().instance = check.charged;
+                }
+                check.denied_by.map_or(Ok(grant), |drained| Err(Denial::from(drained)))
+            }),
+            _ => outcome,
         };
         let (outcome, held_until) = match request.hold() {
             None => (outcome, None),
@@ -329,11 +315,7 @@ impl Tenant {
             agent: agent.map(|agent| agent.profile.id).or(asked),
             owner: agent.map(|agent| Arc::clone(&agent.profile.spec.owner)),
             outcome,
-            warnings,
-            more_warnings,
-            scoped,
-            crossed,
-            instance,
+            notes,
             rounded: request.cost.filter(|_| request.is_cost_rounded),
             held_until,
         }

@@ -119,10 +119,12 @@ impl Tenant {
             return Lending { records, next: Next::Recall(recalls) };
         }
         // What is held now may come back, but those who have it do not answer. A new window helps at the latest.
-        let meters = charged.meters(now, lacks.calls, lacks.cost).filter(|meter| meter.exceeded);
-        let worst = meters.fold(None, |worst: Option<Meter>, meter| match worst {
-            Some(worst) if !meter.outlasts(&worst) => Some(worst),
-            _ => Some(meter),
+        let worst = charged.at(now, |standing| {
+            let meters = standing.meters(lacks.calls, lacks.cost).filter(|meter| meter.exceeded);
+            meters.fold(None, |worst: Option<Meter>, meter| match worst {
+                Some(worst) if !meter.outlasts(&worst) => Some(worst),
+                _ => Some(meter),
+            })
         });
         let fits_at = worst.and_then(|meter| meter.fits_at);
         let of_policy = self.lent_out().of_policy(number);
@@ -219,15 +221,14 @@ impl Tenant {
 
     /// The thresholds that are reached by what a tenant told.
     pub(crate) fn crossed_by_lease(&self, moment: Moment, number: u64, lent: &Lent) -> Vec<Crossed> {
-        let mut found = Vec::new();
-        if let Some(policy) = self.place_of_policy(number).and_then(|place| self.policy_at(place)) {
-            let old = self.lent_out().get(number, lent.tenant).copied().unwrap_or_else(|| Lent::none(lent.tenant));
-            let mut policy = policy.clone();
-            policy.usage = policy.used(moment.wall).into_owned();
-            policy.hear(&old, lent);
-            policy.crossings(moment.wall, 0, Cost::default(), &mut found);
-        }
-        found
+        let Some(policy) = self.place_of_policy(number).and_then(|place| self.policy_at(place)) else {
+            return Vec::new();
+        };
+        let old = self.lent_out().get(number, lent.tenant).copied().unwrap_or_else(|| Lent::none(lent.tenant));
+        let mut policy = policy.clone();
+        policy.usage = policy.used(moment.wall).into_owned();
+        policy.hear(&old, lent);
+        policy.at(moment.wall, |standing| standing.crossings(0, Cost::default()))
     }
 
     /// Applies what the lender records.

@@ -384,13 +384,12 @@ impl PermissionSet {
             let entries = self.entries.get(range.start as usize..range.end as usize).unwrap_or_default();
             for hash in actions.map(|action| append(literals, action)) {
                 let from = entries.partition_point(|entry| entry.hash < hash);
-                let equal = entries.iter().skip(from).take_while(|entry| entry.hash == hash);
-                // A hash only says where to look: two texts may share one.
-                found.extend(
-                    equal
-                        .map(|entry| entry.permission)
-                        .filter(|at| self.permissions.get(*at as usize).is_some_and(&mut is_it)),
-                );
+                for entry in entries.iter().skip(from).take_while(|entry| entry.hash == hash) {
+                    // A hash only says where to look: two texts may share one.
+                    if self.permissions.get(entry.permission as usize).is_some_and(&mut is_it) {
+                        found.push(entry.permission);
+                    }
+                }
             }
         }
         if found.len() > 1 {

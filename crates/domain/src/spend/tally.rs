@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use crate::agent::labels::Labels;
 use crate::budget::cost::Cost;
 use crate::error::{Code, Error};
@@ -56,7 +58,7 @@ pub struct Tally {
     days: LocalDays,
     by: GroupBy,
     /// The place of each group, by its values as bytes.
-    places: HashMap<Box<[u8]>, usize>,
+    places: HashMap<Box<[u8]>, usize, RandomState>,
     groups: Vec<Group>,
     /// The values of the event at hand, as bytes.
     key: Vec<u8>,
@@ -77,7 +79,7 @@ impl Tally {
     /// No event yet.
     pub fn new(by: GroupBy, filter: Arc<SpendFilter>) -> Self {
         let days = LocalDays::new(filter.zone.clone());
-        Self { filter, days, by, places: HashMap::new(), groups: Vec::new(), key: Vec::new() }
+        Self { filter, days, by, places: HashMap::default(), groups: Vec::new(), key: Vec::new() }
     }
 
     /// Adds an event of the tenant's, given what it was settled at if it is a decision that was, and the labels that

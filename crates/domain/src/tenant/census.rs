@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::agent::AgentCounts;
 use crate::budget::calendar::Span;
+use crate::budget::cost::Cost;
 use crate::budget::meter::{Amount, Meter};
 use crate::budget::policy::{Policy, PolicyAction, PolicyStatus};
 use crate::id::{AgentId, PolicyId};
@@ -109,9 +110,10 @@ impl Policy {
         if self.profile.disabled || self.profile.terms.instance {
             return None;
         }
-        let meters = self.meters(now, 0, crate::budget::cost::Cost::default());
-        let (share, meter) =
-            meters.map(|meter| (meter.share(), meter)).max_by(|(one, _), (other, _)| one.total_cmp(other))?;
+        let (share, meter) = self.at(now, |standing| {
+            let meters = standing.meters(0, Cost::default()).map(|meter| (meter.share(), meter));
+            meters.max_by(|(one, _), (other, _)| one.total_cmp(other))
+        })?;
         (share >= NEAR || self.denied_today(now)).then(|| {
             let Meter { name, used, max, resets_at, .. } = meter;
             let profile = &self.profile;
@@ -148,28 +150,13 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::author::By;
-    use crate::budget::cost::Cost;
+    use crate::Moment;
     use crate::budget::policy::{PolicyProfile, PolicyTerms};
     use crate::budget::policy_limits::Limits;
-    use crate::{Moment, TenantTag};
 
     fn policy(limits: Limits, disabled: bool, calls: u64, cost: &str) -> Policy {
-        let (at, now) = (Timestamp::default(), at("2026-02-27T10:00:00Z"));
-        let id = PolicyId::derive(at, 1, TenantTag::default());
-        let (agent, owner, action) = (None, None, PolicyAction::Block);
-        let profile = PolicyProfile {
-            id,
-            agent,
-            owner,
-            limits,
-            action,
-            disabled,
-            by: By::Operator,
-            created_at: at,
-            updated_at: at,
-            terms: PolicyTerms::default(),
-        };
+        let (made, now) = (Timestamp::default(), at("2026-02-27T10:00:00Z"));
+        let profile = PolicyProfile { disabled, ..PolicyProfile::blocking(limits, PolicyTerms::default(), made) };
         let mut policy = Policy::new(profile, |_| None);
         policy.charge(Moment::new(now, 1), calls, Cost::parse("cost", cost).unwrap(), false);
         policy

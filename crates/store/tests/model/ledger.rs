@@ -283,7 +283,8 @@ impl Ledger {
             for (asked, resource) in [("0", "docs:1"), ("0.5", "docs:2")] {
                 let call = Call::new("read", resource);
                 let check = self.tenant.check_budgets(agent, call, cost(asked), now, &mut ());
-                let found = check.denied_by.iter().map(|by| &**by).chain(&check.warnings);
+                let warnings = check.notes.iter().flat_map(|notes| &notes.warnings);
+                let found = check.denied_by.iter().map(|by| &**by).chain(warnings);
                 let found: Vec<_> = found.map(|e| json!([e.policy_id, e.limit, e.action, e.retry_after])).collect();
                 let pending = TrailEntry::pending(&id, owner, "read", resource, recount::millionths(asked));
                 let expected = recount::verdict(&self.trail, &counted, &pending, now.millis());
