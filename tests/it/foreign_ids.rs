@@ -19,7 +19,8 @@ use crate::harness::Server;
 const IDS: [&str; 6] = ["tenantId", "agentId", "fromAgent", "toAgent", "auditId", "cursor"];
 
 /// Fields that hold none.
-const NO_IDS: [&str; 45] = [
+const NO_IDS: [&str; 46] = [
+    "scope",
     "thresholds",
     "groupBy",
     "label",
