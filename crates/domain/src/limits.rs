@@ -1,6 +1,7 @@
 //! Every limit in one place, each with its reason. Nothing a client sends is unbounded.
 
-use crate::time::DAY_MS;
+/// Milliseconds of a day.
+pub const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// Bytes of a management or batch body. A thousand requests of a kilobyte each fit.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;

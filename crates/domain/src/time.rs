@@ -6,6 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::error::{Code, Error};
+pub use crate::limits::DAY_MS;
 use crate::schema::inline_schema;
 
 /// A point in time: whole milliseconds since 1970-01-01T00:00:00Z, without leap seconds.
@@ -16,9 +17,6 @@ pub struct Timestamp(i64);
 
 /// The latest time with a four-digit year, as RFC 3339 demands.
 const MAX_MILLIS: i64 = 253_402_300_799_999;
-
-/// Milliseconds of a day.
-pub const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 impl Timestamp {
     /// The time `millis` after the epoch, clamped to the years 1970 to 9999.
