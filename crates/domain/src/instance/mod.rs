@@ -19,7 +19,7 @@
 //! | to find | look in |
 //! | --- | --- |
 //! | what both sides tell each other, and what they record | [`lease`] |
-//! | a tenant's slice; how it takes and returns, and what charges it | [`slice`]; [`taking`] |
+//! | a tenant's slice; how it takes and returns, and what charges it | [`mod@slice`]; [`taking`] |
 //! | what is lent to a tenant; how the lender decides | [`lent`]; [`lending`] |
 //! | the policies as all tenants see them | [`published`] |
 //! | whether a call's slices suffice | [`slice_check`] |
