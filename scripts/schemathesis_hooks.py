@@ -24,6 +24,10 @@ RULES = [
     r"idempotencyKey differs from the Idempotency-Key of the head",
     r"temporary.until must be in the future",
     r"hold needs tokensCost",
+    # One schema describes a status that is read and one that is set, and a policy with a scope and one without.
+    r"status must be active or disabled",
+    r"(tenantId|agentId|userId) must be left out with scope instance",
+    r"action must be block or throttle for a policy of the whole instance",
     r"maxTokensCost\w+ must be at most 1000000000000",
     # Agents may have none, and one schema describes both.
     r"labels must name at least one label",
