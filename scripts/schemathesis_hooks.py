@@ -26,6 +26,8 @@ RULES = [
     r"hold needs tokensCost",
     # One schema describes a status that is read and one that is set, and a policy with a scope and one without.
     r"status must be active or disabled",
+    r"(labels|resource|actions) (can't be given to a policy that was made without|must stay, or another of)",
+    r"temporary.limits must name at least one limit",
     r"(tenantId|agentId|userId) must be left out with scope instance",
     r"action must be block or throttle for a policy of the whole instance",
     r"maxTokensCost\w+ must be at most 1000000000000",
