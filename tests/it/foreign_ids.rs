@@ -19,7 +19,10 @@ use crate::harness::Server;
 const IDS: [&str; 6] = ["tenantId", "agentId", "fromAgent", "toAgent", "auditId", "cursor"];
 
 /// Fields that hold none.
-const NO_IDS: [&str; 45] = [
+const NO_IDS: [&str; 48] = [
+    "role",
+    "token",
+    "token_type_hint",
     "thresholds",
     "groupBy",
     "label",
