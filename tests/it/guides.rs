@@ -9,7 +9,9 @@ use crate::harness::{Options, Server};
 fn a_customer_is_capped_alerted_and_billed_as_the_guide_says() {
     let guide = include_str!("../../docs/guides/cap-alert-and-bill.md");
     let home = tempfile::tempdir().unwrap();
-    let server = Server::start_with(Options::args(&["--webhook-allow", "127.0.0.1/32"]));
+    // The receiver may be slower than the first message.
+    let env = vec![("KAVACH_TEST_WEBHOOK_WAIT_MS", "20")];
+    let server = Server::start_with(Options { env, ..Options::args(&["--webhook-allow", "127.0.0.1/32"]) });
     // Nothing else has it: the receiver takes it a moment later.
     let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let replaced = [("http://127.0.0.1:7600", server.base()), ("7700", &port.to_string())];
