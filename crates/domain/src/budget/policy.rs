@@ -327,6 +327,11 @@ impl PolicyProfile {
     pub fn may_be_changed_by(&self, by: By) -> bool {
         matches!((by, self.by), (By::Operator, _) | (By::Key(_), By::Key(_)))
     }
+
+    /// Whether it is among those that this author resets by resetting all of a tenant.
+    pub(crate) fn is_reset_with_all(&self, by: By) -> bool {
+        self.may_be_changed_by(by) && !self.terms.instance
+    }
 }
 
 #[cfg(test)]

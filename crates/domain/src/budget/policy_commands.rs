@@ -11,7 +11,7 @@ use crate::agent::labels::{Labels, LabelsSpec};
 use crate::author::By;
 use crate::budget::calendar::{Calendar, MonthStart, Weekday, parse_zone};
 use crate::budget::counts::Period;
-use crate::budget::policy::{Policy, PolicyAction, PolicyProfile, PolicyScope, PolicyStatus, PolicyTerms};
+use crate::budget::policy::{Policy, PolicyAction, PolicyScope, PolicyStatus, PolicyTerms};
 use crate::budget::policy_limits::{Limits, LimitsPatch, TemporarySpec};
 use crate::budget::scope::{Scope, parse_actions, parse_resource, some_labels};
 use crate::budget::threshold::{DEFAULT_THRESHOLDS, parse_thresholds};
@@ -539,8 +539,7 @@ impl Command for ResetPolicies {
     type Reply = usize;
 
     fn decide(self, tenant: &Tenant, by: By, _: Moment) -> Result<(Option<Change>, usize), Error> {
-        let resettable = |profile: &PolicyProfile| profile.may_be_changed_by(by) && !profile.terms.instance;
-        let count = tenant.policies().iter().filter(|policy| resettable(&policy.profile)).count();
+        let count = tenant.policies().iter().filter(|policy| policy.profile.is_reset_with_all(by)).count();
         Ok(((count > 0).then_some(Change::PoliciesReset { period: self.0 }), count))
     }
 

@@ -25,7 +25,7 @@ impl KeptReply {
                 Some(Self::Policy(Box::new(after.policies().first()?.clone())))
             }
             Change::PoliciesReset { .. } => {
-                let reset = tenant.policies().iter().filter(|policy| policy.profile.may_be_changed_by(record.by));
+                let reset = tenant.policies().iter().filter(|policy| policy.profile.is_reset_with_all(record.by));
                 Some(Self::Policies(reset.count() as u64))
             }
             Change::WebhookRotated { webhook } => {
@@ -84,4 +84,35 @@ fn after(tenant: &Tenant, moment: Moment, record: &ChangeRecord, fill: &dyn Fn(&
     let mut alone = Tenant::restore(state);
     alone.apply(moment, &tenant.complete(moment, &Event::Changed(record.clone())));
     alone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::author::By;
+    use crate::budget::counts::Period;
+    use crate::budget::policy_commands::{CreatePolicy, ResetPolicies};
+    use crate::tenant::Command;
+    use crate::tenant::commands::TenantSpec;
+    use crate::{TenantId, Timestamp};
+
+    #[test]
+    fn a_reset_of_all_policies_keeps_how_many_it_reset() {
+        let (mut tenant, now) = (Tenant::default(), Timestamp::from_millis(5));
+        let happen = |tenant: &mut Tenant, change| {
+            let (moment, record) = (tenant.next_moment(now), ChangeRecord::new(By::Operator, change));
+            tenant.apply(moment, &Event::Changed(record));
+        };
+        happen(&mut tenant, TenantSpec::default_tenant().created(TenantId::DEFAULT));
+        for about in ["", r#""scope":"instance","#, r#""labels":{"team":"a"},"#] {
+            let json = format!(r#"{{{about}"limits":{{"maxCallsPerDay":9}},"action":"block"}}"#);
+            let create = CreatePolicy::parse(serde_json::from_str(&json).unwrap()).unwrap();
+            let (change, _) = create.decide(&tenant, By::Operator, tenant.next_moment(now)).unwrap();
+            happen(&mut tenant, change.unwrap());
+        }
+        let moment = tenant.next_moment(now);
+        let (change, count) = ResetPolicies(Period::All).decide(&tenant, By::Operator, moment).unwrap();
+        let record = ChangeRecord::new(By::Operator, change.unwrap());
+        assert_eq!((count, KeptReply::of(&tenant, moment, &record)), (2, Some(KeptReply::Policies(2))));
+    }
 }

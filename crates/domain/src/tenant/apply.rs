@@ -320,8 +320,7 @@ impl Tenant {
                 self.change_policy(*policy, |policy| policy.reset(moment, *period));
             }
             Change::PoliciesReset { period } => {
-                let resettable =
-                    |policy: &&mut Policy| policy.profile.may_be_changed_by(by) && !policy.profile.terms.instance;
+                let resettable = |policy: &&mut Policy| policy.profile.is_reset_with_all(by);
                 self.state.policies.iter_mut().filter(resettable).for_each(|policy| policy.reset(moment, *period));
             }
             Change::TokenRotated { agent, token, grace_until } => self.change_agent(*agent, |agent| {
