@@ -24,7 +24,17 @@ const OUTPUTS: [&str; 4] = ["json", "http", "csv", "text"];
 const END: &str = "-- end of block --";
 
 /// Runs the blocks whose names it reads. Block and answers share the standard input, as in a terminal.
-const LOOP: &str = "while read -r block; do . \"$block\"; echo '-- end of block --'; done";
+///
+/// Curl writes an answer and the end of its line apart, and what a background process prints may come between. So an
+/// answer is held back until it is whole, but for those that are streamed.
+const LOOP: &str = r#"
+curl() {
+  case $1 in
+    -sN) command curl "$@" ;;
+    *) answer_of_curl=$(command curl "$@") || return; printf '%s\n' "$answer_of_curl" ;;
+  esac
+}
+while read -r block; do . "$block"; echo '-- end of block --'; done"#;
 
 /// A block of commands, and what the document shows of their output.
 pub struct Step {
@@ -101,8 +111,8 @@ impl Reader {
         let release = home.join("target/release");
         fs::create_dir_all(&release).unwrap();
         symlink(env!("CARGO_BIN_EXE_kavach"), release.join("kavach")).unwrap();
-        // Answers end their line, and their status goes to the errors.
-        let curlrc = "show-error\nmax-time = 120\nwrite-out = \"\\n%{stderr}status %{http_code}\\n\"\n";
+        // The status of each answer goes to the errors.
+        let curlrc = "show-error\nmax-time = 120\nwrite-out = \"%{stderr}status %{http_code}\\n\"\n";
         fs::write(home.join(".curlrc"), curlrc).unwrap();
         let mut shell = Command::new("sh");
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KAVACH_")) {
