@@ -64,18 +64,12 @@ impl<T> Once<T> {
     }
 }
 
-impl<T: DeserializeOwned> FromRequest for Once<T> {
+impl<T: DeserializeOwned + 'static> FromRequest for Once<T> {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let bytes = Raw::<MAX_BODY_BYTES>::from_request(request, payload);
-        let request = request.clone();
-        Box::pin(async move {
-            let Raw(bytes) = bytes.await?;
-            let body = parse(&bytes)?;
-            Ok(Self { key: request_key(&request, &bytes)?, body })
-        })
+        Box::pin(read_once(request, payload, |bytes| parse(bytes)))
     }
 }
 
@@ -89,18 +83,13 @@ impl<T> OptionalOnce<T> {
     }
 }
 
-impl<T: DeserializeOwned + Default> FromRequest for OptionalOnce<T> {
+impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalOnce<T> {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let bytes = Raw::<MAX_BODY_BYTES>::from_request(request, payload);
-        let request = request.clone();
-        Box::pin(async move {
-            let Raw(bytes) = bytes.await?;
-            let body = if bytes.is_empty() { T::default() } else { parse(&bytes)? };
-            Ok(Self(Once { key: request_key(&request, &bytes)?, body }))
-        })
+        let once = read_once(request, payload, |bytes| if bytes.is_empty() { Ok(T::default()) } else { parse(bytes) });
+        Box::pin(async { once.await.map(Self) })
     }
 }
 
@@ -120,6 +109,21 @@ impl FromRequest for OnceWithoutBody {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         std::future::ready(request_key(request, &[]).map(Self).map_err(Problem))
+    }
+}
+
+/// The key of a request, and what `read` makes of its body.
+fn read_once<T>(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    read: fn(&[u8]) -> Result<T, Problem>,
+) -> impl Future<Output = Result<Once<T>, Problem>> + use<T> {
+    let bytes = Raw::<MAX_BODY_BYTES>::from_request(request, payload);
+    let request = request.clone();
+    async move {
+        let Raw(bytes) = bytes.await?;
+        let body = read(&bytes)?;
+        Ok(Once { key: request_key(&request, &bytes)?, body })
     }
 }
 

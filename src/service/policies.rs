@@ -8,7 +8,7 @@ use super::kavach::Kavach;
 use super::lists::{InRow, Page, PageRequest};
 use super::tenant_calls::lost;
 use crate::actors::Route;
-use crate::actors::messages::{Execute, ExecuteRecalled, FindInstanceSet};
+use crate::actors::messages::{ExecuteRecalled, FindInstanceSet};
 use crate::domain::agent::commands::{no_such_agent, unknown_agent};
 use crate::domain::budget::check::BudgetCheck;
 use crate::domain::budget::cost::Cost;
@@ -148,13 +148,8 @@ impl Policies<'_> {
         if !is_recalled {
             return self.0.execute_keyed(route, command, key).await;
         }
-        let (credential, author) = (self.0.credential, self.0.author());
-        let reason = self.0.reason.as_deref().map(Into::into);
-        let message = |reply| {
-            let execute = Execute { credential, author, command, reason, key, reply };
-            ExecuteRecalled { policy, anew, execute }
-        };
-        self.0.ask(route, message).await
+        let execution = self.0.execution(command, key);
+        self.0.ask(route, |reply| ExecuteRecalled { policy, anew, execute: execution(reply) }).await
     }
 
     /// Changes a policy. Omitted fields keep their values.
@@ -204,15 +199,13 @@ impl Policies<'_> {
         let unknown = || unknown_agent(agent);
         let id = AgentId::parse(agent).ok_or_else(unknown)?;
         let route = self.0.tenant_of_id(id.tag(), unknown)?;
-        // Who may not see the agent finds nothing out, not even whether there are instance policies.
-        self.0.inspect(&route, move |tenant, now| policies_of_agent(tenant, id, now).map(drop)).await?;
+        // First, so that who may not see the agent finds nothing out, not even whether there are instance policies.
+        let own = self.0.inspect(&route, move |tenant, now| policies_of_agent(tenant, id, now)).await?;
         let set = self.instance_set().await?;
-        let look = move |tenant: &Tenant, now| {
-            let own = policies_of_agent(tenant, id, now)?;
-            let instance = tenant.agent(id).map(|agent| set.binding(agent).cloned().collect()).unwrap_or_default();
-            Ok(AgentPolicies { own, instance })
+        let look = move |tenant: &Tenant, _| {
+            Ok(tenant.agent(id).map(|agent| set.binding(agent).cloned().collect()).unwrap_or_default())
         };
-        self.0.inspect(&route, look).await
+        Ok(AgentPolicies { own, instance: self.0.inspect(&route, look).await? })
     }
 
     /// The policies of the whole instance.

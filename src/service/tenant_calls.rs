@@ -35,9 +35,18 @@ impl Kavach {
         C: Command + Send + 'static,
         C::Reply: Send + 'static,
     {
+        self.ask(route, self.execution(command, key)).await
+    }
+
+    /// The message that has a tenant's actor execute a command for the caller, once it has a reply channel.
+    pub(super) fn execution<C: Command>(
+        &self,
+        command: C,
+        key: Option<RequestKey>,
+    ) -> impl FnOnce(Reply<C::Reply>) -> Execute<C> + use<C> {
         let (credential, author) = (self.credential, self.author());
         let reason = self.reason.as_deref().map(Into::into);
-        self.ask(route, |reply| Execute { credential, author, command, reason, key, reply }).await
+        move |reply| Execute { credential, author, command, reason, key, reply }
     }
 
     /// Reads a tenant's state, on the actor's thread.

@@ -3,23 +3,17 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kavach::{ServerSettings, domain::Timestamp};
+use kavach::domain::Timestamp;
 use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::harness::{OPERATOR_KEY, eventually};
-use crate::panics::{InProcess, start};
+use crate::panics::{InProcess, settings, start};
 use crate::world::{call, constrained};
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 const YEARS: i64 = 64 * 365 * 24 * HOUR;
-
-fn settings(home: &std::path::Path) -> ServerSettings {
-    let mut settings = ServerSettings::new(home);
-    settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
-    settings
-}
 
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64

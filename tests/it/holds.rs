@@ -1,13 +1,12 @@
 //! Holds: what they keep from others, the three ways to end one, and their end by time.
 
-use kavach::ServerSettings;
 use kavach::domain::Timestamp;
 use serde_json::{Value, json};
 
 use crate::budgets::{costing, settle_into_the_day};
 use crate::client::Client;
 use crate::harness::{OPERATOR_KEY, Server};
-use crate::panics::start;
+use crate::panics::{settings, start};
 use crate::world::{audit_id, call, next_page};
 
 const MINUTE: i64 = 60_000;
@@ -205,9 +204,7 @@ fn open_holds_are_listed_page_by_page() {
 fn a_hold_ends_when_its_time_is_over() {
     settle_into_the_day();
     let home = tempfile::tempdir().unwrap();
-    let mut settings = ServerSettings::new(home.path());
-    settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
-    let server = start(settings);
+    let server = start(settings(home.path()));
     let operator = server.with_key(OPERATOR_KEY);
     let acme = operator.tenant("acme");
     let agent = operator.reader(&acme);

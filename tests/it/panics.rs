@@ -1,5 +1,6 @@
 //! A panic inside one tenant's actor, in process: callers get an answer or a 503, and no other tenant notices.
 
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,6 +19,13 @@ pub struct InProcess {
     pub base: String,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
+}
+
+/// The settings of a server in this process, with that data directory.
+pub fn settings(home: &Path) -> ServerSettings {
+    let mut settings = ServerSettings::new(home);
+    settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
+    settings
 }
 
 pub fn start(settings: ServerSettings) -> InProcess {
@@ -61,9 +69,7 @@ impl InProcess {
 #[test]
 fn a_panic_ends_one_tenants_actor_and_nothing_else() {
     let home = tempfile::tempdir().unwrap();
-    let mut settings = ServerSettings::new(home.path());
-    settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
-    let server = start(settings);
+    let server = start(settings(home.path()));
     let operator = server.with_key(OPERATOR_KEY);
     operator.tenant("acme");
     operator.tenant("globex");
@@ -101,9 +107,7 @@ fn a_panic_ends_one_tenants_actor_and_nothing_else() {
     server.end();
 
     // The tenant's files are sound: another server finds an equal state.
-    let mut settings = ServerSettings::new(home.path());
-    settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
-    let server = start(settings);
+    let server = start(settings(home.path()));
     let operator = server.with_key(OPERATOR_KEY);
     assert_eq!(operator.all_of("acme"), before);
     server.with_key(&acme.token).granted(call(&acme.id));
@@ -113,9 +117,7 @@ fn a_panic_ends_one_tenants_actor_and_nothing_else() {
 #[test]
 fn a_panic_during_administrative_changes_loses_none_that_was_answered() {
     let home = tempfile::tempdir().unwrap();
-    let mut settings = ServerSettings::new(home.path());
-    settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
-    let server = start(settings);
+    let server = start(settings(home.path()));
     let operator = server.with_key(OPERATOR_KEY);
     let acme = operator.tenant("acme");
     let mut made = Vec::new();

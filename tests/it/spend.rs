@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 
 use fastrand::Rng;
-use kavach::ServerSettings;
 use kavach::domain::Timestamp;
 use kavach::domain::budget::cost::Cost;
 use kavach::domain::limits::{MAX_BATCH, MAX_SPEND_GROUPS};
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::harness::{OPERATOR_KEY, Server};
 use crate::holds::holding;
-use crate::panics::start;
+use crate::panics::{settings, start};
 use crate::world::{Agent, Tenant, call};
 
 /// What reports group by, and the column of its values.
@@ -280,12 +279,7 @@ fn every_grouping_adds_up_to_the_entries_over_days() {
     let seed = std::env::var("KAVACH_CRASH_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     eprintln!("KAVACH_CRASH_SEED={seed}");
     let home = tempfile::tempdir().unwrap();
-    let settings = || {
-        let mut settings = ServerSettings::new(home.path());
-        settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
-        settings
-    };
-    let server = start(settings());
+    let server = start(settings(home.path()));
     let operator = server.with_key(OPERATOR_KEY);
     let mut world = World::new(&operator, seed);
     let mut times = Vec::new();
@@ -344,7 +338,7 @@ fn every_grouping_adds_up_to_the_entries_over_days() {
     assert_eq!(reported(&operator, &format!("timeZone=Asia/Kolkata&since={second}"), &["day"]), local[1..]);
     server.end();
     // What is read from disk says the same.
-    let server = start(settings());
+    let server = start(settings(home.path()));
     check(&server.with_key(OPERATOR_KEY), &server.with_key(&world.tenants[0].key));
     server.end();
 }
@@ -459,9 +453,7 @@ fn reported_once(operator: &Client) -> [u64; 6] {
 #[test]
 fn a_hold_whose_time_is_over_is_not_held_although_nobody_called_since() {
     let home = tempfile::tempdir().unwrap();
-    let mut settings = ServerSettings::new(home.path());
-    settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
-    let server = start(settings);
+    let server = start(settings(home.path()));
     let operator = server.with_key(OPERATOR_KEY);
     let acme = operator.tenant("acme");
     let agent = operator.reader(&acme);

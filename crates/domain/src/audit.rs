@@ -240,7 +240,8 @@ impl AuditEntry {
             Event::Changed(record) => Self::of_change(id, tenant, moment, record),
             Event::Used(record) => Self::of_usage(id, tenant, moment, record),
             Event::Delivered(record) => Self::of_delivery(id, tenant, moment, record),
-            Event::Leased(_) => Self::of_lease(id, tenant, moment),
+            // No entry of the trail, but what a message about thresholds tells of.
+            Event::Leased(_) => Self::bare(id, AuditKind::Usage, tenant, moment, LEASE_ACTION, tenant.folder_name()),
         }
     }
 
@@ -279,6 +280,44 @@ impl AuditEntry {
         }
     }
 
+    /// An entry about which nothing else is known: of something that was done, by nobody.
+    fn bare(
+        id: AuditId,
+        kind: AuditKind,
+        tenant: TenantId,
+        moment: Moment,
+        action: &str,
+        resource: impl Into<Box<str>>,
+    ) -> Self {
+        Self {
+            id,
+            kind,
+            tenant_id: tenant,
+            agent_id: None,
+            user_id: None,
+            action: action.into(),
+            resource: resource.into(),
+            parameters: None,
+            result: AuditResult::Allowed,
+            code: None,
+            reason: None,
+            duration_ms: 0.0,
+            tokens_cost: None,
+            ip: None,
+            user_agent: None,
+            policy_id: None,
+            r#ref: None,
+            by: None,
+            timestamp: moment.at,
+            trace_id: None,
+            clock_time: moment.other_wall(),
+            key_name: None,
+            before: None,
+            held_until: None,
+            settled_cost: None,
+        }
+    }
+
     fn of_usage(id: AuditId, tenant: TenantId, moment: Moment, record: &UsageRecord) -> Self {
         let UsageRecord {
             by,
@@ -304,31 +343,14 @@ impl AuditEntry {
         let estimate = decision.map_or_else(|| "null".to_owned(), |decision| decision.estimate.to_string());
         let parameters = format!("{{\"calls\":{calls},\"estimate\":{estimate}{held}}}");
         Self {
-            id,
-            kind: AuditKind::Usage,
-            tenant_id: tenant,
             agent_id: Some(*agent),
             user_id: Some((**owner).into()),
-            action: USAGE_ACTION.into(),
-            resource: agent.to_string().into(),
             parameters: RawValue::from_string(parameters).ok(),
-            result: AuditResult::Allowed,
-            code: None,
-            reason: None,
-            duration_ms: 0.0,
             tokens_cost: held_until.is_none().then_some(*cost),
-            ip: None,
-            user_agent: None,
-            policy_id: None,
             r#ref: decision.map(|decision| AuditId::derive(decision.at, decision.seq, tenant.tag())),
             by: Some(author_id(*by)),
-            timestamp: moment.at,
-            trace_id: None,
-            clock_time: moment.other_wall(),
-            key_name: None,
-            before: None,
-            settled_cost: None,
             held_until,
+            ..Self::bare(id, AuditKind::Usage, tenant, moment, USAGE_ACTION, agent.to_string())
         }
     }
 
@@ -343,62 +365,11 @@ impl AuditEntry {
             "httpStatus": status,
         });
         Self {
-            id,
-            kind: AuditKind::Delivery,
-            tenant_id: tenant,
-            agent_id: None,
-            user_id: None,
-            action: DELIVERY_ACTION.into(),
-            resource: webhook.to_string().into(),
             parameters: to_raw_value(&parameters).ok(),
             result: delivery_result(record),
-            code: None,
             reason: problem.clone(),
-            duration_ms: 0.0,
-            tokens_cost: None,
-            ip: None,
-            user_agent: None,
-            policy_id: None,
             r#ref: Some(AuditId::derive(*at, *seq, tenant.tag())),
-            by: None,
-            timestamp: moment.at,
-            trace_id: None,
-            clock_time: moment.other_wall(),
-            key_name: None,
-            before: None,
-            held_until: None,
-            settled_cost: None,
-        }
-    }
-
-    /// No entry of the trail, but what a message about thresholds tells of.
-    fn of_lease(id: AuditId, tenant: TenantId, moment: Moment) -> Self {
-        Self {
-            id,
-            kind: AuditKind::Usage,
-            tenant_id: tenant,
-            agent_id: None,
-            user_id: None,
-            action: LEASE_ACTION.into(),
-            resource: tenant.folder_name().into(),
-            parameters: None,
-            result: AuditResult::Allowed,
-            code: None,
-            reason: None,
-            duration_ms: 0.0,
-            tokens_cost: None,
-            ip: None,
-            user_agent: None,
-            policy_id: None,
-            r#ref: None,
-            by: None,
-            timestamp: moment.at,
-            trace_id: None,
-            clock_time: moment.other_wall(),
-            key_name: None,
-            before: None,
-            held_until: None,
-            settled_cost: None,
+            ..Self::bare(id, AuditKind::Delivery, tenant, moment, DELIVERY_ACTION, webhook.to_string())
         }
     }
 
@@ -407,31 +378,16 @@ impl AuditEntry {
         let author = author.as_deref();
         let ChangeSummary { action, agent, owner, subject, parameters } = ChangeSummary::of(change);
         Self {
-            id,
-            kind: AuditKind::Admin,
-            tenant_id: tenant,
             agent_id: agent,
             user_id: owner.map(Into::into),
-            action: action.into(),
-            resource: subject.unwrap_or_else(|| tenant.folder_name()).into(),
             parameters,
-            result: AuditResult::Allowed,
-            code: None,
             reason: reason.clone(),
-            duration_ms: 0.0,
-            tokens_cost: None,
             ip: author.and_then(|author| author.ip),
             user_agent: author.and_then(|author| author.user_agent.clone()),
-            policy_id: None,
-            r#ref: None,
             by: Some(author_id(*by)),
-            timestamp: moment.at,
-            trace_id: None,
-            clock_time: moment.other_wall(),
             key_name: author.and_then(|author| author.key_name.clone()),
             before: before.as_deref().and_then(|before| before_json(before, change)),
-            settled_cost: None,
-            held_until: None,
+            ..Self::bare(id, AuditKind::Admin, tenant, moment, action, subject.unwrap_or_else(|| tenant.folder_name()))
         }
     }
 }

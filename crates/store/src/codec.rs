@@ -243,6 +243,11 @@ pub fn is_change(bytes: &[u8]) -> bool {
     matches!(EventKind::of(bytes), Some(EventKind::Changed | EventKind::ChangedOtherClock))
 }
 
+/// The same, but also `true` for a kind that this version does not know.
+pub fn may_be_change(bytes: &[u8]) -> bool {
+    is_change(bytes) || EventKind::of(bytes).is_none()
+}
+
 /// Whether those are the bytes of a usage report, without reading more than its kind.
 pub fn is_usage(bytes: &[u8]) -> bool {
     matches!(EventKind::of(bytes), Some(EventKind::Used | EventKind::UsedOtherClock))

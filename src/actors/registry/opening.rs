@@ -26,7 +26,7 @@ use crate::domain::text::Slug;
 use crate::domain::{Change, Event, TenantId};
 use crate::journal::{CatalogFile, FileKind, JournalOptions, unwritable};
 use kavach_store::catalog_writer::{RowBytes, Rows};
-use kavach_store::codec::decode_event;
+use kavach_store::codec::{decode_event, may_be_change};
 
 type Ids = HashSet<TenantId, RandomState>;
 /// Tenants' rows, and their slugs.
@@ -135,13 +135,15 @@ fn look(core: &Core) -> io::Result<Found> {
 /// Whether the log has an event of the default tenant that may have made an instance policy: then its row may lack that.
 fn makes_instance_policies(core: &Core) -> bool {
     let Ok(tail) = core.log.tail(TenantId::DEFAULT.bytes()) else { return true };
-    tail.may_have(|seq, bytes| match decode_event(seq, bytes) {
+    let makes_one = |seq, bytes: &[u8]| match decode_event(seq, bytes) {
         Ok((_, Event::Changed(ChangeRecord { change: Change::PolicyCreated { terms, .. }, .. }))) => {
             terms.is_some_and(|terms| terms.instance)
         }
         Ok(_) => false,
         Err(_) => true,
-    })
+    };
+    // Decisions may be many, and make none.
+    tail.may_have(|seq, bytes| may_be_change(bytes) && makes_one(seq, bytes))
 }
 
 fn read_catalog(core: &Core) -> io::Result<(CatalogFile, KnownRows)> {

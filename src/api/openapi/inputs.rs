@@ -147,13 +147,13 @@ impl<T: DeserializeOwned + Example> HandlerInput for Body<T> {
 }
 
 /// A handler's [`super::Docs::once`] describe the header.
-impl<T: DeserializeOwned + Example> HandlerInput for Once<T> {
+impl<T: DeserializeOwned + Example + 'static> HandlerInput for Once<T> {
     fn describe(reads: &mut Reads<'_>) {
         reads.body::<T>(true);
     }
 }
 
-impl<T: DeserializeOwned + Default + Example> HandlerInput for OptionalOnce<T> {
+impl<T: DeserializeOwned + Default + Example + 'static> HandlerInput for OptionalOnce<T> {
     fn describe(reads: &mut Reads<'_>) {
         reads.body::<T>(false);
     }

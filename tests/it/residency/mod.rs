@@ -18,8 +18,8 @@ use kavach::ServerSettings;
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::harness::{OPERATOR_KEY, Options, eventually};
-use crate::panics::{InProcess, start};
+use crate::harness::{Options, eventually};
+use crate::panics::{InProcess, settings, start};
 use crate::world::{Agent, Tenant};
 
 /// A server that keeps that many tenants in memory.
@@ -29,10 +29,7 @@ fn keeping(most: &'static str) -> Options {
 
 /// The same, inside this process.
 fn keeping_in_process(home: &std::path::Path, most: u32) -> InProcess {
-    let mut settings = ServerSettings::new(home);
-    settings.operator_key = Some(OPERATOR_KEY.parse().unwrap());
-    settings.resident_tenants = Some(most);
-    start(settings)
+    start(ServerSettings { resident_tenants: Some(most), ..settings(home) })
 }
 
 /// Tenants with an agent each that may read `docs`.

@@ -9,10 +9,10 @@ use serde::Serialize;
 use crate::agent::Agent;
 use crate::budget::cost::Cost;
 use crate::budget::crossed::Crossed;
-use crate::budget::meter::{Amount, Meter};
+use crate::budget::meter::{Amount, Meter, longest_exceeded};
 use crate::budget::policy::{Policy, PolicyAction};
+use crate::budget::policy_at::PolicyAt;
 use crate::budget::scope::Call;
-use crate::budget::standing::Standing;
 use crate::decision::explain::{Step, Trace};
 use crate::decision::kept_answer::KeptWarning;
 use crate::error::Code;
@@ -132,16 +132,10 @@ impl BudgetCheck {
     }
 
     /// Adds what one policy says.
-    fn add(&mut self, standing: &Standing<'_>, cost: Cost, trace: &mut impl Trace) {
+    fn add(&mut self, standing: &PolicyAt<'_>, cost: Cost, trace: &mut impl Trace) {
         let policy = standing.policy;
-        let mut worst: Option<Meter> = None;
-        for meter in standing.meters(1, cost) {
-            trace.step(|| step(policy, &meter));
-            // If several limits are exceeded, the one that takes longest to start anew decides when to retry.
-            if !policy.profile.disabled && meter.exceeded && worst.is_none_or(|worst| meter.outlasts(&worst)) {
-                worst = Some(meter);
-            }
-        }
+        let meters = standing.meters(1, cost).inspect(|meter| trace.step(|| step(policy, meter)));
+        let worst = longest_exceeded(meters).filter(|_| !policy.profile.disabled);
         // We make a sentence only if it is shown: thousands of policies may be exceeded.
         let action = policy.profile.action;
         match worst {

@@ -78,14 +78,10 @@ impl Tenant {
     /// thresholds that a usage report reaches. Whoever records an event records
     /// and applies this one. Mostly it is the event itself.
     pub fn complete<'e, 'a>(&self, moment: Moment, event: &'e Event<'a>) -> Cow<'e, Event<'a>> {
-        match event {
-            Event::Decided(_) | Event::Delivered(_) if self.zoned_policies().is_empty() => Cow::Borrowed(event),
-            _ => self.completed(moment, event),
-        }
-    }
-
-    fn completed<'e, 'a>(&self, moment: Moment, event: &'e Event<'a>) -> Cow<'e, Event<'a>> {
         let may_open = self.may_open(event);
+        if !may_open && !matches!(event, Event::Used(_) | Event::Leased(_)) {
+            return Cow::Borrowed(event);
+        }
         let opens = if may_open { self.opens(moment, event) } else { Vec::new() };
         let opened = if opens.is_empty() { Cow::Borrowed(event) } else { Cow::Owned(event.clone().with_opens(opens)) };
         // A decision knows what it reaches: the check of its budgets has looked at them.
@@ -144,10 +140,7 @@ impl Tenant {
         let Some(terms) = terms_of(change).filter(|terms| terms.calendar.is_zoned()) else { return };
         let (id, limits, old) = match change {
             Change::PolicyCreated { policy, limits, .. } => (*policy, limits, None),
-            Change::PolicyUpdated { policy, limits, .. } => {
-                let place = self.place_of_policy(policy.seq());
-                (*policy, limits, place.and_then(|place| self.policies().get(place as usize)))
-            }
+            Change::PolicyUpdated { policy, limits, .. } => (*policy, limits, self.policy_of(policy.seq())),
             _ => return,
         };
         for span in Span::ALL.into_iter().filter(|span| *span != Span::Total && terms.counts(limits, *span)) {

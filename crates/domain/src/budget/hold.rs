@@ -64,17 +64,13 @@ pub struct Hold {
     /// The agent's owner when it was decided.
     pub owner: Arc<str>,
     /// The scoped policies that hold it, by the numbers of the events that created them.
-    #[serde(default, skip_serializing_if = "no_scoped")]
+    #[serde(default, skip_serializing_if = "<[u64]>::is_empty")]
     pub scoped: Box<[u64]>,
     /// The instance policies whose slices hold it, by the numbers of the events that created them.
-    #[serde(default, skip_serializing_if = "no_scoped")]
+    #[serde(default, skip_serializing_if = "<[u64]>::is_empty")]
     pub instance: Box<[u64]>,
     /// When it ends by itself.
     pub ends_at: Timestamp,
-}
-
-fn no_scoped(scoped: &[u64]) -> bool {
-    scoped.is_empty()
 }
 
 impl Numbered for Hold {

@@ -72,6 +72,11 @@ impl Meter {
     }
 }
 
+/// Of the exceeded limits the one that takes longest to start anew, which says when to retry; of equals the first.
+pub(crate) fn longest_exceeded(meters: impl Iterator<Item = Meter>) -> Option<Meter> {
+    meters.filter(|meter| meter.exceeded).reduce(|worst, meter| if meter.outlasts(&worst) { meter } else { worst })
+}
+
 /// How far usage and a request reach, against a limit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reach {

@@ -2,7 +2,7 @@
 //!
 //! | to find | look in |
 //! | --- | --- |
-//! | a policy and its limits; how much of each is used | [`policy`], [`policy_limits`]; [`counts`], `standing`, [`meter`], [`used_view`], [`window_view`] |
+//! | a policy and its limits; how much of each is used | [`policy`], [`policy_limits`]; [`counts`], `policy_at`, [`meter`], [`used_view`], [`window_view`] |
 //! | the hours, days, weeks and months it counts in | [`window`], [`calendar`], [`zone`]; [`opening`], [`completion`] |
 //! | how a policy is created and changed | [`policy_commands`] |
 //! | which policies bind an agent, which a call, and which an event charges | [`policy_index`]; [`scope`], [`scope_index`]; [`charged`] |
@@ -28,13 +28,13 @@ mod hold_tests;
 pub mod meter;
 pub mod opening;
 pub mod policy;
+pub(crate) mod policy_at;
 pub mod policy_commands;
 pub mod policy_index;
 pub mod policy_limits;
 pub mod scope;
 pub mod scope_index;
 pub mod settlement;
-pub(crate) mod standing;
 pub mod terms_view;
 pub mod threshold;
 #[cfg(test)]

@@ -107,14 +107,8 @@ pub struct PolicyTerms {
     pub thresholds: Option<Vec<u16>>,
     /// Whether it is about the calls of all tenants: then none of its own tenant's calls charges it, and tenants get
     /// [slices](crate::instance) of it.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub instance: bool,
-}
-
-// Serde passes a reference.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_false(flag: &bool) -> bool {
-    !*flag
 }
 
 impl PolicyTerms {

@@ -13,9 +13,9 @@ use crate::budget::cost::Cost;
 use crate::budget::crossed::Crossed;
 use crate::budget::meter::Amount;
 use crate::budget::policy::Policy;
+use crate::budget::policy_at::PolicyAt;
 use crate::budget::policy_limits::{calls_limit, cost_limit};
 use crate::budget::settlement::UsageRecord;
-use crate::budget::standing::Standing;
 use crate::budget::window::Counted;
 use crate::error::{Code, Error};
 use crate::event::Event;
@@ -114,7 +114,7 @@ impl Policy {
     }
 }
 
-impl Standing<'_> {
+impl PolicyAt<'_> {
     /// The thresholds that this charge would reach and that the windows have not told.
     pub(crate) fn crossings(&self, calls: u64, cost: Cost) -> Vec<Crossed> {
         let Self { policy, limits, used, .. } = self;

@@ -20,7 +20,7 @@ pub struct KeptAnswer {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more_warnings: u64,
     /// Whether the cost was finer than a millionth, so that the answer names the rounded one.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rounded: bool,
 }
 
@@ -49,13 +49,8 @@ pub struct KeptWarning {
     pub message: Box<str>,
 }
 
-// Serde passes references.
+// Serde passes a reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_zero(count: &u64) -> bool {
     *count == 0
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_false(flag: &bool) -> bool {
-    !*flag
 }

@@ -269,6 +269,15 @@ impl Tenant {
         self.decide_within(caller, request, moment, None, trace)
     }
 
+    /// The agent that a call is about, and its id if the request names it.
+    pub(crate) fn agent_of(&self, caller: &Caller, request: &Request) -> (Option<&Agent>, Option<AgentId>) {
+        match (caller, request.agent) {
+            (Caller::Agent(slot), _) => (self.agent_in(*slot), None),
+            (_, Asked::Agent(id)) => (self.agent(id), Some(id)),
+            (_, Asked::Caller | Asked::Nobody) => (None, None),
+        }
+    }
+
     /// Decides a call by the slices of instance policies too, where there are any.
     pub fn decide_within(
         &self,
@@ -278,11 +287,7 @@ impl Tenant {
         leases: Option<&Leases<'_>>,
         trace: &mut impl Trace,
     ) -> Verdict {
-        let (agent, asked) = match (caller, request.agent) {
-            (Caller::Agent(slot), _) => (self.agent_in(*slot), None),
-            (_, Asked::Agent(id)) => (self.agent(id), Some(id)),
-            (_, Asked::Caller | Asked::Nobody) => (None, None),
-        };
+        let (agent, asked) = self.agent_of(caller, request);
         let mut notes = None;
         let outcome = self.check(agent, request, moment.wall, trace).and_then(|(agent, grant)| {
             if self.policies().is_empty() {

@@ -93,12 +93,6 @@ pub struct Recall {
     pub anew: bool,
 }
 
-// Serde passes a reference.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_false(flag: &bool) -> bool {
-    !*flag
-}
-
 /// What lender and tenant record. It is no entry of the audit trail: the calls that spend are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -127,7 +121,7 @@ pub enum LeaseRecord {
         /// When the present slice ends.
         until: Timestamp,
         /// Whether nothing goes back into the slice of what was charged to it before.
-        #[serde(default, skip_serializing_if = "is_false")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         anew: bool,
     },
     /// A tenant forgot the slices of policies that are gone.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use crate::budget::calendar::Span;
 use crate::budget::cost::Cost;
 use crate::budget::crossed::Crossed;
-use crate::budget::meter::Meter;
+use crate::budget::meter::longest_exceeded;
 use crate::budget::policy::Policy;
 use crate::budget::window::Count;
 use crate::id::{PolicyId, TenantId};
@@ -58,14 +58,14 @@ impl Tenant {
     pub fn lend(&self, ask: &Ask, moment: Moment, asked: &BTreeSet<TenantId>, version: u64) -> Lending {
         let now = moment.wall;
         let number = ask.policy.seq();
-        let policy = self.place_of_policy(number).and_then(|place| self.policy_at(place));
+        let policy = self.policy_of(number);
         let Some(policy) = policy.filter(|policy| policy.profile.id == ask.policy && policy.profile.terms.instance)
         else {
             let (granted, until, outstanding) = Default::default();
             let answer = Lease { granted, until, outstanding, outcome: Outcome::NoPolicy };
             return Lending { records: Vec::new(), next: Next::Answer(answer) };
         };
-        let old = self.lent_out().get(number, ask.tenant).copied().unwrap_or_else(|| Lent::none(ask.tenant));
+        let old = self.lent_out().lent(number, ask.tenant);
         let told = old.told(&ask.totals);
         let answer = |lent: Lent, outcome| {
             let mut records = Vec::new();
@@ -119,13 +119,7 @@ impl Tenant {
             return Lending { records, next: Next::Recall(recalls) };
         }
         // What is held now may come back, but those who have it do not answer. A new window helps at the latest.
-        let worst = charged.at(now, |standing| {
-            let meters = standing.meters(lacks.calls, lacks.cost).filter(|meter| meter.exceeded);
-            meters.fold(None, |worst: Option<Meter>, meter| match worst {
-                Some(worst) if !meter.outlasts(&worst) => Some(worst),
-                _ => Some(meter),
-            })
-        });
+        let worst = charged.at(now, |standing| longest_exceeded(standing.meters(lacks.calls, lacks.cost)));
         let fits_at = worst.and_then(|meter| meter.fits_at);
         let of_policy = self.lent_out().of_policy(number);
         let silent = |lent: &Lent| asked.contains(&lent.tenant) && limited.touches(lent.outstanding());
@@ -145,7 +139,7 @@ impl Tenant {
     pub fn hear(&self, ask: &Ask) -> Option<LeaseRecord> {
         let number = ask.policy.seq();
         self.place_of_policy(number)?;
-        let old = self.lent_out().get(number, ask.tenant).copied().unwrap_or_else(|| Lent::none(ask.tenant));
+        let old = self.lent_out().lent(number, ask.tenant);
         let told = old.told(&ask.totals);
         (told.without_order() != old.without_order()).then(|| lent_record(number, told))
     }
@@ -188,10 +182,7 @@ impl Tenant {
 
     /// The policy with what is lent counted as held, once a tenant's entry has changed.
     fn after(&self, policy: &Policy, old: &Lent, new: &Lent, moment: Moment) -> Policy {
-        let mut policy = policy.clone();
-        policy.usage = policy.used(moment.wall).into_owned();
-        policy.hear(old, new);
-        self.with_lent_as(&policy, moment.wall, Some(new))
+        self.with_lent_as(&policy.having_heard(old, new, moment.wall), moment.wall, Some(new))
     }
 
     /// When a slice ends that is granted now: with the shortest window that is counted, or with temporary limits.
@@ -221,19 +212,17 @@ impl Tenant {
 
     /// The thresholds that are reached by what a tenant told.
     pub(crate) fn crossed_by_lease(&self, moment: Moment, number: u64, lent: &Lent) -> Vec<Crossed> {
-        let Some(policy) = self.place_of_policy(number).and_then(|place| self.policy_at(place)) else {
+        let Some(policy) = self.policy_of(number) else {
             return Vec::new();
         };
-        let old = self.lent_out().get(number, lent.tenant).copied().unwrap_or_else(|| Lent::none(lent.tenant));
-        let mut policy = policy.clone();
-        policy.usage = policy.used(moment.wall).into_owned();
-        policy.hear(&old, lent);
+        let old = self.lent_out().lent(number, lent.tenant);
+        let policy = policy.having_heard(&old, lent, moment.wall);
         policy.at(moment.wall, |standing| standing.crossings(0, Cost::default()))
     }
 
     /// Applies what the lender records.
     pub(crate) fn apply_lent(&mut self, moment: Moment, number: u64, lent: &Lent) {
-        let old = self.lent_out().get(number, lent.tenant).copied().unwrap_or_else(|| Lent::none(lent.tenant));
+        let old = self.lent_out().lent(number, lent.tenant);
         let Some(place) = self.place_of_policy(number) else { return };
         if let Some(policy) = self.policy_mut(place) {
             policy.turn_to(moment);
@@ -244,6 +233,13 @@ impl Tenant {
 }
 
 impl Policy {
+    /// The policy at `now`, once it has heard what a tenant told.
+    fn having_heard(&self, old: &Lent, new: &Lent, now: Timestamp) -> Self {
+        let mut policy = Self { usage: self.used(now).into_owned(), ..self.clone() };
+        policy.hear(old, new);
+        policy
+    }
+
     /// Has its open windows say what a tenant told: that it spent more, or less, than was known.
     fn hear(&mut self, old: &Lent, new: &Lent) {
         // What was spent from a slice belongs to the slice's windows. What was used without one is told at once, and belongs

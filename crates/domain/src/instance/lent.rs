@@ -94,6 +94,11 @@ impl LentOut {
         self.0.get(&(policy, tenant))
     }
 
+    /// The same; nothing if nothing ever was.
+    pub fn lent(&self, policy: u64, tenant: TenantId) -> Lent {
+        self.get(policy, tenant).copied().unwrap_or_else(|| Lent::none(tenant))
+    }
+
     /// What is lent of that policy, by tenant.
     pub fn of_policy(&self, policy: u64) -> impl Iterator<Item = &Lent> {
         let (first, last) = (TenantId::from_bytes([0; 16]), TenantId::from_bytes([u8::MAX; 16]));

@@ -4,7 +4,7 @@ use crate::agent::Agent;
 use crate::budget::policy::PolicyAction;
 use crate::budget::scope::Call;
 use crate::decision::explain::{Step, Trace};
-use crate::decision::request::{Asked, Request};
+use crate::decision::request::Request;
 use crate::id::PolicyId;
 use crate::instance::amounts::Amounts;
 use crate::instance::published::{InstancePolicy, InstanceSet};
@@ -85,11 +85,7 @@ impl Tenant {
     /// What it lacks, if its slices don't suffice for this call: of the oldest policy of which something is missing. `None`
     /// also if the lender has nothing left, which decides the call.
     pub fn lacking(&self, caller: &Caller, request: &Request, now: Timestamp, leases: &Leases<'_>) -> Option<Need> {
-        let agent = match (caller, request.agent) {
-            (Caller::Agent(slot), _) => self.agent_in(*slot),
-            (_, Asked::Agent(id)) => self.agent(id),
-            (_, Asked::Caller | Asked::Nobody) => None,
-        }?;
+        let agent = self.agent_of(caller, request).0?;
         let mut lacks = None;
         for policy in leases.set.charging(agent, Call::new(request.action(), request.resource())) {
             let Some(need) = self.missing(policy, request, now) else { continue };

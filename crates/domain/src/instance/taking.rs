@@ -20,6 +20,11 @@ impl Tenant {
         slices.binary_search_by_key(&policy, |slice| slice.policy).ok().and_then(|at| slices.get(at))
     }
 
+    /// Its slice of that policy; one that was never granted anything if it never had one.
+    fn slice_or_none(&self, policy: PolicyId) -> Slice {
+        self.slice(policy.seq()).copied().unwrap_or_else(|| Slice::none(policy.seq()))
+    }
+
     /// The slice of the policy of that number, to be changed.
     fn slice_mut(&mut self, policy: u64) -> Option<&mut Slice> {
         let slices = self.slices_mut();
@@ -42,14 +47,14 @@ impl Tenant {
     /// What to record when a slice is recalled: that it returns all that is left.
     pub fn give_up(&self, recall: &Recall) -> Option<LeaseRecord> {
         let Recall { tenant: _, policy, granted, until, anew } = *recall;
-        let old = self.slice(policy.seq()).copied().unwrap_or_else(|| Slice::none(policy.seq()));
+        let old = self.slice_or_none(policy);
         let known = taken(&old, granted, until);
         (anew || !known.left().is_zero() || known != old).then(|| returning(&known, anew))
     }
 
     /// What to record of an answer: the grant, if it is news. Of one that has ended, that it is returned.
     pub fn take(&self, policy: PolicyId, lease: &Lease) -> Option<LeaseRecord> {
-        let old = self.slice(policy.seq()).copied().unwrap_or_else(|| Slice::none(policy.seq()));
+        let old = self.slice_or_none(policy);
         let mut known = taken(&old, lease.granted, lease.until);
         if known.until != old.until {
             // What came back after the tenant last told belongs to the slice before, and ends with it.
@@ -70,7 +75,7 @@ impl Tenant {
 
     /// What it tells of its slice of that policy.
     pub fn slice_totals(&self, policy: PolicyId) -> Totals {
-        let slice = self.slice(policy.seq()).copied().unwrap_or_else(|| Slice::none(policy.seq()));
+        let slice = self.slice_or_none(policy);
         let Slice { granted, returned, before, spent, late, until, .. } = slice;
         Totals { order: self.seq(), granted, returned, before, spent, late, until }
     }

@@ -283,19 +283,13 @@ mod tests {
     impl Made {
         fn report(&self, settles: bool) -> UsageRecord {
             let at = Timestamp::from_millis(self.at);
+            let agent = agent(self.agent.unwrap_or_default());
+            let owner = NAMES[self.owner.unwrap_or_default()].into();
             UsageRecord {
-                by: By::Operator,
-                agent: agent(self.agent.unwrap_or_default()),
-                owner: NAMES[self.owner.unwrap_or_default()].into(),
                 calls: self.resource as u64,
                 cost: Cost::from_millionths(self.cost.unwrap_or_default()),
-                hold: None,
-                key: None,
-                instance: Vec::new(),
-                scoped: Vec::new(),
-                opens: Vec::new(),
-                crossed: Vec::new(),
                 settles: settles.then(|| SettledDecision { seq: 1, at, wall: None, estimate: Cost::default() }),
+                ..UsageRecord::new(By::Operator, agent, owner)
             }
         }
 

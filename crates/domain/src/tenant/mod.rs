@@ -241,6 +241,11 @@ impl Tenant {
         self.state.policies.get(place as usize)
     }
 
+    /// The policy that the event of that number created.
+    pub(crate) fn policy_of(&self, number: u64) -> Option<&Policy> {
+        self.policy_at(self.place_of_policy(number)?)
+    }
+
     /// The place of the policy that the event of that number created.
     pub(crate) fn place_of_policy(&self, number: u64) -> Option<u32> {
         let place = self.state.policies.binary_search_by_key(&number, |policy| policy.profile.id.seq()).ok()?;

@@ -10,7 +10,7 @@ use crate::budget::window::Window;
 use crate::time::Timestamp;
 
 /// A policy as it stands at a time.
-pub(crate) struct Standing<'a> {
+pub(crate) struct PolicyAt<'a> {
     /// The policy.
     pub(crate) policy: &'a Policy,
     /// That time.
@@ -23,13 +23,13 @@ pub(crate) struct Standing<'a> {
 
 impl Policy {
     /// Looks at the policy as it stands at `now`. Mostly no window is over and no limit temporary, and nothing is copied.
-    pub(crate) fn at<R>(&self, now: Timestamp, look: impl FnOnce(&Standing<'_>) -> R) -> R {
+    pub(crate) fn at<R>(&self, now: Timestamp, look: impl FnOnce(&PolicyAt<'_>) -> R) -> R {
         let (limits, used) = (self.limits(now), self.used(now));
-        look(&Standing { policy: self, now, limits: &limits, used: &used })
+        look(&PolicyAt { policy: self, now, limits: &limits, used: &used })
     }
 }
 
-impl Standing<'_> {
+impl PolicyAt<'_> {
     /// Whether these calls and this cost stay below all limits and thresholds, so that there is nothing to stop or tell.
     /// Above its first threshold a policy is never far from it, even once that was told.
     pub(crate) fn is_far_from_limits(&self, calls: u64, cost: Cost) -> bool {
