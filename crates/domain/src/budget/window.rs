@@ -15,8 +15,8 @@
 //! zone's rules, a new window may overlap the open one. Then the open one goes on, with its count, until the new one's
 //! end: no moment is granted twice.
 //!
-//! A part of the cost may be held: charged, but not spent yet. A hold counts as held where its call was charged, and as
-//! spent in a window that has its charge only for the rules above.
+//! A part of the cost may be held: charged, but not spent yet. A hold counts as held in the window that was open at its
+//! call. In other windows, to which the rules above copy the charge, it counts as spent.
 
 use serde::{Deserialize, Serialize};
 
@@ -169,10 +169,9 @@ impl Count {
                 let Bounds { start, end } = bounds;
                 Window { start, end, held: Cost::default(), reset: seq.saturating_sub(1), ..open }
             }
-            Some(_) => Window::empty(bounds, seq.saturating_sub(1)),
-            // A snapshot of an older version says only where its clock was: we can't know how much of the count is of
-            // today, or even of this year.
-            None => Window::empty(bounds, open.reset),
+            // Also back from the first window: a snapshot of an older version says only where its clock was, so we can't
+            // know how much of that count is of today, or even of this year.
+            _ => Window::empty(bounds, seq.saturating_sub(1)),
         };
         Self { open: opened, other: Some(open) }
     }
@@ -287,6 +286,26 @@ mod tests {
         count.charge(1, cost(10), true);
         count.end_hold(in_day(4, 2), cost(10), cost(10));
         assert_eq!(shown(&turned(count, 3, 4).open), (1, 10, 0));
+    }
+
+    #[test]
+    fn a_window_that_grew_gives_back_only_what_was_charged_to_it() {
+        for earlier_windows in 0..3 {
+            let mut count = Count::empty(day(2 - earlier_windows), 0);
+            for number in 2 - earlier_windows..2 {
+                count = turned(count, number + 1, 1);
+            }
+            count.charge(1, cost(5), true);
+            count = turned(count, 3, 8);
+            count.charge(1, cost(5), true);
+            // Another calendar: the window now begins in the day before.
+            let moved = Bounds { start: 3 * DAY - 999, end: 4 * DAY - 999 };
+            count = count.turned_to(moved, Timestamp::from_millis(3 * DAY), 9);
+            assert!(count.open.contains(in_day(2, 5).wall));
+            count.give_back(in_day(2, 5), cost(5));
+            count.end_hold(in_day(2, 5), cost(5), cost(5));
+            assert_eq!(shown(&count.open), (1, 0, 5), "after {earlier_windows} windows");
+        }
     }
 
     #[test]
