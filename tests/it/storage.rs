@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::process::{Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
+use crate::budgets::{costing, settle_into_the_day};
 use crate::damage::files;
 use crate::events::Stream;
 use crate::harness::{OPERATOR_KEY, Options, Server, eventually};
+use crate::holds::holding;
 use crate::places::{Frozen, Mount};
-use crate::world::{Agent, call};
+use crate::world::{Agent, audit_id, call};
 
 /// Limits the size of the server's files (`EFBIG`), or lifts the limit.
 pub fn limit_files(server: &Server, limit: Option<u64>) {
@@ -75,6 +77,36 @@ fn reads_continue_if_files_cannot_grow_and_service_resumes() {
     let before = operator.all_of("acme");
     limit_files(&server, Some(largest_file(&server.data_dir())));
     check_outage(&mut server, &agent, &before, |server| limit_files(server, None));
+}
+
+#[test]
+fn a_hold_whose_time_is_over_holds_nobody_up_while_nothing_can_be_recorded() {
+    settle_into_the_day();
+    let options = Options { ignore_file_size_signal: true, ..Options::default() };
+    let server = Server::start_with(options);
+    let operator = server.operator();
+    let (acme, globex) = (operator.tenant("acme"), operator.tenant("globex"));
+    let (agent, other) = (operator.reader(&acme), operator.reader(&globex));
+    let policy = operator.policy("acme", json!({ "limits": { "maxTokensCostPerDay": 1 } }));
+    let held = audit_id(&operator.authorize(holding(&agent.id, "0.6", 1)).expect(200));
+    limit_files(&server, Some(largest_file(&server.data_dir())));
+    check_refused(&server, &agent);
+    let is_held = || operator.policy_of(&policy)["windows"][0]["tokensCostHeld"] != 0;
+    eventually("its time is over", || (!is_held()).then_some(()));
+    for _ in 0..3 {
+        operator.authorize(costing(&agent.id, "0.5")).problem(503, "STORAGE_UNAVAILABLE");
+        let batch = json!({ "requests": [call(&agent.id), call(&agent.id)] });
+        operator.post("/v1/authorize/batch", batch).problem(503, "STORAGE_UNAVAILABLE");
+        operator.release(&held).problem(503, "STORAGE_UNAVAILABLE");
+        let report = json!({ "agentId": agent.id, "tokensCost": 0.1 });
+        operator.post("/v1/usage", report).problem(503, "STORAGE_UNAVAILABLE");
+        // Neighbours on the thread have their turn.
+        assert_eq!(server.with_key(&globex.key).get("/v1/agents").items()[0]["id"], json!(other.id));
+    }
+    limit_files(&server, None);
+    eventually("service resumes", || (operator.authorize(costing(&agent.id, "0.5")).status == 200).then_some(()));
+    let end = &operator.trail("tenantId=acme&kind=usage")[0];
+    assert_eq!((&end["ref"], &end["tokensCost"]), (&json!(held), &json!(0)));
 }
 
 #[test]

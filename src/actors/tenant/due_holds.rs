@@ -15,11 +15,14 @@ use crate::domain::{Event, Timestamp};
 const ENDS_AT_ONCE: usize = 128;
 
 impl TenantActor {
-    /// Whether holds have to end before a call is decided.
+    /// Whether holds have to end before a call is decided, and can: while nothing can be recorded the call is refused
+    /// anyway, and must not wait for an end that does not come.
     pub(super) fn has_due_hold(&self, now: Timestamp) -> bool {
         let tenant = self.tenant();
         // Mostly there is no hold at all.
-        tenant.next_hold_end().is_some() && tenant.has_due_hold(tenant.next_moment(now).wall)
+        tenant.next_hold_end().is_some()
+            && tenant.has_due_hold(tenant.next_moment(now).wall)
+            && self.check_writable().is_ok()
     }
 
     /// Ends the holds that are due, and handles the message then. Nothing else is handled meanwhile.
@@ -37,7 +40,7 @@ impl TenantActor {
         for _ in 0..ENDS_AT_ONCE {
             let moment = self.tenant().next_moment(now);
             let Some(end) = self.tenant().due_hold(moment.wall) else { return false };
-            // If it can't be recorded, neither can what comes after it, and that has somebody to tell.
+            // If it can't be recorded, neither can what comes after it, and whoever asked for that is told.
             if self.record(moment, &Event::Used(end)).is_err() {
                 return false;
             }
