@@ -226,8 +226,11 @@ fn changes_recall_what_is_lent() {
     assert_eq!(passed(9), 5);
     operator.patch(&path, json!({ "limits": { "maxCallsPerDay": 7 } })).expect(200);
     assert_eq!(passed(9), 2);
+    // Whoever asks for a slice of another policy meanwhile still knows what was spent of this one.
+    let wide = operator.instance_policy(json!({ "limits": { "maxCallsPerDay": 1_000 } }));
     operator.patch(&path, json!({ "status": "disabled" })).expect(200);
     assert_eq!(passed(9), 9);
+    operator.delete(&format!("/v1/policies/{wide}")).expect(204);
     operator.patch(&path, json!({ "status": "active" })).expect(200);
     assert_eq!(passed(9), 0);
     operator.delete(&path).expect(204);

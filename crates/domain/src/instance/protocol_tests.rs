@@ -9,7 +9,7 @@ use crate::agent::commands::{CreateAgent, NewAgent};
 use crate::author::By;
 use crate::budget::cost::Cost;
 use crate::budget::counts::Period;
-use crate::budget::policy_commands::{CreatePolicy, NewPolicy, PolicyPatch, ResetPolicy, UpdatePolicy};
+use crate::budget::policy_commands::{CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, ResetPolicy, UpdatePolicy};
 use crate::budget::usage::UsageReport;
 use crate::delegation::example_tests::permissions;
 use crate::event::ChangeRecord;
@@ -363,6 +363,11 @@ impl Instance {
         self.set = self.lender.tenant.instance_set();
     }
 
+    /// What the tenant forgets of slices.
+    fn dropped(&self, tenant: usize) -> Option<LeaseRecord> {
+        self.tenants[tenant].tenant.drop_slices(&self.set)
+    }
+
     /// Calls and cost since that time and the last reset.
     fn spent_since(&self, start: i64) -> (u64, Cost) {
         let since = self.spent[self.reset_at..].iter().filter(|(at, _)| at.millis() >= start);
@@ -492,6 +497,19 @@ fn check(policy: &str, limits: [Option<u64>; 3], steps: Vec<Step>) {
     }
     world.lender.check_replay();
     world.tenants.iter().for_each(Side::check_replay);
+}
+
+#[test]
+fn a_slice_outlives_its_policy_being_switched_off_but_not_its_deletion() {
+    let mut world = Instance::new(r#"{"scope":"instance","limits":{"maxCallsPerDay":3}}"#, 1, 3);
+    assert_eq!([0; 4].map(|tenant| world.call_through(tenant, 0)), [true, true, true, false]);
+    world.patch(r#"{"status":"disabled"}"#);
+    assert_eq!((world.dropped(0), world.call_through(0, 0)), (None, true));
+    world.patch(r#"{"status":"active"}"#);
+    assert_eq!((world.dropped(0), world.call_through(0, 0)), (None, false));
+    world.lender.run(world.now, DeletePolicy { id: world.policy });
+    world.set = world.lender.tenant.instance_set();
+    assert_eq!(world.dropped(0), Some(LeaseRecord::Dropped { policies: vec![world.policy.seq()] }));
 }
 
 proptest! {

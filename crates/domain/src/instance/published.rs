@@ -20,13 +20,15 @@ use crate::time::Timestamp;
 /// Places of policies in a set.
 type Places = SmallVec<[u32; 8]>;
 
-/// All instance policies that are switched on.
+/// All instance policies. Those that are switched on limit calls.
 #[derive(Debug, Default)]
 pub struct InstanceSet {
     policies: Vec<InstancePolicy>,
     /// Those without a scope.
     everyone: Vec<u32>,
     scoped: ScopeIndex,
+    /// Numbers of those that are switched off, in order. Slices of them are kept: they count on once it is on again.
+    disabled: Vec<u64>,
 }
 
 /// An instance policy as all tenants see it.
@@ -101,31 +103,34 @@ impl InstancePolicy {
 }
 
 impl InstanceSet {
-    fn of(profiles: impl Iterator<Item = Arc<PolicyProfile>>) -> Self {
-        let mut set = Self::default();
-        for (place, profile) in (0..).zip(profiles) {
+    /// Of all of them, oldest first.
+    fn of<'a>(profiles: impl Iterator<Item = &'a Arc<PolicyProfile>>) -> Self {
+        let (disabled, enabled): (Vec<_>, Vec<_>) = profiles.partition(|profile| profile.disabled);
+        let mut set = Self { disabled: disabled.iter().map(|profile| profile.id.seq()).collect(), ..Self::default() };
+        for (place, profile) in (0..).zip(enabled) {
             match &profile.terms.scope {
                 Some(scope) => set.scoped.insert(place, None, None, scope),
                 None => set.everyone.push(place),
             }
-            set.policies.push(InstancePolicy { profile });
+            set.policies.push(InstancePolicy { profile: Arc::clone(profile) });
         }
         set
     }
 
-    /// Whether there is none.
+    /// Whether there is none that is switched on.
     pub fn is_empty(&self) -> bool {
         self.policies.is_empty()
     }
 
-    /// All of them, oldest first.
+    /// All that are switched on, oldest first.
     pub fn policies(&self) -> &[InstancePolicy] {
         &self.policies
     }
 
-    /// Whether the policy of that number is among them.
+    /// Whether there is a policy of that number, switched on or off.
     pub fn has(&self, number: u64) -> bool {
         self.policies.binary_search_by_key(&number, InstancePolicy::number).is_ok()
+            || self.disabled.binary_search(&number).is_ok()
     }
 
     /// Those that charge this call of the agent, oldest first.
@@ -155,12 +160,8 @@ impl InstanceSet {
 }
 
 impl Tenant {
-    /// Its instance policies that are switched on. Only the default tenant has any.
+    /// Its instance policies. Only the default tenant has any.
     pub fn instance_set(&self) -> InstanceSet {
-        let enabled = self.policies().iter().filter(|policy| {
-            let profile = &policy.profile;
-            profile.terms.instance && !profile.disabled
-        });
-        InstanceSet::of(enabled.map(|policy| Arc::clone(&policy.profile)))
+        InstanceSet::of(self.policies().iter().map(|policy| &policy.profile).filter(|profile| profile.terms.instance))
     }
 }

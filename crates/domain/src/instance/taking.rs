@@ -66,7 +66,8 @@ impl Tenant {
         }
     }
 
-    /// What to record of slices whose policies are not in the set: that they are forgotten.
+    /// What to record of slices of policies that are gone: that they are forgotten. A slice of a policy that is only
+    /// switched off says what was spent of it, and stays.
     pub fn drop_slices(&self, set: &InstanceSet) -> Option<LeaseRecord> {
         let gone: Vec<u64> =
             self.slices().iter().map(|slice| slice.policy).filter(|policy| !set.has(*policy)).collect();
