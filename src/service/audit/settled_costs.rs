@@ -5,11 +5,14 @@
 //! older decision the journal is read onwards from the decision. That is never far: once [`MAX_SETTLED`] newer
 //! decisions are settled, the decision can't be settled any more. Only a hold may still be open then; the state
 //! remembers by itself how the last holds ended. One whose time is over has ended, whether or not that is recorded yet.
+//! A page of entries is read on until the ends of its holds are found, and a report corrects a group when it meets an
+//! end. Only an export, which writes an entry as it passes it, may lack the cost of a hold that ended so late.
 //!
 //! [`Settlements`]: crate::domain::budget::settlement::Settlements
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
+use std::ops::RangeInclusive;
 
 use super::trail::{STEP_EVENTS, decode, is_usage};
 use crate::actors::Route;
@@ -17,7 +20,7 @@ use crate::actors::messages::{AuditTrail, Inspect, OpenAudit};
 use crate::actors::tenant_directory::unknown_tenant;
 use crate::domain::budget::cost::Cost;
 use crate::domain::budget::hold::HoldEnd;
-use crate::domain::budget::settlement::HoldChange;
+use crate::domain::budget::settlement::{HoldChange, UsageRecord};
 use crate::domain::limits::MAX_SETTLED;
 use crate::domain::{AuditEntry, Error, Event, Tenant, TenantId, TenantRef, Timestamp};
 use crate::journal::JournalCursor;
@@ -48,6 +51,11 @@ impl AsOf {
     /// Whether an event of that time counts.
     pub fn covers(self, at: Timestamp) -> bool {
         at <= self.began || at > self.asked
+    }
+
+    /// Whether that usage report counts, recorded at that time.
+    pub fn covers_usage(self, record: &UsageRecord, at: Timestamp) -> bool {
+        record.hold == Some(HoldChange::Expired) || self.covers(at)
     }
 
     /// Whether the end of a hold counts that was recorded at that time. When one that ended by itself was recorded depends
@@ -91,7 +99,7 @@ impl SettlementReader {
         if is_usage(bytes)
             && let (moment, Event::Used(record)) = decode(seq, bytes)?
             && let Some(decision) = record.settles
-            && self.as_of.is_none_or(|as_of| record.hold == Some(HoldChange::Expired) || as_of.covers(moment.at))
+            && self.as_of.is_none_or(|as_of| as_of.covers_usage(&record, moment.at))
         {
             self.found.insert(decision.seq, record.cost);
         }
@@ -193,28 +201,33 @@ impl Kavach {
         route: &Route,
         entries: &mut [&mut AuditEntry],
     ) -> Result<(), Error> {
-        let mut wanted: Vec<u64> =
-            entries.iter().filter(|entry| entry.can_be_settled()).map(|entry| entry.id.seq()).collect();
+        let numbers =
+            |entry: &&mut AuditEntry| entry.can_be_settled().then(|| (entry.id.seq(), entry.held_until.is_some()));
+        let mut wanted: Vec<(u64, bool)> = entries.iter().filter_map(numbers).collect();
         wanted.sort_unstable();
         if wanted.is_empty() {
             return Ok(());
         }
         let credential = self.credential;
-        let asked = wanted.clone();
+        let asked: Vec<u64> = wanted.iter().map(|(seq, _)| *seq).collect();
         let look = move |tenant: &Tenant, now| {
             let (settlements, holds) = (tenant.settlements(), tenant.holds());
+            let is_asked = |decision: u64| asked.binary_search(&decision).is_ok();
             let settled = asked.iter().filter_map(|seq| settlements.get(*seq));
-            let ended = holds.ended().iter().filter(|ended| asked.binary_search(&ended.decision).is_ok());
+            let ended = holds.ended().iter().filter(|ended| is_asked(ended.decision));
             let ended = ended.map(|ended| (ended.decision, ended.end.cost()));
             let known: HashMap<u64, Cost> =
                 settled.map(|settled| (settled.decision, settled.cost)).chain(ended).chain(due(tenant, now)).collect();
-            Ok((known, settlements.closed_to().max(holds.forgotten_to())))
+            let open: HashSet<u64> =
+                holds.open().iter().map(|hold| hold.decision.seq).filter(|seq| is_asked(*seq)).collect();
+            Ok((known, open, settlements.closed_to().max(holds.forgotten_to())))
         };
-        let (mut found, closed_to) = self.ask_one_of(only, route, |reply| Inspect { credential, look, reply }).await?;
-        wanted.retain(|seq| *seq <= closed_to);
-        if let (Some(first), Some(last)) = (wanted.first().copied(), wanted.last().copied()) {
+        let (mut found, open, closed_to) =
+            self.ask_one_of(only, route, |reply| Inspect { credential, look, reply }).await?;
+        wanted.retain(|(seq, _)| *seq <= closed_to && !open.contains(seq) && !found.contains_key(seq));
+        if !wanted.is_empty() {
             let trail = self.ask_one_of(only, route, |reply| OpenAudit { credential, reply }).await?;
-            found.extend(self.settled_long_ago(trail, first, last).await?);
+            found.extend(self.settled_long_ago(trail, wanted).await?);
         }
         for entry in entries.iter_mut().filter(|entry| entry.can_be_settled()) {
             entry.settled_cost = found.get(&entry.id.seq()).copied();
@@ -222,29 +235,65 @@ impl Kavach {
         Ok(())
     }
 
-    /// Settled costs of the decisions numbered `first` to `last`, from the journal alone.
-    async fn settled_long_ago(&self, trail: AuditTrail, first: u64, last: u64) -> Result<Vec<(u64, Cost)>, Error> {
+    /// Settled costs of these decisions, from the journal alone. Those with `true` had a hold, which has ended.
+    async fn settled_long_ago(&self, trail: AuditTrail, wanted: Vec<(u64, bool)>) -> Result<Vec<(u64, Cost)>, Error> {
         let tenant: TenantId = trail.tenant;
-        let (mut newer, mut found) = (SettlementReader::new(trail.reader.cursor(first), MAX_SETTLED), Vec::new());
+        let mut page = PageOfSettlements::new(&trail, &wanted);
         loop {
             let step = move || {
                 for _ in 0..STEP_EVENTS {
-                    // Set the page's own settlements aside, so that only those of newer decisions count.
-                    let of_page = newer.found.range(first..=last).map(|(seq, cost)| (*seq, *cost));
-                    found.extend(of_page);
-                    if !newer.needs_more(last + 1) {
-                        return Ok((true, newer, found));
+                    if page.step()? {
+                        return Ok((true, page));
                     }
-                    newer.step()?;
                 }
-                Ok((false, newer, found))
+                Ok((false, page))
             };
-            let (done, rest, of_page) = self.read_trail(Some(tenant), step).await?;
-            (newer, found) = (rest, of_page);
+            let (done, rest) = self.read_trail(Some(tenant), step).await?;
+            page = rest;
             if done {
-                return Ok(found);
+                return Ok(page.found);
             }
         }
+    }
+}
+
+/// Looks in the journal for settlements of the decisions on a page.
+struct PageOfSettlements {
+    newer: SettlementReader,
+    /// Numbers of the page's first and last decision.
+    range: RangeInclusive<u64>,
+    /// Decisions with a hold whose end was not found yet. It may come after any settlement.
+    held: BTreeSet<u64>,
+    /// Whether only ends of holds can still follow.
+    only_held: bool,
+    found: Vec<(u64, Cost)>,
+}
+
+impl PageOfSettlements {
+    fn new(trail: &AuditTrail, wanted: &[(u64, bool)]) -> Self {
+        let numbers = || wanted.iter().map(|(seq, _)| *seq);
+        let range = numbers().min().unwrap_or_default()..=numbers().max().unwrap_or_default();
+        let newer = SettlementReader::new(trail.reader.cursor(*range.start()), MAX_SETTLED);
+        let held = wanted.iter().filter(|(_, held)| *held).map(|(seq, _)| *seq).collect();
+        Self { newer, range, held, only_held: false, found: Vec::new() }
+    }
+
+    /// Reads one more event. Returns whether it is done.
+    fn step(&mut self) -> io::Result<bool> {
+        // Set the page's own settlements aside, so that only those of newer decisions count.
+        for (seq, cost) in self.newer.found.range(self.range.clone()) {
+            self.held.remove(seq);
+            self.found.push((*seq, *cost));
+        }
+        self.only_held |= !self.newer.needs_more(self.range.end().saturating_add(1));
+        if self.newer.ended || self.only_held && self.held.is_empty() {
+            return Ok(true);
+        }
+        if self.only_held {
+            self.newer.found.clear();
+        }
+        self.newer.step()?;
+        Ok(false)
     }
 }
 
@@ -253,7 +302,6 @@ mod tests {
     use super::*;
     use crate::domain::author::By;
     use crate::domain::budget::settlement::SettledDecision;
-    use crate::domain::budget::settlement::UsageRecord;
     use crate::domain::{AgentId, Moment};
     use crate::journal::{DataDir, Journal, JournalOptions, NewFolder};
     use crate::store::codec;
@@ -302,5 +350,29 @@ mod tests {
         let mut wanted = settled;
         wanted.sort_unstable();
         assert_eq!(filled, wanted.map(|decision| (decision, Cost::from_millionths(1_000 + decision))));
+    }
+
+    #[test]
+    fn a_page_is_read_on_until_its_holds_have_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::open(folder.path()).unwrap();
+        let (held, newer) = (10, MAX_SETTLED as u64);
+        let settled: Vec<_> = (20..=20 + 2 * newer).chain([held, 9]).collect();
+        let journal = journal(&data, &settled);
+        let trail = AuditTrail { tenant: TenantId::DEFAULT, reader: journal.reader(), horizon: None };
+        for (wanted, expected) in
+            [(vec![(9, false), (held, true)], vec![held]), (vec![(9, false), (held, false)], vec![])]
+        {
+            let mut page = PageOfSettlements::new(&trail, &wanted);
+            // It begins at the first event: the decisions themselves are not in this journal.
+            page.newer = SettlementReader::new(trail.reader.cursor(1), MAX_SETTLED);
+            while !page.step().unwrap() {
+                assert!(page.newer.found.len() <= MAX_SETTLED + 1);
+            }
+            assert_eq!(
+                page.found,
+                expected.iter().map(|seq| (*seq, Cost::from_millionths(1_000 + seq))).collect::<Vec<_>>()
+            );
+        }
     }
 }

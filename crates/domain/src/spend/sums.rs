@@ -46,6 +46,13 @@ impl Sums {
         }
     }
 
+    /// Changes what a decision added whose hold was open: it is settled at `actual`.
+    pub fn end_hold(&mut self, estimate: Cost, actual: Cost) {
+        self.held = self.held.minus(estimate);
+        self.settled = self.settled.plus(actual);
+        self.cost = self.cost.minus(estimate).plus(actual);
+    }
+
     /// What a usage report adds. A settlement adds nothing: what it says counts with its decision. Nor does the
     /// extension of a hold.
     pub fn of_report(record: &UsageRecord) -> Option<Self> {

@@ -83,7 +83,7 @@ impl Tally {
     }
 
     /// Adds an event of the tenant's, given what it was settled at if it is a decision that was, and the labels that
-    /// its agent had.
+    /// its agent had. Returns the place of its group, if it is in one.
     ///
     /// # Errors
     /// `TOO_MANY_GROUPS`.
@@ -94,7 +94,7 @@ impl Tally {
         event: &BriefEvent<'_>,
         settled: Option<Cost>,
         labels: Option<&Labels>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<usize>, Error> {
         let (subject, sums) = match event {
             BriefEvent::Decided(record) => {
                 let subject = Subject {
@@ -109,25 +109,33 @@ impl Tally {
                 (subject, Sums::of_decision(record, settled))
             }
             BriefEvent::Used(record) => {
-                let Some(sums) = Sums::of_report(record) else { return Ok(()) };
+                let Some(sums) = Sums::of_report(record) else { return Ok(None) };
                 let (agent, owner) = (Some(record.agent), Some(&*record.owner));
                 (Subject { tenant, agent, owner, resource: None, action: None, labels, at }, sums)
             }
-            BriefEvent::Changed => return Ok(()),
+            BriefEvent::Changed => return Ok(None),
         };
         if !self.filter.matches(&subject) {
-            return Ok(());
+            return Ok(None);
         }
         self.key.clear();
         for dimension in self.by.dimensions() {
             subject.write_key(dimension, &mut self.days, &mut self.key);
         }
-        if let Some(group) = self.places.get(self.key.as_slice()).and_then(|at| self.groups.get_mut(*at)) {
+        let known = self.places.get(self.key.as_slice()).copied();
+        if let Some((place, group)) = known.and_then(|place| Some((place, self.groups.get_mut(place)?))) {
             group.sums.add(&sums);
-            return Ok(());
+            return Ok(Some(place));
         }
         let values = self.by.dimensions().iter().map(|dimension| subject.value(dimension, &mut self.days)).collect();
-        self.insert(self.key.as_slice().into(), values, sums)
+        self.insert(self.key.as_slice().into(), values, sums).map(Some)
+    }
+
+    /// Ends a hold that was added as open, in the group at that place: the decision is settled at `actual`.
+    pub fn end_hold(&mut self, place: usize, estimate: Cost, actual: Cost) {
+        if let Some(group) = self.groups.get_mut(place) {
+            group.sums.end_hold(estimate, actual);
+        }
     }
 
     /// Adds what another tally of the same columns has.
@@ -147,13 +155,15 @@ impl Tally {
         Ok(())
     }
 
-    fn insert(&mut self, key: Box<[u8]>, values: Vec<Option<Box<str>>>, sums: Sums) -> Result<(), Error> {
-        if self.groups.len() >= MAX_SPEND_GROUPS {
+    /// Returns the place of the new group.
+    fn insert(&mut self, key: Box<[u8]>, values: Vec<Option<Box<str>>>, sums: Sums) -> Result<usize, Error> {
+        let place = self.groups.len();
+        if place >= MAX_SPEND_GROUPS {
             return Err(too_many_groups());
         }
-        self.places.insert(key, self.groups.len());
+        self.places.insert(key, place);
         self.groups.push(Group { values, sums });
-        Ok(())
+        Ok(place)
     }
 
     /// The groups, ordered by their values, and what all of them add up to.
@@ -390,7 +400,15 @@ mod tests {
             for one in &events {
                 let settled = one.settled.map(Cost::from_millionths);
                 let tally = if one.at % 2 == 0 { &mut tally } else { &mut other };
-                tally.add(tenant(one.tenant), Timestamp::from_millis(one.at), &one.event(), settled, one.labels().as_ref()).unwrap();
+                // A hold may end after its decision was added.
+                let (is_late, event) = (one.kind == 0 && one.held && one.resource > 1, one.event());
+                let at_once = settled.filter(|_| !is_late);
+                let place = tally
+                    .add(tenant(one.tenant), Timestamp::from_millis(one.at), &event, at_once, one.labels().as_ref())
+                    .unwrap();
+                if let (true, Some(place), Some(actual)) = (is_late, place, settled) {
+                    tally.end_hold(place, Cost::from_millionths(one.cost.unwrap_or_default()), actual);
+                }
                 let Some(adds) = one.adds().filter(|_| wanted(one)) else { continue };
                 let group = naive.entry(by.iter().map(|dimension| one.shown(dimension)).collect()).or_default();
                 for (sum, add) in group.iter_mut().chain(&mut whole).zip(adds.iter().cycle()) {
