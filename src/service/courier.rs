@@ -29,6 +29,7 @@ use crate::domain::webhook::outbox::{DeliveryRecord, Outcome, WaitingMessage};
 use crate::domain::{AuditEntry, AuditId, Error, MessageId, Tenant, TenantId, WebhookId};
 use crate::measure::count;
 use crate::webhooks::backoff::Backoff;
+use crate::webhooks::failing::FailedAttempt;
 use crate::webhooks::message_body::body;
 use crate::webhooks::post::{Client, Failure};
 use crate::webhooks::signature;
@@ -214,6 +215,7 @@ impl Courier {
             actix_rt::spawn(async move {
                 courier.send_all(tenant, webhook, &lane).await;
                 courier.count_waiting(&lane, 0);
+                courier.kavach.core.webhooks.failing.forget(webhook);
                 courier.lanes.borrow_mut().remove(&webhook);
                 courier.lane_ended.notify_one();
             });
@@ -264,13 +266,21 @@ impl Courier {
                     attempts = attempts.saturating_add(1);
                     failures = failures.saturating_add(1);
                     count(&measures.webhooks_failed);
-                    let is_over = message.is_given_up(self.kavach.core.clock.now());
-                    is_over.then(|| (Outcome::Dead, status, Some(problem.into())))
+                    let at = self.kavach.core.clock.now();
+                    if message.is_given_up(at) {
+                        Some((Outcome::Dead, status, Some(problem.into())))
+                    } else {
+                        let message = MessageId::derive(message.at, message.seq, tenant.tag());
+                        let attempt = FailedAttempt { message, at, attempts, status, problem: problem.into() };
+                        self.kavach.core.webhooks.failing.note(webhook, attempt);
+                        None
+                    }
                 }
                 // It is not the endpoint's fault, so it is no attempt.
                 Err(Closing) => return,
             };
             if let Some((outcome, status, problem)) = outcome {
+                self.kavach.core.webhooks.failing.forget(webhook);
                 if outcome == Outcome::Dead {
                     count(&measures.webhooks_dead);
                 }

@@ -1,6 +1,9 @@
 //! What is sent, in which order, and what becomes of it.
 
-use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use serde_json::{Value, json};
 
 use super::endpoint::{Endpoint, Reply};
 use super::{id, server};
@@ -164,6 +167,48 @@ fn a_failing_endpoint_holds_up_only_its_own_messages() {
     };
     assert!(value("kavach_webhook_deliveries_total") >= 5.0 && value("kavach_webhook_failures_total") >= 1.0);
     assert!(value("kavach_webhook_pending") >= 5.0 && value("kavach_webhook_dead_letters_total") == 0.0);
+}
+
+#[test]
+fn a_webhook_says_why_its_last_attempt_failed_while_it_goes_on() {
+    let mut server = server();
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let status = Arc::new(AtomicU16::new(503));
+    let answer = Arc::clone(&status);
+    let endpoint = Endpoint::answering(move |_| Reply::Status(answer.load(Ordering::Relaxed)));
+    let made = operator.webhook("acme", &endpoint.url(), &["agent.*"]);
+    let path = format!("/v1/webhooks/{}", id(&made));
+    assert_eq!((&made["lastOutcome"], &made["lastProblem"]), (&Value::Null, &Value::Null));
+    operator.reader(&acme);
+    operator.reader(&acme);
+    let shows = |operator: &Client, problem: &str| {
+        eventually("the attempt shows", || {
+            let shown = operator.get(&path).expect(200);
+            let listed = operator.get("/v1/webhooks?tenantId=acme").items().remove(0);
+            let is_so = |webhook: &Value| webhook["lastOutcome"] == "failed" && webhook["lastProblem"] == problem;
+            (is_so(&shown) && is_so(&listed)).then_some(shown)
+        })
+    };
+    let shown = shows(&operator, "it answered 503");
+    assert!(shown["lastOutcomeAt"].as_str().unwrap() >= made["createdAt"].as_str().unwrap(), "{shown}");
+    // The message that is tried says so too, and the one behind it was not sent.
+    let [second, first] = &operator.deliveries(&made, "pending")[..] else { panic!("two wait") };
+    assert_eq!((&first["httpStatus"], &first["problem"]), (&json!(503), &json!("it answered 503")));
+    assert!(first["attempts"].as_u64().unwrap() > 0 && first["finishedAt"].is_null(), "{first}");
+    assert_eq!((&second["attempts"], &second["problem"]), (&Value::Null, &Value::Null));
+    // The newest attempt counts, also after a restart, and nothing of it is in the trail.
+    status.store(500, Ordering::Relaxed);
+    shows(&operator, "it answered 500");
+    server.stop();
+    server.start_again();
+    let operator = server.operator();
+    shows(&operator, "it answered 500");
+    assert!(operator.trail("tenantId=acme&kind=delivery").is_empty());
+    status.store(204, Ordering::Relaxed);
+    operator.drained(&made);
+    let shown = operator.get(&path).expect(200);
+    assert_eq!((&shown["lastOutcome"], &shown["lastProblem"]), (&json!("delivered"), &Value::Null));
 }
 
 #[test]
