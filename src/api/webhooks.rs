@@ -10,8 +10,7 @@ use super::idempotency::{Once, OnceWithoutBody, note_repeat};
 use super::input::{Body, Query, Reason, page};
 use super::responses;
 use crate::domain::limits::MAX_PAGE;
-use crate::domain::webhook::commands::{DeliveryStatus, NewWebhook, WebhookPatch, WebhookView};
-use crate::domain::webhook::outbox::Outcome;
+use crate::domain::webhook::commands::{DeliveryStatus, LastOutcome, NewWebhook, WebhookPatch, WebhookView};
 use crate::domain::webhook::{WebhookFormat, WebhookStatus};
 use crate::domain::{MessageId, TenantId, TenantRef, Timestamp, WebhookId, schema};
 use crate::service::{DeliveryFilter, WebhookWithSecret};
@@ -68,11 +67,11 @@ pub struct WebhookJson {
     pending: usize,
     /// Messages that were given up and are still listed.
     dead: usize,
-    /// What became of the last message; `null` before the first.
-    last_outcome: Option<Outcome>,
+    /// What became of the last attempt; `null` before the first. `failed` is known until the server stops.
+    last_outcome: Option<LastOutcome>,
     /// When that was.
     last_outcome_at: Option<Timestamp>,
-    /// Why it was given up, in words.
+    /// Why it failed, in words.
     last_problem: Option<String>,
     /// When it was created.
     created_at: Timestamp,
@@ -85,7 +84,6 @@ pub struct WebhookJson {
 impl From<WebhookView> for WebhookJson {
     fn from(view: WebhookView) -> Self {
         let WebhookView { tenant, profile, waiting, dead, last } = view;
-        let (outcome, last) = last.unzip();
         Self {
             id: profile.id,
             tenant_id: tenant,
@@ -96,8 +94,8 @@ impl From<WebhookView> for WebhookJson {
             status: if profile.spec.disabled { WebhookStatus::Disabled } else { WebhookStatus::Active },
             pending: waiting,
             dead,
-            last_outcome: outcome,
-            last_outcome_at: last.as_ref().map(|last| last.finished_at),
+            last_outcome: last.as_ref().map(|last| last.outcome),
+            last_outcome_at: last.as_ref().map(|last| last.at),
             last_problem: last.and_then(|last| last.problem).map(Into::into),
             created_at: profile.created_at,
             updated_at: profile.updated_at,

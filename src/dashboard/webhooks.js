@@ -34,7 +34,7 @@ function webhookCard(webhook, tenant, refresh) {
       fact("Waiting", count(webhook.pending)),
       fact("Given up", count(webhook.dead)),
       fact("Last", webhook.lastOutcome ? [`${webhook.lastOutcome} `, ago(webhook.lastOutcomeAt)] : "nothing sent yet")),
-    webhook.lastProblem && h("p", { class: "notice small" }, `The last message was given up: ${webhook.lastProblem}`),
+    webhook.lastProblem && h("p", { class: "notice small" }, `${webhook.lastOutcome === "failed" ? "The last attempt failed, and comes again" : "The last message was given up"}: ${webhook.lastProblem}`),
     h("div", { class: "row" },
       button("Send a test", async () => { await post(`${path}/test`, {}); toast("The test is on its way"); await showDeliveries(webhook, refresh); }, { kind: "small-button" }),
       button("Messages", () => showDeliveries(webhook, refresh), { kind: "small-button" }),

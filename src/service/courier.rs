@@ -6,7 +6,7 @@
 //! state: a kill loses at most the knowledge that a message was delivered, and it comes again with its id.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,7 +29,7 @@ use crate::domain::webhook::outbox::{DeliveryRecord, Outcome, WaitingMessage};
 use crate::domain::{AuditEntry, AuditId, Error, MessageId, Tenant, TenantId, WebhookId};
 use crate::measure::count;
 use crate::webhooks::backoff::Backoff;
-use crate::webhooks::bell::News;
+use crate::webhooks::failing::FailedAttempt;
 use crate::webhooks::message_body::body;
 use crate::webhooks::post::{Client, Failure};
 use crate::webhooks::signature;
@@ -129,15 +129,12 @@ impl Courier {
         let found = Rc::clone(&self);
         let search = actix_rt::spawn(async move { found.find_unsent().await });
         let bell = &self.kavach.core.webhooks.bell;
-        while let Some(News { tenants, nudged }) = bell.next().await {
-            for webhook in nudged {
-                if let Some(lane) = self.lanes.borrow().get(&webhook) {
-                    lane.nudge.notify_one();
-                }
-            }
-            for tenant in tenants {
+        while let Some(news) = bell.next().await {
+            for (tenant, mut nudged) in news {
+                // A lane that waits goes on even while the tenant can't be looked at.
+                nudged.retain(|webhook| !self.nudge(*webhook));
                 let courier = Rc::clone(&self);
-                actix_rt::spawn(async move { courier.look_at(tenant).await });
+                actix_rt::spawn(async move { courier.look_at(tenant, nudged).await });
             }
         }
         self.closing.set(true);
@@ -178,8 +175,17 @@ impl Courier {
         }
     }
 
-    /// Starts a lane for each webhook of a tenant that has something to send and no lane yet.
-    async fn look_at(self: Rc<Self>, tenant: TenantId) {
+    /// Ends the wait of a webhook's lane, or its next one if it does not wait now. `false` if it has no lane.
+    fn nudge(&self, webhook: WebhookId) -> bool {
+        self.lanes.borrow().get(&webhook).is_some_and(|lane| {
+            lane.nudge.notify_one();
+            true
+        })
+    }
+
+    /// Starts a lane for each webhook of a tenant that has something to send and no lane yet. Those that were nudged before
+    /// they had one are nudged then: whoever tries out a webhook does so with its first message.
+    async fn look_at(self: Rc<Self>, tenant: TenantId, nudged: HashSet<WebhookId>) {
         let due = loop {
             let look = |tenant: &Tenant| -> Vec<WebhookId> {
                 let due = tenant.webhooks().iter().filter(|webhook| webhook.due().is_some());
@@ -209,9 +215,14 @@ impl Courier {
             actix_rt::spawn(async move {
                 courier.send_all(tenant, webhook, &lane).await;
                 courier.count_waiting(&lane, 0);
+                courier.kavach.core.webhooks.failing.forget(webhook);
                 courier.lanes.borrow_mut().remove(&webhook);
                 courier.lane_ended.notify_one();
             });
+        }
+        for webhook in nudged {
+            // One that has nothing to send has no lane, and needs none.
+            self.nudge(webhook);
         }
     }
 
@@ -227,10 +238,10 @@ impl Courier {
                 Ok(Some(due)) => due,
                 Ok(None) if lane.again.get() => continue,
                 Ok(None) => return,
-                Err(problem) if problem.code().is_unavailable() => {
-                    self.pause(lane, ASK_AGAIN).await;
-                    continue;
-                }
+                Err(problem) if problem.code().is_unavailable() => match self.ask_again().await {
+                    Ok(()) => continue,
+                    Err(Closing) => return,
+                },
                 // The tenant was erased.
                 Err(_) => return,
             };
@@ -255,19 +266,27 @@ impl Courier {
                     attempts = attempts.saturating_add(1);
                     failures = failures.saturating_add(1);
                     count(&measures.webhooks_failed);
-                    let is_over = message.is_given_up(self.kavach.core.clock.now());
-                    is_over.then(|| (Outcome::Dead, status, Some(problem.into())))
+                    let at = self.kavach.core.clock.now();
+                    if message.is_given_up(at) {
+                        Some((Outcome::Dead, status, Some(problem.into())))
+                    } else {
+                        let message = MessageId::derive(message.at, message.seq, tenant.tag());
+                        let attempt = FailedAttempt { message, at, attempts, status, problem: problem.into() };
+                        self.kavach.core.webhooks.failing.note(webhook, attempt);
+                        None
+                    }
                 }
                 // It is not the endpoint's fault, so it is no attempt.
                 Err(Closing) => return,
             };
             if let Some((outcome, status, problem)) = outcome {
+                self.kavach.core.webhooks.failing.forget(webhook);
                 if outcome == Outcome::Dead {
                     count(&measures.webhooks_dead);
                 }
                 let WaitingMessage { seq, at, kind, since: _ } = message;
                 let record = DeliveryRecord { webhook, seq, at, kind, outcome, attempts, status, problem };
-                if !self.note(tenant, &record, lane).await {
+                if !self.note(tenant, &record).await {
                     return;
                 }
             }
@@ -343,16 +362,14 @@ impl Courier {
     }
 
     /// Notes what became of a message. `false` if the tenant is gone, or the server ends first.
-    async fn note(&self, tenant: TenantId, record: &DeliveryRecord, lane: &Lane) -> bool {
+    async fn note(&self, tenant: TenantId, record: &DeliveryRecord) -> bool {
         let route = Route { id: tenant, slug: None };
         loop {
             let record = record.clone();
-            match self.kavach.ask_one_of(None, &route, |reply| RecordDelivery { record, reply }).await {
-                Ok(()) => return true,
-                Err(problem) if problem.code().is_unavailable() && !self.closing.get() => {
-                    self.pause(lane, ASK_AGAIN).await;
-                }
-                Err(_) => return false,
+            let noted = self.kavach.ask_one_of(None, &route, |reply| RecordDelivery { record, reply }).await;
+            let Err(problem) = noted else { return true };
+            if !problem.code().is_unavailable() || self.ask_again().await.is_err() {
+                return false;
             }
         }
     }
@@ -383,6 +400,7 @@ impl Courier {
         self.closing.get() || timeout(wait, lane.nudge.notified()).await.is_ok()
     }
 
+    /// Waits before a tenant or a file is asked again. A nudge is about the endpoint, so it waits for the attempt.
     async fn ask_again(&self) -> Result<(), Closing> {
         tokio::time::sleep(ASK_AGAIN).await;
         if self.closing.get() { Err(Closing) } else { Ok(()) }

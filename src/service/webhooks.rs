@@ -11,8 +11,8 @@ use super::tenant_counts::off_thread;
 use crate::actors::Route;
 use crate::domain::author::By;
 use crate::domain::webhook::commands::{
-    CreateWebhook, DeleteWebhook, DeliveryStatus, DeliveryView, NewWebhook, Redeliver, RotateWebhook, TestWebhook,
-    UpdateWebhook, WebhookPatch, WebhookView, unknown_delivery, unknown_webhook,
+    CreateWebhook, DeleteWebhook, DeliveryStatus, DeliveryView, LastAttempt, LastOutcome, NewWebhook, Redeliver,
+    RotateWebhook, TestWebhook, UpdateWebhook, WebhookPatch, WebhookView, unknown_delivery, unknown_webhook,
 };
 use crate::domain::webhook::target::{parse_url, shown_origin};
 use crate::domain::{Code, Credential, Error, MessageId, Tenant, TenantRef, WebhookId};
@@ -83,7 +83,8 @@ impl Webhooks<'_> {
         };
         let in_row = |_: &CatalogRow| InRow::Unknown;
         let key = |view: &WebhookView| view.profile.id;
-        let webhooks = self.0.gather_list(selection, most, key, in_row, look).await?;
+        let mut webhooks = self.0.gather_list(selection, most, key, in_row, look).await?;
+        webhooks.items.iter_mut().for_each(|view| self.note_failing(view));
         Ok(Page::cut(webhooks, page.limit, |view| view.profile.id.to_string()))
     }
 
@@ -95,7 +96,9 @@ impl Webhooks<'_> {
         let (id, route) = self.find(webhook)?;
         let shows_all = self.shows_all();
         let look = move |tenant: &Tenant, _| WebhookView::find(tenant, id).map(|view| shown(view, shows_all));
-        self.0.inspect(&route, look).await
+        let mut view = self.0.inspect(&route, look).await?;
+        self.note_failing(&mut view);
+        Ok(view)
     }
 
     /// Changes a webhook. Omitted fields keep their values. What waits for it is sent at once.
@@ -107,7 +110,8 @@ impl Webhooks<'_> {
         if let Some(url) = &patch.url {
             self.check_target(url)?;
         }
-        let view = self.0.execute(&route, UpdateWebhook { id, patch }).await?.ok_or_else(lost)?;
+        let mut view = self.0.execute(&route, UpdateWebhook { id, patch }).await?.ok_or_else(lost)?;
+        self.note_failing(&mut view);
         self.0.core.webhooks.bell.nudge(route.id, id);
         Ok(view)
     }
@@ -159,6 +163,13 @@ impl Webhooks<'_> {
         let limit = limit.unwrap_or(DEFAULT_DELIVERIES);
         let look = move |tenant: &Tenant, _| DeliveryView::list(tenant, id, status, before, limit.saturating_add(1));
         let mut items = self.0.inspect(&route, look).await?;
+        if let Some(failed) = self.0.core.webhooks.failing.of(id)
+            && let Some(waiting) = items.iter_mut().find(|item| item.id == failed.message)
+            && waiting.status == DeliveryStatus::Pending
+        {
+            (waiting.attempts, waiting.http_status) = (Some(failed.attempts), failed.status);
+            waiting.problem = Some(failed.problem);
+        }
         let has_more = items.len() > limit;
         items.truncate(limit);
         let next = items.last().filter(|_| has_more).map(|delivery| delivery.id.to_string());
@@ -186,6 +197,14 @@ impl Webhooks<'_> {
         let unknown = || unknown_webhook(webhook);
         let id = WebhookId::parse(webhook).ok_or_else(unknown)?;
         Ok((id, self.0.tenant_of_id(id.tag(), unknown)?))
+    }
+
+    /// Shows the attempt that failed last, if the message is tried again. The tenant does not know of it.
+    fn note_failing(&self, view: &mut WebhookView) {
+        if let Some(failed) = self.0.core.webhooks.failing.of(view.profile.id) {
+            let (at, problem) = (failed.at, Some(failed.problem));
+            view.last = Some(LastAttempt { outcome: LastOutcome::Failed, at, problem });
+        }
     }
 
     fn check_target(&self, url: &str) -> Result<(), Error> {

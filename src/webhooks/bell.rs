@@ -1,20 +1,15 @@
 //! How the courier hears that something is to be sent. Whoever rings neither waits nor allocates more than a table's entry.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use crate::domain::{TenantId, WebhookId};
 
-/// What happened since the courier last looked.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct News {
-    /// Tenants with messages to send.
-    pub tenants: HashSet<TenantId>,
-    /// Webhooks that somebody just repaired or tries out: they need not wait any longer.
-    pub nudged: HashSet<WebhookId>,
-}
+/// What happened since the courier last looked: the tenants with messages to send. With each its webhooks that somebody
+/// just repaired or tries out: they need not wait any longer.
+pub type News = HashMap<TenantId, HashSet<WebhookId>>;
 
 /// The bell.
 #[derive(Default)]
@@ -30,16 +25,13 @@ impl Bell {
 
     /// Says that a tenant has messages to send.
     pub fn ring(&self, tenant: TenantId) {
-        self.unheard().0.tenants.insert(tenant);
+        self.unheard().0.entry(tenant).or_default();
         self.bell.notify_one();
     }
 
     /// Says that a webhook need not wait for its next attempt.
     pub fn nudge(&self, tenant: TenantId, webhook: WebhookId) {
-        let mut unheard = self.unheard();
-        unheard.0.tenants.insert(tenant);
-        unheard.0.nudged.insert(webhook);
-        drop(unheard);
+        self.unheard().0.entry(tenant).or_default().insert(webhook);
         self.bell.notify_one();
     }
 
@@ -57,7 +49,7 @@ impl Bell {
                 if unheard.1 {
                     return None;
                 }
-                if unheard.0 != News::default() {
+                if !unheard.0.is_empty() {
                     return Some(std::mem::take(&mut unheard.0));
                 }
             }

@@ -9,11 +9,13 @@
 //! | the text of a message | [`message_body`] |
 //! | one attempt over HTTP, with all its limits | [`post`] |
 //! | how long to wait after a failure | [`backoff`] |
+//! | the last attempt of a message that is tried again | [`failing`] |
 //! | how the courier hears that something is to be sent | [`bell`] |
 
 pub mod address;
 pub mod backoff;
 pub mod bell;
+pub mod failing;
 pub mod message_body;
 pub mod post;
 pub mod signature;
@@ -22,6 +24,7 @@ pub mod signing_key;
 use ipnet::IpNet;
 
 use bell::Bell;
+use failing::FailedAttempts;
 use signing_key::SigningKeyFile;
 
 /// What webhooks share in a process.
@@ -32,11 +35,14 @@ pub struct Webhooks {
     pub key: SigningKeyFile,
     /// How the courier hears of messages.
     pub bell: Bell,
+    /// What failed and is tried again.
+    pub failing: FailedAttempts,
 }
 
 impl Webhooks {
     /// The webhooks of a process with that data directory.
     pub fn new(data_dir: &std::path::Path, allowed: Vec<IpNet>) -> Self {
-        Self { allowed, key: SigningKeyFile::within(data_dir), bell: Bell::default() }
+        let (bell, failing) = Default::default();
+        Self { allowed, key: SigningKeyFile::within(data_dir), bell, failing }
     }
 }

@@ -278,6 +278,38 @@ fn cost_is_settled_and_held_in_slices() {
 }
 
 #[test]
+fn the_trail_says_nothing_of_what_all_tenants_used() {
+    settle_into_the_day();
+    let server = Server::start();
+    let operator = server.operator();
+    let tenants = tenants(&operator, 2);
+    let policy = operator.instance_policy(json!({ "limits": { "maxTokensCostPerDay": 1_000_000 } }));
+    for ((_, agent), cost) in tenants.iter().zip(["7531.25", "1111.5"]) {
+        operator.granted(costing(&agent.id, cost));
+    }
+    let path = format!("/v1/policies/{policy}");
+    operator.reset(&policy, json!({ "period": "day" }));
+    operator.granted(costing(&tenants[0].1.id, "2222.75"));
+    operator.reset(&policy, json!({ "period": "all" }));
+    operator.patch(&path, json!({ "limits": { "maxTokensCostPerDay": 2_000_000 } })).expect(200);
+    operator.delete(&path).expect(204);
+    let own = operator.post("/v1/tenants/default/keys", json!({ "name": "ours" })).expect(201);
+    let own = server.with_key(own["key"].as_str().unwrap());
+    let trail = own.trail("kind=all");
+    let resets: Vec<_> = trail.iter().filter(|entry| entry["action"] == "policy.reset").collect();
+    assert_eq!(resets.len(), 2, "{trail:?}");
+    for reset in resets {
+        assert_eq!((&reset["resource"], &reset["before"]), (&json!(policy), &Value::Null));
+    }
+    // Neither a sum nor a part of it is anywhere in what its keys read.
+    let exported = own.get("/v1/audit/export?format=csv&kind=all").text();
+    let shown = format!("{exported} {}", json!(trail));
+    for spent in ["7531.25", "1111.5", "8642.75", "2222.75"] {
+        assert!(!shown.contains(spent), "{spent} in {shown}");
+    }
+}
+
+#[test]
 fn what_can_not_be_an_instance_policy_is_refused() {
     let server = Server::start();
     let operator = server.operator();

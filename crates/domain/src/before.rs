@@ -50,7 +50,9 @@ impl Before {
             }
             Change::PolicyReset { policy: id, .. } => {
                 let policies = tenant.policies_at(at);
-                let policy = policies.iter().find(|policy| policy.profile.id == *id);
+                // What all tenants used of an instance policy is not for the keys of the one whose trail has the entry.
+                let mut own = policies.iter().filter(|policy| !policy.profile.terms.instance);
+                let policy = own.find(|policy| policy.profile.id == *id);
                 policy.map(|policy| Self::Used(Box::new((&*policy.used(at)).into())))
             }
             Change::DelegationRevoked { delegation, .. } => {

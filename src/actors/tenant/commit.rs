@@ -9,6 +9,7 @@ use super::TenantActor;
 use crate::actors::log_turns::LogFailed;
 use crate::actors::messages::Ending;
 use crate::actors::tenant_reply::TenantReply;
+use crate::domain::event::Change;
 use crate::domain::webhook::announcement::Announcement;
 use crate::domain::{Error, Event, Moment, Timestamp};
 
@@ -42,7 +43,9 @@ impl TenantActor {
         if !matches!(event, Event::Decided(_)) || !self.tenant().policies().is_empty() {
             self.meter.changed();
         }
-        if !self.tenant().webhooks().is_empty() && Announcement::of(event).is_some() {
+        let is_sent_again =
+            matches!(event, Event::Changed(record) if matches!(record.change, Change::WebhookRedelivered { .. }));
+        if !self.tenant().webhooks().is_empty() && (is_sent_again || Announcement::of(event).is_some()) {
             self.resources.webhooks.bell.ring(self.tenant().id());
         }
         if !self.meter.has_unsaved() {

@@ -1,6 +1,9 @@
 //! What is sent, in which order, and what becomes of it.
 
-use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use serde_json::{Value, json};
 
 use super::endpoint::{Endpoint, Reply};
 use super::{id, server};
@@ -83,19 +86,47 @@ fn a_webhook_gets_only_what_it_asks_for_in_its_format() {
 
 #[test]
 fn after_a_test_message_failed_the_waits_are_short_again() {
-    // With the waits of a real server. Asked for by hand, the second attempt fails too; the next one is seconds later, not
-    // the 5 minutes that follow a second failure. A first attempt may bring its second one with it: then the message is
-    // taken at the third, which is asked for here.
+    // With the waits of a real server. Whoever tries out a webhook has it tried twice at once, and the third attempt is
+    // seconds later, not the 5 minutes that follow a second failure. There are several, since the courier may hear of the
+    // message before it hears of the nudge, or of both together.
     let server = Server::start_with(Options::args(&["--webhook-allow", "127.0.0.0/8"]));
     let operator = server.operator();
     let acme = operator.tenant("acme");
-    let endpoint = Endpoint::answering(|attempts| if attempts < 2 { Reply::Status(500) } else { Reply::Status(204) });
-    let made = operator.webhook(&acme.id, &endpoint.url(), &["*"]);
-    let test = || operator.post(&format!("/v1/webhooks/{}/test", id(&made)), json!({})).expect(202);
-    test();
-    eventually("it was tried", || (!endpoint.received().is_empty()).then_some(()));
-    test();
-    endpoint.wait_for(1);
+    let fails_twice = |attempts| if attempts < 2 { Reply::Status(500) } else { Reply::Status(204) };
+    let endpoints: Vec<_> = (0..12).map(|_| Endpoint::answering(fails_twice)).collect();
+    for endpoint in &endpoints {
+        let made = operator.webhook(&acme.id, &endpoint.url(), &["agent.*"]);
+        operator.post(&format!("/v1/webhooks/{}/test", id(&made)), json!({})).expect(202);
+    }
+    for endpoint in &endpoints {
+        endpoint.wait_for(1);
+    }
+}
+
+#[test]
+fn a_message_is_sent_again_although_whoever_asked_for_it_left() {
+    actix_rt::System::new().block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = kavach::ServerSettings::new(folder.path());
+        settings.webhook_allow = vec!["127.0.0.0/8".parse().unwrap()];
+        let app = kavach::App::open(&settings).await.unwrap();
+        let kavach = app.kavach();
+        let endpoint = Endpoint::start();
+        let new = json!({ "url": endpoint.url(), "events": ["key.created"] });
+        let made = kavach.webhooks().create(serde_json::from_value(new).unwrap()).await.unwrap();
+        let webhook = made.view.profile.id.to_string();
+        let message = kavach.webhooks().test(&webhook).await.unwrap().id.to_string();
+        while kavach.webhooks().get(&webhook).await.unwrap().waiting > 0 {
+            actix_rt::task::yield_now().await;
+        }
+        {
+            // It is asked, and its answer is not waited for.
+            let mut asked = std::pin::pin!(kavach.webhooks().redeliver(&webhook, &message));
+            std::future::poll_fn(|context| std::task::Poll::Ready(asked.as_mut().poll(context).is_pending())).await;
+        }
+        wait(|| endpoint.taken().len() == 2).await;
+        app.close().await;
+    });
 }
 
 #[test]
@@ -136,6 +167,48 @@ fn a_failing_endpoint_holds_up_only_its_own_messages() {
     };
     assert!(value("kavach_webhook_deliveries_total") >= 5.0 && value("kavach_webhook_failures_total") >= 1.0);
     assert!(value("kavach_webhook_pending") >= 5.0 && value("kavach_webhook_dead_letters_total") == 0.0);
+}
+
+#[test]
+fn a_webhook_says_why_its_last_attempt_failed_while_it_goes_on() {
+    let mut server = server();
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let status = Arc::new(AtomicU16::new(503));
+    let answer = Arc::clone(&status);
+    let endpoint = Endpoint::answering(move |_| Reply::Status(answer.load(Ordering::Relaxed)));
+    let made = operator.webhook("acme", &endpoint.url(), &["agent.*"]);
+    let path = format!("/v1/webhooks/{}", id(&made));
+    assert_eq!((&made["lastOutcome"], &made["lastProblem"]), (&Value::Null, &Value::Null));
+    operator.reader(&acme);
+    operator.reader(&acme);
+    let shows = |operator: &Client, problem: &str| {
+        eventually("the attempt shows", || {
+            let shown = operator.get(&path).expect(200);
+            let listed = operator.get("/v1/webhooks?tenantId=acme").items().remove(0);
+            let is_so = |webhook: &Value| webhook["lastOutcome"] == "failed" && webhook["lastProblem"] == problem;
+            (is_so(&shown) && is_so(&listed)).then_some(shown)
+        })
+    };
+    let shown = shows(&operator, "it answered 503");
+    assert!(shown["lastOutcomeAt"].as_str().unwrap() >= made["createdAt"].as_str().unwrap(), "{shown}");
+    // The message that is tried says so too, and the one behind it was not sent.
+    let [second, first] = &operator.deliveries(&made, "pending")[..] else { panic!("two wait") };
+    assert_eq!((&first["httpStatus"], &first["problem"]), (&json!(503), &json!("it answered 503")));
+    assert!(first["attempts"].as_u64().unwrap() > 0 && first["finishedAt"].is_null(), "{first}");
+    assert_eq!((&second["attempts"], &second["problem"]), (&Value::Null, &Value::Null));
+    // The newest attempt counts, also after a restart, and nothing of it is in the trail.
+    status.store(500, Ordering::Relaxed);
+    shows(&operator, "it answered 500");
+    server.stop();
+    server.start_again();
+    let operator = server.operator();
+    shows(&operator, "it answered 500");
+    assert!(operator.trail("tenantId=acme&kind=delivery").is_empty());
+    status.store(204, Ordering::Relaxed);
+    operator.drained(&made);
+    let shown = operator.get(&path).expect(200);
+    assert_eq!((&shown["lastOutcome"], &shown["lastProblem"]), (&json!("delivered"), &Value::Null));
 }
 
 #[test]

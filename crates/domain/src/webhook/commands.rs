@@ -82,8 +82,42 @@ pub struct WebhookView {
     pub waiting: usize,
     /// How many were given up and are still listed.
     pub dead: usize,
-    /// What was delivered or given up last, and which of the two.
-    pub last: Option<(Outcome, Delivery)>,
+    /// What became of the last message that was sent.
+    pub last: Option<LastAttempt>,
+}
+
+/// What became of the last message that was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastAttempt {
+    /// In one word.
+    pub outcome: LastOutcome,
+    /// When that was.
+    pub at: Timestamp,
+    /// Why it failed, in words.
+    pub problem: Option<Box<str>>,
+}
+
+impl LastAttempt {
+    fn of(outcome: Outcome, delivery: &Delivery) -> Self {
+        let outcome = match outcome {
+            Outcome::Delivered => LastOutcome::Delivered,
+            Outcome::Dead => LastOutcome::Dead,
+        };
+        Self { outcome, at: delivery.finished_at, problem: delivery.problem.clone() }
+    }
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum LastOutcome {
+    /// The endpoint took it.
+    Delivered,
+    /// It was given up.
+    Dead,
+    /// It was not taken, and is tried again. The tenant's state does not know that; who sends it does.
+    Failed,
 }
 
 impl WebhookView {
@@ -95,7 +129,7 @@ impl WebhookView {
             profile: Arc::clone(profile),
             waiting: outbox.waiting(),
             dead: outbox.dead(),
-            last: outbox.last().map(|(outcome, delivery)| (outcome, delivery.clone())),
+            last: outbox.last().map(|(outcome, delivery)| LastAttempt::of(outcome, delivery)),
         }
     }
 
@@ -133,7 +167,7 @@ pub struct DeliveryView {
     pub r#type: MessageType,
     /// Where it stands.
     pub status: DeliveryStatus,
-    /// How often it was sent. It is known once it is delivered or given up, and counts from the last start of the server.
+    /// How often it was sent since the last start of the server; `null` if it waits and no attempt failed yet.
     pub attempts: Option<u32>,
     /// The HTTP status of the last answer, if one came.
     pub http_status: Option<u16>,
@@ -401,7 +435,7 @@ impl Repeatable for RotateWebhook {
             profile: Arc::new(profile.clone()),
             waiting: usize::try_from(*waiting).unwrap_or(usize::MAX),
             dead: usize::try_from(*dead).unwrap_or(usize::MAX),
-            last: last.clone(),
+            last: last.as_ref().map(|(outcome, delivery)| LastAttempt::of(*outcome, delivery)),
         }))
     }
 }

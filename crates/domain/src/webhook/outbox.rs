@@ -2,8 +2,6 @@
 
 use std::collections::VecDeque;
 
-#[cfg(feature = "schema")]
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{MessageId, TenantTag, WebhookId};
@@ -34,7 +32,6 @@ impl WaitingMessage {
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// The endpoint took it.
