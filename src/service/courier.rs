@@ -88,9 +88,20 @@ struct Courier {
     backoff: Backoff,
     attempts: Arc<FairSemaphore>,
     lanes: RefCell<HashMap<WebhookId, Rc<Lane>>>,
+    /// Tenants that are being looked at.
+    looking: RefCell<HashMap<TenantId, Look>>,
     closing: Cell<bool>,
     /// Told when a lane ends.
     lane_ended: Notify,
+}
+
+/// What to know while a tenant is looked at.
+#[derive(Default)]
+struct Look {
+    /// Whether there may be something new since it was last asked.
+    again: bool,
+    /// Webhooks that were nudged and had no lane.
+    nudged: HashSet<WebhookId>,
 }
 
 /// The messages of one webhook.
@@ -118,6 +129,7 @@ impl Courier {
             backoff: Backoff::of_process(),
             attempts: FairSemaphore::new(MAX_ATTEMPTS, MAX_WEBHOOKS),
             lanes: RefCell::default(),
+            looking: RefCell::default(),
             closing: Cell::new(false),
             lane_ended: Notify::new(),
             kavach,
@@ -133,8 +145,15 @@ impl Courier {
             for (tenant, mut nudged) in news {
                 // A lane that waits goes on even while the tenant can't be looked at.
                 nudged.retain(|webhook| !self.nudge(*webhook));
-                let courier = Rc::clone(&self);
-                actix_rt::spawn(async move { courier.look_at(tenant, nudged).await });
+                let mut looking = self.looking.borrow_mut();
+                let is_looking = looking.contains_key(&tenant);
+                let look = looking.entry(tenant).or_default();
+                look.again = true;
+                look.nudged.extend(nudged);
+                if !is_looking {
+                    let courier = Rc::clone(&self);
+                    actix_rt::spawn(async move { courier.look_at(tenant).await });
+                }
             }
         }
         self.closing.set(true);
@@ -183,22 +202,35 @@ impl Courier {
         })
     }
 
-    /// Starts a lane for each webhook of a tenant that has something to send and no lane yet. Those that were nudged before
-    /// they had one are nudged then: whoever tries out a webhook does so with its first message.
-    async fn look_at(self: Rc<Self>, tenant: TenantId, nudged: HashSet<WebhookId>) {
-        let due = loop {
+    /// Looks at a tenant until nothing is new.
+    async fn look_at(self: Rc<Self>, tenant: TenantId) {
+        loop {
+            {
+                let mut looking = self.looking.borrow_mut();
+                match looking.get_mut(&tenant) {
+                    Some(look) if look.again && !self.closing.get() => look.again = false,
+                    _ => return drop(looking.remove(&tenant)),
+                }
+            }
             let look = |tenant: &Tenant| -> Vec<WebhookId> {
                 let due = tenant.webhooks().iter().filter(|webhook| webhook.due().is_some());
                 due.map(|webhook| webhook.profile.id).collect()
             };
             match self.inspect(tenant, look).await {
-                Ok(due) => break due,
-                Err(problem) if problem.code().is_unavailable() && !self.closing.get() => {
+                Ok(due) => self.start_lanes(tenant, due),
+                Err(problem) if problem.code().is_unavailable() => {
                     tokio::time::sleep(ASK_AGAIN).await;
+                    self.looking.borrow_mut().entry(tenant).or_default().again = true;
                 }
-                Err(_) => return,
+                // The tenant was erased.
+                Err(_) => {}
             }
-        };
+        }
+    }
+
+    /// Starts a lane for each of a tenant's webhooks that has something to send and no lane yet. Those that were nudged
+    /// before they had one are nudged then: whoever tries out a webhook does so with its first message.
+    fn start_lanes(self: &Rc<Self>, tenant: TenantId, due: Vec<WebhookId>) {
         if self.closing.get() {
             return;
         }
@@ -211,7 +243,7 @@ impl Courier {
             let lane = Rc::<Lane>::default();
             lanes.insert(webhook, Rc::clone(&lane));
             drop(lanes);
-            let courier = Rc::clone(&self);
+            let courier = Rc::clone(self);
             actix_rt::spawn(async move {
                 courier.send_all(tenant, webhook, &lane).await;
                 courier.count_waiting(&lane, 0);
@@ -220,7 +252,8 @@ impl Courier {
                 courier.lane_ended.notify_one();
             });
         }
-        for webhook in nudged {
+        let nudged = self.looking.borrow_mut().get_mut(&tenant).map(|look| std::mem::take(&mut look.nudged));
+        for webhook in nudged.unwrap_or_default() {
             // One that has nothing to send has no lane, and needs none.
             self.nudge(webhook);
         }
@@ -240,7 +273,7 @@ impl Courier {
                 Ok(None) => return,
                 Err(problem) if problem.code().is_unavailable() => match self.ask_again().await {
                     Ok(()) => continue,
-                    Err(Closing) => return,
+                    Err(LaneEnds) => return,
                 },
                 // The tenant was erased.
                 Err(_) => return,
@@ -276,8 +309,7 @@ impl Courier {
                         None
                     }
                 }
-                // It is not the endpoint's fault, so it is no attempt.
-                Err(Closing) => return,
+                Err(LaneEnds) => return,
             };
             if let Some((outcome, status, problem)) = outcome {
                 self.kavach.core.webhooks.failing.forget(webhook);
@@ -300,44 +332,48 @@ impl Courier {
         }
     }
 
-    /// Sends a message once. An error is the end of the server.
+    /// Sends a message once. What only this server can't do counts as an attempt too, so that the message is given up after
+    /// a day and the next one is tried. An error ends the lane.
     async fn attempt(
         &self,
         tenant: TenantId,
         profile: &WebhookProfile,
         message: &WaitingMessage,
-    ) -> Result<Attempt, Closing> {
+    ) -> Result<Attempt, LaneEnds> {
+        let refused = |problem: &str| Ok(Attempt::Refused(Failure { status: None, problem: problem.to_owned() }));
         let text = loop {
             match self.text(tenant, profile, message).await {
                 Ok(Some(text)) => break text,
                 Ok(None) => return Ok(Attempt::Forgotten),
-                Err(_) => self.ask_again().await?,
+                Err(problem) if problem.code().is_unavailable() => self.ask_again().await?,
+                Err(problem) if problem.code().is_not_found() => return Err(LaneEnds),
+                Err(_) => return refused("its entry of the audit trail can't be read"),
             }
         };
-        let key = loop {
-            let core = Arc::clone(&self.kavach.core);
-            match off_thread(move || core.webhooks.key.read()).await {
-                Ok(Ok(Some(key))) => break key,
-                Ok(Ok(None)) => error!(
-                    "webhook.key is missing from the data directory; restore it, or rotate every webhook's secret"
-                ),
-                Ok(Err(problem)) => error!(%problem, "the key of webhooks can't be read, so no message is sent"),
-                Err(_) => {}
+        let core = Arc::clone(&self.kavach.core);
+        let key = match off_thread(move || core.webhooks.key.read()).await {
+            Ok(Ok(Some(key))) => key,
+            Ok(Ok(None)) => {
+                error!("webhook.key is missing from the data directory; restore it, or rotate every webhook's secret");
+                return refused("the server's key for signatures is missing");
             }
-            self.ask_again().await?;
+            Ok(Err(problem)) => {
+                error!(%problem, "the key of webhooks can't be read, so no message is sent");
+                return refused("the server's key for signatures can't be read");
+            }
+            Err(_) => return refused("the server's key for signatures can't be read"),
         };
         let Ok(url) = Url::parse(&profile.spec.url) else {
-            return Ok(Attempt::Refused(Failure { status: None, problem: "its URL can't be read".to_owned() }));
+            return refused("its URL can't be read");
         };
         let party = Party { operator: false, tenant: Some(tenant) };
-        let turn = self.attempts.take(party).await.map_err(|_| Closing)?;
+        let turn = self.attempts.take(party).await.map_err(|_| LaneEnds)?;
         if self.closing.get() {
-            return Err(Closing);
+            return Err(LaneEnds);
         }
         let id = MessageId::derive(message.at, message.seq, tenant.tag());
         let headers = signature::headers(&key, profile, id, self.kavach.core.clock.now(), &text);
-        let posted = self.client.post(&url, &headers, &text).await;
-        drop(turn);
+        let posted = self.client.post(turn, &url, &headers, &text).await;
         Ok(posted.map_or_else(Attempt::Refused, Attempt::Taken))
     }
 
@@ -401,9 +437,9 @@ impl Courier {
     }
 
     /// Waits before a tenant or a file is asked again. A nudge is about the endpoint, so it waits for the attempt.
-    async fn ask_again(&self) -> Result<(), Closing> {
+    async fn ask_again(&self) -> Result<(), LaneEnds> {
         tokio::time::sleep(ASK_AGAIN).await;
-        if self.closing.get() { Err(Closing) } else { Ok(()) }
+        if self.closing.get() { Err(LaneEnds) } else { Ok(()) }
     }
 
     fn count_waiting(&self, lane: &Lane, waiting: usize) {
@@ -423,5 +459,5 @@ enum Attempt {
     Forgotten,
 }
 
-/// The server ends.
-struct Closing;
+/// The server ends, or the tenant is gone.
+struct LaneEnds;

@@ -14,7 +14,7 @@ use actix_rt::task::spawn_blocking;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
@@ -34,15 +34,15 @@ const MAX_ADDRESSES: usize = 3;
 const MAX_HEAD_BYTES: usize = 16 << 10;
 /// Headers of an answer that are read.
 const MAX_HEADERS: usize = 100;
-/// Names looked up at once. Each takes a thread, which a resolver may hold for long after the attempt is over.
-const MAX_LOOKUPS: usize = 32;
 
 /// Sends messages.
 pub struct Client {
     allowed: Vec<IpNet>,
     tls: OnceCell<TlsConnector>,
-    lookups: Arc<Semaphore>,
 }
+
+/// The sender's permit for an attempt.
+type Turn = Arc<dyn Send + Sync>;
 
 /// Why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,16 +62,24 @@ impl Failure {
 impl Client {
     /// A client that may also reach these networks.
     pub fn new(allowed: Vec<IpNet>) -> Self {
-        Self { allowed, tls: OnceCell::new(), lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
+        Self { allowed, tls: OnceCell::new() }
     }
 
-    /// Sends a message once, and returns the status of the answer if that says that it was taken (2xx).
+    /// Sends a message once, and returns the status of the answer if that says that it was taken (2xx). The turn ends
+    /// with the attempt, or with the look-up of a name if that goes on longer: a slow resolver holds a thread.
     ///
     /// # Errors
     /// Why it was not taken.
-    pub async fn post(&self, url: &Url, headers: &[(&str, String)], body: &[u8]) -> Result<u16, Failure> {
+    pub async fn post<T: Send + Sync + 'static>(
+        &self,
+        turn: T,
+        url: &Url,
+        headers: &[(&str, String)],
+        body: &[u8],
+    ) -> Result<u16, Failure> {
+        let turn: Turn = Arc::new(turn);
         let late = || Failure::new(format!("it did not answer within {} seconds", ATTEMPT.as_secs()));
-        let status = timeout(ATTEMPT, self.exchange(url, headers, body)).await.unwrap_or_else(|_| Err(late()))?;
+        let status = timeout(ATTEMPT, self.exchange(&turn, url, headers, body)).await.unwrap_or_else(|_| Err(late()))?;
         let problem = match status {
             200..300 => return Ok(status),
             300..400 => format!("it answered {status}, and redirects are not followed: change the webhook's URL"),
@@ -80,9 +88,15 @@ impl Client {
         Err(Failure { status: Some(status), problem })
     }
 
-    async fn exchange(&self, url: &Url, headers: &[(&str, String)], body: &[u8]) -> Result<u16, Failure> {
+    async fn exchange(
+        &self,
+        turn: &Turn,
+        url: &Url,
+        headers: &[(&str, String)],
+        body: &[u8],
+    ) -> Result<u16, Failure> {
         let with_tls = url.scheme() == "https";
-        let addresses = self.addresses(url, with_tls).await?;
+        let addresses = self.addresses(turn, url, with_tls).await?;
         let stream = connect(&addresses).await?;
         let request = request(url, headers, body);
         if !with_tls {
@@ -102,12 +116,12 @@ impl Client {
     }
 
     /// The addresses that the URL leads to and that a webhook may reach.
-    async fn addresses(&self, url: &Url, with_tls: bool) -> Result<Vec<SocketAddr>, Failure> {
+    async fn addresses(&self, turn: &Turn, url: &Url, with_tls: bool) -> Result<Vec<SocketAddr>, Failure> {
         let port = url.port_or_known_default().unwrap_or(443);
         let found = match url.host() {
             Some(Host::Ipv4(address)) => vec![SocketAddr::from((address, port))],
             Some(Host::Ipv6(address)) => vec![SocketAddr::from((address, port))],
-            Some(Host::Domain(name)) => self.look_up(name.to_owned(), port).await?,
+            Some(Host::Domain(name)) => look_up(Arc::clone(turn), name.to_owned(), port).await?,
             None => Vec::new(),
         };
         if found.is_empty() {
@@ -123,21 +137,19 @@ impl Client {
         }
         Ok(reached)
     }
+}
 
-    async fn look_up(&self, name: String, port: u16) -> Result<Vec<SocketAddr>, Failure> {
-        let unknown = |_| Failure::new("its name can't be looked up");
-        let permit = Arc::clone(&self.lookups).acquire_owned().await.map_err(unknown)?;
-        let looked_up = spawn_blocking(move || {
-            let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-            // Only now: the attempt may be over while this thread still waits.
-            drop(permit);
-            found
-        });
-        match looked_up.await {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(problem)) => Err(Failure::new(format!("its name can't be looked up: {problem}"))),
-            Err(_) => Err(Failure::new("its name can't be looked up")),
-        }
+async fn look_up(turn: Turn, name: String, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+    let looked_up = spawn_blocking(move || {
+        let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+        // Only now: the attempt may be over while this thread still waits.
+        drop(turn);
+        found
+    });
+    match looked_up.await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(problem)) => Err(Failure::new(format!("its name can't be looked up: {problem}"))),
+        Err(_) => Err(Failure::new("its name can't be looked up")),
     }
 }
 
@@ -300,7 +312,7 @@ mod tests {
             let _ = stream.read(&mut [0; 4096]).unwrap();
             stream.write_all(b"HTTP/1.1 307 X\r\nlocation: https://example.com/\r\n\r\n").unwrap();
         });
-        let failure = Client::new(vec!["127.0.0.0/8".parse().unwrap()]).post(&url, &[], b"{}").await.unwrap_err();
+        let failure = Client::new(vec!["127.0.0.0/8".parse().unwrap()]).post((), &url, &[], b"{}").await.unwrap_err();
         endpoint.join().unwrap();
         assert_eq!(failure.status, Some(307));
         assert!(failure.problem.contains("redirects are not followed"), "{failure:?}");
@@ -312,7 +324,7 @@ mod tests {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         let client = Client::new(vec!["127.0.0.0/8".parse().unwrap()]);
-        let failure = client.post(&url, &[], b"{}").await.unwrap_err();
+        let failure = client.post((), &url, &[], b"{}").await.unwrap_err();
         assert!(failure.problem.contains("within"), "{failure:?}");
     }
 
@@ -323,7 +335,7 @@ mod tests {
         for scheme in ["https", "http"] {
             for host in ["localhost", "127.0.0.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"] {
                 let url = Url::parse(&format!("{scheme}://{host}:{port}/")).unwrap();
-                let failure = Client::new(Vec::new()).post(&url, &[], b"{}").await.unwrap_err();
+                let failure = Client::new(Vec::new()).post((), &url, &[], b"{}").await.unwrap_err();
                 assert!(failure.problem.contains("may not reach"), "{url}: {failure:?}");
             }
         }

@@ -24,7 +24,6 @@ impl Announcement {
             }
             Event::Decided(_) | Event::Used(_) | Event::Delivered(_) | Event::Leased(_) => None,
             Event::Changed(record) => match &record.change {
-                Change::TenantCreated { .. } => all(MessageType::TenantCreated),
                 Change::TenantUpdated { .. } => all(MessageType::TenantUpdated),
                 Change::TenantSuspended => all(MessageType::TenantSuspended),
                 Change::TenantActivated => all(MessageType::TenantActivated),
@@ -48,8 +47,10 @@ impl Announcement {
                 Change::WebhookTested { webhook } => {
                     Some(Self { kind: MessageType::WebhookTest, only: Some(*webhook) })
                 }
-                // One sends an old message again, and is none itself. The other is told of when the tenant is made.
-                Change::WebhookRedelivered { .. } | Change::TenantRequested { .. } => None,
+                // A tenant has no webhook yet when it is made.
+                Change::TenantCreated { .. } | Change::TenantRequested { .. } => None,
+                // It sends an old message again, and is none itself.
+                Change::WebhookRedelivered { .. } => None,
             },
         }
     }

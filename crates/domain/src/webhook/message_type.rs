@@ -31,7 +31,6 @@ macro_rules! message_types {
 }
 
 message_types! {
-    TenantCreated "tenant.created" "The tenant was created.";
     TenantUpdated "tenant.updated" "The tenant's name or settings changed.";
     TenantSuspended "tenant.suspended" "The tenant's agents were stopped.";
     TenantActivated "tenant.activated" "The tenant's agents may work again.";
