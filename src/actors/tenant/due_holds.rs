@@ -1,7 +1,8 @@
 //! Ends holds whose time is over, before anything is decided that depends on it.
 //!
 //! A call waits until all of them have ended, so it is decided by what is really left. That may be many after a quiet
-//! night: they end in steps, and between two the thread's other tenants get their turn.
+//! night: they end in steps, and between two the thread's other tenants get their turn. A read sees the tenant as if they
+//! had ended, and waits too where that would take long.
 
 use std::pin::Pin;
 use std::task::{Context as Task, Poll};
@@ -9,7 +10,7 @@ use std::task::{Context as Task, Poll};
 use actix::{ActorFuture, AsyncContext, Context, Handler, Message};
 
 use super::TenantActor;
-use crate::domain::{Event, Timestamp};
+use crate::domain::{Event, Tenant, Timestamp};
 
 /// Ends recorded in one step, which take a fraction of a millisecond.
 const ENDS_AT_ONCE: usize = 128;
@@ -25,13 +26,20 @@ impl TenantActor {
             && self.check_writable().is_ok()
     }
 
+    /// Whether a read waits for the ends of holds too: with so many, it costs less to end them once than to pass over them
+    /// at each read.
+    pub(super) fn has_many_due_holds(&self, now: Timestamp) -> bool {
+        let has_many = |tenant: &Tenant| tenant.due_holds(tenant.next_moment(now).wall).nth(ENDS_AT_ONCE).is_some();
+        self.has_due_hold(now) && has_many(self.tenant())
+    }
+
     /// Ends the holds that are due, and handles the message then. Nothing else is handled meanwhile.
     pub(super) fn end_holds_before<M>(message: M, ctx: &mut Context<Self>)
     where
-        M: Message<Result = ()> + Unpin + 'static,
+        M: Message<Result = ()> + 'static,
         Self: Handler<M, Result = ()>,
     {
-        ctx.wait(EndHolds { before: Some(message) });
+        ctx.wait(EndHolds { before: Some(Box::new(message)) });
     }
 
     /// One step. `true` if another is needed.
@@ -52,12 +60,12 @@ impl TenantActor {
 }
 
 struct EndHolds<M> {
-    before: Option<M>,
+    before: Option<Box<M>>,
 }
 
 impl<M> ActorFuture<TenantActor> for EndHolds<M>
 where
-    M: Message<Result = ()> + Unpin + 'static,
+    M: Message<Result = ()> + 'static,
     TenantActor: Handler<M, Result = ()>,
 {
     type Output = ();
@@ -73,7 +81,7 @@ where
             return Poll::Pending;
         }
         if let Some(message) = self.before.take() {
-            actor.handle(message, ctx);
+            actor.handle(*message, ctx);
         }
         Poll::Ready(())
     }

@@ -19,8 +19,11 @@ where
     type Result = ();
 
     fn handle(&mut self, message: Inspect<F, T>, ctx: &mut Context<Self>) {
-        let Inspect { credential, look, reply } = message;
         let reading = self.resources.clock.read();
+        if self.has_many_due_holds(reading.now) {
+            return Self::end_holds_before(message, ctx);
+        }
+        let Inspect { credential, look, reply } = message;
         let seen = self
             .authenticate(&credential, reading.latest())
             .and_then(Caller::as_author)

@@ -90,10 +90,8 @@ impl Kavach {
         let route: Route = self.core.directory.living(id).ok_or_else(|| unknown_tenant(&TenantRef::Id(id)))?;
         let credential = self.credential;
         // Today's labels first: the trail then holds every change since.
-        let labels = match group_by.has_labels() {
-            true => Some(self.labels_today(only, &route).await?),
-            false => None,
-        };
+        let keys = group_by.label_keys();
+        let labels = if keys.is_empty() { None } else { Some(self.labels_today(only, &route, keys).await?) };
         let look = move |tenant: &Tenant, now| {
             let as_of = AsOf { began, asked: now };
             Ok((SettledCosts::of_tenant(tenant, now, Some(as_of)), as_of, tenant.seq()))
@@ -135,13 +133,19 @@ const LABELLED_AT_ONCE: usize = 10_000;
 
 impl Kavach {
     /// The labels that a tenant's agents have now, read a part at a time.
-    async fn labels_today(&self, only: Option<TenantId>, route: &Route) -> Result<LabelHistory, Error> {
+    async fn labels_today(
+        &self,
+        only: Option<TenantId>,
+        route: &Route,
+        keys: Vec<Box<str>>,
+    ) -> Result<LabelHistory, Error> {
         let credential = self.credential;
-        let mut labels = LabelHistory::default();
+        let mut labels = LabelHistory::of(keys.clone());
         let mut from = 0;
         loop {
+            let keys = keys.clone();
             let look = move |tenant: &Tenant, _| {
-                let mut part = LabelHistory::default();
+                let mut part = LabelHistory::of(keys);
                 let rest = tenant.agents().get(from..).unwrap_or_default();
                 part.add_today(rest.iter().take(LABELLED_AT_ONCE));
                 Ok((part, rest.len() > LABELLED_AT_ONCE))

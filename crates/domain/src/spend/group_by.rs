@@ -108,9 +108,13 @@ impl GroupBy {
         self.0.iter().map(Dimension::column)
     }
 
-    /// Whether it groups by labels.
-    pub fn has_labels(&self) -> bool {
-        self.0.iter().any(|dimension| matches!(dimension, Dimension::Label(_)))
+    /// The keys of the labels that it groups by.
+    pub fn label_keys(&self) -> Vec<Box<str>> {
+        let keys = self.0.iter().filter_map(|dimension| match dimension {
+            Dimension::Label(key) => Some(key.clone()),
+            _ => None,
+        });
+        keys.collect()
     }
 }
 
@@ -122,7 +126,8 @@ mod tests {
     fn a_list_of_names_is_read_in_its_order() {
         let by = GroupBy::parse("groupBy", "month,owner,label:cost/center,tenant").unwrap();
         assert_eq!(by.columns().collect::<Vec<_>>(), ["month", "userId", "label:cost/center", "tenantId"]);
-        assert!(by.has_labels() && !GroupBy::default().has_labels());
+        assert_eq!(by.label_keys(), ["cost/center".into()]);
+        assert!(GroupBy::default().label_keys().is_empty());
         assert_eq!(GroupBy::parse("groupBy", "label:a,label:b").unwrap().dimensions().len(), 2);
         assert_eq!(GroupBy::default().dimensions(), []);
     }

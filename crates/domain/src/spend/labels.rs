@@ -10,19 +10,29 @@ use crate::agent::labels::Labels;
 use crate::event::{Before, Change, ChangeRecord};
 use crate::id::AgentId;
 
-/// The labels of one tenant's agents, today and before each change.
+/// The labels with some keys of one tenant's agents, today and before each change.
 #[derive(Debug, Default)]
 pub struct LabelHistory {
+    /// The keys. Others are not kept: an agent may have many, and change them often.
+    keys: Vec<Box<str>>,
     today: HashMap<AgentId, Labels>,
     /// The numbers of the events that changed an agent's labels, ascending, with those that it had before.
     before: HashMap<AgentId, Vec<(u64, Labels)>>,
 }
 
 impl LabelHistory {
+    /// A history of the labels with these keys.
+    pub fn of(keys: Vec<Box<str>>) -> Self {
+        Self { keys, ..Self::default() }
+    }
+
     /// Takes the labels that agents have today.
     pub fn add_today<'a>(&mut self, agents: impl IntoIterator<Item = &'a Agent>) {
+        let Self { keys, today, before: _ } = self;
         let labelled = agents.into_iter().map(|agent| (agent.profile.id, &agent.profile.spec.labels));
-        self.today.extend(labelled.filter(|(_, labels)| !labels.is_empty()).map(|(id, labels)| (id, labels.clone())));
+        // The agent's own set of labels is shared, so it takes no memory.
+        let asked = labelled.filter(|(_, labels)| keys.iter().any(|key| labels.get(key).is_some()));
+        today.extend(asked.map(|(id, labels)| (id, labels.clone())));
     }
 
     /// Takes a change, which event `seq` made. Changes come oldest first, up to the last one that today's labels show or
@@ -31,10 +41,10 @@ impl LabelHistory {
         let Change::AgentUpdated { agent, spec } = &record.change else { return };
         // Versions without labels recorded nothing from before, and no labels after it either.
         let before = match record.before.as_deref() {
-            Some(Before::Agent(before)) => before.labels.clone(),
+            Some(Before::Agent(before)) => kept(&self.keys, &before.labels),
             _ => Labels::default(),
         };
-        if before != spec.labels {
+        if before != kept(&self.keys, &spec.labels) {
             self.before.entry(*agent).or_default().push((seq, before));
         }
     }
@@ -49,6 +59,11 @@ impl LabelHistory {
     pub fn merge_today(&mut self, other: Self) {
         self.today.extend(other.today);
     }
+}
+
+fn kept(keys: &[Box<str>], labels: &Labels) -> Labels {
+    let kept = keys.iter().filter_map(|key| Some((String::from(&**key), labels.get(key)?.to_owned())));
+    kept.collect::<Vec<_>>().into()
 }
 
 #[cfg(test)]
@@ -82,7 +97,7 @@ mod tests {
     #[test]
     fn labels_are_those_before_the_next_change_or_todays() {
         let [one, other, none] = [1, 2, 3].map(|seq| AgentId::derive(Timestamp::default(), seq, TenantTag(1)));
-        let mut history = LabelHistory::default();
+        let mut history = LabelHistory::of(vec!["team".into()]);
         history.today.extend([(one, labels("web")), (other, labels("data"))]);
         history.add_change(10, &update(one, Some(""), "data"));
         history.add_change(12, &update(one, Some("data"), "data"));
@@ -97,5 +112,8 @@ mod tests {
         assert_eq!([1, 99].map(|seq| team(other, seq)), [Some("data"); 2]);
         assert_eq!(team(none, 9), None);
         assert_eq!(history.before.len(), 1, "an update that leaves the labels takes no memory");
+        let mut others = LabelHistory::of(vec!["region".into()]);
+        others.add_change(10, &update(one, Some(""), "data"));
+        assert!(others.before.is_empty(), "nor does one of other labels");
     }
 }
