@@ -1,10 +1,12 @@
 //! What all readers of audit trails share: how many may read at once, and who follows which trail.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fair_semaphore::{FairSemaphore, Party};
 use super::journal_watch::JournalWatch;
+use super::reader_threads::ReaderThreads;
 use crate::domain::limits::{
     MAX_AUDIT_PAGES, MAX_AUDIT_PAGES_PER_TENANT, MAX_AUDIT_READERS, MAX_EXPORTS, MAX_EXPORTS_PER_TENANT,
     MAX_SPEND_REPORTS, MAX_SPEND_REPORTS_PER_TENANT, MAX_STREAMS, MAX_STREAMS_PER_TENANT, RESERVED_EXPORTS,
@@ -17,6 +19,8 @@ pub struct AuditLimits {
     /// Permits to read a journal. A reader holds one for a few milliseconds' work and then queues again, so that a long
     /// scan lets short ones through. Each party has at most one, so that many scans do too.
     pub readers: Arc<FairSemaphore>,
+    /// The threads of those who hold one.
+    pub threads: ReaderThreads,
     /// Permits to make a page of entries, which stays in memory until it is answered.
     pub pages: Arc<FairSemaphore>,
     /// Permits to make a spend report, which holds its groups while it reads.
@@ -29,21 +33,27 @@ pub struct AuditLimits {
     pub streams: Arc<Slots>,
 }
 
-impl Default for AuditLimits {
-    fn default() -> Self {
+impl AuditLimits {
+    /// Nobody reads yet.
+    ///
+    /// # Errors
+    /// The system has no room for threads that read.
+    pub fn new() -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slots = |what, most, reserved, each| {
             let taken = Mutex::default();
             Arc::new(Slots { what, most, reserved, each, taken })
         };
-        Self {
-            readers: FairSemaphore::new((cores / 2).clamp(1, MAX_AUDIT_READERS), 1),
+        let readers = (cores / 2).clamp(1, MAX_AUDIT_READERS);
+        Ok(Self {
+            readers: FairSemaphore::new(readers, 1),
+            threads: ReaderThreads::new(readers)?,
             pages: FairSemaphore::new(MAX_AUDIT_PAGES, MAX_AUDIT_PAGES_PER_TENANT),
             reports: FairSemaphore::new(MAX_SPEND_REPORTS, MAX_SPEND_REPORTS_PER_TENANT),
             watch: Arc::default(),
             exports: slots("exports", MAX_EXPORTS, RESERVED_EXPORTS, MAX_EXPORTS_PER_TENANT),
             streams: slots("streams", MAX_STREAMS, RESERVED_STREAMS, MAX_STREAMS_PER_TENANT),
-        }
+        })
     }
 }
 

@@ -14,7 +14,7 @@
 //! | what actors share, and the process as a whole | [`resources`], [`core`] |
 //! | the server's clock, and what holds while the system's is wrong | [`clock`] |
 //! | instance policies, and the way between their lender and tenants | [`leases`], [`lease_exchange`] |
-//! | who reads and follows audit trails, and how many at once | [`audit_limits`], [`fair_semaphore`], [`journal_watch`] |
+//! | who reads and follows audit trails, and how many at once | [`audit_limits`], [`fair_semaphore`], [`reader_threads`], [`journal_watch`] |
 
 pub mod audit_limits;
 pub mod catalog_keeper;
@@ -29,6 +29,7 @@ pub mod log_keeper;
 pub mod log_turns;
 pub mod mailbox;
 pub mod messages;
+pub mod reader_threads;
 pub mod registry;
 pub mod registry_messages;
 pub mod reply;

@@ -88,7 +88,7 @@ impl Resources {
             compressor,
             durability,
             snapshot_writers: Semaphore::new(SNAPSHOT_WRITERS),
-            audit: AuditLimits::default(),
+            audit: AuditLimits::new()?,
             leases: Leases::default(),
             storage_failures: AtomicUsize::new(0),
             tried: tokio::sync::Mutex::default(),

@@ -79,7 +79,8 @@ impl Client {
     ) -> Result<u16, Failure> {
         let turn: Turn = Arc::new(turn);
         let late = || Failure::new(format!("it did not answer within {} seconds", ATTEMPT.as_secs()));
-        let status = timeout(ATTEMPT, self.exchange(&turn, url, headers, body)).await.unwrap_or_else(|_| Err(late()))?;
+        let status =
+            timeout(ATTEMPT, self.exchange(&turn, url, headers, body)).await.unwrap_or_else(|_| Err(late()))?;
         let problem = match status {
             200..300 => return Ok(status),
             300..400 => format!("it answered {status}, and redirects are not followed: change the webhook's URL"),
@@ -88,13 +89,7 @@ impl Client {
         Err(Failure { status: Some(status), problem })
     }
 
-    async fn exchange(
-        &self,
-        turn: &Turn,
-        url: &Url,
-        headers: &[(&str, String)],
-        body: &[u8],
-    ) -> Result<u16, Failure> {
+    async fn exchange(&self, turn: &Turn, url: &Url, headers: &[(&str, String)], body: &[u8]) -> Result<u16, Failure> {
         let with_tls = url.scheme() == "https";
         let addresses = self.addresses(turn, url, with_tls).await?;
         let stream = connect(&addresses).await?;

@@ -1,13 +1,14 @@
 //! Who may read an audit trail, and when: reads run in short steps on threads that serve no calls.
 //!
 //! Each step holds one of a few permits ([`AuditLimits::readers`]), which are handed out fairly. However far back
-//! someone reads, and however often, decisions keep their cores and everyone else's short reads get through.
+//! someone reads, and however often, decisions keep their cores and everyone else's short reads get through. The threads
+//! have a lower priority ([`ReaderThreads`]).
 //!
 //! [`AuditLimits::readers`]: crate::actors::audit_limits::AuditLimits::readers
+//! [`ReaderThreads`]: crate::actors::reader_threads::ReaderThreads
 
 use std::io;
 
-use actix_rt::task::spawn_blocking;
 use tracing::error;
 
 use crate::actors::fair_semaphore::Party;
@@ -25,7 +26,7 @@ impl Kavach {
         step: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let permit = self.core.audit.readers.take(self.party(tenant)).await.map_err(unreadable)?;
-        let read = spawn_blocking(move || {
+        let read = self.core.audit.threads.run(move || {
             let read = step();
             // Only now: the caller may have gone away while this thread is still reading.
             drop(permit);

@@ -98,7 +98,7 @@ impl SettlementReader {
         // Few events are settlements, and most of the time would go into reading the others.
         if is_usage(bytes)
             && let (moment, Event::Used(record)) = decode(seq, bytes)?
-            && let Some(decision) = record.settles
+            && let Some(decision) = &record.settles
             && self.as_of.is_none_or(|as_of| as_of.covers_usage(&record, moment.at))
         {
             self.found.insert(decision.seq, record.cost);

@@ -507,7 +507,7 @@ fn a_slice_outlives_its_policy_being_switched_off_but_not_its_deletion() {
     assert_eq!((world.dropped(0), world.call_through(0, 0)), (None, true));
     world.patch(r#"{"status":"active"}"#);
     assert_eq!((world.dropped(0), world.call_through(0, 0)), (None, false));
-    world.lender.run(world.now, DeletePolicy { id: world.policy });
+    world.lender.run(world.now, DeletePolicy(world.policy));
     world.set = world.lender.tenant.instance_set();
     assert_eq!(world.dropped(0), Some(LeaseRecord::Dropped { policies: vec![world.policy.seq()] }));
 }
