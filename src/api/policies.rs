@@ -201,9 +201,10 @@ impl From<InstanceCheck> for InstanceCheckJson {
 pub async fn create(Admin(kavach): Admin, new: Once<NewPolicy>) -> HandlerResult {
     let (kavach, new) = new.of(kavach);
     let view = kavach.policies().create(new).await?;
+    let agents = kavach.policies().agents_covered(&view).await;
     let mut response = note_repeat(&kavach, HttpResponse::Created());
     response.insert_header(("Location", format!("/v1/policies/{}", view.policy.profile.id)));
-    responses::json(response, &PolicyJson::from(view))
+    responses::json(response, &PolicyJson::from(view).about(agents))
 }
 
 /// `GET /v1/policies`
@@ -224,13 +225,15 @@ pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Q
 /// `GET /v1/policies/{id}`
 pub async fn get(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
     let view = kavach.policies().get(&id).await?;
-    responses::json(HttpResponse::Ok(), &PolicyJson::from(view))
+    let agents = kavach.policies().agents_covered(&view).await;
+    responses::json(HttpResponse::Ok(), &PolicyJson::from(view).about(agents))
 }
 
 /// `PATCH /v1/policies/{id}`
 pub async fn update(Admin(kavach): Admin, (id, Body(patch)): (Path<String>, Body<PolicyPatch>)) -> HandlerResult {
     let view = kavach.policies().update(&id, patch).await?;
-    responses::json(HttpResponse::Ok(), &PolicyJson::from(view))
+    let agents = kavach.policies().agents_covered(&view).await;
+    responses::json(HttpResponse::Ok(), &PolicyJson::from(view).about(agents))
 }
 
 /// `DELETE /v1/policies/{id}`

@@ -25,6 +25,9 @@ use crate::domain::permission::pattern::check_resource;
 use crate::domain::{AgentId, Code, Command, Credential, Error, PolicyId, Tenant, TenantRef, Timestamp};
 use crate::store::CatalogRow;
 
+/// Agents of a tenant that are counted at once: that takes a fraction of a millisecond.
+const COUNTED_AT_ONCE: usize = 10_000;
+
 /// Calls about policies.
 pub struct Policies<'a>(pub(super) &'a Kavach);
 
@@ -110,6 +113,24 @@ impl Policies<'_> {
             })
         };
         self.0.inspect(&route, look).await
+    }
+
+    /// How many active agents a policy is about; `None` for one of the whole instance, or if they can't be counted now.
+    pub async fn agents_covered(&self, view: &PolicyView) -> Option<usize> {
+        let (id, route) = (view.policy.profile.id, Route { id: view.tenant, slug: None });
+        if is_instance(&view.policy) {
+            return None;
+        }
+        let (mut agents, mut from) = (0usize, 0);
+        loop {
+            let look = move |tenant: &Tenant, now| tenant.covered_by(id, from, COUNTED_AT_ONCE, now);
+            let covered = self.0.inspect(&route, look).await.ok()?;
+            agents = agents.saturating_add(covered.agents);
+            match covered.next {
+                Some(next) => from = next,
+                None => return Some(agents),
+            }
+        }
     }
 
     fn is_operator(&self) -> bool {
