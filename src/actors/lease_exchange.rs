@@ -9,7 +9,7 @@ use actix::{Context, Handler, Message};
 use super::core::{Core, Unreachable, Visit};
 use super::leases::Exchange;
 use super::mailbox::overloaded;
-use super::messages::{AskSlice, FindInstanceSet, RecallSlice};
+use super::messages::{AskSlice, FindInstanceSet, ForeseeSlices, RecallSlice};
 use super::reply::Reply;
 use super::tenant::TenantActor;
 use crate::domain::{Code, Error, TenantId};
@@ -55,6 +55,10 @@ impl MailboxExchange {
 
 impl Exchange for MailboxExchange {
     fn ask(&self, message: AskSlice) {
+        self.send(TenantId::DEFAULT, Visit::Call, message, |message| message.reply);
+    }
+
+    fn foresee(&self, message: ForeseeSlices) {
         self.send(TenantId::DEFAULT, Visit::Call, message, |message| message.reply);
     }
 

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::messages::{AskSlice, FindInstanceSet, RecallSlice};
+use super::messages::{AskSlice, FindInstanceSet, ForeseeSlices, RecallSlice};
 use crate::domain::instance::published::InstanceSet;
 
 /// The way between the default tenant, which lends, and the others. What can't be sent is answered with the reason, or
@@ -12,6 +12,8 @@ use crate::domain::instance::published::InstanceSet;
 pub trait Exchange: Send + Sync {
     /// Asks the lender for a slice.
     fn ask(&self, message: AskSlice);
+    /// Asks the lender what it would say.
+    fn foresee(&self, message: ForeseeSlices);
     /// Asks a tenant for what it has.
     fn recall(&self, message: RecallSlice);
     /// Has the lender read into memory, which publishes what it knows.

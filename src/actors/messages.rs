@@ -18,6 +18,7 @@ use crate::domain::decision::explain::Step;
 use crate::domain::event::Before;
 use crate::domain::idempotency::key::RequestKey;
 use crate::domain::instance::lease::{Ask, Lease, Recall};
+use crate::domain::instance::prospect::Foreseen;
 use crate::domain::tenant::{Caller, Command};
 use crate::domain::text::Slug;
 use crate::domain::webhook::outbox::DeliveryRecord;
@@ -136,6 +137,16 @@ pub struct AskSlice {
     pub ask: Ask,
     /// The reply channel.
     pub reply: Reply<Lease>,
+}
+
+/// Say what would become of questions for slices, and lend nothing. Only the default tenant is asked.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ForeseeSlices {
+    /// The questions, each with what other tenants just told of their slices.
+    pub asks: Vec<(Ask, Vec<Ask>)>,
+    /// The reply channel, for an answer to each.
+    pub reply: Reply<Vec<Foreseen>>,
 }
 
 /// Give back what is left of a slice.

@@ -12,6 +12,9 @@ use super::responses;
 use super::streaming::{Pulled, PulledBody};
 use crate::domain::audit::{AuditKinds, AuditResult};
 use crate::domain::limits::{MAX_AUDIT_OFFSET, MAX_FILTER_ACTIONS, MAX_PAGE};
+use crate::domain::permission::constraint::ip_allowlist::parse_net;
+use crate::domain::permission::pattern::Pattern;
+use crate::domain::text::quote;
 use crate::domain::{AgentId, AuditEntry, AuditFilter, AuditId, Code, Error, TenantRef, TraceId, schema};
 use crate::service::{AuditQuery, AuditStream, Export, ExportFormat, StreamItem, write_line};
 
@@ -48,6 +51,15 @@ pub struct AuditListQuery {
     /// Entries of calls that were part of that trace.
     #[schemars(with = "Option<TraceId>")]
     trace_id: Option<String>,
+    /// Entries of calls that were denied with that code.
+    #[schemars(with = "Option<Code>")]
+    code: Option<String>,
+    /// Entries about resources that match, as a permission's pattern does.
+    #[schemars(with = "Option<schema::ResourcePattern>")]
+    resource: Option<String>,
+    /// Entries of callers at that address, or in that network in CIDR notation.
+    #[schemars(with = "Option<schema::AddressOrNetwork>")]
+    ip: Option<String>,
     /// Items of a page, 100 by default.
     #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
@@ -110,7 +122,8 @@ impl AuditListQuery {
     }
 
     fn filter(self) -> Result<(Option<TenantRef>, AuditFilter), Problem> {
-        let Self { kind, tenant_id, agent_id, user_id, owner_id, since, until, actions, result, trace_id, .. } = self;
+        let Self { kind, tenant_id, agent_id, user_id, owner_id, since, until, actions, result, .. } = self;
+        let (trace_id, code, resource, ip) = (self.trace_id, self.code, self.resource, self.ip);
         let agent = agent(agent_id)?;
         let (since, until) = period(since, until, None)?;
         let actions: Vec<Box<str>> = actions.iter().flat_map(|list| list.split(',')).map(Into::into).collect();
@@ -122,7 +135,21 @@ impl AuditListQuery {
         }
         let trace = trace_id.map(|text| TraceId::parse_query("traceId", &text)).transpose()?;
         let owner = owner(user_id, owner_id)?.map(Into::into);
-        let filter = AuditFilter { kind, agent, owner, since, until, actions, result, trace };
+        let code = code.map(|text| {
+            let known = Code::ALL.iter().find(|code| code.as_str() == text);
+            let problem = || invalid("code", format!("must be a code such as BUDGET_EXCEEDED, not '{}'", quote(&text)));
+            known.copied().ok_or_else(problem)
+        });
+        let resource = resource.map(|text| {
+            let named = |bad: Error| Error::new(Code::InvalidQuery, bad.message()).with_details(bad.details().clone());
+            Pattern::parse("resource", &text).map_err(|bad| Problem(named(bad)))
+        });
+        let ip = ip.map(|text| {
+            let problem = || invalid("ip", format!("must be an address or a network, not '{}'", quote(&text)));
+            parse_net(&text).ok_or_else(problem)
+        });
+        let (code, resource, ip) = (code.transpose()?, resource.transpose()?, ip.transpose()?);
+        let filter = AuditFilter { kind, agent, owner, since, until, actions, result, trace, code, resource, ip };
         Ok((tenant_id.as_deref().map(TenantRef::parse), filter))
     }
 }

@@ -41,7 +41,8 @@ pub struct ProblemBody<'a> {
     code: Code,
     /// A copy of `detail`.
     message: &'a str,
-    /// Facts for programs, such as the `field` that is wrong; `null` where there are none.
+    /// Facts for programs, such as the `field` that is wrong; `null` where there are none. If several are, `problems` has
+    /// the `field` and the `message` of each, and `field` is the first of them.
     #[schemars(with = "Option<schema::AnyObject>")]
     details: &'a Value,
 }

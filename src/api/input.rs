@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::auth::shared;
+use super::body_problems::body_problems;
 use super::error::Problem;
 use super::slow_client_memory::SlowClientMemory;
 use super::strict_json::StrictJson;
@@ -324,20 +325,13 @@ pub fn refuse_query(text: &str) -> Result<(), Problem> {
     }
 }
 
-/// Reads JSON (RFC 8259). The error names the place in the value; of what is no JSON, line and column.
+/// Reads JSON (RFC 8259). The error names all places where something is wrong; of what is no JSON, line and column.
 ///
 /// # Errors
 /// `INVALID_BODY`.
 pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
     let mut parser = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(StrictJson(&mut parser)).map_err(|problem| {
-        // The client spelled the name of an unknown field.
-        let path = quote(&problem.path().to_string());
-        Problem(match path.as_str() {
-            "." | "?" => unreadable(None, problem.inner()),
-            _ => unreadable(Some(&path), problem.inner()),
-        })
-    })?;
+    let value = T::deserialize(StrictJson(&mut parser)).map_err(|_| Problem(body_problems::<T>(bytes, None)))?;
     parser.end().map_err(|problem| Problem(unreadable(None, &problem)))?;
     Ok(value)
 }
@@ -348,13 +342,7 @@ pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
 /// `INVALID_BODY`.
 pub fn parse_part<'de, T: Deserialize<'de>>(place: &str, part: &'de RawValue) -> Result<T, Error> {
     let mut parser = serde_json::Deserializer::from_str(part.get());
-    serde_path_to_error::deserialize(StrictJson(&mut parser)).map_err(|problem| {
-        let field = match quote(&problem.path().to_string()).as_str() {
-            "." | "?" => place.to_owned(),
-            path => format!("{place}.{path}"),
-        };
-        unreadable(Some(&field), problem.inner())
-    })
+    T::deserialize(StrictJson(&mut parser)).map_err(|_| body_problems::<T>(part.get().as_bytes(), Some(place)))
 }
 
 /// The owner that a filter asks for under either of its two names. Owners are stored trimmed and composed, so the filter

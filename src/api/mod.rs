@@ -11,6 +11,7 @@
 //! | how many calls without a valid key an address may make | `auth_throttle` |
 //! | how an error becomes an answer | [`error`] |
 //! | how bodies and queries are read | [`input`], by the rules of [`strict_json`] |
+//! | all that is wrong with a body | `body_problems`, which reads on by `mended_json` |
 //! | requests that are carried out once | [`idempotency`] |
 //! | what an authorize call sends | [`authorize_body`]; [`fast_authorize_json`] reads most of them |
 //! | which trace a call is part of | `traceparent` |
@@ -30,6 +31,7 @@ mod auth_throttle;
 pub mod authorize;
 pub mod authorize_body;
 pub mod authzen;
+mod body_problems;
 pub mod delegations;
 pub mod endpoint;
 pub mod error;
@@ -41,6 +43,7 @@ pub mod health;
 pub mod holds;
 pub mod idempotency;
 pub mod input;
+mod mended_json;
 mod metric_families;
 pub mod metrics;
 pub mod openapi;

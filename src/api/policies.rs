@@ -15,10 +15,11 @@ use crate::domain::budget::cost::Cost;
 use crate::domain::budget::counts::Period;
 use crate::domain::budget::policy::{PolicyScope, PolicyStatus};
 use crate::domain::budget::policy_commands::{NewPolicy, PolicyPatch};
+use crate::domain::instance::prospect::Prospect;
 use crate::domain::limits::MAX_PAGE;
 use crate::domain::text::quote;
 use crate::domain::{AgentId, Code, Error, PolicyId, TenantRef, schema};
-use crate::service::{CheckedCall, PolicyFilter};
+use crate::service::{CheckedBudgets, CheckedCall, InstanceCheck, PolicyFilter};
 
 /// The query of a list of policies.
 #[derive(Deserialize, JsonSchema)]
@@ -121,17 +122,89 @@ pub struct CheckJson {
     /// How many more there are than shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     more_warnings: Option<usize>,
-    /// All policies that would be charged, with their usage.
+    /// All policies of its tenant that would be charged, with their usage.
     policies: Vec<PolicyJson>,
+    /// What policies of the whole instance say that would be charged. Absent if there are none, or if a policy of its tenant
+    /// stops the call.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    instance_policies: Vec<InstanceCheckJson>,
+}
+
+/// What a policy of the whole instance says to a call.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "InstanceCheck")]
+struct InstanceCheckJson {
+    /// The policy's id.
+    policy_id: PolicyId,
+    /// Whether there is enough for the call.
+    outcome: InstanceOutcome,
+    /// Seconds until there may be; absent if there is now, or never will be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+    /// What the tenant has left in its slice. Only operators see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slice_left: Option<AmountsJson>,
+    /// What can still be lent. Only operators see it, and only if the slice does not suffice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lendable: Option<AmountsJson>,
+}
+
+/// Whether there is enough of a policy of the whole instance.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "InstanceOutcome")]
+enum InstanceOutcome {
+    /// There is.
+    Fits,
+    /// There is if tenants that did not tell in time have not spent what they hold.
+    Depends,
+    /// There is not, whatever they hold.
+    Exhausted,
+}
+
+/// Calls and cost.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "InstanceAmounts")]
+struct AmountsJson {
+    /// Calls; `null` if the policy does not limit them.
+    calls: Option<u64>,
+    /// Cost; `null` if the policy does not limit it.
+    tokens_cost: Option<Cost>,
+}
+
+impl From<(Option<u64>, Option<Cost>)> for AmountsJson {
+    fn from((calls, tokens_cost): (Option<u64>, Option<Cost>)) -> Self {
+        Self { calls, tokens_cost }
+    }
+}
+
+impl From<InstanceCheck> for InstanceCheckJson {
+    fn from(check: InstanceCheck) -> Self {
+        let InstanceCheck { policy, prospect, drained, amounts } = check;
+        Self {
+            policy_id: policy,
+            outcome: match prospect {
+                Prospect::Fits => InstanceOutcome::Fits,
+                Prospect::Depends => InstanceOutcome::Depends,
+                Prospect::Exhausted { .. } => InstanceOutcome::Exhausted,
+            },
+            retry_after: drained.and_then(|drained| drained.retry_after),
+            slice_left: amounts.map(|amounts| amounts.slice.into()),
+            lendable: amounts.and_then(|amounts| amounts.lendable).map(Into::into),
+        }
+    }
 }
 
 /// `POST /v1/policies`
 pub async fn create(Admin(kavach): Admin, new: Once<NewPolicy>) -> HandlerResult {
     let (kavach, new) = new.of(kavach);
     let view = kavach.policies().create(new).await?;
+    let agents = kavach.policies().agents_covered(&view).await;
     let mut response = note_repeat(&kavach, HttpResponse::Created());
     response.insert_header(("Location", format!("/v1/policies/{}", view.policy.profile.id)));
-    responses::json(response, &PolicyJson::from(view))
+    responses::json(response, &PolicyJson::from(view).about(agents))
 }
 
 /// `GET /v1/policies`
@@ -151,12 +224,16 @@ pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Q
 
 /// `GET /v1/policies/{id}`
 pub async fn get(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
-    responses::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().get(&id).await?))
+    let view = kavach.policies().get(&id).await?;
+    let agents = kavach.policies().agents_covered(&view).await;
+    responses::json(HttpResponse::Ok(), &PolicyJson::from(view).about(agents))
 }
 
 /// `PATCH /v1/policies/{id}`
 pub async fn update(Admin(kavach): Admin, (id, Body(patch)): (Path<String>, Body<PolicyPatch>)) -> HandlerResult {
-    responses::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().update(&id, patch).await?))
+    let view = kavach.policies().update(&id, patch).await?;
+    let agents = kavach.policies().agents_covered(&view).await;
+    responses::json(HttpResponse::Ok(), &PolicyJson::from(view).about(agents))
 }
 
 /// `DELETE /v1/policies/{id}`
@@ -184,18 +261,28 @@ pub async fn reset_all(Admin(kavach): Admin, reset: Once<ResetAll>) -> HandlerRe
 pub async fn check(Admin(kavach): Admin, Body(body): Body<CheckBody>) -> HandlerResult {
     let cost = read_cost(body.tokens_cost.as_deref())?;
     let call = CheckedCall { action: body.action, resource: body.resource };
-    let (check, policies) = kavach.policies().check(&body.agent_id, call, cost).await?;
-    let denied = check.denied_by.map(|denied| *denied);
-    let notes = check.notes.map(|notes| *notes).unwrap_or_default();
+    let checked = kavach.policies().check(&body.agent_id, call, cost).await?;
+    let drained = checked.drained();
+    let CheckedBudgets { own, policies, instance } = checked;
+    let denied = match (own.denied_by, drained) {
+        (Some(denied), _) => Some((denied.policy_id, denied.retry_after, denied.message)),
+        (None, drained) => drained.map(|drained| (drained.policy, drained.retry_after, drained.message())),
+    };
+    let (policy_id, retry_after, reason) = match denied {
+        Some((policy, retry_after, reason)) => (Some(policy), retry_after, Some(reason)),
+        None => (None, None, None),
+    };
+    let notes = own.notes.map(|notes| *notes).unwrap_or_default();
     let answer = CheckJson {
-        allowed: denied.is_none(),
-        code: denied.as_ref().map(|_| Code::BudgetExceeded),
-        policy_id: denied.as_ref().map(|denied| denied.policy_id),
-        retry_after: denied.as_ref().and_then(|denied| denied.retry_after),
-        reason: denied.map(|denied| denied.message),
+        allowed: policy_id.is_none(),
+        code: policy_id.map(|_| Code::BudgetExceeded),
+        policy_id,
+        retry_after,
+        reason,
         warnings: notes.warnings,
         more_warnings: Some(notes.more_warnings).filter(|more| *more > 0),
         policies: policies.into_iter().map(PolicyJson::from).collect(),
+        instance_policies: instance.into_iter().map(InstanceCheckJson::from).collect(),
     };
     responses::json(HttpResponse::Ok(), &answer)
 }

@@ -307,6 +307,9 @@ pub struct PolicyJson {
     /// The limits that hold now, if that is not `limits`.
     #[serde(skip_serializing_if = "Option::is_none")]
     effective_limits: Option<LimitsJson>,
+    /// How many active agents it is about. Only in answers about one policy, and not for one of the whole instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    matches_agents: Option<usize>,
     /// When it last denied a call; `null` if it did not since it was last changed or reset.
     last_denied_at: Option<Timestamp>,
     /// When it was created.
@@ -395,10 +398,18 @@ impl From<PolicyView> for PolicyJson {
             windows,
             terms: TermsView::of(&profile.terms),
             effective_limits: (limits != profile.limits).then(|| limits.into()),
+            matches_agents: None,
             last_denied_at,
             created_at: profile.created_at,
             updated_at: profile.updated_at,
         }
+    }
+}
+
+impl PolicyJson {
+    /// The same with the number of agents that it is about.
+    pub fn about(self, agents: Option<usize>) -> Self {
+        Self { matches_agents: agents, ..self }
     }
 }
 

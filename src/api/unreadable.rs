@@ -5,14 +5,45 @@ use serde_json::error::Category;
 use crate::domain::text::quote_cause;
 use crate::domain::{Code, Error};
 
+/// What a value is wrong about.
+pub enum Mistake {
+    /// An object lacks that member.
+    Missing(String),
+    /// Nobody knows the member.
+    Unknown,
+    /// The value itself.
+    Value,
+}
+
+impl Mistake {
+    /// What that error is about.
+    pub fn of(problem: &serde_json::Error) -> Self {
+        let cause = cause_of(problem);
+        match missing_field(&cause) {
+            Some(name) => Self::Missing(name.to_owned()),
+            None if cause.starts_with("unknown field `") => Self::Unknown,
+            None => Self::Value,
+        }
+    }
+}
+
+/// What is wrong. Where text is no JSON, line and column help. Else the field's name does.
+fn cause_of(problem: &serde_json::Error) -> String {
+    let text = problem.to_string();
+    let at = format!(" at line {} column {}", problem.line(), problem.column());
+    let is_data = problem.classify() == Category::Data;
+    quote_cause(if is_data { text.strip_suffix(&at).unwrap_or(&text) } else { &text })
+}
+
+/// The field that is missing, if that is the cause.
+fn missing_field(cause: &str) -> Option<&str> {
+    cause.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'))
+}
+
 /// The error about a body, or about the value at that place in it.
 pub fn unreadable(place: Option<&str>, problem: &serde_json::Error) -> Error {
-    let text = problem.to_string();
-    // Where text is no JSON, line and column help. Else the field's name does.
-    let is_data = problem.classify() == Category::Data;
-    let at = format!(" at line {} column {}", problem.line(), problem.column());
-    let cause = quote_cause(if is_data { text.strip_suffix(&at).unwrap_or(&text) } else { &text });
-    if let Some(name) = cause.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+    let cause = cause_of(problem);
+    if let Some(name) = missing_field(&cause) {
         let field = place.map_or_else(|| name.to_owned(), |place| format!("{place}.{name}"));
         return Error::field(Code::InvalidBody, &field, "is missing");
     }

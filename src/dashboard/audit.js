@@ -11,7 +11,7 @@ import { tenantFilter, tenantChoices } from "./tenant-filter.js";
 /** Entries of one page, and the most that a live tail keeps. */
 const PAGE = 50;
 const MOST_ROWS = 200;
-const FILTERS = ["tenantId", "kind", "result", "agentId", "userId", "actions", "since", "until"];
+const FILTERS = ["tenantId", "kind", "result", "agentId", "userId", "actions", "code", "resource", "ip", "since", "until"];
 
 export async function audit(ctx) {
   return [pageHead("Audit", { sub: "Every decision, usage report and change is one entry that nothing updates." }), await auditView(ctx)];
@@ -100,6 +100,9 @@ export async function auditView({ query, signal, tenant, parts }) {
     field("Kind", "kind", { value: given.kind, onchange: goto, options: [["", "Decisions"], ["usage", "Usage reports"], ["admin", "Changes"], ["delivery", "Messages to webhooks"], ["all", "Everything"]] }),
     field("Result", "result", { value: given.result, onchange: goto, options: [["", "Any"], ["allowed", "Allowed"], ["denied", "Denied"], ["rate_limited", "Rate-limited"]] }),
     field("Actions", "actions", { value: given.actions, onchange: goto, placeholder: "read, execute" }),
+    field("Code", "code", { value: given.code, onchange: goto, placeholder: "BUDGET_EXCEEDED" }),
+    field("Resource", "resource", { value: given.resource, onchange: goto, placeholder: "mcp:github:*" }),
+    field("Address", "ip", { value: given.ip, onchange: goto, placeholder: "192.0.2.0/24" }),
     field("Agent id", "agentId", { value: given.agentId, onchange: goto, "data-search": "", placeholder: "agt_…" }),
     field("Owner", "userId", { value: given.userId, onchange: goto }),
     field("Since (UTC)", "since", { type: "datetime-local", value: given.since, onchange: goto }),

@@ -130,9 +130,11 @@ function editPolicy({ tenant, policy, refresh }) {
     // What was not touched is not sent: a time that has passed meanwhile would be refused.
     const was = policy?.temporary;
     const same = text(form, "temporary.until") === (was?.until.slice(0, 16) ?? "") && ALL_LIMITS.every(([name]) => text(form, `temporary.limits.${name}`) === shownLimit(was?.limits ?? {}, name));
+    let made = null;
     if (policy) await patch(`/v1/policies/${policy.id}`, { ...all, ...(same && { temporary: undefined }) });
-    else await post("/v1/policies", { ...(tenant === "default" && { scope: text(form, "scope") }), tenantId: tenant === "default" ? null : tenant, agentId: text(form, "agentId") || null, userId: text(form, "userId") || null, ...all });
-    toast(policy ? "Saved" : "The policy is on");
+    else made = await post("/v1/policies", { ...(tenant === "default" && { scope: text(form, "scope") }), tenantId: tenant === "default" ? null : tenant, agentId: text(form, "agentId") || null, userId: text(form, "userId") || null, ...all });
+    const idle = made?.matchesAgents === 0 ? ", and no agent matches it yet" : "";
+    toast(policy ? "Saved" : `The policy is on${idle}`);
     await refresh();
   });
 }

@@ -9,6 +9,7 @@
 //! | which tenants a caller may reach | `tenant_access` |
 //! | how a call reaches a tenant's actor, and full mailboxes | `tenant_calls` |
 //! | decisions: single, batched, explained | `authorize`; searches for what is allowed: `search` |
+//! | what policies of the whole instance say to a budget check | `budget_check` |
 //! | changes and look-ups of one resource | `tenants`, `agents`, `delegations`, `policies`, `usage`, `holds` |
 //! | requests that came before with the same idempotency key | `repeats`; the key, `once_key` |
 //! | webhooks: their changes and look-ups; who sends their messages | `webhooks`; `courier` |
@@ -21,6 +22,7 @@
 mod agents;
 mod audit;
 mod authorize;
+mod budget_check;
 mod courier;
 mod delegations;
 #[cfg(feature = "test-hooks")]
@@ -48,12 +50,13 @@ pub use audit::{
     Audit, AuditQuery, AuditStream, Export, ExportFormat, KEEP_ALIVE, SpendQuery, SpendReport, StreamItem, WriteEntry,
     guard_cell, write_line,
 };
+pub use budget_check::{CheckedBudgets, CheckedCall, InstanceAmounts, InstanceCheck};
 pub(crate) use courier::CourierThread;
 pub use delegations::Delegations;
 pub use holds::{HoldFilter, Holds};
 pub use kavach::Kavach;
 pub use lists::{Page, PageRequest};
-pub use policies::{AgentPolicies, CheckedCall, Policies, PolicyFilter};
+pub use policies::{AgentPolicies, Policies, PolicyFilter};
 pub use search::{SearchPage, SearchResult};
 pub use stats::{SlowTenant, Stats, TenantIdentity};
 pub use tenants::{KeyWithSecret, Tenants};

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::budget_check::{CheckedBudgets, CheckedCall};
 use super::kavach::Kavach;
 use super::lists::{InRow, Page, PageRequest};
 use super::tenant_calls::lost;
 use crate::actors::Route;
 use crate::actors::messages::{ExecuteRecalled, FindInstanceSet};
 use crate::domain::agent::commands::{no_such_agent, unknown_agent};
-use crate::domain::budget::check::BudgetCheck;
 use crate::domain::budget::cost::Cost;
 use crate::domain::budget::counts::Period;
 use crate::domain::budget::policy::{Policy, PolicyScope, PolicyStatus};
@@ -18,13 +18,15 @@ use crate::domain::budget::policy_commands::{
     CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, PolicyView, ResetPolicies, ResetPolicy, UpdatePolicy,
     policies_of_agent, unknown_policy,
 };
-use crate::domain::budget::scope::Call;
 use crate::domain::idempotency::key::RequestKey;
 use crate::domain::instance::published::{InstancePolicy, InstanceSet};
 use crate::domain::permission::check_action;
 use crate::domain::permission::pattern::check_resource;
 use crate::domain::{AgentId, Code, Command, Credential, Error, PolicyId, Tenant, TenantRef, Timestamp};
 use crate::store::CatalogRow;
+
+/// Agents of a tenant that are counted at once: that takes a fraction of a millisecond.
+const COUNTED_AT_ONCE: usize = 10_000;
 
 /// Calls about policies.
 pub struct Policies<'a>(pub(super) &'a Kavach);
@@ -51,16 +53,6 @@ pub struct AgentPolicies {
     pub own: Vec<PolicyView>,
     /// Those of the whole instance, oldest first. They don't tell how much is used.
     pub instance: Vec<InstancePolicy>,
-}
-
-/// The call of a budget check, as far as it is known. A policy that names actions or resources is checked only if they
-/// are.
-#[derive(Clone, Debug, Default)]
-pub struct CheckedCall {
-    /// The action.
-    pub action: Option<String>,
-    /// The resource.
-    pub resource: Option<String>,
 }
 
 impl Kavach {
@@ -121,6 +113,24 @@ impl Policies<'_> {
             })
         };
         self.0.inspect(&route, look).await
+    }
+
+    /// How many active agents a policy is about; `None` for one of the whole instance, or if they can't be counted now.
+    pub async fn agents_covered(&self, view: &PolicyView) -> Option<usize> {
+        let (id, route) = (view.policy.profile.id, Route { id: view.tenant, slug: None });
+        if is_instance(&view.policy) {
+            return None;
+        }
+        let (mut agents, mut from) = (0usize, 0);
+        loop {
+            let look = move |tenant: &Tenant, now| tenant.covered_by(id, from, COUNTED_AT_ONCE, now);
+            let covered = self.0.inspect(&route, look).await.ok()?;
+            agents = agents.saturating_add(covered.agents);
+            match covered.next {
+                Some(next) => from = next,
+                None => return Some(agents),
+            }
+        }
     }
 
     fn is_operator(&self) -> bool {
@@ -225,31 +235,34 @@ impl Policies<'_> {
     }
 
     /// Whether the policies that charge such a call of an agent would let it through now, and those policies. Nothing is
-    /// charged or recorded.
+    /// charged, lent or recorded.
     ///
     /// # Errors
-    /// `AGENT_NOT_FOUND`, `INVALID_FIELD` for an action or a resource that no call may have.
-    pub async fn check(
-        &self,
-        agent: &str,
-        call: CheckedCall,
-        cost: Cost,
-    ) -> Result<(BudgetCheck, Vec<PolicyView>), Error> {
+    /// `AGENT_NOT_FOUND`, `INVALID_FIELD` for an action or a resource that no call may have,
+    /// `INSTANCE_BUDGET_UNAVAILABLE`.
+    pub async fn check(&self, agent: &str, call: CheckedCall, cost: Cost) -> Result<CheckedBudgets, Error> {
         call.action.as_ref().map_or(Ok(()), |action| check_action("action", action))?;
         call.resource.as_ref().map_or(Ok(()), |resource| check_resource("resource", resource))?;
         let unknown = || no_such_agent(agent);
         let id = AgentId::parse(agent).ok_or_else(unknown)?;
         let route = self.0.tenant_of_id(id.tag(), unknown)?;
         let missing = unknown();
+        let checked = call.clone();
         let look = move |tenant: &Tenant, now| {
             let agent = tenant.agent(id).ok_or(missing)?;
-            let call = Call { action: call.action.as_deref(), resource: call.resource.as_deref() };
             let policies = tenant.policies_at(now);
-            let charged = policies.iter().filter(|policy| policy.charges(agent, call));
+            let charged = policies.iter().filter(|policy| policy.charges(agent, checked.as_call()));
             let views = charged.map(|policy| PolicyView::of(tenant, policy, now)).collect();
-            Ok((tenant.check_budgets(agent, call, cost, now, &mut ()), views))
+            Ok((tenant.check_budgets(agent, checked.as_call(), cost, now, &mut ()), views))
         };
-        self.0.inspect(&route, look).await
+        // First, so that who may not see the agent finds nothing out, not even whether there are instance policies.
+        let (own, policies) = self.0.inspect(&route, look).await?;
+        let instance = match own.denied_by {
+            // A call that its tenant's policies deny asks no others.
+            Some(_) => Vec::new(),
+            None => self.0.check_instance(self.instance_set().await?, &route, id, call, cost).await?,
+        };
+        Ok(CheckedBudgets { own, policies, instance })
     }
 
     fn find(&self, policy: &str) -> Result<(PolicyId, Route), Error> {

@@ -77,6 +77,71 @@ fn filters_narrow_the_trail() {
 }
 
 #[test]
+fn the_trail_is_filtered_by_code_resource_and_address() {
+    let server = Server::start();
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let agent = operator.agent_with("acme", json!({ "permissions": permits("docs:*", &["read"]) }));
+    let entry = |action: &str, resource: &str, ip: Option<&str>| {
+        let mut body = json!({ "agentId": agent.id, "action": action, "resource": resource });
+        if let Some(ip) = ip {
+            body["context"] = json!({ "ip": ip });
+        }
+        operator.authorize(body).expect(200)["auditId"].as_str().unwrap().to_owned()
+    };
+    let plain = entry("read", "docs:a", Some("192.0.2.7"));
+    let deep = entry("read", "docs:a:b", Some("::ffff:192.0.2.9"));
+    let v6 = entry("read", "docs:x", Some("2001:db8::1"));
+    let denied = entry("drop", "docs:a", Some("198.51.100.4"));
+    let unknown = entry("drop", "mail:a", None);
+    let odd = entry("read", "docs:a*", Some("192.0.2.7"));
+    let limited = operator.policy("acme", json!({ "limits": { "maxCallsPerDay": 0 } }));
+    let over = entry("read", "docs:a", Some("192.0.2.7"));
+    for (query, expected) in [
+        ("code=PERMISSION_DENIED", vec![&unknown, &denied]),
+        ("code=BUDGET_EXCEEDED", vec![&over]),
+        ("code=AGENT_REVOKED", vec![]),
+        ("code=PERMISSION_DENIED&result=allowed", vec![]),
+        ("resource=docs:a", vec![&over, &denied, &plain]),
+        ("resource=docs:*", vec![&over, &odd, &denied, &v6, &deep, &plain]),
+        ("resource=docs:*:b", vec![&deep]),
+        ("resource=*", vec![&over, &odd, &unknown, &denied, &v6, &deep, &plain]),
+        ("resource=*:a", vec![&over, &unknown, &denied, &plain]),
+        ("resource=mail", vec![]),
+        ("ip=192.0.2.7", vec![&over, &odd, &plain]),
+        ("ip=::ffff:192.0.2.7", vec![&over, &odd, &plain]),
+        ("ip=192.0.2.0/24", vec![&over, &odd, &deep, &plain]),
+        ("ip=2001:db8::/32", vec![&v6]),
+        ("ip=0.0.0.0/0", vec![&over, &odd, &denied, &deep, &plain]),
+        ("ip=192.0.2.0/24&resource=docs:a&code=BUDGET_EXCEEDED", vec![&over]),
+    ] {
+        let expected: Vec<_> = expected.into_iter().cloned().collect();
+        assert_eq!(ids(&operator.trail(&format!("tenantId=acme&{query}"))), expected, "{query}");
+        // An export has the same, oldest first.
+        let mut exported = Vec::new();
+        let path = format!("/v1/audit/export?tenantId=acme&format=ndjson&{query}");
+        operator.lines(&path, |line| {
+            if !line.is_empty() {
+                exported.push(serde_json::from_str::<Value>(line).unwrap());
+            }
+        });
+        exported.reverse();
+        assert_eq!(ids(&exported), expected, "{query}");
+    }
+    // Entries of other kinds have a resource too, those of changes also an address.
+    let of = |query: &str| operator.trail(&format!("tenantId=acme&kind=all&{query}"));
+    let changes = of(&format!("resource={limited}"));
+    assert_eq!((changes.len(), &changes[0]["action"]), (1, &json!("policy.create")));
+    assert_eq!(of(&format!("resource={}", acme.id))[0]["action"], "tenant.create");
+    operator.post("/v1/usage", json!({ "agentId": agent.id, "calls": 1 })).expect(200);
+    let about_agent: Vec<_> = of(&format!("resource={}", agent.id)).iter().map(|entry| entry["kind"].clone()).collect();
+    assert_eq!(about_agent, ["usage", "admin"]);
+    assert!(of("ip=127.0.0.1").iter().all(|entry| entry["kind"] == "admin"));
+    assert!(of("ip=127.0.0.0/8").len() >= 3);
+    assert!(of("code=PERMISSION_DENIED").iter().all(|entry| entry["kind"] == "decision"));
+}
+
+#[test]
 fn an_entry_says_what_happened() {
     let server = Server::start();
     let operator = server.operator();

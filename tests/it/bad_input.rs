@@ -190,7 +190,6 @@ fn a_missing_field_and_an_unknown_word_are_named() {
     let operator = server.operator();
     let robot = json!({ "ownerId": "o", "name": "n", "type": "robot", "permissions": [] });
     for (path, body, field, sentence) in [
-        ("/v1/agents", json!({ "tenantId": "acme" }), "ownerId", "ownerId is missing"),
         ("/v1/usage", json!({ "tokensCost": 1 }), "agentId", "agentId is missing"),
         ("/v1/policies", json!({}), "limits", "limits is missing"),
         ("/v1/authorize", json!({ "agentId": agent.id, "action": "read" }), "resource", "resource is missing"),
@@ -202,7 +201,59 @@ fn a_missing_field_and_an_unknown_word_are_named() {
     }
     let batch = json!({ "requests": [{ "agentId": agent.id, "action": "read" }] });
     let answer = operator.post("/v1/authorize/batch", batch).expect(200);
-    assert_eq!(answer["results"][0]["error"]["details"]["field"], "requests[0].resource");
+    assert_eq!(answer["results"][0]["error"]["details"], json!({ "field": "requests[0].resource" }));
+}
+
+#[test]
+fn all_that_is_wrong_with_a_body_is_named_at_once() {
+    let server = Server::start();
+    let agent = prepare(&server);
+    let operator = server.operator();
+    let before = everything(&operator);
+    let rule = json!({ "resource": 1, "action": ["read"] });
+    let robot = json!({ "ownerId": "o", "type": "robot", "color": "red", "permissions": [rule] });
+    for (method, path, body, fields) in [
+        ("POST", "/v1/agents", json!({ "tenantId": "acme" }), vec!["ownerId", "name", "type"]),
+        (
+            "POST",
+            "/v1/agents",
+            robot,
+            vec!["color", "permissions[0].action", "permissions[0].actions", "permissions[0].resource", "name", "type"],
+        ),
+        ("POST", "/v1/tenants", json!({}), vec!["name", "slug"]),
+        (
+            "PATCH",
+            "/v1/tenants/acme",
+            json!({ "name": 1, "settings": { "maxAgents": "x", "max": 1 } }),
+            vec!["name", "settings.maxAgents", "settings.max"],
+        ),
+        ("POST", "/v1/delegations", json!({}), vec!["fromAgent", "toAgent", "permissions"]),
+        ("POST", "/v1/policies", json!({ "action": "stop", "limits": { "most": 1 } }), vec!["action", "limits.most"]),
+        ("POST", "/v1/webhooks", json!({}), vec!["url", "events"]),
+        ("POST", "/v1/authorize", json!({ "agentId": agent.id }), vec!["action", "resource"]),
+    ] {
+        let answer = operator.send(method, path, Some(body.to_string().as_bytes()));
+        let sentence = answer.problem(400, "INVALID_BODY");
+        let details = answer.json()["details"].clone();
+        let problems = details["problems"].as_array().unwrap_or_else(|| panic!("{path}: {details}"));
+        let mut named: Vec<_> = problems.iter().map(|problem| problem["field"].as_str().unwrap()).collect();
+        assert_eq!(details["field"], named[0], "the first of them");
+        let sentences: Vec<_> = problems.iter().map(|problem| problem["message"].as_str().unwrap()).collect();
+        assert_eq!(sentence, sentences.join("; "));
+        let mut expected = fields;
+        named.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(named, expected, "{path}: {sentence}");
+    }
+    let batch = json!({ "requests": [{ "agentId": agent.id }, { "agentId": agent.id, "action": 1, "resource": 2 }] });
+    let answer = operator.post("/v1/authorize/batch", batch).expect(200);
+    let fields = |at: usize| {
+        let problems = answer["results"][at]["error"]["details"]["problems"].as_array().unwrap().clone();
+        problems.into_iter().map(|problem| problem["field"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(fields(0), ["requests[0].action", "requests[0].resource"]);
+    assert_eq!(fields(1), ["requests[1].action", "requests[1].resource"]);
+    assert_eq!(everything(&operator), before);
 }
 
 #[test]

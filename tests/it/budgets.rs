@@ -101,7 +101,7 @@ fn a_policys_life() {
         "currentUsage": {
             "callsToday": 0, "callsThisMonth": 0, "tokensCostToday": 0, "tokensCostThisMonth": 0, "lastUpdated": null,
         },
-        "lastDeniedAt": null, "windows": windows, "thresholds": [80, 100], "timeZone": "UTC", "weekStartsOn": "monday", "monthStartsOn": 1,
+        "lastDeniedAt": null, "matchesAgents": 1, "windows": windows, "thresholds": [80, 100], "timeZone": "UTC", "weekStartsOn": "monday", "monthStartsOn": 1,
         "labels": null, "resource": null, "actions": null, "temporary": null,
     });
     assert_eq!(policy, expected);
@@ -624,7 +624,9 @@ fn explain_and_check_show_every_policy_and_charge_nothing() {
         let check = operator.post("/v1/budget/check", json!({ "agentId": agent.id, "tokensCost": 0.25 })).expect(200);
         let shown: Vec<_> = check["policies"].as_array().unwrap().iter().map(|policy| policy["id"].clone()).collect();
         assert_eq!(shown, [json!(two), json!(off), json!(warn)]);
-        assert_eq!(check["policies"][0], operator.policy_of(&two));
+        let mut alone = operator.policy_of(&two);
+        assert_eq!(alone.as_object_mut().unwrap().remove("matchesAgents"), Some(json!(1)), "a list does not count");
+        assert_eq!(check["policies"][0], alone);
         let decision = operator.authorize(body.clone()).expect(200);
         for member in ["allowed", "code", "policyId", "reason"] {
             assert_eq!(check.get(member), decision.get(member), "{member}: {check}");

@@ -278,6 +278,103 @@ fn cost_is_settled_and_held_in_slices() {
 }
 
 #[test]
+fn a_budget_check_says_what_a_call_would_be_told_and_takes_nothing() {
+    settle_into_the_day();
+    let mut server = Server::start();
+    let operator = server.operator();
+    let tenants = tenants(&operator, 3);
+    let policy = operator.instance_policy(json!({ "limits": { "maxTokensCostPerDay": 16 }, "action": "throttle" }));
+    let body = |tenant: usize, cost: &str| json!({ "agentId": tenants[tenant].1.id, "tokensCost": cost });
+    let check =
+        |client: &Client, tenant: usize, cost: &str| client.post("/v1/budget/check", body(tenant, cost)).expect(200);
+    let outcome = |answer: &Value| answer["instancePolicies"][0]["outcome"].clone();
+    // Nobody holds anything, and nobody does after any number of questions.
+    let before = day(&operator, &policy);
+    for (tenant, (_, agent)) in tenants.iter().enumerate() {
+        let fits = check(&operator, tenant, "16");
+        assert_eq!((&fits["allowed"], fits.get("code")), (&json!(true), None), "{fits}");
+        let amounts = |cost: u64| json!({ "calls": null, "tokensCost": cost });
+        let shown =
+            json!([{ "policyId": policy, "outcome": "fits", "sliceLeft": amounts(0), "lendable": amounts(16) }]);
+        assert_eq!(fits["instancePolicies"], shown);
+        let over = check(&operator, tenant, "16.000001");
+        assert_eq!((&over["allowed"], &over["code"]), (&json!(false), &json!("BUDGET_EXCEEDED")), "{over}");
+        assert_eq!((&over["policyId"], outcome(&over)), (&json!(policy), json!("exhausted")));
+        let denied = operator.authorize(costing(&agent.id, "16.000001")).expect(200);
+        assert_eq!((&over["reason"], &over["policyId"]), (&denied["reason"], &denied["policyId"]));
+        assert!(over["retryAfter"].as_u64().unwrap() <= 86_400, "{over}");
+    }
+    let after = day(&operator, &policy);
+    assert_eq!(after, before);
+    // The first takes a sixteenth, spends half of it, and keeps the rest although others could use it.
+    operator.granted(costing(&tenants[0].1.id, "0.5"));
+    let held = check(&operator, 0, "0.5");
+    let left = json!({ "calls": null, "tokensCost": 0.5 });
+    assert_eq!(held["instancePolicies"], json!([{ "policyId": policy, "outcome": "fits", "sliceLeft": left }]));
+    assert_eq!(outcome(&check(&operator, 1, "15")), "fits");
+    assert_eq!(outcome(&check(&operator, 1, "15.5")), "fits", "the first would give back what it holds");
+    assert_eq!(outcome(&check(&operator, 1, "15.500001")), "exhausted");
+    assert_eq!(check(&operator, 0, "0.5")["instancePolicies"], held["instancePolicies"], "it kept it");
+    // A tenant's key learns whether there is so much, and no amount.
+    let key = server.with_key(&tenants[1].0.key);
+    let seen = check(&key, 1, "15.5");
+    assert_eq!(seen["instancePolicies"], json!([{ "policyId": policy, "outcome": "fits" }]));
+    let seen = check(&key, 1, "15.75");
+    let names: Vec<_> = seen["instancePolicies"][0].as_object().unwrap().keys().cloned().collect();
+    assert_eq!((names.len(), outcome(&seen)), (3, json!("exhausted")), "{seen}");
+    key.post("/v1/budget/check", body(0, "1")).problem(404, "AGENT_NOT_FOUND");
+    // It would have got it. Then all is spent, and whoever asks is told so before anybody was denied.
+    operator.granted(costing(&tenants[1].1.id, "15.5"));
+    for tenant in 0..3 {
+        let over = check(&operator, tenant, "0");
+        assert_eq!((&over["allowed"], outcome(&over)), (&json!(false), json!("exhausted")), "{over}");
+    }
+    assert_eq!(day(&operator, &policy)["tokensCostLeft"], 0);
+    // What its tenant's own policy denies asks nobody else.
+    operator.policy("t0", json!({ "limits": { "maxCallsPerDay": 0 } }));
+    let own = check(&operator, 0, "0");
+    assert_eq!((&own["allowed"], own.get("instancePolicies")), (&json!(false), None), "{own}");
+    // A start knows the policies before it answers. No question is in a trail.
+    server.crash_and_start();
+    let operator = server.operator();
+    assert_eq!(outcome(&check(&operator, 2, "0")), "exhausted");
+    operator.patch(&format!("/v1/policies/{policy}"), json!({ "limits": { "maxTokensCostPerDay": 17 } })).expect(200);
+    assert_eq!(outcome(&check(&operator, 2, "1")), "fits");
+    operator.patch(&format!("/v1/policies/{policy}"), json!({ "status": "disabled" })).expect(200);
+    assert_eq!(check(&operator, 2, "99").get("instancePolicies"), None);
+    for (tenant, decided) in [("t0", 2), ("t1", 2), ("t2", 1), ("default", 0)] {
+        assert_eq!(operator.trail(&format!("tenantId={tenant}&kind=decision")).len(), decided, "{tenant}");
+    }
+}
+
+#[test]
+fn a_budget_check_goes_by_the_most_severe_policy_of_the_call() {
+    settle_into_the_day();
+    let server = Server::start();
+    let operator = server.operator();
+    let tenants = tenants(&operator, 1);
+    let agent = &tenants[0].1.id;
+    let body = call(agent);
+    let limits = json!({ "maxCallsPerDay": 0 });
+    let scoped = json!({ "limits": limits, "resource": body["resource"], "action": "block" });
+    let (throttle, block) = (
+        operator.instance_policy(json!({ "limits": limits, "action": "throttle", "actions": [body["action"]] })),
+        operator.instance_policy(scoped),
+    );
+    let check = |fields: Value| {
+        let mut body = json!({ "agentId": agent });
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        operator.post("/v1/budget/check", body).expect(200)
+    };
+    // Those that name actions or a resource are asked only if the call's are given.
+    assert_eq!(check(json!({})).get("instancePolicies"), None);
+    assert_eq!(check(json!({ "action": body["action"] }))["policyId"], json!(throttle));
+    let both = check(json!({ "action": body["action"], "resource": body["resource"] }));
+    assert_eq!((&both["policyId"], both["instancePolicies"].as_array().unwrap().len()), (&json!(block), 2), "{both}");
+    assert_eq!(operator.authorize(body).expect(200)["policyId"], json!(block));
+}
+
+#[test]
 fn the_trail_says_nothing_of_what_all_tenants_used() {
     settle_into_the_day();
     let server = Server::start();

@@ -25,6 +25,57 @@ impl Client {
 }
 
 #[test]
+fn a_policy_says_how_many_agents_it_is_about() {
+    let server = Server::start();
+    let operator = server.operator();
+    let (acme, other) = (operator.tenant("acme"), operator.tenant("other"));
+    let permissions = permits("docs:*", &["read"]);
+    let agent = |owner: &str, team: &str| {
+        let labels = json!({ "team": team, "env": "prod" });
+        let fields = json!({ "permissions": permissions, "ownerId": owner, "labels": labels });
+        operator.agent_with("acme", fields).id
+    };
+    let agents = [agent("ann", "data"), agent("ann", "web"), agent("bob", "data")];
+    operator.agent_with("other", json!({ "permissions": permissions, "ownerId": "ann" }));
+    let limits = json!({ "maxCallsPerDay": 5 });
+    let mut made = Vec::new();
+    for (fields, count) in [
+        (json!({}), 3),
+        (json!({ "userId": "ann" }), 2),
+        (json!({ "userId": "nobody" }), 0),
+        (json!({ "agentId": agents[2] }), 1),
+        (json!({ "agentId": agents[2], "userId": "ann" }), 0),
+        (json!({ "labels": { "team": "data" } }), 2),
+        (json!({ "labels": { "team": "data", "env": "test" } }), 0),
+        (json!({ "userId": "ann", "labels": { "team": "data" } }), 1),
+        // It is about agents, not about what they may do.
+        (json!({ "resource": "mail:*", "actions": ["send"] }), 3),
+    ] {
+        let mut body = json!({ "tenantId": acme.id, "limits": limits });
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let policy = operator.post("/v1/policies", body).expect(201);
+        assert_eq!(policy["matchesAgents"], count, "{fields}");
+        made.push((policy["id"].as_str().unwrap().to_owned(), count));
+    }
+    // Those that can't call any more are not among them.
+    operator.delete(&format!("/v1/agents/{}", agents[2])).expect(204);
+    let past = json!({ "expiresAt": "2020-01-01T00:00:00Z" });
+    operator.patch(&format!("/v1/agents/{}", agents[1]), past).expect(200);
+    let key = server.with_key(&acme.key);
+    let now: Vec<_> = made.iter().map(|(id, _)| key.policy_of(id)["matchesAgents"].clone()).collect();
+    assert_eq!(now, [1, 1, 0, 0, 0, 1, 0, 1, 1]);
+    let path = format!("/v1/policies/{}", made[0].0);
+    assert_eq!(operator.patch(&path, json!({ "limits": { "maxCallsPerDay": 6 } })).expect(200)["matchesAgents"], 1);
+    operator.patch(&format!("/v1/agents/{}", agents[1]), json!({ "expiresAt": null })).expect(200);
+    assert_eq!(operator.policy_of(&made[0].0)["matchesAgents"], 2);
+    // Lists don't count, and of a policy of the whole instance nobody says it.
+    assert!(operator.get("/v1/policies?tenantId=acme").items().iter().all(|one| one.get("matchesAgents").is_none()));
+    let instance = operator.post("/v1/policies", json!({ "scope": "instance", "limits": limits })).expect(201);
+    assert_eq!(instance.get("matchesAgents"), None);
+    server.with_key(&other.key).get(&path).problem(404, "POLICY_NOT_FOUND");
+}
+
+#[test]
 fn periods_have_limits_and_windows() {
     settle_into_the_day();
     let server = Server::start();

@@ -22,7 +22,8 @@ pub fn events(bytes: &[u8]) {
     let entry = AuditEntry::of(small.tenant.id(), moment, &event);
     readable(&serde_json::to_string(&entry).unwrap());
     let kinds = [AuditKinds::Decision, AuditKinds::Usage, AuditKinds::Admin, AuditKinds::All];
-    let seen = kinds.map(|kind| AuditFilter { kind, ..AuditFilter::default() }.matches(moment.at, &event));
+    let tenant = small.tenant.id();
+    let seen = kinds.map(|kind| AuditFilter { kind, ..AuditFilter::default() }.matches(tenant, moment.at, &event));
     assert_eq!(seen.iter().filter(|seen| **seen).count(), 2, "an event is of one kind, and of all");
     if small.tenant.validate().is_ok() {
         round_trip(&small.tenant);

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::TenantActor;
 use crate::actors::mailbox::{MAILBOX_CAPACITY, overloaded};
-use crate::actors::messages::{AskSlice, ExecuteRecalled, FindInstanceSet, RecallSlice};
+use crate::actors::messages::{AskSlice, ExecuteRecalled, FindInstanceSet, ForeseeSlices, RecallSlice};
 use crate::actors::reply::Reply;
 use crate::actors::tenant_reply::TenantReply;
 use crate::domain::author::By;
@@ -63,6 +63,33 @@ impl Handler<AskSlice> for TenantActor {
 
     fn handle(&mut self, AskSlice { ask, reply }: AskSlice, ctx: &mut Context<Self>) {
         self.lend_in_turn(ask, reply, ctx);
+    }
+}
+
+impl Handler<ForeseeSlices> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, ForeseeSlices { asks, reply }: ForeseeSlices, ctx: &mut Context<Self>) {
+        let before = self.tenant().seq();
+        let mut foreseen = Vec::with_capacity(asks.len());
+        for (ask, reports) in asks {
+            // What they told is worth remembering, as after a recall.
+            let heard = reports.iter().try_for_each(|report| {
+                self.check_writable()?;
+                self.record_lent(self.tenant().hear(report))
+            });
+            if let Err(error) = heard {
+                return drop(reply.send(Err(error)));
+            }
+            let told = reports.iter().map(|report| report.tenant).collect();
+            let moment = self.tenant().next_moment(self.resources.clock.now());
+            foreseen.push(self.tenant().foresee(&ask, &told, moment));
+        }
+        if self.tenant().seq() == before {
+            self.reply_read(TenantReply::of(reply, foreseen), ctx);
+        } else {
+            self.reply_decided(TenantReply::of(reply, foreseen), before, ctx);
+        }
     }
 }
 

@@ -367,6 +367,7 @@ examples! {
             "actions": null,
             "temporary": null,
             "thresholds": [80, 100],
+            "matchesAgents": 3,
             "lastDeniedAt": null,
             "createdAt": MADE,
             "updatedAt": MADE,

@@ -138,7 +138,7 @@ impl NewestIds {
                 return ControlFlow::Break(());
             }
             let id = AuditId::derive(at, seq, trail.tenant.tag());
-            if before.is_none_or(|before| id < before) && filter.matches(at, &event) {
+            if before.is_none_or(|before| id < before) && filter.matches(trail.tenant, at, &event) {
                 ids.push(id);
                 *of_trail += 1;
             }

@@ -86,7 +86,7 @@ impl OldestFirst {
             if filter.until.is_some_and(|until| at >= until) {
                 return Ok(true);
             }
-            if oldest.is_none_or(|oldest| at >= oldest) && filter.matches(at, &event) {
+            if oldest.is_none_or(|oldest| at >= oldest) && filter.matches(trail.tenant, at, &event) {
                 let mut entry = AuditEntry::of(trail.tenant, moment, &event);
                 if let Some(settled) = settled {
                     settled.fill_in(seq, &mut entry);

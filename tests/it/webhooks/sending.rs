@@ -121,7 +121,8 @@ fn a_message_is_sent_again_although_whoever_asked_for_it_left() {
         }
         {
             // It is asked, and its answer is not waited for.
-            let mut asked = std::pin::pin!(kavach.webhooks().redeliver(&webhook, &message));
+            let webhooks = kavach.webhooks();
+            let mut asked = std::pin::pin!(webhooks.redeliver(&webhook, &message));
             std::future::poll_fn(|context| std::task::Poll::Ready(asked.as_mut().poll(context).is_pending())).await;
         }
         wait(|| endpoint.taken().len() == 2).await;

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | a policy and its limits; how much of each is used | [`policy`], [`policy_limits`]; [`counts`], `policy_at`, [`meter`], [`used_view`], [`window_view`] |
 //! | the hours, days, weeks and months it counts in | [`window`], [`calendar`], [`zone`]; [`opening`], [`completion`] |
-//! | how a policy is created and changed | [`policy_commands`] |
+//! | how a policy is created and changed; how many agents it is about | [`policy_commands`]; [`coverage`] |
 //! | which policies bind an agent, which a call, and which an event charges | [`policy_index`]; [`scope`], [`scope_index`]; [`charged`] |
 //! | the check before a call and the charge after it | [`check`] |
 //! | what a call really cost, and how that settles an estimate | [`usage`], [`settlement`] |
@@ -18,6 +18,7 @@ pub mod chunked;
 pub mod completion;
 pub mod cost;
 pub mod counts;
+pub mod coverage;
 pub mod crossed;
 pub mod hold;
 pub mod hold_commands;

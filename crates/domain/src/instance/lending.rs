@@ -47,7 +47,7 @@ pub enum Next {
 
 /// What of a policy is not used and not lent; `None` is not limited.
 #[derive(Clone, Copy, Debug)]
-struct Room {
+pub struct Room {
     calls: Option<u64>,
     cost: Option<u64>,
 }
@@ -125,6 +125,13 @@ impl Tenant {
         let silent = |lent: &Lent| asked.contains(&lent.tenant) && limited.touches(lent.outstanding());
         let all_asked = !of_policy.into_iter().any(silent);
         answer(told, Outcome::Exhausted { fits_at, version, all_asked })
+    }
+
+    /// What can be lent to whoever asks that.
+    pub(super) fn room(&self, ask: &Ask, moment: Moment) -> Option<Room> {
+        let policy = self.policy_of(ask.policy.seq())?;
+        let old = self.lent_out().lent(ask.policy.seq(), ask.tenant);
+        Some(Room::of(&self.after(policy, &old, &old.told(&ask.totals), moment), moment.wall))
     }
 
     /// Whether what a record of the lender says frees something, or that a tenant has more than was known: then it is worth
@@ -320,6 +327,16 @@ impl Limited {
 }
 
 impl Room {
+    /// Calls; `None` if they are not limited.
+    pub fn calls(self) -> Option<u64> {
+        self.calls
+    }
+
+    /// Cost; `None` if it is not limited.
+    pub fn cost(self) -> Option<Cost> {
+        self.cost.map(Cost::from_millionths)
+    }
+
     /// What is left of a policy, whose usage has what is held.
     fn of(policy: &Policy, now: Timestamp) -> Self {
         let (limits, mut room) = (policy.limits(now), Self { calls: None, cost: None });

@@ -23,6 +23,7 @@
 //! | what is lent to a tenant; how the lender decides | [`lent`]; [`lending`] |
 //! | the policies as all tenants see them | [`published`] |
 //! | whether a call's slices suffice | [`slice_check`] |
+//! | whether a call would get what it lacks, without asking | [`prospect`] |
 
 pub mod amounts;
 pub mod lease;
@@ -30,6 +31,9 @@ pub mod lending;
 #[cfg(test)]
 mod lending_tests;
 pub mod lent;
+pub mod prospect;
+#[cfg(test)]
+mod prospect_tests;
 #[cfg(test)]
 mod protocol_tests;
 pub mod published;

@@ -10,12 +10,14 @@ use crate::author::By;
 use crate::budget::cost::Cost;
 use crate::budget::counts::Period;
 use crate::budget::policy_commands::{CreatePolicy, DeletePolicy, NewPolicy, PolicyPatch, ResetPolicy, UpdatePolicy};
+use crate::budget::scope::Call;
 use crate::budget::usage::UsageReport;
 use crate::delegation::example_tests::permissions;
 use crate::event::ChangeRecord;
 use crate::instance::amounts::Amounts;
 use crate::instance::lease::{Ask, Lease, LeaseRecord, Outcome, Recall};
 use crate::instance::lending::Next;
+use crate::instance::prospect::Prospect;
 use crate::instance::published::InstanceSet;
 use crate::instance::slice_check::Leases;
 use crate::tenant::commands::TenantSpec;
@@ -316,6 +318,27 @@ impl Instance {
             self.tenants[tenant].act(self.now, |tenant| tenant.take(need.policy, &lease));
         }
         panic!("the tenant gets no slice, and is not told why");
+    }
+
+    /// What is foreseen for a call, once the others told what they hold, if they do.
+    pub fn foreseen(&mut self, tenant: usize, cost: u64, all_tell: bool) -> Prospect {
+        let side = &self.tenants[tenant].tenant;
+        let (agent, now) = (side.agent(self.agents[tenant]).unwrap(), side.next_moment(self.now).wall);
+        let call = Call::new("read", "docs:1");
+        let outlooks = side.outlooks(agent, call, Cost::from_millionths(cost), now, &self.set);
+        let Some(ask) = outlooks[0].ask else { return Prospect::Fits };
+        let mut told = BTreeSet::new();
+        loop {
+            let foreseen = self.lender.tenant.foresee(&ask, &told, self.lender.tenant.next_moment(self.now));
+            if foreseen.holders.is_empty() || !all_tell || !told.is_empty() {
+                return foreseen.prospect;
+            }
+            for holder in foreseen.holders {
+                let report = self.tenants[self.place_of(holder)].tenant.report_of(self.policy);
+                self.lender.lease(self.now, self.lender.tenant.hear(&report));
+                told.insert(holder);
+            }
+        }
     }
 
     fn ask_through(&mut self, policy: PolicyId, ask: Ask) -> Lease {

@@ -1,6 +1,7 @@
 //! Whether a call's slices suffice. A tenant decides by what it has; what it lacks, it asks for before.
 
 use crate::agent::Agent;
+use crate::budget::cost::Cost;
 use crate::budget::policy::PolicyAction;
 use crate::budget::scope::Call;
 use crate::decision::explain::{Step, Trace};
@@ -88,7 +89,7 @@ impl Tenant {
         let agent = self.agent_of(caller, request).0?;
         let mut lacks = None;
         for policy in leases.set.charging(agent, Call::new(request.action(), request.resource())) {
-            let Some(need) = self.missing(policy, request, now) else { continue };
+            let Some(need) = self.missing(policy, request.cost.unwrap_or_default(), now) else { continue };
             if leases.exhausted(policy.number(), need.least, now).is_some() {
                 return None;
             }
@@ -97,10 +98,9 @@ impl Tenant {
         lacks
     }
 
-    /// What this call needs of a policy whose slice does not suffice.
-    fn missing(&self, policy: &InstancePolicy, request: &Request, now: Timestamp) -> Option<Need> {
-        let limited = policy.limited(now);
-        let least = limited.need(request.cost.unwrap_or_default());
+    /// What a call with that cost needs of a policy whose slice does not suffice.
+    pub(super) fn missing(&self, policy: &InstancePolicy, cost: Cost, now: Timestamp) -> Option<Need> {
+        let least = policy.limited(now).need(cost);
         let usable = self.slice(policy.number()).map(|slice| slice.usable(now)).unwrap_or_default();
         (!usable.covers(least)).then(|| Need { policy: policy.id(), least })
     }
@@ -117,7 +117,7 @@ impl Tenant {
         let mut check = SliceCheck::default();
         for policy in leases.set.charging(agent, Call::new(request.action(), request.resource())) {
             check.charged.push(policy.number());
-            let missing = self.missing(policy, request, now);
+            let missing = self.missing(policy, request.cost.unwrap_or_default(), now);
             let exhausted = missing.and_then(|need| leases.exhausted(policy.number(), need.least, now));
             let passed = missing.is_none() || leases.assume && exhausted.is_none();
             trace.step(|| step(policy, passed, missing.is_some()));

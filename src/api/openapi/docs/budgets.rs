@@ -114,10 +114,13 @@ pub fn of_agent() -> Docs {
 pub fn check() -> Docs {
     docs("checkBudget", "Ask whether a call would exceed a budget")
         .about(
-            "Charges and records nothing. Policies of the whole instance are not asked. Policies that name actions or a resource are asked only if the call's are given.",
+            "Charges and records nothing. Policies that name actions or a resource are asked only if the call's are given. \
+             Policies of the whole instance are asked once those of the tenant let the call through. Whether there is enough \
+             of one is exact at that moment, but for `depends`: then it is enough only if tenants that did not answer have not \
+             spent what they hold, and the call is shown as allowed. Amounts of these policies are shown to operators only.",
         )
         .answers::<CheckJson>(200, "What all policies about the agent say.")
-        .fails(&[InvalidField, AgentNotFound])
+        .fails(&[InvalidField, AgentNotFound, InstanceBudgetUnavailable])
 }
 
 /// `POST /v1/usage`
