@@ -60,6 +60,8 @@ impl KeptReply {
             | Change::TenantRequested { .. }
             | Change::KeyCreated { .. }
             | Change::KeyRevoked { .. }
+            | Change::OperatorKeyCreated { .. }
+            | Change::OperatorKeyRevoked { .. }
             | Change::AgentCreated { .. }
             | Change::AgentUpdated { .. }
             | Change::AgentRevoked { .. }

@@ -31,6 +31,8 @@ impl Announcement {
                 Change::TenantDeleted { .. } => all(MessageType::TenantDeleted),
                 Change::KeyCreated { .. } => all(MessageType::KeyCreated),
                 Change::KeyRevoked { .. } => all(MessageType::KeyRevoked),
+                Change::OperatorKeyCreated { .. } => all(MessageType::OperatorKeyCreated),
+                Change::OperatorKeyRevoked { .. } => all(MessageType::OperatorKeyRevoked),
                 Change::AgentCreated { .. } => all(MessageType::AgentCreated),
                 Change::AgentUpdated { .. } => all(MessageType::AgentUpdated),
                 Change::AgentRevoked { .. } => all(MessageType::AgentRevoked),
