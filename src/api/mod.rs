@@ -41,9 +41,11 @@ pub mod health;
 pub mod holds;
 pub mod idempotency;
 pub mod input;
+pub mod introspection;
 mod metric_families;
 pub mod metrics;
 pub mod openapi;
+pub mod operator_keys;
 #[cfg(feature = "dashboard")]
 pub mod pages;
 pub mod policies;

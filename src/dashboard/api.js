@@ -14,7 +14,7 @@ export class Problem extends Error {
 }
 
 export const session = {
-  /** Who signed in: `{kind: "operator"}` or `{kind: "tenantKey", tenant, keyId}`. */
+  /** Who signed in: `{kind: "operator", role, keyId}` or `{kind: "tenantKey", role, keyId, tenant}`. */
   who: null,
   /** Called when the key turns out to be no good. */
   onlost: () => {},

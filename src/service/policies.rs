@@ -23,7 +23,7 @@ use crate::domain::idempotency::key::RequestKey;
 use crate::domain::instance::published::{InstancePolicy, InstanceSet};
 use crate::domain::permission::check_action;
 use crate::domain::permission::pattern::check_resource;
-use crate::domain::{AgentId, Code, Command, Credential, Error, PolicyId, Tenant, TenantRef, Timestamp};
+use crate::domain::{AgentId, Code, Command, Credential, Error, PolicyId, Right, Tenant, TenantRef, Timestamp};
 use crate::store::CatalogRow;
 
 /// Calls about policies.
@@ -78,7 +78,7 @@ impl Policies<'_> {
     /// tenant key that asks for one of the whole instance.
     pub async fn create(&self, new: NewPolicy) -> Result<PolicyView, Error> {
         if new.scope == PolicyScope::Instance {
-            self.0.check_operator()?;
+            self.0.check_operator(Right::Manage)?;
             let route = self.0.tenant_in_path(&TenantRef::Default)?;
             return self.0.execute_once(&route, CreatePolicy::parse(new)?).await?.ok_or_else(lost);
         }
@@ -249,7 +249,7 @@ impl Policies<'_> {
             let views = charged.map(|policy| PolicyView::of(tenant, policy, now)).collect();
             Ok((tenant.check_budgets(agent, call, cost, now, &mut ()), views))
         };
-        self.0.inspect(&route, look).await
+        self.0.inspect_with(Right::Ask, &route, look).await
     }
 
     fn find(&self, policy: &str) -> Result<(PolicyId, Route), Error> {

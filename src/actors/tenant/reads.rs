@@ -3,10 +3,9 @@
 use actix::{Context, Handler};
 
 use super::TenantActor;
-use crate::actors::messages::{AuditTrail, Firsts, Inspect, OpenAudit, OpenFirsts, Verify};
+use crate::actors::messages::{AuditTrail, Firsts, Inspect, KeyUse, ListKeys, OpenAudit, OpenFirsts, Verify};
 use crate::actors::tenant_reply::TenantReply;
-use crate::domain::tenant::Caller;
-use crate::domain::{Error, Tenant, Timestamp};
+use crate::domain::{Error, Right, Tenant, Timestamp};
 
 /// Bytes of the newest events (64 KiB) up to which a reader copies them: a live stream opens the trail many times a second.
 const COPIED_BYTES: usize = 64 << 10;
@@ -19,12 +18,12 @@ where
     type Result = ();
 
     fn handle(&mut self, message: Inspect<F, T>, ctx: &mut Context<Self>) {
-        let Inspect { credential, look, reply } = message;
+        let Inspect { credential, right, look, reply } = message;
         let reading = self.resources.clock.read();
         let seen = self
             .authenticate(&credential, reading.latest())
-            .and_then(Caller::as_author)
-            .and_then(|_| look(self.tenant(), self.tenant().next_moment(reading.now).wall));
+            .and_then(|caller| caller.check(right))
+            .and_then(|()| look(self.tenant(), self.tenant().next_moment(reading.now).wall));
         match seen {
             Ok(answer) => self.reply_read(TenantReply::of(reply, answer), ctx),
             Err(error) => drop(reply.send(Err(error))),
@@ -40,12 +39,28 @@ impl Handler<Verify> for TenantActor {
     }
 }
 
+impl Handler<ListKeys> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, ListKeys { credential, reply }: ListKeys, ctx: &mut Context<Self>) {
+        let now = self.resources.clock.read().latest();
+        if let Err(error) = self.authenticate(&credential, now).and_then(|caller| caller.check(Right::Read)) {
+            return drop(reply.send(Err(error)));
+        }
+        let keys = self.tenant().keys().iter().map(|key| {
+            let since = self.key_uses.since.max(key.created_at);
+            KeyUse { last_used_at: self.key_uses.of(key.id), since, key: key.clone() }
+        });
+        self.reply_read(TenantReply::of(reply, keys.collect()), ctx);
+    }
+}
+
 impl Handler<OpenAudit> for TenantActor {
     type Result = ();
 
-    fn handle(&mut self, OpenAudit { credential, reply }: OpenAudit, ctx: &mut Context<Self>) {
+    fn handle(&mut self, OpenAudit { credential, right, reply }: OpenAudit, ctx: &mut Context<Self>) {
         let reading = self.resources.clock.read();
-        if let Err(error) = self.authenticate(&credential, reading.latest()).and_then(Caller::as_author) {
+        if let Err(error) = self.authenticate(&credential, reading.latest()).and_then(|caller| caller.check(right)) {
             return drop(reply.send(Err(error)));
         }
         let horizon = self.horizon(reading.now);

@@ -14,6 +14,8 @@ use crate::api::authzen::evaluations::{EvaluationsAnswer, EvaluationsBody};
 use crate::api::authzen::search::{ActionAnswer, ActionBody, EntityAnswer, ResourceBody, SearchAnswer, SubjectBody};
 use crate::api::health::{Liveness, Readiness};
 use crate::api::holds::HoldExtension;
+use crate::api::introspection::{IntrospectionJson, TokenBody};
+use crate::api::operator_keys::{NewOperatorKey, OperatorKeyJson};
 use crate::api::policies::{CheckBody, CheckJson, Reset, ResetAll, ResetAllJson};
 use crate::api::responses::{
     AgentJson, AgentPolicyJson, DelegationJson, EffectivePermissionJson, HoldJson, KeyJson, PolicyJson, TenantJson,
@@ -146,13 +148,51 @@ examples! {
             "search_action_endpoint": "https://kavach.acme.example/access/v1/search/action",
         }
     }
-    NewKey { "a key": { "name": "billing service" } }
+    NewKey {
+        "a key": { "name": "billing service" }
+        "a gateway's": { "name": "gateway", "role": "caller", "expiresAt": "2027-11-24T09:30:00.000Z" }
+    }
+    NewOperatorKey {
+        "an auditor's": { "name": "Ada, audit 2026", "role": "auditor", "expiresAt": "2027-01-31T00:00:00.000Z" }
+    }
+    OperatorKeyJson {
+        "a key": {
+            "id": KEY,
+            "name": "Ada, audit 2026",
+            "key": "kvo_(43 characters)",
+            "prefix": "kvo_Q7h2Lk",
+            "role": "auditor",
+            "expiresAt": "2027-01-31T00:00:00.000Z",
+            "lastUsedAt": null,
+            "trackedSince": MADE,
+            "createdAt": MADE,
+        }
+    }
+    TokenBody { "a token": { "token": TOKEN } }
+    IntrospectionJson {
+        "a good one": {
+            "active": true,
+            "client_id": AGENT,
+            "sub": AGENT,
+            "username": "user-1",
+            "token_type": "Bearer",
+            "exp": 1_827_826_200,
+            "tenantId": TENANT,
+            "status": "active",
+            "tenantStatus": "active",
+        }
+        "any other": { "active": false }
+    }
     KeyJson {
         "a key": {
             "id": KEY,
             "name": "billing service",
             "key": "kvt_(64 characters)",
             "prefix": "kvt_AZrB0uP0eluMbX6PmgscLQQ7h2Lk",
+            "role": "admin",
+            "expiresAt": null,
+            "lastUsedAt": null,
+            "trackedSince": MADE,
             "createdAt": MADE,
         }
     }
@@ -516,7 +556,7 @@ examples! {
             "budgets": [],
         }
     }
-    WhoamiJson { "an operator": { "kind": "operator" } }
+    WhoamiJson { "an operator": { "kind": "operator", "role": "admin", "keyId": null } }
     Liveness { "alive": { "status": "alive" } }
     Readiness {
         "ready": { "status": "ready", "storage": "ok", "clock": "ok", "unavailableTenants": [], "refusedFolders": [] }

@@ -14,7 +14,7 @@ use crate::actors::fair_semaphore::Party;
 use crate::actors::messages::Verify;
 use crate::actors::tenant_directory::unknown_tenant;
 use crate::domain::tenant::Caller;
-use crate::domain::{Code, Credential, Error, TenantId, TenantRef};
+use crate::domain::{Code, Credential, Error, Right, Tenant, TenantId, TenantRef, Timestamp};
 use crate::service::kavach::Kavach;
 
 impl Kavach {
@@ -43,9 +43,26 @@ impl Kavach {
         let route = self.core.directory.living(tenant).ok_or_else(|| unknown_tenant(&TenantRef::Id(tenant)))?;
         match self.credential {
             // An operator may read the files even while the tenant has no actor.
-            Credential::Operator(_) => self.check_operator_key(),
+            Credential::Operator(_) => self.check_operator(Right::Read),
+            credential @ (Credential::TenantKey(..) | Credential::AgentToken(..)) => self
+                .ask(&route, |reply| Verify { credential, reply })
+                .await
+                .and_then(|caller| caller.check(Right::Read)),
+        }
+    }
+
+    /// When the caller's key ends by itself; `None` if it does not.
+    pub(super) async fn key_end(&self) -> Result<Option<Timestamp>, Error> {
+        match self.credential {
+            Credential::Operator(operator) => {
+                Ok(operator.key.and_then(|_| self.core.operators.stored(&operator.hash)?.expires_at))
+            }
             credential @ (Credential::TenantKey(..) | Credential::AgentToken(..)) => {
-                self.ask(&route, |reply| Verify { credential, reply }).await.and_then(Caller::as_author).map(drop)
+                let look = move |tenant: &Tenant, now| {
+                    let Caller::Key(id, _) = tenant.authenticate(&credential, now)? else { return Ok(None) };
+                    Ok(tenant.keys().iter().find(|key| key.id == id).and_then(|key| key.expires_at))
+                };
+                self.inspect(&self.own_tenant()?, look).await
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::domain::budget::cost::Cost;
 use crate::domain::budget::hold::HoldEnd;
 use crate::domain::budget::settlement::HoldChange;
 use crate::domain::limits::MAX_SETTLED;
-use crate::domain::{AuditEntry, Error, Event, Tenant, TenantId, TenantRef, Timestamp};
+use crate::domain::{AuditEntry, Error, Event, Right, Tenant, TenantId, TenantRef, Timestamp};
 use crate::journal::JournalCursor;
 use crate::service::kavach::Kavach;
 
@@ -154,7 +154,7 @@ impl Kavach {
     pub(super) async fn settled_costs(&self, only: Option<TenantId>, route: &Route) -> Result<SettledCosts, Error> {
         let credential = self.credential;
         let look = |tenant: &Tenant, now| Ok(SettledCosts::of_tenant(tenant, now, None));
-        self.ask_one_of(only, route, |reply| Inspect { credential, look, reply }).await
+        self.ask_one_of(only, route, |reply| Inspect { credential, right: Right::Read, look, reply }).await
     }
 
     /// Sets the settled costs of entries of several tenants. In a query over all tenants (`only` is `None`), a tenant that
@@ -210,10 +210,12 @@ impl Kavach {
                 settled.map(|settled| (settled.decision, settled.cost)).chain(ended).chain(due(tenant, now)).collect();
             Ok((known, settlements.closed_to().max(holds.forgotten_to())))
         };
-        let (mut found, closed_to) = self.ask_one_of(only, route, |reply| Inspect { credential, look, reply }).await?;
+        let (mut found, closed_to) =
+            self.ask_one_of(only, route, |reply| Inspect { credential, right: Right::Read, look, reply }).await?;
         wanted.retain(|seq| *seq <= closed_to);
         if let (Some(first), Some(last)) = (wanted.first().copied(), wanted.last().copied()) {
-            let trail = self.ask_one_of(only, route, |reply| OpenAudit { credential, reply }).await?;
+            let trail =
+                self.ask_one_of(only, route, |reply| OpenAudit { credential, right: Right::Read, reply }).await?;
             found.extend(self.settled_long_ago(trail, first, last).await?);
         }
         for entry in entries.iter_mut().filter(|entry| entry.can_be_settled()) {

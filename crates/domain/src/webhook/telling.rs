@@ -1,6 +1,5 @@
 //! How an event gets into the outboxes of those who ask for it, and what became of it.
 
-use crate::author::By;
 use crate::event::Event;
 use crate::id::WebhookId;
 use crate::moment::Moment;
