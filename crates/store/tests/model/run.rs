@@ -403,8 +403,8 @@ impl Run {
             request = request.with_key(key, false);
             let key = request.key.as_deref().cloned().unwrap();
             let owner = match caller {
-                Caller::Operator => "operators".to_owned(),
-                Caller::Key(_) => "keys".to_owned(),
+                Caller::Operator | Caller::OperatorKey(..) => "operators".to_owned(),
+                Caller::Key(..) => "keys".to_owned(),
                 Caller::Agent(slot) => format!("agent {slot}"),
             };
             let asked = (request.agent, &call.action, &call.resource, &call.tenants, &call.arguments, &call.ip);
