@@ -12,9 +12,6 @@ const ROLES = {
   operator: [["auditor", "Auditor: reads everything, changes nothing"], ["admin", "Admin: may do everything"]],
 };
 
-/** Whether the key that signed in may make and revoke keys. */
-const mayManage = () => session.isOperator && session.who.role === "admin";
-
 /** The operators' keys. */
 export async function operatorKeys({ refresh, signal }) {
   if (!session.isOperator) {
@@ -40,7 +37,7 @@ export async function tenantKeys(found, { refresh }) {
   if (!keys.length) {
     return h("div", { class: "card" }, empty("keys", "No key yet", session.isOperator ? "A tenant key lets the tenant's own services manage its agents, ask for decisions and read its trail." : "An operator can make keys for this tenant.", create()));
   }
-  return h("div", { class: "stack" }, mayManage() && h("div", { class: "row" }, create()), keyTable(keys, { path, label: "Tenant keys", refresh }));
+  return h("div", { class: "stack" }, session.mayOperate && h("div", { class: "row" }, create()), keyTable(keys, { path, label: "Tenant keys", refresh }));
 }
 
 function keyTable(keys, { path, label, refresh }) {
@@ -51,7 +48,7 @@ function keyTable(keys, { path, label, refresh }) {
     ["Ends", (key) => end(key)],
     ["Last used", (key) => lastUse(key)],
     ["Created", (key) => ago(key.createdAt)],
-    ["", (key) => mayManage() && revokeButton(key, path, refresh), "actions"],
+    ["", (key) => session.mayOperate && revokeButton(key, path, refresh), "actions"],
   ], keys, { label }));
 }
 
@@ -78,7 +75,7 @@ function revokeButton(key, path, refresh) {
 }
 
 function newKey({ kind, path, title, note, refresh }) {
-  if (!mayManage()) return null;
+  if (!session.mayOperate) return null;
   return button("New key", () => formDialog(title, "Create key", [
     field("Name", "name", { placeholder: kind === "operator" ? "Ada" : "billing service", hint: "Who or what will use it. The trail shows it with every change, and you know which one to revoke later." }),
     field("Role", "role", { options: ROLES[kind], value: ROLES[kind][0][0] }),

@@ -26,7 +26,7 @@ export async function tenant(ctx) {
     pageHead(found.name, {
       crumb: session.isOperator ? h("a", { href: "#/tenants" }, "Tenants") : "Your tenant",
       marks: [badge(found.status)],
-      actions: [session.isOperator && found.id !== null && statusButton(found, ctx.refresh, ""), h("a", { class: "button", href: `#/overview?tenantId=${found.slug}` }, "Figures"), h("a", { class: "button", href: `#/invoice/${found.slug}/${monthOf()}` }, "Invoice"), h("a", { class: "button primary", href: `#/agents/new?tenantId=${found.slug}` }, "New agent")],
+      actions: [session.mayOperate && found.id !== null && statusButton(found, ctx.refresh, ""), h("a", { class: "button", href: `#/overview?tenantId=${found.slug}` }, "Figures"), h("a", { class: "button", href: `#/invoice/${found.slug}/${monthOf()}` }, "Invoice"), session.mayManage && h("a", { class: "button primary", href: `#/agents/new?tenantId=${found.slug}` }, "New agent")],
     }),
     found.status === "suspended" && h("p", { class: "notice" }, "Suspended: every call of its agents is denied until it is active again. Its data can still be read and changed."),
     tabs, content];
@@ -54,7 +54,7 @@ async function auditTab(found, ctx) {
 
 async function settingsTab(found, { refresh }) {
   const { settings } = found;
-  if (!session.isOperator) {
+  if (!session.mayOperate) {
     const fact = (label, value) => h("div", {}, h("dt", {}, label), h("dd", {}, value));
     return card("Settings", {}, h("dl", { class: "facts" },
       fact("Agents at most", settings.maxAgents ?? "no limit"),
@@ -62,7 +62,7 @@ async function settingsTab(found, { refresh }) {
       fact("Audit kept", settings.auditRetentionDays ? `${settings.auditRetentionDays} days` : "for ever"),
       fact("Types its agents may have", settings.allowedAgentTypes?.join(", ") ?? "all"),
       fact("Id", h("code", {}, found.id ?? "default"))),
-    h("p", { class: "muted small" }, "An operator changes these."));
+    h("p", { class: "muted small" }, session.isOperator ? "An operator with the role admin changes these." : "An operator changes these."));
   }
   const fields = [found.id !== null && field("Name", "name", { value: found.name }), settingsFields(settings)];
   const edit = card("Settings", { side: h("code", { class: "small muted wrap" }, found.id ?? "default") }, form(fields, "Save", async (entered) => {
