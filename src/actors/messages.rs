@@ -272,6 +272,8 @@ pub struct AuditTrail {
     pub reader: JournalReader,
     /// Entries before that time are past the tenant's retention.
     pub horizon: Option<Timestamp>,
+    /// When the caller's key ends by itself, if it is one of the tenant's.
+    pub caller_until: Option<Timestamp>,
 }
 
 /// Write a snapshot now.

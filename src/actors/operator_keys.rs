@@ -1,7 +1,7 @@
 //! The operators' keys that were made over the API, as every thread sees them.
 //!
 //! They belong to the default tenant's state. Its actor publishes them when it starts, and in the step in which one is
-//! made or revoked. A thread keeps the table that it saw last, and one number tells whether that still holds: so a check
+//! made, changed or revoked. A thread keeps the table that it saw last, and one number tells whether that still holds: so a check
 //! takes no lock, and all threads refuse a revoked key from their next check on.
 
 use std::cell::RefCell;
@@ -63,9 +63,12 @@ impl OperatorKeys {
     pub fn publish(&self, keys: &[ApiKey<OperatorRole>]) {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         self.tables.send_modify(|table| {
-            let known = |key: &ApiKey<OperatorRole>| match table.keys.get(&key.hash).filter(|old| old.key == *key) {
-                Some(old) => Arc::clone(old),
-                None => Arc::new(KnownKey { key: key.clone(), last_use: AtomicI64::new(0) }),
+            let known = |key: &ApiKey<OperatorRole>| match table.keys.get(&key.hash) {
+                Some(old) if old.key == *key => Arc::clone(old),
+                old => {
+                    let last_use = old.map_or(0, |old| old.last_use.load(Ordering::Relaxed));
+                    Arc::new(KnownKey { key: key.clone(), last_use: AtomicI64::new(last_use) })
+                }
             };
             let keys = keys.iter().map(|key| (key.hash, known(key))).collect();
             *table = Arc::new(KeyTable { number, keys });
@@ -74,7 +77,7 @@ impl OperatorKeys {
         self.newest.store(number, Ordering::Release);
     }
 
-    /// Whether the default tenant has said which keys there are.
+    /// Whether it is known which keys there are: the default tenant has said so, or its row has none.
     pub fn are_known(&self) -> bool {
         self.newest.load(Ordering::Acquire) > 0
     }
@@ -181,6 +184,11 @@ mod tests {
         assert!(keys.find(&one.hash, at(59)).is_some() && keys.find(&one.hash, at(60)).is_none());
         keys.publish(&[one.clone(), two]);
         assert_eq!(keys.last_use(&one.hash), Some(at(59)));
+        // Nor does another end make it forgotten.
+        let one = ApiKey { expires_at: Some(at(90)), ..one };
+        keys.publish(std::slice::from_ref(&one));
+        assert_eq!(keys.last_use(&one.hash), Some(at(59)));
+        assert!(keys.find(&one.hash, at(60)).is_some() && keys.find(&one.hash, at(90)).is_none());
         assert_eq!(keys.stored(&one.hash), Some(one));
     }
 }

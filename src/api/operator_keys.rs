@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::auth::{Auditor, Operator};
 use super::error::HandlerResult;
 use super::idempotency::{Once, note_repeat};
-use super::input::{Query, Reason};
+use super::input::{Body, Query, Reason};
 use super::responses;
 use crate::actors::messages::KeyUse;
 use crate::domain::tenant::key::ApiKey;
+use crate::domain::tenant::key_update::KeyPatch;
 use crate::domain::{KeyId, OperatorRole, Secret, Timestamp, schema};
 
 /// The body of a request for a new operator key.
@@ -79,6 +80,12 @@ pub async fn create(Operator(kavach): Operator, new: Once<NewOperatorKey>) -> Ha
 pub async fn list(Auditor(kavach): Auditor, (): ()) -> HandlerResult {
     let keys = kavach.operator_keys().list().await?;
     responses::json(HttpResponse::Ok(), &keys.into_iter().map(OperatorKeyJson::listed).collect::<Vec<_>>())
+}
+
+/// `PATCH /v1/keys/{id}`
+pub async fn update(Operator(kavach): Operator, (key, Body(patch)): (Path<String>, Body<KeyPatch>)) -> HandlerResult {
+    let changed = kavach.operator_keys().update(&key, patch).await?;
+    responses::json(HttpResponse::Ok(), &OperatorKeyJson::listed(changed))
 }
 
 /// `DELETE /v1/keys/{id}`

@@ -11,6 +11,7 @@ use super::input::{Body, Query, Reason, page};
 use super::responses::{self, KeyJson, TenantJson};
 use crate::domain::limits::MAX_PAGE;
 use crate::domain::tenant::commands::{NewTenant, TenantPatch};
+use crate::domain::tenant::key_update::KeyPatch;
 use crate::domain::{KeyRole, TenantId, TenantRef, Timestamp, schema};
 
 /// The paging fields of a query.
@@ -126,6 +127,16 @@ pub async fn create_key(Operator(kavach): Operator, (tenant, new): (Path<String>
 pub async fn keys(Viewer(kavach): Viewer, tenant: Path<String>) -> HandlerResult {
     let keys = kavach.tenants().keys(TenantRef::parse(&tenant)).await?;
     responses::json(HttpResponse::Ok(), &keys.into_iter().map(KeyJson::listed).collect::<Vec<_>>())
+}
+
+/// `PATCH /v1/tenants/{tenant}/keys/{id}`
+pub async fn update_key(
+    Operator(kavach): Operator,
+    (path, Body(patch)): (Path<(String, String)>, Body<KeyPatch>),
+) -> HandlerResult {
+    let (tenant, key) = path.into_inner();
+    let changed = kavach.tenants().update_key(TenantRef::parse(&tenant), &key, patch).await?;
+    responses::json(HttpResponse::Ok(), &KeyJson::listed(changed))
 }
 
 /// `DELETE /v1/tenants/{tenant}/keys/{id}`

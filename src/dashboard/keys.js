@@ -1,7 +1,7 @@
 // Keys of people and services: who holds which, what each may do, and until when.
 
 import { h } from "./dom.js";
-import { session, get, post, remove, withQuery } from "./api.js";
+import { session, get, post, patch, remove, withQuery } from "./api.js";
 import { pageHead, table, badge, empty, ago, button, toast, revealSecret } from "./ui.js";
 import { field, formDialog, text, time } from "./forms.js";
 import { dateTime } from "./format.js";
@@ -48,7 +48,7 @@ function keyTable(keys, { path, label, refresh }) {
     ["Ends", (key) => end(key)],
     ["Last used", (key) => lastUse(key)],
     ["Created", (key) => ago(key.createdAt)],
-    ["", (key) => session.mayOperate && revokeButton(key, path, refresh), "actions"],
+    ["", (key) => session.mayOperate && [editButton(key, path, refresh), " ", revokeButton(key, path, refresh)], "actions"],
   ], keys, { label }));
 }
 
@@ -61,6 +61,21 @@ function end({ expiresAt }) {
 /** Uses are noted in memory, so a key that shows none may still have been used before. */
 function lastUse({ lastUsedAt, trackedSince }) {
   return lastUsedAt ? ago(lastUsedAt) : h("span", { class: "muted", title: `Uses before ${dateTime(trackedSince)} UTC are not known` }, "not since ", ago(trackedSince));
+}
+
+/** A key's end as a field shows it, to the minute. */
+const shownEnd = (key) => key.expiresAt?.slice(0, 16) ?? "";
+
+function editButton(key, path, refresh) {
+  return button("Edit", () => formDialog(`Edit the key ${key.name}`, "Save", [
+    field("Name", "name", { value: key.name }),
+    field("Ends (UTC)", "expiresAt", { type: "datetime-local", value: shownEnd(key), hint: "Empty: it has no end. Its role stays: for another one make a new key, and revoke this." }),
+  ], async (entered) => {
+    const changed = text(entered, "expiresAt") !== shownEnd(key);
+    await patch(`${path}/${key.id}`, { name: text(entered, "name"), ...(changed && { expiresAt: time(entered, "expiresAt") }) });
+    toast("Saved");
+    await refresh();
+  }), { kind: "small-button", label: `Edit ${key.name}` });
 }
 
 function revokeButton(key, path, refresh) {

@@ -8,7 +8,9 @@ use super::tenant_calls::lost;
 use super::tenants::KeyWithSecret;
 use crate::actors::Route;
 use crate::actors::messages::KeyUse;
+use crate::domain::tenant::key::ApiKey;
 use crate::domain::tenant::key_commands::{CreateOperatorKey, RevokeOperatorKey, unknown_key};
+use crate::domain::tenant::key_update::{KeyPatch, UpdateOperatorKey};
 use crate::domain::{Error, KeyId, OperatorRole, Right, Secret, Tenant, TenantId, TenantRef, Timestamp};
 
 /// Calls about operators' keys.
@@ -20,12 +22,11 @@ impl Kavach {
         OperatorKeys(self)
     }
 
-    /// Makes the operators' keys known to all threads, if there are any. Until then a key that is not the first is neither
-    /// good nor bad.
+    /// Makes the operators' keys known to all threads, unless the start found that there are none. Until then a key that
+    /// is not the first is neither good nor bad.
     pub(crate) async fn load_operator_keys(&self) {
-        let row = self.core.directory.known(TenantId::DEFAULT).and_then(|known| known.row());
-        if row.is_some_and(|row| row.operator_keys == 0) {
-            return self.core.operators.publish(&[]);
+        if self.core.operators.are_known() {
+            return;
         }
         // The default tenant publishes them when it is there.
         let route = Route { id: TenantId::DEFAULT, slug: None };
@@ -60,13 +61,25 @@ impl OperatorKeys<'_> {
     pub async fn list(&self) -> Result<Vec<KeyUse<OperatorRole>>, Error> {
         self.0.check_operator(Right::Oversee)?;
         let keys = self.0.inspect(&self.home()?, |tenant: &Tenant, _| Ok(tenant.operator_keys().to_vec())).await?;
-        let started_at = self.0.core.measures.started_at;
-        let used = keys.into_iter().map(|key| KeyUse {
-            last_used_at: self.0.core.operators.last_use(&key.hash),
-            since: started_at.max(key.created_at),
-            key,
-        });
-        Ok(used.collect())
+        Ok(keys.into_iter().map(|key| self.with_use(key)).collect())
+    }
+
+    /// Changes a key's name and end.
+    ///
+    /// # Errors
+    /// `KEY_NOT_FOUND`, `INVALID_FIELD`, `FORBIDDEN` for anyone but an operator with the role `admin`.
+    pub async fn update(&self, key: &str, patch: KeyPatch) -> Result<KeyUse<OperatorRole>, Error> {
+        self.0.check_operator(Right::Operate)?;
+        let id = KeyId::parse(key).ok_or_else(|| unknown_key(key))?;
+        let command = UpdateOperatorKey::parse(id, patch)?;
+        let key = self.0.execute(&self.home()?, command).await?.ok_or_else(lost)?;
+        Ok(self.with_use(key))
+    }
+
+    /// The key with when it was last used.
+    fn with_use(&self, key: ApiKey<OperatorRole>) -> KeyUse<OperatorRole> {
+        let last_used_at = self.0.core.operators.last_use(&key.hash);
+        KeyUse { last_used_at, since: self.0.core.measures.started_at.max(key.created_at), key }
     }
 
     /// Revokes an operator's key at once. The first key has no id, and can't be revoked.

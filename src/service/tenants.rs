@@ -10,6 +10,7 @@ use crate::actors::registry_messages::{CreateTenant, DeleteTenant, KeyClaim, Sna
 use crate::domain::tenant::commands::{NewTenant, SetStatus, TenantPatch, TenantSpec, UpdateTenant};
 use crate::domain::tenant::key::ApiKey;
 use crate::domain::tenant::key_commands::{CreateKey, RevokeKey, unknown_key};
+use crate::domain::tenant::key_update::{KeyPatch, UpdateKey};
 use crate::domain::tenant::{Profile, TenantStatus, first_profile};
 use crate::domain::text::Slug;
 use crate::domain::{
@@ -206,6 +207,22 @@ impl Tenants<'_> {
         let route = self.0.tenant_in_path(&tenant.into())?;
         let credential = self.0.credential;
         self.0.ask(&route, |reply| ListKeys { credential, reply }).await
+    }
+
+    /// Changes an API key's name and end.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `KEY_NOT_FOUND`, `INVALID_FIELD`.
+    pub async fn update_key(&self, tenant: impl Into<TenantRef>, key: &str, patch: KeyPatch) -> Result<KeyUse, Error> {
+        let id = KeyId::parse(key).ok_or_else(|| unknown_key(key));
+        self.0.check_operator(Right::Operate)?;
+        let route = self.0.tenant_in_path(&tenant.into())?;
+        let id = id?;
+        self.0.execute(&route, UpdateKey::parse(id, patch)?).await?;
+        // The list has when it was used.
+        let credential = self.0.credential;
+        let keys = self.0.ask(&route, |reply| ListKeys { credential, reply }).await?;
+        keys.into_iter().find(|known| known.key.id == id).ok_or_else(|| unknown_key(key))
     }
 
     /// Revokes an API key at once.

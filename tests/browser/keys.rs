@@ -30,6 +30,18 @@ fn an_operator_gives_an_auditor_a_key_and_takes_it_back() {
     browser.sees("2099");
     browser.sees("not since");
 
+    // It is to end earlier.
+    browser.click("Edit Ada, audit 2099");
+    browser.fill("Name", "Ada, audit 2098");
+    browser.run(
+        "const end = document.querySelector('dialog [name=expiresAt]'); end.value = '2098-01-31T12:00'",
+        json!([]),
+    );
+    browser.click("Save");
+    browser.sees("Ada, audit 2098");
+    let made = operator.get("/v1/keys").items().remove(0);
+    assert_eq!((&made["role"], &made["expiresAt"]), (&json!("auditor"), &json!("2098-01-31T12:00:00.000Z")));
+
     // A tenant's key with a role.
     browser.go("#/tenants/acme/keys");
     browser.click("New key");
@@ -51,7 +63,7 @@ fn an_operator_gives_an_auditor_a_key_and_takes_it_back() {
         browser.sees(if page == "#/keys" { "this one" } else { "gateway" });
         let buttons = browser.run("return document.querySelector('main').innerText", json!([]));
         let text = buttons.as_str().unwrap();
-        assert!(!text.contains("New key") && !text.contains("Revoke"), "{text}");
+        assert!(["New key", "Edit", "Revoke"].iter().all(|change| !text.contains(change)), "{text}");
     }
     browser.check_records();
 
@@ -59,7 +71,7 @@ fn an_operator_gives_an_auditor_a_key_and_takes_it_back() {
     browser.fill("Operator or tenant key", OPERATOR_KEY);
     browser.click("Sign in");
     browser.go("#/keys");
-    browser.click("Revoke Ada, audit 2099");
+    browser.click("Revoke Ada, audit 2098");
     browser.fill("Reason, for the trail", "left the company");
     browser.run(
         "[...document.querySelectorAll('dialog button')].find((one) => one.innerText === 'Revoke').click()",
@@ -78,8 +90,12 @@ const CHANGES: [(&str, &str, &[&str]); 9] = [
     ("#/tenants/acme/agents", "lender", &["Suspend Acme", "New agent"]),
     ("#/tenants/acme/policies", "All agents of the tenant", &["New policy", "Edit", "Disable", "Reset", "Delete"]),
     ("#/tenants/acme/delegations", "Who lends to whom", &["Delegate", "Revoke the delegation from lender to borrower"]),
-    ("#/tenants/acme/webhooks", "To the pager", &["New webhook", "Send a test", "Edit", "Disable", "New secret", "Delete"]),
-    ("#/tenants/acme/keys", "support", &["New key", "Revoke support"]),
+    (
+        "#/tenants/acme/webhooks",
+        "To the pager",
+        &["New webhook", "Send a test", "Edit", "Disable", "New secret", "Delete"],
+    ),
+    ("#/tenants/acme/keys", "support", &["New key", "Edit support", "Revoke support"]),
     ("#/tenants/acme/settings", "Audit kept", &["Save", "Delete tenant"]),
     ("#/agents", "lender", &["New agent"]),
     ("#/agents/{}", "Recent decisions", &["Edit", "Rotate token", "Revoke", "Release the hold of 1"]),
@@ -97,7 +113,9 @@ fn a_key_that_only_reads_is_offered_no_change() {
     };
     let (lender, borrower) = (agent("lender"), agent("borrower"));
     let lent = json!([{ "resource": "docs:1", "actions": ["read"] }]);
-    operator.post("/v1/delegations", json!({ "fromAgent": lender, "toAgent": borrower, "permissions": lent })).expect(201);
+    operator
+        .post("/v1/delegations", json!({ "fromAgent": lender, "toAgent": borrower, "permissions": lent }))
+        .expect(201);
     operator.post("/v1/policies", json!({ "tenantId": "acme", "limits": { "maxCallsPerDay": 9 } })).expect(201);
     let hook = json!({ "tenantId": "acme", "url": "https://kavach.invalid/", "events": ["key.created"], "description": "To the pager" });
     operator.post("/v1/webhooks", hook).expect(201);
@@ -135,7 +153,11 @@ fn a_key_that_only_reads_is_offered_no_change() {
             browser.sees(shows);
             let offered = offered();
             for change in changes {
-                assert_eq!(offered.iter().any(|name| name == change), who == "admin", "{who}, {page}, {change}: {offered:?}");
+                assert_eq!(
+                    offered.iter().any(|name| name == change),
+                    who == "admin",
+                    "{who}, {page}, {change}: {offered:?}"
+                );
             }
         }
         browser.check_records();

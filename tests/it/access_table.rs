@@ -176,10 +176,14 @@ pub fn rows() -> Vec<Row> {
         row("POST", "/v1/tenants/{tenant}/activate", OK, NO_TENANT, FORBIDDEN).changes(),
         row("POST", "/v1/tenants/{tenant}/keys", CREATED, NO_TENANT, FORBIDDEN).body(|_| json!({ "name": "k" })).changes(),
         row("GET", "/v1/tenants/{tenant}/keys", OK, NO_TENANT, NO_TENANT),
+        row("PATCH", "/v1/tenants/{tenant}/keys/{id}", OK, NO_TENANT, FORBIDDEN)
+            .body(|_| json!({ "name": "Other" }))
+            .changes(),
         row("DELETE", "/v1/tenants/{tenant}/keys/{id}", GONE, NO_TENANT, FORBIDDEN).changes(),
         row("POST", "/v1/keys", CREATED, CREATED, FORBIDDEN).body(|_| json!({ "name": "k", "role": "auditor" })),
         row("GET", "/v1/keys", OK, OK, FORBIDDEN),
         // The key that it names is a tenant's.
+        row("PATCH", "/v1/keys/{id}", NO_KEY, NO_KEY, FORBIDDEN).body(|_| json!({ "name": "Other" })),
         row("DELETE", "/v1/keys/{id}", NO_KEY, NO_KEY, FORBIDDEN),
         row("POST", "/v1/tokens/introspect", OK, OK, OK).body(|_| json!({ "token": "kv_no" })),
         Row { hidden_from_agent: NO_TENANT, ..row("POST", "/v1/tenants/{tenant}/authorize", OK, NO_TENANT, NO_TENANT) }

@@ -230,6 +230,88 @@ fn a_silent_stream_ends_with_its_key() {
 }
 
 #[test]
+fn a_key_gets_another_name_and_another_end() {
+    let mut server = Server::start();
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let agent = operator.reader(&acme);
+    let tenants = "/v1/tenants/acme/keys";
+    let (gateway, id) = made(&operator, tenants, json!({ "name": "gateway", "role": "caller" }));
+    let (ada, ada_id) = made(&operator, "/v1/keys", json!({ "name": "Ada", "role": "admin" }));
+    let as_ada = server.with_key(&ada);
+    server.with_key(&gateway).granted(call(&agent.id));
+    let path = format!("{tenants}/{id}");
+    let changed = as_ada.patch(&path, json!({ "name": "gateway 2", "expiresAt": "2099-01-01T00:00:00Z" })).expect(200);
+    assert_eq!(
+        (&changed["name"], &changed["expiresAt"], &changed["role"], changed.get("key")),
+        (&json!("gateway 2"), &json!("2099-01-01T00:00:00.000Z"), &json!("caller"), None)
+    );
+    assert!(changed["lastUsedAt"].is_string(), "{changed}");
+    assert_eq!(operator.get(tenants).items().last(), Some(&changed));
+    server.with_key(&gateway).granted(call(&agent.id));
+    let entry = operator.trail("tenantId=acme&kind=admin&actions=key.update").remove(0);
+    assert_eq!((&entry["by"], &entry["keyName"], &entry["resource"]), (&json!(ada_id), &json!("Ada"), &json!(id)));
+    assert_eq!(entry["parameters"], json!({ "name": "gateway 2", "expiresAt": "2099-01-01T00:00:00.000Z" }));
+    assert_eq!((&entry["before"]["name"], &entry["before"]["expiresAt"]), (&json!("gateway"), &Value::Null));
+    // What is the same already makes no entry.
+    as_ada.patch(&path, json!({ "name": "gateway 2" })).expect(200);
+    as_ada.patch(&path, json!({})).expect(200);
+    assert_eq!(operator.trail("tenantId=acme&kind=admin&actions=key.update").len(), 1);
+    assert_eq!(operator.patch(&path, json!({ "expiresAt": null })).expect(200)["expiresAt"], Value::Null);
+    for (field, value) in [("expiresAt", json!(soon(-1))), ("name", json!(" "))] {
+        let mut body = json!({});
+        body[field] = value;
+        let message = operator.patch(&path, body).problem(400, "INVALID_FIELD");
+        assert!(message.starts_with(field), "{message}");
+    }
+    operator.patch(&path, json!({ "role": "admin" })).problem(400, "INVALID_BODY");
+    server.with_key(&acme.key).patch(&path, json!({ "name": "mine" })).problem(403, "FORBIDDEN");
+    // Another tenant's path does not reach it.
+    operator.tenant("globex");
+    operator.patch(&format!("/v1/tenants/globex/keys/{id}"), json!({ "name": "x" })).problem(404, "KEY_NOT_FOUND");
+
+    // An operator's.
+    let path = format!("/v1/keys/{ada_id}");
+    let changed = operator.patch(&path, json!({ "name": "Ada L.", "expiresAt": soon(3_600_000) })).expect(200);
+    assert_eq!((&changed["name"], &changed["role"], changed.get("key")), (&json!("Ada L."), &json!("admin"), None));
+    assert!(changed["lastUsedAt"].is_string() && changed["expiresAt"].is_string(), "{changed}");
+    as_ada.granted(call(&agent.id));
+    let entry = operator.trail("tenantId=default&kind=admin&actions=operator_key.update").remove(0);
+    assert_eq!((&entry["before"]["name"], &entry["parameters"]["name"]), (&json!("Ada"), &json!("Ada L.")));
+    as_ada.patch(&path, json!({ "expiresAt": null })).expect(200);
+    assert_eq!(
+        operator.trail("tenantId=default&kind=admin&actions=operator_key.update").remove(0)["keyName"],
+        "Ada L."
+    );
+    let keys = [operator.get(tenants).items().len(), operator.get("/v1/keys").items().len()];
+    server.crash_and_start();
+    let operator = server.operator();
+    assert_eq!([operator.get(tenants).items().len(), operator.get("/v1/keys").items().len()], keys);
+    assert_eq!(server.with_key(&ada).get("/v1/keys").items()[0]["name"], "Ada L.");
+    assert_eq!(operator.get(tenants).items().last().unwrap()["name"], "gateway 2");
+}
+
+#[test]
+fn a_stream_goes_by_the_newest_end_of_its_key() {
+    let server = Server::start();
+    let operator = server.operator();
+    operator.tenant("acme");
+    let keys = "/v1/tenants/acme/keys";
+    let (of_tenant, tenant_id) = made(&operator, keys, json!({ "name": "a", "role": "viewer" }));
+    let (of_operator, operator_id) = made(&operator, "/v1/keys", json!({ "name": "b", "role": "auditor" }));
+    let open = |key: &str| Stream::open(server.base(), key, "tenantId=acme", None).unwrap();
+    let (mut one, mut other) = (open(&of_tenant), open(&of_operator));
+    for (path, stream) in [(format!("{keys}/{tenant_id}"), &mut one), (format!("/v1/keys/{operator_id}"), &mut other)] {
+        // The first end is far enough on any machine.
+        let changed = (1..).find_map(|seconds| {
+            let answer = operator.patch(&path, json!({ "expiresAt": soon(seconds * 1_000) }));
+            (answer.status == 200).then_some(())
+        });
+        assert_eq!((changed, stream.next()), (Some(()), None));
+    }
+}
+
+#[test]
 fn introspection_says_whose_a_token_is_and_records_nothing() {
     let server = Server::start();
     let operator = server.operator();

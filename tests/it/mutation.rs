@@ -39,6 +39,7 @@ fn part(seed: &Value, path: &str) -> Value {
         "/v1/tenants/{tenant}" => &["settings"],
         "/v1/tenants/{tenant}/keys" => &["name", "expiresAt"],
         "/v1/keys" => &["name", "role", "expiresAt"],
+        "/v1/keys/{id}" | "/v1/tenants/{tenant}/keys/{id}" => &["name", "expiresAt"],
         "/v1/tokens/introspect" => &["token"],
         "/v1/agents" => &["tenantId", "ownerId", "name", "type", "permissions", "expiresAt", "metadata", "labels"],
         "/v1/agents/{id}" => &["name", "permissions", "expiresAt", "metadata", "labels"],

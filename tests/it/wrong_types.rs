@@ -47,6 +47,7 @@ fn full(method: &str, path: &str, body: Value) -> Value {
         (_, "/v1/keys" | "/v1/tenants/{tenant}/keys") => {
             json!({ "role": "admin", "expiresAt": "2099-01-01T00:00:00Z" })
         }
+        (_, "/v1/keys/{id}" | "/v1/tenants/{tenant}/keys/{id}") => json!({ "expiresAt": "2099-01-01T00:00:00Z" }),
         (_, "/v1/tokens/introspect") => json!({ "token_type_hint": "access_token" }),
         (_, "/v1/delegations") => json!({ "permissions": permissions, "maxDepth": 2, "expiresAt": null }),
         (_, "/v1/policies") => {

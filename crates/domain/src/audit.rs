@@ -484,6 +484,10 @@ impl<'a> ChangeSummary<'a> {
             Change::KeyRevoked { key } => {
                 ChangeSummary { subject: Some(key.to_string()), ..tenant("key.revoke", Value::Null) }
             }
+            Change::KeyUpdated { key, name, expires_at } => ChangeSummary {
+                subject: Some(key.to_string()),
+                ..tenant("key.update", json!({ "name": name, "expiresAt": expires_at }))
+            },
             Change::OperatorKeyCreated { key, name, hash: _, prefix, role, expires_at } => ChangeSummary {
                 subject: Some(key.to_string()),
                 ..tenant("operator_key.create", key_json(name, prefix, role, *expires_at))
@@ -491,6 +495,10 @@ impl<'a> ChangeSummary<'a> {
             Change::OperatorKeyRevoked { key } => {
                 ChangeSummary { subject: Some(key.to_string()), ..tenant("operator_key.revoke", Value::Null) }
             }
+            Change::OperatorKeyUpdated { key, name, expires_at } => ChangeSummary {
+                subject: Some(key.to_string()),
+                ..tenant("operator_key.update", json!({ "name": name, "expiresAt": expires_at }))
+            },
             Change::PolicyCreated { policy, agent, owner, limits, action, terms } => ChangeSummary {
                 agent: *agent,
                 owner: owner.as_deref(),

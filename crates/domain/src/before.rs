@@ -38,12 +38,12 @@ impl Before {
             Change::TenantUpdated { .. } | Change::TenantSuspended | Change::TenantActivated => {
                 Some(Self::tenant(tenant))
             }
-            Change::KeyRevoked { key } => {
+            Change::KeyRevoked { key } | Change::KeyUpdated { key, .. } => {
                 let key = tenant.keys().iter().find(|known| known.id == *key)?;
                 let (name, prefix) = (key.name.clone(), key.prefix.clone());
                 Some(Self::Key { name, prefix, role: key.role, expires_at: key.expires_at })
             }
-            Change::OperatorKeyRevoked { key } => {
+            Change::OperatorKeyRevoked { key } | Change::OperatorKeyUpdated { key, .. } => {
                 let key = tenant.operator_keys().iter().find(|known| known.id == *key)?;
                 let (name, prefix) = (key.name.clone(), key.prefix.clone());
                 Some(Self::OperatorKey { name, prefix, role: key.role, expires_at: key.expires_at })

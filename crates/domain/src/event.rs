@@ -220,6 +220,16 @@ pub enum Change {
         /// The key's id.
         key: KeyId,
     },
+    /// A tenant key got another name or another end.
+    #[serde(rename_all = "camelCase")]
+    KeyUpdated {
+        /// The key's id.
+        key: KeyId,
+        /// The name that it has now.
+        name: Box<str>,
+        /// When it ends now.
+        expires_at: Option<Timestamp>,
+    },
     /// An operator key was created. Only the default tenant's journal has this.
     #[serde(rename_all = "camelCase")]
     OperatorKeyCreated {
@@ -240,6 +250,16 @@ pub enum Change {
     OperatorKeyRevoked {
         /// The key's id.
         key: KeyId,
+    },
+    /// An operator key got another name or another end. Only the default tenant's journal has this.
+    #[serde(rename_all = "camelCase")]
+    OperatorKeyUpdated {
+        /// The key's id.
+        key: KeyId,
+        /// The name that it has now.
+        name: Box<str>,
+        /// When it ends now.
+        expires_at: Option<Timestamp>,
     },
     /// An agent was created.
     AgentCreated {
@@ -389,9 +409,12 @@ pub enum Change {
 }
 
 impl Change {
-    /// Whether it makes or revokes an operator's key.
+    /// Whether it makes, changes or revokes an operator's key.
     pub fn is_of_operator_keys(&self) -> bool {
-        matches!(self, Self::OperatorKeyCreated { .. } | Self::OperatorKeyRevoked { .. })
+        matches!(
+            self,
+            Self::OperatorKeyCreated { .. } | Self::OperatorKeyRevoked { .. } | Self::OperatorKeyUpdated { .. }
+        )
     }
 }
 

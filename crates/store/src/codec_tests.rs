@@ -643,6 +643,18 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         ),
         ("operatorKeyCreated", operator(operator_key_created(60, OperatorRole::Admin, None))),
         ("operatorKeyCreated.auditor", operator(operator_key_created(61, OperatorRole::Auditor, Some(at(500))))),
+        (
+            "keyUpdated",
+            known(
+                By::OperatorKey(key_id(60)),
+                Change::KeyUpdated { key: key_id(50), name: "ci 2".into(), expires_at: Some(at(500)) },
+                Before::Key { name: "ci".into(), prefix: "kvt_MDEy".into(), role: KeyRole::Approver, expires_at: None },
+            ),
+        ),
+        (
+            "operatorKeyUpdated",
+            operator(Change::OperatorKeyUpdated { key: key_id(61), name: "Ada".into(), expires_at: None }),
+        ),
         ("operatorKeyRevoked", operator(Change::OperatorKeyRevoked { key: key_id(60) })),
         (
             "operatorKeyRevoked.known",
@@ -1165,6 +1177,8 @@ fn a_state_with_roles_of_keys_is_read_and_written_byte_for_byte() {
         "keyCreated.caller",
         "operatorKeyCreated",
         "operatorKeyCreated.auditor",
+        "keyUpdated",
+        "operatorKeyUpdated",
     ];
     for (name, seq) in steps.into_iter().zip(1..) {
         let (_, event) = events().into_iter().find(|(known, _)| *known == name).unwrap();

@@ -60,11 +60,13 @@ impl Handler<OpenAudit> for TenantActor {
 
     fn handle(&mut self, OpenAudit { credential, right, reply }: OpenAudit, ctx: &mut Context<Self>) {
         let reading = self.resources.clock.read();
-        if let Err(error) = self.authenticate(&credential, reading.latest()).and_then(|caller| caller.check(right)) {
-            return drop(reply.send(Err(error)));
-        }
         let horizon = self.horizon(reading.now);
-        match self.open_trail(horizon) {
+        let opened = self.authenticate(&credential, reading.latest()).and_then(|caller| {
+            caller.check(right)?;
+            let caller_until = self.tenant().caller_until(caller);
+            Ok(AuditTrail { caller_until, ..self.open_trail(horizon)? })
+        });
+        match opened {
             Ok(trail) => self.reply_read(TenantReply::of(reply, trail), ctx),
             Err(error) => drop(reply.send(Err(error))),
         }
@@ -98,6 +100,6 @@ impl TenantActor {
             self.pipeline.seal();
         }
         let journal = self.pipeline.journal().ok_or_else(|| self.pipeline.no_journal())?;
-        Ok(AuditTrail { tenant: self.tenant().id(), reader: journal.reader(), horizon })
+        Ok(AuditTrail { tenant: self.tenant().id(), reader: journal.reader(), horizon, caller_until: None })
     }
 }

@@ -31,6 +31,7 @@ use crate::domain::budget::policy_commands::{NewPolicy, PolicyPatch};
 use crate::domain::budget::usage::UsageAnswer;
 use crate::domain::delegation::commands::NewDelegation;
 use crate::domain::tenant::commands::{NewTenant, TenantPatch};
+use crate::domain::tenant::key_update::KeyPatch;
 use crate::domain::webhook::commands::{DeliveryView, NewWebhook, WebhookPatch};
 use crate::domain::{AuditEntry, Code, Decision};
 use crate::store::checkpoint::KeptCheckpoint;
@@ -154,6 +155,10 @@ examples! {
     }
     NewOperatorKey {
         "an auditor's": { "name": "Ada, audit 2026", "role": "auditor", "expiresAt": "2027-01-31T00:00:00.000Z" }
+    }
+    KeyPatch {
+        "another end": { "expiresAt": "2027-06-30T00:00:00.000Z" }
+        "another name, and no end": { "name": "gateway in Frankfurt", "expiresAt": null }
     }
     OperatorKeyJson {
         "a key": {

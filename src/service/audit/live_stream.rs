@@ -60,9 +60,9 @@ pub struct AuditStream {
     next_look: Instant,
     keep_alive: Duration,
     last_sign: Instant,
-    /// When the caller's key ends by itself.
+    /// When the caller's key ends by itself, as far as we heard. A change of it wakes the stream.
     key_ends_at: Option<Timestamp>,
-    /// Wakes the stream when an operator's key was revoked.
+    /// Wakes the stream when an operator's key was changed or revoked.
     operator_keys: watch::Receiver<Arc<KeyTable>>,
     _slot: Slot,
 }
@@ -88,7 +88,9 @@ impl AuditStream {
         // Before anything else, so that no event goes unnoticed.
         let follower = kavach.core.audit.watch.follow(only.map(|route| route.id.tag()));
         kavach.check_phase()?;
-        let (key_ends_at, operator_keys) = (kavach.key_end().await?, kavach.core.operators.follow());
+        let operator_keys = kavach.core.operators.follow();
+        // A tenant says with its trail when its own key ends.
+        let key_ends_at = kavach.operator_until();
         let start = Instant::now();
         let mut stream = Self {
             filter: Arc::new(filter),
@@ -123,6 +125,7 @@ impl AuditStream {
         }
         let credential = self.kavach.credential;
         let mut trail = self.kavach.ask(route, |reply| OpenAudit { credential, right: Right::Read, reply }).await?;
+        self.note_end_of_key(&trail);
         let start = match (resume, self.filter.since) {
             (Some(id), _) => {
                 trail = self.check_entry(trail, id).await?;
@@ -241,7 +244,12 @@ impl AuditStream {
             let wake = [last_call, next_try, key_end].into_iter().flatten().fold(silence_ends, Instant::min);
             let news = tokio::select! {
                 news = tokio::time::timeout_at(wake, self.follower.next_news()) => news,
-                _ = self.operator_keys.changed() => continue,
+                _ = self.operator_keys.changed() => {
+                    if self.is_operators() {
+                        self.key_ends_at = self.kavach.operator_until();
+                    }
+                    continue;
+                }
             };
             match news {
                 Ok(Some((heard, since))) => {
@@ -273,11 +281,23 @@ impl AuditStream {
     }
 
     /// Whether the caller's key is no longer good. A tenant's revoked key shows when the tenant is asked next, which its
-    /// revocation causes.
+    /// revocation causes, and so does another end of it.
     fn has_key_ended(&self) -> bool {
         let now = self.kavach.core.clock.read().latest();
-        let is_operator = matches!(self.kavach.credential, Credential::Operator(_));
-        self.key_ends_at.is_some_and(|end| now >= end) || is_operator && self.kavach.check_operator_key().is_err()
+        self.key_ends_at.is_some_and(|end| now >= end)
+            || self.is_operators() && self.kavach.check_operator_key().is_err()
+    }
+
+    /// Whether the caller is an operator.
+    fn is_operators(&self) -> bool {
+        matches!(self.kavach.credential, Credential::Operator(_))
+    }
+
+    /// Notes when the caller's key ends, if it is one of the tenant whose trail that is.
+    fn note_end_of_key(&mut self, trail: &AuditTrail) {
+        if !self.is_operators() {
+            self.key_ends_at = trail.caller_until;
+        }
     }
 
     async fn read_on(&mut self, tag: TenantTag, reading: OldestFirst) -> Result<Vec<u8>, Error> {
@@ -317,6 +337,7 @@ impl AuditStream {
         };
         match opened {
             Ok(trail) => {
+                self.note_end_of_key(&trail);
                 // The last event seen may be past the end of a trail that a restored backup has set back.
                 let last = trail.reader.last_seq();
                 let start = match self.reached.get(&tag) {

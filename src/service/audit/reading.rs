@@ -13,8 +13,7 @@ use tracing::error;
 use crate::actors::fair_semaphore::Party;
 use crate::actors::messages::Verify;
 use crate::actors::tenant_directory::unknown_tenant;
-use crate::domain::tenant::Caller;
-use crate::domain::{Code, Credential, Error, Right, Tenant, TenantId, TenantRef, Timestamp};
+use crate::domain::{Code, Credential, Error, Right, TenantId, TenantRef, Timestamp};
 use crate::service::kavach::Kavach;
 
 impl Kavach {
@@ -51,20 +50,10 @@ impl Kavach {
         }
     }
 
-    /// When the caller's key ends by itself; `None` if it does not.
-    pub(super) async fn key_end(&self) -> Result<Option<Timestamp>, Error> {
-        match self.credential {
-            Credential::Operator(operator) => {
-                Ok(operator.key.and_then(|_| self.core.operators.stored(&operator.hash)?.expires_at))
-            }
-            credential @ (Credential::TenantKey(..) | Credential::AgentToken(..)) => {
-                let look = move |tenant: &Tenant, now| {
-                    let Caller::Key(id, _) = tenant.authenticate(&credential, now)? else { return Ok(None) };
-                    Ok(tenant.keys().iter().find(|key| key.id == id).and_then(|key| key.expires_at))
-                };
-                self.inspect(&self.own_tenant()?, look).await
-            }
-        }
+    /// When the caller's key ends by itself, if it is an operator's; `None` if it does not.
+    pub(super) fn operator_until(&self) -> Option<Timestamp> {
+        let Credential::Operator(operator) = self.credential else { return None };
+        operator.key.and_then(|_| self.core.operators.stored(&operator.hash)?.expires_at)
     }
 
     /// The party whose permits a read of this tenant's trail uses.

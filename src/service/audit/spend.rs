@@ -164,7 +164,7 @@ impl Kavach {
         mut labels: LabelHistory,
     ) -> Result<LabelHistory, Error> {
         let (tenant, reader, oldest) = (trail.tenant, trail.reader.clone(), trail.horizon.max(since));
-        let start = AuditTrail { tenant, reader: reader.clone(), horizon: trail.horizon };
+        let start = AuditTrail { tenant, reader: reader.clone(), horizon: trail.horizon, caller_until: None };
         let first = move || oldest.map_or(Ok(1), |oldest| start.first_at(oldest));
         let mut walk = reader.cursor(self.read_trail(only, first).await?);
         loop {

@@ -13,7 +13,7 @@ use crate::idempotency::memory::RememberedKey;
 use crate::instance::lease::LeaseRecord;
 use crate::limits::MAX_ENDED_WEIGHT;
 use crate::moment::Moment;
-use crate::tenant::key::ApiKey;
+use crate::tenant::key::{ApiKey, change_key};
 use crate::tenant::{Profile, Tenant, TenantStatus};
 use crate::time::Timestamp;
 use crate::webhook::outbox::Outbox;
@@ -233,6 +233,12 @@ impl Tenant {
                     role: *role,
                     expires_at: *expires_at,
                 });
+            }
+            Change::KeyUpdated { key, name, expires_at } => {
+                change_key(&mut self.state.keys, *key, name, *expires_at);
+            }
+            Change::OperatorKeyUpdated { key, name, expires_at } => {
+                change_key(&mut self.state.operator_keys, *key, name, *expires_at);
             }
             Change::OperatorKeyRevoked { key } => self.state.operator_keys.retain(|known| known.id != *key),
             Change::WebhookCreated { webhook, spec } => self.state.webhooks.push(Webhook {

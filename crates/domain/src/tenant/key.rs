@@ -39,6 +39,14 @@ impl<R> ApiKey<R> {
     }
 }
 
+/// Gives one of these keys that name and that end.
+pub(crate) fn change_key<R>(keys: &mut [ApiKey<R>], id: KeyId, name: &str, expires_at: Option<Timestamp>) {
+    if let Some(key) = keys.iter_mut().find(|known| known.id == id) {
+        key.name = name.into();
+        key.expires_at = expires_at;
+    }
+}
+
 /// Whether a role is the one that all keys of older versions have, which takes no byte.
 pub(crate) fn is_default<R: Default + PartialEq>(role: &R) -> bool {
     *role == R::default()

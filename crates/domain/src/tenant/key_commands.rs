@@ -27,14 +27,13 @@ impl<R: Default> NewKey<R> {
         let name = parse_name("name", name)?;
         Ok(Self { name, hash: secret.hash(), prefix, role: R::default(), expires_at: None })
     }
+}
 
-    fn check_end(&self, moment: Moment) -> Result<(), Error> {
-        match self.expires_at {
-            Some(end) if end <= moment.wall => {
-                Err(Error::field(Code::InvalidField, "expiresAt", "must be in the future"))
-            }
-            _ => Ok(()),
-        }
+/// Checks that a key's end is in the future: a key that is to end now is revoked.
+pub(super) fn check_end(expires_at: Option<Timestamp>, moment: Moment) -> Result<(), Error> {
+    match expires_at {
+        Some(end) if end <= moment.wall => Err(Error::field(Code::InvalidField, "expiresAt", "must be in the future")),
+        _ => Ok(()),
     }
 }
 
@@ -72,7 +71,7 @@ impl Command for CreateKey {
             let message = format!("the tenant has {MAX_TENANT_KEYS} API keys already; revoke one first");
             return Err(Error::new(Code::KeyLimitExceeded, message));
         }
-        self.0.check_end(moment)?;
+        check_end(self.0.expires_at, moment)?;
         let key = KeyId::derive(moment.at, moment.seq, tenant.id().tag());
         let NewKey { name, hash, prefix, role, expires_at } = self.0;
         Ok((Some(Change::KeyCreated { key, name, hash, prefix, role, expires_at }), key))
@@ -134,7 +133,7 @@ impl Command for CreateOperatorKey {
             let message = format!("there are {MAX_OPERATOR_KEYS} operator keys already; revoke one first");
             return Err(Error::new(Code::KeyLimitExceeded, message));
         }
-        self.0.check_end(moment)?;
+        check_end(self.0.expires_at, moment)?;
         let key = KeyId::derive(moment.at, moment.seq, tenant.id().tag());
         let NewKey { name, hash, prefix, role, expires_at } = self.0;
         Ok((Some(Change::OperatorKeyCreated { key, name, hash, prefix, role, expires_at }), key))
@@ -174,7 +173,7 @@ impl Command for RevokeOperatorKey {
 }
 
 /// Operators' keys are the default tenant's, and no tenant key touches them.
-fn check_home(tenant: &Tenant, by: By) -> Result<(), Error> {
+pub(super) fn check_home(tenant: &Tenant, by: By) -> Result<(), Error> {
     if tenant.id().is_default() && by.is_operator() {
         return Ok(());
     }

@@ -8,6 +8,7 @@ pub mod commands;
 mod holds;
 pub mod key;
 pub mod key_commands;
+pub mod key_update;
 pub mod right;
 pub mod role;
 pub mod settings;
@@ -146,6 +147,12 @@ impl Tenant {
     /// The keys of operators that were not revoked, oldest first, besides the first. Only the default tenant has some.
     pub fn operator_keys(&self) -> &[ApiKey<OperatorRole>] {
         &self.state.operator_keys
+    }
+
+    /// When that caller's key ends by itself; `None` if it does not, or is another tenant's to know.
+    pub fn caller_until(&self, caller: Caller) -> Option<Timestamp> {
+        let Caller::Key(id, _) = caller else { return None };
+        self.keys().iter().find(|key| key.id == id)?.expires_at
     }
 
     /// All its agents, oldest first.

@@ -22,6 +22,15 @@ pub fn list() -> Docs {
         .answers::<Vec<OperatorKeyJson>>(200, "The keys, without their text.")
 }
 
+/// `PATCH /v1/keys/{id}`
+pub fn update() -> Docs {
+    Docs::new(Tag::Server, "updateOperatorKey", "Change an operator key")
+        .about("A new name, or another end; `null` takes the end away. The key's text and its role stay. A key that has ended is good again with an end in the future.")
+        .answers::<OperatorKeyJson>(200, "The key as it is now, without its text.")
+        .fails(&[InvalidField, KeyNotFound])
+        .writes()
+}
+
 /// `DELETE /v1/keys/{id}`
 pub fn revoke() -> Docs {
     Docs::new(Tag::Server, "revokeOperatorKey", "Revoke an operator key")

@@ -91,6 +91,15 @@ pub fn keys() -> Docs {
         .fails(&[TenantNotFound])
 }
 
+/// `PATCH /v1/tenants/{tenant}/keys/{id}`
+pub fn update_key() -> Docs {
+    docs("updateTenantKey", "Change a tenant key")
+        .about("A new name, or another end; `null` takes the end away. The key's text and its role stay. A key that has ended is good again with an end in the future.")
+        .answers::<KeyJson>(200, "The key as it is now, without its text.")
+        .fails(&[InvalidField, TenantNotFound, KeyNotFound])
+        .writes()
+}
+
 /// `DELETE /v1/tenants/{tenant}/keys/{id}`
 pub fn revoke_key() -> Docs {
     docs("revokeTenantKey", "Revoke a tenant key")
